@@ -1,0 +1,95 @@
+// The door between weft's logic and Linux: what the rest of the agent may ask of a kernel. The real one is linux.ts; tests
+// of the logic run against a small fake that keeps the same contract.
+import type { Firewall } from '../../core/firewall.js';
+import type { Actual } from '../../core/objects.js';
+import type { Step } from '../../core/plan.js';
+import type { Sandbox } from '../../core/records.js';
+
+/** A step that the kernel refused. */
+export interface StepFailure {
+  step: Step;
+  /** What the kernel said: an errno's name, with the kernel's own sentence where it gave one. */
+  errno: string;
+  message: string;
+}
+
+/** What an observer sees: the node's own namespace or a container's. */
+export type NamespaceRole = 'node' | 'container';
+
+/** One network namespace. */
+export interface KernelNamespace {
+  readonly role: NamespaceRole;
+  /**
+   * Everything there that weft has words for: its own objects, and those of others that could be in the way. Reads
+   * exactly the sysctls that are named, with value '' where one is not there.
+   */
+  observe(sysctls: Iterable<string>): Promise<Actual>;
+  /** Names of all links (cheap). */
+  linkNames(): Promise<Set<string>>;
+  /**
+   * Carries the steps out in order, in as few round trips as possible, and answers what failed. A failure does not stop
+   * the steps after it, except those that cannot work without it.
+   */
+  apply(steps: readonly Step[], peers?: PeerNamespaces): Promise<StepFailure[]>;
+  /** Gives the sockets back; a namespace that is kept open outlives its container. */
+  close(): void;
+}
+
+/** Where the other ends of veth pairs are made: an open container namespace by the host-side link name. */
+export type PeerNamespaces = ReadonlyMap<string, KernelNamespace>;
+
+/** Something changed in the node's namespace. */
+export type KernelEvent =
+  | { kind: 'changed'; objects: Actual['objects']; gone: ReadonlySet<string>; linksGone: ReadonlySet<string> }
+  /** Notifications were lost, or something changed that is not told in detail. */
+  | { kind: 'unknown' }
+  /** A link, address or default route changed that the underlay may rest on. */
+  | { kind: 'underlay' }
+  | { kind: 'firewall' };
+
+export interface UnderlayLink {
+  name: string;
+  mtu: number;
+  /** Global addresses, first the primary ones, with prefix length. */
+  addresses: string[];
+  /** Whether a default route leaves through it: metric of the best one, by family. */
+  defaultMetric4?: number;
+  defaultMetric6?: number;
+}
+
+export interface FirewallReport {
+  /** What was put right, in words; empty where everything was in place. */
+  repaired: string[];
+  problems: { what: string; why: string; fix: string }[];
+}
+
+export interface FirewallDriver {
+  readonly kind: 'nftables' | 'iptables';
+  /** Compares and, where anything differs, replaces weft's own rules in one transaction. */
+  ensure(desired: Firewall): Promise<FirewallReport>;
+  /** Takes every rule, chain and table of weft's away. */
+  remove(): Promise<void>;
+  close(): void;
+}
+
+export interface Kernel {
+  readonly node: KernelNamespace;
+  readonly firewall: FirewallDriver;
+  /**
+   * Opens the network namespace at a path (/run/netns/c1, /proc/4711/ns/net). Close it after use.
+   * @throws WeftError NOT_FOUND where the path is gone or no network namespace
+   */
+  openNamespace(path: string): Promise<{ namespace: KernelNamespace; sandbox: Sandbox; isNode: boolean }>;
+  /** The identity of the namespace at a path without keeping it open; undefined where it is gone. */
+  identify(path: string): Sandbox | undefined;
+  /** Links that could carry the underlay. */
+  underlayLinks(): Promise<UnderlayLink[]>;
+  /** Calls back on every change in the node's namespace until it is told to stop. */
+  watch(listener: (event: KernelEvent) => void): () => void;
+  /**
+   * Round-trip times in milliseconds by ICMP echo, measured by the kernel's own receive time stamps; undefined where no
+   * answer came within the time.
+   */
+  ping(ips: readonly string[], timeoutMs: number): Promise<(number | undefined)[]>;
+  close(): void;
+}

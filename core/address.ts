@@ -1,0 +1,181 @@
+// Addresses and prefixes of both families as values: parsed once at the edge, always valid after that.
+// Everything that calculates with addresses in weft does it here, for IPv4 and IPv6 alike.
+import { Address4, Address6 } from 'ip-address';
+
+import { invalidArgument } from './errors.js';
+
+export type Family = 4 | 6;
+
+export const addressBits = (family: Family): number => (family === 4 ? 32 : 128);
+
+const IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.|$)){4}$/;
+
+/** One address, without a prefix length. */
+export class IpAddress {
+  #text: string | undefined;
+
+  private constructor(
+    readonly family: Family,
+    readonly value: bigint,
+  ) {}
+
+  static of(family: Family, value: bigint): IpAddress {
+    return new IpAddress(family, value);
+  }
+
+  /** @throws WeftError INVALID_ARGUMENT naming `field` and the text */
+  static parse(text: string, field = 'address'): IpAddress {
+    const parsed = IpAddress.tryParse(text);
+    if (parsed === undefined) {
+      throw invalidArgument(`${field}: "${text}" is not an IP address`, 'Write it as 192.0.2.10 or 2001:db8::10.');
+    }
+    return parsed;
+  }
+
+  static tryParse(text: string): IpAddress | undefined {
+    if (text.endsWith('.') ? false : IPV4.test(text)) {
+      let value = 0;
+      for (const part of text.split('.')) value = value * 256 + Number(part);
+      return new IpAddress(4, BigInt(value));
+    }
+    // Zone indexes and embedded prefix lengths belong to other notations.
+    if (!text.includes(':') || text.includes('%') || text.includes('/') || !Address6.isValid(text)) return undefined;
+    return new IpAddress(6, new Address6(text).bigInt());
+  }
+
+  /** Network byte order. */
+  static fromBytes(bytes: Uint8Array): IpAddress {
+    let value = 0n;
+    for (const byte of bytes) value = (value << 8n) | BigInt(byte);
+    return new IpAddress(bytes.length === 4 ? 4 : 6, value);
+  }
+
+  /** Network byte order: 4 or 16 bytes. */
+  toBytes(): Uint8Array {
+    const bytes = new Uint8Array(addressBits(this.family) / 8);
+    let rest = this.value;
+    for (let i = bytes.length - 1; i >= 0; i--) {
+      bytes[i] = Number(rest & 0xffn);
+      rest >>= 8n;
+    }
+    return bytes;
+  }
+
+  plus(offset: bigint | number): IpAddress {
+    return new IpAddress(this.family, this.value + BigInt(offset));
+  }
+
+  equals(other: IpAddress): boolean {
+    return this.family === other.family && this.value === other.value;
+  }
+
+  /** RFC 5952 for IPv6. */
+  toString(): string {
+    this.#text ??=
+      this.family === 4
+        ? Address4.fromBigInt(this.value).correctForm()
+        : Address6.fromBigInt(this.value).correctForm();
+    return this.#text;
+  }
+}
+
+/** A prefix: a base address without host bits, and a length. */
+export class IpNetwork {
+  #text: string | undefined;
+
+  private constructor(
+    readonly base: IpAddress,
+    readonly length: number,
+  ) {}
+
+  /** The prefix of this length that contains the address. */
+  static of(address: IpAddress, length: number): IpNetwork {
+    const hostBits = BigInt(addressBits(address.family) - length);
+    return new IpNetwork(IpAddress.of(address.family, (address.value >> hostBits) << hostBits), length);
+  }
+
+  /**
+   * Parses `10.100.0.0/16`.
+   * @throws WeftError INVALID_ARGUMENT naming `field`; host bits that are set are an error that shows the right base
+   */
+  static parse(text: string, field = 'subnet'): IpNetwork {
+    const { address, length } = parseInterface(text, field);
+    const network = IpNetwork.of(address, length);
+    if (!network.base.equals(address)) {
+      throw invalidArgument(`${field}: "${text}" has host bits set`, `Did you mean ${network.toString()}?`);
+    }
+    return network;
+  }
+
+  static tryParse(text: string): IpNetwork | undefined {
+    try {
+      return IpNetwork.parse(text);
+    } catch {
+      return undefined;
+    }
+  }
+
+  get family(): Family {
+    return this.base.family;
+  }
+
+  /** How many addresses it has. */
+  get size(): bigint {
+    return 1n << BigInt(addressBits(this.family) - this.length);
+  }
+
+  /** The last address; for IPv4 the broadcast address. */
+  get last(): IpAddress {
+    return this.base.plus(this.size - 1n);
+  }
+
+  contains(other: IpAddress | IpNetwork): boolean {
+    const base = other instanceof IpNetwork ? other.base : other;
+    const length = other instanceof IpNetwork ? other.length : addressBits(other.family);
+    return base.family === this.family && length >= this.length && IpNetwork.of(base, this.length).base.equals(this.base);
+  }
+
+  overlaps(other: IpNetwork): boolean {
+    return this.contains(other) || other.contains(this);
+  }
+
+  equals(other: IpNetwork): boolean {
+    return this.length === other.length && this.base.equals(other.base);
+  }
+
+  /** The address `offset` after the base. */
+  at(offset: bigint | number): IpAddress {
+    return this.base.plus(offset);
+  }
+
+  toString(): string {
+    this.#text ??= `${this.base.toString()}/${this.length}`;
+    return this.#text;
+  }
+}
+
+/** Parses an address with a prefix length whose host bits may be set, such as an interface has: `10.100.5.1/24`. */
+export function parseInterface(text: string, field = 'address'): { address: IpAddress; length: number } {
+  const [ip, suffix, ...rest] = text.split('/');
+  const address = IpAddress.tryParse(ip ?? '');
+  const length = suffix !== undefined && /^\d{1,3}$/.test(suffix) ? Number(suffix) : NaN;
+  if (address === undefined || rest.length > 0 || !(length <= addressBits(address.family))) {
+    throw invalidArgument(
+      `${field}: "${text}" is not an address with a prefix length`,
+      'Write it as 10.100.0.0/16 or fd42:100::/48.',
+    );
+  }
+  return { address, length };
+}
+
+/** @throws WeftError INVALID_ARGUMENT unless it is a unicast MAC address; answers it in lower case with colons */
+export function parseMac(text: string, field = 'mac'): string {
+  const mac = text.toLowerCase().replaceAll('-', ':');
+  if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(mac)) {
+    throw invalidArgument(`${field}: "${text}" is not a MAC address`, 'Write it as 02:00:00:00:00:2a.');
+  }
+  if ((parseInt(mac.slice(0, 2), 16) & 1) === 1 || mac === '00:00:00:00:00:00') {
+    throw invalidArgument(`${field}: "${text}" is a multicast or empty address`, 'An interface needs a unicast MAC.');
+  }
+  return mac;
+}

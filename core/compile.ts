@@ -1,0 +1,228 @@
+// Records become kernel objects here, by pure functions, one record at a time and IPv4 and IPv6 alike. The union over all
+// records is what a node should have; one changed record costs its own objects and nothing else.
+import { createHash } from 'node:crypto';
+
+import { IpAddress, IpNetwork, addressBits, parseInterface, type Family } from './address.js';
+import type { Firewall, FirewallNetwork } from './firewall.js';
+import { prefixesOf, VXLAN_OVERHEAD, type Network } from './network.js';
+import type { KernelObject, VxlanLink } from './objects.js';
+import type { Claim, Endpoint, Lease } from './records.js';
+
+/** Where the node stands on the underlay. */
+export interface Underlay {
+  ip: IpAddress;
+  ip6?: IpAddress;
+  /** Of the link that has these addresses. */
+  mtu: number;
+  link: string;
+}
+
+/** A network as this node takes part in it. */
+export interface Membership {
+  network: Network;
+  /** This node's own. */
+  lease: Lease;
+  underlay: Underlay;
+}
+
+/** The two families of a membership as one list, so that no code is written twice for them. */
+interface Side {
+  family: Family;
+  vxlan: string;
+  /** This node's subnet. */
+  subnet: IpNetwork;
+  gateway: IpAddress;
+  local: IpAddress;
+  mac: string;
+}
+
+export const vxlanName = (vni: number, family: Family): string => (family === 4 ? `wfvx${vni}` : `wfvx6-${vni}`);
+export const bridgeName = (vni: number): string => `wfbr${vni}`;
+/** 4 + 11 characters: as much of the id as a link's name holds. */
+export const hostIfname = (endpointId: string): string => `wfep${endpointId.slice(0, 11)}`;
+export const networkAlias = (network: string): string => `weft network ${network}`;
+export const endpointAlias = (network: string, name: string): string => `weft endpoint ${name} of ${network}`;
+
+/** The gateway of a node's subnet is its first address after the base. */
+export const gatewayOf = (subnet: IpNetwork): IpAddress => subnet.at(1);
+
+/** A MAC address that is always the same for the same address, so that neighbours that remember an address stay right. */
+export function macOf(ip: IpAddress): string {
+  const low = Number(ip.value & 0xffff_ffffn);
+  const high = Number((ip.value >> 32n) & 0xffn);
+  // 02: locally administered, unicast (IEEE 802 §8.2.2).
+  return `02:${hex(high ^ 0x77)}:${[24, 16, 8, 0].map((shift) => hex((low >>> shift) & 0xff)).join(':')}`;
+}
+
+/** The MAC address of a node's VTEP: it survives restarts and remade devices, so peers need not be told. */
+export function vtepMac(instance: string, network: string, family: Family): string {
+  const digest = createHash('sha256').update(`${instance} ${network} ${family}`).digest();
+  return ['02', ...[...digest.subarray(0, 5)].map(hex)].join(':');
+}
+
+const hex = (byte: number): string => byte.toString(16).padStart(2, '0');
+
+function sidesOf({ lease, underlay, network }: Membership): Side[] {
+  const side = (family: Family, subnet?: IpNetwork, local?: IpAddress, mac?: string): Side[] =>
+    subnet === undefined || local === undefined || mac === undefined
+      ? []
+      : [{ family, vxlan: vxlanName(network.vni, family), subnet, gateway: gatewayOf(subnet), local, mac }];
+  return [
+    ...side(4, lease.subnet, underlay.ip, lease.vtep?.mac),
+    ...side(6, lease.subnet6, underlay.ip6, lease.vtep6?.mac),
+  ];
+}
+
+/** MTU of a tunnel of this family: the network's own, where one was asked for, but never more than the underlay carries. */
+const tunnelMtu = (membership: Membership, family: Family): number =>
+  Math.min(membership.underlay.mtu - VXLAN_OVERHEAD[family], membership.network.mtu ?? Infinity);
+
+/** MTU of the containers: the lowest of the network's tunnels. */
+export function containerMtu(membership: Membership): number {
+  return Math.min(...sidesOf(membership).map((side) => tunnelMtu(membership, side.family)));
+}
+
+/** Tunnels, bridge, gateway addresses and forwarding of one network. */
+export function compileNetwork(membership: Membership): KernelObject[] {
+  const { network } = membership;
+  const alias = networkAlias(network.name);
+  const bridge = bridgeName(network.vni);
+  const sides = sidesOf(membership);
+  const objects: KernelObject[] = [
+    { kind: 'link', type: 'bridge', name: bridge, alias, mac: macOf(gatewayOf(membership.lease.subnet)), mtu: containerMtu(membership) },
+    // A container with a /32 reaches its neighbours through the gateway; it must not be told of shorter ways.
+    { kind: 'sysctl', path: `net/ipv4/conf/${bridge}/send_redirects`, value: '0' },
+  ];
+  for (const { family, vxlan, subnet, gateway, local, mac } of sides) {
+    const link: VxlanLink = {
+      kind: 'link',
+      type: 'vxlan',
+      name: vxlan,
+      alias,
+      mac,
+      mtu: tunnelMtu(membership, family),
+      vni: network.vni,
+      local: local.toString(),
+      port: network.port,
+    };
+    const conf = `net/ipv${family}/conf`;
+    objects.push(
+      link,
+      { kind: 'address', link: vxlan, address: `${subnet.base.toString()}/${addressBits(family)}` },
+      { kind: 'address', link: bridge, address: `${gateway.toString()}/${subnet.length}` },
+      { kind: 'sysctl', path: `${conf}/${vxlan}/forwarding`, value: '1' },
+      { kind: 'sysctl', path: `${conf}/${bridge}/forwarding`, value: '1' },
+    );
+    if (family === 4) objects.push({ kind: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' });
+    else {
+      objects.push(
+        { kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' },
+        // Proxy entries of IPv6 answer only where this is on (net/ipv6/ndisc.c, ndisc_recv_ns).
+        { kind: 'sysctl', path: `net/ipv6/conf/${bridge}/proxy_ndp`, value: '1' },
+      );
+    }
+  }
+  return objects;
+}
+
+/** How this node reaches the subnets of another. Nothing where the lease is not one that VXLAN of this network reaches. */
+export function compilePeer(membership: Membership, peer: Lease): KernelObject[] {
+  return remoteSides(membership, peer).flatMap(({ vxlan, subnet, mac, dst }): KernelObject[] => [
+    { kind: 'fdb', link: vxlan, mac, dst: dst.toString() },
+    { kind: 'neighbour', link: vxlan, ip: subnet.base.toString(), mac },
+    { kind: 'route', to: subnet.toString(), link: vxlan, via: subnet.base.toString(), onlink: true },
+  ]);
+}
+
+function remoteSides(
+  membership: Membership,
+  peer: Lease,
+): { family: Family; vxlan: string; subnet: IpNetwork; mac: string; dst: IpAddress }[] {
+  const { network } = membership;
+  if (peer.backendType !== network.backend) return [];
+  return sidesOf(membership).flatMap(({ family, vxlan }) => {
+    const subnet = family === 4 ? peer.subnet : peer.subnet6;
+    const dst = family === 4 ? peer.publicIp : peer.publicIp6;
+    const vtep = family === 4 ? peer.vtep : peer.vtep6;
+    return subnet === undefined || dst === undefined || vtep === undefined || vtep.vni !== network.vni
+      ? []
+      : [{ family, vxlan, subnet, mac: vtep.mac, dst }];
+  });
+}
+
+/**
+ * An address that is used outside its subnet. Where a peer uses it: a route of its own to that peer, and for an address
+ * of this node's subnet an answer to the containers that ask for it on their own link. This node's own claims are part
+ * of their endpoints.
+ */
+export function compileClaim(membership: Membership, claim: Claim, user: Lease | undefined): KernelObject[] {
+  if (claim.state !== 'granted' || user === undefined || user.node === membership.lease.node) return [];
+  const { family } = claim.ip;
+  const ip = claim.ip.toString();
+  const own = family === 4 ? membership.lease.subnet : membership.lease.subnet6;
+  return remoteSides(membership, user)
+    .filter((side) => side.family === family)
+    .flatMap(({ vxlan, subnet }): KernelObject[] => [
+      { kind: 'route', to: `${ip}/${addressBits(family)}`, link: vxlan, via: subnet.base.toString(), onlink: true },
+      ...(own?.contains(claim.ip) === true ? [{ kind: 'proxy', link: bridgeName(membership.network.vni), ip } as const] : []),
+    ]);
+}
+
+export interface CompiledEndpoint {
+  /** In the node's namespace. */
+  host: KernelObject[];
+  /** In the container's. */
+  container: KernelObject[];
+}
+
+export function compileEndpoint(membership: Membership, endpoint: Endpoint): CompiledEndpoint {
+  const { network } = membership;
+  const mtu = containerMtu(membership);
+  const bridge = bridgeName(network.vni);
+  const link = endpoint.ifname;
+  const host: KernelObject[] = [
+    {
+      kind: 'link',
+      type: 'veth',
+      name: endpoint.hostIfname,
+      alias: endpointAlias(network.name, endpoint.name),
+      mtu,
+      master: bridge,
+      peer: { name: link, mac: endpoint.mac },
+    },
+  ];
+  const container: KernelObject[] = [
+    { kind: 'link', type: 'loopback', name: 'lo' },
+    { kind: 'link', type: 'peer', name: link, mac: endpoint.mac, mtu },
+  ];
+  for (const { family, subnet, gateway } of sidesOf(membership)) {
+    const text = family === 4 ? endpoint.ip : endpoint.ip6;
+    const whole = family === 4 ? network.subnet : network.subnet6;
+    if (text === undefined || whole === undefined) continue;
+    const { address, length } = parseInterface(text);
+    const via = gateway.toString();
+    container.push({ kind: 'address', link, address: text });
+    if (length === addressBits(family)) {
+      // Its own link has no prefix that holds the gateway, so the way to it is said first.
+      container.push({ kind: 'route', to: `${via}/${addressBits(family)}`, link });
+      host.push({ kind: 'route', to: `${address.toString()}/${addressBits(family)}`, link: bridge });
+    }
+    if (!whole.equals(subnet)) container.push({ kind: 'route', to: whole.toString(), link, via });
+    if (endpoint.defaultRoute) container.push({ kind: 'route', to: family === 4 ? '0.0.0.0/0' : '::/0', link, via });
+  }
+  return { host, container };
+}
+
+export function compileFirewall(memberships: Iterable<Membership>): Firewall {
+  const networks = [...memberships].map((membership): FirewallNetwork => {
+    const { network } = membership;
+    return {
+      name: network.name,
+      links: [bridgeName(network.vni), ...sidesOf(membership).map((side) => side.vxlan)],
+      prefixes: prefixesOf(network),
+      internal: network.internal,
+      masquerade: network.masquerade && !network.internal,
+    };
+  });
+  return { networks: networks.sort((a, b) => (a.name < b.name ? -1 : 1)) };
+}

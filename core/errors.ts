@@ -1,0 +1,55 @@
+// The one error that crosses weft's doors. It carries what a person needs (cause, object, next step)
+// and what a program needs (a code with gRPC's names); each door maps it to its own wire form once.
+
+/** gRPC's canonical names, the only codes weft's doors speak (https://grpc.io/docs/guides/status-codes/). */
+export type ErrorCode =
+  | 'INVALID_ARGUMENT'
+  | 'NOT_FOUND'
+  | 'ALREADY_EXISTS'
+  | 'FAILED_PRECONDITION'
+  | 'RESOURCE_EXHAUSTED'
+  | 'UNAVAILABLE'
+  | 'DEADLINE_EXCEEDED'
+  | 'PERMISSION_DENIED'
+  | 'UNAUTHENTICATED'
+  | 'ABORTED'
+  | 'UNIMPLEMENTED'
+  | 'INTERNAL';
+
+export class WeftError extends Error {
+  override readonly name = 'WeftError';
+
+  /**
+   * @param message the cause with the object it concerns, one sentence
+   * @param next what the reader can do about it, one sentence; shown on a line of its own
+   */
+  constructor(
+    readonly code: ErrorCode,
+    message: string,
+    readonly next?: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+const raise =
+  (code: ErrorCode) =>
+  (message: string, next?: string, options?: ErrorOptions): WeftError =>
+    new WeftError(code, message, next, options);
+
+export const invalidArgument = raise('INVALID_ARGUMENT');
+export const notFound = raise('NOT_FOUND');
+export const alreadyExists = raise('ALREADY_EXISTS');
+export const failedPrecondition = raise('FAILED_PRECONDITION');
+export const resourceExhausted = raise('RESOURCE_EXHAUSTED');
+export const unavailable = raise('UNAVAILABLE');
+export const unimplemented = raise('UNIMPLEMENTED');
+export const aborted = raise('ABORTED');
+export const deadlineExceeded = raise('DEADLINE_EXCEEDED');
+export const permissionDenied = raise('PERMISSION_DENIED');
+
+/** The text of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,34 @@
+// Which addresses of a node's subnet are free. The node alone gives them out, so this is memory and arithmetic: what is
+// in use comes from the endpoints and claims that the node knows.
+import { addressBits, type IpAddress, type IpNetwork } from './address.js';
+import { resourceExhausted } from './errors.js';
+
+/** Why an address of a node's subnet is never given to a container, or undefined. */
+export function reservedUse(subnet: IpNetwork, ip: IpAddress): string | undefined {
+  if (ip.equals(subnet.base)) return `is the base address of ${subnet.toString()}, which the tunnel has`;
+  if (ip.equals(subnet.at(1))) return `is the gateway of ${subnet.toString()}`;
+  if (ip.family === 4 && ip.equals(subnet.last)) return `is the broadcast address of ${subnet.toString()}`;
+  return undefined;
+}
+
+/**
+ * Picks a free address, going on after `after`, so that an address that was given back rests as long as possible.
+ * @throws WeftError RESOURCE_EXHAUSTED
+ */
+export function pickAddress(subnet: IpNetwork, inUse: (ip: string) => boolean, after?: IpAddress): IpAddress {
+  const last = subnet.family === 4 ? subnet.size - 2n : subnet.size - 1n;
+  const count = last - 1n;
+  const start = after !== undefined && subnet.contains(after) ? after.value - subnet.base.value - 1n : 0n;
+  for (let i = 0n; i < count; i++) {
+    const ip = subnet.at(2n + ((start + i) % count));
+    if (!inUse(ip.toString())) return ip;
+  }
+  throw resourceExhausted(
+    `every address of this node's subnet ${subnet.toString()} is in use (${count} containers)`,
+    'Detach a container, attach on another node, or create a network with larger node subnets (--host-prefix).',
+  );
+}
+
+/** `ip` with the length by which it is given to a container. */
+export const withLength = (ip: IpAddress, subnet: IpNetwork): string =>
+  `${ip.toString()}/${subnet.contains(ip) ? subnet.length : addressBits(ip.family)}`;

@@ -1,0 +1,200 @@
+// What a network is, and which networks are valid: flannel's rules for subnets, weft's for everything else.
+// The same checks serve `weft network create`, the gRPC door and configs that somebody wrote into etcd by hand.
+import { addressBits, IpNetwork, type IpAddress } from './address.js';
+import { failedPrecondition, invalidArgument } from './errors.js';
+
+export interface Network {
+  name: string;
+  driver: 'overlay';
+  backend: 'vxlan';
+  subnet: IpNetwork;
+  subnet6?: IpNetwork;
+  /** Length of a node's IPv4 subnet. */
+  hostPrefix: number;
+  /** Length of a node's IPv6 subnet; present where subnet6 is. */
+  hostPrefix6?: number;
+  /** First and last subnet that nodes are given, both included. */
+  range: SubnetRange;
+  range6?: SubnetRange;
+  vni: number;
+  /** UDP port of the VXLAN tunnel. */
+  port: number;
+  /** MTU asked for; absent: the underlay's less the overhead. */
+  mtu?: number;
+  internal: boolean;
+  masquerade: boolean;
+}
+
+export interface SubnetRange {
+  first: IpNetwork;
+  last: IpNetwork;
+}
+
+/** Linux's and flannel's, older than IANA's 4789; what a flanneld without "Port" uses. */
+export const DEFAULT_VXLAN_PORT = 8472;
+
+/** RFC 7348 §5: a VNI is 24 bits; 0 is not given to networks. */
+export const MAX_VNI = 16_777_215;
+
+/** Range that VNIs are given out from: above what people number by hand, below what flanneld cannot know. */
+export const VNI_RANGE = { first: 4096, last: 65535 } as const;
+
+/** Outer Ethernet, IP, UDP and VXLAN headers (RFC 7348 §4), by the family of the underlay. */
+export const VXLAN_OVERHEAD = { 4: 50, 6: 70 } as const;
+
+/** RFC 791: every IPv4 link carries 68 octets; RFC 8200 §5: every IPv6 link 1280. */
+export const MIN_MTU = { 4: 68, 6: 1280 } as const;
+
+const NETWORK_NAME = /^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/;
+const NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/;
+
+/** @throws WeftError INVALID_ARGUMENT */
+export function parseNetworkName(text: string): string {
+  if (!NETWORK_NAME.test(text)) {
+    throw invalidArgument(
+      `name: "${text}" is not a network name`,
+      'Use letters, digits, _ and -, beginning with a letter or digit, at most 63 characters.',
+    );
+  }
+  return text;
+}
+
+/** A node's, endpoint's or alias' name, in Docker's grammar. @throws WeftError INVALID_ARGUMENT */
+export function parseName(text: string, field = 'name'): string {
+  if (!NAME.test(text)) {
+    throw invalidArgument(
+      `${field}: "${text}" is not a valid name`,
+      'Use letters, digits, _ . and -, beginning with a letter or digit, at most 128 characters.',
+    );
+  }
+  return text;
+}
+
+/** @throws WeftError INVALID_ARGUMENT */
+export function parseInteger(value: number, field: string, min: number, max: number): number {
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw invalidArgument(`${field}: ${value} is out of range`, `Give a whole number from ${min} to ${max}.`);
+  }
+  return value;
+}
+
+const LIMITS = {
+  // flannel: room for a gateway and a container in each subnet, and at least four subnets, the first of which stays free.
+  4: { longestNetwork: 28, longestSubnet: 30, usualSubnet: 24, usualUpTo: 22, splitBy: 2 },
+  6: { longestNetwork: 110, longestSubnet: 126, usualSubnet: 64, usualUpTo: 62, splitBy: 16 },
+} as const;
+
+export function defaultHostPrefix(subnet: IpNetwork): number {
+  const { usualSubnet, usualUpTo, splitBy } = LIMITS[subnet.family];
+  return subnet.length <= usualUpTo ? usualSubnet : Math.min(subnet.length + splitBy, LIMITS[subnet.family].longestSubnet);
+}
+
+/** Length of the nodes' subnets: what was asked for, checked, or the default. @throws WeftError INVALID_ARGUMENT */
+export function parseHostPrefix(subnet: IpNetwork, asked: number | undefined, field: string): number {
+  const { longestNetwork, longestSubnet } = LIMITS[subnet.family];
+  if (subnet.length > longestNetwork && asked === undefined) {
+    throw invalidArgument(
+      `subnet: ${subnet.toString()} is too small to be shared among nodes`,
+      `The smallest network is a /${longestNetwork}.`,
+    );
+  }
+  const prefix = asked ?? defaultHostPrefix(subnet);
+  const shortest = subnet.length + 2;
+  if (!Number.isInteger(prefix) || prefix < shortest || prefix > longestSubnet) {
+    throw invalidArgument(
+      `${field}: ${prefix} does not fit ${subnet.toString()}`,
+      shortest > longestSubnet
+        ? `Choose a larger network: at least a /${longestSubnet - 2}.`
+        : `A network needs at least four node subnets and each at least two containers: give ${shortest} to ${longestSubnet}.`,
+    );
+  }
+  return prefix;
+}
+
+/** First and last subnet for nodes; flannel leaves the first of the network free. @throws WeftError INVALID_ARGUMENT */
+export function parseRange(
+  subnet: IpNetwork,
+  hostPrefix: number,
+  min: IpAddress | undefined,
+  max: IpAddress | undefined,
+  fields: { min: string; max: string } = { min: 'SubnetMin', max: 'SubnetMax' },
+): SubnetRange {
+  const size = 1n << BigInt(addressBits(subnet.family) - hostPrefix);
+  const bound = (address: IpAddress | undefined, otherwise: IpAddress, field: string): IpNetwork => {
+    if (address === undefined) return IpNetwork.of(otherwise, hostPrefix);
+    if (!subnet.contains(address)) {
+      throw invalidArgument(`${field}: ${address.toString()} is not inside ${subnet.toString()}`);
+    }
+    const network = IpNetwork.of(address, hostPrefix);
+    if (!network.base.equals(address)) {
+      throw invalidArgument(
+        `${field}: ${address.toString()} is not the base of a /${hostPrefix}`,
+        `Did you mean ${network.base.toString()}?`,
+      );
+    }
+    return network;
+  };
+  const first = bound(min, subnet.at(size), fields.min);
+  const last = bound(max, subnet.at(subnet.size - size), fields.max);
+  if (first.base.value > last.base.value) {
+    throw invalidArgument(`${fields.min}: ${first.base.toString()} lies after ${fields.max} ${last.base.toString()}`);
+  }
+  return { first, last };
+}
+
+/** Whether a node's subnet is one that this network gives out now. */
+export function fitsRange(range: SubnetRange, hostPrefix: number, subnet: IpNetwork): boolean {
+  return (
+    subnet.length === hostPrefix &&
+    subnet.base.value >= range.first.base.value &&
+    subnet.base.value <= range.last.base.value
+  );
+}
+
+/** Prefixes that cannot be a container network. RFC 6890. */
+const RESERVED = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/4', '240.0.0.0/4', 'fe80::/10', 'ff00::/8', '::/96'].map(
+  (text) => IpNetwork.parse(text),
+);
+
+/** @throws WeftError INVALID_ARGUMENT for loopback, link-local, multicast and the like */
+export function checkUsable(subnet: IpNetwork, field: string): void {
+  const reserved = RESERVED.find((other) => other.overlaps(subnet));
+  if (reserved !== undefined) {
+    throw invalidArgument(
+      `${field}: ${subnet.toString()} overlaps the reserved ${reserved.toString()}`,
+      'Choose a private range, such as one inside 10.0.0.0/8 or fd00::/8.',
+    );
+  }
+}
+
+export const prefixesOf = (network: Pick<Network, 'subnet' | 'subnet6'>): IpNetwork[] =>
+  network.subnet6 === undefined ? [network.subnet] : [network.subnet, network.subnet6];
+
+/** The first of `others` that has addresses in common with the network. */
+export function findOverlap(network: Network, others: Iterable<Network>): Network | undefined {
+  for (const other of others) {
+    if (other.name === network.name) continue;
+    if (prefixesOf(network).some((mine) => prefixesOf(other).some((theirs) => mine.overlaps(theirs)))) return other;
+  }
+  return undefined;
+}
+
+/** @throws WeftError FAILED_PRECONDITION naming the network or the underlay address that is in the way */
+export function checkOverlap(network: Network, others: Iterable<Network>, underlays: Iterable<{ node: string; ip: IpAddress }>): void {
+  const other = findOverlap(network, others);
+  const shown = prefixesOf(network).join(' and ');
+  if (other !== undefined) {
+    throw failedPrecondition(
+      `network ${network.name}: ${shown} overlaps network ${other.name} (${prefixesOf(other).join(' and ')})`,
+      'Choose another subnet.',
+    );
+  }
+  for (const { node, ip } of underlays) {
+    if (prefixesOf(network).some((mine) => mine.contains(ip))) {
+      throw failedPrecondition(
+        `network ${network.name}: ${shown} contains ${ip.toString()}, the underlay address of node ${node}`,
+        'Choose a subnet that the hosts themselves do not use.',
+      );
+    }
+  }
+}

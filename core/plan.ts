@@ -1,0 +1,208 @@
+// Compares what a namespace has with what it should have, and says what to do, in an order in which no packet goes astray:
+// what leads traffic somewhere (routes) comes last when it is made and first when it goes.
+import {
+  objectKey,
+  type Actual,
+  type ActualObject,
+  type AddressObject,
+  type FdbObject,
+  type KernelObject,
+  type LinkObject,
+  type NeighbourObject,
+  type ProxyObject,
+  type RouteObject,
+} from './objects.js';
+
+export type Step =
+  /** Fails where the name is taken. Leaves the link up, with its master and alias. */
+  | { do: 'create-link'; link: LinkObject }
+  /** Sets alias, MAC, MTU, master and tunnel source of a link that is there, and brings it up. */
+  | { do: 'change-link'; link: LinkObject }
+  | { do: 'delete-link'; name: string }
+  /** Without `replace` an object of somebody else under the same key is an error (EEXIST). */
+  | { do: 'put'; object: Exclude<KernelObject, LinkObject>; replace: boolean }
+  /** What is gone already is no error. */
+  | { do: 'delete'; object: RouteObject | NeighbourObject | ProxyObject | FdbObject | AddressObject };
+
+/** Something that weft needs and somebody else has taken. */
+export interface Conflict {
+  object: KernelObject;
+  why: string;
+}
+
+export interface Plan {
+  steps: Step[];
+  conflicts: Conflict[];
+}
+
+/** When it is made; when it goes, the other way round. */
+const ORDER = {
+  bridge: 0,
+  vxlan: 1,
+  veth: 2,
+  peer: 3,
+  loopback: 3,
+  sysctl: 4,
+  address: 5,
+  proxy: 6,
+  fdb: 7,
+  // The neighbour entry after the FDB entry that its MAC address leads to: a peer that was replaced is switched in one go.
+  neighbour: 8,
+  // Last: the kernel would ask for a gateway that has no neighbour entry yet.
+  route: 9,
+} as const;
+
+const orderOf = (object: KernelObject): number => (object.kind === 'link' ? ORDER[object.type] : ORDER[object.kind]);
+
+const linkOf = (object: KernelObject): string | undefined => ('link' in object ? object.link : undefined);
+
+/**
+ * The steps from `actual` to `desired`. What carries weft's mark and is not desired goes, unless `prune` is false, as it
+ * must be until the first full list of records has arrived.
+ */
+export function plan(actual: Actual, desired: Iterable<KernelObject>, options: { prune: boolean }): Plan {
+  const wanted = new Map<string, KernelObject>();
+  for (const object of desired) wanted.set(objectKey(object), object);
+  const conflicts: Conflict[] = [];
+  const makes: { order: number; steps: Step[] }[] = [];
+  const goneLinks = new Set<string>();
+
+  // Links first: one that must be made anew takes everything on it along, and a new bridge must be given its ports again.
+  const links = [...wanted.values()].filter((object) => object.kind === 'link');
+  for (const link of links.sort((a, b) => orderOf(a) - orderOf(b))) {
+    const { steps, remade, conflict } = planLink(link, actual.objects.get(objectKey(link)), actual, goneLinks);
+    if (conflict !== undefined) conflicts.push({ object: link, why: conflict });
+    if (remade) goneLinks.add(link.name);
+    if (steps.length > 0) makes.push({ order: orderOf(link), steps });
+  }
+  for (const [key, object] of wanted) {
+    if (object.kind === 'link') continue;
+    const link = linkOf(object);
+    const found = actual.objects.get(key);
+    const foundLink = found === undefined ? undefined : linkOf(found.object);
+    const current = foundLink !== undefined && goneLinks.has(foundLink) ? undefined : found;
+    if (current !== undefined && sameObject(current.object, object)) continue;
+    if (current !== undefined && !current.owned && object.kind !== 'sysctl' && object.kind !== 'address') {
+      conflicts.push({ object, why: 'it is there already, and weft did not make it' });
+      continue;
+    }
+    if (link !== undefined && actual.foreignLinks.has(link)) continue;
+    makes.push({ order: orderOf(object), steps: [{ do: 'put', object, replace: current !== undefined }] });
+  }
+  makes.sort((a, b) => a.order - b.order);
+  const steps = makes.flatMap((make) => make.steps);
+  if (options.prune) steps.push(...pruning(actual, wanted, goneLinks));
+  return { steps, conflicts };
+}
+
+function planLink(
+  link: LinkObject,
+  current: ActualObject | undefined,
+  actual: Actual,
+  goneLinks: ReadonlySet<string>,
+): { steps: Step[]; remade: boolean; conflict?: string } {
+  if (actual.foreignLinks.has(link.name) && current === undefined) {
+    return { steps: [], remade: false, conflict: 'a link of that name is there, and weft did not make it' };
+  }
+  if (current === undefined) return { steps: [{ do: 'create-link', link }], remade: true };
+  if (link.type === 'loopback') {
+    return { steps: actual.up.has('lo') ? [] : [{ do: 'change-link', link }], remade: false };
+  }
+  if (!current.owned) {
+    return { steps: [], remade: false, conflict: 'a link of that name is there, and weft did not make it' };
+  }
+  if (mustRemake(current.object, link)) {
+    return {
+      steps: [
+        { do: 'delete-link', name: link.name },
+        { do: 'create-link', link },
+      ],
+      remade: true,
+    };
+  }
+  const lostMaster = link.type === 'veth' && goneLinks.has(link.master);
+  const fine = !lostMaster && actual.up.has(link.name) && sameObject(current.object, link);
+  return { steps: fine ? [] : [{ do: 'change-link', link }], remade: false };
+}
+
+/** What the kernel does not let one change on a link that is there. */
+function mustRemake(current: KernelObject, wanted: LinkObject): boolean {
+  if (current.kind !== 'link' || current.type !== wanted.type) return true;
+  if (current.type === 'vxlan' && wanted.type === 'vxlan') {
+    return (
+      current.vni !== wanted.vni ||
+      current.port !== wanted.port ||
+      current.local.includes(':') !== wanted.local.includes(':')
+    );
+  }
+  return false;
+}
+
+function sameLink(a: LinkObject, b: LinkObject): boolean {
+  if (a.type === 'loopback' || b.type === 'loopback') return a.type === b.type;
+  if (a.mtu !== b.mtu) return false;
+  if (a.type === 'peer' && b.type === 'peer') return a.mac === b.mac;
+  if (a.type === 'veth' && b.type === 'veth') return a.alias === b.alias && a.master === b.master;
+  if (a.type === 'bridge' && b.type === 'bridge') return a.alias === b.alias && a.mac === b.mac;
+  if (a.type === 'vxlan' && b.type === 'vxlan') return a.alias === b.alias && a.mac === b.mac && a.local === b.local;
+  return false;
+}
+
+/** Whether two objects of the same key are the same. */
+export function sameObject(a: KernelObject, b: KernelObject): boolean {
+  if (a.kind === 'link' && b.kind === 'link') return a.name === b.name && !mustRemake(a, b) && sameLink(a, b);
+  if (objectKey(a) !== objectKey(b)) return false;
+  if (a.kind === 'route' && b.kind === 'route') {
+    return (
+      a.link === b.link && a.via === b.via && (a.onlink ?? false) === (b.onlink ?? false) && a.src === b.src
+    );
+  }
+  if (a.kind === 'neighbour' && b.kind === 'neighbour') return a.mac === b.mac;
+  if (a.kind === 'sysctl' && b.kind === 'sysctl') return a.value === b.value;
+  return true;
+}
+
+/** What is weft's and not wanted, the other way round; what lies on a link that goes, goes with it. */
+function pruning(actual: Actual, wanted: ReadonlyMap<string, KernelObject>, remade: ReadonlySet<string>): Step[] {
+  const going: KernelObject[] = [];
+  const links = new Set<string>(remade);
+  for (const [key, { object, owned }] of actual.objects) {
+    if (!owned || wanted.has(key)) continue;
+    going.push(object);
+    if (object.kind === 'link') links.add(object.name);
+  }
+  return going
+    .filter((object) => object.kind === 'link' || !links.has(linkOf(object) ?? ''))
+    .sort((a, b) => orderOf(b) - orderOf(a))
+    .flatMap((object): Step[] => {
+      if (object.kind === 'sysctl') return [];
+      if (object.kind === 'link') return [{ do: 'delete-link', name: object.name }];
+      return [{ do: 'delete', object }];
+    });
+}
+
+/** What a namespace would have if exactly these objects were there and weft's. */
+export function assume(objects: Iterable<KernelObject>): Actual {
+  const map = new Map<string, ActualObject>();
+  const up = new Set<string>();
+  for (const object of objects) {
+    map.set(objectKey(object), { object, owned: true });
+    if (object.kind === 'link') up.add(object.name);
+  }
+  return { objects: map, foreignLinks: new Set(), up };
+}
+
+export function describeStep(step: Step): { verb: 'create' | 'change' | 'delete'; what: string } {
+  switch (step.do) {
+    case 'create-link':
+      return { verb: 'create', what: `${step.link.type} ${step.link.name}` };
+    case 'change-link':
+      return { verb: 'change', what: `${step.link.type} ${step.link.name}` };
+    case 'delete-link':
+      return { verb: 'delete', what: `link ${step.name}` };
+    case 'put':
+      return { verb: step.replace ? 'change' : 'create', what: objectKey(step.object) };
+    case 'delete':
+      return { verb: 'delete', what: objectKey(step.object) };
+  }
+}

@@ -1,0 +1,101 @@
+// The records of a cluster, as weft thinks of them. store/ knows how they are written; everything else sees only these.
+import type { IpAddress, IpNetwork } from './address.js';
+import type { Network } from './network.js';
+
+/** A node's subnet in one network: flannel's lease. */
+export interface Lease {
+  network: string;
+  subnet: IpNetwork;
+  subnet6?: IpNetwork;
+  publicIp: IpAddress;
+  publicIp6?: IpAddress;
+  /** "vxlan" for what weft can reach; others are shown and left alone. */
+  backendType: string;
+  vtep?: Vtep;
+  vtep6?: Vtep;
+  /** Whose it is; absent for a flanneld or a reservation by hand. */
+  node?: string;
+  /** The instance id of that node. */
+  instance?: string;
+  /** A key without an etcd lease: kept until somebody deletes it. */
+  reservation: boolean;
+}
+
+export interface Vtep {
+  vni: number;
+  mac: string;
+}
+
+/** One attached container. */
+export interface Endpoint {
+  /** 16 hexadecimal digits, random. */
+  id: string;
+  name: string;
+  /** Asked for by --name, and so unique in the network. */
+  explicitName: boolean;
+  network: string;
+  node: string;
+  /** Canonical: netns:/run/netns/c1, pid:4711, docker:NAME. */
+  target: string;
+  /** What tells the target's namespace from every other one. */
+  sandbox: Sandbox;
+  ifname: string;
+  hostIfname: string;
+  mac: string;
+  /** With prefix length; /32 (/128) where the address is of another node's subnet. */
+  ip: string;
+  ip6?: string;
+  /** Whether it carries the container's default route. */
+  defaultRoute: boolean;
+  aliases: string[];
+  createdAt: string;
+}
+
+/** A network namespace: where it is found, and its cookie (SO_NETNS_COOKIE), which is never used again until reboot. */
+export interface Sandbox {
+  path: string;
+  cookie: string;
+  bootId: string;
+}
+
+/** An address that is used outside the subnet that it belongs to. */
+export interface Claim {
+  network: string;
+  ip: IpAddress;
+  /** Who uses it. */
+  node: string;
+  endpoint: string;
+  /** The owner of the subnet answers what is asked; in space that nobody leases a claim is granted from the start. */
+  state: 'asked' | 'granted' | 'refused';
+  /** The owner's reason, where refused. */
+  why?: string;
+}
+
+export interface NodeRecord {
+  name: string;
+  /** Kept in the node's state directory; tells a node that came back from another one of the same name. */
+  instance: string;
+  publicIp: string;
+  publicIp6?: string;
+  version: string;
+  /** When this run of the agent began, RFC 3339. */
+  startedAt: string;
+}
+
+/** A removal that somebody wanted: what vanishes without one was lost, and is written back. */
+export interface Removal {
+  kind: 'network' | 'node';
+  name: string;
+  /** RFC 3339. */
+  at: string;
+  /** Of a node: it was removed although it was up, and shall not come back by itself. */
+  forced: boolean;
+}
+
+/** A record that could not be read, or that weft does not serve: reported and left alone. */
+export interface BadRecord {
+  key: string;
+  why: string;
+}
+
+export type { Network };

@@ -1,0 +1,157 @@
+// The cluster as etcd has it: what the rest of weft may ask of the store. etcd-store.ts is the real one.
+//
+// Reading is local: a replica follows etcd (one list, one watch) and decodes every record once; `view` is always a whole
+// picture, of the revision it names. Writing goes straight to etcd, in transactions.
+import type { IpAddress, IpNetwork } from '../core/address.js';
+import type { BadRecord, Claim, Endpoint, Lease, Network, NodeRecord, Removal, Vtep } from '../core/records.js';
+
+/** Everything that is known, by its key fields. Reading it never waits. */
+export interface View {
+  readonly networks: ReadonlyMap<string, Network>;
+  /** By network, then by the text of the IPv4 subnet. */
+  readonly leases: ReadonlyMap<string, ReadonlyMap<string, StoredLease>>;
+  /** By network, then by id. */
+  readonly endpoints: ReadonlyMap<string, ReadonlyMap<string, Endpoint>>;
+  /** By network, then by the text of the address. */
+  readonly claims: ReadonlyMap<string, ReadonlyMap<string, Claim>>;
+  readonly nodes: ReadonlyMap<string, NodeRecord>;
+  /** Nodes whose life lease is there, with the instance that holds it. */
+  readonly alive: ReadonlyMap<string, string>;
+  /** By `network NAME` and `node NAME`. */
+  readonly removals: ReadonlyMap<string, Removal>;
+  /** By key: what could not be read. A record that was readable before keeps its last readable state in the maps above. */
+  readonly bad: ReadonlyMap<string, BadRecord>;
+}
+
+export interface StoredLease extends Lease {
+  /** The etcd lease that it hangs on, '0' where there is none. */
+  etcdLease: string;
+}
+
+/** One change of the view; `after` is absent where the record went. */
+export type Change =
+  | { kind: 'network'; name: string; before?: Network; after?: Network }
+  | { kind: 'lease'; network: string; subnet: string; before?: StoredLease; after?: StoredLease }
+  | { kind: 'endpoint'; network: string; id: string; before?: Endpoint; after?: Endpoint }
+  | { kind: 'claim'; network: string; ip: string; before?: Claim; after?: Claim }
+  | { kind: 'node'; name: string; before?: NodeRecord; after?: NodeRecord }
+  | { kind: 'alive'; name: string; before?: string; after?: string }
+  | { kind: 'removal'; key: string; before?: Removal; after?: Removal }
+  | { kind: 'bad'; key: string; before?: BadRecord; after?: BadRecord };
+
+export interface StoreState {
+  connected: boolean;
+  since: Date;
+  /** Of the newest answer. */
+  revision: number;
+  /** How often everything was listed anew after the first time (compaction, restore). */
+  resyncs: number;
+  /** Why it is not connected. */
+  error?: string;
+}
+
+/** What a network is made from; what is absent gets its default. */
+export interface NetworkSpec {
+  name: string;
+  subnet: IpNetwork;
+  subnet6?: IpNetwork;
+  hostPrefix?: number;
+  hostPrefix6?: number;
+  vni?: number;
+  port?: number;
+  mtu?: number;
+  internal?: boolean;
+  masquerade?: boolean;
+}
+
+/** Who asks for a subnet. */
+export interface LeaseRequest {
+  network: Network;
+  node: string;
+  instance: string;
+  publicIp: IpAddress;
+  publicIp6?: IpAddress;
+  vtep: Vtep;
+  vtep6?: Vtep;
+  /** What the node had last time, and takes again if it can. */
+  previous?: { subnet: IpNetwork; subnet6?: IpNetwork };
+  ttlSeconds: number;
+}
+
+export interface Store {
+  readonly view: View;
+  readonly state: StoreState;
+  /** Settles when the first full list has arrived. @throws the signal's reason */
+  synced(signal?: AbortSignal): Promise<void>;
+  readonly isSynced: boolean;
+  /** Called after the view has changed, once for each batch that belongs together, in etcd's order. */
+  subscribe(listener: (changes: readonly Change[]) => void): () => void;
+  onState(listener: (state: StoreState) => void): () => void;
+
+  /**
+   * Checks it against every other network and the underlay addresses of every node, chooses a VNI, and writes it, in one
+   * transaction. @throws WeftError INVALID_ARGUMENT, ALREADY_EXISTS, FAILED_PRECONDITION, UNAVAILABLE
+   */
+  createNetwork(spec: NetworkSpec): Promise<Network>;
+  /**
+   * Takes the config, every subnet, endpoint and claim away and leaves the marker, in one transaction.
+   * @throws WeftError NOT_FOUND; FAILED_PRECONDITION while endpoints are on it, unless forced
+   */
+  removeNetwork(name: string, options: { force: boolean }): Promise<void>;
+  /** Writes a config that was lost back, unless it is there or its removal was wanted. Answers whether it wrote. */
+  restoreNetwork(network: Network): Promise<boolean>;
+
+  /**
+   * Takes a subnet, as flannel does: the lease with this node's public address (or instance id), then the previous one,
+   * then one at random of the first hundred that are free; a lost race takes the next candidate. Answers what is now in
+   * etcd. A reservation stays one. @throws WeftError RESOURCE_EXHAUSTED, FAILED_PRECONDITION, UNAVAILABLE
+   */
+  acquireLease(request: LeaseRequest): Promise<StoredLease>;
+  /** A new etcd lease for the same subnet, and a plain put, as flannel renews. Nothing to do for a reservation. */
+  renewLease(lease: StoredLease, ttlSeconds: number): Promise<StoredLease>;
+  releaseLease(lease: Lease): Promise<void>;
+
+  /**
+   * @param unique the name must be the only one in the network
+   * @throws WeftError ALREADY_EXISTS naming the endpoint that has the name
+   */
+  putEndpoint(endpoint: Endpoint, options: { unique: boolean }): Promise<void>;
+  deleteEndpoint(network: string, id: string): Promise<void>;
+
+  /**
+   * Asks for an address outside the node's subnet, and waits for the owner's answer where the space is leased.
+   * @throws WeftError FAILED_PRECONDITION (refused, a flanneld's, no answer), ALREADY_EXISTS (claimed), UNAVAILABLE
+   */
+  claimAddress(claim: { network: Network; ip: IpAddress; node: string; endpoint: string }, signal?: AbortSignal): Promise<Claim>;
+  /** The owner's answer. Answers false where the claim has gone meanwhile. */
+  answerClaim(claim: Claim, answer: { granted: true } | { granted: false; why: string }): Promise<boolean>;
+  /** Puts a claim that was granted back after a loss. */
+  restoreClaim(claim: Claim): Promise<boolean>;
+  deleteClaim(network: string, ip: string, endpoint: string): Promise<void>;
+
+  /**
+   * Writes the node's record and keeps its life lease until stopped; comes back by itself after every outage.
+   * A second instance of a name that is alive is told by `onConflict`, and not written.
+   */
+  announce(
+    node: () => NodeRecord,
+    options: { ttlSeconds: number; onConflict: (other: { instance: string; publicIp: string }) => void },
+  ): Announcement;
+  /** Removes the node with its leases, endpoints and claims, and leaves the marker. @throws NOT_FOUND, FAILED_PRECONDITION */
+  removeNode(name: string, options: { force: boolean }): Promise<void>;
+
+  /** Seconds that the etcd leases of these still have; absent for reservations and leases that are gone. */
+  leaseTimes(leases: readonly StoredLease[]): Promise<Map<StoredLease, number>>;
+
+  /** Runs for election and calls `lead` while it has it, with a signal that ends with the leadership. */
+  campaign(name: string, id: string, lead: (signal: AbortSignal) => Promise<void>, signal: AbortSignal): Promise<void>;
+
+  close(): Promise<void>;
+}
+
+export interface Announcement {
+  /** Writes the record again, after it changed. */
+  refresh(): void;
+  /** Gives the life lease back: the node is down at once. */
+  stop(): Promise<void>;
+}
