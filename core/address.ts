@@ -27,7 +27,10 @@ export class IpAddress {
   static parse(text: string, field = 'address'): IpAddress {
     const parsed = IpAddress.tryParse(text);
     if (parsed === undefined) {
-      throw invalidArgument(`${field}: "${text}" is not an IP address`, 'Write it as 192.0.2.10 or 2001:db8::10.');
+      throw invalidArgument(
+        `${field}: "${text}" is not an IP address`,
+        'Write it as 192.0.2.10 or 2001:db8::10.',
+      );
     }
     return parsed;
   }
@@ -39,7 +42,8 @@ export class IpAddress {
       return new IpAddress(4, BigInt(value));
     }
     // Zone indexes and embedded prefix lengths belong to other notations.
-    if (!text.includes(':') || text.includes('%') || text.includes('/') || !Address6.isValid(text)) return undefined;
+    if (!text.includes(':') || text.includes('%') || text.includes('/') || !Address6.isValid(text))
+      return undefined;
     return new IpAddress(6, new Address6(text).bigInt());
   }
 
@@ -132,7 +136,11 @@ export class IpNetwork {
   contains(other: IpAddress | IpNetwork): boolean {
     const base = other instanceof IpNetwork ? other.base : other;
     const length = other instanceof IpNetwork ? other.length : addressBits(other.family);
-    return base.family === this.family && length >= this.length && IpNetwork.of(base, this.length).base.equals(this.base);
+    return (
+      base.family === this.family &&
+      length >= this.length &&
+      IpNetwork.of(base, this.length).base.equals(this.base)
+    );
   }
 
   overlaps(other: IpNetwork): boolean {
@@ -158,7 +166,7 @@ export class IpNetwork {
 export function parseInterface(text: string, field = 'address'): { address: IpAddress; length: number } {
   const [ip, suffix, ...rest] = text.split('/');
   const address = IpAddress.tryParse(ip ?? '');
-  const length = suffix !== undefined && /^\d{1,3}$/.test(suffix) ? Number(suffix) : NaN;
+  const length = suffix !== undefined && /^(?:0|[1-9]\d{0,2})$/.test(suffix) ? Number(suffix) : NaN;
   if (address === undefined || rest.length > 0 || !(length <= addressBits(address.family))) {
     throw invalidArgument(
       `${field}: "${text}" is not an address with a prefix length`,
@@ -175,7 +183,10 @@ export function parseMac(text: string, field = 'mac'): string {
     throw invalidArgument(`${field}: "${text}" is not a MAC address`, 'Write it as 02:00:00:00:00:2a.');
   }
   if ((parseInt(mac.slice(0, 2), 16) & 1) === 1 || mac === '00:00:00:00:00:00') {
-    throw invalidArgument(`${field}: "${text}" is a multicast or empty address`, 'An interface needs a unicast MAC.');
+    throw invalidArgument(
+      `${field}: "${text}" is a multicast or empty address`,
+      'An interface needs a unicast MAC.',
+    );
   }
   return mac;
 }

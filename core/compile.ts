@@ -36,7 +36,8 @@ interface Side {
   mac: string;
 }
 
-export const vxlanName = (vni: number, family: Family): string => (family === 4 ? `wfvx${vni}` : `wfvx6-${vni}`);
+export const vxlanName = (vni: number, family: Family): string =>
+  family === 4 ? `wfvx${vni}` : `wfvx6-${vni}`;
 export const bridgeName = (vni: number): string => `wfbr${vni}`;
 /** 4 + 11 characters: as much of the id as a link's name holds. */
 export const hostIfname = (endpointId: string): string => `wfep${endpointId.slice(0, 11)}`;
@@ -89,7 +90,14 @@ export function compileNetwork(membership: Membership): KernelObject[] {
   const bridge = bridgeName(network.vni);
   const sides = sidesOf(membership);
   const objects: KernelObject[] = [
-    { kind: 'link', type: 'bridge', name: bridge, alias, mac: macOf(gatewayOf(membership.lease.subnet)), mtu: containerMtu(membership) },
+    {
+      kind: 'link',
+      type: 'bridge',
+      name: bridge,
+      alias,
+      mac: macOf(gatewayOf(membership.lease.subnet)),
+      mtu: containerMtu(membership),
+    },
     // A container with a /32 reaches its neighbours through the gateway; it must not be told of shorter ways.
     { kind: 'sysctl', path: `net/ipv4/conf/${bridge}/send_redirects`, value: '0' },
   ];
@@ -125,7 +133,10 @@ export function compileNetwork(membership: Membership): KernelObject[] {
   return objects;
 }
 
-/** How this node reaches the subnets of another. Nothing where the lease is not one that VXLAN of this network reaches. */
+/**
+ * How this node reaches the subnets of another. Nothing where the lease is not one that VXLAN of this network reaches, or
+ * where it would draw other traffic away: a subnet outside the network, or one that overlaps this node's own.
+ */
 export function compilePeer(membership: Membership, peer: Lease): KernelObject[] {
   return remoteSides(membership, peer).flatMap(({ vxlan, subnet, mac, dst }): KernelObject[] => [
     { kind: 'fdb', link: vxlan, mac, dst: dst.toString() },
@@ -140,11 +151,13 @@ function remoteSides(
 ): { family: Family; vxlan: string; subnet: IpNetwork; mac: string; dst: IpAddress }[] {
   const { network } = membership;
   if (peer.backendType !== network.backend) return [];
-  return sidesOf(membership).flatMap(({ family, vxlan }) => {
+  return sidesOf(membership).flatMap(({ family, vxlan, subnet: own }) => {
+    const whole = family === 4 ? network.subnet : network.subnet6;
     const subnet = family === 4 ? peer.subnet : peer.subnet6;
     const dst = family === 4 ? peer.publicIp : peer.publicIp6;
     const vtep = family === 4 ? peer.vtep : peer.vtep6;
-    return subnet === undefined || dst === undefined || vtep === undefined || vtep.vni !== network.vni
+    if (subnet === undefined || whole?.contains(subnet) !== true || own.overlaps(subnet)) return [];
+    return dst === undefined || vtep === undefined || vtep.vni !== network.vni
       ? []
       : [{ family, vxlan, subnet, mac: vtep.mac, dst }];
   });
@@ -163,8 +176,16 @@ export function compileClaim(membership: Membership, claim: Claim, user: Lease |
   return remoteSides(membership, user)
     .filter((side) => side.family === family)
     .flatMap(({ vxlan, subnet }): KernelObject[] => [
-      { kind: 'route', to: `${ip}/${addressBits(family)}`, link: vxlan, via: subnet.base.toString(), onlink: true },
-      ...(own?.contains(claim.ip) === true ? [{ kind: 'proxy', link: bridgeName(membership.network.vni), ip } as const] : []),
+      {
+        kind: 'route',
+        to: `${ip}/${addressBits(family)}`,
+        link: vxlan,
+        via: subnet.base.toString(),
+        onlink: true,
+      },
+      ...(own?.contains(claim.ip) === true
+        ? [{ kind: 'proxy', link: bridgeName(membership.network.vni), ip } as const]
+        : []),
     ]);
 }
 
@@ -208,7 +229,8 @@ export function compileEndpoint(membership: Membership, endpoint: Endpoint): Com
       host.push({ kind: 'route', to: `${address.toString()}/${addressBits(family)}`, link: bridge });
     }
     if (!whole.equals(subnet)) container.push({ kind: 'route', to: whole.toString(), link, via });
-    if (endpoint.defaultRoute) container.push({ kind: 'route', to: family === 4 ? '0.0.0.0/0' : '::/0', link, via });
+    if (endpoint.defaultRoute)
+      container.push({ kind: 'route', to: family === 4 ? '0.0.0.0/0' : '::/0', link, via });
   }
   return { host, container };
 }

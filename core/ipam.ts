@@ -18,7 +18,10 @@ export function reservedUse(subnet: IpNetwork, ip: IpAddress): string | undefine
 export function pickAddress(subnet: IpNetwork, inUse: (ip: string) => boolean, after?: IpAddress): IpAddress {
   const last = subnet.family === 4 ? subnet.size - 2n : subnet.size - 1n;
   const count = last - 1n;
-  const start = after !== undefined && subnet.contains(after) ? after.value - subnet.base.value - 1n : 0n;
+  const start =
+    after !== undefined && subnet.contains(after) && after.value > subnet.base.value
+      ? after.value - subnet.base.value - 1n
+      : 0n;
   for (let i = 0n; i < count; i++) {
     const ip = subnet.at(2n + ((start + i) % count));
     if (!inUse(ip.toString())) return ip;

@@ -86,7 +86,9 @@ const LIMITS = {
 
 export function defaultHostPrefix(subnet: IpNetwork): number {
   const { usualSubnet, usualUpTo, splitBy } = LIMITS[subnet.family];
-  return subnet.length <= usualUpTo ? usualSubnet : Math.min(subnet.length + splitBy, LIMITS[subnet.family].longestSubnet);
+  return subnet.length <= usualUpTo
+    ? usualSubnet
+    : Math.min(subnet.length + splitBy, LIMITS[subnet.family].longestSubnet);
 }
 
 /** Length of the nodes' subnets: what was asked for, checked, or the default. @throws WeftError INVALID_ARGUMENT */
@@ -137,7 +139,9 @@ export function parseRange(
   const first = bound(min, subnet.at(size), fields.min);
   const last = bound(max, subnet.at(subnet.size - size), fields.max);
   if (first.base.value > last.base.value) {
-    throw invalidArgument(`${fields.min}: ${first.base.toString()} lies after ${fields.max} ${last.base.toString()}`);
+    throw invalidArgument(
+      `${fields.min}: ${first.base.toString()} lies after ${fields.max} ${last.base.toString()}`,
+    );
   }
   return { first, last };
 }
@@ -152,9 +156,16 @@ export function fitsRange(range: SubnetRange, hostPrefix: number, subnet: IpNetw
 }
 
 /** Prefixes that cannot be a container network. RFC 6890. */
-const RESERVED = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/4', '240.0.0.0/4', 'fe80::/10', 'ff00::/8', '::/96'].map(
-  (text) => IpNetwork.parse(text),
-);
+const RESERVED = [
+  '0.0.0.0/8',
+  '127.0.0.0/8',
+  '169.254.0.0/16',
+  '224.0.0.0/4',
+  '240.0.0.0/4',
+  'fe80::/10',
+  'ff00::/8',
+  '::/96',
+].map((text) => IpNetwork.parse(text));
 
 /** @throws WeftError INVALID_ARGUMENT for loopback, link-local, multicast and the like */
 export function checkUsable(subnet: IpNetwork, field: string): void {
@@ -174,13 +185,18 @@ export const prefixesOf = (network: Pick<Network, 'subnet' | 'subnet6'>): IpNetw
 export function findOverlap(network: Network, others: Iterable<Network>): Network | undefined {
   for (const other of others) {
     if (other.name === network.name) continue;
-    if (prefixesOf(network).some((mine) => prefixesOf(other).some((theirs) => mine.overlaps(theirs)))) return other;
+    if (prefixesOf(network).some((mine) => prefixesOf(other).some((theirs) => mine.overlaps(theirs))))
+      return other;
   }
   return undefined;
 }
 
 /** @throws WeftError FAILED_PRECONDITION naming the network or the underlay address that is in the way */
-export function checkOverlap(network: Network, others: Iterable<Network>, underlays: Iterable<{ node: string; ip: IpAddress }>): void {
+export function checkOverlap(
+  network: Network,
+  others: Iterable<Network>,
+  underlays: Iterable<{ node: string; ip: IpAddress }>,
+): void {
   const other = findOverlap(network, others);
   const shown = prefixesOf(network).join(' and ');
   if (other !== undefined) {

@@ -104,7 +104,10 @@ export interface ProxyObject {
   ip: string;
 }
 
-/** Where frames for a MAC address go: the VTEP behind it. Several may stand for one MAC. */
+/**
+ * Where frames for a unicast MAC address go: the VTEP behind it. There is one at most: appending a second is accepted by
+ * the kernel and does nothing (vxlan_fdb_update_existing), so another destination replaces the first.
+ */
 export interface FdbObject {
   kind: 'fdb';
   link: string;
@@ -121,13 +124,7 @@ export interface SysctlObject {
 }
 
 export type KernelObject =
-  | LinkObject
-  | AddressObject
-  | RouteObject
-  | NeighbourObject
-  | ProxyObject
-  | FdbObject
-  | SysctlObject;
+  LinkObject | AddressObject | RouteObject | NeighbourObject | ProxyObject | FdbObject | SysctlObject;
 
 /** What two objects share when they cannot both be there. */
 export function objectKey(object: KernelObject): string {
@@ -143,7 +140,7 @@ export function objectKey(object: KernelObject): string {
     case 'proxy':
       return `proxy ${object.link} ${object.ip}`;
     case 'fdb':
-      return `fdb ${object.link} ${object.mac} ${object.dst}`;
+      return `fdb ${object.link} ${object.mac}`;
     case 'sysctl':
       return `sysctl ${object.path}`;
   }

@@ -52,9 +52,14 @@ const ORDER = {
   route: 9,
 } as const;
 
-const orderOf = (object: KernelObject): number => (object.kind === 'link' ? ORDER[object.type] : ORDER[object.kind]);
+const orderOf = (object: KernelObject): number =>
+  object.kind === 'link' ? ORDER[object.type] : ORDER[object.kind];
 
-const linkOf = (object: KernelObject): string | undefined => ('link' in object ? object.link : undefined);
+/** The link that an object lies on, and goes with; a link's own settings are net/ipv4/conf/LINK/… */
+function linkOf(object: KernelObject): string | undefined {
+  if (object.kind === 'sysctl') return object.path.split('/')[3];
+  return 'link' in object ? object.link : undefined;
+}
 
 /**
  * The steps from `actual` to `desired`. What carries weft's mark and is not desired goes, unless `prune` is false, as it
@@ -66,12 +71,24 @@ export function plan(actual: Actual, desired: Iterable<KernelObject>, options: {
   const conflicts: Conflict[] = [];
   const makes: { order: number; steps: Step[] }[] = [];
   const goneLinks = new Set<string>();
+  /** Links that are somebody else's: nothing of weft's is put on them. */
+  const blocked = new Set<string>();
+  /** Links whose MAC address changes: the kernel forgets their neighbours, permanent ones too (neigh_changeaddr). */
+  const flushed = new Set<string>();
 
   // Links first: one that must be made anew takes everything on it along, and a new bridge must be given its ports again.
   const links = [...wanted.values()].filter((object) => object.kind === 'link');
   for (const link of links.sort((a, b) => orderOf(a) - orderOf(b))) {
-    const { steps, remade, conflict } = planLink(link, actual.objects.get(objectKey(link)), actual, goneLinks);
-    if (conflict !== undefined) conflicts.push({ object: link, why: conflict });
+    const current = actual.objects.get(objectKey(link));
+    const { steps, remade, conflict } =
+      link.type === 'veth' && blocked.has(link.master)
+        ? { steps: [], remade: false, conflict: `its bridge ${link.master} is not weft's` }
+        : planLink(link, current, actual, goneLinks);
+    if (conflict !== undefined) {
+      conflicts.push({ object: link, why: conflict });
+      blocked.add(link.name);
+    }
+    if (current !== undefined && steps.length > 0 && changesMac(current.object, link)) flushed.add(link.name);
     if (remade) goneLinks.add(link.name);
     if (steps.length > 0) makes.push({ order: orderOf(link), steps });
   }
@@ -80,13 +97,19 @@ export function plan(actual: Actual, desired: Iterable<KernelObject>, options: {
     const link = linkOf(object);
     const found = actual.objects.get(key);
     const foundLink = found === undefined ? undefined : linkOf(found.object);
-    const current = foundLink !== undefined && goneLinks.has(foundLink) ? undefined : found;
+    const lost =
+      foundLink !== undefined &&
+      (goneLinks.has(foundLink) || (object.kind === 'neighbour' && flushed.has(foundLink)));
+    const current = lost ? undefined : found;
     if (current !== undefined && sameObject(current.object, object)) continue;
     if (current !== undefined && !current.owned && object.kind !== 'sysctl' && object.kind !== 'address') {
       conflicts.push({ object, why: 'it is there already, and weft did not make it' });
       continue;
     }
-    if (link !== undefined && actual.foreignLinks.has(link)) continue;
+    if (link !== undefined) {
+      if (blocked.has(link)) continue;
+      if (object.kind !== 'sysctl' && actual.foreignLinks.has(link)) continue;
+    }
     makes.push({ order: orderOf(object), steps: [{ do: 'put', object, replace: current !== undefined }] });
   }
   makes.sort((a, b) => a.order - b.order);
@@ -138,13 +161,17 @@ function mustRemake(current: KernelObject, wanted: LinkObject): boolean {
   return false;
 }
 
+const changesMac = (current: KernelObject, wanted: LinkObject): boolean =>
+  'mac' in current && 'mac' in wanted && current.mac !== wanted.mac;
+
 function sameLink(a: LinkObject, b: LinkObject): boolean {
   if (a.type === 'loopback' || b.type === 'loopback') return a.type === b.type;
   if (a.mtu !== b.mtu) return false;
   if (a.type === 'peer' && b.type === 'peer') return a.mac === b.mac;
   if (a.type === 'veth' && b.type === 'veth') return a.alias === b.alias && a.master === b.master;
   if (a.type === 'bridge' && b.type === 'bridge') return a.alias === b.alias && a.mac === b.mac;
-  if (a.type === 'vxlan' && b.type === 'vxlan') return a.alias === b.alias && a.mac === b.mac && a.local === b.local;
+  if (a.type === 'vxlan' && b.type === 'vxlan')
+    return a.alias === b.alias && a.mac === b.mac && a.local === b.local;
   return false;
 }
 
@@ -158,12 +185,17 @@ export function sameObject(a: KernelObject, b: KernelObject): boolean {
     );
   }
   if (a.kind === 'neighbour' && b.kind === 'neighbour') return a.mac === b.mac;
+  if (a.kind === 'fdb' && b.kind === 'fdb') return a.dst === b.dst;
   if (a.kind === 'sysctl' && b.kind === 'sysctl') return a.value === b.value;
   return true;
 }
 
 /** What is weft's and not wanted, the other way round; what lies on a link that goes, goes with it. */
-function pruning(actual: Actual, wanted: ReadonlyMap<string, KernelObject>, remade: ReadonlySet<string>): Step[] {
+function pruning(
+  actual: Actual,
+  wanted: ReadonlyMap<string, KernelObject>,
+  remade: ReadonlySet<string>,
+): Step[] {
   const going: KernelObject[] = [];
   const links = new Set<string>(remade);
   for (const [key, { object, owned }] of actual.objects) {

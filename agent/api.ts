@@ -1,0 +1,82 @@
+// The agent's local API on its unix socket, for the commands on this host.
+import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+
+import { Server, ServerCredentials } from '@grpc/grpc-js';
+
+import { failedPrecondition, invalidArgument, messageOf } from '../core/errors.js';
+import { parseNetworkName } from '../core/network.js';
+import { serverOptions, stopGrpc, unary } from '../daemon/grpc.js';
+import { AgentServiceService, StatusServiceService, type AttachRequest, type DetachRequest } from '../proto/gen/weft/v1/agent.js';
+import type { Endpoint, Status } from '../proto/gen/weft/v1/types.js';
+
+/** What can be asked of this agent: by its socket, and by the controller on behalf of others. */
+export interface AgentDoor {
+  attach(request: AttachRequest): Promise<Endpoint>;
+  detach(request: DetachRequest): Promise<Endpoint>;
+  status(): Promise<Status>;
+}
+
+/** @throws WeftError FAILED_PRECONDITION where another agent serves there, or the socket cannot be made */
+export async function serveApi(runDir: string, door: AgentDoor): Promise<{ path: string; stop(): Promise<void> }> {
+  const path = join(runDir, 'agent.sock');
+  // sun_path of unix(7), less the terminating zero.
+  if (Buffer.byteLength(path) > 107) {
+    throw invalidArgument(`--run-dir: the path of the socket, ${path}, is too long for the kernel`, 'Choose a shorter one.');
+  }
+  mkdirSync(runDir, { recursive: true, mode: 0o755 });
+  if (await answers(path)) {
+    throw failedPrecondition(`another agent serves at ${path}`, 'Stop it, or give this one another --run-dir.');
+  }
+  // Left over by an agent that was killed.
+  rmSync(path, { force: true });
+  const server = new Server(serverOptions);
+  server.addService(AgentServiceService, {
+    attach: unary((request: AttachRequest) => door.attach(request)),
+    detach: unary(async (request: DetachRequest) => ({ endpoint: await door.detach(request) })),
+  });
+  server.addService(StatusServiceService, { getStatus: unary(() => door.status()) });
+  await listen(server, path);
+  return {
+    path,
+    stop: async () => {
+      await stopGrpc(server);
+      rmSync(path, { force: true });
+    },
+  };
+}
+
+/** @throws WeftError FAILED_PRECONDITION */
+async function listen(server: Server, path: string): Promise<void> {
+  // Nobody but root may ask, from the first moment on.
+  const umask = process.umask(0o177);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.bindAsync(`unix:${path}`, ServerCredentials.createInsecure(), (error) => (error === null ? resolve() : reject(error)));
+    });
+    chmodSync(path, 0o600);
+  } catch (error) {
+    throw failedPrecondition(`the socket ${path} cannot be made: ${messageOf(error)}`, 'Check --run-dir.', { cause: error });
+  } finally {
+    process.umask(umask);
+  }
+}
+
+/** Whether somebody serves at a unix socket. */
+export function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    const done = (answer: boolean): void => {
+      socket.destroy();
+      resolve(answer);
+    };
+    socket.once('connect', () => done(true)).once('error', () => done(false));
+    socket.setTimeout(1000, () => done(true));
+  });
+}
+
+/** @throws WeftError INVALID_ARGUMENT */
+export function parseDetach(request: DetachRequest): { network: string; target: string } {
+  return { network: parseNetworkName(request.network), target: request.target };
+}

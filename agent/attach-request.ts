@@ -1,0 +1,98 @@
+// What a caller asks of an attach, checked field by field before anything is done.
+import { IpAddress, parseMac } from '../core/address.js';
+import { alreadyExists, invalidArgument } from '../core/errors.js';
+import { parseName, parseNetworkName, type Network } from '../core/network.js';
+import { MAX_LINK_NAME } from '../core/objects.js';
+import type { Endpoint } from '../core/records.js';
+import type { AttachRequest as WireRequest } from '../proto/gen/weft/v1/agent.js';
+
+export interface AttachRequest {
+  network: string;
+  target: string;
+  name?: string;
+  aliases: string[];
+  ip?: IpAddress;
+  ip6?: IpAddress;
+  mac?: string;
+  ifname?: string;
+  defaultRoute: boolean;
+}
+
+/** @throws WeftError INVALID_ARGUMENT that names the field, the value and what is allowed */
+export function parseAttach(wire: WireRequest): AttachRequest {
+  return {
+    network: parseNetworkName(wire.network),
+    target: wire.target,
+    ...(wire.name === undefined ? {} : { name: parseName(wire.name) }),
+    aliases: wire.aliases.map((alias) => parseName(alias, 'alias')),
+    ...(wire.ip === undefined ? {} : { ip: parseFamily(wire.ip, 4, 'ip') }),
+    ...(wire.ip6 === undefined ? {} : { ip6: parseFamily(wire.ip6, 6, 'ip6') }),
+    ...(wire.mac === undefined ? {} : { mac: parseMac(wire.mac) }),
+    ...(wire.ifname === undefined ? {} : { ifname: parseIfname(wire.ifname) }),
+    defaultRoute: !wire.noDefaultRoute,
+  };
+}
+
+function parseFamily(text: string, family: 4 | 6, field: string): IpAddress {
+  const ip = IpAddress.parse(text, field);
+  if (ip.family !== family) {
+    throw invalidArgument(`${field}: ${text} is not an IPv${family} address`, `Give it as --${family === 4 ? 'ip6' : 'ip'}.`);
+  }
+  return ip;
+}
+
+/** The kernel's rule (net/core/dev.c, dev_valid_name). @throws WeftError INVALID_ARGUMENT */
+export function parseIfname(text: string): string {
+  if (text.length > MAX_LINK_NAME) {
+    throw invalidArgument(
+      `ifname: "${text}" is too long (${text.length} characters)`,
+      `Interface names have at most ${MAX_LINK_NAME} characters.`,
+    );
+  }
+  if (text === '' || text === '.' || text === '..' || text === 'lo' || !/^[\x21-\x7e]+$/.test(text) || /[/:%]/.test(text)) {
+    throw invalidArgument(`ifname: "${text}" is not an interface name`, 'Use a name such as eth0: no spaces, no / : or %.');
+  }
+  return text;
+}
+
+/** @throws WeftError INVALID_ARGUMENT where an address that was asked for cannot be one of the network's */
+export function checkAddresses(request: AttachRequest, network: Network): void {
+  if (request.ip !== undefined && !network.subnet.contains(request.ip)) {
+    throw invalidArgument(
+      `ip: ${request.ip.toString()} is outside network ${network.name}, which is ${network.subnet.toString()}`,
+      'Choose an address inside it, or leave --ip out.',
+    );
+  }
+  if (request.ip6 === undefined) return;
+  if (network.subnet6 === undefined) {
+    throw invalidArgument(`ip6: network ${network.name} has no IPv6 subnet`, 'Leave --ip6 out.');
+  }
+  if (!network.subnet6.contains(request.ip6)) {
+    throw invalidArgument(
+      `ip6: ${request.ip6.toString()} is outside network ${network.name}, which is ${network.subnet6.toString()}`,
+      'Choose an address inside it, or leave --ip6 out.',
+    );
+  }
+}
+
+/** The same call again, with the same or fewer options, is no error. @throws WeftError ALREADY_EXISTS with the difference */
+export function checkSame(request: AttachRequest, there: Endpoint): void {
+  const bare = (text: string | undefined): string | undefined => text?.split('/')[0];
+  const differences = [
+    differs('name', request.name, there.name),
+    differs('ip', request.ip?.toString(), bare(there.ip)),
+    differs('ip6', request.ip6?.toString(), bare(there.ip6)),
+    differs('mac', request.mac, there.mac),
+    differs('ifname', request.ifname, there.ifname),
+    ...request.aliases.map((alias) => (there.aliases.includes(alias) ? undefined : `alias ${alias} is new`)),
+    !request.defaultRoute && there.defaultRoute ? 'it carries the default route' : undefined,
+  ].filter((difference) => difference !== undefined);
+  if (differences.length === 0) return;
+  throw alreadyExists(
+    `${there.target} is attached to network ${there.network} already, otherwise than asked: ${differences.join('; ')}`,
+    `To change it: weft detach ${there.network} ${there.target}, then attach again.`,
+  );
+}
+
+const differs = (field: string, asked: string | undefined, there: string | undefined): string | undefined =>
+  asked === undefined || asked === there ? undefined : `${field} is ${there ?? 'none'}, not ${asked}`;

@@ -1,0 +1,64 @@
+// `weft agent --cleanup`: takes everything that weft made on this node away and gives back what it holds in the cluster.
+// The node's own objects go whether or not etcd answers.
+import { existsSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { failedPrecondition, messageOf, unavailable, WeftError } from '../core/errors.js';
+import { plan } from '../core/plan.js';
+import type { Logger } from '../daemon/log.js';
+import type { Store } from '../store/store.js';
+import { answers } from './api.js';
+import type { Kernel } from './kernel/kernel.js';
+
+export interface CleanupOptions {
+  kernel: Kernel;
+  store: Store;
+  log: Logger;
+  node: string;
+  runDir: string;
+  stateDir: string;
+  signal: AbortSignal;
+}
+
+/** How long etcd may take to answer. */
+const STORE_MS = 5_000;
+
+/**
+ * @throws WeftError FAILED_PRECONDITION while the agent runs; UNAVAILABLE where etcd could not be told, or another error
+ * where the kernel kept something, after everything else was done
+ */
+export async function cleanup(options: CleanupOptions): Promise<void> {
+  const { kernel, store, log, node, runDir, stateDir } = options;
+  const socket = join(runDir, 'agent.sock');
+  if (existsSync(socket) && (await answers(socket))) {
+    throw failedPrecondition(`the agent runs: it serves at ${socket}`, 'Stop it first, then clean up.');
+  }
+  await kernel.firewall.remove();
+  const { steps } = plan(await kernel.node.observe([]), [], { prune: true });
+  const failures = await kernel.node.apply(steps);
+  log.info('removed what weft made in the kernel', { steps: steps.length - failures.length });
+
+  let untold: unknown;
+  try {
+    await store.synced(AbortSignal.any([options.signal, AbortSignal.timeout(STORE_MS)]));
+    await store.removeNode(node, { force: true });
+    log.info('released the subnets and endpoints of this node', { node });
+  } catch (error) {
+    if (!(error instanceof WeftError) || error.code !== 'NOT_FOUND') untold = error;
+  }
+  rmSync(runDir, { recursive: true, force: true });
+  if (untold !== undefined) {
+    throw unavailable(
+      `this host is clean, but etcd could not be told: ${messageOf(untold)}`,
+      `Run it again when etcd answers, or anywhere: weft node rm ${node}`,
+      { cause: untold },
+    );
+  }
+  for (const name of ['networks', 'endpoints', 'instance']) {
+    rmSync(join(stateDir, name), { recursive: true, force: true });
+  }
+  const [failure] = failures;
+  if (failure !== undefined) {
+    throw failedPrecondition(`the kernel kept something of weft's: ${failure.message}`, 'Run it again.');
+  }
+}

@@ -1,0 +1,65 @@
+// What the node should have: the union over all records of the objects that each compiles to. An object that two records
+// need is there as long as one of them needs it.
+import { objectKey, type KernelObject } from '../core/objects.js';
+import { assume, plan, sameObject, type Step } from '../core/plan.js';
+
+export class Desired {
+  readonly #records = new Map<string, ReadonlyMap<string, KernelObject>>();
+  /** By object key: the object as each record wants it; the first record decides. */
+  readonly #wanted = new Map<string, Map<string, KernelObject>>();
+
+  /**
+   * Says what a record compiles to now (undefined: it is gone), and answers the steps from what it compiled to before.
+   * They cost this record's objects and nothing else.
+   */
+  set(record: string, objects: readonly KernelObject[] | undefined): Step[] {
+    const old = this.#records.get(record);
+    const fresh = new Map((objects ?? []).map((object) => [objectKey(object), object]));
+    const touched = new Set([...(old?.keys() ?? []), ...fresh.keys()]);
+    const before: KernelObject[] = [];
+    const after: KernelObject[] = [];
+    for (const key of touched) {
+      const was = this.get(key);
+      this.#put(key, record, fresh.get(key));
+      const is = this.get(key);
+      if (was !== undefined && is !== undefined && sameObject(was, is)) continue;
+      if (was !== undefined) before.push(was);
+      if (is !== undefined) after.push(is);
+    }
+    if (objects === undefined) this.#records.delete(record);
+    else this.#records.set(record, fresh);
+    return plan(assume(before), after, { prune: true }).steps;
+  }
+
+  #put(key: string, record: string, object: KernelObject | undefined): void {
+    const wanted = this.#wanted.get(key);
+    if (object !== undefined) {
+      if (wanted === undefined) this.#wanted.set(key, new Map([[record, object]]));
+      else wanted.set(record, object);
+    } else if (wanted !== undefined) {
+      wanted.delete(record);
+      if (wanted.size === 0) this.#wanted.delete(key);
+    }
+  }
+
+  get(key: string): KernelObject | undefined {
+    return this.#wanted.get(key)?.values().next().value;
+  }
+
+  *all(): Iterable<KernelObject> {
+    for (const wanted of this.#wanted.values()) {
+      for (const object of wanted.values()) {
+        yield object;
+        break;
+      }
+    }
+  }
+
+  sysctls(): string[] {
+    return [...this.all()].flatMap((object) => (object.kind === 'sysctl' ? [object.path] : []));
+  }
+
+  records(): IterableIterator<string> {
+    return this.#records.keys();
+  }
+}

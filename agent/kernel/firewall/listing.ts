@@ -1,0 +1,163 @@
+// What the kernel has of weft's table, and what differs between that and what is wanted.
+import { IpNetwork } from '../../../core/address.js';
+import type { NftObject, NftSet } from './libnftables.js';
+import { TABLE, type Ruleset } from './ruleset.js';
+
+/** weft's table as the kernel has it. */
+export interface Listing {
+  /** Everything but the elements of sets, in the words of this library: equal texts mean an untouched structure. */
+  structure: string;
+  chains: ReadonlyMap<string, { base: string; comments: string[] }>;
+  sets: ReadonlyMap<string, { type: string; elements: ReadonlySet<string> }>;
+  /** Words for what weft would never put into its table. */
+  odd: string[];
+}
+
+export interface Difference {
+  /** For people; empty where nothing differs. */
+  words: string[];
+  /** Whether it takes more than adding and deleting elements. */
+  structural: boolean;
+  elements: { set: string; add: string[]; remove: string[] }[];
+}
+
+/** @param objects what `list table inet weft` answered */
+export function parseListing(objects: readonly NftObject[]): Listing {
+  const chains = new Map<string, { base: string; comments: string[] }>();
+  const sets = new Map<string, { type: string; elements: ReadonlySet<string> }>();
+  const odd: string[] = [];
+  const structure: unknown[] = [];
+  for (const object of objects) {
+    const [kind = '', value] = Object.entries(object)[0] ?? [];
+    if (kind === 'metainfo') continue;
+    structure.push([kind, { ...(value as object), handle: undefined, elem: undefined }]);
+    if (object.table !== undefined) {
+      if (object.table.flags !== undefined) odd.push(`table ${TABLE}: flags that weft does not set`);
+    } else if (object.chain !== undefined) {
+      const { name, type, hook, prio, policy } = object.chain;
+      chains.set(name, { base: baseOf(type, hook, prio, policy), comments: [] });
+    } else if (object.rule !== undefined) {
+      chains.get(object.rule.chain)?.comments.push(object.rule.comment ?? '');
+    } else if (object.set !== undefined) {
+      const elements = new Set<string>();
+      for (const element of object.set.elem ?? []) {
+        const text = elementText(object.set, element);
+        if (text === undefined) odd.push(`set ${object.set.name}: an element that weft does not write`);
+        else elements.add(text);
+      }
+      sets.set(object.set.name, { type: typesOf(object.set).join(' . '), elements });
+    } else {
+      odd.push(`table ${TABLE}: a ${kind} that weft did not make`);
+    }
+  }
+  return { structure: JSON.stringify(structure), chains, sets, odd };
+}
+
+const baseOf = (type = '', hook = '', prio = 0, policy = ''): string => `${type} ${hook} ${prio} ${policy}`;
+
+const typesOf = (set: NftSet): string[] => (Array.isArray(set.type) ? set.type.map(String) : [String(set.type)]);
+
+/** An element as nft reads it. Undefined for one with a time limit, a comment or a form that weft does not use. */
+function elementText(set: NftSet, element: unknown): string | undefined {
+  const types = typesOf(set);
+  const parts = isRecord(element) && Array.isArray(element['concat']) ? (element['concat'] as unknown[]) : [element];
+  if (parts.length !== types.length) return undefined;
+  const texts = parts.map((part, i) => partText(types[i] ?? '', part));
+  return texts.includes(undefined) ? undefined : texts.join(' . ');
+}
+
+function partText(type: string, part: unknown): string | undefined {
+  if (typeof part === 'string') {
+    if (type === 'ifname') return `"${part}"`;
+    // The library leaves the length of a whole address out.
+    return prefixText(part, type === 'ipv4_addr' ? 32 : 128);
+  }
+  if (!isRecord(part)) return undefined;
+  if (isRecord(part['prefix'])) return prefixText(String(part['prefix']['addr']), Number(part['prefix']['len']));
+  if (Array.isArray(part['range'])) return part['range'].map(String).join('-');
+  return undefined;
+}
+
+function prefixText(address: string, length: number): string {
+  const text = `${address}/${length}`;
+  // inet_ntop(3) writes as RFC 5952 does, except that it shows IPv4 addresses inside IPv6 ones with dots.
+  return address.includes(':') && address.includes('.') ? (IpNetwork.tryParse(text)?.toString() ?? text) : text;
+}
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/**
+ * What is to be done to come from the listing to the wanted table.
+ * @param asWritten the structure that was read back after weft wrote the rules, where it is known
+ */
+export function compare(
+  listing: Listing | undefined,
+  wanted: Ruleset | undefined,
+  asWritten: string | undefined,
+): Difference {
+  if (listing === undefined || wanted === undefined) {
+    if (listing === wanted) return { words: [], structural: false, elements: [] };
+    const words = [listing === undefined ? `table ${TABLE} was gone` : `table ${TABLE} is not wanted`];
+    return { words, structural: true, elements: [] };
+  }
+  const structural = listing.structure === asWritten ? [...listing.odd] : structuralWords(listing, wanted);
+  if (structural.length === 0 && asWritten !== undefined && listing.structure !== asWritten) {
+    structural.push(`table ${TABLE}: a rule, chain or set was changed`);
+  }
+  const elements: Difference['elements'] = [];
+  const words = [...structural];
+  for (const [set, { elements: want }] of wanted.sets) {
+    const have = listing.sets.get(set)?.elements;
+    if (have === undefined) continue;
+    const add = [...want].filter((element) => !have.has(element));
+    const remove = [...have].filter((element) => !want.has(element));
+    if (add.length > 0) words.push(`set ${set}: ${listed(add)} missing`);
+    if (remove.length > 0) words.push(`set ${set}: ${listed(remove)} not wanted`);
+    if (add.length + remove.length > 0) elements.push({ set, add, remove });
+  }
+  return { words, structural: structural.length > 0, elements };
+}
+
+function structuralWords(listing: Listing, wanted: Ruleset): string[] {
+  const words = [...listing.odd];
+  for (const [name, { type, hook, prio, rules }] of wanted.chains) {
+    const have = listing.chains.get(name);
+    const wantComments = rules.map(({ comment }) => comment);
+    if (have === undefined) words.push(`chain ${name} was gone`);
+    else if (have.base !== baseOf(type, hook, prio, 'accept')) words.push(`chain ${name}: hook or policy was changed`);
+    else if (have.comments.join('\n') !== wantComments.join('\n')) {
+      const missing = wantComments.filter((comment) => !have.comments.includes(comment));
+      words.push(
+        missing.length > 0
+          ? `chain ${name}: ${missing.map((comment) => `rule "${comment}"`).join(', ')} missing`
+          : `chain ${name}: rules that weft did not put there, or in another order`,
+      );
+    }
+  }
+  for (const [name, { type }] of wanted.sets) {
+    const have = listing.sets.get(name);
+    if (have === undefined) words.push(`set ${name} was gone`);
+    else if (have.type !== type.join(' . ')) words.push(`set ${name}: type was changed`);
+  }
+  for (const name of listing.chains.keys()) if (!wanted.chains.has(name)) words.push(`chain ${name} is not wanted`);
+  for (const name of listing.sets.keys()) if (!wanted.sets.has(name)) words.push(`set ${name} is not wanted`);
+  return words;
+}
+
+/** At most a few by name: 500 networks would fill a page. */
+function listed(elements: readonly string[]): string {
+  const shown = elements.slice(0, 3).map((element) => element.replaceAll('"', ''));
+  return elements.length > shown.length ? `${shown.join(', ')} and ${elements.length - shown.length} more` : shown.join(', ');
+}
+
+/** Commands that bring the elements into place, in one transaction; deletions first, for what they make room for. */
+export function renderElements(elements: Difference['elements']): string {
+  const commands = (verb: 'delete' | 'add', of: (difference: Difference['elements'][number]) => string[]): string[] =>
+    elements.flatMap((difference) =>
+      of(difference).length === 0
+        ? []
+        : [`${verb} element ${TABLE} ${difference.set} { ${of(difference).join(', ')} }`],
+    );
+  return `${[...commands('delete', ({ remove }) => remove), ...commands('add', ({ add }) => add)].join('\n')}\n`;
+}

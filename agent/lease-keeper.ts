@@ -1,0 +1,73 @@
+// Renews this node's subnet in one network before its etcd lease ends, as flannel does: by a new etcd lease and a plain
+// put, a margin ahead of the end.
+import { messageOf } from '../core/errors.js';
+import type { Logger } from '../daemon/log.js';
+import type { Store, StoredLease } from '../store/store.js';
+import type { Problems } from './problems.js';
+
+/** flannel's subnet-lease-renew-margin; for short leases a third of their time. */
+const MARGIN_SECONDS = 3600;
+
+export const renewAfter = (ttlSeconds: number): number => ttlSeconds - Math.min(MARGIN_SECONDS, ttlSeconds / 3);
+
+export interface LeaseKeeperOptions {
+  store: Store;
+  log: Logger;
+  problems: Problems;
+  ttlSeconds: number;
+}
+
+export class LeaseKeeper {
+  #timer: NodeJS.Timeout | undefined;
+  #lease: StoredLease | undefined;
+  #expires: Date | undefined;
+
+  constructor(private readonly options: LeaseKeeperOptions) {}
+
+  get expires(): Date | undefined {
+    return this.#expires;
+  }
+
+  /** @param fresh the etcd lease was made just now */
+  hold(lease: StoredLease, fresh: boolean): void {
+    this.stop();
+    this.#lease = lease;
+    if (lease.reservation) {
+      this.#expires = undefined;
+      return;
+    }
+    const { ttlSeconds } = this.options;
+    if (fresh) this.#expires = new Date(Date.now() + ttlSeconds * 1000);
+    this.#wake(renewAfter(ttlSeconds));
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #wake(seconds: number): void {
+    // setTimeout knows no more than 2^31 - 1 ms; a lease of years is looked at sooner, which does no harm.
+    this.#timer = setTimeout(() => void this.#renew(), Math.min(seconds * 1000, 2 ** 31 - 1));
+  }
+
+  async #renew(): Promise<void> {
+    const lease = this.#lease;
+    if (lease === undefined) return;
+    const { store, log, problems, ttlSeconds } = this.options;
+    const key = `renew ${lease.network}`;
+    try {
+      const renewed = await store.renewLease(lease, ttlSeconds);
+      problems.clear(key);
+      if (this.#lease === lease) this.hold(renewed, true);
+    } catch (error) {
+      log.warn('a subnet could not be renewed', { network: lease.network, error: messageOf(error) });
+      problems.set(key, {
+        what: `subnet ${lease.subnet.toString()} of network ${lease.network}`,
+        why: `its lease could not be renewed: ${messageOf(error)}`,
+        fix: `It is tried again; it ends at ${this.#expires?.toISOString() ?? 'an unknown time'}.`,
+      });
+      if (this.#lease === lease) this.#wake(Math.min(60, ttlSeconds / 10));
+    }
+  }
+}

@@ -1,0 +1,98 @@
+// The agent's Prometheus metrics. Names follow Prometheus' habits: base units, _total for counters.
+import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
+
+export interface AgentMetrics {
+  registry: Registry;
+  steps: Counter<'verb'>;
+  stepsFailed: Counter<'verb'>;
+  drift: Counter;
+  reconcileSeconds: Histogram<'reason'>;
+  attachSeconds: Histogram<'result'>;
+  storeSeconds: Histogram<'operation'>;
+  leases: Gauge;
+  endpoints: Gauge<'network'>;
+  peers: Gauge<'network'>;
+  peerRtt: Gauge<'node'>;
+  storeConnected: Gauge;
+  storePending: Gauge;
+  storeResyncs: Gauge;
+  problems: Gauge;
+}
+
+export function agentMetrics(): AgentMetrics {
+  const registry = new Registry();
+  const registers = [registry];
+  collectDefaultMetrics({ register: registry });
+  return {
+    registry,
+    steps: new Counter({
+      name: 'weft_kernel_steps_total',
+      help: 'Steps that were carried out in the kernel.',
+      labelNames: ['verb'],
+      registers,
+    }),
+    stepsFailed: new Counter({
+      name: 'weft_kernel_steps_failed_total',
+      help: 'Steps that the kernel refused.',
+      labelNames: ['verb'],
+      registers,
+    }),
+    drift: new Counter({
+      name: 'weft_drift_repaired_total',
+      help: 'Objects that were right, were changed by something else, and were put right again.',
+      registers,
+    }),
+    reconcileSeconds: new Histogram({
+      name: 'weft_reconcile_duration_seconds',
+      help: 'Time of one full comparison with the kernel.',
+      labelNames: ['reason'],
+      buckets: [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2],
+      registers,
+    }),
+    attachSeconds: new Histogram({
+      name: 'weft_attach_duration_seconds',
+      help: 'Time to attach one container, by result.',
+      labelNames: ['result'],
+      buckets: [0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2],
+      registers,
+    }),
+    storeSeconds: new Histogram({
+      name: 'weft_store_duration_seconds',
+      help: 'Time of one write to etcd.',
+      labelNames: ['operation'],
+      buckets: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2],
+      registers,
+    }),
+    leases: new Gauge({ name: 'weft_leases', help: 'Subnets that this node holds.', registers }),
+    endpoints: new Gauge({
+      name: 'weft_endpoints',
+      help: 'Containers that are attached on this node.',
+      labelNames: ['network'],
+      registers,
+    }),
+    peers: new Gauge({
+      name: 'weft_peers',
+      help: 'Other nodes of a network that this node is on.',
+      labelNames: ['network'],
+      registers,
+    }),
+    peerRtt: new Gauge({
+      name: 'weft_peer_rtt_seconds',
+      help: 'Last round-trip time to another node through the overlay.',
+      labelNames: ['node'],
+      registers,
+    }),
+    storeConnected: new Gauge({ name: 'weft_store_connected', help: '1 while etcd answers.', registers }),
+    storePending: new Gauge({
+      name: 'weft_store_pending',
+      help: 'Local changes that etcd has not been told of yet.',
+      registers,
+    }),
+    storeResyncs: new Gauge({
+      name: 'weft_store_resyncs',
+      help: 'How often everything was listed anew after the start.',
+      registers,
+    }),
+    problems: new Gauge({ name: 'weft_problems', help: 'Problems that `weft status` lists.', registers }),
+  };
+}

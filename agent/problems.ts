@@ -1,0 +1,36 @@
+// What is not as it should be on this node, for `weft status`: each part of the agent sets and clears its own entries,
+// and an entry that is set again with the same words is one problem, not two.
+export interface Problem {
+  what: string;
+  why: string;
+  fix: string;
+}
+
+export class Problems {
+  readonly #byKey = new Map<string, Problem>();
+
+  constructor(private readonly onChange: () => void = () => {}) {}
+
+  set(key: string, problem: Problem): void {
+    const before = this.#byKey.get(key);
+    if (before !== undefined && before.what === problem.what && before.why === problem.why) return;
+    this.#byKey.set(key, problem);
+    this.onChange();
+  }
+
+  clear(key: string): void {
+    if (this.#byKey.delete(key)) this.onChange();
+  }
+
+  /** Makes the entries whose key begins with `prefix` exactly these. */
+  replace(prefix: string, problems: ReadonlyMap<string, Problem>): void {
+    for (const key of [...this.#byKey.keys()]) {
+      if (key.startsWith(prefix) && !problems.has(key)) this.clear(key);
+    }
+    for (const [key, problem] of problems) this.set(key, problem);
+  }
+
+  list(): Problem[] {
+    return [...this.#byKey.values()];
+  }
+}

@@ -1,0 +1,213 @@
+// Tells the store of this node's endpoints. The node is right about them and the store is told: at once where it answers,
+// else when it is back; and where the two differ, the store is put right.
+import { IpAddress } from '../core/address.js';
+import { alreadyExists, messageOf, WeftError } from '../core/errors.js';
+import type { Claim, Endpoint } from '../core/records.js';
+import type { Logger } from '../daemon/log.js';
+import type { Change, Store } from '../store/store.js';
+import type { AgentMetrics } from './metrics.js';
+import type { Problems } from './problems.js';
+
+export interface PublisherOptions {
+  store: Store;
+  log: Logger;
+  metrics: AgentMetrics;
+  problems: Problems;
+  node: string;
+  /** What is attached now. */
+  current: () => readonly Endpoint[];
+}
+
+const RETRY_MS = 500;
+/** Writes under way at once. */
+const PARALLEL = 16;
+
+export class Publisher {
+  /** By id: endpoints that the store has to be told of, or that are gone (undefined: to be deleted). */
+  readonly #dirty = new Map<string, { network: string; endpoint: Endpoint | undefined; claims: string[] }>();
+  #running: Promise<void> | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  #stopped = false;
+
+  constructor(private readonly options: PublisherOptions) {}
+
+  /** Local changes that the store does not know yet. */
+  get pending(): number {
+    return this.#dirty.size;
+  }
+
+  publish(endpoint: Endpoint): void {
+    this.#mark(endpoint.network, endpoint.id, endpoint);
+  }
+
+  withdraw(endpoint: Endpoint): void {
+    this.#mark(endpoint.network, endpoint.id, undefined, claimsOf(endpoint));
+  }
+
+  /**
+   * Makes sure that a name which was asked for is this endpoint's alone. With etcd away what is known of the network
+   * must do.
+   * @throws WeftError ALREADY_EXISTS
+   */
+  async reserveName(endpoint: Endpoint): Promise<void> {
+    const { store } = this.options;
+    const others = [...(store.view.endpoints.get(endpoint.network)?.values() ?? []), ...this.options.current()];
+    const holder = others.find(
+      (other) => other.network === endpoint.network && other.explicitName && other.name === endpoint.name && other.id !== endpoint.id,
+    );
+    if (holder !== undefined) {
+      throw alreadyExists(
+        `the name ${endpoint.name} is taken in network ${endpoint.network}, by ${holder.target} on ${holder.node}`,
+        'Choose another --name.',
+      );
+    }
+    try {
+      await this.#timed('put', () => store.putEndpoint(endpoint, { unique: true }));
+    } catch (error) {
+      if (!(error instanceof WeftError) || error.code !== 'UNAVAILABLE') throw error;
+    }
+  }
+
+  /** Takes a reservation back. */
+  forget(endpoint: Endpoint): Promise<void> {
+    this.withdraw(endpoint);
+    return Promise.resolve();
+  }
+
+  /** Compares everything of this node's in the store with what is attached. */
+  resync(): void {
+    const { store, node, current } = this.options;
+    const mine = new Map(current().map((endpoint) => [endpoint.id, endpoint]));
+    for (const [network, endpoints] of store.view.endpoints) {
+      for (const endpoint of endpoints.values()) {
+        if (endpoint.node === node && !mine.has(endpoint.id)) this.#mark(network, endpoint.id, undefined, claimsOf(endpoint));
+      }
+    }
+    for (const [network, claims] of store.view.claims) {
+      for (const claim of claims.values()) {
+        if (claim.node === node && claim.state === 'granted' && !mine.has(claim.endpoint)) {
+          this.#mark(network, claim.endpoint, undefined, [claim.ip.toString()]);
+        }
+      }
+    }
+    for (const endpoint of mine.values()) if (!this.#isTold(endpoint)) this.publish(endpoint);
+  }
+
+  /** Somebody else changed what is this node's to say. */
+  handle(changes: readonly Change[]): void {
+    const mine = new Map(this.options.current().map((endpoint) => [endpoint.id, endpoint]));
+    for (const change of changes) {
+      if (change.kind === 'endpoint') {
+        const own = mine.get(change.id);
+        if (own !== undefined && !this.#isTold(own)) this.publish(own);
+      } else if (change.kind === 'claim' && change.after === undefined && change.before?.node === this.options.node) {
+        const own = mine.get(change.before.endpoint);
+        if (own !== undefined) this.publish(own);
+      }
+    }
+  }
+
+  /** Tries what is pending now: etcd answers again. */
+  kick(): void {
+    clearTimeout(this.#retry);
+    this.#retry = undefined;
+    this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#retry);
+    await this.#running;
+  }
+
+  #isTold(endpoint: Endpoint): boolean {
+    const { view } = this.options.store;
+    const told = view.endpoints.get(endpoint.network)?.get(endpoint.id);
+    if (told === undefined || JSON.stringify(sorted(told)) !== JSON.stringify(sorted(endpoint))) return false;
+    return claimsOf(endpoint).every((ip) => view.claims.get(endpoint.network)?.has(ip) === true);
+  }
+
+  #mark(network: string, id: string, endpoint: Endpoint | undefined, claims: string[] = []): void {
+    this.#dirty.set(id, { network, endpoint, claims });
+    this.#run();
+  }
+
+  #run(): void {
+    if (this.#stopped || this.#retry !== undefined) return;
+    this.#running ??= this.#drain().finally(() => {
+      this.#running = undefined;
+      this.options.metrics.storePending.set(this.#dirty.size);
+      if (this.#dirty.size > 0 && !this.#stopped) {
+        this.#retry = setTimeout(() => {
+          this.#retry = undefined;
+          this.#run();
+        }, RETRY_MS);
+      }
+    });
+  }
+
+  async #drain(): Promise<void> {
+    while (this.#dirty.size > 0 && !this.#stopped) {
+      const batch = [...this.#dirty].slice(0, PARALLEL);
+      const results = await Promise.all(batch.map(([id, entry]) => this.#tell(id, entry)));
+      if (results.includes('later')) return;
+    }
+  }
+
+  async #tell(
+    id: string,
+    entry: { network: string; endpoint: Endpoint | undefined; claims: string[] },
+  ): Promise<'done' | 'later'> {
+    const { store, problems } = this.options;
+    const { network, endpoint, claims } = entry;
+    try {
+      if (endpoint === undefined) {
+        await this.#timed('delete', () => store.deleteEndpoint(network, id));
+        for (const ip of claims) await store.deleteClaim(network, ip, id);
+      } else {
+        for (const ip of claimsOf(endpoint)) await store.restoreClaim(grantedClaim(endpoint, ip));
+        await this.#timed('put', () => store.putEndpoint(endpoint, { unique: endpoint.explicitName }));
+      }
+      problems.clear(`publish ${id}`);
+    } catch (error) {
+      if (!(error instanceof WeftError) || error.code === 'UNAVAILABLE') {
+        this.options.log.debug('etcd could not be told yet', { id, error: messageOf(error) });
+        return 'later';
+      }
+      problems.set(`publish ${id}`, {
+        what: `endpoint ${endpoint?.name ?? id} of network ${network}`,
+        why: messageOf(error),
+        fix: error.next ?? 'Detach it and attach it under another name.',
+      });
+    }
+    if (this.#dirty.get(id) === entry) this.#dirty.delete(id);
+    return 'done';
+  }
+
+  async #timed<T>(operation: string, work: () => Promise<T>): Promise<T> {
+    const end = this.options.metrics.storeSeconds.startTimer({ operation });
+    try {
+      return await work();
+    } finally {
+      end();
+    }
+  }
+}
+
+/** Addresses that an endpoint has outside its node's subnet: those that stand for themselves. */
+function claimsOf(endpoint: Endpoint): string[] {
+  return [endpoint.ip, endpoint.ip6 ?? ''].flatMap((text) => {
+    const [ip, length] = text.split('/');
+    return ip !== undefined && (length === '32' || length === '128') ? [ip] : [];
+  });
+}
+
+const grantedClaim = (endpoint: Endpoint, ip: string): Claim => ({
+  network: endpoint.network,
+  ip: IpAddress.parse(ip),
+  node: endpoint.node,
+  endpoint: endpoint.id,
+  state: 'granted',
+});
+
+const sorted = (record: object): object => Object.fromEntries(Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1)));

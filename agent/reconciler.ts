@@ -1,0 +1,398 @@
+// Keeps the kernel as it should be. A changed record costs its own steps at once; a full comparison of everything finds
+// what nobody told of: at the start, soon after the kernel notifies of a change that fits no record, and every 10 s.
+//
+//   set(record) ──delta──▶ steps ──▶ kernel          compare() ──observe──▶ plan ──steps──▶ kernel
+import type { Firewall } from '../core/firewall.js';
+import { describeObject, objectKey, type Actual, type KernelObject } from '../core/objects.js';
+import { assume, describeStep, plan, sameObject, type Conflict, type Step } from '../core/plan.js';
+import type { Sandbox } from '../core/records.js';
+import { messageOf, WeftError } from '../core/errors.js';
+import type { Logger } from '../daemon/log.js';
+import { Desired } from './desired.js';
+import { Drift } from './drift.js';
+import type { Kernel, KernelEvent, KernelNamespace, StepFailure } from './kernel/kernel.js';
+import { Locks } from './locks.js';
+import type { AgentMetrics } from './metrics.js';
+import type { Problem, Problems } from './problems.js';
+
+/** What one container should have inside, and by which link of the node it hangs. */
+export interface SandboxRecord {
+  sandbox: Sandbox;
+  hostIfname: string;
+  objects: readonly KernelObject[];
+}
+
+export interface ReconcilerOptions {
+  kernel: Kernel;
+  log: Logger;
+  metrics: AgentMetrics;
+  problems: Problems;
+  /** A container that is gone: its record should go, too. */
+  onVanished: (record: string) => void;
+  /** Addresses, links or routes changed that the underlay may rest on. */
+  onUnderlay: () => void;
+  compareEveryMs?: number;
+}
+
+/** All work on the node's namespace stands in this one queue: what is compared must not change meanwhile. */
+const NODE = 'node';
+
+/** From a notification to the comparison: long enough for the notifications of weft's own steps to come in together. */
+const SETTLE_MS = 100;
+
+export class Reconciler {
+  readonly #desired = new Desired();
+  readonly #sandboxes = new Map<string, SandboxRecord>();
+  readonly #locks = new Locks();
+  readonly #drift: Drift;
+  #firewall: Firewall = { networks: [] };
+  #prune = false;
+  #started = false;
+  #stopped = false;
+  #soon: NodeJS.Timeout | undefined;
+  #tick: NodeJS.Timeout | undefined;
+  #unwatch: (() => void) | undefined;
+
+  constructor(private readonly options: ReconcilerOptions) {
+    this.#drift = new Drift(options.problems);
+  }
+
+  /** The first comparison, and from then on every change at once. */
+  async start(): Promise<void> {
+    this.#unwatch = this.options.kernel.watch((event) => this.#notified(event));
+    this.#started = true;
+    await this.compare('start');
+    const every = this.options.compareEveryMs ?? 10_000;
+    this.#tick = setInterval(() => void this.compare('interval'), every);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearInterval(this.#tick);
+    clearTimeout(this.#soon);
+    this.#unwatch?.();
+    await this.#locks.run(NODE, () => Promise.resolve());
+  }
+
+  /** From now on what carries weft's mark and is not desired goes: the records are complete. */
+  allowPruning(): void {
+    this.#prune = true;
+  }
+
+  /**
+   * Says what records compile to now (undefined: gone), and makes it so. Before start() it is only taken note of.
+   * What the kernel refused is answered, becomes a problem, and is tried again by the next comparison.
+   */
+  async set(changes: ReadonlyMap<string, readonly KernelObject[] | undefined>): Promise<StepFailure[]> {
+    return this.#locks.run(NODE, async () => {
+      const steps: Step[] = [];
+      for (const [record, objects] of changes) steps.push(...this.#desired.set(record, objects));
+      if (!this.#started || steps.length === 0) return [];
+      const failures = await this.#apply(this.options.kernel.node, inOrder(steps));
+      if (failures.length > 0 || steps.some((step) => step.do === 'delete-link')) this.#compareSoon();
+      return failures;
+    });
+  }
+
+  /** Names of all records. */
+  records(): Iterable<string> {
+    return this.#desired.records();
+  }
+
+  async setFirewall(firewall: Firewall): Promise<void> {
+    await this.#locks.run(NODE, async () => {
+      this.#firewall = firewall;
+      if (this.#started) await this.#ensureFirewall();
+    });
+  }
+
+  /**
+   * Attaches: the record's objects on the node and in the container, in one go. All or nothing.
+   * @param actual what the container has that matters to its objects
+   * @throws WeftError with what the kernel said, after everything was taken back
+   */
+  async attach(
+    record: string,
+    host: readonly KernelObject[],
+    inside: SandboxRecord,
+    namespace: KernelNamespace,
+    actual: Actual,
+  ): Promise<void> {
+    await this.#locks.run(NODE, async () => {
+      const { node } = this.options.kernel;
+      const hostSteps = this.#desired.set(record, host);
+      const peers = new Map([[inside.hostIfname, namespace]]);
+      // The container's end comes into being with the node's, down and otherwise as described.
+      const peer = inside.objects.filter((object) => object.kind === 'link' && object.type === 'peer');
+      const { steps } = plan(withPeer(actual, peer), inside.objects, { prune: false });
+      const [onNode, within] = await Promise.all([
+        this.#apply(node, hostSteps, peers),
+        this.#apply(namespace, steps),
+      ]);
+      const failure = onNode[0] ?? within[0];
+      if (failure === undefined) {
+        this.#sandboxes.set(record, inside);
+        return;
+      }
+      await node.apply(this.#desired.set(record, undefined));
+      throw attachError(failure, inside);
+    });
+  }
+
+  /** Takes note of a container that hangs on the node already; the next comparison puts it right. */
+  async adopt(record: string, host: readonly KernelObject[], inside: SandboxRecord): Promise<void> {
+    await this.#locks.run(NODE, async () => {
+      const steps = this.#desired.set(record, host);
+      this.#sandboxes.set(record, inside);
+      if (this.#started && steps.length > 0) this.#compareSoon();
+    });
+  }
+
+  /** Takes a container's objects away; its end of the pair goes with the node's. */
+  async detach(record: string): Promise<void> {
+    await this.#locks.run(NODE, async () => {
+      this.#sandboxes.delete(record);
+      this.options.problems.replace(`inside ${record} `, new Map());
+      const failures = await this.#apply(this.options.kernel.node, this.#desired.set(record, undefined));
+      if (failures.length > 0) this.#compareSoon();
+    });
+  }
+
+  /** Compares everything with what it should be, and puts it right. */
+  async compare(reason: 'start' | 'interval' | 'notified' | 'asked'): Promise<void> {
+    if (this.#stopped) return;
+    const end = this.options.metrics.reconcileSeconds.startTimer({ reason });
+    try {
+      await this.#locks.run(NODE, () => this.#compareNode(reason !== 'start'));
+      for (const record of [...this.#sandboxes.keys()]) {
+        if (reason === 'notified') break;
+        await this.#locks.run(NODE, () => this.#compareSandbox(record));
+      }
+      this.options.problems.clear('reconcile');
+    } catch (error) {
+      this.options.log.error('comparing with the kernel failed', { reason, error: messageOf(error) });
+      this.options.problems.set('reconcile', {
+        what: 'the comparison with the kernel',
+        why: messageOf(error),
+        fix: 'It is tried again every 10 seconds; see the log of the agent.',
+      });
+    } finally {
+      end();
+    }
+  }
+
+  async #compareNode(countDrift: boolean): Promise<void> {
+    const { node } = this.options.kernel;
+    this.#drift.sweep();
+    await this.#ensureFirewall();
+    const actual = await node.observe(this.#desired.sysctls());
+    const { steps, conflicts } = plan(actual, this.#desired.all(), { prune: this.#prune });
+    this.options.problems.replace('conflict ', conflictProblems('conflict ', conflicts));
+    if (steps.length === 0) {
+      this.options.problems.replace('step ', new Map());
+      return;
+    }
+    const { peers, missing } = await this.#openPeers(steps);
+    try {
+      const doable = steps.filter((step) => step.do !== 'create-link' || !missing.has(step.link.name));
+      if (countDrift) this.#repaired(doable);
+      const failures = await this.#apply(node, doable, peers);
+      this.options.problems.replace('step ', new Map(failures.map((failure) => [`step ${describeStep(failure.step).what}`, stepProblem(failure)])));
+    } finally {
+      for (const peer of peers.values()) peer.close();
+    }
+    const remade = new Set(steps.flatMap((step) => (step.do === 'create-link' ? [step.link.name] : [])));
+    for (const [record, { hostIfname }] of [...this.#sandboxes]) {
+      if (remade.has(hostIfname)) await this.#compareSandbox(record);
+    }
+  }
+
+  /** The containers' namespaces that pairs must be made into; those that are gone are told and left out. */
+  async #openPeers(steps: readonly Step[]): Promise<{ peers: Map<string, KernelNamespace>; missing: Set<string> }> {
+    const wanted = new Set(steps.flatMap((step) => (step.do === 'create-link' && step.link.type === 'veth' ? [step.link.name] : [])));
+    const peers = new Map<string, KernelNamespace>();
+    if (wanted.size === 0) return { peers, missing: wanted };
+    for (const [record, { hostIfname, sandbox }] of this.#sandboxes) {
+      if (!wanted.has(hostIfname)) continue;
+      const namespace = await this.#openSandbox(record, sandbox);
+      if (namespace === undefined) continue;
+      peers.set(hostIfname, namespace);
+      wanted.delete(hostIfname);
+    }
+    return { peers, missing: wanted };
+  }
+
+  async #openSandbox(record: string, sandbox: Sandbox): Promise<KernelNamespace | undefined> {
+    try {
+      const opened = await this.options.kernel.openNamespace(sandbox.path);
+      if (sameSandbox(opened.sandbox, sandbox)) return opened.namespace;
+      opened.namespace.close();
+    } catch (error) {
+      if (!(error instanceof WeftError)) throw error;
+    }
+    this.options.onVanished(record);
+    return undefined;
+  }
+
+  async #compareSandbox(record: string): Promise<void> {
+    const inside = this.#sandboxes.get(record);
+    if (inside === undefined) return;
+    const namespace = await this.#openSandbox(record, inside.sandbox);
+    if (namespace === undefined) return;
+    try {
+      const actual = await namespace.observe([]);
+      const { steps, conflicts } = plan(actual, inside.objects, { prune: false });
+      this.options.problems.replace(`inside ${record} `, conflictProblems(`inside ${record} `, conflicts, inside));
+      if (steps.length === 0) return;
+      this.#repaired(steps);
+      if (steps.some((step) => step.do === 'create-link')) {
+        // Its end of the pair is gone or was renamed: a new pair is made by the comparison that follows.
+        await this.#apply(this.options.kernel.node, [{ do: 'delete-link', name: inside.hostIfname }]);
+        this.#compareSoon();
+        return;
+      }
+      await this.#apply(namespace, steps);
+    } finally {
+      namespace.close();
+    }
+  }
+
+  async #ensureFirewall(): Promise<void> {
+    try {
+      const { repaired, problems } = await this.options.kernel.firewall.ensure(this.#firewall);
+      for (const what of repaired) this.#note('firewall', what);
+      this.options.problems.replace('firewall ', new Map(problems.map((problem) => [`firewall ${problem.what}`, problem])));
+    } catch (error) {
+      this.options.problems.replace(
+        'firewall ',
+        new Map([
+          [
+            'firewall failed',
+            {
+              what: `the ${this.options.kernel.firewall.kind} rules`,
+              why: messageOf(error),
+              fix: 'It is tried again every 10 seconds; try the other kind with --firewall.',
+            },
+          ],
+        ]),
+      );
+    }
+  }
+
+  async #apply(
+    namespace: KernelNamespace,
+    steps: readonly Step[],
+    peers?: ReadonlyMap<string, KernelNamespace>,
+  ): Promise<StepFailure[]> {
+    if (steps.length === 0) return [];
+    const failures = await namespace.apply(steps, peers);
+    const { metrics, log } = this.options;
+    for (const step of steps) metrics.steps.inc({ verb: describeStep(step).verb });
+    for (const { step, errno, message } of failures) {
+      const { verb, what } = describeStep(step);
+      metrics.stepsFailed.inc({ verb });
+      log.debug('the kernel refused a step', { verb, what, errno, message });
+    }
+    return failures;
+  }
+
+  #repaired(steps: readonly Step[]): void {
+    for (const step of steps) {
+      const { verb, what } = describeStep(step);
+      this.#note(what, `${what} (${verb})`);
+    }
+  }
+
+  #note(key: string, what: string): void {
+    this.options.metrics.drift.inc();
+    this.options.log.info('put right', { what });
+    this.#drift.repaired(key, what);
+  }
+
+  #notified(event: KernelEvent): void {
+    if (event.kind === 'underlay') {
+      this.options.onUnderlay();
+      return;
+    }
+    if (event.kind === 'changed') {
+      if (!this.#concerns(event)) return;
+      this.#checkVanished(event.linksGone);
+    }
+    this.#compareSoon();
+  }
+
+  /** Whether what the kernel tells fits no record. What keeps coming back waits for the regular comparison. */
+  #concerns(event: Extract<KernelEvent, { kind: 'changed' }>): boolean {
+    const worth = (key: string): boolean => !this.#drift.contested(key);
+    for (const key of event.gone) if (this.#desired.get(key) !== undefined && worth(key)) return true;
+    for (const [key, { object, owned }] of event.objects) {
+      const wanted = this.#desired.get(key);
+      if (wanted === undefined ? owned && this.#prune : !sameObject(object, wanted)) {
+        if (worth(key)) return true;
+      }
+    }
+    return [...event.linksGone].some((name) => this.#desired.get(`link ${name}`) !== undefined && worth(`link ${name}`));
+  }
+
+  #checkVanished(linksGone: ReadonlySet<string>): void {
+    if (linksGone.size === 0) return;
+    for (const [record, { hostIfname, sandbox }] of [...this.#sandboxes]) {
+      if (!linksGone.has(hostIfname)) continue;
+      const now = this.options.kernel.identify(sandbox.path);
+      if (now === undefined || !sameSandbox(now, sandbox)) this.options.onVanished(record);
+    }
+  }
+
+  #compareSoon(): void {
+    if (this.#stopped || !this.#started) return;
+    this.#soon ??= setTimeout(() => {
+      this.#soon = undefined;
+      void this.compare('notified');
+    }, SETTLE_MS);
+  }
+}
+
+export const sameSandbox = (a: Sandbox, b: Sandbox): boolean => a.cookie === b.cookie && a.bootId === b.bootId;
+
+/** Makes before deletions, as within one plan: several records' steps become one. */
+function inOrder(steps: readonly Step[]): Step[] {
+  const goes = (step: Step): boolean => step.do === 'delete';
+  return [...steps.filter((step) => !goes(step)), ...steps.filter(goes)];
+}
+
+function withPeer(actual: Actual, peer: readonly KernelObject[]): Actual {
+  const objects = new Map([...actual.objects, ...assume(peer).objects]);
+  return { objects, foreignLinks: actual.foreignLinks, up: actual.up };
+}
+
+function attachError(failure: StepFailure, inside: SandboxRecord): WeftError {
+  const { what } = describeStep(failure.step);
+  return new WeftError(
+    'FAILED_PRECONDITION',
+    `the kernel refused ${what}: ${failure.message}`,
+    `Nothing was left behind in ${inside.sandbox.path}; see \`weft status\` for what else is wrong on this node.`,
+  );
+}
+
+function conflictProblems(prefix: string, conflicts: readonly Conflict[], inside?: SandboxRecord): Map<string, Problem> {
+  const where = inside === undefined ? '' : ` in ${inside.sandbox.path}`;
+  return new Map(
+    conflicts.map(({ object, why }) => [
+      `${prefix}${objectKey(object)}`,
+      {
+        what: `${describeObject(object)}${where}`,
+        why,
+        fix: 'Remove or rename the other one; weft takes the place within 10 seconds.',
+      },
+    ]),
+  );
+}
+
+function stepProblem(failure: StepFailure): Problem {
+  const { verb, what } = describeStep(failure.step);
+  return {
+    what,
+    why: `the kernel refused to ${verb} it: ${failure.message}`,
+    fix: 'It is tried again every 10 seconds.',
+  };
+}

@@ -1,0 +1,108 @@
+// What a TARGET means: which namespace, under which canonical name, and how the container is called there.
+import { existsSync } from 'node:fs';
+import { basename, join } from 'node:path';
+
+import { invalidArgument, notFound, WeftError } from '../../core/errors.js';
+import type { EngineAddress } from '../../daemon/kinds.js';
+import { inspectContainer, requireContainer, type DockerContainer } from './docker.js';
+
+export interface Target {
+  /** netns:/run/netns/c1, pid:4711 or docker:NAME. */
+  canonical: string;
+  /** Where the namespace is. */
+  path: string;
+  /** The namespace's or container's own name, in the grammar of endpoint names. */
+  name: string;
+}
+
+/** Where `ip netns add` puts namespaces (ip-netns(8)). */
+const NETNS_DIRECTORY = '/run/netns';
+
+/**
+ * @param text netns:/PATH, pid:N, docker:NAME, or a bare word: a Docker container of that name, else a namespace
+ * @param engine address of the Docker engine
+ * @throws WeftError INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE
+ */
+export async function resolveTarget(text: string, engine: EngineAddress): Promise<Target> {
+  const { kind, rest } = splitTarget(text);
+  switch (kind) {
+    case 'netns':
+      return namespaceTarget(rest);
+    case 'pid':
+      return { canonical: `pid:${rest}`, path: `/proc/${rest}/ns/net`, name: `pid-${rest}` };
+    case 'docker':
+      return dockerTarget(await requireContainer(engine, rest));
+    case 'word': {
+      const container = await containerOf(rest, engine);
+      if (container !== undefined) return dockerTarget(container);
+      const path = join(NETNS_DIRECTORY, rest);
+      if (existsSync(path)) return namespaceTarget(path);
+      throw notFound(
+        `there is no container ${rest}: no Docker container and no ${path}`,
+        'Name it as netns:/PATH, pid:N or docker:NAME; see `ip netns` and `docker ps`.',
+      );
+    }
+  }
+}
+
+/**
+ * The canonical text of a target without looking whether it is there: for finding what is remembered of one that is gone.
+ * A bare word can mean two things.
+ */
+export function canonicalForms(text: string): string[] {
+  const { kind, rest } = splitTarget(text);
+  if (kind === 'word') return [`docker:${rest}`, `netns:${join(NETNS_DIRECTORY, rest)}`];
+  return [`${kind}:${kind === 'netns' ? normalNetns(rest) : rest}`];
+}
+
+/** @throws WeftError INVALID_ARGUMENT */
+function splitTarget(text: string): { kind: 'netns' | 'pid' | 'docker' | 'word'; rest: string } {
+  const match = /^(netns|pid|docker):(.*)$/s.exec(text);
+  if (match === null) {
+    if (!/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(text)) {
+      throw invalidArgument(`target: "${text}" is not a target`, 'Write netns:/PATH, pid:N, docker:NAME or a plain name.');
+    }
+    return { kind: 'word', rest: text };
+  }
+  const kind = match[1] as 'netns' | 'pid' | 'docker';
+  const rest = match[2] ?? '';
+  if (kind === 'netns' && !rest.startsWith('/')) {
+    throw invalidArgument(`target: "${rest}" is not an absolute path`, 'Write netns:/run/netns/NAME.');
+  }
+  if (kind === 'pid' && !/^[1-9]\d{0,9}$/.test(rest)) {
+    throw invalidArgument(`target: "${rest}" is not a process id`, 'Write pid:4711.');
+  }
+  if (kind === 'docker' && !/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(rest)) {
+    throw invalidArgument(`target: "${rest}" is not a container's name or id`, 'Write docker:NAME.');
+  }
+  return { kind, rest };
+}
+
+// /var/run is a link to /run everywhere that weft runs, and people write both.
+const normalNetns = (path: string): string => path.replace(/^\/var\/run\//, '/run/');
+
+function namespaceTarget(path: string): Target {
+  const normal = normalNetns(path);
+  return { canonical: `netns:${normal}`, path: normal, name: grammatical(basename(normal)) };
+}
+
+function dockerTarget({ name, pid }: DockerContainer): Target {
+  return { canonical: `docker:${name}`, path: `/proc/${pid}/ns/net`, name: grammatical(name) };
+}
+
+/** Without an engine on this host a bare word is a namespace. */
+async function containerOf(name: string, engine: EngineAddress): Promise<DockerContainer | undefined> {
+  if ('socketPath' in engine && !existsSync(engine.socketPath)) return undefined;
+  try {
+    return await inspectContainer(engine, name);
+  } catch (error) {
+    if (error instanceof WeftError && existsSync(join(NETNS_DIRECTORY, name))) return undefined;
+    throw error;
+  }
+}
+
+/** A name taken over from elsewhere may have letters that an endpoint's name has not. */
+function grammatical(name: string): string {
+  const cleaned = name.replace(/[^A-Za-z0-9_.-]/g, '-').replace(/^[^A-Za-z0-9]+/, '').slice(0, 128);
+  return cleaned === '' ? 'container' : cleaned;
+}

@@ -1,0 +1,122 @@
+// The settings of `weft agent`: one table, from which flags, environment, file and --help come.
+import { hostname } from 'node:os';
+
+import { invalidArgument } from '../core/errors.js';
+import { checkEtcdTls, checkTls, ETCD_TLS, GRPC_TLS, LOG, PREFIX } from '../daemon/common-settings.js';
+import * as kinds from '../daemon/kinds.js';
+import { optional, setting, type Program, type Values } from '../daemon/settings.js';
+
+const HOUR = 3_600_000;
+
+export const agentSettings = {
+  node: setting(kinds.nodeName, {
+    default: hostname,
+    shownDefault: 'the hostname',
+    help: 'name of this node, unique in the cluster',
+    group: 'Cluster',
+  }),
+  etcd: optional(kinds.etcdUrls, { help: 'where etcd serves (required)', group: 'Cluster' }),
+  prefix: PREFIX,
+  controller: optional(kinds.orNone(kinds.controllers), {
+    help: 'where to report; the agent’s work does not depend on it',
+    shownDefault: 'none',
+    group: 'Cluster',
+  }),
+  'underlay-ip': optional(kinds.underlayIp, {
+    help: 'what other nodes send to',
+    shownDefault: 'the addresses of the default route’s interface',
+    group: 'Node',
+  }),
+  'underlay-iface': optional(kinds.linkName, {
+    help: 'the interface whose addresses they send to',
+    group: 'Node',
+  }),
+  join: setting(kinds.orNone(kinds.networkNames), {
+    default: 'none',
+    help: 'take a subnet of these networks at start, not at the first attach',
+    group: 'Node',
+  }),
+  firewall: setting(kinds.choice('auto', 'nftables', 'iptables'), {
+    default: 'auto',
+    help: 'what the rules are made with',
+    group: 'Node',
+  }),
+  'subnet-ttl': setting(kinds.duration({ min: 2000, max: 365 * 24 * HOUR, wholeSeconds: true }), {
+    default: '24h',
+    help: 'how long a subnet is kept for a node that is away',
+    group: 'Node',
+  }),
+  'node-ttl': setting(kinds.duration({ min: 1000, max: HOUR, wholeSeconds: true }), {
+    default: '3s',
+    help: 'how long a node that says nothing counts as up',
+    group: 'Node',
+  }),
+  'run-dir': setting(kinds.path('DIR'), {
+    default: '/run/weft',
+    help: 'agent.sock and subnets/NETWORK.env',
+    group: 'Node',
+  }),
+  'state-dir': setting(kinds.path('DIR'), {
+    default: '/var/lib/weft',
+    help: 'what must survive a restart',
+    group: 'Node',
+  }),
+  'cnm-socket': setting(kinds.orNone(kinds.path('PATH')), {
+    default: '/run/docker/plugins/weft.sock',
+    help: 'where Docker’s engine finds weft as a network driver; none turns it off',
+    group: 'Node',
+  }),
+  docker: setting(kinds.engineUrl, {
+    default: 'unix:///run/docker.sock',
+    help: 'the engine that TARGET docker:NAME means',
+    group: 'Node',
+  }),
+  http: setting(kinds.hostPort({ listen: true }), {
+    default: '127.0.0.1:7402',
+    help: '/metrics, /healthz and /readyz',
+    group: 'Node',
+  }),
+  ...ETCD_TLS,
+  ...GRPC_TLS,
+  ...LOG,
+  cleanup: setting(kinds.toggle, {
+    default: 'false',
+    help: 'take everything weft made on this node away, release its leases, and end',
+    flagOnly: true,
+  }),
+};
+
+/** `etcd` is always there; `controller` and `join` are lists that may be empty. */
+export type AgentSettings = Omit<Values<typeof agentSettings>, 'etcd' | 'controller' | 'join'> & {
+  readonly etcd: readonly string[];
+  readonly controller: readonly kinds.HostPort[];
+  readonly join: readonly string[];
+};
+
+export const agentProgram: Program<typeof agentSettings> = {
+  name: 'agent',
+  summary: 'The daemon of a node: makes the kernel match what etcd says, and attaches containers.',
+  defaultFile: '/etc/weft/agent.yaml',
+  settings: agentSettings,
+  check(values, origin) {
+    if (values.etcd === undefined) {
+      throw invalidArgument(
+        'etcd: not set, and the agent needs it',
+        'Give --etcd http://HOST:2379, WEFT_ETCD, or the key etcd in /etc/weft/agent.yaml.',
+      );
+    }
+    if (values.underlayIp !== undefined && values.underlayIface !== undefined) {
+      throw invalidArgument(
+        `${origin('underlay-ip') ?? 'underlay-ip'} and ${origin('underlay-iface') ?? 'underlay-iface'}: only one of the two says what other nodes send to`,
+        'Leave one of them out.',
+      );
+    }
+    checkTls(values, origin);
+    checkEtcdTls(values, values.etcd, origin);
+  },
+};
+
+/** The values as the agent uses them, after `check`. */
+export function agentSettingsFrom(values: Values<typeof agentSettings>): AgentSettings {
+  return { ...values, etcd: values.etcd ?? [], controller: values.controller ?? [], join: values.join ?? [] };
+}

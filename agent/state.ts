@@ -1,0 +1,220 @@
+// What must survive a restart of the agent, in its state directory: the node's instance id, the networks it is on with
+// its subnet in each, and every endpoint. Small JSON files, replaced atomically, one for each record, so that a torn or
+// unreadable one costs only itself; such a file is kept aside and told, never taken for "nothing there".
+//
+//   instance                 the instance id
+//   networks/NETWORK.json    config, lease and granted claims, as records
+//   endpoints/ID.json        one endpoint
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { z } from 'zod';
+
+import { IpAddress, IpNetwork } from '../core/address.js';
+import { failedPrecondition, messageOf } from '../core/errors.js';
+import type { Network } from '../core/network.js';
+import type { Endpoint, Lease } from '../core/records.js';
+
+/** A network that the node is on. */
+export interface SavedNetwork {
+  network: Network;
+  lease: Lease;
+  /** Addresses of this node's subnet that other nodes use with its agreement. */
+  granted: string[];
+}
+
+export interface TornFile {
+  /** Where it was put aside. */
+  path: string;
+  kind: 'network' | 'endpoint';
+  /** The network's name or the endpoint's id. */
+  id: string;
+  why: string;
+}
+
+export interface Loaded {
+  instance: string;
+  /** The directory was empty: this node begins anew. */
+  fresh: boolean;
+  networks: SavedNetwork[];
+  endpoints: Endpoint[];
+  torn: TornFile[];
+}
+
+export class State {
+  constructor(private readonly directory: string) {}
+
+  /** @throws WeftError FAILED_PRECONDITION where the directory cannot be read and written */
+  load(): Loaded {
+    try {
+      for (const folder of ['networks', 'endpoints']) {
+        mkdirSync(join(this.directory, folder), { recursive: true, mode: 0o700 });
+      }
+      const torn: TornFile[] = [];
+      const networks = this.#readAll('networks', 'network', savedNetwork, torn);
+      const endpoints = this.#readAll('endpoints', 'endpoint', savedEndpoint, torn);
+      const { instance, fresh } = this.#instance();
+      return { instance, fresh, networks, endpoints, torn };
+    } catch (error) {
+      throw this.#unusable(error);
+    }
+  }
+
+  #instance(): { instance: string; fresh: boolean } {
+    const path = join(this.directory, 'instance');
+    try {
+      const instance = readFileSync(path, 'utf8').trim();
+      if (/^[0-9a-f-]{36}$/.test(instance)) return { instance, fresh: false };
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+    }
+    const instance = randomUUID();
+    replaceFile(path, `${instance}\n`);
+    return { instance, fresh: true };
+  }
+
+  #readAll<T>(folder: string, kind: TornFile['kind'], parse: (value: unknown) => T, torn: TornFile[]): T[] {
+    const records: T[] = [];
+    for (const name of readdirSync(join(this.directory, folder))) {
+      const path = join(this.directory, folder, name);
+      if (name.endsWith('.new')) rmSync(path, { force: true });
+      if (!name.endsWith('.json')) continue;
+      try {
+        records.push(parse(JSON.parse(readFileSync(path, 'utf8'))));
+      } catch (error) {
+        const aside = `${path}.torn`;
+        renameSync(path, aside);
+        torn.push({ path: aside, kind, id: name.slice(0, -'.json'.length), why: messageOf(error) });
+      }
+    }
+    return records;
+  }
+
+  saveNetwork({ network, lease, granted }: SavedNetwork): void {
+    this.#write('networks', network.name, { network: encode(network), lease: encode(lease), granted });
+  }
+
+  deleteNetwork(name: string): void {
+    rmSync(this.#path('networks', name), { force: true });
+  }
+
+  saveEndpoint(endpoint: Endpoint): void {
+    this.#write('endpoints', endpoint.id, endpoint);
+  }
+
+  deleteEndpoint(id: string): void {
+    rmSync(this.#path('endpoints', id), { force: true });
+    rmSync(`${this.#path('endpoints', id)}.torn`, { force: true });
+  }
+
+  #write(folder: string, name: string, value: unknown): void {
+    try {
+      replaceFile(this.#path(folder, name), `${JSON.stringify(value)}\n`);
+    } catch (error) {
+      throw this.#unusable(error);
+    }
+  }
+
+  #path(folder: string, name: string): string {
+    return join(this.directory, folder, `${name}.json`);
+  }
+
+  #unusable(error: unknown): Error {
+    return failedPrecondition(
+      `the state directory ${this.directory} cannot be used: ${messageOf(error)}`,
+      'Make it writable and give it space, or name another one with --state-dir.',
+      { cause: error },
+    );
+  }
+}
+
+/** Writes beside the file and renames, so that a reader finds the old text or the new one, whole. */
+export function replaceFile(path: string, text: string, mode = 0o600): void {
+  const fresh = `${path}.new`;
+  writeFileSync(fresh, text, { mode });
+  renameSync(fresh, path);
+}
+
+const isMissing = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENOENT';
+
+// Addresses and prefixes are written as text.
+function encode(record: object): object {
+  const plain = (value: unknown): unknown => {
+    if (value instanceof IpAddress || value instanceof IpNetwork) return value.toString();
+    if (Array.isArray(value) || typeof value !== 'object' || value === null) return value;
+    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, plain(inner)]));
+  };
+  return plain(record) as object;
+}
+
+const ip = z.string().transform((text) => IpAddress.parse(text));
+const net = z.string().transform((text) => IpNetwork.parse(text));
+const range = z.object({ first: net, last: net });
+const vtep = z.object({ vni: z.number(), mac: z.string() });
+
+const networkSchema = z.object({
+  name: z.string(),
+  driver: z.literal('overlay'),
+  backend: z.literal('vxlan'),
+  subnet: net,
+  subnet6: net.optional(),
+  hostPrefix: z.number(),
+  hostPrefix6: z.number().optional(),
+  range,
+  range6: range.optional(),
+  vni: z.number(),
+  port: z.number(),
+  mtu: z.number().optional(),
+  internal: z.boolean(),
+  masquerade: z.boolean(),
+});
+
+const leaseSchema = z.object({
+  network: z.string(),
+  subnet: net,
+  subnet6: net.optional(),
+  publicIp: ip,
+  publicIp6: ip.optional(),
+  backendType: z.string(),
+  vtep: vtep.optional(),
+  vtep6: vtep.optional(),
+  node: z.string().optional(),
+  instance: z.string().optional(),
+  reservation: z.boolean(),
+});
+
+const endpointSchema = z.object({
+  id: z.string().regex(/^[0-9a-f]{16}$/),
+  name: z.string(),
+  explicitName: z.boolean(),
+  network: z.string(),
+  node: z.string(),
+  target: z.string(),
+  sandbox: z.object({ path: z.string(), cookie: z.string(), bootId: z.string() }),
+  ifname: z.string(),
+  hostIfname: z.string(),
+  mac: z.string(),
+  ip: z.string(),
+  ip6: z.string().optional(),
+  defaultRoute: z.boolean(),
+  aliases: z.array(z.string()),
+  createdAt: z.string(),
+});
+
+const savedSchema = z.object({ network: networkSchema, lease: leaseSchema, granted: z.array(z.string()) });
+
+// zod writes `undefined` as a value of optional keys; the records have no such key at all.
+const savedNetwork = (value: unknown): SavedNetwork => withoutUndefined(savedSchema.parse(value)) as SavedNetwork;
+const savedEndpoint = (value: unknown): Endpoint => withoutUndefined(endpointSchema.parse(value)) as Endpoint;
+
+function withoutUndefined(record: object): object {
+  return Object.fromEntries(
+    Object.entries(record)
+      .filter(([, value]) => value !== undefined)
+      .map(([key, value]: [string, unknown]) => [key, isPlain(value) ? withoutUndefined(value) : value]),
+  );
+}
+
+const isPlain = (value: unknown): value is object =>
+  typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype;

@@ -1,0 +1,125 @@
+// How the agent sees itself and the world, for `weft status` and for the controller.
+import { containerMtu, gatewayOf } from '../core/compile.js';
+import type { Endpoint } from '../core/records.js';
+import type { Endpoint as WireEndpoint, Problem, Status } from '../proto/gen/weft/v1/types.js';
+import type { Store } from '../store/store.js';
+import type { Endpoints } from './endpoints.js';
+import type { Memberships } from './memberships.js';
+import type { AgentMetrics } from './metrics.js';
+import type { Peers } from './peers.js';
+import type { Problems } from './problems.js';
+import type { Publisher } from './publisher.js';
+import type { SessionState } from './session.js';
+
+export interface StatusSources {
+  store: Store;
+  etcd: readonly string[];
+  memberships: Memberships;
+  endpoints: Endpoints;
+  publisher: Publisher;
+  peers: Peers;
+  problems: Problems;
+  metrics: AgentMetrics;
+  firewall: string;
+  node: string;
+  version: string;
+  startedAt: string;
+  publicIp: () => { ip: string; ip6?: string };
+  controller: () => SessionState;
+}
+
+export async function statusOf(sources: StatusSources): Promise<Status> {
+  const { store, memberships, endpoints, peers } = sources;
+  const problems = problemsOf(sources);
+  const { ip, ip6 } = sources.publicIp();
+  return {
+    health: problems.length === 0 ? 'ok' : 'degraded',
+    node: {
+      name: sources.node,
+      publicIp: ip,
+      publicIp6: ip6,
+      version: sources.version,
+      startedAt: sources.startedAt,
+      firewall: sources.firewall,
+      stepsApplied: await total(sources.metrics.steps),
+      stepsFailed: await total(sources.metrics.stepsFailed),
+      driftRepaired: await total(sources.metrics.drift),
+    },
+    store: {
+      state: store.state.connected ? 'connected' : 'disconnected',
+      endpoints: [...sources.etcd],
+      since: store.state.since.toISOString(),
+      revision: store.state.revision,
+      pending: sources.publisher.pending,
+      error: store.state.error ?? '',
+    },
+    controller: { ...sources.controller(), leader: false, nodesUp: 0, nodesDown: 0 },
+    networks: memberships.list().map((membership) => {
+      const { network, lease } = membership;
+      return {
+        name: network.name,
+        subnet: lease.subnet.toString(),
+        subnet6: lease.subnet6?.toString(),
+        gateway: gatewayOf(lease.subnet).toString(),
+        mtu: containerMtu(membership),
+        vni: network.vni,
+        endpoints: endpoints.list().filter((endpoint) => endpoint.network === network.name).length,
+        peers: Math.max(0, (store.view.leases.get(network.name)?.size ?? 0) - 1),
+        expires: memberships.expires(network.name)?.toISOString(),
+      };
+    }),
+    peers: peers.list().map(({ node, publicIp, state, rttMs }) => ({ node: node ?? '', publicIp, state, rttMs })),
+    problems,
+  };
+}
+
+function problemsOf({ store, problems, controller, etcd }: StatusSources): Problem[] {
+  const list = problems.list();
+  const { connected, since, error } = store.state;
+  if (!connected) {
+    list.push({
+      what: `etcd at ${etcd.join(', ')}`,
+      why: error ?? `it has not answered since ${since.toISOString()}`,
+      fix: 'Start etcd, or check --etcd; containers go on talking, and what changes here is told to it later.',
+    });
+  }
+  for (const { key, why } of store.view.bad.values()) {
+    list.push({ what: `the record ${key} in etcd`, why, fix: 'Correct or delete it; weft leaves it alone.' });
+  }
+  const { state, address, error: why } = controller();
+  if (state === 'disconnected') {
+    list.push({
+      what: `the controller at ${address}`,
+      why: why === '' ? 'it does not answer' : why,
+      fix: 'Start it, or check --controller; this node works on without it.',
+    });
+  }
+  return list;
+}
+
+async function total(counter: AgentMetrics['drift'] | AgentMetrics['steps']): Promise<number> {
+  const { values } = await counter.get();
+  return values.reduce((sum, { value }) => sum + value, 0);
+}
+
+/** An endpoint of this node, as the services speak of it. */
+export function wireEndpoint(endpoint: Endpoint, memberships: Memberships): WireEndpoint {
+  const membership = memberships.get(endpoint.network);
+  return {
+    id: endpoint.id,
+    name: endpoint.name,
+    network: endpoint.network,
+    node: endpoint.node,
+    target: endpoint.target,
+    ifname: endpoint.ifname,
+    hostIfname: endpoint.hostIfname,
+    mac: endpoint.mac,
+    ip: endpoint.ip,
+    ip6: endpoint.ip6,
+    gateway: membership === undefined ? '' : gatewayOf(membership.lease.subnet).toString(),
+    mtu: membership === undefined ? 0 : containerMtu(membership),
+    vlan: undefined,
+    aliases: endpoint.aliases,
+    publish: [],
+  };
+}

@@ -1,0 +1,265 @@
+// gRPC as weft uses it: how errors cross the wire, how handlers and calls look, TLS, keepalive, listening.
+import {
+  ChannelCredentials,
+  Metadata,
+  ServerCredentials,
+  status,
+  type CallOptions,
+  type ClientOptions,
+  type ClientUnaryCall,
+  type handleUnaryCall,
+  type Server,
+  type ServerOptions,
+  type ServiceError,
+  type StatusObject,
+} from '@grpc/grpc-js';
+
+import { messageOf, unavailable, WeftError, type ErrorCode } from '../core/errors.js';
+import { explainListenError } from './http.js';
+import type { HostPort } from './kinds.js';
+import type { Tls } from './tls.js';
+
+/** Carries a WeftError's `next`, percent-encoded; there, even if empty, on every error that weft itself made. */
+const NEXT_KEY = 'weft-next';
+
+/** A header block is limited to 8 KiB (grpc-js); percent-encoding may triple a text. */
+const MAX_TEXT = 2000;
+
+/** The status that a peer gets. What is not a WeftError is a fault: its message is told, its stack is not. */
+export function toServiceError(error: unknown): Pick<StatusObject, 'code' | 'details' | 'metadata'> {
+  const known =
+    error instanceof WeftError
+      ? error
+      : new WeftError(
+          'INTERNAL',
+          `a fault in weft: ${messageOf(error)}`,
+          'The log of the daemon that answered has more.',
+        );
+  const metadata = new Metadata();
+  metadata.set(NEXT_KEY, encodeURIComponent((known.next ?? '').slice(0, MAX_TEXT)));
+  return { code: status[known.code], details: known.message.slice(0, MAX_TEXT), metadata };
+}
+
+/** What went wrong in a call. @param peer who was called, such as `the controller at 192.0.2.1:7400` */
+export function fromServiceError(error: unknown, { peer }: { peer: string }): WeftError {
+  if (error instanceof WeftError) return error;
+  if (!isServiceError(error))
+    return new WeftError('INTERNAL', `${peer}: ${messageOf(error)}`, undefined, { cause: error });
+  const [next] = error.metadata?.get(NEXT_KEY) ?? [];
+  if (next !== undefined) {
+    const text = decodeURIComponent(String(next));
+    return new WeftError(codeOf(error.code), error.details, text === '' ? undefined : text);
+  }
+  return explainTransport(error, peer);
+}
+
+// Errors that grpc-js or the network made, in words that say what to do.
+function explainTransport(error: ServiceError, peer: string): WeftError {
+  const options = { cause: error };
+  const { details } = error;
+  switch (error.code) {
+    case status.UNAVAILABLE:
+      return unavailable(`${peer} ${whyUnavailable(details)}`, nextWhenUnavailable(details), options);
+    case status.DEADLINE_EXCEEDED:
+      return new WeftError(
+        'DEADLINE_EXCEEDED',
+        `${peer} did not answer in time`,
+        'Try again; its log may say why.',
+        options,
+      );
+    case status.UNIMPLEMENTED:
+      return new WeftError(
+        'UNIMPLEMENTED',
+        `${peer} does not know this call`,
+        'Run the same version of weft on both sides.',
+        options,
+      );
+    case status.CANCELLED:
+      return new WeftError('ABORTED', `the call to ${peer} was given up`, undefined, options);
+    default:
+      return new WeftError(codeOf(error.code), `${peer}: ${details}`, undefined, options);
+  }
+}
+
+function whyUnavailable(details: string): string {
+  if (details.includes('ECONNREFUSED')) return 'does not answer: nothing listens there';
+  if (details.includes('ENOENT')) return 'does not answer: there is no such socket';
+  if (details.includes('EACCES') || details.includes('EPERM')) return 'may not be asked: permission denied';
+  if (/ENOTFOUND|EAI_AGAIN|Name resolution failed/.test(details))
+    return 'cannot be found: the name is not known';
+  if (/EHOSTUNREACH|ENETUNREACH|ETIMEDOUT/.test(details)) return 'cannot be reached from here';
+  if (isTlsTrouble(details)) return 'refused the connection, or was refused: TLS';
+  return `is not available: ${details}`;
+}
+
+function nextWhenUnavailable(details: string): string {
+  if (details.includes('EACCES') || details.includes('EPERM')) return 'Run the command as root.';
+  if (isTlsTrouble(details)) {
+    return 'Both sides need --tls-ca, --tls-cert and --tls-key with certificates of the same CA, or neither.';
+  }
+  return 'See that it runs and that the address is right.';
+}
+
+const isTlsTrouble = (details: string): boolean =>
+  /certificate|self.signed|SSL|TLS|ECONNRESET|ERR_SSL|EPROTO|socket hang up|Connection dropped/i.test(
+    details,
+  );
+
+function isServiceError(error: unknown): error is ServiceError {
+  return error instanceof Error && typeof (error as Partial<ServiceError>).code === 'number';
+}
+
+/** gRPC's name of a code, as far as weft speaks it. */
+export function codeOf(code: status): ErrorCode {
+  switch (code) {
+    case status.OUT_OF_RANGE:
+      return 'INVALID_ARGUMENT';
+    case status.CANCELLED:
+      return 'ABORTED';
+    default:
+      return parseErrorCode(status[code] ?? '');
+  }
+}
+
+/** A code by its name, as messages carry it; what weft does not speak is INTERNAL. */
+export function parseErrorCode(name: string): ErrorCode {
+  return isErrorCode(name) ? name : 'INTERNAL';
+}
+
+const isErrorCode = (name: string): name is ErrorCode => Object.hasOwn(ERROR_CODES, name);
+
+// A record, so that a code that is new in core/errors.ts does not compile before it is known here.
+const ERROR_CODES: Record<ErrorCode, true> = {
+  INVALID_ARGUMENT: true,
+  NOT_FOUND: true,
+  ALREADY_EXISTS: true,
+  FAILED_PRECONDITION: true,
+  RESOURCE_EXHAUSTED: true,
+  UNAVAILABLE: true,
+  DEADLINE_EXCEEDED: true,
+  PERMISSION_DENIED: true,
+  UNAUTHENTICATED: true,
+  ABORTED: true,
+  UNIMPLEMENTED: true,
+  INTERNAL: true,
+};
+
+export interface CallContext {
+  /** Aborted when the caller gives up or its deadline passes. */
+  readonly signal: AbortSignal;
+  readonly metadata: Metadata;
+}
+
+/** A unary method from a function that answers or throws. */
+export function unary<Request, Response>(
+  handler: (request: Request, context: CallContext) => Response | Promise<Response>,
+): handleUnaryCall<Request, Response> {
+  return (call, callback) => {
+    const controller = new AbortController();
+    call.on('cancelled', () => controller.abort(new WeftError('ABORTED', 'the caller has given up')));
+    const run = async (): Promise<Response> =>
+      handler(call.request, { signal: controller.signal, metadata: call.metadata });
+    run().then(
+      (response) => callback(null, response),
+      (error: unknown) => callback(toServiceError(error)),
+    );
+  };
+}
+
+type UnaryMethod<Request, Response> = (
+  request: Request,
+  metadata: Metadata,
+  options: Partial<CallOptions>,
+  callback: (error: ServiceError | null, response: Response) => void,
+) => ClientUnaryCall;
+
+/**
+ * One call of a generated client: `await call(client.getNode.bind(client), { name }, { peer, deadlineMs: 5000 })`.
+ * @throws WeftError
+ */
+export function call<Request, Response>(
+  method: UnaryMethod<Request, Response>,
+  request: Request,
+  options: { peer: string; deadlineMs: number; signal?: AbortSignal },
+): Promise<Response> {
+  const { peer, deadlineMs, signal } = options;
+  return new Promise((resolve, reject) => {
+    const running = method(
+      request,
+      new Metadata(),
+      { deadline: Date.now() + deadlineMs },
+      (error, response) => {
+        signal?.removeEventListener('abort', cancel);
+        if (error === null) resolve(response);
+        else reject(fromServiceError(error, { peer }));
+      },
+    );
+    const cancel = (): void => running.cancel();
+    if (signal?.aborted === true) cancel();
+    else signal?.addEventListener('abort', cancel, { once: true });
+  });
+}
+
+/** Without TLS a server takes everybody; with it only who shows a certificate of the CA. */
+export function serverCredentials(tls: Tls | undefined): ServerCredentials {
+  if (tls === undefined) return ServerCredentials.createInsecure();
+  return ServerCredentials.createSsl(tls.ca, [{ cert_chain: tls.cert, private_key: tls.key }], true);
+}
+
+export function channelCredentials(tls: Tls | undefined): ChannelCredentials {
+  return tls === undefined
+    ? ChannelCredentials.createInsecure()
+    : ChannelCredentials.createSsl(tls.ca, tls.key, tls.cert);
+}
+
+/** A peer that stalls or vanishes without a word is noticed within 8 s. */
+export const clientOptions: ClientOptions = {
+  'grpc.keepalive_time_ms': 5000,
+  'grpc.keepalive_timeout_ms': 3000,
+  'grpc.keepalive_permit_without_calls': 0,
+  // Underlay addresses are not for a web proxy that the environment names.
+  'grpc.enable_http_proxy': 0,
+  // Two clients of one process may have different certificates.
+  'grpc.use_local_subchannel_pool': 1,
+  'grpc.max_receive_message_length': 64 * 1024 * 1024,
+};
+
+export const serverOptions: ServerOptions = {
+  // Clients look after the connection themselves; this only takes away what stayed of those that vanished.
+  'grpc.keepalive_time_ms': 20_000,
+  'grpc.keepalive_timeout_ms': 5000,
+  'grpc.max_receive_message_length': 16 * 1024 * 1024,
+};
+
+/** The target string of a generated client for a controller's address or an agent's socket. */
+export const targetOf = (address: HostPort | { socket: string }): string =>
+  'socket' in address ? `unix:${address.socket}` : `dns:${address.text}`;
+
+/**
+ * Binds and serves. Answers the address that it really has.
+ * @throws WeftError FAILED_PRECONDITION naming who has the address
+ */
+export async function listenGrpc(server: Server, listen: HostPort, tls: Tls | undefined): Promise<string> {
+  const bound = await new Promise<number>((resolve, reject) => {
+    server.bindAsync(listen.text, serverCredentials(tls), (error, port) =>
+      error === null ? resolve(port) : reject(error),
+    );
+  }).catch(async (error: unknown) => {
+    throw await explainListenError(error, '--listen', listen);
+  });
+  return listen.text.replace(/\d+$/, String(bound));
+}
+
+/** Ends a server: calls in flight get a moment, streams are cut. */
+export function stopGrpc(server: Server, graceMs = 1000): Promise<void> {
+  return new Promise((resolve) => {
+    const force = setTimeout(() => {
+      server.forceShutdown();
+      resolve();
+    }, graceMs);
+    server.tryShutdown(() => {
+      clearTimeout(force);
+      resolve();
+    });
+  });
+}

@@ -1,0 +1,109 @@
+// The HTTP side of a daemon: /metrics for Prometheus, /healthz (the process runs) and /readyz (it can do its work).
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+
+import type { Registry } from 'prom-client';
+
+import { failedPrecondition, messageOf } from '../core/errors.js';
+import type { HostPort } from './kinds.js';
+import type { Logger } from './log.js';
+import { byWhom } from './port-owner.js';
+
+export type Readiness = { ready: true } | { ready: false; reason: string };
+
+export interface HttpServer {
+  /** HOST:PORT that it really has. */
+  readonly address: string;
+  stop(): Promise<void>;
+}
+
+/** @throws WeftError FAILED_PRECONDITION where the address is taken or not this host's */
+export async function startHttp(options: {
+  listen: HostPort;
+  registry: Registry;
+  readiness: () => Readiness;
+  log: Logger;
+}): Promise<HttpServer> {
+  const { listen, registry, readiness, log } = options;
+  const server = createServer((request, response) => {
+    answer(request, response, registry, readiness).catch((error: unknown) => {
+      log.warn('an HTTP request failed', { path: request.url, error });
+      if (!response.headersSent) response.writeHead(500);
+      response.end();
+    });
+  });
+  // A scraper that stalls must not keep the daemon from ending.
+  server.requestTimeout = 10_000;
+  await listenOn(server, listen);
+  const bound = server.address();
+  return {
+    address:
+      bound === null || typeof bound === 'string'
+        ? listen.text
+        : listen.text.replace(/\d+$/, String(bound.port)),
+    stop: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+async function listenOn(server: Server, { host, port, text }: HostPort): Promise<void> {
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject).listen(port, host, () => {
+        server.off('error', reject);
+        resolve();
+      });
+    });
+  } catch (error) {
+    throw await explainListenError(error, '--http', { host, port, text });
+  }
+}
+
+/** Why an address cannot be listened on, with the process that has it. */
+export async function explainListenError(
+  error: unknown,
+  flag: string,
+  { host, port, text }: HostPort,
+): Promise<Error> {
+  const message = messageOf(error);
+  if (message.includes('EADDRINUSE')) {
+    const owner = await byWhom(host, port);
+    return failedPrecondition(
+      `${flag}: ${text} is already in use${owner}`,
+      `End it, or choose another address with ${flag}.`,
+      {
+        cause: error,
+      },
+    );
+  }
+  const why = message.includes('EADDRNOTAVAIL')
+    ? 'is not an address of this host'
+    : message.includes('ENOTFOUND') || message.includes('EAI_AGAIN')
+      ? 'has a host name that is not known'
+      : `cannot be listened on: ${message}`;
+  return failedPrecondition(`${flag}: ${text} ${why}`, `Choose another address with ${flag}.`, {
+    cause: error,
+  });
+}
+
+async function answer(
+  request: IncomingMessage,
+  response: ServerResponse,
+  registry: Registry,
+  readiness: () => Readiness,
+): Promise<void> {
+  const [path] = (request.url ?? '/').split('?');
+  const send = (status: number, body: string, type = 'text/plain; charset=utf-8'): void => {
+    response.writeHead(status, { 'content-type': type }).end(request.method === 'HEAD' ? undefined : body);
+  };
+  if (request.method !== 'GET' && request.method !== 'HEAD') return send(405, 'only GET\n');
+  if (path === '/healthz') return send(200, 'ok\n');
+  if (path === '/metrics') return send(200, await registry.metrics(), registry.contentType);
+  if (path === '/readyz') {
+    const state = readiness();
+    return state.ready ? send(200, 'ok\n') : send(503, `${state.reason}\n`);
+  }
+  return send(404, 'there are /metrics, /healthz and /readyz\n');
+}

@@ -1,0 +1,84 @@
+// Who has a TCP port: the answer to "address already in use", read from /proc as ss(8) does.
+import { readdir, readFile, readlink } from 'node:fs/promises';
+import { isIP } from 'node:net';
+
+import { IpAddress } from '../core/address.js';
+
+export interface PortOwner {
+  pid: number;
+  /** The process' name, as ps shows it. */
+  command: string;
+}
+
+interface Listener {
+  inode: string;
+  /** Undefined where it takes every address. */
+  ip: string | undefined;
+}
+
+// include/net/tcp_states.h: TCP_LISTEN.
+const LISTEN = '0A';
+
+/**
+ * The process that listens on the port, or undefined where there is none, or where it is in another namespace or not ours
+ * to see. Sees the network namespace that this process is in.
+ * @param host an address; a name or a wildcard means any
+ */
+export async function portOwner(host: string, port: number): Promise<PortOwner | undefined> {
+  const tables = await Promise.all(['tcp', 'tcp6'].map((name) => readListeners(name, port)));
+  const wanted = isIP(host) === 0 ? undefined : wildcardOr(IpAddress.parse(host));
+  const inodes = tables
+    .flat()
+    .filter(({ ip }) => ip === undefined || wanted === undefined || ip === wanted)
+    .map(({ inode }) => inode);
+  return inodes.length === 0 ? undefined : findHolder(new Set(inodes.map((inode) => `socket:[${inode}]`)));
+}
+
+/** ` by etcd (pid 4711)`, or nothing where it cannot be told. */
+export async function byWhom(host: string, port: number): Promise<string> {
+  const owner = await portOwner(host, port).catch(() => undefined);
+  return owner === undefined ? '' : ` by ${owner.command} (pid ${owner.pid})`;
+}
+
+async function readListeners(table: string, port: number): Promise<Listener[]> {
+  // A kernel without IPv6 has no tcp6.
+  const text = await readFile(`/proc/net/${table}`, 'utf8').catch(() => '');
+  return text
+    .split('\n')
+    .slice(1)
+    .flatMap((line): Listener[] => {
+      const [, local = '', , state, , , , , , inode = ''] = line.trim().split(/\s+/);
+      const [address = '', portHex = ''] = local.split(':');
+      return state === LISTEN && parseInt(portHex, 16) === port
+        ? [{ inode, ip: wildcardOr(IpAddress.fromBytes(fromProc(address))) }]
+        : [];
+    });
+}
+
+// The kernel prints addresses as 32-bit words in the machine's byte order; Node runs on little-endian Linux.
+function fromProc(hex: string): Uint8Array {
+  const bytes = Buffer.from(hex, 'hex');
+  return bytes.swap32();
+}
+
+function wildcardOr(ip: IpAddress): string | undefined {
+  // ::ffff:192.0.2.1 is an IPv4 address in an IPv6 socket (RFC 4291 §2.5.5.2).
+  const mapped = ip.family === 6 && ip.value >> 32n === 0xffffn;
+  const plain = mapped ? IpAddress.of(4, ip.value & 0xffff_ffffn) : ip;
+  return plain.value === 0n ? undefined : plain.toString();
+}
+
+async function findHolder(sockets: ReadonlySet<string>): Promise<PortOwner | undefined> {
+  for (const pid of await readdir('/proc')) {
+    if (!/^\d+$/.test(pid)) continue;
+    // A process may end while it is looked at, and others' processes may not be ours to see.
+    const fds = await readdir(`/proc/${pid}/fd`).catch(() => []);
+    for (const fd of fds) {
+      const link = await readlink(`/proc/${pid}/fd/${fd}`).catch(() => '');
+      if (!sockets.has(link)) continue;
+      const command = await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => '?');
+      return { pid: Number(pid), command: command.trim() };
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,94 @@
+// Certificates from files: read once at the start, with an error that names the flag and the file.
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+
+import { invalidArgument, messageOf } from '../core/errors.js';
+import type { EtcdTlsPaths, TlsPaths } from './common-settings.js';
+import { errnoOf } from './errno.js';
+
+/** PEM, as the files have it. Always mutual. */
+export interface Tls {
+  readonly ca: Buffer;
+  readonly cert: Buffer;
+  readonly key: Buffer;
+}
+
+export interface EtcdTls {
+  readonly ca?: Buffer;
+  readonly client?: { readonly cert: Buffer; readonly key: Buffer };
+}
+
+/** @throws WeftError INVALID_ARGUMENT for a part that is missing, unreadable or not what it should be */
+export function readTls(paths: TlsPaths): Tls | undefined {
+  const { tlsCa, tlsCert, tlsKey } = paths;
+  if (tlsCa === undefined && tlsCert === undefined && tlsKey === undefined) return undefined;
+  if (tlsCa === undefined || tlsCert === undefined || tlsKey === undefined) {
+    throw invalidArgument(
+      'TLS between weft’s parts is always mutual, and only some of --tls-ca, --tls-cert and --tls-key are set',
+      'Set all three, or none of them.',
+    );
+  }
+  const { cert, key } = readPair('--tls-cert', tlsCert, '--tls-key', tlsKey);
+  return { ca: readCertificate('--tls-ca', tlsCa), cert, key };
+}
+
+/** @throws WeftError INVALID_ARGUMENT as `readTls` does */
+export function readEtcdTls({ etcdCa, etcdCert, etcdKey }: EtcdTlsPaths): EtcdTls | undefined {
+  if (etcdCa === undefined && etcdCert === undefined) return undefined;
+  return {
+    ...(etcdCa === undefined ? {} : { ca: readCertificate('--etcd-ca', etcdCa) }),
+    ...(etcdCert === undefined || etcdKey === undefined
+      ? {}
+      : { client: readPair('--etcd-cert', etcdCert, '--etcd-key', etcdKey) }),
+  };
+}
+
+function readPair(
+  certFlag: string,
+  certPath: string,
+  keyFlag: string,
+  keyPath: string,
+): { cert: Buffer; key: Buffer } {
+  const cert = readCertificate(certFlag, certPath);
+  const key = readFile(keyFlag, keyPath);
+  const matches = parse(keyFlag, keyPath, 'a private key', () =>
+    new X509Certificate(cert).checkPrivateKey(createPrivateKey(key)),
+  );
+  if (!matches)
+    throw invalidArgument(
+      `${keyFlag}: ${keyPath} is not the key of ${certPath}`,
+      'Name the two files that belong together.',
+    );
+  return { cert, key };
+}
+
+function readCertificate(flag: string, path: string): Buffer {
+  const content = readFile(flag, path);
+  const certificate = parse(flag, path, 'a certificate', () => new X509Certificate(content));
+  if (Date.parse(certificate.validTo) < Date.now()) {
+    throw invalidArgument(
+      `${flag}: the certificate in ${path} was valid until ${certificate.validTo}`,
+      'Renew it.',
+    );
+  }
+  return content;
+}
+
+function readFile(flag: string, path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    const why = errnoOf(error) === 'ENOENT' ? 'there is no such file' : messageOf(error);
+    throw invalidArgument(`${flag}: ${path}: ${why}`, 'Name a PEM file that can be read.', { cause: error });
+  }
+}
+
+function parse<T>(flag: string, path: string, what: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw invalidArgument(`${flag}: ${path} is not ${what}: ${messageOf(error)}`, 'Name a PEM file.', {
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,263 @@
+// The way to etcd: keeps one proven session with one of its servers, goes on to the next when it breaks, and lets every
+// call through it, so that all of weft agrees on whether etcd is there.
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import type {
+  Etcd3,
+  ILeaseGrantResponse,
+  IRangeRequest,
+  IRangeResponse,
+  IResponseHeader,
+  ITxnRequest,
+  ITxnResponse,
+} from 'etcd3';
+
+import { invalidArgument } from '../core/errors.js';
+import { CallFailure, explain, failureOf, reasonOf } from './failures.js';
+import { CALL_DEADLINE, Session, type TlsFiles } from './session.js';
+
+export interface StoreLog {
+  debug(message: string, fields?: object): void;
+  info(message: string, fields?: object): void;
+  warn(message: string, fields?: object): void;
+  error(message: string, fields?: object): void;
+}
+
+/** Milliseconds between the starts of two attempts to connect, at most: after an outage everything is back within 1 s. */
+const MAX_BACKOFF = 900;
+const PROBE_DEADLINE = 1000;
+
+/** What tells one history of etcd from another. */
+interface History {
+  clusterId: string;
+  raftTerm: bigint;
+  /** Largest that an answer has named. */
+  revision: number;
+}
+
+export interface ClientState {
+  connected: boolean;
+  since: Date;
+  error?: string;
+}
+
+export class EtcdClient {
+  readonly urls: readonly string[];
+  #session: Session | undefined;
+  #history: History | undefined;
+  #epoch = 0;
+  readonly #closed = new AbortController();
+  /** Servers that were tried since the connection was lost, all of them without an answer. */
+  #tried = 0;
+  #lastFailure: { failure: CallFailure; url: string } | undefined;
+  readonly #waiters = new Set<() => void>();
+  readonly #running: Promise<void>;
+
+  constructor(
+    endpoints: readonly string[],
+    private readonly tls: TlsFiles | undefined,
+    private readonly heartbeatKey: string,
+    private readonly log: StoreLog,
+  ) {
+    this.urls = endpoints.map((endpoint) => normalize(endpoint, tls));
+    if (this.urls.length === 0) throw invalidArgument('etcd: no endpoint was given', 'Give one as http://192.0.2.1:2379.');
+    this.#running = this.#run();
+  }
+
+  /** Largest revision that an answer has named, 0 before the first. */
+  get revision(): number {
+    return this.#history?.revision ?? 0;
+  }
+
+  /** Counts up when etcd's answers turn out to belong to another history: a restore, or another cluster. */
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  get lastError(): string | undefined {
+    return this.#lastFailure && `etcd at ${this.#lastFailure.url} does not answer: ${reasonOf(this.#lastFailure.failure)}`;
+  }
+
+  /** The session, once there is one. @throws the signal's reason, or CallFailure when the client is closed */
+  async session(signal: AbortSignal): Promise<Session> {
+    for (;;) {
+      signal.throwIfAborted();
+      this.#throwIfClosed();
+      if (this.#session !== undefined) return this.#session;
+      await this.#change(AbortSignal.any([signal, this.#closed.signal]));
+    }
+  }
+
+  async range(request: IRangeRequest): Promise<IRangeResponse> {
+    return await this.#call((etcd, options) => etcd.kv.range(request, options));
+  }
+
+  async txn(request: ITxnRequest): Promise<ITxnResponse> {
+    return await this.#call((etcd, options) => etcd.kv.txn(request, options));
+  }
+
+  /** Answers the id of a new etcd lease. @param ttl seconds */
+  async grant(ttl: number): Promise<string> {
+    const answer = await this.#call<ILeaseGrantResponse>((etcd, options) => etcd.leaseClient.leaseGrant({ TTL: ttl }, options));
+    return answer.ID;
+  }
+
+  /** Gives an etcd lease back without waiting; what cannot be given back ends by itself. */
+  revoke(id: string): void {
+    if (id === '0') return;
+    this.#call((etcd, options) => etcd.leaseClient.leaseRevoke({ ID: id }, options)).catch((error: unknown) => {
+      this.log.debug('etcd lease not revoked', { lease: id, error });
+    });
+  }
+
+  /** Seconds that an etcd lease still has; undefined where it is gone. */
+  async timeToLive(id: string): Promise<number | undefined> {
+    const answer = await this.#call((etcd, options) => etcd.leaseClient.leaseTimeToLive({ ID: id }, options));
+    const seconds = Number(answer.TTL);
+    return seconds < 0 ? undefined : seconds;
+  }
+
+  async close(): Promise<void> {
+    const failure = new CallFailure('unsent', 'the store was closed');
+    this.#closed.abort(failure);
+    this.#session?.end(failure);
+    await this.#running;
+  }
+
+  /** @throws WeftError UNAVAILABLE and what else explain() says; CallFailure of the kinds that callers act on */
+  async #call<T extends { header?: IResponseHeader }>(
+    method: (etcd: Etcd3, options: { deadline: number }) => Promise<T>,
+  ): Promise<T> {
+    const giveUp = performance.now() + CALL_DEADLINE;
+    for (let attempt = 1; ; attempt++) {
+      const session = await this.#sessionForCall(giveUp);
+      try {
+        return await session.call(method, Math.max(giveUp - performance.now(), 1));
+      } catch (error) {
+        const failure = failureOf(error);
+        if (failure.kind === 'compacted' || failure.kind === 'lease') throw failure;
+        // Only what certainly had no effect is tried again, on the next server.
+        if (failure.kind !== 'unsent' || attempt > this.urls.length) throw explain(failure, session.url);
+        session.end(failure);
+      }
+    }
+  }
+
+  /** Waits for a session while there is a server left to try, and fails at once in a longer outage. */
+  async #sessionForCall(giveUp: number): Promise<Session> {
+    for (;;) {
+      this.#throwIfClosed();
+      const session = this.#session;
+      if (session !== undefined && !session.ended.aborted) return session;
+      const rest = giveUp - performance.now();
+      if (this.#tried >= this.urls.length || rest <= 0) {
+        const last = this.#lastFailure;
+        if (last !== undefined) throw explain(last.failure, last.url);
+        throw explain(new CallFailure('connection', 'no answer in time'), this.urls.join(', '));
+      }
+      await this.#change(AbortSignal.any([AbortSignal.timeout(Math.ceil(rest)), this.#closed.signal])).catch(() => undefined);
+    }
+  }
+
+  #throwIfClosed(): void {
+    if (this.#closed.signal.aborted) throw explain(this.#closed.signal.reason as CallFailure, this.urls.join(', '));
+  }
+
+  /** Settles when the state of the connection changes, or an attempt has failed. */
+  async #change(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    await new Promise<void>((resolve, reject) => {
+      const done = (): void => {
+        this.#waiters.delete(done);
+        signal.removeEventListener('abort', aborted);
+        resolve();
+      };
+      const aborted = (): void => {
+        this.#waiters.delete(done);
+        reject(signal.reason as Error);
+      };
+      this.#waiters.add(done);
+      signal.addEventListener('abort', aborted, { once: true });
+    });
+  }
+
+  #notify(): void {
+    for (const waiter of [...this.#waiters]) waiter();
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#closed;
+    // Agents spread over the servers instead of all asking the first one.
+    let next = Math.floor(Math.random() * this.urls.length);
+    let failures = 0;
+    while (!signal.aborted) {
+      const started = performance.now();
+      const url = this.urls[next++ % this.urls.length] ?? '';
+      const session = new Session(url, this.tls, this.#observe, () => this.revision, this.heartbeatKey);
+      const abort = (): void => session.end(signal.reason as CallFailure);
+      signal.addEventListener('abort', abort, { once: true });
+      // Every third time longer: a server under load may need it, a lost packet must not.
+      await session.beat(failures % 3 === 2 ? 2 * PROBE_DEADLINE : PROBE_DEADLINE);
+      if (!session.ended.aborted) {
+        this.#session = session;
+        this.#tried = 0;
+        this.#notify();
+        await session.heartbeat();
+        this.#session = undefined;
+      }
+      signal.removeEventListener('abort', abort);
+      this.#lastFailure = { failure: session.ended.reason as CallFailure, url };
+      this.#tried++;
+      this.#notify();
+      // A session that lasted is no sign of trouble with this etcd; one that broke at once is.
+      failures = performance.now() - started > 5000 ? 0 : failures + 1;
+      const pause = failures <= 1 ? 20 : Math.min(MAX_BACKOFF, 50 * 2 ** failures) * (0.5 + Math.random() / 2);
+      const elapsed = performance.now() - started;
+      await sleep(Math.max(20, pause - elapsed), undefined, { signal }).catch(() => undefined);
+    }
+  }
+
+  /** Compares an answer with what was known when its call went out: an etcd restored from an older copy tells no one. */
+  readonly #observe = (header: IResponseHeader | undefined, asked: number): void => {
+    if (header === undefined) return;
+    const seen: History = {
+      clusterId: header.cluster_id,
+      raftTerm: BigInt(header.raft_term),
+      revision: Number(header.revision),
+    };
+    const known = this.#history;
+    const broken =
+      known !== undefined &&
+      (seen.clusterId !== known.clusterId ||
+        seen.revision < asked ||
+        // A term only ever grows, but a server that was cut off may not have heard of the newest.
+        (seen.raftTerm < known.raftTerm && this.urls.length === 1));
+    if (known === undefined || broken) this.#history = seen;
+    else {
+      known.revision = Math.max(known.revision, seen.revision);
+      if (seen.raftTerm > known.raftTerm) known.raftTerm = seen.raftTerm;
+    }
+    if (!broken) return;
+    this.#epoch++;
+    this.log.warn('etcd has another history than before: restored from a copy, or another cluster', {
+      revision: seen.revision,
+      before: asked,
+      cluster: seen.clusterId,
+    });
+    this.#session?.end(new CallFailure('history', 'etcd was restored or replaced'));
+  };
+}
+
+/** `http://HOST:PORT` for everything that people write. @throws WeftError INVALID_ARGUMENT */
+function normalize(endpoint: string, tls: TlsFiles | undefined): string {
+  const withScheme = endpoint.includes('://') ? endpoint : `${tls === undefined ? 'http' : 'https'}://${endpoint}`;
+  const url = URL.canParse(withScheme) ? new URL(withScheme) : undefined;
+  if (url === undefined || !/^https?:$/.test(url.protocol) || url.hostname === '' || !/^\/?$/.test(url.pathname)) {
+    throw invalidArgument(`etcd: "${endpoint}" is not an endpoint`, 'Write it as http://192.0.2.1:2379.');
+  }
+  if (tls !== undefined && url.protocol === 'http:') {
+    throw invalidArgument(`etcd: TLS files were given, but "${endpoint}" is not served with TLS`, 'Write it with https://.');
+  }
+  const port = url.port === '' ? (/:(80|443)\/?$/.exec(endpoint)?.[1] ?? '2379') : url.port;
+  return `${url.protocol}//${url.hostname}:${port}`;
+}

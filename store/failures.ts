@@ -1,0 +1,92 @@
+// What can go wrong between here and etcd, told apart by what one does about it, and how people are told.
+import {
+  EtcdAuthenticationFailedError,
+  EtcdInvalidAuthTokenError,
+  EtcdLeaseInvalidError,
+  EtcdPermissionDeniedError,
+  GRPCOutOfRangeError,
+  GRPCResourceExhastedError,
+  GRPCUnauthenticatedError,
+  type EtcdError,
+} from 'etcd3';
+
+import { messageOf, permissionDenied, resourceExhausted, unavailable, WeftError } from '../core/errors.js';
+
+export type FailureKind =
+  /** It did not answer, or could not act; whether the call took effect is unknown. */
+  | 'connection'
+  /** The call never left this process. */
+  | 'unsent'
+  /** The revision that was asked for is compacted. */
+  | 'compacted'
+  /** The etcd lease is gone. */
+  | 'lease'
+  | 'denied'
+  | 'full'
+  /** etcd's answers belong to another history than those before. */
+  | 'history';
+
+export class CallFailure extends Error {
+  override readonly name = 'CallFailure';
+  constructor(
+    readonly kind: FailureKind,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+export function failureOf(error: unknown): CallFailure {
+  if (error instanceof CallFailure) return error;
+  const message = messageOf(error).replace(/^\w+: /, '').replace(/^\d+ [A-Z_]+: /, '');
+  return new CallFailure(kindOf(error as EtcdError, message), message, { cause: error });
+}
+
+function kindOf(error: Error, message: string): FailureKind {
+  if (error instanceof EtcdLeaseInvalidError) return 'lease';
+  if (error instanceof GRPCOutOfRangeError && message.includes('compacted')) return 'compacted';
+  if (error instanceof GRPCResourceExhastedError && message.includes('space')) return 'full';
+  if (
+    error instanceof EtcdPermissionDeniedError ||
+    error instanceof EtcdAuthenticationFailedError ||
+    error instanceof EtcdInvalidAuthTokenError ||
+    error instanceof GRPCUnauthenticatedError
+  ) {
+    return 'denied';
+  }
+  // The words of grpc-js for a channel that has no connection to send the call on.
+  return /No connection established|Name resolution failed/.test(message) ? 'unsent' : 'connection';
+}
+
+/** What a person is told. */
+export function explain(failure: CallFailure, url: string): WeftError {
+  const cause = { cause: failure };
+  switch (failure.kind) {
+    case 'denied':
+      return permissionDenied(
+        `etcd at ${url} refused the call: ${failure.message}`,
+        'Give a certificate (--etcd-cert, --etcd-key) whose user may read and write all keys below the prefix.',
+        cause,
+      );
+    case 'full':
+      return resourceExhausted(
+        `etcd at ${url} takes no more data: ${failure.message}`,
+        'Compact and defragment it, or raise its --quota-backend-bytes, then disarm the alarm (etcdctl alarm disarm).',
+        cause,
+      );
+    default:
+      return unavailable(
+        `etcd at ${url} does not answer: ${reasonOf(failure)}`,
+        'Check that etcd runs and that this machine reaches it; weft goes on by itself once it answers.',
+        cause,
+      );
+  }
+}
+
+/** The cause within grpc-js' wordy messages. */
+export function reasonOf(failure: CallFailure): string {
+  const { message } = failure;
+  const inner = /Last error: (?:Error: )?(.*?)(?:\. Resolution note:.*)?$/.exec(message)?.[1] ?? message;
+  return inner.startsWith('Deadline exceeded') ? 'no answer in time' : inner;
+}

@@ -1,0 +1,97 @@
+// Weft's own records as JSON: endpoints, claims, nodes, removals. They are read as carefully as flannel's, for anyone can
+// write into etcd.
+import { z } from 'zod';
+
+import { IpAddress } from '../core/address.js';
+import type { Claim, Endpoint, NodeRecord, Removal } from '../core/records.js';
+import type { ParsedKey } from './keys.js';
+import { check, flag, interfaceText, ip, mac, parseJsonObject, text, UnreadableError } from './parse.js';
+
+const word = text.min(1, { error: 'expected text that is not empty' });
+/** Longer names are no link's (IFNAMSIZ). */
+const linkName = word.max(15, { error: 'expected the name of a link, at most 15 characters' });
+
+const ENDPOINT = z.object({
+  name: word,
+  explicitName: flag.default(false),
+  node: word,
+  target: word,
+  sandbox: z.object({ path: word, cookie: text, bootId: text }),
+  ifname: linkName,
+  hostIfname: linkName,
+  mac,
+  ip: interfaceText,
+  ip6: interfaceText.optional(),
+  defaultRoute: flag.default(false),
+  aliases: z.array(text).default([]),
+  createdAt: text.default(''),
+});
+
+const CLAIM = z.object({
+  node: word,
+  endpoint: word,
+  state: z.enum(['asked', 'granted', 'refused'], { error: 'expected "asked", "granted" or "refused"' }),
+  why: text.optional(),
+});
+
+const NODE = z.object({
+  instance: word,
+  publicIp: ip,
+  publicIp6: ip.optional(),
+  version: text.default(''),
+  startedAt: text.default(''),
+});
+
+const REMOVAL = z.object({ at: text.default(''), forced: flag.default(false) });
+
+/** @throws UnreadableError */
+export function decodeEndpoint(key: ParsedKey & { kind: 'endpoint' }, value: string): Endpoint {
+  const { ip6, ...fields } = check(ENDPOINT, parseJsonObject(value));
+  return { id: key.id, network: key.network, ...fields, ...(ip6 !== undefined && { ip6 }) };
+}
+
+export function encodeEndpoint({ id: _id, network: _network, ...fields }: Endpoint): string {
+  return JSON.stringify(fields);
+}
+
+/** @throws UnreadableError */
+export function decodeClaim(key: ParsedKey & { kind: 'claim' }, value: string): Claim {
+  const { why, ...fields } = check(CLAIM, parseJsonObject(value));
+  return { network: key.network, ip: key.ip, ...fields, ...(why !== undefined && { why }) };
+}
+
+export function encodeClaim({ node, endpoint, state, why }: Claim): string {
+  return JSON.stringify({ node, endpoint, state, why });
+}
+
+/** @throws UnreadableError */
+export function decodeNode(name: string, value: string): NodeRecord {
+  const { publicIp, publicIp6, ...fields } = check(NODE, parseJsonObject(value));
+  return { name, ...fields, publicIp: publicIp.toString(), ...(publicIp6 && { publicIp6: publicIp6.toString() }) };
+}
+
+export function encodeNode({ name: _name, ...fields }: NodeRecord): string {
+  return JSON.stringify(fields);
+}
+
+/** @throws UnreadableError */
+export function decodeRemoval(kind: Removal['kind'], name: string, value: string): Removal {
+  return { kind, name, ...check(REMOVAL, parseJsonObject(value)) };
+}
+
+export function encodeRemoval({ at, forced }: Removal): string {
+  return JSON.stringify({ at, forced });
+}
+
+/** The instance that holds a node's life lease. @throws UnreadableError */
+export function decodeAlive(value: string): string {
+  if (value === '' || value.length > 256) throw new UnreadableError('the value is not an instance id: 1 to 256 characters');
+  return value;
+}
+
+/** The underlay addresses of a node. */
+export const addressesOf = (node: NodeRecord): IpAddress[] =>
+  [node.publicIp, node.publicIp6].flatMap((text) => {
+    const address = text === undefined ? undefined : IpAddress.tryParse(text);
+    return address === undefined ? [] : [address];
+  });

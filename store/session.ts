@@ -1,0 +1,165 @@
+// One connection to one etcd server: calls that end within their deadline, a heartbeat that finds a stalled server, and an
+// end that everybody who hangs on it learns of. Which server is next is the business of client.ts.
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { Etcd3, type IOptions, type IResponseHeader } from 'etcd3';
+
+import { CallFailure, failureOf } from './failures.js';
+
+export interface TlsFiles {
+  ca: Buffer | string;
+  cert?: Buffer | string;
+  key?: Buffer | string;
+}
+
+/** Milliseconds that a call may take. */
+export const CALL_DEADLINE = 2500;
+/** A server that was silent for so long is asked for a sign of life; with the call's own deadline a stall is found in 4 s. */
+const HEARTBEAT_AFTER = 2000;
+const HEARTBEAT_DEADLINE = 2000;
+
+type Policy = NonNullable<NonNullable<IOptions['faultHandling']>['global']>;
+
+const never = { dispose: () => undefined };
+
+/**
+ * Replaces etcd3's retries and circuit breakers, which would turn a deadline of 2 s into 6. The failure goes out wrapped,
+ * for at the sight of a plain one the pool closes every channel of the host, and the watch with it.
+ */
+const once: Policy = {
+  _altReturn: undefined as never,
+  onSuccess: () => never,
+  onFailure: () => never,
+  execute: async (fn) => {
+    try {
+      return await fn({ signal: new AbortController().signal });
+    } catch (error) {
+      throw failureOf(error);
+    }
+  },
+};
+
+let serial = 0;
+
+export class Session {
+  readonly #etcd: Etcd3;
+  readonly #ended = new AbortController();
+  #heardAt = performance.now();
+
+  constructor(
+    readonly url: string,
+    tls: TlsFiles | undefined,
+    /** Told of every answer's header, with what was known when its call went out. */
+    private readonly observe: (header: IResponseHeader | undefined, asked: number) => void,
+    private readonly now: () => number,
+    /** A key whose reading tells that the server answers and has a leader. */
+    private readonly heartbeatKey: string,
+  ) {
+    const buffer = (file: Buffer | string): Buffer => Buffer.from(file);
+    this.#etcd = new Etcd3({
+      hosts: url,
+      ...(tls &&
+        url.startsWith('https:') && {
+          credentials: {
+            rootCertificate: buffer(tls.ca),
+            ...(tls.key !== undefined && { privateKey: buffer(tls.key) }),
+            ...(tls.cert !== undefined && { certChain: buffer(tls.cert) }),
+          },
+        }),
+      faultHandling: { global: once, host: () => once },
+      grpcOptions: {
+        'grpc.keepalive_time_ms': 3000,
+        'grpc.keepalive_timeout_ms': 2000,
+        // The heartbeat's answers keep etcd from counting these pings as too many.
+        'grpc.keepalive_permit_without_calls': 1,
+        'grpc.initial_reconnect_backoff_ms': 100,
+        'grpc.max_reconnect_backoff_ms': 1000,
+        'grpc.enable_retries': 0,
+        'grpc.enable_http_proxy': 0,
+        'grpc.service_config_disable_resolution': 1,
+        // Values that others wrote may be as large as they please.
+        'grpc.max_receive_message_length': -1,
+        // Channels with equal options share a connection, and its waiting times after a failure: a new session dials anew.
+        'weft.session': ++serial,
+      },
+    });
+  }
+
+  /** Aborted when the connection is given up, with the CallFailure as its reason. */
+  get ended(): AbortSignal {
+    return this.#ended.signal;
+  }
+
+  end(failure: CallFailure): void {
+    if (this.#ended.signal.aborted) return;
+    this.#ended.abort(failure);
+    this.#etcd.close();
+  }
+
+  /** @throws CallFailure */
+  async call<T extends { header?: IResponseHeader }>(
+    method: (etcd: Etcd3, options: { deadline: number }) => Promise<T>,
+    timeout = CALL_DEADLINE,
+  ): Promise<T> {
+    this.#throwIfEnded();
+    const asked = this.now();
+    try {
+      const answer = await method(this.#etcd, { deadline: Date.now() + timeout });
+      this.#heardAt = performance.now();
+      this.observe(answer.header, asked);
+      return answer;
+    } catch (error) {
+      const failure = failureOf(error);
+      // Whoever lost the connection in the middle of a call should not wait for the next heartbeat.
+      if (failure.kind === 'connection') void this.beat(HEARTBEAT_DEADLINE);
+      throw failure;
+    }
+  }
+
+  /** @throws CallFailure */
+  async watch(): ReturnType<Etcd3['watchClient']['watch']> {
+    this.#throwIfEnded();
+    return await this.#etcd.watchClient.watch();
+  }
+
+  /** @throws CallFailure */
+  async keepAlive(): ReturnType<Etcd3['leaseClient']['leaseKeepAlive']> {
+    this.#throwIfEnded();
+    return await this.#etcd.leaseClient.leaseKeepAlive();
+  }
+
+  /** Called for whatever came by a stream. */
+  heard(): void {
+    this.#heardAt = performance.now();
+  }
+
+  /** Asks for a sign of life; ends the session where there is none. */
+  async beat(timeout: number): Promise<void> {
+    if (this.#ended.signal.aborted) return;
+    const asked = this.now();
+    try {
+      const answer = await this.#etcd.kv.range(
+        { key: Buffer.from(this.heartbeatKey), keys_only: true, limit: 1 },
+        { deadline: Date.now() + timeout },
+      );
+      this.#heardAt = performance.now();
+      this.observe(answer.header, asked);
+    } catch (error) {
+      this.end(failureOf(error));
+    }
+  }
+
+  /** Keeps asking for signs of life until the session ends. */
+  async heartbeat(): Promise<void> {
+    const { signal } = this.#ended;
+    while (!signal.aborted) {
+      const rest = this.#heardAt + HEARTBEAT_AFTER - performance.now();
+      if (rest > 0) await sleep(rest, undefined, { signal }).catch(() => undefined);
+      else await this.beat(HEARTBEAT_DEADLINE);
+    }
+  }
+
+  #throwIfEnded(): void {
+    if (this.#ended.signal.aborted) throw this.#ended.signal.reason;
+  }
+}

@@ -1,0 +1,31 @@
+// The error that crosses the doors keeps what a person and a program need.
+import test from 'ava';
+
+import * as errors from '../../core/errors.js';
+
+test('each maker gives its code, the sentence, the next step and the cause', (t) => {
+  const cause = new Error('EEXIST');
+  const error = errors.alreadyExists('network blue: is there already', 'Choose another name.', { cause });
+  t.true(error instanceof errors.WeftError);
+  t.is(error.code, 'ALREADY_EXISTS');
+  t.is(error.message, 'network blue: is there already');
+  t.is(error.next, 'Choose another name.');
+  t.is(error.cause, cause);
+  t.is(errors.notFound('x').next, undefined);
+  t.deepEqual(
+    [
+      errors.invalidArgument,
+      errors.notFound,
+      errors.failedPrecondition,
+      errors.resourceExhausted,
+      errors.unavailable,
+    ].map((make) => make('x').code),
+    ['INVALID_ARGUMENT', 'NOT_FOUND', 'FAILED_PRECONDITION', 'RESOURCE_EXHAUSTED', 'UNAVAILABLE'],
+  );
+});
+
+test('anything that was thrown has a text', (t) => {
+  t.is(errors.messageOf(new Error('boom')), 'boom');
+  t.is(errors.messageOf('boom'), 'boom');
+  t.is(errors.messageOf(undefined), 'undefined');
+});

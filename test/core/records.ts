@@ -1,0 +1,108 @@
+// Records for the tests: whole ones, from the few fields that a test is about.
+import { addressBits, IpAddress, IpNetwork, parseInterface } from '../../core/address.js';
+import { hostIfname, macOf, vtepMac, type Membership } from '../../core/compile.js';
+import { defaultHostPrefix, parseRange, type Network } from '../../core/network.js';
+import type { Claim, Endpoint, Lease } from '../../core/records.js';
+
+export interface NetworkFields extends Partial<Omit<Network, 'subnet' | 'subnet6'>> {
+  subnet?: string;
+  subnet6?: string;
+}
+
+export function overlay({ subnet = '10.100.0.0/16', subnet6, ...fields }: NetworkFields = {}): Network {
+  const four = IpNetwork.parse(subnet);
+  const hostPrefix = fields.hostPrefix ?? defaultHostPrefix(four);
+  const six = subnet6 === undefined ? undefined : IpNetwork.parse(subnet6);
+  const hostPrefix6 = six === undefined ? undefined : (fields.hostPrefix6 ?? defaultHostPrefix(six));
+  return {
+    name: 'blue',
+    driver: 'overlay',
+    backend: 'vxlan',
+    subnet: four,
+    hostPrefix,
+    range: parseRange(four, hostPrefix, undefined, undefined),
+    ...(six === undefined || hostPrefix6 === undefined
+      ? {}
+      : { subnet6: six, hostPrefix6, range6: parseRange(six, hostPrefix6, undefined, undefined) }),
+    vni: 4097,
+    port: 8472,
+    internal: false,
+    masquerade: true,
+    ...fields,
+  };
+}
+
+/** The lease of node `nN`: its n-th subnet of the network, and 192.0.2.N and 2001:db8::N on the underlay. */
+export function leaseOf(network: Network, n: number, fields: Partial<Lease> = {}): Lease {
+  const nth = (whole: IpNetwork, prefix: number): IpNetwork =>
+    IpNetwork.of(whole.at(BigInt(n) << BigInt(addressBits(whole.family) - prefix)), prefix);
+  const vtep = (family: 4 | 6): { vni: number; mac: string } => ({
+    vni: network.vni,
+    mac: `02:00:00:00:0${family}:${n.toString(16).padStart(2, '0')}`,
+  });
+  return {
+    network: network.name,
+    subnet: nth(network.subnet, network.hostPrefix),
+    publicIp: IpAddress.parse(`192.0.2.${n}`),
+    backendType: 'vxlan',
+    vtep: vtep(4),
+    ...(network.subnet6 === undefined
+      ? {}
+      : {
+          subnet6: nth(network.subnet6, network.hostPrefix6 ?? 64),
+          publicIp6: IpAddress.parse(`2001:db8::${n.toString(16)}`),
+          vtep6: vtep(6),
+        }),
+    node: `n${n}`,
+    instance: `instance-${n}`,
+    reservation: false,
+    ...fields,
+  };
+}
+
+/** Node n1 in the network. */
+export function membershipOf(
+  network: Network,
+  fields: Partial<Membership['underlay']> = {},
+  lease = leaseOf(network, 1),
+): Membership {
+  const underlay = {
+    ip: IpAddress.parse('192.0.2.1'),
+    ip6: IpAddress.parse('2001:db8::1'),
+    mtu: 1500,
+    link: 'eth0',
+    ...fields,
+  };
+  return { network, lease, underlay };
+}
+
+export function endpointOf(network: Network, ip: string, fields: Partial<Endpoint> = {}): Endpoint {
+  const { address } = parseInterface(ip);
+  const id = fields.id ?? vtepMac('endpoint', ip, 4).replaceAll(':', '').padEnd(16, '0');
+  return {
+    id,
+    name: 'c1',
+    explicitName: false,
+    network: network.name,
+    node: 'n1',
+    target: 'netns:/run/netns/c1',
+    sandbox: { path: '/run/netns/c1', cookie: '4096', bootId: 'boot' },
+    ifname: 'eth0',
+    hostIfname: hostIfname(id),
+    mac: macOf(address),
+    ip,
+    defaultRoute: true,
+    aliases: [],
+    createdAt: '2026-11-21T00:00:00Z',
+    ...fields,
+  };
+}
+
+export function claimOf(
+  network: Network,
+  ip: string,
+  node: string,
+  state: Claim['state'] = 'granted',
+): Claim {
+  return { network: network.name, ip: IpAddress.parse(ip), node, endpoint: '0123456789abcdef', state };
+}

@@ -1,0 +1,326 @@
+// A kernel in memory that keeps the contract of agent/kernel/kernel.ts, for tests of the agent's logic: namespaces with state
+// (space.ts), a firewall, notifications, failures on demand, and hands that change things behind weft's back.
+import { isDeepStrictEqual } from 'node:util';
+
+import type {
+  FirewallDriver,
+  FirewallReport,
+  Kernel,
+  KernelEvent,
+  KernelNamespace,
+  NamespaceRole,
+  PeerNamespaces,
+  StepFailure,
+  UnderlayLink,
+} from '../../agent/kernel/kernel.js';
+import { notFound } from '../../core/errors.js';
+import type { Firewall } from '../../core/firewall.js';
+import type { Actual, ActualObject, KernelObject, LinkObject } from '../../core/objects.js';
+import type { Step } from '../../core/plan.js';
+import type { Sandbox } from '../../core/records.js';
+import { Errno, FakeSpace } from './space.js';
+
+export const NODE_PATH = '/proc/1/ns/net';
+const BOOT_ID = '00000000-0000-4000-8000-000000000001';
+
+/** An open namespace; using it after close is a fault of the caller, and throws. */
+class Handle implements KernelNamespace {
+  readonly role: NamespaceRole;
+  #closed = false;
+
+  constructor(
+    readonly space: FakeSpace,
+    private readonly kernel: FakeKernel,
+    private readonly path: string,
+  ) {
+    this.role = space.role;
+    space.handles++;
+  }
+
+  async observe(sysctls: Iterable<string>): Promise<Actual> {
+    this.#check();
+    await Promise.resolve();
+    return this.space.observe(sysctls);
+  }
+
+  async linkNames(): Promise<Set<string>> {
+    this.#check();
+    await Promise.resolve();
+    return new Set(this.space.links.keys());
+  }
+
+  async apply(steps: readonly Step[], peers?: PeerNamespaces): Promise<StepFailure[]> {
+    this.#check();
+    await this.kernel.beforeApply?.(steps, this.path);
+    const failures: StepFailure[] = [];
+    for (const step of steps) {
+      const peer = step.do === 'create-link' ? peers?.get(step.link.name) : undefined;
+      try {
+        this.kernel.failOnDemand(step, this.path);
+        this.space.run(step, peer instanceof Handle ? peer.space : undefined);
+        this.kernel.applied.push({ path: this.path, step });
+      } catch (error) {
+        if (!(error instanceof Errno)) throw error;
+        failures.push({ step, errno: error.errno, message: error.message });
+      }
+    }
+    return failures;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.space.handles--;
+    this.kernel.collect(this.space);
+  }
+
+  #check(): void {
+    if (this.#closed) throw new Error(`the namespace ${this.path} was closed before`);
+  }
+}
+
+/** Rules in memory: ensure compares with what is there and says what it put right. */
+export class FakeFirewall implements FirewallDriver {
+  readonly kind = 'nftables';
+  /** Undefined: nothing of weft's is there, or somebody flushed it. */
+  rules: Firewall | undefined;
+  problems: FirewallReport['problems'] = [];
+  /** How often the rules were written. */
+  writes = 0;
+  #failures: Error[] = [];
+
+  failNext(error: Error): void {
+    this.#failures.push(error);
+  }
+
+  async ensure(desired: Firewall): Promise<FirewallReport> {
+    await Promise.resolve();
+    const failure = this.#failures.shift();
+    if (failure !== undefined) throw failure;
+    const repaired = isDeepStrictEqual(this.rules, desired) ? [] : ['replaced the rules of weft'];
+    if (repaired.length > 0) this.writes++;
+    this.rules = structuredCloneOf(desired);
+    return { repaired, problems: this.problems };
+  }
+
+  async remove(): Promise<void> {
+    await Promise.resolve();
+    this.rules = undefined;
+  }
+
+  close(): void {}
+}
+
+/** Prefixes are immutable values; the lists around them are copied. */
+const structuredCloneOf = (rules: Firewall): Firewall => ({
+  networks: rules.networks.map((network) => ({
+    ...network,
+    links: [...network.links],
+    prefixes: [...network.prefixes],
+  })),
+});
+
+/** What an administrator, or another program, does to a namespace. */
+export class Hands {
+  constructor(private readonly space: FakeSpace) {}
+
+  /** Deletes whatever has this key (see objectKey), link or not, weft's or not. */
+  delete(key: string): void {
+    if (key.startsWith('link ')) this.space.removeLink(key.slice('link '.length));
+    else this.space.removeThing(key);
+  }
+
+  /** Puts something there that weft did not make; with `owned`, something that looks as if weft had. */
+  put(object: Exclude<KernelObject, LinkObject>, owned = false): void {
+    this.space.put(object, true, owned);
+  }
+
+  /** A link of a kind that weft has words for, or, given as a string, one of another kind. */
+  addLink(name: string, object: LinkObject | string, owned = false): void {
+    this.space.addLink({ object, name, owned, up: true });
+  }
+
+  changeLink(name: string, changes: Partial<LinkObject>): void {
+    this.space.change(name, changes);
+  }
+
+  setDown(name: string): void {
+    this.space.change(name, {}, false);
+  }
+
+  sysctl(path: string, value: string): void {
+    this.space.put({ kind: 'sysctl', path, value }, true, false);
+  }
+}
+
+export class FakeKernel implements Kernel {
+  readonly node: KernelNamespace;
+  readonly firewall = new FakeFirewall();
+  readonly breakByHand: Hands;
+  /** Every step that worked, in order. */
+  readonly applied: { path: string; step: Step }[] = [];
+  /** Called before each apply; a promise that it answers is waited for, so that a test can hold the kernel. */
+  beforeApply: ((steps: readonly Step[], path: string) => Promise<void> | void) | undefined;
+  /** What `underlayLinks` answers. */
+  underlays: UnderlayLink[] = [
+    {
+      name: 'eth0',
+      mtu: 1500,
+      addresses: ['192.0.2.1/24', '2001:db8::1/64'],
+      defaultMetric4: 0,
+      defaultMetric6: 1024,
+    },
+  ];
+  /** Round-trip times by address; who is not in here does not answer. */
+  readonly rtts = new Map<string, number>();
+
+  readonly #nodeSpace: FakeSpace;
+  readonly #paths = new Map<string, { space: FakeSpace; sandbox: Sandbox }>();
+  readonly #listeners = new Set<(event: KernelEvent) => void>();
+  readonly #failures: { matches: (step: Step, path: string) => boolean; left: number; errno: string }[] = [];
+  #pending: { objects: Map<string, ActualObject>; gone: Set<string>; linksGone: Set<string> } | undefined;
+  #events: KernelEvent[] = [];
+  #delivery: Promise<void> | undefined;
+  #cookies = 4096;
+
+  constructor() {
+    this.#nodeSpace = new FakeSpace('node', {
+      changed: (key, now) => this.#note(key, now),
+      linkGone: (name) => {
+        this.#note(`link ${name}`, undefined);
+        this.#pending?.linksGone.add(name);
+      },
+      untold: () => this.emit({ kind: 'unknown' }),
+    });
+    this.#nodeSpace.addLink({ object: 'ethernet', name: 'eth0', owned: false, up: true });
+    this.#paths.set(NODE_PATH, { space: this.#nodeSpace, sandbox: this.#sandbox(NODE_PATH) });
+    this.breakByHand = new Hands(this.#nodeSpace);
+    this.node = new Handle(this.#nodeSpace, this, NODE_PATH);
+  }
+
+  #sandbox(path: string): Sandbox {
+    return { path, cookie: String(this.#cookies++), bootId: BOOT_ID };
+  }
+
+  /** Starts a container: a new namespace at this path. Answers hands inside it. */
+  addContainer(path: string): Hands {
+    const space = new FakeSpace('container');
+    this.#paths.set(path, { space, sandbox: this.#sandbox(path) });
+    return new Hands(space);
+  }
+
+  /** Ends a container. Its links go with it, unless somebody still holds the namespace open. */
+  vanish(path: string): void {
+    const space = this.#paths.get(path)?.space;
+    this.#paths.delete(path);
+    if (space !== undefined) this.collect(space);
+  }
+
+  /** How many handles of the namespace at this path are open. */
+  openHandles(path: string): number {
+    return this.#paths.get(path)?.space.handles ?? 0;
+  }
+
+  /** A namespace without path or handle ends, and every veth in it with its other end. */
+  collect(space: FakeSpace): void {
+    if (space.handles > 0 || [...this.#paths.values()].some((known) => known.space === space)) return;
+    for (const name of [...space.links.keys()]) space.removeLink(name);
+  }
+
+  /** The next `times` steps that match fail with this errno. */
+  failSteps(matches: (step: Step, path: string) => boolean, times = 1, errno = 'EIO'): void {
+    this.#failures.push({ matches, left: times, errno });
+  }
+
+  /** @throws Errno where a test wanted this step to fail */
+  failOnDemand(step: Step, path: string): void {
+    const failure = this.#failures.find(({ matches, left }) => left > 0 && matches(step, path));
+    if (failure === undefined) return;
+    failure.left--;
+    throw new Errno(failure.errno, 'made to fail by the test');
+  }
+
+  /** Everything in a namespace as text, one line an object; see FakeSpace.lines. */
+  dump(path: string = NODE_PATH): string {
+    return (this.#paths.get(path)?.space.lines() ?? [`no namespace ${path}`]).join('\n');
+  }
+
+  /** Whether the dump of the namespace has this line. */
+  has(line: string, path: string = NODE_PATH): boolean {
+    return this.dump(path).split('\n').includes(line);
+  }
+
+  async openNamespace(
+    path: string,
+  ): Promise<{ namespace: KernelNamespace; sandbox: Sandbox; isNode: boolean }> {
+    await Promise.resolve();
+    const found = this.#paths.get(path);
+    if (found === undefined)
+      throw notFound(`there is no network namespace at ${path}`, 'Is the container running?');
+    const namespace = new Handle(found.space, this, path);
+    return { namespace, sandbox: found.sandbox, isNode: found.space === this.#nodeSpace };
+  }
+
+  identify(path: string): Sandbox | undefined {
+    return this.#paths.get(path)?.sandbox;
+  }
+
+  async underlayLinks(): Promise<UnderlayLink[]> {
+    await Promise.resolve();
+    return this.underlays;
+  }
+
+  watch(listener: (event: KernelEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  async ping(ips: readonly string[]): Promise<(number | undefined)[]> {
+    await Promise.resolve();
+    return ips.map((ip) => this.rtts.get(ip));
+  }
+
+  /** Somebody flushed weft's rules. */
+  flushFirewall(): void {
+    this.firewall.rules = undefined;
+    this.emit({ kind: 'firewall' });
+  }
+
+  #note(key: string, now: ActualObject | undefined): void {
+    if (this.#pending === undefined) {
+      this.#pending = { objects: new Map(), gone: new Set(), linksGone: new Set() };
+      this.emit({ kind: 'changed', ...this.#pending });
+    }
+    if (now === undefined) {
+      this.#pending.objects.delete(key);
+      this.#pending.gone.add(key);
+    } else {
+      this.#pending.gone.delete(key);
+      this.#pending.objects.set(key, now);
+    }
+  }
+
+  /** Hands an event to those who watch, a little later, as netlink does. */
+  emit(event: KernelEvent): void {
+    this.#events.push(event);
+    this.#delivery ??= new Promise((resolve) => {
+      setImmediate(() => {
+        const events = this.#events;
+        this.#events = [];
+        this.#pending = undefined;
+        this.#delivery = undefined;
+        for (const listener of this.#listeners) events.forEach((told) => listener(told));
+        resolve();
+      });
+    });
+  }
+
+  /** Settles when everything that has happened so far has been told. */
+  async settled(): Promise<void> {
+    while (this.#delivery !== undefined) await this.#delivery;
+  }
+
+  close(): void {
+    this.#listeners.clear();
+  }
+}

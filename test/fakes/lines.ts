@@ -1,0 +1,47 @@
+// Kernel objects as lines of text, close to what `ip -d` and `bridge` print, so that a test can show what it expects.
+import type { KernelObject, LinkObject } from '../../core/objects.js';
+
+/** One object as one line. */
+export function lineOf(object: KernelObject): string {
+  switch (object.kind) {
+    case 'link':
+      return `link ${object.name} ${linkDetails(object)}`.trimEnd();
+    case 'address':
+      return `addr ${object.address} dev ${object.link}`;
+    case 'route': {
+      const to = object.to === '0.0.0.0/0' ? 'default' : object.to === '::/0' ? 'default6' : object.to;
+      const via = object.via === undefined ? '' : ` via ${object.via}`;
+      const src = object.src === undefined ? '' : ` src ${object.src}`;
+      return `route ${to}${via} dev ${object.link}${object.onlink === true ? ' onlink' : ''}${src}`;
+    }
+    case 'neighbour':
+      return `neigh ${object.ip} lladdr ${object.mac} dev ${object.link}`;
+    case 'proxy':
+      return `neigh proxy ${object.ip} dev ${object.link}`;
+    case 'fdb':
+      return `fdb ${object.mac} dst ${object.dst} dev ${object.link}`;
+    case 'sysctl':
+      return `sysctl ${object.path}=${object.value}`;
+  }
+}
+
+function linkDetails(link: LinkObject): string {
+  const alias = 'alias' in link && link.alias !== '' ? ` alias "${link.alias}"` : '';
+  switch (link.type) {
+    case 'bridge':
+      return `bridge address ${link.mac} mtu ${link.mtu}${alias}`;
+    case 'vxlan':
+      return `vxlan id ${link.vni} local ${link.local} dstport ${link.port} address ${link.mac} mtu ${link.mtu}${alias}`;
+    case 'veth': {
+      const peer = link.peer.name === '' ? '' : ` peer ${link.peer.name} ${link.peer.mac}`;
+      return `veth master ${link.master === '' ? 'none' : link.master} mtu ${link.mtu}${peer}${alias}`;
+    }
+    case 'peer':
+      return `peer address ${link.mac} mtu ${link.mtu}`;
+    case 'loopback':
+      return 'loopback';
+  }
+}
+
+/** Objects in the order given, one line each. */
+export const linesOf = (objects: Iterable<KernelObject>): string[] => [...objects].map(lineOf);

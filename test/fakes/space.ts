@@ -1,0 +1,304 @@
+// One network namespace of the fake kernel: its links, what lies on them, and what Linux does to the rest when one of them
+// changes. The consequences that are modelled were each seen on a real kernel; they are what weft has to live with.
+import { IpAddress, parseInterface } from '../../core/address.js';
+import {
+  objectKey,
+  type Actual,
+  type ActualObject,
+  type KernelObject,
+  type LinkObject,
+} from '../../core/objects.js';
+import type { Step } from '../../core/plan.js';
+import type { NamespaceRole } from '../../agent/kernel/kernel.js';
+import { lineOf } from './lines.js';
+
+/** What the fake kernel answers where Linux would answer an errno. */
+export class Errno extends Error {
+  constructor(
+    readonly errno: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+interface Link {
+  /** A string is a kind that weft has no words for. */
+  object: LinkObject | string;
+  name: string;
+  owned: boolean;
+  up: boolean;
+  /** The other end of a veth pair. */
+  other?: { space: FakeSpace; name: string };
+}
+
+type Thing = Exclude<KernelObject, { kind: 'link' } | { kind: 'sysctl' }>;
+
+/** What is told to those who watch. */
+export interface SpaceListener {
+  changed(key: string, now: ActualObject | undefined): void;
+  linkGone(name: string): void;
+  untold(): void;
+}
+
+const LINK_SYSCTLS = {
+  4: { send_redirects: '1', proxy_arp: '0', rp_filter: '0' },
+  6: { proxy_ndp: '0', accept_ra: '1' },
+};
+
+export class FakeSpace {
+  readonly links = new Map<string, Link>();
+  readonly things = new Map<string, { object: Thing; owned: boolean }>();
+  readonly sysctls = new Map<string, string>();
+  readonly #written = new Set<string>();
+  /** Open handles: a namespace lives as long as there is a path or a handle. */
+  handles = 0;
+
+  constructor(
+    readonly role: NamespaceRole,
+    private readonly listener?: SpaceListener,
+  ) {
+    this.sysctls.set('net/ipv4/ip_forward', '0').set('net/ipv6/conf/all/forwarding', '0');
+    this.addLink({
+      object: { kind: 'link', type: 'loopback', name: 'lo' },
+      name: 'lo',
+      owned: false,
+      up: role === 'node',
+    });
+  }
+
+  observe(sysctls: Iterable<string>): Actual {
+    const objects = new Map<string, ActualObject>();
+    const foreignLinks = new Set<string>();
+    const up = new Set<string>();
+    for (const link of this.links.values()) {
+      if (link.up) up.add(link.name);
+      if (typeof link.object === 'string') foreignLinks.add(link.name);
+      else objects.set(objectKey(link.object), { object: this.#seen(link.object), owned: link.owned });
+    }
+    for (const [key, thing] of this.things) objects.set(key, thing);
+    for (const path of sysctls) {
+      const object: KernelObject = { kind: 'sysctl', path, value: this.sysctls.get(path) ?? '' };
+      objects.set(objectKey(object), { object, owned: false });
+    }
+    return { objects, foreignLinks, up };
+  }
+
+  /** The name and address of a veth's other end are not visible across namespaces. */
+  #seen(object: LinkObject): LinkObject {
+    return object.type === 'veth' ? { ...object, peer: { name: '', mac: '' } } : object;
+  }
+
+  /** @throws Errno */
+  run(step: Step, peerSpace: FakeSpace | undefined): void {
+    switch (step.do) {
+      case 'create-link':
+        return this.#create(step.link, peerSpace);
+      case 'change-link':
+        return this.change(step.link.name, step.link);
+      case 'delete-link':
+        return this.removeLink(step.name);
+      case 'put':
+        return this.put(step.object, step.replace, true);
+      case 'delete': {
+        const found = this.things.get(objectKey(step.object));
+        // As in Linux, what is named with a destination or a mark that does not match is not found.
+        const same =
+          found?.object.kind !== 'fdb' ||
+          (step.object.kind === 'fdb' && found.object.dst === step.object.dst);
+        if (found?.owned === true && same) this.removeThing(objectKey(step.object));
+      }
+    }
+  }
+
+  #create(object: LinkObject, peerSpace: FakeSpace | undefined): void {
+    const { name } = object;
+    if (object.type === 'peer' || object.type === 'loopback') {
+      throw new Errno('EOPNOTSUPP', `a ${object.type} is not created by itself`);
+    }
+    if (this.links.has(name)) throw new Errno('EEXIST', `link ${name} is there already`);
+    if (object.type === 'vxlan') {
+      const twin = [...this.links.values()].find(
+        ({ object: other }) =>
+          typeof other !== 'string' &&
+          other.type === 'vxlan' &&
+          other.vni === object.vni &&
+          other.port === object.port &&
+          other.local.includes(':') === object.local.includes(':'),
+      );
+      if (twin !== undefined)
+        throw new Errno('EEXIST', 'A VXLAN device with the specified VNI already exists.');
+    }
+    if (object.type !== 'veth') return this.addLink({ object, name, owned: true, up: true });
+    if (!this.links.has(object.master)) throw new Errno('ENODEV', `there is no link ${object.master}`);
+    if (peerSpace === undefined) throw new Errno('EINVAL', `${name}: no namespace for its other end`);
+    if (peerSpace.links.has(object.peer.name)) {
+      throw new Errno('EEXIST', `link ${object.peer.name} is there already in the container`);
+    }
+    const peer: LinkObject = {
+      kind: 'link',
+      type: 'peer',
+      name: object.peer.name,
+      mac: object.peer.mac,
+      mtu: object.mtu,
+    };
+    const other = { space: this, name };
+    peerSpace.addLink({ object: peer, name: peer.name, owned: true, up: false, other });
+    this.addLink({ object, name, owned: true, up: true, other: { space: peerSpace, name: peer.name } });
+  }
+
+  addLink(link: Link): void {
+    this.links.set(link.name, link);
+    for (const family of [4, 6] as const) {
+      const conf = `net/ipv${family}/conf/${link.name}`;
+      const forwarding = family === 4 ? 'net/ipv4/ip_forward' : 'net/ipv6/conf/all/forwarding';
+      this.sysctls.set(`${conf}/forwarding`, this.sysctls.get(forwarding) ?? '0');
+      for (const [key, value] of Object.entries(LINK_SYSCTLS[family]))
+        this.sysctls.set(`${conf}/${key}`, value);
+    }
+    this.#tellLink(link);
+  }
+
+  /** Changes attributes and, unless told otherwise, brings the link up. */
+  change(name: string, changes: Partial<LinkObject>, up = true): void {
+    const link = this.links.get(name);
+    if (link === undefined) throw new Errno('ENODEV', `there is no link ${name}`);
+    const before = link.object;
+    if (typeof before !== 'string') {
+      if (changes.type !== undefined && changes.type !== before.type)
+        throw new Errno('EOPNOTSUPP', `${name} is a ${before.type}`);
+      if ('master' in changes && changes.master !== '' && !this.links.has(changes.master ?? '')) {
+        throw new Errno('ENODEV', `there is no link ${changes.master ?? ''}`);
+      }
+      link.object = { ...before, ...changes } as LinkObject;
+      // neigh_changeaddr: a new MAC address makes the kernel forget the link's neighbours, permanent ones too.
+      if ('mac' in before && 'mac' in link.object && before.mac !== link.object.mac)
+        this.#drop(name, ['neighbour']);
+    }
+    if (link.up && !up) {
+      this.#drop(name, ['route', 'neighbour', 'proxy']);
+      for (const [key, { object }] of this.things) {
+        if (object.kind === 'address' && object.link === name && object.address.includes(':'))
+          this.removeThing(key);
+      }
+    }
+    link.up = up;
+    this.#tellLink(link);
+  }
+
+  /** With everything on it: its addresses, routes, neighbours and entries, its settings, and a veth's other end. */
+  removeLink(name: string): void {
+    const link = this.links.get(name);
+    if (link === undefined) return;
+    this.links.delete(name);
+    for (const [key, { object }] of this.things) if (object.link === name) this.things.delete(key);
+    for (const port of this.links.values()) {
+      if (typeof port.object !== 'string' && port.object.type === 'veth' && port.object.master === name) {
+        port.object = { ...port.object, master: '' };
+        this.#tellLink(port);
+      }
+    }
+    for (const path of this.sysctls.keys()) {
+      if (path.split('/')[3] !== name) continue;
+      this.sysctls.delete(path);
+      this.#written.delete(path);
+    }
+    this.listener?.linkGone(name);
+    link.other?.space.removeLink(link.other.name);
+  }
+
+  /** @throws Errno */
+  put(object: Exclude<KernelObject, LinkObject>, replace: boolean, owned: boolean): void {
+    if (object.kind === 'sysctl') return this.#write(object.path, object.value);
+    const link = this.links.get(object.link);
+    if (link === undefined) throw new Errno('ENODEV', `there is no link ${object.link}`);
+    const key = objectKey(object);
+    const found = this.things.get(key);
+    if (found !== undefined && !replace && found.owned !== owned)
+      throw new Errno('EEXIST', `${key} is there already`);
+    if (object.kind === 'fdb' && (typeof link.object === 'string' || link.object.type !== 'vxlan')) {
+      throw new Errno('EOPNOTSUPP', `${object.link} is no vxlan`);
+    }
+    if (object.kind === 'route') {
+      if (!link.up) throw new Errno('ENETDOWN', `${object.link} is down`);
+      if (object.via !== undefined && object.onlink !== true && !this.#onLink(object.link, object.via)) {
+        throw new Errno('ENETUNREACH', 'Nexthop has invalid gateway.');
+      }
+    }
+    this.things.set(key, { object, owned });
+    this.listener?.changed(key, { object, owned });
+  }
+
+  /** Whether an address or a direct route of the link leads to the gateway. */
+  #onLink(link: string, gateway: string): boolean {
+    const ip = IpAddress.parse(gateway);
+    for (const { object } of this.things.values()) {
+      const prefix =
+        object.kind === 'address'
+          ? object.address
+          : object.kind === 'route' && object.via === undefined
+            ? object.to
+            : undefined;
+      if (prefix === undefined || !('link' in object) || object.link !== link) continue;
+      const { address, length } = parseInterface(prefix);
+      const shift = BigInt((ip.family === 4 ? 32 : 128) - length);
+      if (address.family === ip.family && address.value >> shift === ip.value >> shift) return true;
+    }
+    return false;
+  }
+
+  removeThing(key: string): void {
+    const found = this.things.get(key)?.object;
+    if (found === undefined) return;
+    this.things.delete(key);
+    this.listener?.changed(key, undefined);
+    // fib_disable_ip: with the last IPv4 address of a link its IPv4 routes go.
+    if (found.kind !== 'address' || found.address.includes(':')) return;
+    const left = [...this.things.values()].some(
+      ({ object }) =>
+        object.kind === 'address' && object.link === found.link && !object.address.includes(':'),
+    );
+    if (!left)
+      this.#drop(found.link, ['route'], (object) => object.kind === 'route' && !object.to.includes(':'));
+  }
+
+  #drop(link: string, kinds: Thing['kind'][], also: (object: Thing) => boolean = () => true): void {
+    for (const [key, { object }] of this.things) {
+      if (object.link === link && kinds.includes(object.kind) && also(object)) this.removeThing(key);
+    }
+  }
+
+  #write(path: string, value: string): void {
+    if (!this.sysctls.has(path)) throw new Errno('ENOENT', `there is no /proc/sys/${path}`);
+    this.sysctls.set(path, value);
+    this.#written.add(path);
+    const family =
+      path === 'net/ipv4/ip_forward' ? 4 : path === 'net/ipv6/conf/all/forwarding' ? 6 : undefined;
+    // The one switch for all links sets each link's own.
+    if (family !== undefined) {
+      for (const name of this.links.keys())
+        this.sysctls.set(`net/ipv${family}/conf/${name}/forwarding`, value);
+    }
+    // Of the settings only a few are told.
+    if (path.endsWith('forward') || path.endsWith('forwarding')) this.listener?.untold();
+  }
+
+  #tellLink(link: Link): void {
+    if (typeof link.object === 'string') this.listener?.untold();
+    else
+      this.listener?.changed(objectKey(link.object), { object: this.#seen(link.object), owned: link.owned });
+  }
+
+  /** Everything there as sorted lines; what is down or not weft's says so. Of the settings only those that were written. */
+  lines(): string[] {
+    const links = [...this.links.values()].map(({ object, name, owned, up }) => {
+      const text = typeof object === 'string' ? `link ${name} ${object}` : lineOf(object);
+      return `${text}${up ? '' : ' down'}${owned || name === 'lo' ? '' : ' (foreign)'}`;
+    });
+    const things = [...this.things.values()].map(
+      ({ object, owned }) => `${lineOf(object)}${owned ? '' : ' (foreign)'}`,
+    );
+    const written = [...this.#written].map((path) => `sysctl ${path}=${this.sysctls.get(path) ?? ''}`);
+    return [links, things, written].flatMap((lines) => lines.sort());
+  }
+}
