@@ -13,8 +13,8 @@ import type {
 } from 'etcd3';
 
 import { invalidArgument } from '../core/errors.js';
-import { CallFailure, explain, failureOf, reasonOf } from './failures.js';
-import { CALL_DEADLINE, Session, type TlsFiles } from './session.js';
+import { CallFailure, describe, explain, failureOf } from './failures.js';
+import { CALL_DEADLINE, Session, type Known, type TlsFiles } from './session.js';
 
 export interface StoreLog {
   debug(message: string, fields?: object): void;
@@ -35,12 +35,6 @@ interface History {
   revision: number;
 }
 
-export interface ClientState {
-  connected: boolean;
-  since: Date;
-  error?: string;
-}
-
 export class EtcdClient {
   readonly urls: readonly string[];
   #session: Session | undefined;
@@ -58,6 +52,8 @@ export class EtcdClient {
     private readonly tls: TlsFiles | undefined,
     private readonly heartbeatKey: string,
     private readonly log: StoreLog,
+    /** Told why, whenever a connection was lost or not to be had. */
+    private readonly onFailure: (error: string) => void,
   ) {
     this.urls = endpoints.map((endpoint) => normalize(endpoint, tls));
     if (this.urls.length === 0) throw invalidArgument('etcd: no endpoint was given', 'Give one as http://192.0.2.1:2379.');
@@ -74,10 +70,6 @@ export class EtcdClient {
     return this.#epoch;
   }
 
-  get lastError(): string | undefined {
-    return this.#lastFailure && `etcd at ${this.#lastFailure.url} does not answer: ${reasonOf(this.#lastFailure.failure)}`;
-  }
-
   /** The session, once there is one. @throws the signal's reason, or CallFailure when the client is closed */
   async session(signal: AbortSignal): Promise<Session> {
     for (;;) {
@@ -89,7 +81,7 @@ export class EtcdClient {
   }
 
   async range(request: IRangeRequest): Promise<IRangeResponse> {
-    return await this.#call((etcd, options) => etcd.kv.range(request, options));
+    return await this.#call((etcd, options) => etcd.kv.range(request, options), { again: true });
   }
 
   async txn(request: ITxnRequest): Promise<ITxnResponse> {
@@ -98,21 +90,27 @@ export class EtcdClient {
 
   /** Answers the id of a new etcd lease. @param ttl seconds */
   async grant(ttl: number): Promise<string> {
-    const answer = await this.#call<ILeaseGrantResponse>((etcd, options) => etcd.leaseClient.leaseGrant({ TTL: ttl }, options));
+    const answer = await this.#call<ILeaseGrantResponse>(
+      (etcd, options) => etcd.leaseClient.leaseGrant({ TTL: ttl }, options),
+      { observed: false },
+    );
     return answer.ID;
   }
 
   /** Gives an etcd lease back without waiting; what cannot be given back ends by itself. */
   revoke(id: string): void {
     if (id === '0') return;
-    this.#call((etcd, options) => etcd.leaseClient.leaseRevoke({ ID: id }, options)).catch((error: unknown) => {
-      this.log.debug('etcd lease not revoked', { lease: id, error });
-    });
+    this.#call((etcd, options) => etcd.leaseClient.leaseRevoke({ ID: id }, options), { observed: false }).catch(
+      (error: unknown) => this.log.debug('etcd lease not revoked', { lease: id, error }),
+    );
   }
 
   /** Seconds that an etcd lease still has; undefined where it is gone. */
   async timeToLive(id: string): Promise<number | undefined> {
-    const answer = await this.#call((etcd, options) => etcd.leaseClient.leaseTimeToLive({ ID: id }, options));
+    const answer = await this.#call((etcd, options) => etcd.leaseClient.leaseTimeToLive({ ID: id }, options), {
+      again: true,
+      observed: false,
+    });
     const seconds = Number(answer.TTL);
     return seconds < 0 ? undefined : seconds;
   }
@@ -124,20 +122,25 @@ export class EtcdClient {
     await this.#running;
   }
 
-  /** @throws WeftError UNAVAILABLE and what else explain() says; CallFailure of the kinds that callers act on */
+  /**
+   * @param options.again the call has no effect, so it may be made twice
+   * @throws WeftError UNAVAILABLE and what else explain() says; CallFailure of the kinds that callers act on
+   */
   async #call<T extends { header?: IResponseHeader }>(
     method: (etcd: Etcd3, options: { deadline: number }) => Promise<T>,
+    { again = false, observed = true }: { again?: boolean; observed?: boolean } = {},
   ): Promise<T> {
     const giveUp = performance.now() + CALL_DEADLINE;
     for (let attempt = 1; ; attempt++) {
       const session = await this.#sessionForCall(giveUp);
       try {
-        return await session.call(method, Math.max(giveUp - performance.now(), 1));
+        return await session.call(method, { timeout: Math.max(giveUp - performance.now(), 1), observed });
       } catch (error) {
         const failure = failureOf(error);
         if (failure.kind === 'compacted' || failure.kind === 'lease') throw failure;
         // Only what certainly had no effect is tried again, on the next server.
-        if (failure.kind !== 'unsent' || attempt > this.urls.length) throw explain(failure, session.url);
+        const harmless = failure.kind === 'unsent' || (again && failure.kind === 'connection' && this.urls.length > 1);
+        if (!harmless || attempt > this.urls.length) throw explain(failure, session.url);
         session.end(failure);
       }
     }
@@ -193,7 +196,7 @@ export class EtcdClient {
     while (!signal.aborted) {
       const started = performance.now();
       const url = this.urls[next++ % this.urls.length] ?? '';
-      const session = new Session(url, this.tls, this.#observe, () => this.revision, this.heartbeatKey);
+      const session = new Session(url, this.tls, this.#observe, () => ({ revision: this.revision, epoch: this.#epoch }), this.heartbeatKey);
       const abort = (): void => session.end(signal.reason as CallFailure);
       signal.addEventListener('abort', abort, { once: true });
       // Every third time longer: a server under load may need it, a lost packet must not.
@@ -208,6 +211,7 @@ export class EtcdClient {
       signal.removeEventListener('abort', abort);
       this.#lastFailure = { failure: session.ended.reason as CallFailure, url };
       this.#tried++;
+      if (!signal.aborted) this.onFailure(describe(this.#lastFailure.failure, url));
       this.#notify();
       // A session that lasted is no sign of trouble with this etcd; one that broke at once is.
       failures = performance.now() - started > 5000 ? 0 : failures + 1;
@@ -218,8 +222,8 @@ export class EtcdClient {
   }
 
   /** Compares an answer with what was known when its call went out: an etcd restored from an older copy tells no one. */
-  readonly #observe = (header: IResponseHeader | undefined, asked: number): void => {
-    if (header === undefined) return;
+  readonly #observe = (header: IResponseHeader | undefined, asked: Known): void => {
+    if (header === undefined || asked.epoch !== this.#epoch) return;
     const seen: History = {
       clusterId: header.cluster_id,
       raftTerm: BigInt(header.raft_term),
@@ -229,7 +233,7 @@ export class EtcdClient {
     const broken =
       known !== undefined &&
       (seen.clusterId !== known.clusterId ||
-        seen.revision < asked ||
+        seen.revision < asked.revision ||
         // A term only ever grows, but a server that was cut off may not have heard of the newest.
         (seen.raftTerm < known.raftTerm && this.urls.length === 1));
     if (known === undefined || broken) this.#history = seen;
@@ -241,7 +245,7 @@ export class EtcdClient {
     this.#epoch++;
     this.log.warn('etcd has another history than before: restored from a copy, or another cluster', {
       revision: seen.revision,
-      before: asked,
+      before: asked.revision,
       cluster: seen.clusterId,
     });
     this.#session?.end(new CallFailure('history', 'etcd was restored or replaced'));

@@ -77,15 +77,18 @@ export function explain(failure: CallFailure, url: string): WeftError {
       );
     default:
       return unavailable(
-        `etcd at ${url} does not answer: ${reasonOf(failure)}`,
+        describe(failure, url),
         'Check that etcd runs and that this machine reaches it; weft goes on by itself once it answers.',
         cause,
       );
   }
 }
 
+export const describe = (failure: CallFailure, url: string): string =>
+  failure.kind === 'history' ? `etcd at ${url}: ${failure.message}` : `etcd at ${url} does not answer: ${reasonOf(failure)}`;
+
 /** The cause within grpc-js' wordy messages. */
-export function reasonOf(failure: CallFailure): string {
+function reasonOf(failure: CallFailure): string {
   const { message } = failure;
   const inner = /Last error: (?:Error: )?(.*?)(?:\. Resolution note:.*)?$/.exec(message)?.[1] ?? message;
   return inner.startsWith('Deadline exceeded') ? 'no answer in time' : inner;

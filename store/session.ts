@@ -39,6 +39,12 @@ const once: Policy = {
   },
 };
 
+/** The newest revision that was known at some time, and of which history. */
+export interface Known {
+  revision: number;
+  epoch: number;
+}
+
 let serial = 0;
 
 export class Session {
@@ -49,9 +55,9 @@ export class Session {
   constructor(
     readonly url: string,
     tls: TlsFiles | undefined,
-    /** Told of every answer's header, with what was known when its call went out. */
-    private readonly observe: (header: IResponseHeader | undefined, asked: number) => void,
-    private readonly now: () => number,
+    /** Told of the header of every answer that the whole cluster stands behind, with what was known at the call. */
+    private readonly observe: (header: IResponseHeader | undefined, asked: Known) => void,
+    private readonly known: () => Known,
     /** A key whose reading tells that the server answers and has a leader. */
     private readonly heartbeatKey: string,
   ) {
@@ -96,17 +102,21 @@ export class Session {
     this.#etcd.close();
   }
 
-  /** @throws CallFailure */
+  /**
+   * @param observed the answer's revision is the cluster's; a lease's time, for one, is told by the leader through a
+   *   server that may lag behind
+   * @throws CallFailure
+   */
   async call<T extends { header?: IResponseHeader }>(
     method: (etcd: Etcd3, options: { deadline: number }) => Promise<T>,
-    timeout = CALL_DEADLINE,
+    { timeout = CALL_DEADLINE, observed = true }: { timeout?: number; observed?: boolean } = {},
   ): Promise<T> {
     this.#throwIfEnded();
-    const asked = this.now();
+    const asked = this.known();
     try {
       const answer = await method(this.#etcd, { deadline: Date.now() + timeout });
-      this.#heardAt = performance.now();
-      this.observe(answer.header, asked);
+      this.heard();
+      if (observed) this.observe(answer.header, asked);
       return answer;
     } catch (error) {
       const failure = failureOf(error);
@@ -136,13 +146,13 @@ export class Session {
   /** Asks for a sign of life; ends the session where there is none. */
   async beat(timeout: number): Promise<void> {
     if (this.#ended.signal.aborted) return;
-    const asked = this.now();
+    const asked = this.known();
     try {
       const answer = await this.#etcd.kv.range(
         { key: Buffer.from(this.heartbeatKey), keys_only: true, limit: 1 },
         { deadline: Date.now() + timeout },
       );
-      this.#heardAt = performance.now();
+      this.heard();
       this.observe(answer.header, asked);
     } catch (error) {
       this.end(failureOf(error));

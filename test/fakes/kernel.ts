@@ -209,6 +209,13 @@ export class FakeKernel implements Kernel {
     return new Hands(space);
   }
 
+  /** Hands inside a container that is there. */
+  handsIn(path: string): Hands {
+    const found = this.#paths.get(path);
+    if (found === undefined) throw new Error(`no container at ${path}`);
+    return new Hands(found.space);
+  }
+
   /** Ends a container. Its links go with it, unless somebody still holds the namespace open. */
   vanish(path: string): void {
     const space = this.#paths.get(path)?.space;

@@ -170,7 +170,9 @@ export class FakeSpace {
       if ('master' in changes && changes.master !== '' && !this.links.has(changes.master ?? '')) {
         throw new Errno('ENODEV', `there is no link ${changes.master ?? ''}`);
       }
-      link.object = { ...before, ...changes } as LinkObject;
+      // A veth's other end is in another namespace, out of reach.
+      const kept = before.type === 'veth' ? { peer: before.peer } : {};
+      link.object = { ...before, ...changes, ...kept } as LinkObject;
       // neigh_changeaddr: a new MAC address makes the kernel forget the link's neighbours, permanent ones too.
       if ('mac' in before && 'mac' in link.object && before.mac !== link.object.mac)
         this.#drop(name, ['neighbour']);

@@ -1,0 +1,201 @@
+// What rtnetlink tells, as kernel objects: of a dump and of a notification alike, so that both mean the same.
+import { LINK_PREFIX, WEFT_MARK, type ActualObject, type LinkObject } from '../../core/objects.js';
+import { AF_BRIDGE } from './libc.js';
+import { decodeAttrs, readIp, readMac, readText, type Attrs } from './wire.js';
+import type { NamespaceRole } from './kernel.js';
+
+/** A link as the kernel has it. */
+export interface KernelLink {
+  index: number;
+  name: string;
+  up: boolean;
+  loopback: boolean;
+  mtu: number;
+  mac: string;
+  masterIndex: number;
+  kind: string;
+  owned: boolean;
+  object: LinkObject | undefined;
+}
+
+const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, MASTER: 10, LINKINFO: 18, IFALIAS: 20, GROUP: 27 } as const;
+const IFF_UP = 1;
+const IFF_LOOPBACK = 8;
+
+/** @param nameOf the name of a bridge by its index */
+export function decodeLink(body: Buffer, role: NamespaceRole, nameOf: (index: number) => string): KernelLink {
+  const attrs = decodeAttrs(body, 16);
+  const flags = body.readUInt32LE(8);
+  const text = (type: number): string => readText(attrs.get(type) ?? Buffer.alloc(0));
+  const number = (type: number): number => attrs.get(type)?.readUInt32LE() ?? 0;
+  const info = decodeAttrs(attrs.get(IFLA.LINKINFO) ?? Buffer.alloc(0));
+  const name = text(IFLA.IFNAME);
+  const alias = text(IFLA.IFALIAS);
+  const marked = number(IFLA.GROUP) === WEFT_MARK;
+  const link = {
+    index: body.readInt32LE(4),
+    name,
+    up: (flags & IFF_UP) !== 0,
+    loopback: (flags & IFF_LOOPBACK) !== 0,
+    mtu: number(IFLA.MTU),
+    mac: readMac(attrs.get(IFLA.ADDRESS) ?? Buffer.alloc(0)),
+    masterIndex: number(IFLA.MASTER),
+    kind: readText(info.get(1) ?? Buffer.alloc(0)),
+    // A container's end has the name that its user wants; on the node all names of weft begin alike.
+    owned: role === 'container' ? marked : name.startsWith(LINK_PREFIX) && (marked || alias.startsWith('weft ')),
+  };
+  const object = linkObject(link, alias, role, decodeAttrs(info.get(2) ?? Buffer.alloc(0)), nameOf);
+  return { ...link, object };
+}
+
+function linkObject(
+  { name, mtu, mac, kind, loopback, masterIndex }: Omit<KernelLink, 'object'>,
+  alias: string,
+  role: NamespaceRole,
+  data: Attrs,
+  nameOf: (index: number) => string,
+): LinkObject | undefined {
+  if (loopback && name === 'lo') return { kind: 'link', type: 'loopback', name };
+  if (kind === 'veth') {
+    if (role === 'container') return { kind: 'link', type: 'peer', name, mac, mtu };
+    const master = masterIndex === 0 ? '' : nameOf(masterIndex);
+    return { kind: 'link', type: 'veth', name, alias, mtu, master, peer: { name: '', mac: '' } };
+  }
+  if (role === 'container') return undefined;
+  if (kind === 'bridge') return { kind: 'link', type: 'bridge', name, alias, mac, mtu };
+  if (kind !== 'vxlan') return undefined;
+  const local = data.get(4) ?? data.get(17);
+  return {
+    kind: 'link',
+    type: 'vxlan',
+    name,
+    alias,
+    mac,
+    mtu,
+    vni: data.get(1)?.readUInt32LE() ?? 0,
+    local: local === undefined ? '' : readIp(local),
+    port: data.get(15)?.readUInt16BE() ?? 0,
+  };
+}
+
+/** What decoding objects on links needs to know of them. */
+export interface LinkLookup {
+  byIndex(index: number): KernelLink | undefined;
+  /** Whether this kernel marks addresses (IFA_PROTO, 5.18 and later). */
+  marksAddresses: boolean;
+  role: NamespaceRole;
+}
+
+const IFA = { ADDRESS: 1, LOCAL: 2, PROTO: 11 } as const;
+const RT_SCOPE_LINK = 253;
+
+export interface DecodedAddress {
+  link: KernelLink;
+  text: string;
+  global: boolean;
+  marked: boolean;
+  hasProtocol: boolean;
+}
+
+export function decodeAddress(body: Buffer, links: LinkLookup): DecodedAddress | undefined {
+  const link = links.byIndex(body.readUInt32LE(4));
+  const attrs = decodeAttrs(body, 8);
+  const ip = attrs.get(IFA.LOCAL) ?? attrs.get(IFA.ADDRESS);
+  if (link === undefined || ip === undefined) return undefined;
+  const protocol = attrs.get(IFA.PROTO)?.[0];
+  return {
+    link,
+    text: `${readIp(ip)}/${body.readUInt8(1)}`,
+    global: body.readUInt8(3) < RT_SCOPE_LINK,
+    marked: protocol === WEFT_MARK,
+    hasProtocol: protocol !== undefined,
+  };
+}
+
+/** Addresses matter on links of weft's alone. */
+export function addressObject(address: DecodedAddress, links: LinkLookup): ActualObject | undefined {
+  if (!address.link.owned || !address.global) return undefined;
+  return {
+    object: { kind: 'address', link: address.link.name, address: address.text },
+    owned: address.marked || !links.marksAddresses,
+  };
+}
+
+const RTA = { DST: 1, OIF: 4, GATEWAY: 5, PRIORITY: 6, PREFSRC: 7, TABLE: 15 } as const;
+const RT_TABLE_MAIN = 254;
+const RTN_UNICAST = 1;
+const RTM_F_CLONED = 0x200;
+const RTNH_F_ONLINK = 4;
+const AF_INET6 = 10;
+/** What the kernel gives a route that asks for no metric (IP6_RT_PRIO_USER in include/uapi/linux/ipv6_route.h). */
+export const USUAL_METRIC = { 4: 0, 6: 1024 } as const;
+
+export interface DecodedRoute {
+  actual: ActualObject;
+  metric: number;
+  isDefault: boolean;
+  family: 4 | 6;
+  link: KernelLink | undefined;
+}
+
+/** Unicast routes of the main table. */
+export function decodeRoute(body: Buffer, links: LinkLookup): DecodedRoute | undefined {
+  const attrs = decodeAttrs(body, 12);
+  const flags = body.readUInt32LE(8);
+  const table = attrs.get(RTA.TABLE)?.readUInt32LE() ?? body.readUInt8(4);
+  if (table !== RT_TABLE_MAIN || body.readUInt8(7) !== RTN_UNICAST || (flags & RTM_F_CLONED) !== 0) return undefined;
+  const family = body.readUInt8(0) === AF_INET6 ? 6 : 4;
+  const dst = attrs.get(RTA.DST);
+  const gateway = attrs.get(RTA.GATEWAY);
+  const source = attrs.get(RTA.PREFSRC);
+  const length = body.readUInt8(1);
+  const link = links.byIndex(attrs.get(RTA.OIF)?.readUInt32LE() ?? 0);
+  return {
+    metric: attrs.get(RTA.PRIORITY)?.readUInt32LE() ?? 0,
+    isDefault: length === 0,
+    family,
+    link,
+    actual: {
+      owned: body.readUInt8(5) === WEFT_MARK,
+      object: {
+        kind: 'route',
+        to: `${dst === undefined ? (family === 4 ? '0.0.0.0' : '::') : readIp(dst)}/${length}`,
+        link: link?.name ?? '',
+        ...(gateway === undefined ? {} : { via: readIp(gateway) }),
+        ...((flags & RTNH_F_ONLINK) === 0 ? {} : { onlink: true }),
+        ...(source === undefined ? {} : { src: readIp(source) }),
+      },
+    },
+  };
+}
+
+/** Whether a route is weft's, or stands where one of weft's would. In a container every default route is worth knowing. */
+export function routeMatters({ actual, metric, isDefault, family }: DecodedRoute, role: NamespaceRole): boolean {
+  return actual.owned || metric === USUAL_METRIC[family] || (isDefault && role === 'container');
+}
+
+const NDA = { DST: 1, LLADDR: 2 } as const;
+const NUD_PERMANENT = 0x80;
+const NTF_SELF = 0x02;
+const NTF_PROXY = 0x08;
+
+/** Permanent entries on links of weft's: all that weft makes, and none that the kernel learns. */
+export function decodeNeighbour(body: Buffer, links: LinkLookup): { actual: ActualObject; permanent: boolean } | undefined {
+  const link = links.byIndex(body.readInt32LE(4));
+  if (link?.owned !== true || link.object === undefined || links.role === 'container') return undefined;
+  const attrs = decodeAttrs(body, 12);
+  const dst = attrs.get(NDA.DST);
+  const mac = attrs.get(NDA.LLADDR);
+  const flags = body.readUInt8(10);
+  const permanent = (body.readUInt16LE(8) & NUD_PERMANENT) !== 0;
+  const known = { owned: true } as const;
+  if (body.readUInt8(0) === AF_BRIDGE) {
+    // The addresses of a bridge's own ports are in the same table, without a destination.
+    if ((flags & NTF_SELF) === 0 || link.object.type !== 'vxlan' || dst === undefined || mac === undefined) return undefined;
+    return { permanent, actual: { ...known, object: { kind: 'fdb', link: link.name, mac: readMac(mac), dst: readIp(dst) } } };
+  }
+  if (dst === undefined) return undefined;
+  const ip = readIp(dst);
+  if ((flags & NTF_PROXY) !== 0) return { permanent: true, actual: { ...known, object: { kind: 'proxy', link: link.name, ip } } };
+  return { permanent, actual: { ...known, object: { kind: 'neighbour', link: link.name, ip, mac: mac === undefined ? '' : readMac(mac) } } };
+}

@@ -1,0 +1,83 @@
+// Keeps the accept of weft's links in the iptables tables of hosts that drop what they forward (see forward.ts), for
+// the tables of either kind that no other part of the driver looks after.
+import type { Family } from '../../../core/address.js';
+import { messageOf } from '../../../core/errors.js';
+import { wantedAccept } from './forward.js';
+import { sortWords, type Problem } from './types.js';
+import { NOTHING, planTable } from './xtables-plan.js';
+import { findXtables, type SavedTable, type Variant, type Xtables } from './xtables.js';
+
+export interface AcceptOutcome {
+  repaired: string[];
+  applied: string[];
+  problems: Problem[];
+}
+
+export class AcceptKeeper {
+  /** Where the accept was put, by variant and family: what is missing there later is drift. */
+  readonly #placed = new Map<string, string>();
+  readonly #commands = new Map<string, Promise<Xtables | undefined>>();
+
+  /**
+   * @param filter what the table holds; at least FORWARD, DOCKER-USER and weft's chains
+   * @param wanted whether there are networks of this family
+   */
+  async ensure(variant: Variant, family: Family, filter: SavedTable | undefined, wanted: boolean): Promise<AcceptOutcome> {
+    const key = `${variant} ${family}`;
+    const table = (wanted ? wantedAccept(filter) : undefined) ?? NOTHING;
+    const place = table.jumps[0]?.from;
+    const name = `${family === 4 ? 'iptables' : 'ip6tables'} (${variant})`;
+    const { script, words } = planTable('filter', filter, table);
+    if (script === undefined) {
+      this.#remember(key, place);
+      return { repaired: [], applied: [], problems: [] };
+    }
+    const said = words.map((word) => `${name}: ${word}`);
+    const drift = place !== undefined && this.#placed.get(key) === place ? said : [];
+    try {
+      const xtables = await this.commands(variant, family);
+      if (xtables === undefined) {
+        return { repaired: [], applied: [], problems: [missing(name, family, variant)] };
+      }
+      await xtables.restore(script);
+    } catch (error) {
+      const problem = {
+        what: `${name}, chain ${place ?? 'FORWARD'}`,
+        why: `the accept of weft's links could not be ${place === undefined ? 'removed' : 'put there'}: ${messageOf(error)}`,
+        fix: 'It is tried again by itself; run the command by hand to see what stands in the way.',
+      };
+      return { repaired: [], applied: [], problems: [problem] };
+    }
+    this.#remember(key, place);
+    return { ...sortWords(said, drift), problems: [] };
+  }
+
+  commands(variant: Variant, family: Family): Promise<Xtables | undefined> {
+    const key = `${variant} ${family}`;
+    let found = this.#commands.get(key);
+    if (found === undefined) {
+      found = findXtables(family, variant);
+      this.#commands.set(key, found);
+      // Looked for again next time: it may be installed meanwhile.
+      found.then(
+        (xtables) => xtables === undefined && this.#commands.delete(key),
+        () => this.#commands.delete(key),
+      );
+    }
+    return found;
+  }
+
+  #remember(key: string, place: string | undefined): void {
+    if (place === undefined) this.#placed.delete(key);
+    else this.#placed.set(key, place);
+  }
+}
+
+function missing(name: string, family: Family, variant: Variant): Problem {
+  const command = family === 4 ? 'iptables' : 'ip6tables';
+  return {
+    what: `${name}, chain FORWARD`,
+    why: `it drops forwarded packets, and there is no ${command}-${variant} to accept those of weft's networks with`,
+    fix: 'Install it: apt-get install iptables.',
+  };
+}

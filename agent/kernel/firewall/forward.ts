@@ -1,0 +1,128 @@
+// Hosts that drop what they forward unless somebody accepts it: Docker sets the FORWARD policy of the iptables tables
+// to DROP, ufw and firewalld close theirs too. In netfilter an accept ends only the chain that says it, so weft's links
+// have to be accepted where the drop is.
+import type { Family } from '../../../core/address.js';
+import type { NftObject, NftRule, Nftables } from './libnftables.js';
+import { targetOf, type WantedTable } from './xtables-plan.js';
+import type { SavedTable } from './xtables.js';
+import type { Problem } from './types.js';
+
+/** weft's links all begin with wf, so that one pair of rules serves every network. */
+export const ACCEPT_RULES = [
+  '-i wf+ -m comment --comment weft -j ACCEPT',
+  '-o wf+ -m comment --comment weft -j ACCEPT',
+] as const;
+
+const ACCEPT_CHAIN = 'WEFT-ACCEPT';
+const DOCKER_CHAIN = 'DOCKER-USER';
+
+/** Targets that end a packet's way. */
+const CLOSING = new Set(['DROP', 'REJECT']);
+
+/** Whether what nobody accepts is not forwarded: by the policy, or by a rule without conditions. */
+export function isClosed(filter: SavedTable | undefined): boolean {
+  const forward = filter?.get('FORWARD');
+  if (forward === undefined) return false;
+  return forward.policy === 'DROP' || forward.rules.some((rule) => isPlain(rule) && CLOSING.has(targetOf(rule) ?? ''));
+}
+
+/** No condition: nothing before the target but a comment. */
+const isPlain = (rule: string): boolean =>
+  /^(?:-m comment --comment (?:"[^"]*"|\S+) )?-j /.test(rule);
+
+const reachesDocker = (filter: SavedTable | undefined): boolean =>
+  filter?.has(DOCKER_CHAIN) === true &&
+  filter.get('FORWARD')?.rules.some((rule) => targetOf(rule) === DOCKER_CHAIN) === true;
+
+/** Whether weft's links need an accept of their own in this table. */
+export const needsAccept = (filter: SavedTable | undefined): boolean => isClosed(filter) || reachesDocker(filter);
+
+/**
+ * Where the accept goes. DOCKER-USER, where packets get there: Docker leaves that chain alone, while it puts its own
+ * rules at the top of FORWARD again whenever it starts; it may also set the policy to DROP at any time, so the accept is
+ * there before. In either chain it is the first rule, since the next one may already be the RETURN that Docker ends
+ * DOCKER-USER with, or a DROP. Isolation does not suffer: weft's own drops are made elsewhere, and a drop is final.
+ */
+export function wantedAccept(filter: SavedTable | undefined): WantedTable | undefined {
+  if (!needsAccept(filter)) return undefined;
+  const from = reachesDocker(filter) ? DOCKER_CHAIN : 'FORWARD';
+  return { chains: new Map([[ACCEPT_CHAIN, ACCEPT_RULES]]), jumps: [{ from, to: ACCEPT_CHAIN, first: true }] };
+}
+
+/** The chains of an iptables-nft table that matter here, read through libnftables, in iptables-save's words. */
+export function readFilter(nft: Nftables, chains: readonly NftObject[], family: Family): SavedTable | undefined {
+  const nftFamily = family === 4 ? 'ip' : 'ip6';
+  const saved: SavedTable = new Map();
+  for (const { chain } of chains) {
+    if (chain?.family !== nftFamily || chain.table !== 'filter') continue;
+    const relevant = ['FORWARD', DOCKER_CHAIN].includes(chain.name) || chain.name.startsWith('WEFT-');
+    if (!relevant) continue;
+    const rules = nft
+      .list(`list chain ${nftFamily} filter ${chain.name}`)
+      .flatMap(({ rule }) => (rule === undefined ? [] : [asSaved(rule)]));
+    saved.set(chain.name, chain.policy === undefined ? { rules } : { policy: chain.policy.toUpperCase(), rules });
+  }
+  return saved.has('FORWARD') ? saved : undefined;
+}
+
+/**
+ * A rule that iptables-nft wrote, in the words of iptables-save where they matter here: interfaces, comments and the
+ * target. Everything else counts as a condition that nobody looks into.
+ */
+function asSaved(rule: NftRule): string {
+  const words: string[] = [];
+  let target = '';
+  for (const expression of rule.expr ?? []) {
+    const [kind = '', value] = Object.entries(expression)[0] ?? [];
+    const fields = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;
+    if (kind === 'counter') continue;
+    else if (kind === 'match') words.push(interfaceMatch(fields) ?? '-m other');
+    // The library does not tell an xtables match's parameters; the only comments in weft's chains are its own.
+    else if (kind === 'xt' && fields['name'] === 'comment') words.push('-m comment --comment weft');
+    else if (kind === 'xt' && fields['type'] === 'target') target = `-j ${String(fields['name'])}`;
+    else if (['accept', 'drop', 'return', 'reject'].includes(kind)) target = `-j ${kind.toUpperCase()}`;
+    else if (kind === 'jump' || kind === 'goto') target = `${kind === 'jump' ? '-j' : '-g'} ${String(fields['target'])}`;
+    else words.push('-m other');
+  }
+  if (rule.comment !== undefined) words.push('-m comment --comment weft');
+  return [...words, target].join(' ').trim();
+}
+
+function interfaceMatch(fields: Record<string, unknown>): string | undefined {
+  const left = fields['left'] as { meta?: { key?: string } } | undefined;
+  const right = fields['right'];
+  if (fields['op'] !== '==' || typeof right !== 'string') return undefined;
+  const name = right.replace(/\*$/, '+');
+  if (left?.meta?.key === 'iifname') return `-i ${name}`;
+  return left?.meta?.key === 'oifname' ? `-o ${name}` : undefined;
+}
+
+/**
+ * Chains of others that drop what weft forwards, and where weft cannot put anything: it would be a rule in a table that
+ * somebody else writes as a whole.
+ */
+export function foreignProblems(nft: Nftables, chains: readonly NftObject[], families: readonly Family[]): Problem[] {
+  const kinds = ['inet', ...families.map((family) => (family === 4 ? 'ip' : 'ip6'))];
+  return chains.flatMap(({ chain }): Problem[] => {
+    if (chain?.hook !== 'forward' || !kinds.includes(chain.family)) return [];
+    if (chain.family === 'inet' && chain.table === 'weft') return [];
+    // iptables-nft's: an accept of ours is in there.
+    if (chain.family !== 'inet' && chain.table === 'filter' && chain.name === 'FORWARD') return [];
+    const table = `${chain.family} ${chain.table}`;
+    const rules = nft.list(`list chain ${table} ${chain.name}`).flatMap(({ rule }) => (rule === undefined ? [] : [rule]));
+    const closing = rules.some((rule) => isPlain(asSaved(rule)) && CLOSING.has(targetOf(asSaved(rule)) ?? ''));
+    if (chain.policy !== 'drop' && !closing) return [];
+    // Somebody who names weft's links in there has thought of them.
+    if (/"wf[^"]*"/.test(JSON.stringify(nft.list(`list table ${table}`)))) return [];
+    return [
+      {
+        what: `nftables table ${table}, chain ${chain.name}`,
+        why: `it drops forwarded packets (${closing ? 'a last rule for everything' : 'policy drop'}), and so those of weft's networks`,
+        fix:
+          chain.table === 'firewalld'
+            ? "Trust weft's links: firewall-cmd --permanent --zone=trusted --add-interface=wf+ && firewall-cmd --reload"
+            : `Accept weft's links there: nft 'insert rule ${table} ${chain.name} iifname "wf*" accept; insert rule ${table} ${chain.name} oifname "wf*" accept', and in the file that makes the table`,
+      },
+    ];
+  });
+}

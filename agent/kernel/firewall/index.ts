@@ -1,0 +1,83 @@
+// The way into the firewall: which of the two drivers a node gets.
+import { IpNetwork, type Family } from '../../../core/address.js';
+import { failedPrecondition, messageOf } from '../../../core/errors.js';
+import { IptablesFirewall } from './iptables.js';
+import { Nftables } from './libnftables.js';
+import { NftablesFirewall, probeNftables } from './nftables.js';
+import { compileRuleset } from './ruleset.js';
+import type { FirewallLog, NodeFirewall } from './types.js';
+import { findDefaultXtables, type Xtables } from './xtables.js';
+
+export type { FirewallLog, NodeFirewall, NodeFirewallReport } from './types.js';
+
+export type FirewallChoice = 'auto' | 'nftables' | 'iptables';
+
+/**
+ * Opens the firewall of the network namespace that this thread is in, for good. `auto` is nftables where the library and
+ * the kernel have it, else iptables. Nothing is written before the first `ensure`.
+ * @throws WeftError FAILED_PRECONDITION saying what to install
+ */
+export async function openFirewall(choice: FirewallChoice, options: { log?: FirewallLog } = {}): Promise<NodeFirewall> {
+  if (choice === 'nftables') return new NftablesFirewall(openNftables(), options.log);
+  if (choice === 'iptables') return openIptables(options.log);
+  let reason: unknown;
+  try {
+    return new NftablesFirewall(openNftables(), options.log);
+  } catch (error) {
+    reason = error;
+  }
+  options.log?.debug('nftables is not to be had', { reason: messageOf(reason) });
+  try {
+    return await openIptables(options.log);
+  } catch (error) {
+    throw failedPrecondition(
+      `firewall: neither nftables nor iptables works here: ${messageOf(reason)}; ${messageOf(error)}`,
+      'Install one: apt-get install nftables (preferred) or apt-get install iptables.',
+      { cause: error },
+    );
+  }
+}
+
+/** A network with everything in it that weft's table uses. */
+const SAMPLE = compileRuleset({
+  networks: [
+    {
+      name: 'sample',
+      links: ['wfsample'],
+      prefixes: [IpNetwork.parse('192.0.2.0/24'), IpNetwork.parse('2001:db8::/64')],
+      internal: true,
+      masquerade: true,
+    },
+  ],
+});
+
+function openNftables(): Nftables {
+  const nft = new Nftables();
+  try {
+    probeNftables(nft, SAMPLE);
+    return nft;
+  } catch (error) {
+    nft.close();
+    throw error;
+  }
+}
+
+async function openIptables(log: FirewallLog | undefined): Promise<NodeFirewall> {
+  const commands = new Map<Family, Xtables>();
+  for (const family of [4, 6] as const) {
+    const xtables = await findDefaultXtables(family);
+    if (xtables !== undefined) commands.set(family, xtables);
+  }
+  const ipv4 = commands.get(4);
+  if (ipv4 === undefined) {
+    throw failedPrecondition('iptables: the command is not there', 'Install it: apt-get install iptables.');
+  }
+  await ipv4.save('filter');
+  let nft: Nftables | undefined;
+  try {
+    nft = new Nftables();
+  } catch {
+    // Then there is no table of nftables to look at either.
+  }
+  return new IptablesFirewall(commands, nft, log);
+}

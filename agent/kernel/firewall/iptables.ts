@@ -1,0 +1,202 @@
+// The firewall by the iptables commands, for hosts that have no nftables: chains of weft's own, WEFT-…, written by
+// iptables-restore in one go for each table, and compared with what iptables-save prints.
+import type { Family } from '../../../core/address.js';
+import { failedPrecondition, messageOf } from '../../../core/errors.js';
+import type { Firewall } from '../../../core/firewall.js';
+import { AcceptKeeper } from './accept.js';
+import { foreignProblems, needsAccept } from './forward.js';
+import { RulesetGeneration } from './generation.js';
+import { Nftables } from './libnftables.js';
+import { TABLE } from './ruleset.js';
+import {
+  Serial,
+  sortWords,
+  type FirewallLog,
+  type NodeFirewall,
+  type NodeFirewallReport,
+  type Problem,
+} from './types.js';
+import { cleanEveryXtables } from './xtables-clean.js';
+import { NOTHING, OWN_PREFIX, planTable, type WantedTable } from './xtables-plan.js';
+import { compileTables, withAccept, type WantedTables } from './xtables-rules.js';
+import { legacyTables, type SavedTable, type Variant, type Xtables } from './xtables.js';
+
+const FAMILIES = [4, 6] as const;
+const TABLES = ['filter', 'nat'] as const;
+type TableName = (typeof TABLES)[number];
+
+/** What was last put in place in one family. */
+interface Placed {
+  tables: WantedTables | undefined;
+  /** weft's chains as they were read back, by table and chain. */
+  asWritten: Map<TableName, Map<string, string[]>>;
+}
+
+export class IptablesFirewall implements NodeFirewall {
+  readonly kind = 'iptables';
+  readonly #commands: ReadonlyMap<Family, Xtables>;
+  readonly #variant: Variant;
+  readonly #generation = new RulesetGeneration();
+  readonly #accept = new AcceptKeeper();
+  readonly #serial = new Serial();
+  readonly #log: FirewallLog | undefined;
+  readonly #placed = new Map<Family, Placed>();
+  /** Only to look: for what an nftables driver left, and for other people's chains that drop. */
+  readonly #nft: Nftables | undefined;
+  #settled: { generation: number; desired: string; problems: Problem[] } | undefined;
+  #swept = false;
+
+  constructor(commands: ReadonlyMap<Family, Xtables>, nft: Nftables | undefined, log?: FirewallLog) {
+    this.#commands = commands;
+    this.#variant = commands.get(4)?.variant ?? 'legacy';
+    this.#nft = nft;
+    this.#log = log;
+  }
+
+  ensure(desired: Firewall): Promise<NodeFirewallReport> {
+    return this.#serial.run(() => this.#ensure(desired));
+  }
+
+  async #ensure(desired: Firewall): Promise<NodeFirewallReport> {
+    const report: NodeFirewallReport = { repaired: [], applied: [], problems: [] };
+    if (!this.#swept) await this.#sweep(report);
+    const families = FAMILIES.filter((family) =>
+      desired.networks.some(({ prefixes }) => prefixes.some((prefix) => prefix.family === family)),
+    );
+    const key = JSON.stringify(desired.networks);
+    // iptables-nft writes nf_tables, whose generation tells whether anything was changed; iptables-legacy tells nothing.
+    const generation = this.#generation.read();
+    const unmoved =
+      generation !== undefined && this.#settled?.generation === generation && this.#settled.desired === key;
+    if (this.#variant === 'legacy' || !unmoved) {
+      for (const family of FAMILIES) await this.#ensureFamily(family, desired, report);
+    }
+    const other: Variant = this.#variant === 'nft' ? 'legacy' : 'nft';
+    if (other === 'legacy' || !unmoved) {
+      for (const family of FAMILIES) await this.#ensureOther(other, family, families.includes(family), report);
+    }
+    if (unmoved) {
+      report.problems.push(...(this.#settled?.problems ?? []));
+      return report;
+    }
+    const quiet = report.repaired.length + report.applied.length + report.problems.length === 0;
+    const problems =
+      generation === undefined || this.#nft === undefined || desired.networks.length === 0
+        ? []
+        : foreignProblems(this.#nft, this.#nft.list('list chains'), families);
+    report.problems.push(...problems);
+    this.#settled = quiet && generation !== undefined ? { generation, desired: key, problems } : undefined;
+    return report;
+  }
+
+  async #ensureFamily(family: Family, desired: Firewall, report: NodeFirewallReport): Promise<void> {
+    const wanted = compileTables(desired, family);
+    const placed = this.#placed.get(family);
+    // Nothing wanted, and nothing there since the first look: no process for a family that is not used.
+    if (wanted === undefined && placed !== undefined && placed.tables === undefined) return;
+    const xtables = this.#commands.get(family);
+    if (xtables === undefined) {
+      if (wanted === undefined || wanted.optional) return;
+      throw failedPrecondition('firewall: ip6tables is not there, and a network has IPv6', 'Install iptables.');
+    }
+    let saved: Map<string, SavedTable>;
+    try {
+      saved = await xtables.save();
+    } catch (error) {
+      // A host without IPv6 has no tables for it.
+      if (wanted === undefined || wanted.optional) return;
+      throw error;
+    }
+    const filterWith = (tables: WantedTables): WantedTable =>
+      needsAccept(saved.get('filter')) && !tables.optional ? withAccept(tables.filter) : tables.filter;
+    const tableOf = (tables: WantedTables | undefined, name: TableName): WantedTable =>
+      tables === undefined ? NOTHING : name === 'filter' ? filterWith(tables) : tables.nat;
+
+    const changes: string[] = [];
+    const drift: string[] = [];
+    let written = false;
+    for (const name of TABLES) {
+      const asWritten = placed?.asWritten.get(name);
+      const { script, words } = planTable(name, saved.get(name), tableOf(wanted, name), asWritten);
+      if (placed !== undefined) {
+        drift.push(...planTable(name, saved.get(name), tableOf(placed.tables, name), asWritten).words);
+      }
+      if (script === undefined) continue;
+      await xtables.restore(script);
+      written = true;
+      changes.push(...words);
+      this.#log?.debug('iptables written', { command: xtables.name, table: name, differences: words });
+    }
+    const after = written ? await xtables.save() : saved;
+    this.#placed.set(family, { tables: wanted, asWritten: ownChains(after) });
+    const named = (words: string[]): string[] => words.map((word) => `${xtables.name}: ${word}`);
+    const { repaired, applied } = sortWords(named(changes), named(drift));
+    report.repaired.push(...repaired);
+    report.applied.push(...applied);
+  }
+
+  /** The tables of the other kind of iptables: weft has only its accept there, and only where they are closed. */
+  async #ensureOther(variant: Variant, family: Family, wanted: boolean, report: NodeFirewallReport): Promise<void> {
+    if (variant === 'legacy' && !legacyTables(family).includes('filter')) return;
+    if (variant === 'nft' && this.#generation.read() === undefined) return;
+    const xtables = await this.#accept.commands(variant, family);
+    if (xtables === undefined) return;
+    let filter: SavedTable | undefined;
+    try {
+      filter = (await xtables.save('filter')).get('filter');
+    } catch (error) {
+      const fix = 'Weft looks whether it drops forwarded packets; run it by hand to see what stands in the way.';
+      report.problems.push({ what: `${xtables.name}, table filter`, why: messageOf(error), fix });
+      return;
+    }
+    if (filter === undefined) return;
+    const { repaired, applied, problems } = await this.#accept.ensure(variant, family, filter, wanted);
+    report.repaired.push(...repaired);
+    report.applied.push(...applied);
+    report.problems.push(...problems);
+  }
+
+  /** What an agent with nftables, or with the other kind of iptables, left behind. */
+  async #sweep(report: NodeFirewallReport): Promise<void> {
+    if (this.#removeTable()) report.applied.push(`nftables: table ${TABLE} removed`);
+    const { removed } = await cleanEveryXtables({ nft: this.#generation.read() !== undefined, keep: this.#variant });
+    report.applied.push(...removed.map((what) => `${what} removed`));
+    this.#swept = true;
+  }
+
+  #removeTable(): boolean {
+    if (this.#nft === undefined || this.#generation.read() === undefined) return false;
+    const tables = this.#nft.list('list tables');
+    if (!tables.some(({ table }) => table?.family === 'inet' && table.name === 'weft')) return false;
+    this.#nft.run(`delete table ${TABLE}\n`);
+    return true;
+  }
+
+  remove(): Promise<void> {
+    return this.#serial.run(async () => {
+      this.#settled = undefined;
+      this.#placed.clear();
+      this.#removeTable();
+      const { failures } = await cleanEveryXtables({ nft: this.#generation.read() !== undefined });
+      if (failures.length > 0) throw failedPrecondition(`firewall: rules are left: ${failures.join('; ')}`);
+    });
+  }
+
+  close(): void {
+    this.#nft?.close();
+    this.#generation.close();
+  }
+}
+
+function ownChains(saved: ReadonlyMap<string, SavedTable>): Map<TableName, Map<string, string[]>> {
+  return new Map(
+    TABLES.map((table) => [
+      table,
+      new Map(
+        [...(saved.get(table) ?? [])].flatMap(([chain, { rules }]): [string, string[]][] =>
+          chain.startsWith(OWN_PREFIX) ? [[chain, rules]] : [],
+        ),
+      ),
+    ]),
+  );
+}

@@ -1,0 +1,46 @@
+// Takes what weft has in the tables of the iptables family away: at the end, and when the driver was changed.
+import { type Family } from '../../../core/address.js';
+import { messageOf } from '../../../core/errors.js';
+import { NOTHING, OWN_PREFIX, planTable } from './xtables-plan.js';
+import { findXtables, legacyTables, type SavedTable, type Variant, type Xtables } from './xtables.js';
+
+/** The tables that weft writes. */
+const TABLES = ['filter', 'nat'] as const;
+
+/** Removes every chain of weft's and the jumps to them. Answers whether there were any. */
+export async function cleanXtables(xtables: Xtables, saved: ReadonlyMap<string, SavedTable>): Promise<boolean> {
+  const scripts = TABLES.flatMap((table) => planTable(table, saved.get(table), NOTHING).script ?? []);
+  for (const script of scripts) await xtables.restore(script);
+  return scripts.length > 0;
+}
+
+/** Whether a table has a chain of weft's that is none of `expected`. */
+export const hasOwnChain = (chains: Iterable<string>, expected: readonly string[] = []): boolean =>
+  [...chains].some((chain) => chain.startsWith(OWN_PREFIX) && !expected.includes(chain));
+
+/**
+ * The same for every kind of iptables on the host, except `keep`. Goes on where one of them fails.
+ * @returns the reasons why something may be left
+ */
+export async function cleanEveryXtables(
+  options: { nft: boolean; keep?: Variant },
+): Promise<{ removed: string[]; failures: string[] }> {
+  const removed: string[] = [];
+  const failures: string[] = [];
+  for (const variant of ['nft', 'legacy'] as const) {
+    if (variant === options.keep || (variant === 'nft' && !options.nft)) continue;
+    for (const family of [4, 6] as const) {
+      if (variant === 'legacy' && !legacyInUse(family)) continue;
+      try {
+        const xtables = await findXtables(family, variant);
+        if (xtables === undefined) continue;
+        if (await cleanXtables(xtables, await xtables.save())) removed.push(`rules of weft in ${xtables.name}`);
+      } catch (error) {
+        failures.push(messageOf(error));
+      }
+    }
+  }
+  return { removed, failures };
+}
+
+const legacyInUse = (family: Family): boolean => legacyTables(family).some((table) => table === 'filter' || table === 'nat');

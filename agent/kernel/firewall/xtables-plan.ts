@@ -1,0 +1,121 @@
+// From what an iptables table holds to what weft wants in it: one script for iptables-restore, and words for people.
+// Everything of weft's is in chains named WEFT-…, and in the plain jumps that lead to them.
+import type { SavedChain, SavedTable } from './xtables.js';
+
+export const OWN_PREFIX = 'WEFT-';
+
+export interface Jump {
+  from: string;
+  to: string;
+  /** Nothing may stand before it. */
+  first: boolean;
+}
+
+export interface WantedTable {
+  chains: ReadonlyMap<string, readonly string[]>;
+  jumps: readonly Jump[];
+}
+
+export const NOTHING: WantedTable = { chains: new Map(), jumps: [] };
+
+export interface TablePlan {
+  /** For iptables-restore --noflush; undefined where everything is in place. */
+  script?: string;
+  words: string[];
+}
+
+/** The target of a rule: what follows -j or -g. */
+export const targetOf = (rule: string): string | undefined =>
+  /(?:^| )(?:-j|-g) (\S+)/.exec(rule.replace(/"(?:[^"\\]|\\.)*"/g, '""'))?.[1];
+
+/** A rule's hash comment stands for its text, which every version of iptables-save prints in its own way. */
+const identity = (rule: string): string => /--comment "?(weft:[0-9a-f]{8})/.exec(rule)?.[1] ?? rule;
+
+/**
+ * @param asWritten rules of weft's chains as they were read back after they were written, where that is known
+ */
+export function planTable(
+  name: string,
+  saved: SavedTable | undefined,
+  wanted: WantedTable,
+  asWritten?: ReadonlyMap<string, readonly string[]>,
+): TablePlan {
+  const have: SavedTable = saved ?? new Map<string, SavedChain>();
+  const words: string[] = [];
+  const lines: string[] = [];
+
+  const stale = [...have.keys()].filter((chain) => chain.startsWith(OWN_PREFIX) && !wanted.chains.has(chain));
+  for (const chain of stale) words.push(`chain ${chain} of table ${name} is not wanted`);
+
+  let rewrite = false;
+  for (const [chain, rules] of wanted.chains) {
+    const word = chainWord(name, chain, have.get(chain)?.rules, rules, asWritten?.get(chain));
+    if (word === undefined) continue;
+    words.push(word);
+    rewrite = true;
+  }
+  // All chains at once: they refer to each other, and a chain has to be there before a rule leads to it.
+  if (rewrite) {
+    for (const chain of wanted.chains.keys()) lines.push(`:${chain} - [0:0]`);
+    for (const [chain, rules] of wanted.chains) for (const rule of rules) lines.push(`-A ${chain} ${rule}`);
+  }
+
+  for (const [from, { rules }] of have) {
+    if (from.startsWith(OWN_PREFIX)) continue;
+    const toOwn = rules.filter((rule) => targetOf(rule)?.startsWith(OWN_PREFIX) === true);
+    const jumps = wanted.jumps.filter((jump) => jump.from === from).map((jump) => `-j ${jump.to}`);
+    const first = wanted.jumps.some((jump) => jump.from === from && jump.first);
+    const inPlace = first ? rules.slice(0, jumps.length) : toOwn;
+    if (toOwn.length === jumps.length && inPlace.join('\n') === jumps.join('\n')) continue;
+    // By their text, not by number: the rules may have moved since they were read.
+    for (const rule of toOwn) lines.push(`-D ${from} ${rule}`);
+    for (const jump of jumps.toReversed()) lines.push(`-I ${from} 1 ${jump}`);
+    words.push(jumpWord(name, from, toOwn, jumps));
+  }
+  for (const jump of wanted.jumps) {
+    // A built-in chain that is not listed has never been used; naming it makes it.
+    if (have.has(jump.from)) continue;
+    lines.push(`-I ${jump.from} 1 -j ${jump.to}`);
+    words.push(`${name} ${jump.from}: jump to ${jump.to} missing`);
+  }
+
+  for (const chain of stale) lines.push(`-F ${chain}`);
+  for (const chain of stale) lines.push(`-X ${chain}`);
+  return lines.length === 0 ? { words } : { words, script: `*${name}\n${lines.join('\n')}\nCOMMIT\n` };
+}
+
+function chainWord(
+  table: string,
+  chain: string,
+  have: readonly string[] | undefined,
+  want: readonly string[],
+  asWritten: readonly string[] | undefined,
+): string | undefined {
+  if (have === undefined) return `chain ${chain} of table ${table} was gone`;
+  const haveIds = have.map(identity);
+  const wantIds = want.map(identity);
+  if (haveIds.join('\n') === wantIds.join('\n')) {
+    const changed = asWritten !== undefined && asWritten.length === have.length && asWritten.join('\n') !== have.join('\n');
+    return changed ? `chain ${chain} of table ${table}: a rule was changed` : undefined;
+  }
+  const missing = want.filter((_, i) => !haveIds.includes(wantIds[i] ?? ''));
+  const extra = have.filter((_, i) => !wantIds.includes(haveIds[i] ?? ''));
+  const shown = (rules: readonly string[]): string => {
+    const [rule = ''] = rules;
+    const text = rule.replace(/ -m comment --comment (?:"[^"]*"|\S+)/, '');
+    return rules.length > 1 ? `"${text}" and ${rules.length - 1} more` : `"${text}"`;
+  };
+  const parts = [
+    ...(missing.length > 0 ? [`${shown(missing)} missing`] : []),
+    ...(extra.length > 0 ? [`${shown(extra)} not wanted`] : []),
+  ];
+  return `chain ${chain} of table ${table}: ${parts.length > 0 ? parts.join(', ') : 'rules in another order'}`;
+}
+
+function jumpWord(table: string, from: string, have: readonly string[], want: readonly string[]): string {
+  if (want.length === 0) return `${table} ${from}: jump to ${targetOf(have[0] ?? '') ?? ''} is not wanted`;
+  const target = targetOf(want[0] ?? '') ?? '';
+  return have.length === 0
+    ? `${table} ${from}: jump to ${target} missing`
+    : `${table} ${from}: jump to ${target} not in its place`;
+}

@@ -1,0 +1,144 @@
+// The iptables family of commands: which of them this host has, what their tables hold, and how a change is handed to
+// them. There are two of each (iptables-nft, which writes nf_tables, and iptables-legacy), with tables of their own,
+// and a packet passes both.
+import { execFile } from 'node:child_process';
+import { accessSync, constants, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import type { Family } from '../../../core/address.js';
+import { failedPrecondition, messageOf } from '../../../core/errors.js';
+
+export type Variant = 'nft' | 'legacy';
+
+export interface SavedChain {
+  /** Of built-in chains only. */
+  policy?: string;
+  /** Rules in iptables-save's words, without `-A CHAIN `. */
+  rules: string[];
+}
+
+/** By chain. */
+export type SavedTable = Map<string, SavedChain>;
+
+/** Seconds to wait for the lock that all iptables commands share. */
+const LOCK_SECONDS = '5';
+const DEADLINE_MS = 20_000;
+
+export class Xtables {
+  readonly name: string;
+
+  constructor(
+    readonly family: Family,
+    readonly variant: Variant,
+    readonly saveCommand: string,
+    readonly restoreCommand: string,
+  ) {
+    this.name = `${family === 4 ? 'iptables' : 'ip6tables'} (${variant})`;
+  }
+
+  /** All tables, or the one that is named. @throws WeftError FAILED_PRECONDITION */
+  async save(table?: string): Promise<Map<string, SavedTable>> {
+    return parseSaved(await execute(this.saveCommand, table === undefined ? [] : ['-t', table]));
+  }
+
+  /** Carries a script of iptables-restore out, each table at once, and leaves what it does not name. */
+  async restore(script: string): Promise<void> {
+    await execute(this.restoreCommand, ['-w', LOCK_SECONDS, '--noflush'], script);
+  }
+}
+
+/** The output of iptables-save. */
+export function parseSaved(text: string): Map<string, SavedTable> {
+  const tables = new Map<string, SavedTable>();
+  let table: SavedTable = new Map();
+  for (const line of text.split('\n')) {
+    if (line.startsWith('*')) {
+      table = new Map();
+      tables.set(line.slice(1).trim(), table);
+    } else if (line.startsWith(':')) {
+      const [name = '', policy = '-'] = line.slice(1).split(' ');
+      table.set(name, policy === '-' ? { rules: [] } : { policy, rules: [] });
+    } else if (line.startsWith('-A ')) {
+      const space = line.indexOf(' ', 3);
+      table.get(line.slice(3, space === -1 ? undefined : space))?.rules.push(space === -1 ? '' : line.slice(space + 1).trimEnd());
+    }
+  }
+  return tables;
+}
+
+function execute(command: string, args: string[], input?: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = execFile(
+      command,
+      args,
+      { timeout: DEADLINE_MS, maxBuffer: 256 << 20, env: { ...process.env, LC_ALL: 'C' } },
+      (error, stdout, stderr) => {
+        if (error === null) return resolve(stdout);
+        const said = stderr
+          .split('\n')
+          .filter((line) => line.trim() !== '' && !line.startsWith('#'))
+          .slice(0, 2)
+          .join('; ');
+        reject(
+          failedPrecondition(
+            `${command}: ${said || messageOf(error)}`,
+            `Run \`${[command, ...args].join(' ')}\` by hand to see what stands in the way.`,
+            { cause: error },
+          ),
+        );
+      },
+    );
+    // A command that ends before it has read everything says why on its own.
+    child.stdin?.on('error', () => undefined);
+    child.stdin?.end(input ?? '');
+  });
+}
+
+/** System services often run without the sbin folders in their PATH. */
+function findCommand(name: string): string | undefined {
+  for (const folder of [...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/sbin', '/usr/local/sbin']) {
+    const path = join(folder, name);
+    try {
+      accessSync(path, constants.X_OK);
+      if (folder !== '') return path;
+    } catch {
+      continue;
+    }
+  }
+  return undefined;
+}
+
+const baseName = (family: Family): string => (family === 4 ? 'iptables' : 'ip6tables');
+
+/** The commands of one variant, by their own names, or by the plain one where that is this variant. */
+export async function findXtables(family: Family, variant: Variant): Promise<Xtables | undefined> {
+  const base = baseName(family);
+  const save = findCommand(`${base}-${variant}-save`);
+  const restore = findCommand(`${base}-${variant}-restore`);
+  if (save !== undefined && restore !== undefined) return new Xtables(family, variant, save, restore);
+  const plain = await findDefaultXtables(family);
+  return plain?.variant === variant ? plain : undefined;
+}
+
+/** The commands that this host uses when nobody says which. */
+export async function findDefaultXtables(family: Family): Promise<Xtables | undefined> {
+  const base = baseName(family);
+  const [command, save, restore] = [base, `${base}-save`, `${base}-restore`].map(findCommand);
+  if (command === undefined || save === undefined || restore === undefined) return undefined;
+  // Before 1.8 there was only the one that is now called legacy, and it did not say so.
+  const variant = (await execute(command, ['-V'])).includes('nf_tables') ? 'nft' : 'legacy';
+  return new Xtables(family, variant, save, restore);
+}
+
+/**
+ * The tables of iptables-legacy that are in use in this network namespace. Asking iptables-legacy itself would make
+ * the tables and load their modules.
+ */
+export function legacyTables(family: Family): string[] {
+  try {
+    // Read on the main thread: no other work can have moved it to another network namespace meanwhile.
+    return readFileSync(`/proc/self/net/${family === 4 ? 'ip' : 'ip6'}_tables_names`, 'utf8').split('\n').filter(Boolean);
+  } catch {
+    return [];
+  }
+}

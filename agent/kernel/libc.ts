@@ -1,0 +1,132 @@
+// The few calls of the C library that Node has no words for: sockets of netlink and ICMP, their options, and setns. All of
+// them return at once.
+import { getSystemErrorName } from 'node:util';
+
+import koffi from 'koffi';
+
+const libc = koffi.load('libc.so.6');
+
+const c = {
+  socket: libc.func('int socket(int domain, int type, int protocol)'),
+  bind: libc.func('int bind(int fd, const uint8_t *address, uint32_t length)'),
+  send: libc.func('int64_t send(int fd, const uint8_t *buffer, size_t length, int flags)'),
+  sendto: libc.func(
+    'int64_t sendto(int fd, const uint8_t *buffer, size_t length, int flags, const uint8_t *address, uint32_t size)',
+  ),
+  recv: libc.func('int64_t recv(int fd, _Out_ uint8_t *buffer, size_t length, int flags)'),
+  close: libc.func('int close(int fd)'),
+  setsockopt: libc.func('int setsockopt(int fd, int level, int name, const uint8_t *value, uint32_t length)'),
+  getsockopt: libc.func(
+    'int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *length)',
+  ),
+  setns: libc.func('int setns(int fd, int type)'),
+  ioctl: libc.func('int ioctl(int fd, unsigned long request, _Out_ uint8_t *argument)'),
+  clockGettime: libc.func('int clock_gettime(int clock, _Out_ uint8_t *time)'),
+};
+
+/** A call that failed, with the errno's name: ENODEV, EPERM, … */
+export class SystemError extends Error {
+  override readonly name = 'SystemError';
+
+  constructor(
+    readonly call: string,
+    readonly errno: string,
+  ) {
+    super(`${call}: ${errno}`);
+  }
+}
+
+/** ENODEV for 19. */
+export function errnoName(errno: number): string {
+  try {
+    return getSystemErrorName(-errno);
+  } catch {
+    return `errno ${errno}`;
+  }
+}
+
+function checked(call: string, result: number | bigint): number {
+  const value = Number(result);
+  if (value < 0) throw new SystemError(call, errnoName(koffi.errno()));
+  return value;
+}
+
+// include/linux/socket.h, include/uapi/asm-generic/socket.h
+export const AF_INET = 2;
+export const AF_BRIDGE = 7;
+export const AF_INET6 = 10;
+export const AF_NETLINK = 16;
+const SOCK_RAW = 3;
+const SOCK_CLOEXEC = 0o2000000;
+const SOL_SOCKET = 1;
+const MSG_DONTWAIT = 0x40;
+const CLONE_NEWNET = 0x40000000;
+
+export const openSocket = (domain: number, protocol: number): number =>
+  checked('socket', c.socket(domain, SOCK_RAW | SOCK_CLOEXEC, protocol) as number);
+
+export const bindSocket = (fd: number, address: Buffer): number =>
+  checked('bind', c.bind(fd, address, address.length) as number);
+
+export const sendOn = (fd: number, bytes: Buffer): number =>
+  checked('send', c.send(fd, bytes, bytes.length, 0) as number);
+
+export const sendTo = (fd: number, bytes: Buffer, address: Buffer): number =>
+  checked('sendto', c.sendto(fd, bytes, bytes.length, MSG_DONTWAIT, address, address.length) as number);
+
+/** What waits on the socket, or undefined where nothing does. */
+export function receiveFrom(fd: number, buffer: Buffer): number | undefined {
+  const length = Number(c.recv(fd, buffer, buffer.length, MSG_DONTWAIT));
+  if (length >= 0) return length;
+  const errno = errnoName(koffi.errno());
+  if (errno === 'EAGAIN') return undefined;
+  throw new SystemError('recv', errno);
+}
+
+export function closeFd(fd: number): void {
+  c.close(fd);
+}
+
+export function setOption(fd: number, level: number, name: number, value: number | Buffer): void {
+  const bytes = typeof value === 'number' ? u32(value) : value;
+  checked('setsockopt', c.setsockopt(fd, level, name, bytes, bytes.length) as number);
+}
+
+export const setSocketOption = (fd: number, name: number, value: number): void =>
+  setOption(fd, SOL_SOCKET, name, value);
+
+export function getSocketOption(fd: number, name: number, size: 4 | 8): bigint {
+  const value = Buffer.alloc(size);
+  checked('getsockopt', c.getsockopt(fd, SOL_SOCKET, name, value, [size]) as number);
+  return size === 8 ? value.readBigUInt64LE() : BigInt(value.readUInt32LE());
+}
+
+/** Moves the calling thread, which is Node's main one, to another network namespace. */
+export function enterNamespace(fd: number): void {
+  checked('setns', c.setns(fd, CLONE_NEWNET) as number);
+}
+
+// include/uapi/linux/sockios.h: when the packet that was read last had come in.
+const SIOCGSTAMPNS = 0x8907;
+const CLOCK_REALTIME = 0;
+
+/** Nanoseconds of the wall clock, as packets are stamped with; undefined before the first packet. */
+export function receivedAt(fd: number): bigint | undefined {
+  const time = Buffer.alloc(16);
+  if ((c.ioctl(fd, SIOCGSTAMPNS, time) as number) < 0) return undefined;
+  return nanoseconds(time);
+}
+
+export function wallClock(): bigint {
+  const time = Buffer.alloc(16);
+  checked('clock_gettime', c.clockGettime(CLOCK_REALTIME, time) as number);
+  return nanoseconds(time);
+}
+
+const nanoseconds = (time: Buffer): bigint => time.readBigInt64LE(0) * 1_000_000_000n + time.readBigInt64LE(8);
+
+function u32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(value);
+  return bytes;
+}

@@ -1,0 +1,51 @@
+// Going into a network namespace and back, in one stretch in which nothing else runs. A socket that is opened inside
+// belongs there for good; nothing may be awaited inside, since Node's other threads must never see it.
+import { closeSync, openSync, readFileSync, statfsSync, statSync } from 'node:fs';
+
+import { messageOf, notFound } from '../../core/errors.js';
+import { enterNamespace } from './libc.js';
+import { NetlinkSocket } from './netlink-socket.js';
+
+/** include/uapi/linux/magic.h */
+const NSFS_MAGIC = 0x6e736673;
+
+let home: number | undefined;
+
+/** Runs `work` inside. It must not be asynchronous. */
+export function inNamespace<T>(fd: number, work: () => T): T {
+  // The namespace that the process began in; opened once, before anything can have left it.
+  home ??= openSync('/proc/thread-self/ns/net', 'r');
+  enterNamespace(fd);
+  try {
+    return work();
+  } finally {
+    enterNamespace(home);
+  }
+}
+
+/**
+ * Opens the namespace at a path. The caller closes both.
+ * @throws WeftError NOT_FOUND where there is none
+ */
+export function openNetns(path: string): { fd: number; socket: NetlinkSocket } {
+  let fd: number | undefined;
+  try {
+    // Opening anything else, such as a fifo, could block.
+    if (!statSync(path).isFile() || statfsSync(path).type !== NSFS_MAGIC) {
+      throw notFound(`${path} is not a network namespace`, 'Name a file such as /run/netns/NAME or /proc/PID/ns/net.');
+    }
+    fd = openSync(path, 'r');
+    return { fd, socket: inNamespace(fd, () => new NetlinkSocket()) };
+  } catch (error) {
+    if (fd !== undefined) closeSync(fd);
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code === 'ENOENT' || code === 'ESRCH' || code === 'ENOTDIR') {
+      throw notFound(`there is no network namespace ${path}`, 'See `ip netns`, or whether its process still runs.', { cause: error });
+    }
+    if (code === 'NOT_FOUND') throw error;
+    throw notFound(`${path} is no network namespace that can be entered: ${messageOf(error)}`, undefined, { cause: error });
+  }
+}
+
+/** Cookies of namespaces are given anew at each boot. */
+export const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();

@@ -1,0 +1,131 @@
+// Asking the kernel by rtnetlink. It works on a request inside the send call and has the answer ready when that returns, so
+// a question and its answer are two calls in a row: nothing waits for the event loop, and no answer can be lost or mixed up.
+import { messageOf } from '../../core/errors.js';
+import { AF_NETLINK, bindSocket, closeFd, errnoName, getSocketOption, openSocket, receiveFrom, sendOn, setOption, setSocketOption, SystemError } from './libc.js';
+import { decodeMessages, encodeRequest, NLM_F, type Message, type Request } from './wire.js';
+
+const NETLINK_ROUTE = 0;
+// include/uapi/linux/netlink.h
+const SOL_NETLINK = 270;
+const NETLINK_CAP_ACK = 10;
+const NETLINK_EXT_ACK = 11;
+const SO_RCVBUFFORCE = 33;
+const SO_NETNS_COOKIE = 71;
+
+/** Acknowledgements of this many requests fit any receive buffer. */
+const BATCH = 64;
+const READ_BYTES = 256 * 1024;
+/** Between two parts of a dump the kernel is never this long silent; a dump that another change cut short is begun anew. */
+const TRIES = 5;
+
+/** The answer to one request of a batch: undefined for done. */
+export interface Refusal {
+  errno: string;
+  message: string;
+}
+
+export class NetlinkSocket {
+  readonly #fd: number;
+  /** One for all sockets: reading is over before anything else can read. */
+  static readonly #buffer = Buffer.alloc(READ_BYTES);
+  #sequence = 0;
+
+  /** Belongs for good to the namespace that the thread is in now. */
+  constructor() {
+    this.#fd = openSocket(AF_NETLINK, NETLINK_ROUTE);
+    try {
+      const address = Buffer.alloc(12);
+      address.writeUInt16LE(AF_NETLINK, 0);
+      bindSocket(this.#fd, address);
+      setOption(this.#fd, SOL_NETLINK, NETLINK_EXT_ACK, 1);
+      setOption(this.#fd, SOL_NETLINK, NETLINK_CAP_ACK, 1);
+      setSocketOption(this.#fd, SO_RCVBUFFORCE, 4 * 1024 * 1024);
+    } catch (error) {
+      closeFd(this.#fd);
+      throw error;
+    }
+  }
+
+  /** What no other namespace has until the next boot. */
+  cookie(): string {
+    return getSocketOption(this.#fd, SO_NETNS_COOKIE, 8).toString(16);
+  }
+
+  /** Carries requests out in order, and answers for each what was refused. */
+  batch(requests: readonly Request[]): (Refusal | undefined)[] {
+    const results: (Refusal | undefined)[] = [];
+    for (let from = 0; from < requests.length; from += BATCH) {
+      results.push(...this.#sendBatch(requests.slice(from, from + BATCH)));
+    }
+    return results;
+  }
+
+  #sendBatch(requests: readonly Request[]): (Refusal | undefined)[] {
+    const first = this.#sequence + 1;
+    const bytes = requests.map((request) => encodeRequest({ ...request, flags: request.flags | NLM_F.ACK }, ++this.#sequence));
+    sendOn(this.#fd, Buffer.concat(bytes));
+    const results = Array.from<Refusal | undefined>({ length: requests.length });
+    for (let open = requests.length; open > 0; ) {
+      for (const incoming of this.#read()) {
+        if (incoming.kind !== 'error' || incoming.sequence < first) continue;
+        open--;
+        if (incoming.errno === 0) continue;
+        const errno = errnoName(incoming.errno);
+        results[incoming.sequence - first] = {
+          errno,
+          message: incoming.text === undefined ? errno : `${errno}, ${incoming.text}`,
+        };
+      }
+    }
+    return results;
+  }
+
+  /** One object, or undefined where there is none. */
+  get(request: Request): Message | undefined {
+    const sequence = ++this.#sequence;
+    sendOn(this.#fd, encodeRequest(request, sequence));
+    for (const incoming of this.#read()) {
+      if (incoming.sequence !== sequence) continue;
+      if (incoming.kind === 'message') return incoming;
+      if (incoming.kind === 'error' && incoming.errno !== 0) return undefined;
+    }
+    return undefined;
+  }
+
+  /** All objects of a kind. @throws SystemError */
+  dump(request: Request): Message[] {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return this.#dumpOnce(request);
+      } catch (error) {
+        if (attempt >= TRIES || !messageOf(error).includes('EINTR')) throw error;
+      }
+    }
+  }
+
+  #dumpOnce(request: Request): Message[] {
+    const sequence = ++this.#sequence;
+    sendOn(this.#fd, encodeRequest({ ...request, flags: request.flags | NLM_F.DUMP }, sequence));
+    const messages: Message[] = [];
+    for (;;) {
+      for (const incoming of this.#read()) {
+        if (incoming.sequence !== sequence) continue;
+        if (incoming.kind === 'done') return messages;
+        if (incoming.kind === 'error') throw new SystemError('netlink dump', errnoName(incoming.errno));
+        messages.push(incoming);
+      }
+    }
+  }
+
+  #read(): ReturnType<typeof decodeMessages> {
+    const length = receiveFrom(this.#fd, NetlinkSocket.#buffer);
+    // The kernel answers before send returns; silence means that the answer did not fit the receive buffer.
+    if (length === undefined) throw new SystemError('netlink', 'ENOBUFS');
+    // A copy: what is decoded keeps views of it.
+    return decodeMessages(Buffer.from(NetlinkSocket.#buffer.subarray(0, length)));
+  }
+
+  close(): void {
+    closeFd(this.#fd);
+  }
+}

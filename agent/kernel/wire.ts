@@ -1,0 +1,153 @@
+// The bytes of netlink: messages, their fixed headers and their attributes (RFC 3549; include/uapi/linux/netlink.h and
+// rtnetlink.h). Written and read here, and nowhere else. Host byte order, which is little-endian wherever Node runs.
+import { IpAddress } from '../../core/address.js';
+
+export const RTM = {
+  NEWLINK: 16,
+  DELLINK: 17,
+  GETLINK: 18,
+  SETLINK: 19,
+  NEWADDR: 20,
+  DELADDR: 21,
+  GETADDR: 22,
+  NEWROUTE: 24,
+  DELROUTE: 25,
+  GETROUTE: 26,
+  NEWNEIGH: 28,
+  DELNEIGH: 29,
+  GETNEIGH: 30,
+} as const;
+
+export const NLM_F = {
+  REQUEST: 0x1,
+  ACK: 0x4,
+  DUMP: 0x300,
+  REPLACE: 0x100,
+  EXCL: 0x200,
+  CREATE: 0x400,
+} as const;
+
+const NLMSG_ERROR = 2;
+const NLMSG_DONE = 3;
+const HEADER = 16;
+/** Set on an attribute that holds attributes; the rest of the two upper bits says byte order. */
+const NESTED = 0x8000;
+const TYPE_MASK = 0x3fff;
+
+const align = (length: number): number => (length + 3) & ~3;
+
+/** One attribute. */
+export function attr(type: number, payload: Uint8Array): Buffer {
+  const bytes = Buffer.alloc(align(4 + payload.length));
+  bytes.writeUInt16LE(4 + payload.length, 0);
+  bytes.writeUInt16LE(type, 2);
+  bytes.set(payload, 4);
+  return bytes;
+}
+
+export const nested = (type: number, ...parts: Buffer[]): Buffer => attr(type | NESTED, Buffer.concat(parts));
+
+export const u8Attr = (type: number, value: number): Buffer => attr(type, Uint8Array.of(value));
+
+export function u32Attr(type: number, value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(value);
+  return attr(type, bytes);
+}
+
+/** Network byte order, as ports are. */
+export const be16Attr = (type: number, value: number): Buffer => attr(type, Uint8Array.of(value >> 8, value & 0xff));
+
+export const textAttr = (type: number, text: string): Buffer => attr(type, Buffer.from(`${text}\0`));
+
+export const macAttr = (type: number, mac: string): Buffer => attr(type, Buffer.from(mac.replaceAll(':', ''), 'hex'));
+
+export const ipAttr = (type: number, ip: string): Buffer => attr(type, IpAddress.parse(ip).toBytes());
+
+/** A fixed header: pairs of size in bytes and value. */
+export function fixed(...fields: readonly (readonly [size: 1 | 2 | 4, value: number])[]): Buffer {
+  const bytes = Buffer.alloc(fields.reduce((sum, [size]) => sum + size, 0));
+  let at = 0;
+  for (const [size, value] of fields) {
+    bytes.writeUIntLE(value, at, size);
+    at += size;
+  }
+  return bytes;
+}
+
+export interface Request {
+  type: number;
+  flags: number;
+  body: Buffer;
+}
+
+/** A message as it goes out. */
+export function encodeRequest({ type, flags, body }: Request, sequence: number): Buffer {
+  const bytes = Buffer.alloc(align(HEADER + body.length));
+  bytes.writeUInt32LE(HEADER + body.length, 0);
+  bytes.writeUInt16LE(type, 4);
+  bytes.writeUInt16LE(flags | NLM_F.REQUEST, 6);
+  bytes.writeUInt32LE(sequence, 8);
+  bytes.set(body, HEADER);
+  return bytes;
+}
+
+export interface Message {
+  type: number;
+  sequence: number;
+  body: Buffer;
+}
+
+export type Incoming =
+  | ({ kind: 'message' } & Message)
+  | { kind: 'done'; sequence: number }
+  /** errno 0 is an acknowledgement. */
+  | { kind: 'error'; sequence: number; errno: number; text: string | undefined };
+
+/** All messages of what was read at once. */
+export function* decodeMessages(bytes: Buffer): Iterable<Incoming> {
+  for (let at = 0; at + HEADER <= bytes.length; ) {
+    const length = bytes.readUInt32LE(at);
+    if (length < HEADER || at + length > bytes.length) return;
+    const type = bytes.readUInt16LE(at + 4);
+    const flags = bytes.readUInt16LE(at + 6);
+    const sequence = bytes.readUInt32LE(at + 8);
+    const body = bytes.subarray(at + HEADER, at + length);
+    if (type === NLMSG_ERROR) yield { kind: 'error', sequence, errno: -body.readInt32LE(0), text: errorText(body, flags) };
+    else if (type === NLMSG_DONE) yield { kind: 'done', sequence };
+    else yield { kind: 'message', type, sequence, body };
+    at += align(length);
+  }
+}
+
+const NLM_F_CAPPED = 0x100;
+const NLM_F_ACK_TLVS = 0x200;
+const NLMSGERR_ATTR_MSG = 1;
+
+/** The kernel's own sentence, behind the errno and the header (or the whole) of the request. */
+function errorText(body: Buffer, flags: number): string | undefined {
+  if ((flags & NLM_F_ACK_TLVS) === 0) return undefined;
+  const request = (flags & NLM_F_CAPPED) === 0 ? align(body.readUInt32LE(4)) : HEADER;
+  const text = decodeAttrs(body, 4 + request).get(NLMSGERR_ATTR_MSG);
+  return text === undefined ? undefined : readText(text);
+}
+
+export type Attrs = ReadonlyMap<number, Buffer>;
+
+/** Attributes by type; where one comes twice the last one counts. */
+export function decodeAttrs(bytes: Buffer, from = 0): Attrs {
+  const attrs = new Map<number, Buffer>();
+  for (let at = from; at + 4 <= bytes.length; ) {
+    const length = bytes.readUInt16LE(at);
+    if (length < 4 || at + length > bytes.length) break;
+    attrs.set(bytes.readUInt16LE(at + 2) & TYPE_MASK, bytes.subarray(at + 4, at + length));
+    at += align(length);
+  }
+  return attrs;
+}
+
+export const readText = (bytes: Buffer): string => bytes.toString('utf8').replace(/\0.*$/s, '');
+
+export const readMac = (bytes: Buffer): string => [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
+
+export const readIp = (bytes: Buffer): string => IpAddress.fromBytes(bytes).toString();

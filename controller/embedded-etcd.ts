@@ -1,0 +1,296 @@
+// The etcd that the controller runs where no other is named: started, watched, started again when it ends, and ended with
+// the controller, even where that is killed.
+import { spawn, type ChildProcess } from 'node:child_process';
+import { chmod, mkdir } from 'node:fs/promises';
+import { connect, createServer } from 'node:net';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { failedPrecondition, messageOf } from '../core/errors.js';
+import type { EtcdTlsPaths } from '../daemon/common-settings.js';
+import { errnoOf } from '../daemon/errno.js';
+import type { Logger } from '../daemon/log.js';
+import { byWhom } from '../daemon/port-owner.js';
+import {
+  etcdAddresses,
+  etcdArguments,
+  etcdEnvironment,
+  findProgram,
+  searchPath,
+  type EtcdAddresses,
+} from './etcd-command.js';
+
+export interface EmbeddedEtcd {
+  /** For clients on this host. */
+  readonly url: string;
+  readonly pid: number | undefined;
+  /** How often it had to be started again. */
+  readonly restarts: number;
+  stop(): Promise<void>;
+}
+
+export interface EmbeddedEtcdOptions {
+  stateDir: string;
+  /** --etcd-listen. */
+  listen: string;
+  tls: EtcdTlsPaths;
+  log: Logger;
+}
+
+/** A predecessor that is just ending may have the address this long. */
+const PREDECESSOR_MS = 5000;
+const START_WITHIN_MS = 20_000;
+const KILL_AFTER_MS = 3000;
+const BACK_OFF_MS = { first: 200, last: 10_000 } as const;
+/** After this long without an end the next one is a new trouble. */
+const HEALTHY_AFTER_MS = 60_000;
+
+/** @throws WeftError FAILED_PRECONDITION where etcd is not installed, does not start, or its address is taken */
+export async function startEmbeddedEtcd(options: EmbeddedEtcdOptions): Promise<EmbeddedEtcd> {
+  const path = searchPath();
+  const program = await findProgram('etcd', 'etcd-server', path);
+  const setpriv = await findProgram('setpriv', 'util-linux', path);
+  const dataDir = join(options.stateDir, 'etcd');
+  await makePrivate(dataDir);
+  const addresses = etcdAddresses(options.listen, hostname());
+  const supervisor = new Supervisor({
+    log: options.log,
+    addresses,
+    launch: async () =>
+      spawn(
+        setpriv,
+        // The kernel ends etcd with us, also where we are killed and cannot (prctl(2), PR_SET_PDEATHSIG).
+        [
+          '--pdeathsig',
+          'TERM',
+          '--',
+          program,
+          ...etcdArguments({ dataDir, addresses, peerPort: await freePort(), tls: options.tls }),
+        ],
+        // A session of its own: ^C in a terminal is for the controller, which stops etcd last.
+        { env: etcdEnvironment(path), stdio: ['ignore', 'ignore', 'pipe'], detached: true },
+      ),
+  });
+  await supervisor.start();
+  return supervisor;
+}
+
+/** One life of the process. */
+interface Run {
+  readonly child: ChildProcess;
+  /** Settles with how it ended. */
+  readonly ended: Promise<string>;
+}
+
+class Supervisor implements EmbeddedEtcd {
+  readonly url: string;
+  restarts = 0;
+  readonly #log: Logger;
+  readonly #addresses: EtcdAddresses;
+  readonly #launch: () => Promise<ChildProcess>;
+  readonly #stopping = new AbortController();
+  #run: Run | undefined;
+  #watching: Promise<void> = Promise.resolve();
+  /** What etcd said last: the reason, when it ends. */
+  #lastWords = '';
+
+  constructor(options: { log: Logger; addresses: EtcdAddresses; launch: () => Promise<ChildProcess> }) {
+    this.#log = options.log;
+    this.#addresses = options.addresses;
+    this.#launch = options.launch;
+    this.url = options.addresses.client;
+  }
+
+  get pid(): number | undefined {
+    return this.#run?.child.pid;
+  }
+
+  async start(): Promise<void> {
+    await waitUntilFree(this.#addresses.listen);
+    const run = await this.#spawn();
+    const answering = new AbortController();
+    const outcome = await Promise.race([
+      run.ended,
+      answers(this.url, answering.signal).then(() => undefined),
+      delay(START_WITHIN_MS, `it did not answer within ${START_WITHIN_MS / 1000} s`, {
+        signal: answering.signal,
+      }),
+    ]);
+    answering.abort();
+    if (outcome !== undefined) {
+      await this.stop();
+      throw failedPrecondition(
+        `the embedded etcd did not start: ${outcome}${this.#lastWords === '' ? '' : `: ${this.#lastWords}`}`,
+        'See that --state-dir can be written and was not made by a newer etcd, or name another etcd with --etcd.',
+      );
+    }
+    this.#log.info('the embedded etcd runs', { url: this.url, pid: this.pid });
+    this.#watching = this.#watch(run);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#end();
+    await this.#watching;
+    // A start that was under way when the stop came.
+    await this.#end();
+  }
+
+  async #end(): Promise<void> {
+    if (this.#run === undefined) return;
+    const { child, ended } = this.#run;
+    child.kill('SIGTERM');
+    const kill = setTimeout(() => child.kill('SIGKILL'), KILL_AFTER_MS);
+    await ended;
+    clearTimeout(kill);
+  }
+
+  async #watch(first: Run): Promise<void> {
+    const { signal } = this.#stopping;
+    let run: Run | undefined = first;
+    let pause: number = BACK_OFF_MS.first;
+    while (!signal.aborted) {
+      const since = Date.now();
+      const how: string = run === undefined ? 'it could not be started' : await run.ended;
+      if (signal.aborted) return;
+      if (Date.now() - since > HEALTHY_AFTER_MS) pause = BACK_OFF_MS.first;
+      this.#log.warn('the embedded etcd has ended and is started again', {
+        how,
+        said: this.#lastWords,
+        inMs: pause,
+      });
+      await delay(pause, undefined, { signal }).catch(() => undefined);
+      pause = Math.min(pause * 2, BACK_OFF_MS.last);
+      run = await this.#again(signal);
+    }
+  }
+
+  async #again(signal: AbortSignal): Promise<Run | undefined> {
+    try {
+      await waitUntilFree(this.#addresses.listen, signal);
+      if (signal.aborted) return undefined;
+      const run = await this.#spawn();
+      this.restarts += 1;
+      return run;
+    } catch (error) {
+      this.#lastWords = messageOf(error);
+      return undefined;
+    }
+  }
+
+  async #spawn(): Promise<Run> {
+    const child = await this.#launch();
+    this.#lastWords = '';
+    if (child.stderr !== null)
+      createInterface({ input: child.stderr }).on('line', (line) => this.#hear(line));
+    const ended = new Promise<string>((resolve) => {
+      child.once('error', (error) => resolve(error.message));
+      child.once('exit', (code, signal) =>
+        resolve(signal === null ? `exit code ${code}` : `killed by ${signal}`),
+      );
+    });
+    this.#run = { child, ended };
+    return this.#run;
+  }
+
+  // One JSON object a line; what is no JSON (a panic, a usage text) is taken as it is.
+  #hear(line: string): void {
+    const { level, text } = parseLogLine(line);
+    if (text === '') return;
+    this.#lastWords = text.slice(0, 500);
+    if (level === 'warn') this.#log.debug('etcd says', { said: this.#lastWords });
+    else this.#log.warn('etcd says', { said: this.#lastWords });
+  }
+}
+
+function parseLogLine(line: string): { level: string; text: string } {
+  try {
+    const parsed: unknown = JSON.parse(line);
+    if (typeof parsed === 'object' && parsed !== null && 'msg' in parsed && 'level' in parsed) {
+      const error = 'error' in parsed ? `: ${String(parsed.error)}` : '';
+      return { level: String(parsed.level), text: `${String(parsed.msg)}${error}` };
+    }
+  } catch {
+    // Not JSON.
+  }
+  return { level: 'error', text: line.trim() };
+}
+
+/** etcd refuses a data folder that others can read. */
+async function makePrivate(folder: string): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    await chmod(folder, 0o700);
+  } catch (error) {
+    throw failedPrecondition(
+      `--state-dir: ${folder} cannot be made: ${messageOf(error)}`,
+      'Choose a folder that can be written, with --state-dir.',
+      { cause: error },
+    );
+  }
+}
+
+/** @throws WeftError FAILED_PRECONDITION naming who has the address */
+async function waitUntilFree(url: string, signal?: AbortSignal): Promise<void> {
+  const { hostname: name, port } = new URL(url);
+  const host = name.replaceAll(/[[\]]/g, '');
+  const until = Date.now() + PREDECESSOR_MS;
+  for (;;) {
+    const error = await tryListen(host, Number(port));
+    if (error === undefined || signal?.aborted === true) return;
+    if (errnoOf(error) !== 'EADDRINUSE') {
+      throw failedPrecondition(
+        `--etcd-listen: ${url} cannot be listened on: ${messageOf(error)}`,
+        'Choose an address of this host with --etcd-listen.',
+        { cause: error },
+      );
+    }
+    if (Date.now() > until) {
+      throw failedPrecondition(
+        `--etcd-listen: ${url} is already in use${await byWhom(host, Number(port))}`,
+        'End it, choose another address with --etcd-listen, or use that etcd with --etcd.',
+        { cause: error },
+      );
+    }
+    await delay(200, undefined, signal === undefined ? {} : { signal }).catch(() => undefined);
+  }
+}
+
+function tryListen(host: string, port: number): Promise<Error | undefined> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', resolve);
+    server.listen({ host, port, exclusive: true }, () => server.close(() => resolve(undefined)));
+  });
+}
+
+/** A port on loopback that nobody has now. */
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen({ host: '127.0.0.1', port: 0 }, () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
+    });
+  });
+}
+
+/** Settles when something accepts connections there, or the signal ends the wait. */
+async function answers(url: string, signal: AbortSignal): Promise<void> {
+  const { hostname: name, port } = new URL(url);
+  while (!signal.aborted) {
+    const accepted = await new Promise<boolean>((resolve) => {
+      const socket = connect({ host: name.replaceAll(/[[\]]/g, ''), port: Number(port) });
+      const done = (result: boolean) => (): void => {
+        socket.destroy();
+        resolve(result);
+      };
+      socket.once('connect', done(true)).once('error', done(false));
+    });
+    if (accepted) return;
+    await delay(50, undefined, { signal }).catch(() => undefined);
+  }
+}

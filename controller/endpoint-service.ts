@@ -1,0 +1,144 @@
+// EndpointService: what is attached where, and attaching from afar: handed on to the node's agent through its session.
+import { failedPrecondition, invalidArgument, notFound, unavailable } from '../core/errors.js';
+import type { Endpoint as EndpointRecord } from '../core/records.js';
+import { unary } from '../daemon/grpc.js';
+import type { EndpointEvent, EndpointServiceServer } from '../proto/gen/weft/v1/controller.js';
+import { Endpoint } from '../proto/gen/weft/v1/types.js';
+import type { Store } from '../store/store.js';
+import { endpointMessage, type Sources } from './messages.js';
+import { unknownNetwork } from './network-service.js';
+import type { Registry } from './registry.js';
+import { checkAttach } from './requests.js';
+import type { Sessions } from './sessions.js';
+import { requireSynced } from './synced.js';
+import { DELETE, PUT, serveWatch, SYNCED } from './watch.js';
+
+/** How many of several matches a refusal names. */
+const NAMED = 5;
+
+export function endpointService(options: {
+  sources: Sources;
+  registry: Registry;
+  sessions: Sessions;
+}): EndpointServiceServer {
+  const { sources, registry, sessions } = options;
+  const { store } = sources;
+
+  const requireReachable = (node: string): void => {
+    if (!store.view.nodes.has(node)) throw registry.unknown(node);
+    if (registry.isUp(node) || sessions.has(node)) return;
+    throw unavailable(
+      `node ${node}: is down, so nothing can be done on it`,
+      `Start its agent; if the node is gone for good, weft node rm ${node} frees what it had.`,
+    );
+  };
+
+  return {
+    createEndpoint: unary(async ({ node, attach }, { signal }) => {
+      if (node === '')
+        throw invalidArgument('node: not given', 'Give the name of the node that the container is on.');
+      if (attach === undefined)
+        throw invalidArgument('attach: not given', 'Say what to attach, and to which network.');
+      checkAttach(attach);
+      await requireSynced(store);
+      requireReachable(node);
+      if (!store.view.networks.has(attach.network)) throw unknownNetwork(store, attach.network);
+      return sessions.request(node, { $case: 'attach', value: attach }, signal);
+    }),
+
+    getEndpoint: unary(async ({ id }) => {
+      await requireSynced(store);
+      return endpointMessage(sources, findEndpoint(store, id));
+    }),
+
+    listEndpoints: unary(async (filter) => {
+      await requireSynced(store);
+      if (filter.network !== '' && !store.view.networks.has(filter.network))
+        throw unknownNetwork(store, filter.network);
+      if (filter.node !== '' && !store.view.nodes.has(filter.node)) throw registry.unknown(filter.node);
+      const found = [...allEndpoints(store, filter.network)].filter((endpoint) => fits(endpoint, filter));
+      return { endpoints: found.sort(inOrder).map((endpoint) => endpointMessage(sources, endpoint)) };
+    }),
+
+    deleteEndpoint: unary(async ({ id }, { signal }) => {
+      await requireSynced(store);
+      const { node, network, target } = findEndpoint(store, id);
+      requireReachable(node);
+      await sessions.request(node, { $case: 'detach', value: { network, target } }, signal);
+      return {};
+    }),
+
+    watchEndpoints: (call) => {
+      const filter = call.request;
+      // The key has the network in front, so that one endpoint is found without a search.
+      const keyOf = (network: string, id: string): string => `${network}/${id}`;
+      serveWatch<EndpointEvent>(call, {
+        keys: () =>
+          [...allEndpoints(store, filter.network)]
+            .filter((endpoint) => fits(endpoint, filter))
+            .sort(inOrder)
+            .map(({ network, id }) => keyOf(network, id)),
+        put: (key) => {
+          const [network = '', id = ''] = key.split('/');
+          const endpoint = store.view.endpoints.get(network)?.get(id);
+          return endpoint === undefined || !fits(endpoint, filter)
+            ? undefined
+            : { type: PUT, endpoint: endpointMessage(sources, endpoint) };
+        },
+        gone: (key) => ({ type: DELETE, endpoint: Endpoint.fromPartial({ id: key.split('/')[1] ?? '' }) }),
+        synced: () => ({ type: SYNCED, endpoint: undefined }),
+        subscribe: (listener) =>
+          store.subscribe((changes) =>
+            listener(
+              changes.flatMap((change) =>
+                change.kind === 'endpoint' ? [keyOf(change.network, change.id)] : [],
+              ),
+            ),
+          ),
+        gatherMs: 0,
+        ready: () => requireSynced(store),
+      });
+    },
+  };
+}
+
+const fits = (endpoint: EndpointRecord, filter: { network: string; node: string }): boolean =>
+  (filter.network === '' || endpoint.network === filter.network) &&
+  (filter.node === '' || endpoint.node === filter.node);
+
+const inOrder = (a: EndpointRecord, b: EndpointRecord): number => compare(sortKey(a), sortKey(b));
+const sortKey = ({ network, name, id }: EndpointRecord): string => `${network}\0${name}\0${id}`;
+const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+
+function* allEndpoints(store: Store, network = ''): Iterable<EndpointRecord> {
+  if (network !== '') {
+    yield* store.view.endpoints.get(network)?.values() ?? [];
+    return;
+  }
+  for (const endpoints of store.view.endpoints.values()) yield* endpoints.values();
+}
+
+/** By the whole id, then by a name that only one has, then by the beginning of an id, as Docker looks for containers. */
+function findEndpoint(store: Store, text: string): EndpointRecord {
+  if (text === '') throw invalidArgument('id: not given', 'Give an id, the beginning of one, or a name.');
+  const all = [...allEndpoints(store)];
+  const whole = all.find(({ id }) => id === text);
+  if (whole !== undefined) return whole;
+  for (const matches of [
+    all.filter(({ name }) => name === text),
+    all.filter(({ id }) => id.startsWith(text)),
+  ]) {
+    const [first, ...others] = matches;
+    if (first === undefined) continue;
+    if (others.length === 0) return first;
+    const named = matches
+      .sort(inOrder)
+      .slice(0, NAMED)
+      .map(({ id, name, network }) => `${id} (${name} of ${network})`);
+    throw failedPrecondition(
+      `endpoint ${text}: ${matches.length} endpoints are meant by this: ${named.join(', ')}${matches.length > NAMED ? ', …' : ''}`,
+      'Give more of the id.',
+    );
+  }
+  throw notFound(`endpoint ${text}: there is no such endpoint`, 'See weft endpoint ls.');
+}

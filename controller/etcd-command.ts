@@ -1,0 +1,98 @@
+// The command line and environment of the embedded etcd, the same for etcd 3.4 (Debian 12) and 3.5.
+import { access, constants } from 'node:fs/promises';
+import { delimiter, join } from 'node:path';
+
+import { failedPrecondition } from '../core/errors.js';
+import type { EtcdTlsPaths } from '../daemon/common-settings.js';
+
+export interface EtcdAddresses {
+  /** What etcd binds to. */
+  listen: string;
+  /** How this controller reaches it. */
+  client: string;
+  /** What is told to clients that ask for the member list. */
+  advertise: string;
+}
+
+/** @param listen the URL of --etcd-listen @param thisHost an address by which others reach this host */
+export function etcdAddresses(listen: string, thisHost: string): EtcdAddresses {
+  const url = new URL(listen);
+  const at = (host: string): string => `${url.protocol}//${host}:${url.port}`;
+  if (url.hostname === 'localhost') return { listen: at('127.0.0.1'), client: listen, advertise: listen };
+  if (url.hostname === '0.0.0.0') return { listen, client: at('127.0.0.1'), advertise: at(thisHost) };
+  if (url.hostname === '[::]') return { listen, client: at('[::1]'), advertise: at(thisHost) };
+  return { listen, client: listen, advertise: listen };
+}
+
+/** etcd's own default, said here so that an upgrade does not change what fits on the disk. */
+const QUOTA_BYTES = 2 * 1024 ** 3;
+
+export function etcdArguments(options: {
+  dataDir: string;
+  addresses: EtcdAddresses;
+  peerPort: number;
+  tls: EtcdTlsPaths;
+}): string[] {
+  const { dataDir, addresses, peerPort, tls } = options;
+  // A single member talks to nobody, but etcd insists on an address to listen on for peers.
+  const peer = `http://127.0.0.1:${peerPort}`;
+  const secure =
+    addresses.listen.startsWith('https:') &&
+    tls.etcdCa !== undefined &&
+    tls.etcdCert !== undefined &&
+    tls.etcdKey !== undefined
+      ? [
+          `--cert-file=${tls.etcdCert}`,
+          `--key-file=${tls.etcdKey}`,
+          `--trusted-ca-file=${tls.etcdCa}`,
+          '--client-cert-auth',
+        ]
+      : [];
+  return [
+    '--name=weft',
+    `--data-dir=${dataDir}`,
+    `--listen-client-urls=${addresses.listen}`,
+    `--advertise-client-urls=${addresses.advertise}`,
+    `--listen-peer-urls=${peer}`,
+    `--initial-advertise-peer-urls=${peer}`,
+    `--initial-cluster=weft=${peer}`,
+    // An hour of history is more than any watch needs to catch up; everything older is dropped for good.
+    '--auto-compaction-mode=periodic',
+    '--auto-compaction-retention=1h',
+    `--quota-backend-bytes=${QUOTA_BYTES}`,
+    '--logger=zap',
+    '--log-outputs=stderr',
+    '--log-level=warn',
+    ...secure,
+  ];
+}
+
+/** etcd takes settings from ETCD_* too; only what is said here shall count. */
+export function etcdEnvironment(path: string): Record<string, string> {
+  // etcd 3.4 refuses to start on arm64 unless it is told that this is meant.
+  return { PATH: path, ...(process.arch === 'x64' ? {} : { ETCD_UNSUPPORTED_ARCH: process.arch }) };
+}
+
+/** PATH as daemons need it: a service manager's may lack the folders of administrators. */
+export function searchPath(path = process.env['PATH'] ?? ''): string {
+  const folders = path.split(delimiter).filter((folder) => folder !== '');
+  return [...new Set([...folders, '/usr/local/bin', '/usr/bin', '/bin', '/usr/sbin', '/sbin'])].join(
+    delimiter,
+  );
+}
+
+/** @throws WeftError FAILED_PRECONDITION saying how to install it */
+export async function findProgram(name: string, debianPackage: string, path: string): Promise<string> {
+  for (const folder of path.split(delimiter)) {
+    const file = join(folder, name);
+    const found = await access(file, constants.X_OK).then(
+      () => true,
+      () => false,
+    );
+    if (found) return file;
+  }
+  throw failedPrecondition(
+    `${name}: this program, which the embedded etcd needs, is not installed (looked in ${path})`,
+    `Install it: apt-get install ${debianPackage}. Or name an etcd that runs: --etcd http://HOST:2379.`,
+  );
+}

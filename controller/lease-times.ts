@@ -1,0 +1,68 @@
+// When the subnets' etcd leases end. etcd tells the rest of one lease a call, so answers are kept: a lease's end stays
+// where it is, because subnets are renewed by a new lease.
+import type { Logger } from '../daemon/log.js';
+import type { Store, StoredLease } from '../store/store.js';
+import { timestamp, type Clock } from './clock.js';
+
+/** Also the longest that a lease that was revoked or kept alive by other means is shown wrongly. */
+const KEEP_MS = 5000;
+/** A list is worth more than its expiry times: with etcd slow or away, the last known ones are shown. */
+const WAIT_MS = 1000;
+
+interface Known {
+  /** Milliseconds since 1970. */
+  expires: number | undefined;
+  readAt: number;
+}
+
+export class LeaseTimes {
+  /** By the id of the etcd lease. */
+  readonly #known = new Map<string, Known>();
+  readonly #options: { store: Store; clock: Clock; log: Logger };
+
+  constructor(options: { store: Store; clock: Clock; log: Logger }) {
+    this.#options = options;
+  }
+
+  /** RFC 3339; undefined for a reservation, and for a lease that was not refreshed yet. */
+  expiry({ etcdLease }: StoredLease): string | undefined {
+    const expires = this.#known.get(etcdLease)?.expires;
+    return expires === undefined ? undefined : timestamp(expires);
+  }
+
+  /** Asks for those that are not known or too old. Never fails: it only makes `expiry` better. */
+  async refresh(leases: readonly StoredLease[]): Promise<void> {
+    const { store, clock, log } = this.#options;
+    const now = clock.now();
+    const old = leases.filter(({ reservation, etcdLease }) => {
+      return !reservation && now - (this.#known.get(etcdLease)?.readAt ?? -Infinity) > KEEP_MS;
+    });
+    if (old.length === 0 || !store.state.connected) return;
+    const asked = store.leaseTimes(old).then(
+      (times) => {
+        this.#dropOld(now);
+        for (const lease of old) {
+          const seconds = times.get(lease);
+          this.#known.set(lease.etcdLease, {
+            expires: seconds === undefined ? undefined : clock.now() + seconds * 1000,
+            readAt: clock.now(),
+          });
+        }
+      },
+      (error: unknown) => log.debug('the expiry of subnets could not be read', { error }),
+    );
+    let cancel: () => void = () => undefined;
+    await Promise.race([
+      asked,
+      new Promise<void>((resolve) => {
+        cancel = clock.after(WAIT_MS, resolve);
+      }),
+    ]);
+    cancel();
+  }
+
+  // What nobody has asked for in an hour is of leases that are gone.
+  #dropOld(now: number): void {
+    for (const [id, { readAt }] of this.#known) if (now - readAt > 3_600_000) this.#known.delete(id);
+  }
+}

@@ -1,0 +1,81 @@
+// Records of the store as messages of the services.
+import { gatewayOf } from '../core/compile.js';
+import { VXLAN_OVERHEAD } from '../core/network.js';
+import type { Endpoint as EndpointRecord, Network as NetworkRecord } from '../core/records.js';
+import type { Endpoint, Lease, Network } from '../proto/gen/weft/v1/types.js';
+import type { Store, StoredLease } from '../store/store.js';
+import type { LeaseTimes } from './lease-times.js';
+import type { ReportSource } from './registry.js';
+import type { Tally } from './tally.js';
+
+/** What messages are made from. */
+export interface Sources {
+  store: Store;
+  tally: Tally;
+  reports: ReportSource;
+  leaseTimes: LeaseTimes;
+}
+
+/** What most links have; an estimate where no node has told its own. */
+const USUAL_MTU = 1500;
+
+export function leasesOf(store: Store, network: string): StoredLease[] {
+  const leases = [...(store.view.leases.get(network)?.values() ?? [])];
+  return leases.sort((a, b) => compareAddresses(a.subnet.base.value, b.subnet.base.value));
+}
+
+const compareAddresses = (a: bigint, b: bigint): number => (a < b ? -1 : a > b ? 1 : 0);
+
+export function networkMessage({ store, leaseTimes }: Sources, network: NetworkRecord): Network {
+  return {
+    name: network.name,
+    driver: network.driver,
+    backend: network.backend,
+    subnet: network.subnet.toString(),
+    subnet6: network.subnet6?.toString(),
+    hostPrefix: network.hostPrefix,
+    hostPrefix6: network.hostPrefix6,
+    vni: network.vni,
+    port: network.port,
+    mtu: network.mtu,
+    internal: network.internal,
+    masquerade: network.masquerade,
+    vlan: undefined,
+    parent: undefined,
+    gateway: undefined,
+    leases: leasesOf(store, network.name).map((lease) => leaseMessage(lease, leaseTimes)),
+    endpoints: store.view.endpoints.get(network.name)?.size ?? 0,
+  };
+}
+
+function leaseMessage(lease: StoredLease, leaseTimes: LeaseTimes): Lease {
+  return {
+    node: lease.node,
+    subnet: lease.subnet.toString(),
+    subnet6: lease.subnet6?.toString(),
+    publicIp: lease.publicIp.toString(),
+    vtepMac: lease.vtep?.mac,
+    expires: leaseTimes.expiry(lease),
+  };
+}
+
+export function endpointMessage(sources: Sources, endpoint: EndpointRecord): Endpoint {
+  const { tally, store } = sources;
+  const lease = tally.leaseOf(endpoint.node, endpoint.network);
+  const { id, name, network, node, target, ifname, hostIfname, mac, ip, ip6, aliases } = endpoint;
+  return {
+    ...{ id, name, network, node, target, ifname, hostIfname, mac, ip, ip6, aliases },
+    gateway: lease === undefined ? '' : gatewayOf(lease.subnet).toString(),
+    mtu: mtuOf(sources, endpoint.node, store.view.networks.get(endpoint.network)),
+    vlan: undefined,
+    publish: [],
+  };
+}
+
+/** The node's own word, else what it comes to on a usual underlay. */
+function mtuOf({ reports }: Sources, node: string, network: NetworkRecord | undefined): number {
+  const told = reports.reportOf(node)?.status.networks.find((it) => it.name === network?.name)?.mtu;
+  if (told !== undefined && told > 0) return told;
+  const overhead = VXLAN_OVERHEAD[network?.subnet6 === undefined ? 4 : 6];
+  return Math.min(USUAL_MTU - overhead, network?.mtu ?? Infinity);
+}

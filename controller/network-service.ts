@@ -1,0 +1,88 @@
+// NetworkService: networks are created, shown, removed and watched.
+import { notFound } from '../core/errors.js';
+import { unary } from '../daemon/grpc.js';
+import { didYouMean } from '../daemon/suggest.js';
+import { Network, type Network as NetworkMessage } from '../proto/gen/weft/v1/types.js';
+import type { NetworkEvent, NetworkServiceServer } from '../proto/gen/weft/v1/controller.js';
+import type { Change, Store } from '../store/store.js';
+import { leasesOf, networkMessage, type Sources } from './messages.js';
+import { parseCreateNetwork } from './requests.js';
+import { requireSynced } from './synced.js';
+import { DELETE, PUT, serveWatch, SYNCED } from './watch.js';
+
+/** A network's message has all its leases, so that a burst of changes becomes one event. */
+const GATHER_MS = 100;
+
+export function networkService(sources: Sources): NetworkServiceServer {
+  const { store, leaseTimes } = sources;
+
+  const find = async (name: string): Promise<NetworkMessage | undefined> => {
+    await leaseTimes.refresh(leasesOf(store, name));
+    const network = store.view.networks.get(name);
+    return network === undefined ? undefined : networkMessage(sources, network);
+  };
+
+  return {
+    createNetwork: unary(async (request) => {
+      const spec = parseCreateNetwork(request);
+      await requireSynced(store);
+      return networkMessage(sources, await store.createNetwork(spec));
+    }),
+
+    getNetwork: unary(async ({ name }) => {
+      await requireSynced(store);
+      const network = await find(name);
+      if (network === undefined) throw unknownNetwork(store, name);
+      return network;
+    }),
+
+    listNetworks: unary(async () => {
+      await requireSynced(store);
+      const names = [...store.view.networks.keys()].sort();
+      await leaseTimes.refresh(names.flatMap((name) => leasesOf(store, name)));
+      const networks = names.flatMap((name) => {
+        const network = store.view.networks.get(name);
+        return network === undefined ? [] : [networkMessage(sources, network)];
+      });
+      return { networks };
+    }),
+
+    deleteNetwork: unary(async ({ name, force }) => {
+      await requireSynced(store);
+      // A network whose config cannot be read has no entry, but the store can remove it by its name.
+      await store.removeNetwork(name, { force });
+      return {};
+    }),
+
+    watchNetworks: (call) => {
+      serveWatch<NetworkEvent>(call, {
+        keys: () => [...store.view.networks.keys()].sort(),
+        put: async (name) => {
+          const network = await find(name);
+          return network === undefined ? undefined : { type: PUT, network };
+        },
+        gone: (name) => ({ type: DELETE, network: Network.fromPartial({ name }) }),
+        synced: () => ({ type: SYNCED, network: undefined }),
+        subscribe: (listener) => store.subscribe((changes) => listener(changes.flatMap(networkOf))),
+        gatherMs: GATHER_MS,
+        ready: () => requireSynced(store),
+      });
+    },
+  };
+}
+
+function networkOf(change: Change): string[] {
+  if (change.kind === 'network') return [change.name];
+  return change.kind === 'lease' || change.kind === 'endpoint' ? [change.network] : [];
+}
+
+export function unknownNetwork(store: Store, name: string): Error {
+  const bad = [...store.view.bad.values()].find(({ key }) => key.endsWith(`/networks/${name}/config`));
+  if (bad !== undefined)
+    return notFound(
+      `network ${name}: its config is not one that weft serves: ${bad.why}`,
+      `Correct ${bad.key}.`,
+    );
+  const hint = didYouMean(name, store.view.networks.keys());
+  return notFound(`network ${name}: there is no such network`, hint === '' ? 'See weft network ls.' : hint);
+}

@@ -1,0 +1,54 @@
+// NodeService: nodes are shown, removed and watched; they come by themselves.
+import { unary } from '../daemon/grpc.js';
+import { Node } from '../proto/gen/weft/v1/types.js';
+import type { NodeEvent, NodeServiceServer } from '../proto/gen/weft/v1/controller.js';
+import type { Store } from '../store/store.js';
+import type { Registry } from './registry.js';
+import type { Sessions } from './sessions.js';
+import { requireSynced } from './synced.js';
+import { DELETE, PUT, serveWatch, SYNCED } from './watch.js';
+
+/** An attach changes its node's count; many at once become one event. */
+const GATHER_MS = 100;
+
+export function nodeService(options: {
+  store: Store;
+  registry: Registry;
+  sessions: Sessions;
+}): NodeServiceServer {
+  const { store, registry, sessions } = options;
+  return {
+    getNode: unary(async ({ name }) => {
+      await requireSynced(store);
+      return registry.get(name);
+    }),
+
+    listNodes: unary(async () => {
+      await requireSynced(store);
+      return { nodes: registry.names().flatMap((name) => registry.find(name) ?? []) };
+    }),
+
+    deleteNode: unary(async ({ name, force }) => {
+      await requireSynced(store);
+      if (!store.view.nodes.has(name)) throw registry.unknown(name);
+      await store.removeNode(name, { force });
+      sessions.forget(name);
+      return {};
+    }),
+
+    watchNodes: (call) => {
+      serveWatch<NodeEvent>(call, {
+        keys: () => registry.names(),
+        put: (name) => {
+          const node = registry.find(name);
+          return node === undefined ? undefined : { type: PUT, node };
+        },
+        gone: (name) => ({ type: DELETE, node: Node.fromPartial({ name }) }),
+        synced: () => ({ type: SYNCED, node: undefined }),
+        subscribe: (listener) => registry.subscribe(listener),
+        gatherMs: GATHER_MS,
+        ready: () => requireSynced(store),
+      });
+    },
+  };
+}

@@ -1,0 +1,214 @@
+// The nodes of the cluster: their records and signs of life from etcd, and what they report in their sessions.
+//
+// A node is up while its life lease is in etcd. When the controller's own connection to etcd was away, the leases may have
+// been lost only because etcd was, and nobody is called down before the agents have had time to renew them.
+import { notFound } from '../core/errors.js';
+import type { NodeRecord } from '../core/records.js';
+import { didYouMean } from '../daemon/suggest.js';
+import type { Node, Status } from '../proto/gen/weft/v1/types.js';
+import type { Change, Store, StoreState } from '../store/store.js';
+import { timestamp, type Clock } from './clock.js';
+import type { Tally } from './tally.js';
+
+export interface NodeReport {
+  /** Milliseconds since 1970. */
+  at: number;
+  status: Status;
+}
+
+/** What the sessions know of the nodes. */
+export interface ReportSource {
+  reportOf(node: string): NodeReport | undefined;
+}
+
+/** Longer than the usual --node-ttl of 3 s, by one round of renewals. */
+const GRACE_MS = 5000;
+
+interface Life {
+  up: boolean;
+  /** Since when; 0 where it was so before this controller looked. */
+  since: number;
+  /** When it was last known to live; 0 for never. */
+  seen: number;
+  /** Set while its end is believed only later. */
+  cancelDoubt?: () => void;
+}
+
+export class Registry {
+  readonly #store: Store;
+  readonly #tally: Tally;
+  readonly #reports: ReportSource;
+  readonly #clock: Clock;
+  readonly #lives = new Map<string, Life>();
+  readonly #listeners = new Set<(names: readonly string[]) => void>();
+  readonly #unsubscribe: (() => void)[];
+  #connected: boolean;
+  /** Until then a life lease that is gone does not mean a node that is gone. */
+  #doubtUntil = 0;
+
+  constructor(options: { store: Store; tally: Tally; reports: ReportSource; clock: Clock }) {
+    this.#store = options.store;
+    this.#tally = options.tally;
+    this.#reports = options.reports;
+    this.#clock = options.clock;
+    this.#connected = this.#store.state.connected;
+    const now = this.#clock.now();
+    for (const name of this.#store.view.nodes.keys()) this.#lives.set(name, { up: false, since: 0, seen: 0 });
+    for (const name of this.#store.view.alive.keys())
+      this.#lives.set(name, { up: true, since: 0, seen: now });
+    this.#unsubscribe = [
+      this.#store.subscribe((changes) => this.#onChanges(changes)),
+      this.#store.onState((state) => this.#onState(state)),
+    ];
+  }
+
+  /** Names in order. */
+  names(): string[] {
+    return [...this.#store.view.nodes.keys()].sort();
+  }
+
+  isUp(name: string): boolean {
+    return this.#lives.get(name)?.up === true;
+  }
+
+  count(): { up: number; down: number } {
+    let up = 0;
+    for (const name of this.#store.view.nodes.keys()) if (this.isUp(name)) up += 1;
+    return { up, down: this.#store.view.nodes.size - up };
+  }
+
+  /** Since when it is down, or undefined where it is up or that was before this controller looked. */
+  downSince(name: string): string | undefined {
+    const life = this.#lives.get(name);
+    return life === undefined || life.up || life.since === 0 ? undefined : timestamp(life.since);
+  }
+
+  find(name: string): Node | undefined {
+    const record = this.#store.view.nodes.get(name);
+    return record === undefined ? undefined : this.#describe(record);
+  }
+
+  /** @throws WeftError NOT_FOUND */
+  get(name: string): Node {
+    const node = this.find(name);
+    if (node === undefined) throw this.unknown(name);
+    return node;
+  }
+
+  unknown(name: string): Error {
+    const hint = didYouMean(name, this.#store.view.nodes.keys());
+    return notFound(`node ${name}: there is no such node`, hint === '' ? 'See weft node ls.' : hint);
+  }
+
+  /** Told of nodes that may have changed. */
+  subscribe(listener: (names: readonly string[]) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** A session told something new about the node. */
+  reported(name: string): void {
+    this.#tell([name]);
+  }
+
+  close(): void {
+    for (const unsubscribe of this.#unsubscribe) unsubscribe();
+    for (const life of this.#lives.values()) life.cancelDoubt?.();
+  }
+
+  #describe(record: NodeRecord): Node {
+    const { name } = record;
+    const life = this.#lives.get(name) ?? { up: false, since: 0, seen: 0 };
+    const report = this.#reports.reportOf(name);
+    const seen = life.up ? this.#clock.now() : Math.max(life.seen, report?.at ?? 0);
+    const reported = report?.status.networks.map((network) => network.name) ?? [];
+    const networks = new Set([
+      ...this.#tally.networksOf(name),
+      ...reported.filter((it) => this.#store.view.networks.has(it)),
+    ]);
+    return {
+      name,
+      publicIp: record.publicIp,
+      publicIp6: record.publicIp6,
+      state: life.up ? 'up' : 'down',
+      lastSeen: seen === 0 ? undefined : timestamp(seen),
+      since: life.since > 0 ? timestamp(life.since) : life.up ? record.startedAt : undefined,
+      version: record.version,
+      networks: [...networks].sort(),
+      endpoints: this.#tally.endpointsOf(name),
+      problems: report?.status.problems ?? [],
+    };
+  }
+
+  #onState(state: StoreState): void {
+    if (state.connected === this.#connected) return;
+    this.#connected = state.connected;
+    if (state.connected) this.#doubtUntil = this.#clock.now() + GRACE_MS;
+  }
+
+  #onChanges(changes: readonly Change[]): void {
+    const touched = new Set<string>();
+    for (const change of changes) {
+      if (change.kind === 'alive') {
+        if (change.after === undefined) this.#maybeDown(change.name);
+        else this.#setUp(change.name);
+        touched.add(change.name);
+      } else if (change.kind === 'node') {
+        if (change.after === undefined) this.#forget(change.name);
+        else this.#lifeOf(change.name);
+        touched.add(change.name);
+      } else if (change.kind === 'lease' || change.kind === 'endpoint') {
+        for (const node of [change.before?.node, change.after?.node])
+          if (node !== undefined) touched.add(node);
+      }
+    }
+    if (touched.size > 0) this.#tell([...touched]);
+  }
+
+  #lifeOf(name: string): Life {
+    const known = this.#lives.get(name);
+    if (known !== undefined) return known;
+    const life: Life = { up: this.#store.view.alive.has(name), since: 0, seen: 0 };
+    this.#lives.set(name, life);
+    return life;
+  }
+
+  #setUp(name: string): void {
+    const known = this.#lives.get(name);
+    known?.cancelDoubt?.();
+    const now = this.#clock.now();
+    const wasUp = known?.up === true;
+    this.#lives.set(name, { up: true, since: wasUp ? known.since : now, seen: now });
+  }
+
+  #maybeDown(name: string): void {
+    const life = this.#lifeOf(name);
+    if (!life.up || life.cancelDoubt !== undefined) return;
+    const wait = this.#connected ? this.#doubtUntil - this.#clock.now() : GRACE_MS;
+    life.seen = this.#clock.now();
+    if (wait <= 0) return this.#setDown(life);
+    life.cancelDoubt = this.#clock.after(wait, () => {
+      delete life.cancelDoubt;
+      if (this.#store.view.alive.has(name)) return;
+      // Away again meanwhile: it begins anew when the connection is back.
+      if (!this.#connected || this.#clock.now() < this.#doubtUntil) return this.#maybeDown(name);
+      this.#setDown(life);
+      this.#tell([name]);
+    });
+  }
+
+  #setDown(life: Life): void {
+    life.up = false;
+    life.since = life.seen;
+  }
+
+  #forget(name: string): void {
+    this.#lives.get(name)?.cancelDoubt?.();
+    if (this.#store.view.alive.has(name)) return;
+    this.#lives.delete(name);
+  }
+
+  #tell(names: readonly string[]): void {
+    for (const listener of this.#listeners) listener(names);
+  }
+}

@@ -1,0 +1,249 @@
+// The sessions of agents: each says who it is, then reports; requests of people are handed on to the node through them.
+import type { handleBidiStreamingCall, ServerDuplexStream } from '@grpc/grpc-js';
+
+import { aborted, deadlineExceeded, invalidArgument, unavailable, WeftError } from '../core/errors.js';
+import { parseName } from '../core/network.js';
+import { parseErrorCode, toServiceError } from '../daemon/grpc.js';
+import type { Logger } from '../daemon/log.js';
+import type {
+  AgentMessage,
+  ControllerMessage,
+  Hello,
+  Reply,
+  Report,
+  Request,
+} from '../proto/gen/weft/v1/session.js';
+import type { Endpoint } from '../proto/gen/weft/v1/types.js';
+import type { Clock } from './clock.js';
+import type { NodeReport, ReportSource } from './registry.js';
+
+type Stream = ServerDuplexStream<AgentMessage, ControllerMessage>;
+
+const HELLO_WITHIN_MS = 5000;
+const REPLY_WITHIN_MS = 10_000;
+/** A node carries out requests one network at a time; more than this waiting means that it has stalled. */
+const MOST_PENDING = 256;
+
+export class Sessions implements ReportSource {
+  readonly #sessions = new Map<string, AgentSession>();
+  /** Kept after a session has ended, for when the node was last seen. */
+  readonly #reports = new Map<string, NodeReport>();
+  readonly #options: { version: string; clock: Clock; log: Logger };
+  #onReport: (node: string) => void = () => undefined;
+
+  constructor(options: { version: string; clock: Clock; log: Logger }) {
+    this.#options = options;
+  }
+
+  /** Called when a node reports, and when its session begins or ends. */
+  onReport(listener: (node: string) => void): void {
+    this.#onReport = listener;
+  }
+
+  get count(): number {
+    return this.#sessions.size;
+  }
+
+  has(node: string): boolean {
+    return this.#sessions.has(node);
+  }
+
+  reportOf(node: string): NodeReport | undefined {
+    return this.#reports.get(node);
+  }
+
+  forget(node: string): void {
+    if (!this.has(node)) this.#reports.delete(node);
+  }
+
+  /** SessionService.Connect. */
+  readonly connect: handleBidiStreamingCall<AgentMessage, ControllerMessage> = (stream) => {
+    const { clock, log } = this.#options;
+    let session: AgentSession | undefined;
+    const cancelHello = clock.after(HELLO_WITHIN_MS, () => {
+      refuse(stream, deadlineExceeded(`session: no Hello within ${HELLO_WITHIN_MS / 1000} s`));
+    });
+    const over = (): void => {
+      cancelHello();
+      if (session === undefined) return;
+      this.#leave(session);
+      session = undefined;
+    };
+    stream.on('data', ({ message }: AgentMessage) => {
+      try {
+        if (session !== undefined) return this.#receive(session, message);
+        if (message?.$case !== 'hello') throw invalidArgument('session: the first message was not Hello');
+        cancelHello();
+        session = this.#enter(message.value, stream);
+      } catch (error) {
+        if (!(error instanceof WeftError)) log.error('a session failed', { error });
+        refuse(stream, error);
+        over();
+      }
+    });
+    stream.on('error', over);
+    stream.on('cancelled', over);
+    stream.on('end', () => {
+      over();
+      stream.end();
+    });
+  };
+
+  /**
+   * Hands a request on to the node's agent.
+   * @throws WeftError the agent's own, UNAVAILABLE without a session, DEADLINE_EXCEEDED after 10 s
+   */
+  async request(
+    node: string,
+    request: NonNullable<Request['request']>,
+    signal: AbortSignal,
+  ): Promise<Endpoint> {
+    const session = this.#sessions.get(node);
+    if (session === undefined) {
+      throw unavailable(
+        `node ${node}: its agent has no session with this controller`,
+        'Start the agent with --controller and this address, or run the command on the node itself.',
+      );
+    }
+    return session.request(request, signal);
+  }
+
+  /** Ends them all; the agents look for another controller. */
+  close(): void {
+    for (const session of this.#sessions.values()) session.end(unavailable('the controller is ending'));
+  }
+
+  #enter(hello: Hello, stream: Stream): AgentSession {
+    const { version, clock, log } = this.#options;
+    const node = parseName(hello.node, 'hello.node');
+    const instance = parseName(hello.instance, 'hello.instance');
+    if (hello.version.length > 100) throw invalidArgument('hello.version: is longer than 100 characters');
+    const before = this.#sessions.get(node);
+    if (before !== undefined && before.instance !== instance) {
+      throw aborted(
+        `node ${node}: another agent of this name has a session (instance ${before.instance}, from ${before.peer})`,
+        'Give each node a name of its own with --node.',
+      );
+    }
+    // The same agent again: its earlier connection broke without our noticing.
+    before?.end(aborted(`node ${node}: its agent has opened another session`));
+    const session = new AgentSession(node, instance, stream, clock);
+    this.#sessions.set(node, session);
+    stream.write({ message: { $case: 'ack', value: { sequence: 0, version } } });
+    log.info('an agent has connected', { node, version: hello.version, peer: session.peer });
+    this.#onReport(node);
+    return session;
+  }
+
+  #receive(session: AgentSession, message: AgentMessage['message']): void {
+    if (message?.$case === 'report') return this.#take(session, message.value);
+    if (message?.$case === 'reply') return session.reply(message.value);
+    if (message?.$case === 'hello') throw invalidArgument('session: a second Hello');
+    // A message of a newer agent: it does without the answer.
+  }
+
+  #take(session: AgentSession, { sequence, status }: Report): void {
+    if (status !== undefined) {
+      this.#reports.set(session.node, { at: this.#options.clock.now(), status });
+      this.#onReport(session.node);
+    }
+    session.send({ $case: 'ack', value: { sequence, version: '' } });
+  }
+
+  #leave(session: AgentSession): void {
+    session.end(unavailable(`node ${session.node}: the session with its agent has ended`, 'Try again.'));
+    if (this.#sessions.get(session.node) !== session) return;
+    this.#sessions.delete(session.node);
+    this.#options.log.info('an agent has disconnected', { node: session.node });
+    this.#onReport(session.node);
+  }
+}
+
+class AgentSession {
+  readonly peer: string;
+  readonly #pending = new Map<
+    number,
+    { resolve: (endpoint: Endpoint) => void; reject: (error: Error) => void }
+  >();
+  #nextId = 1;
+  #over = false;
+
+  constructor(
+    readonly node: string,
+    readonly instance: string,
+    readonly stream: Stream,
+    readonly clock: Clock,
+  ) {
+    this.peer = stream.getPeer();
+  }
+
+  send(message: NonNullable<ControllerMessage['message']>): void {
+    if (!this.#over) this.stream.write({ message });
+  }
+
+  request(request: NonNullable<Request['request']>, signal: AbortSignal): Promise<Endpoint> {
+    if (this.#pending.size >= MOST_PENDING) {
+      return Promise.reject(
+        unavailable(`node ${this.node}: ${MOST_PENDING} requests wait for its agent`, 'Try again later.'),
+      );
+    }
+    const id = this.#nextId++;
+    return new Promise<Endpoint>((resolve, reject) => {
+      const settle = (): void => {
+        cancelDeadline();
+        signal.removeEventListener('abort', giveUp);
+        this.#pending.delete(id);
+      };
+      const fail = (error: Error): void => {
+        settle();
+        reject(error);
+      };
+      const giveUp = (): void => fail(aborted(`node ${this.node}: the request was given up`));
+      const cancelDeadline = this.clock.after(REPLY_WITHIN_MS, () => {
+        fail(
+          deadlineExceeded(
+            `node ${this.node}: its agent did not answer within ${REPLY_WITHIN_MS / 1000} s`,
+            'It may still carry the request out: look at weft endpoint ls, and at the log of the agent.',
+          ),
+        );
+      });
+      this.#pending.set(id, {
+        resolve: (endpoint) => {
+          settle();
+          resolve(endpoint);
+        },
+        reject: fail,
+      });
+      if (signal.aborted) return giveUp();
+      signal.addEventListener('abort', giveUp, { once: true });
+      this.send({ $case: 'request', value: { id, request } });
+    });
+  }
+
+  reply({ id, reply }: Reply): void {
+    // Unknown: it came after the deadline.
+    const waiting = this.#pending.get(id);
+    if (waiting === undefined) return;
+    if (reply?.$case === 'endpoint') return waiting.resolve(reply.value);
+    const { code, message, next } = reply?.value ?? {
+      code: 'INTERNAL',
+      message: `node ${this.node}: an empty reply`,
+      next: '',
+    };
+    waiting.reject(new WeftError(parseErrorCode(code), message, next === '' ? undefined : next));
+  }
+
+  end(reason: WeftError): void {
+    if (this.#over) return;
+    this.#over = true;
+    for (const waiting of this.#pending.values()) waiting.reject(reason);
+    refuse(this.stream, reason);
+  }
+}
+
+/** Ends a stream with an error's status. */
+function refuse(stream: Stream, error: unknown): void {
+  if (stream.cancelled || stream.destroyed) return;
+  // grpc-js sends what is emitted as an error as the status; our own listener has been told already.
+  stream.emit('error', toServiceError(error));
+}

@@ -1,0 +1,21 @@
+// Nothing is answered from a picture of the cluster that is not there yet: an empty list would be a lie.
+import { unavailable } from '../core/errors.js';
+import type { Store } from '../store/store.js';
+
+/** A controller that has only just started is given this long. */
+const WAIT_MS = 3000;
+
+/** @throws WeftError UNAVAILABLE with etcd's reason */
+export async function requireSynced(store: Store): Promise<void> {
+  if (store.isSynced) return;
+  try {
+    await store.synced(AbortSignal.timeout(WAIT_MS));
+  } catch (error) {
+    const { error: why } = store.state;
+    throw unavailable(
+      `the controller has not been able to read etcd yet${why === undefined ? '' : `: ${why}`}`,
+      'See that etcd runs and is reached at the controller’s --etcd.',
+      { cause: error },
+    );
+  }
+}

@@ -1,0 +1,126 @@
+// Which subnet a node takes, decided from what is in etcd now: pure, so that every case can stand in a table. leases.ts
+// carries the decision out.
+import { randomInt } from 'node:crypto';
+
+import { addressBits, IpNetwork } from '../core/address.js';
+import { fitsRange, type Network, type SubnetRange } from '../core/network.js';
+import type { LeaseRequest, StoredLease } from './store.js';
+
+/** One lease key as it stands in etcd. */
+export interface LeaseKey {
+  key: string;
+  subnet: IpNetwork;
+  subnet6?: IpNetwork;
+  modRevision: string;
+  createRevision: string;
+  etcdLease: string;
+  /** Absent where the value cannot be read; the key takes its space up all the same. */
+  lease?: StoredLease;
+}
+
+export interface Subnets {
+  subnet: IpNetwork;
+  subnet6?: IpNetwork;
+}
+
+/** How many free subnets are drawn from, as flannel does it: later ones only when these are gone. */
+const CANDIDATES = 100;
+
+/**
+ * The node's own leases, the one to use first. The public address decides, as with flannel; then the instance, for an
+ * address may change; then the name, for a state directory may be lost. A lease of another weft node with this node's
+ * address comes last.
+ */
+export function ownLeases(request: LeaseRequest, there: readonly LeaseKey[]): { key: LeaseKey; lease: StoredLease }[] {
+  const rank = (lease: StoredLease): number | undefined => {
+    const address = lease.publicIp.equals(request.publicIp);
+    if (lease.instance === request.instance) return address ? 0 : 2;
+    if (lease.node === undefined) return address ? 1 : undefined;
+    if (lease.node === request.node) return address ? 3 : 4;
+    return address ? 5 : undefined;
+  };
+  return there
+    .flatMap((key) => {
+      const order = key.lease && rank(key.lease);
+      return key.lease === undefined || order === undefined ? [] : [{ key, lease: key.lease, order }];
+    })
+    .sort((a, b) => a.order - b.order || (a.key.key < b.key.key ? -1 : 1));
+}
+
+/** Whether the network would give these out now. */
+export function fits(network: Network, { subnet, subnet6 }: Subnets): boolean {
+  if (!fitsRange(network.range, network.hostPrefix, subnet)) return false;
+  if (network.range6 === undefined || network.hostPrefix6 === undefined) return subnet6 === undefined;
+  return subnet6 !== undefined && fitsRange(network.range6, network.hostPrefix6, subnet6);
+}
+
+/** Whether nobody has an address of these. */
+export function isFree({ subnet, subnet6 }: Subnets, there: readonly LeaseKey[]): boolean {
+  return !there.some(
+    (key) =>
+      key.subnet.overlaps(subnet) ||
+      (key.subnet6 !== undefined && subnet6 !== undefined && key.subnet6.overlaps(subnet6)),
+  );
+}
+
+/**
+ * The previous subnet where it can be had, else one at random of the first hundred that are free; undefined where none
+ * is. @param avoid subnets that somebody turned out to have
+ */
+export function chooseSubnets(request: LeaseRequest, there: readonly LeaseKey[], random = randomInt): Subnets | undefined {
+  const { network, previous } = request;
+  if (previous !== undefined) {
+    const again = withSixth(network, previous, there, random);
+    if (again !== undefined && fits(network, again) && isFree(again, there)) return again;
+  }
+  const free = firstFree(network.range, network.hostPrefix, there.map((key) => key.subnet));
+  const subnet = pick(free, random);
+  return subnet && withSixth(network, { subnet }, there, random);
+}
+
+const pick = <T>(from: readonly T[], random: (max: number) => number): T | undefined =>
+  from.length === 0 ? undefined : from[random(from.length)];
+
+/** Adds the IPv6 half where the network has one: the one of the same number, so that nodes that race do so only once. */
+function withSixth(
+  network: Network,
+  { subnet, subnet6 }: Subnets,
+  there: readonly LeaseKey[],
+  random: (max: number) => number,
+): Subnets | undefined {
+  const { subnet6: whole, range6, hostPrefix6 } = network;
+  if (whole === undefined || range6 === undefined || hostPrefix6 === undefined) return { subnet };
+  if (subnet6 !== undefined) return { subnet, subnet6 };
+  const taken = there.flatMap((key) => (key.subnet6 === undefined ? [] : [key.subnet6]));
+  const number = (subnet.base.value - network.subnet.base.value) >> BigInt(32 - network.hostPrefix);
+  const same = IpNetwork.of(whole.at(number << BigInt(128 - hostPrefix6)), hostPrefix6);
+  const usable = fitsRange(range6, hostPrefix6, same) && !taken.some((other) => other.overlaps(same));
+  const chosen = usable ? same : pick(firstFree(range6, hostPrefix6, taken), random);
+  return chosen && { subnet, subnet6: chosen };
+}
+
+/** The first hundred subnets of a range that overlap none that is taken. */
+function firstFree(range: SubnetRange, length: number, taken: readonly IpNetwork[]): IpNetwork[] {
+  const bits = BigInt(addressBits(range.first.family) - length);
+  // By their number at this length: a shorter one that is taken covers many.
+  const blocks = taken
+    .filter((subnet) => subnet.family === range.first.family)
+    .map((subnet) => ({ from: subnet.base.value >> bits, to: subnet.last.value >> bits }))
+    .sort((a, b) => (a.from < b.from ? -1 : a.from > b.from ? 1 : 0));
+  const free: IpNetwork[] = [];
+  const last = range.last.base.value >> bits;
+  let number = range.first.base.value >> bits;
+  let next = 0;
+  while (number <= last && free.length < CANDIDATES) {
+    while (next < blocks.length && (blocks[next]?.to ?? 0n) < number) next++;
+    const block = blocks[next];
+    if (block !== undefined && block.from <= number) {
+      number = block.to + 1n;
+      next++;
+      continue;
+    }
+    free.push(IpNetwork.of(range.first.base.plus((number << bits) - range.first.base.value), length));
+    number++;
+  }
+  return free;
+}

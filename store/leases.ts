@@ -1,0 +1,279 @@
+// A node's subnet lease: taken, renewed and given back as flannel does it, without losing a race for good, without making
+// a reservation mortal, and without two nodes on one subnet.
+import type { IKeyValue } from 'etcd3';
+
+import { failedPrecondition, notFound, resourceExhausted, unavailable } from '../core/errors.js';
+import type { Lease } from '../core/records.js';
+import { rangeOf } from './keys.js';
+import { decodeLease, encodeLease } from './lease-codec.js';
+import { chooseSubnets, fits, ownLeases, type LeaseKey, type Subnets } from './lease-choice.js';
+import { UnreadableError } from './parse.js';
+import type { LeaseRequest, StoredLease } from './store.js';
+import {
+  absent,
+  get,
+  getAll,
+  keyAt,
+  present,
+  put,
+  rangeAt,
+  read,
+  remove,
+  unchanged,
+  type Context,
+} from './transaction.js';
+
+/** Milliseconds of races that are lost before somebody is told; fifty nodes at once need a few of a few ms each. */
+const PATIENCE = 10_000;
+
+export async function acquireLease(context: Context, request: LeaseRequest): Promise<StoredLease> {
+  const { client } = context;
+  const giveUp = performance.now() + PATIENCE;
+  const etcdLease = await client.grant(request.ttlSeconds);
+  let taken: StoredLease | undefined;
+  try {
+    while (performance.now() < giveUp) {
+      const there = await listLeases(context, request.network.name);
+      taken = (await takeOwn(context, request, there, etcdLease)) ?? (await takeNew(context, request, there, etcdLease));
+      if (taken !== undefined) return taken;
+    }
+  } finally {
+    if (taken?.etcdLease !== etcdLease) client.revoke(etcdLease);
+  }
+  throw unavailable(
+    `network ${request.network.name}: other nodes took every subnet that node ${request.node} tried`,
+    'It is tried again; nothing needs to be done.',
+  );
+}
+
+/** @throws WeftError NOT_FOUND where the network has gone */
+async function listLeases({ client, keys }: Context, network: string): Promise<LeaseKey[]> {
+  const { responses } = await client.txn({ success: [get(keys.config(network)), getAll(keys.subnets(network))] });
+  if (keyAt(responses, 0) === undefined) throw gone(network);
+  return rangeAt(responses, 1).flatMap((kv) => readKey(keys, kv) ?? []);
+}
+
+const gone = (network: string): Error =>
+  notFound(`network ${network} does not exist any more`, 'It was removed; create it again with weft network create.');
+
+function readKey(keys: Context['keys'], kv: IKeyValue): LeaseKey | undefined {
+  const key = kv.key.toString();
+  const parsed = keys.parse(key);
+  if (parsed.kind !== 'lease') return undefined;
+  let lease: StoredLease | undefined;
+  try {
+    lease = decodeLease(parsed, kv.value.toString(), kv.lease);
+  } catch (error) {
+    if (!(error instanceof UnreadableError)) throw error;
+  }
+  return {
+    key,
+    subnet: parsed.subnet,
+    ...(parsed.subnet6 && { subnet6: parsed.subnet6 }),
+    modRevision: kv.mod_revision,
+    createRevision: kv.create_revision,
+    etcdLease: kv.lease,
+    ...(lease && { lease }),
+  };
+}
+
+/**
+ * Goes on with a lease that is this node's already. What does not fit the network any more is deleted, as flannel does;
+ * a reservation, which somebody wrote by hand, is left. Undefined: there is none, or a race was lost.
+ */
+async function takeOwn(
+  context: Context,
+  request: LeaseRequest,
+  there: LeaseKey[],
+  etcdLease: string,
+): Promise<StoredLease | undefined> {
+  const { client, keys, log } = context;
+  const own = ownLeases(request, there);
+  for (const { lease } of own) await checkOwner(context, request, lease);
+  const usable = own.find(({ key }) => fits(request.network, key));
+  // A second lease of this node would lead its peers to a subnet that it does not serve.
+  const stale = own.filter(
+    ({ key, lease }) =>
+      key !== usable?.key &&
+      !lease.reservation &&
+      (!fits(request.network, key) || lease.instance === request.instance || lease.node === request.node),
+  );
+  for (const { key, lease } of own) {
+    if (lease.reservation && !fits(request.network, key)) {
+      log.warn('a reserved subnet does not fit its network and is not used', { network: lease.network, key: key.key });
+    }
+  }
+  const under = usable?.lease.reservation === true ? '0' : etcdLease;
+  const taken = usable && leaseOf(request, usable.key, under);
+  if (stale.length === 0 && (usable === undefined || taken === undefined)) return undefined;
+  const { succeeded } = await client.txn({
+    compare: [
+      present(keys.config(request.network.name)),
+      ...stale.map(({ key }) => unchanged(key.key, key.modRevision)),
+      ...(usable ? [unchanged(usable.key.key, usable.key.modRevision)] : []),
+    ],
+    success: [
+      ...stale.map(({ key }) => remove(key.key)),
+      ...(usable && taken ? [put(usable.key.key, encodeLease(taken), under)] : []),
+    ],
+  });
+  if (!succeeded) return undefined;
+  for (const { key, lease } of [...stale, ...(usable ? [usable] : [])]) {
+    // Only weft has an etcd lease for each key alone; to revoke another's could take more away.
+    if (lease.instance !== undefined) client.revoke(key.etcdLease);
+    const index = there.indexOf(key);
+    if (key !== usable?.key) there.splice(index, 1);
+  }
+  return taken;
+}
+
+/** @throws WeftError FAILED_PRECONDITION where a living node of weft's has this node's address or name */
+async function checkOwner(context: Context, request: LeaseRequest, lease: StoredLease): Promise<void> {
+  if (lease.node === undefined || lease.instance === undefined || lease.instance === request.instance) return;
+  const alive = await read(context.client, context.keys.alive(lease.node));
+  if (alive?.value.toString() !== lease.instance) return;
+  const subnet = lease.subnet.toString();
+  if (lease.node === request.node) {
+    throw failedPrecondition(
+      `network ${lease.network}: subnet ${subnet} belongs to another node that is named ${lease.node} too, at ${lease.publicIp.toString()}; this one is at ${request.publicIp.toString()}`,
+      'Give one of them another name (--node), or stop it.',
+    );
+  }
+  throw failedPrecondition(
+    `network ${lease.network}: nodes ${lease.node} and ${request.node} have the same underlay address ${request.publicIp.toString()}; ${lease.node} has subnet ${subnet} under it`,
+    'Give each node its own address (--underlay-ip).',
+  );
+}
+
+/** Takes a subnet that nobody has. Undefined: somebody was faster. */
+async function takeNew(
+  context: Context,
+  request: LeaseRequest,
+  there: readonly LeaseKey[],
+  etcdLease: string,
+): Promise<StoredLease | undefined> {
+  const { client, keys } = context;
+  const { network } = request;
+  const chosen = chooseSubnets(request, there);
+  if (chosen === undefined) throw exhausted(request, there);
+  const lease = leaseOf(request, chosen, etcdLease);
+  const key = keys.lease(network.name, chosen.subnet, chosen.subnet6);
+  const { succeeded, responses } = await client.txn({
+    compare: [present(keys.config(network.name)), absent(key)],
+    success: [
+      put(key, encodeLease(lease), etcdLease),
+      { request_range: { ...rangeOf(keys.subnets(network.name)), keys_only: true } },
+    ],
+    failure: [get(keys.config(network.name))],
+  });
+  if (!succeeded) {
+    if (keyAt(responses, 0) === undefined) throw gone(network.name);
+    return undefined;
+  }
+  // The comparison guards this very key. Another key can have an address of it: one of another length, or one with the
+  // same IPv6 half. Transactions come one after the other, so of two that overlap the later one sees the earlier.
+  const others = rangeAt(responses, 1).flatMap((kv) => (kv.key.toString() === key ? [] : (readKey(keys, kv) ?? [])));
+  if (!others.some((other) => overlaps(other, chosen))) return lease;
+  await client.txn({ success: [remove(key)] });
+  return undefined;
+}
+
+const overlaps = (a: Subnets, b: Subnets): boolean =>
+  a.subnet.overlaps(b.subnet) || (a.subnet6 !== undefined && b.subnet6 !== undefined && a.subnet6.overlaps(b.subnet6));
+
+function exhausted({ network }: LeaseRequest, there: readonly LeaseKey[]): Error {
+  const { first, last } = network.range;
+  return resourceExhausted(
+    `network ${network.name}: no /${network.hostPrefix} is left between ${first.toString()} and ${last.toString()} (${there.length} taken)`,
+    'Remove nodes that are gone for good (weft node rm), or create a network with a larger subnet or smaller node subnets (--host-prefix).',
+  );
+}
+
+function leaseOf(request: LeaseRequest, { subnet, subnet6 }: Subnets, etcdLease: string): StoredLease {
+  const dual = subnet6 !== undefined;
+  return {
+    network: request.network.name,
+    subnet,
+    ...(dual && { subnet6 }),
+    publicIp: request.publicIp,
+    ...(dual && request.publicIp6 && { publicIp6: request.publicIp6 }),
+    backendType: request.network.backend,
+    vtep: request.vtep,
+    ...(dual && request.vtep6 && { vtep6: request.vtep6 }),
+    node: request.node,
+    instance: request.instance,
+    reservation: etcdLease === '0',
+    etcdLease,
+  };
+}
+
+/** Whether a lease in etcd is the one that this process has. */
+const isSame = (there: Lease | undefined, mine: Lease): boolean =>
+  there !== undefined &&
+  (there.instance === undefined ? there.publicIp.equals(mine.publicIp) : there.instance === mine.instance);
+
+export async function renewLease(context: Context, lease: StoredLease, ttlSeconds: number): Promise<StoredLease> {
+  if (lease.reservation) return lease;
+  const { client, keys } = context;
+  const key = keys.lease(lease.network, lease.subnet, lease.subnet6);
+  const etcdLease = await client.grant(ttlSeconds);
+  let renewed: StoredLease | undefined;
+  try {
+    for (let attempt = 1; attempt <= 5 && renewed === undefined; attempt++) {
+      renewed = await tryRenew(context, lease, key, etcdLease);
+    }
+  } finally {
+    if (renewed?.etcdLease !== etcdLease) client.revoke(etcdLease);
+  }
+  if (renewed === undefined) {
+    throw unavailable(`network ${lease.network}: the lease of ${lease.subnet.toString()} changes all the time`, 'Try again.');
+  }
+  return renewed;
+}
+
+async function tryRenew(
+  { client, keys }: Context,
+  lease: StoredLease,
+  key: string,
+  etcdLease: string,
+): Promise<StoredLease | undefined> {
+  const kv = await read(client, key);
+  const there = kv && readKey(keys, kv);
+  if (there !== undefined && !isSame(there.lease, lease)) {
+    throw failedPrecondition(
+      `network ${lease.network}: subnet ${lease.subnet.toString()} has been taken by ${ownerOf(there.lease)}`,
+      'This node takes another one.',
+    );
+  }
+  // Somebody may have made it a reservation meanwhile, by writing it without an etcd lease.
+  const under = there?.etcdLease === '0' ? '0' : etcdLease;
+  const renewed: StoredLease = { ...lease, etcdLease: under, reservation: under === '0' };
+  const { succeeded, responses } = await client.txn({
+    compare: [present(keys.config(lease.network)), unchanged(key, there?.modRevision ?? 0)],
+    success: [put(key, encodeLease(renewed), under)],
+    failure: [get(keys.config(lease.network))],
+  });
+  if (!succeeded) {
+    if (keyAt(responses, 0) === undefined) throw gone(lease.network);
+    return undefined;
+  }
+  if (there !== undefined && there.etcdLease !== under && there.lease?.instance !== undefined) client.revoke(there.etcdLease);
+  return renewed;
+}
+
+/** Whose a lease is, for people. */
+export function ownerOf(lease: Lease | undefined): string {
+  if (lease === undefined) return 'somebody whose record cannot be read';
+  if (lease.node !== undefined) return `node ${lease.node} (${lease.publicIp.toString()})`;
+  return lease.publicIp.value === 0n ? 'a reservation' : `the flanneld at ${lease.publicIp.toString()}`;
+}
+
+export async function releaseLease({ client, keys }: Context, lease: Lease): Promise<void> {
+  const key = keys.lease(lease.network, lease.subnet, lease.subnet6);
+  const kv = await read(client, key);
+  const there = kv && readKey(keys, kv);
+  // A reservation was somebody's decision, which this node's leaving does not change.
+  if (there === undefined || there.etcdLease === '0' || !isSame(there.lease, lease)) return;
+  const { succeeded } = await client.txn({ compare: [unchanged(key, there.modRevision)], success: [remove(key)] });
+  if (succeeded && there.lease?.instance !== undefined) client.revoke(there.etcdLease);
+}

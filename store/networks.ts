@@ -1,0 +1,208 @@
+// Networks come and go here. Every creation and removal writes the guard key along, so that a creator which has seen the
+// guard's newest revision in its view has seen every network, and two cannot be made against each other.
+import { randomInt } from 'node:crypto';
+
+import type { IpAddress, IpNetwork } from '../core/address.js';
+import { alreadyExists, failedPrecondition, invalidArgument, notFound, resourceExhausted, unavailable } from '../core/errors.js';
+import {
+  checkOverlap,
+  checkUsable,
+  DEFAULT_VXLAN_PORT,
+  MAX_VNI,
+  MIN_MTU,
+  parseHostPrefix,
+  parseInteger,
+  parseNetworkName,
+  parseRange,
+  VNI_RANGE,
+  type Network,
+} from '../core/network.js';
+import { rangeOf } from './keys.js';
+import { encodeConfig, occupiedBy } from './network-codec.js';
+import { addressesOf, encodeRemoval } from './record-codec.js';
+import type { NetworkSpec } from './store.js';
+import { absent, get, keyAt, noneOf, present, put, read, remove, removeAll, unchanged, type Context } from './transaction.js';
+
+/** Seconds that a removal is remembered. */
+export const REMOVAL_TTL = 24 * 3600;
+
+/** Milliseconds that creators are kept busy by other creators before one of them is told. */
+const PATIENCE = 10_000;
+
+/** Checks a spec by itself and fills in what is absent; the VNI stays 0 where a free one is wanted. */
+export function networkOf(spec: NetworkSpec): Network {
+  const name = parseNetworkName(spec.name);
+  const family = (subnet: IpNetwork, wanted: 4 | 6, field: string): void => {
+    if (subnet.family !== wanted) throw invalidArgument(`${field}: ${subnet.toString()} is not an IPv${wanted} prefix`);
+    checkUsable(subnet, field);
+  };
+  family(spec.subnet, 4, 'subnet');
+  const hostPrefix = parseHostPrefix(spec.subnet, spec.hostPrefix, 'host-prefix');
+  if (spec.subnet6 === undefined && spec.hostPrefix6 !== undefined) {
+    throw invalidArgument('host-prefix6: the network has no IPv6 subnet', 'Give one with --subnet6, or leave it out.');
+  }
+  if (spec.subnet6 !== undefined) family(spec.subnet6, 6, 'subnet6');
+  const hostPrefix6 = spec.subnet6 && parseHostPrefix(spec.subnet6, spec.hostPrefix6, 'host-prefix6');
+  return {
+    name,
+    driver: 'overlay',
+    backend: 'vxlan',
+    subnet: spec.subnet,
+    hostPrefix,
+    range: parseRange(spec.subnet, hostPrefix, undefined, undefined),
+    ...(spec.subnet6 !== undefined &&
+      hostPrefix6 !== undefined && {
+        subnet6: spec.subnet6,
+        hostPrefix6,
+        range6: parseRange(spec.subnet6, hostPrefix6, undefined, undefined),
+      }),
+    vni: spec.vni === undefined ? 0 : parseInteger(spec.vni, 'vni', 1, MAX_VNI),
+    port: spec.port === undefined ? DEFAULT_VXLAN_PORT : parseInteger(spec.port, 'port', 1, 65535),
+    ...(spec.mtu !== undefined && { mtu: parseInteger(spec.mtu, 'mtu', MIN_MTU[spec.subnet6 === undefined ? 4 : 6], 65535) }),
+    internal: spec.internal ?? false,
+    masquerade: spec.masquerade ?? true,
+  };
+}
+
+export async function createNetwork(context: Context, spec: NetworkSpec): Promise<Network> {
+  const { client, replica, keys } = context;
+  const wanted = networkOf(spec);
+  const { name } = wanted;
+  const config = keys.config(name);
+  const giveUp = performance.now() + PATIENCE;
+  let guard = await read(client, keys.allocated());
+  while (performance.now() < giveUp) {
+    // The view must be as new as the guard before it is asked what is in the way.
+    const seen = Number(guard?.mod_revision ?? 0);
+    if (!replica.isSynced || !(await replica.reached(seen, 2000))) {
+      throw unavailable(`network ${name}: the list of networks is not up to date yet`, 'Try again in a moment.');
+    }
+    const network = { ...wanted, vni: chooseVni(context, wanted) };
+    checkAgainstOthers(context, network);
+    const marker = keys.removal('network', name);
+    const { succeeded, responses, header } = await client.txn({
+      compare: [absent(config), unchanged(keys.allocated(), seen)],
+      success: [put(config, encodeConfig(network)), put(keys.allocated(), name), remove(marker)],
+      failure: [get(config), get(keys.allocated())],
+    });
+    if (succeeded) {
+      await replica.reached(Number(header.revision));
+      return replica.view.networks.get(name) ?? network;
+    }
+    const there = keyAt(responses, 0);
+    if (there !== undefined) throw exists(network, there.value.toString());
+    guard = keyAt(responses, 1);
+  }
+  throw unavailable(`network ${name}: other networks are being created without a pause`, 'Try again in a moment.');
+}
+
+function exists(network: Network, config: string): Error {
+  const same = encodeConfig(network) === config;
+  return alreadyExists(
+    `network ${network.name} exists already${same ? ', exactly as asked for' : ''}`,
+    `Use it as it is (weft network inspect ${network.name}), or choose another name.`,
+  );
+}
+
+/** What stands in the view as bad, with what it takes up all the same: a flannel network of another backend, for one. */
+function* unserved({ replica, keys }: Context): Generator<{ name: string; prefixes: IpNetwork[]; vni?: number }> {
+  for (const key of replica.view.bad.keys()) {
+    const parsed = keys.parse(key);
+    const text = replica.plain(key)?.value;
+    if (parsed.kind === 'network' && text !== undefined) yield { name: parsed.name, ...occupiedBy(text) };
+  }
+}
+
+function checkAgainstOthers(context: Context, network: Network): void {
+  const { view } = context.replica;
+  if (view.networks.has(network.name)) return;
+  const underlays = [...view.nodes.values()].flatMap((node) => addressesOf(node).map((ip) => ({ node: node.name, ip })));
+  // A flanneld has no node record; its lease tells where it is.
+  const flannels = [...view.leases.values()].flatMap((leases) =>
+    [...leases.values()]
+      .filter((lease) => lease.node === undefined && lease.publicIp.value !== 0n)
+      .map((lease) => ({ node: `flanneld at ${lease.publicIp.toString()}`, ip: lease.publicIp })),
+  );
+  checkOverlap(network, view.networks.values(), [...underlays, ...flannels]);
+  for (const other of unserved(context)) {
+    const clash = other.prefixes.find(
+      (prefix) => prefix.overlaps(network.subnet) || (network.subnet6 !== undefined && prefix.overlaps(network.subnet6)),
+    );
+    if (clash === undefined || other.name === network.name) continue;
+    throw failedPrecondition(
+      `network ${network.name}: its subnet overlaps ${clash.toString()} of network ${other.name}, which weft does not serve`,
+      'Choose another subnet.',
+    );
+  }
+}
+
+function chooseVni(context: Context, network: Network): number {
+  const taken = new Map([...context.replica.view.networks.values()].map((other) => [other.vni, other.name]));
+  for (const other of unserved(context)) if (other.vni !== undefined) taken.set(other.vni, other.name);
+  if (network.vni !== 0) {
+    const holder = taken.get(network.vni);
+    if (holder === undefined || holder === network.name) return network.vni;
+    throw failedPrecondition(
+      `network ${network.name}: VNI ${network.vni} belongs to network ${holder}`,
+      'Choose another one, or leave it out and a free one is taken.',
+    );
+  }
+  const { first, last } = VNI_RANGE;
+  const count = last - first + 1;
+  // From anywhere: a VNI that was given back rests, and late packets of the old network meet no new one.
+  const start = randomInt(count);
+  for (let i = 0; i < count; i++) {
+    const vni = first + ((start + i) % count);
+    if (!taken.has(vni)) return vni;
+  }
+  throw resourceExhausted(
+    `network ${network.name}: every VNI from ${first} to ${last} is taken`,
+    'Remove a network, or give a VNI above that range (--vni), which flanneld does not know.',
+  );
+}
+
+export async function removeNetwork(context: Context, name: string, { force }: { force: boolean }): Promise<void> {
+  const { client, replica, keys } = context;
+  const etcdLease = await client.grant(REMOVAL_TTL);
+  const marker = encodeRemoval({ kind: 'network', name, at: context.now().toISOString(), forced: force });
+  const { succeeded, responses, header } = await client.txn({
+    compare: [present(keys.config(name)), ...(force ? [] : [noneOf(keys.endpoints(name))])],
+    success: [
+      removeAll(keys.network(name)),
+      put(keys.removal('network', name), marker, etcdLease),
+      put(keys.allocated(), name),
+    ],
+    failure: [get(keys.config(name)), { request_range: { ...rangeOf(keys.endpoints(name)), count_only: true } }],
+  });
+  if (succeeded) {
+    await replica.reached(Number(header.revision));
+    return;
+  }
+  client.revoke(etcdLease);
+  if (keyAt(responses, 0) === undefined) {
+    throw notFound(`network ${name} does not exist`, 'See which do: weft network ls.');
+  }
+  const count = Number(responses[1]?.response_range.count ?? 0);
+  throw failedPrecondition(
+    `network ${name}: ${count === 1 ? 'one endpoint is' : `${count} endpoints are`} on it`,
+    `Detach ${count === 1 ? 'it' : 'them'} first (weft endpoint ls --network ${name}), or use --force.`,
+  );
+}
+
+export async function restoreNetwork({ client, keys }: Context, network: Network): Promise<boolean> {
+  const { succeeded } = await client.txn({
+    compare: [absent(keys.config(network.name)), absent(keys.removal('network', network.name))],
+    success: [put(keys.config(network.name), encodeConfig(network)), put(keys.allocated(), network.name)],
+  });
+  return succeeded;
+}
+
+/** @throws WeftError for an address that is not of the network */
+export function checkInside(network: Network, ip: IpAddress): void {
+  const prefix = ip.family === 4 ? network.subnet : network.subnet6;
+  if (prefix?.contains(ip) === true) return;
+  throw invalidArgument(
+    `ip: ${ip.toString()} is not an address of network ${network.name}`,
+    prefix === undefined ? `It has no IPv${ip.family} subnet.` : `Give one inside ${prefix.toString()}.`,
+  );
+}

@@ -1,0 +1,239 @@
+// The cluster as this process knows it: what the watcher brings, decoded once for each record, as one view that is always
+// whole. A value that cannot be read becomes a BadRecord, and the last readable state of its record stays.
+import { createHash } from 'node:crypto';
+
+import type { IEvent, IKeyValue } from 'etcd3';
+
+import type { BadRecord } from '../core/records.js';
+import type { EtcdClient, StoreLog } from './client.js';
+import { decodeRecord, type StoreRecord } from './decode.js';
+import type { Keys } from './keys.js';
+import { LiveView } from './live-view.js';
+import type { Change, StoreState } from './store.js';
+import { Watcher, type Following } from './watcher.js';
+
+/** What is remembered of one key. */
+interface Entry {
+  modRevision: string;
+  etcdLease: string;
+  text: string;
+  record?: StoreRecord;
+  bad?: BadRecord;
+}
+
+/** The state of a key that is no record but that weft's own protocols wait for. */
+export interface PlainKey {
+  value: string;
+  modRevision: number;
+}
+
+export class Replica implements Following {
+  readonly view = new LiveView();
+  readonly #entries = new Map<string, Entry>();
+  /** Which key a subnet of the view stands in, for there can be two of one subnet (with and without an IPv6 half). */
+  readonly #leaseKeys = new Map<string, string>();
+  readonly #listeners = new Set<(changes: readonly Change[]) => void>();
+  readonly #stateListeners = new Set<(state: StoreState) => void>();
+  readonly #waiters = new Set<() => void>();
+  readonly #watcher: Watcher;
+  #state: StoreState = { connected: false, since: new Date(), revision: 0, resyncs: 0 };
+  #synced = false;
+  #closed = false;
+  /** Everything up to here is in the view. */
+  #revision = 0;
+
+  constructor(
+    private readonly client: EtcdClient,
+    private readonly keys: Keys,
+    private readonly log: StoreLog,
+    private readonly now: () => Date,
+  ) {
+    this.#watcher = new Watcher(client, keys.all(), this, log);
+  }
+
+  get isSynced(): boolean {
+    return this.#synced;
+  }
+
+  get state(): StoreState {
+    return { ...this.#state, revision: Math.max(this.client.revision, this.#revision) };
+  }
+
+  subscribe(listener: (changes: readonly Change[]) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  onState(listener: (state: StoreState) => void): () => void {
+    this.#stateListeners.add(listener);
+    return () => this.#stateListeners.delete(listener);
+  }
+
+  /** A key outside the view: the allocation guard, an election's leader. */
+  plain(key: string): PlainKey | undefined {
+    const entry = this.#entries.get(key);
+    return entry && { value: entry.text, modRevision: Number(entry.modRevision) };
+  }
+
+  /** Settles when `condition` holds; it is asked again after every batch. @throws the signal's reason */
+  async until(condition: () => boolean, signal: AbortSignal): Promise<void> {
+    if (condition()) return;
+    signal.throwIfAborted();
+    await new Promise<void>((resolve, reject) => {
+      const finish = (): void => {
+        this.#waiters.delete(test);
+        signal.removeEventListener('abort', aborted);
+      };
+      const aborted = (): void => {
+        finish();
+        reject(signal.reason as Error);
+      };
+      const test = (): void => {
+        if (!condition()) return;
+        finish();
+        resolve();
+      };
+      this.#waiters.add(test);
+      signal.addEventListener('abort', aborted, { once: true });
+    });
+  }
+
+  /** Waits until the view has seen a write of this prefix, and gives up quietly after a while. Answers whether it has. */
+  async reached(revision: number, timeout = 1000): Promise<boolean> {
+    await this.until(() => this.#revision >= revision, AbortSignal.timeout(timeout)).catch(() => undefined);
+    return this.#revision >= revision;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#watcher.close();
+  }
+
+  list(kvs: readonly IKeyValue[], revision: number): void {
+    const changes: Change[] = [];
+    const there = new Map(kvs.map((kv) => [kv.key.toString(), kv]));
+    for (const key of [...this.#entries.keys()]) if (!there.has(key)) this.#delete(key, changes);
+    for (const [key, kv] of there) this.#put(key, kv, changes);
+    if (this.#synced) {
+      this.#state = { ...this.#state, resyncs: this.#state.resyncs + 1 };
+      this.log.info('etcd listed anew', { revision, keys: kvs.length, changes: changes.length });
+    }
+    this.#synced = true;
+    this.#revision = revision;
+    this.#deliver(changes);
+  }
+
+  events(events: readonly IEvent[], revision: number): void {
+    const changes: Change[] = [];
+    for (const { type, kv } of events) {
+      const key = kv.key.toString();
+      if (type === 'Put') this.#put(key, kv, changes);
+      else this.#delete(key, changes);
+    }
+    this.#revision = revision;
+    this.#deliver(changes);
+  }
+
+  connected(up: boolean, error?: string): void {
+    if (this.#state.connected === up && (up || this.#state.error !== undefined)) {
+      if (!up && error !== undefined && error !== this.#state.error) this.#state = { ...this.#state, error };
+      return;
+    }
+    const { error: _error, ...state } = this.#state;
+    this.#state = { ...state, connected: up, since: this.now(), ...(!up && error !== undefined && { error }) };
+    if (up) this.log.info('etcd connected', { revision: this.#revision });
+    else this.log.warn('etcd is away; weft goes on with what it knows', { error });
+    for (const listener of [...this.#stateListeners]) this.#safely(() => listener(this.state));
+  }
+
+  #deliver(changes: readonly Change[]): void {
+    if (this.#closed) return;
+    if (changes.length > 0) {
+      for (const listener of [...this.#listeners]) this.#safely(() => listener(changes));
+    }
+    for (const test of [...this.#waiters]) test();
+  }
+
+  /** A listener's mistake must not stop the watch for all others. */
+  #safely(call: () => void): void {
+    try {
+      call();
+    } catch (error) {
+      this.log.error('a listener of the store failed', { error });
+    }
+  }
+
+  #put(key: string, kv: IKeyValue, changes: Change[]): void {
+    const known = this.#entries.get(key);
+    const text = textOf(kv.value);
+    const { mod_revision: modRevision, lease: etcdLease } = kv;
+    if (known !== undefined && known.text === text && known.etcdLease === etcdLease) {
+      known.modRevision = modRevision;
+      return;
+    }
+    const entry: Entry = { ...known, modRevision, etcdLease, text };
+    this.#entries.set(key, entry);
+    this.#decode(key, entry, changes);
+  }
+
+  #decode(key: string, entry: Entry, changes: Change[]): void {
+    const decoded = decodeRecord(this.keys.parse(key), entry.text, entry.etcdLease);
+    if (decoded === undefined) return;
+    const why = 'bad' in decoded ? decoded.bad : this.#occupied(key, decoded.record);
+    if (why !== undefined) {
+      if (entry.bad?.why === why) return;
+      entry.bad = { key, why };
+      changes.push(this.view.putBad(entry.bad));
+      this.log.warn('a record in etcd cannot be used and is left alone', { key, why });
+      return;
+    }
+    if (entry.bad !== undefined) {
+      changes.push(this.view.removeBad(entry.bad));
+      delete entry.bad;
+    }
+    if ('record' in decoded) {
+      entry.record = decoded.record;
+      changes.push(this.view.put(decoded.record));
+    }
+  }
+
+  /** Two keys may name one IPv4 subnet; the first one has it. */
+  #occupied(key: string, record: StoreRecord): string | undefined {
+    if (record.kind !== 'lease') return undefined;
+    const slot = `${record.network} ${record.subnet}`;
+    const holder = this.#leaseKeys.get(slot) ?? key;
+    this.#leaseKeys.set(slot, holder);
+    return holder === key ? undefined : `subnet ${record.subnet} is leased already, by the key ${holder}; delete one of the two`;
+  }
+
+  #delete(key: string, changes: Change[]): void {
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return;
+    this.#entries.delete(key);
+    if (entry.bad !== undefined) changes.push(this.view.removeBad(entry.bad));
+    if (entry.record === undefined) return;
+    changes.push(this.view.remove(entry.record));
+    if (entry.record.kind === 'lease') this.#releaseSlot(key, entry.record, changes);
+  }
+
+  /** Another key of the same subnet may have waited for it. */
+  #releaseSlot(key: string, record: StoreRecord & { kind: 'lease' }, changes: Change[]): void {
+    const slot = `${record.network} ${record.subnet}`;
+    if (this.#leaseKeys.get(slot) !== key) return;
+    this.#leaseKeys.delete(slot);
+    for (const other of [...this.view.bad.keys()]) {
+      const entry = this.#entries.get(other);
+      const parsed = this.keys.parse(other);
+      const same = parsed.kind === 'lease' && `${parsed.network} ${parsed.subnet.toString()}` === slot;
+      if (same && entry !== undefined) this.#decode(other, entry, changes);
+    }
+  }
+}
+
+/** Larger values are no records (see parse.ts); of these only enough is kept to see them change. */
+function textOf(value: Buffer): string {
+  if (value.length <= 128 * 1024) return value.toString();
+  const digest = createHash('sha256').update(value).digest('hex');
+  return `${digest}${' '.repeat(value.length - digest.length)}`;
+}
+

@@ -1,0 +1,77 @@
+// The few words that weft's transactions are made of, and what every writing part of the store is given.
+import type { ICompare, IKeyValue, IRequestOp, IResponseOp } from 'etcd3';
+
+import type { EtcdClient, StoreLog } from './client.js';
+import { rangeOf, type Keys } from './keys.js';
+import type { Replica } from './replica.js';
+
+/** What every writing part of the store works with. */
+export interface Context {
+  client: EtcdClient;
+  replica: Replica;
+  keys: Keys;
+  log: StoreLog;
+  now: () => Date;
+}
+
+export const put = (key: string, value: string, etcdLease = '0'): IRequestOp => ({
+  request_put: { key: Buffer.from(key), value: Buffer.from(value), lease: etcdLease },
+});
+/** A new value for a key that is there, under the etcd lease that it hangs on. */
+export const update = (key: string, value: string): IRequestOp => ({
+  request_put: { key: Buffer.from(key), value: Buffer.from(value), ignore_lease: true },
+});
+export const remove = (key: string): IRequestOp => ({ request_delete_range: { key: Buffer.from(key) } });
+export const removeAll = (start: string): IRequestOp => ({ request_delete_range: rangeOf(start) });
+export const get = (key: string): IRequestOp => ({ request_range: { key: Buffer.from(key) } });
+export const getAll = (start: string): IRequestOp => ({ request_range: rangeOf(start) });
+
+export const absent = (key: string): ICompare => ({
+  key: Buffer.from(key),
+  target: 'Version',
+  result: 'Equal',
+  version: 0,
+});
+export const present = (key: string): ICompare => ({
+  key: Buffer.from(key),
+  target: 'Version',
+  result: 'Greater',
+  version: 0,
+});
+/** No key begins so. */
+export const noneOf = (start: string): ICompare => ({ ...rangeOf(start), target: 'Version', result: 'Equal', version: 0 });
+/** Not written since; 0: not there. */
+export const unchanged = (key: string, modRevision: string | number): ICompare => ({
+  key: Buffer.from(key),
+  target: 'Mod',
+  result: 'Equal',
+  mod_revision: modRevision,
+});
+export const holds = (key: string, value: string): ICompare => ({
+  key: Buffer.from(key),
+  target: 'Value',
+  result: 'Equal',
+  value: Buffer.from(value),
+});
+
+/** What the n-th request of a transaction has read. */
+export const rangeAt = (responses: readonly IResponseOp[], index: number): IKeyValue[] =>
+  responses[index]?.response_range?.kvs ?? [];
+
+/** The one key that the n-th request has read, if it is there. */
+export const keyAt = (responses: readonly IResponseOp[], index: number): IKeyValue | undefined => rangeAt(responses, index)[0];
+
+/** etcd's limit for a transaction (--max-txn-ops). */
+export const MAX_OPERATIONS = 128;
+
+/** A linearizable look at one key. */
+export async function read(client: EtcdClient, key: string): Promise<IKeyValue | undefined> {
+  const { kvs } = await client.range({ key: Buffer.from(key) });
+  return kvs[0];
+}
+
+/** A linearizable look at all keys that begin so. */
+export async function readAll(client: EtcdClient, start: string): Promise<IKeyValue[]> {
+  const { kvs } = await client.range(rangeOf(start));
+  return kvs;
+}

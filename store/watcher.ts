@@ -1,0 +1,205 @@
+// Follows all keys below the prefix: one list, then one watch, over every cut, compaction and restore, so that nothing is
+// missed and nothing told twice. It knows bytes and revisions only; replica.ts knows what they mean.
+//
+// etcd sends what a watch missed in batches of a thousand revisions whose headers already name the newest one, so the
+// place to go on from is the last event's own revision, never the header's.
+import type { IEvent, IKeyValue, IWatchResponse } from 'etcd3';
+
+import type { EtcdClient, StoreLog } from './client.js';
+import { CallFailure, describe, failureOf } from './failures.js';
+import type { KeyRange } from './keys.js';
+import type { Session } from './session.js';
+
+export interface Following {
+  /** Everything there is at this revision; what is not in it is gone. */
+  list(kvs: readonly IKeyValue[], revision: number): void;
+  /** Whole transactions, in order. */
+  events(events: readonly IEvent[], revision: number): void;
+  /** The connection is there and the watch runs, or it is lost. */
+  connected(up: boolean, error?: string): void;
+}
+
+const PAGE = 1000;
+
+const revisionOf = (kv: IKeyValue): number => Number(kv.mod_revision);
+
+/** Answers that the server takes long for are not given up as early as a command's. */
+const LIST_DEADLINE = 10_000;
+
+export class Watcher {
+  readonly #stop = new AbortController();
+  readonly #running: Promise<void>;
+  /** Everything up to here has been delivered; -1 before the first list. */
+  #revision = -1;
+  /** History that #revision belongs to. */
+  #epoch = 0;
+  /** What was written last, to know the same history again by. */
+  #anchor: IKeyValue | undefined;
+
+  constructor(
+    private readonly client: EtcdClient,
+    private readonly range: KeyRange,
+    private readonly to: Following,
+    private readonly log: StoreLog,
+  ) {
+    this.#running = this.#run();
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort(new CallFailure('unsent', 'the store was closed'));
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      let session: Session;
+      try {
+        session = await this.client.session(signal);
+      } catch {
+        return;
+      }
+      try {
+        await this.#follow(session, signal);
+      } catch (error) {
+        const failure = failureOf(error);
+        session.end(failure);
+        if (!signal.aborted) this.to.connected(false, describe(failure, session.url));
+      }
+    }
+  }
+
+  async #follow(session: Session, signal: AbortSignal): Promise<void> {
+    if (this.#revision < 0 || this.#epoch !== this.client.epoch || !(await this.#sameHistory(session))) {
+      await this.#list(session);
+    }
+    for (;;) {
+      await this.#watch(session, signal);
+      this.log.warn('etcd has compacted away what this watch still needed; listing everything again', {
+        revision: this.#revision,
+      });
+      await this.#list(session);
+    }
+  }
+
+  async #list(session: Session): Promise<void> {
+    for (;;) {
+      try {
+        const epoch = this.client.epoch;
+        const { kvs, revision } = await this.#pages(session);
+        this.#revision = revision;
+        this.#epoch = epoch;
+        this.#anchor = kvs.reduce<IKeyValue | undefined>((a, b) => (a === undefined || revisionOf(b) > revisionOf(a) ? b : a), undefined);
+        this.to.list(kvs, revision);
+        return;
+      } catch (error) {
+        // Compacted between two pages: from the start, at a newer revision.
+        if (!(error instanceof CallFailure) || error.kind !== 'compacted') throw error;
+      }
+    }
+  }
+
+  /** All pages at the revision of the first one. */
+  async #pages(session: Session): Promise<{ kvs: IKeyValue[]; revision: number }> {
+    const kvs: IKeyValue[] = [];
+    let from = this.range.key;
+    let revision = 0;
+    for (;;) {
+      const request = { key: from, range_end: this.range.range_end, limit: PAGE, revision };
+      const page = await session.call((etcd, options) => etcd.kv.range(request, options), {
+        timeout: LIST_DEADLINE,
+        observed: revision === 0,
+      });
+      if (revision === 0) revision = Number(page.header.revision);
+      kvs.push(...page.kvs);
+      const last = page.kvs.at(-1);
+      if (!page.more || last === undefined) return { kvs, revision };
+      from = Buffer.concat([last.key, Buffer.of(0)]);
+    }
+  }
+
+  /**
+   * Whether etcd still has the past that this watcher has seen. Revision and cluster id tell most restores; a copy that
+   * has meanwhile grown past the old revision only shows itself by what it has in place of the last event.
+   */
+  async #sameHistory(session: Session): Promise<boolean> {
+    const anchor = this.#anchor;
+    if (anchor === undefined) return true;
+    try {
+      const { kvs } = await session.call(
+        (etcd, options) => etcd.kv.range({ key: anchor.key, revision: anchor.mod_revision }, options),
+        { observed: false },
+      );
+      const found = kvs[0];
+      const same =
+        found !== undefined &&
+        found.mod_revision === anchor.mod_revision &&
+        found.version === anchor.version &&
+        found.lease === anchor.lease &&
+        found.value.equals(anchor.value);
+      if (!same) this.log.warn('etcd has another past than before: restored from a copy', { revision: revisionOf(anchor) });
+      return same;
+    } catch (error) {
+      if (error instanceof CallFailure && error.kind === 'compacted') return true;
+      throw error;
+    }
+  }
+
+  /** Delivers events until the revision to go on from is compacted. @throws CallFailure when the stream breaks */
+  async #watch(session: Session, signal: AbortSignal): Promise<void> {
+    const stream = await session.watch();
+    const { ended } = session;
+    let stop: () => void = () => undefined;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        stop = () => reject((signal.aborted ? signal.reason : ended.reason) as Error);
+        signal.addEventListener('abort', stop);
+        ended.addEventListener('abort', stop);
+        if (signal.aborted || ended.aborted) stop();
+        stream.on('error', reject);
+        stream.on('end', () => reject(new CallFailure('connection', 'the watch was ended')));
+        stream.on('data', (response) => {
+          try {
+            session.heard();
+            if (this.#take(response)) resolve();
+          } catch (error) {
+            reject(error as Error);
+          }
+        });
+        const { key, range_end } = this.range;
+        stream.write({ create_request: { key, range_end, start_revision: this.#revision + 1 } });
+      });
+    } finally {
+      signal.removeEventListener('abort', stop);
+      ended.removeEventListener('abort', stop);
+      // Ended before cancelled: etcd3 takes a stream that fails while it is open for a broken host, and closes all others.
+      stream.end();
+      stream.cancel();
+    }
+  }
+
+  /** Answers true where everything must be listed again. */
+  #take(response: IWatchResponse): boolean {
+    if (Number(response.compact_revision) > 0) return true;
+    if (response.canceled) throw new CallFailure('connection', `the watch was cancelled: ${response.cancel_reason}`);
+    if (response.created) {
+      // A watch from the future is silent until that revision comes, and all before it is missed.
+      if (Number(response.header.revision) < this.#revision) {
+        this.log.warn('etcd has gone back behind what this watch has seen; listing everything again', {
+          revision: Number(response.header.revision),
+          before: this.#revision,
+        });
+        return true;
+      }
+      this.to.connected(true);
+    }
+    // What is behind #revision was delivered before; etcd does not send it, but a promise is better kept twice.
+    const events = response.events.filter((event) => revisionOf(event.kv) > this.#revision);
+    const last = events.at(-1);
+    if (last === undefined) return false;
+    this.#revision = revisionOf(last.kv);
+    this.#anchor = events.findLast((event) => event.type === 'Put')?.kv ?? this.#anchor;
+    this.to.events(events, this.#revision);
+    return false;
+  }
+}

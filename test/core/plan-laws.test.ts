@@ -1,0 +1,280 @@
+// The laws of plan, for random worlds and random damage, with the fake kernel as the model of Linux:
+// it arrives, from everywhere, also when it is interrupted; then there is nothing left to do; what is not weft's stays as it is;
+// and on the way no packet is led astray.
+import test, { type ExecutionContext } from 'ava';
+import fc from 'fast-check';
+
+import { objectKey, type KernelObject } from '../../core/objects.js';
+import { assume, plan, type Plan, type Step } from '../../core/plan.js';
+import type { KernelNamespace } from '../../agent/kernel/kernel.js';
+import { FakeKernel } from '../fakes/kernel.js';
+import { linesOf } from '../fakes/lines.js';
+import {
+  addForeigners,
+  deeds,
+  doTo,
+  openContainers,
+  steadyWorld,
+  sysctlsOf,
+  world,
+  type World,
+} from './worlds.js';
+
+const RUNS = { numRuns: 150 };
+
+const compare = async (space: KernelNamespace, desired: KernelObject[], prune = true): Promise<Plan> =>
+  plan(await space.observe(sysctlsOf(desired)), desired, { prune });
+
+/** A node that carries out world `a`, on which things have happened since, and the way to world `b`. */
+async function scene(
+  a: World,
+  b: World,
+  happened: Parameters<typeof doTo>[1][],
+): Promise<{
+  kernel: FakeKernel;
+  peers: Map<string, KernelNamespace>;
+}> {
+  const kernel = new FakeKernel();
+  addForeigners(kernel);
+  const peers = await openContainers(kernel, a, b);
+  await kernel.node.apply((await compare(kernel.node, a.objects)).steps, peers);
+  for (const deed of happened) await doTo(kernel, deed);
+  return { kernel, peers };
+}
+
+/** The node has exactly this world and what is not weft's, and there is nothing left to do. */
+async function arrived(t: ExecutionContext, kernel: FakeKernel, { objects }: World): Promise<void> {
+  const actual = await kernel.node.observe(sysctlsOf(objects));
+  t.deepEqual(plan(actual, objects, { prune: true }), { steps: [], conflicts: [] });
+  const keys = (which: Iterable<KernelObject>): string[] =>
+    [
+      ...new Set([...which].filter(({ kind }) => kind !== 'sysctl').map((object) => objectKey(object))),
+    ].sort();
+  t.deepEqual(
+    keys([...actual.objects.values()].flatMap(({ object, owned }) => (owned ? [object] : []))),
+    keys(objects),
+  );
+  // Settings are in no dump unless they were written; the other end of a veth is the container's matter.
+  const short = (line: string): string => line.replace(/ peer \S+ \S+/, '');
+  const lines = new Set(kernel.dump().split('\n').map(short));
+  const missing = linesOf(objects)
+    .map(short)
+    .filter((line) => !line.startsWith('sysctl ') && !lines.has(line));
+  t.deepEqual(missing, []);
+}
+
+const foreignLines = (kernel: FakeKernel): string[] =>
+  kernel
+    .dump()
+    .split('\n')
+    .filter((line) => line.endsWith('(foreign)'));
+
+test('from everywhere the steps lead to what is desired, and nothing of others is touched', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(world(), world(), deeds(), async (a, b, happened) => {
+      const { kernel, peers } = await scene(a, b, happened);
+      const before = foreignLines(kernel);
+      const { steps, conflicts } = await compare(kernel.node, b.objects);
+      t.deepEqual(conflicts, []);
+      t.deepEqual(await kernel.node.apply(steps, peers), []);
+      await arrived(t, kernel, b);
+      t.deepEqual(foreignLines(kernel), before);
+    }),
+    RUNS,
+  );
+});
+
+test('what is as desired costs no step', (t) => {
+  fc.assert(
+    fc.property(world(), ({ objects }) => {
+      t.deepEqual(plan(assume(objects), objects, { prune: true }), { steps: [], conflicts: [] });
+    }),
+    RUNS,
+  );
+});
+
+test('steps from an assumed state to the next lead there too', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(world(), world(), async (a, b) => {
+      const { kernel, peers } = await scene(a, b, []);
+      // What has not been read is not known to be set: settings are compared with the world before.
+      const { steps } = plan(assume(a.objects), b.objects, { prune: true });
+      t.deepEqual(await kernel.node.apply(steps, peers), []);
+      await arrived(t, kernel, b);
+    }),
+    RUNS,
+  );
+});
+
+test('interrupted anywhere, and planned again, it still arrives', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(
+      world(),
+      world(),
+      deeds(),
+      fc.double({ min: 0, max: 1, noNaN: true }),
+      async (a, b, happened, share) => {
+        const { kernel, peers } = await scene(a, b, happened);
+        const first = await compare(kernel.node, b.objects);
+        await kernel.node.apply(first.steps.slice(0, Math.floor(first.steps.length * share)), peers);
+        const second = await compare(kernel.node, b.objects);
+        t.deepEqual(await kernel.node.apply(second.steps, peers), []);
+        await arrived(t, kernel, b);
+      },
+    ),
+    RUNS,
+  );
+});
+
+test('whatever fails, the next time it arrives', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(
+      world(),
+      world(),
+      fc.array(fc.nat(40), { minLength: 1, maxLength: 5 }),
+      async (a, b, failing) => {
+        const { kernel, peers } = await scene(a, b, []);
+        let count = 0;
+        kernel.failSteps(() => failing.includes(count++), failing.length);
+        await kernel.node.apply((await compare(kernel.node, b.objects)).steps, peers);
+        kernel.failSteps(() => false);
+        count = Infinity;
+        t.deepEqual(await kernel.node.apply((await compare(kernel.node, b.objects)).steps, peers), []);
+        await arrived(t, kernel, b);
+      },
+    ),
+    RUNS,
+  );
+});
+
+test('without prune nothing is taken away but what is made anew at once', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(world(), world(), deeds(), async (a, b, happened) => {
+      const { kernel } = await scene(a, b, happened);
+      const { steps } = await compare(kernel.node, b.objects, false);
+      steps.forEach((step, index) => {
+        t.not(step.do, 'delete');
+        const next = steps[index + 1];
+        if (step.do === 'delete-link')
+          t.is(next?.do === 'create-link' ? next.link.name : undefined, step.name);
+      });
+    }),
+    RUNS,
+  );
+});
+
+test('what somebody else has put in the way stays, and the rest arrives around it', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(world(), fc.array(fc.nat(1000), { minLength: 1, maxLength: 4 }), async (b, picks) => {
+      const kernel = new FakeKernel();
+      const peers = await openContainers(kernel, b);
+      for (const pick of picks) takeForOthers(kernel, b, pick);
+      const before = foreignLines(kernel);
+      const { steps } = await compare(kernel.node, b.objects);
+      await kernel.node.apply(steps, peers);
+      t.deepEqual(foreignLines(kernel), before);
+      const again = await compare(kernel.node, b.objects);
+      t.deepEqual(again.steps, []);
+      const taken = new Set(
+        before.filter((line) => line.startsWith('link ')).map((line) => line.split(' ')[1]),
+      );
+      for (const { object, owned } of (await kernel.node.observe([])).objects.values()) {
+        if (owned && 'link' in object)
+          t.false(taken.has(object.link), `${objectKey(object)} lies on a link of somebody else`);
+      }
+    }),
+    RUNS,
+  );
+});
+
+/** Somebody else has one of the links or routes that the world wants. */
+function takeForOthers(kernel: FakeKernel, { objects }: World, pick: number): void {
+  const candidates = objects.filter((object) => object.kind === 'link' || object.kind === 'route');
+  const object = candidates[pick % (candidates.length || 1)];
+  if (object?.kind === 'route') kernel.breakByHand.put({ kind: 'route', to: object.to, link: 'eth0' });
+  if (object?.kind !== 'link' || kernel.dump().includes(`link ${object.name} `)) return;
+  kernel.breakByHand.addLink(
+    object.name,
+    pick % 2 === 0
+      ? 'macvlan'
+      : { kind: 'link', type: 'bridge', name: object.name, alias: '', mac: '06:00:00:00:00:09', mtu: 1500 },
+  );
+}
+
+test('at no moment a route leads to a gateway whose neighbour or FDB entry is not there', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(steadyWorld(), steadyWorld(), async (a, b) => {
+      const { kernel, peers } = await scene(a, b, []);
+      const { steps } = await compare(kernel.node, b.objects);
+      for (const step of steps) {
+        t.deepEqual(await kernel.node.apply([step], peers), []);
+        t.deepEqual(await astray(kernel), [], JSON.stringify(step));
+      }
+    }),
+    RUNS,
+  );
+});
+
+/** Onlink routes whose packets would find no way. */
+async function astray(kernel: FakeKernel): Promise<string[]> {
+  const { objects } = await kernel.node.observe([]);
+  return [...objects.values()].flatMap(({ object, owned }) => {
+    if (!owned || object.kind !== 'route' || object.onlink !== true) return [];
+    const neighbour = objects.get(`neighbour ${object.link} ${object.via ?? ''}`)?.object;
+    if (neighbour?.kind !== 'neighbour') return [`${object.to}: no neighbour`];
+    return objects.has(`fdb ${object.link} ${neighbour.mac}`) ? [] : [`${object.to}: no FDB entry`];
+  });
+}
+
+test('links are made before their ports, and everything else after its link', async (t) => {
+  const link = (step: Step): string | undefined => (step.do === 'create-link' ? step.link.name : undefined);
+  await fc.assert(
+    fc.asyncProperty(world(), world(), deeds(), async (a, b, happened) => {
+      const { kernel } = await scene(a, b, happened);
+      const { steps } = await compare(kernel.node, b.objects);
+      const created = new Map(
+        steps.flatMap((step, index) => (link(step) === undefined ? [] : [[link(step), index]])),
+      );
+      steps.forEach((step, index) => {
+        const needs =
+          step.do === 'put' && 'link' in step.object
+            ? step.object.link
+            : (step.do === 'create-link' || step.do === 'change-link') && step.link.type === 'veth'
+              ? step.link.master
+              : undefined;
+        t.true((created.get(needs) ?? -1) < index, JSON.stringify(step));
+      });
+    }),
+    RUNS,
+  );
+});
+
+test('a container’s side arrives too, whatever happened in it, and the container’s own stays', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(world(), fc.array(fc.nat(1000), { maxLength: 4 }), async (a, picks) => {
+      const { kernel, peers } = await scene(a, a, []);
+      for (const [name, { path, objects }] of a.containers) {
+        const inside = peers.get(name) ?? t.fail();
+        t.deepEqual(await inside.apply((await compare(inside, objects)).steps), []);
+        const hands = kernel.handsIn(path);
+        hands.addLink('tun0', 'tun');
+        hands.put({ kind: 'route', to: '198.51.100.0/24', link: 'tun0' });
+        const own = [...(await inside.observe([])).objects.values()].flatMap(({ object, owned }) =>
+          owned && object.kind !== 'link' ? [object] : [],
+        );
+        for (const pick of picks) {
+          if (pick % 5 === 0) hands.setDown('eth0');
+          else hands.delete(objectKey(own[pick % own.length] ?? t.fail()));
+        }
+        t.deepEqual(await inside.apply((await compare(inside, objects)).steps), []);
+        t.deepEqual(await compare(inside, objects), { steps: [], conflicts: [] });
+        t.true(kernel.has('route 198.51.100.0/24 dev tun0 (foreign)', path));
+        t.deepEqual(
+          linesOf(objects).filter((line) => !kernel.has(line, path)),
+          [],
+        );
+      }
+    }),
+    { numRuns: 60 },
+  );
+});

@@ -1,0 +1,251 @@
+// Random worlds for the laws of plan: what records compile to on node n1, and what may have happened to its kernel since.
+import fc from 'fast-check';
+
+import { IpAddress, IpNetwork } from '../../core/address.js';
+import {
+  compileClaim,
+  compileEndpoint,
+  compileNetwork,
+  compilePeer,
+  type CompiledEndpoint,
+} from '../../core/compile.js';
+import { objectKey, type KernelObject } from '../../core/objects.js';
+import type { KernelNamespace } from '../../agent/kernel/kernel.js';
+import { FakeKernel } from '../fakes/kernel.js';
+import { claimOf, endpointOf, leaseOf, membershipOf, overlay } from './records.js';
+
+export interface World {
+  /** Wanted in the node's namespace. */
+  objects: KernelObject[];
+  /** Wanted containers, by the name of their link on the node. */
+  containers: Map<string, { path: string; objects: CompiledEndpoint['container'] }>;
+}
+
+const COUNT = { min: 2, max: 7 };
+
+const networkShape = fc.record({
+  dual: fc.boolean(),
+  vni: fc.constantFrom(4097, 5097),
+  port: fc.constantFrom(8472, 8472, 4789),
+  mtu: fc.constantFrom(1500, 9000),
+  /** Which tunnel address this node has: a new one where its state directory was lost. */
+  vtep: fc.constantFrom(1, 1, 0x11),
+  peers: fc.uniqueArray(fc.record({ n: fc.integer(COUNT), moved: fc.boolean(), remade: fc.boolean() }), {
+    selector: ({ n }) => n,
+    maxLength: 5,
+  }),
+  claims: fc.uniqueArray(
+    fc.record({
+      subnet: fc.constantFrom(1, 3, 9),
+      by: fc.integer(COUNT),
+      last: fc.integer({ min: 100, max: 103 }),
+    }),
+    {
+      selector: ({ subnet, last }) => subnet * 256 + last,
+      maxLength: 4,
+    },
+  ),
+  endpoints: fc.uniqueArray(fc.record({ n: fc.integer({ min: 2, max: 9 }), away: fc.boolean() }), {
+    selector: ({ n }) => n,
+    maxLength: 4,
+  }),
+});
+
+type NetworkShape = typeof networkShape extends fc.Arbitrary<infer Shape> ? Shape : never;
+
+function build(shapes: readonly (NetworkShape | null)[]): World {
+  const world: World = { objects: [], containers: new Map() };
+  shapes.forEach((shape, index) => {
+    if (shape !== null) addNetwork(world, shape, index);
+  });
+  return world;
+}
+
+function addNetwork(world: World, shape: NetworkShape, index: number): void {
+  const network = overlay({
+    name: `net${index}`,
+    subnet: `10.${100 + index}.0.0/16`,
+    ...(shape.dual ? { subnet6: `fd42:${100 + index}::/48` } : {}),
+    vni: shape.vni + index,
+    port: shape.port,
+  });
+  const vtep = (family: number, n: number): { vni: number; mac: string } => ({
+    vni: network.vni,
+    mac: `02:00:00:0${index}:0${family}:${n.toString(16).padStart(2, '0')}`,
+  });
+  const membership = membershipOf(
+    network,
+    { mtu: shape.mtu },
+    leaseOf(network, 1, { vtep: vtep(4, shape.vtep), ...(shape.dual ? { vtep6: vtep(6, shape.vtep) } : {}) }),
+  );
+  const leases = new Map(
+    shape.peers.map(({ n, moved, remade }) => {
+      const mac = remade ? n + 0x40 : n;
+      const change = { vtep: vtep(4, mac), ...(shape.dual ? { vtep6: vtep(6, mac) } : {}) };
+      return [
+        n,
+        leaseOf(network, n, moved ? { ...change, publicIp: IpAddress.parse(`198.51.100.${n}`) } : change),
+      ];
+    }),
+  );
+  world.objects.push(...compileNetwork(membership));
+  for (const lease of leases.values()) world.objects.push(...compilePeer(membership, lease));
+  for (const { subnet, by, last } of shape.claims) {
+    const claim = claimOf(network, `10.${100 + index}.${subnet}.${last}`, `n${by}`);
+    world.objects.push(...compileClaim(membership, claim, leases.get(by)));
+  }
+  for (const { n, away } of shape.endpoints) {
+    const endpoint = endpointOf(
+      network,
+      away ? `10.${100 + index}.200.${n}/32` : `10.${100 + index}.1.${n}/24`,
+      {
+        id: `${index}${n}`.padEnd(16, '0'),
+        ...(shape.dual
+          ? {
+              ip6:
+                IpNetwork.parse(`fd42:${100 + index}:0:1::/64`)
+                  .at(n)
+                  .toString() + '/64',
+            }
+          : {}),
+      },
+    );
+    const { host, container } = compileEndpoint(membership, endpoint);
+    world.objects.push(...host);
+    world.containers.set(endpoint.hostIfname, {
+      path: `/run/netns/${endpoint.hostIfname}`,
+      objects: container,
+    });
+  }
+}
+
+/** One to two networks, with what is on them. */
+export const world = (): fc.Arbitrary<World> =>
+  fc.tuple(fc.option(networkShape, { freq: 5 }), fc.option(networkShape, { freq: 2 })).map(build);
+
+/** As `world`, where neither the tunnels of this node nor their MAC addresses ever change. */
+export const steadyWorld = (): fc.Arbitrary<World> =>
+  networkShape.map((shape) => build([{ ...shape, vni: 4097, port: 8472, vtep: 1, dual: true }]));
+
+/** A container for every endpoint of these worlds, opened: what the kernel needs to make veth pairs. */
+export async function openContainers(
+  kernel: FakeKernel,
+  ...worlds: World[]
+): Promise<Map<string, KernelNamespace>> {
+  const open = new Map<string, KernelNamespace>();
+  for (const { containers } of worlds) {
+    for (const [link, { path }] of containers) {
+      if (open.has(link)) continue;
+      kernel.addContainer(path);
+      open.set(link, (await kernel.openNamespace(path)).namespace);
+    }
+  }
+  return open;
+}
+
+export const sysctlsOf = (objects: Iterable<KernelObject>): string[] =>
+  [...objects].flatMap((object) => (object.kind === 'sysctl' ? [object.path] : []));
+
+const DEEDS = [
+  'delete',
+  'delete',
+  'down',
+  'mtu',
+  'mac',
+  'sysctl',
+  'leave route',
+  'leave link',
+  'leave fdb',
+  'vanish',
+] as const;
+
+/** What may happen to a node: damage by hand, and leftovers of an earlier agent. */
+export const deeds = (): fc.Arbitrary<{ deed: (typeof DEEDS)[number]; pick: number }[]> =>
+  fc.array(fc.record({ deed: fc.constantFrom(...DEEDS), pick: fc.nat(1000) }), { maxLength: 8 });
+
+/** Does one of them to whatever of weft's there is. */
+export async function doTo(
+  kernel: FakeKernel,
+  { deed, pick }: { deed: (typeof DEEDS)[number]; pick: number },
+): Promise<void> {
+  const hand = kernel.breakByHand;
+  const { objects } = await kernel.node.observe([]);
+  const own = [...objects.values()].flatMap(({ object, owned }) => (owned ? [object] : []));
+  const links = own.filter((object) => object.kind === 'link');
+  const link = links.length === 0 ? undefined : links[pick % links.length];
+  switch (deed) {
+    case 'delete':
+      if (own.length > 0) hand.delete(objectKey(own[pick % own.length] as KernelObject));
+      return;
+    case 'down':
+      if (link !== undefined) hand.setDown(link.name);
+      return;
+    case 'mtu':
+      if (link !== undefined) hand.changeLink(link.name, { mtu: 1280 });
+      return;
+    case 'mac':
+      if (link !== undefined && 'mac' in link) hand.changeLink(link.name, { mac: '06:00:00:00:00:01' });
+      return;
+    case 'sysctl':
+      return hand.sysctl('net/ipv4/ip_forward', '0');
+    case 'leave route':
+      return hand.put({ kind: 'route', to: `10.100.${pick % 10}.0/24`, link: 'eth0' }, true);
+    case 'leave link': {
+      const name = `wfbr${pick}`;
+      if (!objects.has(`link ${name}`)) {
+        hand.addLink(
+          name,
+          { kind: 'link', type: 'bridge', name, alias: '', mac: '06:00:00:00:00:02', mtu: 1500 },
+          true,
+        );
+      }
+      return;
+    }
+    case 'leave fdb':
+      if (link?.type === 'vxlan') {
+        hand.put(
+          { kind: 'fdb', link: link.name, mac: '02:00:00:00:04:02', dst: `203.0.113.${pick % 250}` },
+          true,
+        );
+      }
+      return;
+    case 'vanish': {
+      const veths = links.filter(({ type }) => type === 'veth');
+      const veth = veths[pick % (veths.length || 1)];
+      if (veth !== undefined) hand.delete(objectKey(veth));
+    }
+  }
+}
+
+/** Things that are not weft's and in nobody's way. */
+export function addForeigners(kernel: FakeKernel): void {
+  const hand = kernel.breakByHand;
+  hand.addLink('wg0', 'wireguard');
+  hand.addLink('wfi0', 'wlan');
+  hand.addLink('docker0', {
+    kind: 'link',
+    type: 'bridge',
+    name: 'docker0',
+    alias: '',
+    mac: '02:42:00:00:00:01',
+    mtu: 1500,
+  });
+  hand.addLink('flannel.1', {
+    kind: 'link',
+    type: 'vxlan',
+    name: 'flannel.1',
+    alias: '',
+    mac: '0a:00:00:00:00:01',
+    mtu: 1450,
+    vni: 1,
+    local: '192.0.2.1',
+    port: 8472,
+  });
+  hand.put({ kind: 'address', link: 'docker0', address: '172.17.0.1/16' });
+  hand.put({ kind: 'address', link: 'eth0', address: '192.0.2.1/24' });
+  hand.put({ kind: 'route', to: '0.0.0.0/0', link: 'eth0', via: '192.0.2.254' });
+  hand.put({ kind: 'route', to: '10.5.52.0/24', link: 'flannel.1', via: '10.5.52.0', onlink: true });
+  hand.put({ kind: 'neighbour', link: 'flannel.1', ip: '10.5.52.0', mac: '0a:00:00:00:00:02' });
+  hand.put({ kind: 'fdb', link: 'flannel.1', mac: '0a:00:00:00:00:02', dst: '192.0.2.52' });
+  hand.put({ kind: 'proxy', link: 'eth0', ip: '192.0.2.77' });
+}
