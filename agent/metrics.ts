@@ -17,6 +17,8 @@ export interface AgentMetrics {
   storePending: Gauge;
   storeResyncs: Gauge;
   problems: Gauge;
+  /** The kernel's counters as numbers, for `weft status`. */
+  totals: { applied: number; failed: number; repaired: number };
 }
 
 export function agentMetrics(): AgentMetrics {
@@ -93,6 +95,7 @@ export function agentMetrics(): AgentMetrics {
       help: 'How often everything was listed anew after the start.',
       registers,
     }),
+    totals: { applied: 0, failed: 0, repaired: 0 },
     problems: new Gauge({ name: 'weft_problems', help: 'Problems that `weft status` lists.', registers }),
   };
 }

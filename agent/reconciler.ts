@@ -288,6 +288,8 @@ export class Reconciler {
     const failures = await namespace.apply(steps, peers);
     const { metrics, log } = this.options;
     for (const step of steps) metrics.steps.inc({ verb: describeStep(step).verb });
+    metrics.totals.applied += steps.length - failures.length;
+    metrics.totals.failed += failures.length;
     for (const { step, errno, message } of failures) {
       const { verb, what } = describeStep(step);
       metrics.stepsFailed.inc({ verb });
@@ -305,6 +307,7 @@ export class Reconciler {
 
   #note(key: string, what: string): void {
     this.options.metrics.drift.inc();
+    this.options.metrics.totals.repaired++;
     this.options.log.info('put right', { what });
     this.#drift.repaired(key, what);
   }

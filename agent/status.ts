@@ -28,7 +28,7 @@ export interface StatusSources {
   controller: () => SessionState;
 }
 
-export async function statusOf(sources: StatusSources): Promise<Status> {
+export function statusOf(sources: StatusSources): Status {
   const { store, memberships, endpoints, peers } = sources;
   const problems = problemsOf(sources);
   const { ip, ip6 } = sources.publicIp();
@@ -41,9 +41,9 @@ export async function statusOf(sources: StatusSources): Promise<Status> {
       version: sources.version,
       startedAt: sources.startedAt,
       firewall: sources.firewall,
-      stepsApplied: await total(sources.metrics.steps),
-      stepsFailed: await total(sources.metrics.stepsFailed),
-      driftRepaired: await total(sources.metrics.drift),
+      stepsApplied: sources.metrics.totals.applied,
+      stepsFailed: sources.metrics.totals.failed,
+      driftRepaired: sources.metrics.totals.repaired,
     },
     store: {
       state: store.state.connected ? 'connected' : 'disconnected',
@@ -95,11 +95,6 @@ function problemsOf({ store, problems, controller, etcd }: StatusSources): Probl
     });
   }
   return list;
-}
-
-async function total(counter: AgentMetrics['drift'] | AgentMetrics['steps']): Promise<number> {
-  const { values } = await counter.get();
-  return values.reduce((sum, { value }) => sum + value, 0);
 }
 
 /** An endpoint of this node, as the services speak of it. */

@@ -57,7 +57,7 @@ export function endpointService(options: {
         throw unknownNetwork(store, filter.network);
       if (filter.node !== '' && !store.view.nodes.has(filter.node)) throw registry.unknown(filter.node);
       const found = [...allEndpoints(store, filter.network)].filter((endpoint) => fits(endpoint, filter));
-      return { endpoints: found.sort(inOrder).map((endpoint) => endpointMessage(sources, endpoint)) };
+      return { endpoints: found.toSorted(inOrder).map((endpoint) => endpointMessage(sources, endpoint)) };
     }),
 
     deleteEndpoint: unary(async ({ id }, { signal }) => {
@@ -70,13 +70,11 @@ export function endpointService(options: {
 
     watchEndpoints: (call) => {
       const filter = call.request;
-      // The key has the network in front, so that one endpoint is found without a search.
-      const keyOf = (network: string, id: string): string => `${network}/${id}`;
       serveWatch<EndpointEvent>(call, {
         keys: () =>
           [...allEndpoints(store, filter.network)]
             .filter((endpoint) => fits(endpoint, filter))
-            .sort(inOrder)
+            .toSorted(inOrder)
             .map(({ network, id }) => keyOf(network, id)),
         put: (key) => {
           const [network = '', id = ''] = key.split('/');
@@ -101,6 +99,9 @@ export function endpointService(options: {
     },
   };
 }
+
+// The network is in front, so that a watch finds one endpoint without a search.
+const keyOf = (network: string, id: string): string => `${network}/${id}`;
 
 const fits = (endpoint: EndpointRecord, filter: { network: string; node: string }): boolean =>
   (filter.network === '' || endpoint.network === filter.network) &&
@@ -132,7 +133,7 @@ function findEndpoint(store: Store, text: string): EndpointRecord {
     if (first === undefined) continue;
     if (others.length === 0) return first;
     const named = matches
-      .sort(inOrder)
+      .toSorted(inOrder)
       .slice(0, NAMED)
       .map(({ id, name, network }) => `${id} (${name} of ${network})`);
     throw failedPrecondition(

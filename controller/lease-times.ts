@@ -51,14 +51,13 @@ export class LeaseTimes {
       },
       (error: unknown) => log.debug('the expiry of subnets could not be read', { error }),
     );
-    let cancel: () => void = () => undefined;
-    await Promise.race([
-      asked,
-      new Promise<void>((resolve) => {
-        cancel = clock.after(WAIT_MS, resolve);
-      }),
-    ]);
-    cancel();
+    await new Promise<void>((resolve) => {
+      const cancel = clock.after(WAIT_MS, resolve);
+      void asked.then(() => {
+        cancel();
+        resolve();
+      });
+    });
   }
 
   // What nobody has asked for in an hour is of leases that are gone.

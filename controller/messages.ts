@@ -21,7 +21,7 @@ const USUAL_MTU = 1500;
 
 export function leasesOf(store: Store, network: string): StoredLease[] {
   const leases = [...(store.view.leases.get(network)?.values() ?? [])];
-  return leases.sort((a, b) => compareAddresses(a.subnet.base.value, b.subnet.base.value));
+  return leases.toSorted((a, b) => compareAddresses(a.subnet.base.value, b.subnet.base.value));
 }
 
 const compareAddresses = (a: bigint, b: bigint): number => (a < b ? -1 : a > b ? 1 : 0);
@@ -64,7 +64,17 @@ export function endpointMessage(sources: Sources, endpoint: EndpointRecord): End
   const lease = tally.leaseOf(endpoint.node, endpoint.network);
   const { id, name, network, node, target, ifname, hostIfname, mac, ip, ip6, aliases } = endpoint;
   return {
-    ...{ id, name, network, node, target, ifname, hostIfname, mac, ip, ip6, aliases },
+    id,
+    name,
+    network,
+    node,
+    target,
+    ifname,
+    hostIfname,
+    mac,
+    ip,
+    ip6,
+    aliases,
     gateway: lease === undefined ? '' : gatewayOf(lease.subnet).toString(),
     mtu: mtuOf(sources, endpoint.node, store.view.networks.get(endpoint.network)),
     vlan: undefined,

@@ -38,7 +38,7 @@ export function networkService(sources: Sources): NetworkServiceServer {
 
     listNetworks: unary(async () => {
       await requireSynced(store);
-      const names = [...store.view.networks.keys()].sort();
+      const names = [...store.view.networks.keys()].toSorted();
       await leaseTimes.refresh(names.flatMap((name) => leasesOf(store, name)));
       const networks = names.flatMap((name) => {
         const network = store.view.networks.get(name);
@@ -56,7 +56,7 @@ export function networkService(sources: Sources): NetworkServiceServer {
 
     watchNetworks: (call) => {
       serveWatch<NetworkEvent>(call, {
-        keys: () => [...store.view.networks.keys()].sort(),
+        keys: () => [...store.view.networks.keys()].toSorted(),
         put: async (name) => {
           const network = await find(name);
           return network === undefined ? undefined : { type: PUT, network };

@@ -64,7 +64,7 @@ export class Registry {
 
   /** Names in order. */
   names(): string[] {
-    return [...this.#store.view.nodes.keys()].sort();
+    return [...this.#store.view.nodes.keys()].toSorted();
   }
 
   isUp(name: string): boolean {
@@ -134,7 +134,7 @@ export class Registry {
       lastSeen: seen === 0 ? undefined : timestamp(seen),
       since: life.since > 0 ? timestamp(life.since) : life.up ? record.startedAt : undefined,
       version: record.version,
-      networks: [...networks].sort(),
+      networks: [...networks].toSorted(),
       endpoints: this.#tally.endpointsOf(name),
       problems: report?.status.problems ?? [],
     };

@@ -19,8 +19,17 @@ const DRIVERS_TO_COME = ['bridge', 'vlan'];
 
 /** flannel's backends that weft has no counterpart of (pkg/backend). */
 const OTHER_BACKENDS = [
-  ...['host-gw', 'wireguard', 'udp', 'ipip', 'ipsec', 'extension', 'alloc'],
-  ...['aws-vpc', 'gce', 'ali-vpc', 'tencent-vpc'],
+  'host-gw',
+  'wireguard',
+  'udp',
+  'ipip',
+  'ipsec',
+  'extension',
+  'alloc',
+  'aws-vpc',
+  'gce',
+  'ali-vpc',
+  'tencent-vpc',
 ];
 
 /** The largest MTU that an Ethernet-like link of Linux can have. */

@@ -83,11 +83,17 @@ export function checkEtcdTls(
       'Use https for all of them, or http.',
     );
   }
+  const [url] = urls;
+  if (secure.length > 0 && etcdCa === undefined) {
+    throw invalidArgument(
+      `${origin(urlSetting) ?? `--${urlSetting}`}: ${url} needs --etcd-ca beside it`,
+      'Name the file with the CA that etcd’s certificate is of.',
+    );
+  }
   const path = Object.entries({ 'etcd-ca': etcdCa, 'etcd-cert': etcdCert }).find(
     ([, value]) => value !== undefined,
   );
   if (path !== undefined && secure.length === 0) {
-    const [url] = urls;
     throw invalidArgument(
       `${origin(path[0]) ?? `--${path[0]}`}: is for TLS, but ${url ?? 'etcd'} is without`,
       `Write --${urlSetting} ${(url ?? 'http://…').replace('http:', 'https:')}.`,

@@ -13,9 +13,11 @@ export interface Tls {
   readonly key: Buffer;
 }
 
+/** PEM; cert and key together, where a certificate is to be shown. */
 export interface EtcdTls {
-  readonly ca?: Buffer;
-  readonly client?: { readonly cert: Buffer; readonly key: Buffer };
+  readonly ca: Buffer;
+  readonly cert?: Buffer;
+  readonly key?: Buffer;
 }
 
 /** @throws WeftError INVALID_ARGUMENT for a part that is missing, unreadable or not what it should be */
@@ -34,13 +36,10 @@ export function readTls(paths: TlsPaths): Tls | undefined {
 
 /** @throws WeftError INVALID_ARGUMENT as `readTls` does */
 export function readEtcdTls({ etcdCa, etcdCert, etcdKey }: EtcdTlsPaths): EtcdTls | undefined {
-  if (etcdCa === undefined && etcdCert === undefined) return undefined;
-  return {
-    ...(etcdCa === undefined ? {} : { ca: readCertificate('--etcd-ca', etcdCa) }),
-    ...(etcdCert === undefined || etcdKey === undefined
-      ? {}
-      : { client: readPair('--etcd-cert', etcdCert, '--etcd-key', etcdKey) }),
-  };
+  if (etcdCa === undefined) return undefined;
+  const ca = readCertificate('--etcd-ca', etcdCa);
+  if (etcdCert === undefined || etcdKey === undefined) return { ca };
+  return { ca, ...readPair('--etcd-cert', etcdCert, '--etcd-key', etcdKey) };
 }
 
 function readPair(

@@ -12,7 +12,6 @@ export interface LeaseKey {
   subnet: IpNetwork;
   subnet6?: IpNetwork;
   modRevision: string;
-  createRevision: string;
   etcdLease: string;
   /** Absent where the value cannot be read; the key takes its space up all the same. */
   lease?: StoredLease;
@@ -65,7 +64,7 @@ export function isFree({ subnet, subnet6 }: Subnets, there: readonly LeaseKey[])
 
 /**
  * The previous subnet where it can be had, else one at random of the first hundred that are free; undefined where none
- * is. @param avoid subnets that somebody turned out to have
+ * is.
  */
 export function chooseSubnets(request: LeaseRequest, there: readonly LeaseKey[], random = randomInt): Subnets | undefined {
   const { network, previous } = request;

@@ -71,7 +71,6 @@ function readKey(keys: Context['keys'], kv: IKeyValue): LeaseKey | undefined {
     subnet: parsed.subnet,
     ...(parsed.subnet6 && { subnet6: parsed.subnet6 }),
     modRevision: kv.mod_revision,
-    createRevision: kv.create_revision,
     etcdLease: kv.lease,
     ...(lease && { lease }),
   };
@@ -105,16 +104,21 @@ async function takeOwn(
   }
   const under = usable?.lease.reservation === true ? '0' : etcdLease;
   const taken = usable && leaseOf(request, usable.key, under);
-  if (stale.length === 0 && (usable === undefined || taken === undefined)) return undefined;
+  if (stale.length === 0 && usable === undefined) return undefined;
+  const target = usable && keys.lease(request.network.name, usable.key.subnet, usable.key.subnet6);
+  const moved = target !== undefined && target !== usable?.key.key;
   const { succeeded } = await client.txn({
     compare: [
       present(keys.config(request.network.name)),
       ...stale.map(({ key }) => unchanged(key.key, key.modRevision)),
       ...(usable ? [unchanged(usable.key.key, usable.key.modRevision)] : []),
+      ...(moved ? [absent(target)] : []),
     ],
     success: [
       ...stale.map(({ key }) => remove(key.key)),
-      ...(usable && taken ? [put(usable.key.key, encodeLease(taken), under)] : []),
+      // A key whose IPv6 half is spelt with "-" is written anew as flanneld reads it.
+      ...(moved && usable ? [remove(usable.key.key)] : []),
+      ...(target !== undefined && taken ? [put(target, encodeLease(taken), under)] : []),
     ],
   });
   if (!succeeded) return undefined;

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 
 import type { IEvent, IKeyValue } from 'etcd3';
 
-import type { BadRecord } from '../core/records.js';
+import type { BadRecord, Lease } from '../core/records.js';
 import type { EtcdClient, StoreLog } from './client.js';
 import { decodeRecord, type StoreRecord } from './decode.js';
 import type { Keys } from './keys.js';
@@ -98,10 +98,21 @@ export class Replica implements Following {
     });
   }
 
+  /** The key that a lease of the view stands in; its IPv6 half may be spelt otherwise than weft spells it. */
+  keyOfLease(lease: Lease): string {
+    const { network, subnet, subnet6 } = lease;
+    return this.#leaseKeys.get(`${network} ${subnet.toString()}`) ?? this.keys.lease(network, subnet, subnet6);
+  }
+
+  /** Whether the view has seen a write of this revision. */
+  includes(revision: number): boolean {
+    return this.#revision >= revision;
+  }
+
   /** Waits until the view has seen a write of this prefix, and gives up quietly after a while. Answers whether it has. */
   async reached(revision: number, timeout = 1000): Promise<boolean> {
-    await this.until(() => this.#revision >= revision, AbortSignal.timeout(timeout)).catch(() => undefined);
-    return this.#revision >= revision;
+    await this.until(() => this.includes(revision), AbortSignal.timeout(timeout)).catch(() => undefined);
+    return this.includes(revision);
   }
 
   async close(): Promise<void> {

@@ -86,19 +86,29 @@ function kindAttrs(link: VxlanLink | BridgeLink | VethLink, peerFd: number | und
 
 const localAttr = ({ local }: VxlanLink): Buffer => ipAttr(local.includes(':') ? VXLAN.LOCAL6 : VXLAN.LOCAL, local);
 
-/** Everything of a link that can be changed while it is there, and then: up. */
-export function changeLink(link: LinkObject, index: number, masterIndex: number | undefined): Request[] {
-  const up: Request = { type: RTM.SETLINK, flags: 0, body: ifinfo(index, true) };
-  if (link.type === 'loopback') return [up];
-  const attrs = [u32Attr(IFLA.MTU, link.mtu)];
-  if ('mac' in link) attrs.push(macAttr(IFLA.ADDRESS, link.mac));
+/**
+ * Everything of a link that differs and can be changed while it is there, and then: up. Setting a MAC address that is there
+ * already would cost the link its neighbour entries (NETDEV_CHANGEADDR).
+ */
+export function changeLink(
+  link: LinkObject,
+  current: { index: number; mtu: number; mac: string; up: boolean },
+  masterIndex: number | undefined,
+): Request[] {
+  const { index } = current;
+  const up: Request[] = current.up ? [] : [{ type: RTM.SETLINK, flags: 0, body: ifinfo(index, true) }];
+  if (link.type === 'loopback') return up;
+  const attrs: Buffer[] = [];
+  if (link.mtu !== current.mtu) attrs.push(u32Attr(IFLA.MTU, link.mtu));
+  if ('mac' in link && link.mac !== current.mac) attrs.push(macAttr(IFLA.ADDRESS, link.mac));
   if ('alias' in link) attrs.push(u32Attr(IFLA.GROUP, WEFT_MARK), attr(IFLA.IFALIAS, Buffer.from(link.alias)));
   if (masterIndex !== undefined) attrs.push(u32Attr(IFLA.MASTER, masterIndex));
   // A tunnel and a bridge port need no IPv6 address of their own link; set before up, which would make one.
   if (link.type === 'vxlan' || link.type === 'veth') {
     attrs.push(nested(IFLA.AF_SPEC, nested(AF_INET6, u8Attr(INET6_ADDR_GEN_MODE, ADDR_GEN_NONE))));
   }
-  return [{ type: RTM.SETLINK, flags: 0, body: Buffer.concat([ifinfo(index), ...attrs]) }, up];
+  if (attrs.length === 0) return up;
+  return [{ type: RTM.SETLINK, flags: 0, body: Buffer.concat([ifinfo(index), ...attrs]) }, ...up];
 }
 
 /** A tunnel's own address is changed like a new link of the same name without NLM_F_EXCL (vxlan_changelink). */

@@ -103,7 +103,7 @@ export class LinuxNamespace implements KernelNamespace {
   }
 
   apply(steps: readonly Step[], peers?: PeerNamespaces): Promise<StepFailure[]> {
-    return Promise.resolve(new Application(this.socket, (work) => this.#inside(work), peers).run(steps));
+    return Promise.resolve(new Application(this.socket, this.role, (work) => this.#inside(work), peers).run(steps));
   }
 
   close(): void {
@@ -115,11 +115,12 @@ export class LinuxNamespace implements KernelNamespace {
 /** One apply: gathers requests into batches, and sends what it has when the next step needs to know its outcome. */
 class Application {
   readonly #failures = new Map<Step, StepFailure>();
-  readonly #indexes = new Map<string, number | undefined>();
+  readonly #links = new Map<string, KernelLink | undefined>();
   #pending: { step: Step; request: Request }[] = [];
 
   constructor(
     private readonly socket: NetlinkSocket,
+    private readonly role: NamespaceRole,
     private readonly inside: (work: () => void) => void,
     private readonly peers: PeerNamespaces | undefined,
   ) {}
@@ -146,7 +147,7 @@ class Application {
         const index = this.#index(step.name);
         if (index !== undefined) this.#add(step, deleteLink(index));
         this.#flush();
-        this.#indexes.delete(step.name);
+        this.#links.delete(step.name);
         return;
       }
       case 'put':
@@ -166,7 +167,7 @@ class Application {
     }
     this.#add(step, createLink(link, peer instanceof LinuxNamespace ? peer.fd : undefined));
     this.#flush();
-    this.#indexes.delete(link.name);
+    this.#links.delete(link.name);
     if (!this.#failures.has(step)) this.#changeRequests(step, link);
   }
 
@@ -175,15 +176,15 @@ class Application {
   }
 
   #changeRequests(step: Step, link: Extract<Step, { do: 'change-link' }>['link']): void {
-    const index = this.#index(link.name);
-    if (index === undefined) return this.#fail(step, { errno: 'ENODEV', message: `ENODEV, there is no link ${link.name}` });
+    const current = this.#link(link.name);
+    if (current === undefined) return this.#fail(step, { errno: 'ENODEV', message: `ENODEV, there is no link ${link.name}` });
     let master: number | undefined;
     if (link.type === 'veth') {
       master = this.#index(link.master);
       if (master === undefined) return this.#fail(step, { errno: 'ENODEV', message: `ENODEV, there is no bridge ${link.master}` });
     }
-    for (const request of changeLink(link, index, master)) this.#add(step, request);
-    if (link.type === 'vxlan' && step.do === 'change-link') this.#add(step, changeTunnel(link, index));
+    for (const request of changeLink(link, current, master)) this.#add(step, request);
+    if (link.type === 'vxlan' && step.do === 'change-link') this.#add(step, changeTunnel(link, current.index));
   }
 
   #object(step: Extract<Step, { do: 'put' | 'delete' }>): void {
@@ -218,12 +219,16 @@ class Application {
   }
 
   /** Asked once for each name of an apply, so that an index is never that of a link which had the name before. */
-  #index(name: string): number | undefined {
-    if (this.#indexes.has(name)) return this.#indexes.get(name);
+  #link(name: string): KernelLink | undefined {
+    if (this.#links.has(name)) return this.#links.get(name);
     const found = this.socket.get(getLink(name));
-    const index = found?.body.readInt32LE(4);
-    this.#indexes.set(name, index);
-    return index;
+    const link = found === undefined ? undefined : decodeLink(found.body, this.role, () => '');
+    this.#links.set(name, link);
+    return link;
+  }
+
+  #index(name: string): number | undefined {
+    return this.#link(name)?.index;
   }
 
   #add(step: Step, request: Request): void {

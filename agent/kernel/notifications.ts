@@ -67,7 +67,7 @@ class RouteEvents {
   #soon: NodeJS.Immediate | undefined;
 
   constructor(
-    private readonly node: LinuxNamespace,
+    node: LinuxNamespace,
     private readonly listener: (event: KernelEvent) => void,
   ) {
     this.#links = node.links();

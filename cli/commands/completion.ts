@@ -1,0 +1,108 @@
+// Shell completion. The scripts are thin: they hand the words so far to `weft __complete`, which knows the commands from
+// commander itself, and names from the controller, so that neither can fall behind.
+import { Argument, type Command } from 'commander';
+
+import { EndpointServiceClient, NetworkServiceClient, NodeServiceClient } from '../../proto/gen/weft/v1/controller.js';
+import type { Connector } from '../connect.js';
+import type { Action } from '../main.js';
+
+const SCRIPTS = {
+  bash: `_weft() {
+  local IFS=$'\\n'
+  COMPREPLY=( $(weft __complete -- "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null) )
+}
+complete -o default -F _weft weft
+`,
+  zsh: `#compdef weft
+_weft() {
+  local -a found
+  found=( \${(f)"$(weft __complete -- "\${(@)words[2,CURRENT]}" 2>/dev/null)"} )
+  compadd -a found
+}
+compdef _weft weft
+`,
+  fish: `complete -c weft -f -a '(weft __complete -- (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)'
+`,
+} as const;
+
+/** A name must not keep the prompt waiting. */
+const ASK_MS = 500;
+
+export function completionCommands(program: Command, action: Action): void {
+  program
+    .command('completion')
+    .description('print a script that completes words in your shell')
+    .addArgument(new Argument('<shell>', 'which shell').choices(Object.keys(SCRIPTS)))
+    .addHelpText('after', '\nFor bash, in ~/.bashrc: source <(weft completion bash)')
+    .action((shell: keyof typeof SCRIPTS) => {
+      process.stdout.write(SCRIPTS[shell]);
+    });
+
+  program
+    .command('__complete', { hidden: true })
+    .argument('[words...]')
+    .action(
+      action(async ({ connect }, [words = '']) => {
+        const lines = await complete(program, words === '' ? [''] : words.split(','), connect);
+        return { value: lines, text: () => lines.join('\n') };
+      }),
+    );
+}
+
+/** What the last word may become. */
+export async function complete(program: Command, words: readonly string[], connect: Connector): Promise<string[]> {
+  const before = words.slice(0, -1);
+  const last = words.at(-1) ?? '';
+  let command = program;
+  const given: string[] = [];
+  for (let i = 0; i < before.length; i++) {
+    const word = before[i] ?? '';
+    const option = word.startsWith('-') ? command.options.find((candidate) => candidate.is(word)) : undefined;
+    if (option !== undefined && (option.required || option.optional)) {
+      if (i === before.length - 1) return matching(option.argChoices ?? (await optionNames(option.long ?? '', connect)), last);
+      i++;
+      continue;
+    }
+    if (word.startsWith('-')) continue;
+    const child = command.commands.find((candidate) => candidate.name() === word || candidate.aliases().includes(word));
+    if (child !== undefined) command = child;
+    else given.push(word);
+  }
+  if (last.startsWith('-')) return matching(command.options.flatMap((option) => option.long ?? []), last);
+  const children = command.createHelp().visibleCommands(command).map((child) => child.name());
+  if (children.length > 0) return matching(children, last);
+  const argument = command.registeredArguments[given.length];
+  if (argument?.argChoices !== undefined) return matching(argument.argChoices, last);
+  return matching(await argumentNames(command, argument?.name() ?? '', connect), last);
+}
+
+const matching = (candidates: readonly string[], start: string): string[] => candidates.filter((candidate) => candidate.startsWith(start)).toSorted();
+
+async function optionNames(option: string, connect: Connector): Promise<string[]> {
+  if (option === '--network') return namesOf('network', connect);
+  if (option === '--node') return namesOf('node', connect);
+  return [];
+}
+
+async function argumentNames(command: Command, argument: string, connect: Connector): Promise<string[]> {
+  if (argument === 'network') return namesOf('network', connect);
+  const group = command.parent?.name();
+  if (command.name() === 'create') return [];
+  return group === 'network' || group === 'node' || group === 'endpoint' ? namesOf(group, connect) : [];
+}
+
+async function namesOf(kind: 'network' | 'node' | 'endpoint', connect: Connector): Promise<string[]> {
+  try {
+    switch (kind) {
+      case 'network':
+        return (await connect.controller(NetworkServiceClient, (client) => client.listNetworks, {}, ASK_MS)).networks.map((it) => it.name);
+      case 'node':
+        return (await connect.controller(NodeServiceClient, (client) => client.listNodes, {}, ASK_MS)).nodes.map((it) => it.name);
+      case 'endpoint':
+        return (await connect.controller(EndpointServiceClient, (client) => client.listEndpoints, { network: '', node: '' }, ASK_MS)).endpoints.map((it) => it.id);
+    }
+  } catch {
+    // Completion is a help, not a place for errors.
+    return [];
+  }
+}

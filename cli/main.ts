@@ -1,0 +1,132 @@
+// The command line: what there is to say, parsed and checked by commander, and how an answer or an error comes out.
+import { Command, CommanderError, Option } from 'commander';
+
+import { messageOf, WeftError } from '../core/errors.js';
+import { version } from '../daemon/version.js';
+import { completionCommands } from './commands/completion.js';
+import { endpointCommands } from './commands/endpoint.js';
+import { networkCommands } from './commands/network.js';
+import { nodeCommands } from './commands/node.js';
+import { statusCommand } from './commands/status.js';
+import { contextOf, formatOf, type Context, type GlobalOptions } from './context.js';
+import { FORMATS, print, printError, type Result } from './output.js';
+
+/** A command's work: the words behind it, and its options. */
+type Work<O> = (context: Context, words: string[], options: O) => Promise<Result>;
+export type Action = <O extends object>(work: Work<O>) => (...args: unknown[]) => Promise<void>;
+
+export async function main(argv: readonly string[]): Promise<void> {
+  quietEnds();
+  const format = formatOf(argv);
+  const program = buildProgram();
+  try {
+    if (argv.length === 0) program.help();
+    await program.parseAsync(argv, { from: 'user' });
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return;
+    const { debug } = { debug: program.opts<Partial<GlobalOptions>>().logLevel === 'debug' };
+    await printError(asWeftError(error), format, debug);
+    process.exitCode = error instanceof CommanderError || isUsage(error) ? 2 : 1;
+  }
+}
+
+/** Wrong calls that only a command itself could see. */
+const isUsage = (error: unknown): boolean => error instanceof WeftError && error.code === 'INVALID_ARGUMENT' && error.cause === undefined && local.has(error);
+const local = new WeakSet<WeftError>();
+
+function asWeftError(error: unknown): WeftError {
+  if (error instanceof WeftError) return error;
+  if (!(error instanceof CommanderError)) {
+    return new WeftError('INTERNAL', `a fault in weft: ${messageOf(error)}`, 'With --log-level debug there is more.', { cause: error });
+  }
+  const [cause = '', ...more] = error.message.replace(/^error: /, '').split('\n');
+  const next = more.join(' ').replace(/^\((.*)\)$/, '$1').trim();
+  return new WeftError('INVALID_ARGUMENT', cause, next === '' ? 'See `weft help` and `weft COMMAND --help`.' : next);
+}
+
+export function buildProgram(): Command {
+  const program = new Command('weft')
+    .description('Networks for containers across hosts.')
+    .version(version, '-V, --version', 'print the version')
+    .helpCommand('help [command]', 'show what a command does')
+    .enablePositionalOptions(false)
+    .showSuggestionAfterError()
+    .exitOverride()
+    // What is wrong is said once, by main.
+    .configureOutput({ writeErr: () => undefined });
+  networkCommands(program, action);
+  endpointCommands(program, action);
+  nodeCommands(program, action);
+  statusCommand(program, action);
+  completionCommands(program, action);
+  // The daemons are programs of their own (bin/weft); here they are only named.
+  program.command('agent').description('the daemon of a node (weft agent --help)');
+  program.command('controller').description('the daemon that serves the cluster (weft controller --help)');
+  for (const command of leaves(program)) addGlobalOptions(command);
+  return program;
+}
+
+/** Commands that do something, which are those below groups. */
+function leaves(command: Command): Command[] {
+  return command.commands.flatMap((child) => (child.commands.length > 0 ? leaves(child) : [child]));
+}
+
+const DAEMONS_AND_SCRIPTS = new Set(['agent', 'controller', 'completion', '__complete']);
+
+function addGlobalOptions(command: Command): void {
+  command.exitOverride().configureOutput({ writeErr: () => undefined });
+  if (DAEMONS_AND_SCRIPTS.has(command.name()) && command.name() !== '__complete') return;
+  const options = [
+    new Option('-o, --output <format>', 'how to print').choices([...FORMATS]).default('table'),
+    new Option('--controller <host:port>', 'the controller to ask').env('WEFT_CONTROLLER').default('127.0.0.1:7400'),
+    new Option('--agent <path>', 'the socket of this host’s agent').env('WEFT_AGENT').default('/run/weft/agent.sock'),
+    new Option('--tls-ca <file>', 'CA of the controller’s certificate').env('WEFT_TLS_CA'),
+    new Option('--tls-cert <file>', 'certificate to show').env('WEFT_TLS_CERT'),
+    new Option('--tls-key <file>', 'its private key').env('WEFT_TLS_KEY'),
+    new Option('--log-level <level>', 'debug shows where an error comes from').choices(['debug', 'info', 'warn', 'error']).default('info'),
+  ];
+  command.optionsGroup('Everywhere:');
+  for (const option of options) command.addOption(option);
+}
+
+const action: Action = (work) =>
+  async function run(...args: unknown[]): Promise<void> {
+    const command = args.at(-1) as Command;
+    const options = command.opts<GlobalOptions>();
+    const context = contextOf(options);
+    let asked = false;
+    const connect = watched(context.connect, () => {
+      asked = true;
+    });
+    try {
+      const words = args.slice(0, -2).map(String);
+      await print(await work({ ...context, connect }, words, options as never), context.format);
+    } catch (error) {
+      // What is found before anybody was asked is a wrong call.
+      if (error instanceof WeftError && !asked) local.add(error);
+      throw error;
+    }
+  };
+
+function watched(connect: Context['connect'], onAsk: () => void): Context['connect'] {
+  return {
+    ...connect,
+    controller: (...args) => {
+      onAsk();
+      return connect.controller(...args);
+    },
+    agent: (...args) => {
+      onAsk();
+      return connect.agent(...args);
+    },
+  };
+}
+
+/** A reader that has seen enough, and Ctrl-C, are no errors. */
+function quietEnds(): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(0);
+    throw error;
+  });
+  process.on('SIGINT', () => process.exit(130));
+}

@@ -1,0 +1,87 @@
+// What programs get as JSON and YAML: the services' messages in shapes that are promised to stay. A value that is not there
+// is null, so that every key is always there.
+import type { Endpoint, Lease, Network, Node, Peer, Status } from '../proto/gen/weft/v1/types.js';
+
+const orNull = <T>(value: T | undefined): T | null => value ?? null;
+
+const leaseShape = (lease: Lease): object => ({
+  node: orNull(lease.node),
+  subnet: lease.subnet,
+  subnet6: orNull(lease.subnet6),
+  publicIp: lease.publicIp,
+  vtepMac: orNull(lease.vtepMac),
+  expires: orNull(lease.expires),
+});
+
+export const networkShape = (network: Network): object => ({
+  name: network.name,
+  driver: network.driver,
+  backend: network.backend,
+  subnet: network.subnet,
+  subnet6: orNull(network.subnet6),
+  hostPrefix: network.hostPrefix,
+  hostPrefix6: orNull(network.hostPrefix6),
+  vni: network.vni,
+  port: network.port,
+  mtu: orNull(network.mtu),
+  internal: network.internal,
+  masquerade: network.masquerade,
+  vlan: orNull(network.vlan),
+  parent: orNull(network.parent),
+  gateway: orNull(network.gateway),
+  leases: network.leases.map(leaseShape),
+  endpoints: network.endpoints,
+});
+
+export const endpointShape = (endpoint: Endpoint): object => ({
+  id: endpoint.id,
+  name: endpoint.name,
+  network: endpoint.network,
+  node: endpoint.node,
+  target: endpoint.target,
+  ifname: endpoint.ifname,
+  hostIfname: endpoint.hostIfname,
+  mac: endpoint.mac,
+  ip: endpoint.ip,
+  ip6: orNull(endpoint.ip6),
+  gateway: endpoint.gateway,
+  mtu: endpoint.mtu,
+  vlan: orNull(endpoint.vlan),
+  aliases: endpoint.aliases,
+  publish: endpoint.publish.map(({ hostIp, hostPort, port, protocol }) => ({ hostIp, hostPort, port, protocol })),
+});
+
+export const nodeShape = (node: Node): object => ({
+  name: node.name,
+  publicIp: node.publicIp,
+  publicIp6: orNull(node.publicIp6),
+  state: node.state,
+  lastSeen: orNull(node.lastSeen),
+  since: orNull(node.since),
+  version: node.version,
+  networks: node.networks,
+  endpoints: node.endpoints,
+  problems: node.problems.map(({ what, why, fix }) => ({ what, why, fix })),
+});
+
+/** A flanneld has no name: it is null. */
+const peerShape = ({ node, publicIp, state, rttMs }: Peer): object => ({
+  node: node === '' ? null : node,
+  publicIp,
+  state,
+  rttMs: orNull(rttMs),
+});
+
+export const statusShape = (status: Status): object => ({
+  health: status.health,
+  node: nulls(status.node),
+  store: nulls(status.store),
+  controller: nulls(status.controller),
+  networks: status.networks.map(nulls),
+  peers: status.peers.map(peerShape),
+  problems: status.problems.map(({ what, why, fix }) => ({ what, why, fix })),
+});
+
+function nulls(message: object | undefined): object {
+  return Object.fromEntries(Object.entries(message ?? {}).map(([key, value]: [string, unknown]) => [key, value ?? null]));
+}

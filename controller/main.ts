@@ -1,0 +1,151 @@
+// `weft controller`: this file makes the parts and ties them together; what each does is said in its own file.
+import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
+
+import { Server } from '@grpc/grpc-js';
+
+import { messageOf, WeftError } from '../core/errors.js';
+import { listenGrpc, serverOptions, stopGrpc } from '../daemon/grpc.js';
+import { startHttp, type Readiness } from '../daemon/http.js';
+import { createLogger, type Logger } from '../daemon/log.js';
+import { settingsOrExit } from '../daemon/settings.js';
+import { installShutdown, type Shutdown } from '../daemon/shutdown.js';
+import { readEtcdTls, readTls } from '../daemon/tls.js';
+import { version } from '../daemon/version.js';
+import { StatusServiceService } from '../proto/gen/weft/v1/agent.js';
+import {
+  EndpointServiceService,
+  NetworkServiceService,
+  NodeServiceService,
+} from '../proto/gen/weft/v1/controller.js';
+import { SessionServiceService } from '../proto/gen/weft/v1/session.js';
+import { openStore } from '../store/etcd-store.js';
+import type { Store } from '../store/store.js';
+import { cleanUp } from './cleanup.js';
+import { systemClock as clock } from './clock.js';
+import { startEmbeddedEtcd } from './embedded-etcd.js';
+import { endpointService } from './endpoint-service.js';
+import { LeaseTimes } from './lease-times.js';
+import type { Sources } from './messages.js';
+import { controllerMetrics } from './metrics.js';
+import { networkService } from './network-service.js';
+import { nodeService } from './node-service.js';
+import { Problems } from './problems.js';
+import { Registry } from './registry.js';
+import { Sessions } from './sessions.js';
+import { controllerProgram, type ControllerSettings } from './settings.js';
+import { statusService } from './status-service.js';
+import { Tally } from './tally.js';
+
+/** @param argv the words behind `weft controller` */
+export async function main(argv: readonly string[]): Promise<void> {
+  const { values, file } = settingsOrExit(controllerProgram, argv);
+  const log = createLogger({ level: values.logLevel, format: values.logFormat });
+  if (file !== undefined) log.debug('settings read', { file });
+  const shutdown = installShutdown(log);
+  try {
+    await run(values, log, shutdown);
+  } catch (error) {
+    if (shutdown.signal.aborted) return;
+    log.error('the controller cannot go on', {
+      error: error instanceof WeftError ? error : messageOf(error),
+    });
+    if (!(error instanceof WeftError)) log.debug('where it happened', { error });
+    shutdown.end('a failure', 1);
+  }
+}
+
+async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown): Promise<void> {
+  const startedAt = new Date().toISOString();
+  const tls = readTls(settings);
+  const etcdTls = readEtcdTls(settings);
+
+  const etcd =
+    settings.etcd === undefined
+      ? await startEmbeddedEtcd({
+          stateDir: settings.stateDir,
+          listen: settings.etcdListen,
+          tls: settings,
+          log,
+        })
+      : undefined;
+  if (etcd !== undefined) shutdown.add('the embedded etcd', () => etcd.stop());
+  const urls = etcd === undefined ? (settings.etcd ?? []) : [etcd.url];
+  const store = openStore({
+    endpoints: [...urls],
+    prefix: settings.prefix,
+    ...(etcdTls === undefined ? {} : { tls: etcdTls }),
+    log,
+  });
+  shutdown.add('the store', () => store.close());
+
+  const tally = new Tally(store);
+  const sessions = new Sessions({ version, clock, log });
+  const registry = new Registry({ store, tally, reports: sessions, clock });
+  sessions.onReport((node) => registry.reported(node));
+  const sources: Sources = {
+    store,
+    tally,
+    reports: sessions,
+    leaseTimes: new LeaseTimes({ store, clock, log }),
+  };
+  const problems = new Problems({ store, registry, reports: sessions });
+  let leading = false;
+  const isLeader = (): boolean => leading;
+  const metrics = controllerMetrics({ version, store, nodes: registry, sessions, etcd, isLeader });
+
+  let address = settings.listen.text;
+  const server = new Server({ ...serverOptions, interceptors: [metrics.interceptor] });
+  server.addService(NetworkServiceService, networkService(sources));
+  server.addService(NodeServiceService, nodeService({ store, registry, sessions }));
+  server.addService(EndpointServiceService, endpointService({ sources, registry, sessions }));
+  server.addService(SessionServiceService, { connect: sessions.connect });
+  const identity = () => ({ name: hostname(), version, address, startedAt, etcd: urls });
+  server.addService(StatusServiceService, statusService({ identity, sources, registry, problems, isLeader }));
+
+  const http = await startHttp({
+    listen: settings.http,
+    registry: metrics.registry,
+    readiness: () => readiness(store),
+    log,
+  });
+  shutdown.add('http', () => http.stop());
+  address = await listenGrpc(server, settings.listen, tls);
+  shutdown.add('gRPC', async () => {
+    sessions.close();
+    await stopGrpc(server, 500);
+  });
+
+  const lead = async (signal: AbortSignal): Promise<void> => {
+    leading = true;
+    log.info('this controller cleans up for the cluster now');
+    try {
+      await cleanUp({ store, log, signal, onRemoved: (count) => metrics.cleanedUp.inc(count) });
+    } finally {
+      leading = false;
+    }
+  };
+  const campaign = store
+    .campaign('controller', `${hostname()} ${randomUUID()}`, lead, shutdown.signal)
+    .catch((error: unknown) => {
+      if (!shutdown.signal.aborted) throw error;
+    });
+  shutdown.add('the election', () => campaign);
+
+  await store.synced(shutdown.signal);
+  log.info('the controller is ready', {
+    grpc: address,
+    http: http.address,
+    etcd: urls.join(','),
+    tls: tls !== undefined,
+  });
+}
+
+function readiness(store: Store): Readiness {
+  const { connected, error } = store.state;
+  if (!store.isSynced)
+    return { ready: false, reason: `etcd has not been read yet${error === undefined ? '' : `: ${error}`}` };
+  if (!connected)
+    return { ready: false, reason: `etcd is not reached${error === undefined ? '' : `: ${error}`}` };
+  return { ready: true };
+}

@@ -1,0 +1,118 @@
+// What is not as it should be in the cluster, seen from the controller.
+import { findOverlap, prefixesOf } from '../core/network.js';
+import type { Network } from '../core/records.js';
+import { IpAddress } from '../core/address.js';
+import type { Problem } from '../proto/gen/weft/v1/types.js';
+import type { Store } from '../store/store.js';
+import type { Registry } from './registry.js';
+import type { ReportSource } from './registry.js';
+
+/** A cluster that is broken all over is not shown better by a longer list. */
+const MOST_OF_NODES = 100;
+
+export class Problems {
+  readonly #store: Store;
+  readonly #registry: Registry;
+  readonly #reports: ReportSource;
+  #overlaps: Problem[] | undefined;
+
+  constructor(options: { store: Store; registry: Registry; reports: ReportSource }) {
+    this.#store = options.store;
+    this.#registry = options.registry;
+    this.#reports = options.reports;
+    this.#store.subscribe((changes) => {
+      // Each network against each other is too much for every look, and seldom changes.
+      if (changes.some(({ kind }) => kind === 'network' || kind === 'node')) this.#overlaps = undefined;
+    });
+  }
+
+  all(): Problem[] {
+    this.#overlaps ??= [...overlappingNetworks(this.#store), ...coveredNodes(this.#store)];
+    return [...this.#ofStore(), ...badRecords(this.#store), ...this.#overlaps, ...this.#ofNodes()];
+  }
+
+  #ofStore(): Problem[] {
+    const { connected, error, since } = this.#store.state;
+    if (connected) return [];
+    const why = `not reached since ${since.toISOString()}${error === undefined ? '' : `: ${error}`}`;
+    return [
+      {
+        what: 'etcd',
+        why,
+        fix: 'See that etcd runs. Until then nothing can be changed, and what is shown may be old.',
+      },
+    ];
+  }
+
+  #ofNodes(): Problem[] {
+    const problems = this.#registry.names().flatMap((name): Problem[] => {
+      if (!this.#registry.isUp(name)) return [this.#down(name)];
+      const reported = this.#reports.reportOf(name)?.status.problems ?? [];
+      return reported.map((problem) => ({ ...problem, what: `node ${name}: ${problem.what}` }));
+    });
+    if (problems.length <= MOST_OF_NODES) return problems;
+    const rest = problems.length - MOST_OF_NODES;
+    return [
+      ...problems.slice(0, MOST_OF_NODES),
+      {
+        what: 'nodes',
+        why: `${rest} more problems of nodes`,
+        fix: 'See weft node ls and weft node inspect NAME.',
+      },
+    ];
+  }
+
+  #down(name: string): Problem {
+    const since = this.#registry.downSince(name);
+    return {
+      what: `node ${name}`,
+      why: since === undefined ? 'is down' : `is down since ${since}`,
+      fix: `Start its agent, or, if it is gone for good, weft node rm ${name}.`,
+    };
+  }
+}
+
+function badRecords(store: Store): Problem[] {
+  return [...store.view.bad.values()]
+    .toSorted((a, b) => (a.key < b.key ? -1 : 1))
+    .map(({ key, why }) => ({
+      what: key,
+      why,
+      fix: 'Correct or delete this key in etcd; weft leaves it alone.',
+    }));
+}
+
+// Only configs that were written by hand can overlap; each pair is told once.
+function overlappingNetworks(store: Store): Problem[] {
+  const earlier: Network[] = [];
+  const problems: Problem[] = [];
+  for (const network of [...store.view.networks.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
+    const other = findOverlap(network, earlier);
+    earlier.push(network);
+    if (other === undefined) continue;
+    problems.push({
+      what: `network ${network.name}`,
+      why: `${prefixesOf(network).join(' and ')} overlaps network ${other.name} (${prefixesOf(other).join(' and ')})`,
+      fix: 'Remove one of them, and create it again with another subnet.',
+    });
+  }
+  return problems;
+}
+
+function coveredNodes(store: Store): Problem[] {
+  const networks = [...store.view.networks.values()];
+  return [...store.view.nodes.values()].flatMap(({ name, publicIp, publicIp6 }) =>
+    [publicIp, publicIp6].flatMap((text): Problem[] => {
+      const ip = text === undefined ? undefined : IpAddress.tryParse(text);
+      const network = ip && networks.find((it) => prefixesOf(it).some((prefix) => prefix.contains(ip)));
+      if (network === undefined) return [];
+      return [
+        {
+          what: `network ${network.name}`,
+          why: `${prefixesOf(network).join(' and ')} contains ${text}, the underlay address of node ${name}`,
+          fix: 'Create the network again with a subnet that the hosts themselves do not use.',
+        },
+      ];
+    }),
+  );
+}

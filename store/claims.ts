@@ -1,0 +1,247 @@
+// Addresses that are used outside the subnet that they belong to. Where nobody leases the space, the claim alone counts;
+// where a weft node does, its agent is asked through etcd and answers there; a flanneld cannot be asked.
+//
+// asked ──the owner agrees──▶ granted (without etcd lease)     asked ──the owner refuses──▶ refused ──the asker──▶ deleted
+// What is asked hangs on a short etcd lease, so that it goes with an asker that dies.
+import type { IKeyValue } from 'etcd3';
+
+import { IpNetwork, type IpAddress } from '../core/address.js';
+import { alreadyExists, failedPrecondition, unavailable } from '../core/errors.js';
+import { reservedUse } from '../core/ipam.js';
+import type { Network } from '../core/network.js';
+import type { Claim } from '../core/records.js';
+import { decodeLease } from './lease-codec.js';
+import { ownerOf } from './leases.js';
+import { checkInside } from './networks.js';
+import { decodeClaim, encodeClaim } from './record-codec.js';
+import { UnreadableError } from './parse.js';
+import type { StoredLease } from './store.js';
+import { absent, get, getAll, keyAt, present, put, rangeAt, read, remove, unchanged, update, type Context } from './transaction.js';
+
+/** Milliseconds that the owner's agent has to answer. */
+const ANSWER_WITHIN = 3000;
+/** Seconds after which a question of a dead asker is gone. */
+const QUESTION_TTL = 10;
+
+export interface ClaimRequest {
+  network: Network;
+  ip: IpAddress;
+  node: string;
+  endpoint: string;
+}
+
+interface Lessee {
+  subnet: IpNetwork;
+  /** Absent where the record cannot be read. */
+  lease?: StoredLease;
+}
+
+export async function claimAddress(context: Context, request: ClaimRequest, signal?: AbortSignal): Promise<Claim> {
+  const { client, keys } = context;
+  const { network, ip, node, endpoint } = request;
+  checkInside(network, ip);
+  const key = keys.claim(network.name, ip.toString());
+  const claim: Claim = { network: network.name, ip, node, endpoint, state: 'granted' };
+  for (let attempt = 1; attempt <= 5; attempt++) {
+    signal?.throwIfAborted();
+    const { responses } = await client.txn({ success: [get(key), getAll(keys.subnets(network.name))] });
+    const there = keyAt(responses, 0);
+    const existing = there && readClaim(context, there);
+    if (there !== undefined && existing?.state === 'granted' && existing.endpoint === endpoint && existing.node === node) {
+      return existing;
+    }
+    if (there !== undefined && (existing?.endpoint !== endpoint || existing.node !== node)) throw claimed(request, existing);
+    const lessee = findLessee(context, rangeAt(responses, 1), ip);
+    checkUse(request, lessee?.subnet);
+    const done =
+      lessee === undefined
+        ? await claimFree(context, key, claim, there)
+        : await ask(context, key, { ...claim, state: 'asked' }, there, await mayAsk(context, request, lessee), signal);
+    if (done !== undefined) return done;
+  }
+  throw unavailable(`network ${network.name}: the leases around ${ip.toString()} change all the time`, 'Try again.');
+}
+
+function readClaim({ keys }: Context, kv: IKeyValue): Claim | undefined {
+  const parsed = keys.parse(kv.key.toString());
+  try {
+    return parsed.kind === 'claim' ? decodeClaim(parsed, kv.value.toString()) : undefined;
+  } catch (error) {
+    if (error instanceof UnreadableError) return undefined;
+    throw error;
+  }
+}
+
+function claimed({ network, ip }: ClaimRequest, by: Claim | undefined): Error {
+  const who = by === undefined ? 'a record that cannot be read' : `endpoint ${by.endpoint} on node ${by.node}`;
+  return alreadyExists(`network ${network.name}: ${ip.toString()} is claimed by ${who}`, 'Choose another address.');
+}
+
+/** Whose subnet the address is in. */
+function findLessee({ keys }: Context, kvs: readonly IKeyValue[], ip: IpAddress): Lessee | undefined {
+  for (const kv of kvs) {
+    const parsed = keys.parse(kv.key.toString());
+    if (parsed.kind !== 'lease') continue;
+    const subnet = [parsed.subnet, parsed.subnet6].find((subnet) => subnet?.contains(ip) === true);
+    if (subnet === undefined) continue;
+    try {
+      return { subnet, lease: decodeLease(parsed, kv.value.toString(), kv.lease) };
+    } catch (error) {
+      if (error instanceof UnreadableError) return { subnet };
+      throw error;
+    }
+  }
+  return undefined;
+}
+
+/** Addresses that every lessee of the space needs itself, now or later. */
+function checkUse({ network, ip }: ClaimRequest, leased: IpNetwork | undefined): void {
+  const hostPrefix = ip.family === 4 ? network.hostPrefix : (network.hostPrefix6 ?? 64);
+  const why = reservedUse(leased ?? IpNetwork.of(ip, hostPrefix), ip);
+  if (why === undefined) return;
+  throw failedPrecondition(`network ${network.name}: ${ip.toString()} ${why}`, 'Choose another address.');
+}
+
+/**
+ * The owner, where it can be asked.
+ * @throws WeftError FAILED_PRECONDITION naming who has the subnet
+ */
+async function mayAsk({ client, keys }: Context, request: ClaimRequest, { subnet, lease }: Lessee): Promise<string> {
+  const { network, ip, node } = request;
+  const refuse = (why: string, next: string): Error =>
+    failedPrecondition(`network ${network.name}: ${ip.toString()} is in ${subnet.toString()}, ${why}`, next);
+  const owner = lease?.node;
+  if (owner === undefined) {
+    throw refuse(`the subnet of ${ownerOf(lease)}, which cannot be asked for it`, 'Choose an address of a weft node or a free one.');
+  }
+  if (owner === node) throw refuse("this node's own subnet, and needs no claim", 'Give it out from there.');
+  const alive = await read(client, keys.alive(owner));
+  if (alive !== undefined) return owner;
+  throw refuse(`the subnet of node ${owner}, which is down and cannot agree`, 'Choose another address, or bring that node up.');
+}
+
+/** Undefined: somebody claimed or leased it at the same moment; look again. */
+async function claimFree(
+  context: Context,
+  key: string,
+  claim: Claim,
+  there: IKeyValue | undefined,
+): Promise<Claim | undefined> {
+  const { client, keys } = context;
+  const { succeeded, responses } = await client.txn({
+    compare: [present(keys.config(claim.network)), unchanged(key, there?.mod_revision ?? 0)],
+    success: [put(key, encodeClaim(claim)), getAll(keys.subnets(claim.network)), get(key)],
+  });
+  if (!succeeded) return undefined;
+  // A lessee that comes after this transaction sees the claim; one that came before it is seen here.
+  if (findLessee(context, rangeAt(responses, 1), claim.ip) === undefined) return claim;
+  const mine = keyAt(responses, 2);
+  await client.txn({ compare: [unchanged(key, mine?.mod_revision ?? 0)], success: [remove(key)] });
+  return undefined;
+}
+
+/** Undefined: the record changed at the same moment; look again. */
+async function ask(
+  context: Context,
+  key: string,
+  claim: Claim,
+  there: IKeyValue | undefined,
+  owner: string,
+  signal: AbortSignal | undefined,
+): Promise<Claim | undefined> {
+  const { client, keys, replica } = context;
+  const etcdLease = await client.grant(QUESTION_TTL);
+  try {
+    const { succeeded, header } = await client.txn({
+      compare: [present(keys.config(claim.network)), unchanged(key, there?.mod_revision ?? 0)],
+      success: [put(key, encodeClaim(claim), etcdLease)],
+    });
+    if (!succeeded) return undefined;
+    const asked = Number(header.revision);
+    const within = AbortSignal.timeout(ANSWER_WITHIN);
+    const waiting = signal === undefined ? within : AbortSignal.any([within, signal]);
+    // Anything newer than the question is an answer, or its end.
+    const answered = (): boolean => {
+      const now = replica.plain(key);
+      return now === undefined ? replica.includes(asked) : now.modRevision > asked;
+    };
+    await replica.until(answered, waiting).catch(() => undefined);
+    return await conclude(context, key, claim, owner, signal);
+  } finally {
+    // A granted claim hangs on no etcd lease; everything else goes with this one.
+    client.revoke(etcdLease);
+  }
+}
+
+/** Looks at the answer, and takes the question back where there is none. */
+async function conclude(
+  context: Context,
+  key: string,
+  claim: Claim,
+  owner: string,
+  signal: AbortSignal | undefined,
+): Promise<Claim | undefined> {
+  const { client } = context;
+  const name = `network ${claim.network}: ${claim.ip.toString()}`;
+  for (;;) {
+    const kv = await read(client, key);
+    const answer = kv && readClaim(context, kv);
+    if (kv === undefined || answer?.endpoint !== claim.endpoint || answer.node !== claim.node) return undefined;
+    if (answer.state === 'granted') return answer;
+    const { succeeded } = await client.txn({ compare: [unchanged(key, kv.mod_revision)], success: [remove(key)] });
+    // The answer came just now.
+    if (!succeeded) continue;
+    signal?.throwIfAborted();
+    if (answer.state === 'refused') {
+      throw failedPrecondition(`${name} was refused by node ${owner}: ${answer.why ?? 'no reason given'}`, 'Choose another address.');
+    }
+    throw failedPrecondition(
+      `${name} is in the subnet of node ${owner}, which did not agree within ${ANSWER_WITHIN / 1000} s`,
+      `Choose another address, or see what node ${owner} does (weft node inspect ${owner}).`,
+    );
+  }
+}
+
+export async function answerClaim(
+  context: Context,
+  claim: Claim,
+  answer: { granted: true } | { granted: false; why: string },
+): Promise<boolean> {
+  const { client, keys } = context;
+  const key = keys.claim(claim.network, claim.ip.toString());
+  for (;;) {
+    const kv = await read(client, key);
+    const there = kv && readClaim(context, kv);
+    if (kv === undefined || there?.endpoint !== claim.endpoint || there.node !== claim.node) return false;
+    if (there.state !== 'asked') return there.state === (answer.granted ? 'granted' : 'refused');
+    const { succeeded } = await client.txn({
+      compare: [unchanged(key, kv.mod_revision)],
+      success: [
+        answer.granted
+          ? put(key, encodeClaim({ ...there, state: 'granted' }))
+          : update(key, encodeClaim({ ...there, state: 'refused', why: answer.why })),
+      ],
+    });
+    if (succeeded) return true;
+  }
+}
+
+export async function restoreClaim({ client, keys }: Context, claim: Claim): Promise<boolean> {
+  const key = keys.claim(claim.network, claim.ip.toString());
+  const { succeeded } = await client.txn({
+    compare: [present(keys.config(claim.network)), absent(key)],
+    success: [put(key, encodeClaim({ ...claim, state: 'granted' }))],
+  });
+  return succeeded;
+}
+
+export async function deleteClaim(context: Context, network: string, ip: string, endpoint: string): Promise<void> {
+  const { client, keys } = context;
+  const key = keys.claim(network, ip);
+  for (;;) {
+    const kv = await read(client, key);
+    if (kv === undefined || readClaim(context, kv)?.endpoint !== endpoint) return;
+    const { succeeded } = await client.txn({ compare: [unchanged(key, kv.mod_revision)], success: [remove(key)] });
+    if (succeeded) return;
+  }
+}

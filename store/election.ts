@@ -1,0 +1,72 @@
+// One leader among many: who writes the key while it is not there leads, for as long as the etcd lease lives that the key
+// hangs on. It ends three seconds after a leader that dies.
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { messageOf } from '../core/errors.js';
+import { HeldLease } from './held-lease.js';
+import { absent, put, remove, unchanged, type Context } from './transaction.js';
+
+const TTL = 3;
+
+/** Milliseconds between tries where no event tells that the place is free. */
+const LOOK_AGAIN = 1000;
+
+export async function campaign(
+  context: Context,
+  name: string,
+  id: string,
+  lead: (signal: AbortSignal) => Promise<void>,
+  signal: AbortSignal,
+): Promise<void> {
+  const { client, replica, keys, log } = context;
+  const key = keys.leader(name);
+  while (!signal.aborted) {
+    try {
+      await client.session(signal);
+      const free = AbortSignal.any([signal, AbortSignal.timeout(LOOK_AGAIN)]);
+      await replica.until(() => replica.isSynced && replica.plain(key) === undefined, free);
+      await term(context, key, id, lead, signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      if (!isTimeout(error)) log.debug('election goes on', { election: name, error: messageOf(error) });
+    }
+    await sleep(50 + Math.random() * 100, undefined, { signal }).catch(() => undefined);
+  }
+}
+
+const isTimeout = (error: unknown): boolean => error instanceof DOMException && error.name === 'TimeoutError';
+
+/** Runs once; comes back when somebody else was faster, or the leadership has ended. */
+async function term(
+  { client, replica, log }: Context,
+  key: string,
+  id: string,
+  lead: (signal: AbortSignal) => Promise<void>,
+  signal: AbortSignal,
+): Promise<void> {
+  const lease = await HeldLease.grant(client, TTL);
+  const over = new AbortController();
+  try {
+    const { succeeded, header } = await client.txn({ compare: [absent(key)], success: [put(key, id, lease.id)] });
+    if (!succeeded) return;
+    const revision = Number(header.revision);
+    const leading = AbortSignal.any([signal, lease.lost, over.signal]);
+    // Etcd may come back without the key (restored, emptied), or somebody deletes it.
+    const replaced = (): boolean => replica.includes(revision) && replica.plain(key)?.modRevision !== revision;
+    void replica.until(replaced, leading).then(
+      () => over.abort(new Error('the leader key is gone')),
+      () => undefined,
+    );
+    log.info('leading', { election: key, id });
+    try {
+      await lead(leading);
+    } catch (error) {
+      if (!leading.aborted) log.error('the leader failed', { election: key, error });
+    }
+    log.info('not leading any more', { election: key, id });
+    await client.txn({ compare: [unchanged(key, revision)], success: [remove(key)] }).catch(() => undefined);
+  } finally {
+    over.abort(new Error('the term is over'));
+    lease.release();
+  }
+}

@@ -1,0 +1,81 @@
+// Attached containers in etcd. A name that was asked for has an index key of its own, written in the same transaction, so
+// that no two endpoints of a network can have it, whoever writes first.
+import type { IKeyValue } from 'etcd3';
+
+import { alreadyExists, notFound, unavailable } from '../core/errors.js';
+import type { Endpoint } from '../core/records.js';
+import { decodeEndpoint, encodeEndpoint } from './record-codec.js';
+import { UnreadableError } from './parse.js';
+import { absent, get, holds, keyAt, present, put, read, remove, unchanged, type Context } from './transaction.js';
+
+const ATTEMPTS = 5;
+
+export async function putEndpoint(
+  context: Context,
+  endpoint: Endpoint,
+  { unique }: { unique: boolean },
+): Promise<void> {
+  const { client, keys, replica } = context;
+  const { network, id, name } = endpoint;
+  const config = keys.config(network);
+  const nameKey = keys.endpointName(network, name);
+  if (unique) {
+    // Names that were only taken over have no index key; they are found in the view.
+    for (const other of replica.view.endpoints.get(network)?.values() ?? []) {
+      if (other.name === name && other.id !== id) throw nameTaken(endpoint, other);
+    }
+  }
+  const record = put(keys.endpoint(network, id), encodeEndpoint(endpoint));
+  let index: IKeyValue | undefined;
+  for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+    const { succeeded, responses } = await client.txn({
+      compare: [present(config), ...(unique ? [index ? unchanged(nameKey, index.mod_revision) : absent(nameKey)] : [])],
+      success: [record, ...(unique ? [put(nameKey, id)] : [])],
+      failure: [get(config), get(nameKey)],
+    });
+    if (succeeded) return;
+    if (keyAt(responses, 0) === undefined) {
+      throw notFound(`network ${network} does not exist any more`, 'It was removed; create it again with weft network create.');
+    }
+    index = keyAt(responses, 1);
+    const holder = index?.value.toString();
+    if (holder === undefined || holder === id) continue;
+    const other = await readEndpoint(context, network, holder);
+    // An index key without its endpoint is left of a record that was deleted by hand.
+    if (other !== undefined) throw nameTaken(endpoint, other);
+  }
+  throw unavailable(`network ${network}: the name ${name} changes hands all the time`, 'Try again.');
+}
+
+function nameTaken(endpoint: Endpoint, other: Pick<Endpoint, 'id' | 'node' | 'target'>): Error {
+  return alreadyExists(
+    `network ${endpoint.network}: the name ${endpoint.name} belongs to endpoint ${other.id} (${other.target} on node ${other.node})`,
+    'Choose another name, or detach that one first.',
+  );
+}
+
+async function readEndpoint({ client, keys }: Context, network: string, id: string): Promise<Endpoint | undefined> {
+  const kv = await read(client, keys.endpoint(network, id));
+  if (kv === undefined) return undefined;
+  try {
+    return decodeEndpoint({ kind: 'endpoint', network, id }, kv.value.toString());
+  } catch (error) {
+    if (!(error instanceof UnreadableError)) throw error;
+    const unknown = 'unknown (its record cannot be read)';
+    return { id, network, node: unknown, target: unknown } as Endpoint;
+  }
+}
+
+/** Takes the name along, unless another endpoint has it. What is gone already is no error. */
+export async function deleteEndpoint(context: Context, network: string, id: string): Promise<void> {
+  const { client, keys, replica } = context;
+  const known = replica.view.endpoints.get(network)?.get(id) ?? (await readEndpoint(context, network, id));
+  if (known === undefined) return;
+  const endpoint = keys.endpoint(network, id);
+  const name = keys.endpointName(network, known.name ?? '');
+  await client.txn({
+    compare: [holds(name, id)],
+    success: [remove(endpoint), remove(name)],
+    failure: [remove(endpoint)],
+  });
+}

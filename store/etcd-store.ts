@@ -1,0 +1,99 @@
+// The store on a real etcd: puts the parts together. Reading is the replica's, every way of writing has a file of its own.
+import { campaign } from './election.js';
+import { answerClaim, claimAddress, deleteClaim, restoreClaim } from './claims.js';
+import { EtcdClient, type StoreLog } from './client.js';
+import { deleteEndpoint, putEndpoint } from './endpoints.js';
+import { Keys } from './keys.js';
+import { acquireLease, releaseLease, renewLease } from './leases.js';
+import { createNetwork, removeNetwork, restoreNetwork } from './networks.js';
+import { removeNode } from './nodes.js';
+import { Presence } from './presence.js';
+import { Replica } from './replica.js';
+import type { TlsFiles } from './session.js';
+import type { Store, StoredLease } from './store.js';
+import type { Context } from './transaction.js';
+
+export type { StoreLog, TlsFiles };
+
+export interface StoreOptions {
+  /** http://HOST:PORT or https://HOST:PORT, one for each etcd server. */
+  endpoints: string[];
+  /** Root of all keys, such as /weft. */
+  prefix: string;
+  tls?: TlsFiles;
+  log: StoreLog;
+  /** What the time is; for records only, waiting goes by a clock that nobody sets. */
+  clock?: { now(): Date };
+}
+
+/** How many questions about etcd leases are on their way at once. */
+const PARALLEL = 16;
+
+/**
+ * Starts to follow etcd at once, and goes on through every outage until it is closed.
+ * @throws WeftError INVALID_ARGUMENT for an endpoint that is none
+ */
+export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions): Store {
+  const now = (): Date => clock?.now() ?? new Date();
+  const keys = new Keys(prefix);
+  const client = new EtcdClient(endpoints, tls, keys.allocated(), log, (error) => replica.connected(false, error));
+  const replica = new Replica(client, keys, log, now);
+  const context: Context = { client, replica, keys, log, now };
+  const presences = new Set<Presence>();
+  return {
+    view: replica.view,
+    get state() {
+      return replica.state;
+    },
+    get isSynced() {
+      return replica.isSynced;
+    },
+    synced: async (signal) => await replica.until(() => replica.isSynced, signal ?? new AbortController().signal),
+    subscribe: (listener) => replica.subscribe(listener),
+    onState: (listener) => replica.onState(listener),
+
+    createNetwork: async (spec) => await createNetwork(context, spec),
+    removeNetwork: async (name, options) => await removeNetwork(context, name, options),
+    restoreNetwork: async (network) => await restoreNetwork(context, network),
+
+    acquireLease: async (request) => await acquireLease(context, request),
+    renewLease: async (lease, ttlSeconds) => await renewLease(context, lease, ttlSeconds),
+    releaseLease: async (lease) => await releaseLease(context, lease),
+    leaseTimes: async (leases) => await leaseTimes(client, leases),
+
+    putEndpoint: async (endpoint, options) => await putEndpoint(context, endpoint, options),
+    deleteEndpoint: async (network, id) => await deleteEndpoint(context, network, id),
+
+    claimAddress: async (claim, signal) => await claimAddress(context, claim, signal),
+    answerClaim: async (claim, answer) => await answerClaim(context, claim, answer),
+    restoreClaim: async (claim) => await restoreClaim(context, claim),
+    deleteClaim: async (network, ip, endpoint) => await deleteClaim(context, network, ip, endpoint),
+
+    announce: (node, options) => {
+      const presence = new Presence(context, node, options);
+      presences.add(presence);
+      return presence;
+    },
+    removeNode: async (name, options) => await removeNode(context, name, options),
+    campaign: async (name, id, lead, signal) => await campaign(context, name, id, lead, signal),
+
+    close: async () => {
+      await Promise.all([...presences].map(async (presence) => await presence.stop()));
+      await replica.close();
+      await client.close();
+    },
+  };
+}
+
+async function leaseTimes(client: EtcdClient, leases: readonly StoredLease[]): Promise<Map<StoredLease, number>> {
+  const times = new Map<StoredLease, number>();
+  const queue = leases.filter((lease) => lease.etcdLease !== '0').values();
+  const worker = async (): Promise<void> => {
+    for (const lease of queue) {
+      const seconds = await client.timeToLive(lease.etcdLease);
+      if (seconds !== undefined) times.set(lease, seconds);
+    }
+  };
+  await Promise.all(Array.from({ length: PARALLEL }, worker));
+  return times;
+}

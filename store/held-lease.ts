@@ -1,0 +1,91 @@
+// An etcd lease that is kept alive for as long as somebody needs it: asked for a third of its time before it ends, over any
+// number of connections, and given up for lost at the moment at which etcd may have ended it.
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import type { EtcdClient } from './client.js';
+import type { Session } from './session.js';
+
+export class HeldLease {
+  readonly #lost = new AbortController();
+  readonly #ttl: number;
+  #deadline: number;
+
+  private constructor(
+    private readonly client: EtcdClient,
+    readonly id: string,
+    ttlSeconds: number,
+    grantedAt: number,
+  ) {
+    this.#ttl = ttlSeconds * 1000;
+    this.#deadline = grantedAt + this.#ttl;
+    void this.#keep();
+  }
+
+  /** @throws WeftError UNAVAILABLE */
+  static async grant(client: EtcdClient, ttlSeconds: number): Promise<HeldLease> {
+    const asked = performance.now();
+    return new HeldLease(client, await client.grant(ttlSeconds), ttlSeconds, asked);
+  }
+
+  /** Aborted when the lease has ended, or may have, or was given back. */
+  get lost(): AbortSignal {
+    return this.#lost.signal;
+  }
+
+  /** Ends it without waiting for etcd; the keys that hang on it go. */
+  release(): void {
+    if (!this.#lost.signal.aborted) this.#lost.abort(new Error('given back'));
+    this.client.revoke(this.id);
+  }
+
+  async #keep(): Promise<void> {
+    const { signal } = this.#lost;
+    const expire = (): void => {
+      const left = this.#deadline - performance.now();
+      // At its end, not a moment later: whoever leads by this lease must stop before another one starts.
+      if (left <= 0) this.#lost.abort(new Error('etcd has not prolonged the lease in time'));
+      else timer = setTimeout(expire, left);
+    };
+    let timer = setTimeout(expire, this.#ttl);
+    signal.addEventListener('abort', () => clearTimeout(timer), { once: true });
+    while (!signal.aborted) {
+      const session = await this.client.session(signal).catch(() => undefined);
+      if (session !== undefined) await this.#overSession(session).catch(() => undefined);
+      if (!signal.aborted) await sleep(50);
+    }
+  }
+
+  /** Prolongs it over one connection, until that ends or the lease does. */
+  async #overSession(session: Session): Promise<void> {
+    const stream = await session.keepAlive();
+    const stop = AbortSignal.any([this.#lost.signal, session.ended]);
+    // Answers come in the order of the questions, and count from the question: etcd's time began no earlier.
+    const asked: number[] = [];
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        const ask = (): void => {
+          asked.push(performance.now());
+          stream.write({ ID: this.id });
+        };
+        stream.on('error', reject);
+        stream.on('end', resolve);
+        stream.on('data', (answer) => {
+          session.heard();
+          const since = asked.shift();
+          if (Number(answer.TTL) <= 0) this.#lost.abort(new Error('etcd has ended the lease'));
+          else if (since !== undefined) this.#deadline = Math.max(this.#deadline, since + this.#ttl);
+        });
+        stop.addEventListener('abort', () => resolve(), { once: true });
+        if (stop.aborted) return resolve();
+        timer = setInterval(ask, this.#ttl / 3);
+        ask();
+      });
+    } finally {
+      clearInterval(timer);
+      // Ended before cancelled: see watcher.ts.
+      stream.end();
+      stream.cancel();
+    }
+  }
+}

@@ -1,0 +1,477 @@
+// A store without etcd, for tests of what is built on one: it keeps the contract of store/store.ts in memory. Changes are
+// told at once; while it is "away" they wait, as they do behind a broken connection, and writing fails.
+import { IpAddress, IpNetwork } from '../../core/address.js';
+import {
+  alreadyExists,
+  failedPrecondition,
+  notFound,
+  resourceExhausted,
+  unavailable,
+} from '../../core/errors.js';
+import { checkOverlap, VNI_RANGE } from '../../core/network.js';
+import type { BadRecord, Claim, Endpoint, Lease, Network, NodeRecord, Removal } from '../../core/records.js';
+import { LiveView } from '../../store/live-view.js';
+import { networkOf } from '../../store/networks.js';
+import type {
+  Announcement,
+  Change,
+  LeaseRequest,
+  NetworkSpec,
+  Store,
+  StoredLease,
+  StoreState,
+  View,
+} from '../../store/store.js';
+
+type Operation = (view: LiveView) => Change[];
+
+export class FakeStore implements Store {
+  isSynced: boolean;
+  /** How often leaseTimes was asked. */
+  leaseTimesAsked = 0;
+  /** Seconds that leaseTimes answers. */
+  remainingSeconds = 3600;
+  readonly #view = new LiveView();
+  readonly #waiting: Operation[] = [];
+  readonly #listeners = new Set<(changes: readonly Change[]) => void>();
+  readonly #stateListeners = new Set<(state: StoreState) => void>();
+  readonly #syncWaiters = new Set<() => void>();
+  readonly #campaigns: (() => void)[] = [];
+  #state: StoreState;
+  #leading = false;
+  #nextLease = 1;
+
+  constructor({ synced = true }: { synced?: boolean } = {}) {
+    this.isSynced = synced;
+    this.#state = { connected: synced, since: new Date(), revision: 1, resyncs: 0 };
+  }
+
+  // For tests.
+
+  /** The connection to etcd breaks, or comes back with everything that happened meanwhile. */
+  setConnected(connected: boolean): void {
+    const { error: _error, ...state } = this.#state;
+    this.#state = {
+      ...state,
+      connected,
+      since: new Date(),
+      ...(connected ? {} : { error: 'etcd does not answer' }),
+    };
+    for (const listener of this.#stateListeners) listener(this.#state);
+    if (connected) this.#deliver(...this.#waiting.splice(0));
+  }
+
+  /** The first list has arrived. */
+  sync(): void {
+    this.isSynced = true;
+    this.setConnected(true);
+    for (const waiter of this.#syncWaiters) waiter();
+  }
+
+  putNetwork(network: Network): void {
+    this.#change((view) => [view.put({ kind: 'network', name: network.name, value: network })]);
+  }
+
+  putLease(lease: Omit<StoredLease, 'etcdLease'> & { etcdLease?: string }): StoredLease {
+    const value = { etcdLease: lease.reservation ? '0' : String(this.#nextLease++), ...lease };
+    const subnet = lease.subnet.toString();
+    this.#change((view) => [view.put({ kind: 'lease', network: lease.network, subnet, value })]);
+    return value;
+  }
+
+  putNode(node: NodeRecord, { alive = true }: { alive?: boolean } = {}): void {
+    this.#change((view) => [
+      view.put({ kind: 'node', name: node.name, value: node }),
+      ...(alive ? [view.put({ kind: 'alive', name: node.name, value: node.instance })] : []),
+    ]);
+  }
+
+  setAlive(name: string, instance: string | undefined): void {
+    this.#change((view) => {
+      if (instance !== undefined) return [view.put({ kind: 'alive', name, value: instance })];
+      const value = view.alive.get(name);
+      return value === undefined ? [] : [view.remove({ kind: 'alive', name, value })];
+    });
+  }
+
+  /** As somebody would with etcdctl: without a marker. */
+  dropNode(name: string): void {
+    this.#change((view) => {
+      const value = view.nodes.get(name);
+      return value === undefined ? [] : [view.remove({ kind: 'node', name, value })];
+    });
+  }
+
+  putRecordOf(endpoint: Endpoint): void {
+    const { network, id } = endpoint;
+    this.#change((view) => [view.put({ kind: 'endpoint', network, id, value: endpoint })]);
+  }
+
+  putClaim(claim: Claim): void {
+    const { network, ip } = claim;
+    this.#change((view) => [view.put({ kind: 'claim', network, ip: ip.toString(), value: claim })]);
+  }
+
+  putRemoval(removal: Removal): void {
+    const key = `${removal.kind} ${removal.name}`;
+    this.#change((view) => [view.put({ kind: 'removal', key, value: removal })]);
+  }
+
+  putBad(bad: BadRecord): void {
+    this.#change((view) => [view.putBad(bad)]);
+  }
+
+  // The contract.
+
+  get view(): View {
+    return this.#view;
+  }
+
+  get state(): StoreState {
+    return this.#state;
+  }
+
+  async synced(signal?: AbortSignal): Promise<void> {
+    if (this.isSynced) return;
+    await new Promise<void>((resolve, reject) => {
+      signal?.addEventListener(
+        'abort',
+        () => reject(new Error('the wait was given up', { cause: signal.reason })),
+        {
+          once: true,
+        },
+      );
+      this.#syncWaiters.add(resolve);
+    });
+  }
+
+  subscribe(listener: (changes: readonly Change[]) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  onState(listener: (state: StoreState) => void): () => void {
+    this.#stateListeners.add(listener);
+    return () => this.#stateListeners.delete(listener);
+  }
+
+  async createNetwork(spec: NetworkSpec): Promise<Network> {
+    this.#requireConnection();
+    const wanted = networkOf(spec);
+    if (this.#view.networks.has(spec.name)) throw alreadyExists(`network ${spec.name} exists already`);
+    const others = [...this.#view.networks.values()];
+    checkOverlap(
+      wanted,
+      others,
+      [...this.#view.nodes.values()].map(({ name, publicIp }) => ({
+        node: name,
+        ip: IpAddress.parse(publicIp),
+      })),
+    );
+    let vni = wanted.vni === 0 ? VNI_RANGE.first : wanted.vni;
+    while (wanted.vni === 0 && others.some((other) => other.vni === vni)) vni += 1;
+    const same = others.find((other) => other.vni === vni);
+    if (same !== undefined) throw failedPrecondition(`vni: ${vni} is network ${same.name}'s`);
+    const network = { ...wanted, vni };
+    this.#change((view) => [
+      ...this.#dropRemoval(view, 'network', spec.name),
+      view.put({ kind: 'network', name: spec.name, value: network }),
+    ]);
+    return network;
+  }
+
+  async removeNetwork(name: string, { force }: { force: boolean }): Promise<void> {
+    this.#requireConnection();
+    const network = this.#view.networks.get(name);
+    if (network === undefined) throw notFound(`network ${name}: there is no such network`);
+    const endpoints = this.#view.endpoints.get(name)?.size ?? 0;
+    if (endpoints > 0 && !force) {
+      throw failedPrecondition(
+        `network ${name}: ${endpoints} endpoints are on it`,
+        'Detach them first, or use --force.',
+      );
+    }
+    this.#change((view) => [
+      ...inNetwork(view, name, () => true),
+      view.remove({ kind: 'network', name, value: network }),
+      this.#mark(view, 'network', name, force),
+    ]);
+  }
+
+  async restoreNetwork(network: Network): Promise<boolean> {
+    this.#requireConnection();
+    const { name } = network;
+    if (this.#view.networks.has(name) || this.#view.removals.has(`network ${name}`)) return false;
+    this.putNetwork(network);
+    return true;
+  }
+
+  async acquireLease(request: LeaseRequest): Promise<StoredLease> {
+    this.#requireConnection();
+    const { network, node, instance, publicIp, publicIp6, vtep, vtep6 } = request;
+    const there = [...(this.#view.leases.get(network.name)?.values() ?? [])];
+    const own = there.find((lease) => lease.instance === instance || lease.publicIp.equals(publicIp));
+    const subnets = own ?? request.previous ?? this.#freeSubnets(network, there);
+    return this.putLease({
+      network: network.name,
+      subnet: subnets.subnet,
+      ...(subnets.subnet6 === undefined ? {} : { subnet6: subnets.subnet6 }),
+      node,
+      instance,
+      publicIp,
+      vtep,
+      backendType: 'vxlan',
+      reservation: own?.reservation ?? false,
+      ...(publicIp6 === undefined ? {} : { publicIp6 }),
+      ...(vtep6 === undefined ? {} : { vtep6 }),
+    });
+  }
+
+  async renewLease(lease: StoredLease, _ttlSeconds: number): Promise<StoredLease> {
+    this.#requireConnection();
+    if (lease.reservation) return lease;
+    const { etcdLease: _old, ...rest } = lease;
+    return this.putLease(rest);
+  }
+
+  async releaseLease({ network, subnet }: Lease): Promise<void> {
+    this.#requireConnection();
+    const text = subnet.toString();
+    this.#change((view) => {
+      const value = view.leases.get(network)?.get(text);
+      return value === undefined ? [] : [view.remove({ kind: 'lease', network, subnet: text, value })];
+    });
+  }
+
+  async putEndpoint(endpoint: Endpoint, { unique }: { unique: boolean }): Promise<void> {
+    this.#requireConnection();
+    const { network, name, id } = endpoint;
+    const others = [...(this.#view.endpoints.get(network)?.values() ?? [])].filter(
+      (it) => it.id !== id && it.name === name,
+    );
+    const other = others.find((it) => unique || it.explicitName);
+    if (other !== undefined) throw alreadyExists(`name: "${name}" is endpoint ${other.id}'s`);
+    this.putRecordOf(endpoint);
+  }
+
+  async deleteEndpoint(network: string, id: string): Promise<void> {
+    this.#requireConnection();
+    this.#change((view) => {
+      const value = view.endpoints.get(network)?.get(id);
+      return value === undefined ? [] : [view.remove({ kind: 'endpoint', network, id, value })];
+    });
+  }
+
+  async claimAddress(
+    wanted: { network: Network; ip: IpAddress; node: string; endpoint: string },
+    signal?: AbortSignal,
+  ): Promise<Claim> {
+    this.#requireConnection();
+    const { network, ip, node, endpoint } = wanted;
+    const name = network.name;
+    const text = ip.toString();
+    const other = this.#view.claims.get(name)?.get(text);
+    if (other !== undefined && other.endpoint !== endpoint)
+      throw alreadyExists(`ip: ${text} is used by ${other.endpoint}`);
+    const owner = [...(this.#view.leases.get(name)?.values() ?? [])].find(({ subnet, subnet6 }) => {
+      return subnet.contains(ip) || subnet6?.contains(ip) === true;
+    });
+    if (owner !== undefined && owner.node === undefined) {
+      throw failedPrecondition(`ip: ${text} is in the subnet of a flanneld`);
+    }
+    const claim: Claim = {
+      network: name,
+      ip,
+      node,
+      endpoint,
+      state: owner === undefined ? 'granted' : 'asked',
+    };
+    this.putClaim(claim);
+    const answered = claim.state === 'granted' ? claim : await this.#answerOf(name, text, signal);
+    if (answered?.state === 'granted') return answered;
+    await this.deleteClaim(name, text, endpoint);
+    throw failedPrecondition(`ip: ${text}: ${answered?.why ?? 'its owner did not answer'}`);
+  }
+
+  async answerClaim(
+    { network, ip }: Claim,
+    answer: { granted: true } | { granted: false; why: string },
+  ): Promise<boolean> {
+    this.#requireConnection();
+    const claim = this.#view.claims.get(network)?.get(ip.toString());
+    if (claim === undefined) return false;
+    this.putClaim(
+      answer.granted ? { ...claim, state: 'granted' } : { ...claim, state: 'refused', why: answer.why },
+    );
+    return true;
+  }
+
+  async restoreClaim(claim: Claim): Promise<boolean> {
+    this.#requireConnection();
+    if (this.#view.claims.get(claim.network)?.has(claim.ip.toString()) === true) return false;
+    this.putClaim(claim);
+    return true;
+  }
+
+  async deleteClaim(network: string, ip: string, endpoint: string): Promise<void> {
+    this.#requireConnection();
+    this.#change((view) => {
+      const value = view.claims.get(network)?.get(ip);
+      return value?.endpoint === endpoint ? [view.remove({ kind: 'claim', network, ip, value })] : [];
+    });
+  }
+
+  announce(
+    node: () => NodeRecord,
+    {
+      onConflict,
+    }: { ttlSeconds: number; onConflict: (other: { instance: string; publicIp: string }) => void },
+  ): Announcement {
+    const write = (): void => {
+      const record = node();
+      const holder = this.#view.alive.get(record.name);
+      if (holder !== undefined && holder !== record.instance) {
+        return onConflict({ instance: holder, publicIp: this.#view.nodes.get(record.name)?.publicIp ?? '' });
+      }
+      this.#change((view) => this.#dropRemoval(view, 'node', record.name));
+      this.putNode(record);
+    };
+    write();
+    return {
+      refresh: write,
+      stop: async () => {
+        if (this.#view.alive.get(node().name) === node().instance) this.setAlive(node().name, undefined);
+      },
+    };
+  }
+
+  async removeNode(name: string, { force }: { force: boolean }): Promise<void> {
+    this.#requireConnection();
+    const node = this.#view.nodes.get(name);
+    if (node === undefined) throw notFound(`node ${name}: there is no such node`);
+    const alive = this.#view.alive.get(name);
+    if (alive !== undefined && !force)
+      throw failedPrecondition(`node ${name}: is up`, 'Stop its agent, or use --force.');
+    const networks = new Set([
+      ...this.#view.leases.keys(),
+      ...this.#view.endpoints.keys(),
+      ...this.#view.claims.keys(),
+    ]);
+    this.#change((view) => [
+      ...[...networks].flatMap((network) => inNetwork(view, network, (it) => it.node === name)),
+      view.remove({ kind: 'node', name, value: node }),
+      ...(alive === undefined ? [] : [view.remove({ kind: 'alive', name, value: alive })]),
+      this.#mark(view, 'node', name, force),
+    ]);
+  }
+
+  async leaseTimes(leases: readonly StoredLease[]): Promise<Map<StoredLease, number>> {
+    this.#requireConnection();
+    this.leaseTimesAsked += 1;
+    return new Map(
+      leases.filter((lease) => !lease.reservation).map((lease) => [lease, this.remainingSeconds]),
+    );
+  }
+
+  async campaign(
+    _name: string,
+    _id: string,
+    lead: (signal: AbortSignal) => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (this.#leading) await new Promise<void>((resolve) => this.#campaigns.push(resolve));
+    if (signal.aborted) return;
+    this.#leading = true;
+    await lead(signal);
+    this.#leading = false;
+    this.#campaigns.shift()?.();
+  }
+
+  async close(): Promise<void> {
+    this.#listeners.clear();
+    this.#stateListeners.clear();
+  }
+
+  #requireConnection(): void {
+    if (!this.#state.connected) throw unavailable('etcd does not answer', 'See that etcd runs.');
+  }
+
+  #change(operation: Operation): void {
+    if (this.#state.connected || !this.isSynced) this.#deliver(operation);
+    else this.#waiting.push(operation);
+  }
+
+  #deliver(...operations: Operation[]): void {
+    const changes = operations.flatMap((operation) => operation(this.#view));
+    if (changes.length === 0) return;
+    this.#state = { ...this.#state, revision: this.#state.revision + 1 };
+    for (const listener of this.#listeners) listener(changes);
+  }
+
+  #mark(view: LiveView, kind: Removal['kind'], name: string, forced: boolean): Change {
+    const value: Removal = { kind, name, at: new Date().toISOString(), forced };
+    return view.put({ kind: 'removal', key: `${kind} ${name}`, value });
+  }
+
+  #dropRemoval(view: LiveView, kind: Removal['kind'], name: string): Change[] {
+    const key = `${kind} ${name}`;
+    const value = view.removals.get(key);
+    return value === undefined ? [] : [view.remove({ kind: 'removal', key, value })];
+  }
+
+  async #answerOf(network: string, ip: string, signal?: AbortSignal): Promise<Claim | undefined> {
+    return new Promise((resolve) => {
+      const look = (): void => {
+        const claim = this.#view.claims.get(network)?.get(ip);
+        if (claim?.state === 'asked') return;
+        unsubscribe();
+        clearTimeout(deadline);
+        resolve(claim);
+      };
+      const giveUp = (): void => {
+        unsubscribe();
+        resolve(undefined);
+      };
+      const unsubscribe = this.subscribe(look);
+      const deadline = setTimeout(giveUp, 2000);
+      signal?.addEventListener('abort', giveUp, { once: true });
+      look();
+    });
+  }
+
+  #freeSubnets(network: Network, there: readonly StoredLease[]): { subnet: IpNetwork; subnet6?: IpNetwork } {
+    const free = (first: IpNetwork, last: IpNetwork, taken: (subnet: IpNetwork) => boolean): IpNetwork => {
+      for (let subnet = first; subnet.base.value <= last.base.value; subnet = nextOf(subnet)) {
+        if (!taken(subnet)) return subnet;
+      }
+      throw resourceExhausted(`network ${network.name}: every subnet is taken`);
+    };
+    const { range, range6 } = network;
+    const subnet = free(range.first, range.last, (it) => there.some((lease) => lease.subnet.overlaps(it)));
+    if (range6 === undefined) return { subnet };
+    return {
+      subnet,
+      subnet6: free(range6.first, range6.last, (it) =>
+        there.some((lease) => lease.subnet6?.overlaps(it) === true),
+      ),
+    };
+  }
+}
+
+const nextOf = (subnet: IpNetwork): IpNetwork => IpNetwork.of(subnet.base.plus(subnet.size), subnet.length);
+
+/** Takes a network's leases, endpoints and claims away, as far as they are wanted. */
+function inNetwork(
+  view: LiveView,
+  network: string,
+  wanted: (record: { node?: string | undefined }) => boolean,
+): Change[] {
+  const leases = [...(view.leases.get(network) ?? [])].filter(([, lease]) => wanted(lease));
+  const endpoints = [...(view.endpoints.get(network) ?? [])].filter(([, endpoint]) => wanted(endpoint));
+  const claims = [...(view.claims.get(network) ?? [])].filter(([, claim]) => wanted(claim));
+  return [
+    ...leases.map(([subnet, value]) => view.remove({ kind: 'lease', network, subnet, value })),
+    ...endpoints.map(([id, value]) => view.remove({ kind: 'endpoint', network, id, value })),
+    ...claims.map(([ip, value]) => view.remove({ kind: 'claim', network, ip, value })),
+  ];
+}

@@ -1,0 +1,35 @@
+// Moves the test process into a network namespace of its own, which vanishes with it however it ends. Import it first: the
+// namespace that the process runs in is the "node" of these tests, and nothing of the machine is touched.
+import { spawn, type ChildProcess } from 'node:child_process';
+import { readlinkSync } from 'node:fs';
+
+import koffi from 'koffi';
+
+const CLONE_NEWNET = 0x40000000;
+const unshare = koffi.load('libc.so.6').func('int unshare(int flags)');
+if (unshare(CLONE_NEWNET) !== 0) throw new Error('these tests need root: unshare failed');
+
+const holders: ChildProcess[] = [];
+process.on('exit', () => {
+  for (const holder of holders) holder.kill('SIGKILL');
+});
+
+/** A container: a process that does nothing in a network namespace of its own. */
+export async function container(): Promise<{ pid: number; path: string; end(): Promise<void> }> {
+  const holder = spawn('unshare', ['--net', '--kill-child', 'sleep', 'infinity'], { stdio: 'ignore' });
+  holders.push(holder);
+  const pid = holder.pid;
+  if (pid === undefined) throw new Error('unshare did not start');
+  const mine = readlinkSync('/proc/thread-self/ns/net');
+  // Until it has left this namespace.
+  while (readlinkSync(`/proc/${pid}/ns/net`) === mine) await new Promise((resolve) => setTimeout(resolve, 2));
+  return {
+    pid,
+    path: `/proc/${pid}/ns/net`,
+    end: () =>
+      new Promise((resolve) => {
+        holder.once('exit', () => resolve());
+        holder.kill('SIGKILL');
+      }),
+  };
+}

@@ -1,0 +1,158 @@
+// One run of a lab on this machine: its name, its folder, and the removal of everything that carries the name. The name
+// holds the pid of its owner, so that whoever comes later can tell what a killed run left behind from what a living one has.
+import { spawnSync } from 'node:child_process';
+import { appendFileSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { errnoOf } from '../../daemon/errno.js';
+
+/** Namespaces are named RUN-NAME; a run is wt<pid>x<n>, or the demo that was told to stay. */
+const RUN = /^(?:wt(\d+)x\d+|weftdemo)$/;
+export const DEMO_RUN = 'weftdemo';
+const KEPT = 'kept';
+
+/** Fixed, not os.tmpdir(): the next run must look where this one was, whatever its TMPDIR. */
+const FOLDERS = '/tmp';
+const NAMESPACES = '/run/netns';
+
+let count = 0;
+
+/** A name that no other run on this machine has while this process lives. */
+export const newRun = (): string => `wt${process.pid}x${++count}`;
+
+export const folderOf = (run: string): string => join(FOLDERS, run);
+
+/** Makes the run's folder, before anything else of it exists. @throws EEXIST */
+export function claimRun(run: string): string {
+  const folder = folderOf(run);
+  mkdirSync(folder, { mode: 0o700 });
+  writeFileSync(join(folder, 'owner'), identityOf(process.pid) ?? '');
+  return folder;
+}
+
+/** From now on only `removeRun` by name ends it: no sweep does. */
+export function keepRun(run: string): void {
+  writeFileSync(join(folderOf(run), 'owner'), KEPT);
+}
+
+export function isKept(run: string): boolean {
+  return ownFolder(run) && readText(join(folderOf(run), 'owner')) === KEPT;
+}
+
+/** Writes down a process that belongs to the run, wherever it moves to. */
+export function recordProcess(run: string, pid: number): void {
+  const identity = identityOf(pid);
+  if (identity !== undefined) appendFileSync(join(folderOf(run), 'processes'), `${identity}\n`);
+}
+
+/** Names in /run/netns that are the run's. */
+export function namespacesOf(run: string): string[] {
+  return listFolder(NAMESPACES).filter((name) => name.startsWith(`${run}-`));
+}
+
+/**
+ * Ends every process of a run and takes its namespaces and folder away. Synchronous, so that it also works while this
+ * process is exiting. Answers what could not be removed.
+ */
+export function removeRun(run: string): string[] {
+  const names = namespacesOf(run);
+  const pids = new Set(recordedProcesses(run));
+  for (const name of names) for (const pid of pidsIn(name)) pids.add(pid);
+  pids.delete(process.pid);
+  for (const pid of pids) kill(pid);
+  waitUntilGone([...pids], 5000);
+  // Deleting by batch would stop at a name that another sweep has just deleted; -force goes on.
+  if (names.length > 0) {
+    spawnSync('ip', ['-force', '-batch', '-'], { input: names.map((name) => `netns del ${name}\n`).join('') });
+  }
+  if (ownFolder(run)) rmSync(folderOf(run), { recursive: true, force: true, maxRetries: 3 });
+  return [
+    ...namespacesOf(run).map((name) => `namespace ${name}`),
+    ...[...pids].filter(isRunning).map((pid) => `process ${pid}`),
+  ];
+}
+
+/** Removes what runs left behind whose owner is no more. Answers their names. */
+export function sweep(): string[] {
+  const namespaces = listFolder(NAMESPACES).map((name) => name.split('-')[0] ?? '');
+  const runs = new Set([...listFolder(FOLDERS), ...namespaces].filter((name) => RUN.test(name)));
+  const dead = [...runs].filter((run) => !isOwned(run));
+  for (const run of dead) removeRun(run);
+  return dead;
+}
+
+function isOwned(run: string): boolean {
+  const owner = ownFolder(run) ? readText(join(folderOf(run), 'owner')) : undefined;
+  if (owner === KEPT) return true;
+  const pid = Number(owner?.split(' ')[0] ?? RUN.exec(run)?.[1]);
+  if (!Number.isInteger(pid) || pid <= 0) return false;
+  const identity = identityOf(pid);
+  // A run that has not written its owner yet has only its pid to show.
+  return identity !== undefined && (owner === undefined || owner === '' || owner === identity);
+}
+
+/** Anybody may make a folder in /tmp; only one of this user's is believed. */
+function ownFolder(run: string): boolean {
+  try {
+    const stat = lstatSync(folderOf(run));
+    return stat.isDirectory() && stat.uid === process.getuid?.();
+  } catch {
+    return false;
+  }
+}
+
+function recordedProcesses(run: string): number[] {
+  if (!ownFolder(run)) return [];
+  const lines = (readText(join(folderOf(run), 'processes')) ?? '').split('\n').filter((line) => line !== '');
+  return lines
+    .map((line) => ({ pid: Number(line.split(' ')[0]), line }))
+    .filter(({ pid, line }) => identityOf(pid) === line)
+    .map(({ pid }) => pid);
+}
+
+/** Pid and start time (proc(5), field 22 of stat): pids are used again, the two together are not. */
+function identityOf(pid: number): string | undefined {
+  const stat = readText(`/proc/${pid}/stat`);
+  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return fields === undefined ? undefined : `${pid} ${fields[19] ?? ''}`;
+}
+
+function isRunning(pid: number): boolean {
+  const stat = readText(`/proc/${pid}/stat`);
+  // A zombie only waits for its parent to ask.
+  return stat !== undefined && !stat.slice(stat.lastIndexOf(')')).startsWith(') Z');
+}
+
+function pidsIn(namespace: string): number[] {
+  const { stdout } = spawnSync('ip', ['netns', 'pids', namespace], { encoding: 'utf8' });
+  return (stdout ?? '').split('\n').filter(Boolean).map(Number);
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if (errnoOf(error) !== 'ESRCH') throw error;
+  }
+}
+
+function waitUntilGone(pids: number[], withinMs: number): void {
+  const nap = new Int32Array(new SharedArrayBuffer(4));
+  for (const until = Date.now() + withinMs; Date.now() < until && pids.some(isRunning);) Atomics.wait(nap, 0, 0, 10);
+}
+
+function listFolder(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch {
+    return [];
+  }
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return undefined;
+  }
+}

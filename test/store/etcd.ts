@@ -1,0 +1,157 @@
+// Real etcd servers for tests: on loopback, on ports of their own, with data in a temporary folder, and gone with the test
+// process however that ends.
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { Etcd3 } from 'etcd3';
+
+export interface ServerTls {
+  ca: string;
+  cert: string;
+  key: string;
+}
+
+export interface TestEtcd {
+  readonly url: string;
+  readonly port: number;
+  readonly pid: number;
+  /** Of the running server; a copy of it, made while the server is stopped, can be given to start(). */
+  readonly dataDir: string;
+  /** A plain client to look and write with; not with TLS. */
+  readonly raw: Etcd3;
+  /** Ends it and removes its data. */
+  stop(): Promise<void>;
+  /** Ends it at once (SIGKILL) or orderly; the data stays. */
+  kill(signal?: NodeJS.Signals): Promise<void>;
+  /** Starts it again on the same port. */
+  start(dataDir?: string): Promise<void>;
+  restart(): Promise<void>;
+  /** SIGSTOP: connections stay, answers do not come. */
+  pause(): void;
+  resume(): void;
+}
+
+const folders = new Set<string>();
+process.on('exit', () => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
+export function temporaryFolder(name: string): string {
+  const folder = mkdtempSync(path.join(tmpdir(), `weft-${name}-`));
+  folders.add(folder);
+  return folder;
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+/** @param options.tls paths of the server's files; clients must then show a certificate of the same CA */
+export async function startEtcd(options: { tls?: ServerTls; flags?: string[] } = {}): Promise<TestEtcd> {
+  const folder = temporaryFolder('etcd');
+  const port = await freePort();
+  const peer = `http://127.0.0.1:${await freePort()}`;
+  const url = `${options.tls ? 'https' : 'http'}://127.0.0.1:${port}`;
+  const name = `weft-test-${port}`;
+  let dataDir = path.join(folder, 'data');
+  let child: ChildProcess | undefined;
+  const raw = new Etcd3({ hosts: url });
+
+  const start = async (from = dataDir): Promise<void> => {
+    dataDir = from;
+    const { tls } = options;
+    // pdeathsig: a test process that is killed leaves no server behind.
+    const started = spawn(
+      'setpriv',
+      [
+        ...['--pdeathsig', 'KILL', 'etcd', '--name', name, '--data-dir', dataDir, '--logger', 'zap'],
+        ...['--log-level', 'error', '--listen-client-urls', url, '--advertise-client-urls', url],
+        ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
+        ...['--initial-cluster', `${name}=${peer}`, '--max-txn-ops', '128'],
+        ...(tls
+          ? ['--cert-file', tls.cert, '--key-file', tls.key, '--trusted-ca-file', tls.ca, '--client-cert-auth']
+          : []),
+        ...(options.flags ?? []),
+      ],
+      { stdio: ['ignore', 'ignore', 'ignore'] },
+    );
+    child = started;
+    if (!tls) await answering(raw, started);
+    else await listening(port, started);
+  };
+  const kill = async (signal: NodeJS.Signals = 'SIGKILL'): Promise<void> => {
+    const running = child;
+    child = undefined;
+    if (running === undefined || running.exitCode !== null || running.signalCode !== null) return;
+    const exited = once(running, 'exit');
+    running.kill('SIGCONT');
+    running.kill(signal);
+    await exited;
+  };
+  await start();
+  return {
+    url,
+    port,
+    get pid() {
+      return child?.pid ?? 0;
+    },
+    get dataDir() {
+      return dataDir;
+    },
+    raw,
+    start,
+    kill,
+    stop: async () => {
+      raw.close();
+      await kill();
+      rmSync(folder, { recursive: true, force: true });
+      folders.delete(folder);
+    },
+    restart: async () => {
+      await kill('SIGTERM');
+      await start();
+    },
+    pause: () => void child?.kill('SIGSTOP'),
+    resume: () => void child?.kill('SIGCONT'),
+  };
+}
+
+async function answering(raw: Etcd3, child: ChildProcess): Promise<void> {
+  for (let i = 0; i < 100; i++) {
+    if (child.exitCode !== null) throw new Error(`etcd ended with ${child.exitCode}`);
+    try {
+      await raw.kv.range({ key: Buffer.from('x') }, { deadline: Date.now() + 500 });
+      return;
+    } catch {
+      await sleep(50);
+    }
+  }
+  throw new Error('etcd does not answer');
+}
+
+async function listening(port: number, child: ChildProcess): Promise<void> {
+  const { connect } = await import('node:net');
+  for (let i = 0; i < 200; i++) {
+    if (child.exitCode !== null) throw new Error(`etcd ended with ${child.exitCode}`);
+    const socket = connect(port, '127.0.0.1');
+    try {
+      await once(socket, 'connect');
+      return;
+    } catch {
+      await sleep(50);
+    } finally {
+      socket.destroy();
+    }
+  }
+  throw new Error('etcd does not listen');
+}

@@ -1,0 +1,82 @@
+// What the store's tests share: a store on a real etcd, a log that can be looked at, records, waiting.
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { IpAddress, IpNetwork } from '../../core/address.js';
+import type { Endpoint } from '../../core/records.js';
+import { openStore } from '../../store/etcd-store.js';
+import type { StoreLog } from '../../store/client.js';
+import type { LeaseRequest, NetworkSpec, Store } from '../../store/store.js';
+import type { Network } from '../../core/network.js';
+import type { TestEtcd } from './etcd.js';
+
+export interface LogLine {
+  level: 'debug' | 'info' | 'warn' | 'error';
+  message: string;
+  fields: object | undefined;
+}
+
+export function recordingLog(): StoreLog & { lines: LogLine[] } {
+  const lines: LogLine[] = [];
+  const at = (level: LogLine['level']) => (message: string, fields?: object) => void lines.push({ level, message, fields });
+  return { lines, debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
+}
+
+let serial = 0;
+/** A prefix of its own, so that many tests share one etcd. */
+export const freshPrefix = (): string => `/test${++serial}`;
+
+export async function storeOn(etcd: Pick<TestEtcd, 'url'>, prefix: string, log = recordingLog()): Promise<Store> {
+  const store = openStore({ endpoints: [etcd.url], prefix, log });
+  await store.synced(AbortSignal.timeout(10_000));
+  return store;
+}
+
+export async function eventually(condition: () => boolean | Promise<boolean>, what: string, timeout = 5000): Promise<void> {
+  const end = performance.now() + timeout;
+  while (performance.now() < end) {
+    if (await condition()) return;
+    await sleep(5);
+  }
+  throw new Error(`not within ${timeout} ms: ${what}`);
+}
+
+export const spec = (name: string, subnet: string, more: Partial<NetworkSpec> = {}): NetworkSpec => ({
+  name,
+  subnet: IpNetwork.parse(subnet),
+  ...more,
+});
+
+export function request(network: Network, number: number, more: Partial<LeaseRequest> = {}): LeaseRequest {
+  const dual = network.subnet6 !== undefined;
+  return {
+    network,
+    node: `n${number}`,
+    instance: `instance-${number}`,
+    publicIp: IpAddress.parse('192.0.2.0').plus(number),
+    ...(dual && { publicIp6: IpAddress.parse('2001:db8::').plus(number) }),
+    vtep: { vni: network.vni, mac: `02:00:00:00:00:${(number % 256).toString(16).padStart(2, '0')}` },
+    ...(dual && { vtep6: { vni: network.vni, mac: `02:00:00:00:06:${(number % 256).toString(16).padStart(2, '0')}` } }),
+    ttlSeconds: 60,
+    ...more,
+  };
+}
+
+export function endpoint(network: string, id: string, more: Partial<Endpoint> = {}): Endpoint {
+  return {
+    id,
+    name: `c-${id}`,
+    explicitName: false,
+    network,
+    node: 'n1',
+    target: `netns:/run/netns/${id}`,
+    sandbox: { path: `/run/netns/${id}`, cookie: '42', bootId: 'b' },
+    ifname: 'eth0',
+    hostIfname: `wfep${id.slice(0, 11)}`,
+    mac: '02:00:00:00:00:2a',
+    ip: '10.100.5.2/24',
+    defaultRoute: true,
+    aliases: [],
+    createdAt: '2026-11-21T00:00:00Z',
+    ...more,
+  };
+}
