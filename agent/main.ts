@@ -52,9 +52,8 @@ async function open(settings: AgentSettings, log: Logger): Promise<{ kernel: Ker
   const store = openStore({
     endpoints: [...settings.etcd],
     prefix: settings.prefix,
-    ...(tls === undefined ? {} : { tls }),
+    ...(tls?.ca === undefined ? {} : { tls: { ca: tls.ca, ...tls.client } }),
     log,
-    node: settings.node,
   });
   return { kernel, store };
 }

@@ -71,7 +71,12 @@ export const target = checked((text) => {
 });
 
 /** @throws WeftError where prefix lengths do not fit their subnets */
-export function checkPrefixes(options: { subnet: string; subnet6?: string; hostPrefix?: number; hostPrefix6?: number }): void {
+export function checkPrefixes(options: {
+  subnet: string;
+  subnet6?: string | undefined;
+  hostPrefix?: number | undefined;
+  hostPrefix6?: number | undefined;
+}): void {
   parseHostPrefix(IpNetwork.parse(options.subnet), options.hostPrefix, 'host-prefix');
   if (options.subnet6 !== undefined) parseHostPrefix(IpNetwork.parse(options.subnet6), options.hostPrefix6, 'host-prefix6');
   else if (options.hostPrefix6 !== undefined) throw invalidArgument('host-prefix6: there is no --subnet6 that it could divide');

@@ -12,7 +12,7 @@ import { contextOf, formatOf, type Context, type GlobalOptions } from './context
 import { FORMATS, print, printError, type Result } from './output.js';
 
 /** A command's work: the words behind it, and its options. */
-type Work<O> = (context: Context, words: string[], options: O) => Promise<Result>;
+type Work<O> = (context: Context, words: readonly [string, string], options: O) => Promise<Result>;
 export type Action = <O extends object>(work: Work<O>) => (...args: unknown[]) => Promise<void>;
 
 export async function main(argv: readonly string[]): Promise<void> {
@@ -24,8 +24,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     await program.parseAsync(argv, { from: 'user' });
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return;
-    const { debug } = { debug: program.opts<Partial<GlobalOptions>>().logLevel === 'debug' };
-    await printError(asWeftError(error), format, debug);
+    await printError(asWeftError(error), format, argv.includes('debug') && argv.some((word) => word.startsWith('--log-level')));
     process.exitCode = error instanceof CommanderError || isUsage(error) ? 2 : 1;
   }
 }
@@ -99,8 +98,9 @@ const action: Action = (work) =>
       asked = true;
     });
     try {
-      const words = args.slice(0, -2).map(String);
-      await print(await work({ ...context, connect }, words, options as never), context.format);
+      // Commands take two words at most; commander has seen to it that those they need are there.
+      const [first = '', second = ''] = args.slice(0, -2).map(String);
+      await print(await work({ ...context, connect }, [first, second], options as never), context.format);
     } catch (error) {
       // What is found before anybody was asked is a wrong call.
       if (error instanceof WeftError && !asked) local.add(error);

@@ -84,9 +84,11 @@ function jsonValue(value: unknown): unknown {
 /** An error with its causes in one line; with the stack where somebody looks for a fault in weft itself. */
 export function describeError(error: unknown, withStack = false): string {
   if (!(error instanceof Error)) return String(error);
-  if (withStack && error.stack !== undefined && !(error instanceof WeftError)) return error.stack;
-  const next = error instanceof WeftError && error.next !== undefined ? `. ${error.next}` : '';
+  if (withStack && error.stack !== undefined) return error.stack;
+  // A WeftError is made for reading: it says the cause in its own words.
+  if (error instanceof WeftError)
+    return error.next === undefined ? error.message : `${error.message}. ${error.next}`;
   // A cause is often already quoted by the message that wraps it.
   const because = error.cause === undefined ? '' : describeError(error.cause);
-  return error.message + next + (because === '' || error.message.includes(because) ? '' : ` (${because})`);
+  return error.message + (because === '' || error.message.includes(because) ? '' : ` (${because})`);
 }

@@ -57,7 +57,7 @@ export async function complete(program: Command, words: readonly string[], conne
   const given: string[] = [];
   for (let i = 0; i < before.length; i++) {
     const word = before[i] ?? '';
-    const option = word.startsWith('-') ? command.options.find((candidate) => candidate.is(word)) : undefined;
+    const option = word.startsWith('-') ? command.options.find((candidate) => candidate.long === word || candidate.short === word) : undefined;
     if (option !== undefined && (option.required || option.optional)) {
       if (i === before.length - 1) return matching(option.argChoices ?? (await optionNames(option.long ?? '', connect)), last);
       i++;

@@ -10,7 +10,7 @@ import { block, indent, relative, table, type Result } from '../output.js';
 import { networkShape } from '../shapes.js';
 import type { Action } from '../main.js';
 
-type CreateOptions = Omit<Partial<CreateNetworkRequest>, 'name' | 'noMasquerade'> & { subnet: string; masquerade: boolean };
+type CreateOptions = Omit<Partial<CreateNetworkRequest>, 'name' | 'noMasquerade' | 'subnet'> & { subnet: string; masquerade: boolean };
 
 export function networkCommands(program: Command, action: Action): void {
   const network = program.command('network').description('make, show and remove networks');

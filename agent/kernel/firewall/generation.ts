@@ -19,8 +19,8 @@ function load() {
   const libc = koffi.load('libc.so.6');
   return {
     socket: libc.func('socket', 'int', ['int', 'int', 'int']),
-    send: libc.func('send', 'ssize_t', ['int', 'void *', 'size_t', 'int']),
-    recv: libc.func('recv', 'ssize_t', ['int', 'void *', 'size_t', 'int']),
+    send: libc.func('send', 'int64_t', ['int', 'void *', 'size_t', 'int']),
+    recv: libc.func('recv', 'int64_t', ['int', 'void *', 'size_t', 'int']),
     close: libc.func('close', 'int', ['int']),
   };
 }

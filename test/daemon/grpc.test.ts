@@ -1,0 +1,220 @@
+// How errors, calls and certificates cross a real gRPC connection.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { Metadata, Server, status, type ServiceError } from '@grpc/grpc-js';
+import test from 'ava';
+
+import { failedPrecondition, invalidArgument, messageOf, WeftError } from '../../core/errors.js';
+import {
+  call,
+  channelCredentials,
+  clientOptions,
+  codeOf,
+  fromServiceError,
+  listenGrpc,
+  parseErrorCode,
+  stopGrpc,
+  toServiceError,
+  unary,
+  type CallContext,
+} from '../../daemon/grpc.js';
+import { hostPort } from '../../daemon/kinds.js';
+import { readEtcdTls, readTls, type Tls } from '../../daemon/tls.js';
+import { AgentServiceClient, AgentServiceService } from '../../proto/gen/weft/v1/agent.js';
+import { DetachResponse } from '../../proto/gen/weft/v1/agent.js';
+import type { Endpoint } from '../../proto/gen/weft/v1/types.js';
+import { TestCa } from './certificates.js';
+
+const anyPort = hostPort({ listen: true }).parse('127.0.0.1:0', 'test');
+
+async function serve(
+  detach: (context: CallContext) => Promise<DetachResponse>,
+  tls?: Tls,
+): Promise<{ address: string; stop: () => Promise<void> }> {
+  const server = new Server();
+  server.addService(AgentServiceService, {
+    attach: unary((): Endpoint => {
+      throw new TypeError('x is not a function');
+    }),
+    detach: unary((_request, context) => detach(context)),
+  });
+  const address = await listenGrpc(server, anyPort, tls);
+  return { address, stop: () => stopGrpc(server, 100) };
+}
+
+async function ask(
+  address: string,
+  options: { tls?: Tls | undefined; deadlineMs?: number; signal?: AbortSignal } = {},
+) {
+  const { tls, deadlineMs = 3000, signal } = options;
+  const client = new AgentServiceClient(address, channelCredentials(tls), clientOptions);
+  try {
+    return await call(
+      client.detach.bind(client),
+      { network: 'blue', target: 'c1' },
+      {
+        peer: 'the agent',
+        deadlineMs,
+        ...(signal === undefined ? {} : { signal }),
+      },
+    );
+  } finally {
+    client.close();
+  }
+}
+
+async function failureOf(promise: Promise<unknown>): Promise<WeftError> {
+  const error: unknown = await promise.then(
+    () => new Error('nothing was refused'),
+    (reason: unknown) => reason,
+  );
+  if (error instanceof WeftError) return error;
+  throw new Error(`no WeftError: ${messageOf(error)}`);
+}
+
+test('an error arrives as it was thrown: code, message and next step, in any language', async (t) => {
+  const thrown = failedPrecondition('Netz „blau“: 100 % belegt\nganz', 'Nächstes: räumen → fertig.');
+  const server = await serve(() => Promise.reject(thrown));
+  const error = await failureOf(ask(server.address));
+  t.deepEqual([error.code, error.message, error.next], ['FAILED_PRECONDITION', thrown.message, thrown.next]);
+  await server.stop();
+});
+
+test('a very long error still arrives', async (t) => {
+  const server = await serve(() => Promise.reject(invalidArgument('ä'.repeat(10_000), 'ü'.repeat(10_000))));
+  const error = await failureOf(ask(server.address));
+  t.is(error.code, 'INVALID_ARGUMENT');
+  t.true(error.message.startsWith('äää'));
+  await server.stop();
+});
+
+test('a fault is INTERNAL, with its message but without its stack', (t) => {
+  const { code, details, metadata } = toServiceError(new TypeError('x is not a function'));
+  t.is(code, status.INTERNAL);
+  t.is(details, 'a fault in weft: x is not a function');
+  t.false(JSON.stringify(metadata.toJSON()).includes('grpc.test'));
+  t.is(toServiceError('text').details, 'a fault in weft: text');
+});
+
+test('what the network says becomes a sentence', async (t) => {
+  const server = await serve(() => Promise.resolve(DetachResponse.create({})));
+  const { address } = server;
+  await server.stop();
+  const nobody = await failureOf(ask(address));
+  t.deepEqual(
+    [nobody.code, nobody.message],
+    ['UNAVAILABLE', 'the agent does not answer: nothing listens there'],
+  );
+  t.truthy(nobody.next);
+  const noSocket = await failureOf(ask('unix:/nowhere/agent.sock'));
+  t.deepEqual(
+    [noSocket.code, noSocket.message],
+    ['UNAVAILABLE', 'the agent does not answer: there is no such socket'],
+  );
+});
+
+test('a deadline and a signal end a call, and the handler hears of it', async (t) => {
+  const heard: boolean[] = [];
+  const server = await serve(
+    ({ signal }) =>
+      new Promise((resolve) => {
+        signal.addEventListener('abort', () => {
+          heard.push(true);
+          resolve(DetachResponse.create({}));
+        });
+      }),
+  );
+  t.is((await failureOf(ask(server.address, { deadlineMs: 100 }))).code, 'DEADLINE_EXCEEDED');
+  t.is((await failureOf(ask(server.address, { signal: AbortSignal.timeout(100) }))).code, 'ABORTED');
+  t.is((await failureOf(ask(server.address, { signal: AbortSignal.abort() }))).code, 'ABORTED');
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  t.is(heard.length, 2);
+  await server.stop();
+});
+
+test('codes without a counterpart', (t) => {
+  const error = (code: status): ServiceError =>
+    Object.assign(new Error('x'), { code, details: 'said', metadata: new Metadata() });
+  const codes = [status.UNIMPLEMENTED, status.UNKNOWN, status.CANCELLED, status.PERMISSION_DENIED].map(
+    (code) => fromServiceError(error(code), { peer: 'the controller' }).code,
+  );
+  t.deepEqual(codes, ['UNIMPLEMENTED', 'INTERNAL', 'ABORTED', 'PERMISSION_DENIED']);
+  t.is(fromServiceError(new Error('odd'), { peer: 'the controller' }).message, 'the controller: odd');
+  t.is(codeOf(status.OUT_OF_RANGE), 'INVALID_ARGUMENT');
+  t.is(parseErrorCode('toString'), 'INTERNAL');
+});
+
+test('with TLS only who has a certificate of the CA is served', async (t) => {
+  const ca = new TestCa();
+  const other = new TestCa();
+  t.teardown(() => {
+    ca.remove();
+    other.remove();
+  });
+  const read = (authority: TestCa, name: string): Tls | undefined => {
+    const { cert, key } = authority.issue(name);
+    return readTls({ tlsCa: authority.ca, tlsCert: cert, tlsKey: key });
+  };
+  const server = await serve(() => Promise.resolve(DetachResponse.create({})), read(ca, 'server'));
+  t.deepEqual(await ask(server.address, { tls: read(ca, 'client') }), DetachResponse.create({}));
+
+  const stranger = read(other, 'stranger');
+  if (stranger === undefined) return t.fail();
+  // Trusts the server, but its own certificate is of another CA.
+  const wrong = await failureOf(ask(server.address, { tls: { ...stranger, ca: readFileSync(ca.ca) } }));
+  t.is(wrong.code, 'UNAVAILABLE');
+  const distrusting = await failureOf(ask(server.address, { tls: stranger }));
+  t.is(distrusting.code, 'UNAVAILABLE');
+  t.regex(distrusting.next ?? '', /--tls-ca, --tls-cert and --tls-key/);
+  const plain = await failureOf(ask(server.address));
+  t.is(plain.code, 'UNAVAILABLE');
+  t.regex(plain.next ?? '', /--tls-ca, --tls-cert and --tls-key/);
+  await server.stop();
+});
+
+test('certificates that cannot be used are refused with the flag and the file', (t) => {
+  const ca = new TestCa();
+  t.teardown(() => ca.remove());
+  const [a, b] = [ca.issue('a'), ca.issue('b')];
+  const told = (paths: { tlsCa?: string; tlsCert?: string; tlsKey?: string }): string => {
+    const error = t.throws(() =>
+      readTls({ tlsCa: undefined, tlsCert: undefined, tlsKey: undefined, ...paths }),
+    );
+    return messageOf(error);
+  };
+  t.is(readTls({ tlsCa: undefined, tlsCert: undefined, tlsKey: undefined }), undefined);
+  t.regex(told({ tlsCa: ca.ca }), /only some of/);
+  t.is(told({ tlsCa: '/no/ca', tlsCert: a.cert, tlsKey: a.key }), '--tls-ca: /no/ca: there is no such file');
+  t.regex(told({ tlsCa: a.key, tlsCert: a.cert, tlsKey: a.key }), /^--tls-ca: .*a\.key is not a certificate/);
+  t.regex(
+    told({ tlsCa: ca.ca, tlsCert: a.cert, tlsKey: a.cert }),
+    /^--tls-key: .*a\.pem is not a private key/,
+  );
+  t.is(
+    told({ tlsCa: ca.ca, tlsCert: a.cert, tlsKey: b.key }),
+    `--tls-key: ${b.key} is not the key of ${a.cert}`,
+  );
+  t.deepEqual(Object.keys(readEtcdTls({ etcdCa: ca.ca, etcdCert: a.cert, etcdKey: a.key }) ?? {}), [
+    'ca',
+    'cert',
+    'key',
+  ]);
+  t.deepEqual(Object.keys(readEtcdTls({ etcdCa: ca.ca, etcdCert: undefined, etcdKey: undefined }) ?? {}), [
+    'ca',
+  ]);
+  t.regex(told({ tlsCa: join(ca.folder), tlsCert: a.cert, tlsKey: a.key }), /^--tls-ca: /);
+});
+
+test('an address in use names its owner', async (t) => {
+  const first = await serve(() => Promise.resolve(DetachResponse.create({})));
+  const error = await failureOf(
+    listenGrpc(new Server(), hostPort({ listen: true }).parse(first.address, 'x'), undefined),
+  );
+  t.is(error.code, 'FAILED_PRECONDITION');
+  t.regex(
+    error.message,
+    new RegExp(`^--listen: ${first.address} is already in use by .+ \\(pid ${process.pid}\\)$`),
+  );
+  await first.stop();
+});
