@@ -52,7 +52,7 @@ async function open(settings: AgentSettings, log: Logger): Promise<{ kernel: Ker
   const store = openStore({
     endpoints: [...settings.etcd],
     prefix: settings.prefix,
-    ...(tls?.ca === undefined ? {} : { tls: { ca: tls.ca, ...tls.client } }),
+    ...(tls === undefined ? {} : { tls }),
     log,
   });
   return { kernel, store };

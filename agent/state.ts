@@ -92,7 +92,7 @@ export class State {
   }
 
   saveNetwork({ network, lease, granted }: SavedNetwork): void {
-    this.#write('networks', network.name, { network: encode(network), lease: encode(lease), granted });
+    this.#write('networks', network.name, { network, lease, granted });
   }
 
   deleteNetwork(name: string): void {
@@ -137,16 +137,6 @@ export function replaceFile(path: string, text: string, mode = 0o600): void {
 }
 
 const isMissing = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENOENT';
-
-// Addresses and prefixes are written as text.
-function encode(record: object): object {
-  const plain = (value: unknown): unknown => {
-    if (value instanceof IpAddress || value instanceof IpNetwork) return value.toString();
-    if (Array.isArray(value) || typeof value !== 'object' || value === null) return value;
-    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, plain(inner)]));
-  };
-  return plain(record) as object;
-}
 
 const ip = z.string().transform((text) => IpAddress.parse(text));
 const net = z.string().transform((text) => IpNetwork.parse(text));

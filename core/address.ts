@@ -73,6 +73,10 @@ export class IpAddress {
     return this.family === other.family && this.value === other.value;
   }
 
+  toJSON(): string {
+    return this.toString();
+  }
+
   /** RFC 5952 for IPv6. */
   toString(): string {
     this.#text ??=
@@ -154,6 +158,10 @@ export class IpNetwork {
   /** The address `offset` after the base. */
   at(offset: bigint | number): IpAddress {
     return this.base.plus(offset);
+  }
+
+  toJSON(): string {
+    return this.toString();
   }
 
   toString(): string {

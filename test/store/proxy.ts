@@ -1,0 +1,64 @@
+// A TCP proxy on loopback whose connections a test can cut, stall or refuse.
+import { once } from 'node:events';
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
+
+export interface Proxy {
+  url: string;
+  /** Resets every connection; new ones are let through. */
+  cut(): void;
+  /** Whether new connections are let through. */
+  refuse(refused: boolean): void;
+  /** Connections stay, and nothing passes. */
+  stall(stalled: boolean): void;
+  close(): Promise<void>;
+}
+
+export async function startProxy(port: number): Promise<Proxy> {
+  const pairs = new Set<[Socket, Socket]>();
+  let refused = false;
+  let stalled = false;
+  const server = createServer((inner) => {
+    if (refused) {
+      inner.destroy();
+      return;
+    }
+    const outer = connect(port, '127.0.0.1');
+    const pair: [Socket, Socket] = [inner, outer];
+    pairs.add(pair);
+    const pipe = (from: Socket, to: Socket): void => {
+      from.on('data', (data) => void to.write(data));
+      from.on('error', () => undefined);
+      from.on('close', () => {
+        to.destroy();
+        pairs.delete(pair);
+      });
+      if (stalled) from.pause();
+    };
+    pipe(inner, outer);
+    pipe(outer, inner);
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const cut = (): void => {
+    for (const [inner, outer] of [...pairs]) {
+      inner.resetAndDestroy();
+      outer.resetAndDestroy();
+    }
+  };
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    cut,
+    refuse: (now) => {
+      refused = now;
+    },
+    stall: (now) => {
+      stalled = now;
+      for (const pair of pairs) for (const socket of pair) if (now) socket.pause();
+          else socket.resume();
+    },
+    close: async () => {
+      server.close();
+      cut();
+      await once(server, 'close');
+    },
+  };
+}
