@@ -3,7 +3,7 @@
 import type { ClientDuplexStream } from '@grpc/grpc-js';
 
 import { messageOf, WeftError } from '../core/errors.js';
-import { channelCredentials, clientOptions, fromServiceError } from '../daemon/grpc.js';
+import { channel, fromServiceError } from '../daemon/grpc.js';
 import type { Logger } from '../daemon/log.js';
 import type { Tls } from '../daemon/tls.js';
 import {
@@ -167,7 +167,7 @@ class Conversation {
     this.#options = options;
     this.#onAccepted = onAccepted;
     const peer = `the controller at ${address}`;
-    this.#client = new SessionServiceClient(address, channelCredentials(options.tls), clientOptions);
+    this.#client = new SessionServiceClient(address, ...channel(address, options.tls));
     this.#stream = this.#client.connect();
     const helloDeadline = setTimeout(() => this.#close(`${peer} did not answer in time`), HELLO_WITHIN_MS);
     this.ended = new Promise<string>((resolve) => {

@@ -1,8 +1,13 @@
 // gRPC as weft uses it: how errors cross the wire, how handlers and calls look, TLS, keepalive, listening.
+import { isIP } from 'node:net';
+import { checkServerIdentity } from 'node:tls';
+
 import {
   ChannelCredentials,
   Metadata,
   ServerCredentials,
+  logVerbosity,
+  setLogVerbosity,
   status,
   type CallOptions,
   type ClientOptions,
@@ -18,6 +23,9 @@ import { messageOf, unavailable, WeftError, type ErrorCode } from '../core/error
 import { explainListenError } from './http.js';
 import type { HostPort } from './kinds.js';
 import type { Tls } from './tls.js';
+
+// Its own lines on standard error would stand beside the same errors said by weft.
+if (process.env['GRPC_VERBOSITY'] === undefined) setLogVerbosity(logVerbosity.NONE);
 
 /** Carries a WeftError's `next`, percent-encoded; there, even if empty, on every error that weft itself made. */
 const NEXT_KEY = 'weft-next';
@@ -88,20 +96,23 @@ function whyUnavailable(details: string): string {
   if (/ENOTFOUND|EAI_AGAIN|Name resolution failed/.test(details))
     return 'cannot be found: the name is not known';
   if (/EHOSTUNREACH|ENETUNREACH|ETIMEDOUT/.test(details)) return 'cannot be reached from here';
-  if (isTlsTrouble(details)) return 'refused the connection, or was refused: TLS';
+  if (/certificate|self.signed/i.test(details))
+    return `could not be trusted: ${details.replace(/^.*Last error: /, '').replace(/ \(.*$/, '')}`;
+  if (isTlsTrouble(details))
+    return 'ended the connection before it was set up, as happens when only one side uses TLS';
   return `is not available: ${details}`;
 }
 
 function nextWhenUnavailable(details: string): string {
   if (details.includes('EACCES') || details.includes('EPERM')) return 'Run the command as root.';
   if (isTlsTrouble(details)) {
-    return 'Both sides need --tls-ca, --tls-cert and --tls-key with certificates of the same CA, or neither.';
+    return 'Either both sides need --tls-ca, --tls-cert and --tls-key with certificates of the same CA, or neither.';
   }
   return 'See that it runs and that the address is right.';
 }
 
 const isTlsTrouble = (details: string): boolean =>
-  /certificate|self.signed|SSL|TLS|ECONNRESET|ERR_SSL|EPROTO|socket hang up|Connection dropped/i.test(
+  /certificate|self.signed|SSL|TLS|ECONNRESET|ERR_SSL|EPROTO|socket hang up|Connection dropped|Failed to connect/i.test(
     details,
   );
 
@@ -210,6 +221,21 @@ export function channelCredentials(tls: Tls | undefined): ChannelCredentials {
   return tls === undefined
     ? ChannelCredentials.createInsecure()
     : ChannelCredentials.createSsl(tls.ca, tls.key, tls.cert);
+}
+
+/**
+ * Credentials and options for a client of HOST:PORT: `new NodeServiceClient(address, ...channel(address, tls))`.
+ * With TLS the certificate must be for that host.
+ */
+export function channel(address: string, tls: Tls | undefined): [ChannelCredentials, ClientOptions] {
+  const host = address.replace(/:\d+$/, '').replaceAll(/[[\]]/g, '');
+  if (tls === undefined || isIP(host) === 0) return [channelCredentials(tls), clientOptions];
+  // RFC 6066 §3 allows no address as a server's name, and Node warns of it: send a name that nobody looks at, and check
+  // the certificate against the address all the same.
+  const credentials = ChannelCredentials.createSsl(tls.ca, tls.key, tls.cert, {
+    checkServerIdentity: (_name, certificate) => checkServerIdentity(host, certificate),
+  });
+  return [credentials, { ...clientOptions, 'grpc.ssl_target_name_override': 'weft' }];
 }
 
 /** A peer that stalls or vanishes without a word is noticed within 8 s. */

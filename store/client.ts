@@ -65,6 +65,11 @@ export class EtcdClient {
     return this.#history?.revision ?? 0;
   }
 
+  /** Told of revisions that came by the watch. */
+  saw(revision: number): void {
+    if (this.#history !== undefined) this.#history.revision = Math.max(this.#history.revision, revision);
+  }
+
   /** Counts up when etcd's answers turn out to belong to another history: a restore, or another cluster. */
   get epoch(): number {
     return this.#epoch;

@@ -19,6 +19,8 @@ export type FailureKind =
   | 'unsent'
   /** The revision that was asked for is compacted. */
   | 'compacted'
+  /** The revision that was asked for is not there yet. */
+  | 'future'
   /** The etcd lease is gone. */
   | 'lease'
   | 'denied'
@@ -46,6 +48,7 @@ export function failureOf(error: unknown): CallFailure {
 function kindOf(error: Error, message: string): FailureKind {
   if (error instanceof EtcdLeaseInvalidError) return 'lease';
   if (error instanceof GRPCOutOfRangeError && message.includes('compacted')) return 'compacted';
+  if (error instanceof GRPCOutOfRangeError && message.includes('future')) return 'future';
   if (error instanceof GRPCResourceExhastedError && message.includes('space')) return 'full';
   if (
     error instanceof EtcdPermissionDeniedError ||

@@ -140,7 +140,8 @@ export class Watcher {
       if (!same) this.log.warn('etcd has another past than before: restored from a copy', { revision: revisionOf(anchor) });
       return same;
     } catch (error) {
-      if (error instanceof CallFailure && error.kind === 'compacted') return true;
+      // Not there yet, or not to be known any more: to list once more costs little beside going on from another past.
+      if (error instanceof CallFailure && (error.kind === 'compacted' || error.kind === 'future')) return false;
       throw error;
     }
   }
@@ -198,6 +199,7 @@ export class Watcher {
     const last = events.at(-1);
     if (last === undefined) return false;
     this.#revision = revisionOf(last.kv);
+    this.client.saw(this.#revision);
     this.#anchor = events.findLast((event) => event.type === 'Put')?.kv ?? this.#anchor;
     this.to.events(events, this.#revision);
     return false;

@@ -65,7 +65,6 @@ test('json: one object a line', (t) => {
   log.warn('slow\nindeed', { error: new Error('x'), count: 3 });
   const [line = '', ...others] = lines();
   t.deepEqual(others, []);
-  const { time, ...rest } = JSON.parse(line) as Record<string, unknown>;
-  t.is(typeof time, 'string');
-  t.deepEqual(rest, { level: 'warn', message: 'slow\nindeed', error: 'x', count: 3 });
+  const parsed: unknown = JSON.parse(line);
+  t.like(parsed, { level: 'warn', message: 'slow\nindeed', error: 'x', count: 3 });
 });

@@ -340,7 +340,7 @@ test('--help names every flag with its default and its variable', (t) => {
       ['--help'],
       {},
     );
-    if (loaded.kind !== 'help') return t.fail();
+    if (loaded.kind !== 'help') throw new Error('not what was expected');
     const text = loaded.text.replaceAll(/\s+/g, ' ');
     for (const key of Object.keys(program.settings)) t.true(text.includes(`--${key} `), key);
     t.true(text.includes('(default /weft; WEFT_PREFIX)'));

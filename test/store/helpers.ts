@@ -25,8 +25,21 @@ let serial = 0;
 /** A prefix of its own, so that many tests share one etcd. */
 export const freshPrefix = (): string => `/test${++serial}`;
 
+const open: Store[] = [];
+
+/** For the end of a test file: also a test that failed must not keep the process. */
+export async function closeStores(): Promise<void> {
+  await Promise.all(open.splice(0).map(async (store) => await store.close()));
+}
+
+export function openTestStore(endpoints: string[], prefix: string, log = recordingLog()): Store {
+  const store = openStore({ endpoints, prefix, log });
+  open.push(store);
+  return store;
+}
+
 export async function storeOn(etcd: Pick<TestEtcd, 'url'>, prefix: string, log = recordingLog()): Promise<Store> {
-  const store = openStore({ endpoints: [etcd.url], prefix, log });
+  const store = openTestStore([etcd.url], prefix, log);
   await store.synced(AbortSignal.timeout(10_000));
   return store;
 }

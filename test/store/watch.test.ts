@@ -8,13 +8,12 @@ import test, { type ExecutionContext } from 'ava';
 import type { IEvent, IKeyValue } from 'etcd3';
 
 import { EtcdClient } from '../../store/client.js';
-import { openStore } from '../../store/etcd-store.js';
 import { Keys } from '../../store/keys.js';
 import { decodeConfig } from '../../store/network-codec.js';
 import type { Store } from '../../store/store.js';
 import { Watcher } from '../../store/watcher.js';
 import { startEtcd, temporaryFolder, type TestEtcd } from './etcd.js';
-import { eventually, freshPrefix, recordingLog, storeOn } from './helpers.js';
+import { closeStores, eventually, freshPrefix, openTestStore, recordingLog, storeOn } from './helpers.js';
 import { startProxy } from './proxy.js';
 
 /** Follows a prefix by its bare bytes and counts. */
@@ -103,7 +102,10 @@ let etcd: TestEtcd;
 test.before(async () => {
   etcd = await startEtcd();
 });
-test.after.always(async () => await etcd?.stop());
+test.after.always(async () => {
+  await closeStores();
+  await etcd?.stop();
+});
 
 test.serial('cut again and again under load, nothing is missed and nothing comes twice', async (t) => {
   const prefix = freshPrefix();
@@ -159,7 +161,7 @@ test.serial('compacted behind the watch: one list, the difference, and on', asyn
   const prefix = freshPrefix();
   const proxy = await startProxy(etcd.port);
   const log = recordingLog();
-  const store = openStore({ endpoints: [proxy.url], prefix, log });
+  const store = openTestStore([proxy.url], prefix, log);
   await store.synced();
   const put = async (name: string, ip: string) =>
     await etcd.raw.put(`${prefix}/nodes/${name}`).value(JSON.stringify({ instance: name, publicIp: ip }));
@@ -257,7 +259,7 @@ test.serial('a stalled etcd is found within 5 s, told once, and left alone until
 test.serial('a black hole on the way is found, and the end of it', async (t) => {
   const prefix = freshPrefix();
   const proxy = await startProxy(etcd.port);
-  const store = openStore({ endpoints: [proxy.url], prefix, log: recordingLog() });
+  const store = openTestStore([proxy.url], prefix);
   await eventually(() => store.state.connected, 'the watch runs');
   proxy.stall(true);
   await eventually(() => !store.state.connected, 'it is seen', 5000);
@@ -295,14 +297,14 @@ async function restored(own: TestEtcd, store: Store, prefix: string, after: (cop
   await own.raw.put(`${prefix}/nodes/old`).value('{"instance":"old","publicIp":"192.0.2.1"}');
   await own.raw.put(`${prefix}/nodes/moves`).value('{"instance":"moves","publicIp":"192.0.2.2"}');
   await eventually(() => store.view.nodes.size === 2, 'two nodes');
-  await own.kill('SIGTERM');
+  await own.kill();
   const copy = path.join(temporaryFolder('copy'), 'data');
   cpSync(own.dataDir, copy, { recursive: true });
   await own.start();
   await own.raw.put(`${prefix}/nodes/moves`).value('{"instance":"moves","publicIp":"192.0.2.22"}');
   for (let i = 0; i < 20; i++) await own.raw.put(`${prefix}/nodes/new`).value(`{"instance":"new${i}","publicIp":"192.0.2.3"}`);
   await eventually(() => store.view.nodes.get('new')?.instance === 'new19', 'three nodes');
-  await own.kill('SIGTERM');
+  await own.kill();
   await after(copy);
 }
 
@@ -323,7 +325,7 @@ test.serial('restored from an older copy that has grown past the old revision me
   t.teardown(async () => await own.stop());
   const proxy = await startProxy(own.port);
   t.teardown(async () => await proxy.close());
-  const store = openStore({ endpoints: [proxy.url], prefix: '/weft', log: recordingLog() });
+  const store = openTestStore([proxy.url], '/weft');
   await store.synced();
   await restored(own, store, '/weft', async (copy) => {
     proxy.refuse(true);
@@ -347,7 +349,7 @@ test.serial('etcd emptied: all records go, and are told as gone', async (t) => {
   await eventually(() => store.view.nodes.size === 1, 'one node');
   const gone: string[] = [];
   store.subscribe((changes) => gone.push(...changes.map((change) => `${change.kind} ${'after' in change ? 'there' : 'gone'}`)));
-  await own.kill('SIGTERM');
+  await own.kill();
   await own.start(path.join(temporaryFolder('empty'), 'data'));
   await eventually(() => store.view.nodes.size === 0, 'it is gone', 3000);
   t.deepEqual(gone, ['node gone']);
@@ -357,7 +359,7 @@ test.serial('etcd emptied: all records go, and are told as gone', async (t) => {
 test.serial('another server is taken where one does not answer', async (t) => {
   const prefix = freshPrefix();
   const proxies = await Promise.all([startProxy(etcd.port), startProxy(etcd.port), startProxy(etcd.port)]);
-  const store = openStore({ endpoints: proxies.map((proxy) => proxy.url), prefix, log: recordingLog() });
+  const store = openTestStore(proxies.map((proxy) => proxy.url), prefix);
   await eventually(() => store.state.connected, 'the watch runs');
   for (const proxy of proxies) {
     for (const other of proxies) other.refuse(other !== proxy);
