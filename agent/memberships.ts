@@ -208,7 +208,12 @@ export class Memberships {
       if (claim.state === 'refused') continue;
       const why = member.granted.has(ip) ? undefined : this.#listener.refusal(name, ip);
       await this.#attempt(`claim ${name} ${ip}`, async () => {
-        if (why === undefined) this.#grant(member, ip);
+        if (why === undefined) {
+          this.#grant(member, ip);
+          // The way there first: this node's containers must not ask their own link for it in vain.
+          const objects = this.#claimObjects(member, { ...claim, state: 'granted' });
+          await this.options.reconciler.set(new Map([[claimRecord(claim), objects]]));
+        }
         await this.options.store.answerClaim(claim, why === undefined ? { granted: true } : { granted: false, why });
       });
     }

@@ -88,6 +88,11 @@ export class Reconciler {
       const steps: Step[] = [];
       for (const [record, objects] of changes) steps.push(...this.#desired.set(record, objects));
       if (!this.#started || steps.length === 0) return [];
+      if (!this.#prune) {
+        // The records are still coming in, and the kernel may have what they say from an earlier run: only what is missing.
+        await this.#compareNode(false);
+        return [];
+      }
       const failures = await this.#apply(this.options.kernel.node, inOrder(steps));
       if (failures.length > 0 || steps.some((step) => step.do === 'delete-link')) this.#compareSoon();
       return failures;

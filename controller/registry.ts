@@ -177,8 +177,9 @@ export class Registry {
     const known = this.#lives.get(name);
     known?.cancelDoubt?.();
     const now = this.#clock.now();
-    const wasUp = known?.up === true;
-    this.#lives.set(name, { up: true, since: wasUp ? known.since : now, seen: now });
+    // One that is new here counts from the start of its agent.
+    const since = known === undefined ? 0 : known.up ? known.since : now;
+    this.#lives.set(name, { up: true, since, seen: now });
   }
 
   #maybeDown(name: string): void {

@@ -50,7 +50,9 @@ export const getLink = (name: string): Request => ({
 
 /** @param peerFd the namespace that a veth's other end is made in */
 export function createLink(link: VxlanLink | BridgeLink | VethLink, peerFd: number | undefined): Request {
-  const common = [textAttr(IFLA.IFNAME, link.name), u32Attr(IFLA.MTU, link.mtu), u32Attr(IFLA.GROUP, WEFT_MARK)];
+  const common = [textAttr(IFLA.IFNAME, link.name), u32Attr(IFLA.GROUP, WEFT_MARK)];
+  // A bridge follows the MTU of its ports until somebody sets one, and this would not count (net/bridge/br_device.c).
+  if (link.type !== 'bridge') common.push(u32Attr(IFLA.MTU, link.mtu));
   const body = Buffer.concat([ifinfo(), ...common, ...kindAttrs(link, peerFd)]);
   return { type: RTM.NEWLINK, flags: NLM_F.CREATE | NLM_F.EXCL, body };
 }

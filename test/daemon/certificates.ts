@@ -9,49 +9,28 @@ export interface Pair {
   key: string;
 }
 
+const NEW_KEY = '-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes';
+
 export class TestCa {
   readonly folder = mkdtempSync(join(tmpdir(), 'weft-ca-'));
   readonly ca = join(this.folder, 'ca.pem');
   readonly #key = join(this.folder, 'ca.key');
 
   constructor() {
-    this.#openssl(
-      ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'],
-      ...['-subj', '/CN=test CA', '-keyout', this.#key, '-out', this.ca],
-    );
+    this.#openssl(`req -x509 -days 2 -subj /CN=test-CA ${NEW_KEY}`, ['-keyout', this.#key, '-out', this.ca]);
   }
 
   /** A certificate for 127.0.0.1, for both sides of a connection. */
   issue(name: string): Pair {
-    const [cert, key, request, extensions] = ['pem', 'key', 'csr', 'ext'].map((end) =>
-      join(this.folder, `${name}.${end}`),
-    );
-    if (cert === undefined || key === undefined || request === undefined || extensions === undefined)
-      throw new Error();
-    this.#openssl(
-      ...['req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'],
-      ...['-subj', `/CN=${name}`, '-keyout', key, '-out', request],
-    );
+    const at = (end: string): string => join(this.folder, `${name}.${end}`);
+    const [cert, key, request, extensions] = [at('pem'), at('key'), at('csr'), at('ext')];
+    this.#openssl(`req -subj /CN=${name} ${NEW_KEY}`, ['-keyout', key, '-out', request]);
     writeFileSync(
       extensions,
       'subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage=serverAuth,clientAuth\n',
     );
-    this.#openssl(
-      ...[
-        'x509',
-        '-req',
-        '-in',
-        request,
-        '-CA',
-        this.ca,
-        '-CAkey',
-        this.#key,
-        '-CAcreateserial',
-        '-days',
-        '2',
-      ],
-      ...['-extfile', extensions, '-out', cert],
-    );
+    const files = ['-in', request, '-CA', this.ca, '-CAkey', this.#key, '-extfile', extensions, '-out', cert];
+    this.#openssl('x509 -req -days 2 -CAcreateserial', files);
     return { cert, key };
   }
 
@@ -59,7 +38,7 @@ export class TestCa {
     rmSync(this.folder, { recursive: true });
   }
 
-  #openssl(...argv: string[]): void {
-    execFileSync('openssl', argv, { stdio: 'pipe' });
+  #openssl(command: string, files: string[]): void {
+    execFileSync('openssl', [...command.split(' '), ...files], { stdio: 'pipe' });
   }
 }

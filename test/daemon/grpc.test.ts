@@ -133,17 +133,23 @@ test('a deadline and a signal end a call, and the handler hears of it', async (t
   await server.stop();
 });
 
+const plainError = (code: status): ServiceError =>
+  Object.assign(new Error('x'), { code, details: 'said', metadata: new Metadata() });
+
 test('codes without a counterpart', (t) => {
-  const error = (code: status): ServiceError =>
-    Object.assign(new Error('x'), { code, details: 'said', metadata: new Metadata() });
   const codes = [status.UNIMPLEMENTED, status.UNKNOWN, status.CANCELLED, status.PERMISSION_DENIED].map(
-    (code) => fromServiceError(error(code), { peer: 'the controller' }).code,
+    (code) => fromServiceError(plainError(code), { peer: 'the controller' }).code,
   );
   t.deepEqual(codes, ['UNIMPLEMENTED', 'INTERNAL', 'ABORTED', 'PERMISSION_DENIED']);
   t.is(fromServiceError(new Error('odd'), { peer: 'the controller' }).message, 'the controller: odd');
   t.is(codeOf(status.OUT_OF_RANGE), 'INVALID_ARGUMENT');
   t.is(parseErrorCode('toString'), 'INTERNAL');
 });
+
+function read(authority: TestCa, name: string): Tls | undefined {
+  const { cert, key } = authority.issue(name);
+  return readTls({ tlsCa: authority.ca, tlsCert: cert, tlsKey: key });
+}
 
 test('with TLS only who has a certificate of the CA is served', async (t) => {
   const ca = new TestCa();
@@ -152,10 +158,6 @@ test('with TLS only who has a certificate of the CA is served', async (t) => {
     ca.remove();
     other.remove();
   });
-  const read = (authority: TestCa, name: string): Tls | undefined => {
-    const { cert, key } = authority.issue(name);
-    return readTls({ tlsCa: authority.ca, tlsCert: cert, tlsKey: key });
-  };
   const server = await serve(() => Promise.resolve(DetachResponse.create({})), read(ca, 'server'));
   t.deepEqual(await ask(server.address, { tls: read(ca, 'client') }), DetachResponse.create({}));
 

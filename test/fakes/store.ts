@@ -48,6 +48,11 @@ export class FakeStore implements Store {
 
   // For tests.
 
+  /** How many subscribers there are. */
+  get listenerCount(): number {
+    return this.#listeners.size;
+  }
+
   /** The connection to etcd breaks, or comes back with everything that happened meanwhile. */
   setConnected(connected: boolean): void {
     const { error: _error, ...state } = this.#state;

@@ -1,0 +1,95 @@
+// What the leader takes away, and what it must leave alone.
+import test from 'ava';
+
+import { cleanUp, findLeftovers } from '../../controller/cleanup.js';
+import { IpAddress } from '../../core/address.js';
+import { silentLogger as log } from '../../daemon/log.js';
+import { networkOf } from '../../store/networks.js';
+import { IpNetwork } from '../../core/address.js';
+import { FakeStore } from '../fakes/store.js';
+import { endpoint, lease, node } from './records.js';
+
+const AT = '2026-01-01T00:00:00.000Z';
+const blue = { ...networkOf({ name: 'blue', subnet: IpNetwork.parse('10.100.0.0/16') }), vni: 4096 };
+
+function setUp(): FakeStore {
+  const store = new FakeStore();
+  store.putNetwork(blue);
+  store.putNode(node('n1', '192.0.2.1'));
+  lease(store, 'blue', '10.100.5.0/24', 'n1', '192.0.2.1');
+  lease(store, 'blue', '10.100.9.0/24', 'n2', '192.0.2.2');
+  lease(store, 'blue', '10.100.7.0/24', undefined, '192.0.2.7');
+  store.putRecordOf(endpoint('aa', 'blue', 'n1'));
+  store.putRecordOf(endpoint('bb', 'blue', 'n2'));
+  store.putClaim({
+    network: 'blue',
+    ip: IpAddress.parse('10.100.5.9'),
+    node: 'n2',
+    endpoint: 'bb',
+    state: 'granted',
+  });
+  return store;
+}
+
+const found = (store: FakeStore): string[] =>
+  findLeftovers(store).map(({ key }) => key.split(' ').slice(0, 2).join(' '));
+
+test('a node that is down or was lost is no reason', (t) => {
+  const store = setUp();
+  store.setAlive('n1', undefined);
+  t.deepEqual(found(store), []);
+  store.dropNode('n1');
+  t.deepEqual(found(store), []);
+});
+
+test('a node that was removed and is not back: everything of it goes, nothing of others', (t) => {
+  const store = setUp();
+  store.putRemoval({ kind: 'node', name: 'n2', at: AT, forced: false });
+  t.deepEqual(found(store), ['endpoint blue/bb', 'claim blue/10.100.5.9', 'lease blue/10.100.9.0/24']);
+  store.setAlive('n2', 'i-n2');
+  t.deepEqual(found(store), []);
+});
+
+test('a node that was removed and is back keeps what it has', (t) => {
+  const store = setUp();
+  store.putRemoval({ kind: 'node', name: 'n1', at: AT, forced: false });
+  t.deepEqual(found(store), []);
+});
+
+test('a network that was removed takes what was written late along, but no flanneld’s subnet', async (t) => {
+  const store = setUp();
+  await store.removeNetwork('blue', { force: true });
+  t.deepEqual(found(store), []);
+  store.putRecordOf(endpoint('aa', 'blue', 'n1'));
+  lease(store, 'blue', '10.100.5.0/24', 'n1', '192.0.2.1');
+  lease(store, 'blue', '10.100.7.0/24', undefined, '192.0.2.7');
+  t.deepEqual(found(store), ['endpoint blue/aa', 'lease blue/10.100.5.0/24']);
+  store.putBad({ key: '/weft/networks/blue/config', why: 'not JSON' });
+  t.deepEqual(found(store), []);
+});
+
+test('a leftover goes when it was seen twice, and only with etcd there', async (t) => {
+  const store = setUp();
+  const stop = new AbortController();
+  let removed = 0;
+  const running = cleanUp({
+    store,
+    log,
+    signal: stop.signal,
+    everyMs: 40,
+    onRemoved: (count) => (removed += count),
+  });
+  store.putRemoval({ kind: 'node', name: 'n2', at: AT, forced: false });
+  await new Promise((resolve) => setTimeout(resolve, 60));
+  t.is(removed, 0);
+  store.setConnected(false);
+  await new Promise((resolve) => setTimeout(resolve, 120));
+  t.is(removed, 0);
+  store.setConnected(true);
+  await new Promise((resolve) => setTimeout(resolve, 250));
+  t.is(removed, 3);
+  t.deepEqual(found(store), []);
+  t.deepEqual([...(store.view.endpoints.get('blue')?.keys() ?? [])], ['aa']);
+  stop.abort();
+  await running;
+});

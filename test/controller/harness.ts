@@ -1,0 +1,122 @@
+// A controller's gRPC services on a fake store, served on loopback, with clients.
+import { Server, type Client, type ClientReadableStream } from '@grpc/grpc-js';
+import { Registry as PromRegistry } from 'prom-client';
+
+import { systemClock, type Clock } from '../../controller/clock.js';
+import { endpointService } from '../../controller/endpoint-service.js';
+import { LeaseTimes } from '../../controller/lease-times.js';
+import { controllerMetrics } from '../../controller/metrics.js';
+import { networkService } from '../../controller/network-service.js';
+import { nodeService } from '../../controller/node-service.js';
+import { Problems } from '../../controller/problems.js';
+import { Registry } from '../../controller/registry.js';
+import { Sessions } from '../../controller/sessions.js';
+import { statusService } from '../../controller/status-service.js';
+import { Tally } from '../../controller/tally.js';
+import { channel, listenGrpc, serverOptions, stopGrpc } from '../../daemon/grpc.js';
+import { hostPort } from '../../daemon/kinds.js';
+import { silentLogger as log } from '../../daemon/log.js';
+import { StatusServiceClient, StatusServiceService } from '../../proto/gen/weft/v1/agent.js';
+import {
+  EndpointServiceClient,
+  EndpointServiceService,
+  NetworkServiceClient,
+  NetworkServiceService,
+  NodeServiceClient,
+  NodeServiceService,
+} from '../../proto/gen/weft/v1/controller.js';
+import { SessionServiceService } from '../../proto/gen/weft/v1/session.js';
+import { FakeStore } from '../fakes/store.js';
+
+export interface TestController {
+  readonly address: string;
+  readonly store: FakeStore;
+  readonly sessions: Sessions;
+  readonly registry: Registry;
+  readonly networks: NetworkServiceClient;
+  readonly nodes: NodeServiceClient;
+  readonly endpoints: EndpointServiceClient;
+  readonly status: StatusServiceClient;
+  readonly metrics: PromRegistry;
+  stop(): Promise<void>;
+}
+
+export async function startTestController(
+  options: { store?: FakeStore; listen?: string; clock?: Clock } = {},
+): Promise<TestController> {
+  const { store = new FakeStore(), listen = '127.0.0.1:0', clock = systemClock } = options;
+  const tally = new Tally(store);
+  const sessions = new Sessions({ version: '9.9.9', clock, log });
+  const registry = new Registry({ store, tally, reports: sessions, clock });
+  sessions.onReport((name) => registry.reported(name));
+  const sources = { store, tally, reports: sessions, leaseTimes: new LeaseTimes({ store, clock, log }) };
+  const problems = new Problems({ store, registry, reports: sessions });
+  const isLeader = (): boolean => true;
+  const metrics = controllerMetrics({
+    version: '9.9.9',
+    store,
+    nodes: registry,
+    sessions,
+    etcd: undefined,
+    isLeader,
+  });
+  const server = new Server({ ...serverOptions, interceptors: [metrics.interceptor] });
+  server.addService(NetworkServiceService, networkService(sources));
+  server.addService(NodeServiceService, nodeService({ store, registry, sessions }));
+  server.addService(EndpointServiceService, endpointService({ sources, registry, sessions }));
+  server.addService(SessionServiceService, { connect: sessions.connect });
+  const identity = () => ({
+    name: 'ctl',
+    version: '9.9.9',
+    address: 'here',
+    startedAt: '2026-01-01T00:00:00Z',
+    etcd: ['http://e:1'],
+  });
+  server.addService(StatusServiceService, statusService({ identity, sources, registry, problems, isLeader }));
+  const address = await listenGrpc(server, hostPort({ listen: true }).parse(listen, 'test'), undefined);
+  const [credentials, channelOptions] = channel(address, undefined);
+  const clients = {
+    networks: new NetworkServiceClient(address, credentials, channelOptions),
+    nodes: new NodeServiceClient(address, credentials, channelOptions),
+    endpoints: new EndpointServiceClient(address, credentials, channelOptions),
+    status: new StatusServiceClient(address, credentials, channelOptions),
+  };
+  return {
+    ...clients,
+    address,
+    store,
+    sessions,
+    registry,
+    metrics: metrics.registry,
+    stop: async () => {
+      for (const client of Object.values<Client>(clients)) client.close();
+      sessions.close();
+      registry.close();
+      await stopGrpc(server, 100);
+    },
+  };
+}
+
+/** Collects what a watch says. */
+export class Collector<Event> {
+  readonly events: Event[] = [];
+  error: Error | undefined;
+
+  constructor(readonly stream: ClientReadableStream<Event>) {
+    stream.on('data', (event: Event) => this.events.push(event));
+    stream.on('error', (error) => (this.error = error));
+  }
+
+  end(): void {
+    this.stream.cancel();
+  }
+}
+
+/** Waits until it holds. @throws after five seconds, with what it was about */
+export async function eventually(what: string, holds: () => boolean): Promise<void> {
+  const until = Date.now() + 5000;
+  while (!holds()) {
+    if (Date.now() > until) throw new Error(`never came: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}

@@ -1,0 +1,446 @@
+// The controller's services over a real gRPC connection, on a fake store.
+import test from 'ava';
+
+import { IpAddress, IpNetwork } from '../../core/address.js';
+import { WeftError } from '../../core/errors.js';
+import { call } from '../../daemon/grpc.js';
+import { CreateNetworkRequest, EventType, type NetworkEvent } from '../../proto/gen/weft/v1/controller.js';
+import { networkOf } from '../../store/networks.js';
+import { FakeStore } from '../fakes/store.js';
+import { Collector, eventually, startTestController, type TestController } from './harness.js';
+import { endpoint, lease, node } from './records.js';
+
+const within = { peer: 'the controller', deadlineMs: 8000 };
+
+const createNetwork = (it: TestController, request: Partial<CreateNetworkRequest>) =>
+  call(it.networks.createNetwork.bind(it.networks), CreateNetworkRequest.fromPartial(request), within);
+const getNetwork = (it: TestController, name: string) =>
+  call(it.networks.getNetwork.bind(it.networks), { name }, within);
+const listNetworks = (it: TestController) => call(it.networks.listNetworks.bind(it.networks), {}, within);
+const getEndpoint = (it: TestController, id: string) =>
+  call(it.endpoints.getEndpoint.bind(it.endpoints), { id }, within);
+const listEndpoints = (it: TestController, network = '', on = '') =>
+  call(it.endpoints.listEndpoints.bind(it.endpoints), { network, node: on }, within);
+const status = (it: TestController) => call(it.status.getStatus.bind(it.status), {}, within);
+
+async function refusal(promise: Promise<unknown>): Promise<string> {
+  try {
+    await promise;
+  } catch (error) {
+    if (error instanceof WeftError) return `${error.code} ${error.message}\n${error.next ?? ''}`;
+    throw error;
+  }
+  throw new Error('nothing was refused');
+}
+
+async function started(
+  t: { teardown: (stop: () => Promise<void>) => void },
+  store?: FakeStore,
+): Promise<TestController> {
+  const controller = await startTestController(store === undefined ? {} : { store });
+  t.teardown(() => controller.stop());
+  return controller;
+}
+
+test('a network is created, shown, listed and removed', async (t) => {
+  const it = await started(t);
+  const green = await createNetwork(it, { name: 'green', subnet: '10.101.0.0/16' });
+  t.like(green, {
+    name: 'green',
+    driver: 'overlay',
+    backend: 'vxlan',
+    hostPrefix: 24,
+    vni: 4096,
+    port: 8472,
+    masquerade: true,
+  });
+  const blue = await createNetwork(it, {
+    name: 'blue',
+    subnet: '10.100.0.0/16',
+    subnet6: 'fd42:100::/48',
+    hostPrefix: 26,
+    vni: 100,
+    port: 4789,
+    mtu: 1300,
+    internal: true,
+    noMasquerade: true,
+  });
+  t.like(blue, {
+    subnet6: 'fd42:100::/48',
+    hostPrefix: 26,
+    hostPrefix6: 64,
+    vni: 100,
+    port: 4789,
+    mtu: 1300,
+    internal: true,
+    masquerade: false,
+  });
+  t.deepEqual(
+    (await listNetworks(it)).networks.map(({ name }) => name),
+    ['blue', 'green'],
+  );
+  t.deepEqual(await getNetwork(it, 'blue'), blue);
+  await call(it.networks.deleteNetwork.bind(it.networks), { name: 'blue', force: false }, within);
+  t.regex(await refusal(getNetwork(it, 'blue')), /^NOT_FOUND network blue: there is no such network\n/);
+  t.regex(await refusal(getNetwork(it, 'grene')), /\nDid you mean green\?$/);
+});
+
+const wrong: [name: string, request: Partial<CreateNetworkRequest>, told: RegExp][] = [
+  ['no name', { name: '' }, /^INVALID_ARGUMENT name: "" is not a network name\nUse letters/],
+  ['dotted name', { name: 'a.b' }, /^INVALID_ARGUMENT name: "a\.b" /],
+  ['no subnet', { subnet: '' }, /^INVALID_ARGUMENT subnet: not given\n/],
+  [
+    'host bits',
+    { subnet: '10.100.0.1/16' },
+    /^INVALID_ARGUMENT subnet: "10.100.0.1\/16" has host bits set\nDid you mean 10.100.0.0\/16\?/,
+  ],
+  [
+    'no prefix',
+    { subnet: '10.100.0.0' },
+    /^INVALID_ARGUMENT subnet: .* is not an address with a prefix length/,
+  ],
+  ['reserved', { subnet: '127.0.0.0/8' }, /^INVALID_ARGUMENT subnet: 127.0.0.0\/8 overlaps the reserved/],
+  [
+    'IPv6 as subnet',
+    { subnet: 'fd42::/48' },
+    /^INVALID_ARGUMENT subnet: "fd42::\/48" is not an IPv4 prefix\nGive an IPv4 prefix, and the IPv6 one as subnet6/,
+  ],
+  [
+    'IPv4 as subnet6',
+    { subnet6: '10.0.0.0/8' },
+    /^INVALID_ARGUMENT subnet6: "10.0.0.0\/8" is not an IPv6 prefix/,
+  ],
+  ['small network', { subnet: '10.100.0.0/29' }, /^INVALID_ARGUMENT subnet: 10.100.0.0\/29 is too small/],
+  [
+    'host prefix',
+    { hostPrefix: 31 },
+    /^INVALID_ARGUMENT host-prefix: 31 does not fit 10.100.0.0\/16\n.*give 18 to 30/,
+  ],
+  [
+    'host prefix6 alone',
+    { hostPrefix6: 64 },
+    /^INVALID_ARGUMENT host-prefix6: 64 is for a network with IPv6/,
+  ],
+  ['VNI 0', { vni: 0 }, /^INVALID_ARGUMENT vni: 0 is out of range\nGive a whole number from 1 to 16777215\./],
+  ['VNI too large', { vni: 16_777_216 }, /^INVALID_ARGUMENT vni: 16777216 is out of range/],
+  ['port', { port: 65_536 }, /^INVALID_ARGUMENT port: 65536 is out of range/],
+  ['MTU', { mtu: 60 }, /^INVALID_ARGUMENT mtu: 60 is out of range\nGive a whole number from 68/],
+  [
+    'MTU of IPv6',
+    { mtu: 1000, subnet6: 'fd42::/48' },
+    /^INVALID_ARGUMENT mtu: 1000 .*\nGive a whole number from 1280/,
+  ],
+  ['driver to come', { driver: 'bridge' }, /^UNIMPLEMENTED driver: "bridge" is not served yet/],
+  ['unknown driver', { driver: 'overlya' }, /^INVALID_ARGUMENT driver: "overlya" is not known/],
+  [
+    'flannel backend',
+    { backend: 'host-gw' },
+    /^UNIMPLEMENTED backend: "host-gw" is not served yet\nUse the backend vxlan/,
+  ],
+  [
+    'unknown backend',
+    { backend: 'vlxan' },
+    /^INVALID_ARGUMENT backend: "vlxan" is not known\nDid you mean vxlan\?/,
+  ],
+];
+
+for (const [name, request, told] of wrong) {
+  test(`refused: ${name}`, async (t) => {
+    const it = await started(t);
+    t.regex(await refusal(createNetwork(it, { name: 'blue', subnet: '10.100.0.0/16', ...request })), told);
+    t.is(it.store.view.networks.size, 0);
+  });
+}
+
+test('what a network is in the way of is named', async (t) => {
+  const it = await started(t);
+  it.store.putNode(node('n1', '10.7.0.1'));
+  await createNetwork(it, { name: 'blue', subnet: '10.100.0.0/16' });
+  t.regex(
+    await refusal(createNetwork(it, { name: 'blue', subnet: '10.102.0.0/16' })),
+    /^ALREADY_EXISTS network blue exists/,
+  );
+  t.regex(
+    await refusal(createNetwork(it, { name: 'teal', subnet: '10.100.8.0/21' })),
+    /^FAILED_PRECONDITION .* overlaps network blue/,
+  );
+  t.regex(
+    await refusal(createNetwork(it, { name: 'teal', subnet: '10.0.0.0/12' })),
+    /10\.7\.0\.1, the underlay address of node n1/,
+  );
+});
+
+test('leases: in order, with the node and the expiry; of a flanneld without; etcd is not asked each time', async (t) => {
+  const it = await started(t);
+  await createNetwork(it, { name: 'blue', subnet: '10.100.0.0/16' });
+  it.store.remainingSeconds = 600;
+  lease(it.store, 'blue', '10.100.20.0/24', undefined, '192.0.2.9');
+  lease(it.store, 'blue', '10.100.3.0/24', 'n1', '192.0.2.1');
+  it.store.putLease({
+    network: 'blue',
+    subnet: IpNetwork.parse('10.100.4.0/24'),
+    publicIp: IpAddress.parse('192.0.2.4'),
+    backendType: 'vxlan',
+    reservation: true,
+  });
+  const { leases } = await getNetwork(it, 'blue');
+  t.deepEqual(
+    leases.map(({ node: on, subnet, publicIp, vtepMac }) => [on, subnet, publicIp, vtepMac]),
+    [
+      ['n1', '10.100.3.0/24', '192.0.2.1', '02:00:00:00:00:aa'],
+      [undefined, '10.100.4.0/24', '192.0.2.4', undefined],
+      [undefined, '10.100.20.0/24', '192.0.2.9', '02:00:00:00:00:aa'],
+    ],
+  );
+  const left = (leases[0]?.expires === undefined ? 0 : Date.parse(leases[0].expires)) - Date.now();
+  t.true(left > 590_000 && left <= 600_000, String(left));
+  t.is(leases[1]?.expires, undefined);
+  for (let i = 0; i < 5; i++) await listNetworks(it);
+  t.is(it.store.leaseTimesAsked, 1);
+  it.store.setConnected(false);
+  t.is((await getNetwork(it, 'blue')).leases[0]?.expires, leases[0]?.expires);
+});
+
+test('endpoints: gateway of the node’s subnet, MTU as the node says, else an estimate', async (t) => {
+  const it = await started(t);
+  await createNetwork(it, { name: 'blue', subnet: '10.100.0.0/16' });
+  await createNetwork(it, { name: 'dual', subnet: '10.101.0.0/16', subnet6: 'fd42:101::/48' });
+  await createNetwork(it, { name: 'low', subnet: '10.102.0.0/16', mtu: 1200 });
+  it.store.putNode(node('n1', '192.0.2.1'));
+  lease(it.store, 'blue', '10.100.5.0/24', 'n1', '192.0.2.1');
+  it.store.putRecordOf(endpoint('aa11', 'blue', 'n1', { name: 'web', aliases: ['www'] }));
+  it.store.putRecordOf(endpoint('aa22', 'dual', 'n1', { name: 'web' }));
+  it.store.putRecordOf(endpoint('bb33', 'low', 'n2', { name: 'db' }));
+  t.like(await getEndpoint(it, 'aa11'), {
+    gateway: '10.100.5.1',
+    mtu: 1450,
+    aliases: ['www'],
+    target: 'netns:/run/netns/aa11',
+    publish: [],
+  });
+  t.is((await getEndpoint(it, 'aa22')).mtu, 1430);
+  t.is((await getEndpoint(it, 'db')).mtu, 1200);
+  t.deepEqual(
+    (await listEndpoints(it)).endpoints.map(({ id }) => id),
+    ['aa11', 'aa22', 'bb33'],
+  );
+  t.deepEqual(
+    (await listEndpoints(it, 'blue')).endpoints.map(({ id }) => id),
+    ['aa11'],
+  );
+  t.deepEqual(
+    (await listEndpoints(it, '', 'n1')).endpoints.map(({ id }) => id),
+    ['aa11', 'aa22'],
+  );
+  t.is((await getEndpoint(it, 'bb')).name, 'db');
+  t.regex(
+    await refusal(getEndpoint(it, 'aa')),
+    /^FAILED_PRECONDITION endpoint aa: 2 endpoints are meant by this: aa11 \(web of blue\), aa22/,
+  );
+  t.regex(await refusal(getEndpoint(it, 'web')), /^FAILED_PRECONDITION endpoint web: 2 endpoints/);
+  t.regex(await refusal(getEndpoint(it, 'zz')), /^NOT_FOUND endpoint zz/);
+  t.regex(await refusal(getEndpoint(it, '')), /^INVALID_ARGUMENT id: not given/);
+  t.regex(await refusal(listEndpoints(it, 'bleu')), /^NOT_FOUND network bleu/);
+  t.regex(await refusal(listEndpoints(it, '', 'n9')), /^NOT_FOUND node n9/);
+});
+
+test('nodes are listed in order; a node that is up is not removed without force', async (t) => {
+  const it = await started(t);
+  it.store.putNode(node('n2', '192.0.2.2'), { alive: false });
+  it.store.putNode(node('n1', '192.0.2.1'));
+  const nodes = it.nodes;
+  const { nodes: found } = await call(nodes.listNodes.bind(nodes), {}, within);
+  t.deepEqual(
+    found.map(({ name, state }) => [name, state]),
+    [
+      ['n1', 'up'],
+      ['n2', 'down'],
+    ],
+  );
+  const remove = (name: string, force: boolean) =>
+    call(nodes.deleteNode.bind(nodes), { name, force }, within);
+  t.regex(await refusal(remove('n1', false)), /^FAILED_PRECONDITION node n1: is up/);
+  await remove('n2', false);
+  await remove('n1', true);
+  t.regex(await refusal(remove('n1', true)), /^NOT_FOUND node n1/);
+});
+
+test('a watch tells what is there, SYNCED, and what changes', async (t) => {
+  const it = await started(t);
+  await createNetwork(it, { name: 'green', subnet: '10.101.0.0/16' });
+  await createNetwork(it, { name: 'blue', subnet: '10.100.0.0/16' });
+  const networks = new Collector<NetworkEvent>(it.networks.watchNetworks({}));
+  const nodes = new Collector(it.nodes.watchNodes({}));
+  const endpoints = new Collector(it.endpoints.watchEndpoints({ network: 'blue', node: '' }));
+  await eventually(
+    'SYNCED',
+    () => networks.events.length === 3 && nodes.events.length === 1 && endpoints.events.length === 1,
+  );
+  t.deepEqual(
+    networks.events.map(({ type, network }) => [type, network?.name]),
+    [
+      [EventType.PUT, 'blue'],
+      [EventType.PUT, 'green'],
+      [EventType.SYNCED, undefined],
+    ],
+  );
+
+  it.store.putNode(node('n1', '192.0.2.1'));
+  lease(it.store, 'blue', '10.100.5.0/24', 'n1', '192.0.2.1');
+  it.store.putRecordOf(endpoint('aa', 'blue', 'n1'));
+  it.store.putRecordOf(endpoint('bb', 'green', 'n1'));
+  await eventually('the lease', () =>
+    networks.events.some(({ network }) => network?.leases.length === 1 && network.endpoints === 1),
+  );
+  await eventually('the node', () => nodes.events.some((event) => event.node?.endpoints === 2));
+  await it.store.deleteEndpoint('blue', 'aa');
+  await it.store.deleteEndpoint('green', 'bb');
+  await it.store.removeNetwork('blue', { force: true });
+  await it.store.removeNode('n1', { force: true });
+  const gone = (events: readonly { type: EventType }[]) =>
+    events.filter(({ type }) => type === EventType.DELETE);
+  await eventually('the ends', () =>
+    [networks, nodes, endpoints].every(({ events }) => gone(events).length === 1),
+  );
+  t.like(gone(networks.events)[0], { network: { name: 'blue' } });
+  t.like(gone(nodes.events)[0], { node: { name: 'n1' } });
+  t.deepEqual(
+    endpoints.events.map(({ type, endpoint: about }) => [type, about?.id]),
+    [
+      [EventType.SYNCED, undefined],
+      [EventType.PUT, 'aa'],
+      [EventType.DELETE, 'aa'],
+    ],
+  );
+  for (const watch of [networks, nodes, endpoints]) watch.end();
+});
+
+test('who reads slowly gets the newest state, and memory does not grow by what was missed', async (t) => {
+  const it = await started(t);
+  await createNetwork(it, { name: 'blue', subnet: '10.100.0.0/16' });
+  const watch = it.endpoints.watchEndpoints({ network: '', node: '' });
+  const seen = new Map<string, string>();
+  let events = 0;
+  const note = ({ endpoint: about }: { endpoint: { id: string; target: string } | undefined }): void => {
+    events += 1;
+    if (about !== undefined) seen.set(about.id, about.target);
+  };
+  watch.on('error', () => undefined);
+  watch.pause();
+  const filler = 'x'.repeat(2000);
+  // 100,000 changes of 50 endpoints: 200 MB, if every one were kept.
+  for (let round = 0; round < 2000; round++) {
+    for (let i = 0; i < 50; i++) {
+      const id = `e${i}`;
+      it.store.putRecordOf(endpoint(id, 'blue', 'n1', { target: `netns:/${round}/${filler}` }));
+    }
+    if (round % 50 === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  watch.on('data', note).resume();
+  await eventually(
+    'the newest of all',
+    () => seen.size === 50 && [...seen.values()].every((target) => target.includes('/1999/')),
+  );
+  t.true(events < 2000, `${events} events`);
+  watch.cancel();
+});
+
+test('a watch that has ended leaves nothing behind', async (t) => {
+  const store = new FakeStore();
+  const it = await started(t, store);
+  const before = listeners(store);
+  for (let i = 0; i < 20; i++) {
+    const watch = new Collector(it.endpoints.watchEndpoints({ network: '', node: '' }));
+    await eventually('SYNCED', () => watch.events.length === 1);
+    watch.end();
+  }
+  await eventually('the listeners have gone', () => listeners(store) === before);
+  t.pass();
+});
+
+const listeners = (store: FakeStore): number => store.listenerCount;
+
+test('before etcd was read nothing is answered; while it is away reading works and writing says why', async (t) => {
+  const store = new FakeStore({ synced: false });
+  const it = await started(t, store);
+  t.regex(await refusal(listNetworks(it)), /^UNAVAILABLE the controller has not been able to read etcd yet/);
+  t.is((await status(it)).health, 'down');
+  const waiting = listNetworks(it);
+  setTimeout(() => store.sync(), 200);
+  t.deepEqual(await waiting, { networks: [] });
+  await createNetwork(it, { name: 'blue', subnet: '10.100.0.0/16' });
+  store.setConnected(false);
+  t.is((await listNetworks(it)).networks.length, 1);
+  t.regex(
+    await refusal(createNetwork(it, { name: 'red', subnet: '10.103.0.0/16' })),
+    /^UNAVAILABLE etcd does not answer/,
+  );
+  const { health, store: shown, problems } = await status(it);
+  t.is(health, 'degraded');
+  t.like(shown, { state: 'disconnected', error: 'etcd does not answer', endpoints: ['http://e:1'] });
+  t.deepEqual(
+    problems.map(({ what }) => what),
+    ['etcd'],
+  );
+});
+
+test('status shows the controller, the cluster and what is wrong in it', async (t) => {
+  const it = await started(t);
+  await createNetwork(it, { name: 'blue', subnet: '10.100.0.0/16' });
+  it.store.putNode(node('n1', '192.0.2.1'));
+  t.is((await status(it)).health, 'ok');
+  it.store.putNode(node('n2', '10.100.0.7'), { alive: false });
+  it.store.putNetwork({
+    ...networkOf({ name: 'by-hand', subnet: IpNetwork.parse('10.100.128.0/20') }),
+    vni: 7,
+  });
+  it.store.putBad({ key: '/weft/networks/odd/config', why: 'Backend.Type: "udp" is not served' });
+  const found = await status(it);
+  t.is(found.health, 'degraded');
+  t.like(found.node, { name: 'ctl', version: '9.9.9' });
+  t.like(found.controller, { state: 'connected', leader: true, nodesUp: 1, nodesDown: 1 });
+  t.deepEqual(
+    found.networks.map(({ name, vni }) => [name, vni]),
+    [
+      ['blue', 4096],
+      ['by-hand', 7],
+    ],
+  );
+  t.deepEqual(
+    found.peers.map(({ node: name, state }) => [name, state]),
+    [
+      ['n1', 'up'],
+      ['n2', 'down'],
+    ],
+  );
+  t.deepEqual(
+    found.problems.map(({ what, why }) => `${what}: ${why}`),
+    [
+      '/weft/networks/odd/config: Backend.Type: "udp" is not served',
+      'network by-hand: 10.100.128.0/20 overlaps network blue (10.100.0.0/16)',
+      'network blue: 10.100.0.0/16 contains 10.100.0.7, the underlay address of node n2',
+      'node n2: is down',
+    ],
+  );
+});
+
+test('metrics count calls and show the cluster', async (t) => {
+  const it = await started(t);
+  await createNetwork(it, { name: 'blue', subnet: '10.100.0.0/16' });
+  await refusal(getNetwork(it, 'red'));
+  it.store.putNode(node('n1', '192.0.2.1'));
+  const text = await it.metrics.metrics();
+  for (const line of [
+    'weft_networks 1',
+    'weft_nodes{state="up"} 1',
+    'weft_nodes{state="down"} 0',
+    'weft_store_connected 1',
+    'weft_sessions 0',
+    'weft_grpc_requests_total{method="NetworkService/CreateNetwork",code="OK"} 1',
+    'weft_grpc_requests_total{method="NetworkService/GetNetwork",code="NOT_FOUND"} 1',
+    'weft_grpc_request_seconds_count{method="NetworkService/CreateNetwork"} 1',
+  ]) {
+    t.true(text.includes(line), line);
+  }
+});
