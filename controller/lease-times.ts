@@ -32,32 +32,35 @@ export class LeaseTimes {
 
   /** Asks for those that are not known or too old. Never fails: it only makes `expiry` better. */
   async refresh(leases: readonly StoredLease[]): Promise<void> {
-    const { store, clock, log } = this.#options;
+    const { store, clock } = this.#options;
     const now = clock.now();
     const old = leases.filter(({ reservation, etcdLease }) => {
       return !reservation && now - (this.#known.get(etcdLease)?.readAt ?? -Infinity) > KEEP_MS;
     });
     if (old.length === 0 || !store.state.connected) return;
-    const asked = store.leaseTimes(old).then(
-      (times) => {
-        this.#dropOld(now);
-        for (const lease of old) {
-          const seconds = times.get(lease);
-          this.#known.set(lease.etcdLease, {
-            expires: seconds === undefined ? undefined : clock.now() + seconds * 1000,
-            readAt: clock.now(),
-          });
-        }
-      },
-      (error: unknown) => log.debug('the expiry of subnets could not be read', { error }),
-    );
     await new Promise<void>((resolve) => {
       const cancel = clock.after(WAIT_MS, resolve);
-      void asked.then(() => {
+      void this.#ask(old).finally(() => {
         cancel();
         resolve();
       });
     });
+  }
+
+  async #ask(leases: readonly StoredLease[]): Promise<void> {
+    const { store, clock, log } = this.#options;
+    try {
+      const times = await store.leaseTimes(leases);
+      const now = clock.now();
+      this.#dropOld(now);
+      for (const lease of leases) {
+        const seconds = times.get(lease);
+        const expires = seconds === undefined ? undefined : now + seconds * 1000;
+        this.#known.set(lease.etcdLease, { expires, readAt: now });
+      }
+    } catch (error) {
+      log.debug('the expiry of subnets could not be read', { error });
+    }
   }
 
   // What nobody has asked for in an hour is of leases that are gone.

@@ -1,11 +1,10 @@
 // What is not as it should be in the cluster, seen from the controller.
+import { IpAddress } from '../core/address.js';
 import { findOverlap, prefixesOf } from '../core/network.js';
 import type { Network } from '../core/records.js';
-import { IpAddress } from '../core/address.js';
 import type { Problem } from '../proto/gen/weft/v1/types.js';
 import type { Store } from '../store/store.js';
-import type { Registry } from './registry.js';
-import type { ReportSource } from './registry.js';
+import type { Registry, ReportSource } from './registry.js';
 
 /** A cluster that is broken all over is not shown better by a longer list. */
 const MOST_OF_NODES = 100;

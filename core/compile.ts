@@ -2,7 +2,7 @@
 // records is what a node should have; one changed record costs its own objects and nothing else.
 import { createHash } from 'node:crypto';
 
-import { IpAddress, IpNetwork, addressBits, parseInterface, type Family } from './address.js';
+import { addressBits, parseInterface, type Family, type IpAddress, type IpNetwork } from './address.js';
 import type { Firewall, FirewallNetwork } from './firewall.js';
 import { prefixesOf, VXLAN_OVERHEAD, type Network } from './network.js';
 import type { KernelObject, VxlanLink } from './objects.js';

@@ -168,12 +168,16 @@ export function unary<Request, Response>(
   return (call, callback) => {
     const controller = new AbortController();
     call.on('cancelled', () => controller.abort(new WeftError('ABORTED', 'the caller has given up')));
-    const run = async (): Promise<Response> =>
-      handler(call.request, { signal: controller.signal, metadata: call.metadata });
-    run().then(
-      (response) => callback(null, response),
-      (error: unknown) => callback(toServiceError(error)),
-    );
+    const run = async (): Promise<void> => {
+      let response: Response;
+      try {
+        response = await handler(call.request, { signal: controller.signal, metadata: call.metadata });
+      } catch (error) {
+        return callback(toServiceError(error));
+      }
+      callback(null, response);
+    };
+    void run();
   };
 }
 

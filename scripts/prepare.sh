@@ -19,7 +19,8 @@ flock -n 9 || { echo 'Waiting for another preparation to end …'; flock 9; }
 
 # command:package
 wanted='etcd:etcd-server ip:iproute2 iptables:iptables nft:nftables setpriv:util-linux'
-[ "${1:-}" = --test ] && wanted="$wanted openssl:openssl ping:iputils-ping nc:netcat-openbsd etcdctl:etcd-client sysctl:procps"
+wanted="$wanted ping:iputils-ping curl:curl ss:iproute2"
+[ "${1:-}" = --test ] && wanted="$wanted openssl:openssl nc:netcat-openbsd etcdctl:etcd-client sysctl:procps"
 missing=
 for pair in $wanted; do
   command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"

@@ -16,7 +16,20 @@ import { checkInside } from './networks.js';
 import { decodeClaim, encodeClaim } from './record-codec.js';
 import { UnreadableError } from './parse.js';
 import type { StoredLease } from './store.js';
-import { absent, get, getAll, keyAt, present, put, rangeAt, read, remove, unchanged, update, type Context } from './transaction.js';
+import {
+  absent,
+  get,
+  getAll,
+  keyAt,
+  present,
+  put,
+  rangeAt,
+  read,
+  remove,
+  unchanged,
+  update,
+  type Context,
+} from './transaction.js';
 
 /** Milliseconds that the owner's agent has to answer. */
 const ANSWER_WITHIN = 3000;
@@ -36,7 +49,11 @@ interface Lessee {
   lease?: StoredLease;
 }
 
-export async function claimAddress(context: Context, request: ClaimRequest, signal?: AbortSignal): Promise<Claim> {
+export async function claimAddress(
+  context: Context,
+  request: ClaimRequest,
+  signal?: AbortSignal,
+): Promise<Claim> {
   const { client, keys } = context;
   const { network, ip, node, endpoint } = request;
   checkInside(network, ip);
@@ -47,19 +64,35 @@ export async function claimAddress(context: Context, request: ClaimRequest, sign
     const { responses } = await client.txn({ success: [get(key), getAll(keys.subnets(network.name))] });
     const there = keyAt(responses, 0);
     const existing = there && readClaim(context, there);
-    if (there !== undefined && existing?.state === 'granted' && existing.endpoint === endpoint && existing.node === node) {
+    if (
+      there !== undefined &&
+      existing?.state === 'granted' &&
+      existing.endpoint === endpoint &&
+      existing.node === node
+    ) {
       return existing;
     }
-    if (there !== undefined && (existing?.endpoint !== endpoint || existing.node !== node)) throw claimed(request, existing);
+    if (there !== undefined && (existing?.endpoint !== endpoint || existing.node !== node))
+      throw claimed(request, existing);
     const lessee = findLessee(context, rangeAt(responses, 1), ip);
     checkUse(request, lessee?.subnet);
     const done =
       lessee === undefined
         ? await claimFree(context, key, claim, there)
-        : await ask(context, key, { ...claim, state: 'asked' }, there, await mayAsk(context, request, lessee), signal);
+        : await ask(
+            context,
+            key,
+            { ...claim, state: 'asked' },
+            there,
+            await mayAsk(context, request, lessee),
+            signal,
+          );
     if (done !== undefined) return done;
   }
-  throw unavailable(`network ${network.name}: the leases around ${ip.toString()} change all the time`, 'Try again.');
+  throw unavailable(
+    `network ${network.name}: the leases around ${ip.toString()} change all the time`,
+    'Try again.',
+  );
 }
 
 function readClaim({ keys }: Context, kv: IKeyValue): Claim | undefined {
@@ -73,8 +106,12 @@ function readClaim({ keys }: Context, kv: IKeyValue): Claim | undefined {
 }
 
 function claimed({ network, ip }: ClaimRequest, by: Claim | undefined): Error {
-  const who = by === undefined ? 'a record that cannot be read' : `endpoint ${by.endpoint} on node ${by.node}`;
-  return alreadyExists(`network ${network.name}: ${ip.toString()} is claimed by ${who}`, 'Choose another address.');
+  const who =
+    by === undefined ? 'a record that cannot be read' : `endpoint ${by.endpoint} on node ${by.node}`;
+  return alreadyExists(
+    `network ${network.name}: ${ip.toString()} is claimed by ${who}`,
+    'Choose another address.',
+  );
 }
 
 /** Whose subnet the address is in. */
@@ -106,18 +143,28 @@ function checkUse({ network, ip }: ClaimRequest, leased: IpNetwork | undefined):
  * The owner, where it can be asked.
  * @throws WeftError FAILED_PRECONDITION naming who has the subnet
  */
-async function mayAsk({ client, keys }: Context, request: ClaimRequest, { subnet, lease }: Lessee): Promise<string> {
+async function mayAsk(
+  { client, keys }: Context,
+  request: ClaimRequest,
+  { subnet, lease }: Lessee,
+): Promise<string> {
   const { network, ip, node } = request;
   const refuse = (why: string, next: string): Error =>
     failedPrecondition(`network ${network.name}: ${ip.toString()} is in ${subnet.toString()}, ${why}`, next);
   const owner = lease?.node;
   if (owner === undefined) {
-    throw refuse(`the subnet of ${ownerOf(lease)}, which cannot be asked for it`, 'Choose an address of a weft node or a free one.');
+    throw refuse(
+      `the subnet of ${ownerOf(lease)}, which cannot be asked for it`,
+      'Choose an address of a weft node or a free one.',
+    );
   }
   if (owner === node) throw refuse("this node's own subnet, and needs no claim", 'Give it out from there.');
   const alive = await read(client, keys.alive(owner));
   if (alive !== undefined) return owner;
-  throw refuse(`the subnet of node ${owner}, which is down and cannot agree`, 'Choose another address, or bring that node up.');
+  throw refuse(
+    `the subnet of node ${owner}, which is down and cannot agree`,
+    'Choose another address, or bring that node up.',
+  );
 }
 
 /** Undefined: somebody claimed or leased it at the same moment; look again. */
@@ -186,14 +233,21 @@ async function conclude(
   for (;;) {
     const kv = await read(client, key);
     const answer = kv && readClaim(context, kv);
-    if (kv === undefined || answer?.endpoint !== claim.endpoint || answer.node !== claim.node) return undefined;
+    if (kv === undefined || answer?.endpoint !== claim.endpoint || answer.node !== claim.node)
+      return undefined;
     if (answer.state === 'granted') return answer;
-    const { succeeded } = await client.txn({ compare: [unchanged(key, kv.mod_revision)], success: [remove(key)] });
+    const { succeeded } = await client.txn({
+      compare: [unchanged(key, kv.mod_revision)],
+      success: [remove(key)],
+    });
     // The answer came just now.
     if (!succeeded) continue;
     signal?.throwIfAborted();
     if (answer.state === 'refused') {
-      throw failedPrecondition(`${name} was refused by node ${owner}: ${answer.why ?? 'no reason given'}`, 'Choose another address.');
+      throw failedPrecondition(
+        `${name} was refused by node ${owner}: ${answer.why ?? 'no reason given'}`,
+        'Choose another address.',
+      );
     }
     throw failedPrecondition(
       `${name} is in the subnet of node ${owner}, which did not agree within ${ANSWER_WITHIN / 1000} s`,
@@ -235,13 +289,21 @@ export async function restoreClaim({ client, keys }: Context, claim: Claim): Pro
   return succeeded;
 }
 
-export async function deleteClaim(context: Context, network: string, ip: string, endpoint: string): Promise<void> {
+export async function deleteClaim(
+  context: Context,
+  network: string,
+  ip: string,
+  endpoint: string,
+): Promise<void> {
   const { client, keys } = context;
   const key = keys.claim(network, ip);
   for (;;) {
     const kv = await read(client, key);
     if (kv === undefined || readClaim(context, kv)?.endpoint !== endpoint) return;
-    const { succeeded } = await client.txn({ compare: [unchanged(key, kv.mod_revision)], success: [remove(key)] });
+    const { succeeded } = await client.txn({
+      compare: [unchanged(key, kv.mod_revision)],
+      success: [remove(key)],
+    });
     if (succeeded) return;
   }
 }

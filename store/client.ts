@@ -56,7 +56,8 @@ export class EtcdClient {
     private readonly onFailure: (error: string) => void,
   ) {
     this.urls = endpoints.map((endpoint) => normalize(endpoint, tls));
-    if (this.urls.length === 0) throw invalidArgument('etcd: no endpoint was given', 'Give one as http://192.0.2.1:2379.');
+    if (this.urls.length === 0)
+      throw invalidArgument('etcd: no endpoint was given', 'Give one as http://192.0.2.1:2379.');
     this.#running = this.#run();
   }
 
@@ -105,17 +106,20 @@ export class EtcdClient {
   /** Gives an etcd lease back without waiting; what cannot be given back ends by itself. */
   revoke(id: string): void {
     if (id === '0') return;
-    this.#call((etcd, options) => etcd.leaseClient.leaseRevoke({ ID: id }, options), { observed: false }).catch(
-      (error: unknown) => this.log.debug('etcd lease not revoked', { lease: id, error }),
-    );
+    this.#call((etcd, options) => etcd.leaseClient.leaseRevoke({ ID: id }, options), {
+      observed: false,
+    }).catch((error: unknown) => this.log.debug('etcd lease not revoked', { lease: id, error }));
   }
 
   /** Seconds that an etcd lease still has; undefined where it is gone. */
   async timeToLive(id: string): Promise<number | undefined> {
-    const answer = await this.#call((etcd, options) => etcd.leaseClient.leaseTimeToLive({ ID: id }, options), {
-      again: true,
-      observed: false,
-    });
+    const answer = await this.#call(
+      (etcd, options) => etcd.leaseClient.leaseTimeToLive({ ID: id }, options),
+      {
+        again: true,
+        observed: false,
+      },
+    );
     const seconds = Number(answer.TTL);
     return seconds < 0 ? undefined : seconds;
   }
@@ -144,7 +148,8 @@ export class EtcdClient {
         const failure = failureOf(error);
         if (failure.kind === 'compacted' || failure.kind === 'lease') throw failure;
         // Only what certainly had no effect is tried again, on the next server.
-        const harmless = failure.kind === 'unsent' || (again && failure.kind === 'connection' && this.urls.length > 1);
+        const harmless =
+          failure.kind === 'unsent' || (again && failure.kind === 'connection' && this.urls.length > 1);
         if (!harmless || attempt > this.urls.length) throw explain(failure, session.url);
         session.end(failure);
       }
@@ -163,12 +168,15 @@ export class EtcdClient {
         if (last !== undefined) throw explain(last.failure, last.url);
         throw explain(new CallFailure('connection', 'no answer in time'), this.urls.join(', '));
       }
-      await this.#change(AbortSignal.any([AbortSignal.timeout(Math.ceil(rest)), this.#closed.signal])).catch(() => undefined);
+      await this.#change(AbortSignal.any([AbortSignal.timeout(Math.ceil(rest)), this.#closed.signal])).catch(
+        () => undefined,
+      );
     }
   }
 
   #throwIfClosed(): void {
-    if (this.#closed.signal.aborted) throw explain(this.#closed.signal.reason as CallFailure, this.urls.join(', '));
+    if (this.#closed.signal.aborted)
+      throw explain(this.#closed.signal.reason as CallFailure, this.urls.join(', '));
   }
 
   /** Settles when the state of the connection changes, or an attempt has failed. */
@@ -201,7 +209,13 @@ export class EtcdClient {
     while (!signal.aborted) {
       const started = performance.now();
       const url = this.urls[next++ % this.urls.length] ?? '';
-      const session = new Session(url, this.tls, this.#observe, () => ({ revision: this.revision, epoch: this.#epoch }), this.heartbeatKey);
+      const session = new Session(
+        url,
+        this.tls,
+        this.#observe,
+        () => ({ revision: this.revision, epoch: this.#epoch }),
+        this.heartbeatKey,
+      );
       const abort = (): void => session.end(signal.reason as CallFailure);
       signal.addEventListener('abort', abort, { once: true });
       // Every third time longer: a server under load may need it, a lost packet must not.
@@ -220,7 +234,10 @@ export class EtcdClient {
       this.#notify();
       // A session that lasted is no sign of trouble with this etcd; one that broke at once is.
       failures = performance.now() - started > 5000 ? 0 : failures + 1;
-      const pause = failures <= 1 ? 20 : Math.min(MAX_BACKOFF, 50 * 2 ** failures) * (0.5 + Math.random() / 2);
+      const pause =
+        failures <= 1 || this.#tried < this.urls.length
+          ? 20
+          : Math.min(MAX_BACKOFF, 50 * 2 ** failures) * (0.5 + Math.random() / 2);
       const elapsed = performance.now() - started;
       await sleep(Math.max(20, pause - elapsed), undefined, { signal }).catch(() => undefined);
     }
@@ -259,13 +276,23 @@ export class EtcdClient {
 
 /** `http://HOST:PORT` for everything that people write. @throws WeftError INVALID_ARGUMENT */
 function normalize(endpoint: string, tls: TlsFiles | undefined): string {
-  const withScheme = endpoint.includes('://') ? endpoint : `${tls === undefined ? 'http' : 'https'}://${endpoint}`;
+  const withScheme = endpoint.includes('://')
+    ? endpoint
+    : `${tls === undefined ? 'http' : 'https'}://${endpoint}`;
   const url = URL.canParse(withScheme) ? new URL(withScheme) : undefined;
-  if (url === undefined || !/^https?:$/.test(url.protocol) || url.hostname === '' || !/^\/?$/.test(url.pathname)) {
+  if (
+    url === undefined ||
+    !/^https?:$/.test(url.protocol) ||
+    url.hostname === '' ||
+    !/^\/?$/.test(url.pathname)
+  ) {
     throw invalidArgument(`etcd: "${endpoint}" is not an endpoint`, 'Write it as http://192.0.2.1:2379.');
   }
   if (tls !== undefined && url.protocol === 'http:') {
-    throw invalidArgument(`etcd: TLS files were given, but "${endpoint}" is not served with TLS`, 'Write it with https://.');
+    throw invalidArgument(
+      `etcd: TLS files were given, but "${endpoint}" is not served with TLS`,
+      'Write it with https://.',
+    );
   }
   const port = url.port === '' ? (/:(80|443)\/?$/.exec(endpoint)?.[1] ?? '2379') : url.port;
   return `${url.protocol}//${url.hostname}:${port}`;

@@ -47,12 +47,16 @@ async function term(
   const lease = await HeldLease.grant(client, TTL);
   const over = new AbortController();
   try {
-    const { succeeded, header } = await client.txn({ compare: [absent(key)], success: [put(key, id, lease.id)] });
+    const { succeeded, header } = await client.txn({
+      compare: [absent(key)],
+      success: [put(key, id, lease.id)],
+    });
     if (!succeeded) return;
     const revision = Number(header.revision);
     const leading = AbortSignal.any([signal, lease.lost, over.signal]);
     // Etcd may come back without the key (restored, emptied), or somebody deletes it.
-    const replaced = (): boolean => replica.includes(revision) && replica.plain(key)?.modRevision !== revision;
+    const replaced = (): boolean =>
+      replica.includes(revision) && replica.plain(key)?.modRevision !== revision;
     void replica.until(replaced, leading).then(
       () => over.abort(new Error('the leader key is gone')),
       () => undefined,

@@ -6,7 +6,18 @@ import { alreadyExists, notFound, unavailable } from '../core/errors.js';
 import type { Endpoint } from '../core/records.js';
 import { decodeEndpoint, encodeEndpoint } from './record-codec.js';
 import { UnreadableError } from './parse.js';
-import { absent, get, holds, keyAt, present, put, read, remove, unchanged, type Context } from './transaction.js';
+import {
+  absent,
+  get,
+  holds,
+  keyAt,
+  present,
+  put,
+  read,
+  remove,
+  unchanged,
+  type Context,
+} from './transaction.js';
 
 const ATTEMPTS = 5;
 
@@ -29,13 +40,19 @@ export async function putEndpoint(
   let index: IKeyValue | undefined;
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
     const { succeeded, responses } = await client.txn({
-      compare: [present(config), ...(unique ? [index ? unchanged(nameKey, index.mod_revision) : absent(nameKey)] : [])],
+      compare: [
+        present(config),
+        ...(unique ? [index ? unchanged(nameKey, index.mod_revision) : absent(nameKey)] : []),
+      ],
       success: [record, ...(unique ? [put(nameKey, id)] : [])],
       failure: [get(config), get(nameKey)],
     });
     if (succeeded) return;
     if (keyAt(responses, 0) === undefined) {
-      throw notFound(`network ${network} does not exist any more`, 'It was removed; create it again with weft network create.');
+      throw notFound(
+        `network ${network} does not exist any more`,
+        'It was removed; create it again with weft network create.',
+      );
     }
     index = keyAt(responses, 1);
     const holder = index?.value.toString();
@@ -54,7 +71,11 @@ function nameTaken(endpoint: Endpoint, other: Pick<Endpoint, 'id' | 'node' | 'ta
   );
 }
 
-async function readEndpoint({ client, keys }: Context, network: string, id: string): Promise<Endpoint | undefined> {
+async function readEndpoint(
+  { client, keys }: Context,
+  network: string,
+  id: string,
+): Promise<Endpoint | undefined> {
   const kv = await read(client, keys.endpoint(network, id));
   if (kv === undefined) return undefined;
   try {

@@ -36,7 +36,9 @@ const PARALLEL = 16;
 export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions): Store {
   const now = (): Date => clock?.now() ?? new Date();
   const keys = new Keys(prefix);
-  const client = new EtcdClient(endpoints, tls, keys.allocated(), log, (error) => replica.connected(false, error));
+  const client = new EtcdClient(endpoints, tls, keys.allocated(), log, (error) =>
+    replica.connected(false, error),
+  );
   const replica = new Replica(client, keys, log, now);
   const context: Context = { client, replica, keys, log, now };
   const presences = new Set<Presence>();
@@ -48,7 +50,8 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
     get isSynced() {
       return replica.isSynced;
     },
-    synced: async (signal) => await replica.until(() => replica.isSynced, signal ?? new AbortController().signal),
+    synced: async (signal) =>
+      await replica.until(() => replica.isSynced, signal ?? new AbortController().signal),
     subscribe: (listener) => replica.subscribe(listener),
     onState: (listener) => replica.onState(listener),
 
@@ -85,7 +88,10 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
   };
 }
 
-async function leaseTimes(client: EtcdClient, leases: readonly StoredLease[]): Promise<Map<StoredLease, number>> {
+async function leaseTimes(
+  client: EtcdClient,
+  leases: readonly StoredLease[],
+): Promise<Map<StoredLease, number>> {
   const times = new Map<StoredLease, number>();
   const queue = leases.filter((lease) => lease.etcdLease !== '0').values();
   const worker = async (): Promise<void> => {

@@ -41,7 +41,9 @@ export class CallFailure extends Error {
 
 export function failureOf(error: unknown): CallFailure {
   if (error instanceof CallFailure) return error;
-  const message = messageOf(error).replace(/^\w+: /, '').replace(/^\d+ [A-Z_]+: /, '');
+  const message = messageOf(error)
+    .replace(/^\w+: /, '')
+    .replace(/^\d+ [A-Z_]+: /, '');
   return new CallFailure(kindOf(error as EtcdError, message), message, { cause: error });
 }
 
@@ -81,18 +83,31 @@ export function explain(failure: CallFailure, url: string): WeftError {
     default:
       return unavailable(
         describe(failure, url),
-        'Check that etcd runs and that this machine reaches it; weft goes on by itself once it answers.',
+        isAboutTls(reasonOf(failure))
+          ? 'Check the certificates: --etcd-ca is the CA of etcd, --etcd-cert and --etcd-key are what it asks of clients.'
+          : 'Check that etcd runs and that this machine reaches it; weft goes on by itself once it answers.',
         cause,
       );
   }
 }
 
 export const describe = (failure: CallFailure, url: string): string =>
-  failure.kind === 'history' ? `etcd at ${url}: ${failure.message}` : `etcd at ${url} does not answer: ${reasonOf(failure)}`;
+  failure.kind === 'history'
+    ? `etcd at ${url}: ${failure.message}`
+    : `etcd at ${url} does not answer: ${reasonOf(failure)}`;
 
-/** The cause within grpc-js' wordy messages. */
-function reasonOf(failure: CallFailure): string {
-  const { message } = failure;
-  const inner = /Last error: (?:Error: )?(.*?)(?:\. Resolution note:.*)?$/.exec(message)?.[1] ?? message;
-  return inner.startsWith('Deadline exceeded') ? 'no answer in time' : inner;
+/** The cause within grpc-js' wordy messages, the same for the same cause: it is shown as a state and compared. */
+function reasonOf({ message }: CallFailure): string {
+  const line = message.replaceAll(/\s+/g, ' ');
+  // "…Last error: CAUSE (TIME). Resolution note: …"
+  const inner =
+    /Last error: (?:Error: )?(.*?)(?: \(\d{4}-\d\d-\d\dT[^)]*\))?\.?(?: Resolution note:.*)?$/.exec(
+      line,
+    )?.[1] ?? line;
+  if (inner.startsWith('Deadline exceeded')) return 'no answer in time';
+  // OpenSSL: "…:SSL routines:ssl3_read_bytes:sslv3 alert bad certificate:…/rec_layer_s3.c:…"
+  const tls = /SSL routines:[^:]*:([^:]+)/.exec(inner)?.[1];
+  return tls === undefined ? inner : `TLS failed: ${tls.replace(/^(?:ssl|tls)\S* /, '')}`;
 }
+
+const isAboutTls = (reason: string): boolean => /TLS failed|certificate/.test(reason);

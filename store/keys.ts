@@ -122,7 +122,8 @@ function parseNetworkKey([network, what, ...rest]: string[]): ParsedKey {
     case 'subnets':
       return { kind: 'lease', network: name, ...parseSubnetKey(last) };
     case 'endpoints':
-      if (!/^[0-9a-f]{1,64}$/.test(last)) throw new Error(`"${last}" is not an endpoint's id: hexadecimal digits`);
+      if (!/^[0-9a-f]{1,64}$/.test(last))
+        throw new Error(`"${last}" is not an endpoint's id: hexadecimal digits`);
       return { kind: 'endpoint', network: name, id: last };
     case 'names':
       return { kind: 'endpointName', network: name, name: last };
@@ -167,12 +168,15 @@ export function parseSubnetKey(text: string): { subnet: IpNetwork; subnet6?: IpN
 
 function parseHalf(half: string, family: 4 | 6, whole: string): IpNetwork {
   const match = /^(.*)-(\d{1,3})$/.exec(half);
-  const base = IpAddress.tryParse(family === 4 ? (match?.[1] ?? '') : (match?.[1] ?? '').replaceAll('-', ':'));
+  const base = IpAddress.tryParse(
+    family === 4 ? (match?.[1] ?? '') : (match?.[1] ?? '').replaceAll('-', ':'),
+  );
   const length = Number(match?.[2]);
   if (base === undefined || base.family !== family || length > addressBits(family)) {
     throw new Error(`"${whole}" is not a subnet; expected 10.100.5.0-24 or 10.100.5.0-24&fd42:100:0:5::-64`);
   }
   const subnet = IpNetwork.of(base, length);
-  if (!subnet.base.equals(base)) throw new Error(`"${whole}" has host bits set; did you mean ${subnet.toString()}?`);
+  if (!subnet.base.equals(base))
+    throw new Error(`"${whole}" has host bits set; did you mean ${subnet.toString()}?`);
   return subnet;
 }

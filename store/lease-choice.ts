@@ -30,7 +30,10 @@ const CANDIDATES = 100;
  * address may change; then the name, for a state directory may be lost. A lease of another weft node with this node's
  * address comes last.
  */
-export function ownLeases(request: LeaseRequest, there: readonly LeaseKey[]): { key: LeaseKey; lease: StoredLease }[] {
+export function ownLeases(
+  request: LeaseRequest,
+  there: readonly LeaseKey[],
+): { key: LeaseKey; lease: StoredLease }[] {
   const rank = (lease: StoredLease): number | undefined => {
     const address = lease.publicIp.equals(request.publicIp);
     if (lease.instance === request.instance) return address ? 0 : 2;
@@ -66,13 +69,21 @@ export function isFree({ subnet, subnet6 }: Subnets, there: readonly LeaseKey[])
  * The previous subnet where it can be had, else one at random of the first hundred that are free; undefined where none
  * is.
  */
-export function chooseSubnets(request: LeaseRequest, there: readonly LeaseKey[], random = randomInt): Subnets | undefined {
+export function chooseSubnets(
+  request: LeaseRequest,
+  there: readonly LeaseKey[],
+  random = randomInt,
+): Subnets | undefined {
   const { network, previous } = request;
   if (previous !== undefined) {
     const again = withSixth(network, previous, there, random);
     if (again !== undefined && fits(network, again) && isFree(again, there)) return again;
   }
-  const free = firstFree(network.range, network.hostPrefix, there.map((key) => key.subnet));
+  const free = firstFree(
+    network.range,
+    network.hostPrefix,
+    there.map((key) => key.subnet),
+  );
   const subnet = pick(free, random);
   return subnet && withSixth(network, { subnet }, there, random);
 }

@@ -24,7 +24,11 @@ const NO_ADDRESS = IpAddress.parse('0.0.0.0');
  * @param etcdLease '0' where the key hangs on none, which makes it a reservation
  * @throws UnreadableError
  */
-export function decodeLease(key: ParsedKey & { kind: 'lease' }, value: string, etcdLease: string): StoredLease {
+export function decodeLease(
+  key: ParsedKey & { kind: 'lease' },
+  value: string,
+  etcdLease: string,
+): StoredLease {
   const json = parseJsonObject(value);
   const attributes = check(ATTRIBUTES, json);
   // Other backends put other things there (a WireGuard key), which are none of weft's business.

@@ -34,7 +34,9 @@ export async function acquireLease(context: Context, request: LeaseRequest): Pro
   try {
     while (performance.now() < giveUp) {
       const there = await listLeases(context, request.network.name);
-      taken = (await takeOwn(context, request, there, etcdLease)) ?? (await takeNew(context, request, there, etcdLease));
+      taken =
+        (await takeOwn(context, request, there, etcdLease)) ??
+        (await takeNew(context, request, there, etcdLease));
       if (taken !== undefined) return taken;
     }
   } finally {
@@ -48,13 +50,18 @@ export async function acquireLease(context: Context, request: LeaseRequest): Pro
 
 /** @throws WeftError NOT_FOUND where the network has gone */
 async function listLeases({ client, keys }: Context, network: string): Promise<LeaseKey[]> {
-  const { responses } = await client.txn({ success: [get(keys.config(network)), getAll(keys.subnets(network))] });
+  const { responses } = await client.txn({
+    success: [get(keys.config(network)), getAll(keys.subnets(network))],
+  });
   if (keyAt(responses, 0) === undefined) throw gone(network);
   return rangeAt(responses, 1).flatMap((kv) => readKey(keys, kv) ?? []);
 }
 
 const gone = (network: string): Error =>
-  notFound(`network ${network} does not exist any more`, 'It was removed; create it again with weft network create.');
+  notFound(
+    `network ${network} does not exist any more`,
+    'It was removed; create it again with weft network create.',
+  );
 
 function readKey(keys: Context['keys'], kv: IKeyValue): LeaseKey | undefined {
   const key = kv.key.toString();
@@ -99,7 +106,10 @@ async function takeOwn(
   );
   for (const { key, lease } of own) {
     if (lease.reservation && !fits(request.network, key)) {
-      log.warn('a reserved subnet does not fit its network and is not used', { network: lease.network, key: key.key });
+      log.warn('a reserved subnet does not fit its network and is not used', {
+        network: lease.network,
+        key: key.key,
+      });
     }
   }
   const under = usable?.lease.reservation === true ? '0' : etcdLease;
@@ -176,14 +186,17 @@ async function takeNew(
   }
   // The comparison guards this very key. Another key can have an address of it: one of another length, or one with the
   // same IPv6 half. Transactions come one after the other, so of two that overlap the later one sees the earlier.
-  const others = rangeAt(responses, 1).flatMap((kv) => (kv.key.toString() === key ? [] : (readKey(keys, kv) ?? [])));
+  const others = rangeAt(responses, 1).flatMap((kv) =>
+    kv.key.toString() === key ? [] : (readKey(keys, kv) ?? []),
+  );
   if (!others.some((other) => overlaps(other, chosen))) return lease;
   await client.txn({ success: [remove(key)] });
   return undefined;
 }
 
 const overlaps = (a: Subnets, b: Subnets): boolean =>
-  a.subnet.overlaps(b.subnet) || (a.subnet6 !== undefined && b.subnet6 !== undefined && a.subnet6.overlaps(b.subnet6));
+  a.subnet.overlaps(b.subnet) ||
+  (a.subnet6 !== undefined && b.subnet6 !== undefined && a.subnet6.overlaps(b.subnet6));
 
 function exhausted({ network }: LeaseRequest, there: readonly LeaseKey[]): Error {
   const { first, last } = network.range;
@@ -216,7 +229,11 @@ const isSame = (there: Lease | undefined, mine: Lease): boolean =>
   there !== undefined &&
   (there.instance === undefined ? there.publicIp.equals(mine.publicIp) : there.instance === mine.instance);
 
-export async function renewLease(context: Context, lease: StoredLease, ttlSeconds: number): Promise<StoredLease> {
+export async function renewLease(
+  context: Context,
+  lease: StoredLease,
+  ttlSeconds: number,
+): Promise<StoredLease> {
   if (lease.reservation) return lease;
   const { client, keys } = context;
   const key = keys.lease(lease.network, lease.subnet, lease.subnet6);
@@ -230,7 +247,10 @@ export async function renewLease(context: Context, lease: StoredLease, ttlSecond
     if (renewed?.etcdLease !== etcdLease) client.revoke(etcdLease);
   }
   if (renewed === undefined) {
-    throw unavailable(`network ${lease.network}: the lease of ${lease.subnet.toString()} changes all the time`, 'Try again.');
+    throw unavailable(
+      `network ${lease.network}: the lease of ${lease.subnet.toString()} changes all the time`,
+      'Try again.',
+    );
   }
   return renewed;
 }
@@ -261,7 +281,8 @@ async function tryRenew(
     if (keyAt(responses, 0) === undefined) throw gone(lease.network);
     return undefined;
   }
-  if (there !== undefined && there.etcdLease !== under && there.lease?.instance !== undefined) client.revoke(there.etcdLease);
+  if (there !== undefined && there.etcdLease !== under && there.lease?.instance !== undefined)
+    client.revoke(there.etcdLease);
   return renewed;
 }
 
@@ -278,6 +299,9 @@ export async function releaseLease({ client, keys }: Context, lease: Lease): Pro
   const there = kv && readKey(keys, kv);
   // A reservation was somebody's decision, which this node's leaving does not change.
   if (there === undefined || there.etcdLease === '0' || !isSame(there.lease, lease)) return;
-  const { succeeded } = await client.txn({ compare: [unchanged(key, there.modRevision)], success: [remove(key)] });
+  const { succeeded } = await client.txn({
+    compare: [unchanged(key, there.modRevision)],
+    success: [remove(key)],
+  });
   if (succeeded && there.lease?.instance !== undefined) client.revoke(there.etcdLease);
 }

@@ -16,7 +16,19 @@ import {
   type Network,
   type SubnetRange,
 } from '../core/network.js';
-import { check, cidr4, cidr6, flag, goObject, integer, ip4, ip6, parseJsonObject, text, UnreadableError } from './parse.js';
+import {
+  check,
+  cidr4,
+  cidr6,
+  flag,
+  goObject,
+  integer,
+  ip4,
+  ip6,
+  parseJsonObject,
+  text,
+  UnreadableError,
+} from './parse.js';
 
 /** VNI of a flannel network whose config names none (pkg/backend/vxlan, defaultVNI). */
 const FLANNEL_VNI = 1;
@@ -63,19 +75,35 @@ export function decodeConfig(name: string, value: string): Network {
     throw new UnreadableError('Backend.GBP: true; weft does not speak group based policies, leave it out');
   }
   if (!config.EnableIPv4) {
-    throw new UnreadableError('EnableIPv4: false; networks of IPv6 alone are not served, leave it out and give a Network');
+    throw new UnreadableError(
+      'EnableIPv4: false; networks of IPv6 alone are not served, leave it out and give a Network',
+    );
   }
   if (config.Network === undefined) {
     throw new UnreadableError('Network is missing; expected an IPv4 prefix such as 10.100.0.0/16');
   }
   try {
-    const four = familyOf(config.Network, 'Network', 'Subnet', config.SubnetLen, config.SubnetMin, config.SubnetMax);
+    const four = familyOf(
+      config.Network,
+      'Network',
+      'Subnet',
+      config.SubnetLen,
+      config.SubnetMin,
+      config.SubnetMax,
+    );
     if (config.EnableIPv6 && config.IPv6Network === undefined) {
       throw new UnreadableError('IPv6Network is missing; EnableIPv6 needs a prefix such as fd42:100::/48');
     }
     const six =
       config.EnableIPv6 && config.IPv6Network !== undefined
-        ? familyOf(config.IPv6Network, 'IPv6Network', 'IPv6Subnet', config.IPv6SubnetLen, config.IPv6SubnetMin, config.IPv6SubnetMax)
+        ? familyOf(
+            config.IPv6Network,
+            'IPv6Network',
+            'IPv6Subnet',
+            config.IPv6SubnetLen,
+            config.IPv6SubnetMin,
+            config.IPv6SubnetMax,
+          )
         : undefined;
     const mtu = mtuOf(config.Backend?.MTU ?? 0, six !== undefined);
     const network: Network = {
@@ -97,14 +125,18 @@ export function decodeConfig(name: string, value: string): Network {
     return network;
   } catch (error) {
     if (!(error instanceof WeftError)) throw error;
-    throw new UnreadableError(error.next === undefined ? error.message : `${error.message}; ${error.next}`, { cause: error });
+    throw new UnreadableError(error.next === undefined ? error.message : `${error.message}; ${error.next}`, {
+      cause: error,
+    });
   }
 }
 
 function checkBackend(json: Record<string, unknown>): void {
   const backend = check(goObject({ Backend: goObject({ Type: text.default('') }).optional() }), json).Backend;
   if (backend === undefined) {
-    throw new UnreadableError('Backend is missing, which flannel takes as "udp"; weft serves {"Backend":{"Type":"vxlan"}}');
+    throw new UnreadableError(
+      'Backend is missing, which flannel takes as "udp"; weft serves {"Backend":{"Type":"vxlan"}}',
+    );
   }
   if (backend.Type.toLowerCase() !== 'vxlan') {
     throw new UnreadableError(`Backend.Type: "${backend.Type}" is not served; weft serves "vxlan"`);
@@ -132,14 +164,17 @@ function flannelHostPrefix(subnet: IpNetwork): number | undefined {
 }
 
 /** Go's zero value counts as absent. */
-const given = (address: IpAddress | undefined): IpAddress | undefined => (address?.value === 0n ? undefined : address);
+const given = (address: IpAddress | undefined): IpAddress | undefined =>
+  address?.value === 0n ? undefined : address;
 
 function mtuOf(underlay: number, dual: boolean): number | undefined {
   if (underlay === 0) return undefined;
   const mtu = underlay - FLANNEL_OVERHEAD;
   const least = MIN_MTU[dual ? 6 : 4];
   if (mtu < least) {
-    throw new UnreadableError(`Backend.MTU: ${underlay}; expected at least ${least + FLANNEL_OVERHEAD}, the tunnel takes ${FLANNEL_OVERHEAD}`);
+    throw new UnreadableError(
+      `Backend.MTU: ${underlay}; expected at least ${least + FLANNEL_OVERHEAD}, the tunnel takes ${FLANNEL_OVERHEAD}`,
+    );
   }
   return mtu;
 }
@@ -159,7 +194,11 @@ export function encodeConfig(network: Network): string {
         IPv6Network: network.subnet6.toString(),
         IPv6SubnetLen: network.hostPrefix6,
         ...(network.range6 &&
-          rangeFields('IPv6Subnet', network.range6, parseRange(network.subnet6, network.hostPrefix6, undefined, undefined))),
+          rangeFields(
+            'IPv6Subnet',
+            network.range6,
+            parseRange(network.subnet6, network.hostPrefix6, undefined, undefined),
+          )),
       }),
     Backend: {
       Type: network.backend,
@@ -195,7 +234,9 @@ export function occupiedBy(value: string): Occupied {
     };
     const four = field(() => check(goObject({ Network: cidr4.optional() }), json).Network);
     const six = field(() => check(goObject({ IPv6Network: cidr6.optional() }), json).IPv6Network);
-    const backend = field(() => check(goObject({ Backend: goObject({ VNI: integer(1, MAX_VNI) }) }), json).Backend);
+    const backend = field(
+      () => check(goObject({ Backend: goObject({ VNI: integer(1, MAX_VNI) }) }), json).Backend,
+    );
     return {
       prefixes: [four, six].filter((prefix) => prefix !== undefined && prefix.length > 0) as IpNetwork[],
       ...(backend && { vni: backend.VNI }),

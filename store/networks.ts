@@ -3,7 +3,14 @@
 import { randomInt } from 'node:crypto';
 
 import type { IpAddress, IpNetwork } from '../core/address.js';
-import { alreadyExists, failedPrecondition, invalidArgument, notFound, resourceExhausted, unavailable } from '../core/errors.js';
+import {
+  alreadyExists,
+  failedPrecondition,
+  invalidArgument,
+  notFound,
+  resourceExhausted,
+  unavailable,
+} from '../core/errors.js';
 import {
   checkOverlap,
   checkUsable,
@@ -21,7 +28,19 @@ import { rangeOf } from './keys.js';
 import { encodeConfig, occupiedBy } from './network-codec.js';
 import { addressesOf, encodeRemoval } from './record-codec.js';
 import type { NetworkSpec } from './store.js';
-import { absent, get, keyAt, noneOf, present, put, read, remove, removeAll, unchanged, type Context } from './transaction.js';
+import {
+  absent,
+  get,
+  keyAt,
+  noneOf,
+  present,
+  put,
+  read,
+  remove,
+  removeAll,
+  unchanged,
+  type Context,
+} from './transaction.js';
 
 /** Seconds that a removal is remembered. */
 export const REMOVAL_TTL = 24 * 3600;
@@ -33,13 +52,17 @@ const PATIENCE = 10_000;
 export function networkOf(spec: NetworkSpec): Network {
   const name = parseNetworkName(spec.name);
   const family = (subnet: IpNetwork, wanted: 4 | 6, field: string): void => {
-    if (subnet.family !== wanted) throw invalidArgument(`${field}: ${subnet.toString()} is not an IPv${wanted} prefix`);
+    if (subnet.family !== wanted)
+      throw invalidArgument(`${field}: ${subnet.toString()} is not an IPv${wanted} prefix`);
     checkUsable(subnet, field);
   };
   family(spec.subnet, 4, 'subnet');
   const hostPrefix = parseHostPrefix(spec.subnet, spec.hostPrefix, 'host-prefix');
   if (spec.subnet6 === undefined && spec.hostPrefix6 !== undefined) {
-    throw invalidArgument('host-prefix6: the network has no IPv6 subnet', 'Give one with --subnet6, or leave it out.');
+    throw invalidArgument(
+      'host-prefix6: the network has no IPv6 subnet',
+      'Give one with --subnet6, or leave it out.',
+    );
   }
   if (spec.subnet6 !== undefined) family(spec.subnet6, 6, 'subnet6');
   const hostPrefix6 = spec.subnet6 && parseHostPrefix(spec.subnet6, spec.hostPrefix6, 'host-prefix6');
@@ -58,7 +81,9 @@ export function networkOf(spec: NetworkSpec): Network {
       }),
     vni: spec.vni === undefined ? 0 : parseInteger(spec.vni, 'vni', 1, MAX_VNI),
     port: spec.port === undefined ? DEFAULT_VXLAN_PORT : parseInteger(spec.port, 'port', 1, 65535),
-    ...(spec.mtu !== undefined && { mtu: parseInteger(spec.mtu, 'mtu', MIN_MTU[spec.subnet6 === undefined ? 4 : 6], 65535) }),
+    ...(spec.mtu !== undefined && {
+      mtu: parseInteger(spec.mtu, 'mtu', MIN_MTU[spec.subnet6 === undefined ? 4 : 6], 65535),
+    }),
     internal: spec.internal ?? false,
     masquerade: spec.masquerade ?? true,
   };
@@ -75,7 +100,10 @@ export async function createNetwork(context: Context, spec: NetworkSpec): Promis
     // The view must be as new as the guard before it is asked what is in the way.
     const seen = Number(guard?.mod_revision ?? 0);
     if (!replica.isSynced || !(await replica.reached(seen, 2000))) {
-      throw unavailable(`network ${name}: the list of networks is not up to date yet`, 'Try again in a moment.');
+      throw unavailable(
+        `network ${name}: the list of networks is not up to date yet`,
+        'Try again in a moment.',
+      );
     }
     const network = { ...wanted, vni: chooseVni(context, wanted) };
     checkAgainstOthers(context, network);
@@ -93,7 +121,10 @@ export async function createNetwork(context: Context, spec: NetworkSpec): Promis
     if (there !== undefined) throw exists(network, there.value.toString());
     guard = keyAt(responses, 1);
   }
-  throw unavailable(`network ${name}: other networks are being created without a pause`, 'Try again in a moment.');
+  throw unavailable(
+    `network ${name}: other networks are being created without a pause`,
+    'Try again in a moment.',
+  );
 }
 
 function exists(network: Network, config: string): Error {
@@ -105,7 +136,10 @@ function exists(network: Network, config: string): Error {
 }
 
 /** What stands in the view as bad, with what it takes up all the same: a flannel network of another backend, for one. */
-function* unserved({ replica, keys }: Context): Generator<{ name: string; prefixes: IpNetwork[]; vni?: number }> {
+function* unserved({
+  replica,
+  keys,
+}: Context): Generator<{ name: string; prefixes: IpNetwork[]; vni?: number }> {
   for (const key of replica.view.bad.keys()) {
     const parsed = keys.parse(key);
     const text = replica.plain(key)?.value;
@@ -116,7 +150,9 @@ function* unserved({ replica, keys }: Context): Generator<{ name: string; prefix
 function checkAgainstOthers(context: Context, network: Network): void {
   const { view } = context.replica;
   if (view.networks.has(network.name)) return;
-  const underlays = [...view.nodes.values()].flatMap((node) => addressesOf(node).map((ip) => ({ node: node.name, ip })));
+  const underlays = [...view.nodes.values()].flatMap((node) =>
+    addressesOf(node).map((ip) => ({ node: node.name, ip })),
+  );
   // A flanneld has no node record; its lease tells where it is.
   const flannels = [...view.leases.values()].flatMap((leases) =>
     [...leases.values()]
@@ -126,7 +162,9 @@ function checkAgainstOthers(context: Context, network: Network): void {
   checkOverlap(network, view.networks.values(), [...underlays, ...flannels]);
   for (const other of unserved(context)) {
     const clash = other.prefixes.find(
-      (prefix) => prefix.overlaps(network.subnet) || (network.subnet6 !== undefined && prefix.overlaps(network.subnet6)),
+      (prefix) =>
+        prefix.overlaps(network.subnet) ||
+        (network.subnet6 !== undefined && prefix.overlaps(network.subnet6)),
     );
     if (clash === undefined || other.name === network.name) continue;
     throw failedPrecondition(
@@ -161,7 +199,11 @@ function chooseVni(context: Context, network: Network): number {
   );
 }
 
-export async function removeNetwork(context: Context, name: string, { force }: { force: boolean }): Promise<void> {
+export async function removeNetwork(
+  context: Context,
+  name: string,
+  { force }: { force: boolean },
+): Promise<void> {
   const { client, replica, keys } = context;
   const etcdLease = await client.grant(REMOVAL_TTL);
   const marker = encodeRemoval({ kind: 'network', name, at: context.now().toISOString(), forced: force });
@@ -172,7 +214,10 @@ export async function removeNetwork(context: Context, name: string, { force }: {
       put(keys.removal('network', name), marker, etcdLease),
       put(keys.allocated(), name),
     ],
-    failure: [get(keys.config(name)), { request_range: { ...rangeOf(keys.endpoints(name)), count_only: true } }],
+    failure: [
+      get(keys.config(name)),
+      { request_range: { ...rangeOf(keys.endpoints(name)), count_only: true } },
+    ],
   });
   if (succeeded) {
     await replica.reached(Number(header.revision));

@@ -8,7 +8,11 @@ import { encodeRemoval } from './record-codec.js';
 import type { StoredLease } from './store.js';
 import { absent, get, keyAt, MAX_OPERATIONS, put, remove, unchanged, type Context } from './transaction.js';
 
-export async function removeNode(context: Context, name: string, { force }: { force: boolean }): Promise<void> {
+export async function removeNode(
+  context: Context,
+  name: string,
+  { force }: { force: boolean },
+): Promise<void> {
   const { client, replica, keys } = context;
   const first = await client.txn({ success: [get(keys.node(name)), get(keys.alive(name))] });
   const node = keyAt(first.responses, 0);
@@ -20,7 +24,12 @@ export async function removeNode(context: Context, name: string, { force }: { fo
     failedPrecondition(`node ${name} is up`, `Stop its agent first, or use --force.`);
   if (alive !== undefined && !force) throw running();
   const etcdLease = await client.grant(REMOVAL_TTL);
-  const marker = encodeRemoval({ kind: 'node', name, at: context.now().toISOString(), forced: alive !== undefined });
+  const marker = encodeRemoval({
+    kind: 'node',
+    name,
+    at: context.now().toISOString(),
+    forced: alive !== undefined,
+  });
   const { succeeded, header } = await client.txn({
     compare: force ? [] : [absent(keys.alive(name)), unchanged(keys.node(name), node?.mod_revision ?? 0)],
     success: [

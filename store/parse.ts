@@ -16,7 +16,9 @@ const MAX_VALUE_BYTES = 64 * 1024;
 /** @throws UnreadableError */
 export function parseJsonObject(text: string): Record<string, unknown> {
   if (text.length > MAX_VALUE_BYTES) {
-    throw new UnreadableError(`the value is ${text.length} characters long; at most ${MAX_VALUE_BYTES} are read`);
+    throw new UnreadableError(
+      `the value is ${text.length} characters long; at most ${MAX_VALUE_BYTES} are read`,
+    );
   }
   let value: unknown;
   try {
@@ -38,10 +40,15 @@ export function check<T>(schema: z.ZodType<T>, value: unknown): T {
   const issue = result.error.issues[0];
   if (issue === undefined) throw new UnreadableError('the value does not have the right form');
   const field = issue.path.map(String).join('.');
-  const found = issue.path.reduce<unknown>((at, key) => (isObject(at) || Array.isArray(at) ? at[key as never] : undefined), value);
+  const found = issue.path.reduce<unknown>(
+    (at, key) => (isObject(at) || Array.isArray(at) ? at[key as never] : undefined),
+    value,
+  );
   const name = field === '' ? 'the value' : field;
   throw new UnreadableError(
-    found === undefined ? `${name} is missing; ${lower(issue.message)}` : `${name}: ${shown(found)}; ${lower(issue.message)}`,
+    found === undefined
+      ? `${name} is missing; ${lower(issue.message)}`
+      : `${name}: ${shown(found)}; ${lower(issue.message)}`,
   );
 }
 
@@ -91,8 +98,14 @@ const family =
   };
 
 export const ip = parsed((text) => IpAddress.parse(text), 'an IP address');
-export const ip4 = parsed(family(4, (text) => IpAddress.parse(text)), 'an IPv4 address');
-export const ip6 = parsed(family(6, (text) => IpAddress.parse(text)), 'an IPv6 address');
+export const ip4 = parsed(
+  family(4, (text) => IpAddress.parse(text)),
+  'an IPv4 address',
+);
+export const ip6 = parsed(
+  family(6, (text) => IpAddress.parse(text)),
+  'an IPv6 address',
+);
 
 /** Host bits may be set and are dropped, as Go's ParseCIDR does. */
 const cidr = (text: string): IpNetwork => {
@@ -113,5 +126,7 @@ export const text = z.string({ error: 'expected text' });
 export const flag = z.boolean({ error: 'expected true or false' });
 export const integer = (min: number, max: number) => {
   const error = `expected a whole number from ${min} to ${max}`;
-  return z.number({ error }).refine((value) => Number.isInteger(value) && value >= min && value <= max, { error });
+  return z
+    .number({ error })
+    .refine((value) => Number.isInteger(value) && value >= min && value <= max, { error });
 };

@@ -38,7 +38,8 @@ export class Presence implements Announcement {
   refresh(): void {
     // One after the other, each with what is true then.
     this.#refreshing = this.#refreshing.then(async () => {
-      if (this.#lease !== undefined) await this.#rewrite().catch((error: unknown) => this.#debug('node not written', error));
+      if (this.#lease !== undefined)
+        await this.#rewrite().catch((error: unknown) => this.#debug('node not written', error));
     });
   }
 
@@ -98,7 +99,8 @@ export class Presence implements Announcement {
     this.#toldOf = undefined;
     const removal = keyAt(responses, 1);
     // Removed while it ran: it stays away until it is started again, or the marker has gone.
-    if (removal !== undefined && this.#wasThere && isForced(node.name, removal.value.toString())) return undefined;
+    if (removal !== undefined && this.#wasThere && isForced(node.name, removal.value.toString()))
+      return undefined;
     const lease = await HeldLease.grant(client, this.options.ttlSeconds);
     const { succeeded } = await client
       .txn({
@@ -171,4 +173,3 @@ function isForced(name: string, value: string): boolean {
     throw error;
   }
 }
-

@@ -67,7 +67,12 @@ export function encodeClaim({ node, endpoint, state, why }: Claim): string {
 /** @throws UnreadableError */
 export function decodeNode(name: string, value: string): NodeRecord {
   const { publicIp, publicIp6, ...fields } = check(NODE, parseJsonObject(value));
-  return { name, ...fields, publicIp: publicIp.toString(), ...(publicIp6 && { publicIp6: publicIp6.toString() }) };
+  return {
+    name,
+    ...fields,
+    publicIp: publicIp.toString(),
+    ...(publicIp6 && { publicIp6: publicIp6.toString() }),
+  };
 }
 
 export function encodeNode({ name: _name, ...fields }: NodeRecord): string {
@@ -85,7 +90,8 @@ export function encodeRemoval({ at, forced }: Removal): string {
 
 /** The instance that holds a node's life lease. @throws UnreadableError */
 export function decodeAlive(value: string): string {
-  if (value === '' || value.length > 256) throw new UnreadableError('the value is not an instance id: 1 to 256 characters');
+  if (value === '' || value.length > 256)
+    throw new UnreadableError('the value is not an instance id: 1 to 256 characters');
   return value;
 }
 

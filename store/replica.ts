@@ -101,7 +101,9 @@ export class Replica implements Following {
   /** The key that a lease of the view stands in; its IPv6 half may be spelt otherwise than weft spells it. */
   keyOfLease(lease: Lease): string {
     const { network, subnet, subnet6 } = lease;
-    return this.#leaseKeys.get(`${network} ${subnet.toString()}`) ?? this.keys.lease(network, subnet, subnet6);
+    return (
+      this.#leaseKeys.get(`${network} ${subnet.toString()}`) ?? this.keys.lease(network, subnet, subnet6)
+    );
   }
 
   /** Whether the view has seen a write of this revision. */
@@ -151,7 +153,12 @@ export class Replica implements Following {
       return;
     }
     const { error: _error, ...state } = this.#state;
-    this.#state = { ...state, connected: up, since: this.now(), ...(!up && error !== undefined && { error }) };
+    this.#state = {
+      ...state,
+      connected: up,
+      since: this.now(),
+      ...(!up && error !== undefined && { error }),
+    };
     if (up) this.log.info('etcd connected', { revision: this.#revision });
     else this.log.warn('etcd is away; weft goes on with what it knows', { error });
     for (const listener of [...this.#stateListeners]) this.#safely(() => listener(this.state));
@@ -214,7 +221,9 @@ export class Replica implements Following {
     const slot = `${record.network} ${record.subnet}`;
     const holder = this.#leaseKeys.get(slot) ?? key;
     this.#leaseKeys.set(slot, holder);
-    return holder === key ? undefined : `subnet ${record.subnet} is leased already, by the key ${holder}; delete one of the two`;
+    return holder === key
+      ? undefined
+      : `subnet ${record.subnet} is leased already, by the key ${holder}; delete one of the two`;
   }
 
   #delete(key: string, changes: Change[]): void {
@@ -247,4 +256,3 @@ function textOf(value: Buffer): string {
   const digest = createHash('sha256').update(value).digest('hex');
   return `${digest}${' '.repeat(value.length - digest.length)}`;
 }
-

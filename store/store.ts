@@ -3,7 +3,16 @@
 // Reading is local: a replica follows etcd (one list, one watch) and decodes every record once; `view` is always a whole
 // picture, of the revision it names. Writing goes straight to etcd, in transactions.
 import type { IpAddress, IpNetwork } from '../core/address.js';
-import type { BadRecord, Claim, Endpoint, Lease, Network, NodeRecord, Removal, Vtep } from '../core/records.js';
+import type {
+  BadRecord,
+  Claim,
+  Endpoint,
+  Lease,
+  Network,
+  NodeRecord,
+  Removal,
+  Vtep,
+} from '../core/records.js';
 
 /** Everything that is known, by its key fields. Reading it never waits. */
 export interface View {
@@ -122,7 +131,10 @@ export interface Store {
    * Asks for an address outside the node's subnet, and waits for the owner's answer where the space is leased.
    * @throws WeftError FAILED_PRECONDITION (refused, a flanneld's, no answer), ALREADY_EXISTS (claimed), UNAVAILABLE
    */
-  claimAddress(claim: { network: Network; ip: IpAddress; node: string; endpoint: string }, signal?: AbortSignal): Promise<Claim>;
+  claimAddress(
+    claim: { network: Network; ip: IpAddress; node: string; endpoint: string },
+    signal?: AbortSignal,
+  ): Promise<Claim>;
   /** The owner's answer. Answers false where the claim has gone meanwhile. */
   answerClaim(claim: Claim, answer: { granted: true } | { granted: false; why: string }): Promise<boolean>;
   /** Puts a claim that was granted back after a loss. */
@@ -144,7 +156,12 @@ export interface Store {
   leaseTimes(leases: readonly StoredLease[]): Promise<Map<StoredLease, number>>;
 
   /** Runs for election and calls `lead` while it has it, with a signal that ends with the leadership. */
-  campaign(name: string, id: string, lead: (signal: AbortSignal) => Promise<void>, signal: AbortSignal): Promise<void>;
+  campaign(
+    name: string,
+    id: string,
+    lead: (signal: AbortSignal) => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<void>;
 
   close(): Promise<void>;
 }

@@ -39,7 +39,12 @@ export const present = (key: string): ICompare => ({
   version: 0,
 });
 /** No key begins so. */
-export const noneOf = (start: string): ICompare => ({ ...rangeOf(start), target: 'Version', result: 'Equal', version: 0 });
+export const noneOf = (start: string): ICompare => ({
+  ...rangeOf(start),
+  target: 'Version',
+  result: 'Equal',
+  version: 0,
+});
 /** Not written since; 0: not there. */
 export const unchanged = (key: string, modRevision: string | number): ICompare => ({
   key: Buffer.from(key),
@@ -59,7 +64,8 @@ export const rangeAt = (responses: readonly IResponseOp[], index: number): IKeyV
   responses[index]?.response_range?.kvs ?? [];
 
 /** The one key that the n-th request has read, if it is there. */
-export const keyAt = (responses: readonly IResponseOp[], index: number): IKeyValue | undefined => rangeAt(responses, index)[0];
+export const keyAt = (responses: readonly IResponseOp[], index: number): IKeyValue | undefined =>
+  rangeAt(responses, index)[0];
 
 /** etcd's limit for a transaction (--max-txn-ops). */
 export const MAX_OPERATIONS = 128;

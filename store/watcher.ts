@@ -89,7 +89,10 @@ export class Watcher {
         const { kvs, revision } = await this.#pages(session);
         this.#revision = revision;
         this.#epoch = epoch;
-        this.#anchor = kvs.reduce<IKeyValue | undefined>((a, b) => (a === undefined || revisionOf(b) > revisionOf(a) ? b : a), undefined);
+        this.#anchor = kvs.reduce<IKeyValue | undefined>(
+          (a, b) => (a === undefined || revisionOf(b) > revisionOf(a) ? b : a),
+          undefined,
+        );
         this.to.list(kvs, revision);
         return;
       } catch (error) {
@@ -137,11 +140,15 @@ export class Watcher {
         found.version === anchor.version &&
         found.lease === anchor.lease &&
         found.value.equals(anchor.value);
-      if (!same) this.log.warn('etcd has another past than before: restored from a copy', { revision: revisionOf(anchor) });
+      if (!same)
+        this.log.warn('etcd has another past than before: restored from a copy', {
+          revision: revisionOf(anchor),
+        });
       return same;
     } catch (error) {
       // Not there yet, or not to be known any more: to list once more costs little beside going on from another past.
-      if (error instanceof CallFailure && (error.kind === 'compacted' || error.kind === 'future')) return false;
+      if (error instanceof CallFailure && (error.kind === 'compacted' || error.kind === 'future'))
+        return false;
       throw error;
     }
   }
@@ -182,7 +189,8 @@ export class Watcher {
   /** Answers true where everything must be listed again. */
   #take(response: IWatchResponse): boolean {
     if (Number(response.compact_revision) > 0) return true;
-    if (response.canceled) throw new CallFailure('connection', `the watch was cancelled: ${response.cancel_reason}`);
+    if (response.canceled)
+      throw new CallFailure('connection', `the watch was cancelled: ${response.cancel_reason}`);
     if (response.created) {
       // A watch from the future is silent until that revision comes, and all before it is missed.
       if (Number(response.header.revision) < this.#revision) {

@@ -2,10 +2,9 @@
 import test from 'ava';
 
 import { cleanUp, findLeftovers } from '../../controller/cleanup.js';
-import { IpAddress } from '../../core/address.js';
+import { IpAddress, IpNetwork } from '../../core/address.js';
 import { silentLogger as log } from '../../daemon/log.js';
 import { networkOf } from '../../store/networks.js';
-import { IpNetwork } from '../../core/address.js';
 import { FakeStore } from '../fakes/store.js';
 import { endpoint, lease, node } from './records.js';
 

@@ -1,6 +1,6 @@
 // A controller's gRPC services on a fake store, served on loopback, with clients.
 import { Server, type Client, type ClientReadableStream } from '@grpc/grpc-js';
-import { Registry as PromRegistry } from 'prom-client';
+import type { Registry as PromRegistry } from 'prom-client';
 
 import { systemClock, type Clock } from '../../controller/clock.js';
 import { endpointService } from '../../controller/endpoint-service.js';

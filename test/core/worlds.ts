@@ -11,7 +11,7 @@ import {
 } from '../../core/compile.js';
 import { objectKey, type KernelObject } from '../../core/objects.js';
 import type { KernelNamespace } from '../../agent/kernel/kernel.js';
-import { FakeKernel } from '../fakes/kernel.js';
+import type { FakeKernel } from '../fakes/kernel.js';
 import { claimOf, endpointOf, leaseOf, membershipOf, overlay } from './records.js';
 
 export interface World {

@@ -20,8 +20,7 @@ import {
 } from '../../daemon/grpc.js';
 import { hostPort } from '../../daemon/kinds.js';
 import { readEtcdTls, readTls, type Tls } from '../../daemon/tls.js';
-import { AgentServiceClient, AgentServiceService } from '../../proto/gen/weft/v1/agent.js';
-import { DetachResponse } from '../../proto/gen/weft/v1/agent.js';
+import { AgentServiceClient, AgentServiceService, DetachResponse } from '../../proto/gen/weft/v1/agent.js';
 import type { Endpoint } from '../../proto/gen/weft/v1/types.js';
 import { TestCa } from './certificates.js';
 

@@ -19,12 +19,13 @@ interface Outcome {
   code: number | null;
   stdout: string[];
   stderr: string;
+  /** From the last signal to the end. */
   ms: number;
 }
 
 /** Runs the script and sends the signals, each after the line before it. */
 function run(script: string, ...signals: NodeJS.Signals[]): Promise<Outcome> {
-  const begun = Date.now();
+  let begun = Date.now();
   const child = spawn(process.execPath, ['--input-type=module', '-e', `${PRELUDE}${script}`], {
     stdio: 'pipe',
   });
@@ -32,7 +33,9 @@ function run(script: string, ...signals: NodeJS.Signals[]): Promise<Outcome> {
   child.stdout.on('data', (chunk: Buffer) => {
     stdout += chunk.toString();
     const signal = signals.shift();
-    if (signal !== undefined) child.kill(signal);
+    if (signal === undefined) return;
+    begun = Date.now();
+    child.kill(signal);
   });
   child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
   return new Promise((resolve) => {

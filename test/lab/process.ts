@@ -2,7 +2,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 
-import { exec, shown } from './exec.js';
+import { shown } from './exec.js';
 
 export class LabProcess {
   readonly #child: ChildProcess;
@@ -77,11 +77,5 @@ export class LabProcess {
 
   tail(lines = 25): string {
     return this.log().trimEnd().split('\n').slice(-lines).join('\n');
-  }
-
-  /** Resident memory and the like, from /proc. */
-  async children(): Promise<number[]> {
-    const { stdout } = await exec(['cat', `/proc/${this.pid}/task/${this.pid}/children`]);
-    return stdout.split(' ').filter(Boolean).map(Number);
   }
 }

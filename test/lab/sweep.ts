@@ -1,4 +1,5 @@
-// Removes what test runs left behind whose owner was killed; scripts/test.sh calls it before and after.
+// Removes what labs left behind whose owner is no more, as `node build/test/lab/sweep.js`. Run before and after tests.
 import { sweep } from './runs.js';
 
-for (const run of sweep()) process.stdout.write(`Removed what an interrupted run left behind: ${run}\n`);
+const swept = sweep();
+if (swept.length > 0) console.log(`removed what killed runs had left: ${swept.join(', ')}`);

@@ -17,7 +17,8 @@ export interface LogLine {
 
 export function recordingLog(): StoreLog & { lines: LogLine[] } {
   const lines: LogLine[] = [];
-  const at = (level: LogLine['level']) => (message: string, fields?: object) => void lines.push({ level, message, fields });
+  const at = (level: LogLine['level']) => (message: string, fields?: object) =>
+    void lines.push({ level, message, fields });
   return { lines, debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
 }
 
@@ -38,13 +39,21 @@ export function openTestStore(endpoints: string[], prefix: string, log = recordi
   return store;
 }
 
-export async function storeOn(etcd: Pick<TestEtcd, 'url'>, prefix: string, log = recordingLog()): Promise<Store> {
+export async function storeOn(
+  etcd: Pick<TestEtcd, 'url'>,
+  prefix: string,
+  log = recordingLog(),
+): Promise<Store> {
   const store = openTestStore([etcd.url], prefix, log);
   await store.synced(AbortSignal.timeout(10_000));
   return store;
 }
 
-export async function eventually(condition: () => boolean | Promise<boolean>, what: string, timeout = 5000): Promise<void> {
+export async function eventually(
+  condition: () => boolean | Promise<boolean>,
+  what: string,
+  timeout = 5000,
+): Promise<void> {
   const end = performance.now() + timeout;
   while (performance.now() < end) {
     if (await condition()) return;
@@ -68,7 +77,9 @@ export function request(network: Network, number: number, more: Partial<LeaseReq
     publicIp: IpAddress.parse('192.0.2.0').plus(number),
     ...(dual && { publicIp6: IpAddress.parse('2001:db8::').plus(number) }),
     vtep: { vni: network.vni, mac: `02:00:00:00:00:${(number % 256).toString(16).padStart(2, '0')}` },
-    ...(dual && { vtep6: { vni: network.vni, mac: `02:00:00:00:06:${(number % 256).toString(16).padStart(2, '0')}` } }),
+    ...(dual && {
+      vtep6: { vni: network.vni, mac: `02:00:00:00:06:${(number % 256).toString(16).padStart(2, '0')}` },
+    }),
     ttlSeconds: 60,
     ...more,
   };

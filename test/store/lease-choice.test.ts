@@ -9,9 +9,15 @@ import type { StoredLease } from '../../store/store.js';
 import { request } from './helpers.js';
 
 const network = decodeConfig('blue', '{"Network":"10.100.0.0/16","Backend":{"Type":"vxlan"}}');
-const dual = decodeConfig('blue', '{"Network":"10.100.0.0/16","EnableIPv6":true,"IPv6Network":"fd42:100::/48","Backend":{"Type":"vxlan"}}');
+const dual = decodeConfig(
+  'blue',
+  '{"Network":"10.100.0.0/16","EnableIPv6":true,"IPv6Network":"fd42:100::/48","Backend":{"Type":"vxlan"}}',
+);
 
-function held(subnet: string, owner: { ip?: string; node?: string; instance?: string; subnet6?: string } = {}): LeaseKey {
+function held(
+  subnet: string,
+  owner: { ip?: string; node?: string; instance?: string; subnet6?: string } = {},
+): LeaseKey {
   const four = IpNetwork.parse(subnet);
   const six = owner.subnet6 === undefined ? undefined : IpNetwork.parse(owner.subnet6);
   const lease: StoredLease = {
@@ -33,8 +39,16 @@ const mine = request(network, 1);
 const order: [string, LeaseKey[], string[]][] = [
   ['nobody’s', [held('10.100.1.0/24', { node: 'n2', instance: 'instance-2' })], []],
   ['a flanneld’s with this address', [held('10.100.1.0/24', { ip: '192.0.2.1' })], ['10.100.1.0/24']],
-  ['own instance after a new address', [held('10.100.1.0/24', { node: 'n1', instance: 'instance-1' })], ['10.100.1.0/24']],
-  ['own name after a lost state', [held('10.100.1.0/24', { node: 'n1', instance: 'old' })], ['10.100.1.0/24']],
+  [
+    'own instance after a new address',
+    [held('10.100.1.0/24', { node: 'n1', instance: 'instance-1' })],
+    ['10.100.1.0/24'],
+  ],
+  [
+    'own name after a lost state',
+    [held('10.100.1.0/24', { node: 'n1', instance: 'old' })],
+    ['10.100.1.0/24'],
+  ],
   [
     'address before instance, instance before name, another node’s last',
     [
@@ -48,7 +62,11 @@ const order: [string, LeaseKey[], string[]][] = [
   ],
 ];
 for (const [what, there, expected] of order) {
-  test(`own leases: ${what}`, (t) => t.deepEqual(ownLeases(mine, there).map(({ key }) => key.key), expected));
+  test(`own leases: ${what}`, (t) =>
+    t.deepEqual(
+      ownLeases(mine, there).map(({ key }) => key.key),
+      expected,
+    ));
 }
 
 test('fits: length, range and both halves', (t) => {
@@ -69,8 +87,14 @@ test('fits: length, range and both halves', (t) => {
 test('the previous subnet is taken again where it is free and fits', (t) => {
   const previous = (subnet: string) => ({ ...mine, previous: { subnet: IpNetwork.parse(subnet) } });
   t.is(chooseSubnets(previous('10.100.77.0/24'), [])?.subnet.toString(), '10.100.77.0/24');
-  t.not(chooseSubnets(previous('10.100.77.0/24'), [held('10.100.77.0/24')])?.subnet.toString(), '10.100.77.0/24');
-  t.not(chooseSubnets(previous('10.100.77.0/24'), [held('10.100.77.128/25')])?.subnet.toString(), '10.100.77.0/24');
+  t.not(
+    chooseSubnets(previous('10.100.77.0/24'), [held('10.100.77.0/24')])?.subnet.toString(),
+    '10.100.77.0/24',
+  );
+  t.not(
+    chooseSubnets(previous('10.100.77.0/24'), [held('10.100.77.128/25')])?.subnet.toString(),
+    '10.100.77.0/24',
+  );
   t.is(chooseSubnets(previous('10.9.9.0/24'), [])?.subnet.length, 24);
 });
 
@@ -100,15 +124,17 @@ test('an exhausted network has none', (t) => {
 
 test('law: what is chosen fits and is free, and something is chosen while something is free', (t) => {
   const small = decodeConfig('blue', '{"Network":"10.100.0.0/24","SubnetLen":28,"Backend":{"Type":"vxlan"}}');
-  const key = fc.record({ value: fc.integer({ min: 0, max: 255 }), length: fc.integer({ min: 25, max: 32 }) }).map(
-    ({ value, length }) => held(IpNetwork.of(IpAddress.parse('10.100.0.0').plus(value), length).toString()),
-  );
+  const key = fc
+    .record({ value: fc.integer({ min: 0, max: 255 }), length: fc.integer({ min: 25, max: 32 }) })
+    .map(({ value, length }) =>
+      held(IpNetwork.of(IpAddress.parse('10.100.0.0').plus(value), length).toString()),
+    );
   fc.assert(
     fc.property(fc.array(key, { maxLength: 12 }), fc.nat(), (there, seed) => {
       const chosen = chooseSubnets(request(small, 1), there, (max) => seed % max);
-      const free = Array.from({ length: 15 }, (_, i) => ({ subnet: IpNetwork.parse(`10.100.0.${(i + 1) * 16}/28`) })).filter((one) =>
-        isFree(one, there),
-      );
+      const free = Array.from({ length: 15 }, (_, i) => ({
+        subnet: IpNetwork.parse(`10.100.0.${(i + 1) * 16}/28`),
+      })).filter((one) => isFree(one, there));
       t.is(chosen === undefined, free.length === 0);
       if (chosen !== undefined) t.true(fits(small, chosen) && isFree(chosen, there));
     }),

@@ -52,7 +52,9 @@ export async function startProxy(port: number): Promise<Proxy> {
     },
     stall: (now) => {
       stalled = now;
-      for (const pair of pairs) for (const socket of pair) if (now) socket.pause();
+      for (const pair of pairs)
+        for (const socket of pair)
+          if (now) socket.pause();
           else socket.resume();
     },
     close: async () => {

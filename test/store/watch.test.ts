@@ -70,7 +70,8 @@ function follow(url: string, prefix: string) {
 /** Writes and deletes at random and answers, of each key, the revisions of all that it did. */
 async function churn(etcd: TestEtcd, prefix: string, count: number): Promise<Map<string, number[]>> {
   const done = new Map<string, number[]>();
-  const note = (key: string, revision: string): void => void done.set(key, [...(done.get(key) ?? []), Number(revision)]);
+  const note = (key: string, revision: string): void =>
+    void done.set(key, [...(done.get(key) ?? []), Number(revision)]);
   const there = new Set<string>();
   let left = count;
   const writer = async (name: string): Promise<void> => {
@@ -91,12 +92,18 @@ async function churn(etcd: TestEtcd, prefix: string, count: number): Promise<Map
   return done;
 }
 
-async function compare(t: ExecutionContext, etcd: TestEtcd, prefix: string, state: Map<string, string>): Promise<void> {
+async function compare(
+  t: ExecutionContext,
+  etcd: TestEtcd,
+  prefix: string,
+  state: Map<string, string>,
+): Promise<void> {
   const there = await etcd.raw.getAll().prefix(`${prefix}/`).strings();
   t.deepEqual(Object.fromEntries([...state].sort()), Object.fromEntries(Object.entries(there).sort()));
 }
 
-const increasing = (numbers: readonly number[]): boolean => numbers.every((one, i) => i === 0 || one > (numbers[i - 1] ?? 0));
+const increasing = (numbers: readonly number[]): boolean =>
+  numbers.every((one, i) => i === 0 || one > (numbers[i - 1] ?? 0));
 
 let etcd: TestEtcd;
 test.before(async () => {
@@ -127,35 +134,48 @@ test.serial('cut again and again under load, nothing is missed and nothing comes
   await eventually(() => watch.order.at(-1) === last, 'the last event', 10_000);
   await compare(t, etcd, prefix, watch.state);
   t.is(watch.lists, 1, 'it never had to list again');
-  for (const [key, revisions] of done) t.deepEqual(watch.seen.get(key), revisions.sort((a, b) => a - b), key);
+  for (const [key, revisions] of done)
+    t.deepEqual(
+      watch.seen.get(key),
+      revisions.sort((a, b) => a - b),
+      key,
+    );
   t.true(increasing(watch.order));
   await watch.close();
   await proxy.close();
 });
 
-test.serial('thousands of events while cut off come in one go, also where the catching up is cut', async (t) => {
-  const prefix = freshPrefix();
-  const proxy = await startProxy(etcd.port);
-  const watch = follow(proxy.url, prefix);
-  await eventually(() => watch.up, 'the watch runs');
-  proxy.refuse(true);
-  proxy.cut();
-  await eventually(() => !watch.up, 'the cut is seen');
-  const done = await churn(etcd, prefix, 5000);
-  const last = Math.max(...[...done.values()].flat());
-  proxy.refuse(false);
-  const since = performance.now();
-  while (watch.order.at(-1) !== last) {
-    if (performance.now() - since > 15_000) break;
-    await sleep(watch.order.length === 0 ? 1 : 25);
-    if (performance.now() - since < 3000 && watch.order.length > 0) proxy.cut();
-  }
-  for (const [key, revisions] of done) t.deepEqual(watch.seen.get(key), revisions.sort((a, b) => a - b), key);
-  await compare(t, etcd, prefix, watch.state);
-  t.is(watch.lists, 1);
-  await watch.close();
-  await proxy.close();
-});
+test.serial(
+  'thousands of events while cut off come in one go, also where the catching up is cut',
+  async (t) => {
+    const prefix = freshPrefix();
+    const proxy = await startProxy(etcd.port);
+    const watch = follow(proxy.url, prefix);
+    await eventually(() => watch.up, 'the watch runs');
+    proxy.refuse(true);
+    proxy.cut();
+    await eventually(() => !watch.up, 'the cut is seen');
+    const done = await churn(etcd, prefix, 5000);
+    const last = Math.max(...[...done.values()].flat());
+    proxy.refuse(false);
+    const since = performance.now();
+    while (watch.order.at(-1) !== last) {
+      if (performance.now() - since > 15_000) break;
+      await sleep(watch.order.length === 0 ? 1 : 25);
+      if (performance.now() - since < 3000 && watch.order.length > 0) proxy.cut();
+    }
+    for (const [key, revisions] of done)
+      t.deepEqual(
+        watch.seen.get(key),
+        revisions.sort((a, b) => a - b),
+        key,
+      );
+    await compare(t, etcd, prefix, watch.state);
+    t.is(watch.lists, 1);
+    await watch.close();
+    await proxy.close();
+  },
+);
 
 test.serial('compacted behind the watch: one list, the difference, and on', async (t) => {
   const prefix = freshPrefix();
@@ -218,7 +238,9 @@ test.serial('a transaction is one batch', async (t) => {
   store.subscribe((changes) => sizes.push(changes.length));
   const node = Buffer.from('{"instance":"i","publicIp":"192.0.2.1"}');
   await etcd.raw.kv.txn({
-    success: Array.from({ length: 100 }, (_, i) => ({ request_put: { key: Buffer.from(`${prefix}/nodes/n${i}`), value: node } })),
+    success: Array.from({ length: 100 }, (_, i) => ({
+      request_put: { key: Buffer.from(`${prefix}/nodes/n${i}`), value: node },
+    })),
   });
   await eventually(() => store.view.nodes.size === 100, 'all there');
   t.deepEqual(sizes, [100]);
@@ -290,10 +312,21 @@ test.serial('killed for a while, everything is back within a second of its retur
   await store.close();
 });
 
-const asNode = (name: string, publicIp: string) => ({ name, instance: name, publicIp, version: '', startedAt: '' });
+const asNode = (name: string, publicIp: string) => ({
+  name,
+  instance: name,
+  publicIp,
+  version: '',
+  startedAt: '',
+});
 
 /** Writes, copies the data, writes on, and comes back with the copy. */
-async function restored(own: TestEtcd, store: Store, prefix: string, after: (copy: string) => Promise<void>): Promise<void> {
+async function restored(
+  own: TestEtcd,
+  store: Store,
+  prefix: string,
+  after: (copy: string) => Promise<void>,
+): Promise<void> {
   await own.raw.put(`${prefix}/nodes/old`).value('{"instance":"old","publicIp":"192.0.2.1"}');
   await own.raw.put(`${prefix}/nodes/moves`).value('{"instance":"moves","publicIp":"192.0.2.2"}');
   await eventually(() => store.view.nodes.size === 2, 'two nodes');
@@ -302,7 +335,8 @@ async function restored(own: TestEtcd, store: Store, prefix: string, after: (cop
   cpSync(own.dataDir, copy, { recursive: true });
   await own.start();
   await own.raw.put(`${prefix}/nodes/moves`).value('{"instance":"moves","publicIp":"192.0.2.22"}');
-  for (let i = 0; i < 20; i++) await own.raw.put(`${prefix}/nodes/new`).value(`{"instance":"new${i}","publicIp":"192.0.2.3"}`);
+  for (let i = 0; i < 20; i++)
+    await own.raw.put(`${prefix}/nodes/new`).value(`{"instance":"new${i}","publicIp":"192.0.2.3"}`);
   await eventually(() => store.view.nodes.get('new')?.instance === 'new19', 'three nodes');
   await own.kill();
   await after(copy);
@@ -314,7 +348,10 @@ test.serial('restored from an older copy: the copy is the truth', async (t) => {
   const store = await storeOn(own, '/weft');
   await restored(own, store, '/weft', async (copy) => await own.start(copy));
   await eventually(() => store.state.connected && store.state.resyncs === 1, 'it is seen', 3000);
-  t.deepEqual([...store.view.nodes.values()], [asNode('moves', '192.0.2.2'), asNode('old', '192.0.2.1')]);
+  t.deepEqual(Object.fromEntries(store.view.nodes), {
+    moves: asNode('moves', '192.0.2.2'),
+    old: asNode('old', '192.0.2.1'),
+  });
   await own.raw.put('/weft/nodes/later').value('{"instance":"later","publicIp":"192.0.2.9"}');
   await eventually(() => store.view.nodes.has('later'), 'it goes on');
   await store.close();
@@ -331,7 +368,8 @@ test.serial('restored from an older copy that has grown past the old revision me
     proxy.refuse(true);
     await own.start(copy);
     // Another past of the same length and more.
-    for (let i = 0; i < 60; i++) await own.raw.put('/weft/nodes/new').value(`{"instance":"other${i}","publicIp":"192.0.2.4"}`);
+    for (let i = 0; i < 60; i++)
+      await own.raw.put('/weft/nodes/new').value(`{"instance":"other${i}","publicIp":"192.0.2.4"}`);
     proxy.refuse(false);
   });
   await eventually(() => store.state.connected && store.state.resyncs === 1, 'it is seen', 3000);
@@ -348,7 +386,9 @@ test.serial('etcd emptied: all records go, and are told as gone', async (t) => {
   await own.raw.put('/weft/nodes/old').value('{"instance":"old","publicIp":"192.0.2.1"}');
   await eventually(() => store.view.nodes.size === 1, 'one node');
   const gone: string[] = [];
-  store.subscribe((changes) => gone.push(...changes.map((change) => `${change.kind} ${'after' in change ? 'there' : 'gone'}`)));
+  store.subscribe((changes) =>
+    gone.push(...changes.map((change) => `${change.kind} ${'after' in change ? 'there' : 'gone'}`)),
+  );
   await own.kill();
   await own.start(path.join(temporaryFolder('empty'), 'data'));
   await eventually(() => store.view.nodes.size === 0, 'it is gone', 3000);
@@ -359,7 +399,10 @@ test.serial('etcd emptied: all records go, and are told as gone', async (t) => {
 test.serial('another server is taken where one does not answer', async (t) => {
   const prefix = freshPrefix();
   const proxies = await Promise.all([startProxy(etcd.port), startProxy(etcd.port), startProxy(etcd.port)]);
-  const store = openTestStore(proxies.map((proxy) => proxy.url), prefix);
+  const store = openTestStore(
+    proxies.map((proxy) => proxy.url),
+    prefix,
+  );
   await eventually(() => store.state.connected, 'the watch runs');
   for (const proxy of proxies) {
     for (const other of proxies) other.refuse(other !== proxy);
@@ -367,10 +410,12 @@ test.serial('another server is taken where one does not answer', async (t) => {
     const since = performance.now();
     await store.deleteClaim('blue', '10.0.0.1', 'x').catch(() => undefined);
     await eventually(() => store.state.connected, 'connected again', 2000);
-    t.true(await store.restoreNetwork({ ...net }).then(
-      () => true,
-      () => false,
-    ));
+    t.true(
+      await store.restoreNetwork({ ...net }).then(
+        () => true,
+        () => false,
+      ),
+    );
     t.log(`${Math.round(performance.now() - since)} ms`);
   }
   await store.close();
@@ -382,9 +427,13 @@ const net = decodeConfig('blue', '{"Network":"10.100.0.0/16","Backend":{"Type":"
 test.serial('what cannot be read is reported and skipped, and what worked before stays', async (t) => {
   const prefix = freshPrefix();
   const raw = etcd.raw;
-  await raw.put(`${prefix}/networks/blue/config`).value('{"Network":"10.100.0.0/16","Backend":{"Type":"vxlan"}}');
+  await raw
+    .put(`${prefix}/networks/blue/config`)
+    .value('{"Network":"10.100.0.0/16","Backend":{"Type":"vxlan"}}');
   await raw.put(`${prefix}/networks/udp/config`).value('{"Network":"10.99.0.0/16"}');
-  await raw.put(`${prefix}/networks/blue/subnets/10.100.5.0-24`).value('{"PublicIP":"192.0.2.1","BackendType":"vxlan"}');
+  await raw
+    .put(`${prefix}/networks/blue/subnets/10.100.5.0-24`)
+    .value('{"PublicIP":"192.0.2.1","BackendType":"vxlan"}');
   await raw.put(`${prefix}/networks/blue/subnets/rubbish`).value('{}');
   await raw.put(`${prefix}/networks/blue/endpoints/ab`).value(Buffer.from([0xff, 0x00, 0x80]));
   await raw.put(`${prefix}/nodes/huge`).value(`{"instance":"${'x'.repeat(1_000_000)}"}`);
@@ -406,12 +455,18 @@ test.serial('what cannot be read is reported and skipped, and what worked before
   t.deepEqual([...store.view.networks.keys()], ['blue']);
   t.is(store.view.leases.get('blue')?.size, 1);
 
-  await raw.put(`${prefix}/networks/blue/config`).value('{"Network":"10.100.0.0/16","Backend":{"Type":"udp"}}');
+  await raw
+    .put(`${prefix}/networks/blue/config`)
+    .value('{"Network":"10.100.0.0/16","Backend":{"Type":"udp"}}');
   await eventually(() => store.view.bad.has(`${prefix}/networks/blue/config`), 'the network is bad');
   t.true(store.view.networks.has('blue'), 'its last readable state stays');
   const changes: string[] = [];
-  store.subscribe((batch) => changes.push(...batch.map((change) => `${change.kind} ${'after' in change ? 'there' : 'gone'}`)));
-  await raw.put(`${prefix}/networks/blue/config`).value('{"Network":"10.100.0.0/16","Backend":{"Type":"vxlan","VNI":5}}');
+  store.subscribe((batch) =>
+    changes.push(...batch.map((change) => `${change.kind} ${'after' in change ? 'there' : 'gone'}`)),
+  );
+  await raw
+    .put(`${prefix}/networks/blue/config`)
+    .value('{"Network":"10.100.0.0/16","Backend":{"Type":"vxlan","VNI":5}}');
   await eventually(() => store.view.networks.get('blue')?.vni === 5, 'it is readable again');
   await raw.delete().key(`${prefix}/nodes/huge`);
   await eventually(() => !store.view.bad.has(`${prefix}/nodes/huge`), 'a bad record goes with its key');
@@ -428,7 +483,10 @@ test.serial('two keys of one subnet: the first counts, the other is reported and
   await eventually(() => store.view.bad.size === 1, 'the second is bad');
   t.is(store.view.leases.get('blue')?.get('10.100.5.0/24')?.publicIp.toString(), '192.0.2.1');
   await etcd.raw.delete().key(`${subnets}/10.100.5.0-24`);
-  await eventually(() => store.view.leases.get('blue')?.get('10.100.5.0/24')?.publicIp.toString() === '192.0.2.2', 'the second');
+  await eventually(
+    () => store.view.leases.get('blue')?.get('10.100.5.0/24')?.publicIp.toString() === '192.0.2.2',
+    'the second',
+  );
   t.is(store.view.bad.size, 0);
   await store.close();
 });

@@ -1,0 +1,359 @@
+// The conversation between agents and a controller: the agent's side and the controller's over a real connection.
+import { createServer, type Server, type Socket } from 'node:net';
+
+import test from 'ava';
+
+import { startSession, type Session, type SessionOptions, type SessionRequest } from '../../agent/session.js';
+import { failedPrecondition, WeftError } from '../../core/errors.js';
+import { call, channel } from '../../daemon/grpc.js';
+import type { Fields, Logger } from '../../daemon/log.js';
+import { silentLogger } from '../../daemon/log.js';
+import { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
+import { SessionServiceClient, type AgentMessage } from '../../proto/gen/weft/v1/session.js';
+import { Endpoint, Status } from '../../proto/gen/weft/v1/types.js';
+import { networkOf } from '../../store/networks.js';
+import { IpNetwork } from '../../core/address.js';
+import { FakeStore } from '../fakes/store.js';
+import { eventually, startTestController, type TestController } from './harness.js';
+import { endpoint, FakeClock, node } from './records.js';
+
+type Teardown = { teardown: (stop: () => Promise<void>) => void };
+
+async function controllerFor(
+  t: Teardown,
+  options: Parameters<typeof startTestController>[0] = {},
+): Promise<TestController> {
+  const controller = await startTestController(options);
+  t.teardown(() => controller.stop());
+  return controller;
+}
+
+function agentFor(t: Teardown, controllers: string[], options: Partial<SessionOptions> = {}): Session {
+  const session = startSession({
+    controllers,
+    hello: { node: 'n1', instance: 'i-n1', version: '0.1.0' },
+    status: () => Status.fromPartial({ health: 'ok' }),
+    handle: () => Promise.reject(new Error('nothing was expected')),
+    log: silentLogger,
+    ...options,
+  });
+  t.teardown(() => session.stop());
+  return session;
+}
+
+async function refusal(promise: Promise<unknown>): Promise<string> {
+  try {
+    await promise;
+  } catch (error) {
+    if (error instanceof WeftError) return `${error.code} ${error.message}\n${error.next ?? ''}`;
+    throw error;
+  }
+  throw new Error('nothing was refused');
+}
+
+/** A controller with network blue and node n1. */
+async function withNode(t: Teardown): Promise<TestController> {
+  const controller = await controllerFor(t);
+  controller.store.putNetwork({
+    ...networkOf({ name: 'blue', subnet: IpNetwork.parse('10.100.0.0/16') }),
+    vni: 4096,
+  });
+  controller.store.putNode(node('n1', '192.0.2.1'));
+  return controller;
+}
+
+const attach = (it: TestController, request: Partial<AttachRequest>, deadlineMs = 5000, on = 'n1') =>
+  call(
+    it.endpoints.createEndpoint.bind(it.endpoints),
+    { node: on, attach: AttachRequest.fromPartial({ network: 'blue', target: 'c1', ...request }) },
+    { peer: 'the controller', deadlineMs },
+  );
+
+test('an agent reports at once, and again when something changed', async (t) => {
+  const controller = await withNode(t);
+  let problems = 1;
+  let asked = 0;
+  const session = agentFor(t, [controller.address], {
+    status: () => {
+      asked += 1;
+      return Status.fromPartial({
+        networks: [{ name: 'blue', mtu: 1400 }],
+        problems: Array.from({ length: problems }, () => ({ what: 'a', why: 'b', fix: 'c' })),
+      });
+    },
+  });
+  await eventually('the report', () => controller.registry.get('n1').problems.length === 1);
+  t.deepEqual(session.state(), { state: 'connected', address: controller.address, error: '' });
+  t.deepEqual(controller.registry.get('n1').networks, ['blue']);
+  controller.store.putRecordOf(endpoint('aa', 'blue', 'n1'));
+  const shown = await call(
+    controller.endpoints.getEndpoint.bind(controller.endpoints),
+    { id: 'aa' },
+    { peer: 'c', deadlineMs: 3000 },
+  );
+  t.is(shown.mtu, 1400);
+
+  problems = 2;
+  const before = asked;
+  for (let i = 0; i < 50; i++) session.changed();
+  await eventually('the second report', () => controller.registry.get('n1').problems.length === 2);
+  t.is(asked, before + 1);
+  await session.stop();
+  await eventually('the end of the session', () => controller.sessions.count === 0);
+  t.is(controller.registry.get('n1').problems.length, 2);
+});
+
+test('attach and detach are handed on, and the agent’s answer comes back', async (t) => {
+  const controller = await withNode(t);
+  const requests: SessionRequest[] = [];
+  agentFor(t, [controller.address], {
+    handle: async (request) => {
+      requests.push(request);
+      if (request.value.target === 'gone') throw failedPrecondition('target: gone has ended', 'Start it.');
+      if (request.value.target === 'fault') throw new TypeError('x is undefined');
+      return Endpoint.fromPartial({ id: 'aa', name: 'c1', ip: '10.100.5.2/24' });
+    },
+  });
+  await eventually('the session', () => controller.sessions.has('n1'));
+  t.like(await attach(controller, { name: 'web', aliases: ['www'], ip: '10.100.5.2' }), {
+    id: 'aa',
+    ip: '10.100.5.2/24',
+  });
+  t.like(requests[0], {
+    $case: 'attach',
+    value: { network: 'blue', name: 'web', aliases: ['www'], ip: '10.100.5.2' },
+  });
+  t.is(
+    await refusal(attach(controller, { target: 'gone' })),
+    'FAILED_PRECONDITION target: gone has ended\nStart it.',
+  );
+  t.regex(
+    await refusal(attach(controller, { target: 'fault' })),
+    /^INTERNAL a fault in weft: x is undefined/,
+  );
+
+  controller.store.putRecordOf(endpoint('aa', 'blue', 'n1', { target: 'netns:/run/netns/c1' }));
+  const { endpoints } = controller;
+  await call(endpoints.deleteEndpoint.bind(endpoints), { id: 'aa' }, { peer: 'c', deadlineMs: 3000 });
+  t.deepEqual(requests.at(-1), {
+    $case: 'detach',
+    value: { network: 'blue', target: 'netns:/run/netns/c1' },
+  });
+
+  for (const [request, told] of [
+    [{ target: '' }, /^INVALID_ARGUMENT target: not given/],
+    [{ name: 'a b' }, /^INVALID_ARGUMENT name: "a b"/],
+    [{ aliases: ['ok', '-x'] }, /^INVALID_ARGUMENT alias: "-x"/],
+    [{ ip: 'fd42::1' }, /^INVALID_ARGUMENT ip: fd42::1 is not an IPv4 address\nGive it as ip6/],
+    [{ mac: '01:00:00:00:00:01' }, /^INVALID_ARGUMENT mac: .* multicast/],
+    [{ network: 'red' }, /^NOT_FOUND network red/],
+  ] as const) {
+    t.regex(await refusal(attach(controller, request as Partial<AttachRequest>)), told);
+  }
+});
+
+test('where nothing can be handed on, the reason is said', async (t) => {
+  const controller = await withNode(t);
+  t.regex(
+    await refusal(attach(controller, {})),
+    /^UNAVAILABLE node n1: its agent has no session with this controller\n/,
+  );
+  t.regex(await refusal(attach(controller, {}, 5000, 'n9')), /^NOT_FOUND node n9/);
+  controller.store.setAlive('n1', undefined);
+  t.regex(await refusal(attach(controller, {})), /^UNAVAILABLE node n1: is down/);
+});
+
+test('a request ends with its caller, with the session, and after its deadline', async (t) => {
+  const clock = new FakeClock();
+  const controller = await controllerFor(t, { clock });
+  let waiting = 0;
+  const session = agentFor(t, [controller.address], {
+    handle: () => {
+      waiting += 1;
+      return new Promise(() => undefined);
+    },
+  });
+  await eventually('the session', () => controller.sessions.has('n1'));
+  const request = (signal = new AbortController().signal) =>
+    controller.sessions.request('n1', { $case: 'detach', value: { network: 'blue', target: 'c1' } }, signal);
+  const caller = new AbortController();
+  const givenUp = refusal(request(caller.signal));
+  const late = refusal(request());
+  await eventually('two requests', () => waiting === 2);
+  caller.abort();
+  t.regex(await givenUp, /^ABORTED/);
+  clock.pass(10_000);
+  t.regex(await late, /^DEADLINE_EXCEEDED node n1: its agent did not answer within 10 s/);
+  const cut = refusal(request());
+  await eventually('the third', () => waiting === 3);
+  await session.stop();
+  t.regex(await cut, /^UNAVAILABLE node n1: the session with its agent has ended/);
+});
+
+test('a second agent of the same name is refused while the first is there; the same one replaces itself', async (t) => {
+  const controller = await withNode(t);
+  const first = agentFor(t, [controller.address]);
+  await eventually('the first', () => first.state().state === 'connected');
+  const second = agentFor(t, [controller.address], {
+    hello: { node: 'n1', instance: 'other', version: '0.1.0' },
+  });
+  await eventually('the refusal', () => second.state().error.includes('another agent of this name'));
+  t.regex(second.state().error, /instance i-n1.*Give each node a name of its own/);
+  t.is(first.state().state, 'connected');
+  await first.stop();
+  await eventually('the second', () => second.state().state === 'connected');
+  // The same instance with a new connection, as after one that broke unnoticed.
+  const again = agentFor(t, [controller.address], {
+    hello: { node: 'n1', instance: 'other', version: '0.1.0' },
+  });
+  await eventually('the same again', () => again.state().state === 'connected');
+  await second.stop();
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  t.is(again.state().state, 'connected');
+  t.is(controller.sessions.count, 1);
+});
+
+test('who does not begin with a Hello that is right is refused', async (t) => {
+  const controller = await controllerFor(t);
+  const client = new SessionServiceClient(controller.address, ...channel(controller.address, undefined));
+  const told = (message: AgentMessage['message']): Promise<string> =>
+    new Promise((resolve) => {
+      const stream = client.connect();
+      stream.on('data', () => undefined);
+      stream.on('error', (error) => resolve(error.message));
+      stream.write({ message });
+    });
+  t.regex(
+    await told({ $case: 'report', value: { sequence: 1, status: undefined } }),
+    /INVALID_ARGUMENT.*the first message was not Hello/,
+  );
+  t.regex(
+    await told({ $case: 'hello', value: { node: 'a b', instance: 'i', version: '' } }),
+    /INVALID_ARGUMENT: hello.node: "a b"/,
+  );
+  t.regex(
+    await told({ $case: 'hello', value: { node: 'a', instance: '', version: '' } }),
+    /INVALID_ARGUMENT: hello.instance/,
+  );
+  t.is(controller.sessions.count, 0);
+  client.close();
+});
+
+test('the agent takes the first controller that answers, and the next when it goes; a line for each state', async (t) => {
+  const closed = await freeAddress();
+  const first = await startTestController();
+  const second = await controllerFor(t);
+  const lines: string[] = [];
+  const note = (level: string) => (message: string, fields?: Fields) =>
+    lines.push(`${level} ${message} ${String(fields?.['controller'])}`);
+  const log: Logger = { debug: note('debug'), info: note('info'), warn: note('warn'), error: note('error') };
+  const states: string[] = [];
+  const session = agentFor(t, [closed, first.address, second.address], {
+    log,
+    onState: ({ state }) => states.push(state),
+  });
+  await eventually(
+    'the first',
+    () => session.state().address === first.address && session.state().state === 'connected',
+  );
+  await first.stop();
+  await eventually(
+    'the second',
+    () => session.state().address === second.address && session.state().state === 'connected',
+  );
+  t.deepEqual(lines, [
+    `warn no connection to the controller; the node works on without it ${closed}`,
+    `info connected to the controller ${first.address}`,
+    `warn no connection to the controller; the node works on without it ${first.address}`,
+    `info connected to the controller ${second.address}`,
+  ]);
+  t.is(states.at(-1), 'connected');
+});
+
+test('a controller that accepts but does not speak is passed over', async (t) => {
+  const accepted = new Set<Socket>();
+  const mute = createServer((socket) => accepted.add(socket));
+  const address = await listen(mute);
+  t.teardown(async () => {
+    for (const socket of accepted) socket.destroy();
+    mute.close();
+  });
+  const controller = await controllerFor(t);
+  const session = agentFor(t, [address, controller.address]);
+  await eventually('the one that speaks', () => session.state().state === 'connected');
+  t.is(session.state().address, controller.address);
+});
+
+test('without controllers there is nothing to do, and a status that fails harms nothing', async (t) => {
+  const none = agentFor(t, []);
+  none.changed();
+  t.deepEqual(none.state(), { state: 'none', address: '', error: '' });
+  const controller = await controllerFor(t);
+  const session = agentFor(t, [controller.address], {
+    status: () => {
+      throw new Error('not ready');
+    },
+  });
+  await eventually('the session', () => session.state().state === 'connected');
+  session.changed();
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  t.is(session.state().state, 'connected');
+});
+
+test('a controller that returns knows its nodes again', async (t) => {
+  const store = new FakeStore();
+  store.putNode(node('n1', '192.0.2.1'));
+  const first = await startTestController({ store });
+  const session = agentFor(t, [first.address], {
+    status: () => Status.fromPartial({ problems: [{ what: 'a', why: 'b', fix: 'c' }] }),
+  });
+  await eventually('the first', () => first.registry.get('n1').problems.length === 1);
+  await first.stop();
+  await eventually('the loss', () => session.state().state === 'disconnected');
+  t.regex(session.state().error, /nothing listens there|ending/);
+  const second = await controllerFor(t, { store, listen: first.address });
+  t.is(second.registry.get('n1').state, 'up');
+  await eventually('the report', () => second.registry.get('n1').problems.length === 1);
+  t.pass();
+});
+
+test('a thousand sessions are cheap', async (t) => {
+  const controller = await controllerFor(t);
+  const client = new SessionServiceClient(controller.address, ...channel(controller.address, undefined));
+  const status = Status.fromPartial({ networks: [{ name: 'blue', mtu: 1450 }] });
+  const before = process.memoryUsage().rss;
+  const begun = Date.now();
+  const streams = Array.from({ length: 1000 }, (_, i) => {
+    const stream = client.connect();
+    stream.on('data', () => undefined).on('error', () => undefined);
+    stream.write({ message: { $case: 'hello', value: { node: `n${i}`, instance: `i${i}`, version: '1' } } });
+    stream.write({ message: { $case: 'report', value: { sequence: 1, status } } });
+    return stream;
+  });
+  await eventually('all reports', () =>
+    streams.every((_, i) => controller.sessions.reportOf(`n${i}`) !== undefined),
+  );
+  const grown = (process.memoryUsage().rss - before) / 2 ** 20;
+  t.log(`${Date.now() - begun} ms, ${grown.toFixed(0)} MiB for both sides`);
+  // Both ends are in this process.
+  t.true(grown < 250, `${grown} MiB`);
+  for (const stream of streams) stream.cancel();
+  await eventually('all ends', () => controller.sessions.count === 0);
+  client.close();
+});
+
+function listen(server: Server): Promise<string> {
+  return new Promise((resolve) => {
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      resolve(typeof address === 'object' && address !== null ? `127.0.0.1:${address.port}` : '');
+    });
+  });
+}
+
+async function freeAddress(): Promise<string> {
+  const server = createServer();
+  const address = await listen(server);
+  await new Promise((resolve) => server.close(resolve));
+  return address;
+}

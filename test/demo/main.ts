@@ -1,0 +1,180 @@
+// The demonstration: two hosts, an embedded etcd, a controller, two agents, a network, a container on each host, and what
+// makes them reach each other. It ends well only where they really did.
+import { createHash, randomBytes } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { messageOf } from '../../core/errors.js';
+import { INFRA_IP, Lab, WEFT, bare, type EndpointJson } from '../lab/lab.js';
+import { DEMO_RUN, isKept, namespacesOf, removeRun, sweep } from '../lab/runs.js';
+import { until } from '../lab/wait.js';
+
+const HELP = `npm run demo             two hosts, a network, traffic across; nothing is left behind
+npm run demo -- --keep   leaves the hosts up, and prints commands to play with
+npm run demo -- --down   removes them
+`;
+
+const HOSTS = ['h1', 'h2'] as const;
+const BYTES = 64 * 1024 * 1024;
+
+const say = (text = ''): void => void process.stdout.write(`${text}\n`);
+const heading = (text: string): void => say(`\n${text}\n${'─'.repeat(text.length)}`);
+const show = (command: string, output: string): void => say(`  $ ${command}\n${output.trimEnd().replace(/^/gm, '    ')}`);
+
+async function main(argv: readonly string[]): Promise<number> {
+  const unknown = argv.find((word) => !['--keep', '--down', '--help'].includes(word));
+  if (unknown !== undefined) {
+    process.stderr.write(`weft demo: unknown option ${unknown}\n${HELP}`);
+    return 2;
+  }
+  if (argv.includes('--help')) {
+    say(HELP.trimEnd());
+    return 0;
+  }
+  sweep();
+  const there = isKept(DEMO_RUN) || namespacesOf(DEMO_RUN).length > 0;
+  if (there) {
+    const left = removeRun(DEMO_RUN);
+    if (left.length > 0) throw new Error(`could not be removed: ${left.join(', ')}`);
+    say('Removed the hosts of an earlier demo.');
+  } else if (argv.includes('--down')) say('There are no hosts of a demo.');
+  if (argv.includes('--down')) return 0;
+
+  const lab = await Lab.create(argv.includes('--keep') ? DEMO_RUN : undefined);
+  try {
+    await demonstrate(lab);
+    if (argv.includes('--keep')) invite(lab);
+    else lab.close();
+    return 0;
+  } catch (error) {
+    process.stderr.write(`\nweft demo: ${messageOf(error)}\n\n${lab.tails()}\n`);
+    lab.close();
+    return 1;
+  }
+}
+
+async function demonstrate(lab: Lab): Promise<void> {
+  heading('Two hosts, an embedded etcd, a controller, two agents');
+  for (const n of [1, 2]) await lab.addHost(n);
+  await lab.startController();
+  await lab.startAgents(HOSTS);
+  say(`  infra  ${INFRA_IP}   etcd and weft controller`);
+  for (const n of [1, 2]) say(`  h${n}     ${lab.ipOf(n)}     weft agent`);
+
+  heading('A network, and a container on each host');
+  const made = await lab.weft('h1', 'network', 'create', 'blue', '--subnet', '10.100.0.0/16');
+  if (made.code !== 0) throw new Error(`the network could not be made: ${made.stderr}`);
+  show('weft network create blue --subnet 10.100.0.0/16', made.stdout);
+  const ends: EndpointJson[] = [];
+  for (const n of [1, 2]) {
+    await lab.addContainer(`c${n}`);
+    const began = performance.now();
+    const end = await lab.attach(`h${n}`, 'blue', `c${n}`);
+    show(`weft attach blue c${n}`, `${end.ip} on ${end.node}, ${(performance.now() - began).toFixed(0)} ms with the command's own start`);
+    ends.push(end);
+  }
+  const [a, b] = ends;
+  if (a === undefined || b === undefined) throw new Error('a container is missing');
+  picture(a, b);
+
+  heading('They reach each other');
+  await until('the other host’s subnet is known', () => lab.reaches('c1', bare(b.ip), 1), { context: () => lab.tails() });
+  for (const [from, to] of [['c1', b], ['c2', a]] as const) {
+    const command = `ping -c 5 -i 0.2 ${bare(to.ip)}`;
+    const { stdout, code } = await lab.try(from, command);
+    show(`(in ${from}) ${command}`, stdout.trimEnd().split('\n').slice(-2).join('\n'));
+    if (code !== 0 || !stdout.includes(' 0% packet loss')) throw new Error(`${from} does not reach ${bare(to.ip)} without loss`);
+  }
+  await transfer(lab, b);
+
+  heading('What made it possible, on h1');
+  for (const command of ['ip route show proto 119', 'bridge fdb show | grep wfvx | grep dst', 'ip neigh show nud permanent | grep wfvx', 'ip -d -br link show type vxlan']) {
+    show(command, await lab.sh('h1', command));
+  }
+  heading('How long an attach takes');
+  show('attach, as the agents measured it', await attachTimes(lab));
+  const status = await lab.weft('h1', 'status');
+  heading('weft status, on h1');
+  say(status.stdout.trimEnd().replace(/^/gm, '  '));
+  if (status.code !== 0) throw new Error('the status is not good');
+  say('\nThe containers reached each other. Every packet and every byte arrived.');
+}
+
+function picture(a: EndpointJson, b: EndpointJson): void {
+  const ip = (it: EndpointJson): string => it.ip.padEnd(17);
+  say(`
+   ┌─ h1 ────────────────────┐              ┌─ h2 ────────────────────┐
+   │  c1  ${ip(a)}  │              │  c2  ${ip(b)}  │
+   │   │                     │              │   │                     │
+   │  bridge ── vxlan ═══════╪══ underlay ══╪═══════ vxlan ── bridge  │
+   └────── ${'192.0.2.1'.padEnd(12)} ─────┘              └────── ${'192.0.2.2'.padEnd(12)} ─────┘`);
+}
+
+/** A file across, checked by its digest. */
+async function transfer(lab: Lab, to: EndpointJson): Promise<void> {
+  const payload = randomBytes(BYTES);
+  const file = join(lab.folder, 'payload');
+  writeFileSync(file, payload);
+  const digest = createHash('sha256').update(payload).digest('hex');
+  const script = `
+    const net = require('node:net'), { createHash } = require('node:crypto');
+    const hash = createHash('sha256'); let first;
+    net.createServer((socket) => {
+      socket.on('data', (chunk) => { first ??= performance.now(); hash.update(chunk); });
+      socket.on('end', () => { console.log(hash.digest('hex'), performance.now() - first); process.exit(0); });
+    }).listen(9000, '0.0.0.0', () => console.error('listening'));`;
+  const server = lab.try('c2', `exec node -e '${script.replaceAll("'", `'\\''`)}'`, { timeoutMs: 60_000 });
+  await until('the receiver listens', async () => (await lab.try('c2', 'ss -Hltn sport = :9000')).stdout.includes('9000'));
+  const send = `const s = require('node:net').connect(9000, '${bare(to.ip)}'); require('node:fs').createReadStream('${file}').pipe(s); s.on('close', () => process.exit(0)); s.on('error', (e) => { console.error(e.message); process.exit(1); });`;
+  const sent = await lab.try('c1', `exec node -e "${send}"`, { timeoutMs: 60_000 });
+  const [got, ms] = (await server).stdout.trim().split(' ');
+  if (sent.code !== 0 || got !== digest) throw new Error(`the file did not arrive whole: ${sent.stderr}`);
+  const rate = (BYTES * 8) / 1e6 / (Number(ms) / 1000);
+  show(`(in c1) send ${BYTES / 1024 / 1024} MiB to c2 by TCP`, `arrived whole, ${rate.toFixed(0)} Mbit/s`);
+}
+
+async function attachTimes(lab: Lab): Promise<string> {
+  const lines = [];
+  for (const host of HOSTS) {
+    const metrics = await lab.sh(host, 'curl -s http://127.0.0.1:7402/metrics');
+    const sum = /weft_attach_duration_seconds_sum\{result="done"\} ([\d.e-]+)/.exec(metrics)?.[1];
+    lines.push(`${host}: ${(Number(sum) * 1000).toFixed(1)} ms, with joining the network for the first time`);
+  }
+  for (const n of [3, 4]) {
+    await lab.addContainer(`c${n}`);
+    await lab.attach('h1', 'blue', `c${n}`);
+  }
+  const metrics = await lab.sh('h1', 'curl -s http://127.0.0.1:7402/metrics');
+  const sum = Number(/weft_attach_duration_seconds_sum\{result="done"\} ([\d.e-]+)/.exec(metrics)?.[1]) * 1000;
+  const first = Number(/h1: ([\d.]+) ms/.exec(lines[0] ?? '')?.[1]);
+  lines.push(`h1: ${((sum - first) / 2).toFixed(1)} ms each for two more`);
+  for (const n of [3, 4]) {
+    await lab.weft('h1', 'detach', 'blue', lab.ns(`c${n}`));
+    await lab.removeContainer(`c${n}`);
+  }
+  return lines.join('\n');
+}
+
+function invite(lab: Lab): void {
+  const wrapper = join(lab.folder, 'weft');
+  const env = `WEFT_CONTROLLER=${INFRA_IP}:7400 WEFT_AGENT=${lab.folder}/run-$host/agent.sock`;
+  writeFileSync(wrapper, `#!/bin/sh\n# weft on one of the demo's hosts: ${wrapper} h1 status\nhost=$1; shift\nexec ip netns exec ${lab.run}-$host env ${env} ${WEFT} "$@"\n`, { mode: 0o755 });
+  lab.keep();
+  heading('The hosts stay up. Try');
+  for (const line of [
+    `${wrapper} h1 status`,
+    `${wrapper} h1 network inspect blue`,
+    `ip netns add demo-c5 && ${wrapper} h2 attach blue demo-c5 --name db`,
+    `ip netns exec ${lab.run}-c1 ping -c 3 ADDRESS`,
+    `ip netns exec ${lab.run}-h1 ip link del $(ip -n ${lab.run}-h1 -br link show type vxlan | cut -d' ' -f1)     and see it come back`,
+    'npm run demo -- --down                          removes everything',
+  ]) {
+    say(`  ${line}`);
+  }
+}
+
+process.exitCode = await main(process.argv.slice(2)).catch((error: unknown) => {
+  process.stderr.write(`weft demo: ${messageOf(error)}\n`);
+  return 1;
+});
+process.exit();

@@ -1,0 +1,86 @@
+// The lab itself: its hosts reach each other, nothing is left of it, and what a killed one left is swept while a living one
+// is not touched.
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+
+import test from 'ava';
+
+import { CHECKOUT, Lab, OUTSIDE } from './lab.js';
+import { folderOf, namespacesOf, removeRun, sweep } from './runs.js';
+import { ping, reaches, transfer } from './traffic.js';
+import { until } from './wait.js';
+
+test('hosts reach each other, the infra host and the outside, in both families', async (t) => {
+  const lab = await Lab.up({ hosts: 2 });
+  t.teardown(() => lab.down());
+  const [one, two] = [lab.host(1), lab.host(2)];
+  for (const ip of [two.ip, two.ip6, lab.infra.ip, OUTSIDE.ip, OUTSIDE.ip6]) {
+    t.is((await ping(one, ip)).received, 3, ip);
+  }
+  const moved = await transfer(one, two, two.ip, 1_000_000);
+  t.true(moved.intact);
+
+  await lab.cut(two);
+  t.false(await reaches(one, two.ip));
+  await lab.heal(two);
+  await lab.until('the cable carries again', () => reaches(one, two.ip));
+});
+
+test('nothing is left of a lab', async (t) => {
+  const lab = await Lab.up({ hosts: 1 });
+  const named = await lab.container();
+  const anonymous = await lab.anonymous();
+  const { pid } = named.spawn('sleep', ['sleep', '1000']);
+  t.true(existsSync(`/proc/${pid}`));
+  await lab.down();
+  t.deepEqual(namespacesOf(lab.run), []);
+  t.false(existsSync(folderOf(lab.run)));
+  t.false(anonymous.isRunning);
+});
+
+test('what a killed run left is swept, and what a living one has is not', async (t) => {
+  const mine = await Lab.up({ hosts: 1 });
+  t.teardown(() => mine.down());
+  const script = `
+    import { Lab } from '${join(CHECKOUT, 'build/test/lab/lab.js')}';
+    const lab = await Lab.up({ hosts: 1 });
+    const holder = await lab.anonymous();
+    lab.host(1).spawn('sleep', ['sleep', '1000']);
+    console.log(JSON.stringify({ run: lab.run, pid: holder.pid }));
+    setInterval(() => {}, 1000);`;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+  let said = '';
+  child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  const { run, pid } = await until('the other run is up', () => (said === '' ? undefined : (JSON.parse(said) as { run: string; pid: number })));
+  t.teardown(() => removeRun(run));
+
+  t.false(sweep().includes(run));
+  t.true(namespacesOf(run).length > 0);
+  const ended = new Promise((resolve) => child.once('exit', resolve));
+  child.kill('SIGKILL');
+  await ended;
+  sweep();
+  t.deepEqual(namespacesOf(run), []);
+  t.false(existsSync(folderOf(run)));
+  t.false(existsSync(`/proc/${pid}`));
+  t.true(namespacesOf(mine.run).length > 0);
+  t.true(await reaches(mine.host(1), mine.infra.ip));
+});
+
+test('a signal takes the lab along', async (t) => {
+  const script = `
+    import { Lab } from '${join(CHECKOUT, 'build/test/lab/lab.js')}';
+    const lab = await Lab.up({ hosts: 1 });
+    console.log(lab.run);
+    setInterval(() => {}, 1000);`;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+  let run = '';
+  child.stdout.on('data', (chunk: Buffer) => (run += chunk.toString().trim()));
+  await until('the other run is up', () => run !== '');
+  const ended = new Promise((resolve) => child.once('exit', resolve));
+  child.kill('SIGINT');
+  t.is(await ended, 130);
+  t.deepEqual(namespacesOf(run), []);
+  t.false(existsSync(folderOf(run)));
+});

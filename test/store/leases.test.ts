@@ -1,0 +1,288 @@
+// Subnet leases on a real etcd: taken in flannel's order, by fifty at once, kept, renewed, given back.
+import test from 'ava';
+
+import { IpAddress, IpNetwork } from '../../core/address.js';
+import type { Network } from '../../core/network.js';
+import type { Store, StoredLease } from '../../store/store.js';
+import { startEtcd, type TestEtcd } from './etcd.js';
+import { closeStores, eventually, freshPrefix, request, spec, storeOn } from './helpers.js';
+
+let etcd: TestEtcd;
+test.before(async () => {
+  etcd = await startEtcd();
+});
+test.after.always(async () => {
+  await closeStores();
+  await etcd?.stop();
+});
+
+async function setUp(more: Parameters<typeof spec>[2] = {}, subnet = '10.100.0.0/16') {
+  const prefix = freshPrefix();
+  const store = await storeOn(etcd, prefix);
+  const network = await store.createNetwork(spec('blue', subnet, more));
+  const key = (lease: string): string => `${prefix}/networks/blue/subnets/${lease}`;
+  const value = async (lease: string) =>
+    JSON.parse((await etcd.raw.get(key(lease)).string()) ?? 'null') as Record<string, unknown> | null;
+  const all = async () =>
+    Object.keys(await etcd.raw.getAll().prefix(key('')).strings()).map((one) => one.slice(key('').length));
+  const kv = async (lease: string) => (await etcd.raw.kv.range({ key: Buffer.from(key(lease)) })).kvs[0];
+  return { prefix, store, network, key, value, all, kv };
+}
+
+const previous = (subnet: string) => ({ previous: { subnet: IpNetwork.parse(subnet) } });
+
+test('a lease is written as flanneld writes it, under an etcd lease of its own', async (t) => {
+  const { store, network, value, kv, prefix } = await setUp();
+  const lease = await store.acquireLease(
+    request(network, 1, { ...previous('10.100.5.0/24'), ttlSeconds: 3600 }),
+  );
+  t.is(lease.subnet.toString(), '10.100.5.0/24');
+  t.deepEqual(await value('10.100.5.0-24'), {
+    PublicIP: '192.0.2.1',
+    PublicIPv6: null,
+    BackendType: 'vxlan',
+    BackendData: { VNI: network.vni, VtepMAC: '02:00:00:00:00:01' },
+    Weft: { Node: 'n1', Instance: 'instance-1' },
+  });
+  t.is((await kv('10.100.5.0-24'))?.lease, lease.etcdLease);
+  await eventually(() => store.view.leases.get('blue')?.size === 1, 'in the view');
+  const seen = store.view.leases.get('blue')?.get('10.100.5.0/24') as StoredLease;
+  t.deepEqual(
+    [...(await store.leaseTimes([seen])).values()].map((seconds) => seconds > 3590 && seconds <= 3600),
+    [true],
+  );
+  t.truthy(prefix);
+});
+
+test('dual stack: one key for both halves', async (t) => {
+  const { store, network, all, value } = await setUp({ subnet6: IpNetwork.parse('fd42:100::/48') });
+  const asked = {
+    previous: { subnet: IpNetwork.parse('10.100.5.0/24'), subnet6: IpNetwork.parse('fd42:100:0:9::/64') },
+  };
+  await store.acquireLease(request(network, 1, asked));
+  t.deepEqual(await all(), ['10.100.5.0-24&fd42:100:0:9::-64']);
+  t.like(await value('10.100.5.0-24&fd42:100:0:9::-64'), {
+    PublicIPv6: '2001:db8::1',
+    BackendV6Data: { VNI: network.vni, VtepMAC: '02:00:00:00:06:01' },
+  });
+});
+
+test('a key spelt with "-" is read, and written anew as flanneld reads it', async (t) => {
+  const { store, network, all, key } = await setUp({ subnet6: IpNetwork.parse('fd42:100::/48') });
+  await etcd.raw
+    .put(key('10.100.5.0-24&fd42-100-0-5---64'))
+    .value('{"PublicIP":"192.0.2.1","BackendType":"vxlan"}');
+  const lease = await store.acquireLease(request(network, 1));
+  t.is(lease.subnet6?.toString(), 'fd42:100:0:5::/64');
+  t.deepEqual(await all(), ['10.100.5.0-24&fd42:100:0:5::-64']);
+});
+
+test('fifty at once: each has its own, soon', async (t) => {
+  const { prefix, network, all } = await setUp();
+  const stores = await Promise.all(Array.from({ length: 5 }, async () => await storeOn(etcd, prefix)));
+  const since = performance.now();
+  const leases = await Promise.all(
+    Array.from(
+      { length: 50 },
+      async (_, i) => await (stores[i % 5] as Store).acquireLease(request(network, i + 1)),
+    ),
+  );
+  t.log(`${Math.round(performance.now() - since)} ms`);
+  t.is(new Set(leases.map((lease) => lease.subnet.toString())).size, 50);
+  t.is((await all()).length, 50);
+});
+
+test('fifty at once where there is room for just fifty, in both families', async (t) => {
+  // 64 IPv4 subnets less the first, but only 63 IPv6 ones whose numbers must be shared out without a clash.
+  const { network, store, all } = await setUp(
+    { subnet6: IpNetwork.parse('fd42:100::/58'), hostPrefix: 22 },
+    '10.100.0.0/16',
+  );
+  const asked = Array.from({ length: 63 }, async (_, i) => await store.acquireLease(request(network, i + 1)));
+  const leases = await Promise.all(asked);
+  t.is(new Set(leases.map((lease) => lease.subnet.toString())).size, 63);
+  t.is(new Set(leases.map((lease) => lease.subnet6?.toString())).size, 63);
+  t.is((await all()).length, 63);
+  await t.throwsAsync(store.acquireLease(request(network, 99)), { message: /blue: no \/22 is left/ });
+});
+
+test('IPv6 halves that race for one number do not share it', async (t) => {
+  // flannel's own choice of the IPv6 half is free of the IPv4 half; two previous subnets can ask for one.
+  const { network, store, all } = await setUp({ subnet6: IpNetwork.parse('fd42:100::/48') });
+  const leases = await Promise.all(
+    Array.from(
+      { length: 10 },
+      async (_, i) =>
+        await store.acquireLease(
+          request(network, i + 1, {
+            previous: {
+              subnet: IpNetwork.parse(`10.100.${i + 1}.0/24`),
+              subnet6: IpNetwork.parse('fd42:100:0:77::/64'),
+            },
+          }),
+        ),
+    ),
+  );
+  t.is(new Set(leases.map((lease) => lease.subnet6?.toString())).size, 10);
+  t.is((await all()).length, 10);
+});
+
+test('a flanneld’s lease with this address is gone on with', async (t) => {
+  const { store, network, key, all } = await setUp();
+  const granted = await etcd.raw.leaseClient.leaseGrant({ TTL: 100 });
+  await etcd.raw.kv.put({
+    key: Buffer.from(key('10.100.9.0-24')),
+    value: Buffer.from(
+      '{"PublicIP":"192.0.2.1","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:11:11:11:11:11"}}',
+    ),
+    lease: granted.ID,
+  });
+  const lease = await store.acquireLease(request(network, 1, previous('10.100.5.0/24')));
+  t.is(lease.subnet.toString(), '10.100.9.0/24');
+  t.false(lease.reservation);
+  t.deepEqual(await all(), ['10.100.9.0-24']);
+});
+
+test('what does not fit is deleted and another one taken', async (t) => {
+  const { store, network, key, all } = await setUp();
+  const granted = await etcd.raw.leaseClient.leaseGrant({ TTL: 100 });
+  for (const subnet of ['10.100.0.0-24', '10.100.9.0-25', '10.77.1.0-24']) {
+    await etcd.raw.kv.put({
+      key: Buffer.from(key(subnet)),
+      value: Buffer.from('{"PublicIP":"192.0.2.1"}'),
+      lease: granted.ID,
+    });
+  }
+  const lease = await store.acquireLease(request(network, 1, previous('10.100.5.0/24')));
+  t.is(lease.subnet.toString(), '10.100.5.0/24');
+  t.deepEqual(await all(), ['10.100.5.0-24']);
+});
+
+test('a changed address keeps the subnet, and so does a new instance of a dead node', async (t) => {
+  const { store, network, all, value } = await setUp();
+  const first = await store.acquireLease(request(network, 1));
+  const name = first.subnet.toString().replace('/', '-');
+  const moved = await store.acquireLease(request(network, 1, { publicIp: IpAddress.parse('192.0.2.200') }));
+  t.is(moved.subnet.toString(), first.subnet.toString());
+  t.like(await value(name), { PublicIP: '192.0.2.200' });
+  const reborn = await store.acquireLease(
+    request(network, 1, { instance: 'another', publicIp: IpAddress.parse('192.0.2.201') }),
+  );
+  t.is(reborn.subnet.toString(), first.subnet.toString());
+  t.like(await value(name), { Weft: { Node: 'n1', Instance: 'another' } });
+  t.is((await all()).length, 1);
+});
+
+test('a reservation is used, and stays one', async (t) => {
+  const { store, network, key, kv } = await setUp();
+  await etcd.raw.put(key('10.100.42.0-24')).value('{"PublicIP":"192.0.2.1"}');
+  const lease = await store.acquireLease(request(network, 1));
+  t.is(lease.subnet.toString(), '10.100.42.0/24');
+  t.true(lease.reservation);
+  t.is((await kv('10.100.42.0-24'))?.lease, '0');
+  const renewed = await store.renewLease(lease, 60);
+  t.true(renewed.reservation);
+  t.is((await kv('10.100.42.0-24'))?.lease, '0');
+  await store.releaseLease(lease);
+  t.truthy(await kv('10.100.42.0-24'), 'a release leaves it');
+  const other = await store.acquireLease(request(network, 2, previous('10.100.42.0/24')));
+  t.not(other.subnet.toString(), '10.100.42.0/24', 'nobody else gets it');
+});
+
+test('a reservation that does not fit is left, and another subnet taken', async (t) => {
+  const { store, network, key, all } = await setUp();
+  await etcd.raw.put(key('10.100.42.0-25')).value('{"PublicIP":"192.0.2.1"}');
+  const lease = await store.acquireLease(request(network, 1, previous('10.100.42.0/24')));
+  t.not(lease.subnet.toString(), '10.100.42.0/24');
+  t.is((await all()).length, 2);
+});
+
+test('a lease that cannot be read takes its space up all the same', async (t) => {
+  const { store, network, key } = await setUp();
+  await etcd.raw.put(key('10.100.42.0-24')).value('rubbish');
+  const lease = await store.acquireLease(request(network, 1, previous('10.100.42.0/24')));
+  t.not(lease.subnet.toString(), '10.100.42.0/24');
+});
+
+test('another living node’s address or name is refused, naming both', async (t) => {
+  const { store, network, prefix } = await setUp();
+  await store.acquireLease(request(network, 2));
+  await etcd.raw.put(`${prefix}/nodes/n2/alive`).value('instance-2');
+  const sameAddress = await t.throwsAsync(
+    store.acquireLease(request(network, 1, { publicIp: IpAddress.parse('192.0.2.2') })),
+  );
+  t.like(sameAddress, { code: 'FAILED_PRECONDITION' });
+  t.regex(sameAddress?.message ?? '', /n2 and n1 have the same underlay address 192\.0\.2\.2/);
+  const sameName = await t.throwsAsync(store.acquireLease(request(network, 1, { node: 'n2' })));
+  t.like(sameName, { code: 'FAILED_PRECONDITION' });
+  t.regex(
+    sameName?.message ?? '',
+    /another node that is named n2 too, at 192\.0\.2\.2; this one is at 192\.0\.2\.1/,
+  );
+  await etcd.raw.delete().key(`${prefix}/nodes/n2/alive`);
+  const taken = await store.acquireLease(request(network, 1, { publicIp: IpAddress.parse('192.0.2.2') }));
+  t.is(taken.node, 'n1', 'a dead one’s is taken over, as flannel does');
+});
+
+test('renewal: a new etcd lease for the same subnet, also after the key was lost', async (t) => {
+  const { store, network, key, kv, value } = await setUp();
+  const lease = await store.acquireLease(request(network, 1));
+  const name = lease.subnet.toString().replace('/', '-');
+  const renewed = await store.renewLease(lease, 100);
+  t.not(renewed.etcdLease, lease.etcdLease);
+  t.is((await kv(name))?.lease, renewed.etcdLease);
+  await eventually(
+    async () => (await etcd.raw.leaseClient.leaseTimeToLive({ ID: lease.etcdLease })).TTL === '-1',
+    'the old one is given back',
+  );
+  await etcd.raw.delete().key(key(name));
+  const again = await store.renewLease(renewed, 100);
+  t.is((await kv(name))?.lease, again.etcdLease);
+  // Made a reservation by hand: written without an etcd lease.
+  await etcd.raw.put(key(name)).value(JSON.stringify(await value(name)));
+  t.true((await store.renewLease(again, 100)).reservation);
+  t.is((await kv(name))?.lease, '0');
+  await etcd.raw.put(key(name)).value('{"PublicIP":"192.0.2.77"}');
+  await t.throwsAsync(store.renewLease(again, 100), {
+    message: /has been taken by the flanneld at 192\.0\.2\.77/,
+  });
+});
+
+test('release takes one’s own lease and nobody else’s', async (t) => {
+  const { store, network, key, all } = await setUp();
+  const lease = await store.acquireLease(request(network, 1));
+  await store.releaseLease(lease);
+  t.deepEqual(await all(), []);
+  await store.releaseLease(lease);
+  const other = await store.acquireLease(request(network, 2));
+  const name = other.subnet.toString().replace('/', '-');
+  await etcd.raw.put(key(name)).value('{"PublicIP":"192.0.2.77"}');
+  await store.releaseLease(other);
+  t.deepEqual(await all(), [name]);
+});
+
+test('the times of many leases', async (t) => {
+  const { store, network } = await setUp();
+  const leases = await Promise.all(
+    Array.from({ length: 40 }, async (_, i) => await store.acquireLease(request(network, i + 1))),
+  );
+  const times = await store.leaseTimes([
+    ...leases,
+    { ...leases[0]!, etcdLease: '0' },
+    { ...leases[0]!, etcdLease: '12345' },
+  ]);
+  t.is(times.size, 40);
+});
+
+test('without etcd it says so', async (t) => {
+  const own = await startEtcd();
+  const store = await storeOn(own, '/weft');
+  const network: Network = await store.createNetwork(spec('blue', '10.100.0.0/16'));
+  await own.kill();
+  const since = performance.now();
+  const error = await t.throwsAsync(store.acquireLease(request(network, 1)));
+  t.like(error, { code: 'UNAVAILABLE' });
+  t.regex(error?.message ?? '', new RegExp(`etcd at ${own.url} does not answer`));
+  t.true(performance.now() - since < 3000);
+  await own.stop();
+});

@@ -1,0 +1,323 @@
+// Nodes, their endpoints and their leaders: signs of life through outages and conflicts, names that are unique, removals
+// that are complete, elections that go on.
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import test from 'ava';
+
+import { IpAddress, IpNetwork } from '../../core/address.js';
+import type { NodeRecord } from '../../core/records.js';
+import type { Store } from '../../store/store.js';
+import { startEtcd, type TestEtcd } from './etcd.js';
+import {
+  closeStores,
+  endpoint,
+  eventually,
+  freshPrefix,
+  openTestStore,
+  request,
+  spec,
+  storeOn,
+} from './helpers.js';
+import { startProxy } from './proxy.js';
+
+let etcd: TestEtcd;
+test.before(async () => {
+  etcd = await startEtcd();
+});
+test.after.always(async () => {
+  await closeStores();
+  await etcd?.stop();
+});
+
+const node = (name: string, more: Partial<NodeRecord> = {}): NodeRecord => ({
+  name,
+  instance: `instance-of-${name}`,
+  publicIp: '192.0.2.1',
+  version: '0.1.0',
+  startedAt: '2026-11-21T00:00:00Z',
+  ...more,
+});
+const quiet = { ttlSeconds: 3, onConflict: () => undefined };
+
+test('a node is announced, kept alive, written again, and down at once when it stops', async (t) => {
+  const store = await storeOn(etcd, freshPrefix());
+  let record = node('n1');
+  const announcement = store.announce(() => record, quiet);
+  await eventually(() => store.view.alive.get('n1') === record.instance, 'alive');
+  t.deepEqual(store.view.nodes.get('n1'), record);
+  const gone: string[] = [];
+  store.subscribe((changes) => {
+    for (const change of changes)
+      if (change.kind === 'alive' && change.after === undefined) gone.push(change.name);
+  });
+  await sleep(6000);
+  t.deepEqual(gone, [], 'kept for longer than its time');
+  record = node('n1', { publicIp: '192.0.2.9' });
+  announcement.refresh();
+  await eventually(() => store.view.nodes.get('n1')?.publicIp === '192.0.2.9', 'written again');
+  await announcement.stop();
+  await eventually(() => !store.view.alive.has('n1'), 'down', 500);
+  t.true(store.view.nodes.has('n1'), 'the record stays');
+});
+
+test('a node comes back by itself: key deleted, etcd away for longer than its time', async (t) => {
+  const prefix = freshPrefix();
+  const proxy = await startProxy(etcd.port);
+  t.teardown(async () => await proxy.close());
+  const watching = await storeOn(etcd, prefix);
+  const store = openTestStore([proxy.url], prefix);
+  const announcement = store.announce(() => node('n1'), quiet);
+  await eventually(() => watching.view.alive.has('n1'), 'alive');
+  await etcd.raw.delete().key(`${prefix}/nodes/n1/alive`);
+  await eventually(() => !watching.view.alive.has('n1'), 'gone', 1000);
+  await eventually(() => watching.view.alive.has('n1'), 'alive again', 1000);
+  proxy.refuse(true);
+  proxy.cut();
+  await eventually(() => !watching.view.alive.has('n1'), 'its time is over', 6000);
+  proxy.refuse(false);
+  const back = performance.now();
+  await eventually(() => watching.view.alive.has('n1'), 'back', 2000);
+  t.log(`back after ${Math.round(performance.now() - back)} ms`);
+  await announcement.stop();
+  t.pass();
+});
+
+test('a short cut is no reason to be called dead', async (t) => {
+  const prefix = freshPrefix();
+  const proxy = await startProxy(etcd.port);
+  t.teardown(async () => await proxy.close());
+  const watching = await storeOn(etcd, prefix);
+  const store = openTestStore([proxy.url], prefix);
+  const announcement = store.announce(() => node('n1'), quiet);
+  await eventually(() => watching.view.alive.has('n1'), 'alive');
+  let died = 0;
+  watching.subscribe((changes) => {
+    for (const change of changes) if (change.kind === 'alive' && change.after === undefined) died++;
+  });
+  for (let i = 0; i < 6; i++) {
+    await sleep(900);
+    proxy.cut();
+  }
+  t.is(died, 0);
+  await announcement.stop();
+});
+
+test('a second instance of a living name is told, not written, and has its turn', async (t) => {
+  const prefix = freshPrefix();
+  const [one, two] = await Promise.all([storeOn(etcd, prefix), storeOn(etcd, prefix)]);
+  const first = one.announce(() => node('n1', { instance: 'a', publicIp: '192.0.2.7' }), quiet);
+  await eventually(() => two.view.alive.get('n1') === 'a' && two.view.nodes.has('n1'), 'the first is there');
+  const conflicts: object[] = [];
+  const second = two.announce(() => node('n1', { instance: 'b', publicIp: '192.0.2.8' }), {
+    ttlSeconds: 3,
+    onConflict: (other) => conflicts.push(other),
+  });
+  await sleep(2500);
+  t.deepEqual(conflicts, [{ instance: 'a', publicIp: '192.0.2.7' }], 'told once');
+  t.is(two.view.nodes.get('n1')?.publicIp, '192.0.2.7');
+  await first.stop();
+  await eventually(() => two.view.alive.get('n1') === 'b', 'the second has its turn', 2500);
+  t.is(two.view.nodes.get('n1')?.publicIp, '192.0.2.8');
+  await second.stop();
+});
+
+test('the same instance started again goes on at once', async (t) => {
+  const prefix = freshPrefix();
+  const store = await storeOn(etcd, prefix);
+  await etcd.raw.put(`${prefix}/nodes/n1/alive`).value('instance-of-n1');
+  const conflicts: object[] = [];
+  const announcement = store.announce(() => node('n1'), {
+    ttlSeconds: 3,
+    onConflict: (other) => conflicts.push(other),
+  });
+  await eventually(() => store.view.nodes.has('n1'), 'announced', 1000);
+  t.deepEqual(conflicts, []);
+  await announcement.stop();
+});
+
+async function furnish(store: Store, name: string, number: number, endpoints: number) {
+  const network =
+    store.view.networks.get('blue') ?? (await store.createNetwork(spec('blue', '10.100.0.0/16')));
+  await store.acquireLease(
+    request(network, number, { node: name, previous: { subnet: IpNetwork.parse(`10.100.${number}.0/24`) } }),
+  );
+  await Promise.all(
+    Array.from({ length: endpoints }, async (_, i) => {
+      const id = `${number}${i.toString(16).padStart(4, '0')}`;
+      await store.putEndpoint(endpoint('blue', id, { node: name, name: `${name}-${i}` }), {
+        unique: i % 2 === 0,
+      });
+    }),
+  );
+  await store.claimAddress({
+    network,
+    ip: IpAddress.parse(`10.100.200.${number + 10}`),
+    node: name,
+    endpoint: `${number}0000`,
+  });
+  return network;
+}
+
+test('a node is removed with everything that is its own, however much', async (t) => {
+  const prefix = freshPrefix();
+  const store = await storeOn(etcd, prefix);
+  const first = store.announce(() => node('n1'), quiet);
+  await eventually(() => store.view.alive.has('n1'), 'alive');
+  await furnish(store, 'n1', 1, 150);
+  await furnish(store, 'n2', 2, 3);
+  await t.throwsAsync(store.removeNode('n1', { force: false }), { message: /n1 is up/ });
+  await t.throwsAsync(store.removeNode('nobody', { force: false }), { message: /nobody does not exist/ });
+  await first.stop();
+  await eventually(() => !store.view.alive.has('n1'), 'down');
+  await store.removeNode('n1', { force: false });
+  const left = Object.entries(await etcd.raw.getAll().prefix(`${prefix}/`).strings());
+  t.deepEqual(
+    left
+      .filter(([key, value]) => key.includes('n1') || value.includes('"n1"'))
+      .map(([key]) => key.slice(prefix.length)),
+    ['/removed/nodes/n1'],
+  );
+  t.is(store.view.endpoints.get('blue')?.size, 3);
+  t.deepEqual([...(store.view.leases.get('blue')?.keys() ?? [])], ['10.100.2.0/24']);
+  t.like(store.view.removals.get('node n1'), { kind: 'node', forced: false });
+
+  const again = store.announce(() => node('n1'), quiet);
+  await eventually(() => store.view.alive.has('n1'), 'it comes back');
+  t.is(store.view.removals.size, 0, 'and is not removed any more');
+  await again.stop();
+});
+
+test('removed by force while up: it does not come back by itself, but when it is started again', async (t) => {
+  const store = await storeOn(etcd, freshPrefix());
+  const announcement = store.announce(() => node('n1'), quiet);
+  await eventually(() => store.view.alive.has('n1'), 'alive');
+  await store.removeNode('n1', { force: true });
+  t.true(store.view.removals.get('node n1')?.forced);
+  await sleep(2500);
+  t.false(store.view.alive.has('n1'));
+  t.false(store.view.nodes.has('n1'));
+  await announcement.stop();
+  const next = store.announce(() => node('n1'), quiet);
+  await eventually(() => store.view.alive.has('n1'), 'started again');
+  t.is(store.view.removals.size, 0);
+  await next.stop();
+});
+
+test('of twenty endpoints that ask for one name, one has it', async (t) => {
+  const prefix = freshPrefix();
+  const stores = await Promise.all([storeOn(etcd, prefix), storeOn(etcd, prefix)]);
+  await stores[0]!.createNetwork(spec('blue', '10.100.0.0/16'));
+  const results = await Promise.allSettled(
+    Array.from(
+      { length: 20 },
+      async (_, i) =>
+        await stores[i % 2]!.putEndpoint(endpoint('blue', `a${i}`, { name: 'web', explicitName: true }), {
+          unique: true,
+        }),
+    ),
+  );
+  t.is(results.filter((result) => result.status === 'fulfilled').length, 1);
+  const there = await etcd.raw.getAll().prefix(`${prefix}/networks/blue/endpoints/`).strings();
+  t.is(Object.keys(there).length, 1);
+  const winner = Object.keys(there)[0]?.split('/').at(-1) ?? '';
+  for (const result of results) {
+    if (result.status !== 'rejected') continue;
+    t.like(result.reason, { code: 'ALREADY_EXISTS' });
+    t.regex((result.reason as Error).message, new RegExp(`the name web belongs to endpoint ${winner} `));
+  }
+});
+
+test('names: the same endpoint again, one taken over, one given back, one left behind', async (t) => {
+  const prefix = freshPrefix();
+  const store = await storeOn(etcd, prefix);
+  await store.createNetwork(spec('blue', '10.100.0.0/16'));
+  const web = endpoint('blue', 'aa', { name: 'web', explicitName: true });
+  await store.putEndpoint(web, { unique: true });
+  await store.putEndpoint({ ...web, aliases: ['www'] }, { unique: true });
+  await eventually(() => store.view.endpoints.get('blue')?.get('aa')?.aliases.length === 1, 'changed');
+  await store.putEndpoint(endpoint('blue', 'bb', { name: 'web' }), { unique: false });
+  await store.putEndpoint(endpoint('blue', 'cc', { name: 'db' }), { unique: false });
+  await store.putEndpoint(endpoint('blue', 'dd', { name: 'db' }), { unique: false });
+  await eventually(
+    () => store.view.endpoints.get('blue')?.size === 4,
+    'names that are taken over may be alike',
+  );
+  await t.throwsAsync(store.putEndpoint(endpoint('blue', 'ee', { name: 'db' }), { unique: true }), {
+    message: /the name db belongs to/,
+  });
+  await store.deleteEndpoint('blue', 'bb');
+  t.is(await etcd.raw.get(`${prefix}/networks/blue/names/web`).string(), 'aa', 'another one’s name stays');
+  await store.deleteEndpoint('blue', 'aa');
+  t.is(await etcd.raw.get(`${prefix}/networks/blue/names/web`).string(), null);
+  await store.deleteEndpoint('blue', 'aa');
+  await etcd.raw.put(`${prefix}/networks/blue/names/web`).value('gone');
+  await eventually(() => store.view.endpoints.get('blue')?.size === 2, 'both are gone');
+  await store.putEndpoint(web, { unique: true });
+  t.is(
+    await etcd.raw.get(`${prefix}/networks/blue/names/web`).string(),
+    'aa',
+    'an index key without endpoint binds nobody',
+  );
+});
+
+test('one leads; another within 5 s after it dies, and at once after it leaves', async (t) => {
+  const prefix = freshPrefix();
+  const proxy = await startProxy(etcd.port);
+  t.teardown(async () => await proxy.close());
+  const leading: string[] = [];
+  const stop = new AbortController();
+  const run = (store: Store, id: string, signal: AbortSignal) =>
+    store.campaign(
+      'controller',
+      id,
+      async (over) => {
+        leading.push(id);
+        await new Promise((resolve) => over.addEventListener('abort', resolve, { once: true }));
+        leading.splice(leading.indexOf(id), 1);
+      },
+      signal,
+    );
+  const dying = openTestStore([proxy.url], prefix);
+  const first = run(dying, 'a', stop.signal);
+  await eventually(() => leading.includes('a'), 'a leads');
+  const leave = new AbortController();
+  const second = run(await storeOn(etcd, prefix), 'b', leave.signal);
+  const third = run(await storeOn(etcd, prefix), 'c', stop.signal);
+  await sleep(4000);
+  t.deepEqual(leading, ['a'], 'a goes on leading');
+
+  proxy.refuse(true);
+  proxy.cut();
+  const dead = performance.now();
+  let together = false;
+  await eventually(
+    () => {
+      together ||= leading.length > 1;
+      return leading.some((id) => id !== 'a');
+    },
+    'another one leads',
+    5000,
+  );
+  t.log(`after ${Math.round(performance.now() - dead)} ms`);
+  t.false(together, 'never two at once');
+  proxy.refuse(false);
+
+  const left = leading[0] ?? '';
+  const since = performance.now();
+  if (left === 'b') leave.abort();
+  else await etcd.raw.delete().key(`${prefix}/elections/controller`);
+  await eventually(
+    () => leading.length === 1 && (left !== 'b' || leading[0] !== 'b'),
+    'the next one leads',
+    2000,
+  );
+  t.log(`next after ${Math.round(performance.now() - since)} ms`);
+  stop.abort();
+  leave.abort();
+  await Promise.all([first, second, third]);
+  t.deepEqual(leading, []);
+  await eventually(
+    async () => (await etcd.raw.get(`${prefix}/elections/controller`).string()) === null,
+    'nobody leads',
+  );
+});

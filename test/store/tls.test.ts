@@ -1,0 +1,140 @@
+// TLS to etcd, mutual: with certificates that are made here, with wrong ones, and with none.
+import { execFileSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+
+import test from 'ava';
+
+import { openStore } from '../../store/etcd-store.js';
+import { startEtcd, temporaryFolder, type TestEtcd } from './etcd.js';
+import { eventually, recordingLog, spec } from './helpers.js';
+
+const folder = temporaryFolder('tls');
+const file = (name: string): string => path.join(folder, name);
+const openssl = (...args: string[]): void => void execFileSync('openssl', args, { stdio: 'pipe' });
+
+function makeCa(name: string): void {
+  openssl(
+    'req',
+    '-x509',
+    '-newkey',
+    'ec',
+    '-pkeyopt',
+    'ec_paramgen_curve:prime256v1',
+    '-nodes',
+    '-days',
+    '2',
+    '-subj',
+    `/CN=${name}`,
+    '-keyout',
+    file(`${name}.key`),
+    '-out',
+    file(`${name}.crt`),
+  );
+}
+
+function makeCertificate(ca: string, name: string): void {
+  openssl(
+    'req',
+    '-newkey',
+    'ec',
+    '-pkeyopt',
+    'ec_paramgen_curve:prime256v1',
+    '-nodes',
+    '-subj',
+    `/CN=${name}`,
+    '-keyout',
+    file(`${name}.key`),
+    '-out',
+    file(`${name}.csr`),
+  );
+  writeFileSync(file(`${name}.ext`), 'subjectAltName=IP:127.0.0.1\n');
+  openssl(
+    'x509',
+    '-req',
+    '-days',
+    '2',
+    '-in',
+    file(`${name}.csr`),
+    '-CA',
+    file(`${ca}.crt`),
+    '-CAkey',
+    file(`${ca}.key`),
+    '-CAcreateserial',
+    '-extfile',
+    file(`${name}.ext`),
+    '-out',
+    file(`${name}.crt`),
+  );
+}
+
+let etcd: TestEtcd;
+test.before(async () => {
+  for (const ca of ['ca', 'stranger']) makeCa(ca);
+  makeCertificate('ca', 'server');
+  makeCertificate('ca', 'client');
+  makeCertificate('stranger', 'intruder');
+  etcd = await startEtcd({ tls: { ca: file('ca.crt'), cert: file('server.crt'), key: file('server.key') } });
+});
+test.after.always(async () => await etcd?.stop());
+
+const store = (tls: { ca: string; cert?: string; key?: string }) =>
+  openStore({
+    endpoints: [etcd.url],
+    prefix: '/weft',
+    log: recordingLog(),
+    tls: {
+      ca: readFileSync(file(tls.ca)),
+      ...(tls.cert !== undefined && { cert: readFileSync(file(tls.cert)) }),
+      ...(tls.key !== undefined && { key: readFileSync(file(tls.key)) }),
+    },
+  });
+
+test('with a certificate of the CA it works, watch and lease too', async (t) => {
+  const mine = store({ ca: 'ca.crt', cert: 'client.crt', key: 'client.key' });
+  await mine.synced(AbortSignal.timeout(5000));
+  await mine.createNetwork(spec('blue', '10.100.0.0/16'));
+  const announcement = mine.announce(
+    () => ({ name: 'n1', instance: 'i', publicIp: '192.0.2.1', version: '', startedAt: '' }),
+    { ttlSeconds: 3, onConflict: () => undefined },
+  );
+  await eventually(() => mine.view.alive.has('n1'), 'alive');
+  await announcement.stop();
+  await mine.close();
+  t.pass();
+});
+
+for (const [what, files, why] of [
+  ['no certificate', { ca: 'ca.crt' }, /TLS failed: alert bad certificate$/],
+  [
+    'a certificate of another CA',
+    { ca: 'ca.crt', cert: 'intruder.crt', key: 'intruder.key' },
+    /TLS failed: alert bad certificate$/,
+  ],
+  [
+    'another CA than the server’s',
+    { ca: 'stranger.crt', cert: 'client.crt', key: 'client.key' },
+    /unable to verify the first certificate$/,
+  ],
+] as const) {
+  test(`with ${what} it is refused, and says why`, async (t) => {
+    const mine = store(files);
+    await eventually(() => mine.state.error !== undefined, 'an error', 5000);
+    t.regex(mine.state.error ?? '', /etcd at https:.* does not answer: /);
+    t.regex(mine.state.error ?? '', why);
+    t.false(mine.isSynced);
+    await t.throwsAsync(mine.createNetwork(spec('blue', '10.100.0.0/16')), { message: /does not answer/ });
+    await mine.close();
+  });
+}
+
+test('TLS files for a plain URL, and what is no URL, are refused by name', (t) => {
+  const opening = (endpoint: string, tls?: { ca: string }) => () =>
+    openStore({ endpoints: [endpoint], prefix: '/weft', log: recordingLog(), ...(tls && { tls }) });
+  t.throws(opening('http://127.0.0.1:2379', { ca: 'x' }), {
+    message: /TLS files were given, but "http:\/\/127\.0\.0\.1:2379"/,
+  });
+  for (const bad of ['ftp://127.0.0.1', 'http://', '', 'http://127.0.0.1:99999', 'http://127.0.0.1/path']) {
+    t.throws(opening(bad), { message: /is not an endpoint/ }, bad);
+  }
+});
