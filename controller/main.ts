@@ -118,7 +118,6 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
 
   const lead = async (signal: AbortSignal): Promise<void> => {
     leading = true;
-    log.info('this controller cleans up for the cluster now');
     try {
       await cleanUp({ store, log, signal, onRemoved: (count) => metrics.cleanedUp.inc(count) });
     } finally {
@@ -132,12 +131,26 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
     });
   shutdown.add('the election', () => campaign);
 
-  await store.synced(shutdown.signal);
+  await untilReady(store, shutdown.signal);
   log.info('the controller is ready', {
     grpc: address,
     http: http.address,
     etcd: urls.join(','),
     tls: tls !== undefined,
+  });
+}
+
+/** Settles when /readyz says so, too. */
+async function untilReady(store: Store, signal: AbortSignal): Promise<void> {
+  await store.synced(signal);
+  await new Promise<void>((resolve) => {
+    const look = (): void => {
+      if (!store.state.connected) return;
+      unsubscribe();
+      resolve();
+    };
+    const unsubscribe = store.onState(look);
+    look();
   });
 }
 

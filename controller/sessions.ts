@@ -13,7 +13,7 @@ import type {
   Report,
   Request,
 } from '../proto/gen/weft/v1/session.js';
-import type { Endpoint } from '../proto/gen/weft/v1/types.js';
+import type { Endpoint, Status } from '../proto/gen/weft/v1/types.js';
 import type { Clock } from './clock.js';
 import type { NodeReport, ReportSource } from './registry.js';
 
@@ -35,7 +35,7 @@ export class Sessions implements ReportSource {
     this.#options = options;
   }
 
-  /** Called when a node reports, and when its session begins or ends. */
+  /** Called when a node reports something new, and when its session begins or ends. */
   onReport(listener: (node: string) => void): void {
     this.#onReport = listener;
   }
@@ -144,8 +144,11 @@ export class Sessions implements ReportSource {
 
   #take(session: AgentSession, { sequence, status }: Report): void {
     if (status !== undefined) {
+      const before = this.#reports.get(session.node);
       this.#reports.set(session.node, { at: this.#options.clock.now(), status });
-      this.#onReport(session.node);
+      // Most reports are only signs of life; whoever watches nodes need not hear of each.
+      if (before === undefined || substance(before.status) !== substance(status))
+        this.#onReport(session.node);
     }
     session.send({ $case: 'ack', value: { sequence, version: '' } });
   }
@@ -239,6 +242,11 @@ class AgentSession {
     for (const waiting of this.#pending.values()) waiting.reject(reason);
     refuse(this.stream, reason);
   }
+}
+
+/** What of a report others are shown. */
+function substance({ problems, networks }: Status): string {
+  return JSON.stringify([problems, networks.map(({ name, mtu }) => [name, mtu])]);
 }
 
 /** Ends a stream with an error's status. */

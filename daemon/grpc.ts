@@ -20,8 +20,8 @@ import {
 } from '@grpc/grpc-js';
 
 import { messageOf, unavailable, WeftError, type ErrorCode } from '../core/errors.js';
-import { explainListenError } from './http.js';
 import type { HostPort } from './kinds.js';
+import { explainListenError } from './port-owner.js';
 import type { Tls } from './tls.js';
 
 // Its own lines on standard error would stand beside the same errors said by weft.

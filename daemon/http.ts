@@ -3,10 +3,9 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 
 import type { Registry } from 'prom-client';
 
-import { failedPrecondition, messageOf } from '../core/errors.js';
 import type { HostPort } from './kinds.js';
 import type { Logger } from './log.js';
-import { byWhom } from './port-owner.js';
+import { explainListenError } from './port-owner.js';
 
 export type Readiness = { ready: true } | { ready: false; reason: string };
 
@@ -59,33 +58,6 @@ async function listenOn(server: Server, { host, port, text }: HostPort): Promise
   } catch (error) {
     throw await explainListenError(error, '--http', { host, port, text });
   }
-}
-
-/** Why an address cannot be listened on, with the process that has it. */
-export async function explainListenError(
-  error: unknown,
-  flag: string,
-  { host, port, text }: HostPort,
-): Promise<Error> {
-  const message = messageOf(error);
-  if (message.includes('EADDRINUSE')) {
-    const owner = await byWhom(host, port);
-    return failedPrecondition(
-      `${flag}: ${text} is already in use${owner}`,
-      `End it, or choose another address with ${flag}.`,
-      {
-        cause: error,
-      },
-    );
-  }
-  const why = message.includes('EADDRNOTAVAIL')
-    ? 'is not an address of this host'
-    : message.includes('ENOTFOUND') || message.includes('EAI_AGAIN')
-      ? 'has a host name that is not known'
-      : `cannot be listened on: ${message}`;
-  return failedPrecondition(`${flag}: ${text} ${why}`, `Choose another address with ${flag}.`, {
-    cause: error,
-  });
 }
 
 async function answer(

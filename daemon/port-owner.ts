@@ -3,6 +3,8 @@ import { readdir, readFile, readlink } from 'node:fs/promises';
 import { isIP } from 'node:net';
 
 import { IpAddress } from '../core/address.js';
+import { failedPrecondition, messageOf } from '../core/errors.js';
+import type { HostPort } from './kinds.js';
 
 export interface PortOwner {
   pid: number;
@@ -38,6 +40,33 @@ export async function portOwner(host: string, port: number): Promise<PortOwner |
 export async function byWhom(host: string, port: number): Promise<string> {
   const owner = await portOwner(host, port).catch(() => undefined);
   return owner === undefined ? '' : ` by ${owner.command} (pid ${owner.pid})`;
+}
+
+/** Why an address cannot be listened on, with the process that has it. */
+export async function explainListenError(
+  error: unknown,
+  flag: string,
+  { host, port, text }: HostPort,
+): Promise<Error> {
+  const message = messageOf(error);
+  if (message.includes('EADDRINUSE')) {
+    const owner = await byWhom(host, port);
+    return failedPrecondition(
+      `${flag}: ${text} is already in use${owner}`,
+      `End it, or choose another address with ${flag}.`,
+      {
+        cause: error,
+      },
+    );
+  }
+  const why = message.includes('EADDRNOTAVAIL')
+    ? 'is not an address of this host'
+    : message.includes('ENOTFOUND') || message.includes('EAI_AGAIN')
+      ? 'has a host name that is not known'
+      : `cannot be listened on: ${message}`;
+  return failedPrecondition(`${flag}: ${text} ${why}`, `Choose another address with ${flag}.`, {
+    cause: error,
+  });
 }
 
 async function readListeners(table: string, port: number): Promise<Listener[]> {

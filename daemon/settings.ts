@@ -2,14 +2,11 @@
 //
 // `--underlay-ip` is WEFT_UNDERLAY_IP in the environment and `underlay-ip` in the file; flag beats environment beats file.
 // Everything is checked before anything starts, and an error says what is wrong, where it came from and what is allowed.
-import { readFileSync } from 'node:fs';
-
 import { Command, CommanderError, Option } from 'commander';
-import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Document } from 'yaml';
 
-import { invalidArgument, messageOf, WeftError } from '../core/errors.js';
-import { errnoOf } from './errno.js';
+import { invalidArgument, WeftError } from '../core/errors.js';
 import type { Kind } from './kinds.js';
+import { readSettingsFile, type Given } from './settings-file.js';
 import { didYouMean } from './suggest.js';
 
 export interface Setting<T> {
@@ -90,11 +87,6 @@ export type Loaded<T extends SettingsTable> =
       readonly file: string | undefined;
     };
 
-interface Given {
-  text: string;
-  where: string;
-}
-
 const PRECEDENCE =
   'A flag beats its environment variable, and that beats the file, whose keys are the flags without --.';
 
@@ -114,7 +106,7 @@ export function loadSettings<T extends SettingsTable>(
 
   const environment = readEnvironment(program.settings, env);
   const named = flags.config ?? fromEnvironment('config', env);
-  const file = readFile(program, named);
+  const file = readSettingsFile(program, named);
   const given = new Map([...file.given, ...environment, ...flags.given]);
 
   const values: Record<string, unknown> = {};
@@ -255,76 +247,6 @@ function fromEnvironment(key: string, env: Readonly<Record<string, string | unde
   const name = environmentName(key);
   const text = env[name];
   return text === undefined || text === '' ? undefined : { text, where: `environment ${name}` };
-}
-
-function readFile(
-  { defaultFile, settings }: Declared,
-  named: Given | undefined,
-): { path: string | undefined; given: Map<string, Given> } {
-  const path = named?.text ?? defaultFile;
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (error) {
-    const code = errnoOf(error);
-    if (named === undefined && (code === 'ENOENT' || code === 'ENOTDIR'))
-      return { path: undefined, given: new Map() };
-    const why = code === 'ENOENT' ? 'there is no such file' : messageOf(error);
-    throw invalidArgument(
-      `${named?.where ?? 'default of --config'}: ${path}: ${why}`,
-      'Name a YAML file that can be read.',
-      {
-        cause: error,
-      },
-    );
-  }
-  return { path, given: readYaml(path, text, settings) };
-}
-
-function readYaml(path: string, text: string, settings: SettingsTable): Map<string, Given> {
-  const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
-  const line = (offset: number | undefined): number => lines.linePos(offset ?? 0).line;
-  const [broken] = document.errors;
-  if (broken !== undefined) {
-    throw invalidArgument(
-      `${path}: line ${line(broken.pos[0])}: not YAML: ${broken.message}`,
-      'Write one "key: value" on each line.',
-    );
-  }
-  const given = new Map<string, Given>();
-  if (document.contents === null || (isScalar(document.contents) && document.contents.value === null))
-    return given;
-  if (!isMap(document.contents))
-    throw invalidArgument(`${path}: is not a list of "key: value"`, 'Write one setting on each line.');
-
-  const known = Object.keys(settings).filter((key) => settings[key]?.flagOnly !== true);
-  for (const { key: keyNode, value } of document.contents.items) {
-    const key = isScalar(keyNode) ? String(keyNode.value) : '';
-    const where = `${path}: ${key} at line ${line(isScalar(keyNode) ? keyNode.range?.[0] : 0)}`;
-    const declared = known.includes(key) ? settings[key] : undefined;
-    if (declared === undefined) {
-      const hint = didYouMean(key, known);
-      throw invalidArgument(`${where}: not known`, hint === '' ? `Known are: ${known.join(', ')}.` : hint);
-    }
-    given.set(key, { text: textOf(value, declared.kind, document, where), where });
-  }
-  return given;
-}
-
-function textOf(value: unknown, kind: Kind<unknown>, document: Document, where: string): string {
-  const node = isAlias(value) ? value.resolve(document) : value;
-  if (isScalar(node) && node.value !== null) {
-    // The text as written, so that a number keeps its digits.
-    return typeof node.value === 'string' ? node.value : (node.source ?? JSON.stringify(node.value));
-  }
-  if (isSeq(node) && kind.list)
-    return node.items.map((item) => textOf(item, { ...kind, list: false }, document, where)).join(',');
-  const found = isSeq(node) ? 'a list' : isMap(node) ? 'a map' : 'nothing';
-  throw invalidArgument(
-    `${where}: the value is ${found}`,
-    `Write it as ${kind.placeholder === '' ? 'true or false' : kind.placeholder}.`,
-  );
 }
 
 const camelCase = (key: string): string =>

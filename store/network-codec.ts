@@ -3,7 +3,7 @@
 //
 // DirectRouting is accepted: a flanneld that has it sends plain packets to neighbours, which arrive all the same.
 // Learning is accepted: it adds FDB entries, and weft's own are permanent. GBP changes the frames on the wire: refused.
-import { IpAddress, type IpNetwork } from '../core/address.js';
+import type { IpAddress, IpNetwork } from '../core/address.js';
 import { messageOf, WeftError } from '../core/errors.js';
 import {
   checkUsable,

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Etcd3, type IOptions, type IResponseHeader } from 'etcd3';
 
-import { CallFailure, failureOf } from './failures.js';
+import { type CallFailure, failureOf } from './failures.js';
 
 export interface TlsFiles {
   ca: Buffer | string;

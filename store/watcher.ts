@@ -171,7 +171,7 @@ export class Watcher {
             session.heard();
             if (this.#take(response)) resolve();
           } catch (error) {
-            reject(error as Error);
+            reject(error);
           }
         });
         const { key, range_end } = this.range;

@@ -105,13 +105,25 @@ export function changeLink(
   if ('mac' in link && link.mac !== current.mac) attrs.push(macAttr(IFLA.ADDRESS, link.mac));
   if ('alias' in link) attrs.push(u32Attr(IFLA.GROUP, WEFT_MARK), attr(IFLA.IFALIAS, Buffer.from(link.alias)));
   if (masterIndex !== undefined) attrs.push(u32Attr(IFLA.MASTER, masterIndex));
+  const changes: Request[] =
+    attrs.length === 0
+      ? []
+      : [{ type: RTM.SETLINK, flags: 0, body: Buffer.concat([ifinfo(index), ...attrs]) }];
   // A tunnel and a bridge port need no IPv6 address of their own link; set before up, which would make one.
-  if (link.type === 'vxlan' || link.type === 'veth') {
-    attrs.push(nested(IFLA.AF_SPEC, nested(AF_INET6, u8Attr(INET6_ADDR_GEN_MODE, ADDR_GEN_NONE))));
-  }
-  if (attrs.length === 0) return up;
-  return [{ type: RTM.SETLINK, flags: 0, body: Buffer.concat([ifinfo(index), ...attrs]) }, ...up];
+  if (link.type === 'vxlan' || link.type === 'veth') changes.push(withoutLinkLocal(index));
+  return [...changes, ...up];
 }
+
+/** Refused where the link has no IPv6: an MTU below 1280, or a kernel started with ipv6.disable=1. Then nothing is missing. */
+const withoutLinkLocal = (index: number): Request => ({
+  type: RTM.SETLINK,
+  flags: 0,
+  optional: true,
+  body: Buffer.concat([
+    ifinfo(index),
+    nested(IFLA.AF_SPEC, nested(AF_INET6, u8Attr(INET6_ADDR_GEN_MODE, ADDR_GEN_NONE))),
+  ]),
+});
 
 /** A tunnel's own address is changed like a new link of the same name without NLM_F_EXCL (vxlan_changelink). */
 export const changeTunnel = (link: VxlanLink, index: number): Request => ({

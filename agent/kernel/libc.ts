@@ -19,6 +19,9 @@ const c = {
   getsockopt: libc.func(
     'int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *length)',
   ),
+  getsockname: libc.func(
+    'int getsockname(int fd, _Out_ uint8_t *address, _Inout_ uint32_t *length)',
+  ),
   setns: libc.func('int setns(int fd, int type)'),
   ioctl: libc.func('int ioctl(int fd, unsigned long request, _Out_ uint8_t *argument)'),
   clockGettime: libc.func('int clock_gettime(int clock, _Out_ uint8_t *time)'),
@@ -99,6 +102,34 @@ export function getSocketOption(fd: number, name: number, size: 4 | 8): bigint {
   const value = Buffer.alloc(size);
   checked('getsockopt', c.getsockopt(fd, SOL_SOCKET, name, value, [size]) as number);
   return size === 8 ? value.readBigUInt64LE() : BigInt(value.readUInt32LE());
+}
+
+const SO_PROTOCOL = 38;
+const SO_DOMAIN = 39;
+/** struct sk_meminfo: nine counters, the last one of packets that did not fit (include/uapi/linux/sock_diag.h). */
+const SO_MEMINFO = 55;
+const SK_MEMINFO_BYTES = 36;
+const SK_MEMINFO_DROPS = 32;
+
+/** How many messages this socket had no room for, since it was opened. */
+export function droppedBy(fd: number): number {
+  const value = Buffer.alloc(SK_MEMINFO_BYTES);
+  checked('getsockopt', c.getsockopt(fd, SOL_SOCKET, SO_MEMINFO, value, [value.length]) as number);
+  return value.readUInt32LE(SK_MEMINFO_DROPS);
+}
+
+/** Whether a descriptor is the netlink socket of this protocol that is bound to this port. */
+export function isNetlinkSocket(fd: number, protocol: number, port: number): boolean {
+  try {
+    if (getSocketOption(fd, SO_DOMAIN, 4) !== BigInt(AF_NETLINK)) return false;
+    if (getSocketOption(fd, SO_PROTOCOL, 4) !== BigInt(protocol)) return false;
+  } catch {
+    return false;
+  }
+  const address = Buffer.alloc(12);
+  return (
+    (c.getsockname(fd, address, [address.length]) as number) === 0 && address.readUInt32LE(4) === port >>> 0
+  );
 }
 
 /** Moves the calling thread, which is Node's main one, to another network namespace. */

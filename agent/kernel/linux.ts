@@ -15,6 +15,7 @@ export function openKernel({ firewall }: { firewall: FirewallDriver }): Promise<
   const node = new LinuxNamespace('node', new NetlinkSocket());
   const nodeCookie = node.socket.cookie();
   const pinger = new Pinger();
+  const watches = new Set<() => void>();
   const kernel: Kernel = {
     node,
     firewall,
@@ -44,9 +45,17 @@ export function openKernel({ firewall }: { firewall: FirewallDriver }): Promise<
       }
     },
     underlayLinks: () => Promise.resolve(underlayLinks(node)),
-    watch: (listener) => watchKernel(node, listener),
+    watch: (listener) => {
+      const stop = watchKernel(node, listener);
+      watches.add(stop);
+      return () => {
+        if (watches.delete(stop)) stop();
+      };
+    },
     ping: (ips, timeoutMs) => pinger.ping(ips, timeoutMs),
     close: () => {
+      for (const stop of watches) stop();
+      watches.clear();
       pinger.close();
       firewall.close();
       node.close();

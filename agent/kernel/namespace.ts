@@ -1,5 +1,6 @@
 // One network namespace: reading what it has, and carrying steps out in it.
 import { closeSync, readFileSync, writeFileSync } from 'node:fs';
+import { setImmediate as turn } from 'node:timers/promises';
 
 import { messageOf } from '../../core/errors.js';
 import { objectKey, type Actual, type ActualObject, type SysctlObject } from '../../core/objects.js';
@@ -23,13 +24,20 @@ import {
 } from './encode.js';
 import type { KernelNamespace, NamespaceRole, PeerNamespaces, StepFailure } from './kernel.js';
 import { inNamespace } from './namespaces.js';
-import type { NetlinkSocket, Refusal } from './netlink-socket.js';
+import { BATCH, type NetlinkSocket, type Refusal } from './netlink-socket.js';
 import type { Request } from './wire.js';
 
 /** Of a deletion: it is gone already. */
 const GONE = new Set(['ENOENT', 'ESRCH', 'ENODEV', 'EADDRNOTAVAIL', 'ENXIO']);
 
+/** How long steps may hold up everything else in this process, in milliseconds. An attach is done long before. */
+const TURN_MS = 10;
+
 export class LinuxNamespace implements KernelNamespace {
+  /** Whether this kernel knows of marks on addresses (5.18); as far as is known. */
+  marksAddresses = true;
+  #closed = false;
+
   constructor(
     readonly role: NamespaceRole,
     readonly socket: NetlinkSocket,
@@ -55,7 +63,8 @@ export class LinuxNamespace implements KernelNamespace {
     const lookup: LinkLookup = { byIndex: (index) => links.get(index), marksAddresses: true, role: this.role };
     const addresses = addressMessages.flatMap(({ body }) => decodeAddress(body, lookup) ?? []);
     // The kernel marks those that it makes itself (IFAPROT_KERNEL_LO and others), where it knows of marks at all.
-    lookup.marksAddresses = addresses.some((address) => address.hasProtocol);
+    if (addresses.length > 0) this.marksAddresses = addresses.some((address) => address.hasProtocol);
+    lookup.marksAddresses = this.marksAddresses;
     const objects = new Map<string, ActualObject>();
     const add = (actual: ActualObject | undefined): void => {
       if (actual === undefined) return;
@@ -99,14 +108,17 @@ export class LinuxNamespace implements KernelNamespace {
   }
 
   #inside<T>(work: () => T): T {
+    if (this.#closed) throw new Error('the namespace was closed before');
     return this.fd === undefined ? work() : inNamespace(this.fd, work);
   }
 
   apply(steps: readonly Step[], peers?: PeerNamespaces): Promise<StepFailure[]> {
-    return Promise.resolve(new Application(this.socket, this.role, (work) => this.#inside(work), peers).run(steps));
+    return new Application(this.socket, this.role, (work) => this.#inside(work), peers).run(steps);
   }
 
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
     this.socket.close();
     if (this.fd !== undefined) closeSync(this.fd);
   }
@@ -125,13 +137,22 @@ class Application {
     private readonly peers: PeerNamespaces | undefined,
   ) {}
 
-  run(steps: readonly Step[]): StepFailure[] {
+  /** What takes no longer than TURN_MS is done when this returns, so that steps in another namespace may build on it. */
+  async run(steps: readonly Step[]): Promise<StepFailure[]> {
+    let begin = performance.now();
     for (const step of steps) {
       try {
         this.#one(step);
       } catch (error) {
         this.#fail(step, { errno: 'EIO', message: messageOf(error) });
       }
+      if (this.#pending.length >= BATCH) this.#flush();
+      if (performance.now() - begin < TURN_MS) continue;
+      this.#flush();
+      await turn();
+      // Others had their turn, too.
+      this.#links.clear();
+      begin = performance.now();
     }
     this.#flush();
     return [...this.#failures.values()];
@@ -239,7 +260,13 @@ class Application {
     const pending = this.#pending;
     if (pending.length === 0) return;
     this.#pending = [];
-    const refusals = this.socket.batch(pending.map(({ request }) => request));
+    let refusals: (Refusal | undefined)[];
+    try {
+      refusals = this.socket.batch(pending.map(({ request }) => request));
+    } catch (error) {
+      for (const { step } of pending) this.#fail(step, { errno: 'EIO', message: messageOf(error) });
+      return;
+    }
     for (const [i, { step }] of pending.entries()) {
       const refusal = refusals[i];
       if (refusal === undefined) continue;

@@ -2,8 +2,8 @@
 // belongs there for good; nothing may be awaited inside, since Node's other threads must never see it.
 import { closeSync, openSync, readFileSync, statfsSync, statSync } from 'node:fs';
 
-import { messageOf, notFound } from '../../core/errors.js';
-import { enterNamespace } from './libc.js';
+import { messageOf, notFound, WeftError } from '../../core/errors.js';
+import { enterNamespace, SystemError } from './libc.js';
 import { NetlinkSocket } from './netlink-socket.js';
 
 /** include/uapi/linux/magic.h */
@@ -32,20 +32,26 @@ export function openNetns(path: string): { fd: number; socket: NetlinkSocket } {
   try {
     // Opening anything else, such as a fifo, could block.
     if (!statSync(path).isFile() || statfsSync(path).type !== NSFS_MAGIC) {
-      throw notFound(`${path} is not a network namespace`, 'Name a file such as /run/netns/NAME or /proc/PID/ns/net.');
+      throw noNamespace(path);
     }
     fd = openSync(path, 'r');
     return { fd, socket: inNamespace(fd, () => new NetlinkSocket()) };
   } catch (error) {
     if (fd !== undefined) closeSync(fd);
+    if (error instanceof WeftError) throw error;
     const code = (error as NodeJS.ErrnoException).code;
     if (code === 'ENOENT' || code === 'ESRCH' || code === 'ENOTDIR') {
       throw notFound(`there is no network namespace ${path}`, 'See `ip netns`, or whether its process still runs.', { cause: error });
     }
-    if (code === 'NOT_FOUND') throw error;
-    throw notFound(`${path} is no network namespace that can be entered: ${messageOf(error)}`, undefined, { cause: error });
+    // setns: a namespace, but of another kind.
+    if (error instanceof SystemError && error.errno === 'EINVAL') throw noNamespace(path);
+    // Everything else (descriptors that ran out, no permission) says nothing about the container: it is not gone.
+    throw new Error(`the network namespace ${path} cannot be entered: ${messageOf(error)}`, { cause: error });
   }
 }
+
+const noNamespace = (path: string): WeftError =>
+  notFound(`${path} is not a network namespace`, 'Name a file such as /run/netns/NAME or /proc/PID/ns/net.');
 
 /** Cookies of namespaces are given anew at each boot. */
 export const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();

@@ -1,6 +1,5 @@
 // Asking the kernel by rtnetlink. It works on a request inside the send call and has the answer ready when that returns, so
 // a question and its answer are two calls in a row: nothing waits for the event loop, and no answer can be lost or mixed up.
-import { messageOf } from '../../core/errors.js';
 import { AF_NETLINK, bindSocket, closeFd, errnoName, getSocketOption, openSocket, receiveFrom, sendOn, setOption, setSocketOption, SystemError } from './libc.js';
 import { decodeMessages, encodeRequest, NLM_F, type Message, type Request } from './wire.js';
 
@@ -13,9 +12,9 @@ const SO_RCVBUFFORCE = 33;
 const SO_NETNS_COOKIE = 71;
 
 /** Acknowledgements of this many requests fit any receive buffer. */
-const BATCH = 64;
+export const BATCH = 64;
 const READ_BYTES = 256 * 1024;
-/** Between two parts of a dump the kernel is never this long silent; a dump that another change cut short is begun anew. */
+/** A dump that a change came in between is begun anew this often. */
 const TRIES = 5;
 
 /** The answer to one request of a batch: undefined for done. */
@@ -25,7 +24,7 @@ export interface Refusal {
 }
 
 export class NetlinkSocket {
-  readonly #fd: number;
+  #fd: number;
   /** One for all sockets: reading is over before anything else can read. */
   static readonly #buffer = Buffer.alloc(READ_BYTES);
   #sequence = 0;
@@ -69,7 +68,7 @@ export class NetlinkSocket {
       for (const incoming of this.#read()) {
         if (incoming.kind !== 'error' || incoming.sequence < first) continue;
         open--;
-        if (incoming.errno === 0) continue;
+        if (incoming.errno === 0 || requests[incoming.sequence - first]?.optional === true) continue;
         const errno = errnoName(incoming.errno);
         results[incoming.sequence - first] = {
           errno,
@@ -95,23 +94,27 @@ export class NetlinkSocket {
   /** All objects of a kind. @throws SystemError */
   dump(request: Request): Message[] {
     for (let attempt = 1; ; attempt++) {
-      try {
-        return this.#dumpOnce(request);
-      } catch (error) {
-        if (attempt >= TRIES || !messageOf(error).includes('EINTR')) throw error;
-      }
+      const { messages, interrupted } = this.#dumpOnce(request);
+      // Where everything changes all the time the last look is the best there is.
+      if (!interrupted || attempt >= TRIES) return messages;
     }
   }
 
-  #dumpOnce(request: Request): Message[] {
+  /** @returns whether something changed meanwhile, so that objects may be missing or come twice (NLM_F_DUMP_INTR) */
+  #dumpOnce(request: Request): { messages: Message[]; interrupted: boolean } {
     const sequence = ++this.#sequence;
+    let interrupted = false;
     sendOn(this.#fd, encodeRequest({ ...request, flags: request.flags | NLM_F.DUMP }, sequence));
     const messages: Message[] = [];
     for (;;) {
       for (const incoming of this.#read()) {
         if (incoming.sequence !== sequence) continue;
-        if (incoming.kind === 'done') return messages;
-        if (incoming.kind === 'error') throw new SystemError('netlink dump', errnoName(incoming.errno));
+        if (incoming.kind !== 'message' && incoming.errno !== 0) {
+          throw new SystemError('netlink dump', errnoName(incoming.errno));
+        }
+        if (incoming.kind === 'error') continue;
+        interrupted ||= incoming.interrupted;
+        if (incoming.kind === 'done') return { messages, interrupted };
         messages.push(incoming);
       }
     }
@@ -125,7 +128,9 @@ export class NetlinkSocket {
     return decodeMessages(Buffer.from(NetlinkSocket.#buffer.subarray(0, length)));
   }
 
+  /** Whoever uses it after this meets EBADF, and never the next file that is given the same number. */
   close(): void {
-    closeFd(this.#fd);
+    if (this.#fd >= 0) closeFd(this.#fd);
+    this.#fd = -1;
   }
 }

@@ -1,14 +1,10 @@
 // What the kernel tells by itself of the node's namespace: links, addresses, routes, neighbours, FDB entries, and that
-// some nf_tables rule changed. Told in batches, as they come in; a message that is lost is found by the next comparison.
-import { closeSync, openSync } from 'node:fs';
-
-import { RawNetlinkSocket } from 'netlink';
-
+// some nf_tables rule changed. Told in batches, as they come in; where messages were lost, that is told.
 import { objectKey, type ActualObject } from '../../core/objects.js';
 import { addressObject, decodeAddress, decodeLink, decodeNeighbour, decodeRoute, routeMatters, type KernelLink, type LinkLookup } from './decode.js';
 import type { KernelEvent } from './kernel.js';
-import { setOption, setSocketOption } from './libc.js';
 import type { LinuxNamespace } from './namespace.js';
+import { Subscription } from './subscription.js';
 import { decodeMessages, RTM } from './wire.js';
 
 const NETLINK_ROUTE = 0;
@@ -16,50 +12,56 @@ const NETLINK_NETFILTER = 12;
 // include/uapi/linux/rtnetlink.h, nfnetlink.h
 const ROUTE_GROUPS = { LINK: 1, NEIGH: 3, IPV4_IFADDR: 5, IPV4_ROUTE: 7, IPV6_IFADDR: 9, IPV6_ROUTE: 11 } as const;
 const NFNLGRP_NFTABLES = 7;
-const SOL_NETLINK = 270;
-const NETLINK_NO_ENOBUFS = 5;
-const SO_RCVBUFFORCE = 33;
-const RECEIVE_BUFFER = 8 * 1024 * 1024;
 
 export function watchKernel(node: LinuxNamespace, listener: (event: KernelEvent) => void): () => void {
-  const route = new RouteEvents(node, listener);
-  const socket = subscribe(NETLINK_ROUTE, Object.values(ROUTE_GROUPS), (bytes) => route.receive(bytes));
-  let firewallSoon: NodeJS.Immediate | undefined;
-  const firewall = subscribe(NETLINK_NETFILTER, [NFNLGRP_NFTABLES], () => {
-    firewallSoon ??= setImmediate(() => {
-      firewallSoon = undefined;
-      listener({ kind: 'firewall' });
-    });
+  const tell = (event: KernelEvent): void => {
+    try {
+      listener(event);
+    } catch (error) {
+      // Nobody is above this: thrown on, it would end the process.
+      process.emitWarning(error instanceof Error ? error : String(error));
+    }
+  };
+  const events = new RouteEvents(node, tell);
+  const route = new Subscription({
+    protocol: NETLINK_ROUTE,
+    groups: Object.values(ROUTE_GROUPS),
+    receive: (bytes) => events.receive(bytes),
+    lost: () => events.lost(),
   });
+  // From here on nothing is missed.
+  events.relist();
+  const firewall = watchFirewall(() => tell({ kind: 'firewall' }));
   return () => {
-    clearImmediate(firewallSoon);
-    route.stop();
-    for (const open of [socket, firewall]) open?.close();
+    route.close();
+    events.stop();
+    firewall?.();
   };
 }
 
-/** Undefined where the kernel has no such family of messages. */
-function subscribe(protocol: number, groups: readonly number[], receive: (bytes: Buffer) => void): RawNetlinkSocket | undefined {
-  let socket: RawNetlinkSocket;
-  // The lowest free descriptor is the one that the socket will get: the package does not tell it.
-  const fd = openSync('/dev/null', 'r');
-  closeSync(fd);
+/** Undefined where the kernel has no nf_tables. */
+function watchFirewall(changed: () => void): (() => void) | undefined {
+  let soon: NodeJS.Immediate | undefined;
+  const tellSoon = (): void => {
+    soon ??= setImmediate(() => {
+      soon = undefined;
+      changed();
+    });
+  };
   try {
-    socket = new RawNetlinkSocket(protocol);
+    const options = { protocol: NETLINK_NETFILTER, groups: [NFNLGRP_NFTABLES] };
+    const subscription = new Subscription({ ...options, receive: tellSoon, lost: tellSoon });
+    return () => {
+      clearImmediate(soon);
+      subscription.close();
+    };
   } catch {
     return undefined;
   }
-  // Without this a full buffer would end the process: the package throws where nobody can catch it.
-  setOption(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, 1);
-  setSocketOption(fd, SO_RCVBUFFORCE, RECEIVE_BUFFER);
-  socket.on('message', receive);
-  socket.on('error', () => undefined);
-  for (const group of groups) socket.addMembership(group);
-  return socket;
 }
 
 class RouteEvents {
-  readonly #links: Map<number, KernelLink>;
+  #links = new Map<number, KernelLink>();
   #objects = new Map<string, ActualObject>();
   #gone = new Set<string>();
   #linksGone = new Set<string>();
@@ -67,10 +69,23 @@ class RouteEvents {
   #soon: NodeJS.Immediate | undefined;
 
   constructor(
-    node: LinuxNamespace,
-    private readonly listener: (event: KernelEvent) => void,
-  ) {
-    this.#links = node.links();
+    private readonly node: LinuxNamespace,
+    private readonly tell: (event: KernelEvent) => void,
+  ) {}
+
+  relist(): void {
+    this.#links = this.node.links();
+  }
+
+  /** What is known of the links may be wrong now, and any object may have changed. */
+  lost(): void {
+    try {
+      this.relist();
+    } catch {
+      // The old list serves until the next loss; what is told now makes everything be compared anyway.
+    }
+    this.tell({ kind: 'unknown' });
+    this.tell({ kind: 'underlay' });
   }
 
   stop(): void {
@@ -84,13 +99,13 @@ class RouteEvents {
       }
     } catch {
       // What cannot be read is as good as lost: everything is compared.
-      this.listener({ kind: 'unknown' });
+      this.tell({ kind: 'unknown' });
     }
-    this.#soon ??= setImmediate(() => this.#tell());
+    this.#soon ??= setImmediate(() => this.#tellAll());
   }
 
   #one(type: number, body: Buffer): void {
-    const lookup: LinkLookup = { byIndex: (index) => this.#links.get(index), marksAddresses: true, role: 'node' };
+    const lookup: LinkLookup = { byIndex: (index) => this.#links.get(index), marksAddresses: this.node.marksAddresses, role: 'node' };
     switch (type) {
       case RTM.NEWLINK:
       case RTM.DELLINK:
@@ -99,7 +114,7 @@ class RouteEvents {
       case RTM.DELADDR: {
         const address = decodeAddress(body, lookup);
         if (address === undefined) return;
-        if (!address.link.owned) this.#underlay = true;
+        if (!address.link.owned && !address.link.loopback && address.global) this.#underlay = true;
         return this.#object(addressObject(address, lookup), type === RTM.NEWADDR);
       }
       case RTM.NEWROUTE:
@@ -135,7 +150,9 @@ class RouteEvents {
         else this.#gone.add(objectKey(link.object));
       }
     }
-    if (!link.owned && !link.loopback) this.#underlay = true;
+    const same =
+      type === RTM.NEWLINK && before?.name === link.name && before.mtu === link.mtu && before.up === link.up;
+    if (!link.owned && !link.loopback && !same) this.#underlay = true;
   }
 
   #object(actual: ActualObject | undefined, there: boolean): void {
@@ -150,7 +167,7 @@ class RouteEvents {
     }
   }
 
-  #tell(): void {
+  #tellAll(): void {
     this.#soon = undefined;
     const event = { kind: 'changed', objects: this.#objects, gone: this.#gone, linksGone: this.#linksGone } as const;
     const underlay = this.#underlay;
@@ -158,7 +175,7 @@ class RouteEvents {
     this.#gone = new Set();
     this.#linksGone = new Set();
     this.#underlay = false;
-    if (event.objects.size + event.gone.size + event.linksGone.size > 0) this.listener(event);
-    if (underlay) this.listener({ kind: 'underlay' });
+    if (event.objects.size + event.gone.size + event.linksGone.size > 0) this.tell(event);
+    if (underlay) this.tell({ kind: 'underlay' });
   }
 }

@@ -1,99 +1,157 @@
-// Round-trip times by ICMP echo (RFC 792). The kernel stamps the answers as they come in, so reading them late costs no
-// accuracy, and nothing waits in a loop.
-import { IpAddress } from '../../core/address.js';
-import { AF_INET, bindSocket, closeFd, openSocket, receivedAt, receiveFrom, sendTo, setOption, wallClock } from './libc.js';
+// Round-trip times by ICMP echo (RFC 792, RFC 4443 §4). The kernel stamps the answers as they come in, so reading them late
+// costs no accuracy, and nothing waits in a loop.
+import { randomInt } from 'node:crypto';
+
+import { IpAddress, type Family } from '../../core/address.js';
+import {
+  AF_INET,
+  AF_INET6,
+  closeFd,
+  openSocket,
+  receivedAt,
+  receiveFrom,
+  sendTo,
+  setOption,
+  wallClock,
+} from './libc.js';
 
 const IPPROTO_ICMP = 1;
+const IPPROTO_ICMPV6 = 58;
 const SOL_RAW = 255;
-const ICMP_FILTER = 1;
-const ECHO_REQUEST = 8;
-const ECHO_REPLY = 0;
+/** The same number in include/uapi/linux/icmp.h and icmpv6.h. */
+const FILTER = 1;
+const KINDS = {
+  4: { domain: AF_INET, protocol: IPPROTO_ICMP, request: 8, reply: 0 },
+  6: { domain: AF_INET6, protocol: IPPROTO_ICMPV6, request: 128, reply: 129 },
+} as const;
 const PACKET = 56;
 /** When answers are looked for, in milliseconds after the questions. */
 const LOOKS = [2, 10, 30, 80, 200, 400];
 
+interface Question {
+  family: Family;
+  sent: bigint;
+  answer: (rttMs: number) => void;
+}
+
 export class Pinger {
-  #fd: number | undefined;
+  readonly #fds = new Map<Family, number>();
+  /** Of all calls that wait, by sequence number: whoever reads an answer hands it to the one who asked. */
+  readonly #open = new Map<number, Question>();
   #sequence = 0;
-  readonly #id = process.pid & 0xffff;
+  #closed = false;
+  readonly #id = randomInt(0x10000);
   readonly #buffer = Buffer.alloc(2048);
 
   async ping(ips: readonly string[], timeoutMs: number): Promise<(number | undefined)[]> {
-    const fd = this.#open();
     const results = Array.from<number | undefined>({ length: ips.length });
-    const open = new Map<number, { at: number; sent: bigint }>();
-    while (receiveFrom(fd, this.#buffer) !== undefined) continue;
+    const asked = new Set<number>();
     for (const [at, ip] of ips.entries()) {
-      const sequence = (this.#sequence = (this.#sequence + 1) & 0xffff);
-      try {
-        const sent = wallClock();
-        sendTo(fd, echo(this.#id, sequence), address(ip));
-        open.set(sequence, { at, sent });
-      } catch {
-        // No way there at all: as good as no answer.
-      }
+      const sequence = this.#ask(ip, (rttMs) => {
+        results[at] = rttMs;
+        asked.delete(sequence ?? -1);
+      });
+      if (sequence !== undefined) asked.add(sequence);
     }
     let waited = 0;
     for (const look of [...LOOKS.filter((ms) => ms < timeoutMs), timeoutMs]) {
-      if (open.size === 0) break;
+      if (asked.size === 0 || this.#closed) break;
       const pause = look - waited;
       waited = look;
       await new Promise((resolve) => setTimeout(resolve, pause));
-      if (this.#fd === undefined) break;
-      this.#collect(fd, open, results);
+      this.#collect();
     }
+    for (const sequence of asked) this.#open.delete(sequence);
     return results;
   }
 
-  #collect(fd: number, open: Map<number, { at: number; sent: bigint }>, results: (number | undefined)[]): void {
-    for (;;) {
-      const length = receiveFrom(fd, this.#buffer);
-      if (length === undefined) return;
-      // A raw socket of IPv4 hands the IP header out, too.
-      const start = (this.#buffer.readUInt8(0) & 0x0f) * 4;
-      if (length < start + 8 || this.#buffer.readUInt8(start) !== ECHO_REPLY) continue;
-      if (this.#buffer.readUInt16BE(start + 4) !== this.#id) continue;
-      const asked = open.get(this.#buffer.readUInt16BE(start + 6));
-      if (asked === undefined) continue;
-      open.delete(this.#buffer.readUInt16BE(start + 6));
-      const received = receivedAt(fd) ?? wallClock();
-      results[asked.at] = Math.max(0, Number(received - asked.sent) / 1e6);
+  /** Undefined where there is no way at all: as good as no answer. */
+  #ask(ip: string, answer: (rttMs: number) => void): number | undefined {
+    const target = IpAddress.tryParse(ip);
+    if (target === undefined || this.#closed) return undefined;
+    const { family } = target;
+    this.#sequence = (this.#sequence + 1) & 0xffff;
+    const sequence = this.#sequence;
+    try {
+      const fd = this.#socket(family);
+      const packet = echo(family, this.#id, sequence);
+      const sent = wallClock();
+      sendTo(fd, packet, socketAddress(target));
+      this.#open.set(sequence, { family, sent, answer });
+      return sequence;
+    } catch {
+      return undefined;
     }
   }
 
-  #open(): number {
-    if (this.#fd !== undefined) return this.#fd;
-    const fd = openSocket(AF_INET, IPPROTO_ICMP);
-    // Everything but echo replies stays in the kernel.
-    const filter = Buffer.alloc(4);
-    filter.writeUInt32LE(~(1 << ECHO_REPLY) >>> 0);
-    setOption(fd, SOL_RAW, ICMP_FILTER, filter);
-    bindSocket(fd, address('0.0.0.0'));
-    // The first call turns stamping on.
-    receivedAt(fd);
-    this.#fd = fd;
+  #collect(): void {
+    for (const [family, fd] of this.#fds) {
+      for (let length = this.#receive(fd); length !== undefined; length = this.#receive(fd)) {
+        // A raw socket of IPv4 hands the IP header out, too.
+        const start = family === 4 ? (this.#buffer.readUInt8(0) & 0x0f) * 4 : 0;
+        if (length < start + 8 || this.#buffer.readUInt8(start) !== KINDS[family].reply) continue;
+        if (this.#buffer.readUInt16BE(start + 4) !== this.#id) continue;
+        const sequence = this.#buffer.readUInt16BE(start + 6);
+        const question = this.#open.get(sequence);
+        if (question?.family !== family) continue;
+        this.#open.delete(sequence);
+        const received = receivedAt(fd) ?? wallClock();
+        question.answer(Math.max(0, Number(received - question.sent) / 1e6));
+      }
+    }
+  }
+
+  /** An error that waits on the socket (a network that is not reachable) says nothing about the other answers. */
+  #receive(fd: number): number | undefined {
+    try {
+      return receiveFrom(fd, this.#buffer);
+    } catch {
+      return undefined;
+    }
+  }
+
+  #socket(family: Family): number {
+    const known = this.#fds.get(family);
+    if (known !== undefined) return known;
+    const { domain, protocol, reply } = KINDS[family];
+    const fd = openSocket(domain, protocol);
+    try {
+      // Everything but echo replies stays in the kernel: a bit that is set keeps a type out, of 32 types or of all 256.
+      const filter = Buffer.alloc(family === 4 ? 4 : 32, 0xff);
+      filter.writeUInt8(0xff & ~(1 << (reply & 7)), reply >> 3);
+      setOption(fd, family === 4 ? SOL_RAW : IPPROTO_ICMPV6, FILTER, filter);
+      // The first call turns stamping on.
+      receivedAt(fd);
+    } catch (error) {
+      closeFd(fd);
+      throw error;
+    }
+    this.#fds.set(family, fd);
     return fd;
   }
 
   close(): void {
-    if (this.#fd !== undefined) closeFd(this.#fd);
-    this.#fd = undefined;
+    this.#closed = true;
+    for (const fd of this.#fds.values()) closeFd(fd);
+    this.#fds.clear();
   }
 }
 
-function address(ip: string): Buffer {
-  const bytes = Buffer.alloc(16);
-  bytes.writeUInt16LE(AF_INET, 0);
-  bytes.set(IpAddress.parse(ip).toBytes(), 4);
+/** struct sockaddr_in, struct sockaddr_in6. */
+function socketAddress(ip: IpAddress): Buffer {
+  const bytes = Buffer.alloc(ip.family === 4 ? 16 : 28);
+  bytes.writeUInt16LE(KINDS[ip.family].domain, 0);
+  bytes.set(ip.toBytes(), ip.family === 4 ? 4 : 8);
   return bytes;
 }
 
-function echo(id: number, sequence: number): Buffer {
+function echo(family: Family, id: number, sequence: number): Buffer {
   const bytes = Buffer.alloc(PACKET);
-  bytes.writeUInt8(ECHO_REQUEST, 0);
+  bytes.writeUInt8(KINDS[family].request, 0);
   bytes.writeUInt16BE(id, 4);
   bytes.writeUInt16BE(sequence, 6);
-  bytes.writeUInt16BE(checksum(bytes), 2);
+  // Of IPv6 the kernel makes it: it covers addresses that are not known here (RFC 3542 §3.1).
+  if (family === 4) bytes.writeUInt16BE(checksum(bytes), 2);
   return bytes;
 }
 

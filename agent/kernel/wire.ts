@@ -29,6 +29,7 @@ export const NLM_F = {
 
 const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
+const NLM_F_DUMP_INTR = 0x10;
 const HEADER = 16;
 /** Set on an attribute that holds attributes; the rest of the two upper bits says byte order. */
 const NESTED = 0x8000;
@@ -79,6 +80,8 @@ export interface Request {
   type: number;
   flags: number;
   body: Buffer;
+  /** It is as well where the kernel refuses it. */
+  optional?: true;
 }
 
 /** A message as it goes out. */
@@ -99,8 +102,8 @@ export interface Message {
 }
 
 export type Incoming =
-  | ({ kind: 'message' } & Message)
-  | { kind: 'done'; sequence: number }
+  | ({ kind: 'message'; interrupted: boolean } & Message)
+  | { kind: 'done'; sequence: number; interrupted: boolean; errno: number }
   /** errno 0 is an acknowledgement. */
   | { kind: 'error'; sequence: number; errno: number; text: string | undefined };
 
@@ -114,8 +117,11 @@ export function* decodeMessages(bytes: Buffer): Iterable<Incoming> {
     const sequence = bytes.readUInt32LE(at + 8);
     const body = bytes.subarray(at + HEADER, at + length);
     if (type === NLMSG_ERROR) yield { kind: 'error', sequence, errno: -body.readInt32LE(0), text: errorText(body, flags) };
-    else if (type === NLMSG_DONE) yield { kind: 'done', sequence };
-    else yield { kind: 'message', type, sequence, body };
+    else {
+      const interrupted = (flags & NLM_F_DUMP_INTR) !== 0;
+      if (type !== NLMSG_DONE) yield { kind: 'message', type, sequence, body, interrupted };
+      else yield { kind: 'done', sequence, interrupted, errno: body.length < 4 ? 0 : -body.readInt32LE(0) };
+    }
     at += align(length);
   }
 }

@@ -1,13 +1,13 @@
 // The demonstration: two hosts, an embedded etcd, a controller, two agents, a network, a container on each host, and what
 // makes them reach each other. It ends well only where they really did.
-import { createHash, randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { messageOf } from '../../core/errors.js';
-import { INFRA_IP, Lab, WEFT, bare, type EndpointJson } from '../lab/lab.js';
+import { bare, Cluster, INFRA_IP, type EndpointJson } from '../lab/cluster.js';
+import { WEFT } from '../lab/lab.js';
 import { DEMO_RUN, isKept, namespacesOf, removeRun, sweep } from '../lab/runs.js';
-import { until } from '../lab/wait.js';
+import { transfer } from '../lab/traffic.js';
 
 const HELP = `npm run demo             two hosts, a network, traffic across; nothing is left behind
 npm run demo -- --keep   leaves the hosts up, and prints commands to play with
@@ -40,26 +40,25 @@ async function main(argv: readonly string[]): Promise<number> {
   } else if (argv.includes('--down')) say('There are no hosts of a demo.');
   if (argv.includes('--down')) return 0;
 
-  const lab = await Lab.create(argv.includes('--keep') ? DEMO_RUN : undefined);
+  const lab = await Cluster.create(2, argv.includes('--keep') ? DEMO_RUN : undefined);
   try {
     await demonstrate(lab);
     if (argv.includes('--keep')) invite(lab);
-    else lab.close();
+    else await lab.lab.down();
     return 0;
   } catch (error) {
-    process.stderr.write(`\nweft demo: ${messageOf(error)}\n\n${lab.tails()}\n`);
-    lab.close();
+    process.stderr.write(`\nweft demo: ${messageOf(error)}\n\n${lab.lab.logs()}\n`);
+    await lab.lab.down();
     return 1;
   }
 }
 
-async function demonstrate(lab: Lab): Promise<void> {
+async function demonstrate(lab: Cluster): Promise<void> {
   heading('Two hosts, an embedded etcd, a controller, two agents');
-  for (const n of [1, 2]) await lab.addHost(n);
   await lab.startController();
   await lab.startAgents(HOSTS);
   say(`  infra  ${INFRA_IP}   etcd and weft controller`);
-  for (const n of [1, 2]) say(`  h${n}     ${lab.ipOf(n)}     weft agent`);
+  for (const n of [1, 2]) say(`  h${n}     ${lab.ipOf(`h${n}`)}  weft agent`);
 
   heading('A network, and a container on each host');
   const made = await lab.weft('h1', 'network', 'create', 'blue', '--subnet', '10.100.0.0/16');
@@ -67,7 +66,7 @@ async function demonstrate(lab: Lab): Promise<void> {
   show('weft network create blue --subnet 10.100.0.0/16', made.stdout);
   const ends: EndpointJson[] = [];
   for (const n of [1, 2]) {
-    await lab.addContainer(`c${n}`);
+    await lab.addContainers(`c${n}`);
     const began = performance.now();
     const end = await lab.attach(`h${n}`, 'blue', `c${n}`);
     show(`weft attach blue c${n}`, `${end.ip} on ${end.node}, ${(performance.now() - began).toFixed(0)} ms with the command's own start`);
@@ -78,14 +77,16 @@ async function demonstrate(lab: Lab): Promise<void> {
   picture(a, b);
 
   heading('They reach each other');
-  await until('the other host’s subnet is known', () => lab.reaches('c1', bare(b.ip), 1), { context: () => lab.tails() });
+  await lab.until('the other host’s subnet is known', () => lab.reaches('c1', bare(b.ip)));
   for (const [from, to] of [['c1', b], ['c2', a]] as const) {
     const command = `ping -c 5 -i 0.2 ${bare(to.ip)}`;
     const { stdout, code } = await lab.try(from, command);
     show(`(in ${from}) ${command}`, stdout.trimEnd().split('\n').slice(-2).join('\n'));
     if (code !== 0 || !stdout.includes(' 0% packet loss')) throw new Error(`${from} does not reach ${bare(to.ip)} without loss`);
   }
-  await transfer(lab, b);
+  const moved = await transfer(lab.place('c1'), lab.place('c2'), bare(b.ip), BYTES);
+  show(`(in c1) send ${BYTES / 1024 / 1024} MiB to c2 by TCP`, `${moved.intact ? 'arrived whole' : 'did not arrive whole'}, ${moved.megabitsPerSecond.toFixed(0)} Mbit/s`);
+  if (!moved.intact) throw new Error('the bytes that arrived are not those that were sent');
 
   heading('What made it possible, on h1');
   for (const command of ['ip route show proto 119', 'bridge fdb show | grep wfvx | grep dst', 'ip neigh show nud permanent | grep wfvx', 'ip -d -br link show type vxlan']) {
@@ -107,33 +108,10 @@ function picture(a: EndpointJson, b: EndpointJson): void {
    │  c1  ${ip(a)}  │              │  c2  ${ip(b)}  │
    │   │                     │              │   │                     │
    │  bridge ── vxlan ═══════╪══ underlay ══╪═══════ vxlan ── bridge  │
-   └────── ${'192.0.2.1'.padEnd(12)} ─────┘              └────── ${'192.0.2.2'.padEnd(12)} ─────┘`);
+   └────── ${'192.0.2.11'.padEnd(12)} ─────┘              └────── ${'192.0.2.12'.padEnd(12)} ─────┘`);
 }
 
-/** A file across, checked by its digest. */
-async function transfer(lab: Lab, to: EndpointJson): Promise<void> {
-  const payload = randomBytes(BYTES);
-  const file = join(lab.folder, 'payload');
-  writeFileSync(file, payload);
-  const digest = createHash('sha256').update(payload).digest('hex');
-  const script = `
-    const net = require('node:net'), { createHash } = require('node:crypto');
-    const hash = createHash('sha256'); let first;
-    net.createServer((socket) => {
-      socket.on('data', (chunk) => { first ??= performance.now(); hash.update(chunk); });
-      socket.on('end', () => { console.log(hash.digest('hex'), performance.now() - first); process.exit(0); });
-    }).listen(9000, '0.0.0.0', () => console.error('listening'));`;
-  const server = lab.try('c2', `exec node -e '${script.replaceAll("'", `'\\''`)}'`, { timeoutMs: 60_000 });
-  await until('the receiver listens', async () => (await lab.try('c2', 'ss -Hltn sport = :9000')).stdout.includes('9000'));
-  const send = `const s = require('node:net').connect(9000, '${bare(to.ip)}'); require('node:fs').createReadStream('${file}').pipe(s); s.on('close', () => process.exit(0)); s.on('error', (e) => { console.error(e.message); process.exit(1); });`;
-  const sent = await lab.try('c1', `exec node -e "${send}"`, { timeoutMs: 60_000 });
-  const [got, ms] = (await server).stdout.trim().split(' ');
-  if (sent.code !== 0 || got !== digest) throw new Error(`the file did not arrive whole: ${sent.stderr}`);
-  const rate = (BYTES * 8) / 1e6 / (Number(ms) / 1000);
-  show(`(in c1) send ${BYTES / 1024 / 1024} MiB to c2 by TCP`, `arrived whole, ${rate.toFixed(0)} Mbit/s`);
-}
-
-async function attachTimes(lab: Lab): Promise<string> {
+async function attachTimes(lab: Cluster): Promise<string> {
   const lines = [];
   for (const host of HOSTS) {
     const metrics = await lab.sh(host, 'curl -s http://127.0.0.1:7402/metrics');
@@ -141,7 +119,7 @@ async function attachTimes(lab: Lab): Promise<string> {
     lines.push(`${host}: ${(Number(sum) * 1000).toFixed(1)} ms, with joining the network for the first time`);
   }
   for (const n of [3, 4]) {
-    await lab.addContainer(`c${n}`);
+    await lab.addContainers(`c${n}`);
     await lab.attach('h1', 'blue', `c${n}`);
   }
   const metrics = await lab.sh('h1', 'curl -s http://127.0.0.1:7402/metrics');
@@ -155,18 +133,18 @@ async function attachTimes(lab: Lab): Promise<string> {
   return lines.join('\n');
 }
 
-function invite(lab: Lab): void {
+function invite(lab: Cluster): void {
   const wrapper = join(lab.folder, 'weft');
-  const env = `WEFT_CONTROLLER=${INFRA_IP}:7400 WEFT_AGENT=${lab.folder}/run-$host/agent.sock`;
-  writeFileSync(wrapper, `#!/bin/sh\n# weft on one of the demo's hosts: ${wrapper} h1 status\nhost=$1; shift\nexec ip netns exec ${lab.run}-$host env ${env} ${WEFT} "$@"\n`, { mode: 0o755 });
-  lab.keep();
+  const env = `WEFT_CONTROLLER=${INFRA_IP}:7400 WEFT_AGENT=${lab.folder}/$host/run/agent.sock`;
+  writeFileSync(wrapper, `#!/bin/sh\n# weft on one of the demo's hosts: ${wrapper} h1 status\nhost=$1; shift\nexec ip netns exec ${lab.lab.run}-$host env ${env} ${WEFT} "$@"\n`, { mode: 0o755 });
+  lab.lab.keep();
   heading('The hosts stay up. Try');
   for (const line of [
     `${wrapper} h1 status`,
     `${wrapper} h1 network inspect blue`,
     `ip netns add demo-c5 && ${wrapper} h2 attach blue demo-c5 --name db`,
-    `ip netns exec ${lab.run}-c1 ping -c 3 ADDRESS`,
-    `ip netns exec ${lab.run}-h1 ip link del $(ip -n ${lab.run}-h1 -br link show type vxlan | cut -d' ' -f1)     and see it come back`,
+    `ip netns exec ${lab.lab.run}-c1 ping -c 3 ADDRESS`,
+    `ip netns exec ${lab.lab.run}-h1 ip link del $(ip -n ${lab.lab.run}-h1 -br link show type vxlan | cut -d' ' -f1)     and see it come back`,
     'npm run demo -- --down                          removes everything',
   ]) {
     say(`  ${line}`);

@@ -18,6 +18,8 @@ process.on('exit', () => {
 export async function container(): Promise<{ pid: number; path: string; end(): Promise<void> }> {
   const holder = spawn('unshare', ['--net', '--kill-child', 'sleep', 'infinity'], { stdio: 'ignore' });
   holders.push(holder);
+  // A test that failed before end() must not keep the process waiting.
+  holder.unref();
   const pid = holder.pid;
   if (pid === undefined) throw new Error('unshare did not start');
   const mine = readlinkSync('/proc/thread-self/ns/net');
@@ -28,6 +30,7 @@ export async function container(): Promise<{ pid: number; path: string; end(): P
     path: `/proc/${pid}/ns/net`,
     end: () =>
       new Promise((resolve) => {
+        holder.ref();
         holder.once('exit', () => resolve());
         holder.kill('SIGKILL');
       }),

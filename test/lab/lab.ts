@@ -103,7 +103,7 @@ export class Lab {
           ? [`address add ${OUTSIDE.ip}/32 dev lo`, `address add ${OUTSIDE.ip6}/128 dev lo nodad`]
           : [
               `route add default via ${UNDERLAY.ip(UNDERLAY.gateway)}`,
-              `-6 route add default via ${UNDERLAY.ip6(UNDERLAY.gateway)}`,
+              `route add ::/0 via ${UNDERLAY.ip6(UNDERLAY.gateway)}`,
             ]),
       ],
       host.namespace,

@@ -424,7 +424,7 @@ const lease: fc.Arbitrary<StoredLease> = fc
       reservation: etcdLease === '0',
       etcdLease,
       ...given,
-    } as StoredLease;
+    };
   });
 
 test('every lease reads back the same, key and value', (t) => {

@@ -206,7 +206,7 @@ test('removed by force while up: it does not come back by itself, but when it is
 test('of twenty endpoints that ask for one name, one has it', async (t) => {
   const prefix = freshPrefix();
   const stores = await Promise.all([storeOn(etcd, prefix), storeOn(etcd, prefix)]);
-  await stores[0]!.createNetwork(spec('blue', '10.100.0.0/16'));
+  await stores[0].createNetwork(spec('blue', '10.100.0.0/16'));
   const results = await Promise.allSettled(
     Array.from(
       { length: 20 },

@@ -99,7 +99,7 @@ async function compare(
   state: Map<string, string>,
 ): Promise<void> {
   const there = await etcd.raw.getAll().prefix(`${prefix}/`).strings();
-  t.deepEqual(Object.fromEntries([...state].sort()), Object.fromEntries(Object.entries(there).sort()));
+  t.deepEqual(Object.fromEntries(state), there);
 }
 
 const increasing = (numbers: readonly number[]): boolean =>

@@ -1,0 +1,106 @@
+// A netlink socket that listens to multicast groups. It tells when messages were lost, and opens itself anew after an error.
+import { closeSync, openSync, readdirSync } from 'node:fs';
+
+import { RawNetlinkSocket } from 'netlink';
+
+import { droppedBy, isNetlinkSocket, setOption, setSocketOption } from './libc.js';
+
+// include/uapi/linux/netlink.h
+const SOL_NETLINK = 270;
+const NETLINK_NO_ENOBUFS = 5;
+const SO_RCVBUFFORCE = 33;
+const RECEIVE_BUFFER = 8 * 1024 * 1024;
+const REOPEN_MS = 1000;
+
+export interface SubscriptionOptions {
+  protocol: number;
+  groups: readonly number[];
+  receive: (bytes: Buffer) => void;
+  /** Messages were lost, or the socket had to be opened anew. */
+  lost: () => void;
+}
+
+export class Subscription {
+  #socket: RawNetlinkSocket | undefined;
+  #fd = -1;
+  #dropped = 0;
+  #check: NodeJS.Immediate | undefined;
+  #reopen: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  /** Listens in the namespace that the process is in. @throws where the kernel has no such family of messages */
+  constructor(private readonly options: SubscriptionOptions) {
+    this.#open();
+  }
+
+  #open(): void {
+    const { protocol, groups, receive } = this.options;
+    const likely = nextDescriptor();
+    const socket = new RawNetlinkSocket(protocol);
+    try {
+      this.#fd = descriptorOf(protocol, socket.address().port, likely);
+      // Without this a full buffer would end the process: the package throws where nobody can catch it. Losses are silent
+      // then, and counted by the socket.
+      setOption(this.#fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, 1);
+      setSocketOption(this.#fd, SO_RCVBUFFORCE, RECEIVE_BUFFER);
+      for (const group of groups) socket.addMembership(group);
+    } catch (error) {
+      socket.close();
+      throw error;
+    }
+    this.#dropped = 0;
+    this.#socket = socket;
+    socket.on('error', () => this.#failed());
+    socket.on('message', (bytes) => {
+      this.#check ??= setImmediate(() => this.#checkDropped());
+      receive(bytes);
+    });
+  }
+
+  #checkDropped(): void {
+    this.#check = undefined;
+    if (this.#socket === undefined) return;
+    const dropped = droppedBy(this.#fd);
+    if (dropped === this.#dropped) return;
+    this.#dropped = dropped;
+    this.options.lost();
+  }
+
+  #failed(): void {
+    this.#socket?.close();
+    this.#socket = undefined;
+    if (this.#closed) return;
+    this.#reopen ??= setTimeout(() => {
+      this.#reopen = undefined;
+      try {
+        this.#open();
+        this.options.lost();
+      } catch {
+        this.#failed();
+      }
+    }, REOPEN_MS);
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearImmediate(this.#check);
+    clearTimeout(this.#reopen);
+    this.#socket?.close();
+    this.#socket = undefined;
+  }
+}
+
+/** The package does not tell its descriptor; it is the lowest free one, unless a thread of Node's opens a file just now. */
+function nextDescriptor(): number {
+  const fd = openSync('/dev/null', 'r');
+  closeSync(fd);
+  return fd;
+}
+
+function descriptorOf(protocol: number, port: number, likely: number): number {
+  if (isNetlinkSocket(likely, protocol, port)) return likely;
+  const all = readdirSync('/proc/self/fd').map(Number);
+  const fd = all.find((candidate) => isNetlinkSocket(candidate, protocol, port));
+  if (fd === undefined) throw new Error('the netlink socket has no descriptor of this process');
+  return fd;
+}

@@ -1,0 +1,172 @@
+// weft on the hosts of a lab: controller, agents and the command line, started and asked as a user would.
+import { join } from 'node:path';
+
+import { exec, must, type ExecOptions, type Outcome } from './exec.js';
+import { Lab, WEFT, type Host, type Namespace } from './lab.js';
+import type { LabProcess } from './process.js';
+import { reaches } from './traffic.js';
+import { until } from './wait.js';
+
+/** The infrastructure host: etcd and the controller. */
+export const INFRA = 'infra';
+export const INFRA_IP = '192.0.2.2';
+export const ETCD = `http://${INFRA_IP}:2379`;
+export const CONTROLLER = `${INFRA_IP}:7400`;
+
+/** As `-o json` shapes it. */
+export interface EndpointJson {
+  id: string;
+  name: string;
+  network: string;
+  node: string;
+  target: string;
+  ifname: string;
+  hostIfname: string;
+  mac: string;
+  ip: string;
+  ip6: string | null;
+  gateway: string;
+  mtu: number;
+}
+
+/** An address without its prefix length. */
+export const bare = (address: string): string => address.split('/')[0] ?? '';
+
+export class Cluster {
+  readonly #places = new Map<string, Namespace>();
+  readonly #processes = new Map<string, LabProcess>();
+
+  private constructor(readonly lab: Lab) {
+    for (const place of [lab.infra, lab.outside, ...lab.hosts]) this.#places.set(place.name, place);
+  }
+
+  static async create(hosts: number, run?: string): Promise<Cluster> {
+    return new Cluster(await Lab.up({ hosts, ...(run === undefined ? {} : { run }) }));
+  }
+
+  get folder(): string {
+    return this.lab.folder;
+  }
+
+  #place(name: string): Namespace {
+    const found = this.#places.get(name);
+    if (found === undefined) throw new Error(`there is no ${name} in this lab`);
+    return found;
+  }
+
+  #host(name: string): Host {
+    return this.lab.host(Number(name.slice(1)));
+  }
+
+  /** The name in /run/netns. */
+  ns(name: string): string {
+    return this.#place(name).namespace;
+  }
+
+  ipOf(host: string): string {
+    return this.#host(host).ip;
+  }
+
+  async addContainers(...names: readonly string[]): Promise<void> {
+    for (const name of names) this.#places.set(name, await this.lab.container(name));
+  }
+
+  async removeContainer(name: string): Promise<void> {
+    await this.#place(name).remove();
+  }
+
+  /** A shell command on a host or in a container; answers what it printed. */
+  sh(where: string, command: string, options?: ExecOptions): Promise<string> {
+    return this.#place(where).must(['sh', '-c', command], options);
+  }
+
+  try(where: string, command: string, options?: ExecOptions): Promise<Outcome> {
+    return this.#place(where).exec(['sh', '-c', command], options);
+  }
+
+  reaches(from: string, ip: string): Promise<boolean> {
+    return reaches(this.#place(from), ip);
+  }
+
+  place(name: string): Namespace {
+    return this.#place(name);
+  }
+
+  spawn(name: string, where: string, argv: readonly string[]): LabProcess {
+    const started = this.lab.spawn(name, this.#place(where).inside(argv));
+    this.#processes.set(name, started);
+    return started;
+  }
+
+  process(name: string): LabProcess {
+    const found = this.#processes.get(name);
+    if (found === undefined) throw new Error(`there is no process ${name}`);
+    return found;
+  }
+
+  async startController(flags: readonly string[] = [], name = 'controller'): Promise<LabProcess> {
+    const listen = flags.includes('--etcd') ? [] : ['--etcd-listen', ETCD];
+    const started = this.spawn(name, INFRA, [WEFT, 'controller', '--listen', CONTROLLER, '--state-dir', join(this.folder, name), ...listen, ...flags]);
+    await this.says(started, 'the controller is ready');
+    return started;
+  }
+
+  agentFlags(host: string): string[] {
+    const { runDir, stateDir } = this.#host(host);
+    return [
+      ...['--node', host, '--etcd', ETCD, '--controller', CONTROLLER, '--cnm-socket', 'none'],
+      ...['--run-dir', runDir, '--state-dir', stateDir],
+      ...['--docker', `unix://${join(this.folder, 'no-docker.sock')}`],
+    ];
+  }
+
+  /** The agents of several hosts at once; they are ready then. */
+  async startAgents(hosts: readonly string[], flags: readonly string[] = []): Promise<void> {
+    const one = async (host: string): Promise<void> => {
+      const started = this.spawn(`agent-${host}`, host, [WEFT, 'agent', ...this.agentFlags(host), ...flags]);
+      await this.says(started, 'the agent serves');
+      await this.until(`${host} is ready`, async () => (await this.try(host, 'curl -sf http://127.0.0.1:7402/readyz')).code === 0);
+    };
+    await Promise.all(hosts.map(one));
+  }
+
+  /** An etcd of its own on the infrastructure host. */
+  async startEtcd(): Promise<LabProcess> {
+    const peer = 'http://127.0.0.1:2380';
+    const urls = ['--listen-client-urls', ETCD, '--advertise-client-urls', ETCD, '--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer];
+    const started = this.spawn('etcd', INFRA, ['etcd', '--name', 'e', '--data-dir', join(this.folder, 'etcd'), ...urls, '--initial-cluster', `e=${peer}`]);
+    await this.until('etcd serves', async () => (await this.etcdctl('get', '/')) === '');
+    return started;
+  }
+
+  /** Waits for a line of the log that this process wrote since its last start. */
+  async says(of: LabProcess, text: string): Promise<void> {
+    const said = (): string => of.log().slice(of.log().lastIndexOf('$ '));
+    await until(`${of.name} says "${text}"`, () => said().includes(text), { context: () => of.tail() });
+  }
+
+  until: Lab['until'] = (what, probe, options) => this.lab.until(what, probe, options);
+
+  /** The command line, asked on a host. */
+  weft(host: string, ...args: string[]): Promise<Outcome> {
+    return exec(this.#place(host).inside([WEFT, ...args]), { env: this.environment(host) });
+  }
+
+  /** As `weft`, and it must succeed; answers its JSON. */
+  async json<T>(host: string, ...args: string[]): Promise<T> {
+    const out = await must(this.#place(host).inside([WEFT, ...args, '-o', 'json']), { env: this.environment(host) });
+    return JSON.parse(out) as T;
+  }
+
+  environment(host: string): Record<string, string> {
+    return { WEFT_CONTROLLER: CONTROLLER, WEFT_AGENT: join(this.#host(host).runDir, 'agent.sock') };
+  }
+
+  attach(host: string, network: string, container: string, ...flags: string[]): Promise<EndpointJson> {
+    return this.json(host, 'attach', network, this.ns(container), ...flags);
+  }
+
+  etcdctl(...args: string[]): Promise<string> {
+    return this.lab.infra.must(['etcdctl', '--endpoints', ETCD, ...args], { env: { ETCDCTL_API: '3' } });
+  }
+}
