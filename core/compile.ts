@@ -44,6 +44,9 @@ export const hostIfname = (endpointId: string): string => `wfep${endpointId.slic
 export const networkAlias = (network: string): string => `weft network ${network}`;
 export const endpointAlias = (network: string, name: string): string => `weft endpoint ${name} of ${network}`;
 
+/** Every bridge has the same: link-local addresses of different links have nothing to do with each other. */
+export const BRIDGE_LINK_LOCAL = 'fe80::1';
+
 /** The gateway of a node's subnet is its first address after the base. */
 export const gatewayOf = (subnet: IpNetwork): IpAddress => subnet.at(1);
 
@@ -98,8 +101,6 @@ export function compileNetwork(membership: Membership): KernelObject[] {
       mac: macOf(gatewayOf(membership.lease.subnet)),
       mtu: containerMtu(membership),
     },
-    // A container with a /32 reaches its neighbours through the gateway; it must not be told of shorter ways.
-    { kind: 'sysctl', path: `net/ipv4/conf/${bridge}/send_redirects`, value: '0' },
   ];
   for (const { family, vxlan, subnet, gateway, local, mac } of sides) {
     const link: VxlanLink = {
@@ -125,6 +126,9 @@ export function compileNetwork(membership: Membership): KernelObject[] {
     else {
       objects.push(
         { kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' },
+        // Neighbours are asked for from a link-local address (RFC 4861 §7.2.2). The kernel's own would be checked for
+        // duplicates first, and for a second or two no container could be reached.
+        { kind: 'address', link: bridge, address: `${BRIDGE_LINK_LOCAL}/64` },
         // Proxy entries of IPv6 answer only where this is on (net/ipv6/ndisc.c, ndisc_recv_ns).
         { kind: 'sysctl', path: `net/ipv6/conf/${bridge}/proxy_ndp`, value: '1' },
       );

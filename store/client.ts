@@ -82,7 +82,7 @@ export class EtcdClient {
       signal.throwIfAborted();
       this.#throwIfClosed();
       if (this.#session !== undefined) return this.#session;
-      await this.#change(AbortSignal.any([signal, this.#closed.signal]));
+      await this.#change(signal, this.#closed.signal);
     }
   }
 
@@ -168,9 +168,7 @@ export class EtcdClient {
         if (last !== undefined) throw explain(last.failure, last.url);
         throw explain(new CallFailure('connection', 'no answer in time'), this.urls.join(', '));
       }
-      await this.#change(AbortSignal.any([AbortSignal.timeout(Math.ceil(rest)), this.#closed.signal])).catch(
-        () => undefined,
-      );
+      await this.#change(AbortSignal.timeout(Math.ceil(rest)), this.#closed.signal).catch(() => undefined);
     }
   }
 
@@ -179,22 +177,22 @@ export class EtcdClient {
       throw explain(this.#closed.signal.reason as CallFailure, this.urls.join(', '));
   }
 
-  /** Settles when the state of the connection changes, or an attempt has failed. */
-  async #change(signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    await new Promise<void>((resolve, reject) => {
-      const done = (): void => {
-        this.#waiters.delete(done);
-        signal.removeEventListener('abort', aborted);
-        resolve();
-      };
-      const aborted = (): void => {
-        this.#waiters.delete(done);
-        reject(signal.reason as Error);
-      };
-      this.#waiters.add(done);
-      signal.addEventListener('abort', aborted, { once: true });
-    });
+  /** Settles when the state of the connection changes, or an attempt has failed. @throws the reason of a signal */
+  async #change(...signals: AbortSignal[]): Promise<void> {
+    for (const signal of signals) signal.throwIfAborted();
+    // Not AbortSignal.any: of signals that live as long as the process it keeps every combination.
+    let settle: () => void = () => undefined;
+    try {
+      await new Promise<void>((resolve) => {
+        settle = resolve;
+        this.#waiters.add(settle);
+        for (const signal of signals) signal.addEventListener('abort', settle, { once: true });
+      });
+    } finally {
+      this.#waiters.delete(settle);
+      for (const signal of signals) signal.removeEventListener('abort', settle);
+    }
+    for (const signal of signals) signal.throwIfAborted();
   }
 
   #notify(): void {

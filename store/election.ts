@@ -8,9 +8,6 @@ import { absent, put, remove, unchanged, type Context } from './transaction.js';
 
 const TTL = 3;
 
-/** Milliseconds between tries where no event tells that the place is free. */
-const LOOK_AGAIN = 1000;
-
 export async function campaign(
   context: Context,
   name: string,
@@ -23,18 +20,15 @@ export async function campaign(
   while (!signal.aborted) {
     try {
       await client.session(signal);
-      const free = AbortSignal.any([signal, AbortSignal.timeout(LOOK_AGAIN)]);
-      await replica.until(() => replica.isSynced && replica.plain(key) === undefined, free);
+      await replica.until(() => replica.isSynced && replica.plain(key) === undefined, signal);
       await term(context, key, id, lead, signal);
     } catch (error) {
       if (signal.aborted) return;
-      if (!isTimeout(error)) log.debug('election goes on', { election: name, error: messageOf(error) });
+      log.debug('election goes on', { election: name, error: messageOf(error) });
     }
     await sleep(50 + Math.random() * 100, undefined, { signal }).catch(() => undefined);
   }
 }
-
-const isTimeout = (error: unknown): boolean => error instanceof DOMException && error.name === 'TimeoutError';
 
 /** Runs once; comes back when somebody else was faster, or the leadership has ended. */
 async function term(

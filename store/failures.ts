@@ -10,7 +10,13 @@ import {
   type EtcdError,
 } from 'etcd3';
 
-import { messageOf, permissionDenied, resourceExhausted, unavailable, type WeftError } from '../core/errors.js';
+import {
+  messageOf,
+  permissionDenied,
+  resourceExhausted,
+  unavailable,
+  type WeftError,
+} from '../core/errors.js';
 
 export type FailureKind =
   /** It did not answer, or could not act; whether the call took effect is unknown. */

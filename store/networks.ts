@@ -25,7 +25,8 @@ import {
   type Network,
 } from '../core/network.js';
 import { rangeOf } from './keys.js';
-import { encodeConfig, occupiedBy } from './network-codec.js';
+import { decodeConfig, encodeConfig, occupiedBy } from './network-codec.js';
+import { UnreadableError } from './parse.js';
 import { addressesOf, encodeRemoval } from './record-codec.js';
 import type { NetworkSpec } from './store.js';
 import {
@@ -47,6 +48,12 @@ export const REMOVAL_TTL = 24 * 3600;
 
 /** Milliseconds that creators are kept busy by other creators before one of them is told. */
 const PATIENCE = 10_000;
+
+/**
+ * The largest VNI with which a flanneld can make its device of a dual-stack network: `flannel-v6.` and four digits are the
+ * 15 characters that a link's name holds.
+ */
+const SHORT_VNI = 9999;
 
 /** Checks a spec by itself and fills in what is absent; the VNI stays 0 where a free one is wanted. */
 export function networkOf(spec: NetworkSpec): Network {
@@ -105,6 +112,8 @@ export async function createNetwork(context: Context, spec: NetworkSpec): Promis
         'Try again in a moment.',
       );
     }
+    const twin = replica.view.networks.get(name);
+    if (twin !== undefined) throw exists(wanted, twin);
     const network = { ...wanted, vni: chooseVni(context, wanted) };
     checkAgainstOthers(context, network);
     const marker = keys.removal('network', name);
@@ -118,7 +127,7 @@ export async function createNetwork(context: Context, spec: NetworkSpec): Promis
       return replica.view.networks.get(name) ?? network;
     }
     const there = keyAt(responses, 0);
-    if (there !== undefined) throw exists(network, there.value.toString());
+    if (there !== undefined) throw exists(wanted, readable(name, there.value.toString()));
     guard = keyAt(responses, 1);
   }
   throw unavailable(
@@ -127,12 +136,24 @@ export async function createNetwork(context: Context, spec: NetworkSpec): Promis
   );
 }
 
-function exists(network: Network, config: string): Error {
-  const same = encodeConfig(network) === config;
+function exists(wanted: Network, there: Network | undefined): Error {
+  // Copies: a network that was read is otherwise written as it was read.
+  const same =
+    there !== undefined &&
+    encodeConfig({ ...wanted, vni: wanted.vni || there.vni }) === encodeConfig({ ...there });
   return alreadyExists(
-    `network ${network.name} exists already${same ? ', exactly as asked for' : ''}`,
-    `Use it as it is (weft network inspect ${network.name}), or choose another name.`,
+    `network ${wanted.name} exists already${same ? ', exactly as asked for' : ''}`,
+    `Use it as it is (weft network inspect ${wanted.name}), or choose another name.`,
   );
+}
+
+function readable(name: string, config: string): Network | undefined {
+  try {
+    return decodeConfig(name, config);
+  } catch (error) {
+    if (error instanceof UnreadableError) return undefined;
+    throw error;
+  }
 }
 
 /** What stands in the view as bad, with what it takes up all the same: a flannel network of another backend, for one. */
@@ -149,7 +170,6 @@ function* unserved({
 
 function checkAgainstOthers(context: Context, network: Network): void {
   const { view } = context.replica;
-  if (view.networks.has(network.name)) return;
   const underlays = [...view.nodes.values()].flatMap((node) =>
     addressesOf(node).map((ip) => ({ node: node.name, ip })),
   );
@@ -186,6 +206,16 @@ function chooseVni(context: Context, network: Network): number {
     );
   }
   const { first, last } = VNI_RANGE;
+  const short = network.subnet6 === undefined ? undefined : freeVni(first, SHORT_VNI, taken);
+  const vni = short ?? freeVni(first, last, taken);
+  if (vni !== undefined) return vni;
+  throw resourceExhausted(
+    `network ${network.name}: every VNI from ${first} to ${last} is taken`,
+    'Remove a network, or give a VNI above that range (--vni), which flanneld does not know.',
+  );
+}
+
+function freeVni(first: number, last: number, taken: ReadonlyMap<number, string>): number | undefined {
   const count = last - first + 1;
   // From anywhere: a VNI that was given back rests, and late packets of the old network meet no new one.
   const start = randomInt(count);
@@ -193,10 +223,7 @@ function chooseVni(context: Context, network: Network): number {
     const vni = first + ((start + i) % count);
     if (!taken.has(vni)) return vni;
   }
-  throw resourceExhausted(
-    `network ${network.name}: every VNI from ${first} to ${last} is taken`,
-    'Remove a network, or give a VNI above that range (--vni), which flanneld does not know.',
-  );
+  return undefined;
 }
 
 export async function removeNetwork(

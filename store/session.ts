@@ -51,6 +51,7 @@ export class Session {
   readonly #etcd: Etcd3;
   readonly #ended = new AbortController();
   #heardAt = performance.now();
+  #beating: Promise<void> | undefined;
 
   constructor(
     readonly url: string,
@@ -143,8 +144,15 @@ export class Session {
     this.#heardAt = performance.now();
   }
 
-  /** Asks for a sign of life; ends the session where there is none. */
+  /** Asks for a sign of life; ends the session where there is none. One question at a time. */
   async beat(timeout: number): Promise<void> {
+    this.#beating ??= this.#ask(timeout).finally(() => {
+      this.#beating = undefined;
+    });
+    await this.#beating;
+  }
+
+  async #ask(timeout: number): Promise<void> {
     if (this.#ended.signal.aborted) return;
     const asked = this.known();
     try {

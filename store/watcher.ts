@@ -171,7 +171,7 @@ export class Watcher {
             session.heard();
             if (this.#take(response)) resolve();
           } catch (error) {
-            reject(error);
+            reject(failureOf(error));
           }
         });
         const { key, range_end } = this.range;

@@ -114,7 +114,8 @@ export function decodeAddress(body: Buffer, links: LinkLookup): DecodedAddress |
 
 /** Addresses matter on links of weft's alone. */
 export function addressObject(address: DecodedAddress, links: LinkLookup): ActualObject | undefined {
-  if (!address.link.owned || !address.global) return undefined;
+  // The kernel makes link-local ones by itself.
+  if (!address.link.owned || !(address.global || address.marked)) return undefined;
   return {
     object: { kind: 'address', link: address.link.name, address: address.text },
     owned: address.marked || !links.marksAddresses,

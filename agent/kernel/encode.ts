@@ -109,8 +109,9 @@ export function changeLink(
     attrs.length === 0
       ? []
       : [{ type: RTM.SETLINK, flags: 0, body: Buffer.concat([ifinfo(index), ...attrs]) }];
-  // A tunnel and a bridge port need no IPv6 address of their own link; set before up, which would make one.
-  if (link.type === 'vxlan' || link.type === 'veth') changes.push(withoutLinkLocal(index));
+  // A tunnel and a bridge port need no IPv6 address of their own link, and a bridge is given one. Set before up, which
+  // would make one.
+  if (link.type !== 'peer') changes.push(withoutLinkLocal(index));
   return [...changes, ...up];
 }
 

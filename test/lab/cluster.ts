@@ -106,7 +106,16 @@ export class Cluster {
 
   async startController(flags: readonly string[] = [], name = 'controller'): Promise<LabProcess> {
     const listen = flags.includes('--etcd') ? [] : ['--etcd-listen', ETCD];
-    const started = this.spawn(name, INFRA, [WEFT, 'controller', '--listen', CONTROLLER, '--state-dir', join(this.folder, name), ...listen, ...flags]);
+    const started = this.spawn(name, INFRA, [
+      WEFT,
+      'controller',
+      '--listen',
+      CONTROLLER,
+      '--state-dir',
+      join(this.folder, name),
+      ...listen,
+      ...flags,
+    ]);
     await this.says(started, 'the controller is ready');
     return started;
   }
@@ -125,7 +134,10 @@ export class Cluster {
     const one = async (host: string): Promise<void> => {
       const started = this.spawn(`agent-${host}`, host, [WEFT, 'agent', ...this.agentFlags(host), ...flags]);
       await this.says(started, 'the agent serves');
-      await this.until(`${host} is ready`, async () => (await this.try(host, 'curl -sf http://127.0.0.1:7402/readyz')).code === 0);
+      await this.until(
+        `${host} is ready`,
+        async () => (await this.try(host, 'curl -sf http://127.0.0.1:7402/readyz')).code === 0,
+      );
     };
     await Promise.all(hosts.map(one));
   }
@@ -133,8 +145,26 @@ export class Cluster {
   /** An etcd of its own on the infrastructure host. */
   async startEtcd(): Promise<LabProcess> {
     const peer = 'http://127.0.0.1:2380';
-    const urls = ['--listen-client-urls', ETCD, '--advertise-client-urls', ETCD, '--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer];
-    const started = this.spawn('etcd', INFRA, ['etcd', '--name', 'e', '--data-dir', join(this.folder, 'etcd'), ...urls, '--initial-cluster', `e=${peer}`]);
+    const urls = [
+      '--listen-client-urls',
+      ETCD,
+      '--advertise-client-urls',
+      ETCD,
+      '--listen-peer-urls',
+      peer,
+      '--initial-advertise-peer-urls',
+      peer,
+    ];
+    const started = this.spawn('etcd', INFRA, [
+      'etcd',
+      '--name',
+      'e',
+      '--data-dir',
+      join(this.folder, 'etcd'),
+      ...urls,
+      '--initial-cluster',
+      `e=${peer}`,
+    ]);
     await this.until('etcd serves', async () => (await this.etcdctl('get', '/')) === '');
     return started;
   }
@@ -154,7 +184,9 @@ export class Cluster {
 
   /** As `weft`, and it must succeed; answers its JSON. */
   async json<T>(host: string, ...args: string[]): Promise<T> {
-    const out = await must(this.#place(host).inside([WEFT, ...args, '-o', 'json']), { env: this.environment(host) });
+    const out = await must(this.#place(host).inside([WEFT, ...args, '-o', 'json']), {
+      env: this.environment(host),
+    });
     return JSON.parse(out) as T;
   }
 

@@ -45,7 +45,12 @@ export function exec(argv: readonly string[], options: ExecOptions = {}): Promis
         reject(new Error(`${shown(argv)}: did not end within ${timeoutMs} ms\n${stdout}${stderr}`));
         return;
       }
-      resolve({ code: code ?? (signal === 'SIGINT' ? 130 : 143), stdout, stderr, ms: performance.now() - began });
+      resolve({
+        code: code ?? (signal === 'SIGINT' ? 130 : 143),
+        stdout,
+        stderr,
+        ms: performance.now() - began,
+      });
     });
     // A program that does not read its input is no error.
     child.stdin.on('error', () => undefined);

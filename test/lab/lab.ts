@@ -131,6 +131,11 @@ export class Lab {
     return container;
   }
 
+  /** A namespace of this run that somebody else has made. */
+  existing(name: string): Namespace {
+    return new Namespace(this, name);
+  }
+
   /** A container without a name: a namespace that lives only as long as the process in it, and its pid. */
   async anonymous(name = `a${++this.#containers}`): Promise<LabProcess> {
     const holder = this.spawn(name, ['unshare', '--net', 'sleep', 'infinity']);

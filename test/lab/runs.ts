@@ -1,7 +1,15 @@
 // One run of a lab on this machine: its name, its folder, and the removal of everything that carries the name. The name
 // holds the pid of its owner, so that whoever comes later can tell what a killed run left behind from what a living one has.
 import { spawnSync } from 'node:child_process';
-import { appendFileSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 
 import { errnoOf } from '../../daemon/errno.js';
@@ -63,7 +71,9 @@ export function removeRun(run: string): string[] {
   waitUntilGone([...pids], 5000);
   // Deleting by batch would stop at a name that another sweep has just deleted; -force goes on.
   if (names.length > 0) {
-    spawnSync('ip', ['-force', '-batch', '-'], { input: names.map((name) => `netns del ${name}\n`).join('') });
+    spawnSync('ip', ['-force', '-batch', '-'], {
+      input: names.map((name) => `netns del ${name}\n`).join(''),
+    });
   }
   if (ownFolder(run)) rmSync(folderOf(run), { recursive: true, force: true, maxRetries: 3 });
   return [
@@ -138,7 +148,8 @@ function kill(pid: number): void {
 
 function waitUntilGone(pids: number[], withinMs: number): void {
   const nap = new Int32Array(new SharedArrayBuffer(4));
-  for (const until = Date.now() + withinMs; Date.now() < until && pids.some(isRunning);) Atomics.wait(nap, 0, 0, 10);
+  for (const until = Date.now() + withinMs; Date.now() < until && pids.some(isRunning);)
+    Atomics.wait(nap, 0, 0, 10);
 }
 
 function listFolder(path: string): string[] {

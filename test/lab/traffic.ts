@@ -47,7 +47,15 @@ function parsePing(text: string): PingResult {
 
 /** A ping every 10 ms until it is stopped. */
 export function steadyPing(from: Namespace, to: string): { stop: () => Promise<PingResult> } {
-  const running = from.spawn(`ping-${to.replaceAll(/[.:]/g, '-')}-${Date.now()}`, ['ping', '-n', '-i', '0.01', '-W', '1', to]);
+  const running = from.spawn(`ping-${to.replaceAll(/[.:]/g, '-')}-${Date.now()}`, [
+    'ping',
+    '-n',
+    '-i',
+    '0.01',
+    '-W',
+    '1',
+    to,
+  ]);
   return {
     stop: async () => {
       // ping waits for the answer to its last one only where it ends by itself: SIGINT may cut one off.
@@ -69,11 +77,19 @@ const PROGRAM = join(CHECKOUT, 'build/test/lab/transfer.js');
 let port = 20_000;
 
 /** Sends random bytes over TCP. @throws Error where they do not arrive */
-export async function transfer(from: Namespace, to: Namespace, ip: string, bytes: number): Promise<TransferResult> {
+export async function transfer(
+  from: Namespace,
+  to: Namespace,
+  ip: string,
+  bytes: number,
+): Promise<TransferResult> {
   port += 1;
   const server = to.spawn(`receive-${port}`, [process.execPath, PROGRAM, 'receive', ip, `${port}`]);
   const done = (line: string): Record<string, unknown> | undefined => {
-    const found = server.log().split('\n').find((text) => text.includes(`"${line}"`));
+    const found = server
+      .log()
+      .split('\n')
+      .find((text) => text.includes(`"${line}"`));
     return found === undefined ? undefined : (JSON.parse(found) as Record<string, unknown>);
   };
   const context = (): string => server.tail();

@@ -32,5 +32,7 @@ export async function until<T>(
     if (Date.now() > deadline) break;
     await delay(everyMs);
   }
-  throw new Error(`${what}: not within ${timeoutMs / 1000} s (${last})${context === undefined ? '' : `\n${context()}`}`);
+  throw new Error(
+    `${what}: not within ${timeoutMs / 1000} s (${last})${context === undefined ? '' : `\n${context()}`}`,
+  );
 }

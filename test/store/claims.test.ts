@@ -162,7 +162,7 @@ test('free space that is leased at the same moment is either claimed before, or 
   for (let i = 10; i < 40; i++) {
     const previous = { subnet: IpNetwork.parse(`10.100.${i}.0/24`) };
     const [claim] = await Promise.all([
-      sleep(Math.random() * 10).then(async () => await ask(`10.100.${i}.9`, `e${i}`)),
+      sleep(Math.random() * 100).then(async () => await ask(`10.100.${i}.9`, `e${i}`)),
       owner.acquireLease(
         request(network, 2, {
           previous,

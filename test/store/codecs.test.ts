@@ -498,17 +498,15 @@ test('no value whatever makes anything but a sentence', (t) => {
       fc.oneof(
         fc.string(),
         fc.json(),
-        fc
-          .jsonValue()
-          .map((value) =>
-            JSON.stringify({
-              Network: value,
-              PublicIP: value,
-              Backend: { Type: 'vxlan', VNI: value },
-              node: value,
-              ip: value,
-            }),
-          ),
+        fc.jsonValue().map((value) =>
+          JSON.stringify({
+            Network: value,
+            PublicIP: value,
+            Backend: { Type: 'vxlan', VNI: value },
+            node: value,
+            ip: value,
+          }),
+        ),
       ),
       (text) => {
         for (const decode of [

@@ -1,0 +1,215 @@
+// How long an attach takes, through the agent's socket, beside `ip -batch` doing the same steps by hand: 200 of each, in
+// turn, every one for a fresh namespace. And that the agent starts no process while it attaches.
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { credentials } from '@grpc/grpc-js';
+
+import { messageOf } from '../../core/errors.js';
+import { AgentServiceClient } from '../../proto/gen/weft/v1/agent.js';
+import type { Endpoint } from '../../proto/gen/weft/v1/types.js';
+import { Cluster } from '../lab/cluster.js';
+import { ipBatch } from '../lab/exec.js';
+import { sweep } from '../lab/runs.js';
+
+const ROUNDS = Number(process.env['WEFT_BENCH_ROUNDS'] ?? 200);
+/** What weft wants to be: p50 of an attach against p50 of `ip -batch`. */
+const WANTED_RATIO = 0.4;
+/** So that what the one leaves to the kernel and to etcd is done before the other is measured. */
+const REST_MS = 40;
+const MTU = 1450;
+
+/** The same network by hand: one bridge, which is the gateway. */
+const BY_HAND = { bridge: 'byhand0', gateway: '10.101.0.1', length: 20, network: '10.101.0.0/16' };
+
+async function main(): Promise<number> {
+  sweep();
+  const cluster = await Cluster.create(1);
+  try {
+    return await measure(cluster);
+  } catch (error) {
+    console.error(`bench: ${messageOf(error)}\n${cluster.lab.logs()}`);
+    return 1;
+  } finally {
+    await cluster.lab.down();
+  }
+}
+
+async function measure(cluster: Cluster): Promise<number> {
+  const host = cluster.lab.host(1);
+  await cluster.startEtcd();
+  // Subnets of 4094 addresses, so that every container stays and the node fills up as nodes do.
+  const config = { Network: '10.100.0.0/16', SubnetLen: 20, Backend: { Type: 'vxlan', VNI: 4100 } };
+  await cluster.etcdctl('put', '/weft/networks/bench/config', JSON.stringify(config));
+  await cluster.startAgents(['h1'], ['--join', 'bench']);
+  await cluster.lab.until('the network is joined', async () =>
+    (await host.must(['ip', 'link'])).includes('wfbr4100'),
+  );
+  await ipBatch(
+    [
+      `link add ${BY_HAND.bridge} mtu ${MTU} type bridge`,
+      `link set ${BY_HAND.bridge} up`,
+      `address add ${BY_HAND.gateway}/${BY_HAND.length} dev ${BY_HAND.bridge}`,
+    ],
+    host.namespace,
+  );
+  await addNamespaces(cluster, ROUNDS + WARM_UP);
+
+  const agent = cluster.process('agent-h1').pid;
+  const client = new AgentServiceClient(
+    `unix:${join(host.runDir, 'agent.sock')}`,
+    credentials.createInsecure(),
+  );
+  const meter = new ProcessMeter(agent);
+  if (!meterWorks())
+    throw new Error(
+      'this kernel does not count the page faults of children, which tells whether there were any',
+    );
+
+  const times = { weft: [] as number[], byHand: [] as number[], start: [] as number[] };
+  console.log(`${ROUNDS} attaches by weft and ${ROUNDS} by ip -batch, in turn …`);
+  for (let round = -WARM_UP; round < ROUNDS; round++) {
+    const n = round + WARM_UP;
+    const weft = await timed(() => attach(client, `netns:/run/netns/${cluster.lab.run}-w${n}`));
+    await delay(REST_MS);
+    const byHand = await timed(() => attachByHand(host.namespace, `${cluster.lab.run}-i${n}`, n));
+    await delay(REST_MS);
+    const start = await timed(() => run('true', [], ''));
+    if (round < 0) continue;
+    times.weft.push(weft);
+    times.byHand.push(byHand);
+    times.start.push(start);
+  }
+  client.close();
+  await verify(cluster);
+
+  const ratio = quantile(times.weft, 0.5) / quantile(times.byHand, 0.5);
+  // The two processes of `ip` cost their start, as they do whoever works that way; without it, for who asks.
+  const bare = quantile(times.weft, 0.5) / (quantile(times.byHand, 0.5) - 2 * quantile(times.start, 0.5));
+  const row = (name: string, list: readonly number[]): string =>
+    `  ${name.padEnd(34)}${[0.5, 0.99].map((q) => `${quantile(list, q).toFixed(2)} ms`.padStart(12)).join('')}`;
+  console.log(`  ${''.padEnd(34)}${'p50'.padStart(12)}${'p99'.padStart(12)}`);
+  console.log(row('weft, through the agent’s socket', times.weft));
+  console.log(row('ip -batch, the same steps', times.byHand));
+  console.log(
+    `  ratio of the p50: ${ratio.toFixed(2)} (wanted: at most ${WANTED_RATIO}; ${bare.toFixed(2)} without the start of the two ip processes)`,
+  );
+  const started = meter.started();
+  console.log(`  processes that the agent started meanwhile: ${started ? 'some' : 'none'}`);
+  if (ratio <= WANTED_RATIO && !started) return 0;
+  console.log('Not reached.');
+  return 1;
+}
+
+/** Rounds that are not counted: connections are made and code is compiled. */
+const WARM_UP = 20;
+
+async function addNamespaces({ lab }: Cluster, count: number): Promise<void> {
+  const numbers = Array.from({ length: count }, (_, n) => n);
+  await ipBatch(numbers.flatMap((n) => [`netns add ${lab.run}-w${n}`, `netns add ${lab.run}-i${n}`]));
+}
+
+function attach(client: AgentServiceClient, target: string): Promise<Endpoint> {
+  const request = { network: 'bench', target, aliases: [], noDefaultRoute: false };
+  return new Promise((resolve, reject) => {
+    client.attach(
+      { ...request, name: undefined, ip: undefined, ip6: undefined, mac: undefined, ifname: undefined },
+      (error, endpoint) => (error === null ? resolve(endpoint) : reject(error)),
+    );
+  });
+}
+
+/** What the agent does, step by step: a veth pair into the namespace, its host end on the bridge, its other end set up. */
+function attachByHand(host: string, container: string, n: number): Promise<void> {
+  const link = `byhand${n + 1}`;
+  const offset = n + 2;
+  const ip = `10.101.${offset >> 8}.${offset & 0xff}`;
+  const mac = `02:00:0a:65:${[offset >> 8, offset & 0xff].map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`;
+  run(
+    'ip',
+    ['-n', host, '-batch', '-'],
+    [
+      `link add ${link} mtu ${MTU} type veth peer name eth0 netns ${container} mtu ${MTU} address ${mac}`,
+      `link set ${link} alias "endpoint c${n} of byhand" master ${BY_HAND.bridge} up`,
+    ].join('\n'),
+  );
+  run(
+    'ip',
+    ['-n', container, '-batch', '-'],
+    [
+      'link set lo up',
+      'link set eth0 up',
+      `address add ${ip}/${BY_HAND.length} dev eth0`,
+      `route add ${BY_HAND.network} via ${BY_HAND.gateway}`,
+      `route add default via ${BY_HAND.gateway}`,
+    ].join('\n'),
+  );
+  return Promise.resolve();
+}
+
+function run(program: string, args: readonly string[], input: string): void {
+  const { status, stderr } = spawnSync(program, args, { input: `${input}\n`, encoding: 'utf8' });
+  if (status !== 0) throw new Error(`${program} ${args.join(' ')}: ${stderr}`);
+}
+
+/** Both ways must have done the same, or the comparison says nothing. */
+async function verify(cluster: Cluster): Promise<void> {
+  const last = ROUNDS + WARM_UP - 1;
+  for (const kind of ['w', 'i']) {
+    const place = cluster.lab.existing(`${kind}${last}`);
+    const routes = await place.must(['ip', '-o', 'route']);
+    const links = await place.must(['ip', '-o', 'link']);
+    const lines = routes.trim().split('\n').length;
+    if (lines !== 3 || !links.includes(`mtu ${MTU}`) || !/lo: <LOOPBACK,UP/.test(links)) {
+      throw new Error(`namespace ${place.namespace} is not set up as the others:\n${routes}${links}`);
+    }
+  }
+}
+
+async function timed(work: () => unknown): Promise<number> {
+  const began = performance.now();
+  await work();
+  return performance.now() - began;
+}
+
+function quantile(values: readonly number[], q: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.ceil(q * sorted.length) - 1)] ?? NaN;
+}
+
+/**
+ * Whether a process has started others: a child costs page faults before it can do anything, and they are added to its
+ * parent's cminflt when it has ended (proc(5)); one that has not ended yet is listed as its child.
+ */
+class ProcessMeter {
+  readonly #before: { faults: number; children: string };
+
+  constructor(readonly pid: number) {
+    this.#before = this.#look();
+  }
+
+  #look(): { faults: number; children: string } {
+    const stat = readFileSync(`/proc/${this.pid}/stat`, 'utf8');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    const children = spawnSync('sh', ['-c', `cat /proc/${this.pid}/task/*/children`], {
+      encoding: 'utf8',
+    }).stdout;
+    return { faults: Number(fields[8]) + Number(fields[10]), children };
+  }
+
+  started(): boolean {
+    const now = this.#look();
+    return now.faults !== this.#before.faults || now.children !== this.#before.children;
+  }
+}
+
+/** Tries the meter on this process, which starts one. */
+function meterWorks(): boolean {
+  const meter = new ProcessMeter(process.pid);
+  run('true', [], '');
+  return meter.started();
+}
+
+process.exitCode = await main();
