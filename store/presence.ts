@@ -45,9 +45,11 @@ export class Presence implements Announcement {
 
   async stop(): Promise<void> {
     this.#stop.abort(new Error('stopped'));
-    const lease = this.#lease;
     await this.#running;
     await this.#refreshing;
+    // Asked only now: it may have appeared while it was told to stop.
+    const lease = this.#lease;
+    this.#lease = undefined;
     if (lease === undefined) return;
     const { client, keys } = this.context;
     const node = this.node();
@@ -65,9 +67,9 @@ export class Presence implements Announcement {
       let wait = QUIET;
       try {
         await this.context.client.session(signal);
-        const lease = await this.#appear();
-        if (lease !== undefined) {
-          await this.#remain(lease);
+        const sign = await this.#appear();
+        if (sign !== undefined) {
+          await this.#remain(sign);
           wait = 20;
         }
       } catch (error) {
@@ -84,7 +86,7 @@ export class Presence implements Announcement {
   }
 
   /** Writes record and sign of life; undefined where this node must stay quiet. */
-  async #appear(): Promise<HeldLease | undefined> {
+  async #appear(): Promise<{ lease: HeldLease; revision: number } | undefined> {
     const { client, keys } = this.context;
     const node = this.node();
     const alive = keys.alive(node.name);
@@ -102,7 +104,7 @@ export class Presence implements Announcement {
     if (removal !== undefined && this.#wasThere && isForced(node.name, removal.value.toString()))
       return undefined;
     const lease = await HeldLease.grant(client, this.options.ttlSeconds);
-    const { succeeded } = await client
+    const { succeeded, header } = await client
       .txn({
         compare: [unchanged(alive, there?.mod_revision ?? 0), unchanged(marker, removal?.mod_revision ?? 0)],
         success: [
@@ -120,7 +122,7 @@ export class Presence implements Announcement {
       throw new Error('the node was written at the same moment');
     }
     this.#wasThere = true;
-    return lease;
+    return { lease, revision: Number(header.revision) };
   }
 
   #conflict(instance: string, record: string): void {
@@ -137,16 +139,16 @@ export class Presence implements Announcement {
   }
 
   /** Settles when the sign of life is gone: its lease ended, somebody deleted it, or etcd came back without it. */
-  async #remain(lease: HeldLease): Promise<void> {
+  async #remain({ lease, revision }: { lease: HeldLease; revision: number }): Promise<void> {
     const { replica, keys } = this.context;
     const { name, instance } = this.node();
     this.#lease = lease;
     const signal = AbortSignal.any([this.#stop.signal, lease.lost]);
     try {
       const alive = keys.alive(name);
-      const mine = (): boolean => replica.plain(alive)?.value === instance;
-      await replica.until(mine, signal);
-      await replica.until(() => !mine(), signal);
+      // By its revision, for what is written and deleted in one breath is never seen to be there.
+      const gone = (): boolean => replica.includes(revision) && replica.plain(alive)?.value !== instance;
+      await replica.until(gone, signal);
       lease.release();
     } catch {
       // The lease or the announcement ended; the next round sees what is to do.

@@ -107,22 +107,31 @@ export interface Store {
    * @throws WeftError NOT_FOUND; FAILED_PRECONDITION while endpoints are on it, unless forced
    */
   removeNetwork(name: string, options: { force: boolean }): Promise<void>;
-  /** Writes a config that was lost back, unless it is there or its removal was wanted. Answers whether it wrote. */
+  /**
+   * Writes a config that was lost back, unless it is there or its removal was wanted. Answers whether it wrote. One that
+   * this process has read is written as it was, with what weft does not know.
+   */
   restoreNetwork(network: Network): Promise<boolean>;
 
   /**
    * Takes a subnet, as flannel does: the lease with this node's public address (or instance id), then the previous one,
    * then one at random of the first hundred that are free; a lost race takes the next candidate. Answers what is now in
-   * etcd. A reservation stays one. @throws WeftError RESOURCE_EXHAUSTED, FAILED_PRECONDITION, UNAVAILABLE
+   * etcd. A reservation stays one.
+   * @throws WeftError RESOURCE_EXHAUSTED; NOT_FOUND where the network has gone; FAILED_PRECONDITION where a living node of
+   *   another instance has the same name or public address; UNAVAILABLE
    */
   acquireLease(request: LeaseRequest): Promise<StoredLease>;
-  /** A new etcd lease for the same subnet, and a plain put, as flannel renews. Nothing to do for a reservation. */
+  /**
+   * A new etcd lease for the same subnet, as flannel renews; a key that was lost is written again. Nothing to do for a
+   * reservation. @throws WeftError FAILED_PRECONDITION where somebody else has the subnet now; NOT_FOUND, UNAVAILABLE
+   */
   renewLease(lease: StoredLease, ttlSeconds: number): Promise<StoredLease>;
+  /** Gives it back; a reservation, and what somebody else has by now, stays. */
   releaseLease(lease: Lease): Promise<void>;
 
   /**
    * @param unique the name must be the only one in the network
-   * @throws WeftError ALREADY_EXISTS naming the endpoint that has the name
+   * @throws WeftError ALREADY_EXISTS naming the endpoint that has the name; NOT_FOUND where the network has gone
    */
   putEndpoint(endpoint: Endpoint, options: { unique: boolean }): Promise<void>;
   deleteEndpoint(network: string, id: string): Promise<void>;
@@ -143,7 +152,8 @@ export interface Store {
 
   /**
    * Writes the node's record and keeps its life lease until stopped; comes back by itself after every outage.
-   * A second instance of a name that is alive is told by `onConflict`, and not written.
+   * A second instance of a name that is alive is told by `onConflict`, once, and not written until the first is gone. A
+   * node that was removed by force while it ran stays away until it is announced by a new process or the marker is gone.
    */
   announce(
     node: () => NodeRecord,

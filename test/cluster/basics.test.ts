@@ -145,7 +145,7 @@ test.serial('dual stack: both families, from the same network', async (t) => {
   t.is(a.mtu, 1430);
   for (const to of [b.ip, b.ip6 ?? '']) t.true(await lab.reaches('c4', bare(to)), to);
   const keys = await lab.etcdctl('get', '--prefix', '--keys-only', '/weft/networks/dual/subnets/');
-  t.regex(keys, /subnets\/10\.102\.\d+\.0-24&fd42-102-0-[0-9a-f-]+-64\n/);
+  t.regex(keys, /subnets\/10\.102\.\d+\.0-24&fd42:102:0:[0-9a-f:]+-64\n/);
 });
 
 test.serial('an address of the other host’s subnet: with its agreement, never twice', async (t) => {

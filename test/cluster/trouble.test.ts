@@ -7,7 +7,6 @@ import { bare, Cluster, ETCD, type EndpointJson } from '../lab/cluster.js';
 import { WEFT } from '../lab/lab.js';
 import type { LabProcess } from '../lab/process.js';
 import { steadyPing } from '../lab/traffic.js';
-import { until } from '../lab/wait.js';
 
 let lab: Cluster;
 let etcd: LabProcess;
@@ -19,11 +18,11 @@ test.before(async () => {
   await lab.addContainers('c1', 'c2', 'c3', 'c4', 'c5');
   etcd = await lab.startEtcd();
   await lab.startController(['--etcd', ETCD]);
-  await lab.startAgents(['h1', 'h2']);
+  await lab.startAgents(['h1', 'h2'], ['--log-level', 'debug']);
   await lab.json('h1', 'network', 'create', 'blue', '--subnet', '10.100.0.0/16');
   a = await lab.attach('h1', 'blue', 'c1');
   b = await lab.attach('h2', 'blue', 'c2');
-  await until('they reach each other', () => lab.reaches('c1', bare(b.ip)));
+  await lab.until('they reach each other', () => lab.reaches('c1', bare(b.ip)));
 });
 test.after.always(() => lab?.lab.down());
 
@@ -61,14 +60,14 @@ test.serial('etcd is away: attach and detach work, and it is told when it is bac
     const c = await lab.attach('h1', 'blue', 'c3');
     t.true(await lab.reaches('c3', bare(b.ip)));
     t.regex(c.ip, /^10\.100\./);
-    await until('status tells', async () => (await lab.json<{ store: { state: string } }>('h1', 'status')).store.state === 'disconnected');
+    await lab.until('status tells', async () => (await lab.json<{ store: { state: string } }>('h1', 'status')).store.state === 'disconnected');
     etcd = await lab.startEtcd();
-    await until('it is told', async () => (await lab.etcdctl('get', '--prefix', '/weft/networks/blue/endpoints/')).includes(c.id));
+    await lab.until('it is told', async () => (await lab.etcdctl('get', '--prefix', '/weft/networks/blue/endpoints/')).includes(c.id));
     await lab.json('h1', 'detach', 'blue', lab.ns('c3'));
-    await until('and told that it is gone', async () => !(await lab.etcdctl('get', '--prefix', '/weft/networks/blue/endpoints/')).includes(c.id));
+    await lab.until('and told that it is gone', async () => !(await lab.etcdctl('get', '--prefix', '/weft/networks/blue/endpoints/')).includes(c.id));
   });
   t.is(lost, 0);
-  await until('all is well', async () => (await lab.json<{ health: string }>('h1', 'status')).health === 'ok');
+  await lab.until('all is well', async () => (await lab.json<{ health: string }>('h1', 'status')).health === 'ok');
 });
 
 test.serial('the controller is away, and knows everything again when it is back', async (t) => {
@@ -78,7 +77,7 @@ test.serial('the controller is away, and knows everything again when it is back'
   const status = await lab.json<{ health: string; controller: { state: string } }>('h1', 'status');
   t.like(status, { health: 'degraded', controller: { state: 'disconnected' } });
   await lab.startController(['--etcd', ETCD]);
-  const nodes = await until('both report to it', async () => {
+  const nodes = await lab.until('both report to it', async () => {
     const now = await lab.json<{ name: string; state: string; endpoints: number }[]>('h1', 'node', 'ls');
     return now.length === 2 && now.every(({ state }) => state === 'up') ? now : undefined;
   });
@@ -99,7 +98,7 @@ for (const damage of [
   test.serial(`by hand: ${damage}`, async (t) => {
     await lab.sh('h1', damage);
     const began = performance.now();
-    await until('it is right again', () => lab.reaches('c1', bare(b.ip)), { everyMs: 20, timeoutMs: 10_000 });
+    await lab.until('it is right again', () => lab.reaches('c1', bare(b.ip)), { everyMs: 20, timeoutMs: 10_000 });
     const ms = performance.now() - began;
     t.log(`${ms.toFixed(0)} ms`);
     t.true(await lab.reaches('c2', bare(a.ip)));
@@ -108,25 +107,25 @@ for (const damage of [
 
 test.serial('by hand: the firewall and forwarding', async (t) => {
   await lab.sh('h1', 'nft flush ruleset');
-  await until('the rules are back', async () => (await lab.sh('h1', 'nft list ruleset')).includes('masquerade'), { timeoutMs: 10_000 });
+  await lab.until('the rules are back', async () => (await lab.sh('h1', 'nft list ruleset')).includes('masquerade'), { timeoutMs: 10_000 });
   await lab.sh('h1', 'sysctl -qw net.ipv4.ip_forward=0');
-  await until('forwarding is on again', async () => (await lab.sh('h1', 'cat /proc/sys/net/ipv4/ip_forward')).trim() === '1', { timeoutMs: 11_000 });
+  await lab.until('forwarding is on again', async () => (await lab.sh('h1', 'cat /proc/sys/net/ipv4/ip_forward')).trim() === '1', { timeoutMs: 11_000 });
   const { node } = await lab.json<{ node: { driftRepaired: number } }>('h1', 'status');
   t.true(node.driftRepaired >= 9);
 });
 
 test.serial('a host whose FORWARD policy is DROP', async (t) => {
   await lab.sh('h1', 'iptables -P FORWARD DROP');
-  await until('weft’s links are accepted', () => lab.reaches('c1', bare(b.ip)), { timeoutMs: 11_000 });
+  await lab.until('weft’s links are accepted', () => lab.reaches('c1', bare(b.ip)), { timeoutMs: 11_000 });
   t.regex(await lab.sh('h1', 'iptables -S FORWARD'), /-P FORWARD DROP[^]*WEFT-ACCEPT/);
   await lab.sh('h1', 'iptables -P FORWARD ACCEPT');
 });
 
 test.serial('a container that is gone gives its address back', async (t) => {
   const gone = await lab.attach('h1', 'blue', 'c5');
-  await until('it is known', async () => (await lab.etcdctl('get', '--prefix', '/weft/networks/blue/endpoints/')).includes(gone.id));
+  await lab.until('it is known', async () => (await lab.etcdctl('get', '--prefix', '/weft/networks/blue/endpoints/')).includes(gone.id));
   await lab.removeContainer('c5');
-  await until('it is forgotten', async () => !(await lab.etcdctl('get', '--prefix', '/weft/networks/blue/endpoints/')).includes(gone.id));
+  await lab.until('it is forgotten', async () => !(await lab.etcdctl('get', '--prefix', '/weft/networks/blue/endpoints/')).includes(gone.id));
   await lab.addContainers('c5');
   t.is((await lab.attach('h1', 'blue', 'c5', '--ip', bare(gone.ip))).ip, gone.ip);
 });
@@ -138,12 +137,12 @@ test.serial('a node that is down, its removal, and its return with the same subn
   t.is(early.code, 1);
   t.regex(early.stdout, /FAILED_PRECONDITION/);
   await lab.process('agent-h2').kill();
-  await until('it is down', async () => (await lab.json<{ state: string }>('h1', 'node', 'inspect', 'h2')).state === 'down', { timeoutMs: 8000 });
+  await lab.until('it is down', async () => (await lab.json<{ state: string }>('h1', 'node', 'inspect', 'h2')).state === 'down', { timeoutMs: 8000 });
   t.true(await lab.reaches('c1', bare(b.ip)), 'being down changes nothing on the data path');
   await lab.json('h1', 'node', 'rm', 'h2');
-  await until('its subnet is gone everywhere', async () => !(await lab.sh('h1', 'ip route')).includes(subnet ?? '?'));
+  await lab.until('its subnet is gone everywhere', async () => !(await lab.sh('h1', 'ip route')).includes(subnet ?? '?'));
   await lab.startAgents(['h2']);
-  await until('it is back', () => lab.reaches('c1', bare(b.ip)));
+  await lab.until('it is back', () => lab.reaches('c1', bare(b.ip)));
   const after = await lab.json<{ leases: { node: string; subnet: string }[] }>('h1', 'network', 'inspect', 'blue');
   t.is(after.leases.find(({ node }) => node === 'h2')?.subnet, subnet);
 });
@@ -151,11 +150,11 @@ test.serial('a node that is down, its removal, and its return with the same subn
 test.serial('a key that is deleted is taken again with the same subnet', async (t) => {
   const keys = (await lab.etcdctl('get', '--prefix', '--keys-only', '/weft/networks/blue/subnets/')).trim().split(/\s+/);
   await lab.etcdctl('del', '--prefix', '/weft/networks/blue/subnets/');
-  await until('they are back', async () => {
+  await lab.until('they are back', async () => {
     const now = (await lab.etcdctl('get', '--prefix', '--keys-only', '/weft/networks/blue/subnets/')).trim().split(/\s+/);
     return JSON.stringify(now) === JSON.stringify(keys);
   });
-  await until('and lead there', () => lab.reaches('c1', bare(b.ip)));
+  await lab.until('and lead there', () => lab.reaches('c1', bare(b.ip)));
   t.pass();
 });
 
@@ -163,7 +162,7 @@ test.serial('a second node of the same name is told apart', async (t) => {
   const { runDir, stateDir } = lab.lab.host(3);
   const flags = [...lab.agentFlags('h1'), '--run-dir', runDir, '--state-dir', stateDir];
   const twin = lab.spawn('twin', 'h3', [WEFT, 'agent', ...flags]);
-  await until('it says so', () => twin.log().includes('taken'));
+  await lab.until('it says so', () => twin.log().includes('taken'));
   t.true(await lab.reaches('c1', bare(b.ip)));
   await twin.stop();
 });

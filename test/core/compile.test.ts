@@ -30,7 +30,6 @@ const dual = overlay({ subnet6: 'fd42:100::/48' });
 test('a network over IPv4', (t) => {
   t.deepEqual(linesOf(compileNetwork(membershipOf(blue))), [
     'link wfbr4097 bridge address 02:77:0a:64:01:01 mtu 1450 alias "weft network blue"',
-    'sysctl net/ipv4/conf/wfbr4097/send_redirects=0',
     'link wfvx4097 vxlan id 4097 local 192.0.2.1 dstport 8472 address 02:00:00:00:04:01 mtu 1450 alias "weft network blue"',
     'addr 10.100.1.0/32 dev wfvx4097',
     'addr 10.100.1.1/24 dev wfbr4097',
@@ -43,7 +42,6 @@ test('a network over IPv4', (t) => {
 test('a dual-stack network: a second tunnel, and the lower MTU for the containers', (t) => {
   t.deepEqual(linesOf(compileNetwork(membershipOf(dual))), [
     'link wfbr4097 bridge address 02:77:0a:64:01:01 mtu 1430 alias "weft network blue"',
-    'sysctl net/ipv4/conf/wfbr4097/send_redirects=0',
     'link wfvx4097 vxlan id 4097 local 192.0.2.1 dstport 8472 address 02:00:00:00:04:01 mtu 1450 alias "weft network blue"',
     'addr 10.100.1.0/32 dev wfvx4097',
     'addr 10.100.1.1/24 dev wfbr4097',
@@ -56,6 +54,7 @@ test('a dual-stack network: a second tunnel, and the lower MTU for the container
     'sysctl net/ipv6/conf/wfvx6-4097/forwarding=1',
     'sysctl net/ipv6/conf/wfbr4097/forwarding=1',
     'sysctl net/ipv6/conf/all/forwarding=1',
+    'addr fe80::1/64 dev wfbr4097',
     'sysctl net/ipv6/conf/wfbr4097/proxy_ndp=1',
   ]);
 });

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { IpAddress, IpNetwork } from '../../core/address.js';
 import type { Endpoint } from '../../core/records.js';
 import { openStore } from '../../store/etcd-store.js';
+import { Keys, type ParsedKey } from '../../store/keys.js';
 import type { StoreLog } from '../../store/client.js';
 import type { LeaseRequest, NetworkSpec, Store } from '../../store/store.js';
 import type { Network } from '../../core/network.js';
@@ -103,4 +104,21 @@ export function endpoint(network: string, id: string, more: Partial<Endpoint> = 
     createdAt: '2026-11-21T00:00:00Z',
     ...more,
   };
+}
+
+/** What the key of a lease of network blue says. */
+export function leaseKey(text: string): ParsedKey & { kind: 'lease' } {
+  const parsed = new Keys('/weft').parse(`/weft/networks/blue/subnets/${text}`);
+  if (parsed.kind !== 'lease') throw new Error(JSON.stringify(parsed, (_, value: unknown) => String(value)));
+  return parsed;
+}
+
+/** The sentence with which a call fails. */
+export function because(call: () => unknown): string {
+  try {
+    call();
+  } catch (error) {
+    return (error as Error).message;
+  }
+  return 'nothing was thrown';
 }

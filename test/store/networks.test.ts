@@ -105,6 +105,7 @@ test('what is in the way is named', async (t) => {
     'ALREADY_EXISTS',
     /blue exists already, exactly as asked for/,
   );
+  await refused(['blue', '10.100.0.0/16'], 'ALREADY_EXISTS', /blue exists already, exactly as asked for/);
   await refused(['blue', '10.101.0.0/16'], 'ALREADY_EXISTS', /blue exists already$/);
   await refused(['host', '10.101.0.0/16'], 'ALREADY_EXISTS', /host exists already/);
   t.is((await store.createNetwork(spec('red', '10.101.0.0/16', { vni: 16_777_215 }))).vni, 16_777_215);

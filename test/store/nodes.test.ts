@@ -70,7 +70,7 @@ test('a node comes back by itself: key deleted, etcd away for longer than its ti
   await eventually(() => watching.view.alive.has('n1'), 'alive');
   await etcd.raw.delete().key(`${prefix}/nodes/n1/alive`);
   await eventually(() => !watching.view.alive.has('n1'), 'gone', 1000);
-  await eventually(() => watching.view.alive.has('n1'), 'alive again', 1000);
+  await eventually(() => watching.view.alive.has('n1'), 'alive again', 2000);
   proxy.refuse(true);
   proxy.cut();
   await eventually(() => !watching.view.alive.has('n1'), 'its time is over', 6000);

@@ -1,0 +1,216 @@
+// Laws of the codecs: everything that weft can write reads back the same, and whatever stands in etcd makes a record or a
+// sentence.
+import test from 'ava';
+import fc from 'fast-check';
+
+import { IpAddress, IpNetwork } from '../../core/address.js';
+import { parseHostPrefix, parseRange, type Network } from '../../core/network.js';
+import type { Claim, Endpoint, NodeRecord } from '../../core/records.js';
+import { Keys } from '../../store/keys.js';
+import { decodeLease, encodeLease } from '../../store/lease-codec.js';
+import { decodeConfig, encodeConfig, occupiedBy } from '../../store/network-codec.js';
+import {
+  decodeClaim,
+  decodeEndpoint,
+  decodeNode,
+  encodeClaim,
+  encodeEndpoint,
+  encodeNode,
+} from '../../store/record-codec.js';
+import type { StoredLease } from '../../store/store.js';
+import { endpoint, leaseKey } from './helpers.js';
+
+const keys = new Keys('/weft');
+const config = (text: string) => decodeConfig('blue', text);
+
+const ip4 = fc.integer({ min: 0x0a000001, max: 0x0afffffe }).map((value) => IpAddress.of(4, BigInt(value)));
+const ip6 = fc.bigInt(1n, (1n << 64n) - 1n).map((value) => IpAddress.of(6, (0xfd42n << 112n) + value));
+const macAddress = fc
+  .tuple(...Array.from({ length: 5 }, () => fc.integer({ min: 0, max: 255 })))
+  .map((bytes) => `02:${bytes.map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`);
+const word = fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,20}$/);
+const vtep = fc.record({ vni: fc.integer({ min: 1, max: 16_777_215 }), mac: macAddress });
+const plain = (value: unknown): unknown =>
+  JSON.parse(
+    JSON.stringify(value, (_, part: unknown) =>
+      part instanceof IpAddress || part instanceof IpNetwork ? part.toString() : part,
+    ),
+  );
+
+const network: fc.Arbitrary<Network> = fc
+  .record({
+    base: ip4,
+    length: fc.integer({ min: 8, max: 28 }),
+    longer: fc.integer({ min: 2, max: 8 }),
+    six: fc.option(fc.record({ base: ip6, length: fc.integer({ min: 16, max: 110 }) }), { nil: undefined }),
+    vni: fc.integer({ min: 1, max: 16_777_215 }),
+    port: fc.integer({ min: 1, max: 65535 }),
+    mtu: fc.option(fc.integer({ min: 1280, max: 9000 }), { nil: undefined }),
+    internal: fc.boolean(),
+    masquerade: fc.boolean(),
+    narrow: fc.boolean(),
+  })
+  .map(({ base, length, longer, six, vni, port, mtu, internal, masquerade, narrow }): Network => {
+    const subnet = IpNetwork.of(base, length);
+    const hostPrefix = Math.min(length + longer, 30);
+    const subnet6 = six && IpNetwork.of(six.base, six.length);
+    const hostPrefix6 = subnet6 && parseHostPrefix(subnet6, undefined, 'x');
+    const usual = parseRange(subnet, hostPrefix, undefined, undefined);
+    return {
+      name: 'blue',
+      driver: 'overlay',
+      backend: 'vxlan',
+      subnet,
+      hostPrefix,
+      range: narrow ? { first: usual.last, last: usual.last } : usual,
+      ...(subnet6 &&
+        hostPrefix6 !== undefined && {
+          subnet6,
+          hostPrefix6,
+          range6: parseRange(subnet6, hostPrefix6, undefined, undefined),
+        }),
+      vni,
+      port,
+      ...(mtu !== undefined && { mtu }),
+      internal,
+      masquerade,
+    };
+  });
+
+test('every network reads back the same', (t) => {
+  fc.assert(
+    fc.property(network, (one) => t.deepEqual(plain(config(encodeConfig(one))), plain(one))),
+    { numRuns: 300 },
+  );
+  t.pass();
+});
+
+const lease: fc.Arbitrary<StoredLease> = fc
+  .record({
+    base: ip4,
+    length: fc.integer({ min: 20, max: 30 }),
+    base6: fc.option(ip6, { nil: undefined }),
+    publicIp: ip4,
+    publicIp6: fc.option(ip6, { nil: undefined }),
+    vtep: fc.option(vtep, { nil: undefined }),
+    vtep6: fc.option(vtep, { nil: undefined }),
+    node: fc.option(word, { nil: undefined }),
+    instance: fc.option(word, { nil: undefined }),
+    etcdLease: fc.constantFrom('0', '7587862094812'),
+  })
+  .map(({ base, length, base6, etcdLease, publicIp, ...rest }) => {
+    const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
+    return {
+      network: 'blue',
+      subnet: IpNetwork.of(base, length),
+      ...(base6 && { subnet6: IpNetwork.of(base6, 64) }),
+      publicIp,
+      backendType: 'vxlan',
+      reservation: etcdLease === '0',
+      etcdLease,
+      ...given,
+    };
+  });
+
+test('every lease reads back the same, key and value', (t) => {
+  fc.assert(
+    fc.property(lease, (one) => {
+      const key = keys.parse(keys.lease('blue', one.subnet, one.subnet6));
+      if (key.kind !== 'lease') return t.fail();
+      t.deepEqual(plain(decodeLease(key, encodeLease(one), one.etcdLease)), plain(one));
+    }),
+    { numRuns: 300 },
+  );
+  t.pass();
+});
+
+test('every endpoint, claim and node reads back the same', (t) => {
+  const text = fc.string({ minLength: 1, maxLength: 15 });
+  fc.assert(
+    fc.property(
+      fc.record({
+        name: word,
+        node: word,
+        target: text,
+        ifname: text,
+        mac: macAddress,
+        aliases: fc.array(word),
+        address: ip4,
+        six: fc.option(ip6, { nil: undefined }),
+        defaultRoute: fc.boolean(),
+        explicitName: fc.boolean(),
+      }),
+      ({ address, six, ...rest }) => {
+        const one: Endpoint = endpoint('blue', 'ab', {
+          ...rest,
+          ip: `${address.toString()}/24`,
+          ...(six && { ip6: `${six.toString()}/64` }),
+        });
+        t.deepEqual(
+          decodeEndpoint({ kind: 'endpoint', network: 'blue', id: 'ab' }, encodeEndpoint(one)),
+          one,
+        );
+        const claim: Claim = {
+          network: 'blue',
+          ip: address,
+          node: rest.node,
+          endpoint: 'ab',
+          state: 'refused',
+          why: rest.target,
+        };
+        t.deepEqual(
+          plain(decodeClaim({ kind: 'claim', network: 'blue', ip: address }, encodeClaim(claim))),
+          plain(claim),
+        );
+        const node: NodeRecord = {
+          name: rest.node,
+          instance: rest.name,
+          publicIp: address.toString(),
+          ...(six && { publicIp6: six.toString() }),
+          version: '1',
+          startedAt: 'then',
+        };
+        t.deepEqual(decodeNode(rest.node, encodeNode(node)), node);
+      },
+    ),
+  );
+  t.pass();
+});
+
+test('no value whatever makes anything but a sentence', (t) => {
+  fc.assert(
+    fc.property(
+      fc.oneof(
+        fc.string(),
+        fc.json(),
+        fc.jsonValue().map((value) =>
+          JSON.stringify({
+            Network: value,
+            PublicIP: value,
+            Backend: { Type: 'vxlan', VNI: value },
+            node: value,
+            ip: value,
+          }),
+        ),
+      ),
+      (text) => {
+        for (const decode of [
+          () => config(text),
+          () => decodeLease(leaseKey('10.5.52.0-24'), text, '1'),
+          () => decodeEndpoint({ kind: 'endpoint', network: 'blue', id: 'ab' }, text),
+          () => decodeClaim({ kind: 'claim', network: 'blue', ip: IpAddress.parse('10.0.0.1') }, text),
+          () => decodeNode('n', text),
+          () => occupiedBy(text),
+        ]) {
+          try {
+            decode();
+          } catch (error) {
+            t.is((error as Error).name, 'UnreadableError', String(error));
+          }
+        }
+      },
+    ),
+    { numRuns: 500 },
+  );
+  t.pass();
+});

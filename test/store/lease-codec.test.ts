@@ -1,0 +1,51 @@
+// Leases: flannel's own, those of other backends, reservations by hand, and what is none.
+import test from 'ava';
+
+import { decodeLease, encodeLease } from '../../store/lease-codec.js';
+import { because, leaseKey } from './helpers.js';
+
+test('a lease as flannel writes it', (t) => {
+  const text =
+    '{"PublicIP":"192.0.2.10","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"52:54:00:12:34:56"}}';
+  const lease = decodeLease(leaseKey('10.5.52.0-24'), text, '77');
+  t.like(lease, { network: 'blue', backendType: 'vxlan', reservation: false, etcdLease: '77' });
+  t.is(lease.publicIp.toString(), '192.0.2.10');
+  t.deepEqual(lease.vtep, { vni: 1, mac: '52:54:00:12:34:56' });
+  t.is(lease.node, undefined);
+  t.is(encodeLease(lease), text);
+});
+
+test('leases of other backends and reservations by hand are read, and their data left alone', (t) => {
+  const wireguard = decodeLease(
+    leaseKey('10.5.52.0-24'),
+    '{"PublicIP":"192.0.2.10","BackendType":"wireguard","BackendData":{"PublicKey":"x"}}',
+    '7',
+  );
+  t.is(wireguard.backendType, 'wireguard');
+  t.is(wireguard.vtep, undefined);
+  const reservation = decodeLease(leaseKey('10.5.52.0-24'), '{}', '0');
+  t.true(reservation.reservation);
+  t.is(reservation.publicIp.toString(), '0.0.0.0');
+});
+
+for (const [what, text, why] of [
+  ['PublicIP', '{"PublicIP":"x","BackendType":"vxlan"}', /PublicIP: "x"; expected an IPv4 address/],
+  ['PublicIP of IPv6', '{"PublicIP":"2001:db8::1"}', /PublicIP: "2001:db8::1"; expected an IPv4/],
+  [
+    'VtepMAC',
+    '{"PublicIP":"192.0.2.1","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"zz"}}',
+    /BackendData\.VtepMAC: "zz"; expected a unicast MAC/,
+  ],
+  ['BackendData', '{"PublicIP":"192.0.2.1","BackendType":"vxlan","BackendData":"x"}', /BackendData: "x"/],
+  [
+    'VNI missing',
+    '{"PublicIP":"192.0.2.1","BackendType":"vxlan","BackendData":{"VtepMAC":"02:00:00:00:00:01"}}',
+    /BackendData\.VNI is missing/,
+  ],
+] as const) {
+  test(`a lease is refused with its field: ${what}`, (t) =>
+    t.regex(
+      because(() => decodeLease(leaseKey('10.5.52.0-24'), text, '1')),
+      why,
+    ));
+}

@@ -1,0 +1,199 @@
+// Etcd stalled, unreachable, killed, restored from a copy, emptied, and one of several gone: each is found, told once, and
+// over when it is over.
+import { cpSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import test from 'ava';
+
+import { decodeConfig } from '../../store/network-codec.js';
+import type { Store } from '../../store/store.js';
+import { startEtcd, temporaryFolder, type TestEtcd } from './etcd.js';
+import { closeStores, eventually, freshPrefix, openTestStore, recordingLog, storeOn } from './helpers.js';
+import { startProxy } from './proxy.js';
+
+let etcd: TestEtcd;
+test.before(async () => {
+  etcd = await startEtcd();
+});
+test.after.always(async () => {
+  await closeStores();
+  await etcd?.stop();
+});
+
+const net = decodeConfig('blue', '{"Network":"10.100.0.0/16","Backend":{"Type":"vxlan"}}');
+
+test.serial('a stalled etcd is found within 5 s, told once, and left alone until it answers', async (t) => {
+  const prefix = freshPrefix();
+  const log = recordingLog();
+  const store = await storeOn(etcd, prefix, log);
+  await eventually(() => store.state.connected, 'the watch runs');
+  const states: boolean[] = [];
+  store.onState((state) => states.push(state.connected));
+  const busy = process.cpuUsage();
+  etcd.pause();
+  const since = performance.now();
+  await eventually(() => !store.state.connected, 'the stall is seen', 5000);
+  t.log(`seen after ${Math.round(performance.now() - since)} ms`);
+  t.regex(store.state.error ?? '', new RegExp(`etcd at ${etcd.url} does not answer`));
+  const asked = performance.now();
+  await t.throwsAsync(store.deleteClaim('blue', '10.0.0.1', 'x'), { message: /does not answer/ });
+  t.true(performance.now() - asked < 100, 'a call in an outage fails at once');
+  await sleep(3000);
+  const { user, system } = process.cpuUsage(busy);
+  t.log(`${Math.round((user + system) / 1000)} ms of CPU in ${Math.round(performance.now() - since)} ms`);
+  etcd.resume();
+  const back = performance.now();
+  await eventually(() => store.state.connected, 'it is back', 1500);
+  t.log(`back after ${Math.round(performance.now() - back)} ms`);
+  t.deepEqual(states, [false, true]);
+  t.deepEqual(
+    log.lines.filter((line) => line.level !== 'debug').map((line) => line.message),
+    ['etcd connected', 'etcd is away; weft goes on with what it knows', 'etcd connected'],
+  );
+  await store.close();
+});
+
+test.serial('a black hole on the way is found, and the end of it', async (t) => {
+  const prefix = freshPrefix();
+  const proxy = await startProxy(etcd.port);
+  const store = openTestStore([proxy.url], prefix);
+  await eventually(() => store.state.connected, 'the watch runs');
+  proxy.stall(true);
+  await eventually(() => !store.state.connected, 'it is seen', 5000);
+  await etcd.raw.put(`${prefix}/nodes/n1`).value('{"instance":"i","publicIp":"192.0.2.1"}');
+  await sleep(2000);
+  proxy.stall(false);
+  const back = performance.now();
+  await eventually(() => store.view.nodes.has('n1'), 'the change is there', 1500);
+  t.log(`back after ${Math.round(performance.now() - back)} ms`);
+  t.is(store.state.resyncs, 0);
+  await store.close();
+  await proxy.close();
+});
+
+test.serial('killed for a while, everything is back within a second of its return', async (t) => {
+  const prefix = freshPrefix();
+  const store = await storeOn(etcd, prefix);
+  await eventually(() => store.state.connected, 'the watch runs');
+  await etcd.kill();
+  await eventually(() => !store.state.connected, 'it is seen', 1000);
+  await sleep(3000);
+  await etcd.start();
+  const back = performance.now();
+  await etcd.raw.put(`${prefix}/nodes/n1`).value('{"instance":"i","publicIp":"192.0.2.1"}');
+  await eventually(() => store.view.nodes.has('n1'), 'the change is there', 1500);
+  t.log(`back after ${Math.round(performance.now() - back)} ms`);
+  t.is(store.state.resyncs, 0);
+  await store.close();
+});
+
+const asNode = (name: string, publicIp: string) => ({
+  name,
+  instance: name,
+  publicIp,
+  version: '',
+  startedAt: '',
+});
+
+/** Writes, copies the data, writes on, and comes back with the copy. */
+async function restored(
+  own: TestEtcd,
+  store: Store,
+  prefix: string,
+  after: (copy: string) => Promise<void>,
+): Promise<void> {
+  await own.raw.put(`${prefix}/nodes/old`).value('{"instance":"old","publicIp":"192.0.2.1"}');
+  await own.raw.put(`${prefix}/nodes/moves`).value('{"instance":"moves","publicIp":"192.0.2.2"}');
+  await eventually(() => store.view.nodes.size === 2, 'two nodes');
+  await own.kill();
+  const copy = path.join(temporaryFolder('copy'), 'data');
+  cpSync(own.dataDir, copy, { recursive: true });
+  await own.start();
+  await own.raw.put(`${prefix}/nodes/moves`).value('{"instance":"moves","publicIp":"192.0.2.22"}');
+  for (let i = 0; i < 20; i++)
+    await own.raw.put(`${prefix}/nodes/new`).value(`{"instance":"new${i}","publicIp":"192.0.2.3"}`);
+  await eventually(() => store.view.nodes.get('new')?.instance === 'new19', 'three nodes');
+  await own.kill();
+  await after(copy);
+}
+
+test.serial('restored from an older copy: the copy is the truth', async (t) => {
+  const own = await startEtcd();
+  t.teardown(async () => await own.stop());
+  const store = await storeOn(own, '/weft');
+  await restored(own, store, '/weft', async (copy) => await own.start(copy));
+  await eventually(() => store.state.connected && store.state.resyncs === 1, 'it is seen', 3000);
+  t.deepEqual(Object.fromEntries(store.view.nodes), {
+    moves: asNode('moves', '192.0.2.2'),
+    old: asNode('old', '192.0.2.1'),
+  });
+  await own.raw.put('/weft/nodes/later').value('{"instance":"later","publicIp":"192.0.2.9"}');
+  await eventually(() => store.view.nodes.has('later'), 'it goes on');
+  await store.close();
+});
+
+test.serial('restored from an older copy that has grown past the old revision meanwhile', async (t) => {
+  const own = await startEtcd();
+  t.teardown(async () => await own.stop());
+  const proxy = await startProxy(own.port);
+  t.teardown(async () => await proxy.close());
+  const store = openTestStore([proxy.url], '/weft');
+  await store.synced();
+  await restored(own, store, '/weft', async (copy) => {
+    proxy.refuse(true);
+    await own.start(copy);
+    // Another past of the same length and more.
+    for (let i = 0; i < 60; i++)
+      await own.raw.put('/weft/nodes/new').value(`{"instance":"other${i}","publicIp":"192.0.2.4"}`);
+    proxy.refuse(false);
+  });
+  await eventually(() => store.state.connected && store.state.resyncs === 1, 'it is seen', 3000);
+  t.deepEqual([...store.view.nodes.keys()].sort(), ['moves', 'new', 'old']);
+  t.is(store.view.nodes.get('moves')?.publicIp, '192.0.2.2');
+  t.is(store.view.nodes.get('new')?.instance, 'other59');
+  await store.close();
+});
+
+test.serial('etcd emptied: all records go, and are told as gone', async (t) => {
+  const own = await startEtcd();
+  t.teardown(async () => await own.stop());
+  const store = await storeOn(own, '/weft');
+  await own.raw.put('/weft/nodes/old').value('{"instance":"old","publicIp":"192.0.2.1"}');
+  await eventually(() => store.view.nodes.size === 1, 'one node');
+  const gone: string[] = [];
+  store.subscribe((changes) =>
+    gone.push(...changes.map((change) => `${change.kind} ${'after' in change ? 'there' : 'gone'}`)),
+  );
+  await own.kill();
+  await own.start(path.join(temporaryFolder('empty'), 'data'));
+  await eventually(() => store.view.nodes.size === 0, 'it is gone', 3000);
+  t.deepEqual(gone, ['node gone']);
+  await store.close();
+});
+
+test.serial('another server is taken where one does not answer', async (t) => {
+  const prefix = freshPrefix();
+  const proxies = await Promise.all([startProxy(etcd.port), startProxy(etcd.port), startProxy(etcd.port)]);
+  const store = openTestStore(
+    proxies.map((proxy) => proxy.url),
+    prefix,
+  );
+  await eventually(() => store.state.connected, 'the watch runs');
+  for (const proxy of proxies) {
+    for (const other of proxies) other.refuse(other !== proxy);
+    for (const other of proxies) if (other !== proxy) other.cut();
+    const since = performance.now();
+    await store.deleteClaim('blue', '10.0.0.1', 'x').catch(() => undefined);
+    await eventually(() => store.state.connected, 'connected again', 2000);
+    t.true(
+      await store.restoreNetwork({ ...net }).then(
+        () => true,
+        () => false,
+      ),
+    );
+    t.log(`${Math.round(performance.now() - since)} ms`);
+  }
+  await store.close();
+  await Promise.all(proxies.map(async (proxy) => await proxy.close()));
+});
