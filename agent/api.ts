@@ -8,7 +8,12 @@ import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { failedPrecondition, invalidArgument, messageOf } from '../core/errors.js';
 import { parseNetworkName } from '../core/network.js';
 import { serverOptions, stopGrpc, unary } from '../daemon/grpc.js';
-import { AgentServiceService, StatusServiceService, type AttachRequest, type DetachRequest } from '../proto/gen/weft/v1/agent.js';
+import {
+  AgentServiceService,
+  StatusServiceService,
+  type AttachRequest,
+  type DetachRequest,
+} from '../proto/gen/weft/v1/agent.js';
 import type { Endpoint, Status } from '../proto/gen/weft/v1/types.js';
 
 /** What can be asked of this agent: by its socket, and by the controller on behalf of others. */
@@ -19,15 +24,24 @@ export interface AgentDoor {
 }
 
 /** @throws WeftError FAILED_PRECONDITION where another agent serves there, or the socket cannot be made */
-export async function serveApi(runDir: string, door: AgentDoor): Promise<{ path: string; stop(): Promise<void> }> {
+export async function serveApi(
+  runDir: string,
+  door: AgentDoor,
+): Promise<{ path: string; stop(): Promise<void> }> {
   const path = join(runDir, 'agent.sock');
   // sun_path of unix(7), less the terminating zero.
   if (Buffer.byteLength(path) > 107) {
-    throw invalidArgument(`--run-dir: the path of the socket, ${path}, is too long for the kernel`, 'Choose a shorter one.');
+    throw invalidArgument(
+      `--run-dir: the path of the socket, ${path}, is too long for the kernel`,
+      'Choose a shorter one.',
+    );
   }
   mkdirSync(runDir, { recursive: true, mode: 0o755 });
   if (await answers(path)) {
-    throw failedPrecondition(`another agent serves at ${path}`, 'Stop it, or give this one another --run-dir.');
+    throw failedPrecondition(
+      `another agent serves at ${path}`,
+      'Stop it, or give this one another --run-dir.',
+    );
   }
   // Left over by an agent that was killed.
   rmSync(path, { force: true });
@@ -53,11 +67,15 @@ async function listen(server: Server, path: string): Promise<void> {
   const umask = process.umask(0o177);
   try {
     await new Promise<void>((resolve, reject) => {
-      server.bindAsync(`unix:${path}`, ServerCredentials.createInsecure(), (error) => (error === null ? resolve() : reject(error)));
+      server.bindAsync(`unix:${path}`, ServerCredentials.createInsecure(), (error) =>
+        error === null ? resolve() : reject(error),
+      );
     });
     chmodSync(path, 0o600);
   } catch (error) {
-    throw failedPrecondition(`the socket ${path} cannot be made: ${messageOf(error)}`, 'Check --run-dir.', { cause: error });
+    throw failedPrecondition(`the socket ${path} cannot be made: ${messageOf(error)}`, 'Check --run-dir.', {
+      cause: error,
+    });
   } finally {
     process.umask(umask);
   }

@@ -36,7 +36,10 @@ export function parseAttach(wire: WireRequest): AttachRequest {
 function parseFamily(text: string, family: 4 | 6, field: string): IpAddress {
   const ip = IpAddress.parse(text, field);
   if (ip.family !== family) {
-    throw invalidArgument(`${field}: ${text} is not an IPv${family} address`, `Give it as --${family === 4 ? 'ip6' : 'ip'}.`);
+    throw invalidArgument(
+      `${field}: ${text} is not an IPv${family} address`,
+      `Give it as --${family === 4 ? 'ip6' : 'ip'}.`,
+    );
   }
   return ip;
 }
@@ -49,8 +52,18 @@ export function parseIfname(text: string): string {
       `Interface names have at most ${MAX_LINK_NAME} characters.`,
     );
   }
-  if (text === '' || text === '.' || text === '..' || text === 'lo' || !/^[\x21-\x7e]+$/.test(text) || /[/:%]/.test(text)) {
-    throw invalidArgument(`ifname: "${text}" is not an interface name`, 'Use a name such as eth0: no spaces, no / : or %.');
+  if (
+    text === '' ||
+    text === '.' ||
+    text === '..' ||
+    text === 'lo' ||
+    !/^[\x21-\x7e]+$/.test(text) ||
+    /[/:%]/.test(text)
+  ) {
+    throw invalidArgument(
+      `ifname: "${text}" is not an interface name`,
+      'Use a name such as eth0: no spaces, no / : or %.',
+    );
   }
   return text;
 }

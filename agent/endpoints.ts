@@ -84,7 +84,8 @@ export class Endpoints implements MembershipListener {
   refusal(network: string, ip: string): string | undefined {
     const membership = this.options.memberships.get(network);
     const id = this.#addresses.get(`${network} ${ip}`);
-    if (id !== undefined) return `${ip} is in use by ${this.#byId.get(id)?.name ?? 'a container that is being attached'}`;
+    if (id !== undefined)
+      return `${ip} is in use by ${this.#byId.get(id)?.name ?? 'a container that is being attached'}`;
     for (const subnet of subnetsOf(membership)) {
       const { address } = parseInterface(`${ip}/${subnet.family === 4 ? 32 : 128}`);
       const why = subnet.contains(address) ? reservedUse(subnet, address) : undefined;
@@ -111,7 +112,9 @@ export class Endpoints implements MembershipListener {
           'Give the container a network namespace of its own.',
         );
       }
-      return await this.#locks.run(opened.sandbox.cookie, () => this.#attachTo(request, target, opened.sandbox, opened.namespace));
+      return await this.#locks.run(opened.sandbox.cookie, () =>
+        this.#attachTo(request, target, opened.sandbox, opened.namespace),
+      );
     } finally {
       opened.namespace.close();
     }
@@ -126,7 +129,12 @@ export class Endpoints implements MembershipListener {
     }
   }
 
-  async #attachTo(request: AttachRequest, target: Target, sandbox: Sandbox, namespace: KernelNamespace): Promise<Endpoint> {
+  async #attachTo(
+    request: AttachRequest,
+    target: Target,
+    sandbox: Sandbox,
+    namespace: KernelNamespace,
+  ): Promise<Endpoint> {
     const there = this.#find(request.network, sandbox);
     if (there !== undefined) {
       checkSame(request, there);
@@ -142,7 +150,14 @@ export class Endpoints implements MembershipListener {
       const ip6 =
         membership.lease.subnet6 === undefined
           ? undefined
-          : await this.#take(membership, membership.lease.subnet6, request.ip6, id, undo, samePlace(membership, ip));
+          : await this.#take(
+              membership,
+              membership.lease.subnet6,
+              request.ip6,
+              id,
+              undo,
+              samePlace(membership, ip),
+            );
       const endpoint: Endpoint = {
         id,
         name: request.name ?? target.name,
@@ -155,7 +170,9 @@ export class Endpoints implements MembershipListener {
         hostIfname: hostIfname(id),
         mac: request.mac ?? macOf(ip),
         ip: withLength(ip, membership.lease.subnet),
-        ...(ip6 === undefined || membership.lease.subnet6 === undefined ? {} : { ip6: withLength(ip6, membership.lease.subnet6) }),
+        ...(ip6 === undefined || membership.lease.subnet6 === undefined
+          ? {}
+          : { ip6: withLength(ip6, membership.lease.subnet6) }),
         defaultRoute: request.defaultRoute && !membership.network.internal && !inside.hasDefaultRoute,
         aliases: request.aliases,
         createdAt: new Date().toISOString(),
@@ -204,7 +221,12 @@ export class Endpoints implements MembershipListener {
     const actual = fresh ? assume([]) : await namespace.observe([]);
     const hasDefaultRoute = actual.objects.has('route 0.0.0.0/0') || actual.objects.has('route ::/0');
     const loopback = fresh
-      ? { ...actual, objects: new Map([['link lo', { object: { kind: 'link', type: 'loopback', name: 'lo' } as const, owned: false }]]) }
+      ? {
+          ...actual,
+          objects: new Map([
+            ['link lo', { object: { kind: 'link', type: 'loopback', name: 'lo' } as const, owned: false }],
+          ]),
+        }
       : actual;
     if (request.ifname !== undefined && names.has(request.ifname)) {
       throw alreadyExists(
@@ -247,7 +269,8 @@ export class Endpoints implements MembershipListener {
     if (holder !== undefined) throw taken(asked, network, this.#byId.get(holder)?.name, this.options.node);
     if (subnet.contains(asked)) {
       const why = reservedUse(subnet, asked);
-      if (why !== undefined) throw invalidArgument(`ip: ${asked.toString()} ${why}`, 'Choose another address.');
+      if (why !== undefined)
+        throw invalidArgument(`ip: ${asked.toString()} ${why}`, 'Choose another address.');
       const claim = this.options.store.view.claims.get(network.name)?.get(asked.toString());
       if (inUse(asked.toString())) throw taken(asked, network, undefined, claim?.node ?? 'another node');
       return hold(asked);
@@ -260,11 +283,15 @@ export class Endpoints implements MembershipListener {
 
   #isClaimed(network: string, ip: string): boolean {
     const claim = this.options.store.view.claims.get(network)?.get(ip);
-    return (claim !== undefined && claim.state !== 'refused') || this.options.memberships.isGranted(network, ip);
+    return (
+      (claim !== undefined && claim.state !== 'refused') || this.options.memberships.isGranted(network, ip)
+    );
   }
 
   #find(network: string, sandbox: Sandbox): Endpoint | undefined {
-    return this.list().find((endpoint) => endpoint.network === network && sameSandbox(endpoint.sandbox, sandbox));
+    return this.list().find(
+      (endpoint) => endpoint.network === network && sameSandbox(endpoint.sandbox, sandbox),
+    );
   }
 
   /** @throws WeftError NOT_FOUND */
@@ -280,7 +307,9 @@ export class Endpoints implements MembershipListener {
   /** By the target's words, or by its namespace, so that a container is found under each of its names, and when gone. */
   async #attached(network: string, text: string): Promise<Endpoint> {
     const forms = canonicalForms(text);
-    const byName = this.list().filter((endpoint) => endpoint.network === network && forms.includes(endpoint.target));
+    const byName = this.list().filter(
+      (endpoint) => endpoint.network === network && forms.includes(endpoint.target),
+    );
     if (byName.length === 1 && byName[0] !== undefined) return byName[0];
     let sandbox: Sandbox | undefined;
     try {
@@ -326,7 +355,10 @@ const addressesOf = (endpoint: Endpoint): string[] =>
 const subnetsOf = (membership: Membership | undefined): IpNetwork[] =>
   membership === undefined
     ? []
-    : [membership.lease.subnet, ...(membership.lease.subnet6 === undefined ? [] : [membership.lease.subnet6])];
+    : [
+        membership.lease.subnet,
+        ...(membership.lease.subnet6 === undefined ? [] : [membership.lease.subnet6]),
+      ];
 
 /** The IPv6 address as far from its base as the IPv4 one is from its own: easier to read side by side. */
 function samePlace({ lease }: Membership, ip: IpAddress): IpAddress | undefined {
@@ -350,4 +382,3 @@ function taken(ip: IpAddress, network: Network, name: string | undefined, node: 
 function notAttached(network: string, target: string): WeftError {
   return notFound(`${target} is not attached to network ${network} on this node`, 'See `weft endpoint ls`.');
 }
-

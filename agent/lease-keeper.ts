@@ -8,7 +8,8 @@ import type { Problems } from './problems.js';
 /** flannel's subnet-lease-renew-margin; for short leases a third of their time. */
 const MARGIN_SECONDS = 3600;
 
-export const renewAfter = (ttlSeconds: number): number => ttlSeconds - Math.min(MARGIN_SECONDS, ttlSeconds / 3);
+export const renewAfter = (ttlSeconds: number): number =>
+  ttlSeconds - Math.min(MARGIN_SECONDS, ttlSeconds / 3);
 
 export interface LeaseKeeperOptions {
   store: Store;

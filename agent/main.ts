@@ -85,7 +85,12 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     reported();
   });
   let ready: Readiness = { ready: false, reason: 'the agent is starting' };
-  const http = await startHttp({ listen: settings.http, registry: metrics.registry, readiness: () => ready, log });
+  const http = await startHttp({
+    listen: settings.http,
+    registry: metrics.registry,
+    readiness: () => ready,
+    log,
+  });
   shutdown.add('http', () => http.stop());
 
   let underlay = await waitForUnderlay(settings, kernel, log, shutdown.signal, (reason) => {
@@ -201,7 +206,8 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     tls,
     hello: { node, instance, version },
     status: () => statusOf(statusSources),
-    handle: (request) => (request.$case === 'attach' ? door.attach(request.value) : door.detach(request.value)),
+    handle: (request) =>
+      request.$case === 'attach' ? door.attach(request.value) : door.detach(request.value),
     log,
   });
   reported = () => session.changed();
@@ -210,7 +216,12 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   shutdown.add('the api', () => api.stop());
   if (memberships.list().length > 0) ready = { ready: true };
   else ready = { ready: false, reason: `etcd at ${settings.etcd.join(', ')} has not answered yet` };
-  log.info('the agent serves', { node, socket: api.path, underlay: underlay.ip.toString(), firewall: kernel.firewall.kind });
+  log.info('the agent serves', {
+    node,
+    socket: api.path,
+    underlay: underlay.ip.toString(),
+    firewall: kernel.firewall.kind,
+  });
 
   // One batch after the other, in etcd's order.
   let work = store.synced(shutdown.signal).then(async () => {
@@ -230,35 +241,45 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     });
   };
   next('the first list', () => Promise.resolve());
-  shutdown.add('following the store', store.subscribe((changes) => {
-    if (!store.isSynced) return;
-    next('a change', () => follow(changes));
-  }));
+  shutdown.add(
+    'following the store',
+    store.subscribe((changes) => {
+      if (!store.isSynced) return;
+      next('a change', () => follow(changes));
+    }),
+  );
   const follow = async (changes: readonly Change[]): Promise<void> => {
     await memberships.handle(changes);
     publisher.handle(changes);
     metrics.leases.set(memberships.list().length);
-    if (changes.some((change) => change.kind === 'node' && change.name === node && change.after === undefined)) {
+    if (
+      changes.some((change) => change.kind === 'node' && change.name === node && change.after === undefined)
+    ) {
       announcement.refresh();
     }
-    if (changes.some((change) => change.kind === 'alive' && change.name === node && change.after === instance)) {
+    if (
+      changes.some((change) => change.kind === 'alive' && change.name === node && change.after === instance)
+    ) {
       problems.clear('name');
     }
   };
   let connected = store.state.connected;
-  shutdown.add('the state of the store', store.onState((now) => {
-    metrics.storeConnected.set(now.connected ? 1 : 0);
-    metrics.storeResyncs.set(now.resyncs);
-    if (now.connected && !connected && store.isSynced) {
-      publisher.kick();
-      next('being connected again', async () => {
-        await memberships.reconnected();
-        publisher.resync();
-      });
-    }
-    connected = now.connected;
-    reported();
-  }));
+  shutdown.add(
+    'the state of the store',
+    store.onState((now) => {
+      metrics.storeConnected.set(now.connected ? 1 : 0);
+      metrics.storeResyncs.set(now.resyncs);
+      if (now.connected && !connected && store.isSynced) {
+        publisher.kick();
+        next('being connected again', async () => {
+          await memberships.reconnected();
+          publisher.resync();
+        });
+      }
+      connected = now.connected;
+      reported();
+    }),
+  );
   const gauges = setInterval(() => {
     metrics.endpoints.reset();
     for (const { network } of memberships.list()) {
@@ -270,14 +291,19 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   shutdown.add('the gauges', () => clearInterval(gauges));
   peers.start();
   shutdown.add('the samples', () => peers.stop());
-  for (const name of settings.join) void joinWhenThere(name, memberships, store, problems, log, shutdown.signal);
+  for (const name of settings.join)
+    void joinWhenThere(name, memberships, store, problems, log, shutdown.signal);
 
   const lookAtUnderlay = async (): Promise<void> => {
     try {
       const found = findUnderlay(await kernel.underlayLinks(), wishOf(settings));
       problems.clear('underlay');
       if (sameUnderlay(found, underlay)) return;
-      log.info('the underlay changed', { from: underlay.ip.toString(), to: found.ip.toString(), mtu: found.mtu });
+      log.info('the underlay changed', {
+        from: underlay.ip.toString(),
+        to: found.ip.toString(),
+        mtu: found.mtu,
+      });
       underlay = found;
       announcement.refresh();
       next('the underlay', () => memberships.underlayChanged());
@@ -295,7 +321,12 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
 const wishOf = (settings: AgentSettings): Parameters<typeof findUnderlay>[1] => ({
   ...(settings.underlayIp === undefined
     ? {}
-    : { ips: [settings.underlayIp.ip, ...(settings.underlayIp.ip6 === undefined ? [] : [settings.underlayIp.ip6])] }),
+    : {
+        ips: [
+          settings.underlayIp.ip,
+          ...(settings.underlayIp.ip6 === undefined ? [] : [settings.underlayIp.ip6]),
+        ],
+      }),
   ...(settings.underlayIface === undefined ? {} : { iface: settings.underlayIface }),
 });
 
@@ -350,9 +381,13 @@ async function joinWhenThere(
 function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, ms);
-    signal.addEventListener('abort', () => {
-      clearTimeout(timer);
-      reject(alreadyExists('the agent is ending'));
-    }, { once: true });
+    signal.addEventListener(
+      'abort',
+      () => {
+        clearTimeout(timer);
+        reject(alreadyExists('the agent is ending'));
+      },
+      { once: true },
+    );
   });
 }

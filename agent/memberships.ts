@@ -1,8 +1,23 @@
 // The networks that this node is on: its subnet in each, the peers there, and the claims on its addresses. It turns what
 // the store says into records of the reconciler, and keeps this node's own leases alive.
 import { checkOverlap, prefixesOf, type Network } from '../core/network.js';
-import { compileClaim, compileFirewall, compileNetwork, compilePeer, vtepMac, type Membership, type Underlay } from '../core/compile.js';
-import { alreadyExists, failedPrecondition, messageOf, notFound, unavailable, WeftError } from '../core/errors.js';
+import {
+  compileClaim,
+  compileFirewall,
+  compileNetwork,
+  compilePeer,
+  vtepMac,
+  type Membership,
+  type Underlay,
+} from '../core/compile.js';
+import {
+  alreadyExists,
+  failedPrecondition,
+  messageOf,
+  notFound,
+  unavailable,
+  WeftError,
+} from '../core/errors.js';
 import type { KernelObject } from '../core/objects.js';
 import type { Claim, Lease } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
@@ -136,12 +151,21 @@ export class Memberships {
     const { store, underlay } = this.options;
     const network = store.view.networks.get(name);
     if (network === undefined) {
-      const bad = [...store.view.bad.values()].find((record) => record.key.endsWith(`/networks/${name}/config`));
-      if (bad !== undefined) throw failedPrecondition(`the config of network ${name} cannot be used: ${bad.why}`);
+      const bad = [...store.view.bad.values()].find((record) =>
+        record.key.endsWith(`/networks/${name}/config`),
+      );
+      if (bad !== undefined)
+        throw failedPrecondition(`the config of network ${name} cannot be used: ${bad.why}`);
       if (!store.isSynced) {
-        throw unavailable(`network ${name} is not known on this node, and etcd does not answer`, 'Try again when etcd is back.');
+        throw unavailable(
+          `network ${name} is not known on this node, and etcd does not answer`,
+          'Try again when etcd is back.',
+        );
       }
-      throw notFound(`there is no network ${name}`, 'See `weft network ls`, or make it with `weft network create`.');
+      throw notFound(
+        `there is no network ${name}`,
+        'See `weft network ls`, or make it with `weft network create`.',
+      );
     }
     const { ip, ip6 } = underlay();
     if (network.subnet6 !== undefined && ip6 === undefined) {
@@ -151,7 +175,10 @@ export class Memberships {
       );
     }
     const others = this.list().map((membership) => membership.network);
-    const mine = [ip, ...(ip6 === undefined ? [] : [ip6])].map((address) => ({ node: this.options.node, ip: address }));
+    const mine = [ip, ...(ip6 === undefined ? [] : [ip6])].map((address) => ({
+      node: this.options.node,
+      ip: address,
+    }));
     checkOverlap(network, others, mine);
     const sameVni = others.find((other) => other.vni === network.vni);
     if (sameVni !== undefined) {
@@ -181,11 +208,16 @@ export class Memberships {
         if (this.#isOwn(member, change.subnet)) await this.#ownLeaseChanged(name, change.after);
         touch(name, `peer ${name} ${change.subnet}`, this.#peerObjects(member, change.after));
         // Claims lead to the user's VTEP, which the lease names.
-        for (const claim of this.#claimsOf(name)) touch(name, claimRecord(claim), this.#claimObjects(member, claim));
+        for (const claim of this.#claimsOf(name))
+          touch(name, claimRecord(claim), this.#claimObjects(member, claim));
       } else if (change.kind === 'claim') {
         claims.add(name);
         if (change.after === undefined) this.#grantEnded(member, change.ip);
-        touch(name, `claim ${name} ${change.ip}`, change.after === undefined ? undefined : this.#claimObjects(member, change.after));
+        touch(
+          name,
+          `claim ${name} ${change.ip}`,
+          change.after === undefined ? undefined : this.#claimObjects(member, change.after),
+        );
       }
     }
     for (const [name, records] of touched) {
@@ -200,7 +232,11 @@ export class Memberships {
     if (member === undefined || this.#listener === undefined) return;
     for (const claim of this.#claimsOf(name)) {
       const ip = claim.ip.toString();
-      if (claim.node === this.options.node || !ownSubnets(member.membership.lease).some((subnet) => subnet.contains(claim.ip))) continue;
+      if (
+        claim.node === this.options.node ||
+        !ownSubnets(member.membership.lease).some((subnet) => subnet.contains(claim.ip))
+      )
+        continue;
       if (claim.state === 'granted') {
         if (!member.granted.has(ip)) this.#grant(member, ip);
         continue;
@@ -214,7 +250,10 @@ export class Memberships {
           const objects = this.#claimObjects(member, { ...claim, state: 'granted' });
           await this.options.reconciler.set(new Map([[claimRecord(claim), objects]]));
         }
-        await this.options.store.answerClaim(claim, why === undefined ? { granted: true } : { granted: false, why });
+        await this.options.store.answerClaim(
+          claim,
+          why === undefined ? { granted: true } : { granted: false, why },
+        );
       });
     }
   }
@@ -238,7 +277,9 @@ export class Memberships {
 
   async stop(): Promise<void> {
     for (const member of this.#members.values()) member.keeper.stop();
-    await Promise.all([...this.#members.keys()].map((name) => this.#locks.run(name, () => Promise.resolve())));
+    await Promise.all(
+      [...this.#members.keys()].map((name) => this.#locks.run(name, () => Promise.resolve())),
+    );
   }
 
   async #networkChanged(name: string, after: Network | undefined): Promise<void> {
@@ -261,8 +302,13 @@ export class Memberships {
   #adoptConfig(member: Member, network: Network): boolean {
     const { network: old, lease } = member.membership;
     const key = `config ${network.name}`;
-    const fits = ownSubnets(lease).every((subnet) => prefixesOf(network).some((whole) => whole.contains(subnet)));
-    const same = fits && network.hostPrefix === old.hostPrefix && (network.subnet6 === undefined) === (old.subnet6 === undefined);
+    const fits = ownSubnets(lease).every((subnet) =>
+      prefixesOf(network).some((whole) => whole.contains(subnet)),
+    );
+    const same =
+      fits &&
+      network.hostPrefix === old.hostPrefix &&
+      (network.subnet6 === undefined) === (old.subnet6 === undefined);
     if (!same) {
       this.options.problems.set(key, {
         what: `network ${network.name}`,
@@ -325,7 +371,8 @@ export class Memberships {
     this.#members.delete(name);
     this.options.state.deleteNetwork(name);
     deleteSubnetEnv(this.options.runDir, name);
-    for (const kind of ['lease', 'restore', 'moved', 'config']) this.options.problems.clear(`${kind} ${name}`);
+    for (const kind of ['lease', 'restore', 'moved', 'config'])
+      this.options.problems.clear(`${kind} ${name}`);
     const records = [...this.options.reconciler.records()].filter((record) => record.split(' ')[1] === name);
     await this.options.reconciler.set(new Map(records.map((record) => [record, undefined])));
     await this.options.reconciler.setFirewall(compileFirewall(this.list()));
@@ -343,14 +390,22 @@ export class Memberships {
     for (const lease of view.leases.get(name)?.values() ?? []) {
       records.set(`peer ${name} ${lease.subnet.toString()}`, this.#peerObjects(member, lease));
     }
-    for (const claim of this.#claimsOf(name)) records.set(claimRecord(claim), this.#claimObjects(member, claim));
+    for (const claim of this.#claimsOf(name))
+      records.set(claimRecord(claim), this.#claimObjects(member, claim));
     await this.options.reconciler.set(records);
     await this.#listener?.changed(name);
-    await this.#attempt(`env ${name}`, () => Promise.resolve(writeSubnetEnv(this.options.runDir, member.membership)));
+    await this.#attempt(`env ${name}`, () =>
+      Promise.resolve(writeSubnetEnv(this.options.runDir, member.membership)),
+    );
   }
 
   #peerObjects(member: Member, peer: StoredLease | undefined): readonly KernelObject[] | undefined {
-    if (peer === undefined || this.#isOwn(member, peer.subnet.toString()) || peer.instance === this.options.instance) return undefined;
+    if (
+      peer === undefined ||
+      this.#isOwn(member, peer.subnet.toString()) ||
+      peer.instance === this.options.instance
+    )
+      return undefined;
     return compilePeer(member.membership, peer);
   }
 
@@ -391,7 +446,11 @@ export class Memberships {
   }
 
   #save({ membership, granted }: Member): void {
-    this.options.state.saveNetwork({ network: membership.network, lease: membership.lease, granted: [...granted] });
+    this.options.state.saveNetwork({
+      network: membership.network,
+      lease: membership.lease,
+      granted: [...granted],
+    });
   }
 
   #request(network: Network, previous?: Lease): Parameters<Store['acquireLease']>[0] {
@@ -408,7 +467,12 @@ export class Memberships {
       ...(dual ? { vtep6: { vni: network.vni, mac: vtepMac(instance, network.name, 6) } } : {}),
       ...(previous === undefined
         ? {}
-        : { previous: { subnet: previous.subnet, ...(previous.subnet6 === undefined ? {} : { subnet6: previous.subnet6 }) } }),
+        : {
+            previous: {
+              subnet: previous.subnet,
+              ...(previous.subnet6 === undefined ? {} : { subnet6: previous.subnet6 }),
+            },
+          }),
       ttlSeconds: subnetTtlSeconds,
     };
   }
@@ -432,7 +496,8 @@ export class Memberships {
 
 const claimRecord = (claim: Claim): string => `claim ${claim.network} ${claim.ip.toString()}`;
 
-const ownSubnets = (lease: Lease): Lease['subnet'][] => (lease.subnet6 === undefined ? [lease.subnet] : [lease.subnet, lease.subnet6]);
+const ownSubnets = (lease: Lease): Lease['subnet'][] =>
+  lease.subnet6 === undefined ? [lease.subnet] : [lease.subnet, lease.subnet6];
 
 function expelled(node: string): WeftError {
   return failedPrecondition(

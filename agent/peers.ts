@@ -63,7 +63,12 @@ export class Peers {
     return [...this.#leases()].map(([publicIp, { node }]): PeerState => {
       const rttMs = this.#samples.get(publicIp)?.rttMs;
       const state = node === undefined ? 'unknown' : view.alive.has(node) ? 'up' : 'down';
-      return { ...(node === undefined ? {} : { node }), publicIp, state, ...(rttMs === undefined ? {} : { rttMs }) };
+      return {
+        ...(node === undefined ? {} : { node }),
+        publicIp,
+        state,
+        ...(rttMs === undefined ? {} : { rttMs }),
+      };
     });
   }
 
@@ -75,7 +80,8 @@ export class Peers {
       for (const lease of store.view.leases.get(network.name)?.values() ?? []) {
         const publicIp = lease.publicIp.toString();
         const reachable = lease.backendType === 'vxlan' && lease.vtep !== undefined;
-        if (reachable && !lease.publicIp.equals(own.publicIp) && !leases.has(publicIp)) leases.set(publicIp, lease);
+        if (reachable && !lease.publicIp.equals(own.publicIp) && !leases.has(publicIp))
+          leases.set(publicIp, lease);
       }
     }
     return leases;
@@ -89,7 +95,9 @@ export class Peers {
     this.#gauge();
     if (all.length === 0) return;
     const count = Math.min(AT_ONCE, all.length);
-    const chosen = Array.from({ length: count }, (_, i) => all[(this.#next + i) % all.length]).filter((peer) => peer !== undefined);
+    const chosen = Array.from({ length: count }, (_, i) => all[(this.#next + i) % all.length]).filter(
+      (peer) => peer !== undefined,
+    );
     this.#next = (this.#next + count) % all.length;
     // The base address of a node's subnet is its VTEP's own.
     const answers = await this.options.kernel.ping(
@@ -126,7 +134,10 @@ export class Peers {
     const { store, memberships, metrics } = this.options;
     metrics.peers.reset();
     for (const { network } of memberships.list()) {
-      metrics.peers.set({ network: network.name }, Math.max(0, (store.view.leases.get(network.name)?.size ?? 0) - 1));
+      metrics.peers.set(
+        { network: network.name },
+        Math.max(0, (store.view.leases.get(network.name)?.size ?? 0) - 1),
+      );
     }
   }
 }

@@ -51,9 +51,16 @@ export class Publisher {
    */
   async reserveName(endpoint: Endpoint): Promise<void> {
     const { store } = this.options;
-    const others = [...(store.view.endpoints.get(endpoint.network)?.values() ?? []), ...this.options.current()];
+    const others = [
+      ...(store.view.endpoints.get(endpoint.network)?.values() ?? []),
+      ...this.options.current(),
+    ];
     const holder = others.find(
-      (other) => other.network === endpoint.network && other.explicitName && other.name === endpoint.name && other.id !== endpoint.id,
+      (other) =>
+        other.network === endpoint.network &&
+        other.explicitName &&
+        other.name === endpoint.name &&
+        other.id !== endpoint.id,
     );
     if (holder !== undefined) {
       throw alreadyExists(
@@ -80,7 +87,8 @@ export class Publisher {
     const mine = new Map(current().map((endpoint) => [endpoint.id, endpoint]));
     for (const [network, endpoints] of store.view.endpoints) {
       for (const endpoint of endpoints.values()) {
-        if (endpoint.node === node && !mine.has(endpoint.id)) this.#mark(network, endpoint.id, undefined, claimsOf(endpoint));
+        if (endpoint.node === node && !mine.has(endpoint.id))
+          this.#mark(network, endpoint.id, undefined, claimsOf(endpoint));
       }
     }
     for (const [network, claims] of store.view.claims) {
@@ -100,7 +108,11 @@ export class Publisher {
       if (change.kind === 'endpoint') {
         const own = mine.get(change.id);
         if (own !== undefined && !this.#isTold(own)) this.publish(own);
-      } else if (change.kind === 'claim' && change.after === undefined && change.before?.node === this.options.node) {
+      } else if (
+        change.kind === 'claim' &&
+        change.after === undefined &&
+        change.before?.node === this.options.node
+      ) {
         const own = mine.get(change.before.endpoint);
         if (own !== undefined) this.publish(own);
       }
@@ -210,4 +222,5 @@ const grantedClaim = (endpoint: Endpoint, ip: string): Claim => ({
   state: 'granted',
 });
 
-const sorted = (record: object): object => Object.fromEntries(Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1)));
+const sorted = (record: object): object =>
+  Object.fromEntries(Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1)));

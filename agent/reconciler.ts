@@ -202,7 +202,10 @@ export class Reconciler {
       const doable = steps.filter((step) => step.do !== 'create-link' || !missing.has(step.link.name));
       if (countDrift) this.#repaired(doable);
       const failures = await this.#apply(node, doable, peers);
-      this.options.problems.replace('step ', new Map(failures.map((failure) => [`step ${describeStep(failure.step).what}`, stepProblem(failure)])));
+      this.options.problems.replace(
+        'step ',
+        new Map(failures.map((failure) => [`step ${describeStep(failure.step).what}`, stepProblem(failure)])),
+      );
     } finally {
       for (const peer of peers.values()) peer.close();
     }
@@ -213,8 +216,14 @@ export class Reconciler {
   }
 
   /** The containers' namespaces that pairs must be made into; those that are gone are told and left out. */
-  async #openPeers(steps: readonly Step[]): Promise<{ peers: Map<string, KernelNamespace>; missing: Set<string> }> {
-    const wanted = new Set(steps.flatMap((step) => (step.do === 'create-link' && step.link.type === 'veth' ? [step.link.name] : [])));
+  async #openPeers(
+    steps: readonly Step[],
+  ): Promise<{ peers: Map<string, KernelNamespace>; missing: Set<string> }> {
+    const wanted = new Set(
+      steps.flatMap((step) =>
+        step.do === 'create-link' && step.link.type === 'veth' ? [step.link.name] : [],
+      ),
+    );
     const peers = new Map<string, KernelNamespace>();
     if (wanted.size === 0) return { peers, missing: wanted };
     for (const [record, { hostIfname, sandbox }] of this.#sandboxes) {
@@ -247,7 +256,10 @@ export class Reconciler {
     try {
       const actual = await namespace.observe([]);
       const { steps, conflicts } = plan(actual, inside.objects, { prune: false });
-      this.options.problems.replace(`inside ${record} `, conflictProblems(`inside ${record} `, conflicts, inside));
+      this.options.problems.replace(
+        `inside ${record} `,
+        conflictProblems(`inside ${record} `, conflicts, inside),
+      );
       if (steps.length === 0) return;
       this.#repaired(steps);
       if (steps.some((step) => step.do === 'create-link')) {
@@ -266,7 +278,10 @@ export class Reconciler {
     try {
       const { repaired, problems } = await this.options.kernel.firewall.ensure(this.#firewall);
       for (const what of repaired) this.#note('firewall', what);
-      this.options.problems.replace('firewall ', new Map(problems.map((problem) => [`firewall ${problem.what}`, problem])));
+      this.options.problems.replace(
+        'firewall ',
+        new Map(problems.map((problem) => [`firewall ${problem.what}`, problem])),
+      );
     } catch (error) {
       this.options.problems.replace(
         'firewall ',
@@ -339,7 +354,9 @@ export class Reconciler {
         if (worth(key)) return true;
       }
     }
-    return [...event.linksGone].some((name) => this.#desired.get(`link ${name}`) !== undefined && worth(`link ${name}`));
+    return [...event.linksGone].some(
+      (name) => this.#desired.get(`link ${name}`) !== undefined && worth(`link ${name}`),
+    );
   }
 
   #checkVanished(linksGone: ReadonlySet<string>): void {
@@ -360,7 +377,8 @@ export class Reconciler {
   }
 }
 
-export const sameSandbox = (a: Sandbox, b: Sandbox): boolean => a.cookie === b.cookie && a.bootId === b.bootId;
+export const sameSandbox = (a: Sandbox, b: Sandbox): boolean =>
+  a.cookie === b.cookie && a.bootId === b.bootId;
 
 /** Makes before deletions, as within one plan: several records' steps become one. */
 function inOrder(steps: readonly Step[]): Step[] {
@@ -382,7 +400,11 @@ function attachError(failure: StepFailure, inside: SandboxRecord): WeftError {
   );
 }
 
-function conflictProblems(prefix: string, conflicts: readonly Conflict[], inside?: SandboxRecord): Map<string, Problem> {
+function conflictProblems(
+  prefix: string,
+  conflicts: readonly Conflict[],
+  inside?: SandboxRecord,
+): Map<string, Problem> {
   const where = inside === undefined ? '' : ` in ${inside.sandbox.path}`;
   return new Map(
     conflicts.map(({ object, why }) => [

@@ -30,7 +30,10 @@ export async function recoverEndpoints(options: RecoveryOptions): Promise<void> 
   };
   const found = [...store.view.endpoints.values()].flatMap((byId) => [...byId.values()].filter(isLost));
   for (const endpoint of found) {
-    log.warn('an endpoint is taken up again from etcd', { endpoint: endpoint.name, network: endpoint.network });
+    log.warn('an endpoint is taken up again from etcd', {
+      endpoint: endpoint.name,
+      network: endpoint.network,
+    });
     await endpoints.recover(endpoint);
     torn.delete(endpoint.id);
   }

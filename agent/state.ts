@@ -195,7 +195,8 @@ const endpointSchema = z.object({
 const savedSchema = z.object({ network: networkSchema, lease: leaseSchema, granted: z.array(z.string()) });
 
 // zod writes `undefined` as a value of optional keys; the records have no such key at all.
-const savedNetwork = (value: unknown): SavedNetwork => withoutUndefined(savedSchema.parse(value)) as SavedNetwork;
+const savedNetwork = (value: unknown): SavedNetwork =>
+  withoutUndefined(savedSchema.parse(value)) as SavedNetwork;
 const savedEndpoint = (value: unknown): Endpoint => withoutUndefined(endpointSchema.parse(value)) as Endpoint;
 
 function withoutUndefined(record: object): object {

@@ -17,7 +17,10 @@ export function subnetEnv(membership: Membership): string {
       `FLANNEL_IPV6_SUBNET=${gatewayOf(lease.subnet6).toString()}/${lease.subnet6.length}`,
     );
   }
-  lines.push(`FLANNEL_MTU=${containerMtu(membership)}`, `FLANNEL_IPMASQ=${network.masquerade && !network.internal}`);
+  lines.push(
+    `FLANNEL_MTU=${containerMtu(membership)}`,
+    `FLANNEL_IPMASQ=${network.masquerade && !network.internal}`,
+  );
   return `${lines.join('\n')}\n`;
 }
 

@@ -20,7 +20,8 @@ export function findUnderlay(links: readonly UnderlayLink[], wish: UnderlayWish)
   }
   const metric = (link: UnderlayLink): number => link.defaultMetric4 ?? link.defaultMetric6 ?? Infinity;
   const [best] = links.filter((link) => metric(link) < Infinity).sort((a, b) => metric(a) - metric(b));
-  if (best === undefined) throw missing('this host has no default route to tell which interface other nodes reach', links);
+  if (best === undefined)
+    throw missing('this host has no default route to tell which interface other nodes reach', links);
   return fromLink(best, links);
 }
 
@@ -30,7 +31,8 @@ function byAddress(links: readonly UnderlayLink[], ips: readonly IpAddress[]): U
   if (ip === undefined) throw missing('the underlay needs an IPv4 address', links);
   const holder = (wanted: IpAddress): UnderlayLink => {
     const link = links.find((candidate) => addressesOf(candidate).some((address) => address.equals(wanted)));
-    if (link === undefined) throw missing(`no interface of this host has the address ${wanted.toString()}`, links);
+    if (link === undefined)
+      throw missing(`no interface of this host has the address ${wanted.toString()}`, links);
     return link;
   };
   const link = holder(ip);
@@ -46,7 +48,8 @@ function fromLink(link: UnderlayLink, links: readonly UnderlayLink[]): Underlay 
   return { ip, ...(ip6 === undefined ? {} : { ip6 }), mtu: link.mtu, link: link.name };
 }
 
-const addressesOf = (link: UnderlayLink): IpAddress[] => link.addresses.map((text) => parseInterface(text).address);
+const addressesOf = (link: UnderlayLink): IpAddress[] =>
+  link.addresses.map((text) => parseInterface(text).address);
 
 function missing(why: string, links: readonly UnderlayLink[]): WeftError {
   const there = links.map((link) => `${link.name} (${link.addresses.join(', ')})`).join(', ');

@@ -42,7 +42,8 @@ export function decodeLink(body: Buffer, role: NamespaceRole, nameOf: (index: nu
     masterIndex: number(IFLA.MASTER),
     kind: readText(info.get(1) ?? Buffer.alloc(0)),
     // A container's end has the name that its user wants; on the node all names of weft begin alike.
-    owned: role === 'container' ? marked : name.startsWith(LINK_PREFIX) && (marked || alias.startsWith('weft ')),
+    owned:
+      role === 'container' ? marked : name.startsWith(LINK_PREFIX) && (marked || alias.startsWith('weft ')),
   };
   const object = linkObject(link, alias, role, decodeAttrs(info.get(2) ?? Buffer.alloc(0)), nameOf);
   return { ...link, object };
@@ -144,7 +145,8 @@ export function decodeRoute(body: Buffer, links: LinkLookup): DecodedRoute | und
   const attrs = decodeAttrs(body, 12);
   const flags = body.readUInt32LE(8);
   const table = attrs.get(RTA.TABLE)?.readUInt32LE() ?? body.readUInt8(4);
-  if (table !== RT_TABLE_MAIN || body.readUInt8(7) !== RTN_UNICAST || (flags & RTM_F_CLONED) !== 0) return undefined;
+  if (table !== RT_TABLE_MAIN || body.readUInt8(7) !== RTN_UNICAST || (flags & RTM_F_CLONED) !== 0)
+    return undefined;
   const family = body.readUInt8(0) === AF_INET6 ? 6 : 4;
   const dst = attrs.get(RTA.DST);
   const gateway = attrs.get(RTA.GATEWAY);
@@ -171,7 +173,10 @@ export function decodeRoute(body: Buffer, links: LinkLookup): DecodedRoute | und
 }
 
 /** Whether a route is weft's, or stands where one of weft's would. In a container every default route is worth knowing. */
-export function routeMatters({ actual, metric, isDefault, family }: DecodedRoute, role: NamespaceRole): boolean {
+export function routeMatters(
+  { actual, metric, isDefault, family }: DecodedRoute,
+  role: NamespaceRole,
+): boolean {
   return actual.owned || metric === USUAL_METRIC[family] || (isDefault && role === 'container');
 }
 
@@ -181,7 +186,10 @@ const NTF_SELF = 0x02;
 const NTF_PROXY = 0x08;
 
 /** Permanent entries on links of weft's: all that weft makes, and none that the kernel learns. */
-export function decodeNeighbour(body: Buffer, links: LinkLookup): { actual: ActualObject; permanent: boolean } | undefined {
+export function decodeNeighbour(
+  body: Buffer,
+  links: LinkLookup,
+): { actual: ActualObject; permanent: boolean } | undefined {
   const link = links.byIndex(body.readInt32LE(4));
   if (link?.owned !== true || link.object === undefined || links.role === 'container') return undefined;
   const attrs = decodeAttrs(body, 12);
@@ -192,11 +200,22 @@ export function decodeNeighbour(body: Buffer, links: LinkLookup): { actual: Actu
   const known = { owned: true } as const;
   if (body.readUInt8(0) === AF_BRIDGE) {
     // The addresses of a bridge's own ports are in the same table, without a destination.
-    if ((flags & NTF_SELF) === 0 || link.object.type !== 'vxlan' || dst === undefined || mac === undefined) return undefined;
-    return { permanent, actual: { ...known, object: { kind: 'fdb', link: link.name, mac: readMac(mac), dst: readIp(dst) } } };
+    if ((flags & NTF_SELF) === 0 || link.object.type !== 'vxlan' || dst === undefined || mac === undefined)
+      return undefined;
+    return {
+      permanent,
+      actual: { ...known, object: { kind: 'fdb', link: link.name, mac: readMac(mac), dst: readIp(dst) } },
+    };
   }
   if (dst === undefined) return undefined;
   const ip = readIp(dst);
-  if ((flags & NTF_PROXY) !== 0) return { permanent: true, actual: { ...known, object: { kind: 'proxy', link: link.name, ip } } };
-  return { permanent, actual: { ...known, object: { kind: 'neighbour', link: link.name, ip, mac: mac === undefined ? '' : readMac(mac) } } };
+  if ((flags & NTF_PROXY) !== 0)
+    return { permanent: true, actual: { ...known, object: { kind: 'proxy', link: link.name, ip } } };
+  return {
+    permanent,
+    actual: {
+      ...known,
+      object: { kind: 'neighbour', link: link.name, ip, mac: mac === undefined ? '' : readMac(mac) },
+    },
+  };
 }

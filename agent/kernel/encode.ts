@@ -13,9 +13,33 @@ import {
   type VxlanLink,
 } from '../../core/objects.js';
 import { AF_BRIDGE, AF_INET, AF_INET6 } from './libc.js';
-import { be16Attr, attr, fixed, ipAttr, macAttr, nested, NLM_F, RTM, textAttr, u32Attr, u8Attr, type Request } from './wire.js';
+import {
+  be16Attr,
+  attr,
+  fixed,
+  ipAttr,
+  macAttr,
+  nested,
+  NLM_F,
+  RTM,
+  textAttr,
+  u32Attr,
+  u8Attr,
+  type Request,
+} from './wire.js';
 
-const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, MASTER: 10, LINKINFO: 18, IFALIAS: 20, AF_SPEC: 26, GROUP: 27, NET_NS_FD: 28, EXT_MASK: 29 } as const;
+const IFLA = {
+  ADDRESS: 1,
+  IFNAME: 3,
+  MTU: 4,
+  MASTER: 10,
+  LINKINFO: 18,
+  IFALIAS: 20,
+  AF_SPEC: 26,
+  GROUP: 27,
+  NET_NS_FD: 28,
+  EXT_MASK: 29,
+} as const;
 const INFO = { KIND: 1, DATA: 2 } as const;
 const VETH_INFO_PEER = 1;
 const VXLAN = { ID: 1, LOCAL: 4, LEARNING: 7, PORT: 15, LOCAL6: 17 } as const;
@@ -26,7 +50,14 @@ const IFF_UP = 1;
 const RTEXT_FILTER_SKIP_STATS = 8;
 
 export const ifinfo = (index = 0, up?: boolean): Buffer =>
-  fixed([1, 0], [1, 0], [2, 0], [4, index], [4, up === true ? IFF_UP : 0], [4, up === undefined ? 0 : IFF_UP]);
+  fixed(
+    [1, 0],
+    [1, 0],
+    [2, 0],
+    [4, index],
+    [4, up === true ? IFF_UP : 0],
+    [4, up === undefined ? 0 : IFF_UP],
+  );
 
 const familyOf = (ip: string): number => (ip.includes(':') ? AF_INET6 : AF_INET);
 
@@ -36,7 +67,11 @@ export const dumpLinks: Request = {
   flags: 0,
   body: Buffer.concat([ifinfo(), u32Attr(IFLA.EXT_MASK, RTEXT_FILTER_SKIP_STATS)]),
 };
-export const dumpAddresses: Request = { type: RTM.GETADDR, flags: 0, body: fixed([1, 0], [1, 0], [1, 0], [1, 0], [4, 0]) };
+export const dumpAddresses: Request = {
+  type: RTM.GETADDR,
+  flags: 0,
+  body: fixed([1, 0], [1, 0], [1, 0], [1, 0], [4, 0]),
+};
 export const dumpRoutes: Request = { type: RTM.GETROUTE, flags: 0, body: Buffer.alloc(12) };
 export const dumpNeighbours: Request = { type: RTM.GETNEIGH, flags: 0, body: ndmsg(0, 0, 0, 0) };
 export const dumpProxies: Request = { type: RTM.GETNEIGH, flags: 0, body: ndmsg(0, 0, 0, 0x08) };
@@ -45,7 +80,11 @@ export const dumpFdb: Request = { type: RTM.GETNEIGH, flags: 0, body: ndmsg(AF_B
 export const getLink = (name: string): Request => ({
   type: RTM.GETLINK,
   flags: 0,
-  body: Buffer.concat([ifinfo(), textAttr(IFLA.IFNAME, name), u32Attr(IFLA.EXT_MASK, RTEXT_FILTER_SKIP_STATS)]),
+  body: Buffer.concat([
+    ifinfo(),
+    textAttr(IFLA.IFNAME, name),
+    u32Attr(IFLA.EXT_MASK, RTEXT_FILTER_SKIP_STATS),
+  ]),
 });
 
 /** @param peerFd the namespace that a veth's other end is made in */
@@ -64,13 +103,24 @@ function kindAttrs(link: VxlanLink | BridgeLink | VethLink, peerFd: number | und
     case 'vxlan':
       return [
         macAttr(IFLA.ADDRESS, link.mac),
-        info('vxlan', u32Attr(VXLAN.ID, link.vni), localAttr(link), be16Attr(VXLAN.PORT, link.port), u8Attr(VXLAN.LEARNING, 0)),
+        info(
+          'vxlan',
+          u32Attr(VXLAN.ID, link.vni),
+          localAttr(link),
+          be16Attr(VXLAN.PORT, link.port),
+          u8Attr(VXLAN.LEARNING, 0),
+        ),
       ];
     case 'bridge':
       return [
         macAttr(IFLA.ADDRESS, link.mac),
         // A port forwards from the first packet on; without IGMP groups to track every multicast goes to every port.
-        info('bridge', u32Attr(BRIDGE.FORWARD_DELAY, 0), u32Attr(BRIDGE.STP_STATE, 0), u8Attr(BRIDGE.MCAST_SNOOPING, 0)),
+        info(
+          'bridge',
+          u32Attr(BRIDGE.FORWARD_DELAY, 0),
+          u32Attr(BRIDGE.STP_STATE, 0),
+          u8Attr(BRIDGE.MCAST_SNOOPING, 0),
+        ),
       ];
     case 'veth': {
       const peer = [
@@ -86,7 +136,8 @@ function kindAttrs(link: VxlanLink | BridgeLink | VethLink, peerFd: number | und
   }
 }
 
-const localAttr = ({ local }: VxlanLink): Buffer => ipAttr(local.includes(':') ? VXLAN.LOCAL6 : VXLAN.LOCAL, local);
+const localAttr = ({ local }: VxlanLink): Buffer =>
+  ipAttr(local.includes(':') ? VXLAN.LOCAL6 : VXLAN.LOCAL, local);
 
 /**
  * Everything of a link that differs and can be changed while it is there, and then: up. Setting a MAC address that is there
@@ -103,7 +154,8 @@ export function changeLink(
   const attrs: Buffer[] = [];
   if (link.mtu !== current.mtu) attrs.push(u32Attr(IFLA.MTU, link.mtu));
   if ('mac' in link && link.mac !== current.mac) attrs.push(macAttr(IFLA.ADDRESS, link.mac));
-  if ('alias' in link) attrs.push(u32Attr(IFLA.GROUP, WEFT_MARK), attr(IFLA.IFALIAS, Buffer.from(link.alias)));
+  if ('alias' in link)
+    attrs.push(u32Attr(IFLA.GROUP, WEFT_MARK), attr(IFLA.IFALIAS, Buffer.from(link.alias)));
   if (masterIndex !== undefined) attrs.push(u32Attr(IFLA.MASTER, masterIndex));
   const changes: Request[] =
     attrs.length === 0
@@ -132,7 +184,11 @@ export const changeTunnel = (link: VxlanLink, index: number): Request => ({
   flags: 0,
   body: Buffer.concat([
     ifinfo(index),
-    nested(IFLA.LINKINFO, textAttr(INFO.KIND, 'vxlan'), nested(INFO.DATA, u32Attr(VXLAN.ID, link.vni), localAttr(link))),
+    nested(
+      IFLA.LINKINFO,
+      textAttr(INFO.KIND, 'vxlan'),
+      nested(INFO.DATA, u32Attr(VXLAN.ID, link.vni), localAttr(link)),
+    ),
   ]),
 });
 
@@ -152,7 +208,9 @@ export function addressRequest(object: AddressObject, index: number, put: boolea
     // Kernels before 5.18 do not know it and pass over it.
     ...(put ? [u8Attr(IFA.PROTO, WEFT_MARK)] : []),
   ]);
-  return put ? { type: RTM.NEWADDR, flags: NLM_F.CREATE | NLM_F.REPLACE, body } : { type: RTM.DELADDR, flags: 0, body };
+  return put
+    ? { type: RTM.NEWADDR, flags: NLM_F.CREATE | NLM_F.REPLACE, body }
+    : { type: RTM.DELADDR, flags: 0, body };
 }
 
 const RTA = { DST: 1, OIF: 4, GATEWAY: 5, PREFSRC: 7 } as const;
@@ -161,14 +219,23 @@ const RT_SCOPE_LINK = 253;
 const RTN_UNICAST = 1;
 const RTNH_F_ONLINK = 4;
 
-export function routeRequest(object: RouteObject, index: number, how: 'create' | 'replace' | 'delete'): Request {
+export function routeRequest(
+  object: RouteObject,
+  index: number,
+  how: 'create' | 'replace' | 'delete',
+): Request {
   const { address, length } = parseInterface(object.to);
   const to = address.toString();
   // IPv6 knows no scopes of routes.
   const scope = object.via === undefined && address.family === 4 && how !== 'delete' ? RT_SCOPE_LINK : 0;
   const body = Buffer.concat([
     fixed([1, familyOf(to)], [1, length], [1, 0], [1, 0]),
-    fixed([1, RT_TABLE_MAIN], [1, WEFT_MARK], [1, how === 'delete' ? RT_SCOPE_NOWHERE : scope], [1, RTN_UNICAST]),
+    fixed(
+      [1, RT_TABLE_MAIN],
+      [1, WEFT_MARK],
+      [1, how === 'delete' ? RT_SCOPE_NOWHERE : scope],
+      [1, RTN_UNICAST],
+    ),
     fixed([4, object.onlink === true ? RTNH_F_ONLINK : 0]),
     ...(length === 0 ? [] : [ipAttr(RTA.DST, to)]),
     ...(object.via === undefined ? [] : [ipAttr(RTA.GATEWAY, object.via)]),
@@ -191,7 +258,11 @@ function ndmsg(family: number, index: number, state: number, flags: number): Buf
   return fixed([1, family], [1, 0], [2, 0], [4, index], [2, state], [1, flags], [1, 0]);
 }
 
-export function neighbourRequest(object: NeighbourObject | ProxyObject | FdbObject, index: number, put: boolean): Request {
+export function neighbourRequest(
+  object: NeighbourObject | ProxyObject | FdbObject,
+  index: number,
+  put: boolean,
+): Request {
   const mark = put ? [u8Attr(NDA.PROTOCOL, WEFT_MARK)] : [];
   const body = ((): Buffer => {
     switch (object.kind) {
@@ -203,7 +274,11 @@ export function neighbourRequest(object: NeighbourObject | ProxyObject | FdbObje
           ...mark,
         ]);
       case 'proxy':
-        return Buffer.concat([ndmsg(familyOf(object.ip), index, NUD_PERMANENT, NTF_PROXY), ipAttr(NDA.DST, object.ip), ...mark]);
+        return Buffer.concat([
+          ndmsg(familyOf(object.ip), index, NUD_PERMANENT, NTF_PROXY),
+          ipAttr(NDA.DST, object.ip),
+          ...mark,
+        ]);
       case 'fdb':
         return Buffer.concat([
           ndmsg(AF_BRIDGE, index, NUD_PERMANENT, NTF_SELF),

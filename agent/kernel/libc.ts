@@ -19,9 +19,7 @@ const c = {
   getsockopt: libc.func(
     'int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *length)',
   ),
-  getsockname: libc.func(
-    'int getsockname(int fd, _Out_ uint8_t *address, _Inout_ uint32_t *length)',
-  ),
+  getsockname: libc.func('int getsockname(int fd, _Out_ uint8_t *address, _Inout_ uint32_t *length)'),
   setns: libc.func('int setns(int fd, int type)'),
   ioctl: libc.func('int ioctl(int fd, unsigned long request, _Out_ uint8_t *argument)'),
   clockGettime: libc.func('int clock_gettime(int clock, _Out_ uint8_t *time)'),
@@ -154,7 +152,8 @@ export function wallClock(): bigint {
   return nanoseconds(time);
 }
 
-const nanoseconds = (time: Buffer): bigint => time.readBigInt64LE(0) * 1_000_000_000n + time.readBigInt64LE(8);
+const nanoseconds = (time: Buffer): bigint =>
+  time.readBigInt64LE(0) * 1_000_000_000n + time.readBigInt64LE(8);
 
 function u32(value: number): Buffer {
   const bytes = Buffer.alloc(4);

@@ -5,7 +5,16 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { messageOf } from '../../core/errors.js';
 import { objectKey, type Actual, type ActualObject, type SysctlObject } from '../../core/objects.js';
 import type { Step } from '../../core/plan.js';
-import { addressObject, decodeAddress, decodeLink, decodeNeighbour, decodeRoute, routeMatters, type KernelLink, type LinkLookup } from './decode.js';
+import {
+  addressObject,
+  decodeAddress,
+  decodeLink,
+  decodeNeighbour,
+  decodeRoute,
+  routeMatters,
+  type KernelLink,
+  type LinkLookup,
+} from './decode.js';
 import {
   addressRequest,
   changeLink,
@@ -60,7 +69,11 @@ export class LinuxNamespace implements KernelNamespace {
   observe(sysctls: Iterable<string>): Promise<Actual> {
     const links = this.links();
     const addressMessages = this.socket.dump(dumpAddresses);
-    const lookup: LinkLookup = { byIndex: (index) => links.get(index), marksAddresses: true, role: this.role };
+    const lookup: LinkLookup = {
+      byIndex: (index) => links.get(index),
+      marksAddresses: true,
+      role: this.role,
+    };
     const addresses = addressMessages.flatMap(({ body }) => decodeAddress(body, lookup) ?? []);
     // The kernel marks those that it makes itself (IFAPROT_KERNEL_LO and others), where it knows of marks at all.
     if (addresses.length > 0) this.marksAddresses = addresses.some((address) => address.hasProtocol);
@@ -72,7 +85,8 @@ export class LinuxNamespace implements KernelNamespace {
       // Of two routes to one place weft's own is the one that matters.
       if (actual.owned || !objects.has(key)) objects.set(key, actual);
     };
-    for (const link of links.values()) if (link.object !== undefined) add({ object: link.object, owned: link.owned });
+    for (const link of links.values())
+      if (link.object !== undefined) add({ object: link.object, owned: link.owned });
     for (const address of addresses) add(addressObject(address, lookup));
     for (const { body } of this.socket.dump(dumpRoutes)) {
       const route = decodeRoute(body, lookup);
@@ -180,7 +194,10 @@ class Application {
   #create(step: Extract<Step, { do: 'create-link' }>): void {
     const { link } = step;
     if (link.type === 'peer' || link.type === 'loopback') {
-      return this.#fail(step, { errno: 'ENODEV', message: `ENODEV, ${link.name} is not there and cannot be made from inside` });
+      return this.#fail(step, {
+        errno: 'ENODEV',
+        message: `ENODEV, ${link.name} is not there and cannot be made from inside`,
+      });
     }
     const peer = this.peers?.get(link.name);
     if (link.type === 'veth' && !(peer instanceof LinuxNamespace && peer.fd !== undefined)) {
@@ -198,14 +215,17 @@ class Application {
 
   #changeRequests(step: Step, link: Extract<Step, { do: 'change-link' }>['link']): void {
     const current = this.#link(link.name);
-    if (current === undefined) return this.#fail(step, { errno: 'ENODEV', message: `ENODEV, there is no link ${link.name}` });
+    if (current === undefined)
+      return this.#fail(step, { errno: 'ENODEV', message: `ENODEV, there is no link ${link.name}` });
     let master: number | undefined;
     if (link.type === 'veth') {
       master = this.#index(link.master);
-      if (master === undefined) return this.#fail(step, { errno: 'ENODEV', message: `ENODEV, there is no bridge ${link.master}` });
+      if (master === undefined)
+        return this.#fail(step, { errno: 'ENODEV', message: `ENODEV, there is no bridge ${link.master}` });
     }
     for (const request of changeLink(link, current, master)) this.#add(step, request);
-    if (link.type === 'vxlan' && step.do === 'change-link') this.#add(step, changeTunnel(link, current.index));
+    if (link.type === 'vxlan' && step.do === 'change-link')
+      this.#add(step, changeTunnel(link, current.index));
   }
 
   #object(step: Extract<Step, { do: 'put' | 'delete' }>): void {
@@ -224,7 +244,10 @@ class Application {
       case 'address':
         return this.#add(step, addressRequest(object, index, put));
       case 'route':
-        return this.#add(step, routeRequest(object, index, put ? (step.replace ? 'replace' : 'create') : 'delete'));
+        return this.#add(
+          step,
+          routeRequest(object, index, put ? (step.replace ? 'replace' : 'create') : 'delete'),
+        );
       default:
         return this.#add(step, neighbourRequest(object, index, put));
     }

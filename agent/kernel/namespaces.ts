@@ -41,7 +41,11 @@ export function openNetns(path: string): { fd: number; socket: NetlinkSocket } {
     if (error instanceof WeftError) throw error;
     const code = (error as NodeJS.ErrnoException).code;
     if (code === 'ENOENT' || code === 'ESRCH' || code === 'ENOTDIR') {
-      throw notFound(`there is no network namespace ${path}`, 'See `ip netns`, or whether its process still runs.', { cause: error });
+      throw notFound(
+        `there is no network namespace ${path}`,
+        'See `ip netns`, or whether its process still runs.',
+        { cause: error },
+      );
     }
     // setns: a namespace, but of another kind.
     if (error instanceof SystemError && error.errno === 'EINVAL') throw noNamespace(path);

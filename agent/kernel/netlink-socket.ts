@@ -1,6 +1,18 @@
 // Asking the kernel by rtnetlink. It works on a request inside the send call and has the answer ready when that returns, so
 // a question and its answer are two calls in a row: nothing waits for the event loop, and no answer can be lost or mixed up.
-import { AF_NETLINK, bindSocket, closeFd, errnoName, getSocketOption, openSocket, receiveFrom, sendOn, setOption, setSocketOption, SystemError } from './libc.js';
+import {
+  AF_NETLINK,
+  bindSocket,
+  closeFd,
+  errnoName,
+  getSocketOption,
+  openSocket,
+  receiveFrom,
+  sendOn,
+  setOption,
+  setSocketOption,
+  SystemError,
+} from './libc.js';
 import { decodeMessages, encodeRequest, NLM_F, type Message, type Request } from './wire.js';
 
 const NETLINK_ROUTE = 0;
@@ -61,10 +73,12 @@ export class NetlinkSocket {
 
   #sendBatch(requests: readonly Request[]): (Refusal | undefined)[] {
     const first = this.#sequence + 1;
-    const bytes = requests.map((request) => encodeRequest({ ...request, flags: request.flags | NLM_F.ACK }, ++this.#sequence));
+    const bytes = requests.map((request) =>
+      encodeRequest({ ...request, flags: request.flags | NLM_F.ACK }, ++this.#sequence),
+    );
     sendOn(this.#fd, Buffer.concat(bytes));
     const results = Array.from<Refusal | undefined>({ length: requests.length });
-    for (let open = requests.length; open > 0; ) {
+    for (let open = requests.length; open > 0;) {
       for (const incoming of this.#read()) {
         if (incoming.kind !== 'error' || incoming.sequence < first) continue;
         open--;

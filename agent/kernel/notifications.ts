@@ -1,7 +1,16 @@
 // What the kernel tells by itself of the node's namespace: links, addresses, routes, neighbours, FDB entries, and that
 // some nf_tables rule changed. Told in batches, as they come in; where messages were lost, that is told.
 import { objectKey, type ActualObject } from '../../core/objects.js';
-import { addressObject, decodeAddress, decodeLink, decodeNeighbour, decodeRoute, routeMatters, type KernelLink, type LinkLookup } from './decode.js';
+import {
+  addressObject,
+  decodeAddress,
+  decodeLink,
+  decodeNeighbour,
+  decodeRoute,
+  routeMatters,
+  type KernelLink,
+  type LinkLookup,
+} from './decode.js';
 import type { KernelEvent } from './kernel.js';
 import type { LinuxNamespace } from './namespace.js';
 import { Subscription } from './subscription.js';
@@ -10,7 +19,14 @@ import { decodeMessages, RTM } from './wire.js';
 const NETLINK_ROUTE = 0;
 const NETLINK_NETFILTER = 12;
 // include/uapi/linux/rtnetlink.h, nfnetlink.h
-const ROUTE_GROUPS = { LINK: 1, NEIGH: 3, IPV4_IFADDR: 5, IPV4_ROUTE: 7, IPV6_IFADDR: 9, IPV6_ROUTE: 11 } as const;
+const ROUTE_GROUPS = {
+  LINK: 1,
+  NEIGH: 3,
+  IPV4_IFADDR: 5,
+  IPV4_ROUTE: 7,
+  IPV6_IFADDR: 9,
+  IPV6_ROUTE: 11,
+} as const;
 const NFNLGRP_NFTABLES = 7;
 
 export function watchKernel(node: LinuxNamespace, listener: (event: KernelEvent) => void): () => void {
@@ -105,7 +121,11 @@ class RouteEvents {
   }
 
   #one(type: number, body: Buffer): void {
-    const lookup: LinkLookup = { byIndex: (index) => this.#links.get(index), marksAddresses: this.node.marksAddresses, role: 'node' };
+    const lookup: LinkLookup = {
+      byIndex: (index) => this.#links.get(index),
+      marksAddresses: this.node.marksAddresses,
+      role: 'node',
+    };
     switch (type) {
       case RTM.NEWLINK:
       case RTM.DELLINK:
@@ -169,7 +189,12 @@ class RouteEvents {
 
   #tellAll(): void {
     this.#soon = undefined;
-    const event = { kind: 'changed', objects: this.#objects, gone: this.#gone, linksGone: this.#linksGone } as const;
+    const event = {
+      kind: 'changed',
+      objects: this.#objects,
+      gone: this.#gone,
+      linksGone: this.#linksGone,
+    } as const;
     const underlay = this.#underlay;
     this.#objects = new Map();
     this.#gone = new Set();

@@ -57,11 +57,13 @@ export function u32Attr(type: number, value: number): Buffer {
 }
 
 /** Network byte order, as ports are. */
-export const be16Attr = (type: number, value: number): Buffer => attr(type, Uint8Array.of(value >> 8, value & 0xff));
+export const be16Attr = (type: number, value: number): Buffer =>
+  attr(type, Uint8Array.of(value >> 8, value & 0xff));
 
 export const textAttr = (type: number, text: string): Buffer => attr(type, Buffer.from(`${text}\0`));
 
-export const macAttr = (type: number, mac: string): Buffer => attr(type, Buffer.from(mac.replaceAll(':', ''), 'hex'));
+export const macAttr = (type: number, mac: string): Buffer =>
+  attr(type, Buffer.from(mac.replaceAll(':', ''), 'hex'));
 
 export const ipAttr = (type: number, ip: string): Buffer => attr(type, IpAddress.parse(ip).toBytes());
 
@@ -109,14 +111,15 @@ export type Incoming =
 
 /** All messages of what was read at once. */
 export function* decodeMessages(bytes: Buffer): Iterable<Incoming> {
-  for (let at = 0; at + HEADER <= bytes.length; ) {
+  for (let at = 0; at + HEADER <= bytes.length;) {
     const length = bytes.readUInt32LE(at);
     if (length < HEADER || at + length > bytes.length) return;
     const type = bytes.readUInt16LE(at + 4);
     const flags = bytes.readUInt16LE(at + 6);
     const sequence = bytes.readUInt32LE(at + 8);
     const body = bytes.subarray(at + HEADER, at + length);
-    if (type === NLMSG_ERROR) yield { kind: 'error', sequence, errno: -body.readInt32LE(0), text: errorText(body, flags) };
+    if (type === NLMSG_ERROR)
+      yield { kind: 'error', sequence, errno: -body.readInt32LE(0), text: errorText(body, flags) };
     else {
       const interrupted = (flags & NLM_F_DUMP_INTR) !== 0;
       if (type !== NLMSG_DONE) yield { kind: 'message', type, sequence, body, interrupted };
@@ -143,7 +146,7 @@ export type Attrs = ReadonlyMap<number, Buffer>;
 /** Attributes by type; where one comes twice the last one counts. */
 export function decodeAttrs(bytes: Buffer, from = 0): Attrs {
   const attrs = new Map<number, Buffer>();
-  for (let at = from; at + 4 <= bytes.length; ) {
+  for (let at = from; at + 4 <= bytes.length;) {
     const length = bytes.readUInt16LE(at);
     if (length < 4 || at + length > bytes.length) break;
     attrs.set(bytes.readUInt16LE(at + 2) & TYPE_MASK, bytes.subarray(at + 4, at + length));
@@ -154,6 +157,7 @@ export function decodeAttrs(bytes: Buffer, from = 0): Attrs {
 
 export const readText = (bytes: Buffer): string => bytes.toString('utf8').replace(/\0.*$/s, '');
 
-export const readMac = (bytes: Buffer): string => [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
+export const readMac = (bytes: Buffer): string =>
+  [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
 
 export const readIp = (bytes: Buffer): string => IpAddress.fromBytes(bytes).toString();

@@ -13,10 +13,14 @@ export interface DockerContainer {
 const TIMEOUT_MS = 5_000;
 
 /** @throws WeftError UNAVAILABLE where the engine does not answer, FAILED_PRECONDITION where the container does not run */
-export async function inspectContainer(engine: EngineAddress, name: string): Promise<DockerContainer | undefined> {
+export async function inspectContainer(
+  engine: EngineAddress,
+  name: string,
+): Promise<DockerContainer | undefined> {
   const { status, body } = await get(engine, `/containers/${encodeURIComponent(name)}/json`);
   if (status === 404) return undefined;
-  if (status !== 200) throw unavailable(`the Docker engine at ${shown(engine)} answered ${status} for container ${name}`);
+  if (status !== 200)
+    throw unavailable(`the Docker engine at ${shown(engine)} answered ${status} for container ${name}`);
   const found = JSON.parse(body) as {
     Id: string;
     Name: string;
@@ -50,7 +54,9 @@ function get(engine: EngineAddress, path: string): Promise<{ status: number; bod
       const chunks: Buffer[] = [];
       response.on('data', (chunk: Buffer) => chunks.push(chunk));
       response.on('error', fail);
-      response.on('end', () => resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString() }));
+      response.on('end', () =>
+        resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString() }),
+      );
     });
     call.on('timeout', () => call.destroy(new Error(`no answer within ${TIMEOUT_MS / 1000} s`)));
     call.on('error', fail);

@@ -60,7 +60,10 @@ function splitTarget(text: string): { kind: 'netns' | 'pid' | 'docker' | 'word';
   const match = /^(netns|pid|docker):(.*)$/s.exec(text);
   if (match === null) {
     if (!/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(text)) {
-      throw invalidArgument(`target: "${text}" is not a target`, 'Write netns:/PATH, pid:N, docker:NAME or a plain name.');
+      throw invalidArgument(
+        `target: "${text}" is not a target`,
+        'Write netns:/PATH, pid:N, docker:NAME or a plain name.',
+      );
     }
     return { kind: 'word', rest: text };
   }
@@ -103,6 +106,9 @@ async function containerOf(name: string, engine: EngineAddress): Promise<DockerC
 
 /** A name taken over from elsewhere may have letters that an endpoint's name has not. */
 function grammatical(name: string): string {
-  const cleaned = name.replace(/[^A-Za-z0-9_.-]/g, '-').replace(/^[^A-Za-z0-9]+/, '').slice(0, 128);
+  const cleaned = name
+    .replace(/[^A-Za-z0-9_.-]/g, '-')
+    .replace(/^[^A-Za-z0-9]+/, '')
+    .slice(0, 128);
   return cleaned === '' ? 'container' : cleaned;
 }

@@ -16,7 +16,14 @@ interface NetworkJson {
   mtu: number | null;
   internal: boolean;
   masquerade: boolean;
-  leases: { node: string | null; subnet: string; subnet6: string | null; publicIp: string; vtepMac: string; expires: string }[];
+  leases: {
+    node: string | null;
+    subnet: string;
+    subnet6: string | null;
+    publicIp: string;
+    vtepMac: string;
+    expires: string;
+  }[];
   endpoints: number;
 }
 
@@ -29,7 +36,13 @@ test.before(async () => {
 test.after.always(() => lab?.lab.down());
 
 /** A refusal: exit 1, two lines that match, and the code as JSON. */
-async function refused(t: import('ava').ExecutionContext, host: string, args: string[], code: string, words: RegExp): Promise<void> {
+async function refused(
+  t: import('ava').ExecutionContext,
+  host: string,
+  args: string[],
+  code: string,
+  words: RegExp,
+): Promise<void> {
   const { code: exit, stdout, stderr } = await lab.weft(host, ...args, '-o', 'json');
   t.is(exit, 1, stderr);
   t.regex(stderr, words);
@@ -39,21 +52,87 @@ async function refused(t: import('ava').ExecutionContext, host: string, args: st
 
 test.serial('a network is made, shown, and refused where it is in the way', async (t) => {
   const made = await lab.json<NetworkJson>('h1', 'network', 'create', 'blue', '--subnet', '10.100.0.0/16');
-  t.like(made, { name: 'blue', driver: 'overlay', backend: 'vxlan', subnet: '10.100.0.0/16', subnet6: null, hostPrefix: 24, port: 8472, mtu: null, internal: false, masquerade: true, vlan: null, parent: null, gateway: null, leases: [], endpoints: 0 });
+  t.like(made, {
+    name: 'blue',
+    driver: 'overlay',
+    backend: 'vxlan',
+    subnet: '10.100.0.0/16',
+    subnet6: null,
+    hostPrefix: 24,
+    port: 8472,
+    mtu: null,
+    internal: false,
+    masquerade: true,
+    vlan: null,
+    parent: null,
+    gateway: null,
+    leases: [],
+    endpoints: 0,
+  });
   t.true(made.vni >= 4096 && made.vni <= 65535);
   t.deepEqual(await lab.json('h1', 'network', 'inspect', 'blue'), made);
-  await refused(t, 'h1', ['network', 'create', 'blue', '--subnet', '10.101.0.0/16'], 'ALREADY_EXISTS', /blue/);
-  await refused(t, 'h1', ['network', 'create', 'red', '--subnet', '10.100.128.0/17'], 'FAILED_PRECONDITION', /10\.100\.128\.0\/17 overlaps network blue/);
-  await refused(t, 'h1', ['network', 'create', 'red', '--subnet', '192.0.2.0/24'], 'FAILED_PRECONDITION', /192\.0\.2\.\d+, the underlay address of node h/);
-  await refused(t, 'h1', ['network', 'create', 'red', '--subnet', '10.101.0.0/16', '--vni', String(made.vni)], 'FAILED_PRECONDITION', /blue/);
-  await refused(t, 'h1', ['network', 'create', 'red', '--subnet', '10.101.0.0/16', '--backend', 'host-gw'], 'UNIMPLEMENTED', /host-gw/);
+  await refused(
+    t,
+    'h1',
+    ['network', 'create', 'blue', '--subnet', '10.101.0.0/16'],
+    'ALREADY_EXISTS',
+    /blue/,
+  );
+  await refused(
+    t,
+    'h1',
+    ['network', 'create', 'red', '--subnet', '10.100.128.0/17'],
+    'FAILED_PRECONDITION',
+    /10\.100\.128\.0\/17 overlaps network blue/,
+  );
+  await refused(
+    t,
+    'h1',
+    ['network', 'create', 'red', '--subnet', '192.0.2.0/24'],
+    'FAILED_PRECONDITION',
+    /192\.0\.2\.\d+, the underlay address of node h/,
+  );
+  await refused(
+    t,
+    'h1',
+    ['network', 'create', 'red', '--subnet', '10.101.0.0/16', '--vni', String(made.vni)],
+    'FAILED_PRECONDITION',
+    /blue/,
+  );
+  await refused(
+    t,
+    'h1',
+    ['network', 'create', 'red', '--subnet', '10.101.0.0/16', '--backend', 'host-gw'],
+    'UNIMPLEMENTED',
+    /host-gw/,
+  );
   await refused(t, 'h1', ['network', 'inspect', 'nope'], 'NOT_FOUND', /nope/);
 });
 
 test.serial('containers of both hosts reach each other, their hosts, and the world', async (t) => {
   const a = await lab.attach('h1', 'blue', 'c1');
-  const b = await lab.attach('h2', 'blue', 'c2', '--name', 'db', '--alias', 'postgres', '--mac', '02:00:00:00:00:2a', '--ifname', 'net0');
-  t.like(a, { name: lab.ns('c1'), network: 'blue', node: 'h1', target: `netns:/run/netns/${lab.ns('c1')}`, ifname: 'eth0', mtu: 1450, ip6: null });
+  const b = await lab.attach(
+    'h2',
+    'blue',
+    'c2',
+    '--name',
+    'db',
+    '--alias',
+    'postgres',
+    '--mac',
+    '02:00:00:00:00:2a',
+    '--ifname',
+    'net0',
+  );
+  t.like(a, {
+    name: lab.ns('c1'),
+    network: 'blue',
+    node: 'h1',
+    target: `netns:/run/netns/${lab.ns('c1')}`,
+    ifname: 'eth0',
+    mtu: 1450,
+    ip6: null,
+  });
   t.like(b, { name: 'db', node: 'h2', ifname: 'net0', mac: '02:00:00:00:00:2a' });
   t.true(await lab.reaches('c1', bare(b.ip)));
   t.true(await lab.reaches('c2', bare(a.ip)));
@@ -61,28 +140,50 @@ test.serial('containers of both hosts reach each other, their hosts, and the wor
   t.true(await lab.reaches('h1', bare(b.ip)), 'from a host to a container of the other');
   // The outside sees the host, the overlay sees the container.
   const outside = lab.try(INFRA, 'timeout 5 nc -l -n -v -p 7777 2>&1 </dev/null');
-  await until('nc listens', async () => (await lab.try(INFRA, 'ss -Hltn sport = :7777')).stdout.includes('7777'));
+  await until('nc listens', async () =>
+    (await lab.try(INFRA, 'ss -Hltn sport = :7777')).stdout.includes('7777'),
+  );
   await lab.try('c1', `echo hello | nc -N -w 2 ${INFRA_IP} 7777`);
   t.regex((await outside).stdout, /192\.0\.2\.11\b/);
   const within = lab.try('c2', 'timeout 5 nc -l -n -v -p 7777 2>&1 </dev/null');
-  await until('nc listens', async () => (await lab.try('c2', 'ss -Hltn sport = :7777')).stdout.includes('7777'));
+  await until('nc listens', async () =>
+    (await lab.try('c2', 'ss -Hltn sport = :7777')).stdout.includes('7777'),
+  );
   await lab.try('c1', `echo hello | nc -N -w 2 ${bare(b.ip)} 7777`);
   t.true((await within).stdout.includes(bare(a.ip)));
   const env = await lab.sh('h1', `cat ${lab.lab.host(1).runDir}/subnets/blue.env`);
-  t.is(env, `FLANNEL_NETWORK=10.100.0.0/16\nFLANNEL_SUBNET=${a.gateway}/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n`);
+  t.is(
+    env,
+    `FLANNEL_NETWORK=10.100.0.0/16\nFLANNEL_SUBNET=${a.gateway}/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n`,
+  );
 });
 
 test.serial('the cluster is shown: endpoints, nodes, leases, status', async (t) => {
   await until('both are told', async () => (await lab.json<unknown[]>('h1', 'endpoint', 'ls')).length === 2);
   const [db] = await lab.json<{ id: string; name: string }[]>('h1', 'endpoint', 'ls', '--node', 'h2');
   t.is(db?.name, 'db');
-  t.like(await lab.json('h2', 'endpoint', 'inspect', db?.id.slice(0, 6) ?? ''), { name: 'db', aliases: ['postgres'], publish: [], vlan: null });
+  t.like(await lab.json('h2', 'endpoint', 'inspect', db?.id.slice(0, 6) ?? ''), {
+    name: 'db',
+    aliases: ['postgres'],
+    publish: [],
+    vlan: null,
+  });
   const network = await lab.json<NetworkJson>('h1', 'network', 'inspect', 'blue');
   t.deepEqual(network.leases.map(({ node }) => node).toSorted(), ['h1', 'h2']);
   t.is(network.endpoints, 2);
   for (const lease of network.leases) t.true(Date.parse(lease.expires) > Date.now() + 23 * 3600 * 1000);
-  const nodes = await lab.json<{ name: string; state: string; publicIp: string; endpoints: number }[]>('h1', 'node', 'ls');
-  t.deepEqual(nodes.map(({ name, state, publicIp, endpoints }) => [name, state, publicIp, endpoints]), [['h1', 'up', '192.0.2.11', 1], ['h2', 'up', '192.0.2.12', 1]]);
+  const nodes = await lab.json<{ name: string; state: string; publicIp: string; endpoints: number }[]>(
+    'h1',
+    'node',
+    'ls',
+  );
+  t.deepEqual(
+    nodes.map(({ name, state, publicIp, endpoints }) => [name, state, publicIp, endpoints]),
+    [
+      ['h1', 'up', '192.0.2.11', 1],
+      ['h2', 'up', '192.0.2.12', 1],
+    ],
+  );
   interface StatusJson {
     health: string;
     peers: { node: string; state: string; rttMs: number | null }[];
@@ -96,23 +197,59 @@ test.serial('the cluster is shown: endpoints, nodes, leases, status', async (t) 
 });
 
 test.serial('the same attach again is answered, another is refused, and so is what is wrong', async (t) => {
-  const there = await lab.json<{ id: string; ip: string; gateway: string }>('h1', 'attach', 'blue', lab.ns('c1'));
-  const same = await lab.json<{ id: string }>('h1', 'attach', 'blue', `netns:/run/netns/${lab.ns('c1')}`, '--ip', bare(there.ip));
+  const there = await lab.json<{ id: string; ip: string; gateway: string }>(
+    'h1',
+    'attach',
+    'blue',
+    lab.ns('c1'),
+  );
+  const same = await lab.json<{ id: string }>(
+    'h1',
+    'attach',
+    'blue',
+    `netns:/run/netns/${lab.ns('c1')}`,
+    '--ip',
+    bare(there.ip),
+  );
   t.is(same.id, there.id);
   const [, , third] = there.ip.split('.');
   const attach = (...flags: string[]): string[] => ['attach', 'blue', lab.ns('c3'), ...flags];
-  await refused(t, 'h1', ['attach', 'blue', lab.ns('c1'), '--ip', `10.100.${third}.99`], 'ALREADY_EXISTS', /ip is 10\.100\.\d+\.2, not/);
+  await refused(
+    t,
+    'h1',
+    ['attach', 'blue', lab.ns('c1'), '--ip', `10.100.${third}.99`],
+    'ALREADY_EXISTS',
+    /ip is 10\.100\.\d+\.2, not/,
+  );
   await refused(t, 'h1', attach('--ip', bare(there.ip)), 'ALREADY_EXISTS', new RegExp(bare(there.ip)));
-  await refused(t, 'h1', attach('--ip', '10.200.0.5'), 'INVALID_ARGUMENT', /10\.200\.0\.5 is outside network blue/);
+  await refused(
+    t,
+    'h1',
+    attach('--ip', '10.200.0.5'),
+    'INVALID_ARGUMENT',
+    /10\.200\.0\.5 is outside network blue/,
+  );
   await refused(t, 'h1', attach('--ip', there.gateway), 'INVALID_ARGUMENT', /is the gateway/);
   await refused(t, 'h1', attach('--ip', `10.100.${third}.0`), 'INVALID_ARGUMENT', /is the base address/);
-  await refused(t, 'h1', attach('--ip', `10.100.${third}.255`), 'INVALID_ARGUMENT', /is the broadcast address/);
+  await refused(
+    t,
+    'h1',
+    attach('--ip', `10.100.${third}.255`),
+    'INVALID_ARGUMENT',
+    /is the broadcast address/,
+  );
   await refused(t, 'h1', attach('--name', 'db'), 'ALREADY_EXISTS', /the name db is taken in network blue/);
   await refused(t, 'h1', attach('--ip6', 'fd42::5'), 'INVALID_ARGUMENT', /no IPv6/);
   await refused(t, 'h1', ['attach', 'blue', 'no-such-container'], 'NOT_FOUND', /no-such-container/);
   await refused(t, 'h1', ['attach', 'blue', 'pid:4194300'], 'NOT_FOUND', /pid:4194300 is gone/);
   await refused(t, 'h1', ['attach', 'nope', lab.ns('c3')], 'NOT_FOUND', /nope/);
-  await refused(t, 'h1', ['attach', 'blue', `pid:${lab.process('agent-h1').pid}`], 'INVALID_ARGUMENT', /the network of this host itself/);
+  await refused(
+    t,
+    'h1',
+    ['attach', 'blue', `pid:${lab.process('agent-h1').pid}`],
+    'INVALID_ARGUMENT',
+    /the network of this host itself/,
+  );
   const long = await lab.weft('h1', ...attach('--ifname', 'internal-interface0'));
   t.is(long.code, 2);
   t.regex(long.stderr, /too long/);
@@ -131,7 +268,15 @@ test.serial('several networks on one container: a route to each, and no way betw
   const routes = await lab.sh('c1', 'ip route');
   t.regex(routes, /default via 10\.100\.\d+\.1 dev eth0/);
   t.regex(routes, /10\.101\.0\.0\/16 via 10\.101\.\d+\.1 dev eth1/);
-  const [db] = await lab.json<{ ip: string; gateway: string }[]>('h1', 'endpoint', 'ls', '--node', 'h2', '--network', 'blue');
+  const [db] = await lab.json<{ ip: string; gateway: string }[]>(
+    'h1',
+    'endpoint',
+    'ls',
+    '--node',
+    'h2',
+    '--network',
+    'blue',
+  );
   await lab.sh('c3', `ip route add default via ${other.gateway}`);
   t.false(await lab.reaches('c3', bare(db?.ip ?? '')), 'green must not reach blue');
   t.false(await lab.reaches('c3', db?.gateway ?? ''), 'nor its gateway');
@@ -140,7 +285,16 @@ test.serial('several networks on one container: a route to each, and no way betw
 });
 
 test.serial('dual stack: both families, from the same network', async (t) => {
-  await lab.json('h1', 'network', 'create', 'dual', '--subnet', '10.102.0.0/16', '--subnet6', 'fd42:102::/48');
+  await lab.json(
+    'h1',
+    'network',
+    'create',
+    'dual',
+    '--subnet',
+    '10.102.0.0/16',
+    '--subnet6',
+    'fd42:102::/48',
+  );
   const [a, b] = await Promise.all([lab.attach('h1', 'dual', 'c4'), lab.attach('h2', 'dual', 'c5')]);
   t.is(a.mtu, 1430);
   for (const to of [b.ip, b.ip6 ?? '']) t.true(await lab.reaches('c4', bare(to)), to);
@@ -149,7 +303,9 @@ test.serial('dual stack: both families, from the same network', async (t) => {
 });
 
 test.serial('an address of the other host’s subnet: with its agreement, never twice', async (t) => {
-  const lease = (await lab.json<NetworkJson>('h1', 'network', 'inspect', 'blue')).leases.find(({ node }) => node === 'h2');
+  const lease = (await lab.json<NetworkJson>('h1', 'network', 'inspect', 'blue')).leases.find(
+    ({ node }) => node === 'h2',
+  );
   const third = lease?.subnet.split('.')[2];
   const address = (last: number): string => `10.100.${third}.${last}`;
   const moved = await lab.attach('h1', 'blue', 'c6', '--ip', address(77));
@@ -159,12 +315,40 @@ test.serial('an address of the other host’s subnet: with its agreement, never 
   t.true(await lab.reaches('c2', address(77)), 'from the subnet that it belongs to');
   t.true(await lab.reaches('c1', address(77)), 'from its own host');
   await refused(t, 'h2', ['attach', 'blue', lab.ns('c4'), '--ip', address(77)], 'ALREADY_EXISTS', /in use/);
-  for (const last of [0, 1, 255]) await refused(t, 'h1', ['attach', 'blue', lab.ns('c5'), '--ip', address(last)], 'FAILED_PRECONDITION', /h2|base|gateway|broadcast/);
-  await refused(t, 'h1', ['attach', 'blue', lab.ns('c5'), '--ip', bare(db?.ip ?? '')], 'FAILED_PRECONDITION', /in use by db/);
+  for (const last of [0, 1, 255])
+    await refused(
+      t,
+      'h1',
+      ['attach', 'blue', lab.ns('c5'), '--ip', address(last)],
+      'FAILED_PRECONDITION',
+      /h2|base|gateway|broadcast/,
+    );
+  await refused(
+    t,
+    'h1',
+    ['attach', 'blue', lab.ns('c5'), '--ip', bare(db?.ip ?? '')],
+    'FAILED_PRECONDITION',
+    /in use by db/,
+  );
   await lab.json('h1', 'detach', 'blue', lab.ns('c6'));
-  await until('the claim is given back', async () => !(await lab.etcdctl('get', '--prefix', '--keys-only', '/weft/networks/blue/claims/')).includes(address(77)));
+  await until(
+    'the claim is given back',
+    async () =>
+      !(await lab.etcdctl('get', '--prefix', '--keys-only', '/weft/networks/blue/claims/')).includes(
+        address(77),
+      ),
+  );
   const back = await until('its owner can give it out', async () => {
-    const { code, stdout } = await lab.weft('h2', 'attach', 'blue', lab.ns('c4'), '--ip', address(77), '-o', 'json');
+    const { code, stdout } = await lab.weft(
+      'h2',
+      'attach',
+      'blue',
+      lab.ns('c4'),
+      '--ip',
+      address(77),
+      '-o',
+      'json',
+    );
     return code === 0 ? (JSON.parse(stdout) as { ip: string }) : undefined;
   });
   t.is(back.ip, `${address(77)}/24`);
@@ -178,38 +362,67 @@ test.serial('detach takes everything away; a network goes with force', async (t)
     const links = await Promise.all(['c1', 'c3'].map((name) => lab.sh(name, 'ip -br addr')));
     return links.every((text) => !text.includes('10.101.'));
   });
-  for (const host of ['h1', 'h2']) await until(`${host} has nothing of it`, async () => !(await lab.sh(host, 'ip -d link; nft list ruleset')).includes('10.101.') && !(await lab.sh(host, 'ip -d link')).includes('weft network green'));
+  for (const host of ['h1', 'h2'])
+    await until(
+      `${host} has nothing of it`,
+      async () =>
+        !(await lab.sh(host, 'ip -d link; nft list ruleset')).includes('10.101.') &&
+        !(await lab.sh(host, 'ip -d link')).includes('weft network green'),
+    );
   t.is((await lab.etcdctl('get', '--prefix', '--keys-only', '/weft/networks/green/')).trim(), '');
 });
 
-test.serial('a config by hand is a network; a record by hand of no sense is told and left alone', async (t) => {
-  await lab.etcdctl('put', '/weft/networks/hand/config', '{"Network":"10.110.0.0/16","Backend":{"Type":"vxlan","VNI":77}}');
-  await lab.etcdctl('put', '/weft/networks/bad/config', '{"Network":"10.111.0.0/33"}');
-  await lab.etcdctl('put', '/weft/networks/hand/subnets/10.110.9.0-24', '{"PublicIP":"192.0.2.9","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":77,"VtepMAC":"02:00:00:00:00:99"}}');
-  await lab.etcdctl('put', '/weft/networks/hand/subnets/garbage', 'nonsense');
-  const a = await until('it can be attached to', async () => {
-    const { code, stdout } = await lab.weft('h1', 'attach', 'hand', lab.ns('c5'), '-o', 'json');
-    return code === 0 ? (JSON.parse(stdout) as { ip: string }) : undefined;
-  });
-  t.regex(a.ip, /^10\.110\.\d+\.2\/24$/);
-  t.regex(await lab.sh('h1', 'ip route; ip neigh; bridge fdb'), /10\.110\.9\.0\/24 via 10\.110\.9\.0 dev wfvx77 [^]*10\.110\.9\.0 dev wfvx77 lladdr 02:00:00:00:00:99 PERMANENT[^]*02:00:00:00:00:99 dev wfvx77 dst 192\.0\.2\.9 self permanent/);
-  const { problems } = await lab.json<{ problems: { what: string }[] }>('h1', 'status');
-  t.true(problems.some(({ what }) => what.includes('/weft/networks/bad/config')));
-  t.true(problems.some(({ what }) => what.includes('garbage')));
-  const network = await lab.json<NetworkJson>('h1', 'network', 'inspect', 'hand');
-  t.true(network.leases.some(({ node, publicIp }) => node === null && publicIp === '192.0.2.9'));
-});
+test.serial(
+  'a config by hand is a network; a record by hand of no sense is told and left alone',
+  async (t) => {
+    await lab.etcdctl(
+      'put',
+      '/weft/networks/hand/config',
+      '{"Network":"10.110.0.0/16","Backend":{"Type":"vxlan","VNI":77}}',
+    );
+    await lab.etcdctl('put', '/weft/networks/bad/config', '{"Network":"10.111.0.0/33"}');
+    await lab.etcdctl(
+      'put',
+      '/weft/networks/hand/subnets/10.110.9.0-24',
+      '{"PublicIP":"192.0.2.9","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":77,"VtepMAC":"02:00:00:00:00:99"}}',
+    );
+    await lab.etcdctl('put', '/weft/networks/hand/subnets/garbage', 'nonsense');
+    const a = await until('it can be attached to', async () => {
+      const { code, stdout } = await lab.weft('h1', 'attach', 'hand', lab.ns('c5'), '-o', 'json');
+      return code === 0 ? (JSON.parse(stdout) as { ip: string }) : undefined;
+    });
+    t.regex(a.ip, /^10\.110\.\d+\.2\/24$/);
+    t.regex(
+      await lab.sh('h1', 'ip route; ip neigh; bridge fdb'),
+      /10\.110\.9\.0\/24 via 10\.110\.9\.0 dev wfvx77 [^]*10\.110\.9\.0 dev wfvx77 lladdr 02:00:00:00:00:99 PERMANENT[^]*02:00:00:00:00:99 dev wfvx77 dst 192\.0\.2\.9 self permanent/,
+    );
+    const { problems } = await lab.json<{ problems: { what: string }[] }>('h1', 'status');
+    t.true(problems.some(({ what }) => what.includes('/weft/networks/bad/config')));
+    t.true(problems.some(({ what }) => what.includes('garbage')));
+    const network = await lab.json<NetworkJson>('h1', 'network', 'inspect', 'hand');
+    t.true(network.leases.some(({ node, publicIp }) => node === null && publicIp === '192.0.2.9'));
+  },
+);
 
 test.serial('--cleanup takes the node away', async (t) => {
   const { code, ms } = await lab.process('agent-h2').stop();
   t.is(code, 0);
   t.true(ms < 5000);
   t.true((await lab.sh('h2', 'ip -br link')).includes('wfbr'), 'the data path stays');
-  await until('it is down', async () => (await lab.json<{ state: string }>('h1', 'node', 'inspect', 'h2')).state === 'down');
+  await until(
+    'it is down',
+    async () => (await lab.json<{ state: string }>('h1', 'node', 'inspect', 'h2')).state === 'down',
+  );
   const { code: done, stderr } = await lab.weft('h2', 'agent', ...lab.agentFlags('h2'), '--cleanup');
   t.is(done, 0, stderr);
-  t.notRegex(await lab.sh('h2', 'ip link; ip route; nft list ruleset'), /wf(br|vx|ep)|proto 119|table inet weft/);
+  t.notRegex(
+    await lab.sh('h2', 'ip link; ip route; nft list ruleset'),
+    /wf(br|vx|ep)|proto 119|table inet weft/,
+  );
   t.notRegex(await lab.etcdctl('get', '--prefix', '/weft/networks/'), /"Node":"h2"|"node":"h2"/);
   const nodes = await lab.json<{ name: string }[]>('h1', 'node', 'ls');
-  t.deepEqual(nodes.map(({ name }) => name), ['h1']);
+  t.deepEqual(
+    nodes.map(({ name }) => name),
+    ['h1'],
+  );
 });

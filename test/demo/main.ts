@@ -19,7 +19,8 @@ const BYTES = 64 * 1024 * 1024;
 
 const say = (text = ''): void => void process.stdout.write(`${text}\n`);
 const heading = (text: string): void => say(`\n${text}\n${'─'.repeat(text.length)}`);
-const show = (command: string, output: string): void => say(`  $ ${command}\n${output.trimEnd().replace(/^/gm, '    ')}`);
+const show = (command: string, output: string): void =>
+  say(`  $ ${command}\n${output.trimEnd().replace(/^/gm, '    ')}`);
 
 async function main(argv: readonly string[]): Promise<number> {
   const unknown = argv.find((word) => !['--keep', '--down', '--help'].includes(word));
@@ -69,7 +70,10 @@ async function demonstrate(lab: Cluster): Promise<void> {
     await lab.addContainers(`c${n}`);
     const began = performance.now();
     const end = await lab.attach(`h${n}`, 'blue', `c${n}`);
-    show(`weft attach blue c${n}`, `${end.ip} on ${end.node}, ${(performance.now() - began).toFixed(0)} ms with the command's own start`);
+    show(
+      `weft attach blue c${n}`,
+      `${end.ip} on ${end.node}, ${(performance.now() - began).toFixed(0)} ms with the command's own start`,
+    );
     ends.push(end);
   }
   const [a, b] = ends;
@@ -78,18 +82,30 @@ async function demonstrate(lab: Cluster): Promise<void> {
 
   heading('They reach each other');
   await lab.until('the other host’s subnet is known', () => lab.reaches('c1', bare(b.ip)));
-  for (const [from, to] of [['c1', b], ['c2', a]] as const) {
+  for (const [from, to] of [
+    ['c1', b],
+    ['c2', a],
+  ] as const) {
     const command = `ping -c 5 -i 0.2 ${bare(to.ip)}`;
     const { stdout, code } = await lab.try(from, command);
     show(`(in ${from}) ${command}`, stdout.trimEnd().split('\n').slice(-2).join('\n'));
-    if (code !== 0 || !stdout.includes(' 0% packet loss')) throw new Error(`${from} does not reach ${bare(to.ip)} without loss`);
+    if (code !== 0 || !stdout.includes(' 0% packet loss'))
+      throw new Error(`${from} does not reach ${bare(to.ip)} without loss`);
   }
   const moved = await transfer(lab.place('c1'), lab.place('c2'), bare(b.ip), BYTES);
-  show(`(in c1) send ${BYTES / 1024 / 1024} MiB to c2 by TCP`, `${moved.intact ? 'arrived whole' : 'did not arrive whole'}, ${moved.megabitsPerSecond.toFixed(0)} Mbit/s`);
+  show(
+    `(in c1) send ${BYTES / 1024 / 1024} MiB to c2 by TCP`,
+    `${moved.intact ? 'arrived whole' : 'did not arrive whole'}, ${moved.megabitsPerSecond.toFixed(0)} Mbit/s`,
+  );
   if (!moved.intact) throw new Error('the bytes that arrived are not those that were sent');
 
   heading('What made it possible, on h1');
-  for (const command of ['ip route show proto 119', 'bridge fdb show | grep wfvx | grep dst', 'ip neigh show nud permanent | grep wfvx', 'ip -d -br link show type vxlan']) {
+  for (const command of [
+    'ip route show proto 119',
+    'bridge fdb show | grep wfvx | grep dst',
+    'ip neigh show nud permanent | grep wfvx',
+    'ip -d -br link show type vxlan',
+  ]) {
     show(command, await lab.sh('h1', command));
   }
   heading('How long an attach takes');
@@ -123,7 +139,8 @@ async function attachTimes(lab: Cluster): Promise<string> {
     await lab.attach('h1', 'blue', `c${n}`);
   }
   const metrics = await lab.sh('h1', 'curl -s http://127.0.0.1:7402/metrics');
-  const sum = Number(/weft_attach_duration_seconds_sum\{result="done"\} ([\d.e-]+)/.exec(metrics)?.[1]) * 1000;
+  const sum =
+    Number(/weft_attach_duration_seconds_sum\{result="done"\} ([\d.e-]+)/.exec(metrics)?.[1]) * 1000;
   const first = Number(/h1: ([\d.]+) ms/.exec(lines[0] ?? '')?.[1]);
   lines.push(`h1: ${((sum - first) / 2).toFixed(1)} ms each for two more`);
   for (const n of [3, 4]) {
@@ -136,7 +153,11 @@ async function attachTimes(lab: Cluster): Promise<string> {
 function invite(lab: Cluster): void {
   const wrapper = join(lab.folder, 'weft');
   const env = `WEFT_CONTROLLER=${INFRA_IP}:7400 WEFT_AGENT=${lab.folder}/$host/run/agent.sock`;
-  writeFileSync(wrapper, `#!/bin/sh\n# weft on one of the demo's hosts: ${wrapper} h1 status\nhost=$1; shift\nexec ip netns exec ${lab.lab.run}-$host env ${env} ${WEFT} "$@"\n`, { mode: 0o755 });
+  writeFileSync(
+    wrapper,
+    `#!/bin/sh\n# weft on one of the demo's hosts: ${wrapper} h1 status\nhost=$1; shift\nexec ip netns exec ${lab.lab.run}-$host env ${env} ${WEFT} "$@"\n`,
+    { mode: 0o755 },
+  );
   lab.lab.keep();
   heading('The hosts stay up. Try');
   for (const line of [

@@ -8,7 +8,13 @@ import test from 'ava';
 
 import { openKernel } from '../../agent/kernel/linux.js';
 import type { FirewallDriver, Kernel, KernelEvent } from '../../agent/kernel/kernel.js';
-import { compileClaim, compileEndpoint, compileNetwork, compilePeer, type Membership } from '../../core/compile.js';
+import {
+  compileClaim,
+  compileEndpoint,
+  compileNetwork,
+  compilePeer,
+  type Membership,
+} from '../../core/compile.js';
 import type { KernelObject } from '../../core/objects.js';
 import { assume, plan, type Step } from '../../core/plan.js';
 import { endpoint, lease, membership, network } from './samples.js';
@@ -24,8 +30,12 @@ const sh = (command: string): string => execFileSync('sh', ['-c', command], { en
 
 let kernel: Kernel;
 test.before(async () => {
-  sh('ip link set lo up; ip link add eth0 type veth peer name eth0p; ip link set eth0 up; ip link set eth0p up');
-  sh('ip addr add 192.0.2.1/24 dev eth0; ip addr add 2001:db8::1/64 dev eth0 nodad; ip route add default via 192.0.2.254');
+  sh(
+    'ip link set lo up; ip link add eth0 type veth peer name eth0p; ip link set eth0 up; ip link set eth0p up',
+  );
+  sh(
+    'ip addr add 192.0.2.1/24 dev eth0; ip addr add 2001:db8::1/64 dev eth0 nodad; ip route add default via 192.0.2.254',
+  );
   kernel = await openKernel({ firewall: noFirewall });
 });
 test.afterEach.always(async () => {
@@ -33,7 +43,8 @@ test.afterEach.always(async () => {
 });
 test.after.always(() => kernel.close());
 
-const sysctlsOf = (objects: readonly KernelObject[]): string[] => objects.flatMap((object) => (object.kind === 'sysctl' ? [object.path] : []));
+const sysctlsOf = (objects: readonly KernelObject[]): string[] =>
+  objects.flatMap((object) => (object.kind === 'sysctl' ? [object.path] : []));
 
 async function stepsTo(desired: readonly KernelObject[]): Promise<Step[]> {
   const { steps, conflicts } = plan(await kernel.node.observe(sysctlsOf(desired)), desired, { prune: true });
@@ -49,9 +60,19 @@ async function reach(desired: readonly KernelObject[]): Promise<void> {
 }
 
 function everything(of: Membership): KernelObject[] {
-  const claim = { network: of.network.name, ip: of.lease.subnet.at(77), node: 'node3', endpoint: 'e', state: 'granted' } as const;
+  const claim = {
+    network: of.network.name,
+    ip: of.lease.subnet.at(77),
+    node: 'node3',
+    endpoint: 'e',
+    state: 'granted',
+  } as const;
   const peers = [2, 3, 4].map((node) => lease(of.network, node));
-  return [...compileNetwork(of), ...peers.flatMap((peer) => compilePeer(of, peer)), ...compileClaim(of, claim, peers[1])];
+  return [
+    ...compileNetwork(of),
+    ...peers.flatMap((peer) => compilePeer(of, peer)),
+    ...compileClaim(of, claim, peers[1]),
+  ];
 }
 
 for (const dual of [false, true]) {
@@ -96,7 +117,13 @@ for (const dual of [false, true]) {
       'ip link del wfvx4097; ip link add wfvx4097 group 119 type vxlan id 9 dstport 4789 local 192.0.2.1',
       'sysctl -qw net.ipv4.ip_forward=0',
       'sysctl -qw net.ipv4.conf.wfbr4097.forwarding=0',
-      ...(dual ? ['ip -6 route del fd42:100:0:2::/64', 'ip link del wfvx6-4097', 'ip -6 addr flush dev wfbr4097 scope global'] : []),
+      ...(dual
+        ? [
+            'ip -6 route del fd42:100:0:2::/64',
+            'ip link del wfvx6-4097',
+            'ip -6 addr flush dev wfbr4097 scope global',
+          ]
+        : []),
     ];
     for (const damage of damages) {
       sh(damage);
@@ -108,15 +135,27 @@ for (const dual of [false, true]) {
 
 test.serial('what weft did not make is never touched, and what is in the way is told', async (t) => {
   const of = membership(network('blue', 4097, 100, false));
-  sh('ip link add wfother type bridge; ip link add br9 type bridge; ip addr add 198.51.100.1/24 dev br9; ip link set br9 up');
-  sh('ip route add 10.100.2.0/24 via 192.0.2.7; ip neigh add 192.0.2.8 lladdr 02:00:00:00:00:08 dev eth0 nud permanent');
-  const before = sh('ip link show wfother; ip addr show br9; ip route show 10.100.2.0/24; ip neigh show dev eth0');
+  sh(
+    'ip link add wfother type bridge; ip link add br9 type bridge; ip addr add 198.51.100.1/24 dev br9; ip link set br9 up',
+  );
+  sh(
+    'ip route add 10.100.2.0/24 via 192.0.2.7; ip neigh add 192.0.2.8 lladdr 02:00:00:00:00:08 dev eth0 nud permanent',
+  );
+  const before = sh(
+    'ip link show wfother; ip addr show br9; ip route show 10.100.2.0/24; ip neigh show dev eth0',
+  );
   const desired = everything(of);
   const { steps, conflicts } = plan(await kernel.node.observe(sysctlsOf(desired)), desired, { prune: true });
-  t.deepEqual(conflicts.map(({ object }) => object.kind), ['route']);
+  t.deepEqual(
+    conflicts.map(({ object }) => object.kind),
+    ['route'],
+  );
   await kernel.node.apply(steps);
   await kernel.node.apply((await stepsTo([])).concat());
-  t.is(sh('ip link show wfother; ip addr show br9; ip route show 10.100.2.0/24; ip neigh show dev eth0'), before);
+  t.is(
+    sh('ip link show wfother; ip addr show br9; ip route show 10.100.2.0/24; ip neigh show dev eth0'),
+    before,
+  );
   sh('ip link del wfother; ip link del br9; ip route del 10.100.2.0/24');
 });
 
@@ -126,7 +165,9 @@ test.serial('each step twice is as good as once', async (t) => {
   const { steps } = plan(assume([]), desired, { prune: true });
   t.deepEqual(await kernel.node.apply(steps), []);
   const again = await kernel.node.apply(steps);
-  t.true(again.every(({ step, errno }) => errno === 'EEXIST' && (step.do === 'create-link' || step.do === 'put')));
+  t.true(
+    again.every(({ step, errno }) => errno === 'EEXIST' && (step.do === 'create-link' || step.do === 'put')),
+  );
   t.deepEqual(await stepsTo(desired), []);
   const { steps: away } = plan(assume(desired), [], { prune: true });
   t.deepEqual(await kernel.node.apply(away), []);
@@ -146,11 +187,20 @@ test.serial('two containers are attached in a few round trips and reach each oth
     const { namespace, isNode } = await kernel.openNamespace(box.path);
     t.false(isNode);
     const begin = performance.now();
-    t.deepEqual(await kernel.node.apply(plan(assume([]), compiled.host, { prune: false }).steps, new Map([[of1.hostIfname, namespace]])), []);
+    t.deepEqual(
+      await kernel.node.apply(
+        plan(assume([]), compiled.host, { prune: false }).steps,
+        new Map([[of1.hostIfname, namespace]]),
+      ),
+      [],
+    );
     const inside = plan(await namespace.observe([]), compiled.container, { prune: false });
     t.deepEqual(await namespace.apply(inside.steps), []);
     t.log(`attached in ${(performance.now() - begin).toFixed(2)} ms`);
-    t.deepEqual(plan(await namespace.observe([]), compiled.container, { prune: true }), { steps: [], conflicts: [] });
+    t.deepEqual(plan(await namespace.observe([]), compiled.container, { prune: true }), {
+      steps: [],
+      conflicts: [],
+    });
     namespace.close();
   }
   t.deepEqual(await stepsTo(host), []);
@@ -161,7 +211,10 @@ test.serial('two containers are attached in a few round trips and reach each oth
   await reach(host);
   sh(`nsenter --net=${boxes[0]?.path} ping -c1 -W2 10.100.1.3`);
   for (const box of boxes) await box.end();
-  await until(async () => ![...(await kernel.node.linkNames())].some((name) => name.startsWith('wfep')), 'the pair to go with its container');
+  await until(
+    async () => ![...(await kernel.node.linkNames())].some((name) => name.startsWith('wfep')),
+    'the pair to go with its container',
+  );
 });
 
 async function until(holds: () => boolean | Promise<boolean>, what: string): Promise<void> {
@@ -176,7 +229,10 @@ test.serial('a thousand peers', async (t) => {
   const of = membership(network('blue', 4097, 100, false));
   const big = { ...of, network: { ...of.network } };
   const peers = Array.from({ length: 250 }, (_, i) => i + 2).filter((node) => node < 255);
-  const desired = [...compileNetwork(big), ...peers.flatMap((node) => compilePeer(big, lease(big.network, node)))];
+  const desired = [
+    ...compileNetwork(big),
+    ...peers.flatMap((node) => compilePeer(big, lease(big.network, node))),
+  ];
   const begin = performance.now();
   await reach(desired);
   t.log(`${desired.length} objects in ${(performance.now() - begin).toFixed(1)} ms`);
@@ -196,10 +252,17 @@ test.serial('notifications tell of damage, of the underlay, and stop when told',
     for (const key of event.gone) gone.add(key);
     for (const key of event.objects.keys()) changed.add(key);
   });
-  sh('ip route del 10.100.2.0/24; ip neigh del 10.100.3.0 dev wfvx4097; ip addr del 10.100.1.1/24 dev wfbr4097');
+  sh(
+    'ip route del 10.100.2.0/24; ip neigh del 10.100.3.0 dev wfvx4097; ip addr del 10.100.1.1/24 dev wfbr4097',
+  );
   sh('ip link set wfvx4097 mtu 1300; ip addr add 198.51.100.7/24 dev eth0; ip link del wfbr4097');
   await until(() => gone.has('link wfbr4097') && kinds.has('underlay'), 'the notifications');
-  for (const key of ['route 10.100.2.0/24', 'neighbour wfvx4097 10.100.3.0', 'address wfbr4097 10.100.1.1/24']) t.true(gone.has(key), key);
+  for (const key of [
+    'route 10.100.2.0/24',
+    'neighbour wfvx4097 10.100.3.0',
+    'address wfbr4097 10.100.1.1/24',
+  ])
+    t.true(gone.has(key), key);
   t.true(changed.has('link wfvx4097'));
   stop();
   sh('ip addr del 198.51.100.7/24 dev eth0');
@@ -207,7 +270,9 @@ test.serial('notifications tell of damage, of the underlay, and stop when told',
 
 test.serial('the underlay is found', async (t) => {
   const links = await kernel.underlayLinks();
-  t.deepEqual(links, [{ name: 'eth0', mtu: 1500, addresses: ['192.0.2.1/24', '2001:db8::1/64'], defaultMetric4: 0 }]);
+  t.deepEqual(links, [
+    { name: 'eth0', mtu: 1500, addresses: ['192.0.2.1/24', '2001:db8::1/64'], defaultMetric4: 0 },
+  ]);
 });
 
 test.serial('echo: answered, silent, and nowhere', async (t) => {
@@ -222,7 +287,13 @@ test.serial('paths that are no namespaces are refused by name, and nothing stays
   await kernel.openNamespace(box.path).then(({ namespace }) => namespace.close());
   const fds = (): number => readdirSync('/proc/self/fd').length;
   const before = fds();
-  for (const path of ['/run/netns/there-is-none', '/proc/999999999/ns/net', '/etc/passwd', '/tmp', `/proc/${box.pid}/ns/uts`]) {
+  for (const path of [
+    '/run/netns/there-is-none',
+    '/proc/999999999/ns/net',
+    '/etc/passwd',
+    '/tmp',
+    `/proc/${box.pid}/ns/uts`,
+  ]) {
     const error = await t.throwsAsync(kernel.openNamespace(path));
     t.regex(error?.message ?? '', new RegExp(path.replaceAll('/', '\\/')));
     t.is(kernel.identify(path), undefined);
@@ -230,10 +301,14 @@ test.serial('paths that are no namespaces are refused by name, and nothing stays
   const first = kernel.identify(box.path);
   for (let i = 0; i < 200; i++) {
     const { namespace, sandbox } = await kernel.openNamespace(box.path);
-    t.is(sandbox.cookie, first?.cookie ?? "");
+    t.is(sandbox.cookie, first?.cookie ?? '');
     namespace.close();
   }
   t.is(fds(), before);
-  t.true((await kernel.openNamespace('/proc/self/ns/net').then(({ namespace, isNode }) => (namespace.close(), isNode))));
+  t.true(
+    await kernel
+      .openNamespace('/proc/self/ns/net')
+      .then(({ namespace, isNode }) => (namespace.close(), isNode)),
+  );
   await box.end();
 });

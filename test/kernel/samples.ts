@@ -16,7 +16,13 @@ export function network(name: string, vni: number, third: number, dual: boolean)
     subnet,
     hostPrefix: 24,
     range: { first: net(`10.${third}.1.0/24`), last: net(`10.${third}.255.0/24`) },
-    ...(dual ? { subnet6, hostPrefix6: 64, range6: { first: net(`fd42:${third}:0:1::/64`), last: net(`fd42:${third}:0:ffff::/64`) } } : {}),
+    ...(dual
+      ? {
+          subnet6,
+          hostPrefix6: 64,
+          range6: { first: net(`fd42:${third}:0:1::/64`), last: net(`fd42:${third}:0:ffff::/64`) },
+        }
+      : {}),
     vni,
     port: 8472,
     internal: false,
@@ -30,7 +36,12 @@ export function lease(of: Network, node: number): Lease {
   return {
     network: of.name,
     subnet: net(`10.${third}.${node}.0/24`),
-    ...(of.subnet6 === undefined ? {} : { subnet6: net(`fd42:${third}:0:${node.toString(16)}::/64`), publicIp6: ip(`2001:db8::${node.toString(16)}`) }),
+    ...(of.subnet6 === undefined
+      ? {}
+      : {
+          subnet6: net(`fd42:${third}:0:${node.toString(16)}::/64`),
+          publicIp6: ip(`2001:db8::${node.toString(16)}`),
+        }),
     publicIp: ip(`192.0.2.${node}`),
     backendType: 'vxlan',
     vtep: { vni: of.vni, mac: vtepMac(name, of.name, 4) },
@@ -45,11 +56,22 @@ export function membership(of: Network): Membership {
   return {
     network: of,
     lease: lease(of, 1),
-    underlay: { ip: ip('192.0.2.1'), ...(of.subnet6 === undefined ? {} : { ip6: ip('2001:db8::1') }), mtu: 1500, link: 'eth0' },
+    underlay: {
+      ip: ip('192.0.2.1'),
+      ...(of.subnet6 === undefined ? {} : { ip6: ip('2001:db8::1') }),
+      mtu: 1500,
+      link: 'eth0',
+    },
   };
 }
 
-export function endpoint(of: Membership, id: string, host: number, path: string, options: Partial<Endpoint> = {}): Endpoint {
+export function endpoint(
+  of: Membership,
+  id: string,
+  host: number,
+  path: string,
+  options: Partial<Endpoint> = {},
+): Endpoint {
   const address = of.lease.subnet.at(host);
   return {
     id,

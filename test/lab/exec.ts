@@ -16,13 +16,23 @@ export interface ExecOptions {
   timeoutMs?: number;
 }
 
+/** Without npm's folder of programs, where an `nft` of another trade lives. */
+export const environment = (extra: Record<string, string> = {}): NodeJS.ProcessEnv => ({
+  ...process.env,
+  PATH: (process.env['PATH'] ?? '')
+    .split(':')
+    .filter((folder) => !folder.endsWith('node_modules/.bin'))
+    .join(':'),
+  ...extra,
+});
+
 /** Runs a program to its end, whatever its exit status. @throws Error where it cannot be started or takes too long */
 export function exec(argv: readonly string[], options: ExecOptions = {}): Promise<Outcome> {
   const [program = '', ...args] = argv;
   const began = performance.now();
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, {
-      env: { ...process.env, ...options.env },
+      env: environment(options.env),
       stdio: ['pipe', 'pipe', 'pipe'],
     });
     let stdout = '';

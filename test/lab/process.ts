@@ -2,7 +2,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 
-import { shown } from './exec.js';
+import { environment, shown } from './exec.js';
 
 export class LabProcess {
   readonly #child: ChildProcess;
@@ -20,7 +20,7 @@ export class LabProcess {
     writeSync(log, `$ ${shown(argv)}\n`);
     const [program = '', ...args] = argv;
     this.#child = spawn(program, args, {
-      env: { ...process.env, ...env },
+      env: environment(env),
       stdio: ['ignore', log, log],
       // Out of the terminal's group: ^C is for the lab, which ends its processes in order.
       detached: true,

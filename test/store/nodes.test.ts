@@ -135,6 +135,21 @@ test('the same instance started again goes on at once', async (t) => {
   await announcement.stop();
 });
 
+test('stopped at any moment of its beginning, it leaves no sign of life', async (t) => {
+  const prefix = freshPrefix();
+  const store = await storeOn(etcd, prefix);
+  for (let i = 0; i < 20; i++) {
+    const announcement = store.announce(() => node(`n${i}`), quiet);
+    await sleep(Math.random() * 15);
+    await announcement.stop();
+  }
+  const alive = async (): Promise<string[]> =>
+    Object.keys(await etcd.raw.getAll().prefix(`${prefix}/nodes/`).strings()).filter((key) =>
+      key.endsWith('/alive'),
+    );
+  t.deepEqual(await alive(), []);
+});
+
 async function furnish(store: Store, name: string, number: number, endpoints: number) {
   const network =
     store.view.networks.get('blue') ?? (await store.createNetwork(spec('blue', '10.100.0.0/16')));

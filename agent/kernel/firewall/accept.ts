@@ -22,7 +22,12 @@ export class AcceptKeeper {
    * @param filter what the table holds; at least FORWARD, DOCKER-USER and weft's chains
    * @param wanted whether there are networks of this family
    */
-  async ensure(variant: Variant, family: Family, filter: SavedTable | undefined, wanted: boolean): Promise<AcceptOutcome> {
+  async ensure(
+    variant: Variant,
+    family: Family,
+    filter: SavedTable | undefined,
+    wanted: boolean,
+  ): Promise<AcceptOutcome> {
     const key = `${variant} ${family}`;
     const table = (wanted ? wantedAccept(filter) : undefined) ?? NOTHING;
     const place = table.jumps[0]?.from;

@@ -23,19 +23,22 @@ const CLOSING = new Set(['DROP', 'REJECT']);
 export function isClosed(filter: SavedTable | undefined): boolean {
   const forward = filter?.get('FORWARD');
   if (forward === undefined) return false;
-  return forward.policy === 'DROP' || forward.rules.some((rule) => isPlain(rule) && CLOSING.has(targetOf(rule) ?? ''));
+  return (
+    forward.policy === 'DROP' ||
+    forward.rules.some((rule) => isPlain(rule) && CLOSING.has(targetOf(rule) ?? ''))
+  );
 }
 
 /** No condition: nothing before the target but a comment. */
-const isPlain = (rule: string): boolean =>
-  /^(?:-m comment --comment (?:"[^"]*"|\S+) )?-j /.test(rule);
+const isPlain = (rule: string): boolean => /^(?:-m comment --comment (?:"[^"]*"|\S+) )?-j /.test(rule);
 
 const reachesDocker = (filter: SavedTable | undefined): boolean =>
   filter?.has(DOCKER_CHAIN) === true &&
   filter.get('FORWARD')?.rules.some((rule) => targetOf(rule) === DOCKER_CHAIN) === true;
 
 /** Whether weft's links need an accept of their own in this table. */
-export const needsAccept = (filter: SavedTable | undefined): boolean => isClosed(filter) || reachesDocker(filter);
+export const needsAccept = (filter: SavedTable | undefined): boolean =>
+  isClosed(filter) || reachesDocker(filter);
 
 /**
  * Where the accept goes. DOCKER-USER, where packets get there: Docker leaves that chain alone, while it puts its own
@@ -46,11 +49,18 @@ export const needsAccept = (filter: SavedTable | undefined): boolean => isClosed
 export function wantedAccept(filter: SavedTable | undefined): WantedTable | undefined {
   if (!needsAccept(filter)) return undefined;
   const from = reachesDocker(filter) ? DOCKER_CHAIN : 'FORWARD';
-  return { chains: new Map([[ACCEPT_CHAIN, ACCEPT_RULES]]), jumps: [{ from, to: ACCEPT_CHAIN, first: true }] };
+  return {
+    chains: new Map([[ACCEPT_CHAIN, ACCEPT_RULES]]),
+    jumps: [{ from, to: ACCEPT_CHAIN, first: true }],
+  };
 }
 
 /** The chains of an iptables-nft table that matter here, read through libnftables, in iptables-save's words. */
-export function readFilter(nft: Nftables, chains: readonly NftObject[], family: Family): SavedTable | undefined {
+export function readFilter(
+  nft: Nftables,
+  chains: readonly NftObject[],
+  family: Family,
+): SavedTable | undefined {
   const nftFamily = family === 4 ? 'ip' : 'ip6';
   const saved: SavedTable = new Map();
   for (const { chain } of chains) {
@@ -60,7 +70,10 @@ export function readFilter(nft: Nftables, chains: readonly NftObject[], family: 
     const rules = nft
       .list(`list chain ${nftFamily} filter ${chain.name}`)
       .flatMap(({ rule }) => (rule === undefined ? [] : [asSaved(rule)]));
-    saved.set(chain.name, chain.policy === undefined ? { rules } : { policy: chain.policy.toUpperCase(), rules });
+    saved.set(
+      chain.name,
+      chain.policy === undefined ? { rules } : { policy: chain.policy.toUpperCase(), rules },
+    );
   }
   return saved.has('FORWARD') ? saved : undefined;
 }
@@ -81,7 +94,8 @@ function asSaved(rule: NftRule): string {
     else if (kind === 'xt' && fields['name'] === 'comment') words.push('-m comment --comment weft');
     else if (kind === 'xt' && fields['type'] === 'target') target = `-j ${String(fields['name'])}`;
     else if (['accept', 'drop', 'return', 'reject'].includes(kind)) target = `-j ${kind.toUpperCase()}`;
-    else if (kind === 'jump' || kind === 'goto') target = `${kind === 'jump' ? '-j' : '-g'} ${String(fields['target'])}`;
+    else if (kind === 'jump' || kind === 'goto')
+      target = `${kind === 'jump' ? '-j' : '-g'} ${String(fields['target'])}`;
     else words.push('-m other');
   }
   if (rule.comment !== undefined) words.push('-m comment --comment weft');
@@ -101,7 +115,11 @@ function interfaceMatch(fields: Record<string, unknown>): string | undefined {
  * Chains of others that drop what weft forwards, and where weft cannot put anything: it would be a rule in a table that
  * somebody else writes as a whole.
  */
-export function foreignProblems(nft: Nftables, chains: readonly NftObject[], families: readonly Family[]): Problem[] {
+export function foreignProblems(
+  nft: Nftables,
+  chains: readonly NftObject[],
+  families: readonly Family[],
+): Problem[] {
   const kinds = ['inet', ...families.map((family) => (family === 4 ? 'ip' : 'ip6'))];
   return chains.flatMap(({ chain }): Problem[] => {
     if (chain?.hook !== 'forward' || !kinds.includes(chain.family)) return [];
@@ -109,8 +127,12 @@ export function foreignProblems(nft: Nftables, chains: readonly NftObject[], fam
     // iptables-nft's: an accept of ours is in there.
     if (chain.family !== 'inet' && chain.table === 'filter' && chain.name === 'FORWARD') return [];
     const table = `${chain.family} ${chain.table}`;
-    const rules = nft.list(`list chain ${table} ${chain.name}`).flatMap(({ rule }) => (rule === undefined ? [] : [rule]));
-    const closing = rules.some((rule) => isPlain(asSaved(rule)) && CLOSING.has(targetOf(asSaved(rule)) ?? ''));
+    const rules = nft
+      .list(`list chain ${table} ${chain.name}`)
+      .flatMap(({ rule }) => (rule === undefined ? [] : [rule]));
+    const closing = rules.some(
+      (rule) => isPlain(asSaved(rule)) && CLOSING.has(targetOf(asSaved(rule)) ?? ''),
+    );
     if (chain.policy !== 'drop' && !closing) return [];
     // Somebody who names weft's links in there has thought of them.
     if (/"wf[^"]*"/.test(JSON.stringify(nft.list(`list table ${table}`)))) return [];

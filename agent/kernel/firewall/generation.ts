@@ -46,7 +46,7 @@ export class RulesetGeneration {
     // The kernel answers this request within send(2).
     const length = this.#libc.recv(this.#fd, reply, reply.length, MSG_DONTWAIT) as number;
     if (length < HEADERS || reply.readUInt16LE(4) !== NFT_MSG_NEWGEN) return undefined;
-    for (let at = HEADERS; at + 8 <= length; ) {
+    for (let at = HEADERS; at + 8 <= length;) {
       const size = reply.readUInt16LE(at);
       if (reply.readUInt16LE(at + 2) === NFTA_GEN_ID) return reply.readUInt32BE(at + 4);
       at += Math.max(4, (size + 3) & ~3);

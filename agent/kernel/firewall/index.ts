@@ -17,7 +17,10 @@ export type FirewallChoice = 'auto' | 'nftables' | 'iptables';
  * the kernel have it, else iptables. Nothing is written before the first `ensure`.
  * @throws WeftError FAILED_PRECONDITION saying what to install
  */
-export async function openFirewall(choice: FirewallChoice, options: { log?: FirewallLog } = {}): Promise<NodeFirewall> {
+export async function openFirewall(
+  choice: FirewallChoice,
+  options: { log?: FirewallLog } = {},
+): Promise<NodeFirewall> {
   if (choice === 'nftables') return new NftablesFirewall(openNftables(), options.log);
   if (choice === 'iptables') return openIptables(options.log);
   let reason: unknown;

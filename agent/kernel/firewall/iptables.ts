@@ -73,7 +73,8 @@ export class IptablesFirewall implements NodeFirewall {
     }
     const other: Variant = this.#variant === 'nft' ? 'legacy' : 'nft';
     if (other === 'legacy' || !unmoved) {
-      for (const family of FAMILIES) await this.#ensureOther(other, family, families.includes(family), report);
+      for (const family of FAMILIES)
+        await this.#ensureOther(other, family, families.includes(family), report);
     }
     if (unmoved) {
       report.problems.push(...(this.#settled?.problems ?? []));
@@ -97,7 +98,10 @@ export class IptablesFirewall implements NodeFirewall {
     const xtables = this.#commands.get(family);
     if (xtables === undefined) {
       if (wanted === undefined || wanted.optional) return;
-      throw failedPrecondition('firewall: ip6tables is not there, and a network has IPv6', 'Install iptables.');
+      throw failedPrecondition(
+        'firewall: ip6tables is not there, and a network has IPv6',
+        'Install iptables.',
+      );
     }
     let saved: Map<string, SavedTable>;
     try {
@@ -136,7 +140,12 @@ export class IptablesFirewall implements NodeFirewall {
   }
 
   /** The tables of the other kind of iptables: weft has only its accept there, and only where they are closed. */
-  async #ensureOther(variant: Variant, family: Family, wanted: boolean, report: NodeFirewallReport): Promise<void> {
+  async #ensureOther(
+    variant: Variant,
+    family: Family,
+    wanted: boolean,
+    report: NodeFirewallReport,
+  ): Promise<void> {
     if (variant === 'legacy' && !legacyTables(family).includes('filter')) return;
     if (variant === 'nft' && this.#generation.read() === undefined) return;
     const xtables = await this.#accept.commands(variant, family);
@@ -145,7 +154,8 @@ export class IptablesFirewall implements NodeFirewall {
     try {
       filter = (await xtables.save('filter')).get('filter');
     } catch (error) {
-      const fix = 'Weft looks whether it drops forwarded packets; run it by hand to see what stands in the way.';
+      const fix =
+        'Weft looks whether it drops forwarded packets; run it by hand to see what stands in the way.';
       report.problems.push({ what: `${xtables.name}, table filter`, why: messageOf(error), fix });
       return;
     }
@@ -159,7 +169,10 @@ export class IptablesFirewall implements NodeFirewall {
   /** What an agent with nftables, or with the other kind of iptables, left behind. */
   async #sweep(report: NodeFirewallReport): Promise<void> {
     if (this.#removeTable()) report.applied.push(`nftables: table ${TABLE} removed`);
-    const { removed } = await cleanEveryXtables({ nft: this.#generation.read() !== undefined, keep: this.#variant });
+    const { removed } = await cleanEveryXtables({
+      nft: this.#generation.read() !== undefined,
+      keep: this.#variant,
+    });
     report.applied.push(...removed.map((what) => `${what} removed`));
     this.#swept = true;
   }

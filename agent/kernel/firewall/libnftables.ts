@@ -148,4 +148,6 @@ export class Nftables {
 }
 
 const quote = (command: string): string =>
-  command.trim() === '' ? '' : ` in "${command.trim().slice(0, 100)}${command.trim().length > 100 ? '…' : ''}"`;
+  command.trim() === ''
+    ? ''
+    : ` in "${command.trim().slice(0, 100)}${command.trim().length > 100 ? '…' : ''}"`;

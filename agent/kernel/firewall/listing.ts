@@ -55,12 +55,14 @@ export function parseListing(objects: readonly NftObject[]): Listing {
 
 const baseOf = (type = '', hook = '', prio = 0, policy = ''): string => `${type} ${hook} ${prio} ${policy}`;
 
-const typesOf = (set: NftSet): string[] => (Array.isArray(set.type) ? set.type.map(String) : [String(set.type)]);
+const typesOf = (set: NftSet): string[] =>
+  Array.isArray(set.type) ? set.type.map(String) : [String(set.type)];
 
 /** An element as nft reads it. Undefined for one with a time limit, a comment or a form that weft does not use. */
 function elementText(set: NftSet, element: unknown): string | undefined {
   const types = typesOf(set);
-  const parts = isRecord(element) && Array.isArray(element['concat']) ? (element['concat'] as unknown[]) : [element];
+  const parts =
+    isRecord(element) && Array.isArray(element['concat']) ? (element['concat'] as unknown[]) : [element];
   if (parts.length !== types.length) return undefined;
   const texts = parts.map((part, i) => partText(types[i] ?? '', part));
   return texts.includes(undefined) ? undefined : texts.join(' . ');
@@ -73,7 +75,8 @@ function partText(type: string, part: unknown): string | undefined {
     return prefixText(part, type === 'ipv4_addr' ? 32 : 128);
   }
   if (!isRecord(part)) return undefined;
-  if (isRecord(part['prefix'])) return prefixText(String(part['prefix']['addr']), Number(part['prefix']['len']));
+  if (isRecord(part['prefix']))
+    return prefixText(String(part['prefix']['addr']), Number(part['prefix']['len']));
   if (Array.isArray(part['range'])) return part['range'].map(String).join('-');
   return undefined;
 }
@@ -81,7 +84,9 @@ function partText(type: string, part: unknown): string | undefined {
 function prefixText(address: string, length: number): string {
   const text = `${address}/${length}`;
   // inet_ntop(3) writes as RFC 5952 does, except that it shows IPv4 addresses inside IPv6 ones with dots.
-  return address.includes(':') && address.includes('.') ? (IpNetwork.tryParse(text)?.toString() ?? text) : text;
+  return address.includes(':') && address.includes('.')
+    ? (IpNetwork.tryParse(text)?.toString() ?? text)
+    : text;
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>
@@ -125,7 +130,8 @@ function structuralWords(listing: Listing, wanted: Ruleset): string[] {
     const have = listing.chains.get(name);
     const wantComments = rules.map(({ comment }) => comment);
     if (have === undefined) words.push(`chain ${name} was gone`);
-    else if (have.base !== baseOf(type, hook, prio, 'accept')) words.push(`chain ${name}: hook or policy was changed`);
+    else if (have.base !== baseOf(type, hook, prio, 'accept'))
+      words.push(`chain ${name}: hook or policy was changed`);
     else if (have.comments.join('\n') !== wantComments.join('\n')) {
       const missing = wantComments.filter((comment) => !have.comments.includes(comment));
       words.push(
@@ -140,7 +146,8 @@ function structuralWords(listing: Listing, wanted: Ruleset): string[] {
     if (have === undefined) words.push(`set ${name} was gone`);
     else if (have.type !== type.join(' . ')) words.push(`set ${name}: type was changed`);
   }
-  for (const name of listing.chains.keys()) if (!wanted.chains.has(name)) words.push(`chain ${name} is not wanted`);
+  for (const name of listing.chains.keys())
+    if (!wanted.chains.has(name)) words.push(`chain ${name} is not wanted`);
   for (const name of listing.sets.keys()) if (!wanted.sets.has(name)) words.push(`set ${name} is not wanted`);
   return words;
 }
@@ -148,12 +155,17 @@ function structuralWords(listing: Listing, wanted: Ruleset): string[] {
 /** At most a few by name: 500 networks would fill a page. */
 function listed(elements: readonly string[]): string {
   const shown = elements.slice(0, 3).map((element) => element.replaceAll('"', ''));
-  return elements.length > shown.length ? `${shown.join(', ')} and ${elements.length - shown.length} more` : shown.join(', ');
+  return elements.length > shown.length
+    ? `${shown.join(', ')} and ${elements.length - shown.length} more`
+    : shown.join(', ');
 }
 
 /** Commands that bring the elements into place, in one transaction; deletions first, for what they make room for. */
 export function renderElements(elements: Difference['elements']): string {
-  const commands = (verb: 'delete' | 'add', of: (difference: Difference['elements'][number]) => string[]): string[] =>
+  const commands = (
+    verb: 'delete' | 'add',
+    of: (difference: Difference['elements'][number]) => string[],
+  ): string[] =>
     elements.flatMap((difference) =>
       of(difference).length === 0
         ? []

@@ -61,7 +61,11 @@ export class NftablesFirewall implements NodeFirewall {
     const key = JSON.stringify(desired.networks);
     const generation = this.#generation.read();
     const report: NodeFirewallReport = { repaired: [], applied: [], problems: [] };
-    if (generation !== undefined && this.#settled?.generation === generation && this.#settled.desired === key) {
+    if (
+      generation !== undefined &&
+      this.#settled?.generation === generation &&
+      this.#settled.desired === key
+    ) {
       report.problems.push(...this.#settled.problems);
     } else {
       this.#settled = undefined;
@@ -106,7 +110,9 @@ export class NftablesFirewall implements NodeFirewall {
   }
 
   #list(): Listing | undefined {
-    const there = this.#nft.list('list tables').some(({ table }) => table?.family === 'inet' && table.name === 'weft');
+    const there = this.#nft
+      .list('list tables')
+      .some(({ table }) => table?.family === 'inet' && table.name === 'weft');
     return there ? parseListing(this.#nft.list(`list table ${TABLE}`)) : undefined;
   }
 
@@ -170,7 +176,9 @@ export class NftablesFirewall implements NodeFirewall {
 
 const xtablesChains = (chains: readonly NftObject[]): string[] =>
   chains.flatMap(({ chain }) =>
-    chain !== undefined && chain.family !== 'inet' && ['filter', 'nat'].includes(chain.table) ? [chain.name] : [],
+    chain !== undefined && chain.family !== 'inet' && ['filter', 'nat'].includes(chain.table)
+      ? [chain.name]
+      : [],
   );
 
 const ownedBy = (saved: ReadonlyMap<string, SavedTable>): string[] =>
@@ -182,7 +190,10 @@ export const leftover = (why: string): Problem => ({
   fix: 'They are left from another kind of firewall; remove the chains WEFT-… and the jumps to them.',
 });
 
-function add(report: NodeFirewallReport, more: Pick<NodeFirewallReport, 'repaired' | 'applied' | 'problems'>): void {
+function add(
+  report: NodeFirewallReport,
+  more: Pick<NodeFirewallReport, 'repaired' | 'applied' | 'problems'>,
+): void {
   report.repaired.push(...more.repaired);
   report.applied.push(...more.applied);
   report.problems.push(...more.problems);

@@ -41,12 +41,24 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
       prio: 0,
       rules: [
         // Exceptions to what follows (connections to published ports) belong here, before the first drop.
-        rule('iifname @links ip daddr @overlay4 iifname . ip daddr != @own4 drop', 'networks do not reach each other'),
-        rule('iifname @links ip6 daddr @overlay6 iifname . ip6 daddr != @own6 drop', 'networks do not reach each other'),
+        rule(
+          'iifname @links ip daddr @overlay4 iifname . ip daddr != @own4 drop',
+          'networks do not reach each other',
+        ),
+        rule(
+          'iifname @links ip6 daddr @overlay6 iifname . ip6 daddr != @own6 drop',
+          'networks do not reach each other',
+        ),
         // By link and not by address: with br_netfilter, multicast and neighbour discovery between the containers of
         // one bridge come through here as well, and must go on.
-        rule('iifname @internal iifname . oifname != @inside drop', 'internal networks reach nothing outside'),
-        rule('oifname @internal iifname . oifname != @inside drop', 'nothing outside reaches internal networks'),
+        rule(
+          'iifname @internal iifname . oifname != @inside drop',
+          'internal networks reach nothing outside',
+        ),
+        rule(
+          'oifname @internal iifname . oifname != @inside drop',
+          'nothing outside reaches internal networks',
+        ),
       ],
     },
   ],
@@ -61,8 +73,14 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
         // Answers to what the host itself began, whatever address of its own it began it from.
         rule('ct state established,related accept', 'answers to the host'),
         // Exceptions to what follows belong here.
-        rule('ip daddr @overlay4 iifname . ip daddr != @own4 drop', "networks do not reach each other's gateways"),
-        rule('ip6 daddr @overlay6 iifname . ip6 daddr != @own6 drop', "networks do not reach each other's gateways"),
+        rule(
+          'ip daddr @overlay4 iifname . ip daddr != @own4 drop',
+          "networks do not reach each other's gateways",
+        ),
+        rule(
+          'ip6 daddr @overlay6 iifname . ip6 daddr != @own6 drop',
+          "networks do not reach each other's gateways",
+        ),
         rule(
           'iifname @internal ip daddr != 224.0.0.0/4 iifname . ip daddr != @own4 drop',
           'internal networks reach the host at their gateway only',
@@ -124,7 +142,8 @@ export function compileRuleset({ networks }: Firewall): Ruleset | undefined {
   if (networks.length === 0) return undefined;
   const internal = networks.filter((network) => network.internal);
   const masquerading = networks.filter((network) => network.masquerade);
-  const linksOf = (some: readonly FirewallNetwork[]): string[] => some.flatMap(({ links }) => links.map(quoted));
+  const linksOf = (some: readonly FirewallNetwork[]): string[] =>
+    some.flatMap(({ links }) => links.map(quoted));
   const sets = new Map<string, SetSpec>([
     ['links', { type: ['ifname'], interval: false, elements: new Set(linksOf(networks)) }],
     ['internal', { type: ['ifname'], interval: false, elements: new Set(linksOf(internal)) }],
@@ -134,7 +153,9 @@ export function compileRuleset({ networks }: Firewall): Ruleset | undefined {
         type: ['ifname', 'ifname'],
         interval: false,
         elements: new Set(
-          internal.flatMap(({ links }) => links.flatMap((a) => links.map((b) => `${quoted(a)} . ${quoted(b)}`))),
+          internal.flatMap(({ links }) =>
+            links.flatMap((a) => links.map((b) => `${quoted(a)} . ${quoted(b)}`)),
+          ),
         ),
       },
     ],

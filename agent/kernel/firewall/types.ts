@@ -34,7 +34,10 @@ export class Serial {
 }
 
 /** Sorts the words of a comparison into drift and what was asked for. */
-export function sortWords(changes: readonly string[], drift: readonly string[]): { repaired: string[]; applied: string[] } {
+export function sortWords(
+  changes: readonly string[],
+  drift: readonly string[],
+): { repaired: string[]; applied: string[] } {
   const known = new Set(drift);
   return { repaired: [...drift], applied: changes.filter((change) => !known.has(change)) };
 }

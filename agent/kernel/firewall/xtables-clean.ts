@@ -8,7 +8,10 @@ import { findXtables, legacyTables, type SavedTable, type Variant, type Xtables 
 const TABLES = ['filter', 'nat'] as const;
 
 /** Removes every chain of weft's and the jumps to them. Answers whether there were any. */
-export async function cleanXtables(xtables: Xtables, saved: ReadonlyMap<string, SavedTable>): Promise<boolean> {
+export async function cleanXtables(
+  xtables: Xtables,
+  saved: ReadonlyMap<string, SavedTable>,
+): Promise<boolean> {
   const scripts = TABLES.flatMap((table) => planTable(table, saved.get(table), NOTHING).script ?? []);
   for (const script of scripts) await xtables.restore(script);
   return scripts.length > 0;
@@ -22,9 +25,10 @@ export const hasOwnChain = (chains: Iterable<string>, expected: readonly string[
  * The same for every kind of iptables on the host, except `keep`. Goes on where one of them fails.
  * @returns the reasons why something may be left
  */
-export async function cleanEveryXtables(
-  options: { nft: boolean; keep?: Variant },
-): Promise<{ removed: string[]; failures: string[] }> {
+export async function cleanEveryXtables(options: {
+  nft: boolean;
+  keep?: Variant;
+}): Promise<{ removed: string[]; failures: string[] }> {
   const removed: string[] = [];
   const failures: string[] = [];
   for (const variant of ['nft', 'legacy'] as const) {
@@ -34,7 +38,8 @@ export async function cleanEveryXtables(
       try {
         const xtables = await findXtables(family, variant);
         if (xtables === undefined) continue;
-        if (await cleanXtables(xtables, await xtables.save())) removed.push(`rules of weft in ${xtables.name}`);
+        if (await cleanXtables(xtables, await xtables.save()))
+          removed.push(`rules of weft in ${xtables.name}`);
       } catch (error) {
         failures.push(messageOf(error));
       }
@@ -43,4 +48,5 @@ export async function cleanEveryXtables(
   return { removed, failures };
 }
 
-const legacyInUse = (family: Family): boolean => legacyTables(family).some((table) => table === 'filter' || table === 'nat');
+const legacyInUse = (family: Family): boolean =>
+  legacyTables(family).some((table) => table === 'filter' || table === 'nat');

@@ -95,7 +95,8 @@ function chainWord(
   const haveIds = have.map(identity);
   const wantIds = want.map(identity);
   if (haveIds.join('\n') === wantIds.join('\n')) {
-    const changed = asWritten !== undefined && asWritten.length === have.length && asWritten.join('\n') !== have.join('\n');
+    const changed =
+      asWritten !== undefined && asWritten.length === have.length && asWritten.join('\n') !== have.join('\n');
     return changed ? `chain ${chain} of table ${table}: a rule was changed` : undefined;
   }
   const missing = want.filter((_, i) => !haveIds.includes(wantIds[i] ?? ''));

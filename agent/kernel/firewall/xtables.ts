@@ -60,7 +60,9 @@ export function parseSaved(text: string): Map<string, SavedTable> {
       table.set(name, policy === '-' ? { rules: [] } : { policy, rules: [] });
     } else if (line.startsWith('-A ')) {
       const space = line.indexOf(' ', 3);
-      table.get(line.slice(3, space === -1 ? undefined : space))?.rules.push(space === -1 ? '' : line.slice(space + 1).trimEnd());
+      table
+        .get(line.slice(3, space === -1 ? undefined : space))
+        ?.rules.push(space === -1 ? '' : line.slice(space + 1).trimEnd());
     }
   }
   return tables;
@@ -137,7 +139,9 @@ export async function findDefaultXtables(family: Family): Promise<Xtables | unde
 export function legacyTables(family: Family): string[] {
   try {
     // Read on the main thread: no other work can have moved it to another network namespace meanwhile.
-    return readFileSync(`/proc/self/net/${family === 4 ? 'ip' : 'ip6'}_tables_names`, 'utf8').split('\n').filter(Boolean);
+    return readFileSync(`/proc/self/net/${family === 4 ? 'ip' : 'ip6'}_tables_names`, 'utf8')
+      .split('\n')
+      .filter(Boolean);
   } catch {
     return [];
   }
