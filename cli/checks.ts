@@ -47,7 +47,10 @@ export const names =
 
 export const ifname = checked((text) => {
   if (text.length > MAX_LINK_NAME) {
-    throw invalidArgument(`ifname: "${text}" is too long (${text.length} characters)`, `Interface names have at most ${MAX_LINK_NAME} characters.`);
+    throw invalidArgument(
+      `ifname: "${text}" is too long (${text.length} characters)`,
+      `Interface names have at most ${MAX_LINK_NAME} characters.`,
+    );
   }
   if (!/^[\x21-\x7e]+$/.test(text) || /[/:%]/.test(text) || ['.', '..', 'lo'].includes(text)) {
     throw invalidArgument(`ifname: "${text}" is not an interface name`, 'Use a name such as eth0.');
@@ -66,7 +69,11 @@ export const target = checked((text) => {
         : kind === 'pid'
           ? /^[1-9]\d{0,9}$/.test(rest)
           : word.test(rest);
-  if (!right) throw invalidArgument(`target: "${text}" is not a target`, 'Write netns:/PATH, pid:N, docker:NAME or a plain name.');
+  if (!right)
+    throw invalidArgument(
+      `target: "${text}" is not a target`,
+      'Write netns:/PATH, pid:N, docker:NAME or a plain name.',
+    );
   return text;
 });
 
@@ -78,6 +85,8 @@ export function checkPrefixes(options: {
   hostPrefix6?: number | undefined;
 }): void {
   parseHostPrefix(IpNetwork.parse(options.subnet), options.hostPrefix, 'host-prefix');
-  if (options.subnet6 !== undefined) parseHostPrefix(IpNetwork.parse(options.subnet6), options.hostPrefix6, 'host-prefix6');
-  else if (options.hostPrefix6 !== undefined) throw invalidArgument('host-prefix6: there is no --subnet6 that it could divide');
+  if (options.subnet6 !== undefined)
+    parseHostPrefix(IpNetwork.parse(options.subnet6), options.hostPrefix6, 'host-prefix6');
+  else if (options.hostPrefix6 !== undefined)
+    throw invalidArgument('host-prefix6: there is no --subnet6 that it could divide');
 }

@@ -1,8 +1,9 @@
 // Calls to the controller and to this host's agent, with errors that say who does not answer and what to do about it.
-import { Client, credentials, type ChannelCredentials } from '@grpc/grpc-js';
+import { credentials, type ChannelCredentials, type Client } from '@grpc/grpc-js';
 
 import { unavailable, WeftError } from '../core/errors.js';
-import { call, channelCredentials, clientOptions } from '../daemon/grpc.js';
+import { call, channel, clientOptions } from '../daemon/grpc.js';
+import { hostPort } from '../daemon/kinds.js';
 import { readTls } from '../daemon/tls.js';
 import type { GlobalOptions } from './context.js';
 
@@ -12,11 +13,25 @@ export const READ_MS = 5_000;
 export const WRITE_MS = 30_000;
 
 type Method<Q, A> = Parameters<typeof call<Q, A>>[0];
-type Service<C extends Client> = new (address: string, credentials: ChannelCredentials, options?: object) => C;
+type Service<C extends Client> = new (
+  address: string,
+  credentials: ChannelCredentials,
+  options?: object,
+) => C;
 
 export interface Connector {
-  controller<C extends Client, Q, A>(service: Service<C>, method: (client: C) => Method<Q, A>, request: Q, deadlineMs: number): Promise<A>;
-  agent<C extends Client, Q, A>(service: Service<C>, method: (client: C) => Method<Q, A>, request: Q, deadlineMs: number): Promise<A>;
+  controller<C extends Client, Q, A>(
+    service: Service<C>,
+    method: (client: C) => Method<Q, A>,
+    request: Q,
+    deadlineMs: number,
+  ): Promise<A>;
+  agent<C extends Client, Q, A>(
+    service: Service<C>,
+    method: (client: C) => Method<Q, A>,
+    request: Q,
+    deadlineMs: number,
+  ): Promise<A>;
   readonly controllerAddress: string;
   readonly agentPath: string;
 }
@@ -40,17 +55,24 @@ export function connectorFor(options: GlobalOptions): Connector {
     agentPath: options.agent,
     controller: async (service, method, request, deadlineMs) => {
       const tls = readTls({ tlsCa: options.tlsCa, tlsCert: options.tlsCert, tlsKey: options.tlsKey });
-      const client = new service(`dns:${options.controller}`, channelCredentials(tls), clientOptions);
+      const address = hostPort({ listen: false }).parse(options.controller, '--controller').text;
+      const client = new service(`dns:${address}`, ...channel(address, tls));
       const peer = `the controller at ${options.controller}`;
       return ask(client, method, request, peer, deadlineMs).catch((error: unknown) => {
-        throw away(error, 'Is `weft controller` running there? Name it with --controller or WEFT_CONTROLLER.');
+        throw away(
+          error,
+          'Is `weft controller` running there? Name it with --controller or WEFT_CONTROLLER.',
+        );
       });
     },
     agent: async (service, method, request, deadlineMs) => {
       const client = new service(`unix:${options.agent}`, credentials.createInsecure(), clientOptions);
       const peer = `the agent at ${options.agent}`;
       return ask(client, method, request, peer, deadlineMs).catch((error: unknown) => {
-        throw away(error, 'Is `weft agent` running on this host? Name its socket with --agent or WEFT_AGENT.');
+        throw away(
+          error,
+          'Is `weft agent` running on this host? Name its socket with --agent or WEFT_AGENT.',
+        );
       });
     },
   };
@@ -58,7 +80,8 @@ export function connectorFor(options: GlobalOptions): Connector {
 
 /** The transport's own errors know no weft; those that a daemon answered do. */
 function away(error: unknown, next: string): unknown {
-  if (!(error instanceof WeftError) || error.code !== 'UNAVAILABLE' || error.cause === undefined) return error;
+  if (!(error instanceof WeftError) || error.code !== 'UNAVAILABLE' || error.cause === undefined)
+    return error;
   const denied = error.message.includes('permission denied');
   const tls = error.next?.includes('--tls-ca') === true;
   return unavailable(error.message, denied || tls ? error.next : next, { cause: error.cause });

@@ -24,23 +24,43 @@ export async function main(argv: readonly string[]): Promise<void> {
     await program.parseAsync(argv, { from: 'user' });
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return;
-    await printError(asWeftError(error), format, argv.includes('debug') && argv.some((word) => word.startsWith('--log-level')));
+    await printError(
+      asWeftError(error),
+      format,
+      argv.includes('debug') && argv.some((word) => word.startsWith('--log-level')),
+    );
     process.exitCode = error instanceof CommanderError || isUsage(error) ? 2 : 1;
   }
 }
 
 /** Wrong calls that only a command itself could see. */
-const isUsage = (error: unknown): boolean => error instanceof WeftError && error.code === 'INVALID_ARGUMENT' && error.cause === undefined && local.has(error);
+const isUsage = (error: unknown): boolean =>
+  error instanceof WeftError &&
+  error.code === 'INVALID_ARGUMENT' &&
+  error.cause === undefined &&
+  local.has(error);
 const local = new WeakSet<WeftError>();
 
 function asWeftError(error: unknown): WeftError {
   if (error instanceof WeftError) return error;
   if (!(error instanceof CommanderError)) {
-    return new WeftError('INTERNAL', `a fault in weft: ${messageOf(error)}`, 'With --log-level debug there is more.', { cause: error });
+    return new WeftError(
+      'INTERNAL',
+      `a fault in weft: ${messageOf(error)}`,
+      'With --log-level debug there is more.',
+      { cause: error },
+    );
   }
   const [cause = '', ...more] = error.message.replace(/^error: /, '').split('\n');
-  const next = more.join(' ').replace(/^\((.*)\)$/, '$1').trim();
-  return new WeftError('INVALID_ARGUMENT', cause, next === '' ? 'See `weft help` and `weft COMMAND --help`.' : next);
+  const next = more
+    .join(' ')
+    .replace(/^\((.*)\)$/, '$1')
+    .trim();
+  return new WeftError(
+    'INVALID_ARGUMENT',
+    cause,
+    next === '' ? 'See `weft help` and `weft COMMAND --help`.' : next,
+  );
 }
 
 export function buildProgram(): Command {
@@ -77,12 +97,18 @@ function addGlobalOptions(command: Command): void {
   if (DAEMONS_AND_SCRIPTS.has(command.name()) && command.name() !== '__complete') return;
   const options = [
     new Option('-o, --output <format>', 'how to print').choices([...FORMATS]).default('table'),
-    new Option('--controller <host:port>', 'the controller to ask').env('WEFT_CONTROLLER').default('127.0.0.1:7400'),
-    new Option('--agent <path>', 'the socket of this host’s agent').env('WEFT_AGENT').default('/run/weft/agent.sock'),
+    new Option('--controller <host:port>', 'the controller to ask')
+      .env('WEFT_CONTROLLER')
+      .default('127.0.0.1:7400'),
+    new Option('--agent <path>', 'the socket of this host’s agent')
+      .env('WEFT_AGENT')
+      .default('/run/weft/agent.sock'),
     new Option('--tls-ca <file>', 'CA of the controller’s certificate').env('WEFT_TLS_CA'),
     new Option('--tls-cert <file>', 'certificate to show').env('WEFT_TLS_CERT'),
     new Option('--tls-key <file>', 'its private key').env('WEFT_TLS_KEY'),
-    new Option('--log-level <level>', 'debug shows where an error comes from').choices(['debug', 'info', 'warn', 'error']).default('info'),
+    new Option('--log-level <level>', 'debug shows where an error comes from')
+      .choices(['debug', 'info', 'warn', 'error'])
+      .default('info'),
   ];
   command.optionsGroup('Everywhere:');
   for (const option of options) command.addOption(option);

@@ -1,8 +1,8 @@
 // How a command says what it has to say: as a table for people, or as JSON or YAML for programs. Results go to stdout,
 // errors to stderr, and an error also to stdout where a program reads it.
-import type { Table as TableType } from 'cli-table3';
+import type Table3 from 'cli-table3';
 
-import { WeftError } from '../core/errors.js';
+import type { WeftError } from '../core/errors.js';
 
 export const FORMATS = ['table', 'json', 'yaml'] as const;
 export type Format = (typeof FORMATS)[number];
@@ -28,9 +28,18 @@ async function serialize(value: unknown, format: 'json' | 'yaml'): Promise<strin
 export async function printError(error: WeftError, format: Format, withStack: boolean): Promise<void> {
   const next = error.next === undefined ? '' : `\n      ${error.next}`;
   process.stderr.write(`weft: ${error.message}${next}\n`);
-  if (withStack) process.stderr.write(`${error.stack ?? ''}\n${error.cause instanceof Error ? (error.cause.stack ?? '') : ''}\n`);
+  if (withStack)
+    process.stderr.write(
+      `${error.stack ?? ''}\n${error.cause instanceof Error ? (error.cause.stack ?? '') : ''}\n`,
+    );
   if (format === 'table') return;
-  const value = { error: { code: error.code, message: error.message, ...(error.next === undefined ? {} : { next: error.next }) } };
+  const value = {
+    error: {
+      code: error.code,
+      message: error.message,
+      ...(error.next === undefined ? {} : { next: error.next }),
+    },
+  };
   process.stdout.write(`${(await serialize(value, format)).trimEnd()}\n`);
 }
 
@@ -44,9 +53,12 @@ const NO_BORDERS = Object.fromEntries(
 );
 
 /** Columns under upper-case headings, two spaces between them, as docker and kubectl print. */
-export async function table(head: readonly string[], rows: readonly (readonly (string | number)[])[]): Promise<string> {
+export async function table(
+  head: readonly string[],
+  rows: readonly (readonly (string | number)[])[],
+): Promise<string> {
   const { default: Table } = await import('cli-table3');
-  const made: TableType = new Table({
+  const made: Table3.Table = new Table({
     head: [...head],
     chars: { ...NO_BORDERS, 'left-mid': '', 'mid-mid': '', 'right-mid': '', middle: '  ' },
     style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
@@ -56,7 +68,9 @@ export async function table(head: readonly string[], rows: readonly (readonly (s
 }
 
 /** Names and values below each other. */
-export function block(pairs: readonly (readonly [name: string, value: string | number | undefined | null])[]): string {
+export function block(
+  pairs: readonly (readonly [name: string, value: string | number | undefined | null])[],
+): string {
   const shown = pairs.filter(([, value]) => value !== undefined && value !== null && value !== '');
   const width = Math.max(...shown.map(([name]) => name.length)) + 1;
   return shown.map(([name, value]) => `${`${name}:`.padEnd(width)} ${value}`).join('\n');

@@ -48,7 +48,12 @@ export const endpointShape = (endpoint: Endpoint): object => ({
   mtu: endpoint.mtu,
   vlan: orNull(endpoint.vlan),
   aliases: endpoint.aliases,
-  publish: endpoint.publish.map(({ hostIp, hostPort, port, protocol }) => ({ hostIp, hostPort, port, protocol })),
+  publish: endpoint.publish.map(({ hostIp, hostPort, port, protocol }) => ({
+    hostIp,
+    hostPort,
+    port,
+    protocol,
+  })),
 });
 
 export const nodeShape = (node: Node): object => ({
@@ -83,5 +88,7 @@ export const statusShape = (status: Status): object => ({
 });
 
 function nulls(message: object | undefined): object {
-  return Object.fromEntries(Object.entries(message ?? {}).map(([key, value]: [string, unknown]) => [key, value ?? null]));
+  return Object.fromEntries(
+    Object.entries(message ?? {}).map(([key, value]: [string, unknown]) => [key, value ?? null]),
+  );
 }

@@ -2,7 +2,11 @@
 // commander itself, and names from the controller, so that neither can fall behind.
 import { Argument, type Command } from 'commander';
 
-import { EndpointServiceClient, NetworkServiceClient, NodeServiceClient } from '../../proto/gen/weft/v1/controller.js';
+import {
+  EndpointServiceClient,
+  NetworkServiceClient,
+  NodeServiceClient,
+} from '../../proto/gen/weft/v1/controller.js';
 import type { Connector } from '../connect.js';
 import type { Action } from '../main.js';
 
@@ -42,7 +46,7 @@ export function completionCommands(program: Command, action: Action): void {
     .command('__complete', { hidden: true })
     .argument('[words...]')
     .action(
-      action(async ({ connect }, [words = '']) => {
+      action(async ({ connect }, [words]) => {
         const lines = await complete(program, words === '' ? [''] : words.split(','), connect);
         return { value: lines, text: () => lines.join('\n') };
       }),
@@ -50,33 +54,50 @@ export function completionCommands(program: Command, action: Action): void {
 }
 
 /** What the last word may become. */
-export async function complete(program: Command, words: readonly string[], connect: Connector): Promise<string[]> {
+export async function complete(
+  program: Command,
+  words: readonly string[],
+  connect: Connector,
+): Promise<string[]> {
   const before = words.slice(0, -1);
   const last = words.at(-1) ?? '';
   let command = program;
   const given: string[] = [];
   for (let i = 0; i < before.length; i++) {
     const word = before[i] ?? '';
-    const option = word.startsWith('-') ? command.options.find((candidate) => candidate.long === word || candidate.short === word) : undefined;
+    const option = word.startsWith('-')
+      ? command.options.find((candidate) => candidate.long === word || candidate.short === word)
+      : undefined;
     if (option !== undefined && (option.required || option.optional)) {
-      if (i === before.length - 1) return matching(option.argChoices ?? (await optionNames(option.long ?? '', connect)), last);
+      if (i === before.length - 1)
+        return matching(option.argChoices ?? (await optionNames(option.long ?? '', connect)), last);
       i++;
       continue;
     }
     if (word.startsWith('-')) continue;
-    const child = command.commands.find((candidate) => candidate.name() === word || candidate.aliases().includes(word));
+    const child = command.commands.find(
+      (candidate) => candidate.name() === word || candidate.aliases().includes(word),
+    );
     if (child !== undefined) command = child;
     else given.push(word);
   }
-  if (last.startsWith('-')) return matching(command.options.flatMap((option) => option.long ?? []), last);
-  const children = command.createHelp().visibleCommands(command).map((child) => child.name());
+  if (last.startsWith('-'))
+    return matching(
+      command.options.flatMap((option) => option.long ?? []),
+      last,
+    );
+  const children = command
+    .createHelp()
+    .visibleCommands(command)
+    .map((child) => child.name());
   if (children.length > 0) return matching(children, last);
   const argument = command.registeredArguments[given.length];
   if (argument?.argChoices !== undefined) return matching(argument.argChoices, last);
   return matching(await argumentNames(command, argument?.name() ?? '', connect), last);
 }
 
-const matching = (candidates: readonly string[], start: string): string[] => candidates.filter((candidate) => candidate.startsWith(start)).toSorted();
+const matching = (candidates: readonly string[], start: string): string[] =>
+  candidates.filter((candidate) => candidate.startsWith(start)).toSorted();
 
 async function optionNames(option: string, connect: Connector): Promise<string[]> {
   if (option === '--network') return namesOf('network', connect);
@@ -95,11 +116,22 @@ async function namesOf(kind: 'network' | 'node' | 'endpoint', connect: Connector
   try {
     switch (kind) {
       case 'network':
-        return (await connect.controller(NetworkServiceClient, (client) => client.listNetworks, {}, ASK_MS)).networks.map((it) => it.name);
+        return (
+          await connect.controller(NetworkServiceClient, (client) => client.listNetworks, {}, ASK_MS)
+        ).networks.map((it) => it.name);
       case 'node':
-        return (await connect.controller(NodeServiceClient, (client) => client.listNodes, {}, ASK_MS)).nodes.map((it) => it.name);
+        return (
+          await connect.controller(NodeServiceClient, (client) => client.listNodes, {}, ASK_MS)
+        ).nodes.map((it) => it.name);
       case 'endpoint':
-        return (await connect.controller(EndpointServiceClient, (client) => client.listEndpoints, { network: '', node: '' }, ASK_MS)).endpoints.map((it) => it.id);
+        return (
+          await connect.controller(
+            EndpointServiceClient,
+            (client) => client.listEndpoints,
+            { network: '', node: '' },
+            ASK_MS,
+          )
+        ).endpoints.map((it) => it.id);
     }
   } catch {
     // Completion is a help, not a place for errors.

@@ -25,10 +25,21 @@ export function endpointCommands(program: Command, action: Action): void {
     .option('--network <name>', 'only of this network', networkName)
     .option('--node <name>', 'only of this node', name('node'))
     .action(
-      action(async ({ connect }, _words, { network = '', node = '' }: { network?: string; node?: string }): Promise<Result> => {
-        const { endpoints } = await connect.controller(EndpointServiceClient, (client) => client.listEndpoints, { network, node }, READ_MS);
-        return { value: endpoints.map(endpointShape), text: () => endpointTable(endpoints) };
-      }),
+      action(
+        async (
+          { connect },
+          _words,
+          { network = '', node = '' }: { network?: string; node?: string },
+        ): Promise<Result> => {
+          const { endpoints } = await connect.controller(
+            EndpointServiceClient,
+            (client) => client.listEndpoints,
+            { network, node },
+            READ_MS,
+          );
+          return { value: endpoints.map(endpointShape), text: () => endpointTable(endpoints) };
+        },
+      ),
     );
 
   endpoint
@@ -37,7 +48,12 @@ export function endpointCommands(program: Command, action: Action): void {
     .argument('<id>', 'its id, the beginning of it, or a name that only one has')
     .action(
       action(async ({ connect }, [id]): Promise<Result> => {
-        const found = await connect.controller(EndpointServiceClient, (client) => client.getEndpoint, { id }, READ_MS);
+        const found = await connect.controller(
+          EndpointServiceClient,
+          (client) => client.getEndpoint,
+          { id },
+          READ_MS,
+        );
         return { value: endpointShape(found), text: () => endpointBlock(found) };
       }),
     );
@@ -80,7 +96,12 @@ export function endpointCommands(program: Command, action: Action): void {
     .argument('<target>', 'as it was attached', target)
     .action(
       action(async ({ connect }, [network, to]): Promise<Result> => {
-        const { endpoint: gone } = await connect.agent(AgentServiceClient, (client) => client.detach, { network, target: to }, WRITE_MS);
+        const { endpoint: gone } = await connect.agent(
+          AgentServiceClient,
+          (client) => client.detach,
+          { network, target: to },
+          WRITE_MS,
+        );
         return { value: gone === undefined ? null : endpointShape(gone), text: () => gone?.name ?? to };
       }),
     );
@@ -89,7 +110,16 @@ export function endpointCommands(program: Command, action: Action): void {
 const endpointTable = (endpoints: readonly Endpoint[]): Promise<string> =>
   table(
     ['ID', 'NAME', 'NETWORK', 'NODE', 'IP', 'IP6', 'IFNAME', 'TARGET'],
-    endpoints.map((it) => [it.id.slice(0, 12), it.name, it.network, it.node, it.ip, it.ip6 ?? '', it.ifname, it.target]),
+    endpoints.map((it) => [
+      it.id.slice(0, 12),
+      it.name,
+      it.network,
+      it.node,
+      it.ip,
+      it.ip6 ?? '',
+      it.ifname,
+      it.target,
+    ]),
   );
 
 const endpointBlock = (it: Endpoint): string =>

@@ -10,7 +10,10 @@ import { block, indent, relative, table, type Result } from '../output.js';
 import { networkShape } from '../shapes.js';
 import type { Action } from '../main.js';
 
-type CreateOptions = Omit<Partial<CreateNetworkRequest>, 'name' | 'noMasquerade' | 'subnet'> & { subnet: string; masquerade: boolean };
+type CreateOptions = Omit<Partial<CreateNetworkRequest>, 'name' | 'noMasquerade' | 'subnet'> & {
+  subnet: string;
+  masquerade: boolean;
+};
 
 export function networkCommands(program: Command, action: Action): void {
   const network = program.command('network').description('make, show and remove networks');
@@ -23,19 +26,36 @@ export function networkCommands(program: Command, action: Action): void {
     .option('--subnet6 <cidr>', 'its IPv6 addresses, such as fd42:100::/48', subnetOf(6, 'subnet6'))
     .option('--driver <driver>', 'what kind of network: overlay')
     .option('--backend <backend>', 'what carries an overlay between hosts: vxlan')
-    .option('--host-prefix <n>', 'length of the subnet that each node takes (default: 24, or subnet + 2)', integer('host-prefix', 1, 30))
-    .option('--host-prefix6 <n>', 'the same for IPv6 (default: 64, or subnet + 16)', integer('host-prefix6', 1, 126))
+    .option(
+      '--host-prefix <n>',
+      'length of the subnet that each node takes (default: 24, or subnet + 2)',
+      integer('host-prefix', 1, 30),
+    )
+    .option(
+      '--host-prefix6 <n>',
+      'the same for IPv6 (default: 64, or subnet + 16)',
+      integer('host-prefix6', 1, 126),
+    )
     .option('--vni <n>', 'VXLAN network identifier (default: a free one)', integer('vni', 1, MAX_VNI))
     .option('--port <udp>', 'UDP port of the tunnel (default: 8472)', integer('port', 1, 65535))
-    .option('--mtu <n>', 'MTU of containers (default: the underlay’s less the overhead)', integer('mtu', 68, 65535))
+    .option(
+      '--mtu <n>',
+      'MTU of containers (default: the underlay’s less the overhead)',
+      integer('mtu', 68, 65535),
+    )
     .option('--internal', 'nothing outside reaches it, and it reaches nothing outside')
     .option('--no-masquerade', 'containers leave it under their own addresses')
     .action(
       action(async ({ connect }, [name], options: CreateOptions): Promise<Result> => {
         checkPrefixes(options);
         const { masquerade, ...rest } = options;
-        const request = { ...rest, name, internal: options.internal ?? false, noMasquerade: !masquerade } as CreateNetworkRequest;
-        const made = await connect.controller(NetworkServiceClient, (client) => client.createNetwork, request, WRITE_MS);
+        const request = { ...rest, name, internal: options.internal ?? false, noMasquerade: !masquerade };
+        const made = await connect.controller(
+          NetworkServiceClient,
+          (client) => client.createNetwork,
+          request,
+          WRITE_MS,
+        );
         return { value: networkShape(made), text: () => made.name };
       }),
     );
@@ -46,7 +66,12 @@ export function networkCommands(program: Command, action: Action): void {
     .description('list networks')
     .action(
       action(async ({ connect }): Promise<Result> => {
-        const { networks } = await connect.controller(NetworkServiceClient, (client) => client.listNetworks, {}, READ_MS);
+        const { networks } = await connect.controller(
+          NetworkServiceClient,
+          (client) => client.listNetworks,
+          {},
+          READ_MS,
+        );
         return { value: networks.map(networkShape), text: () => networkTable(networks) };
       }),
     );
@@ -57,7 +82,12 @@ export function networkCommands(program: Command, action: Action): void {
     .argument('<name>', 'its name', networkName)
     .action(
       action(async ({ connect }, [name]): Promise<Result> => {
-        const found = await connect.controller(NetworkServiceClient, (client) => client.getNetwork, { name }, READ_MS);
+        const found = await connect.controller(
+          NetworkServiceClient,
+          (client) => client.getNetwork,
+          { name },
+          READ_MS,
+        );
         return { value: networkShape(found), text: () => networkBlock(found) };
       }),
     );
@@ -70,7 +100,12 @@ export function networkCommands(program: Command, action: Action): void {
     .option('--force', 'although containers are attached; they lose it')
     .action(
       action(async ({ connect }, [name], { force = false }: { force?: boolean }): Promise<Result> => {
-        await connect.controller(NetworkServiceClient, (client) => client.deleteNetwork, { name, force }, WRITE_MS);
+        await connect.controller(
+          NetworkServiceClient,
+          (client) => client.deleteNetwork,
+          { name, force },
+          WRITE_MS,
+        );
         return { value: { name }, text: () => name };
       }),
     );
@@ -79,7 +114,15 @@ export function networkCommands(program: Command, action: Action): void {
 const networkTable = (networks: readonly Network[]): Promise<string> =>
   table(
     ['NAME', 'DRIVER', 'SUBNET', 'SUBNET6', 'VNI', 'NODES', 'ENDPOINTS'],
-    networks.map(({ name, driver, subnet, subnet6, vni, leases, endpoints }) => [name, driver, subnet, subnet6 ?? '', vni, leases.length, endpoints]),
+    networks.map(({ name, driver, subnet, subnet6, vni, leases, endpoints }) => [
+      name,
+      driver,
+      subnet,
+      subnet6 ?? '',
+      vni,
+      leases.length,
+      endpoints,
+    ]),
   );
 
 async function networkBlock(network: Network): Promise<string> {
@@ -87,7 +130,10 @@ async function networkBlock(network: Network): Promise<string> {
     ['Name', network.name],
     ['Driver', `${network.driver} (${network.backend})`],
     ['Subnet', `${network.subnet}, /${network.hostPrefix} for each node`],
-    ['Subnet6', network.subnet6 === undefined ? undefined : `${network.subnet6}, /${network.hostPrefix6} for each node`],
+    [
+      'Subnet6',
+      network.subnet6 === undefined ? undefined : `${network.subnet6}, /${network.hostPrefix6} for each node`,
+    ],
     ['VNI', network.vni],
     ['UDP port', network.port],
     ['MTU', network.mtu ?? 'as the underlay allows'],

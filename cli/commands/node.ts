@@ -19,7 +19,12 @@ export function nodeCommands(program: Command, action: Action): void {
     .description('list nodes')
     .action(
       action(async ({ connect }): Promise<Result> => {
-        const { nodes } = await connect.controller(NodeServiceClient, (client) => client.listNodes, {}, READ_MS);
+        const { nodes } = await connect.controller(
+          NodeServiceClient,
+          (client) => client.listNodes,
+          {},
+          READ_MS,
+        );
         return { value: nodes.map(nodeShape), text: () => nodeTable(nodes) };
       }),
     );
@@ -30,7 +35,12 @@ export function nodeCommands(program: Command, action: Action): void {
     .argument('<name>', 'its name', nameOf())
     .action(
       action(async ({ connect }, [name]): Promise<Result> => {
-        const found = await connect.controller(NodeServiceClient, (client) => client.getNode, { name }, READ_MS);
+        const found = await connect.controller(
+          NodeServiceClient,
+          (client) => client.getNode,
+          { name },
+          READ_MS,
+        );
         return { value: nodeShape(found), text: () => nodeBlock(found) };
       }),
     );

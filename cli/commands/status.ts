@@ -32,7 +32,10 @@ async function ask(connect: Connector): Promise<Status> {
       return { ...status, health, problems: [...problems, ...status.problems] };
     } catch (error) {
       if (!(error instanceof WeftError)) throw error;
-      const what = whom === 'agent' ? `the agent at ${connect.agentPath}` : `the controller at ${connect.controllerAddress}`;
+      const what =
+        whom === 'agent'
+          ? `the agent at ${connect.agentPath}`
+          : `the controller at ${connect.controllerAddress}`;
       problems.push({ what, why: error.message, fix: error.next ?? '' });
     }
   }
@@ -43,7 +46,14 @@ const nobody = ({ controllerAddress }: Connector, problems: Problem[]): Status =
   health: 'down',
   node: undefined,
   store: undefined,
-  controller: { state: 'disconnected', address: controllerAddress, error: problems.at(-1)?.why ?? '', leader: false, nodesUp: 0, nodesDown: 0 },
+  controller: {
+    state: 'disconnected',
+    address: controllerAddress,
+    error: problems.at(-1)?.why ?? '',
+    leader: false,
+    nodesUp: 0,
+    nodesDown: 0,
+  },
   networks: [],
   peers: [],
   problems,
@@ -54,13 +64,20 @@ async function statusText(status: Status): Promise<string> {
   const parts = [
     block([
       ['Health', status.health],
-      ['Node', node === undefined ? undefined : `${node.name}, ${[node.publicIp, node.publicIp6].filter(Boolean).join(', ')}`],
+      [
+        'Node',
+        node === undefined
+          ? undefined
+          : `${node.name}, ${[node.publicIp, node.publicIp6].filter(Boolean).join(', ')}`,
+      ],
       ['Version', node?.version],
       ['Started', relative(node?.startedAt)],
       ['Firewall', node?.firewall],
       [
         'Kernel',
-        node === undefined ? undefined : `${node.stepsApplied} steps, ${node.stepsFailed} refused, ${node.driftRepaired} things put right`,
+        node === undefined
+          ? undefined
+          : `${node.stepsApplied} steps, ${node.stepsFailed} refused, ${node.driftRepaired} things put right`,
       ],
       [
         'Store',
@@ -68,15 +85,37 @@ async function statusText(status: Status): Promise<string> {
           ? undefined
           : `${store.state} ${relative(store.since)}, ${store.endpoints.join(', ')}${store.pending > 0 ? `, ${store.pending} changes to tell` : ''}`,
       ],
-      ['Controller', controller === undefined ? undefined : [controller.state, controller.address].filter((part) => part !== '').join(', ')],
+      [
+        'Controller',
+        controller === undefined
+          ? undefined
+          : [controller.state, controller.address].filter((part) => part !== '').join(', '),
+      ],
     ]),
   ];
   if (status.networks.length > 0) {
-    const rows = status.networks.map((it) => [it.name, it.subnet, it.gateway, it.mtu, it.endpoints, it.peers, it.expires === undefined ? 'never' : relative(it.expires)]);
-    parts.push('', 'Networks:', indent(await table(['NAME', 'SUBNET', 'GATEWAY', 'MTU', 'ENDPOINTS', 'PEERS', 'EXPIRES'], rows)));
+    const rows = status.networks.map((it) => [
+      it.name,
+      it.subnet,
+      it.gateway,
+      it.mtu,
+      it.endpoints,
+      it.peers,
+      it.expires === undefined ? 'never' : relative(it.expires),
+    ]);
+    parts.push(
+      '',
+      'Networks:',
+      indent(await table(['NAME', 'SUBNET', 'GATEWAY', 'MTU', 'ENDPOINTS', 'PEERS', 'EXPIRES'], rows)),
+    );
   }
   if (status.peers.length > 0) {
-    const rows = status.peers.map((it) => [it.node, it.publicIp, it.state, it.rttMs === undefined ? '' : `${it.rttMs.toFixed(2)} ms`]);
+    const rows = status.peers.map((it) => [
+      it.node,
+      it.publicIp,
+      it.state,
+      it.rttMs === undefined ? '' : `${it.rttMs.toFixed(2)} ms`,
+    ]);
     parts.push('', 'Peers:', indent(await table(['NODE', 'PUBLIC IP', 'STATE', 'RTT'], rows)));
   }
   return [...parts, ...problemLines(status.problems)].join('\n');

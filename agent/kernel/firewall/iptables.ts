@@ -6,7 +6,7 @@ import type { Firewall } from '../../../core/firewall.js';
 import { AcceptKeeper } from './accept.js';
 import { foreignProblems, needsAccept } from './forward.js';
 import { RulesetGeneration } from './generation.js';
-import { Nftables } from './libnftables.js';
+import type { Nftables } from './libnftables.js';
 import { TABLE } from './ruleset.js';
 import {
   Serial,
