@@ -19,6 +19,8 @@ export interface PublisherOptions {
 }
 
 const RETRY_MS = 500;
+/** Telling the store keeps this process as busy as an attach does: whoever attached has the answer first. */
+const TELL_AFTER_MS = 10;
 /** Writes under way at once. */
 const PARALLEL = 16;
 
@@ -27,6 +29,7 @@ export class Publisher {
   readonly #dirty = new Map<string, { network: string; endpoint: Endpoint | undefined; claims: string[] }>();
   #running: Promise<void> | undefined;
   #retry: NodeJS.Timeout | undefined;
+  #soon: NodeJS.Timeout | undefined;
   #stopped = false;
 
   constructor(private readonly options: PublisherOptions) {}
@@ -127,7 +130,9 @@ export class Publisher {
   }
 
   async stop(): Promise<void> {
+    if (this.#soon !== undefined) this.#run();
     this.#stopped = true;
+    clearTimeout(this.#soon);
     clearTimeout(this.#retry);
     await this.#running;
   }
@@ -141,7 +146,10 @@ export class Publisher {
 
   #mark(network: string, id: string, endpoint: Endpoint | undefined, claims: string[] = []): void {
     this.#dirty.set(id, { network, endpoint, claims });
-    this.#run();
+    this.#soon ??= setTimeout(() => {
+      this.#soon = undefined;
+      this.#run();
+    }, TELL_AFTER_MS);
   }
 
   #run(): void {

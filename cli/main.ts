@@ -2,6 +2,7 @@
 import { Command, CommanderError, Option } from 'commander';
 
 import { messageOf, WeftError } from '../core/errors.js';
+import { checkTls } from '../daemon/common-settings.js';
 import { version } from '../daemon/version.js';
 import { completionCommands } from './commands/completion.js';
 import { endpointCommands } from './commands/endpoint.js';
@@ -124,6 +125,8 @@ const action: Action = (work) =>
       asked = true;
     });
     try {
+      const { tlsCa, tlsCert, tlsKey } = options;
+      checkTls({ tlsCa, tlsCert, tlsKey }, () => undefined);
       // Commands take two words at most; commander has seen to it that those they need are there.
       const [first = '', second = ''] = args.slice(0, -2).map(String);
       await print(await work({ ...context, connect }, [first, second], options as never), context.format);

@@ -81,7 +81,8 @@ export class EtcdClient {
     for (;;) {
       signal.throwIfAborted();
       this.#throwIfClosed();
-      if (this.#session !== undefined) return this.#session;
+      // One that has just ended is still here; whoever took it would come back at once, for ever.
+      if (this.#session?.ended.aborted === false) return this.#session;
       await this.#change(signal, this.#closed.signal);
     }
   }
@@ -222,7 +223,7 @@ export class EtcdClient {
         this.#session = session;
         this.#tried = 0;
         this.#notify();
-        await session.heartbeat();
+        await session.untilEnded();
         this.#session = undefined;
       }
       signal.removeEventListener('abort', abort);

@@ -167,8 +167,15 @@ export class Session {
     }
   }
 
-  /** Keeps asking for signs of life until the session ends. */
-  async heartbeat(): Promise<void> {
+  /** Keeps asking for signs of life, and settles when the session has ended: at once, whatever is still on its way. */
+  async untilEnded(): Promise<void> {
+    const { signal } = this.#ended;
+    void this.#heartbeat();
+    if (signal.aborted) return;
+    await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+  }
+
+  async #heartbeat(): Promise<void> {
     const { signal } = this.#ended;
     while (!signal.aborted) {
       const rest = this.#heardAt + HEARTBEAT_AFTER - performance.now();

@@ -17,8 +17,8 @@ import { sweep } from '../lab/runs.js';
 const ROUNDS = Number(process.env['WEFT_BENCH_ROUNDS'] ?? 200);
 /** What weft wants to be: p50 of an attach against p50 of `ip -batch`. */
 const WANTED_RATIO = 0.4;
-/** So that what the one leaves to the kernel and to etcd is done before the other is measured. */
-const REST_MS = 40;
+/** So that what the one leaves behind is done before the other is measured: notifications, the comparison, etcd. */
+const REST_MS = 150;
 const MTU = 1450;
 
 /** The same network by hand: one bridge, which is the gateway. */

@@ -20,14 +20,15 @@ export class TestCa {
     this.#openssl(`req -x509 -days 2 -subj /CN=test-CA ${NEW_KEY}`, ['-keyout', this.#key, '-out', this.ca]);
   }
 
-  /** A certificate for 127.0.0.1, for both sides of a connection. */
-  issue(name: string): Pair {
+  /** A certificate for 127.0.0.1 and these addresses, for both sides of a connection. */
+  issue(name: string, ...addresses: readonly string[]): Pair {
     const at = (end: string): string => join(this.folder, `${name}.${end}`);
     const [cert, key, request, extensions] = [at('pem'), at('key'), at('csr'), at('ext')];
     this.#openssl(`req -subj /CN=${name} ${NEW_KEY}`, ['-keyout', key, '-out', request]);
+    const names = ['127.0.0.1', ...addresses].map((ip) => `IP:${ip}`).join(',');
     writeFileSync(
       extensions,
-      'subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage=serverAuth,clientAuth\n',
+      `subjectAltName=${names},DNS:localhost\nextendedKeyUsage=serverAuth,clientAuth\n`,
     );
     const files = ['-in', request, '-CA', this.ca, '-CAkey', this.#key, '-extfile', extensions, '-out', cert];
     this.#openssl('x509 -req -days 2 -CAcreateserial', files);

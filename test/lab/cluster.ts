@@ -35,6 +35,8 @@ export const bare = (address: string): string => address.split('/')[0] ?? '';
 export class Cluster {
   readonly #places = new Map<string, Namespace>();
   readonly #processes = new Map<string, LabProcess>();
+  /** Where the agents look for etcd. */
+  etcd = ETCD;
 
   private constructor(readonly lab: Lab) {
     for (const place of [lab.infra, lab.outside, ...lab.hosts]) this.#places.set(place.name, place);
@@ -123,7 +125,7 @@ export class Cluster {
   agentFlags(host: string): string[] {
     const { runDir, stateDir } = this.#host(host);
     return [
-      ...['--node', host, '--etcd', ETCD, '--controller', CONTROLLER, '--cnm-socket', 'none'],
+      ...['--node', host, '--etcd', this.etcd, '--controller', CONTROLLER, '--cnm-socket', 'none'],
       ...['--run-dir', runDir, '--state-dir', stateDir],
       ...['--docker', `unix://${join(this.folder, 'no-docker.sock')}`],
     ];

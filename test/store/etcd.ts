@@ -140,6 +140,54 @@ export async function startEtcd(options: { tls?: ServerTls; flags?: string[] } =
   };
 }
 
+export interface TestCluster {
+  urls: string[];
+  signal(member: number, signal: NodeJS.Signals): void;
+  stop(): Promise<void>;
+}
+
+/** Three servers that are one etcd. */
+export async function startCluster(): Promise<TestCluster> {
+  const folder = temporaryFolder('cluster');
+  const ports = await Promise.all(Array.from({ length: 6 }, freePort));
+  const urls = ports.slice(0, 3).map((port) => `http://127.0.0.1:${port}`);
+  const peers = ports.slice(3).map((port) => `http://127.0.0.1:${port}`);
+  const all = peers.map((peer, i) => `m${i}=${peer}`).join(',');
+  const children = urls.map((url, i) => {
+    const peer = peers[i] ?? '';
+    const flags = [
+      ...[
+        '--name',
+        `m${i}`,
+        '--data-dir',
+        path.join(folder, `${i}`),
+        '--logger',
+        'zap',
+        '--log-level',
+        'error',
+      ],
+      ...['--listen-client-urls', url, '--advertise-client-urls', url, '--initial-cluster', all],
+      ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
+    ];
+    return spawn('setpriv', ['--pdeathsig', 'KILL', 'etcd', ...flags], { stdio: 'ignore' });
+  });
+  return {
+    urls,
+    signal: (member, signal) => void children[member]?.kill(signal),
+    stop: async () => {
+      await Promise.all(
+        children.map(async (child) => {
+          const exited = once(child, 'exit');
+          child.kill('SIGCONT');
+          child.kill('SIGKILL');
+          await exited;
+        }),
+      );
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
 async function listening(port: number, child: ChildProcess): Promise<void> {
   for (let i = 0; i < 200; i++) {
     if (child.exitCode !== null) throw new Error(`etcd ended with ${child.exitCode}`);

@@ -6,8 +6,7 @@ import type { Firewall } from '../../../core/firewall.js';
 import { AcceptKeeper } from './accept.js';
 import { foreignProblems, readFilter } from './forward.js';
 import { RulesetGeneration } from './generation.js';
-import type { Nftables } from './libnftables.js';
-import { type NftObject } from './libnftables.js';
+import { type Nftables, type NftObject } from './libnftables.js';
 import { compare, parseListing, renderElements, type Difference, type Listing } from './listing.js';
 import { compileRuleset, renderReplacement, TABLE, type Ruleset } from './ruleset.js';
 import {

@@ -1,0 +1,160 @@
+// What commands ask and how they answer: tables for people, JSON and YAML in the promised shapes for programs.
+import { symlinkSync } from 'node:fs';
+import { join } from 'node:path';
+
+import test from 'ava';
+import { parse } from 'yaml';
+
+import { Fakes, run } from './fakes.js';
+import { endpointJson, networkJson, nodeJson, status } from './samples.js';
+
+const fakes = new Fakes();
+test.before(() => fakes.start());
+test.after.always(() => fakes.stop());
+
+const COMMANDS: { line: string; json: object; table: RegExp[] }[] = [
+  { line: 'network create blue --subnet 10.100.0.0/16', json: networkJson, table: [/^Name: +blue$/m] },
+  {
+    line: 'network inspect blue',
+    json: networkJson,
+    table: [/^Subnet: +10\.100\.0\.0\/16/m, /10\.100\.5\.0\/24/],
+  },
+  {
+    line: 'network ls',
+    json: [networkJson],
+    table: [/^NAME {2,}DRIVER {2,}/, /^blue {2,}overlay {2,}10\.100\.0\.0\/16/m],
+  },
+  { line: 'network rm blue', json: { name: 'blue' }, table: [/^blue\n$/] },
+  { line: 'attach blue web', json: endpointJson, table: [/^IP: +10\.100\.5\.2\/24$/m] },
+  { line: 'detach blue web', json: endpointJson, table: [/^web\n$/] },
+  { line: 'endpoint inspect 0123', json: endpointJson, table: [/^Node: +a$/m] },
+  { line: 'endpoint ls', json: [endpointJson], table: [/^ID {2,}NAME {2,}/, /web {2,}blue {2,}a/] },
+  { line: 'node inspect a', json: nodeJson, table: [/^State: +up/m] },
+  { line: 'node ls', json: [nodeJson], table: [/^NAME {2,}/, /192\.0\.2\.10/] },
+  { line: 'node rm a', json: { name: 'a' }, table: [/^a\n$/] },
+];
+
+for (const { line, json, table } of COMMANDS) {
+  test(`weft ${line}: table, json and yaml`, async (t) => {
+    const words = line.split(' ');
+    const [asTable, asJson, asYaml] = await Promise.all([
+      fakes.weft(...words),
+      fakes.weft(...words, '-o', 'json'),
+      fakes.weft(...words, '--output=yaml'),
+    ]);
+    for (const { code, stderr } of [asTable, asJson, asYaml])
+      t.deepEqual({ code, stderr }, { code: 0, stderr: '' });
+    // More fields may come with time; those that are promised have these values.
+    t.like(JSON.parse(asJson.stdout), json);
+    t.deepEqual(parse(asYaml.stdout), JSON.parse(asJson.stdout));
+    for (const pattern of table) t.regex(asTable.stdout, pattern);
+    // eslint-disable-next-line no-control-regex -- nobody looks at a pipe: no colours
+    t.notRegex(asTable.stdout, /\u001B|[ \t]$/m);
+  });
+}
+
+test('weft status: the agent’s view, in every form', async (t) => {
+  const [asTable, asJson] = await Promise.all([fakes.weft('status'), fakes.weft('status', '-o', 'json')]);
+  t.is(asJson.code, 0);
+  t.like(JSON.parse(asJson.stdout), {
+    health: 'ok',
+    node: { name: 'a' },
+    store: { state: 'connected' },
+    controller: { state: 'connected' },
+    peers: [
+      { node: 'b', publicIp: '192.0.2.11', state: 'up', rttMs: 0.42 },
+      { node: 'c', publicIp: '192.0.2.12', state: 'down', rttMs: null },
+    ],
+    problems: [],
+  });
+  t.regex(asTable.stdout, /^Health: +ok$/m);
+  t.regex(asTable.stdout, /0\.42 ms/);
+});
+
+test.serial('weft status: exit status 1 only where it is down', async (t) => {
+  try {
+    for (const [health, code] of [
+      ['degraded', 0],
+      ['down', 1],
+    ] as const) {
+      fakes.agentStatus = { ...status, health, problems: [{ what: 'store', why: 'gone', fix: 'start it' }] };
+      const ran = await fakes.weft('status', '-o', 'json');
+      t.is(ran.code, code);
+      t.like(JSON.parse(ran.stdout), { health, problems: [{ what: 'store', why: 'gone', fix: 'start it' }] });
+    }
+  } finally {
+    fakes.agentStatus = status;
+  }
+});
+
+test.serial('every option of create and attach reaches the services', async (t) => {
+  fakes.asked.length = 0;
+  await fakes.weft(
+    ...'network create blue --subnet 10.100.0.0/16 --subnet6 fd42:100::/48 --host-prefix 25 --host-prefix6 80'.split(
+      ' ',
+    ),
+    ...'--vni 5000 --port 4789 --mtu 1400 --driver bridge --backend vxlan --internal --no-masquerade'.split(
+      ' ',
+    ),
+  );
+  await fakes.weft(
+    ...'attach blue pid:4711 --name web --alias www --alias w3 --ip 10.100.5.9 --ip6 fd42:100::9'.split(' '),
+    ...'--mac 02-00-00-00-00-2A --ifname net7 --no-default-route'.split(' '),
+  );
+  await fakes.weft('network', 'rm', 'blue', '--force');
+  await fakes.weft('endpoint', 'ls', '--network', 'blue', '--node', 'a');
+  t.deepEqual(fakes.asked, [
+    [
+      'createNetwork',
+      {
+        name: 'blue',
+        subnet: '10.100.0.0/16',
+        subnet6: 'fd42:100::/48',
+        driver: 'bridge',
+        backend: 'vxlan',
+        hostPrefix: 25,
+        hostPrefix6: 80,
+        vni: 5000,
+        port: 4789,
+        mtu: 1400,
+        internal: true,
+        noMasquerade: true,
+      },
+    ],
+    [
+      'attach',
+      {
+        network: 'blue',
+        target: 'pid:4711',
+        name: 'web',
+        aliases: ['www', 'w3'],
+        ip: '10.100.5.9',
+        ip6: 'fd42:100::9',
+        mac: '02:00:00:00:00:2a',
+        ifname: 'net7',
+        noDefaultRoute: true,
+      },
+    ],
+    ['deleteNetwork', { name: 'blue', force: true }],
+    ['listEndpoints', { network: 'blue', node: 'a' }],
+  ]);
+});
+
+test('runs through a link, from another folder, and says its version and its commands', async (t) => {
+  const link = join(fakes.folder, 'weft');
+  symlinkSync((await import('./fakes.js')).WEFT, link);
+  const [version, help] = await Promise.all([run(['--version'], {}, link), run(['help'], {}, link)]);
+  t.regex(version.stdout, /^(weft )?\d+\.\d+\.\d+\n$/);
+  for (const word of [
+    'network',
+    'attach',
+    'detach',
+    'endpoint',
+    'node',
+    'status',
+    'completion',
+    'agent',
+    'controller',
+  ])
+    t.regex(help.stdout, new RegExp(`^  ${word}\\b`, 'm'));
+});

@@ -1,0 +1,57 @@
+// What a real bash offers at the cursor, with the script that weft prints.
+import { execFile } from 'node:child_process';
+import { dirname } from 'node:path';
+
+import test from 'ava';
+
+import { Fakes, run, WEFT } from './fakes.js';
+
+const fakes = new Fakes();
+test.before(() => fakes.start());
+test.after.always(() => fakes.stop());
+
+/** @param words of the line, the last one being the one at the cursor */
+function offered(words: readonly string[], controller = fakes.address): Promise<string[]> {
+  const script =
+    'source <(weft completion bash); COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _weft; printf "%s\\n" "${COMPREPLY[@]}"';
+  const { PATH = '', HOME = '' } = process.env;
+  const env = { PATH: `${dirname(WEFT)}:${PATH}`, HOME, WEFT_CONTROLLER: controller };
+  return new Promise((resolve, reject) => {
+    execFile('bash', ['-c', script, 'bash', 'weft', ...words], { env }, (error, stdout, stderr) => {
+      if (error !== null) reject(error);
+      else if (stderr !== '') reject(new Error(stderr));
+      else resolve(stdout.split('\n').filter((line) => line !== ''));
+    });
+  });
+}
+
+test('bash completes commands, options, their values and names', async (t) => {
+  const [commands, below, options, values, networks, endpoints] = await Promise.all([
+    offered(['']),
+    offered(['network', '']),
+    offered(['attach', 'blue', 'web', '--ip']),
+    offered(['network', 'ls', '-o', '']),
+    offered(['network', 'rm', 'b']),
+    offered(['endpoint', 'inspect', '']),
+  ]);
+  for (const word of ['network', 'attach', 'endpoint', 'node', 'status', 'agent', 'controller'])
+    t.true(commands.includes(word), `${word} in ${commands.join(' ')}`);
+  t.false(commands.includes('__complete'));
+  t.deepEqual(below.filter((word) => word !== 'help').toSorted(), ['create', 'inspect', 'ls', 'rm']);
+  t.deepEqual(options, ['--ip', '--ip6']);
+  t.deepEqual(values, ['json', 'table', 'yaml']);
+  t.deepEqual(networks, ['blue']);
+  t.deepEqual(endpoints, ['0123456789abcdef']);
+});
+
+test('completion stays silent where no controller answers', async (t) => {
+  t.deepEqual(await offered(['network', 'rm', ''], '127.0.0.1:1'), []);
+});
+
+test('there is a script for each shell', async (t) => {
+  const scripts = await Promise.all(['bash', 'zsh', 'fish'].map((shell) => run(['completion', shell])));
+  for (const { code, stdout } of scripts) {
+    t.is(code, 0);
+    t.regex(stdout, /weft __complete/);
+  }
+});

@@ -1,0 +1,168 @@
+// What goes wrong, as people and programs see it: the exit status, one or two lines on stderr, an object on stdout.
+import { execFile } from 'node:child_process';
+
+import test from 'ava';
+import { parse } from 'yaml';
+
+import { notFound } from '../../core/errors.js';
+import { readTls } from '../../daemon/tls.js';
+import { TestCa } from '../daemon/certificates.js';
+import { Fakes, run, WEFT, type Ran } from './fakes.js';
+
+const fakes = new Fakes();
+test.before(() => fakes.start());
+test.after.always(() => fakes.stop());
+
+const NOBODY = { WEFT_CONTROLLER: '127.0.0.1:1', WEFT_AGENT: '/nonexistent/agent.sock' };
+
+/** One or two lines, and no stack trace. */
+const TWO_LINES = /^weft: [^\n]+\n( {6}[^\n]+\n)?$/;
+
+const WRONG: [line: string, named: RegExp][] = [
+  ['nonsense', /nonsense/],
+  ['netwrk ls', /network/],
+  ['network crate x', /create/],
+  ['network ls --bogus', /--bogus/],
+  ['network ls extra', /arguments/],
+  ['network create', /name/i],
+  ['network create blue', /--subnet/],
+  ['network create bl.ue --subnet 10.1.0.0/16', /bl\.ue/],
+  ['network create blue --subnet 10.1.0.5/16', /10\.1\.0\.0\/16/],
+  ['network create blue --subnet 127.0.0.0/16', /127\.0\.0\.0\/16/],
+  ['network create blue --subnet fd42::/48', /fd42::\/48/],
+  ['network create blue --subnet 10.1.0.0/16 --host-prefix 17', /17/],
+  ['network create blue --subnet 10.1.0.0/16 --host-prefix6 64', /--subnet6/],
+  ['network create blue --subnet 10.1.0.0/16 --vni 16777216', /16777216|16777215/],
+  ['network create blue --subnet 10.1.0.0/16 --vni abc', /abc/],
+  ['network create blue --subnet 10.1.0.0/16 --port 0', /65535/],
+  ['attach blue', /target/i],
+  ['attach blue pid:0', /pid:0/],
+  ['attach blue netns:web', /netns:web/],
+  ['attach blue web --ip 10.1.0.300', /10\.1\.0\.300/],
+  ['attach blue web --ip6 10.1.0.3', /10\.1\.0\.3/],
+  ['attach blue web --mac 01:00:00:00:00:01', /01:00:00:00:00:01/],
+  ['attach blue web --ifname abcdefghijklmnop', /abcdefghijklmnop/],
+  ['attach blue web --alias -x-', /-x-/],
+  ['network ls -o xml', /xml/],
+  ['completion tcsh', /tcsh/],
+];
+
+test('a wrong call: exit status 2, told in two lines that name it, and nobody is asked', async (t) => {
+  await inTurns(WRONG, async ([line, named]) => {
+    const ran = await run(line.split(' '), NOBODY);
+    t.is(ran.code, 2, `weft ${line}: ${ran.stderr}`);
+    t.regex(ran.stderr, TWO_LINES, line);
+    t.regex(ran.stderr, named, line);
+    t.is(ran.stdout, '', line);
+  });
+});
+
+test('a wrong call is told to programs too', async (t) => {
+  const line = ['network', 'create', 'blue', '--subnet', 'x'];
+  const [json, yaml] = await Promise.all([run([...line, '-o', 'json']), run([...line, '-oyaml'])]);
+  for (const [{ code }, found] of [
+    [json, JSON.parse(json.stdout) as unknown],
+    [yaml, parse(yaml.stdout) as unknown],
+  ] as const) {
+    t.is(code, 2);
+    t.like(found, { error: { code: 'INVALID_ARGUMENT' } });
+  }
+});
+
+test.serial('what a service refuses: exit status 1, its cause and its next step', async (t) => {
+  fakes.refusal = notFound('there is no network red', 'See weft network ls.');
+  try {
+    const ran = await fakes.weft('network', 'inspect', 'red', '-o', 'json');
+    t.is(ran.code, 1);
+    t.is(ran.stderr, 'weft: there is no network red\n      See weft network ls.\n');
+    t.like(JSON.parse(ran.stdout), { error: { code: 'NOT_FOUND', message: 'there is no network red' } });
+  } finally {
+    fakes.refusal = undefined;
+  }
+});
+
+test('nobody there: who is away, and what starts it', async (t) => {
+  const [controller, agent] = await Promise.all([
+    run(['node', 'ls', '-o', 'json'], NOBODY),
+    run(['attach', 'blue', 'web'], NOBODY),
+  ]);
+  t.is(controller.code, 1);
+  t.regex(controller.stderr, TWO_LINES);
+  t.regex(controller.stderr, /127\.0\.0\.1:1[\s\S]*weft controller/);
+  t.like(JSON.parse(controller.stdout), { error: { code: 'UNAVAILABLE' } });
+  t.is(agent.code, 1);
+  t.regex(agent.stderr, /\/nonexistent\/agent\.sock[\s\S]*weft agent/);
+});
+
+test('stack traces come with --log-level debug alone', async (t) => {
+  const ran = await run(['node', 'ls', '--log-level', 'debug'], NOBODY);
+  t.is(ran.code, 1);
+  t.regex(ran.stderr, /^ +at /m);
+});
+
+test('status asks the controller where the agent is away, and tells when both are', async (t) => {
+  const [one, none] = await Promise.all([
+    run(['status', '-o', 'json'], { ...NOBODY, WEFT_CONTROLLER: fakes.address }),
+    run(['status', '-o', 'json'], NOBODY),
+  ]);
+  t.is(one.code, 0);
+  const seen = JSON.parse(one.stdout) as {
+    health: string;
+    problems: { what: string; why: string; fix: string }[];
+  };
+  t.is(seen.health, 'degraded');
+  t.regex(JSON.stringify(seen.problems), /agent/);
+  t.is(none.code, 1);
+  const down = JSON.parse(none.stdout) as Record<string, unknown> & { problems: object[] };
+  t.like(down, { health: 'down', networks: [], peers: [] });
+  for (const key of ['node', 'store', 'controller']) t.is(typeof down[key], 'object');
+  t.is(down.problems.length, 2);
+});
+
+test('mutual TLS: who shows a certificate of the CA is answered, who has none is refused', async (t) => {
+  const ca = new TestCa();
+  const secure = new Fakes();
+  try {
+    const server = ca.issue('controller');
+    await secure.start(readTls({ tlsCa: ca.ca, tlsCert: server.cert, tlsKey: server.key }));
+    const mine = ca.issue('me');
+    const flags = ['--tls-ca', ca.ca, '--tls-cert', mine.cert, '--tls-key', mine.key];
+    const [good, byEnvironment, bare] = await Promise.all([
+      secure.weft('network', 'ls', ...flags),
+      run(['network', 'ls'], {
+        WEFT_CONTROLLER: secure.address,
+        WEFT_TLS_CA: ca.ca,
+        WEFT_TLS_CERT: mine.cert,
+        WEFT_TLS_KEY: mine.key,
+      }),
+      secure.weft('network', 'ls'),
+    ]);
+    t.deepEqual([good.code, good.stderr], [0, '']);
+    t.deepEqual([byEnvironment.code, byEnvironment.stderr], [0, '']);
+    t.is(bare.code, 1);
+    t.regex(bare.stderr, /--tls-ca/);
+  } finally {
+    secure.stop();
+    ca.remove();
+  }
+});
+
+test('a reader that leaves early is no error', async (t) => {
+  const ran = await new Promise<Ran>((resolve) => {
+    const script = '"$0" help | true; echo "${PIPESTATUS[0]}"';
+    execFile('bash', ['-c', script, WEFT], (error, stdout, stderr) =>
+      resolve({ code: error?.code ?? 0, stdout, stderr }),
+    );
+  });
+  t.deepEqual(ran, { code: 0, stdout: '0\n', stderr: '' });
+});
+
+/** A few at a time: each is a process. */
+async function inTurns<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  const rest = items.values();
+  await Promise.all(
+    Array.from({ length: 3 }, async () => {
+      for (const item of rest) await work(item);
+    }),
+  );
+}

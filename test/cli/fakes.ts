@@ -1,0 +1,119 @@
+// A controller and an agent that answer from a script and remember what they were asked, and a way to run the real bin/weft
+// against them as a person's shell would.
+import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { Server } from '@grpc/grpc-js';
+
+import { serverCredentials, unary } from '../../daemon/grpc.js';
+import type { Tls } from '../../daemon/tls.js';
+import { packageRoot } from '../../daemon/version.js';
+import { AgentServiceService, StatusServiceService } from '../../proto/gen/weft/v1/agent.js';
+import {
+  EndpointServiceService,
+  NetworkServiceService,
+  NodeServiceService,
+} from '../../proto/gen/weft/v1/controller.js';
+import type { Status } from '../../proto/gen/weft/v1/types.js';
+import { endpoint, network, node, status } from './samples.js';
+
+export const WEFT = join(packageRoot, 'bin', 'weft');
+
+export interface Ran {
+  code: number | string | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** What a fake was asked, in order. */
+export type Asked = [method: string, request: unknown][];
+
+export class Fakes {
+  readonly folder = mkdtempSync(join(tmpdir(), 'weft-cli-'));
+  readonly socket = join(this.folder, 'agent.sock');
+  readonly asked: Asked = [];
+  /** What every call is refused with, while it is set. */
+  refusal: Error | undefined;
+  agentStatus: Status = status;
+  address = '';
+  readonly #servers: Server[] = [];
+
+  /** @param tls of the controller; the agent's socket has none */
+  async start(tls?: Tls): Promise<void> {
+    const controller = new Server();
+    controller.addService(NetworkServiceService, {
+      createNetwork: this.#answer('createNetwork', network),
+      getNetwork: this.#answer('getNetwork', network),
+      listNetworks: this.#answer('listNetworks', { networks: [network] }),
+      deleteNetwork: this.#answer('deleteNetwork', {}),
+      watchNetworks: () => undefined,
+    });
+    controller.addService(NodeServiceService, {
+      getNode: this.#answer('getNode', node),
+      listNodes: this.#answer('listNodes', { nodes: [node] }),
+      deleteNode: this.#answer('deleteNode', {}),
+      watchNodes: () => undefined,
+    });
+    controller.addService(EndpointServiceService, {
+      createEndpoint: this.#answer('createEndpoint', endpoint),
+      getEndpoint: this.#answer('getEndpoint', endpoint),
+      listEndpoints: this.#answer('listEndpoints', { endpoints: [endpoint] }),
+      deleteEndpoint: this.#answer('deleteEndpoint', {}),
+      watchEndpoints: () => undefined,
+    });
+    controller.addService(StatusServiceService, { getStatus: this.#answer('controllerStatus', status) });
+    const agent = new Server();
+    agent.addService(AgentServiceService, {
+      attach: this.#answer('attach', endpoint),
+      detach: this.#answer('detach', { endpoint }),
+    });
+    agent.addService(StatusServiceService, {
+      getStatus: unary(() => {
+        this.asked.push(['agentStatus', {}]);
+        return this.agentStatus;
+      }),
+    });
+    const port = await this.#listen(controller, '127.0.0.1:0', tls);
+    this.address = `127.0.0.1:${port}`;
+    await this.#listen(agent, `unix:${this.socket}`);
+  }
+
+  /** Runs weft against the two. */
+  weft(...args: string[]): Promise<Ran> {
+    return run(args, { WEFT_CONTROLLER: this.address, WEFT_AGENT: this.socket });
+  }
+
+  stop(): void {
+    for (const server of this.#servers) server.forceShutdown();
+    rmSync(this.folder, { recursive: true });
+  }
+
+  #answer<Response>(method: string, response: Response) {
+    return unary<unknown, Response>((request) => {
+      this.asked.push([method, request]);
+      if (this.refusal !== undefined) throw this.refusal;
+      return response;
+    });
+  }
+
+  #listen(server: Server, address: string, tls?: Tls): Promise<number> {
+    this.#servers.push(server);
+    return new Promise((resolve, reject) => {
+      server.bindAsync(address, serverCredentials(tls), (error, port) =>
+        error === null ? resolve(port) : reject(error),
+      );
+    });
+  }
+}
+
+/** Nothing of the caller's own settings reaches the command. */
+export function run(args: readonly string[], env: Record<string, string> = {}, program = WEFT): Promise<Ran> {
+  const { PATH = '', HOME = '' } = process.env;
+  return new Promise((resolve) => {
+    execFile(program, args, { env: { PATH, HOME, ...env }, timeout: 20_000 }, (error, stdout, stderr) => {
+      resolve({ code: error === null ? 0 : (error.code ?? null), stdout, stderr });
+    });
+  });
+}

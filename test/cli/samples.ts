@@ -1,0 +1,151 @@
+// What the fakes answer, and what the contract says that programs then read.
+import type { Endpoint, Network, Node, Status } from '../../proto/gen/weft/v1/types.js';
+
+export const network: Network = {
+  name: 'blue',
+  driver: 'overlay',
+  backend: 'vxlan',
+  subnet: '10.100.0.0/16',
+  subnet6: undefined,
+  hostPrefix: 24,
+  hostPrefix6: undefined,
+  vni: 4097,
+  port: 8472,
+  mtu: undefined,
+  internal: false,
+  masquerade: true,
+  vlan: undefined,
+  parent: undefined,
+  gateway: undefined,
+  leases: [
+    {
+      node: undefined,
+      subnet: '10.100.5.0/24',
+      subnet6: undefined,
+      publicIp: '192.0.2.10',
+      vtepMac: '02:00:00:00:00:2a',
+      expires: undefined,
+    },
+  ],
+  endpoints: 1,
+};
+
+export const networkJson = {
+  name: 'blue',
+  driver: 'overlay',
+  backend: 'vxlan',
+  subnet: '10.100.0.0/16',
+  subnet6: null,
+  hostPrefix: 24,
+  vni: 4097,
+  port: 8472,
+  mtu: null,
+  internal: false,
+  masquerade: true,
+  vlan: null,
+  parent: null,
+  gateway: null,
+  leases: [
+    {
+      node: null,
+      subnet: '10.100.5.0/24',
+      subnet6: null,
+      publicIp: '192.0.2.10',
+      vtepMac: '02:00:00:00:00:2a',
+      expires: null,
+    },
+  ],
+  endpoints: 1,
+};
+
+export const endpoint: Endpoint = {
+  id: '0123456789abcdef',
+  name: 'web',
+  network: 'blue',
+  node: 'a',
+  target: 'netns:/run/netns/web',
+  ifname: 'eth0',
+  hostIfname: 'wfep0123456789a',
+  mac: '02:77:0a:64:05:02',
+  ip: '10.100.5.2/24',
+  ip6: undefined,
+  gateway: '10.100.5.1',
+  mtu: 1450,
+  vlan: undefined,
+  aliases: ['www'],
+  publish: [],
+};
+
+export const endpointJson = { ...endpoint, ip6: null, vlan: null };
+
+export const node: Node = {
+  name: 'a',
+  publicIp: '192.0.2.10',
+  state: 'up',
+  lastSeen: '2026-01-02T03:04:05Z',
+  version: '0.1.0',
+  networks: ['blue'],
+  endpoints: 1,
+  since: undefined,
+  publicIp6: undefined,
+  problems: [],
+};
+
+export const nodeJson = {
+  name: 'a',
+  publicIp: '192.0.2.10',
+  state: 'up',
+  lastSeen: '2026-01-02T03:04:05Z',
+  version: '0.1.0',
+  networks: ['blue'],
+  endpoints: 1,
+};
+
+export const status: Status = {
+  health: 'ok',
+  node: {
+    name: 'a',
+    publicIp: '192.0.2.10',
+    publicIp6: undefined,
+    version: '0.1.0',
+    startedAt: '2026-01-02T03:04:05Z',
+    firewall: 'nftables',
+    stepsApplied: 12,
+    stepsFailed: 0,
+    driftRepaired: 0,
+  },
+  store: {
+    state: 'connected',
+    endpoints: ['http://192.0.2.1:2379'],
+    since: '2026-01-02T03:04:05Z',
+    revision: 7,
+    pending: 0,
+    error: '',
+  },
+  controller: {
+    state: 'connected',
+    address: '192.0.2.1:7400',
+    error: '',
+    leader: false,
+    nodesUp: 0,
+    nodesDown: 0,
+  },
+  networks: [
+    {
+      name: 'blue',
+      subnet: '10.100.5.0/24',
+      subnet6: undefined,
+      gateway: '10.100.5.1',
+      mtu: 1450,
+      endpoints: 1,
+      peers: 2,
+      expires: undefined,
+      vni: 4097,
+    },
+  ],
+  peers: [
+    { node: 'b', publicIp: '192.0.2.11', state: 'up', rttMs: 0.42 },
+    { node: 'c', publicIp: '192.0.2.12', state: 'down', rttMs: undefined },
+  ],
+  problems: [],
+};

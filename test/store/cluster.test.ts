@@ -1,0 +1,61 @@
+// An etcd of three servers, each of which stops answering in its turn, the leader too: work goes on over the others, and
+// nobody is taken for dead.
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import test from 'ava';
+
+import { startCluster } from './etcd.js';
+import { closeStores, endpoint, eventually, openTestStore, recordingLog, spec } from './helpers.js';
+
+test('one of three servers stalls: the next one is taken before a node loses its sign of life', async (t) => {
+  const cluster = await startCluster();
+  t.teardown(async () => {
+    await closeStores();
+    await cluster.stop();
+  });
+  const log = recordingLog();
+  const store = openTestStore(cluster.urls, '/weft', log);
+  await eventually(() => store.state.connected, 'connected', 10_000);
+  await store.createNetwork(spec('blue', '10.100.0.0/16'));
+  const node = { name: 'n1', instance: 'i', publicIp: '192.0.2.1', version: '', startedAt: '' };
+  const announcement = store.announce(() => node, { ttlSeconds: 3, onConflict: () => undefined });
+  await eventually(() => store.view.alive.has('n1'), 'alive');
+  let died = 0;
+  store.subscribe((changes) => {
+    for (const change of changes) if (change.kind === 'alive' && change.after === undefined) died++;
+  });
+  let written = 0;
+  let slowest = 0;
+  const refused = new Set<string>();
+  const stop = new AbortController();
+  const writing = (async () => {
+    for (let i = 0; !stop.signal.aborted; i++) {
+      const since = performance.now();
+      await store.putEndpoint(endpoint('blue', (i % 50).toString(16)), { unique: false }).then(
+        () => written++,
+        (error: unknown) => refused.add((error as Error).message),
+      );
+      slowest = Math.max(slowest, performance.now() - since);
+      await sleep(10);
+    }
+  })();
+  for (const member of [0, 1, 2]) {
+    cluster.signal(member, 'SIGSTOP');
+    await sleep(4500);
+    const before = written;
+    await eventually(() => written > before + 5, `writing goes on without server ${member}`, 2000);
+    cluster.signal(member, 'SIGCONT');
+    await sleep(1500);
+  }
+  stop.abort();
+  await writing;
+  t.log(
+    `${written} written, slowest ${Math.round(slowest)} ms, refused: ${[...refused].join('; ') || 'none'}`,
+  );
+  t.is(died, 0);
+  t.is(store.state.resyncs, 0);
+  t.true(slowest < 4000, 'no call takes longer than its deadline');
+  for (const message of refused) t.regex(message, /does not answer/);
+  t.is(log.lines.filter((line) => line.level === 'error').length, 0);
+  await announcement.stop();
+});
