@@ -14,54 +14,81 @@ node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)
   fail "Node.js $(node --version) is too old" 'Install Node.js 20 or newer.'
 command -v npm >/dev/null || fail 'there is no npm' 'Install npm.'
 
-exec 9>/tmp/weft-prepare.lock
-flock -n 9 || { echo 'Waiting for another preparation to end …'; flock 9; }
+log=$(mktemp)
+# Runs a step's command with its output put aside, and shows that only where it fails.
+quietly() {
+  "$@" >"$log" 2>&1 </dev/null 9>&- && return
+  printf 'failed\n' && cat "$log" >&2
+  fail "$* failed" 'Its words are above.'
+}
+
+# A lock on a folder leaves no file behind.
+lock() { flock -n 9 || { echo 'Waiting for another preparation to end …'; flock 9; }; }
+
+# Debian's etcd-server starts a service at installation, and has it started at every boot; weft starts etcd itself.
+policy=/usr/sbin/policy-rc.d
+aside=$policy.before-weft
+mark='# weft: while packages are installed, no service is started'
+forbid_services() {
+  [ ! -e "$policy" ] || mv "$policy" "$aside"
+  printf '#!/bin/sh\n%s\nexit 101\n' "$mark" >"$policy"
+  chmod 755 "$policy"
+}
+allow_services() {
+  # Only what we made is taken away, also what a killed preparation left.
+  if [ -e "$policy" ] && grep -qxF "$mark" "$policy"; then rm -f "$policy"; fi
+  if [ -e "$aside" ] && [ ! -e "$policy" ]; then mv "$aside" "$policy"; fi
+}
+disable_etcd() {
+  if command -v systemctl >/dev/null; then systemctl disable --quiet etcd.service >/dev/null 2>&1 || true; fi
+  # Where there is no systemd now, there may be one later: the links that enable the service are made all the same.
+  if command -v deb-systemd-helper >/dev/null; then deb-systemd-helper disable etcd.service >/dev/null 2>&1 || true; fi
+  if [ -e /etc/init.d/etcd ] && command -v update-rc.d >/dev/null; then update-rc.d etcd disable >/dev/null 2>&1 || true; fi
+}
+
+finish() { rm -f "$log" "$log.began"; allow_services; }
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 
 # command:package
 wanted='etcd:etcd-server ip:iproute2 iptables:iptables nft:nftables setpriv:util-linux'
 wanted="$wanted ping:iputils-ping curl:curl ss:iproute2"
-[ "${1:-}" = --test ] && wanted="$wanted openssl:openssl nc:netcat-openbsd etcdctl:etcd-client sysctl:procps"
-missing=
-for pair in $wanted; do
-  command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
-done
-
-# Debian's etcd-server starts a service of its own at installation; weft starts etcd itself.
-policy=/usr/sbin/policy-rc.d
-restore_policy() {
-  [ "${policy_ours:-}" = yes ] || return 0
-  rm -f "$policy"
-  [ ! -e "$policy.before-weft" ] || mv "$policy.before-weft" "$policy"
-  policy_ours=
+[ "${1:-}" != --test ] || wanted="$wanted openssl:openssl nc:netcat-openbsd etcdctl:etcd-client sysctl:procps"
+missing() {
+  local pair
+  for pair in $wanted; do command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"; done | sort -u
 }
-if [ -n "$missing" ]; then
-  command -v apt-get >/dev/null || fail "these are missing:$missing" 'Install them with the package manager of this system.'
-  export DEBIAN_FRONTEND=noninteractive
-  step 'Looking up system packages'
-  apt-get update -qq >/tmp/weft-apt.log 2>&1 || { cat /tmp/weft-apt.log >&2; fail 'apt-get update failed' 'Its words are above.'; }
-  done_
-  step "Installing$missing"
-  trap restore_policy EXIT
-  trap 'restore_policy; exit 130' INT TERM
-  [ ! -e "$policy" ] || mv "$policy" "$policy.before-weft"
-  printf '#!/bin/sh\nexit 101\n' >"$policy"
-  chmod 755 "$policy"
-  policy_ours=yes
-  # shellcheck disable=SC2086
-  apt-get install -y -qq --no-install-recommends $missing >/tmp/weft-apt.log 2>&1 ||
-    { cat /tmp/weft-apt.log >&2; fail 'apt-get install failed' 'Its words are above.'; }
-  restore_policy
-  case "$missing" in
-    *etcd-server*) ! command -v systemctl >/dev/null || systemctl disable --quiet etcd.service >/dev/null 2>&1 || true ;;
-  esac
-  done_
+
+if [ -n "$(missing)" ]; then
+  command -v apt-get >/dev/null ||
+    fail "these are missing: $(missing | xargs)" 'Install them with the package manager of this system.'
+  exec 9</var/lib/dpkg
+  lock
+  allow_services
+  # Another preparation may just have installed them.
+  mapfile -t packages < <(missing)
+  if [ ${#packages[@]} -gt 0 ]; then
+    export DEBIAN_FRONTEND=noninteractive
+    step 'Looking up system packages'
+    quietly apt-get update -qq
+    done_
+    step "Installing ${packages[*]}"
+    forbid_services
+    quietly apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "${packages[@]}"
+    case " ${packages[*]} " in *' etcd-server '*) disable_etcd ;; esac
+    allow_services
+    done_
+  fi
 fi
+
+exec 9<.
+lock
 
 stamp=node_modules/.weft-installed
 if ! cmp -s package-lock.json "$stamp"; then
   step 'Installing npm packages'
-  npm ci --no-audit --no-fund --loglevel=error >/tmp/weft-npm.log 2>&1 ||
-    { cat /tmp/weft-npm.log >&2; fail 'npm ci failed' 'Its words are above.'; }
+  quietly npm ci --no-audit --no-fund --loglevel=error
   cp package-lock.json "$stamp"
   done_
 fi
@@ -71,9 +98,11 @@ sources='agent cli controller core daemon plugin proto store test'
 # shellcheck disable=SC2086
 if [ ! -e "$built" ] || [ -n "$(find $sources package-lock.json tsconfig.json -newer "$built" \( -name '*.ts' -o -name '*.json' \) -print -quit 2>/dev/null)" ]; then
   step 'Building'
+  # Of the moment before the build, so that what changes meanwhile is built by the next.
+  touch "$log.began"
   # A source that is gone must not live on as its old build.
   rm -rf build
-  npm run --silent build
-  touch "$built"
+  quietly npm run --silent build
+  mv "$log.began" "$built"
   done_
 fi

@@ -19,11 +19,11 @@ passed=0 failed=0 status=0
 run() {
   node_modules/.bin/ava "$@" 2>&1 | tee "$log"
   local code=${PIPESTATUS[0]}
-  # ava ends with lines such as "12 tests passed" and "1 test failed".
+  # ava writes a line for each test, and ends with lines such as "1 test failed".
   local good bad
-  good=$(sed -nE 's/^ *([0-9]+) tests? passed.*/\1/p' "$log" | tail -1)
-  bad=$(sed -nE 's/^ *([0-9]+) (tests?|hooks?|uncaught exceptions?|unhandled rejections?) ?(failed)?.*/\1/p' "$log" | tail -1)
-  if [ "$code" = 0 ]; then bad=0; elif [ "${bad:-0}" = 0 ] || [ "$bad" = "$good" ]; then bad=1; fi
+  good=$(grep -c '^ *✔ ' "$log")
+  bad=$(sed -nE 's/^ *([0-9]+) (tests? failed|hooks? failed|uncaught exceptions?|unhandled rejections?).*/\1/p' "$log" | tail -1)
+  if [ "$code" = 0 ]; then bad=0; elif [ "${bad:-0}" = 0 ]; then bad=1; fi
   passed=$((passed + ${good:-0}))
   failed=$((failed + bad))
   [ "$code" = 0 ] || status=1

@@ -13,7 +13,7 @@ test.before(() => fakes.start());
 test.after.always(() => fakes.stop());
 
 const COMMANDS: { line: string; json: object; table: RegExp[] }[] = [
-  { line: 'network create blue --subnet 10.100.0.0/16', json: networkJson, table: [/^Name: +blue$/m] },
+  { line: 'network create blue --subnet 10.100.0.0/16', json: networkJson, table: [/^blue\n$/] },
   {
     line: 'network inspect blue',
     json: networkJson,

@@ -18,7 +18,7 @@ function offered(words: readonly string[], controller = fakes.address): Promise<
   const env = { PATH: `${dirname(WEFT)}:${PATH}`, HOME, WEFT_CONTROLLER: controller };
   return new Promise((resolve, reject) => {
     execFile('bash', ['-c', script, 'bash', 'weft', ...words], { env }, (error, stdout, stderr) => {
-      if (error !== null) reject(error);
+      if (error !== null) reject(new Error(error.message));
       else if (stderr !== '') reject(new Error(stderr));
       else resolve(stdout.split('\n').filter((line) => line !== ''));
     });

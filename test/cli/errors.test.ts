@@ -24,7 +24,7 @@ const WRONG: [line: string, named: RegExp][] = [
   ['network crate x', /create/],
   ['network ls --bogus', /--bogus/],
   ['network ls extra', /arguments/],
-  ['network create', /name/i],
+  ['network create --subnet 10.1.0.0/16', /name/i],
   ['network create blue', /--subnet/],
   ['network create bl.ue --subnet 10.1.0.0/16', /bl\.ue/],
   ['network create blue --subnet 10.1.0.5/16', /10\.1\.0\.0\/16/],
@@ -44,6 +44,8 @@ const WRONG: [line: string, named: RegExp][] = [
   ['attach blue web --ifname abcdefghijklmnop', /abcdefghijklmnop/],
   ['attach blue web --alias -x-', /-x-/],
   ['network ls -o xml', /xml/],
+  ['network ls --tls-ca /nonexistent/ca.pem', /--tls-cert/],
+  ['network', /network/],
   ['completion tcsh', /tcsh/],
 ];
 

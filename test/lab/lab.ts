@@ -109,7 +109,11 @@ export class Lab {
       host.namespace,
     );
     // A new namespace takes the IPv4 settings of the machine; these hosts are as a fresh install has them.
-    await host.must(['sysctl', '-q', '-w', 'net.ipv4.ip_forward=0', 'net.ipv4.conf.all.rp_filter=0']);
+    await host.must([
+      'sh',
+      '-c',
+      'cd /proc/sys/net/ipv4 && echo 0 >ip_forward && echo 0 >conf/all/rp_filter',
+    ]);
     mkdirSync(host.runDir, { recursive: true });
     mkdirSync(host.stateDir, { recursive: true });
   }

@@ -103,7 +103,7 @@ export function compare(
 ): Difference {
   if (listing === undefined || wanted === undefined) {
     if (listing === wanted) return { words: [], structural: false, elements: [] };
-    const words = [listing === undefined ? `table ${TABLE} was gone` : `table ${TABLE} is not wanted`];
+    const words = [listing === undefined ? `table ${TABLE} was missing` : `table ${TABLE} is not wanted`];
     return { words, structural: true, elements: [] };
   }
   const structural = listing.structure === asWritten ? [...listing.odd] : structuralWords(listing, wanted);
@@ -129,7 +129,7 @@ function structuralWords(listing: Listing, wanted: Ruleset): string[] {
   for (const [name, { type, hook, prio, rules }] of wanted.chains) {
     const have = listing.chains.get(name);
     const wantComments = rules.map(({ comment }) => comment);
-    if (have === undefined) words.push(`chain ${name} was gone`);
+    if (have === undefined) words.push(`chain ${name} was missing`);
     else if (have.base !== baseOf(type, hook, prio, 'accept'))
       words.push(`chain ${name}: hook or policy was changed`);
     else if (have.comments.join('\n') !== wantComments.join('\n')) {
@@ -143,7 +143,7 @@ function structuralWords(listing: Listing, wanted: Ruleset): string[] {
   }
   for (const [name, { type }] of wanted.sets) {
     const have = listing.sets.get(name);
-    if (have === undefined) words.push(`set ${name} was gone`);
+    if (have === undefined) words.push(`set ${name} was missing`);
     else if (have.type !== type.join(' . ')) words.push(`set ${name}: type was changed`);
   }
   for (const name of listing.chains.keys())

@@ -91,7 +91,7 @@ function chainWord(
   want: readonly string[],
   asWritten: readonly string[] | undefined,
 ): string | undefined {
-  if (have === undefined) return `chain ${chain} of table ${table} was gone`;
+  if (have === undefined) return `chain ${chain} of table ${table} was missing`;
   const haveIds = have.map(identity);
   const wantIds = want.map(identity);
   if (haveIds.join('\n') === wantIds.join('\n')) {

@@ -1,0 +1,118 @@
+// The reconciler against a kernel that is only modelled: a record costs its own steps, damage is put right, what keeps
+// coming back is reported, and nothing is pruned before the records are complete.
+import test from 'ava';
+
+import { Problems } from '../../agent/problems.js';
+import { Reconciler } from '../../agent/reconciler.js';
+import { agentMetrics } from '../../agent/metrics.js';
+import { compileNetwork, compilePeer } from '../../core/compile.js';
+import { silentLogger } from '../../daemon/log.js';
+import { FakeKernel } from '../fakes/kernel.js';
+import { lease, membership, network } from '../kernel/samples.js';
+
+const of = membership(network('blue', 4097, 100, false));
+const ROUTE = 'route 10.100.2.0/24';
+
+async function running(options: { prune: boolean }): Promise<{
+  kernel: FakeKernel;
+  reconciler: Reconciler;
+  problems: Problems;
+  totals: { applied: number; failed: number; repaired: number };
+}> {
+  const kernel = new FakeKernel();
+  const problems = new Problems();
+  const metrics = agentMetrics();
+  const reconciler = new Reconciler({
+    kernel,
+    log: silentLogger,
+    metrics,
+    problems,
+    onVanished: () => undefined,
+    onUnderlay: () => undefined,
+  });
+  await reconciler.set(
+    new Map([
+      ['network blue', compileNetwork(of)],
+      ['peer blue 2', compilePeer(of, lease(of.network, 2))],
+    ]),
+  );
+  if (options.prune) reconciler.allowPruning();
+  await reconciler.start();
+  // The first rules of the model's firewall count as a repair.
+  metrics.totals.repaired = 0;
+  return { kernel, reconciler, problems, totals: metrics.totals };
+}
+
+async function eventually(holds: () => boolean): Promise<void> {
+  for (let i = 0; i < 200 && !holds(); i++) await new Promise((resolve) => setTimeout(resolve, 20));
+}
+
+const there = async (kernel: FakeKernel, key: string): Promise<boolean> =>
+  (await kernel.node.observe([])).objects.has(key);
+
+test('a record costs its own objects and nothing else', async (t) => {
+  const { kernel, reconciler, totals } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  const before = totals.applied;
+  await reconciler.set(new Map([['peer blue 3', compilePeer(of, lease(of.network, 3))]]));
+  t.is(totals.applied - before, 3);
+  await reconciler.set(new Map([['peer blue 3', undefined]]));
+  t.is(totals.applied - before, 6);
+  t.true(await there(kernel, ROUTE));
+  t.false(await there(kernel, 'route 10.100.3.0/24'));
+  await reconciler.compare('asked');
+  t.is(totals.repaired, 0);
+});
+
+test('damage is put right soon, and counted', async (t) => {
+  const { kernel, reconciler, totals } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  kernel.breakByHand.delete(ROUTE);
+  t.false(await there(kernel, ROUTE));
+  await eventually(() => totals.repaired > 0);
+  t.true(await there(kernel, ROUTE));
+  t.is(totals.repaired, 1);
+});
+
+test('what keeps coming back is reported, and left to the regular comparison', async (t) => {
+  const { kernel, reconciler, problems, totals } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  for (let i = 1; i <= 5; i++) {
+    kernel.breakByHand.delete(ROUTE);
+    await eventually(() => totals.repaired >= i);
+  }
+  t.true(problems.list().some(({ why }) => why.includes('5 times within a minute')));
+  kernel.breakByHand.delete(ROUTE);
+  await kernel.settled();
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  t.false(await there(kernel, ROUTE));
+  await reconciler.compare('interval');
+  t.true(await there(kernel, ROUTE));
+});
+
+test('a step that the kernel refuses is a problem until it works', async (t) => {
+  const { kernel, reconciler, problems } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  kernel.failSteps((step) => step.do === 'put' && step.object.kind === 'route', 2);
+  await reconciler.set(new Map([['peer blue 4', compilePeer(of, lease(of.network, 4))]]));
+  await eventually(() => problems.list().some(({ what }) => what.includes('10.100.4.0/24')));
+  t.true(problems.list().some(({ what }) => what.includes('10.100.4.0/24')));
+  await reconciler.compare('asked');
+  t.true(await there(kernel, 'route 10.100.4.0/24'));
+  await reconciler.compare('asked');
+  t.deepEqual(problems.list(), []);
+});
+
+test('leftovers stay until the records are complete, then they go', async (t) => {
+  const { kernel, reconciler } = await running({ prune: false });
+  t.teardown(() => reconciler.stop());
+  const stale = compilePeer(of, lease(of.network, 9));
+  for (const object of stale) {
+    if (object.kind !== 'link') kernel.breakByHand.put(object, true);
+  }
+  await reconciler.compare('asked');
+  t.true(await there(kernel, 'route 10.100.9.0/24'));
+  reconciler.allowPruning();
+  await reconciler.compare('asked');
+  t.false(await there(kernel, 'route 10.100.9.0/24'));
+});

@@ -1,0 +1,4 @@
+// The firewall by iptables-legacy.
+import { firewallSuite } from './firewall-suite.js';
+
+firewallSuite('iptables-legacy');

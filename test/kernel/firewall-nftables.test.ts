@@ -1,0 +1,4 @@
+// The firewall by nftables.
+import { firewallSuite } from './firewall-suite.js';
+
+firewallSuite('nftables');
