@@ -67,6 +67,8 @@ export class Memberships {
   #listener: MembershipListener | undefined;
   /** This node was taken out of the cluster although it was up. */
   #expelled = false;
+  /** A removal of this node from before this run, which its return has settled. */
+  #settledRemoval: string | undefined;
 
   constructor(private readonly options: MembershipsOptions) {}
 
@@ -102,6 +104,7 @@ export class Memberships {
 
   /** The store's first full list is here: remembered networks are confirmed or left, and their peers programmed. */
   async resume(): Promise<void> {
+    this.#settledRemoval ??= this.options.store.view.removals.get(`node ${this.options.node}`)?.at;
     for (const name of [...this.#members.keys()]) {
       await this.#locks.run(name, () => this.#resumeOne(name));
     }
@@ -111,7 +114,7 @@ export class Memberships {
     const member = this.#members.get(name);
     if (member === undefined) return;
     const { view } = this.options.store;
-    if (view.networks.get(name) === undefined && !view.bad.has(name)) {
+    if (view.networks.get(name) === undefined) {
       if (view.removals.has(`network ${name}`)) return this.#leave(name);
       await this.#attempt(`restore ${name}`, async () => {
         await this.options.store.restoreNetwork(member.membership.network);
@@ -325,6 +328,7 @@ export class Memberships {
   async #removalChanged(key: string): Promise<void> {
     const removal = this.options.store.view.removals.get(key);
     if (removal?.kind !== 'node' || removal.name !== this.options.node || !removal.forced) return;
+    if (removal.at === this.#settledRemoval) return;
     this.#expelled = true;
     this.options.problems.set('expelled', {
       what: `node ${this.options.node}`,

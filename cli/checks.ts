@@ -19,7 +19,13 @@ const checked =
   };
 
 export const integer = (field: string, min: number, max: number): ((text: string) => number) =>
-  checked((text) => parseInteger(/^\d+$/.test(text) ? Number(text) : NaN, field, min, max));
+  checked((text) => {
+    if (/^\d+$/.test(text)) return parseInteger(Number(text), field, min, max);
+    throw invalidArgument(
+      `${field}: "${text}" is not a whole number`,
+      `Give a whole number from ${min} to ${max}.`,
+    );
+  });
 
 export const subnetOf = (family: Family, field: string): ((text: string) => string) =>
   checked((text) => {

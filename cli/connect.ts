@@ -36,7 +36,8 @@ export interface Connector {
   readonly agentPath: string;
 }
 
-export function connectorFor(options: GlobalOptions): Connector {
+/** @param onAsk called when the options are known to be right and a call is about to be sent */
+export function connectorFor(options: GlobalOptions, onAsk: () => void): Connector {
   const ask = async <C extends Client, Q, A>(
     client: C,
     method: (client: C) => Method<Q, A>,
@@ -45,6 +46,7 @@ export function connectorFor(options: GlobalOptions): Connector {
     deadlineMs: number,
   ): Promise<A> => {
     try {
+      onAsk();
       return await call(method(client).bind(client), request, { peer, deadlineMs });
     } finally {
       client.close();

@@ -17,9 +17,9 @@ export interface Context {
   connect: Connector;
 }
 
-export const contextOf = (options: GlobalOptions): Context => ({
+export const contextOf = (options: GlobalOptions, onAsk: () => void): Context => ({
   format: options.output ?? 'table',
-  connect: connectorFor(options),
+  connect: connectorFor(options, onAsk),
 });
 
 /** The format that was asked for, of a call that may be wrong otherwise: its error goes where the caller reads. */

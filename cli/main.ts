@@ -18,6 +18,7 @@ export type Action = <O extends object>(work: Work<O>) => (...args: unknown[]) =
 
 export async function main(argv: readonly string[]): Promise<void> {
   quietEnds();
+  dropEmptyVariables();
   const format = formatOf(argv);
   const program = buildProgram();
   try {
@@ -36,10 +37,7 @@ export async function main(argv: readonly string[]): Promise<void> {
 
 /** Wrong calls that only a command itself could see. */
 const isUsage = (error: unknown): boolean =>
-  error instanceof WeftError &&
-  error.code === 'INVALID_ARGUMENT' &&
-  error.cause === undefined &&
-  local.has(error);
+  error instanceof WeftError && error.code === 'INVALID_ARGUMENT' && local.has(error);
 const local = new WeakSet<WeftError>();
 
 function asWeftError(error: unknown): WeftError {
@@ -50,6 +48,13 @@ function asWeftError(error: unknown): WeftError {
       `a fault in weft: ${messageOf(error)}`,
       'With --log-level debug there is more.',
       { cause: error },
+    );
+  }
+  if (error.code === 'commander.help') {
+    return new WeftError(
+      'INVALID_ARGUMENT',
+      'a command is missing',
+      'See `weft help` and `weft COMMAND --help`.',
     );
   }
   const [cause = '', ...more] = error.message.replace(/^error: /, '').split('\n');
@@ -119,9 +124,8 @@ const action: Action = (work) =>
   async function run(...args: unknown[]): Promise<void> {
     const command = args.at(-1) as Command;
     const options = command.opts<GlobalOptions>();
-    const context = contextOf(options);
     let asked = false;
-    const connect = watched(context.connect, () => {
+    const context = contextOf(options, () => {
       asked = true;
     });
     try {
@@ -129,7 +133,7 @@ const action: Action = (work) =>
       checkTls({ tlsCa, tlsCert, tlsKey }, () => undefined);
       // Commands take two words at most; commander has seen to it that those they need are there.
       const [first = '', second = ''] = args.slice(0, -2).map(String);
-      await print(await work({ ...context, connect }, [first, second], options as never), context.format);
+      await print(await work(context, [first, second], options as never), context.format);
     } catch (error) {
       // What is found before anybody was asked is a wrong call.
       if (error instanceof WeftError && !asked) local.add(error);
@@ -137,18 +141,10 @@ const action: Action = (work) =>
     }
   };
 
-function watched(connect: Context['connect'], onAsk: () => void): Context['connect'] {
-  return {
-    ...connect,
-    controller: (...args) => {
-      onAsk();
-      return connect.controller(...args);
-    },
-    agent: (...args) => {
-      onAsk();
-      return connect.agent(...args);
-    },
-  };
+/** An empty variable is how a shell takes one away, for the daemons too. */
+function dropEmptyVariables(): void {
+  for (const [name, value] of Object.entries(process.env))
+    if (name.startsWith('WEFT_') && value === '') delete process.env[name];
 }
 
 /** A reader that has seen enough, and Ctrl-C, are no errors. */

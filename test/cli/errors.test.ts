@@ -44,8 +44,10 @@ const WRONG: [line: string, named: RegExp][] = [
   ['attach blue web --ifname abcdefghijklmnop', /abcdefghijklmnop/],
   ['attach blue web --alias -x-', /-x-/],
   ['network ls -o xml', /xml/],
+  ['network ls --controller nowhere', /nowhere/],
   ['network ls --tls-ca /nonexistent/ca.pem', /--tls-cert/],
-  ['network', /network/],
+  ['network ls --tls-ca /nonexistent/a --tls-cert /nonexistent/b --tls-key /nonexistent/c', /nonexistent/],
+  ['network', /a command is missing/],
   ['completion tcsh', /tcsh/],
 ];
 
@@ -57,6 +59,11 @@ test('a wrong call: exit status 2, told in two lines that name it, and nobody is
     t.regex(ran.stderr, named, line);
     t.is(ran.stdout, '', line);
   });
+});
+
+test('an empty variable counts as none', async (t) => {
+  const ran = await run(['network', 'ls'], { WEFT_CONTROLLER: '' });
+  t.regex(ran.stderr, /127\.0\.0\.1:7400/);
 });
 
 test('a wrong call is told to programs too', async (t) => {

@@ -221,3 +221,14 @@ test.serial('a second node of the same name is told apart', async (t) => {
   t.true(await lab.reaches('c1', bare(b.ip)));
   await twin.stop();
 });
+
+test.serial('a node that was thrown out comes back when its agent is restarted', async (t) => {
+  await lab.json('h1', 'node', 'rm', 'h2', '--force');
+  await lab.until('it has left', async () => !(await lab.sh('h2', 'ip -br link')).includes('wfbr'));
+  const { problems } = await lab.json<{ problems: { why: string }[] }>('h2', 'status');
+  t.true(problems.some(({ why }) => why.includes('node rm --force')));
+  await lab.process('agent-h2').stop();
+  await lab.startAgents(['h2']);
+  const back = await lab.attach('h2', 'blue', 'c2');
+  await lab.until('it is reached again', () => lab.reaches('c1', bare(back.ip)));
+});

@@ -72,7 +72,7 @@ export function firewallSuite(driver: Driver): void {
 
   /** The state of everything in the kernel's tables, for "nothing was written". */
   const state = async (): Promise<string> =>
-    `${generation.read()} ${await sh('nft list ruleset; iptables-legacy-save -t filter | grep -v "^[#:]" || true')}`;
+    `${generation.read()} ${await sh('nft -s list ruleset; iptables-legacy-save -t filter | grep -v "^[#:]" || true')}`;
 
   const reaches = async (
     t: ExecutionContext,

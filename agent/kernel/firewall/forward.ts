@@ -127,24 +127,32 @@ export function foreignProblems(
     // iptables-nft's: an accept of ours is in there.
     if (chain.family !== 'inet' && chain.table === 'filter' && chain.name === 'FORWARD') return [];
     const table = `${chain.family} ${chain.table}`;
-    const rules = nft
-      .list(`list chain ${table} ${chain.name}`)
-      .flatMap(({ rule }) => (rule === undefined ? [] : [rule]));
-    const closing = rules.some(
-      (rule) => isPlain(asSaved(rule)) && CLOSING.has(targetOf(asSaved(rule)) ?? ''),
+    const closing = listed(nft, `list chain ${table} ${chain.name}`).some(
+      ({ rule }) =>
+        rule !== undefined && isPlain(asSaved(rule)) && CLOSING.has(targetOf(asSaved(rule)) ?? ''),
     );
     if (chain.policy !== 'drop' && !closing) return [];
     // Somebody who names weft's links in there has thought of them.
-    if (/"wf[^"]*"/.test(JSON.stringify(nft.list(`list table ${table}`)))) return [];
+    if (/"wf[^"]*"/.test(JSON.stringify(listed(nft, `list table ${table}`)))) return [];
+    const rule = (key: string): string => `insert rule ${table} ${chain.name} ${key} "wf*" accept`;
     return [
       {
         what: `nftables table ${table}, chain ${chain.name}`,
-        why: `it drops forwarded packets (${closing ? 'a last rule for everything' : 'policy drop'}), and so those of weft's networks`,
+        why: `it drops forwarded packets (${closing ? 'a rule for everything' : 'policy drop'}), and so those of weft's networks`,
         fix:
           chain.table === 'firewalld'
             ? "Trust weft's links: firewall-cmd --permanent --zone=trusted --add-interface=wf+ && firewall-cmd --reload"
-            : `Accept weft's links there: nft 'insert rule ${table} ${chain.name} iifname "wf*" accept; insert rule ${table} ${chain.name} oifname "wf*" accept', and in the file that makes the table`,
+            : `Accept weft's links there: nft '${rule('iifname')}; ${rule('oifname')}', and in the file that makes the table.`,
       },
     ];
   });
+}
+
+/** Other programs may use names, and write rules, that nft cannot be asked for: then only the policy is known. */
+function listed(nft: Nftables, command: string): NftObject[] {
+  try {
+    return nft.list(command);
+  } catch {
+    return [];
+  }
 }

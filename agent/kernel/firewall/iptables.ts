@@ -18,7 +18,7 @@ import {
 } from './types.js';
 import { cleanEveryXtables } from './xtables-clean.js';
 import { NOTHING, OWN_PREFIX, planTable, type WantedTable } from './xtables-plan.js';
-import { compileTables, withAccept, type WantedTables } from './xtables-rules.js';
+import { compileTables, withAccept } from './xtables-rules.js';
 import { legacyTables, type SavedTable, type Variant, type Xtables } from './xtables.js';
 
 const FAMILIES = [4, 6] as const;
@@ -27,7 +27,8 @@ type TableName = (typeof TABLES)[number];
 
 /** What was last put in place in one family. */
 interface Placed {
-  tables: WantedTables | undefined;
+  /** The accept of a closed host included. */
+  tables: Record<TableName, WantedTable> | undefined;
   /** weft's chains as they were read back, by table and chain. */
   asWritten: Map<TableName, Map<string, string[]>>;
 }
@@ -111,19 +112,19 @@ export class IptablesFirewall implements NodeFirewall {
       if (wanted === undefined || wanted.optional) return;
       throw error;
     }
-    const filterWith = (tables: WantedTables): WantedTable =>
-      needsAccept(saved.get('filter')) && !tables.optional ? withAccept(tables.filter) : tables.filter;
-    const tableOf = (tables: WantedTables | undefined, name: TableName): WantedTable =>
-      tables === undefined ? NOTHING : name === 'filter' ? filterWith(tables) : tables.nat;
+    const tables = wanted === undefined ? undefined : { nat: wanted.nat, filter: wanted.filter };
+    if (tables !== undefined && wanted?.optional === false && needsAccept(saved.get('filter'))) {
+      tables.filter = withAccept(tables.filter);
+    }
 
     const changes: string[] = [];
     const drift: string[] = [];
     let written = false;
     for (const name of TABLES) {
       const asWritten = placed?.asWritten.get(name);
-      const { script, words } = planTable(name, saved.get(name), tableOf(wanted, name), asWritten);
+      const { script, words } = planTable(name, saved.get(name), tables?.[name] ?? NOTHING, asWritten);
       if (placed !== undefined) {
-        drift.push(...planTable(name, saved.get(name), tableOf(placed.tables, name), asWritten).words);
+        drift.push(...planTable(name, saved.get(name), placed.tables?.[name] ?? NOTHING, asWritten).words);
       }
       if (script === undefined) continue;
       await xtables.restore(script);
@@ -132,7 +133,7 @@ export class IptablesFirewall implements NodeFirewall {
       this.#log?.debug('iptables written', { command: xtables.name, table: name, differences: words });
     }
     const after = written ? await xtables.save() : saved;
-    this.#placed.set(family, { tables: wanted, asWritten: ownChains(after) });
+    this.#placed.set(family, { tables, asWritten: ownChains(after) });
     const named = (words: string[]): string[] => words.map((word) => `${xtables.name}: ${word}`);
     const { repaired, applied } = sortWords(named(changes), named(drift));
     report.repaired.push(...repaired);

@@ -31,6 +31,12 @@ interface Settled {
   problems: Problem[];
 }
 
+/** A desired state and what it compiles to. */
+interface Wish {
+  key: string;
+  ruleset: Ruleset | undefined;
+}
+
 export class NftablesFirewall implements NodeFirewall {
   readonly kind = 'nftables';
   readonly #nft: Nftables;
@@ -40,7 +46,7 @@ export class NftablesFirewall implements NodeFirewall {
   readonly #log: FirewallLog | undefined;
   #settled: Settled | undefined;
   /** What was last put in place, to tell drift from change. */
-  #placed: { ruleset: Ruleset | undefined } | undefined;
+  #placed: Wish | undefined;
   /** The table's structure as it was read back after it was written. */
   #asWritten: string | undefined;
   #sweptLegacy = false;
@@ -69,10 +75,12 @@ export class NftablesFirewall implements NodeFirewall {
       report.problems.push(...this.#settled.problems);
     } else {
       this.#settled = undefined;
-      this.#ensureTable(compileRuleset(desired), report);
-      await this.#ensureAccepted(families, report);
-      const quiet = report.repaired.length + report.applied.length + report.problems.length === 0;
+      const wish = this.#placed?.key === key ? this.#placed : { key, ruleset: compileRuleset(desired) };
+      // Read once: what is written from here on changes none of the chains that matter below.
       const chains = this.#nft.list('list chains');
+      this.#ensureTable(wish, report);
+      await this.#ensureAccepted(families, chains, report);
+      const quiet = report.repaired.length + report.applied.length + report.problems.length === 0;
       const problems = desired.networks.length === 0 ? [] : foreignProblems(this.#nft, chains, families);
       report.problems.push(...problems);
       if (quiet && generation !== undefined) this.#settled = { generation, desired: key, problems };
@@ -81,16 +89,16 @@ export class NftablesFirewall implements NodeFirewall {
     return report;
   }
 
-  #ensureTable(wanted: Ruleset | undefined, report: NodeFirewallReport): void {
+  #ensureTable(wish: Wish, report: NodeFirewallReport): void {
     const listing = this.#list();
-    const difference = compare(listing, wanted, this.#asWritten);
+    const difference = compare(listing, wish.ruleset, this.#asWritten);
     const drift =
       this.#placed === undefined ? [] : compare(listing, this.#placed.ruleset, this.#asWritten).words;
     if (difference.words.length > 0) {
-      this.#write(difference, wanted);
+      this.#write(difference, wish.ruleset);
       this.#log?.debug('nftables written', { differences: difference.words });
     }
-    this.#placed = { ruleset: wanted };
+    this.#placed = wish;
     const { repaired, applied } = sortWords(difference.words, drift);
     report.repaired.push(...repaired);
     report.applied.push(...applied);
@@ -117,8 +125,12 @@ export class NftablesFirewall implements NodeFirewall {
   }
 
   /** The tables of iptables-nft: they are nf_tables too, so they are read without starting iptables. */
-  async #ensureAccepted(families: readonly Family[], report: NodeFirewallReport): Promise<void> {
-    let chains = this.#nft.list('list chains');
+  async #ensureAccepted(
+    families: readonly Family[],
+    listed: readonly NftObject[],
+    report: NodeFirewallReport,
+  ): Promise<void> {
+    let chains = listed;
     if (hasOwnChain(xtablesChains(chains), EXPECTED_CHAINS)) {
       const { removed, failures } = await cleanEveryXtables({ nft: true, keep: 'legacy' });
       report.applied.push(...removed.map((what) => `${what} removed`));

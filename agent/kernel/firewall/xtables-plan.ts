@@ -99,8 +99,10 @@ function chainWord(
       asWritten !== undefined && asWritten.length === have.length && asWritten.join('\n') !== have.join('\n');
     return changed ? `chain ${chain} of table ${table}: a rule was changed` : undefined;
   }
-  const missing = want.filter((_, i) => !haveIds.includes(wantIds[i] ?? ''));
-  const extra = have.filter((_, i) => !wantIds.includes(haveIds[i] ?? ''));
+  const haveSet = new Set(haveIds);
+  const wantSet = new Set(wantIds);
+  const missing = want.filter((_, i) => !haveSet.has(wantIds[i] ?? ''));
+  const extra = have.filter((_, i) => !wantSet.has(haveIds[i] ?? ''));
   const shown = (rules: readonly string[]): string => {
     const [rule = ''] = rules;
     const text = rule.replace(/ -m comment --comment (?:"[^"]*"|\S+)/, '');
