@@ -24,10 +24,10 @@ run() {
   local code good bad
   node_modules/.bin/ava "$@" 2>&1 | tee "$log"
   code=${PIPESTATUS[0]}
-  # ava ends with a rule and lines such as "12 tests passed", "1 test failed", "1 hook failed", "1 uncaught exception".
+  # ava marks what passed, and ends with a rule and lines such as "1 test failed", "1 hook failed", "1 uncaught exception".
   read -r good bad < <(sed 's/\x1b\[[0-9;]*m//g' "$log" | awk '
-    /^ *─+ *$/ { good = bad = 0 }
-    /^ *[0-9]+ tests? passed/ { good = $1 }
+    /^ +✔ / { good++ }
+    /^ *─+ *$/ { bad = 0 }
     /^ *[0-9]+ (tests?|hooks?) failed/ || /^ *[0-9]+ (uncaught exceptions?|unhandled rejections?)/ { bad += $1 }
     END { print good + 0, bad + 0 }')
   # A run that was cut short, or found nothing to run, says no number.

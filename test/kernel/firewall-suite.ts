@@ -1,11 +1,14 @@
 // What every firewall driver must do, in a world with real traffic. The same tests run for nftables, for iptables-nft and
 // for iptables-legacy, each in a process (and so a namespace) of its own.
+import { createHook } from 'node:async_hooks';
 import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
+import fc from 'fast-check';
 
+import { IpAddress, IpNetwork } from '../../core/address.js';
 import { openFirewall, type NodeFirewall } from '../../agent/kernel/firewall/index.js';
 import { RulesetGeneration } from '../../agent/kernel/firewall/generation.js';
 import {
@@ -22,6 +25,7 @@ import {
 export type Driver = 'nftables' | 'iptables-nft' | 'iptables-legacy';
 
 const FAMILIES = [4, 6] as const;
+const NOTHING_DONE = { repaired: [], applied: [], problems: [] };
 const FOREIGN = `table inet others {
   set blocked { type ipv4_addr; flags interval; elements = { 203.0.113.0/24 }; }
   chain input { type filter hook input priority 10; policy accept; ip saddr @blocked drop comment "theirs"; }
@@ -143,7 +147,7 @@ export function firewallSuite(driver: Driver): void {
   test.serial('no networks, no rules', async (t) => {
     const before = await sh('nft list ruleset');
     const report = await firewall.ensure({ networks: [] });
-    t.deepEqual(report, { repaired: [], applied: [], problems: [] });
+    t.deepEqual(report, NOTHING_DONE);
     t.is(await sh('nft list ruleset'), before);
   });
 
@@ -161,9 +165,19 @@ export function firewallSuite(driver: Driver): void {
   });
 
   test.serial('a second time nothing is written', async (t) => {
+    // Looking at iptables-legacy's tables would bring them into use, so this is counted before they are looked at.
+    let processes = 0;
+    const hook = createHook({
+      init: (_, type) => void (processes += type === 'PROCESSWRAP' ? 1 : 0),
+    }).enable();
+    for (let i = 0; i < 3; i++) {
+      t.deepEqual(await firewall.ensure({ networks: NETWORKS }), NOTHING_DONE);
+    }
+    hook.disable();
+    if (driver === 'nftables') t.is(processes, 0);
     const before = await state();
     for (let i = 0; i < 3; i++) {
-      t.deepEqual(await firewall.ensure({ networks: NETWORKS }), { repaired: [], applied: [], problems: [] });
+      t.deepEqual(await firewall.ensure({ networks: NETWORKS }), NOTHING_DONE);
     }
     t.is(await state(), before);
   });
@@ -171,7 +185,7 @@ export function firewallSuite(driver: Driver): void {
   test.serial('an agent that starts again finds everything in its place', async (t) => {
     const before = await state();
     const second = await openFirewall(choice);
-    t.deepEqual(await second.ensure({ networks: NETWORKS }), { repaired: [], applied: [], problems: [] });
+    t.deepEqual(await second.ensure({ networks: NETWORKS }), NOTHING_DONE);
     second.close();
     t.is(await state(), before);
   });
@@ -186,7 +200,7 @@ export function firewallSuite(driver: Driver): void {
       t.regex(report.repaired.join('\n'), words);
       t.deepEqual(report.applied, []);
       t.is(await ours(), before);
-      t.deepEqual(await firewall.ensure({ networks: NETWORKS }), { repaired: [], applied: [], problems: [] });
+      t.deepEqual(await firewall.ensure({ networks: NETWORKS }), NOTHING_DONE);
     });
   }
 
@@ -235,7 +249,9 @@ export function firewallSuite(driver: Driver): void {
             ]);
             await isKept(t, 'a1', 'outside');
             const report = await firewall.ensure({ networks: NETWORKS });
-            t.deepEqual(report.repaired, []);
+            // Docker's rules came before ours, where ours are in the same chain.
+            const displaced = docker && choice === 'iptables' && variant === closing;
+            t.is(report.repaired.length, displaced ? 2 : 0);
             t.deepEqual(report.problems, []);
             t.true(report.applied.length >= 2);
             await traffic(t);
@@ -277,6 +293,28 @@ export function firewallSuite(driver: Driver): void {
     }
   }
 
+  test.serial('with br_netfilter, what is bridged passes the rules too, and goes on', async (t) => {
+    const settings = ['bridge-nf-call-iptables', 'bridge-nf-call-ip6tables'].map(
+      (name) => `/proc/sys/net/bridge/${name}`,
+    );
+    const set = (value: number): Promise<string> =>
+      sh(settings.map((path) => `echo ${value} > ${path}`).join('; '));
+    try {
+      await set(1);
+    } catch {
+      t.log('not on this kernel: it has no br_netfilter');
+      t.pass();
+      return;
+    }
+    await sh('iptables-nft -P FORWARD DROP; ip6tables-nft -P FORWARD DROP');
+    await firewall.ensure({ networks: NETWORKS });
+    for (const from of ['a1', 'b1', 'a3', 'b3'] as const) await world.run(from, 'ip neigh flush dev eth0');
+    await traffic(t);
+    await sh('iptables-nft -P FORWARD ACCEPT; ip6tables-nft -P FORWARD ACCEPT');
+    await set(0);
+    await firewall.ensure({ networks: NETWORKS });
+  });
+
   test.serial("somebody else's nftables chain that drops is named, with the rule to add", async (t) => {
     await sh(
       `nft 'table inet strict { chain theirs { type filter hook forward priority 5; policy drop; }; }'`,
@@ -309,6 +347,37 @@ export function firewallSuite(driver: Driver): void {
     await traffic(t);
   });
 
+  test.serial('from any state to any other, whatever overlaps, and then nothing differs', async (t) => {
+    const prefix = fc
+      .record({ length: fc.integer({ min: 8, max: 28 }), offset: fc.nat(0xff_ffff), six: fc.boolean() })
+      .map(({ length, offset, six }) => {
+        const ip = six
+          ? IpAddress.parse('fd00::').plus(BigInt(offset) << 96n)
+          : IpAddress.parse('10.0.0.0').plus(offset);
+        return IpNetwork.of(ip, six ? length + 8 : length).toString();
+      });
+    const state = fc
+      .uniqueArray(fc.integer({ min: 5, max: 12 }), { maxLength: 6 })
+      .chain((numbers) =>
+        fc.tuple(
+          ...numbers.map((number) =>
+            fc
+              .tuple(fc.array(prefix, { minLength: 1, maxLength: 2 }), fc.boolean(), fc.boolean())
+              .map(([prefixes, internal, masquerade]) => network(number, { internal, masquerade }, prefixes)),
+          ),
+        ),
+      );
+    await fc.assert(
+      fc.asyncProperty(state, async (networks) => {
+        t.deepEqual((await firewall.ensure({ networks })).repaired, []);
+        t.deepEqual(await firewall.ensure({ networks }), NOTHING_DONE);
+      }),
+      { numRuns: driver === 'nftables' ? 60 : 15 },
+    );
+    await firewall.ensure({ networks: NETWORKS });
+    await reaches(t, 'a1', 'b1');
+  });
+
   test.serial('five hundred networks', async (t) => {
     const many = Array.from({ length: 500 }, (_, i) =>
       network(i, {}, [`10.${i >> 4}.${(i & 15) << 4}.0/20`, `fd01:${i}::/48`]),
@@ -326,7 +395,7 @@ export function firewallSuite(driver: Driver): void {
       `${driver}: 500 networks ${all.toFixed(0)} ms; compared ${idle.map((ms) => ms.toFixed(1)).join(' and ')} ms; ` +
         `one less ${less.toFixed(1)} ms; one more ${more.toFixed(1)} ms`,
     );
-    t.deepEqual(await firewall.ensure({ networks: many }), { repaired: [], applied: [], problems: [] });
+    t.deepEqual(await firewall.ensure({ networks: many }), NOTHING_DONE);
     await firewall.ensure({ networks: NETWORKS });
     await reaches(t, 'a1', 'b1');
   });

@@ -75,6 +75,7 @@ export interface World {
     family: 4 | 6,
     options?: { patient: boolean },
   ): Promise<string | undefined>;
+  run(inside: Container, command: string): Promise<string>;
   /** Whether an ICMP echo comes back. */
   ping(from: Container | 'host', address: string): Promise<boolean>;
   end(): Promise<void>;
@@ -157,6 +158,7 @@ export async function openWorld(): Promise<World> {
         return undefined;
       }
     },
+    run: (name, command) => sh(`${inside(name)} ${command}`),
     async ping(from, address) {
       return sh(`${prefix(from)} ping -c 1 -W 1 ${address}`).then(
         () => true,

@@ -95,7 +95,7 @@ function isOwned(run: string): boolean {
   const owner = ownFolder(run) ? readText(join(folderOf(run), 'owner')) : undefined;
   if (owner === KEPT) return true;
   const pid = Number(owner?.split(' ')[0] ?? RUN.exec(run)?.[1]);
-  if (!Number.isInteger(pid) || pid <= 0) return false;
+  if (!Number.isInteger(pid) || pid <= 0 || !isRunning(pid)) return false;
   const identity = identityOf(pid);
   // A run that has not written its owner yet has only its pid to show.
   return identity !== undefined && (owner === undefined || owner === '' || owner === identity);
