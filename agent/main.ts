@@ -120,6 +120,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   });
   shutdown.add('the memberships', () => memberships.stop());
   const publisher = new Publisher({ store, log, metrics, problems, node, current: () => endpoints.list() });
+  shutdown.add('telling the store', () => publisher.stop());
   const endpoints = new Endpoints({
     kernel,
     store,
