@@ -16,7 +16,9 @@ process.on('exit', () => {
 
 /** A container: a process that does nothing in a network namespace of its own. */
 export async function container(): Promise<{ pid: number; path: string; end(): Promise<void> }> {
-  const holder = spawn('unshare', ['--net', '--kill-child', 'sleep', 'infinity'], { stdio: 'ignore' });
+  const holder = spawn('setpriv', ['--pdeathsig', 'KILL', 'unshare', '--net', 'sleep', 'infinity'], {
+    stdio: 'ignore',
+  });
   holders.push(holder);
   // A test that failed before end() must not keep the process waiting.
   holder.unref();

@@ -16,7 +16,7 @@ import {
   type NodeFirewallReport,
   type Problem,
 } from './types.js';
-import { cleanEveryXtables } from './xtables-clean.js';
+import { cleanEveryXtables, leftover } from './xtables-clean.js';
 import { NOTHING, OWN_PREFIX, planTable, type WantedTable } from './xtables-plan.js';
 import { compileTables, withAccept } from './xtables-rules.js';
 import { legacyTables, type SavedTable, type Variant, type Xtables } from './xtables.js';
@@ -170,11 +170,12 @@ export class IptablesFirewall implements NodeFirewall {
   /** What an agent with nftables, or with the other kind of iptables, left behind. */
   async #sweep(report: NodeFirewallReport): Promise<void> {
     if (this.#removeTable()) report.applied.push(`nftables: table ${TABLE} removed`);
-    const { removed } = await cleanEveryXtables({
+    const { removed, failures } = await cleanEveryXtables({
       nft: this.#generation.read() !== undefined,
       keep: this.#variant,
     });
     report.applied.push(...removed.map((what) => `${what} removed`));
+    report.problems.push(...failures.map(leftover));
     this.#swept = true;
   }
 

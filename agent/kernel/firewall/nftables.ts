@@ -17,7 +17,7 @@ import {
   type NodeFirewallReport,
   type Problem,
 } from './types.js';
-import { cleanEveryXtables, cleanXtables, hasOwnChain } from './xtables-clean.js';
+import { cleanEveryXtables, cleanXtables, hasOwnChain, leftover } from './xtables-clean.js';
 import { legacyTables, type SavedTable } from './xtables.js';
 
 const FAMILIES = [4, 6] as const;
@@ -195,12 +195,6 @@ const xtablesChains = (chains: readonly NftObject[]): string[] =>
 
 const ownedBy = (saved: ReadonlyMap<string, SavedTable>): string[] =>
   ['filter', 'nat'].flatMap((table) => [...(saved.get(table)?.keys() ?? [])]);
-
-export const leftover = (why: string): Problem => ({
-  what: 'rules of weft in the iptables tables',
-  why,
-  fix: 'They are left from another kind of firewall; remove the chains WEFT-… and the jumps to them.',
-});
 
 function add(
   report: NodeFirewallReport,

@@ -1,6 +1,7 @@
 // Takes what weft has in the tables of the iptables family away: at the end, and when the driver was changed.
 import { type Family } from '../../../core/address.js';
 import { messageOf } from '../../../core/errors.js';
+import type { Problem } from './types.js';
 import { NOTHING, OWN_PREFIX, planTable } from './xtables-plan.js';
 import { findXtables, legacyTables, type SavedTable, type Variant, type Xtables } from './xtables.js';
 
@@ -50,3 +51,9 @@ export async function cleanEveryXtables(options: {
 
 const legacyInUse = (family: Family): boolean =>
   legacyTables(family).some((table) => table === 'filter' || table === 'nat');
+
+export const leftover = (why: string): Problem => ({
+  what: 'rules of weft in the iptables tables',
+  why,
+  fix: 'They are left from another kind of firewall; remove the chains WEFT-… and the jumps to them.',
+});

@@ -1,0 +1,107 @@
+// Hosts that drop what they forward: weft's links are accepted there, whoever closed the host and however often he does it
+// again, and isolation holds all the same.
+import test from 'ava';
+
+import { NOTHING_DONE, type Subject } from './firewall-subject.js';
+import { NETWORKS, sh } from './firewall-world.js';
+
+export function forwardSuite(subject: Subject): void {
+  for (const closing of ['nft', 'legacy'] as const) {
+    for (const docker of [false, true]) {
+      test.serial(
+        `FORWARD is DROP in iptables-${closing}${docker ? ', with DOCKER-USER' : ''}`,
+        async (t) => {
+          const commandsOf = [`iptables-${closing}`, `ip6tables-${closing}`];
+          const each = (lines: string[]): Promise<string> =>
+            sh(commandsOf.flatMap((command) => lines.map((line) => `${command} -w 5 ${line}`)).join(' && '));
+          const dockerRules = ['-I FORWARD 1 -j DOCKER-USER', '-I FORWARD 2 -i docker0 -j DROP'];
+          try {
+            await each([
+              '-P FORWARD DROP',
+              ...(docker ? ['-N DOCKER-USER', '-A DOCKER-USER -j RETURN', ...dockerRules] : []),
+            ]);
+            await subject.isKept(t, 'a1', 'outside');
+            const report = await subject.firewall.ensure({ networks: NETWORKS });
+            // Docker's rules came before ours, where ours are in the same chain.
+            const displaced = docker && subject.choice === 'iptables' && subject.variant === closing;
+            t.is(report.repaired.length, displaced ? 2 : 0);
+            t.deepEqual(report.problems, []);
+            t.true(report.applied.length >= 2);
+            await subject.traffic(t);
+            t.deepEqual(await subject.firewall.ensure({ networks: NETWORKS }), NOTHING_DONE);
+            const before = await subject.state();
+            await subject.firewall.ensure({ networks: NETWORKS });
+            t.is(await subject.state(), before);
+
+            // Docker's restart: its rules are in front again, and its chain may be empty.
+            const front = docker
+              ? ['-F DOCKER-USER', '-A DOCKER-USER -j DROP']
+              : ['-I FORWARD 1 -i wf+ -j DROP'];
+            await each(front);
+            const again = await subject.firewall.ensure({ networks: NETWORKS });
+            t.true(
+              again.repaired.length >=
+                (docker && subject.variant === closing && subject.choice === 'iptables' ? 0 : 1),
+            );
+            if (docker) await subject.reaches(t, 'a1', 'outside', 'host');
+          } finally {
+            await each([
+              '-P FORWARD ACCEPT',
+              ...(docker
+                ? ['-D FORWARD -j DOCKER-USER', '-D FORWARD -i docker0 -j DROP', '-F DOCKER-USER']
+                : []),
+              ...(docker ? [] : ['-D FORWARD -i wf+ -j DROP']),
+            ]).catch(() => undefined);
+          }
+          await subject.firewall.ensure({ networks: NETWORKS });
+          if (docker) await each(['-X DOCKER-USER']);
+          t.notRegex(
+            await sh(commandsOf.map((command) => `${command}-save`).join('; ')),
+            /WEFT-ACCEPT|-i wf\+/,
+          );
+          await subject.reaches(t, 'a1', 'outside', 'host');
+        },
+      );
+    }
+  }
+
+  test.serial('with br_netfilter, what is bridged passes the rules too, and goes on', async (t) => {
+    const settings = ['bridge-nf-call-iptables', 'bridge-nf-call-ip6tables'].map(
+      (name) => `/proc/sys/net/bridge/${name}`,
+    );
+    const set = (value: number): Promise<string> =>
+      sh(settings.map((path) => `echo ${value} > ${path}`).join('; '));
+    try {
+      await set(1);
+    } catch {
+      t.log('not on this kernel: it has no br_netfilter');
+      t.pass();
+      return;
+    }
+    await sh('iptables-nft -P FORWARD DROP; ip6tables-nft -P FORWARD DROP');
+    await subject.firewall.ensure({ networks: NETWORKS });
+    for (const from of ['a1', 'b1', 'a3', 'b3'] as const)
+      await subject.world.run(from, 'ip neigh flush dev eth0');
+    await subject.traffic(t);
+    await sh('iptables-nft -P FORWARD ACCEPT; ip6tables-nft -P FORWARD ACCEPT');
+    await set(0);
+    await subject.firewall.ensure({ networks: NETWORKS });
+  });
+
+  test.serial("somebody else's nftables chain that drops is named, with the rule to add", async (t) => {
+    await sh(
+      `nft 'table inet strict { chain theirs { type filter hook forward priority 5; policy drop; }; }'`,
+    );
+    const { problems } = await subject.firewall.ensure({ networks: NETWORKS });
+    t.is(problems.length, 1);
+    t.regex(problems[0]?.what ?? '', /inet strict.*theirs/);
+    const { problems: again } = await subject.firewall.ensure({ networks: NETWORKS });
+    t.deepEqual(again, problems);
+    // What it says helps.
+    const [, command = ''] = /(nft '.*')/.exec(problems[0]?.fix ?? '') ?? [];
+    await sh(command);
+    t.deepEqual((await subject.firewall.ensure({ networks: NETWORKS })).problems, []);
+    await subject.reaches(t, 'a1', 'outside', 'host');
+    await sh('nft delete table inet strict');
+  });
+}
