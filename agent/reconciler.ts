@@ -2,6 +2,8 @@
 // what nobody told of: at the start, soon after the kernel notifies of a change that fits no record, and every 10 s.
 //
 //   set(record) ──delta──▶ steps ──▶ kernel          compare() ──observe──▶ plan ──steps──▶ kernel
+import { setImmediate as turn } from 'node:timers/promises';
+
 import type { Firewall } from '../core/firewall.js';
 import { describeObject, objectKey, type Actual, type KernelObject } from '../core/objects.js';
 import { assume, describeStep, plan, sameObject, type Conflict, type Step } from '../core/plan.js';
@@ -169,8 +171,9 @@ export class Reconciler {
     const end = this.options.metrics.reconcileSeconds.startTimer({ reason });
     try {
       await this.#locks.run(NODE, () => this.#compareNode(reason !== 'start'));
-      for (const record of [...this.#sandboxes.keys()]) {
-        if (reason === 'notified') break;
+      for (const record of reason === 'notified' ? [] : [...this.#sandboxes.keys()]) {
+        // The kernel answers at once: without this nobody else had a turn before the last of many containers.
+        await turn();
         await this.#locks.run(NODE, () => this.#compareSandbox(record));
       }
       this.options.problems.clear('reconcile');

@@ -166,12 +166,22 @@ export function unary<Request, Response>(
   handler: (request: Request, context: CallContext) => Response | Promise<Response>,
 ): handleUnaryCall<Request, Response> {
   return (call, callback) => {
-    const controller = new AbortController();
-    call.on('cancelled', () => controller.abort(new WeftError('ABORTED', 'the caller has given up')));
+    let controller: AbortController | undefined;
+    const context = {
+      metadata: call.metadata,
+      // Made where it is asked for: few handlers care, and an attach is over in a few milliseconds.
+      get signal(): AbortSignal {
+        if (controller === undefined) {
+          const given = (controller = new AbortController());
+          call.on('cancelled', () => given.abort(new WeftError('ABORTED', 'the caller has given up')));
+        }
+        return controller.signal;
+      },
+    };
     const run = async (): Promise<void> => {
       let response: Response;
       try {
-        response = await handler(call.request, { signal: controller.signal, metadata: call.metadata });
+        response = await handler(call.request, context);
       } catch (error) {
         return callback(toServiceError(error));
       }
