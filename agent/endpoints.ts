@@ -175,6 +175,7 @@ export class Endpoints implements MembershipListener {
           : { ip6: withLength(ip6, membership.lease.subnet6) }),
         defaultRoute: request.defaultRoute && !membership.network.internal && !inside.hasDefaultRoute,
         aliases: request.aliases,
+        publish: [],
         createdAt: new Date().toISOString(),
       };
       await this.#program(membership, endpoint, namespace, inside.actual, undo);

@@ -189,6 +189,18 @@ const endpointSchema = z.object({
   ip6: z.string().optional(),
   defaultRoute: z.boolean(),
   aliases: z.array(z.string()),
+  publish: z
+    .array(
+      z.object({
+        hostIp: z.string(),
+        hostPort: z.number(),
+        port: z.number(),
+        protocol: z.enum(['tcp', 'udp']),
+        everywhere: z.boolean(),
+      }),
+    )
+    .default([]),
+  vlan: z.number().optional(),
   createdAt: z.string(),
 });
 

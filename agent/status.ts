@@ -115,8 +115,8 @@ export function wireEndpoint(endpoint: Endpoint, memberships: Memberships): Wire
     ip6: endpoint.ip6,
     gateway: membership === undefined ? '' : gatewayOf(membership.lease.subnet).toString(),
     mtu: membership === undefined ? 0 : containerMtu(membership),
-    vlan: undefined,
+    vlan: endpoint.vlan,
     aliases: endpoint.aliases,
-    publish: [],
+    publish: endpoint.publish,
   };
 }

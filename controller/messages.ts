@@ -77,8 +77,8 @@ export function endpointMessage(sources: Sources, endpoint: EndpointRecord): End
     aliases,
     gateway: lease === undefined ? '' : gatewayOf(lease.subnet).toString(),
     mtu: mtuOf(sources, endpoint.node, store.view.networks.get(endpoint.network)),
-    vlan: undefined,
-    publish: [],
+    vlan: endpoint.vlan,
+    publish: endpoint.publish,
   };
 }
 

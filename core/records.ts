@@ -48,7 +48,23 @@ export interface Endpoint {
   /** Whether it carries the container's default route. */
   defaultRoute: boolean;
   aliases: string[];
+  /** Ports of the node that lead to it. */
+  publish: PublishedPort[];
+  /** The VLAN of its port; only on networks of the vlan driver. */
+  vlan?: number;
   createdAt: string;
+}
+
+/** A port of a node that leads to a port of a container. */
+export interface PublishedPort {
+  /** The address of the node that it is open on; 0.0.0.0: on every one, IPv6 ones included. */
+  hostIp: string;
+  hostPort: number;
+  /** The container's. */
+  port: number;
+  protocol: 'tcp' | 'udp';
+  /** Every node of the network opens it, not only the container's. */
+  everywhere: boolean;
 }
 
 /** A network namespace: where it is found, and its cookie (SO_NETNS_COOKIE), which is never used again until reboot. */

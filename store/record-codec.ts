@@ -5,11 +5,31 @@ import { z } from 'zod';
 import { IpAddress } from '../core/address.js';
 import type { Claim, Endpoint, NodeRecord, Removal } from '../core/records.js';
 import type { ParsedKey } from './keys.js';
-import { check, flag, interfaceText, ip, mac, parseJsonObject, text, UnreadableError } from './parse.js';
+import {
+  check,
+  flag,
+  integer,
+  interfaceText,
+  ip,
+  mac,
+  parseJsonObject,
+  text,
+  UnreadableError,
+} from './parse.js';
 
 const word = text.min(1, { error: 'expected text that is not empty' });
 /** Longer names are no link's (IFNAMSIZ). */
 const linkName = word.max(15, { error: 'expected the name of a link, at most 15 characters' });
+
+const port = integer(1, 65535);
+
+const PUBLISHED = z.object({
+  hostIp: text,
+  hostPort: port,
+  port,
+  protocol: z.enum(['tcp', 'udp'], { error: 'expected "tcp" or "udp"' }),
+  everywhere: flag.default(false),
+});
 
 const ENDPOINT = z.object({
   name: word,
@@ -24,6 +44,8 @@ const ENDPOINT = z.object({
   ip6: interfaceText.optional(),
   defaultRoute: flag.default(false),
   aliases: z.array(text).default([]),
+  publish: z.array(PUBLISHED).default([]),
+  vlan: integer(1, 4094).optional(),
   createdAt: text.default(''),
 });
 
@@ -46,8 +68,14 @@ const REMOVAL = z.object({ at: text.default(''), forced: flag.default(false) });
 
 /** @throws UnreadableError */
 export function decodeEndpoint(key: ParsedKey & { kind: 'endpoint' }, value: string): Endpoint {
-  const { ip6, ...fields } = check(ENDPOINT, parseJsonObject(value));
-  return { id: key.id, network: key.network, ...fields, ...(ip6 !== undefined && { ip6 }) };
+  const { ip6, vlan, ...fields } = check(ENDPOINT, parseJsonObject(value));
+  return {
+    id: key.id,
+    network: key.network,
+    ...fields,
+    ...(ip6 !== undefined && { ip6 }),
+    ...(vlan !== undefined && { vlan }),
+  };
 }
 
 export function encodeEndpoint({ id: _id, network: _network, ...fields }: Endpoint): string {

@@ -1,19 +1,15 @@
 // weft endpoint ls | inspect, weft attach, weft detach
 import type { Command } from 'commander';
 
-import { AgentServiceClient, type AttachRequest } from '../../proto/gen/weft/v1/agent.js';
+import { AgentServiceClient } from '../../proto/gen/weft/v1/agent.js';
 import { EndpointServiceClient } from '../../proto/gen/weft/v1/controller.js';
 import type { Endpoint } from '../../proto/gen/weft/v1/types.js';
-import { ifname, ipOf, mac, name, names, networkName, target } from '../checks.js';
+import { addAttachOptions, attachRequestOf, type AttachOptions } from '../attach-options.js';
+import { name, networkName, target } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
 import type { Action } from '../main.js';
 import { block, table, type Result } from '../output.js';
 import { endpointShape } from '../shapes.js';
-
-type AttachOptions = Partial<Omit<AttachRequest, 'network' | 'target' | 'aliases' | 'noDefaultRoute'>> & {
-  alias?: string[];
-  defaultRoute: boolean;
-};
 
 export function endpointCommands(program: Command, action: Action): void {
   const endpoint = program.command('endpoint').description('show attached containers');
@@ -58,36 +54,18 @@ export function endpointCommands(program: Command, action: Action): void {
       }),
     );
 
-  program
+  const attach = program
     .command('attach')
     .description('attach a running container of this host to a network')
     .argument('<network>', 'the network', networkName)
-    .argument('<target>', 'netns:/PATH, pid:N, docker:NAME, or the name of a container or namespace', target)
-    .option('--name <name>', 'its name in the network, unique there (default: the container’s)', name())
-    .option('--alias <name>', 'another name; may be repeated', names('alias'))
-    .option('--ip <ip>', 'its IPv4 address (default: a free one of this node’s subnet)', ipOf(4, 'ip'))
-    .option('--ip6 <ip>', 'its IPv6 address', ipOf(6, 'ip6'))
-    .option('--mac <mac>', 'its MAC address (default: made from the address)', mac)
-    .option('--ifname <name>', 'its interface (default: eth0, or the next that is free)', ifname)
-    .option('--no-default-route', 'leave the container’s default route alone')
-    .action(
-      action(async ({ connect }, [network, to], options: AttachOptions): Promise<Result> => {
-        const { alias, defaultRoute, name: asked, ip, ip6, mac: macAddress, ifname: link } = options;
-        const request: AttachRequest = {
-          network,
-          target: to,
-          name: asked,
-          aliases: alias ?? [],
-          ip,
-          ip6,
-          mac: macAddress,
-          ifname: link,
-          noDefaultRoute: !defaultRoute,
-        };
-        const made = await connect.agent(AgentServiceClient, (client) => client.attach, request, WRITE_MS);
-        return { value: endpointShape(made), text: () => endpointBlock(made) };
-      }),
-    );
+    .argument('<target>', 'netns:/PATH, pid:N, docker:NAME, or the name of a container or namespace', target);
+  addAttachOptions(attach).action(
+    action(async ({ connect }, [network, to], options: AttachOptions): Promise<Result> => {
+      const request = attachRequestOf(network, to, options);
+      const made = await connect.agent(AgentServiceClient, (client) => client.attach, request, WRITE_MS);
+      return { value: endpointShape(made), text: () => endpointBlock(made) };
+    }),
+  );
 
   program
     .command('detach')

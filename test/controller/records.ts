@@ -29,6 +29,7 @@ export function endpoint(id: string, network: string, on: string, more: Partial<
     ip: '10.100.5.2/24',
     defaultRoute: true,
     aliases: [],
+    publish: [],
     createdAt: '2026-01-01T00:00:00.000Z',
     ...more,
   };

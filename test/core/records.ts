@@ -93,6 +93,7 @@ export function endpointOf(network: Network, ip: string, fields: Partial<Endpoin
     ip,
     defaultRoute: true,
     aliases: [],
+    publish: [],
     createdAt: '2026-11-21T00:00:00Z',
     ...fields,
   };

@@ -88,6 +88,7 @@ export function endpoint(
     ...(of.lease.subnet6 === undefined ? {} : { ip6: `${of.lease.subnet6.at(host).toString()}/64` }),
     defaultRoute: true,
     aliases: [],
+    publish: [],
     createdAt: '2026-01-01T00:00:00.000Z',
     ...options,
   };

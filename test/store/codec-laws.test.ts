@@ -135,6 +135,15 @@ test('every endpoint, claim and node reads back the same', (t) => {
         ifname: text,
         mac: macAddress,
         aliases: fc.array(word),
+        publish: fc.array(
+          fc.record({
+            hostIp: fc.constantFrom('0.0.0.0', '192.0.2.1', '2001:db8::1'),
+            hostPort: fc.integer({ min: 1, max: 65535 }),
+            port: fc.integer({ min: 1, max: 65535 }),
+            protocol: fc.constantFrom('tcp' as const, 'udp' as const),
+            everywhere: fc.boolean(),
+          }),
+        ),
         address: ip4,
         six: fc.option(ip6, { nil: undefined }),
         defaultRoute: fc.boolean(),

@@ -101,6 +101,7 @@ export function endpoint(network: string, id: string, more: Partial<Endpoint> = 
     ip: '10.100.5.2/24',
     defaultRoute: true,
     aliases: [],
+    publish: [],
     createdAt: '2026-11-21T00:00:00Z',
     ...more,
   };

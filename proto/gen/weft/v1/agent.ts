@@ -37,6 +37,14 @@ export interface AttachRequest {
   mac?: string | undefined;
   ifname?: string | undefined;
   noDefaultRoute: boolean;
+  /** [HOSTIP:][HOSTPORT:]PORT[/udp], also ranges. */
+  publish: string[];
+  /** The VLAN of its port, where it is not the network's own. */
+  vlan?:
+    | number
+    | undefined;
+  /** Whether the container's resolv.conf is set. */
+  dns: boolean;
 }
 
 export interface DetachRequest {
@@ -63,6 +71,9 @@ function createBaseAttachRequest(): AttachRequest {
     mac: undefined,
     ifname: undefined,
     noDefaultRoute: false,
+    publish: [],
+    vlan: undefined,
+    dns: false,
   };
 }
 
@@ -94,6 +105,15 @@ export const AttachRequest: MessageFns<AttachRequest> = {
     }
     if (message.noDefaultRoute !== false) {
       writer.uint32(72).bool(message.noDefaultRoute);
+    }
+    for (const v of message.publish) {
+      writer.uint32(82).string(v!);
+    }
+    if (message.vlan !== undefined) {
+      writer.uint32(88).uint32(message.vlan);
+    }
+    if (message.dns !== false) {
+      writer.uint32(96).bool(message.dns);
     }
     return writer;
   },
@@ -183,6 +203,30 @@ export const AttachRequest: MessageFns<AttachRequest> = {
             message.noDefaultRoute = reader.bool();
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.publish.push(reader.string());
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.vlan = reader.uint32();
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.dns = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -210,6 +254,9 @@ export const AttachRequest: MessageFns<AttachRequest> = {
         : isSet(object.no_default_route)
         ? globalThis.Boolean(object.no_default_route)
         : false,
+      publish: globalThis.Array.isArray(object?.publish) ? object.publish.map((e: any) => globalThis.String(e)) : [],
+      vlan: isSet(object.vlan) ? globalThis.Number(object.vlan) : undefined,
+      dns: isSet(object.dns) ? globalThis.Boolean(object.dns) : false,
     };
   },
 
@@ -242,6 +289,15 @@ export const AttachRequest: MessageFns<AttachRequest> = {
     if (message.noDefaultRoute !== false) {
       obj.noDefaultRoute = message.noDefaultRoute;
     }
+    if (message.publish?.length) {
+      obj.publish = message.publish;
+    }
+    if (message.vlan !== undefined) {
+      obj.vlan = Math.round(message.vlan);
+    }
+    if (message.dns !== false) {
+      obj.dns = message.dns;
+    }
     return obj;
   },
 
@@ -259,6 +315,9 @@ export const AttachRequest: MessageFns<AttachRequest> = {
     message.mac = object.mac ?? undefined;
     message.ifname = object.ifname ?? undefined;
     message.noDefaultRoute = object.noDefaultRoute ?? false;
+    message.publish = object.publish?.map((e) => e) || [];
+    message.vlan = object.vlan ?? undefined;
+    message.dns = object.dns ?? false;
     return message;
   },
 };

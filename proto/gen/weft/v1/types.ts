@@ -61,6 +61,8 @@ export interface Publish {
   port: number;
   /** "tcp" or "udp". */
   protocol: string;
+  /** Every node of the network opens it, not only the container's. */
+  everywhere: boolean;
 }
 
 export interface Endpoint {
@@ -686,7 +688,7 @@ export const Lease: MessageFns<Lease> = {
 };
 
 function createBasePublish(): Publish {
-  return { hostIp: "", hostPort: 0, port: 0, protocol: "" };
+  return { hostIp: "", hostPort: 0, port: 0, protocol: "", everywhere: false };
 }
 
 export const Publish: MessageFns<Publish> = {
@@ -702,6 +704,9 @@ export const Publish: MessageFns<Publish> = {
     }
     if (message.protocol !== "") {
       writer.uint32(34).string(message.protocol);
+    }
+    if (message.everywhere !== false) {
+      writer.uint32(40).bool(message.everywhere);
     }
     return writer;
   },
@@ -751,6 +756,14 @@ export const Publish: MessageFns<Publish> = {
             message.protocol = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.everywhere = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -777,6 +790,7 @@ export const Publish: MessageFns<Publish> = {
         : 0,
       port: isSet(object.port) ? globalThis.Number(object.port) : 0,
       protocol: isSet(object.protocol) ? globalThis.String(object.protocol) : "",
+      everywhere: isSet(object.everywhere) ? globalThis.Boolean(object.everywhere) : false,
     };
   },
 
@@ -794,6 +808,9 @@ export const Publish: MessageFns<Publish> = {
     if (message.protocol !== "") {
       obj.protocol = message.protocol;
     }
+    if (message.everywhere !== false) {
+      obj.everywhere = message.everywhere;
+    }
     return obj;
   },
 
@@ -806,6 +823,7 @@ export const Publish: MessageFns<Publish> = {
     message.hostPort = object.hostPort ?? 0;
     message.port = object.port ?? 0;
     message.protocol = object.protocol ?? "";
+    message.everywhere = object.everywhere ?? false;
     return message;
   },
 };
