@@ -2,8 +2,8 @@
 import { IpAddress, parseMac } from '../core/address.js';
 import { alreadyExists, invalidArgument } from '../core/errors.js';
 import { parseName, parseNetworkName, type Network } from '../core/network.js';
-import { MAX_LINK_NAME } from '../core/objects.js';
 import type { Endpoint } from '../core/records.js';
+import { parseIfname } from '../core/target.js';
 import type { AttachRequest as WireRequest } from '../proto/gen/weft/v1/agent.js';
 
 export interface AttachRequest {
@@ -42,30 +42,6 @@ function parseFamily(text: string, family: 4 | 6, field: string): IpAddress {
     );
   }
   return ip;
-}
-
-/** The kernel's rule (net/core/dev.c, dev_valid_name). @throws WeftError INVALID_ARGUMENT */
-export function parseIfname(text: string): string {
-  if (text.length > MAX_LINK_NAME) {
-    throw invalidArgument(
-      `ifname: "${text}" is too long (${text.length} characters)`,
-      `Interface names have at most ${MAX_LINK_NAME} characters.`,
-    );
-  }
-  if (
-    text === '' ||
-    text === '.' ||
-    text === '..' ||
-    text === 'lo' ||
-    !/^[\x21-\x7e]+$/.test(text) ||
-    /[/:%]/.test(text)
-  ) {
-    throw invalidArgument(
-      `ifname: "${text}" is not an interface name`,
-      'Use a name such as eth0: no spaces, no / : or %.',
-    );
-  }
-  return text;
 }
 
 /** @throws WeftError INVALID_ARGUMENT where an address that was asked for cannot be one of the network's */

@@ -4,7 +4,7 @@ import { InvalidArgumentError } from 'commander';
 import { IpAddress, IpNetwork, parseMac, type Family } from '../core/address.js';
 import { invalidArgument, WeftError } from '../core/errors.js';
 import { checkUsable, parseHostPrefix, parseInteger, parseName, parseNetworkName } from '../core/network.js';
-import { MAX_LINK_NAME } from '../core/objects.js';
+import { parseIfname, parseTarget } from '../core/target.js';
 
 /** For commander: the error names the option itself. */
 const checked =
@@ -51,35 +51,9 @@ export const names =
   (field: string) =>
   (text: string, before: string[] = []): string[] => [...before, name(field)(text)];
 
-export const ifname = checked((text) => {
-  if (text.length > MAX_LINK_NAME) {
-    throw invalidArgument(
-      `ifname: "${text}" is too long (${text.length} characters)`,
-      `Interface names have at most ${MAX_LINK_NAME} characters.`,
-    );
-  }
-  if (!/^[\x21-\x7e]+$/.test(text) || /[/:%]/.test(text) || ['.', '..', 'lo'].includes(text)) {
-    throw invalidArgument(`ifname: "${text}" is not an interface name`, 'Use a name such as eth0.');
-  }
-  return text;
-});
-
+export const ifname = checked(parseIfname);
 export const target = checked((text) => {
-  const [, kind, rest = ''] = /^(netns|pid|docker):(.*)$/s.exec(text) ?? [];
-  const word = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/;
-  const right =
-    kind === undefined
-      ? word.test(text)
-      : kind === 'netns'
-        ? rest.startsWith('/')
-        : kind === 'pid'
-          ? /^[1-9]\d{0,9}$/.test(rest)
-          : word.test(rest);
-  if (!right)
-    throw invalidArgument(
-      `target: "${text}" is not a target`,
-      'Write netns:/PATH, pid:N, docker:NAME or a plain name.',
-    );
+  parseTarget(text);
   return text;
 });
 
