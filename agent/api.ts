@@ -10,10 +10,12 @@ import { parseNetworkName } from '../core/network.js';
 import { serverOptions, stopGrpc, unary } from '../daemon/grpc.js';
 import {
   AgentServiceService,
+  NameServiceService,
   StatusServiceService,
   type AttachRequest,
   type DetachRequest,
 } from '../proto/gen/weft/v1/agent.js';
+import type { NameApi } from './dns/api.js';
 import type { Endpoint, Status } from '../proto/gen/weft/v1/types.js';
 
 /** What can be asked of this agent: by its socket, and by the controller on behalf of others. */
@@ -21,6 +23,7 @@ export interface AgentDoor {
   attach(request: AttachRequest): Promise<Endpoint>;
   detach(request: DetachRequest): Promise<Endpoint>;
   status(): Promise<Status>;
+  readonly names: NameApi;
 }
 
 /** @throws WeftError FAILED_PRECONDITION where another agent serves there, or the socket cannot be made */
@@ -49,6 +52,13 @@ export async function serveApi(
   server.addService(AgentServiceService, {
     attach: unary((request: AttachRequest) => door.attach(request)),
     detach: unary(async (request: DetachRequest) => ({ endpoint: await door.detach(request) })),
+  });
+  const { names } = door;
+  server.addService(NameServiceService, {
+    addName: unary(names.add),
+    removeName: unary(names.remove),
+    listNames: unary(names.list),
+    lookupName: unary(names.lookup),
   });
   server.addService(StatusServiceService, { getStatus: unary(() => door.status()) });
   await listen(server, path);

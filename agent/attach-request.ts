@@ -16,6 +16,8 @@ export interface AttachRequest {
   mac?: string;
   ifname?: string;
   defaultRoute: boolean;
+  /** Whether the namespace's resolv.conf is set. */
+  dns: boolean;
 }
 
 /** @throws WeftError INVALID_ARGUMENT that names the field, the value and what is allowed */
@@ -30,6 +32,7 @@ export function parseAttach(wire: WireRequest): AttachRequest {
     ...(wire.mac === undefined ? {} : { mac: parseMac(wire.mac) }),
     ...(wire.ifname === undefined ? {} : { ifname: parseIfname(wire.ifname) }),
     defaultRoute: !wire.noDefaultRoute,
+    dns: wire.dns,
   };
 }
 
@@ -75,6 +78,7 @@ export function checkSame(request: AttachRequest, there: Endpoint): void {
     differs('ifname', request.ifname, there.ifname),
     ...request.aliases.map((alias) => (there.aliases.includes(alias) ? undefined : `alias ${alias} is new`)),
     !request.defaultRoute && there.defaultRoute ? 'it carries the default route' : undefined,
+    request.dns && there.dns !== true ? 'its resolv.conf is not weft’s' : undefined,
   ].filter((difference) => difference !== undefined);
   if (differences.length === 0) return;
   throw alreadyExists(

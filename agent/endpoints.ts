@@ -12,6 +12,7 @@ import type { Endpoint, Sandbox } from '../core/records.js';
 import type { EngineAddress } from '../daemon/kinds.js';
 import type { Logger } from '../daemon/log.js';
 import type { Addresses, Wish } from './addresses.js';
+import type { NetnsResolvConf } from './dns/netns-resolv-conf.js';
 import { checkAddresses, checkSame, type AttachRequest } from './attach-request.js';
 import type { Kernel, KernelNamespace } from './kernel/kernel.js';
 import { Locks } from './locks.js';
@@ -30,6 +31,11 @@ export interface EndpointsOptions {
   state: State;
   log: Logger;
   node: string;
+  resolvConf: NetnsResolvConf;
+  /** The text of a container's resolv.conf, by its networks. */
+  resolvConfText: (networks: readonly string[]) => string;
+  /** Told at once of what came and what went. */
+  onChange?: (endpoint: Endpoint, there: boolean) => void;
   /** Address of the Docker engine that docker:NAME means. */
   docker: EngineAddress;
 }
@@ -56,6 +62,7 @@ export class Endpoints implements MembershipListener {
     for (const endpoint of endpoints) {
       if (this.#byId.has(endpoint.id)) continue;
       this.#byId.set(endpoint.id, endpoint);
+      this.options.onChange?.(endpoint, true);
       for (const ip of addressesOf(endpoint)) this.options.addresses.hold(endpoint.network, ip, endpoint.id);
       await this.#adopt(endpoint);
     }
@@ -69,7 +76,11 @@ export class Endpoints implements MembershipListener {
   }
 
   async changed(network: string): Promise<void> {
-    for (const endpoint of this.list()) if (endpoint.network === network) await this.#adopt(endpoint);
+    for (const endpoint of this.list()) {
+      if (endpoint.network !== network) continue;
+      await this.#adopt(endpoint);
+      this.#tryResolvConf(endpoint, endpoint);
+    }
   }
 
   async left(network: string): Promise<void> {
@@ -99,6 +110,7 @@ export class Endpoints implements MembershipListener {
   /** @throws WeftError; then nothing was changed */
   async attach(request: AttachRequest): Promise<Endpoint> {
     const target = await resolveTarget(request.target, this.options.docker);
+    if (request.dns) this.options.resolvConf.require(target.canonical);
     const opened = await this.#open(target);
     try {
       if (opened.isNode) {
@@ -160,6 +172,7 @@ export class Endpoints implements MembershipListener {
         defaultRoute: request.defaultRoute && !membership.network.internal && !inside.hasDefaultRoute,
         aliases: request.aliases,
         publish: [],
+        ...(request.dns ? { dns: true as const } : {}),
         createdAt: new Date().toISOString(),
       };
       await this.#program(membership, endpoint, namespace, inside.actual, undo);
@@ -189,9 +202,37 @@ export class Endpoints implements MembershipListener {
     const { host, container } = compileEndpoint(membership, endpoint);
     await reconciler.attach(recordOf(endpoint.id), host, insideOf(endpoint, container), namespace, actual);
     undo.push(() => reconciler.detach(recordOf(endpoint.id)));
+    if (endpoint.dns === true) {
+      this.#setResolvConf(endpoint, endpoint);
+      undo.push(() => Promise.resolve(this.#setResolvConf(endpoint)));
+    }
     state.saveEndpoint(endpoint);
     this.#byId.set(endpoint.id, endpoint);
+    this.options.onChange?.(endpoint, true);
     publisher.publish(endpoint);
+  }
+
+  /** The resolv.conf of a namespace follows from those of its endpoints that want it set, `added` among them. */
+  #setResolvConf({ id, target }: Endpoint, added?: Endpoint): void {
+    const others = this.list().filter((one) => one.dns === true && one.target === target && one.id !== id);
+    const networks = [...others, ...(added === undefined ? [] : [added])]
+      .sort((a, b) => a.createdAt.localeCompare(b.createdAt))
+      .map(({ network }) => network);
+    if (networks.length === 0) this.options.resolvConf.reset(target);
+    else this.options.resolvConf.set(target, this.options.resolvConfText(networks));
+  }
+
+  /** Where it is no reason to stop: what was attached stays, what goes must go. */
+  #tryResolvConf(endpoint: Endpoint, added?: Endpoint): void {
+    if (endpoint.dns !== true) return;
+    try {
+      this.#setResolvConf(endpoint, added);
+    } catch (error) {
+      this.options.log.warn('a resolv.conf could not be set', {
+        target: endpoint.target,
+        error: messageOf(error),
+      });
+    }
   }
 
   /** What the container has already that matters: names that are taken, and a default route of somebody else's. */
@@ -305,6 +346,8 @@ export class Endpoints implements MembershipListener {
     // endpoint without a container would be made anew.
     state.deleteEndpoint(endpoint.id);
     this.#byId.delete(endpoint.id);
+    this.options.onChange?.(endpoint, false);
+    this.#tryResolvConf(endpoint);
     await reconciler.detach(recordOf(endpoint.id));
     for (const ip of addressesOf(endpoint)) this.options.addresses.free(endpoint.network, ip, endpoint.id);
     publisher.withdraw(endpoint);

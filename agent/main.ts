@@ -14,6 +14,10 @@ import { Addresses } from './addresses.js';
 import { parseDetach, serveApi, type AgentDoor } from './api.js';
 import { parseAttach } from './attach-request.js';
 import { cleanup } from './cleanup.js';
+import { nameApi } from './dns/api.js';
+import { Dns } from './dns/dns.js';
+import { NetnsResolvConf } from './dns/netns-resolv-conf.js';
+import { dnsMetrics } from './dns/metrics.js';
 import { Endpoints } from './endpoints.js';
 import { openFirewall } from './kernel/firewall/index.js';
 import type { Kernel } from './kernel/kernel.js';
@@ -124,6 +128,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   shutdown.add('telling the store', () => publisher.stop());
   const nameOf = (holder: string): string | undefined => endpoints.get(holder)?.name;
   const addresses = new Addresses({ store, memberships, node, nameOf });
+  const resolvConf = new NetnsResolvConf({ stateDir: settings.stateDir, log });
   const endpoints = new Endpoints({
     kernel,
     reconciler,
@@ -134,14 +139,33 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     log,
     node,
     docker: settings.docker,
+    resolvConf,
+    resolvConfText: (networks) => dns.resolvConf(networks),
+    onChange: (endpoint, there) => dns.ownEndpoint(endpoint, there),
   });
-  memberships.listen(endpoints);
+  const dns = new Dns({
+    ...{ store, memberships, kernel, problems, log, node },
+    metrics: dnsMetrics(metrics.registry),
+    listen: settings.dns === 'on',
+    servers: settings.dnsServer ?? [],
+  });
+  shutdown.add('names', () => dns.stop());
+  memberships.listen({
+    changed: async (network) => {
+      await endpoints.changed(network);
+      dns.refresh();
+    },
+    left: (network) => endpoints.left(network),
+    refusal: (network, ip) => endpoints.refusal(network, ip),
+  });
   const peers = new Peers({ store, kernel, memberships, metrics, problems, node });
 
   // What is remembered is put right first: the node must not wait for etcd.
   await memberships.restore(loaded.networks);
   await endpoints.restore(loaded.endpoints);
+  resolvConf.keepOnly(endpoints.list().flatMap(({ dns, target }) => (dns === true ? [target] : [])));
   await reconciler.start();
+  dns.start();
 
   const record = (): NodeRecord => ({
     name: node,
@@ -204,6 +228,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
       return wireEndpoint(endpoint, memberships);
     },
     status: () => Promise.resolve(statusOf(statusSources)),
+    names: nameApi({ dns, store, networks: () => memberships.list().map(({ network }) => network.name) }),
   };
   const session = startSession({
     controllers: settings.controller.map(({ text }) => text),

@@ -201,6 +201,7 @@ const endpointSchema = z.object({
     )
     .default([]),
   vlan: z.number().optional(),
+  dns: z.literal(true).optional(),
   createdAt: z.string(),
 });
 

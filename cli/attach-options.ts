@@ -12,6 +12,7 @@ export interface AttachOptions {
   mac?: string;
   ifname?: string;
   defaultRoute: boolean;
+  dns?: boolean;
 }
 
 export function addAttachOptions(command: Command): Command {
@@ -22,7 +23,8 @@ export function addAttachOptions(command: Command): Command {
     .option('--ip6 <ip>', 'its IPv6 address', ipOf(6, 'ip6'))
     .option('--mac <mac>', 'its MAC address (default: made from the address)', mac)
     .option('--ifname <name>', 'its interface (default: eth0, or the next that is free)', ifname)
-    .option('--no-default-route', 'leave the container’s default route alone');
+    .option('--no-default-route', 'leave the container’s default route alone')
+    .option('--dns', 'set the resolv.conf of a namespace (/etc/netns/NAME), and put it back at the detach');
 }
 
 export function attachRequestOf(network: string, target: string, options: AttachOptions): AttachRequest {
@@ -38,6 +40,6 @@ export function attachRequestOf(network: string, target: string, options: Attach
     noDefaultRoute: !options.defaultRoute,
     publish: [],
     vlan: undefined,
-    dns: false,
+    dns: options.dns ?? false,
   };
 }

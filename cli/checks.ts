@@ -4,6 +4,7 @@ import { InvalidArgumentError } from 'commander';
 import { IpAddress, IpNetwork, parseMac, type Family } from '../core/address.js';
 import { invalidArgument, WeftError } from '../core/errors.js';
 import { checkUsable, parseHostPrefix, parseInteger, parseName, parseNetworkName } from '../core/network.js';
+import { parseDnsName, parseNameAddress } from '../core/names.js';
 import { parseIfname, parseTarget } from '../core/target.js';
 
 /** For commander: the error names the option itself. */
@@ -45,6 +46,25 @@ export const ipOf = (family: Family, field: string): ((text: string) => string) 
 export const mac = checked((text) => parseMac(text));
 export const networkName = checked(parseNetworkName);
 export const name = (field = 'name'): ((text: string) => string) => checked((text) => parseName(text, field));
+
+export const dnsName = checked((text) => parseDnsName(text));
+
+/** Collects a repeated word. */
+export const ipList = (text: string, before: string[] = []): string[] => [
+  ...before,
+  checked((word) => parseNameAddress(word).toString())(text),
+];
+
+export const lookupName = checked((text) => {
+  const labels = text.replace(/\.$/, '').split('.');
+  const address = IpAddress.tryParse(text) !== undefined;
+  if (!address && (text.length > 254 || labels.some((label) => !/^[\x21-\x7e]{1,63}$/.test(label))))
+    throw invalidArgument(
+      `name: "${text}" is not a name that can be asked for`,
+      'Write it as db or db.blue.weft.',
+    );
+  return text;
+});
 
 /** Collects a repeated option. */
 export const names =

@@ -5,6 +5,7 @@ import { messageOf, WeftError } from '../core/errors.js';
 import { checkTls } from '../daemon/common-settings.js';
 import { version } from '../daemon/version.js';
 import { askedAsTheLineWould, COMPLETE, completionCommands, WORD_END } from './commands/completion.js';
+import { dnsCommands } from './commands/dns.js';
 import { endpointCommands } from './commands/endpoint.js';
 import { networkCommands } from './commands/network.js';
 import { nodeCommands } from './commands/node.js';
@@ -83,6 +84,7 @@ export function buildProgram(): Command {
   networkCommands(program, action);
   endpointCommands(program, action);
   nodeCommands(program, action);
+  dnsCommands(program, action);
   statusCommand(program, action);
   completionCommands(program, action);
   // The daemons are programs of their own (bin/weft); here they are only named.

@@ -1,4 +1,4 @@
-// Who has a TCP port: the answer to "address already in use", read from /proc as ss(8) does.
+// Who has a port: the answer to "address already in use", read from /proc as ss(8) does.
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { isIP } from 'node:net';
 
@@ -18,16 +18,22 @@ interface Listener {
   ip: string | undefined;
 }
 
-// include/net/tcp_states.h: TCP_LISTEN.
-const LISTEN = '0A';
+// include/net/tcp_states.h: TCP_LISTEN, and TCP_CLOSE, which a UDP socket without a peer is in.
+const WAITING = { tcp: '0A', udp: '07' } as const;
 
 /**
  * The process that listens on the port, or undefined where there is none, or where it is in another namespace or not ours
  * to see. Sees the network namespace that this process is in.
  * @param host an address; a name or a wildcard means any
  */
-export async function portOwner(host: string, port: number): Promise<PortOwner | undefined> {
-  const tables = await Promise.all(['tcp', 'tcp6'].map((name) => readListeners(name, port)));
+export async function portOwner(
+  host: string,
+  port: number,
+  protocol: 'tcp' | 'udp' = 'tcp',
+): Promise<PortOwner | undefined> {
+  const tables = await Promise.all(
+    [protocol, `${protocol}6`].map((name) => readListeners(name, port, WAITING[protocol])),
+  );
   const wanted = isIP(host) === 0 ? undefined : wildcardOr(IpAddress.parse(host));
   const inodes = tables
     .flat()
@@ -37,8 +43,8 @@ export async function portOwner(host: string, port: number): Promise<PortOwner |
 }
 
 /** ` by etcd (pid 4711)`, or nothing where it cannot be told. */
-export async function byWhom(host: string, port: number): Promise<string> {
-  const owner = await portOwner(host, port).catch(() => undefined);
+export async function byWhom(host: string, port: number, protocol: 'tcp' | 'udp' = 'tcp'): Promise<string> {
+  const owner = await portOwner(host, port, protocol).catch(() => undefined);
   return owner === undefined ? '' : ` by ${owner.command} (pid ${owner.pid})`;
 }
 
@@ -69,7 +75,7 @@ export async function explainListenError(
   });
 }
 
-async function readListeners(table: string, port: number): Promise<Listener[]> {
+async function readListeners(table: string, port: number, waiting: string): Promise<Listener[]> {
   // A kernel without IPv6 has no tcp6.
   const text = await readFile(`/proc/net/${table}`, 'utf8').catch(() => '');
   return text
@@ -78,7 +84,7 @@ async function readListeners(table: string, port: number): Promise<Listener[]> {
     .flatMap((line): Listener[] => {
       const [, local = '', , state, , , , , , inode = ''] = line.trim().split(/\s+/);
       const [address = '', portHex = ''] = local.split(':');
-      return state === LISTEN && parseInt(portHex, 16) === port
+      return state === waiting && parseInt(portHex, 16) === port
         ? [{ inode, ip: wildcardOr(IpAddress.fromBytes(fromProc(address))) }]
         : [];
     });

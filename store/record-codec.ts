@@ -3,7 +3,7 @@
 import { z } from 'zod';
 
 import { IpAddress } from '../core/address.js';
-import type { Claim, Endpoint, NodeRecord, Removal } from '../core/records.js';
+import type { Claim, Endpoint, NodeRecord, OwnName, Removal } from '../core/records.js';
 import type { ParsedKey } from './keys.js';
 import {
   check,
@@ -46,6 +46,7 @@ const ENDPOINT = z.object({
   aliases: z.array(text).default([]),
   publish: z.array(PUBLISHED).default([]),
   vlan: integer(1, 4094).optional(),
+  dns: flag.default(false),
   createdAt: text.default(''),
 });
 
@@ -64,17 +65,25 @@ const NODE = z.object({
   startedAt: text.default(''),
 });
 
+const OWN_NAME = z.object({
+  ips: z
+    .array(ip, { error: 'expected a list of IP addresses' })
+    .min(1, { error: 'expected at least one address' }),
+  createdAt: text.default(''),
+});
+
 const REMOVAL = z.object({ at: text.default(''), forced: flag.default(false) });
 
 /** @throws UnreadableError */
 export function decodeEndpoint(key: ParsedKey & { kind: 'endpoint' }, value: string): Endpoint {
-  const { ip6, vlan, ...fields } = check(ENDPOINT, parseJsonObject(value));
+  const { ip6, vlan, dns, ...fields } = check(ENDPOINT, parseJsonObject(value));
   return {
     id: key.id,
     network: key.network,
     ...fields,
     ...(ip6 !== undefined && { ip6 }),
     ...(vlan !== undefined && { vlan }),
+    ...(dns && { dns }),
   };
 }
 
@@ -90,6 +99,15 @@ export function decodeClaim(key: ParsedKey & { kind: 'claim' }, value: string): 
 
 export function encodeClaim({ node, endpoint, state, why }: Claim): string {
   return JSON.stringify({ node, endpoint, state, why });
+}
+
+/** @throws UnreadableError */
+export function decodeOwnName(key: ParsedKey & { kind: 'ownName' }, value: string): OwnName {
+  return { network: key.network, name: key.name, ...check(OWN_NAME, parseJsonObject(value)) };
+}
+
+export function encodeOwnName({ ips, createdAt }: OwnName): string {
+  return JSON.stringify({ ips, createdAt });
 }
 
 /** @throws UnreadableError */

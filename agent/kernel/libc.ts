@@ -130,6 +130,12 @@ export function isNetlinkSocket(fd: number, protocol: number, port: number): boo
   );
 }
 
+/** What a socket is bound to: a struct sockaddr; undefined for a descriptor that is no socket. */
+export function socketName(fd: number): Buffer | undefined {
+  const address = Buffer.alloc(28);
+  return (c.getsockname(fd, address, [address.length]) as number) === 0 ? address : undefined;
+}
+
 /** Moves the calling thread, which is Node's main one, to another network namespace. */
 export function enterNamespace(fd: number): void {
   checked('setns', c.setns(fd, CLONE_NEWNET) as number);
