@@ -176,8 +176,19 @@ function encoded(data: Answer, owner?: Buffer): Buffer {
 }
 
 // An owner of '.' is the one byte that the pointer then takes the place of.
-export const addressRecord = (ip: IpAddress): Buffer =>
-  encoded({ type: ip.family === 4 ? 'A' : 'AAAA', name: '.', ttl: TTL, data: ip.toString() }, OWNER);
+const addressRecords = new WeakMap<IpAddress, Buffer>();
+
+export function addressRecord(ip: IpAddress): Buffer {
+  let record = addressRecords.get(ip);
+  if (record === undefined) {
+    record = encoded(
+      { type: ip.family === 4 ? 'A' : 'AAAA', name: '.', ttl: TTL, data: ip.toString() },
+      OWNER,
+    );
+    addressRecords.set(ip, record);
+  }
+  return record;
+}
 export const pointerRecord = (name: string): Buffer =>
   encoded({ type: 'PTR', name: '.', ttl: TTL, data: name }, OWNER);
 

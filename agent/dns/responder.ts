@@ -47,25 +47,40 @@ export interface ResponderOptions {
   onResult: (result: Result) => void;
 }
 
+/** What a name and a type mean to those on certain networks. */
 interface Known {
-  question: Question;
   answer: OwnAnswer;
-  result: Result;
-  /** Whole, but for the id; undefined where there are several addresses, which are given in turn. */
-  whole: Buffer | undefined;
   up: number;
+  result: Result;
   turn: number;
+}
+
+/** A question as it came, byte for byte but for its id. */
+interface Asked {
+  question: Question;
+  known: Known;
+  /** Whole, but for the id; undefined where there are several addresses, which are given in turn. */
+  response: Buffer | undefined;
+}
+
+/** What those on the same networks have asked lately. */
+interface Scope {
+  asked: Map<string, Asked>;
+  known: Map<string, Known>;
+}
+
+interface Place extends Scope {
+  asker: Asker;
 }
 
 /** Beyond that many questions of different spelling there is somebody who makes them up. */
 const MEMORY = 10_000;
 
 export class Responder {
-  /** By asker's address: what was asked from there lately. */
-  readonly #askers = new Map<string, { asker: Asker; known: Map<string, Known> }>();
-  /** Answers, by the networks that they are for. */
-  readonly #byScope = new Map<string, Map<string, Known>>();
+  readonly #places = new Map<string, Place>();
+  readonly #scopes = new Map<string, Scope>();
   #generation = -1;
+  /** How much is remembered. */
   #size = 0;
   #turn = 0;
 
@@ -77,8 +92,8 @@ export class Responder {
     if (generation !== this.#generation || this.#size > MEMORY) this.#forget(generation);
     const place = this.#placeOf(ip);
     if (place !== undefined && transport === 'udp' && message.length > 2) {
-      const known = place.known.get(message.toString('latin1', 2));
-      if (known !== undefined) return this.#again(known, message.readUInt16BE(0));
+      const asked = place.asked.get(message.toString('latin1', 2));
+      if (asked !== undefined) return this.#again(asked, message.readUInt16BE(0));
     }
     const received = receive(message);
     if (received.kind === 'ignored') return undefined;
@@ -91,76 +106,78 @@ export class Responder {
       this.options.onResult('refused');
       return refusal(question, RCODE.REFUSED);
     }
-    return this.#answer(question, message, place, transport);
-  }
-
-  #answer(
-    question: Question,
-    message: Buffer,
-    { asker, known }: { asker: Asker; known: Map<string, Known> },
-    transport: Transport,
-  ): Buffer | Promise<Buffer> {
-    const { upstream, world, onResult } = this.options;
-    if (upstream.isProbe(question.name)) return refusal(question, RCODE.REFUSED);
-    const meaning = meaningOf(world, question.name, question.type, asker.networks);
-    if (meaning.kind === 'forward') {
-      return upstream.forward(question, transport, asker.foreign).then(({ response, result }) => {
-        onResult(result);
-        return response;
-      });
-    }
-    const { answer, up, result } = ownAnswer(question, meaning);
-    const fresh: Known = {
-      question: { ...question, bytes: Buffer.from(question.bytes) },
-      answer,
-      result,
-      whole: answer.answers.length > 1 ? undefined : respond(question, answer, 'udp'),
-      up,
-      // Not always the same first one after every change.
-      turn: this.#turn++,
-    };
+    if (this.options.upstream.isProbe(question.name)) return refusal(question, RCODE.REFUSED);
+    const known = this.#knownOf(question, place);
+    if (known === undefined) return this.#forward(question, place.asker, transport);
     if (transport === 'tcp') {
-      onResult(result);
-      return respond(question, { ...answer, answers: inTurn(answer.answers, up, fresh.turn) }, 'tcp');
+      this.options.onResult(known.result);
+      return respond(question, turned(known), 'tcp');
     }
-    known.set(message.toString('latin1', 2), fresh);
+    const asked: Asked = {
+      question: { ...question, bytes: Buffer.from(question.bytes) },
+      known,
+      response: known.answer.answers.length > 1 ? undefined : respond(question, known.answer, 'udp'),
+    };
+    place.asked.set(message.toString('latin1', 2), asked);
     this.#size++;
-    return this.#again(fresh, question.id);
+    return this.#again(asked, question.id);
   }
 
-  #again(known: Known, id: number): Buffer {
+  async #forward(question: Question, { foreign }: Asker, transport: Transport): Promise<Buffer> {
+    const { response, result } = await this.options.upstream.forward(question, transport, foreign);
+    this.options.onResult(result);
+    return response;
+  }
+
+  /** Undefined where somebody else has to be asked. */
+  #knownOf(question: Question, { asker, known }: Place): Known | undefined {
+    const key = `${question.type} ${question.name}`;
+    const remembered = known.get(key);
+    if (remembered !== undefined) return remembered;
+    const meaning = meaningOf(this.options.world, question.name, question.type, asker.networks);
+    if (meaning.kind === 'forward') return undefined;
+    // Not always the same first one after every change.
+    const fresh: Known = { ...ownAnswer(question, meaning), turn: this.#turn++ };
+    known.set(key, fresh);
+    this.#size++;
+    return fresh;
+  }
+
+  #again({ question, known, response }: Asked, id: number): Buffer {
     this.options.onResult(known.result);
-    const { question, answer, whole, up } = known;
-    if (whole !== undefined) {
-      const copy = Buffer.from(whole);
-      copy.writeUInt16BE(id, 0);
-      return copy;
-    }
-    const answers = inTurn(answer.answers, up, known.turn++);
-    return respond({ ...question, id }, { ...answer, answers }, 'udp');
+    if (response === undefined) return respond({ ...question, id }, turned(known), 'udp');
+    const copy = Buffer.from(response);
+    copy.writeUInt16BE(id, 0);
+    return copy;
   }
 
-  #placeOf(ip: string): { asker: Asker; known: Map<string, Known> } | undefined {
-    const remembered = this.#askers.get(ip);
+  #placeOf(ip: string): Place | undefined {
+    const remembered = this.#places.get(ip);
     if (remembered !== undefined) return remembered;
     const asker = this.options.askerAt(ip);
     if (asker === undefined) return undefined;
-    const scope = asker.networks.join(',');
-    let known = this.#byScope.get(scope);
-    if (known === undefined) this.#byScope.set(scope, (known = new Map()));
-    const place = { asker, known };
-    this.#askers.set(ip, place);
+    const name = asker.networks.join(',');
+    let scope = this.#scopes.get(name);
+    if (scope === undefined) this.#scopes.set(name, (scope = { asked: new Map(), known: new Map() }));
+    const place = { asker, ...scope };
+    this.#places.set(ip, place);
     this.#size++;
     return place;
   }
 
   #forget(generation: number): void {
     this.#generation = generation;
-    this.#askers.clear();
-    this.#byScope.clear();
+    this.#places.clear();
+    this.#scopes.clear();
     this.#size = 0;
   }
 }
+
+/** The answer with its addresses in the next order. */
+const turned = (known: Known): OwnAnswer => ({
+  ...known.answer,
+  answers: inTurn(known.answer.answers, known.up, known.turn++),
+});
 
 /** weft's own answer to what it knows about itself. */
 export function ownAnswer(

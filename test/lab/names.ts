@@ -84,7 +84,15 @@ export function agentOf(
     attach: (network, target, name) => {
       const none = { ip: undefined, ip6: undefined, mac: undefined, ifname: undefined, vlan: undefined };
       const request: AttachRequest = {
-        ...{ network, target, name: undefined, aliases: [name], noDefaultRoute: false, publish: [], dns: false },
+        ...{
+          network,
+          target,
+          name: undefined,
+          aliases: [name],
+          noDefaultRoute: false,
+          publish: [],
+          dns: false,
+        },
         ...none,
       };
       return done((back) => client.attach(request, back));
