@@ -20,6 +20,8 @@ import { openKernel } from './kernel/linux.js';
 import { Memberships } from './memberships.js';
 import { agentMetrics } from './metrics.js';
 import { Peers } from './peers.js';
+import { portDoor } from './port-door.js';
+import { Ports } from './ports.js';
 import { Problems } from './problems.js';
 import { Publisher } from './publisher.js';
 import { Reconciler } from './reconciler.js';
@@ -121,12 +123,15 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   shutdown.add('the memberships', () => memberships.stop());
   const publisher = new Publisher({ store, log, metrics, problems, node, current: () => endpoints.list() });
   shutdown.add('telling the store', () => publisher.stop());
+  const ports = new Ports({ kernel, store, memberships, reconciler, problems, log, node });
+  shutdown.add('the ports', () => ports.stop());
   const endpoints = new Endpoints({
     kernel,
     store,
     reconciler,
     memberships,
     publisher,
+    ports,
     state,
     log,
     node,
@@ -139,6 +144,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   await memberships.restore(loaded.networks);
   await endpoints.restore(loaded.endpoints);
   await reconciler.start();
+  ports.start();
 
   const record = (): NodeRecord => ({
     name: node,
@@ -201,6 +207,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
       return wireEndpoint(endpoint, memberships);
     },
     status: () => Promise.resolve(statusOf(statusSources)),
+    ...portDoor({ endpoints, ports, store, changed: () => reported() }),
   };
   const session = startSession({
     controllers: settings.controller.map(({ text }) => text),
@@ -230,6 +237,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     await memberships.resume();
     for (const { name } of store.view.networks.values()) await memberships.answerClaims(name);
     publisher.resync();
+    for (const { network } of memberships.list()) await ports.follow(network.name);
     // The records are complete now: what is weft's and in none of them is left over.
     reconciler.allowPruning();
     await reconciler.compare('start');
@@ -251,6 +259,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   );
   const follow = async (changes: readonly Change[]): Promise<void> => {
     await memberships.handle(changes);
+    await ports.handle(changes);
     publisher.handle(changes);
     metrics.leases.set(memberships.list().length);
     if (
