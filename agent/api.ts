@@ -14,6 +14,12 @@ import {
   StatusServiceService,
   type AttachRequest,
   type DetachRequest,
+  type ListPortsRequest,
+  type ListPortsResponse,
+  type PublishPortsRequest,
+  type PublishPortsResponse,
+  type UnpublishPortsRequest,
+  type UnpublishPortsResponse,
 } from '../proto/gen/weft/v1/agent.js';
 import type { NameApi } from './dns/api.js';
 import type { Endpoint, Status } from '../proto/gen/weft/v1/types.js';
@@ -24,6 +30,9 @@ export interface AgentDoor {
   detach(request: DetachRequest): Promise<Endpoint>;
   status(): Promise<Status>;
   readonly names: NameApi;
+  publishPorts(request: PublishPortsRequest): Promise<PublishPortsResponse>;
+  unpublishPorts(request: UnpublishPortsRequest): Promise<UnpublishPortsResponse>;
+  listPorts(request: ListPortsRequest): Promise<ListPortsResponse>;
 }
 
 /** @throws WeftError FAILED_PRECONDITION where another agent serves there, or the socket cannot be made */
@@ -51,6 +60,9 @@ export async function serveApi(
   const server = new Server(serverOptions);
   server.addService(AgentServiceService, {
     attach: unary((request: AttachRequest) => door.attach(request)),
+    publishPorts: unary((request: PublishPortsRequest) => door.publishPorts(request)),
+    unpublishPorts: unary((request: UnpublishPortsRequest) => door.unpublishPorts(request)),
+    listPorts: unary((request: ListPortsRequest) => door.listPorts(request)),
     detach: unary(async (request: DetachRequest) => ({ endpoint: await door.detach(request) })),
   });
   const { names } = door;

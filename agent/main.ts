@@ -25,6 +25,8 @@ import { openKernel } from './kernel/linux.js';
 import { Memberships } from './memberships.js';
 import { agentMetrics } from './metrics.js';
 import { Peers } from './peers.js';
+import { portDoor } from './port-door.js';
+import { Ports } from './ports.js';
 import { Problems } from './problems.js';
 import { Publisher } from './publisher.js';
 import { Reconciler } from './reconciler.js';
@@ -129,12 +131,15 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   const nameOf = (holder: string): string | undefined => endpoints.get(holder)?.name;
   const addresses = new Addresses({ store, memberships, node, nameOf });
   const resolvConf = new NetnsResolvConf({ stateDir: settings.stateDir, log });
+  const ports = new Ports({ kernel, store, memberships, reconciler, problems, log, node });
+  shutdown.add('the ports', () => ports.stop());
   const endpoints = new Endpoints({
     kernel,
     reconciler,
     memberships,
     addresses,
     publisher,
+    ports,
     state,
     log,
     node,
@@ -157,6 +162,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     },
     left: (network) => endpoints.left(network),
     refusal: (network, ip) => endpoints.refusal(network, ip),
+    isUsed: (network) => endpoints.isUsed(network),
   });
   const peers = new Peers({ store, kernel, memberships, metrics, problems, node });
 
@@ -166,6 +172,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   resolvConf.keepOnly(endpoints.list().flatMap(({ dns, target }) => (dns === true ? [target] : [])));
   await reconciler.start();
   dns.start();
+  ports.start();
 
   const record = (): NodeRecord => ({
     name: node,
@@ -229,6 +236,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     },
     status: () => Promise.resolve(statusOf(statusSources)),
     names: nameApi({ dns, store, networks: () => memberships.list().map(({ network }) => network.name) }),
+    ...portDoor({ endpoints, ports, store, changed: () => reported() }),
   };
   const session = startSession({
     controllers: settings.controller.map(({ text }) => text),
@@ -258,6 +266,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     await memberships.resume();
     for (const { name } of store.view.networks.values()) await memberships.answerClaims(name);
     publisher.resync();
+    for (const { network } of memberships.list()) await ports.follow(network.name);
     // The records are complete now: what is weft's and in none of them is left over.
     reconciler.allowPruning();
     await reconciler.compare('start');
@@ -279,6 +288,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   );
   const follow = async (changes: readonly Change[]): Promise<void> => {
     await memberships.handle(changes);
+    await ports.handle(changes);
     publisher.handle(changes);
     metrics.leases.set(memberships.list().length);
     if (

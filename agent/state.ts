@@ -158,6 +158,7 @@ const networkSchema = z.object({
   mtu: z.number().optional(),
   internal: z.boolean(),
   masquerade: z.boolean(),
+  routes: z.array(z.string()).optional(),
 });
 
 const leaseSchema = z.object({

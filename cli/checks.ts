@@ -6,6 +6,7 @@ import { invalidArgument, WeftError } from '../core/errors.js';
 import { checkUsable, parseHostPrefix, parseInteger, parseName, parseNetworkName } from '../core/network.js';
 import { parseDnsName, parseNameAddress } from '../core/names.js';
 import { parseIfname, parseTarget } from '../core/target.js';
+import { parsePublish, parsePublishedFilter } from '../core/publish.js';
 
 /** For commander: the error names the option itself. */
 const checked =
@@ -72,6 +73,20 @@ export const names =
   (text: string, before: string[] = []): string[] => [...before, name(field)(text)];
 
 export const ifname = checked(parseIfname);
+/** Collects a repeated --publish, or the words behind `weft port publish`. */
+export const publishes = (text: string, before: string[] = []): string[] => [...before, publishSpec(text)];
+const publishSpec = checked((text) => {
+  parsePublish(text);
+  return text;
+});
+
+/** The words behind `weft port rm`. */
+export const published = (text: string, before: string[] = []): string[] => [...before, publishedSpec(text)];
+const publishedSpec = checked((text) => {
+  parsePublishedFilter(text);
+  return text;
+});
+
 export const target = checked((text) => {
   parseTarget(text);
   return text;

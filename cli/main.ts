@@ -9,6 +9,7 @@ import { dnsCommands } from './commands/dns.js';
 import { endpointCommands } from './commands/endpoint.js';
 import { networkCommands } from './commands/network.js';
 import { nodeCommands } from './commands/node.js';
+import { portCommands } from './commands/port.js';
 import { statusCommand } from './commands/status.js';
 import { contextOf, formatOf, type Context, type GlobalOptions } from './context.js';
 import { FORMATS, print, printError, type Result } from './output.js';
@@ -83,6 +84,7 @@ export function buildProgram(): Command {
     .configureOutput({ writeErr: () => undefined });
   networkCommands(program, action);
   endpointCommands(program, action);
+  portCommands(program, action);
   nodeCommands(program, action);
   dnsCommands(program, action);
   statusCommand(program, action);

@@ -47,6 +47,8 @@ export interface VethLink {
   mtu: number;
   /** The bridge it is a port of. */
   master: string;
+  /** Whether the bridge sends a frame back by the port that it came from. Absent: it does not. */
+  hairpin?: boolean;
   peer: { name: string; mac: string };
 }
 

@@ -7,6 +7,7 @@ import { Keys } from './keys.js';
 import { acquireLease, releaseLease, renewLease } from './leases.js';
 import { createNetwork, removeNetwork, restoreNetwork } from './networks.js';
 import { addName, removeName } from './own-names.js';
+import { updateNetwork } from './network-update.js';
 import { removeNode } from './nodes.js';
 import { Presence } from './presence.js';
 import { Replica } from './replica.js';
@@ -58,6 +59,7 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
 
     createNetwork: async (spec) => await createNetwork(context, spec),
     removeNetwork: async (name, options) => await removeNetwork(context, name, options),
+    updateNetwork: async (name, change) => await updateNetwork(context, name, change),
     restoreNetwork: async (network) => await restoreNetwork(context, network),
 
     acquireLease: async (request) => await acquireLease(context, request),

@@ -91,6 +91,7 @@ export function agentOf(
           aliases: [name],
           noDefaultRoute: false,
           publish: [],
+          publishEverywhere: false,
           dns: false,
         },
         ...none,
