@@ -10,6 +10,7 @@ import { READ_MS, WRITE_MS } from '../connect.js';
 import type { Action } from '../main.js';
 import { table, type Result } from '../output.js';
 import { openPortShape } from '../shapes.js';
+import { WORD_END } from './completion.js';
 
 const ENDPOINT = 'its name or id, or the container as it was attached';
 
@@ -30,7 +31,7 @@ export function portCommands(program: Command, action: Action): void {
           [endpoint, words],
           { network = '', everywhere = false }: { network?: string; everywhere?: boolean },
         ): Promise<Result> => {
-          const publish = words.split(',');
+          const publish = words.split(WORD_END);
           checkEverywhere(publish, everywhere);
           const request = { endpoint, network, publish, everywhere };
           const { ports } = await connect.agent(
@@ -76,7 +77,7 @@ export function portCommands(program: Command, action: Action): void {
           [endpoint, words],
           { network = '', all = false }: { network?: string; all?: boolean },
         ): Promise<Result> => {
-          const ports = ['', 'undefined'].includes(words) ? [] : words.split(',');
+          const ports = ['', 'undefined'].includes(words) ? [] : words.split(WORD_END);
           if (all === ports.length > 0) {
             throw invalidArgument(
               all ? '--all: ports are named besides' : 'spec: no port is named',
