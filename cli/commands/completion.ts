@@ -2,6 +2,7 @@
 // commander itself, and names from the controller, so that neither can fall behind.
 import { Argument, type Command } from 'commander';
 
+import { NameServiceClient } from '../../proto/gen/weft/v1/agent.js';
 import {
   EndpointServiceClient,
   NetworkServiceClient,
@@ -135,10 +136,11 @@ async function argumentNames(command: Command, argument: string, connect: Connec
   if (command.name() === 'create') return [];
   if (group === 'network' && command.name() === 'route') return namesOf('network', connect);
   if (group === 'port') return argument === 'endpoint' ? namesOf('endpoint', connect) : [];
+  if (group === 'dns') return command.name() === 'add' || argument !== 'name' ? [] : namesOf('dns', connect);
   return group === 'network' || group === 'node' || group === 'endpoint' ? namesOf(group, connect) : [];
 }
 
-async function namesOf(kind: 'network' | 'node' | 'endpoint', connect: Connector): Promise<string[]> {
+async function namesOf(kind: 'network' | 'node' | 'endpoint' | 'dns', connect: Connector): Promise<string[]> {
   try {
     switch (kind) {
       case 'network':
@@ -158,6 +160,14 @@ async function namesOf(kind: 'network' | 'node' | 'endpoint', connect: Connector
             ASK_MS,
           )
         ).endpoints.map((it) => it.id);
+      case 'dns':
+        return [
+          ...new Set(
+            (
+              await connect.agent(NameServiceClient, (client) => client.listNames, { network: '' }, ASK_MS)
+            ).names.map((it) => it.name),
+          ),
+        ];
     }
   } catch {
     // Completion is a help, not a place for errors.

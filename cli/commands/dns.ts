@@ -5,6 +5,7 @@ import { NameServiceClient, type LookupNameResponse, type Name } from '../../pro
 import { dnsName, ipList, lookupName, networkName, target } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
 import type { Action } from '../main.js';
+import { WORD_END } from './completion.js';
 import { block, indent, table, type Result } from '../output.js';
 
 /** Longer than the agent waits for other name servers. */
@@ -97,8 +98,8 @@ export function dnsCommands(program: Command, action: Action): void {
     );
 }
 
-/** Words that take several arrive as one, with commas. */
-const listOf = (word: string): string[] => (word === '' ? [] : word.split(','));
+/** Words that take several arrive as one. */
+const listOf = (word: string): string[] => (word === '' ? [] : word.split(WORD_END));
 
 const nameShape = (it: Name): object => ({
   name: it.name,

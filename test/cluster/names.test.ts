@@ -100,7 +100,7 @@ test.serial('several endpoints of one name are given in turn', async (t) => {
     t.deepEqual(found.toSorted(), both);
     first.push(found[0] ?? '');
   }
-  t.deepEqual([first[0], first[1]].toSorted(), both);
+  t.deepEqual(first.slice(0, 2).toSorted(), both);
   t.deepEqual(first.slice(0, 2), first.slice(2));
 });
 
