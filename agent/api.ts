@@ -23,10 +23,14 @@ export interface AgentDoor {
   status(): Promise<Status>;
 }
 
+/** Adds a service of its own to the socket. */
+export type Mount = (server: Server) => void;
+
 /** @throws WeftError FAILED_PRECONDITION where another agent serves there, or the socket cannot be made */
 export async function serveApi(
   runDir: string,
   door: AgentDoor,
+  mounts: readonly Mount[] = [],
 ): Promise<{ path: string; stop(): Promise<void> }> {
   const path = join(runDir, 'agent.sock');
   // sun_path of unix(7), less the terminating zero.
@@ -51,6 +55,7 @@ export async function serveApi(
     detach: unary(async (request: DetachRequest) => ({ endpoint: await door.detach(request) })),
   });
   server.addService(StatusServiceService, { getStatus: unary(() => door.status()) });
+  for (const mount of mounts) mount(server);
   await listen(server, path);
   return {
     path,

@@ -9,6 +9,7 @@ import type { Logger } from '../daemon/log.js';
 import type { Store } from '../store/store.js';
 import { answers } from './api.js';
 import type { Kernel } from './kernel/kernel.js';
+import { clearContainers } from './runtime/clear.js';
 
 export interface CleanupOptions {
   kernel: Kernel;
@@ -33,6 +34,8 @@ export async function cleanup(options: CleanupOptions): Promise<void> {
   if (existsSync(socket) && (await answers(socket))) {
     throw failedPrecondition(`the agent runs: it serves at ${socket}`, 'Stop it first, then clean up.');
   }
+  const ended = clearContainers(stateDir, runDir);
+  if (ended > 0) log.info('ended the containers that weft ran', { containers: ended });
   await kernel.firewall.remove();
   const { steps } = plan(await kernel.node.observe([]), [], { prune: true });
   const failures = await kernel.node.apply(steps);

@@ -18,7 +18,7 @@ import { Locks } from './locks.js';
 import type { Memberships, MembershipListener } from './memberships.js';
 import type { Publisher } from './publisher.js';
 import { sameSandbox, type Reconciler, type SandboxRecord } from './reconciler.js';
-import { canonicalForms, resolveTarget, type Target } from './runtime/targets.js';
+import { canonicalForms, resolveTarget, type RunLookup, type Target } from './runtime/targets.js';
 import type { State } from './state.js';
 
 export interface EndpointsOptions {
@@ -32,6 +32,15 @@ export interface EndpointsOptions {
   node: string;
   /** Address of the Docker engine that docker:NAME means. */
   docker: EngineAddress;
+  /** The containers that weft itself runs. */
+  runs?: RunLookup;
+}
+
+/** What an endpoint was before its container started again: it becomes that again, as far as it is free. */
+export interface Former {
+  endpoint?: string | undefined;
+  ip?: string | undefined;
+  ip6?: string | undefined;
 }
 
 const recordOf = (id: string): string => `endpoint ${id}`;
@@ -97,8 +106,8 @@ export class Endpoints implements MembershipListener {
   }
 
   /** @throws WeftError; then nothing was changed */
-  async attach(request: AttachRequest): Promise<Endpoint> {
-    const target = await resolveTarget(request.target, this.options.docker);
+  async attach(request: AttachRequest, former: Former = {}): Promise<Endpoint> {
+    const target = await resolveTarget(request.target, this.options.docker, this.options.runs);
     const opened = await this.#open(target);
     try {
       if (opened.isNode) {
@@ -108,7 +117,7 @@ export class Endpoints implements MembershipListener {
         );
       }
       return await this.#locks.run(opened.sandbox.cookie, () =>
-        this.#attachTo(request, target, opened.sandbox, opened.namespace),
+        this.#attachTo(request, target, opened.sandbox, opened.namespace, former),
       );
     } finally {
       opened.namespace.close();
@@ -129,6 +138,7 @@ export class Endpoints implements MembershipListener {
     target: Target,
     sandbox: Sandbox,
     namespace: KernelNamespace,
+    former: Former,
   ): Promise<Endpoint> {
     const there = this.#find(request.network, sandbox);
     if (there !== undefined) {
@@ -138,10 +148,10 @@ export class Endpoints implements MembershipListener {
     const membership = await this.options.memberships.join(request.network);
     checkAddresses(request, membership.network);
     const inside = await this.#look(request, target, namespace);
-    const id = randomBytes(8).toString('hex');
+    const id = this.#freeId(former.endpoint);
     const undo: (() => Promise<void>)[] = [];
     try {
-      const { ip, ip6 } = await this.#take(membership, request, id, undo);
+      const { ip, ip6 } = await this.#take(membership, request, id, undo, former);
       const endpoint: Endpoint = {
         id,
         name: request.name ?? target.name,
@@ -172,6 +182,11 @@ export class Endpoints implements MembershipListener {
       }
       throw error;
     }
+  }
+
+  /** Another one where the endpoint that it was is still there. */
+  #freeId(wanted: string | undefined): string {
+    return wanted === undefined || this.#byId.has(wanted) ? randomBytes(8).toString('hex') : wanted;
   }
 
   async #program(
@@ -230,6 +245,7 @@ export class Endpoints implements MembershipListener {
     request: AttachRequest,
     holder: string,
     undo: (() => Promise<void>)[],
+    former: Former,
   ): Promise<{ ip: IpAddress; ip6?: IpAddress }> {
     const { subnet, subnet6 } = membership.lease;
     const take = async (wish: Pick<Wish, 'subnet' | 'asked' | 'preferred'>): Promise<IpAddress> => {
@@ -237,9 +253,14 @@ export class Endpoints implements MembershipListener {
       undo.push(taken.undo);
       return taken.ip;
     };
-    const ip = await take({ subnet, ...(request.ip && { asked: request.ip }) });
+    const before = usable(subnet, former.ip);
+    const ip = await take({
+      subnet,
+      ...(request.ip && { asked: request.ip }),
+      ...(before && { preferred: before }),
+    });
     if (subnet6 === undefined) return { ip };
-    const preferred = samePlace(membership, ip);
+    const preferred = usable(subnet6, former.ip6) ?? samePlace(membership, ip);
     return {
       ip,
       ip6: await take({
@@ -275,7 +296,9 @@ export class Endpoints implements MembershipListener {
     if (byName.length === 1 && byName[0] !== undefined) return byName[0];
     let sandbox: Sandbox | undefined;
     try {
-      sandbox = this.options.kernel.identify((await resolveTarget(text, this.options.docker)).path);
+      sandbox = this.options.kernel.identify(
+        (await resolveTarget(text, this.options.docker, this.options.runs)).path,
+      );
     } catch (error) {
       if (byName.length === 0 && error instanceof WeftError && error.code !== 'NOT_FOUND') throw error;
     }
@@ -321,6 +344,12 @@ const subnetsOf = (membership: Membership | undefined): IpNetwork[] =>
         membership.lease.subnet,
         ...(membership.lease.subnet6 === undefined ? [] : [membership.lease.subnet6]),
       ];
+
+/** An address that a container had before, where it is one of this node's subnet still. */
+function usable(subnet: IpNetwork, text: string | undefined): IpAddress | undefined {
+  const ip = text === undefined ? undefined : parseInterface(text).address;
+  return ip !== undefined && subnet.contains(ip) && reservedUse(subnet, ip) === undefined ? ip : undefined;
+}
 
 /** The IPv6 address as far from its base as the IPv4 one is from its own: easier to read side by side. */
 function samePlace({ lease }: Membership, ip: IpAddress): IpAddress | undefined {

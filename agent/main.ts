@@ -1,13 +1,14 @@
 // The daemon of a node. This file makes the parts and ties them together; what each does is said in its own file.
 import { alreadyExists, messageOf, WeftError } from '../core/errors.js';
 import type { Underlay } from '../core/compile.js';
-import type { NodeRecord } from '../core/records.js';
+import type { Endpoint, NodeRecord } from '../core/records.js';
 import { startHttp, type Readiness } from '../daemon/http.js';
 import { createLogger, type Logger } from '../daemon/log.js';
 import { settingsOrExit } from '../daemon/settings.js';
 import { installShutdown, type Shutdown } from '../daemon/shutdown.js';
 import { readEtcdTls, readTls } from '../daemon/tls.js';
 import { version } from '../daemon/version.js';
+import type { Endpoint as WireEndpoint } from '../proto/gen/weft/v1/types.js';
 import { openStore } from '../store/etcd-store.js';
 import type { Change, Store } from '../store/store.js';
 import { Addresses } from './addresses.js';
@@ -18,12 +19,17 @@ import { Endpoints } from './endpoints.js';
 import { openFirewall } from './kernel/firewall/index.js';
 import type { Kernel } from './kernel/kernel.js';
 import { openKernel } from './kernel/linux.js';
+import { bootId } from './kernel/namespaces.js';
 import { Memberships } from './memberships.js';
 import { agentMetrics } from './metrics.js';
 import { Peers } from './peers.js';
 import { Problems } from './problems.js';
 import { Publisher } from './publisher.js';
 import { Reconciler } from './reconciler.js';
+import { containerNetworks } from './runtime/container-networks.js';
+import { ContainerState } from './runtime/container-state.js';
+import { Containers } from './runtime/containers.js';
+import { mountRuntime } from './runtime/service.js';
 import { startSession } from './session.js';
 import { agentProgram, agentSettingsFrom, type AgentSettings } from './settings.js';
 import { State } from './state.js';
@@ -134,14 +140,24 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     log,
     node,
     docker: settings.docker,
+    runs: (name) => containers.target(name),
   });
   memberships.listen(endpoints);
+  const containers = new Containers({
+    state: new ContainerState(settings.stateDir, settings.runDir),
+    networks: containerNetworks(kernel, endpoints, memberships),
+    problems,
+    log,
+    bootId,
+  });
+  shutdown.add('watching the containers', () => containers.stop());
   const peers = new Peers({ store, kernel, memberships, metrics, problems, node });
 
   // What is remembered is put right first: the node must not wait for etcd.
   await memberships.restore(loaded.networks);
   await endpoints.restore(loaded.endpoints);
   await reconciler.start();
+  containers.restore();
 
   const record = (): NodeRecord => ({
     name: node,
@@ -188,6 +204,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
       const end = metrics.attachSeconds.startTimer();
       try {
         const endpoint = await endpoints.attach(parseAttach(wire));
+        containers.attached(wire, endpoint);
         end({ result: 'done' });
         reported();
         return wireEndpoint(endpoint, memberships);
@@ -200,6 +217,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
       const { network, target } = parseDetach(wire);
       // Before it is gone: its gateway and MTU are the network's.
       const endpoint = await endpoints.detach(network, target);
+      containers.detached(endpoint);
       reported();
       return wireEndpoint(endpoint, memberships);
     },
@@ -216,7 +234,10 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   });
   reported = () => session.changed();
   shutdown.add('the session', () => session.stop());
-  const api = await serveApi(settings.runDir, door);
+  const wire = (endpoint: Endpoint): WireEndpoint => wireEndpoint(endpoint, memberships);
+  const api = await serveApi(settings.runDir, door, [
+    (server) => mountRuntime(server, containers, wire, () => reported()),
+  ]);
   shutdown.add('the api', () => api.stop());
   if (memberships.list().length > 0) ready = { ready: true };
   else ready = { ready: false, reason: `etcd at ${settings.etcd.join(', ')} has not answered yet` };
