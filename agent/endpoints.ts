@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto';
 
 import { parseInterface, type IpAddress, type IpNetwork } from '../core/address.js';
-import { compileEndpoint, hostIfname, macOf, type Membership } from '../core/compile.js';
+import { compileEndpoint, hostIfname, isHost, macOf, type Membership } from '../core/compile.js';
 import { alreadyExists, invalidArgument, messageOf, notFound, WeftError } from '../core/errors.js';
 import { reservedUse, withLength } from '../core/ipam.js';
 import type { Actual } from '../core/objects.js';
@@ -43,7 +43,7 @@ export interface Former {
   ip6?: string | undefined;
 }
 
-const recordOf = (id: string): string => `endpoint ${id}`;
+export const recordOf = (id: string): string => `endpoint ${id}`;
 const bareIp = (text: string): string => parseInterface(text).address.toString();
 
 export class Endpoints implements MembershipListener {
@@ -82,7 +82,7 @@ export class Endpoints implements MembershipListener {
   }
 
   async left(network: string): Promise<void> {
-    for (const endpoint of this.list()) if (endpoint.network === network) await this.#remove(endpoint);
+    for (const endpoint of this.list()) if (endpoint.network === network) await this.remove(endpoint);
   }
 
   refusal(network: string, ip: string): string | undefined {
@@ -102,6 +102,11 @@ export class Endpoints implements MembershipListener {
     const membership = this.options.memberships.get(endpoint.network);
     if (membership === undefined) return;
     const { host, container } = compileEndpoint(membership, endpoint);
+    if (isHost(endpoint)) {
+      await this.options.reconciler.set(new Map([[recordOf(endpoint.id), host]]));
+      await this.options.memberships.expose(endpoint.network, endpoint);
+      return;
+    }
     await this.options.reconciler.adopt(recordOf(endpoint.id), host, insideOf(endpoint, container));
   }
 
@@ -151,7 +156,7 @@ export class Endpoints implements MembershipListener {
     const id = this.#freeId(former.endpoint);
     const undo: (() => Promise<void>)[] = [];
     try {
-      const { ip, ip6 } = await this.#take(membership, request, id, undo, former);
+      const { ip, ip6 } = await this.take(membership, request, id, undo, former);
       const endpoint: Endpoint = {
         id,
         name: request.name ?? target.name,
@@ -175,12 +180,17 @@ export class Endpoints implements MembershipListener {
       await this.#program(membership, endpoint, namespace, inside.actual, undo);
       return endpoint;
     } catch (error) {
-      for (const step of undo.reverse()) {
-        await step().catch((failure: unknown) => {
-          this.options.log.warn('taking a failed attach back', { id, error: messageOf(failure) });
-        });
-      }
+      await this.takeBack(undo, id);
       throw error;
+    }
+  }
+
+  /** What a failed attach did so far, the other way round. */
+  async takeBack(undo: (() => Promise<void>)[], id: string): Promise<void> {
+    for (const step of undo.reverse()) {
+      await step().catch((failure: unknown) => {
+        this.options.log.warn('taking a failed attach back', { id, error: messageOf(failure) });
+      });
     }
   }
 
@@ -196,7 +206,7 @@ export class Endpoints implements MembershipListener {
     actual: Actual,
     undo: (() => Promise<void>)[],
   ): Promise<void> {
-    const { reconciler, publisher, state } = this.options;
+    const { reconciler, publisher } = this.options;
     if (endpoint.explicitName) {
       undo.push(() => publisher.forget(endpoint));
       await publisher.reserveName(endpoint);
@@ -204,9 +214,14 @@ export class Endpoints implements MembershipListener {
     const { host, container } = compileEndpoint(membership, endpoint);
     await reconciler.attach(recordOf(endpoint.id), host, insideOf(endpoint, container), namespace, actual);
     undo.push(() => reconciler.detach(recordOf(endpoint.id)));
-    state.saveEndpoint(endpoint);
+    this.add(endpoint);
+  }
+
+  /** Takes note of one that the kernel has, and tells the store. */
+  add(endpoint: Endpoint): void {
+    this.options.state.saveEndpoint(endpoint);
     this.#byId.set(endpoint.id, endpoint);
-    publisher.publish(endpoint);
+    this.options.publisher.publish(endpoint);
   }
 
   /** What the container has already that matters: names that are taken, and a default route of somebody else's. */
@@ -240,12 +255,12 @@ export class Endpoints implements MembershipListener {
   }
 
   /** An address in each family that the node has a subnet in. */
-  async #take(
+  async take(
     membership: Membership,
-    request: AttachRequest,
+    request: Pick<AttachRequest, 'ip' | 'ip6'>,
     holder: string,
     undo: (() => Promise<void>)[],
-    former: Former,
+    former: Former = {},
   ): Promise<{ ip: IpAddress; ip6?: IpAddress }> {
     const { subnet, subnet6 } = membership.lease;
     const take = async (wish: Pick<Wish, 'subnet' | 'asked' | 'preferred'>): Promise<IpAddress> => {
@@ -282,7 +297,7 @@ export class Endpoints implements MembershipListener {
     const endpoint = await this.#attached(network, text);
     return this.#locks.run(endpoint.sandbox.cookie, async () => {
       if (!this.#byId.has(endpoint.id)) throw notAttached(network, text);
-      await this.#remove(endpoint);
+      await this.remove(endpoint);
       return endpoint;
     });
   }
@@ -318,16 +333,19 @@ export class Endpoints implements MembershipListener {
         network: endpoint.network,
         target: endpoint.target,
       });
-      await this.#remove(endpoint);
+      await this.remove(endpoint);
     });
   }
 
-  async #remove(endpoint: Endpoint): Promise<void> {
+  /** Takes one away: from the kernel, from what is remembered, and from the store. */
+  async remove(endpoint: Endpoint): Promise<void> {
     const { reconciler, publisher, state } = this.options;
     // Forgotten first: killed after this line, the leftover link is pruned at the next start; the other way round an
     // endpoint without a container would be made anew.
     state.deleteEndpoint(endpoint.id);
     this.#byId.delete(endpoint.id);
+    // The routes first: with the address the kernel would take away those that name it as their source.
+    if (isHost(endpoint)) await this.options.memberships.expose(endpoint.network, undefined);
     await reconciler.detach(recordOf(endpoint.id));
     for (const ip of addressesOf(endpoint)) this.options.addresses.free(endpoint.network, ip, endpoint.id);
     publisher.withdraw(endpoint);

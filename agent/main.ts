@@ -16,6 +16,8 @@ import { parseDetach, serveApi, type AgentDoor } from './api.js';
 import { parseAttach } from './attach-request.js';
 import { cleanup } from './cleanup.js';
 import { Endpoints } from './endpoints.js';
+import { Exposure } from './exposure.js';
+import { mountHost } from './host-service.js';
 import { openFirewall } from './kernel/firewall/index.js';
 import type { Kernel } from './kernel/kernel.js';
 import { openKernel } from './kernel/linux.js';
@@ -150,6 +152,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     log,
     bootId,
   });
+  const exposure = new Exposure({ kernel, reconciler, memberships, endpoints, publisher, node });
   shutdown.add('watching the containers', () => containers.stop());
   const peers = new Peers({ store, kernel, memberships, metrics, problems, node });
 
@@ -237,6 +240,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   const wire = (endpoint: Endpoint): WireEndpoint => wireEndpoint(endpoint, memberships);
   const api = await serveApi(settings.runDir, door, [
     (server) => mountRuntime(server, containers, wire, () => reported()),
+    (server) => mountHost(server, exposure, wire, () => reported()),
   ]);
   shutdown.add('the api', () => api.stop());
   if (memberships.list().length > 0) ready = { ready: true };

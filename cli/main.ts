@@ -7,6 +7,7 @@ import { version } from '../daemon/version.js';
 import { askedAsTheLineWould, COMPLETE, completionCommands, WORD_END } from './commands/completion.js';
 import { containerCommands } from './commands/container.js';
 import { endpointCommands } from './commands/endpoint.js';
+import { exposeCommands } from './commands/expose.js';
 import { networkCommands } from './commands/network.js';
 import { nodeCommands } from './commands/node.js';
 import { runCommand } from './commands/run.js';
@@ -98,6 +99,7 @@ export function buildProgram(): Command {
   statusCommand(program, action);
   runCommand(program, action);
   containerCommands(program, action);
+  exposeCommands(program, action);
   completionCommands(program, action);
   // The daemons are programs of their own (bin/weft); here they are only named.
   program.command('agent').description('the daemon of a node (weft agent --help)');

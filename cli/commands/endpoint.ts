@@ -100,7 +100,7 @@ const endpointTable = (endpoints: readonly Endpoint[]): Promise<string> =>
     ]),
   );
 
-const endpointBlock = (it: Endpoint): string =>
+export const endpointBlock = (it: Endpoint): string =>
   block([
     ['ID', it.id],
     ['Name', it.name],
