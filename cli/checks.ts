@@ -5,6 +5,7 @@ import { IpAddress, IpNetwork, parseMac, type Family } from '../core/address.js'
 import { invalidArgument, WeftError } from '../core/errors.js';
 import { checkUsable, parseHostPrefix, parseInteger, parseName, parseNetworkName } from '../core/network.js';
 import { parseDnsName, parseNameAddress } from '../core/names.js';
+import { parseNewNetworkName } from '../core/run.js';
 import { parseIfname, parseTarget } from '../core/target.js';
 import { parsePublish, parsePublishedFilter } from '../core/publish.js';
 
@@ -46,6 +47,7 @@ export const ipOf = (family: Family, field: string): ((text: string) => string) 
 
 export const mac = checked((text) => parseMac(text));
 export const networkName = checked(parseNetworkName);
+export const newNetworkName = checked(parseNewNetworkName);
 export const name = (field = 'name'): ((text: string) => string) => checked((text) => parseName(text, field));
 
 export const dnsName = checked((text) => parseDnsName(text));
