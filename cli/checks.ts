@@ -4,6 +4,7 @@ import { InvalidArgumentError } from 'commander';
 import { IpAddress, IpNetwork, parseMac, type Family } from '../core/address.js';
 import { invalidArgument, WeftError } from '../core/errors.js';
 import { checkUsable, parseHostPrefix, parseInteger, parseName, parseNetworkName } from '../core/network.js';
+import { parseNewNetworkName } from '../core/run.js';
 import { parseIfname, parseTarget } from '../core/target.js';
 
 /** For commander: the error names the option itself. */
@@ -44,6 +45,7 @@ export const ipOf = (family: Family, field: string): ((text: string) => string) 
 
 export const mac = checked((text) => parseMac(text));
 export const networkName = checked(parseNetworkName);
+export const newNetworkName = checked(parseNewNetworkName);
 export const name = (field = 'name'): ((text: string) => string) => checked((text) => parseName(text, field));
 
 /** Collects a repeated option. */

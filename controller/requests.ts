@@ -10,6 +10,7 @@ import {
   parseName,
   parseNetworkName,
 } from '../core/network.js';
+import { parseNewNetworkName } from '../core/run.js';
 import { parseIfname, parseTarget } from '../core/target.js';
 import { didYouMean } from '../daemon/suggest.js';
 import type { AttachRequest } from '../proto/gen/weft/v1/agent.js';
@@ -38,7 +39,7 @@ const MAX_MTU = 65_535;
 
 /** @throws WeftError INVALID_ARGUMENT, UNIMPLEMENTED for what weft knows but does not have */
 export function parseCreateNetwork(request: CreateNetworkRequest): NetworkSpec {
-  const name = parseNetworkName(request.name);
+  const name = parseNewNetworkName(request.name);
   checkDriver(request.driver ?? 'overlay');
   checkBackend(request.backend ?? 'vxlan');
   const subnet = parseSubnet(request.subnet, 4, 'subnet');

@@ -61,6 +61,16 @@ function linkOf(object: KernelObject): string | undefined {
   return 'link' in object ? object.link : undefined;
 }
 
+/** Addresses that cannot come: no route may name them as its source (EINVAL). */
+function sourcesOn(blocked: ReadonlySet<string>, wanted: Iterable<KernelObject>): Set<string> {
+  if (blocked.size === 0) return new Set();
+  return new Set(
+    [...wanted].flatMap((object) =>
+      object.kind === 'address' && blocked.has(object.link) ? [object.address.split('/')[0] ?? ''] : [],
+    ),
+  );
+}
+
 /**
  * The steps from `actual` to `desired`. What carries weft's mark and is not desired goes, unless `prune` is false, as it
  * must be until the first full list of records has arrived.
@@ -92,6 +102,7 @@ export function plan(actual: Actual, desired: Iterable<KernelObject>, options: {
     if (remade) goneLinks.add(link.name);
     if (steps.length > 0) makes.push({ order: orderOf(link), steps });
   }
+  const away = sourcesOn(blocked, wanted.values());
   for (const [key, object] of wanted) {
     if (object.kind === 'link') continue;
     const link = linkOf(object);
@@ -106,6 +117,7 @@ export function plan(actual: Actual, desired: Iterable<KernelObject>, options: {
       conflicts.push({ object, why: 'it is there already, and weft did not make it' });
       continue;
     }
+    if (object.kind === 'route' && object.src !== undefined && away.has(object.src)) continue;
     if (link !== undefined) {
       if (blocked.has(link)) continue;
       if (object.kind !== 'sysctl' && actual.foreignLinks.has(link)) continue;

@@ -34,6 +34,16 @@ export function parseRunNetwork(text: string): RunNetwork {
 /** What names a container's place in the records of attached endpoints, and as a TARGET. */
 export const runTarget = (container: string): string => `run:${container}`;
 
+/** The name of a network that is to be made: not one that means a mode. @throws WeftError INVALID_ARGUMENT */
+export function parseNewNetworkName(text: string): string {
+  const name = parseNetworkName(text);
+  if (!RUN_MODES.includes(name)) return name;
+  throw invalidArgument(
+    `name: "${name}" is not for networks: it is a mode of \`weft run --network\``,
+    'Choose another name.',
+  );
+}
+
 export const RESTART_POLICIES = ['no', 'always'] as const;
 export type RestartPolicy = (typeof RESTART_POLICIES)[number];
 

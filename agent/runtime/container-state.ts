@@ -13,7 +13,7 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 
 import { z } from 'zod';
 
@@ -21,6 +21,7 @@ import { failedPrecondition, messageOf } from '../../core/errors.js';
 import { LAUNCH_EXIT, LAUNCH_PID } from '../../core/launch.js';
 import type { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
 import { replaceFile } from '../state.js';
+import { processesWith } from './processes.js';
 
 const attachRequest = z.object({
   network: z.string(),
@@ -139,6 +140,14 @@ export class ContainerState {
   /** Folders of runs, also of those that no record tells of. */
   folders(): string[] {
     return existsSync(this.#run) ? readdirSync(this.#run).map((name) => join(this.#run, name)) : [];
+  }
+
+  /** Takes away folders of starts that an agent did not live to write down; where something runs, it is let be. */
+  sweep(known: readonly string[]): void {
+    for (const folder of this.folders()) {
+      if (known.includes(basename(folder)) || processesWith(folder).length > 0) continue;
+      rmSync(folder, { recursive: true, force: true });
+    }
   }
 
   /** @throws WeftError FAILED_PRECONDITION */

@@ -54,6 +54,8 @@ const EVERY_MS = 250;
 /** As Docker: doubled with each start that did not last, and forgotten after one that did. */
 const BACK_OFF = { first: 100, last: 60_000, lastedMs: 10_000 } as const;
 const STOP_SECONDS = 10;
+/** How long whoever waits for a command in the foreground has to write down how it ended. */
+const TOLD_WITHIN_MS = 2_000;
 /** After SIGKILL. */
 const GONE_WITHIN_MS = 5_000;
 
@@ -64,6 +66,8 @@ interface Held {
   phase: ContainerPhase;
   backOffMs: number;
   again?: NodeJS.Timeout | undefined;
+  /** When its process was first seen to be gone. */
+  goneSince?: number | undefined;
 }
 
 /** A container with what is attached to it. */
@@ -104,6 +108,7 @@ export class Containers {
       else if (record.process !== undefined) held.phase = record.stopped ? 'stopping' : 'running';
       else if (record.restart === 'always' && !record.stopped) this.#later(held, 0);
     }
+    state.sweep(records.map(({ id }) => id));
     this.#tick = setInterval(() => this.#look(), this.options.everyMs ?? EVERY_MS);
     this.#look();
   }
@@ -321,10 +326,26 @@ export class Containers {
     for (const held of this.#held.values()) {
       const { record } = held;
       if (record.process === undefined) continue;
-      if (!isAlive(record.process))
-        void this.#settle(held).catch((error: unknown) => this.#fault(held, error));
-      else if (record.detached) trimLog(this.options.state.logOf(record.id));
+      try {
+        if (isAlive(record.process)) {
+          if (record.detached) trimLog(this.options.state.logOf(record.id));
+        } else if (this.#isTold(held)) {
+          void this.#settle(held).catch((error: unknown) => this.#fault(held, error));
+        }
+      } catch (error) {
+        this.#fault(held, error);
+      }
     }
+  }
+
+  /** Whether nothing more is to be learned of an end that was only noticed: with its exit status, or without for good. */
+  #isTold(held: Held): boolean {
+    const { record } = held;
+    const { state } = this.options;
+    const cameToLife = state.commandPid(record.id) !== undefined;
+    if (record.detached || !cameToLife || state.exitCode(record.id) !== undefined) return true;
+    held.goneSince ??= Date.now();
+    return Date.now() - held.goneSince >= TOLD_WITHIN_MS;
   }
 
   #fault({ record }: Held, error: unknown): void {
@@ -350,6 +371,7 @@ export class Containers {
     for (const endpoint of this.#endpointsOf(record.name)) await this.#detach(endpoint);
     state.clearFolder(record.id);
     delete record.process;
+    delete held.goneSince;
     record.exitCode = exitCode;
     record.finishedAt = new Date().toISOString();
     log.info('a container has ended', { container: record.name, exitCode });
@@ -505,6 +527,7 @@ export class Containers {
         }
       }
     }
+    while (record.process !== undefined && !this.#isTold(held)) await pause();
     await this.#settle(held);
     return this.#view(held);
   }
@@ -514,7 +537,7 @@ export class Containers {
     for (;;) {
       if (record.process === undefined || !isAlive(record.process)) return true;
       if (Date.now() >= deadline) return false;
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      await pause();
     }
   }
 
@@ -604,5 +627,7 @@ export class Containers {
     };
   }
 }
+
+const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 20));
 
 const formerOf = ({ id, ip, ip6 }: Endpoint): Former => ({ endpoint: id, ip, ip6 });

@@ -2,11 +2,13 @@
 // commander itself, and names from the controller, so that neither can fall behind.
 import { Argument, type Command } from 'commander';
 
+import { RUN_MODES } from '../../core/run.js';
 import {
   EndpointServiceClient,
   NetworkServiceClient,
   NodeServiceClient,
 } from '../../proto/gen/weft/v1/controller.js';
+import { RuntimeServiceClient } from '../../proto/gen/weft/v1/runtime.js';
 import type { Connector } from '../connect.js';
 import type { Action } from '../main.js';
 
@@ -94,7 +96,7 @@ export async function complete(
       : undefined;
     if (option !== undefined && (option.required || option.optional)) {
       if (i === before.length - 1)
-        return matching(option.argChoices ?? (await optionNames(option.long ?? '', connect)), last);
+        return matching(option.argChoices ?? (await optionNames(command, option.long ?? '', connect)), last);
       i++;
       continue;
     }
@@ -123,20 +125,29 @@ export async function complete(
 const matching = (candidates: readonly string[], start: string): string[] =>
   candidates.filter((candidate) => candidate.startsWith(start)).toSorted();
 
-async function optionNames(option: string, connect: Connector): Promise<string[]> {
-  if (option === '--network') return namesOf('network', connect);
+async function optionNames(command: Command, option: string, connect: Connector): Promise<string[]> {
+  if (option === '--network') {
+    const networks = await namesOf('network', connect);
+    if (command.name() !== 'run') return networks;
+    const joinable = (await namesOf('container', connect)).map((name) => `container:${name}`);
+    return [...networks, ...RUN_MODES, ...joinable];
+  }
   if (option === '--node') return namesOf('node', connect);
   return [];
 }
 
 async function argumentNames(command: Command, argument: string, connect: Connector): Promise<string[]> {
+  if (argument === 'container') return namesOf('container', connect);
   if (argument === 'network') return namesOf('network', connect);
   const group = command.parent?.name();
   if (command.name() === 'create') return [];
   return group === 'network' || group === 'node' || group === 'endpoint' ? namesOf(group, connect) : [];
 }
 
-async function namesOf(kind: 'network' | 'node' | 'endpoint', connect: Connector): Promise<string[]> {
+async function namesOf(
+  kind: 'network' | 'node' | 'endpoint' | 'container',
+  connect: Connector,
+): Promise<string[]> {
   try {
     switch (kind) {
       case 'network':
@@ -156,6 +167,10 @@ async function namesOf(kind: 'network' | 'node' | 'endpoint', connect: Connector
             ASK_MS,
           )
         ).endpoints.map((it) => it.id);
+      case 'container':
+        return (
+          await connect.agent(RuntimeServiceClient, (client) => client.listContainers, { all: true }, ASK_MS)
+        ).containers.map((it) => it.name);
     }
   } catch {
     // Completion is a help, not a place for errors.

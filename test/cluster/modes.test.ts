@@ -1,6 +1,6 @@
 // Commands that weft runs as containers, and hosts that join a network: what their users see, by the command line on two
 // hosts; and what becomes of them when agents, signals and boots come in between.
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -285,6 +285,15 @@ test.serial('stop: SIGTERM, then SIGKILL, and whatever the command left behind',
   t.is((await one('deaf'))?.exitCode, 137);
   t.false(existsSync(`/proc/${deaf.container.pid}`));
   await weft('rm', 'deaf');
+  const { WEFT_AGENT: socket = '' } = lab.environment('h1');
+  const front = lab.spawn('stopped', 'h1', [
+    ...[WEFT, 'run', '--agent', socket, '--name', 'front', '--', 'sleep', '1000'],
+  ]);
+  await lab.until('it runs', async () => (await one('front'))?.pid);
+  t.is((await weft('stop', 'front')).code, 0);
+  t.is(await front.ended, 143);
+  t.like(await one('front'), { state: 'exited', exitCode: 143 });
+  await weft('rm', 'front');
 
   // A grandchild in a session of its own goes with its container.
   const left = await detached(
@@ -299,7 +308,14 @@ test.serial('stop: SIGTERM, then SIGKILL, and whatever the command left behind',
   await nothingLeft(t);
 });
 
-const readText = (path: string): string => (existsSync(path) ? readFileSync(path, 'utf8') : '');
+/** Empty where it is gone; the mounts of a process that is over cannot be read either. */
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}
 
 test.serial('Ctrl-C reaches the command and leaves nothing; twice in the middle, too', async (t) => {
   const { WEFT_AGENT: socket = '' } = lab.environment('h1');
@@ -366,6 +382,8 @@ test.serial(
       `while [ ! -e ${lab.folder}/end ]; do sleep 0.1; done; exit 6`,
     );
     const { WEFT_AGENT: socket = '' } = lab.environment('h1');
+    const orphan = join(lab.folder, 'h1', 'run', 'containers', 'fedcba9876543210');
+    mkdirSync(orphan);
     const front = lab.spawn('front', 'h1', [
       ...[WEFT, 'run', '--agent', socket, '--network', 'blue', '--name', 'front', '--'],
       ...['sh', '-c', `while [ ! -e ${lab.folder}/end ]; do sleep 0.1; done; exit 8`],
@@ -399,6 +417,7 @@ test.serial(
       'ends exited 6',
       'front exited 8',
     ]);
+    t.false(existsSync(orphan), 'of a start that the agent did not live to write down');
     const still = now.find(({ name }) => name === 'a');
     t.is(still?.pid, a.container.pid);
     t.like(still?.endpoints[0], { id: a.id, ip: a.ip });
