@@ -175,7 +175,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   });
   const containers = new Containers({
     state: new ContainerState(settings.stateDir, settings.runDir),
-    networks: containerNetworks(kernel, endpoints, memberships),
+    networks: containerNetworks(kernel, endpoints, dns),
     problems,
     log,
     bootId,

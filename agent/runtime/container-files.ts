@@ -1,23 +1,22 @@
 // The texts of /etc/hosts, /etc/hostname and /etc/resolv.conf that a container of `weft run` sees.
 import { parseInterface } from '../../core/address.js';
-import type { Membership } from '../../core/compile.js';
-import { gatewayOf } from '../../core/compile.js';
 import type { Endpoint } from '../../core/records.js';
 
 /** HOST_NAME_MAX of Linux is 64 (include/uapi/linux/utsname.h); a label of DNS has 63 characters at most. */
 export const hostnameOf = (name: string): string => name.slice(0, 63).replace(/[.-]+$/, '');
 
+/** @param resolvConf absent: the host's, for there is no network whose names it could ask for */
 export function containerFiles(
   name: string,
   endpoint: Endpoint | undefined,
-  membership: Membership | undefined,
+  resolvConf: string | undefined,
 ): Map<string, string> {
   const hostname = hostnameOf(name);
   const files = new Map([
     ['hostname', `${hostname}\n`],
     ['hosts', hostsText(hostname, endpoint)],
   ]);
-  if (membership !== undefined) files.set('resolv.conf', resolvConf(membership));
+  if (resolvConf !== undefined) files.set('resolv.conf', resolvConf);
   return files;
 }
 
@@ -32,18 +31,6 @@ function hostsText(hostname: string, endpoint: Endpoint | undefined): string {
     'ff02::2 ip6-allrouters',
     // hosts(5): without a network a name of one's own is still an address of one's own, as Debian has it.
     ...(own.length > 0 ? own : ['127.0.1.1']).map((ip) => `${ip} ${hostname}`),
-  ];
-  return `${lines.join('\n')}\n`;
-}
-
-/** The gateways answer for the names of the network, and hand on what they do not know. */
-function resolvConf({ network, lease }: Membership): string {
-  const subnets = [lease.subnet, ...(lease.subnet6 === undefined ? [] : [lease.subnet6])];
-  const lines = [
-    ...subnets.map((subnet) => `nameserver ${gatewayOf(subnet).toString()}`),
-    `search ${network.name}.weft`,
-    // A name is asked for as it was written first.
-    'options ndots:0',
   ];
   return `${lines.join('\n')}\n`;
 }

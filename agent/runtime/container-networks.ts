@@ -3,9 +3,9 @@ import type { LoopbackLink } from '../../core/objects.js';
 import { assume, plan } from '../../core/plan.js';
 import { failedPrecondition } from '../../core/errors.js';
 import { parseAttach } from '../attach-request.js';
+import type { Dns } from '../dns/dns.js';
 import type { Endpoints } from '../endpoints.js';
 import type { Kernel } from '../kernel/kernel.js';
-import type { Memberships } from '../memberships.js';
 import type { ContainerNetworks } from './containers.js';
 
 const LOOPBACK: LoopbackLink = { kind: 'link', type: 'loopback', name: 'lo' };
@@ -13,13 +13,13 @@ const LOOPBACK: LoopbackLink = { kind: 'link', type: 'loopback', name: 'lo' };
 export function containerNetworks(
   kernel: Kernel,
   endpoints: Endpoints,
-  memberships: Memberships,
+  dns: Pick<Dns, 'resolvConf'>,
 ): ContainerNetworks {
   return {
     attach: (request, former) => endpoints.attach(parseAttach(request), former),
     detach: (network, target) => endpoints.detach(network, target),
     endpoints: () => endpoints.list(),
-    membership: (network) => memberships.get(network),
+    resolvConf: (network) => dns.resolvConf([network]),
     isNode: async (path) => {
       const { namespace, isNode } = await kernel.openNamespace(path);
       namespace.close();

@@ -11,7 +11,6 @@ import {
 } from '../../core/errors.js';
 import { launchMark, type Launch } from '../../core/launch.js';
 import { parseRunNetwork, runTarget } from '../../core/run.js';
-import type { Membership } from '../../core/compile.js';
 import type { Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
@@ -32,7 +31,8 @@ export interface ContainerNetworks {
   attach(request: AttachRequest, former?: Former): Promise<Endpoint>;
   detach(network: string, target: string): Promise<unknown>;
   endpoints(): readonly Endpoint[];
-  membership(network: string): Membership | undefined;
+  /** The text of the resolv.conf of a container on a network. */
+  resolvConf(network: string): string;
   /** @throws WeftError where there is no such namespace */
   isNode(path: string): Promise<boolean>;
   /** Brings the loopback device of a namespace up. */
@@ -270,8 +270,8 @@ export class Containers {
       }
       if (network.kind === 'none') await networks.loopback(`/proc/${process.pid}/ns/net`);
       if (network.kind === 'network' || network.kind === 'none') {
-        const membership = network.kind === 'network' ? networks.membership(network.name) : undefined;
-        state.writeFiles(record.id, containerFiles(record.name, attached[0], membership));
+        const resolvConf = network.kind === 'network' ? networks.resolvConf(network.name) : undefined;
+        state.writeFiles(record.id, containerFiles(record.name, attached[0], resolvConf));
       }
       if (joined !== undefined) state.shareFiles(record.id, joined.record.id);
       if (!isAlive(process))

@@ -271,6 +271,30 @@ test.serial('containers of two hosts reach each other; exec, logs, a second netw
   await nothingLeft(t);
 });
 
+test.serial('what it serves is found by its name and by its port', async (t) => {
+  const serve = 'while :; do echo hello | nc -N -l 80; done';
+  const shop = await detached(
+    'h2',
+    ['--network', 'blue', '--name', 'shop', '--publish', '8080:80'],
+    'sh',
+    '-c',
+    serve,
+  );
+  t.like(shop.publish[0], { hostPort: 8080, port: 80, protocol: 'tcp' });
+  const ask = (...command: string[]) =>
+    lab.until('it answers', async () => {
+      const { stdout } = await weft('run', '--rm', '--network', 'blue', '--', ...command);
+      return stdout.includes('hello') ? stdout : undefined;
+    });
+  t.is(await ask('nc', '-w', '2', 'shop', '80'), 'hello\n');
+  t.is(await ask('nc', '-w', '2', 'shop.blue.weft', '80'), 'hello\n');
+  t.is(await ask('nc', '-w', '2', '192.0.2.12', '8080'), 'hello\n');
+  t.is((await lab.weft('h2', 'stop', '--time', '0', 'shop')).code, 0);
+  t.is((await lab.weft('h2', 'rm', 'shop')).code, 0);
+  t.not((await weft('run', '--rm', '--network', 'blue', '--', 'getent', 'hosts', 'shop')).code, 0);
+  t.deepEqual(await lab.json('h2', 'port', 'ls'), []);
+});
+
 test.serial('stop: SIGTERM, then SIGKILL, and whatever the command left behind', async (t) => {
   const deaf = await detached(
     'h1',
@@ -308,7 +332,14 @@ test.serial('stop: SIGTERM, then SIGKILL, and whatever the command left behind',
   await nothingLeft(t);
 });
 
-const readText = (path: string): string => (existsSync(path) ? readFileSync(path, 'utf8') : '');
+/** Empty where it is gone; the mounts of a process that is over cannot be read either. */
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}
 
 test.serial('Ctrl-C reaches the command and leaves nothing; twice in the middle, too', async (t) => {
   const { WEFT_AGENT: socket = '' } = lab.environment('h1');
