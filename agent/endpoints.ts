@@ -1,18 +1,17 @@
-// The containers that are attached on this node: attaching and detaching them, all or nothing, and knowing which address
-// is whose. The state directory is the truth about them; the reconciler keeps them right; the store is told.
+// The containers that are attached on this node: attaching and detaching them, all or nothing. The state directory is the
+// truth about them; the reconciler keeps them right; the store is told. Which address is whose is the business of Addresses.
 import { randomBytes } from 'node:crypto';
 
 import { parseInterface, type IpAddress, type IpNetwork } from '../core/address.js';
 import { compileEndpoint, hostIfname, macOf, type Membership } from '../core/compile.js';
 import { alreadyExists, invalidArgument, messageOf, notFound, WeftError } from '../core/errors.js';
-import { pickAddress, reservedUse, withLength } from '../core/ipam.js';
-import type { Network } from '../core/network.js';
+import { reservedUse, withLength } from '../core/ipam.js';
 import type { Actual } from '../core/objects.js';
 import { assume } from '../core/plan.js';
 import type { Endpoint, Sandbox } from '../core/records.js';
 import type { EngineAddress } from '../daemon/kinds.js';
 import type { Logger } from '../daemon/log.js';
-import type { Store } from '../store/store.js';
+import type { Addresses, Wish } from './addresses.js';
 import { checkAddresses, checkSame, type AttachRequest } from './attach-request.js';
 import type { Kernel, KernelNamespace } from './kernel/kernel.js';
 import { Locks } from './locks.js';
@@ -24,9 +23,9 @@ import type { State } from './state.js';
 
 export interface EndpointsOptions {
   kernel: Kernel;
-  store: Store;
   reconciler: Reconciler;
   memberships: Memberships;
+  addresses: Addresses;
   publisher: Publisher;
   state: State;
   log: Logger;
@@ -40,10 +39,6 @@ const bareIp = (text: string): string => parseInterface(text).address.toString()
 
 export class Endpoints implements MembershipListener {
   readonly #byId = new Map<string, Endpoint>();
-  /** By network and address: the endpoint that has it, or is about to. */
-  readonly #addresses = new Map<string, string>();
-  /** The address that was given out last, by subnet: the search goes on after it. */
-  readonly #last = new Map<string, IpAddress>();
   readonly #locks = new Locks();
 
   constructor(private readonly options: EndpointsOptions) {}
@@ -61,7 +56,7 @@ export class Endpoints implements MembershipListener {
     for (const endpoint of endpoints) {
       if (this.#byId.has(endpoint.id)) continue;
       this.#byId.set(endpoint.id, endpoint);
-      for (const ip of addressesOf(endpoint)) this.#addresses.set(`${endpoint.network} ${ip}`, endpoint.id);
+      for (const ip of addressesOf(endpoint)) this.options.addresses.hold(endpoint.network, ip, endpoint.id);
       await this.#adopt(endpoint);
     }
   }
@@ -83,7 +78,7 @@ export class Endpoints implements MembershipListener {
 
   refusal(network: string, ip: string): string | undefined {
     const membership = this.options.memberships.get(network);
-    const id = this.#addresses.get(`${network} ${ip}`);
+    const id = this.options.addresses.holder(network, ip);
     if (id !== undefined)
       return `${ip} is in use by ${this.#byId.get(id)?.name ?? 'a container that is being attached'}`;
     for (const subnet of subnetsOf(membership)) {
@@ -146,18 +141,7 @@ export class Endpoints implements MembershipListener {
     const id = randomBytes(8).toString('hex');
     const undo: (() => Promise<void>)[] = [];
     try {
-      const ip = await this.#take(membership, membership.lease.subnet, request.ip, id, undo);
-      const ip6 =
-        membership.lease.subnet6 === undefined
-          ? undefined
-          : await this.#take(
-              membership,
-              membership.lease.subnet6,
-              request.ip6,
-              id,
-              undo,
-              samePlace(membership, ip),
-            );
+      const { ip, ip6 } = await this.#take(membership, request, id, undo);
       const endpoint: Endpoint = {
         id,
         name: request.name ?? target.name,
@@ -240,53 +224,30 @@ export class Endpoints implements MembershipListener {
     return { ifname, hasDefaultRoute, actual: loopback };
   }
 
-  /** An address for an endpoint: the one asked for, or the next free one of the subnet. */
+  /** An address in each family that the node has a subnet in. */
   async #take(
     membership: Membership,
-    subnet: IpNetwork,
-    asked: IpAddress | undefined,
-    id: string,
+    request: AttachRequest,
+    holder: string,
     undo: (() => Promise<void>)[],
-    preferred?: IpAddress,
-  ): Promise<IpAddress> {
-    const { network } = membership;
-    const key = (ip: string): string => `${network.name} ${ip}`;
-    const inUse = (ip: string): boolean => this.#addresses.has(key(ip)) || this.#isClaimed(network.name, ip);
-    const hold = (ip: IpAddress): IpAddress => {
-      this.#addresses.set(key(ip.toString()), id);
-      undo.push(() => {
-        this.#addresses.delete(key(ip.toString()));
-        return Promise.resolve();
-      });
-      return ip;
+  ): Promise<{ ip: IpAddress; ip6?: IpAddress }> {
+    const { subnet, subnet6 } = membership.lease;
+    const take = async (wish: Pick<Wish, 'subnet' | 'asked' | 'preferred'>): Promise<IpAddress> => {
+      const taken = await this.options.addresses.take({ membership, holder, ...wish });
+      undo.push(taken.undo);
+      return taken.ip;
     };
-    if (asked === undefined) {
-      const likely = preferred !== undefined && !inUse(preferred.toString()) ? preferred : undefined;
-      const ip = likely ?? pickAddress(subnet, inUse, this.#last.get(key(subnet.toString())));
-      this.#last.set(key(subnet.toString()), ip);
-      return hold(ip);
-    }
-    const holder = this.#addresses.get(key(asked.toString()));
-    if (holder !== undefined) throw taken(asked, network, this.#byId.get(holder)?.name, this.options.node);
-    if (subnet.contains(asked)) {
-      const why = reservedUse(subnet, asked);
-      if (why !== undefined)
-        throw invalidArgument(`ip: ${asked.toString()} ${why}`, 'Choose another address.');
-      const claim = this.options.store.view.claims.get(network.name)?.get(asked.toString());
-      if (inUse(asked.toString())) throw taken(asked, network, undefined, claim?.node ?? 'another node');
-      return hold(asked);
-    }
-    hold(asked);
-    await this.options.store.claimAddress({ network, ip: asked, node: this.options.node, endpoint: id });
-    undo.push(() => this.options.store.deleteClaim(network.name, asked.toString(), id));
-    return asked;
-  }
-
-  #isClaimed(network: string, ip: string): boolean {
-    const claim = this.options.store.view.claims.get(network)?.get(ip);
-    return (
-      (claim !== undefined && claim.state !== 'refused') || this.options.memberships.isGranted(network, ip)
-    );
+    const ip = await take({ subnet, ...(request.ip && { asked: request.ip }) });
+    if (subnet6 === undefined) return { ip };
+    const preferred = samePlace(membership, ip);
+    return {
+      ip,
+      ip6: await take({
+        subnet: subnet6,
+        ...(request.ip6 && { asked: request.ip6 }),
+        ...(preferred && { preferred }),
+      }),
+    };
   }
 
   #find(network: string, sandbox: Sandbox): Endpoint | undefined {
@@ -345,7 +306,7 @@ export class Endpoints implements MembershipListener {
     state.deleteEndpoint(endpoint.id);
     this.#byId.delete(endpoint.id);
     await reconciler.detach(recordOf(endpoint.id));
-    for (const ip of addressesOf(endpoint)) this.#addresses.delete(`${endpoint.network} ${ip}`);
+    for (const ip of addressesOf(endpoint)) this.options.addresses.free(endpoint.network, ip, endpoint.id);
     publisher.withdraw(endpoint);
   }
 }
@@ -372,13 +333,6 @@ const insideOf = (endpoint: Endpoint, objects: SandboxRecord['objects']): Sandbo
   hostIfname: endpoint.hostIfname,
   objects,
 });
-
-function taken(ip: IpAddress, network: Network, name: string | undefined, node: string): WeftError {
-  return alreadyExists(
-    `${ip.toString()} of network ${network.name} is in use${name === undefined ? '' : ` by ${name}`} on ${node}`,
-    'Choose another address, or leave it out.',
-  );
-}
 
 function notAttached(network: string, target: string): WeftError {
   return notFound(`${target} is not attached to network ${network} on this node`, 'See `weft endpoint ls`.');

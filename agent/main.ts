@@ -10,6 +10,7 @@ import { readEtcdTls, readTls } from '../daemon/tls.js';
 import { version } from '../daemon/version.js';
 import { openStore } from '../store/etcd-store.js';
 import type { Change, Store } from '../store/store.js';
+import { Addresses } from './addresses.js';
 import { parseDetach, serveApi, type AgentDoor } from './api.js';
 import { parseAttach } from './attach-request.js';
 import { cleanup } from './cleanup.js';
@@ -121,11 +122,13 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   shutdown.add('the memberships', () => memberships.stop());
   const publisher = new Publisher({ store, log, metrics, problems, node, current: () => endpoints.list() });
   shutdown.add('telling the store', () => publisher.stop());
+  const nameOf = (holder: string): string | undefined => endpoints.get(holder)?.name;
+  const addresses = new Addresses({ store, memberships, node, nameOf });
   const endpoints = new Endpoints({
     kernel,
-    store,
     reconciler,
     memberships,
+    addresses,
     publisher,
     state,
     log,
