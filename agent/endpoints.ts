@@ -4,7 +4,14 @@ import { randomBytes } from 'node:crypto';
 
 import { parseInterface, type IpAddress, type IpNetwork } from '../core/address.js';
 import { compileEndpoint, hostIfname, macOf, type Membership } from '../core/compile.js';
-import { alreadyExists, invalidArgument, messageOf, notFound, WeftError } from '../core/errors.js';
+import {
+  alreadyExists,
+  failedPrecondition,
+  invalidArgument,
+  messageOf,
+  notFound,
+  WeftError,
+} from '../core/errors.js';
 import { reservedUse, withLength } from '../core/ipam.js';
 import type { Actual } from '../core/objects.js';
 import { assume } from '../core/plan.js';
@@ -14,7 +21,7 @@ import type { Logger } from '../daemon/log.js';
 import type { Addresses, Wish } from './addresses.js';
 import { checkAddresses, checkSame, type AttachRequest } from './attach-request.js';
 import type { Kernel, KernelNamespace } from './kernel/kernel.js';
-import { Locks } from './locks.js';
+import { Locks } from '../core/locks.js';
 import type { Memberships, MembershipListener } from './memberships.js';
 import type { Publisher } from './publisher.js';
 import { sameSandbox, type Reconciler, type SandboxRecord } from './reconciler.js';
@@ -56,9 +63,14 @@ export class Endpoints implements MembershipListener {
     for (const endpoint of endpoints) {
       if (this.#byId.has(endpoint.id)) continue;
       this.#byId.set(endpoint.id, endpoint);
-      for (const ip of addressesOf(endpoint)) this.options.addresses.hold(endpoint.network, ip, endpoint.id);
+      // Those of a door are held by its reservations, which outlive the container.
+      if (endpoint.door === undefined) this.#hold(endpoint);
       await this.#adopt(endpoint);
     }
+  }
+
+  #hold(endpoint: Endpoint): void {
+    for (const ip of addressesOf(endpoint)) this.options.addresses.hold(endpoint.network, ip, endpoint.id);
   }
 
   /** Takes one up that only the store remembers; its network is joined with it. */
@@ -93,7 +105,56 @@ export class Endpoints implements MembershipListener {
     const membership = this.options.memberships.get(endpoint.network);
     if (membership === undefined) return;
     const { host, container } = compileEndpoint(membership, endpoint);
+    if (isToCome(endpoint)) {
+      await this.options.reconciler.set(new Map([[recordOf(endpoint.id), host]]));
+      return;
+    }
     await this.options.reconciler.adopt(recordOf(endpoint.id), host, insideOf(endpoint, container));
+  }
+
+  /**
+   * Makes the pair of links for a container of a door's whose namespace is still to come, on addresses that are reserved.
+   * @throws WeftError; then nothing was changed
+   */
+  async connect(endpoint: Endpoint): Promise<void> {
+    const { memberships, reconciler, state, publisher } = this.options;
+    const membership = memberships.get(endpoint.network);
+    if (membership === undefined) throw notFound(`this node is not on network ${endpoint.network}`);
+    await this.#locks.run(lockOf(endpoint), async () => {
+      await reconciler.prepare(recordOf(endpoint.id), compileEndpoint(membership, endpoint).host);
+      try {
+        state.saveEndpoint(endpoint);
+      } catch (error) {
+        await reconciler.detach(recordOf(endpoint.id));
+        throw error;
+      }
+      this.#byId.set(endpoint.id, endpoint);
+      publisher.publish(endpoint);
+    });
+  }
+
+  /** Takes a door's container off; what is gone is no error. */
+  async disconnect(id: string): Promise<void> {
+    const endpoint = this.#byId.get(id);
+    if (endpoint === undefined) return;
+    await this.#locks.run(lockOf(endpoint), async () => {
+      if (this.#byId.has(id)) await this.#remove(endpoint);
+    });
+  }
+
+  /** Writes down what is learnt about an endpoint later. */
+  async describe(id: string, about: Partial<Endpoint>): Promise<void> {
+    const known = this.#byId.get(id);
+    if (known === undefined) return;
+    await this.#locks.run(lockOf(known), async () => {
+      const endpoint = this.#byId.get(id);
+      if (endpoint === undefined) return;
+      const described: Endpoint = { ...endpoint, ...about };
+      this.options.state.saveEndpoint(described);
+      this.#byId.set(id, described);
+      this.options.publisher.publish(described);
+      await this.#adopt(described);
+    });
   }
 
   /** @throws WeftError; then nothing was changed */
@@ -259,7 +320,13 @@ export class Endpoints implements MembershipListener {
   /** @throws WeftError NOT_FOUND */
   async detach(network: string, text: string): Promise<Endpoint> {
     const endpoint = await this.#attached(network, text);
-    return this.#locks.run(endpoint.sandbox.cookie, async () => {
+    if (endpoint.door === 'docker') {
+      throw failedPrecondition(
+        `${endpoint.target} was connected to network ${network} by Docker`,
+        'Take it off with docker network disconnect.',
+      );
+    }
+    return this.#locks.run(lockOf(endpoint), async () => {
       if (!this.#byId.has(endpoint.id)) throw notAttached(network, text);
       await this.#remove(endpoint);
       return endpoint;
@@ -288,7 +355,7 @@ export class Endpoints implements MembershipListener {
   vanished(record: string): void {
     const endpoint = this.#byId.get(record.split(' ')[1] ?? '');
     if (endpoint === undefined) return;
-    void this.#locks.run(endpoint.sandbox.cookie, async () => {
+    void this.#locks.run(lockOf(endpoint), async () => {
       if (!this.#byId.has(endpoint.id)) return;
       this.options.log.info('a container is gone: its endpoint is removed', {
         endpoint: endpoint.name,
@@ -306,12 +373,19 @@ export class Endpoints implements MembershipListener {
     state.deleteEndpoint(endpoint.id);
     this.#byId.delete(endpoint.id);
     await reconciler.detach(recordOf(endpoint.id));
-    for (const ip of addressesOf(endpoint)) this.options.addresses.free(endpoint.network, ip, endpoint.id);
+    if (endpoint.door === undefined) {
+      for (const ip of addressesOf(endpoint)) this.options.addresses.free(endpoint.network, ip, endpoint.id);
+    }
     publisher.withdraw(endpoint);
   }
 }
 
-const addressesOf = (endpoint: Endpoint): string[] =>
+/** Of a container that Docker has not started yet. */
+export const isToCome = (endpoint: Endpoint): boolean => endpoint.sandbox.cookie === '';
+const lockOf = (endpoint: Endpoint): string =>
+  endpoint.door === undefined ? endpoint.sandbox.cookie : endpoint.id;
+
+export const addressesOf = (endpoint: Endpoint): string[] =>
   endpoint.ip6 === undefined ? [bareIp(endpoint.ip)] : [bareIp(endpoint.ip), bareIp(endpoint.ip6)];
 
 const subnetsOf = (membership: Membership | undefined): IpNetwork[] =>

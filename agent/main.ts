@@ -4,6 +4,7 @@ import type { Underlay } from '../core/compile.js';
 import type { NodeRecord } from '../core/records.js';
 import { startHttp, type Readiness } from '../daemon/http.js';
 import { createLogger, type Logger } from '../daemon/log.js';
+import type { Plugin } from '../daemon/plugin-host.js';
 import { settingsOrExit } from '../daemon/settings.js';
 import { installShutdown, type Shutdown } from '../daemon/shutdown.js';
 import { readEtcdTls, readTls } from '../daemon/tls.js';
@@ -20,6 +21,8 @@ import type { Kernel } from './kernel/kernel.js';
 import { openKernel } from './kernel/linux.js';
 import { Memberships } from './memberships.js';
 import { agentMetrics } from './metrics.js';
+import { PluginAddresses, PluginEndpoints } from './plugin-endpoints.js';
+import { PluginNetworks } from './plugin-networks.js';
 import { Peers } from './peers.js';
 import { Problems } from './problems.js';
 import { Publisher } from './publisher.js';
@@ -31,13 +34,13 @@ import { statusOf, wireEndpoint } from './status.js';
 import { recoverEndpoints } from './recovery.js';
 import { findUnderlay, sameUnderlay } from './underlay.js';
 
-/** `weft agent`. @param argv the words behind it */
-export async function main(argv: readonly string[]): Promise<void> {
+/** `weft agent`. @param argv the words behind it; @param plugins doors for other programs, mounted once it serves */
+export async function main(argv: readonly string[], plugins: readonly Plugin[] = []): Promise<void> {
   const settings = agentSettingsFrom(settingsOrExit(agentProgram, argv).values);
   const log = createLogger({ level: settings.logLevel, format: settings.logFormat });
   const shutdown = installShutdown(log);
   try {
-    await (settings.cleanup ? runCleanup(settings, log, shutdown) : run(settings, log, shutdown));
+    await (settings.cleanup ? runCleanup(settings, log, shutdown) : run(settings, log, shutdown, plugins));
   } catch (error) {
     if (shutdown.signal.aborted) return;
     log.error('the agent cannot go on', { error: error instanceof WeftError ? error : messageOf(error) });
@@ -68,7 +71,12 @@ async function runCleanup(settings: AgentSettings, log: Logger, shutdown: Shutdo
   shutdown.end('cleaned up', 0);
 }
 
-async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Promise<void> {
+async function run(
+  settings: AgentSettings,
+  log: Logger,
+  shutdown: Shutdown,
+  plugins: readonly Plugin[],
+): Promise<void> {
   const tls = readTls(settings);
   const state = new State(settings.stateDir);
   const loaded = state.load();
@@ -120,7 +128,15 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     underlay: () => underlay,
   });
   shutdown.add('the memberships', () => memberships.stop());
-  const publisher = new Publisher({ store, log, metrics, problems, node, current: () => endpoints.list() });
+  const publisher = new Publisher({
+    store,
+    log,
+    metrics,
+    problems,
+    node,
+    current: () => endpoints.list(),
+    keeps: (claim) => pluginAddresses.keeps(claim),
+  });
   shutdown.add('telling the store', () => publisher.stop());
   const nameOf = (holder: string): string | undefined => endpoints.get(holder)?.name;
   const addresses = new Addresses({ store, memberships, node, nameOf });
@@ -136,11 +152,14 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     docker: settings.docker,
   });
   memberships.listen(endpoints);
+  const forPlugins = { store, kernel, memberships, addresses, endpoints, publisher, state, node };
+  const pluginAddresses = new PluginAddresses(forPlugins);
   const peers = new Peers({ store, kernel, memberships, metrics, problems, node });
 
   // What is remembered is put right first: the node must not wait for etcd.
   await memberships.restore(loaded.networks);
   await endpoints.restore(loaded.endpoints);
+  pluginAddresses.restore(loaded.reservations);
   await reconciler.start();
 
   const record = (): NodeRecord => ({
@@ -226,6 +245,22 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     underlay: underlay.ip.toString(),
     firewall: kernel.firewall.kind,
   });
+
+  for (const plugin of plugins) {
+    const mounted = await plugin({
+      node,
+      log,
+      signal: shutdown.signal,
+      stateDir: settings.stateDir,
+      cnmSocket: settings.cnmSocket,
+      docker: settings.docker,
+      networks: new PluginNetworks({ store, kernel, memberships, endpoints, log, instance }),
+      addresses: pluginAddresses,
+      endpoints: new PluginEndpoints(forPlugins),
+      problem: (key, problem) => (problem === undefined ? problems.clear(key) : problems.set(key, problem)),
+    });
+    shutdown.add('a plugin', () => mounted.stop());
+  }
 
   // One batch after the other, in etcd's order.
   let work = store.synced(shutdown.signal).then(async () => {

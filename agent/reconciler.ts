@@ -13,7 +13,7 @@ import type { Logger } from '../daemon/log.js';
 import { Desired } from './desired.js';
 import { Drift } from './drift.js';
 import type { Kernel, KernelEvent, KernelNamespace, StepFailure } from './kernel/kernel.js';
-import { Locks } from './locks.js';
+import { Locks } from '../core/locks.js';
 import type { AgentMetrics } from './metrics.js';
 import type { Problem, Problems } from './problems.js';
 
@@ -142,7 +142,21 @@ export class Reconciler {
         return;
       }
       await node.apply(this.#desired.set(record, undefined));
-      throw attachError(failure, inside);
+      throw attachError(failure, `in ${inside.sandbox.path}`);
+    });
+  }
+
+  /**
+   * Makes a container's objects on the node before there is a container. All or nothing.
+   * @throws WeftError with what the kernel said, after everything was taken back
+   */
+  async prepare(record: string, host: readonly KernelObject[]): Promise<void> {
+    await this.#locks.run(NODE, async () => {
+      const { node } = this.options.kernel;
+      const [failure] = await this.#apply(node, this.#desired.set(record, host));
+      if (failure === undefined) return;
+      await node.apply(this.#desired.set(record, undefined));
+      throw attachError(failure, 'on this node');
     });
   }
 
@@ -224,7 +238,9 @@ export class Reconciler {
   ): Promise<{ peers: Map<string, KernelNamespace>; missing: Set<string> }> {
     const wanted = new Set(
       steps.flatMap((step) =>
-        step.do === 'create-link' && step.link.type === 'veth' ? [step.link.name] : [],
+        step.do === 'create-link' && step.link.type === 'veth' && step.link.peer.onNode !== true
+          ? [step.link.name]
+          : [],
       ),
     );
     const peers = new Map<string, KernelNamespace>();
@@ -394,12 +410,12 @@ function withPeer(actual: Actual, peer: readonly KernelObject[]): Actual {
   return { objects, foreignLinks: actual.foreignLinks, up: actual.up };
 }
 
-function attachError(failure: StepFailure, inside: SandboxRecord): WeftError {
+function attachError(failure: StepFailure, where: string): WeftError {
   const { what } = describeStep(failure.step);
   return new WeftError(
     'FAILED_PRECONDITION',
     `the kernel refused ${what}: ${failure.message}`,
-    `Nothing was left behind in ${inside.sandbox.path}; see \`weft status\` for what else is wrong on this node.`,
+    `Nothing was left behind ${where}; see \`weft status\` for what else is wrong on this node.`,
   );
 }
 

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { addressBits, parseInterface, type Family, type IpAddress, type IpNetwork } from './address.js';
 import type { Firewall, FirewallNetwork } from './firewall.js';
 import { prefixesOf, VXLAN_OVERHEAD, type Network } from './network.js';
-import type { KernelObject, VxlanLink } from './objects.js';
+import { TRANSIT_PREFIX, type KernelObject, type VxlanLink } from './objects.js';
 import type { Claim, Endpoint, Lease } from './records.js';
 
 /** Where the node stands on the underlay. */
@@ -41,6 +41,8 @@ export const vxlanName = (vni: number, family: Family): string =>
 export const bridgeName = (vni: number): string => `wfbr${vni}`;
 /** 4 + 11 characters: as much of the id as a link's name holds. */
 export const hostIfname = (endpointId: string): string => `wfep${endpointId.slice(0, 11)}`;
+/** What the container's end is called until it is moved inside; as much of the id as fits. */
+export const transitIfname = (endpointId: string): string => `${TRANSIT_PREFIX}${endpointId.slice(0, 11)}`;
 export const networkAlias = (network: string): string => `weft network ${network}`;
 export const endpointAlias = (network: string, name: string): string => `weft endpoint ${name} of ${network}`;
 
@@ -205,6 +207,7 @@ export function compileEndpoint(membership: Membership, endpoint: Endpoint): Com
   const mtu = containerMtu(membership);
   const bridge = bridgeName(network.vni);
   const link = endpoint.ifname;
+  const isInside = endpoint.sandbox.cookie !== '';
   const host: KernelObject[] = [
     {
       kind: 'link',
@@ -213,7 +216,9 @@ export function compileEndpoint(membership: Membership, endpoint: Endpoint): Com
       alias: endpointAlias(network.name, endpoint.name),
       mtu,
       master: bridge,
-      peer: { name: link, mac: endpoint.mac },
+      peer: isInside
+        ? { name: link, mac: endpoint.mac }
+        : { name: transitIfname(endpoint.id), mac: endpoint.mac, onNode: true },
     },
   ];
   const container: KernelObject[] = [
@@ -236,7 +241,7 @@ export function compileEndpoint(membership: Membership, endpoint: Endpoint): Com
     if (endpoint.defaultRoute)
       container.push({ kind: 'route', to: family === 4 ? '0.0.0.0/0' : '::/0', link, via });
   }
-  return { host, container };
+  return { host, container: isInside ? container : [] };
 }
 
 export function compileFirewall(memberships: Iterable<Membership>): Firewall {

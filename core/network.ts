@@ -23,6 +23,8 @@ export interface Network {
   mtu?: number;
   internal: boolean;
   masquerade: boolean;
+  /** Made by `docker network create`: it goes with its last host. */
+  docker?: boolean;
 }
 
 export interface SubnetRange {

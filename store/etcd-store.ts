@@ -5,8 +5,9 @@ import { EtcdClient, type StoreLog } from './client.js';
 import { deleteEndpoint, putEndpoint } from './endpoints.js';
 import { Keys } from './keys.js';
 import { acquireLease, releaseLease, renewLease } from './leases.js';
-import { createNetwork, removeNetwork, restoreNetwork } from './networks.js';
+import { checkNetwork, createNetwork, removeNetwork, restoreNetwork } from './networks.js';
 import { removeNode } from './nodes.js';
+import { proposeSubnet } from './proposals.js';
 import { Presence } from './presence.js';
 import { Replica } from './replica.js';
 import type { TlsFiles } from './session.js';
@@ -56,10 +57,12 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
     onState: (listener) => replica.onState(listener),
 
     createNetwork: async (spec) => await createNetwork(context, spec),
+    checkNetwork: (spec) => checkNetwork(context, spec),
     removeNetwork: async (name, options) => await removeNetwork(context, name, options),
     restoreNetwork: async (network) => await restoreNetwork(context, network),
 
     acquireLease: async (request) => await acquireLease(context, request),
+    proposeSubnet: async (whole, subnet, holder) => await proposeSubnet(context, whole, subnet, holder),
     renewLease: async (lease, ttlSeconds) => await renewLease(context, lease, ttlSeconds),
     releaseLease: async (lease) => await releaseLease(context, lease),
     leaseTimes: async (leases) => await leaseTimes(client, leases),

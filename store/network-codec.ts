@@ -59,7 +59,11 @@ const CONFIG = goObject({
     MTU: integer(0, 65535 + FLANNEL_OVERHEAD).default(0),
     GBP: flag.default(false),
   }).optional(),
-  Weft: goObject({ Internal: flag.default(false), Masquerade: flag.default(true) }).optional(),
+  Weft: goObject({
+    Internal: flag.default(false),
+    Masquerade: flag.default(true),
+    Docker: flag.default(false),
+  }).optional(),
 });
 
 /** What a config has that a Network has not, so that writing it again loses nothing. */
@@ -120,6 +124,7 @@ export function decodeConfig(name: string, value: string): Network {
       ...(mtu !== undefined && { mtu }),
       internal: config.Weft?.Internal ?? false,
       masquerade: config.Weft?.Masquerade ?? true,
+      ...(config.Weft?.Docker === true && { docker: true }),
     };
     sources.set(network, value);
     return network;
@@ -206,7 +211,11 @@ export function encodeConfig(network: Network): string {
       Port: network.port,
       ...(network.mtu !== undefined && { MTU: network.mtu + FLANNEL_OVERHEAD }),
     },
-    Weft: { Internal: network.internal, Masquerade: network.masquerade },
+    Weft: {
+      Internal: network.internal,
+      Masquerade: network.masquerade,
+      ...(network.docker === true && { Docker: true }),
+    },
   });
 }
 

@@ -46,6 +46,7 @@ const ENDPOINT = z.object({
   aliases: z.array(text).default([]),
   publish: z.array(PUBLISHED).default([]),
   vlan: integer(1, 4094).optional(),
+  door: z.literal('docker').optional().catch(undefined),
   createdAt: text.default(''),
 });
 
@@ -68,13 +69,14 @@ const REMOVAL = z.object({ at: text.default(''), forced: flag.default(false) });
 
 /** @throws UnreadableError */
 export function decodeEndpoint(key: ParsedKey & { kind: 'endpoint' }, value: string): Endpoint {
-  const { ip6, vlan, ...fields } = check(ENDPOINT, parseJsonObject(value));
+  const { ip6, vlan, door, ...fields } = check(ENDPOINT, parseJsonObject(value));
   return {
     id: key.id,
     network: key.network,
     ...fields,
     ...(ip6 !== undefined && { ip6 }),
     ...(vlan !== undefined && { vlan }),
+    ...(door !== undefined && { door }),
   };
 }
 
