@@ -21,7 +21,7 @@ import type { Kernel } from './kernel/kernel.js';
 import { openKernel } from './kernel/linux.js';
 import { Memberships } from './memberships.js';
 import { agentMetrics } from './metrics.js';
-import { PluginAddresses, PluginEndpoints } from './plugin-endpoints.js';
+import { PluginAddresses, PluginEndpoints, SET_ASIDE } from './plugin-endpoints.js';
 import { PluginNetworks } from './plugin-networks.js';
 import { Peers } from './peers.js';
 import { Problems } from './problems.js';
@@ -138,7 +138,8 @@ async function run(
     keeps: (claim) => pluginAddresses.keeps(claim),
   });
   shutdown.add('telling the store', () => publisher.stop());
-  const nameOf = (holder: string): string | undefined => endpoints.get(holder)?.name;
+  const nameOf = (holder: string): string | undefined =>
+    holder === SET_ASIDE ? 'an --aux-address' : endpoints.get(holder)?.name;
   const addresses = new Addresses({ store, memberships, node, nameOf });
   const endpoints = new Endpoints({
     kernel,
@@ -152,7 +153,7 @@ async function run(
     docker: settings.docker,
   });
   memberships.listen(endpoints);
-  const forPlugins = { store, kernel, memberships, addresses, endpoints, publisher, state, node };
+  const forPlugins = { store, kernel, memberships, addresses, endpoints, publisher, state, log, node };
   const pluginAddresses = new PluginAddresses(forPlugins);
   const peers = new Peers({ store, kernel, memberships, metrics, problems, node });
 
@@ -290,6 +291,7 @@ async function run(
   const follow = async (changes: readonly Change[]): Promise<void> => {
     await memberships.handle(changes);
     publisher.handle(changes);
+    pluginAddresses.handle(changes);
     metrics.leases.set(memberships.list().length);
     if (
       changes.some((change) => change.kind === 'node' && change.name === node && change.after === undefined)

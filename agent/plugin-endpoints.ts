@@ -4,12 +4,13 @@ import { randomBytes } from 'node:crypto';
 
 import { parseInterface, type IpAddress, type IpNetwork } from '../core/address.js';
 import { hostIfname, transitIfname } from '../core/compile.js';
-import { alreadyExists, invalidArgument, notFound, WeftError } from '../core/errors.js';
+import { alreadyExists, invalidArgument, messageOf, notFound, WeftError } from '../core/errors.js';
 import { withLength } from '../core/ipam.js';
 import type { Network } from '../core/network.js';
 import type { Claim, Endpoint, PublishedPort } from '../core/records.js';
+import type { Logger } from '../daemon/log.js';
 import type { ConnectRequest, HostAddresses, HostEndpoints, Reservation } from '../daemon/plugin-host.js';
-import type { Store } from '../store/store.js';
+import type { Change, Store } from '../store/store.js';
 import type { Addresses } from './addresses.js';
 import { isToCome, type Endpoints } from './endpoints.js';
 import type { Kernel } from './kernel/kernel.js';
@@ -26,11 +27,12 @@ export interface PluginEndpointsOptions {
   endpoints: Endpoints;
   publisher: Publisher;
   state: State;
+  log: Logger;
   node: string;
 }
 
 /** Who holds an address that no container may have, in claims; hosts that want the same share it. */
-const SET_ASIDE = 'aux';
+export const SET_ASIDE = 'aux';
 
 const bareIp = (text: string): string => parseInterface(text).address.toString();
 
@@ -112,7 +114,25 @@ export class PluginAddresses implements HostAddresses {
     return claim.endpoint === SET_ASIDE || this.#byId.has(claim.endpoint);
   }
 
+  /** Another host has given back what this one wants to be kept. */
+  handle(changes: readonly Change[]): void {
+    for (const change of changes) {
+      if (change.kind !== 'claim' || change.after !== undefined || change.before?.endpoint !== SET_ASIDE)
+        continue;
+      const { ip } = change.before;
+      if (this.options.addresses.holder(change.network, ip.toString()) !== SET_ASIDE) continue;
+      this.setAside(change.network, ip).catch((error: unknown) => {
+        this.options.log.warn('an address is not kept any more', { ip: change.ip, error: messageOf(error) });
+      });
+    }
+  }
+
   async setAside(network: string, ip: IpAddress): Promise<void> {
+    await this.#claimAside(network, ip);
+    this.options.addresses.hold(network, ip.toString(), SET_ASIDE);
+  }
+
+  async #claimAside(network: string, ip: IpAddress): Promise<void> {
     const { store, memberships, addresses, endpoints, node } = this.options;
     const membership = memberships.get(network);
     if (membership === undefined) throw notFound(`this node is not on network ${network}`);
@@ -132,7 +152,7 @@ export class PluginAddresses implements HostAddresses {
       return;
     }
     const holder = addresses.holder(network, ip.toString());
-    if (holder !== undefined || memberships.isGranted(network, ip.toString())) {
+    if ((holder !== undefined && holder !== SET_ASIDE) || memberships.isGranted(network, ip.toString())) {
       throw alreadyExists(
         `${ip.toString()} of network ${network} is in use by ${endpoints.get(holder ?? '')?.name ?? 'a container'}`,
         'Choose another --aux-address, or remove that container first.',
@@ -142,6 +162,7 @@ export class PluginAddresses implements HostAddresses {
   }
 
   async giveBack(network: string, ip: IpAddress): Promise<void> {
+    this.options.addresses.free(network, ip.toString(), SET_ASIDE);
     const claim = this.options.store.view.claims.get(network)?.get(ip.toString());
     // Another host's stays; it is given back there.
     if (claim?.endpoint !== SET_ASIDE || claim.node !== this.options.node) return;

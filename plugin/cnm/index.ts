@@ -42,6 +42,7 @@ export async function cnm(host: PluginHost): Promise<MountedPlugin> {
   const server = await serve(host, socket, methodsOf(ipam, networks, endpoints));
   networks.resume();
   upkeep.start();
+  upkeep.lookSoon();
   const following = events.follow();
   return {
     stop: async () => {

@@ -22,7 +22,7 @@ import type { PluginHost } from '../../daemon/plugin-host.js';
 import { ageOf, isAddressOf, type Memory, type Pool } from './memory.js';
 import type { Networks } from './network.js';
 import { parseIpamOptions, type IpamOptions } from './options.js';
-import { otherSubnet } from './refusals.js';
+import { otherName, otherSubnet } from './refusals.js';
 import { ADDRESS_TYPE, type ReleaseAddress, type RequestAddress, type RequestPool } from './protocol.js';
 
 /** Between asking for an address and creating its endpoint Docker does nothing else. */
@@ -83,11 +83,8 @@ export class Ipam {
     if (name === undefined) return same;
     const named = all.find((network) => network.name === name);
     if (named === undefined) {
-      if (same === undefined) return undefined;
-      throw alreadyExists(
-        `${asked?.toString() ?? ''} is network ${same.name}, not ${name}`,
-        `Join it with weft.network=${same.name}, or choose another subnet.`,
-      );
+      if (same === undefined || asked === undefined) return undefined;
+      throw otherName(same, name, { subnet: asked.toString() });
     }
     const prefix = family === 4 ? named.subnet : named.subnet6;
     if (prefix === undefined) {

@@ -16,7 +16,7 @@ import type { PluginHost } from '../../daemon/plugin-host.js';
 import type { NetworkSpec } from '../../store/store.js';
 import type { DockerNetwork, Memory, Pool } from './memory.js';
 import { parseNetworkOptions, type NetworkOptions } from './options.js';
-import { command, otherSubnet, unknownNetwork } from './refusals.js';
+import { command, otherName, otherSubnet, unknownNetwork } from './refusals.js';
 import { ADDRESS_SPACE, LABEL, type CreateNetwork, type IpamData } from './protocol.js';
 
 export interface NetworksOptions {
@@ -81,7 +81,13 @@ export class Networks {
       this.#settle(record.id);
       return;
     }
-    const joined = await this.#enter(record, pool, pool6, name ?? known?.name ?? fallbackName(pool));
+    const joined = await this.#enter(
+      record,
+      pool,
+      pool6,
+      name ?? known?.name ?? fallbackName(pool),
+      name !== undefined,
+    );
     this.#bind({ ...record, state: 'ready', network: joined }, pool, pool6);
   }
 
@@ -137,10 +143,19 @@ export class Networks {
       .find((network) => (name === undefined ? network.subnet.equals(subnet) : network.name === name));
   }
 
-  /** Joins the network of this name or subnet, or creates it. All or nothing. Answers its name. */
-  async #enter(record: DockerNetwork, pool: Pool, pool6: Pool | undefined, name: string): Promise<string> {
+  /**
+   * Joins the network of this name or subnet, or creates it. All or nothing. Answers its name.
+   * @param isMeant somebody asked for this name, and for no other
+   */
+  async #enter(
+    record: DockerNetwork,
+    pool: Pool,
+    pool6: Pool | undefined,
+    name: string,
+    isMeant: boolean,
+  ): Promise<string> {
     const { host } = this.options;
-    const network = await this.#ensure(record, pool, pool6, name);
+    const network = await this.#ensure(record, pool, pool6, name, isMeant);
     const wasOn = host.networks.get(network.name) !== undefined;
     try {
       await host.networks.join(network.name, {
@@ -166,12 +181,20 @@ export class Networks {
     return network.name;
   }
 
-  async #ensure(record: DockerNetwork, pool: Pool, pool6: Pool | undefined, name: string): Promise<Network> {
+  async #ensure(
+    record: DockerNetwork,
+    pool: Pool,
+    pool6: Pool | undefined,
+    name: string,
+    isMeant: boolean,
+  ): Promise<Network> {
     const { host } = this.options;
     for (let race = 1; ; race++) {
-      const there = this.#find(name, pool) ?? this.#find(undefined, pool);
+      const there = isMeant
+        ? (this.#find(name, pool) ?? this.#find(undefined, pool))
+        : (this.#find(undefined, pool) ?? this.#find(name, pool));
       if (there !== undefined) {
-        if (there.name !== name && record.state !== 'naming') this.#checkName(there, name, pool);
+        if (there.name !== name && isMeant) throw otherName(there, name, pool);
         this.#checkSame(there, record, pool, pool6);
         return there;
       }
@@ -184,13 +207,6 @@ export class Networks {
           throw error;
       }
     }
-  }
-
-  #checkName(there: Network, name: string, pool: Pool): void {
-    throw alreadyExists(
-      `${pool.subnet} is network ${there.name}, not ${name}`,
-      `Join it with -o weft.network=${there.name}, or choose another subnet.`,
-    );
   }
 
   /** @throws WeftError ALREADY_EXISTS with the difference */
@@ -248,7 +264,7 @@ export class Networks {
     if (record?.state !== 'naming' || pool === undefined) return true;
     try {
       const name = heard !== undefined && isNetworkName(heard) ? heard : fallbackName(pool);
-      const network = await this.#enter(record, pool, pool6, name);
+      const network = await this.#enter(record, pool, pool6, name, false);
       const { why: _why, ...rest } = record;
       memory.networks.put({ ...rest, state: 'ready', network });
       host.problem(`docker network ${id}`, undefined);

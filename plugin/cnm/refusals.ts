@@ -19,3 +19,10 @@ export function otherSubnet(network: Network, asked: IpNetwork, has: IpNetwork):
     `Give --subnet ${has.toString()} to join it, or another name with -o weft.network=NAME.`,
   );
 }
+
+export function otherName(network: Network, asked: string, { subnet }: { subnet: string }): WeftError {
+  return alreadyExists(
+    `${subnet} is network ${network.name}, not ${asked}`,
+    `Join it with weft.network=${network.name}, or choose another subnet.`,
+  );
+}
