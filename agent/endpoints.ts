@@ -112,6 +112,15 @@ export class Endpoints implements MembershipListener {
     await this.options.reconciler.adopt(recordOf(endpoint.id), host, insideOf(endpoint, container));
   }
 
+  /** What is wanted now, and not damage to be put right. */
+  async #reprogram(endpoint: Endpoint): Promise<void> {
+    const membership = this.options.memberships.get(endpoint.network);
+    if (membership === undefined) return;
+    const { host } = compileEndpoint(membership, endpoint);
+    await this.options.reconciler.set(new Map([[recordOf(endpoint.id), host]]));
+    await this.#adopt(endpoint);
+  }
+
   /**
    * Makes the pair of links for a container of a door's whose namespace is still to come, on addresses that are reserved.
    * @throws WeftError; then nothing was changed
@@ -153,7 +162,7 @@ export class Endpoints implements MembershipListener {
       this.options.state.saveEndpoint(described);
       this.#byId.set(id, described);
       this.options.publisher.publish(described);
-      await this.#adopt(described);
+      await this.#reprogram(described);
     });
   }
 

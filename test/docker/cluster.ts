@@ -1,4 +1,5 @@
 // Two Docker hosts with weft on them, and what the tests of this folder ask of them again and again.
+import { writeFileSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
 
 import { Cluster, type EndpointJson } from '../lab/cluster.js';
@@ -43,7 +44,10 @@ export class DockerCluster {
     try {
       const [[h1, h2]] = await Promise.all([dockerHosts(cluster, ['h1', 'h2']), cluster.startController()]);
       if (h1 === undefined || h2 === undefined) throw new Error('two hosts were asked for');
-      await cluster.startAgents(['h1', 'h2']);
+      await cluster.startAgents(
+        ['h1', 'h2'],
+        process.env['WEFT_DEBUG'] === undefined ? [] : ['--log-level', 'debug'],
+      );
       return new DockerCluster(cluster, h1, h2);
     } catch (error) {
       await cluster.lab.down();
@@ -52,6 +56,7 @@ export class DockerCluster {
   }
 
   down(): Promise<void> {
+    if (process.env['WEFT_DEBUG'] !== undefined) writeFileSync('/tmp/weft-docker-debug.log', this.cluster.lab.logs(5000));
     return this.cluster.lab.down();
   }
 
@@ -127,7 +132,7 @@ export async function pingsNot(
   container: string,
   ip: string,
 ): Promise<void> {
-  const { code } = await host.in(container, `ping -c 1 -w 2 ${ip}`);
+  const { code } = await host.in(container, `ping -c 1 -w 2 -W 2 ${ip}`);
   t.not(code, 0, `${container} reaches ${ip}`);
 }
 

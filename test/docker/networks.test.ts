@@ -19,7 +19,7 @@ test.serial(
       return found.leases.length === 2 && found;
     });
     t.like(blue, { subnet: '10.9.0.0/16', hostPrefix: 24, internal: false, masquerade: true });
-    t.deepEqual(blue.leases.map(({ node }) => node).sort(), ['h1', 'h2']);
+    t.deepEqual(blue.leases.map(({ node }) => node ?? '').toSorted(), ['h1', 'h2']);
     for (const [host, node] of [[lab.h1, 'h1'] as const, [lab.h2, 'h2'] as const]) {
       const { IPAM, Driver } = await host.inspect<{
         Driver: string;
