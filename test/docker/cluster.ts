@@ -56,7 +56,8 @@ export class DockerCluster {
   }
 
   down(): Promise<void> {
-    if (process.env['WEFT_DEBUG'] !== undefined) writeFileSync('/tmp/weft-docker-debug.log', this.cluster.lab.logs(5000));
+    if (process.env['WEFT_DEBUG'] !== undefined)
+      writeFileSync('/tmp/weft-docker-debug.log', this.cluster.lab.logs(5000));
     return this.cluster.lab.down();
   }
 
