@@ -111,6 +111,7 @@ async function run(
     metrics,
     problems,
     onVanished: (record) => endpoints.vanished(record),
+    onMovedIn: (names) => pluginEndpoints.movedIn(names),
     onUnderlay: () => void lookAtUnderlay(),
   });
   shutdown.add('the reconciler', () => reconciler.stop());
@@ -155,6 +156,7 @@ async function run(
   memberships.listen(endpoints);
   const forPlugins = { store, kernel, memberships, addresses, endpoints, publisher, state, log, node };
   const pluginAddresses = new PluginAddresses(forPlugins);
+  const pluginEndpoints = new PluginEndpoints(forPlugins);
   const peers = new Peers({ store, kernel, memberships, metrics, problems, node });
 
   // What is remembered is put right first: the node must not wait for etcd.
@@ -257,7 +259,7 @@ async function run(
       docker: settings.docker,
       networks: new PluginNetworks({ store, kernel, memberships, endpoints, log, instance }),
       addresses: pluginAddresses,
-      endpoints: new PluginEndpoints(forPlugins),
+      endpoints: pluginEndpoints,
       problem: (key, problem) => (problem === undefined ? problems.clear(key) : problems.set(key, problem)),
     });
     shutdown.add('a plugin', () => mounted.stop());

@@ -34,6 +34,11 @@ export interface PluginEndpointsOptions {
 /** Who holds an address that no container may have, in claims; hosts that want the same share it. */
 export const SET_ASIDE = 'aux';
 
+/** Milliseconds after a container's end was moved inside; the second time for a slow engine. */
+const LOOK_MS = [300, 2000] as const;
+/** A namespace that has not come by now does not come any more. */
+const COMES_MS = 60_000;
+
 const bareIp = (text: string): string => parseInterface(text).address.toString();
 
 export class PluginAddresses implements HostAddresses {
@@ -221,8 +226,24 @@ export class PluginEndpoints implements HostEndpoints {
     const endpoint = this.get(id);
     if (endpoint === undefined) return false;
     const now = this.options.kernel.identify(endpoint.sandbox.path);
-    if (isToCome(endpoint)) return now === undefined ? undefined : true;
+    if (isToCome(endpoint)) {
+      if (now !== undefined) return true;
+      return Date.now() - Date.parse(endpoint.createdAt) < COMES_MS ? undefined : false;
+    }
     return now !== undefined && sameSandbox(now, endpoint.sandbox);
+  }
+
+  /** Whoever moves a container's end inside goes on to name it; then it is looked for there. */
+  movedIn(names: readonly string[]): void {
+    for (const { id } of this.options.endpoints.list().filter(isToCome)) {
+      if (!names.includes(transitIfname(id))) continue;
+      const look = (): void => {
+        this.lookInside(id).catch((error: unknown) => {
+          this.options.log.debug('could not look inside yet', { id, error: messageOf(error) });
+        });
+      };
+      for (const ms of LOOK_MS) setTimeout(look, ms).unref();
+    }
   }
 
   async lookInside(id: string): Promise<void> {

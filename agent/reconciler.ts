@@ -5,7 +5,13 @@
 import { setImmediate as turn } from 'node:timers/promises';
 
 import type { Firewall } from '../core/firewall.js';
-import { describeObject, objectKey, type Actual, type KernelObject } from '../core/objects.js';
+import {
+  describeObject,
+  objectKey,
+  TRANSIT_PREFIX,
+  type Actual,
+  type KernelObject,
+} from '../core/objects.js';
 import { assume, describeStep, plan, sameObject, type Conflict, type Step } from '../core/plan.js';
 import type { Sandbox } from '../core/records.js';
 import { messageOf, WeftError } from '../core/errors.js';
@@ -31,6 +37,8 @@ export interface ReconcilerOptions {
   problems: Problems;
   /** A container that is gone: its record should go, too. */
   onVanished: (record: string) => void;
+  /** Containers' ends that waited on the node have been moved inside. */
+  onMovedIn?: (names: readonly string[]) => void;
   /** Addresses, links or routes changed that the underlay may rest on. */
   onUnderlay: () => void;
   compareEveryMs?: number;
@@ -357,6 +365,8 @@ export class Reconciler {
       return;
     }
     if (event.kind === 'changed') {
+      const movedIn = [...event.linksGone].filter((name) => name.startsWith(TRANSIT_PREFIX));
+      if (movedIn.length > 0) this.options.onMovedIn?.(movedIn);
       if (!this.#concerns(event)) return;
       this.#checkVanished(event.linksGone);
     }
