@@ -13,6 +13,12 @@ import {
   StatusServiceService,
   type AttachRequest,
   type DetachRequest,
+  type ListPortsRequest,
+  type ListPortsResponse,
+  type PublishPortsRequest,
+  type PublishPortsResponse,
+  type UnpublishPortsRequest,
+  type UnpublishPortsResponse,
 } from '../proto/gen/weft/v1/agent.js';
 import type { Endpoint, Status } from '../proto/gen/weft/v1/types.js';
 
@@ -21,6 +27,9 @@ export interface AgentDoor {
   attach(request: AttachRequest): Promise<Endpoint>;
   detach(request: DetachRequest): Promise<Endpoint>;
   status(): Promise<Status>;
+  publishPorts(request: PublishPortsRequest): Promise<PublishPortsResponse>;
+  unpublishPorts(request: UnpublishPortsRequest): Promise<UnpublishPortsResponse>;
+  listPorts(request: ListPortsRequest): Promise<ListPortsResponse>;
 }
 
 /** @throws WeftError FAILED_PRECONDITION where another agent serves there, or the socket cannot be made */
@@ -48,6 +57,9 @@ export async function serveApi(
   const server = new Server(serverOptions);
   server.addService(AgentServiceService, {
     attach: unary((request: AttachRequest) => door.attach(request)),
+    publishPorts: unary((request: PublishPortsRequest) => door.publishPorts(request)),
+    unpublishPorts: unary((request: UnpublishPortsRequest) => door.unpublishPorts(request)),
+    listPorts: unary((request: ListPortsRequest) => door.listPorts(request)),
     detach: unary(async (request: DetachRequest) => ({ endpoint: await door.detach(request) })),
   });
   server.addService(StatusServiceService, { getStatus: unary(() => door.status()) });

@@ -2,6 +2,14 @@
 import { IpAddress, parseMac } from '../core/address.js';
 import { alreadyExists, invalidArgument } from '../core/errors.js';
 import { parseName, parseNetworkName, type Network } from '../core/network.js';
+import {
+  ANY_HOST_IP,
+  ANY_HOST_IP6,
+  MAX_PORTS,
+  parsePublish,
+  satisfies,
+  type PublishRequest,
+} from '../core/publish.js';
 import type { Endpoint } from '../core/records.js';
 import { parseIfname } from '../core/target.js';
 import type { AttachRequest as WireRequest } from '../proto/gen/weft/v1/agent.js';
@@ -16,6 +24,9 @@ export interface AttachRequest {
   mac?: string;
   ifname?: string;
   defaultRoute: boolean;
+  publish: PublishRequest[];
+  /** Every node of the network opens what is published. */
+  everywhere: boolean;
 }
 
 /** @throws WeftError INVALID_ARGUMENT that names the field, the value and what is allowed */
@@ -30,7 +41,32 @@ export function parseAttach(wire: WireRequest): AttachRequest {
     ...(wire.mac === undefined ? {} : { mac: parseMac(wire.mac) }),
     ...(wire.ifname === undefined ? {} : { ifname: parseIfname(wire.ifname) }),
     defaultRoute: !wire.noDefaultRoute,
+    ...parsePublishes(wire.publish, wire.publishEverywhere),
   };
+}
+
+/** @throws WeftError INVALID_ARGUMENT */
+export function parsePublishes(
+  texts: readonly string[],
+  everywhere: boolean,
+): { publish: PublishRequest[]; everywhere: boolean } {
+  const publish = texts.flatMap(parsePublish);
+  if (publish.length > MAX_PORTS) {
+    throw invalidArgument(
+      `publish: ${publish.length} ports are too many for one endpoint`,
+      `At most ${MAX_PORTS} are allowed.`,
+    );
+  }
+  const bound = everywhere
+    ? publish.find(({ hostIp }) => ![ANY_HOST_IP, ANY_HOST_IP6].includes(hostIp))
+    : undefined;
+  if (bound !== undefined) {
+    throw invalidArgument(
+      `publish: ${bound.hostIp} is one node's address, and every node is to open the port`,
+      'Leave the address out, or do without --everywhere.',
+    );
+  }
+  return { publish, everywhere };
 }
 
 function parseFamily(text: string, family: 4 | 6, field: string): IpAddress {
@@ -74,6 +110,11 @@ export function checkSame(request: AttachRequest, there: Endpoint): void {
     differs('mac', request.mac, there.mac),
     differs('ifname', request.ifname, there.ifname),
     ...request.aliases.map((alias) => (there.aliases.includes(alias) ? undefined : `alias ${alias} is new`)),
+    ...request.publish.map((asked) =>
+      there.publish.some((published) => satisfies(published, asked, request.everywhere))
+        ? undefined
+        : `${request.everywhere ? 'everywhere, ' : ''}port ${asked.port}/${asked.protocol} is not published so`,
+    ),
     !request.defaultRoute && there.defaultRoute ? 'it carries the default route' : undefined,
   ].filter((difference) => difference !== undefined);
   if (differences.length === 0) return;

@@ -2,7 +2,7 @@
 // truth about them; the reconciler keeps them right; the store is told. Which address is whose is the business of Addresses.
 import { randomBytes } from 'node:crypto';
 
-import { parseInterface, type IpAddress, type IpNetwork } from '../core/address.js';
+import { parseInterface, type Family, type IpAddress, type IpNetwork } from '../core/address.js';
 import { compileEndpoint, hostIfname, macOf, type Membership } from '../core/compile.js';
 import {
   alreadyExists,
@@ -10,19 +10,22 @@ import {
   invalidArgument,
   messageOf,
   notFound,
+  resourceExhausted,
   WeftError,
 } from '../core/errors.js';
 import { reservedUse, withLength } from '../core/ipam.js';
+import { Locks } from '../core/locks.js';
 import type { Actual } from '../core/objects.js';
 import { assume } from '../core/plan.js';
-import type { Endpoint, Sandbox } from '../core/records.js';
+import { MAX_PORTS, satisfies, type PublishRequest } from '../core/publish.js';
+import type { Endpoint, PublishedPort, Sandbox } from '../core/records.js';
 import type { EngineAddress } from '../daemon/kinds.js';
 import type { Logger } from '../daemon/log.js';
 import type { Addresses, Wish } from './addresses.js';
 import { checkAddresses, checkSame, type AttachRequest } from './attach-request.js';
 import type { Kernel, KernelNamespace } from './kernel/kernel.js';
-import { Locks } from '../core/locks.js';
 import type { Memberships, MembershipListener } from './memberships.js';
+import { checkPublishable, type Ports } from './ports.js';
 import type { Publisher } from './publisher.js';
 import { sameSandbox, type Reconciler, type SandboxRecord } from './reconciler.js';
 import { canonicalForms, resolveTarget, type Target } from './runtime/targets.js';
@@ -34,6 +37,7 @@ export interface EndpointsOptions {
   memberships: Memberships;
   addresses: Addresses;
   publisher: Publisher;
+  ports: Ports;
   state: State;
   log: Logger;
   node: string;
@@ -82,10 +86,16 @@ export class Endpoints implements MembershipListener {
 
   async changed(network: string): Promise<void> {
     for (const endpoint of this.list()) if (endpoint.network === network) await this.#adopt(endpoint);
+    await this.options.ports.follow(network);
   }
 
   async left(network: string): Promise<void> {
     for (const endpoint of this.list()) if (endpoint.network === network) await this.#remove(endpoint);
+    await this.options.ports.left(network);
+  }
+
+  isUsed(network: string): boolean {
+    return this.list().some((endpoint) => endpoint.network === network);
   }
 
   refusal(network: string, ip: string): string | undefined {
@@ -105,11 +115,10 @@ export class Endpoints implements MembershipListener {
     const membership = this.options.memberships.get(endpoint.network);
     if (membership === undefined) return;
     const { host, container } = compileEndpoint(membership, endpoint);
-    if (isToCome(endpoint)) {
-      await this.options.reconciler.set(new Map([[recordOf(endpoint.id), host]]));
-      return;
-    }
-    await this.options.reconciler.adopt(recordOf(endpoint.id), host, insideOf(endpoint, container));
+    const record = recordOf(endpoint.id);
+    if (isToCome(endpoint)) await this.options.reconciler.set(new Map([[record, host]]));
+    else await this.options.reconciler.adopt(record, host, insideOf(endpoint, container));
+    if (endpoint.publish.length > 0) await this.options.ports.restore(membership, endpoint);
   }
 
   /** What is wanted now, and not damage to be put right. */
@@ -207,6 +216,7 @@ export class Endpoints implements MembershipListener {
     }
     const membership = await this.options.memberships.join(request.network);
     checkAddresses(request, membership.network);
+    if (request.publish.length > 0) checkPublishable(membership.network);
     const inside = await this.#look(request, target, namespace);
     const id = randomBytes(8).toString('hex');
     const undo: (() => Promise<void>)[] = [];
@@ -232,7 +242,18 @@ export class Endpoints implements MembershipListener {
         publish: [],
         createdAt: new Date().toISOString(),
       };
+      if (request.publish.length > 0) {
+        undo.push(() => this.options.ports.close(id));
+        endpoint.publish = await this.options.ports.reserve(
+          endpoint,
+          request.publish,
+          request.everywhere,
+          endpoint.ip6 === undefined ? [4] : [4, 6],
+        );
+      }
       await this.#program(membership, endpoint, namespace, inside.actual, undo);
+      // Not waited for: what the network is routed with is not what was asked for here.
+      void this.options.memberships.followRoutes();
       return endpoint;
     } catch (error) {
       for (const step of undo.reverse()) {
@@ -259,6 +280,7 @@ export class Endpoints implements MembershipListener {
     const { host, container } = compileEndpoint(membership, endpoint);
     await reconciler.attach(recordOf(endpoint.id), host, insideOf(endpoint, container), namespace, actual);
     undo.push(() => reconciler.detach(recordOf(endpoint.id)));
+    if (endpoint.publish.length > 0) await this.options.ports.open(membership, endpoint);
     state.saveEndpoint(endpoint);
     this.#byId.set(endpoint.id, endpoint);
     publisher.publish(endpoint);
@@ -360,6 +382,80 @@ export class Endpoints implements MembershipListener {
     return endpoint;
   }
 
+  /**
+   * Opens ports of the host for an endpoint of this node, all of them or none; what it has already is answered as it is.
+   * @throws WeftError NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION on an internal network, INVALID_ARGUMENT
+   */
+  async publish(
+    id: string,
+    { publish: requests, everywhere }: Pick<AttachRequest, 'publish' | 'everywhere'>,
+  ): Promise<PublishedPort[]> {
+    return this.#changeOne(id, async (there) => {
+      const membership = await this.options.memberships.join(there.network);
+      checkPublishable(membership.network);
+      const had = (request: PublishRequest): PublishedPort | undefined =>
+        there.publish.find((published) => satisfies(published, request, everywhere));
+      const fresh = requests.filter((request) => had(request) === undefined);
+      if (there.publish.length + fresh.length > MAX_PORTS) {
+        throw resourceExhausted(
+          `endpoint ${there.name} would have ${there.publish.length + fresh.length} ports`,
+          `At most ${MAX_PORTS} are allowed.`,
+        );
+      }
+      const { ports } = this.options;
+      const container: Family[] = there.ip6 === undefined ? [4] : [4, 6];
+      const made = await ports.reserve(there, fresh, everywhere, container);
+      const after = { ...there, publish: [...there.publish, ...made] };
+      try {
+        await ports.open(membership, after, made);
+        await this.#replace(membership, there, after);
+      } catch (error) {
+        await ports.close(id, made);
+        throw error;
+      }
+      return [...requests.flatMap((request) => had(request) ?? []), ...made];
+    });
+  }
+
+  /** Closes ports of an endpoint of this node. @throws WeftError NOT_FOUND where it has none of those */
+  async unpublish(id: string, isMeant: (published: PublishedPort) => boolean): Promise<PublishedPort[]> {
+    return this.#changeOne(id, async (there) => {
+      const gone = there.publish.filter(isMeant);
+      if (gone.length === 0) {
+        throw notFound(
+          `endpoint ${there.name} of network ${there.network} has no such port`,
+          `See what it has: weft port ls ${there.name}.`,
+        );
+      }
+      const after = { ...there, publish: there.publish.filter((published) => !gone.includes(published)) };
+      await this.#replace(this.options.memberships.get(there.network), there, after);
+      await this.options.ports.close(id, gone);
+      return gone;
+    });
+  }
+
+  async #changeOne<T>(id: string, change: (there: Endpoint) => Promise<T>): Promise<T> {
+    const gone = (): WeftError =>
+      notFound(`there is no endpoint ${id} on this node`, 'See `weft endpoint ls`.');
+    const endpoint = this.#byId.get(id);
+    if (endpoint === undefined) throw gone();
+    return this.#locks.run(lockOf(endpoint), async () => {
+      const there = this.#byId.get(id);
+      if (there === undefined) throw gone();
+      return change(there);
+    });
+  }
+
+  async #replace(membership: Membership | undefined, before: Endpoint, endpoint: Endpoint): Promise<void> {
+    const { state, reconciler, publisher } = this.options;
+    state.saveEndpoint(endpoint);
+    this.#byId.set(endpoint.id, endpoint);
+    publisher.publish(endpoint);
+    // The first port and the last one change its link.
+    if (membership === undefined || before.publish.length > 0 === endpoint.publish.length > 0) return;
+    await reconciler.set(new Map([[recordOf(endpoint.id), compileEndpoint(membership, endpoint).host]]));
+  }
+
   /** A container went by itself. */
   vanished(record: string): void {
     const endpoint = this.#byId.get(record.split(' ')[1] ?? '');
@@ -381,6 +477,8 @@ export class Endpoints implements MembershipListener {
     // endpoint without a container would be made anew.
     state.deleteEndpoint(endpoint.id);
     this.#byId.delete(endpoint.id);
+    // Nothing may lead to an address that is the next container's.
+    await this.options.ports.close(endpoint.id);
     await reconciler.detach(recordOf(endpoint.id));
     if (endpoint.door === undefined) {
       for (const ip of addressesOf(endpoint)) this.options.addresses.free(endpoint.network, ip, endpoint.id);

@@ -24,6 +24,8 @@ import { agentMetrics } from './metrics.js';
 import { PluginAddresses, PluginEndpoints, SET_ASIDE } from './plugin-endpoints.js';
 import { PluginNetworks } from './plugin-networks.js';
 import { Peers } from './peers.js';
+import { portDoor } from './port-door.js';
+import { Ports } from './ports.js';
 import { Problems } from './problems.js';
 import { Publisher } from './publisher.js';
 import { Reconciler } from './reconciler.js';
@@ -142,12 +144,15 @@ async function run(
   const nameOf = (holder: string): string | undefined =>
     holder === SET_ASIDE ? 'an --aux-address' : endpoints.get(holder)?.name;
   const addresses = new Addresses({ store, memberships, node, nameOf });
+  const ports = new Ports({ kernel, store, memberships, reconciler, problems, log, node });
+  shutdown.add('the ports', () => ports.stop());
   const endpoints = new Endpoints({
     kernel,
     reconciler,
     memberships,
     addresses,
     publisher,
+    ports,
     state,
     log,
     node,
@@ -164,6 +169,7 @@ async function run(
   await endpoints.restore(loaded.endpoints);
   pluginAddresses.restore(loaded.reservations);
   await reconciler.start();
+  ports.start();
 
   const record = (): NodeRecord => ({
     name: node,
@@ -226,6 +232,7 @@ async function run(
       return wireEndpoint(endpoint, memberships);
     },
     status: () => Promise.resolve(statusOf(statusSources)),
+    ...portDoor({ endpoints, ports, store, changed: () => reported() }),
   };
   const session = startSession({
     controllers: settings.controller.map(({ text }) => text),
@@ -271,6 +278,7 @@ async function run(
     await memberships.resume();
     for (const { name } of store.view.networks.values()) await memberships.answerClaims(name);
     publisher.resync();
+    for (const { network } of memberships.list()) await ports.follow(network.name);
     // The records are complete now: what is weft's and in none of them is left over.
     reconciler.allowPruning();
     await reconciler.compare('start');
@@ -292,6 +300,7 @@ async function run(
   );
   const follow = async (changes: readonly Change[]): Promise<void> => {
     await memberships.handle(changes);
+    await ports.handle(changes);
     publisher.handle(changes);
     pluginAddresses.handle(changes);
     metrics.leases.set(memberships.list().length);

@@ -7,7 +7,8 @@ import { hostIfname, transitIfname } from '../core/compile.js';
 import { alreadyExists, invalidArgument, messageOf, notFound, WeftError } from '../core/errors.js';
 import { withLength } from '../core/ipam.js';
 import type { Network } from '../core/network.js';
-import type { Claim, Endpoint, PublishedPort } from '../core/records.js';
+import type { PublishRequest } from '../core/publish.js';
+import type { Claim, Endpoint } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
 import type { ConnectRequest, HostAddresses, HostEndpoints, Reservation } from '../daemon/plugin-host.js';
 import type { Change, Store } from '../store/store.js';
@@ -218,8 +219,15 @@ export class PluginEndpoints implements HostEndpoints {
     await this.options.endpoints.describe(id, about);
   }
 
-  publish(_id: string, _ports: readonly PublishedPort[]): Promise<void> {
-    return Promise.resolve();
+  async publish(id: string, ports: readonly PublishRequest[]): Promise<void> {
+    if (ports.length > 0)
+      await this.options.endpoints.publish(id, { publish: [...ports], everywhere: false });
+  }
+
+  async unpublish(id: string): Promise<void> {
+    const there = this.get(id);
+    if (there !== undefined && there.publish.length > 0)
+      await this.options.endpoints.unpublish(id, () => true);
   }
 
   isAlive(id: string): boolean | undefined {

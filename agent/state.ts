@@ -171,6 +171,7 @@ const networkSchema = z.object({
   internal: z.boolean(),
   masquerade: z.boolean(),
   docker: z.boolean().optional(),
+  routes: z.array(z.string()).optional(),
 });
 
 const leaseSchema = z.object({

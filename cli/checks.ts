@@ -4,6 +4,7 @@ import { InvalidArgumentError } from 'commander';
 import { IpAddress, IpNetwork, parseMac, type Family } from '../core/address.js';
 import { invalidArgument, WeftError } from '../core/errors.js';
 import { checkUsable, parseHostPrefix, parseInteger, parseName, parseNetworkName } from '../core/network.js';
+import { parsePublish, parsePublishedFilter } from '../core/publish.js';
 import { parseIfname, parseTarget } from '../core/target.js';
 
 /** For commander: the error names the option itself. */
@@ -50,6 +51,20 @@ export const name = (field = 'name'): ((text: string) => string) => checked((tex
 export const names =
   (field: string) =>
   (text: string, before: string[] = []): string[] => [...before, name(field)(text)];
+
+/** Collects a repeated --publish, or the words behind `weft port publish`. */
+export const publishes = (text: string, before: string[] = []): string[] => [...before, publishSpec(text)];
+const publishSpec = checked((text) => {
+  parsePublish(text);
+  return text;
+});
+
+/** The words behind `weft port rm`. */
+export const published = (text: string, before: string[] = []): string[] => [...before, publishedSpec(text)];
+const publishedSpec = checked((text) => {
+  parsePublishedFilter(text);
+  return text;
+});
 
 export const ifname = checked(parseIfname);
 export const target = checked((text) => {

@@ -8,6 +8,7 @@ import { askedAsTheLineWould, COMPLETE, completionCommands, WORD_END } from './c
 import { endpointCommands } from './commands/endpoint.js';
 import { networkCommands } from './commands/network.js';
 import { nodeCommands } from './commands/node.js';
+import { portCommands } from './commands/port.js';
 import { statusCommand } from './commands/status.js';
 import { contextOf, formatOf, type Context, type GlobalOptions } from './context.js';
 import { FORMATS, print, printError, type Result } from './output.js';
@@ -82,6 +83,7 @@ export function buildProgram(): Command {
     .configureOutput({ writeErr: () => undefined });
   networkCommands(program, action);
   endpointCommands(program, action);
+  portCommands(program, action);
   nodeCommands(program, action);
   statusCommand(program, action);
   completionCommands(program, action);

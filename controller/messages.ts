@@ -1,6 +1,6 @@
 // Records of the store as messages of the services.
 import { gatewayOf } from '../core/compile.js';
-import { VXLAN_OVERHEAD } from '../core/network.js';
+import { areRouted, VXLAN_OVERHEAD } from '../core/network.js';
 import type { Endpoint as EndpointRecord, Network as NetworkRecord } from '../core/records.js';
 import type { Endpoint, Lease, Network } from '../proto/gen/weft/v1/types.js';
 import type { Store, StoredLease } from '../store/store.js';
@@ -45,6 +45,10 @@ export function networkMessage({ store, leaseTimes }: Sources, network: NetworkR
     gateway: undefined,
     leases: leasesOf(store, network.name).map((lease) => leaseMessage(lease, leaseTimes)),
     endpoints: store.view.endpoints.get(network.name)?.size ?? 0,
+    routes: [...store.view.networks.values()]
+      .filter((other) => areRouted(network, other))
+      .map(({ name }) => name)
+      .toSorted(),
   };
 }
 

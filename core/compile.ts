@@ -3,10 +3,11 @@
 import { createHash } from 'node:crypto';
 
 import { addressBits, parseInterface, type Family, type IpAddress, type IpNetwork } from './address.js';
-import type { Firewall, FirewallNetwork } from './firewall.js';
-import { prefixesOf, VXLAN_OVERHEAD, type Network } from './network.js';
+import type { Firewall, FirewallNetwork, FirewallPort } from './firewall.js';
+import { areRouted, prefixesOf, VXLAN_OVERHEAD, type Network } from './network.js';
 import { TRANSIT_PREFIX, type KernelObject, type VxlanLink } from './objects.js';
-import type { Claim, Endpoint, Lease } from './records.js';
+import { ANY_HOST_IP, ANY_HOST_IP6, familiesOf } from './publish.js';
+import type { Claim, Endpoint, Lease, PublishedPort } from './records.js';
 
 /** Where the node stands on the underlay. */
 export interface Underlay {
@@ -124,8 +125,19 @@ export function compileNetwork(membership: Membership): KernelObject[] {
       { kind: 'sysctl', path: `${conf}/${vxlan}/forwarding`, value: '1' },
       { kind: 'sysctl', path: `${conf}/${bridge}/forwarding`, value: '1' },
     );
-    if (family === 4) objects.push({ kind: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' });
-    else {
+    if (family === 4) {
+      objects.push({ kind: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' });
+      for (const name of [vxlan, bridge]) {
+        objects.push(
+          // 127.0.0.1:PORT of the host leads to a container only where packets of that source may leave by the link
+          // (net/ipv4/route.c, __mkroute_output); the firewall keeps containers from the other direction.
+          { kind: 'sysctl', path: `${conf}/${name}/route_localnet`, value: '1' },
+          // Answers may come by another network's link than questions left by. 2: the highest of all and this counts,
+          // so that a host that is strict elsewhere is not here.
+          { kind: 'sysctl', path: `${conf}/${name}/rp_filter`, value: '2' },
+        );
+      }
+    } else {
       objects.push(
         { kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' },
         // Neighbours are asked for from a link-local address (RFC 4861 §7.2.2). The kernel's own would be checked for
@@ -216,6 +228,9 @@ export function compileEndpoint(membership: Membership, endpoint: Endpoint): Com
       alias: endpointAlias(network.name, endpoint.name),
       mtu,
       master: bridge,
+      // A container that asks for its own published port: where br_netfilter is on, as Docker and Kubernetes have it, the
+      // packet is translated while it is still the bridge's, which drops what would leave by the port that it came from.
+      ...(endpoint.publish.length === 0 ? {} : { hairpin: true }),
       peer: isInside
         ? { name: link, mac: endpoint.mac }
         : { name: transitIfname(endpoint.id), mac: endpoint.mac, onNode: true },
@@ -244,16 +259,70 @@ export function compileEndpoint(membership: Membership, endpoint: Endpoint): Com
   return { host, container: isInside ? container : [] };
 }
 
-export function compileFirewall(memberships: Iterable<Membership>): Firewall {
-  const networks = [...memberships].map((membership): FirewallNetwork => {
+/**
+ * What the firewall has to know of the networks that this node is on.
+ * @param known every network of the cluster, as far as it is known
+ */
+export function compileFirewall(memberships: Iterable<Membership>, known: Iterable<Network> = []): Firewall {
+  const mine = [...memberships];
+  const networks = mine.map((membership): FirewallNetwork => {
     const { network } = membership;
+    const sides = sidesOf(membership);
+    const tunnels = sides.map((side) => side.vxlan);
+    // Only those that this node is on: what it cannot carry there must not leave by its default route.
+    const routed = mine.filter((other) => areRouted(network, other.network));
     return {
       name: network.name,
-      links: [bridgeName(network.vni), ...sidesOf(membership).map((side) => side.vxlan)],
+      links: [bridgeName(network.vni), ...tunnels],
+      tunnels,
       prefixes: prefixesOf(network),
+      reaches: routed.flatMap((other) => prefixesOf(other.network)),
+      local: sides.map((side) => side.subnet),
       internal: network.internal,
       masquerade: network.masquerade && !network.internal,
     };
   });
-  return { networks: networks.sort((a, b) => (a.name < b.name ? -1 : 1)) };
+  const others = [...known].filter(({ name }) => !mine.some(({ network }) => network.name === name));
+  return {
+    networks: networks.sort((a, b) => (a.name < b.name ? -1 : 1)),
+    others: others.toSorted((a, b) => (a.name < b.name ? -1 : 1)).flatMap(prefixesOf),
+    tunnelPorts: [...new Set(mine.map(({ network }) => network.port))].toSorted((a, b) => a - b),
+  };
+}
+
+/** A published port, once for each family that the container has. */
+export function compilePort(
+  membership: Membership,
+  endpoint: Endpoint,
+  published: PublishedPort,
+): FirewallPort[] {
+  const { hostIp, hostPort, port, protocol } = published;
+  const addresses = sidesOf(membership).flatMap(({ family, subnet }) => {
+    const text = family === 4 ? endpoint.ip : endpoint.ip6;
+    return text === undefined ? [] : [{ family, subnet, ip: parseInterface(text).address }];
+  });
+  const families = familiesOf(
+    hostIp,
+    addresses.map(({ family }) => family),
+  );
+  return addresses
+    .filter(({ family }) => families.includes(family))
+    .map(({ subnet, ip }): FirewallPort => {
+      const away = endpoint.node !== membership.lease.node;
+      return {
+        ...(hostIp === ANY_HOST_IP || hostIp === ANY_HOST_IP6 ? {} : { hostIp }),
+        hostPort,
+        protocol,
+        ip: ip.toString(),
+        port,
+        // The way to another node's container shows the client as this node anyway.
+        clients: away
+          ? 'themselves'
+          : !endpoint.defaultRoute
+            ? 'gateway'
+            : subnet.contains(ip)
+              ? 'themselves'
+              : 'itself',
+      };
+    });
 }

@@ -25,6 +25,8 @@ export interface Network {
   masquerade: boolean;
   /** Made by `docker network create`: it goes with its last host. */
   docker?: boolean;
+  /** Networks that it may reach, and that may reach it; each of two may name the other. */
+  routes?: string[];
 }
 
 export interface SubnetRange {
@@ -182,6 +184,13 @@ export function checkUsable(subnet: IpNetwork, field: string): void {
 
 export const prefixesOf = (network: Pick<Network, 'subnet' | 'subnet6'>): IpNetwork[] =>
   network.subnet6 === undefined ? [network.subnet] : [network.subnet, network.subnet6];
+
+/** Whether two networks reach each other. What is internal reaches nothing, whatever a record says. */
+export const areRouted = (a: Network, b: Network): boolean =>
+  a.name !== b.name &&
+  !a.internal &&
+  !b.internal &&
+  (a.routes?.includes(b.name) === true || b.routes?.includes(a.name) === true);
 
 /** The first of `others` that has addresses in common with the network. */
 export function findOverlap(network: Network, others: Iterable<Network>): Network | undefined {

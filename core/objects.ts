@@ -50,6 +50,8 @@ export interface VethLink {
   mtu: number;
   /** The bridge it is a port of. */
   master: string;
+  /** Whether the bridge sends a frame back by the port that it came from. Absent: it does not. */
+  hairpin?: boolean;
   /** With `onNode` it is made in the node's namespace, and whoever runs the container moves it. */
   peer: { name: string; mac: string; onNode?: boolean };
 }

@@ -168,7 +168,8 @@ function sameLink(a: LinkObject, b: LinkObject): boolean {
   if (a.type === 'loopback' || b.type === 'loopback') return a.type === b.type;
   if (a.mtu !== b.mtu) return false;
   if (a.type === 'peer' && b.type === 'peer') return a.mac === b.mac;
-  if (a.type === 'veth' && b.type === 'veth') return a.alias === b.alias && a.master === b.master;
+  if (a.type === 'veth' && b.type === 'veth')
+    return a.alias === b.alias && a.master === b.master && (a.hairpin ?? false) === (b.hairpin ?? false);
   if (a.type === 'bridge' && b.type === 'bridge') return a.alias === b.alias && a.mac === b.mac;
   if (a.type === 'vxlan' && b.type === 'vxlan')
     return a.alias === b.alias && a.mac === b.mac && a.local === b.local;

@@ -2,7 +2,8 @@
 // plugin do not know each other: the agent offers this, the plugin uses it, and bin/weft puts the two together.
 import type { IpAddress, IpNetwork } from '../core/address.js';
 import type { Network } from '../core/network.js';
-import type { Endpoint, PublishedPort } from '../core/records.js';
+import type { PublishRequest } from '../core/publish.js';
+import type { Endpoint } from '../core/records.js';
 import type { NetworkSpec } from '../store/store.js';
 import type { EngineAddress } from './kinds.js';
 import type { Logger } from './log.js';
@@ -133,8 +134,10 @@ export interface HostEndpoints {
     id: string,
     about: Partial<Pick<Endpoint, 'name' | 'target' | 'aliases' | 'defaultRoute'>>,
   ): Promise<void>;
-  /** Opens these ports of the node to it; none closes them. @throws WeftError ALREADY_EXISTS where one is taken */
-  publish(id: string, ports: readonly PublishedPort[]): Promise<void>;
+  /** Opens these ports of the node to it, all or none. @throws WeftError ALREADY_EXISTS where one is taken */
+  publish(id: string, ports: readonly PublishRequest[]): Promise<void>;
+  /** Closes all that it has. */
+  unpublish(id: string): Promise<void>;
   /** Looks whether the container's end has been moved into its namespace, and keeps it right from then on. */
   lookInside(id: string): Promise<void>;
   /** Whether the container's namespace is there; undefined where there has been none yet. */

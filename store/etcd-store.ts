@@ -6,6 +6,7 @@ import { deleteEndpoint, putEndpoint } from './endpoints.js';
 import { Keys } from './keys.js';
 import { acquireLease, releaseLease, renewLease } from './leases.js';
 import { checkNetwork, createNetwork, removeNetwork, restoreNetwork } from './networks.js';
+import { updateNetwork } from './network-update.js';
 import { removeNode } from './nodes.js';
 import { proposeSubnet } from './proposals.js';
 import { Presence } from './presence.js';
@@ -59,6 +60,7 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
     createNetwork: async (spec) => await createNetwork(context, spec),
     checkNetwork: (spec) => checkNetwork(context, spec),
     removeNetwork: async (name, options) => await removeNetwork(context, name, options),
+    updateNetwork: async (name, change) => await updateNetwork(context, name, change),
     restoreNetwork: async (network) => await restoreNetwork(context, network),
 
     acquireLease: async (request) => await acquireLease(context, request),

@@ -3,6 +3,8 @@
 //
 // DirectRouting is accepted: a flanneld that has it sends plain packets to neighbours, which arrive all the same.
 // Learning is accepted: it adds FDB entries, and weft's own are permanent. GBP changes the frames on the wire: refused.
+import { z } from 'zod';
+
 import type { IpAddress, IpNetwork } from '../core/address.js';
 import { messageOf, WeftError } from '../core/errors.js';
 import {
@@ -63,6 +65,7 @@ const CONFIG = goObject({
     Internal: flag.default(false),
     Masquerade: flag.default(true),
     Docker: flag.default(false),
+    Routes: z.array(text).default([]),
   }).optional(),
 });
 
@@ -110,6 +113,7 @@ export function decodeConfig(name: string, value: string): Network {
           )
         : undefined;
     const mtu = mtuOf(config.Backend?.MTU ?? 0, six !== undefined);
+    const routes = config.Weft?.Routes ?? [];
     const network: Network = {
       name,
       driver: 'overlay',
@@ -125,6 +129,7 @@ export function decodeConfig(name: string, value: string): Network {
       internal: config.Weft?.Internal ?? false,
       masquerade: config.Weft?.Masquerade ?? true,
       ...(config.Weft?.Docker === true && { docker: true }),
+      ...(routes.length > 0 && { routes }),
     };
     sources.set(network, value);
     return network;
@@ -215,6 +220,7 @@ export function encodeConfig(network: Network): string {
       Internal: network.internal,
       Masquerade: network.masquerade,
       ...(network.docker === true && { Docker: true }),
+      ...(network.routes !== undefined && { Routes: network.routes }),
     },
   });
 }
@@ -223,6 +229,36 @@ const rangeFields = (prefix: string, range: SubnetRange, usual: SubnetRange): Re
   ...(!range.first.equals(usual.first) && { [`${prefix}Min`]: range.first.base.toString() }),
   ...(!range.last.equals(usual.last) && { [`${prefix}Max`]: range.last.base.toString() }),
 });
+
+/** What can be changed of a network that is there. */
+export interface ConfigChange {
+  masquerade?: boolean;
+  routes?: string[];
+}
+
+/**
+ * A config with this changed and all else as it was, what weft does not know included.
+ * @throws UnreadableError
+ */
+export function editConfig(name: string, value: string, change: ConfigChange): string {
+  const json = parseJsonObject(value);
+  // Go's decoder takes keys in any case.
+  const fieldOf = (object: Record<string, unknown>, field: string): string =>
+    Object.hasOwn(object, field)
+      ? field
+      : (Object.keys(object).findLast((key) => key.toLowerCase() === field.toLowerCase()) ?? field);
+  const key = fieldOf(json, 'Weft');
+  const was = json[key];
+  const weft = typeof was === 'object' && was !== null ? { ...(was as Record<string, unknown>) } : {};
+  if (change.masquerade !== undefined) weft[fieldOf(weft, 'Masquerade')] = change.masquerade;
+  if (change.routes !== undefined) {
+    if (change.routes.length > 0) weft[fieldOf(weft, 'Routes')] = change.routes;
+    else delete weft[fieldOf(weft, 'Routes')];
+  }
+  const edited = JSON.stringify({ ...json, [key]: weft });
+  decodeConfig(name, edited);
+  return edited;
+}
 
 /** What a config that weft does not serve takes up all the same. */
 export interface Occupied {

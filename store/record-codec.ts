@@ -31,6 +31,9 @@ const PUBLISHED = z.object({
   everywhere: flag.default(false),
 });
 
+/** MAX_PORTS of them, and all the rest. */
+const MAX_ENDPOINT_BYTES = 1024 * 1024;
+
 const ENDPOINT = z.object({
   name: word,
   explicitName: flag.default(false),
@@ -69,7 +72,7 @@ const REMOVAL = z.object({ at: text.default(''), forced: flag.default(false) });
 
 /** @throws UnreadableError */
 export function decodeEndpoint(key: ParsedKey & { kind: 'endpoint' }, value: string): Endpoint {
-  const { ip6, vlan, door, ...fields } = check(ENDPOINT, parseJsonObject(value));
+  const { ip6, vlan, door, ...fields } = check(ENDPOINT, parseJsonObject(value, MAX_ENDPOINT_BYTES));
   return {
     id: key.id,
     network: key.network,

@@ -75,6 +75,14 @@ export interface NetworkSpec {
   docker?: boolean;
 }
 
+/** What can be changed of a network. */
+export interface NetworkChange {
+  masquerade?: boolean;
+  /** Networks that it is to be routed with, and no more. */
+  addRoutes?: readonly string[];
+  removeRoutes?: readonly string[];
+}
+
 /** Who asks for a subnet. */
 export interface LeaseRequest {
   network: Network;
@@ -114,6 +122,11 @@ export interface Store {
    * @throws WeftError NOT_FOUND; FAILED_PRECONDITION while endpoints are on it, unless forced
    */
   removeNetwork(name: string, options: { force: boolean; unleased?: boolean }): Promise<void>;
+  /**
+   * Changes a network that is there, in one transaction that nobody else's change gets lost in; what weft does not know of
+   * its config stays. @throws WeftError NOT_FOUND, FAILED_PRECONDITION for a config that cannot be read
+   */
+  updateNetwork(name: string, change: NetworkChange): Promise<Network>;
   /**
    * Writes a config that was lost back, unless it is there or its removal was wanted. Answers whether it wrote. One that
    * this process has read is written as it was, with what weft does not know.

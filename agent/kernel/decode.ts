@@ -19,12 +19,16 @@ export interface KernelLink {
   mtu: number;
   mac: string;
   masterIndex: number;
+  /** Of a bridge's port: whether frames go back by it. */
+  hairpin: boolean;
   kind: string;
   owned: boolean;
   object: LinkObject | undefined;
 }
 
 const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, MASTER: 10, LINKINFO: 18, IFALIAS: 20, GROUP: 27 } as const;
+const INFO_SLAVE_DATA = 5;
+const BRPORT_MODE = 4;
 const IFF_UP = 1;
 const IFF_LOOPBACK = 8;
 
@@ -46,6 +50,7 @@ export function decodeLink(body: Buffer, role: NamespaceRole, nameOf: (index: nu
     mtu: number(IFLA.MTU),
     mac: readMac(attrs.get(IFLA.ADDRESS) ?? Buffer.alloc(0)),
     masterIndex: number(IFLA.MASTER),
+    hairpin: decodeAttrs(info.get(INFO_SLAVE_DATA) ?? Buffer.alloc(0)).get(BRPORT_MODE)?.[0] === 1,
     kind: readText(info.get(1) ?? Buffer.alloc(0)),
     // A container's end has the name that its user wants; on the node all names of weft begin alike.
     owned:
@@ -56,7 +61,7 @@ export function decodeLink(body: Buffer, role: NamespaceRole, nameOf: (index: nu
 }
 
 function linkObject(
-  { name, mtu, mac, kind, loopback, masterIndex }: Omit<KernelLink, 'object'>,
+  { name, mtu, mac, kind, loopback, masterIndex, hairpin }: Omit<KernelLink, 'object'>,
   alias: string,
   role: NamespaceRole,
   data: Attrs,
@@ -68,7 +73,8 @@ function linkObject(
     // The other end stands for both.
     if (name.startsWith(TRANSIT_PREFIX)) return undefined;
     const master = masterIndex === 0 ? '' : nameOf(masterIndex);
-    return { kind: 'link', type: 'veth', name, alias, mtu, master, peer: { name: '', mac: '' } };
+    const mode = hairpin ? { hairpin } : {};
+    return { kind: 'link', type: 'veth', name, alias, mtu, master, ...mode, peer: { name: '', mac: '' } };
   }
   if (role === 'container') return undefined;
   if (kind === 'bridge') return { kind: 'link', type: 'bridge', name, alias, mac, mtu };

@@ -57,6 +57,8 @@ export const AF_INET = 2;
 export const AF_BRIDGE = 7;
 export const AF_INET6 = 10;
 export const AF_NETLINK = 16;
+export const SOCK_STREAM = 1;
+export const SOCK_DGRAM = 2;
 const SOCK_RAW = 3;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
@@ -65,6 +67,9 @@ const CLONE_NEWNET = 0x40000000;
 
 export const openSocket = (domain: number, protocol: number): number =>
   checked('socket', c.socket(domain, SOCK_RAW | SOCK_CLOEXEC, protocol) as number);
+
+export const openSocketOf = (domain: number, type: number): number =>
+  checked('socket', c.socket(domain, type | SOCK_CLOEXEC, 0) as number);
 
 export const bindSocket = (fd: number, address: Buffer): number =>
   checked('bind', c.bind(fd, address, address.length) as number);

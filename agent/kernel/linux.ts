@@ -2,6 +2,7 @@
 import { WeftError } from '../../core/errors.js';
 import { decodeAddress, decodeRoute, type LinkLookup } from './decode.js';
 import { dumpAddresses, dumpRoutes } from './encode.js';
+import { holdPort } from './held-port.js';
 import type { FirewallDriver, Kernel, UnderlayLink } from './kernel.js';
 import { closeFd } from './libc.js';
 import { LinuxNamespace } from './namespace.js';
@@ -19,6 +20,7 @@ export function openKernel({ firewall }: { firewall: FirewallDriver }): Promise<
   const kernel: Kernel = {
     node,
     firewall,
+    holdPort,
     // oxlint-disable-next-line typescript/require-await -- opening is one stretch; its failure is the promise's.
     openNamespace: async (path) => {
       const { fd, socket } = openNetns(path);

@@ -133,6 +133,8 @@ async function argumentNames(command: Command, argument: string, connect: Connec
   if (argument === 'network') return namesOf('network', connect);
   const group = command.parent?.name();
   if (command.name() === 'create') return [];
+  if (group === 'network' && command.name() === 'route') return namesOf('network', connect);
+  if (group === 'port') return argument === 'endpoint' ? namesOf('endpoint', connect) : [];
   return group === 'network' || group === 'node' || group === 'endpoint' ? namesOf(group, connect) : [];
 }
 

@@ -7,7 +7,8 @@ import { Locks } from '../../core/locks.js';
 import type { NodeSubnets, PluginHost } from '../../daemon/plugin-host.js';
 import type { DockerEndpoint, Memory } from './memory.js';
 import type { Networks } from './network.js';
-import type { CreateEndpoint, External, Join } from './protocol.js';
+import { parsePortMap } from './port-map.js';
+import { LABEL, type CreateEndpoint, type External, type Join } from './protocol.js';
 
 export interface EndpointsOptions {
   host: PluginHost;
@@ -121,9 +122,11 @@ export class DockerEndpoints {
   }
 
   /** This endpoint is the container's way out; its ports are published. */
-  async open({ EndpointID }: External): Promise<object> {
+  async open({ EndpointID, Options }: External): Promise<object> {
+    const ports = parsePortMap(Options[LABEL.portmap]);
     return this.#locks.run(EndpointID, async () => {
       const record = this.#known(EndpointID);
+      await this.options.host.endpoints.publish(record.endpoint, ports);
       await this.options.host.endpoints.describe(record.endpoint, { defaultRoute: true });
       return {};
     });
@@ -132,6 +135,7 @@ export class DockerEndpoints {
   async close({ EndpointID }: { EndpointID: string }): Promise<object> {
     return this.#locks.run(EndpointID, async () => {
       const record = this.options.memory.endpoints.get(EndpointID);
+      if (record !== undefined) await this.options.host.endpoints.unpublish(record.endpoint);
       if (record !== undefined)
         await this.options.host.endpoints.describe(record.endpoint, { defaultRoute: false });
       return {};

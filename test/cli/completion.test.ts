@@ -26,18 +26,30 @@ function offered(words: readonly string[], controller = fakes.address): Promise<
 }
 
 test('bash completes commands, options, their values and names', async (t) => {
-  const [commands, below, options, values, networks, endpoints] = await Promise.all([
+  const [commands, below, options, values, networks, endpoints, ports] = await Promise.all([
     offered(['']),
     offered(['network', '']),
     offered(['attach', 'blue', 'web', '--ip']),
     offered(['network', 'ls', '-o', '']),
     offered(['network', 'rm', 'b']),
     offered(['endpoint', 'inspect', '']),
+    offered(['port', '']),
   ]);
   for (const word of ['network', 'attach', 'endpoint', 'node', 'status', 'agent', 'controller'])
     t.true(commands.includes(word), `${word} in ${commands.join(' ')}`);
   t.false(commands.includes('__complete'));
-  t.deepEqual(below.filter((word) => word !== 'help').toSorted(), ['create', 'inspect', 'ls', 'rm']);
+  t.deepEqual(below.filter((word) => word !== 'help').toSorted(), [
+    'create',
+    'inspect',
+    'ls',
+    'rm',
+    'route',
+    'update',
+  ]);
+  t.deepEqual(
+    ports.filter((word) => word !== 'help'),
+    ['ls', 'publish', 'rm'],
+  );
   t.deepEqual(options, ['--ip', '--ip6']);
   t.deepEqual(values, ['json', 'table', 'yaml']);
   t.deepEqual(networks, ['blue']);

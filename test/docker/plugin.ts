@@ -15,7 +15,7 @@ export class PluginClient {
   constructor(readonly socketPath: string) {}
 
   /** One request; text is sent as it is. */
-  ask(method: string, body: unknown = undefined, headers: Record<string, string> = {}): Promise<Answer> {
+  ask(method: string, body?: unknown, headers: Record<string, string> = {}): Promise<Answer> {
     const text = typeof body === 'string' ? body : body === undefined ? '' : JSON.stringify(body);
     return new Promise((resolve, reject) => {
       const call = request(

@@ -34,7 +34,8 @@ function linkDetails(link: LinkObject): string {
       return `vxlan id ${link.vni} local ${link.local} dstport ${link.port} address ${link.mac} mtu ${link.mtu}${alias}`;
     case 'veth': {
       const peer = link.peer.name === '' ? '' : ` peer ${link.peer.name} ${link.peer.mac}`;
-      return `veth master ${link.master === '' ? 'none' : link.master} mtu ${link.mtu}${peer}${alias}`;
+      const hairpin = link.hairpin === true ? ' hairpin' : '';
+      return `veth master ${link.master === '' ? 'none' : link.master}${hairpin} mtu ${link.mtu}${peer}${alias}`;
     }
     case 'peer':
       return `peer address ${link.mac} mtu ${link.mtu}`;

@@ -16,6 +16,7 @@ import type {
   Announcement,
   Change,
   LeaseRequest,
+  NetworkChange,
   NetworkSpec,
   Store,
   StoredLease,
@@ -214,6 +215,23 @@ export class FakeStore implements Store {
       view.remove({ kind: 'network', name, value: network }),
       this.#mark(view, 'network', name, force),
     ]);
+  }
+
+  async updateNetwork(name: string, change: NetworkChange): Promise<Network> {
+    this.#requireConnection();
+    const network = this.#view.networks.get(name);
+    if (network === undefined) throw notFound(`network ${name}: there is no such network`);
+    const { routes: before = [], ...rest } = network;
+    const routes = [...new Set([...before, ...(change.addRoutes ?? [])])].filter(
+      (other) => change.removeRoutes?.includes(other) !== true,
+    );
+    const changed: Network = {
+      ...rest,
+      masquerade: change.masquerade ?? network.masquerade,
+      ...(routes.length === 0 ? {} : { routes }),
+    };
+    this.putNetwork(changed);
+    return changed;
   }
 
   async restoreNetwork(network: Network): Promise<boolean> {

@@ -18,7 +18,7 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { Endpoint, Status } from "./types.js";
+import { Endpoint, Publish, Status } from "./types.js";
 
 export const protobufPackage = "weft.v1";
 
@@ -45,6 +45,8 @@ export interface AttachRequest {
     | undefined;
   /** Whether the container's resolv.conf is set. */
   dns: boolean;
+  /** Every node of the network opens what is published. */
+  publishEverywhere: boolean;
 }
 
 export interface DetachRequest {
@@ -58,6 +60,63 @@ export interface DetachResponse {
 }
 
 export interface GetStatusRequest {
+}
+
+export interface PublishPortsRequest {
+  /** An endpoint's id, as much of its beginning as is unique, or its name; or a target. */
+  endpoint: string;
+  /** Where the endpoint is on several networks; empty: the one that is meant if only one can be. */
+  network: string;
+  /** [HOSTIP:][HOSTPORT:]PORT[/udp], also ranges. */
+  publish: string[];
+  everywhere: boolean;
+}
+
+export interface PublishPortsResponse {
+  /** Those that were asked for, with the ports that were chosen. */
+  ports: OpenPort[];
+}
+
+export interface UnpublishPortsRequest {
+  endpoint: string;
+  network: string;
+  /** [HOSTIP:]HOSTPORT[:PORT][/udp], also ranges. */
+  ports: string[];
+  /** All that it has. */
+  all: boolean;
+}
+
+export interface UnpublishPortsResponse {
+  ports: OpenPort[];
+}
+
+export interface ListPortsRequest {
+  /** Empty: of all. */
+  endpoint: string;
+}
+
+export interface ListPortsResponse {
+  ports: OpenPort[];
+}
+
+/** A port of this node, and where it leads. */
+export interface OpenPort {
+  publish:
+    | Publish
+    | undefined;
+  /** The endpoint's id and name. */
+  endpoint: string;
+  name: string;
+  network: string;
+  /** Where the container is. */
+  node: string;
+  /** Addresses of the container. */
+  ip: string;
+  ip6?:
+    | string
+    | undefined;
+  /** Why it is not open; empty: it is. */
+  problem: string;
 }
 
 function createBaseAttachRequest(): AttachRequest {
@@ -74,6 +133,7 @@ function createBaseAttachRequest(): AttachRequest {
     publish: [],
     vlan: undefined,
     dns: false,
+    publishEverywhere: false,
   };
 }
 
@@ -114,6 +174,9 @@ export const AttachRequest: MessageFns<AttachRequest> = {
     }
     if (message.dns !== false) {
       writer.uint32(96).bool(message.dns);
+    }
+    if (message.publishEverywhere !== false) {
+      writer.uint32(160).bool(message.publishEverywhere);
     }
     return writer;
   },
@@ -227,6 +290,14 @@ export const AttachRequest: MessageFns<AttachRequest> = {
             message.dns = reader.bool();
             continue;
           }
+          case 20: {
+            if (tag !== 160) {
+              break;
+            }
+
+            message.publishEverywhere = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -257,6 +328,11 @@ export const AttachRequest: MessageFns<AttachRequest> = {
       publish: globalThis.Array.isArray(object?.publish) ? object.publish.map((e: any) => globalThis.String(e)) : [],
       vlan: isSet(object.vlan) ? globalThis.Number(object.vlan) : undefined,
       dns: isSet(object.dns) ? globalThis.Boolean(object.dns) : false,
+      publishEverywhere: isSet(object.publishEverywhere)
+        ? globalThis.Boolean(object.publishEverywhere)
+        : isSet(object.publish_everywhere)
+        ? globalThis.Boolean(object.publish_everywhere)
+        : false,
     };
   },
 
@@ -298,6 +374,9 @@ export const AttachRequest: MessageFns<AttachRequest> = {
     if (message.dns !== false) {
       obj.dns = message.dns;
     }
+    if (message.publishEverywhere !== false) {
+      obj.publishEverywhere = message.publishEverywhere;
+    }
     return obj;
   },
 
@@ -318,6 +397,7 @@ export const AttachRequest: MessageFns<AttachRequest> = {
     message.publish = object.publish?.map((e) => e) || [];
     message.vlan = object.vlan ?? undefined;
     message.dns = object.dns ?? false;
+    message.publishEverywhere = object.publishEverywhere ?? false;
     return message;
   },
 };
@@ -528,6 +608,691 @@ export const GetStatusRequest: MessageFns<GetStatusRequest> = {
   },
 };
 
+function createBasePublishPortsRequest(): PublishPortsRequest {
+  return { endpoint: "", network: "", publish: [], everywhere: false };
+}
+
+export const PublishPortsRequest: MessageFns<PublishPortsRequest> = {
+  encode(message: PublishPortsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.endpoint !== "") {
+      writer.uint32(10).string(message.endpoint);
+    }
+    if (message.network !== "") {
+      writer.uint32(18).string(message.network);
+    }
+    for (const v of message.publish) {
+      writer.uint32(26).string(v!);
+    }
+    if (message.everywhere !== false) {
+      writer.uint32(32).bool(message.everywhere);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PublishPortsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePublishPortsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.endpoint = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.network = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.publish.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.everywhere = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PublishPortsRequest {
+    return {
+      endpoint: isSet(object.endpoint) ? globalThis.String(object.endpoint) : "",
+      network: isSet(object.network) ? globalThis.String(object.network) : "",
+      publish: globalThis.Array.isArray(object?.publish) ? object.publish.map((e: any) => globalThis.String(e)) : [],
+      everywhere: isSet(object.everywhere) ? globalThis.Boolean(object.everywhere) : false,
+    };
+  },
+
+  toJSON(message: PublishPortsRequest): unknown {
+    const obj: any = {};
+    if (message.endpoint !== "") {
+      obj.endpoint = message.endpoint;
+    }
+    if (message.network !== "") {
+      obj.network = message.network;
+    }
+    if (message.publish?.length) {
+      obj.publish = message.publish;
+    }
+    if (message.everywhere !== false) {
+      obj.everywhere = message.everywhere;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<PublishPortsRequest>, I>>(base?: I): PublishPortsRequest {
+    return PublishPortsRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PublishPortsRequest>, I>>(object: I): PublishPortsRequest {
+    const message = createBasePublishPortsRequest();
+    message.endpoint = object.endpoint ?? "";
+    message.network = object.network ?? "";
+    message.publish = object.publish?.map((e) => e) || [];
+    message.everywhere = object.everywhere ?? false;
+    return message;
+  },
+};
+
+function createBasePublishPortsResponse(): PublishPortsResponse {
+  return { ports: [] };
+}
+
+export const PublishPortsResponse: MessageFns<PublishPortsResponse> = {
+  encode(message: PublishPortsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.ports) {
+      OpenPort.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PublishPortsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePublishPortsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ports.push(OpenPort.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PublishPortsResponse {
+    return { ports: globalThis.Array.isArray(object?.ports) ? object.ports.map((e: any) => OpenPort.fromJSON(e)) : [] };
+  },
+
+  toJSON(message: PublishPortsResponse): unknown {
+    const obj: any = {};
+    if (message.ports?.length) {
+      obj.ports = message.ports.map((e) => OpenPort.toJSON(e));
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<PublishPortsResponse>, I>>(base?: I): PublishPortsResponse {
+    return PublishPortsResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PublishPortsResponse>, I>>(object: I): PublishPortsResponse {
+    const message = createBasePublishPortsResponse();
+    message.ports = object.ports?.map((e) => OpenPort.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseUnpublishPortsRequest(): UnpublishPortsRequest {
+  return { endpoint: "", network: "", ports: [], all: false };
+}
+
+export const UnpublishPortsRequest: MessageFns<UnpublishPortsRequest> = {
+  encode(message: UnpublishPortsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.endpoint !== "") {
+      writer.uint32(10).string(message.endpoint);
+    }
+    if (message.network !== "") {
+      writer.uint32(18).string(message.network);
+    }
+    for (const v of message.ports) {
+      writer.uint32(26).string(v!);
+    }
+    if (message.all !== false) {
+      writer.uint32(32).bool(message.all);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UnpublishPortsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUnpublishPortsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.endpoint = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.network = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.ports.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.all = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UnpublishPortsRequest {
+    return {
+      endpoint: isSet(object.endpoint) ? globalThis.String(object.endpoint) : "",
+      network: isSet(object.network) ? globalThis.String(object.network) : "",
+      ports: globalThis.Array.isArray(object?.ports) ? object.ports.map((e: any) => globalThis.String(e)) : [],
+      all: isSet(object.all) ? globalThis.Boolean(object.all) : false,
+    };
+  },
+
+  toJSON(message: UnpublishPortsRequest): unknown {
+    const obj: any = {};
+    if (message.endpoint !== "") {
+      obj.endpoint = message.endpoint;
+    }
+    if (message.network !== "") {
+      obj.network = message.network;
+    }
+    if (message.ports?.length) {
+      obj.ports = message.ports;
+    }
+    if (message.all !== false) {
+      obj.all = message.all;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<UnpublishPortsRequest>, I>>(base?: I): UnpublishPortsRequest {
+    return UnpublishPortsRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<UnpublishPortsRequest>, I>>(object: I): UnpublishPortsRequest {
+    const message = createBaseUnpublishPortsRequest();
+    message.endpoint = object.endpoint ?? "";
+    message.network = object.network ?? "";
+    message.ports = object.ports?.map((e) => e) || [];
+    message.all = object.all ?? false;
+    return message;
+  },
+};
+
+function createBaseUnpublishPortsResponse(): UnpublishPortsResponse {
+  return { ports: [] };
+}
+
+export const UnpublishPortsResponse: MessageFns<UnpublishPortsResponse> = {
+  encode(message: UnpublishPortsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.ports) {
+      OpenPort.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UnpublishPortsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUnpublishPortsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ports.push(OpenPort.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UnpublishPortsResponse {
+    return { ports: globalThis.Array.isArray(object?.ports) ? object.ports.map((e: any) => OpenPort.fromJSON(e)) : [] };
+  },
+
+  toJSON(message: UnpublishPortsResponse): unknown {
+    const obj: any = {};
+    if (message.ports?.length) {
+      obj.ports = message.ports.map((e) => OpenPort.toJSON(e));
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<UnpublishPortsResponse>, I>>(base?: I): UnpublishPortsResponse {
+    return UnpublishPortsResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<UnpublishPortsResponse>, I>>(object: I): UnpublishPortsResponse {
+    const message = createBaseUnpublishPortsResponse();
+    message.ports = object.ports?.map((e) => OpenPort.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseListPortsRequest(): ListPortsRequest {
+  return { endpoint: "" };
+}
+
+export const ListPortsRequest: MessageFns<ListPortsRequest> = {
+  encode(message: ListPortsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.endpoint !== "") {
+      writer.uint32(10).string(message.endpoint);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListPortsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListPortsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.endpoint = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListPortsRequest {
+    return { endpoint: isSet(object.endpoint) ? globalThis.String(object.endpoint) : "" };
+  },
+
+  toJSON(message: ListPortsRequest): unknown {
+    const obj: any = {};
+    if (message.endpoint !== "") {
+      obj.endpoint = message.endpoint;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ListPortsRequest>, I>>(base?: I): ListPortsRequest {
+    return ListPortsRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListPortsRequest>, I>>(object: I): ListPortsRequest {
+    const message = createBaseListPortsRequest();
+    message.endpoint = object.endpoint ?? "";
+    return message;
+  },
+};
+
+function createBaseListPortsResponse(): ListPortsResponse {
+  return { ports: [] };
+}
+
+export const ListPortsResponse: MessageFns<ListPortsResponse> = {
+  encode(message: ListPortsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.ports) {
+      OpenPort.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListPortsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListPortsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ports.push(OpenPort.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListPortsResponse {
+    return { ports: globalThis.Array.isArray(object?.ports) ? object.ports.map((e: any) => OpenPort.fromJSON(e)) : [] };
+  },
+
+  toJSON(message: ListPortsResponse): unknown {
+    const obj: any = {};
+    if (message.ports?.length) {
+      obj.ports = message.ports.map((e) => OpenPort.toJSON(e));
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ListPortsResponse>, I>>(base?: I): ListPortsResponse {
+    return ListPortsResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListPortsResponse>, I>>(object: I): ListPortsResponse {
+    const message = createBaseListPortsResponse();
+    message.ports = object.ports?.map((e) => OpenPort.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseOpenPort(): OpenPort {
+  return { publish: undefined, endpoint: "", name: "", network: "", node: "", ip: "", ip6: undefined, problem: "" };
+}
+
+export const OpenPort: MessageFns<OpenPort> = {
+  encode(message: OpenPort, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.publish !== undefined) {
+      Publish.encode(message.publish, writer.uint32(10).fork()).join();
+    }
+    if (message.endpoint !== "") {
+      writer.uint32(18).string(message.endpoint);
+    }
+    if (message.name !== "") {
+      writer.uint32(26).string(message.name);
+    }
+    if (message.network !== "") {
+      writer.uint32(34).string(message.network);
+    }
+    if (message.node !== "") {
+      writer.uint32(42).string(message.node);
+    }
+    if (message.ip !== "") {
+      writer.uint32(50).string(message.ip);
+    }
+    if (message.ip6 !== undefined) {
+      writer.uint32(58).string(message.ip6);
+    }
+    if (message.problem !== "") {
+      writer.uint32(66).string(message.problem);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OpenPort {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOpenPort();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.publish = Publish.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.endpoint = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.network = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.ip = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.ip6 = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.problem = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): OpenPort {
+    return {
+      publish: isSet(object.publish) ? Publish.fromJSON(object.publish) : undefined,
+      endpoint: isSet(object.endpoint) ? globalThis.String(object.endpoint) : "",
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      network: isSet(object.network) ? globalThis.String(object.network) : "",
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      ip: isSet(object.ip) ? globalThis.String(object.ip) : "",
+      ip6: isSet(object.ip6) ? globalThis.String(object.ip6) : undefined,
+      problem: isSet(object.problem) ? globalThis.String(object.problem) : "",
+    };
+  },
+
+  toJSON(message: OpenPort): unknown {
+    const obj: any = {};
+    if (message.publish !== undefined) {
+      obj.publish = Publish.toJSON(message.publish);
+    }
+    if (message.endpoint !== "") {
+      obj.endpoint = message.endpoint;
+    }
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.network !== "") {
+      obj.network = message.network;
+    }
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.ip !== "") {
+      obj.ip = message.ip;
+    }
+    if (message.ip6 !== undefined) {
+      obj.ip6 = message.ip6;
+    }
+    if (message.problem !== "") {
+      obj.problem = message.problem;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<OpenPort>, I>>(base?: I): OpenPort {
+    return OpenPort.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<OpenPort>, I>>(object: I): OpenPort {
+    const message = createBaseOpenPort();
+    message.publish = (object.publish !== undefined && object.publish !== null)
+      ? Publish.fromPartial(object.publish)
+      : undefined;
+    message.endpoint = object.endpoint ?? "";
+    message.name = object.name ?? "";
+    message.network = object.network ?? "";
+    message.node = object.node ?? "";
+    message.ip = object.ip ?? "";
+    message.ip6 = object.ip6 ?? undefined;
+    message.problem = object.problem ?? "";
+    return message;
+  },
+};
+
 export type AgentServiceService = typeof AgentServiceService;
 export const AgentServiceService = {
   /**
@@ -552,6 +1317,42 @@ export const AgentServiceService = {
     responseSerialize: (value: DetachResponse): Buffer => Buffer.from(DetachResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): DetachResponse => DetachResponse.decode(value),
   },
+  /**
+   * All of them or none. ALREADY_EXISTS for a port that somebody has, with who it is; FAILED_PRECONDITION on an internal
+   * network; NOT_FOUND for an endpoint that is not on this node. What is published already is answered as it is.
+   */
+  publishPorts: {
+    path: "/weft.v1.AgentService/PublishPorts" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: PublishPortsRequest): Buffer => Buffer.from(PublishPortsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): PublishPortsRequest => PublishPortsRequest.decode(value),
+    responseSerialize: (value: PublishPortsResponse): Buffer =>
+      Buffer.from(PublishPortsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): PublishPortsResponse => PublishPortsResponse.decode(value),
+  },
+  /** NOT_FOUND where none of the endpoint's ports is meant. */
+  unpublishPorts: {
+    path: "/weft.v1.AgentService/UnpublishPorts" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: UnpublishPortsRequest): Buffer =>
+      Buffer.from(UnpublishPortsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): UnpublishPortsRequest => UnpublishPortsRequest.decode(value),
+    responseSerialize: (value: UnpublishPortsResponse): Buffer =>
+      Buffer.from(UnpublishPortsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): UnpublishPortsResponse => UnpublishPortsResponse.decode(value),
+  },
+  /** The ports of this node that lead to containers, also those that are open everywhere for other nodes' containers. */
+  listPorts: {
+    path: "/weft.v1.AgentService/ListPorts" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListPortsRequest): Buffer => Buffer.from(ListPortsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListPortsRequest => ListPortsRequest.decode(value),
+    responseSerialize: (value: ListPortsResponse): Buffer => Buffer.from(ListPortsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListPortsResponse => ListPortsResponse.decode(value),
+  },
 } as const;
 
 export interface AgentServiceServer extends UntypedServiceImplementation {
@@ -561,6 +1362,15 @@ export interface AgentServiceServer extends UntypedServiceImplementation {
    */
   attach: handleUnaryCall<AttachRequest, Endpoint>;
   detach: handleUnaryCall<DetachRequest, DetachResponse>;
+  /**
+   * All of them or none. ALREADY_EXISTS for a port that somebody has, with who it is; FAILED_PRECONDITION on an internal
+   * network; NOT_FOUND for an endpoint that is not on this node. What is published already is answered as it is.
+   */
+  publishPorts: handleUnaryCall<PublishPortsRequest, PublishPortsResponse>;
+  /** NOT_FOUND where none of the endpoint's ports is meant. */
+  unpublishPorts: handleUnaryCall<UnpublishPortsRequest, UnpublishPortsResponse>;
+  /** The ports of this node that lead to containers, also those that are open everywhere for other nodes' containers. */
+  listPorts: handleUnaryCall<ListPortsRequest, ListPortsResponse>;
 }
 
 export interface AgentServiceClient extends Client {
@@ -594,6 +1404,57 @@ export interface AgentServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: DetachResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * All of them or none. ALREADY_EXISTS for a port that somebody has, with who it is; FAILED_PRECONDITION on an internal
+   * network; NOT_FOUND for an endpoint that is not on this node. What is published already is answered as it is.
+   */
+  publishPorts(
+    request: PublishPortsRequest,
+    callback: (error: ServiceError | null, response: PublishPortsResponse) => void,
+  ): ClientUnaryCall;
+  publishPorts(
+    request: PublishPortsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: PublishPortsResponse) => void,
+  ): ClientUnaryCall;
+  publishPorts(
+    request: PublishPortsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: PublishPortsResponse) => void,
+  ): ClientUnaryCall;
+  /** NOT_FOUND where none of the endpoint's ports is meant. */
+  unpublishPorts(
+    request: UnpublishPortsRequest,
+    callback: (error: ServiceError | null, response: UnpublishPortsResponse) => void,
+  ): ClientUnaryCall;
+  unpublishPorts(
+    request: UnpublishPortsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: UnpublishPortsResponse) => void,
+  ): ClientUnaryCall;
+  unpublishPorts(
+    request: UnpublishPortsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: UnpublishPortsResponse) => void,
+  ): ClientUnaryCall;
+  /** The ports of this node that lead to containers, also those that are open everywhere for other nodes' containers. */
+  listPorts(
+    request: ListPortsRequest,
+    callback: (error: ServiceError | null, response: ListPortsResponse) => void,
+  ): ClientUnaryCall;
+  listPorts(
+    request: ListPortsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListPortsResponse) => void,
+  ): ClientUnaryCall;
+  listPorts(
+    request: ListPortsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListPortsResponse) => void,
   ): ClientUnaryCall;
 }
 

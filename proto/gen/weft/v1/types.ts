@@ -39,6 +39,8 @@ export interface Network {
   gateway?: string | undefined;
   leases: Lease[];
   endpoints: number;
+  /** Networks that it reaches, and that reach it. */
+  routes: string[];
 }
 
 /** The subnet that one node has in one network. */
@@ -198,6 +200,7 @@ function createBaseNetwork(): Network {
     gateway: undefined,
     leases: [],
     endpoints: 0,
+    routes: [],
   };
 }
 
@@ -253,6 +256,9 @@ export const Network: MessageFns<Network> = {
     }
     if (message.endpoints !== 0) {
       writer.uint32(136).uint32(message.endpoints);
+    }
+    for (const v of message.routes) {
+      writer.uint32(242).string(v!);
     }
     return writer;
   },
@@ -406,6 +412,14 @@ export const Network: MessageFns<Network> = {
             message.endpoints = reader.uint32();
             continue;
           }
+          case 30: {
+            if (tag !== 242) {
+              break;
+            }
+
+            message.routes.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -445,6 +459,7 @@ export const Network: MessageFns<Network> = {
       gateway: isSet(object.gateway) ? globalThis.String(object.gateway) : undefined,
       leases: globalThis.Array.isArray(object?.leases) ? object.leases.map((e: any) => Lease.fromJSON(e)) : [],
       endpoints: isSet(object.endpoints) ? globalThis.Number(object.endpoints) : 0,
+      routes: globalThis.Array.isArray(object?.routes) ? object.routes.map((e: any) => globalThis.String(e)) : [],
     };
   },
 
@@ -501,6 +516,9 @@ export const Network: MessageFns<Network> = {
     if (message.endpoints !== 0) {
       obj.endpoints = Math.round(message.endpoints);
     }
+    if (message.routes?.length) {
+      obj.routes = message.routes;
+    }
     return obj;
   },
 
@@ -526,6 +544,7 @@ export const Network: MessageFns<Network> = {
     message.gateway = object.gateway ?? undefined;
     message.leases = object.leases?.map((e) => Lease.fromPartial(e)) || [];
     message.endpoints = object.endpoints ?? 0;
+    message.routes = object.routes?.map((e) => e) || [];
     return message;
   },
 };
