@@ -4,4 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/prepare.sh --test
 trap 'node build/test/lab/sweep.js' EXIT
-node build/test/bench/attach.js "$@"
+status=0
+node build/test/bench/attach.js "$@" || status=1
+node build/test/bench/docker.js || status=1
+exit "$status"

@@ -63,6 +63,7 @@ wanted="$wanted ping:iputils-ping curl:curl ss:iproute2"
 [ "${1:-}" != --test ] || wanted="$wanted openssl:openssl nc:netcat-openbsd etcdctl:etcd-client sysctl:procps"
 # A real Docker engine, which the tests start by themselves, and the one program that their images are made of.
 [ "${1:-}" != --test ] || wanted="$wanted dockerd:docker.io containerd:containerd runc:runc busybox:busybox-static"
+[ "${1:-}" != --test ] || wanted="$wanted docker-compose:docker-compose"
 missing() {
   local pair
   for pair in $wanted; do command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"; done | sort -u

@@ -60,7 +60,10 @@ export class DockerHost extends Host {
     const script = [
       `hostname ${this.namespace}`,
       `mount -t tmpfs weft-docker ${folder}/docker-data`,
-      `mount --bind ${folder}/docker-run /run`,
+      // The machine's own, which Docker would still find in the list of mounts.
+      '{ while umount -R -l /run/netns 2>/dev/null; do :; done; }',
+      // Shared, as systemd has it: containers can be given what is mounted there later.
+      `mount --bind ${folder}/docker-run /run && mount --make-rshared /run`,
       'mkdir -p /run/docker/plugins /run/lock /etc/docker',
       `mount --bind ${folder}/docker-etc /etc/docker`,
       `touch ${ready}`,
@@ -99,6 +102,10 @@ export class DockerHost extends Host {
       },
       { timeoutMs: 60_000, context: () => dockerd.tail() },
     );
+  }
+
+  async import(image: string): Promise<void> {
+    await this.ask('import', '-c', 'ENV PATH=/bin', '-c', 'CMD ["sleep", "infinity"]', image, IMAGE);
   }
 
   /** Docker's command on this host. */
@@ -167,7 +174,7 @@ export async function dockerHosts(
       const { ip } = cluster.lab.host(Number(name.slice(1)));
       const host = new DockerHost(cluster.lab, name, Number(ip.split('.')[3]), options);
       await host.up();
-      await host.ask('import', '-c', 'ENV PATH=/bin', '-c', 'CMD ["sleep", "infinity"]', image, IMAGE);
+      await host.import(image);
       cluster.dockerHost(name, host, [
         ...['--cnm-socket', PLUGIN_SOCKET, '--docker', `unix://${host.engine}`],
       ]);
@@ -177,7 +184,7 @@ export async function dockerHosts(
 }
 
 /** An image of nothing but busybox. */
-async function makeImage(lab: Lab): Promise<string> {
+export async function makeImage(lab: Lab): Promise<string> {
   const root = join(lab.folder, 'image');
   const tar = join(lab.folder, 'image.tar');
   for (const part of ['bin', 'etc', 'tmp', 'proc', 'sys', 'dev', 'root'])
