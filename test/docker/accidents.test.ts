@@ -86,27 +86,35 @@ test.serial(
   },
 );
 
-test.serial('dockerd is killed and started again, with containers that restart always', async (t) => {
-  await start(lab.h1, 'always', '--restart', 'always', '--network', 'blue');
-  const fixed = (await connection(lab.h1, 'always', 'blue')).Gateway.replace(/1$/, '200');
-  await start(lab.h1, 'fixed', '--restart', 'always', '--network', 'blue', '--ip', fixed);
-  await start(lab.h1, 'never', '--network', 'blue');
-  await lab.h1.dockerd.kill();
-  await lab.h1.startDocker();
-  await lab.until(
-    'they run again',
-    async () => (await lab.h1.ask('ps', '-q', '--filter', 'status=running')).split('\n').length === 2,
-    { timeoutMs: 30_000 },
-  );
-  const far = await connection(lab.h2, 'far', 'blue');
-  for (const name of ['always', 'fixed']) await pings(t, lab.h1, name, far.IPAddress);
-  t.is((await connection(lab.h1, 'fixed', 'blue')).IPAddress, fixed);
-  await pings(t, lab.h2, 'far', fixed);
-  await settled();
-  t.is((await lab.h1.must(['ip', '-o', 'link'])).match(/wfep/g)?.length, 2);
-  await lab.h1.ask('rm', '-f', 'always', 'fixed', 'never');
-  await settled();
-});
+test.serial(
+  'TestDockerNetworkDriverUngracefulRestart: dockerd is killed and started again, with containers that restart always',
+  async (t) => {
+    await start(lab.h1, 'always', '--restart', 'always', '--network', 'blue');
+    const fixed = (await connection(lab.h1, 'always', 'blue')).Gateway.replace(/1$/, '200');
+    await start(lab.h1, 'fixed', '--restart', 'always', '--network', 'blue', '--ip', fixed);
+    const reused = fixed.replace(/200$/, '199');
+    await start(lab.h1, 'never', '--network', 'blue', '--ip', reused);
+    await lab.h1.dockerd.kill();
+    await lab.h1.startDocker();
+    await lab.until(
+      'they run again',
+      async () => (await lab.h1.ask('ps', '-q', '--filter', 'status=running')).split('\n').length === 2,
+      { timeoutMs: 30_000 },
+    );
+    const far = await connection(lab.h2, 'far', 'blue');
+    for (const name of ['always', 'fixed']) await pings(t, lab.h1, name, far.IPAddress);
+    t.is((await connection(lab.h1, 'fixed', 'blue')).IPAddress, fixed);
+    await pings(t, lab.h2, 'far', fixed);
+    await settled();
+    t.is((await lab.h1.must(['ip', '-o', 'link'])).match(/wfep/g)?.length, 2);
+    // The address of the one that does not run again can be had.
+    await start(lab.h1, 'bar', '--network', 'blue', '--ip', reused);
+    t.is((await connection(lab.h1, 'bar', 'blue')).IPAddress, reused);
+    await settled();
+    await lab.h1.ask('rm', '-f', 'always', 'fixed', 'never', 'bar');
+    await settled();
+  },
+);
 
 test.serial('dockerd and the agent are killed together', async (t) => {
   await start(lab.h1, 'both', '--restart', 'always', '--network', 'blue');

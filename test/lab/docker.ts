@@ -90,6 +90,8 @@ export class DockerHost extends Host {
       'dockerd',
       ...['--data-root', join(folder, 'docker-data'), '--exec-root', '/run/exec'],
       ...['--pidfile', join(folder, 'dockerd.pid'), '-H', `unix://${this.engine}`],
+      // Where everybody on the host looks for it.
+      ...['-H', 'unix:///run/docker.sock'],
       ...['--cgroup-parent', `/${this.namespace}`, '--storage-driver', 'overlay2'],
       ...this.options,
     ]);
