@@ -1,6 +1,5 @@
 // The agent's local API on its unix socket, for the commands on this host.
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
-import { connect } from 'node:net';
 import { join } from 'node:path';
 
 import { Server, ServerCredentials } from '@grpc/grpc-js';
@@ -8,6 +7,7 @@ import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { failedPrecondition, invalidArgument, messageOf } from '../core/errors.js';
 import { parseNetworkName } from '../core/network.js';
 import { serverOptions, stopGrpc, unary } from '../daemon/grpc.js';
+import { answers } from '../daemon/unix-socket.js';
 import {
   AgentServiceService,
   NameServiceService,
@@ -106,19 +106,6 @@ async function listen(server: Server, path: string): Promise<void> {
   } finally {
     process.umask(umask);
   }
-}
-
-/** Whether somebody serves at a unix socket. */
-export function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    const done = (answer: boolean): void => {
-      socket.destroy();
-      resolve(answer);
-    };
-    socket.once('connect', () => done(true)).once('error', () => done(false));
-    socket.setTimeout(1000, () => done(true));
-  });
 }
 
 /** @throws WeftError INVALID_ARGUMENT */

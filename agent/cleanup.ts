@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { failedPrecondition, messageOf, unavailable, WeftError } from '../core/errors.js';
 import { plan } from '../core/plan.js';
 import type { Logger } from '../daemon/log.js';
+import { answers } from '../daemon/unix-socket.js';
 import type { Store } from '../store/store.js';
-import { answers } from './api.js';
 import { NetnsResolvConf } from './dns/netns-resolv-conf.js';
 import type { Kernel } from './kernel/kernel.js';
 import { clearContainers } from './runtime/clear.js';
@@ -59,7 +59,7 @@ export async function cleanup(options: CleanupOptions): Promise<void> {
       { cause: untold },
     );
   }
-  for (const name of ['networks', 'endpoints', 'resolv-conf', 'instance']) {
+  for (const name of ['networks', 'endpoints', 'reservations', 'docker', 'resolv-conf', 'instance']) {
     rmSync(join(stateDir, name), { recursive: true, force: true });
   }
   const [failure] = failures;

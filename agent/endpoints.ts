@@ -6,6 +6,7 @@ import { parseInterface, type Family, type IpAddress, type IpNetwork } from '../
 import { compileEndpoint, hostIfname, isHost, macOf, type Membership } from '../core/compile.js';
 import {
   alreadyExists,
+  failedPrecondition,
   invalidArgument,
   messageOf,
   notFound,
@@ -13,6 +14,7 @@ import {
   WeftError,
 } from '../core/errors.js';
 import { reservedUse, withLength } from '../core/ipam.js';
+import { Locks } from '../core/locks.js';
 import type { Actual } from '../core/objects.js';
 import { assume } from '../core/plan.js';
 import { MAX_PORTS, satisfies, type PublishRequest } from '../core/publish.js';
@@ -23,7 +25,6 @@ import type { Addresses, Wish } from './addresses.js';
 import type { NetnsResolvConf } from './dns/netns-resolv-conf.js';
 import { checkAddresses, checkSame, type AttachRequest } from './attach-request.js';
 import type { Kernel, KernelNamespace } from './kernel/kernel.js';
-import { Locks } from './locks.js';
 import type { Memberships, MembershipListener } from './memberships.js';
 import { checkPublishable, type Ports } from './ports.js';
 import type { Publisher } from './publisher.js';
@@ -82,9 +83,14 @@ export class Endpoints implements MembershipListener {
       if (this.#byId.has(endpoint.id)) continue;
       this.#byId.set(endpoint.id, endpoint);
       this.options.onChange?.(endpoint, true);
-      for (const ip of addressesOf(endpoint)) this.options.addresses.hold(endpoint.network, ip, endpoint.id);
+      // Those of a door are held by its reservations, which outlive the container.
+      if (endpoint.door === undefined) this.#hold(endpoint);
       await this.#adopt(endpoint);
     }
+  }
+
+  #hold(endpoint: Endpoint): void {
+    for (const ip of addressesOf(endpoint)) this.options.addresses.hold(endpoint.network, ip, endpoint.id);
   }
 
   /** Takes one up that only the store remembers; its network is joined with it. */
@@ -129,13 +135,71 @@ export class Endpoints implements MembershipListener {
     const membership = this.options.memberships.get(endpoint.network);
     if (membership === undefined) return;
     const { host, container } = compileEndpoint(membership, endpoint);
+    const record = recordOf(endpoint.id);
     if (isHost(endpoint)) {
-      await this.options.reconciler.set(new Map([[recordOf(endpoint.id), host]]));
+      await this.options.reconciler.set(new Map([[record, host]]));
       await this.options.memberships.expose(endpoint.network, endpoint);
       return;
     }
-    await this.options.reconciler.adopt(recordOf(endpoint.id), host, insideOf(endpoint, container));
+    if (isToCome(endpoint)) await this.options.reconciler.set(new Map([[record, host]]));
+    else await this.options.reconciler.adopt(record, host, insideOf(endpoint, container));
     if (endpoint.publish.length > 0) await this.options.ports.restore(membership, endpoint);
+  }
+
+  /** What is wanted now, and not damage to be put right. */
+  async #reprogram(endpoint: Endpoint): Promise<void> {
+    const membership = this.options.memberships.get(endpoint.network);
+    if (membership === undefined) return;
+    const { host } = compileEndpoint(membership, endpoint);
+    await this.options.reconciler.set(new Map([[recordOf(endpoint.id), host]]));
+    await this.#adopt(endpoint);
+  }
+
+  /**
+   * Makes the pair of links for a container of a door's whose namespace is still to come, on addresses that are reserved.
+   * @throws WeftError; then nothing was changed
+   */
+  async connect(endpoint: Endpoint): Promise<void> {
+    const { memberships, reconciler, state, publisher } = this.options;
+    const membership = memberships.get(endpoint.network);
+    if (membership === undefined) throw notFound(`this node is not on network ${endpoint.network}`);
+    await this.#locks.run(lockOf(endpoint), async () => {
+      await reconciler.prepare(recordOf(endpoint.id), compileEndpoint(membership, endpoint).host);
+      try {
+        state.saveEndpoint(endpoint);
+      } catch (error) {
+        await reconciler.detach(recordOf(endpoint.id));
+        throw error;
+      }
+      this.#byId.set(endpoint.id, endpoint);
+      this.options.onChange?.(endpoint, true);
+      publisher.publish(endpoint);
+    });
+  }
+
+  /** Takes a door's container off; what is gone is no error. */
+  async disconnect(id: string): Promise<void> {
+    const endpoint = this.#byId.get(id);
+    if (endpoint === undefined) return;
+    await this.#locks.run(lockOf(endpoint), async () => {
+      if (this.#byId.has(id)) await this.remove(endpoint);
+    });
+  }
+
+  /** Writes down what is learnt about an endpoint later. */
+  async describe(id: string, about: Partial<Endpoint>): Promise<void> {
+    const known = this.#byId.get(id);
+    if (known === undefined) return;
+    await this.#locks.run(lockOf(known), async () => {
+      const endpoint = this.#byId.get(id);
+      if (endpoint === undefined) return;
+      const described: Endpoint = { ...endpoint, ...about };
+      this.options.state.saveEndpoint(described);
+      this.#byId.set(id, described);
+      this.options.onChange?.(described, true);
+      this.options.publisher.publish(described);
+      await this.#reprogram(described);
+    });
   }
 
   /** @throws WeftError; then nothing was changed */
@@ -366,7 +430,13 @@ export class Endpoints implements MembershipListener {
   /** @throws WeftError NOT_FOUND */
   async detach(network: string, text: string): Promise<Endpoint> {
     const endpoint = await this.#attached(network, text);
-    return this.#locks.run(endpoint.sandbox.cookie, async () => {
+    if (endpoint.door === 'docker') {
+      throw failedPrecondition(
+        `${endpoint.target} was connected to network ${network} by Docker`,
+        'Take it off with docker network disconnect.',
+      );
+    }
+    return this.#locks.run(lockOf(endpoint), async () => {
       if (!this.#byId.has(endpoint.id)) throw notAttached(network, text);
       await this.remove(endpoint);
       return endpoint;
@@ -450,7 +520,7 @@ export class Endpoints implements MembershipListener {
       notFound(`there is no endpoint ${id} on this node`, 'See `weft endpoint ls`.');
     const endpoint = this.#byId.get(id);
     if (endpoint === undefined) throw gone();
-    return this.#locks.run(endpoint.sandbox.cookie, async () => {
+    return this.#locks.run(lockOf(endpoint), async () => {
       const there = this.#byId.get(id);
       if (there === undefined) throw gone();
       return change(there);
@@ -471,7 +541,7 @@ export class Endpoints implements MembershipListener {
   vanished(record: string): void {
     const endpoint = this.#byId.get(record.split(' ')[1] ?? '');
     if (endpoint === undefined) return;
-    void this.#locks.run(endpoint.sandbox.cookie, async () => {
+    void this.#locks.run(lockOf(endpoint), async () => {
       if (!this.#byId.has(endpoint.id)) return;
       this.options.log.info('a container is gone: its endpoint is removed', {
         endpoint: endpoint.name,
@@ -496,12 +566,19 @@ export class Endpoints implements MembershipListener {
     // The routes first: with the address the kernel would take away those that name it as their source.
     if (isHost(endpoint)) await this.options.memberships.expose(endpoint.network, undefined);
     await reconciler.detach(recordOf(endpoint.id));
-    for (const ip of addressesOf(endpoint)) this.options.addresses.free(endpoint.network, ip, endpoint.id);
+    if (endpoint.door === undefined) {
+      for (const ip of addressesOf(endpoint)) this.options.addresses.free(endpoint.network, ip, endpoint.id);
+    }
     publisher.withdraw(endpoint);
   }
 }
 
-const addressesOf = (endpoint: Endpoint): string[] =>
+/** Of a container that Docker has not started yet. */
+export const isToCome = (endpoint: Endpoint): boolean => endpoint.sandbox.cookie === '';
+const lockOf = (endpoint: Endpoint): string =>
+  endpoint.door === undefined ? endpoint.sandbox.cookie : endpoint.id;
+
+export const addressesOf = (endpoint: Endpoint): string[] =>
   endpoint.ip6 === undefined ? [bareIp(endpoint.ip)] : [bareIp(endpoint.ip), bareIp(endpoint.ip6)];
 
 const subnetsOf = (membership: Membership | undefined): IpNetwork[] =>

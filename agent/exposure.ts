@@ -10,7 +10,7 @@ import type { Endpoint } from '../core/records.js';
 import { checkAddresses, checkSame, type AttachRequest } from './attach-request.js';
 import { recordOf, type Endpoints } from './endpoints.js';
 import type { Kernel } from './kernel/kernel.js';
-import { Locks } from './locks.js';
+import { Locks } from '../core/locks.js';
 import type { Memberships } from './memberships.js';
 import type { Publisher } from './publisher.js';
 import type { Reconciler } from './reconciler.js';

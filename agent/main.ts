@@ -4,6 +4,7 @@ import type { Underlay } from '../core/compile.js';
 import type { Endpoint, NodeRecord } from '../core/records.js';
 import { startHttp, type Readiness } from '../daemon/http.js';
 import { createLogger, type Logger } from '../daemon/log.js';
+import type { Plugin } from '../daemon/plugin-host.js';
 import { settingsOrExit } from '../daemon/settings.js';
 import { installShutdown, type Shutdown } from '../daemon/shutdown.js';
 import { readEtcdTls, readTls } from '../daemon/tls.js';
@@ -28,6 +29,8 @@ import { openKernel } from './kernel/linux.js';
 import { bootId } from './kernel/namespaces.js';
 import { Memberships } from './memberships.js';
 import { agentMetrics } from './metrics.js';
+import { PluginAddresses, PluginEndpoints, SET_ASIDE } from './plugin-endpoints.js';
+import { PluginNetworks } from './plugin-networks.js';
 import { Peers } from './peers.js';
 import { portDoor } from './port-door.js';
 import { Ports } from './ports.js';
@@ -45,13 +48,13 @@ import { statusOf, wireEndpoint } from './status.js';
 import { recoverEndpoints } from './recovery.js';
 import { findUnderlay, sameUnderlay } from './underlay.js';
 
-/** `weft agent`. @param argv the words behind it */
-export async function main(argv: readonly string[]): Promise<void> {
+/** `weft agent`. @param argv the words behind it; @param plugins doors for other programs, mounted once it serves */
+export async function main(argv: readonly string[], plugins: readonly Plugin[] = []): Promise<void> {
   const settings = agentSettingsFrom(settingsOrExit(agentProgram, argv).values);
   const log = createLogger({ level: settings.logLevel, format: settings.logFormat });
   const shutdown = installShutdown(log);
   try {
-    await (settings.cleanup ? runCleanup(settings, log, shutdown) : run(settings, log, shutdown));
+    await (settings.cleanup ? runCleanup(settings, log, shutdown) : run(settings, log, shutdown, plugins));
   } catch (error) {
     if (shutdown.signal.aborted) return;
     log.error('the agent cannot go on', { error: error instanceof WeftError ? error : messageOf(error) });
@@ -82,7 +85,12 @@ async function runCleanup(settings: AgentSettings, log: Logger, shutdown: Shutdo
   shutdown.end('cleaned up', 0);
 }
 
-async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Promise<void> {
+async function run(
+  settings: AgentSettings,
+  log: Logger,
+  shutdown: Shutdown,
+  plugins: readonly Plugin[],
+): Promise<void> {
   const tls = readTls(settings);
   const state = new State(settings.stateDir);
   const loaded = state.load();
@@ -117,6 +125,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     metrics,
     problems,
     onVanished: (record) => endpoints.vanished(record),
+    onMovedIn: (names) => pluginEndpoints.movedIn(names),
     onUnderlay: () => void lookAtUnderlay(),
   });
   shutdown.add('the reconciler', () => reconciler.stop());
@@ -134,11 +143,20 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     underlay: () => underlay,
   });
   shutdown.add('the memberships', () => memberships.stop());
-  const publisher = new Publisher({ store, log, metrics, problems, node, current: () => endpoints.list() });
+  const publisher = new Publisher({
+    store,
+    log,
+    metrics,
+    problems,
+    node,
+    current: () => endpoints.list(),
+    keeps: (claim) => pluginAddresses.keeps(claim),
+  });
   shutdown.add('telling the store', () => publisher.stop());
-  const nameOf = (holder: string): string | undefined => endpoints.get(holder)?.name;
-  const addresses = new Addresses({ store, memberships, node, nameOf });
   const resolvConf = new NetnsResolvConf({ stateDir: settings.stateDir, log });
+  const nameOf = (holder: string): string | undefined =>
+    holder === SET_ASIDE ? 'an --aux-address' : endpoints.get(holder)?.name;
+  const addresses = new Addresses({ store, memberships, node, nameOf });
   const ports = new Ports({ kernel, store, memberships, reconciler, problems, log, node });
   shutdown.add('the ports', () => ports.stop());
   const endpoints = new Endpoints({
@@ -182,12 +200,16 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   });
   const exposure = new Exposure({ kernel, reconciler, memberships, endpoints, publisher, node });
   shutdown.add('watching the containers', () => containers.stop());
+  const forPlugins = { store, kernel, memberships, addresses, endpoints, publisher, state, log, node };
+  const pluginAddresses = new PluginAddresses(forPlugins);
+  const pluginEndpoints = new PluginEndpoints(forPlugins);
   const peers = new Peers({ store, kernel, memberships, metrics, problems, node });
 
   // What is remembered is put right first: the node must not wait for etcd.
   await memberships.restore(loaded.networks);
   await endpoints.restore(loaded.endpoints);
   resolvConf.keepOnly(endpoints.list().flatMap(({ dns, target }) => (dns === true ? [target] : [])));
+  pluginAddresses.restore(loaded.reservations);
   await reconciler.start();
   dns.start();
   ports.start();
@@ -285,6 +307,22 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     firewall: kernel.firewall.kind,
   });
 
+  for (const plugin of plugins) {
+    const mounted = await plugin({
+      node,
+      log,
+      signal: shutdown.signal,
+      stateDir: settings.stateDir,
+      cnmSocket: settings.cnmSocket,
+      docker: settings.docker,
+      networks: new PluginNetworks({ store, kernel, memberships, endpoints, log, instance }),
+      addresses: pluginAddresses,
+      endpoints: pluginEndpoints,
+      problem: (key, problem) => (problem === undefined ? problems.clear(key) : problems.set(key, problem)),
+    });
+    shutdown.add('a plugin', () => mounted.stop());
+  }
+
   // One batch after the other, in etcd's order.
   let work = store.synced(shutdown.signal).then(async () => {
     await recoverEndpoints({ loaded, store, kernel, endpoints, problems, log, node });
@@ -315,6 +353,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     await memberships.handle(changes);
     await ports.handle(changes);
     publisher.handle(changes);
+    pluginAddresses.handle(changes);
     metrics.leases.set(memberships.list().length);
     if (
       changes.some((change) => change.kind === 'node' && change.name === node && change.after === undefined)

@@ -21,10 +21,10 @@ import {
 import type { KernelObject } from '../core/objects.js';
 import type { Endpoint, Lease } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
-import type { Change, Store, StoredLease } from '../store/store.js';
+import type { Change, LeaseRequest, Store, StoredLease } from '../store/store.js';
 import { claimRecord, Claims, ownSubnets, type Claimed } from './claims.js';
 import { LeaseKeeper } from './lease-keeper.js';
-import { Locks } from './locks.js';
+import { Locks } from '../core/locks.js';
 import type { AgentMetrics } from './metrics.js';
 import type { Problems } from './problems.js';
 import type { Reconciler } from './reconciler.js';
@@ -68,6 +68,8 @@ export class Memberships {
   #listener: MembershipListener | undefined;
   /** This node was taken out of the cluster although it was up. */
   #expelled = false;
+  /** Networks whose lease goes because this node wants it. */
+  readonly #leaving = new Set<string>();
   /** A removal of this node from before this run, which its return has settled. */
   #settledRemoval: string | undefined;
 
@@ -150,17 +152,21 @@ export class Memberships {
 
   /**
    * Joins a network, if the node is not on it yet: takes a subnet and programs everything.
+   * @param wanted this subnet and no other
    * @throws WeftError NOT_FOUND, FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE
    */
-  async join(name: string): Promise<Membership> {
+  async join(name: string, wanted?: LeaseRequest['wanted']): Promise<Membership> {
     const known = this.#members.get(name);
-    if (known !== undefined) return known.membership;
+    if (known !== undefined) return hasWanted(known.membership, wanted);
     return this.#locks.run(name, async () => {
       const meanwhile = this.#members.get(name);
-      if (meanwhile !== undefined) return meanwhile.membership;
+      if (meanwhile !== undefined) return hasWanted(meanwhile.membership, wanted);
       if (this.#expelled) throw expelled(this.options.node);
       const network = this.#networkToJoin(name);
-      const lease = await this.options.store.acquireLease(this.#request(network));
+      const request = this.#request(network);
+      const lease = await this.options.store.acquireLease(
+        wanted === undefined ? request : { ...request, wanted },
+      );
       const membership: Membership = { network, lease, underlay: this.options.underlay() };
       const member = this.#member(membership, this.#claims.grantedIn(membership));
       this.#save(member);
@@ -169,6 +175,25 @@ export class Memberships {
       await this.#publishObjects(name);
       this.options.log.info('joined a network', { network: name, subnet: lease.subnet.toString() });
       return membership;
+    });
+  }
+
+  /**
+   * Takes the node out of a network: everything of it here goes, and its subnet is given back.
+   * @throws WeftError UNAVAILABLE; then it is still on it
+   */
+  async leave(name: string): Promise<void> {
+    await this.#locks.run(name, async () => {
+      const lease = this.#members.get(name)?.membership.lease;
+      if (lease === undefined) return;
+      this.#leaving.add(name);
+      try {
+        // First: a lease that stayed would keep the subnet from others until it ends.
+        await this.options.store.releaseLease(lease);
+        await this.#leave(name);
+      } finally {
+        this.#leaving.delete(name);
+      }
     });
   }
 
@@ -340,14 +365,16 @@ export class Memberships {
 
   async #ownLeaseChanged(name: string, after: StoredLease | undefined): Promise<void> {
     const member = this.#members.get(name);
-    if (member === undefined || this.#expelled) return;
+    if (member === undefined || this.#expelled || this.#leaving.has(name)) return;
     if (after !== undefined && after.instance === this.options.instance) return;
     const { view } = this.options.store;
     if (view.networks.get(name) === undefined && view.removals.has(`network ${name}`)) return;
     if (after === undefined) {
       this.options.log.warn('the subnet of this node vanished from etcd: taking it again', { network: name });
     }
-    await this.#locks.run(name, () => this.#takeLease(member));
+    await this.#locks.run(name, async () => {
+      if (this.#members.get(name) === member) await this.#takeLease(member);
+    });
   }
 
   async #takeLease(member: Member): Promise<void> {
@@ -502,6 +529,19 @@ const exposedBy = ({ ip, ip6 }: Endpoint): Membership['exposed'] => ({
 
 const sameExposed = (a: Membership['exposed'], b: Membership['exposed']): boolean =>
   a?.ip === b?.ip && a?.ip6 === b?.ip6;
+
+/** @throws WeftError FAILED_PRECONDITION */
+function hasWanted(membership: Membership, wanted: LeaseRequest['wanted']): Membership {
+  const { network, lease } = membership;
+  const other = [wanted?.subnet, wanted?.subnet6].find(
+    (subnet) => subnet !== undefined && !ownSubnets(lease).some((own) => own.equals(subnet)),
+  );
+  if (other === undefined) return membership;
+  throw failedPrecondition(
+    `network ${network.name}: ${other.toString()} was asked for, and this node has ${ownSubnets(lease).join(' and ')}`,
+    'Ask for the subnet that it has, or for none.',
+  );
+}
 
 function expelled(node: string): WeftError {
   return failedPrecondition(

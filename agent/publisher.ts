@@ -16,6 +16,8 @@ export interface PublisherOptions {
   node: string;
   /** What is attached now. */
   current: () => readonly Endpoint[];
+  /** Claims of this node that stay although no endpoint has their address. */
+  keeps?: (claim: Claim) => boolean;
 }
 
 const RETRY_MS = 500;
@@ -45,6 +47,11 @@ export class Publisher {
 
   withdraw(endpoint: Endpoint): void {
     this.#mark(endpoint.network, endpoint.id, undefined, claimsOf(endpoint));
+  }
+
+  /** Gives a claim back whose holder never became an endpoint, or is one no more. */
+  releaseClaim(network: string, ip: string, holder: string): void {
+    this.#mark(network, holder, undefined, [ip]);
   }
 
   /**
@@ -96,7 +103,8 @@ export class Publisher {
     }
     for (const [network, claims] of store.view.claims) {
       for (const claim of claims.values()) {
-        if (claim.node === node && claim.state === 'granted' && !mine.has(claim.endpoint)) {
+        const isKept = mine.has(claim.endpoint) || this.options.keeps?.(claim) === true;
+        if (claim.node === node && claim.state === 'granted' && !isKept) {
           this.#mark(network, claim.endpoint, undefined, [claim.ip.toString()]);
         }
       }
@@ -145,7 +153,8 @@ export class Publisher {
   }
 
   #mark(network: string, id: string, endpoint: Endpoint | undefined, claims: string[] = []): void {
-    this.#dirty.set(id, { network, endpoint, claims });
+    const before = endpoint === undefined ? (this.#dirty.get(id)?.claims ?? []) : [];
+    this.#dirty.set(id, { network, endpoint, claims: [...new Set([...before, ...claims])] });
     this.#soon ??= setTimeout(() => {
       this.#soon = undefined;
       this.#run();

@@ -5,7 +5,13 @@
 import { setImmediate as turn } from 'node:timers/promises';
 
 import { firewallPortKey, type Firewall, type FirewallPort } from '../core/firewall.js';
-import { describeObject, objectKey, type Actual, type KernelObject } from '../core/objects.js';
+import {
+  describeObject,
+  objectKey,
+  TRANSIT_PREFIX,
+  type Actual,
+  type KernelObject,
+} from '../core/objects.js';
 import { assume, describeStep, plan, sameObject, type Conflict, type Step } from '../core/plan.js';
 import type { Sandbox } from '../core/records.js';
 import { messageOf, WeftError } from '../core/errors.js';
@@ -13,7 +19,7 @@ import type { Logger } from '../daemon/log.js';
 import { Desired } from './desired.js';
 import { Drift } from './drift.js';
 import type { FirewallReport, Kernel, KernelEvent, KernelNamespace, StepFailure } from './kernel/kernel.js';
-import { Locks } from './locks.js';
+import { Locks } from '../core/locks.js';
 import type { AgentMetrics } from './metrics.js';
 import type { Problem, Problems } from './problems.js';
 
@@ -31,6 +37,8 @@ export interface ReconcilerOptions {
   problems: Problems;
   /** A container that is gone: its record should go, too. */
   onVanished: (record: string) => void;
+  /** Containers' ends that waited on the node have been moved inside. */
+  onMovedIn?: (names: readonly string[]) => void;
   /** Addresses, links or routes changed that the underlay may rest on. */
   onUnderlay: () => void;
   compareEveryMs?: number;
@@ -165,7 +173,21 @@ export class Reconciler {
         return;
       }
       await node.apply(this.#desired.set(record, undefined));
-      throw attachError(failure, inside);
+      throw attachError(failure, `in ${inside.sandbox.path}`);
+    });
+  }
+
+  /**
+   * Makes a container's objects on the node before there is a container. All or nothing.
+   * @throws WeftError with what the kernel said, after everything was taken back
+   */
+  async prepare(record: string, host: readonly KernelObject[]): Promise<void> {
+    await this.#locks.run(NODE, async () => {
+      const { node } = this.options.kernel;
+      const [failure] = await this.#apply(node, this.#desired.set(record, host));
+      if (failure === undefined) return;
+      await node.apply(this.#desired.set(record, undefined));
+      throw attachError(failure, 'on this node');
     });
   }
 
@@ -247,7 +269,9 @@ export class Reconciler {
   ): Promise<{ peers: Map<string, KernelNamespace>; missing: Set<string> }> {
     const wanted = new Set(
       steps.flatMap((step) =>
-        step.do === 'create-link' && step.link.type === 'veth' ? [step.link.name] : [],
+        step.do === 'create-link' && step.link.type === 'veth' && step.link.peer.onNode !== true
+          ? [step.link.name]
+          : [],
       ),
     );
     const peers = new Map<string, KernelNamespace>();
@@ -371,6 +395,8 @@ export class Reconciler {
       return;
     }
     if (event.kind === 'changed') {
+      const movedIn = [...event.linksGone].filter((name) => name.startsWith(TRANSIT_PREFIX));
+      if (movedIn.length > 0) this.options.onMovedIn?.(movedIn);
       if (!this.#concerns(event)) return;
       this.#checkVanished(event.linksGone);
     }
@@ -424,12 +450,12 @@ function withPeer(actual: Actual, peer: readonly KernelObject[]): Actual {
   return { objects, foreignLinks: actual.foreignLinks, up: actual.up };
 }
 
-function attachError(failure: StepFailure, inside: SandboxRecord): WeftError {
+function attachError(failure: StepFailure, where: string): WeftError {
   const { what } = describeStep(failure.step);
   return new WeftError(
     'FAILED_PRECONDITION',
     `the kernel refused ${what}: ${failure.message}`,
-    `Nothing was left behind in ${inside.sandbox.path}; see \`weft status\` for what else is wrong on this node.`,
+    `Nothing was left behind ${where}; see \`weft status\` for what else is wrong on this node.`,
   );
 }
 

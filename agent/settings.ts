@@ -64,7 +64,7 @@ export const agentSettings = {
   }),
   'cnm-socket': setting(kinds.orNone(kinds.path('PATH')), {
     default: '/run/docker/plugins/weft.sock',
-    help: 'where Docker’s engine will look for weft as a network driver; not served yet',
+    help: 'where Docker’s engine looks for weft as a network driver; none turns it off',
     group: 'Node',
   }),
   docker: setting(kinds.engineUrl, {

@@ -5,6 +5,7 @@
 //   instance                 the instance id
 //   networks/NETWORK.json    config, lease and granted claims, as records
 //   endpoints/ID.json        one endpoint
+//   reservations/ID.json     one address that is kept for a container to come
 import { randomUUID } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,6 +16,7 @@ import { IpAddress, IpNetwork } from '../core/address.js';
 import { failedPrecondition, messageOf } from '../core/errors.js';
 import type { Network } from '../core/network.js';
 import type { Endpoint, Lease } from '../core/records.js';
+import type { Reservation } from '../daemon/plugin-host.js';
 
 /** A network that the node is on. */
 export interface SavedNetwork {
@@ -27,7 +29,7 @@ export interface SavedNetwork {
 export interface TornFile {
   /** Where it was put aside. */
   path: string;
-  kind: 'network' | 'endpoint';
+  kind: 'network' | 'endpoint' | 'reservation';
   /** The network's name or the endpoint's id. */
   id: string;
   why: string;
@@ -39,6 +41,7 @@ export interface Loaded {
   fresh: boolean;
   networks: SavedNetwork[];
   endpoints: Endpoint[];
+  reservations: Reservation[];
   torn: TornFile[];
 }
 
@@ -48,14 +51,15 @@ export class State {
   /** @throws WeftError FAILED_PRECONDITION where the directory cannot be read and written */
   load(): Loaded {
     try {
-      for (const folder of ['networks', 'endpoints']) {
+      for (const folder of ['networks', 'endpoints', 'reservations']) {
         mkdirSync(join(this.directory, folder), { recursive: true, mode: 0o700 });
       }
       const torn: TornFile[] = [];
       const networks = this.#readAll('networks', 'network', savedNetwork, torn);
       const endpoints = this.#readAll('endpoints', 'endpoint', savedEndpoint, torn);
+      const reservations = this.#readAll('reservations', 'reservation', savedReservation, torn);
       const { instance, fresh } = this.#instance();
-      return { instance, fresh, networks, endpoints, torn };
+      return { instance, fresh, networks, endpoints, reservations, torn };
     } catch (error) {
       throw this.#unusable(error);
     }
@@ -108,6 +112,14 @@ export class State {
     rmSync(`${this.#path('endpoints', id)}.torn`, { force: true });
   }
 
+  saveReservation(reservation: Reservation): void {
+    this.#write('reservations', reservation.id, reservation);
+  }
+
+  deleteReservation(id: string): void {
+    rmSync(this.#path('reservations', id), { force: true });
+  }
+
   #write(folder: string, name: string, value: unknown): void {
     try {
       replaceFile(this.#path(folder, name), `${JSON.stringify(value)}\n`);
@@ -158,6 +170,7 @@ const networkSchema = z.object({
   mtu: z.number().optional(),
   internal: z.boolean(),
   masquerade: z.boolean(),
+  docker: z.boolean().optional(),
   routes: z.array(z.string()).optional(),
 });
 
@@ -203,10 +216,19 @@ const endpointSchema = z.object({
     .default([]),
   vlan: z.number().optional(),
   dns: z.literal(true).optional(),
+  door: z.literal('docker').optional(),
   createdAt: z.string(),
 });
 
 const savedSchema = z.object({ network: networkSchema, lease: leaseSchema, granted: z.array(z.string()) });
+
+const reservationSchema = z.object({
+  id: z.string().regex(/^[0-9a-f]{16}$/),
+  network: z.string(),
+  ip: z.string(),
+  createdAt: z.string(),
+});
+const savedReservation = (value: unknown): Reservation => reservationSchema.parse(value);
 
 // zod writes `undefined` as a value of optional keys; the records have no such key at all.
 const savedNetwork = (value: unknown): SavedNetwork =>

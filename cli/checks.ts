@@ -74,7 +74,6 @@ export const names =
   (field: string) =>
   (text: string, before: string[] = []): string[] => [...before, name(field)(text)];
 
-export const ifname = checked(parseIfname);
 /** Collects a repeated --publish, or the words behind `weft port publish`. */
 export const publishes = (text: string, before: string[] = []): string[] => [...before, publishSpec(text)];
 const publishSpec = checked((text) => {
@@ -89,6 +88,7 @@ const publishedSpec = checked((text) => {
   return text;
 });
 
+export const ifname = checked(parseIfname);
 export const target = checked((text) => {
   parseTarget(text);
   return text;

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { addressBits, parseInterface, type Family, type IpAddress, type IpNetwork } from './address.js';
 import type { Firewall, FirewallNetwork, FirewallPort } from './firewall.js';
 import { areRouted, prefixesOf, VXLAN_OVERHEAD, type Network } from './network.js';
-import type { KernelObject, VxlanLink } from './objects.js';
+import { TRANSIT_PREFIX, type KernelObject, type VxlanLink } from './objects.js';
 import { ANY_HOST_IP, ANY_HOST_IP6, familiesOf } from './publish.js';
 import type { Claim, Endpoint, Lease, PublishedPort } from './records.js';
 
@@ -44,6 +44,8 @@ export const vxlanName = (vni: number, family: Family): string =>
 export const bridgeName = (vni: number): string => `wfbr${vni}`;
 /** 4 + 11 characters: as much of the id as a link's name holds. */
 export const hostIfname = (endpointId: string): string => `wfep${endpointId.slice(0, 11)}`;
+/** What the container's end is called until it is moved inside; as much of the id as fits. */
+export const transitIfname = (endpointId: string): string => `${TRANSIT_PREFIX}${endpointId.slice(0, 11)}`;
 export const networkAlias = (network: string): string => `weft network ${network}`;
 export const endpointAlias = (network: string, name: string): string => `weft endpoint ${name} of ${network}`;
 
@@ -267,6 +269,7 @@ export function compileEndpoint(membership: Membership, endpoint: Endpoint): Com
   const mtu = containerMtu(membership);
   const bridge = bridgeName(network.vni);
   const link = endpoint.ifname;
+  const isInside = endpoint.sandbox.cookie !== '';
   const host: KernelObject[] = [
     {
       kind: 'link',
@@ -278,7 +281,9 @@ export function compileEndpoint(membership: Membership, endpoint: Endpoint): Com
       // A container that asks for its own published port: where br_netfilter is on, as Docker and Kubernetes have it, the
       // packet is translated while it is still the bridge's, which drops what would leave by the port that it came from.
       ...(endpoint.publish.length === 0 ? {} : { hairpin: true }),
-      peer: { name: link, mac: endpoint.mac },
+      peer: isInside
+        ? { name: link, mac: endpoint.mac }
+        : { name: transitIfname(endpoint.id), mac: endpoint.mac, onNode: true },
     },
   ];
   const container: KernelObject[] = [
@@ -301,7 +306,7 @@ export function compileEndpoint(membership: Membership, endpoint: Endpoint): Com
     if (endpoint.defaultRoute)
       container.push({ kind: 'route', to: family === 4 ? '0.0.0.0/0' : '::/0', link, via });
   }
-  return { host, container };
+  return { host, container: isInside ? container : [] };
 }
 
 /**

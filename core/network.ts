@@ -23,6 +23,8 @@ export interface Network {
   mtu?: number;
   internal: boolean;
   masquerade: boolean;
+  /** Made by `docker network create`: it goes with its last host. */
+  docker?: boolean;
   /** Networks that it may reach, and that may reach it; each of two may name the other. */
   routes?: string[];
 }

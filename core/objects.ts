@@ -11,6 +11,9 @@ export const WEFT_MARK = 119;
 /** Every link of weft begins with this. */
 export const LINK_PREFIX = 'wf';
 
+/** A container's end that waits on the node for whoever moves it inside; it comes and goes with its other end. */
+export const TRANSIT_PREFIX = 'wfin';
+
 /** IFNAMSIZ less the terminating zero (include/uapi/linux/if.h). */
 export const MAX_LINK_NAME = 15;
 
@@ -49,7 +52,8 @@ export interface VethLink {
   master: string;
   /** Whether the bridge sends a frame back by the port that it came from. Absent: it does not. */
   hairpin?: boolean;
-  peer: { name: string; mac: string };
+  /** With `onNode` it is made in the node's namespace, and whoever runs the container moves it. */
+  peer: { name: string; mac: string; onNode?: boolean };
 }
 
 /** A container's end of a veth pair, seen from the container's namespace, where weft cannot create it. */

@@ -54,6 +54,8 @@ export interface Endpoint {
   vlan?: number;
   /** Its namespace's resolv.conf is weft's. */
   dns?: true;
+  /** The program that attached it through a door of its own, and alone detaches it. */
+  door?: 'docker';
   createdAt: string;
 }
 
@@ -69,7 +71,10 @@ export interface PublishedPort {
   everywhere: boolean;
 }
 
-/** A network namespace: where it is found, and its cookie (SO_NETNS_COOKIE), which is never used again until reboot. */
+/**
+ * A network namespace: where it is found, and its cookie (SO_NETNS_COOKIE), which is never used again until reboot. Of a
+ * namespace that is still to come the cookie is empty.
+ */
 export interface Sandbox {
   path: string;
   cookie: string;

@@ -25,7 +25,8 @@ quietly() {
 # A lock on a folder leaves no file behind.
 lock() { flock -n 9 || { echo 'Waiting for another preparation to end …'; flock 9; }; }
 
-# Debian's etcd-server starts a service at installation, and has it started at every boot; weft starts etcd itself.
+# Debian's etcd-server and docker.io start a service at installation, and have it started at every boot; weft and its tests
+# start their own.
 policy=/usr/sbin/policy-rc.d
 aside=$policy.before-weft
 mark='# weft: while packages are installed, no service is started'
@@ -39,11 +40,16 @@ allow_services() {
   if [ -e "$policy" ] && grep -qxF "$mark" "$policy"; then rm -f "$policy"; fi
   if [ -e "$aside" ] && [ ! -e "$policy" ]; then mv "$aside" "$policy"; fi
 }
-disable_etcd() {
-  if command -v systemctl >/dev/null; then systemctl disable --quiet etcd.service >/dev/null 2>&1 || true; fi
-  # Where there is no systemd now, there may be one later: the links that enable the service are made all the same.
-  if command -v deb-systemd-helper >/dev/null; then deb-systemd-helper disable etcd.service >/dev/null 2>&1 || true; fi
-  if [ -e /etc/init.d/etcd ] && command -v update-rc.d >/dev/null; then update-rc.d etcd disable >/dev/null 2>&1 || true; fi
+# disable NAME UNIT…: the init script and the units of a package.
+disable() {
+  local name=$1 unit
+  shift
+  for unit in "$@"; do
+    if command -v systemctl >/dev/null; then systemctl disable --quiet "$unit" >/dev/null 2>&1 || true; fi
+    # Where there is no systemd now, there may be one later: the links that enable the service are made all the same.
+    if command -v deb-systemd-helper >/dev/null; then deb-systemd-helper disable "$unit" >/dev/null 2>&1 || true; fi
+  done
+  if [ -e "/etc/init.d/$name" ] && command -v update-rc.d >/dev/null; then update-rc.d "$name" disable >/dev/null 2>&1 || true; fi
 }
 
 finish() { rm -f "$log" "$log.began"; allow_services; }
@@ -55,6 +61,10 @@ trap 'exit 143' TERM HUP
 wanted='etcd:etcd-server ip:iproute2 iptables:iptables nft:nftables setpriv:util-linux'
 wanted="$wanted ping:iputils-ping curl:curl ss:iproute2"
 [ "${1:-}" != --test ] || wanted="$wanted openssl:openssl nc:netcat-openbsd etcdctl:etcd-client sysctl:procps dig:bind9-dnsutils dnsmasq:dnsmasq-base"
+[ "${1:-}" != --test ] || wanted="$wanted openssl:openssl nc:netcat-openbsd etcdctl:etcd-client sysctl:procps"
+# A real Docker engine, which the tests start by themselves, and the one program that their images are made of.
+[ "${1:-}" != --test ] || wanted="$wanted dockerd:docker.io containerd:containerd runc:runc busybox:busybox-static"
+[ "${1:-}" != --test ] || wanted="$wanted docker-compose:docker-compose"
 missing() {
   local pair
   for pair in $wanted; do command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"; done | sort -u
@@ -76,7 +86,9 @@ if [ -n "$(missing)" ]; then
     step "Installing ${packages[*]}"
     forbid_services
     quietly apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "${packages[@]}"
-    case " ${packages[*]} " in *' etcd-server '*) disable_etcd ;; esac
+    case " ${packages[*]} " in *' etcd-server '*) disable etcd etcd.service ;; esac
+    case " ${packages[*]} " in *' docker.io '*) disable docker docker.service docker.socket ;; esac
+    case " ${packages[*]} " in *' containerd '* | *' docker.io '*) disable containerd containerd.service ;; esac
     allow_services
     done_
   fi

@@ -19,6 +19,16 @@ if ! why=$(unshare --net ip link add probe type vxlan id 1 dstport 4789 2>&1); t
   only_parts=('test/core/**' 'test/store/**' 'test/daemon/**' 'test/controller/**' 'test/cli/**' 'test/fakes/**')
 fi
 
+# What an engine needs of a machine: cgroups that can be written, and overlayfs on a tmpfs.
+docker_runs() {
+  command -v dockerd >/dev/null || { echo 'there is no dockerd'; return 1; }
+  local probe='mount -t tmpfs t /mnt && cd /mnt && mkdir l u w m && mount -t overlay o -o lowerdir=l,upperdir=u,workdir=w m'
+  unshare -m --propagation private sh -c "$probe" || return 1
+  local group=/sys/fs/cgroup/weft-probe.$$
+  [ ! -d /sys/fs/cgroup/pids ] || group=/sys/fs/cgroup/pids/weft-probe.$$
+  mkdir "$group" && rmdir "$group"
+}
+
 passed=0 failed=0 status=0
 run() {
   local code good bad
@@ -41,11 +51,19 @@ run() {
 if [ $# -gt 0 ]; then
   case "$*" in
     *test/cluster/*) run --config cluster.ava.config.js "$@" ;;
+    *test/docker/*) run --config docker.ava.config.js "$@" ;;
     *) run "$@" ;;
   esac
 else
   run ${only_parts[@]+"${only_parts[@]}"}
-  [ ${#only_parts[@]} -gt 0 ] || run --config cluster.ava.config.js
+  if [ ${#only_parts[@]} = 0 ]; then
+    run --config cluster.ava.config.js
+    if why=$(docker_runs 2>&1); then
+      run --config docker.ava.config.js
+    else
+      not_run+=("the tests with Docker's engine: none runs here ($why)")
+    fi
+  fi
 fi
 
 if [ ${#not_run[@]} -gt 0 ]; then

@@ -5,10 +5,11 @@ import { EtcdClient, type StoreLog } from './client.js';
 import { deleteEndpoint, putEndpoint } from './endpoints.js';
 import { Keys } from './keys.js';
 import { acquireLease, releaseLease, renewLease } from './leases.js';
-import { createNetwork, removeNetwork, restoreNetwork } from './networks.js';
+import { checkNetwork, createNetwork, removeNetwork, restoreNetwork } from './networks.js';
 import { addName, removeName } from './own-names.js';
 import { updateNetwork } from './network-update.js';
 import { removeNode } from './nodes.js';
+import { proposeSubnet } from './proposals.js';
 import { Presence } from './presence.js';
 import { Replica } from './replica.js';
 import type { TlsFiles } from './session.js';
@@ -58,11 +59,13 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
     onState: (listener) => replica.onState(listener),
 
     createNetwork: async (spec) => await createNetwork(context, spec),
+    checkNetwork: (spec) => checkNetwork(context, spec),
     removeNetwork: async (name, options) => await removeNetwork(context, name, options),
     updateNetwork: async (name, change) => await updateNetwork(context, name, change),
     restoreNetwork: async (network) => await restoreNetwork(context, network),
 
     acquireLease: async (request) => await acquireLease(context, request),
+    proposeSubnet: async (whole, subnet, holder) => await proposeSubnet(context, whole, subnet, holder),
     renewLease: async (lease, ttlSeconds) => await renewLease(context, lease, ttlSeconds),
     releaseLease: async (lease) => await releaseLease(context, lease),
     leaseTimes: async (leases) => await leaseTimes(client, leases),

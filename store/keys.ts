@@ -80,6 +80,10 @@ export class Keys {
     return `${this.prefix}/elections/${election}`;
   }
 
+  proposal(whole: IpNetwork, subnet: IpNetwork): string {
+    return `${this.prefix}/proposals/${formatSubnetKey(whole)}/${formatSubnetKey(subnet)}`;
+  }
+
   /** Everything below the prefix. */
   all(): KeyRange {
     return rangeOf(`${this.prefix}/`);

@@ -74,7 +74,11 @@ export function chooseSubnets(
   there: readonly LeaseKey[],
   random = randomInt,
 ): Subnets | undefined {
-  const { network, previous } = request;
+  const { network, previous, wanted } = request;
+  if (wanted !== undefined) {
+    const these = withSixth(network, wanted, there, random);
+    return these !== undefined && fits(network, these) && isFree(these, there) ? these : undefined;
+  }
   if (previous !== undefined) {
     const again = withSixth(network, previous, there, random);
     if (again !== undefined && fits(network, again) && isFree(again, there)) return again;

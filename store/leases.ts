@@ -112,6 +112,7 @@ async function takeOwn(
       });
     }
   }
+  checkWanted(request, usable?.lease);
   const under = usable?.lease.reservation === true ? '0' : etcdLease;
   const taken = usable && leaseOf(request, usable.key, under);
   if (stale.length === 0 && usable === undefined) return undefined;
@@ -139,6 +140,19 @@ async function takeOwn(
     if (key !== usable?.key) there.splice(index, 1);
   }
   return taken;
+}
+
+/** A subnet that the node has is not given up for another one. @throws WeftError FAILED_PRECONDITION */
+function checkWanted({ network, node, wanted }: LeaseRequest, there: StoredLease | undefined): void {
+  if (wanted === undefined || there === undefined) return;
+  const pairs = [[wanted.subnet, there.subnet] as const, [wanted.subnet6, there.subnet6] as const];
+  for (const [asked, has] of pairs) {
+    if (asked === undefined || (has !== undefined && has.equals(asked))) continue;
+    throw failedPrecondition(
+      `network ${network.name}: ${asked.toString()} was asked for, and node ${node} has ${has?.toString() ?? 'none'}`,
+      'Ask for the subnet that it has, or for none.',
+    );
+  }
 }
 
 /** @throws WeftError FAILED_PRECONDITION where a living node of weft's has this node's address or name */
@@ -198,7 +212,15 @@ const overlaps = (a: Subnets, b: Subnets): boolean =>
   a.subnet.overlaps(b.subnet) ||
   (a.subnet6 !== undefined && b.subnet6 !== undefined && a.subnet6.overlaps(b.subnet6));
 
-function exhausted({ network }: LeaseRequest, there: readonly LeaseKey[]): Error {
+function exhausted({ network, wanted }: LeaseRequest, there: readonly LeaseKey[]): Error {
+  if (wanted !== undefined) {
+    const asked = [wanted.subnet, ...(wanted.subnet6 === undefined ? [] : [wanted.subnet6])];
+    const holder = there.find((key) => asked.some((subnet) => subnet.overlaps(key.subnet)));
+    return failedPrecondition(
+      `network ${network.name}: ${asked.join(' and ')} cannot be had${holder === undefined ? '' : `, ${ownerOf(holder.lease)} has it`}`,
+      'Try again, or ask for another part of the network.',
+    );
+  }
   const { first, last } = network.range;
   return resourceExhausted(
     `network ${network.name}: no /${network.hostPrefix} is left between ${first.toString()} and ${last.toString()} (${there.length} taken)`,

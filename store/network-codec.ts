@@ -64,6 +64,7 @@ const CONFIG = goObject({
   Weft: goObject({
     Internal: flag.default(false),
     Masquerade: flag.default(true),
+    Docker: flag.default(false),
     Routes: z.array(text).default([]),
   }).optional(),
 });
@@ -127,6 +128,7 @@ export function decodeConfig(name: string, value: string): Network {
       ...(mtu !== undefined && { mtu }),
       internal: config.Weft?.Internal ?? false,
       masquerade: config.Weft?.Masquerade ?? true,
+      ...(config.Weft?.Docker === true && { docker: true }),
       ...(routes.length > 0 && { routes }),
     };
     sources.set(network, value);
@@ -217,6 +219,7 @@ export function encodeConfig(network: Network): string {
     Weft: {
       Internal: network.internal,
       Masquerade: network.masquerade,
+      ...(network.docker === true && { Docker: true }),
       ...(network.routes !== undefined && { Routes: network.routes }),
     },
   });

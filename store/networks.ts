@@ -93,7 +93,17 @@ export function networkOf(spec: NetworkSpec): Network {
     }),
     internal: spec.internal ?? false,
     masquerade: spec.masquerade ?? true,
+    ...(spec.docker === true && { docker: true }),
   };
+}
+
+export function checkNetwork(context: Context, spec: NetworkSpec): Network {
+  const network = networkOf(spec);
+  const twin = context.replica.view.networks.get(network.name);
+  if (twin !== undefined) throw exists(network, twin);
+  checkAgainstOthers(context, network);
+  if (network.vni !== 0) chooseVni(context, network);
+  return network;
 }
 
 export async function createNetwork(context: Context, spec: NetworkSpec): Promise<Network> {
@@ -229,13 +239,17 @@ function freeVni(first: number, last: number, taken: ReadonlyMap<number, string>
 export async function removeNetwork(
   context: Context,
   name: string,
-  { force }: { force: boolean },
+  { force, unleased = false }: { force: boolean; unleased?: boolean },
 ): Promise<void> {
   const { client, replica, keys } = context;
   const etcdLease = await client.grant(REMOVAL_TTL);
   const marker = encodeRemoval({ kind: 'network', name, at: context.now().toISOString(), forced: force });
   const { succeeded, responses, header } = await client.txn({
-    compare: [present(keys.config(name)), ...(force ? [] : [noneOf(keys.endpoints(name))])],
+    compare: [
+      present(keys.config(name)),
+      ...(force ? [] : [noneOf(keys.endpoints(name))]),
+      ...(unleased ? [noneOf(keys.subnets(name))] : []),
+    ],
     success: [
       removeAll(keys.network(name)),
       put(keys.removal('network', name), marker, etcdLease),
@@ -255,6 +269,7 @@ export async function removeNetwork(
     throw notFound(`network ${name} does not exist`, 'See which do: weft network ls.');
   }
   const count = Number(responses[1]?.response_range.count ?? 0);
+  if (count === 0) throw failedPrecondition(`network ${name}: other nodes have a subnet in it`);
   throw failedPrecondition(
     `network ${name}: ${count === 1 ? 'one endpoint is' : `${count} endpoints are`} on it`,
     `Detach ${count === 1 ? 'it' : 'them'} first (weft endpoint ls --network ${name}), or use --force.`,

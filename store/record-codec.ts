@@ -50,6 +50,7 @@ const ENDPOINT = z.object({
   publish: z.array(PUBLISHED).default([]),
   vlan: integer(1, 4094).optional(),
   dns: flag.default(false),
+  door: z.literal('docker').optional().catch(undefined),
   createdAt: text.default(''),
 });
 
@@ -79,7 +80,7 @@ const REMOVAL = z.object({ at: text.default(''), forced: flag.default(false) });
 
 /** @throws UnreadableError */
 export function decodeEndpoint(key: ParsedKey & { kind: 'endpoint' }, value: string): Endpoint {
-  const { ip6, vlan, dns, ...fields } = check(ENDPOINT, parseJsonObject(value, MAX_ENDPOINT_BYTES));
+  const { ip6, vlan, dns, door, ...fields } = check(ENDPOINT, parseJsonObject(value, MAX_ENDPOINT_BYTES));
   return {
     id: key.id,
     network: key.network,
@@ -87,6 +88,7 @@ export function decodeEndpoint(key: ParsedKey & { kind: 'endpoint' }, value: str
     ...(ip6 !== undefined && { ip6 }),
     ...(vlan !== undefined && { vlan }),
     ...(dns && { dns }),
+    ...(door !== undefined && { door }),
   };
 }
 

@@ -75,6 +75,8 @@ export interface NetworkSpec {
   mtu?: number;
   internal?: boolean;
   masquerade?: boolean;
+  /** Made by `docker network create`: it goes with its last host. */
+  docker?: boolean;
 }
 
 /** What can be changed of a network. */
@@ -96,6 +98,8 @@ export interface LeaseRequest {
   vtep6?: Vtep;
   /** What the node had last time, and takes again if it can. */
   previous?: { subnet: IpNetwork; subnet6?: IpNetwork };
+  /** This one and no other. */
+  wanted?: { subnet: IpNetwork; subnet6?: IpNetwork };
   ttlSeconds: number;
 }
 
@@ -114,11 +118,14 @@ export interface Store {
    * transaction. @throws WeftError INVALID_ARGUMENT, ALREADY_EXISTS, FAILED_PRECONDITION, UNAVAILABLE
    */
   createNetwork(spec: NetworkSpec): Promise<Network>;
+  /** What createNetwork would make of it as things are; the VNI is 0 where a free one would be chosen. @throws as it does */
+  checkNetwork(spec: NetworkSpec): Network;
   /**
    * Takes the config, every subnet, endpoint and claim away and leaves the marker, in one transaction.
+   * @param options.unleased only where no node has a subnet in it
    * @throws WeftError NOT_FOUND; FAILED_PRECONDITION while endpoints are on it, unless forced
    */
-  removeNetwork(name: string, options: { force: boolean }): Promise<void>;
+  removeNetwork(name: string, options: { force: boolean; unleased?: boolean }): Promise<void>;
   /**
    * Changes a network that is there, in one transaction that nobody else's change gets lost in; what weft does not know of
    * its config stays. @throws WeftError NOT_FOUND, FAILED_PRECONDITION for a config that cannot be read
@@ -138,6 +145,11 @@ export interface Store {
    *   another instance has the same name or public address; UNAVAILABLE
    */
   acquireLease(request: LeaseRequest): Promise<StoredLease>;
+  /**
+   * Says for two minutes that this node will take a subnet of a network that is still to come. Answers false where another
+   * node says so. @throws WeftError UNAVAILABLE
+   */
+  proposeSubnet(whole: IpNetwork, subnet: IpNetwork, holder: string): Promise<boolean>;
   /**
    * A new etcd lease for the same subnet, as flannel renews; a key that was lost is written again. Nothing to do for a
    * reservation. @throws WeftError FAILED_PRECONDITION where somebody else has the subnet now; NOT_FOUND, UNAVAILABLE

@@ -1,5 +1,11 @@
 // What rtnetlink tells, as kernel objects: of a dump and of a notification alike, so that both mean the same.
-import { LINK_PREFIX, WEFT_MARK, type ActualObject, type LinkObject } from '../../core/objects.js';
+import {
+  LINK_PREFIX,
+  TRANSIT_PREFIX,
+  WEFT_MARK,
+  type ActualObject,
+  type LinkObject,
+} from '../../core/objects.js';
 import { AF_BRIDGE } from './libc.js';
 import { decodeAttrs, readIp, readMac, readText, type Attrs } from './wire.js';
 import type { NamespaceRole } from './kernel.js';
@@ -64,6 +70,8 @@ function linkObject(
   if (loopback && name === 'lo') return { kind: 'link', type: 'loopback', name };
   if (kind === 'veth') {
     if (role === 'container') return { kind: 'link', type: 'peer', name, mac, mtu };
+    // The other end stands for both.
+    if (name.startsWith(TRANSIT_PREFIX)) return undefined;
     const master = masterIndex === 0 ? '' : nameOf(masterIndex);
     const mode = hairpin ? { hairpin } : {};
     return { kind: 'link', type: 'veth', name, alias, mtu, master, ...mode, peer: { name: '', mac: '' } };

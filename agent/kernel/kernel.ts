@@ -104,6 +104,8 @@ export interface Kernel {
   identify(path: string): Sandbox | undefined;
   /** Links that could carry the underlay. */
   underlayLinks(): Promise<UnderlayLink[]>;
+  /** Destinations of every unicast route of the node, default routes left out. */
+  routes(): Promise<string[]>;
   /** Calls back on every change in the node's namespace until it is told to stop. */
   watch(listener: (event: KernelEvent) => void): () => void;
   /**

@@ -44,6 +44,7 @@ export function openKernel({ firewall }: { firewall: FirewallDriver }): Promise<
       }
     },
     underlayLinks: () => Promise.resolve(underlayLinks(node)),
+    routes: () => Promise.resolve(routes(node)),
     watch: (listener) => {
       const stop = watchKernel(node, listener);
       watches.add(stop);
@@ -61,6 +62,17 @@ export function openKernel({ firewall }: { firewall: FirewallDriver }): Promise<
     },
   };
   return Promise.resolve(kernel);
+}
+
+function routes(node: LinuxNamespace): string[] {
+  const links = node.links();
+  const lookup: LinkLookup = { byIndex: (index) => links.get(index), marksAddresses: true, role: 'node' };
+  return node.socket.dump(dumpRoutes).flatMap(({ body }) => {
+    const route = decodeRoute(body, lookup);
+    return route === undefined || route.isDefault || route.actual.object.kind !== 'route'
+      ? []
+      : [route.actual.object.to];
+  });
 }
 
 function underlayLinks(node: LinuxNamespace): UnderlayLink[] {

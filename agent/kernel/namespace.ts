@@ -200,7 +200,8 @@ class Application {
       });
     }
     const peer = this.peers?.get(link.name);
-    if (link.type === 'veth' && !(peer instanceof LinuxNamespace && peer.fd !== undefined)) {
+    const elsewhere = link.type === 'veth' && link.peer.onNode !== true;
+    if (elsewhere && !(peer instanceof LinuxNamespace && peer.fd !== undefined)) {
       return this.#fail(step, { errno: 'ENODEV', message: 'ENODEV, the container is not open' });
     }
     this.#add(step, createLink(link, peer instanceof LinuxNamespace ? peer.fd : undefined));

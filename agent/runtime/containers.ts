@@ -15,7 +15,7 @@ import type { Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
 import type { Former } from '../endpoints.js';
-import { Locks } from '../locks.js';
+import { Locks } from '../../core/locks.js';
 import type { Problems } from '../problems.js';
 import { containerFiles, hostnameOf } from './container-files.js';
 import type { ContainerRecord, ContainerState } from './container-state.js';

@@ -291,6 +291,11 @@ export class FakeKernel implements Kernel {
     return this.#paths.get(path)?.sandbox;
   }
 
+  async routes(): Promise<string[]> {
+    const { objects } = await this.node.observe([]);
+    return [...objects.values()].flatMap(({ object }) => (object.kind === 'route' ? [object.to] : []));
+  }
+
   async underlayLinks(): Promise<UnderlayLink[]> {
     await Promise.resolve();
     return this.underlays;

@@ -3,6 +3,7 @@
 import { IpAddress, parseInterface } from '../../core/address.js';
 import {
   objectKey,
+  TRANSIT_PREFIX,
   type Actual,
   type ActualObject,
   type KernelObject,
@@ -73,6 +74,7 @@ export class FakeSpace {
     const up = new Set<string>();
     for (const link of this.links.values()) {
       if (link.up) up.add(link.name);
+      if (this.role === 'node' && link.name.startsWith(TRANSIT_PREFIX)) continue;
       if (typeof link.object === 'string') foreignLinks.add(link.name);
       else objects.set(objectKey(link.object), { object: this.#seen(link.object), owned: link.owned });
     }
@@ -131,8 +133,9 @@ export class FakeSpace {
     }
     if (object.type !== 'veth') return this.addLink({ object, name, owned: true, up: true });
     if (!this.links.has(object.master)) throw new Errno('ENODEV', `there is no link ${object.master}`);
-    if (peerSpace === undefined) throw new Errno('EINVAL', `${name}: no namespace for its other end`);
-    if (peerSpace.links.has(object.peer.name)) {
+    const inside = object.peer.onNode === true ? this : peerSpace;
+    if (inside === undefined) throw new Errno('EINVAL', `${name}: no namespace for its other end`);
+    if (inside.links.has(object.peer.name)) {
       throw new Errno('EEXIST', `link ${object.peer.name} is there already in the container`);
     }
     const peer: LinkObject = {
@@ -143,8 +146,8 @@ export class FakeSpace {
       mtu: object.mtu,
     };
     const other = { space: this, name };
-    peerSpace.addLink({ object: peer, name: peer.name, owned: true, up: false, other });
-    this.addLink({ object, name, owned: true, up: true, other: { space: peerSpace, name: peer.name } });
+    inside.addLink({ object: peer, name: peer.name, owned: true, up: false, other });
+    this.addLink({ object, name, owned: true, up: true, other: { space: inside, name: peer.name } });
   }
 
   addLink(link: Link): void {

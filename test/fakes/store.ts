@@ -196,7 +196,17 @@ export class FakeStore implements Store {
     return network;
   }
 
-  async removeNetwork(name: string, { force }: { force: boolean }): Promise<void> {
+  checkNetwork(spec: NetworkSpec): Network {
+    const wanted = networkOf(spec);
+    if (this.#view.networks.has(spec.name)) throw alreadyExists(`network ${spec.name} exists already`);
+    checkOverlap(wanted, this.#view.networks.values(), []);
+    return wanted;
+  }
+
+  async removeNetwork(
+    name: string,
+    { force, unleased = false }: { force: boolean; unleased?: boolean },
+  ): Promise<void> {
     this.#requireConnection();
     const network = this.#view.networks.get(name);
     if (network === undefined) throw notFound(`network ${name}: there is no such network`);
@@ -206,6 +216,9 @@ export class FakeStore implements Store {
         `network ${name}: ${endpoints} endpoints are on it`,
         'Detach them first, or use --force.',
       );
+    }
+    if (unleased && (this.#view.leases.get(name)?.size ?? 0) > 0) {
+      throw failedPrecondition(`network ${name}: other nodes have a subnet in it`);
     }
     this.#change((view) => [
       ...inNetwork(view, name, () => true),
@@ -239,12 +252,17 @@ export class FakeStore implements Store {
     return true;
   }
 
+  async proposeSubnet(): Promise<boolean> {
+    this.#requireConnection();
+    return true;
+  }
+
   async acquireLease(request: LeaseRequest): Promise<StoredLease> {
     this.#requireConnection();
     const { network, node, instance, publicIp, publicIp6, vtep, vtep6 } = request;
     const there = [...(this.#view.leases.get(network.name)?.values() ?? [])];
     const own = there.find((lease) => lease.instance === instance || lease.publicIp.equals(publicIp));
-    const subnets = own ?? request.previous ?? this.#freeSubnets(network, there);
+    const subnets = own ?? request.wanted ?? request.previous ?? this.#freeSubnets(network, there);
     return this.putLease({
       network: network.name,
       subnet: subnets.subnet,

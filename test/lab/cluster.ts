@@ -36,6 +36,8 @@ export const bare = (address: string): string => address.split('/')[0] ?? '';
 export class Cluster {
   readonly #places = new Map<string, Namespace>();
   readonly #processes = new Map<string, LabProcess>();
+  /** By host: where its agent finds Docker. */
+  readonly #engines = new Map<string, readonly string[]>();
   /** Where the agents look for etcd. */
   etcd = ETCD;
 
@@ -91,6 +93,12 @@ export class Cluster {
     return reaches(this.#place(from), ip);
   }
 
+  /** From now on this host is entered as Docker's processes on it are, and its agent is started with these flags. */
+  dockerHost(name: string, place: Namespace, agentFlags: readonly string[]): void {
+    this.#places.set(name, place);
+    this.#engines.set(name, agentFlags);
+  }
+
   place(name: string): Namespace {
     return this.#place(name);
   }
@@ -126,9 +134,14 @@ export class Cluster {
   agentFlags(host: string): string[] {
     const { runDir, stateDir } = this.#host(host);
     return [
-      ...['--node', host, '--etcd', this.etcd, '--controller', CONTROLLER, '--cnm-socket', 'none'],
+      ...['--node', host, '--etcd', this.etcd, '--controller', CONTROLLER],
       ...['--run-dir', runDir, '--state-dir', stateDir],
-      ...['--docker', `unix://${join(this.folder, 'no-docker.sock')}`],
+      ...(this.#engines.get(host) ?? [
+        '--cnm-socket',
+        'none',
+        '--docker',
+        `unix://${join(this.folder, 'no-docker.sock')}`,
+      ]),
     ];
   }
 

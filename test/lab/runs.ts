@@ -7,10 +7,11 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmdirSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 
 import { errnoOf } from '../../daemon/errno.js';
 
@@ -24,6 +25,7 @@ const FOLDERS = '/tmp';
 const NAMESPACES = '/run/netns';
 /** Where a namespace's own resolv.conf is. */
 const NAMESPACE_FILES = '/etc/netns';
+const CGROUPS = '/sys/fs/cgroup';
 
 let count = 0;
 
@@ -72,6 +74,7 @@ export function removeRun(run: string): string[] {
   pids.delete(process.pid);
   for (const pid of pids) kill(pid);
   waitUntilGone([...pids], 5000);
+  removeCgroups(run);
   // Deleting by batch would stop at a name that another sweep has just deleted; -force goes on.
   if (names.length > 0) {
     spawnSync('ip', ['-force', '-batch', '-'], {
@@ -112,6 +115,48 @@ function ownFolder(run: string): boolean {
   try {
     const stat = lstatSync(folderOf(run));
     return stat.isDirectory() && stat.uid === process.getuid?.();
+  } catch {
+    return false;
+  }
+}
+
+/** Containers of the run's Docker hosts are in cgroups named after those; nothing else tells whose they are. */
+function removeCgroups(run: string): void {
+  const found = cgroupsOf(run);
+  for (let i = 0; i < 100; i++) {
+    const pids = found.flatMap((path) =>
+      (readText(join(path, 'cgroup.procs')) ?? '').split('\n').filter(Boolean).map(Number),
+    );
+    if (pids.length === 0) break;
+    for (const pid of pids) kill(pid);
+    waitUntilGone(pids, 100);
+  }
+  // The innermost first: a cgroup goes when nothing is in it.
+  for (const path of found.toReversed()) {
+    try {
+      rmdirSync(path);
+    } catch {
+      // A process that is still ending; the next sweep finds it.
+    }
+  }
+}
+
+/** Each before those inside it; of cgroups of version 1 in every hierarchy. */
+function cgroupsOf(run: string): string[] {
+  const inside = (path: string): string[] =>
+    listFolder(path)
+      .map((name) => join(path, name))
+      .filter(isFolder)
+      .flatMap((child) => [child, ...inside(child)]);
+  return [CGROUPS, ...listFolder(CGROUPS).map((name) => join(CGROUPS, name))]
+    .flatMap((hierarchy) => listFolder(hierarchy).map((name) => join(hierarchy, name)))
+    .filter((path) => basename(path).startsWith(`${run}-`) && isFolder(path))
+    .flatMap((path) => [path, ...inside(path)]);
+}
+
+function isFolder(path: string): boolean {
+  try {
+    return lstatSync(path).isDirectory();
   } catch {
     return false;
   }

@@ -1,0 +1,220 @@
+// The endpoint half of the driver: an endpoint of Docker's is a record here until Join, and from then on an endpoint of weft's
+// like any other. Docker moves the container's end of the pair into the container and configures it from the answer.
+import { IpAddress, parseInterface, parseMac } from '../../core/address.js';
+import { macOf } from '../../core/compile.js';
+import { invalidArgument, messageOf, notFound } from '../../core/errors.js';
+import { Locks } from '../../core/locks.js';
+import type { NodeSubnets, PluginHost } from '../../daemon/plugin-host.js';
+import type { DockerEndpoint, Memory } from './memory.js';
+import type { Networks } from './network.js';
+import { parsePortMap } from './port-map.js';
+import { LABEL, type CreateEndpoint, type External, type Join } from './protocol.js';
+
+export interface EndpointsOptions {
+  host: PluginHost;
+  memory: Memory;
+  networks: Networks;
+}
+
+/** Docker's words for how a route is: through a gateway, or on the link (libnetwork/types). */
+const ROUTE = { via: 0, connected: 1 } as const;
+
+interface StaticRoute {
+  Destination: string;
+  RouteType: number;
+  NextHop?: string;
+}
+
+export class DockerEndpoints {
+  readonly #locks = new Locks();
+
+  constructor(private readonly options: EndpointsOptions) {}
+
+  async create(request: CreateEndpoint): Promise<object> {
+    const network = await this.options.networks.ready(request.NetworkID);
+    return this.#locks.run(request.EndpointID, () => this.#create(network, request));
+  }
+
+  async #create(network: string, { NetworkID, EndpointID, Interface }: CreateEndpoint): Promise<object> {
+    const { memory } = this.options;
+    const there = memory.endpoints.get(EndpointID);
+    if (there !== undefined) return answerOf(there, Interface.MacAddress);
+    if (Interface.Address === '') {
+      throw invalidArgument('an endpoint of weft needs an IPv4 address', 'Use weft as the IPAM driver, too.');
+    }
+    const mac = Interface.MacAddress === '' ? undefined : parseMac(Interface.MacAddress);
+    const { id, ip } = await this.#reserved(network, Interface.Address);
+    const ip6 =
+      Interface.AddressIPv6 === '' ? undefined : (await this.#reserved(network, Interface.AddressIPv6)).ip;
+    const record: DockerEndpoint = {
+      id: EndpointID,
+      network: NetworkID,
+      endpoint: id,
+      ip,
+      ...(ip6 !== undefined && { ip6 }),
+      mac: mac ?? macOf(parseInterface(ip).address),
+      named: false,
+      createdAt: new Date().toISOString(),
+    };
+    memory.endpoints.put(record);
+    return answerOf(record, Interface.MacAddress);
+  }
+
+  /** The address that Docker has asked for before; after the loss of a state directory it is asked for now. */
+  async #reserved(network: string, text: string): Promise<{ id: string; ip: string }> {
+    const { addresses } = this.options.host;
+    const asked = IpAddress.parse(text.split('/')[0] ?? '');
+    return (
+      addresses.find(network, asked.toString()) ??
+      (await addresses.reserve({ network, family: asked.family, asked }))
+    );
+  }
+
+  async join(request: Join): Promise<object> {
+    return this.#locks.run(request.EndpointID, () => this.#join(request));
+  }
+
+  async #join({ NetworkID, EndpointID, SandboxKey }: Join): Promise<object> {
+    const { host, memory, networks } = this.options;
+    const record = this.#known(EndpointID);
+    const network = await networks.ready(NetworkID);
+    const subnets = host.networks.get(network);
+    if (subnets === undefined) throw notFound(`this host is not on network ${network}`);
+    const there = host.endpoints.get(record.endpoint);
+    if (there === undefined || there.sandbox.path !== SandboxKey) {
+      await host.endpoints.disconnect(record.endpoint);
+      await host.endpoints.connect({
+        id: record.endpoint,
+        network,
+        // What the container is called Docker tells when it runs.
+        name: EndpointID.slice(0, 12),
+        target: `docker:${EndpointID.slice(0, 12)}`,
+        mac: record.mac,
+        ip: record.ip,
+        ...(record.ip6 !== undefined && { ip6: record.ip6 }),
+        sandbox: SandboxKey,
+      });
+      memory.endpoints.put({ ...record, sandbox: SandboxKey, named: false });
+    }
+    return {
+      InterfaceName: { SrcName: host.endpoints.transit(record.endpoint), DstPrefix: 'eth' },
+      ...routing(subnets, record),
+    };
+  }
+
+  #known(id: string): DockerEndpoint {
+    const record = this.options.memory.endpoints.get(id);
+    if (record !== undefined) return record;
+    throw notFound(`weft does not know Docker's endpoint ${id.slice(0, 12)}`, 'Start the container again.');
+  }
+
+  info(id: string): object {
+    const record = this.options.memory.endpoints.get(id);
+    if (record === undefined) return { Value: {} };
+    const endpoint = this.options.host.endpoints.get(record.endpoint);
+    return {
+      Value: {
+        'weft.endpoint': record.endpoint,
+        'weft.node': this.options.host.node,
+        ...(endpoint && { 'weft.network': endpoint.network, 'weft.hostIfname': endpoint.hostIfname }),
+      },
+    };
+  }
+
+  /** This endpoint is the container's way out; its ports are published. */
+  async open({ EndpointID, Options }: External): Promise<object> {
+    const ports = parsePortMap(Options[LABEL.portmap]);
+    return this.#locks.run(EndpointID, async () => {
+      const record = this.#known(EndpointID);
+      await this.options.host.endpoints.publish(record.endpoint, ports);
+      await this.options.host.endpoints.describe(record.endpoint, { defaultRoute: true });
+      return {};
+    });
+  }
+
+  async close({ EndpointID }: { EndpointID: string }): Promise<object> {
+    return this.#locks.run(EndpointID, async () => {
+      const record = this.options.memory.endpoints.get(EndpointID);
+      if (record !== undefined) await this.options.host.endpoints.unpublish(record.endpoint);
+      if (record !== undefined)
+        await this.options.host.endpoints.describe(record.endpoint, { defaultRoute: false });
+      return {};
+    });
+  }
+
+  /** Docker goes on whatever the answer is: nothing may stay behind. */
+  async leave(id: string): Promise<object> {
+    return this.#locks.run(id, async () => {
+      const { host, memory } = this.options;
+      const record = memory.endpoints.get(id);
+      if (record === undefined) return {};
+      const { sandbox: _sandbox, ...rest } = record;
+      memory.endpoints.put(rest);
+      await host.endpoints.disconnect(record.endpoint);
+      return {};
+    });
+  }
+
+  async delete(id: string): Promise<object> {
+    return this.#locks.run(id, async () => {
+      const { host, memory } = this.options;
+      const record = memory.endpoints.get(id);
+      if (record === undefined) return {};
+      memory.endpoints.delete(id);
+      await host.endpoints.disconnect(record.endpoint);
+      return {};
+    });
+  }
+
+  /** Docker knows it no more, and has not said so. */
+  async forget(record: DockerEndpoint): Promise<void> {
+    await this.#locks.run(record.id, async () => {
+      const { host, memory } = this.options;
+      if (memory.endpoints.get(record.id) === undefined) return;
+      const network = memory.networks.get(record.network)?.network;
+      host.log.info('an endpoint that Docker has forgotten is removed', {
+        endpoint: record.id.slice(0, 12),
+        network,
+      });
+      memory.endpoints.delete(record.id);
+      try {
+        await host.endpoints.disconnect(record.endpoint);
+      } catch (error) {
+        host.log.warn('a forgotten endpoint', { endpoint: record.id, error: messageOf(error) });
+      }
+      if (network === undefined) return;
+      for (const text of [record.ip, record.ip6]) {
+        if (text !== undefined) host.addresses.release(network, parseInterface(text).address.toString());
+      }
+    });
+  }
+}
+
+/** Docker refuses an answer that says again what it has said. */
+const answerOf = ({ mac }: DockerEndpoint, given: string): object => ({
+  Interface: given === '' ? { MacAddress: mac } : {},
+});
+
+/** Gateway and routes. An internal network has no way out, and Docker shall add none of its own. */
+function routing(
+  { network, subnet, subnet6, gateway, gateway6 }: NodeSubnets,
+  record: DockerEndpoint,
+): object {
+  const routes: StaticRoute[] = [];
+  const side = (whole: string, own: string, via: string, bits: number, ip: string): void => {
+    // An address of another host's subnet stands alone: its own link has no prefix that holds the gateway.
+    if (ip.endsWith(`/${bits}`)) routes.push({ Destination: `${via}/${bits}`, RouteType: ROUTE.connected });
+    if (whole !== own) routes.push({ Destination: whole, RouteType: ROUTE.via, NextHop: via });
+  };
+  side(network.subnet.toString(), subnet.toString(), gateway.toString(), 32, record.ip);
+  const six = record.ip6 !== undefined && subnet6 !== undefined && gateway6 !== undefined;
+  if (six && network.subnet6 !== undefined) {
+    side(network.subnet6.toString(), subnet6.toString(), gateway6.toString(), 128, record.ip6 ?? '');
+  }
+  return {
+    ...(network.internal
+      ? { DisableGatewayService: true }
+      : { Gateway: gateway.toString(), ...(six && { GatewayIPv6: gateway6.toString() }) }),
+    StaticRoutes: routes,
+  };
+}

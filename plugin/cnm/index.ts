@@ -1,0 +1,166 @@
+// The door for Docker's engine: weft as a network driver and an IPAM driver, on the plugin socket. This file ties the parts
+// together; what Docker asks for is in protocol.ts.
+import { join } from 'node:path';
+
+import { messageOf, WeftError } from '../../core/errors.js';
+import type { MountedPlugin, PluginHost } from '../../daemon/plugin-host.js';
+import { DockerEvents } from './docker-events.js';
+import { DockerEndpoints } from './endpoint.js';
+import { Ipam } from './ipam.js';
+import { Memory } from './memory.js';
+import { Networks } from './network.js';
+import * as ask from './protocol.js';
+import { method, servePlugin, type Method } from './server.js';
+import { Upkeep } from './upkeep.js';
+
+/** Mounts the plugin where the settings say so. */
+export async function cnm(host: PluginHost): Promise<MountedPlugin> {
+  const socket = host.cnmSocket;
+  if (socket === undefined) return { stop: () => Promise.resolve() };
+  const memory = new Memory(join(host.stateDir, 'docker'));
+  for (const { path, why } of memory.load()) {
+    host.problem(`torn ${path}`, {
+      what: `the state file ${path}`,
+      why: `it cannot be read: ${why}`,
+      fix: 'Create the Docker network that it was about again, and delete the file.',
+    });
+  }
+  const events: DockerEvents = new DockerEvents({
+    host,
+    onContainer: (id) => void upkeep.learn(id),
+    onChange: () => upkeep.lookSoon(),
+  });
+  const networks = new Networks({
+    host,
+    memory,
+    nameOf: (id) => events.nameOf(id),
+    hearsNames: () => events.hears,
+  });
+  const ipam = new Ipam({ host, memory, networks });
+  const endpoints = new DockerEndpoints({ host, memory, networks });
+  const upkeep = new Upkeep({ host, memory, networks, endpoints, events });
+  const server = await serve(host, socket, methodsOf(ipam, networks, endpoints));
+  networks.resume();
+  upkeep.start();
+  upkeep.lookSoon();
+  const following = events.follow();
+  return {
+    stop: async () => {
+      await server?.stop();
+      await upkeep.stop();
+      await following;
+    },
+  };
+}
+
+/** Without the socket the node goes on: it may have no Docker at all. */
+async function serve(
+  host: PluginHost,
+  socket: string,
+  methods: ReadonlyMap<string, Method>,
+): Promise<MountedPlugin | undefined> {
+  try {
+    const server = await servePlugin(socket, methods, host.log);
+    host.log.info('the Docker plugin serves', { socket });
+    return server;
+  } catch (error) {
+    host.log.warn('the Docker plugin cannot serve', { socket, error: messageOf(error) });
+    host.problem('cnm', {
+      what: 'the Docker plugin',
+      why: messageOf(error),
+      fix: (error instanceof WeftError ? error.next : undefined) ?? 'Check --cnm-socket; none turns it off.',
+    });
+    return undefined;
+  }
+}
+
+function methodsOf(ipam: Ipam, networks: Networks, endpoints: DockerEndpoints): Map<string, Method> {
+  const table: [string, (name: string) => Method][] = [
+    [
+      'Plugin.Activate',
+      (name) => method(name, ask.nothing, () => ({ Implements: ['NetworkDriver', 'IpamDriver'] })),
+    ],
+    [
+      'NetworkDriver.GetCapabilities',
+      (name) =>
+        method(name, ask.nothing, () => ({
+          Scope: 'local',
+          ConnectivityScope: 'global',
+          GwAllocChecker: true,
+        })),
+    ],
+    // Every host has a gateway in every network, also in an internal one.
+    [
+      'NetworkDriver.GwAllocCheck',
+      (name) => method(name, ask.gwAllocCheck, () => ({ SkipIPv4: false, SkipIPv6: false })),
+    ],
+    // Of swarm's managers, which ask no plugin behind a plain socket.
+    ['NetworkDriver.AllocateNetwork', (name) => method(name, ask.nothing, () => ({ Options: {} }))],
+    ['NetworkDriver.FreeNetwork', (name) => method(name, ask.nothing, () => ({}))],
+    ['NetworkDriver.DiscoverNew', (name) => method(name, ask.nothing, () => ({}))],
+    ['NetworkDriver.DiscoverDelete', (name) => method(name, ask.nothing, () => ({}))],
+    [
+      'NetworkDriver.CreateNetwork',
+      (name) => method(name, ask.createNetwork, (request) => networks.create(request)),
+    ],
+    [
+      'NetworkDriver.DeleteNetwork',
+      (name) => method(name, ask.networkOnly, ({ NetworkID }) => networks.delete(NetworkID)),
+    ],
+    [
+      'NetworkDriver.CreateEndpoint',
+      (name) => method(name, ask.createEndpoint, (request) => endpoints.create(request)),
+    ],
+    [
+      'NetworkDriver.EndpointOperInfo',
+      (name) => method(name, ask.endpointOnly, ({ EndpointID }) => endpoints.info(EndpointID)),
+    ],
+    [
+      'NetworkDriver.DeleteEndpoint',
+      (name) => method(name, ask.endpointOnly, ({ EndpointID }) => endpoints.delete(EndpointID)),
+    ],
+    ['NetworkDriver.Join', (name) => method(name, ask.join, (request) => endpoints.join(request))],
+    [
+      'NetworkDriver.Leave',
+      (name) => method(name, ask.endpointOnly, ({ EndpointID }) => endpoints.leave(EndpointID)),
+    ],
+    [
+      'NetworkDriver.ProgramExternalConnectivity',
+      (name) => method(name, ask.external, (request) => endpoints.open(request)),
+    ],
+    [
+      'NetworkDriver.RevokeExternalConnectivity',
+      (name) => method(name, ask.endpointOnly, (request) => endpoints.close(request)),
+    ],
+    [
+      'IpamDriver.GetCapabilities',
+      (name) =>
+        method(name, ask.nothing, () => ({ RequiresMACAddress: false, RequiresRequestReplay: false })),
+    ],
+    [
+      'IpamDriver.GetDefaultAddressSpaces',
+      (name) =>
+        method(name, ask.nothing, () => ({
+          LocalDefaultAddressSpace: ask.ADDRESS_SPACE,
+          GlobalDefaultAddressSpace: ask.ADDRESS_SPACE,
+        })),
+    ],
+    [
+      'IpamDriver.RequestPool',
+      (name) => method(name, ask.requestPool, (request) => ipam.requestPool(request)),
+    ],
+    [
+      'IpamDriver.ReleasePool',
+      (name) => method(name, ask.poolOnly, ({ PoolID }) => ipam.releasePool(PoolID)),
+    ],
+    [
+      'IpamDriver.RequestAddress',
+      (name) => method(name, ask.requestAddress, (request) => ipam.requestAddress(request)),
+    ],
+    [
+      'IpamDriver.ReleaseAddress',
+      (name) => method(name, ask.releaseAddress, (request) => ipam.releaseAddress(request)),
+    ],
+  ];
+  return new Map(table.map(([name, make]) => [name, make(name)]));
+}

@@ -1,0 +1,293 @@
+// The IPAM driver: pools are whole networks of weft's, addresses those of this host's subnet. Docker asks for the gateway of a
+// network before it says what the network is: the host's subnet is chosen here and taken when the network is created.
+import { randomBytes } from 'node:crypto';
+
+import { IpAddress, IpNetwork } from '../../core/address.js';
+import {
+  alreadyExists,
+  failedPrecondition,
+  invalidArgument,
+  notFound,
+  resourceExhausted,
+  WeftError,
+} from '../../core/errors.js';
+import {
+  checkUsable,
+  defaultHostPrefix,
+  parseHostPrefix,
+  prefixesOf,
+  type Network,
+} from '../../core/network.js';
+import type { PluginHost } from '../../daemon/plugin-host.js';
+import { ageOf, isAddressOf, type Memory, type Pool } from './memory.js';
+import type { Networks } from './network.js';
+import { parseIpamOptions, type IpamOptions } from './options.js';
+import { otherName, otherSubnet } from './refusals.js';
+import { ADDRESS_TYPE, type ReleaseAddress, type RequestAddress, type RequestPool } from './protocol.js';
+
+/** Between asking for an address and creating its endpoint Docker does nothing else. */
+const ORPHAN_MS = 10_000;
+/** An engine that finds every subnet in its way asks for ever; this many are given out and not used at a time. */
+const MAX_UNUSED = 32;
+
+export interface IpamOptionsGiven {
+  host: PluginHost;
+  memory: Memory;
+  networks: Networks;
+}
+
+export class Ipam {
+  constructor(private readonly options: IpamOptionsGiven) {}
+
+  async requestPool(request: RequestPool): Promise<object> {
+    const { host, memory } = this.options;
+    const family = request.V6 || request.Pool.includes(':') ? 6 : 4;
+    const given = parseIpamOptions(request.Options);
+    const asked = request.Pool === '' ? undefined : IpNetwork.parse(request.Pool, 'subnet');
+    const within = request.SubPool === '' ? undefined : IpNetwork.parse(request.SubPool, 'ip-range');
+    if (asked !== undefined) checkUsable(asked, 'subnet');
+    await host.networks.known(3000);
+    const existing = this.#existing(given, asked, family);
+    const whole = await this.#whole(given, asked, existing, family);
+    if (within !== undefined && !whole.contains(within)) {
+      throw invalidArgument(`ip-range: ${within.toString()} is not inside ${whole.toString()}`);
+    }
+    this.#checkUnused(whole, existing);
+    const hostPrefix = hostPrefixOf(given, whole, existing);
+    const hostSubnet = await host.networks.propose({ whole, hostPrefix, ...(within && { within }) });
+    const pool: Pool = {
+      id: `weft-${whole.toString().replace('/', '-')}-${randomBytes(6).toString('hex')}`.replaceAll(':', '.'),
+      family,
+      subnet: whole.toString(),
+      hostSubnet: hostSubnet.toString(),
+      hostPrefix,
+      ...(within !== undefined && !within.contains(hostSubnet) && { within: within.toString() }),
+      ...(given.network !== undefined && { name: given.network }),
+      auto: asked === undefined,
+      aux: [],
+      released: false,
+      createdAt: new Date().toISOString(),
+    };
+    memory.pools.put(pool);
+    return { PoolID: pool.id, Pool: pool.subnet, Data: {} };
+  }
+
+  /** The network of weft's that is meant, if it is there. @throws WeftError where name and subnet say different things */
+  #existing(
+    { network: name }: IpamOptions,
+    asked: IpNetwork | undefined,
+    family: 4 | 6,
+  ): Network | undefined {
+    const all = this.options.host.networks.list();
+    const same = asked && all.find((network) => prefixesOf(network).some((prefix) => prefix.equals(asked)));
+    if (name === undefined) return same;
+    const named = all.find((network) => network.name === name);
+    if (named === undefined) {
+      if (same === undefined || asked === undefined) return undefined;
+      throw otherName(same, name, { subnet: asked.toString() });
+    }
+    const prefix = family === 4 ? named.subnet : named.subnet6;
+    if (prefix === undefined) {
+      throw failedPrecondition(`network ${name} has no IPv6 subnet`, 'Leave --ipv6 and its subnet out.');
+    }
+    if (asked !== undefined && !prefix.equals(asked)) throw otherSubnet(named, asked, prefix);
+    return named;
+  }
+
+  async #whole(
+    { network: name }: IpamOptions,
+    asked: IpNetwork | undefined,
+    existing: Network | undefined,
+    family: 4 | 6,
+  ): Promise<IpNetwork> {
+    const { host } = this.options;
+    if (asked !== undefined) return asked;
+    const used = await host.networks.usedPrefixes();
+    const own = family === 4 ? existing?.subnet : existing?.subnet6;
+    if (own !== undefined) {
+      const here = existing === undefined ? undefined : host.networks.get(existing.name);
+      // Docker takes a subnet that is routed for one that is in use, and asks for another for ever.
+      const isHeld = this.options.memory.pools.list().some((pool) => pool.subnet === own.toString());
+      if (family === 4 && (here !== undefined || isHeld)) {
+        throw failedPrecondition(
+          `network ${name ?? ''} is on this host already, and Docker asks which subnet it is`,
+          `Say it: docker network create -d weft --ipam-driver weft --ipam-opt weft.network=${name ?? ''} --subnet ${own.toString()} …`,
+        );
+      }
+      return own;
+    }
+    return this.#unused(family, used);
+  }
+
+  /** A private prefix that nobody has, never the same twice while it is held. */
+  #unused(family: 4 | 6, used: readonly IpNetwork[]): IpNetwork {
+    const pools = this.options.memory.pools.list();
+    if (pools.filter((pool) => pool.auto && pool.network === undefined).length >= MAX_UNUSED) {
+      throw resourceExhausted(
+        `Docker found ${MAX_UNUSED} subnets in its way, one after the other`,
+        'Choose one yourself, with --subnet.',
+      );
+    }
+    const held = [...used, ...pools.map((pool) => IpNetwork.parse(pool.subnet))];
+    for (let i = 0; i < 1000; i++) {
+      const random = randomBytes(5);
+      // RFC 4193 §3.2: a unique local prefix is fd and 40 random bits. RFC 1918: 10.0.0.0/8.
+      const prefix =
+        family === 6
+          ? IpNetwork.of(
+              IpAddress.fromBytes(Buffer.concat([Buffer.from([0xfd]), random, Buffer.alloc(10)])),
+              48,
+            )
+          : IpNetwork.of(IpAddress.fromBytes(Uint8Array.of(10, random[0] ?? 0, 0, 0)), 16);
+      if (!held.some((other) => other.overlaps(prefix))) return prefix;
+    }
+    throw resourceExhausted('no /16 of 10.0.0.0/8 is unused', 'Choose a subnet yourself, with --subnet.');
+  }
+
+  #checkUnused(whole: IpNetwork, existing: Network | undefined): void {
+    const { memory } = this.options;
+    const other =
+      memory.networks
+        .list()
+        .find((network) =>
+          memory.poolsOf(network).some((pool) => !pool.released && pool.subnet === whole.toString()),
+        ) ??
+      (existing && memory.networkNamed(existing.name));
+    if (other === undefined || other.state === 'leaving') return;
+    throw alreadyExists(
+      `${whole.toString()} is another Docker network of this host already, ${other.id.slice(0, 12)}`,
+      'Use that one: see docker network ls. On a host a network of weft is one network of Docker.',
+    );
+  }
+
+  releasePool(id: string): object {
+    const { memory } = this.options;
+    const pool = memory.pools.get(id);
+    if (pool === undefined) return {};
+    if (pool.network !== undefined && memory.networks.get(pool.network) !== undefined) {
+      // DeleteNetwork follows; where it does not, the next look at Docker finds it.
+      memory.pools.put({ ...pool, released: true });
+    } else memory.pools.delete(id);
+    return {};
+  }
+
+  async requestAddress(request: RequestAddress): Promise<object> {
+    const pool = this.#pool(request.PoolID);
+    const asked = request.Address === '' ? undefined : bare(request.Address);
+    if (request.Options[ADDRESS_TYPE.key] === ADDRESS_TYPE.gateway) return gateway(pool, asked);
+    if (pool.network === undefined) return this.#aux(pool, asked);
+    const name = await this.options.networks.ready(pool.network);
+    const { ip } = await this.#reserve(name, pool, asked);
+    return { Address: ip, Data: {} };
+  }
+
+  async #reserve(network: string, pool: Pool, asked: IpAddress | undefined): Promise<{ ip: string }> {
+    const { addresses } = this.options.host;
+    const wish = {
+      network,
+      family: pool.family,
+      ...(asked && { asked }),
+      ...(pool.within !== undefined && { within: IpNetwork.parse(pool.within) }),
+    };
+    try {
+      return await addresses.reserve(wish);
+    } catch (error) {
+      const isTaken = error instanceof WeftError && error.code === 'ALREADY_EXISTS';
+      if (!isTaken || asked === undefined || !(await this.#isLeftOver(network, asked.toString())))
+        throw error;
+      addresses.release(network, asked.toString());
+      return addresses.reserve(wish);
+    }
+  }
+
+  /** Whether an address is only kept for a container of Docker's that is gone, or never came. */
+  async #isLeftOver(network: string, ip: string): Promise<boolean> {
+    const { host, memory } = this.options;
+    const reservation = host.addresses.find(network, ip);
+    if (reservation === undefined) return false;
+    const owner = memory.endpoints
+      .list()
+      .find(
+        (endpoint) => isAddressOf(endpoint, ip) && memory.networks.get(endpoint.network)?.network === network,
+      );
+    if (owner === undefined) return ageOf(reservation) > ORPHAN_MS;
+    if (owner.sandbox === undefined || host.endpoints.isAlive(owner.endpoint) !== false) return false;
+    host.log.info('an address of a container that is gone is used again', { network, ip });
+    await host.endpoints.disconnect(owner.endpoint);
+    memory.endpoints.delete(owner.id);
+    return true;
+  }
+
+  /** Before its network is created, a pool is asked for addresses that no container may have. */
+  #aux(pool: Pool, asked: IpAddress | undefined): object {
+    if (asked === undefined) {
+      throw failedPrecondition(
+        `${pool.subnet} is no network of weft's driver, only its addresses are weft's`,
+        'Use both: docker network create -d weft --ipam-driver weft …',
+      );
+    }
+    const whole = IpNetwork.parse(pool.subnet);
+    if (!whole.contains(asked)) {
+      throw invalidArgument(`${asked.toString()} is not an address of ${pool.subnet}`, 'Choose another one.');
+    }
+    const ip = asked.toString();
+    if (!pool.aux.includes(ip)) this.options.memory.pools.put({ ...pool, aux: [...pool.aux, ip] });
+    return { Address: `${ip}/${whole.length}`, Data: {} };
+  }
+
+  async releaseAddress(request: ReleaseAddress): Promise<object> {
+    const { memory, host } = this.options;
+    const pool = memory.pools.get(request.PoolID);
+    const ip = request.Address === '' ? undefined : bare(request.Address).toString();
+    if (pool === undefined || ip === undefined) return {};
+    const name = pool.network === undefined ? undefined : memory.networks.get(pool.network)?.network;
+    if (pool.aux.includes(ip)) {
+      memory.pools.put({ ...pool, aux: pool.aux.filter((other) => other !== ip) });
+      if (name !== undefined) await host.addresses.giveBack(name, bare(ip));
+      return {};
+    }
+    if (name === undefined) return {};
+    // Docker deletes an endpoint before it gives its address back. What has one now is another container than the one that
+    // this is about, whose end Docker tells late.
+    const isUsed = memory.endpointsOf(pool.network ?? '').some((endpoint) => isAddressOf(endpoint, ip));
+    if (!isUsed) host.addresses.release(name, ip);
+    return {};
+  }
+
+  #pool(id: string): Pool {
+    const pool = this.options.memory.pools.get(id);
+    if (pool !== undefined) return pool;
+    throw notFound(
+      `weft does not know the pool ${id} of Docker's any more`,
+      'Its state directory was lost: remove the Docker network and create it again, with the same --subnet.',
+    );
+  }
+}
+
+const bare = (text: string): IpAddress => IpAddress.parse(text.split('/')[0] ?? '');
+
+function gateway(pool: Pool, asked: IpAddress | undefined): object {
+  const subnet = IpNetwork.parse(pool.hostSubnet);
+  const own = subnet.at(1);
+  if (asked !== undefined && !asked.equals(own)) {
+    throw invalidArgument(
+      `gateway: ${asked.toString()} cannot be the gateway: every host is the gateway of its own containers, and this one has ${own.toString()} of ${subnet.toString()}`,
+      'Leave --gateway out.',
+    );
+  }
+  return { Address: `${own.toString()}/${subnet.length}`, Data: {} };
+}
+
+function hostPrefixOf(given: IpamOptions, whole: IpNetwork, existing: Network | undefined): number {
+  const [field, asked] =
+    whole.family === 4
+      ? (['host-prefix', given.hostPrefix] as const)
+      : (['host-prefix6', given.hostPrefix6] as const);
+  const has = whole.family === 4 ? existing?.hostPrefix : existing?.hostPrefix6;
+  if (has === undefined) return parseHostPrefix(whole, asked, field);
+  if (asked === undefined || asked === has) return has;
+  throw alreadyExists(
+    `network ${existing?.name ?? ''} has ${field} ${has}, not ${asked} (${defaultHostPrefix(whole)} is the default)`,
+    'Leave it out.',
+  );
+}

@@ -1,0 +1,116 @@
+// What the plugin must know again after a restart of either side, for Docker replays nothing: pools, which Docker network is
+// which network of weft's, and Docker's endpoints. Small JSON files below the agent's state directory.
+import { join } from 'node:path';
+
+import { z } from 'zod';
+
+import { parseInterface } from '../../core/address.js';
+import { RecordFolder, type TornRecord } from '../../daemon/record-folder.js';
+
+const poolSchema = z.object({
+  id: z.string(),
+  family: z.union([z.literal(4), z.literal(6)]),
+  /** The whole network. */
+  subnet: z.string(),
+  /** This host's part of it, whose first address is the gateway that Docker was told. */
+  hostSubnet: z.string(),
+  /** Length of a host's subnet. */
+  hostPrefix: z.number(),
+  /** Of --ip-range, where that is less than the host's subnet. */
+  within: z.string().optional(),
+  /** Of --ipam-opt weft.network. */
+  name: z.string().optional(),
+  /** Docker asked for any subnet. */
+  auto: z.boolean(),
+  /** Of --aux-address. */
+  aux: z.array(z.string()),
+  /** Docker's id of the network that it belongs to; absent before CreateNetwork. */
+  network: z.string().optional(),
+  /** Docker has given it back. */
+  released: z.boolean(),
+  createdAt: z.string(),
+});
+
+const networkSchema = z.object({
+  /** Docker's. */
+  id: z.string(),
+  pool: z.string(),
+  pool6: z.string().optional(),
+  /**
+   * naming: its name is Docker's, which Docker tells only afterwards. ready: this host is on it. refused: it cannot be.
+   * leaving: Docker has forgotten it, and etcd could not be told yet.
+   */
+  state: z.enum(['naming', 'ready', 'refused', 'leaving']),
+  /** The name in weft; of a network that is being named, absent. */
+  network: z.string().optional(),
+  /** Why it is refused, or not ready yet. */
+  why: z.string().optional(),
+  options: z.object({
+    mtu: z.number().optional(),
+    vni: z.number().optional(),
+    port: z.number().optional(),
+    internal: z.boolean().optional(),
+    masquerade: z.boolean().optional(),
+  }),
+  createdAt: z.string(),
+});
+
+const endpointSchema = z.object({
+  /** Docker's. */
+  id: z.string(),
+  /** Docker's id of its network. */
+  network: z.string(),
+  /** weft's, which is that of the reservation of its IPv4 address. */
+  endpoint: z.string(),
+  ip: z.string(),
+  ip6: z.string().optional(),
+  mac: z.string(),
+  /** Where its sandbox is; absent before Join. */
+  sandbox: z.string().optional(),
+  /** Its container's name is known. */
+  named: z.boolean(),
+  createdAt: z.string(),
+});
+
+export type Pool = z.output<typeof poolSchema>;
+export type DockerNetwork = z.output<typeof networkSchema>;
+export type DockerEndpoint = z.output<typeof endpointSchema>;
+
+export class Memory {
+  readonly pools: RecordFolder<Pool>;
+  readonly networks: RecordFolder<DockerNetwork>;
+  readonly endpoints: RecordFolder<DockerEndpoint>;
+
+  /** @param folder the plugin's own */
+  constructor(folder: string) {
+    this.pools = new RecordFolder(join(folder, 'pools'), (value) => poolSchema.parse(value));
+    this.networks = new RecordFolder(join(folder, 'networks'), (value) => networkSchema.parse(value));
+    this.endpoints = new RecordFolder(join(folder, 'endpoints'), (value) => endpointSchema.parse(value));
+  }
+
+  /** @throws WeftError FAILED_PRECONDITION */
+  load(): TornRecord[] {
+    return [...this.pools.load(), ...this.networks.load(), ...this.endpoints.load()];
+  }
+
+  poolsOf(network: DockerNetwork): Pool[] {
+    return [network.pool, network.pool6].flatMap((id) =>
+      id === undefined ? [] : (this.pools.get(id) ?? []),
+    );
+  }
+
+  endpointsOf(network: string): DockerEndpoint[] {
+    return this.endpoints.list().filter((endpoint) => endpoint.network === network);
+  }
+
+  /** The Docker network that is this network of weft's on this host. */
+  networkNamed(name: string): DockerNetwork | undefined {
+    return this.networks.list().find(({ network, state }) => network === name && state !== 'leaving');
+  }
+}
+
+/** Milliseconds since a record was made. */
+export const ageOf = ({ createdAt }: { createdAt: string }): number => Date.now() - Date.parse(createdAt);
+
+export const isAddressOf = ({ ip, ip6 }: { ip: string; ip6?: string | undefined }, wanted: string): boolean =>
+  [ip, ip6].some((text) => text !== undefined && parseInterface(text).address.toString() === wanted);

@@ -1,0 +1,392 @@
+// The network half of the driver: one Docker network on each host is one network of weft. Its name is weft.network, else that
+// of the network which has the subnet, else the one that Docker's own network has. That one Docker tells only in its events,
+// after CreateNetwork was answered; until it is known the network is checked, and nothing of it is written.
+import { IpNetwork, parseInterface } from '../../core/address.js';
+import {
+  alreadyExists,
+  failedPrecondition,
+  invalidArgument,
+  messageOf,
+  unavailable,
+  WeftError,
+} from '../../core/errors.js';
+import { Locks } from '../../core/locks.js';
+import { parseNetworkName, type Network } from '../../core/network.js';
+import type { PluginHost } from '../../daemon/plugin-host.js';
+import type { NetworkSpec } from '../../store/store.js';
+import type { DockerNetwork, Memory, Pool } from './memory.js';
+import { parseNetworkOptions, type NetworkOptions } from './options.js';
+import { command, otherName, otherSubnet, unknownNetwork } from './refusals.js';
+import { ADDRESS_SPACE, LABEL, type CreateNetwork, type IpamData } from './protocol.js';
+
+export interface NetworksOptions {
+  host: PluginHost;
+  memory: Memory;
+  /** What Docker calls a network; undefined where it does not say so in time, or cannot be heard. */
+  nameOf: (id: string) => Promise<string | undefined>;
+  /** Whether nameOf could answer now. */
+  hearsNames: () => boolean;
+}
+
+/** A network that is being named is a matter of milliseconds. */
+const READY_MS = 4_000;
+const RETRY_MS = 1_000;
+/** Two hosts that create one network at the same moment meet once. */
+const RACES = 5;
+
+export class Networks {
+  readonly #locks = new Locks();
+  readonly #settling = new Map<string, Promise<void>>();
+
+  constructor(private readonly options: NetworksOptions) {}
+
+  /** Goes on where the last run ended. */
+  resume(): void {
+    for (const network of this.options.memory.networks.list()) {
+      if (network.state === 'naming') this.#settle(network.id);
+    }
+  }
+
+  async create(request: CreateNetwork): Promise<object> {
+    return this.#locks.run(request.NetworkID, async () => {
+      if (this.options.memory.networks.get(request.NetworkID) === undefined) await this.#create(request);
+      return {};
+    });
+  }
+
+  async #create(request: CreateNetwork): Promise<void> {
+    const { host } = this.options;
+    const { pool, pool6 } = this.#pools(request);
+    const { network: asked, ...options } = optionsOf(request);
+    const names = new Set([asked, pool.name, pool6?.name].filter((name) => name !== undefined));
+    if (names.size > 1) {
+      throw invalidArgument(
+        `weft.network is ${[...names].join(' and ')}: -o and --ipam-opt name different networks`,
+        'Give one of them.',
+      );
+    }
+    const [name] = names;
+    const record: DockerNetwork = {
+      id: request.NetworkID,
+      pool: pool.id,
+      ...(pool6 && { pool6: pool6.id }),
+      state: 'naming',
+      options,
+      createdAt: new Date().toISOString(),
+    };
+    const known = this.#find(name, pool);
+    if (name === undefined && known === undefined && this.options.hearsNames()) {
+      host.networks.check(specOf(fallbackName(pool), record, pool, pool6));
+      this.#bind(record, pool, pool6);
+      this.#settle(record.id);
+      return;
+    }
+    const joined = await this.#enter(
+      record,
+      pool,
+      pool6,
+      name ?? known?.name ?? fallbackName(pool),
+      name !== undefined,
+    );
+    this.#bind({ ...record, state: 'ready', network: joined }, pool, pool6);
+  }
+
+  #bind(record: DockerNetwork, ...pools: (Pool | undefined)[]): void {
+    this.options.memory.networks.put(record);
+    for (const pool of pools)
+      if (pool !== undefined) this.options.memory.pools.put({ ...pool, network: record.id });
+  }
+
+  /** The pools that the request means. @throws WeftError with the right command where they are not weft's */
+  #pools({ IPv4Data, IPv6Data, Options }: CreateNetwork): { pool: Pool; pool6?: Pool } {
+    const [data, ...more] = IPv4Data;
+    const [data6, ...more6] = IPv6Data;
+    if (more.length + more6.length > 0) {
+      throw invalidArgument('a network of weft has one subnet of each family', 'Create a second network.');
+    }
+    if (data === undefined) {
+      throw invalidArgument(
+        'a network of weft needs an IPv4 subnet',
+        `Create it with ${command('10.9.0.0/16')}`,
+      );
+    }
+    const pool = this.#poolOf(data);
+    if (data6 === undefined) {
+      if (Options[LABEL.enableIPv6] !== true) return { pool };
+      throw invalidArgument(
+        '--ipv6 needs an IPv6 subnet',
+        `Add --subnet fd00:9::/48 to ${command(pool.subnet)}`,
+      );
+    }
+    return { pool, pool6: this.#poolOf(data6) };
+  }
+
+  #poolOf({ AddressSpace, Pool: subnet, Gateway }: IpamData): Pool {
+    const gateway = Gateway === '' ? undefined : parseInterface(Gateway).address.toString();
+    const mine = this.options.memory.pools
+      .list()
+      .filter((pool) => pool.subnet === subnet && pool.network === undefined && !pool.released);
+    const pool = mine.find(
+      (pool) => gateway === undefined || IpNetwork.parse(pool.hostSubnet).at(1).toString() === gateway,
+    );
+    if (AddressSpace === ADDRESS_SPACE && pool !== undefined) return pool;
+    throw invalidArgument(
+      "weft's networks need weft's addresses: another IPAM driver would give the same ones out on every host",
+      `Create it with ${command(subnet === '' || subnet === '0.0.0.0/0' ? '10.9.0.0/16' : subnet)}`,
+    );
+  }
+
+  #find(name: string | undefined, pool: Pool): Network | undefined {
+    const subnet = IpNetwork.parse(pool.subnet);
+    return this.options.host.networks
+      .list()
+      .find((network) => (name === undefined ? network.subnet.equals(subnet) : network.name === name));
+  }
+
+  /**
+   * Joins the network of this name or subnet, or creates it. All or nothing. Answers its name.
+   * @param isMeant somebody asked for this name, and for no other
+   */
+  async #enter(
+    record: DockerNetwork,
+    pool: Pool,
+    pool6: Pool | undefined,
+    name: string,
+    isMeant: boolean,
+  ): Promise<string> {
+    const { host } = this.options;
+    const network = await this.#ensure(record, pool, pool6, name, isMeant);
+    const wasOn = host.networks.get(network.name) !== undefined;
+    try {
+      await host.networks.join(network.name, {
+        subnet: IpNetwork.parse(pool.hostSubnet),
+        ...(pool6 && { subnet6: IpNetwork.parse(pool6.hostSubnet) }),
+      });
+      for (const { aux } of pool6 === undefined ? [pool] : [pool, pool6]) {
+        for (const ip of aux)
+          await host.addresses.setAside(
+            network.name,
+            parseInterface(`${ip}/${ip.includes(':') ? 128 : 32}`).address,
+          );
+      }
+    } catch (error) {
+      if (!wasOn)
+        await host.networks
+          .leave(network.name)
+          .catch((failure: unknown) =>
+            host.log.warn('could not leave again', { network: network.name, error: messageOf(failure) }),
+          );
+      throw error;
+    }
+    return network.name;
+  }
+
+  async #ensure(
+    record: DockerNetwork,
+    pool: Pool,
+    pool6: Pool | undefined,
+    name: string,
+    isMeant: boolean,
+  ): Promise<Network> {
+    const { host } = this.options;
+    for (let race = 1; ; race++) {
+      const there = isMeant
+        ? (this.#find(name, pool) ?? this.#find(undefined, pool))
+        : (this.#find(undefined, pool) ?? this.#find(name, pool));
+      if (there !== undefined) {
+        if (there.name !== name && isMeant) throw otherName(there, name, pool);
+        this.#checkSame(there, record, pool, pool6);
+        return there;
+      }
+      try {
+        return await host.networks.create({ ...specOf(name, record, pool, pool6), docker: true });
+      } catch (error) {
+        const raced =
+          error instanceof WeftError && ['ALREADY_EXISTS', 'FAILED_PRECONDITION'].includes(error.code);
+        if (!raced || race >= RACES || (this.#find(name, pool) ?? this.#find(undefined, pool)) === undefined)
+          throw error;
+      }
+    }
+  }
+
+  /** @throws WeftError ALREADY_EXISTS with the difference */
+  #checkSame(there: Network, { id, options }: DockerNetwork, pool: Pool, pool6: Pool | undefined): void {
+    const { memory } = this.options;
+    const subnet = IpNetwork.parse(pool.subnet);
+    if (!there.subnet.equals(subnet)) throw otherSubnet(there, subnet, there.subnet);
+    const subnet6 = pool6 && IpNetwork.parse(pool6.subnet);
+    if (subnet6 !== undefined && there.subnet6?.equals(subnet6) !== true) {
+      if (there.subnet6 !== undefined) throw otherSubnet(there, subnet6, there.subnet6);
+      throw alreadyExists(`network ${there.name} has no IPv6 subnet`, 'Leave --ipv6 and its subnet out.');
+    }
+    const twin = memory.networkNamed(there.name);
+    if (twin !== undefined && twin.id !== id) {
+      throw alreadyExists(
+        `network ${there.name} is another Docker network of this host already, ${twin.id.slice(0, 12)}`,
+        'Use that one: see docker network ls. On a host a network of weft is one network of Docker.',
+      );
+    }
+    const has: NetworkOptions = { ...there };
+    for (const key of ['mtu', 'vni', 'port', 'internal', 'masquerade'] as const) {
+      if (options[key] === undefined || options[key] === has[key]) continue;
+      throw alreadyExists(
+        `network ${there.name} has ${key} ${String(has[key] ?? 'of the underlay')}, not ${String(options[key])}`,
+        key === 'internal' ? 'Leave --internal out.' : `Leave weft.${key} out.`,
+      );
+    }
+  }
+
+  /** Gives a network that is being named its name, in the background; what etcd cannot do now is tried again. */
+  #settle(id: string): void {
+    if (this.#settling.has(id)) return;
+    const work = this.#name(id).finally(() => this.#settling.delete(id));
+    this.#settling.set(id, work);
+  }
+
+  async #name(id: string): Promise<void> {
+    const { host, memory, nameOf } = this.options;
+    const heard = await nameOf(id);
+    const current = (): DockerNetwork | undefined => {
+      const record = memory.networks.get(id);
+      return record?.state === 'naming' && !host.signal.aborted ? record : undefined;
+    };
+    for (let record = current(); record !== undefined; record = current()) {
+      const done = await this.#locks.run(id, () => this.#tryName(id, heard));
+      if (done) return;
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS).unref());
+    }
+  }
+
+  async #tryName(id: string, heard: string | undefined): Promise<boolean> {
+    const { host, memory } = this.options;
+    const record = memory.networks.get(id);
+    const [pool, pool6] = record === undefined ? [] : memory.poolsOf(record);
+    if (record?.state !== 'naming' || pool === undefined) return true;
+    try {
+      const name = heard !== undefined && isNetworkName(heard) ? heard : fallbackName(pool);
+      const network = await this.#enter(record, pool, pool6, name, false);
+      const { why: _why, ...rest } = record;
+      memory.networks.put({ ...rest, state: 'ready', network });
+      host.problem(`docker network ${id}`, undefined);
+      return true;
+    } catch (error) {
+      const isFinal = error instanceof WeftError && error.code !== 'UNAVAILABLE';
+      const why = messageOf(error);
+      host.log.warn('a Docker network is not ready', { network: heard ?? id, error: why });
+      host.problem(`docker network ${id}`, {
+        what: `the Docker network ${heard ?? id.slice(0, 12)}`,
+        why,
+        fix: isFinal
+          ? `docker network rm ${heard ?? id.slice(0, 12)}, then create it again. ${error.next ?? ''}`.trim()
+          : 'It is tried again every second.',
+      });
+      memory.networks.put({ ...record, state: isFinal ? 'refused' : 'naming', why });
+      return isFinal;
+    }
+  }
+
+  /** The name in weft of a Docker network, as soon as this host is on it. @throws WeftError */
+  async ready(id: string): Promise<string> {
+    const settling = this.#settling.get(id);
+    if (settling !== undefined) {
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, READY_MS)));
+      await Promise.race([settling, late]);
+      clearTimeout(timer);
+    }
+    const record = this.options.memory.networks.get(id);
+    if (record === undefined) throw unknownNetwork(id);
+    if (record.state === 'ready' && record.network !== undefined) {
+      if (this.options.host.networks.get(record.network) !== undefined) return record.network;
+      throw failedPrecondition(
+        `network ${record.network} was removed from the cluster`,
+        'Remove the Docker network, too (docker network rm), and create it again.',
+      );
+    }
+    const why = record.why ?? 'etcd has not answered yet';
+    if (record.state !== 'refused') throw unavailable(`this network is not ready: ${why}`, 'Try again.');
+    throw failedPrecondition(
+      `this network cannot be used: ${why}`,
+      'Remove it (docker network rm) and create it again.',
+    );
+  }
+
+  async delete(id: string): Promise<object> {
+    await this.#locks.run(id, () => this.#delete(id));
+    return {};
+  }
+
+  async #delete(id: string): Promise<void> {
+    const { host, memory } = this.options;
+    const record = memory.networks.get(id);
+    if (record === undefined) return;
+    for (const endpoint of memory.endpointsOf(id)) {
+      await host.endpoints.disconnect(endpoint.endpoint);
+      memory.endpoints.delete(endpoint.id);
+    }
+    host.problem(`docker network ${id}`, undefined);
+    const { network } = record;
+    memory.networks.put({ ...record, state: 'leaving' });
+    if (network !== undefined && memory.networkNamed(network) === undefined) {
+      try {
+        await this.#leave(network, memory.poolsOf(record));
+      } catch (error) {
+        // Docker does not look at the answer and has forgotten the network: it is tried again without it.
+        host.log.warn('could not leave a network yet', { network, error: messageOf(error) });
+        return;
+      }
+    }
+    for (const pool of memory.poolsOf(record)) memory.pools.delete(pool.id);
+    memory.networks.delete(id);
+  }
+
+  async #leave(network: string, pools: readonly Pool[]): Promise<void> {
+    const { addresses, networks } = this.options.host;
+    for (const reservation of addresses.list()) {
+      if (reservation.network === network) addresses.release(network, reservation.ip.split('/')[0] ?? '');
+    }
+    for (const { aux } of pools) {
+      for (const ip of aux)
+        await addresses.giveBack(network, parseInterface(`${ip}/${ip.includes(':') ? 128 : 32}`).address);
+    }
+    await networks.leave(network);
+  }
+}
+
+/** The name of a network that has no other: made from its subnet. */
+const fallbackName = ({ subnet }: Pool): string => `net-${subnet.replaceAll(/[./]/g, '-')}`;
+
+function isNetworkName(text: string): boolean {
+  try {
+    parseNetworkName(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function optionsOf({ Options }: CreateNetwork): NetworkOptions {
+  const options = parseNetworkOptions(Options[LABEL.generic]);
+  if (Options[LABEL.internal] !== true) return options;
+  if (options.internal === false) {
+    throw invalidArgument(
+      '--internal and -o weft.internal=false contradict each other',
+      'Leave one of them out.',
+    );
+  }
+  return { ...options, internal: true };
+}
+
+function specOf(name: string, { options }: DockerNetwork, pool: Pool, pool6: Pool | undefined): NetworkSpec {
+  return {
+    name,
+    subnet: IpNetwork.parse(pool.subnet),
+    hostPrefix: pool.hostPrefix,
+    ...(pool6 && { subnet6: IpNetwork.parse(pool6.subnet), hostPrefix6: pool6.hostPrefix }),
+    ...(options.mtu !== undefined && { mtu: options.mtu }),
+    ...(options.vni !== undefined && { vni: options.vni }),
+    ...(options.port !== undefined && { port: options.port }),
+    ...(options.internal !== undefined && { internal: options.internal }),
+    ...(options.masquerade !== undefined && { masquerade: options.masquerade }),
+  };
+}

@@ -1,0 +1,107 @@
+// The options that people give to `docker network create`: --ipam-opt shapes addresses, -o shapes the network. Each is known
+// with weft's prefix and without it; a mistake is an error that says what there is.
+import { invalidArgument } from '../../core/errors.js';
+import { parseNetworkName } from '../../core/network.js';
+import { didYouMean } from '../../daemon/suggest.js';
+import { LABEL } from './protocol.js';
+
+export interface IpamOptions {
+  network?: string;
+  hostPrefix?: number;
+  hostPrefix6?: number;
+}
+
+export interface NetworkOptions {
+  network?: string;
+  mtu?: number;
+  vni?: number;
+  port?: number;
+  internal?: boolean;
+  masquerade?: boolean;
+}
+
+const IPAM = ['network', 'host-prefix', 'host-prefix6'] as const;
+const NETWORK = ['network', 'mtu', 'vni', 'port', 'internal', 'masquerade'] as const;
+
+/** @throws WeftError INVALID_ARGUMENT */
+export function parseIpamOptions(options: Readonly<Record<string, string>>): IpamOptions {
+  const given = normal(options, IPAM, '--ipam-opt', NETWORK, '-o');
+  return {
+    ...pick(given, 'network', (text) => ({ network: parseNetworkName(text) })),
+    ...pick(given, 'host-prefix', (text) => ({ hostPrefix: whole('host-prefix', text) })),
+    ...pick(given, 'host-prefix6', (text) => ({ hostPrefix6: whole('host-prefix6', text) })),
+  };
+}
+
+/** @throws WeftError INVALID_ARGUMENT */
+export function parseNetworkOptions(options: unknown): NetworkOptions {
+  const words: Record<string, string> = {};
+  for (const [key, value] of Object.entries(typeof options === 'object' && options !== null ? options : {})) {
+    // Docker's own word for it, which works with every driver.
+    words[key === LABEL.mtu ? 'weft.mtu' : key] = String(value);
+  }
+  const given = normal(words, NETWORK, '-o', IPAM, '--ipam-opt');
+  return {
+    ...pick(given, 'network', (text) => ({ network: parseNetworkName(text) })),
+    ...pick(given, 'mtu', (text) => ({ mtu: whole('mtu', text) })),
+    ...pick(given, 'vni', (text) => ({ vni: whole('vni', text) })),
+    ...pick(given, 'port', (text) => ({ port: whole('port', text) })),
+    ...pick(given, 'internal', (text) => ({ internal: truth('internal', text) })),
+    ...pick(given, 'masquerade', (text) => ({ masquerade: truth('masquerade', text) })),
+  };
+}
+
+function normal(
+  options: Readonly<Record<string, string>>,
+  known: readonly string[],
+  flag: string,
+  elsewhere: readonly string[],
+  otherFlag: string,
+): Map<string, string> {
+  const given = new Map<string, string>();
+  for (const [key, value] of Object.entries(options)) {
+    const name = key.replace(/^weft\./, '');
+    if (!known.includes(name)) {
+      if (elsewhere.includes(name)) {
+        throw invalidArgument(
+          `option ${key} is given with ${flag}, and belongs to ${otherFlag}`,
+          `Write ${otherFlag} weft.${name}=${value}.`,
+        );
+      }
+      throw invalidArgument(
+        `weft knows no option ${key} of ${flag}`,
+        `${didYouMean(name, known, (word) => `weft.${word}`)} Known are ${known.map((word) => `weft.${word}`).join(', ')}.`.trim(),
+      );
+    }
+    const before = given.get(name);
+    if (before !== undefined && before !== value) {
+      throw invalidArgument(
+        `option weft.${name} is given twice, as ${before} and as ${value}`,
+        'Leave one out.',
+      );
+    }
+    given.set(name, value);
+  }
+  return given;
+}
+
+function pick<T extends object>(
+  given: ReadonlyMap<string, string>,
+  name: string,
+  parse: (text: string) => T,
+): T | object {
+  const text = given.get(name);
+  return text === undefined ? {} : parse(text);
+}
+
+function whole(name: string, text: string): number {
+  if (/^\d{1,10}$/.test(text)) return Number(text);
+  throw invalidArgument(`option weft.${name}: "${text}" is not a whole number`);
+}
+
+function truth(name: string, text: string): boolean {
+  // As Go reads them (strconv.ParseBool), and so every other option of Docker's.
+  if (/^(1|t|true)$/i.test(text)) return true;
+  if (/^(0|f|false)$/i.test(text)) return false;
+  throw invalidArgument(`option weft.${name}: "${text}" is neither true nor false`);
+}

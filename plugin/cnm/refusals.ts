@@ -1,0 +1,28 @@
+// Refusals that several parts of the plugin give, in the same words.
+import type { IpNetwork } from '../../core/address.js';
+import { alreadyExists, notFound, type WeftError } from '../../core/errors.js';
+import type { Network } from '../../core/network.js';
+
+/** What to type instead. */
+export const command = (subnet: string): string =>
+  `docker network create -d weft --ipam-driver weft --subnet ${subnet} NAME`;
+
+export const unknownNetwork = (id: string): WeftError =>
+  notFound(
+    `weft does not know Docker's network ${id.slice(0, 12)}`,
+    'Its state directory was lost: remove the Docker network and create it again, with the same --subnet.',
+  );
+
+export function otherSubnet(network: Network, asked: IpNetwork, has: IpNetwork): WeftError {
+  return alreadyExists(
+    `network ${network.name} is ${has.toString()}, not ${asked.toString()}`,
+    `Give --subnet ${has.toString()} to join it, or another name with -o weft.network=NAME.`,
+  );
+}
+
+export function otherName(network: Network, asked: string, { subnet }: { subnet: string }): WeftError {
+  return alreadyExists(
+    `${subnet} is network ${network.name}, not ${asked}`,
+    `Join it with weft.network=${network.name}, or choose another subnet.`,
+  );
+}

@@ -1,0 +1,170 @@
+// Looks after what Docker does not tell the plugin: names and aliases of containers, where their interface went, and
+// containers and networks that went without a word. In the background, when Docker tells that something changed and every
+// 10 seconds; what seems to be gone must seem so twice.
+import { IpAddress } from '../../core/address.js';
+import { messageOf } from '../../core/errors.js';
+import { parseName } from '../../core/network.js';
+import type { PluginHost } from '../../daemon/plugin-host.js';
+import type { DockerEvents } from './docker-events.js';
+import type { DockerEndpoints } from './endpoint.js';
+import { ageOf, isAddressOf, type Memory } from './memory.js';
+import type { Networks } from './network.js';
+
+export interface UpkeepOptions {
+  host: PluginHost;
+  memory: Memory;
+  networks: Networks;
+  endpoints: DockerEndpoints;
+  events: DockerEvents;
+  everyMs?: number;
+}
+
+const EVERY_MS = 10_000;
+const SOON_MS = 300;
+/** Younger records may be in the middle of what Docker does with them. */
+const SETTLED_MS = 20_000;
+/** An address without an endpoint, a pool without a network. */
+const ORPHAN_MS = 60_000;
+
+export class Upkeep {
+  #suspects = new Set<string>();
+  #timer: NodeJS.Timeout | undefined;
+  #soon: NodeJS.Timeout | undefined;
+  #running: Promise<void> | undefined;
+
+  constructor(private readonly options: UpkeepOptions) {}
+
+  start(): void {
+    this.#timer = setInterval(() => this.look(), this.options.everyMs ?? EVERY_MS);
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#timer);
+    clearTimeout(this.#soon);
+    await this.#running;
+  }
+
+  lookSoon(): void {
+    this.#soon ??= setTimeout(() => {
+      this.#soon = undefined;
+      this.look();
+    }, SOON_MS);
+  }
+
+  look(): void {
+    this.#running ??= this.#look()
+      .catch((error: unknown) =>
+        this.options.host.log.debug('looking after Docker', { error: messageOf(error) }),
+      )
+      .finally(() => (this.#running = undefined));
+  }
+
+  async #look(): Promise<void> {
+    const { memory, host, networks } = this.options;
+    for (const { endpoint } of memory.endpoints.list()) await host.endpoints.lookInside(endpoint);
+    const gone = new Set([...this.#withoutSandbox(), ...(await this.#unknownToDocker())]);
+    const sure = [...gone].filter((key) => this.#suspects.has(key));
+    this.#suspects = gone;
+    for (const key of sure) {
+      const [kind, id = ''] = key.split(' ');
+      const endpoint = memory.endpoints.get(id);
+      if (kind === 'network') await networks.delete(id);
+      else if (endpoint !== undefined) await this.options.endpoints.forget(endpoint);
+    }
+    for (const network of memory.networks.list())
+      if (network.state === 'leaving') await networks.delete(network.id);
+    this.#sweepOrphans();
+    await this.#setAside();
+    await this.#learnNames();
+  }
+
+  /** Endpoints whose container's namespace was there, and is not. */
+  #withoutSandbox(): string[] {
+    const { memory, host } = this.options;
+    return memory.endpoints
+      .list()
+      .filter(({ sandbox, endpoint }) => sandbox !== undefined && host.endpoints.isAlive(endpoint) === false)
+      .map(({ id }) => `endpoint ${id}`);
+  }
+
+  /** What Docker would know if it were still there. Nothing where Docker does not answer. */
+  async #unknownToDocker(): Promise<string[]> {
+    const { memory, events } = this.options;
+    if (!events.hears || memory.networks.list().length === 0) return [];
+    const there = await events.networks();
+    const found: string[] = [];
+    for (const record of memory.networks.list()) {
+      if (!there.has(record.id)) {
+        if (ageOf(record) > SETTLED_MS) found.push(`network ${record.id}`);
+        continue;
+      }
+      const old = memory.endpointsOf(record.id).filter((endpoint) => ageOf(endpoint) > SETTLED_MS);
+      const running = old.length === 0 ? undefined : (await events.network(record.id))?.endpoints;
+      for (const { id } of old) if (running?.has(id) === false) found.push(`endpoint ${id}`);
+    }
+    return found;
+  }
+
+  #sweepOrphans(): void {
+    const { memory, host } = this.options;
+    for (const reservation of host.addresses.list()) {
+      const ip = reservation.ip.split('/')[0] ?? '';
+      const isUsed = memory.endpoints.list().some((endpoint) => isAddressOf(endpoint, ip));
+      if (!isUsed && ageOf(reservation) > ORPHAN_MS) host.addresses.release(reservation.network, ip);
+    }
+    for (const pool of memory.pools.list()) {
+      const owner = pool.network === undefined ? undefined : memory.networks.get(pool.network);
+      if (owner === undefined && ageOf(pool) > 10 * ORPHAN_MS) memory.pools.delete(pool.id);
+    }
+  }
+
+  /** Another host that wanted the same address set aside may have given it back. */
+  async #setAside(): Promise<void> {
+    const { memory, host } = this.options;
+    for (const network of memory.networks.list()) {
+      if (network.state !== 'ready' || network.network === undefined) continue;
+      for (const { aux } of memory.poolsOf(network)) {
+        for (const ip of aux) await host.addresses.setAside(network.network, IpAddress.parse(ip));
+      }
+    }
+  }
+
+  async #learnNames(): Promise<void> {
+    const { memory, events } = this.options;
+    if (!events.hears) return;
+    const unnamed = memory.endpoints.list().filter(({ named, sandbox }) => !named && sandbox !== undefined);
+    for (const id of new Set(unnamed.map(({ network }) => network))) {
+      for (const container of (await events.network(id))?.containers ?? []) await this.learn(container);
+    }
+  }
+
+  /** What a container is called on its networks; it is asked for when Docker has told of it. */
+  async learn(container: string): Promise<void> {
+    const { memory, host, events } = this.options;
+    if (memory.endpoints.list().length === 0) return;
+    try {
+      for (const { name, endpoint: id, aliases } of await events.container(container)) {
+        const record = memory.endpoints.get(id);
+        if (record === undefined) continue;
+        await host.endpoints.lookInside(record.endpoint);
+        await host.endpoints.describe(record.endpoint, {
+          name,
+          target: `docker:${name}`,
+          aliases: aliases.filter(isName),
+        });
+        memory.endpoints.put({ ...record, named: true });
+      }
+    } catch (error) {
+      host.log.debug('could not learn a container’s name yet', { container, error: messageOf(error) });
+    }
+  }
+}
+
+function isName(text: string): boolean {
+  try {
+    parseName(text);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,199 @@
+// What goes wrong between Docker and weft: either is killed, what should be told is not, what was told is forgotten. Traffic
+// goes on, and every address is had by one container.
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+
+import test from 'ava';
+
+import { bare } from '../lab/cluster.js';
+import type { DockerHost } from '../lab/docker.js';
+import { connection, CREATE, DockerCluster, pings, refused, start } from './cluster.js';
+
+let lab: DockerCluster;
+
+test.before(async () => {
+  lab = await DockerCluster.up();
+  await lab.createOnBoth('--subnet', '10.9.0.0/16', 'blue');
+  await start(lab.h2, 'far', '--network', 'blue');
+});
+test.after.always(() => lab?.down());
+
+/** Instead of the agent somebody answers Docker, and says yes to everything: what Docker tells is lost. */
+async function deaf(host: DockerHost, name: string, work: () => Promise<void>): Promise<void> {
+  const agent = lab.cluster.process(`agent-${host.name}`);
+  await agent.kill();
+  const stub = host.spawn(name, [
+    process.execPath,
+    '-e',
+    `const fs = require('fs'), http = require('http'); fs.rmSync('/run/docker/plugins/weft.sock', { force: true });
+     http.createServer((q, s) => q.resume().on('end', () => s.end('{}'))).listen('/run/docker/plugins/weft.sock', () => console.log('listens'));`,
+  ]);
+  await lab.until('the stub listens', () => stub.log().includes('\nlistens'));
+  await work();
+  await stub.kill();
+  await lab.cluster.startAgents([host.name]);
+}
+
+/** Every address of every container, as Docker has it, is another one, and what weft has is the same. */
+async function addressesAreRight(): Promise<string | undefined> {
+  const docker: string[] = [];
+  for (const host of [lab.h1, lab.h2]) {
+    const ids = (await host.ask('ps', '-q')).split('\n').filter(Boolean);
+    for (const id of ids) docker.push((await connection(host, id, 'blue')).IPAddress);
+  }
+  const weft = (await lab.cluster.json<{ ip: string }[]>('h1', 'endpoint', 'ls', '--network', 'blue')).map(
+    ({ ip }) => bare(ip),
+  );
+  if (new Set(docker).size !== docker.length) return `Docker has an address twice: ${docker.join(' ')}`;
+  const same = docker.toSorted().join(' ') === weft.toSorted().join(' ');
+  return same ? undefined : `Docker has ${docker.join(' ')}, weft has ${weft.join(' ')}`;
+}
+
+const settled = (): Promise<unknown> =>
+  lab.until(
+    'Docker and weft agree',
+    async () => {
+      const why = await addressesAreRight();
+      if (why !== undefined) throw new Error(why);
+      return true;
+    },
+    { timeoutMs: 45_000 },
+  );
+
+test.serial(
+  'the agent is killed under running containers: traffic goes on, and it knows them again',
+  async (t) => {
+    await start(lab.h1, 'stays', '--network', 'blue');
+    const far = await connection(lab.h2, 'far', 'blue');
+    const stays = await connection(lab.h1, 'stays', 'blue');
+    await lab.endpoints('blue', 2);
+    await lab.cluster.process('agent-h1').kill();
+    await pings(t, lab.h1, 'stays', far.IPAddress);
+    await lab.cluster.startAgents(['h1']);
+    await pings(t, lab.h1, 'stays', far.IPAddress);
+    await settled();
+    // Its address is not free.
+    await refused(
+      t,
+      lab.h1,
+      ['run', '--rm', '--network', 'blue', '--ip', stays.IPAddress, 'busybox', 'true'],
+      /in use/,
+    );
+    await start(lab.h1, 'next', '--network', 'blue');
+    t.not((await connection(lab.h1, 'next', 'blue')).IPAddress, stays.IPAddress);
+    await lab.h1.ask('rm', '-f', 'next', 'stays');
+    await settled();
+  },
+);
+
+test.serial(
+  'TestDockerNetworkDriverUngracefulRestart: dockerd is killed and started again, with containers that restart always',
+  async (t) => {
+    await start(lab.h1, 'always', '--restart', 'always', '--network', 'blue');
+    const fixed = (await connection(lab.h1, 'always', 'blue')).Gateway.replace(/1$/, '200');
+    await start(lab.h1, 'fixed', '--restart', 'always', '--network', 'blue', '--ip', fixed);
+    const reused = fixed.replace(/200$/, '199');
+    await start(lab.h1, 'never', '--network', 'blue', '--ip', reused);
+    await lab.h1.dockerd.kill();
+    await lab.h1.startDocker();
+    await lab.until(
+      'they run again',
+      async () => (await lab.h1.ask('ps', '-q', '--filter', 'status=running')).split('\n').length === 2,
+      { timeoutMs: 30_000 },
+    );
+    const far = await connection(lab.h2, 'far', 'blue');
+    for (const name of ['always', 'fixed']) await pings(t, lab.h1, name, far.IPAddress);
+    t.is((await connection(lab.h1, 'fixed', 'blue')).IPAddress, fixed);
+    await pings(t, lab.h2, 'far', fixed);
+    await settled();
+    t.is((await lab.h1.must(['ip', '-o', 'link'])).match(/wfep/g)?.length, 2);
+    // The address of the one that does not run again can be had.
+    await start(lab.h1, 'bar', '--network', 'blue', '--ip', reused);
+    t.is((await connection(lab.h1, 'bar', 'blue')).IPAddress, reused);
+    await settled();
+    await lab.h1.ask('rm', '-f', 'always', 'fixed', 'never', 'bar');
+    await settled();
+  },
+);
+
+test.serial('dockerd and the agent are killed together', async (t) => {
+  await start(lab.h1, 'both', '--restart', 'always', '--network', 'blue');
+  const { Gateway } = await connection(lab.h1, 'both', 'blue');
+  await Promise.all([lab.h1.dockerd.kill(), lab.cluster.process('agent-h1').kill()]);
+  await lab.cluster.startAgents(['h1']);
+  await lab.h1.startDocker();
+  await lab.until(
+    'it runs again',
+    async () => (await lab.h1.ask('ps', '-q', '--filter', 'status=running')) !== '',
+    { timeoutMs: 30_000 },
+  );
+  await settled();
+  const again = await connection(lab.h1, 'both', 'blue');
+  t.is(again.Gateway, Gateway);
+  t.not(again.IPAddress, Gateway);
+  await pings(t, lab.h1, 'both', (await connection(lab.h2, 'far', 'blue')).IPAddress);
+  await lab.h1.ask('rm', '-f', 'both');
+  await settled();
+});
+
+test.serial('Leave and DeleteEndpoint that never come: what is left is found', async (t) => {
+  const { Gateway } = await connection(lab.h2, 'far', 'blue');
+  const ip = Gateway.replace(/1$/, '201');
+  await start(lab.h2, 'lost', '--network', 'blue', '--ip', ip);
+  await lab.endpoints('blue', 2);
+  await deaf(lab.h2, 'deaf1', async () => {
+    await lab.h2.ask('rm', '-f', 'lost');
+  });
+  // Its address can be had at once, although nobody gave it back.
+  await start(lab.h2, 'heir', '--network', 'blue', '--ip', ip);
+  t.is((await connection(lab.h2, 'heir', 'blue')).IPAddress, ip);
+  await settled();
+  t.is((await lab.h2.must(['ip', '-o', 'link'])).match(/wfep/g)?.length, 2);
+  await lab.h2.ask('rm', '-f', 'heir');
+  await settled();
+});
+
+test.serial('docker network rm that weft does not hear: the host leaves all the same', async (t) => {
+  await lab.h2.ask(...CREATE, '--subnet', '10.66.0.0/16', '-o', 'weft.network=lone', 'lone');
+  t.true(await lab.hasNetwork('lone'));
+  await deaf(lab.h2, 'deaf2', async () => {
+    await lab.h2.ask('network', 'rm', 'lone');
+  });
+  await lab.until('the network is gone', async () => !(await lab.hasNetwork('lone')), { timeoutMs: 60_000 });
+  await lab.h2.ask(...CREATE, '--subnet', '10.66.0.0/16', 'lone');
+  await lab.until('it can be made again', () => lab.hasNetwork('lone'));
+  await lab.h2.ask('network', 'rm', 'lone');
+});
+
+test.serial('etcd away: containers start, stop and talk', async (t) => {
+  await lab.cluster.process('controller').stop();
+  await start(lab.h1, 'alone', '--network', 'blue');
+  await pings(t, lab.h1, 'alone', (await connection(lab.h2, 'far', 'blue')).IPAddress);
+  await refused(t, lab.h1, [...CREATE, '--subnet', '10.67.0.0/16', 'n'], /etcd/);
+  await lab.h1.ask('rm', '-f', 'alone');
+  await start(lab.h1, 'later', '--network', 'blue');
+  await lab.cluster.startController();
+  await settled();
+  await lab.h1.ask('rm', '-f', 'later');
+  await settled();
+});
+
+test.serial('the plugin’s memory is lost: containers go on, and the error says what to do', async (t) => {
+  await start(lab.h1, 'old', '--network', 'blue');
+  await lab.cluster.process('agent-h1').kill();
+  rmSync(join(lab.h1.stateDir, 'docker'), { recursive: true });
+  await lab.cluster.startAgents(['h1']);
+  await pings(t, lab.h1, 'old', (await connection(lab.h2, 'far', 'blue')).IPAddress);
+  await refused(
+    t,
+    lab.h1,
+    ['run', '--rm', '--network', 'blue', 'busybox', 'true'],
+    /state directory was lost.*create it again, with the same --subnet/,
+  );
+  await lab.h1.ask('rm', '-f', 'old');
+  await lab.h1.ask('network', 'rm', 'blue');
+  await lab.h1.ask(...CREATE, '--subnet', '10.9.0.0/16', 'blue');
+  await start(lab.h1, 'new', '--network', 'blue');
+  await pings(t, lab.h1, 'new', (await connection(lab.h2, 'far', 'blue')).IPAddress);
+  await settled();
+});

@@ -1,0 +1,152 @@
+// docker-compose.yml and the Dockerfile on real engines: the first host brings up everything, the second one only an agent,
+// and containers of both share a network. The base image is imported from what this machine has.
+import { existsSync, mkdirSync, realpathSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+
+import test from 'ava';
+
+import { DockerHost, IMAGE, makeImage } from '../lab/docker.js';
+import { must } from '../lab/exec.js';
+import { CHECKOUT, Lab } from '../lab/lab.js';
+import { CREATE, pings, start, connection } from './cluster.js';
+
+let lab: Lab;
+let h1: DockerHost;
+let h2: DockerHost;
+
+test.before(async () => {
+  lab = await Lab.up({ hosts: 2 });
+  [h1, h2] = [new DockerHost(lab, 'h1', 11), new DockerHost(lab, 'h2', 12)];
+  const [image] = await Promise.all([makeImage(lab), h1.up(), h2.up()]);
+  await Promise.all([h1.import(image), h2.import(image)]);
+});
+test.after.always(() => lab?.down());
+
+/** The programs that the Dockerfile would install, with the libraries that they need, and node_modules. */
+async function makeBase(): Promise<string> {
+  const root = join(lab.folder, 'base');
+  const tar = join(lab.folder, 'base.tar');
+  for (const part of [
+    'bin',
+    'usr/bin',
+    'usr/sbin',
+    'usr/local/bin',
+    'etc',
+    'tmp',
+    'run',
+    'var',
+    'root',
+    'opt/weft',
+    'proc',
+    'sys',
+    'dev',
+  ])
+    mkdirSync(join(root, part), { recursive: true });
+  const npm = dirname(dirname(realpathSync((await must(['sh', '-c', 'command -v npm'])).trim())));
+  const script = `set -e
+    ln -s /run ${root}/var/run
+    cp /bin/busybox ${root}/bin/ && for a in $(busybox --list); do [ $a = busybox ] || ln -s busybox ${root}/bin/$a; done
+    echo 'root:x:0:0:root:/root:/bin/sh' >${root}/etc/passwd
+    copy() { mkdir -p ${root}$(dirname $1) && [ -e ${root}$1 ] || cp -L $1 ${root}$1; }
+    with() { copy $1; ldd $1 | grep -o '/[^ ]*' | while read -r lib; do copy $lib; done; }
+    cp -L ${process.execPath} ${root}/usr/bin/node && ldd ${process.execPath} | grep -o '/[^ ]*' | while read -r lib; do copy $lib; done
+    mkdir -p ${root}/usr/lib/node_modules && cp -a ${npm} ${root}/usr/lib/node_modules/npm
+    ln -s /usr/lib/node_modules/npm/bin/npm-cli.js ${root}/usr/bin/npm
+    ln -s /bin/env ${root}/usr/bin/env
+    for program in nft iptables ip6tables iptables-restore ip6tables-restore iptables-save ip6tables-save etcd; do
+      path=$(command -v $program) && with $(readlink -f $path) && [ -e ${root}/usr/bin/$program ] || ln -s $(readlink -f $path) ${root}/usr/bin/$program
+    done
+    for modules in /usr/lib/*-linux-gnu/xtables; do [ ! -d $modules ] || { mkdir -p ${root}$modules && cp -L $modules/*.so ${root}$modules/; }; done
+    tar -C ${CHECKOUT} --exclude='buf-linux*' --exclude='*oxlint*' --exclude=dprint-node -cf - node_modules | tar -C ${root}/opt/weft -xf -
+    tar -C ${root} -cf ${tar} .`;
+  await must(['bash', '-c', script], { timeoutMs: 120_000 });
+  return tar;
+}
+
+/** docker-compose on a host, in a project of its own. */
+function compose(host: DockerHost, env: Record<string, string>, ...args: string[]): Promise<string> {
+  return must(['docker-compose', '-f', join(CHECKOUT, 'docker-compose.yml'), '-p', 'weft', ...args], {
+    timeoutMs: 240_000,
+    env: {
+      DOCKER_HOST: `unix://${host.engine}`,
+      DOCKER_BUILDKIT: '0',
+      COMPOSE_DOCKER_CLI_BUILD: '0',
+      WEFT_BASE: 'base',
+      ...env,
+    },
+  });
+}
+
+const healthy = async (host: DockerHost): Promise<boolean> =>
+  (await host.exec(['curl', '-sf', 'http://127.0.0.1:7402/readyz'])).code === 0;
+
+test.serial('the compose file brings up a cluster on one host, and an agent on another', async (t) => {
+  await h1.ask('import', '-c', 'ENV PATH=/usr/local/bin:/usr/sbin:/usr/bin:/bin', await makeBase(), 'base');
+  await compose(h1, {}, 'build');
+  await compose(h1, {}, 'up', '-d');
+  await lab.until('the agent of the first host is ready', () => healthy(h1), { timeoutMs: 60_000 });
+  t.deepEqual((await h1.ask('ps', '--format', '{{.Names}}')).split('\n').toSorted(), [
+    'weft_agent_1',
+    'weft_controller_1',
+    'weft_etcd_1',
+  ]);
+  const agent = await h1.inspect<{
+    HostConfig: { Privileged: boolean; CapAdd: string[]; CapDrop: string[] };
+  }>('inspect', 'weft_agent_1');
+  t.false(agent.HostConfig.Privileged);
+  t.deepEqual(agent.HostConfig.CapDrop, ['ALL']);
+
+  const image = join(lab.folder, 'weft.tar');
+  await h1.ask('save', '-o', image, 'weft');
+  await h2.ask('load', '-i', image);
+  await compose(h2, { WEFT_FIRST_HOST: h1.ip }, 'up', '-d', '--no-build', 'agent');
+  await lab.until('the agent of the second host is ready', () => healthy(h2), { timeoutMs: 60_000 });
+  t.is(await h2.ask('ps', '--format', '{{.Names}}'), 'weft_agent_1');
+});
+
+test.serial('containers of both hosts share a network, with names, ports and routes', async (t) => {
+  for (const host of [h1, h2]) await host.ask(...CREATE, '--subnet', '10.9.0.0/16', 'blue');
+  await start(h1, 'one', '--network', 'blue');
+  await h2.ask(
+    'run',
+    '-d',
+    '--init',
+    '--name',
+    'two',
+    '--network',
+    'blue',
+    '-p',
+    '8080:80',
+    IMAGE,
+    'httpd',
+    '-f',
+    '-p',
+    '80',
+    '-h',
+    '/etc',
+  );
+  await pings(t, h1, 'one', (await connection(h2, 'two', 'blue')).IPAddress);
+  await pings(t, h1, 'one', '198.51.100.1');
+  await lab.until('the port answers', async () =>
+    (await h1.exec(['curl', '-sf', `http://${h2.ip}:8080/passwd`])).stdout.includes('root'),
+  );
+  await lab.until(
+    'the names are known everywhere',
+    async () => {
+      const { stdout } = await h1.docker('exec', 'weft_agent_1', 'weft', 'endpoint', 'ls', '-o', 'json');
+      const found = JSON.parse(stdout) as { name: string; node: string; ifname: string }[];
+      return (
+        found.length === 2 &&
+        found.every(({ name, ifname }) => ['one', 'two'].includes(name) && ifname === 'eth0')
+      );
+    },
+    { timeoutMs: 30_000 },
+  );
+  // The agent's container comes and goes; the others' traffic does not.
+  await h2.ask('restart', '-t', '5', 'weft_agent_1');
+  await pings(t, h1, 'one', (await connection(h2, 'two', 'blue')).IPAddress);
+  await lab.until('it is ready again', () => healthy(h2), { timeoutMs: 60_000 });
+  await start(h2, 'three', '--network', 'blue');
+  await pings(t, h1, 'one', (await connection(h2, 'three', 'blue')).IPAddress);
+  t.false(existsSync('/run/docker/plugins/weft.sock'));
+});

@@ -1,0 +1,417 @@
+// What `docker network create` and `rm` mean with weft's drivers, on two real Docker hosts.
+import test from 'ava';
+
+import { CREATE, DockerCluster, pings, pingsNot, refused, start, connection } from './cluster.js';
+
+let lab: DockerCluster;
+
+test.before(async () => {
+  lab = await DockerCluster.up();
+});
+test.after.always(() => lab?.down());
+
+test.serial(
+  'the same command on every host is one network, of the name that Docker has for it',
+  async (t) => {
+    await lab.createOnBoth('--subnet', '10.9.0.0/16', 'blue');
+    const blue = await lab.until('both hosts are on blue', async () => {
+      const found = await lab.network('blue');
+      return found.leases.length === 2 && found;
+    });
+    t.like(blue, { subnet: '10.9.0.0/16', hostPrefix: 24, internal: false, masquerade: true });
+    t.deepEqual(blue.leases.map(({ node }) => node ?? '').toSorted(), ['h1', 'h2']);
+    for (const [host, node] of [[lab.h1, 'h1'] as const, [lab.h2, 'h2'] as const]) {
+      const { IPAM, Driver } = await host.inspect<{
+        Driver: string;
+        IPAM: { Driver: string; Config: { Subnet: string }[] };
+      }>('network', 'inspect', 'blue');
+      t.is(Driver, 'weft');
+      t.like(IPAM, { Driver: 'weft', Config: [{ Subnet: '10.9.0.0/16' }] });
+      // Docker was told the gateway before the network was there, and it is the one that came true.
+      await start(host, 'first', '--network', 'blue');
+      const { Gateway, IPPrefixLen } = await connection(host, 'first', 'blue');
+      const subnet = blue.leases.find((lease) => lease.node === node)?.subnet ?? '';
+      t.is(Gateway, subnet.replace(/0\/24$/, '1'));
+      t.is(IPPrefixLen, 24);
+      await host.ask('rm', '-f', 'first');
+    }
+  },
+);
+
+test.serial(
+  'the name is weft.network, else that of the network with this subnet, else one made from the subnet',
+  async (t) => {
+    await lab.h1.ask(...CREATE, '--subnet', '10.20.0.0/16', '-o', 'weft.network=green', 'anything');
+    t.true(await lab.hasNetwork('green'));
+    await lab.h2.ask(...CREATE, '--subnet', '10.20.0.0/16', 'other.name');
+    await lab.until(
+      'the second host joined by the subnet',
+      async () => (await lab.network('green')).leases.length === 2,
+    );
+    await lab.h1.ask(...CREATE, '--subnet', '10.21.0.0/16', 'has.dots');
+    await lab.until('the name is made from the subnet', () => lab.hasNetwork('net-10-21-0-0-16'));
+    await lab.h2.ask(...CREATE, '--subnet', '10.22.0.0/16', '--ipam-opt', 'weft.network=ipam', 'by-ipam-opt');
+    t.true(await lab.hasNetwork('ipam'));
+    await refused(
+      t,
+      lab.h1,
+      [...CREATE, '--subnet', '10.22.0.0/16', '-o', 'weft.network=wrong', 'n'],
+      /10\.22\.0\.0\/16 is network ipam, not wrong/,
+    );
+    await refused(
+      t,
+      lab.h1,
+      [
+        ...CREATE,
+        '--subnet',
+        '10.23.0.0/16',
+        '-o',
+        'weft.network=one',
+        '--ipam-opt',
+        'weft.network=two',
+        'n',
+      ],
+      /-o and --ipam-opt name different networks/,
+    );
+    await lab.h1.ask('network', 'rm', 'anything', 'has.dots');
+    await lab.h2.ask('network', 'rm', 'other.name', 'by-ipam-opt');
+    for (const name of ['green', 'net-10-21-0-0-16', 'ipam'])
+      await lab.until(`${name} went with its last host`, async () => !(await lab.hasNetwork(name)));
+  },
+);
+
+test.serial('another subnet for the same name is refused', async (t) => {
+  for (const option of ['-o', '--ipam-opt'])
+    await refused(
+      t,
+      lab.h2,
+      [...CREATE, '--subnet', '10.24.0.0/16', option, 'weft.network=blue', 'n'],
+      /network blue is 10\.9\.0\.0\/16, not 10\.24\.0\.0\/16.*--subnet 10\.9\.0\.0\/16/s,
+    );
+  // Where only Docker's own name says it, weft hears it after the answer: nothing is made, and no container starts.
+  await lab.h2.ask('network', 'rm', 'blue');
+  await lab.h2.ask(...CREATE, '--subnet', '10.24.0.0/16', 'blue');
+  await refused(
+    t,
+    lab.h2,
+    ['run', '--rm', '--network', 'blue', 'busybox', 'true'],
+    /network blue is 10\.9\.0\.0\/16, not 10\.24\.0\.0\/16/,
+  );
+  const { problems } = await lab.cluster.json<{ problems: { what: string; fix: string }[] }>('h2', 'status');
+  t.true(problems.some(({ what, fix }) => what.includes('blue') && fix.includes('docker network rm blue')));
+  await lab.h2.ask('network', 'rm', 'blue');
+  await lab.h2.ask(...CREATE, '--subnet', '10.9.0.0/16', 'blue');
+  t.is((await lab.network('blue')).subnet, '10.9.0.0/16');
+});
+
+test.serial('a network that weft made is joined by naming it, and stays when Docker leaves', async (t) => {
+  await lab.cluster.json('h1', 'network', 'create', 'made', '--subnet', '10.30.0.0/16', '--mtu', '1400');
+  await lab.h1.ask(...CREATE, '--ipam-opt', 'weft.network=made', 'here');
+  await lab.h2.ask(...CREATE, '--subnet', '10.30.0.0/16', '-o', 'weft.network=made', 'there');
+  t.is((await lab.network('made')).leases.length, 2);
+  await refused(
+    t,
+    lab.h1,
+    [...CREATE, '--ipam-opt', 'weft.network=made', 'again'],
+    /--ipam-opt weft\.network=made --subnet 10\.30\.0\.0\/16/,
+  );
+  await refused(
+    t,
+    lab.h1,
+    [...CREATE, '--subnet', '10.30.0.0/16', 'again'],
+    /another Docker network of this host/,
+  );
+  await start(lab.h1, 'm1', '--network', 'here');
+  t.regex((await lab.h1.in('m1', 'cat /sys/class/net/eth0/mtu')).stdout, /^1400$/m);
+  await lab.h1.ask('rm', '-f', 'm1');
+  await lab.h1.ask('network', 'rm', 'here');
+  await lab.h2.ask('network', 'rm', 'there');
+  await lab.until('nobody has a subnet', async () => (await lab.network('made')).leases.length === 0);
+  await lab.cluster.json('h1', 'network', 'rm', 'made');
+});
+
+test.serial('options shape the network; a wrong one is an error that lists what there is', async (t) => {
+  await lab.h1.ask(
+    ...CREATE,
+    '--subnet',
+    '10.31.0.0/16',
+    '--ipam-opt',
+    'weft.host-prefix=26',
+    '-o',
+    'weft.mtu=1300',
+    '-o',
+    'weft.vni=5555',
+    '-o',
+    'weft.masquerade=false',
+    'shaped',
+  );
+  await lab.until('it is there', () => lab.hasNetwork('shaped'));
+  const shaped = await lab.until('it is joined', async () => {
+    const found = await lab.network('shaped');
+    return found.leases.length === 1 && found;
+  });
+  t.like(shaped, { hostPrefix: 26, mtu: 1300, vni: 5555, masquerade: false });
+  await refused(
+    t,
+    lab.h2,
+    [...CREATE, '--subnet', '10.31.0.0/16', '-o', 'weft.mtu=1400', 'n'],
+    /network shaped has mtu 1300, not 1400/,
+  );
+  await refused(
+    t,
+    lab.h2,
+    [...CREATE, '--subnet', '10.31.0.0/16', '--ipam-opt', 'weft.host-prefix=24', 'n'],
+    /host-prefix 26, not 24/,
+  );
+  await refused(
+    t,
+    lab.h2,
+    [...CREATE, '--subnet', '10.32.0.0/16', '-o', 'weft.mut=1400', 'n'],
+    /no option weft\.mut of -o.*Did you mean weft\.mtu\?.*weft\.network, weft\.mtu, weft\.vni/s,
+  );
+  await refused(
+    t,
+    lab.h2,
+    [...CREATE, '--subnet', '10.32.0.0/16', '--ipam-opt', 'colour=red', 'n'],
+    /no option colour of --ipam-opt.*weft\.network, weft\.host-prefix/s,
+  );
+  await refused(
+    t,
+    lab.h2,
+    [...CREATE, '--subnet', '10.32.0.0/16', '-o', 'weft.host-prefix=26', 'n'],
+    /belongs to --ipam-opt/,
+  );
+  await refused(
+    t,
+    lab.h2,
+    [...CREATE, '--subnet', '10.32.0.0/16', '-o', 'weft.mtu=small', 'n'],
+    /"small" is not a whole number/,
+  );
+  t.deepEqual((await lab.h2.ask('network', 'ls', '-f', 'driver=weft', '--format', '{{.Name}}')).split('\n'), [
+    'blue',
+  ]);
+  await lab.h1.ask('network', 'rm', 'shaped');
+  await lab.until('it is gone', async () => !(await lab.hasNetwork('shaped')));
+});
+
+test.serial(
+  'other address management, and a gateway of one’s own, are refused with the reason',
+  async (t) => {
+    await refused(
+      t,
+      lab.h1,
+      ['network', 'create', '-d', 'weft', '--subnet', '10.40.0.0/16', 'n'],
+      /docker network create -d weft --ipam-driver weft --subnet 10\.40\.0\.0\/16/,
+    );
+    await refused(
+      t,
+      lab.h1,
+      ['network', 'create', '-d', 'weft', 'n'],
+      /docker network create -d weft --ipam-driver weft --subnet/,
+    );
+    await refused(
+      t,
+      lab.h1,
+      ['network', 'create', '-d', 'weft', '--ipam-driver', 'null', 'n'],
+      /--ipam-driver weft/,
+    );
+    await refused(
+      t,
+      lab.h1,
+      [...CREATE, '--subnet', '10.40.0.0/16', '--gateway', '10.40.0.1', 'n'],
+      /every host is the gateway of its own containers, and this one has 10\.40\.\d+\.1/,
+    );
+    await refused(
+      t,
+      lab.h1,
+      [...CREATE, '--subnet', '192.0.2.0/24', 'n'],
+      /192\.0\.2\.\d+, the underlay address of node/,
+    );
+    await refused(t, lab.h1, [...CREATE, '--subnet', '10.9.128.0/17', 'n'], /overlaps network blue/);
+    await refused(
+      t,
+      lab.h1,
+      [...CREATE, '--subnet', '10.41.0.0/16', '--subnet', '10.42.0.0/16', 'n'],
+      /one subnet of each family/,
+    );
+    t.false(await lab.hasNetwork('n'));
+  },
+);
+
+test.serial('without a subnet an unused one is chosen', async (t) => {
+  await lab.h1.must(['ip', 'route', 'add', '10.0.0.0/9', 'dev', 'eth0', 'metric', '50']);
+  await lab.h1.ask(...CREATE, '--ipam-opt', 'weft.network=any', 'any');
+  const { subnet } = await lab.network('any');
+  t.regex(subnet, /^10\.(12[89]|1[3-9]\d|2\d\d)\.0\.0\/16$/);
+  await lab.h2.ask(...CREATE, '--ipam-opt', 'weft.network=any', 'any');
+  t.is((await lab.network('any')).leases.length, 2);
+  await lab.removeFromBoth('any');
+  await lab.h1.must(['ip', 'route', 'del', '10.0.0.0/9', 'dev', 'eth0', 'metric', '50']);
+});
+
+test.serial('--ip-range is this host’s subnet, or a part of it, or what it lies in', async (t) => {
+  await lab.h1.ask(...CREATE, '--subnet', '10.50.0.0/16', '--ip-range', '10.50.7.0/24', 'ranged');
+  await lab.h2.ask(...CREATE, '--subnet', '10.50.0.0/16', '--ip-range', '10.50.8.64/29', 'ranged');
+  const subnetOf = async (node: string): Promise<string | undefined> =>
+    (await lab.network('ranged')).leases.find((lease) => lease.node === node)?.subnet;
+  await lab.until('both are on it', async () => (await lab.network('ranged')).leases.length === 2);
+  t.is(await subnetOf('h1'), '10.50.7.0/24');
+  t.is(await subnetOf('h2'), '10.50.8.0/24');
+  await start(lab.h2, 'r1', '--network', 'ranged');
+  t.regex((await connection(lab.h2, 'r1', 'ranged')).IPAddress, /^10\.50\.8\.(6[4-9]|7[01])$/);
+  await lab.h2.ask('rm', '-f', 'r1');
+  await lab.h2.ask('network', 'rm', 'ranged');
+  await refused(
+    t,
+    lab.h2,
+    [...CREATE, '--subnet', '10.50.0.0/16', '--ip-range', '10.50.7.0/24', 'ranged'],
+    /no \/24 is free for this host in 10\.50\.7\.0\/24/,
+  );
+  await lab.h2.ask(...CREATE, '--subnet', '10.50.0.0/16', '--ip-range', '10.50.64.0/20', 'ranged');
+  t.regex((await subnetOf('h2')) ?? '', /^10\.50\.(6[4-9]|7\d)\.0\/24$/);
+  await lab.removeFromBoth('ranged');
+});
+
+test.serial('--internal: the containers of both hosts reach each other and nothing else', async (t) => {
+  await lab.createOnBoth('--subnet', '10.60.0.0/16', '--internal', 'inside');
+  t.true(
+    (await lab.until('it is there', async () => (await lab.hasNetwork('inside')) && lab.network('inside')))
+      .internal,
+  );
+  await start(lab.h1, 'i1', '--network', 'inside');
+  await start(lab.h2, 'i2', '--network', 'inside');
+  const two = await connection(lab.h2, 'i2', 'inside');
+  t.is(two.Gateway, '');
+  await pings(t, lab.h1, 'i1', two.IPAddress);
+  await pingsNot(t, lab.h1, 'i1', '198.51.100.1');
+  t.notRegex((await lab.h1.in('i1', 'ip route')).stdout, /default/);
+  t.is((await lab.h1.in('i1', 'ls /sys/class/net')).stdout.trim().split(/\s+/).sort().join(' '), 'eth0 lo');
+  await lab.h1.ask('rm', '-f', 'i1');
+  await lab.h2.ask('rm', '-f', 'i2');
+  await lab.removeFromBoth('inside');
+  // The other way round: it is not internal, and Docker says that it is.
+  await refused(
+    t,
+    lab.h1,
+    [
+      'network',
+      'create',
+      '-d',
+      'weft',
+      '--ipam-driver',
+      'weft',
+      '--internal',
+      '--subnet',
+      '10.9.0.0/16',
+      '-o',
+      'weft.network=blue',
+      'n',
+    ],
+    /another Docker network|has internal false, not true/,
+  );
+});
+
+test.serial('--ipv6 with a second subnet', async (t) => {
+  await lab.createOnBoth('--subnet', '10.61.0.0/16', '--ipv6', '--subnet', 'fd00:61::/48', 'dual');
+  await lab.until(
+    'both are on it',
+    async () => (await lab.hasNetwork('dual')) && (await lab.network('dual')).leases.length === 2,
+  );
+  t.is((await lab.network('dual')).subnet6, 'fd00:61::/48');
+  await start(lab.h1, 'd1', '--network', 'dual');
+  await start(lab.h2, 'd2', '--network', 'dual', '--ip6', 'fd00:61:0:ffff::77');
+  const [one, two] = [await connection(lab.h1, 'd1', 'dual'), await connection(lab.h2, 'd2', 'dual')];
+  t.is(two.GlobalIPv6Address, 'fd00:61:0:ffff::77');
+  t.not(one.IPv6Gateway, '');
+  await pings(t, lab.h1, 'd1', two.IPAddress);
+  await pings(t, lab.h1, 'd1', two.GlobalIPv6Address);
+  await pings(t, lab.h2, 'd2', one.GlobalIPv6Address);
+  await pings(t, lab.h2, 'd2', '2001:db8:ffff::1');
+  await refused(
+    t,
+    lab.h1,
+    [
+      ...CREATE,
+      '--subnet',
+      '10.9.0.0/16',
+      '--ipv6',
+      '--subnet',
+      'fd00:9::/48',
+      '-o',
+      'weft.network=blue',
+      'n',
+    ],
+    /no IPv6 subnet|another Docker network/,
+  );
+  await lab.h1.ask('rm', '-f', 'd1');
+  await lab.h2.ask('rm', '-f', 'd2');
+  await lab.removeFromBoth('dual');
+});
+
+test.serial('--aux-address is kept from the containers of every host', async (t) => {
+  await lab.h1.ask(
+    ...CREATE,
+    '--subnet',
+    '10.62.0.0/16',
+    '--ip-range',
+    '10.62.5.0/24',
+    '--aux-address',
+    'router=10.62.6.9',
+    '--aux-address',
+    'mine=10.62.5.2',
+    'aux',
+  );
+  await lab.h2.ask(
+    ...CREATE,
+    '--subnet',
+    '10.62.0.0/16',
+    '--ip-range',
+    '10.62.6.0/24',
+    '--aux-address',
+    'router=10.62.6.9',
+    'aux',
+  );
+  await lab.until('both are on it', async () => (await lab.network('aux')).leases.length === 2);
+  for (const ip of ['10.62.6.9', '10.62.5.2'])
+    for (const host of [lab.h1, lab.h2])
+      await refused(
+        t,
+        host,
+        ['run', '--rm', '--network', 'aux', '--ip', ip, 'busybox', 'true'],
+        /in use|claimed/,
+      );
+  await start(lab.h1, 'a1', '--network', 'aux');
+  t.is((await connection(lab.h1, 'a1', 'aux')).IPAddress, '10.62.5.3');
+  const { IPAM } = await lab.h1.inspect<{
+    IPAM: { Config: { AuxiliaryAddresses: Record<string, string> }[] };
+  }>('network', 'inspect', 'aux');
+  t.deepEqual(IPAM.Config[0]?.AuxiliaryAddresses, { router: '10.62.6.9', mine: '10.62.5.2' });
+  // One host gives it back; the other still wants it.
+  await lab.h1.ask('rm', '-f', 'a1');
+  await lab.h1.ask('network', 'rm', 'aux');
+  await refused(
+    t,
+    lab.h2,
+    ['run', '--rm', '--network', 'aux', '--ip', '10.62.6.9', 'busybox', 'true'],
+    /in use|claimed/,
+  );
+  await lab.h2.ask('network', 'rm', 'aux');
+  t.is(await lab.cluster.etcdctl('get', '--prefix', '--keys-only', '/weft/networks/aux/'), '');
+});
+
+test.serial('docker network rm takes this host out, and its subnet is free again', async (t) => {
+  await lab.createOnBoth('--subnet', '10.63.0.0/16', 'going');
+  await lab.until('both are on it', async () => (await lab.network('going')).leases.length === 2);
+  await start(lab.h1, 'g1', '--network', 'going');
+  await refused(t, lab.h1, ['network', 'rm', 'going'], /has active endpoints/);
+  await lab.h1.ask('rm', '-f', 'g1');
+  await lab.h1.ask('network', 'rm', 'going');
+  t.deepEqual(
+    (await lab.network('going')).leases.map(({ node }) => node),
+    ['h2'],
+  );
+  const links = await lab.h1.must(['ip', '-d', 'link']);
+  t.false(links.includes('weft network going'));
+  await lab.h2.ask('network', 'rm', 'going');
+  t.false(await lab.hasNetwork('going'));
+});

@@ -1,0 +1,107 @@
+// A stand-in for Docker's engine: it asks the plugin socket as Docker does, and does to a sandbox what Docker does with the
+// answer of Join. For what an engine at hand does not send: newer engines' requests, and accidents on the way.
+import { request } from 'node:http';
+import { connect } from 'node:net';
+
+import type { Namespace } from '../lab/lab.js';
+
+export interface Answer {
+  status: number;
+  headers: Record<string, unknown>;
+  body: Record<string, unknown> & { Err?: string; Error?: string };
+}
+
+export class PluginClient {
+  constructor(readonly socketPath: string) {}
+
+  /** One request; text is sent as it is. */
+  ask(method: string, body?: unknown, headers: Record<string, string> = {}): Promise<Answer> {
+    const text = typeof body === 'string' ? body : body === undefined ? '' : JSON.stringify(body);
+    return new Promise((resolve, reject) => {
+      const call = request(
+        {
+          socketPath: this.socketPath,
+          method: 'POST',
+          path: `/${method}`,
+          // As Go's client of 20.10 writes it.
+          headers: { host: '', accept: 'application/vnd.docker.plugins.v1.2+json', ...headers },
+          timeout: 20_000,
+        },
+        (response) => {
+          let got = '';
+          response.setEncoding('utf8').on('data', (part: string) => (got += part));
+          response.on('end', () =>
+            resolve({
+              status: response.statusCode ?? 0,
+              headers: response.headers,
+              body: JSON.parse(got) as Answer['body'],
+            }),
+          );
+        },
+      );
+      call.on('timeout', () => call.destroy(new Error(`${method}: no answer`)));
+      call.on('error', reject);
+      call.end(text);
+    });
+  }
+
+  /** As `ask`, and it must succeed. */
+  async must<T = Record<string, unknown>>(method: string, body?: unknown): Promise<T> {
+    const { status, body: answer } = await this.ask(method, body);
+    if (status !== 200 || (answer.Err ?? '') !== '' || (answer.Error ?? '') !== '') {
+      throw new Error(`${method}: ${status} ${JSON.stringify(answer)}`);
+    }
+    return answer as T;
+  }
+
+  /** Bytes as they are, and the connection is broken off. */
+  half(bytes: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const socket = connect(this.socketPath, () => socket.write(bytes, () => socket.destroy()));
+      socket.on('close', () => resolve());
+      socket.on('error', reject);
+    });
+  }
+}
+
+export interface JoinAnswer {
+  InterfaceName: { SrcName: string; DstPrefix: string };
+  Gateway?: string;
+  GatewayIPv6?: string;
+  StaticRoutes: { Destination: string; RouteType: number; NextHop?: string }[];
+  DisableGatewayService?: boolean;
+}
+
+/** What Docker does with a sandbox after Join: moves the link inside, names and configures it. */
+export async function enterSandbox(
+  host: Namespace,
+  sandbox: Namespace,
+  answer: JoinAnswer,
+  { address, address6, mac, index = 0 }: { address: string; address6?: string; mac: string; index?: number },
+): Promise<string> {
+  const { SrcName, DstPrefix } = answer.InterfaceName;
+  const name = `${DstPrefix}${index}`;
+  await host.must(['ip', 'link', 'set', SrcName, 'netns', sandbox.namespace]);
+  await sandbox.must(['ip', 'link', 'set', SrcName, 'name', name, 'address', mac]);
+  await sandbox.must(['ip', 'address', 'add', address, 'dev', name]);
+  if (address6 !== undefined) await sandbox.must(['ip', 'address', 'add', address6, 'dev', name, 'nodad']);
+  await sandbox.must(['ip', 'link', 'set', 'lo', 'up']);
+  await sandbox.must(['ip', 'link', 'set', name, 'up']);
+  const connected = answer.StaticRoutes.filter((route) => route.RouteType === 1);
+  const via = answer.StaticRoutes.filter((route) => route.RouteType === 0);
+  for (const { Destination } of connected)
+    await sandbox.must(['ip', 'route', 'add', Destination, 'dev', name, 'scope', 'link']);
+  for (const gateway of [answer.Gateway, answer.GatewayIPv6])
+    if (gateway !== undefined)
+      await sandbox.must([
+        'ip',
+        'route',
+        'add',
+        gateway.includes(':') ? '::/0' : '0.0.0.0/0',
+        'via',
+        gateway,
+      ]);
+  for (const { Destination, NextHop = '' } of via)
+    await sandbox.must(['ip', 'route', 'add', Destination, 'via', NextHop]);
+  return name;
+}

@@ -1,0 +1,201 @@
+// Real Docker hosts in a lab: a host with a dockerd of its own, in mount and UTS namespaces of its own, so that /run, /etc/docker
+// and the plugin sockets are its own, too. Everything is below the run's folder or in the host's namespaces, containers are in
+// cgroups that carry the run's name, and all of it goes with the run, however that ends.
+//
+// Entered with nsenter, for `ip netns exec` mounts a /sys of its own, in which the cgroups are missing.
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import type { Cluster } from './cluster.js';
+import { exec, must, type ExecOptions, type Outcome } from './exec.js';
+import { Host, type Lab } from './lab.js';
+import type { LabProcess } from './process.js';
+import { until } from './wait.js';
+
+/** Debian's own client, which speaks as its engine does; another one may come first in PATH. */
+const CLIENT = existsSync('/usr/bin/docker') ? '/usr/bin/docker' : 'docker';
+export const IMAGE = 'busybox';
+/** Where the agent serves Docker, inside the host. */
+export const PLUGIN_SOCKET = '/run/docker/plugins/weft.sock';
+
+/** A host of the lab, entered as the processes on it see it: with its own /run. */
+export class DockerHost extends Host {
+  #holder: LabProcess | undefined;
+  #dockerd: LabProcess | undefined;
+  #starts = 0;
+
+  constructor(
+    lab: Lab,
+    name: string,
+    number: number,
+    private readonly options: readonly string[] = [],
+  ) {
+    super(lab, name, number);
+  }
+
+  get #folder(): string {
+    return join(this.lab.folder, this.name);
+  }
+
+  /** Where its engine listens, on the machine. */
+  get engine(): string {
+    return join(this.#folder, 'docker.sock');
+  }
+
+  get dockerd(): LabProcess {
+    if (this.#dockerd === undefined) throw new Error(`no dockerd on ${this.name}`);
+    return this.#dockerd;
+  }
+
+  override inside(argv: readonly string[]): string[] {
+    return ['nsenter', '-t', String(this.#holder?.pid ?? 0), '-m', '-n', '-u', '--', ...argv];
+  }
+
+  async up(): Promise<void> {
+    const folder = this.#folder;
+    const ready = join(folder, 'ready');
+    for (const part of ['docker-data', 'docker-run', 'docker-etc'])
+      mkdirSync(join(folder, part), { recursive: true });
+    // On a tmpfs overlay2 works whatever the machine's disk is; it goes with the namespace.
+    const script = [
+      `hostname ${this.namespace}`,
+      `mount -t tmpfs weft-docker ${folder}/docker-data`,
+      // The machine's own, which Docker would still find in the list of mounts.
+      '{ while umount -R -l /run/netns 2>/dev/null; do :; done; }',
+      // Shared, as systemd has it: containers can be given what is mounted there later.
+      `mount --bind ${folder}/docker-run /run && mount --make-rshared /run`,
+      'mkdir -p /run/docker/plugins /run/lock /etc/docker',
+      `mount --bind ${folder}/docker-etc /etc/docker`,
+      `touch ${ready}`,
+      'exec sleep infinity',
+    ].join(' && ');
+    mkdirSync('/etc/docker', { recursive: true });
+    this.#holder = this.lab.spawn(`${this.name}-holder`, [
+      ...['nsenter', `--net=/run/netns/${this.namespace}`, 'unshare', '-m', '-u', '--propagation', 'private'],
+      ...['sh', '-c', script],
+    ]);
+    const holder = this.#holder;
+    await until(`${this.name} has a /run of its own`, () => existsSync(ready), {
+      context: () => holder.tail(),
+    });
+    await this.startDocker();
+  }
+
+  async startDocker(): Promise<void> {
+    const folder = this.#folder;
+    // Of an engine that was killed: it would wait for a process that has that number now.
+    for (const left of ['dockerd.pid', 'docker-run/exec/containerd/containerd.pid'])
+      rmSync(join(folder, left), { force: true });
+    this.#dockerd = this.spawn(`dockerd${++this.#starts}`, [
+      'dockerd',
+      ...['--data-root', join(folder, 'docker-data'), '--exec-root', '/run/exec'],
+      ...['--pidfile', join(folder, 'dockerd.pid'), '-H', `unix://${this.engine}`],
+      // Where everybody on the host looks for it.
+      ...['-H', 'unix:///run/docker.sock'],
+      ...['--cgroup-parent', `/${this.namespace}`, '--storage-driver', 'overlay2'],
+      ...this.options,
+    ]);
+    const dockerd = this.#dockerd;
+    await until(
+      `Docker on ${this.name}`,
+      async () => {
+        if (!dockerd.isRunning) throw new Error('it has ended');
+        return (await this.docker('version')).code === 0;
+      },
+      { timeoutMs: 60_000, context: () => dockerd.tail() },
+    );
+  }
+
+  async import(image: string): Promise<void> {
+    await this.ask('import', '-c', 'ENV PATH=/bin', '-c', 'CMD ["sleep", "infinity"]', image, IMAGE);
+  }
+
+  /** Docker's command on this host. */
+  docker(...args: string[]): Promise<Outcome> {
+    return exec([CLIENT, '-H', `unix://${this.engine}`, ...args], { timeoutMs: 90_000 });
+  }
+
+  /** As `docker`, and it must succeed; answers what it printed. */
+  async ask(...args: string[]): Promise<string> {
+    const { code, stdout, stderr } = await this.docker(...args);
+    if (code !== 0)
+      throw new Error(`${this.name}: docker ${args.join(' ')}: exit ${code}\n${stdout}${stderr}`);
+    return stdout.trim();
+  }
+
+  async inspect<T>(...args: string[]): Promise<T> {
+    const [first] = JSON.parse(await this.ask(...args)) as T[];
+    if (first === undefined) throw new Error(`docker ${args.join(' ')} answered nothing`);
+    return first;
+  }
+
+  /** A shell command in a container. */
+  in(container: string, command: string): Promise<Outcome> {
+    return this.docker('exec', container, 'sh', '-c', command);
+  }
+
+  /** Asks the plugin as Docker does: raw HTTP. */
+  async plugin(
+    method: string,
+    body: object | string = '',
+    options: ExecOptions & { flags?: string[] } = {},
+  ): Promise<unknown> {
+    const { flags = [], ...how } = options;
+    const text = typeof body === 'string' ? body : JSON.stringify(body);
+    const out = await must(
+      this.inside([
+        ...[
+          'curl',
+          '-s',
+          '--max-time',
+          '20',
+          '--unix-socket',
+          PLUGIN_SOCKET,
+          '-X',
+          'POST',
+          '-H',
+          'Content-Type:',
+        ],
+        ...[...flags, '--data-binary', text, `http://plugin/${method}`],
+      ]),
+      how,
+    );
+    return JSON.parse(out) as unknown;
+  }
+}
+
+/** Turns hosts of a cluster into Docker hosts, at once; their agents serve the plugin socket. */
+export async function dockerHosts(
+  cluster: Cluster,
+  names: readonly string[],
+  options: readonly string[] = [],
+): Promise<DockerHost[]> {
+  const image = await makeImage(cluster.lab);
+  return Promise.all(
+    names.map(async (name) => {
+      const { ip } = cluster.lab.host(Number(name.slice(1)));
+      const host = new DockerHost(cluster.lab, name, Number(ip.split('.')[3]), options);
+      await host.up();
+      await host.import(image);
+      cluster.dockerHost(name, host, [
+        ...['--cnm-socket', PLUGIN_SOCKET, '--docker', `unix://${host.engine}`],
+      ]);
+      return host;
+    }),
+  );
+}
+
+/** An image of nothing but busybox. */
+export async function makeImage(lab: Lab): Promise<string> {
+  const root = join(lab.folder, 'image');
+  const tar = join(lab.folder, 'image.tar');
+  for (const part of ['bin', 'etc', 'tmp', 'proc', 'sys', 'dev', 'root'])
+    mkdirSync(join(root, part), { recursive: true });
+  writeFileSync(join(root, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\n');
+  await must([
+    'sh',
+    '-c',
+    `cp /bin/busybox ${root}/bin/ && for a in $(busybox --list); do [ $a = busybox ] || ln -s busybox ${root}/bin/$a; done && tar -C ${root} -cf ${tar} .`,
+  ]);
+  return tar;
+}

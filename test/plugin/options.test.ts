@@ -1,0 +1,82 @@
+// Options of `docker network create` and Docker's port maps, as the plugin reads them.
+import test from 'ava';
+
+import { parseIpamOptions, parseNetworkOptions } from '../../plugin/cnm/options.js';
+import { parsePortMap } from '../../plugin/cnm/port-map.js';
+import { parseRequest, createNetwork } from '../../plugin/cnm/protocol.js';
+
+test('options are known with weft’s prefix and without it', (t) => {
+  t.deepEqual(parseIpamOptions({ 'weft.network': 'blue', 'host-prefix': '26' }), {
+    network: 'blue',
+    hostPrefix: 26,
+  });
+  t.deepEqual(
+    parseNetworkOptions({
+      'weft.mtu': '1400',
+      vni: '5000',
+      'weft.internal': 'true',
+      masquerade: '0',
+      'weft.port': '4789',
+    }),
+    { mtu: 1400, vni: 5000, internal: true, masquerade: false, port: 4789 },
+  );
+  t.deepEqual(parseNetworkOptions({ 'com.docker.network.driver.mtu': '1400' }), { mtu: 1400 });
+  t.deepEqual(parseNetworkOptions(undefined), {});
+  t.deepEqual(parseNetworkOptions(null), {});
+});
+
+test('a wrong option is an error that lists what there is', (t) => {
+  for (const [options, words] of [
+    [{ 'weft.colour': 'red' }, /no option weft\.colour of -o/],
+    [{ 'host-prefix': '24' }, /belongs to --ipam-opt/],
+    [{ mtu: 'many' }, /"many" is not a whole number/],
+    [{ internal: 'perhaps' }, /neither true nor false/],
+    [{ network: 'has.dots' }, /not a network name/],
+    [{ mtu: '1400', 'weft.mtu': '1500' }, /given twice/],
+  ] as const) {
+    t.regex(t.throws(() => parseNetworkOptions(options))?.message ?? '', words);
+  }
+  const { next } = t.throws(() => parseNetworkOptions({ mtuu: '1' })) as unknown as { next: string };
+  t.regex(next, /Did you mean weft\.mtu\? Known are weft\.network/);
+});
+
+test('a port map becomes ports of the host', (t) => {
+  t.deepEqual(parsePortMap([{ Proto: 6, IP: '', Port: 80, HostIP: '', HostPort: 8080, HostPortEnd: 8080 }]), [
+    { hostIp: '0.0.0.0', hostPorts: { first: 8080, last: 8080 }, port: 80, protocol: 'tcp' },
+  ]);
+  t.deepEqual(parsePortMap([{ Proto: 17, Port: 53, HostIP: '127.0.0.1', HostPort: 0, HostPortEnd: 0 }]), [
+    { hostIp: '127.0.0.1', port: 53, protocol: 'udp' },
+  ]);
+  t.deepEqual(parsePortMap([{ Proto: 6, Port: 80, HostPort: 8000, HostPortEnd: 8010 }])[0]?.hostPorts, {
+    first: 8000,
+    last: 8010,
+  });
+  t.deepEqual(parsePortMap(null), []);
+  t.deepEqual(parsePortMap(undefined), []);
+});
+
+test('what newer engines say for both families is one port', (t) => {
+  const both = ['0.0.0.0', '::'].map((HostIP) => ({ Proto: 6, Port: 80, HostIP, HostPort: 8080 }));
+  t.is(parsePortMap(both).length, 1);
+  t.is(parsePortMap([{ Proto: 6, Port: 80, HostIP: '::', HostPort: 8080 }])[0]?.hostIp, '::');
+});
+
+test('a port map that makes no sense is refused', (t) => {
+  t.throws(() => parsePortMap('8080:80'));
+  t.throws(() => parsePortMap([{ Proto: 6, Port: 70_000 }]));
+  t.regex(t.throws(() => parsePortMap([{ Proto: 132, Port: 80 }]))?.message ?? '', /protocol 132/);
+  t.throws(() => parsePortMap([{ Proto: 6, Port: 80, HostIP: 'everywhere' }]));
+});
+
+test('null and absent mean the same in a request', (t) => {
+  const least = { NetworkID: 'a1', Options: {}, IPv4Data: [], IPv6Data: [] };
+  t.deepEqual(parseRequest('m', createNetwork, '{"NetworkID":"a1"}'), least);
+  t.deepEqual(
+    parseRequest(
+      'm',
+      createNetwork,
+      '{"NetworkID":"a1","Options":null,"IPv4Data":null,"IPv6Data":null,"New":1}',
+    ),
+    least,
+  );
+});
