@@ -1,6 +1,8 @@
 // Addresses and endpoints, as a door for other programs may use them: reserved, connected, learnt about and let go one by
 // one, where `weft attach` does all at once. The records are the same.
 import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { dirname } from 'node:path';
 
 import { parseInterface, type IpAddress, type IpNetwork } from '../core/address.js';
 import { hostIfname, transitIfname } from '../core/compile.js';
@@ -236,6 +238,8 @@ export class PluginEndpoints implements HostEndpoints {
     const now = this.options.kernel.identify(endpoint.sandbox.path);
     if (isToCome(endpoint)) {
       if (now !== undefined) return true;
+      // An agent in a container that is not shown where Docker keeps namespaces knows nothing of them.
+      if (!existsSync(dirname(endpoint.sandbox.path))) return undefined;
       return Date.now() - Date.parse(endpoint.createdAt) < COMES_MS ? undefined : false;
     }
     return now !== undefined && sameSandbox(now, endpoint.sandbox);

@@ -127,7 +127,7 @@ export class DockerEndpoints {
     return this.#locks.run(EndpointID, async () => {
       const record = this.#known(EndpointID);
       await this.options.host.endpoints.publish(record.endpoint, ports);
-      await this.options.host.endpoints.describe(record.endpoint, { defaultRoute: true });
+      this.#isWayOut(record, true);
       return {};
     });
   }
@@ -136,9 +136,19 @@ export class DockerEndpoints {
     return this.#locks.run(EndpointID, async () => {
       const record = this.options.memory.endpoints.get(EndpointID);
       if (record !== undefined) await this.options.host.endpoints.unpublish(record.endpoint);
-      if (record !== undefined)
-        await this.options.host.endpoints.describe(record.endpoint, { defaultRoute: false });
+      if (record !== undefined) this.#isWayOut(record, false);
       return {};
+    });
+  }
+
+  /** Written down behind Docker's back: it waits for the answer, and what comes next for this endpoint waits for this. */
+  #isWayOut(record: DockerEndpoint, defaultRoute: boolean): void {
+    const { host } = this.options;
+    host.endpoints.describe(record.endpoint, { defaultRoute }).catch((error: unknown) => {
+      host.log.warn('could not write down a default route', {
+        endpoint: record.endpoint,
+        error: messageOf(error),
+      });
     });
   }
 

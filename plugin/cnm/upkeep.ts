@@ -20,7 +20,8 @@ export interface UpkeepOptions {
 }
 
 const EVERY_MS = 10_000;
-const SOON_MS = 300;
+/** Docker's own work comes first: what is found is not urgent. */
+const SOON_MS = 2_000;
 /** Younger records may be in the middle of what Docker does with them. */
 const SETTLED_MS = 20_000;
 /** An address without an endpoint, a pool without a network. */

@@ -1,5 +1,4 @@
 // Two Docker hosts with weft on them, and what the tests of this folder ask of them again and again.
-import { writeFileSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
 
 import { Cluster, type EndpointJson } from '../lab/cluster.js';
@@ -44,10 +43,7 @@ export class DockerCluster {
     try {
       const [[h1, h2]] = await Promise.all([dockerHosts(cluster, ['h1', 'h2']), cluster.startController()]);
       if (h1 === undefined || h2 === undefined) throw new Error('two hosts were asked for');
-      await cluster.startAgents(
-        ['h1', 'h2'],
-        process.env['WEFT_DEBUG'] === undefined ? [] : ['--log-level', 'debug'],
-      );
+      await cluster.startAgents(['h1', 'h2']);
       return new DockerCluster(cluster, h1, h2);
     } catch (error) {
       await cluster.lab.down();
@@ -56,8 +52,6 @@ export class DockerCluster {
   }
 
   down(): Promise<void> {
-    if (process.env['WEFT_DEBUG'] !== undefined)
-      writeFileSync('/tmp/weft-docker-debug.log', this.cluster.lab.logs(5000));
     return this.cluster.lab.down();
   }
 

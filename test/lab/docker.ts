@@ -54,7 +54,7 @@ export class DockerHost extends Host {
   async up(): Promise<void> {
     const folder = this.#folder;
     const ready = join(folder, 'ready');
-    for (const part of ['docker-data', 'docker-run', 'docker-etc'])
+    for (const part of ['docker-data', 'docker-run', 'docker-etc', 'docker-var'])
       mkdirSync(join(folder, part), { recursive: true });
     // On a tmpfs overlay2 works whatever the machine's disk is; it goes with the namespace.
     const script = [
@@ -64,6 +64,8 @@ export class DockerHost extends Host {
       '{ while umount -R -l /run/netns 2>/dev/null; do :; done; }',
       // Shared, as systemd has it: containers can be given what is mounted there later.
       `mount --bind ${folder}/docker-run /run && mount --make-rshared /run`,
+      // State of whatever runs here in a container: /var/lib/weft is this host's.
+      `mount --bind ${folder}/docker-var /var/lib`,
       'mkdir -p /run/docker/plugins /run/lock /etc/docker',
       `mount --bind ${folder}/docker-etc /etc/docker`,
       `touch ${ready}`,
@@ -84,11 +86,11 @@ export class DockerHost extends Host {
   async startDocker(): Promise<void> {
     const folder = this.#folder;
     // Of an engine that was killed: it would wait for a process that has that number now.
-    for (const left of ['dockerd.pid', 'docker-run/exec/containerd/containerd.pid'])
+    for (const left of ['dockerd.pid', 'docker-run/docker/containerd/containerd.pid'])
       rmSync(join(folder, left), { force: true });
     this.#dockerd = this.spawn(`dockerd${++this.#starts}`, [
       'dockerd',
-      ...['--data-root', join(folder, 'docker-data'), '--exec-root', '/run/exec'],
+      ...['--data-root', join(folder, 'docker-data'), '--exec-root', '/run/docker'],
       ...['--pidfile', join(folder, 'dockerd.pid'), '-H', `unix://${this.engine}`],
       // Where everybody on the host looks for it.
       ...['-H', 'unix:///run/docker.sock'],
