@@ -2,7 +2,6 @@
 // the store says into records of the reconciler, and keeps this node's own leases alive.
 import { checkOverlap, prefixesOf, type Network } from '../core/network.js';
 import {
-  compileClaim,
   compileFirewall,
   compileNetwork,
   compilePeer,
@@ -19,9 +18,10 @@ import {
   WeftError,
 } from '../core/errors.js';
 import type { KernelObject } from '../core/objects.js';
-import type { Claim, Lease } from '../core/records.js';
+import type { Lease } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
 import type { Change, Store, StoredLease } from '../store/store.js';
+import { claimRecord, Claims, ownSubnets, type Claimed } from './claims.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import { Locks } from './locks.js';
 import type { AgentMetrics } from './metrics.js';
@@ -54,23 +54,30 @@ export interface MembershipListener {
   refusal(network: string, ip: string): string | undefined;
 }
 
-interface Member {
-  membership: Membership;
-  /** Addresses of this node's subnet that others use with its agreement. */
-  granted: Set<string>;
+interface Member extends Claimed {
   keeper: LeaseKeeper;
 }
 
 export class Memberships {
   readonly #members = new Map<string, Member>();
   readonly #locks = new Locks();
+  readonly #claims: Claims;
   #listener: MembershipListener | undefined;
   /** This node was taken out of the cluster although it was up. */
   #expelled = false;
   /** A removal of this node from before this run, which its return has settled. */
   #settledRemoval: string | undefined;
 
-  constructor(private readonly options: MembershipsOptions) {}
+  constructor(private readonly options: MembershipsOptions) {
+    this.#claims = new Claims({
+      store: options.store,
+      reconciler: options.reconciler,
+      node: options.node,
+      refusal: (network, ip) => this.#listener?.refusal(network, ip),
+      save: (claimed) => this.#save(claimed),
+      attempt: (key, work) => this.#attempt(key, work),
+    });
+  }
 
   listen(listener: MembershipListener): void {
     this.#listener = listener;
@@ -140,7 +147,7 @@ export class Memberships {
       const network = this.#networkToJoin(name);
       const lease = await this.options.store.acquireLease(this.#request(network));
       const membership: Membership = { network, lease, underlay: this.options.underlay() };
-      const member = this.#member(membership, this.#grantedInView(membership));
+      const member = this.#member(membership, this.#claims.grantedIn(membership));
       this.#save(member);
       this.#members.set(name, member);
       member.keeper.hold(lease, true);
@@ -211,15 +218,15 @@ export class Memberships {
         if (this.#isOwn(member, change.subnet)) await this.#ownLeaseChanged(name, change.after);
         touch(name, `peer ${name} ${change.subnet}`, this.#peerObjects(member, change.after));
         // Claims lead to the user's VTEP, which the lease names.
-        for (const claim of this.#claimsOf(name))
-          touch(name, claimRecord(claim), this.#claimObjects(member, claim));
+        for (const claim of this.#claims.of(name))
+          touch(name, claimRecord(claim), this.#claims.objects(member.membership, claim));
       } else if (change.kind === 'claim') {
         claims.add(name);
-        if (change.after === undefined) this.#grantEnded(member, change.ip);
+        if (change.after === undefined) this.#claims.ended(member, change.ip);
         touch(
           name,
           `claim ${name} ${change.ip}`,
-          change.after === undefined ? undefined : this.#claimObjects(member, change.after),
+          change.after === undefined ? undefined : this.#claims.objects(member.membership, change.after),
         );
       }
     }
@@ -229,36 +236,10 @@ export class Memberships {
     for (const name of claims) await this.answerClaims(name);
   }
 
-  /** Answers what other nodes ask of this node's subnet. An agreement is written down before it is given. */
+  /** Answers what other nodes ask of this node's subnet. */
   async answerClaims(name: string): Promise<void> {
     const member = this.#members.get(name);
-    if (member === undefined || this.#listener === undefined) return;
-    for (const claim of this.#claimsOf(name)) {
-      const ip = claim.ip.toString();
-      if (
-        claim.node === this.options.node ||
-        !ownSubnets(member.membership.lease).some((subnet) => subnet.contains(claim.ip))
-      )
-        continue;
-      if (claim.state === 'granted') {
-        if (!member.granted.has(ip)) this.#grant(member, ip);
-        continue;
-      }
-      if (claim.state === 'refused') continue;
-      const why = member.granted.has(ip) ? undefined : this.#listener.refusal(name, ip);
-      await this.#attempt(`claim ${name} ${ip}`, async () => {
-        if (why === undefined) {
-          this.#grant(member, ip);
-          // The way there first: this node's containers must not ask their own link for it in vain.
-          const objects = this.#claimObjects(member, { ...claim, state: 'granted' });
-          await this.options.reconciler.set(new Map([[claimRecord(claim), objects]]));
-        }
-        await this.options.store.answerClaim(
-          claim,
-          why === undefined ? { granted: true } : { granted: false, why },
-        );
-      });
-    }
+    if (member !== undefined && this.#listener !== undefined) await this.#claims.answer(member);
   }
 
   /** The node's addresses or MTU changed: its leases are told, its tunnels made anew. */
@@ -394,8 +375,8 @@ export class Memberships {
     for (const lease of view.leases.get(name)?.values() ?? []) {
       records.set(`peer ${name} ${lease.subnet.toString()}`, this.#peerObjects(member, lease));
     }
-    for (const claim of this.#claimsOf(name))
-      records.set(claimRecord(claim), this.#claimObjects(member, claim));
+    for (const claim of this.#claims.of(name))
+      records.set(claimRecord(claim), this.#claims.objects(member.membership, claim));
     await this.options.reconciler.set(records);
     await this.#listener?.changed(name);
     await this.#attempt(`env ${name}`, () =>
@@ -413,34 +394,8 @@ export class Memberships {
     return compilePeer(member.membership, peer);
   }
 
-  #claimObjects(member: Member, claim: Claim): readonly KernelObject[] {
-    const leases = this.options.store.view.leases.get(member.membership.network.name)?.values() ?? [];
-    const user = [...leases].find((lease) => lease.node === claim.node);
-    return compileClaim(member.membership, claim, user);
-  }
-
-  #claimsOf(network: string): Claim[] {
-    return [...(this.options.store.view.claims.get(network)?.values() ?? [])];
-  }
-
   #isOwn(member: Member, subnet: string): boolean {
     return member.membership.lease.subnet.toString() === subnet;
-  }
-
-  #grant(member: Member, ip: string): void {
-    member.granted.add(ip);
-    this.#save(member);
-  }
-
-  #grantEnded(member: Member, ip: string): void {
-    if (member.granted.delete(ip)) this.#save(member);
-  }
-
-  #grantedInView({ network, lease }: Membership): Set<string> {
-    const mine = this.#claimsOf(network.name).filter(
-      (claim) => claim.state === 'granted' && ownSubnets(lease).some((subnet) => subnet.contains(claim.ip)),
-    );
-    return new Set(mine.map((claim) => claim.ip.toString()));
   }
 
   #member(membership: Membership, granted: Set<string>): Member {
@@ -449,7 +404,7 @@ export class Memberships {
     return { membership, granted, keeper };
   }
 
-  #save({ membership, granted }: Member): void {
+  #save({ membership, granted }: Claimed): void {
     this.options.state.saveNetwork({
       network: membership.network,
       lease: membership.lease,
@@ -497,11 +452,6 @@ export class Memberships {
     }
   }
 }
-
-const claimRecord = (claim: Claim): string => `claim ${claim.network} ${claim.ip.toString()}`;
-
-const ownSubnets = (lease: Lease): Lease['subnet'][] =>
-  lease.subnet6 === undefined ? [lease.subnet] : [lease.subnet, lease.subnet6];
 
 function expelled(node: string): WeftError {
   return failedPrecondition(
