@@ -99,6 +99,8 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   let underlay = await waitForUnderlay(settings, kernel, log, shutdown.signal, (reason) => {
     ready = { ready: false, reason };
   });
+  // Of use once the parts that it tells are there.
+  let lookAtUnderlay = (): Promise<void> => Promise.resolve();
   const reconciler = new Reconciler({
     kernel,
     log,
@@ -300,7 +302,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   for (const name of settings.join)
     void joinWhenThere(name, memberships, store, problems, log, shutdown.signal);
 
-  const lookAtUnderlay = async (): Promise<void> => {
+  lookAtUnderlay = async (): Promise<void> => {
     try {
       const found = findUnderlay(await kernel.underlayLinks(), wishOf(settings));
       problems.clear('underlay');
@@ -322,6 +324,8 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
       });
     }
   };
+  // What was told while the agent started.
+  await lookAtUnderlay();
 }
 
 const wishOf = (settings: AgentSettings): Parameters<typeof findUnderlay>[1] => ({
