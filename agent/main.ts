@@ -15,6 +15,7 @@ import { parseAttach } from './attach-request.js';
 import { cleanup } from './cleanup.js';
 import { Endpoints } from './endpoints.js';
 import { openFirewall } from './kernel/firewall/index.js';
+import { Gateways } from './gateways.js';
 import type { Kernel } from './kernel/kernel.js';
 import { openKernel } from './kernel/linux.js';
 import { bootId } from './kernel/namespaces.js';
@@ -139,6 +140,8 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     docker: settings.docker,
   });
   memberships.listen(endpoints);
+  const gateways = new Gateways({ store, memberships, problems, node });
+  shutdown.add('the gateways', () => gateways.stop());
   const peers = new Peers({ store, kernel, memberships, metrics, problems, node });
 
   // What is remembered is put right first: the node must not wait for etcd.
@@ -237,6 +240,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     await memberships.resume();
     for (const { name } of store.view.networks.values()) await memberships.answerClaims(name);
     publisher.resync();
+    await gateways.join();
     // The records are complete now: what is weft's and in none of them is left over.
     reconciler.allowPruning();
     await reconciler.compare('start');
@@ -258,6 +262,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   );
   const follow = async (changes: readonly Change[]): Promise<void> => {
     await memberships.handle(changes);
+    await gateways.handle(changes);
     publisher.handle(changes);
     metrics.leases.set(memberships.list().length);
     if (
