@@ -54,7 +54,7 @@ trap 'exit 143' TERM HUP
 # command:package
 wanted='etcd:etcd-server ip:iproute2 iptables:iptables nft:nftables setpriv:util-linux'
 wanted="$wanted ping:iputils-ping curl:curl ss:iproute2"
-[ "${1:-}" != --test ] || wanted="$wanted openssl:openssl nc:netcat-openbsd etcdctl:etcd-client sysctl:procps"
+[ "${1:-}" != --test ] || wanted="$wanted openssl:openssl nc:netcat-openbsd etcdctl:etcd-client sysctl:procps dig:bind9-dnsutils dnsmasq:dnsmasq-base"
 missing() {
   local pair
   for pair in $wanted; do command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"; done | sort -u
