@@ -271,3 +271,38 @@ async function isDone(work: Promise<unknown>): Promise<boolean> {
     new Promise<boolean>((resolve) => setImmediate(resolve, false)),
   ]);
 }
+
+test.serial('what this kernel cannot is said in status, and refused by its name', async (t) => {
+  const status = await lab.json<{
+    node: { capabilities: { name: string; available: boolean; why: string }[] };
+  }>('h2', 'status');
+  const { capabilities } = status.node;
+  t.deepEqual(
+    capabilities.map(({ name }) => name),
+    ['bridge-vlan-filtering', '802.1q'],
+  );
+  for (const { available, why } of capabilities) t.is(why === '', available);
+  if (capabilities.every(({ available }) => available)) return;
+  const create = [
+    'network',
+    'create',
+    'v100',
+    '--driver',
+    'vlan',
+    '--vlan',
+    '100',
+    '--subnet',
+    '10.1.1.0/24',
+  ];
+  await refused(t, create, 'FAILED_PRECONDITION', /CONFIG_BRIDGE_VLAN_FILTERING/, 'h2');
+  // Somebody may write it by hand all the same.
+  await lab.etcdctl(
+    'put',
+    '/weft/networks/v100/config',
+    '{"Network":"10.1.1.0/24","Backend":{"Type":"weft-vlan"},"Weft":{"VLAN":100}}',
+  );
+  await lab.until('it is known', async () => (await lab.weft('h2', 'network', 'inspect', 'v100')).code === 0);
+  const attach = ['attach', 'v100', lab.ns('l4')];
+  await refused(t, attach, 'FAILED_PRECONDITION', /without CONFIG_BRIDGE_VLAN_FILTERING/, 'h2');
+  t.is((await lab.try('h2', 'ls -d /sys/class/net/wfvlan')).code, 2);
+});
