@@ -35,10 +35,14 @@ export interface AgentDoor {
   listPorts(request: ListPortsRequest): Promise<ListPortsResponse>;
 }
 
+/** Adds a service of its own to the socket. */
+export type Mount = (server: Server) => void;
+
 /** @throws WeftError FAILED_PRECONDITION where another agent serves there, or the socket cannot be made */
 export async function serveApi(
   runDir: string,
   door: AgentDoor,
+  mounts: readonly Mount[] = [],
 ): Promise<{ path: string; stop(): Promise<void> }> {
   const path = join(runDir, 'agent.sock');
   // sun_path of unix(7), less the terminating zero.
@@ -73,6 +77,7 @@ export async function serveApi(
     lookupName: unary(names.lookup),
   });
   server.addService(StatusServiceService, { getStatus: unary(() => door.status()) });
+  for (const mount of mounts) mount(server);
   await listen(server, path);
   return {
     path,

@@ -1,6 +1,7 @@
 // What a caller asks of an attach, checked field by field before anything is done.
 import { IpAddress, parseMac } from '../core/address.js';
 import { parseVlan } from '../core/bridged.js';
+import { isHost } from '../core/compile.js';
 import { alreadyExists, invalidArgument } from '../core/errors.js';
 import { parseName, parseNetworkName, type Network } from '../core/network.js';
 import {
@@ -129,7 +130,9 @@ export function checkSame(request: AttachRequest, there: Endpoint): void {
   if (differences.length === 0) return;
   throw alreadyExists(
     `${there.target} is attached to network ${there.network} already, otherwise than asked: ${differences.join('; ')}`,
-    `To change it: weft detach ${there.network} ${there.target}, then attach again.`,
+    isHost(there)
+      ? `To change it: weft hide ${there.network}, then expose it again.`
+      : `To change it: weft detach ${there.network} ${there.target}, then attach again.`,
   );
 }
 

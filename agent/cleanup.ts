@@ -10,6 +10,7 @@ import type { Store } from '../store/store.js';
 import { answers } from './api.js';
 import { NetnsResolvConf } from './dns/netns-resolv-conf.js';
 import type { Kernel } from './kernel/kernel.js';
+import { clearContainers } from './runtime/clear.js';
 
 export interface CleanupOptions {
   kernel: Kernel;
@@ -34,6 +35,8 @@ export async function cleanup(options: CleanupOptions): Promise<void> {
   if (existsSync(socket) && (await answers(socket))) {
     throw failedPrecondition(`the agent runs: it serves at ${socket}`, 'Stop it first, then clean up.');
   }
+  const ended = clearContainers(stateDir, runDir);
+  if (ended > 0) log.info('ended the containers that weft ran', { containers: ended });
   await kernel.firewall.remove();
   new NetnsResolvConf({ stateDir, log }).keepOnly([]);
   const { steps } = plan(await kernel.node.observe([]), [], { prune: true });

@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto';
 
 import { parseInterface, type Family, type IpAddress, type IpNetwork } from '../core/address.js';
-import { compileEndpoint, hostIfname, macOf, ownGateways, type Membership } from '../core/compile.js';
+import { compileEndpoint, hostIfname, isHost, macOf, ownGateways, type Membership } from '../core/compile.js';
 import { vlanFor } from '../core/bridged.js';
 import { gatewayFor } from '../core/compile-bridged.js';
 import {
@@ -31,7 +31,7 @@ import type { Memberships, MembershipListener } from './memberships.js';
 import { checkPublishable, type Ports } from './ports.js';
 import type { Publisher } from './publisher.js';
 import { sameSandbox, type Reconciler, type SandboxRecord } from './reconciler.js';
-import { canonicalForms, resolveTarget, type Target } from './runtime/targets.js';
+import { canonicalForms, resolveTarget, type RunLookup, type Target } from './runtime/targets.js';
 import type { State } from './state.js';
 
 export interface EndpointsOptions {
@@ -51,9 +51,18 @@ export interface EndpointsOptions {
   onChange?: (endpoint: Endpoint, there: boolean) => void;
   /** Address of the Docker engine that docker:NAME means. */
   docker: EngineAddress;
+  /** The containers that weft itself runs. */
+  runs?: RunLookup;
 }
 
-const recordOf = (id: string): string => `endpoint ${id}`;
+/** What an endpoint was before its container started again: it becomes that again, as far as it is free. */
+export interface Former {
+  endpoint?: string | undefined;
+  ip?: string | undefined;
+  ip6?: string | undefined;
+}
+
+export const recordOf = (id: string): string => `endpoint ${id}`;
 const bareIp = (text: string): string => parseInterface(text).address.toString();
 
 export class Endpoints implements MembershipListener {
@@ -98,7 +107,7 @@ export class Endpoints implements MembershipListener {
   }
 
   async left(network: string): Promise<void> {
-    for (const endpoint of this.list()) if (endpoint.network === network) await this.#remove(endpoint);
+    for (const endpoint of this.list()) if (endpoint.network === network) await this.remove(endpoint);
     await this.options.ports.left(network);
   }
 
@@ -126,13 +135,18 @@ export class Endpoints implements MembershipListener {
     const membership = this.options.memberships.get(endpoint.network);
     if (membership === undefined) return;
     const { host, container } = compileEndpoint(membership, endpoint);
+    if (isHost(endpoint)) {
+      await this.options.reconciler.set(new Map([[recordOf(endpoint.id), host]]));
+      await this.options.memberships.expose(endpoint.network, endpoint);
+      return;
+    }
     await this.options.reconciler.adopt(recordOf(endpoint.id), host, insideOf(endpoint, container));
     if (endpoint.publish.length > 0) await this.options.ports.restore(membership, endpoint);
   }
 
   /** @throws WeftError; then nothing was changed */
-  async attach(request: AttachRequest): Promise<Endpoint> {
-    const target = await resolveTarget(request.target, this.options.docker);
+  async attach(request: AttachRequest, former: Former = {}): Promise<Endpoint> {
+    const target = await resolveTarget(request.target, this.options.docker, this.options.runs);
     if (request.dns) this.options.resolvConf.require(target.canonical);
     const opened = await this.#open(target);
     try {
@@ -143,7 +157,7 @@ export class Endpoints implements MembershipListener {
         );
       }
       return await this.#locks.run(opened.sandbox.cookie, () =>
-        this.#attachTo(request, target, opened.sandbox, opened.namespace),
+        this.#attachTo(request, target, opened.sandbox, opened.namespace, former),
       );
     } finally {
       opened.namespace.close();
@@ -164,6 +178,7 @@ export class Endpoints implements MembershipListener {
     target: Target,
     sandbox: Sandbox,
     namespace: KernelNamespace,
+    former: Former,
   ): Promise<Endpoint> {
     const there = this.#find(request.network, sandbox);
     if (there !== undefined) {
@@ -177,10 +192,10 @@ export class Endpoints implements MembershipListener {
     if (request.publish.length > 0) checkPublishable(network);
     if (request.dns) checkAnswers(membership);
     const inside = await this.#look(request, target, namespace);
-    const id = randomBytes(8).toString('hex');
+    const id = this.#freeId(former.endpoint);
     const undo: (() => Promise<void>)[] = [];
     try {
-      const { ip, ip6 } = await this.#take(membership, request, id, undo);
+      const { ip, ip6 } = await this.take(membership, request, id, undo, former);
       const endpoint: Endpoint = {
         id,
         name: request.name ?? target.name,
@@ -221,13 +236,23 @@ export class Endpoints implements MembershipListener {
       void this.options.memberships.followRoutes();
       return endpoint;
     } catch (error) {
-      for (const step of undo.reverse()) {
-        await step().catch((failure: unknown) => {
-          this.options.log.warn('taking a failed attach back', { id, error: messageOf(failure) });
-        });
-      }
+      await this.takeBack(undo, id);
       throw error;
     }
+  }
+
+  /** What a failed attach did so far, the other way round. */
+  async takeBack(undo: (() => Promise<void>)[], id: string): Promise<void> {
+    for (const step of undo.reverse()) {
+      await step().catch((failure: unknown) => {
+        this.options.log.warn('taking a failed attach back', { id, error: messageOf(failure) });
+      });
+    }
+  }
+
+  /** Another one where the endpoint that it was is still there. */
+  #freeId(wanted: string | undefined): string {
+    return wanted === undefined || this.#byId.has(wanted) ? randomBytes(8).toString('hex') : wanted;
   }
 
   async #program(
@@ -237,7 +262,7 @@ export class Endpoints implements MembershipListener {
     actual: Actual,
     undo: (() => Promise<void>)[],
   ): Promise<void> {
-    const { reconciler, publisher, state } = this.options;
+    const { reconciler, publisher } = this.options;
     if (endpoint.explicitName) {
       undo.push(() => publisher.forget(endpoint));
       await publisher.reserveName(endpoint);
@@ -250,10 +275,15 @@ export class Endpoints implements MembershipListener {
       undo.push(() => Promise.resolve(this.#setResolvConf(endpoint)));
     }
     if (endpoint.publish.length > 0) await this.options.ports.open(membership, endpoint);
-    state.saveEndpoint(endpoint);
+    this.add(endpoint);
+  }
+
+  /** Takes note of one that the kernel has, and tells the store. */
+  add(endpoint: Endpoint): void {
+    this.options.state.saveEndpoint(endpoint);
     this.#byId.set(endpoint.id, endpoint);
     this.options.onChange?.(endpoint, true);
-    publisher.publish(endpoint);
+    this.options.publisher.publish(endpoint);
   }
 
   /** The resolv.conf of a namespace follows from those of its endpoints that want it set, `added` among them. */
@@ -310,11 +340,12 @@ export class Endpoints implements MembershipListener {
   }
 
   /** An address in each family that the node has a subnet in. */
-  async #take(
+  async take(
     membership: Membership,
-    request: AttachRequest,
+    request: Pick<AttachRequest, 'ip' | 'ip6'>,
     holder: string,
     undo: (() => Promise<void>)[],
+    former: Former = {},
   ): Promise<{ ip: IpAddress; ip6?: IpAddress }> {
     const { subnet, subnet6 } = membership.lease;
     const take = async (wish: Pick<Wish, 'subnet' | 'asked' | 'preferred'>): Promise<IpAddress> => {
@@ -322,9 +353,14 @@ export class Endpoints implements MembershipListener {
       undo.push(taken.undo);
       return taken.ip;
     };
-    const ip = await take({ subnet, ...(request.ip && { asked: request.ip }) });
+    const before = usable(membership, subnet, former.ip);
+    const ip = await take({
+      subnet,
+      ...(request.ip && { asked: request.ip }),
+      ...(before && { preferred: before }),
+    });
     if (subnet6 === undefined) return { ip };
-    const preferred = samePlace(membership, ip);
+    const preferred = usable(membership, subnet6, former.ip6) ?? samePlace(membership, ip);
     return {
       ip,
       ip6: await take({
@@ -346,7 +382,7 @@ export class Endpoints implements MembershipListener {
     const endpoint = await this.#attached(network, text);
     return this.#locks.run(endpoint.sandbox.cookie, async () => {
       if (!this.#byId.has(endpoint.id)) throw notAttached(network, text);
-      await this.#remove(endpoint);
+      await this.remove(endpoint);
       return endpoint;
     });
   }
@@ -360,7 +396,9 @@ export class Endpoints implements MembershipListener {
     if (byName.length === 1 && byName[0] !== undefined) return byName[0];
     let sandbox: Sandbox | undefined;
     try {
-      sandbox = this.options.kernel.identify((await resolveTarget(text, this.options.docker)).path);
+      sandbox = this.options.kernel.identify(
+        (await resolveTarget(text, this.options.docker, this.options.runs)).path,
+      );
     } catch (error) {
       if (byName.length === 0 && error instanceof WeftError && error.code !== 'NOT_FOUND') throw error;
     }
@@ -454,11 +492,12 @@ export class Endpoints implements MembershipListener {
         network: endpoint.network,
         target: endpoint.target,
       });
-      await this.#remove(endpoint);
+      await this.remove(endpoint);
     });
   }
 
-  async #remove(endpoint: Endpoint): Promise<void> {
+  /** Takes one away: from the kernel, from what is remembered, and from the store. */
+  async remove(endpoint: Endpoint): Promise<void> {
     const { reconciler, publisher, state } = this.options;
     // Forgotten first: killed after this line, the leftover link is pruned at the next start; the other way round an
     // endpoint without a container would be made anew.
@@ -468,6 +507,8 @@ export class Endpoints implements MembershipListener {
     this.#tryResolvConf(endpoint);
     // Nothing may lead to an address that is the next container's.
     await this.options.ports.close(endpoint.id);
+    // The routes first: with the address the kernel would take away those that name it as their source.
+    if (isHost(endpoint)) await this.options.memberships.expose(endpoint.network, undefined);
     await reconciler.detach(recordOf(endpoint.id));
     for (const ip of addressesOf(endpoint)) this.options.addresses.free(endpoint.network, ip, endpoint.id);
     publisher.withdraw(endpoint);
@@ -484,6 +525,14 @@ const subnetsOf = (membership: Membership | undefined): IpNetwork[] =>
         membership.lease.subnet,
         ...(membership.lease.subnet6 === undefined ? [] : [membership.lease.subnet6]),
       ];
+
+/** An address that a container had before, where it is one of this node's subnet still. */
+function usable({ network }: Membership, subnet: IpNetwork, text: string | undefined): IpAddress | undefined {
+  const ip = text === undefined ? undefined : parseInterface(text).address;
+  return ip !== undefined && subnet.contains(ip) && reservedIn(network, subnet, ip) === undefined
+    ? ip
+    : undefined;
+}
 
 /** The IPv6 address as far from its base as the IPv4 one is from its own: easier to read side by side. */
 function samePlace({ lease }: Membership, ip: IpAddress): IpAddress | undefined {

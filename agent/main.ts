@@ -1,13 +1,14 @@
 // The daemon of a node. This file makes the parts and ties them together; what each does is said in its own file.
 import { alreadyExists, messageOf, WeftError } from '../core/errors.js';
 import type { Underlay } from '../core/compile.js';
-import type { NodeRecord } from '../core/records.js';
+import type { Endpoint, NodeRecord } from '../core/records.js';
 import { startHttp, type Readiness } from '../daemon/http.js';
 import { createLogger, type Logger } from '../daemon/log.js';
 import { settingsOrExit } from '../daemon/settings.js';
 import { installShutdown, type Shutdown } from '../daemon/shutdown.js';
 import { readEtcdTls, readTls } from '../daemon/tls.js';
 import { version } from '../daemon/version.js';
+import type { Endpoint as WireEndpoint } from '../proto/gen/weft/v1/types.js';
 import { openStore } from '../store/etcd-store.js';
 import type { Change, Store } from '../store/store.js';
 import { Addresses } from './addresses.js';
@@ -19,6 +20,8 @@ import { Dns } from './dns/dns.js';
 import { NetnsResolvConf } from './dns/netns-resolv-conf.js';
 import { dnsMetrics } from './dns/metrics.js';
 import { Endpoints } from './endpoints.js';
+import { Exposure } from './exposure.js';
+import { mountHost } from './host-service.js';
 import { openFirewall } from './kernel/firewall/index.js';
 import { Gateways } from './gateways.js';
 import type { Kernel } from './kernel/kernel.js';
@@ -33,6 +36,10 @@ import { Ports } from './ports.js';
 import { Problems } from './problems.js';
 import { Publisher } from './publisher.js';
 import { Reconciler } from './reconciler.js';
+import { containerNetworks } from './runtime/container-networks.js';
+import { ContainerState } from './runtime/container-state.js';
+import { Containers } from './runtime/containers.js';
+import { mountRuntime } from './runtime/service.js';
 import { startSession } from './session.js';
 import { agentProgram, agentSettingsFrom, type AgentSettings } from './settings.js';
 import { State } from './state.js';
@@ -154,6 +161,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     resolvConf,
     resolvConfText: (networks) => dns.resolvConf(networks),
     onChange: (endpoint, there) => dns.ownEndpoint(endpoint, there),
+    runs: (name) => containers.target(name),
   });
   const dns = new Dns({
     ...{ store, memberships, kernel, problems, log, node },
@@ -173,6 +181,15 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   });
   const gateways = new Gateways({ store, memberships, problems, node });
   shutdown.add('the gateways', () => gateways.stop());
+  const containers = new Containers({
+    state: new ContainerState(settings.stateDir, settings.runDir),
+    networks: containerNetworks(kernel, endpoints, dns),
+    problems,
+    log,
+    bootId,
+  });
+  const exposure = new Exposure({ kernel, reconciler, memberships, endpoints, publisher, node });
+  shutdown.add('watching the containers', () => containers.stop());
   const peers = new Peers({ store, kernel, memberships, metrics, problems, node });
 
   // What is remembered is put right first: the node must not wait for etcd.
@@ -182,6 +199,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   await reconciler.start();
   dns.start();
   ports.start();
+  containers.restore();
 
   const record = (): NodeRecord => ({
     name: node,
@@ -229,6 +247,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
       const end = metrics.attachSeconds.startTimer();
       try {
         const endpoint = await endpoints.attach(parseAttach(wire));
+        containers.attached(wire, endpoint);
         end({ result: 'done' });
         reported();
         return wireEndpoint(endpoint, memberships);
@@ -241,6 +260,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
       const { network, target } = parseDetach(wire);
       // Before it is gone: its gateway and MTU are the network's.
       const endpoint = await endpoints.detach(network, target);
+      containers.detached(endpoint);
       reported();
       return wireEndpoint(endpoint, memberships);
     },
@@ -259,7 +279,11 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   });
   reported = () => session.changed();
   shutdown.add('the session', () => session.stop());
-  const api = await serveApi(settings.runDir, door);
+  const wire = (endpoint: Endpoint): WireEndpoint => wireEndpoint(endpoint, memberships);
+  const api = await serveApi(settings.runDir, door, [
+    (server) => mountRuntime(server, containers, wire, () => reported()),
+    (server) => mountHost(server, exposure, wire, () => reported()),
+  ]);
   shutdown.add('the api', () => api.stop());
   if (memberships.list().length > 0) ready = { ready: true };
   else ready = { ready: false, reason: `etcd at ${settings.etcd.join(', ')} has not answered yet` };

@@ -1,5 +1,6 @@
 // The networks that this node is on: its subnet in each, the peers there, and the claims on its addresses. It turns what
 // the store says into records of the reconciler, and keeps this node's own leases alive.
+import { parseInterface } from '../core/address.js';
 import { areRouted, checkOverlap, prefixesOf, type Network } from '../core/network.js';
 import {
   compileFirewall,
@@ -21,7 +22,7 @@ import {
   WeftError,
 } from '../core/errors.js';
 import type { KernelObject } from '../core/objects.js';
-import type { Lease } from '../core/records.js';
+import type { Endpoint, Lease } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
 import type { Change, Store, StoredLease } from '../store/store.js';
 import { claimRecord, Claims, ownSubnets, type Claimed } from './claims.js';
@@ -95,12 +96,26 @@ export class Memberships {
     return this.#members.get(network)?.membership;
   }
 
+  /** A network as it is known here, whether or not the node is on it. */
+  known(network: string): Network | undefined {
+    return this.get(network)?.network ?? this.options.store.view.networks.get(network);
+  }
+
   list(): Membership[] {
     return [...this.#members.values()].map((member) => member.membership);
   }
 
   isGranted(network: string, ip: string): boolean {
     return this.#members.get(network)?.granted.has(ip) ?? false;
+  }
+
+  /** By which endpoint the host itself is on a network; undefined: by none. */
+  async expose(network: string, endpoint: Endpoint | undefined): Promise<void> {
+    const member = this.#members.get(network);
+    const exposed = endpoint === undefined ? undefined : exposedBy(endpoint);
+    if (member === undefined || sameExposed(member.membership.exposed, exposed)) return;
+    member.membership.exposed = exposed;
+    await this.#publishObjects(network);
   }
 
   /** When this node's lease ends if it is not renewed; undefined for a reservation. */
@@ -563,6 +578,14 @@ function sameKind(a: Network, b: Network): boolean {
     network.driver === 'vlan' ? network.vlan : undefined;
   return a.driver === b.driver && a.parent === b.parent && vlan(a) === vlan(b);
 }
+
+const exposedBy = ({ ip, ip6 }: Endpoint): Membership['exposed'] => ({
+  ip: parseInterface(ip).address.toString(),
+  ip6: ip6 === undefined ? undefined : parseInterface(ip6).address.toString(),
+});
+
+const sameExposed = (a: Membership['exposed'], b: Membership['exposed']): boolean =>
+  a?.ip === b?.ip && a?.ip6 === b?.ip6;
 
 function expelled(node: string): WeftError {
   return failedPrecondition(

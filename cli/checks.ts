@@ -6,6 +6,7 @@ import { formatVlans, parseParent, parseVlans } from '../core/bridged.js';
 import { invalidArgument, WeftError } from '../core/errors.js';
 import { checkUsable, parseInteger, parseName, parseNetworkName } from '../core/network.js';
 import { parseDnsName, parseNameAddress } from '../core/names.js';
+import { parseNewNetworkName } from '../core/run.js';
 import { parseIfname, parseTarget } from '../core/target.js';
 import { parsePublish, parsePublishedFilter } from '../core/publish.js';
 
@@ -59,6 +60,7 @@ export const vlansOf = checked((text) => formatVlans(parseVlans(text)));
 
 export const mac = checked((text) => parseMac(text));
 export const networkName = checked(parseNetworkName);
+export const newNetworkName = checked(parseNewNetworkName);
 export const name = (field = 'name'): ((text: string) => string) => checked((text) => parseName(text, field));
 
 export const dnsName = checked((text) => parseDnsName(text));

@@ -22,6 +22,9 @@ export const contextOf = (options: GlobalOptions, onAsk: () => void): Context =>
   connect: connectorFor(options, onAsk),
 });
 
+/** The words of an argument that takes several. @param word as commander has it */
+export const listOf = (word: unknown): string[] => (Array.isArray(word) ? word.map(String) : []);
+
 /** The format that was asked for, of a call that may be wrong otherwise: its error goes where the caller reads. */
 export function formatOf(argv: readonly string[]): Format {
   const all = argv.slice(0, argv.includes('--') ? argv.indexOf('--') : undefined);

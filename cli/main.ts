@@ -4,18 +4,30 @@ import { Command, CommanderError, Option } from 'commander';
 import { messageOf, WeftError } from '../core/errors.js';
 import { checkTls } from '../daemon/common-settings.js';
 import { version } from '../daemon/version.js';
-import { askedAsTheLineWould, COMPLETE, completionCommands, WORD_END } from './commands/completion.js';
+import { askedAsTheLineWould, COMPLETE, completionCommands } from './commands/completion.js';
 import { dnsCommands } from './commands/dns.js';
+import { containerCommands } from './commands/container.js';
 import { endpointCommands } from './commands/endpoint.js';
+import { exposeCommands } from './commands/expose.js';
 import { networkCommands } from './commands/network.js';
 import { nodeCommands } from './commands/node.js';
 import { portCommands } from './commands/port.js';
+import { runCommand } from './commands/run.js';
 import { statusCommand } from './commands/status.js';
 import { contextOf, formatOf, type Context, type GlobalOptions } from './context.js';
+import { ExitError } from './exit.js';
 import { FORMATS, print, printError, type Result } from './output.js';
 
-/** A command's work: the words behind it, and its options. */
-type Work<O> = (context: Context, words: readonly [string, string], options: O) => Promise<Result>;
+/**
+ * A command's work: the first two words behind it, its options, and all its words, a list where they may be many. Without a
+ * result nothing is printed.
+ */
+type Work<O> = (
+  context: Context,
+  words: readonly [string, string],
+  options: O,
+  all: readonly unknown[],
+) => Promise<Result | undefined>;
 export type Action = <O extends object>(work: Work<O>) => (...args: unknown[]) => Promise<void>;
 
 export async function main(given: readonly string[]): Promise<void> {
@@ -34,7 +46,8 @@ export async function main(given: readonly string[]): Promise<void> {
       format,
       argv.includes('debug') && argv.some((word) => word.startsWith('--log-level')),
     );
-    process.exitCode = error instanceof CommanderError || isUsage(error) ? 2 : 1;
+    process.exitCode =
+      error instanceof ExitError ? error.exitCode : error instanceof CommanderError || isUsage(error) ? 2 : 1;
   }
 }
 
@@ -88,6 +101,9 @@ export function buildProgram(): Command {
   nodeCommands(program, action);
   dnsCommands(program, action);
   statusCommand(program, action);
+  runCommand(program, action);
+  containerCommands(program, action);
+  exposeCommands(program, action);
   completionCommands(program, action);
   // The daemons are programs of their own (bin/weft); here they are only named.
   program.command('agent').description('the daemon of a node (weft agent --help)');
@@ -151,11 +167,10 @@ const action: Action = (work) =>
     try {
       const { tlsCa, tlsCert, tlsKey } = options;
       checkTls({ tlsCa, tlsCert, tlsKey }, () => undefined);
-      // Commands take two words at most; commander has seen to it that those they need are there.
-      const [first = '', second = ''] = args
-        .slice(0, -2)
-        .map((word) => (Array.isArray(word) ? word.join(WORD_END) : String(word)));
-      await print(await work(context, [first, second], options as never), context.format);
+      const all = args.slice(0, -2);
+      const [first = '', second = ''] = all.map((word) => (typeof word === 'string' ? word : ''));
+      const result = await work(context, [first, second], options as never, all);
+      if (result !== undefined) await print(result, context.format);
     } catch (error) {
       // What is found before anybody was asked is a wrong call.
       if (error instanceof WeftError && !asked) local.add(error);

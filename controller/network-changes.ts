@@ -3,8 +3,9 @@ import { failedPrecondition, invalidArgument } from '../core/errors.js';
 import { parseNetworkName, type Network as NetworkRecord } from '../core/network.js';
 import { unary } from '../daemon/grpc.js';
 import type { NetworkServiceServer } from '../proto/gen/weft/v1/controller.js';
+import type { Network } from '../proto/gen/weft/v1/types.js';
 import type { Store } from '../store/store.js';
-import { networkMessage, type Sources } from './messages.js';
+import { leasesOf, networkMessage, type Sources } from './messages.js';
 import { requireSynced } from './synced.js';
 import { unknownNetwork } from './unknown-network.js';
 
@@ -16,6 +17,12 @@ export function networkChanges(sources: Sources): Changes {
     const network = store.view.networks.get(parseNetworkName(name));
     if (network === undefined) throw unknownNetwork(store, name);
     return network;
+  };
+
+  const message = async (name: string): Promise<Network | undefined> => {
+    await sources.leaseTimes.refresh(leasesOf(store, name));
+    const network = store.view.networks.get(name);
+    return network === undefined ? undefined : networkMessage(sources, network);
   };
 
   return {
@@ -31,7 +38,8 @@ export function networkChanges(sources: Sources): Changes {
           'Make another network for containers that are to reach the world.',
         );
       }
-      return networkMessage(sources, await store.updateNetwork(name, { masquerade }));
+      const changed = await store.updateNetwork(name, { masquerade });
+      return (await message(name)) ?? networkMessage(sources, changed);
     }),
 
     routeNetworks: unary(async ({ a, b, remove }) => {
@@ -61,11 +69,7 @@ export function networkChanges(sources: Sources): Changes {
         const other = find(b).routes?.includes(a) === true;
         if (!other) await store.updateNetwork(a, { addRoutes: [b] });
       }
-      const message = (name: string): ReturnType<typeof networkMessage> | undefined => {
-        const network = store.view.networks.get(name);
-        return network === undefined ? undefined : networkMessage(sources, network);
-      };
-      return { a: message(a), b: message(b) };
+      return { a: await message(a), b: await message(b) };
     }),
   };
 }

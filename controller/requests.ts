@@ -12,6 +12,7 @@ import {
   parseNetworkName,
   type Network,
 } from '../core/network.js';
+import { parseNewNetworkName } from '../core/run.js';
 import { parseIfname, parseTarget } from '../core/target.js';
 import { didYouMean } from '../daemon/suggest.js';
 import type { AttachRequest } from '../proto/gen/weft/v1/agent.js';
@@ -38,7 +39,7 @@ const MAX_MTU = 65_535;
 
 /** @throws WeftError INVALID_ARGUMENT, UNIMPLEMENTED for what weft knows but does not have */
 export function parseCreateNetwork(request: CreateNetworkRequest): NetworkSpec {
-  const name = parseNetworkName(request.name);
+  const name = parseNewNetworkName(request.name);
   const driver = parseDriver(request.driver ?? 'overlay');
   if (driver !== 'overlay') return parseBridged(name, driver, request);
   refuseBridged(request);

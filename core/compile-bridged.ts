@@ -139,6 +139,8 @@ export function compileBridgedEndpoint(
       mtu,
       master: bridge,
       ...(vlan === undefined ? {} : { vlan }),
+      // As in overlays, for a container that asks for its own published port.
+      ...(endpoint.publish.length === 0 ? {} : { hairpin: true }),
       peer: { name: link, mac: endpoint.mac },
     },
   ];

@@ -129,11 +129,23 @@ function compileOverlay(membership: OverlayMembership): KernelObject[] {
 export function compilePeer(membership: Membership, peer: Lease): KernelObject[] {
   // On one layer 2 everybody is next to everybody.
   if (!isOverlay(membership)) return [];
-  return remoteSides(membership, peer).flatMap(({ vxlan, subnet, mac, dst }): KernelObject[] => [
+  return remoteSides(membership, peer).flatMap(({ family, vxlan, subnet, mac, dst }): KernelObject[] => [
     { kind: 'fdb', link: vxlan, mac, dst: dst.toString() },
     { kind: 'neighbour', link: vxlan, ip: subnet.base.toString(), mac },
-    { kind: 'route', to: subnet.toString(), link: vxlan, via: subnet.base.toString(), onlink: true },
+    {
+      kind: 'route',
+      to: subnet.toString(),
+      link: vxlan,
+      via: subnet.base.toString(),
+      onlink: true,
+      ...hostSource(membership, family),
+    },
   ]);
+}
+
+function hostSource({ exposed }: Membership, family: Family): { src?: string } {
+  const src = family === 4 ? exposed?.ip : exposed?.ip6;
+  return src === undefined ? {} : { src };
 }
 
 function remoteSides(
@@ -174,11 +186,46 @@ export function compileClaim(membership: Membership, claim: Claim, user: Lease |
         link: vxlan,
         via: subnet.base.toString(),
         onlink: true,
+        ...hostSource(membership, family),
       },
       ...(own?.contains(claim.ip) === true
         ? [{ kind: 'proxy', link: bridgeName(membership.network.vni), ip } as const]
         : []),
     ]);
+}
+
+/** The target of the endpoint by which the host itself is on a network. */
+export const HOST_TARGET = 'host';
+
+export const isHost = (endpoint: Pick<Endpoint, 'target'>): boolean => endpoint.target === HOST_TARGET;
+
+/** What the endpoint of the host itself has in the place of a veth pair: the bridge, which the host stands on already. */
+export const hostLinkOf = ({ network, lease }: OverlayMembership): { name: string; mac: string } => ({
+  name: bridgeName(network.vni),
+  mac: macOf(gatewayOf(lease.subnet)),
+});
+
+/**
+ * The host as a member of the network: addresses on its bridge. The kernel's own route to the subnet prefers the gateway's
+ * address as the source; two routes to the halves come before it, and from peers' routes the source is known as well.
+ */
+function compileHostEndpoint(membership: OverlayMembership, endpoint: Endpoint): KernelObject[] {
+  const link = bridgeName(membership.network.vni);
+  return sidesOf(membership).flatMap(({ family, subnet }): KernelObject[] => {
+    const text = family === 4 ? endpoint.ip : endpoint.ip6;
+    if (text === undefined) return [];
+    const bits = addressBits(family);
+    const ip = parseInterface(text).address.toString();
+    const address: KernelObject = { kind: 'address', link, address: `${ip}/${bits}` };
+    if (subnet.length >= bits) return [address];
+    const upper = subnet.at(subnet.size / 2n);
+    return [
+      address,
+      ...[subnet.base, upper].map((base): KernelObject => {
+        return { kind: 'route', to: `${base.toString()}/${subnet.length + 1}`, link, src: ip };
+      }),
+    ];
+  });
 }
 
 export interface CompiledEndpoint {
@@ -191,6 +238,7 @@ export interface CompiledEndpoint {
 export function compileEndpoint(membership: Membership, endpoint: Endpoint): CompiledEndpoint {
   if (isBridgedMembership(membership)) return compileBridgedEndpoint(membership, endpoint);
   if (!isOverlay(membership)) return { host: [], container: [] };
+  if (isHost(endpoint)) return { host: compileHostEndpoint(membership, endpoint), container: [] };
   const { network } = membership;
   const mtu = containerMtu(membership);
   const bridge = bridgeName(network.vni);

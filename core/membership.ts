@@ -32,6 +32,8 @@ export interface Membership {
   underlay: Underlay;
   /** Present where the network has a parent. */
   parent?: Parent;
+  /** The addresses by which the host itself is on the network; its traffic comes from them. */
+  exposed?: { ip?: string | undefined; ip6?: string | undefined } | undefined;
 }
 
 /** A membership in an overlay. */

@@ -71,6 +71,16 @@ function bridgeOf(object: KernelObject): string | undefined {
   return object.kind === 'vlan' ? object.bridge : undefined;
 }
 
+/** Addresses that cannot come: no route may name them as its source (EINVAL). */
+function sourcesOn(blocked: ReadonlySet<string>, wanted: Iterable<KernelObject>): Set<string> {
+  if (blocked.size === 0) return new Set();
+  return new Set(
+    [...wanted].flatMap((object) =>
+      object.kind === 'address' && blocked.has(object.link) ? [object.address.split('/')[0] ?? ''] : [],
+    ),
+  );
+}
+
 /**
  * The steps from `actual` to `desired`. What carries weft's mark and is not desired goes, unless `prune` is false, as it
  * must be until the first full list of records has arrived.
@@ -101,6 +111,7 @@ export function plan(actual: Actual, desired: Iterable<KernelObject>, options: {
     if (remade) goneLinks.add(link.name);
     if (steps.length > 0) makes.push({ order: orderOf(link), steps });
   }
+  const away = sourcesOn(blocked, wanted.values());
   for (const [key, object] of wanted) {
     if (object.kind === 'link') continue;
     const link = linkOf(object);
@@ -117,6 +128,7 @@ export function plan(actual: Actual, desired: Iterable<KernelObject>, options: {
       conflicts.push({ object, why: whyTaken(current.object) });
       continue;
     }
+    if (object.kind === 'route' && object.src !== undefined && away.has(object.src)) continue;
     if (blocked.has(link ?? '') || blocked.has(bridgeOf(object) ?? '')) continue;
     // What belongs to a bridge of weft's may lie on a link of others; nothing else does.
     const mayBeForeign = object.kind === 'sysctl' || bridgeOf(object) !== undefined;

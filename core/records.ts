@@ -35,7 +35,7 @@ export interface Endpoint {
   explicitName: boolean;
   network: string;
   node: string;
-  /** Canonical: netns:/run/netns/c1, pid:4711, docker:NAME. */
+  /** Canonical: netns:/run/netns/c1, pid:4711, docker:NAME, run:NAME; host for the node itself. */
   target: string;
   /** What tells the target's namespace from every other one. */
   sandbox: Sandbox;

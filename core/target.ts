@@ -5,8 +5,8 @@ import { MAX_LINK_NAME } from './objects.js';
 
 /** A TARGET's words, not yet looked for. */
 export interface TargetWords {
-  /** A word alone is a Docker container's name or a namespace's. */
-  kind: 'netns' | 'pid' | 'docker' | 'word';
+  /** A word alone is a Docker container's name, a namespace's, or that of a container which weft runs. */
+  kind: 'netns' | 'pid' | 'docker' | 'run' | 'word';
   rest: string;
 }
 
@@ -14,7 +14,7 @@ const WORD = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/;
 
 /** @throws WeftError INVALID_ARGUMENT */
 export function parseTarget(text: string): TargetWords {
-  const [, kind, rest = ''] = /^(netns|pid|docker):(.*)$/s.exec(text) ?? [];
+  const [, kind, rest = ''] = /^(netns|pid|docker|run):(.*)$/s.exec(text) ?? [];
   switch (kind) {
     case 'netns':
       if (rest.startsWith('/')) return { kind, rest };
@@ -23,13 +23,14 @@ export function parseTarget(text: string): TargetWords {
       if (/^[1-9]\d{0,9}$/.test(rest)) return { kind, rest };
       throw invalidArgument(`target: "${rest}" is not a process id`, 'Write pid:4711.');
     case 'docker':
+    case 'run':
       if (WORD.test(rest)) return { kind, rest };
-      throw invalidArgument(`target: "${rest}" is not a container's name or id`, 'Write docker:NAME.');
+      throw invalidArgument(`target: "${rest}" is not a container's name or id`, `Write ${kind}:NAME.`);
     default:
       if (WORD.test(text)) return { kind: 'word', rest: text };
       throw invalidArgument(
         text === '' ? 'target: not given' : `target: "${text}" is not a target`,
-        'Write netns:/PATH, pid:N, docker:NAME or a plain name.',
+        'Write netns:/PATH, pid:N, docker:NAME, run:NAME or a plain name.',
       );
   }
 }

@@ -5,5 +5,5 @@ cd "$(dirname "$0")/.."
 bash scripts/prepare.sh --test
 trap 'node build/test/lab/sweep.js' EXIT
 status=0
-for bench in attach names; do node "build/test/bench/$bench.js" "$@" || status=1; done
+for bench in attach names ports; do node "build/test/bench/$bench.js" "$@" || status=1; done
 exit "$status"

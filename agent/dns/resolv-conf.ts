@@ -19,8 +19,7 @@ export interface ResolvConf {
 }
 
 /** First line of every resolv.conf of weft's, by which it knows its own again. */
-export const RESOLV_CONF_MARK =
-  '# Written by weft; it puts back what was here before when the container leaves.';
+export const RESOLV_CONF_MARK = '# Written by weft for a container, until that leaves.';
 
 /**
  * The resolv.conf of a container on these networks, the most important one first: the gateways answer for all of them.

@@ -3,12 +3,13 @@ import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 
 import { notFound, WeftError } from '../../core/errors.js';
+import { runTarget } from '../../core/run.js';
 import { parseTarget } from '../../core/target.js';
 import type { EngineAddress } from '../../daemon/kinds.js';
 import { inspectContainer, requireContainer, type DockerContainer } from './docker.js';
 
 export interface Target {
-  /** netns:/run/netns/c1, pid:4711 or docker:NAME. */
+  /** netns:/run/netns/c1, pid:4711, docker:NAME or run:NAME. */
   canonical: string;
   /** Where the namespace is. */
   path: string;
@@ -19,12 +20,20 @@ export interface Target {
 /** Where `ip netns add` puts namespaces (ip-netns(8)). */
 const NETNS_DIRECTORY = '/run/netns';
 
+/** The containers that weft itself runs, by name. @throws WeftError FAILED_PRECONDITION where one does not run now */
+export type RunLookup = (name: string) => Target | undefined;
+
 /**
- * @param text netns:/PATH, pid:N, docker:NAME, or a bare word: a Docker container of that name, else a namespace
+ * @param text netns:/PATH, pid:N, docker:NAME, run:NAME, or a bare word: a Docker container of that name, else a namespace,
+ * else a container that weft runs
  * @param engine address of the Docker engine
- * @throws WeftError INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE
+ * @throws WeftError INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION, UNAVAILABLE
  */
-export async function resolveTarget(text: string, engine: EngineAddress): Promise<Target> {
+export async function resolveTarget(
+  text: string,
+  engine: EngineAddress,
+  runs: RunLookup = () => undefined,
+): Promise<Target> {
   const { kind, rest } = parseTarget(text);
   switch (kind) {
     case 'netns':
@@ -33,14 +42,21 @@ export async function resolveTarget(text: string, engine: EngineAddress): Promis
       return { canonical: `pid:${rest}`, path: `/proc/${rest}/ns/net`, name: `pid-${rest}` };
     case 'docker':
       return dockerTarget(await requireContainer(engine, rest));
+    case 'run': {
+      const run = runs(rest);
+      if (run !== undefined) return run;
+      throw notFound(`there is no container ${rest} that weft runs on this node`, 'See `weft ps`.');
+    }
     case 'word': {
       const container = await containerOf(rest, engine);
       if (container !== undefined) return dockerTarget(container);
       const path = join(NETNS_DIRECTORY, rest);
       if (existsSync(path)) return namespaceTarget(path);
+      const run = runs(rest);
+      if (run !== undefined) return run;
       throw notFound(
         `there is no container ${rest}: no Docker container and no ${path}`,
-        'Name it as netns:/PATH, pid:N or docker:NAME; see `ip netns` and `docker ps`.',
+        'Name it as netns:/PATH, pid:N, docker:NAME or run:NAME; see `ip netns`, `docker ps` and `weft ps`.',
       );
     }
   }
@@ -48,11 +64,11 @@ export async function resolveTarget(text: string, engine: EngineAddress): Promis
 
 /**
  * The canonical text of a target without looking whether it is there: for finding what is remembered of one that is gone.
- * A bare word can mean two things.
+ * A bare word can mean several things.
  */
 export function canonicalForms(text: string): string[] {
   const { kind, rest } = parseTarget(text);
-  if (kind === 'word') return [`docker:${rest}`, `netns:${join(NETNS_DIRECTORY, rest)}`];
+  if (kind === 'word') return [`docker:${rest}`, `netns:${join(NETNS_DIRECTORY, rest)}`, runTarget(rest)];
   return [`${kind}:${kind === 'netns' ? normalNetns(rest) : rest}`];
 }
 

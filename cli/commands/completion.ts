@@ -3,12 +3,15 @@
 import { Argument, type Command } from 'commander';
 
 import { NameServiceClient } from '../../proto/gen/weft/v1/agent.js';
+import { RUN_MODES } from '../../core/run.js';
 import {
   EndpointServiceClient,
   NetworkServiceClient,
   NodeServiceClient,
 } from '../../proto/gen/weft/v1/controller.js';
+import { RuntimeServiceClient } from '../../proto/gen/weft/v1/runtime.js';
 import type { Connector } from '../connect.js';
+import { listOf } from '../context.js';
 import type { Action } from '../main.js';
 
 const SCRIPTS = {
@@ -36,9 +39,6 @@ compdef _weft weft
 
 /** What the scripts call. */
 export const COMPLETE = '__complete';
-
-/** Between the words of a line where they are handed on as one: no word of a command line has it in it. */
-export const WORD_END = '\0';
 
 /** A name must not keep the prompt waiting. */
 const ASK_MS = 500;
@@ -71,8 +71,8 @@ export function completionCommands(program: Command, action: Action): void {
     .command(COMPLETE, { hidden: true })
     .argument('[words...]')
     .action(
-      action(async ({ connect }, [words]) => {
-        const lines = await complete(program, words.split(WORD_END), connect);
+      action(async ({ connect }, _words, _options, [words]) => {
+        const lines = await complete(program, listOf(words), connect);
         return { value: lines, text: () => lines.join('\n') };
       }),
     );
@@ -95,7 +95,7 @@ export async function complete(
       : undefined;
     if (option !== undefined && (option.required || option.optional)) {
       if (i === before.length - 1)
-        return matching(option.argChoices ?? (await optionNames(option.long ?? '', connect)), last);
+        return matching(option.argChoices ?? (await optionNames(command, option.long ?? '', connect)), last);
       i++;
       continue;
     }
@@ -124,13 +124,19 @@ export async function complete(
 const matching = (candidates: readonly string[], start: string): string[] =>
   candidates.filter((candidate) => candidate.startsWith(start)).toSorted();
 
-async function optionNames(option: string, connect: Connector): Promise<string[]> {
-  if (option === '--network') return namesOf('network', connect);
+async function optionNames(command: Command, option: string, connect: Connector): Promise<string[]> {
+  if (option === '--network') {
+    const networks = await namesOf('network', connect);
+    if (command.name() !== 'run') return networks;
+    const joinable = (await namesOf('container', connect)).map((name) => `container:${name}`);
+    return [...networks, ...RUN_MODES, ...joinable];
+  }
   if (option === '--node') return namesOf('node', connect);
   return [];
 }
 
 async function argumentNames(command: Command, argument: string, connect: Connector): Promise<string[]> {
+  if (argument === 'container') return namesOf('container', connect);
   if (argument === 'network') return namesOf('network', connect);
   const group = command.parent?.name();
   if (command.name() === 'create') return [];
@@ -140,7 +146,10 @@ async function argumentNames(command: Command, argument: string, connect: Connec
   return group === 'network' || group === 'node' || group === 'endpoint' ? namesOf(group, connect) : [];
 }
 
-async function namesOf(kind: 'network' | 'node' | 'endpoint' | 'dns', connect: Connector): Promise<string[]> {
+async function namesOf(
+  kind: 'network' | 'node' | 'endpoint' | 'dns' | 'container',
+  connect: Connector,
+): Promise<string[]> {
   try {
     switch (kind) {
       case 'network':
@@ -168,6 +177,10 @@ async function namesOf(kind: 'network' | 'node' | 'endpoint' | 'dns', connect: C
             ).names.map((it) => it.name),
           ),
         ];
+      case 'container':
+        return (
+          await connect.agent(RuntimeServiceClient, (client) => client.listContainers, { all: true }, ASK_MS)
+        ).containers.map((it) => it.name);
     }
   } catch {
     // Completion is a help, not a place for errors.

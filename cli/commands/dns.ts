@@ -4,8 +4,8 @@ import type { Command } from 'commander';
 import { NameServiceClient, type LookupNameResponse, type Name } from '../../proto/gen/weft/v1/agent.js';
 import { dnsName, ipList, lookupName, networkName, target } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
+import { listOf } from '../context.js';
 import type { Action } from '../main.js';
-import { WORD_END } from './completion.js';
 import { block, indent, table, type Result } from '../output.js';
 
 /** Longer than the agent waits for other name servers. */
@@ -25,7 +25,7 @@ export function dnsCommands(program: Command, action: Action): void {
     .argument('<ip...>', 'what it stands for; added to what it has', ipList)
     .option('--network <name>', 'the network that has it (default: the only one)', networkName)
     .action(
-      action(async ({ connect }, [name, ips], { network = '' }: NetworkOption): Promise<Result> => {
+      action(async ({ connect }, [name], { network = '' }: NetworkOption, [, ips]): Promise<Result> => {
         const request = { name, ips: listOf(ips), network };
         const made = await connect.agent(NameServiceClient, (client) => client.addName, request, WRITE_MS);
         return {
@@ -43,7 +43,7 @@ export function dnsCommands(program: Command, action: Action): void {
     .argument('[ip...]', 'only these of its addresses', ipList)
     .option('--network <name>', 'the network that has it (default: the only one that does)', networkName)
     .action(
-      action(async ({ connect }, [name, ips], { network = '' }: NetworkOption): Promise<Result> => {
+      action(async ({ connect }, [name], { network = '' }: NetworkOption, [, ips]): Promise<Result> => {
         const request = { name, ips: listOf(ips), network };
         const gone = await connect.agent(NameServiceClient, (client) => client.removeName, request, WRITE_MS);
         return { value: { name, network: gone.network }, text: () => `${name}.${gone.network}.weft` };
@@ -97,9 +97,6 @@ export function dnsCommands(program: Command, action: Action): void {
       ),
     );
 }
-
-/** Words that take several arrive as one. */
-const listOf = (word: string): string[] => (word === '' ? [] : word.split(WORD_END));
 
 const nameShape = (it: Name): object => ({
   name: it.name,

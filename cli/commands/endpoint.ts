@@ -59,7 +59,11 @@ export function endpointCommands(program: Command, action: Action): void {
     .command('attach')
     .description('attach a running container of this host to a network')
     .argument('<network>', 'the network', networkName)
-    .argument('<target>', 'netns:/PATH, pid:N, docker:NAME, or the name of a container or namespace', target);
+    .argument(
+      '<target>',
+      'netns:/PATH, pid:N, docker:NAME, run:NAME, or the name of a container or namespace',
+      target,
+    );
   addAttachOptions(attach).action(
     action(async ({ connect }, [network, to], options: AttachOptions): Promise<Result> => {
       const request = attachRequestOf(network, to, options);
@@ -101,7 +105,7 @@ const endpointTable = (endpoints: readonly Endpoint[]): Promise<string> =>
     ]),
   );
 
-const endpointBlock = (it: Endpoint): string =>
+export const endpointBlock = (it: Endpoint): string =>
   block([
     ['ID', it.id],
     ['Name', it.name],

@@ -5,7 +5,17 @@ import { VLAN_IDS } from '../../core/bridged.js';
 import { MAX_VNI } from '../../core/network.js';
 import { NetworkServiceClient, type CreateNetworkRequest } from '../../proto/gen/weft/v1/controller.js';
 import type { Network } from '../../proto/gen/weft/v1/types.js';
-import { integer, ipOf, name, networkName, parentOf, rangeOf, subnetOf, vlansOf } from '../checks.js';
+import {
+  integer,
+  ipOf,
+  name,
+  networkName,
+  newNetworkName,
+  parentOf,
+  rangeOf,
+  subnetOf,
+  vlansOf,
+} from '../checks.js';
 import { checkNetwork } from '../network-checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
 import { block, indent, relative, table, type Result } from '../output.js';
@@ -26,7 +36,7 @@ export function networkCommands(program: Command, action: Action): void {
   network
     .command('create')
     .description('make a network that containers of all hosts can be attached to')
-    .argument('<name>', 'its name: letters, digits, _ and -', networkName)
+    .argument('<name>', 'its name: letters, digits, _ and -', newNetworkName)
     .requiredOption('--subnet <cidr>', 'its IPv4 addresses, such as 10.100.0.0/16', subnetOf(4, 'subnet'))
     .option('--subnet6 <cidr>', 'its IPv6 addresses, such as fd42:100::/48', subnetOf(6, 'subnet6'))
     .addOption(

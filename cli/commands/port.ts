@@ -7,10 +7,10 @@ import { AgentServiceClient, type OpenPort } from '../../proto/gen/weft/v1/agent
 import { checkEverywhere } from '../attach-options.js';
 import { networkName, published, publishes } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
+import { listOf } from '../context.js';
 import type { Action } from '../main.js';
 import { table, type Result } from '../output.js';
 import { openPortShape } from '../shapes.js';
-import { WORD_END } from './completion.js';
 
 const ENDPOINT = 'its name or id, or the container as it was attached';
 
@@ -28,10 +28,11 @@ export function portCommands(program: Command, action: Action): void {
       action(
         async (
           { connect },
-          [endpoint, words],
+          [endpoint],
           { network = '', everywhere = false }: { network?: string; everywhere?: boolean },
+          [, words],
         ): Promise<Result> => {
-          const publish = words.split(WORD_END);
+          const publish = listOf(words);
           checkEverywhere(publish, everywhere);
           const request = { endpoint, network, publish, everywhere };
           const { ports } = await connect.agent(
@@ -55,7 +56,7 @@ export function portCommands(program: Command, action: Action): void {
         const { ports } = await connect.agent(
           AgentServiceClient,
           (client) => client.listPorts,
-          { endpoint: endpoint === 'undefined' ? '' : endpoint },
+          { endpoint },
           READ_MS,
         );
         return { value: ports.map(openPortShape), text: () => portTable(ports) };
@@ -74,10 +75,11 @@ export function portCommands(program: Command, action: Action): void {
       action(
         async (
           { connect },
-          [endpoint, words],
+          [endpoint],
           { network = '', all = false }: { network?: string; all?: boolean },
+          [, words],
         ): Promise<Result> => {
-          const ports = ['', 'undefined'].includes(words) ? [] : words.split(WORD_END);
+          const ports = listOf(words);
           if (all === ports.length > 0) {
             throw invalidArgument(
               all ? '--all: ports are named besides' : 'spec: no port is named',

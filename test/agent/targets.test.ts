@@ -42,7 +42,7 @@ test('a path, a process, a Docker container, a word', async (t) => {
   const web = { canonical: 'docker:web', path: '/proc/4711/ns/net', name: 'web' };
   t.deepEqual(await resolveTarget('docker:web', engine), web);
   t.deepEqual(await resolveTarget('web', engine), web);
-  t.deepEqual(canonicalForms('web'), ['docker:web', 'netns:/run/netns/web']);
+  t.deepEqual(canonicalForms('web'), ['docker:web', 'netns:/run/netns/web', 'run:web']);
   t.deepEqual(canonicalForms('netns:/var/run/netns/web'), ['netns:/run/netns/web']);
 });
 

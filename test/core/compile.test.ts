@@ -10,6 +10,7 @@ import {
   compileNetwork,
   compilePeer,
   compilePort,
+  HOST_TARGET,
   containerMtu,
   hostIfname,
   macOf,
@@ -226,6 +227,31 @@ test('an endpoint', (t) => {
     'addr 10.100.1.2/24 dev eth0',
     'route 10.100.0.0/16 via 10.100.1.1 dev eth0',
     'route default via 10.100.1.1 dev eth0',
+  ]);
+});
+
+test('the host itself on a network: addresses on the bridge, and everything it asks comes from them', (t) => {
+  const membership: Membership = {
+    ...membershipOf(dual),
+    exposed: { ip: '10.100.1.9', ip6: 'fd42:100:0:1::9' },
+  };
+  const endpoint = endpointOf(dual, '10.100.1.9/24', { target: HOST_TARGET, ip6: 'fd42:100:0:1::9/64' });
+  const { host, container } = compileEndpoint(membership, endpoint);
+  t.deepEqual(linesOf(host), [
+    'addr 10.100.1.9/32 dev wfbr4097',
+    'route 10.100.1.0/25 dev wfbr4097 src 10.100.1.9',
+    'route 10.100.1.128/25 dev wfbr4097 src 10.100.1.9',
+    'addr fd42:100:0:1::9/128 dev wfbr4097',
+    'route fd42:100:0:1::/65 dev wfbr4097 src fd42:100:0:1::9',
+    'route fd42:100:0:1:8000::/65 dev wfbr4097 src fd42:100:0:1::9',
+  ]);
+  t.deepEqual(container, []);
+  const routes = linesOf(compilePeer(membership, leaseOf(dual, 2))).filter((line) =>
+    line.startsWith('route'),
+  );
+  t.deepEqual(routes, [
+    'route 10.100.2.0/24 via 10.100.2.0 dev wfvx4097 onlink src 10.100.1.9',
+    'route fd42:100:0:2::/64 via fd42:100:0:2:: dev wfvx6-4097 onlink src fd42:100:0:1::9',
   ]);
 });
 

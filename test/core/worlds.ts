@@ -7,6 +7,7 @@ import {
   compileEndpoint,
   compileNetwork,
   compilePeer,
+  HOST_TARGET,
   type CompiledEndpoint,
 } from '../../core/compile.js';
 import { objectKey, type KernelObject } from '../../core/objects.js';
@@ -49,6 +50,8 @@ const networkShape = fc.record({
       maxLength: 4,
     },
   ),
+  /** The last byte of the host's own address there. */
+  exposed: fc.option(fc.constantFrom(20, 21)),
   endpoints: fc.uniqueArray(fc.record({ n: fc.integer({ min: 2, max: 9 }), away: fc.boolean() }), {
     selector: ({ n }) => n,
     maxLength: 4,
@@ -147,6 +150,16 @@ function addNetwork(world: World, shape: NetworkShape, index: number): void {
       ];
     }),
   );
+  if (shape.exposed !== null) {
+    const ip = `10.${100 + index}.1.${shape.exposed}`;
+    const ip6 = `fd42:${100 + index}:0:1::${shape.exposed}`;
+    membership.exposed = shape.dual ? { ip, ip6 } : { ip };
+    const host = endpointOf(network, `${ip}/24`, {
+      target: HOST_TARGET,
+      ...(shape.dual ? { ip6: `${ip6}/64` } : {}),
+    });
+    world.objects.push(...compileEndpoint(membership, host).host);
+  }
   world.objects.push(...compileNetwork(membership));
   for (const lease of leases.values()) world.objects.push(...compilePeer(membership, lease));
   for (const { subnet, by, last } of shape.claims) {

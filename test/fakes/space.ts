@@ -257,9 +257,17 @@ export class FakeSpace {
       if (object.via !== undefined && object.onlink !== true && !this.#onLink(object.link, object.via)) {
         throw new Errno('ENETUNREACH', 'Nexthop has invalid gateway.');
       }
+      if (object.src !== undefined && !this.#isOwn(object.src))
+        throw new Errno('EINVAL', 'Invalid prefsrc address.');
     }
     this.things.set(key, { object, owned });
     this.listener?.changed(key, { object, owned });
+  }
+
+  #isOwn(ip: string): boolean {
+    return [...this.things.values()].some(
+      ({ object }) => object.kind === 'address' && parseInterface(object.address).address.toString() === ip,
+    );
   }
 
   /** Whether an address or a direct route of the link leads to the gateway. */
@@ -287,6 +295,7 @@ export class FakeSpace {
     this.listener?.changed(key, undefined);
     // Who is no port any more is in no VLAN.
     if (found.kind === 'port') this.#drop(found.link, ['vlan']);
+    if (found.kind === 'address') this.#dropRoutesFrom(found.address);
     // fib_disable_ip: with the last IPv4 address of a link its IPv4 routes go.
     if (found.kind !== 'address' || found.address.includes(':')) return;
     const left = [...this.things.values()].some(
@@ -295,6 +304,13 @@ export class FakeSpace {
     );
     if (!left)
       this.#drop(found.link, ['route'], (object) => object.kind === 'route' && !object.to.includes(':'));
+  }
+
+  /** fib_sync_down_addr: routes that name an address as their source go with it, of IPv4. */
+  #dropRoutesFrom(text: string): void {
+    const ip = parseInterface(text).address;
+    for (const [key, { object }] of ip.family === 4 ? this.things : [])
+      if (object.kind === 'route' && object.src === ip.toString()) this.removeThing(key);
   }
 
   #drop(link: string, kinds: Thing['kind'][], also: (object: Thing) => boolean = () => true): void {

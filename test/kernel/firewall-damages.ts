@@ -11,7 +11,7 @@ export const FOREIGN = `table inet others {
 
 export function damages(driver: Driver): [string, string, RegExp][] {
   if (driver === 'nftables') {
-    const first = `$(nft -a list chain inet weft forward | sed -n 's/.*# handle //p' | sed -n 2p)`;
+    const first = `$(nft -a list chain inet weft forward | sed -n 's/.*# handle //p' | sed -n 3p)`;
     return [
       [
         'the whole ruleset is flushed',
@@ -39,7 +39,7 @@ export function damages(driver: Driver): [string, string, RegExp][] {
       ],
       [
         'a rule is changed and keeps its comment',
-        `c=$(nft list chain inet weft forward | sed -n 's/.*comment //p' | head -1); nft "replace rule inet weft forward handle ${first} accept comment $c"`,
+        `c=$(nft list chain inet weft forward | sed -n 's/.*comment //p' | sed -n 2p); nft "replace rule inet weft forward handle ${first} accept comment $c"`,
         /was changed/,
       ],
       [

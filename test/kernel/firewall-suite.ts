@@ -9,6 +9,7 @@ import { openFirewall } from '../../agent/kernel/firewall/index.js';
 import { IpAddress, IpNetwork } from '../../core/address.js';
 import { damages, FOREIGN } from './firewall-damages.js';
 import { forwardSuite } from './firewall-forward.js';
+import { portSuite } from './firewall-ports.js';
 import { NOTHING_DONE, Subject, type Driver } from './firewall-subject.js';
 import { NETWORKS, network, sh } from './firewall-world.js';
 
@@ -114,6 +115,7 @@ export function firewallSuite(driver: Driver): void {
   });
 
   forwardSuite(subject);
+  portSuite(subject);
 
   test.serial('the rules of the other driver are cleared away', async (t) => {
     const other = await openFirewall(subject.choice === 'nftables' ? 'iptables' : 'nftables');

@@ -33,12 +33,16 @@ export type Container = Exclude<Place, 'host' | `gateway${number}`>;
 /** A network whose number is in its links, and in its prefixes where no others are given. */
 export function network(
   number: number,
-  options: Partial<Pick<FirewallNetwork, 'internal' | 'masquerade'>> = {},
+  options: Partial<Pick<FirewallNetwork, 'internal' | 'masquerade' | 'reaches'>> = {},
   prefixes: readonly string[] = [`10.${number}.0.0/16`, `fd00:${number}::/48`],
 ): FirewallNetwork {
   return {
     name: `net${number}`,
     links: [`wfbr${number}`, `wfvx${number}`],
+    tunnels: [`wfvx${number}`],
+    // Only where they are the world's own.
+    local:
+      number > 3 ? [] : [`10.${number}.0.0/24`, `fd00:${number}::/64`].map((text) => IpNetwork.parse(text)),
     prefixes: prefixes.map((text) => IpNetwork.parse(text)),
     internal: false,
     masquerade: true,
@@ -48,7 +52,7 @@ export function network(
 
 export const NETWORKS = [network(1), network(2), network(3, { internal: true, masquerade: false })];
 
-const PORT = '7000';
+export const PORT = 7000;
 const SERVER = `require('net').createServer((s) => s.on('error', () => {}).end(s.remoteAddress)).listen(${PORT}, '::', () => console.log('ready'))`;
 
 /** npm puts its packages' programs first, and one of them is called nft too. */
@@ -73,7 +77,7 @@ export interface World {
     from: Container | 'host',
     to: Place,
     family: 4 | 6,
-    options?: { patient: boolean },
+    options?: { patient?: boolean; port?: number },
   ): Promise<string | undefined>;
   run(inside: Container, command: string): Promise<string>;
   /** Whether an ICMP echo comes back. */
@@ -146,13 +150,11 @@ export async function openWorld(): Promise<World> {
 
   const prefix = (from: Container | 'host'): string => (from === 'host' ? '' : inside(from));
   return {
-    async connect(from, to, family, options = { patient: true }) {
+    async connect(from, to, family, { patient = true, port = PORT } = {}) {
       const address = ADDRESSES[to][family === 4 ? 0 : 1];
-      const script = `exec 3<>/dev/tcp/${address}/${PORT}; cat <&3`;
+      const script = `exec 3<>/dev/tcp/${address}/${port}; cat <&3`;
       try {
-        const seen = await sh(
-          `${prefix(from)} timeout ${options.patient ? 4 : 0.4} bash -c '${script}' 2>&1`,
-        );
+        const seen = await sh(`${prefix(from)} timeout ${patient ? 4 : 0.4} bash -c '${script}' 2>&1`);
         return seen.trim().replace(/^::ffff:/, '');
       } catch {
         return undefined;
@@ -183,6 +185,6 @@ async function serve(): Promise<Server> {
   const server = createServer((socket) =>
     socket.on('error', () => undefined).end(socket.remoteAddress ?? ''),
   );
-  await new Promise<void>((resolve) => server.listen(Number(PORT), '::', resolve));
+  await new Promise<void>((resolve) => server.listen(PORT, '::', resolve));
   return server;
 }

@@ -27,6 +27,7 @@ export interface EndpointJson {
   ip6: string | null;
   gateway: string;
   mtu: number;
+  publish: { hostIp: string; hostPort: number; port: number; protocol: string }[];
 }
 
 /** An address without its prefix length. */

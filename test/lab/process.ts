@@ -1,6 +1,7 @@
 // A process that a lab started and watches: its output in a file, its end awaited.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { constants } from 'node:os';
 
 import { environment, shown } from './exec.js';
 
@@ -32,7 +33,9 @@ export class LabProcess {
         resolve(code);
       };
       this.#child.once('error', () => end(127));
-      this.#child.once('exit', (code, signal) => end(code ?? (signal === 'SIGKILL' ? 137 : 143)));
+      this.#child.once('exit', (code, signal) =>
+        end(code ?? 128 + (signal === null ? 0 : constants.signals[signal])),
+      );
     });
   }
 

@@ -68,6 +68,7 @@ export function removeRun(run: string): string[] {
   const names = namespacesOf(run);
   const pids = new Set(recordedProcesses(run));
   for (const name of names) for (const pid of pidsIn(name)) pids.add(pid);
+  for (const pid of pidsMounting(folderOf(run))) pids.add(pid);
   pids.delete(process.pid);
   for (const pid of pids) kill(pid);
   waitUntilGone([...pids], 5000);
@@ -141,6 +142,14 @@ function isRunning(pid: number): boolean {
 function pidsIn(namespace: string): number[] {
   const { stdout } = spawnSync('ip', ['netns', 'pids', namespace], { encoding: 'utf8' });
   return (stdout ?? '').split('\n').filter(Boolean).map(Number);
+}
+
+/** What `weft run` started: in namespaces without a name, with something of the run's folder mounted. */
+function pidsMounting(folder: string): number[] {
+  return listFolder('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => readText(`/proc/${pid}/mountinfo`)?.includes(` ${folder}/`) === true)
+    .map(Number);
 }
 
 function kill(pid: number): void {

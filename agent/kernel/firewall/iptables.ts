@@ -4,6 +4,7 @@ import type { Family } from '../../../core/address.js';
 import { failedPrecondition, messageOf } from '../../../core/errors.js';
 import type { Firewall, FirewallPort } from '../../../core/firewall.js';
 import { AcceptKeeper } from './accept.js';
+import { arrivalProblems, nftArrivalProblems } from './arrival.js';
 import { foreignProblems, needsAccept } from './forward.js';
 import { RulesetGeneration } from './generation.js';
 import type { Nftables } from './libnftables.js';
@@ -84,7 +85,7 @@ export class IptablesFirewall implements NodeFirewall {
     const other: Variant = this.#variant === 'nft' ? 'legacy' : 'nft';
     if (other === 'legacy' || !unmoved) {
       for (const family of FAMILIES)
-        await this.#ensureOther(other, family, families.includes(family), report);
+        await this.#ensureOther(other, family, families.includes(family), desired.tunnelPorts ?? [], report);
     }
     if (unmoved) {
       report.problems.push(...(this.#settled?.problems ?? []));
@@ -94,10 +95,19 @@ export class IptablesFirewall implements NodeFirewall {
     const problems =
       generation === undefined || this.#nft === undefined || desired.networks.length === 0
         ? []
-        : foreignProblems(this.#nft, this.#nft.list('list chains'), families);
+        : this.#chainProblems(families, desired.tunnelPorts ?? []);
     report.problems.push(...problems);
     this.#settled = quiet && generation !== undefined ? { generation, desired: key, problems } : undefined;
     return report;
+  }
+
+  #chainProblems(families: readonly Family[], tunnelPorts: readonly number[]): Problem[] {
+    if (this.#nft === undefined) return [];
+    const chains = this.#nft.list('list chains');
+    return [
+      ...foreignProblems(this.#nft, chains, families),
+      ...nftArrivalProblems(this.#nft, chains, families, tunnelPorts),
+    ];
   }
 
   async #ensureFamily(family: Family, desired: Firewall, report: NodeFirewallReport): Promise<void> {
@@ -120,6 +130,10 @@ export class IptablesFirewall implements NodeFirewall {
       // A host without IPv6 has no tables for it.
       if (wanted === undefined || wanted.optional) return;
       throw error;
+    }
+    if (wanted?.optional === false) {
+      const ports = desired.tunnelPorts ?? [];
+      report.problems.push(...arrivalProblems(xtables.name, family, saved.get('filter'), ports));
     }
     const kept = desired.keepPorts === true ? saved.get('nat') : undefined;
     const nat = kept?.has(PORTS_CHAIN) === true ? keepingPorts(desired, family, kept) : wanted?.nat;
@@ -156,6 +170,7 @@ export class IptablesFirewall implements NodeFirewall {
     variant: Variant,
     family: Family,
     wanted: boolean,
+    tunnelPorts: readonly number[],
     report: NodeFirewallReport,
   ): Promise<void> {
     if (variant === 'legacy' && !legacyTables(family).includes('filter')) return;
@@ -172,6 +187,7 @@ export class IptablesFirewall implements NodeFirewall {
       return;
     }
     if (filter === undefined) return;
+    if (wanted) report.problems.push(...arrivalProblems(xtables.name, family, filter, tunnelPorts));
     const { repaired, applied, problems } = await this.#accept.ensure(variant, family, filter, wanted);
     report.repaired.push(...repaired);
     report.applied.push(...applied);

@@ -4,6 +4,7 @@ import type { Family } from '../../../core/address.js';
 import { failedPrecondition, messageOf } from '../../../core/errors.js';
 import type { Firewall, FirewallPort } from '../../../core/firewall.js';
 import { AcceptKeeper } from './accept.js';
+import { arrivalProblems, isXtablesInput, nftArrivalProblems } from './arrival.js';
 import { foreignProblems, readFilter } from './forward.js';
 import { RulesetGeneration } from './generation.js';
 import { type Nftables, type NftObject } from './libnftables.js';
@@ -139,11 +140,18 @@ export class NftablesFirewall implements NodeFirewall {
       this.#ensureTable(wish, desired.keepPorts === true, report);
       await this.#ensureAccepted(families, chains, report);
       const quiet = report.repaired.length + report.applied.length + report.problems.length === 0;
-      const problems = desired.networks.length === 0 ? [] : foreignProblems(this.#nft, chains, families);
+      const problems =
+        desired.networks.length === 0
+          ? []
+          : [
+              ...foreignProblems(this.#nft, chains, families),
+              ...nftArrivalProblems(this.#nft, chains, families, desired.tunnelPorts ?? []),
+              ...(await this.#closedInputs(chains, families, desired.tunnelPorts ?? [])),
+            ];
       report.problems.push(...problems);
       if (quiet && generation !== undefined) this.#settled = { generation, desired: key, problems };
     }
-    await this.#ensureLegacy(families, report);
+    await this.#ensureLegacy(families, desired.tunnelPorts ?? [], report);
     return report;
   }
 
@@ -212,8 +220,32 @@ export class NftablesFirewall implements NodeFirewall {
     }
   }
 
+  /** INPUT chains of iptables-nft that are closed; what is in them only iptables itself tells whole. */
+  async #closedInputs(
+    chains: readonly NftObject[],
+    families: readonly Family[],
+    ports: readonly number[],
+  ): Promise<Problem[]> {
+    const problems: Problem[] = [];
+    for (const family of families) {
+      const nftFamily = family === 4 ? 'ip' : 'ip6';
+      const closed = chains.some(
+        ({ chain }) => chain?.family === nftFamily && isXtablesInput(chain) && chain.policy === 'drop',
+      );
+      const xtables = closed ? await this.#accept.commands('nft', family) : undefined;
+      if (xtables === undefined) continue;
+      const filter = (await xtables.save('filter')).get('filter');
+      problems.push(...arrivalProblems(xtables.name, family, filter, ports));
+    }
+    return problems;
+  }
+
   /** The tables of iptables-legacy, where they are in use: nothing tells when they change, so they are read each time. */
-  async #ensureLegacy(families: readonly Family[], report: NodeFirewallReport): Promise<void> {
+  async #ensureLegacy(
+    families: readonly Family[],
+    tunnelPorts: readonly number[],
+    report: NodeFirewallReport,
+  ): Promise<void> {
     const sweep = !this.#sweptLegacy;
     for (const family of FAMILIES) {
       const tables = legacyTables(family);
@@ -228,6 +260,9 @@ export class NftablesFirewall implements NodeFirewall {
         saved = await legacy.save('filter');
       }
       const filter = saved.get('filter');
+      if (families.includes(family)) {
+        report.problems.push(...arrivalProblems(legacy.name, family, filter, tunnelPorts));
+      }
       if (filter !== undefined) {
         add(report, await this.#accept.ensure('legacy', family, filter, families.includes(family)));
       }

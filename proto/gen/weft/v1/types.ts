@@ -97,7 +97,7 @@ export interface Endpoint {
   name: string;
   network: string;
   node: string;
-  /** netns:/PATH, pid:N or docker:NAME. */
+  /** netns:/PATH, pid:N, docker:NAME, run:NAME, or host for the node itself. */
   target: string;
   ifname: string;
   hostIfname: string;

@@ -1,0 +1,14 @@
+// Takes every container that weft runs away, with all that is remembered of them: for `weft agent --cleanup`.
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { ContainerState } from './container-state.js';
+import { killAll } from './processes.js';
+
+/** Answers how many there were that still ran. */
+export function clearContainers(stateDir: string, runDir: string): number {
+  const folders = new ContainerState(stateDir, runDir).folders();
+  for (const folder of folders) killAll(folder);
+  for (const dir of [stateDir, runDir]) rmSync(join(dir, 'containers'), { recursive: true, force: true });
+  return folders.length;
+}

@@ -1,0 +1,215 @@
+// What is remembered of the containers that weft runs: one small file each in the state directory, replaced atomically, so
+// that a torn one costs only itself. Beside them their logs; what lives as long as a run is in the run directory.
+//
+//   STATE/containers/ID.json     the record           RUN/containers/ID/    files that the container mounts, pid, exit
+//   STATE/containers/ID.log      what it said
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { basename, join } from 'node:path';
+
+import { z } from 'zod';
+
+import { failedPrecondition, messageOf } from '../../core/errors.js';
+import { LAUNCH_EXIT, LAUNCH_PID } from '../../core/launch.js';
+import type { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
+import { replaceFile } from '../state.js';
+import { processesWith } from './processes.js';
+
+const attachRequest = z.object({
+  network: z.string(),
+  target: z.string(),
+  name: z.string().optional(),
+  aliases: z.array(z.string()),
+  ip: z.string().optional(),
+  ip6: z.string().optional(),
+  mac: z.string().optional(),
+  ifname: z.string().optional(),
+  noDefaultRoute: z.boolean(),
+  publish: z.array(z.string()),
+  publishEverywhere: z.boolean().default(false),
+  vlan: z.number().optional(),
+  dns: z.boolean(),
+}) satisfies z.ZodType<AttachRequest>;
+
+const recordSchema = z.object({
+  id: z.string().regex(/^[0-9a-f]{16}$/),
+  name: z.string(),
+  /** As it was asked for: a network, none, host, container:NAME. */
+  network: z.string(),
+  /** What it is attached to, or will be again; what it was started with comes first. */
+  attachments: z.array(
+    z.object({
+      request: attachRequest,
+      /** The endpoint that it was, which it becomes again. */
+      endpoint: z.string().optional(),
+      ip: z.string().optional(),
+      ip6: z.string().optional(),
+    }),
+  ),
+  command: z.array(z.string()).min(1),
+  directory: z.string(),
+  environment: z.array(z.string()),
+  detached: z.boolean(),
+  remove: z.boolean(),
+  restart: z.enum(['no', 'always']),
+  /** Somebody wanted it to end. */
+  stopped: z.boolean(),
+  bootId: z.string(),
+  /** What was started: the command, or the shell that waits for it. Absent while nothing runs. */
+  process: z.object({ pid: z.number(), start: z.string() }).optional(),
+  /** Of the last run; null where nobody saw it. */
+  exitCode: z.number().nullable().optional(),
+  /** Runs after the first. */
+  restarts: z.number(),
+  createdAt: z.string(),
+  startedAt: z.string(),
+  finishedAt: z.string().optional(),
+  /** Why it could not be started again. */
+  error: z.string().optional(),
+});
+
+export type ContainerRecord = z.infer<typeof recordSchema>;
+
+export interface TornRecord {
+  /** Where it was put aside. */
+  path: string;
+  why: string;
+}
+
+export class ContainerState {
+  readonly #state: string;
+  readonly #run: string;
+
+  constructor(stateDir: string, runDir: string) {
+    this.#state = join(stateDir, 'containers');
+    this.#run = join(runDir, 'containers');
+  }
+
+  /** @throws WeftError FAILED_PRECONDITION where the directories cannot be used */
+  load(): { records: ContainerRecord[]; torn: TornRecord[] } {
+    try {
+      mkdirSync(this.#state, { recursive: true, mode: 0o700 });
+      const records: ContainerRecord[] = [];
+      const torn: TornRecord[] = [];
+      for (const name of readdirSync(this.#state)) {
+        const path = join(this.#state, name);
+        if (name.endsWith('.new')) rmSync(path, { force: true });
+        if (!name.endsWith('.json')) continue;
+        try {
+          records.push(recordSchema.parse(JSON.parse(readFileSync(path, 'utf8'))));
+        } catch (error) {
+          renameSync(path, `${path}.torn`);
+          torn.push({ path: `${path}.torn`, why: messageOf(error) });
+        }
+      }
+      return { records, torn };
+    } catch (error) {
+      throw this.#unusable(error);
+    }
+  }
+
+  save(record: ContainerRecord): void {
+    try {
+      replaceFile(join(this.#state, `${record.id}.json`), `${JSON.stringify(record)}\n`);
+    } catch (error) {
+      throw this.#unusable(error);
+    }
+  }
+
+  /** The record and its log; what lives as long as a run goes with `clearFolder`. */
+  forget(id: string): void {
+    for (const path of [join(this.#state, `${id}.json`), this.logOf(id), `${this.logOf(id)}.1`])
+      rmSync(path, { force: true });
+  }
+
+  logOf(id: string): string {
+    return join(this.#state, `${id}.log`);
+  }
+
+  folderOf(id: string): string {
+    return join(this.#run, id);
+  }
+
+  /** Folders of runs, also of those that no record tells of. */
+  folders(): string[] {
+    return existsSync(this.#run) ? readdirSync(this.#run).map((name) => join(this.#run, name)) : [];
+  }
+
+  /** Takes away folders of starts that an agent did not live to write down; where something runs, it is let be. */
+  sweep(known: readonly string[]): void {
+    for (const folder of this.folders()) {
+      if (known.includes(basename(folder)) || processesWith(folder).length > 0) continue;
+      rmSync(folder, { recursive: true, force: true });
+    }
+  }
+
+  /** @throws WeftError FAILED_PRECONDITION */
+  makeFolder(id: string): string {
+    const folder = this.folderOf(id);
+    try {
+      rmSync(folder, { recursive: true, force: true });
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
+      return folder;
+    } catch (error) {
+      throw this.#unusable(error);
+    }
+  }
+
+  clearFolder(id: string): void {
+    rmSync(this.folderOf(id), { recursive: true, force: true });
+  }
+
+  /**
+   * The files that the container sees in the place of the host's. Written in place: they may be mounted already.
+   * @param files by name; absent ones are the host's
+   */
+  writeFiles(id: string, files: ReadonlyMap<string, string>): void {
+    const folder = this.folderOf(id);
+    for (const [name, text] of files) writeFileSync(join(folder, name), text, { mode: 0o644 });
+    // Where its own sysfs is put together.
+    mkdirSync(join(folder, 'sys'), { recursive: true });
+  }
+
+  /** The same files as another container's: what changes in them there changes here. */
+  shareFiles(id: string, from: string): void {
+    for (const name of ['hosts', 'hostname', 'resolv.conf']) {
+      const path = join(this.folderOf(from), name);
+      if (existsSync(path)) linkSync(path, join(this.folderOf(id), name));
+    }
+    if (existsSync(join(this.folderOf(from), 'sys'))) mkdirSync(join(this.folderOf(id), 'sys'));
+  }
+
+  /** The command's own process; undefined where it never came to life. */
+  commandPid(id: string): number | undefined {
+    return this.#number(id, LAUNCH_PID);
+  }
+
+  exitCode(id: string): number | undefined {
+    return this.#number(id, LAUNCH_EXIT);
+  }
+
+  #number(id: string, file: string): number | undefined {
+    try {
+      const text = readFileSync(join(this.folderOf(id), file), 'utf8').trim();
+      return /^\d{1,10}$/.test(text) ? Number(text) : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  #unusable(error: unknown): Error {
+    return failedPrecondition(
+      `the state of containers in ${this.#state} and ${this.#run} cannot be kept: ${messageOf(error)}`,
+      'Make both writable and give them space, or name others with --state-dir and --run-dir.',
+      { cause: error },
+    );
+  }
+}

@@ -1,0 +1,633 @@
+// The containers that weft runs on this node: commands in namespaces of their own. The caller starts a command's process,
+// which waits; here it is attached, taken note of and watched. Everything that must be known after a restart of the agent is
+// in files, and a container goes on without the agent: what happened meanwhile is found out when it is back.
+import {
+  alreadyExists,
+  failedPrecondition,
+  invalidArgument,
+  messageOf,
+  notFound,
+  WeftError,
+} from '../../core/errors.js';
+import { launchMark, type Launch } from '../../core/launch.js';
+import { parseRunNetwork, runTarget } from '../../core/run.js';
+import type { Endpoint } from '../../core/records.js';
+import type { Logger } from '../../daemon/log.js';
+import type { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
+import type { Former } from '../endpoints.js';
+import { Locks } from '../locks.js';
+import type { Problems } from '../problems.js';
+import { containerFiles, hostnameOf } from './container-files.js';
+import type { ContainerRecord, ContainerState } from './container-state.js';
+import { trimLog } from './container-log.js';
+import { launch, type Launched } from './launcher.js';
+import { belongsTo, commandOf, isAlive, killAll, processAt, signal } from './processes.js';
+import type { RunRequest } from './run-request.js';
+import type { Target } from './targets.js';
+
+/** The networks of the node, as far as containers have to do with them. */
+export interface ContainerNetworks {
+  /** @throws WeftError; then nothing was changed */
+  attach(request: AttachRequest, former?: Former): Promise<Endpoint>;
+  detach(network: string, target: string): Promise<unknown>;
+  endpoints(): readonly Endpoint[];
+  /** The text of the resolv.conf of a container on a network. */
+  resolvConf(network: string): string;
+  /** @throws WeftError where there is no such namespace */
+  isNode(path: string): Promise<boolean>;
+  /** Brings the loopback device of a namespace up. */
+  loopback(path: string): Promise<void>;
+}
+
+export interface ContainersOptions {
+  state: ContainerState;
+  networks: ContainerNetworks;
+  problems: Problems;
+  log: Logger;
+  bootId: string;
+  /** When the processes are looked at. */
+  everyMs?: number;
+}
+
+/** A process that ends is noticed within this time, where nobody tells of it. */
+const EVERY_MS = 250;
+/** As Docker: doubled with each start that did not last, and forgotten after one that did. */
+const BACK_OFF = { first: 100, last: 60_000, lastedMs: 10_000 } as const;
+const STOP_SECONDS = 10;
+/** How long whoever waits for a command in the foreground has to write down how it ended. */
+const TOLD_WITHIN_MS = 2_000;
+/** After SIGKILL. */
+const GONE_WITHIN_MS = 5_000;
+
+export type ContainerPhase = 'running' | 'restarting' | 'stopping' | 'exited';
+
+interface Held {
+  record: ContainerRecord;
+  phase: ContainerPhase;
+  backOffMs: number;
+  again?: NodeJS.Timeout | undefined;
+  /** When its process was first seen to be gone. */
+  goneSince?: number | undefined;
+}
+
+/** A container with what is attached to it. */
+export interface ContainerView {
+  record: ContainerRecord;
+  phase: ContainerPhase | undefined;
+  pid: number | undefined;
+  log: string;
+  endpoints: Endpoint[];
+  launch?: Launch;
+}
+
+export class Containers {
+  readonly #held = new Map<string, Held>();
+  /** Names and ids of starts under way. */
+  readonly #coming = new Set<string>();
+  readonly #locks = new Locks();
+  #tick: NodeJS.Timeout | undefined;
+  #stopped = false;
+
+  constructor(private readonly options: ContainersOptions) {}
+
+  /** Takes up what is remembered: what runs goes on, what ended meanwhile is settled, what shall always run is started. */
+  restore(): void {
+    const { state, problems, bootId } = this.options;
+    const { records, torn } = state.load();
+    for (const { path, why } of torn) {
+      problems.set(`torn ${path}`, {
+        what: `the state file ${path}`,
+        why: `it cannot be read: ${why}`,
+        fix: 'Its container, if it runs, is not known any more; end it by hand, then delete the file.',
+      });
+    }
+    for (const record of records) {
+      const held: Held = { record, phase: 'exited', backOffMs: BACK_OFF.first };
+      this.#held.set(record.id, held);
+      if (record.bootId !== bootId) this.#rebooted(held);
+      else if (record.process !== undefined) held.phase = record.stopped ? 'stopping' : 'running';
+      else if (record.restart === 'always' && !record.stopped) this.#later(held, 0);
+    }
+    state.sweep(records.map(({ id }) => id));
+    this.#tick = setInterval(() => this.#look(), this.options.everyMs ?? EVERY_MS);
+    this.#look();
+  }
+
+  #rebooted(held: Held): void {
+    const { record } = held;
+    const ran = record.process !== undefined;
+    delete record.process;
+    record.bootId = this.options.bootId;
+    if (ran) {
+      record.exitCode = null;
+      record.finishedAt = new Date().toISOString();
+    }
+    if (record.remove) {
+      this.#forget(held);
+      return;
+    }
+    this.options.state.save(record);
+    if (record.restart === 'always' && !record.stopped) this.#later(held, 0);
+  }
+
+  /** The containers go on. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearInterval(this.#tick);
+    for (const { again } of this.#held.values()) clearTimeout(again);
+    await Promise.all([...this.#held.keys()].map((id) => this.#locks.run(id, () => Promise.resolve())));
+  }
+
+  list(all: boolean): ContainerView[] {
+    return [...this.#held.values()]
+      .filter(({ phase }) => all || phase !== 'exited')
+      .map((held) => this.#view(held))
+      .sort((a, b) => (a.record.createdAt < b.record.createdAt ? -1 : 1));
+  }
+
+  /** @throws WeftError NOT_FOUND */
+  get(name: string): ContainerView {
+    return this.#view(this.#find(name));
+  }
+
+  /** What `run:NAME`, or a bare NAME, means as a TARGET. @throws WeftError FAILED_PRECONDITION where it does not run */
+  target(name: string): Target | undefined {
+    const held = [...this.#held.values()].find(({ record }) => record.name === name);
+    const starting = this.#starting.get(name);
+    const pid = starting ?? held?.record.process?.pid;
+    if (pid !== undefined) return { canonical: runTarget(name), path: `/proc/${pid}/ns/net`, name };
+    if (held === undefined) return undefined;
+    throw failedPrecondition(`container ${name} does not run`, `Start it first: weft start ${name}`);
+  }
+
+  /** By name: processes that wait for the answer of run or start. */
+  readonly #starting = new Map<string, number>();
+
+  /**
+   * Takes a process that waits as a container: attaches it, and answers what it is waiting for.
+   * @throws WeftError; then nothing is kept of it
+   */
+  async run(request: RunRequest): Promise<ContainerView> {
+    const name = request.name ?? request.id.slice(0, 12);
+    this.#checkName(name, request.id);
+    this.#coming.add(name).add(request.id);
+    const { state } = this.options;
+    try {
+      const process = await this.#checkProcess(request);
+      const own = { ...request.attach, network: request.networkText, target: runTarget(name) };
+      const now = new Date().toISOString();
+      const record: ContainerRecord = {
+        id: request.id,
+        name,
+        network: request.networkText,
+        attachments: request.network.kind === 'network' ? [{ request: own }] : [],
+        command: request.command,
+        directory: request.directory,
+        environment: request.environment,
+        detached: request.detached,
+        remove: request.remove,
+        restart: request.restart,
+        stopped: false,
+        bootId: this.options.bootId,
+        restarts: 0,
+        createdAt: now,
+        startedAt: now,
+      };
+      const held: Held = { record, phase: 'running', backOffMs: BACK_OFF.first };
+      const word = await this.#begin(record, process);
+      this.#held.set(record.id, held);
+      this.options.log.info('a container runs', { container: name, network: record.network });
+      return { ...this.#view(held), launch: word };
+    } catch (error) {
+      state.forget(request.id);
+      throw error;
+    } finally {
+      this.#coming.delete(name);
+      this.#coming.delete(request.id);
+    }
+  }
+
+  #checkName(name: string, id: string): void {
+    const there = [...this.#held.values()].find(({ record }) => record.name === name);
+    if (there !== undefined) {
+      const state = there.phase === 'exited' ? 'which has exited' : `which is ${there.phase}`;
+      throw alreadyExists(
+        `the name ${name} is taken on this node by container ${there.record.id.slice(0, 12)}, ${state}`,
+        there.phase === 'exited'
+          ? `Choose another --name, or remove that one: weft rm ${name}`
+          : `Choose another --name, or stop that one: weft stop ${name}`,
+      );
+    }
+    if (this.#coming.has(name) || this.#coming.has(id) || this.#held.has(id))
+      throw alreadyExists(`a container ${name} is being started`, 'Choose another --name.');
+  }
+
+  /** That it is what the caller says, in the namespaces that its mode wants. */
+  async #checkProcess({ pid, id, network }: RunRequest): Promise<NonNullable<ContainerRecord['process']>> {
+    const process = processAt(pid);
+    if (process === undefined || !commandOf(pid).includes(launchMark(id))) {
+      throw failedPrecondition(
+        `process ${pid} is not the one that the command was started with`,
+        'Run weft on the host of the agent itself, not inside another container.',
+      );
+    }
+    const onNode = await this.options.networks.isNode(`/proc/${pid}/ns/net`);
+    const own = network.kind === 'network' || network.kind === 'none';
+    if (own === onNode) {
+      throw failedPrecondition(
+        own
+          ? `process ${pid} has no network namespace of its own`
+          : `process ${pid} is not in the network of this node's agent`,
+        'Run weft where the agent runs.',
+      );
+    }
+    return process;
+  }
+
+  /** Attaches a process that waits, writes its files and the record. What fails is taken back. */
+  async #begin(record: ContainerRecord, process: NonNullable<ContainerRecord['process']>): Promise<Launch> {
+    const { state, networks } = this.options;
+    const network = parseRunNetwork(record.network);
+    const joined = network.kind === 'container' ? this.#joinable(network.name) : undefined;
+    const folder = state.makeFolder(record.id);
+    this.#starting.set(record.name, process.pid);
+    const attached: Endpoint[] = [];
+    try {
+      for (const [index, attachment] of record.attachments.entries()) {
+        try {
+          const endpoint = await networks.attach(attachment.request, attachment);
+          attached.push(endpoint);
+          Object.assign(attachment, formerOf(endpoint));
+        } catch (error) {
+          // A network that it was attached to later may have gone meanwhile; the one that it runs on may not.
+          if (index === 0) throw error;
+          this.options.log.warn('a container could not be attached again', {
+            container: record.name,
+            network: attachment.request.network,
+            error: messageOf(error),
+          });
+        }
+      }
+      if (network.kind === 'none') await networks.loopback(`/proc/${process.pid}/ns/net`);
+      if (network.kind === 'network' || network.kind === 'none') {
+        const resolvConf = network.kind === 'network' ? networks.resolvConf(network.name) : undefined;
+        state.writeFiles(record.id, containerFiles(record.name, attached[0], resolvConf));
+      }
+      if (joined !== undefined) state.shareFiles(record.id, joined.record.id);
+      if (!isAlive(process))
+        throw failedPrecondition(`container ${record.name}: the caller has given up`, 'Start it again.');
+      record.process = process;
+      state.save(record);
+    } catch (error) {
+      for (const endpoint of attached) await this.#detach(endpoint);
+      state.clearFolder(record.id);
+      delete record.process;
+      throw error;
+    } finally {
+      this.#starting.delete(record.name);
+    }
+    const own = network.kind === 'network' || network.kind === 'none';
+    return {
+      folder,
+      hostname: own ? hostnameOf(record.name) : '',
+      ...(record.detached ? { log: state.logOf(record.id) } : {}),
+      ...(joined?.record.process === undefined ? {} : { join: joined.record.process.pid }),
+    };
+  }
+
+  /** @throws WeftError where there is nothing to share */
+  #joinable(name: string): Held {
+    const held = this.#find(name);
+    const { record } = held;
+    const mode = parseRunNetwork(record.network);
+    if (record.process === undefined || !isAlive(record.process)) {
+      throw failedPrecondition(
+        `container ${record.name} is gone: it does not run, and its network with it`,
+        `Start it again with \`weft start ${record.name}\`, or join another one.`,
+      );
+    }
+    if (mode.kind === 'none') {
+      throw failedPrecondition(
+        `container ${record.name} has no network that could be shared: it runs with --network none`,
+        'Join a container that is on a network, or give this one a network of its own.',
+      );
+    }
+    return held;
+  }
+
+  /** Looks after a container now. Answers it as it is then; without a phase where nothing is kept of it. */
+  async settle(name: string): Promise<ContainerView> {
+    const held = this.#find(name);
+    await this.#settle(held);
+    return { ...this.#view(held), phase: this.#held.has(held.record.id) ? held.phase : undefined };
+  }
+
+  #look(): void {
+    for (const held of this.#held.values()) {
+      const { record } = held;
+      if (record.process === undefined) continue;
+      try {
+        if (isAlive(record.process)) {
+          if (record.detached) trimLog(this.options.state.logOf(record.id));
+        } else if (this.#isTold(held)) {
+          void this.#settle(held).catch((error: unknown) => this.#fault(held, error));
+        }
+      } catch (error) {
+        this.#fault(held, error);
+      }
+    }
+  }
+
+  /** Whether nothing more is to be learned of an end that was only noticed: with its exit status, or without for good. */
+  #isTold(held: Held): boolean {
+    const { record } = held;
+    const { state } = this.options;
+    const cameToLife = state.commandPid(record.id) !== undefined;
+    if (record.detached || !cameToLife || state.exitCode(record.id) !== undefined) return true;
+    held.goneSince ??= Date.now();
+    return Date.now() - held.goneSince >= TOLD_WITHIN_MS;
+  }
+
+  #fault({ record }: Held, error: unknown): void {
+    this.options.log.error('looking after a container failed', {
+      container: record.name,
+      error: messageOf(error),
+    });
+  }
+
+  /** Where its process has ended: what is left of it goes, and what was wanted for this case is done. */
+  #settle(held: Held): Promise<void> {
+    return this.#locks.run(held.record.id, () => this.#settleNow(held));
+  }
+
+  async #settleNow(held: Held): Promise<void> {
+    const { record } = held;
+    const { state, log } = this.options;
+    if (this.#stopped || record.process === undefined || isAlive(record.process)) return;
+    killAll(state.folderOf(record.id));
+    const cameToLife = state.commandPid(record.id) !== undefined;
+    const exitCode = state.exitCode(record.id) ?? null;
+    const lasted = Date.now() - Date.parse(record.startedAt);
+    for (const endpoint of this.#endpointsOf(record.name)) await this.#detach(endpoint);
+    state.clearFolder(record.id);
+    delete record.process;
+    delete held.goneSince;
+    record.exitCode = exitCode;
+    record.finishedAt = new Date().toISOString();
+    log.info('a container has ended', { container: record.name, exitCode });
+    if (record.remove || (!cameToLife && record.restarts === 0)) {
+      this.#forget(held);
+      return;
+    }
+    held.phase = 'exited';
+    state.save(record);
+    if (record.restart !== 'always' || record.stopped) return;
+    if (lasted >= BACK_OFF.lastedMs) held.backOffMs = BACK_OFF.first;
+    this.#later(held, held.backOffMs);
+    held.backOffMs = Math.min(held.backOffMs * 2, BACK_OFF.last);
+  }
+
+  #forget(held: Held): void {
+    clearTimeout(held.again);
+    held.phase = 'exited';
+    this.#held.delete(held.record.id);
+    this.options.state.forget(held.record.id);
+    this.options.problems.clear(`container ${held.record.id}`);
+  }
+
+  /** Starts it again after a time. */
+  #later(held: Held, afterMs: number): void {
+    if (this.#stopped) return;
+    held.phase = 'restarting';
+    clearTimeout(held.again);
+    held.again = setTimeout(() => {
+      held.again = undefined;
+      void this.#locks
+        .run(held.record.id, async () => {
+          if (held.phase !== 'restarting' || this.#stopped) return;
+          held.record.restarts++;
+          await this.#start(held);
+        })
+        .catch((error: unknown) => {
+          this.#later(held, held.backOffMs);
+          held.backOffMs = Math.min(held.backOffMs * 2, BACK_OFF.last);
+          this.#cannotStart(held, error);
+        });
+    }, afterMs);
+  }
+
+  #cannotStart(held: Held, error: unknown): void {
+    const { record } = held;
+    record.error = messageOf(error);
+    this.options.log.warn('a container could not be started', {
+      container: record.name,
+      error: record.error,
+    });
+    this.options.problems.set(`container ${record.id}`, {
+      what: `container ${record.name}`,
+      why: `it could not be started again: ${record.error}`,
+      fix:
+        (error instanceof WeftError ? error.next : undefined) ??
+        `It is tried again and again; weft rm --force ${record.name} ends that.`,
+    });
+  }
+
+  /** The agent itself starts the process, otherwise as a caller does. */
+  async #start(held: Held): Promise<void> {
+    const { record } = held;
+    const { bootId } = this.options;
+    for (const endpoint of this.#endpointsOf(record.name)) await this.#detach(endpoint);
+    // Nobody has its terminal any more.
+    record.detached = true;
+    const launched: Launched = await launch({
+      id: record.id,
+      network: parseRunNetwork(record.network),
+      command: record.command,
+      directory: record.directory,
+      environment: record.environment,
+    });
+    try {
+      const process = processAt(launched.pid);
+      if (process === undefined) throw failedPrecondition(`container ${record.name} ended before it began`);
+      const before = { ...record };
+      Object.assign(record, { bootId, stopped: false, startedAt: new Date().toISOString() });
+      delete record.exitCode;
+      delete record.finishedAt;
+      delete record.error;
+      let word: Launch;
+      try {
+        word = await this.#begin(record, process);
+      } catch (error) {
+        Object.assign(record, before);
+        throw error;
+      }
+      held.phase = 'running';
+      launched.go(word);
+      launched.onExit(() => void this.#settle(held).catch((error: unknown) => this.#fault(held, error)));
+      this.options.problems.clear(`container ${record.id}`);
+      this.options.log.info('a container runs again', { container: record.name, network: record.network });
+    } catch (error) {
+      launched.giveUp();
+      throw error;
+    }
+  }
+
+  /** @throws WeftError NOT_FOUND, FAILED_PRECONDITION where it runs */
+  async start(name: string): Promise<ContainerView> {
+    const held = this.#find(name);
+    await this.#locks.run(held.record.id, async () => {
+      if (held.record.process !== undefined) return;
+      clearTimeout(held.again);
+      held.backOffMs = BACK_OFF.first;
+      held.record.restarts++;
+      try {
+        await this.#start(held);
+      } catch (error) {
+        held.record.restarts--;
+        if (held.phase === 'restarting') this.#later(held, held.backOffMs);
+        throw error;
+      }
+    });
+    return this.#view(held);
+  }
+
+  /** SIGTERM, and after the time SIGKILL. @throws WeftError NOT_FOUND */
+  async stopContainer(name: string, seconds = STOP_SECONDS): Promise<ContainerView> {
+    const held = this.#find(name);
+    const { record } = held;
+    const { state } = this.options;
+    record.stopped = true;
+    clearTimeout(held.again);
+    if (record.process === undefined) {
+      held.phase = 'exited';
+      state.save(record);
+      return this.#view(held);
+    }
+    held.phase = 'stopping';
+    state.save(record);
+    const folder = state.folderOf(record.id);
+    const command = (): number | undefined => {
+      const pid = state.commandPid(record.id) ?? (record.detached ? undefined : record.process?.pid);
+      return pid !== undefined && (pid === record.process?.pid || belongsTo(pid, folder)) ? pid : undefined;
+    };
+    const pid = command();
+    if (pid !== undefined) signal(pid, 'SIGTERM');
+    if (!(await this.#ends(record, seconds * 1000))) {
+      const still = command();
+      if (still !== undefined) signal(still, 'SIGKILL');
+      // Who waits for it writes down how it ended.
+      if (!(await this.#ends(record, 1000))) {
+        killAll(folder);
+        if (record.process !== undefined && isAlive(record.process)) signal(record.process.pid, 'SIGKILL');
+        if (!(await this.#ends(record, GONE_WITHIN_MS))) {
+          throw failedPrecondition(
+            `container ${record.name} does not end: process ${record.process?.pid ?? 0} survives SIGKILL`,
+            'It hangs in the kernel, as on a file system that does not answer; see its /proc/PID/stack.',
+          );
+        }
+      }
+    }
+    while (record.process !== undefined && !this.#isTold(held)) await pause();
+    await this.#settle(held);
+    return this.#view(held);
+  }
+
+  async #ends(record: ContainerRecord, withinMs: number): Promise<boolean> {
+    const deadline = Date.now() + withinMs;
+    for (;;) {
+      if (record.process === undefined || !isAlive(record.process)) return true;
+      if (Date.now() >= deadline) return false;
+      await pause();
+    }
+  }
+
+  /** @throws WeftError NOT_FOUND, FAILED_PRECONDITION where it runs and is not forced to end */
+  async remove(name: string, force: boolean): Promise<ContainerView> {
+    const held = this.#find(name);
+    if (held.phase !== 'exited') {
+      if (!force) {
+        throw failedPrecondition(
+          `container ${held.record.name} is ${held.phase}`,
+          `Stop it first: weft stop ${held.record.name}; or remove it as it is, with --force.`,
+        );
+      }
+      await this.stopContainer(held.record.id, 0);
+    }
+    const view = this.#view(held);
+    await this.#locks.run(held.record.id, () => {
+      this.#forget(held);
+      return Promise.resolve();
+    });
+    return { ...view, phase: undefined };
+  }
+
+  /** A container was attached to a network by hand: when it starts again, it is attached again. */
+  attached(request: AttachRequest, endpoint: Endpoint): void {
+    const held = this.#byTarget(endpoint.target);
+    if (held === undefined || this.#starting.has(held.record.name)) return;
+    const { record } = held;
+    record.attachments = record.attachments.filter(
+      ({ request: { network } }) => network !== endpoint.network,
+    );
+    const target = endpoint.target;
+    record.attachments.push({ request: { ...request, target }, ...formerOf(endpoint) });
+    this.options.state.save(record);
+  }
+
+  detached(endpoint: Endpoint): void {
+    const held = this.#byTarget(endpoint.target);
+    if (held === undefined) return;
+    const { record } = held;
+    record.attachments = record.attachments.filter(
+      ({ request: { network } }) => network !== endpoint.network,
+    );
+    this.options.state.save(record);
+  }
+
+  #byTarget(target: string): Held | undefined {
+    return [...this.#held.values()].find(({ record }) => runTarget(record.name) === target);
+  }
+
+  #endpointsOf(name: string): Endpoint[] {
+    return this.options.networks.endpoints().filter(({ target }) => target === runTarget(name));
+  }
+
+  async #detach({ network, target }: Endpoint): Promise<void> {
+    try {
+      await this.options.networks.detach(network, target);
+    } catch (error) {
+      // It went with its namespace already.
+      if (!(error instanceof WeftError) || error.code !== 'NOT_FOUND') throw error;
+    }
+  }
+
+  /** By name, or by the beginning of an id. @throws WeftError NOT_FOUND, INVALID_ARGUMENT */
+  #find(name: string): Held {
+    const all = [...this.#held.values()];
+    const named = all.find(({ record }) => record.name === name || record.id === name);
+    if (named !== undefined) return named;
+    const begun = name.length >= 4 ? all.filter(({ record }) => record.id.startsWith(name)) : [];
+    if (begun.length > 1)
+      throw invalidArgument(`several containers have an id that begins with ${name}`, 'Give more of it.');
+    if (begun[0] !== undefined) return begun[0];
+    throw notFound(`there is no container ${name} that weft runs on this node`, 'See `weft ps -a`.');
+  }
+
+  #view(held: Held): ContainerView {
+    const { record, phase } = held;
+    return {
+      record,
+      phase,
+      pid:
+        record.process === undefined
+          ? undefined
+          : (this.options.state.commandPid(record.id) ?? record.process.pid),
+      log: this.options.state.logOf(record.id),
+      endpoints: this.#endpointsOf(record.name),
+    };
+  }
+}
+
+const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 20));
+
+const formerOf = ({ id, ip, ip6 }: Endpoint): Former => ({ endpoint: id, ip, ip6 });

@@ -1,0 +1,78 @@
+// Starts the process of a container that runs again, as the command line does for the first run: it makes its namespaces,
+// waits to be attached, and goes on without the agent.
+import { spawn } from 'node:child_process';
+import type { Duplex } from 'node:stream';
+
+import { failedPrecondition, messageOf } from '../../core/errors.js';
+import { LAUNCH_READY, launchArgv, launchWord, type Launch } from '../../core/launch.js';
+import type { RunNetwork } from '../../core/run.js';
+
+export interface LaunchOptions {
+  id: string;
+  network: RunNetwork;
+  command: readonly string[];
+  directory: string;
+  /** NAME=VALUE. */
+  environment: readonly string[];
+}
+
+/** A process that waits in its namespaces. */
+export interface Launched {
+  readonly pid: number;
+  /** It becomes the command. */
+  go(word: Launch): void;
+  giveUp(): void;
+  onExit(listener: () => void): void;
+}
+
+/** Making namespaces takes milliseconds; a host that is out of memory or processes takes for ever. */
+const READY_WITHIN_MS = 10_000;
+
+/** @throws WeftError FAILED_PRECONDITION where it cannot be started; nothing is left then */
+export function launch(options: LaunchOptions): Promise<Launched> {
+  const { id, network, command, directory, environment } = options;
+  const [program = '', ...args] = launchArgv(id, network, command);
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, {
+      cwd: directory,
+      env: Object.fromEntries(environment.map((entry) => split(entry))),
+      stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
+      detached: true,
+    });
+    const wire = child.stdio[3] as Duplex;
+    const fail = (why: string): void => {
+      clearTimeout(timer);
+      child.kill('SIGKILL');
+      wire.destroy();
+      reject(
+        failedPrecondition(`the command cannot be started: ${why}`, 'The log of the agent may say more.'),
+      );
+    };
+    const timer = setTimeout(() => fail('its namespaces were not made in time'), READY_WITHIN_MS);
+    child.once('error', (error) => fail(`${program} in ${directory}: ${messageOf(error)}`));
+    child.once('exit', () => fail('its namespaces could not be made'));
+    wire.on('error', () => undefined);
+    let said = '';
+    wire.on('data', (chunk: Buffer) => {
+      said += chunk.toString();
+      if (said !== `${LAUNCH_READY}\n`) return;
+      clearTimeout(timer);
+      child.removeAllListeners('exit');
+      child.unref();
+      resolve({
+        pid: child.pid ?? 0,
+        go: (word) => wire.end(launchWord(word)),
+        giveUp: () => wire.destroy(),
+        onExit: (listener) => {
+          if (child.exitCode !== null || child.signalCode !== null) listener();
+          else child.once('exit', listener);
+        },
+      });
+    });
+  });
+}
+
+function split(entry: string): [string, string] {
+  const at = entry.indexOf('=');
+  return at < 0 ? [entry, ''] : [entry.slice(0, at), entry.slice(at + 1)];
+}

@@ -1,0 +1,91 @@
+// Processes of containers, as /proc tells of them: which one is meant although ids are used again, which ones belong to a
+// container, and how they are ended.
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+
+import { errnoOf } from '../../daemon/errno.js';
+
+/** A process: ids are used again, an id and a start time together are not, until the next boot. */
+export interface ProcessId {
+  pid: number;
+  /** Clock ticks since boot (proc(5), field 22 of stat). */
+  start: string;
+}
+
+/** Undefined where there is none, or where it only waits for its parent to ask how it ended. */
+export function processAt(pid: number): ProcessId | undefined {
+  const stat = read(`/proc/${pid}/stat`);
+  // The name before it is in brackets and may hold anything.
+  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const start = fields?.[19];
+  return start === undefined || fields?.[0] === 'Z' || fields?.[0] === 'X' ? undefined : { pid, start };
+}
+
+export const isAlive = (one: ProcessId): boolean => processAt(one.pid)?.start === one.start;
+
+/** The words that a process was started with. */
+export const commandOf = (pid: number): string[] => (read(`/proc/${pid}/cmdline`) ?? '').split('\0');
+
+/** Processes in whose mount namespace something is mounted at `folder`: those of one container, whoever their parents are. */
+export function processesWith(folder: string): number[] {
+  const own = mountNamespace('self');
+  const known = new Map<string, boolean>();
+  const found: number[] = [];
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    const namespace = mountNamespace(name);
+    // Nearly all processes are in the host's, and reading its mounts is not cheap.
+    if (namespace === undefined || namespace === own) continue;
+    let has = known.get(namespace);
+    if (has === undefined) known.set(namespace, (has = mountsAt(name, folder)));
+    if (has) found.push(Number(name));
+  }
+  return found;
+}
+
+export const belongsTo = (pid: number, folder: string): boolean => mountsAt(String(pid), folder);
+
+/** proc(5): the fifth field is the mount point, with blanks and backslashes as octal numbers. */
+function mountsAt(process: string, folder: string): boolean {
+  const escaped = folder.replace(
+    /[ \t\n\\]/g,
+    (char) => `\\${char.charCodeAt(0).toString(8).padStart(3, '0')}`,
+  );
+  return (read(`/proc/${process}/mountinfo`) ?? '')
+    .split('\n')
+    .some((line) => line.split(' ', 5)[4] === escaped);
+}
+
+/** One that is gone already is no error. */
+export function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch (error) {
+    if (errnoOf(error) !== 'ESRCH') throw error;
+  }
+}
+
+/** Ends all processes of a container at once, also those that are being born meanwhile. */
+export function killAll(folder: string): void {
+  // Each round finds only what the one before has not seen; a fork bomb is ended by the host's own means.
+  for (let round = 0; round < 10; round++) {
+    const pids = processesWith(folder).filter((pid) => processAt(pid) !== undefined);
+    if (pids.length === 0) return;
+    for (const pid of pids) signal(pid, 'SIGKILL');
+  }
+}
+
+function mountNamespace(process: string): string | undefined {
+  try {
+    return readlinkSync(`/proc/${process}/ns/mnt`);
+  } catch {
+    return undefined;
+  }
+}
+
+function read(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return undefined;
+  }
+}

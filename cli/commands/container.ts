@@ -1,0 +1,178 @@
+// weft ps | stop | start | rm | logs | exec: the containers that weft runs on this host
+import { spawn } from 'node:child_process';
+import { closeSync, openSync, readSync, statSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+
+import type { Command } from 'commander';
+
+import { failedPrecondition, messageOf, notFound } from '../../core/errors.js';
+import { enterArgv } from '../../core/launch.js';
+import { RuntimeServiceClient, type Container } from '../../proto/gen/weft/v1/runtime.js';
+import { integer, name } from '../checks.js';
+import { READ_MS, WRITE_MS, type Connector } from '../connect.js';
+import { containerShape, containerTable } from '../container-shapes.js';
+import { checkCommand } from '../find-command.js';
+import { ended, hasTerminal, Signals } from '../foreground.js';
+import type { Action } from '../main.js';
+import type { Result } from '../output.js';
+
+const A_NAME = 'its name, or the beginning of its id';
+const STOP_SECONDS = 10;
+
+export function containerCommands(program: Command, action: Action): void {
+  program
+    .command('ps')
+    .description('list what weft runs on this host')
+    .option('-a, --all', 'also what has exited')
+    .action(
+      action(async ({ connect }, _words, { all = false }: { all?: boolean }): Promise<Result> => {
+        const { containers } = await connect.agent(
+          RuntimeServiceClient,
+          (client) => client.listContainers,
+          { all },
+          READ_MS,
+        );
+        return { value: containers.map(containerShape), text: () => containerTable(containers) };
+      }),
+    );
+
+  program
+    .command('stop')
+    .description('end what weft runs: SIGTERM, and after a time SIGKILL')
+    .argument('<container>', A_NAME, name('container'))
+    .option('--time <seconds>', 'how long it may take', integer('time', 0, 86_400), STOP_SECONDS)
+    .action(
+      action(async ({ connect }, [container], { time }: { time: number }): Promise<Result> => {
+        const gone = await connect.agent(
+          RuntimeServiceClient,
+          (client) => client.stopContainer,
+          { name: container, seconds: time },
+          WRITE_MS + time * 1000,
+        );
+        return one(gone);
+      }),
+    );
+
+  program
+    .command('start')
+    .description('start once more what has exited; it runs detached')
+    .argument('<container>', A_NAME, name('container'))
+    .action(
+      action(async ({ connect }, [container]): Promise<Result> => {
+        const request = { name: container };
+        return one(
+          await connect.agent(RuntimeServiceClient, (client) => client.startContainer, request, WRITE_MS),
+        );
+      }),
+    );
+
+  program
+    .command('rm')
+    .description('forget what has exited')
+    .argument('<container>', A_NAME, name('container'))
+    .option('--force', 'end it first, where it runs')
+    .action(
+      action(async ({ connect }, [container], { force = false }: { force?: boolean }): Promise<Result> => {
+        const request = { name: container, force };
+        return one(
+          await connect.agent(RuntimeServiceClient, (client) => client.removeContainer, request, WRITE_MS),
+        );
+      }),
+    );
+
+  program
+    .command('logs')
+    .description('what a detached container has said')
+    .argument('<container>', A_NAME, name('container'))
+    .option('-f, --follow', 'go on while it runs')
+    .action(
+      action(
+        async ({ connect }, [container], { follow = false }: { follow?: boolean }): Promise<undefined> => {
+          const { log, name: full } = await inspect(connect, container);
+          if (log === '') {
+            throw failedPrecondition(
+              `container ${full} was run in the foreground: what it said was not kept`,
+              'Run it with -d for that.',
+            );
+          }
+          const running = async (): Promise<boolean> =>
+            ['running', 'stopping', 'restarting'].includes((await inspect(connect, full)).state);
+          await show(log, follow ? running : () => Promise.resolve(false));
+        },
+      ),
+    );
+
+  program
+    .command('exec')
+    .description('run a command inside a running container')
+    .argument('<container>', A_NAME, name('container'))
+    .argument('<command...>', 'the command; write -- before it')
+    .action(
+      action(async ({ connect }, [container], _options: object, [, words]): Promise<undefined> => {
+        const command = words as string[];
+        checkCommand(command[0] ?? '');
+        const { name: full, pid, state } = await inspect(connect, container);
+        if (pid === undefined || state === 'exited') {
+          throw failedPrecondition(
+            `container ${full} does not run`,
+            `Start it again first: weft start ${full}`,
+          );
+        }
+        const terminal = hasTerminal();
+        const signals = new Signals(terminal);
+        const [program = '', ...args] = enterArgv(pid, process.cwd(), command);
+        const child = spawn(program, args, { stdio: 'inherit', detached: !terminal });
+        signals.handOver(child);
+        const failed = new Promise<never>((_resolve, reject) => {
+          child.once('error', (error) =>
+            reject(
+              failedPrecondition(`${program} cannot be started: ${messageOf(error)}`, 'Install util-linux.'),
+            ),
+          );
+        });
+        process.exitCode = await Promise.race([ended(child), failed]);
+      }),
+    );
+}
+
+function one(it: Container): Result {
+  return { value: containerShape(it), text: () => it.name };
+}
+
+const inspect = (connect: Connector, container: string): Promise<Container> =>
+  connect.agent(RuntimeServiceClient, (client) => client.getContainer, { name: container }, READ_MS);
+
+const FOLLOW_MS = 200;
+
+/** Prints a log, and what is added to it as long as `more` says so; it may be emptied meanwhile. */
+async function show(path: string, more: () => Promise<boolean>): Promise<void> {
+  let at = 0;
+  const chunk = Buffer.alloc(65_536);
+  for (;;) {
+    const goesOn = await more();
+    const size = statSync(path, { throwIfNoEntry: false })?.size;
+    if (size === undefined) {
+      if (goesOn) {
+        await delay(FOLLOW_MS);
+        continue;
+      }
+      if (at > 0) return;
+      throw notFound(`there is no log ${path}`, 'It is on the host of the agent; the container may be gone.');
+    }
+    if (size < at) at = 0;
+    const fd = openSync(path, 'r');
+    try {
+      for (let length = 1; length > 0; at += length) {
+        length = readSync(fd, chunk, 0, chunk.length, at);
+        if (length > 0) await written(chunk.subarray(0, length));
+      }
+    } finally {
+      closeSync(fd);
+    }
+    if (!goesOn) return;
+    await delay(FOLLOW_MS);
+  }
+}
+
+const written = (bytes: Buffer): Promise<void> =>
+  new Promise((resolve) => process.stdout.write(Buffer.from(bytes), () => resolve()));

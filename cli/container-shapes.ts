@@ -1,0 +1,78 @@
+// Containers as `-o json` shapes them, and as people read them.
+import type { Container } from '../proto/gen/weft/v1/runtime.js';
+import { table, relative, type Result } from './output.js';
+import { endpointShape } from './shapes.js';
+
+export const containerShape = (it: Container): object => ({
+  id: it.id,
+  name: it.name,
+  network: it.network,
+  state: it.state === '' ? 'removed' : it.state,
+  pid: it.pid ?? null,
+  exitCode: it.exitCode ?? null,
+  command: it.command,
+  restart: it.restart,
+  restarts: it.restarts,
+  rm: it.remove,
+  detached: it.detached,
+  createdAt: it.createdAt,
+  startedAt: it.startedAt,
+  finishedAt: it.finishedAt ?? null,
+  log: it.log === '' ? null : it.log,
+  error: it.error === '' ? null : it.error,
+  endpoints: it.endpoints.map(endpointShape),
+});
+
+/** The keys of an endpoint, for containers that have none. */
+const NO_ENDPOINT = {
+  id: null,
+  node: null,
+  ifname: null,
+  hostIfname: null,
+  mac: null,
+  ip: null,
+  ip6: null,
+  gateway: null,
+  mtu: null,
+  vlan: null,
+  aliases: [],
+  publish: [],
+};
+
+/** What `weft run -d` prints: its endpoint, in the shape of every endpoint, and the container beside it. */
+export function runShape(it: Container, { asTable }: { asTable: boolean }): Result {
+  const [endpoint] = it.endpoints;
+  const value = {
+    ...(endpoint === undefined
+      ? { ...NO_ENDPOINT, name: it.name, network: it.network, target: `run:${it.name}` }
+      : endpointShape(endpoint)),
+    container: containerShape(it),
+  };
+  return { value, text: () => (asTable ? it.name : JSON.stringify(value, undefined, 2)) };
+}
+
+export const containerTable = (containers: readonly Container[]): Promise<string> =>
+  table(
+    ['ID', 'NAME', 'NETWORK', 'STATE', 'PID', 'IP', 'CREATED', 'COMMAND'],
+    containers.map((it) => [
+      it.id.slice(0, 12),
+      it.name,
+      it.network,
+      stateOf(it),
+      it.pid ?? '',
+      it.endpoints.flatMap(({ ip, ip6 }) => (ip6 === undefined ? [ip] : [ip, ip6])).join(' '),
+      relative(it.createdAt),
+      shortened(it.command.join(' ')),
+    ]),
+  );
+
+function stateOf(it: Container): string {
+  if (it.state !== 'exited') return it.state;
+  return it.exitCode === undefined ? 'exited (unseen)' : `exited (${it.exitCode})`;
+}
+
+const shortened = (text: string): string => {
+  // A script as an argument has lines and tabs.
+  const plain = text.replace(/[^\x20-\x7e\u00a0-\uffff]+/g, ' ');
+  return plain.length > 40 ? `${plain.slice(0, 39)}…` : plain;
+};

@@ -1,0 +1,42 @@
+// Whether a command is there and can be executed: containers have the host's files, so it is known before anything is made.
+import { accessSync, constants, statSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { ExitError, NOT_EXECUTABLE, NOT_FOUND } from './exit.js';
+
+/** What execvp(3) looks through where there is no PATH. */
+const DEFAULT_PATH = '/bin:/usr/bin';
+
+/** @throws ExitError 127 where there is no such command, 126 where it cannot be executed */
+export function checkCommand(word: string, path = process.env['PATH'] ?? DEFAULT_PATH): void {
+  const candidates = word.includes('/')
+    ? [word]
+    : path.split(':').map((folder) => join(folder === '' ? '.' : folder, word));
+  const there = candidates.filter(
+    (candidate) => statSync(candidate, { throwIfNoEntry: false }) !== undefined,
+  );
+  if (there.some(isExecutable)) return;
+  if (there[0] === undefined) {
+    throw new ExitError(
+      'NOT_FOUND',
+      NOT_FOUND,
+      `${word}: there is no such command`,
+      word.includes('/') ? 'Check its path.' : 'Give its path, or add its folder to PATH.',
+    );
+  }
+  throw new ExitError(
+    'FAILED_PRECONDITION',
+    NOT_EXECUTABLE,
+    `${there[0]} cannot be executed`,
+    'Make it executable (chmod +x), or name the program that reads it first.',
+  );
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
+}

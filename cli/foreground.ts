@@ -1,0 +1,68 @@
+// A command that has the caller's terminal: signals reach it, and its exit status is handed on.
+//
+// With a terminal the command is in this process' own group, so that Ctrl-C, Ctrl-Z and job control reach it as they reach
+// any program; those signals are not sent a second time. Without one it has a session of its own and everything is sent on.
+import type { ChildProcess } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
+import { constants } from 'node:os';
+
+const FORWARDED = ['SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const;
+/** What a terminal sends to everybody in its foreground. */
+const OF_TERMINAL = ['SIGINT', 'SIGQUIT'] as const;
+
+export const exitCodeOf = (signal: NodeJS.Signals): number => 128 + constants.signals[signal];
+
+/** Whether this process has a terminal, wherever its input and output lead. */
+export function hasTerminal(): boolean {
+  try {
+    closeSync(openSync('/dev/tty', 'r'));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+export class Signals {
+  #child: ChildProcess | undefined;
+  /** The first signal that came before the command did. */
+  received: NodeJS.Signals | undefined;
+  readonly #interrupted = new AbortController();
+
+  constructor(private readonly terminal: boolean) {
+    // From now on Ctrl-C is the command's, not this program's end.
+    process.removeAllListeners('SIGINT');
+    for (const signal of [...FORWARDED, ...OF_TERMINAL]) process.on(signal, () => this.#handle(signal));
+  }
+
+  /** Aborted by a signal that comes before `handOver`. */
+  get interrupted(): AbortSignal {
+    return this.#interrupted.signal;
+  }
+
+  /** The command is there: it gets the signals. */
+  handOver(child: ChildProcess): void {
+    this.#child = child;
+  }
+
+  #handle(signal: NodeJS.Signals): void {
+    if (this.#child !== undefined) {
+      if (this.terminal && OF_TERMINAL.some((one) => one === signal)) return;
+      this.#child.kill(signal);
+      return;
+    }
+    // A second one ends it at once; the agent notices that the process that waited is gone, and takes everything back.
+    if (this.received !== undefined) process.exit(exitCodeOf(signal));
+    this.received = signal;
+    this.#interrupted.abort();
+  }
+}
+
+/** Settles with the exit status, 128 + n where a signal ended it. */
+export function ended(child: ChildProcess): Promise<number> {
+  return new Promise((resolve) => {
+    const end = (code: number | null, signal: NodeJS.Signals | null): void =>
+      resolve(code ?? (signal === null ? 1 : exitCodeOf(signal)));
+    if (child.exitCode !== null || child.signalCode !== null) end(child.exitCode, child.signalCode);
+    else child.once('exit', end);
+  });
+}

@@ -1,0 +1,103 @@
+// What `weft run` may be asked: a network, or one of the modes that Docker's users know, and what goes together with it.
+// The same checks serve the command line, which finds a wrong call before anybody is asked, and the agent.
+import { invalidArgument, WeftError } from './errors.js';
+import { parseName, parseNetworkName } from './network.js';
+
+export type RunNetwork =
+  | { kind: 'network'; name: string }
+  /** A namespace of its own with nothing but the loopback device. */
+  | { kind: 'none' }
+  /** The host's own network. */
+  | { kind: 'host' }
+  /** The network namespace and hostname of another container that weft runs. */
+  | { kind: 'container'; name: string };
+
+/** Names that mean a mode and so cannot be a network's. */
+export const RUN_MODES: readonly string[] = ['none', 'host'];
+
+/** @throws WeftError INVALID_ARGUMENT */
+export function parseRunNetwork(text: string): RunNetwork {
+  if (text === 'none' || text === 'host') return { kind: text };
+  const [, name] = /^container:(.*)$/s.exec(text) ?? [];
+  if (name !== undefined) return { kind: 'container', name: parseName(name, 'network: container') };
+  try {
+    return { kind: 'network', name: parseNetworkName(text) };
+  } catch (error) {
+    if (!(error instanceof WeftError)) throw error;
+    throw invalidArgument(
+      `network: "${text}" is not a network`,
+      'Give the name of a network, host, none or container:NAME.',
+    );
+  }
+}
+
+/** What names a container's place in the records of attached endpoints, and as a TARGET. */
+export const runTarget = (container: string): string => `run:${container}`;
+
+/** The name of a network that is to be made: not one that means a mode. @throws WeftError INVALID_ARGUMENT */
+export function parseNewNetworkName(text: string): string {
+  const name = parseNetworkName(text);
+  if (!RUN_MODES.includes(name)) return name;
+  throw invalidArgument(
+    `name: "${name}" is not for networks: it is a mode of \`weft run --network\``,
+    'Choose another name.',
+  );
+}
+
+export const RESTART_POLICIES = ['no', 'always'] as const;
+export type RestartPolicy = (typeof RESTART_POLICIES)[number];
+
+/** What is said about an attach. */
+export interface AttachWords {
+  aliases: readonly string[];
+  ip?: string | undefined;
+  ip6?: string | undefined;
+  mac?: string | undefined;
+  ifname?: string | undefined;
+  publish: readonly string[];
+  noDefaultRoute: boolean;
+  vlan?: number | undefined;
+}
+
+export interface RunWords {
+  /** As it was written. */
+  network: string;
+  attach: AttachWords;
+  detached: boolean;
+  remove: boolean;
+  restart: RestartPolicy;
+}
+
+/** @throws WeftError INVALID_ARGUMENT for options that do not go together */
+export function checkRun({ network, attach, detached, remove, restart }: RunWords): RunNetwork {
+  if (restart === 'always' && remove) {
+    throw invalidArgument(
+      'restart: always and --rm exclude each other',
+      'What is started again must be remembered: leave one of them out.',
+    );
+  }
+  if (restart === 'always' && !detached)
+    throw invalidArgument('restart: always is for commands that run detached', 'Give -d, too.');
+  const mode = parseRunNetwork(network);
+  if (mode.kind !== 'network') refuseAttachWords(network, attach);
+  return mode;
+}
+
+/** @throws WeftError INVALID_ARGUMENT */
+function refuseAttachWords(network: string, attach: AttachWords): void {
+  const given = [
+    attach.aliases.length > 0 ? '--alias' : '',
+    attach.ip === undefined ? '' : '--ip',
+    attach.ip6 === undefined ? '' : '--ip6',
+    attach.mac === undefined ? '' : '--mac',
+    attach.ifname === undefined ? '' : '--ifname',
+    attach.publish.length > 0 ? '--publish' : '',
+    attach.noDefaultRoute ? '--no-default-route' : '',
+    attach.vlan === undefined ? '' : '--vlan',
+  ].filter((option) => option !== '');
+  if (given.length === 0) return;
+  throw invalidArgument(
+    `${given.join(', ')}: with --network ${network} the command is attached to nothing`,
+    `Name a network with --network, or leave ${given.length === 1 ? 'it' : 'them'} out.`,
+  );
+}

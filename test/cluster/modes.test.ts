@@ -1,0 +1,631 @@
+// Commands that weft runs as containers, and hosts that join a network: what their users see, by the command line on two
+// hosts; and what becomes of them when agents, signals and boots come in between.
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+
+import test, { type ExecutionContext } from 'ava';
+
+import { bare, Cluster, ETCD, type EndpointJson } from '../lab/cluster.js';
+import { exec, type Outcome } from '../lab/exec.js';
+import { WEFT } from '../lab/lab.js';
+import type { LabProcess } from '../lab/process.js';
+
+let lab: Cluster;
+let etcd: LabProcess;
+
+interface ContainerJson {
+  id: string;
+  name: string;
+  network: string;
+  state: string;
+  pid: number | null;
+  exitCode: number | null;
+  restarts: number;
+  log: string | null;
+  error: string | null;
+  endpoints: EndpointJson[];
+}
+
+type RunJson = EndpointJson & { container: ContainerJson };
+
+test.before(async () => {
+  lab = await Cluster.create(2);
+  await lab.addContainers('c1', 'c2');
+  etcd = await lab.startEtcd();
+  await lab.startController(['--etcd', ETCD]);
+  await lab.startAgents(['h1', 'h2']);
+  await lab.json('h1', 'network', 'create', 'blue', '--subnet', '10.100.0.0/16');
+  await lab.json('h1', 'network', 'create', 'green', '--subnet', '10.101.0.0/16', '--internal');
+});
+test.after.always(() => lab?.lab.down());
+
+const weft = (...args: string[]): Promise<Outcome> => lab.weft('h1', ...args);
+const detached = async (host: string, options: string[], ...command: string[]): Promise<RunJson> => {
+  const { code, stdout, stderr } = await lab.weft(host, 'run', '-d', ...options, '--', ...command);
+  if (code !== 0) throw new Error(stderr);
+  return JSON.parse(stdout) as RunJson;
+};
+const all = (host = 'h1'): Promise<ContainerJson[]> => lab.json<ContainerJson[]>(host, 'ps', '-a');
+const one = async (name: string, host = 'h1'): Promise<ContainerJson | undefined> =>
+  (await all(host)).find((it) => it.name === name);
+const folders = (): string[] => {
+  const path = join(lab.folder, 'h1', 'run', 'containers');
+  return existsSync(path) ? readdirSync(path) : [];
+};
+const recordPath = (id: string): string => join(lab.folder, 'h1', 'state', 'containers', `${id}.json`);
+
+async function refused(
+  t: ExecutionContext,
+  args: string[],
+  code: string,
+  words: RegExp,
+  exit = 1,
+): Promise<void> {
+  const at = args.indexOf('--');
+  const asked = at < 0 ? [...args, '-o', 'json'] : [...args.slice(0, at), '-o', 'json', ...args.slice(at)];
+  const { code: status, stdout, stderr } = await weft(...asked);
+  t.is(status, exit, stderr);
+  t.regex(stderr, words);
+  t.true(stderr.trimEnd().split('\n').length <= 2, stderr);
+  t.like(JSON.parse(stdout), { error: { code } });
+}
+
+/** No container, no endpoint but those named, no file of a run, no link. */
+async function nothingLeft(t: ExecutionContext): Promise<void> {
+  await lab.until('nothing is left', async () => {
+    if ((await all()).length > 0 || folders().length > 0) return false;
+    if ((await lab.json<EndpointJson[]>('h1', 'endpoint', 'ls', '--node', 'h1')).length > 0) return false;
+    return !(await lab.sh('h1', 'ip -br link')).includes('wfep');
+  });
+  t.pass();
+}
+
+test.serial('the exit status is handed on, as shells have it', async (t) => {
+  const blue = ['run', '--rm', '--network', 'blue', '--'];
+  t.is((await weft(...blue, 'true')).code, 0);
+  t.is((await weft(...blue, 'sh', '-c', 'exit 7')).code, 7);
+  t.is((await weft(...blue, 'sh', '-c', 'kill -TERM $$')).code, 143);
+  t.is((await weft(...blue, 'sh', '-c', 'kill -KILL $$')).code, 137);
+  await refused(
+    t,
+    [...blue, 'no-such-command'],
+    'NOT_FOUND',
+    /no-such-command: there is no such command/,
+    127,
+  );
+  await refused(t, [...blue, '/etc/passwd'], 'FAILED_PRECONDITION', /\/etc\/passwd cannot be executed/, 126);
+  const fed = await exec(lab.place('h1').inside([WEFT, ...blue, 'sh', '-c', 'wc -c; echo said >&2']), {
+    env: lab.environment('h1'),
+    input: 'twelve bytes',
+  });
+  t.like({ ...fed, ms: 0 }, { code: 0, stdout: '12\n', stderr: 'said\n' });
+  await nothingLeft(t);
+});
+
+test.serial('a command on a network sees a host of its own', async (t) => {
+  const script =
+    'hostname; cat /etc/hostname; cat /etc/resolv.conf; cat /etc/hosts; ls /sys/class/net; ip -o -4 address';
+  const before = await lab.sh('h1', 'hostname; cat /etc/resolv.conf; cat /etc/hosts');
+  const { code, stdout, stderr } = await weft(
+    ...['run', '--rm', '--network', 'blue', '--name', 'web', '--', 'sh', '-c', script],
+  );
+  t.is(code, 0, stderr);
+  t.regex(stdout, /^web\nweb\n/);
+  const [, ip = ''] = /eth0 +inet (10\.100\.\d+\.\d+)\/24/.exec(stdout) ?? [];
+  const gateway = ip.replace(/\.\d+$/, '.1');
+  t.regex(stdout, new RegExp(`nameserver ${gateway}\n[^]*search blue\\.weft`));
+  t.regex(stdout, new RegExp(`^${ip} web$`, 'm'));
+  t.regex(stdout, /^eth0\nlo$/m);
+  t.is(await lab.sh('h1', 'hostname; cat /etc/resolv.conf; cat /etc/hosts'), before);
+  await nothingLeft(t);
+});
+
+test.serial('its resolv.conf is set, too, where the host’s is a link', async (t) => {
+  // A host as systemd-resolved makes it, in a mount namespace of this test.
+  const folder = join(lab.folder, 'linked');
+  const script = `
+    set -e
+    mkdir -p ${folder}/etc; cp /etc/hosts /etc/passwd /etc/nsswitch.conf ${folder}/etc/; echo host >${folder}/etc/hostname
+    echo '# the stub' >${folder}/stub
+    ln -s ${folder}/stub ${folder}/etc/resolv.conf
+    mount --bind ${folder}/etc /etc
+    "$0" run --rm --network blue -- cat /etc/resolv.conf
+    cat /etc/resolv.conf`;
+  const { code, stdout, stderr } = await exec(
+    lab.place('h1').inside(['unshare', '--mount', '--propagation', 'private', 'sh', '-c', script, WEFT]),
+    { env: lab.environment('h1') },
+  );
+  t.is(code, 0, stderr);
+  t.regex(stdout, /nameserver 10\.100\.[^]*# the stub\n$/);
+  t.is(readFileSync(join(folder, 'stub'), 'utf8'), '# the stub\n');
+});
+
+test.serial('none, host, and the network of another container', async (t) => {
+  const inside = ['--', 'sh', '-c', 'hostname; ip -br address'];
+  const none = await weft('run', '--rm', '--name', 'alone', ...inside);
+  t.regex(none.stdout, /^alone\nlo +\S+ +127\.0\.0\.1\/8 ::1\/128 *\n$/);
+  const host = await weft('run', '--rm', '--network', 'host', ...inside);
+  t.is(host.stdout.split('\n')[0], (await lab.sh('h1', 'hostname')).trim());
+  t.true(host.stdout.includes(lab.ipOf('h1')));
+
+  const a = await detached('h1', ['--network', 'blue', '--name', 'a'], 'sleep', '1000');
+  t.like(a, { name: 'a', network: 'blue', node: 'h1', target: 'run:a', ifname: 'eth0', mtu: 1450 });
+  t.like(a.container, { state: 'running', exitCode: null });
+  const shared = await weft('run', '--rm', '--network', 'container:a', ...inside);
+  t.true(shared.stdout.startsWith('a\n'));
+  t.true(shared.stdout.includes(a.ip), shared.stdout);
+  const chained = await detached('h1', ['--network', 'container:a', '--name', 'b'], 'sleep', '1000');
+  t.like(chained, { name: 'b', network: 'container:a', ip: null, target: 'run:b' });
+  t.true((await weft('exec', 'b', '--', 'ip', '-br', 'address')).stdout.includes(a.ip));
+
+  await detached('h1', ['--name', 'n', '--network', 'none'], 'sleep', '1000');
+  await refused(
+    t,
+    ['run', '--network', 'container:n', '--', 'true'],
+    'FAILED_PRECONDITION',
+    /container n has no network that could be shared: it runs with --network none/,
+  );
+  await refused(
+    t,
+    ['run', '--network', 'container:nope', '--', 'true'],
+    'NOT_FOUND',
+    /no container nope.*\n.*weft ps/,
+  );
+  t.is((await weft('stop', '--time', '2', 'a')).code, 0);
+  await refused(
+    t,
+    ['run', '--network', 'container:a', '--', 'true'],
+    'FAILED_PRECONDITION',
+    /container a is gone[^]*weft start a/,
+  );
+  for (const name of ['a', 'b', 'n']) t.is((await weft('rm', '--force', name)).code, 0);
+  await nothingLeft(t);
+});
+
+test.serial('wrong calls are refused before anything is made', async (t) => {
+  const usage = (args: string[], words: RegExp): Promise<void> =>
+    refused(t, ['run', ...args, '--', 'true'], 'INVALID_ARGUMENT', words, 2);
+  await usage(
+    ['--network', 'host', '--ip', '10.100.0.9'],
+    /--ip: with --network host the command is attached to nothing/,
+  );
+  await usage(['--alias', 'x', '--ifname', 'net0'], /--alias, --ifname: with --network none/);
+  await usage(['--network', 'container:'], /container/);
+  await usage(['--network', 'a/b'], /"a\/b" is not a network[^]*container:NAME/);
+  await usage(['--restart', 'always'], /restart: always is for commands that run detached/);
+  await usage(['-d', '--rm', '--restart', 'always'], /restart: always and --rm exclude each other/);
+  await usage(['--restart', 'sometimes'], /sometimes/);
+  await usage(['--name', '-x'], /-x/);
+  t.is((await weft('run')).code, 2);
+  await refused(t, ['run', '--network', 'nope', '--', 'true'], 'NOT_FOUND', /there is no network nope/);
+  await refused(t, ['exec', 'nope', '--', 'true'], 'NOT_FOUND', /no container nope/);
+  await refused(t, ['stop', 'nope'], 'NOT_FOUND', /no container nope/);
+  const away = await exec(lab.place('h1').inside([WEFT, 'run', '--agent', '/nowhere.sock', '--', 'true']));
+  t.is(away.code, 1);
+  t.regex(away.stderr, /the agent at \/nowhere\.sock does not answer[^]*weft agent/);
+  await nothingLeft(t);
+});
+
+test.serial('a name is one container’s, on the node and in the network', async (t) => {
+  await detached('h1', ['--network', 'blue', '--name', 'db'], 'sleep', '1000');
+  await refused(
+    t,
+    ['run', '--name', 'db', '--', 'true'],
+    'ALREADY_EXISTS',
+    /the name db is taken on this node by container [0-9a-f]{12}, which is running\n.*weft stop db/,
+  );
+  const { code, stderr } = await lab.weft('h2', 'run', '--network', 'blue', '--name', 'db', '--', 'true');
+  t.is(code, 1);
+  t.regex(stderr, /name db[^]*run:db.*h1/);
+  t.deepEqual(await all('h2'), []);
+  // On another network it is free.
+  t.is((await lab.weft('h2', 'run', '--rm', '--network', 'green', '--name', 'db', '--', 'true')).code, 0);
+  t.is((await weft('stop', '--time', '1', 'db')).code, 0);
+  await refused(t, ['run', '--name', 'db', '--', 'true'], 'ALREADY_EXISTS', /which has exited\n.*weft rm db/);
+  t.is((await weft('rm', 'db')).code, 0);
+  await nothingLeft(t);
+});
+
+test.serial('containers of two hosts reach each other; exec, logs, a second network', async (t) => {
+  const a = await detached(
+    'h1',
+    ['--network', 'blue', '--name', 'a'],
+    'sh',
+    '-c',
+    'echo out; echo err >&2; sleep 1000',
+  );
+  const b = await detached('h2', ['--network', 'blue', '--name', 'b'], 'sleep', '1000');
+  const ping = await weft('exec', 'a', '--', 'ping', '-c', '1', '-W', '3', bare(b.ip));
+  t.is(ping.code, 0, ping.stdout + ping.stderr);
+  t.is((await weft('exec', 'a', '--', 'sh', '-c', 'exit 9')).code, 9);
+  t.is((await weft('exec', 'a', '--', 'no-such-command')).code, 127);
+  t.is((await weft('exec', 'a', '--', 'hostname')).stdout, 'a\n');
+  await lab.until('its words are kept', async () => (await weft('logs', 'a')).stdout === 'out\nerr\n');
+
+  const second = await lab.json<EndpointJson>('h1', 'attach', 'green', 'a');
+  t.like(second, { target: 'run:a', name: 'a', ifname: 'eth1' });
+  t.true((await weft('exec', 'a', '--', 'ip', '-br', 'address')).stdout.includes(second.ip));
+  t.is((await one('a'))?.endpoints.length, 2);
+  // It is attached again to both when it runs again.
+  await weft('stop', '--time', '1', 'a');
+  await refused(
+    t,
+    ['exec', 'a', '--', 'true'],
+    'FAILED_PRECONDITION',
+    /container a does not run[^]*weft start a/,
+  );
+  t.is((await weft('start', 'a')).code, 0);
+  const again = await one('a');
+  t.deepEqual(
+    again?.endpoints.map(({ id, network, ip, ifname }) => ({ id, network, ip, ifname })),
+    [a, second].map(({ id, network, ip, ifname }) => ({ id, network, ip, ifname })),
+  );
+  t.is((await weft('detach', 'green', 'a')).code, 0);
+  t.is((await one('a'))?.endpoints.length, 1);
+  t.is(a.container.network, 'blue');
+
+  t.is((await weft('rm', 'a')).code, 1);
+  t.is((await weft('rm', '--force', 'a')).code, 0);
+  t.is((await lab.weft('h2', 'rm', '--force', 'b')).code, 0);
+  await nothingLeft(t);
+});
+
+test.serial('what it serves is found by its name and by its port', async (t) => {
+  const serve = 'while :; do echo hello | nc -N -l 80; done';
+  const shop = await detached(
+    'h2',
+    ['--network', 'blue', '--name', 'shop', '--publish', '8080:80'],
+    'sh',
+    '-c',
+    serve,
+  );
+  t.like(shop.publish[0], { hostPort: 8080, port: 80, protocol: 'tcp' });
+  const ask = (...command: string[]) =>
+    lab.until('it answers', async () => {
+      const { stdout } = await weft('run', '--rm', '--network', 'blue', '--', ...command);
+      return stdout.includes('hello') ? stdout : undefined;
+    });
+  t.is(await ask('nc', '-w', '2', 'shop', '80'), 'hello\n');
+  t.is(await ask('nc', '-w', '2', 'shop.blue.weft', '80'), 'hello\n');
+  t.is(await ask('nc', '-w', '2', '192.0.2.12', '8080'), 'hello\n');
+  t.is((await lab.weft('h2', 'stop', '--time', '0', 'shop')).code, 0);
+  t.is((await lab.weft('h2', 'rm', 'shop')).code, 0);
+  t.not((await weft('run', '--rm', '--network', 'blue', '--', 'getent', 'hosts', 'shop')).code, 0);
+  t.deepEqual(await lab.json('h2', 'port', 'ls'), []);
+});
+
+test.serial('stop: SIGTERM, then SIGKILL, and whatever the command left behind', async (t) => {
+  const deaf = await detached(
+    'h1',
+    ['--name', 'deaf'],
+    'sh',
+    '-c',
+    'trap "" TERM; while :; do sleep 0.1; done',
+  );
+  const began = performance.now();
+  t.is((await weft('stop', '--time', '1', 'deaf')).code, 0);
+  t.true(performance.now() - began >= 1000);
+  t.is((await one('deaf'))?.exitCode, 137);
+  t.false(existsSync(`/proc/${deaf.container.pid}`));
+  await weft('rm', 'deaf');
+  const { WEFT_AGENT: socket = '' } = lab.environment('h1');
+  const front = lab.spawn('stopped', 'h1', [
+    ...[WEFT, 'run', '--agent', socket, '--name', 'front', '--', 'sleep', '1000'],
+  ]);
+  await lab.until('it runs', async () => (await one('front'))?.pid);
+  t.is((await weft('stop', 'front')).code, 0);
+  t.is(await front.ended, 143);
+  t.like(await one('front'), { state: 'exited', exitCode: 143 });
+  await weft('rm', 'front');
+
+  // A grandchild in a session of its own goes with its container.
+  const left = await detached(
+    'h1',
+    ['--name', 'left', '--rm'],
+    'sh',
+    '-c',
+    'setsid sleep 1000 & echo $!; sleep 0.5',
+  );
+  const pid = await lab.until('it says', () => readText(left.container.log ?? '').trim() || undefined);
+  await lab.until('it is gone', async () => (await all()).length === 0 && !existsSync(`/proc/${pid}`));
+  await nothingLeft(t);
+});
+
+/** Empty where it is gone; the mounts of a process that is over cannot be read either. */
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+test.serial('Ctrl-C reaches the command and leaves nothing; twice in the middle, too', async (t) => {
+  const { WEFT_AGENT: socket = '' } = lab.environment('h1');
+  const start = (name: string, ...command: string[]): LabProcess =>
+    lab.spawn(name, 'h1', [WEFT, 'run', '--agent', socket, '--rm', '--network', 'blue', '--', ...command]);
+
+  const sleeping = start('sleeping', 'sleep', '1000');
+  await lab.until('it runs', async () => (await all())[0]?.state === 'running' && (await all())[0]?.pid);
+  sleeping.signal('SIGINT');
+  t.is(await sleeping.ended, 130);
+
+  const catching = start(
+    'catching',
+    'sh',
+    '-c',
+    'trap "exit 5" INT; echo ready; while :; do sleep 0.1; done',
+  );
+  await lab.until('it catches', () => catching.log().includes('\nready'));
+  catching.signal('SIGINT');
+  t.is(await catching.ended, 5);
+
+  // Wherever the two come in between: before the namespaces, while it is attached, after the command began.
+  for (const ms of [20, 120, 200, 250, 300, 350, 400, 500]) {
+    const early = start(`early-${ms}`, 'sleep', '1000');
+    await delay(ms);
+    early.signal('SIGINT');
+    await delay(5);
+    early.signal('SIGINT');
+    t.is(await early.ended, 130, `after ${ms} ms`);
+  }
+  await nothingLeft(t);
+});
+
+test.serial('a terminal: its Ctrl-C is the command’s, once', async (t) => {
+  const { WEFT_AGENT: socket = '' } = lab.environment('h1');
+  writeFileSync(
+    join(lab.folder, 'count.sh'),
+    "n=0; trap 'n=$((n+1)); echo got $n' INT; echo ready; tty; sleep 1; sleep 1; echo end $n; exit 3",
+  );
+  const command = `${WEFT} run --agent ${socket} --rm --network blue -- sh ${lab.folder}/count.sh`;
+  // script(1) makes a terminal; what it reads is typed.
+  const typed = await lab.try(
+    'h1',
+    `(for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.3; grep -q ready ${lab.folder}/typed 2>/dev/null && break; done; ` +
+      `sleep 0.2; printf '\\003'; sleep 3) | script -qfec "$COMMAND" ${lab.folder}/typed`,
+    { env: { COMMAND: command } },
+  );
+  t.is(typed.code, 3, typed.stdout);
+  t.regex(typed.stdout, /\/dev\/pts\/\d+/);
+  t.regex(typed.stdout, /got 1[^]*end 1/);
+  await nothingLeft(t);
+});
+
+test.serial(
+  'an agent is killed: containers go on, and what happened meanwhile is known afterwards',
+  async (t) => {
+    const a = await detached('h1', ['--network', 'blue', '--name', 'a'], 'sleep', '1000');
+    const b = await detached('h2', ['--network', 'blue', '--name', 'b'], 'sleep', '1000');
+    await detached(
+      'h1',
+      ['--name', 'ends'],
+      'sh',
+      '-c',
+      `while [ ! -e ${lab.folder}/end ]; do sleep 0.1; done; exit 6`,
+    );
+    const { WEFT_AGENT: socket = '' } = lab.environment('h1');
+    const orphan = join(lab.folder, 'h1', 'run', 'containers', 'fedcba9876543210');
+    mkdirSync(orphan);
+    const front = lab.spawn('front', 'h1', [
+      ...[WEFT, 'run', '--agent', socket, '--network', 'blue', '--name', 'front', '--'],
+      ...['sh', '-c', `while [ ! -e ${lab.folder}/end ]; do sleep 0.1; done; exit 8`],
+    ]);
+    await lab.until(
+      'all run',
+      async () => (await all()).filter(({ state }) => state === 'running').length === 3,
+    );
+    await lab.process('agent-h1').kill();
+    const reaches = await exec([
+      'nsenter',
+      '--target',
+      String(a.container.pid),
+      '--net',
+      '--',
+      'ping',
+      '-c1',
+      '-W3',
+      bare(b.ip),
+    ]);
+    t.is(reaches.code, 0);
+    writeFileSync(join(lab.folder, 'end'), '');
+    t.is(await front.ended, 8, 'its exit status is handed on without an agent, too');
+    await lab.startAgents(['h1']);
+    const now = await lab.until('the ends are known', async () => {
+      const list = await all();
+      return list.filter(({ state }) => state === 'exited').length === 2 ? list : undefined;
+    });
+    t.deepEqual(now.map(({ name, state, exitCode }) => `${name} ${state} ${exitCode}`).sort(), [
+      'a running null',
+      'ends exited 6',
+      'front exited 8',
+    ]);
+    t.false(existsSync(orphan), 'of a start that the agent did not live to write down');
+    const still = now.find(({ name }) => name === 'a');
+    t.is(still?.pid, a.container.pid);
+    t.like(still?.endpoints[0], { id: a.id, ip: a.ip });
+    t.is((await weft('exec', 'a', '--', 'ping', '-c1', '-W3', bare(b.ip))).code, 0);
+    // Damage in it is put right as in every container.
+    await weft('exec', 'a', '--', 'ip', 'route', 'flush', 'default');
+    await lab.until('its route is back', async () =>
+      (await weft('exec', 'a', '--', 'ip', 'route')).stdout.includes('default'),
+    );
+    for (const name of ['a', 'ends', 'front']) t.is((await weft('rm', '--force', name)).code, 0);
+    await lab.weft('h2', 'rm', '--force', 'b');
+    await nothingLeft(t);
+  },
+);
+
+test.serial(
+  '--restart always: the same name and address, later and later, until it is stopped',
+  async (t) => {
+    const first = await detached(
+      'h1',
+      ['--network', 'blue', '--name', 'again', '--restart', 'always'],
+      ...['sh', '-c', 'echo run; exit 4'],
+    );
+    const later = await lab.until('it ran three times', async () => {
+      const it = await one('again');
+      return (it?.restarts ?? 0) >= 3 ? it : undefined;
+    });
+    t.like(later, { exitCode: 4 });
+    t.is((await weft('stop', 'again')).code, 0);
+    const runs = (await weft('logs', 'again')).stdout;
+    t.regex(runs, /^(run\n){3,}$/);
+    await delay(1000);
+    t.is((await weft('logs', 'again')).stdout, runs, 'it stays stopped');
+    t.is((await one('again'))?.state, 'exited');
+    await weft('rm', 'again');
+
+    const steady = await detached(
+      'h1',
+      ['--network', 'blue', '--name', 'steady', '--restart', 'always'],
+      ...['sleep', '1000'],
+    );
+    process.kill(steady.container.pid ?? 0, 'SIGKILL');
+    const back = await lab.until('it is back', async () => {
+      const it = await one('steady');
+      return it?.state === 'running' && it.restarts === 1 && it.endpoints.length === 1 ? it : undefined;
+    });
+    t.not(back.pid, steady.container.pid);
+    t.like(back.endpoints[0], { id: steady.id, name: 'steady', ip: steady.ip, mac: steady.mac });
+    t.not(bare(first.ip), '');
+  },
+);
+
+test.serial('after a reboot it starts again, and what had no such wish has exited', async (t) => {
+  const steady = await one('steady');
+  const before = steady?.endpoints[0];
+  const once = await detached('h1', ['--network', 'blue', '--name', 'once'], 'sleep', '1000');
+  const gone = await detached('h1', ['--network', 'blue', '--name', 'gone', '--rm'], 'sleep', '1000');
+  await lab.until(
+    'etcd knows',
+    async () => (await lab.json<EndpointJson[]>('h1', 'endpoint', 'ls', '--node', 'h1')).length === 3,
+  );
+  // What a reboot is to an agent: no process, no namespace, no link is there any more, /run is empty, and the boot id that
+  // its files name is another than the kernel's.
+  await lab.process('agent-h1').kill();
+  for (const path of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    if (readText(`/proc/${path}/mountinfo`).includes(` ${lab.folder}/h1/run/`))
+      process.kill(Number(path), 'SIGKILL');
+  }
+  await lab.sh(
+    'h1',
+    'for l in $(ip -br link | grep -o "^wf[a-z0-9-]*"); do ip link del $l || :; done; nft flush ruleset',
+  );
+  rmSync(join(lab.folder, 'h1', 'run', 'containers'), { recursive: true });
+  for (const folder of ['containers', 'endpoints']) {
+    const path = join(lab.folder, 'h1', 'state', folder);
+    for (const name of readdirSync(path).filter((name) => name.endsWith('.json'))) {
+      const text = readText(join(path, name));
+      writeFileSync(join(path, name), text.replaceAll(/"bootId":"[^"]*"/g, '"bootId":"another-boot"'));
+    }
+  }
+  await lab.startAgents(['h1']);
+  const back = await lab.until('it runs again', async () => {
+    const it = await one('steady');
+    return it?.state === 'running' && it.endpoints.length === 1 ? it : undefined;
+  });
+  t.like(back.endpoints[0], { id: before?.id, name: 'steady', ip: before?.ip, mac: before?.mac });
+  t.like(await one('once'), { state: 'exited', exitCode: null, id: once.container.id });
+  t.is(await one('gone'), undefined);
+  t.false(existsSync(recordPath(gone.container.id)));
+  await lab.until('etcd knows', async () => {
+    const names = (await lab.json<EndpointJson[]>('h2', 'endpoint', 'ls', '--node', 'h1')).map(
+      ({ name }) => name,
+    );
+    return names.join() === 'steady';
+  });
+  t.is((await weft('start', 'once')).code, 0);
+  t.is((await one('once'))?.state, 'running');
+  for (const name of ['steady', 'once']) t.is((await weft('rm', '--force', name)).code, 0);
+  await nothingLeft(t);
+});
+
+test.serial('with etcd away it runs all the same, and etcd is told later', async (t) => {
+  await etcd.kill();
+  const a = await detached('h1', ['--network', 'blue', '--name', 'lonely'], 'sleep', '1000');
+  t.regex(a.ip, /^10\.100\./);
+  t.is((await weft('run', '--rm', '--network', 'blue', '--', 'sh', '-c', 'exit 3')).code, 3);
+  etcd = await lab.startEtcd();
+  await lab.until('it is told', async () =>
+    (await lab.etcdctl('get', '--prefix', '/weft/networks/blue/endpoints/')).includes(a.id),
+  );
+  t.is((await weft('rm', '--force', 'lonely')).code, 0);
+  await nothingLeft(t);
+});
+
+test.serial('a state file that is torn costs only itself', async (t) => {
+  await detached('h1', ['--name', 'whole'], 'sleep', '1000');
+  await lab.process('agent-h1').kill();
+  writeFileSync(recordPath('0123456789abcdef'), '{"id":');
+  await lab.startAgents(['h1']);
+  t.is((await one('whole'))?.state, 'running');
+  const { problems } = await lab.json<{ problems: { what: string }[] }>('h1', 'status');
+  t.true(problems.some(({ what }) => what.includes('0123456789abcdef.json.torn')));
+  rmSync(`${recordPath('0123456789abcdef')}.torn`);
+  t.is((await weft('rm', '--force', 'whole')).code, 0);
+});
+
+test.serial('a host joins a network, and leaves it', async (t) => {
+  for (const network of ['blue', 'green']) {
+    const [a, b] = await Promise.all([lab.attach('h1', network, 'c1'), lab.attach('h2', network, 'c2')]);
+    const host = await lab.json<EndpointJson>('h1', 'expose', network);
+    t.like(host, { name: 'h1', network, node: 'h1', target: 'host' });
+    t.true(bare(host.gateway).startsWith(bare(host.ip).replace(/\d+$/, '')));
+    t.is((await lab.json<EndpointJson>('h1', 'expose', network)).id, host.id, 'the same again');
+    for (const container of ['c1', 'c2'])
+      t.true(await lab.reaches(container, bare(host.ip)), `${network} ${container}`);
+    for (const { ip } of [a, b]) t.true(await lab.reaches('h1', bare(ip)), `${network} ${ip}`);
+    // And by that address.
+    t.regex(await lab.sh('h1', `ip route get ${bare(a.ip)}`), new RegExp(`src ${bare(host.ip)}\\b`));
+    t.regex(await lab.sh('h1', `ip route get ${bare(b.ip)}`), new RegExp(`src ${bare(host.ip)}\\b`));
+
+    await lab.process('agent-h1').kill();
+    await lab.startAgents(['h1']);
+    t.true(await lab.reaches('c2', bare(host.ip)));
+    t.is((await lab.json<{ node: { stepsApplied: number } }>('h1', 'status')).node.stepsApplied, 0);
+    await lab.sh('h1', `ip address del ${bare(host.ip)}/32 dev ${host.ifname}`);
+    await lab.until('it is put right', () => lab.reaches('c2', bare(host.ip)));
+    await lab.until('with its routes', async () =>
+      (await lab.sh('h1', `ip route get ${bare(b.ip)}`)).includes(`src ${bare(host.ip)}`),
+    );
+
+    t.is((await lab.json<EndpointJson>('h1', 'hide', network)).id, host.id);
+    t.false((await lab.sh('h1', 'ip address')).includes(`${bare(host.ip)}/32`));
+    t.true(await lab.reaches('h1', bare(b.ip)), 'as before');
+    await refused(t, ['hide', network], 'NOT_FOUND', /not exposed to network/);
+    await lab.json('h1', 'detach', network, lab.ns('c1'));
+    await lab.json('h2', 'detach', network, lab.ns('c2'));
+  }
+  const asked = await lab.json<EndpointJson>('h1', 'expose', 'blue', '--name', 'gate', '--alias', 'door');
+  t.like(asked, { name: 'gate', aliases: ['door'] });
+  await refused(
+    t,
+    ['expose', 'blue', '--name', 'other'],
+    'ALREADY_EXISTS',
+    /name is gate, not other[^]*weft hide blue/,
+  );
+  await refused(t, ['expose', 'nope'], 'NOT_FOUND', /there is no network nope/);
+  await refused(t, ['expose', 'blue', '--ip', '10.1.0.1'], 'ALREADY_EXISTS', /ip is/);
+  t.is((await weft('hide', 'blue')).code, 0);
+  await refused(t, ['expose', 'blue', '--ip', '10.1.0.1'], 'INVALID_ARGUMENT', /outside network blue/);
+});
+
+test.serial('--cleanup ends what weft runs', async (t) => {
+  const a = await detached(
+    'h1',
+    ['--network', 'blue', '--name', 'a', '--restart', 'always'],
+    'sleep',
+    '1000',
+  );
+  await lab.json('h1', 'expose', 'blue');
+  await lab.process('agent-h1').stop();
+  t.true(existsSync(`/proc/${a.container.pid}`), 'it outlives the agent');
+  const { code, stderr } = await weft('agent', ...lab.agentFlags('h1'), '--cleanup');
+  t.is(code, 0, stderr);
+  await lab.until('it is gone', () => !existsSync(`/proc/${a.container.pid}`));
+  t.false(existsSync(recordPath(a.container.id)));
+  t.notRegex(await lab.sh('h1', 'ip link; ip route'), /wf(br|vx|ep)/);
+});
