@@ -4,7 +4,8 @@
 import type { IpAddress, IpNetwork } from '../core/address.js';
 import type { Membership } from '../core/compile.js';
 import { alreadyExists, invalidArgument, type WeftError } from '../core/errors.js';
-import { pickAddress, reservedUse } from '../core/ipam.js';
+import { addressingOf } from '../core/bridged.js';
+import { pickAddress, pickFromBlock, reservedIn } from '../core/ipam.js';
 import type { Network } from '../core/network.js';
 import type { Store } from '../store/store.js';
 import type { Memberships } from './memberships.js';
@@ -66,8 +67,8 @@ export class Addresses {
     if (asked === undefined) return this.#hold(network, this.#pick(wish), holder);
     const other = this.holder(network.name, asked.toString());
     if (other !== undefined) throw taken(asked, network, this.options.nameOf(other), this.options.node);
-    if (subnet.contains(asked)) {
-      const why = reservedUse(subnet, asked);
+    if (givesOut(membership, subnet, asked)) {
+      const why = reservedIn(network, subnet, asked);
       if (why !== undefined)
         throw invalidArgument(`ip: ${asked.toString()} ${why}`, 'Choose another address.');
       const claim = this.options.store.view.claims.get(network.name)?.get(asked.toString());
@@ -79,12 +80,18 @@ export class Addresses {
   }
 
   #pick({ membership, subnet, preferred, within }: Wish): IpAddress {
-    const { name } = membership.network;
+    const { network } = membership;
+    const { name } = network;
+    if (addressingOf(network) === 'claims') throw noRange(network);
     const isUsed = (ip: string): boolean => this.#isUsed(name, ip);
     if (preferred !== undefined && !isUsed(preferred.toString())) return preferred;
     const range = within === undefined || within.contains(subnet) ? undefined : within;
     const key = keyOf(name, (range ?? subnet).toString());
-    const ip = pickAddress(subnet, isUsed, this.#last.get(key), range);
+    const after = this.#last.get(key);
+    const ip =
+      network.driver === 'overlay'
+        ? pickAddress(subnet, isUsed, after, range)
+        : pickFromBlock(network, range ?? subnet, isUsed, after);
     this.#last.set(key, ip);
     return ip;
   }
@@ -124,6 +131,19 @@ export class Addresses {
       (claim !== undefined && claim.state !== 'refused') || this.options.memberships.isGranted(network, ip)
     );
   }
+}
+
+/** Whether the node gives the address out without asking anybody. */
+export function givesOut({ network }: Membership, subnet: IpNetwork, ip: IpAddress): boolean {
+  const how = addressingOf(network);
+  return how === 'node' || (how !== 'claims' && subnet.contains(ip));
+}
+
+function noRange(network: Network): WeftError {
+  return invalidArgument(
+    `ip: network ${network.name} has no range that addresses could be given out of`,
+    'Give an address of it with --ip, or create the network with --range.',
+  );
 }
 
 const keyOf = (network: string, ip: string): string => `${network} ${ip}`;

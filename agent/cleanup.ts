@@ -59,7 +59,15 @@ export async function cleanup(options: CleanupOptions): Promise<void> {
       { cause: untold },
     );
   }
-  for (const name of ['networks', 'endpoints', 'reservations', 'docker', 'resolv-conf', 'instance']) {
+  for (const name of [
+    'networks',
+    'endpoints',
+    'reservations',
+    'docker',
+    'ports',
+    'resolv-conf',
+    'instance',
+  ]) {
     rmSync(join(stateDir, name), { recursive: true, force: true });
   }
   const [failure] = failures;

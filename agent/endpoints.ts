@@ -3,7 +3,9 @@
 import { randomBytes } from 'node:crypto';
 
 import { parseInterface, type Family, type IpAddress, type IpNetwork } from '../core/address.js';
-import { compileEndpoint, hostIfname, isHost, macOf, type Membership } from '../core/compile.js';
+import { compileEndpoint, hostIfname, isHost, macOf, ownGateways, type Membership } from '../core/compile.js';
+import { vlanFor } from '../core/bridged.js';
+import { gatewayFor } from '../core/compile-bridged.js';
 import {
   alreadyExists,
   failedPrecondition,
@@ -13,7 +15,7 @@ import {
   resourceExhausted,
   WeftError,
 } from '../core/errors.js';
-import { reservedUse, withLength } from '../core/ipam.js';
+import { reservedIn, withLength } from '../core/ipam.js';
 import { Locks } from '../core/locks.js';
 import type { Actual } from '../core/objects.js';
 import { assume } from '../core/plan.js';
@@ -21,7 +23,7 @@ import { MAX_PORTS, satisfies, type PublishRequest } from '../core/publish.js';
 import type { Endpoint, PublishedPort, Sandbox } from '../core/records.js';
 import type { EngineAddress } from '../daemon/kinds.js';
 import type { Logger } from '../daemon/log.js';
-import type { Addresses, Wish } from './addresses.js';
+import { givesOut, type Addresses, type Wish } from './addresses.js';
 import type { NetnsResolvConf } from './dns/netns-resolv-conf.js';
 import { checkAddresses, checkSame, type AttachRequest } from './attach-request.js';
 import type { Kernel, KernelNamespace } from './kernel/kernel.js';
@@ -125,7 +127,10 @@ export class Endpoints implements MembershipListener {
       return `${ip} is in use by ${this.#byId.get(id)?.name ?? 'a container that is being attached'}`;
     for (const subnet of subnetsOf(membership)) {
       const { address } = parseInterface(`${ip}/${subnet.family === 4 ? 32 : 128}`);
-      const why = subnet.contains(address) ? reservedUse(subnet, address) : undefined;
+      const why =
+        membership !== undefined && subnet.contains(address)
+          ? reservedIn(membership.network, subnet, address)
+          : undefined;
       if (why !== undefined) return `${ip} ${why}`;
     }
     return undefined;
@@ -244,8 +249,11 @@ export class Endpoints implements MembershipListener {
       return there;
     }
     const membership = await this.options.memberships.join(request.network);
-    checkAddresses(request, membership.network);
-    if (request.publish.length > 0) checkPublishable(membership.network);
+    const { network } = membership;
+    checkAddresses(request, network);
+    const vlan = vlanFor(network, request.vlan);
+    if (request.publish.length > 0) checkPublishable(network);
+    if (request.dns) checkAnswers(membership);
     const inside = await this.#look(request, target, namespace);
     const id = this.#freeId(former.endpoint);
     const undo: (() => Promise<void>)[] = [];
@@ -262,11 +270,16 @@ export class Endpoints implements MembershipListener {
         ifname: inside.ifname,
         hostIfname: hostIfname(id),
         mac: request.mac ?? macOf(ip),
-        ip: withLength(ip, membership.lease.subnet),
+        ...givenAs(membership, ip),
         ...(ip6 === undefined || membership.lease.subnet6 === undefined
           ? {}
           : { ip6: withLength(ip6, membership.lease.subnet6) }),
-        defaultRoute: request.defaultRoute && !membership.network.internal && !inside.hasDefaultRoute,
+        ...(vlan === undefined ? {} : { vlan }),
+        defaultRoute:
+          request.defaultRoute &&
+          !network.internal &&
+          !inside.hasDefaultRoute &&
+          gatewayFor(membership, vlan === undefined ? {} : { vlan }, 4) !== undefined,
         aliases: request.aliases,
         publish: [],
         ...(request.dns ? { dns: true as const } : {}),
@@ -403,14 +416,14 @@ export class Endpoints implements MembershipListener {
       undo.push(taken.undo);
       return taken.ip;
     };
-    const before = usable(subnet, former.ip);
+    const before = usable(membership, subnet, former.ip);
     const ip = await take({
       subnet,
       ...(request.ip && { asked: request.ip }),
       ...(before && { preferred: before }),
     });
     if (subnet6 === undefined) return { ip };
-    const preferred = usable(subnet6, former.ip6) ?? samePlace(membership, ip);
+    const preferred = usable(membership, subnet6, former.ip6) ?? samePlace(membership, ip);
     return {
       ip,
       ip6: await take({
@@ -590,9 +603,11 @@ const subnetsOf = (membership: Membership | undefined): IpNetwork[] =>
       ];
 
 /** An address that a container had before, where it is one of this node's subnet still. */
-function usable(subnet: IpNetwork, text: string | undefined): IpAddress | undefined {
+function usable({ network }: Membership, subnet: IpNetwork, text: string | undefined): IpAddress | undefined {
   const ip = text === undefined ? undefined : parseInterface(text).address;
-  return ip !== undefined && subnet.contains(ip) && reservedUse(subnet, ip) === undefined ? ip : undefined;
+  return ip !== undefined && subnet.contains(ip) && reservedIn(network, subnet, ip) === undefined
+    ? ip
+    : undefined;
 }
 
 /** The IPv6 address as far from its base as the IPv4 one is from its own: easier to read side by side. */
@@ -606,6 +621,23 @@ const insideOf = (endpoint: Endpoint, objects: SandboxRecord['objects']): Sandbo
   hostIfname: endpoint.hostIfname,
   objects,
 });
+
+/** Names are answered on the gateways. */
+function checkAnswers(membership: Membership): void {
+  if (ownGateways(membership).length > 0) return;
+  throw failedPrecondition(
+    `network ${membership.network.name} has no gateway of this node's own that could answer names`,
+    'Leave --dns out, or attach to another network, too, and give it there.',
+  );
+}
+
+/** An address with the length by which the container has it. Where all are on one link that is the network's. */
+function givenAs(membership: Membership, ip: IpAddress): Pick<Endpoint, 'ip' | 'claimed'> {
+  const { network, lease } = membership;
+  if (network.driver === 'overlay') return { ip: withLength(ip, lease.subnet) };
+  const claimed = !givesOut(membership, lease.subnet, ip);
+  return { ip: `${ip.toString()}/${network.subnet.length}`, ...(claimed ? { claimed } : {}) };
+}
 
 function notAttached(network: string, target: string): WeftError {
   return notFound(`${target} is not attached to network ${network} on this node`, 'See `weft endpoint ls`.');

@@ -2,7 +2,15 @@
 // a veth pair, `weft hide` takes it away. What is remembered and told of it is the endpoints' business, as of any other.
 import { randomBytes } from 'node:crypto';
 
-import { compileEndpoint, HOST_TARGET, hostLinkOf, isHost, type Membership } from '../core/compile.js';
+import {
+  compileEndpoint,
+  HOST_TARGET,
+  hostLinkOf,
+  isHost,
+  isOverlay,
+  type Membership,
+  type OverlayMembership,
+} from '../core/compile.js';
 import { failedPrecondition, notFound } from '../core/errors.js';
 import { withLength } from '../core/ipam.js';
 import { describeStep } from '../core/plan.js';
@@ -44,7 +52,10 @@ export class Exposure {
       return there;
     }
     const { memberships, endpoints } = this.options;
+    const known = memberships.known(request.network);
+    if (known !== undefined && known.driver !== 'overlay') throw notExposed(known.name, known.driver);
     const membership = await memberships.join(request.network);
+    if (!isOverlay(membership)) throw notExposed(request.network, membership.network.driver);
     checkAddresses(request, membership.network);
     const id = randomBytes(8).toString('hex');
     const undo: (() => Promise<void>)[] = [];
@@ -64,7 +75,7 @@ export class Exposure {
     }
   }
 
-  #bare(request: AttachRequest, membership: Membership, id: string): Omit<Endpoint, 'ip' | 'ip6'> {
+  #bare(request: AttachRequest, membership: OverlayMembership, id: string): Omit<Endpoint, 'ip' | 'ip6'> {
     const { kernel, node } = this.options;
     const sandbox = kernel.identify(OWN_NAMESPACE);
     if (sandbox === undefined) throw new Error(`${OWN_NAMESPACE} cannot be opened`);
@@ -125,4 +136,11 @@ export class Exposure {
   #hostOn(network: string): Endpoint | undefined {
     return this.options.endpoints.list().find((endpoint) => endpoint.network === network && isHost(endpoint));
   }
+}
+
+function notExposed(network: string, driver: string): Error {
+  return failedPrecondition(
+    `network ${network}: a host is exposed to overlays alone, and its driver is ${driver}`,
+    'On a bridge of its own the host is reached at the gateway, on a LAN at its own address.',
+  );
 }

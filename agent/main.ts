@@ -24,6 +24,7 @@ import { Endpoints } from './endpoints.js';
 import { Exposure } from './exposure.js';
 import { mountHost } from './host-service.js';
 import { openFirewall } from './kernel/firewall/index.js';
+import { Gateways } from './gateways.js';
 import type { Kernel } from './kernel/kernel.js';
 import { openKernel } from './kernel/linux.js';
 import { bootId } from './kernel/namespaces.js';
@@ -32,6 +33,7 @@ import { agentMetrics } from './metrics.js';
 import { PluginAddresses, PluginEndpoints, SET_ASIDE } from './plugin-endpoints.js';
 import { PluginNetworks } from './plugin-networks.js';
 import { Peers } from './peers.js';
+import { FilePortJournal } from './port-journal.js';
 import { portDoor } from './port-door.js';
 import { Ports } from './ports.js';
 import { Problems } from './problems.js';
@@ -66,7 +68,8 @@ export async function main(argv: readonly string[], plugins: readonly Plugin[] =
 async function open(settings: AgentSettings, log: Logger): Promise<{ kernel: Kernel; store: Store }> {
   const tls = readEtcdTls(settings);
   const firewall = await openFirewall(settings.firewall, { log });
-  const kernel = await openKernel({ firewall });
+  const journal = new FilePortJournal(settings.stateDir, bootId);
+  const kernel = await openKernel({ firewall, journal });
   const store = openStore({
     endpoints: [...settings.etcd],
     prefix: settings.prefix,
@@ -119,6 +122,8 @@ async function run(
   let underlay = await waitForUnderlay(settings, kernel, log, shutdown.signal, (reason) => {
     ready = { ready: false, reason };
   });
+  // Of use once the parts that it tells are there.
+  let lookAtUnderlay = (): Promise<void> => Promise.resolve();
   const reconciler = new Reconciler({
     kernel,
     log,
@@ -130,6 +135,7 @@ async function run(
   });
   shutdown.add('the reconciler', () => reconciler.stop());
   const memberships = new Memberships({
+    kernel,
     store,
     reconciler,
     state,
@@ -191,6 +197,8 @@ async function run(
     refusal: (network, ip) => endpoints.refusal(network, ip),
     isUsed: (network) => endpoints.isUsed(network),
   });
+  const gateways = new Gateways({ store, memberships, problems, node });
+  shutdown.add('the gateways', () => gateways.stop());
   const containers = new Containers({
     state: new ContainerState(settings.stateDir, settings.runDir),
     networks: containerNetworks(kernel, endpoints, dns),
@@ -246,6 +254,7 @@ async function run(
     problems,
     metrics,
     firewall: kernel.firewall.kind,
+    capabilities: kernel.capabilities(),
     node,
     version,
     startedAt,
@@ -329,6 +338,7 @@ async function run(
     await memberships.resume();
     for (const { name } of store.view.networks.values()) await memberships.answerClaims(name);
     publisher.resync();
+    await gateways.join();
     for (const { network } of memberships.list()) await ports.follow(network.name);
     // The records are complete now: what is weft's and in none of them is left over.
     reconciler.allowPruning();
@@ -351,6 +361,7 @@ async function run(
   );
   const follow = async (changes: readonly Change[]): Promise<void> => {
     await memberships.handle(changes);
+    await gateways.handle(changes);
     await ports.handle(changes);
     publisher.handle(changes);
     pluginAddresses.handle(changes);
@@ -397,7 +408,7 @@ async function run(
   for (const name of settings.join)
     void joinWhenThere(name, memberships, store, problems, log, shutdown.signal);
 
-  const lookAtUnderlay = async (): Promise<void> => {
+  lookAtUnderlay = async (): Promise<void> => {
     try {
       const found = findUnderlay(await kernel.underlayLinks(), wishOf(settings));
       problems.clear('underlay');
@@ -419,6 +430,8 @@ async function run(
       });
     }
   };
+  // What was told while the agent started.
+  await lookAtUnderlay();
 }
 
 const wishOf = (settings: AgentSettings): Parameters<typeof findUnderlay>[1] => ({

@@ -8,8 +8,11 @@ import {
   compilePeer,
   vtepMac,
   type Membership,
+  type Parent,
   type Underlay,
 } from '../core/compile.js';
+import { describeStep } from '../core/plan.js';
+import { addressingOf, allowsVlan, backendTypeOf, checkParent } from '../core/bridged.js';
 import {
   alreadyExists,
   failedPrecondition,
@@ -23,15 +26,18 @@ import type { Endpoint, Lease } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
 import type { Change, LeaseRequest, Store, StoredLease } from '../store/store.js';
 import { claimRecord, Claims, ownSubnets, type Claimed } from './claims.js';
+import type { Kernel, StepFailure } from './kernel/kernel.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import { Locks } from '../core/locks.js';
 import type { AgentMetrics } from './metrics.js';
+import { findParent } from './parents.js';
 import type { Problems } from './problems.js';
 import type { Reconciler } from './reconciler.js';
 import type { SavedNetwork, State } from './state.js';
 import { deleteSubnetEnv, writeSubnetEnv } from './subnet-env.js';
 
 export interface MembershipsOptions {
+  kernel: Kernel;
   store: Store;
   reconciler: Reconciler;
   state: State;
@@ -92,6 +98,11 @@ export class Memberships {
     return this.#members.get(network)?.membership;
   }
 
+  /** A network as it is known here, whether or not the node is on it. */
+  known(network: string): Network | undefined {
+    return this.get(network)?.network ?? this.options.store.view.networks.get(network);
+  }
+
   list(): Membership[] {
     return [...this.#members.values()].map((member) => member.membership);
   }
@@ -116,8 +127,13 @@ export class Memberships {
 
   /** Takes up what the state directory remembers, before the store is asked. */
   async restore(saved: readonly SavedNetwork[]): Promise<void> {
-    for (const { network, lease, granted } of saved) {
-      const membership = { network, lease, underlay: this.options.underlay() };
+    for (const { network, lease, granted, parent } of saved) {
+      const membership = {
+        network,
+        lease,
+        underlay: this.options.underlay(),
+        ...(parent === undefined ? {} : { parent }),
+      };
       this.#members.set(network.name, this.#member(membership, new Set(granted)));
     }
     for (const { network } of saved) await this.#publishObjects(network.name);
@@ -163,16 +179,28 @@ export class Memberships {
       if (meanwhile !== undefined) return hasWanted(meanwhile.membership, wanted);
       if (this.#expelled) throw expelled(this.options.node);
       const network = this.#networkToJoin(name);
-      const request = this.#request(network);
-      const lease = await this.options.store.acquireLease(
-        wanted === undefined ? request : { ...request, wanted },
-      );
-      const membership: Membership = { network, lease, underlay: this.options.underlay() };
+      const parent = await this.#parentFor(network);
+      const lease = await this.#acquire(network, undefined, wanted);
+      const membership: Membership = {
+        network,
+        lease,
+        underlay: this.options.underlay(),
+        ...(parent === undefined ? {} : { parent }),
+      };
       const member = this.#member(membership, this.#claims.grantedIn(membership));
       this.#save(member);
       this.#members.set(name, member);
       member.keeper.hold(lease, true);
-      await this.#publishObjects(name);
+      const failures = await this.#publishObjects(name);
+      const [failure] = network.driver === 'overlay' ? [] : failures;
+      if (failure !== undefined) {
+        await this.#leave(name);
+        if (addressingOf(network) === 'blocks') await this.options.store.releaseLease(lease);
+        throw failedPrecondition(
+          `network ${name} cannot be made on this node: the kernel refused ${describeStep(failure.step).what}: ${failure.message}`,
+          'Nothing was left behind; see `weft status` for what else is wrong on this node.',
+        );
+      }
       this.options.log.info('joined a network', { network: name, subnet: lease.subnet.toString() });
       return membership;
     });
@@ -218,7 +246,7 @@ export class Memberships {
       );
     }
     const { ip, ip6 } = underlay();
-    if (network.subnet6 !== undefined && ip6 === undefined) {
+    if (network.driver === 'overlay' && network.subnet6 !== undefined && ip6 === undefined) {
       throw failedPrecondition(
         `network ${name} is dual stack, and this node has no IPv6 address on the underlay`,
         'Give the underlay interface an IPv6 address, or name both with --underlay-ip IP,IP6.',
@@ -230,7 +258,8 @@ export class Memberships {
       ip: address,
     }));
     checkOverlap(network, others, mine);
-    const sameVni = others.find((other) => other.vni === network.vni);
+    checkParent(network, others);
+    const sameVni = others.find((other) => other.vni !== undefined && other.vni === network.vni);
     if (sameVni !== undefined) {
       throw alreadyExists(
         `network ${name} has VNI ${network.vni}, and so has network ${sameVni.name}, which this node is on`,
@@ -238,6 +267,45 @@ export class Memberships {
       );
     }
     return network;
+  }
+
+  /** What this node's link is that the network leaves through, and which id stands there for the host's own frames. */
+  async #parentFor(network: Network): Promise<Parent | undefined> {
+    const { kernel, underlay, node } = this.options;
+    const parent = await findParent(kernel, network, underlay(), node);
+    if (parent?.native === undefined || network.driver !== 'vlan') return parent;
+    const there = this.list().find((other) => other.parent?.name === parent.name)?.parent;
+    if (there?.native === undefined) return parent;
+    if (allowsVlan(network, there.native)) {
+      throw failedPrecondition(
+        `network ${network.name}: on this node VLAN ${there.native} of ${parent.name} stands for its frames without a tag`,
+        'Choose another VLAN, or detach what is on the other networks of that parent first.',
+      );
+    }
+    return there;
+  }
+
+  /** What the node gives addresses out of: leased where nodes share them. */
+  async #acquire(network: Network, previous?: Lease, wanted?: LeaseRequest['wanted']): Promise<StoredLease> {
+    const how = addressingOf(network);
+    if (how === 'subnets' || how === 'blocks') {
+      const request = this.#request(network, previous);
+      return this.options.store.acquireLease(wanted === undefined ? request : { ...request, wanted });
+    }
+    const { node, instance, underlay } = this.options;
+    const pool = network.driver === 'overlay' ? undefined : network.pool;
+    return {
+      network: network.name,
+      subnet: pool ?? network.subnet,
+      ...(network.subnet6 === undefined ? {} : { subnet6: network.subnet6 }),
+      publicIp: underlay().ip,
+      backendType: backendTypeOf(network),
+      node,
+      instance,
+      // Nothing in etcd, so nothing that could end.
+      reservation: true,
+      etcdLease: '0',
+    };
   }
 
   /** What the store tells; called once for every batch, in order. */
@@ -318,7 +386,7 @@ export class Memberships {
         await this.#resumeOne(name);
         return;
       }
-      const vni = member.membership.network.vni;
+      const { vni } = member.membership.network;
       if (!this.#adoptConfig(member, after)) return;
       if (vni !== after.vni) await this.#takeLease(member);
       this.#save(member);
@@ -336,6 +404,7 @@ export class Memberships {
     const same =
       fits &&
       network.hostPrefix === old.hostPrefix &&
+      sameKind(network, old) &&
       (network.subnet6 === undefined) === (old.subnet6 === undefined);
     if (!same) {
       this.options.problems.set(key, {
@@ -380,7 +449,7 @@ export class Memberships {
   async #takeLease(member: Member): Promise<void> {
     const { network, lease } = member.membership;
     await this.#attempt(`lease ${network.name}`, async () => {
-      const taken = await this.options.store.acquireLease(this.#request(network, lease));
+      const taken = await this.#acquire(network, lease);
       if (!taken.subnet.equals(lease.subnet)) {
         this.options.problems.set(`moved ${network.name}`, {
           what: `network ${network.name}`,
@@ -434,9 +503,9 @@ export class Memberships {
   }
 
   /** Everything of a network, compiled anew. The firewall first: no packet goes where it will forbid it. */
-  async #publishObjects(name: string): Promise<void> {
+  async #publishObjects(name: string): Promise<StepFailure[]> {
     const member = this.#members.get(name);
-    if (member === undefined) return;
+    if (member === undefined) return [];
     await this.#setFirewall();
     const records = new Map<string, readonly KernelObject[] | undefined>();
     records.set(`network ${name}`, compileNetwork(member.membership));
@@ -446,11 +515,12 @@ export class Memberships {
     }
     for (const claim of this.#claims.of(name))
       records.set(claimRecord(claim), this.#claims.objects(member.membership, claim));
-    await this.options.reconciler.set(records);
+    const failures = await this.options.reconciler.set(records);
     await this.#listener?.changed(name);
     await this.#attempt(`env ${name}`, () =>
       Promise.resolve(writeSubnetEnv(this.options.runDir, member.membership)),
     );
+    return failures;
   }
 
   #peerObjects(member: Member, peer: StoredLease | undefined): readonly KernelObject[] | undefined {
@@ -478,6 +548,7 @@ export class Memberships {
       network: membership.network,
       lease: membership.lease,
       granted: [...granted],
+      ...(membership.parent === undefined ? {} : { parent: membership.parent }),
     });
   }
 
@@ -491,8 +562,12 @@ export class Memberships {
       instance,
       publicIp: ip,
       ...(dual ? { publicIp6: ip6 } : {}),
-      vtep: { vni: network.vni, mac: vtepMac(instance, network.name, 4) },
-      ...(dual ? { vtep6: { vni: network.vni, mac: vtepMac(instance, network.name, 6) } } : {}),
+      ...(network.vni === undefined
+        ? {}
+        : {
+            vtep: { vni: network.vni, mac: vtepMac(instance, network.name, 4) },
+            ...(dual ? { vtep6: { vni: network.vni, mac: vtepMac(instance, network.name, 6) } } : {}),
+          }),
       ...(previous === undefined
         ? {}
         : {
@@ -520,6 +595,14 @@ export class Memberships {
       });
     }
   }
+}
+
+/** What is made of links cannot become something else while containers are on it. */
+function sameKind(a: Network, b: Network): boolean {
+  if (a.driver === 'overlay' || b.driver === 'overlay') return a.driver === b.driver;
+  const vlan = (network: Network): number | undefined =>
+    network.driver === 'vlan' ? network.vlan : undefined;
+  return a.driver === b.driver && a.parent === b.parent && vlan(a) === vlan(b);
 }
 
 const exposedBy = ({ ip, ip6 }: Endpoint): Membership['exposed'] => ({

@@ -25,6 +25,15 @@ export interface PluginNetworksOptions {
 /** How many subnets are tried before somebody is told. */
 const ATTEMPTS = 200;
 
+/** @throws WeftError FAILED_PRECONDITION for a network without a subnet for each node */
+function checkServed({ name, driver }: Network): void {
+  if (driver === 'overlay') return;
+  throw failedPrecondition(
+    `network ${name} is of the driver ${driver}, and programs with a door of their own can use overlays only`,
+    `Attach the container when it runs: weft attach ${name} CONTAINER.`,
+  );
+}
+
 export class PluginNetworks implements HostNetworks {
   constructor(private readonly options: PluginNetworksOptions) {}
 
@@ -65,6 +74,7 @@ export class PluginNetworks implements HostNetworks {
     const { store, instance } = this.options;
     const { whole, hostPrefix, within } = wish;
     const network = this.list().find((other) => prefixesOf(other).some((prefix) => prefix.equals(whole)));
+    if (network !== undefined) checkServed(network);
     const own = network && this.#own(network.name, whole);
     if (own !== undefined) {
       if (within === undefined || within.overlaps(own)) return own;
@@ -120,6 +130,8 @@ export class PluginNetworks implements HostNetworks {
   }
 
   async join(name: string, wanted: Subnets): Promise<NodeSubnets> {
+    const network = this.list().find((other) => other.name === name);
+    if (network !== undefined) checkServed(network);
     return subnetsOf(await this.options.memberships.join(name, wanted));
   }
 

@@ -14,6 +14,7 @@ import {
   messageOf,
   resourceExhausted,
 } from '../core/errors.js';
+import { hasOwnGateway } from '../core/network.js';
 import { firewallPortKey, type FirewallPort } from '../core/firewall.js';
 import type { Family } from '../core/address.js';
 import {
@@ -427,6 +428,12 @@ async function takenByProcess(published: PublishedPort): Promise<Error> {
 
 /** @throws WeftError FAILED_PRECONDITION */
 export function checkPublishable(network: Membership['network']): void {
+  if (!hasOwnGateway(network) || (network.driver === 'vlan' && network.gatewayNode !== undefined)) {
+    throw failedPrecondition(
+      `network ${network.name} has no gateway of this node's own, so no port of the node can lead into it`,
+      'Its containers are reached at their own addresses; or attach to another network, too, and publish the port there.',
+    );
+  }
   if (!network.internal) return;
   throw failedPrecondition(
     `network ${network.name} is internal: nothing outside reaches it, so no port can lead into it`,

@@ -4,7 +4,8 @@ import type { Command } from 'commander';
 import { invalidArgument } from '../core/errors.js';
 import { ANY_HOST_IP, ANY_HOST_IP6, parsePublish } from '../core/publish.js';
 import type { AttachRequest } from '../proto/gen/weft/v1/agent.js';
-import { ifname, ipOf, mac, name, names, publishes } from './checks.js';
+import { VLAN_IDS } from '../core/bridged.js';
+import { ifname, integer, ipOf, mac, name, names, publishes } from './checks.js';
 
 export interface AttachOptions {
   name?: string;
@@ -14,6 +15,7 @@ export interface AttachOptions {
   mac?: string;
   ifname?: string;
   defaultRoute: boolean;
+  vlan?: number;
   dns?: boolean;
   publish?: string[];
   everywhere?: boolean;
@@ -34,7 +36,12 @@ export function addAttachOptions(command: Command): Command {
     )
     .option('--everywhere', 'every host of the network opens what is published')
     .option('--no-default-route', 'leave the container’s default route alone')
-    .option('--dns', 'set the resolv.conf of a namespace (/etc/netns/NAME), and put it back at the detach');
+    .option('--dns', 'set the resolv.conf of a namespace (/etc/netns/NAME), and put it back at the detach')
+    .option(
+      '--vlan <id>',
+      'another VLAN of the same bridge, where the network allows it',
+      integer('vlan', VLAN_IDS.first, VLAN_IDS.last),
+    );
 }
 
 /** Where every host is to open a port, it cannot be one host's address. @throws WeftError INVALID_ARGUMENT */
@@ -65,7 +72,7 @@ export function attachRequestOf(network: string, target: string, options: Attach
     noDefaultRoute: !options.defaultRoute,
     publish: options.publish ?? [],
     publishEverywhere: options.everywhere ?? false,
-    vlan: undefined,
+    vlan: options.vlan,
     dns: options.dns ?? false,
   };
 }

@@ -45,6 +45,7 @@ const ENDPOINT = z.object({
   mac,
   ip: interfaceText,
   ip6: interfaceText.optional(),
+  claimed: flag.optional(),
   defaultRoute: flag.default(false),
   aliases: z.array(text).default([]),
   publish: z.array(PUBLISHED).default([]),
@@ -80,13 +81,17 @@ const REMOVAL = z.object({ at: text.default(''), forced: flag.default(false) });
 
 /** @throws UnreadableError */
 export function decodeEndpoint(key: ParsedKey & { kind: 'endpoint' }, value: string): Endpoint {
-  const { ip6, vlan, dns, door, ...fields } = check(ENDPOINT, parseJsonObject(value, MAX_ENDPOINT_BYTES));
+  const { ip6, vlan, claimed, dns, door, ...fields } = check(
+    ENDPOINT,
+    parseJsonObject(value, MAX_ENDPOINT_BYTES),
+  );
   return {
     id: key.id,
     network: key.network,
     ...fields,
     ...(ip6 !== undefined && { ip6 }),
     ...(vlan !== undefined && { vlan }),
+    ...(claimed !== undefined && { claimed }),
     ...(dns && { dns }),
     ...(door !== undefined && { door }),
   };

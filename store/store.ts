@@ -3,6 +3,7 @@
 // Reading is local: a replica follows etcd (one list, one watch) and decodes every record once; `view` is always a whole
 // picture, of the revision it names. Writing goes straight to etcd, in transactions.
 import type { IpAddress, IpNetwork } from '../core/address.js';
+import type { VlanRange } from '../core/network.js';
 import type {
   BadRecord,
   Claim,
@@ -77,6 +78,15 @@ export interface NetworkSpec {
   masquerade?: boolean;
   /** Made by `docker network create`: it goes with its last host. */
   docker?: boolean;
+  /** Absent: overlay. What follows is of the other two. */
+  driver?: Network['driver'];
+  vlan?: number;
+  allowVlan?: readonly VlanRange[];
+  parent?: string;
+  range?: IpNetwork;
+  gateway?: IpAddress;
+  gatewayNode?: string;
+  force?: boolean;
 }
 
 /** What can be changed of a network. */
@@ -94,7 +104,8 @@ export interface LeaseRequest {
   instance: string;
   publicIp: IpAddress;
   publicIp6?: IpAddress;
-  vtep: Vtep;
+  /** Absent where nothing is tunnelled. */
+  vtep?: Vtep;
   vtep6?: Vtep;
   /** What the node had last time, and takes again if it can. */
   previous?: { subnet: IpNetwork; subnet6?: IpNetwork };

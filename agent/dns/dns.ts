@@ -1,7 +1,7 @@
 // Names on this node: what etcd and the node's own endpoints say becomes the table of names, every gateway address answers
 // from it, and what is not weft's goes to the host's servers.
 import { parseInterface, type IpAddress } from '../../core/address.js';
-import { gatewayOf, type Membership } from '../../core/compile.js';
+import { gatewayOf, ownGateways, type Membership } from '../../core/compile.js';
 import { prefixesOf } from '../../core/network.js';
 import type { Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
@@ -163,8 +163,8 @@ export class Dns {
   /** The node's networks have changed, or may have: their gateways are listened on, and no others. */
   refresh(): void {
     const wanted = new Map<string, string>();
-    for (const { network, lease } of this.options.memberships.list()) {
-      for (const ip of gatewaysOf(lease)) wanted.set(ip, network.name);
+    for (const membership of this.options.memberships.list()) {
+      for (const ip of ownGateways(membership)) wanted.set(ip.toString(), membership.network.name);
     }
     const key = JSON.stringify([...wanted]);
     if (key !== this.#listening) {
@@ -216,11 +216,14 @@ export class Dns {
   /** Gateways of every node's subnet: weft answers at all of them. */
   #isGateway(text: string): boolean {
     const { store, memberships } = this.options;
-    if (memberships.list().some(({ lease }) => gatewaysOf(lease).includes(text))) return true;
+    if (memberships.list().some((one) => ownGateways(one).some((gateway) => gateway.toString() === text)))
+      return true;
     const ip = plainAddress(text);
     if (ip === undefined || !this.#isOverlay(ip)) return false;
-    return [...store.view.leases.values()].some((leases) =>
-      [...leases.values()].some((lease) => lease.node !== undefined && gatewaysOf(lease).includes(text)),
+    return [...store.view.leases].some(
+      ([name, leases]) =>
+        store.view.networks.get(name)?.driver === 'overlay' &&
+        [...leases.values()].some((lease) => lease.node !== undefined && gatewaysOf(lease).includes(text)),
     );
   }
 

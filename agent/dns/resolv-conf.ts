@@ -1,5 +1,5 @@
 // resolv.conf(5): the text that a container gets, and what the host's own says. Pure; who writes which file is elsewhere.
-import { gatewayOf, type Membership } from '../../core/compile.js';
+import { ownGateways, type Membership } from '../../core/compile.js';
 import { IpAddress } from '../../core/address.js';
 
 /** The domain under which every network is a subdomain: NAME.NETWORK.weft. */
@@ -33,10 +33,11 @@ export function containerResolvConf(
   hostSearch: readonly string[] = [],
 ): string {
   const gateways = (family: 4 | 6): string[] =>
-    memberships.flatMap(({ lease }) => {
-      const subnet = family === 4 ? lease.subnet : lease.subnet6;
-      return subnet === undefined ? [] : [gatewayOf(subnet).toString()];
-    });
+    memberships.flatMap((membership) =>
+      ownGateways(membership)
+        .filter((gateway) => gateway.family === family)
+        .map(String),
+    );
   return formatResolvConf({
     // One of each network by IPv4 first: a second family of the same agent adds little.
     nameservers: [...gateways(4), ...gateways(6)].slice(0, MAX_NAMESERVERS),

@@ -22,7 +22,7 @@ import { silentLogger } from '../../../daemon/log.js';
 
 const membership = (name: string, subnet: string, subnet6?: string): Membership =>
   ({
-    network: { name },
+    network: { name, driver: 'overlay' },
     lease: {
       subnet: IpNetwork.parse(subnet),
       ...(subnet6 === undefined ? {} : { subnet6: IpNetwork.parse(subnet6) }),

@@ -15,10 +15,12 @@ export const protobufFileName = "weft/v1/types.proto";
 
 export interface Network {
   name: string;
-  /** "overlay". */
+  /** "overlay", "bridge" or "vlan". */
   driver: string;
-  /** "vxlan". */
-  backend: string;
+  /** "vxlan"; absent where the driver has none. */
+  backend?:
+    | string
+    | undefined;
   /** IPv4 prefix, such as 10.100.0.0/16. */
   subnet: string;
   subnet6?:
@@ -26,19 +28,42 @@ export interface Network {
     | undefined;
   /** Length of the IPv4 subnet that each node takes. */
   hostPrefix: number;
-  hostPrefix6?: number | undefined;
-  vni: number;
+  hostPrefix6?:
+    | number
+    | undefined;
+  /** Absent where nothing is tunnelled. */
+  vni?:
+    | number
+    | undefined;
   /** UDP port of the tunnel. */
-  port: number;
-  /** Absent: the underlay's less the overhead. */
+  port?:
+    | number
+    | undefined;
+  /** Absent: the underlay's less the overhead, or the parent's. */
   mtu?: number | undefined;
   internal: boolean;
   masquerade: boolean;
-  vlan?: number | undefined;
+  /** Of the drivers bridge and vlan, as the following. */
+  vlan?:
+    | number
+    | undefined;
+  /** The link of each node that it leaves through. */
   parent?: string | undefined;
   gateway?: string | undefined;
   leases: Lease[];
   endpoints: number;
+  /** What addresses are given out of, such as 192.0.2.128/25. */
+  range?:
+    | string
+    | undefined;
+  /** Other VLANs that single containers may be put into, such as 100,200-210. */
+  allowVlan?:
+    | string
+    | undefined;
+  /** The node that has the gateway's address on the VLAN. */
+  gatewayNode?:
+    | string
+    | undefined;
   /** Networks that it reaches, and that reach it. */
   routes: string[];
 }
@@ -143,6 +168,16 @@ export interface StatusNode {
   stepsFailed: number;
   /** Objects that were put right although weft had made them right before. */
   driftRepaired: number;
+  capabilities: Capability[];
+}
+
+/** Something that networks of some drivers need of a node's kernel. */
+export interface Capability {
+  /** "bridge-vlan-filtering" or "802.1q". */
+  name: string;
+  available: boolean;
+  /** What is missing; empty where it is available. */
+  why: string;
 }
 
 export interface StatusStore {
@@ -178,20 +213,20 @@ export interface StatusNetwork {
   peers: number;
   /** RFC 3339; absent for a reservation. */
   expires?: string | undefined;
-  vni: number;
+  vni?: number | undefined;
 }
 
 function createBaseNetwork(): Network {
   return {
     name: "",
     driver: "",
-    backend: "",
+    backend: undefined,
     subnet: "",
     subnet6: undefined,
     hostPrefix: 0,
     hostPrefix6: undefined,
-    vni: 0,
-    port: 0,
+    vni: undefined,
+    port: undefined,
     mtu: undefined,
     internal: false,
     masquerade: false,
@@ -200,6 +235,9 @@ function createBaseNetwork(): Network {
     gateway: undefined,
     leases: [],
     endpoints: 0,
+    range: undefined,
+    allowVlan: undefined,
+    gatewayNode: undefined,
     routes: [],
   };
 }
@@ -212,7 +250,7 @@ export const Network: MessageFns<Network> = {
     if (message.driver !== "") {
       writer.uint32(18).string(message.driver);
     }
-    if (message.backend !== "") {
+    if (message.backend !== undefined) {
       writer.uint32(26).string(message.backend);
     }
     if (message.subnet !== "") {
@@ -227,10 +265,10 @@ export const Network: MessageFns<Network> = {
     if (message.hostPrefix6 !== undefined) {
       writer.uint32(56).uint32(message.hostPrefix6);
     }
-    if (message.vni !== 0) {
+    if (message.vni !== undefined) {
       writer.uint32(64).uint32(message.vni);
     }
-    if (message.port !== 0) {
+    if (message.port !== undefined) {
       writer.uint32(72).uint32(message.port);
     }
     if (message.mtu !== undefined) {
@@ -256,6 +294,15 @@ export const Network: MessageFns<Network> = {
     }
     if (message.endpoints !== 0) {
       writer.uint32(136).uint32(message.endpoints);
+    }
+    if (message.range !== undefined) {
+      writer.uint32(146).string(message.range);
+    }
+    if (message.allowVlan !== undefined) {
+      writer.uint32(154).string(message.allowVlan);
+    }
+    if (message.gatewayNode !== undefined) {
+      writer.uint32(162).string(message.gatewayNode);
     }
     for (const v of message.routes) {
       writer.uint32(242).string(v!);
@@ -412,6 +459,30 @@ export const Network: MessageFns<Network> = {
             message.endpoints = reader.uint32();
             continue;
           }
+          case 18: {
+            if (tag !== 146) {
+              break;
+            }
+
+            message.range = reader.string();
+            continue;
+          }
+          case 19: {
+            if (tag !== 154) {
+              break;
+            }
+
+            message.allowVlan = reader.string();
+            continue;
+          }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.gatewayNode = reader.string();
+            continue;
+          }
           case 30: {
             if (tag !== 242) {
               break;
@@ -436,7 +507,7 @@ export const Network: MessageFns<Network> = {
     return {
       name: isSet(object.name) ? globalThis.String(object.name) : "",
       driver: isSet(object.driver) ? globalThis.String(object.driver) : "",
-      backend: isSet(object.backend) ? globalThis.String(object.backend) : "",
+      backend: isSet(object.backend) ? globalThis.String(object.backend) : undefined,
       subnet: isSet(object.subnet) ? globalThis.String(object.subnet) : "",
       subnet6: isSet(object.subnet6) ? globalThis.String(object.subnet6) : undefined,
       hostPrefix: isSet(object.hostPrefix)
@@ -449,8 +520,8 @@ export const Network: MessageFns<Network> = {
         : isSet(object.host_prefix6)
         ? globalThis.Number(object.host_prefix6)
         : undefined,
-      vni: isSet(object.vni) ? globalThis.Number(object.vni) : 0,
-      port: isSet(object.port) ? globalThis.Number(object.port) : 0,
+      vni: isSet(object.vni) ? globalThis.Number(object.vni) : undefined,
+      port: isSet(object.port) ? globalThis.Number(object.port) : undefined,
       mtu: isSet(object.mtu) ? globalThis.Number(object.mtu) : undefined,
       internal: isSet(object.internal) ? globalThis.Boolean(object.internal) : false,
       masquerade: isSet(object.masquerade) ? globalThis.Boolean(object.masquerade) : false,
@@ -459,7 +530,20 @@ export const Network: MessageFns<Network> = {
       gateway: isSet(object.gateway) ? globalThis.String(object.gateway) : undefined,
       leases: globalThis.Array.isArray(object?.leases) ? object.leases.map((e: any) => Lease.fromJSON(e)) : [],
       endpoints: isSet(object.endpoints) ? globalThis.Number(object.endpoints) : 0,
-      routes: globalThis.Array.isArray(object?.routes) ? object.routes.map((e: any) => globalThis.String(e)) : [],
+      range: isSet(object.range) ? globalThis.String(object.range) : undefined,
+      allowVlan: isSet(object.allowVlan)
+        ? globalThis.String(object.allowVlan)
+        : isSet(object.allow_vlan)
+        ? globalThis.String(object.allow_vlan)
+        : undefined,
+      gatewayNode: isSet(object.gatewayNode)
+        ? globalThis.String(object.gatewayNode)
+        : isSet(object.gateway_node)
+        ? globalThis.String(object.gateway_node)
+        : undefined,
+      routes: globalThis.Array.isArray(object?.routes)
+        ? object.routes.map((e: any) => globalThis.String(e))
+        : [],
     };
   },
 
@@ -471,7 +555,7 @@ export const Network: MessageFns<Network> = {
     if (message.driver !== "") {
       obj.driver = message.driver;
     }
-    if (message.backend !== "") {
+    if (message.backend !== undefined) {
       obj.backend = message.backend;
     }
     if (message.subnet !== "") {
@@ -486,10 +570,10 @@ export const Network: MessageFns<Network> = {
     if (message.hostPrefix6 !== undefined) {
       obj.hostPrefix6 = Math.round(message.hostPrefix6);
     }
-    if (message.vni !== 0) {
+    if (message.vni !== undefined) {
       obj.vni = Math.round(message.vni);
     }
-    if (message.port !== 0) {
+    if (message.port !== undefined) {
       obj.port = Math.round(message.port);
     }
     if (message.mtu !== undefined) {
@@ -516,6 +600,15 @@ export const Network: MessageFns<Network> = {
     if (message.endpoints !== 0) {
       obj.endpoints = Math.round(message.endpoints);
     }
+    if (message.range !== undefined) {
+      obj.range = message.range;
+    }
+    if (message.allowVlan !== undefined) {
+      obj.allowVlan = message.allowVlan;
+    }
+    if (message.gatewayNode !== undefined) {
+      obj.gatewayNode = message.gatewayNode;
+    }
     if (message.routes?.length) {
       obj.routes = message.routes;
     }
@@ -529,13 +622,13 @@ export const Network: MessageFns<Network> = {
     const message = createBaseNetwork();
     message.name = object.name ?? "";
     message.driver = object.driver ?? "";
-    message.backend = object.backend ?? "";
+    message.backend = object.backend ?? undefined;
     message.subnet = object.subnet ?? "";
     message.subnet6 = object.subnet6 ?? undefined;
     message.hostPrefix = object.hostPrefix ?? 0;
     message.hostPrefix6 = object.hostPrefix6 ?? undefined;
-    message.vni = object.vni ?? 0;
-    message.port = object.port ?? 0;
+    message.vni = object.vni ?? undefined;
+    message.port = object.port ?? undefined;
     message.mtu = object.mtu ?? undefined;
     message.internal = object.internal ?? false;
     message.masquerade = object.masquerade ?? false;
@@ -544,6 +637,9 @@ export const Network: MessageFns<Network> = {
     message.gateway = object.gateway ?? undefined;
     message.leases = object.leases?.map((e) => Lease.fromPartial(e)) || [];
     message.endpoints = object.endpoints ?? 0;
+    message.range = object.range ?? undefined;
+    message.allowVlan = object.allowVlan ?? undefined;
+    message.gatewayNode = object.gatewayNode ?? undefined;
     message.routes = object.routes?.map((e) => e) || [];
     return message;
   },
@@ -1816,6 +1912,7 @@ function createBaseStatusNode(): StatusNode {
     stepsApplied: 0,
     stepsFailed: 0,
     driftRepaired: 0,
+    capabilities: [],
   };
 }
 
@@ -1847,6 +1944,9 @@ export const StatusNode: MessageFns<StatusNode> = {
     }
     if (message.driftRepaired !== 0) {
       writer.uint32(72).uint64(message.driftRepaired);
+    }
+    for (const v of message.capabilities) {
+      Capability.encode(v!, writer.uint32(82).fork()).join();
     }
     return writer;
   },
@@ -1936,6 +2036,14 @@ export const StatusNode: MessageFns<StatusNode> = {
             message.driftRepaired = longToNumber(reader.uint64());
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.capabilities.push(Capability.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1983,6 +2091,9 @@ export const StatusNode: MessageFns<StatusNode> = {
         : isSet(object.drift_repaired)
         ? globalThis.Number(object.drift_repaired)
         : 0,
+      capabilities: globalThis.Array.isArray(object?.capabilities)
+        ? object.capabilities.map((e: any) => Capability.fromJSON(e))
+        : [],
     };
   },
 
@@ -2015,6 +2126,9 @@ export const StatusNode: MessageFns<StatusNode> = {
     if (message.driftRepaired !== 0) {
       obj.driftRepaired = Math.round(message.driftRepaired);
     }
+    if (message.capabilities?.length) {
+      obj.capabilities = message.capabilities.map((e) => Capability.toJSON(e));
+    }
     return obj;
   },
 
@@ -2032,6 +2146,108 @@ export const StatusNode: MessageFns<StatusNode> = {
     message.stepsApplied = object.stepsApplied ?? 0;
     message.stepsFailed = object.stepsFailed ?? 0;
     message.driftRepaired = object.driftRepaired ?? 0;
+    message.capabilities = object.capabilities?.map((e) => Capability.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseCapability(): Capability {
+  return { name: "", available: false, why: "" };
+}
+
+export const Capability: MessageFns<Capability> = {
+  encode(message: Capability, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.available !== false) {
+      writer.uint32(16).bool(message.available);
+    }
+    if (message.why !== "") {
+      writer.uint32(26).string(message.why);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Capability {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCapability();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.available = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.why = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Capability {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      available: isSet(object.available) ? globalThis.Boolean(object.available) : false,
+      why: isSet(object.why) ? globalThis.String(object.why) : "",
+    };
+  },
+
+  toJSON(message: Capability): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.available !== false) {
+      obj.available = message.available;
+    }
+    if (message.why !== "") {
+      obj.why = message.why;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Capability>, I>>(base?: I): Capability {
+    return Capability.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Capability>, I>>(object: I): Capability {
+    const message = createBaseCapability();
+    message.name = object.name ?? "";
+    message.available = object.available ?? false;
+    message.why = object.why ?? "";
     return message;
   },
 };
@@ -2354,7 +2570,7 @@ function createBaseStatusNetwork(): StatusNetwork {
     endpoints: 0,
     peers: 0,
     expires: undefined,
-    vni: 0,
+    vni: undefined,
   };
 }
 
@@ -2384,7 +2600,7 @@ export const StatusNetwork: MessageFns<StatusNetwork> = {
     if (message.expires !== undefined) {
       writer.uint32(66).string(message.expires);
     }
-    if (message.vni !== 0) {
+    if (message.vni !== undefined) {
       writer.uint32(72).uint32(message.vni);
     }
     return writer;
@@ -2497,7 +2713,7 @@ export const StatusNetwork: MessageFns<StatusNetwork> = {
       endpoints: isSet(object.endpoints) ? globalThis.Number(object.endpoints) : 0,
       peers: isSet(object.peers) ? globalThis.Number(object.peers) : 0,
       expires: isSet(object.expires) ? globalThis.String(object.expires) : undefined,
-      vni: isSet(object.vni) ? globalThis.Number(object.vni) : 0,
+      vni: isSet(object.vni) ? globalThis.Number(object.vni) : undefined,
     };
   },
 
@@ -2527,7 +2743,7 @@ export const StatusNetwork: MessageFns<StatusNetwork> = {
     if (message.expires !== undefined) {
       obj.expires = message.expires;
     }
-    if (message.vni !== 0) {
+    if (message.vni !== undefined) {
       obj.vni = Math.round(message.vni);
     }
     return obj;
@@ -2546,7 +2762,7 @@ export const StatusNetwork: MessageFns<StatusNetwork> = {
     message.endpoints = object.endpoints ?? 0;
     message.peers = object.peers ?? 0;
     message.expires = object.expires ?? undefined;
-    message.vni = object.vni ?? 0;
+    message.vni = object.vni ?? undefined;
     return message;
   },
 };
