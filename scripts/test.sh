@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every test that this machine's kernel allows: first the parts, then whole clusters. Arguments name single test files,
-# or are ava's. The last line counts them all.
+# Runs every test that this machine allows: first the parts, then whole clusters, then those on another kernel. Arguments name
+# single test files, or are ava's. The last line counts them all.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,6 +17,12 @@ only_parts=()
 if ! why=$(unshare --net ip link add probe type vxlan id 1 dstport 4789 2>&1); then
   not_run+=("the tests of the kernel and of clusters: this kernel makes no vxlan device here ($why)")
   only_parts=('test/core/**' 'test/store/**' 'test/daemon/**' 'test/controller/**' 'test/cli/**' 'test/fakes/**')
+fi
+
+other_kernel=yes
+if ! why=$(bash scripts/vm-kernel.sh --check); then
+  not_run+=("the tests on another kernel: $why")
+  other_kernel=
 fi
 
 passed=0 failed=0 status=0
@@ -41,11 +47,13 @@ run() {
 if [ $# -gt 0 ]; then
   case "$*" in
     *test/cluster/*) run --config cluster.ava.config.js "$@" ;;
+    *test/vm/*) run --config vm.ava.config.js "$@" ;;
     *) run "$@" ;;
   esac
 else
   run ${only_parts[@]+"${only_parts[@]}"}
   [ ${#only_parts[@]} -gt 0 ] || run --config cluster.ava.config.js
+  [ -z "$other_kernel" ] || run --config vm.ava.config.js
 fi
 
 if [ ${#not_run[@]} -gt 0 ]; then

@@ -193,7 +193,8 @@ export class Cluster {
   }
 
   environment(host: string): Record<string, string> {
-    return { WEFT_CONTROLLER: CONTROLLER, WEFT_AGENT: join(this.#host(host).runDir, 'agent.sock') };
+    const agent = host === INFRA ? {} : { WEFT_AGENT: join(this.#host(host).runDir, 'agent.sock') };
+    return { WEFT_CONTROLLER: CONTROLLER, ...agent };
   }
 
   attach(host: string, network: string, container: string, ...flags: string[]): Promise<EndpointJson> {
