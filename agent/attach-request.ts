@@ -1,5 +1,6 @@
 // What a caller asks of an attach, checked field by field before anything is done.
 import { IpAddress, parseMac } from '../core/address.js';
+import { parseVlan } from '../core/bridged.js';
 import { alreadyExists, invalidArgument } from '../core/errors.js';
 import { parseName, parseNetworkName, type Network } from '../core/network.js';
 import { MAX_LINK_NAME } from '../core/objects.js';
@@ -16,6 +17,8 @@ export interface AttachRequest {
   mac?: string;
   ifname?: string;
   defaultRoute: boolean;
+  /** The VLAN of its port, where it is not the network's own. */
+  vlan?: number;
 }
 
 /** @throws WeftError INVALID_ARGUMENT that names the field, the value and what is allowed */
@@ -30,6 +33,7 @@ export function parseAttach(wire: WireRequest): AttachRequest {
     ...(wire.mac === undefined ? {} : { mac: parseMac(wire.mac) }),
     ...(wire.ifname === undefined ? {} : { ifname: parseIfname(wire.ifname) }),
     defaultRoute: !wire.noDefaultRoute,
+    ...(wire.vlan === undefined ? {} : { vlan: parseVlan(wire.vlan) }),
   };
 }
 
@@ -97,6 +101,7 @@ export function checkSame(request: AttachRequest, there: Endpoint): void {
     differs('ip6', request.ip6?.toString(), bare(there.ip6)),
     differs('mac', request.mac, there.mac),
     differs('ifname', request.ifname, there.ifname),
+    differs('vlan', request.vlan?.toString(), there.vlan?.toString()),
     ...request.aliases.map((alias) => (there.aliases.includes(alias) ? undefined : `alias ${alias} is new`)),
     !request.defaultRoute && there.defaultRoute ? 'it carries the default route' : undefined,
   ].filter((difference) => difference !== undefined);

@@ -5,7 +5,9 @@ import { randomBytes } from 'node:crypto';
 import { parseInterface, type IpAddress, type IpNetwork } from '../core/address.js';
 import { compileEndpoint, hostIfname, macOf, type Membership } from '../core/compile.js';
 import { alreadyExists, invalidArgument, messageOf, notFound, WeftError } from '../core/errors.js';
-import { pickAddress, reservedUse, withLength } from '../core/ipam.js';
+import { addressingOf, vlanFor } from '../core/bridged.js';
+import { gatewayFor } from '../core/compile-bridged.js';
+import { pickAddress, pickFromBlock, reservedIn, withLength } from '../core/ipam.js';
 import type { Network } from '../core/network.js';
 import type { Actual } from '../core/objects.js';
 import { assume } from '../core/plan.js';
@@ -88,7 +90,10 @@ export class Endpoints implements MembershipListener {
       return `${ip} is in use by ${this.#byId.get(id)?.name ?? 'a container that is being attached'}`;
     for (const subnet of subnetsOf(membership)) {
       const { address } = parseInterface(`${ip}/${subnet.family === 4 ? 32 : 128}`);
-      const why = subnet.contains(address) ? reservedUse(subnet, address) : undefined;
+      const why =
+        membership !== undefined && subnet.contains(address)
+          ? reservedIn(membership.network, subnet, address)
+          : undefined;
       if (why !== undefined) return `${ip} ${why}`;
     }
     return undefined;
@@ -141,7 +146,9 @@ export class Endpoints implements MembershipListener {
       return there;
     }
     const membership = await this.options.memberships.join(request.network);
-    checkAddresses(request, membership.network);
+    const { network } = membership;
+    checkAddresses(request, network);
+    const vlan = vlanFor(network, request.vlan);
     const inside = await this.#look(request, target, namespace);
     const id = randomBytes(8).toString('hex');
     const undo: (() => Promise<void>)[] = [];
@@ -169,11 +176,16 @@ export class Endpoints implements MembershipListener {
         ifname: inside.ifname,
         hostIfname: hostIfname(id),
         mac: request.mac ?? macOf(ip),
-        ip: withLength(ip, membership.lease.subnet),
+        ...givenAs(membership, ip),
         ...(ip6 === undefined || membership.lease.subnet6 === undefined
           ? {}
           : { ip6: withLength(ip6, membership.lease.subnet6) }),
-        defaultRoute: request.defaultRoute && !membership.network.internal && !inside.hasDefaultRoute,
+        ...(vlan === undefined ? {} : { vlan }),
+        defaultRoute:
+          request.defaultRoute &&
+          !network.internal &&
+          !inside.hasDefaultRoute &&
+          gatewayFor(membership, vlan === undefined ? {} : { vlan }, 4) !== undefined,
         aliases: request.aliases,
         publish: [],
         createdAt: new Date().toISOString(),
@@ -261,15 +273,21 @@ export class Endpoints implements MembershipListener {
       return ip;
     };
     if (asked === undefined) {
+      if (addressingOf(network) === 'claims') throw noRange(network);
       const likely = preferred !== undefined && !inUse(preferred.toString()) ? preferred : undefined;
-      const ip = likely ?? pickAddress(subnet, inUse, this.#last.get(key(subnet.toString())));
+      const after = this.#last.get(key(subnet.toString()));
+      const ip =
+        likely ??
+        (network.driver === 'overlay'
+          ? pickAddress(subnet, inUse, after)
+          : pickFromBlock(network, subnet, inUse, after));
       this.#last.set(key(subnet.toString()), ip);
       return hold(ip);
     }
     const holder = this.#addresses.get(key(asked.toString()));
     if (holder !== undefined) throw taken(asked, network, this.#byId.get(holder)?.name, this.options.node);
-    if (subnet.contains(asked)) {
-      const why = reservedUse(subnet, asked);
+    if (isOwn(membership, subnet, asked)) {
+      const why = reservedIn(network, subnet, asked);
       if (why !== undefined)
         throw invalidArgument(`ip: ${asked.toString()} ${why}`, 'Choose another address.');
       const claim = this.options.store.view.claims.get(network.name)?.get(asked.toString());
@@ -372,6 +390,27 @@ const insideOf = (endpoint: Endpoint, objects: SandboxRecord['objects']): Sandbo
   hostIfname: endpoint.hostIfname,
   objects,
 });
+
+/** Whether the node gives the address out without asking anybody. */
+function isOwn({ network }: Membership, subnet: IpNetwork, ip: IpAddress): boolean {
+  const how = addressingOf(network);
+  return how === 'node' || (how !== 'claims' && subnet.contains(ip));
+}
+
+/** An address with the length by which the container has it. Where all are on one link that is the network's. */
+function givenAs(membership: Membership, ip: IpAddress): Pick<Endpoint, 'ip' | 'claimed'> {
+  const { network, lease } = membership;
+  if (network.driver === 'overlay') return { ip: withLength(ip, lease.subnet) };
+  const claimed = !isOwn(membership, lease.subnet, ip);
+  return { ip: `${ip.toString()}/${network.subnet.length}`, ...(claimed ? { claimed } : {}) };
+}
+
+function noRange(network: Network): WeftError {
+  return invalidArgument(
+    `ip: network ${network.name} has no range that addresses could be given out of`,
+    'Give an address of it with --ip, or create the network with --range.',
+  );
+}
 
 function taken(ip: IpAddress, network: Network, name: string | undefined, node: string): WeftError {
   return alreadyExists(

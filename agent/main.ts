@@ -17,9 +17,11 @@ import { Endpoints } from './endpoints.js';
 import { openFirewall } from './kernel/firewall/index.js';
 import type { Kernel } from './kernel/kernel.js';
 import { openKernel } from './kernel/linux.js';
+import { bootId } from './kernel/namespaces.js';
 import { Memberships } from './memberships.js';
 import { agentMetrics } from './metrics.js';
 import { Peers } from './peers.js';
+import { FilePortJournal } from './port-journal.js';
 import { Problems } from './problems.js';
 import { Publisher } from './publisher.js';
 import { Reconciler } from './reconciler.js';
@@ -48,7 +50,8 @@ export async function main(argv: readonly string[]): Promise<void> {
 async function open(settings: AgentSettings, log: Logger): Promise<{ kernel: Kernel; store: Store }> {
   const tls = readEtcdTls(settings);
   const firewall = await openFirewall(settings.firewall, { log });
-  const kernel = await openKernel({ firewall });
+  const journal = new FilePortJournal(settings.stateDir, bootId);
+  const kernel = await openKernel({ firewall, journal });
   const store = openStore({
     endpoints: [...settings.etcd],
     prefix: settings.prefix,
@@ -106,6 +109,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   });
   shutdown.add('the reconciler', () => reconciler.stop());
   const memberships = new Memberships({
+    kernel,
     store,
     reconciler,
     state,
@@ -171,6 +175,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     problems,
     metrics,
     firewall: kernel.firewall.kind,
+    capabilities: kernel.capabilities(),
     node,
     version,
     startedAt,

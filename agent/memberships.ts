@@ -2,14 +2,16 @@
 // the store says into records of the reconciler, and keeps this node's own leases alive.
 import { checkOverlap, prefixesOf, type Network } from '../core/network.js';
 import {
-  compileClaim,
   compileFirewall,
   compileNetwork,
   compilePeer,
   vtepMac,
   type Membership,
+  type Parent,
   type Underlay,
 } from '../core/compile.js';
+import { describeStep } from '../core/plan.js';
+import { addressingOf, allowsVlan, backendTypeOf, checkParent } from '../core/bridged.js';
 import {
   alreadyExists,
   failedPrecondition,
@@ -19,18 +21,22 @@ import {
   WeftError,
 } from '../core/errors.js';
 import type { KernelObject } from '../core/objects.js';
-import type { Claim, Lease } from '../core/records.js';
+import type { Lease } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
 import type { Change, Store, StoredLease } from '../store/store.js';
+import { claimRecord, Claims, ownSubnets, type Claimed } from './claims.js';
+import type { Kernel, StepFailure } from './kernel/kernel.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import { Locks } from './locks.js';
 import type { AgentMetrics } from './metrics.js';
+import { findParent } from './parents.js';
 import type { Problems } from './problems.js';
 import type { Reconciler } from './reconciler.js';
 import type { SavedNetwork, State } from './state.js';
 import { deleteSubnetEnv, writeSubnetEnv } from './subnet-env.js';
 
 export interface MembershipsOptions {
+  kernel: Kernel;
   store: Store;
   reconciler: Reconciler;
   state: State;
@@ -54,23 +60,30 @@ export interface MembershipListener {
   refusal(network: string, ip: string): string | undefined;
 }
 
-interface Member {
-  membership: Membership;
-  /** Addresses of this node's subnet that others use with its agreement. */
-  granted: Set<string>;
+interface Member extends Claimed {
   keeper: LeaseKeeper;
 }
 
 export class Memberships {
   readonly #members = new Map<string, Member>();
   readonly #locks = new Locks();
+  readonly #claims: Claims;
   #listener: MembershipListener | undefined;
   /** This node was taken out of the cluster although it was up. */
   #expelled = false;
   /** A removal of this node from before this run, which its return has settled. */
   #settledRemoval: string | undefined;
 
-  constructor(private readonly options: MembershipsOptions) {}
+  constructor(private readonly options: MembershipsOptions) {
+    this.#claims = new Claims({
+      store: options.store,
+      reconciler: options.reconciler,
+      node: options.node,
+      refusal: (network, ip) => this.#listener?.refusal(network, ip),
+      save: (claimed) => this.#save(claimed),
+      attempt: (key, work) => this.#attempt(key, work),
+    });
+  }
 
   listen(listener: MembershipListener): void {
     this.#listener = listener;
@@ -95,8 +108,13 @@ export class Memberships {
 
   /** Takes up what the state directory remembers, before the store is asked. */
   async restore(saved: readonly SavedNetwork[]): Promise<void> {
-    for (const { network, lease, granted } of saved) {
-      const membership = { network, lease, underlay: this.options.underlay() };
+    for (const { network, lease, granted, parent } of saved) {
+      const membership = {
+        network,
+        lease,
+        underlay: this.options.underlay(),
+        ...(parent === undefined ? {} : { parent }),
+      };
       this.#members.set(network.name, this.#member(membership, new Set(granted)));
     }
     for (const { network } of saved) await this.#publishObjects(network.name);
@@ -138,13 +156,28 @@ export class Memberships {
       if (meanwhile !== undefined) return meanwhile.membership;
       if (this.#expelled) throw expelled(this.options.node);
       const network = this.#networkToJoin(name);
-      const lease = await this.options.store.acquireLease(this.#request(network));
-      const membership: Membership = { network, lease, underlay: this.options.underlay() };
-      const member = this.#member(membership, this.#grantedInView(membership));
+      const parent = await this.#parentFor(network);
+      const lease = await this.#acquire(network);
+      const membership: Membership = {
+        network,
+        lease,
+        underlay: this.options.underlay(),
+        ...(parent === undefined ? {} : { parent }),
+      };
+      const member = this.#member(membership, this.#claims.grantedIn(membership));
       this.#save(member);
       this.#members.set(name, member);
       member.keeper.hold(lease, true);
-      await this.#publishObjects(name);
+      const failures = await this.#publishObjects(name);
+      const [failure] = network.driver === 'overlay' ? [] : failures;
+      if (failure !== undefined) {
+        await this.#leave(name);
+        if (addressingOf(network) === 'blocks') await this.options.store.releaseLease(lease);
+        throw failedPrecondition(
+          `network ${name} cannot be made on this node: the kernel refused ${describeStep(failure.step).what}: ${failure.message}`,
+          'Nothing was left behind; see `weft status` for what else is wrong on this node.',
+        );
+      }
       this.options.log.info('joined a network', { network: name, subnet: lease.subnet.toString() });
       return membership;
     });
@@ -171,7 +204,7 @@ export class Memberships {
       );
     }
     const { ip, ip6 } = underlay();
-    if (network.subnet6 !== undefined && ip6 === undefined) {
+    if (network.driver === 'overlay' && network.subnet6 !== undefined && ip6 === undefined) {
       throw failedPrecondition(
         `network ${name} is dual stack, and this node has no IPv6 address on the underlay`,
         'Give the underlay interface an IPv6 address, or name both with --underlay-ip IP,IP6.',
@@ -183,7 +216,8 @@ export class Memberships {
       ip: address,
     }));
     checkOverlap(network, others, mine);
-    const sameVni = others.find((other) => other.vni === network.vni);
+    checkParent(network, others);
+    const sameVni = others.find((other) => other.vni !== undefined && other.vni === network.vni);
     if (sameVni !== undefined) {
       throw alreadyExists(
         `network ${name} has VNI ${network.vni}, and so has network ${sameVni.name}, which this node is on`,
@@ -191,6 +225,42 @@ export class Memberships {
       );
     }
     return network;
+  }
+
+  /** What this node's link is that the network leaves through, and which id stands there for the host's own frames. */
+  async #parentFor(network: Network): Promise<Parent | undefined> {
+    const parent = await findParent(this.options.kernel, network, this.options.underlay());
+    if (parent?.native === undefined || network.driver !== 'vlan') return parent;
+    const there = this.list().find((other) => other.parent?.name === parent.name)?.parent;
+    if (there?.native === undefined) return parent;
+    if (allowsVlan(network, there.native)) {
+      throw failedPrecondition(
+        `network ${network.name}: on this node VLAN ${there.native} of ${parent.name} stands for its frames without a tag`,
+        'Choose another VLAN, or detach what is on the other networks of that parent first.',
+      );
+    }
+    return there;
+  }
+
+  /** What the node gives addresses out of: leased where nodes share them. */
+  async #acquire(network: Network, previous?: Lease): Promise<StoredLease> {
+    const how = addressingOf(network);
+    if (how === 'subnets' || how === 'blocks')
+      return this.options.store.acquireLease(this.#request(network, previous));
+    const { node, instance, underlay } = this.options;
+    const pool = network.driver === 'overlay' ? undefined : network.pool;
+    return {
+      network: network.name,
+      subnet: pool ?? network.subnet,
+      ...(network.subnet6 === undefined ? {} : { subnet6: network.subnet6 }),
+      publicIp: underlay().ip,
+      backendType: backendTypeOf(network),
+      node,
+      instance,
+      // Nothing in etcd, so nothing that could end.
+      reservation: true,
+      etcdLease: '0',
+    };
   }
 
   /** What the store tells; called once for every batch, in order. */
@@ -211,15 +281,15 @@ export class Memberships {
         if (this.#isOwn(member, change.subnet)) await this.#ownLeaseChanged(name, change.after);
         touch(name, `peer ${name} ${change.subnet}`, this.#peerObjects(member, change.after));
         // Claims lead to the user's VTEP, which the lease names.
-        for (const claim of this.#claimsOf(name))
-          touch(name, claimRecord(claim), this.#claimObjects(member, claim));
+        for (const claim of this.#claims.of(name))
+          touch(name, claimRecord(claim), this.#claims.objects(member.membership, claim));
       } else if (change.kind === 'claim') {
         claims.add(name);
-        if (change.after === undefined) this.#grantEnded(member, change.ip);
+        if (change.after === undefined) this.#claims.ended(member, change.ip);
         touch(
           name,
           `claim ${name} ${change.ip}`,
-          change.after === undefined ? undefined : this.#claimObjects(member, change.after),
+          change.after === undefined ? undefined : this.#claims.objects(member.membership, change.after),
         );
       }
     }
@@ -229,36 +299,10 @@ export class Memberships {
     for (const name of claims) await this.answerClaims(name);
   }
 
-  /** Answers what other nodes ask of this node's subnet. An agreement is written down before it is given. */
+  /** Answers what other nodes ask of this node's subnet. */
   async answerClaims(name: string): Promise<void> {
     const member = this.#members.get(name);
-    if (member === undefined || this.#listener === undefined) return;
-    for (const claim of this.#claimsOf(name)) {
-      const ip = claim.ip.toString();
-      if (
-        claim.node === this.options.node ||
-        !ownSubnets(member.membership.lease).some((subnet) => subnet.contains(claim.ip))
-      )
-        continue;
-      if (claim.state === 'granted') {
-        if (!member.granted.has(ip)) this.#grant(member, ip);
-        continue;
-      }
-      if (claim.state === 'refused') continue;
-      const why = member.granted.has(ip) ? undefined : this.#listener.refusal(name, ip);
-      await this.#attempt(`claim ${name} ${ip}`, async () => {
-        if (why === undefined) {
-          this.#grant(member, ip);
-          // The way there first: this node's containers must not ask their own link for it in vain.
-          const objects = this.#claimObjects(member, { ...claim, state: 'granted' });
-          await this.options.reconciler.set(new Map([[claimRecord(claim), objects]]));
-        }
-        await this.options.store.answerClaim(
-          claim,
-          why === undefined ? { granted: true } : { granted: false, why },
-        );
-      });
-    }
+    if (member !== undefined && this.#listener !== undefined) await this.#claims.answer(member);
   }
 
   /** The node's addresses or MTU changed: its leases are told, its tunnels made anew. */
@@ -293,7 +337,7 @@ export class Memberships {
         await this.#resumeOne(name);
         return;
       }
-      const vni = member.membership.network.vni;
+      const { vni } = member.membership.network;
       if (!this.#adoptConfig(member, after)) return;
       if (vni !== after.vni) await this.#takeLease(member);
       this.#save(member);
@@ -311,6 +355,7 @@ export class Memberships {
     const same =
       fits &&
       network.hostPrefix === old.hostPrefix &&
+      sameKind(network, old) &&
       (network.subnet6 === undefined) === (old.subnet6 === undefined);
     if (!same) {
       this.options.problems.set(key, {
@@ -353,7 +398,7 @@ export class Memberships {
   async #takeLease(member: Member): Promise<void> {
     const { network, lease } = member.membership;
     await this.#attempt(`lease ${network.name}`, async () => {
-      const taken = await this.options.store.acquireLease(this.#request(network, lease));
+      const taken = await this.#acquire(network, lease);
       if (!taken.subnet.equals(lease.subnet)) {
         this.options.problems.set(`moved ${network.name}`, {
           what: `network ${network.name}`,
@@ -384,9 +429,9 @@ export class Memberships {
   }
 
   /** Everything of a network, compiled anew. The firewall first: no packet goes where it will forbid it. */
-  async #publishObjects(name: string): Promise<void> {
+  async #publishObjects(name: string): Promise<StepFailure[]> {
     const member = this.#members.get(name);
-    if (member === undefined) return;
+    if (member === undefined) return [];
     await this.options.reconciler.setFirewall(compileFirewall(this.list()));
     const records = new Map<string, readonly KernelObject[] | undefined>();
     records.set(`network ${name}`, compileNetwork(member.membership));
@@ -394,13 +439,14 @@ export class Memberships {
     for (const lease of view.leases.get(name)?.values() ?? []) {
       records.set(`peer ${name} ${lease.subnet.toString()}`, this.#peerObjects(member, lease));
     }
-    for (const claim of this.#claimsOf(name))
-      records.set(claimRecord(claim), this.#claimObjects(member, claim));
-    await this.options.reconciler.set(records);
+    for (const claim of this.#claims.of(name))
+      records.set(claimRecord(claim), this.#claims.objects(member.membership, claim));
+    const failures = await this.options.reconciler.set(records);
     await this.#listener?.changed(name);
     await this.#attempt(`env ${name}`, () =>
       Promise.resolve(writeSubnetEnv(this.options.runDir, member.membership)),
     );
+    return failures;
   }
 
   #peerObjects(member: Member, peer: StoredLease | undefined): readonly KernelObject[] | undefined {
@@ -413,34 +459,8 @@ export class Memberships {
     return compilePeer(member.membership, peer);
   }
 
-  #claimObjects(member: Member, claim: Claim): readonly KernelObject[] {
-    const leases = this.options.store.view.leases.get(member.membership.network.name)?.values() ?? [];
-    const user = [...leases].find((lease) => lease.node === claim.node);
-    return compileClaim(member.membership, claim, user);
-  }
-
-  #claimsOf(network: string): Claim[] {
-    return [...(this.options.store.view.claims.get(network)?.values() ?? [])];
-  }
-
   #isOwn(member: Member, subnet: string): boolean {
     return member.membership.lease.subnet.toString() === subnet;
-  }
-
-  #grant(member: Member, ip: string): void {
-    member.granted.add(ip);
-    this.#save(member);
-  }
-
-  #grantEnded(member: Member, ip: string): void {
-    if (member.granted.delete(ip)) this.#save(member);
-  }
-
-  #grantedInView({ network, lease }: Membership): Set<string> {
-    const mine = this.#claimsOf(network.name).filter(
-      (claim) => claim.state === 'granted' && ownSubnets(lease).some((subnet) => subnet.contains(claim.ip)),
-    );
-    return new Set(mine.map((claim) => claim.ip.toString()));
   }
 
   #member(membership: Membership, granted: Set<string>): Member {
@@ -449,11 +469,12 @@ export class Memberships {
     return { membership, granted, keeper };
   }
 
-  #save({ membership, granted }: Member): void {
+  #save({ membership, granted }: Claimed): void {
     this.options.state.saveNetwork({
       network: membership.network,
       lease: membership.lease,
       granted: [...granted],
+      ...(membership.parent === undefined ? {} : { parent: membership.parent }),
     });
   }
 
@@ -467,8 +488,12 @@ export class Memberships {
       instance,
       publicIp: ip,
       ...(dual ? { publicIp6: ip6 } : {}),
-      vtep: { vni: network.vni, mac: vtepMac(instance, network.name, 4) },
-      ...(dual ? { vtep6: { vni: network.vni, mac: vtepMac(instance, network.name, 6) } } : {}),
+      ...(network.vni === undefined
+        ? {}
+        : {
+            vtep: { vni: network.vni, mac: vtepMac(instance, network.name, 4) },
+            ...(dual ? { vtep6: { vni: network.vni, mac: vtepMac(instance, network.name, 6) } } : {}),
+          }),
       ...(previous === undefined
         ? {}
         : {
@@ -498,10 +523,13 @@ export class Memberships {
   }
 }
 
-const claimRecord = (claim: Claim): string => `claim ${claim.network} ${claim.ip.toString()}`;
-
-const ownSubnets = (lease: Lease): Lease['subnet'][] =>
-  lease.subnet6 === undefined ? [lease.subnet] : [lease.subnet, lease.subnet6];
+/** What is made of links cannot become something else while containers are on it. */
+function sameKind(a: Network, b: Network): boolean {
+  if (a.driver === 'overlay' || b.driver === 'overlay') return a.driver === b.driver;
+  const vlan = (network: Network): number | undefined =>
+    network.driver === 'vlan' ? network.vlan : undefined;
+  return a.driver === b.driver && a.parent === b.parent && vlan(a) === vlan(b);
+}
 
 function expelled(node: string): WeftError {
   return failedPrecondition(

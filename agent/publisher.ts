@@ -214,8 +214,9 @@ export class Publisher {
   }
 }
 
-/** Addresses that an endpoint has outside its node's subnet: those that stand for themselves. */
+/** Addresses that an endpoint has outside its node's subnet: those that stand for themselves, or that say so. */
 function claimsOf(endpoint: Endpoint): string[] {
+  if (endpoint.claimed === true) return [endpoint.ip.split('/')[0] ?? ''];
   return [endpoint.ip, endpoint.ip6 ?? ''].flatMap((text) => {
     const [ip, length] = text.split('/');
     return ip !== undefined && (length === '32' || length === '128') ? [ip] : [];

@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 
 import { IpAddress, IpNetwork } from '../core/address.js';
+import type { Parent } from '../core/compile.js';
 import { failedPrecondition, messageOf } from '../core/errors.js';
 import type { Network } from '../core/network.js';
 import type { Endpoint, Lease } from '../core/records.js';
@@ -22,6 +23,8 @@ export interface SavedNetwork {
   lease: Lease;
   /** Addresses of this node's subnet that other nodes use with its agreement. */
   granted: string[];
+  /** The link of this node that the network leaves through. */
+  parent?: Parent;
 }
 
 export interface TornFile {
@@ -91,8 +94,8 @@ export class State {
     return records;
   }
 
-  saveNetwork({ network, lease, granted }: SavedNetwork): void {
-    this.#write('networks', network.name, { network, lease, granted });
+  saveNetwork(saved: SavedNetwork): void {
+    this.#write('networks', saved.network.name, saved);
   }
 
   deleteNetwork(name: string): void {
@@ -143,21 +146,49 @@ const net = z.string().transform((text) => IpNetwork.parse(text));
 const range = z.object({ first: net, last: net });
 const vtep = z.object({ vni: z.number(), mac: z.string() });
 
-const networkSchema = z.object({
+const common = {
   name: z.string(),
-  driver: z.literal('overlay'),
-  backend: z.literal('vxlan'),
   subnet: net,
   subnet6: net.optional(),
   hostPrefix: z.number(),
   hostPrefix6: z.number().optional(),
   range,
   range6: range.optional(),
-  vni: z.number(),
-  port: z.number(),
   mtu: z.number().optional(),
   internal: z.boolean(),
   masquerade: z.boolean(),
+};
+const bridged = {
+  ...common,
+  parent: z.string().optional(),
+  force: z.boolean(),
+  pool: net.optional(),
+  gateway: ip.optional(),
+};
+const networkSchema = z.discriminatedUnion('driver', [
+  z.object({
+    ...common,
+    driver: z.literal('overlay'),
+    backend: z.literal('vxlan'),
+    vni: z.number(),
+    port: z.number(),
+  }),
+  z.object({ ...bridged, driver: z.literal('bridge') }),
+  z.object({
+    ...bridged,
+    driver: z.literal('vlan'),
+    vlan: z.number(),
+    allowVlan: z.array(z.object({ first: z.number(), last: z.number() })),
+    gatewayNode: z.string().optional(),
+  }),
+]);
+
+const parentSchema = z.object({
+  name: z.string(),
+  isBridge: z.boolean(),
+  mac: z.string(),
+  mtu: z.number(),
+  native: z.number().optional(),
 });
 
 const leaseSchema = z.object({
@@ -187,6 +218,7 @@ const endpointSchema = z.object({
   mac: z.string(),
   ip: z.string(),
   ip6: z.string().optional(),
+  claimed: z.boolean().optional(),
   defaultRoute: z.boolean(),
   aliases: z.array(z.string()),
   publish: z
@@ -204,7 +236,12 @@ const endpointSchema = z.object({
   createdAt: z.string(),
 });
 
-const savedSchema = z.object({ network: networkSchema, lease: leaseSchema, granted: z.array(z.string()) });
+const savedSchema = z.object({
+  network: networkSchema,
+  lease: leaseSchema,
+  granted: z.array(z.string()),
+  parent: parentSchema.optional(),
+});
 
 // zod writes `undefined` as a value of optional keys; the records have no such key at all.
 const savedNetwork = (value: unknown): SavedNetwork =>

@@ -1,9 +1,11 @@
 // How the agent sees itself and the world, for `weft status` and for the controller.
-import { containerMtu, gatewayOf } from '../core/compile.js';
+import { containerMtu, gatewayIn } from '../core/compile.js';
+import { gatewayFor } from '../core/compile-bridged.js';
 import type { Endpoint } from '../core/records.js';
 import type { Endpoint as WireEndpoint, Problem, Status } from '../proto/gen/weft/v1/types.js';
 import type { Store } from '../store/store.js';
 import type { Endpoints } from './endpoints.js';
+import type { Capability } from './kernel/kernel.js';
 import type { Memberships } from './memberships.js';
 import type { AgentMetrics } from './metrics.js';
 import type { Peers } from './peers.js';
@@ -21,6 +23,7 @@ export interface StatusSources {
   problems: Problems;
   metrics: AgentMetrics;
   firewall: string;
+  capabilities: readonly Capability[];
   node: string;
   version: string;
   startedAt: string;
@@ -44,6 +47,7 @@ export function statusOf(sources: StatusSources): Status {
       stepsApplied: sources.metrics.totals.applied,
       stepsFailed: sources.metrics.totals.failed,
       driftRepaired: sources.metrics.totals.repaired,
+      capabilities: [...sources.capabilities],
     },
     store: {
       state: store.state.connected ? 'connected' : 'disconnected',
@@ -60,7 +64,7 @@ export function statusOf(sources: StatusSources): Status {
         name: network.name,
         subnet: lease.subnet.toString(),
         subnet6: lease.subnet6?.toString(),
-        gateway: gatewayOf(lease.subnet).toString(),
+        gateway: gatewayIn(membership)?.toString() ?? '',
         mtu: containerMtu(membership),
         vni: network.vni,
         endpoints: endpoints.list().filter((endpoint) => endpoint.network === network.name).length,
@@ -113,7 +117,7 @@ export function wireEndpoint(endpoint: Endpoint, memberships: Memberships): Wire
     mac: endpoint.mac,
     ip: endpoint.ip,
     ip6: endpoint.ip6,
-    gateway: membership === undefined ? '' : gatewayOf(membership.lease.subnet).toString(),
+    gateway: (membership && gatewayFor(membership, endpoint, 4)?.toString()) ?? '',
     mtu: membership === undefined ? 0 : containerMtu(membership),
     vlan: endpoint.vlan,
     aliases: endpoint.aliases,

@@ -14,7 +14,8 @@ export interface UnderlayWish {
 export function findUnderlay(links: readonly UnderlayLink[], wish: UnderlayWish): Underlay {
   if (wish.ips !== undefined && wish.ips.length > 0) return byAddress(links, wish.ips);
   if (wish.iface !== undefined) {
-    const link = links.find((candidate) => candidate.name === wish.iface);
+    // Its addresses may have moved to a bridge that it became a port of.
+    const link = links.find(({ name, port }) => name === wish.iface || port === wish.iface);
     if (link === undefined) throw missing(`there is no interface ${wish.iface} with an address`, links);
     return fromLink(link, links);
   }

@@ -2,7 +2,8 @@
 import type { Command } from 'commander';
 
 import type { AttachRequest } from '../proto/gen/weft/v1/agent.js';
-import { ifname, ipOf, mac, name, names } from './checks.js';
+import { VLAN_IDS } from '../core/bridged.js';
+import { ifname, integer, ipOf, mac, name, names } from './checks.js';
 
 export interface AttachOptions {
   name?: string;
@@ -12,6 +13,7 @@ export interface AttachOptions {
   mac?: string;
   ifname?: string;
   defaultRoute: boolean;
+  vlan?: number;
 }
 
 export function addAttachOptions(command: Command): Command {
@@ -22,7 +24,12 @@ export function addAttachOptions(command: Command): Command {
     .option('--ip6 <ip>', 'its IPv6 address', ipOf(6, 'ip6'))
     .option('--mac <mac>', 'its MAC address (default: made from the address)', mac)
     .option('--ifname <name>', 'its interface (default: eth0, or the next that is free)', ifname)
-    .option('--no-default-route', 'leave the container’s default route alone');
+    .option('--no-default-route', 'leave the container’s default route alone')
+    .option(
+      '--vlan <id>',
+      'another VLAN of the same bridge, where the network allows it',
+      integer('vlan', VLAN_IDS.first, VLAN_IDS.last),
+    );
 }
 
 export function attachRequestOf(network: string, target: string, options: AttachOptions): AttachRequest {
@@ -37,7 +44,7 @@ export function attachRequestOf(network: string, target: string, options: Attach
     ifname: options.ifname,
     noDefaultRoute: !options.defaultRoute,
     publish: [],
-    vlan: undefined,
+    vlan: options.vlan,
     dns: false,
   };
 }

@@ -2,8 +2,9 @@
 import { InvalidArgumentError } from 'commander';
 
 import { IpAddress, IpNetwork, parseMac, type Family } from '../core/address.js';
+import { formatVlans, parseParent, parseVlans } from '../core/bridged.js';
 import { invalidArgument, WeftError } from '../core/errors.js';
-import { checkUsable, parseHostPrefix, parseInteger, parseName, parseNetworkName } from '../core/network.js';
+import { checkUsable, parseInteger, parseName, parseNetworkName } from '../core/network.js';
 import { MAX_LINK_NAME } from '../core/objects.js';
 
 /** For commander: the error names the option itself. */
@@ -41,6 +42,18 @@ export const ipOf = (family: Family, field: string): ((text: string) => string) 
     if (ip.family !== family) throw invalidArgument(`${field}: ${text} is not an IPv${family} address`);
     return ip.toString();
   });
+
+/** A part of a subnet: any prefix of IPv4. */
+export const rangeOf = checked((text) => {
+  const range = IpNetwork.parse(text, 'range');
+  if (range.family !== 4) throw invalidArgument(`range: ${text} is not an IPv4 prefix`);
+  return range.toString();
+});
+
+export const parentOf = checked(parseParent);
+
+/** VLAN ids and ranges of them, as they were written. */
+export const vlansOf = checked((text) => formatVlans(parseVlans(text)));
 
 export const mac = checked((text) => parseMac(text));
 export const networkName = checked(parseNetworkName);
@@ -82,17 +95,3 @@ export const target = checked((text) => {
     );
   return text;
 });
-
-/** @throws WeftError where prefix lengths do not fit their subnets */
-export function checkPrefixes(options: {
-  subnet: string;
-  subnet6?: string | undefined;
-  hostPrefix?: number | undefined;
-  hostPrefix6?: number | undefined;
-}): void {
-  parseHostPrefix(IpNetwork.parse(options.subnet), options.hostPrefix, 'host-prefix');
-  if (options.subnet6 !== undefined)
-    parseHostPrefix(IpNetwork.parse(options.subnet6), options.hostPrefix6, 'host-prefix6');
-  else if (options.hostPrefix6 !== undefined)
-    throw invalidArgument('host-prefix6: there is no --subnet6 that it could divide');
-}

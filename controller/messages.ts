@@ -1,4 +1,5 @@
 // Records of the store as messages of the services.
+import { formatVlans } from '../core/bridged.js';
 import { gatewayOf } from '../core/compile.js';
 import { VXLAN_OVERHEAD } from '../core/network.js';
 import type { Endpoint as EndpointRecord, Network as NetworkRecord } from '../core/records.js';
@@ -40,11 +41,24 @@ export function networkMessage({ store, leaseTimes }: Sources, network: NetworkR
     mtu: network.mtu,
     internal: network.internal,
     masquerade: network.masquerade,
-    vlan: undefined,
-    parent: undefined,
-    gateway: undefined,
+    ...bridgedFields(network),
     leases: leasesOf(store, network.name).map((lease) => leaseMessage(lease, leaseTimes)),
     endpoints: store.view.endpoints.get(network.name)?.size ?? 0,
+  };
+}
+
+function bridgedFields(
+  network: NetworkRecord,
+): Pick<Network, 'vlan' | 'parent' | 'gateway' | 'range' | 'allowVlan' | 'gatewayNode'> {
+  const vlan = network.driver === 'vlan' ? network : undefined;
+  const bridged = network.driver === 'overlay' ? undefined : network;
+  return {
+    vlan: vlan?.vlan,
+    allowVlan: vlan === undefined || vlan.allowVlan.length === 0 ? undefined : formatVlans(vlan.allowVlan),
+    gatewayNode: vlan?.gatewayNode,
+    parent: bridged?.parent,
+    gateway: bridged?.gateway?.toString(),
+    range: bridged?.pool?.toString(),
   };
 }
 
@@ -75,17 +89,29 @@ export function endpointMessage(sources: Sources, endpoint: EndpointRecord): End
     ip,
     ip6,
     aliases,
-    gateway: lease === undefined ? '' : gatewayOf(lease.subnet).toString(),
+    gateway: gatewayText(store.view.networks.get(endpoint.network), endpoint, lease),
     mtu: mtuOf(sources, endpoint.node, store.view.networks.get(endpoint.network)),
     vlan: endpoint.vlan,
     publish: endpoint.publish,
   };
 }
 
+function gatewayText(
+  network: NetworkRecord | undefined,
+  endpoint: EndpointRecord,
+  lease: StoredLease | undefined,
+): string {
+  if (network === undefined || network.driver === 'overlay')
+    return lease === undefined ? '' : gatewayOf(lease.subnet).toString();
+  const elsewhere = network.driver === 'vlan' && (endpoint.vlan ?? network.vlan) !== network.vlan;
+  return elsewhere ? '' : (network.gateway?.toString() ?? '');
+}
+
 /** The node's own word, else what it comes to on a usual underlay. */
 function mtuOf({ reports }: Sources, node: string, network: NetworkRecord | undefined): number {
   const told = reports.reportOf(node)?.status.networks.find((it) => it.name === network?.name)?.mtu;
   if (told !== undefined && told > 0) return told;
+  if (network !== undefined && network.driver !== 'overlay') return network.mtu ?? USUAL_MTU;
   const overhead = VXLAN_OVERHEAD[network?.subnet6 === undefined ? 4 : 6];
   return Math.min(USUAL_MTU - overhead, network?.mtu ?? Infinity);
 }

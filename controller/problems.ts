@@ -1,6 +1,6 @@
 // What is not as it should be in the cluster, seen from the controller.
 import { IpAddress } from '../core/address.js';
-import { findOverlap, prefixesOf } from '../core/network.js';
+import { coversUnderlay, findOverlap, prefixesOf } from '../core/network.js';
 import type { Network } from '../core/records.js';
 import type { Problem } from '../proto/gen/weft/v1/types.js';
 import type { Store } from '../store/store.js';
@@ -103,7 +103,7 @@ function coveredNodes(store: Store): Problem[] {
   return [...store.view.nodes.values()].flatMap(({ name, publicIp, publicIp6 }) =>
     [publicIp, publicIp6].flatMap((text): Problem[] => {
       const ip = text === undefined ? undefined : IpAddress.tryParse(text);
-      const network = ip && networks.find((it) => prefixesOf(it).some((prefix) => prefix.contains(ip)));
+      const network = ip && networks.find((it) => coversUnderlay(it, ip));
       if (network === undefined) return [];
       return [
         {

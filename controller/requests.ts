@@ -1,5 +1,6 @@
 // What people ask for, checked at the door: every field that is wrong is refused with its name, its value and what is allowed.
 import { IpAddress, IpNetwork, parseMac, type Family } from '../core/address.js';
+import { bridgedNetwork, parseVlan, parseVlans } from '../core/bridged.js';
 import { invalidArgument, unimplemented } from '../core/errors.js';
 import {
   checkUsable,
@@ -9,13 +10,12 @@ import {
   parseInteger,
   parseName,
   parseNetworkName,
+  type Network,
 } from '../core/network.js';
 import { didYouMean } from '../daemon/suggest.js';
 import type { AttachRequest } from '../proto/gen/weft/v1/agent.js';
 import type { CreateNetworkRequest } from '../proto/gen/weft/v1/controller.js';
 import type { NetworkSpec } from '../store/store.js';
-
-const DRIVERS_TO_COME = ['bridge', 'vlan'];
 
 /** flannel's backends that weft has no counterpart of (pkg/backend). */
 const OTHER_BACKENDS = [
@@ -38,7 +38,9 @@ const MAX_MTU = 65_535;
 /** @throws WeftError INVALID_ARGUMENT, UNIMPLEMENTED for what weft knows but does not have */
 export function parseCreateNetwork(request: CreateNetworkRequest): NetworkSpec {
   const name = parseNetworkName(request.name);
-  checkDriver(request.driver ?? 'overlay');
+  const driver = parseDriver(request.driver ?? 'overlay');
+  if (driver !== 'overlay') return parseBridged(name, driver, request);
+  refuseBridged(request);
   checkBackend(request.backend ?? 'vxlan');
   const subnet = parseSubnet(request.subnet, 4, 'subnet');
   const subnet6 = request.subnet6 === undefined ? undefined : parseSubnet(request.subnet6, 6, 'subnet6');
@@ -85,12 +87,61 @@ function parseSubnet(text: string, family: Family, field: string): IpNetwork {
   return subnet;
 }
 
-function checkDriver(driver: string): void {
-  if (driver === 'overlay') return;
-  if (DRIVERS_TO_COME.includes(driver)) {
-    throw unimplemented(`driver: "${driver}" is not served yet`, 'Use the driver overlay.');
-  }
-  throw invalidArgument(`driver: "${driver}" is not known`, 'Give overlay.');
+function parseDriver(driver: string): Network['driver'] {
+  if (driver === 'overlay' || driver === 'bridge' || driver === 'vlan') return driver;
+  const hint = didYouMean(driver, ['overlay', 'bridge', 'vlan']);
+  throw invalidArgument(
+    `driver: "${driver}" is not known`,
+    hint === '' ? 'Give overlay, bridge or vlan.' : hint,
+  );
+}
+
+/** An overlay has none of what the other drivers have. */
+function refuseBridged(request: CreateNetworkRequest): void {
+  const { vlan, parent, range, gateway, allowVlan, gatewayNode, force } = request;
+  const given = Object.entries({
+    vlan,
+    parent,
+    range,
+    gateway,
+    'allow-vlan': allowVlan,
+    'gateway-node': gatewayNode,
+    force: force ? true : undefined,
+  }).find(([, value]) => value !== undefined);
+  if (given === undefined) return;
+  throw invalidArgument(
+    `${given[0]}: the driver overlay has none`,
+    'Leave it out, or give the driver bridge or vlan.',
+  );
+}
+
+function parseBridged(name: string, driver: 'bridge' | 'vlan', request: CreateNetworkRequest): NetworkSpec {
+  const { backend, vni, port, hostPrefix, hostPrefix6, mtu, vlan, parent, gatewayNode } = request;
+  const given = Object.entries({ backend, vni, port, 'host-prefix6': hostPrefix6 }).find(
+    ([, value]) => value !== undefined,
+  );
+  if (given !== undefined)
+    throw invalidArgument(`${given[0]}: the driver ${driver} has none`, 'Leave it out.');
+  const spec = {
+    name,
+    driver,
+    subnet: parseSubnet(request.subnet, 4, 'subnet'),
+    ...(request.subnet6 !== undefined && { subnet6: parseSubnet(request.subnet6, 6, 'subnet6') }),
+    ...(request.range !== undefined && { range: IpNetwork.parse(request.range, 'range') }),
+    ...(request.gateway !== undefined && { gateway: IpAddress.parse(request.gateway, 'gateway') }),
+    ...(request.allowVlan !== undefined && { allowVlan: parseVlans(request.allowVlan) }),
+    ...(hostPrefix !== undefined && { hostPrefix }),
+    ...(mtu !== undefined && { mtu }),
+    ...(vlan !== undefined && { vlan }),
+    ...(parent !== undefined && { parent }),
+    ...(gatewayNode !== undefined && { gatewayNode }),
+    internal: request.internal,
+    masquerade: !request.noMasquerade,
+    force: request.force,
+  };
+  // Whole, so that what does not fit together is told here.
+  bridgedNetwork(spec);
+  return spec;
 }
 
 function checkBackend(backend: string): void {
@@ -113,6 +164,7 @@ export function checkAttach(request: AttachRequest): void {
   if (request.ip !== undefined) checkFamily(IpAddress.parse(request.ip, 'ip'), 4, 'ip');
   if (request.ip6 !== undefined) checkFamily(IpAddress.parse(request.ip6, 'ip6'), 6, 'ip6');
   if (request.mac !== undefined) parseMac(request.mac);
+  if (request.vlan !== undefined) parseVlan(request.vlan);
 }
 
 function checkFamily(address: IpAddress, family: Family, field: string): void {

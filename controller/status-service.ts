@@ -46,6 +46,7 @@ export function statusService(options: {
           stepsApplied: 0,
           stepsFailed: 0,
           driftRepaired: 0,
+          capabilities: [],
         },
         store: {
           state: state.connected ? 'connected' : 'disconnected',

@@ -1,29 +1,29 @@
 // Records become kernel objects here, by pure functions, one record at a time and IPv4 and IPv6 alike. The union over all
 // records is what a node should have; one changed record costs its own objects and nothing else.
-import { createHash } from 'node:crypto';
-
 import { addressBits, parseInterface, type Family, type IpAddress, type IpNetwork } from './address.js';
+import {
+  compileBridgedEndpoint,
+  compileBridgedNetwork,
+  gatewayLinkOf,
+  isBridgedMembership,
+} from './compile-bridged.js';
 import type { Firewall, FirewallNetwork } from './firewall.js';
-import { prefixesOf, VXLAN_OVERHEAD, type Network } from './network.js';
+import { containerMtu, isOverlay, tunnelMtu, type Membership, type OverlayMembership } from './membership.js';
+import {
+  BRIDGE_LINK_LOCAL,
+  bridgeName,
+  endpointAlias,
+  gatewayOf,
+  macOf,
+  networkAlias,
+  vxlanName,
+} from './names.js';
+import { prefixesOf } from './network.js';
 import type { KernelObject, VxlanLink } from './objects.js';
 import type { Claim, Endpoint, Lease } from './records.js';
 
-/** Where the node stands on the underlay. */
-export interface Underlay {
-  ip: IpAddress;
-  ip6?: IpAddress;
-  /** Of the link that has these addresses. */
-  mtu: number;
-  link: string;
-}
-
-/** A network as this node takes part in it. */
-export interface Membership {
-  network: Network;
-  /** This node's own. */
-  lease: Lease;
-  underlay: Underlay;
-}
+export * from './membership.js';
+export * from './names.js';
 
 /** The two families of a membership as one list, so that no code is written twice for them. */
 interface Side {
@@ -36,37 +36,7 @@ interface Side {
   mac: string;
 }
 
-export const vxlanName = (vni: number, family: Family): string =>
-  family === 4 ? `wfvx${vni}` : `wfvx6-${vni}`;
-export const bridgeName = (vni: number): string => `wfbr${vni}`;
-/** 4 + 11 characters: as much of the id as a link's name holds. */
-export const hostIfname = (endpointId: string): string => `wfep${endpointId.slice(0, 11)}`;
-export const networkAlias = (network: string): string => `weft network ${network}`;
-export const endpointAlias = (network: string, name: string): string => `weft endpoint ${name} of ${network}`;
-
-/** Every bridge has the same: link-local addresses of different links have nothing to do with each other. */
-export const BRIDGE_LINK_LOCAL = 'fe80::1';
-
-/** The gateway of a node's subnet is its first address after the base. */
-export const gatewayOf = (subnet: IpNetwork): IpAddress => subnet.at(1);
-
-/** A MAC address that is always the same for the same address, so that neighbours that remember an address stay right. */
-export function macOf(ip: IpAddress): string {
-  const low = Number(ip.value & 0xffff_ffffn);
-  const high = Number((ip.value >> 32n) & 0xffn);
-  // 02: locally administered, unicast (IEEE 802 §8.2.2).
-  return `02:${hex(high ^ 0x77)}:${[24, 16, 8, 0].map((shift) => hex((low >>> shift) & 0xff)).join(':')}`;
-}
-
-/** The MAC address of a node's VTEP: it survives restarts and remade devices, so peers need not be told. */
-export function vtepMac(instance: string, network: string, family: Family): string {
-  const digest = createHash('sha256').update(`${instance} ${network} ${family}`).digest();
-  return ['02', ...[...digest.subarray(0, 5)].map(hex)].join(':');
-}
-
-const hex = (byte: number): string => byte.toString(16).padStart(2, '0');
-
-function sidesOf({ lease, underlay, network }: Membership): Side[] {
+function sidesOf({ lease, underlay, network }: OverlayMembership): Side[] {
   const side = (family: Family, subnet?: IpNetwork, local?: IpAddress, mac?: string): Side[] =>
     subnet === undefined || local === undefined || mac === undefined
       ? []
@@ -77,17 +47,13 @@ function sidesOf({ lease, underlay, network }: Membership): Side[] {
   ];
 }
 
-/** MTU of a tunnel of this family: the network's own, where one was asked for, but never more than the underlay carries. */
-const tunnelMtu = (membership: Membership, family: Family): number =>
-  Math.min(membership.underlay.mtu - VXLAN_OVERHEAD[family], membership.network.mtu ?? Infinity);
-
-/** MTU of the containers: the lowest of the network's tunnels. */
-export function containerMtu(membership: Membership): number {
-  return Math.min(...sidesOf(membership).map((side) => tunnelMtu(membership, side.family)));
-}
-
 /** Tunnels, bridge, gateway addresses and forwarding of one network. */
 export function compileNetwork(membership: Membership): KernelObject[] {
+  if (isBridgedMembership(membership)) return compileBridgedNetwork(membership);
+  return isOverlay(membership) ? compileOverlay(membership) : [];
+}
+
+function compileOverlay(membership: OverlayMembership): KernelObject[] {
   const { network } = membership;
   const alias = networkAlias(network.name);
   const bridge = bridgeName(network.vni);
@@ -142,6 +108,8 @@ export function compileNetwork(membership: Membership): KernelObject[] {
  * where it would draw other traffic away: a subnet outside the network, or one that overlaps this node's own.
  */
 export function compilePeer(membership: Membership, peer: Lease): KernelObject[] {
+  // On one layer 2 everybody is next to everybody.
+  if (!isOverlay(membership)) return [];
   return remoteSides(membership, peer).flatMap(({ vxlan, subnet, mac, dst }): KernelObject[] => [
     { kind: 'fdb', link: vxlan, mac, dst: dst.toString() },
     { kind: 'neighbour', link: vxlan, ip: subnet.base.toString(), mac },
@@ -150,7 +118,7 @@ export function compilePeer(membership: Membership, peer: Lease): KernelObject[]
 }
 
 function remoteSides(
-  membership: Membership,
+  membership: OverlayMembership,
   peer: Lease,
 ): { family: Family; vxlan: string; subnet: IpNetwork; mac: string; dst: IpAddress }[] {
   const { network } = membership;
@@ -174,6 +142,7 @@ function remoteSides(
  */
 export function compileClaim(membership: Membership, claim: Claim, user: Lease | undefined): KernelObject[] {
   if (claim.state !== 'granted' || user === undefined || user.node === membership.lease.node) return [];
+  if (!isOverlay(membership)) return [];
   const { family } = claim.ip;
   const ip = claim.ip.toString();
   const own = family === 4 ? membership.lease.subnet : membership.lease.subnet6;
@@ -201,6 +170,8 @@ export interface CompiledEndpoint {
 }
 
 export function compileEndpoint(membership: Membership, endpoint: Endpoint): CompiledEndpoint {
+  if (isBridgedMembership(membership)) return compileBridgedEndpoint(membership, endpoint);
+  if (!isOverlay(membership)) return { host: [], container: [] };
   const { network } = membership;
   const mtu = containerMtu(membership);
   const bridge = bridgeName(network.vni);
@@ -240,15 +211,28 @@ export function compileEndpoint(membership: Membership, endpoint: Endpoint): Com
 }
 
 export function compileFirewall(memberships: Iterable<Membership>): Firewall {
-  const networks = [...memberships].map((membership): FirewallNetwork => {
+  const networks = [...memberships].flatMap((membership): FirewallNetwork[] => {
     const { network } = membership;
-    return {
-      name: network.name,
-      links: [bridgeName(network.vni), ...sidesOf(membership).map((side) => side.vxlan)],
-      prefixes: prefixesOf(network),
-      internal: network.internal,
-      masquerade: network.masquerade && !network.internal,
-    };
+    const links = linksOf(membership);
+    // What the node only bridges is not forwarded, and what it forwards for others is theirs to judge.
+    if (links.length === 0) return [];
+    return [
+      {
+        name: network.name,
+        links,
+        prefixes: prefixesOf(network),
+        internal: network.internal,
+        masquerade: network.masquerade && !network.internal,
+      },
+    ];
   });
   return { networks: networks.sort((a, b) => (a.name < b.name ? -1 : 1)) };
+}
+
+/** The links of the node through which the network's packets come. */
+function linksOf(membership: Membership): string[] {
+  if (isOverlay(membership))
+    return [bridgeName(membership.network.vni), ...sidesOf(membership).map((side) => side.vxlan)];
+  const link = isBridgedMembership(membership) ? gatewayLinkOf(membership) : undefined;
+  return link === undefined ? [] : [link];
 }

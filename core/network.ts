@@ -3,26 +3,69 @@
 import { addressBits, IpNetwork, type IpAddress } from './address.js';
 import { failedPrecondition, invalidArgument } from './errors.js';
 
-export interface Network {
+export type Network = OverlayNetwork | BridgedNetwork;
+
+interface Common {
   name: string;
-  driver: 'overlay';
-  backend: 'vxlan';
   subnet: IpNetwork;
   subnet6?: IpNetwork;
-  /** Length of a node's IPv4 subnet. */
+  /** Length of what a node takes of it: an overlay's subnet, a block of a shared range, or all. */
   hostPrefix: number;
-  /** Length of a node's IPv6 subnet; present where subnet6 is. */
+  /** The same for IPv6; present where subnet6 is. */
   hostPrefix6?: number;
   /** First and last subnet that nodes are given, both included. */
   range: SubnetRange;
   range6?: SubnetRange;
-  vni: number;
-  /** UDP port of the VXLAN tunnel. */
-  port: number;
-  /** MTU asked for; absent: the underlay's less the overhead. */
+  /** MTU asked for; absent: the underlay's less the overhead, or the parent's. */
   mtu?: number;
   internal: boolean;
   masquerade: boolean;
+}
+
+/** Subnets of nodes, with tunnels between them. */
+export interface OverlayNetwork extends Common {
+  driver: 'overlay';
+  backend: 'vxlan';
+  vni: number;
+  /** UDP port of the VXLAN tunnel. */
+  port: number;
+}
+
+/** One layer 2, on each node by itself or through a link of the nodes (bridged.ts). */
+export type BridgedNetwork = BridgeNetwork | VlanNetwork;
+
+interface Bridged extends Common {
+  /** Nothing is tunnelled. */
+  backend?: never;
+  vni?: never;
+  port?: never;
+  /** The link of each node that it leaves through: a NIC, or a bridge. Absent: it lives on each node by itself. */
+  parent?: string;
+  /** The parent may be the link that the underlay rests on. */
+  force: boolean;
+  /** What addresses are given out of; with a parent and without this, addresses are only those that are asked for. */
+  pool?: IpNetwork;
+  /** The containers' way out: the node's own address where `hasOwnGateway`, else a router's. */
+  gateway?: IpAddress;
+}
+
+export interface BridgeNetwork extends Bridged {
+  driver: 'bridge';
+}
+
+export interface VlanNetwork extends Bridged {
+  driver: 'vlan';
+  vlan: number;
+  /** Other VLANs that single containers may be put into. */
+  allowVlan: readonly VlanRange[];
+  /** The node that has the gateway's address on the VLAN, where there is a parent. */
+  gatewayNode?: string;
+}
+
+/** VLAN ids from first to last, both included. */
+export interface VlanRange {
+  first: number;
+  last: number;
 }
 
 export interface SubnetRange {
@@ -181,11 +224,37 @@ export function checkUsable(subnet: IpNetwork, field: string): void {
 export const prefixesOf = (network: Pick<Network, 'subnet' | 'subnet6'>): IpNetwork[] =>
   network.subnet6 === undefined ? [network.subnet] : [network.subnet, network.subnet6];
 
+/** Whether the nodes' own addresses and routes lead into it; who has none of them is in nobody's way. */
+export function hasOwnGateway(network: Network): boolean {
+  switch (network.driver) {
+    case 'overlay':
+      return true;
+    case 'bridge':
+      return network.parent === undefined;
+    case 'vlan':
+      return (
+        network.gateway !== undefined && (network.parent === undefined || network.gatewayNode !== undefined)
+      );
+  }
+}
+
+/** What of the network nobody else may have; nothing of one that no host has a route to. */
+function claimedBy(network: Network, other: Network): IpNetwork[] {
+  if (hasOwnGateway(network)) return prefixesOf(network);
+  if (network.driver !== 'bridge') return [];
+  // The hosts' LAN. One LAN may be several networks, for its link need not be called the same everywhere; then only what
+  // they give out must differ.
+  if (other.driver === 'bridge' && other.parent !== undefined)
+    return network.pool === undefined ? [] : [network.pool];
+  return [network.subnet];
+}
+
 /** The first of `others` that has addresses in common with the network. */
 export function findOverlap(network: Network, others: Iterable<Network>): Network | undefined {
   for (const other of others) {
     if (other.name === network.name) continue;
-    if (prefixesOf(network).some((mine) => prefixesOf(other).some((theirs) => mine.overlaps(theirs))))
+    const theirs = claimedBy(other, network);
+    if (claimedBy(network, other).some((mine) => theirs.some((prefix) => mine.overlaps(prefix))))
       return other;
   }
   return undefined;
@@ -206,7 +275,7 @@ export function checkOverlap(
     );
   }
   for (const { node, ip } of underlays) {
-    if (prefixesOf(network).some((mine) => mine.contains(ip))) {
+    if (coversUnderlay(network, ip)) {
       throw failedPrecondition(
         `network ${network.name}: ${shown} contains ${ip.toString()}, the underlay address of node ${node}`,
         'Choose a subnet that the hosts themselves do not use.',
@@ -214,3 +283,7 @@ export function checkOverlap(
     }
   }
 }
+
+/** Whether the network would draw away what is sent to this address of a host. */
+export const coversUnderlay = (network: Network, ip: IpAddress): boolean =>
+  hasOwnGateway(network) && prefixesOf(network).some((mine) => mine.contains(ip));

@@ -11,6 +11,14 @@ export const WEFT_MARK = 119;
 /** Every link of weft begins with this. */
 export const LINK_PREFIX = 'wf';
 
+/**
+ * A bridge that a NIC of the host became a port of begins with this. The addresses on it are the host's, not weft's: they
+ * moved there from the NIC, and move back when it is released.
+ */
+export const LAN_PREFIX = 'wfp-';
+
+export const isLanBridge = (link: string): boolean => link.startsWith(LAN_PREFIX);
+
 /** IFNAMSIZ less the terminating zero (include/uapi/linux/if.h). */
 export const MAX_LINK_NAME = 15;
 
@@ -36,6 +44,20 @@ export interface BridgeLink {
   alias: string;
   mac: string;
   mtu: number;
+  /** It tells VLANs apart (vlan_filtering), and a port is in none until it is put into one. Absent: false. */
+  vlans?: boolean;
+}
+
+/** A link of the host in one VLAN of a bridge (802.1Q). Its MAC address is the bridge's. */
+export interface VlanLink {
+  kind: 'link';
+  type: 'vlan';
+  name: string;
+  alias: string;
+  mtu: number;
+  /** The bridge. */
+  base: string;
+  vlan: number;
 }
 
 /** A veth pair, seen from the node; the other end is made straight in the container's namespace. */
@@ -47,6 +69,8 @@ export interface VethLink {
   mtu: number;
   /** The bridge it is a port of. */
   master: string;
+  /** The one VLAN that the port is in, untagged; 0: in none, or in others. Absent: the bridge sees to it, or not known. */
+  vlan?: number;
   peer: { name: string; mac: string };
 }
 
@@ -67,7 +91,7 @@ export interface LoopbackLink {
 }
 
 /** Every link that is described is also up. */
-export type LinkObject = VxlanLink | BridgeLink | VethLink | PeerLink | LoopbackLink;
+export type LinkObject = VxlanLink | BridgeLink | VlanLink | VethLink | PeerLink | LoopbackLink;
 
 export interface AddressObject {
   kind: 'address';
@@ -116,6 +140,27 @@ export interface FdbObject {
   dst: string;
 }
 
+/**
+ * A link of the host that is a port of a bridge of weft's. Becoming one, it hands its addresses and routes on to the bridge,
+ * and released it has them back as they were.
+ */
+export interface PortObject {
+  kind: 'port';
+  link: string;
+  master: string;
+}
+
+/** A VLAN that a port of a bridge is in, or the bridge itself (`bridge vlan`). */
+export interface BridgeVlanObject {
+  kind: 'vlan';
+  link: string;
+  /** The same as `link` where it is the bridge itself. */
+  bridge: string;
+  vlan: number;
+  /** Frames without a tag belong to it, both ways (pvid untagged). Absent: they carry the tag. */
+  untagged?: boolean;
+}
+
 export interface SysctlObject {
   kind: 'sysctl';
   /** Below /proc/sys, for instance net/ipv4/ip_forward. */
@@ -124,7 +169,15 @@ export interface SysctlObject {
 }
 
 export type KernelObject =
-  LinkObject | AddressObject | RouteObject | NeighbourObject | ProxyObject | FdbObject | SysctlObject;
+  | LinkObject
+  | AddressObject
+  | RouteObject
+  | NeighbourObject
+  | ProxyObject
+  | FdbObject
+  | PortObject
+  | BridgeVlanObject
+  | SysctlObject;
 
 /** What two objects share when they cannot both be there. */
 export function objectKey(object: KernelObject): string {
@@ -141,6 +194,10 @@ export function objectKey(object: KernelObject): string {
       return `proxy ${object.link} ${object.ip}`;
     case 'fdb':
       return `fdb ${object.link} ${object.mac}`;
+    case 'port':
+      return `port ${object.link}`;
+    case 'vlan':
+      return `vlan ${object.link} ${object.vlan}`;
     case 'sysctl':
       return `sysctl ${object.path}`;
   }
@@ -161,6 +218,10 @@ export function describeObject(object: KernelObject): string {
       return `proxy neighbour ${object.ip} dev ${object.link}`;
     case 'fdb':
       return `fdb ${object.mac} dst ${object.dst} dev ${object.link}`;
+    case 'port':
+      return `port ${object.link} of ${object.master}`;
+    case 'vlan':
+      return `vlan ${object.vlan}${object.untagged === true ? ' untagged' : ''} dev ${object.link}`;
     case 'sysctl':
       return `sysctl ${object.path} = ${object.value}`;
   }

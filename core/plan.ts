@@ -4,13 +4,9 @@ import {
   objectKey,
   type Actual,
   type ActualObject,
-  type AddressObject,
-  type FdbObject,
   type KernelObject,
   type LinkObject,
-  type NeighbourObject,
-  type ProxyObject,
-  type RouteObject,
+  type SysctlObject,
 } from './objects.js';
 
 export type Step =
@@ -22,7 +18,7 @@ export type Step =
   /** Without `replace` an object of somebody else under the same key is an error (EEXIST). */
   | { do: 'put'; object: Exclude<KernelObject, LinkObject>; replace: boolean }
   /** What is gone already is no error. */
-  | { do: 'delete'; object: RouteObject | NeighbourObject | ProxyObject | FdbObject | AddressObject };
+  | { do: 'delete'; object: Exclude<KernelObject, LinkObject | SysctlObject> };
 
 /** Something that weft needs and somebody else has taken. */
 export interface Conflict {
@@ -39,26 +35,40 @@ export interface Plan {
 const ORDER = {
   bridge: 0,
   vxlan: 1,
-  veth: 2,
-  peer: 3,
-  loopback: 3,
-  sysctl: 4,
-  address: 5,
-  proxy: 6,
-  fdb: 7,
+  // The host itself is on the VLAN of its own traffic before the NIC, with its addresses, comes to the bridge.
+  vlan: 2,
+  port: 3,
+  veth: 5,
+  peer: 6,
+  loopback: 6,
+  sysctl: 7,
+  address: 8,
+  proxy: 9,
+  fdb: 10,
   // The neighbour entry after the FDB entry that its MAC address leads to: a peer that was replaced is switched in one go.
-  neighbour: 8,
+  neighbour: 11,
   // Last: the kernel would ask for a gateway that has no neighbour entry yet.
-  route: 9,
+  route: 12,
 } as const;
 
-const orderOf = (object: KernelObject): number =>
-  object.kind === 'link' ? ORDER[object.type] : ORDER[object.kind];
+/** A VLAN of a port, after it became one. */
+const PORT_VLAN = 4;
+
+function orderOf(object: KernelObject): number {
+  if (object.kind === 'vlan' && object.link !== object.bridge) return PORT_VLAN;
+  return object.kind === 'link' ? ORDER[object.type] : ORDER[object.kind];
+}
 
 /** The link that an object lies on, and goes with; a link's own settings are net/ipv4/conf/LINK/… */
 function linkOf(object: KernelObject): string | undefined {
   if (object.kind === 'sysctl') return object.path.split('/')[3];
   return 'link' in object ? object.link : undefined;
+}
+
+/** The bridge without which the object is not there, although it lies on another link. */
+function bridgeOf(object: KernelObject): string | undefined {
+  if (object.kind === 'port') return object.master;
+  return object.kind === 'vlan' ? object.bridge : undefined;
 }
 
 /**
@@ -80,10 +90,9 @@ export function plan(actual: Actual, desired: Iterable<KernelObject>, options: {
   const links = [...wanted.values()].filter((object) => object.kind === 'link');
   for (const link of links.sort((a, b) => orderOf(a) - orderOf(b))) {
     const current = actual.objects.get(objectKey(link));
-    const { steps, remade, conflict } =
-      link.type === 'veth' && blocked.has(link.master)
-        ? { steps: [], remade: false, conflict: `its bridge ${link.master} is not weft's` }
-        : planLink(link, current, actual, goneLinks);
+    const { steps, remade, conflict } = blocked.has(masterOf(link) ?? '')
+      ? { steps: [], remade: false, conflict: `its bridge ${masterOf(link)} is not weft's` }
+      : planLink(link, current, actual, goneLinks);
     if (conflict !== undefined) {
       conflicts.push({ object: link, why: conflict });
       blocked.add(link.name);
@@ -99,23 +108,37 @@ export function plan(actual: Actual, desired: Iterable<KernelObject>, options: {
     const foundLink = found === undefined ? undefined : linkOf(found.object);
     const lost =
       foundLink !== undefined &&
-      (goneLinks.has(foundLink) || (object.kind === 'neighbour' && flushed.has(foundLink)));
+      (goneLinks.has(foundLink) ||
+        goneLinks.has(bridgeOf(found?.object ?? object) ?? '') ||
+        (object.kind === 'neighbour' && flushed.has(foundLink)));
     const current = lost ? undefined : found;
     if (current !== undefined && sameObject(current.object, object)) continue;
     if (current !== undefined && !current.owned && object.kind !== 'sysctl' && object.kind !== 'address') {
-      conflicts.push({ object, why: 'it is there already, and weft did not make it' });
+      conflicts.push({ object, why: whyTaken(current.object) });
       continue;
     }
-    if (link !== undefined) {
-      if (blocked.has(link)) continue;
-      if (object.kind !== 'sysctl' && actual.foreignLinks.has(link)) continue;
-    }
+    if (blocked.has(link ?? '') || blocked.has(bridgeOf(object) ?? '')) continue;
+    // What belongs to a bridge of weft's may lie on a link of others; nothing else does.
+    const mayBeForeign = object.kind === 'sysctl' || bridgeOf(object) !== undefined;
+    if (link !== undefined && !mayBeForeign && actual.foreignLinks.has(link)) continue;
     makes.push({ order: orderOf(object), steps: [{ do: 'put', object, replace: current !== undefined }] });
   }
   makes.sort((a, b) => a.order - b.order);
   const steps = makes.flatMap((make) => make.steps);
   if (options.prune) steps.push(...pruning(actual, wanted, goneLinks));
   return { steps, conflicts };
+}
+
+function whyTaken(object: KernelObject): string {
+  return object.kind === 'port'
+    ? `${object.link} is a port of ${object.master}, and weft did not make it one`
+    : 'it is there already, and weft did not make it';
+}
+
+/** What a link is a part of, and cannot be there without. */
+function masterOf(link: LinkObject): string | undefined {
+  if (link.type === 'veth') return link.master;
+  return link.type === 'vlan' ? link.base : undefined;
 }
 
 function planLink(
@@ -134,6 +157,8 @@ function planLink(
   if (!current.owned) {
     return { steps: [], remade: false, conflict: 'a link of that name is there, and weft did not make it' };
   }
+  if (link.type === 'vlan' && goneLinks.has(link.base))
+    return { steps: [{ do: 'create-link', link }], remade: true };
   if (mustRemake(current.object, link)) {
     return {
       steps: [
@@ -158,17 +183,27 @@ function mustRemake(current: KernelObject, wanted: LinkObject): boolean {
       current.local.includes(':') !== wanted.local.includes(':')
     );
   }
+  if (current.type === 'vlan' && wanted.type === 'vlan')
+    return current.vlan !== wanted.vlan || current.base !== wanted.base;
+  if (current.type === 'bridge' && wanted.type === 'bridge')
+    return (current.vlans ?? false) !== (wanted.vlans ?? false);
   return false;
 }
 
 const changesMac = (current: KernelObject, wanted: LinkObject): boolean =>
   'mac' in current && 'mac' in wanted && current.mac !== wanted.mac;
 
+/** Where one of the two does not say, a notification of the kernel's or a bridge that sees to it itself, nothing differs. */
+const sameVlan = (a: number | undefined, b: number | undefined): boolean =>
+  a === undefined || b === undefined || a === b;
+
 function sameLink(a: LinkObject, b: LinkObject): boolean {
   if (a.type === 'loopback' || b.type === 'loopback') return a.type === b.type;
   if (a.mtu !== b.mtu) return false;
   if (a.type === 'peer' && b.type === 'peer') return a.mac === b.mac;
-  if (a.type === 'veth' && b.type === 'veth') return a.alias === b.alias && a.master === b.master;
+  if (a.type === 'veth' && b.type === 'veth')
+    return a.alias === b.alias && a.master === b.master && sameVlan(a.vlan, b.vlan);
+  if (a.type === 'vlan' && b.type === 'vlan') return a.alias === b.alias;
   if (a.type === 'bridge' && b.type === 'bridge') return a.alias === b.alias && a.mac === b.mac;
   if (a.type === 'vxlan' && b.type === 'vxlan')
     return a.alias === b.alias && a.mac === b.mac && a.local === b.local;
@@ -186,6 +221,9 @@ export function sameObject(a: KernelObject, b: KernelObject): boolean {
   }
   if (a.kind === 'neighbour' && b.kind === 'neighbour') return a.mac === b.mac;
   if (a.kind === 'fdb' && b.kind === 'fdb') return a.dst === b.dst;
+  if (a.kind === 'port' && b.kind === 'port') return a.master === b.master;
+  if (a.kind === 'vlan' && b.kind === 'vlan')
+    return a.bridge === b.bridge && (a.untagged ?? false) === (b.untagged ?? false);
   if (a.kind === 'sysctl' && b.kind === 'sysctl') return a.value === b.value;
   return true;
 }
@@ -203,14 +241,20 @@ function pruning(
     going.push(object);
     if (object.kind === 'link') links.add(object.name);
   }
-  return going
-    .filter((object) => object.kind === 'link' || !links.has(linkOf(object) ?? ''))
-    .sort((a, b) => orderOf(b) - orderOf(a))
-    .flatMap((object): Step[] => {
-      if (object.kind === 'sysctl') return [];
-      if (object.kind === 'link') return [{ do: 'delete-link', name: object.name }];
-      return [{ do: 'delete', object }];
-    });
+  return (
+    going
+      // A port is released before its bridge goes: it has the host's addresses to give back.
+      .filter(
+        (object) => object.kind === 'link' || object.kind === 'port' || !links.has(linkOf(object) ?? ''),
+      )
+      .filter((object) => object.kind !== 'vlan' || !links.has(object.bridge))
+      .sort((a, b) => orderOf(b) - orderOf(a))
+      .flatMap((object): Step[] => {
+        if (object.kind === 'sysctl') return [];
+        if (object.kind === 'link') return [{ do: 'delete-link', name: object.name }];
+        return [{ do: 'delete', object }];
+      })
+  );
 }
 
 /** What a namespace would have if exactly these objects were there and weft's. */

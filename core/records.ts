@@ -45,6 +45,8 @@ export interface Endpoint {
   /** With prefix length; /32 (/128) where the address is of another node's subnet. */
   ip: string;
   ip6?: string;
+  /** Its address is claimed although its length does not show it: on a network whose nodes share one layer 2. */
+  claimed?: boolean;
   /** Whether it carries the container's default route. */
   defaultRoute: boolean;
   aliases: string[];

@@ -7,7 +7,7 @@ import type { IKeyValue } from 'etcd3';
 
 import { IpNetwork, type IpAddress } from '../core/address.js';
 import { alreadyExists, failedPrecondition, unavailable } from '../core/errors.js';
-import { reservedUse } from '../core/ipam.js';
+import { reservedIn } from '../core/ipam.js';
 import type { Network } from '../core/network.js';
 import type { Claim } from '../core/records.js';
 import { decodeLease } from './lease-codec.js';
@@ -134,7 +134,7 @@ function findLessee({ keys }: Context, kvs: readonly IKeyValue[], ip: IpAddress)
 /** Addresses that every lessee of the space needs itself, now or later. */
 function checkUse({ network, ip }: ClaimRequest, leased: IpNetwork | undefined): void {
   const hostPrefix = ip.family === 4 ? network.hostPrefix : (network.hostPrefix6 ?? 64);
-  const why = reservedUse(leased ?? IpNetwork.of(ip, hostPrefix), ip);
+  const why = reservedIn(network, leased ?? IpNetwork.of(ip, hostPrefix), ip);
   if (why === undefined) return;
   throw failedPrecondition(`network ${network.name}: ${ip.toString()} ${why}`, 'Choose another address.');
 }

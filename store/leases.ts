@@ -2,6 +2,7 @@
 // a reservation mortal, and without two nodes on one subnet.
 import type { IKeyValue } from 'etcd3';
 
+import { backendTypeOf } from '../core/bridged.js';
 import { failedPrecondition, notFound, resourceExhausted, unavailable } from '../core/errors.js';
 import type { Lease } from '../core/records.js';
 import { rangeOf } from './keys.js';
@@ -214,8 +215,8 @@ function leaseOf(request: LeaseRequest, { subnet, subnet6 }: Subnets, etcdLease:
     ...(dual && { subnet6 }),
     publicIp: request.publicIp,
     ...(dual && request.publicIp6 && { publicIp6: request.publicIp6 }),
-    backendType: request.network.backend,
-    vtep: request.vtep,
+    backendType: backendTypeOf(request.network),
+    ...(request.vtep && { vtep: request.vtep }),
     ...(dual && request.vtep6 && { vtep6: request.vtep6 }),
     node: request.node,
     instance: request.instance,

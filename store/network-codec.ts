@@ -4,6 +4,7 @@
 // DirectRouting is accepted: a flanneld that has it sends plain packets to neighbours, which arrive all the same.
 // Learning is accepted: it adds FDB entries, and weft's own are permanent. GBP changes the frames on the wire: refused.
 import type { IpAddress, IpNetwork } from '../core/address.js';
+import { backendTypeOf, bridgedNetwork, formatVlans, parseVlans, VLAN_IDS } from '../core/bridged.js';
 import { messageOf, WeftError } from '../core/errors.js';
 import {
   checkUsable,
@@ -13,7 +14,9 @@ import {
   parseHostPrefix,
   parseRange,
   VXLAN_OVERHEAD,
+  type BridgedNetwork,
   type Network,
+  type OverlayNetwork,
   type SubnetRange,
 } from '../core/network.js';
 import {
@@ -62,6 +65,27 @@ const CONFIG = goObject({
   Weft: goObject({ Internal: flag.default(false), Masquerade: flag.default(true) }).optional(),
 });
 
+/** Of the drivers bridge and vlan: no flanneld has a backend of such a name, and so none serves the network wrongly. */
+const BRIDGED_BACKENDS = { 'weft-bridge': 'bridge', 'weft-vlan': 'vlan' } as const;
+
+const BRIDGED = goObject({
+  Network: cidr4,
+  SubnetLen: length.default(0),
+  IPv6Network: cidr6.optional(),
+  Backend: goObject({ Type: text, MTU: integer(0, 65_535).default(0) }),
+  Weft: goObject({
+    Internal: flag.default(false),
+    Masquerade: flag.default(true),
+    VLAN: integer(VLAN_IDS.first, VLAN_IDS.last).optional(),
+    AllowVLAN: text.optional(),
+    Parent: text.optional(),
+    Range: cidr4.optional(),
+    Gateway: ip4.optional(),
+    GatewayNode: text.optional(),
+    Force: flag.default(false),
+  }).optional(),
+});
+
 /** What a config has that a Network has not, so that writing it again loses nothing. */
 const sources = new WeakMap<Network, string>();
 
@@ -69,7 +93,9 @@ const sources = new WeakMap<Network, string>();
 export function decodeConfig(name: string, value: string): Network {
   const json = parseJsonObject(value);
   // First, for another backend's fields need not make sense as VXLAN's.
-  checkBackend(json);
+  const type = backendIn(json);
+  if (type in BRIDGED_BACKENDS)
+    return decodeBridged(name, value, json, BRIDGED_BACKENDS[type as keyof typeof BRIDGED_BACKENDS]);
   const config = check(CONFIG, json);
   if (config.Backend?.GBP === true) {
     throw new UnreadableError('Backend.GBP: true; weft does not speak group based policies, leave it out');
@@ -106,7 +132,7 @@ export function decodeConfig(name: string, value: string): Network {
           )
         : undefined;
     const mtu = mtuOf(config.Backend?.MTU ?? 0, six !== undefined);
-    const network: Network = {
+    const network: OverlayNetwork = {
       name,
       driver: 'overlay',
       backend: 'vxlan',
@@ -124,23 +150,61 @@ export function decodeConfig(name: string, value: string): Network {
     sources.set(network, value);
     return network;
   } catch (error) {
-    if (!(error instanceof WeftError)) throw error;
-    throw new UnreadableError(error.next === undefined ? error.message : `${error.message}; ${error.next}`, {
-      cause: error,
-    });
+    throw asUnreadable(error);
   }
 }
 
-function checkBackend(json: Record<string, unknown>): void {
+function asUnreadable(error: unknown): unknown {
+  if (!(error instanceof WeftError)) return error;
+  return new UnreadableError(error.next === undefined ? error.message : `${error.message}; ${error.next}`, {
+    cause: error,
+  });
+}
+
+function decodeBridged(
+  name: string,
+  value: string,
+  json: Record<string, unknown>,
+  driver: 'bridge' | 'vlan',
+): Network {
+  const { Network: subnet, SubnetLen, IPv6Network: subnet6, Backend, Weft } = check(BRIDGED, json);
+  try {
+    const network = bridgedNetwork({
+      name,
+      driver,
+      subnet,
+      internal: Weft?.Internal ?? false,
+      masquerade: Weft?.Masquerade ?? true,
+      force: Weft?.Force ?? false,
+      ...(SubnetLen !== 0 && { hostPrefix: SubnetLen }),
+      ...(subnet6 && { subnet6 }),
+      ...(Backend.MTU !== 0 && { mtu: Backend.MTU }),
+      ...(Weft?.VLAN !== undefined && { vlan: Weft.VLAN }),
+      ...(Weft?.AllowVLAN !== undefined && { allowVlan: parseVlans(Weft.AllowVLAN, 'Weft.AllowVLAN') }),
+      ...(Weft?.Parent !== undefined && { parent: Weft.Parent }),
+      ...(Weft?.Range && { range: Weft.Range }),
+      ...(Weft?.Gateway && { gateway: Weft.Gateway }),
+      ...(Weft?.GatewayNode !== undefined && { gatewayNode: Weft.GatewayNode }),
+    });
+    sources.set(network, value);
+    return network;
+  } catch (error) {
+    throw asUnreadable(error);
+  }
+}
+
+function backendIn(json: Record<string, unknown>): string {
   const backend = check(goObject({ Backend: goObject({ Type: text.default('') }).optional() }), json).Backend;
   if (backend === undefined) {
     throw new UnreadableError(
       'Backend is missing, which flannel takes as "udp"; weft serves {"Backend":{"Type":"vxlan"}}',
     );
   }
-  if (backend.Type.toLowerCase() !== 'vxlan') {
+  const type = backend.Type.toLowerCase();
+  if (type !== 'vxlan' && !(type in BRIDGED_BACKENDS)) {
     throw new UnreadableError(`Backend.Type: "${backend.Type}" is not served; weft serves "vxlan"`);
   }
+  return type;
 }
 
 function familyOf(
@@ -183,6 +247,32 @@ function mtuOf(underlay: number, dual: boolean): number | undefined {
 export function encodeConfig(network: Network): string {
   const source = sources.get(network);
   if (source !== undefined) return source;
+  return network.driver === 'overlay' ? encodeOverlay(network) : encodeBridged(network);
+}
+
+function encodeBridged(network: BridgedNetwork): string {
+  const shared = network.parent !== undefined && network.pool !== undefined;
+  const { allowVlan = [], vlan, gatewayNode } = network.driver === 'vlan' ? network : {};
+  return JSON.stringify({
+    Network: network.subnet.toString(),
+    ...(shared && { SubnetLen: network.hostPrefix }),
+    ...(network.subnet6 && { EnableIPv6: true, IPv6Network: network.subnet6.toString() }),
+    Backend: { Type: backendTypeOf(network), ...(network.mtu !== undefined && { MTU: network.mtu }) },
+    Weft: {
+      Internal: network.internal,
+      Masquerade: network.masquerade,
+      ...(vlan !== undefined && { VLAN: vlan }),
+      ...(allowVlan.length > 0 && { AllowVLAN: formatVlans(allowVlan) }),
+      ...(network.parent !== undefined && { Parent: network.parent }),
+      ...(network.pool && { Range: network.pool.toString() }),
+      ...(network.gateway && { Gateway: network.gateway.toString() }),
+      ...(gatewayNode !== undefined && { GatewayNode: gatewayNode }),
+      ...(network.force && { Force: true }),
+    },
+  });
+}
+
+function encodeOverlay(network: OverlayNetwork): string {
   const usual = parseRange(network.subnet, network.hostPrefix, undefined, undefined);
   return JSON.stringify({
     Network: network.subnet.toString(),

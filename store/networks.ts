@@ -3,6 +3,7 @@
 import { randomInt } from 'node:crypto';
 
 import type { IpAddress, IpNetwork } from '../core/address.js';
+import { bridgedNetwork, checkParent } from '../core/bridged.js';
 import {
   alreadyExists,
   failedPrecondition,
@@ -14,6 +15,7 @@ import {
 import {
   checkOverlap,
   checkUsable,
+  hasOwnGateway,
   DEFAULT_VXLAN_PORT,
   MAX_VNI,
   MIN_MTU,
@@ -23,6 +25,7 @@ import {
   parseRange,
   VNI_RANGE,
   type Network,
+  type OverlayNetwork,
 } from '../core/network.js';
 import { rangeOf } from './keys.js';
 import { decodeConfig, encodeConfig, occupiedBy } from './network-codec.js';
@@ -57,6 +60,39 @@ const SHORT_VNI = 9999;
 
 /** Checks a spec by itself and fills in what is absent; the VNI stays 0 where a free one is wanted. */
 export function networkOf(spec: NetworkSpec): Network {
+  const { driver } = spec;
+  if (driver === 'bridge' || driver === 'vlan') {
+    for (const [field, value] of [
+      ['vni', spec.vni],
+      ['port', spec.port],
+      ['host-prefix6', spec.hostPrefix6],
+    ] as const) {
+      if (value !== undefined)
+        throw invalidArgument(`${field}: the driver ${driver} has none`, 'Leave it out.');
+    }
+    return bridgedNetwork({ ...spec, driver });
+  }
+  for (const [field, value] of [
+    ['vlan', spec.vlan],
+    ['allow-vlan', spec.allowVlan],
+    ['parent', spec.parent],
+    ['range', spec.range],
+    ['gateway', spec.gateway],
+    ['gateway-node', spec.gatewayNode],
+    ['force', spec.force === true ? true : undefined],
+  ] as const) {
+    if (value !== undefined) {
+      throw invalidArgument(
+        `${field}: the driver overlay has none`,
+        'Leave it out, or give --driver bridge or --driver vlan.',
+      );
+    }
+  }
+  return overlayOf(spec);
+}
+
+/** Of the driver overlay. */
+export function overlayOf(spec: NetworkSpec): OverlayNetwork {
   const name = parseNetworkName(spec.name);
   const family = (subnet: IpNetwork, wanted: 4 | 6, field: string): void => {
     if (subnet.family !== wanted)
@@ -114,7 +150,7 @@ export async function createNetwork(context: Context, spec: NetworkSpec): Promis
     }
     const twin = replica.view.networks.get(name);
     if (twin !== undefined) throw exists(wanted, twin);
-    const network = { ...wanted, vni: chooseVni(context, wanted) };
+    const network = wanted.driver === 'overlay' ? { ...wanted, vni: chooseVni(context, wanted) } : wanted;
     checkAgainstOthers(context, network);
     const marker = keys.removal('network', name);
     const { succeeded, responses, header } = await client.txn({
@@ -138,9 +174,11 @@ export async function createNetwork(context: Context, spec: NetworkSpec): Promis
 
 function exists(wanted: Network, there: Network | undefined): Error {
   // Copies: a network that was read is otherwise written as it was read.
-  const same =
-    there !== undefined &&
-    encodeConfig({ ...wanted, vni: wanted.vni || there.vni }) === encodeConfig({ ...there });
+  const like =
+    wanted.driver === 'overlay' && there?.driver === 'overlay' && wanted.vni === 0
+      ? { ...wanted, vni: there.vni }
+      : wanted;
+  const same = there !== undefined && encodeConfig({ ...like }) === encodeConfig({ ...there });
   return alreadyExists(
     `network ${wanted.name} exists already${same ? ', exactly as asked for' : ''}`,
     `Use it as it is (weft network inspect ${wanted.name}), or choose another name.`,
@@ -180,6 +218,8 @@ function checkAgainstOthers(context: Context, network: Network): void {
       .map((lease) => ({ node: `flanneld at ${lease.publicIp.toString()}`, ip: lease.publicIp })),
   );
   checkOverlap(network, view.networks.values(), [...underlays, ...flannels]);
+  checkParent(network, view.networks.values());
+  if (!hasOwnGateway(network)) return;
   for (const other of unserved(context)) {
     const clash = other.prefixes.find(
       (prefix) =>
@@ -194,8 +234,12 @@ function checkAgainstOthers(context: Context, network: Network): void {
   }
 }
 
-function chooseVni(context: Context, network: Network): number {
-  const taken = new Map([...context.replica.view.networks.values()].map((other) => [other.vni, other.name]));
+function chooseVni(context: Context, network: OverlayNetwork): number {
+  const taken = new Map(
+    [...context.replica.view.networks.values()].flatMap((other) =>
+      other.driver === 'overlay' ? [[other.vni, other.name] as const] : [],
+    ),
+  );
   for (const other of unserved(context)) if (other.vni !== undefined) taken.set(other.vni, other.name);
   if (network.vni !== 0) {
     const holder = taken.get(network.vni);

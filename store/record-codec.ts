@@ -42,6 +42,7 @@ const ENDPOINT = z.object({
   mac,
   ip: interfaceText,
   ip6: interfaceText.optional(),
+  claimed: flag.optional(),
   defaultRoute: flag.default(false),
   aliases: z.array(text).default([]),
   publish: z.array(PUBLISHED).default([]),
@@ -68,13 +69,14 @@ const REMOVAL = z.object({ at: text.default(''), forced: flag.default(false) });
 
 /** @throws UnreadableError */
 export function decodeEndpoint(key: ParsedKey & { kind: 'endpoint' }, value: string): Endpoint {
-  const { ip6, vlan, ...fields } = check(ENDPOINT, parseJsonObject(value));
+  const { ip6, vlan, claimed, ...fields } = check(ENDPOINT, parseJsonObject(value));
   return {
     id: key.id,
     network: key.network,
     ...fields,
     ...(ip6 !== undefined && { ip6 }),
     ...(vlan !== undefined && { vlan }),
+    ...(claimed !== undefined && { claimed }),
   };
 }
 

@@ -3,6 +3,7 @@
 // Reading is local: a replica follows etcd (one list, one watch) and decodes every record once; `view` is always a whole
 // picture, of the revision it names. Writing goes straight to etcd, in transactions.
 import type { IpAddress, IpNetwork } from '../core/address.js';
+import type { VlanRange } from '../core/network.js';
 import type {
   BadRecord,
   Claim,
@@ -71,6 +72,15 @@ export interface NetworkSpec {
   mtu?: number;
   internal?: boolean;
   masquerade?: boolean;
+  /** Absent: overlay. What follows is of the other two. */
+  driver?: Network['driver'];
+  vlan?: number;
+  allowVlan?: readonly VlanRange[];
+  parent?: string;
+  range?: IpNetwork;
+  gateway?: IpAddress;
+  gatewayNode?: string;
+  force?: boolean;
 }
 
 /** Who asks for a subnet. */
@@ -80,7 +90,8 @@ export interface LeaseRequest {
   instance: string;
   publicIp: IpAddress;
   publicIp6?: IpAddress;
-  vtep: Vtep;
+  /** Absent where nothing is tunnelled. */
+  vtep?: Vtep;
   vtep6?: Vtep;
   /** What the node had last time, and takes again if it can. */
   previous?: { subnet: IpNetwork; subnet6?: IpNetwork };

@@ -1,5 +1,13 @@
 // What rtnetlink tells, as kernel objects: of a dump and of a notification alike, so that both mean the same.
-import { LINK_PREFIX, WEFT_MARK, type ActualObject, type LinkObject } from '../../core/objects.js';
+import {
+  isLanBridge,
+  LINK_PREFIX,
+  WEFT_MARK,
+  type ActualObject,
+  type BridgeVlanObject,
+  type LinkObject,
+} from '../../core/objects.js';
+import type { BridgeVlanEntry } from './encode-bridge.js';
 import { AF_BRIDGE } from './libc.js';
 import { decodeAttrs, readIp, readMac, readText, type Attrs } from './wire.js';
 import type { NamespaceRole } from './kernel.js';
@@ -10,17 +18,33 @@ export interface KernelLink {
   name: string;
   up: boolean;
   loopback: boolean;
+  /** Its addresses are MAC addresses, and it is no loopback. */
+  ethernet: boolean;
   mtu: number;
   mac: string;
   masterIndex: number;
+  /** What a link of a VLAN, a macvlan and the like lie on. */
+  baseIndex: number;
   kind: string;
   owned: boolean;
   object: LinkObject | undefined;
 }
 
-const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, MASTER: 10, LINKINFO: 18, IFALIAS: 20, GROUP: 27 } as const;
+const IFLA = {
+  ADDRESS: 1,
+  IFNAME: 3,
+  MTU: 4,
+  LINK: 5,
+  MASTER: 10,
+  LINKINFO: 18,
+  IFALIAS: 20,
+  GROUP: 27,
+} as const;
 const IFF_UP = 1;
 const IFF_LOOPBACK = 8;
+const ARPHRD_ETHER = 1;
+const BRIDGE_VLAN_FILTERING = 7;
+const VLAN_ID = 1;
 
 /** @param nameOf the name of a bridge by its index */
 export function decodeLink(body: Buffer, role: NamespaceRole, nameOf: (index: number) => string): KernelLink {
@@ -37,9 +61,11 @@ export function decodeLink(body: Buffer, role: NamespaceRole, nameOf: (index: nu
     name,
     up: (flags & IFF_UP) !== 0,
     loopback: (flags & IFF_LOOPBACK) !== 0,
+    ethernet: body.readUInt16LE(2) === ARPHRD_ETHER,
     mtu: number(IFLA.MTU),
     mac: readMac(attrs.get(IFLA.ADDRESS) ?? Buffer.alloc(0)),
     masterIndex: number(IFLA.MASTER),
+    baseIndex: number(IFLA.LINK),
     kind: readText(info.get(1) ?? Buffer.alloc(0)),
     // A container's end has the name that its user wants; on the node all names of weft begin alike.
     owned:
@@ -50,7 +76,7 @@ export function decodeLink(body: Buffer, role: NamespaceRole, nameOf: (index: nu
 }
 
 function linkObject(
-  { name, mtu, mac, kind, loopback, masterIndex }: Omit<KernelLink, 'object'>,
+  { name, mtu, mac, kind, loopback, masterIndex, baseIndex }: Omit<KernelLink, 'object'>,
   alias: string,
   role: NamespaceRole,
   data: Attrs,
@@ -63,7 +89,14 @@ function linkObject(
     return { kind: 'link', type: 'veth', name, alias, mtu, master, peer: { name: '', mac: '' } };
   }
   if (role === 'container') return undefined;
-  if (kind === 'bridge') return { kind: 'link', type: 'bridge', name, alias, mac, mtu };
+  if (kind === 'bridge') {
+    const vlans = data.get(BRIDGE_VLAN_FILTERING)?.[0] === 1 ? { vlans: true } : {};
+    return { kind: 'link', type: 'bridge', name, alias, mac, mtu, ...vlans };
+  }
+  if (kind === 'vlan') {
+    const vlan = data.get(VLAN_ID)?.readUInt16LE() ?? 0;
+    return { kind: 'link', type: 'vlan', name, alias, mtu, base: nameOf(baseIndex), vlan };
+  }
   if (kind !== 'vxlan') return undefined;
   const local = data.get(4) ?? data.get(17);
   return {
@@ -77,6 +110,42 @@ function linkObject(
     local: local === undefined ? '' : readIp(local),
     port: data.get(15)?.readUInt16BE() ?? 0,
   };
+}
+
+/** What a link that weft did not make is a port of; weft's doing where that bridge is weft's. */
+export function portObject(
+  link: KernelLink,
+  byIndex: (index: number) => KernelLink | undefined,
+): ActualObject | undefined {
+  if (link.owned || link.masterIndex === 0) return undefined;
+  const master = byIndex(link.masterIndex);
+  return {
+    object: { kind: 'port', link: link.name, master: master?.name ?? '' },
+    owned: master?.owned ?? false,
+  };
+}
+
+/** The VLANs of a port as objects: of a container's port the one that it is in, of every other each by itself. */
+export function vlanObjects(
+  link: KernelLink,
+  entries: readonly BridgeVlanEntry[],
+  byIndex: (index: number) => KernelLink | undefined,
+): BridgeVlanObject[] {
+  const bridge = link.kind === 'bridge' ? link : byIndex(link.masterIndex);
+  if (bridge?.owned !== true || (link.owned && link !== bridge)) return [];
+  return entries.map(({ vlan, pvid, untagged }) => ({
+    kind: 'vlan',
+    link: link.name,
+    bridge: bridge.name,
+    vlan,
+    ...(pvid || untagged ? { untagged: true } : {}),
+  }));
+}
+
+/** The one VLAN that a port is in, untagged; 0 for anything else. */
+export function accessVlan(entries: readonly BridgeVlanEntry[]): number {
+  const [entry] = entries;
+  return entries.length === 1 && entry?.pvid === true && entry.untagged ? entry.vlan : 0;
 }
 
 /** What decoding objects on links needs to know of them. */
@@ -119,7 +188,8 @@ export function addressObject(address: DecodedAddress, links: LinkLookup): Actua
   if (!address.link.owned || !(address.global || address.marked)) return undefined;
   return {
     object: { kind: 'address', link: address.link.name, address: address.text },
-    owned: address.marked || !links.marksAddresses,
+    // On the bridge of a LAN they are the host's.
+    owned: address.marked || (!links.marksAddresses && !isLanBridge(address.link.name)),
   };
 }
 
@@ -192,6 +262,8 @@ export function decodeNeighbour(
 ): { actual: ActualObject; permanent: boolean } | undefined {
   const link = links.byIndex(body.readInt32LE(4));
   if (link?.owned !== true || link.object === undefined || links.role === 'container') return undefined;
+  // Who spoke to the host through its NIC is remembered there.
+  if (isLanBridge(link.name)) return undefined;
   const attrs = decodeAttrs(body, 12);
   const dst = attrs.get(NDA.DST);
   const mac = attrs.get(NDA.LLADDR);

@@ -10,7 +10,9 @@ import {
   type ProxyObject,
   type RouteObject,
   type VethLink,
+  type VlanLink,
   type VxlanLink,
+  isLanBridge,
 } from '../../core/objects.js';
 import { AF_BRIDGE, AF_INET, AF_INET6 } from './libc.js';
 import {
@@ -23,6 +25,7 @@ import {
   NLM_F,
   RTM,
   textAttr,
+  u16Attr,
   u32Attr,
   u8Attr,
   type Request,
@@ -32,6 +35,7 @@ const IFLA = {
   ADDRESS: 1,
   IFNAME: 3,
   MTU: 4,
+  LINK: 5,
   MASTER: 10,
   LINKINFO: 18,
   IFALIAS: 20,
@@ -43,7 +47,14 @@ const IFLA = {
 const INFO = { KIND: 1, DATA: 2 } as const;
 const VETH_INFO_PEER = 1;
 const VXLAN = { ID: 1, LOCAL: 4, LEARNING: 7, PORT: 15, LOCAL6: 17 } as const;
-const BRIDGE = { FORWARD_DELAY: 1, STP_STATE: 5, MCAST_SNOOPING: 23 } as const;
+const BRIDGE = {
+  FORWARD_DELAY: 1,
+  STP_STATE: 5,
+  VLAN_FILTERING: 7,
+  MCAST_SNOOPING: 23,
+  VLAN_DEFAULT_PVID: 39,
+} as const;
+const VLAN_ID = 1;
 const INET6_ADDR_GEN_MODE = 8;
 const ADDR_GEN_NONE = 1;
 const IFF_UP = 1;
@@ -87,16 +98,22 @@ export const getLink = (name: string): Request => ({
   ]),
 });
 
-/** @param peerFd the namespace that a veth's other end is made in */
-export function createLink(link: VxlanLink | BridgeLink | VethLink, peerFd: number | undefined): Request {
+export type MadeLink = VxlanLink | BridgeLink | VlanLink | VethLink;
+
+/**
+ * @param peerFd the namespace that a veth's other end is made in
+ * @param base the bridge of a link in a VLAN
+ */
+export function createLink(link: MadeLink, peerFd: number | undefined, base?: number): Request {
   const common = [textAttr(IFLA.IFNAME, link.name), u32Attr(IFLA.GROUP, WEFT_MARK)];
   // A bridge follows the MTU of its ports until somebody sets one, and this would not count (net/bridge/br_device.c).
   if (link.type !== 'bridge') common.push(u32Attr(IFLA.MTU, link.mtu));
+  if (base !== undefined) common.push(u32Attr(IFLA.LINK, base));
   const body = Buffer.concat([ifinfo(), ...common, ...kindAttrs(link, peerFd)]);
   return { type: RTM.NEWLINK, flags: NLM_F.CREATE | NLM_F.EXCL, body };
 }
 
-function kindAttrs(link: VxlanLink | BridgeLink | VethLink, peerFd: number | undefined): Buffer[] {
+function kindAttrs(link: MadeLink, peerFd: number | undefined): Buffer[] {
   const info = (kind: string, ...data: Buffer[]): Buffer =>
     nested(IFLA.LINKINFO, textAttr(INFO.KIND, kind), nested(INFO.DATA, ...data));
   switch (link.type) {
@@ -120,8 +137,14 @@ function kindAttrs(link: VxlanLink | BridgeLink | VethLink, peerFd: number | und
           u32Attr(BRIDGE.FORWARD_DELAY, 0),
           u32Attr(BRIDGE.STP_STATE, 0),
           u8Attr(BRIDGE.MCAST_SNOOPING, 0),
+          // No port is in a VLAN before it is put into one.
+          ...(link.vlans === true
+            ? [u8Attr(BRIDGE.VLAN_FILTERING, 1), u16Attr(BRIDGE.VLAN_DEFAULT_PVID, 0)]
+            : []),
         ),
       ];
+    case 'vlan':
+      return [info('vlan', u16Attr(VLAN_ID, link.vlan))];
     case 'veth': {
       const peer = [
         ifinfo(),
@@ -162,8 +185,8 @@ export function changeLink(
       ? []
       : [{ type: RTM.SETLINK, flags: 0, body: Buffer.concat([ifinfo(index), ...attrs]) }];
   // A tunnel and a bridge port need no IPv6 address of their own link, and a bridge is given one. Set before up, which
-  // would make one.
-  if (link.type !== 'peer') changes.push(withoutLinkLocal(index));
+  // would make one. The bridge of a LAN has the host's.
+  if (link.type !== 'peer' && !isLanBridge(link.name)) changes.push(withoutLinkLocal(index));
   return [...changes, ...up];
 }
 

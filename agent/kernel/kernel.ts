@@ -50,11 +50,37 @@ export type KernelEvent =
 export interface UnderlayLink {
   name: string;
   mtu: number;
+  /** The NIC that became a port of it, of a bridge of weft's that has its addresses. */
+  port?: string;
   /** Global addresses, first the primary ones, with prefix length. */
   addresses: string[];
   /** Whether a default route leaves through it: metric of the best one, by family. */
   defaultMetric4?: number;
   defaultMetric6?: number;
+}
+
+/** A link that a network may leave through. */
+export interface ParentLink {
+  name: string;
+  isBridge: boolean;
+  /** Of a bridge: vlan_filtering is on. */
+  filtersVlans: boolean;
+  isEthernet: boolean;
+  up: boolean;
+  mac: string;
+  mtu: number;
+  /** What it is a port of. */
+  master?: string;
+  /** Links of single VLANs on it, which take the frames of theirs before any bridge sees them. */
+  vlans: { name: string; vlan: number }[];
+}
+
+/** Something that not every kernel has, and networks of some drivers need. */
+export interface Capability {
+  name: 'bridge-vlan-filtering' | '802.1q';
+  available: boolean;
+  /** What is missing; empty where nothing is. */
+  why: string;
 }
 
 export interface FirewallReport {
@@ -84,6 +110,10 @@ export interface Kernel {
   identify(path: string): Sandbox | undefined;
   /** Links that could carry the underlay. */
   underlayLinks(): Promise<UnderlayLink[]>;
+  /** A link by its name, as a parent; undefined where there is none. */
+  parentLink(name: string): Promise<ParentLink | undefined>;
+  /** What this kernel can, found out by trying it where it hurts nobody. */
+  capabilities(): readonly Capability[];
   /** Calls back on every change in the node's namespace until it is told to stop. */
   watch(listener: (event: KernelEvent) => void): () => void;
   /**

@@ -21,6 +21,7 @@ const c = {
   ),
   getsockname: libc.func('int getsockname(int fd, _Out_ uint8_t *address, _Inout_ uint32_t *length)'),
   setns: libc.func('int setns(int fd, int type)'),
+  unshare: libc.func('int unshare(int flags)'),
   ioctl: libc.func('int ioctl(int fd, unsigned long request, _Out_ uint8_t *argument)'),
   clockGettime: libc.func('int clock_gettime(int clock, _Out_ uint8_t *time)'),
 };
@@ -133,6 +134,11 @@ export function isNetlinkSocket(fd: number, protocol: number, port: number): boo
 /** Moves the calling thread, which is Node's main one, to another network namespace. */
 export function enterNamespace(fd: number): void {
   checked('setns', c.setns(fd, CLONE_NEWNET) as number);
+}
+
+/** Moves the calling thread to a network namespace that is new and empty. */
+export function leaveForNewNamespace(): void {
+  checked('unshare', c.unshare(CLONE_NEWNET) as number);
 }
 
 // include/uapi/linux/sockios.h: when the packet that was read last had come in.

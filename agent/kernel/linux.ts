@@ -1,8 +1,11 @@
 // Linux, behind the door of kernel.ts.
 import { WeftError } from '../../core/errors.js';
+import { isLanBridge } from '../../core/objects.js';
 import { decodeAddress, decodeRoute, type LinkLookup } from './decode.js';
 import { dumpAddresses, dumpRoutes } from './encode.js';
-import type { FirewallDriver, Kernel, UnderlayLink } from './kernel.js';
+import { probeCapabilities } from './capabilities.js';
+import type { Capability, FirewallDriver, Kernel, ParentLink, UnderlayLink } from './kernel.js';
+import type { PortJournal } from './ports.js';
 import { closeFd } from './libc.js';
 import { LinuxNamespace } from './namespace.js';
 import { bootId, openNetns } from './namespaces.js';
@@ -11,11 +14,19 @@ import { watchKernel } from './notifications.js';
 import { Pinger } from './ping.js';
 
 /** The kernel of this machine, seen from the network namespace that the process runs in. */
-export function openKernel({ firewall }: { firewall: FirewallDriver }): Promise<Kernel> {
-  const node = new LinuxNamespace('node', new NetlinkSocket());
+export function openKernel({
+  firewall,
+  journal,
+}: {
+  firewall: FirewallDriver;
+  /** Where it is written down what links had before they became ports. */
+  journal?: PortJournal;
+}): Promise<Kernel> {
+  const node = new LinuxNamespace('node', new NetlinkSocket(), undefined, journal);
   const nodeCookie = node.socket.cookie();
   const pinger = new Pinger();
   const watches = new Set<() => void>();
+  let capabilities: Capability[] | undefined;
   const kernel: Kernel = {
     node,
     firewall,
@@ -42,6 +53,8 @@ export function openKernel({ firewall }: { firewall: FirewallDriver }): Promise<
       }
     },
     underlayLinks: () => Promise.resolve(underlayLinks(node)),
+    parentLink: (name) => Promise.resolve(parentLink(node, name)),
+    capabilities: () => (capabilities ??= probeCapabilities()),
     watch: (listener) => {
       const stop = watchKernel(node, listener);
       watches.add(stop);
@@ -61,15 +74,48 @@ export function openKernel({ firewall }: { firewall: FirewallDriver }): Promise<
   return Promise.resolve(kernel);
 }
 
+function parentLink(node: LinuxNamespace, name: string): ParentLink | undefined {
+  const links = [...node.links().values()];
+  const link = links.find((candidate) => candidate.name === name);
+  if (link === undefined) return undefined;
+  const master = links.find((candidate) => candidate.index === link.masterIndex);
+  const vlans = links.flatMap(({ name, baseIndex, object }) =>
+    baseIndex === link.index && object?.kind === 'link' && object.type === 'vlan'
+      ? [{ name, vlan: object.vlan }]
+      : [],
+  );
+  const { object, kind, up, mac, mtu, ethernet } = link;
+  return {
+    name,
+    isBridge: kind === 'bridge',
+    filtersVlans: object?.type === 'bridge' && object.vlans === true,
+    isEthernet: ethernet,
+    up,
+    mac,
+    mtu,
+    ...(master === undefined ? {} : { master: master.name }),
+    vlans,
+  };
+}
+
 function underlayLinks(node: LinuxNamespace): UnderlayLink[] {
   const links = node.links();
   const lookup: LinkLookup = { byIndex: (index) => links.get(index), marksAddresses: true, role: 'node' };
   const found = new Map<string, UnderlayLink>();
   for (const { body } of node.socket.dump(dumpAddresses)) {
     const address = decodeAddress(body, lookup);
-    if (address === undefined || !address.global || address.link.owned || address.link.loopback) continue;
+    if (address === undefined || !address.global || address.link.loopback) continue;
     const { name, mtu } = address.link;
-    const link = found.get(name) ?? { name, mtu, addresses: [] };
+    if (address.link.owned && !isLanBridge(name)) continue;
+    const port = [...links.values()].find(
+      (other) => !other.owned && other.masterIndex === address.link.index,
+    );
+    const link = found.get(name) ?? {
+      name,
+      mtu,
+      addresses: [],
+      ...(isLanBridge(name) && port !== undefined ? { port: port.name } : {}),
+    };
     link.addresses.push(address.text);
     found.set(name, link);
   }

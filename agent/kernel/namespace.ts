@@ -3,15 +3,25 @@ import { closeSync, readFileSync, writeFileSync } from 'node:fs';
 import { setImmediate as turn } from 'node:timers/promises';
 
 import { messageOf } from '../../core/errors.js';
-import { objectKey, type Actual, type ActualObject, type SysctlObject } from '../../core/objects.js';
+import {
+  objectKey,
+  type Actual,
+  type ActualObject,
+  type LinkObject,
+  type PortObject,
+  type SysctlObject,
+} from '../../core/objects.js';
 import type { Step } from '../../core/plan.js';
 import {
   addressObject,
   decodeAddress,
   decodeLink,
+  accessVlan,
   decodeNeighbour,
   decodeRoute,
+  portObject,
   routeMatters,
+  vlanObjects,
   type KernelLink,
   type LinkLookup,
 } from './decode.js';
@@ -31,8 +41,16 @@ import {
   neighbourRequest,
   routeRequest,
 } from './encode.js';
+import {
+  accessPortRequests,
+  bridgeVlanRequest,
+  decodeBridgeVlans,
+  dumpBridgeVlans,
+  type BridgeVlanEntry,
+} from './encode-bridge.js';
 import type { KernelNamespace, NamespaceRole, PeerNamespaces, StepFailure } from './kernel.js';
 import { inNamespace } from './namespaces.js';
+import { Ports, type PortJournal } from './ports.js';
 import { BATCH, type NetlinkSocket, type Refusal } from './netlink-socket.js';
 import type { Request } from './wire.js';
 
@@ -52,6 +70,8 @@ export class LinuxNamespace implements KernelNamespace {
     readonly socket: NetlinkSocket,
     /** Absent for the namespace that the process runs in. */
     readonly fd?: number,
+    /** Of the node's namespace: where it stands what links had before they became ports. */
+    private readonly journal?: PortJournal,
   ) {}
 
   links(): Map<number, KernelLink> {
@@ -85,8 +105,12 @@ export class LinuxNamespace implements KernelNamespace {
       // Of two routes to one place weft's own is the one that matters.
       if (actual.owned || !objects.has(key)) objects.set(key, actual);
     };
-    for (const link of links.values())
-      if (link.object !== undefined) add({ object: link.object, owned: link.owned });
+    const vlans = this.#vlans(links);
+    for (const link of links.values()) {
+      if (link.object !== undefined)
+        add({ object: withVlan(link.object, vlans.get(link.index)), owned: link.owned });
+    }
+    if (this.role === 'node') for (const actual of this.#ports(links, vlans)) add(actual);
     for (const address of addresses) add(addressObject(address, lookup));
     for (const { body } of this.socket.dump(dumpRoutes)) {
       const route = decodeRoute(body, lookup);
@@ -109,6 +133,41 @@ export class LinuxNamespace implements KernelNamespace {
     });
   }
 
+  /** By the index of each port of a bridge that tells VLANs apart, and of the bridge. */
+  #vlans(links: ReadonlyMap<number, KernelLink>): Map<number, BridgeVlanEntry[]> {
+    const found = new Map<number, BridgeVlanEntry[]>();
+    const aware = (link: KernelLink | undefined): boolean =>
+      link?.object?.kind === 'link' && link.object.type === 'bridge' && link.object.vlans === true;
+    if (this.role !== 'node' || ![...links.values()].some(aware)) return found;
+    for (const link of links.values())
+      if (aware(link) || aware(links.get(link.masterIndex))) found.set(link.index, []);
+    for (const { body } of this.socket.dump(dumpBridgeVlans)) {
+      const { index, entries } = decodeBridgeVlans(body);
+      if (found.has(index) && entries.length > 0) found.set(index, entries);
+    }
+    return found;
+  }
+
+  #ports(
+    links: ReadonlyMap<number, KernelLink>,
+    vlans: ReadonlyMap<number, BridgeVlanEntry[]>,
+  ): ActualObject[] {
+    const byIndex = (index: number): KernelLink | undefined => links.get(index);
+    const objects = [...links.values()].flatMap((link): ActualObject[] => {
+      const port = portObject(link, byIndex);
+      const own = vlanObjects(link, vlans.get(link.index) ?? [], byIndex);
+      return [...(port === undefined ? [] : [port]), ...own.map((object) => ({ object, owned: true }))];
+    });
+    // What was begun and not finished is neither a port nor given back.
+    const halves = (this.journal?.list() ?? []).flatMap(({ link, done }): ActualObject[] => {
+      const is = objects.find(({ object }) => object.kind === 'port' && object.link === link);
+      // Whole, or somebody else's by now.
+      if (is !== undefined && (done || !is.owned)) return [];
+      return [{ object: { kind: 'port', link, master: '' }, owned: true }];
+    });
+    return [...halves, ...objects];
+  }
+
   #readSysctls(paths: Iterable<string>): SysctlObject[] {
     return this.#inside(() =>
       [...paths].map((path): SysctlObject => {
@@ -127,7 +186,9 @@ export class LinuxNamespace implements KernelNamespace {
   }
 
   apply(steps: readonly Step[], peers?: PeerNamespaces): Promise<StepFailure[]> {
-    return new Application(this.socket, this.role, (work) => this.#inside(work), peers).run(steps);
+    const inside = (work: () => void): void => this.#inside(work);
+    const ports = this.journal === undefined ? undefined : new Ports(this.socket, this.journal, inside);
+    return new Application(this.socket, this.role, inside, peers, ports).run(steps);
   }
 
   close(): void {
@@ -137,6 +198,10 @@ export class LinuxNamespace implements KernelNamespace {
     if (this.fd !== undefined) closeSync(this.fd);
   }
 }
+
+/** Of a port of a bridge with VLANs, the one it is in. */
+const withVlan = (object: LinkObject, entries: readonly BridgeVlanEntry[] | undefined): LinkObject =>
+  object.type === 'veth' && entries !== undefined ? { ...object, vlan: accessVlan(entries) } : object;
 
 /** One apply: gathers requests into batches, and sends what it has when the next step needs to know its outcome. */
 class Application {
@@ -149,6 +214,7 @@ class Application {
     private readonly role: NamespaceRole,
     private readonly inside: (work: () => void) => void,
     private readonly peers: PeerNamespaces | undefined,
+    private readonly ports: Ports | undefined,
   ) {}
 
   /** What takes no longer than TURN_MS is done when this returns, so that steps in another namespace may build on it. */
@@ -203,7 +269,10 @@ class Application {
     if (link.type === 'veth' && !(peer instanceof LinuxNamespace && peer.fd !== undefined)) {
       return this.#fail(step, { errno: 'ENODEV', message: 'ENODEV, the container is not open' });
     }
-    this.#add(step, createLink(link, peer instanceof LinuxNamespace ? peer.fd : undefined));
+    const base = link.type === 'vlan' ? this.#index(link.base) : undefined;
+    if (link.type === 'vlan' && base === undefined)
+      return this.#fail(step, { errno: 'ENODEV', message: `ENODEV, there is no bridge ${link.base}` });
+    this.#add(step, createLink(link, peer instanceof LinuxNamespace ? peer.fd : undefined, base));
     this.#flush();
     this.#links.delete(link.name);
     if (!this.#failures.has(step)) this.#changeRequests(step, link);
@@ -224,6 +293,8 @@ class Application {
         return this.#fail(step, { errno: 'ENODEV', message: `ENODEV, there is no bridge ${link.master}` });
     }
     for (const request of changeLink(link, current, master)) this.#add(step, request);
+    if (link.type === 'veth' && link.vlan !== undefined)
+      for (const request of accessPortRequests(current.index, link.vlan)) this.#add(step, request);
     if (link.type === 'vxlan' && step.do === 'change-link')
       this.#add(step, changeTunnel(link, current.index));
   }
@@ -235,6 +306,7 @@ class Application {
       this.#flush();
       return this.#sysctl(step, object);
     }
+    if (object.kind === 'port') return this.#port(step, object);
     const index = this.#index(object.link);
     if (index === undefined) {
       if (put) this.#fail(step, { errno: 'ENODEV', message: `ENODEV, there is no link ${object.link}` });
@@ -248,9 +320,30 @@ class Application {
           step,
           routeRequest(object, index, put ? (step.replace ? 'replace' : 'create') : 'delete'),
         );
+      case 'vlan':
+        return this.#add(step, bridgeVlanRequest(object, index, put));
       default:
         return this.#add(step, neighbourRequest(object, index, put));
     }
+  }
+
+  #port(step: Step, { link: name, master }: PortObject): void {
+    this.#flush();
+    const link = this.#link(name);
+    const bridge = master === '' ? undefined : this.#link(master);
+    let refusal: Refusal | undefined;
+    if (this.ports === undefined)
+      refusal = { errno: 'EPERM', message: 'EPERM, ports are made on the node alone' };
+    else if (step.do === 'delete')
+      refusal = this.ports.release(link, bridge ?? this.#link(this.ports.bridgeOf(name) ?? ''), name);
+    else if (link === undefined || bridge === undefined)
+      refusal = {
+        errno: 'ENODEV',
+        message: `ENODEV, there is no link ${link === undefined ? name : master}`,
+      };
+    else refusal = this.ports.take(link, bridge);
+    this.#links.delete(name);
+    if (refusal !== undefined) this.#fail(step, refusal);
   }
 
   #sysctl(step: Step, { path, value }: SysctlObject): void {
@@ -264,6 +357,7 @@ class Application {
 
   /** Asked once for each name of an apply, so that an index is never that of a link which had the name before. */
   #link(name: string): KernelLink | undefined {
+    if (name === '') return undefined;
     if (this.#links.has(name)) return this.#links.get(name);
     const found = this.socket.get(getLink(name));
     const link = found === undefined ? undefined : decodeLink(found.body, this.role, () => '');

@@ -3,7 +3,7 @@
 import { closeSync, openSync, readFileSync, statfsSync, statSync } from 'node:fs';
 
 import { messageOf, notFound, WeftError } from '../../core/errors.js';
-import { enterNamespace, SystemError } from './libc.js';
+import { enterNamespace, leaveForNewNamespace, SystemError } from './libc.js';
 import { NetlinkSocket } from './netlink-socket.js';
 
 /** include/uapi/linux/magic.h */
@@ -16,6 +16,17 @@ export function inNamespace<T>(fd: number, work: () => T): T {
   // The namespace that the process began in; opened once, before anything can have left it.
   home ??= openSync('/proc/thread-self/ns/net', 'r');
   enterNamespace(fd);
+  try {
+    return work();
+  } finally {
+    enterNamespace(home);
+  }
+}
+
+/** Runs `work` in a namespace made for it, which goes when `work` has closed what it opened there. Not asynchronous. */
+export function inNewNamespace<T>(work: () => T): T {
+  home ??= openSync('/proc/thread-self/ns/net', 'r');
+  leaveForNewNamespace();
   try {
     return work();
   } finally {

@@ -1,12 +1,13 @@
 // What the kernel tells by itself of the node's namespace: links, addresses, routes, neighbours, FDB entries, and that
 // some nf_tables rule changed. Told in batches, as they come in; where messages were lost, that is told.
-import { objectKey, type ActualObject } from '../../core/objects.js';
+import { isLanBridge, objectKey, type ActualObject } from '../../core/objects.js';
 import {
   addressObject,
   decodeAddress,
   decodeLink,
   decodeNeighbour,
   decodeRoute,
+  portObject,
   routeMatters,
   type KernelLink,
   type LinkLookup,
@@ -76,6 +77,9 @@ function watchFirewall(changed: () => void): (() => void) | undefined {
   }
 }
 
+/** Whether the underlay may rest on it. */
+const mayCarry = (link: KernelLink): boolean => !link.loopback && (!link.owned || isLanBridge(link.name));
+
 class RouteEvents {
   #links = new Map<number, KernelLink>();
   #objects = new Map<string, ActualObject>();
@@ -134,7 +138,7 @@ class RouteEvents {
       case RTM.DELADDR: {
         const address = decodeAddress(body, lookup);
         if (address === undefined) return;
-        if (!address.link.owned && !address.link.loopback && address.global) this.#underlay = true;
+        if (mayCarry(address.link) && address.global) this.#underlay = true;
         return this.#object(addressObject(address, lookup), type === RTM.NEWADDR);
       }
       case RTM.NEWROUTE:
@@ -158,6 +162,7 @@ class RouteEvents {
     // A bridge tells in its own family (AF_BRIDGE) of ports that come and go; the port itself tells, too.
     if (body.readUInt8(0) !== 0) return;
     const before = this.#links.get(link.index);
+    this.#port(link, before, type);
     if (type === RTM.DELLINK) {
       this.#links.delete(link.index);
       this.#linksGone.add(link.name);
@@ -172,7 +177,16 @@ class RouteEvents {
     }
     const same =
       type === RTM.NEWLINK && before?.name === link.name && before.mtu === link.mtu && before.up === link.up;
-    if (!link.owned && !link.loopback && !same) this.#underlay = true;
+    if (mayCarry(link) && !same) this.#underlay = true;
+  }
+
+  /** Of a link that weft did not make, whose port it is. */
+  #port(link: KernelLink, before: KernelLink | undefined, type: number): void {
+    const byIndex = (index: number): KernelLink | undefined => this.#links.get(index);
+    const now = type === RTM.DELLINK ? undefined : portObject(link, byIndex);
+    if (now !== undefined) this.#object(now, true);
+    else if (before !== undefined && before.masterIndex !== 0 && !link.owned)
+      this.#gone.add(`port ${link.name}`);
   }
 
   #object(actual: ActualObject | undefined, there: boolean): void {

@@ -50,6 +50,12 @@ export const nested = (type: number, ...parts: Buffer[]): Buffer => attr(type | 
 
 export const u8Attr = (type: number, value: number): Buffer => attr(type, Uint8Array.of(value));
 
+export function u16Attr(type: number, value: number): Buffer {
+  const bytes = Buffer.alloc(2);
+  bytes.writeUInt16LE(value);
+  return attr(type, bytes);
+}
+
 export function u32Attr(type: number, value: number): Buffer {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt32LE(value);

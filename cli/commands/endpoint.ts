@@ -111,7 +111,8 @@ const endpointBlock = (it: Endpoint): string =>
     ['Interface', `${it.ifname} (on the node: ${it.hostIfname})`],
     ['IP', it.ip],
     ['IP6', it.ip6],
-    ['Gateway', it.gateway],
+    ['Gateway', it.gateway === '' ? undefined : it.gateway],
+    ['VLAN', it.vlan],
     ['MAC', it.mac],
     ['MTU', it.mtu],
   ]);

@@ -1,10 +1,12 @@
 // weft network create | ls | inspect | rm
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 
+import { VLAN_IDS } from '../../core/bridged.js';
 import { MAX_VNI } from '../../core/network.js';
 import { NetworkServiceClient, type CreateNetworkRequest } from '../../proto/gen/weft/v1/controller.js';
 import type { Network } from '../../proto/gen/weft/v1/types.js';
-import { checkPrefixes, integer, networkName, subnetOf } from '../checks.js';
+import { integer, ipOf, name, networkName, parentOf, rangeOf, subnetOf, vlansOf } from '../checks.js';
+import { checkNetwork } from '../network-checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
 import { block, indent, relative, table, type Result } from '../output.js';
 import { networkShape } from '../shapes.js';
@@ -15,6 +17,8 @@ type CreateOptions = Omit<Partial<CreateNetworkRequest>, 'name' | 'noMasquerade'
   masquerade: boolean;
 };
 
+const DRIVERS = ['overlay', 'bridge', 'vlan'];
+
 export function networkCommands(program: Command, action: Action): void {
   const network = program.command('network').description('make, show and remove networks');
 
@@ -24,12 +28,17 @@ export function networkCommands(program: Command, action: Action): void {
     .argument('<name>', 'its name: letters, digits, _ and -', networkName)
     .requiredOption('--subnet <cidr>', 'its IPv4 addresses, such as 10.100.0.0/16', subnetOf(4, 'subnet'))
     .option('--subnet6 <cidr>', 'its IPv6 addresses, such as fd42:100::/48', subnetOf(6, 'subnet6'))
-    .option('--driver <driver>', 'what kind of network: overlay')
+    .addOption(
+      new Option(
+        '--driver <driver>',
+        'overlay: subnets of hosts with tunnels; bridge: each host by itself, or a LAN; vlan: VLANs (802.1Q)',
+      ).choices(DRIVERS),
+    )
     .option('--backend <backend>', 'what carries an overlay between hosts: vxlan')
     .option(
       '--host-prefix <n>',
-      'length of the subnet that each node takes (default: 24, or subnet + 2)',
-      integer('host-prefix', 1, 30),
+      'length of the subnet that each node takes (default: 24, or subnet + 2; of a range: 24, or range + 4)',
+      integer('host-prefix', 1, 32),
     )
     .option(
       '--host-prefix6 <n>',
@@ -45,11 +54,41 @@ export function networkCommands(program: Command, action: Action): void {
     )
     .option('--internal', 'nothing outside reaches it, and it reaches nothing outside')
     .option('--no-masquerade', 'containers leave it under their own addresses')
+    .option(
+      '--vlan <id>',
+      'the VLAN of a network of the driver vlan',
+      integer('vlan', VLAN_IDS.first, VLAN_IDS.last),
+    )
+    .option(
+      '--parent <iface>',
+      'each host’s NIC or bridge that a bridge or vlan network leaves through',
+      parentOf,
+    )
+    .option('--range <cidr>', 'give out addresses of this part of the subnet', rangeOf)
+    .option(
+      '--gateway <ip>',
+      'the way out: with --parent a router there, else the host itself',
+      ipOf(4, 'gateway'),
+    )
+    .option(
+      '--gateway-node <node>',
+      'the host that has the gateway on a VLAN with a parent',
+      name('gateway-node'),
+    )
+    .option('--allow-vlan <ids>', 'VLANs that attach --vlan may ask for, such as 100,200-210', vlansOf)
+    .option('--force', 'also where the parent carries the hosts’ own underlay')
+    .addHelpText('after', CREATE_HELP)
     .action(
       action(async ({ connect }, [name], options: CreateOptions): Promise<Result> => {
-        checkPrefixes(options);
+        checkNetwork(name, options);
         const { masquerade, ...rest } = options;
-        const request = { ...rest, name, internal: options.internal ?? false, noMasquerade: !masquerade };
+        const request = {
+          ...NOTHING,
+          ...rest,
+          name,
+          internal: options.internal ?? false,
+          noMasquerade: !masquerade,
+        };
         const made = await connect.controller(
           NetworkServiceClient,
           (client) => client.createNetwork,
@@ -111,6 +150,32 @@ export function networkCommands(program: Command, action: Action): void {
     );
 }
 
+const CREATE_HELP = `
+Examples:
+  weft network create blue --subnet 10.100.0.0/16
+  weft network create web --driver bridge --subnet 10.5.0.0/24
+  weft network create lan --driver bridge --parent eth1 --subnet 192.0.2.0/24 --range 192.0.2.128/26 --gateway 192.0.2.1
+  weft network create v100 --driver vlan --vlan 100 --parent eth1 --subnet 198.51.100.0/24`;
+
+/** What the request has and nobody asked for. */
+const NOTHING = {
+  subnet6: undefined,
+  driver: undefined,
+  backend: undefined,
+  hostPrefix: undefined,
+  hostPrefix6: undefined,
+  vni: undefined,
+  port: undefined,
+  mtu: undefined,
+  vlan: undefined,
+  parent: undefined,
+  range: undefined,
+  gateway: undefined,
+  allowVlan: undefined,
+  gatewayNode: undefined,
+  force: false,
+} satisfies Partial<CreateNetworkRequest>;
+
 const networkTable = (networks: readonly Network[]): Promise<string> =>
   table(
     ['NAME', 'DRIVER', 'SUBNET', 'SUBNET6', 'VNI', 'NODES', 'ENDPOINTS'],
@@ -119,7 +184,7 @@ const networkTable = (networks: readonly Network[]): Promise<string> =>
       driver,
       subnet,
       subnet6 ?? '',
-      vni,
+      vni ?? '',
       leases.length,
       endpoints,
     ]),
@@ -128,15 +193,20 @@ const networkTable = (networks: readonly Network[]): Promise<string> =>
 async function networkBlock(network: Network): Promise<string> {
   const head = block([
     ['Name', network.name],
-    ['Driver', `${network.driver} (${network.backend})`],
-    ['Subnet', `${network.subnet}, /${network.hostPrefix} for each node`],
+    ['Driver', network.backend === undefined ? network.driver : `${network.driver} (${network.backend})`],
+    ['Subnet', subnetText(network)],
+    ['VLAN', network.vlan],
+    ['Allowed VLANs', network.allowVlan],
+    ['Parent', network.parent],
+    ['Range', rangeText(network)],
+    ['Gateway', gatewayText(network)],
     [
       'Subnet6',
       network.subnet6 === undefined ? undefined : `${network.subnet6}, /${network.hostPrefix6} for each node`,
     ],
     ['VNI', network.vni],
     ['UDP port', network.port],
-    ['MTU', network.mtu ?? 'as the underlay allows'],
+    ['MTU', network.mtu ?? (network.parent === undefined ? 'as the underlay allows' : 'that of the parent')],
     ['Internal', network.internal ? 'yes' : 'no'],
     ['Masquerade', network.masquerade ? 'yes' : 'no'],
     ['Endpoints', network.endpoints],
@@ -152,5 +222,27 @@ async function networkBlock(network: Network): Promise<string> {
       lease.expires === undefined ? 'never' : relative(lease.expires),
     ]),
   );
-  return `${head}\n\nSubnets of nodes:\n${indent(network.leases.length === 0 ? 'none yet: a node takes one at its first attach' : leases)}`;
+  if (network.driver !== 'overlay' && network.leases.length === 0 && !isShared(network)) return head;
+  const title = network.driver === 'overlay' ? 'Subnets of nodes' : 'Blocks of nodes';
+  return `${head}\n\n${title}:\n${indent(network.leases.length === 0 ? 'none yet: a node takes one at its first attach' : leases)}`;
+}
+
+/** Whether nodes take blocks of a range. */
+const isShared = ({ parent, range }: Network): boolean => parent !== undefined && range !== undefined;
+
+function subnetText({ driver, subnet, hostPrefix, parent }: Network): string {
+  if (driver === 'overlay') return `${subnet}, /${hostPrefix} for each node`;
+  return parent === undefined ? `${subnet}, on each node by itself` : subnet;
+}
+
+function rangeText(network: Network): string | undefined {
+  const { range, hostPrefix, parent } = network;
+  if (range !== undefined) return isShared(network) ? `${range}, a /${hostPrefix} at a time` : range;
+  return parent === undefined ? undefined : 'none: addresses are asked for with --ip';
+}
+
+function gatewayText({ gateway, gatewayNode, parent }: Network): string | undefined {
+  if (gateway === undefined) return undefined;
+  if (gatewayNode !== undefined) return `${gateway}, on node ${gatewayNode}`;
+  return parent === undefined ? `${gateway}, on each node` : gateway;
 }

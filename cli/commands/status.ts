@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 
 import { WeftError } from '../../core/errors.js';
 import { StatusServiceClient } from '../../proto/gen/weft/v1/agent.js';
-import type { Problem, Status } from '../../proto/gen/weft/v1/types.js';
+import type { Problem, Status, StatusNode } from '../../proto/gen/weft/v1/types.js';
 import { READ_MS, type Connector } from '../connect.js';
 import type { Action } from '../main.js';
 import { block, indent, relative, table, type Result } from '../output.js';
@@ -59,6 +59,14 @@ const nobody = ({ controllerAddress }: Connector, problems: Problem[]): Status =
   problems,
 });
 
+const capabilities = (node: StatusNode | undefined): string =>
+  (node?.capabilities ?? []).flatMap(({ name, available }) => (available ? [name] : [])).join(', ');
+
+const incapabilities = (node: StatusNode | undefined): string =>
+  (node?.capabilities ?? [])
+    .flatMap(({ name, available, why }) => (available ? [] : [`${name}: ${why}`]))
+    .join('; ');
+
 async function statusText(status: Status): Promise<string> {
   const { node, store, controller } = status;
   const parts = [
@@ -79,6 +87,8 @@ async function statusText(status: Status): Promise<string> {
           ? undefined
           : `${node.stepsApplied} steps, ${node.stepsFailed} refused, ${node.driftRepaired} things put right`,
       ],
+      ['Can', capabilities(node)],
+      ['Cannot', incapabilities(node)],
       [
         'Store',
         store === undefined

@@ -93,7 +93,15 @@ test.serial('every option of create and attach reaches the services', async (t) 
     ...'network create blue --subnet 10.100.0.0/16 --subnet6 fd42:100::/48 --host-prefix 25 --host-prefix6 80'.split(
       ' ',
     ),
-    ...'--vni 5000 --port 4789 --mtu 1400 --driver bridge --backend vxlan --internal --no-masquerade'.split(
+    ...'--vni 5000 --port 4789 --mtu 1400 --driver overlay --backend vxlan --internal --no-masquerade'.split(
+      ' ',
+    ),
+  );
+  await fakes.weft(
+    ...'network create v100 --subnet 198.51.100.0/24 --driver vlan --vlan 100 --parent eth1 --force'.split(
+      ' ',
+    ),
+    ...'--range 198.51.100.128/25 --gateway 198.51.100.1 --gateway-node h1 --allow-vlan 300,200-210'.split(
       ' ',
     ),
   );
@@ -110,7 +118,7 @@ test.serial('every option of create and attach reaches the services', async (t) 
         name: 'blue',
         subnet: '10.100.0.0/16',
         subnet6: 'fd42:100::/48',
-        driver: 'bridge',
+        driver: 'overlay',
         backend: 'vxlan',
         hostPrefix: 25,
         hostPrefix6: 80,
@@ -119,6 +127,37 @@ test.serial('every option of create and attach reaches the services', async (t) 
         mtu: 1400,
         internal: true,
         noMasquerade: true,
+        allowVlan: undefined,
+        force: false,
+        gateway: undefined,
+        gatewayNode: undefined,
+        parent: undefined,
+        range: undefined,
+        vlan: undefined,
+      },
+    ],
+    [
+      'createNetwork',
+      {
+        allowVlan: '200-210,300',
+        backend: undefined,
+        driver: 'vlan',
+        force: true,
+        gateway: '198.51.100.1',
+        gatewayNode: 'h1',
+        hostPrefix: undefined,
+        hostPrefix6: undefined,
+        internal: false,
+        mtu: undefined,
+        name: 'v100',
+        noMasquerade: false,
+        parent: 'eth1',
+        port: undefined,
+        range: '198.51.100.128/25',
+        subnet: '198.51.100.0/24',
+        subnet6: undefined,
+        vlan: 100,
+        vni: undefined,
       },
     ],
     [

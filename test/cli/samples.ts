@@ -113,6 +113,7 @@ export const status: Status = {
     stepsApplied: 12,
     stepsFailed: 0,
     driftRepaired: 0,
+    capabilities: [],
   },
   store: {
     state: 'connected',

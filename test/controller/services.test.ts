@@ -5,7 +5,7 @@ import { IpAddress, IpNetwork } from '../../core/address.js';
 import { WeftError } from '../../core/errors.js';
 import { call } from '../../daemon/grpc.js';
 import { CreateNetworkRequest, EventType, type NetworkEvent } from '../../proto/gen/weft/v1/controller.js';
-import { networkOf } from '../../store/networks.js';
+import { overlayOf } from '../../store/networks.js';
 import { FakeStore } from '../fakes/store.js';
 import { Collector, eventually, startTestController, type TestController } from './harness.js';
 import { endpoint, lease, node } from './records.js';
@@ -130,7 +130,11 @@ const wrong: [name: string, request: Partial<CreateNetworkRequest>, told: RegExp
     { mtu: 1000, subnet6: 'fd42::/48' },
     /^INVALID_ARGUMENT mtu: 1000 .*\nGive a whole number from 1280/,
   ],
-  ['driver to come', { driver: 'bridge' }, /^UNIMPLEMENTED driver: "bridge" is not served yet/],
+  ['bridge with a VNI', { driver: 'bridge', vni: 5 }, /^INVALID_ARGUMENT vni: the driver bridge has none/],
+  ['vlan without one', { driver: 'vlan' }, /^INVALID_ARGUMENT vlan: not given/],
+  ['vlan 0', { driver: 'vlan', vlan: 0 }, /^INVALID_ARGUMENT vlan: 0 is out of range\nGive .* 1 to 4094/],
+  ['vlan 4095', { driver: 'vlan', vlan: 4095 }, /^INVALID_ARGUMENT vlan: 4095 is out of range/],
+  ['overlay with a parent', { parent: 'eth1' }, /^INVALID_ARGUMENT parent: the driver overlay has none/],
   ['unknown driver', { driver: 'overlya' }, /^INVALID_ARGUMENT driver: "overlya" is not known/],
   [
     'flannel backend',
@@ -392,7 +396,7 @@ test('status shows the controller, the cluster and what is wrong in it', async (
   t.is((await status(it)).health, 'ok');
   it.store.putNode(node('n2', '10.100.0.7'), { alive: false });
   it.store.putNetwork({
-    ...networkOf({ name: 'by-hand', subnet: IpNetwork.parse('10.100.128.0/20') }),
+    ...overlayOf({ name: 'by-hand', subnet: IpNetwork.parse('10.100.128.0/20') }),
     vni: 7,
   });
   it.store.putBad({ key: '/weft/networks/odd/config', why: 'Backend.Type: "udp" is not served' });

@@ -11,7 +11,7 @@ import { silentLogger } from '../../daemon/log.js';
 import { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
 import { SessionServiceClient, type AgentMessage } from '../../proto/gen/weft/v1/session.js';
 import { Endpoint, Status } from '../../proto/gen/weft/v1/types.js';
-import { networkOf } from '../../store/networks.js';
+import { overlayOf } from '../../store/networks.js';
 import { IpNetwork } from '../../core/address.js';
 import { FakeStore } from '../fakes/store.js';
 import { eventually, startTestController, type TestController } from './harness.js';
@@ -55,7 +55,7 @@ async function refusal(promise: Promise<unknown>): Promise<string> {
 async function withNode(t: Teardown): Promise<TestController> {
   const controller = await controllerFor(t);
   controller.store.putNetwork({
-    ...networkOf({ name: 'blue', subnet: IpNetwork.parse('10.100.0.0/16') }),
+    ...overlayOf({ name: 'blue', subnet: IpNetwork.parse('10.100.0.0/16') }),
     vni: 4096,
   });
   controller.store.putNode(node('n1', '192.0.2.1'));

@@ -1,15 +1,26 @@
 // Records for the tests: whole ones, from the few fields that a test is about.
 import { addressBits, IpAddress, IpNetwork, parseInterface } from '../../core/address.js';
 import { hostIfname, macOf, vtepMac, type Membership } from '../../core/compile.js';
-import { defaultHostPrefix, parseRange, type Network } from '../../core/network.js';
+import { bridgedNetwork, type BridgedSpec } from '../../core/bridged.js';
+import {
+  defaultHostPrefix,
+  parseRange,
+  type BridgedNetwork,
+  type Network,
+  type OverlayNetwork,
+} from '../../core/network.js';
 import type { Claim, Endpoint, Lease } from '../../core/records.js';
 
-export interface NetworkFields extends Partial<Omit<Network, 'subnet' | 'subnet6'>> {
+export interface NetworkFields extends Partial<Omit<OverlayNetwork, 'subnet' | 'subnet6'>> {
   subnet?: string;
   subnet6?: string;
 }
 
-export function overlay({ subnet = '10.100.0.0/16', subnet6, ...fields }: NetworkFields = {}): Network {
+export function overlay({
+  subnet = '10.100.0.0/16',
+  subnet6,
+  ...fields
+}: NetworkFields = {}): OverlayNetwork {
   const four = IpNetwork.parse(subnet);
   const hostPrefix = fields.hostPrefix ?? defaultHostPrefix(four);
   const six = subnet6 === undefined ? undefined : IpNetwork.parse(subnet6);
@@ -32,12 +43,36 @@ export function overlay({ subnet = '10.100.0.0/16', subnet6, ...fields }: Networ
   };
 }
 
+export interface BridgedFields extends Partial<
+  Omit<BridgedSpec, 'subnet' | 'subnet6' | 'range' | 'gateway' | 'driver'>
+> {
+  subnet?: string;
+  subnet6?: string;
+  range?: string;
+  gateway?: string;
+}
+
+/** A network of the drivers bridge and vlan. */
+export function bridged(driver: 'bridge' | 'vlan', fields: BridgedFields = {}): BridgedNetwork {
+  const { subnet = '198.51.100.0/24', subnet6, range, gateway, ...rest } = fields;
+  return bridgedNetwork({
+    name: 'lan',
+    driver,
+    ...(driver === 'vlan' ? { vlan: 100 } : {}),
+    subnet: IpNetwork.parse(subnet),
+    ...(subnet6 === undefined ? {} : { subnet6: IpNetwork.parse(subnet6) }),
+    ...(range === undefined ? {} : { range: IpNetwork.parse(range) }),
+    ...(gateway === undefined ? {} : { gateway: IpAddress.parse(gateway) }),
+    ...rest,
+  });
+}
+
 /** The lease of node `nN`: its n-th subnet of the network, and 192.0.2.N and 2001:db8::N on the underlay. */
 export function leaseOf(network: Network, n: number, fields: Partial<Lease> = {}): Lease {
   const nth = (whole: IpNetwork, prefix: number): IpNetwork =>
     IpNetwork.of(whole.at(BigInt(n) << BigInt(addressBits(whole.family) - prefix)), prefix);
   const vtep = (family: 4 | 6): { vni: number; mac: string } => ({
-    vni: network.vni,
+    vni: network.vni ?? 0,
     mac: `02:00:00:00:0${family}:${n.toString(16).padStart(2, '0')}`,
   });
   return {

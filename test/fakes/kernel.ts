@@ -3,12 +3,14 @@
 import { isDeepStrictEqual } from 'node:util';
 
 import type {
+  Capability,
   FirewallDriver,
   FirewallReport,
   Kernel,
   KernelEvent,
   KernelNamespace,
   NamespaceRole,
+  ParentLink,
   PeerNamespaces,
   StepFailure,
   UnderlayLink,
@@ -171,6 +173,13 @@ export class FakeKernel implements Kernel {
       defaultMetric6: 1024,
     },
   ];
+  /** What `parentLink` answers. */
+  readonly parents = new Map<string, ParentLink>();
+  /** What `capabilities` answers. */
+  can: Capability[] = [
+    { name: 'bridge-vlan-filtering', available: true, why: '' },
+    { name: '802.1q', available: true, why: '' },
+  ];
   /** Round-trip times by address; who is not in here does not answer. */
   readonly rtts = new Map<string, number>();
 
@@ -275,6 +284,15 @@ export class FakeKernel implements Kernel {
   async underlayLinks(): Promise<UnderlayLink[]> {
     await Promise.resolve();
     return this.underlays;
+  }
+
+  async parentLink(name: string): Promise<ParentLink | undefined> {
+    await Promise.resolve();
+    return this.parents.get(name);
+  }
+
+  capabilities(): readonly Capability[] {
+    return this.can;
   }
 
   watch(listener: (event: KernelEvent) => void): () => void {

@@ -20,6 +20,10 @@ export function lineOf(object: KernelObject): string {
       return `neigh proxy ${object.ip} dev ${object.link}`;
     case 'fdb':
       return `fdb ${object.mac} dst ${object.dst} dev ${object.link}`;
+    case 'port':
+      return `port ${object.link} master ${object.master}`;
+    case 'vlan':
+      return `vlan ${object.vlan}${object.untagged === true ? ' pvid untagged' : ''} dev ${object.link}${object.link === object.bridge ? ' self' : ''}`;
     case 'sysctl':
       return `sysctl ${object.path}=${object.value}`;
   }
@@ -29,12 +33,15 @@ function linkDetails(link: LinkObject): string {
   const alias = 'alias' in link && link.alias !== '' ? ` alias "${link.alias}"` : '';
   switch (link.type) {
     case 'bridge':
-      return `bridge address ${link.mac} mtu ${link.mtu}${alias}`;
+      return `bridge address ${link.mac} mtu ${link.mtu}${link.vlans === true ? ' vlan_filtering 1' : ''}${alias}`;
+    case 'vlan':
+      return `vlan id ${link.vlan} link ${link.base} mtu ${link.mtu}${alias}`;
     case 'vxlan':
       return `vxlan id ${link.vni} local ${link.local} dstport ${link.port} address ${link.mac} mtu ${link.mtu}${alias}`;
     case 'veth': {
       const peer = link.peer.name === '' ? '' : ` peer ${link.peer.name} ${link.peer.mac}`;
-      return `veth master ${link.master === '' ? 'none' : link.master} mtu ${link.mtu}${peer}${alias}`;
+      const vlan = link.vlan === undefined ? '' : ` vlan ${link.vlan}`;
+      return `veth master ${link.master === '' ? 'none' : link.master}${vlan} mtu ${link.mtu}${peer}${alias}`;
     }
     case 'peer':
       return `peer address ${link.mac} mtu ${link.mtu}`;

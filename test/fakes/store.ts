@@ -8,6 +8,7 @@ import {
   resourceExhausted,
   unavailable,
 } from '../../core/errors.js';
+import { backendTypeOf, checkParent } from '../../core/bridged.js';
 import { checkOverlap, VNI_RANGE } from '../../core/network.js';
 import type { BadRecord, Claim, Endpoint, Lease, Network, NodeRecord, Removal } from '../../core/records.js';
 import { LiveView } from '../../store/live-view.js';
@@ -173,11 +174,12 @@ export class FakeStore implements Store {
         ip: IpAddress.parse(publicIp),
       })),
     );
-    let vni = wanted.vni === 0 ? VNI_RANGE.first : wanted.vni;
+    checkParent(wanted, others);
+    let vni = wanted.vni === undefined || wanted.vni === 0 ? VNI_RANGE.first : wanted.vni;
     while (wanted.vni === 0 && others.some((other) => other.vni === vni)) vni += 1;
-    const same = others.find((other) => other.vni === vni);
+    const same = others.find((other) => wanted.driver === 'overlay' && other.vni === vni);
     if (same !== undefined) throw failedPrecondition(`vni: ${vni} is network ${same.name}'s`);
-    const network = { ...wanted, vni };
+    const network = wanted.driver === 'overlay' ? { ...wanted, vni } : wanted;
     this.#change((view) => [
       ...this.#dropRemoval(view, 'network', spec.name),
       view.put({ kind: 'network', name: spec.name, value: network }),
@@ -224,8 +226,8 @@ export class FakeStore implements Store {
       node,
       instance,
       publicIp,
-      vtep,
-      backendType: 'vxlan',
+      ...(vtep === undefined ? {} : { vtep }),
+      backendType: backendTypeOf(network),
       reservation: own?.reservation ?? false,
       ...(publicIp6 === undefined ? {} : { publicIp6 }),
       ...(vtep6 === undefined ? {} : { vtep6 }),

@@ -77,9 +77,9 @@ export function request(network: Network, number: number, more: Partial<LeaseReq
     instance: `instance-${number}`,
     publicIp: IpAddress.parse('192.0.2.0').plus(number),
     ...(dual && { publicIp6: IpAddress.parse('2001:db8::').plus(number) }),
-    vtep: { vni: network.vni, mac: `02:00:00:00:00:${(number % 256).toString(16).padStart(2, '0')}` },
+    vtep: { vni: network.vni ?? 0, mac: `02:00:00:00:00:${(number % 256).toString(16).padStart(2, '0')}` },
     ...(dual && {
-      vtep6: { vni: network.vni, mac: `02:00:00:00:06:${(number % 256).toString(16).padStart(2, '0')}` },
+      vtep6: { vni: network.vni ?? 0, mac: `02:00:00:00:06:${(number % 256).toString(16).padStart(2, '0')}` },
     }),
     ttlSeconds: 60,
     ...more,

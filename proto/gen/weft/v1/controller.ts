@@ -102,6 +102,20 @@ export interface CreateNetworkRequest {
   mtu?: number | undefined;
   internal: boolean;
   noMasquerade: boolean;
+  /** Of the drivers bridge and vlan, as the following. */
+  vlan?: number | undefined;
+  parent?: string | undefined;
+  range?: string | undefined;
+  gateway?:
+    | string
+    | undefined;
+  /** Such as 100,200-210. */
+  allowVlan?:
+    | string
+    | undefined;
+  /** The parent may be the link that the underlay rests on. */
+  force: boolean;
+  gatewayNode?: string | undefined;
 }
 
 export interface GetNetworkRequest {
@@ -209,6 +223,13 @@ function createBaseCreateNetworkRequest(): CreateNetworkRequest {
     mtu: undefined,
     internal: false,
     noMasquerade: false,
+    vlan: undefined,
+    parent: undefined,
+    range: undefined,
+    gateway: undefined,
+    allowVlan: undefined,
+    force: false,
+    gatewayNode: undefined,
   };
 }
 
@@ -249,6 +270,27 @@ export const CreateNetworkRequest: MessageFns<CreateNetworkRequest> = {
     }
     if (message.noMasquerade !== false) {
       writer.uint32(96).bool(message.noMasquerade);
+    }
+    if (message.vlan !== undefined) {
+      writer.uint32(104).uint32(message.vlan);
+    }
+    if (message.parent !== undefined) {
+      writer.uint32(114).string(message.parent);
+    }
+    if (message.range !== undefined) {
+      writer.uint32(122).string(message.range);
+    }
+    if (message.gateway !== undefined) {
+      writer.uint32(130).string(message.gateway);
+    }
+    if (message.allowVlan !== undefined) {
+      writer.uint32(138).string(message.allowVlan);
+    }
+    if (message.force !== false) {
+      writer.uint32(144).bool(message.force);
+    }
+    if (message.gatewayNode !== undefined) {
+      writer.uint32(154).string(message.gatewayNode);
     }
     return writer;
   },
@@ -362,6 +404,62 @@ export const CreateNetworkRequest: MessageFns<CreateNetworkRequest> = {
             message.noMasquerade = reader.bool();
             continue;
           }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.vlan = reader.uint32();
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.parent = reader.string();
+            continue;
+          }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.range = reader.string();
+            continue;
+          }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.gateway = reader.string();
+            continue;
+          }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.allowVlan = reader.string();
+            continue;
+          }
+          case 18: {
+            if (tag !== 144) {
+              break;
+            }
+
+            message.force = reader.bool();
+            continue;
+          }
+          case 19: {
+            if (tag !== 154) {
+              break;
+            }
+
+            message.gatewayNode = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -400,6 +498,21 @@ export const CreateNetworkRequest: MessageFns<CreateNetworkRequest> = {
         : isSet(object.no_masquerade)
         ? globalThis.Boolean(object.no_masquerade)
         : false,
+      vlan: isSet(object.vlan) ? globalThis.Number(object.vlan) : undefined,
+      parent: isSet(object.parent) ? globalThis.String(object.parent) : undefined,
+      range: isSet(object.range) ? globalThis.String(object.range) : undefined,
+      gateway: isSet(object.gateway) ? globalThis.String(object.gateway) : undefined,
+      allowVlan: isSet(object.allowVlan)
+        ? globalThis.String(object.allowVlan)
+        : isSet(object.allow_vlan)
+        ? globalThis.String(object.allow_vlan)
+        : undefined,
+      force: isSet(object.force) ? globalThis.Boolean(object.force) : false,
+      gatewayNode: isSet(object.gatewayNode)
+        ? globalThis.String(object.gatewayNode)
+        : isSet(object.gateway_node)
+        ? globalThis.String(object.gateway_node)
+        : undefined,
     };
   },
 
@@ -441,6 +554,27 @@ export const CreateNetworkRequest: MessageFns<CreateNetworkRequest> = {
     if (message.noMasquerade !== false) {
       obj.noMasquerade = message.noMasquerade;
     }
+    if (message.vlan !== undefined) {
+      obj.vlan = Math.round(message.vlan);
+    }
+    if (message.parent !== undefined) {
+      obj.parent = message.parent;
+    }
+    if (message.range !== undefined) {
+      obj.range = message.range;
+    }
+    if (message.gateway !== undefined) {
+      obj.gateway = message.gateway;
+    }
+    if (message.allowVlan !== undefined) {
+      obj.allowVlan = message.allowVlan;
+    }
+    if (message.force !== false) {
+      obj.force = message.force;
+    }
+    if (message.gatewayNode !== undefined) {
+      obj.gatewayNode = message.gatewayNode;
+    }
     return obj;
   },
 
@@ -461,6 +595,13 @@ export const CreateNetworkRequest: MessageFns<CreateNetworkRequest> = {
     message.mtu = object.mtu ?? undefined;
     message.internal = object.internal ?? false;
     message.noMasquerade = object.noMasquerade ?? false;
+    message.vlan = object.vlan ?? undefined;
+    message.parent = object.parent ?? undefined;
+    message.range = object.range ?? undefined;
+    message.gateway = object.gateway ?? undefined;
+    message.allowVlan = object.allowVlan ?? undefined;
+    message.force = object.force ?? false;
+    message.gatewayNode = object.gatewayNode ?? undefined;
     return message;
   },
 };

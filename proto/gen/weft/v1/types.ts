@@ -15,10 +15,12 @@ export const protobufFileName = "weft/v1/types.proto";
 
 export interface Network {
   name: string;
-  /** "overlay". */
+  /** "overlay", "bridge" or "vlan". */
   driver: string;
-  /** "vxlan". */
-  backend: string;
+  /** "vxlan"; absent where the driver has none. */
+  backend?:
+    | string
+    | undefined;
   /** IPv4 prefix, such as 10.100.0.0/16. */
   subnet: string;
   subnet6?:
@@ -26,19 +28,40 @@ export interface Network {
     | undefined;
   /** Length of the IPv4 subnet that each node takes. */
   hostPrefix: number;
-  hostPrefix6?: number | undefined;
-  vni: number;
+  hostPrefix6?:
+    | number
+    | undefined;
+  /** Absent where nothing is tunnelled. */
+  vni?:
+    | number
+    | undefined;
   /** UDP port of the tunnel. */
-  port: number;
-  /** Absent: the underlay's less the overhead. */
+  port?:
+    | number
+    | undefined;
+  /** Absent: the underlay's less the overhead, or the parent's. */
   mtu?: number | undefined;
   internal: boolean;
   masquerade: boolean;
-  vlan?: number | undefined;
+  /** Of the drivers bridge and vlan, as the following. */
+  vlan?:
+    | number
+    | undefined;
+  /** The link of each node that it leaves through. */
   parent?: string | undefined;
   gateway?: string | undefined;
   leases: Lease[];
   endpoints: number;
+  /** What addresses are given out of, such as 192.0.2.128/25. */
+  range?:
+    | string
+    | undefined;
+  /** Other VLANs that single containers may be put into, such as 100,200-210. */
+  allowVlan?:
+    | string
+    | undefined;
+  /** The node that has the gateway's address on the VLAN. */
+  gatewayNode?: string | undefined;
 }
 
 /** The subnet that one node has in one network. */
@@ -141,6 +164,16 @@ export interface StatusNode {
   stepsFailed: number;
   /** Objects that were put right although weft had made them right before. */
   driftRepaired: number;
+  capabilities: Capability[];
+}
+
+/** Something that networks of some drivers need of a node's kernel. */
+export interface Capability {
+  /** "bridge-vlan-filtering" or "802.1q". */
+  name: string;
+  available: boolean;
+  /** What is missing; empty where it is available. */
+  why: string;
 }
 
 export interface StatusStore {
@@ -176,20 +209,20 @@ export interface StatusNetwork {
   peers: number;
   /** RFC 3339; absent for a reservation. */
   expires?: string | undefined;
-  vni: number;
+  vni?: number | undefined;
 }
 
 function createBaseNetwork(): Network {
   return {
     name: "",
     driver: "",
-    backend: "",
+    backend: undefined,
     subnet: "",
     subnet6: undefined,
     hostPrefix: 0,
     hostPrefix6: undefined,
-    vni: 0,
-    port: 0,
+    vni: undefined,
+    port: undefined,
     mtu: undefined,
     internal: false,
     masquerade: false,
@@ -198,6 +231,9 @@ function createBaseNetwork(): Network {
     gateway: undefined,
     leases: [],
     endpoints: 0,
+    range: undefined,
+    allowVlan: undefined,
+    gatewayNode: undefined,
   };
 }
 
@@ -209,7 +245,7 @@ export const Network: MessageFns<Network> = {
     if (message.driver !== "") {
       writer.uint32(18).string(message.driver);
     }
-    if (message.backend !== "") {
+    if (message.backend !== undefined) {
       writer.uint32(26).string(message.backend);
     }
     if (message.subnet !== "") {
@@ -224,10 +260,10 @@ export const Network: MessageFns<Network> = {
     if (message.hostPrefix6 !== undefined) {
       writer.uint32(56).uint32(message.hostPrefix6);
     }
-    if (message.vni !== 0) {
+    if (message.vni !== undefined) {
       writer.uint32(64).uint32(message.vni);
     }
-    if (message.port !== 0) {
+    if (message.port !== undefined) {
       writer.uint32(72).uint32(message.port);
     }
     if (message.mtu !== undefined) {
@@ -253,6 +289,15 @@ export const Network: MessageFns<Network> = {
     }
     if (message.endpoints !== 0) {
       writer.uint32(136).uint32(message.endpoints);
+    }
+    if (message.range !== undefined) {
+      writer.uint32(146).string(message.range);
+    }
+    if (message.allowVlan !== undefined) {
+      writer.uint32(154).string(message.allowVlan);
+    }
+    if (message.gatewayNode !== undefined) {
+      writer.uint32(162).string(message.gatewayNode);
     }
     return writer;
   },
@@ -406,6 +451,30 @@ export const Network: MessageFns<Network> = {
             message.endpoints = reader.uint32();
             continue;
           }
+          case 18: {
+            if (tag !== 146) {
+              break;
+            }
+
+            message.range = reader.string();
+            continue;
+          }
+          case 19: {
+            if (tag !== 154) {
+              break;
+            }
+
+            message.allowVlan = reader.string();
+            continue;
+          }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.gatewayNode = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -422,7 +491,7 @@ export const Network: MessageFns<Network> = {
     return {
       name: isSet(object.name) ? globalThis.String(object.name) : "",
       driver: isSet(object.driver) ? globalThis.String(object.driver) : "",
-      backend: isSet(object.backend) ? globalThis.String(object.backend) : "",
+      backend: isSet(object.backend) ? globalThis.String(object.backend) : undefined,
       subnet: isSet(object.subnet) ? globalThis.String(object.subnet) : "",
       subnet6: isSet(object.subnet6) ? globalThis.String(object.subnet6) : undefined,
       hostPrefix: isSet(object.hostPrefix)
@@ -435,8 +504,8 @@ export const Network: MessageFns<Network> = {
         : isSet(object.host_prefix6)
         ? globalThis.Number(object.host_prefix6)
         : undefined,
-      vni: isSet(object.vni) ? globalThis.Number(object.vni) : 0,
-      port: isSet(object.port) ? globalThis.Number(object.port) : 0,
+      vni: isSet(object.vni) ? globalThis.Number(object.vni) : undefined,
+      port: isSet(object.port) ? globalThis.Number(object.port) : undefined,
       mtu: isSet(object.mtu) ? globalThis.Number(object.mtu) : undefined,
       internal: isSet(object.internal) ? globalThis.Boolean(object.internal) : false,
       masquerade: isSet(object.masquerade) ? globalThis.Boolean(object.masquerade) : false,
@@ -445,6 +514,17 @@ export const Network: MessageFns<Network> = {
       gateway: isSet(object.gateway) ? globalThis.String(object.gateway) : undefined,
       leases: globalThis.Array.isArray(object?.leases) ? object.leases.map((e: any) => Lease.fromJSON(e)) : [],
       endpoints: isSet(object.endpoints) ? globalThis.Number(object.endpoints) : 0,
+      range: isSet(object.range) ? globalThis.String(object.range) : undefined,
+      allowVlan: isSet(object.allowVlan)
+        ? globalThis.String(object.allowVlan)
+        : isSet(object.allow_vlan)
+        ? globalThis.String(object.allow_vlan)
+        : undefined,
+      gatewayNode: isSet(object.gatewayNode)
+        ? globalThis.String(object.gatewayNode)
+        : isSet(object.gateway_node)
+        ? globalThis.String(object.gateway_node)
+        : undefined,
     };
   },
 
@@ -456,7 +536,7 @@ export const Network: MessageFns<Network> = {
     if (message.driver !== "") {
       obj.driver = message.driver;
     }
-    if (message.backend !== "") {
+    if (message.backend !== undefined) {
       obj.backend = message.backend;
     }
     if (message.subnet !== "") {
@@ -471,10 +551,10 @@ export const Network: MessageFns<Network> = {
     if (message.hostPrefix6 !== undefined) {
       obj.hostPrefix6 = Math.round(message.hostPrefix6);
     }
-    if (message.vni !== 0) {
+    if (message.vni !== undefined) {
       obj.vni = Math.round(message.vni);
     }
-    if (message.port !== 0) {
+    if (message.port !== undefined) {
       obj.port = Math.round(message.port);
     }
     if (message.mtu !== undefined) {
@@ -501,6 +581,15 @@ export const Network: MessageFns<Network> = {
     if (message.endpoints !== 0) {
       obj.endpoints = Math.round(message.endpoints);
     }
+    if (message.range !== undefined) {
+      obj.range = message.range;
+    }
+    if (message.allowVlan !== undefined) {
+      obj.allowVlan = message.allowVlan;
+    }
+    if (message.gatewayNode !== undefined) {
+      obj.gatewayNode = message.gatewayNode;
+    }
     return obj;
   },
 
@@ -511,13 +600,13 @@ export const Network: MessageFns<Network> = {
     const message = createBaseNetwork();
     message.name = object.name ?? "";
     message.driver = object.driver ?? "";
-    message.backend = object.backend ?? "";
+    message.backend = object.backend ?? undefined;
     message.subnet = object.subnet ?? "";
     message.subnet6 = object.subnet6 ?? undefined;
     message.hostPrefix = object.hostPrefix ?? 0;
     message.hostPrefix6 = object.hostPrefix6 ?? undefined;
-    message.vni = object.vni ?? 0;
-    message.port = object.port ?? 0;
+    message.vni = object.vni ?? undefined;
+    message.port = object.port ?? undefined;
     message.mtu = object.mtu ?? undefined;
     message.internal = object.internal ?? false;
     message.masquerade = object.masquerade ?? false;
@@ -526,6 +615,9 @@ export const Network: MessageFns<Network> = {
     message.gateway = object.gateway ?? undefined;
     message.leases = object.leases?.map((e) => Lease.fromPartial(e)) || [];
     message.endpoints = object.endpoints ?? 0;
+    message.range = object.range ?? undefined;
+    message.allowVlan = object.allowVlan ?? undefined;
+    message.gatewayNode = object.gatewayNode ?? undefined;
     return message;
   },
 };
@@ -1797,6 +1889,7 @@ function createBaseStatusNode(): StatusNode {
     stepsApplied: 0,
     stepsFailed: 0,
     driftRepaired: 0,
+    capabilities: [],
   };
 }
 
@@ -1828,6 +1921,9 @@ export const StatusNode: MessageFns<StatusNode> = {
     }
     if (message.driftRepaired !== 0) {
       writer.uint32(72).uint64(message.driftRepaired);
+    }
+    for (const v of message.capabilities) {
+      Capability.encode(v!, writer.uint32(82).fork()).join();
     }
     return writer;
   },
@@ -1917,6 +2013,14 @@ export const StatusNode: MessageFns<StatusNode> = {
             message.driftRepaired = longToNumber(reader.uint64());
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.capabilities.push(Capability.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1964,6 +2068,9 @@ export const StatusNode: MessageFns<StatusNode> = {
         : isSet(object.drift_repaired)
         ? globalThis.Number(object.drift_repaired)
         : 0,
+      capabilities: globalThis.Array.isArray(object?.capabilities)
+        ? object.capabilities.map((e: any) => Capability.fromJSON(e))
+        : [],
     };
   },
 
@@ -1996,6 +2103,9 @@ export const StatusNode: MessageFns<StatusNode> = {
     if (message.driftRepaired !== 0) {
       obj.driftRepaired = Math.round(message.driftRepaired);
     }
+    if (message.capabilities?.length) {
+      obj.capabilities = message.capabilities.map((e) => Capability.toJSON(e));
+    }
     return obj;
   },
 
@@ -2013,6 +2123,108 @@ export const StatusNode: MessageFns<StatusNode> = {
     message.stepsApplied = object.stepsApplied ?? 0;
     message.stepsFailed = object.stepsFailed ?? 0;
     message.driftRepaired = object.driftRepaired ?? 0;
+    message.capabilities = object.capabilities?.map((e) => Capability.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseCapability(): Capability {
+  return { name: "", available: false, why: "" };
+}
+
+export const Capability: MessageFns<Capability> = {
+  encode(message: Capability, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.available !== false) {
+      writer.uint32(16).bool(message.available);
+    }
+    if (message.why !== "") {
+      writer.uint32(26).string(message.why);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Capability {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCapability();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.available = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.why = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Capability {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      available: isSet(object.available) ? globalThis.Boolean(object.available) : false,
+      why: isSet(object.why) ? globalThis.String(object.why) : "",
+    };
+  },
+
+  toJSON(message: Capability): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.available !== false) {
+      obj.available = message.available;
+    }
+    if (message.why !== "") {
+      obj.why = message.why;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Capability>, I>>(base?: I): Capability {
+    return Capability.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Capability>, I>>(object: I): Capability {
+    const message = createBaseCapability();
+    message.name = object.name ?? "";
+    message.available = object.available ?? false;
+    message.why = object.why ?? "";
     return message;
   },
 };
@@ -2335,7 +2547,7 @@ function createBaseStatusNetwork(): StatusNetwork {
     endpoints: 0,
     peers: 0,
     expires: undefined,
-    vni: 0,
+    vni: undefined,
   };
 }
 
@@ -2365,7 +2577,7 @@ export const StatusNetwork: MessageFns<StatusNetwork> = {
     if (message.expires !== undefined) {
       writer.uint32(66).string(message.expires);
     }
-    if (message.vni !== 0) {
+    if (message.vni !== undefined) {
       writer.uint32(72).uint32(message.vni);
     }
     return writer;
@@ -2478,7 +2690,7 @@ export const StatusNetwork: MessageFns<StatusNetwork> = {
       endpoints: isSet(object.endpoints) ? globalThis.Number(object.endpoints) : 0,
       peers: isSet(object.peers) ? globalThis.Number(object.peers) : 0,
       expires: isSet(object.expires) ? globalThis.String(object.expires) : undefined,
-      vni: isSet(object.vni) ? globalThis.Number(object.vni) : 0,
+      vni: isSet(object.vni) ? globalThis.Number(object.vni) : undefined,
     };
   },
 
@@ -2508,7 +2720,7 @@ export const StatusNetwork: MessageFns<StatusNetwork> = {
     if (message.expires !== undefined) {
       obj.expires = message.expires;
     }
-    if (message.vni !== 0) {
+    if (message.vni !== undefined) {
       obj.vni = Math.round(message.vni);
     }
     return obj;
@@ -2527,7 +2739,7 @@ export const StatusNetwork: MessageFns<StatusNetwork> = {
     message.endpoints = object.endpoints ?? 0;
     message.peers = object.peers ?? 0;
     message.expires = object.expires ?? undefined;
-    message.vni = object.vni ?? 0;
+    message.vni = object.vni ?? undefined;
     return message;
   },
 };

@@ -1,0 +1,94 @@
+// Claims on addresses of the networks that this node is on: what they compile to, and the answers to what other nodes ask
+// of this node's subnets. What was agreed to is written down before it is told.
+import { compileClaim, type Membership } from '../core/compile.js';
+import type { KernelObject } from '../core/objects.js';
+import type { Claim, Lease } from '../core/records.js';
+import type { Store } from '../store/store.js';
+import type { Reconciler } from './reconciler.js';
+
+export interface ClaimsOptions {
+  store: Store;
+  reconciler: Reconciler;
+  node: string;
+  /** Why an address of this node's subnet cannot be given to another node, or undefined. */
+  refusal: (network: string, ip: string) => string | undefined;
+  /** Writes down what was agreed to. */
+  save: (claimant: Claimed) => void;
+  /** Tells what fails, and tries it again. */
+  attempt: (key: string, work: () => Promise<void>) => Promise<void>;
+}
+
+/** A network that this node is on, as far as claims are concerned. */
+export interface Claimed {
+  membership: Membership;
+  /** Addresses of this node's subnet that others use with its agreement. */
+  granted: Set<string>;
+}
+
+export class Claims {
+  constructor(private readonly options: ClaimsOptions) {}
+
+  of(network: string): Claim[] {
+    return [...(this.options.store.view.claims.get(network)?.values() ?? [])];
+  }
+
+  objects(membership: Membership, claim: Claim): readonly KernelObject[] {
+    const leases = this.options.store.view.leases.get(membership.network.name)?.values() ?? [];
+    const user = [...leases].find((lease) => lease.node === claim.node);
+    return compileClaim(membership, claim, user);
+  }
+
+  /** Answers what other nodes ask of this node's subnet. */
+  async answer(claimed: Claimed): Promise<void> {
+    const { membership, granted } = claimed;
+    const { name } = membership.network;
+    for (const claim of this.of(name)) {
+      const ip = claim.ip.toString();
+      if (
+        claim.node === this.options.node ||
+        !ownSubnets(membership.lease).some((subnet) => subnet.contains(claim.ip))
+      )
+        continue;
+      if (claim.state === 'granted') {
+        if (!granted.has(ip)) this.#grant(claimed, ip);
+        continue;
+      }
+      if (claim.state === 'refused') continue;
+      const why = granted.has(ip) ? undefined : this.options.refusal(name, ip);
+      await this.options.attempt(`claim ${name} ${ip}`, async () => {
+        if (why === undefined) {
+          this.#grant(claimed, ip);
+          // The way there first: this node's containers must not ask their own link for it in vain.
+          const objects = this.objects(membership, { ...claim, state: 'granted' });
+          await this.options.reconciler.set(new Map([[claimRecord(claim), objects]]));
+        }
+        await this.options.store.answerClaim(
+          claim,
+          why === undefined ? { granted: true } : { granted: false, why },
+        );
+      });
+    }
+  }
+
+  #grant(claimed: Claimed, ip: string): void {
+    claimed.granted.add(ip);
+    this.options.save(claimed);
+  }
+
+  ended(claimed: Claimed, ip: string): void {
+    if (claimed.granted.delete(ip)) this.options.save(claimed);
+  }
+
+  /** What the store says that others have of this node's subnet. */
+  grantedIn({ network, lease }: Membership): Set<string> {
+    const mine = this.of(network.name).filter(
+      (claim) => claim.state === 'granted' && ownSubnets(lease).some((subnet) => subnet.contains(claim.ip)),
+    );
+    return new Set(mine.map((claim) => claim.ip.toString()));
+  }
+}
+
+export const claimRecord = (claim: Claim): string => `claim ${claim.network} ${claim.ip.toString()}`;
+
+export const ownSubnets = (lease: Lease): Lease['subnet'][] =>
+  lease.subnet6 === undefined ? [lease.subnet] : [lease.subnet, lease.subnet6];

@@ -1,0 +1,228 @@
+// What is particular to bridges as rtnetlink requests: their VLANs, ports that weft did not make, and the addresses and
+// routes that move with such a port (include/uapi/linux/if_bridge.h, if_addr.h, rtnetlink.h).
+import type { BridgeVlanObject } from '../../core/objects.js';
+import { ifinfo } from './encode.js';
+import { AF_BRIDGE } from './libc.js';
+import { attr, decodeAttrs, fixed, nested, NLM_F, RTM, u16Attr, u32Attr, type Request } from './wire.js';
+
+const IFLA = { MASTER: 10, AF_SPEC: 26, EXT_MASK: 29 } as const;
+const BRIDGE = { FLAGS: 0, VLAN_INFO: 2 } as const;
+const BRIDGE_FLAGS_SELF = 2;
+const VLAN_INFO = { PVID: 2, UNTAGGED: 4, RANGE_BEGIN: 8, RANGE_END: 16 } as const;
+const RTEXT_FILTER_BRVLAN = 2;
+
+/** ifinfomsg of the bridge's own family. */
+const bridgeInfo = (index = 0): Buffer => fixed([1, AF_BRIDGE], [1, 0], [2, 0], [4, index], [4, 0], [4, 0]);
+
+const vlanInfo = (flags: number, vlan: number): Buffer =>
+  attr(BRIDGE.VLAN_INFO, fixed([2, flags], [2, vlan]));
+
+/** The VLANs of all bridges and their ports. */
+export const dumpBridgeVlans: Request = {
+  type: RTM.GETLINK,
+  flags: 0,
+  body: Buffer.concat([bridgeInfo(), u32Attr(IFLA.EXT_MASK, RTEXT_FILTER_BRVLAN)]),
+};
+
+export function bridgeVlanRequest(object: BridgeVlanObject, index: number, put: boolean): Request {
+  const self = object.link === object.bridge ? [u16Attr(BRIDGE.FLAGS, BRIDGE_FLAGS_SELF)] : [];
+  const flags = object.untagged === true && put ? VLAN_INFO.PVID | VLAN_INFO.UNTAGGED : 0;
+  return {
+    type: put ? RTM.SETLINK : RTM.DELLINK,
+    flags: 0,
+    body: Buffer.concat([bridgeInfo(index), nested(IFLA.AF_SPEC, ...self, vlanInfo(flags, object.vlan))]),
+  };
+}
+
+/** Puts a port into this VLAN, untagged, and no other: a bridge of others puts every port into one of its choice. */
+export function accessPortRequests(index: number, vlan: number): Request[] {
+  const all = [vlanInfo(VLAN_INFO.RANGE_BEGIN, 1), vlanInfo(VLAN_INFO.RANGE_END, 4094)];
+  const one = vlanInfo(VLAN_INFO.PVID | VLAN_INFO.UNTAGGED, vlan);
+  return [
+    { type: RTM.DELLINK, flags: 0, body: Buffer.concat([bridgeInfo(index), nested(IFLA.AF_SPEC, ...all)]) },
+    { type: RTM.SETLINK, flags: 0, body: Buffer.concat([bridgeInfo(index), nested(IFLA.AF_SPEC, one)]) },
+  ];
+}
+
+/** @param master 0: of nobody */
+export const setMaster = (index: number, master: number): Request => ({
+  type: RTM.SETLINK,
+  flags: 0,
+  body: Buffer.concat([ifinfo(index), u32Attr(IFLA.MASTER, master)]),
+});
+
+export interface BridgeVlanEntry {
+  vlan: number;
+  pvid: boolean;
+  untagged: boolean;
+}
+
+/** One message of `dumpBridgeVlans`. */
+export function decodeBridgeVlans(body: Buffer): { index: number; entries: BridgeVlanEntry[] } {
+  const spec = decodeAttrs(body, 16).get(IFLA.AF_SPEC) ?? Buffer.alloc(0);
+  const entries: BridgeVlanEntry[] = [];
+  // The same attribute comes many times over, which a map of attributes cannot hold.
+  for (let at = 0; at + 8 <= spec.length;) {
+    const length = spec.readUInt16LE(at);
+    if (length < 4) break;
+    if ((spec.readUInt16LE(at + 2) & 0x3fff) === BRIDGE.VLAN_INFO && length >= 8) {
+      const flags = spec.readUInt16LE(at + 4);
+      entries.push({
+        vlan: spec.readUInt16LE(at + 6),
+        pvid: (flags & VLAN_INFO.PVID) !== 0,
+        untagged: (flags & VLAN_INFO.UNTAGGED) !== 0,
+      });
+    }
+    at += (length + 3) & ~3;
+  }
+  return { index: body.readInt32LE(4), entries };
+}
+
+// What moves: addresses and routes as the kernel tells them, told back to it for another link.
+
+const IFA = {
+  ADDRESS: 1,
+  LOCAL: 2,
+  LABEL: 3,
+  BROADCAST: 4,
+  CACHEINFO: 6,
+  FLAGS: 8,
+  RT_PRIORITY: 9,
+  PROTO: 11,
+} as const;
+/** What may be said about an address; the rest is the kernel's to say. */
+const IFA_F = {
+  NODAD: 0x02,
+  HOMEADDRESS: 0x10,
+  MANAGETEMPADDR: 0x100,
+  NOPREFIXROUTE: 0x200,
+  MCAUTOJOIN: 0x400,
+} as const;
+const KEPT_FLAGS = IFA_F.HOMEADDRESS | IFA_F.MANAGETEMPADDR | IFA_F.NOPREFIXROUTE | IFA_F.MCAUTOJOIN;
+const AF_INET6 = 10;
+
+/** All attributes of a message, in order. */
+function attributes(body: Buffer, from: number): { type: number; raw: Buffer; payload: Buffer }[] {
+  const list: { type: number; raw: Buffer; payload: Buffer }[] = [];
+  for (let at = from; at + 4 <= body.length;) {
+    const length = body.readUInt16LE(at);
+    if (length < 4 || at + length > body.length) break;
+    const type = body.readUInt16LE(at + 2);
+    const payload = body.subarray(at + 4, at + length);
+    list.push({ type: type & 0x3fff, raw: attr(type, payload), payload });
+    at += (length + 3) & ~3;
+  }
+  return list;
+}
+
+/**
+ * An address for another link, as NEWADDR requests. An IPv6 one is there at once, without duplicate address detection: it
+ * was in use a moment ago; the second request takes that mark off it.
+ * @param label whether the label fits the link's name
+ */
+export function addAddress(body: Buffer, index: number, label: boolean): Request[] {
+  const parts = attributes(body, 8);
+  const flags = parts.find((part) => part.type === IFA.FLAGS)?.payload.readUInt32LE() ?? body.readUInt8(2);
+  const kept = [IFA.ADDRESS, IFA.LOCAL, IFA.BROADCAST, IFA.CACHEINFO, IFA.RT_PRIORITY, IFA.PROTO] as number[];
+  if (label) kept.push(IFA.LABEL);
+  const six = body.readUInt8(0) === AF_INET6;
+  const request = (extra: number, how: number): Request => ({
+    type: RTM.NEWADDR,
+    flags: NLM_F.CREATE | how,
+    body: Buffer.concat([
+      fixed([1, body.readUInt8(0)], [1, body.readUInt8(1)], [1, 0], [1, body.readUInt8(3)], [4, index]),
+      ...parts.filter((part) => kept.includes(part.type)).map((part) => part.raw),
+      u32Attr(IFA.FLAGS, (flags & KEPT_FLAGS) | extra),
+    ]),
+  });
+  if (!six) return [request(0, NLM_F.EXCL)];
+  const detected = (flags & IFA_F.NODAD) === 0;
+  return [request(IFA_F.NODAD, NLM_F.EXCL), ...(detected ? [request(0, NLM_F.REPLACE)] : [])];
+}
+
+export function deleteAddress(body: Buffer, index: number): Request {
+  const kept = [IFA.ADDRESS, IFA.LOCAL] as number[];
+  return {
+    type: RTM.DELADDR,
+    flags: 0,
+    body: Buffer.concat([
+      fixed([1, body.readUInt8(0)], [1, body.readUInt8(1)], [1, 0], [1, 0], [4, index]),
+      ...attributes(body, 8)
+        .filter((part) => kept.includes(part.type))
+        .map((part) => part.raw),
+    ]),
+  };
+}
+
+const RTA = { OIF: 4, MULTIPATH: 9, CACHEINFO: 12, EXPIRES: 23 } as const;
+/** Ticks of a second in what the kernel tells (USER_HZ). */
+const TICKS = 100;
+const RTNH_F_ONLINK = 4;
+
+/** A route for another link. */
+export function routeOn(body: Buffer, from: number, to: number, add: boolean): Request {
+  const head = Buffer.from(body.subarray(0, 12));
+  head.writeUInt32LE(head.readUInt32LE(8) & RTNH_F_ONLINK, 8);
+  const parts = attributes(body, 12).flatMap(({ type, raw, payload }) => {
+    if (type === RTA.CACHEINFO) {
+      // struct rta_cacheinfo: a route that a router advertised goes when it is not advertised again.
+      const ticks = payload.length >= 12 ? payload.readInt32LE(8) : 0;
+      return add && ticks > 0 ? [u32Attr(RTA.EXPIRES, Math.ceil(ticks / TICKS))] : [];
+    }
+    if (type === RTA.OIF) return [u32Attr(RTA.OIF, to)];
+    if (type === RTA.MULTIPATH) return [attr(RTA.MULTIPATH, hopsOn(payload, from, to))];
+    return [raw];
+  });
+  return {
+    type: add ? RTM.NEWROUTE : RTM.DELROUTE,
+    flags: add ? NLM_F.CREATE | NLM_F.EXCL : 0,
+    body: Buffer.concat([head, ...parts]),
+  };
+}
+
+/** struct rtnexthop: length, flags, hops, link, and attributes of its own. */
+function hopsOn(hops: Buffer, from: number, to: number): Buffer {
+  const moved = Buffer.from(hops);
+  for (let at = 0; at + 8 <= moved.length;) {
+    const length = moved.readUInt16LE(at);
+    if (length < 8) break;
+    moved.writeUInt8(moved.readUInt8(at + 2) & RTNH_F_ONLINK, at + 2);
+    if (moved.readInt32LE(at + 4) === from) moved.writeInt32LE(to, at + 4);
+    at += (length + 3) & ~3;
+  }
+  return moved;
+}
+
+/** Whether a route leaves through the link, alone or among others. */
+export function routeUses(body: Buffer, index: number): boolean {
+  return attributes(body, 12).some(({ type, payload }) => {
+    if (type === RTA.OIF) return payload.readUInt32LE() === index;
+    if (type !== RTA.MULTIPATH) return false;
+    for (let at = 0; at + 8 <= payload.length;) {
+      const length = payload.readUInt16LE(at);
+      if (length < 8) return false;
+      if (payload.readInt32LE(at + 4) === index) return true;
+      at += (length + 3) & ~3;
+    }
+    return false;
+  });
+}
+
+/** Two tellings of one address are the same when this is, whatever became of its lifetimes. */
+export function addressKey(body: Buffer): string {
+  const ips = attributes(body, 8).filter(({ type }) => type === IFA.ADDRESS || type === IFA.LOCAL);
+  return `${body.readUInt8(0)}/${body.readUInt8(1)} ${ips.map(({ payload }) => payload.toString('hex')).join(' ')}`;
+}
+
+/** The same for a route: all of it but the link, and what the kernel says of its state. */
+export function routeKey(body: Buffer): string {
+  return routeOn(body, 0, 0, false).body.toString('hex');
+}
+
+/** The address as it was, with the lifetimes that are left of it now. */
+export function withLifetimes(body: Buffer, from: Buffer): Buffer {
+  const now = attributes(from, 8).find(({ type }) => type === IFA.CACHEINFO);
+  if (now === undefined) return body;
+  const parts = attributes(body, 8).map(({ type, raw }) => (type === IFA.CACHEINFO ? now.raw : raw));
+  return Buffer.concat([body.subarray(0, 8), ...parts]);
+}

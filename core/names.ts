@@ -1,0 +1,56 @@
+// How weft's links, and the addresses that it makes up itself, are called. A name says whose a link is, and is the same on
+// every run, so that what an earlier agent left is recognised.
+import { createHash } from 'node:crypto';
+
+import type { Family, IpAddress, IpNetwork } from './address.js';
+import { LAN_PREFIX, MAX_LINK_NAME } from './objects.js';
+
+export const vxlanName = (vni: number, family: Family): string =>
+  family === 4 ? `wfvx${vni}` : `wfvx6-${vni}`;
+export const bridgeName = (vni: number): string => `wfbr${vni}`;
+/** 4 + 11 characters: as much of the id as a link's name holds. */
+export const hostIfname = (endpointId: string): string => `wfep${endpointId.slice(0, 11)}`;
+export const networkAlias = (network: string): string => `weft network ${network}`;
+export const endpointAlias = (network: string, name: string): string => `weft endpoint ${name} of ${network}`;
+
+/** The bridge of a network that lives on each node by itself. No VNI is written with a dash. */
+export const ownBridgeName = (network: string): string => fitted('wfbr-', network);
+/** The bridge of all VLANs without a parent. */
+export const VLAN_BRIDGE = 'wfvlan';
+/** The bridge that a NIC becomes a port of. */
+export const lanBridgeName = (parent: string): string => fitted(LAN_PREFIX, parent);
+/** The host's own link in a VLAN of a bridge. */
+export const vlanGatewayName = (bridge: string, vlan: number): string => `wfgw${vlan}-${digest(bridge, 6)}`;
+
+function fitted(prefix: string, name: string): string {
+  const room = MAX_LINK_NAME - prefix.length;
+  return `${prefix}${name.length <= room ? name : digest(name, room)}`;
+}
+
+const digest = (text: string, length: number): string =>
+  createHash('sha256').update(text).digest('hex').slice(0, length);
+
+/** Every bridge has the same: link-local addresses of different links have nothing to do with each other. */
+export const BRIDGE_LINK_LOCAL = 'fe80::1';
+
+/** The MAC address of the bridge of VLANs without a parent: no frame of it leaves its node. */
+export const VLAN_BRIDGE_MAC = '02:77:76:6c:61:6e';
+
+/** The gateway of a node's subnet is its first address after the base. */
+export const gatewayOf = (subnet: IpNetwork): IpAddress => subnet.at(1);
+
+/** A MAC address that is always the same for the same address, so that neighbours that remember an address stay right. */
+export function macOf(ip: IpAddress): string {
+  const low = Number(ip.value & 0xffff_ffffn);
+  const high = Number((ip.value >> 32n) & 0xffn);
+  // 02: locally administered, unicast (IEEE 802 §8.2.2).
+  return `02:${hex(high ^ 0x77)}:${[24, 16, 8, 0].map((shift) => hex((low >>> shift) & 0xff)).join(':')}`;
+}
+
+/** The MAC address of a node's VTEP: it survives restarts and remade devices, so peers need not be told. */
+export function vtepMac(instance: string, network: string, family: Family): string {
+  const bytes = createHash('sha256').update(`${instance} ${network} ${family}`).digest();
+  return ['02', ...[...bytes.subarray(0, 5)].map(hex)].join(':');
+}
+
+const hex = (byte: number): string => byte.toString(16).padStart(2, '0');

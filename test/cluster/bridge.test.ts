@@ -1,0 +1,147 @@
+// Networks of the driver bridge on two hosts: each host by itself, and the hosts' own LAN.
+import test, { type ExecutionContext } from 'ava';
+
+import { bare, Cluster } from '../lab/cluster.js';
+import { addLan, LAN, stateOf } from '../lab/lan.js';
+
+let lab: Cluster;
+const before = new Map<string, unknown>();
+
+interface NetworkJson {
+  name: string;
+  driver: string;
+  backend: string | null;
+  vni: number | null;
+  port: number | null;
+  subnet: string;
+  hostPrefix: number;
+  masquerade: boolean;
+  parent: string | null;
+  gateway: string | null;
+  leases: { node: string; subnet: string }[];
+  endpoints: number;
+}
+
+test.before(async () => {
+  lab = await Cluster.create(2);
+  await lab.addContainers('c1', 'c2', 'c3', 'c4', 'o1', 'l1', 'l2', 'l3', 'l4');
+  await addLan(lab, 2);
+  await lab.startController();
+  await lab.startAgents(['h1', 'h2'], ['--underlay-iface', 'eth0']);
+  for (const host of ['h1', 'h2']) before.set(host, await stateOf(lab, host, LAN.link));
+});
+test.after.always(() => lab?.lab.down());
+
+async function refused(
+  t: ExecutionContext,
+  args: string[],
+  code: string | undefined,
+  words: RegExp,
+  host = 'h1',
+): Promise<void> {
+  const { code: exit, stdout, stderr } = await lab.weft(host, ...args, '-o', 'json');
+  t.is(exit, code === undefined ? 2 : 1, stderr);
+  t.regex(stderr, words);
+  if (code !== undefined) t.like(JSON.parse(stdout), { error: { code } });
+}
+
+test.serial(
+  'a bridge of each host by itself: the same subnet, masqueraded, and apart from others',
+  async (t) => {
+    const made = await lab.json<NetworkJson>(
+      'h1',
+      ...['network', 'create', 'web', '--driver', 'bridge', '--subnet', '10.5.0.0/24'],
+    );
+    t.like(made, {
+      driver: 'bridge',
+      backend: null,
+      vni: null,
+      port: null,
+      gateway: '10.5.0.1',
+      hostPrefix: 24,
+      masquerade: true,
+      parent: null,
+      leases: [],
+    });
+    await lab.json('h1', 'network', 'create', 'blue', '--subnet', '10.100.0.0/16');
+    const a = await lab.attach('h1', 'web', 'c1');
+    const b = await lab.attach('h1', 'web', 'c2', '--ip', '10.5.0.99');
+    const c = await lab.attach('h2', 'web', 'c3');
+    const other = await lab.attach('h1', 'blue', 'o1');
+    t.like(a, { ip: '10.5.0.2/24', gateway: '10.5.0.1', mtu: 1500, node: 'h1' });
+    t.is(b.ip, '10.5.0.99/24');
+    t.is(c.ip, '10.5.0.2/24', 'each host gives addresses out for itself');
+    t.true(await lab.reaches('c1', '10.5.0.99'));
+    t.true(await lab.reaches('c1', '10.5.0.1'));
+    t.false(await lab.reaches('c3', '10.5.0.99'), 'another host has a bridge of its own');
+    t.true(await lab.reaches('c1', lab.ipOf('h2')), 'out of the bridge, under the host’s address');
+    t.false(await lab.reaches('c1', bare(other.ip)), 'networks do not reach each other');
+    t.false(await lab.reaches('o1', bare(a.ip)), 'networks do not reach each other');
+    t.like(await lab.json('h1', 'network', 'inspect', 'web'), { endpoints: 3 });
+  },
+);
+test.serial('damage to it is repaired, and a restart changes nothing', async (t) => {
+  await lab.sh('h1', 'ip link del wfbr-web');
+  await lab.until('it is back', () => lab.reaches('c1', '10.5.0.99'));
+  lab.process('agent-h1').signal('SIGTERM');
+  await lab.process('agent-h1').ended;
+  t.true(await lab.reaches('c1', '10.5.0.99'));
+  await lab.startAgents(['h1'], ['--underlay-iface', 'eth0']);
+  t.is((await lab.attach('h1', 'web', 'c4')).ip, '10.5.0.3/24');
+  t.true(await lab.reaches('c4', '10.5.0.99'));
+});
+
+test.serial(
+  'a LAN: containers are on it with its mask and gateway, and the hosts lose nothing',
+  async (t) => {
+    await lab.json(
+      'h1',
+      ...['network', 'create', 'lan', '--driver', 'bridge', '--parent', LAN.link, '--subnet', LAN.subnet],
+      ...['--range', '198.51.100.192/26', '--gateway', LAN.router],
+    );
+    const ping = lab.spawn('ping', 'router', ['ping', '-n', '-i', '0.02', '-W', '1', LAN.ip(1)]);
+    const a = await lab.attach('h1', 'lan', 'l1');
+    const b = await lab.attach('h2', 'lan', 'l2');
+    t.like(a, { gateway: LAN.router, mtu: 1500 });
+    t.regex(a.ip, /^198\.51\.100\.(19[2-9]|2[0-5]\d)\/25$/);
+    t.not(a.ip, b.ip);
+    for (const [from, to] of [
+      ['l1', LAN.router],
+      ['l1', bare(b.ip)],
+      ['l1', LAN.ip(1)],
+      ['l1', LAN.ip(2)],
+      ['l1', '203.0.113.1'],
+      ['router', bare(a.ip)],
+      ['h1', bare(a.ip)],
+      ['h1', '203.0.113.1'],
+    ] as const)
+      t.true(await lab.reaches(from, to), `${from} to ${to}`);
+    ping.signal('SIGINT');
+    await ping.ended;
+    t.regex(ping.log(), / 0% packet loss/, ping.tail());
+    const seen = await lab.json<NetworkJson>('h1', 'network', 'inspect', 'lan');
+    t.deepEqual(seen.leases.map(({ node }) => node).toSorted(), ['h1', 'h2']);
+  },
+);
+
+test.serial('what cannot be is refused with the reason, and nothing is begun', async (t) => {
+  const create = (name: string, ...flags: string[]): string[] => [
+    ...['network', 'create', name, '--subnet', '198.51.100.0/26', '--driver', 'bridge'],
+    ...flags,
+  ];
+  await refused(t, create('x', '--parent', 'lo'), undefined, /lo.*loopback/);
+  await refused(t, create('x', '--vlan', '100'), undefined, /vlan: the driver bridge has none/);
+  await refused(t, create('x', '--gateway', '10.0.0.1'), undefined, /10\.0\.0\.1 is not inside/);
+  await refused(t, create('x', '--parent', 'eth1'), 'FAILED_PRECONDITION', /parent of network lan/);
+  for (const [name, parent, words] of [
+    ['none', 'eth9', /no interface eth9/],
+    ['under', 'eth0', /carries the underlay/],
+  ] as const) {
+    await lab.json('h1', ...create(name, '--parent', parent));
+    const ask = ['attach', name, lab.ns('l3'), '--ip', '198.51.100.7'];
+    await refused(t, ask, parent === 'eth9' ? 'NOT_FOUND' : 'FAILED_PRECONDITION', words);
+    await lab.json('h1', 'network', 'rm', name);
+  }
+  await refused(t, ['attach', 'lan', lab.ns('l3'), '--vlan', '100'], 'INVALID_ARGUMENT', /has no VLANs/);
+  t.is((await lab.sh('h1', 'ip -br link show type bridge')).trim().split('\n').length, 3);
+});
