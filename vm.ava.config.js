@@ -4,7 +4,7 @@ export default {
   typescript: { rewritePaths: { 'test/': 'build/test/' }, compile: false },
   workerThreads: false,
   concurrency: 1,
-  // Deadlines of tests, not of weft; Node is about ten times slower in there.
-  environmentVariables: { WEFT_TEST_SLOWNESS: '6' },
-  timeout: '4m',
+  // Deadlines of tests, not of weft; Node is ten to twenty times slower in there.
+  environmentVariables: { WEFT_TEST_SLOWNESS: '15' },
+  timeout: '10m',
 };

@@ -13,6 +13,9 @@ import {
   StatusServiceService,
   type AttachRequest,
   type DetachRequest,
+  type PipeworkDetachRequest,
+  type PipeworkRequest,
+  type Wire,
 } from '../proto/gen/weft/v1/agent.js';
 import type { Endpoint, Status } from '../proto/gen/weft/v1/types.js';
 
@@ -20,6 +23,8 @@ import type { Endpoint, Status } from '../proto/gen/weft/v1/types.js';
 export interface AgentDoor {
   attach(request: AttachRequest): Promise<Endpoint>;
   detach(request: DetachRequest): Promise<Endpoint>;
+  pipework(request: PipeworkRequest): Promise<Wire>;
+  pipeworkDetach(request: PipeworkDetachRequest): Promise<Wire>;
   status(): Promise<Status>;
 }
 
@@ -49,6 +54,8 @@ export async function serveApi(
   server.addService(AgentServiceService, {
     attach: unary((request: AttachRequest) => door.attach(request)),
     detach: unary(async (request: DetachRequest) => ({ endpoint: await door.detach(request) })),
+    pipework: unary((request: PipeworkRequest) => door.pipework(request)),
+    pipeworkDetach: unary((request: PipeworkDetachRequest) => door.pipeworkDetach(request)),
   });
   server.addService(StatusServiceService, { getStatus: unary(() => door.status()) });
   await listen(server, path);

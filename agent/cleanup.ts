@@ -54,7 +54,7 @@ export async function cleanup(options: CleanupOptions): Promise<void> {
       { cause: untold },
     );
   }
-  for (const name of ['networks', 'endpoints', 'ports', 'instance']) {
+  for (const name of ['networks', 'endpoints', 'wires', 'wire-places', 'ports', 'instance']) {
     rmSync(join(stateDir, name), { recursive: true, force: true });
   }
   const [failure] = failures;

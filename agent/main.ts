@@ -31,6 +31,9 @@ import { State } from './state.js';
 import { statusOf, wireEndpoint } from './status.js';
 import { recoverEndpoints } from './recovery.js';
 import { findUnderlay, sameUnderlay } from './underlay.js';
+import { parseWire, parseWireDetach, wireMessage } from './wire-request.js';
+import { WireState } from './wire-state.js';
+import { Wires } from './wires.js';
 
 /** `weft agent`. @param argv the words behind it */
 export async function main(argv: readonly string[]): Promise<void> {
@@ -104,7 +107,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     log,
     metrics,
     problems,
-    onVanished: (record) => endpoints.vanished(record),
+    onVanished: (record) => (wires.owns(record) ? wires : endpoints).vanished(record),
     onUnderlay: () => void lookAtUnderlay(),
   });
   shutdown.add('the reconciler', () => reconciler.stop());
@@ -137,11 +140,26 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     docker: settings.docker,
   });
   memberships.listen(endpoints);
+  const wireState = new WireState(settings.stateDir);
+  const wires = new Wires({
+    kernel,
+    reconciler,
+    state: wireState,
+    log,
+    docker: settings.docker,
+    underlay: () => underlay,
+    memberships: () => memberships.list(),
+  });
   const peers = new Peers({ store, kernel, memberships, metrics, problems, node });
 
   // What is remembered is put right first: the node must not wait for etcd.
   await memberships.restore(loaded.networks);
   await endpoints.restore(loaded.endpoints);
+  await wires.restore(
+    wireState.load((path, why) => {
+      log.error('a file of the state directory cannot be read', { path, error: why });
+    }),
+  );
   await reconciler.start();
 
   const record = (): NodeRecord => ({
@@ -205,6 +223,8 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
       reported();
       return wireEndpoint(endpoint, memberships);
     },
+    pipework: async (wire) => wireMessage(await wires.attach(parseWire(wire))),
+    pipeworkDetach: async (wire) => wireMessage(await wires.detach(parseWireDetach(wire))),
     status: () => Promise.resolve(statusOf(statusSources)),
   };
   const session = startSession({

@@ -8,6 +8,7 @@ import { completionCommands } from './commands/completion.js';
 import { endpointCommands } from './commands/endpoint.js';
 import { networkCommands } from './commands/network.js';
 import { nodeCommands } from './commands/node.js';
+import { pipeworkCommand } from './commands/pipework.js';
 import { statusCommand } from './commands/status.js';
 import { contextOf, formatOf, type Context, type GlobalOptions } from './context.js';
 import { FORMATS, print, printError, type Result } from './output.js';
@@ -31,7 +32,9 @@ export async function main(argv: readonly string[]): Promise<void> {
       format,
       argv.includes('debug') && argv.some((word) => word.startsWith('--log-level')),
     );
-    process.exitCode = error instanceof CommanderError || isUsage(error) ? 2 : 1;
+    // pipework knew one status for all that went wrong, and scripts ask for it.
+    const wrongCall = argv[0] === 'pipework' ? 1 : 2;
+    process.exitCode = error instanceof CommanderError || isUsage(error) ? wrongCall : 1;
   }
 }
 
@@ -82,6 +85,7 @@ export function buildProgram(): Command {
   networkCommands(program, action);
   endpointCommands(program, action);
   nodeCommands(program, action);
+  pipeworkCommand(program, action);
   statusCommand(program, action);
   completionCommands(program, action);
   // The daemons are programs of their own (bin/weft); here they are only named.

@@ -1,7 +1,8 @@
 // pipework's own words, so that scripts that were written for it go on working: what a call means, or why weft does not do
 // it. Its options have one order, which is how it told them from the other words:
 //
-//   HOSTIF [-i IF] [-l IF] [-a 4|6] GUEST IP/LEN[@GATEWAY]|0/0 [MAC|U:TEXT][@VLAN]
+//   [--force] HOSTIF [-i IF] [-l IF] [-a 4|6] GUEST IP/LEN[@GATEWAY]|0/0 [MAC|U:TEXT][@VLAN]
+//   --detach HOSTIF [-i IF] GUEST
 //   --wait [-i IF]
 import { createHash } from 'node:crypto';
 
@@ -9,12 +10,17 @@ import { IpAddress, parseInterface, parseMac, type Family } from './address.js';
 import { invalidArgument, unimplemented, type WeftError } from './errors.js';
 import { parseInteger } from './network.js';
 
-export type PipeworkCall = PipeworkWait | PipeworkAttach;
+export type PipeworkCall = PipeworkWait | PipeworkAttach | PipeworkDetach;
 
 /** Waits until an interface of the caller's own namespace has a carrier. */
 export interface PipeworkWait {
   do: 'wait';
   ifname: string;
+}
+
+/** Takes back what a call had made; weft's own word, for pipework had none. */
+export interface PipeworkDetach extends Pick<PipeworkAttach, 'host' | 'guest' | 'ifname'> {
+  do: 'detach';
 }
 
 export interface PipeworkAttach {
@@ -33,10 +39,13 @@ export interface PipeworkAttach {
   gateway?: string;
   mac?: string;
   vlan?: number;
+  /** Also where the host's interface carries the underlay. weft's own word: pipework left such interfaces where they were. */
+  force?: true;
 }
 
 export const PIPEWORK_SYNTAX = [
-  'weft pipework HOSTIF [-i IF] [-l IF] [-a 4|6] GUEST IP/LEN[@GATEWAY]|0/0 [MAC|U:TEXT][@VLAN]',
+  'weft pipework [--force] HOSTIF [-i IF] [-l IF] [-a 4|6] GUEST IP/LEN[@GATEWAY]|0/0 [MAC|U:TEXT][@VLAN]',
+  'weft pipework --detach HOSTIF [-i IF] GUEST',
   'weft pipework --wait [-i IF]',
 ] as const;
 
@@ -59,12 +68,19 @@ export function parsePipework(argv: readonly string[]): PipeworkCall {
       'Leave it out: the container becomes a neighbour of the host on that interface.',
     );
   }
+  const detach = words.take('--detach');
+  const force = !detach && words.take('--force');
   const hostif = words.next('the host’s interface');
   refuseKind(hostif);
   const host = hostif.startsWith('mac:')
     ? { mac: parseMac(hostif.slice('mac:'.length)) }
     : { name: parseLinkName(hostif, 'the host’s interface') };
   const ifname = parseLinkName(words.option('-i') ?? DEFAULT_IFNAME, '-i');
+  if (detach) {
+    const guest = words.next('the guest');
+    words.end();
+    return { do: 'detach', host, guest, ifname };
+  }
   const hostIfname = words.option('-l');
   const family = parseFamily(words.option('-a'));
   const guest = words.next('the guest');
@@ -79,6 +95,7 @@ export function parsePipework(argv: readonly string[]): PipeworkCall {
     ...(hostIfname === undefined ? {} : { hostIfname: parseLinkName(hostIfname, '-l') }),
     ...given,
     ...(tail === undefined ? {} : parseTail(tail)),
+    ...(force ? { force } : {}),
   };
 }
 

@@ -36,6 +36,9 @@ const understood: Record<string, PipeworkCall> = {
   'ovs0 c1 10.1.1.1/24 U:myhost.foo.com@1': attach({ ...ovs, mac: '02:72:6c:cd:9b:8d', vlan: 1 }),
   'eth1 netns:/run/netns/c1 192.168.1.1/24': attach({ host: { name: 'eth1' }, guest: 'netns:/run/netns/c1' }),
   'mac:52:54:00:00:00:01 c1 192.168.1.1/24': attach({ host: { mac: '52:54:00:00:00:01' } }),
+  '--force eth0 c1 192.168.1.1/24': attach({ host: { name: 'eth0' }, force: true }),
+  '--detach br1 c1': { do: 'detach', host: { name: 'br1' }, guest: 'c1', ifname: 'eth1' },
+  '--detach br1 -i eth2 c1': { do: 'detach', host: { name: 'br1' }, guest: 'c1', ifname: 'eth2' },
   '--wait': { do: 'wait', ifname: 'eth1' },
   '--wait -i eth2': { do: 'wait', ifname: 'eth2' },
 };
@@ -72,6 +75,8 @@ const refused: Record<string, [code: ErrorCode, words: RegExp]> = {
   'br1 c1 192.168.1.1/24 U:a@b@c': ['INVALID_ARGUMENT', /does not end in a VLAN/],
   'br1 c1 192.168.1.1/24 @100 more': ['INVALID_ARGUMENT', /"more" is one word too many/],
   '--wait -i': ['INVALID_ARGUMENT', /what belongs to -i/],
+  '--detach br1': ['INVALID_ARGUMENT', /the guest is missing/],
+  '--detach br1 c1 192.168.1.1/24': ['INVALID_ARGUMENT', /one word too many/],
   '--wait eth1': ['INVALID_ARGUMENT', /one word too many/],
   'lo c1 192.168.1.1/24': ['INVALID_ARGUMENT', /"lo" is not the name/],
   'mac:nonsense c1 192.168.1.1/24': ['INVALID_ARGUMENT', /nonsense/],

@@ -193,8 +193,7 @@ export class Cluster {
   }
 
   environment(host: string): Record<string, string> {
-    const agent = host === INFRA ? {} : { WEFT_AGENT: join(this.#host(host).runDir, 'agent.sock') };
-    return { WEFT_CONTROLLER: CONTROLLER, ...agent };
+    return { WEFT_CONTROLLER: CONTROLLER, WEFT_AGENT: join(this.#host(host).runDir, 'agent.sock') };
   }
 
   attach(host: string, network: string, container: string, ...flags: string[]): Promise<EndpointJson> {

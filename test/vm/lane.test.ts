@@ -1,17 +1,27 @@
-// The tests on Debian's own kernel. One file, because two emulated machines with their agents take half a minute to start:
-// they are started once, and each part leaves them as it found them.
+// The tests on Debian's own kernel. One file, because two emulated machines with their daemons take half a minute to start:
+// they are started once, and each test leaves them as it found them.
 import test from 'ava';
 
 import { Machines } from './machines.js';
 import { overlayTests } from './overlay.js';
+import { vlanTests } from './vlan.js';
 
 let machines: Machines;
 
 test.before(async () => {
   machines = await Machines.boot({ count: 2, segments: ['trunk', 'lan'] });
-  await machines.cluster.startController();
-  await Promise.all([1, 2].map((number) => machines.startAgent(machines.host(number))));
+  await Promise.all([
+    machines.startController(),
+    machines.startAgent(machines.host(1)),
+    machines.startAgent(machines.host(2)),
+  ]);
+});
+test.afterEach.always(async () => {
+  // Containers of a test end with it.
+  if (machines !== undefined)
+    await Promise.all([1, 2].map((number) => machines.host(number).removeContainers()));
 });
 test.after.always(() => machines?.down());
 
 overlayTests(test, () => machines);
+vlanTests(test, () => machines);

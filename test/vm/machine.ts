@@ -217,9 +217,19 @@ export class Machine {
     return this.exec(['sh', '-c', command], options);
   }
 
+  /** New, empty namespaces that stand for containers. */
+  async containers(...names: readonly string[]): Promise<void> {
+    await this.must(['ip', '-batch', '-'], { input: names.map((name) => `netns add ${name}\n`).join('') });
+  }
+
+  /** All namespaces, which are the tests' own here. */
+  async removeContainers(): Promise<void> {
+    await this.sh('ip -all netns delete');
+  }
+
   /** Whether a ping from a namespace of this machine arrives. Two are sent: the first may wait for an answer to ARP. */
   async reaches(from: string, to: string): Promise<boolean> {
-    const wait = `${slowness / 3}`;
+    const wait = `${slowness / 7}`;
     const inside = from === '' ? [] : ['ip', 'netns', 'exec', from];
     const { stdout } = await this.exec([...inside, 'ping', '-n', '-c', '2', '-i', '0.3', '-W', wait, to]);
     return !stdout.includes(' 0 received');

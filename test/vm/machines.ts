@@ -1,31 +1,31 @@
-// One to three virtual machines as the hosts of a lab: on its underlay, and on as many further segments as a test wants. What
-// is no host of weft's (etcd, the controller, the router, people on the LAN) stays on this machine, where it is ten times
-// faster, unless a test is about it.
-import { Cluster, CONTROLLER } from '../lab/cluster.js';
-import { ipBatch, must } from '../lab/exec.js';
-import { WEFT, type Lab, type Namespace } from '../lab/lab.js';
+// One to three virtual machines as the hosts of a lab: on its underlay, and on as many further segments as a test wants. The
+// cluster's etcd and controller, people on the segments, and who asks the controller are on this machine, ten times faster.
+import { join } from 'node:path';
+
+import { exec, ipBatch, must, shown, type Outcome } from '../lab/exec.js';
+import { Lab, WEFT, type Namespace } from '../lab/lab.js';
 import { Capture } from './capture.js';
-import { Machine } from './machine.js';
 import type { GuestProcess } from './guest-process.js';
+import { Machine } from './machine.js';
 
 export interface MachinesOptions {
   /** How many: h1, h2, h3. */
   count: 1 | 2 | 3;
-  /** Segments beside the underlay: the first is every machine's eth1. */
+  /** Segments beside the underlay: the first is every machine's eth1, and so on. They are down there. */
   segments?: readonly string[];
   memoryMb?: number;
 }
 
 export class Machines {
   readonly #all: Machine[] = [];
-  readonly #agents = new Map<string, GuestProcess>();
+  readonly #daemons = new Map<string, GuestProcess>();
 
-  private constructor(readonly cluster: Cluster) {}
+  private constructor(readonly lab: Lab) {}
 
   /** @throws Error where they do not come up; nothing is left then */
-  static async boot({ count, segments = [], memoryMb = 768 }: MachinesOptions): Promise<Machines> {
+  static async boot({ count, segments = [], memoryMb = 1024 }: MachinesOptions): Promise<Machines> {
     await Machine.check();
-    const machines = new Machines(await Cluster.create(0));
+    const machines = new Machines(await Lab.up({ hosts: 0 }));
     try {
       await machines.#boot(count, segments, memoryMb);
     } catch (error) {
@@ -58,15 +58,23 @@ export class Machines {
       ),
     );
     this.#all.push(...booted);
-    for (const machine of booted) machine.environment = { WEFT_CONTROLLER: CONTROLLER };
-  }
-
-  get lab(): Lab {
-    return this.cluster.lab;
+    for (const machine of booted) machine.environment = this.#environment;
   }
 
   get #wire(): Namespace {
     return this.lab.existing('underlay');
+  }
+
+  get #environment(): Record<string, string> {
+    return { WEFT_CONTROLLER: this.controller };
+  }
+
+  get controller(): string {
+    return `${this.lab.infra.ip}:7400`;
+  }
+
+  get etcd(): string {
+    return `http://${this.lab.infra.ip}:2379`;
   }
 
   /** h1 is 1. */
@@ -99,31 +107,71 @@ export class Machines {
     return Capture.start(this.#wire, machine.tap(nic), filter);
   }
 
-  async startAgent(machine: Machine, ...flags: readonly string[]): Promise<GuestProcess> {
-    const { name } = machine;
-    const agent = await machine.start('agent', [
-      ...[WEFT, 'agent', '--node', name, '--etcd', this.cluster.etcd, '--controller', CONTROLLER],
-      ...['--cnm-socket', 'none', '--docker', 'unix:///run/no-docker.sock'],
-      ...flags,
-    ]);
-    this.#agents.set(name, agent);
+  /** The controller, with the etcd that it starts itself. */
+  async startController(): Promise<void> {
+    const { infra, folder } = this.lab;
+    const flags = ['--listen', this.controller, '--etcd-listen', this.etcd, '--state-dir', join(folder, 'c')];
+    const started = infra.spawn('controller', [WEFT, 'controller', ...flags]);
+    await this.lab.until('the controller is ready', () => started.log().includes('the controller is ready'));
+  }
+
+  async startAgent(machine: Machine, ...flags: readonly string[]): Promise<void> {
+    const common = [
+      ...['--node', machine.name, '--controller', this.controller],
+      ...(flags.includes('--etcd') ? [] : ['--etcd', this.etcd]),
+      // The default's 3 s, for machines that are slower than any that it is meant for.
+      ...['--node-ttl', '18s', '--cnm-socket', 'none', '--docker', 'unix:///run/no-docker.sock'],
+    ];
+    const agent = await this.#start(machine, 'agent', [...common, ...flags], 'the agent serves');
     await this.lab.until(
-      `the agent of ${name} serves`,
-      () => agent.log().slice(agent.log().lastIndexOf('$ ')).includes('the agent serves'),
-      { context: () => agent.tail() },
-    );
-    await this.lab.until(
-      `${name} is ready`,
+      `the agent of ${machine.name} is ready`,
       async () => (await machine.try('curl -sf http://127.0.0.1:7402/readyz')).code === 0,
       { context: () => agent.tail() },
     );
-    return agent;
+  }
+
+  async #start(
+    machine: Machine,
+    what: string,
+    flags: readonly string[],
+    ready: string,
+  ): Promise<GuestProcess> {
+    const started = await machine.start(what, [WEFT, what, ...flags]);
+    this.#daemons.set(`${what} ${machine.name}`, started);
+    const said = (): string => started.log().slice(started.log().lastIndexOf('$ '));
+    await this.lab.until(
+      `the ${what} of ${machine.name} says "${ready}"`,
+      () => {
+        if (said().includes(ready)) return true;
+        if (started.exitCode !== undefined) throw new Error(`it ended (${started.exitCode})`);
+        return false;
+      },
+      { context: () => started.tail() },
+    );
+    return started;
   }
 
   agent(machine: Machine): GuestProcess {
-    const found = this.#agents.get(machine.name);
+    const found = this.#daemons.get(`agent ${machine.name}`);
     if (found === undefined) throw new Error(`there is no agent on ${machine.name}`);
     return found;
+  }
+
+  /** The command line outside of the machines: for what only the controller is asked. */
+  weft(...args: string[]): Promise<Outcome> {
+    return exec(this.lab.infra.inside([WEFT, ...args]), { env: this.#environment });
+  }
+
+  /** As `weft`, and it must succeed; answers its JSON. */
+  async json<T>(...args: string[]): Promise<T> {
+    const { code, stdout, stderr } = await this.weft(...args, '-o', 'json');
+    if (code !== 0) throw new Error(`weft ${shown(args)}: exit ${code}\n${stderr}`);
+    return JSON.parse(stdout) as T;
+  }
+
+  /** What every daemon said last. */
+  logs(): string {
+    return [...this.#daemons].map(([name, one]) => `--- ${name}\n${one.tail()}`).join('\n');
   }
 
   async down(): Promise<void> {

@@ -1,15 +1,14 @@
 // The main job on Debian's own kernel: an overlay between two virtual machines.
 import type { TestFn } from 'ava';
 
-import { bare, INFRA, type EndpointJson } from '../lab/cluster.js';
+import { bare, type EndpointJson } from '../lab/cluster.js';
 import type { Machines } from './machines.js';
 
 export function overlayTests(test: TestFn, machines: () => Machines): void {
   test.serial('overlay: containers of two hosts reach each other, in VXLAN on the cable', async (t) => {
-    const { cluster } = machines();
     const [one, two] = [machines().host(1), machines().host(2)];
-    await cluster.json(INFRA, 'network', 'create', 'blue', '--subnet', '10.100.0.0/16');
-    await Promise.all([one.sh('ip netns add c1'), two.sh('ip netns add c2')]);
+    await machines().json('network', 'create', 'blue', '--subnet', '10.100.0.0/16');
+    await Promise.all([one.containers('c1'), two.containers('c2')]);
     const [a, b] = await Promise.all([
       one.json<EndpointJson>('attach', 'blue', 'c1'),
       two.json<EndpointJson>('attach', 'blue', 'c2'),
@@ -22,8 +21,6 @@ export function overlayTests(test: TestFn, machines: () => Machines): void {
       frames.some((frame) => frame.includes(`${bare(a.ip)} > ${bare(b.ip)}: ICMP echo request`)),
       frames.join('\n'),
     );
-    await Promise.all([one.json('detach', 'blue', 'c1'), two.json('detach', 'blue', 'c2')]);
-    await cluster.json(INFRA, 'network', 'rm', 'blue');
-    await Promise.all([one.sh('ip netns del c1'), two.sh('ip netns del c2')]);
+    await machines().json('network', 'rm', 'blue', '--force');
   });
 }
