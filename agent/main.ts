@@ -15,6 +15,7 @@ import { parseAttach } from './attach-request.js';
 import { cleanup } from './cleanup.js';
 import { Endpoints } from './endpoints.js';
 import { openFirewall } from './kernel/firewall/index.js';
+import { Gateways } from './gateways.js';
 import type { Kernel } from './kernel/kernel.js';
 import { openKernel } from './kernel/linux.js';
 import { bootId } from './kernel/namespaces.js';
@@ -102,6 +103,8 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   let underlay = await waitForUnderlay(settings, kernel, log, shutdown.signal, (reason) => {
     ready = { ready: false, reason };
   });
+  // Of use once the parts that it tells are there.
+  let lookAtUnderlay = (): Promise<void> => Promise.resolve();
   const reconciler = new Reconciler({
     kernel,
     log,
@@ -150,6 +153,8 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     underlay: () => underlay,
     memberships: () => memberships.list(),
   });
+  const gateways = new Gateways({ store, memberships, problems, node });
+  shutdown.add('the gateways', () => gateways.stop());
   const peers = new Peers({ store, kernel, memberships, metrics, problems, node });
 
   // What is remembered is put right first: the node must not wait for etcd.
@@ -255,6 +260,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     await memberships.resume();
     for (const { name } of store.view.networks.values()) await memberships.answerClaims(name);
     publisher.resync();
+    await gateways.join();
     // The records are complete now: what is weft's and in none of them is left over.
     reconciler.allowPruning();
     await reconciler.compare('start');
@@ -276,6 +282,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   );
   const follow = async (changes: readonly Change[]): Promise<void> => {
     await memberships.handle(changes);
+    await gateways.handle(changes);
     publisher.handle(changes);
     metrics.leases.set(memberships.list().length);
     if (
@@ -320,7 +327,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   for (const name of settings.join)
     void joinWhenThere(name, memberships, store, problems, log, shutdown.signal);
 
-  const lookAtUnderlay = async (): Promise<void> => {
+  lookAtUnderlay = async (): Promise<void> => {
     try {
       const found = findUnderlay(await kernel.underlayLinks(), wishOf(settings));
       problems.clear('underlay');
@@ -342,6 +349,8 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
       });
     }
   };
+  // What was told while the agent started.
+  await lookAtUnderlay();
 }
 
 const wishOf = (settings: AgentSettings): Parameters<typeof findUnderlay>[1] => ({

@@ -229,7 +229,8 @@ export class Memberships {
 
   /** What this node's link is that the network leaves through, and which id stands there for the host's own frames. */
   async #parentFor(network: Network): Promise<Parent | undefined> {
-    const parent = await findParent(this.options.kernel, network, this.options.underlay());
+    const { kernel, underlay, node } = this.options;
+    const parent = await findParent(kernel, network, underlay(), node);
     if (parent?.native === undefined || network.driver !== 'vlan') return parent;
     const there = this.list().find((other) => other.parent?.name === parent.name)?.parent;
     if (there?.native === undefined) return parent;

@@ -1,9 +1,9 @@
 // The link of this node that a network leaves through: whether it may be taken, checked before anything is done, and what
 // is to be known of it; and whether this node's kernel can carry the network at all.
-import { formatVlans, mergeVlans } from '../core/bridged.js';
+import { formatVlans, mergeVlans, needsOf } from '../core/bridged.js';
 import type { Parent, Underlay } from '../core/compile.js';
 import { failedPrecondition, notFound } from '../core/errors.js';
-import { hasOwnGateway, type BridgedNetwork, type Network } from '../core/network.js';
+import type { BridgedNetwork, Network } from '../core/network.js';
 import { isLanBridge, LINK_PREFIX } from '../core/objects.js';
 import type { Capability, Kernel, ParentLink } from './kernel/kernel.js';
 
@@ -15,22 +15,17 @@ export async function findParent(
   kernel: Kernel,
   network: Network,
   underlay: Underlay,
+  node: string,
 ): Promise<Parent | undefined> {
   if (network.driver === 'overlay') return undefined;
-  checkCapabilities(network, kernel.capabilities());
+  checkCapabilities(network, kernel.capabilities(), node);
   if (network.parent === undefined) return undefined;
   const link = await kernel.parentLink(network.parent);
   return chooseParent(network, link, underlay);
 }
 
-/** What a network needs of the kernel. */
-export function needsOf(network: Network): Capability['name'][] {
-  if (network.driver !== 'vlan') return [];
-  return hasOwnGateway(network) ? ['bridge-vlan-filtering', '802.1q'] : ['bridge-vlan-filtering'];
-}
-
-function checkCapabilities(network: BridgedNetwork, capabilities: readonly Capability[]): void {
-  const needed = needsOf(network);
+function checkCapabilities(network: BridgedNetwork, capabilities: readonly Capability[], node: string): void {
+  const needed = needsOf(network, node);
   const missing = capabilities.filter(({ name, available }) => needed.includes(name) && !available);
   if (missing.length === 0) return;
   throw failedPrecondition(

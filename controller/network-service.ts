@@ -2,9 +2,11 @@
 import { notFound } from '../core/errors.js';
 import { unary } from '../daemon/grpc.js';
 import { didYouMean } from '../daemon/suggest.js';
-import { Network, type Network as NetworkMessage } from '../proto/gen/weft/v1/types.js';
+import { Network, type Network as NetworkMessage, type Status } from '../proto/gen/weft/v1/types.js';
 import type { NetworkEvent, NetworkServiceServer } from '../proto/gen/weft/v1/controller.js';
+import { networkOf } from '../store/networks.js';
 import type { Change, Store } from '../store/store.js';
+import { checkCapable } from './capable.js';
 import { leasesOf, networkMessage, type Sources } from './messages.js';
 import { parseCreateNetwork } from './requests.js';
 import { requireSynced } from './synced.js';
@@ -26,6 +28,7 @@ export function networkService(sources: Sources): NetworkServiceServer {
     createNetwork: unary(async (request) => {
       const spec = parseCreateNetwork(request);
       await requireSynced(store);
+      checkCapable(networkOf(spec), reportsOfLiving(sources));
       return networkMessage(sources, await store.createNetwork(spec));
     }),
 
@@ -63,7 +66,7 @@ export function networkService(sources: Sources): NetworkServiceServer {
         },
         gone: (name) => ({ type: DELETE, network: Network.fromPartial({ name }) }),
         synced: () => ({ type: SYNCED, network: undefined }),
-        subscribe: (listener) => store.subscribe((changes) => listener(changes.flatMap(networkOf))),
+        subscribe: (listener) => store.subscribe((changes) => listener(changes.flatMap(networksIn))),
         gatherMs: GATHER_MS,
         ready: () => requireSynced(store),
       });
@@ -71,7 +74,14 @@ export function networkService(sources: Sources): NetworkServiceServer {
   };
 }
 
-function networkOf(change: Change): string[] {
+function reportsOfLiving({ store, reports }: Sources): { name: string; status: Status }[] {
+  return [...store.view.alive.keys()].flatMap((name) => {
+    const report = reports.reportOf(name);
+    return report === undefined ? [] : [{ name, status: report.status }];
+  });
+}
+
+function networksIn(change: Change): string[] {
   if (change.kind === 'network') return [change.name];
   return change.kind === 'lease' || change.kind === 'endpoint' ? [change.network] : [];
 }

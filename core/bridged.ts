@@ -5,6 +5,7 @@ import { addressBits, IpNetwork, type IpAddress } from './address.js';
 import { failedPrecondition, invalidArgument } from './errors.js';
 import {
   checkUsable,
+  hasOwnGateway,
   MIN_MTU,
   parseInteger,
   parseName,
@@ -49,6 +50,16 @@ export function addressingOf(network: Network): 'subnets' | 'node' | 'blocks' | 
   if (network.driver === 'overlay') return 'subnets';
   if (network.parent === undefined) return 'node';
   return network.pool === undefined ? 'claims' : 'blocks';
+}
+
+/** What the network needs of a node's kernel, in the names of its capabilities. */
+export function needsOf(network: Network, node?: string): ('bridge-vlan-filtering' | '802.1q')[] {
+  if (network.driver !== 'vlan') return [];
+  // Only where the gateway is does the host have a link of its own in the VLAN.
+  const elsewhere = node !== undefined && network.gatewayNode !== undefined && network.gatewayNode !== node;
+  return hasOwnGateway(network) && !elsewhere
+    ? ['bridge-vlan-filtering', '802.1q']
+    : ['bridge-vlan-filtering'];
 }
 
 /** What stands under BackendType in etcd: a flanneld, and a weft that does not know the driver, leave it alone. */

@@ -16,7 +16,7 @@ import {
   VLAN_BRIDGE,
   VLAN_BRIDGE_MAC,
   vlanGatewayName,
-} from './names.js';
+} from './link-names.js';
 import type { BridgedNetwork } from './network.js';
 import type { BridgeLink, KernelObject } from './objects.js';
 import type { Endpoint } from './records.js';

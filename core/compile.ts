@@ -17,13 +17,13 @@ import {
   macOf,
   networkAlias,
   vxlanName,
-} from './names.js';
+} from './link-names.js';
 import { prefixesOf } from './network.js';
 import type { KernelObject, VxlanLink } from './objects.js';
 import type { Claim, Endpoint, Lease } from './records.js';
 
 export * from './membership.js';
-export * from './names.js';
+export * from './link-names.js';
 
 /** The two families of a membership as one list, so that no code is written twice for them. */
 interface Side {

@@ -1,6 +1,6 @@
 // A network as one node takes part in it: what compile starts from.
 import type { Family, IpAddress, IpNetwork } from './address.js';
-import { gatewayOf } from './names.js';
+import { gatewayOf } from './link-names.js';
 import { hasOwnGateway, VXLAN_OVERHEAD, type Network, type OverlayNetwork } from './network.js';
 import type { Lease } from './records.js';
 

@@ -50,9 +50,12 @@ export function probeCapabilities(): Capability[] {
 
 function probe(socket: NetlinkSocket): [string, string] {
   const [refused] = socket.batch([createLink(BRIDGE, undefined)]);
-  const message = refused === undefined ? socket.get(getLink(BRIDGE.name)) : undefined;
+  // A kernel may refuse what it was built without, or pass over it.
+  const [plain] =
+    refused === undefined ? [] : socket.batch([createLink({ ...BRIDGE, vlans: false }, undefined)]);
+  const message = socket.get(getLink(BRIDGE.name));
   if (message === undefined) {
-    const why = `a bridge could not be made to try it: ${refused?.message ?? 'it is not there'}`;
+    const why = `a bridge could not be made to try it: ${plain?.message ?? 'it is not there'}`;
     return [why, why];
   }
   const bridge = decodeLink(message.body, 'node', () => '');

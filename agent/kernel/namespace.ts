@@ -165,7 +165,7 @@ export class LinuxNamespace implements KernelNamespace {
       if (is !== undefined && (done || !is.owned)) return [];
       return [{ object: { kind: 'port', link, master: '' }, owned: true }];
     });
-    return [...halves, ...objects];
+    return [...objects, ...halves];
   }
 
   #readSysctls(paths: Iterable<string>): SysctlObject[] {

@@ -3,6 +3,7 @@ import test, { type ExecutionContext } from 'ava';
 
 import { bare, Cluster } from '../lab/cluster.js';
 import { addLan, LAN, stateOf } from '../lab/lan.js';
+import { WEFT } from '../lab/lab.js';
 
 let lab: Cluster;
 const before = new Map<string, unknown>();
@@ -145,3 +146,128 @@ test.serial('what cannot be is refused with the reason, and nothing is begun', a
   await refused(t, ['attach', 'lan', lab.ns('l3'), '--vlan', '100'], 'INVALID_ARGUMENT', /has no VLANs/);
   t.is((await lab.sh('h1', 'ip -br link show type bridge')).trim().split('\n').length, 3);
 });
+
+test.serial('an address of another host’s block is claimed, and gone with the endpoint', async (t) => {
+  const { leases } = await lab.json<NetworkJson>('h1', 'network', 'inspect', 'lan');
+  const block = leases.find(({ node }) => node === 'h2')?.subnet ?? '';
+  // The first of the block is given out already.
+  const wanted = block.replace(/\.(\d+)\/.*/, (_, last: string) => `.${Number(last) + 7}`);
+  const got = await lab.attach('h1', 'lan', 'l3', '--ip', wanted);
+  t.is(got.ip, `${wanted}/25`);
+  t.regex(
+    await lab.etcdctl('get', '--prefix', '--keys-only', '/weft/networks/lan/claims/'),
+    new RegExp(wanted),
+  );
+  t.true(await lab.reaches('l2', wanted));
+  await refused(t, ['attach', 'lan', lab.ns('l4'), '--ip', wanted], 'ALREADY_EXISTS', /claimed|in use/, 'h2');
+  await refused(
+    t,
+    ['attach', 'lan', lab.ns('l4'), '--ip', LAN.router],
+    'FAILED_PRECONDITION',
+    /gateway/,
+    'h2',
+  );
+  await lab.weft('h1', 'detach', 'lan', lab.ns('l3'));
+  await lab.until(
+    'the claim is gone',
+    async () =>
+      (await lab.etcdctl('get', '--prefix', '--keys-only', '/weft/networks/lan/claims/')).trim() === '',
+  );
+});
+
+test.serial('whatever is done to the bridge of the LAN, the host has its addresses again', async (t) => {
+  const home = await stateOf(lab, 'h1', 'wfp-eth1');
+  for (const damage of ['ip link del wfp-eth1', 'ip link set eth1 nomaster']) {
+    await lab.sh('h1', damage);
+    await lab.until(
+      `it is back after ${damage}`,
+      async () => (await lab.reaches('router', LAN.ip(1))) && lab.reaches('l1', LAN.router),
+    );
+    t.deepEqual(await stateOf(lab, 'h1', 'wfp-eth1'), home, damage);
+  }
+});
+
+test.serial('an agent that is killed in the middle leaves nothing half done', async (t) => {
+  await lab.json('h1', 'network', 'rm', 'lan', '--force');
+  for (const host of ['h1', 'h2']) await givenBack(t, host);
+  await lab.json(
+    'h1',
+    ...['network', 'create', 'lan', '--driver', 'bridge', '--parent', LAN.link, '--subnet', LAN.subnet],
+    ...['--gateway', LAN.router],
+  );
+  for (const delay of [0, 5, 20]) {
+    const attaching = lab.weft('h1', 'attach', 'lan', lab.ns('l1'), '--ip', '198.51.100.200');
+    await lab.until(
+      'it has begun',
+      async () => (await lab.try('h1', 'ls /sys/class/net/wfp-eth1')).code === 0 || (await isDone(attaching)),
+    );
+    await new Promise((resolve) => setTimeout(resolve, delay));
+    await lab.process('agent-h1').kill();
+    await attaching;
+    await lab.startAgents(['h1'], ['--underlay-iface', 'eth0']);
+    await lab.until('the host is on its LAN', () => lab.reaches('router', LAN.ip(1)));
+    t.is((await lab.attach('h1', 'lan', 'l1', '--ip', '198.51.100.200')).ip, '198.51.100.200/25');
+    t.true(await lab.reaches('l1', LAN.router));
+    const removing = lab.weft('h1', 'network', 'rm', 'lan', '--force');
+    await new Promise((resolve) => setTimeout(resolve, delay * 3));
+    await lab.process('agent-h1').kill();
+    await removing;
+    await lab.startAgents(['h1'], ['--underlay-iface', 'eth0']);
+    await givenBack(t, 'h1');
+    await lab.json(
+      'h1',
+      ...['network', 'create', 'lan', '--driver', 'bridge', '--parent', LAN.link, '--subnet', LAN.subnet],
+      ...['--gateway', LAN.router],
+    );
+  }
+});
+
+test.serial('what was on the way when the agent was killed arrives', async (t) => {
+  await lab.weft(
+    'h1',
+    ...['network', 'create', 'lan', '--driver', 'bridge', '--parent', LAN.link, '--subnet', LAN.subnet],
+    ...['--gateway', LAN.router],
+  );
+  await lab.attach('h1', 'lan', 'l1', '--ip', '198.51.100.200');
+  const home = await stateOf(lab, 'h1', 'wfp-eth1');
+  const file = `${lab.lab.host(1).stateDir}/ports/eth1.json`;
+  const half = `sed -i s/'"done":true'/'"done":false'/ ${file}`;
+  // Each moment of the move, as a process that was killed there leaves it.
+  for (const moment of [
+    `${half}; ip addr flush dev wfp-eth1 scope global; ip link set eth1 nomaster`,
+    `${half}; ip addr flush dev wfp-eth1 scope global`,
+    `${half}; ip route flush dev wfp-eth1 proto static; ip addr add ${LAN.ip(1)}/25 brd + dev eth1`,
+    `${half}; ip link del wfp-eth1`,
+  ]) {
+    await lab.process('agent-h1').kill();
+    await lab.sh('h1', moment);
+    await lab.startAgents(['h1'], ['--underlay-iface', 'eth0']);
+    await lab.until(`it is whole after ${moment}`, () => lab.reaches('router', LAN.ip(1)));
+    t.deepEqual(await stateOf(lab, 'h1', 'wfp-eth1'), home, moment);
+    t.like(await stateOf(lab, 'h1', 'eth1'), { master: 'wfp-eth1', addresses: [], routes: [] });
+  }
+  await lab.process('agent-h1').kill();
+  await lab.sh('h1', `${half}; ip addr flush dev wfp-eth1 scope global`);
+  const clean = await lab.try('h1', `${WEFT} agent --cleanup ${lab.agentFlags('h1').join(' ')}`);
+  t.is(clean.code, 0, clean.stderr + clean.stdout);
+  await givenBack(t, 'h1');
+  t.is((await lab.try('h1', `ls ${file}`)).code, 2);
+});
+
+/** The interface is as it was before there was a network on it. */
+async function givenBack(t: ExecutionContext, host: string): Promise<void> {
+  await lab.until(
+    `${host} has its interface back`,
+    async () =>
+      (await lab.try(host, 'ls -d /sys/class/net/wfp-eth1')).code !== 0 &&
+      lab.reaches('router', LAN.ip(Number(host.slice(1)))),
+  );
+  t.deepEqual(await stateOf(lab, host, LAN.link), before.get(host));
+}
+
+async function isDone(work: Promise<unknown>): Promise<boolean> {
+  return Promise.race([
+    work.then(() => true),
+    new Promise<boolean>((resolve) => setImmediate(resolve, false)),
+  ]);
+}

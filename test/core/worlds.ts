@@ -12,7 +12,7 @@ import {
 import { objectKey, type KernelObject } from '../../core/objects.js';
 import type { KernelNamespace } from '../../agent/kernel/kernel.js';
 import type { FakeKernel } from '../fakes/kernel.js';
-import { claimOf, endpointOf, leaseOf, membershipOf, overlay } from './records.js';
+import { bridged, claimOf, endpointOf, leaseOf, membershipOf, overlay } from './records.js';
 
 export interface World {
   /** Wanted in the node's namespace. */
@@ -20,6 +20,10 @@ export interface World {
   /** Wanted containers, by the name of their link on the node. */
   containers: Map<string, { path: string; objects: CompiledEndpoint['container'] }>;
 }
+
+/** Links of the host that networks leave through. */
+export const NIC = 'eth8';
+export const BRIDGE = 'br8';
 
 const COUNT = { min: 2, max: 7 };
 
@@ -51,14 +55,69 @@ const networkShape = fc.record({
   }),
 });
 
+const bridgedShape = fc.record({
+  driver: fc.constantFrom('bridge', 'vlan'),
+  parent: fc.constantFrom(undefined, NIC, NIC, BRIDGE),
+  vlan: fc.constantFrom(100, 200),
+  own: fc.boolean(),
+  mtu: fc.constantFrom(1500, 9000),
+  endpoints: fc.uniqueArray(fc.record({ n: fc.integer({ min: 2, max: 9 }), elsewhere: fc.boolean() }), {
+    selector: ({ n }) => n,
+    maxLength: 3,
+  }),
+});
+
+type BridgedShape = typeof bridgedShape extends fc.Arbitrary<infer Shape> ? Shape : never;
+
 type NetworkShape = typeof networkShape extends fc.Arbitrary<infer Shape> ? Shape : never;
 
-function build(shapes: readonly (NetworkShape | null)[]): World {
+function build(shapes: readonly (NetworkShape | null)[], lan: BridgedShape | null = null): World {
   const world: World = { objects: [], containers: new Map() };
   shapes.forEach((shape, index) => {
     if (shape !== null) addNetwork(world, shape, index);
   });
+  if (lan !== null) addBridged(world, lan);
   return world;
+}
+
+/** A network without tunnels; and where it has VLANs a second one, in another VLAN of the same bridge. */
+function addBridged(world: World, shape: BridgedShape): void {
+  const vlans = shape.driver === 'vlan' ? [shape.vlan, shape.vlan + 1] : [undefined];
+  for (const vlan of vlans) {
+    const network = bridged(shape.driver, {
+      name: `lan${vlan ?? ''}`,
+      ...(vlan === undefined ? {} : { vlan, allowVlan: [{ first: 300, last: 300 }] }),
+      ...(shape.parent === undefined ? {} : { parent: shape.parent }),
+      ...(shape.own ? { gateway: '198.51.100.1' } : {}),
+      ...(shape.own && vlan !== undefined && shape.parent !== undefined ? { gatewayNode: 'n1' } : {}),
+    });
+    const parent =
+      shape.parent === undefined
+        ? {}
+        : {
+            parent: {
+              name: shape.parent,
+              isBridge: shape.parent === BRIDGE,
+              mac: '06:00:00:00:08:08',
+              mtu: shape.mtu,
+              ...(vlan === undefined || shape.parent === BRIDGE ? {} : { native: 4094 }),
+            },
+          };
+    const membership = { ...membershipOf(network, { mtu: shape.mtu }), ...parent };
+    world.objects.push(...compileNetwork(membership));
+    for (const { n, elsewhere } of shape.endpoints) {
+      const endpoint = endpointOf(network, `198.51.100.${n}/24`, {
+        id: `${vlan ?? 9}${n}`.padEnd(16, 'b'),
+        ...(vlan === undefined ? {} : { vlan: elsewhere ? 300 : vlan }),
+      });
+      const { host, container } = compileEndpoint(membership, endpoint);
+      world.objects.push(...host);
+      world.containers.set(endpoint.hostIfname, {
+        path: `/run/netns/${endpoint.hostIfname}`,
+        objects: container,
+      });
+    }
+  }
 }
 
 function addNetwork(world: World, shape: NetworkShape, index: number): void {
@@ -121,7 +180,13 @@ function addNetwork(world: World, shape: NetworkShape, index: number): void {
 
 /** One to two networks, with what is on them. */
 export const world = (): fc.Arbitrary<World> =>
-  fc.tuple(fc.option(networkShape, { freq: 5 }), fc.option(networkShape, { freq: 2 })).map(build);
+  fc
+    .tuple(
+      fc.option(networkShape, { freq: 5 }),
+      fc.option(networkShape, { freq: 2 }),
+      fc.option(bridgedShape, { freq: 2 }),
+    )
+    .map(([first, second, lan]) => build([first, second], lan));
 
 /** As `world`, where neither the tunnels of this node nor their MAC addresses ever change. */
 export const steadyWorld = (): fc.Arbitrary<World> =>
@@ -217,10 +282,26 @@ export async function doTo(
   }
 }
 
+/** The links of the host that networks leave through. */
+export function addParents(kernel: FakeKernel): void {
+  const hand = kernel.breakByHand;
+  hand.addLink(NIC, 'ethernet');
+  hand.addLink(BRIDGE, {
+    kind: 'link',
+    type: 'bridge',
+    name: BRIDGE,
+    alias: '',
+    mac: '06:00:00:00:08:00',
+    mtu: 1500,
+    vlans: true,
+  });
+}
+
 /** Things that are not weft's and in nobody's way. */
 export function addForeigners(kernel: FakeKernel): void {
   const hand = kernel.breakByHand;
   hand.addLink('wg0', 'wireguard');
+  addParents(kernel);
   hand.addLink('wfi0', 'wlan');
   hand.addLink('docker0', {
     kind: 'link',

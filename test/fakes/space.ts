@@ -86,7 +86,15 @@ export class FakeSpace {
 
   /** The name and address of a veth's other end are not visible across namespaces. */
   #seen(object: LinkObject): LinkObject {
-    return object.type === 'veth' ? { ...object, peer: { name: '', mac: '' } } : object;
+    if (object.type !== 'veth') return object;
+    const { vlan: _vlan, ...rest } = object;
+    const seen = { ...rest, peer: { name: '', mac: '' } };
+    return this.#tellsVlans(object.master) ? { ...seen, vlan: object.vlan ?? 0 } : seen;
+  }
+
+  #tellsVlans(bridge: string): boolean {
+    const object = this.links.get(bridge)?.object;
+    return typeof object === 'object' && object.type === 'bridge' && object.vlans === true;
   }
 
   /** @throws Errno */
@@ -129,8 +137,12 @@ export class FakeSpace {
       if (twin !== undefined)
         throw new Errno('EEXIST', 'A VXLAN device with the specified VNI already exists.');
     }
+    if (object.type === 'vlan' && !this.links.has(object.base))
+      throw new Errno('ENODEV', `there is no link ${object.base}`);
     if (object.type !== 'veth') return this.addLink({ object, name, owned: true, up: true });
     if (!this.links.has(object.master)) throw new Errno('ENODEV', `there is no link ${object.master}`);
+    if (object.vlan !== undefined && !this.#tellsVlans(object.master))
+      throw new Errno('EOPNOTSUPP', `${object.master} does not tell VLANs apart`);
     if (peerSpace === undefined) throw new Errno('EINVAL', `${name}: no namespace for its other end`);
     if (peerSpace.links.has(object.peer.name)) {
       throw new Errno('EEXIST', `link ${object.peer.name} is there already in the container`);
@@ -193,10 +205,17 @@ export class FakeSpace {
     const link = this.links.get(name);
     if (link === undefined) return;
     this.links.delete(name);
-    for (const [key, { object }] of this.things) if (object.link === name) this.things.delete(key);
+    for (const [key, { object }] of this.things) {
+      const bridge = object.kind === 'port' ? object.master : object.kind === 'vlan' ? object.bridge : '';
+      if (object.link === name || bridge === name) this.things.delete(key);
+    }
+    for (const { object, name: device } of [...this.links.values()])
+      if (typeof object !== 'string' && object.type === 'vlan' && object.base === name)
+        this.removeLink(device);
     for (const port of this.links.values()) {
       if (typeof port.object !== 'string' && port.object.type === 'veth' && port.object.master === name) {
-        port.object = { ...port.object, master: '' };
+        const { vlan: _vlan, ...rest } = port.object;
+        port.object = { ...rest, master: '' };
         this.#tellLink(port);
       }
     }
@@ -220,6 +239,14 @@ export class FakeSpace {
       throw new Errno('EEXIST', `${key} is there already`);
     if (object.kind === 'fdb' && (typeof link.object === 'string' || link.object.type !== 'vxlan')) {
       throw new Errno('EOPNOTSUPP', `${object.link} is no vxlan`);
+    }
+    if (object.kind === 'port' && !this.links.has(object.master))
+      throw new Errno('ENODEV', `there is no link ${object.master}`);
+    if (object.kind === 'vlan') {
+      const port = this.things.get(`port ${object.link}`)?.object;
+      const on = object.link === object.bridge || (port?.kind === 'port' && port.master === object.bridge);
+      if (!on || !this.#tellsVlans(object.bridge))
+        throw new Errno('EOPNOTSUPP', `${object.link} is no port of a bridge with VLANs`);
     }
     if (object.kind === 'route') {
       if (!link.up) throw new Errno('ENETDOWN', `${object.link} is down`);
@@ -254,6 +281,8 @@ export class FakeSpace {
     if (found === undefined) return;
     this.things.delete(key);
     this.listener?.changed(key, undefined);
+    // Who is no port any more is in no VLAN.
+    if (found.kind === 'port') this.#drop(found.link, ['vlan']);
     // fib_disable_ip: with the last IPv4 address of a link its IPv4 routes go.
     if (found.kind !== 'address' || found.address.includes(':')) return;
     const left = [...this.things.values()].some(
