@@ -2,7 +2,7 @@
 // that is to be made by its name, or a NIC. Every refusal comes before anything is touched.
 import { failedPrecondition, notFound } from '../core/errors.js';
 import type { Membership, Underlay } from '../core/membership.js';
-import { lanBridgeName } from '../core/names.js';
+import { lanBridgeName } from '../core/link-names.js';
 import { isLanBridge, LINK_PREFIX } from '../core/objects.js';
 import type { Place } from '../core/wire.js';
 import type { Capability, Kernel, ParentLink } from './kernel/kernel.js';

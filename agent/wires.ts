@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto';
 
 import { alreadyExists, failedPrecondition, invalidArgument, notFound } from '../core/errors.js';
-import { hostIfname } from '../core/names.js';
+import { hostIfname } from '../core/link-names.js';
 import type { KernelObject } from '../core/objects.js';
 import type { PipeworkAttach, PipeworkDetach } from '../core/pipework.js';
 import type { Sandbox } from '../core/records.js';

@@ -2,8 +2,11 @@
 // they are started once, and each test leaves them as it found them.
 import test from 'ava';
 
+import { clockTests } from './clock.js';
+import { lanTests } from './lan.js';
 import { Machines } from './machines.js';
 import { overlayTests } from './overlay.js';
+import { pipeworkTests } from './pipework.js';
 import { vlanTests } from './vlan.js';
 
 let machines: Machines;
@@ -25,3 +28,6 @@ test.after.always(() => machines?.down());
 
 overlayTests(test, () => machines);
 vlanTests(test, () => machines);
+lanTests(test, () => machines);
+pipeworkTests(test, () => machines);
+clockTests(test, () => machines);

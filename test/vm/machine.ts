@@ -240,9 +240,17 @@ export class Machine {
     return this.#ask({ kind: 'weft', args, env: this.environment }, `weft ${shown(args)}`);
   }
 
-  /** As `weft`, and it must succeed; answers its JSON. */
+  /**
+   * As `weft`, and it must succeed; answers its JSON. Deadlines of weft's own are not stretched here as those of tests are:
+   * that etcd did not answer in time is what its user would meet with by asking again.
+   */
   async json<T>(...args: string[]): Promise<T> {
-    const { code, stdout, stderr } = await this.weft(...args, '-o', 'json');
+    const asked = async (): Promise<Outcome> => {
+      const outcome = await this.weft(...args, '-o', 'json');
+      if (outcome.code !== 0 && outcome.stdout.includes('"UNAVAILABLE"')) throw new Error(outcome.stderr);
+      return outcome;
+    };
+    const { code, stdout, stderr } = await until(`${this.name}: weft ${shown(args)}`, asked);
     if (code !== 0) throw new Error(`${this.name}: weft ${shown(args)}: exit ${code}\n${stderr}`);
     return JSON.parse(stdout) as T;
   }

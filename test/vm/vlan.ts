@@ -1,6 +1,6 @@
 // The driver vlan where the kernel has VLANs: who reaches whom and who does not, tags as they are on the cable, two hosts on
 // one trunk, and the way out through a gateway. What people did with pipework and Open vSwitch.
-import type { TestFn } from 'ava';
+import type { ExecutionContext, TestFn } from 'ava';
 
 import { bare, type EndpointJson } from '../lab/cluster.js';
 import { OUTSIDE } from '../lab/lab.js';
@@ -10,8 +10,16 @@ import type { Machines } from './machines.js';
 const TRUNK = 1;
 
 export function vlanTests(test: TestFn, machines: () => Machines): void {
-  const network = (name: string, vlan: number, ...options: string[]): Promise<unknown> =>
-    machines().json('network', 'create', name, '--driver', 'vlan', '--vlan', `${vlan}`, ...options);
+  const network = async (
+    t: ExecutionContext,
+    name: string,
+    vlan: number,
+    ...options: string[]
+  ): Promise<void> => {
+    await machines().json('network', 'create', name, '--driver', 'vlan', '--vlan', `${vlan}`, ...options);
+    // Where the test has removed it, there is nothing to do.
+    t.teardown(async () => void (await machines().weft('network', 'rm', name, '--force')));
+  };
   const remove = (...names: string[]): Promise<unknown> =>
     Promise.all(names.map((name) => machines().json('network', 'rm', name, '--force')));
   const inVlan = (frames: readonly string[], vlan: number): string[] =>
@@ -20,8 +28,8 @@ export function vlanTests(test: TestFn, machines: () => Machines): void {
   test.serial('vlan: c1 and c2 on 100, c3 and c4 on 200, on one host, in the same subnet', async (t) => {
     const host = machines().host(1);
     await Promise.all([
-      network('v100', 100, '--subnet', '10.1.1.0/24'),
-      network('v200', 200, '--subnet', '10.1.1.0/24'),
+      network(t, 'v100', 100, '--subnet', '10.1.1.0/24'),
+      network(t, 'v200', 200, '--subnet', '10.1.1.0/24'),
       host.containers('c1', 'c2', 'c3', 'c4'),
     ]);
     for (const [name, container, ip] of [
@@ -50,8 +58,8 @@ export function vlanTests(test: TestFn, machines: () => Machines): void {
     const [one, two] = [machines().host(1), machines().host(2)];
     await Promise.all([one.sh('ip link set eth1 up'), two.sh('ip link set eth1 up')]);
     await Promise.all([
-      network('t100', 100, '--parent', 'eth1', '--subnet', '10.2.1.0/24'),
-      network('t200', 200, '--parent', 'eth1', '--subnet', '10.2.1.0/24', '--allow-vlan', '300-310'),
+      network(t, 't100', 100, '--parent', 'eth1', '--subnet', '10.2.1.0/24'),
+      network(t, 't200', 200, '--parent', 'eth1', '--subnet', '10.2.1.0/24', '--allow-vlan', '300-310'),
       one.containers('c1', 'c3', 'c5'),
       two.containers('c2', 'c4', 'c6'),
     ]);
@@ -103,7 +111,7 @@ export function vlanTests(test: TestFn, machines: () => Machines): void {
   test.serial('vlan: out through the gateway of a VLAN, masqueraded', async (t) => {
     const host = machines().host(1);
     await Promise.all([
-      network('out', 400, '--subnet', '10.4.0.0/24', '--gateway', '10.4.0.1'),
+      network(t, 'out', 400, '--subnet', '10.4.0.0/24', '--gateway', '10.4.0.1'),
       host.containers('c1'),
     ]);
     const a = await host.json<EndpointJson>('attach', 'out', 'c1');
@@ -137,7 +145,7 @@ export function vlanTests(test: TestFn, machines: () => Machines): void {
       ['eth0', /carries the underlay/],
       ['eth9', /no interface eth9/],
     ] as const) {
-      await network('no', 100, '--parent', parent, '--subnet', '10.5.0.0/24');
+      await network(t, 'no', 100, '--parent', parent, '--subnet', '10.5.0.0/24');
       const { code, stderr } = await host.weft('attach', 'no', 'c1');
       t.is(code, 1);
       t.regex(stderr, words);
