@@ -10,13 +10,21 @@ import { parseNetworkName } from '../core/network.js';
 import { serverOptions, stopGrpc, unary } from '../daemon/grpc.js';
 import {
   AgentServiceService,
+  NameServiceService,
   StatusServiceService,
   type AttachRequest,
   type DetachRequest,
   type PipeworkDetachRequest,
   type PipeworkRequest,
   type Wire,
+  type ListPortsRequest,
+  type ListPortsResponse,
+  type PublishPortsRequest,
+  type PublishPortsResponse,
+  type UnpublishPortsRequest,
+  type UnpublishPortsResponse,
 } from '../proto/gen/weft/v1/agent.js';
+import type { NameApi } from './dns/api.js';
 import type { Endpoint, Status } from '../proto/gen/weft/v1/types.js';
 
 /** What can be asked of this agent: by its socket, and by the controller on behalf of others. */
@@ -26,6 +34,10 @@ export interface AgentDoor {
   pipework(request: PipeworkRequest): Promise<Wire>;
   pipeworkDetach(request: PipeworkDetachRequest): Promise<Wire>;
   status(): Promise<Status>;
+  readonly names: NameApi;
+  publishPorts(request: PublishPortsRequest): Promise<PublishPortsResponse>;
+  unpublishPorts(request: UnpublishPortsRequest): Promise<UnpublishPortsResponse>;
+  listPorts(request: ListPortsRequest): Promise<ListPortsResponse>;
 }
 
 /** @throws WeftError FAILED_PRECONDITION where another agent serves there, or the socket cannot be made */
@@ -53,9 +65,19 @@ export async function serveApi(
   const server = new Server(serverOptions);
   server.addService(AgentServiceService, {
     attach: unary((request: AttachRequest) => door.attach(request)),
+    publishPorts: unary((request: PublishPortsRequest) => door.publishPorts(request)),
+    unpublishPorts: unary((request: UnpublishPortsRequest) => door.unpublishPorts(request)),
+    listPorts: unary((request: ListPortsRequest) => door.listPorts(request)),
     detach: unary(async (request: DetachRequest) => ({ endpoint: await door.detach(request) })),
     pipework: unary((request: PipeworkRequest) => door.pipework(request)),
     pipeworkDetach: unary((request: PipeworkDetachRequest) => door.pipeworkDetach(request)),
+  });
+  const { names } = door;
+  server.addService(NameServiceService, {
+    addName: unary(names.add),
+    removeName: unary(names.remove),
+    listNames: unary(names.list),
+    lookupName: unary(names.lookup),
   });
   server.addService(StatusServiceService, { getStatus: unary(() => door.status()) });
   await listen(server, path);

@@ -3,8 +3,16 @@ import { IpAddress, parseMac } from '../core/address.js';
 import { parseVlan } from '../core/bridged.js';
 import { alreadyExists, invalidArgument } from '../core/errors.js';
 import { parseName, parseNetworkName, type Network } from '../core/network.js';
-import { MAX_LINK_NAME } from '../core/objects.js';
+import {
+  ANY_HOST_IP,
+  ANY_HOST_IP6,
+  MAX_PORTS,
+  parsePublish,
+  satisfies,
+  type PublishRequest,
+} from '../core/publish.js';
 import type { Endpoint } from '../core/records.js';
+import { parseIfname } from '../core/target.js';
 import type { AttachRequest as WireRequest } from '../proto/gen/weft/v1/agent.js';
 
 export interface AttachRequest {
@@ -19,6 +27,11 @@ export interface AttachRequest {
   defaultRoute: boolean;
   /** The VLAN of its port, where it is not the network's own. */
   vlan?: number;
+  /** Whether the namespace's resolv.conf is set. */
+  dns: boolean;
+  publish: PublishRequest[];
+  /** Every node of the network opens what is published. */
+  everywhere: boolean;
 }
 
 /** @throws WeftError INVALID_ARGUMENT that names the field, the value and what is allowed */
@@ -34,7 +47,33 @@ export function parseAttach(wire: WireRequest): AttachRequest {
     ...(wire.ifname === undefined ? {} : { ifname: parseIfname(wire.ifname) }),
     defaultRoute: !wire.noDefaultRoute,
     ...(wire.vlan === undefined ? {} : { vlan: parseVlan(wire.vlan) }),
+    dns: wire.dns,
+    ...parsePublishes(wire.publish, wire.publishEverywhere),
   };
+}
+
+/** @throws WeftError INVALID_ARGUMENT */
+export function parsePublishes(
+  texts: readonly string[],
+  everywhere: boolean,
+): { publish: PublishRequest[]; everywhere: boolean } {
+  const publish = texts.flatMap(parsePublish);
+  if (publish.length > MAX_PORTS) {
+    throw invalidArgument(
+      `publish: ${publish.length} ports are too many for one endpoint`,
+      `At most ${MAX_PORTS} are allowed.`,
+    );
+  }
+  const bound = everywhere
+    ? publish.find(({ hostIp }) => ![ANY_HOST_IP, ANY_HOST_IP6].includes(hostIp))
+    : undefined;
+  if (bound !== undefined) {
+    throw invalidArgument(
+      `publish: ${bound.hostIp} is one node's address, and every node is to open the port`,
+      'Leave the address out, or do without --everywhere.',
+    );
+  }
+  return { publish, everywhere };
 }
 
 function parseFamily(text: string, family: 4 | 6, field: string): IpAddress {
@@ -46,30 +85,6 @@ function parseFamily(text: string, family: 4 | 6, field: string): IpAddress {
     );
   }
   return ip;
-}
-
-/** The kernel's rule (net/core/dev.c, dev_valid_name). @throws WeftError INVALID_ARGUMENT */
-export function parseIfname(text: string): string {
-  if (text.length > MAX_LINK_NAME) {
-    throw invalidArgument(
-      `ifname: "${text}" is too long (${text.length} characters)`,
-      `Interface names have at most ${MAX_LINK_NAME} characters.`,
-    );
-  }
-  if (
-    text === '' ||
-    text === '.' ||
-    text === '..' ||
-    text === 'lo' ||
-    !/^[\x21-\x7e]+$/.test(text) ||
-    /[/:%]/.test(text)
-  ) {
-    throw invalidArgument(
-      `ifname: "${text}" is not an interface name`,
-      'Use a name such as eth0: no spaces, no / : or %.',
-    );
-  }
-  return text;
 }
 
 /** @throws WeftError INVALID_ARGUMENT where an address that was asked for cannot be one of the network's */
@@ -103,7 +118,13 @@ export function checkSame(request: AttachRequest, there: Endpoint): void {
     differs('ifname', request.ifname, there.ifname),
     differs('vlan', request.vlan?.toString(), there.vlan?.toString()),
     ...request.aliases.map((alias) => (there.aliases.includes(alias) ? undefined : `alias ${alias} is new`)),
+    ...request.publish.map((asked) =>
+      there.publish.some((published) => satisfies(published, asked, request.everywhere))
+        ? undefined
+        : `${request.everywhere ? 'everywhere, ' : ''}port ${asked.port}/${asked.protocol} is not published so`,
+    ),
     !request.defaultRoute && there.defaultRoute ? 'it carries the default route' : undefined,
+    request.dns && there.dns !== true ? 'its resolv.conf is not weft’s' : undefined,
   ].filter((difference) => difference !== undefined);
   if (differences.length === 0) return;
   throw alreadyExists(

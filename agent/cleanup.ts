@@ -8,6 +8,7 @@ import { plan } from '../core/plan.js';
 import type { Logger } from '../daemon/log.js';
 import type { Store } from '../store/store.js';
 import { answers } from './api.js';
+import { NetnsResolvConf } from './dns/netns-resolv-conf.js';
 import type { Kernel } from './kernel/kernel.js';
 
 export interface CleanupOptions {
@@ -34,6 +35,7 @@ export async function cleanup(options: CleanupOptions): Promise<void> {
     throw failedPrecondition(`the agent runs: it serves at ${socket}`, 'Stop it first, then clean up.');
   }
   await kernel.firewall.remove();
+  new NetnsResolvConf({ stateDir, log }).keepOnly([]);
   const { steps } = plan(await kernel.node.observe([]), [], { prune: true });
   const failures = await kernel.node.apply(steps);
   log.info('removed what weft made in the kernel', { steps: steps.length - failures.length });
@@ -54,7 +56,7 @@ export async function cleanup(options: CleanupOptions): Promise<void> {
       { cause: untold },
     );
   }
-  for (const name of ['networks', 'endpoints', 'wires', 'wire-places', 'ports', 'instance']) {
+  for (const name of ['networks', 'endpoints', 'wires', 'wire-places', 'ports', 'resolv-conf', 'instance']) {
     rmSync(join(stateDir, name), { recursive: true, force: true });
   }
   const [failure] = failures;

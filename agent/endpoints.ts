@@ -1,24 +1,34 @@
-// The containers that are attached on this node: attaching and detaching them, all or nothing, and knowing which address
-// is whose. The state directory is the truth about them; the reconciler keeps them right; the store is told.
+// The containers that are attached on this node: attaching and detaching them, all or nothing. The state directory is the
+// truth about them; the reconciler keeps them right; the store is told. Which address is whose is the business of Addresses.
 import { randomBytes } from 'node:crypto';
 
-import { parseInterface, type IpAddress, type IpNetwork } from '../core/address.js';
-import { compileEndpoint, hostIfname, macOf, type Membership } from '../core/compile.js';
-import { alreadyExists, invalidArgument, messageOf, notFound, WeftError } from '../core/errors.js';
-import { addressingOf, vlanFor } from '../core/bridged.js';
+import { parseInterface, type Family, type IpAddress, type IpNetwork } from '../core/address.js';
+import { compileEndpoint, hostIfname, macOf, ownGateways, type Membership } from '../core/compile.js';
+import { vlanFor } from '../core/bridged.js';
 import { gatewayFor } from '../core/compile-bridged.js';
-import { pickAddress, pickFromBlock, reservedIn, withLength } from '../core/ipam.js';
-import type { Network } from '../core/network.js';
+import {
+  alreadyExists,
+  failedPrecondition,
+  invalidArgument,
+  messageOf,
+  notFound,
+  resourceExhausted,
+  WeftError,
+} from '../core/errors.js';
+import { reservedIn, withLength } from '../core/ipam.js';
 import type { Actual } from '../core/objects.js';
 import { assume } from '../core/plan.js';
-import type { Endpoint, Sandbox } from '../core/records.js';
+import { MAX_PORTS, satisfies, type PublishRequest } from '../core/publish.js';
+import type { Endpoint, PublishedPort, Sandbox } from '../core/records.js';
 import type { EngineAddress } from '../daemon/kinds.js';
 import type { Logger } from '../daemon/log.js';
-import type { Store } from '../store/store.js';
+import { givesOut, type Addresses, type Wish } from './addresses.js';
+import type { NetnsResolvConf } from './dns/netns-resolv-conf.js';
 import { checkAddresses, checkSame, type AttachRequest } from './attach-request.js';
 import type { Kernel, KernelNamespace } from './kernel/kernel.js';
 import { Locks } from './locks.js';
 import type { Memberships, MembershipListener } from './memberships.js';
+import { checkPublishable, type Ports } from './ports.js';
 import type { Publisher } from './publisher.js';
 import { sameSandbox, type Reconciler, type SandboxRecord } from './reconciler.js';
 import { canonicalForms, resolveTarget, type Target } from './runtime/targets.js';
@@ -26,13 +36,19 @@ import type { State } from './state.js';
 
 export interface EndpointsOptions {
   kernel: Kernel;
-  store: Store;
   reconciler: Reconciler;
   memberships: Memberships;
+  addresses: Addresses;
   publisher: Publisher;
+  ports: Ports;
   state: State;
   log: Logger;
   node: string;
+  resolvConf: NetnsResolvConf;
+  /** The text of a container's resolv.conf, by its networks. */
+  resolvConfText: (networks: readonly string[]) => string;
+  /** Told at once of what came and what went. */
+  onChange?: (endpoint: Endpoint, there: boolean) => void;
   /** Address of the Docker engine that docker:NAME means. */
   docker: EngineAddress;
 }
@@ -42,10 +58,6 @@ const bareIp = (text: string): string => parseInterface(text).address.toString()
 
 export class Endpoints implements MembershipListener {
   readonly #byId = new Map<string, Endpoint>();
-  /** By network and address: the endpoint that has it, or is about to. */
-  readonly #addresses = new Map<string, string>();
-  /** The address that was given out last, by subnet: the search goes on after it. */
-  readonly #last = new Map<string, IpAddress>();
   readonly #locks = new Locks();
 
   constructor(private readonly options: EndpointsOptions) {}
@@ -63,7 +75,8 @@ export class Endpoints implements MembershipListener {
     for (const endpoint of endpoints) {
       if (this.#byId.has(endpoint.id)) continue;
       this.#byId.set(endpoint.id, endpoint);
-      for (const ip of addressesOf(endpoint)) this.#addresses.set(`${endpoint.network} ${ip}`, endpoint.id);
+      this.options.onChange?.(endpoint, true);
+      for (const ip of addressesOf(endpoint)) this.options.addresses.hold(endpoint.network, ip, endpoint.id);
       await this.#adopt(endpoint);
     }
   }
@@ -76,16 +89,26 @@ export class Endpoints implements MembershipListener {
   }
 
   async changed(network: string): Promise<void> {
-    for (const endpoint of this.list()) if (endpoint.network === network) await this.#adopt(endpoint);
+    for (const endpoint of this.list()) {
+      if (endpoint.network !== network) continue;
+      await this.#adopt(endpoint);
+      this.#tryResolvConf(endpoint, endpoint);
+    }
+    await this.options.ports.follow(network);
   }
 
   async left(network: string): Promise<void> {
     for (const endpoint of this.list()) if (endpoint.network === network) await this.#remove(endpoint);
+    await this.options.ports.left(network);
+  }
+
+  isUsed(network: string): boolean {
+    return this.list().some((endpoint) => endpoint.network === network);
   }
 
   refusal(network: string, ip: string): string | undefined {
     const membership = this.options.memberships.get(network);
-    const id = this.#addresses.get(`${network} ${ip}`);
+    const id = this.options.addresses.holder(network, ip);
     if (id !== undefined)
       return `${ip} is in use by ${this.#byId.get(id)?.name ?? 'a container that is being attached'}`;
     for (const subnet of subnetsOf(membership)) {
@@ -104,11 +127,13 @@ export class Endpoints implements MembershipListener {
     if (membership === undefined) return;
     const { host, container } = compileEndpoint(membership, endpoint);
     await this.options.reconciler.adopt(recordOf(endpoint.id), host, insideOf(endpoint, container));
+    if (endpoint.publish.length > 0) await this.options.ports.restore(membership, endpoint);
   }
 
   /** @throws WeftError; then nothing was changed */
   async attach(request: AttachRequest): Promise<Endpoint> {
     const target = await resolveTarget(request.target, this.options.docker);
+    if (request.dns) this.options.resolvConf.require(target.canonical);
     const opened = await this.#open(target);
     try {
       if (opened.isNode) {
@@ -149,22 +174,13 @@ export class Endpoints implements MembershipListener {
     const { network } = membership;
     checkAddresses(request, network);
     const vlan = vlanFor(network, request.vlan);
+    if (request.publish.length > 0) checkPublishable(network);
+    if (request.dns) checkAnswers(membership);
     const inside = await this.#look(request, target, namespace);
     const id = randomBytes(8).toString('hex');
     const undo: (() => Promise<void>)[] = [];
     try {
-      const ip = await this.#take(membership, membership.lease.subnet, request.ip, id, undo);
-      const ip6 =
-        membership.lease.subnet6 === undefined
-          ? undefined
-          : await this.#take(
-              membership,
-              membership.lease.subnet6,
-              request.ip6,
-              id,
-              undo,
-              samePlace(membership, ip),
-            );
+      const { ip, ip6 } = await this.#take(membership, request, id, undo);
       const endpoint: Endpoint = {
         id,
         name: request.name ?? target.name,
@@ -188,9 +204,21 @@ export class Endpoints implements MembershipListener {
           gatewayFor(membership, vlan === undefined ? {} : { vlan }, 4) !== undefined,
         aliases: request.aliases,
         publish: [],
+        ...(request.dns ? { dns: true as const } : {}),
         createdAt: new Date().toISOString(),
       };
+      if (request.publish.length > 0) {
+        undo.push(() => this.options.ports.close(id));
+        endpoint.publish = await this.options.ports.reserve(
+          endpoint,
+          request.publish,
+          request.everywhere,
+          endpoint.ip6 === undefined ? [4] : [4, 6],
+        );
+      }
       await this.#program(membership, endpoint, namespace, inside.actual, undo);
+      // Not waited for: what the network is routed with is not what was asked for here.
+      void this.options.memberships.followRoutes();
       return endpoint;
     } catch (error) {
       for (const step of undo.reverse()) {
@@ -217,9 +245,38 @@ export class Endpoints implements MembershipListener {
     const { host, container } = compileEndpoint(membership, endpoint);
     await reconciler.attach(recordOf(endpoint.id), host, insideOf(endpoint, container), namespace, actual);
     undo.push(() => reconciler.detach(recordOf(endpoint.id)));
+    if (endpoint.dns === true) {
+      this.#setResolvConf(endpoint, endpoint);
+      undo.push(() => Promise.resolve(this.#setResolvConf(endpoint)));
+    }
+    if (endpoint.publish.length > 0) await this.options.ports.open(membership, endpoint);
     state.saveEndpoint(endpoint);
     this.#byId.set(endpoint.id, endpoint);
+    this.options.onChange?.(endpoint, true);
     publisher.publish(endpoint);
+  }
+
+  /** The resolv.conf of a namespace follows from those of its endpoints that want it set, `added` among them. */
+  #setResolvConf({ id, target }: Endpoint, added?: Endpoint): void {
+    const others = this.list().filter((one) => one.dns === true && one.target === target && one.id !== id);
+    const networks = [...others, ...(added === undefined ? [] : [added])]
+      .sort((a, b) => a.createdAt.localeCompare(b.createdAt))
+      .map(({ network }) => network);
+    if (networks.length === 0) this.options.resolvConf.reset(target);
+    else this.options.resolvConf.set(target, this.options.resolvConfText(networks));
+  }
+
+  /** Where it is no reason to stop: what was attached stays, what goes must go. */
+  #tryResolvConf(endpoint: Endpoint, added?: Endpoint): void {
+    if (endpoint.dns !== true) return;
+    try {
+      this.#setResolvConf(endpoint, added);
+    } catch (error) {
+      this.options.log.warn('a resolv.conf could not be set', {
+        target: endpoint.target,
+        error: messageOf(error),
+      });
+    }
   }
 
   /** What the container has already that matters: names that are taken, and a default route of somebody else's. */
@@ -252,59 +309,30 @@ export class Endpoints implements MembershipListener {
     return { ifname, hasDefaultRoute, actual: loopback };
   }
 
-  /** An address for an endpoint: the one asked for, or the next free one of the subnet. */
+  /** An address in each family that the node has a subnet in. */
   async #take(
     membership: Membership,
-    subnet: IpNetwork,
-    asked: IpAddress | undefined,
-    id: string,
+    request: AttachRequest,
+    holder: string,
     undo: (() => Promise<void>)[],
-    preferred?: IpAddress,
-  ): Promise<IpAddress> {
-    const { network } = membership;
-    const key = (ip: string): string => `${network.name} ${ip}`;
-    const inUse = (ip: string): boolean => this.#addresses.has(key(ip)) || this.#isClaimed(network.name, ip);
-    const hold = (ip: IpAddress): IpAddress => {
-      this.#addresses.set(key(ip.toString()), id);
-      undo.push(() => {
-        this.#addresses.delete(key(ip.toString()));
-        return Promise.resolve();
-      });
-      return ip;
+  ): Promise<{ ip: IpAddress; ip6?: IpAddress }> {
+    const { subnet, subnet6 } = membership.lease;
+    const take = async (wish: Pick<Wish, 'subnet' | 'asked' | 'preferred'>): Promise<IpAddress> => {
+      const taken = await this.options.addresses.take({ membership, holder, ...wish });
+      undo.push(taken.undo);
+      return taken.ip;
     };
-    if (asked === undefined) {
-      if (addressingOf(network) === 'claims') throw noRange(network);
-      const likely = preferred !== undefined && !inUse(preferred.toString()) ? preferred : undefined;
-      const after = this.#last.get(key(subnet.toString()));
-      const ip =
-        likely ??
-        (network.driver === 'overlay'
-          ? pickAddress(subnet, inUse, after)
-          : pickFromBlock(network, subnet, inUse, after));
-      this.#last.set(key(subnet.toString()), ip);
-      return hold(ip);
-    }
-    const holder = this.#addresses.get(key(asked.toString()));
-    if (holder !== undefined) throw taken(asked, network, this.#byId.get(holder)?.name, this.options.node);
-    if (isOwn(membership, subnet, asked)) {
-      const why = reservedIn(network, subnet, asked);
-      if (why !== undefined)
-        throw invalidArgument(`ip: ${asked.toString()} ${why}`, 'Choose another address.');
-      const claim = this.options.store.view.claims.get(network.name)?.get(asked.toString());
-      if (inUse(asked.toString())) throw taken(asked, network, undefined, claim?.node ?? 'another node');
-      return hold(asked);
-    }
-    hold(asked);
-    await this.options.store.claimAddress({ network, ip: asked, node: this.options.node, endpoint: id });
-    undo.push(() => this.options.store.deleteClaim(network.name, asked.toString(), id));
-    return asked;
-  }
-
-  #isClaimed(network: string, ip: string): boolean {
-    const claim = this.options.store.view.claims.get(network)?.get(ip);
-    return (
-      (claim !== undefined && claim.state !== 'refused') || this.options.memberships.isGranted(network, ip)
-    );
+    const ip = await take({ subnet, ...(request.ip && { asked: request.ip }) });
+    if (subnet6 === undefined) return { ip };
+    const preferred = samePlace(membership, ip);
+    return {
+      ip,
+      ip6: await take({
+        subnet: subnet6,
+        ...(request.ip6 && { asked: request.ip6 }),
+        ...(preferred && { preferred }),
+      }),
+    };
   }
 
   #find(network: string, sandbox: Sandbox): Endpoint | undefined {
@@ -341,6 +369,80 @@ export class Endpoints implements MembershipListener {
     return endpoint;
   }
 
+  /**
+   * Opens ports of the host for an endpoint of this node, all of them or none; what it has already is answered as it is.
+   * @throws WeftError NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION on an internal network, INVALID_ARGUMENT
+   */
+  async publish(
+    id: string,
+    { publish: requests, everywhere }: Pick<AttachRequest, 'publish' | 'everywhere'>,
+  ): Promise<PublishedPort[]> {
+    return this.#changeOne(id, async (there) => {
+      const membership = await this.options.memberships.join(there.network);
+      checkPublishable(membership.network);
+      const had = (request: PublishRequest): PublishedPort | undefined =>
+        there.publish.find((published) => satisfies(published, request, everywhere));
+      const fresh = requests.filter((request) => had(request) === undefined);
+      if (there.publish.length + fresh.length > MAX_PORTS) {
+        throw resourceExhausted(
+          `endpoint ${there.name} would have ${there.publish.length + fresh.length} ports`,
+          `At most ${MAX_PORTS} are allowed.`,
+        );
+      }
+      const { ports } = this.options;
+      const container: Family[] = there.ip6 === undefined ? [4] : [4, 6];
+      const made = await ports.reserve(there, fresh, everywhere, container);
+      const after = { ...there, publish: [...there.publish, ...made] };
+      try {
+        await ports.open(membership, after, made);
+        await this.#replace(membership, there, after);
+      } catch (error) {
+        await ports.close(id, made);
+        throw error;
+      }
+      return [...requests.flatMap((request) => had(request) ?? []), ...made];
+    });
+  }
+
+  /** Closes ports of an endpoint of this node. @throws WeftError NOT_FOUND where it has none of those */
+  async unpublish(id: string, isMeant: (published: PublishedPort) => boolean): Promise<PublishedPort[]> {
+    return this.#changeOne(id, async (there) => {
+      const gone = there.publish.filter(isMeant);
+      if (gone.length === 0) {
+        throw notFound(
+          `endpoint ${there.name} of network ${there.network} has no such port`,
+          `See what it has: weft port ls ${there.name}.`,
+        );
+      }
+      const after = { ...there, publish: there.publish.filter((published) => !gone.includes(published)) };
+      await this.#replace(this.options.memberships.get(there.network), there, after);
+      await this.options.ports.close(id, gone);
+      return gone;
+    });
+  }
+
+  async #changeOne<T>(id: string, change: (there: Endpoint) => Promise<T>): Promise<T> {
+    const gone = (): WeftError =>
+      notFound(`there is no endpoint ${id} on this node`, 'See `weft endpoint ls`.');
+    const endpoint = this.#byId.get(id);
+    if (endpoint === undefined) throw gone();
+    return this.#locks.run(endpoint.sandbox.cookie, async () => {
+      const there = this.#byId.get(id);
+      if (there === undefined) throw gone();
+      return change(there);
+    });
+  }
+
+  async #replace(membership: Membership | undefined, before: Endpoint, endpoint: Endpoint): Promise<void> {
+    const { state, reconciler, publisher } = this.options;
+    state.saveEndpoint(endpoint);
+    this.#byId.set(endpoint.id, endpoint);
+    publisher.publish(endpoint);
+    // The first port and the last one change its link.
+    if (membership === undefined || before.publish.length > 0 === endpoint.publish.length > 0) return;
+    await reconciler.set(new Map([[recordOf(endpoint.id), compileEndpoint(membership, endpoint).host]]));
+  }
+
   /** A container went by itself. */
   vanished(record: string): void {
     const endpoint = this.#byId.get(record.split(' ')[1] ?? '');
@@ -362,8 +464,12 @@ export class Endpoints implements MembershipListener {
     // endpoint without a container would be made anew.
     state.deleteEndpoint(endpoint.id);
     this.#byId.delete(endpoint.id);
+    this.options.onChange?.(endpoint, false);
+    this.#tryResolvConf(endpoint);
+    // Nothing may lead to an address that is the next container's.
+    await this.options.ports.close(endpoint.id);
     await reconciler.detach(recordOf(endpoint.id));
-    for (const ip of addressesOf(endpoint)) this.#addresses.delete(`${endpoint.network} ${ip}`);
+    for (const ip of addressesOf(endpoint)) this.options.addresses.free(endpoint.network, ip, endpoint.id);
     publisher.withdraw(endpoint);
   }
 }
@@ -391,32 +497,21 @@ const insideOf = (endpoint: Endpoint, objects: SandboxRecord['objects']): Sandbo
   objects,
 });
 
-/** Whether the node gives the address out without asking anybody. */
-function isOwn({ network }: Membership, subnet: IpNetwork, ip: IpAddress): boolean {
-  const how = addressingOf(network);
-  return how === 'node' || (how !== 'claims' && subnet.contains(ip));
+/** Names are answered on the gateways. */
+function checkAnswers(membership: Membership): void {
+  if (ownGateways(membership).length > 0) return;
+  throw failedPrecondition(
+    `network ${membership.network.name} has no gateway of this node's own that could answer names`,
+    'Leave --dns out, or attach to another network, too, and give it there.',
+  );
 }
 
 /** An address with the length by which the container has it. Where all are on one link that is the network's. */
 function givenAs(membership: Membership, ip: IpAddress): Pick<Endpoint, 'ip' | 'claimed'> {
   const { network, lease } = membership;
   if (network.driver === 'overlay') return { ip: withLength(ip, lease.subnet) };
-  const claimed = !isOwn(membership, lease.subnet, ip);
+  const claimed = !givesOut(membership, lease.subnet, ip);
   return { ip: `${ip.toString()}/${network.subnet.length}`, ...(claimed ? { claimed } : {}) };
-}
-
-function noRange(network: Network): WeftError {
-  return invalidArgument(
-    `ip: network ${network.name} has no range that addresses could be given out of`,
-    'Give an address of it with --ip, or create the network with --range.',
-  );
-}
-
-function taken(ip: IpAddress, network: Network, name: string | undefined, node: string): WeftError {
-  return alreadyExists(
-    `${ip.toString()} of network ${network.name} is in use${name === undefined ? '' : ` by ${name}`} on ${node}`,
-    'Choose another address, or leave it out.',
-  );
 }
 
 function notAttached(network: string, target: string): WeftError {

@@ -10,9 +10,14 @@ import { readEtcdTls, readTls } from '../daemon/tls.js';
 import { version } from '../daemon/version.js';
 import { openStore } from '../store/etcd-store.js';
 import type { Change, Store } from '../store/store.js';
+import { Addresses } from './addresses.js';
 import { parseDetach, serveApi, type AgentDoor } from './api.js';
 import { parseAttach } from './attach-request.js';
 import { cleanup } from './cleanup.js';
+import { nameApi } from './dns/api.js';
+import { Dns } from './dns/dns.js';
+import { NetnsResolvConf } from './dns/netns-resolv-conf.js';
+import { dnsMetrics } from './dns/metrics.js';
 import { Endpoints } from './endpoints.js';
 import { openFirewall } from './kernel/firewall/index.js';
 import { Gateways } from './gateways.js';
@@ -23,6 +28,8 @@ import { Memberships } from './memberships.js';
 import { agentMetrics } from './metrics.js';
 import { Peers } from './peers.js';
 import { FilePortJournal } from './port-journal.js';
+import { portDoor } from './port-door.js';
+import { Ports } from './ports.js';
 import { Problems } from './problems.js';
 import { Publisher } from './publisher.js';
 import { Reconciler } from './reconciler.js';
@@ -131,18 +138,42 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   shutdown.add('the memberships', () => memberships.stop());
   const publisher = new Publisher({ store, log, metrics, problems, node, current: () => endpoints.list() });
   shutdown.add('telling the store', () => publisher.stop());
+  const nameOf = (holder: string): string | undefined => endpoints.get(holder)?.name;
+  const addresses = new Addresses({ store, memberships, node, nameOf });
+  const resolvConf = new NetnsResolvConf({ stateDir: settings.stateDir, log });
+  const ports = new Ports({ kernel, store, memberships, reconciler, problems, log, node });
+  shutdown.add('the ports', () => ports.stop());
   const endpoints = new Endpoints({
     kernel,
-    store,
     reconciler,
     memberships,
+    addresses,
     publisher,
+    ports,
     state,
     log,
     node,
     docker: settings.docker,
+    resolvConf,
+    resolvConfText: (networks) => dns.resolvConf(networks),
+    onChange: (endpoint, there) => dns.ownEndpoint(endpoint, there),
   });
-  memberships.listen(endpoints);
+  const dns = new Dns({
+    ...{ store, memberships, kernel, problems, log, node },
+    metrics: dnsMetrics(metrics.registry),
+    listen: settings.dns === 'on',
+    servers: settings.dnsServer ?? [],
+  });
+  shutdown.add('names', () => dns.stop());
+  memberships.listen({
+    changed: async (network) => {
+      await endpoints.changed(network);
+      dns.refresh();
+    },
+    left: (network) => endpoints.left(network),
+    refusal: (network, ip) => endpoints.refusal(network, ip),
+    isUsed: (network) => endpoints.isUsed(network),
+  });
   const wireState = new WireState(settings.stateDir);
   const wires = new Wires({
     kernel,
@@ -165,7 +196,10 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
       log.error('a file of the state directory cannot be read', { path, error: why });
     }),
   );
+  resolvConf.keepOnly(endpoints.list().flatMap(({ dns, target }) => (dns === true ? [target] : [])));
   await reconciler.start();
+  dns.start();
+  ports.start();
 
   const record = (): NodeRecord => ({
     name: node,
@@ -231,6 +265,8 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     pipework: async (wire) => wireMessage(await wires.attach(parseWire(wire))),
     pipeworkDetach: async (wire) => wireMessage(await wires.detach(parseWireDetach(wire))),
     status: () => Promise.resolve(statusOf(statusSources)),
+    names: nameApi({ dns, store, networks: () => memberships.list().map(({ network }) => network.name) }),
+    ...portDoor({ endpoints, ports, store, changed: () => reported() }),
   };
   const session = startSession({
     controllers: settings.controller.map(({ text }) => text),
@@ -261,6 +297,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
     for (const { name } of store.view.networks.values()) await memberships.answerClaims(name);
     publisher.resync();
     await gateways.join();
+    for (const { network } of memberships.list()) await ports.follow(network.name);
     // The records are complete now: what is weft's and in none of them is left over.
     reconciler.allowPruning();
     await reconciler.compare('start');
@@ -283,6 +320,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   const follow = async (changes: readonly Change[]): Promise<void> => {
     await memberships.handle(changes);
     await gateways.handle(changes);
+    await ports.handle(changes);
     publisher.handle(changes);
     metrics.leases.set(memberships.list().length);
     if (

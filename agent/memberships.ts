@@ -1,6 +1,6 @@
 // The networks that this node is on: its subnet in each, the peers there, and the claims on its addresses. It turns what
 // the store says into records of the reconciler, and keeps this node's own leases alive.
-import { checkOverlap, prefixesOf, type Network } from '../core/network.js';
+import { areRouted, checkOverlap, prefixesOf, type Network } from '../core/network.js';
 import {
   compileFirewall,
   compileNetwork,
@@ -56,6 +56,8 @@ export interface MembershipListener {
   changed(network: string): Promise<void>;
   /** The network is gone: so are its endpoints. */
   left(network: string): Promise<void>;
+  /** Whether the network has endpoints on this node. */
+  isUsed(network: string): boolean;
   /** Why an address of this node's subnet cannot be given to another node, or undefined. */
   refusal(network: string, ip: string): string | undefined;
 }
@@ -126,6 +128,9 @@ export class Memberships {
     for (const name of [...this.#members.keys()]) {
       await this.#locks.run(name, () => this.#resumeOne(name));
     }
+    // The networks that this node is not on are known from here on.
+    await this.#setFirewall();
+    await this.followRoutes();
   }
 
   async #resumeOne(name: string): Promise<void> {
@@ -298,6 +303,10 @@ export class Memberships {
       if (this.#members.has(name)) await this.options.reconciler.set(records);
     }
     for (const name of claims) await this.answerClaims(name);
+    if (changes.some(({ kind }) => kind === 'network')) {
+      await this.#setFirewall();
+      await this.followRoutes();
+    }
   }
 
   /** Answers what other nodes ask of this node's subnet. */
@@ -425,15 +434,38 @@ export class Memberships {
       this.options.problems.clear(`${kind} ${name}`);
     const records = [...this.options.reconciler.records()].filter((record) => record.split(' ')[1] === name);
     await this.options.reconciler.set(new Map(records.map((record) => [record, undefined])));
-    await this.options.reconciler.setFirewall(compileFirewall(this.list()));
+    await this.#setFirewall();
     this.options.log.info('left a network', { network: name });
+  }
+
+  #setFirewall(): Promise<void> {
+    const known = this.options.store.view.networks.values();
+    return this.options.reconciler.setFirewall(compileFirewall(this.list(), known));
+  }
+
+  /**
+   * Joins what the networks of this node's containers are routed with: their packets take the other network's own tunnels,
+   * and the answers this one's, so a node has to be on both.
+   */
+  async followRoutes(): Promise<void> {
+    const known = [...this.options.store.view.networks.values()];
+    const used = known.filter(({ name }) => this.#listener?.isUsed(name) === true);
+    const wanted = known.filter((other) => used.some((network) => areRouted(network, other)));
+    for (const { name } of wanted) {
+      if (this.#members.has(name) || this.#expelled) continue;
+      await this.#attempt(`route ${name}`, async () => {
+        await this.join(name);
+      });
+    }
+    const names = new Set(wanted.map(({ name }) => name));
+    for (const { name } of known) if (!names.has(name)) this.options.problems.clear(`route ${name}`);
   }
 
   /** Everything of a network, compiled anew. The firewall first: no packet goes where it will forbid it. */
   async #publishObjects(name: string): Promise<StepFailure[]> {
     const member = this.#members.get(name);
     if (member === undefined) return [];
-    await this.options.reconciler.setFirewall(compileFirewall(this.list()));
+    await this.#setFirewall();
     const records = new Map<string, readonly KernelObject[] | undefined>();
     records.set(`network ${name}`, compileNetwork(member.membership));
     const { view } = this.options.store;

@@ -4,7 +4,7 @@
 //   set(record) ──delta──▶ steps ──▶ kernel          compare() ──observe──▶ plan ──steps──▶ kernel
 import { setImmediate as turn } from 'node:timers/promises';
 
-import type { Firewall } from '../core/firewall.js';
+import { firewallPortKey, type Firewall, type FirewallPort } from '../core/firewall.js';
 import { describeObject, objectKey, type Actual, type KernelObject } from '../core/objects.js';
 import { assume, describeStep, plan, sameObject, type Conflict, type Step } from '../core/plan.js';
 import type { Sandbox } from '../core/records.js';
@@ -12,7 +12,7 @@ import { messageOf, WeftError } from '../core/errors.js';
 import type { Logger } from '../daemon/log.js';
 import { Desired } from './desired.js';
 import { Drift } from './drift.js';
-import type { Kernel, KernelEvent, KernelNamespace, StepFailure } from './kernel/kernel.js';
+import type { FirewallReport, Kernel, KernelEvent, KernelNamespace, StepFailure } from './kernel/kernel.js';
 import { Locks } from './locks.js';
 import type { AgentMetrics } from './metrics.js';
 import type { Problem, Problems } from './problems.js';
@@ -48,6 +48,7 @@ export class Reconciler {
   readonly #locks = new Locks();
   readonly #drift: Drift;
   #firewall: Firewall = { networks: [] };
+  readonly #ports = new Map<string, FirewallPort>();
   #prune = false;
   #started = false;
   #stopped = false;
@@ -106,10 +107,32 @@ export class Reconciler {
     return this.#desired.records();
   }
 
+  /** Everything that the firewall should have but the ports, which changePorts says. */
   async setFirewall(firewall: Firewall): Promise<void> {
     await this.#locks.run(NODE, async () => {
       this.#firewall = firewall;
       if (this.#started) await this.#ensureFirewall();
+    });
+  }
+
+  /**
+   * Opens and closes ports, at the cost of these alone. Before start() it is only taken note of.
+   * @throws WeftError with what the firewall said; then nothing has changed
+   */
+  async changePorts(added: readonly FirewallPort[], removed: readonly FirewallPort[]): Promise<void> {
+    await this.#locks.run(NODE, async () => {
+      const before = removed.filter((port) => this.#ports.has(firewallPortKey(port)));
+      for (const port of before) this.#ports.delete(firewallPortKey(port));
+      for (const port of added) this.#ports.set(firewallPortKey(port), port);
+      if (!this.#started) return;
+      try {
+        this.#told(await this.options.kernel.firewall.changePorts(this.#wantedFirewall(), added, before));
+      } catch (error) {
+        for (const port of added) this.#ports.delete(firewallPortKey(port));
+        for (const port of before) this.#ports.set(firewallPortKey(port), port);
+        this.#compareSoon();
+        throw error;
+      }
     });
   }
 
@@ -277,12 +300,7 @@ export class Reconciler {
 
   async #ensureFirewall(): Promise<void> {
     try {
-      const { repaired, problems } = await this.options.kernel.firewall.ensure(this.#firewall);
-      for (const what of repaired) this.#note('firewall', what);
-      this.options.problems.replace(
-        'firewall ',
-        new Map(problems.map((problem) => [`firewall ${problem.what}`, problem])),
-      );
+      this.#told(await this.options.kernel.firewall.ensure(this.#wantedFirewall()));
     } catch (error) {
       this.options.problems.replace(
         'firewall ',
@@ -298,6 +316,18 @@ export class Reconciler {
         ]),
       );
     }
+  }
+
+  #wantedFirewall(): Firewall {
+    return { ...this.#firewall, ports: this.#ports, keepPorts: !this.#prune };
+  }
+
+  #told({ repaired, problems }: FirewallReport): void {
+    for (const what of repaired) this.#note('firewall', what);
+    this.options.problems.replace(
+      'firewall ',
+      new Map(problems.map((problem) => [`firewall ${problem.what}`, problem])),
+    );
   }
 
   async #apply(

@@ -4,6 +4,7 @@ import { hostname } from 'node:os';
 import { invalidArgument } from '../core/errors.js';
 import { checkEtcdTls, checkTls, ETCD_TLS, GRPC_TLS, LOG, PREFIX } from '../daemon/common-settings.js';
 import * as kinds from '../daemon/kinds.js';
+import { dnsServers } from './dns/server-setting.js';
 import { optional, setting, type Program, type Values } from '../daemon/settings.js';
 
 const HOUR = 3_600_000;
@@ -70,6 +71,16 @@ export const agentSettings = {
     default: 'unix:///run/docker.sock',
     help: 'the engine that TARGET docker:NAME means',
     group: 'Node',
+  }),
+  dns: setting(kinds.choice('on', 'off'), {
+    default: 'on',
+    help: 'whether names are answered on the gateway addresses',
+    group: 'Names',
+  }),
+  'dns-server': optional(dnsServers, {
+    help: 'who answers names that are not weft’s, all or those of a domain',
+    shownDefault: 'those of /etc/resolv.conf',
+    group: 'Names',
   }),
   http: setting(kinds.hostPort({ listen: true }), {
     default: '127.0.0.1:7402',

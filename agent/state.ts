@@ -157,6 +157,7 @@ const common = {
   mtu: z.number().optional(),
   internal: z.boolean(),
   masquerade: z.boolean(),
+  routes: z.array(z.string()).optional(),
 };
 const bridged = {
   ...common,
@@ -233,6 +234,7 @@ const endpointSchema = z.object({
     )
     .default([]),
   vlan: z.number().optional(),
+  dns: z.literal(true).optional(),
   createdAt: z.string(),
 });
 

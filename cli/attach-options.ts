@@ -1,9 +1,11 @@
 // What can be said about an attach, on the command line: `weft attach` and `weft run` take the same options.
 import type { Command } from 'commander';
 
+import { invalidArgument } from '../core/errors.js';
+import { ANY_HOST_IP, ANY_HOST_IP6, parsePublish } from '../core/publish.js';
 import type { AttachRequest } from '../proto/gen/weft/v1/agent.js';
 import { VLAN_IDS } from '../core/bridged.js';
-import { ifname, integer, ipOf, mac, name, names } from './checks.js';
+import { ifname, integer, ipOf, mac, name, names, publishes } from './checks.js';
 
 export interface AttachOptions {
   name?: string;
@@ -14,6 +16,9 @@ export interface AttachOptions {
   ifname?: string;
   defaultRoute: boolean;
   vlan?: number;
+  dns?: boolean;
+  publish?: string[];
+  everywhere?: boolean;
 }
 
 export function addAttachOptions(command: Command): Command {
@@ -24,7 +29,14 @@ export function addAttachOptions(command: Command): Command {
     .option('--ip6 <ip>', 'its IPv6 address', ipOf(6, 'ip6'))
     .option('--mac <mac>', 'its MAC address (default: made from the address)', mac)
     .option('--ifname <name>', 'its interface (default: eth0, or the next that is free)', ifname)
+    .option(
+      '--publish <[hostip:]hostport:port[/udp]>',
+      'open a port of this host that leads to it; ranges too, PORT alone for a chosen one; may be repeated',
+      publishes,
+    )
+    .option('--everywhere', 'every host of the network opens what is published')
     .option('--no-default-route', 'leave the container’s default route alone')
+    .option('--dns', 'set the resolv.conf of a namespace (/etc/netns/NAME), and put it back at the detach')
     .option(
       '--vlan <id>',
       'another VLAN of the same bridge, where the network allows it',
@@ -32,7 +44,22 @@ export function addAttachOptions(command: Command): Command {
     );
 }
 
+/** Where every host is to open a port, it cannot be one host's address. @throws WeftError INVALID_ARGUMENT */
+export function checkEverywhere(texts: readonly string[], everywhere: boolean | undefined): void {
+  const anyIp = [ANY_HOST_IP, ANY_HOST_IP6];
+  const bound = texts.find((text) => parsePublish(text).some(({ hostIp }) => !anyIp.includes(hostIp)));
+  if (everywhere !== true || bound === undefined) return;
+  throw invalidArgument(
+    `publish: "${bound}" names an address of one host, and every host is to open the port`,
+    'Leave the address out, or do without --everywhere.',
+  );
+}
+
 export function attachRequestOf(network: string, target: string, options: AttachOptions): AttachRequest {
+  if (options.everywhere === true && options.publish === undefined) {
+    throw invalidArgument('--everywhere: nothing is published', 'Give --publish, too.');
+  }
+  checkEverywhere(options.publish ?? [], options.everywhere);
   return {
     network,
     target,
@@ -43,8 +70,9 @@ export function attachRequestOf(network: string, target: string, options: Attach
     mac: options.mac,
     ifname: options.ifname,
     noDefaultRoute: !options.defaultRoute,
-    publish: [],
+    publish: options.publish ?? [],
+    publishEverywhere: options.everywhere ?? false,
     vlan: options.vlan,
-    dns: false,
+    dns: options.dns ?? false,
   };
 }

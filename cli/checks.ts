@@ -5,7 +5,9 @@ import { IpAddress, IpNetwork, parseMac, type Family } from '../core/address.js'
 import { formatVlans, parseParent, parseVlans } from '../core/bridged.js';
 import { invalidArgument, WeftError } from '../core/errors.js';
 import { checkUsable, parseInteger, parseName, parseNetworkName } from '../core/network.js';
-import { MAX_LINK_NAME } from '../core/objects.js';
+import { parseDnsName, parseNameAddress } from '../core/names.js';
+import { parseIfname, parseTarget } from '../core/target.js';
+import { parsePublish, parsePublishedFilter } from '../core/publish.js';
 
 /** For commander: the error names the option itself. */
 const checked =
@@ -59,39 +61,46 @@ export const mac = checked((text) => parseMac(text));
 export const networkName = checked(parseNetworkName);
 export const name = (field = 'name'): ((text: string) => string) => checked((text) => parseName(text, field));
 
+export const dnsName = checked((text) => parseDnsName(text));
+
+/** Collects a repeated word. */
+export const ipList = (text: string, before: string[] = []): string[] => [
+  ...before,
+  checked((word) => parseNameAddress(word).toString())(text),
+];
+
+export const lookupName = checked((text) => {
+  const labels = text.replace(/\.$/, '').split('.');
+  const address = IpAddress.tryParse(text) !== undefined;
+  if (!address && (text.length > 254 || labels.some((label) => !/^[\x21-\x7e]{1,63}$/.test(label))))
+    throw invalidArgument(
+      `name: "${text}" is not a name that can be asked for`,
+      'Write it as db or db.blue.weft.',
+    );
+  return text;
+});
+
 /** Collects a repeated option. */
 export const names =
   (field: string) =>
   (text: string, before: string[] = []): string[] => [...before, name(field)(text)];
 
-export const ifname = checked((text) => {
-  if (text.length > MAX_LINK_NAME) {
-    throw invalidArgument(
-      `ifname: "${text}" is too long (${text.length} characters)`,
-      `Interface names have at most ${MAX_LINK_NAME} characters.`,
-    );
-  }
-  if (!/^[\x21-\x7e]+$/.test(text) || /[/:%]/.test(text) || ['.', '..', 'lo'].includes(text)) {
-    throw invalidArgument(`ifname: "${text}" is not an interface name`, 'Use a name such as eth0.');
-  }
+export const ifname = checked(parseIfname);
+/** Collects a repeated --publish, or the words behind `weft port publish`. */
+export const publishes = (text: string, before: string[] = []): string[] => [...before, publishSpec(text)];
+const publishSpec = checked((text) => {
+  parsePublish(text);
+  return text;
+});
+
+/** The words behind `weft port rm`. */
+export const published = (text: string, before: string[] = []): string[] => [...before, publishedSpec(text)];
+const publishedSpec = checked((text) => {
+  parsePublishedFilter(text);
   return text;
 });
 
 export const target = checked((text) => {
-  const [, kind, rest = ''] = /^(netns|pid|docker):(.*)$/s.exec(text) ?? [];
-  const word = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/;
-  const right =
-    kind === undefined
-      ? word.test(text)
-      : kind === 'netns'
-        ? rest.startsWith('/')
-        : kind === 'pid'
-          ? /^[1-9]\d{0,9}$/.test(rest)
-          : word.test(rest);
-  if (!right)
-    throw invalidArgument(
-      `target: "${text}" is not a target`,
-      'Write netns:/PATH, pid:N, docker:NAME or a plain name.',
-    );
+  parseTarget(text);
   return text;
 });

@@ -4,11 +4,13 @@ import { Command, CommanderError, Option } from 'commander';
 import { messageOf, WeftError } from '../core/errors.js';
 import { checkTls } from '../daemon/common-settings.js';
 import { version } from '../daemon/version.js';
-import { completionCommands } from './commands/completion.js';
+import { askedAsTheLineWould, COMPLETE, completionCommands, WORD_END } from './commands/completion.js';
+import { dnsCommands } from './commands/dns.js';
 import { endpointCommands } from './commands/endpoint.js';
 import { networkCommands } from './commands/network.js';
 import { nodeCommands } from './commands/node.js';
 import { pipeworkCommand } from './commands/pipework.js';
+import { portCommands } from './commands/port.js';
 import { statusCommand } from './commands/status.js';
 import { contextOf, formatOf, type Context, type GlobalOptions } from './context.js';
 import { FORMATS, print, printError, type Result } from './output.js';
@@ -17,7 +19,8 @@ import { FORMATS, print, printError, type Result } from './output.js';
 type Work<O> = (context: Context, words: readonly [string, string], options: O) => Promise<Result>;
 export type Action = <O extends object>(work: Work<O>) => (...args: unknown[]) => Promise<void>;
 
-export async function main(argv: readonly string[]): Promise<void> {
+export async function main(given: readonly string[]): Promise<void> {
+  const argv = given[0] === COMPLETE ? askedAsTheLineWould(given) : optionsLast(given);
   quietEnds();
   dropEmptyVariables();
   const format = formatOf(argv);
@@ -84,8 +87,10 @@ export function buildProgram(): Command {
     .configureOutput({ writeErr: () => undefined });
   networkCommands(program, action);
   endpointCommands(program, action);
+  portCommands(program, action);
   nodeCommands(program, action);
   pipeworkCommand(program, action);
+  dnsCommands(program, action);
   statusCommand(program, action);
   completionCommands(program, action);
   // The daemons are programs of their own (bin/weft); here they are only named.
@@ -100,12 +105,11 @@ function leaves(command: Command): Command[] {
   return command.commands.flatMap((child) => (child.commands.length > 0 ? leaves(child) : [child]));
 }
 
-const DAEMONS_AND_SCRIPTS = new Set(['agent', 'controller', 'completion', '__complete']);
+const DAEMONS_AND_SCRIPTS = new Set(['agent', 'controller', 'completion']);
 
-function addGlobalOptions(command: Command): void {
-  command.exitOverride().configureOutput({ writeErr: () => undefined });
-  if (DAEMONS_AND_SCRIPTS.has(command.name()) && command.name() !== '__complete') return;
-  const options = [
+/** What every command takes. */
+function globalOptions(): Option[] {
+  return [
     new Option('-o, --output <format>', 'how to print').choices([...FORMATS]).default('table'),
     new Option('--controller <host:port>', 'the controller to ask')
       .env('WEFT_CONTROLLER')
@@ -120,8 +124,24 @@ function addGlobalOptions(command: Command): void {
       .choices(['debug', 'info', 'warn', 'error'])
       .default('info'),
   ];
+}
+
+/** Options of every command may also stand before it, as in `weft -o json network ls`: they are moved behind it. */
+function optionsLast(argv: readonly string[]): string[] {
+  const names = new Set(globalOptions().flatMap(({ short, long }) => [short, long]));
+  let taken = 0;
+  for (let word = argv[0]; word !== undefined && names.has(word.split('=', 1)[0]); word = argv[taken])
+    taken += word.includes('=') ? 1 : 2;
+  const rest = argv.slice(taken);
+  const end = rest.includes('--') ? rest.indexOf('--') : rest.length;
+  return [...rest.slice(0, end), ...argv.slice(0, taken), ...rest.slice(end)];
+}
+
+function addGlobalOptions(command: Command): void {
+  command.exitOverride().configureOutput({ writeErr: () => undefined });
+  if (DAEMONS_AND_SCRIPTS.has(command.name())) return;
   command.optionsGroup('Everywhere:');
-  for (const option of options) command.addOption(option);
+  for (const option of globalOptions()) command.addOption(option);
 }
 
 const action: Action = (work) =>
@@ -136,7 +156,9 @@ const action: Action = (work) =>
       const { tlsCa, tlsCert, tlsKey } = options;
       checkTls({ tlsCa, tlsCert, tlsKey }, () => undefined);
       // Commands take two words at most; commander has seen to it that those they need are there.
-      const [first = '', second = ''] = args.slice(0, -2).map(String);
+      const [first = '', second = ''] = args
+        .slice(0, -2)
+        .map((word) => (Array.isArray(word) ? word.join(WORD_END) : String(word)));
       await print(await work(context, [first, second], options as never), context.format);
     } catch (error) {
       // What is found before anybody was asked is a wrong call.

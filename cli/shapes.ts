@@ -1,6 +1,7 @@
 // What programs get as JSON and YAML: the services' messages in shapes that are promised to stay. A value that is not there
 // is null, so that every key is always there.
-import type { Endpoint, Lease, Network, Node, Peer, Status } from '../proto/gen/weft/v1/types.js';
+import type { OpenPort } from '../proto/gen/weft/v1/agent.js';
+import type { Endpoint, Lease, Network, Node, Peer, Publish, Status } from '../proto/gen/weft/v1/types.js';
 
 const orNull = <T>(value: T | undefined): T | null => value ?? null;
 
@@ -32,8 +33,17 @@ export const networkShape = (network: Network): object => ({
   gatewayNode: orNull(network.gatewayNode),
   range: orNull(network.range),
   allowVlan: orNull(network.allowVlan),
+  routes: network.routes,
   leases: network.leases.map(leaseShape),
   endpoints: network.endpoints,
+});
+
+const publishShape = ({ hostIp, hostPort, port, protocol, everywhere }: Publish): object => ({
+  hostIp,
+  hostPort,
+  port,
+  protocol,
+  everywhere,
 });
 
 export const endpointShape = (endpoint: Endpoint): object => ({
@@ -52,12 +62,18 @@ export const endpointShape = (endpoint: Endpoint): object => ({
   mtu: endpoint.mtu,
   vlan: orNull(endpoint.vlan),
   aliases: endpoint.aliases,
-  publish: endpoint.publish.map(({ hostIp, hostPort, port, protocol }) => ({
-    hostIp,
-    hostPort,
-    port,
-    protocol,
-  })),
+  publish: endpoint.publish.map(publishShape),
+});
+
+export const openPortShape = (open: OpenPort): object => ({
+  ...(open.publish === undefined ? {} : publishShape(open.publish)),
+  endpoint: open.endpoint,
+  name: open.name,
+  network: open.network,
+  node: open.node,
+  ip: open.ip,
+  ip6: orNull(open.ip6),
+  problem: open.problem === '' ? null : open.problem,
 });
 
 export const nodeShape = (node: Node): object => ({

@@ -6,7 +6,7 @@ import type { EndpointEvent, EndpointServiceServer } from '../proto/gen/weft/v1/
 import { Endpoint } from '../proto/gen/weft/v1/types.js';
 import type { Store } from '../store/store.js';
 import { endpointMessage, type Sources } from './messages.js';
-import { unknownNetwork } from './network-service.js';
+import { unknownNetwork } from './unknown-network.js';
 import type { Registry } from './registry.js';
 import { checkAttach } from './requests.js';
 import type { Sessions } from './sessions.js';

@@ -1,7 +1,7 @@
 // Records of the store as messages of the services.
 import { formatVlans } from '../core/bridged.js';
 import { gatewayOf } from '../core/compile.js';
-import { VXLAN_OVERHEAD } from '../core/network.js';
+import { areRouted, VXLAN_OVERHEAD } from '../core/network.js';
 import type { Endpoint as EndpointRecord, Network as NetworkRecord } from '../core/records.js';
 import type { Endpoint, Lease, Network } from '../proto/gen/weft/v1/types.js';
 import type { Store, StoredLease } from '../store/store.js';
@@ -44,6 +44,10 @@ export function networkMessage({ store, leaseTimes }: Sources, network: NetworkR
     ...bridgedFields(network),
     leases: leasesOf(store, network.name).map((lease) => leaseMessage(lease, leaseTimes)),
     endpoints: store.view.endpoints.get(network.name)?.size ?? 0,
+    routes: [...store.view.networks.values()]
+      .filter((other) => areRouted(network, other))
+      .map(({ name }) => name)
+      .toSorted(),
   };
 }
 

@@ -1,15 +1,15 @@
 // NetworkService: networks are created, shown, removed and watched.
-import { notFound } from '../core/errors.js';
 import { unary } from '../daemon/grpc.js';
-import { didYouMean } from '../daemon/suggest.js';
 import { Network, type Network as NetworkMessage, type Status } from '../proto/gen/weft/v1/types.js';
 import type { NetworkEvent, NetworkServiceServer } from '../proto/gen/weft/v1/controller.js';
 import { networkOf } from '../store/networks.js';
-import type { Change, Store } from '../store/store.js';
+import type { Change } from '../store/store.js';
 import { checkCapable } from './capable.js';
+import { forgetRoutes, networkChanges } from './network-changes.js';
 import { leasesOf, networkMessage, type Sources } from './messages.js';
 import { parseCreateNetwork } from './requests.js';
 import { requireSynced } from './synced.js';
+import { unknownNetwork } from './unknown-network.js';
 import { DELETE, PUT, serveWatch, SYNCED } from './watch.js';
 
 /** A network's message has all its leases, so that a burst of changes becomes one event. */
@@ -54,8 +54,11 @@ export function networkService(sources: Sources): NetworkServiceServer {
       await requireSynced(store);
       // A network whose config cannot be read has no entry, but the store can remove it by its name.
       await store.removeNetwork(name, { force });
+      await forgetRoutes(store, name);
       return {};
     }),
+
+    ...networkChanges(sources),
 
     watchNetworks: (call) => {
       serveWatch<NetworkEvent>(call, {
@@ -84,15 +87,4 @@ function reportsOfLiving({ store, reports }: Sources): { name: string; status: S
 function networksIn(change: Change): string[] {
   if (change.kind === 'network') return [change.name];
   return change.kind === 'lease' || change.kind === 'endpoint' ? [change.network] : [];
-}
-
-export function unknownNetwork(store: Store, name: string): Error {
-  const bad = [...store.view.bad.values()].find(({ key }) => key.endsWith(`/networks/${name}/config`));
-  if (bad !== undefined)
-    return notFound(
-      `network ${name}: its config is not one that weft serves: ${bad.why}`,
-      `Correct ${bad.key}.`,
-    );
-  const hint = didYouMean(name, store.view.networks.keys());
-  return notFound(`network ${name}: there is no such network`, hint === '' ? 'See weft network ls.' : hint);
 }

@@ -12,6 +12,7 @@ import {
   parseNetworkName,
   type Network,
 } from '../core/network.js';
+import { parseIfname, parseTarget } from '../core/target.js';
 import { didYouMean } from '../daemon/suggest.js';
 import type { AttachRequest } from '../proto/gen/weft/v1/agent.js';
 import type { CreateNetworkRequest } from '../proto/gen/weft/v1/controller.js';
@@ -156,15 +157,14 @@ function checkBackend(backend: string): void {
 /** What can be checked without the node, before it is asked. @throws WeftError INVALID_ARGUMENT */
 export function checkAttach(request: AttachRequest): void {
   parseNetworkName(request.network);
-  if (request.target === '') {
-    throw invalidArgument('target: not given', 'Give netns:/PATH, pid:N, docker:NAME, or a name.');
-  }
+  parseTarget(request.target);
   if (request.name !== undefined) parseName(request.name, 'name');
   for (const alias of request.aliases) parseName(alias, 'alias');
   if (request.ip !== undefined) checkFamily(IpAddress.parse(request.ip, 'ip'), 4, 'ip');
   if (request.ip6 !== undefined) checkFamily(IpAddress.parse(request.ip6, 'ip6'), 6, 'ip6');
   if (request.mac !== undefined) parseMac(request.mac);
   if (request.vlan !== undefined) parseVlan(request.vlan);
+  if (request.ifname !== undefined) parseIfname(request.ifname);
 }
 
 function checkFamily(address: IpAddress, family: Family, field: string): void {

@@ -7,8 +7,15 @@ import {
   gatewayLinkOf,
   isBridgedMembership,
 } from './compile-bridged.js';
-import type { Firewall, FirewallNetwork } from './firewall.js';
-import { containerMtu, isOverlay, tunnelMtu, type Membership, type OverlayMembership } from './membership.js';
+import type { Firewall, FirewallNetwork, FirewallPort } from './firewall.js';
+import {
+  containerMtu,
+  isOverlay,
+  prefixIn,
+  tunnelMtu,
+  type Membership,
+  type OverlayMembership,
+} from './membership.js';
 import {
   BRIDGE_LINK_LOCAL,
   bridgeName,
@@ -18,9 +25,10 @@ import {
   networkAlias,
   vxlanName,
 } from './link-names.js';
-import { prefixesOf } from './network.js';
+import { areRouted, hasOwnGateway, prefixesOf, type Network } from './network.js';
 import type { KernelObject, VxlanLink } from './objects.js';
-import type { Claim, Endpoint, Lease } from './records.js';
+import { ANY_HOST_IP, ANY_HOST_IP6, familiesOf } from './publish.js';
+import type { Claim, Endpoint, Lease, PublishedPort } from './records.js';
 
 export * from './membership.js';
 export * from './link-names.js';
@@ -88,8 +96,19 @@ function compileOverlay(membership: OverlayMembership): KernelObject[] {
       { kind: 'sysctl', path: `${conf}/${vxlan}/forwarding`, value: '1' },
       { kind: 'sysctl', path: `${conf}/${bridge}/forwarding`, value: '1' },
     );
-    if (family === 4) objects.push({ kind: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' });
-    else {
+    if (family === 4) {
+      objects.push({ kind: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' });
+      for (const name of [vxlan, bridge]) {
+        objects.push(
+          // 127.0.0.1:PORT of the host leads to a container only where packets of that source may leave by the link
+          // (net/ipv4/route.c, __mkroute_output); the firewall keeps containers from the other direction.
+          { kind: 'sysctl', path: `${conf}/${name}/route_localnet`, value: '1' },
+          // Answers may come by another network's link than questions left by. 2: the highest of all and this counts,
+          // so that a host that is strict elsewhere is not here.
+          { kind: 'sysctl', path: `${conf}/${name}/rp_filter`, value: '2' },
+        );
+      }
+    } else {
       objects.push(
         { kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' },
         // Neighbours are asked for from a link-local address (RFC 4861 §7.2.2). The kernel's own would be checked for
@@ -184,6 +203,9 @@ export function compileEndpoint(membership: Membership, endpoint: Endpoint): Com
       alias: endpointAlias(network.name, endpoint.name),
       mtu,
       master: bridge,
+      // A container that asks for its own published port: where br_netfilter is on, as Docker and Kubernetes have it, the
+      // packet is translated while it is still the bridge's, which drops what would leave by the port that it came from.
+      ...(endpoint.publish.length === 0 ? {} : { hairpin: true }),
       peer: { name: link, mac: endpoint.mac },
     },
   ];
@@ -210,23 +232,80 @@ export function compileEndpoint(membership: Membership, endpoint: Endpoint): Com
   return { host, container };
 }
 
-export function compileFirewall(memberships: Iterable<Membership>): Firewall {
-  const networks = [...memberships].flatMap((membership): FirewallNetwork[] => {
+/**
+ * What the firewall has to know of the networks that this node is on.
+ * @param known every network of the cluster, as far as it is known
+ */
+export function compileFirewall(memberships: Iterable<Membership>, known: Iterable<Network> = []): Firewall {
+  const mine = [...memberships];
+  const networks = mine.flatMap((membership): FirewallNetwork[] => {
     const { network } = membership;
     const links = linksOf(membership);
     // What the node only bridges is not forwarded, and what it forwards for others is theirs to judge.
     if (links.length === 0) return [];
+    // Only those that this node is on: what it cannot carry there must not leave by its default route.
+    const routed = mine.filter((other) => areRouted(network, other.network));
     return [
       {
         name: network.name,
         links,
+        tunnels: isOverlay(membership) ? sidesOf(membership).map((side) => side.vxlan) : [],
         prefixes: prefixesOf(network),
+        reaches: routed.flatMap((other) => prefixesOf(other.network)),
+        local: ([4, 6] as const).flatMap((family) => prefixIn(membership, family) ?? []),
         internal: network.internal,
         masquerade: network.masquerade && !network.internal,
       },
     ];
   });
-  return { networks: networks.sort((a, b) => (a.name < b.name ? -1 : 1)) };
+  // What no host has a way into of its own is a place like any other outside.
+  const others = [...known].filter(
+    (other) => hasOwnGateway(other) && !mine.some(({ network }) => network.name === other.name),
+  );
+  return {
+    networks: networks.sort((a, b) => (a.name < b.name ? -1 : 1)),
+    others: others.toSorted((a, b) => (a.name < b.name ? -1 : 1)).flatMap(prefixesOf),
+    tunnelPorts: [...new Set(mine.flatMap(({ network }) => network.port ?? []))].toSorted((a, b) => a - b),
+  };
+}
+
+/** A published port, once for each family that the container has. */
+export function compilePort(
+  membership: Membership,
+  endpoint: Endpoint,
+  published: PublishedPort,
+): FirewallPort[] {
+  const { hostIp, hostPort, port, protocol } = published;
+  const addresses = ([4, 6] as const).flatMap((family) => {
+    const subnet = prefixIn(membership, family);
+    if (subnet === undefined) return [];
+    const text = family === 4 ? endpoint.ip : endpoint.ip6;
+    return text === undefined ? [] : [{ family, subnet, ip: parseInterface(text).address }];
+  });
+  const families = familiesOf(
+    hostIp,
+    addresses.map(({ family }) => family),
+  );
+  return addresses
+    .filter(({ family }) => families.includes(family))
+    .map(({ subnet, ip }): FirewallPort => {
+      const away = endpoint.node !== membership.lease.node;
+      return {
+        ...(hostIp === ANY_HOST_IP || hostIp === ANY_HOST_IP6 ? {} : { hostIp }),
+        hostPort,
+        protocol,
+        ip: ip.toString(),
+        port,
+        // The way to another node's container shows the client as this node anyway.
+        clients: away
+          ? 'themselves'
+          : !endpoint.defaultRoute
+            ? 'gateway'
+            : subnet.contains(ip)
+              ? 'themselves'
+              : 'itself',
+      };
+    });
 }
 
 /** The links of the node through which the network's packets come. */

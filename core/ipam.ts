@@ -52,21 +52,33 @@ export function pickFromBlock(
 
 /**
  * Picks a free address, going on after `after`, so that an address that was given back rests as long as possible.
+ * @param within only addresses in here; a part of the subnet
  * @throws WeftError RESOURCE_EXHAUSTED
  */
-export function pickAddress(subnet: IpNetwork, inUse: (ip: string) => boolean, after?: IpAddress): IpAddress {
-  const last = subnet.family === 4 ? subnet.size - 2n : subnet.size - 1n;
-  const count = last - 1n;
+export function pickAddress(
+  subnet: IpNetwork,
+  inUse: (ip: string) => boolean,
+  after?: IpAddress,
+  within: IpNetwork = subnet,
+): IpAddress {
+  const lowest = subnet.base.value + 2n;
+  const highest = subnet.family === 4 ? subnet.last.value - 1n : subnet.last.value;
+  const first = within.base.value > lowest ? within.base.value : lowest;
+  const end = within.last.value < highest ? within.last.value : highest;
+  const count = end - first + 1n;
   const start =
-    after !== undefined && subnet.contains(after) && after.value > subnet.base.value
-      ? after.value - subnet.base.value - 1n
+    after !== undefined && subnet.contains(after) && after.value >= first && after.value <= end
+      ? after.value - first + 1n
       : 0n;
   for (let i = 0n; i < count; i++) {
-    const ip = subnet.at(2n + ((start + i) % count));
+    const ip = subnet.at(first - subnet.base.value + ((start + i) % count));
     if (!inUse(ip.toString())) return ip;
   }
+  const where = within.equals(subnet)
+    ? `this node's subnet ${subnet.toString()}`
+    : `${within.toString()}, a part of this node's subnet ${subnet.toString()},`;
   throw resourceExhausted(
-    `every address of this node's subnet ${subnet.toString()} is in use (${count} containers)`,
+    `every address of ${where} is in use (${count} containers)`,
     'Detach a container, attach on another node, or create a network with larger node subnets (--host-prefix).',
   );
 }

@@ -57,6 +57,12 @@ export function isGateway({ network, lease }: Membership): boolean {
   return hasOwnGateway(network);
 }
 
+/** The gateways that are this node itself: where its containers find what the node answers. */
+export function ownGateways(membership: Membership): IpAddress[] {
+  if (!isGateway(membership)) return [];
+  return ([4, 6] as const).flatMap((family) => gatewayIn(membership, family) ?? []);
+}
+
 /** The prefix by which a container is given an address of the node's own; undefined where there is no such family. */
 export function prefixIn({ network, lease }: Membership, family: Family): IpNetwork | undefined {
   const from = network.driver === 'overlay' ? lease : network;

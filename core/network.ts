@@ -20,6 +20,8 @@ interface Common {
   mtu?: number;
   internal: boolean;
   masquerade: boolean;
+  /** Networks that it may reach, and that may reach it; each of two may name the other. */
+  routes?: string[];
 }
 
 /** Subnets of nodes, with tunnels between them. */
@@ -248,6 +250,12 @@ function claimedBy(network: Network, other: Network): IpNetwork[] {
     return network.pool === undefined ? [] : [network.pool];
   return [network.subnet];
 }
+/** Whether two networks reach each other. What is internal reaches nothing, whatever a record says. */
+export const areRouted = (a: Network, b: Network): boolean =>
+  a.name !== b.name &&
+  !a.internal &&
+  !b.internal &&
+  (a.routes?.includes(b.name) === true || b.routes?.includes(a.name) === true);
 
 /** The first of `others` that has addresses in common with the network. */
 export function findOverlap(network: Network, others: Iterable<Network>): Network | undefined {

@@ -71,6 +71,8 @@ export interface VethLink {
   master: string;
   /** The one VLAN that the port is in, untagged; 0: in none, or in others. Absent: the bridge sees to it, or not known. */
   vlan?: number;
+  /** Whether the bridge sends a frame back by the port that it came from. Absent: it does not. */
+  hairpin?: boolean;
   peer: { name: string; mac: string };
 }
 

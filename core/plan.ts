@@ -202,7 +202,12 @@ function sameLink(a: LinkObject, b: LinkObject): boolean {
   if (a.mtu !== b.mtu) return false;
   if (a.type === 'peer' && b.type === 'peer') return a.mac === b.mac;
   if (a.type === 'veth' && b.type === 'veth')
-    return a.alias === b.alias && a.master === b.master && sameVlan(a.vlan, b.vlan);
+    return (
+      a.alias === b.alias &&
+      a.master === b.master &&
+      sameVlan(a.vlan, b.vlan) &&
+      (a.hairpin ?? false) === (b.hairpin ?? false)
+    );
   if (a.type === 'vlan' && b.type === 'vlan') return a.alias === b.alias;
   if (a.type === 'bridge' && b.type === 'bridge') return a.alias === b.alias && a.mac === b.mac;
   if (a.type === 'vxlan' && b.type === 'vxlan')

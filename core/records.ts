@@ -54,6 +54,8 @@ export interface Endpoint {
   publish: PublishedPort[];
   /** The VLAN of its port; only on networks of the vlan driver. */
   vlan?: number;
+  /** Its namespace's resolv.conf is weft's. */
+  dns?: true;
   createdAt: string;
 }
 
@@ -108,6 +110,17 @@ export interface Removal {
   at: string;
   /** Of a node: it was removed although it was up, and shall not come back by itself. */
   forced: boolean;
+}
+
+/** A name of a network that people have given, for whatever addresses they say. */
+export interface OwnName {
+  network: string;
+  /** In lower case. */
+  name: string;
+  /** At least one. */
+  ips: IpAddress[];
+  /** RFC 3339. */
+  createdAt: string;
 }
 
 /** A record that could not be read, or that weft does not serve: reported and left alone. */

@@ -1,4 +1,4 @@
-// Who has a TCP port: the answer to "address already in use", read from /proc as ss(8) does.
+// Who has a port: the answer to "address already in use", read from /proc as ss(8) does.
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { isIP } from 'node:net';
 
@@ -12,33 +12,40 @@ export interface PortOwner {
   command: string;
 }
 
-interface Listener {
+interface Bound {
   inode: string;
+  listens: boolean;
   /** Undefined where it takes every address. */
   ip: string | undefined;
 }
 
-// include/net/tcp_states.h: TCP_LISTEN.
+// include/net/tcp_states.h: TCP_LISTEN. A UDP socket is bound, or it is not.
 const LISTEN = '0A';
 
 /**
- * The process that listens on the port, or undefined where there is none, or where it is in another namespace or not ours
+ * The process that listens on the port, else one that has it otherwise, or undefined where there is none, or where it is in another namespace or not ours
  * to see. Sees the network namespace that this process is in.
  * @param host an address; a name or a wildcard means any
  */
-export async function portOwner(host: string, port: number): Promise<PortOwner | undefined> {
-  const tables = await Promise.all(['tcp', 'tcp6'].map((name) => readListeners(name, port)));
+export async function portOwner(
+  host: string,
+  port: number,
+  protocol: 'tcp' | 'udp' = 'tcp',
+): Promise<PortOwner | undefined> {
+  const tables = await Promise.all([protocol, `${protocol}6`].map((name) => readSockets(name, port)));
   const wanted = isIP(host) === 0 ? undefined : wildcardOr(IpAddress.parse(host));
-  const inodes = tables
-    .flat()
-    .filter(({ ip }) => ip === undefined || wanted === undefined || ip === wanted)
-    .map(({ inode }) => inode);
-  return inodes.length === 0 ? undefined : findHolder(new Set(inodes.map((inode) => `socket:[${inode}]`)));
+  const sockets = tables.flat().filter(({ ip }) => ip === undefined || wanted === undefined || ip === wanted);
+  for (const some of [sockets.filter(({ listens }) => listens), sockets]) {
+    const owner =
+      some.length === 0 ? undefined : await findHolder(new Set(some.map(({ inode }) => `socket:[${inode}]`)));
+    if (owner !== undefined) return owner;
+  }
+  return undefined;
 }
 
 /** ` by etcd (pid 4711)`, or nothing where it cannot be told. */
-export async function byWhom(host: string, port: number): Promise<string> {
-  const owner = await portOwner(host, port).catch(() => undefined);
+export async function byWhom(host: string, port: number, protocol: 'tcp' | 'udp' = 'tcp'): Promise<string> {
+  const owner = await portOwner(host, port, protocol).catch(() => undefined);
   return owner === undefined ? '' : ` by ${owner.command} (pid ${owner.pid})`;
 }
 
@@ -69,17 +76,17 @@ export async function explainListenError(
   });
 }
 
-async function readListeners(table: string, port: number): Promise<Listener[]> {
+async function readSockets(table: string, port: number): Promise<Bound[]> {
   // A kernel without IPv6 has no tcp6.
   const text = await readFile(`/proc/net/${table}`, 'utf8').catch(() => '');
   return text
     .split('\n')
     .slice(1)
-    .flatMap((line): Listener[] => {
+    .flatMap((line): Bound[] => {
       const [, local = '', , state, , , , , , inode = ''] = line.trim().split(/\s+/);
       const [address = '', portHex = ''] = local.split(':');
-      return state === LISTEN && parseInt(portHex, 16) === port
-        ? [{ inode, ip: wildcardOr(IpAddress.fromBytes(fromProc(address))) }]
+      return parseInt(portHex, 16) === port
+        ? [{ inode, listens: state === LISTEN, ip: wildcardOr(IpAddress.fromBytes(fromProc(address))) }]
         : [];
     });
 }

@@ -4,4 +4,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/prepare.sh --test
 trap 'node build/test/lab/sweep.js' EXIT
-node build/test/bench/attach.js "$@"
+status=0
+for bench in attach names; do node "build/test/bench/$bench.js" "$@" || status=1; done
+exit "$status"

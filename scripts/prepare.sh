@@ -54,7 +54,7 @@ trap 'exit 143' TERM HUP
 # command:package
 wanted='etcd:etcd-server ip:iproute2 iptables:iptables nft:nftables setpriv:util-linux'
 wanted="$wanted ping:iputils-ping curl:curl ss:iproute2"
-[ "${1:-}" != --test ] || wanted="$wanted openssl:openssl nc:netcat-openbsd etcdctl:etcd-client sysctl:procps"
+[ "${1:-}" != --test ] || wanted="$wanted openssl:openssl nc:netcat-openbsd etcdctl:etcd-client sysctl:procps dig:bind9-dnsutils dnsmasq:dnsmasq-base"
 # For the tests on another kernel, which is one of this architecture.
 if [ "${1:-}" = --test ] && [ "$(uname -m)" = x86_64 ]; then
   wanted="$wanted qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio xz:xz-utils tcpdump:tcpdump"

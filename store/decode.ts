@@ -1,10 +1,17 @@
 // One key and its value as a record, or the sentence that says why it is none.
 import { decodeLease } from './lease-codec.js';
 import { decodeConfig } from './network-codec.js';
-import { decodeAlive, decodeClaim, decodeEndpoint, decodeNode, decodeRemoval } from './record-codec.js';
+import {
+  decodeAlive,
+  decodeClaim,
+  decodeEndpoint,
+  decodeNode,
+  decodeOwnName,
+  decodeRemoval,
+} from './record-codec.js';
 import { UnreadableError } from './parse.js';
 import type { Network } from '../core/network.js';
-import type { Claim, Endpoint, NodeRecord, Removal } from '../core/records.js';
+import type { Claim, Endpoint, NodeRecord, OwnName, Removal } from '../core/records.js';
 import type { ParsedKey } from './keys.js';
 import type { StoredLease } from './store.js';
 
@@ -14,6 +21,7 @@ export type StoreRecord =
   | { kind: 'lease'; network: string; subnet: string; value: StoredLease }
   | { kind: 'endpoint'; network: string; id: string; value: Endpoint }
   | { kind: 'claim'; network: string; ip: string; value: Claim }
+  | { kind: 'ownName'; network: string; name: string; value: OwnName }
   | { kind: 'node'; name: string; value: NodeRecord }
   | { kind: 'alive'; name: string; value: string }
   | { kind: 'removal'; key: string; value: Removal };
@@ -48,6 +56,8 @@ function decode(key: ParsedKey, value: string, etcdLease: string): StoreRecord |
       return { kind: 'endpoint', network: key.network, id: key.id, value: decodeEndpoint(key, value) };
     case 'claim':
       return { kind: 'claim', network: key.network, ip: key.ip.toString(), value: decodeClaim(key, value) };
+    case 'ownName':
+      return { kind: 'ownName', network: key.network, name: key.name, value: decodeOwnName(key, value) };
     case 'node':
       return { kind: 'node', name: key.name, value: decodeNode(key.name, value) };
     case 'alive':

@@ -6,6 +6,8 @@ import { deleteEndpoint, putEndpoint } from './endpoints.js';
 import { Keys } from './keys.js';
 import { acquireLease, releaseLease, renewLease } from './leases.js';
 import { createNetwork, removeNetwork, restoreNetwork } from './networks.js';
+import { addName, removeName } from './own-names.js';
+import { updateNetwork } from './network-update.js';
 import { removeNode } from './nodes.js';
 import { Presence } from './presence.js';
 import { Replica } from './replica.js';
@@ -57,6 +59,7 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
 
     createNetwork: async (spec) => await createNetwork(context, spec),
     removeNetwork: async (name, options) => await removeNetwork(context, name, options),
+    updateNetwork: async (name, change) => await updateNetwork(context, name, change),
     restoreNetwork: async (network) => await restoreNetwork(context, network),
 
     acquireLease: async (request) => await acquireLease(context, request),
@@ -71,6 +74,9 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
     answerClaim: async (claim, answer) => await answerClaim(context, claim, answer),
     restoreClaim: async (claim) => await restoreClaim(context, claim),
     deleteClaim: async (network, ip, endpoint) => await deleteClaim(context, network, ip, endpoint),
+
+    addName: async (name) => await addName(context, name),
+    removeName: async (name) => await removeName(context, name),
 
     announce: (node, options) => {
       const presence = new Presence(context, node, options);

@@ -2,6 +2,7 @@
 // etcd v3 subnet manager has below its prefix, and what only weft knows beside it, under names that flannel never reads.
 import { addressBits, IpAddress, IpNetwork } from '../core/address.js';
 import { messageOf } from '../core/errors.js';
+import { parseDnsName } from '../core/names.js';
 import { parseName, parseNetworkName } from '../core/network.js';
 
 /** What a key names. `other` is somebody else's and none of weft's business. */
@@ -11,6 +12,7 @@ export type ParsedKey =
   | { kind: 'endpoint'; network: string; id: string }
   | { kind: 'endpointName'; network: string; name: string }
   | { kind: 'claim'; network: string; ip: IpAddress }
+  | { kind: 'ownName'; network: string; name: string }
   | { kind: 'node'; name: string }
   | { kind: 'alive'; name: string }
   | { kind: 'removal'; of: 'network' | 'node'; name: string }
@@ -57,6 +59,9 @@ export class Keys {
   }
   claim(network: string, ip: string): string {
     return `${this.network(network)}claims/${ip}`;
+  }
+  ownName(network: string, name: string): string {
+    return `${this.network(network)}dns/${name}`;
   }
   node(name: string): string {
     return `${this.prefix}/nodes/${name}`;
@@ -129,6 +134,8 @@ function parseNetworkKey([network, what, ...rest]: string[]): ParsedKey {
       return { kind: 'endpointName', network: name, name: last };
     case 'claims':
       return { kind: 'claim', network: name, ip: IpAddress.parse(last) };
+    case 'dns':
+      return { kind: 'ownName', network: name, name: parseDnsName(last) };
     default:
       return { kind: 'other' };
   }

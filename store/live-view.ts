@@ -1,7 +1,7 @@
 // The maps behind the view: takes a record in or out and says what changed. Changed in place, so that one event costs what
 // its one record costs, however large the cluster is.
 import type { Network } from '../core/network.js';
-import type { BadRecord, Claim, Endpoint, NodeRecord, Removal } from '../core/records.js';
+import type { BadRecord, Claim, Endpoint, NodeRecord, OwnName, Removal } from '../core/records.js';
 import type { StoreRecord } from './decode.js';
 import type { Change, StoredLease, View } from './store.js';
 
@@ -10,6 +10,7 @@ export class LiveView implements View {
   readonly leases = new Map<string, Map<string, StoredLease>>();
   readonly endpoints = new Map<string, Map<string, Endpoint>>();
   readonly claims = new Map<string, Map<string, Claim>>();
+  readonly names = new Map<string, Map<string, OwnName>>();
   readonly nodes = new Map<string, NodeRecord>();
   readonly alive = new Map<string, string>();
   readonly removals = new Map<string, Removal>();
@@ -30,6 +31,10 @@ export class LiveView implements View {
       case 'claim': {
         const { network, ip, value } = record;
         return { kind: 'claim', network, ip, ...set(inner(this.claims, network), ip, value) };
+      }
+      case 'ownName': {
+        const { network, name, value } = record;
+        return { kind: 'ownName', network, name, ...set(inner(this.names, network), name, value) };
       }
       case 'node':
         return { kind: 'node', name: record.name, ...set(this.nodes, record.name, record.value) };
@@ -54,6 +59,9 @@ export class LiveView implements View {
       case 'claim':
         removeInner(this.claims, record.network, record.ip);
         return { kind: 'claim', network: record.network, ip: record.ip, before: record.value };
+      case 'ownName':
+        removeInner(this.names, record.network, record.name);
+        return { kind: 'ownName', network: record.network, name: record.name, before: record.value };
       case 'node':
         this.nodes.delete(record.name);
         return { kind: 'node', name: record.name, before: record.value };

@@ -3,6 +3,8 @@
 //
 // DirectRouting is accepted: a flanneld that has it sends plain packets to neighbours, which arrive all the same.
 // Learning is accepted: it adds FDB entries, and weft's own are permanent. GBP changes the frames on the wire: refused.
+import { z } from 'zod';
+
 import type { IpAddress, IpNetwork } from '../core/address.js';
 import { backendTypeOf, bridgedNetwork, formatVlans, parseVlans, VLAN_IDS } from '../core/bridged.js';
 import { messageOf, WeftError } from '../core/errors.js';
@@ -62,7 +64,11 @@ const CONFIG = goObject({
     MTU: integer(0, 65535 + FLANNEL_OVERHEAD).default(0),
     GBP: flag.default(false),
   }).optional(),
-  Weft: goObject({ Internal: flag.default(false), Masquerade: flag.default(true) }).optional(),
+  Weft: goObject({
+    Internal: flag.default(false),
+    Masquerade: flag.default(true),
+    Routes: z.array(text).default([]),
+  }).optional(),
 });
 
 /** Of the drivers bridge and vlan: no flanneld has a backend of such a name, and so none serves the network wrongly. */
@@ -83,6 +89,7 @@ const BRIDGED = goObject({
     Gateway: ip4.optional(),
     GatewayNode: text.optional(),
     Force: flag.default(false),
+    Routes: z.array(text).default([]),
   }).optional(),
 });
 
@@ -132,6 +139,7 @@ export function decodeConfig(name: string, value: string): Network {
           )
         : undefined;
     const mtu = mtuOf(config.Backend?.MTU ?? 0, six !== undefined);
+    const routes = config.Weft?.Routes ?? [];
     const network: OverlayNetwork = {
       name,
       driver: 'overlay',
@@ -146,6 +154,7 @@ export function decodeConfig(name: string, value: string): Network {
       ...(mtu !== undefined && { mtu }),
       internal: config.Weft?.Internal ?? false,
       masquerade: config.Weft?.Masquerade ?? true,
+      ...(routes.length > 0 && { routes }),
     };
     sources.set(network, value);
     return network;
@@ -169,7 +178,8 @@ function decodeBridged(
 ): Network {
   const { Network: subnet, SubnetLen, IPv6Network: subnet6, Backend, Weft } = check(BRIDGED, json);
   try {
-    const network = bridgedNetwork({
+    const routes = Weft?.Routes ?? [];
+    const made = bridgedNetwork({
       name,
       driver,
       subnet,
@@ -186,6 +196,7 @@ function decodeBridged(
       ...(Weft?.Gateway && { gateway: Weft.Gateway }),
       ...(Weft?.GatewayNode !== undefined && { gatewayNode: Weft.GatewayNode }),
     });
+    const network: Network = { ...made, ...(routes.length > 0 && { routes }) };
     sources.set(network, value);
     return network;
   } catch (error) {
@@ -268,6 +279,7 @@ function encodeBridged(network: BridgedNetwork): string {
       ...(network.gateway && { Gateway: network.gateway.toString() }),
       ...(gatewayNode !== undefined && { GatewayNode: gatewayNode }),
       ...(network.force && { Force: true }),
+      ...(network.routes !== undefined && { Routes: network.routes }),
     },
   });
 }
@@ -296,7 +308,11 @@ function encodeOverlay(network: OverlayNetwork): string {
       Port: network.port,
       ...(network.mtu !== undefined && { MTU: network.mtu + FLANNEL_OVERHEAD }),
     },
-    Weft: { Internal: network.internal, Masquerade: network.masquerade },
+    Weft: {
+      Internal: network.internal,
+      Masquerade: network.masquerade,
+      ...(network.routes !== undefined && { Routes: network.routes }),
+    },
   });
 }
 
@@ -304,6 +320,36 @@ const rangeFields = (prefix: string, range: SubnetRange, usual: SubnetRange): Re
   ...(!range.first.equals(usual.first) && { [`${prefix}Min`]: range.first.base.toString() }),
   ...(!range.last.equals(usual.last) && { [`${prefix}Max`]: range.last.base.toString() }),
 });
+
+/** What can be changed of a network that is there. */
+export interface ConfigChange {
+  masquerade?: boolean;
+  routes?: string[];
+}
+
+/**
+ * A config with this changed and all else as it was, what weft does not know included.
+ * @throws UnreadableError
+ */
+export function editConfig(name: string, value: string, change: ConfigChange): string {
+  const json = parseJsonObject(value);
+  // Go's decoder takes keys in any case.
+  const fieldOf = (object: Record<string, unknown>, field: string): string =>
+    Object.hasOwn(object, field)
+      ? field
+      : (Object.keys(object).findLast((key) => key.toLowerCase() === field.toLowerCase()) ?? field);
+  const key = fieldOf(json, 'Weft');
+  const was = json[key];
+  const weft = typeof was === 'object' && was !== null ? { ...(was as Record<string, unknown>) } : {};
+  if (change.masquerade !== undefined) weft[fieldOf(weft, 'Masquerade')] = change.masquerade;
+  if (change.routes !== undefined) {
+    if (change.routes.length > 0) weft[fieldOf(weft, 'Routes')] = change.routes;
+    else delete weft[fieldOf(weft, 'Routes')];
+  }
+  const edited = JSON.stringify({ ...json, [key]: weft });
+  decodeConfig(name, edited);
+  return edited;
+}
 
 /** What a config that weft does not serve takes up all the same. */
 export interface Occupied {

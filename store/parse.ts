@@ -14,11 +14,9 @@ export class UnreadableError extends Error {
 const MAX_VALUE_BYTES = 64 * 1024;
 
 /** @throws UnreadableError */
-export function parseJsonObject(text: string): Record<string, unknown> {
-  if (text.length > MAX_VALUE_BYTES) {
-    throw new UnreadableError(
-      `the value is ${text.length} characters long; at most ${MAX_VALUE_BYTES} are read`,
-    );
+export function parseJsonObject(text: string, maxBytes = MAX_VALUE_BYTES): Record<string, unknown> {
+  if (text.length > maxBytes) {
+    throw new UnreadableError(`the value is ${text.length} characters long; at most ${maxBytes} are read`);
   }
   let value: unknown;
   try {

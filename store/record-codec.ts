@@ -3,7 +3,7 @@
 import { z } from 'zod';
 
 import { IpAddress } from '../core/address.js';
-import type { Claim, Endpoint, NodeRecord, Removal } from '../core/records.js';
+import type { Claim, Endpoint, NodeRecord, OwnName, Removal } from '../core/records.js';
 import type { ParsedKey } from './keys.js';
 import {
   check,
@@ -31,6 +31,9 @@ const PUBLISHED = z.object({
   everywhere: flag.default(false),
 });
 
+/** MAX_PORTS of them, and all the rest. */
+const MAX_ENDPOINT_BYTES = 1024 * 1024;
+
 const ENDPOINT = z.object({
   name: word,
   explicitName: flag.default(false),
@@ -47,6 +50,7 @@ const ENDPOINT = z.object({
   aliases: z.array(text).default([]),
   publish: z.array(PUBLISHED).default([]),
   vlan: integer(1, 4094).optional(),
+  dns: flag.default(false),
   createdAt: text.default(''),
 });
 
@@ -65,11 +69,18 @@ const NODE = z.object({
   startedAt: text.default(''),
 });
 
+const OWN_NAME = z.object({
+  ips: z
+    .array(ip, { error: 'expected a list of IP addresses' })
+    .min(1, { error: 'expected at least one address' }),
+  createdAt: text.default(''),
+});
+
 const REMOVAL = z.object({ at: text.default(''), forced: flag.default(false) });
 
 /** @throws UnreadableError */
 export function decodeEndpoint(key: ParsedKey & { kind: 'endpoint' }, value: string): Endpoint {
-  const { ip6, vlan, claimed, ...fields } = check(ENDPOINT, parseJsonObject(value));
+  const { ip6, vlan, claimed, dns, ...fields } = check(ENDPOINT, parseJsonObject(value, MAX_ENDPOINT_BYTES));
   return {
     id: key.id,
     network: key.network,
@@ -77,6 +88,7 @@ export function decodeEndpoint(key: ParsedKey & { kind: 'endpoint' }, value: str
     ...(ip6 !== undefined && { ip6 }),
     ...(vlan !== undefined && { vlan }),
     ...(claimed !== undefined && { claimed }),
+    ...(dns && { dns }),
   };
 }
 
@@ -92,6 +104,15 @@ export function decodeClaim(key: ParsedKey & { kind: 'claim' }, value: string): 
 
 export function encodeClaim({ node, endpoint, state, why }: Claim): string {
   return JSON.stringify({ node, endpoint, state, why });
+}
+
+/** @throws UnreadableError */
+export function decodeOwnName(key: ParsedKey & { kind: 'ownName' }, value: string): OwnName {
+  return { network: key.network, name: key.name, ...check(OWN_NAME, parseJsonObject(value)) };
+}
+
+export function encodeOwnName({ ips, createdAt }: OwnName): string {
+  return JSON.stringify({ ips, createdAt });
 }
 
 /** @throws UnreadableError */

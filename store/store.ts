@@ -11,6 +11,7 @@ import type {
   Lease,
   Network,
   NodeRecord,
+  OwnName,
   Removal,
   Vtep,
 } from '../core/records.js';
@@ -24,6 +25,8 @@ export interface View {
   readonly endpoints: ReadonlyMap<string, ReadonlyMap<string, Endpoint>>;
   /** By network, then by the text of the address. */
   readonly claims: ReadonlyMap<string, ReadonlyMap<string, Claim>>;
+  /** By network, then by name: what people have added. */
+  readonly names: ReadonlyMap<string, ReadonlyMap<string, OwnName>>;
   readonly nodes: ReadonlyMap<string, NodeRecord>;
   /** Nodes whose life lease is there, with the instance that holds it. */
   readonly alive: ReadonlyMap<string, string>;
@@ -44,6 +47,7 @@ export type Change =
   | { kind: 'lease'; network: string; subnet: string; before?: StoredLease; after?: StoredLease }
   | { kind: 'endpoint'; network: string; id: string; before?: Endpoint; after?: Endpoint }
   | { kind: 'claim'; network: string; ip: string; before?: Claim; after?: Claim }
+  | { kind: 'ownName'; network: string; name: string; before?: OwnName; after?: OwnName }
   | { kind: 'node'; name: string; before?: NodeRecord; after?: NodeRecord }
   | { kind: 'alive'; name: string; before?: string; after?: string }
   | { kind: 'removal'; key: string; before?: Removal; after?: Removal }
@@ -83,6 +87,14 @@ export interface NetworkSpec {
   force?: boolean;
 }
 
+/** What can be changed of a network. */
+export interface NetworkChange {
+  masquerade?: boolean;
+  /** Networks that it is to be routed with, and no more. */
+  addRoutes?: readonly string[];
+  removeRoutes?: readonly string[];
+}
+
 /** Who asks for a subnet. */
 export interface LeaseRequest {
   network: Network;
@@ -118,6 +130,11 @@ export interface Store {
    * @throws WeftError NOT_FOUND; FAILED_PRECONDITION while endpoints are on it, unless forced
    */
   removeNetwork(name: string, options: { force: boolean }): Promise<void>;
+  /**
+   * Changes a network that is there, in one transaction that nobody else's change gets lost in; what weft does not know of
+   * its config stays. @throws WeftError NOT_FOUND, FAILED_PRECONDITION for a config that cannot be read
+   */
+  updateNetwork(name: string, change: NetworkChange): Promise<Network>;
   /**
    * Writes a config that was lost back, unless it is there or its removal was wanted. Answers whether it wrote. One that
    * this process has read is written as it was, with what weft does not know.
@@ -160,6 +177,14 @@ export interface Store {
   /** Puts a claim that was granted back after a loss. */
   restoreClaim(claim: Claim): Promise<boolean>;
   deleteClaim(network: string, ip: string, endpoint: string): Promise<void>;
+
+  /** Gives a network a name, or a name that it has more addresses. @throws WeftError NOT_FOUND, UNAVAILABLE */
+  addName(name: { network: string; name: string; ips: readonly IpAddress[] }): Promise<OwnName>;
+  /**
+   * Takes addresses of a name away, and the name with the last of them; all of them where none is given.
+   * @throws WeftError NOT_FOUND, UNAVAILABLE
+   */
+  removeName(name: { network: string; name: string; ips: readonly IpAddress[] }): Promise<void>;
 
   /**
    * Writes the node's record and keeps its life lease until stopped; comes back by itself after every outage.

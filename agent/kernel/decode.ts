@@ -25,6 +25,8 @@ export interface KernelLink {
   masterIndex: number;
   /** What a link of a VLAN, a macvlan and the like lie on. */
   baseIndex: number;
+  /** Of a bridge's port: whether frames go back by it. */
+  hairpin: boolean;
   kind: string;
   owned: boolean;
   object: LinkObject | undefined;
@@ -40,6 +42,8 @@ const IFLA = {
   IFALIAS: 20,
   GROUP: 27,
 } as const;
+const INFO_SLAVE_DATA = 5;
+const BRPORT_MODE = 4;
 const IFF_UP = 1;
 const IFF_LOOPBACK = 8;
 const ARPHRD_ETHER = 1;
@@ -66,6 +70,7 @@ export function decodeLink(body: Buffer, role: NamespaceRole, nameOf: (index: nu
     mac: readMac(attrs.get(IFLA.ADDRESS) ?? Buffer.alloc(0)),
     masterIndex: number(IFLA.MASTER),
     baseIndex: number(IFLA.LINK),
+    hairpin: decodeAttrs(info.get(INFO_SLAVE_DATA) ?? Buffer.alloc(0)).get(BRPORT_MODE)?.[0] === 1,
     kind: readText(info.get(1) ?? Buffer.alloc(0)),
     // A container's end has the name that its user wants; on the node names of weft begin alike, and a link that has been
     // given another (a wire's) carries both marks.
@@ -81,7 +86,7 @@ export function decodeLink(body: Buffer, role: NamespaceRole, nameOf: (index: nu
 }
 
 function linkObject(
-  { name, mtu, mac, kind, loopback, masterIndex, baseIndex }: Omit<KernelLink, 'object'>,
+  { name, mtu, mac, kind, loopback, masterIndex, baseIndex, hairpin }: Omit<KernelLink, 'object'>,
   alias: string,
   role: NamespaceRole,
   data: Attrs,
@@ -91,7 +96,8 @@ function linkObject(
   if (kind === 'veth') {
     if (role === 'container') return { kind: 'link', type: 'peer', name, mac, mtu };
     const master = masterIndex === 0 ? '' : nameOf(masterIndex);
-    return { kind: 'link', type: 'veth', name, alias, mtu, master, peer: { name: '', mac: '' } };
+    const mode = hairpin ? { hairpin } : {};
+    return { kind: 'link', type: 'veth', name, alias, mtu, master, ...mode, peer: { name: '', mac: '' } };
   }
   if (role === 'container') return undefined;
   if (kind === 'bridge') {

@@ -44,7 +44,8 @@ const IFLA = {
   NET_NS_FD: 28,
   EXT_MASK: 29,
 } as const;
-const INFO = { KIND: 1, DATA: 2 } as const;
+const INFO = { KIND: 1, DATA: 2, SLAVE_KIND: 4, SLAVE_DATA: 5 } as const;
+const BRPORT_MODE = 4;
 const VETH_INFO_PEER = 1;
 const VXLAN = { ID: 1, LOCAL: 4, LEARNING: 7, PORT: 15, LOCAL6: 17 } as const;
 const BRIDGE = {
@@ -168,7 +169,7 @@ const localAttr = ({ local }: VxlanLink): Buffer =>
  */
 export function changeLink(
   link: LinkObject,
-  current: { index: number; mtu: number; mac: string; up: boolean },
+  current: { index: number; mtu: number; mac: string; up: boolean; hairpin: boolean },
   masterIndex: number | undefined,
 ): Request[] {
   const { index } = current;
@@ -184,11 +185,28 @@ export function changeLink(
     attrs.length === 0
       ? []
       : [{ type: RTM.SETLINK, flags: 0, body: Buffer.concat([ifinfo(index), ...attrs]) }];
+  if (link.type === 'veth' && (link.hairpin ?? false) !== current.hairpin) {
+    changes.push(hairpinRequest(index, link.hairpin ?? false));
+  }
   // A tunnel and a bridge port need no IPv6 address of their own link, and a bridge is given one. Set before up, which
   // would make one. The bridge of a LAN has the host's.
   if (link.type !== 'peer' && !isLanBridge(link.name)) changes.push(withoutLinkLocal(index));
   return [...changes, ...up];
 }
+
+/** A port's own settings are changed as a new link of the same index would be (net/core/rtnetlink.c, slave_changelink). */
+const hairpinRequest = (index: number, on: boolean): Request => ({
+  type: RTM.NEWLINK,
+  flags: 0,
+  body: Buffer.concat([
+    ifinfo(index),
+    nested(
+      IFLA.LINKINFO,
+      textAttr(INFO.SLAVE_KIND, 'bridge'),
+      nested(INFO.SLAVE_DATA, u8Attr(BRPORT_MODE, on ? 1 : 0)),
+    ),
+  ]),
+});
 
 /** Refused where the link has no IPv6: an MTU below 1280, or a kernel started with ipv6.disable=1. Then nothing is missing. */
 const withoutLinkLocal = (index: number): Request => ({

@@ -1,6 +1,6 @@
 // The door between weft's logic and Linux: what the rest of the agent may ask of a kernel. The real one is linux.ts; tests
 // of the logic run against a small fake that keeps the same contract.
-import type { Firewall } from '../../core/firewall.js';
+import type { Firewall, FirewallPort } from '../../core/firewall.js';
 import type { Actual } from '../../core/objects.js';
 import type { Step } from '../../core/plan.js';
 import type { Sandbox } from '../../core/records.js';
@@ -93,14 +93,34 @@ export interface FirewallDriver {
   readonly kind: 'nftables' | 'iptables';
   /** Compares and, where anything differs, replaces weft's own rules in one transaction. */
   ensure(desired: Firewall): Promise<FirewallReport>;
+  /**
+   * As ensure, where since the last call only these ports have come and gone; costs no more than they, as long as nobody
+   * else has changed anything.
+   */
+  changePorts(
+    desired: Firewall,
+    added: readonly FirewallPort[],
+    removed: readonly FirewallPort[],
+  ): Promise<FirewallReport>;
   /** Takes every rule, chain and table of weft's away. */
   remove(): Promise<void>;
   close(): void;
 }
 
+/** A port of the node that no process can take while it is held. */
+export interface HeldPort {
+  release(): void;
+}
+
 export interface Kernel {
   readonly node: KernelNamespace;
   readonly firewall: FirewallDriver;
+  /**
+   * Takes a port of the node, so that nobody else can; nothing listens on it. `taken`: a socket has it; `away`: the
+   * address is not one of this node's, or it has no addresses of that family.
+   * @throws WeftError FAILED_PRECONDITION for anything else that the kernel has against it
+   */
+  holdPort(ip: string, port: number, protocol: 'tcp' | 'udp'): HeldPort | 'taken' | 'away';
   /**
    * Opens the network namespace at a path (/run/netns/c1, /proc/4711/ns/net). Close it after use.
    * @throws WeftError NOT_FOUND where the path is gone or no network namespace

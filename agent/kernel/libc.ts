@@ -58,6 +58,8 @@ export const AF_INET = 2;
 export const AF_BRIDGE = 7;
 export const AF_INET6 = 10;
 export const AF_NETLINK = 16;
+export const SOCK_STREAM = 1;
+export const SOCK_DGRAM = 2;
 const SOCK_RAW = 3;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
@@ -66,6 +68,9 @@ const CLONE_NEWNET = 0x40000000;
 
 export const openSocket = (domain: number, protocol: number): number =>
   checked('socket', c.socket(domain, SOCK_RAW | SOCK_CLOEXEC, protocol) as number);
+
+export const openSocketOf = (domain: number, type: number): number =>
+  checked('socket', c.socket(domain, type | SOCK_CLOEXEC, 0) as number);
 
 export const bindSocket = (fd: number, address: Buffer): number =>
   checked('bind', c.bind(fd, address, address.length) as number);
@@ -129,6 +134,12 @@ export function isNetlinkSocket(fd: number, protocol: number, port: number): boo
   return (
     (c.getsockname(fd, address, [address.length]) as number) === 0 && address.readUInt32LE(4) === port >>> 0
   );
+}
+
+/** What a socket is bound to: a struct sockaddr; undefined for a descriptor that is no socket. */
+export function socketName(fd: number): Buffer | undefined {
+  const address = Buffer.alloc(28);
+  return (c.getsockname(fd, address, [address.length]) as number) === 0 ? address : undefined;
 }
 
 /** Moves the calling thread, which is Node's main one, to another network namespace. */

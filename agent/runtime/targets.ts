@@ -2,7 +2,8 @@
 import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 
-import { invalidArgument, notFound, WeftError } from '../../core/errors.js';
+import { notFound, WeftError } from '../../core/errors.js';
+import { parseTarget } from '../../core/target.js';
 import type { EngineAddress } from '../../daemon/kinds.js';
 import { inspectContainer, requireContainer, type DockerContainer } from './docker.js';
 
@@ -24,7 +25,7 @@ const NETNS_DIRECTORY = '/run/netns';
  * @throws WeftError INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE
  */
 export async function resolveTarget(text: string, engine: EngineAddress): Promise<Target> {
-  const { kind, rest } = splitTarget(text);
+  const { kind, rest } = parseTarget(text);
   switch (kind) {
     case 'netns':
       return namespaceTarget(rest);
@@ -50,35 +51,9 @@ export async function resolveTarget(text: string, engine: EngineAddress): Promis
  * A bare word can mean two things.
  */
 export function canonicalForms(text: string): string[] {
-  const { kind, rest } = splitTarget(text);
+  const { kind, rest } = parseTarget(text);
   if (kind === 'word') return [`docker:${rest}`, `netns:${join(NETNS_DIRECTORY, rest)}`];
   return [`${kind}:${kind === 'netns' ? normalNetns(rest) : rest}`];
-}
-
-/** @throws WeftError INVALID_ARGUMENT */
-function splitTarget(text: string): { kind: 'netns' | 'pid' | 'docker' | 'word'; rest: string } {
-  const match = /^(netns|pid|docker):(.*)$/s.exec(text);
-  if (match === null) {
-    if (!/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(text)) {
-      throw invalidArgument(
-        `target: "${text}" is not a target`,
-        'Write netns:/PATH, pid:N, docker:NAME or a plain name.',
-      );
-    }
-    return { kind: 'word', rest: text };
-  }
-  const kind = match[1] as 'netns' | 'pid' | 'docker';
-  const rest = match[2] ?? '';
-  if (kind === 'netns' && !rest.startsWith('/')) {
-    throw invalidArgument(`target: "${rest}" is not an absolute path`, 'Write netns:/run/netns/NAME.');
-  }
-  if (kind === 'pid' && !/^[1-9]\d{0,9}$/.test(rest)) {
-    throw invalidArgument(`target: "${rest}" is not a process id`, 'Write pid:4711.');
-  }
-  if (kind === 'docker' && !/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(rest)) {
-    throw invalidArgument(`target: "${rest}" is not a container's name or id`, 'Write docker:NAME.');
-  }
-  return { kind, rest };
 }
 
 // /var/run is a link to /run everywhere that weft runs, and people write both.

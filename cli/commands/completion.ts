@@ -2,6 +2,7 @@
 // commander itself, and names from the controller, so that neither can fall behind.
 import { Argument, type Command } from 'commander';
 
+import { NameServiceClient } from '../../proto/gen/weft/v1/agent.js';
 import {
   EndpointServiceClient,
   NetworkServiceClient,
@@ -11,9 +12,13 @@ import type { Connector } from '../connect.js';
 import type { Action } from '../main.js';
 
 const SCRIPTS = {
+  // Not COMP_WORDS, which has HOST:PORT as three words.
   bash: `_weft() {
-  local IFS=$'\\n'
-  COMPREPLY=( $(weft __complete -- "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null) )
+  local line="\${COMP_LINE:0:COMP_POINT}" words IFS=$' \\t\\n'
+  read -ra words <<<"$line"
+  [[ $line != *[[:space:]] ]] || words+=('')
+  IFS=$'\\n'
+  COMPREPLY=( $(weft __complete -- "\${words[@]:1}" 2>/dev/null) )
 }
 complete -o default -F _weft weft
 `,
@@ -29,8 +34,28 @@ compdef _weft weft
 `,
 } as const;
 
+/** What the scripts call. */
+export const COMPLETE = '__complete';
+
+/** Between the words of a line where they are handed on as one: no word of a command line has it in it. */
+export const WORD_END = '\0';
+
 /** A name must not keep the prompt waiting. */
 const ASK_MS = 500;
+
+/** Options that say whom to ask; all of them take a value. */
+const WHOM = /^--(controller|agent|tls-ca|tls-cert|tls-key)(=|$)/;
+
+/** Names come from where the line that is being completed would ask. @param argv `__complete -- WORDS…` */
+export function askedAsTheLineWould(argv: readonly string[]): string[] {
+  const words = argv.slice(argv.indexOf('--') + 1, -1);
+  const whom = words.flatMap((word, i) => {
+    if (!WHOM.test(word)) return [];
+    const value = words[i + 1];
+    return word.includes('=') ? [word] : value === undefined ? [] : [word, value];
+  });
+  return [COMPLETE, ...whom, ...argv.slice(1)];
+}
 
 export function completionCommands(program: Command, action: Action): void {
   program
@@ -43,11 +68,11 @@ export function completionCommands(program: Command, action: Action): void {
     });
 
   program
-    .command('__complete', { hidden: true })
+    .command(COMPLETE, { hidden: true })
     .argument('[words...]')
     .action(
       action(async ({ connect }, [words]) => {
-        const lines = await complete(program, words === '' ? [''] : words.split(','), connect);
+        const lines = await complete(program, words.split(WORD_END), connect);
         return { value: lines, text: () => lines.join('\n') };
       }),
     );
@@ -109,10 +134,13 @@ async function argumentNames(command: Command, argument: string, connect: Connec
   if (argument === 'network') return namesOf('network', connect);
   const group = command.parent?.name();
   if (command.name() === 'create') return [];
+  if (group === 'network' && command.name() === 'route') return namesOf('network', connect);
+  if (group === 'port') return argument === 'endpoint' ? namesOf('endpoint', connect) : [];
+  if (group === 'dns') return command.name() === 'add' || argument !== 'name' ? [] : namesOf('dns', connect);
   return group === 'network' || group === 'node' || group === 'endpoint' ? namesOf(group, connect) : [];
 }
 
-async function namesOf(kind: 'network' | 'node' | 'endpoint', connect: Connector): Promise<string[]> {
+async function namesOf(kind: 'network' | 'node' | 'endpoint' | 'dns', connect: Connector): Promise<string[]> {
   try {
     switch (kind) {
       case 'network':
@@ -132,6 +160,14 @@ async function namesOf(kind: 'network' | 'node' | 'endpoint', connect: Connector
             ASK_MS,
           )
         ).endpoints.map((it) => it.id);
+      case 'dns':
+        return [
+          ...new Set(
+            (
+              await connect.agent(NameServiceClient, (client) => client.listNames, { network: '' }, ASK_MS)
+            ).names.map((it) => it.name),
+          ),
+        ];
     }
   } catch {
     // Completion is a help, not a place for errors.

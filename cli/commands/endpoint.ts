@@ -1,6 +1,7 @@
 // weft endpoint ls | inspect, weft attach, weft detach
 import type { Command } from 'commander';
 
+import { formatPublished } from '../../core/publish.js';
 import { AgentServiceClient } from '../../proto/gen/weft/v1/agent.js';
 import { EndpointServiceClient } from '../../proto/gen/weft/v1/controller.js';
 import type { Endpoint } from '../../proto/gen/weft/v1/types.js';
@@ -115,4 +116,15 @@ const endpointBlock = (it: Endpoint): string =>
     ['VLAN', it.vlan],
     ['MAC', it.mac],
     ['MTU', it.mtu],
+    ['Ports', it.publish.length === 0 ? undefined : portsText(it)],
   ]);
+
+/** At most a few: a thousand would fill the screen. */
+function portsText({ publish, name }: Endpoint): string {
+  const shown = publish.slice(0, 8).map((one) => {
+    const protocol = one.protocol === 'udp' ? 'udp' : 'tcp';
+    return `${formatPublished({ ...one, protocol })}${one.everywhere ? ' everywhere' : ''}`;
+  });
+  const rest = publish.length - shown.length;
+  return rest > 0 ? `${shown.join(', ')} and ${rest} more (weft port ls ${name})` : shown.join(', ');
+}

@@ -11,6 +11,7 @@ import { READ_MS, WRITE_MS } from '../connect.js';
 import { block, indent, relative, table, type Result } from '../output.js';
 import { networkShape } from '../shapes.js';
 import type { Action } from '../main.js';
+import { networkChangeCommands } from './network-change.js';
 
 type CreateOptions = Omit<Partial<CreateNetworkRequest>, 'name' | 'noMasquerade' | 'subnet'> & {
   subnet: string;
@@ -148,6 +149,8 @@ export function networkCommands(program: Command, action: Action): void {
         return { value: { name }, text: () => name };
       }),
     );
+
+  networkChangeCommands(network, action);
 }
 
 const CREATE_HELP = `
@@ -209,6 +212,7 @@ async function networkBlock(network: Network): Promise<string> {
     ['MTU', network.mtu ?? (network.parent === undefined ? 'as the underlay allows' : 'that of the parent')],
     ['Internal', network.internal ? 'yes' : 'no'],
     ['Masquerade', network.masquerade ? 'yes' : 'no'],
+    ['Routed with', network.routes.length === 0 ? undefined : network.routes.join(', ')],
     ['Endpoints', network.endpoints],
   ]);
   const leases = await table(

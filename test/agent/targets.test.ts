@@ -56,7 +56,7 @@ for (const [target, code, words] of [
   ['pid:1;reboot', 'INVALID_ARGUMENT', /process id/],
   ['docker:../../etc', 'INVALID_ARGUMENT', /container/],
   ['a b', 'INVALID_ARGUMENT', /not a target/],
-  ['', 'INVALID_ARGUMENT', /not a target/],
+  ['', 'INVALID_ARGUMENT', /not given/],
 ] as const) {
   test(`"${target}" is refused`, async (t) => {
     const error = await t.throwsAsync(resolveTarget(target, engine), { code });

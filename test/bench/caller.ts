@@ -9,7 +9,15 @@ const client = new AgentServiceClient(`unix:${socket}`, credentials.createInsecu
 
 /** Told a target, attaches it and answers how long that took, in milliseconds, or what went wrong. */
 process.on('message', (target: string) => {
-  const request = { network, target, aliases: [], noDefaultRoute: false, publish: [], dns: false };
+  const request = {
+    network,
+    target,
+    aliases: [],
+    noDefaultRoute: false,
+    publish: [],
+    dns: false,
+    publishEverywhere: false,
+  };
   const began = performance.now();
   client.attach(
     { ...request, name: undefined, ip: undefined, ip6: undefined, mac: undefined, ifname: undefined },

@@ -107,7 +107,9 @@ test.serial('every option of create and attach reaches the services', async (t) 
   );
   await fakes.weft(
     ...'attach blue pid:4711 --name web --alias www --alias w3 --ip 10.100.5.9 --ip6 fd42:100::9'.split(' '),
-    ...'--mac 02-00-00-00-00-2A --ifname net7 --no-default-route'.split(' '),
+    ...'--mac 02-00-00-00-00-2A --ifname net7 --no-default-route --publish 8080:80 --publish 53:53/udp --everywhere'.split(
+      ' ',
+    ),
   );
   await fakes.weft('network', 'rm', 'blue', '--force');
   await fakes.weft('endpoint', 'ls', '--network', 'blue', '--node', 'a');
@@ -167,7 +169,8 @@ test.serial('every option of create and attach reaches the services', async (t) 
         target: 'pid:4711',
         name: 'web',
         aliases: ['www', 'w3'],
-        publish: [],
+        publish: ['8080:80', '53:53/udp'],
+        publishEverywhere: true,
         vlan: undefined,
         dns: false,
         ip: '10.100.5.9',

@@ -13,7 +13,7 @@ test.after.always(() => fakes.stop());
 /** @param words of the line, the last one being the one at the cursor */
 function offered(words: readonly string[], controller = fakes.address): Promise<string[]> {
   const script =
-    'source <(weft completion bash); COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _weft; printf "%s\\n" "${COMPREPLY[@]}"';
+    'source <(weft completion bash); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}; _weft; printf "%s\\n" "${COMPREPLY[@]}"';
   const { PATH = '', HOME = '' } = process.env;
   const env = { PATH: `${dirname(WEFT)}:${PATH}`, HOME, WEFT_CONTROLLER: controller };
   return new Promise((resolve, reject) => {
@@ -26,18 +26,30 @@ function offered(words: readonly string[], controller = fakes.address): Promise<
 }
 
 test('bash completes commands, options, their values and names', async (t) => {
-  const [commands, below, options, values, networks, endpoints] = await Promise.all([
+  const [commands, below, options, values, networks, endpoints, ports] = await Promise.all([
     offered(['']),
     offered(['network', '']),
     offered(['attach', 'blue', 'web', '--ip']),
     offered(['network', 'ls', '-o', '']),
     offered(['network', 'rm', 'b']),
     offered(['endpoint', 'inspect', '']),
+    offered(['port', '']),
   ]);
   for (const word of ['network', 'attach', 'endpoint', 'node', 'status', 'agent', 'controller'])
     t.true(commands.includes(word), `${word} in ${commands.join(' ')}`);
   t.false(commands.includes('__complete'));
-  t.deepEqual(below.filter((word) => word !== 'help').toSorted(), ['create', 'inspect', 'ls', 'rm']);
+  t.deepEqual(below.filter((word) => word !== 'help').toSorted(), [
+    'create',
+    'inspect',
+    'ls',
+    'rm',
+    'route',
+    'update',
+  ]);
+  t.deepEqual(
+    ports.filter((word) => word !== 'help'),
+    ['ls', 'publish', 'rm'],
+  );
   t.deepEqual(options, ['--ip', '--ip6']);
   t.deepEqual(values, ['json', 'table', 'yaml']);
   t.deepEqual(networks, ['blue']);
@@ -46,6 +58,12 @@ test('bash completes commands, options, their values and names', async (t) => {
 
 test('completion stays silent where no controller answers', async (t) => {
   t.deepEqual(await offered(['network', 'rm', ''], '127.0.0.1:1'), []);
+});
+
+test('names come from where the line itself would ask', async (t) => {
+  const line = ['network', 'rm', '--controller'];
+  t.deepEqual(await offered([...line, fakes.address, ''], '127.0.0.1:1'), ['blue']);
+  t.deepEqual(await offered([...line, '127.0.0.1:1', '']), []);
 });
 
 test('there is a script for each shell', async (t) => {

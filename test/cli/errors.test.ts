@@ -61,6 +61,13 @@ test('a wrong call: exit status 2, told in two lines that name it, and nobody is
   });
 });
 
+test('what every command takes may stand before it', async (t) => {
+  const ran = await run(['-o', 'json', '--controller=127.0.0.1:1', 'network', 'ls'], NOBODY);
+  t.is(ran.code, 1);
+  t.like(JSON.parse(ran.stdout), { error: { code: 'UNAVAILABLE' } });
+  t.regex(ran.stderr, /127\.0\.0\.1:1 /);
+});
+
 test('an empty variable counts as none', async (t) => {
   const ran = await run(['network', 'ls'], { WEFT_CONTROLLER: '' });
   t.regex(ran.stderr, /127\.0\.0\.1:7400/);

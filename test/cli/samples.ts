@@ -17,6 +17,7 @@ export const network: Network = {
   vlan: undefined,
   parent: undefined,
   gateway: undefined,
+  routes: [],
   leases: [
     {
       node: undefined,

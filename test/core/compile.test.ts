@@ -9,6 +9,7 @@ import {
   compileFirewall,
   compileNetwork,
   compilePeer,
+  compilePort,
   containerMtu,
   hostIfname,
   macOf,
@@ -19,7 +20,7 @@ import {
 } from '../../core/compile.js';
 import { MAX_VNI } from '../../core/network.js';
 import { LINK_PREFIX, MAX_LINK_NAME, objectKey } from '../../core/objects.js';
-import type { Lease } from '../../core/records.js';
+import type { Endpoint, Lease, PublishedPort } from '../../core/records.js';
 import { linesOf } from '../fakes/lines.js';
 import { address } from './arbitraries.js';
 import { claimOf, endpointOf, leaseOf, membershipOf, overlay } from './records.js';
@@ -36,6 +37,10 @@ test('a network over IPv4', (t) => {
     'sysctl net/ipv4/conf/wfvx4097/forwarding=1',
     'sysctl net/ipv4/conf/wfbr4097/forwarding=1',
     'sysctl net/ipv4/ip_forward=1',
+    'sysctl net/ipv4/conf/wfvx4097/route_localnet=1',
+    'sysctl net/ipv4/conf/wfvx4097/rp_filter=2',
+    'sysctl net/ipv4/conf/wfbr4097/route_localnet=1',
+    'sysctl net/ipv4/conf/wfbr4097/rp_filter=2',
   ]);
 });
 
@@ -48,6 +53,10 @@ test('a dual-stack network: a second tunnel, and the lower MTU for the container
     'sysctl net/ipv4/conf/wfvx4097/forwarding=1',
     'sysctl net/ipv4/conf/wfbr4097/forwarding=1',
     'sysctl net/ipv4/ip_forward=1',
+    'sysctl net/ipv4/conf/wfvx4097/route_localnet=1',
+    'sysctl net/ipv4/conf/wfvx4097/rp_filter=2',
+    'sysctl net/ipv4/conf/wfbr4097/route_localnet=1',
+    'sysctl net/ipv4/conf/wfbr4097/rp_filter=2',
     'link wfvx6-4097 vxlan id 4097 local 2001:db8::1 dstport 8472 address 02:00:00:00:06:01 mtu 1430 alias "weft network blue"',
     'addr fd42:100:0:1::/128 dev wfvx6-4097',
     'addr fd42:100:0:1::1/64 dev wfbr4097',
@@ -259,7 +268,7 @@ test('the firewall of several networks, in the same order whatever comes first',
   const red = overlay({ name: 'red', subnet: '10.101.0.0/16', vni: 4098, internal: true });
   const memberships = [membershipOf(red), membershipOf(dual)];
   const { networks } = compileFirewall(memberships);
-  t.deepEqual(compileFirewall(memberships.toReversed()), { networks });
+  t.deepEqual(compileFirewall(memberships.toReversed()).networks, networks);
   t.deepEqual(
     networks.map(({ name, links, prefixes, internal, masquerade }) => [
       name,
@@ -273,6 +282,74 @@ test('the firewall of several networks, in the same order whatever comes first',
       // Nothing leaves an internal network, so nothing is masqueraded.
       ['red', ['wfbr4098', 'wfvx4098'], ['10.101.0.0/16'], true, false],
     ],
+  );
+});
+
+test('the firewall knows which networks are routed, which are elsewhere, and where tunnels arrive', (t) => {
+  const red = overlay({ name: 'red', subnet: '10.101.0.0/16', vni: 4098, routes: ['blue', 'safe', 'gone'] });
+  const safe = overlay({ name: 'safe', subnet: '10.102.0.0/16', vni: 4099, internal: true, port: 4789 });
+  const away = overlay({ name: 'away', subnet: '10.103.0.0/16', vni: 4100, routes: ['blue'] });
+  const firewall = compileFirewall(
+    [red, dual, safe].map((network) => membershipOf(network)),
+    [red, dual, safe, away],
+  );
+  t.deepEqual(
+    firewall.networks.map(({ name, tunnels, reaches = [], local = [] }) => [
+      name,
+      tunnels,
+      reaches.map(String),
+      local.map(String),
+    ]),
+    [
+      ['blue', ['wfvx4097', 'wfvx6-4097'], ['10.101.0.0/16'], ['10.100.1.0/24', 'fd42:100:0:1::/64']],
+      ['red', ['wfvx4098'], ['10.100.0.0/16', 'fd42:100::/48'], ['10.101.1.0/24']],
+      // What is internal reaches nothing, whatever a record says.
+      ['safe', ['wfvx4099'], [], ['10.102.1.0/24']],
+    ],
+  );
+  t.deepEqual(firewall.others?.map(String), ['10.103.0.0/16']);
+  t.deepEqual(firewall.tunnelPorts, [4789, 8472]);
+});
+
+test('a published port: an entry for each family, and how its container sees who asks', (t) => {
+  const port = (hostIp: string): PublishedPort => ({
+    hostIp,
+    hostPort: 8080,
+    port: 80,
+    protocol: 'tcp',
+    everywhere: false,
+  });
+  const both = endpointOf(dual, '10.100.1.2/24', { ip6: 'fd42:100:0:1::2/64' });
+  const entry = (ip: string, clients: string, hostIp?: string): object => ({
+    ...(hostIp === undefined ? {} : { hostIp }),
+    hostPort: 8080,
+    protocol: 'tcp',
+    ip,
+    port: 80,
+    clients,
+  });
+  const compiled = (endpoint: Endpoint, hostIp = '0.0.0.0'): object[] =>
+    compilePort(membershipOf(dual), endpoint, port(hostIp));
+  t.deepEqual(compiled(both), [entry('10.100.1.2', 'themselves'), entry('fd42:100:0:1::2', 'themselves')]);
+  t.deepEqual(compiled(both, '192.0.2.1'), [entry('10.100.1.2', 'themselves', '192.0.2.1')]);
+  t.deepEqual(compiled(both, '2001:db8::1'), [entry('fd42:100:0:1::2', 'themselves', '2001:db8::1')]);
+  t.deepEqual(compiled(both, '::'), [entry('fd42:100:0:1::2', 'themselves')]);
+  t.deepEqual(compiled(endpointOf(dual, '10.100.1.2/24', { defaultRoute: false })), [
+    entry('10.100.1.2', 'gateway'),
+  ]);
+  t.deepEqual(compiled(endpointOf(dual, '10.100.7.9/32')), [entry('10.100.7.9', 'itself')]);
+  const away = endpointOf(dual, '10.100.7.9/24', { node: 'another', defaultRoute: false });
+  t.deepEqual(compiled(away), [entry('10.100.7.9', 'themselves')]);
+});
+
+test('the link of an endpoint with ports sends back what its container sends to itself', (t) => {
+  const published = endpointOf(blue, '10.100.1.2/24', {
+    publish: [{ hostIp: '0.0.0.0', hostPort: 80, port: 80, protocol: 'tcp', everywhere: false }],
+  });
+  t.regex(linesOf(compileEndpoint(membershipOf(blue), published).host)[0] ?? '', / hairpin /);
+  t.notRegex(
+    linesOf(compileEndpoint(membershipOf(blue), endpointOf(blue, '10.100.1.2/24')).host)[0] ?? '',
+    /hairpin/,
   );
 });
 

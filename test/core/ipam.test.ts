@@ -70,6 +70,27 @@ test('an address that was given back is not the next one', (t) => {
   );
 });
 
+test('of a part of the subnet every address comes, and no other', (t) => {
+  const subnet = IpNetwork.parse('10.100.5.0/24');
+  const of = (part: string): string[] => {
+    const within = IpNetwork.parse(part);
+    const used = new Set<string>();
+    for (let last: IpAddress | undefined; used.size < 300;) {
+      try {
+        last = pickAddress(subnet, (ip) => used.has(ip), last, within);
+      } catch (error) {
+        t.regex(String(error), new RegExp(`every address of ${part}.*${used.size} containers`));
+        break;
+      }
+      used.add(last.toString());
+    }
+    return [...used];
+  };
+  t.deepEqual(of('10.100.5.64/30'), ['10.100.5.64', '10.100.5.65', '10.100.5.66', '10.100.5.67']);
+  t.deepEqual(of('10.100.5.0/30'), ['10.100.5.2', '10.100.5.3']);
+  t.deepEqual(of('10.100.5.252/30'), ['10.100.5.252', '10.100.5.253', '10.100.5.254']);
+});
+
 test('a full subnet is refused with what to do', (t) => {
   const error = t.throws(() => pickAddress(IpNetwork.parse('10.100.5.0/30'), () => true), {
     instanceOf: WeftError,

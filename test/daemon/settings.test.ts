@@ -71,6 +71,8 @@ test('the defaults are those of the contract', (t) => {
       runDir: '/run/weft',
       stateDir: '/var/lib/weft',
       cnmSocket: '/run/docker/plugins/weft.sock',
+      dns: 'on',
+      dnsServer: undefined,
       docker: { socketPath: '/run/docker.sock' },
       http: { host: '127.0.0.1', port: 7402, text: '127.0.0.1:7402' },
       etcdCa: undefined,

@@ -6,6 +6,7 @@ import type {
   Capability,
   FirewallDriver,
   FirewallReport,
+  HeldPort,
   Kernel,
   KernelEvent,
   KernelNamespace,
@@ -105,6 +106,10 @@ export class FakeFirewall implements FirewallDriver {
     return { repaired, problems: this.problems };
   }
 
+  changePorts(desired: Firewall): Promise<FirewallReport> {
+    return this.ensure(desired);
+  }
+
   async remove(): Promise<void> {
     await Promise.resolve();
     this.rules = undefined;
@@ -115,6 +120,8 @@ export class FakeFirewall implements FirewallDriver {
 
 /** Prefixes are immutable values; the lists around them are copied. */
 const structuredCloneOf = (rules: Firewall): Firewall => ({
+  ...rules,
+  ...(rules.ports === undefined ? {} : { ports: new Map(rules.ports) }),
   networks: rules.networks.map((network) => ({
     ...network,
     links: [...network.links],
@@ -158,6 +165,8 @@ export class Hands {
 export class FakeKernel implements Kernel {
   readonly node: KernelNamespace;
   readonly firewall = new FakeFirewall();
+  /** Ports of the node that sockets have: weft's and others'. */
+  readonly boundPorts = new Set<string>();
   readonly breakByHand: Hands;
   /** Every step that worked, in order. */
   readonly applied: { path: string; step: Step }[] = [];
@@ -191,6 +200,16 @@ export class FakeKernel implements Kernel {
   #events: KernelEvent[] = [];
   #delivery: Promise<void> | undefined;
   #cookies = 4096;
+
+  /** By text, so that a test can read it and put somebody else's socket there. */
+  holdPort(ip: string, port: number, protocol: 'tcp' | 'udp'): HeldPort | 'taken' | 'away' {
+    const own = this.underlays.flatMap(({ addresses }) => addresses.map((text) => text.split('/')[0] ?? ''));
+    if (![...own, '0.0.0.0', '::', '127.0.0.1'].includes(ip)) return 'away';
+    const key = `${protocol} ${ip} ${port}`;
+    if (this.boundPorts.has(key)) return 'taken';
+    this.boundPorts.add(key);
+    return { release: () => void this.boundPorts.delete(key) };
+  }
 
   constructor() {
     this.#nodeSpace = new FakeSpace('node', {

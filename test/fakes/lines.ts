@@ -41,7 +41,8 @@ function linkDetails(link: LinkObject): string {
     case 'veth': {
       const peer = link.peer.name === '' ? '' : ` peer ${link.peer.name} ${link.peer.mac}`;
       const vlan = link.vlan === undefined ? '' : ` vlan ${link.vlan}`;
-      return `veth master ${link.master === '' ? 'none' : link.master}${vlan} mtu ${link.mtu}${peer}${alias}`;
+      const hairpin = link.hairpin === true ? ' hairpin' : '';
+      return `veth master ${link.master === '' ? 'none' : link.master}${vlan}${hairpin} mtu ${link.mtu}${peer}${alias}`;
     }
     case 'peer':
       return `peer address ${link.mac} mtu ${link.mtu}`;

@@ -42,7 +42,7 @@ export interface SpaceListener {
 }
 
 const LINK_SYSCTLS = {
-  4: { send_redirects: '1', proxy_arp: '0', rp_filter: '0' },
+  4: { send_redirects: '1', proxy_arp: '0', rp_filter: '0', route_localnet: '0' },
   6: { proxy_ndp: '0', accept_ra: '1' },
 };
 
@@ -184,6 +184,10 @@ export class FakeSpace {
       }
       // A veth's other end is in another namespace, out of reach.
       const kept = before.type === 'veth' ? { peer: before.peer } : {};
+      // A whole link that does not speak of it is without.
+      if (before.type === 'veth' && 'peer' in changes && !('hairpin' in changes)) {
+        Object.assign(kept, { hairpin: false });
+      }
       link.object = { ...before, ...changes, ...kept } as LinkObject;
       // neigh_changeaddr: a new MAC address makes the kernel forget the link's neighbours, permanent ones too.
       if ('mac' in before && 'mac' in link.object && before.mac !== link.object.mac)

@@ -10,13 +10,24 @@ import {
 } from '../../core/errors.js';
 import { backendTypeOf, checkParent } from '../../core/bridged.js';
 import { checkOverlap, VNI_RANGE } from '../../core/network.js';
-import type { BadRecord, Claim, Endpoint, Lease, Network, NodeRecord, Removal } from '../../core/records.js';
+import type {
+  BadRecord,
+  Claim,
+  Endpoint,
+  Lease,
+  Network,
+  NodeRecord,
+  OwnName,
+  Removal,
+} from '../../core/records.js';
 import { LiveView } from '../../store/live-view.js';
 import { networkOf } from '../../store/networks.js';
+import type { NameRequest } from '../../store/own-names.js';
 import type {
   Announcement,
   Change,
   LeaseRequest,
+  NetworkChange,
   NetworkSpec,
   Store,
   StoredLease,
@@ -205,6 +216,23 @@ export class FakeStore implements Store {
     ]);
   }
 
+  async updateNetwork(name: string, change: NetworkChange): Promise<Network> {
+    this.#requireConnection();
+    const network = this.#view.networks.get(name);
+    if (network === undefined) throw notFound(`network ${name}: there is no such network`);
+    const { routes: before = [], ...rest } = network;
+    const routes = [...new Set([...before, ...(change.addRoutes ?? [])])].filter(
+      (other) => change.removeRoutes?.includes(other) !== true,
+    );
+    const changed: Network = {
+      ...rest,
+      masquerade: change.masquerade ?? network.masquerade,
+      ...(routes.length === 0 ? {} : { routes }),
+    };
+    this.putNetwork(changed);
+    return changed;
+  }
+
   async restoreNetwork(network: Network): Promise<boolean> {
     this.#requireConnection();
     const { name } = network;
@@ -326,6 +354,30 @@ export class FakeStore implements Store {
       const value = view.claims.get(network)?.get(ip);
       return value?.endpoint === endpoint ? [view.remove({ kind: 'claim', network, ip, value })] : [];
     });
+  }
+
+  async addName({ network, name, ips }: NameRequest): Promise<OwnName> {
+    this.#requireConnection();
+    if (!this.#view.networks.has(network)) throw notFound(`there is no network ${network}`);
+    const there = this.#view.names.get(network)?.get(name);
+    const fresh = ips.filter((ip) => there?.ips.some((known) => known.equals(ip)) !== true);
+    const createdAt = there?.createdAt ?? new Date().toISOString();
+    const value: OwnName = { network, name, ips: [...(there?.ips ?? []), ...fresh], createdAt };
+    this.#change((view) => [view.put({ kind: 'ownName', network, name, value })]);
+    return value;
+  }
+
+  async removeName({ network, name, ips }: NameRequest): Promise<void> {
+    this.#requireConnection();
+    const there = this.#view.names.get(network)?.get(name);
+    const missing = ips.some((ip) => there?.ips.some((known) => known.equals(ip)) !== true);
+    if (there === undefined || missing) throw notFound(`network ${network} has no name ${name}`);
+    const left = ips.length === 0 ? [] : there.ips.filter((ip) => !ips.some((it) => it.equals(ip)));
+    this.#change((view) => [
+      left.length === 0
+        ? view.remove({ kind: 'ownName', network, name, value: there })
+        : view.put({ kind: 'ownName', network, name, value: { ...there, ips: left } }),
+    ]);
   }
 
   announce(
@@ -476,9 +528,12 @@ function inNetwork(
   const leases = [...(view.leases.get(network) ?? [])].filter(([, lease]) => wanted(lease));
   const endpoints = [...(view.endpoints.get(network) ?? [])].filter(([, endpoint]) => wanted(endpoint));
   const claims = [...(view.claims.get(network) ?? [])].filter(([, claim]) => wanted(claim));
+  // Nobody's: they go with the network alone.
+  const names = wanted({}) ? [...(view.names.get(network) ?? [])] : [];
   return [
     ...leases.map(([subnet, value]) => view.remove({ kind: 'lease', network, subnet, value })),
     ...endpoints.map(([id, value]) => view.remove({ kind: 'endpoint', network, id, value })),
     ...claims.map(([ip, value]) => view.remove({ kind: 'claim', network, ip, value })),
+    ...names.map(([name, value]) => view.remove({ kind: 'ownName', network, name, value })),
   ];
 }

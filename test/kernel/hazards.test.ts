@@ -23,6 +23,7 @@ const turnOnce = (): Promise<void> => new Promise((resolve) => setImmediate(reso
 const noFirewall: FirewallDriver = {
   kind: 'nftables',
   ensure: () => Promise.resolve({ repaired: [], problems: [] }),
+  changePorts: () => Promise.resolve({ repaired: [], problems: [] }),
   remove: () => Promise.resolve(),
   close: () => undefined,
 };

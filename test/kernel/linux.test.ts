@@ -22,6 +22,7 @@ import { endpoint, lease, membership, network } from './samples.js';
 const noFirewall: FirewallDriver = {
   kind: 'nftables',
   ensure: () => Promise.resolve({ repaired: [], problems: [] }),
+  changePorts: () => Promise.resolve({ repaired: [], problems: [] }),
   remove: () => Promise.resolve(),
   close: () => undefined,
 };

@@ -22,6 +22,8 @@ const KEPT = 'kept';
 /** Fixed, not os.tmpdir(): the next run must look where this one was, whatever its TMPDIR. */
 const FOLDERS = '/tmp';
 const NAMESPACES = '/run/netns';
+/** Where a namespace's own resolv.conf is. */
+const NAMESPACE_FILES = '/etc/netns';
 
 let count = 0;
 
@@ -74,6 +76,9 @@ export function removeRun(run: string): string[] {
     spawnSync('ip', ['-force', '-batch', '-'], {
       input: names.map((name) => `netns del ${name}\n`).join(''),
     });
+  }
+  for (const name of listFolder(NAMESPACE_FILES).filter((one) => one.startsWith(`${run}-`))) {
+    rmSync(join(NAMESPACE_FILES, name), { recursive: true, force: true });
   }
   if (ownFolder(run)) rmSync(folderOf(run), { recursive: true, force: true, maxRetries: 3 });
   return [

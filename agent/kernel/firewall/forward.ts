@@ -7,8 +7,13 @@ import { targetOf, type WantedTable } from './xtables-plan.js';
 import type { SavedTable } from './xtables.js';
 import type { Problem } from './types.js';
 
-/** weft's links all begin with wf, so that one pair of rules serves every network. */
+/**
+ * weft's links all begin with wf, so that one pair of rules serves every network. The bridge of a LAN has the host's own
+ * traffic, too: what is routed between it and links that are not weft's is for others to accept.
+ */
 export const ACCEPT_RULES = [
+  '-i wfp-+ ! -o wf+ -m comment --comment weft -j RETURN',
+  '! -i wf+ -o wfp-+ -m comment --comment weft -j RETURN',
   '-i wf+ -m comment --comment weft -j ACCEPT',
   '-o wf+ -m comment --comment weft -j ACCEPT',
 ] as const;

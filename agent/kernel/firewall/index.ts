@@ -47,11 +47,17 @@ const SAMPLE = compileRuleset({
     {
       name: 'sample',
       links: ['wfsample'],
+      tunnels: ['wfsample'],
       prefixes: [IpNetwork.parse('192.0.2.0/24'), IpNetwork.parse('2001:db8::/64')],
+      local: [IpNetwork.parse('192.0.2.0/28'), IpNetwork.parse('2001:db8::/80')],
       internal: true,
       masquerade: true,
     },
   ],
+  ports: new Map([
+    ['4', { hostPort: 80, protocol: 'tcp', ip: '192.0.2.2', port: 80, clients: 'gateway' }],
+    ['6', { hostPort: 80, protocol: 'udp', ip: '2001:db8::2', port: 80, clients: 'itself' }],
+  ]),
 });
 
 function openNftables(): Nftables {

@@ -2,7 +2,7 @@
 // iptables-restore in one go for each table, and compared with what iptables-save prints.
 import type { Family } from '../../../core/address.js';
 import { failedPrecondition, messageOf } from '../../../core/errors.js';
-import type { Firewall } from '../../../core/firewall.js';
+import type { Firewall, FirewallPort } from '../../../core/firewall.js';
 import { AcceptKeeper } from './accept.js';
 import { foreignProblems, needsAccept } from './forward.js';
 import { RulesetGeneration } from './generation.js';
@@ -18,7 +18,7 @@ import {
 } from './types.js';
 import { cleanEveryXtables, leftover } from './xtables-clean.js';
 import { NOTHING, OWN_PREFIX, planTable, type WantedTable } from './xtables-plan.js';
-import { compileTables, withAccept } from './xtables-rules.js';
+import { compileTables, PORTS_CHAIN, withAccept } from './xtables-rules.js';
 import { legacyTables, type SavedTable, type Variant, type Xtables } from './xtables.js';
 
 const FAMILIES = [4, 6] as const;
@@ -58,13 +58,22 @@ export class IptablesFirewall implements NodeFirewall {
     return this.#serial.run(() => this.#ensure(desired));
   }
 
+  /** Rules are written as a whole here: the commands know no smaller step that would be any quicker. */
+  changePorts(
+    desired: Firewall,
+    _added: readonly FirewallPort[],
+    _removed: readonly FirewallPort[],
+  ): Promise<NodeFirewallReport> {
+    return this.ensure(desired);
+  }
+
   async #ensure(desired: Firewall): Promise<NodeFirewallReport> {
     const report: NodeFirewallReport = { repaired: [], applied: [], problems: [] };
     if (!this.#swept) await this.#sweep(report);
     const families = FAMILIES.filter((family) =>
       desired.networks.some(({ prefixes }) => prefixes.some((prefix) => prefix.family === family)),
     );
-    const key = JSON.stringify(desired.networks);
+    const key = JSON.stringify({ ...desired, ports: [...(desired.ports?.keys() ?? [])] });
     // iptables-nft writes nf_tables, whose generation tells whether anything was changed; iptables-legacy tells nothing.
     const generation = this.#generation.read();
     const unmoved =
@@ -112,7 +121,9 @@ export class IptablesFirewall implements NodeFirewall {
       if (wanted === undefined || wanted.optional) return;
       throw error;
     }
-    const tables = wanted === undefined ? undefined : { nat: wanted.nat, filter: wanted.filter };
+    const kept = desired.keepPorts === true ? saved.get('nat') : undefined;
+    const nat = kept?.has(PORTS_CHAIN) === true ? keepingPorts(desired, family, kept) : wanted?.nat;
+    const tables = wanted === undefined || nat === undefined ? undefined : { nat, filter: wanted.filter };
     if (tables !== undefined && wanted?.optional === false && needsAccept(saved.get('filter'))) {
       tables.filter = withAccept(tables.filter);
     }
@@ -201,6 +212,17 @@ export class IptablesFirewall implements NodeFirewall {
     this.#nft?.close();
     this.#generation.close();
   }
+}
+
+/** The wanted table with the ports that are open besides: the records that want them may still be coming in. */
+function keepingPorts(desired: Firewall, family: Family, saved: SavedTable): WantedTable | undefined {
+  const wanted = compileTables(desired, family, true)?.nat;
+  if (wanted === undefined) return undefined;
+  const portOf = (rule: string): string => /^.*?--dport \d+/.exec(rule)?.[0] ?? rule;
+  const want = wanted.chains.get(PORTS_CHAIN) ?? [];
+  const known = new Set(want.map(portOf));
+  const kept = (saved.get(PORTS_CHAIN)?.rules ?? []).filter((rule) => !known.has(portOf(rule)));
+  return { chains: new Map([...wanted.chains, [PORTS_CHAIN, [...want, ...kept]]]), jumps: wanted.jumps };
 }
 
 function ownChains(saved: ReadonlyMap<string, SavedTable>): Map<TableName, Map<string, string[]>> {

@@ -11,6 +11,7 @@ export interface NftObject {
   table?: NftNamed;
   chain?: NftChain;
   set?: NftSet;
+  map?: NftMap;
   rule?: NftRule;
   [kind: string]: unknown;
 }
@@ -35,6 +36,11 @@ export interface NftSet extends NftNamed {
   table: string;
   type: unknown;
   elem?: unknown[];
+}
+
+export interface NftMap extends NftSet {
+  /** The types of what it leads to. */
+  map: unknown;
 }
 
 export interface NftRule {

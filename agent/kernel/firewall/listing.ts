@@ -1,7 +1,7 @@
 // What the kernel has of weft's table, and what differs between that and what is wanted.
 import { IpNetwork } from '../../../core/address.js';
-import type { NftObject, NftSet } from './libnftables.js';
-import { TABLE, type Ruleset } from './ruleset.js';
+import type { NftMap, NftObject, NftSet } from './libnftables.js';
+import { PORT_SETS, TABLE, type Ruleset } from './ruleset.js';
 
 /** weft's table as the kernel has it. */
 export interface Listing {
@@ -46,6 +46,15 @@ export function parseListing(objects: readonly NftObject[]): Listing {
         else elements.add(text);
       }
       sets.set(object.set.name, { type: typesOf(object.set).join(' . '), elements });
+    } else if (object.map !== undefined) {
+      const { map } = object;
+      const elements = new Set<string>();
+      for (const element of map.elem ?? []) {
+        const text = mappingText(map, element);
+        if (text === undefined) odd.push(`map ${map.name}: an element that weft does not write`);
+        else elements.add(text);
+      }
+      sets.set(map.name, { type: `${typesOf(map).join(' . ')} : ${dataOf(map).join(' . ')}`, elements });
     } else {
       odd.push(`table ${TABLE}: a ${kind} that weft did not make`);
     }
@@ -58,21 +67,39 @@ const baseOf = (type = '', hook = '', prio = 0, policy = ''): string => `${type}
 const typesOf = (set: NftSet): string[] =>
   Array.isArray(set.type) ? set.type.map(String) : [String(set.type)];
 
+/** What a map leads to: nft 1.0.6 tells it as text, later ones as a list. */
+const dataOf = ({ map }: NftMap): string[] =>
+  Array.isArray(map) ? map.map(String) : String(map).split(' . ');
+
+function mappingText(map: NftMap, element: unknown): string | undefined {
+  if (!Array.isArray(element) || element.length !== 2) return undefined;
+  const key = concatenation(typesOf(map), element[0], false);
+  const data = concatenation(dataOf(map), element[1], false);
+  return key === undefined || data === undefined ? undefined : `${key} : ${data}`;
+}
+
 /** An element as nft reads it. Undefined for one with a time limit, a comment or a form that weft does not use. */
 function elementText(set: NftSet, element: unknown): string | undefined {
-  const types = typesOf(set);
+  const interval = Array.isArray(set.flags) && set.flags.includes('interval');
+  return concatenation(typesOf(set), element, interval);
+}
+
+function concatenation(types: readonly string[], element: unknown, interval: boolean): string | undefined {
   const parts =
     isRecord(element) && Array.isArray(element['concat']) ? (element['concat'] as unknown[]) : [element];
   if (parts.length !== types.length) return undefined;
-  const texts = parts.map((part, i) => partText(types[i] ?? '', part));
+  const texts = parts.map((part, i) => partText(types[i] ?? '', part, interval));
   return texts.includes(undefined) ? undefined : texts.join(' . ');
 }
 
-function partText(type: string, part: unknown): string | undefined {
+function partText(type: string, part: unknown, interval: boolean): string | undefined {
+  if (type === 'inet_service') return typeof part === 'number' ? `${part}` : undefined;
   if (typeof part === 'string') {
     if (type === 'ifname') return `"${part}"`;
+    if (type === 'inet_proto') return part;
     // The library leaves the length of a whole address out.
-    return prefixText(part, type === 'ipv4_addr' ? 32 : 128);
+    const text = prefixText(part, type === 'ipv4_addr' ? 32 : 128);
+    return interval ? text : text.slice(0, text.indexOf('/'));
   }
   if (!isRecord(part)) return undefined;
   if (isRecord(part['prefix']))
@@ -124,6 +151,23 @@ export function compare(
   return { words, structural: structural.length > 0, elements };
 }
 
+/** The wanted table with the ports that are open besides: the records that want them may still be coming in. */
+export function keepingPorts(wanted: Ruleset, listing: Listing): Ruleset {
+  const sets = new Map(wanted.sets);
+  for (const name of PORT_SETS) {
+    const set = wanted.sets.get(name);
+    const have = listing.sets.get(name)?.elements;
+    if (set === undefined || have === undefined) continue;
+    const keys = new Set([...set.elements].map(keyOf));
+    const kept = [...have].filter((element) => !keys.has(keyOf(element)));
+    sets.set(name, { ...set, elements: new Set([...set.elements, ...kept]) });
+  }
+  return { sets, chains: wanted.chains };
+}
+
+/** Of a map's element what comes before the place it leads to. */
+const keyOf = (element: string): string => element.split(' : ')[0] ?? element;
+
 function structuralWords(listing: Listing, wanted: Ruleset): string[] {
   const words = [...listing.odd];
   for (const [name, { type, hook, prio, rules }] of wanted.chains) {
@@ -141,10 +185,11 @@ function structuralWords(listing: Listing, wanted: Ruleset): string[] {
       );
     }
   }
-  for (const [name, { type }] of wanted.sets) {
+  for (const [name, { type, data }] of wanted.sets) {
     const have = listing.sets.get(name);
+    const types = type.join(' . ') + (data === undefined ? '' : ` : ${data.join(' . ')}`);
     if (have === undefined) words.push(`set ${name} was missing`);
-    else if (have.type !== type.join(' . ')) words.push(`set ${name}: type was changed`);
+    else if (have.type !== types) words.push(`set ${name}: type was changed`);
   }
   for (const name of listing.chains.keys())
     if (!wanted.chains.has(name)) words.push(`chain ${name} is not wanted`);

@@ -1,14 +1,21 @@
 // The firewall by nftables: one table of weft's own, `inet weft`, written through libnftables in this process. While all
 // is well, a comparison starts no process, and where the ruleset has not moved since the last one it lists nothing.
 import type { Family } from '../../../core/address.js';
-import { failedPrecondition } from '../../../core/errors.js';
-import type { Firewall } from '../../../core/firewall.js';
+import { failedPrecondition, messageOf } from '../../../core/errors.js';
+import type { Firewall, FirewallPort } from '../../../core/firewall.js';
 import { AcceptKeeper } from './accept.js';
 import { foreignProblems, readFilter } from './forward.js';
 import { RulesetGeneration } from './generation.js';
 import { type Nftables, type NftObject } from './libnftables.js';
-import { compare, parseListing, renderElements, type Difference, type Listing } from './listing.js';
-import { compileRuleset, renderReplacement, TABLE, type Ruleset } from './ruleset.js';
+import {
+  compare,
+  keepingPorts,
+  parseListing,
+  renderElements,
+  type Difference,
+  type Listing,
+} from './listing.js';
+import { compileRuleset, portElements, renderReplacement, TABLE, type Ruleset } from './ruleset.js';
 import {
   Serial,
   sortWords,
@@ -34,6 +41,8 @@ interface Settled {
 /** A desired state and what it compiles to. */
 interface Wish {
   key: string;
+  /** Of everything but the ports. */
+  base: string;
   ruleset: Ruleset | undefined;
 }
 
@@ -47,6 +56,8 @@ export class NftablesFirewall implements NodeFirewall {
   #settled: Settled | undefined;
   /** What was last put in place, to tell drift from change. */
   #placed: Wish | undefined;
+  /** The ruleset's generation when the table was last known to be as it was put in place. */
+  #known: number | undefined;
   /** The table's structure as it was read back after it was written. */
   #asWritten: string | undefined;
   #sweptLegacy = false;
@@ -60,11 +71,58 @@ export class NftablesFirewall implements NodeFirewall {
     return this.#serial.run(() => this.#ensure(desired));
   }
 
+  changePorts(
+    desired: Firewall,
+    added: readonly FirewallPort[],
+    removed: readonly FirewallPort[],
+  ): Promise<NodeFirewallReport> {
+    return this.#serial.run(() =>
+      this.#changeElements(desired, added, removed)
+        ? Promise.resolve({ repaired: [], applied: [], problems: this.#settled?.problems ?? [] })
+        : this.#ensure(desired),
+    );
+  }
+
+  /** Answers false where nobody knows whether the table is still as it was: then all of it has to be compared. */
+  #changeElements(
+    desired: Firewall,
+    added: readonly FirewallPort[],
+    removed: readonly FirewallPort[],
+  ): boolean {
+    const generation = this.#generation.read();
+    const placed = this.#placed;
+    if (generation === undefined || generation !== this.#known || placed?.ruleset === undefined) return false;
+    const base = baseKey(desired);
+    if (placed.base !== base) return false;
+    const { sets } = placed.ruleset;
+    const changes = elementChanges(desired, added, removed, sets);
+    try {
+      if (changes.length > 0) this.#nft.run(renderElements(changes));
+    } catch (error) {
+      this.#log?.debug('elements refused, everything is compared', { error: messageOf(error) });
+      return false;
+    }
+    for (const { set, add, remove } of changes) {
+      for (const element of remove) sets.get(set)?.elements.delete(element);
+      for (const element of add) sets.get(set)?.elements.add(element);
+    }
+    placed.key = base + portsKey(desired);
+    const settled = this.#settled?.generation === generation;
+    const after = generation + (changes.length > 0 ? 1 : 0);
+    // Where somebody else has written at the same time, the next look finds out what.
+    this.#known = this.#generation.read() === after ? after : undefined;
+    if (this.#settled !== undefined && settled && this.#known !== undefined) {
+      this.#settled = { ...this.#settled, generation: after, desired: placed.key };
+    }
+    return true;
+  }
+
   async #ensure(desired: Firewall): Promise<NodeFirewallReport> {
     const families = FAMILIES.filter((family) =>
       desired.networks.some(({ prefixes }) => prefixes.some((prefix) => prefix.family === family)),
     );
-    const key = JSON.stringify(desired.networks);
+    const base = baseKey(desired);
+    const key = base + portsKey(desired);
     const generation = this.#generation.read();
     const report: NodeFirewallReport = { repaired: [], applied: [], problems: [] };
     if (
@@ -75,10 +133,10 @@ export class NftablesFirewall implements NodeFirewall {
       report.problems.push(...this.#settled.problems);
     } else {
       this.#settled = undefined;
-      const wish = this.#placed?.key === key ? this.#placed : { key, ruleset: compileRuleset(desired) };
+      const wish = this.#placed?.key === key ? this.#placed : { key, base, ruleset: compileRuleset(desired) };
       // Read once: what is written from here on changes none of the chains that matter below.
       const chains = this.#nft.list('list chains');
-      this.#ensureTable(wish, report);
+      this.#ensureTable(wish, desired.keepPorts === true, report);
       await this.#ensureAccepted(families, chains, report);
       const quiet = report.repaired.length + report.applied.length + report.problems.length === 0;
       const problems = desired.networks.length === 0 ? [] : foreignProblems(this.#nft, chains, families);
@@ -89,16 +147,25 @@ export class NftablesFirewall implements NodeFirewall {
     return report;
   }
 
-  #ensureTable(wish: Wish, report: NodeFirewallReport): void {
+  #ensureTable(wish: Wish, keepPorts: boolean, report: NodeFirewallReport): void {
+    const generation = this.#generation.read();
     const listing = this.#list();
+    if (keepPorts && listing !== undefined && wish.ruleset !== undefined) {
+      wish.ruleset = keepingPorts(wish.ruleset, listing);
+    }
     const difference = compare(listing, wish.ruleset, this.#asWritten);
     const drift =
       this.#placed === undefined ? [] : compare(listing, this.#placed.ruleset, this.#asWritten).words;
+    this.#known = undefined;
     if (difference.words.length > 0) {
       this.#write(difference, wish.ruleset);
       this.#log?.debug('nftables written', { differences: difference.words });
     }
     this.#placed = wish;
+    if (generation !== undefined) {
+      const after = generation + (difference.words.length > 0 ? 1 : 0);
+      this.#known = this.#generation.read() === after ? after : undefined;
+    }
     const { repaired, applied } = sortWords(difference.words, drift);
     report.repaired.push(...repaired);
     report.applied.push(...applied);
@@ -172,6 +239,7 @@ export class NftablesFirewall implements NodeFirewall {
     return this.#serial.run(async () => {
       this.#settled = undefined;
       this.#placed = undefined;
+      this.#known = undefined;
       this.#asWritten = undefined;
       if (this.#list() !== undefined) this.#nft.run(`delete table ${TABLE}\n`);
       const nft = hasOwnChain(xtablesChains(this.#nft.list('list chains')));
@@ -184,6 +252,42 @@ export class NftablesFirewall implements NodeFirewall {
     this.#nft.close();
     this.#generation.close();
   }
+}
+
+const baseKey = ({ networks, others, keepPorts, tunnelPorts }: Firewall): string =>
+  JSON.stringify([networks, others, keepPorts, tunnelPorts]);
+
+const portsKey = ({ ports }: Firewall): string => [...(ports?.keys() ?? [])].join();
+
+/** What these ports change in the sets; an element that another port needs stays. */
+function elementChanges(
+  desired: Firewall,
+  added: readonly FirewallPort[],
+  removed: readonly FirewallPort[],
+  sets: Ruleset['sets'],
+): Difference['elements'] {
+  const bySet = new Map<string, Difference['elements'][number]>();
+  const changeOf = (set: string): Difference['elements'][number] => {
+    const change = bySet.get(set) ?? { set, add: [], remove: [] };
+    bySet.set(set, change);
+    return change;
+  };
+  const has = (set: string, element: string): boolean => sets.get(set)?.elements.has(element) === true;
+  for (const { set, element } of removed.flatMap(portElements)) {
+    const needed = (port: FirewallPort): boolean =>
+      portElements(port).some((other) => other.set === set && other.element === element);
+    // Elements of maps are a port's alone.
+    const shared = !element.includes(' : ') && [...(desired.ports?.values() ?? [])].some(needed);
+    if (!shared && has(set, element)) changeOf(set).remove.push(element);
+  }
+  for (const { set, element } of added.flatMap(portElements)) {
+    if (!has(set, element) || changeOf(set).remove.includes(element)) changeOf(set).add.push(element);
+  }
+  for (const change of bySet.values()) {
+    change.add = [...new Set(change.add)];
+    change.remove = [...new Set(change.remove)];
+  }
+  return [...bySet.values()].filter(({ add, remove }) => add.length + remove.length > 0);
 }
 
 const xtablesChains = (chains: readonly NftObject[]): string[] =>

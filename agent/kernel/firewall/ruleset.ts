@@ -2,8 +2,8 @@
 // differs between it and a listing of the kernel's. The rules stand on sets, so that a network more is elements only.
 import { createHash } from 'node:crypto';
 
-import { IpNetwork, type Family } from '../../../core/address.js';
-import type { Firewall, FirewallNetwork } from '../../../core/firewall.js';
+import { IpNetwork } from '../../../core/address.js';
+import type { Firewall, FirewallPort } from '../../../core/firewall.js';
 
 export const TABLE = 'inet weft';
 
@@ -11,13 +11,15 @@ interface SetSpec {
   /** The parts of a concatenation, in nft's names. */
   type: readonly string[];
   interval: boolean;
-  /** In the form that nft reads: `"wfbr1" . 10.1.0.0/16`. */
-  elements: ReadonlySet<string>;
+  /** Of a map: the parts of what it leads to. */
+  data?: readonly string[];
+  /** In the form that nft reads: `"wfbr1" . 10.1.0.0/16`, `tcp . 8080 : 10.1.0.2 . 80`. */
+  elements: Set<string>;
 }
 
 interface ChainSpec {
   type: 'filter' | 'nat';
-  hook: 'input' | 'forward' | 'postrouting';
+  hook: 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting';
   prio: number;
   rules: readonly { text: string; comment: string }[];
 }
@@ -32,7 +34,73 @@ function rule(text: string, why: string): { text: string; comment: string } {
   return { text, comment: `${why} (${createHash('sha256').update(text).digest('hex').slice(0, 8)})` };
 }
 
+/** Where a port leads: by address and port of the host first, then by the port alone. */
+const PORT_RULES = ([4, 6] as const).flatMap((family) => {
+  const ip = family === 4 ? 'ip' : 'ip6';
+  const destination = 'meta l4proto . th dport map';
+  return [
+    rule(
+      `fib daddr type local dnat ${ip} to ${ip} daddr . ${destination} @addr${family}`,
+      'ports of one address of the host',
+    ),
+    rule(
+      `fib daddr type local dnat ${ip} to ${destination} @port${family}`,
+      'ports of every address of the host',
+    ),
+  ];
+});
+
+/** What leads a port to its container, and must come back this way. */
+const CLIENT_RULES = [
+  rule('oifname @links ct status dnat ip saddr 127.0.0.0/8 masquerade fully-random', 'from 127.0.0.1'),
+  ...([4, 6] as const).flatMap((family) => {
+    const ip = family === 4 ? 'ip' : 'ip6';
+    return [
+      rule(
+        `ct status dnat ${ip} saddr . ${ip} daddr @hairpin${family} masquerade fully-random`,
+        'to itself or a neighbour, by a published port',
+      ),
+      rule(
+        `ct status dnat ${ip} saddr . ${ip} daddr @itself${family} masquerade fully-random`,
+        'to itself, from an address of another subnet',
+      ),
+      rule(
+        `ct status dnat ${ip} daddr @gateway${family} masquerade fully-random`,
+        'to a container without a default route here',
+      ),
+      rule(
+        `oifname @tunnels ct status dnat oifname . ${ip} saddr != @own${family} masquerade fully-random`,
+        'to a container of another node, by a published port',
+      ),
+    ];
+  }),
+];
+
 const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
+  [
+    'prerouting',
+    {
+      type: 'nat',
+      hook: 'prerouting',
+      // dstnat.
+      prio: -100,
+      // Who stands on the same link could otherwise address a port of 127.0.0.1 to this host.
+      rules: [
+        rule('ip daddr 127.0.0.0/8 accept', 'the loopback is reached from the host alone'),
+        ...PORT_RULES,
+      ],
+    },
+  ],
+  [
+    'output',
+    {
+      type: 'nat',
+      hook: 'output',
+      prio: -100,
+      // The kernel forwards nothing from or to ::1: whoever asks there is refused at once instead of waiting.
+      rules: [rule('ip6 daddr ::1 accept', 'no way from ::1'), ...PORT_RULES],
+    },
+  ],
   [
     'forward',
     {
@@ -40,7 +108,11 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
       hook: 'forward',
       prio: 0,
       rules: [
-        // Exceptions to what follows (connections to published ports) belong here, before the first drop.
+        // Both directions of what was led to a container: a published port, or a port that somebody else forwards.
+        rule(
+          'iifname != @internal oifname != @internal ct status dnat accept',
+          'published ports are reached from other networks',
+        ),
         rule(
           'iifname @links ip daddr @overlay4 iifname . ip daddr != @own4 drop',
           'networks do not reach each other',
@@ -72,7 +144,8 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
         rule('iifname != @links accept', 'not from a container'),
         // Answers to what the host itself began, whatever address of its own it began it from.
         rule('ct state established,related accept', 'answers to the host'),
-        // Exceptions to what follows belong here.
+        // route_localnet, which 127.0.0.1:PORT needs, would open the host's loopback to the containers.
+        rule('ip daddr 127.0.0.0/8 drop', "containers do not reach the host's loopback"),
         rule(
           'ip daddr @overlay4 iifname . ip daddr != @own4 drop',
           "networks do not reach each other's gateways",
@@ -101,6 +174,7 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
       // srcnat.
       prio: 100,
       rules: [
+        ...CLIENT_RULES,
         rule('oifname @links accept', 'inside the overlays'),
         // On lo, masquerading would take 127.0.0.1 for the host's own address.
         rule('oifname "lo" accept', 'to the host itself'),
@@ -134,19 +208,20 @@ function outermost(prefixes: readonly IpNetwork[]): IpNetwork[] {
   return [...kept.values()];
 }
 
-const ofFamily = (networks: readonly FirewallNetwork[], family: Family): IpNetwork[] =>
-  networks.flatMap((network) => network.prefixes.filter((prefix) => prefix.family === family));
-
 /** Undefined where there are no networks: then no table is wanted either. */
-export function compileRuleset({ networks }: Firewall): Ruleset | undefined {
+export function compileRuleset({ networks, others = [], ports = new Map() }: Firewall): Ruleset | undefined {
   if (networks.length === 0) return undefined;
   const internal = networks.filter((network) => network.internal);
   const masquerading = networks.filter((network) => network.masquerade);
-  const linksOf = (some: readonly FirewallNetwork[]): string[] =>
-    some.flatMap(({ links }) => links.map(quoted));
+  const names = (links: readonly string[]): SetSpec => ({
+    type: ['ifname'],
+    interval: false,
+    elements: new Set(links.map(quoted)),
+  });
   const sets = new Map<string, SetSpec>([
-    ['links', { type: ['ifname'], interval: false, elements: new Set(linksOf(networks)) }],
-    ['internal', { type: ['ifname'], interval: false, elements: new Set(linksOf(internal)) }],
+    ['links', names(networks.flatMap(({ links }) => links))],
+    ['tunnels', names(networks.flatMap(({ tunnels = [] }) => tunnels))],
+    ['internal', names(internal.flatMap(({ links }) => links))],
     [
       'inside',
       {
@@ -162,18 +237,55 @@ export function compileRuleset({ networks }: Firewall): Ruleset | undefined {
   ]);
   for (const family of [4, 6] as const) {
     const address = family === 4 ? 'ipv4_addr' : 'ipv6_addr';
-    const prefixes = (some: readonly FirewallNetwork[]): Set<string> =>
-      new Set(outermost(ofFamily(some, family)).map(String));
+    const outer = (prefixes: readonly IpNetwork[]): IpNetwork[] =>
+      outermost(prefixes.filter((prefix) => prefix.family === family));
+    const prefixes = (all: readonly IpNetwork[]): Set<string> => new Set(outer(all).map(String));
     const own = networks.flatMap((network) =>
-      outermost(ofFamily([network], family)).flatMap((prefix) =>
+      outer([...network.prefixes, ...(network.reaches ?? [])]).flatMap((prefix) =>
         network.links.map((link) => `${quoted(link)} . ${prefix.toString()}`),
       ),
     );
+    const near = outer(networks.flatMap(({ local = [] }) => local)).map(
+      (prefix) => `${prefix.toString()} . ${prefix.toString()}`,
+    );
+    const overlays = [...networks.flatMap((network) => network.prefixes), ...others];
+    const masked = masquerading.flatMap((network) => network.prefixes);
+    const key = ['inet_proto', 'inet_service'];
+    const data = [address, 'inet_service'];
+    const plain = { interval: false, elements: new Set<string>() };
     sets.set(`own${family}`, { type: ['ifname', address], interval: true, elements: new Set(own) });
-    sets.set(`overlay${family}`, { type: [address], interval: true, elements: prefixes(networks) });
-    sets.set(`masq${family}`, { type: [address], interval: true, elements: prefixes(masquerading) });
+    sets.set(`overlay${family}`, { type: [address], interval: true, elements: prefixes(overlays) });
+    sets.set(`masq${family}`, { type: [address], interval: true, elements: prefixes(masked) });
+    sets.set(`hairpin${family}`, { type: [address, address], interval: true, elements: new Set(near) });
+    sets.set(`itself${family}`, { ...plain, type: [address, address], elements: new Set() });
+    sets.set(`gateway${family}`, { ...plain, type: [address], elements: new Set() });
+    sets.set(`port${family}`, { ...plain, type: key, data, elements: new Set() });
+    sets.set(`addr${family}`, { ...plain, type: [address, ...key], data, elements: new Set() });
+  }
+  for (const port of ports.values()) {
+    for (const { set, element } of portElements(port)) sets.get(set)?.elements.add(element);
   }
   return { sets, chains: CHAINS };
+}
+
+/** Sets that only ports put elements into. */
+export const PORT_SETS: ReadonlySet<string> = new Set(
+  [4, 6].flatMap((family) => [`itself${family}`, `gateway${family}`, `port${family}`, `addr${family}`]),
+);
+
+/** What a published port costs: one element of a map, and where its clients need the gateway's address one of a set. */
+export function portElements(port: FirewallPort): { set: string; element: string }[] {
+  const { hostIp, hostPort, protocol, ip } = port;
+  const family = ip.includes(':') ? 6 : 4;
+  const key = `${protocol} . ${hostPort} : ${ip} . ${port.port}`;
+  const elements = [
+    hostIp === undefined
+      ? { set: `port${family}`, element: key }
+      : { set: `addr${family}`, element: `${hostIp} . ${key}` },
+  ];
+  if (port.clients === 'gateway') elements.push({ set: `gateway${family}`, element: ip });
+  if (port.clients === 'itself') elements.push({ set: `itself${family}`, element: `${ip} . ${ip}` });
+  return elements;
 }
 
 /** Commands that put this table in the place of whatever is there, in one transaction. */
@@ -181,8 +293,9 @@ export function renderReplacement(ruleset: Ruleset | undefined): string {
   const lines = [`table ${TABLE}`, `delete table ${TABLE}`];
   if (ruleset === undefined) return `${lines.join('\n')}\n`;
   lines.push(`table ${TABLE} {`);
-  for (const [name, { type, interval, elements }] of ruleset.sets) {
-    lines.push(`set ${name} {`, `type ${type.join(' . ')}`);
+  for (const [name, { type, interval, data, elements }] of ruleset.sets) {
+    if (data === undefined) lines.push(`set ${name} {`, `type ${type.join(' . ')}`);
+    else lines.push(`map ${name} {`, `type ${type.join(' . ')} : ${data.join(' . ')}`);
     if (interval) lines.push('flags interval');
     if (elements.size > 0) lines.push(`elements = { ${[...elements].join(', ')} }`);
     lines.push('}');

@@ -1,6 +1,6 @@
 // What both firewall drivers share: the report that tells drift from what was newly asked for, and the few words that
 // a driver may log.
-import type { Firewall } from '../../../core/firewall.js';
+import type { Firewall, FirewallPort } from '../../../core/firewall.js';
 import type { FirewallDriver, FirewallReport } from '../kernel.js';
 
 export interface NodeFirewallReport extends FirewallReport {
@@ -14,6 +14,11 @@ export interface NodeFirewallReport extends FirewallReport {
 export interface NodeFirewall extends FirewallDriver {
   /** @throws WeftError FAILED_PRECONDITION where the kernel or a tool refuses the rules */
   ensure(desired: Firewall): Promise<NodeFirewallReport>;
+  changePorts(
+    desired: Firewall,
+    added: readonly FirewallPort[],
+    removed: readonly FirewallPort[],
+  ): Promise<NodeFirewallReport>;
 }
 
 export interface FirewallLog {

@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 
 import type { Family, IpNetwork } from '../../../core/address.js';
-import type { Firewall } from '../../../core/firewall.js';
+import type { Firewall, FirewallPort } from '../../../core/firewall.js';
 import { ACCEPT_RULES } from './forward.js';
 import type { WantedTable } from './xtables-plan.js';
 
@@ -14,12 +14,17 @@ export interface WantedTables {
   optional: boolean;
 }
 
-/** Undefined where nothing is wanted in this family. */
-export function compileTables({ networks }: Firewall, family: Family): WantedTables | undefined {
+/**
+ * Undefined where nothing is wanted in this family.
+ * @param open whether there are ports although `firewall` names none
+ */
+export function compileTables(firewall: Firewall, family: Family, open = false): WantedTables | undefined {
+  const { networks, others = [] } = firewall;
   const prefixesOf = (prefixes: readonly IpNetwork[]): string[] =>
     prefixes.filter((prefix) => prefix.family === family).map(String);
-  const overlays = networks.flatMap((network) => prefixesOf(network.prefixes));
-  const optional = overlays.length === 0;
+  const joined = networks.flatMap((network) => prefixesOf(network.prefixes));
+  const overlays = [...joined, ...prefixesOf(others)];
+  const optional = joined.length === 0;
   // An internal network without addresses of this family must not get out by it either.
   if (optional && !networks.some((network) => network.internal)) return undefined;
   const multicast = family === 4 ? ['224.0.0.0/4'] : ['ff00::/8'];
@@ -33,9 +38,15 @@ export function compileTables({ networks }: Firewall, family: Family): WantedTab
     for (const from of links) for (const to of links) isolation.push(rule(`-i ${from} -o ${to}`, 'RETURN'));
     for (const link of links) isolation.push(rule(`-i ${link}`, 'DROP'), rule(`-o ${link}`, 'DROP'));
   }
-  for (const { links, prefixes, internal } of networks) {
+  // Both directions of what was led to a container: a published port, or a port that somebody else forwards.
+  isolation.push(rule('-m conntrack --ctstate DNAT', 'RETURN'));
+  for (const { links, prefixes, reaches = [], internal } of networks) {
     for (const link of links) {
-      const own = prefixesOf(prefixes).map((prefix) => rule(`-d ${prefix} -i ${link}`, 'RETURN'));
+      // route_localnet, which 127.0.0.1:PORT needs, would open the host's loopback to the containers.
+      if (family === 4) input.push(rule(`-d 127.0.0.0/8 -i ${link}`, 'DROP'));
+      const own = prefixesOf([...prefixes, ...reaches]).map((prefix) =>
+        rule(`-d ${prefix} -i ${link}`, 'RETURN'),
+      );
       if (!internal) isolation.push(...own, rule(`-i ${link}`, 'WEFT-OVERLAYS'));
       input.push(...own, rule(`-i ${link}`, 'WEFT-OVERLAYS'));
       if (!internal) continue;
@@ -48,7 +59,6 @@ export function compileTables({ networks }: Firewall, family: Family): WantedTab
     .flatMap((network) => prefixesOf(network.prefixes));
   const filter: WantedTable = {
     chains: new Map([
-      // Exceptions (connections to published ports) belong before the jump to WEFT-ISOLATION.
       ['WEFT-FORWARD', [rule('', 'WEFT-ISOLATION')]],
       ['WEFT-INPUT', input],
       ['WEFT-ISOLATION', isolation],
@@ -59,25 +69,98 @@ export function compileTables({ networks }: Firewall, family: Family): WantedTab
       { from: 'INPUT', to: 'WEFT-INPUT', first: true },
     ],
   };
-  if (masquerading.length === 0) return { filter, nat: { chains: new Map(), jumps: [] }, optional };
-  const nat: WantedTable = {
-    chains: new Map([
-      ['WEFT-POSTROUTING', masquerading.map((prefix) => rule(`-s ${prefix}`, 'WEFT-MASQUERADE'))],
-      [
-        'WEFT-MASQUERADE',
-        [
-          ...networks.flatMap(({ links }) => links.map((link) => rule(`-o ${link}`, 'RETURN'))),
-          // On lo, masquerading would take 127.0.0.1 for the host's own address.
-          rule('-o lo', 'RETURN'),
-          ...[...overlays, ...multicast].map((prefix) => rule(`-d ${prefix}`, 'RETURN')),
-          rule('', 'MASQUERADE', ' --random-fully'),
-        ],
-      ],
-    ]),
-    // Its place does not matter: what others translate in this chain is not weft's traffic.
-    jumps: [{ from: 'POSTROUTING', to: 'WEFT-POSTROUTING', first: false }],
+  return {
+    filter,
+    nat: compileNat(firewall, family, masquerading, [...overlays, ...multicast], open),
+    optional,
   };
-  return { filter, nat, optional };
+}
+
+function compileNat(
+  firewall: Firewall,
+  family: Family,
+  masquerading: readonly string[],
+  spared: readonly string[],
+  open: boolean,
+): WantedTable {
+  const { networks } = firewall;
+  const ports = [...(firewall.ports?.values() ?? [])].filter(({ ip }) => ip.includes(':') === (family === 6));
+  const published = ports.length > 0 || open;
+  const chains = new Map<string, readonly string[]>();
+  const postrouting = published ? clientRules(firewall, family, ports) : [];
+  if (published) {
+    const loopback = family === 4 ? '-d 127.0.0.0/8' : '-d ::1/128';
+    const local = rule('-m addrtype --dst-type LOCAL', PORTS_CHAIN);
+    chains.set(PORTS_CHAIN, ports.toSorted(byAddressFirst).map(portRule));
+    // Who stands on the same link could otherwise address a port of 127.0.0.1 to this host.
+    chains.set('WEFT-PREROUTING', family === 4 ? [rule(loopback, 'RETURN'), local] : [local]);
+    // The kernel forwards nothing from or to ::1: whoever asks there is refused at once instead of waiting.
+    chains.set('WEFT-OUTPUT', family === 6 ? [rule(loopback, 'RETURN'), local] : [local]);
+  }
+  postrouting.push(...masquerading.map((prefix) => rule(`-s ${prefix}`, 'WEFT-MASQUERADE')));
+  if (postrouting.length === 0) return { chains: new Map(), jumps: [] };
+  chains.set('WEFT-POSTROUTING', postrouting);
+  chains.set('WEFT-MASQUERADE', [
+    ...networks.flatMap(({ links }) => links.map((link) => rule(`-o ${link}`, 'RETURN'))),
+    // On lo, masquerading would take 127.0.0.1 for the host's own address.
+    rule('-o lo', 'RETURN'),
+    ...spared.map((prefix) => rule(`-d ${prefix}`, 'RETURN')),
+    MASQUERADE,
+  ]);
+  return {
+    chains,
+    // Their place does not matter: what others translate in these chains is not weft's traffic.
+    jumps: [
+      ...(published
+        ? [
+            { from: 'PREROUTING', to: 'WEFT-PREROUTING', first: false },
+            { from: 'OUTPUT', to: 'WEFT-OUTPUT', first: false },
+          ]
+        : []),
+      { from: 'POSTROUTING', to: 'WEFT-POSTROUTING', first: false },
+    ],
+  };
+}
+
+/** One rule for each port: iptables has no maps, and ipset is not everywhere. */
+export const PORTS_CHAIN = 'WEFT-PORTS';
+
+function portRule({ hostIp, hostPort, protocol, ip, port }: FirewallPort): string {
+  const six = ip.includes(':');
+  const to = six ? `[${ip}]:${port}` : `${ip}:${port}`;
+  const where = hostIp === undefined ? '' : `-d ${hostIp}/${six ? 128 : 32} `;
+  return rule(`${where}-p ${protocol} -m ${protocol} --dport ${hostPort}`, 'DNAT', ` --to-destination ${to}`);
+}
+
+const byAddressFirst = (a: FirewallPort, b: FirewallPort): number =>
+  Number(a.hostIp === undefined) - Number(b.hostIp === undefined);
+
+/** Clients whose answers would not come back this way are shown to the container under the gateway's address. */
+function clientRules({ networks }: Firewall, family: Family, ports: readonly FirewallPort[]): string[] {
+  const ofFamily = (prefixes: readonly IpNetwork[]): string[] =>
+    prefixes.filter((prefix) => prefix.family === family).map(String);
+  const forwarded = '-m conntrack --ctstate DNAT';
+  const masked = (match: string): string => rule(match, 'MASQUERADE', ' --random-fully');
+  const ipsWith = (clients: FirewallPort['clients']): string[] => [
+    ...new Set(ports.filter((port) => port.clients === clients).map(({ ip }) => ip)),
+  ];
+  const bits = family === 4 ? 32 : 128;
+  return [
+    ...networks.flatMap(({ links }) =>
+      family === 4 ? links.map((link) => masked(`-s 127.0.0.0/8 -o ${link} ${forwarded}`)) : [],
+    ),
+    ...networks.flatMap(({ local = [] }) =>
+      ofFamily(local).map((prefix) => masked(`-s ${prefix} -d ${prefix} ${forwarded}`)),
+    ),
+    ...ipsWith('itself').map((ip) => masked(`-s ${ip}/${bits} -d ${ip}/${bits} ${forwarded}`)),
+    ...ipsWith('gateway').map((ip) => masked(`-d ${ip}/${bits} ${forwarded}`)),
+    ...networks.flatMap(({ tunnels = [], prefixes, reaches = [] }) =>
+      tunnels.flatMap((tunnel) => [
+        ...ofFamily([...prefixes, ...reaches]).map((prefix) => rule(`-s ${prefix} -o ${tunnel}`, 'RETURN')),
+        masked(`-o ${tunnel} ${forwarded}`),
+      ]),
+    ),
+  ];
 }
 
 /** The same table with weft's links accepted, for hosts that drop or reject what they do not know. */
@@ -86,6 +169,8 @@ export function withAccept(filter: WantedTable): WantedTable {
   chains.set('WEFT-FORWARD', [...(chains.get('WEFT-FORWARD') ?? []), ...ACCEPT_RULES]);
   return { chains, jumps: filter.jumps };
 }
+
+const MASQUERADE = rule('', 'MASQUERADE', ' --random-fully');
 
 function rule(match: string, target: string, options = ''): string {
   const text = `${match} -j ${target}${options}`;

@@ -18,7 +18,7 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { Endpoint, Status } from "./types.js";
+import { Endpoint, Publish, Status } from "./types.js";
 
 export const protobufPackage = "weft.v1";
 
@@ -45,6 +45,8 @@ export interface AttachRequest {
     | undefined;
   /** Whether the container's resolv.conf is set. */
   dns: boolean;
+  /** Every node of the network opens what is published. */
+  publishEverywhere: boolean;
 }
 
 export interface DetachRequest {
@@ -99,7 +101,136 @@ export interface Wire {
   mtu: number;
 }
 
+export interface AddNameRequest {
+  name: string;
+  ips: string[];
+  /** Empty: the only one there is. */
+  network: string;
+}
+
+export interface RemoveNameRequest {
+  name: string;
+  /** Empty: all that it has. */
+  ips: string[];
+  network: string;
+}
+
+export interface RemoveNameResponse {
+  network: string;
+}
+
+export interface ListNamesRequest {
+  /** Empty: of all networks that this node is on. */
+  network: string;
+}
+
+export interface ListNamesResponse {
+  names: Name[];
+}
+
+/** One name, and who stands behind it. */
+export interface Name {
+  name: string;
+  network: string;
+  addresses: string[];
+  /** "endpoint", "alias" or "own", for one that was added. */
+  kind: string;
+  /** Of an endpoint or an alias. */
+  endpoint?: string | undefined;
+  node?: string | undefined;
+  target?:
+    | string
+    | undefined;
+  /** "up", "down" (its node is, and it is named last) or "gone" (it is not named any more). */
+  state: string;
+}
+
+export interface LookupNameRequest {
+  name: string;
+  /** A container of this node; empty: this host, which is on all its networks. */
+  from: string;
+  /** "A", "AAAA", "PTR", …; empty: A and AAAA, or PTR for an address. */
+  type: string;
+}
+
+export interface LookupNameResponse {
+  /** What was asked for, such as db.blue.weft or 2.5.100.10.in-addr.arpa. */
+  name: string;
+  /** "NOERROR", "NXDOMAIN", "SERVFAIL" or "REFUSED". */
+  status: string;
+  answers: NameAnswer[];
+  /** The networks that were looked in, in order. */
+  networks: string[];
+  /** Where the answer comes from, in words. */
+  source: string;
+}
+
+export interface NameAnswer {
+  type: string;
+  data: string;
+  ttl: number;
+  /** Who it is, where weft knows: the endpoint's name, network and node. */
+  whose: string;
+}
+
 export interface GetStatusRequest {
+}
+
+export interface PublishPortsRequest {
+  /** An endpoint's id, as much of its beginning as is unique, or its name; or a target. */
+  endpoint: string;
+  /** Where the endpoint is on several networks; empty: the one that is meant if only one can be. */
+  network: string;
+  /** [HOSTIP:][HOSTPORT:]PORT[/udp], also ranges. */
+  publish: string[];
+  everywhere: boolean;
+}
+
+export interface PublishPortsResponse {
+  /** Those that were asked for, with the ports that were chosen. */
+  ports: OpenPort[];
+}
+
+export interface UnpublishPortsRequest {
+  endpoint: string;
+  network: string;
+  /** [HOSTIP:]HOSTPORT[:PORT][/udp], also ranges. */
+  ports: string[];
+  /** All that it has. */
+  all: boolean;
+}
+
+export interface UnpublishPortsResponse {
+  ports: OpenPort[];
+}
+
+export interface ListPortsRequest {
+  /** Empty: of all. */
+  endpoint: string;
+}
+
+export interface ListPortsResponse {
+  ports: OpenPort[];
+}
+
+/** A port of this node, and where it leads. */
+export interface OpenPort {
+  publish:
+    | Publish
+    | undefined;
+  /** The endpoint's id and name. */
+  endpoint: string;
+  name: string;
+  network: string;
+  /** Where the container is. */
+  node: string;
+  /** Addresses of the container. */
+  ip: string;
+  ip6?:
+    | string
+    | undefined;
+  /** Why it is not open; empty: it is. */
+  problem: string;
 }
 
 function createBaseAttachRequest(): AttachRequest {
@@ -116,6 +247,7 @@ function createBaseAttachRequest(): AttachRequest {
     publish: [],
     vlan: undefined,
     dns: false,
+    publishEverywhere: false,
   };
 }
 
@@ -156,6 +288,9 @@ export const AttachRequest: MessageFns<AttachRequest> = {
     }
     if (message.dns !== false) {
       writer.uint32(96).bool(message.dns);
+    }
+    if (message.publishEverywhere !== false) {
+      writer.uint32(160).bool(message.publishEverywhere);
     }
     return writer;
   },
@@ -269,6 +404,14 @@ export const AttachRequest: MessageFns<AttachRequest> = {
             message.dns = reader.bool();
             continue;
           }
+          case 20: {
+            if (tag !== 160) {
+              break;
+            }
+
+            message.publishEverywhere = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -299,6 +442,11 @@ export const AttachRequest: MessageFns<AttachRequest> = {
       publish: globalThis.Array.isArray(object?.publish) ? object.publish.map((e: any) => globalThis.String(e)) : [],
       vlan: isSet(object.vlan) ? globalThis.Number(object.vlan) : undefined,
       dns: isSet(object.dns) ? globalThis.Boolean(object.dns) : false,
+      publishEverywhere: isSet(object.publishEverywhere)
+        ? globalThis.Boolean(object.publishEverywhere)
+        : isSet(object.publish_everywhere)
+        ? globalThis.Boolean(object.publish_everywhere)
+        : false,
     };
   },
 
@@ -340,6 +488,9 @@ export const AttachRequest: MessageFns<AttachRequest> = {
     if (message.dns !== false) {
       obj.dns = message.dns;
     }
+    if (message.publishEverywhere !== false) {
+      obj.publishEverywhere = message.publishEverywhere;
+    }
     return obj;
   },
 
@@ -360,6 +511,7 @@ export const AttachRequest: MessageFns<AttachRequest> = {
     message.publish = object.publish?.map((e) => e) || [];
     message.vlan = object.vlan ?? undefined;
     message.dns = object.dns ?? false;
+    message.publishEverywhere = object.publishEverywhere ?? false;
     return message;
   },
 };
@@ -1070,6 +1222,952 @@ export const Wire: MessageFns<Wire> = {
   },
 };
 
+function createBaseAddNameRequest(): AddNameRequest {
+  return { name: "", ips: [], network: "" };
+}
+
+export const AddNameRequest: MessageFns<AddNameRequest> = {
+  encode(message: AddNameRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    for (const v of message.ips) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.network !== "") {
+      writer.uint32(26).string(message.network);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AddNameRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAddNameRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.ips.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.network = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): AddNameRequest {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      ips: globalThis.Array.isArray(object?.ips) ? object.ips.map((e: any) => globalThis.String(e)) : [],
+      network: isSet(object.network) ? globalThis.String(object.network) : "",
+    };
+  },
+
+  toJSON(message: AddNameRequest): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.ips?.length) {
+      obj.ips = message.ips;
+    }
+    if (message.network !== "") {
+      obj.network = message.network;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<AddNameRequest>, I>>(base?: I): AddNameRequest {
+    return AddNameRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<AddNameRequest>, I>>(object: I): AddNameRequest {
+    const message = createBaseAddNameRequest();
+    message.name = object.name ?? "";
+    message.ips = object.ips?.map((e) => e) || [];
+    message.network = object.network ?? "";
+    return message;
+  },
+};
+
+function createBaseRemoveNameRequest(): RemoveNameRequest {
+  return { name: "", ips: [], network: "" };
+}
+
+export const RemoveNameRequest: MessageFns<RemoveNameRequest> = {
+  encode(message: RemoveNameRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    for (const v of message.ips) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.network !== "") {
+      writer.uint32(26).string(message.network);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RemoveNameRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRemoveNameRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.ips.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.network = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RemoveNameRequest {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      ips: globalThis.Array.isArray(object?.ips) ? object.ips.map((e: any) => globalThis.String(e)) : [],
+      network: isSet(object.network) ? globalThis.String(object.network) : "",
+    };
+  },
+
+  toJSON(message: RemoveNameRequest): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.ips?.length) {
+      obj.ips = message.ips;
+    }
+    if (message.network !== "") {
+      obj.network = message.network;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<RemoveNameRequest>, I>>(base?: I): RemoveNameRequest {
+    return RemoveNameRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RemoveNameRequest>, I>>(object: I): RemoveNameRequest {
+    const message = createBaseRemoveNameRequest();
+    message.name = object.name ?? "";
+    message.ips = object.ips?.map((e) => e) || [];
+    message.network = object.network ?? "";
+    return message;
+  },
+};
+
+function createBaseRemoveNameResponse(): RemoveNameResponse {
+  return { network: "" };
+}
+
+export const RemoveNameResponse: MessageFns<RemoveNameResponse> = {
+  encode(message: RemoveNameResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.network !== "") {
+      writer.uint32(10).string(message.network);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RemoveNameResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRemoveNameResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.network = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RemoveNameResponse {
+    return { network: isSet(object.network) ? globalThis.String(object.network) : "" };
+  },
+
+  toJSON(message: RemoveNameResponse): unknown {
+    const obj: any = {};
+    if (message.network !== "") {
+      obj.network = message.network;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<RemoveNameResponse>, I>>(base?: I): RemoveNameResponse {
+    return RemoveNameResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RemoveNameResponse>, I>>(object: I): RemoveNameResponse {
+    const message = createBaseRemoveNameResponse();
+    message.network = object.network ?? "";
+    return message;
+  },
+};
+
+function createBaseListNamesRequest(): ListNamesRequest {
+  return { network: "" };
+}
+
+export const ListNamesRequest: MessageFns<ListNamesRequest> = {
+  encode(message: ListNamesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.network !== "") {
+      writer.uint32(10).string(message.network);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListNamesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListNamesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.network = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListNamesRequest {
+    return { network: isSet(object.network) ? globalThis.String(object.network) : "" };
+  },
+
+  toJSON(message: ListNamesRequest): unknown {
+    const obj: any = {};
+    if (message.network !== "") {
+      obj.network = message.network;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ListNamesRequest>, I>>(base?: I): ListNamesRequest {
+    return ListNamesRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListNamesRequest>, I>>(object: I): ListNamesRequest {
+    const message = createBaseListNamesRequest();
+    message.network = object.network ?? "";
+    return message;
+  },
+};
+
+function createBaseListNamesResponse(): ListNamesResponse {
+  return { names: [] };
+}
+
+export const ListNamesResponse: MessageFns<ListNamesResponse> = {
+  encode(message: ListNamesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.names) {
+      Name.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListNamesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListNamesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.names.push(Name.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListNamesResponse {
+    return { names: globalThis.Array.isArray(object?.names) ? object.names.map((e: any) => Name.fromJSON(e)) : [] };
+  },
+
+  toJSON(message: ListNamesResponse): unknown {
+    const obj: any = {};
+    if (message.names?.length) {
+      obj.names = message.names.map((e) => Name.toJSON(e));
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ListNamesResponse>, I>>(base?: I): ListNamesResponse {
+    return ListNamesResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListNamesResponse>, I>>(object: I): ListNamesResponse {
+    const message = createBaseListNamesResponse();
+    message.names = object.names?.map((e) => Name.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseName(): Name {
+  return {
+    name: "",
+    network: "",
+    addresses: [],
+    kind: "",
+    endpoint: undefined,
+    node: undefined,
+    target: undefined,
+    state: "",
+  };
+}
+
+export const Name: MessageFns<Name> = {
+  encode(message: Name, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.network !== "") {
+      writer.uint32(18).string(message.network);
+    }
+    for (const v of message.addresses) {
+      writer.uint32(26).string(v!);
+    }
+    if (message.kind !== "") {
+      writer.uint32(34).string(message.kind);
+    }
+    if (message.endpoint !== undefined) {
+      writer.uint32(42).string(message.endpoint);
+    }
+    if (message.node !== undefined) {
+      writer.uint32(50).string(message.node);
+    }
+    if (message.target !== undefined) {
+      writer.uint32(58).string(message.target);
+    }
+    if (message.state !== "") {
+      writer.uint32(66).string(message.state);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Name {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseName();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.network = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.addresses.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.endpoint = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.target = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.state = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Name {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      network: isSet(object.network) ? globalThis.String(object.network) : "",
+      addresses: globalThis.Array.isArray(object?.addresses)
+        ? object.addresses.map((e: any) => globalThis.String(e))
+        : [],
+      kind: isSet(object.kind) ? globalThis.String(object.kind) : "",
+      endpoint: isSet(object.endpoint) ? globalThis.String(object.endpoint) : undefined,
+      node: isSet(object.node) ? globalThis.String(object.node) : undefined,
+      target: isSet(object.target) ? globalThis.String(object.target) : undefined,
+      state: isSet(object.state) ? globalThis.String(object.state) : "",
+    };
+  },
+
+  toJSON(message: Name): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.network !== "") {
+      obj.network = message.network;
+    }
+    if (message.addresses?.length) {
+      obj.addresses = message.addresses;
+    }
+    if (message.kind !== "") {
+      obj.kind = message.kind;
+    }
+    if (message.endpoint !== undefined) {
+      obj.endpoint = message.endpoint;
+    }
+    if (message.node !== undefined) {
+      obj.node = message.node;
+    }
+    if (message.target !== undefined) {
+      obj.target = message.target;
+    }
+    if (message.state !== "") {
+      obj.state = message.state;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Name>, I>>(base?: I): Name {
+    return Name.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Name>, I>>(object: I): Name {
+    const message = createBaseName();
+    message.name = object.name ?? "";
+    message.network = object.network ?? "";
+    message.addresses = object.addresses?.map((e) => e) || [];
+    message.kind = object.kind ?? "";
+    message.endpoint = object.endpoint ?? undefined;
+    message.node = object.node ?? undefined;
+    message.target = object.target ?? undefined;
+    message.state = object.state ?? "";
+    return message;
+  },
+};
+
+function createBaseLookupNameRequest(): LookupNameRequest {
+  return { name: "", from: "", type: "" };
+}
+
+export const LookupNameRequest: MessageFns<LookupNameRequest> = {
+  encode(message: LookupNameRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.from !== "") {
+      writer.uint32(18).string(message.from);
+    }
+    if (message.type !== "") {
+      writer.uint32(26).string(message.type);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LookupNameRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLookupNameRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.from = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.type = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LookupNameRequest {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      from: isSet(object.from) ? globalThis.String(object.from) : "",
+      type: isSet(object.type) ? globalThis.String(object.type) : "",
+    };
+  },
+
+  toJSON(message: LookupNameRequest): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.from !== "") {
+      obj.from = message.from;
+    }
+    if (message.type !== "") {
+      obj.type = message.type;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<LookupNameRequest>, I>>(base?: I): LookupNameRequest {
+    return LookupNameRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<LookupNameRequest>, I>>(object: I): LookupNameRequest {
+    const message = createBaseLookupNameRequest();
+    message.name = object.name ?? "";
+    message.from = object.from ?? "";
+    message.type = object.type ?? "";
+    return message;
+  },
+};
+
+function createBaseLookupNameResponse(): LookupNameResponse {
+  return { name: "", status: "", answers: [], networks: [], source: "" };
+}
+
+export const LookupNameResponse: MessageFns<LookupNameResponse> = {
+  encode(message: LookupNameResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.status !== "") {
+      writer.uint32(18).string(message.status);
+    }
+    for (const v of message.answers) {
+      NameAnswer.encode(v!, writer.uint32(26).fork()).join();
+    }
+    for (const v of message.networks) {
+      writer.uint32(34).string(v!);
+    }
+    if (message.source !== "") {
+      writer.uint32(42).string(message.source);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LookupNameResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLookupNameResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.status = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.answers.push(NameAnswer.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.networks.push(reader.string());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.source = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LookupNameResponse {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      status: isSet(object.status) ? globalThis.String(object.status) : "",
+      answers: globalThis.Array.isArray(object?.answers) ? object.answers.map((e: any) => NameAnswer.fromJSON(e)) : [],
+      networks: globalThis.Array.isArray(object?.networks) ? object.networks.map((e: any) => globalThis.String(e)) : [],
+      source: isSet(object.source) ? globalThis.String(object.source) : "",
+    };
+  },
+
+  toJSON(message: LookupNameResponse): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.status !== "") {
+      obj.status = message.status;
+    }
+    if (message.answers?.length) {
+      obj.answers = message.answers.map((e) => NameAnswer.toJSON(e));
+    }
+    if (message.networks?.length) {
+      obj.networks = message.networks;
+    }
+    if (message.source !== "") {
+      obj.source = message.source;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<LookupNameResponse>, I>>(base?: I): LookupNameResponse {
+    return LookupNameResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<LookupNameResponse>, I>>(object: I): LookupNameResponse {
+    const message = createBaseLookupNameResponse();
+    message.name = object.name ?? "";
+    message.status = object.status ?? "";
+    message.answers = object.answers?.map((e) => NameAnswer.fromPartial(e)) || [];
+    message.networks = object.networks?.map((e) => e) || [];
+    message.source = object.source ?? "";
+    return message;
+  },
+};
+
+function createBaseNameAnswer(): NameAnswer {
+  return { type: "", data: "", ttl: 0, whose: "" };
+}
+
+export const NameAnswer: MessageFns<NameAnswer> = {
+  encode(message: NameAnswer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.type !== "") {
+      writer.uint32(10).string(message.type);
+    }
+    if (message.data !== "") {
+      writer.uint32(18).string(message.data);
+    }
+    if (message.ttl !== 0) {
+      writer.uint32(24).uint32(message.ttl);
+    }
+    if (message.whose !== "") {
+      writer.uint32(34).string(message.whose);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NameAnswer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNameAnswer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.type = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.data = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.ttl = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.whose = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): NameAnswer {
+    return {
+      type: isSet(object.type) ? globalThis.String(object.type) : "",
+      data: isSet(object.data) ? globalThis.String(object.data) : "",
+      ttl: isSet(object.ttl) ? globalThis.Number(object.ttl) : 0,
+      whose: isSet(object.whose) ? globalThis.String(object.whose) : "",
+    };
+  },
+
+  toJSON(message: NameAnswer): unknown {
+    const obj: any = {};
+    if (message.type !== "") {
+      obj.type = message.type;
+    }
+    if (message.data !== "") {
+      obj.data = message.data;
+    }
+    if (message.ttl !== 0) {
+      obj.ttl = Math.round(message.ttl);
+    }
+    if (message.whose !== "") {
+      obj.whose = message.whose;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<NameAnswer>, I>>(base?: I): NameAnswer {
+    return NameAnswer.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<NameAnswer>, I>>(object: I): NameAnswer {
+    const message = createBaseNameAnswer();
+    message.type = object.type ?? "";
+    message.data = object.data ?? "";
+    message.ttl = object.ttl ?? 0;
+    message.whose = object.whose ?? "";
+    return message;
+  },
+};
+
 function createBaseGetStatusRequest(): GetStatusRequest {
   return {};
 }
@@ -1122,6 +2220,691 @@ export const GetStatusRequest: MessageFns<GetStatusRequest> = {
   },
 };
 
+function createBasePublishPortsRequest(): PublishPortsRequest {
+  return { endpoint: "", network: "", publish: [], everywhere: false };
+}
+
+export const PublishPortsRequest: MessageFns<PublishPortsRequest> = {
+  encode(message: PublishPortsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.endpoint !== "") {
+      writer.uint32(10).string(message.endpoint);
+    }
+    if (message.network !== "") {
+      writer.uint32(18).string(message.network);
+    }
+    for (const v of message.publish) {
+      writer.uint32(26).string(v!);
+    }
+    if (message.everywhere !== false) {
+      writer.uint32(32).bool(message.everywhere);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PublishPortsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePublishPortsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.endpoint = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.network = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.publish.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.everywhere = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PublishPortsRequest {
+    return {
+      endpoint: isSet(object.endpoint) ? globalThis.String(object.endpoint) : "",
+      network: isSet(object.network) ? globalThis.String(object.network) : "",
+      publish: globalThis.Array.isArray(object?.publish) ? object.publish.map((e: any) => globalThis.String(e)) : [],
+      everywhere: isSet(object.everywhere) ? globalThis.Boolean(object.everywhere) : false,
+    };
+  },
+
+  toJSON(message: PublishPortsRequest): unknown {
+    const obj: any = {};
+    if (message.endpoint !== "") {
+      obj.endpoint = message.endpoint;
+    }
+    if (message.network !== "") {
+      obj.network = message.network;
+    }
+    if (message.publish?.length) {
+      obj.publish = message.publish;
+    }
+    if (message.everywhere !== false) {
+      obj.everywhere = message.everywhere;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<PublishPortsRequest>, I>>(base?: I): PublishPortsRequest {
+    return PublishPortsRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PublishPortsRequest>, I>>(object: I): PublishPortsRequest {
+    const message = createBasePublishPortsRequest();
+    message.endpoint = object.endpoint ?? "";
+    message.network = object.network ?? "";
+    message.publish = object.publish?.map((e) => e) || [];
+    message.everywhere = object.everywhere ?? false;
+    return message;
+  },
+};
+
+function createBasePublishPortsResponse(): PublishPortsResponse {
+  return { ports: [] };
+}
+
+export const PublishPortsResponse: MessageFns<PublishPortsResponse> = {
+  encode(message: PublishPortsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.ports) {
+      OpenPort.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PublishPortsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePublishPortsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ports.push(OpenPort.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PublishPortsResponse {
+    return { ports: globalThis.Array.isArray(object?.ports) ? object.ports.map((e: any) => OpenPort.fromJSON(e)) : [] };
+  },
+
+  toJSON(message: PublishPortsResponse): unknown {
+    const obj: any = {};
+    if (message.ports?.length) {
+      obj.ports = message.ports.map((e) => OpenPort.toJSON(e));
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<PublishPortsResponse>, I>>(base?: I): PublishPortsResponse {
+    return PublishPortsResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PublishPortsResponse>, I>>(object: I): PublishPortsResponse {
+    const message = createBasePublishPortsResponse();
+    message.ports = object.ports?.map((e) => OpenPort.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseUnpublishPortsRequest(): UnpublishPortsRequest {
+  return { endpoint: "", network: "", ports: [], all: false };
+}
+
+export const UnpublishPortsRequest: MessageFns<UnpublishPortsRequest> = {
+  encode(message: UnpublishPortsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.endpoint !== "") {
+      writer.uint32(10).string(message.endpoint);
+    }
+    if (message.network !== "") {
+      writer.uint32(18).string(message.network);
+    }
+    for (const v of message.ports) {
+      writer.uint32(26).string(v!);
+    }
+    if (message.all !== false) {
+      writer.uint32(32).bool(message.all);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UnpublishPortsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUnpublishPortsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.endpoint = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.network = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.ports.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.all = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UnpublishPortsRequest {
+    return {
+      endpoint: isSet(object.endpoint) ? globalThis.String(object.endpoint) : "",
+      network: isSet(object.network) ? globalThis.String(object.network) : "",
+      ports: globalThis.Array.isArray(object?.ports) ? object.ports.map((e: any) => globalThis.String(e)) : [],
+      all: isSet(object.all) ? globalThis.Boolean(object.all) : false,
+    };
+  },
+
+  toJSON(message: UnpublishPortsRequest): unknown {
+    const obj: any = {};
+    if (message.endpoint !== "") {
+      obj.endpoint = message.endpoint;
+    }
+    if (message.network !== "") {
+      obj.network = message.network;
+    }
+    if (message.ports?.length) {
+      obj.ports = message.ports;
+    }
+    if (message.all !== false) {
+      obj.all = message.all;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<UnpublishPortsRequest>, I>>(base?: I): UnpublishPortsRequest {
+    return UnpublishPortsRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<UnpublishPortsRequest>, I>>(object: I): UnpublishPortsRequest {
+    const message = createBaseUnpublishPortsRequest();
+    message.endpoint = object.endpoint ?? "";
+    message.network = object.network ?? "";
+    message.ports = object.ports?.map((e) => e) || [];
+    message.all = object.all ?? false;
+    return message;
+  },
+};
+
+function createBaseUnpublishPortsResponse(): UnpublishPortsResponse {
+  return { ports: [] };
+}
+
+export const UnpublishPortsResponse: MessageFns<UnpublishPortsResponse> = {
+  encode(message: UnpublishPortsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.ports) {
+      OpenPort.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UnpublishPortsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUnpublishPortsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ports.push(OpenPort.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UnpublishPortsResponse {
+    return { ports: globalThis.Array.isArray(object?.ports) ? object.ports.map((e: any) => OpenPort.fromJSON(e)) : [] };
+  },
+
+  toJSON(message: UnpublishPortsResponse): unknown {
+    const obj: any = {};
+    if (message.ports?.length) {
+      obj.ports = message.ports.map((e) => OpenPort.toJSON(e));
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<UnpublishPortsResponse>, I>>(base?: I): UnpublishPortsResponse {
+    return UnpublishPortsResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<UnpublishPortsResponse>, I>>(object: I): UnpublishPortsResponse {
+    const message = createBaseUnpublishPortsResponse();
+    message.ports = object.ports?.map((e) => OpenPort.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseListPortsRequest(): ListPortsRequest {
+  return { endpoint: "" };
+}
+
+export const ListPortsRequest: MessageFns<ListPortsRequest> = {
+  encode(message: ListPortsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.endpoint !== "") {
+      writer.uint32(10).string(message.endpoint);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListPortsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListPortsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.endpoint = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListPortsRequest {
+    return { endpoint: isSet(object.endpoint) ? globalThis.String(object.endpoint) : "" };
+  },
+
+  toJSON(message: ListPortsRequest): unknown {
+    const obj: any = {};
+    if (message.endpoint !== "") {
+      obj.endpoint = message.endpoint;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ListPortsRequest>, I>>(base?: I): ListPortsRequest {
+    return ListPortsRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListPortsRequest>, I>>(object: I): ListPortsRequest {
+    const message = createBaseListPortsRequest();
+    message.endpoint = object.endpoint ?? "";
+    return message;
+  },
+};
+
+function createBaseListPortsResponse(): ListPortsResponse {
+  return { ports: [] };
+}
+
+export const ListPortsResponse: MessageFns<ListPortsResponse> = {
+  encode(message: ListPortsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.ports) {
+      OpenPort.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListPortsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListPortsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ports.push(OpenPort.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListPortsResponse {
+    return { ports: globalThis.Array.isArray(object?.ports) ? object.ports.map((e: any) => OpenPort.fromJSON(e)) : [] };
+  },
+
+  toJSON(message: ListPortsResponse): unknown {
+    const obj: any = {};
+    if (message.ports?.length) {
+      obj.ports = message.ports.map((e) => OpenPort.toJSON(e));
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ListPortsResponse>, I>>(base?: I): ListPortsResponse {
+    return ListPortsResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListPortsResponse>, I>>(object: I): ListPortsResponse {
+    const message = createBaseListPortsResponse();
+    message.ports = object.ports?.map((e) => OpenPort.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseOpenPort(): OpenPort {
+  return { publish: undefined, endpoint: "", name: "", network: "", node: "", ip: "", ip6: undefined, problem: "" };
+}
+
+export const OpenPort: MessageFns<OpenPort> = {
+  encode(message: OpenPort, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.publish !== undefined) {
+      Publish.encode(message.publish, writer.uint32(10).fork()).join();
+    }
+    if (message.endpoint !== "") {
+      writer.uint32(18).string(message.endpoint);
+    }
+    if (message.name !== "") {
+      writer.uint32(26).string(message.name);
+    }
+    if (message.network !== "") {
+      writer.uint32(34).string(message.network);
+    }
+    if (message.node !== "") {
+      writer.uint32(42).string(message.node);
+    }
+    if (message.ip !== "") {
+      writer.uint32(50).string(message.ip);
+    }
+    if (message.ip6 !== undefined) {
+      writer.uint32(58).string(message.ip6);
+    }
+    if (message.problem !== "") {
+      writer.uint32(66).string(message.problem);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OpenPort {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOpenPort();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.publish = Publish.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.endpoint = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.network = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.ip = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.ip6 = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.problem = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): OpenPort {
+    return {
+      publish: isSet(object.publish) ? Publish.fromJSON(object.publish) : undefined,
+      endpoint: isSet(object.endpoint) ? globalThis.String(object.endpoint) : "",
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      network: isSet(object.network) ? globalThis.String(object.network) : "",
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      ip: isSet(object.ip) ? globalThis.String(object.ip) : "",
+      ip6: isSet(object.ip6) ? globalThis.String(object.ip6) : undefined,
+      problem: isSet(object.problem) ? globalThis.String(object.problem) : "",
+    };
+  },
+
+  toJSON(message: OpenPort): unknown {
+    const obj: any = {};
+    if (message.publish !== undefined) {
+      obj.publish = Publish.toJSON(message.publish);
+    }
+    if (message.endpoint !== "") {
+      obj.endpoint = message.endpoint;
+    }
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.network !== "") {
+      obj.network = message.network;
+    }
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.ip !== "") {
+      obj.ip = message.ip;
+    }
+    if (message.ip6 !== undefined) {
+      obj.ip6 = message.ip6;
+    }
+    if (message.problem !== "") {
+      obj.problem = message.problem;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<OpenPort>, I>>(base?: I): OpenPort {
+    return OpenPort.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<OpenPort>, I>>(object: I): OpenPort {
+    const message = createBaseOpenPort();
+    message.publish = (object.publish !== undefined && object.publish !== null)
+      ? Publish.fromPartial(object.publish)
+      : undefined;
+    message.endpoint = object.endpoint ?? "";
+    message.name = object.name ?? "";
+    message.network = object.network ?? "";
+    message.node = object.node ?? "";
+    message.ip = object.ip ?? "";
+    message.ip6 = object.ip6 ?? undefined;
+    message.problem = object.problem ?? "";
+    return message;
+  },
+};
+
 export type AgentServiceService = typeof AgentServiceService;
 export const AgentServiceService = {
   /**
@@ -1170,6 +2953,42 @@ export const AgentServiceService = {
     responseSerialize: (value: Wire): Buffer => Buffer.from(Wire.encode(value).finish()),
     responseDeserialize: (value: Buffer): Wire => Wire.decode(value),
   },
+  /**
+   * All of them or none. ALREADY_EXISTS for a port that somebody has, with who it is; FAILED_PRECONDITION on an internal
+   * network; NOT_FOUND for an endpoint that is not on this node. What is published already is answered as it is.
+   */
+  publishPorts: {
+    path: "/weft.v1.AgentService/PublishPorts" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: PublishPortsRequest): Buffer => Buffer.from(PublishPortsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): PublishPortsRequest => PublishPortsRequest.decode(value),
+    responseSerialize: (value: PublishPortsResponse): Buffer =>
+      Buffer.from(PublishPortsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): PublishPortsResponse => PublishPortsResponse.decode(value),
+  },
+  /** NOT_FOUND where none of the endpoint's ports is meant. */
+  unpublishPorts: {
+    path: "/weft.v1.AgentService/UnpublishPorts" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: UnpublishPortsRequest): Buffer =>
+      Buffer.from(UnpublishPortsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): UnpublishPortsRequest => UnpublishPortsRequest.decode(value),
+    responseSerialize: (value: UnpublishPortsResponse): Buffer =>
+      Buffer.from(UnpublishPortsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): UnpublishPortsResponse => UnpublishPortsResponse.decode(value),
+  },
+  /** The ports of this node that lead to containers, also those that are open everywhere for other nodes' containers. */
+  listPorts: {
+    path: "/weft.v1.AgentService/ListPorts" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListPortsRequest): Buffer => Buffer.from(ListPortsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListPortsRequest => ListPortsRequest.decode(value),
+    responseSerialize: (value: ListPortsResponse): Buffer => Buffer.from(ListPortsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListPortsResponse => ListPortsResponse.decode(value),
+  },
 } as const;
 
 export interface AgentServiceServer extends UntypedServiceImplementation {
@@ -1186,6 +3005,15 @@ export interface AgentServiceServer extends UntypedServiceImplementation {
   pipework: handleUnaryCall<PipeworkRequest, Wire>;
   /** Takes it away again. */
   pipeworkDetach: handleUnaryCall<PipeworkDetachRequest, Wire>;
+  /**
+   * All of them or none. ALREADY_EXISTS for a port that somebody has, with who it is; FAILED_PRECONDITION on an internal
+   * network; NOT_FOUND for an endpoint that is not on this node. What is published already is answered as it is.
+   */
+  publishPorts: handleUnaryCall<PublishPortsRequest, PublishPortsResponse>;
+  /** NOT_FOUND where none of the endpoint's ports is meant. */
+  unpublishPorts: handleUnaryCall<UnpublishPortsRequest, UnpublishPortsResponse>;
+  /** The ports of this node that lead to containers, also those that are open everywhere for other nodes' containers. */
+  listPorts: handleUnaryCall<ListPortsRequest, ListPortsResponse>;
 }
 
 export interface AgentServiceClient extends Client {
@@ -1252,6 +3080,57 @@ export interface AgentServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Wire) => void,
   ): ClientUnaryCall;
+  /**
+   * All of them or none. ALREADY_EXISTS for a port that somebody has, with who it is; FAILED_PRECONDITION on an internal
+   * network; NOT_FOUND for an endpoint that is not on this node. What is published already is answered as it is.
+   */
+  publishPorts(
+    request: PublishPortsRequest,
+    callback: (error: ServiceError | null, response: PublishPortsResponse) => void,
+  ): ClientUnaryCall;
+  publishPorts(
+    request: PublishPortsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: PublishPortsResponse) => void,
+  ): ClientUnaryCall;
+  publishPorts(
+    request: PublishPortsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: PublishPortsResponse) => void,
+  ): ClientUnaryCall;
+  /** NOT_FOUND where none of the endpoint's ports is meant. */
+  unpublishPorts(
+    request: UnpublishPortsRequest,
+    callback: (error: ServiceError | null, response: UnpublishPortsResponse) => void,
+  ): ClientUnaryCall;
+  unpublishPorts(
+    request: UnpublishPortsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: UnpublishPortsResponse) => void,
+  ): ClientUnaryCall;
+  unpublishPorts(
+    request: UnpublishPortsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: UnpublishPortsResponse) => void,
+  ): ClientUnaryCall;
+  /** The ports of this node that lead to containers, also those that are open everywhere for other nodes' containers. */
+  listPorts(
+    request: ListPortsRequest,
+    callback: (error: ServiceError | null, response: ListPortsResponse) => void,
+  ): ClientUnaryCall;
+  listPorts(
+    request: ListPortsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListPortsResponse) => void,
+  ): ClientUnaryCall;
+  listPorts(
+    request: ListPortsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListPortsResponse) => void,
+  ): ClientUnaryCall;
 }
 
 export const AgentServiceClient = makeGenericClientConstructor(
@@ -1260,6 +3139,135 @@ export const AgentServiceClient = makeGenericClientConstructor(
 ) as unknown as {
   new (address: string, credentials: ChannelCredentials, options?: Partial<ClientOptions>): AgentServiceClient;
   service: typeof AgentServiceService;
+  serviceName: string;
+};
+
+/** Names that this node's containers can ask for. */
+export type NameServiceService = typeof NameServiceService;
+export const NameServiceService = {
+  /**
+   * NOT_FOUND for a network that is not there, INVALID_ARGUMENT for a name or address that is none, FAILED_PRECONDITION
+   * where no network is named and there are several.
+   */
+  addName: {
+    path: "/weft.v1.NameService/AddName" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: AddNameRequest): Buffer => Buffer.from(AddNameRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): AddNameRequest => AddNameRequest.decode(value),
+    responseSerialize: (value: Name): Buffer => Buffer.from(Name.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Name => Name.decode(value),
+  },
+  removeName: {
+    path: "/weft.v1.NameService/RemoveName" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RemoveNameRequest): Buffer => Buffer.from(RemoveNameRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RemoveNameRequest => RemoveNameRequest.decode(value),
+    responseSerialize: (value: RemoveNameResponse): Buffer => Buffer.from(RemoveNameResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RemoveNameResponse => RemoveNameResponse.decode(value),
+  },
+  listNames: {
+    path: "/weft.v1.NameService/ListNames" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListNamesRequest): Buffer => Buffer.from(ListNamesRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListNamesRequest => ListNamesRequest.decode(value),
+    responseSerialize: (value: ListNamesResponse): Buffer => Buffer.from(ListNamesResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListNamesResponse => ListNamesResponse.decode(value),
+  },
+  /** Answers as a container would be answered, and says why. */
+  lookupName: {
+    path: "/weft.v1.NameService/LookupName" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: LookupNameRequest): Buffer => Buffer.from(LookupNameRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): LookupNameRequest => LookupNameRequest.decode(value),
+    responseSerialize: (value: LookupNameResponse): Buffer => Buffer.from(LookupNameResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): LookupNameResponse => LookupNameResponse.decode(value),
+  },
+} as const;
+
+export interface NameServiceServer extends UntypedServiceImplementation {
+  /**
+   * NOT_FOUND for a network that is not there, INVALID_ARGUMENT for a name or address that is none, FAILED_PRECONDITION
+   * where no network is named and there are several.
+   */
+  addName: handleUnaryCall<AddNameRequest, Name>;
+  removeName: handleUnaryCall<RemoveNameRequest, RemoveNameResponse>;
+  listNames: handleUnaryCall<ListNamesRequest, ListNamesResponse>;
+  /** Answers as a container would be answered, and says why. */
+  lookupName: handleUnaryCall<LookupNameRequest, LookupNameResponse>;
+}
+
+export interface NameServiceClient extends Client {
+  /**
+   * NOT_FOUND for a network that is not there, INVALID_ARGUMENT for a name or address that is none, FAILED_PRECONDITION
+   * where no network is named and there are several.
+   */
+  addName(request: AddNameRequest, callback: (error: ServiceError | null, response: Name) => void): ClientUnaryCall;
+  addName(
+    request: AddNameRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Name) => void,
+  ): ClientUnaryCall;
+  addName(
+    request: AddNameRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Name) => void,
+  ): ClientUnaryCall;
+  removeName(
+    request: RemoveNameRequest,
+    callback: (error: ServiceError | null, response: RemoveNameResponse) => void,
+  ): ClientUnaryCall;
+  removeName(
+    request: RemoveNameRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RemoveNameResponse) => void,
+  ): ClientUnaryCall;
+  removeName(
+    request: RemoveNameRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RemoveNameResponse) => void,
+  ): ClientUnaryCall;
+  listNames(
+    request: ListNamesRequest,
+    callback: (error: ServiceError | null, response: ListNamesResponse) => void,
+  ): ClientUnaryCall;
+  listNames(
+    request: ListNamesRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListNamesResponse) => void,
+  ): ClientUnaryCall;
+  listNames(
+    request: ListNamesRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListNamesResponse) => void,
+  ): ClientUnaryCall;
+  /** Answers as a container would be answered, and says why. */
+  lookupName(
+    request: LookupNameRequest,
+    callback: (error: ServiceError | null, response: LookupNameResponse) => void,
+  ): ClientUnaryCall;
+  lookupName(
+    request: LookupNameRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: LookupNameResponse) => void,
+  ): ClientUnaryCall;
+  lookupName(
+    request: LookupNameRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: LookupNameResponse) => void,
+  ): ClientUnaryCall;
+}
+
+export const NameServiceClient = makeGenericClientConstructor(NameServiceService, "weft.v1.NameService") as unknown as {
+  new (address: string, credentials: ChannelCredentials, options?: Partial<ClientOptions>): NameServiceClient;
+  service: typeof NameServiceService;
   serviceName: string;
 };
 

@@ -137,6 +137,25 @@ export interface DeleteNetworkRequest {
 export interface DeleteNetworkResponse {
 }
 
+export interface UpdateNetworkRequest {
+  name: string;
+  /** Absent: as it is. */
+  masquerade?: boolean | undefined;
+}
+
+export interface RouteNetworksRequest {
+  a: string;
+  b: string;
+  /** They are not to reach each other any more. */
+  remove: boolean;
+}
+
+export interface RouteNetworksResponse {
+  /** As they are now. */
+  a: Network | undefined;
+  b: Network | undefined;
+}
+
 export interface WatchNetworksRequest {
 }
 
@@ -927,6 +946,277 @@ export const DeleteNetworkResponse: MessageFns<DeleteNetworkResponse> = {
   },
   fromPartial<I extends Exact<DeepPartial<DeleteNetworkResponse>, I>>(_: I): DeleteNetworkResponse {
     const message = createBaseDeleteNetworkResponse();
+    return message;
+  },
+};
+
+function createBaseUpdateNetworkRequest(): UpdateNetworkRequest {
+  return { name: "", masquerade: undefined };
+}
+
+export const UpdateNetworkRequest: MessageFns<UpdateNetworkRequest> = {
+  encode(message: UpdateNetworkRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.masquerade !== undefined) {
+      writer.uint32(16).bool(message.masquerade);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UpdateNetworkRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUpdateNetworkRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.masquerade = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UpdateNetworkRequest {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      masquerade: isSet(object.masquerade) ? globalThis.Boolean(object.masquerade) : undefined,
+    };
+  },
+
+  toJSON(message: UpdateNetworkRequest): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.masquerade !== undefined) {
+      obj.masquerade = message.masquerade;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<UpdateNetworkRequest>, I>>(base?: I): UpdateNetworkRequest {
+    return UpdateNetworkRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<UpdateNetworkRequest>, I>>(object: I): UpdateNetworkRequest {
+    const message = createBaseUpdateNetworkRequest();
+    message.name = object.name ?? "";
+    message.masquerade = object.masquerade ?? undefined;
+    return message;
+  },
+};
+
+function createBaseRouteNetworksRequest(): RouteNetworksRequest {
+  return { a: "", b: "", remove: false };
+}
+
+export const RouteNetworksRequest: MessageFns<RouteNetworksRequest> = {
+  encode(message: RouteNetworksRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.a !== "") {
+      writer.uint32(10).string(message.a);
+    }
+    if (message.b !== "") {
+      writer.uint32(18).string(message.b);
+    }
+    if (message.remove !== false) {
+      writer.uint32(24).bool(message.remove);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RouteNetworksRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRouteNetworksRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.a = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.b = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.remove = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RouteNetworksRequest {
+    return {
+      a: isSet(object.a) ? globalThis.String(object.a) : "",
+      b: isSet(object.b) ? globalThis.String(object.b) : "",
+      remove: isSet(object.remove) ? globalThis.Boolean(object.remove) : false,
+    };
+  },
+
+  toJSON(message: RouteNetworksRequest): unknown {
+    const obj: any = {};
+    if (message.a !== "") {
+      obj.a = message.a;
+    }
+    if (message.b !== "") {
+      obj.b = message.b;
+    }
+    if (message.remove !== false) {
+      obj.remove = message.remove;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<RouteNetworksRequest>, I>>(base?: I): RouteNetworksRequest {
+    return RouteNetworksRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RouteNetworksRequest>, I>>(object: I): RouteNetworksRequest {
+    const message = createBaseRouteNetworksRequest();
+    message.a = object.a ?? "";
+    message.b = object.b ?? "";
+    message.remove = object.remove ?? false;
+    return message;
+  },
+};
+
+function createBaseRouteNetworksResponse(): RouteNetworksResponse {
+  return { a: undefined, b: undefined };
+}
+
+export const RouteNetworksResponse: MessageFns<RouteNetworksResponse> = {
+  encode(message: RouteNetworksResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.a !== undefined) {
+      Network.encode(message.a, writer.uint32(10).fork()).join();
+    }
+    if (message.b !== undefined) {
+      Network.encode(message.b, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RouteNetworksResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRouteNetworksResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.a = Network.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.b = Network.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RouteNetworksResponse {
+    return {
+      a: isSet(object.a) ? Network.fromJSON(object.a) : undefined,
+      b: isSet(object.b) ? Network.fromJSON(object.b) : undefined,
+    };
+  },
+
+  toJSON(message: RouteNetworksResponse): unknown {
+    const obj: any = {};
+    if (message.a !== undefined) {
+      obj.a = Network.toJSON(message.a);
+    }
+    if (message.b !== undefined) {
+      obj.b = Network.toJSON(message.b);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<RouteNetworksResponse>, I>>(base?: I): RouteNetworksResponse {
+    return RouteNetworksResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RouteNetworksResponse>, I>>(object: I): RouteNetworksResponse {
+    const message = createBaseRouteNetworksResponse();
+    message.a = (object.a !== undefined && object.a !== null) ? Network.fromPartial(object.a) : undefined;
+    message.b = (object.b !== undefined && object.b !== null) ? Network.fromPartial(object.b) : undefined;
     return message;
   },
 };
@@ -2173,6 +2463,30 @@ export const NetworkServiceService = {
       Buffer.from(DeleteNetworkResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): DeleteNetworkResponse => DeleteNetworkResponse.decode(value),
   },
+  /** Changes what can be changed; every node follows. NOT_FOUND, INVALID_ARGUMENT where nothing is to be changed. */
+  updateNetwork: {
+    path: "/weft.v1.NetworkService/UpdateNetwork" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: UpdateNetworkRequest): Buffer => Buffer.from(UpdateNetworkRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): UpdateNetworkRequest => UpdateNetworkRequest.decode(value),
+    responseSerialize: (value: Network): Buffer => Buffer.from(Network.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Network => Network.decode(value),
+  },
+  /**
+   * Two networks reach each other on every node, or no more. NOT_FOUND; INVALID_ARGUMENT for a network and itself;
+   * FAILED_PRECONDITION where one of them is internal.
+   */
+  routeNetworks: {
+    path: "/weft.v1.NetworkService/RouteNetworks" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RouteNetworksRequest): Buffer => Buffer.from(RouteNetworksRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RouteNetworksRequest => RouteNetworksRequest.decode(value),
+    responseSerialize: (value: RouteNetworksResponse): Buffer =>
+      Buffer.from(RouteNetworksResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RouteNetworksResponse => RouteNetworksResponse.decode(value),
+  },
   /** First every network there is, then every change. */
   watchNetworks: {
     path: "/weft.v1.NetworkService/WatchNetworks" as const,
@@ -2192,6 +2506,13 @@ export interface NetworkServiceServer extends UntypedServiceImplementation {
   listNetworks: handleUnaryCall<ListNetworksRequest, ListNetworksResponse>;
   /** FAILED_PRECONDITION while endpoints are on it, unless forced. */
   deleteNetwork: handleUnaryCall<DeleteNetworkRequest, DeleteNetworkResponse>;
+  /** Changes what can be changed; every node follows. NOT_FOUND, INVALID_ARGUMENT where nothing is to be changed. */
+  updateNetwork: handleUnaryCall<UpdateNetworkRequest, Network>;
+  /**
+   * Two networks reach each other on every node, or no more. NOT_FOUND; INVALID_ARGUMENT for a network and itself;
+   * FAILED_PRECONDITION where one of them is internal.
+   */
+  routeNetworks: handleUnaryCall<RouteNetworksRequest, RouteNetworksResponse>;
   /** First every network there is, then every change. */
   watchNetworks: handleServerStreamingCall<WatchNetworksRequest, NetworkEvent>;
 }
@@ -2258,6 +2579,41 @@ export interface NetworkServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: DeleteNetworkResponse) => void,
+  ): ClientUnaryCall;
+  /** Changes what can be changed; every node follows. NOT_FOUND, INVALID_ARGUMENT where nothing is to be changed. */
+  updateNetwork(
+    request: UpdateNetworkRequest,
+    callback: (error: ServiceError | null, response: Network) => void,
+  ): ClientUnaryCall;
+  updateNetwork(
+    request: UpdateNetworkRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Network) => void,
+  ): ClientUnaryCall;
+  updateNetwork(
+    request: UpdateNetworkRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Network) => void,
+  ): ClientUnaryCall;
+  /**
+   * Two networks reach each other on every node, or no more. NOT_FOUND; INVALID_ARGUMENT for a network and itself;
+   * FAILED_PRECONDITION where one of them is internal.
+   */
+  routeNetworks(
+    request: RouteNetworksRequest,
+    callback: (error: ServiceError | null, response: RouteNetworksResponse) => void,
+  ): ClientUnaryCall;
+  routeNetworks(
+    request: RouteNetworksRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RouteNetworksResponse) => void,
+  ): ClientUnaryCall;
+  routeNetworks(
+    request: RouteNetworksRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RouteNetworksResponse) => void,
   ): ClientUnaryCall;
   /** First every network there is, then every change. */
   watchNetworks(request: WatchNetworksRequest, options?: Partial<CallOptions>): ClientReadableStream<NetworkEvent>;

@@ -61,7 +61,11 @@ export interface Network {
     | string
     | undefined;
   /** The node that has the gateway's address on the VLAN. */
-  gatewayNode?: string | undefined;
+  gatewayNode?:
+    | string
+    | undefined;
+  /** Networks that it reaches, and that reach it. */
+  routes: string[];
 }
 
 /** The subnet that one node has in one network. */
@@ -234,6 +238,7 @@ function createBaseNetwork(): Network {
     range: undefined,
     allowVlan: undefined,
     gatewayNode: undefined,
+    routes: [],
   };
 }
 
@@ -298,6 +303,9 @@ export const Network: MessageFns<Network> = {
     }
     if (message.gatewayNode !== undefined) {
       writer.uint32(162).string(message.gatewayNode);
+    }
+    for (const v of message.routes) {
+      writer.uint32(242).string(v!);
     }
     return writer;
   },
@@ -475,6 +483,14 @@ export const Network: MessageFns<Network> = {
             message.gatewayNode = reader.string();
             continue;
           }
+          case 30: {
+            if (tag !== 242) {
+              break;
+            }
+
+            message.routes.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -525,6 +541,9 @@ export const Network: MessageFns<Network> = {
         : isSet(object.gateway_node)
         ? globalThis.String(object.gateway_node)
         : undefined,
+      routes: globalThis.Array.isArray(object?.routes)
+        ? object.routes.map((e: any) => globalThis.String(e))
+        : [],
     };
   },
 
@@ -590,6 +609,9 @@ export const Network: MessageFns<Network> = {
     if (message.gatewayNode !== undefined) {
       obj.gatewayNode = message.gatewayNode;
     }
+    if (message.routes?.length) {
+      obj.routes = message.routes;
+    }
     return obj;
   },
 
@@ -618,6 +640,7 @@ export const Network: MessageFns<Network> = {
     message.range = object.range ?? undefined;
     message.allowVlan = object.allowVlan ?? undefined;
     message.gatewayNode = object.gatewayNode ?? undefined;
+    message.routes = object.routes?.map((e) => e) || [];
     return message;
   },
 };

@@ -1,0 +1,247 @@
+// Names on this node: what etcd and the node's own endpoints say becomes the table of names, every gateway address answers
+// from it, and what is not weft's goes to the host's servers.
+import { parseInterface, type IpAddress } from '../../core/address.js';
+import { gatewayOf, ownGateways, type Membership } from '../../core/compile.js';
+import { prefixesOf } from '../../core/network.js';
+import type { Endpoint } from '../../core/records.js';
+import type { Logger } from '../../daemon/log.js';
+import type { Change, Store } from '../../store/store.js';
+import type { Kernel } from '../kernel/kernel.js';
+import type { Memberships } from '../memberships.js';
+import type { Problems } from '../problems.js';
+import { sameSandbox } from '../reconciler.js';
+import type { World } from './answer.js';
+import { HostResolvConf } from './host-resolv-conf.js';
+import { Listeners } from './listeners.js';
+import type { DnsMetrics } from './metrics.js';
+import { endpointEntry, NameTable, ownNameEntry } from './names.js';
+import { NodeHealths } from './node-health.js';
+import { containerResolvConf } from './resolv-conf.js';
+import { plainAddress, Responder, type Asker } from './responder.js';
+import { Upstream, type UpstreamServer } from './upstream.js';
+
+export interface DnsOptions {
+  store: Store;
+  memberships: Pick<Memberships, 'list' | 'get'>;
+  kernel: Pick<Kernel, 'ping'>;
+  problems: Problems;
+  metrics: DnsMetrics;
+  log: Logger;
+  node: string;
+  /** Whether questions are answered at all. */
+  listen: boolean;
+  /** Those that were named; without a general one among them the host's are asked. */
+  servers: readonly UpstreamServer[];
+}
+
+/** Sockets whose addresses came or went without a word are looked for so often. */
+const LOOK_EVERY_MS = 1000;
+
+const endpointKey = (id: string): string => `endpoint ${id}`;
+const ownNameKey = (network: string, name: string): string => `name ${network} ${name}`;
+
+export class Dns {
+  readonly table = new NameTable();
+  readonly upstream: Upstream;
+  readonly #health: NodeHealths;
+  readonly #responder: Responder;
+  readonly #listeners: Listeners;
+  readonly #host: HostResolvConf;
+  /** This node's own, by id and by address. */
+  readonly #own = new Map<string, Endpoint>();
+  readonly #ownByIp = new Map<string, Endpoint>();
+  readonly #ends: (() => void)[] = [];
+  #generation = 0;
+  #look: NodeJS.Timeout | undefined;
+  /** What `refresh` found last. */
+  #listening = '';
+
+  constructor(private readonly options: DnsOptions) {
+    const { store, kernel, log, problems, node, metrics } = options;
+    this.#host = new HostResolvConf(log);
+    this.#health = new NodeHealths({
+      view: store.view,
+      node,
+      ping: (ips, timeoutMs) => kernel.ping(ips, timeoutMs),
+      onChange: () => this.#generation++,
+    });
+    this.upstream = new Upstream({
+      servers: () => this.#servers(),
+      isOwn: (ip) => this.#isGateway(ip),
+      problems,
+      onAnswered: (server, seconds) => metrics.upstreamSeconds.observe({ server }, seconds),
+    });
+    this.#responder = new Responder({
+      world: this.world,
+      upstream: this.upstream,
+      generation: () => this.#generation + this.table.generation,
+      askerAt: (ip) => this.askerAt(ip),
+      onResult: (result) => {
+        metrics.results[result]++;
+      },
+    });
+    this.#listeners = new Listeners({
+      handle: (message, ip, transport) => this.#responder.handle(message, ip, transport),
+      log,
+      problems,
+    });
+  }
+
+  get world(): World {
+    return {
+      table: this.table,
+      healthOf: (node) => this.#health.of(node),
+      isOverlay: (ip) => this.#isOverlay(ip),
+    };
+  }
+
+  /** Whether questions are answered on this node. */
+  get listens(): boolean {
+    return this.options.listen;
+  }
+
+  start(): void {
+    const { store } = this.options;
+    for (const endpoints of store.view.endpoints.values()) {
+      for (const endpoint of endpoints.values()) this.#endpointRecord(endpoint.id, endpoint);
+    }
+    for (const names of store.view.names.values()) {
+      for (const name of names.values())
+        this.table.put(ownNameKey(name.network, name.name), ownNameEntry(name));
+    }
+    this.#ends.push(store.subscribe((changes) => this.handle(changes)));
+    this.#ends.push(
+      this.#host.follow(() => {
+        this.upstream.reset();
+      }),
+    );
+    this.#look = setInterval(() => this.refresh(), LOOK_EVERY_MS);
+    this.refresh();
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#look);
+    for (const end of this.#ends) end();
+    this.upstream.stop();
+    await Promise.all([this.#listeners.stop(), this.#health.stop()]);
+  }
+
+  /** What the store tells. Done at once, so that a name is there as soon as its record is. */
+  handle(changes: readonly Change[]): void {
+    for (const change of changes) {
+      if (change.kind === 'endpoint') this.#endpointRecord(change.id, change.after);
+      else if (change.kind === 'ownName') {
+        const key = ownNameKey(change.network, change.name);
+        if (change.after === undefined) this.table.remove(key);
+        else this.table.put(key, ownNameEntry(change.after));
+      } else if (change.kind === 'network') this.#generation++;
+    }
+    this.#health.handle(changes);
+  }
+
+  /** Of this node's own endpoints the node knows first, and with etcd away alone. */
+  ownEndpoint(endpoint: Endpoint, there: boolean): void {
+    this.#generation++;
+    for (const ip of addressesOf(this.#own.get(endpoint.id))) this.#ownByIp.delete(ip);
+    if (!there) {
+      this.#own.delete(endpoint.id);
+      this.table.remove(endpointKey(endpoint.id));
+      return;
+    }
+    this.#own.set(endpoint.id, endpoint);
+    for (const ip of addressesOf(endpoint)) this.#ownByIp.set(ip, endpoint);
+    this.table.put(endpointKey(endpoint.id), endpointEntry(endpoint));
+  }
+
+  /** What the store says of an endpoint; this node's own are its own to say. */
+  #endpointRecord(id: string, after: Endpoint | undefined): void {
+    if (this.#own.has(id)) return;
+    if (after === undefined || after.node === this.options.node) this.table.remove(endpointKey(id));
+    else this.table.put(endpointKey(id), endpointEntry(after));
+  }
+
+  /** The node's networks have changed, or may have: their gateways are listened on, and no others. */
+  refresh(): void {
+    const wanted = new Map<string, string>();
+    for (const membership of this.options.memberships.list()) {
+      for (const ip of ownGateways(membership)) wanted.set(ip.toString(), membership.network.name);
+    }
+    const key = JSON.stringify([...wanted]);
+    if (key !== this.#listening) {
+      this.#listening = key;
+      this.#generation++;
+    }
+    this.#listeners.ensure(this.options.listen ? wanted : new Map());
+  }
+
+  /** Who asks from an address: a container of this node, or somebody else on one of its networks; nobody else may. */
+  askerAt(text: string): Asker | undefined {
+    const own = this.#ownByIp.get(text);
+    if (own !== undefined) return { networks: this.networksOf(own), foreign: false };
+    const ip = plainAddress(text);
+    if (ip === undefined) return undefined;
+    const membership = this.options.memberships
+      .list()
+      .find(({ network }) => prefixesOf(network).some((prefix) => prefix.contains(ip)));
+    return membership && { networks: [membership.network.name], foreign: true };
+  }
+
+  /** Every network that a container is on: that of this endpoint first, then in the order in which it came to them. */
+  networksOf(endpoint: Endpoint): string[] {
+    const others = [...this.#own.values()].filter(
+      (other) => other.id !== endpoint.id && sameSandbox(other.sandbox, endpoint.sandbox),
+    );
+    others.sort((a, b) => a.createdAt.localeCompare(b.createdAt));
+    return [...new Set([endpoint, ...others].map(({ network }) => network))];
+  }
+
+  ownEndpoints(): Endpoint[] {
+    return [...this.#own.values()];
+  }
+
+  /** The text of resolv.conf for a container on these networks, the first one being the most important. */
+  resolvConf(networks: readonly string[]): string {
+    const memberships = networks
+      .map((network) => this.options.memberships.get(network))
+      .filter((membership): membership is Membership => membership !== undefined);
+    return containerResolvConf(memberships, this.#host.current.search);
+  }
+
+  #servers(): readonly UpstreamServer[] {
+    const { servers } = this.options;
+    if (servers.some(({ domain }) => domain === undefined)) return servers;
+    return [...servers, ...this.#host.current.nameservers.map((ip) => ({ ip, port: 53 }))];
+  }
+
+  /** Gateways of every node's subnet: weft answers at all of them. */
+  #isGateway(text: string): boolean {
+    const { store, memberships } = this.options;
+    if (memberships.list().some((one) => ownGateways(one).some((gateway) => gateway.toString() === text)))
+      return true;
+    const ip = plainAddress(text);
+    if (ip === undefined || !this.#isOverlay(ip)) return false;
+    return [...store.view.leases].some(
+      ([name, leases]) =>
+        store.view.networks.get(name)?.driver === 'overlay' &&
+        [...leases.values()].some((lease) => lease.node !== undefined && gatewaysOf(lease).includes(text)),
+    );
+  }
+
+  #isOverlay(ip: IpAddress): boolean {
+    const networks = [
+      ...this.options.store.view.networks.values(),
+      ...this.options.memberships.list().map(({ network }) => network),
+    ];
+    return networks.some((network) => prefixesOf(network).some((prefix) => prefix.contains(ip)));
+  }
+}
+
+const gatewaysOf = ({ subnet, subnet6 }: Membership['lease']): string[] =>
+  [subnet, ...(subnet6 === undefined ? [] : [subnet6])].map((one) => gatewayOf(one).toString());
+
+const addressesOf = (endpoint: Endpoint | undefined): string[] =>
+  endpoint === undefined
+    ? []
+    : [endpoint.ip, ...(endpoint.ip6 === undefined ? [] : [endpoint.ip6])].map((text) =>
+        parseInterface(text).address.toString(),
+      );

@@ -1,0 +1,96 @@
+// One question to one server and its answer, over UDP or TCP. Every question has a socket, and so a port, of its own, which
+// makes a forged answer a matter of guessing 32 bits; the kernel hands over only what comes from the server itself.
+import { createSocket } from 'node:dgram';
+import { connect, isIPv6 } from 'node:net';
+
+export interface ServerAddress {
+  /** With a zone where it is link-local. */
+  ip: string;
+  port: number;
+}
+
+export const shownServer = ({ ip, port }: ServerAddress): string =>
+  port === 53 ? ip : isIPv6(ip) ? `[${ip}]:${port}` : `${ip}:${port}`;
+
+/** Answers the first message that `accept` takes. @throws Error where the server cannot be reached; the signal's reason */
+export function askUdp<T>(
+  { ip, port }: ServerAddress,
+  message: Buffer,
+  accept: (answer: Buffer) => T | undefined,
+  signal: AbortSignal,
+): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    const socket = createSocket(isIPv6(ip.split('%')[0] ?? '') ? 'udp6' : 'udp4');
+    const finish = (act: () => void): void => {
+      signal.removeEventListener('abort', aborted);
+      socket.removeAllListeners();
+      // Late errors (ICMP) of a socket that is being closed concern nobody.
+      socket.on('error', () => undefined);
+      try {
+        socket.close();
+      } catch {
+        // It never was bound.
+      }
+      act();
+    };
+    const fail = (error: Error): void => finish(() => reject(error));
+    const aborted = (): void => fail(signal.reason as Error);
+    if (signal.aborted) return aborted();
+    signal.addEventListener('abort', aborted, { once: true });
+    socket.on('error', fail);
+    socket.on('message', (answer) => {
+      const taken = accept(answer);
+      if (taken !== undefined) finish(() => resolve(taken));
+    });
+    socket.connect(port, ip, () => {
+      socket.send(message, (error) => {
+        if (error !== null) fail(error);
+      });
+    });
+  });
+}
+
+/** @throws Error where the server cannot be reached, or answers something else; the signal's reason */
+export function askTcp<T>(
+  { ip, port }: ServerAddress,
+  message: Buffer,
+  accept: (answer: Buffer) => T | undefined,
+  signal: AbortSignal,
+): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    const socket = connect({ host: ip, port });
+    const chunks: Buffer[] = [];
+    const finish = (act: () => void): void => {
+      signal.removeEventListener('abort', aborted);
+      socket.removeAllListeners();
+      socket.on('error', () => undefined);
+      socket.destroy();
+      act();
+    };
+    const fail = (error: Error): void => finish(() => reject(error));
+    const aborted = (): void => fail(signal.reason as Error);
+    if (signal.aborted) return aborted();
+    signal.addEventListener('abort', aborted, { once: true });
+    socket.on('error', fail);
+    socket.on('close', () => fail(new Error('the connection was closed without an answer')));
+    socket.on('data', (chunk: Buffer) => {
+      chunks.push(chunk);
+      const all = chunks.length === 1 ? chunk : Buffer.concat(chunks);
+      if (all.length < 2) return;
+      const length = all.readUInt16BE(0);
+      if (all.length < 2 + length) return;
+      const taken = accept(all.subarray(2, 2 + length));
+      if (taken === undefined) fail(new Error('the answer is none to what was asked'));
+      else finish(() => resolve(taken));
+    });
+    socket.write(framed(message));
+  });
+}
+
+/** A message as it goes over TCP. */
+export function framed(message: Buffer): Buffer {
+  const frame = Buffer.allocUnsafe(2 + message.length);
+  frame.writeUInt16BE(message.length, 0);
+  message.copy(frame, 2);
+  return frame;
+}

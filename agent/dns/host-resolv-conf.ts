@@ -1,0 +1,46 @@
+// What the host's own resolv.conf says now. It is looked at every second: it may be a link that is turned elsewhere, a file
+// that is replaced, or one that is written in place, and of these inotify sees each in another way, or not at all.
+import { readFileSync, unwatchFile, watchFile } from 'node:fs';
+
+import { messageOf } from '../../core/errors.js';
+import type { Logger } from '../../daemon/log.js';
+import { parseResolvConf, type ResolvConf } from './resolv-conf.js';
+
+const EVERY_MS = 1000;
+const NOTHING: ResolvConf = { nameservers: [], search: [], options: [] };
+
+export class HostResolvConf {
+  #current: ResolvConf;
+
+  constructor(
+    private readonly log: Logger,
+    private readonly path = '/etc/resolv.conf',
+  ) {
+    this.#current = this.#read();
+  }
+
+  get current(): ResolvConf {
+    return this.#current;
+  }
+
+  follow(onChange: () => void): () => void {
+    const listener = (): void => {
+      const before = JSON.stringify(this.#current);
+      this.#current = this.#read();
+      if (JSON.stringify(this.#current) === before) return;
+      this.log.info('the host has other name servers', { nameservers: this.#current.nameservers.join(' ') });
+      onChange();
+    };
+    watchFile(this.path, { interval: EVERY_MS, persistent: false }, listener);
+    return () => unwatchFile(this.path, listener);
+  }
+
+  #read(): ResolvConf {
+    try {
+      return parseResolvConf(readFileSync(this.path, 'utf8'));
+    } catch (error) {
+      this.log.warn('the host’s resolv.conf cannot be read', { path: this.path, error: messageOf(error) });
+      return NOTHING;
+    }
+  }
+}

@@ -1,0 +1,80 @@
+// resolv.conf(5): the text that a container gets, and what the host's own says. Pure; who writes which file is elsewhere.
+import { ownGateways, type Membership } from '../../core/compile.js';
+import { IpAddress } from '../../core/address.js';
+
+/** The domain under which every network is a subdomain: NAME.NETWORK.weft. */
+export const DOMAIN = 'weft';
+
+/** glibc reads no more (MAXNS, resolv.h). */
+const MAX_NAMESERVERS = 3;
+/** Of glibc before 2.26, and of musl still: search domains in one line of at most 256 characters. */
+const MAX_SEARCH = 6;
+
+export interface ResolvConf {
+  /** In order of preference. */
+  nameservers: readonly string[];
+  search: readonly string[];
+  /** Such as `ndots:0`. */
+  options: readonly string[];
+}
+
+/** First line of every resolv.conf of weft's, by which it knows its own again. */
+export const RESOLV_CONF_MARK =
+  '# Written by weft; it puts back what was here before when the container leaves.';
+
+/**
+ * The resolv.conf of a container on these networks, the most important one first: the gateways answer for all of them.
+ *
+ * With ndots:0 a name is asked for as it was written first, and only then below the search domains: `db` is one question,
+ * whichever of the container's networks it is on, and www.example.com is never tried as a name of weft's.
+ * @param hostSearch search domains of the host, which its other names rest on
+ */
+export function containerResolvConf(
+  memberships: readonly Membership[],
+  hostSearch: readonly string[] = [],
+): string {
+  const gateways = (family: 4 | 6): string[] =>
+    memberships.flatMap((membership) =>
+      ownGateways(membership)
+        .filter((gateway) => gateway.family === family)
+        .map(String),
+    );
+  return formatResolvConf({
+    // One of each network by IPv4 first: a second family of the same agent adds little.
+    nameservers: [...gateways(4), ...gateways(6)].slice(0, MAX_NAMESERVERS),
+    search: [...memberships.map(({ network }) => `${network.name}.${DOMAIN}`), ...hostSearch],
+    options: ['ndots:0'],
+  });
+}
+
+export function formatResolvConf({ nameservers, search, options }: ResolvConf): string {
+  const lines = [RESOLV_CONF_MARK, ...nameservers.map((ip) => `nameserver ${ip}`)];
+  const domains = [...new Set(search)].slice(0, MAX_SEARCH);
+  if (domains.length > 0) lines.push(`search ${domains.join(' ')}`);
+  if (options.length > 0) lines.push(`options ${options.join(' ')}`);
+  return `${lines.join('\n')}\n`;
+}
+
+/** Reads as glibc does: what it does not understand it passes over; the last `search` or `domain` counts. */
+export function parseResolvConf(text: string): ResolvConf {
+  const nameservers: string[] = [];
+  let search: string[] = [];
+  const options: string[] = [];
+  for (const line of text.split('\n')) {
+    if (/^[#;]/.test(line)) continue;
+    const [keyword, ...words] = line.trim().split(/\s+/);
+    if (keyword === 'nameserver') {
+      // A zone (fe80::1%eth0) is part of the address here.
+      const [ip = '', zone] = (words[0] ?? '').split('%');
+      const address = IpAddress.tryParse(ip);
+      if (address !== undefined)
+        nameservers.push(zone === undefined ? address.toString() : `${address.toString()}%${zone}`);
+    } else if (keyword === 'search') search = words;
+    else if (keyword === 'domain') search = words.slice(0, 1);
+    else if (keyword === 'options') options.push(...words);
+  }
+  return { nameservers: nameservers.slice(0, MAX_NAMESERVERS), search: search.filter(isDomain), options };
+}
+
+// What is copied into other files must be plain words: a "." alone means the root, which a container does not need.
+const isDomain = (word: string): boolean => /^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,252}$/.test(word);

@@ -1,0 +1,139 @@
+// weft dns add | rm | ls | lookup
+import type { Command } from 'commander';
+
+import { NameServiceClient, type LookupNameResponse, type Name } from '../../proto/gen/weft/v1/agent.js';
+import { dnsName, ipList, lookupName, networkName, target } from '../checks.js';
+import { READ_MS, WRITE_MS } from '../connect.js';
+import type { Action } from '../main.js';
+import { WORD_END } from './completion.js';
+import { block, indent, table, type Result } from '../output.js';
+
+/** Longer than the agent waits for other name servers. */
+const LOOKUP_MS = 10_000;
+
+interface NetworkOption {
+  network?: string;
+}
+
+export function dnsCommands(program: Command, action: Action): void {
+  const dns = program.command('dns').description('names that containers can ask for');
+
+  dns
+    .command('add')
+    .description('give a network a name for addresses of your choice')
+    .argument('<name>', 'the name: letters, digits, _, - and dots', dnsName)
+    .argument('<ip...>', 'what it stands for; added to what it has', ipList)
+    .option('--network <name>', 'the network that has it (default: the only one)', networkName)
+    .action(
+      action(async ({ connect }, [name, ips], { network = '' }: NetworkOption): Promise<Result> => {
+        const request = { name, ips: listOf(ips), network };
+        const made = await connect.agent(NameServiceClient, (client) => client.addName, request, WRITE_MS);
+        return {
+          value: nameShape(made),
+          text: () => `${made.name}.${made.network}.weft: ${made.addresses.join(', ')}`,
+        };
+      }),
+    );
+
+  dns
+    .command('rm')
+    .alias('remove')
+    .description('take a name, or some of its addresses, away again')
+    .argument('<name>', 'the name', dnsName)
+    .argument('[ip...]', 'only these of its addresses', ipList)
+    .option('--network <name>', 'the network that has it (default: the only one that does)', networkName)
+    .action(
+      action(async ({ connect }, [name, ips], { network = '' }: NetworkOption): Promise<Result> => {
+        const request = { name, ips: listOf(ips), network };
+        const gone = await connect.agent(NameServiceClient, (client) => client.removeName, request, WRITE_MS);
+        return { value: { name, network: gone.network }, text: () => `${name}.${gone.network}.weft` };
+      }),
+    );
+
+  dns
+    .command('ls')
+    .alias('list')
+    .description('list every name that this node answers')
+    .option('--network <name>', 'only of this network', networkName)
+    .action(
+      action(async ({ connect }, _words, { network = '' }: NetworkOption): Promise<Result> => {
+        const { names } = await connect.agent(
+          NameServiceClient,
+          (client) => client.listNames,
+          { network },
+          READ_MS,
+        );
+        return { value: names.map(nameShape), text: () => nameTable(names) };
+      }),
+    );
+
+  dns
+    .command('lookup')
+    .description('ask as a container would, and see where the answer comes from')
+    .argument('<name>', 'a name, or an address to find the name of', lookupName)
+    .option(
+      '--from <target>',
+      'as this container of this host (default: this host, on all its networks)',
+      target,
+    )
+    .option('--type <type>', 'A, AAAA, PTR, TXT, … (default: A and AAAA)')
+    .action(
+      action(
+        async (
+          { connect },
+          [name],
+          { from = '', type = '' }: { from?: string; type?: string },
+        ): Promise<Result> => {
+          const found = await connect.agent(
+            NameServiceClient,
+            (client) => client.lookupName,
+            { name, from, type },
+            LOOKUP_MS,
+          );
+          // As host(1) and getent(1) have it: a name that is not there is a failure.
+          if (found.answers.length === 0) process.exitCode = 1;
+          return { value: found, text: () => lookupText(found) };
+        },
+      ),
+    );
+}
+
+/** Words that take several arrive as one. */
+const listOf = (word: string): string[] => (word === '' ? [] : word.split(WORD_END));
+
+const nameShape = (it: Name): object => ({
+  name: it.name,
+  network: it.network,
+  addresses: it.addresses,
+  kind: it.kind,
+  endpoint: it.endpoint ?? null,
+  node: it.node ?? null,
+  target: it.target ?? null,
+  state: it.state,
+});
+
+const nameTable = (names: readonly Name[]): Promise<string> =>
+  table(
+    ['NAME', 'NETWORK', 'ADDRESSES', 'KIND', 'NODE', 'STATE', 'TARGET'],
+    names.map((it) => [
+      it.name,
+      it.network,
+      it.addresses.join(', '),
+      it.kind,
+      it.node ?? '',
+      it.state,
+      it.target ?? '',
+    ]),
+  );
+
+async function lookupText({ name, status, answers, networks, source }: LookupNameResponse): Promise<string> {
+  const head = block([
+    ['Name', name],
+    ['Status', status],
+    ['From', source],
+    ['Looked in', networks.length === 0 ? 'no network' : networks.join(', ')],
+  ]);
+  if (answers.length === 0) return head;
+  const rows = answers.map((it) => [it.type, it.data, it.ttl, it.whose]);
+  return `${head}\n\nAnswers:\n${indent(await table(['TYPE', 'DATA', 'TTL', 'WHOSE'], rows))}`;
+}

@@ -1,0 +1,112 @@
+// weft port publish | ls | rm
+import type { Command } from 'commander';
+
+import { invalidArgument } from '../../core/errors.js';
+import { formatHostPort } from '../../core/publish.js';
+import { AgentServiceClient, type OpenPort } from '../../proto/gen/weft/v1/agent.js';
+import { checkEverywhere } from '../attach-options.js';
+import { networkName, published, publishes } from '../checks.js';
+import { READ_MS, WRITE_MS } from '../connect.js';
+import type { Action } from '../main.js';
+import { table, type Result } from '../output.js';
+import { openPortShape } from '../shapes.js';
+import { WORD_END } from './completion.js';
+
+const ENDPOINT = 'its name or id, or the container as it was attached';
+
+export function portCommands(program: Command, action: Action): void {
+  const port = program.command('port').description('open ports of this host that lead to its containers');
+
+  port
+    .command('publish')
+    .description('open ports for a container that is attached')
+    .argument('<endpoint>', ENDPOINT)
+    .argument('<spec...>', '[HOSTIP:]HOSTPORT:PORT[/udp], PORT alone for a chosen one, ranges', publishes)
+    .option('--network <name>', 'on which of its networks', networkName)
+    .option('--everywhere', 'every host of the network opens them')
+    .action(
+      action(
+        async (
+          { connect },
+          [endpoint, words],
+          { network = '', everywhere = false }: { network?: string; everywhere?: boolean },
+        ): Promise<Result> => {
+          const publish = words.split(WORD_END);
+          checkEverywhere(publish, everywhere);
+          const request = { endpoint, network, publish, everywhere };
+          const { ports } = await connect.agent(
+            AgentServiceClient,
+            (client) => client.publishPorts,
+            request,
+            WRITE_MS,
+          );
+          return { value: ports.map(openPortShape), text: () => portTable(ports) };
+        },
+      ),
+    );
+
+  port
+    .command('ls')
+    .alias('list')
+    .description('list the open ports of this host')
+    .argument('[endpoint]', ENDPOINT)
+    .action(
+      action(async ({ connect }, [endpoint]): Promise<Result> => {
+        const { ports } = await connect.agent(
+          AgentServiceClient,
+          (client) => client.listPorts,
+          { endpoint: endpoint === 'undefined' ? '' : endpoint },
+          READ_MS,
+        );
+        return { value: ports.map(openPortShape), text: () => portTable(ports) };
+      }),
+    );
+
+  port
+    .command('rm')
+    .alias('remove')
+    .description('close ports of a container')
+    .argument('<endpoint>', ENDPOINT)
+    .argument('[spec...]', 'HOSTPORT[/udp] as the host has it, ranges, or what published it', published)
+    .option('--network <name>', 'on which of its networks', networkName)
+    .option('--all', 'all that it has')
+    .action(
+      action(
+        async (
+          { connect },
+          [endpoint, words],
+          { network = '', all = false }: { network?: string; all?: boolean },
+        ): Promise<Result> => {
+          const ports = ['', 'undefined'].includes(words) ? [] : words.split(WORD_END);
+          if (all === ports.length > 0) {
+            throw invalidArgument(
+              all ? '--all: ports are named besides' : 'spec: no port is named',
+              'Name the ports that are to be closed, or give --all.',
+            );
+          }
+          const { ports: gone } = await connect.agent(
+            AgentServiceClient,
+            (client) => client.unpublishPorts,
+            { endpoint, network, ports, all },
+            WRITE_MS,
+          );
+          return { value: gone.map(openPortShape), text: () => portTable(gone) };
+        },
+      ),
+    );
+}
+
+const portTable = (ports: readonly OpenPort[]): Promise<string> =>
+  table(
+    ['HOST', 'PROTOCOL', 'ENDPOINT', 'NETWORK', 'LEADS TO', 'NODE', 'EVERYWHERE', 'PROBLEM'],
+    ports.map(({ publish, name, network, ip, node, problem }) => [
+      publish === undefined ? '' : formatHostPort(publish),
+      publish?.protocol ?? '',
+      name,
+      network,
+      `${ip}:${publish?.port ?? ''}`,
+      node,
+      publish?.everywhere === true ? 'yes' : 'no',
+      problem,
+    ]),
+  );

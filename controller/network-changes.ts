@@ -1,0 +1,78 @@
+// What can be changed of networks that are there: whether what leaves them is masqueraded, and which reach each other.
+import { failedPrecondition, invalidArgument } from '../core/errors.js';
+import { parseNetworkName, type Network as NetworkRecord } from '../core/network.js';
+import { unary } from '../daemon/grpc.js';
+import type { NetworkServiceServer } from '../proto/gen/weft/v1/controller.js';
+import type { Store } from '../store/store.js';
+import { networkMessage, type Sources } from './messages.js';
+import { requireSynced } from './synced.js';
+import { unknownNetwork } from './unknown-network.js';
+
+type Changes = Pick<NetworkServiceServer, 'updateNetwork' | 'routeNetworks'>;
+
+export function networkChanges(sources: Sources): Changes {
+  const { store } = sources;
+  const find = (name: string): NetworkRecord => {
+    const network = store.view.networks.get(parseNetworkName(name));
+    if (network === undefined) throw unknownNetwork(store, name);
+    return network;
+  };
+
+  return {
+    updateNetwork: unary(async ({ name, masquerade }) => {
+      if (masquerade === undefined) {
+        throw invalidArgument(`network ${name}: nothing is to be changed`, 'Give masquerade.');
+      }
+      await requireSynced(store);
+      const network = find(name);
+      if (masquerade && network.internal) {
+        throw failedPrecondition(
+          `network ${name} is internal: nothing leaves it that could be masqueraded`,
+          'Make another network for containers that are to reach the world.',
+        );
+      }
+      return networkMessage(sources, await store.updateNetwork(name, { masquerade }));
+    }),
+
+    routeNetworks: unary(async ({ a, b, remove }) => {
+      if (parseNetworkName(a) === parseNetworkName(b)) {
+        throw invalidArgument(`network ${a} reaches itself anyway`, 'Name two networks.');
+      }
+      await requireSynced(store);
+      if (remove) {
+        // Either may name the other; one of them may be gone.
+        if (!store.view.networks.has(a) && !store.view.networks.has(b)) throw unknownNetwork(store, a);
+        for (const [one, other] of [
+          [a, b],
+          [b, a],
+        ] as const) {
+          if (store.view.networks.get(one)?.routes?.includes(other) === true) {
+            await store.updateNetwork(one, { removeRoutes: [other] });
+          }
+        }
+      } else {
+        for (const { name, internal } of [find(a), find(b)]) {
+          if (!internal) continue;
+          throw failedPrecondition(
+            `network ${name} is internal: it reaches nothing but itself`,
+            'Attach the containers to a third network that both may use.',
+          );
+        }
+        const other = find(b).routes?.includes(a) === true;
+        if (!other) await store.updateNetwork(a, { addRoutes: [b] });
+      }
+      const message = (name: string): ReturnType<typeof networkMessage> | undefined => {
+        const network = store.view.networks.get(name);
+        return network === undefined ? undefined : networkMessage(sources, network);
+      };
+      return { a: message(a), b: message(b) };
+    }),
+  };
+}
+
+/** A network is gone: another one of its name is not to be routed with those that knew it. */
+export async function forgetRoutes(store: Store, gone: string): Promise<void> {
+  for (const { name, routes } of [...store.view.networks.values()]) {
+    if (routes?.includes(gone) === true) await store.updateNetwork(name, { removeRoutes: [gone] });
+  }
+}

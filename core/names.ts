@@ -1,0 +1,55 @@
+// Names as DNS has them: which can be asked for at all, and the names that stand for addresses. Pure.
+import { IpAddress } from './address.js';
+import { invalidArgument } from './errors.js';
+
+/** RFC 1035 §2.3.4: octets of a label. */
+const MAX_LABEL = 63;
+/** So that NAME.NETWORK.weft fits into a name's 255 octets. */
+const MAX_NAME = 128;
+const LABEL = /^[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?$/i;
+
+/** Whether a question can be asked for it. Docker's grammar allows names that DNS has no form for, such as `a..b`. */
+export function isDnsName(name: string): boolean {
+  return name.length <= MAX_NAME && name.split('.').every((label) => /^[^.]{1,63}$/.test(label));
+}
+
+/** A name of one's own, in lower case. @throws WeftError INVALID_ARGUMENT */
+export function parseDnsName(text: string, field = 'name'): string {
+  const labels = text.split('.');
+  if (text.length > MAX_NAME || !labels.every((label) => label.length <= MAX_LABEL && LABEL.test(label))) {
+    throw invalidArgument(
+      `${field}: "${text}" is not a name that can be asked for`,
+      `Use letters, digits, _ and -, in parts of at most ${MAX_LABEL} characters with dots between them, at most ${MAX_NAME} in all.`,
+    );
+  }
+  return text.toLowerCase();
+}
+
+/** An address that a name can stand for. @throws WeftError INVALID_ARGUMENT */
+export function parseNameAddress(text: string): IpAddress {
+  const ip = IpAddress.parse(text, 'ip');
+  const multicast = ip.family === 4 ? ip.value >> 28n === 0xen : ip.value >> 120n === 0xffn;
+  if (ip.value === 0n || multicast) {
+    throw invalidArgument(
+      `ip: ${text} is not the address of one host`,
+      'Give the address of the host that the name stands for.',
+    );
+  }
+  return ip;
+}
+
+/**
+ * The address that a name below in-addr.arpa or ip6.arpa stands for (RFC 1035 §3.5, RFC 3596 §2.5); undefined for every
+ * other name, and for the names of whole zones.
+ * @param name in lower case, without the last dot
+ */
+export function addressOfReverseName(name: string): IpAddress | undefined {
+  if (name.endsWith('.in-addr.arpa')) {
+    const labels = name.slice(0, -'.in-addr.arpa'.length).split('.');
+    return labels.length === 4 ? IpAddress.tryParse(labels.reverse().join('.')) : undefined;
+  }
+  if (!name.endsWith('.ip6.arpa')) return undefined;
+  const digits = name.slice(0, -'.ip6.arpa'.length);
+  if (!/^[0-9a-f](?:\.[0-9a-f]){31}$/.test(digits)) return undefined;
+  return IpAddress.of(6, BigInt(`0x${digits.split('.').reverse().join('')}`));
+}

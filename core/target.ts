@@ -1,0 +1,52 @@
+// How a container is named from outside, and how an interface inside it may be called. The same checks serve the command
+// line, which finds a wrong word before anybody is asked, and the services.
+import { invalidArgument } from './errors.js';
+import { MAX_LINK_NAME } from './objects.js';
+
+/** A TARGET's words, not yet looked for. */
+export interface TargetWords {
+  /** A word alone is a Docker container's name or a namespace's. */
+  kind: 'netns' | 'pid' | 'docker' | 'word';
+  rest: string;
+}
+
+const WORD = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/;
+
+/** @throws WeftError INVALID_ARGUMENT */
+export function parseTarget(text: string): TargetWords {
+  const [, kind, rest = ''] = /^(netns|pid|docker):(.*)$/s.exec(text) ?? [];
+  switch (kind) {
+    case 'netns':
+      if (rest.startsWith('/')) return { kind, rest };
+      throw invalidArgument(`target: "${rest}" is not an absolute path`, 'Write netns:/run/netns/NAME.');
+    case 'pid':
+      if (/^[1-9]\d{0,9}$/.test(rest)) return { kind, rest };
+      throw invalidArgument(`target: "${rest}" is not a process id`, 'Write pid:4711.');
+    case 'docker':
+      if (WORD.test(rest)) return { kind, rest };
+      throw invalidArgument(`target: "${rest}" is not a container's name or id`, 'Write docker:NAME.');
+    default:
+      if (WORD.test(text)) return { kind: 'word', rest: text };
+      throw invalidArgument(
+        text === '' ? 'target: not given' : `target: "${text}" is not a target`,
+        'Write netns:/PATH, pid:N, docker:NAME or a plain name.',
+      );
+  }
+}
+
+/** The kernel's rule (net/core/dev.c, dev_valid_name). @throws WeftError INVALID_ARGUMENT */
+export function parseIfname(text: string): string {
+  if (text.length > MAX_LINK_NAME) {
+    throw invalidArgument(
+      `ifname: "${text}" is too long (${text.length} characters)`,
+      `Interface names have at most ${MAX_LINK_NAME} characters.`,
+    );
+  }
+  if (!/^[\x21-\x7e]+$/.test(text) || /[/:%]/.test(text) || ['.', '..', 'lo'].includes(text)) {
+    throw invalidArgument(
+      `ifname: "${text}" is not an interface name`,
+      'Use a name such as eth0: no spaces, no / : or %.',
+    );
+  }
+  return text;
+}

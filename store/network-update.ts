@@ -1,0 +1,59 @@
+// Changes to a network that is there: compare and swap on its config, so that two who change it at once both have their way,
+// and what weft does not know of a config stays in it.
+import { failedPrecondition, notFound, unavailable } from '../core/errors.js';
+import type { Network } from '../core/network.js';
+import { decodeConfig, editConfig } from './network-codec.js';
+import { UnreadableError } from './parse.js';
+import type { NetworkChange } from './store.js';
+import { put, read, unchanged, type Context } from './transaction.js';
+
+const ATTEMPTS = 10;
+
+export async function updateNetwork(context: Context, name: string, change: NetworkChange): Promise<Network> {
+  const { client, keys, replica } = context;
+  const config = keys.config(name);
+  for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+    const there = await read(client, config);
+    if (there === undefined) {
+      throw notFound(`network ${name}: there is no such network`, 'See which do: weft network ls.');
+    }
+    const value = there.value.toString();
+    const edited = changed(name, value, change);
+    if (edited === undefined) return decodeConfig(name, value);
+    const { succeeded, header } = await client.txn({
+      compare: [unchanged(config, there.mod_revision)],
+      success: [put(config, edited)],
+      failure: [],
+    });
+    if (!succeeded) continue;
+    await replica.reached(Number(header.revision));
+    return replica.view.networks.get(name) ?? decodeConfig(name, edited);
+  }
+  throw unavailable(`network ${name}: its config is being changed without a pause`, 'Try again in a moment.');
+}
+
+/** The new config; undefined where it says so already. */
+function changed(name: string, value: string, change: NetworkChange): string | undefined {
+  try {
+    const network = decodeConfig(name, value);
+    const before = network.routes ?? [];
+    const gone = new Set(change.removeRoutes);
+    const routes = [...new Set([...before, ...(change.addRoutes ?? [])])].filter((other) => !gone.has(other));
+    const masquerade = change.masquerade ?? network.masquerade;
+    const sameRoutes = routes.join() === before.join();
+    if (sameRoutes && masquerade === network.masquerade) return undefined;
+    return editConfig(name, value, {
+      ...(masquerade === network.masquerade ? {} : { masquerade }),
+      ...(sameRoutes ? {} : { routes }),
+    });
+  } catch (error) {
+    if (!(error instanceof UnreadableError)) throw error;
+    throw failedPrecondition(
+      `network ${name}: its config is not one that weft serves: ${error.message}`,
+      undefined,
+      {
+        cause: error,
+      },
+    );
+  }
+}

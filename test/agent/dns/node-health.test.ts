@@ -1,0 +1,84 @@
+// When a node's endpoints are named, named last, and not named: on a clock and a ping of the test's own.
+import test from 'ava';
+
+import { NodeHealths } from '../../../agent/dns/node-health.js';
+import type { View } from '../../../store/store.js';
+import { LiveView } from '../../../store/live-view.js';
+import { until } from '../../lab/wait.js';
+
+function made(answers: () => boolean): {
+  healths: NodeHealths;
+  view: LiveView;
+  clock: { now: number };
+  changes: () => number;
+} {
+  const view = new LiveView();
+  for (const name of ['n1', 'n2']) {
+    const record = { name, instance: name, publicIp: '192.0.2.1', version: '', startedAt: '' };
+    view.put({ kind: 'node', name, value: record });
+    view.put({ kind: 'alive', name, value: name });
+  }
+  const clock = { now: 1000 };
+  let changes = 0;
+  const healths = new NodeHealths({
+    view: view satisfies View,
+    node: 'self',
+    ping: (ips) => Promise.resolve(ips.map(() => (answers() ? 1 : undefined))),
+    onChange: () => changes++,
+    now: () => clock.now,
+  });
+  return { healths, view, clock, changes: () => changes };
+}
+
+test('silent at once, gone after five seconds, up again with its life lease', async (t) => {
+  const { healths, view, clock, changes } = made(() => false);
+  t.is(healths.of('n1'), 'up');
+  t.is(healths.of('self'), 'up', 'to itself a node is always up');
+  healths.handle([view.remove({ kind: 'alive', name: 'n1', value: 'n1' })]);
+  t.is(changes(), 1);
+  t.is(healths.of('n1'), 'silent');
+  clock.now += 4999;
+  healths.judge();
+  t.is(healths.of('n1'), 'silent');
+  clock.now += 1;
+  healths.judge();
+  t.is(healths.of('n1'), 'gone');
+  t.is(changes(), 2);
+  t.is(healths.of('n2'), 'up');
+  healths.handle([view.put({ kind: 'alive', name: 'n1', value: 'n1' })]);
+  t.is(healths.of('n1'), 'up');
+  await healths.stop();
+});
+
+test('a node that still answers on the underlay stays, and goes when it does not any more', async (t) => {
+  let answers = true;
+  let asked = 0;
+  const { healths, view, clock } = made(() => {
+    asked++;
+    return answers;
+  });
+  healths.handle([view.remove({ kind: 'alive', name: 'n1', value: 'n1' })]);
+  const pinged = (): Promise<unknown> => {
+    const before = asked;
+    return until('it is asked', () => asked >= before + 2);
+  };
+  clock.now += 6000;
+  await pinged();
+  healths.judge();
+  t.is(healths.of('n1'), 'silent');
+  answers = false;
+  await pinged();
+  clock.now += 2500;
+  healths.judge();
+  t.is(healths.of('n1'), 'gone');
+  await healths.stop();
+});
+
+test('a node that nobody has seen alive counts from when it was first looked at', async (t) => {
+  const { healths, clock } = made(() => false);
+  t.is(healths.of('ghost'), 'silent');
+  clock.now += 5000;
+  healths.judge();
+  t.is(healths.of('ghost'), 'gone');
+  await healths.stop();
+});
