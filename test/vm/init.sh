@@ -22,6 +22,11 @@ fi
 b=/vm/bin/busybox
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 $b mount -t tmpfs run /run
+# Nor anything of a weft that runs on the host itself.
+for folder in /var/lib/weft /etc/weft; do
+  $b mkdir -p "$folder"
+  $b mount -t tmpfs weft "$folder"
+done
 $b mkdir -p /dev/pts /dev/shm
 $b mount -t devpts pts /dev/pts
 $b mount -t tmpfs shm /dev/shm
