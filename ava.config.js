@@ -1,7 +1,7 @@
-// The tests of the parts; whole clusters and Docker's engines have configurations of their own (cluster.ava.config.js,
-// docker.ava.config.js).
+// The tests of the parts; whole clusters, Docker's engines and other kernels have configurations of their own
+// (cluster.ava.config.js, docker.ava.config.js, vm.ava.config.js).
 export default {
-  files: ['test/**/*.test.ts', '!test/cluster/**', '!test/docker/**', '!test/bench/**'],
+  files: ['test/**/*.test.ts', '!test/cluster/**', '!test/docker/**', '!test/vm/**', '!test/bench/**'],
   typescript: { rewritePaths: { 'test/': 'build/test/' }, compile: false },
   workerThreads: false,
   concurrency: 2,

@@ -14,6 +14,9 @@ import {
   StatusServiceService,
   type AttachRequest,
   type DetachRequest,
+  type PipeworkDetachRequest,
+  type PipeworkRequest,
+  type Wire,
   type ListPortsRequest,
   type ListPortsResponse,
   type PublishPortsRequest,
@@ -28,6 +31,8 @@ import type { Endpoint, Status } from '../proto/gen/weft/v1/types.js';
 export interface AgentDoor {
   attach(request: AttachRequest): Promise<Endpoint>;
   detach(request: DetachRequest): Promise<Endpoint>;
+  pipework(request: PipeworkRequest): Promise<Wire>;
+  pipeworkDetach(request: PipeworkDetachRequest): Promise<Wire>;
   status(): Promise<Status>;
   readonly names: NameApi;
   publishPorts(request: PublishPortsRequest): Promise<PublishPortsResponse>;
@@ -68,6 +73,8 @@ export async function serveApi(
     unpublishPorts: unary((request: UnpublishPortsRequest) => door.unpublishPorts(request)),
     listPorts: unary((request: ListPortsRequest) => door.listPorts(request)),
     detach: unary(async (request: DetachRequest) => ({ endpoint: await door.detach(request) })),
+    pipework: unary((request: PipeworkRequest) => door.pipework(request)),
+    pipeworkDetach: unary((request: PipeworkDetachRequest) => door.pipeworkDetach(request)),
   });
   const { names } = door;
   server.addService(NameServiceService, {

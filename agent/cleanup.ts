@@ -65,6 +65,8 @@ export async function cleanup(options: CleanupOptions): Promise<void> {
     'reservations',
     'docker',
     'ports',
+    'wires',
+    'wire-places',
     'resolv-conf',
     'instance',
   ]) {

@@ -49,6 +49,9 @@ import { State } from './state.js';
 import { statusOf, wireEndpoint } from './status.js';
 import { recoverEndpoints } from './recovery.js';
 import { findUnderlay, sameUnderlay } from './underlay.js';
+import { parseWire, parseWireDetach, wireMessage } from './wire-request.js';
+import { WireState } from './wire-state.js';
+import { Wires } from './wires.js';
 
 /** `weft agent`. @param argv the words behind it; @param plugins doors for other programs, mounted once it serves */
 export async function main(argv: readonly string[], plugins: readonly Plugin[] = []): Promise<void> {
@@ -129,7 +132,7 @@ async function run(
     log,
     metrics,
     problems,
-    onVanished: (record) => endpoints.vanished(record),
+    onVanished: (record) => (wires.owns(record) ? wires : endpoints).vanished(record),
     onMovedIn: (names) => pluginEndpoints.movedIn(names),
     onUnderlay: () => void lookAtUnderlay(),
   });
@@ -197,6 +200,16 @@ async function run(
     refusal: (network, ip) => endpoints.refusal(network, ip),
     isUsed: (network) => endpoints.isUsed(network),
   });
+  const wireState = new WireState(settings.stateDir);
+  const wires = new Wires({
+    kernel,
+    reconciler,
+    state: wireState,
+    log,
+    docker: settings.docker,
+    underlay: () => underlay,
+    memberships: () => memberships.list(),
+  });
   const gateways = new Gateways({ store, memberships, problems, node });
   shutdown.add('the gateways', () => gateways.stop());
   const containers = new Containers({
@@ -216,6 +229,11 @@ async function run(
   // What is remembered is put right first: the node must not wait for etcd.
   await memberships.restore(loaded.networks);
   await endpoints.restore(loaded.endpoints);
+  await wires.restore(
+    wireState.load((path, why) => {
+      log.error('a file of the state directory cannot be read', { path, error: why });
+    }),
+  );
   resolvConf.keepOnly(endpoints.list().flatMap(({ dns, target }) => (dns === true ? [target] : [])));
   pluginAddresses.restore(loaded.reservations);
   await reconciler.start();
@@ -286,6 +304,8 @@ async function run(
       reported();
       return wireEndpoint(endpoint, memberships);
     },
+    pipework: async (wire) => wireMessage(await wires.attach(parseWire(wire))),
+    pipeworkDetach: async (wire) => wireMessage(await wires.detach(parseWireDetach(wire))),
     status: () => Promise.resolve(statusOf(statusSources)),
     names: nameApi({ dns, store, networks: () => memberships.list().map(({ network }) => network.name) }),
     ...portDoor({ endpoints, ports, store, changed: () => reported() }),

@@ -163,11 +163,9 @@ export class Reconciler {
       // The container's end comes into being with the node's, down and otherwise as described.
       const peer = inside.objects.filter((object) => object.kind === 'link' && object.type === 'peer');
       const { steps } = plan(withPeer(actual, peer), inside.objects, { prune: false });
-      const [onNode, within] = await Promise.all([
-        this.#apply(node, hostSteps, peers),
-        this.#apply(namespace, steps),
-      ]);
-      const failure = onNode[0] ?? within[0];
+      // One after the other: the container's end is there when the node's steps are done, which may take several turns.
+      const [onNode] = await this.#apply(node, hostSteps, peers);
+      const failure = onNode ?? (await this.#apply(namespace, steps))[0];
       if (failure === undefined) {
         this.#sandboxes.set(record, inside);
         return;

@@ -11,6 +11,7 @@ import { endpointCommands } from './commands/endpoint.js';
 import { exposeCommands } from './commands/expose.js';
 import { networkCommands } from './commands/network.js';
 import { nodeCommands } from './commands/node.js';
+import { pipeworkCommand } from './commands/pipework.js';
 import { portCommands } from './commands/port.js';
 import { runCommand } from './commands/run.js';
 import { statusCommand } from './commands/status.js';
@@ -46,8 +47,14 @@ export async function main(given: readonly string[]): Promise<void> {
       format,
       argv.includes('debug') && argv.some((word) => word.startsWith('--log-level')),
     );
+    // pipework knew one status for all that went wrong, and scripts ask for it.
+    const wrongCall = argv[0] === 'pipework' ? 1 : 2;
     process.exitCode =
-      error instanceof ExitError ? error.exitCode : error instanceof CommanderError || isUsage(error) ? 2 : 1;
+      error instanceof ExitError
+        ? error.exitCode
+        : error instanceof CommanderError || isUsage(error)
+          ? wrongCall
+          : 1;
   }
 }
 
@@ -99,6 +106,7 @@ export function buildProgram(): Command {
   endpointCommands(program, action);
   portCommands(program, action);
   nodeCommands(program, action);
+  pipeworkCommand(program, action);
   dnsCommands(program, action);
   statusCommand(program, action);
   runCommand(program, action);

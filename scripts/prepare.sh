@@ -61,10 +61,13 @@ trap 'exit 143' TERM HUP
 wanted='etcd:etcd-server ip:iproute2 iptables:iptables nft:nftables setpriv:util-linux'
 wanted="$wanted ping:iputils-ping curl:curl ss:iproute2"
 [ "${1:-}" != --test ] || wanted="$wanted openssl:openssl nc:netcat-openbsd etcdctl:etcd-client sysctl:procps dig:bind9-dnsutils dnsmasq:dnsmasq-base"
-[ "${1:-}" != --test ] || wanted="$wanted openssl:openssl nc:netcat-openbsd etcdctl:etcd-client sysctl:procps"
 # A real Docker engine, which the tests start by themselves, and the one program that their images are made of.
 [ "${1:-}" != --test ] || wanted="$wanted dockerd:docker.io containerd:containerd runc:runc busybox:busybox-static"
 [ "${1:-}" != --test ] || wanted="$wanted docker-compose:docker-compose"
+# For the tests on another kernel, which is one of this architecture.
+if [ "${1:-}" = --test ] && [ "$(uname -m)" = x86_64 ]; then
+  wanted="$wanted qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio xz:xz-utils tcpdump:tcpdump"
+fi
 missing() {
   local pair
   for pair in $wanted; do command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"; done | sort -u
@@ -103,6 +106,12 @@ if ! cmp -s package-lock.json "$stamp"; then
   quietly npm ci --no-audit --no-fund --loglevel=error
   cp package-lock.json "$stamp"
   done_
+fi
+
+# That a machine cannot have it (no Debian, no network) is no reason to run no test: test.sh names what is not run.
+if [ "${1:-}" = --test ] && ! bash scripts/vm-kernel.sh --check >/dev/null; then
+  step 'Fetching another kernel for its tests'
+  if bash scripts/vm-kernel.sh >"$log" 2>&1 </dev/null; then done_; else printf 'not here: %s\n' "$(tail -n 1 "$log")"; fi
 fi
 
 built=build/.weft-built

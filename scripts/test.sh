@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every test that this machine's kernel allows: first the parts, then whole clusters. Arguments name single test files,
-# or are ava's. The last line counts them all.
+# Runs every test that this machine allows: first the parts, then whole clusters, then those on another kernel. Arguments name
+# single test files, or are ava's. The last line counts them all.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,6 +28,11 @@ docker_runs() {
   [ ! -d /sys/fs/cgroup/pids ] || group=/sys/fs/cgroup/pids/weft-probe.$$
   mkdir "$group" && rmdir "$group"
 }
+other_kernel=yes
+if ! why=$(bash scripts/vm-kernel.sh --check); then
+  not_run+=("the tests on another kernel: $why")
+  other_kernel=
+fi
 
 passed=0 failed=0 status=0
 run() {
@@ -52,6 +57,7 @@ if [ $# -gt 0 ]; then
   case "$*" in
     *test/cluster/*) run --config cluster.ava.config.js "$@" ;;
     *test/docker/*) run --config docker.ava.config.js "$@" ;;
+    *test/vm/*) run --config vm.ava.config.js "$@" ;;
     *) run "$@" ;;
   esac
 else
@@ -64,6 +70,7 @@ else
       not_run+=("the tests with Docker's engine: none runs here ($why)")
     fi
   fi
+  [ -z "$other_kernel" ] || run --config vm.ava.config.js
 fi
 
 if [ ${#not_run[@]} -gt 0 ]; then

@@ -73,9 +73,14 @@ export function decodeLink(body: Buffer, role: NamespaceRole, nameOf: (index: nu
     baseIndex: number(IFLA.LINK),
     hairpin: decodeAttrs(info.get(INFO_SLAVE_DATA) ?? Buffer.alloc(0)).get(BRPORT_MODE)?.[0] === 1,
     kind: readText(info.get(1) ?? Buffer.alloc(0)),
-    // A container's end has the name that its user wants; on the node all names of weft begin alike.
+    // A container's end has the name that its user wants; on the node names of weft begin alike, and a link that has been
+    // given another (a wire's) carries both marks.
     owned:
-      role === 'container' ? marked : name.startsWith(LINK_PREFIX) && (marked || alias.startsWith('weft ')),
+      role === 'container'
+        ? marked
+        : name.startsWith(LINK_PREFIX)
+          ? marked || alias.startsWith('weft ')
+          : marked && alias.startsWith('weft '),
   };
   const object = linkObject(link, alias, role, decodeAttrs(info.get(2) ?? Buffer.alloc(0)), nameOf);
   return { ...link, object };

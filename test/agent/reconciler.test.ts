@@ -5,10 +5,10 @@ import test from 'ava';
 import { Problems } from '../../agent/problems.js';
 import { Reconciler } from '../../agent/reconciler.js';
 import { agentMetrics } from '../../agent/metrics.js';
-import { compileNetwork, compilePeer } from '../../core/compile.js';
+import { compileEndpoint, compileNetwork, compilePeer } from '../../core/compile.js';
 import { silentLogger } from '../../daemon/log.js';
 import { FakeKernel } from '../fakes/kernel.js';
-import { lease, membership, network } from '../kernel/samples.js';
+import { endpoint, lease, membership, network } from '../kernel/samples.js';
 
 const of = membership(network('blue', 4097, 100, false));
 const ROUTE = 'route 10.100.2.0/24';
@@ -115,4 +115,24 @@ test('leftovers stay until the records are complete, then they go', async (t) =>
   reconciler.allowPruning();
   await reconciler.compare('asked');
   t.false(await there(kernel, 'route 10.100.9.0/24'));
+});
+
+test('an attach works inside only when the node’s side is there, however slowly that comes', async (t) => {
+  const { kernel, reconciler } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  kernel.addContainer('/run/netns/c1');
+  const { namespace, sandbox } = await kernel.openNamespace('/run/netns/c1');
+  t.teardown(() => namespace.close());
+  const record = endpoint(of, '0000000000000001', 2, '/run/netns/c1', { sandbox });
+  const { host, container } = compileEndpoint(of, record);
+  // What takes longer than a turn lets others have theirs.
+  kernel.beforeApply = (steps) =>
+    steps.some((step) => step.do === 'create-link')
+      ? new Promise((resolve) => setTimeout(resolve, 20))
+      : undefined;
+  const inside = { sandbox, hostIfname: record.hostIfname, objects: container };
+  await t.notThrowsAsync(
+    reconciler.attach('endpoint 1', host, inside, namespace, await namespace.observe([])),
+  );
+  t.true((await namespace.observe([])).objects.has('link eth0'));
 });

@@ -1,6 +1,8 @@
 // Running programs for tests: with a deadline, with all they said, and with an error that shows it.
 import { spawn } from 'node:child_process';
 
+import { slowness } from './wait.js';
+
 export interface Outcome {
   /** 128 + the signal's number where a signal ended it, as a shell has it. */
   code: number;
@@ -12,7 +14,7 @@ export interface Outcome {
 export interface ExecOptions {
   env?: Record<string, string>;
   input?: string;
-  /** Default 30 s; then it is killed and that is an error. */
+  /** Default 30 s, times `slowness`; then it is killed and that is an error. */
   timeoutMs?: number;
 }
 
@@ -39,7 +41,7 @@ export function exec(argv: readonly string[], options: ExecOptions = {}): Promis
     let stderr = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
     child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
-    const timeoutMs = options.timeoutMs ?? 30_000;
+    const timeoutMs = (options.timeoutMs ?? 30_000) * slowness;
     let late = false;
     const timer = setTimeout(() => {
       late = true;

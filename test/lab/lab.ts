@@ -128,6 +128,17 @@ export class Lab {
     return host;
   }
 
+  /** What the host of this number has on the underlay, also where it is no namespace: a virtual machine. */
+  addressesOf(host: number): { ip: string; ip6: string; gateway: string; gateway6: string } {
+    const number = UNDERLAY.firstHost + host - 1;
+    return {
+      ip: UNDERLAY.ip(number),
+      ip6: UNDERLAY.ip6(number),
+      gateway: UNDERLAY.ip(UNDERLAY.gateway),
+      gateway6: UNDERLAY.ip6(UNDERLAY.gateway),
+    };
+  }
+
   /** A new, empty namespace that stands for a container; its name is unique on this machine. */
   async container(name = `c${++this.#containers}`): Promise<Namespace> {
     const container = new Namespace(this, name);

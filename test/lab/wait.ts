@@ -3,8 +3,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { messageOf } from '../../core/errors.js';
 
+/** How much longer everything takes where the tests run: more than 1 in an emulated machine (vm.ava.config.js). */
+export const slowness = Number(process.env['WEFT_TEST_SLOWNESS'] ?? 1);
+
 export interface WaitOptions {
-  /** Default 15 s: several times what anything here takes on a slow machine. */
+  /** Default 15 s: several times what anything here takes on a slow machine. Times `slowness`. */
   timeoutMs?: number;
   everyMs?: number;
   /** What to show where it fails: the tails of the logs. */
@@ -20,7 +23,8 @@ export async function until<T>(
   probe: () => T | undefined | false | Promise<T | undefined | false>,
   { timeoutMs = 15_000, everyMs = 50, context }: WaitOptions = {},
 ): Promise<T> {
-  const deadline = Date.now() + timeoutMs;
+  const within = timeoutMs * slowness;
+  const deadline = Date.now() + within;
   let last = 'it never was';
   for (;;) {
     try {
@@ -33,6 +37,6 @@ export async function until<T>(
     await delay(everyMs);
   }
   throw new Error(
-    `${what}: not within ${timeoutMs / 1000} s (${last})${context === undefined ? '' : `\n${context()}`}`,
+    `${what}: not within ${within / 1000} s (${last})${context === undefined ? '' : `\n${context()}`}`,
   );
 }

@@ -59,6 +59,48 @@ export interface DetachResponse {
   endpoint: Endpoint | undefined;
 }
 
+export interface PipeworkRequest {
+  /** A bridge, a NIC, or the name of a bridge that is to be made: br…, ovs…. */
+  hostInterface: string;
+  target: string;
+  ifname: string;
+  hostIfname?:
+    | string
+    | undefined;
+  /** With prefix length; absent: the interface is brought up without. */
+  address?:
+    | string
+    | undefined;
+  /** Takes over the container's default route. */
+  gateway?: string | undefined;
+  mac?: string | undefined;
+  vlan?:
+    | number
+    | undefined;
+  /** The NIC may be the one that carries the underlay. */
+  force: boolean;
+}
+
+export interface PipeworkDetachRequest {
+  hostInterface: string;
+  target: string;
+  ifname: string;
+}
+
+export interface Wire {
+  hostInterface: string;
+  /** What it is a port of. */
+  bridge: string;
+  target: string;
+  ifname: string;
+  hostIfname: string;
+  mac: string;
+  address?: string | undefined;
+  gateway?: string | undefined;
+  vlan?: number | undefined;
+  mtu: number;
+}
+
 export interface AddNameRequest {
   name: string;
   ips: string[];
@@ -624,6 +666,558 @@ export const DetachResponse: MessageFns<DetachResponse> = {
     message.endpoint = (object.endpoint !== undefined && object.endpoint !== null)
       ? Endpoint.fromPartial(object.endpoint)
       : undefined;
+    return message;
+  },
+};
+
+function createBasePipeworkRequest(): PipeworkRequest {
+  return {
+    hostInterface: "",
+    target: "",
+    ifname: "",
+    hostIfname: undefined,
+    address: undefined,
+    gateway: undefined,
+    mac: undefined,
+    vlan: undefined,
+    force: false,
+  };
+}
+
+export const PipeworkRequest: MessageFns<PipeworkRequest> = {
+  encode(message: PipeworkRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.hostInterface !== "") {
+      writer.uint32(10).string(message.hostInterface);
+    }
+    if (message.target !== "") {
+      writer.uint32(18).string(message.target);
+    }
+    if (message.ifname !== "") {
+      writer.uint32(26).string(message.ifname);
+    }
+    if (message.hostIfname !== undefined) {
+      writer.uint32(34).string(message.hostIfname);
+    }
+    if (message.address !== undefined) {
+      writer.uint32(42).string(message.address);
+    }
+    if (message.gateway !== undefined) {
+      writer.uint32(50).string(message.gateway);
+    }
+    if (message.mac !== undefined) {
+      writer.uint32(58).string(message.mac);
+    }
+    if (message.vlan !== undefined) {
+      writer.uint32(64).uint32(message.vlan);
+    }
+    if (message.force !== false) {
+      writer.uint32(72).bool(message.force);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PipeworkRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePipeworkRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.hostInterface = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.target = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.ifname = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.hostIfname = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.gateway = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.mac = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.vlan = reader.uint32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.force = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PipeworkRequest {
+    return {
+      hostInterface: isSet(object.hostInterface)
+        ? globalThis.String(object.hostInterface)
+        : isSet(object.host_interface)
+        ? globalThis.String(object.host_interface)
+        : "",
+      target: isSet(object.target) ? globalThis.String(object.target) : "",
+      ifname: isSet(object.ifname) ? globalThis.String(object.ifname) : "",
+      hostIfname: isSet(object.hostIfname)
+        ? globalThis.String(object.hostIfname)
+        : isSet(object.host_ifname)
+        ? globalThis.String(object.host_ifname)
+        : undefined,
+      address: isSet(object.address) ? globalThis.String(object.address) : undefined,
+      gateway: isSet(object.gateway) ? globalThis.String(object.gateway) : undefined,
+      mac: isSet(object.mac) ? globalThis.String(object.mac) : undefined,
+      vlan: isSet(object.vlan) ? globalThis.Number(object.vlan) : undefined,
+      force: isSet(object.force) ? globalThis.Boolean(object.force) : false,
+    };
+  },
+
+  toJSON(message: PipeworkRequest): unknown {
+    const obj: any = {};
+    if (message.hostInterface !== "") {
+      obj.hostInterface = message.hostInterface;
+    }
+    if (message.target !== "") {
+      obj.target = message.target;
+    }
+    if (message.ifname !== "") {
+      obj.ifname = message.ifname;
+    }
+    if (message.hostIfname !== undefined) {
+      obj.hostIfname = message.hostIfname;
+    }
+    if (message.address !== undefined) {
+      obj.address = message.address;
+    }
+    if (message.gateway !== undefined) {
+      obj.gateway = message.gateway;
+    }
+    if (message.mac !== undefined) {
+      obj.mac = message.mac;
+    }
+    if (message.vlan !== undefined) {
+      obj.vlan = Math.round(message.vlan);
+    }
+    if (message.force !== false) {
+      obj.force = message.force;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<PipeworkRequest>, I>>(base?: I): PipeworkRequest {
+    return PipeworkRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PipeworkRequest>, I>>(object: I): PipeworkRequest {
+    const message = createBasePipeworkRequest();
+    message.hostInterface = object.hostInterface ?? "";
+    message.target = object.target ?? "";
+    message.ifname = object.ifname ?? "";
+    message.hostIfname = object.hostIfname ?? undefined;
+    message.address = object.address ?? undefined;
+    message.gateway = object.gateway ?? undefined;
+    message.mac = object.mac ?? undefined;
+    message.vlan = object.vlan ?? undefined;
+    message.force = object.force ?? false;
+    return message;
+  },
+};
+
+function createBasePipeworkDetachRequest(): PipeworkDetachRequest {
+  return { hostInterface: "", target: "", ifname: "" };
+}
+
+export const PipeworkDetachRequest: MessageFns<PipeworkDetachRequest> = {
+  encode(message: PipeworkDetachRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.hostInterface !== "") {
+      writer.uint32(10).string(message.hostInterface);
+    }
+    if (message.target !== "") {
+      writer.uint32(18).string(message.target);
+    }
+    if (message.ifname !== "") {
+      writer.uint32(26).string(message.ifname);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PipeworkDetachRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePipeworkDetachRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.hostInterface = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.target = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.ifname = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PipeworkDetachRequest {
+    return {
+      hostInterface: isSet(object.hostInterface)
+        ? globalThis.String(object.hostInterface)
+        : isSet(object.host_interface)
+        ? globalThis.String(object.host_interface)
+        : "",
+      target: isSet(object.target) ? globalThis.String(object.target) : "",
+      ifname: isSet(object.ifname) ? globalThis.String(object.ifname) : "",
+    };
+  },
+
+  toJSON(message: PipeworkDetachRequest): unknown {
+    const obj: any = {};
+    if (message.hostInterface !== "") {
+      obj.hostInterface = message.hostInterface;
+    }
+    if (message.target !== "") {
+      obj.target = message.target;
+    }
+    if (message.ifname !== "") {
+      obj.ifname = message.ifname;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<PipeworkDetachRequest>, I>>(base?: I): PipeworkDetachRequest {
+    return PipeworkDetachRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PipeworkDetachRequest>, I>>(object: I): PipeworkDetachRequest {
+    const message = createBasePipeworkDetachRequest();
+    message.hostInterface = object.hostInterface ?? "";
+    message.target = object.target ?? "";
+    message.ifname = object.ifname ?? "";
+    return message;
+  },
+};
+
+function createBaseWire(): Wire {
+  return {
+    hostInterface: "",
+    bridge: "",
+    target: "",
+    ifname: "",
+    hostIfname: "",
+    mac: "",
+    address: undefined,
+    gateway: undefined,
+    vlan: undefined,
+    mtu: 0,
+  };
+}
+
+export const Wire: MessageFns<Wire> = {
+  encode(message: Wire, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.hostInterface !== "") {
+      writer.uint32(10).string(message.hostInterface);
+    }
+    if (message.bridge !== "") {
+      writer.uint32(18).string(message.bridge);
+    }
+    if (message.target !== "") {
+      writer.uint32(26).string(message.target);
+    }
+    if (message.ifname !== "") {
+      writer.uint32(34).string(message.ifname);
+    }
+    if (message.hostIfname !== "") {
+      writer.uint32(42).string(message.hostIfname);
+    }
+    if (message.mac !== "") {
+      writer.uint32(50).string(message.mac);
+    }
+    if (message.address !== undefined) {
+      writer.uint32(58).string(message.address);
+    }
+    if (message.gateway !== undefined) {
+      writer.uint32(66).string(message.gateway);
+    }
+    if (message.vlan !== undefined) {
+      writer.uint32(72).uint32(message.vlan);
+    }
+    if (message.mtu !== 0) {
+      writer.uint32(80).uint32(message.mtu);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Wire {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWire();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.hostInterface = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.bridge = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.target = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.ifname = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.hostIfname = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.mac = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.gateway = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.vlan = reader.uint32();
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.mtu = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Wire {
+    return {
+      hostInterface: isSet(object.hostInterface)
+        ? globalThis.String(object.hostInterface)
+        : isSet(object.host_interface)
+        ? globalThis.String(object.host_interface)
+        : "",
+      bridge: isSet(object.bridge) ? globalThis.String(object.bridge) : "",
+      target: isSet(object.target) ? globalThis.String(object.target) : "",
+      ifname: isSet(object.ifname) ? globalThis.String(object.ifname) : "",
+      hostIfname: isSet(object.hostIfname)
+        ? globalThis.String(object.hostIfname)
+        : isSet(object.host_ifname)
+        ? globalThis.String(object.host_ifname)
+        : "",
+      mac: isSet(object.mac) ? globalThis.String(object.mac) : "",
+      address: isSet(object.address) ? globalThis.String(object.address) : undefined,
+      gateway: isSet(object.gateway) ? globalThis.String(object.gateway) : undefined,
+      vlan: isSet(object.vlan) ? globalThis.Number(object.vlan) : undefined,
+      mtu: isSet(object.mtu) ? globalThis.Number(object.mtu) : 0,
+    };
+  },
+
+  toJSON(message: Wire): unknown {
+    const obj: any = {};
+    if (message.hostInterface !== "") {
+      obj.hostInterface = message.hostInterface;
+    }
+    if (message.bridge !== "") {
+      obj.bridge = message.bridge;
+    }
+    if (message.target !== "") {
+      obj.target = message.target;
+    }
+    if (message.ifname !== "") {
+      obj.ifname = message.ifname;
+    }
+    if (message.hostIfname !== "") {
+      obj.hostIfname = message.hostIfname;
+    }
+    if (message.mac !== "") {
+      obj.mac = message.mac;
+    }
+    if (message.address !== undefined) {
+      obj.address = message.address;
+    }
+    if (message.gateway !== undefined) {
+      obj.gateway = message.gateway;
+    }
+    if (message.vlan !== undefined) {
+      obj.vlan = Math.round(message.vlan);
+    }
+    if (message.mtu !== 0) {
+      obj.mtu = Math.round(message.mtu);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Wire>, I>>(base?: I): Wire {
+    return Wire.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Wire>, I>>(object: I): Wire {
+    const message = createBaseWire();
+    message.hostInterface = object.hostInterface ?? "";
+    message.bridge = object.bridge ?? "";
+    message.target = object.target ?? "";
+    message.ifname = object.ifname ?? "";
+    message.hostIfname = object.hostIfname ?? "";
+    message.mac = object.mac ?? "";
+    message.address = object.address ?? undefined;
+    message.gateway = object.gateway ?? undefined;
+    message.vlan = object.vlan ?? undefined;
+    message.mtu = object.mtu ?? 0;
     return message;
   },
 };
@@ -2336,6 +2930,30 @@ export const AgentServiceService = {
     responseDeserialize: (value: Buffer): DetachResponse => DetachResponse.decode(value),
   },
   /**
+   * A container's interface on a bridge or NIC of this host, in no network: what pipework did. The same call again answers
+   * with what is there.
+   */
+  pipework: {
+    path: "/weft.v1.AgentService/Pipework" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: PipeworkRequest): Buffer => Buffer.from(PipeworkRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): PipeworkRequest => PipeworkRequest.decode(value),
+    responseSerialize: (value: Wire): Buffer => Buffer.from(Wire.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Wire => Wire.decode(value),
+  },
+  /** Takes it away again. */
+  pipeworkDetach: {
+    path: "/weft.v1.AgentService/PipeworkDetach" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: PipeworkDetachRequest): Buffer =>
+      Buffer.from(PipeworkDetachRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): PipeworkDetachRequest => PipeworkDetachRequest.decode(value),
+    responseSerialize: (value: Wire): Buffer => Buffer.from(Wire.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Wire => Wire.decode(value),
+  },
+  /**
    * All of them or none. ALREADY_EXISTS for a port that somebody has, with who it is; FAILED_PRECONDITION on an internal
    * network; NOT_FOUND for an endpoint that is not on this node. What is published already is answered as it is.
    */
@@ -2381,6 +2999,13 @@ export interface AgentServiceServer extends UntypedServiceImplementation {
   attach: handleUnaryCall<AttachRequest, Endpoint>;
   detach: handleUnaryCall<DetachRequest, DetachResponse>;
   /**
+   * A container's interface on a bridge or NIC of this host, in no network: what pipework did. The same call again answers
+   * with what is there.
+   */
+  pipework: handleUnaryCall<PipeworkRequest, Wire>;
+  /** Takes it away again. */
+  pipeworkDetach: handleUnaryCall<PipeworkDetachRequest, Wire>;
+  /**
    * All of them or none. ALREADY_EXISTS for a port that somebody has, with who it is; FAILED_PRECONDITION on an internal
    * network; NOT_FOUND for an endpoint that is not on this node. What is published already is answered as it is.
    */
@@ -2422,6 +3047,38 @@ export interface AgentServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: DetachResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * A container's interface on a bridge or NIC of this host, in no network: what pipework did. The same call again answers
+   * with what is there.
+   */
+  pipework(request: PipeworkRequest, callback: (error: ServiceError | null, response: Wire) => void): ClientUnaryCall;
+  pipework(
+    request: PipeworkRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Wire) => void,
+  ): ClientUnaryCall;
+  pipework(
+    request: PipeworkRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Wire) => void,
+  ): ClientUnaryCall;
+  /** Takes it away again. */
+  pipeworkDetach(
+    request: PipeworkDetachRequest,
+    callback: (error: ServiceError | null, response: Wire) => void,
+  ): ClientUnaryCall;
+  pipeworkDetach(
+    request: PipeworkDetachRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Wire) => void,
+  ): ClientUnaryCall;
+  pipeworkDetach(
+    request: PipeworkDetachRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Wire) => void,
   ): ClientUnaryCall;
   /**
    * All of them or none. ALREADY_EXISTS for a port that somebody has, with who it is; FAILED_PRECONDITION on an internal

@@ -1,0 +1,226 @@
+// pipework's own words, so that scripts that were written for it go on working: what a call means, or why weft does not do
+// it. Its options have one order, which is how it told them from the other words:
+//
+//   [--force] HOSTIF [-i IF] [-l IF] [-a 4|6] GUEST IP/LEN[@GATEWAY]|0/0 [MAC|U:TEXT][@VLAN]
+//   --detach HOSTIF [-i IF] GUEST
+//   --wait [-i IF]
+import { createHash } from 'node:crypto';
+
+import { IpAddress, parseInterface, parseMac, type Family } from './address.js';
+import { invalidArgument, unimplemented, type WeftError } from './errors.js';
+import { parseInteger } from './network.js';
+
+export type PipeworkCall = PipeworkWait | PipeworkAttach | PipeworkDetach;
+
+/** Waits until an interface of the caller's own namespace has a carrier. */
+export interface PipeworkWait {
+  do: 'wait';
+  ifname: string;
+}
+
+/** Takes back what a call had made; weft's own word, for pipework had none. */
+export interface PipeworkDetach extends Pick<PipeworkAttach, 'host' | 'guest' | 'ifname'> {
+  do: 'detach';
+}
+
+export interface PipeworkAttach {
+  do: 'attach';
+  /** The link of the host, by its name or its MAC address. */
+  host: { name: string } | { mac: string };
+  /** The container: a name, or any TARGET of weft's. */
+  guest: string;
+  /** In the container. */
+  ifname: string;
+  /** The host's end. */
+  hostIfname?: string;
+  /** With prefix length; absent for 0/0: the interface is brought up without. */
+  address?: string;
+  /** Takes over the container's default route. */
+  gateway?: string;
+  mac?: string;
+  vlan?: number;
+  /** Also where the host's interface carries the underlay. weft's own word: pipework left such interfaces where they were. */
+  force?: true;
+}
+
+export const PIPEWORK_SYNTAX = [
+  'weft pipework [--force] HOSTIF [-i IF] [-l IF] [-a 4|6] GUEST IP/LEN[@GATEWAY]|0/0 [MAC|U:TEXT][@VLAN]',
+  'weft pipework --detach HOSTIF [-i IF] GUEST',
+  'weft pipework --wait [-i IF]',
+] as const;
+
+const usage = (cause: string): WeftError =>
+  invalidArgument(`pipework: ${cause}`, `Write: ${PIPEWORK_SYNTAX[0]}`);
+
+const DEFAULT_IFNAME = 'eth1';
+
+/** @throws WeftError INVALID_ARGUMENT for a wrong call; UNIMPLEMENTED for what weft does not do, with the way that there is */
+export function parsePipework(argv: readonly string[]): PipeworkCall {
+  const words = new Words(argv);
+  if (words.take('--wait')) {
+    const ifname = words.option('-i') ?? DEFAULT_IFNAME;
+    words.end();
+    return { do: 'wait', ifname: parseLinkName(ifname, '-i') };
+  }
+  if (words.take('--direct-phys')) {
+    throw unimplemented(
+      'pipework: --direct-phys would give the interface itself away, and weft could not take it back from a container that is gone',
+      'Leave it out: the container becomes a neighbour of the host on that interface.',
+    );
+  }
+  const detach = words.take('--detach');
+  const force = !detach && words.take('--force');
+  const hostif = words.next('the host’s interface');
+  refuseKind(hostif);
+  const host = hostif.startsWith('mac:')
+    ? { mac: parseMac(hostif.slice('mac:'.length)) }
+    : { name: parseLinkName(hostif, 'the host’s interface') };
+  const ifname = parseLinkName(words.option('-i') ?? DEFAULT_IFNAME, '-i');
+  if (detach) {
+    const guest = words.next('the guest');
+    words.end();
+    return { do: 'detach', host, guest, ifname };
+  }
+  const hostIfname = words.option('-l');
+  const family = parseFamily(words.option('-a'));
+  const guest = words.next('the guest');
+  const given = parseGiven(words.next('the address'), family);
+  const tail = words.optional();
+  words.end();
+  return {
+    do: 'attach',
+    host,
+    guest,
+    ifname,
+    ...(hostIfname === undefined ? {} : { hostIfname: parseLinkName(hostIfname, '-l') }),
+    ...given,
+    ...(tail === undefined ? {} : parseTail(tail)),
+    ...(force ? { force } : {}),
+  };
+}
+
+/** What else pipework could make, by the name of what it was asked for. */
+function refuseKind(hostif: string): void {
+  if (hostif === '') throw usage('the host’s interface is empty');
+  for (const [kind, program] of [
+    ['route', 'ip route'],
+    ['rule', 'ip rule'],
+    ['tc', 'tc'],
+  ] as const) {
+    if (hostif !== kind) continue;
+    throw unimplemented(
+      `pipework: ${kind} only runs \`${program}\` in the guest, which weft does not do for you`,
+      `Run it yourself: nsenter --net=/proc/PID/ns/net ${program} …`,
+    );
+  }
+  if (/^dummy\d*$/.test(hostif)) {
+    throw unimplemented(
+      `pipework: ${hostif} would be a dummy interface, which weft does not make`,
+      'Make it yourself: nsenter --net=/proc/PID/ns/net ip link add dummy0 type dummy',
+    );
+  }
+}
+
+/** The kernel's rule for names of links (net/core/dev.c, dev_valid_name). @throws WeftError INVALID_ARGUMENT */
+export function parseLinkName(text: string, field: string): string {
+  const bad = (why: string, next: string): WeftError =>
+    invalidArgument(`pipework: ${field}: "${text}" ${why}`, next);
+  if (text.length > 15)
+    throw bad(`is too long (${text.length} characters)`, 'Names of interfaces have at most 15 characters.');
+  if (!/^[\x21-\x7e]+$/.test(text) || /[/:%]/.test(text) || text.startsWith('-') || /^\.\.?$|^lo$/.test(text))
+    throw bad('is not the name of an interface', 'Give a name such as br1 or eth1.');
+  return text;
+}
+
+function parseFamily(text: string | undefined): Family | undefined {
+  if (text === undefined) return undefined;
+  if (text === '4' || text === '6') return text === '4' ? 4 : 6;
+  throw usage(`-a: "${text}" is neither 4 nor 6`);
+}
+
+const DHCP = /^(dhcp|udhcpc|udhcpc-f|dhclient|dhclient-f|dhcpcd)(:|$)/;
+
+function parseGiven(text: string, family: Family | undefined): Pick<PipeworkAttach, 'address' | 'gateway'> {
+  const [client] = DHCP.exec(text) ?? [];
+  if (client !== undefined) {
+    throw unimplemented(
+      `pipework: ${text}: weft has no DHCP client`,
+      'Give an address, or 0/0 and start a DHCP client in the guest.',
+    );
+  }
+  if (text === '0/0') return {};
+  const [given = '', via, ...more] = text.split('@');
+  if (more.length > 0) throw usage(`"${text}" has more than one gateway`);
+  if (!given.includes('/')) {
+    throw invalidArgument(
+      `pipework: "${given}" has no prefix length`,
+      `The address should include one; maybe you meant ${given}/24?`,
+    );
+  }
+  const { address, length } = parseInterface(given);
+  if (family !== undefined && address.family !== family)
+    throw usage(`-a ${family}: ${address.toString()} is an IPv${address.family} address`);
+  const ip = `${address.toString()}/${length}`;
+  // A script's variable may be empty, here and behind the address.
+  if (via === undefined || via === '') return { address: ip };
+  const gateway = IpAddress.parse(via, 'gateway');
+  if (gateway.family !== address.family)
+    throw usage(`the gateway ${gateway.toString()} and the address ${ip} are of different families`);
+  if (gateway.equals(address)) throw usage(`${gateway.toString()} cannot be its own gateway`);
+  return { address: ip, gateway: gateway.toString() };
+}
+
+/** `[MAC|U:TEXT][@VLAN]`, and what is empty is not there. */
+function parseTail(text: string): Pick<PipeworkAttach, 'mac' | 'vlan'> {
+  const [mac = '', vlan = '', ...more] = text.split('@');
+  if (more.length > 0 || (vlan !== '' && !/^\d{1,5}$/.test(vlan)))
+    throw usage(`"${text}" does not end in a VLAN, such as @100`);
+  return {
+    ...(mac === '' ? {} : { mac: mac.startsWith('U:') ? macOfText(mac.slice('U:'.length)) : parseMac(mac) }),
+    // IEEE 802.1Q-2022 §9.6: 0 means "no VLAN", and 4095 is reserved.
+    ...(vlan === '' ? {} : { vlan: parseInteger(Number(vlan), 'vlan', 1, 4094) }),
+  };
+}
+
+/** pipework's: the text goes through md5 with the newline that `echo` put behind it. */
+export function macOfText(text: string): string {
+  const digest = createHash('md5').update(`${text}\n`).digest('hex');
+  return ['02', ...(digest.slice(0, 10).match(/../g) ?? [])].join(':');
+}
+
+/** The words of a call, from left to right. */
+class Words {
+  #at = 0;
+
+  constructor(private readonly argv: readonly string[]) {}
+
+  take(word: string): boolean {
+    if (this.argv[this.#at] !== word) return false;
+    this.#at += 1;
+    return true;
+  }
+
+  option(name: string): string | undefined {
+    return this.take(name) ? this.next(`what belongs to ${name}`) : undefined;
+  }
+
+  next(what: string): string {
+    const word = this.argv[this.#at];
+    if (word === undefined) throw usage(`${what} is missing`);
+    if (/^-[ila]$/.test(word)) throw usage(`${word} is not in its place`);
+    this.#at += 1;
+    return word;
+  }
+
+  /** An empty word stands for none, as a script's empty variable does. */
+  optional(): string | undefined {
+    const word = this.argv[this.#at];
+    if (word !== undefined) this.#at += 1;
+    return word === '' ? undefined : word;
+  }
+
+  end(): void {
+    const [word] = this.argv.slice(this.#at);
+    if (word !== undefined) throw usage(`"${word}" is one word too many`);
+  }
+}

@@ -1,0 +1,187 @@
+// A wire: a container's interface that pipework's words asked for, on a bridge or a NIC of this host. It is in no network:
+// no other host knows of it, nobody gives its address out, and it needs neither etcd nor a controller, as pipework needed
+// nothing but its host. It becomes the same kernel objects that containers of networks become, in the same loop.
+import { createHash } from 'node:crypto';
+
+import { parseInterface } from './address.js';
+import { failedPrecondition, type WeftError } from './errors.js';
+import { lanBridgeName, macOf } from './link-names.js';
+import type { KernelObject } from './objects.js';
+import type { PipeworkAttach } from './pipework.js';
+import type { Sandbox } from './records.js';
+
+/** What the host's side of a wire hangs on. */
+export type Place = BridgePlace | NicPlace;
+
+/** A bridge, by the name that the caller gave it. */
+export interface BridgePlace {
+  kind: 'bridge';
+  name: string;
+  mtu: number;
+  /** It tells VLANs apart. */
+  vlans: boolean;
+  /** It was not there: it is weft's, under the name that it was asked for. */
+  made: boolean;
+}
+
+/** A NIC, which becomes a port of a bridge of weft's; its addresses move there. */
+export interface NicPlace {
+  kind: 'nic';
+  name: string;
+  mac: string;
+  mtu: number;
+  /** The id that stands for untagged frames where the bridge tells VLANs apart. */
+  native?: number;
+}
+
+export interface Wire {
+  id: string;
+  place: Place;
+  /** The container's own name. */
+  name: string;
+  target: string;
+  sandbox: Sandbox;
+  ifname: string;
+  hostIfname: string;
+  mac: string;
+  /** With prefix length; absent: the interface is up, and has none. */
+  address?: string;
+  /** What the container's default route leads to. */
+  gateway?: string;
+  vlan?: number;
+}
+
+/** Frames without a tag are in this VLAN of a bridge that tells VLANs apart, as Linux has it. */
+const UNTAGGED = 1;
+
+export const bridgeOfPlace = (place: Place): string =>
+  place.kind === 'nic' ? lanBridgeName(place.name) : place.name;
+
+/** What the place itself needs, as long as a wire hangs on it; nothing where it is a bridge of somebody else's. */
+export function compilePlace(place: Place): KernelObject[] {
+  const { mtu } = place;
+  if (place.kind === 'bridge') {
+    if (!place.made) return [];
+    return [
+      {
+        kind: 'link',
+        type: 'bridge',
+        name: place.name,
+        alias: `weft pipework ${place.name}`,
+        mac: macOfName(place.name),
+        mtu,
+        ...(place.vlans ? { vlans: true } : {}),
+      },
+    ];
+  }
+  const { name, mac, native } = place;
+  const bridge = bridgeOfPlace(place);
+  const aware = native === undefined ? {} : { vlans: true };
+  return [
+    { kind: 'link', type: 'bridge', name: bridge, alias: `weft parent ${name}`, mac, mtu, ...aware },
+    { kind: 'port', link: name, master: bridge },
+    ...(native === undefined
+      ? []
+      : [bridge, name].map(
+          (link) => ({ kind: 'vlan', link, bridge, vlan: native, untagged: true }) as const,
+        )),
+  ];
+}
+
+export function compileWire(wire: Wire): { host: KernelObject[]; container: KernelObject[] } {
+  const { place, mac, ifname: link, address, gateway } = wire;
+  const { mtu } = place;
+  const bridge = bridgeOfPlace(place);
+  const vlan = portVlan(wire);
+  const host: KernelObject[] = [
+    {
+      kind: 'link',
+      type: 'veth',
+      name: wire.hostIfname,
+      alias: wireAlias(wire),
+      mtu,
+      master: bridge,
+      ...(vlan === undefined ? {} : { vlan }),
+      peer: { name: link, mac },
+    },
+  ];
+  if (place.kind === 'nic' && wire.vlan !== undefined)
+    host.push({ kind: 'vlan', link: place.name, bridge, vlan: wire.vlan });
+  const container: KernelObject[] = [
+    { kind: 'link', type: 'loopback', name: 'lo' },
+    { kind: 'link', type: 'peer', name: link, mac, mtu },
+  ];
+  if (address !== undefined) container.push({ kind: 'address', link, address });
+  if (address !== undefined && gateway !== undefined) {
+    const to = gateway.includes(':') ? '::/0' : '0.0.0.0/0';
+    // A gateway beyond the subnet is taken to be on the link, as pipework did.
+    const onlink = isBeyond(address, gateway) ? { onlink: true } : {};
+    container.push({ kind: 'route', to, link, via: gateway, ...onlink });
+  }
+  return { host, container };
+}
+
+export const wireAlias = ({ name, place }: Wire): string => `weft pipework ${name} on ${place.name}`;
+
+/** The VLAN that the port is in; undefined where the bridge has none, or sees to it. */
+function portVlan({ place, vlan }: Wire): number | undefined {
+  if (vlan !== undefined) return vlan;
+  if (place.kind === 'nic') return place.native;
+  return place.vlans && place.made ? UNTAGGED : undefined;
+}
+
+function isBeyond(address: string, gateway: string): boolean {
+  const { address: ip, length } = parseInterface(address);
+  const via = parseInterface(`${gateway}/${length}`).address;
+  const host = BigInt((ip.family === 4 ? 32 : 128) - length);
+  return ip.value >> host !== via.value >> host;
+}
+
+/** The container's MAC address where none is asked for: of its address, so that who remembers it stays right. */
+export function wireMac(call: Pick<PipeworkAttach, 'mac' | 'address'>, id: string): string {
+  if (call.mac !== undefined) return call.mac;
+  return call.address === undefined ? macOfName(id) : macOf(parseInterface(call.address).address);
+}
+
+function macOfName(name: string): string {
+  const digest = createHash('sha256').update(`weft ${name}`).digest('hex');
+  return ['02', ...(digest.slice(0, 10).match(/../g) ?? [])].join(':');
+}
+
+/** How the call differs from the wire that is there; empty where it asks for the same. */
+export function differences(call: PipeworkAttach, place: string, wire: Wire): string[] {
+  const pairs: readonly (readonly [
+    what: string,
+    asked: string | number | undefined,
+    is: string | number | undefined,
+  ])[] = [
+    ['host interface', place, wire.place.name],
+    ['-l', call.hostIfname ?? wire.hostIfname, wire.hostIfname],
+    ['address', call.address, wire.address],
+    ['gateway', call.gateway, wire.gateway],
+    ['mac', call.mac ?? wire.mac, wire.mac],
+    ['vlan', call.vlan, wire.vlan],
+  ];
+  return pairs.flatMap(([what, asked, is]) =>
+    asked === is ? [] : [`its ${what} is ${is ?? 'none'}, not ${asked ?? 'none'}`],
+  );
+}
+
+/** @throws WeftError FAILED_PRECONDITION where the bridge has no VLANs and one is asked for */
+export function checkVlan(place: Place, vlan: number | undefined): void {
+  if (vlan === undefined) return;
+  if (place.kind === 'nic' ? place.native !== undefined : place.vlans) {
+    if (place.kind === 'nic' && place.native === vlan) throw taken(place.name, vlan);
+    return;
+  }
+  throw failedPrecondition(
+    `pipework: ${place.name} does not tell VLANs apart, and weft does not change bridges that are there`,
+    `Switch it on yourself (ip link set ${bridgeOfPlace(place)} type bridge vlan_filtering 1), or give a name that is not there yet, such as ovs0.`,
+  );
+}
+
+const taken = (name: string, vlan: number): WeftError =>
+  failedPrecondition(
+    `pipework: on this host VLAN ${vlan} of ${name} stands for its frames without a tag`,
+    'Choose another VLAN.',
+  );

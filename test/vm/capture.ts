@@ -1,0 +1,36 @@
+// What was seen on a cable: tcpdump on a machine's tap, with the link layer, so that a tag is what was really sent.
+import type { Namespace } from '../lab/lab.js';
+import type { LabProcess } from '../lab/process.js';
+import { until } from '../lab/wait.js';
+
+let count = 0;
+
+export class Capture {
+  private constructor(readonly process: LabProcess) {}
+
+  /** @param filter in pcap's language; note that what follows `vlan` is looked for inside the tag */
+  static async start(wire: Namespace, tap: string, filter: string): Promise<Capture> {
+    const started = wire.spawn(`capture-${tap}-${++count}`, [
+      ...['tcpdump', '--immediate-mode', '-l', '-e', '-n', '-p', '-i', tap],
+      ...(filter === '' ? [] : [filter]),
+    ]);
+    await until(`tcpdump listens on ${tap}`, () => started.log().includes('listening on'), {
+      context: () => started.tail(),
+    });
+    return new Capture(started);
+  }
+
+  /** One line for each frame until now: `12:00:00.0 52:54:… > 52:54:…, ethertype 802.1Q (0x8100), length …: vlan 100, …`. */
+  frames(): string[] {
+    return this.process
+      .log()
+      .split('\n')
+      .filter((line) => line.includes('ethertype'));
+  }
+
+  /** Ends it, and answers all that was seen. */
+  async stop(): Promise<string[]> {
+    await this.process.stop();
+    return this.frames();
+  }
+}

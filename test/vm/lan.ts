@@ -1,0 +1,136 @@
+// The driver bridge with a parent on Debian's own kernel: containers on the hosts' LAN with its gateway, a NIC that is taken
+// and given back without the host losing a connection, and an agent that is killed in the middle of it.
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import type { ExecutionContext, TestFn } from 'ava';
+
+import { bare, type EndpointJson } from '../lab/cluster.js';
+import type { Namespace } from '../lab/lab.js';
+import { reaches } from '../lab/traffic.js';
+import type { Machine } from './machine.js';
+import type { Machines } from './machines.js';
+
+/** eth2 of every machine. */
+const NIC = 'eth2';
+const HOST_IP = '10.9.0.11';
+const ROUTER_IP = '10.9.0.1';
+/** Behind the router. */
+const BEYOND = '10.99.0.1';
+const JOURNAL = `/var/lib/weft/ports/${NIC}.json`;
+
+export function lanTests(test: TestFn, machines: () => Machines): void {
+  let router: Namespace;
+
+  /** What the host has on its NIC, without what only passes with time. */
+  const nicOf = (host: Machine): Promise<string> =>
+    host.sh(
+      `ip -o link show ${NIC}; ip -o addr show dev ${NIC} | sed 's/ *valid_lft.*//'; ip route show dev ${NIC}; ip -6 route show dev ${NIC}; ip route get ${BEYOND}`,
+    );
+  const create = (): Promise<unknown> =>
+    machines().json(
+      ...['network', 'create', 'lan', '--driver', 'bridge', '--parent', NIC, '--subnet', '10.9.0.0/24'],
+      ...['--range', '10.9.0.128/26', '--gateway', ROUTER_IP],
+    );
+  const removeAfter = (t: ExecutionContext): void =>
+    t.teardown(async () => {
+      await machines().weft('network', 'rm', 'lan', '--force');
+    });
+  const settled = async (host: Machine): Promise<string> => {
+    await machines().lab.until(
+      'the NIC has its IPv6 address for good',
+      async () => !(await nicOf(host)).includes('tentative'),
+    );
+    return nicOf(host);
+  };
+  const givenBack = (host: Machine, before: string): Promise<unknown> =>
+    machines().lab.until(
+      'the NIC is as it was',
+      async () => {
+        const now = await nicOf(host);
+        if (now !== before) throw new Error(`it was\n${before}\nand is\n${now}`);
+        return true;
+      },
+      { context: () => machines().agent(host).tail() },
+    );
+
+  /** A connection from the router to the host: what is said arrives in the host's log. */
+  async function connection(host: Machine): Promise<{ say: (word: string) => Promise<void> }> {
+    const listener = await host.start('listener', ['nc', '-l', '-n', HOST_IP, '7000']);
+    await machines().lab.until('nc listens', async () =>
+      (await host.try('ss -Hltn sport = :7000')).stdout.includes(HOST_IP),
+    );
+    const words = join(machines().lab.folder, 'words');
+    writeFileSync(words, '');
+    router.spawn('talker', ['sh', '-c', `tail -n +1 -f ${words} | nc -n ${HOST_IP} 7000`]);
+    return {
+      say: async (word) => {
+        writeFileSync(words, `${word}\n`, { flag: 'a' });
+        await machines().lab.until(`"${word}" arrives`, () => listener.log().includes(`${word}\n`));
+      },
+    };
+  }
+
+  test.serial('lan: a bridge to the LAN with its gateway, and the NIC given back as it was', async (t) => {
+    const host = machines().host(1);
+    router = await machines().neighbour('lan', 'router', `${ROUTER_IP}/24`);
+    await router.must(['ip', 'addr', 'add', `${BEYOND}/32`, 'dev', 'lo']);
+    await host.sh(
+      `ip link set ${NIC} up; ip addr add ${HOST_IP}/24 dev ${NIC}; ip route add 10.99.0.0/24 via ${ROUTER_IP}`,
+    );
+    const before = await settled(host);
+    const talk = await connection(host);
+    await talk.say('before');
+
+    await create();
+    removeAfter(t);
+    await host.containers('c1', 'c2');
+    const a = await host.json<EndpointJson>('attach', 'lan', 'c1');
+    t.regex(a.ip, /^10\.9\.0\.1\d\d\/24$/, 'of the range, with the mask of the LAN');
+    t.is(a.gateway, ROUTER_IP);
+    const b = await host.json<EndpointJson>('attach', 'lan', 'c2', '--ip', '10.9.0.77');
+    t.is(b.ip, '10.9.0.77/24');
+    await talk.say('while it is a port');
+
+    t.true(await host.reaches('c1', BEYOND), 'through the gateway of the LAN');
+    t.true(await host.reaches('c1', '10.9.0.77'));
+    t.true(await host.reaches('c1', HOST_IP));
+    t.true(await reaches(router, bare(a.ip)), 'under its own address');
+    t.true(await reaches(router, HOST_IP));
+    t.regex(await nicOf(host), /master wfp-eth2/);
+
+    await machines().json('network', 'rm', 'lan', '--force');
+    await givenBack(host, before);
+    await talk.say('after');
+    t.pass();
+  });
+
+  test.serial(
+    'lan: an agent that is killed while it moves the NIC is repaired at the next start',
+    async (t) => {
+      const host = machines().host(1);
+      const before = await settled(host);
+      await create();
+      removeAfter(t);
+      await host.containers('c1');
+      // The journal is written before anything is touched; what follows it is the move.
+      const killed = host.sh(`while [ ! -e ${JOURNAL} ]; do :; done; kill -9 ${machines().agent(host).pid}`);
+      const { code } = await host.weft('attach', 'lan', 'c1');
+      t.is(code, 1, 'the agent that was asked is no more');
+      await killed;
+      await machines().agent(host).ended;
+      t.log(
+        `killed with ${await host.sh(`cat ${JOURNAL}; ip -o addr show | grep ${HOST_IP} || echo no address`)}`,
+      );
+
+      await machines().startAgent(host);
+      await machines().lab.until('the host is there again', () => reaches(router, HOST_IP), {
+        context: () => machines().agent(host).tail(),
+      });
+      const a = await host.json<EndpointJson>('attach', 'lan', 'c1');
+      t.true(await reaches(router, bare(a.ip)));
+      await machines().json('network', 'rm', 'lan', '--force');
+      await givenBack(host, before);
+    },
+  );
+}

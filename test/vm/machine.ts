@@ -1,0 +1,307 @@
+// A virtual machine of the tests: Debian's own kernel in QEMU, with this machine's files, and a program inside that runs
+// commands. It is started once for many tests, and ends with the lab that it belongs to.
+import { readFileSync, writeFileSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
+
+import { exec, shown, type ExecOptions, type Outcome } from '../lab/exec.js';
+import { CHECKOUT, type Lab, type Namespace } from '../lab/lab.js';
+import type { LabProcess } from '../lab/process.js';
+import { slowness, until } from '../lab/wait.js';
+import { GuestProcess } from './guest-process.js';
+import { lines, type Call, type Done, type FromGuest, type ToGuest } from './protocol.js';
+
+/** What scripts/vm-kernel.sh makes. */
+const KERNEL = join(CHECKOUT, 'node_modules/.cache/weft-vm');
+/** Where the machines see the lab's folder. */
+const SHARE = '/vm/share';
+
+export interface MachineOptions {
+  lab: Lab;
+  /** The namespace that has the segments' bridges. */
+  wire: Namespace;
+  name: string;
+  /** Counts from 1. */
+  number: number;
+  /** The bridges that its interfaces are on: the first is eth0. */
+  bridges: readonly string[];
+  ip: string;
+  ip6: string;
+  gateway: string;
+  gateway6: string;
+  memoryMb: number;
+}
+
+type Omitted<T> = T extends Call ? Omit<T, 'id' | 'cwd'> : never;
+
+interface Waiting {
+  started?: (pid: number) => void;
+  done: (outcome: Done) => void;
+  failed: (error: Error) => void;
+}
+
+export class Machine {
+  readonly name: string;
+  readonly ip: string;
+  /** For calls of `weft`. */
+  environment: Record<string, string> = {};
+  readonly #options: MachineOptions;
+  readonly #waiting = new Map<number, Waiting>();
+  #next = 0;
+  #socket: Socket | undefined;
+  #qemu: LabProcess | undefined;
+  #over: Error | undefined;
+
+  private constructor(options: MachineOptions) {
+    this.#options = options;
+    this.name = options.name;
+    this.ip = options.ip;
+  }
+
+  /** @throws Error with what its console said, where it does not come up */
+  static async boot(options: MachineOptions): Promise<Machine> {
+    const machine = new Machine(options);
+    await machine.#boot();
+    return machine;
+  }
+
+  /** The tap of one of its interfaces, in the namespace of the wire. */
+  tap(nic: number): string {
+    return `${this.name}-eth${nic}`;
+  }
+
+  mac(nic: number): string {
+    return `52:54:00:00:${hex(this.#options.number)}:${hex(nic)}`;
+  }
+
+  async #boot(): Promise<void> {
+    const { lab, wire, name, bridges, ip, ip6, gateway, gateway6 } = this.#options;
+    const settings = {
+      node: process.execPath,
+      program: join(CHECKOUT, 'build/test/vm/guest.js'),
+      modules: join(KERNEL, 'modules'),
+      ...{ ip, ip6, gateway, gateway6 },
+    };
+    writeFileSync(
+      join(lab.folder, `${name}.env`),
+      Object.entries(settings)
+        .map(([key, value]) => `${key}='${value}'\n`)
+        .join(''),
+    );
+    for (const [nic, bridge] of bridges.entries()) {
+      const tap = this.tap(nic);
+      await wire.must(['ip', 'tuntap', 'add', tap, 'mode', 'tap']);
+      await wire.must(['ip', 'link', 'set', tap, 'master', bridge, 'up']);
+    }
+    const path = join(lab.folder, `${name}.sock`);
+    const connected = this.#listen(path);
+    this.#qemu = lab.spawn(name, wire.inside(this.#command(path)));
+    void this.#qemu.ended.then((code) => this.#end(new Error(`${name} ended (${code})`)));
+    await until(`${name} is up`, () => connected.ready || this.#over !== undefined, {
+      context: () => this.log(),
+    });
+    if (this.#over !== undefined) throw new Error(`${this.#over.message}\n${this.log()}`);
+  }
+
+  #command(socket: string): string[] {
+    const { lab, name, bridges, memoryMb } = this.#options;
+    const nics = bridges.flatMap((_bridge, nic) => [
+      '-netdev',
+      `tap,id=net${nic},ifname=${this.tap(nic)},script=no,downscript=no`,
+      '-device',
+      `virtio-net-pci,netdev=net${nic},mac=${this.mac(nic)},romfile=`,
+    ]);
+    return [
+      ...['qemu-system-x86_64', '-M', 'pc', '-accel', 'tcg,thread=multi', '-cpu', 'max', '-m', `${memoryMb}`],
+      ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-monitor', 'none'],
+      ...['-kernel', join(KERNEL, 'vmlinux'), '-initrd', join(KERNEL, 'initrd')],
+      // Guards against other tenants cost an emulated machine half its speed, and it has none.
+      ...['-append', `console=ttyS0 panic=-1 quiet mitigations=off nokaslr weft.name=${name}`],
+      ...['-serial', `file:${join(lab.folder, `${name}.console`)}`],
+      ...['-fsdev', 'local,id=host,path=/,security_model=none,readonly=on,multidevs=remap'],
+      ...['-device', 'virtio-9p-pci,fsdev=host,mount_tag=host'],
+      ...['-fsdev', `local,id=share,path=${lab.folder},security_model=none,multidevs=remap`],
+      ...['-device', 'virtio-9p-pci,fsdev=share,mount_tag=share'],
+      ...['-device', 'virtio-serial-pci', '-chardev', `socket,id=port,path=${socket}`],
+      ...['-device', 'virtserialport,chardev=port,nr=1,name=weft'],
+      ...nics,
+    ];
+  }
+
+  /** QEMU connects while it starts, before the guest can say anything. */
+  #listen(path: string): { ready: boolean } {
+    const state = { ready: false };
+    const server = createServer((socket) => {
+      server.close();
+      this.#socket = socket;
+      socket.on(
+        'data',
+        lines((line) => {
+          const message = JSON.parse(line) as FromGuest;
+          if (message.kind === 'ready') state.ready = true;
+          else this.#hear(message);
+        }),
+      );
+      socket.on('error', (error) => this.#end(error));
+    });
+    server.listen(path).unref();
+    return state;
+  }
+
+  #hear(message: Exclude<FromGuest, { kind: 'ready' }>): void {
+    const waiting = this.#waiting.get(message.id);
+    if (message.kind === 'started') {
+      waiting?.started?.(message.pid);
+      return;
+    }
+    this.#waiting.delete(message.id);
+    if (message.kind === 'done') waiting?.done(message);
+    else waiting?.failed(new Error(`${this.name}: ${message.message}`));
+  }
+
+  #end(error: Error): void {
+    this.#over = error;
+    for (const { failed } of this.#waiting.values()) failed(error);
+    this.#waiting.clear();
+  }
+
+  #call(call: Omitted<ToGuest>, waiting: Waiting): number {
+    const id = ++this.#next;
+    if (this.#over !== undefined) {
+      waiting.failed(this.#over);
+      return id;
+    }
+    this.#waiting.set(id, waiting);
+    this.#socket?.write(`${JSON.stringify({ ...call, id, cwd: CHECKOUT })}\n`);
+    return id;
+  }
+
+  /** Asks for something that ends, within `timeoutMs`. */
+  #ask(call: Omitted<ToGuest>, what: string, timeoutMs = 30_000): Promise<Outcome> {
+    const began = performance.now();
+    return new Promise((resolve, reject) => {
+      const late = setTimeout(() => {
+        this.#waiting.delete(id);
+        this.#call({ kind: 'signal', of: id, signal: 'SIGKILL' }, { done: () => 0, failed: () => 0 });
+        reject(new Error(`${this.name}: ${what}: did not end within ${timeoutMs * slowness} ms`));
+      }, timeoutMs * slowness);
+      const id = this.#call(call, {
+        done: ({ code, stdout, stderr }) => {
+          clearTimeout(late);
+          resolve({ code, stdout, stderr, ms: performance.now() - began });
+        },
+        failed: (error) => {
+          clearTimeout(late);
+          reject(error);
+        },
+      });
+    });
+  }
+
+  exec(argv: readonly string[], { env = {}, input = '', timeoutMs }: ExecOptions = {}): Promise<Outcome> {
+    return this.#ask({ kind: 'run', argv, env, input }, shown(argv), timeoutMs);
+  }
+
+  /** As `exec`, and answers what it printed. @throws Error where it fails */
+  async must(argv: readonly string[], options?: ExecOptions): Promise<string> {
+    const { code, stdout, stderr } = await this.exec(argv, options);
+    if (code !== 0) throw new Error(`${this.name}: ${shown(argv)}: exit ${code}\n${stdout}${stderr}`);
+    return stdout;
+  }
+
+  sh(command: string, options?: ExecOptions): Promise<string> {
+    return this.must(['sh', '-c', command], options);
+  }
+
+  try(command: string, options?: ExecOptions): Promise<Outcome> {
+    return this.exec(['sh', '-c', command], options);
+  }
+
+  /** New, empty namespaces that stand for containers. */
+  async containers(...names: readonly string[]): Promise<void> {
+    await this.must(['ip', '-batch', '-'], { input: names.map((name) => `netns add ${name}\n`).join('') });
+  }
+
+  /** All namespaces, which are the tests' own here. */
+  async removeContainers(): Promise<void> {
+    await this.sh('ip -all netns delete');
+  }
+
+  /** Whether a ping from a namespace of this machine arrives. Two are sent: the first may wait for an answer to ARP. */
+  async reaches(from: string, to: string): Promise<boolean> {
+    const wait = `${slowness / 7}`;
+    const inside = from === '' ? [] : ['ip', 'netns', 'exec', from];
+    const { stdout } = await this.exec([...inside, 'ping', '-n', '-c', '2', '-i', '0.3', '-W', wait, to]);
+    return !stdout.includes(' 0 received');
+  }
+
+  /** The command line, as its user in this machine has it. */
+  weft(...args: string[]): Promise<Outcome> {
+    return this.#ask({ kind: 'weft', args, env: this.environment }, `weft ${shown(args)}`);
+  }
+
+  /**
+   * As `weft`, and it must succeed; answers its JSON. Deadlines of weft's own are not stretched here as those of tests are:
+   * that etcd did not answer in time is what its user would meet with by asking again.
+   */
+  async json<T>(...args: string[]): Promise<T> {
+    const asked = async (): Promise<Outcome> => {
+      const outcome = await this.weft(...args, '-o', 'json');
+      if (outcome.code !== 0 && outcome.stdout.includes('"UNAVAILABLE"')) throw new Error(outcome.stderr);
+      return outcome;
+    };
+    const { code, stdout, stderr } = await until(`${this.name}: weft ${shown(args)}`, asked);
+    if (code !== 0) throw new Error(`${this.name}: weft ${shown(args)}: exit ${code}\n${stderr}`);
+    return JSON.parse(stdout) as T;
+  }
+
+  /** Starts a program that goes on. Its output is in the lab's folder, also when the machine is gone. */
+  start(name: string, argv: readonly string[], env: Record<string, string> = {}): Promise<GuestProcess> {
+    const file = `${this.name}-${name}.log`;
+    writeFileSync(join(this.#options.lab.folder, file), `$ ${shown(argv)}\n`, { flag: 'a' });
+    return new Promise((resolve, reject) => {
+      let ended: (code: number) => void;
+      const end = new Promise<number>((tell) => (ended = tell));
+      const id = this.#call(
+        { kind: 'start', argv, env, logFile: join(SHARE, file) },
+        {
+          started: (pid) =>
+            resolve(
+              new GuestProcess(name, pid, join(this.#options.lab.folder, file), end, async (signal) => {
+                await this.#ask({ kind: 'signal', of: id, signal }, `${signal} to ${name}`);
+              }),
+            ),
+          done: ({ code }) => ended(code),
+          failed: (error) => {
+            reject(error);
+            ended(127);
+          },
+        },
+      );
+    });
+  }
+
+  /** The end of what the kernel, QEMU and the program inside had to say. */
+  log(): string {
+    return ['console', 'guest.log', 'log']
+      .map((kind) => join(this.#options.lab.folder, `${this.name}.${kind}`))
+      .map((path) => `--- ${path}\n${tailOf(path)}`)
+      .join('\n');
+  }
+
+  /** Whether this machine of the host is one where the tests run. */
+  static async check(): Promise<void> {
+    const { code, stdout } = await exec(['bash', join(CHECKOUT, 'scripts/vm-kernel.sh'), '--check']);
+    if (code !== 0) throw new Error(`there is nothing to boot: ${stdout.trim()}`);
+  }
+}
+
+const hex = (number: number): string => number.toString(16).padStart(2, '0');
+
+function tailOf(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').trimEnd().split('\n').slice(-25).join('\n');
+  } catch {
+    return '';
+  }
+}

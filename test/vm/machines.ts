@@ -1,0 +1,180 @@
+// One to three virtual machines as the hosts of a lab: on its underlay, and on as many further segments as a test wants. The
+// cluster's etcd and controller, people on the segments, and who asks the controller are on this machine, ten times faster.
+import { join } from 'node:path';
+
+import { exec, ipBatch, must, shown, type Outcome } from '../lab/exec.js';
+import { Lab, WEFT, type Namespace } from '../lab/lab.js';
+import { Capture } from './capture.js';
+import type { GuestProcess } from './guest-process.js';
+import { Machine } from './machine.js';
+
+export interface MachinesOptions {
+  /** How many: h1, h2, h3. */
+  count: 1 | 2 | 3;
+  /** Segments beside the underlay: the first is every machine's eth1, and so on. They are down there. */
+  segments?: readonly string[];
+  memoryMb?: number;
+}
+
+export class Machines {
+  readonly #all: Machine[] = [];
+  readonly #daemons = new Map<string, GuestProcess>();
+
+  private constructor(readonly lab: Lab) {}
+
+  /** @throws Error where they do not come up; nothing is left then */
+  static async boot({ count, segments = [], memoryMb = 1024 }: MachinesOptions): Promise<Machines> {
+    await Machine.check();
+    const machines = new Machines(await Lab.up({ hosts: 0 }));
+    try {
+      await machines.#boot(count, segments, memoryMb);
+    } catch (error) {
+      await machines.down();
+      throw error;
+    }
+    return machines;
+  }
+
+  async #boot(count: number, segments: readonly string[], memoryMb: number): Promise<void> {
+    await ipBatch(
+      segments.flatMap((name) => [
+        // A bridge that snooped multicast would lose the first neighbour solicitations.
+        `link add name ${name} type bridge mcast_snooping 0`,
+        `link set ${name} up`,
+      ]),
+      this.#wire.namespace,
+    );
+    const booted = await Promise.all(
+      Array.from({ length: count }, (_, i) =>
+        Machine.boot({
+          lab: this.lab,
+          wire: this.#wire,
+          name: `h${i + 1}`,
+          number: i + 1,
+          bridges: ['br0', ...segments],
+          ...this.lab.addressesOf(i + 1),
+          memoryMb,
+        }),
+      ),
+    );
+    this.#all.push(...booted);
+    for (const machine of booted) machine.environment = this.#environment;
+  }
+
+  get #wire(): Namespace {
+    return this.lab.existing('underlay');
+  }
+
+  get #environment(): Record<string, string> {
+    return { WEFT_CONTROLLER: this.controller };
+  }
+
+  get controller(): string {
+    return `${this.lab.infra.ip}:7400`;
+  }
+
+  get etcd(): string {
+    return `http://${this.lab.infra.ip}:2379`;
+  }
+
+  /** h1 is 1. */
+  host(number: number): Machine {
+    const found = this.#all[number - 1];
+    if (found === undefined) throw new Error(`there are ${this.#all.length} machines, no h${number}`);
+    return found;
+  }
+
+  /** Somebody on a segment who has nothing to do with weft: a namespace with an interface eth0 there. */
+  async neighbour(segment: string, name: string, ...addresses: readonly string[]): Promise<Namespace> {
+    const made = await this.lab.container(name);
+    await must([
+      ...['ip', '-n', this.#wire.namespace, 'link', 'add', 'name', name, 'master', segment, 'up'],
+      ...['type', 'veth', 'peer', 'name', 'eth0', 'netns', made.namespace],
+    ]);
+    await ipBatch(
+      [
+        'link set lo up',
+        'link set eth0 up',
+        ...addresses.map((address) => `address add ${address} dev eth0`),
+      ],
+      made.namespace,
+    );
+    return made;
+  }
+
+  /** Everything that passes an interface of a machine, seen on its cable. */
+  capture(machine: Machine, nic: number, filter = ''): Promise<Capture> {
+    return Capture.start(this.#wire, machine.tap(nic), filter);
+  }
+
+  /** The controller, with the etcd that it starts itself. */
+  async startController(): Promise<void> {
+    const { infra, folder } = this.lab;
+    const flags = ['--listen', this.controller, '--etcd-listen', this.etcd, '--state-dir', join(folder, 'c')];
+    const started = infra.spawn('controller', [WEFT, 'controller', ...flags]);
+    await this.lab.until('the controller is ready', () => started.log().includes('the controller is ready'));
+  }
+
+  async startAgent(machine: Machine, ...flags: readonly string[]): Promise<void> {
+    const common = [
+      ...['--node', machine.name, '--controller', this.controller],
+      ...(flags.includes('--etcd') ? [] : ['--etcd', this.etcd]),
+      // The default's 3 s, for machines that are slower than any that it is meant for.
+      ...['--node-ttl', '18s', '--cnm-socket', 'none', '--docker', 'unix:///run/no-docker.sock'],
+    ];
+    const agent = await this.#start(machine, 'agent', [...common, ...flags], 'the agent serves');
+    await this.lab.until(
+      `the agent of ${machine.name} is ready`,
+      async () => (await machine.try('curl -sf http://127.0.0.1:7402/readyz')).code === 0,
+      { context: () => agent.tail() },
+    );
+  }
+
+  async #start(
+    machine: Machine,
+    what: string,
+    flags: readonly string[],
+    ready: string,
+  ): Promise<GuestProcess> {
+    const started = await machine.start(what, [WEFT, what, ...flags]);
+    this.#daemons.set(`${what} ${machine.name}`, started);
+    const said = (): string => started.log().slice(started.log().lastIndexOf('$ '));
+    await this.lab.until(
+      `the ${what} of ${machine.name} says "${ready}"`,
+      () => {
+        if (said().includes(ready)) return true;
+        if (started.exitCode !== undefined) throw new Error(`it ended (${started.exitCode})`);
+        return false;
+      },
+      { context: () => started.tail() },
+    );
+    return started;
+  }
+
+  agent(machine: Machine): GuestProcess {
+    const found = this.#daemons.get(`agent ${machine.name}`);
+    if (found === undefined) throw new Error(`there is no agent on ${machine.name}`);
+    return found;
+  }
+
+  /** The command line outside of the machines: for what only the controller is asked. */
+  weft(...args: string[]): Promise<Outcome> {
+    return exec(this.lab.infra.inside([WEFT, ...args]), { env: this.#environment });
+  }
+
+  /** As `weft`, and it must succeed; answers its JSON. */
+  async json<T>(...args: string[]): Promise<T> {
+    const { code, stdout, stderr } = await this.weft(...args, '-o', 'json');
+    if (code !== 0) throw new Error(`weft ${shown(args)}: exit ${code}\n${stderr}`);
+    return JSON.parse(stdout) as T;
+  }
+
+  /** What every daemon said last. */
+  logs(): string {
+    return [...this.#daemons].map(([name, one]) => `--- ${name}\n${one.tail()}`).join('\n');
+  }
+
+  async down(): Promise<void> {
+    await this.lab.down();
+  }
+}

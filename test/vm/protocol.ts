@@ -1,0 +1,73 @@
+// What a test and the program in its virtual machine say to each other: one JSON value a line, over a virtio serial port.
+// The port needs no network, so that tests have all of the machine's interfaces for themselves.
+
+export interface Call {
+  id: number;
+  /** Its own folder of the host's files is the caller's. */
+  cwd: string;
+}
+
+/** Runs a program to its end. */
+export interface RunCall extends Call {
+  kind: 'run';
+  argv: readonly string[];
+  env: Record<string, string>;
+  input: string;
+}
+
+/** Runs one command of weft in a process that has its code loaded: loading takes seconds in an emulator. */
+export interface WeftCall extends Call {
+  kind: 'weft';
+  args: readonly string[];
+  env: Record<string, string>;
+}
+
+/** Starts a program that goes on; its output goes to a file. */
+export interface StartCall extends Call {
+  kind: 'start';
+  argv: readonly string[];
+  env: Record<string, string>;
+  logFile: string;
+}
+
+/** Sends a signal to a process group that `run` or `start` made. */
+export interface SignalCall extends Call {
+  kind: 'signal';
+  /** The call that started it. */
+  of: number;
+  signal: NodeJS.Signals;
+}
+
+export type ToGuest = RunCall | WeftCall | StartCall | SignalCall;
+
+export interface Done {
+  kind: 'done';
+  id: number;
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+export type FromGuest =
+  | { kind: 'ready' }
+  | { kind: 'started'; id: number; pid: number }
+  | Done
+  /** It could not even be tried. */
+  | { kind: 'failed'; id: number; message: string };
+
+/** Cuts a stream into lines. */
+export function lines(each: (line: string) => void): (chunk: Buffer) => void {
+  let rest: Buffer[] = [];
+  return (chunk) => {
+    let from = 0;
+    for (let at = chunk.indexOf(10); at >= 0; at = chunk.indexOf(10, from)) {
+      rest.push(chunk.subarray(from, at));
+      const line = Buffer.concat(rest).toString('utf8');
+      rest = [];
+      from = at + 1;
+      if (line !== '') each(line);
+    }
+    // A buffer that is read into again must not be kept.
+    if (from < chunk.length) rest.push(Buffer.from(chunk.subarray(from)));
+  };
+}

@@ -1,0 +1,158 @@
+// The driver vlan where the kernel has VLANs: who reaches whom and who does not, tags as they are on the cable, two hosts on
+// one trunk, and the way out through a gateway. What people did with pipework and Open vSwitch.
+import type { ExecutionContext, TestFn } from 'ava';
+
+import { bare, type EndpointJson } from '../lab/cluster.js';
+import { OUTSIDE } from '../lab/lab.js';
+import type { Machines } from './machines.js';
+
+/** eth1 of every machine. */
+const TRUNK = 1;
+
+export function vlanTests(test: TestFn, machines: () => Machines): void {
+  const network = async (
+    t: ExecutionContext,
+    name: string,
+    vlan: number,
+    ...options: string[]
+  ): Promise<void> => {
+    await machines().json('network', 'create', name, '--driver', 'vlan', '--vlan', `${vlan}`, ...options);
+    // Where the test has removed it, there is nothing to do.
+    t.teardown(async () => void (await machines().weft('network', 'rm', name, '--force')));
+  };
+  const remove = (...names: string[]): Promise<unknown> =>
+    Promise.all(names.map((name) => machines().json('network', 'rm', name, '--force')));
+  const inVlan = (frames: readonly string[], vlan: number): string[] =>
+    frames.filter((frame) => frame.includes(`vlan ${vlan},`));
+
+  test.serial('vlan: c1 and c2 on 100, c3 and c4 on 200, on one host, in the same subnet', async (t) => {
+    const host = machines().host(1);
+    await Promise.all([
+      network(t, 'v100', 100, '--subnet', '10.1.1.0/24'),
+      network(t, 'v200', 200, '--subnet', '10.1.1.0/24'),
+      host.containers('c1', 'c2', 'c3', 'c4'),
+    ]);
+    for (const [name, container, ip] of [
+      ['v100', 'c1', '10.1.1.1'],
+      ['v100', 'c2', '10.1.1.2'],
+      ['v200', 'c3', '10.1.1.3'],
+      ['v200', 'c4', '10.1.1.4'],
+    ] as const) {
+      const made = await host.json<EndpointJson & { vlan: number }>('attach', name, container, '--ip', ip);
+      t.like(made, { ip: `${ip}/24`, vlan: Number(name.slice(1)) });
+    }
+    const reached = await Promise.all([
+      host.reaches('c1', '10.1.1.2'),
+      host.reaches('c3', '10.1.1.4'),
+      host.reaches('c1', '10.1.1.3'),
+      host.reaches('c4', '10.1.1.2'),
+    ]);
+    t.deepEqual(reached, [true, true, false, false]);
+    const ports = await host.sh('bridge vlan show');
+    t.regex(ports, /wfep\S+\s+100 PVID Egress Untagged/);
+    t.regex(ports, /wfep\S+\s+200 PVID Egress Untagged/);
+    await remove('v100', 'v200');
+  });
+
+  test.serial('vlan: two hosts on one trunk, with tags on the cable', async (t) => {
+    const [one, two] = [machines().host(1), machines().host(2)];
+    await Promise.all([one.sh('ip link set eth1 up'), two.sh('ip link set eth1 up')]);
+    await Promise.all([
+      network(t, 't100', 100, '--parent', 'eth1', '--subnet', '10.2.1.0/24'),
+      network(t, 't200', 200, '--parent', 'eth1', '--subnet', '10.2.1.0/24', '--allow-vlan', '300-310'),
+      one.containers('c1', 'c3', 'c5'),
+      two.containers('c2', 'c4', 'c6'),
+    ]);
+    const capture = await machines().capture(one, TRUNK);
+    const [a, c] = [
+      await one.json<EndpointJson>('attach', 't100', 'c1'),
+      await one.json<EndpointJson>('attach', 't200', 'c3'),
+    ];
+    const [b, d] = [
+      await two.json<EndpointJson>('attach', 't100', 'c2'),
+      await two.json<EndpointJson>('attach', 't200', 'c4'),
+    ];
+    t.not(a.ip, b.ip, 'no two hosts give out the same address');
+    t.not(c.ip, d.ip);
+    t.true(await one.reaches('c1', bare(b.ip)));
+    t.true(await one.reaches('c3', bare(d.ip)));
+    // c1 asks for c4's address in its own VLAN, where nobody has it, unless it is c2's as well.
+    t.is(await one.reaches('c1', bare(d.ip)), d.ip === b.ip);
+
+    // One container in another VLAN of the same bridge.
+    const e = await one.json<EndpointJson>('attach', 't200', 'c5', '--vlan', '305');
+    const f = await two.json<EndpointJson>('attach', 't200', 'c6', '--vlan', '305');
+    t.true(await one.reaches('c5', bare(f.ip)));
+    t.false(await one.reaches('c3', bare(f.ip)));
+    const refused = await two.weft('attach', 't100', 'c6', '--vlan', '305');
+    t.is(refused.code, 1);
+    t.regex(refused.stderr, /does not allow VLAN 305/);
+
+    const frames = await capture.stop();
+    t.regex(inVlan(frames, 100).join('\n'), new RegExp(`${bare(a.ip)} > ${bare(b.ip)}: ICMP echo request`));
+    t.regex(inVlan(frames, 200).join('\n'), new RegExp(`${bare(c.ip)} > ${bare(d.ip)}: ICMP echo request`));
+    t.regex(inVlan(frames, 305).join('\n'), new RegExp(`${bare(e.ip)} > ${bare(f.ip)}: ICMP echo request`));
+    t.deepEqual(
+      frames.filter((frame) => frame.includes('10.2.1.') && !frame.includes('802.1Q')),
+      [],
+      'nothing of it is on the cable without a tag',
+    );
+    await remove('t100', 't200');
+    await machines().lab.until(
+      'the NICs are given back',
+      async () => {
+        const links = await Promise.all([one, two].map((host) => host.sh('ip -o link')));
+        return links.every((text) => !text.includes('wfp-') && !/eth1.*master/.test(text));
+      },
+      { context: () => machines().logs() },
+    );
+  });
+
+  test.serial('vlan: out through the gateway of a VLAN, masqueraded', async (t) => {
+    const host = machines().host(1);
+    await Promise.all([
+      network(t, 'out', 400, '--subnet', '10.4.0.0/24', '--gateway', '10.4.0.1'),
+      host.containers('c1'),
+    ]);
+    const a = await host.json<EndpointJson>('attach', 'out', 'c1');
+    t.is(a.gateway, '10.4.0.1');
+    t.true(await host.reaches('c1', '10.4.0.1'));
+    const capture = await machines().capture(host, 0, 'icmp');
+    t.true(await host.reaches('c1', OUTSIDE.ip));
+    const frames = await capture.stop();
+    t.regex(frames.join('\n'), new RegExp(`${host.ip} > ${OUTSIDE.ip}: ICMP echo request`));
+    t.notRegex(frames.join('\n'), /10\.4\.0\./);
+    await remove('out');
+  });
+
+  test.serial('vlan: what cannot be is refused with the reason, and nothing is left of it', async (t) => {
+    const host = machines().host(1);
+    for (const [vlan, words] of [
+      ['0', /1 to 4094/],
+      ['4095', /1 to 4094/],
+    ] as const) {
+      const { code, stderr } = await machines().weft(
+        ...['network', 'create', 'no', '--driver', 'vlan', '--vlan', vlan, '--subnet', '10.5.0.0/24'],
+      );
+      t.is(code, 2);
+      t.regex(stderr, words);
+    }
+    await host.sh('ip link set eth1 down; ip link add other type bridge; ip link set other up');
+    await host.containers('c1');
+    for (const [parent, words] of [
+      ['eth1', /eth1 is down/],
+      ['other', /does not tell VLANs apart/],
+      ['eth0', /carries the underlay/],
+      ['eth9', /no interface eth9/],
+    ] as const) {
+      await network(t, 'no', 100, '--parent', parent, '--subnet', '10.5.0.0/24');
+      const { code, stderr } = await host.weft('attach', 'no', 'c1');
+      t.is(code, 1);
+      t.regex(stderr, words);
+      await remove('no');
+    }
+    t.notRegex(await host.sh('ip -o link; ip -n c1 -o link'), /wfp-|wfep|wfvlan/);
+    t.regex(await host.sh('ip -d link show other'), /vlan_filtering 0/);
+    await host.sh('ip link del other; ip link set eth1 up');
+  });
+}
