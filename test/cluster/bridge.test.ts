@@ -135,7 +135,7 @@ test.serial('what cannot be is refused with the reason, and nothing is begun', a
   await refused(t, create('x', '--gateway', '10.0.0.1'), undefined, /10\.0\.0\.1 is not inside/);
   await refused(t, create('x', '--parent', 'eth1'), 'FAILED_PRECONDITION', /parent of network lan/);
   for (const [name, parent, words] of [
-    ['none', 'eth9', /no interface eth9/],
+    ['missing', 'eth9', /no interface eth9/],
     ['under', 'eth0', /carries the underlay/],
   ] as const) {
     await lab.json('h1', ...create(name, '--parent', parent));
