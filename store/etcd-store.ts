@@ -7,6 +7,7 @@ import { Keys } from './keys.js';
 import { acquireLease, releaseLease, renewLease } from './leases.js';
 import { createNetwork, removeNetwork, restoreNetwork } from './networks.js';
 import { removeNode } from './nodes.js';
+import { removeAgain } from './removals.js';
 import { Presence } from './presence.js';
 import { Replica } from './replica.js';
 import type { TlsFiles } from './session.js';
@@ -42,6 +43,8 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
   const replica = new Replica(client, keys, log, now);
   const context: Context = { client, replica, keys, log, now };
   const presences = new Set<Presence>();
+  const closed = new AbortController();
+  replica.onLostRemovals((lost) => void removeAgain(context, lost, closed.signal));
   return {
     view: replica.view,
     get state() {
@@ -57,7 +60,7 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
 
     createNetwork: async (spec) => await createNetwork(context, spec),
     removeNetwork: async (name, options) => await removeNetwork(context, name, options),
-    restoreNetwork: async (network) => await restoreNetwork(context, network),
+    restoreNetwork: async (network, own) => await restoreNetwork(context, network, own),
 
     acquireLease: async (request) => await acquireLease(context, request),
     renewLease: async (lease, ttlSeconds) => await renewLease(context, lease, ttlSeconds),
@@ -81,6 +84,7 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
     campaign: async (name, id, lead, signal) => await campaign(context, name, id, lead, signal),
 
     close: async () => {
+      closed.abort(new Error('the store was closed'));
       await Promise.all([...presences].map(async (presence) => await presence.stop()));
       await replica.close();
       await client.close();
