@@ -76,6 +76,10 @@ export class Endpoints implements MembershipListener {
     for (const endpoint of this.list()) if (endpoint.network === network) await this.#remove(endpoint);
   }
 
+  inUse(network: string): boolean {
+    return this.list().some((endpoint) => endpoint.network === network);
+  }
+
   refusal(network: string, ip: string): string | undefined {
     const membership = this.options.memberships.get(network);
     const id = this.options.addresses.holder(network, ip);

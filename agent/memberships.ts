@@ -25,6 +25,7 @@ import { claimRecord, Claims, ownSubnets, type Claimed } from './claims.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import { Locks } from './locks.js';
 import type { AgentMetrics } from './metrics.js';
+import { Mourning } from './mourning.js';
 import type { Problems } from './problems.js';
 import type { Reconciler } from './reconciler.js';
 import type { SavedNetwork, State } from './state.js';
@@ -50,18 +51,23 @@ export interface MembershipListener {
   changed(network: string): Promise<void>;
   /** The network is gone: so are its endpoints. */
   left(network: string): Promise<void>;
+  /** Whether containers of this node are on the network. */
+  inUse(network: string): boolean;
   /** Why an address of this node's subnet cannot be given to another node, or undefined. */
   refusal(network: string, ip: string): string | undefined;
 }
 
 interface Member extends Claimed {
   keeper: LeaseKeeper;
+  /** Who has this node's subnet now, until it has another. */
+  dispossessed?: string;
 }
 
 export class Memberships {
   readonly #members = new Map<string, Member>();
   readonly #locks = new Locks();
   readonly #claims: Claims;
+  readonly #mourning: Mourning;
   #listener: MembershipListener | undefined;
   /** This node was taken out of the cluster although it was up. */
   #expelled = false;
@@ -77,6 +83,7 @@ export class Memberships {
       save: (claimed) => this.#save(claimed),
       attempt: (key, work) => this.#attempt(key, work),
     });
+    this.#mourning = new Mourning(() => options.store.view, options.node);
   }
 
   listen(listener: MembershipListener): void {
@@ -124,7 +131,10 @@ export class Memberships {
     if (view.networks.get(name) === undefined) {
       if (view.removals.has(`network ${name}`)) return this.#leave(name);
       await this.#attempt(`restore ${name}`, async () => {
-        await this.options.store.restoreNetwork(member.membership.network);
+        const { network, lease } = member.membership;
+        const written = await this.options.store.restoreNetwork(network, this.#request(network, lease));
+        if (written)
+          this.options.log.warn('a network that etcd had lost was written back', { network: name });
       });
     }
     const network = view.networks.get(name);
@@ -139,6 +149,12 @@ export class Memberships {
    */
   async join(name: string): Promise<Membership> {
     const known = this.#members.get(name);
+    if (known?.dispossessed !== undefined) {
+      throw failedPrecondition(
+        `subnet ${known.membership.lease.subnet.toString()} of network ${name} belongs to ${known.dispossessed}, and this node has no other yet`,
+        'See `weft status` for why.',
+      );
+    }
     if (known !== undefined) return known.membership;
     return this.#locks.run(name, async () => {
       const meanwhile = this.#members.get(name);
@@ -208,6 +224,9 @@ export class Memberships {
       touched.set(network, records.set(record, objects));
     };
     const claims = new Set<string>();
+    const drop = (network: string, record: string) => (): void => {
+      if (this.#members.has(network)) void this.options.reconciler.set(new Map([[record, undefined]]));
+    };
     for (const change of changes) {
       const name = 'network' in change ? change.network : change.kind === 'network' ? change.name : undefined;
       const member = name === undefined ? undefined : this.#members.get(name);
@@ -216,18 +235,32 @@ export class Memberships {
       else if (member === undefined || name === undefined) continue;
       else if (change.kind === 'lease') {
         if (this.#isOwn(member, change.subnet)) await this.#ownLeaseChanged(name, change.after);
-        touch(name, `peer ${name} ${change.subnet}`, this.#peerObjects(member, change.after));
+        const record = `peer ${name} ${change.subnet}`;
+        this.#mourning.comfort(record);
+        const mournMs = this.#mourning.timeFor(change, changes);
+        if (mournMs > 0) this.#mourning.begin(record, change.before?.node, mournMs, drop(name, record));
+        else touch(name, record, this.#peerObjects(member, change.after));
         // Claims lead to the user's VTEP, which the lease names.
         for (const claim of this.#claims.of(name))
           touch(name, claimRecord(claim), this.#claims.objects(member.membership, claim));
       } else if (change.kind === 'claim') {
         claims.add(name);
-        if (change.after === undefined) this.#claims.ended(member, change.ip);
-        touch(
-          name,
-          `claim ${name} ${change.ip}`,
-          change.after === undefined ? undefined : this.#claims.objects(member.membership, change.after),
-        );
+        const record = `claim ${name} ${change.ip}`;
+        this.#mourning.comfort(record);
+        if (change.after !== undefined) {
+          touch(name, record, this.#claims.objects(member.membership, change.after));
+          continue;
+        }
+        const ended = (): void => {
+          this.#claims.ended(member, change.ip);
+          drop(name, record)();
+        };
+        // Lost with etcd's past: who uses the address claims it again, and nobody may have it until then.
+        if (change.lost === true) this.#mourning.begin(record, change.before?.node, Mourning.lostMs, ended);
+        else {
+          this.#claims.ended(member, change.ip);
+          touch(name, record, undefined);
+        }
       }
     }
     for (const [name, records] of touched) {
@@ -260,6 +293,7 @@ export class Memberships {
   }
 
   async stop(): Promise<void> {
+    this.#mourning.stop();
     for (const member of this.#members.values()) member.keeper.stop();
     await Promise.all(
       [...this.#members.keys()].map((name) => this.#locks.run(name, () => Promise.resolve())),
@@ -308,6 +342,7 @@ export class Memberships {
 
   async #removalChanged(key: string): Promise<void> {
     const removal = this.options.store.view.removals.get(key);
+    if (removal?.kind === 'node') this.#mourning.nodeRemoved(removal.name);
     if (removal?.kind !== 'node' || removal.name !== this.options.node || !removal.forced) return;
     if (removal.at === this.#settledRemoval) return;
     this.#expelled = true;
@@ -328,7 +363,20 @@ export class Memberships {
     if (after === undefined) {
       this.options.log.warn('the subnet of this node vanished from etcd: taking it again', { network: name });
     }
-    await this.#locks.run(name, () => this.#takeLease(member));
+    if (after !== undefined) {
+      // Whoever has it now has the right to it (the store refuses the rest): what this node took in the gap is given up.
+      member.dispossessed = after.node ?? after.publicIp.toString();
+      this.options.log.warn('the subnet of this node is another’s now', {
+        network: name,
+        subnet: after.subnet.toString(),
+        owner: member.dispossessed,
+      });
+    }
+    await this.#locks.run(name, async () => {
+      const before = member.membership.lease.subnet;
+      await this.#takeLease(member);
+      if (!member.membership.lease.subnet.equals(before)) await this.#publishObjects(name);
+    });
   }
 
   async #takeLease(member: Member): Promise<void> {
@@ -342,6 +390,7 @@ export class Memberships {
           fix: 'Attach its containers again: their addresses are of the old subnet.',
         });
       }
+      delete member.dispossessed;
       member.membership.lease = taken;
       member.keeper.hold(taken, true);
       this.#save(member);
@@ -431,6 +480,8 @@ export class Memberships {
               subnet: previous.subnet,
               ...(previous.subnet6 === undefined ? {} : { subnet6: previous.subnet6 }),
             },
+            ...(previous.since === undefined ? {} : { since: previous.since }),
+            inUse: this.#listener?.inUse(network.name) ?? false,
           }),
       ttlSeconds: subnetTtlSeconds,
     };

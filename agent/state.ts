@@ -171,6 +171,7 @@ const leaseSchema = z.object({
   vtep6: vtep.optional(),
   node: z.string().optional(),
   instance: z.string().optional(),
+  since: z.string().optional(),
   reservation: z.boolean(),
 });
 
