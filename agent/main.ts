@@ -1,5 +1,5 @@
 // The daemon of a node. This file makes the parts and ties them together; what each does is said in its own file.
-import { alreadyExists, messageOf, WeftError } from '../core/errors.js';
+import { alreadyExists, messageOf, unavailable, WeftError } from '../core/errors.js';
 import type { Underlay } from '../core/compile.js';
 import type { NodeRecord } from '../core/records.js';
 import { startHttp, type Readiness } from '../daemon/http.js';
@@ -185,6 +185,13 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
   };
   const door: AgentDoor = {
     attach: async (wire) => {
+      // The address of an endpoint whose file is torn must not count as free; etcd knows it.
+      if (!store.isSynced && loaded.torn.some(({ kind }) => kind === 'endpoint')) {
+        throw unavailable(
+          'a state file of this node is torn, and etcd, which knows what it said, has not answered yet',
+          'Try again when etcd is back.',
+        );
+      }
       const end = metrics.attachSeconds.startTimer();
       try {
         const endpoint = await endpoints.attach(parseAttach(wire));
@@ -229,7 +236,7 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
 
   // One batch after the other, in etcd's order.
   let work = store.synced(shutdown.signal).then(async () => {
-    await recoverEndpoints({ loaded, store, kernel, endpoints, problems, log, node });
+    await recoverEndpoints({ loaded, store, kernel, endpoints, memberships, problems, log, node });
     await memberships.resume();
     for (const { name } of store.view.networks.values()) await memberships.answerClaims(name);
     publisher.resync();

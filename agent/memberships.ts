@@ -145,9 +145,10 @@ export class Memberships {
 
   /**
    * Joins a network, if the node is not on it yet: takes a subnet and programs everything.
+   * @param previous what the node had, where only its containers remember
    * @throws WeftError NOT_FOUND, FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE
    */
-  async join(name: string): Promise<Membership> {
+  async join(name: string, previous?: Pick<Lease, 'subnet' | 'subnet6'>): Promise<Membership> {
     const known = this.#members.get(name);
     if (known?.dispossessed !== undefined) {
       throw failedPrecondition(
@@ -161,7 +162,7 @@ export class Memberships {
       if (meanwhile !== undefined) return meanwhile.membership;
       if (this.#expelled) throw expelled(this.options.node);
       const network = this.#networkToJoin(name);
-      const lease = await this.options.store.acquireLease(this.#request(network));
+      const lease = await this.options.store.acquireLease(this.#request(network, previous));
       const membership: Membership = { network, lease, underlay: this.options.underlay() };
       const member = this.#member(membership, this.#claims.grantedIn(membership));
       this.#save(member);
@@ -461,7 +462,10 @@ export class Memberships {
     });
   }
 
-  #request(network: Network, previous?: Lease): Parameters<Store['acquireLease']>[0] {
+  #request(
+    network: Network,
+    previous?: Pick<Lease, 'subnet' | 'subnet6' | 'since'>,
+  ): Parameters<Store['acquireLease']>[0] {
     const { node, instance, subnetTtlSeconds, underlay } = this.options;
     const { ip, ip6 } = underlay();
     const dual = network.subnet6 !== undefined && ip6 !== undefined;

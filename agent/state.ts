@@ -3,7 +3,7 @@
 // unreadable one costs only itself; such a file is kept aside and told, never taken for "nothing there".
 //
 //   instance                 the instance id
-//   networks/NETWORK.json    config, lease and granted claims, as records
+//   networks/NETWORK.json    config, lease and granted claims, as records; the config also as etcd had it
 //   endpoints/ID.json        one endpoint
 import { randomUUID } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -15,6 +15,7 @@ import { IpAddress, IpNetwork } from '../core/address.js';
 import { failedPrecondition, messageOf } from '../core/errors.js';
 import type { Network } from '../core/network.js';
 import type { Endpoint, Lease } from '../core/records.js';
+import { decodeConfig, encodeConfig } from '../store/network-codec.js';
 
 /** A network that the node is on. */
 export interface SavedNetwork {
@@ -92,7 +93,7 @@ export class State {
   }
 
   saveNetwork({ network, lease, granted }: SavedNetwork): void {
-    this.#write('networks', network.name, { network, lease, granted });
+    this.#write('networks', network.name, { network, lease, granted, config: encodeConfig(network) });
   }
 
   deleteNetwork(name: string): void {
@@ -205,11 +206,20 @@ const endpointSchema = z.object({
   createdAt: z.string(),
 });
 
-const savedSchema = z.object({ network: networkSchema, lease: leaseSchema, granted: z.array(z.string()) });
+const savedSchema = z.object({
+  network: networkSchema,
+  lease: leaseSchema,
+  granted: z.array(z.string()),
+  /** The config as it was in etcd: written back after a loss, nothing of it is missing, also what weft does not know. */
+  config: z.string().optional(),
+});
 
 // zod writes `undefined` as a value of optional keys; the records have no such key at all.
-const savedNetwork = (value: unknown): SavedNetwork =>
-  withoutUndefined(savedSchema.parse(value)) as SavedNetwork;
+function savedNetwork(value: unknown): SavedNetwork {
+  const { config, ...rest } = savedSchema.parse(value);
+  const saved = withoutUndefined(rest) as SavedNetwork;
+  return config === undefined ? saved : { ...saved, network: decodeConfig(saved.network.name, config) };
+}
 const savedEndpoint = (value: unknown): Endpoint => withoutUndefined(endpointSchema.parse(value)) as Endpoint;
 
 function withoutUndefined(record: object): object {
