@@ -315,7 +315,10 @@ async function run(settings: AgentSettings, log: Logger, shutdown: Shutdown): Pr
         to: found.ip.toString(),
         mtu: found.mtu,
       });
+      const moved = !found.ip.equals(underlay.ip);
       underlay = found;
+      // The old address is no address of this host any more, and a connection from it is silent for ever.
+      if (moved) store.reconnect();
       announcement.refresh();
       next('the underlay', () => memberships.underlayChanged());
     } catch (error) {

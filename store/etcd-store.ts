@@ -57,6 +57,7 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
       await replica.until(() => replica.isSynced, signal ?? new AbortController().signal),
     subscribe: (listener) => replica.subscribe(listener),
     onState: (listener) => replica.onState(listener),
+    reconnect: () => client.reconnect(),
 
     createNetwork: async (spec) => await createNetwork(context, spec),
     removeNetwork: async (name, options) => await removeNetwork(context, name, options),

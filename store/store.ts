@@ -102,6 +102,8 @@ export interface Store {
   /** Called after the view has changed, once for each batch that belongs together, in etcd's order. */
   subscribe(listener: (changes: readonly Change[]) => void): () => void;
   onState(listener: (state: StoreState) => void): () => void;
+  /** This machine's address or way changed: what goes over the old one is given up at once, not when it stays silent. */
+  reconnect(): void;
 
   /**
    * Checks it against every other network and the underlay addresses of every node, chooses a VNI, and writes it, in one
