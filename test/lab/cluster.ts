@@ -70,7 +70,7 @@ export class Cluster {
   }
 
   ipOf(host: string): string {
-    return this.#host(host).ip;
+    return host === INFRA ? this.lab.infra.ip : this.#host(host).ip;
   }
 
   async addContainers(...names: readonly string[]): Promise<void> {

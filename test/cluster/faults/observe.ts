@@ -2,7 +2,7 @@
 // what etcd has, and what a process costs.
 import { readFileSync } from 'node:fs';
 
-import type { Cluster } from '../../lab/cluster.js';
+import { ETCD, type Cluster } from '../../lab/cluster.js';
 import type { LabProcess } from '../../lab/process.js';
 
 export interface StatusJson {
@@ -55,9 +55,15 @@ export const keysBelow = async (cluster: Cluster, prefix: string): Promise<strin
   (await cluster.etcdctl('get', '--prefix', '--keys-only', prefix)).split('\n').filter(Boolean).sort();
 
 /** A lease of a node that is not there, as a flanneld would write it: everybody must have a way to it. */
-export async function putPeer(cluster: Cluster, subnet: string, number: number): Promise<void> {
+export async function putPeer(
+  cluster: Cluster,
+  subnet: string,
+  number: number,
+  endpoints = ETCD,
+): Promise<void> {
+  const at = ['--endpoints', endpoints];
   const config = JSON.parse(
-    await cluster.etcdctl('get', '--print-value-only', '/weft/networks/blue/config'),
+    await cluster.etcdctl('get', '--print-value-only', '/weft/networks/blue/config', ...at),
   ) as {
     Backend: { VNI: number };
   };
@@ -72,8 +78,9 @@ export async function putPeer(cluster: Cluster, subnet: string, number: number):
         VtepMAC: `02:00:00:00:00:${number.toString(16).padStart(2, '0')}`,
       },
     }),
+    ...at,
   );
 }
 
-export const deletePeer = (cluster: Cluster, subnet: string): Promise<string> =>
-  cluster.etcdctl('del', `/weft/networks/blue/subnets/${subnet.replace('/', '-')}`);
+export const deletePeer = (cluster: Cluster, subnet: string, endpoints = ETCD): Promise<string> =>
+  cluster.etcdctl('del', '--endpoints', endpoints, `/weft/networks/blue/subnets/${subnet.replace('/', '-')}`);
