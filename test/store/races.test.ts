@@ -116,9 +116,9 @@ test.serial('subnets, addresses and VNIs are never two’s, whoever is killed wh
           if (first.subnets.length > 0 && second.subnets.length > 0)
             t.deepEqual(second.subnets, first.subnets);
         }
-        const finally_ = told.flatMap(({ second }) => second.subnets);
-        t.is(new Set(finally_).size, finally_.length, 'no subnet is two’s');
-        t.is(finally_.length, racers.length, 'everybody has one');
+        const settled = told.flatMap(({ second }) => second.subnets);
+        t.is(new Set(settled).size, settled.length, 'no subnet is two’s');
+        t.is(settled.length, racers.length, 'everybody has one');
         const vnis = told.map(({ second }) => second.vnis[0]);
         t.is(new Set(vnis).size, vnis.length, 'no VNI is two’s');
       } finally {
