@@ -1,12 +1,13 @@
 // What the node should have: the union over all records of the objects that each compiles to. An object that two records
 // need is there as long as one of them needs it.
-import { objectKey, type KernelObject } from '../core/objects.js';
+import { connectedRoute, objectKey, type KernelObject } from '../core/objects.js';
 import { assume, plan, sameObject, type Step } from '../core/plan.js';
 
 export class Desired {
   readonly #records = new Map<string, ReadonlyMap<string, KernelObject>>();
   /** By object key: the object as each record wants it; the first record decides. */
   readonly #wanted = new Map<string, Map<string, KernelObject>>();
+  readonly #connected = new Map<string, KernelObject>();
 
   /**
    * Says what a record compiles to now (undefined: it is gone), and answers the steps from what it compiled to before.
@@ -33,6 +34,12 @@ export class Desired {
 
   #put(key: string, record: string, object: KernelObject | undefined): void {
     const wanted = this.#wanted.get(key);
+    const address = object ?? wanted?.get(record);
+    const route = address?.kind === 'address' ? connectedRoute(address) : undefined;
+    if (route !== undefined) {
+      if (object === undefined) this.#connected.delete(objectKey(route));
+      else this.#connected.set(objectKey(route), route);
+    }
     if (object !== undefined) {
       if (wanted === undefined) this.#wanted.set(key, new Map([[record, object]]));
       else wanted.set(record, object);
@@ -40,6 +47,11 @@ export class Desired {
       wanted.delete(record);
       if (wanted.size === 0) this.#wanted.delete(key);
     }
+  }
+
+  /** The route of this key, if it is one that the kernel makes with an address that should be there. */
+  connected(key: string): KernelObject | undefined {
+    return this.#connected.get(key);
   }
 
   get(key: string): KernelObject | undefined {

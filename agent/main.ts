@@ -1,5 +1,5 @@
 // The daemon of a node. This file makes the parts and ties them together; what each does is said in its own file.
-import { alreadyExists, messageOf, WeftError } from '../core/errors.js';
+import { alreadyExists, messageOf, unavailable, WeftError } from '../core/errors.js';
 import type { Underlay } from '../core/compile.js';
 import type { Endpoint, NodeRecord } from '../core/records.js';
 import { startHttp, type Readiness } from '../daemon/http.js';
@@ -284,6 +284,13 @@ async function run(
   };
   const door: AgentDoor = {
     attach: async (wire) => {
+      // The address of an endpoint whose file is torn must not count as free; etcd knows it.
+      if (!store.isSynced && loaded.torn.some(({ kind }) => kind === 'endpoint')) {
+        throw unavailable(
+          'a state file of this node is torn, and etcd, which knows what it said, has not answered yet',
+          'Try again when etcd is back.',
+        );
+      }
       const end = metrics.attachSeconds.startTimer();
       try {
         const endpoint = await endpoints.attach(parseAttach(wire));
@@ -354,7 +361,7 @@ async function run(
 
   // One batch after the other, in etcd's order.
   let work = store.synced(shutdown.signal).then(async () => {
-    await recoverEndpoints({ loaded, store, kernel, endpoints, problems, log, node });
+    await recoverEndpoints({ loaded, store, kernel, endpoints, memberships, problems, log, node });
     await memberships.resume();
     for (const { name } of store.view.networks.values()) await memberships.answerClaims(name);
     publisher.resync();
@@ -438,7 +445,10 @@ async function run(
         to: found.ip.toString(),
         mtu: found.mtu,
       });
+      const moved = !found.ip.equals(underlay.ip);
       underlay = found;
+      // The old address is no address of this host any more, and a connection from it is silent for ever.
+      if (moved) store.reconnect();
       announcement.refresh();
       next('the underlay', () => memberships.underlayChanged());
     } catch (error) {

@@ -31,6 +31,7 @@ import { LeaseKeeper } from './lease-keeper.js';
 import { Locks } from '../core/locks.js';
 import type { AgentMetrics } from './metrics.js';
 import { findParent } from './parents.js';
+import { Mourning } from './mourning.js';
 import type { Problems } from './problems.js';
 import type { Reconciler } from './reconciler.js';
 import type { SavedNetwork, State } from './state.js';
@@ -65,12 +66,18 @@ export interface MembershipListener {
 
 interface Member extends Claimed {
   keeper: LeaseKeeper;
+  /** Who has this node's subnet now, until it has another. */
+  dispossessed?: string;
 }
+
+/** A subnet that the node had, and since when. */
+type Previous = Pick<Lease, 'subnet' | 'subnet6' | 'since'>;
 
 export class Memberships {
   readonly #members = new Map<string, Member>();
   readonly #locks = new Locks();
   readonly #claims: Claims;
+  readonly #mourning: Mourning;
   #listener: MembershipListener | undefined;
   /** This node was taken out of the cluster although it was up. */
   #expelled = false;
@@ -88,6 +95,7 @@ export class Memberships {
       save: (claimed) => this.#save(claimed),
       attempt: (key, work) => this.#attempt(key, work),
     });
+    this.#mourning = new Mourning(() => options.store.view, options.node);
   }
 
   listen(listener: MembershipListener): void {
@@ -157,7 +165,11 @@ export class Memberships {
     if (view.networks.get(name) === undefined) {
       if (view.removals.has(`network ${name}`)) return this.#leave(name);
       await this.#attempt(`restore ${name}`, async () => {
-        await this.options.store.restoreNetwork(member.membership.network);
+        const { network, lease } = member.membership;
+        const own = isLeased(network) ? this.#request(network, lease) : undefined;
+        const written = await this.options.store.restoreNetwork(network, own);
+        if (written)
+          this.options.log.warn('a network that etcd had lost was written back', { network: name });
       });
     }
     const network = view.networks.get(name);
@@ -168,11 +180,20 @@ export class Memberships {
 
   /**
    * Joins a network, if the node is not on it yet: takes a subnet and programs everything.
-   * @param wanted this subnet and no other
+   * @param wish `wanted`: this subnet and no other; `previous`: what the node had, where only its containers remember
    * @throws WeftError NOT_FOUND, FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE
    */
-  async join(name: string, wanted?: LeaseRequest['wanted']): Promise<Membership> {
+  async join(
+    name: string,
+    { wanted, previous }: { wanted?: LeaseRequest['wanted']; previous?: LeaseRequest['previous'] } = {},
+  ): Promise<Membership> {
     const known = this.#members.get(name);
+    if (known?.dispossessed !== undefined) {
+      throw failedPrecondition(
+        `subnet ${known.membership.lease.subnet.toString()} of network ${name} belongs to ${known.dispossessed}, and this node has no other yet`,
+        'See `weft status` for why.',
+      );
+    }
     if (known !== undefined) return hasWanted(known.membership, wanted);
     return this.#locks.run(name, async () => {
       const meanwhile = this.#members.get(name);
@@ -180,7 +201,7 @@ export class Memberships {
       if (this.#expelled) throw expelled(this.options.node);
       const network = this.#networkToJoin(name);
       const parent = await this.#parentFor(network);
-      const lease = await this.#acquire(network, undefined, wanted);
+      const lease = await this.#acquire(network, previous, wanted);
       const membership: Membership = {
         network,
         lease,
@@ -286,9 +307,12 @@ export class Memberships {
   }
 
   /** What the node gives addresses out of: leased where nodes share them. */
-  async #acquire(network: Network, previous?: Lease, wanted?: LeaseRequest['wanted']): Promise<StoredLease> {
-    const how = addressingOf(network);
-    if (how === 'subnets' || how === 'blocks') {
+  async #acquire(
+    network: Network,
+    previous?: Previous,
+    wanted?: LeaseRequest['wanted'],
+  ): Promise<StoredLease> {
+    if (isLeased(network)) {
       const request = this.#request(network, previous);
       return this.options.store.acquireLease(wanted === undefined ? request : { ...request, wanted });
     }
@@ -316,6 +340,9 @@ export class Memberships {
       touched.set(network, records.set(record, objects));
     };
     const claims = new Set<string>();
+    const drop = (network: string, record: string) => (): void => {
+      if (this.#members.has(network)) void this.options.reconciler.set(new Map([[record, undefined]]));
+    };
     for (const change of changes) {
       const name = 'network' in change ? change.network : change.kind === 'network' ? change.name : undefined;
       const member = name === undefined ? undefined : this.#members.get(name);
@@ -324,18 +351,32 @@ export class Memberships {
       else if (member === undefined || name === undefined) continue;
       else if (change.kind === 'lease') {
         if (this.#isOwn(member, change.subnet)) await this.#ownLeaseChanged(name, change.after);
-        touch(name, `peer ${name} ${change.subnet}`, this.#peerObjects(member, change.after));
+        const record = `peer ${name} ${change.subnet}`;
+        this.#mourning.comfort(record);
+        const mournMs = this.#mourning.timeFor(change, changes);
+        if (mournMs > 0) this.#mourning.begin(record, change.before?.node, mournMs, drop(name, record));
+        else touch(name, record, this.#peerObjects(member, change.after));
         // Claims lead to the user's VTEP, which the lease names.
         for (const claim of this.#claims.of(name))
           touch(name, claimRecord(claim), this.#claims.objects(member.membership, claim));
       } else if (change.kind === 'claim') {
         claims.add(name);
-        if (change.after === undefined) this.#claims.ended(member, change.ip);
-        touch(
-          name,
-          `claim ${name} ${change.ip}`,
-          change.after === undefined ? undefined : this.#claims.objects(member.membership, change.after),
-        );
+        const record = `claim ${name} ${change.ip}`;
+        this.#mourning.comfort(record);
+        if (change.after !== undefined) {
+          touch(name, record, this.#claims.objects(member.membership, change.after));
+          continue;
+        }
+        const ended = (): void => {
+          this.#claims.ended(member, change.ip);
+          drop(name, record)();
+        };
+        // Lost with etcd's past: who uses the address claims it again, and nobody may have it until then.
+        if (change.lost === true) this.#mourning.begin(record, change.before?.node, Mourning.lostMs, ended);
+        else {
+          this.#claims.ended(member, change.ip);
+          touch(name, record, undefined);
+        }
       }
     }
     for (const [name, records] of touched) {
@@ -372,6 +413,7 @@ export class Memberships {
   }
 
   async stop(): Promise<void> {
+    this.#mourning.stop();
     for (const member of this.#members.values()) member.keeper.stop();
     await Promise.all(
       [...this.#members.keys()].map((name) => this.#locks.run(name, () => Promise.resolve())),
@@ -421,6 +463,7 @@ export class Memberships {
 
   async #removalChanged(key: string): Promise<void> {
     const removal = this.options.store.view.removals.get(key);
+    if (removal?.kind === 'node') this.#mourning.nodeRemoved(removal.name);
     if (removal?.kind !== 'node' || removal.name !== this.options.node || !removal.forced) return;
     if (removal.at === this.#settledRemoval) return;
     this.#expelled = true;
@@ -441,8 +484,20 @@ export class Memberships {
     if (after === undefined) {
       this.options.log.warn('the subnet of this node vanished from etcd: taking it again', { network: name });
     }
+    if (after !== undefined) {
+      // Whoever has it now has the right to it (the store refuses the rest): what this node took in the gap is given up.
+      member.dispossessed = after.node ?? after.publicIp.toString();
+      this.options.log.warn('the subnet of this node is another’s now', {
+        network: name,
+        subnet: after.subnet.toString(),
+        owner: member.dispossessed,
+      });
+    }
     await this.#locks.run(name, async () => {
-      if (this.#members.get(name) === member) await this.#takeLease(member);
+      const before = member.membership.lease.subnet;
+      if (this.#members.get(name) !== member) return;
+      await this.#takeLease(member);
+      if (!member.membership.lease.subnet.equals(before)) await this.#publishObjects(name);
     });
   }
 
@@ -457,6 +512,7 @@ export class Memberships {
           fix: 'Attach its containers again: their addresses are of the old subnet.',
         });
       }
+      delete member.dispossessed;
       member.membership.lease = taken;
       member.keeper.hold(taken, true);
       this.#save(member);
@@ -552,7 +608,7 @@ export class Memberships {
     });
   }
 
-  #request(network: Network, previous?: Lease): Parameters<Store['acquireLease']>[0] {
+  #request(network: Network, previous?: Previous): Parameters<Store['acquireLease']>[0] {
     const { node, instance, subnetTtlSeconds, underlay } = this.options;
     const { ip, ip6 } = underlay();
     const dual = network.subnet6 !== undefined && ip6 !== undefined;
@@ -575,6 +631,8 @@ export class Memberships {
               subnet: previous.subnet,
               ...(previous.subnet6 === undefined ? {} : { subnet6: previous.subnet6 }),
             },
+            ...(previous.since === undefined ? {} : { since: previous.since }),
+            inUse: this.#listener?.isUsed(network.name) ?? false,
           }),
       ttlSeconds: subnetTtlSeconds,
     };
@@ -596,6 +654,9 @@ export class Memberships {
     }
   }
 }
+
+/** Whether nodes take their part of the network under a lease in etcd. */
+const isLeased = (network: Network): boolean => ['subnets', 'blocks'].includes(addressingOf(network));
 
 /** What is made of links cannot become something else while containers are on it. */
 function sameKind(a: Network, b: Network): boolean {

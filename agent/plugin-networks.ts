@@ -132,7 +132,7 @@ export class PluginNetworks implements HostNetworks {
   async join(name: string, wanted: Subnets): Promise<NodeSubnets> {
     const network = this.list().find((other) => other.name === name);
     if (network !== undefined) checkServed(network);
-    return subnetsOf(await this.options.memberships.join(name, wanted));
+    return subnetsOf(await this.options.memberships.join(name, { wanted }));
   }
 
   async leave(name: string): Promise<void> {

@@ -376,7 +376,7 @@ export class Reconciler {
   #repaired(steps: readonly Step[]): void {
     for (const step of steps) {
       const { verb, what } = describeStep(step);
-      this.#note(what, `${what} (${verb})`);
+      this.#note(stepKey(step), `${what} (${verb})`);
     }
   }
 
@@ -404,10 +404,15 @@ export class Reconciler {
   /** Whether what the kernel tells fits no record. What keeps coming back waits for the regular comparison. */
   #concerns(event: Extract<KernelEvent, { kind: 'changed' }>): boolean {
     const worth = (key: string): boolean => !this.#drift.contested(key);
-    for (const key of event.gone) if (this.#desired.get(key) !== undefined && worth(key)) return true;
+    for (const key of event.gone) {
+      const matters = this.#desired.get(key) !== undefined || this.#desired.connected(key) !== undefined;
+      if (matters && worth(key)) return true;
+    }
     for (const [key, { object, owned }] of event.objects) {
       const wanted = this.#desired.get(key);
-      if (wanted === undefined ? owned && this.#prune : !sameObject(object, wanted)) {
+      const route = this.#desired.connected(key);
+      const fits = route !== undefined && sameObject(object, route);
+      if (wanted === undefined ? owned && this.#prune && !fits : !sameObject(object, wanted)) {
         if (worth(key)) return true;
       }
     }
@@ -436,6 +441,12 @@ export class Reconciler {
 
 export const sameSandbox = (a: Sandbox, b: Sandbox): boolean =>
   a.cookie === b.cookie && a.bootId === b.bootId;
+
+/** The key of the object that a step is about, by which notifications name it, too. */
+function stepKey(step: Step): string {
+  if (step.do === 'delete-link') return `link ${step.name}`;
+  return objectKey(step.do === 'put' || step.do === 'delete' ? step.object : step.link);
+}
 
 /** Makes before deletions, as within one plan: several records' steps become one. */
 function inOrder(steps: readonly Step[]): Step[] {

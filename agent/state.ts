@@ -3,7 +3,7 @@
 // unreadable one costs only itself; such a file is kept aside and told, never taken for "nothing there".
 //
 //   instance                 the instance id
-//   networks/NETWORK.json    config, lease and granted claims, as records
+//   networks/NETWORK.json    config, lease and granted claims, as records; the config also as etcd had it
 //   endpoints/ID.json        one endpoint
 //   reservations/ID.json     one address that is kept for a container to come
 import { randomUUID } from 'node:crypto';
@@ -18,6 +18,7 @@ import { failedPrecondition, messageOf } from '../core/errors.js';
 import type { Network } from '../core/network.js';
 import type { Endpoint, Lease } from '../core/records.js';
 import type { Reservation } from '../daemon/plugin-host.js';
+import { decodeConfig, encodeConfig } from '../store/network-codec.js';
 
 /** A network that the node is on. */
 export interface SavedNetwork {
@@ -99,7 +100,8 @@ export class State {
   }
 
   saveNetwork(saved: SavedNetwork): void {
-    this.#write('networks', saved.network.name, saved);
+    const { network } = saved;
+    this.#write('networks', network.name, { ...saved, config: encodeConfig(network) });
   }
 
   deleteNetwork(name: string): void {
@@ -216,6 +218,7 @@ const leaseSchema = z.object({
   vtep6: vtep.optional(),
   node: z.string().optional(),
   instance: z.string().optional(),
+  since: z.string().optional(),
   reservation: z.boolean(),
 });
 
@@ -257,6 +260,8 @@ const savedSchema = z.object({
   lease: leaseSchema,
   granted: z.array(z.string()),
   parent: parentSchema.optional(),
+  /** The config as it was in etcd: written back after a loss, nothing of it is missing, also what weft does not know. */
+  config: z.string().optional(),
 });
 
 const reservationSchema = z.object({
@@ -268,8 +273,11 @@ const reservationSchema = z.object({
 const savedReservation = (value: unknown): Reservation => reservationSchema.parse(value);
 
 // zod writes `undefined` as a value of optional keys; the records have no such key at all.
-const savedNetwork = (value: unknown): SavedNetwork =>
-  withoutUndefined(savedSchema.parse(value)) as SavedNetwork;
+function savedNetwork(value: unknown): SavedNetwork {
+  const { config, ...rest } = savedSchema.parse(value);
+  const saved = withoutUndefined(rest) as SavedNetwork;
+  return config === undefined ? saved : { ...saved, network: decodeConfig(saved.network.name, config) };
+}
 const savedEndpoint = (value: unknown): Endpoint => withoutUndefined(endpointSchema.parse(value)) as Endpoint;
 
 function withoutUndefined(record: object): object {

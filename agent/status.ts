@@ -13,6 +13,9 @@ import type { Problems } from './problems.js';
 import type { Publisher } from './publisher.js';
 import type { SessionState } from './session.js';
 
+/** A past that was lost is no state that ends: it is told for so long. */
+const RESTORED_SHOWN_MS = 600_000;
+
 export interface StatusSources {
   store: Store;
   etcd: readonly string[];
@@ -87,6 +90,14 @@ function problemsOf({ store, problems, controller, etcd }: StatusSources): Probl
       what: `etcd at ${etcd.join(', ')}`,
       why: error ?? `it has not answered since ${since.toISOString()}`,
       fix: 'Start etcd, or check --etcd; containers go on talking, and what changes here is told to it later.',
+    });
+  }
+  const { restored } = store.state;
+  if (connected && restored !== undefined && Date.now() < restored.getTime() + RESTORED_SHOWN_MS) {
+    list.push({
+      what: `etcd at ${etcd.join(', ')}`,
+      why: `it was restored from an older copy, or emptied, at ${restored.toISOString()}; what lives on the nodes is written back`,
+      fix: 'See whether anything is missing: weft network ls, weft node ls. This line goes after ten minutes.',
     });
   }
   for (const { key, why } of store.view.bad.values()) {

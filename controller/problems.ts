@@ -8,6 +8,8 @@ import type { Registry, ReportSource } from './registry.js';
 
 /** A cluster that is broken all over is not shown better by a longer list. */
 const MOST_OF_NODES = 100;
+/** A past that was lost is no state that ends: it is told for so long. */
+const RESTORED_SHOWN_MS = 600_000;
 
 export class Problems {
   readonly #store: Store;
@@ -31,7 +33,16 @@ export class Problems {
   }
 
   #ofStore(): Problem[] {
-    const { connected, error, since } = this.#store.state;
+    const { connected, error, since, restored } = this.#store.state;
+    if (connected && restored !== undefined && Date.now() < restored.getTime() + RESTORED_SHOWN_MS) {
+      return [
+        {
+          what: 'etcd',
+          why: `it was restored from an older copy, or emptied, at ${restored.toISOString()}; what lives on the nodes is written back`,
+          fix: 'See whether anything is missing: weft network ls, weft node ls. This line goes after ten minutes.',
+        },
+      ];
+    }
     if (connected) return [];
     const why = `not reached since ${since.toISOString()}${error === undefined ? '' : `: ${error}`}`;
     return [

@@ -1,5 +1,6 @@
 // What weft puts into a kernel, as plain values: the vocabulary that compile speaks, plan compares and the kernel layer
 // reads and writes. An object names its link by name; indexes are known only where netlink is.
+import { addressBits, IpNetwork, parseInterface } from './address.js';
 
 /**
  * What marks an object as weft's in the kernel: the link group (IFLA_GROUP), the route protocol (rtm_protocol), the
@@ -184,6 +185,14 @@ export type KernelObject =
   | BridgeVlanObject
   | SysctlObject;
 
+/** The route that the kernel makes with an address; undefined for one that stands for itself. */
+export function connectedRoute({ link, address }: AddressObject): RouteObject | undefined {
+  const { address: ip, length } = parseInterface(address);
+  if (length === addressBits(ip.family)) return undefined;
+  const src = ip.family === 4 ? { src: ip.toString() } : {};
+  return { kind: 'route', to: IpNetwork.of(ip, length).toString(), link, ...src };
+}
+
 /** What two objects share when they cannot both be there. */
 export function objectKey(object: KernelObject): string {
   switch (object.kind) {
@@ -246,4 +255,6 @@ export interface Actual {
   foreignLinks: ReadonlySet<string>;
   /** Names of links that are up. A described link that is not in here is down. */
   up: ReadonlySet<string>;
+  /** Keys of addresses whose connected route, which the kernel makes with them, somebody has taken away. */
+  unconnected?: ReadonlySet<string>;
 }

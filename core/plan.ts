@@ -1,12 +1,14 @@
 // Compares what a namespace has with what it should have, and says what to do, in an order in which no packet goes astray:
 // what leads traffic somewhere (routes) comes last when it is made and first when it goes.
 import {
+  connectedRoute,
   objectKey,
   type Actual,
   type ActualObject,
   type KernelObject,
   type LinkObject,
   type SysctlObject,
+  type RouteObject,
 } from './objects.js';
 
 export type Step =
@@ -123,7 +125,12 @@ export function plan(actual: Actual, desired: Iterable<KernelObject>, options: {
         goneLinks.has(bridgeOf(found?.object ?? object) ?? '') ||
         (object.kind === 'neighbour' && flushed.has(foundLink)));
     const current = lost ? undefined : found;
-    if (current !== undefined && sameObject(current.object, object)) continue;
+    if (current !== undefined && sameObject(current.object, object)) {
+      const route = reconnected(object, actual);
+      if (route !== undefined && !connectedBy(wanted, route))
+        makes.push({ order: ORDER.address, steps: [{ do: 'put', object: route, replace: false }] });
+      continue;
+    }
     if (current !== undefined && !current.owned && object.kind !== 'sysctl' && object.kind !== 'address') {
       conflicts.push({ object, why: whyTaken(current.object) });
       continue;
@@ -152,6 +159,15 @@ function masterOf(link: LinkObject): string | undefined {
   if (link.type === 'veth') return link.master;
   return link.type === 'vlan' ? link.base : undefined;
 }
+/** The connected route of an address that lost it. What goes by way of it can be made only after it. */
+function reconnected(object: KernelObject, actual: Actual): RouteObject | undefined {
+  if (object.kind !== 'address' || actual.unconnected?.has(objectKey(object)) !== true) return undefined;
+  // A link that comes up gets its connected routes again by itself.
+  return actual.up.has(object.link) ? connectedRoute(object) : undefined;
+}
+
+const connectedBy = (wanted: ReadonlyMap<string, KernelObject>, route: RouteObject): boolean =>
+  wanted.has(objectKey(route));
 
 function planLink(
   link: LinkObject,
@@ -253,8 +269,15 @@ function pruning(
 ): Step[] {
   const going: KernelObject[] = [];
   const links = new Set<string>(remade);
+  const connected = new Map<string, RouteObject>();
+  for (const object of wanted.values()) {
+    const route = object.kind === 'address' ? connectedRoute(object) : undefined;
+    if (route !== undefined) connected.set(objectKey(route), route);
+  }
   for (const [key, { object, owned }] of actual.objects) {
-    if (!owned || wanted.has(key)) continue;
+    // A connected route that was put back by weft is as good as the kernel's own.
+    const route = connected.get(key);
+    if (!owned || wanted.has(key) || (route !== undefined && sameObject(object, route))) continue;
     going.push(object);
     if (object.kind === 'link') links.add(object.name);
   }

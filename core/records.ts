@@ -17,6 +17,8 @@ export interface Lease {
   node?: string;
   /** The instance id of that node. */
   instance?: string;
+  /** Since when that instance has it (RFC 3339): of two nodes that have containers in it, the older one keeps it. */
+  since?: string;
   /** A key without an etcd lease: kept until somebody deletes it. */
   reservation: boolean;
 }

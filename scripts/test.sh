@@ -16,7 +16,7 @@ only_parts=()
 # In a namespace of its own, so that two runs do not meet.
 if ! why=$(unshare --net ip link add probe type vxlan id 1 dstport 4789 2>&1); then
   not_run+=("the tests of the kernel and of clusters: this kernel makes no vxlan device here ($why)")
-  only_parts=('test/core/**' 'test/store/**' 'test/daemon/**' 'test/controller/**' 'test/cli/**' 'test/fakes/**')
+  only_parts=('test/core/**' 'test/store/**' 'test/daemon/**' 'test/controller/**' 'test/cli/**' 'test/fakes/**' 'test/fuzz/**')
 fi
 
 # What an engine needs of a machine: cgroups that can be written, and overlayfs on a tmpfs.

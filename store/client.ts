@@ -87,6 +87,11 @@ export class EtcdClient {
     }
   }
 
+  /** Gives the connection up and makes a new one. */
+  reconnect(): void {
+    this.#session?.end(new CallFailure('connection', 'the way to it changed'));
+  }
+
   async range(request: IRangeRequest): Promise<IRangeResponse> {
     return await this.#call((etcd, options) => etcd.kv.range(request, options), { again: true });
   }

@@ -10,6 +10,7 @@ import { addName, removeName } from './own-names.js';
 import { updateNetwork } from './network-update.js';
 import { removeNode } from './nodes.js';
 import { proposeSubnet } from './proposals.js';
+import { removeAgain } from './removals.js';
 import { Presence } from './presence.js';
 import { Replica } from './replica.js';
 import type { TlsFiles } from './session.js';
@@ -45,6 +46,8 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
   const replica = new Replica(client, keys, log, now);
   const context: Context = { client, replica, keys, log, now };
   const presences = new Set<Presence>();
+  const closed = new AbortController();
+  replica.onLostRemovals((lost) => void removeAgain(context, lost, closed.signal));
   return {
     view: replica.view,
     get state() {
@@ -57,12 +60,13 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
       await replica.until(() => replica.isSynced, signal ?? new AbortController().signal),
     subscribe: (listener) => replica.subscribe(listener),
     onState: (listener) => replica.onState(listener),
+    reconnect: () => client.reconnect(),
 
     createNetwork: async (spec) => await createNetwork(context, spec),
     checkNetwork: (spec) => checkNetwork(context, spec),
     removeNetwork: async (name, options) => await removeNetwork(context, name, options),
     updateNetwork: async (name, change) => await updateNetwork(context, name, change),
-    restoreNetwork: async (network) => await restoreNetwork(context, network),
+    restoreNetwork: async (network, own) => await restoreNetwork(context, network, own),
 
     acquireLease: async (request) => await acquireLease(context, request),
     proposeSubnet: async (whole, subnet, holder) => await proposeSubnet(context, whole, subnet, holder),
@@ -90,6 +94,7 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
     campaign: async (name, id, lead, signal) => await campaign(context, name, id, lead, signal),
 
     close: async () => {
+      closed.abort(new Error('the store was closed'));
       await Promise.all([...presences].map(async (presence) => await presence.stop()));
       await replica.close();
       await client.close();

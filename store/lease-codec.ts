@@ -1,5 +1,5 @@
 // A node's subnet in one network: flannel's lease attributes to weft's Lease and back. What only weft knows of it (which
-// node, which instance) stands under "Weft", which flannel passes over.
+// node, which instance, since when) stands under "Weft", which flannel passes over.
 import { IpAddress } from '../core/address.js';
 import { MAX_VNI } from '../core/network.js';
 import type { Lease, Vtep } from '../core/records.js';
@@ -11,7 +11,7 @@ const ATTRIBUTES = goObject({
   PublicIP: ip4.optional(),
   PublicIPv6: ip6.optional(),
   BackendType: text.default(''),
-  Weft: goObject({ Node: text.optional(), Instance: text.optional() }).optional(),
+  Weft: goObject({ Node: text.optional(), Instance: text.optional(), Since: text.optional() }).optional(),
 });
 
 const VTEP = goObject({ VNI: integer(0, MAX_VNI), VtepMAC: mac });
@@ -44,6 +44,7 @@ export function decodeLease(
     ...(data.BackendV6Data && { vtep6: vtepOf(data.BackendV6Data) }),
     ...(attributes.Weft?.Node !== undefined && { node: attributes.Weft.Node }),
     ...(attributes.Weft?.Instance !== undefined && { instance: attributes.Weft.Instance }),
+    ...(attributes.Weft?.Since !== undefined && { since: attributes.Weft.Since }),
     reservation: etcdLease === '0',
     etcdLease,
   };
@@ -61,7 +62,7 @@ export function encodeLease(lease: Lease): string {
     BackendData: data(lease.vtep),
     BackendV6Data: data(lease.vtep6),
     ...((lease.node !== undefined || lease.instance !== undefined) && {
-      Weft: { Node: lease.node, Instance: lease.instance },
+      Weft: { Node: lease.node, Instance: lease.instance, Since: lease.since },
     }),
   });
 }

@@ -7,7 +7,7 @@ import { failedPrecondition, notFound, resourceExhausted, unavailable } from '..
 import type { Lease } from '../core/records.js';
 import { rangeOf } from './keys.js';
 import { decodeLease, encodeLease } from './lease-codec.js';
-import { chooseSubnets, fits, ownLeases, type LeaseKey, type Subnets } from './lease-choice.js';
+import { chooseSubnets, fits, isFree, ownLeases, type LeaseKey, type Subnets } from './lease-choice.js';
 import { UnreadableError } from './parse.js';
 import type { LeaseRequest, StoredLease } from './store.js';
 import {
@@ -37,6 +37,7 @@ export async function acquireLease(context: Context, request: LeaseRequest): Pro
       const there = await listLeases(context, request.network.name);
       taken =
         (await takeOwn(context, request, there, etcdLease)) ??
+        (await takeBack(context, request, there, etcdLease)) ??
         (await takeNew(context, request, there, etcdLease));
       if (taken !== undefined) return taken;
     }
@@ -115,7 +116,8 @@ async function takeOwn(
   }
   checkWanted(request, usable?.lease);
   const under = usable?.lease.reservation === true ? '0' : etcdLease;
-  const taken = usable && leaseOf(request, usable.key, under);
+  const since = usable?.lease.instance === request.instance ? usable.lease.since : undefined;
+  const taken = usable && leaseOf(request, usable.key, under, since ?? startOf(context, request, usable.key));
   if (stale.length === 0 && usable === undefined) return undefined;
   const target = usable && keys.lease(request.network.name, usable.key.subnet, usable.key.subnet6);
   const moved = target !== undefined && target !== usable?.key.key;
@@ -185,7 +187,7 @@ async function takeNew(
   const { network } = request;
   const chosen = chooseSubnets(request, there);
   if (chosen === undefined) throw exhausted(request, there);
-  const lease = leaseOf(request, chosen, etcdLease);
+  const lease = leaseOf(request, chosen, etcdLease, startOf(context, request, chosen));
   const key = keys.lease(network.name, chosen.subnet, chosen.subnet6);
   const { succeeded, responses } = await client.txn({
     compare: [present(keys.config(network.name)), absent(key)],
@@ -229,7 +231,57 @@ function exhausted({ network, wanted }: LeaseRequest, there: readonly LeaseKey[]
   );
 }
 
-function leaseOf(request: LeaseRequest, { subnet, subnet6 }: Subnets, etcdLease: string): StoredLease {
+/** Since when the node has what it takes: going on with its previous subnet, for as long as it has had that. */
+const startOf = ({ now }: Context, { previous, since }: LeaseRequest, { subnet }: Subnets): string =>
+  previous?.subnet.equals(subnet) === true && since !== undefined ? since : now().toISOString();
+
+/**
+ * Takes the previous subnet back from a node that got it while etcd did not know whose it was. Undefined: it is not there to
+ * be taken, the other node has had it for longer, or a race was lost.
+ */
+async function takeBack(
+  context: Context,
+  request: LeaseRequest,
+  there: readonly LeaseKey[],
+  etcdLease: string,
+): Promise<StoredLease | undefined> {
+  const { client, keys, log } = context;
+  const { network, previous, since, inUse } = request;
+  if (previous === undefined || since === undefined || inUse !== true || !fits(network, previous))
+    return undefined;
+  const held = there.find(({ subnet }) => subnet.equals(previous.subnet));
+  // A flanneld cannot be told to take another; a reservation is somebody's decision.
+  if (held?.lease?.node === undefined || held.lease.reservation) return undefined;
+  if (held.lease.since !== undefined && held.lease.since <= since) return undefined;
+  if (
+    !isFree(
+      previous,
+      there.filter((key) => key !== held),
+    )
+  )
+    return undefined;
+  const lease = leaseOf(request, previous, etcdLease, since);
+  const key = keys.lease(network.name, previous.subnet, previous.subnet6);
+  const { succeeded } = await client.txn({
+    compare: [present(keys.config(network.name)), unchanged(held.key, held.modRevision)],
+    success: [...(key === held.key ? [] : [remove(held.key)]), put(key, encodeLease(lease), etcdLease)],
+  });
+  if (!succeeded) return undefined;
+  client.revoke(held.etcdLease);
+  log.warn('a subnet in use was taken back', {
+    network: network.name,
+    subnet: previous.subnet.toString(),
+    from: ownerOf(held.lease),
+  });
+  return lease;
+}
+
+function leaseOf(
+  request: LeaseRequest,
+  { subnet, subnet6 }: Subnets,
+  etcdLease: string,
+  since: string,
+): StoredLease {
   const dual = subnet6 !== undefined;
   return {
     network: request.network.name,
@@ -242,8 +294,24 @@ function leaseOf(request: LeaseRequest, { subnet, subnet6 }: Subnets, etcdLease:
     ...(dual && request.vtep6 && { vtep6: request.vtep6 }),
     node: request.node,
     instance: request.instance,
+    since,
     reservation: etcdLease === '0',
     etcdLease,
+  };
+}
+
+/** The previous subnet of a node as a lease, and the key that it stands in; undefined where it had none. */
+export function previousLease(
+  context: Context,
+  request: LeaseRequest,
+  etcdLease: string,
+): { key: string; value: string } | undefined {
+  const { network, previous } = request;
+  if (previous === undefined || !fits(network, previous)) return undefined;
+  const lease = leaseOf(request, previous, etcdLease, startOf(context, request, previous));
+  return {
+    key: context.keys.lease(network.name, previous.subnet, previous.subnet6),
+    value: encodeLease(lease),
   };
 }
 

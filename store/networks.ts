@@ -31,7 +31,8 @@ import { rangeOf } from './keys.js';
 import { decodeConfig, encodeConfig, occupiedBy } from './network-codec.js';
 import { UnreadableError } from './parse.js';
 import { addressesOf, encodeRemoval } from './record-codec.js';
-import type { NetworkSpec } from './store.js';
+import { previousLease } from './leases.js';
+import type { LeaseRequest, NetworkSpec } from './store.js';
 import {
   absent,
   get,
@@ -320,12 +321,29 @@ export async function removeNetwork(
   );
 }
 
-export async function restoreNetwork({ client, keys }: Context, network: Network): Promise<boolean> {
-  const { succeeded } = await client.txn({
-    compare: [absent(keys.config(network.name)), absent(keys.removal('network', network.name))],
-    success: [put(keys.config(network.name), encodeConfig(network)), put(keys.allocated(), network.name)],
-  });
-  return succeeded;
+export async function restoreNetwork(
+  context: Context,
+  network: Network,
+  own?: LeaseRequest,
+): Promise<boolean> {
+  const { client, keys } = context;
+  const { name } = network;
+  const compare = [absent(keys.config(name)), absent(keys.removal('network', name))];
+  const success = [put(keys.config(name), encodeConfig(network)), put(keys.allocated(), name)];
+  if (own !== undefined) {
+    const etcdLease = await client.grant(own.ttlSeconds);
+    const lease = previousLease(context, own, etcdLease);
+    const { succeeded } =
+      lease === undefined
+        ? { succeeded: false }
+        : await client.txn({
+            compare: [...compare, absent(lease.key)],
+            success: [...success, put(lease.key, lease.value, etcdLease)],
+          });
+    if (succeeded) return true;
+    client.revoke(etcdLease);
+  }
+  return (await client.txn({ compare, success })).succeeded;
 }
 
 /** @throws WeftError for an address that is not of the network */

@@ -13,7 +13,7 @@ export async function removeNode(
   name: string,
   { force }: { force: boolean },
 ): Promise<void> {
-  const { client, replica, keys } = context;
+  const { client, keys } = context;
   const first = await client.txn({ success: [get(keys.node(name)), get(keys.alive(name))] });
   const node = keyAt(first.responses, 0);
   const alive = keyAt(first.responses, 1);
@@ -43,17 +43,23 @@ export async function removeNode(
     throw running();
   }
   if (alive !== undefined) client.revoke(alive.lease);
-  await replica.reached(Number(header.revision), 2500);
+  await removeBelongings(context, name, Number(header.revision));
+}
+
+/** @param revision at which the node itself was removed */
+export async function removeBelongings(context: Context, name: string, revision: number): Promise<void> {
+  const { client, replica } = context;
+  await replica.reached(revision, 2500);
   // Twice at most: what a node that was up wrote at the same moment is found by the second look.
   for (let round = 0; round < 2; round++) {
     const operations = belongings(context, name);
     if (operations.length === 0) return;
-    let revision = 0;
+    let written = 0;
     for (let at = 0; at < operations.length; at += MAX_OPERATIONS) {
       const answer = await client.txn({ success: operations.slice(at, at + MAX_OPERATIONS) });
-      revision = Number(answer.header.revision);
+      written = Number(answer.header.revision);
     }
-    await replica.reached(revision, 2500);
+    await replica.reached(written, 2500);
   }
 }
 

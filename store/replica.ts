@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 
 import type { IEvent, IKeyValue } from 'etcd3';
 
-import type { BadRecord, Lease } from '../core/records.js';
+import type { BadRecord, Lease, Removal } from '../core/records.js';
 import type { EtcdClient, StoreLog } from './client.js';
 import { decodeRecord, type StoreRecord } from './decode.js';
 import type { Keys } from './keys.js';
@@ -19,6 +19,15 @@ interface Entry {
   text: string;
   record?: StoreRecord;
   bad?: BadRecord;
+}
+
+/** A removal that somebody wanted, and that a restored etcd does not know of any more. */
+export interface LostRemoval {
+  removal: Removal;
+  /** Of the config or node. */
+  key: string;
+  /** Of its last value, where this process has seen it go. */
+  revision?: string;
 }
 
 /** The state of a key that is no record but that weft's own protocols wait for. */
@@ -41,6 +50,9 @@ export class Replica implements Following {
   #closed = false;
   /** Everything up to here is in the view. */
   #revision = 0;
+  /** Configs and nodes that were deleted: the key, and the revision of its last value. A copy of etcd has them still. */
+  readonly #buried = new Map<string, string>();
+  #onLostRemovals: (lost: readonly LostRemoval[]) => void = () => undefined;
 
   constructor(
     private readonly client: EtcdClient,
@@ -67,6 +79,11 @@ export class Replica implements Following {
   onState(listener: (state: StoreState) => void): () => void {
     this.#stateListeners.add(listener);
     return () => this.#stateListeners.delete(listener);
+  }
+
+  /** Told of markers that went with etcd's past, and not because their time was over. */
+  onLostRemovals(listener: (lost: readonly LostRemoval[]) => void): void {
+    this.#onLostRemovals = listener;
   }
 
   /** A key outside the view: the allocation guard, an election's leader. */
@@ -122,10 +139,16 @@ export class Replica implements Following {
     await this.#watcher.close();
   }
 
-  list(kvs: readonly IKeyValue[], revision: number): void {
+  list(kvs: readonly IKeyValue[], revision: number, restored: boolean): void {
     const changes: Change[] = [];
     const there = new Map(kvs.map((kv) => [kv.key.toString(), kv]));
+    const lost = restored ? this.#lostRemovals(there) : [];
     for (const key of [...this.#entries.keys()]) if (!there.has(key)) this.#delete(key, changes);
+    if (restored) {
+      for (const change of changes)
+        if (change.kind === 'lease' || change.kind === 'claim') change.lost = true;
+      this.#state = { ...this.#state, restored: this.now() };
+    }
     for (const [key, kv] of there) this.#put(key, kv, changes);
     if (this.#synced) {
       this.#state = { ...this.#state, resyncs: this.#state.resyncs + 1 };
@@ -134,6 +157,18 @@ export class Replica implements Following {
     this.#synced = true;
     this.#revision = revision;
     this.#deliver(changes);
+    if (lost.length > 0) this.#onLostRemovals(lost);
+  }
+
+  /** Markers that were there before and are not now, with what is known of what they stood for. */
+  #lostRemovals(there: ReadonlyMap<string, unknown>): LostRemoval[] {
+    return [...this.view.removals.values()].flatMap((removal): LostRemoval[] => {
+      const { kind, name } = removal;
+      if (there.has(this.keys.removal(kind, name))) return [];
+      const key = kind === 'network' ? this.keys.config(name) : this.keys.node(name);
+      const revision = this.#buried.get(key);
+      return [{ removal, key, ...(revision !== undefined && { revision }) }];
+    });
   }
 
   events(events: readonly IEvent[], revision: number): void {
@@ -189,6 +224,7 @@ export class Replica implements Following {
       known.modRevision = modRevision;
       return;
     }
+    this.#buried.delete(key);
     const entry: Entry = { ...known, modRevision, etcdLease, text };
     this.#entries.set(key, entry);
     this.#decode(key, entry, changes);
@@ -233,6 +269,8 @@ export class Replica implements Following {
     if (entry.bad !== undefined) changes.push(this.view.removeBad(entry.bad));
     if (entry.record === undefined) return;
     changes.push(this.view.remove(entry.record));
+    if (entry.record.kind === 'network' || entry.record.kind === 'node')
+      this.#buried.set(key, entry.modRevision);
     if (entry.record.kind === 'lease') this.#releaseSlot(key, entry.record, changes);
   }
 

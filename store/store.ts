@@ -41,13 +41,13 @@ export interface StoredLease extends Lease {
   etcdLease: string;
 }
 
-/** One change of the view; `after` is absent where the record went. */
+/** One change of the view; `after` is absent where the record went; `lost`: with etcd's past, by nobody's wish. */
 export type Change =
   | { kind: 'network'; name: string; before?: Network; after?: Network }
-  | { kind: 'lease'; network: string; subnet: string; before?: StoredLease; after?: StoredLease }
+  | { kind: 'lease'; network: string; subnet: string; before?: StoredLease; after?: StoredLease; lost?: true }
   | { kind: 'endpoint'; network: string; id: string; before?: Endpoint; after?: Endpoint }
-  | { kind: 'claim'; network: string; ip: string; before?: Claim; after?: Claim }
   | { kind: 'ownName'; network: string; name: string; before?: OwnName; after?: OwnName }
+  | { kind: 'claim'; network: string; ip: string; before?: Claim; after?: Claim; lost?: true }
   | { kind: 'node'; name: string; before?: NodeRecord; after?: NodeRecord }
   | { kind: 'alive'; name: string; before?: string; after?: string }
   | { kind: 'removal'; key: string; before?: Removal; after?: Removal }
@@ -60,6 +60,8 @@ export interface StoreState {
   revision: number;
   /** How often everything was listed anew after the first time (compaction, restore). */
   resyncs: number;
+  /** When etcd was last found with another past than before: restored from a copy, emptied, or replaced. */
+  restored?: Date;
   /** Why it is not connected. */
   error?: string;
 }
@@ -111,6 +113,10 @@ export interface LeaseRequest {
   previous?: { subnet: IpNetwork; subnet6?: IpNetwork };
   /** This one and no other. */
   wanted?: { subnet: IpNetwork; subnet6?: IpNetwork };
+  /** Since when the node has had its previous subnet. */
+  since?: string;
+  /** Containers run in the previous subnet: it is taken back from a node of weft's that has had it for a shorter time. */
+  inUse?: boolean;
   ttlSeconds: number;
 }
 
@@ -123,6 +129,8 @@ export interface Store {
   /** Called after the view has changed, once for each batch that belongs together, in etcd's order. */
   subscribe(listener: (changes: readonly Change[]) => void): () => void;
   onState(listener: (state: StoreState) => void): () => void;
+  /** This machine's address or way changed: what goes over the old one is given up at once, not when it stays silent. */
+  reconnect(): void;
 
   /**
    * Checks it against every other network and the underlay addresses of every node, chooses a VNI, and writes it, in one
@@ -145,8 +153,9 @@ export interface Store {
   /**
    * Writes a config that was lost back, unless it is there or its removal was wanted. Answers whether it wrote. One that
    * this process has read is written as it was, with what weft does not know.
+   * @param own whose subnet (`previous`) is written in the same transaction, so that nobody takes it between the two
    */
-  restoreNetwork(network: Network): Promise<boolean>;
+  restoreNetwork(network: Network, own?: LeaseRequest): Promise<boolean>;
 
   /**
    * Takes a subnet, as flannel does: the lease with this node's public address (or instance id), then the previous one,

@@ -11,8 +11,11 @@ import type { KeyRange } from './keys.js';
 import type { Session } from './session.js';
 
 export interface Following {
-  /** Everything there is at this revision; what is not in it is gone. */
-  list(kvs: readonly IKeyValue[], revision: number): void;
+  /**
+   * Everything there is at this revision; what is not in it is gone. `restored`: it is of another past than what was told
+   * before, and what is gone was lost with it.
+   */
+  list(kvs: readonly IKeyValue[], revision: number, restored: boolean): void;
   /** Whole transactions, in order. */
   events(events: readonly IEvent[], revision: number): void;
   /** The connection is there and the watch runs, or it is lost. */
@@ -70,19 +73,18 @@ export class Watcher {
   }
 
   async #follow(session: Session, signal: AbortSignal): Promise<void> {
-    if (this.#revision < 0 || this.#epoch !== this.client.epoch || !(await this.#sameHistory(session))) {
-      await this.#list(session);
-    }
-    for (;;) {
-      await this.#watch(session, signal);
-      this.log.warn('etcd has compacted away what this watch still needed; listing everything again', {
-        revision: this.#revision,
-      });
-      await this.#list(session);
-    }
+    const past = await this.#past(session);
+    if (past !== 'same') await this.#list(session, past === 'other');
+    for (;;) await this.#list(session, (await this.#watch(session, signal)) === 'restored');
   }
 
-  async #list(session: Session): Promise<void> {
+  /** What etcd has of the past that this watcher has seen. */
+  async #past(session: Session): Promise<'same' | 'other' | 'unknown'> {
+    if (this.#revision < 0) return 'unknown';
+    return this.#epoch === this.client.epoch ? await this.#anchored(session) : 'other';
+  }
+
+  async #list(session: Session, restored: boolean): Promise<void> {
     for (;;) {
       try {
         const epoch = this.client.epoch;
@@ -93,7 +95,7 @@ export class Watcher {
           (a, b) => (a === undefined || revisionOf(b) > revisionOf(a) ? b : a),
           undefined,
         );
-        this.to.list(kvs, revision);
+        this.to.list(kvs, revision, restored);
         return;
       } catch (error) {
         // Compacted between two pages: from the start, at a newer revision.
@@ -122,12 +124,12 @@ export class Watcher {
   }
 
   /**
-   * Whether etcd still has the past that this watcher has seen. Revision and cluster id tell most restores; a copy that
-   * has meanwhile grown past the old revision only shows itself by what it has in place of the last event.
+   * Revision and cluster id tell most restores; a copy that has meanwhile grown past the old revision only shows itself by
+   * what it has in place of the last event.
    */
-  async #sameHistory(session: Session): Promise<boolean> {
+  async #anchored(session: Session): Promise<'same' | 'other' | 'unknown'> {
     const anchor = this.#anchor;
-    if (anchor === undefined) return true;
+    if (anchor === undefined) return 'same';
     try {
       const { kvs } = await session.call(
         (etcd, options) => etcd.kv.range({ key: anchor.key, revision: anchor.mod_revision }, options),
@@ -144,22 +146,22 @@ export class Watcher {
         this.log.warn('etcd has another past than before: restored from a copy', {
           revision: revisionOf(anchor),
         });
-      return same;
+      return same ? 'same' : 'other';
     } catch (error) {
-      // Not there yet, or not to be known any more: to list once more costs little beside going on from another past.
-      if (error instanceof CallFailure && (error.kind === 'compacted' || error.kind === 'future'))
-        return false;
+      if (error instanceof CallFailure && error.kind === 'future') return 'other';
+      // Not to be known any more: to list once more costs little beside going on from another past.
+      if (error instanceof CallFailure && error.kind === 'compacted') return 'unknown';
       throw error;
     }
   }
 
-  /** Delivers events until the revision to go on from is compacted. @throws CallFailure when the stream breaks */
-  async #watch(session: Session, signal: AbortSignal): Promise<void> {
+  /** Delivers events until everything must be listed again; answers why. @throws CallFailure when the stream breaks */
+  async #watch(session: Session, signal: AbortSignal): Promise<'compacted' | 'restored'> {
     const stream = await session.watch();
     const { ended } = session;
     let stop: () => void = () => undefined;
     try {
-      await new Promise<void>((resolve, reject) => {
+      return await new Promise((resolve, reject) => {
         stop = () => reject((signal.aborted ? signal.reason : ended.reason) as Error);
         signal.addEventListener('abort', stop);
         ended.addEventListener('abort', stop);
@@ -169,7 +171,8 @@ export class Watcher {
         stream.on('data', (response) => {
           try {
             session.heard();
-            if (this.#take(response)) resolve();
+            const why = this.#take(response);
+            if (why !== undefined) resolve(why);
           } catch (error) {
             reject(failureOf(error));
           }
@@ -186,9 +189,14 @@ export class Watcher {
     }
   }
 
-  /** Answers true where everything must be listed again. */
-  #take(response: IWatchResponse): boolean {
-    if (Number(response.compact_revision) > 0) return true;
+  /** Answers why everything must be listed again, where it must. */
+  #take(response: IWatchResponse): 'compacted' | 'restored' | undefined {
+    if (Number(response.compact_revision) > 0) {
+      this.log.warn('etcd has compacted away what this watch still needed; listing everything again', {
+        revision: this.#revision,
+      });
+      return 'compacted';
+    }
     if (response.canceled)
       throw new CallFailure('connection', `the watch was cancelled: ${response.cancel_reason}`);
     if (response.created) {
@@ -198,18 +206,18 @@ export class Watcher {
           revision: Number(response.header.revision),
           before: this.#revision,
         });
-        return true;
+        return 'restored';
       }
       this.to.connected(true);
     }
     // What is behind #revision was delivered before; etcd does not send it, but a promise is better kept twice.
     const events = response.events.filter((event) => revisionOf(event.kv) > this.#revision);
     const last = events.at(-1);
-    if (last === undefined) return false;
+    if (last === undefined) return undefined;
     this.#revision = revisionOf(last.kv);
     this.client.saw(this.#revision);
     this.#anchor = events.findLast((event) => event.type === 'Put')?.kv ?? this.#anchor;
     this.to.events(events, this.#revision);
-    return false;
+    return undefined;
   }
 }

@@ -7,6 +7,7 @@ import {
   type ActualObject,
   type BridgeVlanObject,
   type LinkObject,
+  type SysctlObject,
 } from '../../core/objects.js';
 import type { BridgeVlanEntry } from './encode-bridge.js';
 import { AF_BRIDGE } from './libc.js';
@@ -210,6 +211,9 @@ export function addressObject(address: DecodedAddress, links: LinkLookup): Actua
 const RTA = { DST: 1, OIF: 4, GATEWAY: 5, PRIORITY: 6, PREFSRC: 7, TABLE: 15 } as const;
 const RT_TABLE_MAIN = 254;
 const RTN_UNICAST = 1;
+/** Blackhole, unreachable, prohibit: packets go nowhere, and no other route of the same key can be made. */
+const RTN_NOWHERE = [6, 7, 8];
+const RTPROT_KERNEL = 2;
 const RTM_F_CLONED = 0x200;
 const RTNH_F_ONLINK = 4;
 const AF_INET6 = 10;
@@ -224,19 +228,21 @@ export interface DecodedRoute {
   link: KernelLink | undefined;
 }
 
-/** Unicast routes of the main table. */
+/** Routes of the main table that packets are sent by, or that somebody made to send them nowhere: those have no link. */
 export function decodeRoute(body: Buffer, links: LinkLookup): DecodedRoute | undefined {
   const attrs = decodeAttrs(body, 12);
   const flags = body.readUInt32LE(8);
   const table = attrs.get(RTA.TABLE)?.readUInt32LE() ?? body.readUInt8(4);
-  if (table !== RT_TABLE_MAIN || body.readUInt8(7) !== RTN_UNICAST || (flags & RTM_F_CLONED) !== 0)
-    return undefined;
+  const type = body.readUInt8(7);
+  const counts = type === RTN_UNICAST || (RTN_NOWHERE.includes(type) && body.readUInt8(5) !== RTPROT_KERNEL);
+  if (table !== RT_TABLE_MAIN || !counts || (flags & RTM_F_CLONED) !== 0) return undefined;
   const family = body.readUInt8(0) === AF_INET6 ? 6 : 4;
   const dst = attrs.get(RTA.DST);
   const gateway = attrs.get(RTA.GATEWAY);
   const source = attrs.get(RTA.PREFSRC);
   const length = body.readUInt8(1);
-  const link = links.byIndex(attrs.get(RTA.OIF)?.readUInt32LE() ?? 0);
+  // IPv6 shows such a route on the loopback device.
+  const link = type === RTN_UNICAST ? links.byIndex(attrs.get(RTA.OIF)?.readUInt32LE() ?? 0) : undefined;
   return {
     metric: attrs.get(RTA.PRIORITY)?.readUInt32LE() ?? 0,
     isDefault: length === 0,
@@ -304,4 +310,27 @@ export function decodeNeighbour(
       object: { kind: 'neighbour', link: link.name, ip, mac: mac === undefined ? '' : readMac(mac) },
     },
   };
+}
+
+const NETCONFA = { IFINDEX: 1, FORWARDING: 2, PROXY_NEIGH: 5 } as const;
+const NETCONFA_IFINDEX_ALL = -1;
+
+/** The settings of a link, or of all of them, that the kernel tells of (include/uapi/linux/netconf.h). */
+export function decodeNetconf(body: Buffer, links: LinkLookup): SysctlObject[] {
+  const attrs = decodeAttrs(body, 4);
+  const index = attrs.get(NETCONFA.IFINDEX)?.readInt32LE();
+  const family = body.readUInt8(0) === AF_INET6 ? 6 : 4;
+  const name =
+    index === undefined ? undefined : index === NETCONFA_IFINDEX_ALL ? 'all' : links.byIndex(index)?.name;
+  if (name === undefined) return [];
+  const conf = `net/ipv${family}/conf/${name}`;
+  const setting = (path: string, attr: number): SysctlObject[] => {
+    const value = attrs.get(attr)?.readInt32LE();
+    return value === undefined ? [] : [{ kind: 'sysctl', path, value: `${value}` }];
+  };
+  const all = name === 'all' && family === 4 ? 'net/ipv4/ip_forward' : `${conf}/forwarding`;
+  return [
+    ...setting(all, NETCONFA.FORWARDING),
+    ...(family === 6 ? setting(`${conf}/proxy_ndp`, NETCONFA.PROXY_NEIGH) : []),
+  ];
 }

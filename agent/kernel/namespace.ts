@@ -4,6 +4,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 
 import { messageOf } from '../../core/errors.js';
 import {
+  connectedRoute,
   objectKey,
   type Actual,
   type ActualObject,
@@ -112,8 +113,11 @@ export class LinuxNamespace implements KernelNamespace {
     }
     if (this.role === 'node') for (const actual of this.#ports(links, vlans)) add(actual);
     for (const address of addresses) add(addressObject(address, lookup));
+    const direct = new Set<string>();
     for (const { body } of this.socket.dump(dumpRoutes)) {
       const route = decodeRoute(body, lookup);
+      if (route?.actual.object.kind === 'route' && route.actual.object.via === undefined)
+        direct.add(`${route.actual.object.to} ${route.actual.object.link}`);
       if (route !== undefined && routeMatters(route, this.role)) add(route.actual);
     }
     if (this.role === 'node') {
@@ -126,8 +130,14 @@ export class LinuxNamespace implements KernelNamespace {
     }
     for (const object of this.#readSysctls(sysctls)) add({ object, owned: false });
     const all = [...links.values()];
+    const unconnected = new Set<string>();
+    for (const [key, { object }] of objects) {
+      const route = object.kind === 'address' ? connectedRoute(object) : undefined;
+      if (route !== undefined && !direct.has(`${route.to} ${route.link}`)) unconnected.add(key);
+    }
     return Promise.resolve({
       objects,
+      unconnected,
       foreignLinks: new Set(all.filter((link) => !link.owned && !link.loopback).map((link) => link.name)),
       up: new Set(all.filter((link) => link.up).map((link) => link.name)),
     });

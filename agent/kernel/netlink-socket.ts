@@ -1,5 +1,6 @@
 // Asking the kernel by rtnetlink. It works on a request inside the send call and has the answer ready when that returns, so
 // a question and its answer are two calls in a row: nothing waits for the event loop, and no answer can be lost or mixed up.
+import { failedPrecondition } from '../../core/errors.js';
 import {
   AF_NETLINK,
   bindSocket,
@@ -59,7 +60,16 @@ export class NetlinkSocket {
 
   /** What no other namespace has until the next boot. */
   cookie(): string {
-    return getSocketOption(this.#fd, SO_NETNS_COOKIE, 8).toString(16);
+    try {
+      return getSocketOption(this.#fd, SO_NETNS_COOKIE, 8).toString(16);
+    } catch (error) {
+      if (!(error instanceof SystemError) || error.errno !== 'ENOPROTOOPT') throw error;
+      throw failedPrecondition(
+        'this kernel cannot tell network namespaces apart: it has no SO_NETNS_COOKIE',
+        'weft needs Linux 5.14 or newer; see `uname -r`.',
+        { cause: error },
+      );
+    }
   }
 
   /** Carries requests out in order, and answers for each what was refused. */

@@ -1,11 +1,12 @@
-// What the kernel tells by itself of the node's namespace: links, addresses, routes, neighbours, FDB entries, and that
-// some nf_tables rule changed. Told in batches, as they come in; where messages were lost, that is told.
+// What the kernel tells by itself of the node's namespace: links, addresses, routes, neighbours, FDB entries, forwarding, and
+// that some nf_tables rule changed. Told in batches, as they come in; where messages were lost, that is told.
 import { isLanBridge, objectKey, type ActualObject } from '../../core/objects.js';
 import {
   addressObject,
   decodeAddress,
   decodeLink,
   decodeNeighbour,
+  decodeNetconf,
   decodeRoute,
   portObject,
   routeMatters,
@@ -27,6 +28,8 @@ const ROUTE_GROUPS = {
   IPV4_ROUTE: 7,
   IPV6_IFADDR: 9,
   IPV6_ROUTE: 11,
+  IPV4_NETCONF: 24,
+  IPV6_NETCONF: 25,
 } as const;
 const NFNLGRP_NFTABLES = 7;
 
@@ -153,6 +156,10 @@ class RouteEvents {
       case RTM.DELNEIGH: {
         const entry = decodeNeighbour(body, lookup);
         if (entry !== undefined) this.#object(entry.actual, type === RTM.NEWNEIGH && entry.permanent);
+        return;
+      }
+      case RTM.NEWNETCONF: {
+        for (const object of decodeNetconf(body, lookup)) this.#object({ object, owned: false }, true);
       }
     }
   }

@@ -15,6 +15,7 @@ import test, { type ExecutionContext } from 'ava';
 
 import { State } from '../../agent/state.js';
 import { WeftError } from '../../core/errors.js';
+import { decodeConfig, encodeConfig } from '../../store/network-codec.js';
 import { endpoint, lease, membership, network } from '../kernel/samples.js';
 
 function folder(t: ExecutionContext): string {
@@ -48,6 +49,17 @@ test('what is saved is loaded as the same, and the instance stays', (t) => {
   first.deleteEndpoint(one.id);
   first.deleteNetwork('blue');
   t.like(new State(path).load(), { endpoints: [], networks: [], torn: [] });
+});
+
+test('a config is kept as it was written, with what weft does not know', (t) => {
+  const text = '{"Network":"10.100.0.0/16","Future":{"a":[1]},"Backend":{"Type":"vxlan","Mood":"good"}}';
+  const path = folder(t);
+  const state = new State(path);
+  state.load();
+  const read = decodeConfig('blue', text);
+  state.saveNetwork({ network: read, lease: lease(blue, 1), granted: [] });
+  const [again] = new State(path).load().networks;
+  t.is(again === undefined ? '' : encodeConfig(again.network), text);
 });
 
 for (const [what, text] of [

@@ -185,3 +185,14 @@ test('which objects are the same', (t) => {
   t.false(sameObject(route, { ...route, via: '10.0.0.1' }));
   t.false(sameObject(route, { ...route, src: '10.0.0.1' }));
 });
+
+test('a connected route that somebody took away is put back before what goes by way of it, and is left', (t) => {
+  const without = {
+    ...assume([...network, ...peer]),
+    unconnected: new Set(['address wfbr4097 10.100.1.1/24']),
+  };
+  const { steps } = plan(without, [...network, ...peer], { prune: true });
+  t.deepEqual(shown(steps), ['create route 10.100.1.0/24']);
+  const route = steps.flatMap((step) => (step.do === 'put' ? [step.object] : []));
+  t.deepEqual(stepsFor([...network, ...peer, ...route], [...network, ...peer]), []);
+});

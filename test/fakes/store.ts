@@ -172,6 +172,10 @@ export class FakeStore implements Store {
     return () => this.#stateListeners.delete(listener);
   }
 
+  reconnect(): void {
+    // Its connection is to nothing.
+  }
+
   async createNetwork(spec: NetworkSpec): Promise<Network> {
     this.#requireConnection();
     const wanted = networkOf(spec);

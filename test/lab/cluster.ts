@@ -53,6 +53,10 @@ export class Cluster {
     return this.lab.folder;
   }
 
+  get etcdData(): string {
+    return join(this.folder, 'etcd');
+  }
+
   #place(name: string): Namespace {
     const found = this.#places.get(name);
     if (found === undefined) throw new Error(`there is no ${name} in this lab`);
@@ -69,7 +73,7 @@ export class Cluster {
   }
 
   ipOf(host: string): string {
-    return this.#host(host).ip;
+    return host === INFRA ? this.lab.infra.ip : this.#host(host).ip;
   }
 
   async addContainers(...names: readonly string[]): Promise<void> {
@@ -158,7 +162,7 @@ export class Cluster {
     await Promise.all(hosts.map(one));
   }
 
-  /** An etcd of its own on the infrastructure host. */
+  /** An etcd of its own on the infrastructure host, on the data that it had. */
   async startEtcd(): Promise<LabProcess> {
     const peer = 'http://127.0.0.1:2380';
     const urls = [
@@ -176,7 +180,7 @@ export class Cluster {
       '--name',
       'e',
       '--data-dir',
-      join(this.folder, 'etcd'),
+      this.etcdData,
       ...urls,
       '--initial-cluster',
       `e=${peer}`,
@@ -215,6 +219,12 @@ export class Cluster {
   }
 
   etcdctl(...args: string[]): Promise<string> {
-    return this.lab.infra.must(['etcdctl', '--endpoints', ETCD, ...args], { env: { ETCDCTL_API: '3' } });
+    return this.etcdctlIn('', ...args);
+  }
+
+  /** As `etcdctl`, with something to read: a transaction. */
+  etcdctlIn(input: string, ...args: string[]): Promise<string> {
+    const env = { ETCDCTL_API: '3' };
+    return this.lab.infra.must(['etcdctl', '--endpoints', ETCD, ...args], { env, input });
   }
 }

@@ -42,7 +42,7 @@ test('a lease is written as flanneld writes it, under an etcd lease of its own',
     PublicIPv6: null,
     BackendType: 'vxlan',
     BackendData: { VNI: network.vni, VtepMAC: '02:00:00:00:00:01' },
-    Weft: { Node: 'n1', Instance: 'instance-1' },
+    Weft: { Node: 'n1', Instance: 'instance-1', Since: lease.since },
   });
   t.is((await kv('10.100.5.0-24'))?.lease, lease.etcdLease);
   await eventually(() => store.view.leases.get('blue')?.size === 1, 'in the view');
@@ -285,4 +285,32 @@ test('without etcd it says so', async (t) => {
   t.regex(error?.message ?? '', new RegExp(`etcd at ${own.url} does not answer`));
   t.true(performance.now() - since < 3000);
   await own.stop();
+});
+
+test('a subnet in use is taken back from who got it later, and from nobody else', async (t) => {
+  const { store, network } = await setUp();
+  const asked = previous('10.100.42.0/24');
+  const newcomer = await store.acquireLease(request(network, 2, asked));
+  const older = { ...asked, since: '2026-01-01T00:00:00.000Z' };
+  const elsewhere = await store.acquireLease(request(network, 1, older));
+  t.not(elsewhere.subnet.toString(), '10.100.42.0/24', 'nothing runs in it');
+  await store.releaseLease(elsewhere);
+  const back = await store.acquireLease(request(network, 1, { ...older, inUse: true }));
+  t.is(back.subnet.toString(), '10.100.42.0/24');
+  t.is(back.since, older.since);
+  const moved = await store.acquireLease(
+    request(network, 2, { ...asked, since: newcomer.since ?? '', inUse: true }),
+  );
+  t.not(moved.subnet.toString(), '10.100.42.0/24', 'the younger one gives way');
+});
+
+test('a lost config comes back together with the subnet of who writes it', async (t) => {
+  const { store, network, kv, prefix } = await setUp();
+  const asked = request(network, 1, { ...previous('10.100.42.0/24'), since: '2026-01-01T00:00:00.000Z' });
+  await etcd.raw.delete().prefix(`${prefix}/networks/`);
+  t.true(await store.restoreNetwork(network, asked));
+  const there = await kv('10.100.42.0-24');
+  t.regex(there?.value.toString() ?? '', /"Instance":"instance-1","Since":"2026-01-01/);
+  t.not(there?.lease, '0', 'it is no reservation');
+  t.false(await store.restoreNetwork(network, asked), 'it is there');
 });

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import test from 'ava';
 
+import { IpNetwork } from '../../core/address.js';
 import { decodeConfig } from '../../store/network-codec.js';
 import type { Store } from '../../store/store.js';
 import { startEtcd, temporaryFolder, type TestEtcd } from './etcd.js';
@@ -196,4 +197,57 @@ test.serial('another server is taken where one does not answer', async (t) => {
   }
   await store.close();
   await Promise.all(proxies.map(async (proxy) => await proxy.close()));
+});
+
+test.serial('restored from an older copy: what was removed on purpose is removed again', async (t) => {
+  const own = await startEtcd();
+  t.teardown(async () => await own.stop());
+  const store = await storeOn(own, '/weft');
+  const witness = await storeOn(own, '/weft');
+  const create = async (name: string, subnet: string) =>
+    await store.createNetwork({ name, subnet: IpNetwork.parse(subnet) });
+  await create('removed', '10.101.0.0/16');
+  await create('kept', '10.102.0.0/16');
+  await own.raw.put('/weft/nodes/gone').value('{"instance":"gone","publicIp":"192.0.2.1"}');
+  await eventually(() => witness.view.nodes.has('gone'), 'the node is known');
+  await own.kill();
+  const copy = path.join(temporaryFolder('copy'), 'data');
+  cpSync(own.dataDir, copy, { recursive: true });
+  await own.start();
+  await eventually(() => store.state.connected && witness.state.connected, 'both are back');
+  await store.removeNetwork('removed', { force: false });
+  await store.removeNode('gone', { force: false });
+  await eventually(() => witness.view.removals.size === 2, 'the witness has seen it');
+  await own.kill();
+  await own.start(copy);
+  await eventually(() => witness.state.restored !== undefined, 'the copy is noticed');
+  await eventually(
+    () =>
+      !witness.view.networks.has('removed') &&
+      !witness.view.nodes.has('gone') &&
+      witness.view.removals.size === 2,
+    'both are gone again, and the markers there',
+  );
+  t.true(witness.view.networks.has('kept'));
+  await Promise.all([store.close(), witness.close()]);
+});
+
+test.serial('emptied: a marker comes back, and does not touch what was made anew', async (t) => {
+  const own = await startEtcd();
+  t.teardown(async () => await own.stop());
+  const witness = await storeOn(own, '/weft');
+  await witness.createNetwork({ name: 'old', subnet: IpNetwork.parse('10.101.0.0/16') });
+  await witness.createNetwork({ name: 'again', subnet: IpNetwork.parse('10.102.0.0/16') });
+  await witness.removeNetwork('old', { force: false });
+  await witness.removeNetwork('again', { force: false });
+  await own.kill();
+  await own.start(path.join(temporaryFolder('empty'), 'data'));
+  await own.raw
+    .put('/weft/networks/again/config')
+    .value('{"Network":"10.103.0.0/16","Backend":{"Type":"vxlan"}}');
+  await eventually(() => witness.view.removals.has('network old'), 'the marker is back');
+  await sleep(500);
+  t.true(witness.view.networks.has('again'));
+  t.false(witness.view.removals.has('network again'));
+  await witness.close();
 });

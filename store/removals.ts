@@ -1,0 +1,78 @@
+// What was removed on purpose stays removed when etcd comes back from an older copy. The markers of removals may have gone
+// with the past, and what they stood for may be there again: whoever has seen them writes them back, and removes again what
+// is still, to the revision, what was removed. What somebody has made anew since then is left alone.
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { messageOf } from '../core/errors.js';
+import { REMOVAL_TTL } from './networks.js';
+import { removeBelongings } from './nodes.js';
+import { encodeRemoval } from './record-codec.js';
+import type { LostRemoval } from './replica.js';
+import { absent, get, keyAt, put, remove, removeAll, unchanged, type Context } from './transaction.js';
+
+/** A node that is dead may have a life lease in the copy, which must end first. */
+const ATTEMPTS = 30;
+const EVERY_MS = 1000;
+
+export async function removeAgain(
+  context: Context,
+  lost: readonly LostRemoval[],
+  signal: AbortSignal,
+): Promise<void> {
+  let open = [...lost];
+  for (let attempt = 1; open.length > 0 && attempt <= ATTEMPTS && !signal.aborted; attempt++) {
+    if (attempt > 1) await sleep(EVERY_MS, undefined, { signal, ref: false }).catch(() => undefined);
+    const settled = await Promise.all(
+      open.map((one) =>
+        settle(context, one).catch((error: unknown) => {
+          context.log.debug('a removal could not be written back yet', {
+            key: one.key,
+            error: messageOf(error),
+          });
+          return false;
+        }),
+      ),
+    );
+    open = open.filter((_, i) => settled[i] !== true);
+  }
+}
+
+/** Answers whether nothing is left to do. */
+async function settle(context: Context, { removal, key, revision }: LostRemoval): Promise<boolean> {
+  const { client, keys, log, now } = context;
+  const { kind, name } = removal;
+  const age = (now().getTime() - Date.parse(removal.at)) / 1000;
+  const left = Math.round(REMOVAL_TTL - (age > 0 ? age : 0));
+  if (!(left > 0)) return true;
+  const marker = keys.removal(kind, name);
+  const etcdLease = await client.grant(left);
+  const mark = put(marker, encodeRemoval(removal), etcdLease);
+  const gone = await client.txn({ compare: [absent(marker), absent(key)], success: [mark] });
+  if (gone.succeeded) return true;
+  const again =
+    revision !== undefined &&
+    (await client.txn({
+      compare: [
+        absent(marker),
+        unchanged(key, revision),
+        ...(kind === 'node' ? [absent(keys.alive(name))] : []),
+      ],
+      success: [
+        ...(kind === 'node' ? [remove(key)] : [removeAll(keys.network(name)), put(keys.allocated(), name)]),
+        mark,
+      ],
+    }));
+  if (again === false || !again.succeeded) {
+    client.revoke(etcdLease);
+    // Somebody else has written it back, or the thing has been made anew; a node's life may only have to end.
+    const { responses } = await client.txn({ success: [get(marker), get(key)] });
+    const same = keyAt(responses, 1)?.mod_revision === revision;
+    return keyAt(responses, 0) !== undefined || !same;
+  }
+  log.warn('what had been removed came back with an older copy of etcd and was removed again', {
+    kind,
+    name,
+  });
+  if (kind === 'node') await removeBelongings(context, name, Number(again.header.revision));
+  return true;
+}

@@ -1,0 +1,153 @@
+// Faults of etcd: away, stalled, compacted behind every watch.
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { bare, Cluster, ETCD } from '../../lab/cluster.js';
+import { monotonic } from '../../lab/meter.js';
+import {
+  cpuMs,
+  deletePeer,
+  keysBelow,
+  metric,
+  nodeStates,
+  putPeer,
+  routes,
+  saidSince,
+  statusOf,
+} from './observe.js';
+import { populate, suite, type Fault } from './suite.js';
+
+const ENDPOINTS = '/weft/networks/blue/endpoints/';
+const TTL = 3;
+
+const fault = suite({
+  lane: 'etcd',
+  build: async () => {
+    const cluster = await Cluster.create(3);
+    await cluster.startEtcd();
+    await cluster.startController(['--etcd', ETCD]);
+    await cluster.startAgents(['h1', 'h2', 'h3']);
+    const site = await populate(cluster);
+    await cluster.addContainers('c3', 'c4');
+    return site;
+  },
+});
+
+/** What must hold whatever keeps etcd away: `stop` takes it away, `back` brings it, and settles when it serves. */
+async function away(f: Fault, stop: () => Promise<void>, back: () => Promise<void>): Promise<void> {
+  const { cluster } = f;
+  const agents = ['h1', 'h2', 'h3'].map((host) => cluster.process(`agent-${host}`));
+  const gone = await cluster.attach('h2', 'blue', 'c4');
+  await cluster.until('it is told', async () =>
+    (await keysBelow(cluster, ENDPOINTS)).includes(ENDPOINTS + gone.id),
+  );
+  const logs = agents.map((agent) => agent.log().length);
+  f.begins();
+  await stop();
+  const made = await cluster.attach('h1', 'blue', 'c3');
+  f.check(await cluster.reaches('c3', bare(f.site.b.ip)), 'attach meanwhile');
+  await cluster.json('h2', 'detach', 'blue', cluster.ns('c4'));
+  f.check(!(await cluster.reaches('c1', bare(gone.ip))), 'detach meanwhile');
+  await cluster.until(
+    'status tells',
+    async () => (await statusOf(cluster, 'h1')).store.state === 'disconnected',
+  );
+  const idle = agents.map(cpuMs);
+  const idleFrom = monotonic();
+  await delay(f.pick(4000, 25_000));
+  const seconds = (monotonic() - idleFrom) / 1000;
+  const busiest = Math.max(...agents.map((agent, i) => (cpuMs(agent) - (idle[i] ?? 0)) / seconds));
+  f.check(busiest < 150, `idle meanwhile (${busiest.toFixed(0)} ms of CPU a second)`);
+  await back();
+  f.ends();
+  await Promise.all([
+    putPeer(cluster, '10.100.250.0/24', 250),
+    f.within(1, 'the change is told', async () => {
+      const keys = await keysBelow(cluster, ENDPOINTS);
+      return keys.includes(ENDPOINTS + made.id) && !keys.includes(ENDPOINTS + gone.id);
+    }),
+    ...['h1', 'h2', 'h3']
+      .slice(0, 2)
+      .map((host) =>
+        f.within(1, 'a change is heard', async () =>
+          (await routes(cluster, host)).includes('10.100.250.0/24'),
+        ),
+      ),
+  ]);
+  const from = monotonic();
+  const states: string[] = [];
+  while (monotonic() < from + TTL * 1000) states.push(...Object.values(await nodeStates(cluster)));
+  f.check(
+    states.every((state) => state === 'up'),
+    'nobody is called dead',
+  );
+  for (const [i, agent] of agents.entries()) {
+    const said = saidSince(agent, logs[i] ?? 0).filter((line) => line.includes('etcd'));
+    f.check(
+      said.length === 2 && /etcd is away/.test(said[0] ?? '') && /etcd connected/.test(said[1] ?? ''),
+      'one line of log a state',
+    );
+  }
+  await f.lossless();
+  await deletePeer(cluster, '10.100.250.0/24');
+  await cluster.json('h1', 'detach', 'blue', cluster.ns('c3'));
+  await cluster.until('all is well', async () => (await statusOf(cluster, 'h1')).health === 'ok');
+}
+
+fault('killed for 30 s', async (f) => {
+  await away(
+    f,
+    () => f.cluster.process('etcd').kill(),
+    async () => void (await f.cluster.startEtcd()),
+  );
+});
+
+fault('stalled (SIGSTOP) for 30 s', async (f) => {
+  const etcd = f.cluster.process('etcd');
+  await away(
+    f,
+    () => Promise.resolve(etcd.signal('SIGSTOP')),
+    () => Promise.resolve(etcd.signal('SIGCONT')),
+  );
+});
+
+fault('compacted behind every watch, with events by the thousand', async (f) => {
+  const { cluster } = f;
+  await putPeer(cluster, '10.100.240.0/24', 240);
+  await cluster.until('it is heard', async () => (await routes(cluster, 'h2')).includes('10.100.240.0/24'));
+  const before = await Promise.all(['h1', 'h2'].map((host) => metric(cluster, host, 'weft_store_resyncs')));
+  f.begins();
+  await cluster.lab.cut(cluster.lab.infra);
+  await cluster.until(
+    'it is seen',
+    async () => (await statusOf(cluster, 'h2')).store.state === 'disconnected',
+  );
+  for (let i = 0; i < f.pick(30, 100); i++) {
+    const puts = Array.from({ length: 100 }, (_, n) => `put /weft/networks/blue/junk${n} ${i}`).join('\n');
+    await cluster.etcdctlIn(`\n${puts}\n\n\n`, 'txn');
+  }
+  await cluster.etcdctl('del', '--prefix', '/weft/networks/blue/junk');
+  await deletePeer(cluster, '10.100.240.0/24');
+  await putPeer(cluster, '10.100.241.0/24', 241);
+  const { header } = JSON.parse(await cluster.etcdctl('get', '/', '-w', 'json')) as {
+    header: { revision: number };
+  };
+  await cluster.etcdctl('compact', '--physical', `${header.revision}`);
+  await cluster.lab.heal(cluster.lab.infra);
+  f.ends();
+  await Promise.all(
+    ['h1', 'h2'].map((host) =>
+      f.within(2, 'nothing missed', async () => {
+        const now = await routes(cluster, host);
+        return now.includes('10.100.241.0/24') && !now.includes('10.100.240.0/24');
+      }),
+    ),
+  );
+  const after = await Promise.all(['h1', 'h2'].map((host) => metric(cluster, host, 'weft_store_resyncs')));
+  f.same(
+    after,
+    before.map((count) => count + 1),
+    'one resync',
+  );
+  await f.lossless();
+  await deletePeer(cluster, '10.100.241.0/24');
+});

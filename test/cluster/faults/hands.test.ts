@@ -1,0 +1,220 @@
+// Damage by hand: whatever weft made is deleted or changed by something else. What the kernel tells of is right again within a
+// second, the rest at the next comparison, at most 10 s later; each repair is counted, and what keeps coming back is reported.
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { bare, Cluster, ETCD } from '../../lab/cluster.js';
+import { cpuMs, metric, statusOf, tunnels } from './observe.js';
+import { populate, suite, type Fault } from './suite.js';
+
+/** As fast as the requirement asks where the kernel tells, and at the next comparison where it does not. */
+const TOLD = 1;
+const COMPARED = 10.5;
+
+const fault = suite({
+  lane: 'by hand',
+  build: async () => {
+    const cluster = await Cluster.create(3);
+    await cluster.startEtcd();
+    await cluster.startController(['--etcd', ETCD]);
+    // Of two families, so that both kinds of tunnel are damaged.
+    await cluster.startAgents(['h1', 'h2', 'h3']);
+    return populate(cluster);
+  },
+});
+
+const VXLAN = '$(ip -br link show type vxlan | grep -o "^wfvx[0-9]*" | head -1)';
+const BRIDGE = '$(ip -br link show type bridge | grep -o "^wfbr[0-9]*")';
+const VETH = '$(ip -br link show type veth | grep -o "^wfep[0-9a-f]*" | head -1)';
+const PEER = '$(ip route show proto 119 | grep -o "^[0-9.]*/24" | head -1)';
+
+/** Everything of weft's in the host's kernel and in the container, as text. */
+async function everything(f: Fault): Promise<string> {
+  const { cluster } = f;
+  const parts = await Promise.all([
+    tunnels(cluster, 'h1'),
+    cluster.sh(
+      'h1',
+      'ip -br link | grep "^wf" | sed "s/@[^ ]*//" | sort; ip -o addr | grep " wf" | sed "s/^[0-9]*: //;s/ *valid_lft.*//" | sort; ' +
+        'ip -br link show master $(ip -br link show type bridge | grep -o "^wfbr[0-9]*") | sed "s/@[^ ]*//" | sort; ' +
+        'sysctl net.ipv4.ip_forward; nft list ruleset | grep -v "^#" | sed "s/packets [0-9]* bytes [0-9]*//;s/ # handle [0-9]*//"',
+    ),
+    cluster.sh(
+      'c1',
+      'ip -br addr show dev eth0 | sed "s/@[^ ]*//"; ip -br link show eth0 | sed "s/@[^ ]*//"; ip route',
+    ),
+  ]);
+  return (
+    parts
+      .join('\n')
+      // Made up by the kernel: link-local addresses, and the MAC address of the node's end of a pair.
+      .replaceAll(/fe80::(?!1\/)[0-9a-f:]+\/64/g, '')
+      .replaceAll(/(wfep\S+\s+\S+\s+)[0-9a-f:]{17}/g, '$1')
+      // A connected route that weft has put back is marked as its own.
+      .replaceAll(/proto (?:kernel|119) /g, '')
+      .replaceAll(/ +/g, ' ')
+      .replaceAll(/ +$/gm, '')
+  );
+}
+
+/** Peers of weft's own are refreshed in the background; a repair is over when all is as it was. */
+async function damaged(f: Fault, where: string, command: string, seconds: number): Promise<void> {
+  const { cluster } = f;
+  const before = await everything(f);
+  const repaired = (await statusOf(cluster, 'h1')).node.driftRepaired;
+  f.begins();
+  await cluster.sh(where, command);
+  f.ends();
+  const same = async (): Promise<true> => {
+    const now = (await everything(f)).split('\n');
+    const was = before.split('\n');
+    const differences = [
+      ...was.filter((line) => !now.includes(line)).map((line) => `- ${line}`),
+      ...now.filter((line) => !was.includes(line)).map((line) => `+ ${line}`),
+    ];
+    if (differences.length > 0) throw new Error(differences.join('\n'));
+    return true;
+  };
+  await f.within(seconds, 'all as before', same, { everyMs: 20 });
+  await f.flowsWithin(seconds + 0.5);
+  f.check((await statusOf(cluster, 'h1')).node.driftRepaired > repaired, 'counted');
+  await f.streamLives();
+}
+
+for (const [what, command] of [
+  ['a route deleted', `ip route del ${PEER}`],
+  ['a route changed', `ip route replace ${PEER} dev lo proto 119`],
+  ['every neighbour deleted', `ip neigh flush dev ${VXLAN} nud permanent`],
+  [
+    'a neighbour changed',
+    `ip neigh replace $(ip neigh show dev ${VXLAN} nud permanent | head -1 | cut -d" " -f1) lladdr 02:00:00:00:00:99 dev ${VXLAN} nud permanent`,
+  ],
+  [
+    'an FDB entry deleted',
+    `bridge fdb del $(bridge fdb show dev ${VXLAN} | grep dst | head -1 | cut -d" " -f1) dev ${VXLAN}`,
+  ],
+  [
+    'an FDB entry changed',
+    `bridge fdb replace $(bridge fdb show dev ${VXLAN} | grep dst | head -1 | cut -d" " -f1) dev ${VXLAN} dst 192.0.2.99`,
+  ],
+  ['the vxlan device deleted', `ip link del ${VXLAN}`],
+  ['the vxlan device down', `ip link set ${VXLAN} down`],
+  ['the vxlan device’s MAC rewritten', `ip link set ${VXLAN} address 02:00:00:00:00:01`],
+  ['the vxlan device’s MTU changed', `ip link set ${VXLAN} mtu 1280`],
+  ['the bridge deleted', `ip link del ${BRIDGE}`],
+  ['the bridge down', `ip link set ${BRIDGE} down`],
+  ['the bridge’s MAC rewritten', `ip link set ${BRIDGE} address 02:00:00:00:00:02`],
+  ['the bridge’s address deleted', `ip addr flush dev ${BRIDGE}`],
+  ['the bridge’s own route deleted', `ip route del $(ip route show dev ${BRIDGE} | head -1 | cut -d" " -f1)`],
+  ['the tunnel’s address deleted', `ip addr flush dev ${VXLAN}`],
+  ['a bridge port taken out', `ip link set ${VETH} nomaster`],
+  ['a veth deleted', `ip link del ${VETH}`],
+  ['a veth down', `ip link set ${VETH} down`],
+  ['forwarding turned off', 'sysctl -qw net.ipv4.ip_forward=0'],
+  ['the nftables rules flushed', 'nft flush ruleset'],
+] as const) {
+  fault(what, (f) => damaged(f, 'h1', command, TOLD));
+}
+
+for (const [what, command] of [
+  ['an address in a container deleted', 'ip addr flush dev eth0'],
+  ['a route in a container deleted', 'ip route flush dev eth0'],
+  ['a container’s MAC rewritten', 'ip link set eth0 address 02:00:00:00:00:03'],
+  ['a container’s interface down', 'ip link set eth0 down'],
+  [
+    'a container’s interface renamed',
+    'ip link set eth0 down; ip link set eth0 name eth7; ip link set eth7 up',
+  ],
+] as const) {
+  fault(what, (f) => damaged(f, 'c1', command, COMPARED));
+}
+
+fault('the iptables rules of a host whose policy is DROP flushed', async (f) => {
+  const { cluster } = f;
+  f.begins();
+  await cluster.sh('h1', 'iptables -P FORWARD DROP');
+  f.ends();
+  await f.flowsWithin(COMPARED);
+  f.check(/-P FORWARD DROP[^]*WEFT-ACCEPT/.test(await cluster.sh('h1', 'iptables -S')), 'the policy stays');
+  f.begins();
+  await cluster.sh('h1', 'iptables -F');
+  f.ends();
+  await f.flowsWithin(COMPARED);
+  await cluster.sh('h1', 'iptables -P FORWARD ACCEPT');
+  await f.streamLives();
+});
+
+fault('something keeps coming back', async (f) => {
+  const { cluster } = f;
+  const agent = cluster.process('agent-h1');
+  const spoiler = cluster.spawn('spoiler', 'h1', [
+    'sh',
+    '-c',
+    `while :; do ip link set ${VXLAN} mtu 1281; sleep 0.05; done`,
+  ]);
+  f.begins();
+  const idle = cpuMs(agent);
+  await f.within(10, 'it is reported', async () =>
+    (await statusOf(cluster, 'h1')).problems.some(({ why }) => /changed by something else/.test(why)),
+  );
+  const before = await metric(cluster, 'h1', 'weft_drift_repaired_total');
+  const cpu = cpuMs(agent);
+  const seconds = f.pick(5, 30);
+  await delay(seconds * 1000);
+  const repairs = (await metric(cluster, 'h1', 'weft_drift_repaired_total')) - before;
+  if (repairs > 1 + seconds / 8) f.t.log(agent.tail(30));
+  f.check(
+    repairs <= 1 + seconds / 8,
+    `put right by the regular comparison only (${repairs} times in ${seconds} s)`,
+  );
+  f.check((cpuMs(agent) - cpu) / seconds < 200, 'no busy loop');
+  void idle;
+  await spoiler.kill();
+  f.ends();
+  await f.within(
+    COMPARED,
+    'right when it is over',
+    async () => !(await cluster.sh('h1', `ip link show ${VXLAN}`)).includes('1281'),
+  );
+  await f.lossless();
+});
+
+fault('a route of somebody else’s is in the way', async (f) => {
+  const { cluster } = f;
+  const to = f.site.b.gateway.replace(/1$/, '0/24');
+  f.begins();
+  await cluster.sh('h1', `ip route del ${to}; ip route add blackhole ${to}`);
+  await cluster.until('it is a conflict, and told', async () => {
+    const { problems } = await statusOf(cluster, 'h1');
+    return problems.some(({ what, why }) => what.includes(to) && why.includes('weft did not make it'));
+  });
+  f.checked.push('told as a conflict');
+  f.check((await cluster.sh('h1', 'ip route')).includes(`blackhole ${to}`), 'and left alone');
+  await cluster.sh('h1', `ip route del blackhole ${to}`);
+  f.ends();
+  await f.flowsWithin(TOLD);
+  await f.streamLives();
+  await cluster.until('it is told no more', async () =>
+    (await statusOf(cluster, 'h1')).problems.every(({ why }) => !why.includes('weft did not make it')),
+  );
+});
+
+fault('a container that is gone', async (f) => {
+  const { cluster } = f;
+  await cluster.addContainers('c9');
+  const gone = await cluster.attach('h1', 'blue', 'c9');
+  const key = `/weft/networks/blue/endpoints/${gone.id}`;
+  await cluster.until('it is known', async () => (await cluster.etcdctl('get', '--keys-only', key)) !== '');
+  f.begins();
+  await cluster.removeContainer('c9');
+  await f.within(
+    2,
+    'its endpoint is forgotten',
+    async () => (await cluster.etcdctl('get', '--keys-only', key)) === '',
+  );
+  await cluster.addContainers('c9');
+  const again = await cluster.attach('h1', 'blue', 'c9', '--ip', bare(gone.ip));
+  f.same(again.ip, gone.ip, 'its address is free again');
+  await cluster.json('h1', 'detach', 'blue', cluster.ns('c9'));
+  await cluster.removeContainer('c9');
+  await f.lossless();
+});

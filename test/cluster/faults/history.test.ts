@@ -1,0 +1,180 @@
+// Faults of etcd's past: restored from an older snapshot, emptied, a subnet that a newcomer took in the gap, a removal that
+// the copy does not know of.
+import { cpSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { bare, Cluster, ETCD } from '../../lab/cluster.js';
+import { keysBelow, nodeStates, routes, statusOf, tunnels } from './observe.js';
+import { populate, suite, type Fault } from './suite.js';
+
+const BLUE = '/weft/networks/blue/';
+const ENDPOINTS = `${BLUE}endpoints/`;
+
+const fault = suite({
+  lane: 'history',
+  build: async () => {
+    const cluster = await Cluster.create(4);
+    await cluster.startEtcd();
+    await cluster.startController(['--etcd', ETCD]);
+    await cluster.startAgents(['h1', 'h2']);
+    const site = await populate(cluster);
+    await cluster.addContainers('c3', 'c4', 'c5', 'c6');
+    return site;
+  },
+});
+
+/** Copies etcd's data, as a snapshot does. */
+async function snapshot(f: Fault): Promise<string> {
+  const copy = join(f.cluster.folder, `copy-${Date.now()}`);
+  await f.cluster.process('etcd').stop();
+  cpSync(f.cluster.etcdData, copy, { recursive: true });
+  await f.cluster.startEtcd();
+  await f.cluster.until('the agents are back', async () => {
+    const all = await Promise.all(['h1', 'h2'].map((host) => statusOf(f.cluster, host)));
+    return all.every(({ store }) => store.state === 'connected' && store.pending === 0);
+  });
+  return copy;
+}
+
+/** Etcd comes back with the data of the copy, or with none. */
+async function restore(f: Fault, copy?: string): Promise<void> {
+  await f.cluster.process('etcd').kill();
+  rmSync(f.cluster.etcdData, { recursive: true });
+  if (copy !== undefined) cpSync(copy, f.cluster.etcdData, { recursive: true });
+  await f.cluster.startEtcd();
+}
+
+const told = (f: Fault): Promise<unknown> =>
+  f.within(2, 'the operator is told', async () => {
+    const { problems } = await statusOf(f.cluster, 'h1');
+    return problems.some(({ what, why }) => what.startsWith('etcd') && /restored|emptied/.test(why));
+  });
+
+fault('restored from an older snapshot', async (f) => {
+  const { cluster } = f;
+  await cluster.json('h1', 'network', 'create', 'red', '--subnet', '10.102.0.0/16');
+  const old = await cluster.attach('h1', 'blue', 'c3');
+  await cluster.until('it is told', async () =>
+    (await keysBelow(cluster, ENDPOINTS)).includes(ENDPOINTS + old.id),
+  );
+  const copy = await snapshot(f);
+  // After the copy: a network with a subnet and an endpoint, an endpoint more and one less, a network less, a new node.
+  await cluster.json('h1', 'network', 'create', 'green', '--subnet', '10.103.0.0/16', '--mtu', '1300');
+  await cluster.json('h1', 'network', 'rm', 'red');
+  const green = await cluster.attach('h2', 'green', 'c4');
+  await cluster.json('h1', 'detach', 'blue', cluster.ns('c3'));
+  await cluster.startAgents(['h3']);
+  const third = await cluster.attach('h3', 'blue', 'c5');
+  await cluster.until('it is told', async () =>
+    (await keysBelow(cluster, '/weft/networks/')).some((key) => key.endsWith(third.id)),
+  );
+  const [before, config, leases] = await Promise.all([
+    tunnels(cluster, 'h1'),
+    cluster.etcdctl('get', '--print-value-only', '/weft/networks/green/config'),
+    keysBelow(cluster, '/weft/networks/blue/subnets/'),
+  ]);
+  f.begins();
+  await restore(f, copy);
+  f.ends();
+  await f.within(2, 'all is written back', async () => {
+    const keys = await keysBelow(cluster, '/weft/networks/');
+    return (
+      keys.includes(`/weft/networks/green/endpoints/${green.id}`) &&
+      keys.includes(ENDPOINTS + third.id) &&
+      leases.every((key) => keys.includes(key)) &&
+      !keys.includes(ENDPOINTS + old.id)
+    );
+  });
+  f.same(
+    await cluster.etcdctl('get', '--print-value-only', '/weft/networks/green/config'),
+    config,
+    'the config, word for word',
+  );
+  await f.within(3, 'what was removed on purpose stays removed', async () => {
+    const keys = await keysBelow(cluster, '/weft/');
+    return (
+      !keys.some((key) => key.startsWith('/weft/networks/red/')) &&
+      keys.includes('/weft/removed/networks/red')
+    );
+  });
+  await told(f);
+  await f.lossless();
+  f.same(await tunnels(cluster, 'h1'), before, 'the kernel as before');
+  await cluster.until('the nodes are up', async () => {
+    const states = await nodeStates(cluster);
+    return Object.keys(states).length === 3 && Object.values(states).every((state) => state === 'up');
+  });
+  await cluster.json('h2', 'detach', 'green', cluster.ns('c4'));
+  await cluster.json('h3', 'detach', 'blue', cluster.ns('c5'));
+  await cluster.until('they are gone', async () => {
+    const now = (await keysBelow(cluster, '/weft/networks/')).join();
+    return !now.includes(green.id) && !now.includes(third.id);
+  });
+  await cluster.json('h1', 'network', 'rm', 'green');
+  await cluster.process('agent-h3').stop();
+  await cluster.json('h1', 'node', 'rm', 'h3');
+});
+
+fault('emptied', async (f) => {
+  const { cluster } = f;
+  const [before, keys] = await Promise.all([tunnels(cluster, 'h1'), keysBelow(cluster, BLUE)]);
+  f.begins();
+  await restore(f);
+  f.ends();
+  await f.within(2, 'network, subnets and endpoints are written back', async () => {
+    const now = await keysBelow(cluster, BLUE);
+    return JSON.stringify(now) === JSON.stringify(keys);
+  });
+  await told(f);
+  await f.lossless();
+  f.same(await tunnels(cluster, 'h1'), before, 'the kernel as before');
+});
+
+fault('a newcomer takes a subnet in the gap', async (f) => {
+  const { cluster } = f;
+  // Room for two subnets only, so that the newcomer must take the one that is not written back yet.
+  const config = {
+    Network: '10.104.0.0/16',
+    SubnetMin: '10.104.1.0',
+    SubnetMax: '10.104.2.0',
+    Backend: { Type: 'vxlan', VNI: 4104, Port: 8472 },
+  };
+  await cluster.etcdctl('put', '/weft/networks/small/config', JSON.stringify(config));
+  const copy = await snapshot(f);
+  const [one, two] = [await cluster.attach('h1', 'small', 'c3'), await cluster.attach('h2', 'small', 'c4')];
+  await cluster.until('they reach each other', () => cluster.reaches('c3', bare(two.ip)));
+  f.begins();
+  await cluster.lab.cut(cluster.lab.host(2));
+  await restore(f, copy);
+  await cluster.startAgents(['h3']);
+  const stranger = await cluster.attach('h3', 'small', 'c5');
+  f.same(stranger.gateway, two.gateway, 'the newcomer got it');
+  await cluster.lab.heal(cluster.lab.host(2));
+  f.ends();
+  await f.within(5, 'it goes back to the node whose containers run in it', async () => {
+    const value = await cluster.etcdctl(
+      'get',
+      '--print-value-only',
+      `/weft/networks/small/subnets/${two.gateway.replace(/1$/, '0-24')}`,
+    );
+    return value.includes(cluster.ipOf('h2'));
+  });
+  await f.within(5, 'and traffic with it', () => cluster.reaches('c3', bare(two.ip)));
+  f.check(!(await routes(cluster, 'h2')).includes(two.gateway.replace(/1$/, '0/24')), 'no stray route');
+  const { problems } = await statusOf(cluster, 'h3');
+  f.check(
+    problems.some(({ what }) => what.includes('small')),
+    'the newcomer is told',
+  );
+  for (const [host, container] of [
+    ['h1', 'c3'],
+    ['h2', 'c4'],
+    ['h3', 'c5'],
+  ] as const) {
+    await cluster.weft(host, 'detach', 'small', cluster.ns(container));
+  }
+  void one;
+  await cluster.process('agent-h3').stop();
+  await cluster.json('h1', 'node', 'rm', 'h3', '--force');
+  await cluster.json('h1', 'network', 'rm', 'small', '--force');
+});

@@ -1,0 +1,86 @@
+// What the lines of the fault suite look at: status, nodes and metrics by the command line and by HTTP, what the kernel has,
+// what etcd has, and what a process costs.
+import { readFileSync } from 'node:fs';
+
+import { ETCD, type Cluster } from '../../lab/cluster.js';
+import type { LabProcess } from '../../lab/process.js';
+
+export interface StatusJson {
+  health: string;
+  node: { stepsApplied: number; stepsFailed: number; driftRepaired: number };
+  store: { state: string; pending: number };
+  networks: { name: string; subnet: string }[];
+  problems: { what: string; why: string; fix: string }[];
+}
+
+export const statusOf = (cluster: Cluster, host: string): Promise<StatusJson> => cluster.json(host, 'status');
+
+/** By node. */
+export async function nodeStates(cluster: Cluster): Promise<Record<string, string>> {
+  const nodes = await cluster.json<{ name: string; state: string }[]>('h1', 'node', 'ls');
+  return Object.fromEntries(nodes.map(({ name, state }) => [name, state]));
+}
+
+/** Everything of weft's in a host's kernel that other hosts have to do with: tunnels, and the ways to peers. */
+export const tunnels = (cluster: Cluster, host: string): Promise<string> =>
+  cluster.sh(
+    host,
+    'ip -br link show type vxlan; ip route show proto 119; ip neigh show nud permanent | grep wfvx | sort; ' +
+      'for link in $(ip -br link show type vxlan | cut -d" " -f1); do bridge fdb show dev $link | grep dst | sort; done',
+  );
+
+export const routes = (cluster: Cluster, host: string): Promise<string> =>
+  cluster.sh(host, 'ip route show proto 119');
+
+/** One metric's value, without labels. */
+export async function metric(cluster: Cluster, host: string, name: string): Promise<number> {
+  const text = await cluster.sh(host, 'curl -sf http://127.0.0.1:7402/metrics');
+  const line = text.split('\n').find((candidate) => candidate.startsWith(`${name} `));
+  if (line === undefined) throw new Error(`${host} has no metric ${name}`);
+  return Number(line.split(' ')[1]);
+}
+
+/** Milliseconds of CPU that a process has used (proc(5), fields 14 and 15 of stat, in ticks of 10 ms). */
+export function cpuMs(one: LabProcess): number {
+  const stat = readFileSync(`/proc/${one.pid}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) * 10;
+}
+
+/** Lines that a process has logged from a place of its log on. */
+export const saidSince = (one: LabProcess, length: number): string[] =>
+  one.log().slice(length).split('\n').filter(Boolean);
+
+export const keysBelow = async (cluster: Cluster, prefix: string): Promise<string[]> =>
+  (await cluster.etcdctl('get', '--prefix', '--keys-only', prefix)).split('\n').filter(Boolean).sort();
+
+/** A lease of a node that is not there, as a flanneld would write it: everybody must have a way to it. */
+export async function putPeer(
+  cluster: Cluster,
+  subnet: string,
+  number: number,
+  endpoints = ETCD,
+): Promise<void> {
+  const at = ['--endpoints', endpoints];
+  const config = JSON.parse(
+    await cluster.etcdctl('get', '--print-value-only', '/weft/networks/blue/config', ...at),
+  ) as {
+    Backend: { VNI: number };
+  };
+  await cluster.etcdctl(
+    'put',
+    `/weft/networks/blue/subnets/${subnet.replace('/', '-')}`,
+    JSON.stringify({
+      PublicIP: `192.0.2.${number}`,
+      BackendType: 'vxlan',
+      BackendData: {
+        VNI: config.Backend.VNI,
+        VtepMAC: `02:00:00:00:00:${number.toString(16).padStart(2, '0')}`,
+      },
+    }),
+    ...at,
+  );
+}
+
+export const deletePeer = (cluster: Cluster, subnet: string, endpoints = ETCD): Promise<string> =>
+  cluster.etcdctl('del', '--endpoints', endpoints, `/weft/networks/blue/subnets/${subnet.replace('/', '-')}`);

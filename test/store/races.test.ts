@@ -1,0 +1,130 @@
+// Many nodes race for subnets, addresses and VNIs on a real etcd while they are killed at random: whatever happens, no
+// subnet, no address and no VNI is ever two's.
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import test from 'ava';
+import fc from 'fast-check';
+
+import { IpNetwork } from '../../core/address.js';
+import type { Network } from '../../core/network.js';
+import { openStore } from '../../store/etcd-store.js';
+import { startEtcd, type TestEtcd } from './etcd.js';
+import { freshPrefix, recordingLog, request } from './helpers.js';
+
+let etcd: TestEtcd;
+test.before(async () => {
+  etcd = await startEtcd();
+});
+test.after.always(async () => await etcd?.stop());
+
+const RUNS = Number(process.env['WEFT_RACES'] ?? 6);
+
+interface Racer {
+  /** Milliseconds after which it is killed, and after which it comes back. */
+  diesAfter: number;
+  backAfter: number;
+  /** Number of the address outside its subnet that it claims. */
+  claims: number;
+}
+
+const racer: fc.Arbitrary<Racer> = fc.record({
+  diesAfter: fc.integer({ min: 1, max: 150 }),
+  backAfter: fc.integer({ min: 0, max: 50 }),
+  claims: fc.integer({ min: 2, max: 5 }),
+});
+
+/** One life of a node: what it was told that it has. Ended in the middle of whatever it does. */
+async function live(
+  prefix: string,
+  node: number,
+  { claims }: Racer,
+  killed: AbortSignal,
+): Promise<{ subnets: string[]; ips: string[]; vnis: number[] }> {
+  const store = openStore({ endpoints: [etcd.url], prefix, log: recordingLog() });
+  const had = { subnets: [] as string[], ips: [] as string[], vnis: [] as number[] };
+  // A killed process tells nobody: its connection is cut, and what was on its way may or may not have arrived.
+  killed.addEventListener('abort', () => void store.close().catch(() => undefined), { once: true });
+  try {
+    await store.synced(killed);
+    const made = await store
+      .createNetwork({ name: `own${node}`, subnet: IpNetwork.parse(`10.${150 + node}.0.0/16`) })
+      .catch(() => store.view.networks.get(`own${node}`));
+    if (made?.vni !== undefined) had.vnis.push(made.vni);
+    const network = store.view.networks.get('shared') as Network;
+    had.subnets.push((await store.acquireLease(request(network, node + 1))).subnet.toString());
+    const ip = IpNetwork.parse('10.100.255.0/24').at(claims);
+    const holder = { network, ip, node: `n${node + 1}`, endpoint: `e${node}` };
+    had.ips.push((await store.claimAddress(holder, killed)).ip.toString());
+  } catch {
+    // Killed, or refused: what counts is what it was told before.
+  } finally {
+    await store.close().catch(() => undefined);
+  }
+  return had;
+}
+
+/** What etcd says in the end: the owner of each key must be the only one who was told so. */
+async function owners(prefix: string): Promise<{ subnets: Map<string, string>; ips: Map<string, string> }> {
+  // A new one: its first list is of now.
+  const store = openStore({ endpoints: [etcd.url], prefix, log: recordingLog() });
+  try {
+    await store.synced();
+    const { leases, claims } = store.view;
+    return {
+      subnets: new Map(
+        [...(leases.get('shared')?.values() ?? [])].map((lease) => [
+          lease.subnet.toString(),
+          lease.node ?? '',
+        ]),
+      ),
+      ips: new Map([...(claims.get('shared')?.values() ?? [])].map(({ ip, node }) => [ip.toString(), node])),
+    };
+  } finally {
+    await store.close();
+  }
+}
+
+test.serial('subnets, addresses and VNIs are never two’s, whoever is killed when', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(racer, { minLength: 4, maxLength: 10 }), async (racers) => {
+      const prefix = freshPrefix();
+      const store = openStore({ endpoints: [etcd.url], prefix, log: recordingLog() });
+      try {
+        await store.synced();
+        // Room for few subnets, so that they really meet.
+        const config = {
+          ...{ Network: '10.100.0.0/16', SubnetMin: '10.100.1.0', SubnetMax: '10.100.12.0' },
+          Backend: { Type: 'vxlan', VNI: 4099 },
+        };
+        await etcd.raw.put(`${prefix}/networks/shared/config`).value(JSON.stringify(config));
+        const told = await Promise.all(
+          racers.map(async (one, node) => {
+            const death = new AbortController();
+            const dies = setTimeout(() => death.abort(new Error('killed')), one.diesAfter);
+            const first = await live(prefix, node, one, death.signal);
+            clearTimeout(dies);
+            await sleep(one.backAfter);
+            const second = await live(prefix, node, one, new AbortController().signal);
+            return { node: `n${node + 1}`, first, second };
+          }),
+        );
+        const { subnets, ips } = await owners(prefix);
+        for (const { node, first, second } of told) {
+          for (const subnet of second.subnets) t.is(subnets.get(subnet), node, 'it has what it was told');
+          for (const ip of [...first.ips, ...second.ips]) t.is(ips.get(ip), node, 'and its address');
+          // A node that was killed and came back has the subnet that it had.
+          if (first.subnets.length > 0 && second.subnets.length > 0)
+            t.deepEqual(second.subnets, first.subnets);
+        }
+        const settled = told.flatMap(({ second }) => second.subnets);
+        t.is(new Set(settled).size, settled.length, 'no subnet is two’s');
+        t.is(settled.length, racers.length, 'everybody has one');
+        const vnis = told.map(({ second }) => second.vnis[0]);
+        t.is(new Set(vnis).size, vnis.length, 'no VNI is two’s');
+      } finally {
+        await store.close();
+      }
+    }),
+    { numRuns: RUNS },
+  );
+});
