@@ -309,7 +309,7 @@ export class Reconciler {
         conflictProblems(`inside ${record} `, conflicts, inside),
       );
       if (steps.length === 0) return;
-      this.#repaired(steps);
+      this.#repaired(steps, inside.sandbox.path);
       if (steps.some((step) => step.do === 'create-link')) {
         // Its end of the pair is gone or was renamed: a new pair is made by the comparison that follows.
         await this.#apply(this.options.kernel.node, [{ do: 'delete-link', name: inside.hostIfname }]);
@@ -373,10 +373,12 @@ export class Reconciler {
     return failures;
   }
 
-  #repaired(steps: readonly Step[]): void {
+  /** @param inside the container, where it is one: each has an eth0 and a default route of its own */
+  #repaired(steps: readonly Step[], inside?: string): void {
     for (const step of steps) {
       const { verb, what } = describeStep(step);
-      this.#note(stepKey(step), `${what} (${verb})`);
+      const where = inside === undefined ? '' : ` in ${inside}`;
+      this.#note(`${stepKey(step)}${where}`, `${what} (${verb})${where}`);
     }
   }
 
