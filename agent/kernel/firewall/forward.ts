@@ -110,10 +110,12 @@ function asSaved(rule: NftRule): string {
 function interfaceMatch(fields: Record<string, unknown>): string | undefined {
   const left = fields['left'] as { meta?: { key?: string } } | undefined;
   const right = fields['right'];
-  if (fields['op'] !== '==' || typeof right !== 'string') return undefined;
+  const { op } = fields;
+  if ((op !== '==' && op !== '!=') || typeof right !== 'string') return undefined;
   const name = right.replace(/\*$/, '+');
-  if (left?.meta?.key === 'iifname') return `-i ${name}`;
-  return left?.meta?.key === 'oifname' ? `-o ${name}` : undefined;
+  const not = op === '!=' ? '! ' : '';
+  if (left?.meta?.key === 'iifname') return `${not}-i ${name}`;
+  return left?.meta?.key === 'oifname' ? `${not}-o ${name}` : undefined;
 }
 
 /**
