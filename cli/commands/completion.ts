@@ -41,7 +41,7 @@ compdef _weft weft
 export const COMPLETE = '__complete';
 
 /** A name must not keep the prompt waiting. */
-const ASK_MS = 500;
+const ASK_MS = 1000;
 
 /** Options that say whom to ask; all of them take a value. */
 const WHOM = /^--(controller|agent|tls-ca|tls-cert|tls-key)(=|$)/;
