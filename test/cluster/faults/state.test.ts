@@ -150,7 +150,7 @@ fault('two nodes of one name', async (f) => {
   const twin = cluster.spawn('twin', 'h3', [
     ...[WEFT, 'agent', ...cluster.agentFlags('h1'), '--run-dir', runDir, '--state-dir', stateDir],
   ]);
-  await cluster.until('it says so', () => twin.log().includes('taken'));
+  await cluster.until('it says so', () => twin.log().includes('name is taken'));
   const { problems } = JSON.parse(
     await cluster.sh('h3', `${WEFT} status --agent ${runDir}/agent.sock -o json`),
   ) as { problems: { why: string }[] };
@@ -161,7 +161,8 @@ fault('two nodes of one name', async (f) => {
   await twin.stop();
   await cluster.process('agent-h1').kill();
   await cluster.startAgents(['h1']);
-  f.check(!cluster.process('agent-h1').log().includes('is taken'), 'a restarted node is no twin');
+  const said = cluster.process('agent-h1').log();
+  f.check(!said.includes('name is taken'), 'a restarted node is no twin');
   await f.lossless();
 });
 
