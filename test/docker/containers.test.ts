@@ -52,6 +52,20 @@ test.serial('weft shows Docker’s containers with their host, names and aliases
   await lab.h2.ask('rename', 'store', 'db');
 });
 
+test.serial('a container of the other host is found by its name and its alias', async (t) => {
+  const { Gateway } = await connection(lab.h1, 'web', 'blue');
+  const { IPAddress } = await connection(lab.h2, 'db', 'blue');
+  await start(lab.h1, 'asker', '--network', 'blue', '--dns', Gateway);
+  for (const name of ['db', 'database', 'db.blue.weft']) {
+    await lab.until(`${name} is answered`, async () =>
+      (await lab.h1.in('asker', `nslookup ${name}`)).stdout.includes(IPAddress),
+    );
+    t.is((await lab.h1.in('asker', `ping -c 1 -W 5 ${name}`)).code, 0, name);
+  }
+  t.not((await lab.h1.in('asker', 'nslookup nobody.blue.weft')).code, 0);
+  await lab.h1.ask('rm', '-f', 'asker');
+});
+
 test.serial('an address that is asked for, also of the other host’s subnet', async (t) => {
   const web = await connection(lab.h1, 'web', 'blue');
   const db = await connection(lab.h2, 'db', 'blue');
