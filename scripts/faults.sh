@@ -30,7 +30,7 @@ for line in ${lines[@]+"${lines[@]}"}; do
 done
 [ ${#files[@]} -gt 0 ] || files=('test/cluster/faults/**/*.test.ts')
 WEFT_FAULTS=$form WEFT_FAULTS_REPEAT=$repeat WEFT_FAULTS_TABLE=$table \
-  node_modules/.bin/ava --config cluster.ava.config.js --timeout 30m ${match[@]+"${match[@]}"} "${files[@]}"
+  node_modules/.bin/ava --config faults.ava.config.js --timeout 30m ${match[@]+"${match[@]}"} "${files[@]}"
 status=$?
 node build/test/cluster/faults/table.js "$table"
 exit "$status"

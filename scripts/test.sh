@@ -55,6 +55,7 @@ run() {
 
 if [ $# -gt 0 ]; then
   case "$*" in
+    *test/cluster/faults/*) run --config faults.ava.config.js "$@" ;;
     *test/cluster/*) run --config cluster.ava.config.js "$@" ;;
     *test/docker/*) run --config docker.ava.config.js "$@" ;;
     *test/vm/*) run --config vm.ava.config.js "$@" ;;
@@ -64,6 +65,7 @@ else
   run ${only_parts[@]+"${only_parts[@]}"}
   if [ ${#only_parts[@]} = 0 ]; then
     run --config cluster.ava.config.js
+    run --config faults.ava.config.js
     if why=$(docker_runs 2>&1); then
       run --config docker.ava.config.js
     else
