@@ -206,11 +206,9 @@ test.serial('TestDockerNetworkConnectLinkLocalIP', async (t) => {
   await start(host, 'll2', '--network', 'net1', '--link-local-ip', '169.254.8.8');
   await pings(t, host, 'll1', '169.254.8.8');
   await host.ask('restart', '-t', '0', 'll2');
-  // Its own address is another one now, and so is its MAC address, which the other one asks for again after a while.
-  await lab.until(
-    'it is reached again',
-    async () => (await host.in('ll1', 'ping -c 1 -w 2 -W 2 169.254.8.8')).code === 0,
-    { timeoutMs: 40_000 },
-  );
-  await remove('ll1', 'll2');
+  // Its own address is another one now, and so is its MAC address, which follows from that. Who has asked for it before goes
+  // on with the old one for as long as Linux does (arp(7): base_reachable_time_ms); who asks now is answered.
+  await start(host, 'll3', '--network', 'net1', '--link-local-ip', '169.254.9.9');
+  await pings(t, host, 'll3', '169.254.8.8');
+  await remove('ll1', 'll2', 'll3');
 });
