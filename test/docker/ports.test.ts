@@ -79,7 +79,8 @@ test.serial('udp, ranges, and a port that is chosen', async (t) => {
   await server(lab.h1, 'many', '--network', 'blue', '-p', '5300:53/udp', '-p', '7000-7002:80-82', '-p', '80');
   // The image has no server of UDP: one of the machine's, in the container's namespace.
   const pid = await lab.h1.ask('inspect', '-f', '{{.State.Pid}}', 'many');
-  const echo = lab.h1.spawn('udp', ['sh', '-c', `echo pong | nsenter -t ${pid} -n nc -u -l 53`]);
+  // By exec, so that it is the lab's own process, which the lab can end: nothing else tells that it belongs to the run.
+  const echo = lab.h1.spawn('udp', ['sh', '-c', `exec nsenter -t ${pid} -n nc -u -l 53 <<END\npong\nEND`]);
   await lab.until('the UDP port answers', async () => {
     const { stdout } = await lab.h2.exec(['sh', '-c', `echo ping | nc -u -w1 ${lab.h1.ip} 5300`]);
     return stdout.includes('pong');
