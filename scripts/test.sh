@@ -35,6 +35,7 @@ if ! why=$(bash scripts/vm-kernel.sh --check); then
 fi
 
 passed=0 failed=0 status=0
+failures=()
 run() {
   local code good bad
   node_modules/.bin/ava "$@" 2>&1 | tee "$log"
@@ -50,6 +51,7 @@ run() {
   passed=$((passed + good))
   failed=$((failed + bad))
   [ "$code" = 0 ] || status=1
+  mapfile -t -O "${#failures[@]}" failures < <(sed -nE 's/\x1b\[[0-9;]*m//g; s/^ *✘ //p' "$log")
   mapfile -t -O "${#not_run[@]}" not_run < <(sed -nE 's/\x1b\[[0-9;]*m//g; s/^ *- \[skip\] //p' "$log")
 }
 
@@ -78,6 +80,10 @@ fi
 if [ ${#not_run[@]} -gt 0 ]; then
   printf '\nNot run on this machine:\n'
   printf '  %s\n' "${not_run[@]}"
+fi
+if [ ${#failures[@]} -gt 0 ]; then
+  printf '\nFailed:\n'
+  printf '  %s\n' "${failures[@]}"
 fi
 [ "$passed" -gt 0 ] || status=1
 echo

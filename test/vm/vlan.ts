@@ -76,8 +76,8 @@ export function vlanTests(test: TestFn, machines: () => Machines): void {
     t.not(c.ip, d.ip);
     t.true(await one.reaches('c1', bare(b.ip)));
     t.true(await one.reaches('c3', bare(d.ip)));
-    // c1 asks for c4's address in its own VLAN, where nobody has it, unless it is c2's as well.
-    t.is(await one.reaches('c1', bare(d.ip)), d.ip === b.ip);
+    // c1 asks for c4's address in its own VLAN, where nobody has it, unless it is c2's or its own as well.
+    t.is(await one.reaches('c1', bare(d.ip)), [a.ip, b.ip].includes(d.ip));
 
     // One container in another VLAN of the same bridge.
     const e = await one.json<EndpointJson>('attach', 't200', 'c5', '--vlan', '305');
