@@ -5,7 +5,7 @@ import { join } from 'node:path';
 
 import type { ExecutionContext } from 'ava';
 
-import { RulesetGeneration } from '../../agent/kernel/firewall/generation.js';
+import { RulesetProbe } from '../../agent/kernel/firewall/ruleset-probe.js';
 import { openFirewall, type NodeFirewall } from '../../agent/kernel/firewall/index.js';
 import { ADDRESSES, openWorld, sh, type Container, type Place, type World } from './firewall-world.js';
 
@@ -36,7 +36,7 @@ export class Subject {
   readonly choice: 'nftables' | 'iptables';
   /** The kind of iptables that the plain commands are. */
   readonly variant: 'nft' | 'legacy';
-  readonly #generation = new RulesetGeneration();
+  readonly #probe = new RulesetProbe();
   #commands: string | undefined;
   #world: World | undefined;
   #firewall: NodeFirewall | undefined;
@@ -63,7 +63,7 @@ export class Subject {
 
   async close(): Promise<void> {
     this.#firewall?.close();
-    this.#generation.close();
+    this.#probe.close();
     await this.#world?.end();
     if (this.#commands !== undefined) rmSync(this.#commands, { recursive: true });
   }
@@ -83,7 +83,7 @@ export class Subject {
     const rules = await sh(
       'nft -s list ruleset; for i in iptables ip6tables; do $i-legacy-save -t filter | grep -v "^[#:]" || true; done',
     );
-    return `${this.#generation.read()} ${rules}`;
+    return `${this.#probe.generation()} ${rules}`;
   }
 
   /** weft's rules, without what changes when they are written again. */

@@ -71,7 +71,7 @@ export function nftArrivalProblems(
     const table = `${chain.family} ${chain.table}`;
     let objects: NftObject[];
     try {
-      objects = nft.list(`list table ${table}`);
+      objects = nft.listTable(chain.family, chain.table);
     } catch {
       // Its rules cannot be told: then nothing is said either.
       return [];

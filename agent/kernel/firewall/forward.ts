@@ -134,13 +134,13 @@ export function foreignProblems(
     // iptables-nft's: an accept of ours is in there.
     if (chain.family !== 'inet' && chain.table === 'filter' && chain.name === 'FORWARD') return [];
     const table = `${chain.family} ${chain.table}`;
-    const closing = listed(nft, `list chain ${table} ${chain.name}`).some(
+    const closing = listed(() => nft.list(`list chain ${table} ${chain.name}`)).some(
       ({ rule }) =>
         rule !== undefined && isPlain(asSaved(rule)) && CLOSING.has(targetOf(asSaved(rule)) ?? ''),
     );
     if (chain.policy !== 'drop' && !closing) return [];
     // Somebody who names weft's links in there has thought of them.
-    if (/"wf[^"]*"/.test(JSON.stringify(listed(nft, `list table ${table}`)))) return [];
+    if (/"wf[^"]*"/.test(JSON.stringify(listed(() => nft.listTable(chain.family, chain.table))))) return [];
     const rule = (key: string): string => `insert rule ${table} ${chain.name} ${key} "wf*" accept`;
     return [
       {
@@ -156,9 +156,9 @@ export function foreignProblems(
 }
 
 /** Other programs may use names, and write rules, that nft cannot be asked for: then only the policy is known. */
-function listed(nft: Nftables, command: string): NftObject[] {
+function listed(list: () => NftObject[]): NftObject[] {
   try {
-    return nft.list(command);
+    return list();
   } catch {
     return [];
   }

@@ -6,7 +6,7 @@ import type { Firewall, FirewallPort } from '../../../core/firewall.js';
 import { AcceptKeeper } from './accept.js';
 import { arrivalProblems, nftArrivalProblems } from './arrival.js';
 import { foreignProblems, needsAccept } from './forward.js';
-import { RulesetGeneration } from './generation.js';
+import { RulesetProbe } from './ruleset-probe.js';
 import type { Nftables } from './libnftables.js';
 import { TABLE } from './ruleset.js';
 import {
@@ -38,7 +38,7 @@ export class IptablesFirewall implements NodeFirewall {
   readonly kind = 'iptables';
   readonly #commands: ReadonlyMap<Family, Xtables>;
   readonly #variant: Variant;
-  readonly #generation = new RulesetGeneration();
+  readonly #probe = new RulesetProbe();
   readonly #accept = new AcceptKeeper();
   readonly #serial = new Serial();
   readonly #log: FirewallLog | undefined;
@@ -76,7 +76,7 @@ export class IptablesFirewall implements NodeFirewall {
     );
     const key = JSON.stringify({ ...desired, ports: [...(desired.ports?.keys() ?? [])] });
     // iptables-nft writes nf_tables, whose generation tells whether anything was changed; iptables-legacy tells nothing.
-    const generation = this.#generation.read();
+    const generation = this.#probe.generation();
     const unmoved =
       generation !== undefined && this.#settled?.generation === generation && this.#settled.desired === key;
     if (this.#variant === 'legacy' || !unmoved) {
@@ -174,7 +174,7 @@ export class IptablesFirewall implements NodeFirewall {
     report: NodeFirewallReport,
   ): Promise<void> {
     if (variant === 'legacy' && !legacyTables(family).includes('filter')) return;
-    if (variant === 'nft' && this.#generation.read() === undefined) return;
+    if (variant === 'nft' && this.#probe.generation() === undefined) return;
     const xtables = await this.#accept.commands(variant, family);
     if (xtables === undefined) return;
     let filter: SavedTable | undefined;
@@ -198,7 +198,7 @@ export class IptablesFirewall implements NodeFirewall {
   async #sweep(report: NodeFirewallReport): Promise<void> {
     if (this.#removeTable()) report.applied.push(`nftables: table ${TABLE} removed`);
     const { removed, failures } = await cleanEveryXtables({
-      nft: this.#generation.read() !== undefined,
+      nft: this.#probe.generation() !== undefined,
       keep: this.#variant,
     });
     report.applied.push(...removed.map((what) => `${what} removed`));
@@ -207,9 +207,7 @@ export class IptablesFirewall implements NodeFirewall {
   }
 
   #removeTable(): boolean {
-    if (this.#nft === undefined || this.#generation.read() === undefined) return false;
-    const tables = this.#nft.list('list tables');
-    if (!tables.some(({ table }) => table?.family === 'inet' && table.name === 'weft')) return false;
+    if (this.#nft === undefined || this.#probe.tableFlags('inet', 'weft') === undefined) return false;
     this.#nft.run(`delete table ${TABLE}\n`);
     return true;
   }
@@ -219,14 +217,14 @@ export class IptablesFirewall implements NodeFirewall {
       this.#settled = undefined;
       this.#placed.clear();
       this.#removeTable();
-      const { failures } = await cleanEveryXtables({ nft: this.#generation.read() !== undefined });
+      const { failures } = await cleanEveryXtables({ nft: this.#probe.generation() !== undefined });
       if (failures.length > 0) throw failedPrecondition(`firewall: rules are left: ${failures.join('; ')}`);
     });
   }
 
   close(): void {
     this.#nft?.close();
-    this.#generation.close();
+    this.#probe.close();
   }
 }
 

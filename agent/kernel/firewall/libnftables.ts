@@ -5,6 +5,7 @@ import { readdirSync } from 'node:fs';
 import koffi from 'koffi';
 
 import { failedPrecondition, messageOf } from '../../../core/errors.js';
+import { RulesetProbe } from './ruleset-probe.js';
 
 /** What nft prints with --json: one object for each table, chain, set or rule (libnftables-json(5)). */
 export interface NftObject {
@@ -13,6 +14,7 @@ export interface NftObject {
   set?: NftSet;
   map?: NftMap;
   rule?: NftRule;
+  metainfo?: { version?: string };
   [kind: string]: unknown;
 }
 
@@ -81,6 +83,7 @@ let bindings: ReturnType<typeof load> | undefined;
 export class Nftables {
   readonly #api: ReturnType<typeof load>;
   readonly #context: unknown;
+  readonly #probe = new RulesetProbe();
   #closed = false;
 
   /** @throws WeftError FAILED_PRECONDITION where the library is not installed */
@@ -120,7 +123,33 @@ export class Nftables {
     }
   }
 
-  /** What a `list …` command answers. @throws WeftError FAILED_PRECONDITION, also where the object is not there */
+  /**
+   * Everything of one table. A library before 1.1.0 prints the flag of a table that has a single one from memory that it
+   * has freed, and so answers with nothing, or takes the process down: there such a table cannot be listed.
+   * @throws WeftError FAILED_PRECONDITION
+   */
+  listTable(family: string, name: string): NftObject[] {
+    const flags = this.#probe.tableFlags(family, name) ?? 0;
+    if (flags !== 0 && !this.#printsFlags()) {
+      throw failedPrecondition(
+        `nftables: the table ${family} ${name} has flags, and this libnftables cannot list it`,
+        'Install libnftables 1.1.0 or newer, or take the flags off.',
+      );
+    }
+    return this.list(`list table ${family} ${name}`);
+  }
+
+  #printsFlags(): boolean {
+    const version = this.list('list counters').find(({ metainfo }) => metainfo !== undefined)?.metainfo
+      ?.version;
+    const [major = 0, minor = 0] = (version ?? '').split('.').map(Number);
+    return major > 1 || (major === 1 && minor >= 1);
+  }
+
+  /**
+   * What a `list …` command answers that prints no table: for one there is listTable.
+   * @throws WeftError FAILED_PRECONDITION, also where the object is not there
+   */
   list(command: string): NftObject[] {
     this.#api.setFlags(this.#context, OUTPUT_JSON);
     const output = this.#execute(command);
@@ -149,6 +178,7 @@ export class Nftables {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#probe.close();
     this.#api.free(this.#context);
   }
 }

@@ -31,9 +31,8 @@ export function parseListing(objects: readonly NftObject[]): Listing {
     const [kind = '', value] = Object.entries(object)[0] ?? [];
     if (kind === 'metainfo') continue;
     structure.push([kind, { ...(value as object), handle: undefined, elem: undefined }]);
-    if (object.table !== undefined) {
-      if (object.table.flags !== undefined) odd.push(`table ${TABLE}: flags that weft does not set`);
-    } else if (object.chain !== undefined) {
+    if (object.table !== undefined) continue;
+    if (object.chain !== undefined) {
       const { name, type, hook, prio, policy } = object.chain;
       chains.set(name, { base: baseOf(type, hook, prio, policy), comments: [] });
     } else if (object.rule !== undefined) {

@@ -6,7 +6,7 @@ import type { Firewall, FirewallPort } from '../../../core/firewall.js';
 import { AcceptKeeper } from './accept.js';
 import { arrivalProblems, isXtablesInput, nftArrivalProblems } from './arrival.js';
 import { foreignProblems, readFilter } from './forward.js';
-import { RulesetGeneration } from './generation.js';
+import { RulesetProbe } from './ruleset-probe.js';
 import { type Nftables, type NftObject } from './libnftables.js';
 import {
   compare,
@@ -50,7 +50,7 @@ interface Wish {
 export class NftablesFirewall implements NodeFirewall {
   readonly kind = 'nftables';
   readonly #nft: Nftables;
-  readonly #generation = new RulesetGeneration();
+  readonly #probe = new RulesetProbe();
   readonly #accept = new AcceptKeeper();
   readonly #serial = new Serial();
   readonly #log: FirewallLog | undefined;
@@ -90,7 +90,7 @@ export class NftablesFirewall implements NodeFirewall {
     added: readonly FirewallPort[],
     removed: readonly FirewallPort[],
   ): boolean {
-    const generation = this.#generation.read();
+    const generation = this.#probe.generation();
     const placed = this.#placed;
     if (generation === undefined || generation !== this.#known || placed?.ruleset === undefined) return false;
     const base = baseKey(desired);
@@ -111,7 +111,7 @@ export class NftablesFirewall implements NodeFirewall {
     const settled = this.#settled?.generation === generation;
     const after = generation + (changes.length > 0 ? 1 : 0);
     // Where somebody else has written at the same time, the next look finds out what.
-    this.#known = this.#generation.read() === after ? after : undefined;
+    this.#known = this.#probe.generation() === after ? after : undefined;
     if (this.#settled !== undefined && settled && this.#known !== undefined) {
       this.#settled = { ...this.#settled, generation: after, desired: placed.key };
     }
@@ -124,7 +124,7 @@ export class NftablesFirewall implements NodeFirewall {
     );
     const base = baseKey(desired);
     const key = base + portsKey(desired);
-    const generation = this.#generation.read();
+    const generation = this.#probe.generation();
     const report: NodeFirewallReport = { repaired: [], applied: [], problems: [] };
     if (
       generation !== undefined &&
@@ -156,7 +156,8 @@ export class NftablesFirewall implements NodeFirewall {
   }
 
   #ensureTable(wish: Wish, keepPorts: boolean, report: NodeFirewallReport): void {
-    const generation = this.#generation.read();
+    this.#unflag(report);
+    const generation = this.#probe.generation();
     const listing = this.#list();
     if (keepPorts && listing !== undefined && wish.ruleset !== undefined) {
       wish.ruleset = keepingPorts(wish.ruleset, listing);
@@ -172,11 +173,18 @@ export class NftablesFirewall implements NodeFirewall {
     this.#placed = wish;
     if (generation !== undefined) {
       const after = generation + (difference.words.length > 0 ? 1 : 0);
-      this.#known = this.#generation.read() === after ? after : undefined;
+      this.#known = this.#probe.generation() === after ? after : undefined;
     }
     const { repaired, applied } = sortWords(difference.words, drift);
     report.repaired.push(...repaired);
     report.applied.push(...applied);
+  }
+
+  /** A table that sleeps, say. Taken off before anything else: what the table holds is worth keeping. */
+  #unflag(report: NodeFirewallReport): void {
+    if ((this.#probe.tableFlags('inet', 'weft') ?? 0) === 0) return;
+    this.#nft.run(`add table ${TABLE}\n`);
+    report.repaired.push(`table ${TABLE}: flags that weft does not set`);
   }
 
   #write(difference: Difference, wanted: Ruleset | undefined): void {
@@ -193,10 +201,9 @@ export class NftablesFirewall implements NodeFirewall {
   }
 
   #list(): Listing | undefined {
-    const there = this.#nft
-      .list('list tables')
-      .some(({ table }) => table?.family === 'inet' && table.name === 'weft');
-    return there ? parseListing(this.#nft.list(`list table ${TABLE}`)) : undefined;
+    return this.#probe.tableFlags('inet', 'weft') === undefined
+      ? undefined
+      : parseListing(this.#nft.listTable('inet', 'weft'));
   }
 
   /** The tables of iptables-nft: they are nf_tables too, so they are read without starting iptables. */
@@ -276,7 +283,7 @@ export class NftablesFirewall implements NodeFirewall {
       this.#placed = undefined;
       this.#known = undefined;
       this.#asWritten = undefined;
-      if (this.#list() !== undefined) this.#nft.run(`delete table ${TABLE}\n`);
+      if (this.#probe.tableFlags('inet', 'weft') !== undefined) this.#nft.run(`delete table ${TABLE}\n`);
       const nft = hasOwnChain(xtablesChains(this.#nft.list('list chains')));
       const { failures } = await cleanEveryXtables({ nft });
       if (failures.length > 0) throw failedPrecondition(`firewall: rules are left: ${failures.join('; ')}`);
@@ -285,7 +292,7 @@ export class NftablesFirewall implements NodeFirewall {
 
   close(): void {
     this.#nft.close();
-    this.#generation.close();
+    this.#probe.close();
   }
 }
 
