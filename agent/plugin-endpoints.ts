@@ -181,6 +181,10 @@ export class PluginAddresses implements HostAddresses {
 export class PluginEndpoints implements HostEndpoints {
   constructor(private readonly options: PluginEndpointsOptions) {}
 
+  list(): Endpoint[] {
+    return this.options.endpoints.list().filter(({ door }) => door === 'docker');
+  }
+
   get(id: string): Endpoint | undefined {
     return this.options.endpoints.get(id);
   }
@@ -232,7 +236,7 @@ export class PluginEndpoints implements HostEndpoints {
       await this.options.endpoints.unpublish(id, () => true);
   }
 
-  isAlive(id: string): boolean | undefined {
+  isAlive(id: string, comesWithinMs = COMES_MS): boolean | undefined {
     const endpoint = this.get(id);
     if (endpoint === undefined) return false;
     const now = this.options.kernel.identify(endpoint.sandbox.path);
@@ -240,7 +244,7 @@ export class PluginEndpoints implements HostEndpoints {
       if (now !== undefined) return true;
       // An agent in a container that is not shown where Docker keeps namespaces knows nothing of them.
       if (!existsSync(dirname(endpoint.sandbox.path))) return undefined;
-      return Date.now() - Date.parse(endpoint.createdAt) < COMES_MS ? undefined : false;
+      return Date.now() - Date.parse(endpoint.createdAt) < comesWithinMs ? undefined : false;
     }
     return now !== undefined && sameSandbox(now, endpoint.sandbox);
   }

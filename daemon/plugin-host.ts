@@ -122,6 +122,8 @@ export interface ConnectRequest {
 }
 
 export interface HostEndpoints {
+  /** Those that came through this door, also where the door has forgotten them. */
+  list(): Endpoint[];
   get(id: string): Endpoint | undefined;
   /** Makes the pair of links; its container's end waits on the node. All or nothing. */
   connect(request: ConnectRequest): Promise<void>;
@@ -140,6 +142,9 @@ export interface HostEndpoints {
   unpublish(id: string): Promise<void>;
   /** Looks whether the container's end has been moved into its namespace, and keeps it right from then on. */
   lookInside(id: string): Promise<void>;
-  /** Whether the container's namespace is there; undefined where there has been none yet. */
-  isAlive(id: string): boolean | undefined;
+  /**
+   * Whether the container's namespace is there; undefined where there has been none yet.
+   * @param comesWithinMs how long after the endpoint it may come
+   */
+  isAlive(id: string, comesWithinMs?: number): boolean | undefined;
 }

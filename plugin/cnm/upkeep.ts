@@ -24,6 +24,8 @@ const EVERY_MS = 10_000;
 const SOON_MS = 2_000;
 /** Younger records may be in the middle of what Docker does with them. */
 const SETTLED_MS = 20_000;
+/** Of an endpoint that the plugin has forgotten: after its restart nothing is in the middle of anything any more. */
+const FORGOTTEN_MS = 10_000;
 /** An address without an endpoint, a pool without a network. */
 const ORPHAN_MS = 60_000;
 
@@ -62,14 +64,19 @@ export class Upkeep {
 
   async #look(): Promise<void> {
     const { memory, host, networks } = this.options;
-    for (const { endpoint } of memory.endpoints.list()) await host.endpoints.lookInside(endpoint);
-    const gone = new Set([...this.#withoutSandbox(), ...(await this.#unknownToDocker())]);
+    for (const { id } of host.endpoints.list()) await host.endpoints.lookInside(id);
+    const gone = new Set([
+      ...this.#withoutSandbox(),
+      ...this.#forgotten(),
+      ...(await this.#unknownToDocker()),
+    ]);
     const sure = [...gone].filter((key) => this.#suspects.has(key));
     this.#suspects = gone;
     for (const key of sure) {
       const [kind, id = ''] = key.split(' ');
       const endpoint = memory.endpoints.get(id);
       if (kind === 'network') await networks.delete(id);
+      else if (kind === 'forgotten') await host.endpoints.disconnect(id);
       else if (endpoint !== undefined) await this.options.endpoints.forget(endpoint);
     }
     for (const network of memory.networks.list())
@@ -86,6 +93,16 @@ export class Upkeep {
       .list()
       .filter(({ sandbox, endpoint }) => sandbox !== undefined && host.endpoints.isAlive(endpoint) === false)
       .map(({ id }) => `endpoint ${id}`);
+  }
+
+  /** The same of endpoints whose records were lost, so that what Docker said of them meant nothing. */
+  #forgotten(): string[] {
+    const { memory, host } = this.options;
+    const known = new Set(memory.endpoints.list().map(({ endpoint }) => endpoint));
+    return host.endpoints
+      .list()
+      .filter(({ id }) => !known.has(id) && host.endpoints.isAlive(id, FORGOTTEN_MS) === false)
+      .map(({ id }) => `forgotten ${id}`);
   }
 
   /** What Docker would know if it were still there. Nothing where Docker does not answer. */

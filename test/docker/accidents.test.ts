@@ -180,6 +180,8 @@ test.serial('etcd away: containers start, stop and talk', async (t) => {
 
 test.serial('the plugin’s memory is lost: containers go on, and the error says what to do', async (t) => {
   await start(lab.h1, 'old', '--network', 'blue');
+  // Also of one that the agent has not looked into yet.
+  await start(lab.h1, 'young', '--network', 'blue');
   await lab.cluster.process('agent-h1').kill();
   rmSync(join(lab.h1.stateDir, 'docker'), { recursive: true });
   await lab.cluster.startAgents(['h1']);
@@ -190,7 +192,7 @@ test.serial('the plugin’s memory is lost: containers go on, and the error says
     ['run', '--rm', '--network', 'blue', 'busybox', 'true'],
     /state directory was lost.*create it again, with the same --subnet/,
   );
-  await lab.h1.ask('rm', '-f', 'old');
+  await lab.h1.ask('rm', '-f', 'old', 'young');
   await lab.h1.ask('network', 'rm', 'blue');
   await lab.h1.ask(...CREATE, '--subnet', '10.9.0.0/16', 'blue');
   await start(lab.h1, 'new', '--network', 'blue');
