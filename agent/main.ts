@@ -143,7 +143,6 @@ async function run(
     reconciler,
     state,
     log,
-    metrics,
     problems,
     node,
     instance,

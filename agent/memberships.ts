@@ -29,7 +29,6 @@ import { claimRecord, Claims, ownSubnets, type Claimed } from './claims.js';
 import type { Kernel, StepFailure } from './kernel/kernel.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import { Locks } from '../core/locks.js';
-import type { AgentMetrics } from './metrics.js';
 import { findParent } from './parents.js';
 import { Mourning } from './mourning.js';
 import type { Problems } from './problems.js';
@@ -43,7 +42,6 @@ export interface MembershipsOptions {
   reconciler: Reconciler;
   state: State;
   log: Logger;
-  metrics: AgentMetrics;
   problems: Problems;
   node: string;
   instance: string;
