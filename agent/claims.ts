@@ -3,7 +3,9 @@
 import { compileClaim, type Membership } from '../core/compile.js';
 import type { KernelObject } from '../core/objects.js';
 import type { Claim, Lease } from '../core/records.js';
+import type { Logger } from '../daemon/log.js';
 import type { Store } from '../store/store.js';
+import { attempt, type Problems } from './problems.js';
 import type { Reconciler } from './reconciler.js';
 
 export interface ClaimsOptions {
@@ -12,17 +14,17 @@ export interface ClaimsOptions {
   node: string;
   /** Why an address of this node's subnet cannot be given to another node, or undefined. */
   refusal: (network: string, ip: string) => string | undefined;
-  /** Writes down what was agreed to. */
-  save: (claimant: Claimed) => void;
-  /** Tells what fails, and tries it again. */
-  attempt: (key: string, work: () => Promise<void>) => Promise<void>;
+  problems: Problems;
+  log: Logger;
 }
 
 /** A network that this node is on, as far as claims are concerned. */
 export interface Claimed {
   membership: Membership;
   /** Addresses of this node's subnet that others use with its agreement. */
-  granted: Set<string>;
+  readonly granted: Set<string>;
+  /** Writes down what was agreed to. */
+  save(): void;
 }
 
 export class Claims {
@@ -55,7 +57,7 @@ export class Claims {
       }
       if (claim.state === 'refused') continue;
       const why = granted.has(ip) ? undefined : this.options.refusal(name, ip);
-      await this.options.attempt(`claim ${name} ${ip}`, async () => {
+      await attempt(this.options, `claim ${name} ${ip}`, async () => {
         if (why === undefined) {
           this.#grant(claimed, ip);
           // The way there first: this node's containers must not ask their own link for it in vain.
@@ -72,11 +74,11 @@ export class Claims {
 
   #grant(claimed: Claimed, ip: string): void {
     claimed.granted.add(ip);
-    this.options.save(claimed);
+    claimed.save();
   }
 
   ended(claimed: Claimed, ip: string): void {
-    if (claimed.granted.delete(ip)) this.options.save(claimed);
+    if (claimed.granted.delete(ip)) claimed.save();
   }
 
   /** What the store says that others have of this node's subnet. */

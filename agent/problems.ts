@@ -1,5 +1,8 @@
 // What is not as it should be on this node, for `weft status`: each part of the agent sets and clears its own entries,
 // and an entry that is set again with the same words is one problem, not two.
+import { messageOf, WeftError } from '../core/errors.js';
+import type { Logger } from '../daemon/log.js';
+
 export interface Problem {
   what: string;
   why: string;
@@ -32,5 +35,25 @@ export class Problems {
 
   list(): Problem[] {
     return [...this.#byKey.values()];
+  }
+}
+
+/** Does what is done again when etcd answers: until it works, its failure is a problem, and the caller goes on. */
+export async function attempt(
+  { problems, log }: { problems: Problems; log: Logger },
+  key: string,
+  work: () => Promise<void>,
+): Promise<void> {
+  try {
+    await work();
+    problems.clear(key);
+  } catch (error) {
+    const next = error instanceof WeftError ? error.next : undefined;
+    log.warn('could not be done now', { key, error: messageOf(error) });
+    problems.set(key, {
+      what: key,
+      why: messageOf(error),
+      fix: next ?? 'It is tried again when etcd answers.',
+    });
   }
 }

@@ -1,0 +1,129 @@
+// This node in one network: its membership, the lease of its subnet, which is kept alive here, and what it has granted to
+// other nodes. All of it is remembered in the state directory.
+import { parseInterface } from '../core/address.js';
+import type { Membership } from '../core/compile.js';
+import { failedPrecondition } from '../core/errors.js';
+import type { Network } from '../core/network.js';
+import type { Endpoint } from '../core/records.js';
+import type { Logger } from '../daemon/log.js';
+import type { Store, StoredLease } from '../store/store.js';
+import type { Claimed } from './claims.js';
+import { canStay } from './joinable.js';
+import { LeaseKeeper } from './lease-keeper.js';
+import type { Problems } from './problems.js';
+import type { State } from './state.js';
+import type { SubnetLeases } from './subnet-leases.js';
+
+export interface MemberOptions {
+  store: Store;
+  state: State;
+  log: Logger;
+  problems: Problems;
+  leases: SubnetLeases;
+  subnetTtlSeconds: number;
+}
+
+export class Member implements Claimed {
+  readonly #keeper: LeaseKeeper;
+  #owner: string | undefined;
+
+  constructor(
+    private readonly options: MemberOptions,
+    readonly membership: Membership,
+    readonly granted: Set<string>,
+  ) {
+    const { store, log, problems, subnetTtlSeconds } = options;
+    this.#keeper = new LeaseKeeper({ store, log, problems, ttlSeconds: subnetTtlSeconds });
+  }
+
+  /** When the lease ends if it is not renewed; undefined for a reservation. */
+  get expires(): Date | undefined {
+    return this.#keeper.expires;
+  }
+
+  /** Renews a lease that was made just now from here on. */
+  keep(lease: StoredLease): void {
+    this.#keeper.hold(lease, true);
+  }
+
+  stop(): void {
+    this.#keeper.stop();
+  }
+
+  isOwn(subnet: string): boolean {
+    return this.membership.lease.subnet.toString() === subnet;
+  }
+
+  /** Somebody else has this node's subnet: until it has another, nothing may be given out of it. */
+  dispossess(owner: string): void {
+    this.#owner = owner;
+  }
+
+  /** @throws WeftError FAILED_PRECONDITION while the subnet is somebody else's */
+  checkPossession(): void {
+    if (this.#owner === undefined) return;
+    const { network, lease } = this.membership;
+    throw failedPrecondition(
+      `subnet ${lease.subnet.toString()} of network ${network.name} belongs to ${this.#owner}, and this node has no other yet`,
+      'See `weft status` for why.',
+    );
+  }
+
+  /** Takes the subnet again, or another where it has become somebody else's. @throws WeftError; then it is as before */
+  async takeLease(): Promise<void> {
+    const { network, lease } = this.membership;
+    const taken = await this.options.leases.acquire(network, lease);
+    if (!taken.subnet.equals(lease.subnet)) {
+      this.options.problems.set(`moved ${network.name}`, {
+        what: `network ${network.name}`,
+        why: `this node had ${lease.subnet.toString()}, which is another's now, and has ${taken.subnet.toString()}`,
+        fix: 'Attach its containers again: their addresses are of the old subnet.',
+      });
+    }
+    this.#owner = undefined;
+    this.membership.lease = taken;
+    this.keep(taken);
+    this.save();
+  }
+
+  /** Takes a changed config over where the node's subnet stays what it is; otherwise the old one runs on. */
+  adopt(network: Network): boolean {
+    const { network: old, lease } = this.membership;
+    const key = `config ${network.name}`;
+    if (!canStay(old, network, lease)) {
+      this.options.problems.set(key, {
+        what: `network ${network.name}`,
+        why: `its config was changed so that this node's subnet ${lease.subnet.toString()} does not fit any more`,
+        fix: 'Put the config back, or detach the containers and make a new network; until then the old one runs on.',
+      });
+      return false;
+    }
+    this.options.problems.clear(key);
+    this.membership.network = network;
+    return true;
+  }
+
+  /** By which endpoint the host itself is on the network; undefined: by none. Answers whether that is new. */
+  expose(endpoint: Endpoint | undefined): boolean {
+    const before = this.membership.exposed;
+    const exposed = endpoint === undefined ? undefined : addressesOf(endpoint);
+    if (before?.ip === exposed?.ip && before?.ip6 === exposed?.ip6) return false;
+    this.membership.exposed = exposed;
+    return true;
+  }
+
+  save(): void {
+    const { network, lease, parent } = this.membership;
+    this.options.state.saveNetwork({
+      network,
+      lease,
+      granted: [...this.granted],
+      ...(parent === undefined ? {} : { parent }),
+    });
+  }
+}
+
+const addressesOf = ({ ip, ip6 }: Endpoint): NonNullable<Membership['exposed']> => ({
+  ip: parseInterface(ip).address.toString(),
+  ip6: ip6 === undefined ? undefined : parseInterface(ip6).address.toString(),
+});
