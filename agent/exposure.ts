@@ -12,23 +12,28 @@ import {
   type OverlayMembership,
 } from '../core/compile.js';
 import { failedPrecondition, notFound } from '../core/errors.js';
-import { withLength } from '../core/ipam.js';
 import { describeStep } from '../core/plan.js';
 import type { Endpoint } from '../core/records.js';
+import type { Logger } from '../daemon/log.js';
+import type { Addresses } from './addresses.js';
 import { checkAddresses, checkSame, type AttachRequest } from './attach-request.js';
+import { takeAddresses } from './endpoint-addresses.js';
 import { recordOf, type Endpoints } from './endpoints.js';
 import type { Kernel } from './kernel/kernel.js';
 import { Locks } from '../core/locks.js';
 import type { Memberships } from './memberships.js';
 import type { Publisher } from './publisher.js';
 import type { Reconciler } from './reconciler.js';
+import { Undo } from './undo.js';
 
 export interface ExposureOptions {
   kernel: Kernel;
   reconciler: Reconciler;
   memberships: Memberships;
   endpoints: Endpoints;
+  addresses: Addresses;
   publisher: Publisher;
+  log: Logger;
   node: string;
 }
 
@@ -51,26 +56,21 @@ export class Exposure {
       checkSame(request, there);
       return there;
     }
-    const { memberships, endpoints } = this.options;
+    const { memberships, addresses, log } = this.options;
     const known = memberships.known(request.network);
     if (known !== undefined && known.driver !== 'overlay') throw notExposed(known.name, known.driver);
     const membership = await memberships.join(request.network);
     if (!isOverlay(membership)) throw notExposed(request.network, membership.network.driver);
     checkAddresses(request, membership.network);
     const id = randomBytes(8).toString('hex');
-    const undo: (() => Promise<void>)[] = [];
+    const undo = new Undo();
     try {
-      const { ip, ip6 } = await endpoints.take(membership, request, id, undo);
-      const { subnet, subnet6 } = membership.lease;
-      const endpoint: Endpoint = {
-        ...this.#bare(request, membership, id),
-        ip: withLength(ip, subnet),
-        ...(ip6 === undefined || subnet6 === undefined ? {} : { ip6: withLength(ip6, subnet6) }),
-      };
+      const given = await takeAddresses(addresses, membership, request, id, undo);
+      const endpoint: Endpoint = { ...this.#bare(request, membership, id), ...given };
       await this.#program(membership, endpoint, undo);
       return endpoint;
     } catch (error) {
-      await endpoints.takeBack(undo, id);
+      await undo.takeBack(log, id);
       throw error;
     }
   }
@@ -98,7 +98,7 @@ export class Exposure {
     };
   }
 
-  async #program(membership: Membership, endpoint: Endpoint, undo: (() => Promise<void>)[]): Promise<void> {
+  async #program(membership: Membership, endpoint: Endpoint, undo: Undo): Promise<void> {
     const { reconciler, memberships, endpoints, publisher } = this.options;
     if (endpoint.explicitName) {
       undo.push(() => publisher.forget(endpoint));
@@ -113,7 +113,7 @@ export class Exposure {
         'See `weft status` for what else is wrong on this node.',
       );
     }
-    endpoints.add(endpoint);
+    endpoints.put(endpoint);
     // The address is there: routes may name it as their source.
     await memberships.expose(endpoint.network, endpoint);
   }

@@ -15,11 +15,14 @@ import type { Change, Store } from '../store/store.js';
 import { Addresses } from './addresses.js';
 import { parseDetach, serveApi, type AgentDoor } from './api.js';
 import { parseAttach } from './attach-request.js';
+import { Attacher } from './attach.js';
 import { cleanup } from './cleanup.js';
 import { nameApi } from './dns/api.js';
 import { Dns } from './dns/dns.js';
 import { NetnsResolvConf } from './dns/netns-resolv-conf.js';
 import { dnsMetrics } from './dns/metrics.js';
+import { EndpointPorts } from './endpoint-ports.js';
+import { EndpointResolvConf } from './endpoint-resolv-conf.js';
 import { Endpoints } from './endpoints.js';
 import { Exposure } from './exposure.js';
 import { mountHost } from './host-service.js';
@@ -161,14 +164,19 @@ async function run(
     keeps: (claim) => pluginAddresses.keeps(claim),
   });
   shutdown.add('telling the store', () => publisher.stop());
-  const resolvConf = new NetnsResolvConf({ stateDir: settings.stateDir, log });
+  const netnsResolvConf = new NetnsResolvConf({ stateDir: settings.stateDir, log });
+  const resolvConf = new EndpointResolvConf({
+    files: netnsResolvConf,
+    text: (networks) => dns.resolvConf(networks),
+    endpoints: () => endpoints.list(),
+    log,
+  });
   const nameOf = (holder: string): string | undefined =>
     holder === SET_ASIDE ? 'an --aux-address' : endpoints.get(holder)?.name;
   const addresses = new Addresses({ store, memberships, node, nameOf });
   const ports = new Ports({ kernel, store, memberships, reconciler, problems, log, node });
   shutdown.add('the ports', () => ports.stop());
   const endpoints = new Endpoints({
-    kernel,
     reconciler,
     memberships,
     addresses,
@@ -176,11 +184,22 @@ async function run(
     ports,
     state,
     log,
+    resolvConf,
+    onChange: (endpoint, there) => dns.ownEndpoint(endpoint, there),
+  });
+  const endpointPorts = new EndpointPorts({ endpoints, memberships, ports, reconciler });
+  const attacher = new Attacher({
+    kernel,
+    reconciler,
+    memberships,
+    endpoints,
+    addresses,
+    publisher,
+    ports,
+    resolvConf,
+    log,
     node,
     docker: settings.docker,
-    resolvConf,
-    resolvConfText: (networks) => dns.resolvConf(networks),
-    onChange: (endpoint, there) => dns.ownEndpoint(endpoint, there),
     runs: (name) => containers.target(name),
   });
   const dns = new Dns({
@@ -213,16 +232,25 @@ async function run(
   shutdown.add('the gateways', () => gateways.stop());
   const containers = new Containers({
     state: new ContainerState(settings.stateDir, settings.runDir),
-    networks: containerNetworks(kernel, endpoints, dns),
+    networks: containerNetworks(kernel, attacher, endpoints, dns),
     problems,
     log,
     bootId,
   });
-  const exposure = new Exposure({ kernel, reconciler, memberships, endpoints, publisher, node });
+  const exposure = new Exposure({
+    kernel,
+    reconciler,
+    memberships,
+    endpoints,
+    addresses,
+    publisher,
+    log,
+    node,
+  });
   shutdown.add('watching the containers', () => containers.stop());
   const forPlugins = { store, kernel, memberships, addresses, endpoints, publisher, state, log, node };
   const pluginAddresses = new PluginAddresses(forPlugins);
-  const pluginEndpoints = new PluginEndpoints(forPlugins);
+  const pluginEndpoints = new PluginEndpoints({ ...forPlugins, endpointPorts });
   const peers = new Peers({ store, kernel, memberships, metrics, problems, node });
 
   // What is remembered is put right first: the node must not wait for etcd.
@@ -233,7 +261,7 @@ async function run(
       log.error('a file of the state directory cannot be read', { path, error: why });
     }),
   );
-  resolvConf.keepOnly(endpoints.list().flatMap(({ dns, target }) => (dns === true ? [target] : [])));
+  netnsResolvConf.keepOnly(endpoints.list().flatMap(({ dns, target }) => (dns === true ? [target] : [])));
   pluginAddresses.restore(loaded.reservations);
   await reconciler.start();
   dns.start();
@@ -292,7 +320,7 @@ async function run(
       }
       const end = metrics.attachSeconds.startTimer();
       try {
-        const endpoint = await endpoints.attach(parseAttach(wire));
+        const endpoint = await attacher.attach(parseAttach(wire));
         containers.attached(wire, endpoint);
         end({ result: 'done' });
         reported();
@@ -305,7 +333,7 @@ async function run(
     detach: async (wire) => {
       const { network, target } = parseDetach(wire);
       // Before it is gone: its gateway and MTU are the network's.
-      const endpoint = await endpoints.detach(network, target);
+      const endpoint = await attacher.detach(network, target);
       containers.detached(endpoint);
       reported();
       return wireEndpoint(endpoint, memberships);
@@ -314,7 +342,7 @@ async function run(
     pipeworkDetach: async (wire) => wireMessage(await wires.detach(parseWireDetach(wire))),
     status: () => Promise.resolve(statusOf(statusSources)),
     names: nameApi({ dns, store, networks: () => memberships.list().map(({ network }) => network.name) }),
-    ...portDoor({ endpoints, ports, store, changed: () => reported() }),
+    ...portDoor({ endpoints, endpointPorts, ports, store, changed: () => reported() }),
   };
   const session = startSession({
     controllers: settings.controller.map(({ text }) => text),

@@ -1,6 +1,5 @@
 // This node in one network: its membership, the lease of its subnet, which is kept alive here, and what it has granted to
 // other nodes. All of it is remembered in the state directory.
-import { parseInterface } from '../core/address.js';
 import type { Membership } from '../core/compile.js';
 import { failedPrecondition } from '../core/errors.js';
 import type { Network } from '../core/network.js';
@@ -8,6 +7,7 @@ import type { Endpoint } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
 import type { Store, StoredLease } from '../store/store.js';
 import type { Claimed } from './claims.js';
+import { bareIp } from './endpoint-addresses.js';
 import { canStay } from './joinable.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import type { Problems } from './problems.js';
@@ -124,6 +124,6 @@ export class Member implements Claimed {
 }
 
 const addressesOf = ({ ip, ip6 }: Endpoint): NonNullable<Membership['exposed']> => ({
-  ip: parseInterface(ip).address.toString(),
-  ip6: ip6 === undefined ? undefined : parseInterface(ip6).address.toString(),
+  ip: bareIp(ip),
+  ip6: ip6 === undefined ? undefined : bareIp(ip6),
 });

@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 
-import { parseInterface, type IpAddress, type IpNetwork } from '../core/address.js';
+import type { IpAddress, IpNetwork } from '../core/address.js';
 import { hostIfname, transitIfname } from '../core/compile.js';
 import { alreadyExists, invalidArgument, messageOf, notFound, WeftError } from '../core/errors.js';
 import { withLength } from '../core/ipam.js';
@@ -15,6 +15,8 @@ import type { Logger } from '../daemon/log.js';
 import type { ConnectRequest, HostAddresses, HostEndpoints, Reservation } from '../daemon/plugin-host.js';
 import type { Change, Store } from '../store/store.js';
 import type { Addresses } from './addresses.js';
+import { bareIp } from './endpoint-addresses.js';
+import type { EndpointPorts } from './endpoint-ports.js';
 import { isToCome, type Endpoints } from './endpoints.js';
 import type { Kernel } from './kernel/kernel.js';
 import type { Memberships } from './memberships.js';
@@ -41,8 +43,6 @@ export const SET_ASIDE = 'aux';
 const LOOK_MS = [300, 2000] as const;
 /** A namespace that has not come by now does not come any more. */
 const COMES_MS = 60_000;
-
-const bareIp = (text: string): string => parseInterface(text).address.toString();
 
 export class PluginAddresses implements HostAddresses {
   readonly #byId = new Map<string, Reservation>();
@@ -179,7 +179,7 @@ export class PluginAddresses implements HostAddresses {
 }
 
 export class PluginEndpoints implements HostEndpoints {
-  constructor(private readonly options: PluginEndpointsOptions) {}
+  constructor(private readonly options: PluginEndpointsOptions & { endpointPorts: EndpointPorts }) {}
 
   list(): Endpoint[] {
     return this.options.endpoints.list().filter(({ door }) => door === 'docker');
@@ -227,13 +227,13 @@ export class PluginEndpoints implements HostEndpoints {
 
   async publish(id: string, ports: readonly PublishRequest[]): Promise<void> {
     if (ports.length > 0)
-      await this.options.endpoints.publish(id, { publish: [...ports], everywhere: false });
+      await this.options.endpointPorts.publish(id, { publish: [...ports], everywhere: false });
   }
 
   async unpublish(id: string): Promise<void> {
     const there = this.get(id);
     if (there !== undefined && there.publish.length > 0)
-      await this.options.endpoints.unpublish(id, () => true);
+      await this.options.endpointPorts.unpublish(id, () => true);
   }
 
   isAlive(id: string, comesWithinMs = COMES_MS): boolean | undefined {

@@ -14,12 +14,14 @@ import type {
 } from '../proto/gen/weft/v1/agent.js';
 import type { Store } from '../store/store.js';
 import { parsePublishes } from './attach-request.js';
+import type { EndpointPorts } from './endpoint-ports.js';
 import type { Endpoints } from './endpoints.js';
 import type { Ports } from './ports.js';
 import { canonicalForms } from './runtime/targets.js';
 
 export interface PortDoorOptions {
   endpoints: Endpoints;
+  endpointPorts: EndpointPorts;
   ports: Ports;
   store: Store;
   /** Called after a change. */
@@ -32,14 +34,14 @@ export interface PortDoor {
   listPorts(request: ListPortsRequest): Promise<ListPortsResponse>;
 }
 
-export function portDoor({ endpoints, ports, store, changed }: PortDoorOptions): PortDoor {
+export function portDoor({ endpoints, endpointPorts, ports, store, changed }: PortDoorOptions): PortDoor {
   const find = (word: string, network: string): Endpoint => meant(endpoints.list(), store, word, network);
   return {
     publishPorts: async ({ endpoint: word, network, publish, everywhere }) => {
       const parsed = parsePublishes(publish, everywhere);
       if (parsed.publish.length === 0) throw invalidArgument('publish: not given', 'Give at least one port.');
       const endpoint = find(word, network);
-      const made = await endpoints.publish(endpoint.id, parsed);
+      const made = await endpointPorts.publish(endpoint.id, parsed);
       changed();
       return { ports: made.map((published) => openPort(endpoint, published)) };
     },
@@ -48,7 +50,7 @@ export function portDoor({ endpoints, ports, store, changed }: PortDoorOptions):
       if (!all && filters.length === 0)
         throw invalidArgument('ports: not given', 'Name them, or ask for all.');
       const endpoint = find(word, network);
-      const gone = await endpoints.unpublish(
+      const gone = await endpointPorts.unpublish(
         endpoint.id,
         (published) => all || filters.some((filter) => matchesFilter(published, filter)),
       );

@@ -3,6 +3,7 @@ import type { LoopbackLink } from '../../core/objects.js';
 import { assume, plan } from '../../core/plan.js';
 import { failedPrecondition } from '../../core/errors.js';
 import { parseAttach } from '../attach-request.js';
+import type { Attacher } from '../attach.js';
 import type { Dns } from '../dns/dns.js';
 import type { Endpoints } from '../endpoints.js';
 import type { Kernel } from '../kernel/kernel.js';
@@ -12,12 +13,13 @@ const LOOPBACK: LoopbackLink = { kind: 'link', type: 'loopback', name: 'lo' };
 
 export function containerNetworks(
   kernel: Kernel,
+  attacher: Attacher,
   endpoints: Endpoints,
   dns: Pick<Dns, 'resolvConf'>,
 ): ContainerNetworks {
   return {
-    attach: (request, former) => endpoints.attach(parseAttach(request), former),
-    detach: (network, target) => endpoints.detach(network, target),
+    attach: (request, former) => attacher.attach(parseAttach(request), former),
+    detach: (network, target) => attacher.detach(network, target),
     endpoints: () => endpoints.list(),
     resolvConf: (network) => dns.resolvConf([network]),
     isNode: async (path) => {

@@ -14,7 +14,7 @@ import { parseRunNetwork, runTarget } from '../../core/run.js';
 import type { Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
-import type { Former } from '../endpoints.js';
+import type { Former } from '../endpoint-addresses.js';
 import { Locks } from '../../core/locks.js';
 import type { Problems } from '../problems.js';
 import { containerFiles, hostnameOf } from './container-files.js';
