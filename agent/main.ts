@@ -1,6 +1,5 @@
 // The daemon of a node. This file makes the parts and ties them together; what each does is said in its own file.
-import { alreadyExists, messageOf, unavailable, WeftError } from '../core/errors.js';
-import type { Underlay } from '../core/compile.js';
+import { messageOf, WeftError } from '../core/errors.js';
 import type { Endpoint, NodeRecord } from '../core/records.js';
 import { startHttp, type Readiness } from '../daemon/http.js';
 import { createLogger, type Logger } from '../daemon/log.js';
@@ -11,15 +10,14 @@ import { readEtcdTls, readTls } from '../daemon/tls.js';
 import { version } from '../daemon/version.js';
 import type { Endpoint as WireEndpoint } from '../proto/gen/weft/v1/types.js';
 import { openStore } from '../store/etcd-store.js';
-import type { Change, Store } from '../store/store.js';
+import type { Store } from '../store/store.js';
 import { Addresses } from './addresses.js';
-import { parseDetach, serveApi, type AgentDoor } from './api.js';
-import { parseAttach } from './attach-request.js';
+import { serveApi } from './api.js';
 import { Attacher } from './attach.js';
 import { cleanup } from './cleanup.js';
-import { nameApi } from './dns/api.js';
 import { Dns } from './dns/dns.js';
 import { NetnsResolvConf } from './dns/netns-resolv-conf.js';
+import { agentDoor } from './door.js';
 import { dnsMetrics } from './dns/metrics.js';
 import { EndpointPorts } from './endpoint-ports.js';
 import { EndpointResolvConf } from './endpoint-resolv-conf.js';
@@ -28,16 +26,17 @@ import { Exposure } from './exposure.js';
 import { mountHost } from './host-service.js';
 import { openFirewall } from './kernel/firewall/index.js';
 import { Gateways } from './gateways.js';
+import { joinWhenThere } from './join-when-there.js';
 import type { Kernel } from './kernel/kernel.js';
 import { openKernel } from './kernel/linux.js';
 import { bootId } from './kernel/namespaces.js';
 import { Memberships } from './memberships.js';
 import { agentMetrics } from './metrics.js';
+import { NodeUnderlay } from './node-underlay.js';
 import { PluginAddresses, PluginEndpoints, SET_ASIDE } from './plugin-endpoints.js';
 import { PluginNetworks } from './plugin-networks.js';
 import { Peers } from './peers.js';
 import { FilePortJournal } from './port-journal.js';
-import { portDoor } from './port-door.js';
 import { Ports } from './ports.js';
 import { Problems } from './problems.js';
 import { Publisher } from './publisher.js';
@@ -51,8 +50,8 @@ import { agentProgram, agentSettingsFrom, type AgentSettings } from './settings.
 import { State } from './state.js';
 import { statusOf, wireEndpoint } from './status.js';
 import { recoverEndpoints } from './recovery.js';
-import { findUnderlay, sameUnderlay } from './underlay.js';
-import { parseWire, parseWireDetach, wireMessage } from './wire-request.js';
+import { StoreFollower } from './store-follower.js';
+import type { UnderlayWish } from './underlay.js';
 import { WireState } from './wire-state.js';
 import { Wires } from './wires.js';
 
@@ -125,11 +124,13 @@ async function run(
   });
   shutdown.add('http', () => http.stop());
 
-  let underlay = await waitForUnderlay(settings, kernel, log, shutdown.signal, (reason) => {
-    ready = { ready: false, reason };
-  });
-  // Of use once the parts that it tells are there.
-  let lookAtUnderlay = (): Promise<void> => Promise.resolve();
+  const underlay = await NodeUnderlay.find(
+    { kernel, problems, log, wish: underlayWish(settings) },
+    shutdown.signal,
+    (reason) => {
+      ready = { ready: false, reason };
+    },
+  );
   const reconciler = new Reconciler({
     kernel,
     log,
@@ -137,7 +138,7 @@ async function run(
     problems,
     onVanished: (record) => (wires.owns(record) ? wires : endpoints).vanished(record),
     onMovedIn: (names) => pluginEndpoints.movedIn(names),
-    onUnderlay: () => void lookAtUnderlay(),
+    onUnderlay: () => void underlay.look(),
   });
   shutdown.add('the reconciler', () => reconciler.stop());
   const memberships = new Memberships({
@@ -151,7 +152,7 @@ async function run(
     instance,
     runDir: settings.runDir,
     subnetTtlSeconds: settings.subnetTtl.seconds,
-    underlay: () => underlay,
+    underlay: () => underlay.current,
   });
   shutdown.add('the memberships', () => memberships.stop());
   const publisher = new Publisher({
@@ -225,7 +226,7 @@ async function run(
     state: wireState,
     log,
     docker: settings.docker,
-    underlay: () => underlay,
+    underlay: () => underlay.current,
     memberships: () => memberships.list(),
   });
   const gateways = new Gateways({ store, memberships, problems, node });
@@ -271,8 +272,8 @@ async function run(
   const record = (): NodeRecord => ({
     name: node,
     instance,
-    publicIp: underlay.ip.toString(),
-    ...(underlay.ip6 === undefined ? {} : { publicIp6: underlay.ip6.toString() }),
+    publicIp: underlay.current.ip.toString(),
+    ...(underlay.current.ip6 === undefined ? {} : { publicIp6: underlay.current.ip6.toString() }),
     version,
     startedAt,
   });
@@ -282,7 +283,7 @@ async function run(
       log.error('this node’s name is taken', { node, other: other.publicIp, otherInstance: other.instance });
       problems.set('name', {
         what: `node ${node}`,
-        why: `another agent of that name is alive, at ${other.publicIp}; this one is at ${underlay.ip.toString()}`,
+        why: `another agent of that name is alive, at ${other.publicIp}; this one is at ${underlay.current.ip.toString()}`,
         fix: 'Give one of them another name with --node.',
       });
     },
@@ -304,46 +305,28 @@ async function run(
     version,
     startedAt,
     publicIp: () => ({
-      ip: underlay.ip.toString(),
-      ...(underlay.ip6 === undefined ? {} : { ip6: underlay.ip6.toString() }),
+      ip: underlay.current.ip.toString(),
+      ...(underlay.current.ip6 === undefined ? {} : { ip6: underlay.current.ip6.toString() }),
     }),
     controller: () => session.state(),
   };
-  const door: AgentDoor = {
-    attach: async (wire) => {
-      // The address of an endpoint whose file is torn must not count as free; etcd knows it.
-      if (!store.isSynced && loaded.torn.some(({ kind }) => kind === 'endpoint')) {
-        throw unavailable(
-          'a state file of this node is torn, and etcd, which knows what it said, has not answered yet',
-          'Try again when etcd is back.',
-        );
-      }
-      const end = metrics.attachSeconds.startTimer();
-      try {
-        const endpoint = await attacher.attach(parseAttach(wire));
-        containers.attached(wire, endpoint);
-        end({ result: 'done' });
-        reported();
-        return wireEndpoint(endpoint, memberships);
-      } catch (error) {
-        end({ result: 'refused' });
-        throw error;
-      }
+  const door = agentDoor({
+    ...{
+      store,
+      loaded,
+      memberships,
+      attacher,
+      endpoints,
+      endpointPorts,
+      ports,
+      containers,
+      wires,
+      dns,
+      metrics,
     },
-    detach: async (wire) => {
-      const { network, target } = parseDetach(wire);
-      // Before it is gone: its gateway and MTU are the network's.
-      const endpoint = await attacher.detach(network, target);
-      containers.detached(endpoint);
-      reported();
-      return wireEndpoint(endpoint, memberships);
-    },
-    pipework: async (wire) => wireMessage(await wires.attach(parseWire(wire))),
-    pipeworkDetach: async (wire) => wireMessage(await wires.detach(parseWireDetach(wire))),
     status: () => Promise.resolve(statusOf(statusSources)),
-    names: nameApi({ dns, store, networks: () => memberships.list().map(({ network }) => network.name) }),
-    ...portDoor({ endpoints, endpointPorts, ports, store, changed: () => reported() }),
-  };
+    changed: () => reported(),
+  });
   const session = startSession({
     controllers: settings.controller.map(({ text }) => text),
     tls,
@@ -366,7 +349,7 @@ async function run(
   log.info('the agent serves', {
     node,
     socket: api.path,
-    underlay: underlay.ip.toString(),
+    underlay: underlay.current.ip.toString(),
     firewall: kernel.firewall.kind,
   });
 
@@ -386,68 +369,27 @@ async function run(
     shutdown.add('a plugin', () => mounted.stop());
   }
 
-  // One batch after the other, in etcd's order.
-  let work = store.synced(shutdown.signal).then(async () => {
-    await recoverEndpoints({ loaded, store, kernel, endpoints, memberships, problems, log, node });
-    await memberships.resume();
-    for (const { name } of store.view.networks.values()) await memberships.answerClaims(name);
-    publisher.resync();
-    await gateways.join();
-    for (const { network } of memberships.list()) await ports.follow(network.name);
-    // The records are complete now: what is weft's and in none of them is left over.
-    reconciler.allowPruning();
-    await reconciler.compare('start');
-    ready = { ready: true };
-  });
-  const next = (what: string, step: () => Promise<void>): void => {
-    work = work.then(step).catch((error: unknown) => {
-      if (shutdown.signal.aborted) return;
-      log.error('could not follow the store', { what, error: messageOf(error) });
-    });
-  };
-  next('the first list', () => Promise.resolve());
-  shutdown.add(
-    'following the store',
-    store.subscribe((changes) => {
-      if (!store.isSynced) return;
-      next('a change', () => follow(changes));
-    }),
+  const follower = new StoreFollower(
+    {
+      ...{ store, memberships, gateways, ports, publisher, pluginAddresses, announcement },
+      ...{ metrics, problems, log, node, instance },
+      signal: shutdown.signal,
+      changed: () => reported(),
+    },
+    async () => {
+      await recoverEndpoints({ loaded, store, kernel, endpoints, memberships, problems, log, node });
+      await memberships.resume();
+      for (const { name } of store.view.networks.values()) await memberships.answerClaims(name);
+      publisher.resync();
+      await gateways.join();
+      for (const { network } of memberships.list()) await ports.follow(network.name);
+      // The records are complete now: what is weft's and in none of them is left over.
+      reconciler.allowPruning();
+      await reconciler.compare('start');
+      ready = { ready: true };
+    },
   );
-  const follow = async (changes: readonly Change[]): Promise<void> => {
-    await memberships.handle(changes);
-    await gateways.handle(changes);
-    await ports.handle(changes);
-    publisher.handle(changes);
-    pluginAddresses.handle(changes);
-    metrics.leases.set(memberships.list().length);
-    if (
-      changes.some((change) => change.kind === 'node' && change.name === node && change.after === undefined)
-    ) {
-      announcement.refresh();
-    }
-    if (
-      changes.some((change) => change.kind === 'alive' && change.name === node && change.after === instance)
-    ) {
-      problems.clear('name');
-    }
-  };
-  let connected = store.state.connected;
-  shutdown.add(
-    'the state of the store',
-    store.onState((now) => {
-      metrics.storeConnected.set(now.connected ? 1 : 0);
-      metrics.storeResyncs.set(now.resyncs);
-      if (now.connected && !connected && store.isSynced) {
-        publisher.kick();
-        next('being connected again', async () => {
-          await memberships.reconnected();
-          publisher.resync();
-        });
-      }
-      connected = now.connected;
-      reported();
-    }),
-  );
+  shutdown.add('following the store', () => follower.stop());
   const gauges = setInterval(() => {
     metrics.endpoints.reset();
     for (const { network } of memberships.list()) {
@@ -460,38 +402,17 @@ async function run(
   peers.start();
   shutdown.add('the samples', () => peers.stop());
   for (const name of settings.join)
-    void joinWhenThere(name, memberships, store, problems, log, shutdown.signal);
+    void joinWhenThere(name, { memberships, store, problems, log, signal: shutdown.signal });
 
-  lookAtUnderlay = async (): Promise<void> => {
-    try {
-      const found = findUnderlay(await kernel.underlayLinks(), wishOf(settings));
-      problems.clear('underlay');
-      if (sameUnderlay(found, underlay)) return;
-      log.info('the underlay changed', {
-        from: underlay.ip.toString(),
-        to: found.ip.toString(),
-        mtu: found.mtu,
-      });
-      const moved = !found.ip.equals(underlay.ip);
-      underlay = found;
-      // The old address is no address of this host any more, and a connection from it is silent for ever.
-      if (moved) store.reconnect();
-      announcement.refresh();
-      next('the underlay', () => memberships.underlayChanged());
-    } catch (error) {
-      // Cables are pulled and put back: what was right goes on until there is something better.
-      problems.set('underlay', {
-        what: 'the underlay',
-        why: messageOf(error),
-        fix: error instanceof WeftError ? (error.next ?? '') : 'See the log of the agent.',
-      });
-    }
-  };
-  // What was told while the agent started.
-  await lookAtUnderlay();
+  await underlay.follow((moved) => {
+    // The old address is no address of this host any more, and a connection from it is silent for ever.
+    if (moved) store.reconnect();
+    announcement.refresh();
+    follower.next('the underlay', () => memberships.underlayChanged());
+  });
 }
 
-const wishOf = (settings: AgentSettings): Parameters<typeof findUnderlay>[1] => ({
+const underlayWish = (settings: AgentSettings): UnderlayWish => ({
   ...(settings.underlayIp === undefined
     ? {}
     : {
@@ -502,65 +423,3 @@ const wishOf = (settings: AgentSettings): Parameters<typeof findUnderlay>[1] => 
       }),
   ...(settings.underlayIface === undefined ? {} : { iface: settings.underlayIface }),
 });
-
-/** At boot the agent may be there before the network is. */
-async function waitForUnderlay(
-  settings: AgentSettings,
-  kernel: Kernel,
-  log: Logger,
-  signal: AbortSignal,
-  waiting: (reason: string) => void,
-): Promise<Underlay> {
-  for (let told = false; ; told = true) {
-    try {
-      return findUnderlay(await kernel.underlayLinks(), wishOf(settings));
-    } catch (error) {
-      if (!(error instanceof WeftError)) throw error;
-      waiting(error.message);
-      if (!told) log.warn('waiting for the underlay', { error });
-    }
-    await pause(500, signal);
-  }
-}
-
-/** As flanneld waits for its config: `--join` names networks that may come later. */
-async function joinWhenThere(
-  name: string,
-  memberships: Memberships,
-  store: Store,
-  problems: Problems,
-  log: Logger,
-  signal: AbortSignal,
-): Promise<void> {
-  for (let told = false; !signal.aborted; told = true) {
-    try {
-      await store.synced(signal);
-      await memberships.join(name);
-      problems.clear(`join ${name}`);
-      return;
-    } catch (error) {
-      if (signal.aborted) return;
-      if (!told) log.warn('waiting to join a network', { network: name, error: messageOf(error) });
-      problems.set(`join ${name}`, {
-        what: `network ${name}, which --join names`,
-        why: messageOf(error),
-        fix: (error instanceof WeftError ? error.next : undefined) ?? 'It is tried again every second.',
-      });
-    }
-    await pause(1000, signal).catch(() => undefined);
-  }
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener(
-      'abort',
-      () => {
-        clearTimeout(timer);
-        reject(alreadyExists('the agent is ending'));
-      },
-      { once: true },
-    );
-  });
-}

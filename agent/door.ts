@@ -1,0 +1,76 @@
+// What can be asked of this agent, put together from the parts that do it. By its socket and by way of the controller it is
+// the same.
+import { unavailable } from '../core/errors.js';
+import type { Store } from '../store/store.js';
+import { parseDetach, type AgentDoor } from './api.js';
+import type { Attacher } from './attach.js';
+import { parseAttach } from './attach-request.js';
+import { nameApi } from './dns/api.js';
+import type { Dns } from './dns/dns.js';
+import type { EndpointPorts } from './endpoint-ports.js';
+import type { Endpoints } from './endpoints.js';
+import type { Memberships } from './memberships.js';
+import type { AgentMetrics } from './metrics.js';
+import { portDoor } from './port-door.js';
+import type { Ports } from './ports.js';
+import type { Containers } from './runtime/containers.js';
+import type { Loaded } from './state.js';
+import { wireEndpoint } from './status.js';
+import { parseWire, parseWireDetach, wireMessage } from './wire-request.js';
+import type { Wires } from './wires.js';
+
+export interface AgentDoorOptions {
+  store: Store;
+  loaded: Pick<Loaded, 'torn'>;
+  memberships: Memberships;
+  attacher: Attacher;
+  endpoints: Endpoints;
+  endpointPorts: EndpointPorts;
+  ports: Ports;
+  containers: Containers;
+  wires: Wires;
+  dns: Dns;
+  metrics: AgentMetrics;
+  status: AgentDoor['status'];
+  /** Called after a change. */
+  changed: () => void;
+}
+
+export function agentDoor(options: AgentDoorOptions): AgentDoor {
+  const { store, loaded, memberships, attacher, containers, wires, dns, metrics, status, changed } = options;
+  return {
+    attach: async (wire) => {
+      // The address of an endpoint whose file is torn must not count as free; etcd knows it.
+      if (!store.isSynced && loaded.torn.some(({ kind }) => kind === 'endpoint')) {
+        throw unavailable(
+          'a state file of this node is torn, and etcd, which knows what it said, has not answered yet',
+          'Try again when etcd is back.',
+        );
+      }
+      const end = metrics.attachSeconds.startTimer();
+      try {
+        const endpoint = await attacher.attach(parseAttach(wire));
+        containers.attached(wire, endpoint);
+        end({ result: 'done' });
+        changed();
+        return wireEndpoint(endpoint, memberships);
+      } catch (error) {
+        end({ result: 'refused' });
+        throw error;
+      }
+    },
+    detach: async (wire) => {
+      const { network, target } = parseDetach(wire);
+      // Before it is gone: its gateway and MTU are the network's.
+      const endpoint = await attacher.detach(network, target);
+      containers.detached(endpoint);
+      changed();
+      return wireEndpoint(endpoint, memberships);
+    },
+    pipework: async (wire) => wireMessage(await wires.attach(parseWire(wire))),
+    pipeworkDetach: async (wire) => wireMessage(await wires.detach(parseWireDetach(wire))),
+    status,
+    names: nameApi({ dns, store, networks: () => memberships.list().map(({ network }) => network.name) }),
+    ...portDoor(options),
+  };
+}
