@@ -1,13 +1,29 @@
 // What containers have to do with the node's networks, put together from the parts of the agent that do it.
+import type { Endpoint } from '../../core/records.js';
 import type { LoopbackLink } from '../../core/objects.js';
 import { assume, plan } from '../../core/plan.js';
 import { failedPrecondition } from '../../core/errors.js';
+import type { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
 import { parseAttach } from '../attach-request.js';
 import type { Attacher } from '../attach.js';
 import type { Dns } from '../dns/dns.js';
+import type { Former } from '../endpoint-addresses.js';
 import type { Endpoints } from '../endpoints.js';
 import type { Kernel } from '../kernel/kernel.js';
-import type { ContainerNetworks } from './containers.js';
+
+/** The networks of the node, as far as containers have to do with them. */
+export interface ContainerNetworks {
+  /** @throws WeftError; then nothing was changed */
+  attach(request: AttachRequest, former?: Former): Promise<Endpoint>;
+  detach(network: string, target: string): Promise<unknown>;
+  endpoints(): readonly Endpoint[];
+  /** The text of the resolv.conf of a container on a network. */
+  resolvConf(network: string): string;
+  /** @throws WeftError where there is no such namespace */
+  isNode(path: string): Promise<boolean>;
+  /** Brings the loopback device of a namespace up. */
+  loopback(path: string): Promise<void>;
+}
 
 const LOOPBACK: LoopbackLink = { kind: 'link', type: 'loopback', name: 'lo' };
 

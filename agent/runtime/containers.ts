@@ -1,5 +1,5 @@
 // The containers that weft runs on this node: commands in namespaces of their own. The caller starts a command's process,
-// which waits; here it is attached, taken note of and watched. Everything that must be known after a restart of the agent is
+// which waits; here it is taken note of and watched. Everything that must be known after a restart of the agent is
 // in files, and a container goes on without the agent: what happened meanwhile is found out when it is back.
 import {
   alreadyExists,
@@ -9,35 +9,22 @@ import {
   notFound,
   WeftError,
 } from '../../core/errors.js';
-import { launchMark, type Launch } from '../../core/launch.js';
+import type { Launch } from '../../core/launch.js';
 import { parseRunNetwork, runTarget } from '../../core/run.js';
 import type { Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
-import type { Former } from '../endpoint-addresses.js';
 import { Locks } from '../../core/locks.js';
 import type { Problems } from '../problems.js';
-import { containerFiles, hostnameOf } from './container-files.js';
+import type { ContainerNetworks } from './container-networks.js';
+import { ContainerStarts, detachAll, endpointsOf, formerOf } from './container-start.js';
 import type { ContainerRecord, ContainerState } from './container-state.js';
+import { endProcesses, pause } from './container-stop.js';
 import { trimLog } from './container-log.js';
 import { launch, type Launched } from './launcher.js';
-import { belongsTo, commandOf, isAlive, killAll, processAt, signal } from './processes.js';
+import { isAlive, killAll, processAt } from './processes.js';
 import type { RunRequest } from './run-request.js';
 import type { Target } from './targets.js';
-
-/** The networks of the node, as far as containers have to do with them. */
-export interface ContainerNetworks {
-  /** @throws WeftError; then nothing was changed */
-  attach(request: AttachRequest, former?: Former): Promise<Endpoint>;
-  detach(network: string, target: string): Promise<unknown>;
-  endpoints(): readonly Endpoint[];
-  /** The text of the resolv.conf of a container on a network. */
-  resolvConf(network: string): string;
-  /** @throws WeftError where there is no such namespace */
-  isNode(path: string): Promise<boolean>;
-  /** Brings the loopback device of a namespace up. */
-  loopback(path: string): Promise<void>;
-}
 
 export interface ContainersOptions {
   state: ContainerState;
@@ -53,11 +40,9 @@ export interface ContainersOptions {
 const EVERY_MS = 250;
 /** As Docker: doubled with each start that did not last, and forgotten after one that did. */
 const BACK_OFF = { first: 100, last: 60_000, lastedMs: 10_000 } as const;
-const STOP_SECONDS = 10;
 /** How long whoever waits for a command in the foreground has to write down how it ended. */
 const TOLD_WITHIN_MS = 2_000;
-/** After SIGKILL. */
-const GONE_WITHIN_MS = 5_000;
+const STOP_SECONDS = 10;
 
 export type ContainerPhase = 'running' | 'restarting' | 'stopping' | 'exited';
 
@@ -85,10 +70,13 @@ export class Containers {
   /** Names and ids of starts under way. */
   readonly #coming = new Set<string>();
   readonly #locks = new Locks();
+  readonly #starts: ContainerStarts;
   #tick: NodeJS.Timeout | undefined;
   #stopped = false;
 
-  constructor(private readonly options: ContainersOptions) {}
+  constructor(private readonly options: ContainersOptions) {
+    this.#starts = new ContainerStarts({ ...options, find: (name) => this.#find(name).record });
+  }
 
   /** Takes up what is remembered: what runs goes on, what ended meanwhile is settled, what shall always run is started. */
   restore(): void {
@@ -153,15 +141,12 @@ export class Containers {
   /** What `run:NAME`, or a bare NAME, means as a TARGET. @throws WeftError FAILED_PRECONDITION where it does not run */
   target(name: string): Target | undefined {
     const held = [...this.#held.values()].find(({ record }) => record.name === name);
-    const starting = this.#starting.get(name);
+    const starting = this.#starts.pidOf(name);
     const pid = starting ?? held?.record.process?.pid;
     if (pid !== undefined) return { canonical: runTarget(name), path: `/proc/${pid}/ns/net`, name };
     if (held === undefined) return undefined;
     throw failedPrecondition(`container ${name} does not run`, `Start it first: weft start ${name}`);
   }
-
-  /** By name: processes that wait for the answer of run or start. */
-  readonly #starting = new Map<string, number>();
 
   /**
    * Takes a process that waits as a container: attaches it, and answers what it is waiting for.
@@ -173,7 +158,7 @@ export class Containers {
     this.#coming.add(name).add(request.id);
     const { state } = this.options;
     try {
-      const process = await this.#checkProcess(request);
+      const process = await this.#starts.check(request);
       const own = { ...request.attach, network: request.networkText, target: runTarget(name) };
       const now = new Date().toISOString();
       const record: ContainerRecord = {
@@ -194,7 +179,7 @@ export class Containers {
         startedAt: now,
       };
       const held: Held = { record, phase: 'running', backOffMs: BACK_OFF.first };
-      const word = await this.#begin(record, process);
+      const word = await this.#starts.begin(record, process);
       this.#held.set(record.id, held);
       this.options.log.info('a container runs', { container: name, network: record.network });
       return { ...this.#view(held), launch: word };
@@ -220,99 +205,6 @@ export class Containers {
     }
     if (this.#coming.has(name) || this.#coming.has(id) || this.#held.has(id))
       throw alreadyExists(`a container ${name} is being started`, 'Choose another --name.');
-  }
-
-  /** That it is what the caller says, in the namespaces that its mode wants. */
-  async #checkProcess({ pid, id, network }: RunRequest): Promise<NonNullable<ContainerRecord['process']>> {
-    const process = processAt(pid);
-    if (process === undefined || !commandOf(pid).includes(launchMark(id))) {
-      throw failedPrecondition(
-        `process ${pid} is not the one that the command was started with`,
-        'Run weft on the host of the agent itself, not inside another container.',
-      );
-    }
-    const onNode = await this.options.networks.isNode(`/proc/${pid}/ns/net`);
-    const own = network.kind === 'network' || network.kind === 'none';
-    if (own === onNode) {
-      throw failedPrecondition(
-        own
-          ? `process ${pid} has no network namespace of its own`
-          : `process ${pid} is not in the network of this node's agent`,
-        'Run weft where the agent runs.',
-      );
-    }
-    return process;
-  }
-
-  /** Attaches a process that waits, writes its files and the record. What fails is taken back. */
-  async #begin(record: ContainerRecord, process: NonNullable<ContainerRecord['process']>): Promise<Launch> {
-    const { state, networks } = this.options;
-    const network = parseRunNetwork(record.network);
-    const joined = network.kind === 'container' ? this.#joinable(network.name) : undefined;
-    const folder = state.makeFolder(record.id);
-    this.#starting.set(record.name, process.pid);
-    const attached: Endpoint[] = [];
-    try {
-      for (const [index, attachment] of record.attachments.entries()) {
-        try {
-          const endpoint = await networks.attach(attachment.request, attachment);
-          attached.push(endpoint);
-          Object.assign(attachment, formerOf(endpoint));
-        } catch (error) {
-          // A network that it was attached to later may have gone meanwhile; the one that it runs on may not.
-          if (index === 0) throw error;
-          this.options.log.warn('a container could not be attached again', {
-            container: record.name,
-            network: attachment.request.network,
-            error: messageOf(error),
-          });
-        }
-      }
-      if (network.kind === 'none') await networks.loopback(`/proc/${process.pid}/ns/net`);
-      if (network.kind === 'network' || network.kind === 'none') {
-        const resolvConf = network.kind === 'network' ? networks.resolvConf(network.name) : undefined;
-        state.writeFiles(record.id, containerFiles(record.name, attached[0], resolvConf));
-      }
-      if (joined !== undefined) state.shareFiles(record.id, joined.record.id);
-      if (!isAlive(process))
-        throw failedPrecondition(`container ${record.name}: the caller has given up`, 'Start it again.');
-      record.process = process;
-      state.save(record);
-    } catch (error) {
-      for (const endpoint of attached) await this.#detach(endpoint);
-      state.clearFolder(record.id);
-      delete record.process;
-      throw error;
-    } finally {
-      this.#starting.delete(record.name);
-    }
-    const own = network.kind === 'network' || network.kind === 'none';
-    return {
-      folder,
-      hostname: own ? hostnameOf(record.name) : '',
-      ...(record.detached ? { log: state.logOf(record.id) } : {}),
-      ...(joined?.record.process === undefined ? {} : { join: joined.record.process.pid }),
-    };
-  }
-
-  /** @throws WeftError where there is nothing to share */
-  #joinable(name: string): Held {
-    const held = this.#find(name);
-    const { record } = held;
-    const mode = parseRunNetwork(record.network);
-    if (record.process === undefined || !isAlive(record.process)) {
-      throw failedPrecondition(
-        `container ${record.name} is gone: it does not run, and its network with it`,
-        `Start it again with \`weft start ${record.name}\`, or join another one.`,
-      );
-    }
-    if (mode.kind === 'none') {
-      throw failedPrecondition(
-        `container ${record.name} has no network that could be shared: it runs with --network none`,
-        'Join a container that is on a network, or give this one a network of its own.',
-      );
-    }
-    return held;
   }
 
   /** Looks after a container now. Answers it as it is then; without a phase where nothing is kept of it. */
@@ -368,7 +260,7 @@ export class Containers {
     const cameToLife = state.commandPid(record.id) !== undefined;
     const exitCode = state.exitCode(record.id) ?? null;
     const lasted = Date.now() - Date.parse(record.startedAt);
-    for (const endpoint of this.#endpointsOf(record.name)) await this.#detach(endpoint);
+    await detachAll(this.options.networks, record.name);
     state.clearFolder(record.id);
     delete record.process;
     delete held.goneSince;
@@ -436,7 +328,7 @@ export class Containers {
   async #start(held: Held): Promise<void> {
     const { record } = held;
     const { bootId } = this.options;
-    for (const endpoint of this.#endpointsOf(record.name)) await this.#detach(endpoint);
+    await detachAll(this.options.networks, record.name);
     // Nobody has its terminal any more.
     record.detached = true;
     const launched: Launched = await launch({
@@ -456,7 +348,7 @@ export class Containers {
       delete record.error;
       let word: Launch;
       try {
-        word = await this.#begin(record, process);
+        word = await this.#starts.begin(record, process);
       } catch (error) {
         Object.assign(record, before);
         throw error;
@@ -505,40 +397,10 @@ export class Containers {
     }
     held.phase = 'stopping';
     state.save(record);
-    const folder = state.folderOf(record.id);
-    const command = (): number | undefined => {
-      const pid = state.commandPid(record.id) ?? (record.detached ? undefined : record.process?.pid);
-      return pid !== undefined && (pid === record.process?.pid || belongsTo(pid, folder)) ? pid : undefined;
-    };
-    const pid = command();
-    if (pid !== undefined) signal(pid, 'SIGTERM');
-    if (!(await this.#ends(record, seconds * 1000))) {
-      const still = command();
-      if (still !== undefined) signal(still, 'SIGKILL');
-      // Who waits for it writes down how it ended.
-      if (!(await this.#ends(record, 1000))) {
-        killAll(folder);
-        if (record.process !== undefined && isAlive(record.process)) signal(record.process.pid, 'SIGKILL');
-        if (!(await this.#ends(record, GONE_WITHIN_MS))) {
-          throw failedPrecondition(
-            `container ${record.name} does not end: process ${record.process?.pid ?? 0} survives SIGKILL`,
-            'It hangs in the kernel, as on a file system that does not answer; see its /proc/PID/stack.',
-          );
-        }
-      }
-    }
+    await endProcesses(state, record, seconds);
     while (record.process !== undefined && !this.#isTold(held)) await pause();
     await this.#settle(held);
     return this.#view(held);
-  }
-
-  async #ends(record: ContainerRecord, withinMs: number): Promise<boolean> {
-    const deadline = Date.now() + withinMs;
-    for (;;) {
-      if (record.process === undefined || !isAlive(record.process)) return true;
-      if (Date.now() >= deadline) return false;
-      await pause();
-    }
   }
 
   /** @throws WeftError NOT_FOUND, FAILED_PRECONDITION where it runs and is not forced to end */
@@ -564,7 +426,7 @@ export class Containers {
   /** A container was attached to a network by hand: when it starts again, it is attached again. */
   attached(request: AttachRequest, endpoint: Endpoint): void {
     const held = this.#byTarget(endpoint.target);
-    if (held === undefined || this.#starting.has(held.record.name)) return;
+    if (held === undefined || this.#starts.pidOf(held.record.name) !== undefined) return;
     const { record } = held;
     record.attachments = record.attachments.filter(
       ({ request: { network } }) => network !== endpoint.network,
@@ -586,19 +448,6 @@ export class Containers {
 
   #byTarget(target: string): Held | undefined {
     return [...this.#held.values()].find(({ record }) => runTarget(record.name) === target);
-  }
-
-  #endpointsOf(name: string): Endpoint[] {
-    return this.options.networks.endpoints().filter(({ target }) => target === runTarget(name));
-  }
-
-  async #detach({ network, target }: Endpoint): Promise<void> {
-    try {
-      await this.options.networks.detach(network, target);
-    } catch (error) {
-      // It went with its namespace already.
-      if (!(error instanceof WeftError) || error.code !== 'NOT_FOUND') throw error;
-    }
   }
 
   /** By name, or by the beginning of an id. @throws WeftError NOT_FOUND, INVALID_ARGUMENT */
@@ -623,11 +472,7 @@ export class Containers {
           ? undefined
           : (this.options.state.commandPid(record.id) ?? record.process.pid),
       log: this.options.state.logOf(record.id),
-      endpoints: this.#endpointsOf(record.name),
+      endpoints: endpointsOf(this.options.networks, record.name),
     };
   }
 }
-
-const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 20));
-
-const formerOf = ({ id, ip, ip6 }: Endpoint): Former => ({ endpoint: id, ip, ip6 });

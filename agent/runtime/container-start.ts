@@ -1,0 +1,142 @@
+// The start of a container, the first and every later one: its process waits in its namespaces, is attached there, gets its
+// files and is taken note of, and is then told to go on. What fails is taken back.
+import { failedPrecondition, messageOf, WeftError } from '../../core/errors.js';
+import { launchMark, type Launch } from '../../core/launch.js';
+import type { Endpoint } from '../../core/records.js';
+import { parseRunNetwork, runTarget } from '../../core/run.js';
+import type { Logger } from '../../daemon/log.js';
+import type { Former } from '../endpoint-addresses.js';
+import { containerFiles, hostnameOf } from './container-files.js';
+import type { ContainerNetworks } from './container-networks.js';
+import type { ContainerRecord, ContainerState } from './container-state.js';
+import { commandOf, isAlive, processAt } from './processes.js';
+import type { RunRequest } from './run-request.js';
+
+export interface ContainerStartsOptions {
+  state: ContainerState;
+  networks: ContainerNetworks;
+  log: Logger;
+  /** The container whose network is shared. @throws WeftError NOT_FOUND */
+  find: (name: string) => ContainerRecord;
+}
+
+export class ContainerStarts {
+  /** By name: processes that wait for the answer of run or start. */
+  readonly #starting = new Map<string, number>();
+
+  constructor(private readonly options: ContainerStartsOptions) {}
+
+  /** Of a container that is being started. */
+  pidOf(name: string): number | undefined {
+    return this.#starting.get(name);
+  }
+
+  /** That it is what the caller says, in the namespaces that its mode wants. */
+  async check({ pid, id, network }: RunRequest): Promise<NonNullable<ContainerRecord['process']>> {
+    const process = processAt(pid);
+    if (process === undefined || !commandOf(pid).includes(launchMark(id))) {
+      throw failedPrecondition(
+        `process ${pid} is not the one that the command was started with`,
+        'Run weft on the host of the agent itself, not inside another container.',
+      );
+    }
+    const onNode = await this.options.networks.isNode(`/proc/${pid}/ns/net`);
+    const own = network.kind === 'network' || network.kind === 'none';
+    if (own === onNode) {
+      throw failedPrecondition(
+        own
+          ? `process ${pid} has no network namespace of its own`
+          : `process ${pid} is not in the network of this node's agent`,
+        'Run weft where the agent runs.',
+      );
+    }
+    return process;
+  }
+
+  /** Attaches a process that waits, writes its files and the record. What fails is taken back. */
+  async begin(record: ContainerRecord, process: NonNullable<ContainerRecord['process']>): Promise<Launch> {
+    const { state, networks } = this.options;
+    const network = parseRunNetwork(record.network);
+    const joined = network.kind === 'container' ? shareable(this.options.find(network.name)) : undefined;
+    const folder = state.makeFolder(record.id);
+    this.#starting.set(record.name, process.pid);
+    const attached: Endpoint[] = [];
+    try {
+      for (const [index, attachment] of record.attachments.entries()) {
+        try {
+          const endpoint = await networks.attach(attachment.request, attachment);
+          attached.push(endpoint);
+          Object.assign(attachment, formerOf(endpoint));
+        } catch (error) {
+          // A network that it was attached to later may have gone meanwhile; the one that it runs on may not.
+          if (index === 0) throw error;
+          this.options.log.warn('a container could not be attached again', {
+            container: record.name,
+            network: attachment.request.network,
+            error: messageOf(error),
+          });
+        }
+      }
+      if (network.kind === 'none') await networks.loopback(`/proc/${process.pid}/ns/net`);
+      if (network.kind === 'network' || network.kind === 'none') {
+        const resolvConf = network.kind === 'network' ? networks.resolvConf(network.name) : undefined;
+        state.writeFiles(record.id, containerFiles(record.name, attached[0], resolvConf));
+      }
+      if (joined !== undefined) state.shareFiles(record.id, joined.id);
+      if (!isAlive(process))
+        throw failedPrecondition(`container ${record.name}: the caller has given up`, 'Start it again.');
+      record.process = process;
+      state.save(record);
+    } catch (error) {
+      for (const endpoint of attached) await detach(networks, endpoint);
+      state.clearFolder(record.id);
+      delete record.process;
+      throw error;
+    } finally {
+      this.#starting.delete(record.name);
+    }
+    const own = network.kind === 'network' || network.kind === 'none';
+    return {
+      folder,
+      hostname: own ? hostnameOf(record.name) : '',
+      ...(record.detached ? { log: state.logOf(record.id) } : {}),
+      ...(joined?.process === undefined ? {} : { join: joined.process.pid }),
+    };
+  }
+}
+
+/** @throws WeftError where there is nothing to share */
+function shareable(record: ContainerRecord): ContainerRecord {
+  const mode = parseRunNetwork(record.network);
+  if (record.process === undefined || !isAlive(record.process)) {
+    throw failedPrecondition(
+      `container ${record.name} is gone: it does not run, and its network with it`,
+      `Start it again with \`weft start ${record.name}\`, or join another one.`,
+    );
+  }
+  if (mode.kind === 'none') {
+    throw failedPrecondition(
+      `container ${record.name} has no network that could be shared: it runs with --network none`,
+      'Join a container that is on a network, or give this one a network of its own.',
+    );
+  }
+  return record;
+}
+
+export const endpointsOf = (networks: ContainerNetworks, name: string): Endpoint[] =>
+  networks.endpoints().filter(({ target }) => target === runTarget(name));
+
+export async function detachAll(networks: ContainerNetworks, name: string): Promise<void> {
+  for (const endpoint of endpointsOf(networks, name)) await detach(networks, endpoint);
+}
+
+async function detach(networks: ContainerNetworks, { network, target }: Endpoint): Promise<void> {
+  try {
+    await networks.detach(network, target);
+  } catch (error) {
+    // It went with its namespace already.
+    if (!(error instanceof WeftError) || error.code !== 'NOT_FOUND') throw error;
+  }
+}
+
+export const formerOf = ({ id, ip, ip6 }: Endpoint): Former => ({ endpoint: id, ip, ip6 });
