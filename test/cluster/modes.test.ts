@@ -1,85 +1,30 @@
 // Commands that weft runs as containers, and hosts that join a network: what their users see, by the command line on two
-// hosts; and what becomes of them when agents, signals and boots come in between.
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+// hosts.
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 
 import { bare, Cluster, ETCD, type EndpointJson } from '../lab/cluster.js';
-import { exec, type Outcome } from '../lab/exec.js';
+import { containerCalls, readText } from '../lab/containers.js';
+import { exec } from '../lab/exec.js';
 import { WEFT } from '../lab/lab.js';
 import type { LabProcess } from '../lab/process.js';
 
 let lab: Cluster;
-let etcd: LabProcess;
-
-interface ContainerJson {
-  id: string;
-  name: string;
-  network: string;
-  state: string;
-  pid: number | null;
-  exitCode: number | null;
-  restarts: number;
-  log: string | null;
-  error: string | null;
-  endpoints: EndpointJson[];
-}
-
-type RunJson = EndpointJson & { container: ContainerJson };
+const { weft, detached, all, one, refused, nothingLeft } = containerCalls(() => lab);
 
 test.before(async () => {
   lab = await Cluster.create(2);
   await lab.addContainers('c1', 'c2');
-  etcd = await lab.startEtcd();
+  await lab.startEtcd();
   await lab.startController(['--etcd', ETCD]);
   await lab.startAgents(['h1', 'h2']);
   await lab.json('h1', 'network', 'create', 'blue', '--subnet', '10.100.0.0/16');
   await lab.json('h1', 'network', 'create', 'green', '--subnet', '10.101.0.0/16', '--internal');
 });
 test.after.always(() => lab?.lab.down());
-
-const weft = (...args: string[]): Promise<Outcome> => lab.weft('h1', ...args);
-const detached = async (host: string, options: string[], ...command: string[]): Promise<RunJson> => {
-  const { code, stdout, stderr } = await lab.weft(host, 'run', '-d', ...options, '--', ...command);
-  if (code !== 0) throw new Error(stderr);
-  return JSON.parse(stdout) as RunJson;
-};
-const all = (host = 'h1'): Promise<ContainerJson[]> => lab.json<ContainerJson[]>(host, 'ps', '-a');
-const one = async (name: string, host = 'h1'): Promise<ContainerJson | undefined> =>
-  (await all(host)).find((it) => it.name === name);
-const folders = (): string[] => {
-  const path = join(lab.folder, 'h1', 'run', 'containers');
-  return existsSync(path) ? readdirSync(path) : [];
-};
-const recordPath = (id: string): string => join(lab.folder, 'h1', 'state', 'containers', `${id}.json`);
-
-async function refused(
-  t: ExecutionContext,
-  args: string[],
-  code: string,
-  words: RegExp,
-  exit = 1,
-): Promise<void> {
-  const at = args.indexOf('--');
-  const asked = at < 0 ? [...args, '-o', 'json'] : [...args.slice(0, at), '-o', 'json', ...args.slice(at)];
-  const { code: status, stdout, stderr } = await weft(...asked);
-  t.is(status, exit, stderr);
-  t.regex(stderr, words);
-  t.true(stderr.trimEnd().split('\n').length <= 2, stderr);
-  t.like(JSON.parse(stdout), { error: { code } });
-}
-
-/** No container, no endpoint but those named, no file of a run, no link. */
-async function nothingLeft(t: ExecutionContext): Promise<void> {
-  await lab.until('nothing is left', async () => {
-    if ((await all()).length > 0 || folders().length > 0) return false;
-    if ((await lab.json<EndpointJson[]>('h1', 'endpoint', 'ls', '--node', 'h1')).length > 0) return false;
-    return !(await lab.sh('h1', 'ip -br link')).includes('wfep');
-  });
-  t.pass();
-}
 
 test.serial('the exit status is handed on, as shells have it', async (t) => {
   const blue = ['run', '--rm', '--network', 'blue', '--'];
@@ -332,15 +277,6 @@ test.serial('stop: SIGTERM, then SIGKILL, and whatever the command left behind',
   await nothingLeft(t);
 });
 
-/** Empty where it is gone; the mounts of a process that is over cannot be read either. */
-function readText(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
-}
-
 test.serial('Ctrl-C reaches the command and leaves nothing; twice in the middle, too', async (t) => {
   const { WEFT_AGENT: socket = '' } = lab.environment('h1');
   const start = (name: string, ...command: string[]): LabProcess =>
@@ -393,181 +329,6 @@ test.serial('a terminal: its Ctrl-C is the command’s, once', async (t) => {
   await nothingLeft(t);
 });
 
-test.serial(
-  'an agent is killed: containers go on, and what happened meanwhile is known afterwards',
-  async (t) => {
-    const a = await detached('h1', ['--network', 'blue', '--name', 'a'], 'sleep', '1000');
-    const b = await detached('h2', ['--network', 'blue', '--name', 'b'], 'sleep', '1000');
-    await detached(
-      'h1',
-      ['--name', 'ends'],
-      'sh',
-      '-c',
-      `while [ ! -e ${lab.folder}/end ]; do sleep 0.1; done; exit 6`,
-    );
-    const { WEFT_AGENT: socket = '' } = lab.environment('h1');
-    const orphan = join(lab.folder, 'h1', 'run', 'containers', 'fedcba9876543210');
-    mkdirSync(orphan);
-    const front = lab.spawn('front', 'h1', [
-      ...[WEFT, 'run', '--agent', socket, '--network', 'blue', '--name', 'front', '--'],
-      ...['sh', '-c', `while [ ! -e ${lab.folder}/end ]; do sleep 0.1; done; exit 8`],
-    ]);
-    await lab.until(
-      'all run',
-      async () => (await all()).filter(({ state }) => state === 'running').length === 3,
-    );
-    await lab.process('agent-h1').kill();
-    const reaches = await exec([
-      'nsenter',
-      '--target',
-      String(a.container.pid),
-      '--net',
-      '--',
-      'ping',
-      '-c1',
-      '-W3',
-      bare(b.ip),
-    ]);
-    t.is(reaches.code, 0);
-    writeFileSync(join(lab.folder, 'end'), '');
-    t.is(await front.ended, 8, 'its exit status is handed on without an agent, too');
-    await lab.startAgents(['h1']);
-    const now = await lab.until('the ends are known', async () => {
-      const list = await all();
-      return list.filter(({ state }) => state === 'exited').length === 2 ? list : undefined;
-    });
-    t.deepEqual(now.map(({ name, state, exitCode }) => `${name} ${state} ${exitCode}`).sort(), [
-      'a running null',
-      'ends exited 6',
-      'front exited 8',
-    ]);
-    t.false(existsSync(orphan), 'of a start that the agent did not live to write down');
-    const still = now.find(({ name }) => name === 'a');
-    t.is(still?.pid, a.container.pid);
-    t.like(still?.endpoints[0], { id: a.id, ip: a.ip });
-    t.is((await weft('exec', 'a', '--', 'ping', '-c1', '-W3', bare(b.ip))).code, 0);
-    // Damage in it is put right as in every container.
-    await weft('exec', 'a', '--', 'ip', 'route', 'flush', 'default');
-    await lab.until('its route is back', async () =>
-      (await weft('exec', 'a', '--', 'ip', 'route')).stdout.includes('default'),
-    );
-    for (const name of ['a', 'ends', 'front']) t.is((await weft('rm', '--force', name)).code, 0);
-    await lab.weft('h2', 'rm', '--force', 'b');
-    await nothingLeft(t);
-  },
-);
-
-test.serial(
-  '--restart always: the same name and address, later and later, until it is stopped',
-  async (t) => {
-    const first = await detached(
-      'h1',
-      ['--network', 'blue', '--name', 'again', '--restart', 'always'],
-      ...['sh', '-c', 'echo run; exit 4'],
-    );
-    const later = await lab.until('it ran three times', async () => {
-      const it = await one('again');
-      return (it?.restarts ?? 0) >= 3 ? it : undefined;
-    });
-    t.like(later, { exitCode: 4 });
-    t.is((await weft('stop', 'again')).code, 0);
-    const runs = (await weft('logs', 'again')).stdout;
-    t.regex(runs, /^(run\n){3,}$/);
-    await delay(1000);
-    t.is((await weft('logs', 'again')).stdout, runs, 'it stays stopped');
-    t.is((await one('again'))?.state, 'exited');
-    await weft('rm', 'again');
-
-    const steady = await detached(
-      'h1',
-      ['--network', 'blue', '--name', 'steady', '--restart', 'always'],
-      ...['sleep', '1000'],
-    );
-    process.kill(steady.container.pid ?? 0, 'SIGKILL');
-    const back = await lab.until('it is back', async () => {
-      const it = await one('steady');
-      return it?.state === 'running' && it.restarts === 1 && it.endpoints.length === 1 ? it : undefined;
-    });
-    t.not(back.pid, steady.container.pid);
-    t.like(back.endpoints[0], { id: steady.id, name: 'steady', ip: steady.ip, mac: steady.mac });
-    t.not(bare(first.ip), '');
-  },
-);
-
-test.serial('after a reboot it starts again, and what had no such wish has exited', async (t) => {
-  const steady = await one('steady');
-  const before = steady?.endpoints[0];
-  const once = await detached('h1', ['--network', 'blue', '--name', 'once'], 'sleep', '1000');
-  const gone = await detached('h1', ['--network', 'blue', '--name', 'gone', '--rm'], 'sleep', '1000');
-  await lab.until(
-    'etcd knows',
-    async () => (await lab.json<EndpointJson[]>('h1', 'endpoint', 'ls', '--node', 'h1')).length === 3,
-  );
-  // What a reboot is to an agent: no process, no namespace, no link is there any more, /run is empty, and the boot id that
-  // its files name is another than the kernel's.
-  await lab.process('agent-h1').kill();
-  for (const path of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-    if (readText(`/proc/${path}/mountinfo`).includes(` ${lab.folder}/h1/run/`))
-      process.kill(Number(path), 'SIGKILL');
-  }
-  await lab.sh(
-    'h1',
-    'for l in $(ip -br link | grep -o "^wf[a-z0-9-]*"); do ip link del $l || :; done; nft flush ruleset',
-  );
-  rmSync(join(lab.folder, 'h1', 'run', 'containers'), { recursive: true });
-  for (const folder of ['containers', 'endpoints']) {
-    const path = join(lab.folder, 'h1', 'state', folder);
-    for (const name of readdirSync(path).filter((name) => name.endsWith('.json'))) {
-      const text = readText(join(path, name));
-      writeFileSync(join(path, name), text.replaceAll(/"bootId":"[^"]*"/g, '"bootId":"another-boot"'));
-    }
-  }
-  await lab.startAgents(['h1']);
-  const back = await lab.until('it runs again', async () => {
-    const it = await one('steady');
-    return it?.state === 'running' && it.endpoints.length === 1 ? it : undefined;
-  });
-  t.like(back.endpoints[0], { id: before?.id, name: 'steady', ip: before?.ip, mac: before?.mac });
-  t.like(await one('once'), { state: 'exited', exitCode: null, id: once.container.id });
-  t.is(await one('gone'), undefined);
-  t.false(existsSync(recordPath(gone.container.id)));
-  await lab.until('etcd knows', async () => {
-    const names = (await lab.json<EndpointJson[]>('h2', 'endpoint', 'ls', '--node', 'h1')).map(
-      ({ name }) => name,
-    );
-    return names.join() === 'steady';
-  });
-  t.is((await weft('start', 'once')).code, 0);
-  t.is((await one('once'))?.state, 'running');
-  for (const name of ['steady', 'once']) t.is((await weft('rm', '--force', name)).code, 0);
-  await nothingLeft(t);
-});
-
-test.serial('with etcd away it runs all the same, and etcd is told later', async (t) => {
-  await etcd.kill();
-  const a = await detached('h1', ['--network', 'blue', '--name', 'lonely'], 'sleep', '1000');
-  t.regex(a.ip, /^10\.100\./);
-  t.is((await weft('run', '--rm', '--network', 'blue', '--', 'sh', '-c', 'exit 3')).code, 3);
-  etcd = await lab.startEtcd();
-  await lab.until('it is told', async () =>
-    (await lab.etcdctl('get', '--prefix', '/weft/networks/blue/endpoints/')).includes(a.id),
-  );
-  t.is((await weft('rm', '--force', 'lonely')).code, 0);
-  await nothingLeft(t);
-});
-
-test.serial('a state file that is torn costs only itself', async (t) => {
-  await detached('h1', ['--name', 'whole'], 'sleep', '1000');
-  await lab.process('agent-h1').kill();
-  writeFileSync(recordPath('0123456789abcdef'), '{"id":');
-  await lab.startAgents(['h1']);
-  t.is((await one('whole'))?.state, 'running');
-  const { problems } = await lab.json<{ problems: { what: string }[] }>('h1', 'status');
-  t.true(problems.some(({ what }) => what.includes('0123456789abcdef.json.torn')));
-  rmSync(`${recordPath('0123456789abcdef')}.torn`);
-  t.is((await weft('rm', '--force', 'whole')).code, 0);
-});
-
 test.serial('a host joins a network, and leaves it', async (t) => {
   for (const network of ['blue', 'green']) {
     const [a, b] = await Promise.all([lab.attach('h1', network, 'c1'), lab.attach('h2', network, 'c2')]);
@@ -611,21 +372,4 @@ test.serial('a host joins a network, and leaves it', async (t) => {
   await refused(t, ['expose', 'blue', '--ip', '10.1.0.1'], 'ALREADY_EXISTS', /ip is/);
   t.is((await weft('hide', 'blue')).code, 0);
   await refused(t, ['expose', 'blue', '--ip', '10.1.0.1'], 'INVALID_ARGUMENT', /outside network blue/);
-});
-
-test.serial('--cleanup ends what weft runs', async (t) => {
-  const a = await detached(
-    'h1',
-    ['--network', 'blue', '--name', 'a', '--restart', 'always'],
-    'sleep',
-    '1000',
-  );
-  await lab.json('h1', 'expose', 'blue');
-  await lab.process('agent-h1').stop();
-  t.true(existsSync(`/proc/${a.container.pid}`), 'it outlives the agent');
-  const { code, stderr } = await weft('agent', ...lab.agentFlags('h1'), '--cleanup');
-  t.is(code, 0, stderr);
-  await lab.until('it is gone', () => !existsSync(`/proc/${a.container.pid}`));
-  t.false(existsSync(recordPath(a.container.id)));
-  t.notRegex(await lab.sh('h1', 'ip link; ip route'), /wf(br|vx|ep)/);
 });
