@@ -1,6 +1,6 @@
 // Addresses and prefixes of both families as values: parsed once at the edge, always valid after that.
 // Everything that calculates with addresses in weft does it here, for IPv4 and IPv6 alike.
-import { Address4, Address6 } from 'ip-address';
+import { Address6 } from 'ip-address';
 
 import { invalidArgument } from './errors.js';
 
@@ -79,12 +79,15 @@ export class IpAddress {
 
   /** RFC 5952 for IPv6. */
   toString(): string {
-    this.#text ??=
-      this.family === 4
-        ? Address4.fromBigInt(this.value).correctForm()
-        : Address6.fromBigInt(this.value).correctForm();
+    this.#text ??= this.family === 4 ? dotted(this.value) : Address6.fromBigInt(this.value).correctForm();
     return this.#text;
   }
+}
+
+/** Of every attach and every comparison: the library's way is by way of hexadecimal text. */
+function dotted(value: bigint): string {
+  const bits = Number(value);
+  return `${bits >>> 24}.${(bits >>> 16) & 255}.${(bits >>> 8) & 255}.${bits & 255}`;
 }
 
 /** A prefix: a base address without host bits, and a length. */

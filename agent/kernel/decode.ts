@@ -11,7 +11,7 @@ import {
 } from '../../core/objects.js';
 import type { BridgeVlanEntry } from './encode-bridge.js';
 import { AF_BRIDGE } from './libc.js';
-import { decodeAttrs, readIp, readMac, readText, type Attrs } from './wire.js';
+import { attrSet, decodeAttrs, readIp, readMac, readText, type Attrs } from './wire.js';
 import type { NamespaceRole } from './kernel.js';
 
 /** A link as the kernel has it. */
@@ -44,6 +44,8 @@ const IFLA = {
   IFALIAS: 20,
   GROUP: 27,
 } as const;
+const NAME = attrSet([IFLA.IFNAME]);
+const DECODED = attrSet(Object.values(IFLA));
 const INFO_SLAVE_DATA = 5;
 const BRPORT_MODE = 4;
 const IFF_UP = 1;
@@ -52,9 +54,15 @@ const ARPHRD_ETHER = 1;
 const BRIDGE_VLAN_FILTERING = 7;
 const VLAN_ID = 1;
 
+/** What is read first of a list of links, each of which may name others. */
+export const decodeLinkName = (body: Buffer): { index: number; name: string } => ({
+  index: body.readInt32LE(4),
+  name: readText(decodeAttrs(body, 16, NAME).get(IFLA.IFNAME) ?? Buffer.alloc(0)),
+});
+
 /** @param nameOf the name of a bridge by its index */
 export function decodeLink(body: Buffer, role: NamespaceRole, nameOf: (index: number) => string): KernelLink {
-  const attrs = decodeAttrs(body, 16);
+  const attrs = decodeAttrs(body, 16, DECODED);
   const flags = body.readUInt32LE(8);
   const text = (type: number): string => readText(attrs.get(type) ?? Buffer.alloc(0));
   const number = (type: number): number => attrs.get(type)?.readUInt32LE() ?? 0;

@@ -17,12 +17,14 @@ import {
   addressObject,
   decodeAddress,
   decodeLink,
+  decodeLinkName,
   accessVlan,
   decodeNeighbour,
   decodeRoute,
   portObject,
   routeMatters,
   vlanObjects,
+  type DecodedAddress,
   type KernelLink,
   type LinkLookup,
 } from './decode.js';
@@ -79,26 +81,29 @@ export class LinuxNamespace implements KernelNamespace {
     const messages = this.socket.dump(dumpLinks);
     const names = new Map<number, string>();
     const nameOf = (index: number): string => names.get(index) ?? '';
-    for (const { body } of messages) names.set(body.readInt32LE(4), decodeLink(body, this.role, nameOf).name);
+    for (const { index, name } of messages.map(({ body }) => decodeLinkName(body))) names.set(index, name);
     return new Map(messages.map(({ body }) => [body.readInt32LE(4), decodeLink(body, this.role, nameOf)]));
   }
 
+  addresses(links: ReadonlyMap<number, KernelLink>): DecodedAddress[] {
+    const lookup = this.#lookup(links);
+    return this.socket.dump(dumpAddresses).flatMap(({ body }) => decodeAddress(body, lookup) ?? []);
+  }
+
+  #lookup(links: ReadonlyMap<number, KernelLink>): LinkLookup {
+    return { byIndex: (index) => links.get(index), marksAddresses: this.marksAddresses, role: this.role };
+  }
+
   linkNames(): Promise<Set<string>> {
-    return Promise.resolve(new Set([...this.links().values()].map((link) => link.name)));
+    return Promise.resolve(new Set(this.socket.dump(dumpLinks).map(({ body }) => decodeLinkName(body).name)));
   }
 
   observe(sysctls: Iterable<string>): Promise<Actual> {
     const links = this.links();
-    const addressMessages = this.socket.dump(dumpAddresses);
-    const lookup: LinkLookup = {
-      byIndex: (index) => links.get(index),
-      marksAddresses: true,
-      role: this.role,
-    };
-    const addresses = addressMessages.flatMap(({ body }) => decodeAddress(body, lookup) ?? []);
+    const addresses = this.addresses(links);
     // The kernel marks those that it makes itself (IFAPROT_KERNEL_LO and others), where it knows of marks at all.
     if (addresses.length > 0) this.marksAddresses = addresses.some((address) => address.hasProtocol);
-    lookup.marksAddresses = this.marksAddresses;
+    const lookup = this.#lookup(links);
     const objects = new Map<string, ActualObject>();
     const add = (actual: ActualObject | undefined): void => {
       if (actual === undefined) return;

@@ -80,11 +80,13 @@ function watchFirewall(changed: () => void): (() => void) | undefined {
   }
 }
 
-/** Whether the underlay may rest on it. */
+/** Whether the underlay may rest on it, once it has an address. */
 const mayCarry = (link: KernelLink): boolean => !link.loopback && (!link.owned || isLanBridge(link.name));
 
 class RouteEvents {
   #links = new Map<number, KernelLink>();
+  /** Indices of links that have, or had, an address by which other hosts may reach this one. */
+  readonly #addressed = new Set<number>();
   #objects = new Map<string, ActualObject>();
   #gone = new Set<string>();
   #linksGone = new Set<string>();
@@ -98,6 +100,8 @@ class RouteEvents {
 
   relist(): void {
     this.#links = this.node.links();
+    for (const { link, global } of this.node.addresses(this.#links))
+      if (global) this.#addressed.add(link.index);
   }
 
   /** What is known of the links may be wrong now, and any object may have changed. */
@@ -141,6 +145,7 @@ class RouteEvents {
       case RTM.DELADDR: {
         const address = decodeAddress(body, lookup);
         if (address === undefined) return;
+        if (address.global) this.#addressed.add(address.link.index);
         if (mayCarry(address.link) && address.global) this.#underlay = true;
         return this.#object(addressObject(address, lookup), type === RTM.NEWADDR);
       }
@@ -184,7 +189,9 @@ class RouteEvents {
     }
     const same =
       type === RTM.NEWLINK && before?.name === link.name && before.mtu === link.mtu && before.up === link.up;
-    if (mayCarry(link) && !same) this.#underlay = true;
+    // Containers of others come and go with links that have none.
+    if (mayCarry(link) && !same && this.#addressed.has(link.index)) this.#underlay = true;
+    if (type === RTM.DELLINK) this.#addressed.delete(link.index);
   }
 
   /** Of a link that weft did not make, whose port it is. */

@@ -24,7 +24,8 @@ export class Subscription {
   #socket: RawNetlinkSocket | undefined;
   #fd = -1;
   #dropped = 0;
-  #check: NodeJS.Immediate | undefined;
+  #received: Buffer[] = [];
+  #soon: NodeJS.Immediate | undefined;
   #reopen: NodeJS.Timeout | undefined;
   #closed = false;
 
@@ -34,7 +35,7 @@ export class Subscription {
   }
 
   #open(): void {
-    const { protocol, groups, receive } = this.options;
+    const { protocol, groups } = this.options;
     const likely = nextDescriptor();
     const socket = new RawNetlinkSocket(protocol);
     try {
@@ -52,13 +53,17 @@ export class Subscription {
     this.#socket = socket;
     socket.on('error', () => this.#failed());
     socket.on('message', (bytes) => {
-      this.#check ??= setImmediate(() => this.#checkDropped());
-      receive(bytes);
+      this.#received.push(bytes);
+      // What is read here, others are about to write: mostly the answer to who had the kernel changed.
+      this.#soon ??= setImmediate(() => this.#tell());
     });
   }
 
-  #checkDropped(): void {
-    this.#check = undefined;
+  #tell(): void {
+    this.#soon = undefined;
+    const received = this.#received;
+    this.#received = [];
+    for (const bytes of received) this.options.receive(bytes);
     if (this.#socket === undefined) return;
     const dropped = droppedBy(this.#fd);
     if (dropped === this.#dropped) return;
@@ -83,7 +88,7 @@ export class Subscription {
 
   close(): void {
     this.#closed = true;
-    clearImmediate(this.#check);
+    clearImmediate(this.#soon);
     clearTimeout(this.#reopen);
     this.#socket?.close();
     this.#socket = undefined;

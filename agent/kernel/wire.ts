@@ -150,21 +150,44 @@ function errorText(body: Buffer, flags: number): string | undefined {
 
 export type Attrs = ReadonlyMap<number, Buffer>;
 
-/** Attributes by type; where one comes twice the last one counts. */
-export function decodeAttrs(bytes: Buffer, from = 0): Attrs {
+/** A set of types of attributes, all below 32. */
+export const attrSet = (types: readonly number[]): number =>
+  types.reduce((bits, type) => bits | (1 << type), 0);
+
+/**
+ * Attributes by type; where one comes twice the last one counts.
+ * @param wanted only these, an attrSet: of the fifty that a link has most are nobody's business here
+ */
+export function decodeAttrs(bytes: Buffer, from = 0, wanted?: number): Attrs {
   const attrs = new Map<number, Buffer>();
   for (let at = from; at + 4 <= bytes.length;) {
     const length = bytes.readUInt16LE(at);
     if (length < 4 || at + length > bytes.length) break;
-    attrs.set(bytes.readUInt16LE(at + 2) & TYPE_MASK, bytes.subarray(at + 4, at + length));
+    const type = bytes.readUInt16LE(at + 2) & TYPE_MASK;
+    if (wanted === undefined || (type < 32 && ((wanted >>> type) & 1) === 1))
+      attrs.set(type, bytes.subarray(at + 4, at + length));
     at += align(length);
   }
   return attrs;
 }
 
-export const readText = (bytes: Buffer): string => bytes.toString('utf8').replace(/\0.*$/s, '');
+export function readText(bytes: Buffer): string {
+  const end = bytes.indexOf(0);
+  return bytes.toString('utf8', 0, end < 0 ? bytes.length : end);
+}
 
-export const readMac = (bytes: Buffer): string =>
-  [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
+export const readMac = (bytes: Buffer): string => bytes.toString('hex').replace(/..(?!$)/g, '$&:');
 
-export const readIp = (bytes: Buffer): string => IpAddress.fromBytes(bytes).toString();
+/** Link-local prefixes come with every link, and the same addresses with every comparison. */
+const seen = new Map<string, string>();
+const MOST_SEEN = 4096;
+
+export function readIp(bytes: Buffer): string {
+  const key = bytes.toString('latin1');
+  const known = seen.get(key);
+  if (known !== undefined) return known;
+  const text = IpAddress.fromBytes(bytes).toString();
+  if (seen.size >= MOST_SEEN) seen.clear();
+  seen.set(key, text);
+  return text;
+}
