@@ -183,12 +183,15 @@ export class Endpoints implements MembershipListener {
     });
   }
 
-  /** Takes note of an endpoint as the kernel has it now, and tells the store. */
+  /** Takes note of an endpoint as the kernel has it now; who wants to know is told once the caller has its answer. */
   put(endpoint: Endpoint): void {
     this.options.state.saveEndpoint(endpoint);
     this.#byId.set(endpoint.id, endpoint);
-    this.options.onChange?.(endpoint, true);
-    this.options.publisher.publish(endpoint);
+    setImmediate(() => {
+      if (this.#byId.get(endpoint.id) !== endpoint) return;
+      this.options.onChange?.(endpoint, true);
+      this.options.publisher.publish(endpoint);
+    });
   }
 
   /** A container went by itself. */

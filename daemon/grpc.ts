@@ -262,6 +262,8 @@ export const clientOptions: ClientOptions = {
   // Two clients of one process may have different certificates.
   'grpc.use_local_subchannel_pool': 1,
   'grpc.max_receive_message_length': 64 * 1024 * 1024,
+  // Counters that nobody reads, at every message.
+  'grpc.enable_channelz': 0,
 };
 
 export const serverOptions: ServerOptions = {
@@ -269,6 +271,7 @@ export const serverOptions: ServerOptions = {
   'grpc.keepalive_time_ms': 20_000,
   'grpc.keepalive_timeout_ms': 5000,
   'grpc.max_receive_message_length': 16 * 1024 * 1024,
+  'grpc.enable_channelz': 0,
 };
 
 /** The target string of a generated client for a controller's address or an agent's socket. */

@@ -2,10 +2,11 @@
 // all, which costs the one that starts them its page tables) is not in its times.
 import { credentials } from '@grpc/grpc-js';
 
+import { clientOptions } from '../../daemon/grpc.js';
 import { AgentServiceClient } from '../../proto/gen/weft/v1/agent.js';
 
 const [, , socket = '', network = ''] = process.argv;
-const client = new AgentServiceClient(`unix:${socket}`, credentials.createInsecure());
+const client = new AgentServiceClient(`unix:${socket}`, credentials.createInsecure(), clientOptions);
 
 /** Told a target, attaches it and answers how long that took, in milliseconds, or what went wrong. */
 process.on('message', (target: string) => {
