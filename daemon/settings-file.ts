@@ -51,8 +51,10 @@ function readYaml(path: string, text: string, settings: KnownSettings): Map<stri
   const line = (offset: number | undefined): number => lines.linePos(offset ?? 0).line;
   const [broken] = document.errors;
   if (broken !== undefined) {
+    // The parser tells of its own calls that went too deep.
+    const why = /call stack/i.test(broken.message) ? 'it is nested too deeply' : broken.message;
     throw invalidArgument(
-      `${path}: line ${line(broken.pos[0])}: not YAML: ${broken.message}`,
+      `${path}: line ${line(broken.pos[0])}: not YAML: ${why}`,
       'Write one "key: value" on each line.',
     );
   }
