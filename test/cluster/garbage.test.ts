@@ -190,7 +190,8 @@ test.serial('Docker’s plugin socket: an answer in JSON each, and no address is
       if (undo === undefined) return;
       const asked = written.trim() === '' ? {} : (JSON.parse(written) as Record<string, unknown>);
       const { Address: given } = body as { Address?: string };
-      await docker.ask(undo, { ...asked, ...body, Address: given?.split('/')[0] ?? '' });
+      const { NetworkID, EndpointID, PoolID: pool } = { ...asked, ...body };
+      await docker.ask(undo, { NetworkID, EndpointID, PoolID: pool, Address: given?.split('/')[0] ?? '' });
     }),
     { numRuns: 600 * TIMES, includeErrorInReport: true },
   );

@@ -13,6 +13,7 @@ import * as session from '../../proto/gen/weft/v1/session.js';
 import { freePort, startController, type TestProcess } from '../controller/processes.js';
 import { startEtcd, temporaryFolder, type TestEtcd } from '../store/etcd.js';
 import { until } from '../lab/wait.js';
+import { etcdSamples } from './etcd-samples.js';
 import { patience, TIMES } from './garbage.js';
 import { attackBodies, attackBytes, attackMethods, attackRequests, type Target } from './grpc-attack.js';
 import { ask, attackPages, holdConnections, SLOW_HTTP } from './http-attack.js';
@@ -41,21 +42,33 @@ test.before(async () => {
     `127.0.0.1:${grpc.port}`,
     credentials.createInsecure(),
   );
-  clients.push(status, networks);
+  const nodes = new controller.NodeServiceClient(`127.0.0.1:${grpc.port}`, credentials.createInsecure());
+  clients.push(status, networks, nodes);
   const peer = { peer: 'the controller', deadlineMs: 5000 };
   await call(
     networks.createNetwork.bind(networks),
     controller.CreateNetworkRequest.fromPartial({ name: 'blue', subnet: '10.100.0.0/16' }),
     peer,
   );
+  for (const [key, value] of etcdSamples('none', 'h7'))
+    if (key === 'nodes/h7') await etcd.raw.put(`/weft/${key}`).value(value);
+  const hello = { node: 'h7', instance: 'i', version: '1' };
   target = {
+    openings: new Map([
+      [
+        session.SessionServiceService.connect.path,
+        session.AgentMessage.encode({ message: { $case: 'hello', value: hello } }).finish(),
+      ],
+    ]),
     address: grpc,
     methods: methodsOf(controller, session, { StatusServiceService }),
     words: ['blue', 'red', 'h1', '10.101.0.0/16', 'fd42:1::/48', 'overlay', 'bridge', 'vlan', 'eth0', 'PUT'],
     alive: async () => {
       if (daemon.child.exitCode !== null)
         throw new Error(`the controller has ended:\n${daemon.output.slice(-3000)}`);
+      // What agents have reported goes into both.
       await call(status.getStatus.bind(status), {}, peer);
+      await call(nodes.listNodes.bind(nodes), {}, peer);
       const ready = await ask(http, '/readyz');
       if (!ready.includes('200 OK')) throw new Error(ready);
     },

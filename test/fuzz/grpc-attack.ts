@@ -19,6 +19,8 @@ export interface Target {
   methods: readonly Method[];
   /** Texts that mean something there. */
   words: readonly string[];
+  /** By the path of a method: a message without which nothing else is listened to. Half of the calls begin with it. */
+  openings?: ReadonlyMap<string, Uint8Array>;
   /** Throws unless the daemon is alive and answers. */
   alive: () => Promise<void>;
   /** Which calls may take as long as they do, such as one that waits for a container to end. */
@@ -85,7 +87,7 @@ function judge(answer: Answer): void {
 
 /** Every method, `runs` times, with messages of its own fields. */
 export async function attackMethods(target: Target, runs: number): Promise<Tally> {
-  const { address, methods, words, alive, deadlineMs = DEADLINE_MS } = target;
+  const { address, methods, words, alive, deadlineMs = DEADLINE_MS, openings } = target;
   const tally: Tally = { calls: 0, answers: {} };
   const client = new Client(targetName(address), credentials.createInsecure());
   try {
@@ -111,7 +113,10 @@ export async function attackMethods(target: Target, runs: number): Promise<Tally
           throw new Error(`${method.path} ${requests.join(' ')}`, { cause: error });
         }
       };
-      const bodies = fc.array(messages, { minLength: 1, maxLength: method.requestStream ? 6 : 1 });
+      const opening = openings?.get(method.path);
+      const bodies = fc
+        .tuple(fc.boolean(), fc.array(messages, { minLength: 1, maxLength: method.requestStream ? 6 : 1 }))
+        .map(([opened, all]) => (opened && opening !== undefined ? [opening, ...all] : all));
       await fc.assert(fc.asyncProperty(bodies, one), { numRuns: runs, includeErrorInReport: true });
       await alive();
     }
