@@ -260,6 +260,11 @@ async function run(
   await wires.restore(
     wireState.load((path, why) => {
       log.error('a file of the state directory cannot be read', { path, error: why });
+      problems.set(`torn ${path}`, {
+        what: `the state file ${path}`,
+        why: `it cannot be read: ${why}`,
+        fix: 'The wire that it was about is not known any more; put it right with weft pipework, then delete the file.',
+      });
     }),
   );
   netnsResolvConf.keepOnly(endpoints.list().flatMap(({ dns, target }) => (dns === true ? [target] : [])));

@@ -7,17 +7,20 @@ import { join } from 'node:path';
 
 import { z } from 'zod';
 
-import { failedPrecondition, messageOf } from '../core/errors.js';
+import { failedPrecondition } from '../core/errors.js';
+import { whyUnreadable } from '../daemon/record-folder.js';
 import type { PortJournal, SavedPort } from './kernel/ports.js';
 import { replaceFile } from './state.js';
 
-const hex = z.string().regex(/^(?:[0-9a-f]{2})*$/);
+/** Bodies of messages, as long as their fixed parts at least (ifaddrmsg and rtmsg, linux/if_addr.h and rtnetlink.h). */
+const body = (bytes: number): z.ZodString =>
+  z.string().regex(new RegExp(`^(?:[0-9a-f]{2}){${bytes},}$`), 'not the body of a message, in hexadecimal');
 const schema = z.object({
   link: z.string().min(1),
   bridge: z.string().min(1),
   done: z.boolean(),
-  addresses: z.array(hex),
-  routes: z.array(hex),
+  addresses: z.array(body(8)),
+  routes: z.array(body(12)),
   bootId: z.string(),
 });
 
@@ -35,7 +38,7 @@ export class FilePortJournal implements PortJournal {
       if (name.endsWith('.new')) rmSync(join(this.#folder, name), { force: true });
       if (!name.endsWith('.json')) continue;
       const path = join(this.#folder, name);
-      const { bootId: written, ...saved } = readEntry(path);
+      const { bootId: written, ...saved } = readEntry(path, name.slice(0, -'.json'.length));
       if (written === bootId) this.#entries.set(saved.link, saved);
       else rmSync(path, { force: true });
     }
@@ -65,12 +68,14 @@ export class FilePortJournal implements PortJournal {
   }
 }
 
-function readEntry(path: string): z.infer<typeof schema> {
+function readEntry(path: string, link: string): z.infer<typeof schema> {
   try {
-    return schema.parse(JSON.parse(readFileSync(path, 'utf8')));
+    const entry = schema.parse(JSON.parse(readFileSync(path, 'utf8')));
+    if (entry.link !== link) throw new Error(`it is about ${entry.link}, as its name does not say`);
+    return entry;
   } catch (error) {
     throw failedPrecondition(
-      `${path} cannot be read: ${messageOf(error)}`,
+      `${path} cannot be read: ${whyUnreadable(error)}`,
       'It says which addresses and routes an interface of this host had. Put them back by hand if they are missing, and delete the file.',
       { cause: error },
     );

@@ -7,7 +7,7 @@
 //   endpoints/ID.json        one endpoint
 //   reservations/ID.json     one address that is kept for a container to come
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { z } from 'zod';
@@ -15,10 +15,13 @@ import { z } from 'zod';
 import { IpAddress, IpNetwork } from '../core/address.js';
 import type { Parent } from '../core/compile.js';
 import { failedPrecondition, messageOf } from '../core/errors.js';
-import type { Network } from '../core/network.js';
+import { MAX_VNI, parseNetworkName, type Network } from '../core/network.js';
 import type { Endpoint, Lease } from '../core/records.js';
 import type { Reservation } from '../daemon/plugin-host.js';
+import { readRecords, type TornRecord } from '../daemon/record-folder.js';
 import { decodeConfig, encodeConfig } from '../store/network-codec.js';
+import { integer, interfaceText, linkName, mac } from '../store/parse.js';
+import { decodeEndpoint, encodeEndpoint } from '../store/record-codec.js';
 
 /** A network that the node is on. */
 export interface SavedNetwork {
@@ -30,13 +33,9 @@ export interface SavedNetwork {
   parent?: Parent;
 }
 
-export interface TornFile {
-  /** Where it was put aside. */
-  path: string;
+/** Its id is the network's name or the endpoint's id. */
+export interface TornFile extends TornRecord {
   kind: 'network' | 'endpoint' | 'reservation';
-  /** The network's name or the endpoint's id. */
-  id: string;
-  why: string;
 }
 
 export interface Loaded {
@@ -55,13 +54,10 @@ export class State {
   /** @throws WeftError FAILED_PRECONDITION where the directory cannot be read and written */
   load(): Loaded {
     try {
-      for (const folder of ['networks', 'endpoints', 'reservations']) {
-        mkdirSync(join(this.directory, folder), { recursive: true, mode: 0o700 });
-      }
       const torn: TornFile[] = [];
-      const networks = this.#readAll('networks', 'network', savedNetwork, torn);
-      const endpoints = this.#readAll('endpoints', 'endpoint', savedEndpoint, torn);
-      const reservations = this.#readAll('reservations', 'reservation', savedReservation, torn);
+      const networks = this.#readAll('network', savedNetwork, ({ network }) => network.name, torn);
+      const endpoints = this.#readAll('endpoint', savedEndpoint, ({ id }) => id, torn);
+      const reservations = this.#readAll('reservation', savedReservation, ({ id }) => id, torn);
       const { instance, fresh } = this.#instance();
       return { instance, fresh, networks, endpoints, reservations, torn };
     } catch (error) {
@@ -82,21 +78,15 @@ export class State {
     return { instance, fresh: true };
   }
 
-  #readAll<T>(folder: string, kind: TornFile['kind'], parse: (value: unknown) => T, torn: TornFile[]): T[] {
-    const records: T[] = [];
-    for (const name of readdirSync(join(this.directory, folder))) {
-      const path = join(this.directory, folder, name);
-      if (name.endsWith('.new')) rmSync(path, { force: true });
-      if (!name.endsWith('.json')) continue;
-      try {
-        records.push(parse(JSON.parse(readFileSync(path, 'utf8'))));
-      } catch (error) {
-        const aside = `${path}.torn`;
-        renameSync(path, aside);
-        torn.push({ path: aside, kind, id: name.slice(0, -'.json'.length), why: messageOf(error) });
-      }
-    }
-    return records;
+  #readAll<T>(
+    kind: TornFile['kind'],
+    parse: (value: unknown) => T,
+    nameOf: (record: T) => string,
+    torn: TornFile[],
+  ): T[] {
+    const read = readRecords(join(this.directory, `${kind}s`), parse, nameOf);
+    torn.push(...read.torn.map((file) => ({ ...file, kind })));
+    return read.records;
   }
 
   saveNetwork(saved: SavedNetwork): void {
@@ -158,17 +148,22 @@ const isMissing = (error: unknown): boolean => (error as NodeJS.ErrnoException).
 const ip = z.string().transform((text) => IpAddress.parse(text));
 const net = z.string().transform((text) => IpNetwork.parse(text));
 const range = z.object({ first: net, last: net });
-const vtep = z.object({ vni: z.number(), mac: z.string() });
+const networkName = z.string().transform((text) => parseNetworkName(text));
+const vni = integer(1, MAX_VNI);
+const mtu = integer(0, 65_535);
+const vlan = integer(1, 4094);
+const prefixLength = integer(0, 128);
+const vtep = z.object({ vni: integer(0, MAX_VNI), mac });
 
 const common = {
-  name: z.string(),
+  name: networkName,
   subnet: net,
   subnet6: net.optional(),
-  hostPrefix: z.number(),
-  hostPrefix6: z.number().optional(),
+  hostPrefix: prefixLength,
+  hostPrefix6: prefixLength.optional(),
   range,
   range6: range.optional(),
-  mtu: z.number().optional(),
+  mtu: mtu.optional(),
   internal: z.boolean(),
   masquerade: z.boolean(),
   docker: z.boolean().optional(),
@@ -176,7 +171,7 @@ const common = {
 };
 const bridged = {
   ...common,
-  parent: z.string().optional(),
+  parent: linkName.optional(),
   force: z.boolean(),
   pool: net.optional(),
   gateway: ip.optional(),
@@ -186,25 +181,25 @@ const networkSchema = z.discriminatedUnion('driver', [
     ...common,
     driver: z.literal('overlay'),
     backend: z.literal('vxlan'),
-    vni: z.number(),
-    port: z.number(),
+    vni,
+    port: integer(1, 65_535),
   }),
   z.object({ ...bridged, driver: z.literal('bridge') }),
   z.object({
     ...bridged,
     driver: z.literal('vlan'),
-    vlan: z.number(),
-    allowVlan: z.array(z.object({ first: z.number(), last: z.number() })),
+    vlan,
+    allowVlan: z.array(z.object({ first: vlan, last: vlan })),
     gatewayNode: z.string().optional(),
   }),
 ]);
 
 const parentSchema = z.object({
-  name: z.string(),
+  name: linkName,
   isBridge: z.boolean(),
-  mac: z.string(),
-  mtu: z.number(),
-  native: z.number().optional(),
+  mac,
+  mtu,
+  native: vlan.optional(),
 });
 
 const leaseSchema = z.object({
@@ -258,7 +253,7 @@ const endpointSchema = z.object({
 const savedSchema = z.object({
   network: networkSchema,
   lease: leaseSchema,
-  granted: z.array(z.string()),
+  granted: z.array(ip.transform((address) => address.toString())),
   parent: parentSchema.optional(),
   /** The config as it was in etcd: written back after a loss, nothing of it is missing, also what weft does not know. */
   config: z.string().optional(),
@@ -266,8 +261,8 @@ const savedSchema = z.object({
 
 const reservationSchema = z.object({
   id: z.string().regex(/^[0-9a-f]{16}$/),
-  network: z.string(),
-  ip: z.string(),
+  network: networkName,
+  ip: interfaceText,
   createdAt: z.string(),
 });
 const savedReservation = (value: unknown): Reservation => reservationSchema.parse(value);
@@ -276,9 +271,17 @@ const savedReservation = (value: unknown): Reservation => reservationSchema.pars
 function savedNetwork(value: unknown): SavedNetwork {
   const { config, ...rest } = savedSchema.parse(value);
   const saved = withoutUndefined(rest) as SavedNetwork;
-  return config === undefined ? saved : { ...saved, network: decodeConfig(saved.network.name, config) };
+  // By etcd's own reader in any case: what it would refuse is no network.
+  return { ...saved, network: decodeConfig(saved.network.name, config ?? encodeConfig(saved.network)) };
 }
-const savedEndpoint = (value: unknown): Endpoint => withoutUndefined(endpointSchema.parse(value)) as Endpoint;
+
+/** Nothing that etcd's readers would refuse: it is told there, and the kernel is programmed by it. */
+function savedEndpoint(value: unknown): Endpoint {
+  const endpoint = withoutUndefined(endpointSchema.parse(value)) as Endpoint;
+  const { id, network } = endpoint;
+  decodeEndpoint({ kind: 'endpoint', network: parseNetworkName(network), id }, encodeEndpoint(endpoint));
+  return endpoint;
+}
 
 function withoutUndefined(record: object): object {
   return Object.fromEntries(

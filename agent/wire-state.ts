@@ -3,29 +3,33 @@
 //
 //   wires/ID.json
 //   wire-places/NAME.json
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { z } from 'zod';
 
-import { messageOf } from '../core/errors.js';
 import type { Place, Wire } from '../core/wire.js';
+import { readRecords } from '../daemon/record-folder.js';
+import { integer, interfaceText, ip, linkName, mac } from '../store/parse.js';
 import { replaceFile } from './state.js';
+
+const mtu = integer(0, 65_535);
+const vlan = integer(1, 4094);
 
 const place = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('bridge'),
-    name: z.string().min(1),
-    mtu: z.number(),
+    name: linkName,
+    mtu,
     vlans: z.boolean(),
     made: z.boolean(),
   }),
   z.object({
     kind: z.literal('nic'),
-    name: z.string().min(1),
-    mac: z.string(),
-    mtu: z.number(),
-    native: z.number().optional(),
+    name: linkName,
+    mac,
+    mtu,
+    native: vlan.optional(),
   }),
 ]);
 
@@ -35,12 +39,12 @@ const wire = z.object({
   name: z.string(),
   target: z.string(),
   sandbox: z.object({ path: z.string(), cookie: z.string(), bootId: z.string() }),
-  ifname: z.string(),
-  hostIfname: z.string(),
-  mac: z.string(),
-  address: z.string().optional(),
-  gateway: z.string().optional(),
-  vlan: z.number().optional(),
+  ifname: linkName,
+  hostIfname: linkName,
+  mac,
+  address: interfaceText.optional(),
+  gateway: ip.transform((address) => address.toString()).optional(),
+  vlan: vlan.optional(),
 });
 
 const WIRES = 'wires';
@@ -51,28 +55,24 @@ export class WireState {
 
   /** A file that cannot be read is put aside and told. */
   load(onTorn: (path: string, why: string) => void): { wires: Wire[]; places: Place[] } {
+    const read = <T>(folder: string, parse: (value: unknown) => T, nameOf: (record: T) => string): T[] => {
+      const { records, torn } = readRecords(join(this.stateDir, folder), parse, nameOf);
+      for (const { path, why } of torn) onTorn(path, why);
+      return records;
+    };
     // What zod calls optional may be undefined; what was written is not.
     return {
-      wires: this.#read(WIRES, (value) => wire.parse(value) as Wire, onTorn),
-      places: this.#read(PLACES, (value) => place.parse(value) as Place, onTorn),
+      wires: read(
+        WIRES,
+        (value) => wire.parse(value) as Wire,
+        ({ id }) => id,
+      ),
+      places: read(
+        PLACES,
+        (value) => place.parse(value) as Place,
+        ({ name }) => name,
+      ),
     };
-  }
-
-  #read<T>(folder: string, parse: (value: unknown) => T, onTorn: (path: string, why: string) => void): T[] {
-    const found: T[] = [];
-    mkdirSync(join(this.stateDir, folder), { recursive: true, mode: 0o700 });
-    for (const name of readdirSync(join(this.stateDir, folder))) {
-      const path = join(this.stateDir, folder, name);
-      if (name.endsWith('.new')) rmSync(path, { force: true });
-      if (!name.endsWith('.json')) continue;
-      try {
-        found.push(parse(JSON.parse(readFileSync(path, 'utf8'))));
-      } catch (error) {
-        renameSync(path, `${path}.torn`);
-        onTorn(`${path}.torn`, messageOf(error));
-      }
-    }
-    return found;
   }
 
   save(wire: Wire): void {

@@ -18,6 +18,8 @@ export type ErrorCode =
 
 export class WeftError extends Error {
   override readonly name = 'WeftError';
+  /** What the reader can do about it; on a line of its own. */
+  readonly next?: string;
 
   /**
    * @param message the cause with the object it concerns, one sentence
@@ -26,12 +28,26 @@ export class WeftError extends Error {
   constructor(
     readonly code: ErrorCode,
     message: string,
-    readonly next?: string,
+    next?: string,
     options?: ErrorOptions,
   ) {
-    super(message, options);
+    super(oneLine(message), options);
+    if (next !== undefined) this.next = oneLine(next);
   }
 }
+
+/**
+ * Messages repeat what somebody wrote: it must neither break the line, nor speak to the terminal, nor hold half a character,
+ * which no wire can carry.
+ */
+function oneLine(text: string): string {
+  return text
+    .replaceAll(/[ \t]*[\r\n]+[ \t]*/g, ' ')
+    .replaceAll(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, escaped)
+    .replaceAll(/\p{Surrogate}/gu, '\ufffd');
+}
+
+const escaped = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
 
 const raise =
   (code: ErrorCode) =>

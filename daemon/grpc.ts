@@ -30,8 +30,20 @@ if (process.env['GRPC_VERBOSITY'] === undefined) setLogVerbosity(logVerbosity.NO
 /** Carries a WeftError's `next`, percent-encoded; there, even if empty, on every error that weft itself made. */
 const NEXT_KEY = 'weft-next';
 
-/** A header block is limited to 8 KiB (grpc-js); percent-encoding may triple a text. */
-const MAX_TEXT = 2000;
+/** A header block is limited to 8 KiB (grpc-js), and two texts are in it, percent-encoded: up to nine characters for one. */
+const MAX_ENCODED = 3000;
+
+/** As much of a text as a header holds, cut between two characters: half of one cannot be encoded. */
+function headerText(text: string): string {
+  let encoded = 0;
+  let taken = '';
+  for (const character of text.replaceAll(/\p{Surrogate}/gu, '\ufffd')) {
+    encoded += encodeURIComponent(character).length;
+    if (encoded > MAX_ENCODED) return `${taken}…`;
+    taken += character;
+  }
+  return taken;
+}
 
 /** The status that a peer gets. What is not a WeftError is a fault: its message is told, its stack is not. */
 export function toServiceError(error: unknown): Pick<StatusObject, 'code' | 'details' | 'metadata'> {
@@ -44,8 +56,8 @@ export function toServiceError(error: unknown): Pick<StatusObject, 'code' | 'det
           'The log of the daemon that answered has more.',
         );
   const metadata = new Metadata();
-  metadata.set(NEXT_KEY, encodeURIComponent((known.next ?? '').slice(0, MAX_TEXT)));
-  return { code: status[known.code], details: known.message.slice(0, MAX_TEXT), metadata };
+  metadata.set(NEXT_KEY, encodeURIComponent(headerText(known.next ?? '')));
+  return { code: status[known.code], details: headerText(known.message), metadata };
 }
 
 /** What went wrong in a call. @param peer who was called, such as `the controller at 192.0.2.1:7400` */
@@ -55,10 +67,19 @@ export function fromServiceError(error: unknown, { peer }: { peer: string }): We
     return new WeftError('INTERNAL', `${peer}: ${messageOf(error)}`, undefined, { cause: error });
   const [next] = error.metadata?.get(NEXT_KEY) ?? [];
   if (next !== undefined) {
-    const text = decodeURIComponent(String(next));
+    const text = decoded(String(next));
     return new WeftError(codeOf(error.code), error.details, text === '' ? undefined : text);
   }
   return explainTransport(error, peer);
+}
+
+// A peer may be anybody.
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 // Errors that grpc-js or the network made, in words that say what to do.

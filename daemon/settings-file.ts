@@ -47,12 +47,12 @@ export function readSettingsFile(
 
 function readYaml(path: string, text: string, settings: KnownSettings): Map<string, Given> {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const document = parse(path, text, lines);
   const line = (offset: number | undefined): number => lines.linePos(offset ?? 0).line;
   const [broken] = document.errors;
   if (broken !== undefined) {
     throw invalidArgument(
-      `${path}: line ${line(broken.pos[0])}: not YAML: ${broken.message}`,
+      `${path}: line ${line(broken.pos[0])}: not YAML: ${tooDeep(broken) ?? broken.message}`,
       'Write one "key: value" on each line.',
     );
   }
@@ -75,6 +75,22 @@ function readYaml(path: string, text: string, settings: KnownSettings): Map<stri
   }
   return given;
 }
+
+/** @throws WeftError INVALID_ARGUMENT where the parser’s own calls went too deep; it tells of that, or throws, as it comes */
+function parse(path: string, text: string, lineCounter: LineCounter): Document.Parsed {
+  try {
+    return parseDocument(text, { lineCounter, prettyErrors: false });
+  } catch (error) {
+    throw invalidArgument(
+      `${path}: not YAML: ${tooDeep(error) ?? messageOf(error)}`,
+      'Write one "key: value" on each line.',
+      { cause: error },
+    );
+  }
+}
+
+const tooDeep = (error: unknown): string | undefined =>
+  /call stack/i.test(messageOf(error)) ? 'it is nested too deeply' : undefined;
 
 function textOf(value: unknown, kind: Kind<unknown>, document: Document, where: string): string {
   const node = isAlias(value) ? value.resolve(document) : value;

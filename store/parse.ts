@@ -54,9 +54,18 @@ const lower = (text: string): string => text.charAt(0).toLowerCase() + text.slic
 
 /** Enough of a value to recognise it. */
 function shown(value: unknown): string {
-  const text = typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value));
+  const text = typeof value === 'string' ? value : asJson(value);
   const short = text.length > 60 ? `${text.slice(0, 60)}…` : text;
   return typeof value === 'string' ? JSON.stringify(short) : short;
+}
+
+function asJson(value: unknown): string {
+  try {
+    return JSON.stringify(value) ?? String(value);
+  } catch {
+    // JSON.parse reads what is nested deeper than JSON.stringify's own calls can be.
+    return 'a value that is nested too deeply';
+  }
 }
 
 /**
@@ -121,6 +130,13 @@ export const interfaceText = parsed((text) => {
 export const mac = parsed((text) => parseMac(text), 'a unicast MAC address');
 
 export const text = z.string({ error: 'expected text' });
+export const word = text.min(1, { error: 'expected text that is not empty' });
+/** Linux: at most 15 characters, without / and white space (net/core/dev.c, dev_valid_name). */
+export const linkName = z
+  .string({ error: 'expected the name of a link' })
+  .regex(/^(?!\.{1,2}$)[^\s/:]{1,15}$/, {
+    error: 'expected the name of a link, at most 15 characters without / : and blanks',
+  });
 export const flag = z.boolean({ error: 'expected true or false' });
 export const integer = (min: number, max: number) => {
   const error = `expected a whole number from ${min} to ${max}`;

@@ -11,15 +11,13 @@ import {
   integer,
   interfaceText,
   ip,
+  linkName,
   mac,
   parseJsonObject,
   text,
   UnreadableError,
+  word,
 } from './parse.js';
-
-const word = text.min(1, { error: 'expected text that is not empty' });
-/** Longer names are no link's (IFNAMSIZ). */
-const linkName = word.max(15, { error: 'expected the name of a link, at most 15 characters' });
 
 const port = integer(1, 65535);
 

@@ -7,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  renameSync,
   rmdirSync,
   rmSync,
   symlinkSync,
@@ -19,6 +20,7 @@ import { z } from 'zod';
 import { failedPrecondition, invalidArgument, messageOf } from '../../core/errors.js';
 import { errnoOf } from '../../daemon/errno.js';
 import type { Logger } from '../../daemon/log.js';
+import { whyUnreadable } from '../../daemon/record-folder.js';
 import { replaceFile } from '../state.js';
 
 /** What is in the way of weft's file: text, or a link to somewhere. */
@@ -133,10 +135,18 @@ export class NetnsResolvConf {
       return ASIDE.parse(JSON.parse(readFileSync(this.#asidePath(name), 'utf8')));
     } catch (error) {
       // Unreadable is as good as not there: then what is found now counts as what was there.
-      if (errnoOf(error) !== 'ENOENT')
-        this.options.log.warn('a note about a resolv.conf cannot be read', { name, error: messageOf(error) });
+      if (errnoOf(error) !== 'ENOENT') this.#putAside(name, error);
       return undefined;
     }
+  }
+
+  #putAside(name: string, error: unknown): void {
+    const path = `${this.#asidePath(name)}.torn`;
+    renameSync(this.#asidePath(name), path);
+    this.options.log.warn('a note about a resolv.conf cannot be read and is put aside', {
+      path,
+      error: whyUnreadable(error),
+    });
   }
 
   #look(path: string): Aside {

@@ -3,22 +3,14 @@
 //
 //   STATE/containers/ID.json     the record           RUN/containers/ID/    files that the container mounts, pid, exit
 //   STATE/containers/ID.log      what it said
-import {
-  existsSync,
-  linkSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 
 import { z } from 'zod';
 
 import { failedPrecondition, messageOf } from '../../core/errors.js';
 import { LAUNCH_EXIT, LAUNCH_PID } from '../../core/launch.js';
+import { readRecords, type TornRecord } from '../../daemon/record-folder.js';
 import type { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
 import { replaceFile } from '../state.js';
 import { processesWith } from './processes.js';
@@ -35,7 +27,7 @@ const attachRequest = z.object({
   noDefaultRoute: z.boolean(),
   publish: z.array(z.string()),
   publishEverywhere: z.boolean().default(false),
-  vlan: z.number().optional(),
+  vlan: z.int().optional(),
   dns: z.boolean(),
 }) satisfies z.ZodType<AttachRequest>;
 
@@ -64,11 +56,11 @@ const recordSchema = z.object({
   stopped: z.boolean(),
   bootId: z.string(),
   /** What was started: the command, or the shell that waits for it. Absent while nothing runs. */
-  process: z.object({ pid: z.number(), start: z.string() }).optional(),
+  process: z.object({ pid: z.int().min(2), start: z.string() }).optional(),
   /** Of the last run; null where nobody saw it. */
-  exitCode: z.number().nullable().optional(),
+  exitCode: z.int().nullable().optional(),
   /** Runs after the first. */
-  restarts: z.number(),
+  restarts: z.int().min(0),
   createdAt: z.string(),
   startedAt: z.string(),
   finishedAt: z.string().optional(),
@@ -77,12 +69,6 @@ const recordSchema = z.object({
 });
 
 export type ContainerRecord = z.infer<typeof recordSchema>;
-
-export interface TornRecord {
-  /** Where it was put aside. */
-  path: string;
-  why: string;
-}
 
 export class ContainerState {
   readonly #state: string;
@@ -96,21 +82,11 @@ export class ContainerState {
   /** @throws WeftError FAILED_PRECONDITION where the directories cannot be used */
   load(): { records: ContainerRecord[]; torn: TornRecord[] } {
     try {
-      mkdirSync(this.#state, { recursive: true, mode: 0o700 });
-      const records: ContainerRecord[] = [];
-      const torn: TornRecord[] = [];
-      for (const name of readdirSync(this.#state)) {
-        const path = join(this.#state, name);
-        if (name.endsWith('.new')) rmSync(path, { force: true });
-        if (!name.endsWith('.json')) continue;
-        try {
-          records.push(recordSchema.parse(JSON.parse(readFileSync(path, 'utf8'))));
-        } catch (error) {
-          renameSync(path, `${path}.torn`);
-          torn.push({ path: `${path}.torn`, why: messageOf(error) });
-        }
-      }
-      return { records, torn };
+      return readRecords(
+        this.#state,
+        (value) => recordSchema.parse(value),
+        ({ id }) => id,
+      );
     } catch (error) {
       throw this.#unusable(error);
     }

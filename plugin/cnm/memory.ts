@@ -4,26 +4,43 @@ import { join } from 'node:path';
 
 import { z } from 'zod';
 
-import { parseInterface } from '../../core/address.js';
+import { IpAddress, IpNetwork, parseInterface, parseMac } from '../../core/address.js';
 import { RecordFolder, type TornRecord } from '../../daemon/record-folder.js';
+
+const parsedBy = (parse: (text: string) => unknown, expected: string): z.ZodType<string> =>
+  z.string().refine(
+    (text) => {
+      try {
+        parse(text);
+        return true;
+      } catch {
+        return false;
+      }
+    },
+    { error: `expected ${expected}` },
+  );
+const prefix = parsedBy((text) => IpNetwork.parse(text), 'a prefix such as 10.9.0.0/16');
+const address = parsedBy((text) => IpAddress.parse(text), 'an IP address');
+const withLength = parsedBy(parseInterface, 'an address with a prefix length');
+const mac = parsedBy(parseMac, 'a MAC address');
 
 const poolSchema = z.object({
   id: z.string(),
   family: z.union([z.literal(4), z.literal(6)]),
   /** The whole network. */
-  subnet: z.string(),
+  subnet: prefix,
   /** This host's part of it, whose first address is the gateway that Docker was told. */
-  hostSubnet: z.string(),
+  hostSubnet: prefix,
   /** Length of a host's subnet. */
-  hostPrefix: z.number(),
+  hostPrefix: z.int().min(0).max(128),
   /** Of --ip-range, where that is less than the host's subnet. */
-  within: z.string().optional(),
+  within: prefix.optional(),
   /** Of --ipam-opt weft.network. */
   name: z.string().optional(),
   /** Docker asked for any subnet. */
   auto: z.boolean(),
   /** Of --aux-address. */
-  aux: z.array(z.string()),
+  aux: z.array(address),
   /** Docker's id of the network that it belongs to; absent before CreateNetwork. */
   network: z.string().optional(),
   /** Docker has given it back. */
@@ -46,9 +63,9 @@ const networkSchema = z.object({
   /** Why it is refused, or not ready yet. */
   why: z.string().optional(),
   options: z.object({
-    mtu: z.number().optional(),
-    vni: z.number().optional(),
-    port: z.number().optional(),
+    mtu: z.int().optional(),
+    vni: z.int().optional(),
+    port: z.int().optional(),
     internal: z.boolean().optional(),
     masquerade: z.boolean().optional(),
   }),
@@ -62,9 +79,9 @@ const endpointSchema = z.object({
   network: z.string(),
   /** weft's, which is that of the reservation of its IPv4 address. */
   endpoint: z.string(),
-  ip: z.string(),
-  ip6: z.string().optional(),
-  mac: z.string(),
+  ip: withLength,
+  ip6: withLength.optional(),
+  mac,
   /** Where its sandbox is; absent before Join. */
   sandbox: z.string().optional(),
   /** Its container's name is known. */

@@ -38,7 +38,7 @@ export function parseNetworkOptions(options: unknown): NetworkOptions {
   const words: Record<string, string> = {};
   for (const [key, value] of Object.entries(typeof options === 'object' && options !== null ? options : {})) {
     // Docker's own word for it, which works with every driver.
-    words[key === LABEL.mtu ? 'weft.mtu' : key] = String(value);
+    words[key === LABEL.mtu ? 'weft.mtu' : key] = wordOf(key, value);
   }
   const given = normal(words, NETWORK, '-o', IPAM, '--ipam-opt');
   return {
@@ -49,6 +49,13 @@ export function parseNetworkOptions(options: unknown): NetworkOptions {
     ...pick(given, 'internal', (text) => ({ internal: truth('internal', text) })),
     ...pick(given, 'masquerade', (text) => ({ masquerade: truth('masquerade', text) })),
   };
+}
+
+/** Docker writes words; another client may write whatever JSON has. */
+function wordOf(key: string, value: unknown): string {
+  if (typeof value === 'string') return value;
+  if (typeof value === 'number' || typeof value === 'boolean') return `${value}`;
+  throw invalidArgument(`option ${key}: its value is no word`, 'Write it as text, such as "1400".');
 }
 
 function normal(

@@ -29,3 +29,12 @@ test('anything that was thrown has a text', (t) => {
   t.is(errors.messageOf('boom'), 'boom');
   t.is(errors.messageOf(undefined), 'undefined');
 });
+
+test('an error stays one line that says nothing to the terminal, whatever it repeats', (t) => {
+  const error = errors.invalidArgument(
+    'name: "a\r\n  b\0\u001b[31m\u202e" is none',
+    'Not \ud83d, nor\nthat.',
+  );
+  t.is(error.message, 'name: "a b\\u0000\\u001b[31m\\u202e" is none');
+  t.is(error.next, 'Not \ufffd, nor that.');
+});

@@ -219,3 +219,30 @@ test('an address in use names its owner', async (t) => {
   );
   await first.stop();
 });
+
+for (const [what, text] of [
+  ['characters of two halves, cut between them', `x${'😀'.repeat(3000)}`],
+  ['characters that take nine when they are encoded', '中'.repeat(3000)],
+  ['a long text', 'y'.repeat(20_000)],
+] as const) {
+  test(`an error crosses the wire, as much of it as there is room for: ${what}`, async (t) => {
+    const { address, stop } = await serve(() => Promise.reject(invalidArgument(text, text)));
+    t.teardown(stop);
+    const error = await t.throwsAsync(ask(address), { instanceOf: WeftError });
+    t.is(error?.code, 'INVALID_ARGUMENT');
+    for (const told of [error?.message, error?.next]) {
+      t.true(told?.endsWith('…') === true && text.startsWith(told.slice(0, -1)) && told.length > 300, told);
+    }
+  });
+}
+
+test('the next step of a peer that encodes wrongly is told as it is', (t) => {
+  const metadata = new Metadata();
+  metadata.set('weft-next', 'Give 100%.');
+  const error: ServiceError = Object.assign(new Error('no'), {
+    code: status.NOT_FOUND,
+    details: 'no',
+    metadata,
+  });
+  t.is(fromServiceError(error, { peer: 'x' }).next, 'Give 100%.');
+});

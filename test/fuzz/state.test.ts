@@ -1,0 +1,280 @@
+// Garbage in the state directory: each file is read, or put aside with the reason, and what was read can be used. Files that
+// are right but for one place get further than noise.
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import test, { type ExecutionContext } from 'ava';
+import fc from 'fast-check';
+
+import { NetnsResolvConf } from '../../agent/dns/netns-resolv-conf.js';
+import { FilePortJournal } from '../../agent/port-journal.js';
+import { ContainerState } from '../../agent/runtime/container-state.js';
+import { State } from '../../agent/state.js';
+import { WireState } from '../../agent/wire-state.js';
+import { compileEndpoint, compileFirewall, compileNetwork } from '../../core/compile.js';
+import { WeftError } from '../../core/errors.js';
+import { compilePlace, compileWire } from '../../core/wire.js';
+import { silentLogger } from '../../daemon/log.js';
+import { encodeConfig } from '../../store/network-codec.js';
+import { endpoint, lease, membership, network } from '../kernel/samples.js';
+import { patience, polluted, spoilt, text, TIMES, unclear, word } from './garbage.js';
+
+const ID = '0123456789abcdef';
+const blue = network('blue', 4097, 100, true);
+const onBlue = membership(blue);
+const sandbox = { path: '/run/netns/c1', cookie: '1', bootId: 'b' };
+
+const plain = (record: unknown): object => JSON.parse(JSON.stringify(record)) as object;
+
+const SAMPLES = {
+  network: plain({ network: blue, lease: lease(blue, 1), granted: ['10.100.1.77'] }),
+  networkWithConfig: plain({
+    ...{ network: blue, lease: lease(blue, 1), granted: [], config: encodeConfig(blue) },
+    parent: { name: 'eth1', isBridge: false, mac: '02:00:00:00:00:01', mtu: 1500, native: 1 },
+  }),
+  endpoint: plain(
+    endpoint(onBlue, ID, 2, '/run/netns/c1', {
+      aliases: ['www'],
+      publish: [{ hostIp: '0.0.0.0', hostPort: 8080, port: 80, protocol: 'tcp', everywhere: false }],
+      vlan: 7,
+    }),
+  ),
+  reservation: { id: ID, network: 'blue', ip: '10.100.1.5/24', createdAt: '2026-01-01T00:00:00.000Z' },
+  wire: {
+    ...{
+      id: ID,
+      name: 'c1',
+      target: 'netns:/run/netns/c1',
+      sandbox,
+      ifname: 'eth1',
+      hostIfname: 'wfp0123456789',
+    },
+    ...{ mac: '02:00:00:00:00:01', address: '192.0.2.5/24', gateway: '192.0.2.1', vlan: 7 },
+    place: { kind: 'nic', name: 'eth1', mac: '02:00:00:00:00:01', mtu: 1500, native: 1 },
+  },
+  place: { kind: 'bridge', name: 'br1', mtu: 1500, vlans: true, made: true },
+  container: {
+    ...{ id: ID, name: 'web', network: 'blue', command: ['sh'], directory: '/', environment: ['A=1'] },
+    attachments: [
+      {
+        request: {
+          ...{ network: 'blue', target: 'run:web', aliases: [], noDefaultRoute: false, publish: ['80:80'] },
+          ...{ publishEverywhere: false, dns: false },
+        },
+        endpoint: ID,
+        ip: '10.100.1.2/24',
+      },
+    ],
+    ...{
+      detached: true,
+      remove: false,
+      restart: 'always',
+      stopped: false,
+      bootId: 'b',
+      exitCode: 3,
+      restarts: 0,
+    },
+    process: { pid: 4711, start: '99' },
+    ...{ createdAt: '2026-01-01T00:00:00Z', startedAt: '2026-01-01T00:00:00Z' },
+  },
+  port: {
+    link: 'eth1',
+    bridge: 'wfl-eth1',
+    done: true,
+    addresses: ['02180000010000000800010 0'.replace(' ', '')],
+    routes: [],
+  },
+  resolvConf: {
+    before: { text: 'nameserver 192.0.2.53\n' },
+    madeFolder: false,
+    written: 'nameserver 10.100.1.1\n',
+  },
+} satisfies Record<string, object>;
+
+const like = (...samples: readonly object[]): fc.Arbitrary<string> =>
+  fc.oneof(
+    { weight: 4, arbitrary: fc.oneof(...samples.map(spoilt)).map((one) => JSON.stringify(one) ?? '') },
+    { weight: 1, arbitrary: text },
+  );
+
+/** A folder for each run. */
+function folders(t: ExecutionContext): (work: (folder: string) => void) => void {
+  const root = mkdtempSync(join(tmpdir(), 'weft-fuzz-'));
+  t.teardown(() => rmSync(root, { recursive: true, force: true }));
+  let n = 0;
+  return (work) => {
+    const folder = join(root, `${++n}`);
+    mkdirSync(folder);
+    work(folder);
+    rmSync(folder, { recursive: true });
+  };
+}
+
+function write(folder: string, file: string, written: string): string {
+  const path = join(folder, file);
+  mkdirSync(join(path, '..'), { recursive: true });
+  writeFileSync(path, written);
+  return path;
+}
+
+/** One file was written: it was read, or it is aside with a reason. */
+function readOrAside(
+  t: ExecutionContext,
+  read: number,
+  torn: readonly { path: string; why: string }[],
+): void {
+  t.is(read + torn.length, 1);
+  for (const { path, why } of torn) {
+    t.true(existsSync(path));
+    t.true(why.trim() !== '' && unclear(why) === undefined, why);
+  }
+}
+
+test('networks, endpoints, reservations and the instance', (t) => {
+  t.timeout(patience(60));
+  const inFolder = folders(t);
+  const files = fc.tuple(
+    like(SAMPLES.network, SAMPLES.networkWithConfig),
+    like(SAMPLES.endpoint),
+    like(SAMPLES.reservation),
+    word,
+  );
+  fc.assert(
+    fc.property(files, ([ofNetwork, ofEndpoint, ofReservation, ofInstance]) =>
+      inFolder((folder) => {
+        write(folder, 'networks/blue.json', ofNetwork);
+        write(folder, `endpoints/${ID}.json`, ofEndpoint);
+        write(folder, `reservations/${ID}.json`, ofReservation);
+        write(folder, 'instance', ofInstance);
+        const loaded = new State(folder).load();
+        t.regex(loaded.instance, /^[0-9a-f-]{36}$/);
+        const aside = (kind: string) => loaded.torn.filter((file) => file.kind === kind);
+        readOrAside(t, loaded.networks.length, aside('network'));
+        readOrAside(t, loaded.endpoints.length, aside('endpoint'));
+        readOrAside(t, loaded.reservations.length, aside('reservation'));
+        // What the agent does with them before etcd or the kernel is asked.
+        for (const saved of loaded.networks) {
+          const member = { ...onBlue, ...saved };
+          compileNetwork(member);
+          compileFirewall([member], [member.network]);
+          t.is(saved.network.name, 'blue');
+        }
+        for (const one of loaded.endpoints) {
+          compileEndpoint(onBlue, one);
+          t.is(one.id, ID);
+        }
+        // And it is the same again once it was written anew.
+        const state = new State(folder);
+        for (const one of loaded.endpoints) state.saveEndpoint(one);
+        for (const one of loaded.networks) state.saveNetwork(one);
+        const again = state.load();
+        t.deepEqual(plain(again.endpoints), plain(loaded.endpoints));
+        t.deepEqual(plain(again.networks), plain(loaded.networks));
+      }),
+    ),
+    { numRuns: 600 * TIMES, includeErrorInReport: true },
+  );
+  t.deepEqual(polluted(), []);
+});
+
+test('wires and what was prepared for them', (t) => {
+  t.timeout(patience(60));
+  const inFolder = folders(t);
+  fc.assert(
+    fc.property(like(SAMPLES.wire), like(SAMPLES.place, SAMPLES.wire.place), (ofWire, ofPlace) =>
+      inFolder((folder) => {
+        write(folder, `wires/${ID}.json`, ofWire);
+        write(folder, 'wire-places/br1.json', ofPlace);
+        const torn: { path: string; why: string }[] = [];
+        const { wires, places } = new WireState(folder).load((path, why) => torn.push({ path, why }));
+        const aside = (part: string) => torn.filter(({ path }) => path.startsWith(join(folder, part)));
+        readOrAside(t, wires.length, aside('wires/'));
+        readOrAside(t, places.length, aside('wire-places/'));
+        for (const wire of wires) {
+          compileWire(wire);
+          t.is(wire.id, ID);
+        }
+        for (const place of places) {
+          compilePlace(place);
+          t.is(place.name, 'br1');
+        }
+      }),
+    ),
+    { numRuns: 600 * TIMES, includeErrorInReport: true },
+  );
+});
+
+test('containers', (t) => {
+  t.timeout(patience(60));
+  const inFolder = folders(t);
+  fc.assert(
+    fc.property(like(SAMPLES.container), word, (written, number) =>
+      inFolder((folder) => {
+        write(folder, `containers/${ID}.json`, written);
+        write(folder, `run/containers/${ID}/exit`, number);
+        const state = new ContainerState(folder, join(folder, 'run'));
+        const { records, torn } = state.load();
+        readOrAside(t, records.length, torn);
+        for (const { id, process } of records) {
+          t.is(id, ID);
+          t.true(process === undefined || (Number.isInteger(process.pid) && process.pid > 1));
+        }
+        const code = state.exitCode(ID);
+        t.true(code === undefined || Number.isInteger(code));
+      }),
+    ),
+    { numRuns: 600 * TIMES, includeErrorInReport: true },
+  );
+});
+
+test('what links of the host had: read, or a refusal that names the file and leaves it', (t) => {
+  t.timeout(patience(60));
+  const inFolder = folders(t);
+  fc.assert(
+    fc.property(like({ ...SAMPLES.port, bootId: 'b' }), (written) =>
+      inFolder((folder) => {
+        const path = write(folder, 'ports/eth1.json', written);
+        try {
+          const journal = new FilePortJournal(folder, 'b');
+          t.true(journal.list().every(({ link }) => link === 'eth1'));
+          t.is(existsSync(path), journal.list().length === 1);
+        } catch (error) {
+          if (!(error instanceof WeftError)) throw error;
+          t.true(error.message.includes(path) && unclear(error.message) === undefined, error.message);
+          t.is(readFileSync(path, 'utf8'), Buffer.from(written).toString());
+        }
+      }),
+    ),
+    { numRuns: 600 * TIMES, includeErrorInReport: true },
+  );
+});
+
+test('notes of what a resolv.conf was: carried out, or put aside with a line of log', (t) => {
+  t.timeout(patience(60));
+  const inFolder = folders(t);
+  const OWN = SAMPLES.resolvConf.written;
+  fc.assert(
+    fc.property(like(SAMPLES.resolvConf), (written) =>
+      inFolder((folder) => {
+        const note = write(folder, 'state/resolv-conf/c1.json', written);
+        const file = write(folder, 'netns/c1/resolv.conf', OWN);
+        const warned: object[] = [];
+        const log = {
+          ...silentLogger,
+          warn: (_text: string, about?: object) => void warned.push(about ?? {}),
+        };
+        new NetnsResolvConf({ stateDir: join(folder, 'state'), log, folder: join(folder, 'netns') }).keepOnly(
+          [],
+        );
+        // The note is dealt with: the next start finds none, and nothing was lost.
+        t.false(existsSync(note));
+        if (existsSync(`${note}.torn`)) {
+          t.is(readFileSync(file, 'utf8'), OWN);
+          t.true(warned.length > 0);
+        }
+      }),
+    ),
+    { numRuns: 500 * TIMES, includeErrorInReport: true },
+  );
+});
