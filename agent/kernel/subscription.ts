@@ -11,6 +11,8 @@ const NETLINK_NO_ENOBUFS = 5;
 const SO_RCVBUFFORCE = 33;
 const RECEIVE_BUFFER = 8 * 1024 * 1024;
 const REOPEN_MS = 1000;
+/** While a flood goes on each loss would be told anew, and everything be listed for it: no more often than this. */
+const BETWEEN_LOSSES_MS = 1000;
 
 export interface SubscriptionOptions {
   protocol: number;
@@ -24,7 +26,8 @@ export class Subscription {
   #socket: RawNetlinkSocket | undefined;
   #fd = -1;
   #dropped = 0;
-  #check: NodeJS.Immediate | undefined;
+  #check: NodeJS.Timeout | undefined;
+  #told = -Infinity;
   #reopen: NodeJS.Timeout | undefined;
   #closed = false;
 
@@ -52,7 +55,8 @@ export class Subscription {
     this.#socket = socket;
     socket.on('error', () => this.#failed());
     socket.on('message', (bytes) => {
-      this.#check ??= setImmediate(() => this.#checkDropped());
+      const wait = Math.max(0, this.#told + BETWEEN_LOSSES_MS - performance.now());
+      this.#check ??= setTimeout(() => this.#checkDropped(), wait);
       receive(bytes);
     });
   }
@@ -63,6 +67,7 @@ export class Subscription {
     const dropped = droppedBy(this.#fd);
     if (dropped === this.#dropped) return;
     this.#dropped = dropped;
+    this.#told = performance.now();
     this.options.lost();
   }
 
@@ -83,7 +88,7 @@ export class Subscription {
 
   close(): void {
     this.#closed = true;
-    clearImmediate(this.#check);
+    clearTimeout(this.#check);
     clearTimeout(this.#reopen);
     this.#socket?.close();
     this.#socket = undefined;
