@@ -40,10 +40,10 @@ export async function metric(cluster: Cluster, host: string, name: string): Prom
   return Number(line.split(' ')[1]);
 }
 
-/** A metric's values for all labels together. */
-export async function metricSum(cluster: Cluster, host: string, name: string): Promise<number> {
+/** A metric's values together, of all labels or of those with this one. */
+export async function metricSum(cluster: Cluster, host: string, name: string, label = ''): Promise<number> {
   const text = await cluster.sh(host, 'curl -sf http://127.0.0.1:7402/metrics');
-  const lines = text.split('\n').filter((line) => line.startsWith(`${name}{`));
+  const lines = text.split('\n').filter((line) => line.startsWith(`${name}{`) && line.includes(label));
   return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0);
 }
 
