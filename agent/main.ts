@@ -41,6 +41,7 @@ import { Ports } from './ports.js';
 import { Problems } from './problems.js';
 import { Publisher } from './publisher.js';
 import { Reconciler } from './reconciler.js';
+import { RouterAdvertisements } from './router-advertisements.js';
 import { containerNetworks } from './runtime/container-networks.js';
 import { ContainerState } from './runtime/container-state.js';
 import { Containers } from './runtime/containers.js';
@@ -404,6 +405,10 @@ async function run(
     metrics.leases.set(memberships.list().length);
   }, 1000);
   shutdown.add('the gauges', () => clearInterval(gauges));
+  const forwards = (): boolean => reconciler.wants('sysctl net/ipv6/conf/all/forwarding');
+  const advertisements = new RouterAdvertisements({ kernel, problems, log, forwards });
+  advertisements.start();
+  shutdown.add('looking for deaf links', () => advertisements.stop());
   peers.start();
   shutdown.add('the samples', () => peers.stop());
   for (const name of settings.join)

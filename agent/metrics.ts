@@ -6,6 +6,7 @@ export interface AgentMetrics {
   steps: Counter<'verb'>;
   stepsFailed: Counter<'verb'>;
   drift: Counter;
+  notificationsLost: Counter;
   reconcileSeconds: Histogram<'reason'>;
   attachSeconds: Histogram<'result'>;
   storeSeconds: Histogram<'operation'>;
@@ -42,6 +43,11 @@ export function agentMetrics(): AgentMetrics {
     drift: new Counter({
       name: 'weft_drift_repaired_total',
       help: 'Objects that were right, were changed by something else, and were put right again.',
+      registers,
+    }),
+    notificationsLost: new Counter({
+      name: 'weft_notifications_lost_total',
+      help: 'Times that the kernel told of more changes than could be read; everything was compared then.',
       registers,
     }),
     reconcileSeconds: new Histogram({

@@ -21,6 +21,10 @@ export class Problems {
     this.onChange();
   }
 
+  get(key: string): Problem | undefined {
+    return this.#byKey.get(key);
+  }
+
   clear(key: string): void {
     if (this.#byKey.delete(key)) this.onChange();
   }

@@ -5,14 +5,8 @@
 import { setImmediate as turn } from 'node:timers/promises';
 
 import { firewallPortKey, type Firewall, type FirewallPort } from '../core/firewall.js';
-import {
-  describeObject,
-  objectKey,
-  TRANSIT_PREFIX,
-  type Actual,
-  type KernelObject,
-} from '../core/objects.js';
-import { assume, describeStep, plan, sameObject, type Conflict, type Step } from '../core/plan.js';
+import { objectKey, TRANSIT_PREFIX, type Actual, type KernelObject } from '../core/objects.js';
+import { assume, describeStep, plan, sameObject, type Step } from '../core/plan.js';
 import type { Sandbox } from '../core/records.js';
 import { messageOf, WeftError } from '../core/errors.js';
 import type { Logger } from '../daemon/log.js';
@@ -21,7 +15,8 @@ import { Drift } from './drift.js';
 import type { FirewallReport, Kernel, KernelEvent, KernelNamespace, StepFailure } from './kernel/kernel.js';
 import { Locks } from '../core/locks.js';
 import type { AgentMetrics } from './metrics.js';
-import type { Problem, Problems } from './problems.js';
+import type { Problems } from './problems.js';
+import { attachError, conflictProblems, stepProblems } from './refusals.js';
 
 /** What one container should have inside, and by which link of the node it hangs. */
 export interface SandboxRecord {
@@ -50,6 +45,9 @@ const NODE = 'node';
 /** From a notification to the comparison: long enough for the notifications of weft's own steps to come in together. */
 const SETTLE_MS = 100;
 
+/** Losses of notifications that follow each other within this time are one to whoever reads the log. */
+const ONE_LOSS_MS = 60_000;
+
 export class Reconciler {
   readonly #desired = new Desired();
   readonly #sandboxes = new Map<string, SandboxRecord>();
@@ -63,6 +61,7 @@ export class Reconciler {
   #soon: NodeJS.Timeout | undefined;
   #tick: NodeJS.Timeout | undefined;
   #unwatch: (() => void) | undefined;
+  #lostAt = -Infinity;
 
   constructor(private readonly options: ReconcilerOptions) {
     this.#drift = new Drift(options.problems);
@@ -105,9 +104,16 @@ export class Reconciler {
         return [];
       }
       const failures = await this.#apply(this.options.kernel.node, inOrder(steps));
-      if (failures.length > 0 || steps.some((step) => step.do === 'delete-link')) this.#compareSoon();
+      if (steps.some((step) => step.do === 'delete-link')) this.#compareSoon();
+      // What is in the way is known, and told, when this returns.
+      if (failures.length > 0) await this.#compareNode(true);
       return failures;
     });
+  }
+
+  /** Whether any record wants this object. @param key see objectKey */
+  wants(key: string): boolean {
+    return this.#desired.get(key) !== undefined;
   }
 
   /** Names of all records. */
@@ -171,7 +177,7 @@ export class Reconciler {
         return;
       }
       await node.apply(this.#desired.set(record, undefined));
-      throw attachError(failure, `in ${inside.sandbox.path}`);
+      throw attachError(failure, `in ${inside.sandbox.path}`, this.options.problems);
     });
   }
 
@@ -185,7 +191,7 @@ export class Reconciler {
       const [failure] = await this.#apply(node, this.#desired.set(record, host));
       if (failure === undefined) return;
       await node.apply(this.#desired.set(record, undefined));
-      throw attachError(failure, 'on this node');
+      throw attachError(failure, 'on this node', this.options.problems);
     });
   }
 
@@ -246,12 +252,9 @@ export class Reconciler {
     const { peers, missing } = await this.#openPeers(steps);
     try {
       const doable = steps.filter((step) => step.do !== 'create-link' || !missing.has(step.link.name));
-      if (countDrift) this.#repaired(doable);
       const failures = await this.#apply(node, doable, peers);
-      this.options.problems.replace(
-        'step ',
-        new Map(failures.map((failure) => [`step ${describeStep(failure.step).what}`, stepProblem(failure)])),
-      );
+      if (countDrift) this.#repaired(without(doable, failures));
+      this.options.problems.replace('step ', stepProblems('step ', failures));
     } finally {
       for (const peer of peers.values()) peer.close();
     }
@@ -304,19 +307,24 @@ export class Reconciler {
     try {
       const actual = await namespace.observe([]);
       const { steps, conflicts } = plan(actual, inside.objects, { prune: false });
-      this.options.problems.replace(
-        `inside ${record} `,
-        conflictProblems(`inside ${record} `, conflicts, inside),
-      );
-      if (steps.length === 0) return;
-      this.#repaired(steps, inside.sandbox.path);
+      const { path } = inside.sandbox;
+      const prefix = `inside ${record} `;
+      const found = conflictProblems(prefix, conflicts, path);
+      if (steps.length === 0) {
+        this.options.problems.replace(prefix, found);
+        return;
+      }
       if (steps.some((step) => step.do === 'create-link')) {
+        this.options.problems.replace(prefix, found);
+        this.#repaired(steps, path);
         // Its end of the pair is gone or was renamed: a new pair is made by the comparison that follows.
         await this.#apply(this.options.kernel.node, [{ do: 'delete-link', name: inside.hostIfname }]);
         this.#compareSoon();
         return;
       }
-      await this.#apply(namespace, steps);
+      const failures = await this.#apply(namespace, steps);
+      this.#repaired(without(steps, failures), path);
+      this.options.problems.replace(prefix, new Map([...found, ...stepProblems(prefix, failures, path)]));
     } finally {
       namespace.close();
     }
@@ -394,6 +402,7 @@ export class Reconciler {
       this.options.onUnderlay();
       return;
     }
+    if (event.kind === 'lost') this.#lost();
     if (event.kind === 'changed') {
       const movedIn = [...event.linksGone].filter((name) => name.startsWith(TRANSIT_PREFIX));
       if (movedIn.length > 0) this.options.onMovedIn?.(movedIn);
@@ -401,6 +410,14 @@ export class Reconciler {
       this.#checkVanished(event.linksGone);
     }
     this.#compareSoon();
+  }
+
+  #lost(): void {
+    const now = performance.now();
+    this.options.metrics.notificationsLost.inc();
+    if (now - this.#lostAt > ONE_LOSS_MS)
+      this.options.log.warn('notifications of the kernel were lost; everything is compared');
+    this.#lostAt = now;
   }
 
   /** Whether what the kernel tells fits no record. What keeps coming back waits for the regular comparison. */
@@ -461,38 +478,6 @@ function withPeer(actual: Actual, peer: readonly KernelObject[]): Actual {
   return { objects, foreignLinks: actual.foreignLinks, up: actual.up };
 }
 
-function attachError(failure: StepFailure, where: string): WeftError {
-  const { what } = describeStep(failure.step);
-  return new WeftError(
-    'FAILED_PRECONDITION',
-    `the kernel refused ${what}: ${failure.message}`,
-    `Nothing was left behind ${where}; see \`weft status\` for what else is wrong on this node.`,
-  );
-}
-
-function conflictProblems(
-  prefix: string,
-  conflicts: readonly Conflict[],
-  inside?: SandboxRecord,
-): Map<string, Problem> {
-  const where = inside === undefined ? '' : ` in ${inside.sandbox.path}`;
-  return new Map(
-    conflicts.map(({ object, why }) => [
-      `${prefix}${objectKey(object)}`,
-      {
-        what: `${describeObject(object)}${where}`,
-        why,
-        fix: 'Remove or rename the other one; weft takes the place within 10 seconds.',
-      },
-    ]),
-  );
-}
-
-function stepProblem(failure: StepFailure): Problem {
-  const { verb, what } = describeStep(failure.step);
-  return {
-    what,
-    why: `the kernel refused to ${verb} it: ${failure.message}`,
-    fix: 'It is tried again every 10 seconds.',
-  };
-}
+/** What has really been done. */
+const without = (steps: readonly Step[], failures: readonly StepFailure[]): Step[] =>
+  steps.filter((step) => !failures.some((failure) => failure.step === step));

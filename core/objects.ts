@@ -174,6 +174,10 @@ export interface SysctlObject {
   value: string;
 }
 
+/** As sysctl(8) writes it, which has dots where the path has slashes, and a slash for the dot of a link's name. */
+export const sysctlName = (path: string): string =>
+  path.replaceAll(/[./]/g, (separator) => (separator === '/' ? '.' : '/'));
+
 export type KernelObject =
   | LinkObject
   | AddressObject

@@ -14,6 +14,7 @@ import { Watcher, type Following } from './watcher.js';
 
 /** What is remembered of one key. */
 interface Entry {
+  createRevision: string;
   modRevision: string;
   etcdLease: string;
   text: string;
@@ -26,7 +27,7 @@ export interface LostRemoval {
   removal: Removal;
   /** Of the config or node. */
   key: string;
-  /** Of its last value, where this process has seen it go. */
+  /** Of what the copy has, where this is what this process has seen go. */
   revision?: string;
 }
 
@@ -50,8 +51,8 @@ export class Replica implements Following {
   #closed = false;
   /** Everything up to here is in the view. */
   #revision = 0;
-  /** Configs and nodes that were deleted: the key, and the revision of its last value. A copy of etcd has them still. */
-  readonly #buried = new Map<string, string>();
+  /** Configs and nodes that were deleted: when they were made and last written. A copy of etcd may have them still. */
+  readonly #buried = new Map<string, Pick<Entry, 'createRevision' | 'modRevision'>>();
   #onLostRemovals: (lost: readonly LostRemoval[]) => void = () => undefined;
 
   constructor(
@@ -161,13 +162,18 @@ export class Replica implements Following {
   }
 
   /** Markers that were there before and are not now, with what is known of what they stood for. */
-  #lostRemovals(there: ReadonlyMap<string, unknown>): LostRemoval[] {
+  #lostRemovals(there: ReadonlyMap<string, IKeyValue>): LostRemoval[] {
     return [...this.view.removals.values()].flatMap((removal): LostRemoval[] => {
       const { kind, name } = removal;
       if (there.has(this.keys.removal(kind, name))) return [];
       const key = kind === 'network' ? this.keys.config(name) : this.keys.node(name);
-      const revision = this.#buried.get(key);
-      return [{ removal, key, ...(revision !== undefined && { revision }) }];
+      const [kv, buried] = [there.get(key), this.#buried.get(key)];
+      // What was removed, as it was then or earlier: a node is written again with each of its lives.
+      const same =
+        kv !== undefined &&
+        kv.create_revision === buried?.createRevision &&
+        BigInt(kv.mod_revision) <= BigInt(buried.modRevision);
+      return [{ removal, key, ...(same && { revision: kv.mod_revision }) }];
     });
   }
 
@@ -219,13 +225,14 @@ export class Replica implements Following {
   #put(key: string, kv: IKeyValue, changes: Change[]): void {
     const known = this.#entries.get(key);
     const text = textOf(kv.value);
-    const { mod_revision: modRevision, lease: etcdLease } = kv;
+    const { create_revision: createRevision, mod_revision: modRevision, lease: etcdLease } = kv;
     if (known !== undefined && known.text === text && known.etcdLease === etcdLease) {
+      known.createRevision = createRevision;
       known.modRevision = modRevision;
       return;
     }
     this.#buried.delete(key);
-    const entry: Entry = { ...known, modRevision, etcdLease, text };
+    const entry: Entry = { ...known, createRevision, modRevision, etcdLease, text };
     this.#entries.set(key, entry);
     this.#decode(key, entry, changes);
   }
@@ -269,8 +276,7 @@ export class Replica implements Following {
     if (entry.bad !== undefined) changes.push(this.view.removeBad(entry.bad));
     if (entry.record === undefined) return;
     changes.push(this.view.remove(entry.record));
-    if (entry.record.kind === 'network' || entry.record.kind === 'node')
-      this.#buried.set(key, entry.modRevision);
+    if (entry.record.kind === 'network' || entry.record.kind === 'node') this.#buried.set(key, entry);
     if (entry.record.kind === 'lease') this.#releaseSlot(key, entry.record, changes);
   }
 

@@ -181,6 +181,7 @@ export interface LinkLookup {
 
 const IFA = { ADDRESS: 1, LOCAL: 2, PROTO: 11 } as const;
 const RT_SCOPE_LINK = 253;
+const IFA_F_PERMANENT = 0x80;
 
 export interface DecodedAddress {
   link: KernelLink;
@@ -188,6 +189,8 @@ export interface DecodedAddress {
   global: boolean;
   marked: boolean;
   hasProtocol: boolean;
+  /** It has no end: not a router's advertisement, nor DHCPv6, made it. */
+  permanent: boolean;
 }
 
 export function decodeAddress(body: Buffer, links: LinkLookup): DecodedAddress | undefined {
@@ -202,6 +205,7 @@ export function decodeAddress(body: Buffer, links: LinkLookup): DecodedAddress |
     global: body.readUInt8(3) < RT_SCOPE_LINK,
     marked: protocol === WEFT_MARK,
     hasProtocol: protocol !== undefined,
+    permanent: (body.readUInt8(2) & IFA_F_PERMANENT) !== 0,
   };
 }
 
@@ -222,6 +226,7 @@ const RTN_UNICAST = 1;
 /** Blackhole, unreachable, prohibit: packets go nowhere, and no other route of the same key can be made. */
 const RTN_NOWHERE = [6, 7, 8];
 const RTPROT_KERNEL = 2;
+const RTPROT_RA = 9;
 const RTM_F_CLONED = 0x200;
 const RTNH_F_ONLINK = 4;
 const AF_INET6 = 10;
@@ -233,6 +238,8 @@ export interface DecodedRoute {
   metric: number;
   isDefault: boolean;
   family: 4 | 6;
+  /** It came with a router's advertisement. */
+  advertised: boolean;
   link: KernelLink | undefined;
 }
 
@@ -255,6 +262,7 @@ export function decodeRoute(body: Buffer, links: LinkLookup): DecodedRoute | und
     metric: attrs.get(RTA.PRIORITY)?.readUInt32LE() ?? 0,
     isDefault: length === 0,
     family,
+    advertised: body.readUInt8(5) === RTPROT_RA,
     link,
     actual: {
       owned: body.readUInt8(5) === WEFT_MARK,

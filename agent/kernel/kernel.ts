@@ -41,8 +41,10 @@ export type PeerNamespaces = ReadonlyMap<string, KernelNamespace>;
 /** Something changed in the node's namespace. */
 export type KernelEvent =
   | { kind: 'changed'; objects: Actual['objects']; gone: ReadonlySet<string>; linksGone: ReadonlySet<string> }
-  /** Notifications were lost, or something changed that is not told in detail. */
+  /** Something changed that is not told in detail. */
   | { kind: 'unknown' }
+  /** Notifications were lost: anything may have changed. */
+  | { kind: 'lost' }
   /** A link, address or default route changed that the underlay may rest on. */
   | { kind: 'underlay' }
   | { kind: 'firewall' };
@@ -130,6 +132,11 @@ export interface Kernel {
   identify(path: string): Sandbox | undefined;
   /** Links that could carry the underlay. */
   underlayLinks(): Promise<UnderlayLink[]>;
+  /**
+   * Links that have IPv6 addresses or routes from routers' advertisements, and do not listen to these any more, because
+   * the host forwards and their accept_ra is 1.
+   */
+  deafToRouters(): Promise<string[]>;
   /** Destinations of every unicast route of the node, default routes left out. */
   routes(): Promise<string[]>;
   /** A link by its name, as a parent; undefined where there is none. */

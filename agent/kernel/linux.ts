@@ -13,6 +13,7 @@ import { bootId, openNetns } from './namespaces.js';
 import { NetlinkSocket } from './netlink-socket.js';
 import { watchKernel } from './notifications.js';
 import { Pinger } from './ping.js';
+import { deafToRouters } from './router-advertisements.js';
 
 /** The kernel of this machine, seen from the network namespace that the process runs in. */
 export function openKernel({
@@ -55,6 +56,7 @@ export function openKernel({
       }
     },
     underlayLinks: () => Promise.resolve(underlayLinks(node)),
+    deafToRouters: () => Promise.resolve(deafToRouters(node)),
     routes: () => Promise.resolve(routes(node)),
     parentLink: (name) => Promise.resolve(parentLink(node, name)),
     capabilities: () => (capabilities ??= probeCapabilities()),

@@ -111,7 +111,7 @@ class RouteEvents {
     } catch {
       // The old list serves until the next loss; what is told now makes everything be compared anyway.
     }
-    this.tell({ kind: 'unknown' });
+    this.tell({ kind: 'lost' });
     this.tell({ kind: 'underlay' });
   }
 

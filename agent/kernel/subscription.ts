@@ -11,6 +11,8 @@ const NETLINK_NO_ENOBUFS = 5;
 const SO_RCVBUFFORCE = 33;
 const RECEIVE_BUFFER = 8 * 1024 * 1024;
 const REOPEN_MS = 1000;
+/** While a flood goes on each loss would be told anew, and everything be listed for it: no more often than this. */
+const BETWEEN_LOSSES_MS = 1000;
 
 export interface SubscriptionOptions {
   protocol: number;
@@ -26,6 +28,8 @@ export class Subscription {
   #dropped = 0;
   #received: Buffer[] = [];
   #soon: NodeJS.Immediate | undefined;
+  #check: NodeJS.Timeout | undefined;
+  #told = -Infinity;
   #reopen: NodeJS.Timeout | undefined;
   #closed = false;
 
@@ -64,10 +68,17 @@ export class Subscription {
     const received = this.#received;
     this.#received = [];
     for (const bytes of received) this.options.receive(bytes);
+    const wait = Math.max(0, this.#told + BETWEEN_LOSSES_MS - performance.now());
+    this.#check ??= setTimeout(() => this.#checkDropped(), wait);
+  }
+
+  #checkDropped(): void {
+    this.#check = undefined;
     if (this.#socket === undefined) return;
     const dropped = droppedBy(this.#fd);
     if (dropped === this.#dropped) return;
     this.#dropped = dropped;
+    this.#told = performance.now();
     this.options.lost();
   }
 
@@ -89,6 +100,7 @@ export class Subscription {
   close(): void {
     this.#closed = true;
     clearImmediate(this.#soon);
+    clearTimeout(this.#check);
     clearTimeout(this.#reopen);
     this.#socket?.close();
     this.#socket = undefined;

@@ -103,6 +103,22 @@ test('a step that the kernel refuses is a problem until it works', async (t) => 
   t.deepEqual(problems.list(), []);
 });
 
+test('what the kernel goes on refusing is no repair, and nobody is blamed for it', async (t) => {
+  const { kernel, reconciler, problems, totals } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  kernel.failSteps((step) => step.do === 'put' && step.object.kind === 'route', 8, 'EACCES');
+  kernel.breakByHand.delete(ROUTE);
+  for (let i = 0; i < 7; i++) await reconciler.compare('asked');
+  t.is(totals.repaired, 0);
+  t.true(problems.list().some(({ what, why }) => what.includes('10.100.2.0/24') && why.includes('refused')));
+  t.false(problems.list().some(({ why }) => why.includes('changed by something else')));
+  await eventually(() => totals.repaired > 0);
+  await reconciler.compare('asked');
+  await reconciler.compare('asked');
+  t.is(totals.repaired, 1);
+  t.deepEqual(problems.list(), []);
+});
+
 test('leftovers stay until the records are complete, then they go', async (t) => {
   const { kernel, reconciler } = await running({ prune: false });
   t.teardown(() => reconciler.stop());

@@ -182,6 +182,8 @@ export class FakeKernel implements Kernel {
       defaultMetric6: 1024,
     },
   ];
+  /** What `deafToRouters` answers. */
+  deaf: string[] = [];
   /** What `parentLink` answers. */
   readonly parents = new Map<string, ParentLink>();
   /** What `capabilities` answers. */
@@ -308,6 +310,11 @@ export class FakeKernel implements Kernel {
   async underlayLinks(): Promise<UnderlayLink[]> {
     await Promise.resolve();
     return this.underlays;
+  }
+
+  async deafToRouters(): Promise<string[]> {
+    await Promise.resolve();
+    return this.deaf;
   }
 
   async parentLink(name: string): Promise<ParentLink | undefined> {

@@ -200,7 +200,7 @@ test.serial('a flood of notifications that does not fit is told', async (t) => {
   sh(
     `for i in $(seq 0 199); do for j in $(seq 1 250); do echo "route add 198.18.$i.$j/32 dev eth0"; done; done | ip -batch -`,
   );
-  await until(() => kinds.has('unknown'), 'the loss to be noticed');
+  await until(() => kinds.has('lost'), 'the loss to be noticed');
   // And it goes on listening.
   kinds.clear();
   sh('ip route flush 198.18.0.0/16 || true; ip link set wfvx4097 mtu 1300');
@@ -219,7 +219,7 @@ test.serial('a link that is set down is told', async (t) => {
   await until(
     () =>
       told.some(
-        (event) => event.kind === 'unknown' || (event.kind === 'changed' && event.gone.has('link wfvx4097')),
+        (event) => event.kind === 'lost' || (event.kind === 'changed' && event.gone.has('link wfvx4097')),
       ),
     'the link to be told of',
   );

@@ -215,6 +215,9 @@ test.serial('restored from an older copy: what was removed on purpose is removed
   cpSync(own.dataDir, copy, { recursive: true });
   await own.start();
   await eventually(() => store.state.connected && witness.state.connected, 'both are back');
+  // A node is written with each of its lives: the copy has what was removed as it was before.
+  await own.raw.put('/weft/nodes/gone').value('{"instance":"gone","publicIp":"192.0.2.2"}');
+  await eventually(() => store.view.nodes.get('gone')?.publicIp === '192.0.2.2', 'it is written again');
   await store.removeNetwork('removed', { force: false });
   await store.removeNode('gone', { force: false });
   await eventually(() => witness.view.removals.size === 2, 'the witness has seen it');

@@ -10,6 +10,11 @@ export interface Proxy {
   refuse(refused: boolean): void;
   /** Connections stay, and nothing passes. */
   stall(stalled: boolean): void;
+  /**
+   * Settles when the server has answered this many more times; the last answer does not arrive, and nothing does from then
+   * on, in either direction.
+   */
+  dieAtAnswer(count: number): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -17,6 +22,8 @@ export async function startProxy(port: number): Promise<Proxy> {
   const pairs = new Set<[Socket, Socket]>();
   let refused = false;
   let stalled = false;
+  let answersLeft = Infinity;
+  let died: () => void = () => undefined;
   const server = createServer((inner) => {
     if (refused) {
       inner.destroy();
@@ -26,7 +33,13 @@ export async function startProxy(port: number): Promise<Proxy> {
     const pair: [Socket, Socket] = [inner, outer];
     pairs.add(pair);
     const pipe = (from: Socket, to: Socket): void => {
-      from.on('data', (data) => void to.write(data));
+      from.on('data', (data) => {
+        if (from === outer && --answersLeft <= 0) {
+          refused = true;
+          cut();
+          died();
+        } else void to.write(data);
+      });
       from.on('error', () => undefined);
       from.on('close', () => {
         to.destroy();
@@ -56,6 +69,10 @@ export async function startProxy(port: number): Promise<Proxy> {
         for (const socket of pair)
           if (now) socket.pause();
           else socket.resume();
+    },
+    dieAtAnswer: (count) => {
+      answersLeft = count;
+      return new Promise((resolve) => (died = resolve));
     },
     close: async () => {
       server.close();

@@ -10,6 +10,7 @@ import type { Network } from '../../core/network.js';
 import { openStore } from '../../store/etcd-store.js';
 import { startEtcd, type TestEtcd } from './etcd.js';
 import { freshPrefix, recordingLog, request } from './helpers.js';
+import { startProxy } from './proxy.js';
 
 let etcd: TestEtcd;
 test.before(async () => {
@@ -19,33 +20,51 @@ test.after.always(async () => await etcd?.stop());
 
 const RUNS = Number(process.env['WEFT_RACES'] ?? 6);
 
+/** When a node is killed: after a time, or when etcd has done what it asked for and the answer is on its way. */
+type Death = { kind: 'time'; ms: number } | { kind: 'answer'; count: number };
+
 interface Racer {
-  /** Milliseconds after which it is killed, and after which it comes back. */
-  diesAfter: number;
+  death: Death;
+  /** Milliseconds after which it comes back. */
   backAfter: number;
   /** Number of the address outside its subnet that it claims. */
   claims: number;
 }
 
 const racer: fc.Arbitrary<Racer> = fc.record({
-  diesAfter: fc.integer({ min: 1, max: 150 }),
+  death: fc.oneof(
+    fc.record({ kind: fc.constant('time' as const), ms: fc.integer({ min: 1, max: 150 }) }),
+    fc.record({ kind: fc.constant('answer' as const), count: fc.integer({ min: 1, max: 30 }) }),
+  ),
   backAfter: fc.integer({ min: 0, max: 50 }),
   claims: fc.integer({ min: 2, max: 5 }),
 });
 
+interface Told {
+  subnets: string[];
+  ips: string[];
+  vnis: number[];
+  /** Whether it was killed before it was done. */
+  killed: boolean;
+}
+
 /** One life of a node: what it was told that it has. Ended in the middle of whatever it does. */
-async function live(
-  prefix: string,
-  node: number,
-  { claims }: Racer,
-  killed: AbortSignal,
-): Promise<{ subnets: string[]; ips: string[]; vnis: number[] }> {
-  const store = openStore({ endpoints: [etcd.url], prefix, log: recordingLog() });
-  const had = { subnets: [] as string[], ips: [] as string[], vnis: [] as number[] };
-  // A killed process tells nobody: its connection is cut, and what was on its way may or may not have arrived.
-  killed.addEventListener('abort', () => void store.close().catch(() => undefined), { once: true });
+async function live(prefix: string, node: number, { claims }: Racer, death?: Death): Promise<Told> {
+  const proxy = await startProxy(etcd.port);
+  const store = openStore({ endpoints: [proxy.url], prefix, log: recordingLog() });
+  const had: Told = { subnets: [], ips: [], vnis: [], killed: false };
+  const killed = new AbortController();
+  // A killed process tells nobody: its connections are cut, and what was on its way may or may not have arrived.
+  const kill = (): void => {
+    proxy.refuse(true);
+    proxy.cut();
+    killed.abort(new Error('killed'));
+    void store.close().catch(() => undefined);
+  };
+  const timer = death?.kind === 'time' ? setTimeout(kill, death.ms) : undefined;
+  if (death?.kind === 'answer') void proxy.dieAtAnswer(death.count).then(kill);
   try {
-    await store.synced(killed);
+    await store.synced(killed.signal);
     const made = await store
       .createNetwork({ name: `own${node}`, subnet: IpNetwork.parse(`10.${150 + node}.0.0/16`) })
       .catch(() => store.view.networks.get(`own${node}`));
@@ -54,11 +73,14 @@ async function live(
     had.subnets.push((await store.acquireLease(request(network, node + 1))).subnet.toString());
     const ip = IpNetwork.parse('10.100.255.0/24').at(claims);
     const holder = { network, ip, node: `n${node + 1}`, endpoint: `e${node}` };
-    had.ips.push((await store.claimAddress(holder, killed)).ip.toString());
+    had.ips.push((await store.claimAddress(holder, killed.signal)).ip.toString());
   } catch {
     // Killed, or refused: what counts is what it was told before.
   } finally {
+    had.killed = killed.signal.aborted;
+    clearTimeout(timer);
     await store.close().catch(() => undefined);
+    await proxy.close();
   }
   return had;
 }
@@ -85,6 +107,7 @@ async function owners(prefix: string): Promise<{ subnets: Map<string, string>; i
 }
 
 test.serial('subnets, addresses and VNIs are never two’s, whoever is killed when', async (t) => {
+  let deaths = 0;
   await fc.assert(
     fc.asyncProperty(fc.array(racer, { minLength: 4, maxLength: 10 }), async (racers) => {
       const prefix = freshPrefix();
@@ -99,12 +122,9 @@ test.serial('subnets, addresses and VNIs are never two’s, whoever is killed wh
         await etcd.raw.put(`${prefix}/networks/shared/config`).value(JSON.stringify(config));
         const told = await Promise.all(
           racers.map(async (one, node) => {
-            const death = new AbortController();
-            const dies = setTimeout(() => death.abort(new Error('killed')), one.diesAfter);
-            const first = await live(prefix, node, one, death.signal);
-            clearTimeout(dies);
+            const first = await live(prefix, node, one, one.death);
             await sleep(one.backAfter);
-            const second = await live(prefix, node, one, new AbortController().signal);
+            const second = await live(prefix, node, one);
             return { node: `n${node + 1}`, first, second };
           }),
         );
@@ -115,10 +135,14 @@ test.serial('subnets, addresses and VNIs are never two’s, whoever is killed wh
           // A node that was killed and came back has the subnet that it had.
           if (first.subnets.length > 0 && second.subnets.length > 0)
             t.deepEqual(second.subnets, first.subnets);
+          // And its network the VNI.
+          for (const vni of first.vnis) t.deepEqual(second.vnis, [vni]);
+          if (first.killed) deaths++;
         }
         const settled = told.flatMap(({ second }) => second.subnets);
         t.is(new Set(settled).size, settled.length, 'no subnet is two’s');
         t.is(settled.length, racers.length, 'everybody has one');
+        t.is(subnets.size, racers.length, 'and nobody two');
         const vnis = told.map(({ second }) => second.vnis[0]);
         t.is(new Set(vnis).size, vnis.length, 'no VNI is two’s');
       } finally {
@@ -127,4 +151,6 @@ test.serial('subnets, addresses and VNIs are never two’s, whoever is killed wh
     }),
     { numRuns: RUNS },
   );
+  t.log(`${deaths} were killed before they were done`);
+  t.true(deaths > 0);
 });

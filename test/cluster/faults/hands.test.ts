@@ -16,7 +16,6 @@ const fault = suite({
     const cluster = await Cluster.create(3);
     await cluster.startEtcd();
     await cluster.startController(['--etcd', ETCD]);
-    // Of two families, so that both kinds of tunnel are damaged.
     await cluster.startAgents(['h1', 'h2', 'h3']);
     return populate(cluster);
   },
@@ -127,6 +126,69 @@ for (const [what, command] of [
 ] as const) {
   fault(what, (f) => damaged(f, 'c1', command, COMPARED));
 }
+
+fault('IPv6: ways to a peer, the connected route, the gateway’s address and forwarding', async (f) => {
+  const { cluster } = f;
+  await cluster.addContainers('c6', 'c7');
+  await cluster.json(
+    'h1',
+    'network',
+    'create',
+    'six',
+    '--subnet',
+    '10.108.0.0/16',
+    '--subnet6',
+    'fd00:108::/48',
+  );
+  await cluster.attach('h1', 'six', 'c6');
+  const there = await cluster.attach('h3', 'six', 'c7');
+  const reached = (): Promise<boolean> => cluster.reaches('c6', bare(there.ip6 ?? ''));
+  await cluster.until('they reach each other', reached);
+  const tunnel = '$(ip -br link show type vxlan | grep -o "^wfvx6-[0-9]*")';
+  const bridge = '$(ip -br link show type vxlan | grep -o "^wfvx6-[0-9]*" | sed s/wfvx6-/wfbr/)';
+  const everything6 = async (): Promise<string> =>
+    (
+      await cluster.sh(
+        'h1',
+        `ip -6 route show | grep -E "wf(br|vx6)" | grep -v fe80 | sort; ip -6 neigh show dev ${tunnel} nud permanent; bridge fdb show dev ${tunnel} | grep dst; ip -br -6 addr show dev ${bridge}; sysctl net.ipv6.conf.all.forwarding`,
+      )
+    ).replaceAll(/fe80::\S+| proto (?:kernel|119)| (?:pref|metric) \S+| +$/gm, '');
+  const before = await everything6();
+  for (const [what, command, seconds] of [
+    ['a route', 'ip -6 route del $(ip -6 route show proto 119 | grep onlink | cut -d" " -f1)', TOLD],
+    ['neighbours', `ip -6 neigh flush dev ${tunnel} nud permanent`, TOLD],
+    [
+      'an FDB entry',
+      `bridge fdb del $(bridge fdb show dev ${tunnel} | grep dst | cut -d" " -f1) dev ${tunnel}`,
+      TOLD,
+    ],
+    ['the tunnel', `ip link del ${tunnel}`, TOLD],
+    ['forwarding', 'sysctl -qw net.ipv6.conf.all.forwarding=0', TOLD],
+    ['the gateway’s address', `ip -6 addr flush dev ${bridge} scope global`, TOLD],
+    [
+      'the connected route',
+      `ip -6 route del $(ip -6 route show dev ${bridge} | grep -v fe80 | head -1 | cut -d" " -f1) dev ${bridge}`,
+      COMPARED,
+    ],
+  ] as const) {
+    const repaired = (await statusOf(cluster, 'h1')).node.driftRepaired;
+    f.begins();
+    await cluster.sh('h1', command);
+    f.ends();
+    await f.within(seconds, what, async () => {
+      const now = await everything6();
+      if (now !== before) throw new Error(`${before}\nbecame\n${now}`);
+      return true;
+    });
+    await cluster.until('traffic flows', reached);
+    f.check((await statusOf(cluster, 'h1')).node.driftRepaired > repaired, 'counted');
+  }
+  await f.lossless();
+  await cluster.json('h1', 'detach', 'six', cluster.ns('c6'));
+  await cluster.json('h3', 'detach', 'six', cluster.ns('c7'));
+  await cluster.json('h1', 'network', 'rm', 'six');
+  await Promise.all(['c6', 'c7'].map((name) => cluster.removeContainer(name)));
+});
 
 fault('the iptables rules of a host whose policy is DROP flushed', async (f) => {
   const { cluster } = f;

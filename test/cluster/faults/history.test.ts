@@ -44,6 +44,29 @@ async function restore(f: Fault, copy?: string): Promise<void> {
   await f.cluster.startEtcd();
 }
 
+interface Kept {
+  key: string;
+  create_revision: number;
+}
+
+/** By key: the revision that made it. */
+async function revisions(f: Fault, prefix: string): Promise<Map<string, number>> {
+  const { kvs = [] } = JSON.parse(await f.cluster.etcdctl('get', '--prefix', prefix, '-w', 'json')) as {
+    kvs?: Kept[];
+  };
+  return new Map(kvs.map(({ key, create_revision: at }) => [Buffer.from(key, 'base64').toString(), at]));
+}
+
+/** A config must not be there without a subnet of whoever wrote it: a newcomer would take that. */
+async function writtenTogether(f: Fault, network: string): Promise<void> {
+  const all = await revisions(f, `/weft/networks/${network}/`);
+  const config = all.get(`/weft/networks/${network}/config`);
+  f.check(
+    config !== undefined && [...all].some(([key, at]) => key.includes('/subnets/') && at === config),
+    'the config together with the writer’s own subnet',
+  );
+}
+
 const told = (f: Fault): Promise<unknown> =>
   f.within(2, 'the operator is told', async () => {
     const { problems } = await statusOf(f.cluster, 'h1');
@@ -57,8 +80,16 @@ fault('restored from an older snapshot', async (f) => {
   await cluster.until('it is told', async () =>
     (await keysBelow(cluster, ENDPOINTS)).includes(ENDPOINTS + old.id),
   );
+  await cluster.startAgents(['h4']);
+  const fourth = await cluster.attach('h4', 'blue', 'c6');
+  await cluster.until('it is told', async () =>
+    (await keysBelow(cluster, ENDPOINTS)).includes(ENDPOINTS + fourth.id),
+  );
   const copy = await snapshot(f);
-  // After the copy: a network with a subnet and an endpoint, an endpoint more and one less, a network less, a new node.
+  // After the copy: a network with a subnet and an endpoint, an endpoint more and one less, a network less, a new node, and
+  // one less.
+  await cluster.process('agent-h4').kill();
+  await cluster.json('h1', 'node', 'rm', 'h4', '--force');
   await cluster.json('h1', 'network', 'create', 'green', '--subnet', '10.103.0.0/16', '--mtu', '1300');
   await cluster.json('h1', 'network', 'rm', 'red');
   const green = await cluster.attach('h2', 'green', 'c4');
@@ -90,6 +121,7 @@ fault('restored from an older snapshot', async (f) => {
     config,
     'the config, word for word',
   );
+  await writtenTogether(f, 'green');
   await f.within(3, 'what was removed on purpose stays removed', async () => {
     const keys = await keysBelow(cluster, '/weft/');
     return (
@@ -98,6 +130,15 @@ fault('restored from an older snapshot', async (f) => {
     );
   });
   await told(f);
+  // Its life, which the copy has, must end first: 3 s after etcd is back.
+  await f.within(6, 'a removed node, too', async () => {
+    const keys = await keysBelow(cluster, '/weft/');
+    return (
+      !keys.some((key) => key.includes(fourth.id) || key.includes(fourth.gateway.replace(/1$/, '0-24'))) &&
+      !keys.includes('/weft/nodes/h4') &&
+      keys.includes('/weft/removed/nodes/h4')
+    );
+  });
   await f.lossless();
   f.same(await tunnels(cluster, 'h1'), before, 'the kernel as before');
   await cluster.until('the nodes are up', async () => {
@@ -125,6 +166,7 @@ fault('emptied', async (f) => {
     const now = await keysBelow(cluster, BLUE);
     return JSON.stringify(now) === JSON.stringify(keys);
   });
+  await writtenTogether(f, 'blue');
   await told(f);
   await f.lossless();
   f.same(await tunnels(cluster, 'h1'), before, 'the kernel as before');
@@ -178,3 +220,34 @@ fault('a newcomer takes a subnet in the gap', async (f) => {
   await cluster.json('h1', 'node', 'rm', 'h3', '--force');
   await cluster.json('h1', 'network', 'rm', 'small', '--force');
 });
+
+for (const [what, prefix] of [
+  ['the keys of all subnets', `${BLUE}subnets/`],
+  ['the key of a network', `${BLUE}config`],
+  ['every key of a network', BLUE],
+] as const) {
+  fault(`${what} deleted by hand`, async (f) => {
+    const { cluster } = f;
+    const valuesBelow = (): Promise<string> =>
+      cluster.etcdctl('get', '--prefix', `${BLUE}config`, '--print-value-only');
+    const [keys, config, ...before] = await Promise.all([
+      keysBelow(cluster, BLUE),
+      valuesBelow(),
+      ...['h1', 'h2'].map((host) => tunnels(cluster, host)),
+    ]);
+    f.begins();
+    await cluster.etcdctl('del', '--prefix', prefix);
+    f.ends();
+    await f.within(2, 'written back', async () => {
+      const now = await keysBelow(cluster, BLUE);
+      return JSON.stringify(now) === JSON.stringify(keys);
+    });
+    f.same(await valuesBelow(), config, 'the config, word for word');
+    await f.lossless();
+    f.same(
+      await Promise.all(['h1', 'h2'].map((host) => tunnels(cluster, host))),
+      before,
+      'the same subnets, VTEPs and ways',
+    );
+  });
+}

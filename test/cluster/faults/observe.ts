@@ -40,6 +40,13 @@ export async function metric(cluster: Cluster, host: string, name: string): Prom
   return Number(line.split(' ')[1]);
 }
 
+/** A metric's values together, of all labels or of those with this one. */
+export async function metricSum(cluster: Cluster, host: string, name: string, label = ''): Promise<number> {
+  const text = await cluster.sh(host, 'curl -sf http://127.0.0.1:7402/metrics');
+  const lines = text.split('\n').filter((line) => line.startsWith(`${name}{`) && line.includes(label));
+  return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0);
+}
+
 /** Milliseconds of CPU that a process has used (proc(5), fields 14 and 15 of stat, in ticks of 10 ms). */
 export function cpuMs(one: LabProcess): number {
   const stat = readFileSync(`/proc/${one.pid}/stat`, 'utf8');

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { bare, Cluster, CONTROLLER, INFRA, INFRA_IP } from '../../lab/cluster.js';
 import type { LabProcess } from '../../lab/process.js';
 import { deletePeer, keysBelow, putPeer, routes, saidSince, statusOf } from './observe.js';
-import { FULL, populate, suite, type Fault } from './suite.js';
+import { nobodyCalledDead, oneLineAState } from './outage.js';
+import { populate, suite, type Fault } from './suite.js';
 
 const ENDPOINTS = '/weft/networks/blue/endpoints/';
 const MEMBERS = [0, 1, 2].map((i) => ({
@@ -79,6 +80,7 @@ async function changesPass(f: Fault, seconds: number): Promise<void> {
     return (await routes(cluster, 'h2')).includes('10.100.250.0/24');
   });
   await cluster.json('h1', 'detach', 'blue', cluster.ns('c3'));
+  f.check(!(await cluster.reaches('c2', bare(made.ip))), 'detach');
   await cluster.until('the peer goes', async () => {
     await deletePeer(cluster, '10.100.250.0/24', endpoints);
     return !(await routes(cluster, 'h2')).includes('10.100.250.0/24');
@@ -136,10 +138,18 @@ fault('the leader moved', async (f) => {
 fault('the quorum lost', async (f) => {
   const { cluster } = f;
   const [, one = 1, two = 2] = await membersByRank(cluster);
+  const gone = await cluster.attach('h2', 'blue', 'c3');
+  await cluster.until('it is told', async () =>
+    (await keysBelow(cluster, ENDPOINTS)).includes(ENDPOINTS + gone.id),
+  );
+  const agents = ['h1', 'h2'].map((host) => cluster.process(`agent-${host}`));
+  const logs = agents.map((agent) => agent.log().length);
   f.begins();
   await Promise.all([one, two].map((i) => cluster.process(`etcd${i}`).kill()));
   const made = await cluster.attach('h1', 'blue', 'c4');
   f.check(await cluster.reaches('c4', bare(f.site.b.ip)), 'attach meanwhile');
+  await cluster.json('h2', 'detach', 'blue', cluster.ns('c3'));
+  f.check(!(await cluster.reaches('c1', bare(gone.ip))), 'detach meanwhile');
   await cluster.until(
     'status tells',
     async () => (await statusOf(cluster, 'h1')).store.state === 'disconnected',
@@ -147,9 +157,12 @@ fault('the quorum lost', async (f) => {
   for (const i of [one, two]) startMember(cluster, i);
   await membersByRank(cluster);
   f.ends();
-  await f.within(1, 'the change is told', async () =>
-    (await keysBelow(cluster, ENDPOINTS)).includes(ENDPOINTS + made.id),
-  );
+  await f.within(1, 'the change is told', async () => {
+    const keys = await keysBelow(cluster, ENDPOINTS);
+    return keys.includes(ENDPOINTS + made.id) && !keys.includes(ENDPOINTS + gone.id);
+  });
+  await nobodyCalledDead(f);
+  oneLineAState(f, agents, logs);
   await f.lossless();
   await cluster.json('h1', 'detach', 'blue', cluster.ns('c4'));
 });
@@ -200,30 +213,38 @@ fault('the leading controller killed', async (f) => {
     .trim()
     .split(/\s+/);
   f.same(keys.length, 1, 'one leader');
-  // Cleaning up looks every 15 s, and takes away what it found twice.
-  if (FULL) await cleansOnce(f);
 });
 
-/** What was left of a removed node is taken away, by one of the two. */
-async function cleansOnce(f: Fault): Promise<void> {
+// Cleaning up looks every 15 s, and takes away what it found twice.
+fault('the leader killed between two looks at what a removed node left', async (f) => {
   const { cluster } = f;
+  const logs = ['controller', 'second'].map((name) => cluster.process(name).log().length);
+  f.begins();
   const record = { node: 'ghost', name: 'g', target: 'netns:/run/netns/g', ip: '10.100.9.9/24' };
   const there = (await keysBelow(cluster, ENDPOINTS))[0] ?? '';
   const like = JSON.parse(await cluster.etcdctl('get', '--print-value-only', there)) as object;
   await cluster.etcdctl('put', '/weft/removed/nodes/ghost', '{"at":"2026-11-21T00:00:00Z","forced":false}');
   await cluster.etcdctl('put', `${ENDPOINTS}00000000deadbeef`, JSON.stringify({ ...like, ...record }));
+  const leader = await cluster.until('one leads', async () =>
+    ['controller', 'second'].find((name) => leads(cluster.process(name))),
+  );
+  await cluster.process(leader).kill();
+  if (leader === 'second') await startSecond(cluster);
+  else await cluster.startController(['--etcd', cluster.etcd]);
   await cluster.until(
     'it is taken away',
     async () => !(await keysBelow(cluster, ENDPOINTS)).join().includes('deadbeef'),
     { timeoutMs: 60_000 },
   );
-  const said = ['controller', 'second'].flatMap((name) =>
-    saidSince(cluster.process(name), 0).filter(
+  const said = ['controller', 'second'].flatMap((name, i) =>
+    saidSince(cluster.process(name), logs[i] ?? 0).filter(
       (line) => line.includes('took away') && line.includes('deadbeef'),
     ),
   );
-  f.same(said.length, 1, 'no work done twice');
-}
+  f.same(said.length, 1, 'taken away, and no work done twice');
+  await cluster.etcdctl('del', '/weft/removed/nodes/ghost');
+  await f.lossless();
+});
 
 fault('both controllers killed', async (f) => {
   const { cluster } = f;

@@ -122,6 +122,43 @@ fault('a node dead for good, removed, and back', async (f) => {
   await cluster.json('h3', 'detach', 'blue', cluster.ns('c4'));
 });
 
+fault('a node thrown out while it is up, and back', async (f) => {
+  const { cluster } = f;
+  const out = await cluster.attach('h3', 'blue', 'c4');
+  await cluster.until('it is reached', () => cluster.reaches('c1', bare(out.ip)));
+  const subnet = out.gateway.replace(/1$/, '0');
+  f.begins();
+  await cluster.json('h1', 'node', 'rm', 'h3', '--force');
+  f.ends();
+  await f.within(1, 'its leases and endpoints are gone everywhere', async () => {
+    const [keys, ...kernels] = await Promise.all([
+      keysBelow(cluster, '/weft/networks/blue/'),
+      tunnels(cluster, 'h1'),
+      tunnels(cluster, 'h2'),
+    ]);
+    const gone = !keys.join().includes(out.id) && !keys.join().includes(`${subnet}-24`);
+    return gone && kernels.every((text) => !text.includes(subnet));
+  });
+  await f.within(2, 'it has left', async () => !(await cluster.sh('h3', 'ip -br link')).includes('wf'));
+  const { problems } = await statusOf(cluster, 'h3');
+  f.check(
+    problems.some(({ why, fix }) => why.includes('node rm --force') && fix.includes('Restart')),
+    'status tells why, and what to do',
+  );
+  const refused = await cluster.weft('h3', 'attach', 'blue', cluster.ns('c4'));
+  f.check(
+    refused.code === 1 && refused.stderr.includes('node rm --force'),
+    'an attach is refused and says why',
+  );
+  f.check(cluster.process('agent-h3').isRunning, 'its agent stays up');
+  await cluster.process('agent-h3').stop();
+  await cluster.startAgents(['h3']);
+  const back = await cluster.attach('h3', 'blue', 'c4');
+  await f.within(60, 'back when its agent is restarted', () => cluster.reaches('c1', bare(back.ip)));
+  await f.lossless();
+  await cluster.json('h3', 'detach', 'blue', cluster.ns('c4'));
+});
+
 /** What a peer was and what it is, while h2 could not hear of it. */
 async function behindItsBack(f: Fault, without: (work: () => Promise<void>) => Promise<void>): Promise<void> {
   const { cluster } = f;
@@ -216,6 +253,16 @@ fault('an address asked for at the moment at which its node gives it out', async
     await cluster.weft('h1', 'detach', 'blue', cluster.ns('c3'));
     await cluster.weft('h2', 'detach', 'blue', cluster.ns('c4'));
   }
+  const granted = await cluster.attach('h1', 'blue', 'c3', '--ip', `${subnet}.150`);
+  const claim = await cluster.etcdctl(
+    'get',
+    '--print-value-only',
+    `/weft/networks/blue/claims/${subnet}.150`,
+  );
+  f.check(claim.includes('"granted"') && claim.includes(granted.id), 'granted after its agreement');
+  const late = await cluster.weft('h2', 'attach', 'blue', cluster.ns('c4'), '--ip', `${subnet}.150`);
+  f.same(late.code, 1, 'then its node does not give it out');
+  await cluster.json('h1', 'detach', 'blue', cluster.ns('c3'));
   await f.lossless();
 });
 

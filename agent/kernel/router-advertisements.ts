@@ -1,0 +1,39 @@
+// Links of the host that live by IPv6 router advertisements, and whether they still listen to them: a link that forwards does
+// so only where its accept_ra is 2 (Documentation/networking/ip-sysctl.rst). A manager that reads the advertisements itself
+// sets accept_ra to 0.
+import { readFileSync } from 'node:fs';
+
+import { decodeAddress, decodeRoute, type KernelLink, type LinkLookup } from './decode.js';
+import { dumpAddresses, dumpRoutes } from './encode.js';
+import type { LinuxNamespace } from './namespace.js';
+
+/** Of the namespace that the process runs in. See Kernel.deafToRouters. @throws SystemError */
+export function deafToRouters(node: LinuxNamespace): string[] {
+  const links = node.links();
+  const lookup: LinkLookup = { byIndex: (index) => links.get(index), marksAddresses: true, role: 'node' };
+  const living = new Set<string>();
+  const note = (link: KernelLink | undefined): void => {
+    if (link !== undefined && !link.owned && !link.loopback) living.add(link.name);
+  };
+  for (const { body } of node.socket.dump(dumpAddresses)) {
+    const address = decodeAddress(body, lookup);
+    if (address?.global === true && !address.permanent && address.text.includes(':')) note(address.link);
+  }
+  // The kernel drops the default routes of such a link when it begins to forward; others with an end are left.
+  for (const { body } of node.socket.dump(dumpRoutes)) {
+    const route = decodeRoute(body, lookup);
+    if (route?.family === 6 && route.advertised) note(route.link);
+  }
+  return [...living].filter(
+    (name) => setting(name, 'accept_ra') === '1' && setting(name, 'forwarding') === '1',
+  );
+}
+
+function setting(link: string, name: string): string {
+  try {
+    return readFileSync(`/proc/sys/net/ipv6/conf/${link}/${name}`, 'utf8').trim();
+  } catch {
+    // The link is gone, or the host has no IPv6.
+    return '';
+  }
+}

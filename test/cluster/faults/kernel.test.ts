@@ -1,0 +1,314 @@
+// Faults of what weft has from its kernel: notifications that are lost, requests that are refused, features that are missing.
+// The agent stays up, what runs goes on, and `weft status` says what is wrong and what to do.
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { bare, Cluster, ETCD } from '../../lab/cluster.js';
+import { WEFT } from '../../lab/lab.js';
+import { cpuMs, deletePeer, metric, metricSum, putPeer, saidSince, statusOf, tunnels } from './observe.js';
+import { populate, suite, type Fault } from './suite.js';
+
+/** At the next comparison. */
+const COMPARED = 10.5;
+
+const fault = suite({
+  lane: 'kernel',
+  build: async () => {
+    const cluster = await Cluster.create(2);
+    await cluster.startEtcd();
+    await cluster.startController(['--etcd', ETCD]);
+    await cluster.startAgents(['h1', 'h2']);
+    const site = await populate(cluster);
+    await cluster.addContainers('c3', 'c4');
+    return site;
+  },
+});
+
+type Problem = Awaited<ReturnType<typeof statusOf>>['problems'][number];
+
+/** Waits until `weft status` of h1 has such a problem. */
+const told = (f: Fault, what: string, matches: (problem: Problem) => boolean): Promise<Problem> =>
+  f.within(COMPARED, what, async () => (await statusOf(f.cluster, 'h1')).problems.find(matches));
+
+const well = (f: Fault): Promise<unknown> =>
+  f.within(COMPARED, 'status ok again', async () => {
+    const { health, problems } = await statusOf(f.cluster, 'h1');
+    if (health !== 'ok') throw new Error(JSON.stringify(problems));
+    return true;
+  });
+
+/** Of no fault that is counted: problems that came and went with the line are over. */
+const calm = (f: Fault): Promise<unknown> =>
+  f.cluster.until('status ok', async () => (await statusOf(f.cluster, 'h1')).health === 'ok');
+
+const pidOf = (f: Fault): number => f.cluster.process('agent-h1').pid;
+
+/** How many messages the sockets that listen to rtnetlink in h1's namespace had no room for: netlink's own count. */
+async function dropped(f: Fault): Promise<number> {
+  const [head = '', ...rows] = (await f.cluster.sh('h1', 'cat /proc/net/netlink')).trim().split('\n');
+  const names = head.trim().split(/\s+/);
+  const field = (row: string, name: string): string => row.trim().split(/\s+/)[names.indexOf(name)] ?? '';
+  return rows
+    .filter((row) => field(row, 'Eth') === '0' && Number.parseInt(field(row, 'Groups'), 16) !== 0)
+    .reduce((sum, row) => sum + Number(field(row, 'Drops')), 0);
+}
+
+const FLOOD =
+  'for i in $(seq 0 99); do for j in $(seq 1 250); do echo "route add 198.18.$i.$j/32 dev eth0"; echo "route del 198.18.$i.$j/32 dev eth0"; done; done | ip -batch -';
+
+fault('notifications lost (ENOBUFS)', async (f) => {
+  const { cluster } = f;
+  const agent = cluster.process('agent-h1');
+  // Of a peer that no traffic goes to: what is lost is not lost by the damage itself.
+  await putPeer(cluster, '10.100.250.0/24', 250);
+  const before = await cluster.until('the peer is known', async () => {
+    const now = await tunnels(cluster, 'h1');
+    return now.includes('192.0.2.250') && now;
+  });
+  const { driftRepaired } = (await statusOf(cluster, 'h1')).node;
+  const losses = await metric(cluster, 'h1', 'weft_notifications_lost_total');
+  const drops = await dropped(f);
+  const notified = (): Promise<number> =>
+    metricSum(cluster, 'h1', 'weft_reconcile_duration_seconds_count', 'reason="notified"');
+  const looked = await notified();
+  const from = agent.log().length;
+  f.begins();
+  agent.signal('SIGSTOP');
+  await cluster.sh('h1', FLOOD);
+  const flooded = await dropped(f);
+  f.check(flooded > drops, 'the socket overflowed');
+  const link = (await cluster.sh('h1', 'ip -br link show type vxlan')).split(' ')[0] ?? '';
+  await cluster.sh(
+    'h1',
+    `ip route del 10.100.250.0/24; ip neigh del 10.100.250.0 dev ${link}; ` +
+      `bridge fdb del $(bridge fdb show dev ${link} | grep 192.0.2.250 | cut -d" " -f1) dev ${link} dst 192.0.2.250 self`,
+  );
+  f.check((await dropped(f)) > flooded, 'nobody was told of the damage');
+  agent.signal('SIGCONT');
+  f.ends();
+  await f.within(COMPARED, 'put right', async () => (await tunnels(cluster, 'h1')) === before);
+  await f.within(1, 'the loss is counted', async () => {
+    return (await metric(cluster, 'h1', 'weft_notifications_lost_total')) > losses;
+  });
+  await f.within(1.5, 'everything is compared for it', async () => (await notified()) > looked);
+  f.check((await statusOf(cluster, 'h1')).node.driftRepaired >= driftRepaired + 3, 'repairs are counted');
+  const cpu = cpuMs(agent);
+  const compared = await metricSum(cluster, 'h1', 'weft_reconcile_duration_seconds_count');
+  const seconds = f.pick(4, 20);
+  await delay(seconds * 1000);
+  f.check((cpuMs(agent) - cpu) / seconds < 200, 'no busy loop');
+  const more = (await metricSum(cluster, 'h1', 'weft_reconcile_duration_seconds_count')) - compared;
+  f.check(more <= 2 + seconds / 10, `not compared again and again (${more} times in ${seconds} s)`);
+  const said = saidSince(agent, from).filter((line) => /notifications.*lost/.test(line));
+  f.same(said.length, 1, 'one line of log');
+  f.same(agent.pid, pidOf(f), 'the process stays up');
+  f.check(agent.isRunning, 'the process stays up');
+  await f.lossless();
+  await deletePeer(cluster, '10.100.250.0/24');
+  await calm(f);
+});
+
+fault('requests refused: IPv6 turned off for new links', async (f) => {
+  const { cluster } = f;
+  await cluster.json(
+    'h1',
+    'network',
+    'create',
+    'six',
+    '--subnet',
+    '10.108.0.0/16',
+    '--subnet6',
+    'fd00:108::/48',
+  );
+  const peer = await cluster.attach('h2', 'six', 'c4');
+  const agent = cluster.process('agent-h1');
+  f.begins();
+  await cluster.sh('h1', 'sysctl -qw net.ipv6.conf.default.disable_ipv6=1');
+  const made = await cluster.weft('h1', 'attach', 'six', cluster.ns('c3'), '-o', 'json');
+  const gateway = /wfbr\d+/;
+  const problem = await told(
+    f,
+    'told in status',
+    ({ what, why }) => /wfbr.* fd00:108:/.test(what) && why.includes('EACCES'),
+  );
+  const link = gateway.exec(problem.what)?.[0] ?? '';
+  f.check(problem.why.includes('refused'), 'with the cause');
+  f.check(problem.fix.includes(`net.ipv6.conf.${link}.disable_ipv6=0`), 'with the next step');
+  f.check(await cluster.reaches('c3', bare(peer.ip)), 'IPv4 of the same network works');
+  f.same(made.code, 0, 'the attach');
+  // The next step as it is told, for every link that wants it.
+  await cluster.sh(
+    'h1',
+    'sysctl -qw net.ipv6.conf.default.disable_ipv6=0; for link in $(ls /proc/sys/net/ipv6/conf | grep ^wf); do sysctl -qw net.ipv6.conf.$link.disable_ipv6=0; done',
+  );
+  f.ends();
+  await well(f);
+  await f.within(COMPARED, 'IPv6 works', () => cluster.reaches('c3', bare(peer.ip6 ?? '')));
+  f.same([agent.isRunning, agent.pid], [true, pidOf(f)], 'the process stays up');
+  await f.lossless();
+  await cluster.json('h1', 'detach', 'six', cluster.ns('c3'));
+  await cluster.json('h2', 'detach', 'six', cluster.ns('c4'));
+  await cluster.json('h1', 'network', 'rm', 'six');
+});
+
+fault('a request refused: a link of somebody else’s has the name', async (f) => {
+  const { cluster } = f;
+  await cluster.json('h1', 'network', 'create', 'late', '--subnet', '10.109.0.0/16', '--vni', '4777');
+  const peer = await cluster.attach('h2', 'late', 'c4');
+  const agent = cluster.process('agent-h1');
+  f.begins();
+  await cluster.sh('h1', 'ip link add wfbr4777 type veth peer name other0');
+  const refused = await cluster.weft('h1', 'attach', 'late', cluster.ns('c3'));
+  f.same(refused.code, 1, 'an attach is refused');
+  f.check(
+    refused.stderr.includes('wfbr4777') && /Nothing was left/.test(refused.stderr),
+    'with a sentence that names the link',
+  );
+  f.same((await cluster.sh('c3', 'ip -br link | grep -c eth || true')).trim(), '0', 'nothing half made');
+  const problem = await told(f, 'told in status', ({ what }) => what.includes('wfbr4777'));
+  f.check(
+    /did not make/.test(problem.why) && /Remove or rename/.test(problem.fix),
+    'with cause and next step',
+  );
+  f.check((await cluster.sh('h1', 'ip -d link show wfbr4777')).includes('veth'), 'and left alone');
+  await cluster.sh('h1', 'ip link del wfbr4777');
+  f.ends();
+  await well(f);
+  f.check((await cluster.weft('h1', 'attach', 'late', cluster.ns('c3'))).code === 0, 'attach works');
+  await f.within(COMPARED, 'and traffic', () => cluster.reaches('c3', bare(peer.ip)));
+  f.same([agent.isRunning, agent.pid], [true, pidOf(f)], 'the process stays up');
+  await f.lossless();
+  await cluster.json('h1', 'detach', 'late', cluster.ns('c3'));
+  await cluster.json('h2', 'detach', 'late', cluster.ns('c4'));
+  await cluster.json('h1', 'network', 'rm', 'late');
+});
+
+fault('a kernel feature missing: 802.1Q and VLAN filtering', async (f) => {
+  const { cluster } = f;
+  interface Capable {
+    node: { capabilities: { name: string; available: boolean; why: string }[] };
+  }
+  // Asked of the kernel itself, not of weft.
+  const asked = await cluster.try(
+    'c3',
+    'ip link add probe type bridge vlan_filtering 1 && ip -d link show probe | grep -q "vlan_filtering 1" && ip link add link probe name probe.2 type vlan id 2; status=$?; ip link del probe; exit $status',
+  );
+  const { capabilities } = (await cluster.json<Capable>('h1', 'status')).node;
+  f.same(
+    capabilities.every(({ available }) => available),
+    asked.code === 0,
+    'status says what the kernel can',
+  );
+  if (asked.code === 0) return;
+  const lacking = capabilities.filter(({ available }) => !available).map(({ why }) => why);
+  const create = ['--driver', 'vlan', '--vlan', '100', '--subnet', '10.111.0.0/24'];
+  const before = await cluster.sh('h1', 'ip -br link; nft list ruleset | grep -v packets');
+  f.begins();
+  const refused = await cluster.weft('h1', 'network', 'create', 'lan', ...create);
+  f.same(refused.code, 1, 'network create is refused');
+  f.check(
+    lacking.some((why) => refused.stderr.includes(why)),
+    'and says what is missing',
+  );
+  f.same((await cluster.weft('h1', 'network', 'inspect', 'lan')).code, 1, 'no network is made');
+  // Written by somebody else, so that only the node can refuse it.
+  const config = { Network: '10.111.0.0/24', Backend: { Type: 'weft-vlan' }, Weft: { VLAN: 100 } };
+  await cluster.etcdctl('put', '/weft/networks/lan/config', JSON.stringify(config));
+  const attach = await cluster.until('the network is known', async () => {
+    const one = await cluster.weft('h1', 'attach', 'lan', cluster.ns('c3'));
+    return !/no network lan/.test(one.stderr) && one;
+  });
+  f.same(attach.code, 1, 'an attach is refused');
+  f.check(
+    lacking.some((why) => attach.stderr.includes(why)),
+    'and says what is missing',
+  );
+  f.same((await cluster.sh('c3', 'ip -br link | grep -c eth || true')).trim(), '0', 'nothing half made');
+  f.same(
+    await cluster.sh('h1', 'ip -br link; nft list ruleset | grep -v packets'),
+    before,
+    'nothing half made',
+  );
+  f.check((await cluster.attach('h1', 'blue', 'c3')).ip.startsWith('10.100.'), 'other networks go on');
+  await cluster.json('h1', 'detach', 'blue', cluster.ns('c3'));
+  await cluster.etcdctl('del', '--prefix', '/weft/networks/lan/');
+  f.check(cluster.process('agent-h1').isRunning, 'the process stays up');
+  await f.lossless();
+  await calm(f);
+});
+
+/** Starts the agent of h1 where the library of nftables cannot be found; `ip netns exec` gives it mounts of its own. */
+async function startWithoutNftables(f: Fault, ...flags: string[]): Promise<void> {
+  const { cluster } = f;
+  const command = [WEFT, 'agent', ...cluster.agentFlags('h1'), ...flags].map((word) => `'${word}'`).join(' ');
+  const hide =
+    "for library in $(ldconfig -p | sed -n 's/.*libnftables.so.1 .*=> //p'); do mount --bind /dev/null $(readlink -f $library); done";
+  cluster.spawn('agent-h1', 'h1', ['sh', '-c', `${hide} && exec ${command}`]);
+  await Promise.resolve();
+}
+
+fault('a feature missing: no nftables', async (f) => {
+  const { cluster } = f;
+  const firewallOf = async (): Promise<string> =>
+    (await cluster.json<{ node: { firewall: string } }>('h1', 'status')).node.firewall;
+  f.same(await firewallOf(), 'nftables', 'nftables before');
+  f.begins();
+  await cluster.process('agent-h1').kill();
+  // Asked for, it cannot be had: a sentence, and nothing else is taken for it.
+  await startWithoutNftables(f, '--firewall', 'nftables');
+  const wanted = cluster.process('agent-h1');
+  f.same(await wanted.ended, 1, 'asked for by name: it ends with 1');
+  f.check(
+    /libnftables\.so\.1 cannot be loaded/.test(wanted.tail()) &&
+      /apt-get install libnftables1/.test(wanted.tail()),
+    'and says what to install',
+  );
+  // Left to weft, it is iptables.
+  await startWithoutNftables(f);
+  await cluster.says(cluster.process('agent-h1'), 'the agent serves');
+  f.same(await firewallOf(), 'iptables', 'iptables instead');
+  const made = await cluster.attach('h1', 'blue', 'c3');
+  f.check(await cluster.reaches('c3', bare(f.site.b.ip)), 'attach works');
+  f.check(await cluster.reaches('c3', '198.51.100.1'), 'and the way out');
+  f.check(made.ip.startsWith('10.100.'), 'attach works');
+  await cluster.json('h1', 'detach', 'blue', cluster.ns('c3'));
+  await cluster.process('agent-h1').stop();
+  await cluster.startAgents(['h1']);
+  f.ends();
+  f.same(await firewallOf(), 'nftables', 'nftables when it is back');
+  f.same((await cluster.sh('h1', 'iptables -S | grep -c WEFT || true')).trim(), '0', 'no rule is left over');
+  await f.lossless();
+  await calm(f);
+});
+
+fault('IPv6 forwarded on a host that lives by router advertisements', async (f) => {
+  const { cluster } = f;
+  const acceptRa = (): Promise<string> => cluster.sh('h1', 'cat /proc/sys/net/ipv6/conf/eth0/accept_ra');
+  const about = ({ what }: Problem): boolean => what.includes('IPv6 of eth0');
+  await cluster.sh('h1', 'ip -6 route add default via fe80::1 dev eth0 proto ra metric 2048');
+  f.begins();
+  await cluster.json(
+    'h1',
+    'network',
+    'create',
+    'six',
+    '--subnet',
+    '10.108.0.0/16',
+    '--subnet6',
+    'fd00:108::/48',
+  );
+  await cluster.attach('h1', 'six', 'c3');
+  const { why, fix } = await told(f, 'told in status', about);
+  f.check(why.includes('router advertisements') && why.includes('accept_ra'), 'with the cause');
+  f.check(fix.includes('sysctl net.ipv6.conf.eth0.accept_ra=2'), 'with the next step');
+  f.same((await acceptRa()).trim(), '1', 'the host’s link is left alone');
+  await cluster.sh('h1', 'sysctl -qw net.ipv6.conf.eth0.accept_ra=2');
+  f.ends();
+  await well(f);
+  await cluster.sh(
+    'h1',
+    'sysctl -qw net.ipv6.conf.eth0.accept_ra=1; ip -6 route del default via fe80::1 dev eth0',
+  );
+  await f.lossless();
+  await cluster.json('h1', 'detach', 'six', cluster.ns('c3'));
+  await cluster.json('h1', 'network', 'rm', 'six');
+});

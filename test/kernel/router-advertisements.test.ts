@@ -1,0 +1,70 @@
+// Which links of a real host live by router advertisements and have become deaf to them: told where it matters, and only there.
+// oxlint-disable-next-line import/no-unassigned-import -- it moves this process when it is loaded
+import './private.js';
+
+import { execFileSync } from 'node:child_process';
+
+import test from 'ava';
+
+import { openKernel } from '../../agent/kernel/linux.js';
+import type { FirewallDriver, Kernel } from '../../agent/kernel/kernel.js';
+
+const noFirewall: FirewallDriver = {
+  kind: 'nftables',
+  ensure: () => Promise.resolve({ repaired: [], problems: [] }),
+  changePorts: () => Promise.resolve({ repaired: [], problems: [] }),
+  remove: () => Promise.resolve(),
+  close: () => undefined,
+};
+
+const sh = (command: string): string => execFileSync('sh', ['-c', command], { encoding: 'utf8' });
+const conf = (link: string, name: string, value: number): string =>
+  sh(`echo ${value} >/proc/sys/net/ipv6/conf/${link}/${name}`);
+
+let kernel: Kernel;
+test.before(async () => {
+  sh('ip link set lo up; for link in eth0 eth1.5; do ip link add $link type veth peer name ${link}p; done');
+  sh('for link in eth0 eth0p eth1.5 eth1.5p; do ip link set $link up; done');
+  sh('ip addr add 2001:db8::1/64 dev eth0 nodad; ip -6 route add default via 2001:db8::99 dev eth0');
+  kernel = await openKernel({ firewall: noFirewall });
+});
+test.after.always(() => kernel?.close());
+
+test.serial('a host with addresses and routes of its own is not told of', async (t) => {
+  conf('all', 'forwarding', 1);
+  t.is(sh('cat /proc/sys/net/ipv6/conf/eth0/accept_ra').trim(), '1');
+  t.deepEqual(await kernel.deafToRouters(), []);
+});
+
+test.serial('a route from an advertisement, until the link listens again', async (t) => {
+  conf('all', 'forwarding', 1);
+  sh('ip -6 route add default via fe80::1 dev eth0 proto ra metric 512');
+  t.deepEqual(await kernel.deafToRouters(), ['eth0']);
+  conf('eth0', 'accept_ra', 2);
+  t.deepEqual(await kernel.deafToRouters(), []);
+  // Whoever reads the advertisements itself, as network managers do, is not deaf.
+  conf('eth0', 'accept_ra', 0);
+  t.deepEqual(await kernel.deafToRouters(), []);
+  conf('eth0', 'accept_ra', 1);
+  t.deepEqual(await kernel.deafToRouters(), ['eth0']);
+  // A host that does not forward hears its routers.
+  conf('all', 'forwarding', 0);
+  t.deepEqual(await kernel.deafToRouters(), []);
+  sh('ip -6 route del default via fe80::1 dev eth0 proto ra metric 512');
+});
+
+test.serial('an address with an end, on a link with a dot in its name', async (t) => {
+  conf('all', 'forwarding', 1);
+  sh('ip addr add 2001:db8:5::1/64 dev eth1.5 nodad valid_lft 3600 preferred_lft 1800');
+  t.deepEqual(await kernel.deafToRouters(), ['eth1.5']);
+  sh('ip addr del 2001:db8:5::1/64 dev eth1.5');
+  t.deepEqual(await kernel.deafToRouters(), []);
+});
+
+test.serial('links of weft’s own and addresses of IPv4 are no matter', async (t) => {
+  conf('all', 'forwarding', 1);
+  sh('ip link add wfbr9 group 119 type bridge; ip link set wfbr9 up');
+  sh('ip addr add 2001:db8:6::1/64 dev wfbr9 nodad valid_lft 3600 preferred_lft 1800');
+  sh('ip addr add 192.0.2.7/24 dev eth0 valid_lft 3600 preferred_lft 1800');
+  t.deepEqual(await kernel.deafToRouters(), []);
+});
