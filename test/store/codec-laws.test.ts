@@ -132,7 +132,7 @@ test('every endpoint, claim and node reads back the same', (t) => {
         name: word,
         node: word,
         target: text,
-        ifname: text,
+        ifname: fc.stringMatching(/^[a-z][A-Za-z0-9_.-]{0,14}$/),
         mac: macAddress,
         aliases: fc.array(word),
         publish: fc.array(
