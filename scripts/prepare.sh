@@ -15,9 +15,10 @@ node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)
 command -v npm >/dev/null || fail 'there is no npm' 'Install npm.'
 
 log=$(mktemp)
-# Runs a step's command with its output put aside, and shows that only where it fails.
+# Runs a step's command with its output put aside, and shows that only where it fails. It has the lock, too: should only this
+# script be ended, the next one waits until the command has let go of what it writes.
 quietly() {
-  "$@" >"$log" 2>&1 </dev/null 9>&- && return
+  "$@" >"$log" 2>&1 </dev/null && return
   printf 'failed\n' && cat "$log" >&2
   fail "$* failed" 'Its words are above.'
 }
@@ -84,11 +85,11 @@ if [ -n "$(missing)" ]; then
   if [ ${#packages[@]} -gt 0 ]; then
     export DEBIAN_FRONTEND=noninteractive
     step 'Looking up system packages'
-    quietly apt-get update -qq
+    quietly apt-get update -qq 9>&-
     done_
     step "Installing ${packages[*]}"
     forbid_services
-    quietly apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "${packages[@]}"
+    quietly apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "${packages[@]}" 9>&-
     case " ${packages[*]} " in *' etcd-server '*) disable etcd etcd.service ;; esac
     case " ${packages[*]} " in *' docker.io '*) disable docker docker.service docker.socket ;; esac
     case " ${packages[*]} " in *' containerd '* | *' docker.io '*) disable containerd containerd.service ;; esac
