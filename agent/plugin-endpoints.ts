@@ -39,8 +39,8 @@ export interface PluginEndpointsOptions {
 /** Who holds an address that no container may have, in claims; hosts that want the same share it. */
 export const SET_ASIDE = 'aux';
 
-/** Milliseconds after a container's end was moved inside; the second time for a slow engine. */
-const LOOK_MS = [300, 2000] as const;
+/** Milliseconds after a container's end was moved inside, when its engine is done; the second time for a slow one. */
+const LOOK_MS = [800, 3000] as const;
 /** A namespace that has not come by now does not come any more. */
 const COMES_MS = 60_000;
 

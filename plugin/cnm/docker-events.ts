@@ -48,8 +48,10 @@ const KEEP_NAMES = 1_000;
 
 export interface DockerEventsOptions {
   host: PluginHost;
-  /** A container came to a network, was started or renamed. */
+  /** A container came to a network, or has another name. */
   onContainer: (id: string) => void;
+  /** It runs now; that it came to its networks was told before. */
+  onStarted: (id: string) => void;
   /** Something went, or Docker was away: what it still has is worth a look. */
   onChange: () => void;
 }
@@ -99,9 +101,9 @@ export class DockerEvents {
       this.#learn(Actor.ID, attributes['name']);
     } else if (Type === 'network' && Action === 'connect') {
       if (attributes['container'] !== undefined) this.options.onContainer(attributes['container']);
-    } else if (Type === 'container' && (Action === 'start' || Action === 'rename')) {
-      this.options.onContainer(Actor.ID);
-    } else if (['destroy', 'remove', 'die', 'disconnect'].includes(Action)) this.options.onChange();
+    } else if (Type === 'container' && Action === 'rename') this.options.onContainer(Actor.ID);
+    else if (Type === 'container' && Action === 'start') this.options.onStarted(Actor.ID);
+    else if (['destroy', 'remove', 'die', 'disconnect'].includes(Action)) this.options.onChange();
   }
 
   #learn(id: string, name: string): void {

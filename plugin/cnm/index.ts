@@ -28,6 +28,7 @@ export async function cnm(host: PluginHost): Promise<MountedPlugin> {
   const events: DockerEvents = new DockerEvents({
     host,
     onContainer: (id) => void upkeep.learn(id),
+    onStarted: (id) => void upkeep.learnMissed(id),
     onChange: () => upkeep.lookSoon(),
   });
   const networks = new Networks({

@@ -156,6 +156,14 @@ export class Upkeep {
     }
   }
 
+  /** Docker, which starts the container meanwhile, is not asked again for what it has answered. */
+  async learnMissed(container: string): Promise<void> {
+    const isMissing = this.options.memory.endpoints
+      .list()
+      .some(({ named, sandbox }) => !named && sandbox !== undefined);
+    if (isMissing) await this.learn(container);
+  }
+
   /** What a container is called on its networks; it is asked for when Docker has told of it. */
   async learn(container: string): Promise<void> {
     const { memory, host, events } = this.options;
