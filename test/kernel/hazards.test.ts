@@ -9,24 +9,16 @@ import { readdirSync } from 'node:fs';
 import test from 'ava';
 import koffi from 'koffi';
 
-import type { FirewallDriver, Kernel, KernelEvent } from '../../agent/kernel/kernel.js';
+import type { Kernel, KernelEvent } from '../../agent/kernel/kernel.js';
 import { openKernel } from '../../agent/kernel/linux.js';
 import { compileEndpoint, compileNetwork, compilePeer, type Membership } from '../../core/compile.js';
 import { WeftError } from '../../core/errors.js';
 import type { KernelObject } from '../../core/objects.js';
 import { assume, plan } from '../../core/plan.js';
-import { endpoint, ip, lease, membership, network } from './samples.js';
+import { endpoint, ip, lease, membership, network, noFirewall } from './samples.js';
 
 const fds = (): number => readdirSync('/proc/self/fd').length;
 const turnOnce = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-
-const noFirewall: FirewallDriver = {
-  kind: 'nftables',
-  ensure: () => Promise.resolve({ repaired: [], problems: [] }),
-  changePorts: () => Promise.resolve({ repaired: [], problems: [] }),
-  remove: () => Promise.resolve(),
-  close: () => undefined,
-};
 
 const sh = (command: string): string => execFileSync('sh', ['-c', command], { encoding: 'utf8' });
 

@@ -7,7 +7,7 @@ import { readdirSync } from 'node:fs';
 import test from 'ava';
 
 import { openKernel } from '../../agent/kernel/linux.js';
-import type { FirewallDriver, Kernel, KernelEvent } from '../../agent/kernel/kernel.js';
+import type { Kernel, KernelEvent } from '../../agent/kernel/kernel.js';
 import {
   compileClaim,
   compileEndpoint,
@@ -17,15 +17,7 @@ import {
 } from '../../core/compile.js';
 import type { KernelObject } from '../../core/objects.js';
 import { assume, plan, type Step } from '../../core/plan.js';
-import { endpoint, lease, membership, network } from './samples.js';
-
-const noFirewall: FirewallDriver = {
-  kind: 'nftables',
-  ensure: () => Promise.resolve({ repaired: [], problems: [] }),
-  changePorts: () => Promise.resolve({ repaired: [], problems: [] }),
-  remove: () => Promise.resolve(),
-  close: () => undefined,
-};
+import { endpoint, lease, membership, network, noFirewall } from './samples.js';
 
 const sh = (command: string): string => execFileSync('sh', ['-c', command], { encoding: 'utf8' });
 

@@ -7,15 +7,8 @@ import { execFileSync } from 'node:child_process';
 import test from 'ava';
 
 import { openKernel } from '../../agent/kernel/linux.js';
-import type { FirewallDriver, Kernel } from '../../agent/kernel/kernel.js';
-
-const noFirewall: FirewallDriver = {
-  kind: 'nftables',
-  ensure: () => Promise.resolve({ repaired: [], problems: [] }),
-  changePorts: () => Promise.resolve({ repaired: [], problems: [] }),
-  remove: () => Promise.resolve(),
-  close: () => undefined,
-};
+import type { Kernel } from '../../agent/kernel/kernel.js';
+import { noFirewall } from './samples.js';
 
 const sh = (command: string): string => execFileSync('sh', ['-c', command], { encoding: 'utf8' });
 const conf = (link: string, name: string, value: number): string =>

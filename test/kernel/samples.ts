@@ -1,7 +1,17 @@
 // A network, a peer and an endpoint, as the kernel tests use them.
+import type { FirewallDriver } from '../../agent/kernel/kernel.js';
 import { IpAddress, IpNetwork } from '../../core/address.js';
 import { hostIfname, macOf, vtepMac, type Membership } from '../../core/compile.js';
 import type { Endpoint, Lease, Network } from '../../core/records.js';
+
+/** For tests of links, addresses and routes. */
+export const noFirewall: FirewallDriver = {
+  kind: 'nftables',
+  ensure: () => Promise.resolve({ repaired: [], problems: [] }),
+  changePorts: () => Promise.resolve({ repaired: [], problems: [] }),
+  remove: () => Promise.resolve(),
+  close: () => undefined,
+};
 
 export const ip = (text: string): IpAddress => IpAddress.parse(text);
 export const net = (text: string): IpNetwork => IpNetwork.parse(text);

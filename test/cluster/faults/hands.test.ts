@@ -3,7 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { bare, Cluster, ETCD } from '../../lab/cluster.js';
-import { cpuMs, metric, statusOf, tunnels } from './observe.js';
+import { createSix, cpuMs, metric, statusOf, tunnels } from './observe.js';
 import { populate, suite, type Fault } from './suite.js';
 
 /** As fast as the requirement asks where the kernel tells, and at the next comparison where it does not. */
@@ -130,16 +130,7 @@ for (const [what, command] of [
 fault('IPv6: ways to a peer, the connected route, the gateway’s address and forwarding', async (f) => {
   const { cluster } = f;
   await cluster.addContainers('c6', 'c7');
-  await cluster.json(
-    'h1',
-    'network',
-    'create',
-    'six',
-    '--subnet',
-    '10.108.0.0/16',
-    '--subnet6',
-    'fd00:108::/48',
-  );
+  await createSix(cluster);
   await cluster.attach('h1', 'six', 'c6');
   const there = await cluster.attach('h3', 'six', 'c7');
   const reached = (): Promise<boolean> => cluster.reaches('c6', bare(there.ip6 ?? ''));

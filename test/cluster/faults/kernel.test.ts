@@ -4,7 +4,17 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { bare, Cluster, ETCD } from '../../lab/cluster.js';
 import { WEFT } from '../../lab/lab.js';
-import { cpuMs, deletePeer, metric, metricSum, putPeer, saidSince, statusOf, tunnels } from './observe.js';
+import {
+  createSix,
+  cpuMs,
+  deletePeer,
+  metric,
+  metricSum,
+  putPeer,
+  saidSince,
+  statusOf,
+  tunnels,
+} from './observe.js';
 import { populate, suite, type Fault } from './suite.js';
 
 /** At the next comparison. */
@@ -109,16 +119,7 @@ fault('notifications lost (ENOBUFS)', async (f) => {
 
 fault('requests refused: IPv6 turned off for new links', async (f) => {
   const { cluster } = f;
-  await cluster.json(
-    'h1',
-    'network',
-    'create',
-    'six',
-    '--subnet',
-    '10.108.0.0/16',
-    '--subnet6',
-    'fd00:108::/48',
-  );
+  await createSix(cluster);
   const peer = await cluster.attach('h2', 'six', 'c4');
   const agent = cluster.process('agent-h1');
   f.begins();
@@ -286,16 +287,7 @@ fault('IPv6 forwarded on a host that lives by router advertisements', async (f) 
   const about = ({ what }: Problem): boolean => what.includes('IPv6 of eth0');
   await cluster.sh('h1', 'ip -6 route add default via fe80::1 dev eth0 proto ra metric 2048');
   f.begins();
-  await cluster.json(
-    'h1',
-    'network',
-    'create',
-    'six',
-    '--subnet',
-    '10.108.0.0/16',
-    '--subnet6',
-    'fd00:108::/48',
-  );
+  await createSix(cluster);
   await cluster.attach('h1', 'six', 'c3');
   const { why, fix } = await told(f, 'told in status', about);
   f.check(why.includes('router advertisements') && why.includes('accept_ra'), 'with the cause');

@@ -91,3 +91,20 @@ export async function putPeer(
 
 export const deletePeer = (cluster: Cluster, subnet: string, endpoints = ETCD): Promise<string> =>
   cluster.etcdctl('del', '--endpoints', endpoints, `/weft/networks/blue/subnets/${subnet.replace('/', '-')}`);
+
+/** A dual-stack network beside the lane's own. */
+export async function createSix(cluster: Cluster): Promise<void> {
+  const subnets = ['--subnet', '10.108.0.0/16', '--subnet6', 'fd00:108::/48'];
+  await cluster.json('h1', 'network', 'create', 'six', ...subnets);
+}
+
+/** Whether a node's subnet of network blue, without its length, and an endpoint there are known nowhere any more. */
+export async function isGone(cluster: Cluster, subnet: string, endpoint: string): Promise<boolean> {
+  const [keys, ...kernels] = await Promise.all([
+    keysBelow(cluster, '/weft/networks/blue/'),
+    tunnels(cluster, 'h1'),
+    tunnels(cluster, 'h2'),
+  ]);
+  const gone = !keys.join().includes(endpoint) && !keys.join().includes(`${subnet}-`);
+  return gone && kernels.every((text) => !text.includes(subnet));
+}
