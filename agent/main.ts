@@ -414,11 +414,14 @@ async function run(
   for (const name of settings.join)
     void joinWhenThere(name, { memberships, store, problems, log, signal: shutdown.signal });
 
-  await underlay.follow((moved) => {
-    // The old address is no address of this host any more, and a connection from it is silent for ever.
-    if (moved) store.reconnect();
-    announcement.refresh();
-    follower.next('the underlay', () => memberships.underlayChanged());
+  await underlay.follow({
+    changed: (moved) => {
+      // The old address is no address of this host any more, and a connection from it is silent for ever.
+      if (moved) store.reconnect();
+      announcement.refresh();
+      follower.next('the underlay', () => memberships.underlayChanged());
+    },
+    back: () => peers.greet(underlay.current.link),
   });
 }
 

@@ -16,8 +16,16 @@ export interface NodeUnderlayOptions {
   wish: UnderlayWish;
 }
 
+export interface UnderlayListener {
+  /** @param moved with another address */
+  changed: (moved: boolean) => void;
+  /** Frames can leave again, after a time in which none could. */
+  back: () => void;
+}
+
 export class NodeUnderlay {
-  #onChange: ((moved: boolean) => void) | undefined;
+  #on: UnderlayListener | undefined;
+  #running = true;
 
   private constructor(
     private readonly options: NodeUnderlayOptions,
@@ -44,28 +52,33 @@ export class NodeUnderlay {
     }
   }
 
-  /** Tells of changes from here on, of one since it was found at once. @param onChange `moved`: with another address */
-  async follow(onChange: (moved: boolean) => void): Promise<void> {
-    this.#onChange = onChange;
+  /** Tells of changes from here on, of one since it was found at once. */
+  async follow(listener: UnderlayListener): Promise<void> {
+    this.#on = listener;
     await this.look();
   }
 
   /** Something about the links changed. Of use once it is followed. */
   async look(): Promise<void> {
-    if (this.#onChange === undefined) return;
+    if (this.#on === undefined) return;
     const { kernel, problems, log, wish } = this.options;
     try {
-      const found = findUnderlay(await kernel.underlayLinks(), wish);
+      const links = await kernel.underlayLinks();
+      const found = findUnderlay(links, wish);
       problems.clear('underlay');
       const before = this.current;
-      if (sameUnderlay(found, before)) return;
-      log.info('the underlay changed', {
-        from: before.ip.toString(),
-        to: found.ip.toString(),
-        mtu: found.mtu,
-      });
       this.current = found;
-      this.#onChange(!found.ip.equals(before.ip));
+      if (!sameUnderlay(found, before)) {
+        log.info('the underlay changed', {
+          from: before.ip.toString(),
+          to: found.ip.toString(),
+          mtu: found.mtu,
+        });
+        this.#on.changed(!found.ip.equals(before.ip));
+      }
+      const wasRunning = this.#running;
+      this.#running = links.some(({ name, running }) => name === found.link && running);
+      if (this.#running && !wasRunning) this.#on.back();
     } catch (error) {
       // Cables are pulled and put back: what was right goes on until there is something better.
       problems.set('underlay', {

@@ -36,6 +36,9 @@ interface Sample {
   missed: number;
 }
 
+/** The base address of a node's subnet is its VTEP's own. */
+const vtepAddress = (lease: StoredLease): string => lease.subnet.base.toString();
+
 export class Peers {
   readonly #samples = new Map<string, Sample>();
   #next = 0;
@@ -55,6 +58,16 @@ export class Peers {
   async stop(): Promise<void> {
     clearInterval(this.#timer);
     await this.#running;
+  }
+
+  /**
+   * The underlay is back: each of the others is sent a packet, so that both sides know each other's link address (ARP, RFC 826)
+   * now, and not when the kernel asks next.
+   * @param link of the underlay. @throws SystemError
+   */
+  greet(link: string): void {
+    this.options.kernel.askNeighboursAgain(link);
+    void this.options.kernel.ping([...this.#leases().values()].map(vtepAddress), TIMEOUT_MS);
   }
 
   /** Every other node of the networks that this node is on, once. */
@@ -99,9 +112,8 @@ export class Peers {
       (peer) => peer !== undefined,
     );
     this.#next = (this.#next + count) % all.length;
-    // The base address of a node's subnet is its VTEP's own.
     const answers = await this.options.kernel.ping(
-      chosen.map(([, lease]) => lease.subnet.base.toString()),
+      chosen.map(([, lease]) => vtepAddress(lease)),
       TIMEOUT_MS,
     );
     for (const [i, [publicIp, lease]] of chosen.entries()) {

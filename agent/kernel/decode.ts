@@ -19,6 +19,8 @@ export interface KernelLink {
   index: number;
   name: string;
   up: boolean;
+  /** Frames can leave by it: the cable is in, and the other end is up. */
+  running: boolean;
   loopback: boolean;
   /** Its addresses are MAC addresses, and it is no loopback. */
   ethernet: boolean;
@@ -49,6 +51,7 @@ const DECODED = attrSet(Object.values(IFLA));
 const INFO_SLAVE_DATA = 5;
 const BRPORT_MODE = 4;
 const IFF_UP = 1;
+const IFF_RUNNING = 0x40;
 const IFF_LOOPBACK = 8;
 const ARPHRD_ETHER = 1;
 const BRIDGE_VLAN_FILTERING = 7;
@@ -74,6 +77,7 @@ export function decodeLink(body: Buffer, role: NamespaceRole, nameOf: (index: nu
     index: body.readInt32LE(4),
     name,
     up: (flags & IFF_UP) !== 0,
+    running: (flags & IFF_RUNNING) !== 0,
     loopback: (flags & IFF_LOOPBACK) !== 0,
     ethernet: body.readUInt16LE(2) === ARPHRD_ETHER,
     mtu: number(IFLA.MTU),

@@ -299,6 +299,13 @@ function ndmsg(family: number, index: number, state: number, flags: number): Buf
   return fixed([1, family], [1, 0], [2, 0], [4, index], [2, state], [1, flags], [1, 0]);
 }
 
+/** @param ip its bytes */
+export const forgetNeighbour = (family: number, index: number, ip: Buffer): Request => ({
+  type: RTM.DELNEIGH,
+  flags: 0,
+  body: Buffer.concat([ndmsg(family, index, 0, 0), attr(NDA.DST, ip)]),
+});
+
 export function neighbourRequest(
   object: NeighbourObject | ProxyObject | FdbObject,
   index: number,

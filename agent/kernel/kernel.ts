@@ -52,6 +52,8 @@ export type KernelEvent =
 export interface UnderlayLink {
   name: string;
   mtu: number;
+  /** Frames can leave by it: the cable is in, and the other end is up. */
+  running: boolean;
   /** The NIC that became a port of it, of a bridge of weft's that has its addresses. */
   port?: string;
   /** Global addresses, first the primary ones, with prefix length. */
@@ -150,5 +152,7 @@ export interface Kernel {
    * answer came within the time.
    */
   ping(ips: readonly string[], timeoutMs: number): Promise<(number | undefined)[]>;
+  /** The kernel forgets whom it could not reach by a link of the node, and asks anew with the next packet. */
+  askNeighboursAgain(link: string): void;
   close(): void;
 }

@@ -10,6 +10,7 @@ import { holdPort } from './held-port.js';
 import { closeFd } from './libc.js';
 import { LinuxNamespace } from './namespace.js';
 import { bootId, openNetns } from './namespaces.js';
+import { askNeighboursAgain } from './neighbour-questions.js';
 import { NetlinkSocket } from './netlink-socket.js';
 import { watchKernel } from './notifications.js';
 import { Pinger } from './ping.js';
@@ -67,6 +68,7 @@ export function openKernel({
         if (watches.delete(stop)) stop();
       };
     },
+    askNeighboursAgain: (link) => askNeighboursAgain(node, link),
     ping: (ips, timeoutMs) => pinger.ping(ips, timeoutMs),
     close: () => {
       for (const stop of watches) stop();
@@ -121,7 +123,7 @@ function underlayLinks(node: LinuxNamespace): UnderlayLink[] {
   for (const { body } of node.socket.dump(dumpAddresses)) {
     const address = decodeAddress(body, lookup);
     if (address === undefined || !address.global || address.link.loopback) continue;
-    const { name, mtu } = address.link;
+    const { name, mtu, running } = address.link;
     if (address.link.owned && !isLanBridge(name)) continue;
     const port = [...links.values()].find(
       (other) => !other.owned && other.masterIndex === address.link.index,
@@ -129,6 +131,7 @@ function underlayLinks(node: LinuxNamespace): UnderlayLink[] {
     const link = found.get(name) ?? {
       name,
       mtu,
+      running,
       addresses: [],
       ...(isLanBridge(name) && port !== undefined ? { port: port.name } : {}),
     };

@@ -188,7 +188,11 @@ class RouteEvents {
       }
     }
     const same =
-      type === RTM.NEWLINK && before?.name === link.name && before.mtu === link.mtu && before.up === link.up;
+      type === RTM.NEWLINK &&
+      before?.name === link.name &&
+      before.mtu === link.mtu &&
+      before.up === link.up &&
+      before.running === link.running;
     // Containers of others come and go with links that have none.
     if (mayCarry(link) && !same && this.#addressed.has(link.index)) this.#underlay = true;
     if (type === RTM.DELLINK) this.#addressed.delete(link.index);

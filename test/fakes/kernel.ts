@@ -177,6 +177,7 @@ export class FakeKernel implements Kernel {
     {
       name: 'eth0',
       mtu: 1500,
+      running: true,
       addresses: ['192.0.2.1/24', '2001:db8::1/64'],
       defaultMetric4: 0,
       defaultMetric6: 1024,
@@ -335,6 +336,8 @@ export class FakeKernel implements Kernel {
     await Promise.resolve();
     return ips.map((ip) => this.rtts.get(ip));
   }
+
+  askNeighboursAgain(): void {}
 
   /** Somebody flushed weft's rules. */
   flushFirewall(): void {

@@ -264,7 +264,13 @@ test.serial('notifications tell of damage, of the underlay, and stop when told',
 test.serial('the underlay is found', async (t) => {
   const links = await kernel.underlayLinks();
   t.deepEqual(links, [
-    { name: 'eth0', mtu: 1500, addresses: ['192.0.2.1/24', '2001:db8::1/64'], defaultMetric4: 0 },
+    {
+      name: 'eth0',
+      mtu: 1500,
+      running: true,
+      addresses: ['192.0.2.1/24', '2001:db8::1/64'],
+      defaultMetric4: 0,
+    },
   ]);
 });
 
@@ -273,6 +279,37 @@ test.serial('echo: answered, silent, and nowhere', async (t) => {
   t.true(near !== undefined && near < 50);
   t.is(silent, undefined);
   t.is(nowhere, undefined);
+});
+
+test.serial('whom the kernel asks for in vain is asked for anew, and whom it knows is kept', async (t) => {
+  const neighbours = (): string => sh('ip neigh show dev eth0');
+  sh('ip neigh replace 192.0.2.90 lladdr 02:00:00:00:00:90 nud reachable dev eth0');
+  await kernel.ping(['192.0.2.78', '2001:db8::78'], 1);
+  t.regex(neighbours(), /^192\.0\.2\.78 +INCOMPLETE/m);
+  t.regex(neighbours(), /^2001:db8::78 +INCOMPLETE/m);
+  kernel.askNeighboursAgain('eth0');
+  t.notRegex(neighbours(), /INCOMPLETE/);
+  t.regex(neighbours(), /^192\.0\.2\.90 lladdr 02:00:00:00:00:90/m);
+  kernel.askNeighboursAgain('eth0');
+  kernel.askNeighboursAgain('there-is-none');
+  sh('ip neigh del 192.0.2.90 dev eth0');
+});
+
+test.serial('a link that loses its carrier and has it again is told of', async (t) => {
+  sh('ip link add far0 type veth peer name far1; ip addr add 198.51.100.1/24 dev far0; ip link set far0 up');
+  let told = 0;
+  const stop = kernel.watch(({ kind }) => (told += kind === 'underlay' ? 1 : 0));
+  const isRunning = async (): Promise<boolean | undefined> =>
+    (await kernel.underlayLinks()).find(({ name }) => name === 'far0')?.running;
+  t.is(await isRunning(), false);
+  for (const state of ['up', 'down', 'up']) {
+    const before = told;
+    sh(`ip link set far1 ${state}`);
+    await until(() => told > before, `the news that far1 is ${state}`);
+    t.is(await isRunning(), state === 'up');
+  }
+  stop();
+  sh('ip link del far0');
 });
 
 test.serial('paths that are no namespaces are refused by name, and nothing stays open', async (t) => {
