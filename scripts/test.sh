@@ -57,6 +57,7 @@ run() {
 
 if [ $# -gt 0 ]; then
   case "$*" in
+    *test/cluster/faults/crowds/*) run --config crowds.ava.config.js "$@" ;;
     *test/cluster/faults/*) run --config faults.ava.config.js "$@" ;;
     *test/cluster/*) run --config cluster.ava.config.js "$@" ;;
     *test/docker/*) run --config docker.ava.config.js "$@" ;;
@@ -68,6 +69,7 @@ else
   if [ ${#only_parts[@]} = 0 ]; then
     run --config cluster.ava.config.js
     run --config faults.ava.config.js
+    run --config crowds.ava.config.js
     if why=$(docker_runs 2>&1); then
       run --config docker.ava.config.js
     else

@@ -313,14 +313,14 @@ test.serial('a terminal: its Ctrl-C is the command’s, once', async (t) => {
   const { WEFT_AGENT: socket = '' } = lab.environment('h1');
   writeFileSync(
     join(lab.folder, 'count.sh'),
-    "n=0; trap 'n=$((n+1)); echo got $n' INT; echo ready; tty; sleep 1; sleep 1; echo end $n; exit 3",
+    "n=0; trap 'n=$((n+1)); echo got $n' INT; tty; echo ready; sleep 1; sleep 1; echo end $n; exit 3",
   );
   const command = `${WEFT} run --agent ${socket} --rm --network blue -- sh ${lab.folder}/count.sh`;
   // script(1) makes a terminal; what it reads is typed.
   const typed = await lab.try(
     'h1',
-    `(for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.3; grep -q ready ${lab.folder}/typed 2>/dev/null && break; done; ` +
-      `sleep 0.2; printf '\\003'; sleep 3) | script -qfec "$COMMAND" ${lab.folder}/typed`,
+    `seen() { for i in $(seq 300); do sleep 0.1; grep -q "$1" ${lab.folder}/typed 2>/dev/null && break; done; }; ` +
+      `(seen ready; printf '\\003'; seen 'end [0-9]') | script -qfec "$COMMAND" ${lab.folder}/typed`,
     { env: { COMMAND: command } },
   );
   t.is(typed.code, 3, typed.stdout);

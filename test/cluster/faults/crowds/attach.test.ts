@@ -2,10 +2,10 @@
 // which containers come and go for ten minutes and nothing may be left over.
 import { readdirSync, readFileSync } from 'node:fs';
 
-import { Cluster, ETCD } from '../../lab/cluster.js';
-import { monotonic } from '../../lab/meter.js';
-import { keysBelow, statusOf } from './observe.js';
-import { FULL, populate, suite, type Fault } from './suite.js';
+import { Cluster, ETCD } from '../../../lab/cluster.js';
+import { monotonic } from '../../../lab/meter.js';
+import { keysBelow, statusOf } from '../observe.js';
+import { FULL, populate, suite, type Fault } from '../suite.js';
 
 const CONTAINERS = FULL ? 500 : 20;
 const SOAK_MS = FULL ? 600_000 : 15_000;

@@ -6,9 +6,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import fc from 'fast-check';
 
-import { bare, Cluster, ETCD } from '../../lab/cluster.js';
-import { keysBelow, statusOf } from './observe.js';
-import { populate, suite, type Fault } from './suite.js';
+import { bare, Cluster, ETCD } from '../../../lab/cluster.js';
+import { keysBelow, statusOf } from '../observe.js';
+import { populate, suite, type Fault } from '../suite.js';
 
 const HOSTS = ['h1', 'h2', 'h3', 'h4'];
 const SUBNETS = [1, 2, 3, 4, 5];
