@@ -68,10 +68,10 @@ export class HeldLease {
         const ask = (): void => {
           asked.push(performance.now());
           stream.write({ ID: this.id });
-          // Where there is another server, one that is silent is left in time for the lease: 1/3 until the question, 1/4
-          // of doubt, 1/5 for the sign of life, and a little to connect. A single one that is slow is better waited for.
+          // Where there is another server, one that is silent is left in time for the lease: 1/3 until the question, 1/6
+          // of doubt, 1/5 for the sign of life, and the rest to connect. A single one that is slow is better waited for.
           if (this.client.urls.length > 1)
-            doubt = setTimeout(() => void session.beat(this.#ttl / 5), this.#ttl / 4);
+            doubt = setTimeout(() => void session.beat(this.#ttl / 5), this.#ttl / 6);
         };
         stream.on('error', reject);
         stream.on('end', resolve);

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Etcd3, type IOptions, type IResponseHeader } from 'etcd3';
 
-import { type CallFailure, failureOf } from './failures.js';
+import { CallFailure, failureOf } from './failures.js';
 
 export interface TlsFiles {
   ca: Buffer | string;
@@ -144,12 +144,16 @@ export class Session {
     this.#heardAt = performance.now();
   }
 
-  /** Asks for a sign of life; ends the session where there is none. One question at a time. */
+  /**
+   * Asks for a sign of life; ends the session where there is none. One question at a time: whoever can wait for less than the
+   * one that asked gives the session up earlier.
+   */
   async beat(timeout: number): Promise<void> {
     this.#beating ??= this.#ask(timeout).finally(() => {
       this.#beating = undefined;
     });
-    await this.#beating;
+    const giveUp = setTimeout(() => this.end(new CallFailure('connection', 'no answer in time')), timeout);
+    await this.#beating.finally(() => clearTimeout(giveUp));
   }
 
   async #ask(timeout: number): Promise<void> {

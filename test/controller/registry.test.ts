@@ -32,6 +32,7 @@ test('a node is up while its life lease is there', (t) => {
   clock.pass(7000);
   t.is(registry.get('n1').lastSeen, '2026-01-01T12:00:07.000Z');
   store.setAlive('n1', undefined);
+  clock.pass(500);
   t.is(state('n1'), 'down');
   t.is(registry.downSince('n1'), '2026-01-01T12:00:07.000Z');
   clock.pass(60_000);
@@ -39,8 +40,22 @@ test('a node is up while its life lease is there', (t) => {
   t.deepEqual(registry.count(), { up: 0, down: 1 });
   store.setAlive('n1', 'i-n1');
   t.is(state('n1'), 'up');
-  t.is(registry.get('n1').since, '2026-01-01T12:01:07.000Z');
-  t.deepEqual(told, [['n1'], ['n1'], ['n1']]);
+  t.is(registry.get('n1').since, '2026-01-01T12:01:07.500Z');
+  t.deepEqual(told, [['n1'], ['n1'], ['n1'], ['n1']]);
+});
+
+test('a life lease that ends and is there again in a moment is no death', (t) => {
+  const { store, clock, registry, state } = setUp();
+  store.putNode(node('n1', '192.0.2.1'));
+  const { since } = registry.get('n1');
+  clock.pass(60_000);
+  store.setAlive('n1', undefined);
+  clock.pass(400);
+  t.is(state('n1'), 'up');
+  store.setAlive('n1', 'i-n1');
+  clock.pass(60_000);
+  t.is(state('n1'), 'up');
+  t.is(registry.get('n1').since, since);
 });
 
 test('after etcd was away nobody is called down before it had time to come back', (t) => {

@@ -52,8 +52,8 @@ async function refusal(promise: Promise<unknown>): Promise<string> {
 }
 
 /** A controller with network blue and node n1. */
-async function withNode(t: Teardown): Promise<TestController> {
-  const controller = await controllerFor(t);
+async function withNode(t: Teardown, clock?: FakeClock): Promise<TestController> {
+  const controller = await controllerFor(t, clock && { clock });
   controller.store.putNetwork({
     ...overlayOf({ name: 'blue', subnet: IpNetwork.parse('10.100.0.0/16') }),
     vni: 4096,
@@ -153,13 +153,15 @@ test('attach and detach are handed on, and the agent’s answer comes back', asy
 });
 
 test('where nothing can be handed on, the reason is said', async (t) => {
-  const controller = await withNode(t);
+  const clock = new FakeClock();
+  const controller = await withNode(t, clock);
   t.regex(
     await refusal(attach(controller, {})),
     /^UNAVAILABLE node n1: its agent has no session with this controller\n/,
   );
   t.regex(await refusal(attach(controller, {}, 5000, 'n9')), /^NOT_FOUND node n9/);
   controller.store.setAlive('n1', undefined);
+  clock.pass(500);
   t.regex(await refusal(attach(controller, {})), /^UNAVAILABLE node n1: is down/);
 });
 

@@ -20,9 +20,16 @@ test('one of three servers stalls: the next one is taken before a node loses its
   const node = { name: 'n1', instance: 'i', publicIp: '192.0.2.1', version: '', startedAt: '' };
   const announcement = store.announce(() => node, { ttlSeconds: 3, onConflict: () => undefined });
   await eventually(() => store.view.alive.has('n1'), 'alive');
-  let died = 0;
+  // A server that was stalled while it led ends all leases when it goes on, before it hears of the next leader (etcd's issue
+  // 15247): the node must be there again before anybody believes it.
+  let goneAt: number | undefined;
+  let away = 0;
   store.subscribe((changes) => {
-    for (const change of changes) if (change.kind === 'alive' && change.after === undefined) died++;
+    for (const change of changes) {
+      if (change.kind !== 'alive') continue;
+      if (goneAt !== undefined) away = Math.max(away, performance.now() - goneAt);
+      goneAt = change.after === undefined ? performance.now() : undefined;
+    }
   });
   let written = 0;
   let slowest = 0;
@@ -49,10 +56,12 @@ test('one of three servers stalls: the next one is taken before a node loses its
   }
   stop.abort();
   await writing;
+  if (goneAt !== undefined) await eventually(() => goneAt === undefined, 'the node is there again', 1000);
   t.log(
-    `${written} written, slowest ${Math.round(slowest)} ms, refused: ${[...refused].join('; ') || 'none'}`,
+    `${written} written, away for ${Math.round(away)} ms, slowest ${Math.round(slowest)} ms, refused: ${[...refused].join('; ') || 'none'}`,
   );
-  t.is(died, 0);
+  t.is(goneAt, undefined);
+  t.true(away < 500, `the node was away for ${Math.round(away)} ms`);
   t.is(store.state.resyncs, 0);
   t.true(slowest < 4000, 'no call takes longer than its deadline');
   for (const message of refused) t.regex(message, /does not answer/);

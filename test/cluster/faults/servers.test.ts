@@ -110,14 +110,22 @@ fault('the leader of three killed', async (f) => {
   await restart(f, leader);
 });
 
+/** Since when each node is up. */
+async function upSince(cluster: Cluster): Promise<Record<string, string>> {
+  const nodes = await cluster.json<{ name: string; state: string; since: string }[]>('h1', 'node', 'ls');
+  return Object.fromEntries(nodes.map(({ name, state, since }) => [name, `${state} ${since}`]));
+}
+
 fault('a member of three stalled (SIGSTOP)', async (f) => {
   const [leader = 0] = await membersByRank(f.cluster);
+  const up = await upSince(f.cluster);
   f.begins();
   f.cluster.process(`etcd${leader}`).signal('SIGSTOP');
   await changesPass(f, ELECTION_S + 8);
   f.cluster.process(`etcd${leader}`).signal('SIGCONT');
   await membersByRank(f.cluster);
   await f.lossless();
+  f.same(await upSince(f.cluster), up, 'nobody was called down');
 });
 
 fault('the leader moved', async (f) => {
