@@ -1,5 +1,5 @@
 // The few calls of the C library that Node has no words for: sockets of netlink and ICMP, their options, and setns. All of
-// them return at once.
+// them return at once, but for the one that says otherwise.
 import { getSystemErrorName } from 'node:util';
 
 import koffi from 'koffi';
@@ -77,6 +77,15 @@ export const bindSocket = (fd: number, address: Buffer): number =>
 
 export const sendOn = (fd: number, bytes: Buffer): number =>
   checked('send', c.send(fd, bytes, bytes.length, 0) as number);
+
+/** `sendOn` on a thread of its own, for what the kernel takes long to carry out. @throws SystemError */
+export const sendAside = (fd: number, bytes: Buffer): Promise<void> =>
+  new Promise((resolve, reject) => {
+    c.send.async(fd, bytes, bytes.length, 0, (error: Error | null, sent: number | bigint) => {
+      if (error === null && Number(sent) >= 0) resolve();
+      else reject(error ?? new SystemError('send', 'EIO'));
+    });
+  });
 
 export const sendTo = (fd: number, bytes: Buffer, address: Buffer): number =>
   checked('sendto', c.sendto(fd, bytes, bytes.length, MSG_DONTWAIT, address, address.length) as number);

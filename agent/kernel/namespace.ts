@@ -1,6 +1,6 @@
 // One network namespace: reading what it has, and carrying steps out in it.
 import { closeSync, readFileSync, writeFileSync } from 'node:fs';
-import { setImmediate as turn } from 'node:timers/promises';
+import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises';
 
 import { messageOf } from '../../core/errors.js';
 import {
@@ -54,7 +54,7 @@ import {
 import type { KernelNamespace, NamespaceRole, PeerNamespaces, StepFailure } from './kernel.js';
 import { inNamespace } from './namespaces.js';
 import { Ports, type PortJournal } from './ports.js';
-import { BATCH, type NetlinkSocket, type Refusal } from './netlink-socket.js';
+import { BATCH, NetlinkSocket, type Refusal } from './netlink-socket.js';
 import type { Request } from './wire.js';
 
 /** Of a deletion: it is gone already. */
@@ -201,7 +201,7 @@ export class LinuxNamespace implements KernelNamespace {
   }
 
   apply(steps: readonly Step[], peers?: PeerNamespaces): Promise<StepFailure[]> {
-    const inside = (work: () => void): void => this.#inside(work);
+    const inside = <T>(work: () => T): T => this.#inside(work);
     const ports = this.journal === undefined ? undefined : new Ports(this.socket, this.journal, inside);
     return new Application(this.socket, this.role, inside, peers, ports).run(steps);
   }
@@ -227,17 +227,17 @@ class Application {
   constructor(
     private readonly socket: NetlinkSocket,
     private readonly role: NamespaceRole,
-    private readonly inside: (work: () => void) => void,
+    private readonly inside: <T>(work: () => T) => T,
     private readonly peers: PeerNamespaces | undefined,
     private readonly ports: Ports | undefined,
   ) {}
 
-  /** What takes no longer than TURN_MS is done when this returns, so that steps in another namespace may build on it. */
   async run(steps: readonly Step[]): Promise<StepFailure[]> {
     let begin = performance.now();
     for (const step of steps) {
       try {
-        this.#one(step);
+        if (step.do === 'delete-link') await this.#deleteLink(step);
+        else this.#one(step);
       } catch (error) {
         this.#fail(step, { errno: 'EIO', message: messageOf(error) });
       }
@@ -253,23 +253,42 @@ class Application {
     return [...this.#failures.values()];
   }
 
-  #one(step: Step): void {
+  #one(step: Exclude<Step, { do: 'delete-link' }>): void {
     switch (step.do) {
       case 'create-link':
         return this.#create(step);
       case 'change-link':
         return this.#change(step);
-      case 'delete-link': {
-        const index = this.#index(step.name);
-        if (index !== undefined) this.#add(step, deleteLink(index));
-        this.#flush();
-        this.#links.delete(step.name);
-        return;
-      }
       case 'put':
       case 'delete':
         return this.#object(step);
     }
+  }
+
+  /**
+   * For most of the time that it takes, the kernel waits for readers of a link that nobody can find any more (rcu_barrier in
+   * netdev_run_todo, net/core/dev.c): over as soon as it cannot be found.
+   */
+  async #deleteLink(step: Extract<Step, { do: 'delete-link' }>): Promise<void> {
+    this.#flush();
+    const { name } = step;
+    const index = this.#index(name);
+    this.#links.delete(name);
+    if (index === undefined) return;
+    const socket = this.inside(() => new NetlinkSocket());
+    let refusal: Refusal | undefined;
+    let over = false;
+    const deleting = socket
+      .aside(deleteLink(index))
+      .catch((error: unknown) => ({ errno: 'EIO', message: messageOf(error) }))
+      .then((answer) => {
+        refusal = answer;
+        over = true;
+        socket.close();
+      });
+    do await Promise.race([deleting, delay(1)]);
+    while (!over && this.socket.get(getLink(name))?.body.readInt32LE(4) === index);
+    if (refusal !== undefined) this.#refused(step, refusal);
   }
 
   #create(step: Extract<Step, { do: 'create-link' }>): void {
@@ -402,10 +421,13 @@ class Application {
     }
     for (const [i, { step }] of pending.entries()) {
       const refusal = refusals[i];
-      if (refusal === undefined) continue;
-      const deletes = step.do === 'delete' || step.do === 'delete-link';
-      if (!deletes || !GONE.has(refusal.errno)) this.#fail(step, refusal);
+      if (refusal !== undefined) this.#refused(step, refusal);
     }
+  }
+
+  #refused(step: Step, refusal: Refusal): void {
+    const deletes = step.do === 'delete' || step.do === 'delete-link';
+    if (!deletes || !GONE.has(refusal.errno)) this.#fail(step, refusal);
   }
 
   #fail(step: Step, { errno, message }: Refusal): void {

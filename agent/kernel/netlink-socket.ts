@@ -9,12 +9,13 @@ import {
   getSocketOption,
   openSocket,
   receiveFrom,
+  sendAside,
   sendOn,
   setOption,
   setSocketOption,
   SystemError,
 } from './libc.js';
-import { decodeMessages, encodeRequest, NLM_F, type Message, type Request } from './wire.js';
+import { decodeMessages, encodeRequest, NLM_F, type Incoming, type Message, type Request } from './wire.js';
 
 const NETLINK_ROUTE = 0;
 // include/uapi/linux/netlink.h
@@ -92,15 +93,19 @@ export class NetlinkSocket {
       for (const incoming of this.#read()) {
         if (incoming.kind !== 'error' || incoming.sequence < first) continue;
         open--;
-        if (incoming.errno === 0 || requests[incoming.sequence - first]?.optional === true) continue;
-        const errno = errnoName(incoming.errno);
-        results[incoming.sequence - first] = {
-          errno,
-          message: incoming.text === undefined ? errno : `${errno}, ${incoming.text}`,
-        };
+        if (requests[incoming.sequence - first]?.optional === true) continue;
+        results[incoming.sequence - first] = refusalOf(incoming);
       }
     }
     return results;
+  }
+
+  /** As a batch of one, while this thread goes on; until it settles the socket is good for nothing else. */
+  async aside(request: Request): Promise<Refusal | undefined> {
+    const bytes = encodeRequest({ ...request, flags: request.flags | NLM_F.ACK }, ++this.#sequence);
+    await sendAside(this.#fd, bytes);
+    for (const incoming of this.#read()) if (incoming.kind === 'error') return refusalOf(incoming);
+    return undefined;
   }
 
   /** One object, or undefined where there is none. */
@@ -157,4 +162,10 @@ export class NetlinkSocket {
     if (this.#fd >= 0) closeFd(this.#fd);
     this.#fd = -1;
   }
+}
+
+function refusalOf({ errno: number, text }: Extract<Incoming, { kind: 'error' }>): Refusal | undefined {
+  if (number === 0) return undefined;
+  const errno = errnoName(number);
+  return { errno, message: text === undefined ? errno : `${errno}, ${text}` };
 }

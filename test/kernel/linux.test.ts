@@ -167,6 +167,19 @@ test.serial('each step twice is as good as once', async (t) => {
   t.deepEqual(await kernel.node.apply(away), []);
 });
 
+test.serial(
+  'a link is gone when its deletion is answered; one that cannot go, or is not there, is told or passed over',
+  async (t) => {
+    sh('ip link add gone0 type veth peer name gone1');
+    const one = (name: string) => kernel.node.apply([{ do: 'delete-link', name }]);
+    t.deepEqual(await one('gone0'), []);
+    t.notRegex(sh('ip -o link'), /gone[01]/);
+    t.deepEqual(await one('gone0'), []);
+    const [refused] = await one('lo');
+    t.regex(refused?.errno ?? '', /^E/);
+  },
+);
+
 test.serial('two containers are attached in a few round trips and reach each other', async (t) => {
   const of = membership(network('blue', 4097, 100, true));
   const shared = compileNetwork(of);
