@@ -222,7 +222,7 @@ export class PluginEndpoints implements HostEndpoints {
   }
 
   async describe(id: string, about: Parameters<HostEndpoints['describe']>[1]): Promise<void> {
-    await this.options.endpoints.describe(id, about);
+    await this.options.endpoints.describe(id, { ...about, ...(await this.#inside(id)) });
   }
 
   async publish(id: string, ports: readonly PublishRequest[]): Promise<void> {
@@ -263,21 +263,26 @@ export class PluginEndpoints implements HostEndpoints {
   }
 
   async lookInside(id: string): Promise<void> {
+    const found = await this.#inside(id);
+    if (found !== undefined) await this.options.endpoints.describe(id, found);
+  }
+
+  /** Where the container's end has come to, and what it is called there; undefined where that is known, or not to be seen yet. */
+  async #inside(id: string): Promise<Pick<Endpoint, 'sandbox' | 'ifname'> | undefined> {
     const endpoint = this.get(id);
-    if (endpoint === undefined || !isToCome(endpoint)) return;
+    if (endpoint === undefined || !isToCome(endpoint)) return undefined;
     const { path } = endpoint.sandbox;
-    if (this.options.kernel.identify(path) === undefined) return;
+    if (this.options.kernel.identify(path) === undefined) return undefined;
     const { namespace, sandbox, isNode } = await this.options.kernel.openNamespace(path);
     try {
-      if (isNode) return;
+      if (isNode) return undefined;
       const { objects } = await namespace.observe([]);
       for (const { object, owned } of objects.values()) {
         if (object.kind !== 'link' || object.type !== 'peer' || !owned || object.mac !== endpoint.mac)
           continue;
-        if (object.name.startsWith(transitIfname(id))) continue;
-        await this.options.endpoints.describe(id, { sandbox, ifname: object.name });
-        return;
+        if (!object.name.startsWith(transitIfname(id))) return { sandbox, ifname: object.name };
       }
+      return undefined;
     } finally {
       namespace.close();
     }

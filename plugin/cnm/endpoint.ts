@@ -9,6 +9,7 @@ import type { DockerEndpoint, Memory } from './memory.js';
 import type { Networks } from './network.js';
 import { parsePortMap } from './port-map.js';
 import { LABEL, type CreateEndpoint, type External, type Join } from './protocol.js';
+import { WayOut } from './way-out.js';
 
 export interface EndpointsOptions {
   host: PluginHost;
@@ -27,8 +28,16 @@ interface StaticRoute {
 
 export class DockerEndpoints {
   readonly #locks = new Locks();
+  readonly #wayOut: WayOut;
 
-  constructor(private readonly options: EndpointsOptions) {}
+  constructor(private readonly options: EndpointsOptions) {
+    this.#wayOut = new WayOut(options.host);
+  }
+
+  /** Once nothing is asked any more. */
+  async stop(): Promise<void> {
+    await this.#wayOut.stop();
+  }
 
   async create(request: CreateEndpoint): Promise<object> {
     const network = await this.options.networks.ready(request.NetworkID);
@@ -94,7 +103,8 @@ export class DockerEndpoints {
         ...(record.ip6 !== undefined && { ip6: record.ip6 }),
         sandbox: SandboxKey,
       });
-      memory.endpoints.put({ ...record, sandbox: SandboxKey, named: false });
+      if (record.named) memory.endpoints.put({ ...record, named: false });
+      memory.joined.add(EndpointID);
     }
     return {
       InterfaceName: { SrcName: host.endpoints.transit(record.endpoint), DstPrefix: 'eth' },
@@ -127,7 +137,7 @@ export class DockerEndpoints {
     return this.#locks.run(EndpointID, async () => {
       const record = this.#known(EndpointID);
       await this.options.host.endpoints.publish(record.endpoint, ports);
-      this.#isWayOut(record, true);
+      this.#wayOut.set(record.endpoint, true);
       return {};
     });
   }
@@ -136,19 +146,8 @@ export class DockerEndpoints {
     return this.#locks.run(EndpointID, async () => {
       const record = this.options.memory.endpoints.get(EndpointID);
       if (record !== undefined) await this.options.host.endpoints.unpublish(record.endpoint);
-      if (record !== undefined) this.#isWayOut(record, false);
+      if (record !== undefined) this.#wayOut.set(record.endpoint, false);
       return {};
-    });
-  }
-
-  /** Written down behind Docker's back: it waits for the answer, and what comes next for this endpoint waits for this. */
-  #isWayOut(record: DockerEndpoint, defaultRoute: boolean): void {
-    const { host } = this.options;
-    host.endpoints.describe(record.endpoint, { defaultRoute }).catch((error: unknown) => {
-      host.log.warn('could not write down a default route', {
-        endpoint: record.endpoint,
-        error: messageOf(error),
-      });
     });
   }
 
@@ -158,8 +157,8 @@ export class DockerEndpoints {
       const { host, memory } = this.options;
       const record = memory.endpoints.get(id);
       if (record === undefined) return {};
-      const { sandbox: _sandbox, ...rest } = record;
-      memory.endpoints.put(rest);
+      memory.joined.delete(id);
+      this.#wayOut.drop(record.endpoint);
       await host.endpoints.disconnect(record.endpoint);
       return {};
     });
@@ -170,7 +169,7 @@ export class DockerEndpoints {
       const { host, memory } = this.options;
       const record = memory.endpoints.get(id);
       if (record === undefined) return {};
-      memory.endpoints.delete(id);
+      memory.forget(id);
       await host.endpoints.disconnect(record.endpoint);
       return {};
     });
@@ -186,7 +185,7 @@ export class DockerEndpoints {
         endpoint: record.id.slice(0, 12),
         network,
       });
-      memory.endpoints.delete(record.id);
+      memory.forget(record.id);
       try {
         await host.endpoints.disconnect(record.endpoint);
       } catch (error) {

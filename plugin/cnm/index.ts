@@ -48,6 +48,7 @@ export async function cnm(host: PluginHost): Promise<MountedPlugin> {
   return {
     stop: async () => {
       await server?.stop();
+      await endpoints.stop();
       await upkeep.stop();
       await following;
     },

@@ -211,10 +211,10 @@ export class Ipam {
         (endpoint) => isAddressOf(endpoint, ip) && memory.networks.get(endpoint.network)?.network === network,
       );
     if (owner === undefined) return ageOf(reservation) > ORPHAN_MS;
-    if (owner.sandbox === undefined || host.endpoints.isAlive(owner.endpoint) !== false) return false;
+    if (!memory.joined.has(owner.id) || host.endpoints.isAlive(owner.endpoint) !== false) return false;
     host.log.info('an address of a container that is gone is used again', { network, ip });
     await host.endpoints.disconnect(owner.endpoint);
-    memory.endpoints.delete(owner.id);
+    memory.forget(owner.id);
     return true;
   }
 

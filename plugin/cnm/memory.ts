@@ -82,8 +82,6 @@ const endpointSchema = z.object({
   ip: withLength,
   ip6: withLength.optional(),
   mac,
-  /** Where its sandbox is; absent before Join. */
-  sandbox: z.string().optional(),
   /** Its container's name is known. */
   named: z.boolean(),
   createdAt: z.string(),
@@ -97,6 +95,11 @@ export class Memory {
   readonly pools: RecordFolder<Pool>;
   readonly networks: RecordFolder<DockerNetwork>;
   readonly endpoints: RecordFolder<DockerEndpoint>;
+  /**
+   * Docker's ids of endpoints that are in a container. Not written down, for Docker waits: of those that were there before
+   * this process all may be.
+   */
+  readonly joined = new Set<string>();
 
   /** @param folder the plugin's own */
   constructor(folder: string) {
@@ -107,7 +110,9 @@ export class Memory {
 
   /** @throws WeftError FAILED_PRECONDITION */
   load(): TornRecord[] {
-    return [...this.pools.load(), ...this.networks.load(), ...this.endpoints.load()];
+    const torn = [...this.pools.load(), ...this.networks.load(), ...this.endpoints.load()];
+    for (const { id } of this.endpoints.list()) this.joined.add(id);
+    return torn;
   }
 
   poolsOf(network: DockerNetwork): Pool[] {
@@ -118,6 +123,16 @@ export class Memory {
 
   endpointsOf(network: string): DockerEndpoint[] {
     return this.endpoints.list().filter((endpoint) => endpoint.network === network);
+  }
+
+  /** In a container, and that container's name is not known yet. */
+  unnamed(): DockerEndpoint[] {
+    return this.endpoints.list().filter(({ id, named }) => !named && this.joined.has(id));
+  }
+
+  forget(endpoint: string): void {
+    this.joined.delete(endpoint);
+    this.endpoints.delete(endpoint);
   }
 
   /** The Docker network that is this network of weft's on this host. */

@@ -322,7 +322,7 @@ export class Networks {
     if (record === undefined) return;
     for (const endpoint of memory.endpointsOf(id)) {
       await host.endpoints.disconnect(endpoint.endpoint);
-      memory.endpoints.delete(endpoint.id);
+      memory.forget(endpoint.id);
     }
     host.problem(`docker network ${id}`, undefined);
     const { network } = record;

@@ -91,7 +91,7 @@ export class Upkeep {
     const { memory, host } = this.options;
     return memory.endpoints
       .list()
-      .filter(({ sandbox, endpoint }) => sandbox !== undefined && host.endpoints.isAlive(endpoint) === false)
+      .filter(({ id, endpoint }) => memory.joined.has(id) && host.endpoints.isAlive(endpoint) === false)
       .map(({ id }) => `endpoint ${id}`);
   }
 
@@ -150,18 +150,14 @@ export class Upkeep {
   async #learnNames(): Promise<void> {
     const { memory, events } = this.options;
     if (!events.hears) return;
-    const unnamed = memory.endpoints.list().filter(({ named, sandbox }) => !named && sandbox !== undefined);
-    for (const id of new Set(unnamed.map(({ network }) => network))) {
+    for (const id of new Set(memory.unnamed().map(({ network }) => network))) {
       for (const container of (await events.network(id))?.containers ?? []) await this.learn(container);
     }
   }
 
   /** Docker, which starts the container meanwhile, is not asked again for what it has answered. */
   async learnMissed(container: string): Promise<void> {
-    const isMissing = this.options.memory.endpoints
-      .list()
-      .some(({ named, sandbox }) => !named && sandbox !== undefined);
-    if (isMissing) await this.learn(container);
+    if (this.options.memory.unnamed().length > 0) await this.learn(container);
   }
 
   /** What a container is called on its networks; it is asked for when Docker has told of it. */
@@ -172,13 +168,12 @@ export class Upkeep {
       for (const { name, endpoint: id, aliases } of await events.container(container)) {
         const record = memory.endpoints.get(id);
         if (record === undefined) continue;
-        await host.endpoints.lookInside(record.endpoint);
         await host.endpoints.describe(record.endpoint, {
           name,
           target: `docker:${name}`,
           aliases: aliases.filter(isName),
         });
-        memory.endpoints.put({ ...record, named: true });
+        if (!record.named) memory.endpoints.put({ ...record, named: true });
       }
     } catch (error) {
       host.log.debug('could not learn a container’s name yet', { container, error: messageOf(error) });
