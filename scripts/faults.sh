@@ -34,14 +34,19 @@ done
 status=0 none=0
 run() {
   local code
-  WEFT_FAULTS=$form WEFT_FAULTS_REPEAT=$repeat WEFT_FAULTS_TABLE=$table \
+  WEFT_FAULTS=$form WEFT_FAULTS_TABLE=$table \
     node_modules/.bin/ava --timeout 30m ${match[@]+"${match[@]}"} "$@" 2>&1 | tee "$log"
   code=${PIPESTATUS[0]}
   # A line that one of the two does not have may be the other's.
   if [ "$code" != 0 ] && grep -q "find any matching tests" "$log"; then none=$((none + 1)); else status=$((status | code)); fi
 }
-if [ ${#lanes[@]} -gt 0 ] || [ ${#crowds[@]} = 0 ]; then run --config faults.ava.config.js ${lanes[@]+"${lanes[@]}"}; fi
-if [ ${#crowds[@]} -gt 0 ] || [ ${#lanes[@]} = 0 ]; then run --config crowds.ava.config.js ${crowds[@]+"${crowds[@]}"}; fi
-if [ "$none" = 2 ]; then echo "faults: no line or lane has that in its name" >&2; exit 1; fi
+# Round by round, with new hosts each time: an agent that sees the same damage ten times in a row takes it for a dispute, and
+# does not go on repairing it at once.
+for ((round = 1; round <= repeat; round++)); do
+  none=0
+  if [ ${#lanes[@]} -gt 0 ] || [ ${#crowds[@]} = 0 ]; then run --config faults.ava.config.js ${lanes[@]+"${lanes[@]}"}; fi
+  if [ ${#crowds[@]} -gt 0 ] || [ ${#lanes[@]} = 0 ]; then run --config crowds.ava.config.js ${crowds[@]+"${crowds[@]}"}; fi
+  if [ "$none" = 2 ]; then echo "faults: no line or lane has that in its name" >&2; exit 1; fi
+done
 node build/test/cluster/faults/table.js "$table"
 exit "$status"

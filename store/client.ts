@@ -24,7 +24,7 @@ export interface StoreLog {
 }
 
 /** Milliseconds between the starts of two attempts to connect, at most: after an outage everything is back within 1 s. */
-const MAX_BACKOFF = 900;
+const MAX_BACKOFF = 600;
 const PROBE_DEADLINE = 1000;
 
 /** What tells one history of etcd from another. */

@@ -10,8 +10,9 @@ import { startEmbeddedEtcd, type EmbeddedEtcd } from '../../controller/embedded-
 import { etcdAddresses, etcdEnvironment, findProgram } from '../../controller/etcd-command.js';
 import { messageOf, WeftError } from '../../core/errors.js';
 import { silentLogger as log } from '../../daemon/log.js';
+import { freePort } from '../lab/free-port.js';
 import { eventually } from './harness.js';
-import { freePort, isRunning, startController } from './processes.js';
+import { isRunning, startController } from './processes.js';
 
 type Teardown = { teardown: (stop: () => void | Promise<void>) => void };
 const NO_TLS = { etcdCa: undefined, etcdCert: undefined, etcdKey: undefined };

@@ -21,8 +21,9 @@ import {
 import { Status } from '../../proto/gen/weft/v1/types.js';
 import { openStore } from '../../store/etcd-store.js';
 import { TestCa } from '../daemon/certificates.js';
+import { freePort } from '../lab/free-port.js';
 import { eventually } from './harness.js';
-import { freePort, startController, type TestProcess } from './processes.js';
+import { startController, type TestProcess } from './processes.js';
 import { node } from './records.js';
 
 type Teardown = { teardown: (stop: () => void | Promise<void>) => void };

@@ -1,7 +1,6 @@
 // Processes that tests start: they end with the test, whatever happens.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 
 const CONTROLLER = fileURLToPath(new URL('../../controller/main.js', import.meta.url));
@@ -40,16 +39,6 @@ export function startController(argv: readonly string[], env: Record<string, str
       stdio: ['ignore', 'pipe', 'pipe'],
     }),
   );
-}
-
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer().once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
-    });
-  });
 }
 
 /** Whether the process is there, and is no zombie. */

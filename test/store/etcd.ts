@@ -3,12 +3,14 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { connect, createServer, type AddressInfo } from 'node:net';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Etcd3 } from 'etcd3';
+
+import { freePort } from '../lab/free-port.js';
 
 export interface ServerTls {
   ca: string;
@@ -45,15 +47,6 @@ export function temporaryFolder(name: string): string {
   const folder = mkdtempSync(path.join(tmpdir(), `weft-${name}-`));
   folders.add(folder);
   return folder;
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 /** @param options.tls paths of the server's files; clients must then show a certificate of the same CA */

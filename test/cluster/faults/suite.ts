@@ -1,8 +1,7 @@
 // The frame of the fault suite. A lane is one cluster on hosts of its own; each of its lines does one thing to it while a
 // meter sends traffic between containers of two hosts, and says what must hold. What came of it is a row of the table.
 //
-// WEFT_FAULTS=full: waits as long as the requirement says, instead of the short form. WEFT_FAULTS_REPEAT: runs of each line.
-// WEFT_FAULTS_TABLE: a file to which the rows go, too, as JSON lines; `npm run test:faults` shows them all at the end.
+// WEFT_FAULTS=full: waits as long as the requirement says, instead of the short form. WEFT_FAULTS_TABLE: a file to which the rows go, too, as JSON lines; `npm run test:faults` shows them all at the end.
 import { appendFileSync } from 'node:fs';
 
 import test, { type ExecutionContext } from 'ava';
@@ -13,7 +12,6 @@ import type { WaitOptions } from '../../lab/wait.js';
 import { showTable, type Row } from './table.js';
 
 export const FULL = process.env['WEFT_FAULTS'] === 'full';
-const REPEAT = Number(process.env['WEFT_FAULTS_REPEAT'] ?? 1);
 
 /** What a lane's lines work on. */
 export interface Site {
@@ -169,24 +167,22 @@ export function suite({ lane, build }: SuiteOptions): Declare {
     if (rows.length > 0) console.log(showTable(rows));
   });
   return (line, run) => {
-    for (let round = 1; round <= REPEAT; round++) {
-      test.serial(REPEAT === 1 ? line : `${line} (${round} of ${REPEAT})`, async (t) => {
-        if (site === undefined) throw new Error('the lane was not built');
-        const fault = new Fault(t, site);
-        const row: Row = { lane, line, ok: false, lost: 0, sent: 0, seconds: undefined, checked: [] };
-        try {
-          await run(fault);
-          await site.meter.settled(monotonic());
-          row.ok = t.passed;
-        } finally {
-          const { sent, lost } = await site.meter.report(fault.began).catch(() => ({ sent: 0, lost: 0 }));
-          Object.assign(row, { sent, lost, seconds: fault.seconds, checked: [...new Set(fault.checked)] });
-          rows.push(row);
-          const file = process.env['WEFT_FAULTS_TABLE'];
-          if (file !== undefined) appendFileSync(file, `${JSON.stringify(row)}\n`);
-        }
-      });
-    }
+    test.serial(line, async (t) => {
+      if (site === undefined) throw new Error('the lane was not built');
+      const fault = new Fault(t, site);
+      const row: Row = { lane, line, ok: false, lost: 0, sent: 0, seconds: undefined, checked: [] };
+      try {
+        await run(fault);
+        await site.meter.settled(monotonic());
+        row.ok = t.passed;
+      } finally {
+        const { sent, lost } = await site.meter.report(fault.began).catch(() => ({ sent: 0, lost: 0 }));
+        Object.assign(row, { sent, lost, seconds: fault.seconds, checked: [...new Set(fault.checked)] });
+        rows.push(row);
+        const file = process.env['WEFT_FAULTS_TABLE'];
+        if (file !== undefined) appendFileSync(file, `${JSON.stringify(row)}\n`);
+      }
+    });
   };
 }
 
