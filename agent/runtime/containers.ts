@@ -289,7 +289,7 @@ export class Containers {
 
   /** Starts it again after a time. */
   #later(held: Held, afterMs: number): void {
-    if (this.#stopped) return;
+    if (this.#stopped || held.record.stopped) return;
     held.phase = 'restarting';
     clearTimeout(held.again);
     held.again = setTimeout(() => {
@@ -342,7 +342,7 @@ export class Containers {
       const process = processAt(launched.pid);
       if (process === undefined) throw failedPrecondition(`container ${record.name} ended before it began`);
       const before = { ...record };
-      Object.assign(record, { bootId, stopped: false, startedAt: new Date().toISOString() });
+      Object.assign(record, { bootId, startedAt: new Date().toISOString() });
       delete record.exitCode;
       delete record.finishedAt;
       delete record.error;
@@ -367,15 +367,19 @@ export class Containers {
   /** @throws WeftError NOT_FOUND, FAILED_PRECONDITION where it runs */
   async start(name: string): Promise<ContainerView> {
     const held = this.#find(name);
-    await this.#locks.run(held.record.id, async () => {
-      if (held.record.process !== undefined) return;
+    const { record } = held;
+    await this.#locks.run(record.id, async () => {
+      // It may have been removed meanwhile.
+      this.#find(record.id);
+      if (record.process !== undefined) return;
+      const { stopped } = record;
       clearTimeout(held.again);
       held.backOffMs = BACK_OFF.first;
-      held.record.restarts++;
+      Object.assign(record, { stopped: false, restarts: record.restarts + 1 });
       try {
         await this.#start(held);
       } catch (error) {
-        held.record.restarts--;
+        Object.assign(record, { stopped, restarts: record.restarts - 1 });
         if (held.phase === 'restarting') this.#later(held, held.backOffMs);
         throw error;
       }
@@ -388,15 +392,16 @@ export class Containers {
     const held = this.#find(name);
     const { record } = held;
     const { state } = this.options;
-    record.stopped = true;
-    clearTimeout(held.again);
-    if (record.process === undefined) {
-      held.phase = 'exited';
+    // A start that is under way ends first; what it started is ended here.
+    await this.#locks.run(record.id, async () => {
+      // Nothing is kept of it any more.
+      if (!this.#held.has(record.id)) return;
+      record.stopped = true;
+      clearTimeout(held.again);
+      held.phase = record.process === undefined ? 'exited' : 'stopping';
       state.save(record);
-      return this.#view(held);
-    }
-    held.phase = 'stopping';
-    state.save(record);
+    });
+    if (record.process === undefined) return this.#view(held);
     await endProcesses(state, record, seconds);
     while (record.process !== undefined && !this.#isTold(held)) await pause();
     await this.#settle(held);
@@ -406,19 +411,18 @@ export class Containers {
   /** @throws WeftError NOT_FOUND, FAILED_PRECONDITION where it runs and is not forced to end */
   async remove(name: string, force: boolean): Promise<ContainerView> {
     const held = this.#find(name);
-    if (held.phase !== 'exited') {
-      if (!force) {
+    if (held.phase !== 'exited' && force) await this.stopContainer(held.record.id, 0);
+    const view = this.#view(held);
+    // It may have been started, or removed, meanwhile.
+    await this.#locks.run(held.record.id, async () => {
+      this.#find(held.record.id);
+      if (held.phase !== 'exited') {
         throw failedPrecondition(
           `container ${held.record.name} is ${held.phase}`,
           `Stop it first: weft stop ${held.record.name}; or remove it as it is, with --force.`,
         );
       }
-      await this.stopContainer(held.record.id, 0);
-    }
-    const view = this.#view(held);
-    await this.#locks.run(held.record.id, () => {
       this.#forget(held);
-      return Promise.resolve();
     });
     return { ...view, phase: undefined };
   }

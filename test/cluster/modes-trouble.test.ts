@@ -126,6 +126,40 @@ test.serial(
   },
 );
 
+test.serial('--restart always: what is stopped or removed in the middle of a start is', async (t) => {
+  const names = [1, 2, 3, 4, 5, 6].map((n) => `brief${n}`);
+  await Promise.all(
+    names.map((name) => detached('h1', ['--network', 'blue', '--name', name, '--restart', 'always'], 'true')),
+  );
+  const starts = (): Promise<unknown> => Promise.all(names.map((name) => weft('start', name)));
+  const statesOf = async (): Promise<string[]> =>
+    (await all()).filter(({ name }) => names.includes(name)).map(({ state }) => state);
+  for (let round = 0; round < 2; round++) {
+    await starts();
+    const stops = await Promise.all(names.map((name) => weft('stop', name)));
+    t.deepEqual(
+      stops.map(({ code }) => code),
+      names.map(() => 0),
+    );
+    await delay(500);
+    t.deepEqual(
+      await statesOf(),
+      names.map(() => 'exited'),
+      'it stays stopped',
+    );
+  }
+  await starts();
+  const removed = await Promise.all(names.map((name) => weft('rm', '--force', name)));
+  t.deepEqual(
+    removed.map(({ code, stderr }) => `${code} ${stderr}`),
+    names.map(() => '0 '),
+  );
+  await delay(500);
+  t.deepEqual(await statesOf(), []);
+  const left = await lab.json<EndpointJson[]>('h1', 'endpoint', 'ls', '--node', 'h1');
+  t.false(left.some(({ name }) => name.startsWith('brief')));
+});
+
 test.serial('after a reboot it starts again, and what had no such wish has exited', async (t) => {
   const steady = await one('steady');
   const before = steady?.endpoints[0];
