@@ -196,11 +196,19 @@ export class Upstream {
     const servers = this.serversFor(question.name);
     if (servers.length === 0) throw new Error('there is no server to ask');
     const { controller, signal, end } = this.#limited(GIVE_UP_MS);
+    const waitedFor = new Set<UpstreamServer>();
     try {
       return await firstOf(
-        servers.map((server) => () => {
+        servers.map((server) => async () => {
+          // What has not answered by the time the next one is asked is asked later from now on.
+          for (const late of waitedFor) this.#sulk(late);
           asked.add(keyOf(server));
-          return this.#askOne(server, question, canonical, transport, signal);
+          waitedFor.add(server);
+          try {
+            return await this.#askOne(server, question, canonical, transport, signal);
+          } finally {
+            waitedFor.delete(server);
+          }
         }),
         NEXT_AFTER_MS,
         signal,
@@ -222,8 +230,6 @@ export class Upstream {
     const message = queryOf(id, question, canonical);
     const read = (bytes: Buffer): Response | undefined => readResponse(Buffer.from(bytes), id, canonical);
     const began = this.#now();
-    // Counted from now: what has not answered by the time the next one is asked is asked later from now on.
-    const sulk = setTimeout(() => this.#sulking.set(keyOf(server), this.#now() + SULK_MS), NEXT_AFTER_MS);
     try {
       let response = await askUdp(server, message, read, signal);
       if (isTruncated(response.bytes) && transport === 'tcp')
@@ -234,13 +240,13 @@ export class Upstream {
       if (rcode !== RCODE.NOERROR && rcode !== RCODE.NXDOMAIN) throw new RefusedAnswer(rcode);
       return { response, since: this.#now(), server: shownServer(server) };
     } catch (error) {
-      if (!signal.aborted && !(error instanceof RefusedAnswer)) {
-        this.#sulking.set(keyOf(server), this.#now() + SULK_MS);
-      }
+      if (!signal.aborted && !(error instanceof RefusedAnswer)) this.#sulk(server);
       throw error;
-    } finally {
-      clearTimeout(sulk);
     }
+  }
+
+  #sulk(server: UpstreamServer): void {
+    this.#sulking.set(keyOf(server), this.#now() + SULK_MS);
   }
 
   /** A signal that ends after a while, or with the agent. */
