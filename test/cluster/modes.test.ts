@@ -315,7 +315,8 @@ test.serial('a terminal: its Ctrl-C is the command’s, once', async (t) => {
     join(lab.folder, 'count.sh'),
     "n=0; trap 'n=$((n+1)); echo got $n' INT; tty; echo ready; sleep 1; sleep 1; echo end $n; exit 3",
   );
-  const command = `${WEFT} run --agent ${socket} --rm --network blue -- sh ${lab.folder}/count.sh`;
+  // Not below a shell, which has the terminal, too, and its own opinion on Ctrl-C.
+  const command = `exec ${WEFT} run --agent ${socket} --rm --network blue -- sh ${lab.folder}/count.sh`;
   // script(1) makes a terminal; what it reads is typed.
   const typed = await lab.try(
     'h1',
