@@ -273,8 +273,9 @@ class Application {
     this.#flush();
     const { name } = step;
     const index = this.#index(name);
-    this.#links.delete(name);
     if (index === undefined) return;
+    // Others have their turn, too.
+    this.#links.clear();
     const socket = this.inside(() => new NetlinkSocket());
     let refusal: Refusal | undefined;
     let over = false;
