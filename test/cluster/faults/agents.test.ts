@@ -1,19 +1,12 @@
 // Faults of an agent: killed, stopped, a container that dies in the middle of an attach, ten callers at once.
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { Cluster, ETCD } from '../../lab/cluster.js';
 import { nodeStates, statusOf, tunnels } from './observe.js';
-import { populate, suite, type Fault } from './suite.js';
+import { raise, suite, type Fault } from './suite.js';
 
 const fault = suite({
   lane: 'agent',
-  build: async () => {
-    const cluster = await Cluster.create(2);
-    await cluster.startEtcd();
-    await cluster.startController(['--etcd', ETCD]);
-    await cluster.startAgents(['h1', 'h2'], ['--node-ttl', '1s']);
-    return populate(cluster);
-  },
+  build: () => raise(2, { flags: ['--node-ttl', '1s'] }),
 });
 
 const nodeState = async (f: Fault, host: string): Promise<string | undefined> =>

@@ -1,25 +1,17 @@
 // Faults of etcd: away, stalled, compacted behind every watch.
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { bare, Cluster, ETCD } from '../../lab/cluster.js';
+import { bare } from '../../lab/cluster.js';
 import { monotonic } from '../../lab/meter.js';
 import { cpuMs, deletePeer, keysBelow, metric, putPeer, routes, statusOf } from './observe.js';
 import { nobodyCalledDead, oneLineAState } from './outage.js';
-import { populate, suite, type Fault } from './suite.js';
+import { raise, suite, type Fault } from './suite.js';
 
 const ENDPOINTS = '/weft/networks/blue/endpoints/';
 
 const fault = suite({
   lane: 'etcd',
-  build: async () => {
-    const cluster = await Cluster.create(3);
-    await cluster.startEtcd();
-    await cluster.startController(['--etcd', ETCD]);
-    await cluster.startAgents(['h1', 'h2', 'h3']);
-    const site = await populate(cluster);
-    await cluster.addContainers('c3', 'c4');
-    return site;
-  },
+  build: () => raise(3, { agents: ['h1', 'h2', 'h3'], containers: ['c3', 'c4'] }),
 });
 
 /** What must hold whatever keeps etcd away: `stop` takes it away, `back` brings it, and settles when it serves. */

@@ -2,9 +2,9 @@
 // second, the rest at the next comparison, at most 10 s later; each repair is counted, and what keeps coming back is reported.
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { bare, Cluster, ETCD } from '../../lab/cluster.js';
+import { bare } from '../../lab/cluster.js';
 import { createSix, cpuMs, metric, statusOf, tunnels } from './observe.js';
-import { populate, suite, type Fault } from './suite.js';
+import { raise, suite, type Fault } from './suite.js';
 
 /** As fast as the requirement asks where the kernel tells, and at the next comparison where it does not. */
 const TOLD = 1;
@@ -12,13 +12,7 @@ const COMPARED = 10.5;
 
 const fault = suite({
   lane: 'by hand',
-  build: async () => {
-    const cluster = await Cluster.create(3);
-    await cluster.startEtcd();
-    await cluster.startController(['--etcd', ETCD]);
-    await cluster.startAgents(['h1', 'h2', 'h3']);
-    return populate(cluster);
-  },
+  build: () => raise(3, { agents: ['h1', 'h2', 'h3'] }),
 });
 
 const VXLAN = '$(ip -br link show type vxlan | grep -o "^wfvx[0-9]*" | head -1)';

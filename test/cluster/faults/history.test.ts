@@ -3,24 +3,16 @@
 import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { bare, Cluster, ETCD } from '../../lab/cluster.js';
+import { bare } from '../../lab/cluster.js';
 import { keysBelow, nodeStates, routes, statusOf, tunnels } from './observe.js';
-import { populate, suite, type Fault } from './suite.js';
+import { raise, suite, type Fault } from './suite.js';
 
 const BLUE = '/weft/networks/blue/';
 const ENDPOINTS = `${BLUE}endpoints/`;
 
 const fault = suite({
   lane: 'history',
-  build: async () => {
-    const cluster = await Cluster.create(4);
-    await cluster.startEtcd();
-    await cluster.startController(['--etcd', ETCD]);
-    await cluster.startAgents(['h1', 'h2']);
-    const site = await populate(cluster);
-    await cluster.addContainers('c3', 'c4', 'c5', 'c6');
-    return site;
-  },
+  build: () => raise(4, { containers: ['c3', 'c4', 'c5', 'c6'] }),
 });
 
 /** Copies etcd's data, as a snapshot does. */

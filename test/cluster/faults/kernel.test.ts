@@ -2,7 +2,7 @@
 // The agent stays up, what runs goes on, and `weft status` says what is wrong and what to do.
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { bare, Cluster, ETCD } from '../../lab/cluster.js';
+import { bare } from '../../lab/cluster.js';
 import { WEFT } from '../../lab/lab.js';
 import {
   createSix,
@@ -15,22 +15,14 @@ import {
   statusOf,
   tunnels,
 } from './observe.js';
-import { populate, suite, type Fault } from './suite.js';
+import { raise, suite, type Fault } from './suite.js';
 
 /** At the next comparison. */
 const COMPARED = 10.5;
 
 const fault = suite({
   lane: 'kernel',
-  build: async () => {
-    const cluster = await Cluster.create(2);
-    await cluster.startEtcd();
-    await cluster.startController(['--etcd', ETCD]);
-    await cluster.startAgents(['h1', 'h2']);
-    const site = await populate(cluster);
-    await cluster.addContainers('c3', 'c4');
-    return site;
-  },
+  build: () => raise(2, { containers: ['c3', 'c4'] }),
 });
 
 type Problem = Awaited<ReturnType<typeof statusOf>>['problems'][number];

@@ -3,23 +3,15 @@
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { bare, Cluster, ETCD } from '../../lab/cluster.js';
+import { bare } from '../../lab/cluster.js';
 import { WEFT } from '../../lab/lab.js';
 import { keysBelow, tunnels } from './observe.js';
-import { populate, suite, type Fault } from './suite.js';
+import { raise, suite, type Fault } from './suite.js';
 
 const fault = suite({
   lane: 'state',
-  build: async () => {
-    const cluster = await Cluster.create(3);
-    await cluster.startEtcd();
-    await cluster.startController(['--etcd', ETCD]);
-    // A busy machine must not make a node lose its name to its twin.
-    await cluster.startAgents(['h1', 'h2'], ['--node-ttl', '15s']);
-    const site = await populate(cluster);
-    await cluster.addContainers('c3', 'c4', 'c5', 'c6');
-    return site;
-  },
+  // A busy machine must not make a node lose its name to its twin.
+  build: () => raise(3, { flags: ['--node-ttl', '15s'], containers: ['c3', 'c4', 'c5', 'c6'] }),
 });
 
 const stateOf = (f: Fault): string => f.cluster.lab.host(1).stateDir;

@@ -6,7 +6,7 @@ import { appendFileSync } from 'node:fs';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { bare, type Cluster, type EndpointJson } from '../../lab/cluster.js';
+import { bare, Cluster, ETCD, type EndpointJson } from '../../lab/cluster.js';
 import { Meter, monotonic, type MeterReport } from '../../lab/meter.js';
 import type { WaitOptions } from '../../lab/wait.js';
 import { showTable, type Row } from './table.js';
@@ -153,6 +153,14 @@ export interface SuiteOptions {
   build: () => Promise<Site>;
 }
 
+export interface RaiseOptions {
+  agents?: string[];
+  /** Of the agents. */
+  flags?: string[];
+  /** Besides c1 and c2, between which the traffic goes. */
+  containers?: string[];
+}
+
 export type Declare = (line: string, run: (fault: Fault) => Promise<void>) => void;
 
 /** Makes a lane: its cluster is built before the first line and goes after the last. Answers what declares a line. */
@@ -184,6 +192,20 @@ export function suite({ lane, build }: SuiteOptions): Declare {
       }
     });
   };
+}
+
+/** A cluster with one etcd and one controller, populated. */
+export async function raise(
+  hosts: number,
+  { agents = ['h1', 'h2'], flags = [], containers = [] }: RaiseOptions = {},
+): Promise<Site> {
+  const cluster = await Cluster.create(hosts);
+  await cluster.startEtcd();
+  await cluster.startController(['--etcd', ETCD]);
+  await cluster.startAgents(agents, flags);
+  const site = await populate(cluster);
+  await cluster.addContainers(...containers);
+  return site;
 }
 
 /** Network blue with a container on each of two hosts, which must have agents, and a meter between them. */

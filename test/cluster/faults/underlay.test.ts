@@ -2,24 +2,16 @@
 // removed or replaced while nobody could be told, an address of a node that is cut off.
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { bare, Cluster, ETCD, INFRA } from '../../lab/cluster.js';
+import { bare, INFRA } from '../../lab/cluster.js';
 import { monotonic } from '../../lab/meter.js';
 import { deletePeer, isGone, keysBelow, nodeStates, putPeer, statusOf, tunnels } from './observe.js';
-import { populate, suite, type Fault } from './suite.js';
+import { raise, suite, type Fault } from './suite.js';
 
 const SUBNETS = '/weft/networks/blue/subnets/';
 
 const fault = suite({
   lane: 'underlay',
-  build: async () => {
-    const cluster = await Cluster.create(3);
-    await cluster.startEtcd();
-    await cluster.startController(['--etcd', ETCD]);
-    await cluster.startAgents(['h1', 'h2', 'h3']);
-    const site = await populate(cluster);
-    await cluster.addContainers('c3', 'c4', 'c5');
-    return site;
-  },
+  build: () => raise(3, { agents: ['h1', 'h2', 'h3'], containers: ['c3', 'c4', 'c5'] }),
 });
 
 /** Nothing passes between two hosts, in either direction, as when a router in between is gone. */

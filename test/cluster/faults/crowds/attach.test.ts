@@ -2,10 +2,9 @@
 // which containers come and go for ten minutes and nothing may be left over.
 import { readdirSync, readFileSync } from 'node:fs';
 
-import { Cluster, ETCD } from '../../../lab/cluster.js';
 import { monotonic } from '../../../lab/meter.js';
 import { keysBelow, statusOf } from '../observe.js';
-import { FULL, populate, suite, type Fault } from '../suite.js';
+import { FULL, raise, suite, type Fault } from '../suite.js';
 
 const CONTAINERS = FULL ? 500 : 20;
 const SOAK_MS = FULL ? 600_000 : 15_000;
@@ -14,13 +13,7 @@ const names = Array.from({ length: CONTAINERS }, (_, i) => `s${i}`);
 
 const fault = suite({
   lane: 'attach',
-  build: async () => {
-    const cluster = await Cluster.create(2);
-    await cluster.startEtcd();
-    await cluster.startController(['--etcd', ETCD]);
-    await cluster.startAgents(['h1', 'h2']);
-    return populate(cluster);
-  },
+  build: () => raise(2),
 });
 
 interface Measured {

@@ -1,10 +1,9 @@
 // Fifty nodes started at once: none exits, each has a subnet of its own, and each has a way to every other within a second
 // after the last one has its subnet.
-import { Cluster, ETCD } from '../../../lab/cluster.js';
 import { WEFT } from '../../../lab/lab.js';
 import { monotonic } from '../../../lab/meter.js';
 import { keysBelow } from '../observe.js';
-import { FULL, populate, suite } from '../suite.js';
+import { FULL, raise, suite } from '../suite.js';
 
 /** Two more carry the traffic; the short form starts fewer, for each is a process of its own on this machine. */
 const NODES = FULL ? 50 : 12;
@@ -13,14 +12,7 @@ const SUBNETS = '/weft/networks/mesh/subnets/';
 
 const fault = suite({
   lane: 'many',
-  build: async () => {
-    const cluster = await Cluster.create(NODES + 2);
-    await cluster.startEtcd();
-    await cluster.startController(['--etcd', ETCD]);
-    await cluster.startAgents(['h1', 'h2']);
-    const site = await populate(cluster);
-    return site;
-  },
+  build: () => raise(NODES + 2),
 });
 
 fault(`${NODES} nodes started at once`, async (f) => {

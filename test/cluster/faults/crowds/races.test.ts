@@ -6,24 +6,16 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import fc from 'fast-check';
 
-import { bare, Cluster, ETCD } from '../../../lab/cluster.js';
+import { bare, type Cluster } from '../../../lab/cluster.js';
 import { keysBelow, statusOf } from '../observe.js';
-import { populate, suite, type Fault } from '../suite.js';
+import { raise, suite, type Fault } from '../suite.js';
 
 const HOSTS = ['h1', 'h2', 'h3', 'h4'];
 const SUBNETS = [1, 2, 3, 4, 5];
 
 const fault = suite({
   lane: 'races',
-  build: async () => {
-    const cluster = await Cluster.create(HOSTS.length);
-    await cluster.startEtcd();
-    await cluster.startController(['--etcd', ETCD]);
-    await cluster.startAgents(HOSTS);
-    const site = await populate(cluster);
-    await cluster.addContainers(...HOSTS.map((host) => `x${host}`));
-    return site;
-  },
+  build: () => raise(HOSTS.length, { agents: HOSTS, containers: HOSTS.map((host) => `x${host}`) }),
 });
 
 interface Move {
