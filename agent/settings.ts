@@ -2,10 +2,11 @@
 import { hostname } from 'node:os';
 
 import { invalidArgument } from '../core/errors.js';
-import { checkEtcdTls, checkTls, ETCD_TLS, GRPC_TLS, LOG, PREFIX } from '../daemon/common-settings.js';
+import { ETCD_TLS, GRPC_TLS, LOG, PREFIX } from '../daemon/common-settings.js';
 import * as kinds from '../daemon/kinds.js';
 import { dnsServers } from './dns/server-setting.js';
 import { optional, setting, type Program, type Values } from '../daemon/settings.js';
+import { checkEtcdTls, checkTls } from '../daemon/tls.js';
 
 const HOUR = 3_600_000;
 

@@ -2,7 +2,7 @@
 import { Command, CommanderError, Option } from 'commander';
 
 import { messageOf, WeftError } from '../core/errors.js';
-import { checkTls } from '../daemon/common-settings.js';
+import { checkTls } from '../daemon/tls.js';
 import { version } from '../daemon/version.js';
 import { askedAsTheLineWould, COMPLETE, completionCommands } from './commands/completion.js';
 import { dnsCommands } from './commands/dns.js';

@@ -9,7 +9,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { failedPrecondition, messageOf } from '../core/errors.js';
-import type { EtcdTlsPaths } from '../daemon/common-settings.js';
+import type { EtcdTlsPaths } from '../daemon/tls.js';
 import { errnoOf } from '../daemon/errno.js';
 import type { Logger } from '../daemon/log.js';
 import { byWhom } from '../daemon/port-owner.js';

@@ -3,7 +3,7 @@ import { access, constants } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 
 import { failedPrecondition } from '../core/errors.js';
-import type { EtcdTlsPaths } from '../daemon/common-settings.js';
+import type { EtcdTlsPaths } from '../daemon/tls.js';
 
 export interface EtcdAddresses {
   /** What etcd binds to. */

@@ -2,9 +2,10 @@
 import { isIP } from 'node:net';
 
 import { invalidArgument } from '../core/errors.js';
-import { checkEtcdTls, checkTls, ETCD_TLS, GRPC_TLS, LOG, PREFIX } from '../daemon/common-settings.js';
+import { ETCD_TLS, GRPC_TLS, LOG, PREFIX } from '../daemon/common-settings.js';
 import * as kinds from '../daemon/kinds.js';
 import { optional, setting, type Program, type Values } from '../daemon/settings.js';
+import { checkEtcdTls, checkTls } from '../daemon/tls.js';
 
 export const controllerSettings = {
   listen: setting(kinds.hostPort({ listen: true }), {

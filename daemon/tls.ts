@@ -1,10 +1,11 @@
-// Certificates from files: read once at the start, with an error that names the flag and the file.
+// Certificates from files: which ones go together, and what is in them. Read once at the start, with an error that names the
+// flag and the file.
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 
 import { invalidArgument, messageOf } from '../core/errors.js';
-import type { EtcdTlsPaths, TlsPaths } from './common-settings.js';
 import { errnoOf } from './errno.js';
+import type { Origin } from './settings.js';
 
 /** PEM, as the files have it. Always mutual. */
 export interface Tls {
@@ -18,6 +19,70 @@ export interface EtcdTls {
   readonly ca: Buffer;
   readonly cert?: Buffer;
   readonly key?: Buffer;
+}
+
+export interface TlsPaths {
+  readonly tlsCa: string | undefined;
+  readonly tlsCert: string | undefined;
+  readonly tlsKey: string | undefined;
+}
+
+export interface EtcdTlsPaths {
+  readonly etcdCa: string | undefined;
+  readonly etcdCert: string | undefined;
+  readonly etcdKey: string | undefined;
+}
+
+/** @throws WeftError INVALID_ARGUMENT unless TLS is set whole or not at all */
+export function checkTls(values: TlsPaths, origin: Origin): void {
+  const all = { 'tls-ca': values.tlsCa, 'tls-cert': values.tlsCert, 'tls-key': values.tlsKey };
+  const present = Object.entries(all).find(([, path]) => path !== undefined)?.[0];
+  const missing = Object.entries(all).find(([, path]) => path === undefined)?.[0];
+  if (present === undefined || missing === undefined) return;
+  throw invalidArgument(
+    `${origin(present) ?? `--${present}`}: TLS is always mutual, and --${missing} is not set`,
+    'Set --tls-ca, --tls-cert and --tls-key together, or none of them.',
+  );
+}
+
+/** @throws WeftError INVALID_ARGUMENT where URLs and certificates do not go together */
+export function checkEtcdTls(
+  values: EtcdTlsPaths,
+  urls: readonly string[],
+  origin: Origin,
+  urlSetting: 'etcd' | 'etcd-listen' = 'etcd',
+): void {
+  const { etcdCa, etcdCert, etcdKey } = values;
+  if ((etcdCert === undefined) !== (etcdKey === undefined)) {
+    const [present, missing] = etcdCert === undefined ? ['etcd-key', 'etcd-cert'] : ['etcd-cert', 'etcd-key'];
+    throw invalidArgument(
+      `${origin(present) ?? `--${present}`}: needs --${missing} beside it`,
+      'Set --etcd-cert and --etcd-key together.',
+    );
+  }
+  const secure = urls.filter((url) => url.startsWith('https:'));
+  if (secure.length > 0 && secure.length < urls.length) {
+    throw invalidArgument(
+      `${origin(urlSetting) ?? `--${urlSetting}`}: some URLs are https and some are http (${urls.join(', ')})`,
+      'Use https for all of them, or http.',
+    );
+  }
+  const [url] = urls;
+  if (secure.length > 0 && etcdCa === undefined) {
+    throw invalidArgument(
+      `${origin(urlSetting) ?? `--${urlSetting}`}: ${url} needs --etcd-ca beside it`,
+      'Name the file with the CA that etcd’s certificate is of.',
+    );
+  }
+  const path = Object.entries({ 'etcd-ca': etcdCa, 'etcd-cert': etcdCert }).find(
+    ([, value]) => value !== undefined,
+  );
+  if (path !== undefined && secure.length === 0) {
+    throw invalidArgument(
+      `${origin(path[0]) ?? `--${path[0]}`}: is for TLS, but ${url ?? 'etcd'} is without`,
+      `Write --${urlSetting} ${(url ?? 'http://…').replace('http:', 'https:')}.`,
+    );
+  }
 }
 
 /** @throws WeftError INVALID_ARGUMENT for a part that is missing, unreadable or not what it should be */
