@@ -1,18 +1,21 @@
 // Attacks on a gRPC server: nonsensical messages for every method, and bytes that are no message, no frame and no HTTP/2. The
 // server must answer each call in time and in words, and serve as before afterwards.
-import { connect as connectHttp2, constants } from 'node:http2';
+import { connect as connectHttp2, constants, type ClientHttp2Session } from 'node:http2';
 import { connect, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import { gzipSync } from 'node:zlib';
 
-import { Client, credentials, Metadata, status, type ServiceError } from '@grpc/grpc-js';
+import { Client, Metadata, status, type ServiceError } from '@grpc/grpc-js';
 import fc from 'fast-check';
 
+import { channel } from '../../daemon/grpc.js';
+import type { Tls } from '../../daemon/tls.js';
 import { slowness } from '../lab/wait.js';
 import { unclear } from './garbage.js';
 import { fieldsOf, messagesOf, type Method } from './messages.js';
 
-/** A unix socket's path, or HOST:PORT. */
-export type Address = { socket: string } | { host: string; port: number };
+/** A unix socket's path, or HOST:PORT; with certificates what is thrown is thrown within TLS. */
+export type Address = { socket: string } | { host: string; port: number; tls?: Tls };
 
 export interface Target {
   address: Address;
@@ -37,8 +40,13 @@ const DEADLINE_MS = 10_000;
 /** How long a stream is listened to. */
 const STREAM_MS = 40;
 
-const targetName = (address: Address): string =>
-  'socket' in address ? `unix:${address.socket}` : `dns:${address.host}:${address.port}`;
+const clientOf = (address: Address): Client =>
+  'socket' in address
+    ? new Client(`unix:${address.socket}`, ...channel('', undefined))
+    : new Client(
+        `${address.host}:${address.port}`,
+        ...channel(`${address.host}:${address.port}`, address.tls),
+      );
 
 const asIs = (bytes: Uint8Array): Buffer => Buffer.from(bytes);
 
@@ -89,7 +97,7 @@ function judge(answer: Answer): void {
 export async function attackMethods(target: Target, runs: number): Promise<Tally> {
   const { address, methods, words, alive, deadlineMs = DEADLINE_MS, openings } = target;
   const tally: Tally = { calls: 0, answers: {} };
-  const client = new Client(targetName(address), credentials.createInsecure());
+  const client = clientOf(address);
   try {
     for (const method of methods) {
       const messages = messagesOf(fieldsOf(method.requestDeserialize), words);
@@ -129,7 +137,7 @@ export async function attackMethods(target: Target, runs: number): Promise<Tally
 /** Bodies that are no message, in frames that are right. */
 export async function attackBodies(target: Target, runs: number): Promise<void> {
   const { address, methods, alive } = target;
-  const client = new Client(targetName(address), credentials.createInsecure());
+  const client = clientOf(address);
   const bytes = fc.uint8Array({ maxLength: 200 });
   try {
     await fc.assert(
@@ -183,7 +191,9 @@ const raw = fc.oneof(
 );
 
 export function openSocket(address: Address): Socket {
-  return 'socket' in address ? connect(address.socket) : connect(address.port, address.host);
+  if ('socket' in address) return connect(address.socket);
+  const { host, port, tls } = address;
+  return tls === undefined ? connect(port, host) : connectTls({ host, port, ...tls, ALPNProtocols: ['h2'] });
 }
 
 /** Writes, waits a moment for what comes, and leaves without a word. */
@@ -191,7 +201,8 @@ export async function throwBytes(address: Address, bytes: Buffer, lingerMs = 5):
   const socket = openSocket(address);
   socket.on('error', () => undefined);
   socket.on('data', () => undefined);
-  await new Promise((resolve) => socket.on('connect', resolve).on('close', resolve));
+  const opened = 'tls' in address ? 'secureConnect' : 'connect';
+  await new Promise((resolve) => socket.on(opened, resolve).on('close', resolve));
   socket.write(bytes);
   await new Promise((resolve) => setTimeout(resolve, lingerMs));
   socket.destroy();
@@ -229,8 +240,13 @@ const header = fc.string({ unit: fc.constantFrom(...Array.from('abc019 /+;:%=~\u
 /** Requests of HTTP/2 that no gRPC client would send. */
 export async function attackRequests({ address, methods, alive }: Target, runs: number): Promise<void> {
   const authority = 'socket' in address ? 'localhost' : `${address.host}:${address.port}`;
-  let session = connectHttp2(`http://${authority}`, { createConnection: () => openSocket(address) });
-  session.on('error', () => undefined);
+  const scheme = 'tls' in address ? 'https' : 'http';
+  const open = (): ClientHttp2Session =>
+    connectHttp2(`${scheme}://${authority}`, { createConnection: () => openSocket(address) }).on(
+      'error',
+      () => undefined,
+    );
+  let session = open();
   const headers = fc.record({
     ':method': fc.oneof(
       { weight: 4, arbitrary: fc.constant('POST') },
@@ -248,10 +264,7 @@ export async function attackRequests({ address, methods, alive }: Target, runs: 
     'x-bin': fc.oneof(fc.constant('!!'), header),
   });
   const once2 = async (given: Record<string, string>, body: Buffer): Promise<void> => {
-    if (session.closed || session.destroyed) {
-      session = connectHttp2(`http://${authority}`, { createConnection: () => openSocket(address) });
-      session.on('error', () => undefined);
-    }
+    if (session.closed || session.destroyed) session = open();
     await new Promise<void>((resolve) => {
       try {
         const request = session.request(given);

@@ -1,0 +1,121 @@
+// Garbage at a controller that asks for certificates: before TLS, in its handshake, by strangers, and from a client that it
+// knows. Whoever shows no certificate of the CA is told nothing, and the server serves as before.
+import { readFileSync } from 'node:fs';
+import { connect } from 'node:tls';
+
+import test from 'ava';
+import fc from 'fast-check';
+
+import type { Tls } from '../../daemon/tls.js';
+import { TestCa } from '../daemon/certificates.js';
+import { slowness } from '../lab/wait.js';
+import { startTarget, type ControllerTarget } from './controller-target.js';
+import { patience, TIMES } from './garbage.js';
+import { attackBodies, attackBytes, attackMethods, attackRequests, throwBytes } from './grpc-attack.js';
+import { holdConnections } from './http-attack.js';
+
+const ca = new TestCa();
+const stranger = new TestCa();
+let target: ControllerTarget;
+
+function certificateOf(issuer: TestCa): Tls {
+  const { cert, key } = issuer.issue('client');
+  return { ca: readFileSync(ca.ca), cert: readFileSync(cert), key: readFileSync(key) };
+}
+
+test.before(async () => {
+  const own = ca.issue('controller');
+  target = await startTarget(
+    ['--tls-ca', ca.ca, '--tls-cert', own.cert, '--tls-key', own.key],
+    certificateOf(ca),
+  );
+});
+test.after.always(async () => {
+  await target?.stop();
+  ca.remove();
+  stranger.remove();
+});
+test.afterEach((t) => {
+  t.notRegex(target.daemon.output, /a fault in weft|Z error |\bat .*\.js:\d+/);
+});
+
+/** Records of TLS (RFC 8446 §5.1), and the beginnings of handshakes in them, with lengths that may lie. */
+const record = fc
+  .tuple(
+    fc.oneof({ weight: 3, arbitrary: fc.constant(22) }, fc.nat(255)),
+    fc.constantFrom(0x0301, 0x0303, 0x0304, 0x0002, 0xffff),
+    fc.oneof(
+      fc.uint8Array({ maxLength: 300 }),
+      // A ClientHello (RFC 8446 §4.1.2) that is none behind its first byte.
+      fc
+        .tuple(fc.nat(2 ** 24 - 1), fc.uint8Array({ maxLength: 300 }))
+        .map(([length, rest]) => Buffer.concat([Buffer.from([1, length >> 16, length >> 8, length]), rest])),
+    ),
+    fc.boolean(),
+  )
+  .map(([type, version, payload, lies]) => {
+    const head = Buffer.alloc(5);
+    head.writeUInt8(type, 0);
+    head.writeUInt16BE(version, 1);
+    head.writeUInt16BE(lies ? (payload.length * 7 + 11) % 65536 : payload.length, 3);
+    return Buffer.concat([head, payload]);
+  });
+
+test.serial('before TLS: bytes, other protocols, and handshakes that are none', async (t) => {
+  t.timeout(patience(60));
+  const { host, port } = target.address;
+  await attackBytes({ ...target, address: { host, port } }, 100 * TIMES);
+  await fc.assert(
+    fc.asyncProperty(fc.array(record, { minLength: 1, maxLength: 4 }), (records) =>
+      throwBytes({ host, port }, Buffer.concat(records)),
+    ),
+    { numRuns: 150 * TIMES },
+  );
+  await holdConnections({ host, port }, 100, '\x16\x03\x01', target.alive);
+  await target.alive();
+  t.pass();
+});
+
+test.serial('strangers: without a certificate, and with one of another CA', async (t) => {
+  t.timeout(patience(60));
+  const { host, port } = target.address;
+  const other = certificateOf(stranger);
+  /** What the server says to a request before it ends the connection, and whether it did so in time. */
+  const told = (given: object): Promise<{ bytes: number; late: boolean }> =>
+    new Promise((resolve) => {
+      const socket = connect({ host, port, ca: readFileSync(ca.ca), ALPNProtocols: ['h2'], ...given });
+      let bytes = 0;
+      let late = false;
+      const timer = setTimeout(() => {
+        late = true;
+        socket.destroy();
+      }, 5000 * slowness);
+      socket.on('data', (chunk: Buffer) => (bytes += chunk.length)).on('error', () => undefined);
+      socket.on('close', () => {
+        clearTimeout(timer);
+        resolve({ bytes, late });
+      });
+      socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
+    });
+  for (let i = 0; i < 20 * TIMES; i++) {
+    for (const given of [{}, { cert: other.cert, key: other.key }])
+      t.deepEqual(await told(given), { bytes: 0, late: false });
+  }
+  await target.alive();
+});
+
+test.serial('a client that it knows: nonsensical messages, bodies, requests and frames', async (t) => {
+  t.timeout(patience(120));
+  const tally = await attackMethods(target, 8 * TIMES);
+  t.true((tally.answers['OK'] ?? 0) > 0, JSON.stringify(tally));
+  await attackBodies(target, 80 * TIMES);
+  await attackRequests(target, 80 * TIMES);
+  await attackBytes(target, 80 * TIMES);
+  await target.alive();
+});
+
+test.serial('and it ends as ever', async (t) => {
+  await target.alive();
+  target.daemon.kill('SIGTERM');
+  t.is(await target.daemon.ended, 0, target.daemon.output.slice(-2000));
+});
