@@ -30,6 +30,7 @@ import { joinWhenThere } from './join-when-there.js';
 import type { Kernel } from './kernel/kernel.js';
 import { openKernel } from './kernel/linux.js';
 import { bootId } from './kernel/namespaces.js';
+import { checkPrivileges } from './kernel/privileges.js';
 import { Memberships } from './memberships.js';
 import { agentMetrics } from './metrics.js';
 import { NodeUnderlay } from './node-underlay.js';
@@ -62,6 +63,7 @@ export async function main(argv: readonly string[], plugins: readonly Plugin[] =
   const log = createLogger({ level: settings.logLevel, format: settings.logFormat });
   const shutdown = installShutdown(log);
   try {
+    checkPrivileges();
     await (settings.cleanup ? runCleanup(settings, log, shutdown) : run(settings, log, shutdown, plugins));
   } catch (error) {
     if (shutdown.signal.aborted) return;

@@ -143,6 +143,38 @@ fault('requests refused: IPv6 turned off for new links', async (f) => {
   await cluster.json('h1', 'network', 'rm', 'six');
 });
 
+fault('a right missing: an agent without CAP_NET_ADMIN', async (f) => {
+  const { cluster } = f;
+  const before = await tunnels(cluster, 'h1');
+  f.begins();
+  await cluster.process('agent-h1').kill();
+  cluster.spawn('agent-h1', 'h1', [
+    ...['setpriv', '--bounding-set=-net_admin', '--inh-caps=-net_admin', '--'],
+    ...[WEFT, 'agent', ...cluster.agentFlags('h1')],
+  ]);
+  const without = cluster.process('agent-h1');
+  f.same(await without.ended, 1, 'it ends with 1');
+  const said = without.log();
+  f.check(
+    said.includes('has no CAP_NET_ADMIN') && said.includes('Run it as root'),
+    'with cause and next step',
+  );
+  f.same(
+    said
+      .trim()
+      .split('\n')
+      .filter((line) => line.includes(' error ')).length,
+    1,
+    'in one line of log',
+  );
+  f.same(await tunnels(cluster, 'h1'), before, 'nothing is touched');
+  await cluster.startAgents(['h1']);
+  f.ends();
+  await well(f);
+  f.same((await statusOf(cluster, 'h1')).node.stepsApplied, 0, 'no step when it is back');
+  await f.lossless();
+});
+
 fault('a request refused: a link of somebody else’s has the name', async (f) => {
   const { cluster } = f;
   await cluster.json('h1', 'network', 'create', 'late', '--subnet', '10.109.0.0/16', '--vni', '4777');
