@@ -147,6 +147,7 @@ export class Reconciler {
         this.#compareSoon();
         throw error;
       }
+      this.options.kernel.forgetFlows(added, before);
     });
   }
 

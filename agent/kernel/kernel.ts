@@ -152,6 +152,11 @@ export interface Kernel {
    * answer came within the time.
    */
   ping(ips: readonly string[], timeoutMs: number): Promise<(number | undefined)[]>;
+  /**
+   * Flows of UDP that are under way follow the ports that have come and gone: those that lead elsewhere now begin anew with
+   * their next packet. Those of others, and of a kernel that shows none, go on.
+   */
+  forgetFlows(added: readonly FirewallPort[], removed: readonly FirewallPort[]): void;
   /** The kernel forgets whom it could not reach by a link of the node, and asks anew with the next packet. */
   askNeighboursAgain(link: string): void;
   close(): void;

@@ -6,6 +6,7 @@ import { dumpAddresses, dumpRoutes } from './encode.js';
 import { probeCapabilities } from './capabilities.js';
 import type { Capability, FirewallDriver, Kernel, ParentLink, UnderlayLink } from './kernel.js';
 import type { PortJournal } from './ports.js';
+import { forgetFlows } from './flows.js';
 import { holdPort } from './held-port.js';
 import { closeFd } from './libc.js';
 import { LinuxNamespace } from './namespace.js';
@@ -34,6 +35,7 @@ export function openKernel({
     node,
     firewall,
     holdPort,
+    forgetFlows,
     // oxlint-disable-next-line typescript/require-await -- opening is one stretch; its failure is the promise's.
     openNamespace: async (path) => {
       const { fd, socket } = openNetns(path);

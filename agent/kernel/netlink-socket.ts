@@ -1,4 +1,4 @@
-// Asking the kernel by rtnetlink. It works on a request inside the send call and has the answer ready when that returns, so
+// Asking the kernel by netlink. It works on a request inside the send call and has the answer ready when that returns, so
 // a question and its answer are two calls in a row: nothing waits for the event loop, and no answer can be lost or mixed up.
 import { failedPrecondition } from '../../core/errors.js';
 import {
@@ -17,8 +17,8 @@ import {
 } from './libc.js';
 import { decodeMessages, encodeRequest, NLM_F, type Incoming, type Message, type Request } from './wire.js';
 
-const NETLINK_ROUTE = 0;
 // include/uapi/linux/netlink.h
+const PROTOCOLS = { route: 0, netfilter: 12 } as const;
 const SOL_NETLINK = 270;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
@@ -44,8 +44,8 @@ export class NetlinkSocket {
   #sequence = 0;
 
   /** Belongs for good to the namespace that the thread is in now. */
-  constructor() {
-    this.#fd = openSocket(AF_NETLINK, NETLINK_ROUTE);
+  constructor(protocol: keyof typeof PROTOCOLS = 'route') {
+    this.#fd = openSocket(AF_NETLINK, PROTOCOLS[protocol]);
     try {
       const address = Buffer.alloc(12);
       address.writeUInt16LE(AF_NETLINK, 0);

@@ -98,7 +98,15 @@ test.serial('udp, ranges, and a port that is chosen', async (t) => {
     .flatMap((endpoint) => endpoint.publish)
     .find(({ port, hostPort }) => port === 80 && hostPort >= 49_153);
   await answers(t, lab.h2, `http://${lab.h1.ip}:${chosen?.hostPort ?? 0}/`, 'many');
+  const { IPAddress } = await connection(lab.h1, 'many', 'blue');
+  // Those that are under way, by who answers them.
+  const flows = async (): Promise<boolean> =>
+    (await lab.h1.must(['cat', '/proc/net/nf_conntrack'])).includes(
+      ` src=${IPAddress} dst=${lab.h2.ip} sport=53 `,
+    );
+  t.true(await flows());
   await lab.h1.ask('rm', '-f', 'many');
+  t.false(await flows(), 'TestConntrackFlowsLeak');
 });
 
 test.serial('ports outlive the agent, and go with the container that it could not see go', async (t) => {
@@ -254,7 +262,7 @@ test.serial(
   },
 );
 
-test.serial('TestConntrackFlowsLeak, DriverUngracefulRestart: nothing of a container is left', async (t) => {
+test.serial('TestDockerNetworkDriverUngracefulRestart: nothing of a container is left', async (t) => {
   await lab.until('no endpoint is left', async () => (await lab.endpoints('blue', 0)).length === 0);
   t.notRegex(await lab.h1.must(['ip', '-o', 'link']), /wfep|wfin/);
   const files = await lab.h1.must([

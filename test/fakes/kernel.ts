@@ -337,6 +337,8 @@ export class FakeKernel implements Kernel {
     return ips.map((ip) => this.rtts.get(ip));
   }
 
+  forgetFlows(): void {}
+
   askNeighboursAgain(): void {}
 
   /** Somebody flushed weft's rules. */

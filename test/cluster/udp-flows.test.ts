@@ -1,0 +1,89 @@
+// Flows of UDP that never pause, to ports that come, move and go: they follow, and those of others go on.
+import { join } from 'node:path';
+
+import test from 'ava';
+
+import { bare, Cluster, type EndpointJson } from '../lab/cluster.js';
+import { CHECKOUT } from '../lab/lab.js';
+import type { LabProcess } from '../lab/process.js';
+
+let lab: Cluster;
+
+async function talk(name: string, where: string, ...words: string[]): Promise<LabProcess> {
+  const program = join(CHECKOUT, 'build/test/lab/udp-talk.js');
+  const started = lab.spawn(name, where, [process.execPath, program, ...words]);
+  await lab.says(started, 'ready');
+  return started;
+}
+
+test.before(async () => {
+  lab = await Cluster.create(2);
+  await lab.addContainers('one', 'two', 'far');
+  await lab.startController();
+  await lab.startAgents(['h1', 'h2']);
+  const subnets = ['--subnet', '10.100.0.0/16', '--subnet6', 'fd42:100::/48'];
+  await lab.json('h1', 'network', 'create', 'blue', ...subnets);
+  for (const [host, name] of [
+    ['h1', 'one'],
+    ['h1', 'two'],
+    ['h2', 'far'],
+  ] as const) {
+    await lab.json(host, 'attach', 'blue', lab.ns(name), '--name', name);
+    await talk(`answers-${name}`, name, 'answer', '53', name);
+  }
+});
+test.after.always(() => lab?.lab.down());
+
+const flows = (): Promise<string> => lab.sh('h1', 'grep udp /proc/net/nf_conntrack');
+
+test.serial('a client that began before the port was open, and goes on as it moves', async (t) => {
+  const askers = await Promise.all([
+    talk('ask-outside', 'outside', 'ask', lab.ipOf('h1'), '6000'),
+    talk('ask-outside-6', 'outside', 'ask', '2001:db8::11', '6000'),
+    talk('ask-host', 'h1', 'ask', '127.0.0.1', '6000'),
+    talk('ask-neighbour', 'two', 'ask', lab.ipOf('h1'), '6000'),
+  ]);
+  await lab.until('the kernel remembers the flows', async () =>
+    /dst=127.0.0.1 .*dport=6000 /.test(await flows()),
+  );
+  /** All of them are answered by this one, and by nobody else from then on. */
+  const answered = async (by: string): Promise<void> => {
+    const from = askers.map((asker) => asker.log().length);
+    const since = (i: number): string[] => askers[i]?.log().slice(from[i]).trim().split('\n') ?? [];
+    await lab.until(`${by} answers all`, () => askers.every((_asker, i) => since(i).at(-1) === by), {
+      timeoutMs: 3000,
+    });
+    t.pass();
+  };
+  await lab.json('h1', 'port', 'publish', 'one', '6000:53/udp');
+  await answered('one');
+  await lab.json('h1', 'port', 'rm', 'one', '6000/udp');
+  await lab.json('h1', 'port', 'publish', 'two', '6000:53/udp');
+  await answered('two');
+  const two = bare(
+    (await lab.json<EndpointJson[]>('h1', 'endpoint', 'ls', '--network', 'blue')).find(
+      ({ name }) => name === 'two',
+    )?.ip ?? '',
+  );
+  t.true((await flows()).includes(`src=${two} `));
+  await lab.json('h1', 'detach', 'blue', lab.ns('two'));
+  await lab.until('nothing leads to who has gone', async () => !(await flows()).includes(`src=${two} `));
+  await lab.json('h2', 'port', 'publish', 'far', '6000:53/udp', '--everywhere');
+  // The neighbour went with its network.
+  askers.pop();
+  await answered('far');
+  for (const asker of askers) await asker.stop();
+});
+
+test.serial('flows of others to a port of the same number are theirs', async (t) => {
+  await talk('answers-outside', 'outside', 'answer', '7000', 'outside');
+  const toThem = async (): Promise<number> =>
+    (await flows()).match(/dst=192\.0\.2\.1 sport=\d+ dport=7000 /g)?.length ?? 0;
+  // One question and its answer, by the way out of the containers, and one of the host’s own; both are idle then.
+  for (const from of ['one', 'h1'])
+    t.is((await lab.sh(from, 'echo x | nc -u -w 1 192.0.2.1 7000')).trim(), 'outside', from);
+  t.is(await toThem(), 2);
+  await lab.json('h1', 'port', 'publish', 'one', '7000:53/udp');
+  await lab.json('h1', 'port', 'rm', 'one', '7000/udp');
+  t.is(await toThem(), 2);
+});
