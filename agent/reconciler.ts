@@ -352,7 +352,13 @@ export class Reconciler {
   }
 
   #wantedFirewall(): Firewall {
-    return { ...this.#firewall, ports: this.#ports, keepPorts: !this.#prune };
+    const { bridged = [] } = this.#firewall;
+    return {
+      ...this.#firewall,
+      ports: this.#ports,
+      keepPorts: !this.#prune,
+      bridged: bridged.length === 0 ? [] : this.options.kernel.filteredBridges(),
+    };
   }
 
   #told({ repaired, problems }: FirewallReport): void {

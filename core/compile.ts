@@ -293,7 +293,7 @@ export function compileFirewall(memberships: Iterable<Membership>, known: Iterab
   const networks = mine.flatMap((membership): FirewallNetwork[] => {
     const { network } = membership;
     const links = linksOf(membership);
-    // What the node only bridges is not forwarded, and what it forwards for others is theirs to judge.
+    // What the node only bridges is in no rule, and what it forwards for others is theirs to judge.
     if (links.length === 0) return [];
     // Only those that this node is on: what it cannot carry there must not leave by its default route.
     const routed = mine.filter((other) => areRouted(network, other.network));
@@ -318,6 +318,7 @@ export function compileFirewall(memberships: Iterable<Membership>, known: Iterab
     networks: networks.sort((a, b) => (a.name < b.name ? -1 : 1)),
     others: others.toSorted((a, b) => (a.name < b.name ? -1 : 1)).flatMap(prefixesOf),
     tunnelPorts: [...new Set(mine.flatMap(({ network }) => network.port ?? []))].toSorted((a, b) => a - b),
+    bridged: mine.some((membership) => linksOf(membership).length === 0) ? [4, 6] : [],
   };
 }
 

@@ -1,6 +1,6 @@
 // What weft asks of a node's firewall, for all its networks together. Which rules express it is the business of
 // agent/kernel, once for nftables and once for iptables.
-import type { IpNetwork } from './address.js';
+import type { Family, IpNetwork } from './address.js';
 
 export interface FirewallNetwork {
   name: string;
@@ -57,4 +57,6 @@ export interface Firewall {
   keepPorts?: boolean;
   /** UDP ports that tunnels arrive at. */
   tunnelPorts?: number[];
+  /** Families of which the FORWARD chains see what is only bridged here, without a gateway of this node's. */
+  bridged?: readonly Family[];
 }

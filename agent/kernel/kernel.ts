@@ -1,5 +1,6 @@
 // The door between weft's logic and Linux: what the rest of the agent may ask of a kernel. The real one is linux.ts; tests
 // of the logic run against a small fake that keeps the same contract.
+import type { Family } from '../../core/address.js';
 import type { Firewall, FirewallPort } from '../../core/firewall.js';
 import type { Actual } from '../../core/objects.js';
 import type { Step } from '../../core/plan.js';
@@ -141,6 +142,8 @@ export interface Kernel {
   deafToRouters(): Promise<string[]>;
   /** Destinations of every unicast route of the node, default routes left out. */
   routes(): Promise<string[]>;
+  /** Families whose packets iptables and nftables see also while they are bridged: br_netfilter is loaded, and on. */
+  filteredBridges(): Family[];
   /** A link by its name, as a parent; undefined where there is none. */
   parentLink(name: string): Promise<ParentLink | undefined>;
   /** What this kernel can, found out by trying it where it hurts nobody. */

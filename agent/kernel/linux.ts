@@ -1,4 +1,7 @@
 // Linux, behind the door of kernel.ts.
+import { readFileSync } from 'node:fs';
+
+import type { Family } from '../../core/address.js';
 import { WeftError } from '../../core/errors.js';
 import { isLanBridge } from '../../core/objects.js';
 import { decodeAddress, decodeRoute, type LinkLookup } from './decode.js';
@@ -61,6 +64,7 @@ export function openKernel({
     underlayLinks: () => Promise.resolve(underlayLinks(node)),
     deafToRouters: () => Promise.resolve(deafToRouters(node)),
     routes: () => Promise.resolve(routes(node)),
+    filteredBridges,
     parentLink: (name) => Promise.resolve(parentLink(node, name)),
     capabilities: () => (capabilities ??= probeCapabilities()),
     watch: (listener) => {
@@ -91,6 +95,18 @@ function routes(node: LinuxNamespace): string[] {
     return route === undefined || route.isDefault || route.actual.object.kind !== 'route'
       ? []
       : [route.actual.object.to];
+  });
+}
+
+/** Documentation/networking/ip-sysctl.rst, /proc/sys/net/bridge; the folder is there while the module is. */
+function filteredBridges(): Family[] {
+  return ([4, 6] as const).filter((family) => {
+    try {
+      const name = family === 4 ? 'bridge-nf-call-iptables' : 'bridge-nf-call-ip6tables';
+      return readFileSync(`/proc/sys/net/bridge/${name}`, 'utf8').trim() === '1';
+    } catch {
+      return false;
+    }
   });
 }
 

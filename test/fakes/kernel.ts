@@ -337,6 +337,10 @@ export class FakeKernel implements Kernel {
     return ips.map((ip) => this.rtts.get(ip));
   }
 
+  filteredBridges(): [] {
+    return [];
+  }
+
   forgetFlows(): void {}
 
   askNeighboursAgain(): void {}

@@ -65,6 +65,38 @@ export function forwardSuite(subject: Subject): void {
     }
   }
 
+  test.serial(
+    'FORWARD is DROP, and weft only bridges: accepted where the chains see it, and not else',
+    async (t) => {
+      const commandsOf = ['iptables-nft', 'ip6tables-nft', 'iptables-legacy', 'ip6tables-legacy'];
+      const saved = (): Promise<string> => sh(commandsOf.map((command) => `${command}-save`).join('; '));
+      try {
+        await sh(commandsOf.map((command) => `${command} -w 5 -P FORWARD DROP`).join(' && '));
+        await subject.firewall.ensure({ networks: [], bridged: [] });
+        t.notRegex(await saved(), /-i wf\+/);
+        const both = { networks: [], bridged: [4, 6] as const };
+        await subject.firewall.ensure(both);
+        t.is((await saved()).match(/-i wf\+ .*-j ACCEPT/g)?.length, 4);
+        t.deepEqual(await subject.firewall.ensure(both), NOTHING_DONE);
+        await sh('iptables-legacy -w 5 -I FORWARD 1 -i wf+ -j DROP');
+        await subject.firewall.ensure(both);
+        t.regex(await sh('iptables-legacy-save'), /-A FORWARD -j WEFT-[^]*-A FORWARD -i wf\+ -j DROP/);
+        await subject.firewall.ensure({ networks: [], bridged: [4] });
+        t.is((await saved()).match(/-i wf\+ .*-j ACCEPT/g)?.length, 2);
+        // Networks that are routed as well, and gone again.
+        await subject.firewall.ensure({ networks: NETWORKS, bridged: [4, 6] });
+        await subject.traffic(t);
+        await subject.firewall.ensure({ networks: [], bridged: [4, 6] });
+        t.is((await saved()).match(/-i wf\+ .*-j ACCEPT/g)?.length, 4);
+      } finally {
+        await sh('iptables-legacy -w 5 -D FORWARD -i wf+ -j DROP').catch(() => undefined);
+        await sh(commandsOf.map((command) => `${command} -w 5 -P FORWARD ACCEPT`).join(' && '));
+      }
+      await subject.firewall.ensure({ networks: NETWORKS, bridged: [] });
+      t.notRegex(await saved(), /WEFT-ACCEPT|-i wf\+/);
+    },
+  );
+
   test.serial('with br_netfilter, what is bridged passes the rules too, and goes on', async (t) => {
     const settings = ['bridge-nf-call-iptables', 'bridge-nf-call-ip6tables'].map(
       (name) => `/proc/sys/net/bridge/${name}`,

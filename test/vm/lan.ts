@@ -105,6 +105,34 @@ export function lanTests(test: TestFn, machines: () => Machines): void {
     t.pass();
   });
 
+  test.serial('lan: a host that drops what it forwards, and whose chains see what is bridged', async (t) => {
+    const host = machines().host(1);
+    const before = await settled(host);
+    // As Docker's engine leaves a host.
+    await host.sh('modprobe br_netfilter; iptables -P FORWARD DROP; ip6tables -P FORWARD DROP');
+    t.teardown(async () => {
+      await host.sh(
+        'iptables -P FORWARD ACCEPT; ip6tables -P FORWARD ACCEPT; echo 0 > /proc/sys/net/bridge/bridge-nf-call-iptables; echo 0 > /proc/sys/net/bridge/bridge-nf-call-ip6tables',
+      );
+    });
+    t.is((await host.sh('cat /proc/sys/net/bridge/bridge-nf-call-iptables')).trim(), '1');
+    await create();
+    removeAfter(t);
+    await host.containers('c1', 'c2');
+    await host.json<EndpointJson>('attach', 'lan', 'c1');
+    const b = await host.json<EndpointJson>('attach', 'lan', 'c2');
+    t.true(await host.reaches('c1', BEYOND), 'the LAN, and what is behind it');
+    t.true(await host.reaches('c1', bare(b.ip)), 'a container of the same host');
+    t.true(await reaches(router, bare(b.ip)));
+    t.regex(await host.sh('iptables-save'), /-i wf\+ .*-j ACCEPT/);
+    await machines().json('network', 'rm', 'lan', '--force');
+    await givenBack(host, before);
+    await machines().lab.until(
+      'the accept has gone with the network',
+      async () => !(await host.sh('iptables-save')).includes('WEFT'),
+    );
+  });
+
   test.serial(
     'lan: an agent that is killed while it moves the NIC is repaired at the next start',
     async (t) => {

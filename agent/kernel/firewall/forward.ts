@@ -2,6 +2,7 @@
 // to DROP, ufw and firewalld close theirs too. In netfilter an accept ends only the chain that says it, so weft's links
 // have to be accepted where the drop is.
 import type { Family } from '../../../core/address.js';
+import type { Firewall } from '../../../core/firewall.js';
 import type { NftObject, NftRule, Nftables } from './libnftables.js';
 import { targetOf, type WantedTable } from './xtables-plan.js';
 import type { SavedTable } from './xtables.js';
@@ -41,9 +42,16 @@ const reachesDocker = (filter: SavedTable | undefined): boolean =>
   filter?.has(DOCKER_CHAIN) === true &&
   filter.get('FORWARD')?.rules.some((rule) => targetOf(rule) === DOCKER_CHAIN) === true;
 
+/** Families of which weft's links carry anything that the FORWARD chains see. */
+export const forwardedFamilies = ({ networks, bridged = [] }: Firewall): Family[] =>
+  ([4, 6] as const).filter(
+    (family) =>
+      bridged.includes(family) ||
+      networks.some(({ prefixes }) => prefixes.some((prefix) => prefix.family === family)),
+  );
+
 /** Whether weft's links need an accept of their own in this table. */
-export const needsAccept = (filter: SavedTable | undefined): boolean =>
-  isClosed(filter) || reachesDocker(filter);
+const needsAccept = (filter: SavedTable | undefined): boolean => isClosed(filter) || reachesDocker(filter);
 
 /**
  * Where the accept goes. DOCKER-USER, where packets get there: Docker leaves that chain alone, while it puts its own

@@ -5,7 +5,7 @@ import { failedPrecondition, messageOf } from '../../../core/errors.js';
 import type { Firewall, FirewallPort } from '../../../core/firewall.js';
 import { AcceptKeeper } from './accept.js';
 import { arrivalProblems, nftArrivalProblems } from './arrival.js';
-import { foreignProblems, needsAccept } from './forward.js';
+import { foreignProblems, forwardedFamilies, wantedAccept } from './forward.js';
 import { RulesetProbe } from './ruleset-probe.js';
 import type { Nftables } from './libnftables.js';
 import { TABLE } from './ruleset.js';
@@ -71,16 +71,15 @@ export class IptablesFirewall implements NodeFirewall {
   async #ensure(desired: Firewall): Promise<NodeFirewallReport> {
     const report: NodeFirewallReport = { repaired: [], applied: [], problems: [] };
     if (!this.#swept) await this.#sweep(report);
-    const families = FAMILIES.filter((family) =>
-      desired.networks.some(({ prefixes }) => prefixes.some((prefix) => prefix.family === family)),
-    );
+    const families = forwardedFamilies(desired);
     const key = JSON.stringify({ ...desired, ports: [...(desired.ports?.keys() ?? [])] });
     // iptables-nft writes nf_tables, whose generation tells whether anything was changed; iptables-legacy tells nothing.
     const generation = this.#probe.generation();
     const unmoved =
       generation !== undefined && this.#settled?.generation === generation && this.#settled.desired === key;
     if (this.#variant === 'legacy' || !unmoved) {
-      for (const family of FAMILIES) await this.#ensureFamily(family, desired, report);
+      for (const family of FAMILIES)
+        await this.#ensureFamily(family, desired, families.includes(family), report);
     }
     const other: Variant = this.#variant === 'nft' ? 'legacy' : 'nft';
     if (other === 'legacy' || !unmoved) {
@@ -93,7 +92,7 @@ export class IptablesFirewall implements NodeFirewall {
     }
     const quiet = report.repaired.length + report.applied.length + report.problems.length === 0;
     const problems =
-      generation === undefined || this.#nft === undefined || desired.networks.length === 0
+      generation === undefined || this.#nft === undefined || families.length === 0
         ? []
         : this.#chainProblems(families, desired.tunnelPorts ?? []);
     report.problems.push(...problems);
@@ -110,11 +109,17 @@ export class IptablesFirewall implements NodeFirewall {
     ];
   }
 
-  async #ensureFamily(family: Family, desired: Firewall, report: NodeFirewallReport): Promise<void> {
+  /** @param forwards whether weft's links carry anything of this family that FORWARD sees */
+  async #ensureFamily(
+    family: Family,
+    desired: Firewall,
+    forwards: boolean,
+    report: NodeFirewallReport,
+  ): Promise<void> {
     const wanted = compileTables(desired, family);
     const placed = this.#placed.get(family);
     // Nothing wanted, and nothing there since the first look: no process for a family that is not used.
-    if (wanted === undefined && placed !== undefined && placed.tables === undefined) return;
+    if (wanted === undefined && !forwards && placed !== undefined && placed.tables === undefined) return;
     const xtables = this.#commands.get(family);
     if (xtables === undefined) {
       if (wanted === undefined || wanted.optional) return;
@@ -131,15 +136,20 @@ export class IptablesFirewall implements NodeFirewall {
       if (wanted === undefined || wanted.optional) return;
       throw error;
     }
-    if (wanted?.optional === false) {
+    if (forwards) {
       const ports = desired.tunnelPorts ?? [];
       report.problems.push(...arrivalProblems(xtables.name, family, saved.get('filter'), ports));
     }
     const kept = desired.keepPorts === true ? saved.get('nat') : undefined;
     const nat = kept?.has(PORTS_CHAIN) === true ? keepingPorts(desired, family, kept) : wanted?.nat;
-    const tables = wanted === undefined || nat === undefined ? undefined : { nat, filter: wanted.filter };
-    if (tables !== undefined && wanted?.optional === false && needsAccept(saved.get('filter'))) {
-      tables.filter = withAccept(tables.filter);
+    let tables = wanted === undefined || nat === undefined ? undefined : { nat, filter: wanted.filter };
+    const accept = forwards ? wantedAccept(saved.get('filter')) : undefined;
+    if (accept !== undefined) {
+      // Where there are rules, the accept is their last word; otherwise it is all there is.
+      tables =
+        tables === undefined
+          ? { nat: NOTHING, filter: accept }
+          : { ...tables, filter: withAccept(tables.filter) };
     }
 
     const changes: string[] = [];

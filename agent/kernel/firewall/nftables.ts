@@ -5,7 +5,7 @@ import { failedPrecondition, messageOf } from '../../../core/errors.js';
 import type { Firewall, FirewallPort } from '../../../core/firewall.js';
 import { AcceptKeeper } from './accept.js';
 import { arrivalProblems, isXtablesInput, nftArrivalProblems } from './arrival.js';
-import { foreignProblems, readFilter } from './forward.js';
+import { foreignProblems, forwardedFamilies, readFilter } from './forward.js';
 import { RulesetProbe } from './ruleset-probe.js';
 import { type Nftables, type NftObject } from './libnftables.js';
 import {
@@ -119,9 +119,7 @@ export class NftablesFirewall implements NodeFirewall {
   }
 
   async #ensure(desired: Firewall): Promise<NodeFirewallReport> {
-    const families = FAMILIES.filter((family) =>
-      desired.networks.some(({ prefixes }) => prefixes.some((prefix) => prefix.family === family)),
-    );
+    const families = forwardedFamilies(desired);
     const base = baseKey(desired);
     const key = base + portsKey(desired);
     const generation = this.#probe.generation();
@@ -141,7 +139,7 @@ export class NftablesFirewall implements NodeFirewall {
       await this.#ensureAccepted(families, chains, report);
       const quiet = report.repaired.length + report.applied.length + report.problems.length === 0;
       const problems =
-        desired.networks.length === 0
+        families.length === 0
           ? []
           : [
               ...foreignProblems(this.#nft, chains, families),
@@ -296,8 +294,8 @@ export class NftablesFirewall implements NodeFirewall {
   }
 }
 
-const baseKey = ({ networks, others, keepPorts, tunnelPorts }: Firewall): string =>
-  JSON.stringify([networks, others, keepPorts, tunnelPorts]);
+const baseKey = ({ networks, others, keepPorts, tunnelPorts, bridged }: Firewall): string =>
+  JSON.stringify([networks, others, keepPorts, tunnelPorts, bridged]);
 
 const portsKey = ({ ports }: Firewall): string => [...(ports?.keys() ?? [])].join();
 
