@@ -22,11 +22,13 @@ export class EndpointPorts {
 
   /**
    * Opens ports of the host for an endpoint of this node, all of them or none; what it has already is answered as it is.
+   * @param about what else is new about it
    * @throws WeftError NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION on an internal network, INVALID_ARGUMENT
    */
   async publish(
     id: string,
     { publish: requests, everywhere }: Pick<AttachRequest, 'publish' | 'everywhere'>,
+    about: Partial<Pick<Endpoint, 'defaultRoute'>> = {},
   ): Promise<PublishedPort[]> {
     return this.#change(id, async (there) => {
       const membership = await this.options.memberships.join(there.network);
@@ -43,7 +45,7 @@ export class EndpointPorts {
       const { ports } = this.options;
       const container: Family[] = there.ip6 === undefined ? [4] : [4, 6];
       const made = await ports.reserve(there, fresh, everywhere, container);
-      const after = { ...there, publish: [...there.publish, ...made] };
+      const after = { ...there, ...about, publish: [...there.publish, ...made] };
       try {
         await ports.open(membership, after, made);
         await this.#replace(membership, there, after);

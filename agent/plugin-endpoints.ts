@@ -225,9 +225,13 @@ export class PluginEndpoints implements HostEndpoints {
     await this.options.endpoints.describe(id, { ...about, ...(await this.#inside(id)) });
   }
 
-  async publish(id: string, ports: readonly PublishRequest[]): Promise<void> {
+  async publish(
+    id: string,
+    ports: readonly PublishRequest[],
+    about: Pick<Endpoint, 'defaultRoute'>,
+  ): Promise<void> {
     if (ports.length > 0)
-      await this.options.endpointPorts.publish(id, { publish: [...ports], everywhere: false });
+      await this.options.endpointPorts.publish(id, { publish: [...ports], everywhere: false }, about);
   }
 
   async unpublish(id: string): Promise<void> {

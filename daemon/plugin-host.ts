@@ -136,8 +136,12 @@ export interface HostEndpoints {
     id: string,
     about: Partial<Pick<Endpoint, 'name' | 'target' | 'aliases' | 'defaultRoute'>>,
   ): Promise<void>;
-  /** Opens these ports of the node to it, all or none. @throws WeftError ALREADY_EXISTS where one is taken */
-  publish(id: string, ports: readonly PublishRequest[]): Promise<void>;
+  /**
+   * Opens these ports of the node to it, all or none.
+   * @param about what is learnt about it at the same time: whether it is the way out says whose address clients come with
+   * @throws WeftError ALREADY_EXISTS where one is taken
+   */
+  publish(id: string, ports: readonly PublishRequest[], about: Pick<Endpoint, 'defaultRoute'>): Promise<void>;
   /** Closes all that it has. */
   unpublish(id: string): Promise<void>;
   /** Looks whether the container's end has been moved into its namespace, and keeps it right from then on. */

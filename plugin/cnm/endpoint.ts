@@ -136,7 +136,7 @@ export class DockerEndpoints {
     const ports = parsePortMap(Options[LABEL.portmap]);
     return this.#locks.run(EndpointID, async () => {
       const record = this.#known(EndpointID);
-      await this.options.host.endpoints.publish(record.endpoint, ports);
+      await this.options.host.endpoints.publish(record.endpoint, ports, { defaultRoute: true });
       this.#wayOut.set(record.endpoint, true);
       return {};
     });

@@ -99,7 +99,7 @@ test.serial('udp, ranges, and a port that is chosen', async (t) => {
     .find(({ port, hostPort }) => port === 80 && hostPort >= 49_153);
   await answers(t, lab.h2, `http://${lab.h1.ip}:${chosen?.hostPort ?? 0}/`, 'many');
   const { IPAddress } = await connection(lab.h1, 'many', 'blue');
-  // Those that are under way, by who answers them.
+  // Those that are under way, by who answers whom: also the first of them came under the client's own address.
   const flows = async (): Promise<boolean> =>
     (await lab.h1.must(['cat', '/proc/net/nf_conntrack'])).includes(
       ` src=${IPAddress} dst=${lab.h2.ip} sport=53 `,
