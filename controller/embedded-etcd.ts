@@ -42,6 +42,7 @@ export interface EmbeddedEtcdOptions {
 /** A predecessor that is just ending may have the address this long. */
 const PREDECESSOR_MS = 5000;
 const START_WITHIN_MS = 20_000;
+const STARTS = 3;
 const KILL_AFTER_MS = 3000;
 const BACK_OFF_MS = { first: 200, last: 10_000 } as const;
 /** After this long without an end the next one is a new trouble. */
@@ -109,7 +110,26 @@ class Supervisor implements EmbeddedEtcd {
 
   async start(): Promise<void> {
     await waitUntilFree(this.#addresses.listen);
-    const run = await this.#spawn();
+    for (let attempt = 1; ; attempt++) {
+      const run = await this.#spawn();
+      const outcome = await this.#outcomeOf(run);
+      if (outcome === undefined) {
+        this.#log.info('the embedded etcd runs', { url: this.url, pid: this.pid });
+        this.#watching = this.#watch(run);
+        return;
+      }
+      // The port for its peers, of which it has none, was free when it was chosen.
+      if (attempt < STARTS && /address already in use/.test(this.#lastWords)) continue;
+      await this.stop();
+      throw failedPrecondition(
+        `the embedded etcd did not start: ${outcome}${this.#lastWords === '' ? '' : `: ${this.#lastWords}`}`,
+        'See that --state-dir can be written and was not made by a newer etcd, or name another etcd with --etcd.',
+      );
+    }
+  }
+
+  /** Why it does not serve; undefined where it does. */
+  async #outcomeOf(run: Run): Promise<string | undefined> {
     const answering = new AbortController();
     const outcome = await Promise.race([
       run.ended,
@@ -119,15 +139,7 @@ class Supervisor implements EmbeddedEtcd {
       }),
     ]);
     answering.abort();
-    if (outcome !== undefined) {
-      await this.stop();
-      throw failedPrecondition(
-        `the embedded etcd did not start: ${outcome}${this.#lastWords === '' ? '' : `: ${this.#lastWords}`}`,
-        'See that --state-dir can be written and was not made by a newer etcd, or name another etcd with --etcd.',
-      );
-    }
-    this.#log.info('the embedded etcd runs', { url: this.url, pid: this.pid });
-    this.#watching = this.#watch(run);
+    return outcome;
   }
 
   async stop(): Promise<void> {

@@ -51,29 +51,32 @@ async function untilHealthy(etcd: EmbeddedEtcd): Promise<void> {
   }
 }
 
-test('it serves, keeps its data in a folder of its own, and is started again when it was killed', async (t) => {
-  const stateDir = folder(t);
-  const etcd = await start(t, stateDir);
-  await untilHealthy(etcd);
-  t.is(statSync(join(stateDir, 'etcd')).mode & 0o777, 0o700);
-  await rpc(etcd, 'put', { key: base64('k'), value: base64('v') });
-  const { pid } = etcd;
-  if (pid === undefined) throw new Error('no pid');
-  process.kill(pid, 'SIGKILL');
-  await eventually('the next life', () => etcd.restarts === 1 && etcd.pid !== pid);
-  await untilHealthy(etcd);
-  const found = await rpc(etcd, 'range', { key: base64('k') });
-  t.is(found['count'], '1');
+test.serial(
+  'it serves, keeps its data in a folder of its own, and is started again when it was killed',
+  async (t) => {
+    const stateDir = folder(t);
+    const etcd = await start(t, stateDir);
+    await untilHealthy(etcd);
+    t.is(statSync(join(stateDir, 'etcd')).mode & 0o777, 0o700);
+    await rpc(etcd, 'put', { key: base64('k'), value: base64('v') });
+    const { pid } = etcd;
+    if (pid === undefined) throw new Error('no pid');
+    process.kill(pid, 'SIGKILL');
+    await eventually('the next life', () => etcd.restarts === 1 && etcd.pid !== pid);
+    await untilHealthy(etcd);
+    const found = await rpc(etcd, 'range', { key: base64('k') });
+    t.is(found['count'], '1');
 
-  await etcd.stop();
-  t.false(etcd.pid !== undefined && isRunning(etcd.pid));
-  // The data serves a successor, also at another address.
-  const successor = await start(t, stateDir);
-  await untilHealthy(successor);
-  t.is((await rpc(successor, 'range', { key: base64('k') }))['count'], '1');
-});
+    await etcd.stop();
+    t.false(etcd.pid !== undefined && isRunning(etcd.pid));
+    // The data serves a successor, also at another address.
+    const successor = await start(t, stateDir);
+    await untilHealthy(successor);
+    t.is((await rpc(successor, 'range', { key: base64('k') }))['count'], '1');
+  },
+);
 
-test('an address in use names the owner', async (t) => {
+test.serial('an address in use names the owner', async (t) => {
   const other = createServer();
   const port = await new Promise<number>((resolve) => {
     other.listen(0, '127.0.0.1', () => {
@@ -90,7 +93,7 @@ test('an address in use names the owner', async (t) => {
   );
 });
 
-test('a predecessor that is just ending is waited for', async (t) => {
+test.serial('a predecessor that is just ending is waited for', async (t) => {
   const other = createServer();
   const port = await freePort();
   await new Promise<void>((resolve) => other.listen(port, '127.0.0.1', resolve));
@@ -100,7 +103,7 @@ test('a predecessor that is just ending is waited for', async (t) => {
   t.pass();
 });
 
-test('what keeps it from starting is told with its own words', async (t) => {
+test.serial('what keeps it from starting is told with its own words', async (t) => {
   const address = await t.throwsAsync(
     startEmbeddedEtcd({ stateDir: folder(t), listen: 'http://192.0.2.1:2379', tls: NO_TLS, log }),
   );
@@ -118,7 +121,7 @@ test('what keeps it from starting is told with its own words', async (t) => {
   t.regex(missing instanceof WeftError ? (missing.next ?? '') : '', /apt-get install etcd-server/);
 });
 
-test('wildcards are for listening; others are told the host', (t) => {
+test.serial('wildcards are for listening; others are told the host', (t) => {
   t.deepEqual(etcdAddresses('http://0.0.0.0:2379', 'h1'), {
     listen: 'http://0.0.0.0:2379',
     client: 'http://127.0.0.1:2379',
@@ -129,7 +132,7 @@ test('wildcards are for listening; others are told the host', (t) => {
   t.false('ETCD_NAME' in etcdEnvironment('/bin'));
 });
 
-test('weft controller: ready, answers, and ends cleanly on SIGTERM, etcd with it', async (t) => {
+test.serial('weft controller: ready, answers, and ends cleanly on SIGTERM, etcd with it', async (t) => {
   const stateDir = folder(t);
   const [grpc, http, etcdPort] = [await freePort(), await freePort(), await freePort()];
   const argv = [
@@ -160,7 +163,7 @@ test('weft controller: ready, answers, and ends cleanly on SIGTERM, etcd with it
   t.deepEqual(readdirSync(stateDir), ['etcd']);
 });
 
-test('weft controller: killed, it takes its etcd along', async (t) => {
+test.serial('weft controller: killed, it takes its etcd along', async (t) => {
   const [grpc, http, etcdPort] = [await freePort(), await freePort(), await freePort()];
   const argv = [
     ...['--listen', `127.0.0.1:${grpc}`, '--http', `127.0.0.1:${http}`, '--state-dir', folder(t)],

@@ -85,7 +85,7 @@ const names = async (running: Running, tls?: Tls): Promise<string[]> => {
   return networks.map(({ name }) => name);
 };
 
-test('what it was told is there after a restart, and nodes are seen again', async (t) => {
+test.serial('what it was told is there after a restart, and nodes are seen again', async (t) => {
   const stateDir = folder(t);
   const etcdUrl = `http://127.0.0.1:${await freePort()}`;
   const first = await start(t, { stateDir, etcdUrl });
@@ -123,7 +123,7 @@ test('what it was told is there after a restart, and nodes are seen again', asyn
   t.is((await show())?.state, 'down');
 });
 
-test('two controllers on one etcd: both serve, one cleans up, and the other takes over', async (t) => {
+test.serial('two controllers on one etcd: both serve, one cleans up, and the other takes over', async (t) => {
   const own = { etcdCa: undefined, etcdCert: undefined, etcdKey: undefined };
   const url = `http://127.0.0.1:${await freePort()}`;
   const etcd = await startEmbeddedEtcd({ stateDir: folder(t), listen: url, tls: own, log });
@@ -149,7 +149,7 @@ test('two controllers on one etcd: both serve, one cleans up, and the other take
   t.true(await leads(second));
 });
 
-test('without etcd the controller says so on /readyz, and is ready when it comes', async (t) => {
+test.serial('without etcd the controller says so on /readyz, and is ready when it comes', async (t) => {
   const etcdPort = await freePort();
   const etcd = `http://127.0.0.1:${etcdPort}`;
   const [address, http] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`];
@@ -174,58 +174,61 @@ test('without etcd the controller says so on /readyz, and is ready when it comes
   t.regex((await readyz())[1], /^etcd is not reached/);
 });
 
-test('TLS everywhere: who has no certificate of the CA is refused, at the controller and at its etcd', async (t) => {
-  const ca = new TestCa();
-  const stranger = new TestCa();
-  t.teardown(() => {
-    ca.remove();
-    stranger.remove();
-  });
-  const own = ca.issue('controller');
-  const flags = [
-    ...['--tls-ca', ca.ca, '--tls-cert', own.cert, '--tls-key', own.key],
-    ...['--etcd-ca', ca.ca, '--etcd-cert', own.cert, '--etcd-key', own.key],
-  ];
-  const etcdUrl = `https://127.0.0.1:${await freePort()}`;
-  const running = await start(t, { stateDir: folder(t), etcdUrl }, flags);
-  const { cert, key } = ca.issue('client');
-  const client = readTls({ tlsCa: ca.ca, tlsCert: cert, tlsKey: key });
-  t.like(await create(running, 'blue', '10.100.0.0/16', client), { name: 'blue' });
-
-  const other = stranger.issue('stranger');
-  const wrong = { ca: readFileSync(ca.ca), cert: readFileSync(other.cert), key: readFileSync(other.key) };
-  for (const tls of [undefined, wrong]) {
-    const error = await t.throwsAsync(names(running, tls));
-    t.true(error instanceof WeftError && error.code === 'UNAVAILABLE');
-  }
-  const asked = (options: object) =>
-    new Promise<string>((resolve) => {
-      request(`${etcdUrl}/health`, { ca: readFileSync(ca.ca), ...options }, (response) => {
-        response.resume();
-        resolve(String(response.statusCode));
-      })
-        .on('error', (error) => resolve(error.message))
-        .end();
+test.serial(
+  'TLS everywhere: who has no certificate of the CA is refused, at the controller and at its etcd',
+  async (t) => {
+    const ca = new TestCa();
+    const stranger = new TestCa();
+    t.teardown(() => {
+      ca.remove();
+      stranger.remove();
     });
-  t.is(await asked({ cert: readFileSync(cert), key: readFileSync(key) }), '200');
-  t.not(await asked({}), '200');
+    const own = ca.issue('controller');
+    const flags = [
+      ...['--tls-ca', ca.ca, '--tls-cert', own.cert, '--tls-key', own.key],
+      ...['--etcd-ca', ca.ca, '--etcd-cert', own.cert, '--etcd-key', own.key],
+    ];
+    const etcdUrl = `https://127.0.0.1:${await freePort()}`;
+    const running = await start(t, { stateDir: folder(t), etcdUrl }, flags);
+    const { cert, key } = ca.issue('client');
+    const client = readTls({ tlsCa: ca.ca, tlsCert: cert, tlsKey: key });
+    t.like(await create(running, 'blue', '10.100.0.0/16', client), { name: 'blue' });
 
-  // Others use the same etcd with the same flags.
-  const second = await start(t, { etcd: etcdUrl }, flags);
-  t.deepEqual(await names(second, client), ['blue']);
-  const session = startSession({
-    controllers: [second.address],
-    tls: client,
-    hello: { node: 'n1', instance: 'i', version: '0.1.0' },
-    status: () => Status.fromPartial({}),
-    handle: () => Promise.reject(new Error('nothing was expected')),
-    log,
-  });
-  await eventually('the session', () => session.state().state === 'connected');
-  await session.stop();
-});
+    const other = stranger.issue('stranger');
+    const wrong = { ca: readFileSync(ca.ca), cert: readFileSync(other.cert), key: readFileSync(other.key) };
+    for (const tls of [undefined, wrong]) {
+      const error = await t.throwsAsync(names(running, tls));
+      t.true(error instanceof WeftError && error.code === 'UNAVAILABLE');
+    }
+    const asked = (options: object) =>
+      new Promise<string>((resolve) => {
+        request(`${etcdUrl}/health`, { ca: readFileSync(ca.ca), ...options }, (response) => {
+          response.resume();
+          resolve(String(response.statusCode));
+        })
+          .on('error', (error) => resolve(error.message))
+          .end();
+      });
+    t.is(await asked({ cert: readFileSync(cert), key: readFileSync(key) }), '200');
+    t.not(await asked({}), '200');
 
-test('wrong settings end it with 2 before anything is started', async (t) => {
+    // Others use the same etcd with the same flags.
+    const second = await start(t, { etcd: etcdUrl }, flags);
+    t.deepEqual(await names(second, client), ['blue']);
+    const session = startSession({
+      controllers: [second.address],
+      tls: client,
+      hello: { node: 'n1', instance: 'i', version: '0.1.0' },
+      status: () => Status.fromPartial({}),
+      handle: () => Promise.reject(new Error('nothing was expected')),
+      log,
+    });
+    await eventually('the session', () => session.state().state === 'connected');
+    await session.stop();
+  },
+);
+
+test.serial('wrong settings end it with 2 before anything is started', async (t) => {
   for (const [argv, told] of [
     [['--lisen', 'x'], 'weft controller: flag --lisen: not known\nDid you mean --listen?\n'],
     [

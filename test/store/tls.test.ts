@@ -119,12 +119,12 @@ for (const [what, files, why] of [
 ] as const) {
   test(`with ${what} it is refused, and says why`, async (t) => {
     const mine = store(files);
-    await eventually(() => mine.state.error !== undefined, 'an error', 5000);
+    t.teardown(() => mine.close());
+    // The first attempt of a busy machine may only find that it takes long.
+    await eventually(() => why.test(mine.state.error ?? ''), String(why), 5000);
     t.regex(mine.state.error ?? '', /etcd at https:.* does not answer: /);
-    t.regex(mine.state.error ?? '', why);
     t.false(mine.isSynced);
     await t.throwsAsync(mine.createNetwork(spec('blue', '10.100.0.0/16')), { message: /does not answer/ });
-    await mine.close();
   });
 }
 

@@ -10,6 +10,7 @@ export interface StatusJson {
   node: { stepsApplied: number; stepsFailed: number; driftRepaired: number };
   store: { state: string; pending: number };
   networks: { name: string; subnet: string }[];
+  peers: { node: string; rttMs: number | null }[];
   problems: { what: string; why: string; fix: string }[];
 }
 

@@ -13,7 +13,16 @@ const names = Array.from({ length: CONTAINERS }, (_, i) => `s${i}`);
 
 const fault = suite({
   lane: 'attach',
-  build: () => raise(2),
+  build: async () => {
+    const site = await raise(2);
+    // What the agent opens once, and keeps, is open: its socket for questions to its peers is the last.
+    const { cluster } = site;
+    await cluster.until(
+      'its peer is measured',
+      async () => typeof (await statusOf(cluster, 'h1')).peers[0]?.rttMs === 'number',
+    );
+    return site;
+  },
 });
 
 interface Measured {
