@@ -1,25 +1,42 @@
-// Ports of the loopback for servers that a test starts, now or later. Each test process has a range of its own below those
-// that the kernel gives out by itself (ip_local_port_range): a port that is free stays so until the test uses it.
-import { createServer } from 'node:net';
+// Ports of the loopback for servers that a test starts, now or later. Each test process has a range of its own, whose first
+// port it holds for as long as it lives, below those that the kernel gives out by itself (ip_local_port_range): a port that
+// is free stays so until the test uses it.
+import { createServer, type Server } from 'node:net';
 
 const FIRST = 10_000;
-const END = 32_000;
+const RANGES = 220;
 const OF_ONE = 100;
-const base = FIRST + (process.pid % ((END - FIRST) / OF_ONE)) * OF_ONE;
+let range: Promise<number> | undefined;
 let next = 0;
 
 export async function freePort(): Promise<number> {
-  for (let tries = 0; tries < OF_ONE; tries++) {
-    const port = base + (next++ % OF_ONE);
-    if (await isFree(port)) return port;
+  const held = await (range ??= takeRange());
+  for (let tries = 1; tries < OF_ONE; tries++) {
+    const port = held + 1 + (next++ % (OF_ONE - 1));
+    const server = await listen(port);
+    if (server === undefined) continue;
+    await new Promise((resolve) => server.close(resolve));
+    return port;
   }
-  throw new Error(`none of the ports ${base} to ${base + OF_ONE - 1} is free`);
+  throw new Error(`none of the ports ${held + 1} to ${held + OF_ONE - 1} is free`);
 }
 
-function isFree(port: number): Promise<boolean> {
+async function takeRange(): Promise<number> {
+  for (let tries = 0; tries < RANGES; tries++) {
+    const first = FIRST + ((process.pid + tries) % RANGES) * OF_ONE;
+    const server = await listen(first);
+    if (server === undefined) continue;
+    server.unref();
+    return first;
+  }
+  throw new Error('as many test processes run as there are ranges of ports');
+}
+
+/** Undefined where somebody has the port. */
+function listen(port: number): Promise<Server | undefined> {
   return new Promise((resolve) => {
     const server = createServer();
-    server.once('error', () => resolve(false));
-    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+    server.once('error', () => resolve(undefined));
+    server.listen(port, '127.0.0.1', () => resolve(server));
   });
 }
