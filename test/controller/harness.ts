@@ -27,6 +27,7 @@ import {
 } from '../../proto/gen/weft/v1/controller.js';
 import { SessionServiceService } from '../../proto/gen/weft/v1/session.js';
 import { FakeStore } from '../fakes/store.js';
+import { until } from '../lab/wait.js';
 
 export interface TestController {
   readonly address: string;
@@ -112,11 +113,7 @@ export class Collector<Event> {
   }
 }
 
-/** Waits until it holds. @throws after five seconds, with what it was about */
+/** Waits until it holds. @throws Error after the deadline of all tests */
 export async function eventually(what: string, holds: () => boolean): Promise<void> {
-  const until = Date.now() + 5000;
-  while (!holds()) {
-    if (Date.now() > until) throw new Error(`never came: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
+  await until(what, holds, { everyMs: 10 });
 }

@@ -1,5 +1,4 @@
 // What the store's tests share: a store on a real etcd, a log that can be looked at, records, waiting.
-import { setTimeout as sleep } from 'node:timers/promises';
 
 import { IpAddress, IpNetwork } from '../../core/address.js';
 import type { Endpoint } from '../../core/records.js';
@@ -8,6 +7,7 @@ import { Keys, type ParsedKey } from '../../store/keys.js';
 import type { StoreLog } from '../../store/client.js';
 import type { LeaseRequest, NetworkSpec, Store } from '../../store/store.js';
 import type { Network } from '../../core/network.js';
+import { until } from '../lab/wait.js';
 import type { TestEtcd } from './etcd.js';
 
 export interface LogLine {
@@ -53,14 +53,9 @@ export async function storeOn(
 export async function eventually(
   condition: () => boolean | Promise<boolean>,
   what: string,
-  timeout = 5000,
+  timeoutMs?: number,
 ): Promise<void> {
-  const end = performance.now() + timeout;
-  while (performance.now() < end) {
-    if (await condition()) return;
-    await sleep(5);
-  }
-  throw new Error(`not within ${timeout} ms: ${what}`);
+  await until(what, condition, { everyMs: 5, ...(timeoutMs === undefined ? {} : { timeoutMs }) });
 }
 
 export const spec = (name: string, subnet: string, more: Partial<NetworkSpec> = {}): NetworkSpec => ({
