@@ -22,6 +22,16 @@ export function hasTerminal(): boolean {
   }
 }
 
+let interrupted = (): void => process.exit(exitCodeOf('SIGINT'));
+
+/**
+ * Ctrl-C ends this program, until `Signals` takes it over. One listener for both: a signal that has come, and waits for its
+ * listener's turn, would be lost with it.
+ */
+export function listenForInterrupts(): void {
+  process.on('SIGINT', () => interrupted());
+}
+
 export class Signals {
   #child: ChildProcess | undefined;
   /** The first signal that came before the command did. */
@@ -30,8 +40,8 @@ export class Signals {
 
   constructor(private readonly terminal: boolean) {
     // From now on Ctrl-C is the command's, not this program's end.
-    process.removeAllListeners('SIGINT');
-    for (const signal of [...FORWARDED, ...OF_TERMINAL]) process.on(signal, () => this.#handle(signal));
+    interrupted = () => this.#handle('SIGINT');
+    for (const signal of [...FORWARDED, 'SIGQUIT'] as const) process.on(signal, () => this.#handle(signal));
   }
 
   /** Aborted by a signal that comes before `handOver`. */

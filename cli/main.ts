@@ -17,6 +17,7 @@ import { runCommand } from './commands/run.js';
 import { statusCommand } from './commands/status.js';
 import { contextOf, formatOf, type Context, type GlobalOptions } from './context.js';
 import { ExitError } from './exit.js';
+import { listenForInterrupts } from './foreground.js';
 import { FORMATS, print, printError, type Result } from './output.js';
 
 /**
@@ -198,5 +199,5 @@ function quietEnds(): void {
     if (error.code === 'EPIPE') process.exit(0);
     throw error;
   });
-  process.on('SIGINT', () => process.exit(130));
+  listenForInterrupts();
 }

@@ -298,7 +298,7 @@ test.serial('Ctrl-C reaches the command and leaves nothing; twice in the middle,
   t.is(await catching.ended, 5);
 
   // Wherever the two come in between: before the namespaces, while it is attached, after the command began.
-  for (const ms of [20, 120, 200, 250, 300, 350, 400, 500]) {
+  for (const ms of [20, 120, 200, 250, 300, 350, 380, 400, 410, 420, 440, 500]) {
     const early = start(`early-${ms}`, 'sleep', '1000');
     await delay(ms);
     early.signal('SIGINT');
