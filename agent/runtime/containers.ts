@@ -413,9 +413,9 @@ export class Containers {
     const held = this.#find(name);
     if (held.phase !== 'exited' && force) await this.stopContainer(held.record.id, 0);
     const view = this.#view(held);
-    // It may have been started, or removed, meanwhile.
+    // It may have been started meanwhile, or have gone by itself, as --rm wants it.
     await this.#locks.run(held.record.id, async () => {
-      this.#find(held.record.id);
+      if (!this.#held.has(held.record.id)) return;
       if (held.phase !== 'exited') {
         throw failedPrecondition(
           `container ${held.record.name} is ${held.phase}`,

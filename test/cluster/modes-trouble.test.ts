@@ -148,6 +148,8 @@ test.serial('--restart always: what is stopped or removed in the middle of a sta
       'it stays stopped',
     );
   }
+  await detached('h1', ['--name', 'once', '--rm'], 'sleep', '1000');
+  t.is((await weft('rm', '--force', 'once')).code, 0, 'one that goes by itself when it ends');
   await starts();
   const removed = await Promise.all(names.map((name) => weft('rm', '--force', name)));
   t.deepEqual(
