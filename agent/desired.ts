@@ -2,11 +2,13 @@
 // need is there as long as one of them needs it.
 import { connectedRoute, objectKey, type KernelObject } from '../core/objects.js';
 import { assume, plan, sameObject, type Step } from '../core/plan.js';
+import type { KernelEvent } from './kernel/kernel.js';
 
 export class Desired {
   readonly #records = new Map<string, ReadonlyMap<string, KernelObject>>();
   /** By object key: the object as each record wants it; the first record decides. */
   readonly #wanted = new Map<string, Map<string, KernelObject>>();
+  /** The routes that the kernel makes with addresses that should be there. */
   readonly #connected = new Map<string, KernelObject>();
 
   /**
@@ -49,13 +51,31 @@ export class Desired {
     }
   }
 
-  /** The route of this key, if it is one that the kernel makes with an address that should be there. */
-  connected(key: string): KernelObject | undefined {
-    return this.#connected.get(key);
-  }
-
   get(key: string): KernelObject | undefined {
     return this.#wanted.get(key)?.values().next().value;
+  }
+
+  /**
+   * Whether what the kernel tells of a change fits no record.
+   * @param pruned whether a thing with weft's mark that no record wants is out of place
+   */
+  concerns(
+    { gone, objects, linksGone }: Extract<KernelEvent, { kind: 'changed' }>,
+    ignored: (key: string) => boolean,
+    pruned: boolean,
+  ): boolean {
+    const missed = (key: string): boolean => this.get(key) !== undefined && !ignored(key);
+    for (const key of gone) {
+      if (missed(key) || (this.#connected.has(key) && !ignored(key))) return true;
+    }
+    for (const [key, { object, owned }] of objects) {
+      const wanted = this.get(key);
+      const route = this.#connected.get(key);
+      const fits = route !== undefined && sameObject(object, route);
+      const wrong = wanted === undefined ? owned && pruned && !fits : !sameObject(object, wanted);
+      if (wrong && !ignored(key)) return true;
+    }
+    return [...linksGone].some((name) => missed(`link ${name}`));
   }
 
   *all(): Iterable<KernelObject> {

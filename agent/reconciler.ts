@@ -4,17 +4,18 @@
 //   set(record) ──delta──▶ steps ──▶ kernel          compare() ──observe──▶ plan ──steps──▶ kernel
 import { setImmediate as turn } from 'node:timers/promises';
 
-import { firewallPortKey, type Firewall, type FirewallPort } from '../core/firewall.js';
+import type { Firewall, FirewallPort } from '../core/firewall.js';
 import { objectKey, TRANSIT_PREFIX, type Actual, type KernelObject } from '../core/objects.js';
-import { assume, describeStep, plan, sameObject, type Step } from '../core/plan.js';
+import { assume, describeStep, plan, type Step } from '../core/plan.js';
 import type { Sandbox } from '../core/records.js';
 import { messageOf, WeftError } from '../core/errors.js';
 import type { Logger } from '../daemon/log.js';
 import { Desired } from './desired.js';
 import { Drift } from './drift.js';
-import type { FirewallReport, Kernel, KernelEvent, KernelNamespace, StepFailure } from './kernel/kernel.js';
+import type { Kernel, KernelEvent, KernelNamespace, StepFailure } from './kernel/kernel.js';
 import { Locks } from '../core/locks.js';
 import type { AgentMetrics } from './metrics.js';
+import { NodeFirewall } from './node-firewall.js';
 import type { Problems } from './problems.js';
 import { attachError, conflictProblems, stepProblems } from './refusals.js';
 
@@ -53,8 +54,7 @@ export class Reconciler {
   readonly #sandboxes = new Map<string, SandboxRecord>();
   readonly #locks = new Locks();
   readonly #drift: Drift;
-  #firewall: Firewall = { networks: [] };
-  readonly #ports = new Map<string, FirewallPort>();
+  readonly #firewall: NodeFirewall;
   #prune = false;
   #started = false;
   #stopped = false;
@@ -64,7 +64,13 @@ export class Reconciler {
   #lostAt = -Infinity;
 
   constructor(private readonly options: ReconcilerOptions) {
-    this.#drift = new Drift(options.problems);
+    const { kernel, problems } = options;
+    this.#drift = new Drift(problems);
+    this.#firewall = new NodeFirewall({
+      kernel,
+      problems,
+      onRepaired: (what) => this.#note('firewall', what),
+    });
   }
 
   /** The first comparison, and from then on every change at once. */
@@ -124,8 +130,8 @@ export class Reconciler {
   /** Everything that the firewall should have but the ports, which changePorts says. */
   async setFirewall(firewall: Firewall): Promise<void> {
     await this.#locks.run(NODE, async () => {
-      this.#firewall = firewall;
-      if (this.#started) await this.#ensureFirewall();
+      this.#firewall.wanted = firewall;
+      if (this.#started) await this.#firewall.ensure(!this.#prune);
     });
   }
 
@@ -135,19 +141,15 @@ export class Reconciler {
    */
   async changePorts(added: readonly FirewallPort[], removed: readonly FirewallPort[]): Promise<void> {
     await this.#locks.run(NODE, async () => {
-      const before = removed.filter((port) => this.#ports.has(firewallPortKey(port)));
-      for (const port of before) this.#ports.delete(firewallPortKey(port));
-      for (const port of added) this.#ports.set(firewallPortKey(port), port);
+      const { closed, undo } = this.#firewall.notePorts(added, removed);
       if (!this.#started) return;
       try {
-        this.#told(await this.options.kernel.firewall.changePorts(this.#wantedFirewall(), added, before));
+        await this.#firewall.changePorts(added, closed, !this.#prune);
       } catch (error) {
-        for (const port of added) this.#ports.delete(firewallPortKey(port));
-        for (const port of before) this.#ports.set(firewallPortKey(port), port);
+        undo();
         this.#compareSoon();
         throw error;
       }
-      this.options.kernel.forgetFlows(added, before);
     });
   }
 
@@ -242,7 +244,7 @@ export class Reconciler {
   async #compareNode(countDrift: boolean): Promise<void> {
     const { node } = this.options.kernel;
     this.#drift.sweep();
-    await this.#ensureFirewall();
+    await this.#firewall.ensure(!this.#prune);
     const actual = await node.observe(this.#desired.sysctls());
     const { steps, conflicts } = plan(actual, this.#desired.all(), { prune: this.#prune });
     this.options.problems.replace('conflict ', conflictProblems('conflict ', conflicts));
@@ -331,44 +333,6 @@ export class Reconciler {
     }
   }
 
-  async #ensureFirewall(): Promise<void> {
-    try {
-      this.#told(await this.options.kernel.firewall.ensure(this.#wantedFirewall()));
-    } catch (error) {
-      this.options.problems.replace(
-        'firewall ',
-        new Map([
-          [
-            'firewall failed',
-            {
-              what: `the ${this.options.kernel.firewall.kind} rules`,
-              why: messageOf(error),
-              fix: 'It is tried again every 10 seconds; try the other kind with --firewall.',
-            },
-          ],
-        ]),
-      );
-    }
-  }
-
-  #wantedFirewall(): Firewall {
-    const { bridged = [] } = this.#firewall;
-    return {
-      ...this.#firewall,
-      ports: this.#ports,
-      keepPorts: !this.#prune,
-      bridged: bridged.length === 0 ? [] : this.options.kernel.filteredBridges(),
-    };
-  }
-
-  #told({ repaired, problems }: FirewallReport): void {
-    for (const what of repaired) this.#note('firewall', what);
-    this.options.problems.replace(
-      'firewall ',
-      new Map(problems.map((problem) => [`firewall ${problem.what}`, problem])),
-    );
-  }
-
   async #apply(
     namespace: KernelNamespace,
     steps: readonly Step[],
@@ -413,7 +377,9 @@ export class Reconciler {
     if (event.kind === 'changed') {
       const movedIn = [...event.linksGone].filter((name) => name.startsWith(TRANSIT_PREFIX));
       if (movedIn.length > 0) this.options.onMovedIn?.(movedIn);
-      if (!this.#concerns(event)) return;
+      // What keeps coming back waits for the regular comparison.
+      const contested = (key: string): boolean => this.#drift.contested(key);
+      if (!this.#desired.concerns(event, contested, this.#prune)) return;
       this.#checkVanished(event.linksGone);
     }
     this.#compareSoon();
@@ -425,26 +391,6 @@ export class Reconciler {
     if (now - this.#lostAt > ONE_LOSS_MS)
       this.options.log.warn('notifications of the kernel were lost; everything is compared');
     this.#lostAt = now;
-  }
-
-  /** Whether what the kernel tells fits no record. What keeps coming back waits for the regular comparison. */
-  #concerns(event: Extract<KernelEvent, { kind: 'changed' }>): boolean {
-    const worth = (key: string): boolean => !this.#drift.contested(key);
-    for (const key of event.gone) {
-      const matters = this.#desired.get(key) !== undefined || this.#desired.connected(key) !== undefined;
-      if (matters && worth(key)) return true;
-    }
-    for (const [key, { object, owned }] of event.objects) {
-      const wanted = this.#desired.get(key);
-      const route = this.#desired.connected(key);
-      const fits = route !== undefined && sameObject(object, route);
-      if (wanted === undefined ? owned && this.#prune && !fits : !sameObject(object, wanted)) {
-        if (worth(key)) return true;
-      }
-    }
-    return [...event.linksGone].some(
-      (name) => this.#desired.get(`link ${name}`) !== undefined && worth(`link ${name}`),
-    );
   }
 
   #checkVanished(linksGone: ReadonlySet<string>): void {

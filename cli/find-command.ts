@@ -12,9 +12,7 @@ export function checkCommand(word: string, path = process.env['PATH'] ?? DEFAULT
   const candidates = word.includes('/')
     ? [word]
     : path.split(':').map((folder) => join(folder === '' ? '.' : folder, word));
-  const there = candidates.filter(
-    (candidate) => statSync(candidate, { throwIfNoEntry: false }) !== undefined,
-  );
+  const there = candidates.filter(isThere);
   if (there.some(isExecutable)) return;
   if (there[0] === undefined) {
     throw new ExitError(
@@ -30,6 +28,15 @@ export function checkCommand(word: string, path = process.env['PATH'] ?? DEFAULT
     `${there[0]} cannot be executed`,
     'Make it executable (chmod +x), or name the program that reads it first.',
   );
+}
+
+/** As execvp(3) sees it: what may not be looked at is there, what can be no file's name is not. */
+function isThere(path: string): boolean {
+  try {
+    return statSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EACCES';
+  }
 }
 
 function isExecutable(path: string): boolean {

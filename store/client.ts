@@ -23,9 +23,11 @@ export interface StoreLog {
   error(message: string, fields?: object): void;
 }
 
-/** Milliseconds between the starts of two attempts to connect, at most: after an outage everything is back within 1 s. */
+/** Milliseconds between the starts of two attempts at one server, at most: after an outage everything is back within 1 s. */
 const MAX_BACKOFF = 600;
 const PROBE_DEADLINE = 1000;
+/** What a server that says nothing has before the next one is asked beside it (as RFC 8305, section 5, for addresses). */
+const HEAD_START = 250;
 
 /** What tells one history of etcd from another. */
 interface History {
@@ -41,8 +43,8 @@ export class EtcdClient {
   #history: History | undefined;
   #epoch = 0;
   readonly #closed = new AbortController();
-  /** Servers that were tried since the connection was lost, all of them without an answer. */
-  #tried = 0;
+  /** Servers that were asked without success since the connection was lost. */
+  readonly #silent = new Set<string>();
   #lastFailure: { failure: CallFailure; url: string } | undefined;
   readonly #waiters = new Set<() => void>();
   readonly #running: Promise<void>;
@@ -55,7 +57,7 @@ export class EtcdClient {
     /** Told why, whenever a connection was lost or not to be had. */
     private readonly onFailure: (error: string) => void,
   ) {
-    this.urls = endpoints.map((endpoint) => normalize(endpoint, tls));
+    this.urls = [...new Set(endpoints.map((endpoint) => normalize(endpoint, tls)))];
     if (this.urls.length === 0)
       throw invalidArgument('etcd: no endpoint was given', 'Give one as http://192.0.2.1:2379.');
     this.#running = this.#run();
@@ -169,7 +171,7 @@ export class EtcdClient {
       const session = this.#session;
       if (session !== undefined && !session.ended.aborted) return session;
       const rest = giveUp - performance.now();
-      if (this.#tried >= this.urls.length || rest <= 0) {
+      if (this.#silent.size === this.urls.length || rest <= 0) {
         const last = this.#lastFailure;
         if (last !== undefined) throw explain(last.failure, last.url);
         throw explain(new CallFailure('connection', 'no answer in time'), this.urls.join(', '));
@@ -208,43 +210,91 @@ export class EtcdClient {
   async #run(): Promise<void> {
     const { signal } = this.#closed;
     // Agents spread over the servers instead of all asking the first one.
-    let next = Math.floor(Math.random() * this.urls.length);
-    let failures = 0;
+    let first = Math.floor(Math.random() * this.urls.length);
+    let broken = 0;
     while (!signal.aborted) {
+      const session = await this.#dial([...this.urls.slice(first), ...this.urls.slice(0, first)], broken);
+      if (session === undefined) return;
+      const began = performance.now();
+      this.#session = session;
+      if (signal.aborted) session.end(signal.reason as CallFailure);
+      this.#silent.clear();
+      this.#notify();
+      await session.untilEnded();
+      this.#session = undefined;
+      this.#failed(session);
+      // A session that lasted is no sign of trouble with this etcd; one that broke at once is.
+      broken = performance.now() - began > 5000 ? 0 : broken + 1;
+      first = (this.urls.indexOf(session.url) + 1) % this.urls.length;
+      await pause(broken <= 1 ? 20 : backOff(broken), signal);
+    }
+  }
+
+  /**
+   * Answers a session with the server that answers first, and undefined when the client is closed. In their order each has
+   * a head start; from then on all are asked again and again, so that one that keeps silent does not keep the others waiting.
+   */
+  async #dial(urls: readonly string[], broken: number): Promise<Session | undefined> {
+    const { signal: closed } = this.#closed;
+    const enough = new AbortController();
+    return await new Promise((resolve) => {
+      const stop = (reason: unknown, session?: Session): void => {
+        closed.removeEventListener('abort', close);
+        enough.abort(reason);
+        resolve(session);
+      };
+      const close = (): void => stop(closed.reason);
+      closed.addEventListener('abort', close, { once: true });
+      if (closed.aborted) close();
+      let begin = Promise.resolve();
+      for (const url of urls) {
+        let giveWay = (): void => undefined;
+        const failed = new Promise<void>((settle) => (giveWay = settle));
+        void begin
+          .then(() => this.#ask(url, broken, giveWay, enough.signal))
+          .then((session) => {
+            if (session === undefined) return;
+            const late = new CallFailure('unsent', 'another server was faster');
+            if (enough.signal.aborted) session.end(late);
+            else stop(late, session);
+          });
+        begin = begin.then(() => Promise.race([failed, pause(HEAD_START, enough.signal)]));
+      }
+    });
+  }
+
+  /** A session with this server, as soon as it answers; undefined where that is not wanted any more. */
+  async #ask(
+    url: string,
+    broken: number,
+    onFailure: () => void,
+    signal: AbortSignal,
+  ): Promise<Session | undefined> {
+    for (let failures = 0; !signal.aborted; failures++) {
       const started = performance.now();
-      const url = this.urls[next++ % this.urls.length] ?? '';
-      const session = new Session(
-        url,
-        this.tls,
-        this.#observe,
-        () => ({ revision: this.revision, epoch: this.#epoch }),
-        this.heartbeatKey,
-      );
-      const abort = (): void => session.end(signal.reason as CallFailure);
-      signal.addEventListener('abort', abort, { once: true });
+      const known = (): Known => ({ revision: this.revision, epoch: this.#epoch });
+      const session = new Session(url, this.tls, this.#observe, known, this.heartbeatKey);
+      const end = (): void => session.end(signal.reason as CallFailure);
+      signal.addEventListener('abort', end, { once: true });
       // Every third time longer: a server under load may need it, a lost packet must not.
       await session.beat(failures % 3 === 2 ? 2 * PROBE_DEADLINE : PROBE_DEADLINE);
-      if (!session.ended.aborted) {
-        this.#session = session;
-        this.#tried = 0;
-        this.#notify();
-        await session.untilEnded();
-        this.#session = undefined;
-      }
-      signal.removeEventListener('abort', abort);
-      this.#lastFailure = { failure: session.ended.reason as CallFailure, url };
-      this.#tried++;
-      if (!signal.aborted) this.onFailure(describe(this.#lastFailure.failure, url));
-      this.#notify();
-      // A session that lasted is no sign of trouble with this etcd; one that broke at once is.
-      failures = performance.now() - started > 5000 ? 0 : failures + 1;
-      const pause =
-        failures <= 1 || this.#tried < this.urls.length
-          ? 20
-          : Math.min(MAX_BACKOFF, 50 * 2 ** failures) * (0.5 + Math.random() / 2);
-      const elapsed = performance.now() - started;
-      await sleep(Math.max(20, pause - elapsed), undefined, { signal }).catch(() => undefined);
+      signal.removeEventListener('abort', end);
+      if (!session.ended.aborted) return session;
+      if (signal.aborted) return undefined;
+      this.#failed(session);
+      onFailure();
+      await pause(Math.max(20, backOff(broken + failures + 1) - (performance.now() - started)), signal);
     }
+    return undefined;
+  }
+
+  /** Takes note of how a session ended. */
+  #failed({ url, ended }: Session): void {
+    const failure = ended.reason as CallFailure;
+    this.#lastFailure = { failure, url };
+    this.#silent.add(url);
+    if (!this.#closed.signal.aborted) this.onFailure(describe(failure, url));
+    this.#notify();
   }
 
   /** Compares an answer with what was known when its call went out: an etcd restored from an older copy tells no one. */
@@ -277,6 +327,14 @@ export class EtcdClient {
     this.#session?.end(new CallFailure('history', 'etcd was restored or replaced'));
   };
 }
+
+/** Milliseconds from the start of one attempt to that of the next, after so many that failed; not all agents at once. */
+const backOff = (failures: number): number =>
+  Math.min(MAX_BACKOFF, 50 * 2 ** failures) * (0.5 + Math.random() / 2);
+
+/** Settles at the signal, too. */
+const pause = (ms: number, signal: AbortSignal): Promise<void> =>
+  sleep(ms, undefined, { signal }).catch(() => undefined);
 
 /** `http://HOST:PORT` for everything that people write. @throws WeftError INVALID_ARGUMENT */
 function normalize(endpoint: string, tls: TlsFiles | undefined): string {

@@ -1,14 +1,7 @@
 // The containers that weft runs on this node: commands in namespaces of their own. The caller starts a command's process,
 // which waits; here it is taken note of and watched. Everything that must be known after a restart of the agent is
 // in files, and a container goes on without the agent: what happened meanwhile is found out when it is back.
-import {
-  alreadyExists,
-  failedPrecondition,
-  invalidArgument,
-  messageOf,
-  notFound,
-  WeftError,
-} from '../../core/errors.js';
+import { failedPrecondition, messageOf, WeftError } from '../../core/errors.js';
 import type { Launch } from '../../core/launch.js';
 import { parseRunNetwork, runTarget } from '../../core/run.js';
 import type { Endpoint } from '../../core/records.js';
@@ -20,6 +13,7 @@ import type { ContainerNetworks } from './container-networks.js';
 import { ContainerStarts, detachAll, endpointsOf, formerOf } from './container-start.js';
 import type { ContainerRecord, ContainerState } from './container-state.js';
 import { endProcesses, pause } from './container-stop.js';
+import { ContainerTable, type ContainerPhase, type Held } from './container-table.js';
 import { trimLog } from './container-log.js';
 import { launch, type Launched } from './launcher.js';
 import { isAlive, killAll, processAt } from './processes.js';
@@ -44,17 +38,6 @@ const BACK_OFF = { first: 100, last: 60_000, lastedMs: 10_000 } as const;
 const TOLD_WITHIN_MS = 2_000;
 const STOP_SECONDS = 10;
 
-export type ContainerPhase = 'running' | 'restarting' | 'stopping' | 'exited';
-
-interface Held {
-  record: ContainerRecord;
-  phase: ContainerPhase;
-  backOffMs: number;
-  again?: NodeJS.Timeout | undefined;
-  /** When its process was first seen to be gone. */
-  goneSince?: number | undefined;
-}
-
 /** A container with what is attached to it. */
 export interface ContainerView {
   record: ContainerRecord;
@@ -66,16 +49,14 @@ export interface ContainerView {
 }
 
 export class Containers {
-  readonly #held = new Map<string, Held>();
-  /** Names and ids of starts under way. */
-  readonly #coming = new Set<string>();
+  readonly #table = new ContainerTable();
   readonly #locks = new Locks();
   readonly #starts: ContainerStarts;
   #tick: NodeJS.Timeout | undefined;
   #stopped = false;
 
   constructor(private readonly options: ContainersOptions) {
-    this.#starts = new ContainerStarts({ ...options, find: (name) => this.#find(name).record });
+    this.#starts = new ContainerStarts({ ...options, find: (name) => this.#table.find(name).record });
   }
 
   /** Takes up what is remembered: what runs goes on, what ended meanwhile is settled, what shall always run is started. */
@@ -91,7 +72,7 @@ export class Containers {
     }
     for (const record of records) {
       const held: Held = { record, phase: 'exited', backOffMs: BACK_OFF.first };
-      this.#held.set(record.id, held);
+      this.#table.add(held);
       if (record.bootId !== bootId) this.#rebooted(held);
       else if (record.process !== undefined) held.phase = record.stopped ? 'stopping' : 'running';
       else if (record.restart === 'always' && !record.stopped) this.#later(held, 0);
@@ -122,12 +103,14 @@ export class Containers {
   async stop(): Promise<void> {
     this.#stopped = true;
     clearInterval(this.#tick);
-    for (const { again } of this.#held.values()) clearTimeout(again);
-    await Promise.all([...this.#held.keys()].map((id) => this.#locks.run(id, () => Promise.resolve())));
+    const all = this.#table.all();
+    for (const { again } of all) clearTimeout(again);
+    await Promise.all(all.map(({ record }) => this.#locks.run(record.id, () => Promise.resolve())));
   }
 
   list(all: boolean): ContainerView[] {
-    return [...this.#held.values()]
+    return this.#table
+      .all()
       .filter(({ phase }) => all || phase !== 'exited')
       .map((held) => this.#view(held))
       .sort((a, b) => (a.record.createdAt < b.record.createdAt ? -1 : 1));
@@ -135,12 +118,12 @@ export class Containers {
 
   /** @throws WeftError NOT_FOUND */
   get(name: string): ContainerView {
-    return this.#view(this.#find(name));
+    return this.#view(this.#table.find(name));
   }
 
   /** What `run:NAME`, or a bare NAME, means as a TARGET. @throws WeftError FAILED_PRECONDITION where it does not run */
   target(name: string): Target | undefined {
-    const held = [...this.#held.values()].find(({ record }) => record.name === name);
+    const held = this.#table.named(name);
     const starting = this.#starts.pidOf(name);
     const pid = starting ?? held?.record.process?.pid;
     if (pid !== undefined) return { canonical: runTarget(name), path: `/proc/${pid}/ns/net`, name };
@@ -154,8 +137,7 @@ export class Containers {
    */
   async run(request: RunRequest): Promise<ContainerView> {
     const name = request.name ?? request.id.slice(0, 12);
-    this.#checkName(name, request.id);
-    this.#coming.add(name).add(request.id);
+    const giveBack = this.#table.reserve(name, request.id);
     const { state } = this.options;
     try {
       const process = await this.#starts.check(request);
@@ -180,42 +162,26 @@ export class Containers {
       };
       const held: Held = { record, phase: 'running', backOffMs: BACK_OFF.first };
       const word = await this.#starts.begin(record, process);
-      this.#held.set(record.id, held);
+      this.#table.add(held);
       this.options.log.info('a container runs', { container: name, network: record.network });
       return { ...this.#view(held), launch: word };
     } catch (error) {
       state.forget(request.id);
       throw error;
     } finally {
-      this.#coming.delete(name);
-      this.#coming.delete(request.id);
+      giveBack();
     }
-  }
-
-  #checkName(name: string, id: string): void {
-    const there = [...this.#held.values()].find(({ record }) => record.name === name);
-    if (there !== undefined) {
-      const state = there.phase === 'exited' ? 'which has exited' : `which is ${there.phase}`;
-      throw alreadyExists(
-        `the name ${name} is taken on this node by container ${there.record.id.slice(0, 12)}, ${state}`,
-        there.phase === 'exited'
-          ? `Choose another --name, or remove that one: weft rm ${name}`
-          : `Choose another --name, or stop that one: weft stop ${name}`,
-      );
-    }
-    if (this.#coming.has(name) || this.#coming.has(id) || this.#held.has(id))
-      throw alreadyExists(`a container ${name} is being started`, 'Choose another --name.');
   }
 
   /** Looks after a container now. Answers it as it is then; without a phase where nothing is kept of it. */
   async settle(name: string): Promise<ContainerView> {
-    const held = this.#find(name);
+    const held = this.#table.find(name);
     await this.#settle(held);
-    return { ...this.#view(held), phase: this.#held.has(held.record.id) ? held.phase : undefined };
+    return { ...this.#view(held), phase: this.#table.has(held.record.id) ? held.phase : undefined };
   }
 
   #look(): void {
-    for (const held of this.#held.values()) {
+    for (const held of this.#table.all()) {
       const { record } = held;
       if (record.process === undefined) continue;
       try {
@@ -282,7 +248,7 @@ export class Containers {
   #forget(held: Held): void {
     clearTimeout(held.again);
     held.phase = 'exited';
-    this.#held.delete(held.record.id);
+    this.#table.delete(held.record.id);
     this.options.state.forget(held.record.id);
     this.options.problems.clear(`container ${held.record.id}`);
   }
@@ -366,11 +332,11 @@ export class Containers {
 
   /** @throws WeftError NOT_FOUND, FAILED_PRECONDITION where it runs */
   async start(name: string): Promise<ContainerView> {
-    const held = this.#find(name);
+    const held = this.#table.find(name);
     const { record } = held;
     await this.#locks.run(record.id, async () => {
       // It may have been removed meanwhile.
-      this.#find(record.id);
+      this.#table.find(record.id);
       if (record.process !== undefined) return;
       const { stopped } = record;
       clearTimeout(held.again);
@@ -389,13 +355,13 @@ export class Containers {
 
   /** SIGTERM, and after the time SIGKILL. @throws WeftError NOT_FOUND */
   async stopContainer(name: string, seconds = STOP_SECONDS): Promise<ContainerView> {
-    const held = this.#find(name);
+    const held = this.#table.find(name);
     const { record } = held;
     const { state } = this.options;
     // A start that is under way ends first; what it started is ended here.
     await this.#locks.run(record.id, async () => {
       // Nothing is kept of it any more.
-      if (!this.#held.has(record.id)) return;
+      if (!this.#table.has(record.id)) return;
       record.stopped = true;
       clearTimeout(held.again);
       held.phase = record.process === undefined ? 'exited' : 'stopping';
@@ -410,12 +376,12 @@ export class Containers {
 
   /** @throws WeftError NOT_FOUND, FAILED_PRECONDITION where it runs and is not forced to end */
   async remove(name: string, force: boolean): Promise<ContainerView> {
-    const held = this.#find(name);
+    const held = this.#table.find(name);
     if (held.phase !== 'exited' && force) await this.stopContainer(held.record.id, 0);
     const view = this.#view(held);
     // It may have been started meanwhile, or have gone by itself, as --rm wants it.
     await this.#locks.run(held.record.id, async () => {
-      if (!this.#held.has(held.record.id)) return;
+      if (!this.#table.has(held.record.id)) return;
       if (held.phase !== 'exited') {
         throw failedPrecondition(
           `container ${held.record.name} is ${held.phase}`,
@@ -429,7 +395,7 @@ export class Containers {
 
   /** A container was attached to a network by hand: when it starts again, it is attached again. */
   attached(request: AttachRequest, endpoint: Endpoint): void {
-    const held = this.#byTarget(endpoint.target);
+    const held = this.#table.byTarget(endpoint.target);
     if (held === undefined || this.#starts.pidOf(held.record.name) !== undefined) return;
     const { record } = held;
     record.attachments = record.attachments.filter(
@@ -441,29 +407,13 @@ export class Containers {
   }
 
   detached(endpoint: Endpoint): void {
-    const held = this.#byTarget(endpoint.target);
+    const held = this.#table.byTarget(endpoint.target);
     if (held === undefined) return;
     const { record } = held;
     record.attachments = record.attachments.filter(
       ({ request: { network } }) => network !== endpoint.network,
     );
     this.options.state.save(record);
-  }
-
-  #byTarget(target: string): Held | undefined {
-    return [...this.#held.values()].find(({ record }) => runTarget(record.name) === target);
-  }
-
-  /** By name, or by the beginning of an id. @throws WeftError NOT_FOUND, INVALID_ARGUMENT */
-  #find(name: string): Held {
-    const all = [...this.#held.values()];
-    const named = all.find(({ record }) => record.name === name || record.id === name);
-    if (named !== undefined) return named;
-    const begun = name.length >= 4 ? all.filter(({ record }) => record.id.startsWith(name)) : [];
-    if (begun.length > 1)
-      throw invalidArgument(`several containers have an id that begins with ${name}`, 'Give more of it.');
-    if (begun[0] !== undefined) return begun[0];
-    throw notFound(`there is no container ${name} that weft runs on this node`, 'See `weft ps -a`.');
   }
 
   #view(held: Held): ContainerView {

@@ -4,7 +4,7 @@ import { dirname } from 'node:path';
 
 import test from 'ava';
 
-import { Fakes, run, WEFT } from './fakes.js';
+import { Fakes, inTurn, run, WEFT } from './fakes.js';
 
 const fakes = new Fakes();
 test.before(() => fakes.start());
@@ -16,13 +16,15 @@ function offered(words: readonly string[], controller = fakes.address): Promise<
     'source <(weft completion bash); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}; _weft; printf "%s\\n" "${COMPREPLY[@]}"';
   const { PATH = '', HOME = '' } = process.env;
   const env = { PATH: `${dirname(WEFT)}:${PATH}`, HOME, WEFT_CONTROLLER: controller };
-  return new Promise((resolve, reject) => {
-    execFile('bash', ['-c', script, 'bash', 'weft', ...words], { env }, (error, stdout, stderr) => {
-      if (error !== null) reject(new Error(error.message));
-      else if (stderr !== '') reject(new Error(stderr));
-      else resolve(stdout.split('\n').filter((line) => line !== ''));
+  const ask = (): Promise<string[]> =>
+    new Promise((resolve, reject) => {
+      execFile('bash', ['-c', script, 'bash', 'weft', ...words], { env }, (error, stdout, stderr) => {
+        if (error !== null) reject(new Error(error.message));
+        else if (stderr !== '') reject(new Error(stderr));
+        else resolve(stdout.split('\n').filter((line) => line !== ''));
+      });
     });
-  });
+  return inTurn(ask);
 }
 
 test('bash completes commands, options, their values and names', async (t) => {

@@ -108,12 +108,34 @@ export class Fakes {
   }
 }
 
+/** A person has one command line at a time; more of them than processors wait for each other, and answer late. */
+const AT_ONCE = 2;
+let running = 0;
+const waiting: (() => void)[] = [];
+
+/** Does it when there is room for it among the others. */
+export async function inTurn<T>(work: () => Promise<T>): Promise<T> {
+  if (running === AT_ONCE) await new Promise<void>((go) => waiting.push(go));
+  else running++;
+  try {
+    return await work();
+  } finally {
+    const next = waiting.shift();
+    if (next === undefined) running--;
+    else next();
+  }
+}
+
 /** Nothing of the caller's own settings reaches the command. */
 export function run(args: readonly string[], env: Record<string, string> = {}, program = WEFT): Promise<Ran> {
   const { PATH = '', HOME = '' } = process.env;
-  return new Promise((resolve) => {
-    execFile(program, args, { env: { PATH, HOME, ...env }, timeout: 20_000 }, (error, stdout, stderr) => {
-      resolve({ code: error === null ? 0 : (error.code ?? null), stdout, stderr });
-    });
-  });
+  const options = { env: { PATH, HOME, ...env }, timeout: 20_000 };
+  return inTurn(
+    () =>
+      new Promise((resolve) => {
+        execFile(program, args, options, (error, stdout, stderr) => {
+          resolve({ code: error === null ? 0 : (error.code ?? null), stdout, stderr });
+        });
+      }),
+  );
 }

@@ -55,6 +55,28 @@ test.serial('a stalled etcd is found within 5 s, told once, and left alone until
   await store.close();
 });
 
+test.serial(
+  'servers that take connections and say nothing do not keep it from the one that answers',
+  async (t) => {
+    const proxies = await Promise.all([0, 1, 2].map(() => startProxy(etcd.port)));
+    for (const proxy of proxies) proxy.stall(true);
+    t.teardown(() => Promise.all(proxies.map((proxy) => proxy.close())));
+    const urls = [...proxies.map(({ url }) => url), etcd.url];
+    // Each begins with a server of its choice.
+    const took = await Promise.all(
+      Array.from({ length: 6 }, async () => {
+        const since = performance.now();
+        const store = openTestStore(urls, freshPrefix());
+        await store.synced(AbortSignal.timeout(10_000));
+        await store.close();
+        return Math.round(performance.now() - since);
+      }),
+    );
+    t.log(`there after ${took.join(', ')} ms`);
+    t.true(Math.max(...took) < 1200, `three head starts, not three deadlines: ${took.join(', ')} ms`);
+  },
+);
+
 test.serial('a black hole on the way is found, and the end of it', async (t) => {
   const prefix = freshPrefix();
   const proxy = await startProxy(etcd.port);
