@@ -1,4 +1,5 @@
 // What rtnetlink tells, as kernel objects: of a dump and of a notification alike, so that both mean the same.
+import { lanBridgeName } from '../../core/link-names.js';
 import {
   isLanBridge,
   LINK_PREFIX,
@@ -139,7 +140,14 @@ function linkObject(
   };
 }
 
-/** What a link that weft did not make is a port of; weft's doing where that bridge is weft's. */
+/**
+ * Whether a link that weft did not make is a port of this bridge by weft's doing: the bridge is called after it. Everything
+ * else there (a virtual machine's, say) somebody else has plugged in.
+ */
+export const isPortOfWefts = (link: string, bridge: KernelLink | undefined): boolean =>
+  bridge?.owned === true && bridge.name === lanBridgeName(link);
+
+/** What a link that weft did not make is a port of. */
 export function portObject(
   link: KernelLink,
   byIndex: (index: number) => KernelLink | undefined,
@@ -148,18 +156,18 @@ export function portObject(
   const master = byIndex(link.masterIndex);
   return {
     object: { kind: 'port', link: link.name, master: master?.name ?? '' },
-    owned: master?.owned ?? false,
+    owned: isPortOfWefts(link.name, master),
   };
 }
 
-/** The VLANs of a port as objects: of a container's port the one that it is in, of every other each by itself. */
+/** The VLANs of a bridge, and of a port that weft made it; the one that a container's port is in is part of its link. */
 export function vlanObjects(
   link: KernelLink,
   entries: readonly BridgeVlanEntry[],
   byIndex: (index: number) => KernelLink | undefined,
 ): BridgeVlanObject[] {
   const bridge = link.kind === 'bridge' ? link : byIndex(link.masterIndex);
-  if (bridge?.owned !== true || (link.owned && link !== bridge)) return [];
+  if (bridge === undefined || !(link === bridge ? link.owned : isPortOfWefts(link.name, bridge))) return [];
   return entries.map(({ vlan, pvid, untagged }) => ({
     kind: 'vlan',
     link: link.name,

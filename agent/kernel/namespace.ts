@@ -366,13 +366,14 @@ class Application {
   #port(step: Step, { link: name, master }: PortObject): void {
     this.#flush();
     const link = this.#link(name);
-    const bridge = master === '' ? undefined : this.#link(master);
+    const bridge = this.#link(master);
     let refusal: Refusal | undefined;
     if (this.ports === undefined)
       refusal = { errno: 'EPERM', message: 'EPERM, ports are made on the node alone' };
-    else if (step.do === 'delete')
-      refusal = this.ports.release(link, bridge ?? this.#link(this.ports.bridgeOf(name) ?? ''), name);
-    else if (link === undefined || bridge === undefined)
+    else if (step.do === 'delete') {
+      const from = this.#link(this.ports.bridgeOf(name));
+      refusal = this.ports.release(link, from?.owned === true ? from : undefined, name);
+    } else if (link === undefined || bridge === undefined)
       refusal = {
         errno: 'ENODEV',
         message: `ENODEV, there is no link ${link === undefined ? name : master}`,

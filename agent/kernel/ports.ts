@@ -4,6 +4,7 @@
 // be done twice.
 import { readFileSync, writeFileSync } from 'node:fs';
 
+import { lanBridgeName } from '../../core/link-names.js';
 import { WEFT_MARK } from '../../core/objects.js';
 import {
   addAddress,
@@ -209,9 +210,12 @@ export class Ports {
     return failure;
   }
 
-  /** Whose port the link was made. */
-  bridgeOf(link: string): string | undefined {
-    return this.journal.get(link)?.bridge;
+  /**
+   * Whose port the link was made, also where what was written down is lost. From no other bridge does anything move to it:
+   * what is there is not the link's.
+   */
+  bridgeOf(link: string): string {
+    return this.journal.get(link)?.bridge ?? lanBridgeName(link);
   }
 
   #copySettings(from: string, to: string): void {
