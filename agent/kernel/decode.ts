@@ -33,6 +33,8 @@ export interface KernelLink {
   /** Of a bridge's port: whether frames go back by it. */
   hairpin: boolean;
   kind: string;
+  /** Its group is weft's mark; on the node a link is weft's only with a name or an alias of weft's, too. */
+  marked: boolean;
   owned: boolean;
   object: LinkObject | undefined;
 }
@@ -87,6 +89,7 @@ export function decodeLink(body: Buffer, role: NamespaceRole, nameOf: (index: nu
     baseIndex: number(IFLA.LINK),
     hairpin: decodeAttrs(info.get(INFO_SLAVE_DATA) ?? Buffer.alloc(0)).get(BRPORT_MODE)?.[0] === 1,
     kind: readText(info.get(1) ?? Buffer.alloc(0)),
+    marked,
     // A container's end has the name that its user wants; on the node names of weft begin alike, and a link that has been
     // given another (a wire's) carries both marks.
     owned:
