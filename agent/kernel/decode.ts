@@ -1,5 +1,5 @@
 // What rtnetlink tells, as kernel objects: of a dump and of a notification alike, so that both mean the same.
-import { lanBridgeName } from '../../core/link-names.js';
+import { BRIDGE_LINK_LOCAL, lanBridgeName } from '../../core/link-names.js';
 import {
   isLanBridge,
   LINK_PREFIX,
@@ -224,10 +224,13 @@ export function decodeAddress(body: Buffer, links: LinkLookup): DecodedAddress |
   };
 }
 
+const LINK_LOCAL = `${BRIDGE_LINK_LOCAL}/64`;
+
 /** Addresses matter on links of weft's alone. */
 export function addressObject(address: DecodedAddress, links: LinkLookup): ActualObject | undefined {
-  // The kernel makes link-local ones by itself.
-  if (!address.link.owned || !(address.global || address.marked)) return undefined;
+  // The kernel makes link-local ones by itself, but not weft's.
+  const told = address.global || address.marked || (!links.marksAddresses && address.text === LINK_LOCAL);
+  if (!address.link.owned || !told) return undefined;
   return {
     object: { kind: 'address', link: address.link.name, address: address.text },
     // On the bridge of a LAN they are the host's.

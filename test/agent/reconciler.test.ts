@@ -2,10 +2,12 @@
 // coming back is reported, and nothing is pruned before the records are complete.
 import test from 'ava';
 
+import { Desired } from '../../agent/desired.js';
 import { Problems } from '../../agent/problems.js';
 import { Reconciler } from '../../agent/reconciler.js';
 import { agentMetrics } from '../../agent/metrics.js';
 import { compileEndpoint, compileNetwork, compilePeer } from '../../core/compile.js';
+import { objectKey } from '../../core/objects.js';
 import { silentLogger } from '../../daemon/log.js';
 import { FakeKernel } from '../fakes/kernel.js';
 import { endpoint, lease, membership, network } from '../kernel/samples.js';
@@ -151,4 +153,18 @@ test('an attach works inside only when the node’s side is there, however slowl
     reconciler.attach('endpoint 1', host, inside, namespace, await namespace.observe([])),
   );
   t.true((await namespace.observe([])).objects.has('link eth0'));
+});
+
+test('a way to fe80::/64 that was put back fits, whichever of the networks it belongs to', (t) => {
+  const desired = new Desired();
+  const links = ['wfbr4097', 'wfbr4098', 'wfbr4099'];
+  for (const link of links) desired.set(link, [{ kind: 'address', link, address: 'fe80::1/64' }]);
+  desired.set('wfbr4099', undefined);
+  const told = (link: string): boolean => {
+    const object = { kind: 'route', to: 'fe80::/64', link } as const;
+    const objects = new Map([[objectKey(object), { object, owned: true }]]);
+    const none = new Set<string>();
+    return desired.concerns({ kind: 'changed', objects, gone: none, linksGone: none }, () => false, true);
+  };
+  t.deepEqual(links.map(told), [false, false, true]);
 });
