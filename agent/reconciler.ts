@@ -290,13 +290,22 @@ export class Reconciler {
     return { peers, missing: wanted };
   }
 
+  /** Undefined where it is gone, which is told, or cannot be opened now (EMFILE), which is that container's problem alone. */
   async #openSandbox(record: string, sandbox: Sandbox): Promise<KernelNamespace | undefined> {
+    const { path } = sandbox;
     try {
-      const opened = await this.options.kernel.openNamespace(sandbox.path);
+      const opened = await this.options.kernel.openNamespace(path);
       if (sameSandbox(opened.sandbox, sandbox)) return opened.namespace;
       opened.namespace.close();
     } catch (error) {
-      if (!(error instanceof WeftError)) throw error;
+      if (!(error instanceof WeftError)) {
+        const { problems, log } = this.options;
+        const key = `inside ${record} open`;
+        const why = `it cannot be opened: ${messageOf(error)}`;
+        if (problems.get(key) === undefined) log.error('a namespace cannot be opened', { path, why });
+        problems.set(key, { what: `namespace ${path}`, why, fix: 'It is tried again every 10 seconds.' });
+        return undefined;
+      }
     }
     this.options.onVanished(record);
     return undefined;

@@ -155,6 +155,42 @@ test('an attach works inside only when the node’s side is there, however slowl
   t.true((await namespace.observe([])).objects.has('link eth0'));
 });
 
+test('a container that cannot be opened now keeps nobody else from being put right', async (t) => {
+  const { kernel, reconciler, problems } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  const paths = [1, 2, 3].map((i) => `/run/netns/c${i}`);
+  const links: string[] = [];
+  for (const [i, path] of paths.entries()) {
+    kernel.addContainer(path);
+    const { namespace, sandbox } = await kernel.openNamespace(path);
+    const record = endpoint(of, `${i}`.repeat(16), i + 2, path, { sandbox });
+    const { host, container } = compileEndpoint(of, record);
+    const inside = { sandbox, hostIfname: record.hostIfname, objects: container };
+    await reconciler.attach(`endpoint ${i}`, host, inside, namespace, await namespace.observe([]));
+    namespace.close();
+    links.push(`link ${record.hostIfname}`);
+  }
+  const open = kernel.openNamespace.bind(kernel);
+  kernel.openNamespace = (path) =>
+    path === paths[1] ? Promise.reject(new Error('EMFILE, too many open files')) : open(path);
+  for (const link of links) kernel.breakByHand.delete(link);
+  await reconciler.compare('asked');
+  const { objects } = await kernel.node.observe([]);
+  t.deepEqual(
+    links.map((link) => objects.has(link)),
+    [true, false, true],
+  );
+  t.deepEqual(
+    paths.map((path) => kernel.openHandles(path)),
+    [0, 0, 0],
+  );
+  t.true(problems.list().some(({ what, why }) => what.includes('/run/netns/c2') && why.includes('EMFILE')));
+  kernel.openNamespace = open;
+  await reconciler.compare('asked');
+  t.true(await there(kernel, links[1] ?? ''));
+  t.deepEqual(problems.list(), []);
+});
+
 test('a way to fe80::/64 that was put back fits, whichever of the networks it belongs to', (t) => {
   const desired = new Desired();
   const links = ['wfbr4097', 'wfbr4098', 'wfbr4099'];
