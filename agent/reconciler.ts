@@ -110,7 +110,7 @@ export class Reconciler {
         return [];
       }
       const failures = await this.#apply(this.options.kernel.node, inOrder(steps));
-      if (steps.some((step) => step.do === 'delete-link')) this.#compareSoon();
+      if (steps.some(goesLink)) this.#compareSoon();
       // What is in the way is known, and told, when this returns.
       if (failures.length > 0) await this.#compareNode(true);
       return failures;
@@ -256,8 +256,11 @@ export class Reconciler {
     try {
       const doable = steps.filter((step) => step.do !== 'create-link' || !missing.has(step.link.name));
       const failures = await this.#apply(node, doable, peers);
-      if (countDrift) this.#repaired(without(doable, failures));
+      const done = without(doable, failures);
+      if (countDrift) this.#repaired(done);
       this.options.problems.replace('step ', stepProblems('step ', failures));
+      // A link that was renamed may have kept what its successor needs (a VNI), until it was deleted a moment ago.
+      if (failures.some(({ step }) => step.do === 'create-link') && done.some(goesLink)) this.#compareSoon();
     } finally {
       for (const peer of peers.values()) peer.close();
     }
@@ -439,6 +442,8 @@ function withPeer(actual: Actual, peer: readonly KernelObject[]): Actual {
   const objects = new Map([...actual.objects, ...assume(peer).objects]);
   return { objects, foreignLinks: actual.foreignLinks, up: actual.up };
 }
+
+const goesLink = (step: Step): boolean => step.do === 'delete-link';
 
 /** What has really been done. */
 const without = (steps: readonly Step[], failures: readonly StepFailure[]): Step[] =>

@@ -155,6 +155,26 @@ test('an attach works inside only when the node’s side is there, however slowl
   t.true((await namespace.observe([])).objects.has('link eth0'));
 });
 
+test('a tunnel that was renamed comes back as soon as what is left of it is gone', async (t) => {
+  const { kernel, reconciler, problems } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  const tunnel = compileNetwork(of).find((object) => object.kind === 'link' && object.type === 'vxlan');
+  if (tunnel?.kind !== 'link') return t.fail('the network has no tunnel');
+  let comparisons = 0;
+  const observe = kernel.node.observe.bind(kernel.node);
+  kernel.node.observe = (sysctls) => {
+    comparisons++;
+    return observe(sysctls);
+  };
+  kernel.breakByHand.delete('link wfvx4097');
+  kernel.breakByHand.addLink('wfold', { ...tunnel, name: 'wfold' }, true);
+  await eventually(() => kernel.dump().includes('link wfvx4097') && problems.list().length === 0);
+  t.true(await there(kernel, ROUTE));
+  t.false(await there(kernel, 'link wfold'));
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  t.true(comparisons < 8, `${comparisons} comparisons`);
+});
+
 test('a container that cannot be opened now keeps nobody else from being put right', async (t) => {
   const { kernel, reconciler, problems } = await running({ prune: true });
   t.teardown(() => reconciler.stop());
