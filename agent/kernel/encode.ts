@@ -99,6 +99,8 @@ export const getLink = (name: string): Request => ({
   ]),
 });
 
+export const getLinkAt = (index: number): Request => ({ type: RTM.GETLINK, flags: 0, body: ifinfo(index) });
+
 export type MadeLink = VxlanLink | BridgeLink | VlanLink | VethLink;
 
 /**

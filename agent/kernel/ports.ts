@@ -16,14 +16,16 @@ import {
   setMaster,
   withLifetimes,
 } from './encode-bridge.js';
-import { dumpAddresses, dumpRoutes } from './encode.js';
-import type { KernelLink } from './decode.js';
+import { dumpAddresses, dumpRoutes, getLinkAt } from './encode.js';
+import { decodeLink, type KernelLink } from './decode.js';
 import type { NetlinkSocket, Refusal } from './netlink-socket.js';
 import { decodeAttrs, type Request } from './wire.js';
 
 /** What a link had before it became a port: rtnetlink messages, as the kernel told them. */
 export interface SavedPort {
   link: string;
+  /** By which the link is found again under another name. Absent where an earlier agent wrote it down. */
+  index?: number | undefined;
   bridge: string;
   /** All of it has moved, and nothing is on its way back. */
   done: boolean;
@@ -157,6 +159,7 @@ export class Ports {
     };
     const entry = {
       link: link.name,
+      index: link.index,
       bridge: bridge.name,
       addresses: hex(all.addresses),
       routes: hex(all.routes),
@@ -180,8 +183,9 @@ export class Ports {
   }
 
   /** Gives the link back, with what it had and what has come to the bridge since. */
-  release(link: KernelLink | undefined, bridge: KernelLink | undefined, name: string): Refusal | undefined {
+  release(known: KernelLink | undefined, bridge: KernelLink | undefined, name: string): Refusal | undefined {
     const saved = this.journal.get(name);
+    const link = known ?? this.#renamed(saved, bridge);
     if (link === undefined) {
       this.journal.delete(name);
       return undefined;
@@ -208,6 +212,14 @@ export class Ports {
     ]);
     if (failure === undefined) this.journal.delete(name);
     return failure;
+  }
+
+  /** The link that has another name by now, while it is still the port that it was made. */
+  #renamed(saved: SavedPort | undefined, bridge: KernelLink | undefined): KernelLink | undefined {
+    if (saved?.index === undefined || bridge === undefined) return undefined;
+    const found = this.socket.get(getLinkAt(saved.index));
+    const link = found === undefined ? undefined : decodeLink(found.body, 'node', () => '');
+    return link?.masterIndex === bridge.index ? link : undefined;
   }
 
   /**

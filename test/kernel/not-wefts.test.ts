@@ -84,6 +84,19 @@ test.serial(
   },
 );
 
+test.serial('a NIC that was renamed on its bridge has its addresses back all the same', async (t) => {
+  const state = (link: string): string =>
+    sh(`ip -o -4 addr show dev ${link} | sed "s/.*inet/inet/; s/ scope.*//"; ip route show default`);
+  const before = state('eth1').replace('eth1', 'lan1');
+  await reach(nic);
+  sh('ip link set eth1 down; ip link set eth1 name lan1; ip link set lan1 up');
+  t.is(state('wfp-eth1').replace('wfp-eth1', 'lan1'), before);
+  await reach([]);
+  t.is(state('lan1'), before);
+  sh('ip link set lan1 down; ip link set lan1 name eth1; ip link set eth1 up');
+  sh('ip route replace default via 192.0.2.254');
+});
+
 const blue = membership(network('blue', 4777, 100, true));
 const ofBlue = [...compileNetwork(blue), ...compilePeer(blue, lease(blue.network, 2))];
 /** Steps of a record that comes, changes or goes, which are made without a look at the kernel. */
