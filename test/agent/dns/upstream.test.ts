@@ -169,6 +169,15 @@ test('a server that refuses or cannot be reached is passed over at once', async 
   t.is((await alone.forward(ask('a.example'), 'udp', false)).result, 'failed');
 });
 
+test('a server that no route leads to is passed over at once, and the process lives', async (t) => {
+  const good = await FakeServer.start(t, answering('198.51.100.1'));
+  // The kernel refuses to connect to the broadcast address at once, as it does where there is no route.
+  const { upstream } = upstreamOf(t, { ip: '255.255.255.255', port: 53 }, good.address);
+  const began = performance.now();
+  t.deepEqual(dataOf((await upstream.forward(ask('a.example'), 'udp', false)).response), ['198.51.100.1']);
+  t.true(performance.now() - began < 900);
+});
+
 test('what is no answer to the question is passed over, and the right one is waited for', async (t) => {
   const liar: Behaviour = (query, send) => {
     const right = reply(query, '198.51.100.1');
