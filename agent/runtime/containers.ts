@@ -141,7 +141,11 @@ export class Containers {
     const { state } = this.options;
     try {
       const process = await this.#starts.check(request);
-      const own = { ...request.attach, network: request.networkText, target: runTarget(name) };
+      // A resolv.conf of its own it has in any case, and its target is no namespace with a file in /etc/netns.
+      const own = {
+        ...request.attach,
+        ...{ network: request.networkText, target: runTarget(name), dns: false },
+      };
       const now = new Date().toISOString();
       const record: ContainerRecord = {
         id: request.id,
