@@ -38,8 +38,8 @@ import type { Reconciler } from './reconciler.js';
 export interface PortsOptions {
   kernel: Pick<Kernel, 'holdPort'>;
   store: Store;
-  memberships: Memberships;
-  reconciler: Reconciler;
+  memberships: Pick<Memberships, 'get'>;
+  reconciler: Pick<Reconciler, 'changePorts'>;
   problems: Problems;
   log: Logger;
   node: string;
@@ -191,20 +191,21 @@ export class Ports {
   }
 
   async #lead(membership: Membership, endpoint: Endpoint, claims: readonly Claim[]): Promise<void> {
-    const added: FirewallPort[] = [];
-    const removed: FirewallPort[] = [];
-    const after = claims.map((claim) => ({
-      claim,
+    const changes = claims.map((claim) => ({
+      ...{ claim, before: claim.open },
       open: compilePort(membership, endpoint, claim.published),
     }));
-    for (const { claim, open } of after) {
-      const keys = new Set(open.map(firewallPortKey));
-      const before = new Set(claim.open.map(firewallPortKey));
-      removed.push(...claim.open.filter((port) => !keys.has(firewallPortKey(port))));
-      added.push(...open.filter((port) => !before.has(firewallPortKey(port))));
+    const added = changes.flatMap(({ before, open }) => without(open, before));
+    const removed = changes.flatMap(({ before, open }) => without(before, open));
+    // Noted first: who closes one of them meanwhile closes what is being opened.
+    for (const { claim, open } of changes) claim.open = open;
+    if (added.length + removed.length === 0) return;
+    try {
+      await this.options.reconciler.changePorts(added, removed);
+    } catch (error) {
+      for (const { claim, before } of changes) claim.open = before;
+      throw error;
     }
-    if (added.length + removed.length > 0) await this.options.reconciler.changePorts(added, removed);
-    for (const { claim, open } of after) claim.open = open;
   }
 
   /** Closes ports of an endpoint, or all that it has, and gives them back. */
@@ -279,14 +280,12 @@ export class Ports {
   }
 
   async #openRemote(membership: Membership, endpoint: Endpoint): Promise<void> {
-    const able: Claim[] = [];
-    for (const claim of this.#byEndpoint.get(endpoint.id) ?? []) {
-      if (claim.held.length === 0) await this.#holdAgain(claim);
-      // A process of this node keeps its port: nobody asked it.
-      if (claim.held.length > 0) able.push(claim);
-    }
+    for (const claim of this.#byEndpoint.get(endpoint.id) ?? []) await this.#holdAgain(claim);
+    // A process of this node keeps its port: nobody asked it.
+    const able = (this.#byEndpoint.get(endpoint.id) ?? []).filter(({ held }) => held.length > 0);
     try {
       await this.#lead(membership, endpoint, able);
+      for (const claim of able) this.#say(claim, undefined);
     } catch (error) {
       for (const claim of able) this.#say(claim, messageOf(error));
     }
@@ -318,14 +317,17 @@ export class Ports {
     const waiting = [...this.#byEndpoint.values()].flat().filter(({ problem }) => problem !== undefined);
     for (const claim of waiting) {
       await this.#holdAgain(claim);
-      if (claim.problem !== undefined || claim.holder.node === node) continue;
+      if (claim.held.length === 0 || claim.holder.node === node) continue;
       const endpoint = store.view.endpoints.get(claim.holder.network)?.get(claim.holder.id);
       const membership = memberships.get(claim.holder.network);
       if (endpoint !== undefined && membership !== undefined) await this.#openRemote(membership, endpoint);
     }
   }
 
+  /** Takes the port of a claim that has none. */
   async #holdAgain(claim: Claim): Promise<void> {
+    const lacksIt = (): boolean => this.#has(claim) && claim.held.length === 0;
+    if (!lacksIt()) return;
     const { published, holder } = claim;
     const rival = this.#byPort
       .get(portKey(published))
@@ -340,6 +342,8 @@ export class Ports {
       held === 'away'
         ? `${published.hostIp} is not an address of this node now`
         : `it is in use${await byWhom(published)}`;
+    // Meanwhile it may have been given back, or had.
+    if (!lacksIt()) return;
     this.options.log.warn('a published port cannot be held', {
       port: textOf(published),
       endpoint: holder.name,
@@ -356,6 +360,7 @@ export class Ports {
       this.options.problems.clear(key);
       return;
     }
+    if (!this.#has(claim)) return;
     claim.problem = why;
     this.options.problems.set(key, {
       what: `port ${formatHostPort(published)}/${published.protocol}, published by ${nameOf(holder, this.options.node)}`,
@@ -369,8 +374,13 @@ export class Ports {
     push(this.#byEndpoint, claim.holder.id, claim);
   }
 
+  /** Whether it has not been given back. */
+  #has(claim: Claim): boolean {
+    return this.#byEndpoint.get(claim.holder.id)?.includes(claim) === true;
+  }
+
   #drop(claim: Claim): void {
-    for (const held of claim.held) held.release();
+    for (const held of claim.held.splice(0)) held.release();
     this.#say(claim, undefined);
     pull(this.#byPort, portKey(claim.published), claim);
     pull(this.#byEndpoint, claim.holder.id, claim);
@@ -380,6 +390,12 @@ export class Ports {
 const portKey = ({ protocol, hostPort }: PublishedPort): string => `${protocol} ${hostPort}`;
 const textOf = ({ hostIp, hostPort, port, protocol, everywhere }: PublishedPort): string =>
   `${hostIp} ${hostPort} ${port} ${protocol} ${everywhere}`;
+
+/** Those of `some` that `others` has not. */
+function without(some: readonly FirewallPort[], others: readonly FirewallPort[]): FirewallPort[] {
+  const keys = new Set(others.map(firewallPortKey));
+  return some.filter((port) => !keys.has(firewallPortKey(port)));
+}
 
 function push<T>(map: Map<string, T[]>, key: string, value: T): void {
   const list = map.get(key);
