@@ -332,7 +332,29 @@ test('servers of a domain are asked for it alone; weft’s own addresses never',
   t.deepEqual(at('corp.example'), ['192.0.2.3', '192.0.2.4']);
 });
 
-test('a question that comes back is refused, and its server found out', async (t) => {
+test('an equal question of another asker waits for the answer, whoever asks', async (t) => {
+  const probes: string[] = [];
+  const slow = await FakeServer.start(t, (query, send) => {
+    const name = decode(query).questions?.[0]?.name ?? '';
+    if (name.endsWith('.weft')) probes.push(name);
+    else setTimeout(() => send(reply(query, '198.51.100.1')), 200);
+  });
+  const { upstream } = upstreamOf(t, slow.address);
+  const all = await Promise.all([
+    upstream.forward(ask('a.example'), 'udp', false),
+    upstream.forward(ask('a.example'), 'udp', true),
+    upstream.forward(ask('a.example'), 'udp', true),
+    upstream.forward(ask('a.example'), 'tcp', true),
+  ]);
+  for (const { response, result } of all) {
+    t.is(result, 'forwarded');
+    t.deepEqual(dataOf(response), ['198.51.100.1']);
+  }
+  t.is(probes.length, 1, 'it could have been a loop');
+  t.deepEqual(upstream.serversFor('a.example'), [slow.address], 'it was none');
+});
+
+test('a question that comes back ends, and its server is found out', async (t) => {
   const made: { upstream?: Upstream } = {};
   const loop = await FakeServer.start(t, (query, send) => {
     const received = receive(query);
