@@ -7,13 +7,7 @@
 import { randomInt } from 'node:crypto';
 
 import { compilePort, type Membership } from '../core/compile.js';
-import {
-  alreadyExists,
-  failedPrecondition,
-  invalidArgument,
-  messageOf,
-  resourceExhausted,
-} from '../core/errors.js';
+import { failedPrecondition, invalidArgument, messageOf, resourceExhausted } from '../core/errors.js';
 import { hasOwnGateway } from '../core/network.js';
 import { firewallPortKey, type FirewallPort } from '../core/firewall.js';
 import type { Family } from '../core/address.js';
@@ -27,13 +21,13 @@ import {
 } from '../core/publish.js';
 import type { Endpoint, PublishedPort } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
-import { portOwner } from '../daemon/port-owner.js';
 import type { Change, Store } from '../store/store.js';
 import type { HeldPort, Kernel } from './kernel/kernel.js';
 import type { Memberships } from './memberships.js';
 import { everywherePorts, rivals } from './port-rivals.js';
 import type { Problems } from './problems.js';
 import type { Reconciler } from './reconciler.js';
+import { inUse, taken } from './taken-port.js';
 
 export interface PortsOptions {
   kernel: Pick<Kernel, 'holdPort'>;
@@ -128,7 +122,7 @@ export class Ports {
       const published: PublishedPort = { hostIp, hostPort, port, protocol, everywhere };
       const rival = this.#rival(holder, published);
       if (rival !== undefined) {
-        if (count === 1) throw taken(published, rival, this.options.node);
+        if (count === 1) throw taken(published, { by: ` by ${nameOf(rival, this.options.node)}` });
         continue;
       }
       const held = this.#hold(published, families);
@@ -143,7 +137,7 @@ export class Ports {
           'Give one of its own (ip address), or leave it out: the port is open on all of them then.',
         );
       }
-      if (count === 1) throw await takenByProcess(published);
+      if (count === 1) throw taken(published, await inUse(published));
     }
     throw resourceExhausted(
       `none of the ports ${range.first} to ${range.last}/${protocol} of node ${this.options.node} is free`,
@@ -338,10 +332,11 @@ export class Ports {
       claim.held = held;
       return this.#say(claim, undefined);
     }
+    const user = held === 'away' ? undefined : await inUse(published);
     const why =
-      held === 'away'
+      user === undefined
         ? `${published.hostIp} is not an address of this node now`
-        : `it is in use${await byWhom(published)}`;
+        : `it is in use${user.by}`;
     // Meanwhile it may have been given back, or had.
     if (!lacksIt()) return;
     this.options.log.warn('a published port cannot be held', {
@@ -349,10 +344,14 @@ export class Ports {
       endpoint: holder.name,
       why,
     });
-    this.#say(claim, why);
+    this.#say(claim, why, user?.next);
   }
 
-  #say(claim: Claim, why: string | undefined): void {
+  #say(
+    claim: Claim,
+    why: string | undefined,
+    fix = 'End what has the port, or publish another one; it is tried again every 10 seconds.',
+  ): void {
     const { published, holder } = claim;
     const key = `port ${holder.id} ${textOf(published)}`;
     if (why === undefined) {
@@ -365,7 +364,7 @@ export class Ports {
     this.options.problems.set(key, {
       what: `port ${formatHostPort(published)}/${published.protocol}, published by ${nameOf(holder, this.options.node)}`,
       why,
-      fix: 'End what has the port, or publish another one; it is tried again every 10 seconds.',
+      fix,
     });
   }
 
@@ -419,28 +418,6 @@ const unique = (requests: readonly PublishRequest[]): PublishRequest[] =>
 
 const nameOf = ({ name, network, node }: PortHolder, own: string): string =>
   `endpoint ${name} of network ${network}${node === own ? '' : ` on node ${node}`}`;
-
-const CHOOSE = 'Choose another port of the host, or leave it out (:PORT) and a free one is taken.';
-
-const taken = (published: PublishedPort, by: PortHolder, node: string): Error =>
-  alreadyExists(
-    `port ${formatHostPort(published)}/${published.protocol} is taken by ${nameOf(by, node)}`,
-    CHOOSE,
-  );
-
-async function byWhom({ hostIp, hostPort, protocol }: PublishedPort): Promise<string> {
-  const owner = await portOwner(hostIp, hostPort, protocol).catch(() => undefined);
-  return owner === undefined
-    ? ' by a process that cannot be told'
-    : ` by ${owner.command} (pid ${owner.pid})`;
-}
-
-async function takenByProcess(published: PublishedPort): Promise<Error> {
-  return alreadyExists(
-    `port ${formatHostPort(published)}/${published.protocol} is taken${await byWhom(published)}`,
-    CHOOSE,
-  );
-}
 
 /** @throws WeftError FAILED_PRECONDITION */
 export function checkPublishable(network: Membership['network']): void {
