@@ -66,15 +66,10 @@ export class State {
   }
 
   #instance(): { instance: string; fresh: boolean } {
-    const path = join(this.directory, 'instance');
-    try {
-      const instance = readFileSync(path, 'utf8').trim();
-      if (/^[0-9a-f-]{36}$/.test(instance)) return { instance, fresh: false };
-    } catch (error) {
-      if (!isMissing(error)) throw error;
-    }
+    const known = instanceIn(this.directory);
+    if (known !== undefined) return { instance: known, fresh: false };
     const instance = randomUUID();
-    replaceFile(path, `${instance}\n`);
+    replaceFile(join(this.directory, 'instance'), `${instance}\n`);
     return { instance, fresh: true };
   }
 
@@ -133,6 +128,17 @@ export class State {
       'Make it writable and give it space, or name another one with --state-dir.',
       { cause: error },
     );
+  }
+}
+
+/** The instance id that a state directory has; undefined where it has none. @throws where it cannot be read */
+export function instanceIn(directory: string): string | undefined {
+  try {
+    const instance = readFileSync(join(directory, 'instance'), 'utf8').trim();
+    return /^[0-9a-f-]{36}$/.test(instance) ? instance : undefined;
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
   }
 }
 
