@@ -7,6 +7,7 @@ import { addressingOf } from '../core/bridged.js';
 import { failedPrecondition, type WeftError } from '../core/errors.js';
 import type { Endpoint } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
+import { isOlder } from '../store/markers.js';
 import type { Change, LeaseRequest, Store, StoredLease } from '../store/store.js';
 import { Claims } from './claims.js';
 import { checkJoinable, knownNetwork, sharedParent } from './joinable.js';
@@ -56,6 +57,8 @@ export class Memberships {
   #listener: MembershipListener | undefined;
   /** This node was taken out of the cluster although it was up. */
   #expelled = false;
+  /** Networks of the state directory that this run of the agent has not seen in etcd yet. */
+  readonly #unseen = new Set<string>();
   /** Networks whose lease goes because this node wants it. */
   readonly #leaving = new Set<string>();
   /** A removal of this node from before this run, which its return has settled. */
@@ -118,6 +121,7 @@ export class Memberships {
         ...(parent === undefined ? {} : { parent }),
       };
       this.#members.set(network.name, this.#member(membership, new Set(granted)));
+      this.#unseen.add(network.name);
     }
     for (const { network } of saved) await this.#publishObjects(network.name);
   }
@@ -138,17 +142,24 @@ export class Memberships {
     if (member === undefined) return;
     const { view } = this.options.store;
     if (view.networks.get(name) === undefined) {
-      if (view.removals.has(`network ${name}`)) return this.#leave(name);
+      const { network, lease } = member.membership;
+      // A copy of etcd can have the removal of an earlier network of that name. Who saw the later one knows its revision;
+      // who was started since then has only the time.
+      const had = this.#unseen.has(name) ? lease.since : undefined;
+      const removal = view.removals.get(`network ${name}`);
+      if (removal !== undefined && !isOlder(removal, had)) return this.#leave(name);
       await attempt(this.options, `restore ${name}`, async () => {
-        const { network, lease } = member.membership;
         const own = this.#leases.request(network, lease);
-        const written = await this.options.store.restoreNetwork(network, own);
+        const written = await this.options.store.restoreNetwork(network, own, had);
         if (written)
           this.options.log.warn('a network that etcd had lost was written back', { network: name });
       });
     }
     const network = view.networks.get(name);
-    if (network !== undefined) member.adopt(network);
+    if (network !== undefined) {
+      this.#unseen.delete(name);
+      member.adopt(network);
+    }
     await this.#takeLease(member);
     await this.#publishObjects(name);
   }
@@ -290,6 +301,7 @@ export class Memberships {
         await this.#resumeOne(name);
         return;
       }
+      this.#unseen.delete(name);
       const { vni } = member.membership.network;
       if (!member.adopt(after)) return;
       if (vni !== after.vni) await this.#takeLease(member);
@@ -349,6 +361,7 @@ export class Memberships {
     member.stop();
     await this.#listener?.left(name);
     this.#members.delete(name);
+    this.#unseen.delete(name);
     this.options.state.deleteNetwork(name);
     deleteSubnetEnv(this.options.runDir, name);
     for (const kind of ['lease', 'restore', 'moved', 'config'])

@@ -10,7 +10,7 @@ import { addName, removeName } from './own-names.js';
 import { updateNetwork } from './network-update.js';
 import { removeNode } from './nodes.js';
 import { proposeSubnet } from './proposals.js';
-import { removeAgain } from './removals.js';
+import { forget, removeAgain } from './removals.js';
 import { Presence } from './presence.js';
 import { Replica } from './replica.js';
 import type { TlsFiles } from './session.js';
@@ -48,6 +48,7 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
   const presences = new Set<Presence>();
   const closed = new AbortController();
   replica.onLostRemovals((lost) => void removeAgain(context, lost, closed.signal));
+  replica.onOvertaken((markers) => void forget(context, markers));
   return {
     view: replica.view,
     get state() {
@@ -66,7 +67,7 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
     checkNetwork: (spec) => checkNetwork(context, spec),
     removeNetwork: async (name, options) => await removeNetwork(context, name, options),
     updateNetwork: async (name, change) => await updateNetwork(context, name, change),
-    restoreNetwork: async (network, own) => await restoreNetwork(context, network, own),
+    restoreNetwork: async (network, own, had) => await restoreNetwork(context, network, own, had),
 
     acquireLease: async (request) => await acquireLease(context, request),
     proposeSubnet: async (whole, subnet, holder) => await proposeSubnet(context, whole, subnet, holder),

@@ -22,8 +22,8 @@ export class Presence implements Announcement {
   readonly #stop = new AbortController();
   readonly #running: Promise<void>;
   #lease: HeldLease | undefined;
-  /** Was written once by this process, so that a forced removal is meant for it. */
-  #wasThere = false;
+  /** The revision at which this process wrote it last: a forced removal after that is meant for it. */
+  #writtenAt: number | undefined;
   #toldOf: string | undefined;
   #refreshing: Promise<void> = Promise.resolve();
 
@@ -100,8 +100,12 @@ export class Presence implements Announcement {
     }
     this.#toldOf = undefined;
     const removal = keyAt(responses, 1);
-    // Removed while it ran: it stays away until it is started again, or the marker has gone.
-    if (removal !== undefined && this.#wasThere && isForced(node.name, removal.value.toString()))
+    // Removed while it ran: it stays away until it is started again, or the marker has gone. An older marker came with a copy.
+    if (
+      removal !== undefined &&
+      Number(removal.mod_revision) > (this.#writtenAt ?? Infinity) &&
+      isForced(node.name, removal.value.toString())
+    )
       return undefined;
     const lease = await HeldLease.grant(client, this.options.ttlSeconds);
     const { succeeded, header } = await client
@@ -121,8 +125,8 @@ export class Presence implements Announcement {
       lease.release();
       throw new Error('the node was written at the same moment');
     }
-    this.#wasThere = true;
-    return { lease, revision: Number(header.revision) };
+    this.#writtenAt = Number(header.revision);
+    return { lease, revision: this.#writtenAt };
   }
 
   #conflict(instance: string, record: string): void {

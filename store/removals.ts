@@ -1,13 +1,14 @@
-// What was removed on purpose stays removed when etcd comes back from an older copy. The markers of removals may have gone
-// with the past, and what they stood for may be there again: whoever has seen them writes them back, and removes again what
-// is still, to the revision, what was removed. What somebody has made anew since then is left alone.
+// What was removed on purpose stays removed when etcd comes back from an older copy, and what was made after it stays, too.
+// The markers of removals may have gone with the past, and what they stood for may be there again: whoever has seen them
+// writes them back, and removes again what is still, to the revision, what was removed. What somebody has made anew since
+// then is left alone, and a marker that is older than it goes.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { messageOf } from '../core/errors.js';
 import { REMOVAL_TTL } from './networks.js';
 import { removeBelongings } from './nodes.js';
 import { encodeRemoval } from './record-codec.js';
-import type { LostRemoval } from './replica.js';
+import type { LostRemoval } from './markers.js';
 import { absent, get, keyAt, put, remove, removeAll, unchanged, type Context } from './transaction.js';
 
 /** A node that is dead may have a life lease in the copy, which must end first. */
@@ -34,6 +35,19 @@ export async function removeAgain(
       ),
     );
     open = open.filter((_, i) => settled[i] !== true);
+  }
+}
+
+/** Deletes markers that something has come after. One that stays for now is found so again by whoever minds it. */
+export async function forget({ client, replica, log }: Context, markers: readonly string[]): Promise<void> {
+  for (const marker of markers) {
+    const revision = replica.overtaken(marker);
+    if (revision === undefined) continue;
+    await client
+      .txn({ compare: [unchanged(marker, revision)], success: [remove(marker)] })
+      .catch((error: unknown) =>
+        log.debug('an old marker could not be deleted yet', { key: marker, error: messageOf(error) }),
+      );
   }
 }
 

@@ -154,8 +154,9 @@ export interface Store {
    * Writes a config that was lost back, unless it is there or its removal was wanted. Answers whether it wrote. One that
    * this process has read is written as it was, with what weft does not know.
    * @param own whose subnet (`previous`) is written in the same transaction, so that nobody takes it between the two
+   * @param had since when the node has been on the network, RFC 3339: an older removal was of another network of that name
    */
-  restoreNetwork(network: Network, own?: LeaseRequest): Promise<boolean>;
+  restoreNetwork(network: Network, own?: LeaseRequest, had?: string): Promise<boolean>;
 
   /**
    * Takes a subnet, as flannel does: the lease with this node's public address (or instance id), then the previous one,

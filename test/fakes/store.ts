@@ -21,6 +21,7 @@ import type {
   Removal,
 } from '../../core/records.js';
 import { LiveView } from '../../store/live-view.js';
+import { isOlder } from '../../store/markers.js';
 import { networkOf } from '../../store/networks.js';
 import type { NameRequest } from '../../store/own-names.js';
 import type {
@@ -250,10 +251,12 @@ export class FakeStore implements Store {
     return changed;
   }
 
-  async restoreNetwork(network: Network): Promise<boolean> {
+  async restoreNetwork(network: Network, _own?: LeaseRequest, had?: string): Promise<boolean> {
     this.#requireConnection();
     const { name } = network;
-    if (this.#view.networks.has(name) || this.#view.removals.has(`network ${name}`)) return false;
+    const removal = this.#view.removals.get(`network ${name}`);
+    if (this.#view.networks.has(name) || (removal !== undefined && !isOlder(removal, had))) return false;
+    this.#change((view) => this.#dropRemoval(view, 'network', name));
     this.putNetwork(network);
     return true;
   }
