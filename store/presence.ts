@@ -24,6 +24,8 @@ export class Presence implements Announcement {
   #lease: HeldLease | undefined;
   /** The revision at which this process wrote it last: a forced removal after that is meant for it. */
   #writtenAt: number | undefined;
+  /** Somebody removed it while it ran: whoever removes it again in a restored etcd must not find it there anew. */
+  #expelled = false;
   #toldOf: string | undefined;
   #refreshing: Promise<void> = Promise.resolve();
 
@@ -63,7 +65,7 @@ export class Presence implements Announcement {
 
   async #run(): Promise<void> {
     const { signal } = this.#stop;
-    while (!signal.aborted) {
+    while (!signal.aborted && !this.#expelled) {
       let wait = QUIET;
       try {
         await this.context.client.session(signal);
@@ -100,13 +102,15 @@ export class Presence implements Announcement {
     }
     this.#toldOf = undefined;
     const removal = keyAt(responses, 1);
-    // Removed while it ran: it stays away until it is started again, or the marker has gone. An older marker came with a copy.
+    // A marker that is older than this node came with a copy.
     if (
       removal !== undefined &&
       Number(removal.mod_revision) > (this.#writtenAt ?? Infinity) &&
       isForced(node.name, removal.value.toString())
-    )
+    ) {
+      this.#expelled = true;
       return undefined;
+    }
     const lease = await HeldLease.grant(client, this.options.ttlSeconds);
     const { succeeded, header } = await client
       .txn({

@@ -211,7 +211,7 @@ export interface Store {
   /**
    * Writes the node's record and keeps its life lease until stopped; comes back by itself after every outage.
    * A second instance of a name that is alive is told by `onConflict`, once, and not written until the first is gone. A
-   * node that was removed by force while it ran stays away until it is announced by a new process or the marker is gone.
+   * node that was removed by force while it ran stays away until it is announced by a new process.
    */
   announce(
     node: () => NodeRecord,

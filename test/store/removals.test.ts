@@ -1,7 +1,8 @@
 // Markers of removals and what came after them: an older marker is not believed, whether a copy of etcd brought it back or
-// somebody wrote the config by hand.
+// somebody wrote the config by hand; and what was thrown out stays out.
 import { cpSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import test from 'ava';
 
@@ -119,4 +120,27 @@ test.serial('who has only its state directory goes by the time of the removal', 
   t.true(await store.restoreNetwork(blue, undefined, new Date(Date.now() + 60_000).toISOString()));
   await eventually(() => store.view.networks.has('blue'), 'it is back');
   t.is(store.view.removals.size, 0);
+});
+
+test.serial('thrown out while it was up, and back in a copy: it stays out', async (t) => {
+  const own = await startEtcd();
+  t.teardown(async () => await own.stop());
+  const [agent, witness] = await Promise.all([storeOn(own, '/weft'), storeOn(own, '/weft')]);
+  agent.announce(() => record('n1'), quiet);
+  await eventually(() => witness.view.alive.has('n1'), 'it is up');
+  const copy = await copyOf(own);
+  await eventually(() => witness.state.connected && witness.view.alive.has('n1'), 'it is up again');
+  await witness.removeNode('n1', { force: true });
+  await eventually(() => agent.view.removals.has('node n1'), 'it is out');
+  await sleep(1500);
+  await own.kill();
+  await own.start(copy);
+  await eventually(() => witness.state.restored !== undefined, 'the copy is noticed');
+  const back = performance.now();
+  // The life lease of the copy ends first.
+  await eventually(() => witness.view.removals.has('node n1'), 'it is out again', 12_000);
+  t.log(`out again after ${Math.round(performance.now() - back)} ms`);
+  await sleep(2500);
+  t.deepEqual([...witness.view.nodes.keys(), ...witness.view.alive.keys()], []);
+  await Promise.all([agent.close(), witness.close()]);
 });
