@@ -164,6 +164,7 @@ async function run(
     metrics,
     problems,
     node,
+    instance,
     current: () => endpoints.list(),
     keeps: (claim) => pluginAddresses.keeps(claim),
   });
@@ -292,7 +293,7 @@ async function run(
       problems.set('name', {
         what: `node ${node}`,
         why: `another agent of that name is alive, at ${other.publicIp}; this one is at ${underlay.current.ip.toString()}`,
-        fix: 'Give one of them another name with --node.',
+        fix: `Give one of them another name with --node. This one stays out until the other is removed (weft node rm ${node}), or until it is restarted while the other is down.`,
       });
     },
   });

@@ -181,6 +181,7 @@ export class Memberships {
       if (meanwhile !== undefined) return hasWanted(meanwhile.membership, wanted);
       if (this.#expelled) throw expelled(this.options.node);
       const { kernel, store, underlay, node } = this.options;
+      store.checkName();
       const network = knownNetwork(store, name);
       const others = this.list().map((other) => other.network);
       checkJoinable(network, others, underlay(), node);

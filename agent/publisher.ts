@@ -14,6 +14,7 @@ export interface PublisherOptions {
   metrics: AgentMetrics;
   problems: Problems;
   node: string;
+  instance: string;
   /** What is attached now. */
   current: () => readonly Endpoint[];
   /** Claims of this node that stay although no endpoint has their address. */
@@ -91,9 +92,13 @@ export class Publisher {
     return Promise.resolve();
   }
 
-  /** Compares everything of this node's in the store with what is attached. */
+  /**
+   * Compares everything of this node's in the store with what is attached. Only while the store has this instance's sign
+   * of life: otherwise what stands there under the node's name may be another host's.
+   */
   resync(): void {
-    const { store, node, current } = this.options;
+    const { store, node, instance, current } = this.options;
+    if (store.view.alive.get(node) !== instance) return;
     const mine = new Map(current().map((endpoint) => [endpoint.id, endpoint]));
     for (const [network, endpoints] of store.view.endpoints) {
       for (const endpoint of endpoints.values()) {

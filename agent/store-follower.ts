@@ -63,7 +63,8 @@ export class StoreFollower {
   }
 
   async #handle(changes: readonly Change[]): Promise<void> {
-    const { memberships, gateways, ports, publisher, pluginAddresses, node, instance } = this.options;
+    const { memberships, gateways, ports, publisher, pluginAddresses, problems, node, instance } =
+      this.options;
     await memberships.handle(changes);
     await gateways.handle(changes);
     await ports.handle(changes);
@@ -78,7 +79,11 @@ export class StoreFollower {
     if (
       changes.some((change) => change.kind === 'alive' && change.name === node && change.after === instance)
     ) {
-      this.options.problems.clear('name');
+      if (problems.get('name') !== undefined) {
+        problems.clear('name');
+        await memberships.reconnected();
+      }
+      publisher.resync();
     }
   }
 

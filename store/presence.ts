@@ -1,8 +1,8 @@
 // A node's sign of life: its record, and the key under a short etcd lease that says it is up. Kept through every outage,
-// and held back where another instance has the name or where somebody removed the node while it ran.
+// and held back where another host has the name or where somebody removed the node while it ran.
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { messageOf } from '../core/errors.js';
+import { failedPrecondition, messageOf } from '../core/errors.js';
 import type { NodeRecord } from '../core/records.js';
 import { HeldLease } from './held-lease.js';
 import { decodeNode, decodeRemoval, encodeNode } from './record-codec.js';
@@ -27,6 +27,8 @@ export class Presence implements Announcement {
   /** Somebody removed it while it ran: whoever removes it again in a restored etcd must not find it there anew. */
   #expelled = false;
   #toldOf: string | undefined;
+  /** The address of another host that was found to have the name. */
+  #other: string | undefined;
   #refreshing: Promise<void> = Promise.resolve();
 
   constructor(
@@ -43,6 +45,21 @@ export class Presence implements Announcement {
       if (this.#lease !== undefined)
         await this.#rewrite().catch((error: unknown) => this.#debug('node not written', error));
     });
+  }
+
+  /** @throws WeftError FAILED_PRECONDITION where another host has the name */
+  checkName(): void {
+    const { view } = this.context.replica;
+    const { name, instance, publicIp } = this.node();
+    const holder = view.alive.get(name);
+    // What the view says counts from the start, before etcd was asked.
+    const seen = holder === undefined || holder === instance ? undefined : view.nodes.get(name)?.publicIp;
+    const other = this.#other ?? seen;
+    if (other === undefined || other === publicIp) return;
+    throw failedPrecondition(
+      `the name ${name} is another node's, at ${other}; this one is at ${publicIp}`,
+      'Give one of them another name with --node.',
+    );
   }
 
   async stop(): Promise<void> {
@@ -96,10 +113,16 @@ export class Presence implements Announcement {
     const { responses } = await client.txn({ success: [get(alive), get(marker), get(keys.node(node.name))] });
     const there = keyAt(responses, 0);
     const holder = there?.value.toString();
+    const record = keyAt(responses, 2);
+    const known = record && readable(node.name, record.value.toString());
     if (holder !== undefined && holder !== node.instance) {
-      this.#conflict(holder, keyAt(responses, 2)?.value.toString() ?? '');
+      this.#conflict(holder, known?.publicIp ?? '');
       return undefined;
     }
+    // An agent that is away for a moment is no node that is gone: its containers run on, in the subnet under this name.
+    if (this.#other !== undefined && record !== undefined && known?.instance !== node.instance)
+      return undefined;
+    this.#other = undefined;
     this.#toldOf = undefined;
     const removal = keyAt(responses, 1);
     // A marker that is older than this node came with a copy.
@@ -133,16 +156,12 @@ export class Presence implements Announcement {
     return { lease, revision: this.#writtenAt };
   }
 
-  #conflict(instance: string, record: string): void {
+  #conflict(instance: string, publicIp: string): void {
+    // At this host's own address it is an earlier life, whose state directory was lost: it ends by itself.
+    this.#other = publicIp === this.node().publicIp ? undefined : publicIp;
     // Once for each other instance; it may stay for ever.
     if (this.#toldOf === instance) return;
     this.#toldOf = instance;
-    let publicIp = '';
-    try {
-      publicIp = decodeNode(this.node().name, record).publicIp;
-    } catch (error) {
-      if (!(error instanceof UnreadableError)) throw error;
-    }
     this.options.onConflict({ instance, publicIp });
   }
 
@@ -172,6 +191,15 @@ export class Presence implements Announcement {
       compare: [holds(keys.alive(node.name), node.instance)],
       success: [put(keys.node(node.name), encodeNode(node))],
     });
+  }
+}
+
+function readable(name: string, value: string): NodeRecord | undefined {
+  try {
+    return decodeNode(name, value);
+  } catch (error) {
+    if (error instanceof UnreadableError) return undefined;
+    throw error;
   }
 }
 

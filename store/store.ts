@@ -210,13 +210,19 @@ export interface Store {
 
   /**
    * Writes the node's record and keeps its life lease until stopped; comes back by itself after every outage.
-   * A second instance of a name that is alive is told by `onConflict`, once, and not written until the first is gone. A
-   * node that was removed by force while it ran stays away until it is announced by a new process.
+   * A second instance of a name that is alive is told by `onConflict`, once, and not written. One of another host stays
+   * away until the first's record is gone (removeNode), or until it is announced by a new process while the first is not
+   * alive. A node that was removed by force while it ran stays away until it is announced by a new process.
    */
   announce(
     node: () => NodeRecord,
     options: { ttlSeconds: number; onConflict: (other: { instance: string; publicIp: string }) => void },
   ): Announcement;
+  /**
+   * Nothing is written under a name that another host has: acquireLease, putEndpoint, claimAddress and restoreClaim ask
+   * this first. @throws WeftError FAILED_PRECONDITION where a node that is announced here stays away from its name
+   */
+  checkName(): void;
   /** Removes the node with its leases, endpoints and claims, and leaves the marker. @throws NOT_FOUND, FAILED_PRECONDITION */
   removeNode(name: string, options: { force: boolean }): Promise<void>;
 

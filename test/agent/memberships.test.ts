@@ -70,3 +70,17 @@ test('a removal is believed, whatever the clocks say, where the network was seen
   t.is(memberships.get('blue'), undefined);
   t.false(store.view.networks.has('blue'));
 });
+
+test('no network is joined under a name that is another node’s', async (t) => {
+  const { store, memberships } = setUp(t);
+  store.putNetwork(blue);
+  const other = { name: 'node1', instance: 'another', version: '', startedAt: '' };
+  store.putNode({ ...other, publicIp: '192.0.2.9' });
+  store.announce(() => ({ ...other, instance: 'own', publicIp: '192.0.2.1' }), {
+    ttlSeconds: 3,
+    onConflict: () => undefined,
+  });
+  await t.throwsAsync(memberships.join('blue'), { message: /the name node1 is another node's/ });
+  t.is(store.view.leases.get('blue')?.size ?? 0, 0);
+  t.is(memberships.get('blue'), undefined);
+});

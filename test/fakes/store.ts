@@ -52,6 +52,7 @@ export class FakeStore implements Store {
   readonly #campaigns: (() => void)[] = [];
   #state: StoreState;
   #leading = false;
+  #announced: (() => NodeRecord) | undefined;
   #nextLease = 1;
 
   constructor({ synced = true }: { synced?: boolean } = {}) {
@@ -268,6 +269,7 @@ export class FakeStore implements Store {
 
   async acquireLease(request: LeaseRequest): Promise<StoredLease> {
     this.#requireConnection();
+    this.checkName();
     const { network, node, instance, publicIp, publicIp6, vtep, vtep6 } = request;
     const there = [...(this.#view.leases.get(network.name)?.values() ?? [])];
     const own = there.find((lease) => lease.instance === instance || lease.publicIp.equals(publicIp));
@@ -305,6 +307,7 @@ export class FakeStore implements Store {
 
   async putEndpoint(endpoint: Endpoint, { unique }: { unique: boolean }): Promise<void> {
     this.#requireConnection();
+    this.checkName();
     const { network, name, id } = endpoint;
     const others = [...(this.#view.endpoints.get(network)?.values() ?? [])].filter(
       (it) => it.id !== id && it.name === name,
@@ -411,6 +414,7 @@ export class FakeStore implements Store {
       onConflict,
     }: { ttlSeconds: number; onConflict: (other: { instance: string; publicIp: string }) => void },
   ): Announcement {
+    this.#announced = node;
     const write = (): void => {
       const record = node();
       const holder = this.#view.alive.get(record.name);
@@ -427,6 +431,13 @@ export class FakeStore implements Store {
         if (this.#view.alive.get(node().name) === node().instance) this.setAlive(node().name, undefined);
       },
     };
+  }
+
+  checkName(): void {
+    const node = this.#announced?.();
+    const holder = node === undefined ? undefined : this.#view.alive.get(node.name);
+    if (node !== undefined && holder !== undefined && holder !== node.instance)
+      throw failedPrecondition(`the name ${node.name} is another node's`);
   }
 
   async removeNode(name: string, { force }: { force: boolean }): Promise<void> {
