@@ -7,9 +7,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 
 import { IpNetwork } from '../../core/address.js';
+import { resourceExhausted, unavailable } from '../../core/errors.js';
 import type { NodeRecord } from '../../core/records.js';
+import { Keys } from '../../store/keys.js';
+import { removeAgain } from '../../store/removals.js';
+import type { Context } from '../../store/transaction.js';
 import { startEtcd, temporaryFolder, type TestEtcd } from './etcd.js';
-import { closeStores, eventually, freshPrefix, request, spec, storeOn } from './helpers.js';
+import { closeStores, eventually, freshPrefix, recordingLog, request, spec, storeOn } from './helpers.js';
 
 let etcd: TestEtcd;
 test.before(async () => {
@@ -143,4 +147,25 @@ test.serial('thrown out while it was up, and back in a copy: it stays out', asyn
   await sleep(2500);
   t.deepEqual([...witness.view.nodes.keys(), ...witness.view.alive.keys()], []);
   await Promise.all([agent.close(), witness.close()]);
+});
+
+test('a removal is written back however long etcd is away, and given up where etcd refuses it', async (t) => {
+  const removal = { kind: 'network', name: 'red', at: new Date().toISOString(), forced: false } as const;
+  const attempts = async (fail: (attempt: number) => Error | undefined): Promise<number> => {
+    let asked = 0;
+    const client = {
+      grant: async () => {
+        const error = fail(++asked);
+        if (error !== undefined) throw error;
+        return '7';
+      },
+      txn: async () => ({ succeeded: true }),
+    };
+    const context = { client, keys: new Keys('/weft'), log: recordingLog(), now: () => new Date() };
+    const lost = [{ removal, key: '/weft/networks/red/config' }];
+    await removeAgain(context as unknown as Context, lost, new AbortController().signal, 1);
+    return asked;
+  };
+  t.is(await attempts((attempt) => (attempt <= 100 ? unavailable('away') : undefined)), 101);
+  t.is(await attempts(() => resourceExhausted('full')), 30);
 });
