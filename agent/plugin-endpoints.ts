@@ -5,10 +5,12 @@ import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 
 import type { IpAddress, IpNetwork } from '../core/address.js';
-import { hostIfname, transitIfname } from '../core/compile.js';
+import { compileEndpoint, hostIfname, transitIfname } from '../core/compile.js';
 import { alreadyExists, invalidArgument, messageOf, notFound, WeftError } from '../core/errors.js';
 import { withLength } from '../core/ipam.js';
 import type { Network } from '../core/network.js';
+import type { Actual } from '../core/objects.js';
+import { plan } from '../core/plan.js';
 import type { PublishRequest } from '../core/publish.js';
 import type { Claim, Endpoint } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
@@ -39,10 +41,12 @@ export interface PluginEndpointsOptions {
 /** Who holds an address that no container may have, in claims; hosts that want the same share it. */
 export const SET_ASIDE = 'aux';
 
-/** Milliseconds after a container's end was moved inside, when its engine is done; the second time for a slow one. */
+/** Milliseconds after a container's end was moved inside, when its engine mostly is done; the second time for a slow one. */
 const LOOK_MS = [800, 3000] as const;
 /** A namespace that has not come by now does not come any more. */
 const COMES_MS = 60_000;
+/** Milliseconds after Join. An engine is done by then, and what is missing inside has been taken away by somebody. */
+const DONE_MS = 30_000;
 
 export class PluginAddresses implements HostAddresses {
   readonly #byId = new Map<string, Reservation>();
@@ -178,8 +182,15 @@ export class PluginAddresses implements HostAddresses {
   }
 }
 
+/** What the endpoints of a door rest on. */
+export interface PluginEndpointsParts extends Pick<PluginEndpointsOptions, 'kernel' | 'log' | 'node'> {
+  memberships: Pick<Memberships, 'get'>;
+  endpoints: Pick<Endpoints, 'list' | 'get' | 'connect' | 'disconnect' | 'describe'>;
+  endpointPorts: Pick<EndpointPorts, 'publish' | 'unpublish'>;
+}
+
 export class PluginEndpoints implements HostEndpoints {
-  constructor(private readonly options: PluginEndpointsOptions & { endpointPorts: EndpointPorts }) {}
+  constructor(private readonly options: PluginEndpointsParts) {}
 
   list(): Endpoint[] {
     return this.options.endpoints.list().filter(({ door }) => door === 'docker');
@@ -222,7 +233,7 @@ export class PluginEndpoints implements HostEndpoints {
   }
 
   async describe(id: string, about: Parameters<HostEndpoints['describe']>[1]): Promise<void> {
-    await this.options.endpoints.describe(id, { ...about, ...(await this.#inside(id)) });
+    await this.options.endpoints.describe(id, { ...about, ...(await this.#inside(id, about)) });
   }
 
   async publish(
@@ -271,8 +282,14 @@ export class PluginEndpoints implements HostEndpoints {
     if (found !== undefined) await this.options.endpoints.describe(id, found);
   }
 
-  /** Where the container's end has come to, and what it is called there; undefined where that is known, or not to be seen yet. */
-  async #inside(id: string): Promise<Pick<Endpoint, 'sandbox' | 'ifname'> | undefined> {
+  /**
+   * Where the container's end has come to, and what it is called there; undefined where that is known, or not to be seen
+   * yet, or where the engine is still at work inside: what weft put there would be in its way (EEXIST).
+   */
+  async #inside(
+    id: string,
+    about: Partial<Endpoint> = {},
+  ): Promise<Pick<Endpoint, 'sandbox' | 'ifname'> | undefined> {
     const endpoint = this.get(id);
     if (endpoint === undefined || !isToCome(endpoint)) return undefined;
     const { path } = endpoint.sandbox;
@@ -280,16 +297,28 @@ export class PluginEndpoints implements HostEndpoints {
     const { namespace, sandbox, isNode } = await this.options.kernel.openNamespace(path);
     try {
       if (isNode) return undefined;
-      const { objects } = await namespace.observe([]);
-      for (const { object, owned } of objects.values()) {
+      const actual = await namespace.observe([]);
+      for (const { object, owned } of actual.objects.values()) {
         if (object.kind !== 'link' || object.type !== 'peer' || !owned || object.mac !== endpoint.mac)
           continue;
-        if (!object.name.startsWith(transitIfname(id))) return { sandbox, ifname: object.name };
+        if (object.name.startsWith(transitIfname(id))) continue;
+        const found = { sandbox, ifname: object.name };
+        return this.#isDone({ ...endpoint, ...about, ...found }, actual) ? found : undefined;
       }
       return undefined;
     } finally {
       namespace.close();
     }
+  }
+
+  /** Docker puts the same inside as weft would: it is done when nothing is left to do. */
+  #isDone(endpoint: Endpoint, actual: Actual): boolean {
+    const membership = this.options.memberships.get(endpoint.network);
+    if (membership === undefined || Date.now() - Date.parse(endpoint.createdAt) > DONE_MS) return true;
+    const { steps, conflicts } = plan(actual, compileEndpoint(membership, endpoint).container, {
+      prune: false,
+    });
+    return steps.length === 0 && conflicts.length === 0;
   }
 }
 
