@@ -1,7 +1,7 @@
 // The daemon of a node. This file makes the parts and ties them together; what each does is said in its own file.
 import { messageOf, WeftError } from '../core/errors.js';
 import type { Endpoint, NodeRecord } from '../core/records.js';
-import { startHttp, type Readiness } from '../daemon/http.js';
+import { startHttp } from '../daemon/http.js';
 import { createLogger, type Logger } from '../daemon/log.js';
 import type { Plugin } from '../daemon/plugin-host.js';
 import { settingsOrExit } from '../daemon/settings.js';
@@ -25,6 +25,7 @@ import { Endpoints } from './endpoints.js';
 import { Exposure } from './exposure.js';
 import { mountHost } from './host-service.js';
 import { openFirewall } from './kernel/firewall/index.js';
+import { startGauges } from './gauges.js';
 import { Gateways } from './gateways.js';
 import { joinWhenThere } from './join-when-there.js';
 import type { Kernel } from './kernel/kernel.js';
@@ -41,6 +42,7 @@ import { FilePortJournal } from './port-journal.js';
 import { Ports } from './ports.js';
 import { Problems } from './problems.js';
 import { Publisher } from './publisher.js';
+import { AgentReadiness } from './readiness.js';
 import { Reconciler } from './reconciler.js';
 import { RouterAdvertisements } from './router-advertisements.js';
 import { containerNetworks } from './runtime/container-networks.js';
@@ -114,15 +116,12 @@ async function run(
   shutdown.add('the store', () => store.close());
 
   let reported = (): void => {};
-  const problems = new Problems(() => {
-    metrics.problems.set(problems.list().length);
-    reported();
-  });
-  let ready: Readiness = { ready: false, reason: 'the agent is starting' };
+  const problems = new Problems(() => reported());
+  const readiness = new AgentReadiness(problems);
   const http = await startHttp({
     listen: settings.http,
     registry: metrics.registry,
-    readiness: () => ready,
+    readiness: () => readiness.now(),
     log,
   });
   shutdown.add('http', () => http.stop());
@@ -130,9 +129,7 @@ async function run(
   const underlay = await NodeUnderlay.find(
     { kernel, problems, log, wish: underlayWish(settings) },
     shutdown.signal,
-    (reason) => {
-      ready = { ready: false, reason };
-    },
+    (reason) => readiness.waitsFor(reason),
   );
   const reconciler = new Reconciler({
     kernel,
@@ -295,6 +292,7 @@ async function run(
         fix: 'Give one of them another name with --node.',
       });
     },
+    onAnnounced: () => problems.clear('name'),
   });
   shutdown.add('the announcement', () => announcement.stop());
 
@@ -352,8 +350,9 @@ async function run(
     (server) => mountHost(server, exposure, wire, () => reported()),
   ]);
   shutdown.add('the api', () => api.stop());
-  if (memberships.list().length > 0) ready = { ready: true };
-  else ready = { ready: false, reason: `etcd at ${settings.etcd.join(', ')} has not answered yet` };
+  if (memberships.list().length > 0) readiness.begins();
+  else readiness.waitsFor(`etcd at ${settings.etcd.join(', ')} has not answered yet`);
+  shutdown.add('the gauges', startGauges(statusSources));
   log.info('the agent serves', {
     node,
     socket: api.path,
@@ -380,7 +379,7 @@ async function run(
   const follower = new StoreFollower(
     {
       ...{ store, memberships, gateways, ports, publisher, pluginAddresses, announcement },
-      ...{ metrics, problems, log, node, instance },
+      ...{ metrics, problems, log, node },
       signal: shutdown.signal,
       changed: () => reported(),
     },
@@ -394,19 +393,10 @@ async function run(
       // The records are complete now: what is weft's and in none of them is left over.
       reconciler.allowPruning();
       await reconciler.compare('start');
-      ready = { ready: true };
+      readiness.begins();
     },
   );
   shutdown.add('following the store', () => follower.stop());
-  const gauges = setInterval(() => {
-    metrics.endpoints.reset();
-    for (const { network } of memberships.list()) {
-      const count = endpoints.list().filter((endpoint) => endpoint.network === network.name).length;
-      metrics.endpoints.set({ network: network.name }, count);
-    }
-    metrics.leases.set(memberships.list().length);
-  }, 1000);
-  shutdown.add('the gauges', () => clearInterval(gauges));
   const forwards = (): boolean => reconciler.wants('sysctl net/ipv6/conf/all/forwarding');
   const advertisements = new RouterAdvertisements({ kernel, problems, log, forwards });
   advertisements.start();

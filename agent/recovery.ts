@@ -34,16 +34,15 @@ export async function recoverEndpoints(options: RecoveryOptions): Promise<void> 
   };
   const found = [...store.view.endpoints.values()].flatMap((byId) => [...byId.values()].filter(isLost));
   for (const endpoint of found) {
-    const { id, name, network } = endpoint;
+    const { name, network } = endpoint;
     await attempt(options, `endpoint ${name} of network ${network}`, async () => {
       log.warn('an endpoint is taken up again from etcd', { endpoint: name, network });
       await endpoints.recover(endpoint);
-      torn.delete(id);
     });
   }
   await rejoin(options);
   for (const { path, kind, id, why } of loaded.torn) {
-    if (kind === 'endpoint' ? !torn.has(id) : memberships.get(id) !== undefined) continue;
+    if ((kind === 'endpoint' ? endpoints : memberships).get(id) !== undefined) continue;
     problems.set(`torn ${path}`, {
       what: `the state file ${path}`,
       why: `it cannot be read: ${why}`,

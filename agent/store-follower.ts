@@ -1,6 +1,6 @@
 // What the agent does as the store tells it: the first full list, every batch of changes, and being connected again, one after
 // the other, in etcd's order.
-import { messageOf } from '../core/errors.js';
+import { messageOf, WeftError } from '../core/errors.js';
 import type { Logger } from '../daemon/log.js';
 import type { Announcement, Change, Store } from '../store/store.js';
 import type { Gateways } from './gateways.js';
@@ -12,35 +12,41 @@ import type { Problems } from './problems.js';
 import type { Publisher } from './publisher.js';
 
 export interface StoreFollowerOptions {
-  store: Store;
-  memberships: Memberships;
-  gateways: Gateways;
-  ports: Ports;
-  publisher: Publisher;
-  pluginAddresses: PluginAddresses;
-  announcement: Announcement;
-  metrics: AgentMetrics;
+  store: Pick<Store, 'synced' | 'isSynced' | 'subscribe' | 'state' | 'onState' | 'view'>;
+  memberships: Pick<Memberships, 'handle' | 'list' | 'reconnected'>;
+  gateways: Pick<Gateways, 'handle'>;
+  ports: Pick<Ports, 'handle'>;
+  publisher: Pick<Publisher, 'handle' | 'kick' | 'resync'>;
+  pluginAddresses: Pick<PluginAddresses, 'handle'>;
+  announcement: Pick<Announcement, 'refresh'>;
+  metrics: Pick<AgentMetrics, 'leases' | 'storeConnected' | 'storeResyncs'>;
   problems: Problems;
   log: Logger;
   node: string;
-  instance: string;
   signal: AbortSignal;
   /** The state of the store changed. */
   changed: () => void;
+  retryMs?: number;
 }
+
+/** The key of the problem that what is done with the first full list has failed. */
+export const FIRST_LIST = 'first list';
+
+const RETRY_MS = 5000;
 
 export class StoreFollower {
   readonly #unsubscribe: (() => void)[];
   #work: Promise<void>;
+  #retry: NodeJS.Timeout | undefined;
 
-  /** @param first what is done when the first full list is here */
+  /** @param first what is done when the first full list is here; where it fails, it is done again */
   constructor(
     private readonly options: StoreFollowerOptions,
-    first: () => Promise<void>,
+    private readonly first: () => Promise<void>,
   ) {
     const { store, signal } = options;
-    this.#work = store.synced(signal).then(first);
-    this.next('the first list', () => Promise.resolve());
+    this.#work = store.synced(signal);
+    this.next('the first list', () => this.#begin());
     this.#unsubscribe = [
       store.subscribe((changes) => {
         if (store.isSynced) this.next('a change', () => this.#handle(changes));
@@ -50,6 +56,7 @@ export class StoreFollower {
   }
 
   stop(): void {
+    clearTimeout(this.#retry);
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
   }
 
@@ -62,8 +69,26 @@ export class StoreFollower {
     });
   }
 
+  /** What changes meanwhile does not wait for it. */
+  async #begin(): Promise<void> {
+    const { problems, signal, retryMs = RETRY_MS } = this.options;
+    try {
+      await this.first();
+      problems.clear(FIRST_LIST);
+    } catch (error) {
+      if (signal.aborted) return;
+      problems.set(FIRST_LIST, {
+        what: 'what etcd remembers of this node',
+        why: `it could not be taken up: ${messageOf(error)}`,
+        fix: (error instanceof WeftError ? error.next : undefined) ?? 'It is tried again every 5 seconds.',
+      });
+      this.#retry = setTimeout(() => this.next('the first list', () => this.#begin()), retryMs);
+      throw error;
+    }
+  }
+
   async #handle(changes: readonly Change[]): Promise<void> {
-    const { memberships, gateways, ports, publisher, pluginAddresses, node, instance } = this.options;
+    const { memberships, gateways, ports, publisher, pluginAddresses, node } = this.options;
     await memberships.handle(changes);
     await gateways.handle(changes);
     await ports.handle(changes);
@@ -74,11 +99,6 @@ export class StoreFollower {
       changes.some((change) => change.kind === 'node' && change.name === node && change.after === undefined)
     ) {
       this.options.announcement.refresh();
-    }
-    if (
-      changes.some((change) => change.kind === 'alive' && change.name === node && change.after === instance)
-    ) {
-      this.options.problems.clear('name');
     }
   }
 

@@ -7,16 +7,11 @@ import type { NodeRecord } from '../core/records.js';
 import { HeldLease } from './held-lease.js';
 import { decodeNode, decodeRemoval, encodeNode } from './record-codec.js';
 import { UnreadableError } from './parse.js';
-import type { Announcement } from './store.js';
+import type { Announcement, AnnounceOptions } from './store.js';
 import { get, holds, keyAt, put, remove, unchanged, type Context } from './transaction.js';
 
 /** Milliseconds between looks while somebody else has the name. */
 const QUIET = 1000;
-
-export interface AnnounceOptions {
-  ttlSeconds: number;
-  onConflict: (other: { instance: string; publicIp: string }) => void;
-}
 
 export class Presence implements Announcement {
   readonly #stop = new AbortController();
@@ -122,6 +117,7 @@ export class Presence implements Announcement {
       throw new Error('the node was written at the same moment');
     }
     this.#wasThere = true;
+    this.options.onAnnounced?.();
     return { lease, revision: Number(header.revision) };
   }
 

@@ -209,13 +209,11 @@ export interface Store {
 
   /**
    * Writes the node's record and keeps its life lease until stopped; comes back by itself after every outage.
-   * A second instance of a name that is alive is told by `onConflict`, once, and not written until the first is gone. A
-   * node that was removed by force while it ran stays away until it is announced by a new process or the marker is gone.
+   * A second instance of a name that is alive is told by `onConflict`, once, and not written until the first is gone;
+   * `onAnnounced` tells every time that it was written and is alive. A node that was removed by force while it ran stays
+   * away until it is announced by a new process or the marker is gone.
    */
-  announce(
-    node: () => NodeRecord,
-    options: { ttlSeconds: number; onConflict: (other: { instance: string; publicIp: string }) => void },
-  ): Announcement;
+  announce(node: () => NodeRecord, options: AnnounceOptions): Announcement;
   /** Removes the node with its leases, endpoints and claims, and leaves the marker. @throws NOT_FOUND, FAILED_PRECONDITION */
   removeNode(name: string, options: { force: boolean }): Promise<void>;
 
@@ -231,6 +229,13 @@ export interface Store {
   ): Promise<void>;
 
   close(): Promise<void>;
+}
+
+export interface AnnounceOptions {
+  /** Of the life lease. */
+  ttlSeconds: number;
+  onConflict: (other: { instance: string; publicIp: string }) => void;
+  onAnnounced?: () => void;
 }
 
 export interface Announcement {

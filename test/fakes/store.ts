@@ -25,6 +25,7 @@ import { networkOf } from '../../store/networks.js';
 import type { NameRequest } from '../../store/own-names.js';
 import type {
   Announcement,
+  AnnounceOptions,
   Change,
   LeaseRequest,
   NetworkChange,
@@ -402,12 +403,7 @@ export class FakeStore implements Store {
     ]);
   }
 
-  announce(
-    node: () => NodeRecord,
-    {
-      onConflict,
-    }: { ttlSeconds: number; onConflict: (other: { instance: string; publicIp: string }) => void },
-  ): Announcement {
+  announce(node: () => NodeRecord, { onConflict, onAnnounced }: AnnounceOptions): Announcement {
     const write = (): void => {
       const record = node();
       const holder = this.#view.alive.get(record.name);
@@ -416,6 +412,7 @@ export class FakeStore implements Store {
       }
       this.#change((view) => this.#dropRemoval(view, 'node', record.name));
       this.putNode(record);
+      onAnnounced?.();
     };
     write();
     return {

@@ -108,16 +108,20 @@ test('a second instance of a living name is told, not written, and has its turn'
   const first = one.announce(() => node('n1', { instance: 'a', publicIp: '192.0.2.7' }), quiet);
   await eventually(() => two.view.alive.get('n1') === 'a' && two.view.nodes.has('n1'), 'the first is there');
   const conflicts: object[] = [];
+  let announced = 0;
   const second = two.announce(() => node('n1', { instance: 'b', publicIp: '192.0.2.8' }), {
     ttlSeconds: 3,
     onConflict: (other) => conflicts.push(other),
+    onAnnounced: () => announced++,
   });
   await sleep(2500);
   t.deepEqual(conflicts, [{ instance: 'a', publicIp: '192.0.2.7' }], 'told once');
+  t.is(announced, 0);
   t.is(two.view.nodes.get('n1')?.publicIp, '192.0.2.7');
   await first.stop();
   await eventually(() => two.view.alive.get('n1') === 'b', 'the second has its turn', 2500);
   t.is(two.view.nodes.get('n1')?.publicIp, '192.0.2.8');
+  await eventually(() => announced === 1, 'and is told so', 1000);
   await second.stop();
 });
 

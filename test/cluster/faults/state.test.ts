@@ -181,6 +181,8 @@ fault('two nodes of one name', async (f) => {
     problems.some(({ why }) => why.includes(cluster.ipOf('h1')) && why.includes(cluster.ipOf('h3'))),
     'told, with both addresses',
   );
+  const ready = await cluster.sh('h3', "curl -s -w '%{http_code}' http://127.0.0.1:7402/readyz");
+  f.check(ready.includes('another agent of that name') && ready.endsWith('503'), '/readyz says so, too');
   await twin.stop();
   await cluster.process('agent-h1').kill();
   await cluster.startAgents(['h1']);
