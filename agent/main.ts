@@ -64,6 +64,8 @@ export async function main(argv: readonly string[], plugins: readonly Plugin[] =
   const settings = agentSettingsFrom(settingsOrExit(agentProgram, argv).values);
   const log = createLogger({ level: settings.logLevel, format: settings.logFormat });
   const shutdown = installShutdown(log);
+  // Whoever started the agent with less: nobody else may write to its files, nor connect to its sockets.
+  process.umask(process.umask(0o077) | 0o022);
   try {
     checkPrivileges();
     await (settings.cleanup ? runCleanup(settings, log, shutdown) : run(settings, log, shutdown, plugins));
