@@ -18,7 +18,7 @@ import {
   hasOwnGateway,
   DEFAULT_VXLAN_PORT,
   MAX_VNI,
-  MIN_MTU,
+  parseMtu,
   parseHostPrefix,
   parseInteger,
   parseNetworkName,
@@ -126,7 +126,7 @@ export function overlayOf(spec: NetworkSpec): OverlayNetwork {
     vni: spec.vni === undefined ? 0 : parseInteger(spec.vni, 'vni', 1, MAX_VNI),
     port: spec.port === undefined ? DEFAULT_VXLAN_PORT : parseInteger(spec.port, 'port', 1, 65535),
     ...(spec.mtu !== undefined && {
-      mtu: parseInteger(spec.mtu, 'mtu', MIN_MTU[spec.subnet6 === undefined ? 4 : 6], 65535),
+      mtu: parseMtu(spec.mtu, spec.subnet6 !== undefined),
     }),
     internal: spec.internal ?? false,
     masquerade: spec.masquerade ?? true,
