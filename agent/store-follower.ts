@@ -6,7 +6,7 @@ import type { Announcement, Change, Store } from '../store/store.js';
 import type { Gateways } from './gateways.js';
 import type { Memberships } from './memberships.js';
 import type { AgentMetrics } from './metrics.js';
-import type { PluginAddresses } from './plugin-endpoints.js';
+import type { PluginAddresses } from './plugin-addresses.js';
 import type { Ports } from './ports.js';
 import type { Problems } from './problems.js';
 import type { Publisher } from './publisher.js';
