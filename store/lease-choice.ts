@@ -25,15 +25,18 @@ export interface Subnets {
 /** How many free subnets are drawn from, as flannel does it: later ones only when these are gone. */
 const CANDIDATES = 100;
 
+/** A lease that this node may go on with. */
+export interface OwnLease {
+  key: LeaseKey;
+  lease: StoredLease;
+}
+
 /**
- * The node's own leases, the one to use first. The public address decides, as with flannel; then the instance, for an
- * address may change; then the name, for a state directory may be lost. A lease of another weft node with this node's
- * address comes last.
+ * The node's own leases, the one to use first: that of its previous subnet. Then the public address decides, as with
+ * flannel; then the instance, for an address may change; then the name, for a state directory may be lost. A lease of
+ * another weft node with this node's address comes last.
  */
-export function ownLeases(
-  request: LeaseRequest,
-  there: readonly LeaseKey[],
-): { key: LeaseKey; lease: StoredLease }[] {
+export function ownLeases(request: LeaseRequest, there: readonly LeaseKey[]): OwnLease[] {
   const rank = (lease: StoredLease): number | undefined => {
     const address = lease.publicIp.equals(request.publicIp);
     if (lease.instance === request.instance) return address ? 0 : 2;
@@ -44,9 +47,70 @@ export function ownLeases(
   return there
     .flatMap((key) => {
       const order = key.lease && rank(key.lease);
-      return key.lease === undefined || order === undefined ? [] : [{ key, lease: key.lease, order }];
+      if (key.lease === undefined || order === undefined) return [];
+      return [{ key, lease: key.lease, order: isPrevious(request, key) ? -1 : order }];
     })
     .sort((a, b) => a.order - b.order || (a.key.key < b.key.key ? -1 : 1));
+}
+
+const isPrevious = ({ previous }: LeaseRequest, { subnet }: Subnets): boolean =>
+  previous?.subnet.equals(subnet) === true;
+
+/** What a node does about its own leases. */
+export interface OwnChoice {
+  /** The one to go on with. */
+  usable?: OwnLease;
+  /** Those to delete: a second lease of a node would lead its peers to a subnet that it does not serve. */
+  stale: OwnLease[];
+}
+
+/** Which of the node's own leases (`own`, see ownLeases) is gone on with, and which go. */
+export function chooseOwn(
+  request: LeaseRequest,
+  there: readonly LeaseKey[],
+  own: readonly OwnLease[],
+): OwnChoice {
+  const { network, node, instance } = request;
+  const usable = own.find(({ key }) => fits(network, key));
+  const stale = own.filter(
+    ({ key, lease }) =>
+      !lease.reservation && (!fits(network, key) || lease.instance === instance || lease.node === node),
+  );
+  // A copy of etcd's past can have a lease that the node gave up long ago, and not the one that its containers run in.
+  const other = usable !== undefined && !isPrevious(request, usable.key);
+  if (usable === undefined || (other && canReclaim(request, without(there, stale)))) return { stale };
+  return { usable, stale: stale.filter((one) => one !== usable) };
+}
+
+function without(there: readonly LeaseKey[], some: readonly OwnLease[]): LeaseKey[] {
+  const keys = new Set(some.map(({ key }) => key));
+  return there.filter((key) => !keys.has(key));
+}
+
+/** Whether containers run in the previous subnet, and nobody else has it, or has it for longer. */
+function canReclaim(request: LeaseRequest, others: readonly LeaseKey[]): boolean {
+  const { network, previous, inUse } = request;
+  if (previous === undefined || inUse !== true || !fits(network, previous)) return false;
+  return isFree(previous, others) || holderToYield(request, others) !== undefined;
+}
+
+/**
+ * Who has to give the previous subnet back: a node of weft's that got it while etcd did not know whose it was. Undefined:
+ * nobody, for nothing runs in it, nobody has it, or whoever has it has had it for longer.
+ */
+export function holderToYield(
+  { network, previous, since, inUse }: LeaseRequest,
+  there: readonly LeaseKey[],
+): OwnLease | undefined {
+  if (previous === undefined || since === undefined || inUse !== true || !fits(network, previous))
+    return undefined;
+  const key = there.find(({ subnet }) => subnet.equals(previous.subnet));
+  const lease = key?.lease;
+  // A flanneld cannot be told to take another; a reservation is somebody's decision.
+  if (key === undefined || lease?.node === undefined || lease.reservation) return undefined;
+  if (lease.since !== undefined && lease.since <= since) return undefined;
+  const others = there.filter((other) => other !== key);
+  return isFree(previous, others) ? { key, lease } : undefined;
 }
 
 /** Whether the network would give these out now. */

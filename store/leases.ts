@@ -7,7 +7,15 @@ import { failedPrecondition, notFound, resourceExhausted, unavailable } from '..
 import type { Lease } from '../core/records.js';
 import { rangeOf } from './keys.js';
 import { decodeLease, encodeLease } from './lease-codec.js';
-import { chooseSubnets, fits, isFree, ownLeases, type LeaseKey, type Subnets } from './lease-choice.js';
+import {
+  chooseOwn,
+  chooseSubnets,
+  fits,
+  holderToYield,
+  ownLeases,
+  type LeaseKey,
+  type Subnets,
+} from './lease-choice.js';
 import { UnreadableError } from './parse.js';
 import type { LeaseRequest, StoredLease } from './store.js';
 import {
@@ -98,14 +106,7 @@ async function takeOwn(
   const { client, keys, log } = context;
   const own = ownLeases(request, there);
   for (const { lease } of own) await checkOwner(context, request, lease);
-  const usable = own.find(({ key }) => fits(request.network, key));
-  // A second lease of this node would lead its peers to a subnet that it does not serve.
-  const stale = own.filter(
-    ({ key, lease }) =>
-      key !== usable?.key &&
-      !lease.reservation &&
-      (!fits(request.network, key) || lease.instance === request.instance || lease.node === request.node),
-  );
+  const { usable, stale } = chooseOwn(request, there, own);
   for (const { key, lease } of own) {
     if (lease.reservation && !fits(request.network, key)) {
       log.warn('a reserved subnet does not fit its network and is not used', {
@@ -246,28 +247,20 @@ async function takeBack(
   etcdLease: string,
 ): Promise<StoredLease | undefined> {
   const { client, keys, log } = context;
-  const { network, previous, since, inUse } = request;
-  if (previous === undefined || since === undefined || inUse !== true || !fits(network, previous))
-    return undefined;
-  const held = there.find(({ subnet }) => subnet.equals(previous.subnet));
-  // A flanneld cannot be told to take another; a reservation is somebody's decision.
-  if (held?.lease?.node === undefined || held.lease.reservation) return undefined;
-  if (held.lease.since !== undefined && held.lease.since <= since) return undefined;
-  if (
-    !isFree(
-      previous,
-      there.filter((key) => key !== held),
-    )
-  )
-    return undefined;
+  const { network, previous, since } = request;
+  const held = holderToYield(request, there);
+  if (held === undefined || previous === undefined || since === undefined) return undefined;
   const lease = leaseOf(request, previous, etcdLease, since);
   const key = keys.lease(network.name, previous.subnet, previous.subnet6);
   const { succeeded } = await client.txn({
-    compare: [present(keys.config(network.name)), unchanged(held.key, held.modRevision)],
-    success: [...(key === held.key ? [] : [remove(held.key)]), put(key, encodeLease(lease), etcdLease)],
+    compare: [present(keys.config(network.name)), unchanged(held.key.key, held.key.modRevision)],
+    success: [
+      ...(key === held.key.key ? [] : [remove(held.key.key)]),
+      put(key, encodeLease(lease), etcdLease),
+    ],
   });
   if (!succeeded) return undefined;
-  client.revoke(held.etcdLease);
+  client.revoke(held.key.etcdLease);
   log.warn('a subnet in use was taken back', {
     network: network.name,
     subnet: previous.subnet.toString(),

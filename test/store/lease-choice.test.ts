@@ -3,7 +3,14 @@ import test from 'ava';
 import fc from 'fast-check';
 
 import { IpAddress, IpNetwork } from '../../core/address.js';
-import { chooseSubnets, fits, isFree, ownLeases, type LeaseKey } from '../../store/lease-choice.js';
+import {
+  chooseOwn,
+  chooseSubnets,
+  fits,
+  isFree,
+  ownLeases,
+  type LeaseKey,
+} from '../../store/lease-choice.js';
 import { decodeConfig } from '../../store/network-codec.js';
 import type { StoredLease } from '../../store/store.js';
 import { request } from './helpers.js';
@@ -68,6 +75,21 @@ for (const [what, there, expected] of order) {
       expected,
     ));
 }
+
+test('own leases: that of the previous subnet before all', (t) => {
+  const there = [
+    held('10.100.1.0/24', { ip: '192.0.2.1', node: 'n1', instance: 'instance-1' }),
+    held('10.100.2.0/24', { node: 'n1', instance: 'instance-1' }),
+  ];
+  const asked = { ...mine, previous: { subnet: IpNetwork.parse('10.100.2.0/24') } };
+  const own = ownLeases(asked, there);
+  const { usable, stale } = chooseOwn(asked, there, own);
+  t.is(usable?.key.key, '10.100.2.0/24');
+  t.deepEqual(
+    stale.map(({ key }) => key.key),
+    ['10.100.1.0/24'],
+  );
+});
 
 test('fits: length, range and both halves', (t) => {
   const one = (subnet: string, subnet6?: string) => ({

@@ -304,6 +304,32 @@ test('a subnet in use is taken back from who got it later, and from nobody else'
   t.not(moved.subnet.toString(), '10.100.42.0/24', 'the younger one gives way');
 });
 
+test('an older lease of the node’s own does not take it away from the subnet in use', async (t) => {
+  const { store, network, all } = await setUp();
+  const at = (subnet: string, more: object = {}) => request(network, 1, { ...previous(subnet), ...more });
+  const inUse = at('10.100.77.0/24', { since: '2026-01-01T00:00:00.000Z', inUse: true });
+  // As a restored copy has it: the subnet before the last one, which nobody runs in any more.
+  await store.acquireLease(at('10.100.5.0/24'));
+  t.is((await store.acquireLease(inUse)).subnet.toString(), '10.100.77.0/24');
+  t.deepEqual(await all(), ['10.100.77.0-24'], 'the older one is given back');
+});
+
+test('an older lease of the node’s own is left for a subnet in use that another node got later', async (t) => {
+  const { store, network, all } = await setUp();
+  const asked = previous('10.100.77.0/24');
+  await store.acquireLease(request(network, 1, previous('10.100.5.0/24')));
+  const newcomer = await store.acquireLease(request(network, 2, asked));
+  const later = { ...asked, since: '9999-01-01T00:00:00.000Z', inUse: true };
+  const kept = await store.acquireLease(request(network, 1, later));
+  t.is(kept.subnet.toString(), '10.100.5.0/24', 'who has had it for longer keeps it');
+  const earlier = { ...asked, since: '2026-01-01T00:00:00.000Z' };
+  const idle = await store.acquireLease(request(network, 1, earlier));
+  t.is(idle.subnet.toString(), '10.100.5.0/24', 'nothing runs in it');
+  const back = await store.acquireLease(request(network, 1, { ...earlier, inUse: true }));
+  t.is(back.subnet.toString(), newcomer.subnet.toString());
+  t.deepEqual(await all(), ['10.100.77.0-24']);
+});
+
 test('a lost config comes back together with the subnet of who writes it', async (t) => {
   const { store, network, kv, prefix } = await setUp();
   const asked = request(network, 1, { ...previous('10.100.42.0/24'), since: '2026-01-01T00:00:00.000Z' });
