@@ -21,6 +21,8 @@ export interface MemberOptions {
   problems: Problems;
   leases: SubnetLeases;
   subnetTtlSeconds: number;
+  /** Runs what must not happen while the subnet is taken, changed or given back. */
+  exclusively: (work: () => Promise<void>) => Promise<void>;
 }
 
 export class Member implements Claimed {
@@ -32,8 +34,7 @@ export class Member implements Claimed {
     readonly membership: Membership,
     readonly granted: Set<string>,
   ) {
-    const { store, log, problems, subnetTtlSeconds } = options;
-    this.#keeper = new LeaseKeeper({ store, log, problems, ttlSeconds: subnetTtlSeconds });
+    this.#keeper = new LeaseKeeper({ ...options, ttlSeconds: options.subnetTtlSeconds });
   }
 
   /** When the lease ends if it is not renewed; undefined for a reservation. */

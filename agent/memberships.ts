@@ -400,7 +400,9 @@ export class Memberships {
   }
 
   #member(membership: Membership, granted: Set<string>): Member {
-    return new Member({ ...this.options, leases: this.#leases }, membership, granted);
+    const exclusively = (work: () => Promise<void>): Promise<void> =>
+      this.#locks.run(membership.network.name, work);
+    return new Member({ ...this.options, leases: this.#leases, exclusively }, membership, granted);
   }
 }
 

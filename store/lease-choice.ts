@@ -25,8 +25,8 @@ export interface Subnets {
 /** How many free subnets are drawn from, as flannel does it: later ones only when these are gone. */
 const CANDIDATES = 100;
 
-/** A lease that this node may go on with. */
-export interface OwnLease {
+/** A lease of weft's or flannel's: a key whose value can be read. */
+export interface ReadLease {
   key: LeaseKey;
   lease: StoredLease;
 }
@@ -36,7 +36,7 @@ export interface OwnLease {
  * flannel; then the instance, for an address may change; then the name, for a state directory may be lost. A lease of
  * another weft node with this node's address comes last.
  */
-export function ownLeases(request: LeaseRequest, there: readonly LeaseKey[]): OwnLease[] {
+export function ownLeases(request: LeaseRequest, there: readonly LeaseKey[]): ReadLease[] {
   const rank = (lease: StoredLease): number | undefined => {
     const address = lease.publicIp.equals(request.publicIp);
     if (lease.instance === request.instance) return address ? 0 : 2;
@@ -59,16 +59,16 @@ const isPrevious = ({ previous }: LeaseRequest, { subnet }: Subnets): boolean =>
 /** What a node does about its own leases. */
 export interface OwnChoice {
   /** The one to go on with. */
-  usable?: OwnLease;
+  usable?: ReadLease;
   /** Those to delete: a second lease of a node would lead its peers to a subnet that it does not serve. */
-  stale: OwnLease[];
+  stale: ReadLease[];
 }
 
 /** Which of the node's own leases (`own`, see ownLeases) is gone on with, and which go. */
 export function chooseOwn(
   request: LeaseRequest,
   there: readonly LeaseKey[],
-  own: readonly OwnLease[],
+  own: readonly ReadLease[],
 ): OwnChoice {
   const { network, node, instance } = request;
   const usable = own.find(({ key }) => fits(network, key));
@@ -82,7 +82,7 @@ export function chooseOwn(
   return { usable, stale: stale.filter((one) => one !== usable) };
 }
 
-function without(there: readonly LeaseKey[], some: readonly OwnLease[]): LeaseKey[] {
+function without(there: readonly LeaseKey[], some: readonly ReadLease[]): LeaseKey[] {
   const keys = new Set(some.map(({ key }) => key));
   return there.filter((key) => !keys.has(key));
 }
@@ -94,6 +94,12 @@ function canReclaim(request: LeaseRequest, others: readonly LeaseKey[]): boolean
   return isFree(previous, others) || holderToYield(request, others) !== undefined;
 }
 
+/** A lease that its holder has to give back, and what is taken with it. */
+export interface Yielding extends ReadLease {
+  subnets: Subnets;
+  since: string;
+}
+
 /**
  * Who has to give the previous subnet back: a node of weft's that got it while etcd did not know whose it was. Undefined:
  * nobody, for nothing runs in it, nobody has it, or whoever has it has had it for longer.
@@ -101,7 +107,7 @@ function canReclaim(request: LeaseRequest, others: readonly LeaseKey[]): boolean
 export function holderToYield(
   { network, previous, since, inUse }: LeaseRequest,
   there: readonly LeaseKey[],
-): OwnLease | undefined {
+): Yielding | undefined {
   if (previous === undefined || since === undefined || inUse !== true || !fits(network, previous))
     return undefined;
   const key = there.find(({ subnet }) => subnet.equals(previous.subnet));
@@ -110,7 +116,7 @@ export function holderToYield(
   if (key === undefined || lease?.node === undefined || lease.reservation) return undefined;
   if (lease.since !== undefined && lease.since <= since) return undefined;
   const others = there.filter((other) => other !== key);
-  return isFree(previous, others) ? { key, lease } : undefined;
+  return isFree(previous, others) ? { key, lease, subnets: previous, since } : undefined;
 }
 
 /** Whether the network would give these out now. */

@@ -304,6 +304,32 @@ test('a subnet in use is taken back from who got it later, and from nobody else'
   t.not(moved.subnet.toString(), '10.100.42.0/24', 'the younger one gives way');
 });
 
+test('a renewal at the same moment does not make a node take a second subnet', async (t) => {
+  const { store, network, all } = await setUp();
+  const asked = request(network, 1);
+  let lease = await store.acquireLease(asked);
+  const only = `${lease.subnet.base.toString()}-24`;
+  for (let round = 0; round < 30; round++) {
+    [lease] = await Promise.all([store.acquireLease(asked), store.renewLease(lease, 60)]);
+    t.is(`${lease.subnet.base.toString()}-24`, only);
+    t.deepEqual(await all(), [only]);
+  }
+});
+
+test('nor does that of a newcomer keep it from the subnet that it takes back', async (t) => {
+  const { store, network } = await setUp();
+  const asked = { ...previous('10.100.42.0/24'), since: '2026-01-01T00:00:00.000Z', inUse: true };
+  for (let round = 0; round < 30; round++) {
+    const newcomer = await store.acquireLease(request(network, 2, previous('10.100.42.0/24')));
+    const [back] = await Promise.all([
+      store.acquireLease(request(network, 1, asked)),
+      store.renewLease(newcomer, 60).catch(() => undefined),
+    ]);
+    t.is(back.subnet.toString(), '10.100.42.0/24');
+    await store.releaseLease(back);
+  }
+});
+
 test('an older lease of the node’s own does not take it away from the subnet in use', async (t) => {
   const { store, network, all } = await setUp();
   const at = (subnet: string, more: object = {}) => request(network, 1, { ...previous(subnet), ...more });
