@@ -31,16 +31,17 @@ export class LeaseKeeper {
     return this.#expires;
   }
 
-  /** @param fresh the etcd lease was made just now */
-  hold(lease: StoredLease, fresh: boolean): void {
+  /** @param lease whose etcd lease was made just now */
+  hold(lease: StoredLease): void {
     this.stop();
     this.#lease = lease;
+    this.options.problems.clear(`renew ${lease.network}`);
     if (lease.reservation) {
       this.#expires = undefined;
       return;
     }
     const { ttlSeconds } = this.options;
-    if (fresh) this.#expires = new Date(Date.now() + ttlSeconds * 1000);
+    this.#expires = new Date(Date.now() + ttlSeconds * 1000);
     this.#wake(renewAfter(ttlSeconds));
   }
 
@@ -64,14 +65,12 @@ export class LeaseKeeper {
 
   async #renew(lease: StoredLease, timer: NodeJS.Timeout | undefined): Promise<void> {
     const { store, log, problems, ttlSeconds } = this.options;
-    const key = `renew ${lease.network}`;
     try {
       const renewed = await store.renewLease(lease, ttlSeconds);
-      problems.clear(key);
-      if (this.#timer === timer) this.hold(renewed, true);
+      if (this.#timer === timer) this.hold(renewed);
     } catch (error) {
       log.warn('a subnet could not be renewed', { network: lease.network, error: messageOf(error) });
-      problems.set(key, {
+      problems.set(`renew ${lease.network}`, {
         what: `subnet ${lease.subnet.toString()} of network ${lease.network}`,
         why: `its lease could not be renewed: ${messageOf(error)}`,
         fix: `It is tried again; it ends at ${this.#expires?.toISOString() ?? 'an unknown time'}.`,

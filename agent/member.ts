@@ -44,7 +44,7 @@ export class Member implements Claimed {
 
   /** Renews a lease that was made just now from here on. */
   keep(lease: StoredLease): void {
-    this.#keeper.hold(lease, true);
+    this.#keeper.hold(lease);
   }
 
   stop(): void {

@@ -18,6 +18,7 @@ import { PeerRecords, type Records } from './peer-records.js';
 import { attempt, type Problems } from './problems.js';
 import type { Reconciler } from './reconciler.js';
 import type { SavedNetwork, State } from './state.js';
+import { Retaking } from './retaking.js';
 import { hasWanted, SubnetLeases, type PreviousSubnet } from './subnet-leases.js';
 import { deleteSubnetEnv, writeSubnetEnv } from './subnet-env.js';
 
@@ -33,6 +34,8 @@ export interface MembershipsOptions {
   runDir: string;
   subnetTtlSeconds: number;
   underlay: () => Underlay;
+  /** Until a subnet that could not be taken is asked for again, the first time. */
+  retakeAfterMs?: number;
 }
 
 /** What the endpoints of the node have to do with its networks. */
@@ -53,6 +56,7 @@ export class Memberships {
   readonly #claims: Claims;
   readonly #peers: PeerRecords;
   readonly #leases: SubnetLeases;
+  readonly #retaking: Retaking;
   #listener: MembershipListener | undefined;
   /** This node was taken out of the cluster although it was up. */
   #expelled = false;
@@ -70,6 +74,7 @@ export class Memberships {
       ...options,
       isUsed: (network) => this.#listener?.isUsed(network) ?? false,
     });
+    this.#retaking = new Retaking((network) => void this.#retake(network), options.retakeAfterMs);
     this.#peers = new PeerRecords({
       ...options,
       claims: this.#claims,
@@ -79,6 +84,11 @@ export class Memberships {
 
   listen(listener: MembershipListener): void {
     this.#listener = listener;
+  }
+
+  /** @throws WeftError FAILED_PRECONDITION while this node's subnet of the network is somebody else's */
+  checkPossession(network: string): void {
+    this.#members.get(network)?.checkPossession();
   }
 
   get(network: string): Membership | undefined {
@@ -224,6 +234,7 @@ export class Memberships {
   async handle(changes: readonly Change[]): Promise<void> {
     const touched = new Map<string, Records>();
     const claimed = new Set<string>();
+    const freed = new Set<string>();
     for (const change of changes) {
       if (change.kind === 'network') await this.#networkChanged(change.name, change.after);
       else if (change.kind === 'removal') await this.#removalChanged(change.key);
@@ -233,6 +244,7 @@ export class Memberships {
       if (member === undefined) continue;
       if (change.kind === 'claim') claimed.add(name);
       else if (member.isOwn(change.subnet)) await this.#ownLeaseChanged(name, change.after);
+      else if (change.after === undefined && this.#retaking.isDue(name)) freed.add(name);
       const records: Records = touched.get(name) ?? new Map();
       const fresh =
         change.kind === 'claim'
@@ -245,6 +257,7 @@ export class Memberships {
       if (this.#members.has(name)) await this.options.reconciler.set(records);
     }
     for (const name of claimed) await this.answerClaims(name);
+    for (const name of freed) await this.#retake(name);
     if (changes.some(({ kind }) => kind === 'network')) {
       await this.#setFirewall();
       await this.followRoutes();
@@ -276,6 +289,7 @@ export class Memberships {
 
   async stop(): Promise<void> {
     this.#peers.stop();
+    this.#retaking.stop();
     for (const member of this.#members.values()) member.stop();
     await Promise.all(
       [...this.#members.keys()].map((name) => this.#locks.run(name, () => Promise.resolve())),
@@ -331,27 +345,41 @@ export class Memberships {
         owner,
       });
     }
+    await this.#retake(name);
+  }
+
+  async #retake(name: string): Promise<void> {
+    const member = this.#members.get(name);
     await this.#locks.run(name, async () => {
+      if (member === undefined || this.#members.get(name) !== member) return;
       const before = member.membership.lease.subnet;
-      if (this.#members.get(name) !== member) return;
       await this.#takeLease(member);
       if (!member.membership.lease.subnet.equals(before)) await this.#publishObjects(name);
     });
   }
 
   async #takeLease(member: Member): Promise<void> {
-    await attempt(this.options, `lease ${member.membership.network.name}`, () => member.takeLease());
+    const { name } = member.membership.network;
+    if (await attempt(this.options, `lease ${name}`, () => member.takeLease())) {
+      this.#retaking.end(name);
+      return;
+    }
+    // What this node remembers may be another's since: it must not give that out while it has nothing else.
+    const owner = this.#leases.otherHolder(member.membership.lease);
+    if (owner !== undefined) member.dispossess(owner);
+    this.#retaking.failed(name);
   }
 
   async #leave(name: string): Promise<void> {
     const member = this.#members.get(name);
     if (member === undefined) return;
     member.stop();
+    this.#retaking.end(name);
     await this.#listener?.left(name);
     this.#members.delete(name);
     this.options.state.deleteNetwork(name);
     deleteSubnetEnv(this.options.runDir, name);
-    for (const kind of ['lease', 'restore', 'moved', 'config'])
+    for (const kind of ['lease', 'renew', 'restore', 'moved', 'config'])
       this.options.problems.clear(`${kind} ${name}`);
     const records = [...this.options.reconciler.records()].filter((record) => record.split(' ')[1] === name);
     await this.options.reconciler.set(new Map(records.map((record) => [record, undefined])));

@@ -86,6 +86,7 @@ export class PluginAddresses implements HostAddresses {
     if (membership === undefined || subnet === undefined) {
       throw notFound(`this node has no IPv${family} subnet in network ${network}`, 'See `weft status`.');
     }
+    memberships.checkPossession(network);
     if (asked !== undefined) checkInside(membership.network, asked);
     const id = newId();
     const taken = await addresses.take({

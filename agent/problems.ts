@@ -42,15 +42,19 @@ export class Problems {
   }
 }
 
-/** Does what is done again when etcd answers: until it works, its failure is a problem, and the caller goes on. */
+/**
+ * Does what is done again when etcd answers: until it works, its failure is a problem, and the caller goes on. Answers
+ * whether it worked.
+ */
 export async function attempt(
   { problems, log }: { problems: Problems; log: Logger },
   key: string,
   work: () => Promise<void>,
-): Promise<void> {
+): Promise<boolean> {
   try {
     await work();
     problems.clear(key);
+    return true;
   } catch (error) {
     const next = error instanceof WeftError ? error.next : undefined;
     log.warn('could not be done now', { key, error: messageOf(error) });
@@ -59,5 +63,6 @@ export async function attempt(
       why: messageOf(error),
       fix: next ?? 'It is tried again when etcd answers.',
     });
+    return false;
   }
 }

@@ -67,6 +67,16 @@ export class SubnetLeases {
     };
   }
 
+  /** Who has a subnet of this node's by what the store says; undefined while that is nobody else. */
+  otherHolder({ network, subnet }: Lease): string | undefined {
+    const { store, instance, underlay } = this.options;
+    const there = store.view.leases.get(network)?.get(subnet.toString());
+    if (there === undefined) return undefined;
+    const own =
+      there.instance === undefined ? there.publicIp.equals(underlay().ip) : there.instance === instance;
+    return own ? undefined : (there.node ?? there.publicIp.toString());
+  }
+
   #unshared(network: Network): StoredLease {
     const { node, instance, underlay } = this.options;
     const pool = network.driver === 'overlay' ? undefined : network.pool;

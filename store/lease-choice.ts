@@ -34,7 +34,8 @@ export interface ReadLease {
 /**
  * The node's own leases, the one to use first: that of its previous subnet. Then the public address decides, as with
  * flannel; then the instance, for an address may change; then the name, for a state directory may be lost. A lease of
- * another weft node with this node's address comes last.
+ * another weft node with this node's address comes last, and only where the node has none of its own: addresses that moved
+ * from one node to another stand in a lease of the one until it has rewritten it, and each would wait for the other.
  */
 export function ownLeases(request: LeaseRequest, there: readonly LeaseKey[]): ReadLease[] {
   const rank = (lease: StoredLease): number | undefined => {
@@ -44,10 +45,11 @@ export function ownLeases(request: LeaseRequest, there: readonly LeaseKey[]): Re
     if (lease.node === request.node) return address ? 3 : 4;
     return address ? 5 : undefined;
   };
+  const hasOwn = there.some(({ lease }) => lease?.instance === request.instance);
   return there
     .flatMap((key) => {
       const order = key.lease && rank(key.lease);
-      if (key.lease === undefined || order === undefined) return [];
+      if (key.lease === undefined || order === undefined || (order === 5 && hasOwn)) return [];
       return [{ key, lease: key.lease, order: isPrevious(request, key) ? -1 : order }];
     })
     .sort((a, b) => a.order - b.order || (a.key.key < b.key.key ? -1 : 1));

@@ -11,11 +11,13 @@ import { agentMetrics } from '../../agent/metrics.js';
 import { Problems } from '../../agent/problems.js';
 import { Reconciler } from '../../agent/reconciler.js';
 import { State } from '../../agent/state.js';
+import { resourceExhausted, unavailable } from '../../core/errors.js';
 import { silentLogger } from '../../daemon/log.js';
 import type { LeaseRequest, StoredLease } from '../../store/store.js';
 import { FakeKernel } from '../fakes/kernel.js';
 import { FakeStore } from '../fakes/store.js';
 import { ip, lease, network } from '../kernel/samples.js';
+import { until } from '../lab/wait.js';
 
 const blue = network('blue', 4097, 100, false);
 const mine: StoredLease = { ...lease(blue, 1), etcdLease: '1' };
@@ -37,10 +39,16 @@ class Etcd extends FakeStore {
 }
 
 /** Node node1, which remembers that it is on blue with 10.100.1.0/24. */
-async function remembering(t: ExecutionContext, options: { ttlSeconds?: number } = {}) {
+async function remembering(
+  t: ExecutionContext,
+  options: { ttlSeconds?: number; retakeAfterMs?: number; meanwhile?: (store: FakeStore) => void } = {},
+) {
   const folder = mkdtempSync(join(tmpdir(), 'weft-memberships-'));
+  const state = new State(folder);
+  state.load();
   const store = new Etcd();
   store.putNetwork(blue);
+  options.meanwhile?.(store);
   const problems = new Problems();
   const kernel = new FakeKernel();
   const reconciler = new Reconciler({
@@ -51,11 +59,12 @@ async function remembering(t: ExecutionContext, options: { ttlSeconds?: number }
   const underlay = { ip: ip('192.0.2.1'), mtu: 1500, link: 'eth0' };
   const memberships = new Memberships({
     ...{ kernel, store, reconciler, problems, log: silentLogger, runDir: folder },
-    state: new State(folder),
+    state,
     node: 'node1',
     instance: 'node1',
     subnetTtlSeconds: options.ttlSeconds ?? 3600,
     underlay: () => underlay,
+    ...(options.retakeAfterMs !== undefined && { retakeAfterMs: options.retakeAfterMs }),
   });
   let handled = Promise.resolve();
   const unsubscribe = store.subscribe((changes) => {
@@ -97,4 +106,55 @@ test('a renewal and a change of the lease come one after the other', async (t) =
   }
   t.true(renewals >= 3);
   t.is(most, 1);
+});
+
+const exhausted = (): Promise<StoredLease> =>
+  Promise.reject(resourceExhausted('network blue: no /24 is left'));
+
+test('a subnet that is another’s since this node was down is not given out of, though there is no other', async (t) => {
+  const { store, memberships, problems } = await remembering(t, {
+    meanwhile: (etcd) => void etcd.putLease({ ...lease(blue, 2), subnet: mine.subnet }),
+  });
+  t.truthy(await memberships.join('blue'), 'what is remembered holds until etcd says otherwise');
+  store.acquire = exhausted;
+  await memberships.resume();
+  await t.throwsAsync(memberships.join('blue'), { message: /10\.100\.1\.0\/24 .* belongs to node2/ });
+  t.regex(problems.get('lease blue')?.why ?? '', /no \/24 is left/);
+});
+
+test('a subnet that vanished and could not be taken again is this node’s all the same', async (t) => {
+  const { store, memberships } = await remembering(t);
+  store.acquire = exhausted;
+  await memberships.resume();
+  t.is((await memberships.join('blue')).lease.subnet.toString(), '10.100.1.0/24');
+});
+
+test('a node without a subnet takes one as soon as another gives its own back', async (t) => {
+  const { store, memberships, problems, handled } = await remembering(t);
+  await memberships.resume();
+  const third = store.putLease(lease(blue, 3));
+  store.acquire = exhausted;
+  store.putLease({ ...lease(blue, 2), subnet: mine.subnet });
+  await handled();
+  await t.throwsAsync(memberships.join('blue'), { message: /belongs to node2/ });
+  store.acquire = async ({ publicIp }) => ({ ...mine, subnet: third.subnet, publicIp });
+  await store.releaseLease(third);
+  await handled();
+  t.is((await memberships.join('blue')).lease.subnet.toString(), '10.100.3.0/24');
+  t.is(problems.get('lease blue'), undefined);
+});
+
+test('a subnet that etcd refused is asked for again, though nothing is told', async (t) => {
+  const { store, memberships, problems } = await remembering(t, { retakeAfterMs: 10 });
+  let asked = 0;
+  store.acquire = async () => {
+    if (++asked <= 3) throw unavailable('etcd has no space');
+    return mine;
+  };
+  await memberships.resume();
+  t.regex(problems.get('lease blue')?.why ?? '', /no space/);
+  await until('it is had', () => problems.get('lease blue') === undefined, { everyMs: 5 });
+  t.is(asked, 4);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  t.is(asked, 4, 'and not asked for any more');
 });

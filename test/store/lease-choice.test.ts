@@ -57,7 +57,16 @@ const order: [string, LeaseKey[], string[]][] = [
     ['10.100.1.0/24'],
   ],
   [
-    'address before instance, instance before name, another node’s last',
+    'another node’s with this address last',
+    [
+      held('10.100.1.0/24', { ip: '192.0.2.1', node: 'n9', instance: 'instance-9' }),
+      held('10.100.2.0/24', { node: 'n1', instance: 'old' }),
+      held('10.100.4.0/24', { ip: '192.0.2.1' }),
+    ],
+    ['10.100.4.0/24', '10.100.2.0/24', '10.100.1.0/24'],
+  ],
+  [
+    'address before instance, instance before name, another node’s not at all',
     [
       held('10.100.1.0/24', { ip: '192.0.2.1', node: 'n9', instance: 'instance-9' }),
       held('10.100.2.0/24', { node: 'n1', instance: 'old' }),
@@ -65,7 +74,7 @@ const order: [string, LeaseKey[], string[]][] = [
       held('10.100.4.0/24', { ip: '192.0.2.1' }),
       held('10.100.5.0/24', { ip: '192.0.2.1', node: 'n1', instance: 'instance-1' }),
     ],
-    ['10.100.5.0/24', '10.100.4.0/24', '10.100.3.0/24', '10.100.2.0/24', '10.100.1.0/24'],
+    ['10.100.5.0/24', '10.100.4.0/24', '10.100.3.0/24', '10.100.2.0/24'],
   ],
 ];
 for (const [what, there, expected] of order) {
