@@ -329,7 +329,8 @@ export class Memberships {
   async #ownLeaseChanged(name: string, after: StoredLease | undefined): Promise<void> {
     const member = this.#members.get(name);
     if (member === undefined || this.#expelled || this.#leaving.has(name)) return;
-    if (after !== undefined && after.instance === this.options.instance) return;
+    const { node, instance } = this.options;
+    if (after !== undefined && after.instance === instance && after.node === node) return;
     const { view } = this.options.store;
     if (view.networks.get(name) === undefined && view.removals.has(`network ${name}`)) return;
     if (after === undefined) {

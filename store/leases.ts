@@ -176,12 +176,20 @@ function checkWanted({ network, node, wanted }: LeaseRequest, there: StoredLease
   }
 }
 
-/** @throws WeftError FAILED_PRECONDITION where a living node of weft's has this node's address or name */
+/** @throws WeftError FAILED_PRECONDITION where a living node of weft's has this node's address, name or instance id */
 async function checkOwner(context: Context, request: LeaseRequest, lease: StoredLease): Promise<void> {
-  if (lease.node === undefined || lease.instance === undefined || lease.instance === request.instance) return;
+  if (lease.node === undefined || lease.instance === undefined) return;
+  const isCopy = lease.instance === request.instance;
+  if (isCopy && lease.node === request.node) return;
   const alive = await read(context.client, context.keys.alive(lease.node));
   if (alive?.value.toString() !== lease.instance) return;
   const subnet = lease.subnet.toString();
+  if (isCopy) {
+    throw failedPrecondition(
+      `network ${lease.network}: nodes ${lease.node} and ${request.node} have the same instance id, as after a machine was copied; ${lease.node} has subnet ${subnet} under it`,
+      `Stop the agent of the copy, delete the file \`instance\` in its state directory, and start it again.`,
+    );
+  }
   if (lease.node === request.node) {
     throw failedPrecondition(
       `network ${lease.network}: subnet ${subnet} belongs to another node that is named ${lease.node} too, at ${lease.publicIp.toString()}; this one is at ${request.publicIp.toString()}`,
@@ -324,7 +332,9 @@ export function previousLease(
 /** Whether a lease in etcd is the one that this process has. */
 const isSame = (there: Lease | undefined, mine: Lease): boolean =>
   there !== undefined &&
-  (there.instance === undefined ? there.publicIp.equals(mine.publicIp) : there.instance === mine.instance);
+  (there.instance === undefined
+    ? there.publicIp.equals(mine.publicIp)
+    : there.instance === mine.instance && there.node === mine.node);
 
 export async function renewLease(
   context: Context,

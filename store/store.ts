@@ -162,7 +162,7 @@ export interface Store {
    * then one at random of the first hundred that are free; a lost race takes the next candidate. A previous one that is in
    * use comes before a lease of another subnet. Answers what is now in etcd. A reservation stays one.
    * @throws WeftError RESOURCE_EXHAUSTED; NOT_FOUND where the network has gone; FAILED_PRECONDITION where a living node of
-   *   another instance has the same name or public address; UNAVAILABLE
+   *   another instance has the same name or public address, or one of another name the same instance; UNAVAILABLE
    */
   acquireLease(request: LeaseRequest): Promise<StoredLease>;
   /**

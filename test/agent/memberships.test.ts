@@ -11,7 +11,7 @@ import { agentMetrics } from '../../agent/metrics.js';
 import { Problems } from '../../agent/problems.js';
 import { Reconciler } from '../../agent/reconciler.js';
 import { State } from '../../agent/state.js';
-import { resourceExhausted, unavailable } from '../../core/errors.js';
+import { failedPrecondition, resourceExhausted, unavailable } from '../../core/errors.js';
 import { silentLogger } from '../../daemon/log.js';
 import type { LeaseRequest, StoredLease } from '../../store/store.js';
 import { FakeKernel } from '../fakes/kernel.js';
@@ -120,6 +120,18 @@ test('a subnet that is another’s since this node was down is not given out of,
   await memberships.resume();
   await t.throwsAsync(memberships.join('blue'), { message: /10\.100\.1\.0\/24 .* belongs to node2/ });
   t.regex(problems.get('lease blue')?.why ?? '', /no \/24 is left/);
+});
+
+test('nor is that of the living machine that this one is a copy of', async (t) => {
+  const { store, memberships } = await remembering(t, {
+    meanwhile: (etcd) => {
+      etcd.putLease({ ...lease(blue, 1), node: 'original' });
+      etcd.setAlive('original', 'node1');
+    },
+  });
+  store.acquire = () => Promise.reject(failedPrecondition('the same instance id'));
+  await memberships.resume();
+  await t.throwsAsync(memberships.join('blue'), { message: /belongs to original/ });
 });
 
 test('a subnet that vanished and could not be taken again is this node’s all the same', async (t) => {

@@ -2,6 +2,7 @@
 import test from 'ava';
 
 import { IpAddress, IpNetwork } from '../../core/address.js';
+import type { WeftError } from '../../core/errors.js';
 import type { Network } from '../../core/network.js';
 import type { Store, StoredLease } from '../../store/store.js';
 import { startEtcd, type TestEtcd } from './etcd.js';
@@ -222,6 +223,23 @@ test('another living node’s address or name is refused, naming both', async (t
   await etcd.raw.delete().key(`${prefix}/nodes/n2/alive`);
   const taken = await store.acquireLease(request(network, 1, { publicIp: IpAddress.parse('192.0.2.2') }));
   t.is(taken.node, 'n1', 'a dead one’s is taken over, as flannel does');
+});
+
+test('the copy of a machine is refused while the other one is alive, naming both', async (t) => {
+  const { store, network, prefix, value } = await setUp();
+  const first = await store.acquireLease(request(network, 1));
+  await etcd.raw.put(`${prefix}/nodes/n1/alive`).value('instance-1');
+  const copy = request(network, 2, { instance: 'instance-1' });
+  const error = await t.throwsAsync(store.acquireLease(copy));
+  t.like(error, { code: 'FAILED_PRECONDITION' });
+  t.regex(error?.message ?? '', /nodes n1 and n2 have the same instance id/);
+  t.regex((error as WeftError).next ?? '', /`instance`/);
+  await etcd.raw.delete().key(`${prefix}/nodes/n1/alive`);
+  const renamed = await store.acquireLease(copy);
+  t.is(renamed.subnet.toString(), first.subnet.toString(), 'a node that was renamed keeps its subnet');
+  // The one before is back from behind a cut, and must not write over it.
+  await t.throwsAsync(store.renewLease(first, 60), { message: /has been taken by node n2/ });
+  t.like(await value(first.subnet.toString().replace('/', '-')), { Weft: { Node: 'n2' } });
 });
 
 test('two living nodes that swap their addresses keep their subnets', async (t) => {
