@@ -1,6 +1,6 @@
 // The endpoints of this node: the containers that are attached, and those of a door whose namespace is still to come. The
 // state directory is the truth about them; the reconciler keeps them right; the store is told.
-import { parseInterface } from '../core/address.js';
+import { parseInterface, type IpNetwork } from '../core/address.js';
 import { compileEndpoint, isHost } from '../core/compile.js';
 import { notFound } from '../core/errors.js';
 import { reservedIn } from '../core/ipam.js';
@@ -101,8 +101,9 @@ export class Endpoints implements MembershipListener {
     await this.options.ports.left(network);
   }
 
-  isUsed(network: string): boolean {
-    return this.list().some((endpoint) => endpoint.network === network);
+  isUsed(network: string, within?: IpNetwork): boolean {
+    const hasOne = ({ ip }: Endpoint): boolean => within?.contains(parseInterface(ip).address) ?? true;
+    return this.list().some((endpoint) => endpoint.network === network && hasOne(endpoint));
   }
 
   refusal(network: string, ip: string): string | undefined {
@@ -227,6 +228,7 @@ export class Endpoints implements MembershipListener {
       for (const ip of addressesOf(endpoint)) this.options.addresses.free(endpoint.network, ip, endpoint.id);
     }
     publisher.withdraw(endpoint);
+    this.options.memberships.endpointGone(endpoint.network);
   }
 }
 

@@ -1,5 +1,6 @@
 // The networks that this node is on: joining, holding and leaving them, by what the store says. Whether one can be joined,
 // which subnet the node has there, and what other nodes are to it is each said in a file of its own.
+import type { IpNetwork } from '../core/address.js';
 import { areRouted, type Network } from '../core/network.js';
 import { compileFirewall, compileNetwork, type Membership, type Underlay } from '../core/compile.js';
 import { describeStep } from '../core/plan.js';
@@ -44,8 +45,8 @@ export interface MembershipListener {
   changed(network: string): Promise<void>;
   /** The network is gone: so are its endpoints. */
   left(network: string): Promise<void>;
-  /** Whether the network has endpoints on this node. */
-  isUsed(network: string): boolean;
+  /** Whether the network has endpoints on this node, with addresses of `within` where it is given. */
+  isUsed(network: string, within?: IpNetwork): boolean;
   /** Why an address of this node's subnet cannot be given to another node, or undefined. */
   refusal(network: string, ip: string): string | undefined;
 }
@@ -72,7 +73,7 @@ export class Memberships {
     });
     this.#leases = new SubnetLeases({
       ...options,
-      isUsed: (network) => this.#listener?.isUsed(network) ?? false,
+      isUsed: (network) => this.#isUsed(network),
     });
     this.#retaking = new Retaking((network) => void this.#retake(network), options.retakeAfterMs);
     this.#peers = new PeerRecords({
@@ -111,6 +112,11 @@ export class Memberships {
   /** By which endpoint the host itself is on a network; undefined: by none. */
   async expose(network: string, endpoint: Endpoint | undefined): Promise<void> {
     if (this.#members.get(network)?.expose(endpoint) === true) await this.#publishObjects(network);
+  }
+
+  /** An endpoint of the network is gone from this node. */
+  endpointGone(network: string): void {
+    this.#members.get(network)?.settleMove();
   }
 
   /** When this node's lease ends if it is not renewed; undefined for a reservation. */
@@ -399,7 +405,7 @@ export class Memberships {
    */
   async followRoutes(): Promise<void> {
     const known = [...this.options.store.view.networks.values()];
-    const used = known.filter(({ name }) => this.#listener?.isUsed(name) === true);
+    const used = known.filter(({ name }) => this.#isUsed(name));
     const wanted = known.filter((other) => used.some((network) => areRouted(network, other)));
     for (const { name } of wanted) {
       if (this.#members.has(name) || this.#expelled) continue;
@@ -431,7 +437,12 @@ export class Memberships {
   #member(membership: Membership, granted: Set<string>): Member {
     const exclusively = (work: () => Promise<void>): Promise<void> =>
       this.#locks.run(membership.network.name, work);
-    return new Member({ ...this.options, leases: this.#leases, exclusively }, membership, granted);
+    const isUsed = this.#isUsed.bind(this);
+    return new Member({ ...this.options, leases: this.#leases, isUsed, exclusively }, membership, granted);
+  }
+
+  #isUsed(network: string, within?: IpNetwork): boolean {
+    return this.#listener?.isUsed(network, within) ?? false;
   }
 }
 

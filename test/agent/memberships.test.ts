@@ -6,9 +6,14 @@ import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
 
+import { Addresses } from '../../agent/addresses.js';
+import type { EndpointResolvConf } from '../../agent/endpoint-resolv-conf.js';
+import { Endpoints } from '../../agent/endpoints.js';
 import { Memberships } from '../../agent/memberships.js';
 import { agentMetrics } from '../../agent/metrics.js';
+import type { Ports } from '../../agent/ports.js';
 import { Problems } from '../../agent/problems.js';
+import type { Publisher } from '../../agent/publisher.js';
 import { Reconciler } from '../../agent/reconciler.js';
 import { State } from '../../agent/state.js';
 import { failedPrecondition, resourceExhausted, unavailable } from '../../core/errors.js';
@@ -16,7 +21,7 @@ import { silentLogger } from '../../daemon/log.js';
 import type { LeaseRequest, StoredLease } from '../../store/store.js';
 import { FakeKernel } from '../fakes/kernel.js';
 import { FakeStore } from '../fakes/store.js';
-import { ip, lease, network } from '../kernel/samples.js';
+import { endpoint, ip, lease, membership, network } from '../kernel/samples.js';
 import { until } from '../lab/wait.js';
 
 const blue = network('blue', 4097, 100, false);
@@ -77,7 +82,19 @@ async function remembering(
     rmSync(folder, { recursive: true });
   });
   await memberships.restore([{ network: blue, lease: mine, granted: [] }]);
-  return { store, memberships, problems, underlay, handled: () => handled };
+  const inert = {
+    ...{ withdraw: () => undefined, trySet: () => undefined },
+    ...{ close: () => Promise.resolve(), follow: () => Promise.resolve() },
+  };
+  const endpoints = new Endpoints({
+    ...{ reconciler, memberships, state, log: silentLogger },
+    addresses: new Addresses({ store, memberships, node: 'node1', nameOf: () => undefined }),
+    publisher: inert as unknown as Publisher,
+    ports: inert as unknown as Ports,
+    resolvConf: inert as unknown as EndpointResolvConf,
+  });
+  memberships.listen(endpoints);
+  return { store, memberships, problems, underlay, endpoints, handled: () => handled };
 }
 
 test('a renewal and a change of the lease come one after the other', async (t) => {
@@ -169,4 +186,30 @@ test('a subnet that etcd refused is asked for again, though nothing is told', as
   t.is(asked, 4);
   await new Promise((resolve) => setTimeout(resolve, 100));
   t.is(asked, 4, 'and not asked for any more');
+});
+
+test('containers of a subnet that the node has no more are told of until they are gone', async (t) => {
+  const { store, memberships, problems, endpoints } = await remembering(t);
+  const [one, two] = ['1', '2'].map((id) =>
+    endpoint(membership(blue), id, 10 + Number(id), `/run/netns/${id}`),
+  );
+  if (one === undefined || two === undefined) return t.fail();
+  await endpoints.restore([one, two]);
+  store.acquire = async () => ({ ...mine, subnet: lease(blue, 5).subnet });
+  await memberships.resume();
+  t.regex(problems.get('moved blue')?.why ?? '', /had 10\.100\.1\.0\/24.* has 10\.100\.5\.0\/24/);
+  await endpoints.remove(one);
+  t.truthy(problems.get('moved blue'));
+  // Attached again: with an address of the subnet that the node has now.
+  await endpoints.remove(two);
+  await endpoints.restore([{ ...two, ip: '10.100.5.12/24' }]);
+  t.is(problems.get('moved blue'), undefined);
+});
+
+test('a node without containers has nothing to say of another subnet', async (t) => {
+  const { store, memberships, problems } = await remembering(t);
+  store.acquire = async () => ({ ...mine, subnet: lease(blue, 5).subnet });
+  await memberships.resume();
+  t.is(memberships.get('blue')?.lease.subnet.toString(), '10.100.5.0/24');
+  t.deepEqual(problems.list(), []);
 });
