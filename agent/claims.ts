@@ -1,6 +1,7 @@
 // Claims on addresses of the networks that this node is on: what they compile to, and the answers to what other nodes ask
 // of this node's subnets. What was agreed to is written down before it is told.
 import { compileClaim, type Membership } from '../core/compile.js';
+import { messageOf } from '../core/errors.js';
 import type { KernelObject } from '../core/objects.js';
 import type { Claim, Lease } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
@@ -77,8 +78,18 @@ export class Claims {
     claimed.save();
   }
 
+  /** What cannot be written down now is with the network's next change. */
   ended(claimed: Claimed, ip: string): void {
-    if (claimed.granted.delete(ip)) claimed.save();
+    if (!claimed.granted.delete(ip)) return;
+    try {
+      claimed.save();
+    } catch (error) {
+      const network = claimed.membership.network.name;
+      this.options.log.warn('an address that came back is still written down as given', {
+        ...{ network, ip },
+        error: messageOf(error),
+      });
+    }
   }
 
   /** What the store says that others have of this node's subnet. */

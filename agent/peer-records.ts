@@ -1,7 +1,9 @@
 // What other nodes are on this one: the records of their leases and of the claims, compiled for the reconciler, as the store
 // tells of them. What went although nobody wanted it is mourned, and stays for a while.
 import { compilePeer, type Membership } from '../core/compile.js';
+import { messageOf } from '../core/errors.js';
 import type { KernelObject } from '../core/objects.js';
+import type { Logger } from '../daemon/log.js';
 import type { Change, Store, StoredLease } from '../store/store.js';
 import { claimRecord, type Claimed, type Claims } from './claims.js';
 import { Mourning } from './mourning.js';
@@ -11,6 +13,7 @@ export interface PeerRecordsOptions {
   store: Store;
   reconciler: Reconciler;
   claims: Claims;
+  log: Logger;
   node: string;
   instance: string;
   /** Whether this node is on the network. */
@@ -100,6 +103,10 @@ export class PeerRecords {
   }
 
   #drop(network: string, record: string): void {
-    if (this.options.isMember(network)) void this.options.reconciler.set(new Map([[record, undefined]]));
+    if (!this.options.isMember(network)) return;
+    this.options.reconciler.set(new Map([[record, undefined]])).catch((error: unknown) => {
+      // In no record any more, it goes with the next comparison.
+      this.options.log.warn('what led to a peer is not gone yet', { record, error: messageOf(error) });
+    });
   }
 }

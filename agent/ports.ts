@@ -158,23 +158,29 @@ export class Ports {
     return published.everywhere ? rivals(this.options.store.view, holder, published) : undefined;
   }
 
-  /** Keeps the port from everybody else. */
+  /** Keeps the port from everybody else. @throws WeftError as Kernel.holdPort; then nothing of it is held */
   #hold(
     { hostIp, hostPort, protocol }: PublishedPort,
     families: readonly Family[],
   ): HeldPort[] | 'taken' | 'away' {
     const held: HeldPort[] = [];
     const any = hostIp === ANY_HOST_IP;
-    for (const ip of any ? families.map((family) => (family === 4 ? ANY_HOST_IP : '::')) : [hostIp]) {
-      const one = this.options.kernel.holdPort(ip, hostPort, protocol);
-      if (typeof one === 'object') held.push(one);
-      // A node without IPv6 has nothing to be kept there.
-      else if (one === 'taken' || !any) {
-        for (const other of held) other.release();
-        return one;
+    const giveBack = (): void => held.forEach((one) => one.release());
+    try {
+      for (const ip of any ? families.map((family) => (family === 4 ? ANY_HOST_IP : '::')) : [hostIp]) {
+        const one = this.options.kernel.holdPort(ip, hostPort, protocol);
+        if (typeof one === 'object') held.push(one);
+        // A node without IPv6 has nothing to be kept there.
+        else if (one === 'taken' || !any) {
+          giveBack();
+          return one;
+        }
       }
+      return held;
+    } catch (error) {
+      giveBack();
+      throw error;
     }
-    return held;
   }
 
   /** Leads reserved ports to their endpoint. @throws WeftError where the firewall refuses; the reservations stay */
@@ -331,15 +337,21 @@ export class Ports {
       .get(portKey(published))
       ?.find((other) => other !== claim && other.held.length > 0 && clashes(other.published, published));
     if (rival !== undefined) return this.#say(claim, `${nameOf(rival.holder, this.options.node)} has it`);
-    const held = this.#hold(published, claim.families);
-    if (typeof held === 'object') {
-      claim.held = held;
-      return this.#say(claim, undefined);
+    let why: string;
+    try {
+      const held = this.#hold(published, claim.families);
+      if (typeof held === 'object') {
+        claim.held = held;
+        return this.#say(claim, undefined);
+      }
+      why =
+        held === 'away'
+          ? `${published.hostIp} is not an address of this node now`
+          : `it is in use${await byWhom(published)}`;
+    } catch (error) {
+      // Out of descriptors, as one: that goes by, and the endpoint stays what it is.
+      why = messageOf(error);
     }
-    const why =
-      held === 'away'
-        ? `${published.hostIp} is not an address of this node now`
-        : `it is in use${await byWhom(published)}`;
     this.options.log.warn('a published port cannot be held', {
       port: textOf(published),
       endpoint: holder.name,

@@ -42,11 +42,15 @@ export class Problems {
   }
 }
 
-/** Does what is done again when etcd answers: until it works, its failure is a problem, and the caller goes on. */
+/**
+ * Does what is done again: until it works, its failure is a problem, and the caller goes on.
+ * @param again when it is done again, for people; without it, when etcd answers
+ */
 export async function attempt(
   { problems, log }: { problems: Problems; log: Logger },
   key: string,
   work: () => Promise<void>,
+  again?: string,
 ): Promise<void> {
   try {
     await work();
@@ -57,7 +61,10 @@ export async function attempt(
     problems.set(key, {
       what: key,
       why: messageOf(error),
-      fix: next ?? 'It is tried again when etcd answers.',
+      fix:
+        again === undefined
+          ? (next ?? 'It is tried again when etcd answers.')
+          : [next, again].filter((sentence) => sentence !== undefined).join(' '),
     });
   }
 }

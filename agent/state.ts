@@ -61,7 +61,7 @@ export class State {
       const { instance, fresh } = this.#instance();
       return { instance, fresh, networks, endpoints, reservations, torn };
     } catch (error) {
-      throw this.#unusable(error);
+      throw unusable(this.directory, error);
     }
   }
 
@@ -95,7 +95,7 @@ export class State {
   }
 
   deleteNetwork(name: string): void {
-    rmSync(this.#path('networks', name), { force: true });
+    this.#delete(this.#path('networks', name));
   }
 
   saveEndpoint(endpoint: Endpoint): void {
@@ -103,8 +103,8 @@ export class State {
   }
 
   deleteEndpoint(id: string): void {
-    rmSync(this.#path('endpoints', id), { force: true });
-    rmSync(`${this.#path('endpoints', id)}.torn`, { force: true });
+    const path = this.#path('endpoints', id);
+    this.#delete(path, `${path}.torn`);
   }
 
   saveReservation(reservation: Reservation): void {
@@ -112,29 +112,38 @@ export class State {
   }
 
   deleteReservation(id: string): void {
-    rmSync(this.#path('reservations', id), { force: true });
+    this.#delete(this.#path('reservations', id));
+  }
+
+  /** What is gone already is no error. */
+  #delete(...paths: string[]): void {
+    try {
+      for (const path of paths) rmSync(path, { force: true });
+    } catch (error) {
+      throw unusable(this.directory, error);
+    }
   }
 
   #write(folder: string, name: string, value: unknown): void {
     try {
       replaceFile(this.#path(folder, name), `${JSON.stringify(value)}\n`);
     } catch (error) {
-      throw this.#unusable(error);
+      throw unusable(this.directory, error);
     }
   }
 
   #path(folder: string, name: string): string {
     return join(this.directory, folder, `${name}.json`);
   }
-
-  #unusable(error: unknown): Error {
-    return failedPrecondition(
-      `the state directory ${this.directory} cannot be used: ${messageOf(error)}`,
-      'Make it writable and give it space, or name another one with --state-dir.',
-      { cause: error },
-    );
-  }
 }
+
+/** What a state directory that cannot be written to, or read, is to whoever asked for something. */
+export const unusable = (directory: string, error: unknown): Error =>
+  failedPrecondition(
+    `the state directory ${directory} cannot be used: ${messageOf(error)}`,
+    'Make it writable and give it space, or name another one with --state-dir.',
+    { cause: error },
+  );
 
 /** Writes beside the file and renames, so that a reader finds the old text or the new one, whole. */
 export function replaceFile(path: string, text: string, mode = 0o600): void {

@@ -2,7 +2,7 @@
 // containers of networks go through. The state directory is the truth about them.
 import { randomBytes } from 'node:crypto';
 
-import { alreadyExists, failedPrecondition, invalidArgument, notFound } from '../core/errors.js';
+import { alreadyExists, failedPrecondition, invalidArgument, messageOf, notFound } from '../core/errors.js';
 import { hostIfname } from '../core/link-names.js';
 import type { KernelObject } from '../core/objects.js';
 import type { PipeworkAttach, PipeworkDetach } from '../core/pipework.js';
@@ -20,6 +20,7 @@ import type { EngineAddress } from '../daemon/kinds.js';
 import type { Logger } from '../daemon/log.js';
 import type { Kernel, KernelNamespace } from './kernel/kernel.js';
 import { Locks } from '../core/locks.js';
+import { attempt, type Problems } from './problems.js';
 import { sameSandbox, type Reconciler, type SandboxRecord } from './reconciler.js';
 import { canonicalForms, resolveTarget, type Target } from './runtime/targets.js';
 import { findPlace, type PlaceSources } from './wire-places.js';
@@ -29,6 +30,7 @@ export interface WiresOptions extends Omit<PlaceSources, 'known'> {
   kernel: Kernel;
   reconciler: Reconciler;
   state: WireState;
+  problems: Problems;
   log: Logger;
   docker: EngineAddress;
 }
@@ -40,6 +42,9 @@ export type WireDetach = Omit<PipeworkDetach, 'do' | 'host'> & { host: string };
 const WIRE = 'wire ';
 const PLACE = 'wires on ';
 const recordOf = ({ id }: Wire): string => `${WIRE}${id}`;
+/** What a problem with taking one away is kept under. */
+const endOf = ({ target, ifname, place }: Wire): string =>
+  `the end of the wire ${ifname} of ${target} on ${place.name}`;
 const insideOf = (wire: Wire, objects: readonly KernelObject[]): SandboxRecord => ({
   sandbox: wire.sandbox,
   hostIfname: wire.hostIfname,
@@ -219,15 +224,29 @@ export class Wires {
     if (wire === undefined) return;
     void this.#locks.run('wires', async () => {
       if (!this.#byId.has(wire.id)) return;
-      this.options.log.info('a container is gone: its wire is removed', { target: wire.target });
-      await this.#remove(wire);
+      await attempt(
+        this.options,
+        endOf(wire),
+        () => this.#remove(wire),
+        'It is tried again every 10 seconds.',
+      );
+      if (!this.#byId.has(wire.id))
+        this.options.log.info('a container is gone: its wire is removed', { target: wire.target });
     });
   }
 
+  /** @throws WeftError where the state directory refuses; then it is there as before */
   async #remove(wire: Wire): Promise<void> {
     this.options.state.delete(wire.id);
     this.#byId.delete(wire.id);
-    await this.options.reconciler.detach(recordOf(wire));
+    this.options.problems.clear(endOf(wire));
+    await this.options.reconciler.detach(recordOf(wire)).catch((error: unknown) => {
+      // In no record any more, it goes with the next comparison.
+      this.options.log.warn('a removed wire is not gone yet', {
+        target: wire.target,
+        error: messageOf(error),
+      });
+    });
   }
 }
 
