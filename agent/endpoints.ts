@@ -94,10 +94,12 @@ export class Endpoints implements MembershipListener {
   }
 
   async changed(network: string): Promise<void> {
-    for (const endpoint of this.list()) {
-      if (endpoint.network !== network) continue;
-      await this.#adopt(endpoint);
+    for (const { id } of this.list()) {
+      // As it is now: the list is of a moment ago.
+      const endpoint = this.#byId.get(id);
+      if (endpoint?.network !== network) continue;
       this.options.resolvConf.trySet(endpoint, endpoint);
+      await this.#adopt(endpoint);
     }
     await this.options.ports.follow(network);
   }
@@ -134,6 +136,11 @@ export class Endpoints implements MembershipListener {
     return undefined;
   }
 
+  /** Neither gone nor described anew. */
+  #isCurrent(endpoint: Endpoint): boolean {
+    return this.#byId.get(endpoint.id) === endpoint;
+  }
+
   async #adopt(endpoint: Endpoint): Promise<void> {
     const membership = this.options.memberships.get(endpoint.network);
     if (membership === undefined) return;
@@ -141,12 +148,14 @@ export class Endpoints implements MembershipListener {
     const record = recordOf(endpoint.id);
     if (isHost(endpoint)) {
       await this.options.reconciler.set(new Map([[record, host]]));
-      await this.options.memberships.expose(endpoint.network, endpoint);
+      if (this.#isCurrent(endpoint)) await this.options.memberships.expose(endpoint.network, endpoint);
       return;
     }
     if (isToCome(endpoint)) await this.options.reconciler.set(new Map([[record, host]]));
     else await this.options.reconciler.adopt(record, host, insideOf(endpoint, container));
-    if (endpoint.publish.length > 0) await this.options.ports.restore(membership, endpoint);
+    // It may have been removed meanwhile, or its ports changed.
+    if (endpoint.publish.length > 0 && this.#isCurrent(endpoint))
+      await this.options.ports.restore(membership, endpoint);
   }
 
   /** What is wanted now, and not damage to be put right. */
@@ -198,8 +207,15 @@ export class Endpoints implements MembershipListener {
     });
   }
 
-  /** Takes note of an endpoint as the kernel has it now; who wants to know is told once the caller has its answer. */
+  /**
+   * Takes note of an endpoint as the kernel has it now; who wants to know is told once the caller has its answer.
+   * @throws WeftError NOT_FOUND for a new one whose network is gone by now, FAILED_PRECONDITION where it cannot be written
+   * down
+   */
   put(endpoint: Endpoint): void {
+    const { id, network } = endpoint;
+    if (!this.#byId.has(id) && this.options.memberships.get(network) === undefined)
+      throw notFound(`this node is not on network ${network} any more`, 'See `weft network ls`.');
     this.options.state.saveEndpoint(endpoint);
     this.#byId.set(endpoint.id, endpoint);
     setImmediate(() => {

@@ -347,8 +347,9 @@ export class Memberships {
     const member = this.#members.get(name);
     if (member === undefined) return;
     member.stop();
-    await this.#listener?.left(name);
+    // First: what is being attached to it finds it gone.
     this.#members.delete(name);
+    await this.#listener?.left(name);
     this.options.state.deleteNetwork(name);
     deleteSubnetEnv(this.options.runDir, name);
     for (const kind of ['lease', 'restore', 'moved', 'config'])

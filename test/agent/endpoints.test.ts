@@ -10,7 +10,7 @@ import { parsePublish } from '../../core/publish.js';
 import type { Removal } from '../../core/records.js';
 import { claimOf, leaseOf, overlay } from '../core/records.js';
 import { until } from '../lab/wait.js';
-import { attached, breakFolder, path, startNode, type TestNode } from './node.js';
+import { attached, breakFolder, path, request, startNode, type TestNode } from './node.js';
 
 const veths = async ({ kernel }: TestNode): Promise<string[]> =>
   [...(await kernel.node.linkNames())].filter((name) => name.startsWith('wfep'));
@@ -169,4 +169,51 @@ test('an address that comes back is free although that cannot be written down', 
   await node.store.deleteClaim('blue', '10.100.1.9', claim.endpoint);
   await node.memberships.handle([{ kind: 'claim', network: 'blue', ip: '10.100.1.9', before: claim }]);
   t.false(node.memberships.isGranted('blue', '10.100.1.9'));
+});
+
+/** Holds the next work on the node's namespace. Answers how it goes on. */
+function holdNode({ kernel }: TestNode): () => void {
+  let go = (): void => {};
+  const held = new Promise<void>((resolve) => (go = resolve));
+  kernel.beforeApply = () => {
+    kernel.beforeApply = undefined;
+    return held;
+  };
+  return go;
+}
+
+test('an endpoint that is detached while its network is compiled anew does not come back', async (t) => {
+  const node = await startNode(t);
+  await attached(node, 'c1');
+  await attached(node, 'c2');
+  const last = await attached(node, 'c3', published);
+  const go = holdNode(node);
+  // Behind this the first endpoints have to wait.
+  const busy = node.reconciler.set(
+    new Map([['busy', [{ kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' }]]]),
+  );
+  await until('it is at work', () => node.kernel.beforeApply === undefined);
+  const changed = node.endpoints.changed('blue');
+  const detached = node.attacher.detach('blue', last.target);
+  go();
+  await Promise.all([busy, changed, detached]);
+  await node.reconciler.compare('interval');
+  t.is((await veths(node)).length, 2);
+  t.false([...node.reconciler.records()].includes(`endpoint ${last.id}`));
+  t.deepEqual([...node.ports.list()], []);
+});
+
+test('an attach whose network goes at the last moment is refused and leaves nothing', async (t) => {
+  const node = await startNode(t);
+  await attached(node, 'c1');
+  node.kernel.addContainer(path('c2'));
+  const go = holdNode(node);
+  const attach = node.attacher.attach(request('c2', { ifname: 'eth7' }));
+  await until('it is at work', () => node.kernel.beforeApply === undefined);
+  const left = node.memberships.leave('blue');
+  await until('the network is being left', () => node.memberships.get('blue') === undefined);
+  go();
+  await t.throwsAsync(attach, { message: /not on network blue any more/ });
+  await left;
+  t.deepEqual([node.endpoints.list(), files(node), await veths(node)], [[], [], []]);
 });
