@@ -86,8 +86,9 @@ export class Endpoints implements MembershipListener {
     for (const ip of addressesOf(endpoint)) this.options.addresses.hold(endpoint.network, ip, endpoint.id);
   }
 
-  /** Takes one up that only the store remembers; its network is joined with it. */
+  /** Takes one up that only the store remembers; its network is joined with it. Where that fails, its addresses stay held. */
   async recover(endpoint: Endpoint): Promise<void> {
+    if (endpoint.door === undefined) this.#hold(endpoint);
     await this.options.memberships.join(endpoint.network);
     this.options.state.saveEndpoint(endpoint);
     await this.restore([endpoint]);

@@ -51,7 +51,7 @@ import { startSession } from './session.js';
 import { agentProgram, agentSettingsFrom, type AgentSettings } from './settings.js';
 import { State } from './state.js';
 import { statusOf, wireEndpoint } from './status.js';
-import { recoverEndpoints } from './recovery.js';
+import { mayBeMore, recoverEndpoints } from './recovery.js';
 import { StoreFollower } from './store-follower.js';
 import type { UnderlayWish } from './underlay.js';
 import { WireState } from './wire-state.js';
@@ -177,7 +177,7 @@ async function run(
   });
   const nameOf = (holder: string): string | undefined =>
     holder === SET_ASIDE ? 'an --aux-address' : endpoints.get(holder)?.name;
-  const addresses = new Addresses({ store, memberships, node, nameOf });
+  const addresses = new Addresses({ store, memberships, node, nameOf, incomplete: mayBeMore(loaded) });
   const ports = new Ports({ kernel, store, memberships, reconciler, problems, log, node });
   shutdown.add('the ports', () => ports.stop());
   const endpoints = new Endpoints({
@@ -323,7 +323,6 @@ async function run(
   const door = agentDoor({
     ...{
       store,
-      loaded,
       memberships,
       attacher,
       endpoints,
@@ -387,7 +386,12 @@ async function run(
       changed: () => reported(),
     },
     async () => {
-      await recoverEndpoints({ loaded, store, kernel, endpoints, memberships, problems, log, node });
+      await recoverEndpoints({
+        ...{ loaded, store, kernel, endpoints, addresses, memberships },
+        problems,
+        log,
+        node,
+      });
       await memberships.resume();
       for (const { name } of store.view.networks.values()) await memberships.answerClaims(name);
       publisher.resync();

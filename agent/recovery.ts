@@ -5,6 +5,7 @@ import { messageOf, WeftError } from '../core/errors.js';
 import type { Endpoint } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
 import type { Store } from '../store/store.js';
+import type { Addresses } from './addresses.js';
 import type { Endpoints } from './endpoints.js';
 import type { Memberships } from './memberships.js';
 import type { Kernel } from './kernel/kernel.js';
@@ -17,14 +18,19 @@ export interface RecoveryOptions {
   store: Store;
   kernel: Kernel;
   endpoints: Endpoints;
+  addresses: Addresses;
   memberships: Memberships;
   problems: Problems;
   log: Logger;
   node: string;
 }
 
+/** Whether this node may have endpoints that only etcd remembers. */
+export const mayBeMore = ({ fresh, torn }: Loaded): boolean =>
+  fresh || torn.some(({ kind }) => kind === 'endpoint');
+
 export async function recoverEndpoints(options: RecoveryOptions): Promise<void> {
-  const { loaded, store, kernel, endpoints, memberships, problems, log, node } = options;
+  const { loaded, store, kernel, endpoints, addresses, memberships, problems, log, node } = options;
   const torn = new Set(loaded.torn.filter((file) => file.kind === 'endpoint').map((file) => file.id));
   const isLost = (endpoint: Endpoint): boolean => {
     if (endpoint.node !== node || endpoints.get(endpoint.id) !== undefined) return false;
@@ -41,6 +47,7 @@ export async function recoverEndpoints(options: RecoveryOptions): Promise<void> 
       torn.delete(id);
     });
   }
+  addresses.complete();
   await rejoin(options);
   for (const { path, kind, id, why } of loaded.torn) {
     if (kind === 'endpoint' ? !torn.has(id) : memberships.get(id) !== undefined) continue;

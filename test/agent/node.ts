@@ -18,6 +18,7 @@ import { Ports } from '../../agent/ports.js';
 import { Problems } from '../../agent/problems.js';
 import { Publisher } from '../../agent/publisher.js';
 import { Reconciler } from '../../agent/reconciler.js';
+import { mayBeMore, recoverEndpoints } from '../../agent/recovery.js';
 import { State } from '../../agent/state.js';
 import { WireState } from '../../agent/wire-state.js';
 import { Wires } from '../../agent/wires.js';
@@ -36,11 +37,14 @@ export interface TestNode {
   problems: Problems;
   reconciler: Reconciler;
   memberships: Memberships;
+  publisher: Publisher;
   addresses: Addresses;
   ports: Ports;
   endpoints: Endpoints;
   attacher: Attacher;
   wires: Wires;
+  /** What is done with etcd's first full list. */
+  synced: () => Promise<void>;
 }
 
 /** What an agent that was killed leaves behind. */
@@ -90,6 +94,7 @@ export async function startNode(t: ExecutionContext, left: Partial<Left> = {}): 
   const addresses = new Addresses({
     ...{ store, memberships, node: NODE },
     nameOf: (id) => endpoints.get(id)?.name,
+    incomplete: mayBeMore(loaded) && left.stateDir !== undefined,
   });
   const ports = new Ports({ kernel, store, memberships, reconciler, problems, log, node: NODE });
   const resolvConf = new EndpointResolvConf({
@@ -126,7 +131,15 @@ export async function startNode(t: ExecutionContext, left: Partial<Left> = {}): 
   });
   return {
     ...{ kernel, store, stateDir, state, problems, reconciler, memberships, addresses, ports, endpoints },
-    ...{ attacher, wires },
+    ...{ publisher, attacher, wires },
+    synced: async () => {
+      await recoverEndpoints({
+        ...{ loaded, store, kernel, endpoints, addresses, memberships },
+        ...{ problems, log, node: NODE },
+      });
+      reconciler.allowPruning();
+      await reconciler.compare('start');
+    },
   };
 }
 
