@@ -23,6 +23,7 @@ import { Locks } from '../core/locks.js';
 import { attempt, type Problems } from './problems.js';
 import { sameSandbox, type Reconciler, type SandboxRecord } from './reconciler.js';
 import { canonicalForms, resolveTarget, type Target } from './runtime/targets.js';
+import { Undo } from './undo.js';
 import { findPlace, type PlaceSources } from './wire-places.js';
 import type { WireState } from './wire-state.js';
 
@@ -139,12 +140,16 @@ export class Wires {
       mac: wireMac(request, id),
     };
     const { host, container } = compileWire(wire);
-    const fresh = !this.#places.has(place.name);
+    const undo = new Undo();
     try {
+      if (!this.#places.has(place.name)) undo.push(() => this.#release(place));
       await this.#prepare(place);
-      // The default route comes last, for it may replace one that is not weft's, as pipework's did.
       const first = container.filter((object) => object.kind !== 'route');
       await reconciler.attach(recordOf(wire), host, insideOf(wire, first), namespace, actual);
+      undo.push(() => reconciler.detach(recordOf(wire)));
+      state.save(wire);
+      undo.push(() => Promise.resolve(state.delete(id)));
+      // Last of all: it may replace one that is not weft's, as pipework's did, and that is not put back.
       const [failure] = await namespace.apply(
         container
           .filter((object) => object.kind === 'route')
@@ -156,10 +161,8 @@ export class Wires {
           'Nothing was left behind; is the gateway right?',
         );
       }
-      state.save(wire);
     } catch (error) {
-      await reconciler.detach(recordOf(wire));
-      if (fresh) await this.#release(place);
+      await undo.takeBack(log, id);
       throw error;
     }
     await reconciler.adopt(recordOf(wire), host, insideOf(wire, container));
