@@ -122,6 +122,13 @@ export class Reconciler {
     return this.#desired.get(key) !== undefined;
   }
 
+  /** Whether any record wants a link of a container's with this MAC address, whatever it is called there by now. */
+  wantsPeer(mac: string): boolean {
+    for (const object of this.#desired.all())
+      if (object.kind === 'link' && object.type === 'veth' && object.peer.mac === mac) return true;
+    return false;
+  }
+
   /** Names of all records. */
   records(): Iterable<string> {
     return this.#desired.records();
