@@ -57,7 +57,9 @@ export class Addresses {
   /** What somebody else holds by now stays. */
   free(network: string, ip: string, holder: string): void {
     const key = keyOf(network, ip);
-    if (this.#holders.get(key) === holder) this.#holders.delete(key);
+    if (this.#holders.get(key) !== holder) return;
+    this.#holders.delete(key);
+    this.options.memberships.freed(network, ip);
   }
 
   /** @throws WeftError ALREADY_EXISTS, INVALID_ARGUMENT, RESOURCE_EXHAUSTED; of a claim also FAILED_PRECONDITION, UNAVAILABLE */
@@ -96,10 +98,17 @@ export class Addresses {
     return ip;
   }
 
+  /** Claims an address in the store. @throws WeftError as `Store.claimAddress` */
+  async claim(network: Network, ip: IpAddress, endpoint: string): Promise<void> {
+    const { store, memberships, node } = this.options;
+    const mourned = (): string | undefined => memberships.mourned(network.name, ip, { node, endpoint });
+    await store.claimAddress({ network, ip, node, endpoint, mourned });
+  }
+
   async #claim(network: Network, ip: IpAddress, holder: string): Promise<Taken> {
     const held = this.#hold(network, ip, holder);
     try {
-      await this.options.store.claimAddress({ network, ip, node: this.options.node, endpoint: holder });
+      await this.claim(network, ip, holder);
     } catch (error) {
       await held.undo();
       throw error;

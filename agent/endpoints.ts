@@ -105,10 +105,10 @@ export class Endpoints implements MembershipListener {
     return this.list().some((endpoint) => endpoint.network === network);
   }
 
-  refusal(network: string, ip: string): string | undefined {
+  refusal(network: string, ip: string, endpoint: string): string | undefined {
     const membership = this.options.memberships.get(network);
     const id = this.options.addresses.holder(network, ip);
-    if (id !== undefined)
+    if (id !== undefined && id !== endpoint)
       return `${ip} is in use by ${this.#byId.get(id)?.name ?? 'a container that is being attached'}`;
     if (membership === undefined) return undefined;
     for (const subnet of ownSubnets(membership.lease)) {

@@ -219,7 +219,7 @@ async function run(
       dns.refresh();
     },
     left: (network) => endpoints.left(network),
-    refusal: (network, ip) => endpoints.refusal(network, ip),
+    refusal: (network, ip, endpoint) => endpoints.refusal(network, ip, endpoint),
     isUsed: (network) => endpoints.isUsed(network),
   });
   const wireState = new WireState(settings.stateDir);

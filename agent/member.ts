@@ -30,7 +30,7 @@ export class Member implements Claimed {
   constructor(
     private readonly options: MemberOptions,
     readonly membership: Membership,
-    readonly granted: Set<string>,
+    readonly granted: Claimed['granted'],
   ) {
     const { store, log, problems, subnetTtlSeconds } = options;
     this.#keeper = new LeaseKeeper({ store, log, problems, ttlSeconds: subnetTtlSeconds });
@@ -117,7 +117,7 @@ export class Member implements Claimed {
     this.options.state.saveNetwork({
       network,
       lease,
-      granted: [...this.granted],
+      granted: [...this.granted].map(([ip, { node, endpoint }]) => ({ ip, node, endpoint })),
       ...(parent === undefined ? {} : { parent }),
     });
   }

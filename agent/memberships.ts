@@ -4,8 +4,9 @@ import { areRouted, type Network } from '../core/network.js';
 import { compileFirewall, compileNetwork, type Membership, type Underlay } from '../core/compile.js';
 import { describeStep } from '../core/plan.js';
 import { addressingOf } from '../core/bridged.js';
+import type { IpAddress } from '../core/address.js';
 import { failedPrecondition, type WeftError } from '../core/errors.js';
-import type { Endpoint } from '../core/records.js';
+import type { ClaimHolder, Endpoint } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
 import type { Change, LeaseRequest, Store, StoredLease } from '../store/store.js';
 import { Claims } from './claims.js';
@@ -43,8 +44,8 @@ export interface MembershipListener {
   left(network: string): Promise<void>;
   /** Whether the network has endpoints on this node. */
   isUsed(network: string): boolean;
-  /** Why an address of this node's subnet cannot be given to another node, or undefined. */
-  refusal(network: string, ip: string): string | undefined;
+  /** Why an address of this node's subnet cannot be given to another node's endpoint, or undefined. */
+  refusal(network: string, ip: string, endpoint: string): string | undefined;
 }
 
 export class Memberships {
@@ -64,7 +65,7 @@ export class Memberships {
   constructor(private readonly options: MembershipsOptions) {
     this.#claims = new Claims({
       ...options,
-      refusal: (network, ip) => this.#listener?.refusal(network, ip),
+      refusal: (network, ip, endpoint) => this.#listener?.refusal(network, ip, endpoint),
     });
     this.#leases = new SubnetLeases({
       ...options,
@@ -73,7 +74,7 @@ export class Memberships {
     this.#peers = new PeerRecords({
       ...options,
       claims: this.#claims,
-      isMember: (network) => this.#members.has(network),
+      member: (network) => this.#members.get(network),
     });
   }
 
@@ -98,6 +99,17 @@ export class Memberships {
     return this.#members.get(network)?.granted.has(ip) ?? false;
   }
 
+  /** Whose an address is that etcd has lost the record of; see PeerRecords. */
+  mourned(network: string, ip: IpAddress, asker: ClaimHolder): string | undefined {
+    return this.#peers.mourned(network, ip, asker);
+  }
+
+  /** Nobody on this node uses the address any more. */
+  freed(network: string, ip: string): void {
+    const member = this.#members.get(network);
+    if (member !== undefined) void this.#claims.freed(member, network, ip);
+  }
+
   /** By which endpoint the host itself is on a network; undefined: by none. */
   async expose(network: string, endpoint: Endpoint | undefined): Promise<void> {
     if (this.#members.get(network)?.expose(endpoint) === true) await this.#publishObjects(network);
@@ -117,7 +129,10 @@ export class Memberships {
         underlay: this.options.underlay(),
         ...(parent === undefined ? {} : { parent }),
       };
-      this.#members.set(network.name, this.#member(membership, new Set(granted)));
+      this.#members.set(
+        network.name,
+        this.#member(membership, new Map(granted.map(({ ip, ...holder }) => [ip, holder]))),
+      );
     }
     for (const { network } of saved) await this.#publishObjects(network.name);
   }
@@ -149,6 +164,7 @@ export class Memberships {
     }
     const network = view.networks.get(name);
     if (network !== undefined) member.adopt(network);
+    this.#peers.confirm(member);
     await this.#takeLease(member);
     await this.#publishObjects(name);
   }
@@ -218,6 +234,11 @@ export class Memberships {
         this.#leaving.delete(name);
       }
     });
+  }
+
+  /** What the store tells, at once: handle() is called when the batches before it are done with. */
+  note(changes: readonly Change[]): void {
+    this.#peers.note(changes);
   }
 
   /** What the store tells; called once for every batch, in order. */
@@ -353,6 +374,7 @@ export class Memberships {
     deleteSubnetEnv(this.options.runDir, name);
     for (const kind of ['lease', 'restore', 'moved', 'config'])
       this.options.problems.clear(`${kind} ${name}`);
+    this.options.problems.replace(`claim ${name} `, new Map());
     const records = [...this.options.reconciler.records()].filter((record) => record.split(' ')[1] === name);
     await this.options.reconciler.set(new Map(records.map((record) => [record, undefined])));
     await this.#setFirewall();
@@ -389,7 +411,7 @@ export class Memberships {
     await this.#setFirewall();
     const records: Records = new Map([
       [`network ${name}`, compileNetwork(member.membership)],
-      ...this.#peers.of(member.membership),
+      ...this.#peers.of(member),
     ]);
     const failures = await this.options.reconciler.set(records);
     await this.#listener?.changed(name);
@@ -399,7 +421,7 @@ export class Memberships {
     return failures;
   }
 
-  #member(membership: Membership, granted: Set<string>): Member {
+  #member(membership: Membership, granted: Member['granted']): Member {
     return new Member({ ...this.options, leases: this.#leases }, membership, granted);
   }
 }

@@ -152,7 +152,7 @@ export class PluginAddresses implements HostAddresses {
     );
     if (!own) {
       try {
-        await store.claimAddress({ network: membership.network, ip, node, endpoint: SET_ASIDE });
+        await addresses.claim(membership.network, ip, SET_ASIDE);
       } catch (error) {
         // Another host wanted the same a moment ago.
         if (!(error instanceof WeftError) || error.code !== 'ALREADY_EXISTS' || !isOurs()) throw error;

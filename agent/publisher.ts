@@ -2,7 +2,7 @@
 // else when it is back; and where the two differ, the store is put right.
 import { IpAddress } from '../core/address.js';
 import { alreadyExists, messageOf, WeftError } from '../core/errors.js';
-import type { Claim, Endpoint } from '../core/records.js';
+import { isForeign, type Claim, type Endpoint } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
 import type { Change, Store } from '../store/store.js';
 import type { AgentMetrics } from './metrics.js';
@@ -109,7 +109,8 @@ export class Publisher {
         }
       }
     }
-    for (const endpoint of mine.values()) if (!this.#isTold(endpoint)) this.publish(endpoint);
+    for (const endpoint of mine.values())
+      if (!this.#isTold(endpoint) || !this.#hasClaims(endpoint)) this.publish(endpoint);
   }
 
   /** Somebody else changed what is this node's to say. */
@@ -148,8 +149,15 @@ export class Publisher {
   #isTold(endpoint: Endpoint): boolean {
     const { view } = this.options.store;
     const told = view.endpoints.get(endpoint.network)?.get(endpoint.id);
-    if (told === undefined || JSON.stringify(sorted(told)) !== JSON.stringify(sorted(endpoint))) return false;
-    return claimsOf(endpoint).every((ip) => view.claims.get(endpoint.network)?.has(ip) === true);
+    return told !== undefined && JSON.stringify(sorted(told)) === JSON.stringify(sorted(endpoint));
+  }
+
+  #hasClaims(endpoint: Endpoint): boolean {
+    const { view } = this.options.store;
+    return claimsOf(endpoint).every((ip) => {
+      const claim = view.claims.get(endpoint.network)?.get(ip);
+      return claim !== undefined && !isForeign(claim, grantedClaim(endpoint, ip));
+    });
   }
 
   #mark(network: string, id: string, endpoint: Endpoint | undefined, claims: string[] = []): void {
@@ -194,8 +202,12 @@ export class Publisher {
         await this.#timed('delete', () => store.deleteEndpoint(network, id));
         for (const ip of claims) await store.deleteClaim(network, ip, id);
       } else {
-        for (const ip of claimsOf(endpoint)) await store.restoreClaim(grantedClaim(endpoint, ip));
+        // Somebody else's claim is no reason to keep the endpoint from etcd: it runs, and must be found.
+        const restored = await Promise.allSettled(
+          claimsOf(endpoint).map((ip) => store.restoreClaim(grantedClaim(endpoint, ip))),
+        );
         await this.#timed('put', () => store.putEndpoint(endpoint, { unique: endpoint.explicitName }));
+        for (const result of restored) if (result.status === 'rejected') throw result.reason;
       }
       problems.clear(`publish ${id}`);
     } catch (error) {

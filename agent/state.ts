@@ -16,7 +16,7 @@ import { IpAddress, IpNetwork } from '../core/address.js';
 import type { Parent } from '../core/compile.js';
 import { failedPrecondition, messageOf } from '../core/errors.js';
 import { MAX_VNI, parseNetworkName, type Network } from '../core/network.js';
-import type { Endpoint, Lease } from '../core/records.js';
+import type { ClaimHolder, Endpoint, Lease } from '../core/records.js';
 import type { Reservation } from '../daemon/plugin-host.js';
 import { readRecords, type TornRecord } from '../daemon/record-folder.js';
 import { decodeConfig, encodeConfig } from '../store/network-codec.js';
@@ -27,8 +27,8 @@ import { decodeEndpoint, encodeEndpoint } from '../store/record-codec.js';
 export interface SavedNetwork {
   network: Network;
   lease: Lease;
-  /** Addresses of this node's subnet that other nodes use with its agreement. */
-  granted: string[];
+  /** Addresses of this node's subnet that others use with its agreement. */
+  granted: ({ ip: string } & ClaimHolder)[];
   /** The link of this node that the network leaves through. */
   parent?: Parent;
 }
@@ -253,7 +253,9 @@ const endpointSchema = z.object({
 const savedSchema = z.object({
   network: networkSchema,
   lease: leaseSchema,
-  granted: z.array(ip.transform((address) => address.toString())),
+  granted: z.array(
+    z.object({ ip: ip.transform((address) => address.toString()), node: z.string(), endpoint: z.string() }),
+  ),
   parent: parentSchema.optional(),
   /** The config as it was in etcd: written back after a loss, nothing of it is missing, also what weft does not know. */
   config: z.string().optional(),

@@ -43,6 +43,7 @@ export class StoreFollower {
     this.next('the first list', () => Promise.resolve());
     this.#unsubscribe = [
       store.subscribe((changes) => {
+        options.memberships.note(changes);
         if (store.isSynced) this.next('a change', () => this.#handle(changes));
       }),
       this.#followState(),

@@ -93,7 +93,7 @@ export class Replica implements Following {
     return entry && { value: entry.text, modRevision: Number(entry.modRevision) };
   }
 
-  /** Settles when `condition` holds; it is asked again after every batch. @throws the signal's reason */
+  /** Settles when `condition` holds; it is asked again after every batch, and when the connection comes or goes. @throws the signal's reason */
   async until(condition: () => boolean, signal: AbortSignal): Promise<void> {
     if (condition()) return;
     signal.throwIfAborted();
@@ -203,6 +203,7 @@ export class Replica implements Following {
     if (up) this.log.info('etcd connected', { revision: this.#revision });
     else this.log.warn('etcd is away; weft goes on with what it knows', { error });
     for (const listener of [...this.#stateListeners]) this.#safely(() => listener(this.state));
+    for (const test of [...this.#waiters]) test();
   }
 
   #deliver(changes: readonly Change[]): void {

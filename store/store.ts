@@ -99,6 +99,16 @@ export interface NetworkChange {
   removeRoutes?: readonly string[];
 }
 
+/** Who asks for an address outside of its node's subnet. */
+export interface ClaimRequest {
+  network: Network;
+  ip: IpAddress;
+  node: string;
+  endpoint: string;
+  /** Why the address is somebody's although etcd, which lost its past, has no record that says so; asked last. */
+  mourned?: () => string | undefined;
+}
+
 /** Who asks for a subnet. */
 export interface LeaseRequest {
   network: Network;
@@ -187,15 +197,15 @@ export interface Store {
 
   /**
    * Asks for an address outside the node's subnet, and waits for the owner's answer where the space is leased.
-   * @throws WeftError FAILED_PRECONDITION (refused, a flanneld's, no answer), ALREADY_EXISTS (claimed), UNAVAILABLE
+   * @throws WeftError FAILED_PRECONDITION (refused, a flanneld's, no answer, mourned), ALREADY_EXISTS (claimed), UNAVAILABLE
    */
-  claimAddress(
-    claim: { network: Network; ip: IpAddress; node: string; endpoint: string },
-    signal?: AbortSignal,
-  ): Promise<Claim>;
+  claimAddress(claim: ClaimRequest, signal?: AbortSignal): Promise<Claim>;
   /** The owner's answer. Answers false where the claim has gone meanwhile. */
   answerClaim(claim: Claim, answer: { granted: true } | { granted: false; why: string }): Promise<boolean>;
-  /** Puts a claim that was granted back after a loss. */
+  /**
+   * Puts a claim that was granted back after a loss. Answers whether it wrote.
+   * @throws WeftError ALREADY_EXISTS where another node has the address meanwhile; UNAVAILABLE
+   */
   restoreClaim(claim: Claim): Promise<boolean>;
   deleteClaim(network: string, ip: string, endpoint: string): Promise<void>;
 

@@ -10,15 +10,16 @@ import {
 } from '../../core/errors.js';
 import { backendTypeOf, checkParent } from '../../core/bridged.js';
 import { checkOverlap, VNI_RANGE } from '../../core/network.js';
-import type {
-  BadRecord,
-  Claim,
-  Endpoint,
-  Lease,
-  Network,
-  NodeRecord,
-  OwnName,
-  Removal,
+import {
+  isForeign,
+  type BadRecord,
+  type Claim,
+  type Endpoint,
+  type Lease,
+  type Network,
+  type NodeRecord,
+  type OwnName,
+  type Removal,
 } from '../../core/records.js';
 import { LiveView } from '../../store/live-view.js';
 import { networkOf } from '../../store/networks.js';
@@ -26,6 +27,7 @@ import type { NameRequest } from '../../store/own-names.js';
 import type {
   Announcement,
   Change,
+  ClaimRequest,
   LeaseRequest,
   NetworkChange,
   NetworkSpec,
@@ -127,6 +129,22 @@ export class FakeStore implements Store {
   putClaim(claim: Claim): void {
     const { network, ip } = claim;
     this.#change((view) => [view.put({ kind: 'claim', network, ip: ip.toString(), value: claim })]);
+  }
+
+  /** Etcd comes back empty: nobody wanted any of it to go. */
+  loseEverything(): void {
+    this.#change((view) => {
+      const networks = [...view.networks.entries()];
+      const changes = [
+        ...networks.map(([name, value]) => view.remove({ kind: 'network', name, value })),
+        ...networks.flatMap(([name]) => inNetwork(view, name, () => true)),
+        ...[...view.nodes].map(([name, value]) => view.remove({ kind: 'node', name, value })),
+        ...[...view.alive].map(([name, value]) => view.remove({ kind: 'alive', name, value })),
+      ];
+      for (const change of changes)
+        if (change.kind === 'lease' || change.kind === 'claim') change.lost = true;
+      return changes;
+    });
   }
 
   putRemoval(removal: Removal): void {
@@ -319,10 +337,7 @@ export class FakeStore implements Store {
     });
   }
 
-  async claimAddress(
-    wanted: { network: Network; ip: IpAddress; node: string; endpoint: string },
-    signal?: AbortSignal,
-  ): Promise<Claim> {
+  async claimAddress(wanted: ClaimRequest, signal?: AbortSignal): Promise<Claim> {
     this.#requireConnection();
     const { network, ip, node, endpoint } = wanted;
     const name = network.name;
@@ -336,6 +351,8 @@ export class FakeStore implements Store {
     if (owner !== undefined && owner.node === undefined) {
       throw failedPrecondition(`ip: ${text} is in the subnet of a flanneld`);
     }
+    const lost = wanted.mourned?.();
+    if (lost !== undefined) throw failedPrecondition(`ip: ${text} ${lost}`);
     const claim: Claim = {
       network: name,
       ip,
@@ -365,7 +382,10 @@ export class FakeStore implements Store {
 
   async restoreClaim(claim: Claim): Promise<boolean> {
     this.#requireConnection();
-    if (this.#view.claims.get(claim.network)?.has(claim.ip.toString()) === true) return false;
+    const there = this.#view.claims.get(claim.network)?.get(claim.ip.toString());
+    if (there !== undefined && isForeign(there, claim))
+      throw alreadyExists(`ip: ${claim.ip.toString()} is used by ${there.endpoint}`);
+    if (there !== undefined) return false;
     this.putClaim(claim);
     return true;
   }
