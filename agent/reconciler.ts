@@ -43,6 +43,9 @@ export interface ReconcilerOptions {
 /** All work on the node's namespace stands in this one queue: what is compared must not change meanwhile. */
 const NODE = 'node';
 
+/** What drift of the firewall's rules is counted under. */
+const FIREWALL = 'firewall';
+
 /** From a notification to the comparison: long enough for the notifications of weft's own steps to come in together. */
 const SETTLE_MS = 100;
 
@@ -59,6 +62,7 @@ export class Reconciler {
   #started = false;
   #stopped = false;
   #soon: NodeJS.Timeout | undefined;
+  #firewallSoon: NodeJS.Timeout | undefined;
   #tick: NodeJS.Timeout | undefined;
   #unwatch: (() => void) | undefined;
   #lostAt = -Infinity;
@@ -69,7 +73,7 @@ export class Reconciler {
     this.#firewall = new NodeFirewall({
       kernel,
       problems,
-      onRepaired: (what) => this.#note('firewall', what),
+      onRepaired: (what) => this.#note(FIREWALL, ...what),
     });
   }
 
@@ -86,6 +90,7 @@ export class Reconciler {
     this.#stopped = true;
     clearInterval(this.#tick);
     clearTimeout(this.#soon);
+    clearTimeout(this.#firewallSoon);
     this.#unwatch?.();
     await this.#locks.run(NODE, () => Promise.resolve());
   }
@@ -361,16 +366,21 @@ export class Reconciler {
     }
   }
 
-  #note(key: string, what: string): void {
-    this.options.metrics.drift.inc();
-    this.options.metrics.totals.repaired++;
-    this.options.log.info('put right', { what });
-    this.#drift.repaired(key, what);
+  /** @param found what one look has found of it: undone once, however many rules it is */
+  #note(key: string, ...found: readonly string[]): void {
+    this.options.metrics.drift.inc(found.length);
+    this.options.metrics.totals.repaired += found.length;
+    for (const what of found) this.options.log.info('put right', { what });
+    this.#drift.repaired(key, found[0] ?? key);
   }
 
   #notified(event: KernelEvent): void {
     if (event.kind === 'underlay') {
       this.options.onUnderlay();
+      return;
+    }
+    if (event.kind === 'firewall') {
+      this.#firewallChanged();
       return;
     }
     if (event.kind === 'lost') this.#lost();
@@ -383,6 +393,15 @@ export class Reconciler {
       this.#checkVanished(event.linksGone);
     }
     this.#compareSoon();
+  }
+
+  /** Others change rules all day: weft's are looked at, and nothing else. */
+  #firewallChanged(): void {
+    if (this.#stopped || !this.#started || this.#drift.contested(FIREWALL)) return;
+    this.#firewallSoon ??= setTimeout(() => {
+      this.#firewallSoon = undefined;
+      void this.#locks.run(NODE, () => this.#firewall.ensure(!this.#prune));
+    }, SETTLE_MS);
   }
 
   #lost(): void {

@@ -90,6 +90,61 @@ test('what keeps coming back is reported, and left to the regular comparison', a
   t.true(await there(kernel, ROUTE));
 });
 
+/** Settles when the rules are as weft wants them, or after a second. */
+const rulesBack = (kernel: FakeKernel): Promise<void> =>
+  eventually(() => kernel.firewall.rules !== undefined);
+
+test('rules that are flushed again and again are reported, and left to the regular comparison', async (t) => {
+  const { kernel, reconciler, problems } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  // The first rules of the model's firewall count, too.
+  for (let i = 2; i <= 5; i++) {
+    kernel.flushFirewall();
+    await rulesBack(kernel);
+  }
+  t.true(problems.list().some(({ why }) => why.includes('5 times within a minute')));
+  const { writes } = kernel.firewall;
+  for (let i = 0; i < 6; i++) {
+    kernel.flushFirewall();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  t.is(kernel.firewall.writes, writes);
+  t.is(kernel.firewall.rules, undefined);
+  await reconciler.compare('interval');
+  t.not(kernel.firewall.rules, undefined);
+});
+
+test('what one flush takes counts as one change, however many rules it was', async (t) => {
+  const { kernel, reconciler, problems, totals } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  await reconciler.compare('asked');
+  totals.repaired = 0;
+  kernel.firewall.ensure = () =>
+    Promise.resolve({ repaired: Array.from({ length: 7 }, (_, i) => `rule ${i}`), problems: [] });
+  await reconciler.compare('asked');
+  t.is(totals.repaired, 7);
+  t.false(problems.list().some(({ why }) => why.includes('5 times within a minute')));
+});
+
+test('somebody else’s rules cost a look at weft’s and no comparison of everything', async (t) => {
+  const { kernel, reconciler } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  await kernel.settled();
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  let looks = 0;
+  let comparisons = 0;
+  const ensure = kernel.firewall.ensure.bind(kernel.firewall);
+  const observe = kernel.node.observe.bind(kernel.node);
+  kernel.firewall.ensure = (desired) => (looks++, ensure(desired));
+  kernel.node.observe = (sysctls) => (comparisons++, observe(sysctls));
+  kernel.emit({ kind: 'firewall' });
+  await eventually(() => looks > 0);
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  t.is(looks, 1);
+  t.is(comparisons, 0);
+});
+
 test('a step that the kernel refuses is a problem until it works', async (t) => {
   const { kernel, reconciler, problems } = await running({ prune: true });
   t.teardown(() => reconciler.stop());
