@@ -3,7 +3,7 @@
 // reservation which is to become one.
 import type { IpAddress, IpNetwork } from '../core/address.js';
 import type { Membership } from '../core/compile.js';
-import { alreadyExists, invalidArgument, type WeftError } from '../core/errors.js';
+import { alreadyExists, invalidArgument, unavailable, type WeftError } from '../core/errors.js';
 import { addressingOf } from '../core/bridged.js';
 import { pickAddress, pickFromBlock, reservedIn } from '../core/ipam.js';
 import type { Network } from '../core/network.js';
@@ -16,6 +16,8 @@ export interface AddressesOptions {
   node: string;
   /** What the holder of an address is called, where that is known. */
   nameOf: (holder: string) => string | undefined;
+  /** What the state directory remembers is not all: nothing is given out before `complete`. */
+  incomplete?: boolean;
 }
 
 export interface Wish {
@@ -44,7 +46,16 @@ export class Addresses {
   /** The address that was given out last, by subnet: the search goes on after it. */
   readonly #last = new Map<string, IpAddress>();
 
-  constructor(private readonly options: AddressesOptions) {}
+  #incomplete: boolean;
+
+  constructor(private readonly options: AddressesOptions) {
+    this.#incomplete = options.incomplete ?? false;
+  }
+
+  /** Every address of this node that is in use is held now. */
+  complete(): void {
+    this.#incomplete = false;
+  }
 
   holder(network: string, ip: string): string | undefined {
     return this.#holders.get(keyOf(network, ip));
@@ -57,11 +68,17 @@ export class Addresses {
   /** What somebody else holds by now stays. */
   free(network: string, ip: string, holder: string): void {
     const key = keyOf(network, ip);
-    if (this.#holders.get(key) === holder) this.#holders.delete(key);
+    if (this.#holders.get(key) !== holder) return;
+    this.#holders.delete(key);
+    this.options.memberships.freed(network, ip);
   }
 
-  /** @throws WeftError ALREADY_EXISTS, INVALID_ARGUMENT, RESOURCE_EXHAUSTED; of a claim also FAILED_PRECONDITION, UNAVAILABLE */
+  /**
+   * @throws WeftError ALREADY_EXISTS, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE while it is not known what is in use;
+   * of a claim also FAILED_PRECONDITION, UNAVAILABLE
+   */
   async take(wish: Wish): Promise<Taken> {
+    this.checkComplete();
     const { membership, subnet, asked, holder } = wish;
     const { network } = membership;
     if (asked === undefined) return this.#hold(network, this.#pick(wish), holder);
@@ -77,6 +94,15 @@ export class Addresses {
       return this.#hold(network, asked, holder);
     }
     return this.#claim(network, asked, holder);
+  }
+
+  /** @throws WeftError UNAVAILABLE while endpoints of this node may be there that only etcd knows */
+  checkComplete(): void {
+    if (!this.#incomplete) return;
+    throw unavailable(
+      'a state file of this node is torn or lost, and what it said has not come back from etcd yet',
+      'Try again when etcd answers.',
+    );
   }
 
   #pick({ membership, subnet, preferred, within }: Wish): IpAddress {
@@ -96,10 +122,17 @@ export class Addresses {
     return ip;
   }
 
+  /** Claims an address in the store. @throws WeftError as `Store.claimAddress` */
+  async claim(network: Network, ip: IpAddress, endpoint: string): Promise<void> {
+    const { store, memberships, node } = this.options;
+    const mourned = (): string | undefined => memberships.mourned(network.name, ip, { node, endpoint });
+    await store.claimAddress({ network, ip, node, endpoint, mourned });
+  }
+
   async #claim(network: Network, ip: IpAddress, holder: string): Promise<Taken> {
     const held = this.#hold(network, ip, holder);
     try {
-      await this.options.store.claimAddress({ network, ip, node: this.options.node, endpoint: holder });
+      await this.claim(network, ip, holder);
     } catch (error) {
       await held.undo();
       throw error;

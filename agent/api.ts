@@ -97,8 +97,8 @@ export async function serveApi(
 
 /** @throws WeftError FAILED_PRECONDITION */
 async function listen(server: Server, path: string): Promise<void> {
-  // Nobody but root may ask, from the first moment on.
-  const umask = process.umask(0o177);
+  // From the first moment on nobody but root may ask: the agent's umask (main.ts) lets nobody else write to what it makes,
+  // and who may not write may not connect. A stricter one for the time of binding would be every part's, and every child's.
   try {
     await new Promise<void>((resolve, reject) => {
       server.bindAsync(`unix:${path}`, ServerCredentials.createInsecure(), (error) =>
@@ -110,8 +110,6 @@ async function listen(server: Server, path: string): Promise<void> {
     throw failedPrecondition(`the socket ${path} cannot be made: ${messageOf(error)}`, 'Check --run-dir.', {
       cause: error,
     });
-  } finally {
-    process.umask(umask);
   }
 }
 

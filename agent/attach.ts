@@ -92,7 +92,11 @@ export class Attacher {
     const vlan = vlanFor(network, request.vlan);
     if (request.publish.length > 0) checkPublishable(network);
     if (request.dns) checkAnswers(membership);
-    const inside = await lookAtLinks(namespace, target.canonical, request.ifname);
+    // What is in no record may be in a torn one.
+    this.options.addresses.checkComplete();
+    const inside = await lookAtLinks(namespace, target.canonical, request.ifname, (mac) =>
+      this.options.reconciler.wantsPeer(mac),
+    );
     const id = this.#freeId(former.endpoint);
     const undo = new Undo();
     try {

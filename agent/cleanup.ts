@@ -11,6 +11,7 @@ import type { Store } from '../store/store.js';
 import { NetnsResolvConf } from './dns/netns-resolv-conf.js';
 import type { Kernel } from './kernel/kernel.js';
 import { clearContainers } from './runtime/clear.js';
+import { instanceIn } from './state.js';
 
 export interface CleanupOptions {
   kernel: Kernel;
@@ -46,8 +47,7 @@ export async function cleanup(options: CleanupOptions): Promise<void> {
   let untold: unknown;
   try {
     await store.synced(AbortSignal.any([options.signal, AbortSignal.timeout(STORE_MS)]));
-    await store.removeNode(node, { force: true });
-    log.info('released the subnets and endpoints of this node', { node });
+    await removeFromCluster(options);
   } catch (error) {
     if (!(error instanceof WeftError) || error.code !== 'NOT_FOUND') untold = error;
   }
@@ -76,4 +76,27 @@ export async function cleanup(options: CleanupOptions): Promise<void> {
   if (failure !== undefined) {
     throw failedPrecondition(`the kernel kept something of weft's: ${failure.message}`, 'Run it again.');
   }
+}
+
+/** Another host can have this node's name, and what is under it in etcd is then that host's. */
+async function removeFromCluster({ store, log, node, stateDir }: CleanupOptions): Promise<void> {
+  const instance = instanceIn(stateDir);
+  const { alive, nodes } = store.view;
+  const holder = alive.get(node) ?? nodes.get(node)?.instance;
+  if (instance === undefined || holder !== instance) {
+    log.warn('nothing was removed from etcd', {
+      node,
+      why:
+        holder === undefined
+          ? 'there is no such node'
+          : instance === undefined
+            ? 'the state directory does not say whether the node of that name is this one'
+            : 'the node of that name is another host',
+      ...(holder === undefined ? {} : { next: `If it is gone for good: weft node rm ${node}.` }),
+    });
+    return;
+  }
+  // Only its own sign of life is overruled: one that appears meanwhile is another's.
+  await store.removeNode(node, { force: alive.has(node) });
+  log.info('released the subnets and endpoints of this node', { node });
 }

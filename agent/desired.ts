@@ -1,6 +1,12 @@
 // What the node should have: the union over all records of the objects that each compiles to. An object that two records
 // need is there as long as one of them needs it.
-import { connectedRoute, objectKey, type KernelObject } from '../core/objects.js';
+import {
+  connectedRoute,
+  objectKey,
+  type AddressObject,
+  type KernelObject,
+  type RouteObject,
+} from '../core/objects.js';
 import { assume, plan, sameObject, type Step } from '../core/plan.js';
 import type { KernelEvent } from './kernel/kernel.js';
 
@@ -8,8 +14,8 @@ export class Desired {
   readonly #records = new Map<string, ReadonlyMap<string, KernelObject>>();
   /** By object key: the object as each record wants it; the first record decides. */
   readonly #wanted = new Map<string, Map<string, KernelObject>>();
-  /** The routes that the kernel makes with addresses that should be there. */
-  readonly #connected = new Map<string, KernelObject>();
+  /** The routes that the kernel makes with addresses that should be there: by key and link, for links may share fe80::/64. */
+  readonly #connected = new Map<string, Map<string, RouteObject>>();
 
   /**
    * Says what a record compiles to now (undefined: it is gone), and answers the steps from what it compiled to before.
@@ -36,12 +42,7 @@ export class Desired {
 
   #put(key: string, record: string, object: KernelObject | undefined): void {
     const wanted = this.#wanted.get(key);
-    const address = object ?? wanted?.get(record);
-    const route = address?.kind === 'address' ? connectedRoute(address) : undefined;
-    if (route !== undefined) {
-      if (object === undefined) this.#connected.delete(objectKey(route));
-      else this.#connected.set(objectKey(route), route);
-    }
+    const before = this.get(key);
     if (object !== undefined) {
       if (wanted === undefined) this.#wanted.set(key, new Map([[record, object]]));
       else wanted.set(record, object);
@@ -49,6 +50,19 @@ export class Desired {
       wanted.delete(record);
       if (wanted.size === 0) this.#wanted.delete(key);
     }
+    const address = this.get(key) ?? before;
+    if (address?.kind === 'address') this.#connect(address);
+  }
+
+  #connect(address: AddressObject): void {
+    const route = connectedRoute(address);
+    if (route === undefined) return;
+    const key = objectKey(route);
+    const links = this.#connected.get(key) ?? new Map<string, RouteObject>();
+    if (this.get(objectKey(address)) === undefined) links.delete(route.link);
+    else links.set(route.link, route);
+    if (links.size === 0) this.#connected.delete(key);
+    else this.#connected.set(key, links);
   }
 
   get(key: string): KernelObject | undefined {
@@ -70,7 +84,7 @@ export class Desired {
     }
     for (const [key, { object, owned }] of objects) {
       const wanted = this.get(key);
-      const route = this.#connected.get(key);
+      const route = object.kind === 'route' ? this.#connected.get(key)?.get(object.link) : undefined;
       const fits = route !== undefined && sameObject(object, route);
       const wrong = wanted === undefined ? owned && pruned && !fits : !sameObject(object, wanted);
       if (wrong && !ignored(key)) return true;

@@ -1,6 +1,5 @@
 // What can be asked of this agent, put together from the parts that do it. By its socket and by way of the controller it is
 // the same.
-import { unavailable } from '../core/errors.js';
 import type { Store } from '../store/store.js';
 import { parseDetach, type AgentDoor } from './api.js';
 import type { Attacher } from './attach.js';
@@ -14,14 +13,12 @@ import type { AgentMetrics } from './metrics.js';
 import { portDoor } from './port-door.js';
 import type { Ports } from './ports.js';
 import type { Containers } from './runtime/containers.js';
-import type { Loaded } from './state.js';
 import { wireEndpoint } from './status.js';
 import { parseWire, parseWireDetach, wireMessage } from './wire-request.js';
 import type { Wires } from './wires.js';
 
 export interface AgentDoorOptions {
   store: Store;
-  loaded: Pick<Loaded, 'torn'>;
   memberships: Memberships;
   attacher: Attacher;
   endpoints: Endpoints;
@@ -37,16 +34,9 @@ export interface AgentDoorOptions {
 }
 
 export function agentDoor(options: AgentDoorOptions): AgentDoor {
-  const { store, loaded, memberships, attacher, containers, wires, dns, metrics, status, changed } = options;
+  const { store, memberships, attacher, containers, wires, dns, metrics, status, changed } = options;
   return {
     attach: async (wire) => {
-      // The address of an endpoint whose file is torn must not count as free; etcd knows it.
-      if (!store.isSynced && loaded.torn.some(({ kind }) => kind === 'endpoint')) {
-        throw unavailable(
-          'a state file of this node is torn, and etcd, which knows what it said, has not answered yet',
-          'Try again when etcd is back.',
-        );
-      }
       const end = metrics.attachSeconds.startTimer();
       try {
         const endpoint = await attacher.attach(parseAttach(wire));

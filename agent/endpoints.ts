@@ -1,8 +1,8 @@
 // The endpoints of this node: the containers that are attached, and those of a door whose namespace is still to come. The
 // state directory is the truth about them; the reconciler keeps them right; the store is told.
-import { parseInterface } from '../core/address.js';
+import { parseInterface, type IpNetwork } from '../core/address.js';
 import { compileEndpoint, isHost } from '../core/compile.js';
-import { notFound } from '../core/errors.js';
+import { messageOf, notFound } from '../core/errors.js';
 import { reservedIn } from '../core/ipam.js';
 import { Locks } from '../core/locks.js';
 import type { Endpoint, Sandbox } from '../core/records.js';
@@ -13,6 +13,7 @@ import { addressesOf } from './endpoint-addresses.js';
 import type { EndpointResolvConf } from './endpoint-resolv-conf.js';
 import type { Memberships, MembershipListener } from './memberships.js';
 import type { Ports } from './ports.js';
+import { attempt, type Problems } from './problems.js';
 import type { Publisher } from './publisher.js';
 import { sameSandbox, type Reconciler, type SandboxRecord } from './reconciler.js';
 import type { State } from './state.js';
@@ -24,6 +25,7 @@ export interface EndpointsOptions {
   publisher: Publisher;
   ports: Ports;
   state: State;
+  problems: Problems;
   log: Logger;
   resolvConf: EndpointResolvConf;
   /** Told at once of what came and what went. */
@@ -31,6 +33,10 @@ export interface EndpointsOptions {
 }
 
 export const recordOf = (id: string): string => `endpoint ${id}`;
+
+/** What a problem with taking one away is kept under. */
+const endOf = ({ id, name, network }: Endpoint): string =>
+  `the end of endpoint ${name} (${id}) of network ${network}`;
 
 export class Endpoints implements MembershipListener {
   readonly #byId = new Map<string, Endpoint>();
@@ -80,35 +86,48 @@ export class Endpoints implements MembershipListener {
     for (const ip of addressesOf(endpoint)) this.options.addresses.hold(endpoint.network, ip, endpoint.id);
   }
 
-  /** Takes one up that only the store remembers; its network is joined with it. */
+  /** Takes one up that only the store remembers; its network is joined with it. Where that fails, its addresses stay held. */
   async recover(endpoint: Endpoint): Promise<void> {
+    if (endpoint.door === undefined) this.#hold(endpoint);
     await this.options.memberships.join(endpoint.network);
     this.options.state.saveEndpoint(endpoint);
     await this.restore([endpoint]);
   }
 
   async changed(network: string): Promise<void> {
-    for (const endpoint of this.list()) {
-      if (endpoint.network !== network) continue;
-      await this.#adopt(endpoint);
+    for (const { id } of this.list()) {
+      // As it is now: the list is of a moment ago.
+      const endpoint = this.#byId.get(id);
+      if (endpoint?.network !== network) continue;
       this.options.resolvConf.trySet(endpoint, endpoint);
+      await this.#adopt(endpoint);
     }
     await this.options.ports.follow(network);
   }
 
   async left(network: string): Promise<void> {
-    for (const endpoint of this.list()) if (endpoint.network === network) await this.remove(endpoint);
+    for (const endpoint of this.list()) {
+      if (endpoint.network !== network) continue;
+      // The others go all the same, and so does the network.
+      await attempt(
+        this.options,
+        endOf(endpoint),
+        () => this.remove(endpoint),
+        'Detach it, or end its container: it is tried again then.',
+      );
+    }
     await this.options.ports.left(network);
   }
 
-  isUsed(network: string): boolean {
-    return this.list().some((endpoint) => endpoint.network === network);
+  isUsed(network: string, within?: IpNetwork): boolean {
+    const hasOne = ({ ip }: Endpoint): boolean => within?.contains(parseInterface(ip).address) ?? true;
+    return this.list().some((endpoint) => endpoint.network === network && hasOne(endpoint));
   }
 
-  refusal(network: string, ip: string): string | undefined {
+  refusal(network: string, ip: string, endpoint: string): string | undefined {
     const membership = this.options.memberships.get(network);
     const id = this.options.addresses.holder(network, ip);
-    if (id !== undefined)
+    if (id !== undefined && id !== endpoint)
       return `${ip} is in use by ${this.#byId.get(id)?.name ?? 'a container that is being attached'}`;
     if (membership === undefined) return undefined;
     for (const subnet of ownSubnets(membership.lease)) {
@@ -119,6 +138,11 @@ export class Endpoints implements MembershipListener {
     return undefined;
   }
 
+  /** Neither gone nor described anew. */
+  #isCurrent(endpoint: Endpoint): boolean {
+    return this.#byId.get(endpoint.id) === endpoint;
+  }
+
   async #adopt(endpoint: Endpoint): Promise<void> {
     const membership = this.options.memberships.get(endpoint.network);
     if (membership === undefined) return;
@@ -126,12 +150,14 @@ export class Endpoints implements MembershipListener {
     const record = recordOf(endpoint.id);
     if (isHost(endpoint)) {
       await this.options.reconciler.set(new Map([[record, host]]));
-      await this.options.memberships.expose(endpoint.network, endpoint);
+      if (this.#isCurrent(endpoint)) await this.options.memberships.expose(endpoint.network, endpoint);
       return;
     }
     if (isToCome(endpoint)) await this.options.reconciler.set(new Map([[record, host]]));
     else await this.options.reconciler.adopt(record, host, insideOf(endpoint, container));
-    if (endpoint.publish.length > 0) await this.options.ports.restore(membership, endpoint);
+    // It may have been removed meanwhile, or its ports changed.
+    if (endpoint.publish.length > 0 && this.#isCurrent(endpoint))
+      await this.options.ports.restore(membership, endpoint);
   }
 
   /** What is wanted now, and not damage to be put right. */
@@ -183,8 +209,15 @@ export class Endpoints implements MembershipListener {
     });
   }
 
-  /** Takes note of an endpoint as the kernel has it now; who wants to know is told once the caller has its answer. */
+  /**
+   * Takes note of an endpoint as the kernel has it now; who wants to know is told once the caller has its answer.
+   * @throws WeftError NOT_FOUND for a new one whose network is gone by now, FAILED_PRECONDITION where it cannot be written
+   * down
+   */
   put(endpoint: Endpoint): void {
+    const { id, network } = endpoint;
+    if (!this.#byId.has(id) && this.options.memberships.get(network) === undefined)
+      throw notFound(`this node is not on network ${network} any more`, 'See `weft network ls`.');
     this.options.state.saveEndpoint(endpoint);
     this.#byId.set(endpoint.id, endpoint);
     setImmediate(() => {
@@ -194,39 +227,71 @@ export class Endpoints implements MembershipListener {
     });
   }
 
-  /** A container went by itself. */
+  /** A container went by itself. Where its endpoint cannot be removed now, the next comparison says so again. */
   vanished(record: string): void {
     const endpoint = this.#byId.get(record.split(' ')[1] ?? '');
     if (endpoint === undefined) return;
     void this.inTurn(endpoint, async (there) => {
       if (there === undefined) return;
+      await attempt(
+        this.options,
+        endOf(there),
+        () => this.remove(there),
+        'It is tried again every 10 seconds.',
+      );
+      if (this.#byId.has(there.id)) return;
       this.options.log.info('a container is gone: its endpoint is removed', {
-        endpoint: endpoint.name,
-        network: endpoint.network,
-        target: endpoint.target,
+        endpoint: there.name,
+        network: there.network,
+        target: there.target,
       });
-      await this.remove(endpoint);
     });
   }
 
-  /** Takes one away: from the kernel, from what is remembered, and from the store. */
+  /**
+   * Takes one away: from the kernel, from what is remembered, and from the store.
+   * @throws WeftError where the state directory or the firewall refuses; then it is there as before
+   */
   async remove(endpoint: Endpoint): Promise<void> {
-    const { reconciler, publisher, state } = this.options;
-    // Forgotten first: killed after this line, the leftover link is pruned at the next start; the other way round an
+    const { reconciler, memberships, addresses, publisher } = this.options;
+    await this.#forget(endpoint);
+    this.options.problems.clear(endOf(endpoint));
+    this.options.onChange?.(endpoint, false);
+    this.options.resolvConf.trySet(endpoint);
+    // The routes first: with the address the kernel would take away those that name it as their source.
+    if (isHost(endpoint)) await memberships.expose(endpoint.network, undefined).catch(this.#late(endpoint));
+    await reconciler.detach(recordOf(endpoint.id)).catch(this.#late(endpoint));
+    if (endpoint.door === undefined)
+      for (const ip of addressesOf(endpoint)) addresses.free(endpoint.network, ip, endpoint.id);
+    publisher.withdraw(endpoint);
+    memberships.endpointGone(endpoint.network);
+  }
+
+  /** What the kernel keeps of a forgotten endpoint is in no record any more: the next comparison takes it away. */
+  #late({ id, name }: Endpoint): (error: unknown) => void {
+    return (error) =>
+      this.options.log.warn('a removed endpoint is not gone yet', {
+        id,
+        endpoint: name,
+        error: messageOf(error),
+      });
+  }
+
+  /** What may be refused, all or nothing. */
+  async #forget(endpoint: Endpoint): Promise<void> {
+    const { state, ports } = this.options;
+    // The file first: killed after this line, the leftover link is pruned at the next start; the other way round an
     // endpoint without a container would be made anew.
     state.deleteEndpoint(endpoint.id);
     this.#byId.delete(endpoint.id);
-    this.options.onChange?.(endpoint, false);
-    this.options.resolvConf.trySet(endpoint);
-    // Nothing may lead to an address that is the next container's.
-    await this.options.ports.close(endpoint.id);
-    // The routes first: with the address the kernel would take away those that name it as their source.
-    if (isHost(endpoint)) await this.options.memberships.expose(endpoint.network, undefined);
-    await reconciler.detach(recordOf(endpoint.id));
-    if (endpoint.door === undefined) {
-      for (const ip of addressesOf(endpoint)) this.options.addresses.free(endpoint.network, ip, endpoint.id);
+    try {
+      // Nothing may lead to an address that is the next container's.
+      await ports.close(endpoint.id);
+    } catch (error) {
+      this.#byId.set(endpoint.id, endpoint);
+      state.saveEndpoint(endpoint);
+      throw error;
     }
-    publisher.withdraw(endpoint);
   }
 }
 

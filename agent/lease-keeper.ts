@@ -16,6 +16,8 @@ export interface LeaseKeeperOptions {
   log: Logger;
   problems: Problems;
   ttlSeconds: number;
+  /** Runs what must not happen while the subnet is taken, changed or given back. */
+  exclusively: (work: () => Promise<void>) => Promise<void>;
 }
 
 export class LeaseKeeper {
@@ -29,16 +31,17 @@ export class LeaseKeeper {
     return this.#expires;
   }
 
-  /** @param fresh the etcd lease was made just now */
-  hold(lease: StoredLease, fresh: boolean): void {
+  /** @param lease whose etcd lease was made just now */
+  hold(lease: StoredLease): void {
     this.stop();
     this.#lease = lease;
+    this.options.problems.clear(`renew ${lease.network}`);
     if (lease.reservation) {
       this.#expires = undefined;
       return;
     }
     const { ttlSeconds } = this.options;
-    if (fresh) this.#expires = new Date(Date.now() + ttlSeconds * 1000);
+    this.#expires = new Date(Date.now() + ttlSeconds * 1000);
     this.#wake(renewAfter(ttlSeconds));
   }
 
@@ -49,26 +52,30 @@ export class LeaseKeeper {
 
   #wake(seconds: number): void {
     // setTimeout knows no more than 2^31 - 1 ms; a lease of years is looked at sooner, which does no harm.
-    this.#timer = setTimeout(() => void this.#renew(), Math.min(seconds * 1000, 2 ** 31 - 1));
+    this.#timer = setTimeout(() => void this.#renewInTurn(), Math.min(seconds * 1000, 2 ** 31 - 1));
   }
 
-  async #renew(): Promise<void> {
-    const lease = this.#lease;
-    if (lease === undefined) return;
+  /** A renewal writes what the lease was when it began: it must not come after a change, or after the end. */
+  async #renewInTurn(): Promise<void> {
+    const timer = this.#timer;
+    await this.options.exclusively(async () => {
+      if (this.#timer === timer && this.#lease !== undefined) await this.#renew(this.#lease, timer);
+    });
+  }
+
+  async #renew(lease: StoredLease, timer: NodeJS.Timeout | undefined): Promise<void> {
     const { store, log, problems, ttlSeconds } = this.options;
-    const key = `renew ${lease.network}`;
     try {
       const renewed = await store.renewLease(lease, ttlSeconds);
-      problems.clear(key);
-      if (this.#lease === lease) this.hold(renewed, true);
+      if (this.#timer === timer) this.hold(renewed);
     } catch (error) {
       log.warn('a subnet could not be renewed', { network: lease.network, error: messageOf(error) });
-      problems.set(key, {
+      problems.set(`renew ${lease.network}`, {
         what: `subnet ${lease.subnet.toString()} of network ${lease.network}`,
         why: `its lease could not be renewed: ${messageOf(error)}`,
         fix: `It is tried again; it ends at ${this.#expires?.toISOString() ?? 'an unknown time'}.`,
       });
-      if (this.#lease === lease) this.#wake(Math.min(60, ttlSeconds / 10));
+      if (this.#timer === timer) this.#wake(Math.min(60, ttlSeconds / 10));
     }
   }
 }

@@ -1,7 +1,7 @@
 // The daemon of a node. This file makes the parts and ties them together; what each does is said in its own file.
 import { messageOf, WeftError } from '../core/errors.js';
 import type { Endpoint, NodeRecord } from '../core/records.js';
-import { startHttp, type Readiness } from '../daemon/http.js';
+import { startHttp } from '../daemon/http.js';
 import { createLogger, type Logger } from '../daemon/log.js';
 import type { Plugin } from '../daemon/plugin-host.js';
 import { settingsOrExit } from '../daemon/settings.js';
@@ -25,6 +25,7 @@ import { Endpoints } from './endpoints.js';
 import { Exposure } from './exposure.js';
 import { mountHost } from './host-service.js';
 import { openFirewall } from './kernel/firewall/index.js';
+import { startGauges } from './gauges.js';
 import { Gateways } from './gateways.js';
 import { joinWhenThere } from './join-when-there.js';
 import type { Kernel } from './kernel/kernel.js';
@@ -34,13 +35,15 @@ import { checkPrivileges } from './kernel/privileges.js';
 import { Memberships } from './memberships.js';
 import { agentMetrics } from './metrics.js';
 import { NodeUnderlay } from './node-underlay.js';
-import { PluginAddresses, PluginEndpoints, SET_ASIDE } from './plugin-endpoints.js';
+import { PluginAddresses, SET_ASIDE } from './plugin-addresses.js';
+import { PluginEndpoints } from './plugin-endpoints.js';
 import { PluginNetworks } from './plugin-networks.js';
 import { Peers } from './peers.js';
 import { FilePortJournal } from './port-journal.js';
 import { Ports } from './ports.js';
 import { Problems } from './problems.js';
 import { Publisher } from './publisher.js';
+import { AgentReadiness } from './readiness.js';
 import { Reconciler } from './reconciler.js';
 import { RouterAdvertisements } from './router-advertisements.js';
 import { containerNetworks } from './runtime/container-networks.js';
@@ -51,7 +54,7 @@ import { startSession } from './session.js';
 import { agentProgram, agentSettingsFrom, type AgentSettings } from './settings.js';
 import { State } from './state.js';
 import { statusOf, wireEndpoint } from './status.js';
-import { recoverEndpoints } from './recovery.js';
+import { mayBeMore, recoverEndpoints } from './recovery.js';
 import { StoreFollower } from './store-follower.js';
 import type { UnderlayWish } from './underlay.js';
 import { WireState } from './wire-state.js';
@@ -62,6 +65,8 @@ export async function main(argv: readonly string[], plugins: readonly Plugin[] =
   const settings = agentSettingsFrom(settingsOrExit(agentProgram, argv).values);
   const log = createLogger({ level: settings.logLevel, format: settings.logFormat });
   const shutdown = installShutdown(log);
+  // Whoever started the agent with less: nobody else may write to its files, nor connect to its sockets.
+  process.umask(process.umask(0o077) | 0o022);
   try {
     checkPrivileges();
     await (settings.cleanup ? runCleanup(settings, log, shutdown) : run(settings, log, shutdown, plugins));
@@ -114,15 +119,12 @@ async function run(
   shutdown.add('the store', () => store.close());
 
   let reported = (): void => {};
-  const problems = new Problems(() => {
-    metrics.problems.set(problems.list().length);
-    reported();
-  });
-  let ready: Readiness = { ready: false, reason: 'the agent is starting' };
+  const problems = new Problems(() => reported());
+  const readiness = new AgentReadiness(problems);
   const http = await startHttp({
     listen: settings.http,
     registry: metrics.registry,
-    readiness: () => ready,
+    readiness: () => readiness.now(),
     log,
   });
   shutdown.add('http', () => http.stop());
@@ -130,9 +132,7 @@ async function run(
   const underlay = await NodeUnderlay.find(
     { kernel, problems, log, wish: underlayWish(settings) },
     shutdown.signal,
-    (reason) => {
-      ready = { ready: false, reason };
-    },
+    (reason) => readiness.waitsFor(reason),
   );
   const reconciler = new Reconciler({
     kernel,
@@ -164,6 +164,7 @@ async function run(
     metrics,
     problems,
     node,
+    instance,
     current: () => endpoints.list(),
     keeps: (claim) => pluginAddresses.keeps(claim),
   });
@@ -177,7 +178,7 @@ async function run(
   });
   const nameOf = (holder: string): string | undefined =>
     holder === SET_ASIDE ? 'an --aux-address' : endpoints.get(holder)?.name;
-  const addresses = new Addresses({ store, memberships, node, nameOf });
+  const addresses = new Addresses({ store, memberships, node, nameOf, incomplete: mayBeMore(loaded) });
   const ports = new Ports({ kernel, store, memberships, reconciler, problems, log, node });
   shutdown.add('the ports', () => ports.stop());
   const endpoints = new Endpoints({
@@ -187,6 +188,7 @@ async function run(
     publisher,
     ports,
     state,
+    problems,
     log,
     resolvConf,
     onChange: (endpoint, there) => dns.ownEndpoint(endpoint, there),
@@ -219,7 +221,7 @@ async function run(
       dns.refresh();
     },
     left: (network) => endpoints.left(network),
-    refusal: (network, ip) => endpoints.refusal(network, ip),
+    refusal: (network, ip, endpoint) => endpoints.refusal(network, ip, endpoint),
     isUsed: (network) => endpoints.isUsed(network),
   });
   const wireState = new WireState(settings.stateDir);
@@ -227,6 +229,7 @@ async function run(
     kernel,
     reconciler,
     state: wireState,
+    problems,
     log,
     docker: settings.docker,
     underlay: () => underlay.current,
@@ -292,7 +295,7 @@ async function run(
       problems.set('name', {
         what: `node ${node}`,
         why: `another agent of that name is alive, at ${other.publicIp}; this one is at ${underlay.current.ip.toString()}`,
-        fix: 'Give one of them another name with --node.',
+        fix: `Give one of them another name with --node. This one stays out until the other is removed (weft node rm ${node}), or until it is restarted while the other is down.`,
       });
     },
   });
@@ -321,7 +324,6 @@ async function run(
   const door = agentDoor({
     ...{
       store,
-      loaded,
       memberships,
       attacher,
       endpoints,
@@ -352,8 +354,9 @@ async function run(
     (server) => mountHost(server, exposure, wire, () => reported()),
   ]);
   shutdown.add('the api', () => api.stop());
-  if (memberships.list().length > 0) ready = { ready: true };
-  else ready = { ready: false, reason: `etcd at ${settings.etcd.join(', ')} has not answered yet` };
+  if (memberships.list().length > 0) readiness.begins();
+  else readiness.waitsFor(`etcd at ${settings.etcd.join(', ')} has not answered yet`);
+  shutdown.add('the gauges', startGauges(statusSources));
   log.info('the agent serves', {
     node,
     socket: api.path,
@@ -385,7 +388,12 @@ async function run(
       changed: () => reported(),
     },
     async () => {
-      await recoverEndpoints({ loaded, store, kernel, endpoints, memberships, problems, log, node });
+      await recoverEndpoints({
+        ...{ loaded, store, kernel, endpoints, addresses, memberships },
+        problems,
+        log,
+        node,
+      });
       await memberships.resume();
       for (const { name } of store.view.networks.values()) await memberships.answerClaims(name);
       publisher.resync();
@@ -394,19 +402,10 @@ async function run(
       // The records are complete now: what is weft's and in none of them is left over.
       reconciler.allowPruning();
       await reconciler.compare('start');
-      ready = { ready: true };
+      readiness.begins();
     },
   );
   shutdown.add('following the store', () => follower.stop());
-  const gauges = setInterval(() => {
-    metrics.endpoints.reset();
-    for (const { network } of memberships.list()) {
-      const count = endpoints.list().filter((endpoint) => endpoint.network === network.name).length;
-      metrics.endpoints.set({ network: network.name }, count);
-    }
-    metrics.leases.set(memberships.list().length);
-  }, 1000);
-  shutdown.add('the gauges', () => clearInterval(gauges));
   const forwards = (): boolean => reconciler.wants('sysctl net/ipv6/conf/all/forwarding');
   const advertisements = new RouterAdvertisements({ kernel, problems, log, forwards });
   advertisements.start();

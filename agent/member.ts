@@ -2,6 +2,7 @@
 // other nodes. All of it is remembered in the state directory.
 import type { Membership } from '../core/compile.js';
 import { failedPrecondition } from '../core/errors.js';
+import type { IpNetwork } from '../core/address.js';
 import type { Network } from '../core/network.js';
 import type { Endpoint } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
@@ -20,20 +21,25 @@ export interface MemberOptions {
   log: Logger;
   problems: Problems;
   leases: SubnetLeases;
+  /** Whether containers of this node are on the network, with addresses of `within` where it is given. */
+  isUsed: (network: string, within?: IpNetwork) => boolean;
   subnetTtlSeconds: number;
+  /** Runs what must not happen while the subnet is taken, changed or given back. */
+  exclusively: (work: () => Promise<void>) => Promise<void>;
 }
 
 export class Member implements Claimed {
   readonly #keeper: LeaseKeeper;
   #owner: string | undefined;
+  /** Subnets that this node had before the one that it has. */
+  readonly #left: IpNetwork[] = [];
 
   constructor(
     private readonly options: MemberOptions,
     readonly membership: Membership,
-    readonly granted: Set<string>,
+    readonly granted: Claimed['granted'],
   ) {
-    const { store, log, problems, subnetTtlSeconds } = options;
-    this.#keeper = new LeaseKeeper({ store, log, problems, ttlSeconds: subnetTtlSeconds });
+    this.#keeper = new LeaseKeeper({ ...options, ttlSeconds: options.subnetTtlSeconds });
   }
 
   /** When the lease ends if it is not renewed; undefined for a reservation. */
@@ -43,7 +49,7 @@ export class Member implements Claimed {
 
   /** Renews a lease that was made just now from here on. */
   keep(lease: StoredLease): void {
-    this.#keeper.hold(lease, true);
+    this.#keeper.hold(lease);
   }
 
   stop(): void {
@@ -73,17 +79,27 @@ export class Member implements Claimed {
   async takeLease(): Promise<void> {
     const { network, lease } = this.membership;
     const taken = await this.options.leases.acquire(network, lease);
-    if (!taken.subnet.equals(lease.subnet)) {
-      this.options.problems.set(`moved ${network.name}`, {
-        what: `network ${network.name}`,
-        why: `this node had ${lease.subnet.toString()}, which is another's now, and has ${taken.subnet.toString()}`,
-        fix: 'Attach its containers again: their addresses are of the old subnet.',
-      });
-    }
+    if (!taken.subnet.equals(lease.subnet)) this.#left.push(lease.subnet);
     this.#owner = undefined;
     this.membership.lease = taken;
     this.keep(taken);
+    this.settleMove();
     this.save();
+  }
+
+  /** Says that containers have addresses of a subnet that this node does not have any more, while there are any. */
+  settleMove(): void {
+    const { network, lease } = this.membership;
+    const key = `moved ${network.name}`;
+    const inUse = this.#left.filter(
+      (subnet) => !subnet.equals(lease.subnet) && this.options.isUsed(network.name, subnet),
+    );
+    if (inUse.length === 0) return this.options.problems.clear(key);
+    this.options.problems.set(key, {
+      what: `network ${network.name}`,
+      why: `this node had ${inUse.join(' and ')}, which is another's now, and has ${lease.subnet.toString()}`,
+      fix: 'Attach its containers again: their addresses are of the old subnet.',
+    });
   }
 
   /** Takes a changed config over where the node's subnet stays what it is; otherwise the old one runs on. */
@@ -117,7 +133,7 @@ export class Member implements Claimed {
     this.options.state.saveNetwork({
       network,
       lease,
-      granted: [...this.granted],
+      granted: [...this.granted].map(([ip, { node, endpoint }]) => ({ ip, node, endpoint })),
       ...(parent === undefined ? {} : { parent }),
     });
   }

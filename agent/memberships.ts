@@ -1,12 +1,15 @@
 // The networks that this node is on: joining, holding and leaving them, by what the store says. Whether one can be joined,
 // which subnet the node has there, and what other nodes are to it is each said in a file of its own.
+import type { IpNetwork } from '../core/address.js';
 import { areRouted, type Network } from '../core/network.js';
 import { compileFirewall, compileNetwork, type Membership, type Underlay } from '../core/compile.js';
 import { describeStep } from '../core/plan.js';
 import { addressingOf } from '../core/bridged.js';
+import type { IpAddress } from '../core/address.js';
 import { failedPrecondition, type WeftError } from '../core/errors.js';
-import type { Endpoint } from '../core/records.js';
+import type { ClaimHolder, Endpoint } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
+import { isOlder } from '../store/markers.js';
 import type { Change, LeaseRequest, Store, StoredLease } from '../store/store.js';
 import { Claims } from './claims.js';
 import { checkJoinable, knownNetwork, sharedParent } from './joinable.js';
@@ -18,6 +21,7 @@ import { PeerRecords, type Records } from './peer-records.js';
 import { attempt, type Problems } from './problems.js';
 import type { Reconciler } from './reconciler.js';
 import type { SavedNetwork, State } from './state.js';
+import { Retaking } from './retaking.js';
 import { hasWanted, SubnetLeases, type PreviousSubnet } from './subnet-leases.js';
 import { deleteSubnetEnv, writeSubnetEnv } from './subnet-env.js';
 
@@ -33,6 +37,8 @@ export interface MembershipsOptions {
   runDir: string;
   subnetTtlSeconds: number;
   underlay: () => Underlay;
+  /** Until a subnet that could not be taken is asked for again, the first time. */
+  retakeAfterMs?: number;
 }
 
 /** What the endpoints of the node have to do with its networks. */
@@ -41,10 +47,10 @@ export interface MembershipListener {
   changed(network: string): Promise<void>;
   /** The network is gone: so are its endpoints. */
   left(network: string): Promise<void>;
-  /** Whether the network has endpoints on this node. */
-  isUsed(network: string): boolean;
-  /** Why an address of this node's subnet cannot be given to another node, or undefined. */
-  refusal(network: string, ip: string): string | undefined;
+  /** Whether the network has endpoints on this node, with addresses of `within` where it is given. */
+  isUsed(network: string, within?: IpNetwork): boolean;
+  /** Why an address of this node's subnet cannot be given to another node's endpoint, or undefined. */
+  refusal(network: string, ip: string, endpoint: string): string | undefined;
 }
 
 export class Memberships {
@@ -53,9 +59,12 @@ export class Memberships {
   readonly #claims: Claims;
   readonly #peers: PeerRecords;
   readonly #leases: SubnetLeases;
+  readonly #retaking: Retaking;
   #listener: MembershipListener | undefined;
   /** This node was taken out of the cluster although it was up. */
   #expelled = false;
+  /** Networks of the state directory that this run of the agent has not seen in etcd yet. */
+  readonly #unseen = new Set<string>();
   /** Networks whose lease goes because this node wants it. */
   readonly #leaving = new Set<string>();
   /** A removal of this node from before this run, which its return has settled. */
@@ -64,21 +73,27 @@ export class Memberships {
   constructor(private readonly options: MembershipsOptions) {
     this.#claims = new Claims({
       ...options,
-      refusal: (network, ip) => this.#listener?.refusal(network, ip),
+      refusal: (network, ip, endpoint) => this.#listener?.refusal(network, ip, endpoint),
     });
     this.#leases = new SubnetLeases({
       ...options,
-      isUsed: (network) => this.#listener?.isUsed(network) ?? false,
+      isUsed: (network) => this.#isUsed(network),
     });
+    this.#retaking = new Retaking((network) => void this.#retake(network), options.retakeAfterMs);
     this.#peers = new PeerRecords({
       ...options,
       claims: this.#claims,
-      isMember: (network) => this.#members.has(network),
+      member: (network) => this.#members.get(network),
     });
   }
 
   listen(listener: MembershipListener): void {
     this.#listener = listener;
+  }
+
+  /** @throws WeftError FAILED_PRECONDITION while this node's subnet of the network is somebody else's */
+  checkPossession(network: string): void {
+    this.#members.get(network)?.checkPossession();
   }
 
   get(network: string): Membership | undefined {
@@ -98,9 +113,25 @@ export class Memberships {
     return this.#members.get(network)?.granted.has(ip) ?? false;
   }
 
+  /** Whose an address is that etcd has lost the record of; see PeerRecords. */
+  mourned(network: string, ip: IpAddress, asker: ClaimHolder): string | undefined {
+    return this.#peers.mourned(network, ip, asker);
+  }
+
+  /** Nobody on this node uses the address any more. */
+  freed(network: string, ip: string): void {
+    const member = this.#members.get(network);
+    if (member !== undefined) void this.#claims.freed(member, network, ip);
+  }
+
   /** By which endpoint the host itself is on a network; undefined: by none. */
   async expose(network: string, endpoint: Endpoint | undefined): Promise<void> {
     if (this.#members.get(network)?.expose(endpoint) === true) await this.#publishObjects(network);
+  }
+
+  /** An endpoint of the network is gone from this node. */
+  endpointGone(network: string): void {
+    this.#members.get(network)?.settleMove();
   }
 
   /** When this node's lease ends if it is not renewed; undefined for a reservation. */
@@ -117,7 +148,11 @@ export class Memberships {
         underlay: this.options.underlay(),
         ...(parent === undefined ? {} : { parent }),
       };
-      this.#members.set(network.name, this.#member(membership, new Set(granted)));
+      this.#members.set(
+        network.name,
+        this.#member(membership, new Map(granted.map(({ ip, ...holder }) => [ip, holder]))),
+      );
+      this.#unseen.add(network.name);
     }
     for (const { network } of saved) await this.#publishObjects(network.name);
   }
@@ -138,17 +173,25 @@ export class Memberships {
     if (member === undefined) return;
     const { view } = this.options.store;
     if (view.networks.get(name) === undefined) {
-      if (view.removals.has(`network ${name}`)) return this.#leave(name);
+      const { network, lease } = member.membership;
+      // A copy of etcd can have the removal of an earlier network of that name. Who saw the later one knows its revision;
+      // who was started since then has only the time.
+      const had = this.#unseen.has(name) ? lease.since : undefined;
+      const removal = view.removals.get(`network ${name}`);
+      if (removal !== undefined && !isOlder(removal, had)) return this.#leave(name);
       await attempt(this.options, `restore ${name}`, async () => {
-        const { network, lease } = member.membership;
         const own = this.#leases.request(network, lease);
-        const written = await this.options.store.restoreNetwork(network, own);
+        const written = await this.options.store.restoreNetwork(network, own, had);
         if (written)
           this.options.log.warn('a network that etcd had lost was written back', { network: name });
       });
     }
     const network = view.networks.get(name);
-    if (network !== undefined) member.adopt(network);
+    if (network !== undefined) {
+      this.#unseen.delete(name);
+      member.adopt(network);
+    }
+    this.#peers.confirm(member);
     await this.#takeLease(member);
     await this.#publishObjects(name);
   }
@@ -170,6 +213,7 @@ export class Memberships {
       if (meanwhile !== undefined) return hasWanted(meanwhile.membership, wanted);
       if (this.#expelled) throw expelled(this.options.node);
       const { kernel, store, underlay, node } = this.options;
+      store.checkName();
       const network = knownNetwork(store, name);
       const others = this.list().map((other) => other.network);
       checkJoinable(network, others, underlay(), node);
@@ -220,10 +264,16 @@ export class Memberships {
     });
   }
 
+  /** What the store tells, at once: handle() is called when the batches before it are done with. */
+  note(changes: readonly Change[]): void {
+    this.#peers.note(changes);
+  }
+
   /** What the store tells; called once for every batch, in order. */
   async handle(changes: readonly Change[]): Promise<void> {
     const touched = new Map<string, Records>();
     const claimed = new Set<string>();
+    const freed = new Set<string>();
     for (const change of changes) {
       if (change.kind === 'network') await this.#networkChanged(change.name, change.after);
       else if (change.kind === 'removal') await this.#removalChanged(change.key);
@@ -233,6 +283,7 @@ export class Memberships {
       if (member === undefined) continue;
       if (change.kind === 'claim') claimed.add(name);
       else if (member.isOwn(change.subnet)) await this.#ownLeaseChanged(name, change.after);
+      else if (change.after === undefined && this.#retaking.isDue(name)) freed.add(name);
       const records: Records = touched.get(name) ?? new Map();
       const fresh =
         change.kind === 'claim'
@@ -245,6 +296,7 @@ export class Memberships {
       if (this.#members.has(name)) await this.options.reconciler.set(records);
     }
     for (const name of claimed) await this.answerClaims(name);
+    for (const name of freed) await this.#retake(name);
     if (changes.some(({ kind }) => kind === 'network')) {
       await this.#setFirewall();
       await this.followRoutes();
@@ -276,6 +328,7 @@ export class Memberships {
 
   async stop(): Promise<void> {
     this.#peers.stop();
+    this.#retaking.stop();
     for (const member of this.#members.values()) member.stop();
     await Promise.all(
       [...this.#members.keys()].map((name) => this.#locks.run(name, () => Promise.resolve())),
@@ -290,6 +343,7 @@ export class Memberships {
         await this.#resumeOne(name);
         return;
       }
+      this.#unseen.delete(name);
       const { vni } = member.membership.network;
       if (!member.adopt(after)) return;
       if (vni !== after.vni) await this.#takeLease(member);
@@ -315,7 +369,8 @@ export class Memberships {
   async #ownLeaseChanged(name: string, after: StoredLease | undefined): Promise<void> {
     const member = this.#members.get(name);
     if (member === undefined || this.#expelled || this.#leaving.has(name)) return;
-    if (after !== undefined && after.instance === this.options.instance) return;
+    const { node, instance } = this.options;
+    if (after !== undefined && after.instance === instance && after.node === node) return;
     const { view } = this.options.store;
     if (view.networks.get(name) === undefined && view.removals.has(`network ${name}`)) return;
     if (after === undefined) {
@@ -331,28 +386,45 @@ export class Memberships {
         owner,
       });
     }
+    await this.#retake(name);
+  }
+
+  async #retake(name: string): Promise<void> {
+    const member = this.#members.get(name);
     await this.#locks.run(name, async () => {
+      if (member === undefined || this.#members.get(name) !== member) return;
       const before = member.membership.lease.subnet;
-      if (this.#members.get(name) !== member) return;
       await this.#takeLease(member);
       if (!member.membership.lease.subnet.equals(before)) await this.#publishObjects(name);
     });
   }
 
   async #takeLease(member: Member): Promise<void> {
-    await attempt(this.options, `lease ${member.membership.network.name}`, () => member.takeLease());
+    const { name } = member.membership.network;
+    if (await attempt(this.options, `lease ${name}`, () => member.takeLease())) {
+      this.#retaking.end(name);
+      return;
+    }
+    // What this node remembers may be another's since: it must not give that out while it has nothing else.
+    const owner = this.#leases.otherHolder(member.membership.lease);
+    if (owner !== undefined) member.dispossess(owner);
+    this.#retaking.failed(name);
   }
 
   async #leave(name: string): Promise<void> {
     const member = this.#members.get(name);
     if (member === undefined) return;
     member.stop();
-    await this.#listener?.left(name);
+    this.#retaking.end(name);
+    this.#unseen.delete(name);
+    // First: what is being attached to it finds it gone.
     this.#members.delete(name);
+    await this.#listener?.left(name);
     this.options.state.deleteNetwork(name);
     deleteSubnetEnv(this.options.runDir, name);
-    for (const kind of ['lease', 'restore', 'moved', 'config'])
+    for (const kind of ['lease', 'renew', 'restore', 'moved', 'config'])
       this.options.problems.clear(`${kind} ${name}`);
+    this.options.problems.replace(`claim ${name} `, new Map());
     const records = [...this.options.reconciler.records()].filter((record) => record.split(' ')[1] === name);
     await this.options.reconciler.set(new Map(records.map((record) => [record, undefined])));
     await this.#setFirewall();
@@ -370,7 +442,7 @@ export class Memberships {
    */
   async followRoutes(): Promise<void> {
     const known = [...this.options.store.view.networks.values()];
-    const used = known.filter(({ name }) => this.#listener?.isUsed(name) === true);
+    const used = known.filter(({ name }) => this.#isUsed(name));
     const wanted = known.filter((other) => used.some((network) => areRouted(network, other)));
     for (const { name } of wanted) {
       if (this.#members.has(name) || this.#expelled) continue;
@@ -389,7 +461,7 @@ export class Memberships {
     await this.#setFirewall();
     const records: Records = new Map([
       [`network ${name}`, compileNetwork(member.membership)],
-      ...this.#peers.of(member.membership),
+      ...this.#peers.of(member),
     ]);
     const failures = await this.options.reconciler.set(records);
     await this.#listener?.changed(name);
@@ -399,8 +471,15 @@ export class Memberships {
     return failures;
   }
 
-  #member(membership: Membership, granted: Set<string>): Member {
-    return new Member({ ...this.options, leases: this.#leases }, membership, granted);
+  #member(membership: Membership, granted: Member['granted']): Member {
+    const exclusively = (work: () => Promise<void>): Promise<void> =>
+      this.#locks.run(membership.network.name, work);
+    const isUsed = this.#isUsed.bind(this);
+    return new Member({ ...this.options, leases: this.#leases, isUsed, exclusively }, membership, granted);
+  }
+
+  #isUsed(network: string, within?: IpNetwork): boolean {
+    return this.#listener?.isUsed(network, within) ?? false;
   }
 }
 

@@ -1,6 +1,7 @@
 // Peers whose lease went although nobody wanted it: a key that was deleted by hand, an etcd that lost its past. The node
 // whose it is writes it back as soon as it can; until then the way to it stays, so that no packet is lost over a record.
-import type { Change, View } from '../store/store.js';
+import type { Claim } from '../core/records.js';
+import type { Change, StoredLease, View } from '../store/store.js';
 
 /** A node that is alive writes its lease back within milliseconds, or when etcd answers it again. */
 const ALIVE_MS = 5_000;
@@ -8,7 +9,7 @@ const ALIVE_MS = 5_000;
 const LOST_MS = 3_600_000;
 
 interface Mourned {
-  node: string | undefined;
+  lost: StoredLease | Claim;
   timer: NodeJS.Timeout;
   end: () => void;
 }
@@ -35,10 +36,26 @@ export class Mourning {
   }
 
   /** Calls `end` when the time is over, or what was wanted becomes known, unless `comfort` comes first. */
-  begin(record: string, node: string | undefined, ms: number, end: () => void): void {
+  begin(record: string, lost: Mourned['lost'], ms: number, end: () => void): void {
     this.comfort(record);
     const timer = setTimeout(() => this.#end(record), ms);
-    this.#mourned.set(record, { node, timer, end });
+    this.#mourned.set(record, { lost, timer, end });
+  }
+
+  has(record: string): boolean {
+    return this.#mourned.has(record);
+  }
+
+  leases(network: string): StoredLease[] {
+    return [...this.#mourned.values()].flatMap(({ lost }) =>
+      'subnet' in lost && lost.network === network ? [lost] : [],
+    );
+  }
+
+  claims(network: string): Claim[] {
+    return [...this.#mourned.values()].flatMap(({ lost }) =>
+      'ip' in lost && lost.network === network ? [lost] : [],
+    );
   }
 
   static readonly lostMs = LOST_MS;
@@ -51,7 +68,7 @@ export class Mourning {
 
   /** Somebody wanted that this node goes. */
   nodeRemoved(node: string): void {
-    for (const [record, mourned] of [...this.#mourned]) if (mourned.node === node) this.#end(record);
+    for (const [record, mourned] of [...this.#mourned]) if (mourned.lost.node === node) this.#end(record);
   }
 
   stop(): void {

@@ -8,8 +8,8 @@ import type { Problems } from './problems.js';
 export interface NodeFirewallOptions {
   kernel: Kernel;
   problems: Problems;
-  /** A rule was found missing or changed, and is right again. */
-  onRepaired: (what: string) => void;
+  /** Rules were found missing or changed, and are right again; all that one look has found. */
+  onRepaired: (what: readonly string[]) => void;
 }
 
 export class NodeFirewall {
@@ -77,7 +77,7 @@ export class NodeFirewall {
   }
 
   #told({ repaired, problems }: FirewallReport): void {
-    for (const what of repaired) this.options.onRepaired(what);
+    if (repaired.length > 0) this.options.onRepaired(repaired);
     this.options.problems.replace(
       'firewall ',
       new Map(problems.map((problem) => [`firewall ${problem.what}`, problem])),

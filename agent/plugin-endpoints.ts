@@ -1,185 +1,41 @@
-// Addresses and endpoints, as a door for other programs may use them: reserved, connected, learnt about and let go one by
-// one, where `weft attach` does all at once. The records are the same.
-import { randomBytes } from 'node:crypto';
+// Endpoints, as a door for other programs may use them: connected, learnt about and let go one by one, where `weft attach`
+// does all at once. The records are the same; addresses are reserved before (plugin-addresses.ts).
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 
-import type { IpAddress, IpNetwork } from '../core/address.js';
-import { hostIfname, transitIfname } from '../core/compile.js';
-import { alreadyExists, invalidArgument, messageOf, notFound, WeftError } from '../core/errors.js';
-import { withLength } from '../core/ipam.js';
-import type { Network } from '../core/network.js';
+import { compileEndpoint, hostIfname, transitIfname } from '../core/compile.js';
+import { messageOf } from '../core/errors.js';
+import type { Actual } from '../core/objects.js';
+import { plan } from '../core/plan.js';
 import type { PublishRequest } from '../core/publish.js';
-import type { Claim, Endpoint } from '../core/records.js';
+import type { Endpoint } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
-import type { ConnectRequest, HostAddresses, HostEndpoints, Reservation } from '../daemon/plugin-host.js';
-import type { Change, Store } from '../store/store.js';
-import type { Addresses } from './addresses.js';
-import { bareIp } from './endpoint-addresses.js';
+import type { ConnectRequest, HostEndpoints } from '../daemon/plugin-host.js';
 import type { EndpointPorts } from './endpoint-ports.js';
 import { isToCome, type Endpoints } from './endpoints.js';
 import type { Kernel } from './kernel/kernel.js';
 import type { Memberships } from './memberships.js';
-import type { Publisher } from './publisher.js';
 import { sameSandbox } from './reconciler.js';
-import type { State } from './state.js';
 
-export interface PluginEndpointsOptions {
-  store: Store;
-  kernel: Kernel;
-  memberships: Memberships;
-  addresses: Addresses;
-  endpoints: Endpoints;
-  publisher: Publisher;
-  state: State;
-  log: Logger;
-  node: string;
-}
-
-/** Who holds an address that no container may have, in claims; hosts that want the same share it. */
-export const SET_ASIDE = 'aux';
-
-/** Milliseconds after a container's end was moved inside, when its engine is done; the second time for a slow one. */
+/** Milliseconds after a container's end was moved inside, when its engine mostly is done; the second time for a slow one. */
 const LOOK_MS = [800, 3000] as const;
 /** A namespace that has not come by now does not come any more. */
 const COMES_MS = 60_000;
+/** Milliseconds after Join. An engine is done by then, and what is missing inside has been taken away by somebody. */
+const DONE_MS = 30_000;
 
-export class PluginAddresses implements HostAddresses {
-  readonly #byId = new Map<string, Reservation>();
-
-  constructor(private readonly options: PluginEndpointsOptions) {}
-
-  /** Takes up what is remembered; an endpoint whose reservation was lost gets it back. */
-  restore(reservations: readonly Reservation[]): void {
-    for (const reservation of reservations) this.#put(reservation);
-    for (const endpoint of this.options.endpoints.list()) {
-      if (endpoint.door === undefined) continue;
-      const { id, network, createdAt } = endpoint;
-      for (const [i, text] of [endpoint.ip, endpoint.ip6].entries()) {
-        if (text === undefined || this.find(network, bareIp(text)) !== undefined) continue;
-        const reservation = { id: i === 0 ? id : newId(), network, ip: text, createdAt };
-        this.options.state.saveReservation(reservation);
-        this.#put(reservation);
-      }
-    }
-  }
-
-  #put(reservation: Reservation): void {
-    this.#byId.set(reservation.id, reservation);
-    this.options.addresses.hold(reservation.network, bareIp(reservation.ip), reservation.id);
-  }
-
-  list(): Reservation[] {
-    return [...this.#byId.values()];
-  }
-
-  find(network: string, ip: string): Reservation | undefined {
-    const holder = this.options.addresses.holder(network, ip);
-    return holder === undefined ? undefined : this.#byId.get(holder);
-  }
-
-  async reserve(wish: Parameters<HostAddresses['reserve']>[0]): Promise<Reservation> {
-    const { memberships, addresses, state } = this.options;
-    const { network, family, asked, within } = wish;
-    const membership = memberships.get(network);
-    const subnet = family === 4 ? membership?.lease.subnet : membership?.lease.subnet6;
-    if (membership === undefined || subnet === undefined) {
-      throw notFound(`this node has no IPv${family} subnet in network ${network}`, 'See `weft status`.');
-    }
-    if (asked !== undefined) checkInside(membership.network, asked);
-    const id = newId();
-    const taken = await addresses.take({
-      membership,
-      subnet,
-      holder: id,
-      ...(asked && { asked }),
-      ...(within && { within }),
-    });
-    const createdAt = new Date().toISOString();
-    const reservation = { id, network, ip: withLength(taken.ip, subnet), createdAt };
-    try {
-      state.saveReservation(reservation);
-    } catch (error) {
-      await taken.undo();
-      throw error;
-    }
-    this.#byId.set(id, reservation);
-    return reservation;
-  }
-
-  release(network: string, ip: string): void {
-    const reservation = this.find(network, ip);
-    if (reservation === undefined) return;
-    const { id } = reservation;
-    this.options.state.deleteReservation(id);
-    this.#byId.delete(id);
-    this.options.addresses.free(network, ip, id);
-    if (/\/(32|128)$/.test(reservation.ip)) this.options.publisher.releaseClaim(network, ip, id);
-  }
-
-  /** Whether a claim of this node's has a reason other than an endpoint. */
-  keeps(claim: Claim): boolean {
-    return claim.endpoint === SET_ASIDE || this.#byId.has(claim.endpoint);
-  }
-
-  /** Another host has given back what this one wants to be kept. */
-  handle(changes: readonly Change[]): void {
-    for (const change of changes) {
-      if (change.kind !== 'claim' || change.after !== undefined || change.before?.endpoint !== SET_ASIDE)
-        continue;
-      const { ip } = change.before;
-      if (this.options.addresses.holder(change.network, ip.toString()) !== SET_ASIDE) continue;
-      this.setAside(change.network, ip).catch((error: unknown) => {
-        this.options.log.warn('an address is not kept any more', { ip: change.ip, error: messageOf(error) });
-      });
-    }
-  }
-
-  async setAside(network: string, ip: IpAddress): Promise<void> {
-    await this.#claimAside(network, ip);
-    this.options.addresses.hold(network, ip.toString(), SET_ASIDE);
-  }
-
-  async #claimAside(network: string, ip: IpAddress): Promise<void> {
-    const { store, memberships, addresses, endpoints, node } = this.options;
-    const membership = memberships.get(network);
-    if (membership === undefined) throw notFound(`this node is not on network ${network}`);
-    checkInside(membership.network, ip);
-    const isOurs = (): boolean => store.view.claims.get(network)?.get(ip.toString())?.endpoint === SET_ASIDE;
-    if (isOurs()) return;
-    const own = [membership.lease.subnet, membership.lease.subnet6].some(
-      (subnet) => subnet?.contains(ip) === true,
-    );
-    if (!own) {
-      try {
-        await store.claimAddress({ network: membership.network, ip, node, endpoint: SET_ASIDE });
-      } catch (error) {
-        // Another host wanted the same a moment ago.
-        if (!(error instanceof WeftError) || error.code !== 'ALREADY_EXISTS' || !isOurs()) throw error;
-      }
-      return;
-    }
-    const holder = addresses.holder(network, ip.toString());
-    if ((holder !== undefined && holder !== SET_ASIDE) || memberships.isGranted(network, ip.toString())) {
-      throw alreadyExists(
-        `${ip.toString()} of network ${network} is in use by ${endpoints.get(holder ?? '')?.name ?? 'a container'}`,
-        'Choose another --aux-address, or remove that container first.',
-      );
-    }
-    await store.restoreClaim({ network, ip, node, endpoint: SET_ASIDE, state: 'granted' });
-  }
-
-  async giveBack(network: string, ip: IpAddress): Promise<void> {
-    this.options.addresses.free(network, ip.toString(), SET_ASIDE);
-    const claim = this.options.store.view.claims.get(network)?.get(ip.toString());
-    // Another host's stays; it is given back there.
-    if (claim?.endpoint !== SET_ASIDE || claim.node !== this.options.node) return;
-    await this.options.store.deleteClaim(network, ip.toString(), SET_ASIDE);
-  }
+/** What the endpoints of a door rest on. */
+export interface PluginEndpointsParts {
+  kernel: Kernel;
+  log: Logger;
+  node: string;
+  memberships: Pick<Memberships, 'get'>;
+  endpoints: Pick<Endpoints, 'list' | 'get' | 'connect' | 'disconnect' | 'describe'>;
+  endpointPorts: Pick<EndpointPorts, 'publish' | 'unpublish'>;
 }
 
 export class PluginEndpoints implements HostEndpoints {
-  constructor(private readonly options: PluginEndpointsOptions & { endpointPorts: EndpointPorts }) {}
+  constructor(private readonly options: PluginEndpointsParts) {}
 
   list(): Endpoint[] {
     return this.options.endpoints.list().filter(({ door }) => door === 'docker');
@@ -222,7 +78,7 @@ export class PluginEndpoints implements HostEndpoints {
   }
 
   async describe(id: string, about: Parameters<HostEndpoints['describe']>[1]): Promise<void> {
-    await this.options.endpoints.describe(id, { ...about, ...(await this.#inside(id)) });
+    await this.options.endpoints.describe(id, { ...about, ...(await this.#inside(id, about)) });
   }
 
   async publish(
@@ -271,8 +127,14 @@ export class PluginEndpoints implements HostEndpoints {
     if (found !== undefined) await this.options.endpoints.describe(id, found);
   }
 
-  /** Where the container's end has come to, and what it is called there; undefined where that is known, or not to be seen yet. */
-  async #inside(id: string): Promise<Pick<Endpoint, 'sandbox' | 'ifname'> | undefined> {
+  /**
+   * Where the container's end has come to, and what it is called there; undefined where that is known, or not to be seen
+   * yet, or where the engine is still at work inside: what weft put there would be in its way (EEXIST).
+   */
+  async #inside(
+    id: string,
+    about: Partial<Endpoint> = {},
+  ): Promise<Pick<Endpoint, 'sandbox' | 'ifname'> | undefined> {
     const endpoint = this.get(id);
     if (endpoint === undefined || !isToCome(endpoint)) return undefined;
     const { path } = endpoint.sandbox;
@@ -280,27 +142,27 @@ export class PluginEndpoints implements HostEndpoints {
     const { namespace, sandbox, isNode } = await this.options.kernel.openNamespace(path);
     try {
       if (isNode) return undefined;
-      const { objects } = await namespace.observe([]);
-      for (const { object, owned } of objects.values()) {
+      const actual = await namespace.observe([]);
+      for (const { object, owned } of actual.objects.values()) {
         if (object.kind !== 'link' || object.type !== 'peer' || !owned || object.mac !== endpoint.mac)
           continue;
-        if (!object.name.startsWith(transitIfname(id))) return { sandbox, ifname: object.name };
+        if (object.name.startsWith(transitIfname(id))) continue;
+        const found = { sandbox, ifname: object.name };
+        return this.#isDone({ ...endpoint, ...about, ...found }, actual) ? found : undefined;
       }
       return undefined;
     } finally {
       namespace.close();
     }
   }
-}
 
-const newId = (): string => randomBytes(8).toString('hex');
-
-/** @throws WeftError INVALID_ARGUMENT */
-function checkInside(network: Network, ip: IpAddress): void {
-  const prefix: IpNetwork | undefined = ip.family === 4 ? network.subnet : network.subnet6;
-  if (prefix?.contains(ip) === true) return;
-  throw invalidArgument(
-    `${ip.toString()} is not an address of network ${network.name}`,
-    prefix === undefined ? `It has no IPv${ip.family} subnet.` : `Give one inside ${prefix.toString()}.`,
-  );
+  /** Docker puts the same inside as weft would: it is done when nothing is left to do. */
+  #isDone(endpoint: Endpoint, actual: Actual): boolean {
+    const membership = this.options.memberships.get(endpoint.network);
+    if (membership === undefined || Date.now() - Date.parse(endpoint.createdAt) > DONE_MS) return true;
+    const { steps, conflicts } = plan(actual, compileEndpoint(membership, endpoint).container, {
+      prune: false,
+    });
+    return steps.length === 0 && conflicts.length === 0;
+  }
 }

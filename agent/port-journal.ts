@@ -17,6 +17,7 @@ const body = (bytes: number): z.ZodString =>
   z.string().regex(new RegExp(`^(?:[0-9a-f]{2}){${bytes},}$`), 'not the body of a message, in hexadecimal');
 const schema = z.object({
   link: z.string().min(1),
+  index: z.number().int().positive().optional(),
   bridge: z.string().min(1),
   done: z.boolean(),
   addresses: z.array(body(8)),

@@ -7,13 +7,7 @@
 import { randomInt } from 'node:crypto';
 
 import { compilePort, type Membership } from '../core/compile.js';
-import {
-  alreadyExists,
-  failedPrecondition,
-  invalidArgument,
-  messageOf,
-  resourceExhausted,
-} from '../core/errors.js';
+import { failedPrecondition, invalidArgument, messageOf, resourceExhausted } from '../core/errors.js';
 import { hasOwnGateway } from '../core/network.js';
 import { firewallPortKey, type FirewallPort } from '../core/firewall.js';
 import type { Family } from '../core/address.js';
@@ -27,19 +21,19 @@ import {
 } from '../core/publish.js';
 import type { Endpoint, PublishedPort } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
-import { portOwner } from '../daemon/port-owner.js';
 import type { Change, Store } from '../store/store.js';
 import type { HeldPort, Kernel } from './kernel/kernel.js';
 import type { Memberships } from './memberships.js';
 import { everywherePorts, rivals } from './port-rivals.js';
 import type { Problems } from './problems.js';
 import type { Reconciler } from './reconciler.js';
+import { inUse, taken } from './taken-port.js';
 
 export interface PortsOptions {
   kernel: Pick<Kernel, 'holdPort'>;
   store: Store;
-  memberships: Memberships;
-  reconciler: Reconciler;
+  memberships: Pick<Memberships, 'get'>;
+  reconciler: Pick<Reconciler, 'changePorts'>;
   problems: Problems;
   log: Logger;
   node: string;
@@ -128,7 +122,7 @@ export class Ports {
       const published: PublishedPort = { hostIp, hostPort, port, protocol, everywhere };
       const rival = this.#rival(holder, published);
       if (rival !== undefined) {
-        if (count === 1) throw taken(published, rival, this.options.node);
+        if (count === 1) throw taken(published, { by: ` by ${nameOf(rival, this.options.node)}` });
         continue;
       }
       const held = this.#hold(published, families);
@@ -143,7 +137,7 @@ export class Ports {
           'Give one of its own (ip address), or leave it out: the port is open on all of them then.',
         );
       }
-      if (count === 1) throw await takenByProcess(published);
+      if (count === 1) throw taken(published, await inUse(published));
     }
     throw resourceExhausted(
       `none of the ports ${range.first} to ${range.last}/${protocol} of node ${this.options.node} is free`,
@@ -158,23 +152,29 @@ export class Ports {
     return published.everywhere ? rivals(this.options.store.view, holder, published) : undefined;
   }
 
-  /** Keeps the port from everybody else. */
+  /** Keeps the port from everybody else. @throws WeftError as Kernel.holdPort; then nothing of it is held */
   #hold(
     { hostIp, hostPort, protocol }: PublishedPort,
     families: readonly Family[],
   ): HeldPort[] | 'taken' | 'away' {
     const held: HeldPort[] = [];
     const any = hostIp === ANY_HOST_IP;
-    for (const ip of any ? families.map((family) => (family === 4 ? ANY_HOST_IP : '::')) : [hostIp]) {
-      const one = this.options.kernel.holdPort(ip, hostPort, protocol);
-      if (typeof one === 'object') held.push(one);
-      // A node without IPv6 has nothing to be kept there.
-      else if (one === 'taken' || !any) {
-        for (const other of held) other.release();
-        return one;
+    const giveBack = (): void => held.forEach((one) => one.release());
+    try {
+      for (const ip of any ? families.map((family) => (family === 4 ? ANY_HOST_IP : '::')) : [hostIp]) {
+        const one = this.options.kernel.holdPort(ip, hostPort, protocol);
+        if (typeof one === 'object') held.push(one);
+        // A node without IPv6 has nothing to be kept there.
+        else if (one === 'taken' || !any) {
+          giveBack();
+          return one;
+        }
       }
+      return held;
+    } catch (error) {
+      giveBack();
+      throw error;
     }
-    return held;
   }
 
   /** Leads reserved ports to their endpoint. @throws WeftError where the firewall refuses; the reservations stay */
@@ -191,20 +191,21 @@ export class Ports {
   }
 
   async #lead(membership: Membership, endpoint: Endpoint, claims: readonly Claim[]): Promise<void> {
-    const added: FirewallPort[] = [];
-    const removed: FirewallPort[] = [];
-    const after = claims.map((claim) => ({
-      claim,
+    const changes = claims.map((claim) => ({
+      ...{ claim, before: claim.open },
       open: compilePort(membership, endpoint, claim.published),
     }));
-    for (const { claim, open } of after) {
-      const keys = new Set(open.map(firewallPortKey));
-      const before = new Set(claim.open.map(firewallPortKey));
-      removed.push(...claim.open.filter((port) => !keys.has(firewallPortKey(port))));
-      added.push(...open.filter((port) => !before.has(firewallPortKey(port))));
+    const added = changes.flatMap(({ before, open }) => without(open, before));
+    const removed = changes.flatMap(({ before, open }) => without(before, open));
+    // Noted first: who closes one of them meanwhile closes what is being opened.
+    for (const { claim, open } of changes) claim.open = open;
+    if (added.length + removed.length === 0) return;
+    try {
+      await this.options.reconciler.changePorts(added, removed);
+    } catch (error) {
+      for (const { claim, before } of changes) claim.open = before;
+      throw error;
     }
-    if (added.length + removed.length > 0) await this.options.reconciler.changePorts(added, removed);
-    for (const { claim, open } of after) claim.open = open;
   }
 
   /** Closes ports of an endpoint, or all that it has, and gives them back. */
@@ -279,14 +280,12 @@ export class Ports {
   }
 
   async #openRemote(membership: Membership, endpoint: Endpoint): Promise<void> {
-    const able: Claim[] = [];
-    for (const claim of this.#byEndpoint.get(endpoint.id) ?? []) {
-      if (claim.held.length === 0) await this.#holdAgain(claim);
-      // A process of this node keeps its port: nobody asked it.
-      if (claim.held.length > 0) able.push(claim);
-    }
+    for (const claim of this.#byEndpoint.get(endpoint.id) ?? []) await this.#holdAgain(claim);
+    // A process of this node keeps its port: nobody asked it.
+    const able = (this.#byEndpoint.get(endpoint.id) ?? []).filter(({ held }) => held.length > 0);
     try {
       await this.#lead(membership, endpoint, able);
+      for (const claim of able) this.#say(claim, undefined);
     } catch (error) {
       for (const claim of able) this.#say(claim, messageOf(error));
     }
@@ -318,37 +317,55 @@ export class Ports {
     const waiting = [...this.#byEndpoint.values()].flat().filter(({ problem }) => problem !== undefined);
     for (const claim of waiting) {
       await this.#holdAgain(claim);
-      if (claim.problem !== undefined || claim.holder.node === node) continue;
+      if (claim.held.length === 0 || claim.holder.node === node) continue;
       const endpoint = store.view.endpoints.get(claim.holder.network)?.get(claim.holder.id);
       const membership = memberships.get(claim.holder.network);
       if (endpoint !== undefined && membership !== undefined) await this.#openRemote(membership, endpoint);
     }
   }
 
+  /** Takes the port of a claim that has none. */
   async #holdAgain(claim: Claim): Promise<void> {
+    const lacksIt = (): boolean => this.#has(claim) && claim.held.length === 0;
+    if (!lacksIt()) return;
     const { published, holder } = claim;
     const rival = this.#byPort
       .get(portKey(published))
       ?.find((other) => other !== claim && other.held.length > 0 && clashes(other.published, published));
     if (rival !== undefined) return this.#say(claim, `${nameOf(rival.holder, this.options.node)} has it`);
-    const held = this.#hold(published, claim.families);
-    if (typeof held === 'object') {
-      claim.held = held;
-      return this.#say(claim, undefined);
+    let why: string;
+    let next: string | undefined;
+    try {
+      const held = this.#hold(published, claim.families);
+      if (typeof held === 'object') {
+        claim.held = held;
+        return this.#say(claim, undefined);
+      }
+      const user = held === 'away' ? undefined : await inUse(published);
+      why =
+        user === undefined
+          ? `${published.hostIp} is not an address of this node now`
+          : `it is in use${user.by}`;
+      next = user?.next;
+    } catch (error) {
+      // Out of descriptors, as one: that goes by, and the endpoint stays what it is.
+      why = messageOf(error);
     }
-    const why =
-      held === 'away'
-        ? `${published.hostIp} is not an address of this node now`
-        : `it is in use${await byWhom(published)}`;
+    // Meanwhile it may have been given back, or had.
+    if (!lacksIt()) return;
     this.options.log.warn('a published port cannot be held', {
       port: textOf(published),
       endpoint: holder.name,
       why,
     });
-    this.#say(claim, why);
+    this.#say(claim, why, next);
   }
 
-  #say(claim: Claim, why: string | undefined): void {
+  #say(
+    claim: Claim,
+    why: string | undefined,
+    fix = 'End what has the port, or publish another one; it is tried again every 10 seconds.',
+  ): void {
     const { published, holder } = claim;
     const key = `port ${holder.id} ${textOf(published)}`;
     if (why === undefined) {
@@ -356,11 +373,12 @@ export class Ports {
       this.options.problems.clear(key);
       return;
     }
+    if (!this.#has(claim)) return;
     claim.problem = why;
     this.options.problems.set(key, {
       what: `port ${formatHostPort(published)}/${published.protocol}, published by ${nameOf(holder, this.options.node)}`,
       why,
-      fix: 'End what has the port, or publish another one; it is tried again every 10 seconds.',
+      fix,
     });
   }
 
@@ -369,8 +387,13 @@ export class Ports {
     push(this.#byEndpoint, claim.holder.id, claim);
   }
 
+  /** Whether it has not been given back. */
+  #has(claim: Claim): boolean {
+    return this.#byEndpoint.get(claim.holder.id)?.includes(claim) === true;
+  }
+
   #drop(claim: Claim): void {
-    for (const held of claim.held) held.release();
+    for (const held of claim.held.splice(0)) held.release();
     this.#say(claim, undefined);
     pull(this.#byPort, portKey(claim.published), claim);
     pull(this.#byEndpoint, claim.holder.id, claim);
@@ -380,6 +403,12 @@ export class Ports {
 const portKey = ({ protocol, hostPort }: PublishedPort): string => `${protocol} ${hostPort}`;
 const textOf = ({ hostIp, hostPort, port, protocol, everywhere }: PublishedPort): string =>
   `${hostIp} ${hostPort} ${port} ${protocol} ${everywhere}`;
+
+/** Those of `some` that `others` has not. */
+function without(some: readonly FirewallPort[], others: readonly FirewallPort[]): FirewallPort[] {
+  const keys = new Set(others.map(firewallPortKey));
+  return some.filter((port) => !keys.has(firewallPortKey(port)));
+}
 
 function push<T>(map: Map<string, T[]>, key: string, value: T): void {
   const list = map.get(key);
@@ -403,28 +432,6 @@ const unique = (requests: readonly PublishRequest[]): PublishRequest[] =>
 
 const nameOf = ({ name, network, node }: PortHolder, own: string): string =>
   `endpoint ${name} of network ${network}${node === own ? '' : ` on node ${node}`}`;
-
-const CHOOSE = 'Choose another port of the host, or leave it out (:PORT) and a free one is taken.';
-
-const taken = (published: PublishedPort, by: PortHolder, node: string): Error =>
-  alreadyExists(
-    `port ${formatHostPort(published)}/${published.protocol} is taken by ${nameOf(by, node)}`,
-    CHOOSE,
-  );
-
-async function byWhom({ hostIp, hostPort, protocol }: PublishedPort): Promise<string> {
-  const owner = await portOwner(hostIp, hostPort, protocol).catch(() => undefined);
-  return owner === undefined
-    ? ' by a process that cannot be told'
-    : ` by ${owner.command} (pid ${owner.pid})`;
-}
-
-async function takenByProcess(published: PublishedPort): Promise<Error> {
-  return alreadyExists(
-    `port ${formatHostPort(published)}/${published.protocol} is taken${await byWhom(published)}`,
-    CHOOSE,
-  );
-}
 
 /** @throws WeftError FAILED_PRECONDITION */
 export function checkPublishable(network: Membership['network']): void {

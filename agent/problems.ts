@@ -42,22 +42,31 @@ export class Problems {
   }
 }
 
-/** Does what is done again when etcd answers: until it works, its failure is a problem, and the caller goes on. */
+/**
+ * Does what is done again: until it works, its failure is a problem, and the caller goes on. Answers whether it worked.
+ * @param again when it is done again, for people; without it, when etcd answers
+ */
 export async function attempt(
   { problems, log }: { problems: Problems; log: Logger },
   key: string,
   work: () => Promise<void>,
-): Promise<void> {
+  again?: string,
+): Promise<boolean> {
   try {
     await work();
     problems.clear(key);
+    return true;
   } catch (error) {
     const next = error instanceof WeftError ? error.next : undefined;
     log.warn('could not be done now', { key, error: messageOf(error) });
     problems.set(key, {
       what: key,
       why: messageOf(error),
-      fix: next ?? 'It is tried again when etcd answers.',
+      fix:
+        again === undefined
+          ? (next ?? 'It is tried again when etcd answers.')
+          : [next, again].filter((sentence) => sentence !== undefined).join(' '),
     });
+    return false;
   }
 }

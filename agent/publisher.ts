@@ -1,8 +1,8 @@
 // Tells the store of this node's endpoints. The node is right about them and the store is told: at once where it answers,
 // else when it is back; and where the two differ, the store is put right.
 import { IpAddress } from '../core/address.js';
-import { alreadyExists, messageOf, WeftError } from '../core/errors.js';
-import type { Claim, Endpoint } from '../core/records.js';
+import { alreadyExists, messageOf, WeftError, type ErrorCode } from '../core/errors.js';
+import { isForeign, type Claim, type Endpoint } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
 import type { Change, Store } from '../store/store.js';
 import type { AgentMetrics } from './metrics.js';
@@ -14,6 +14,7 @@ export interface PublisherOptions {
   metrics: AgentMetrics;
   problems: Problems;
   node: string;
+  instance: string;
   /** What is attached now. */
   current: () => readonly Endpoint[];
   /** Claims of this node that stay although no endpoint has their address. */
@@ -21,16 +22,32 @@ export interface PublisherOptions {
 }
 
 const RETRY_MS = 500;
+/** What nobody changes anything about is tried this often at last. */
+const SLOW_RETRY_MS = 10_000;
+/** Etcd answers, and takes nothing from this node: full, or its certificate may not write. */
+const TAKES_NOTHING: readonly ErrorCode[] = ['RESOURCE_EXHAUSTED', 'PERMISSION_DENIED'];
 /** Telling the store keeps this process as busy as an attach does: whoever attached has the answer first. */
 const TELL_AFTER_MS = 10;
 /** Writes under way at once. */
 const PARALLEL = 16;
 
+interface Entry {
+  network: string;
+  /** Undefined: it is gone, and to be deleted. */
+  endpoint: Endpoint | undefined;
+  claims: string[];
+}
+
 export class Publisher {
-  /** By id: endpoints that the store has to be told of, or that are gone (undefined: to be deleted). */
-  readonly #dirty = new Map<string, { network: string; endpoint: Endpoint | undefined; claims: string[] }>();
+  /** By id: endpoints that the store has to be told of. */
+  readonly #dirty = new Map<string, Entry>();
+  /** What the store has refused, for a name or an address that is somebody else's: tried again by and by. */
+  readonly #refused = new Map<string, Entry>();
   #running: Promise<void> | undefined;
   #retry: NodeJS.Timeout | undefined;
+  /** Milliseconds to the next attempt. */
+  #backOff = RETRY_MS;
+  #again: { timer: NodeJS.Timeout; due: number } | undefined;
   #soon: NodeJS.Timeout | undefined;
   #stopped = false;
 
@@ -38,7 +55,7 @@ export class Publisher {
 
   /** Local changes that the store does not know yet. */
   get pending(): number {
-    return this.#dirty.size;
+    return this.#dirty.size + this.#refused.size;
   }
 
   publish(endpoint: Endpoint): void {
@@ -91,9 +108,13 @@ export class Publisher {
     return Promise.resolve();
   }
 
-  /** Compares everything of this node's in the store with what is attached. */
+  /**
+   * Compares everything of this node's in the store with what is attached. Only while the store has this instance's sign
+   * of life: otherwise what stands there under the node's name may be another host's.
+   */
   resync(): void {
-    const { store, node, current } = this.options;
+    const { store, node, instance, current } = this.options;
+    if (store.view.alive.get(node) !== instance) return;
     const mine = new Map(current().map((endpoint) => [endpoint.id, endpoint]));
     for (const [network, endpoints] of store.view.endpoints) {
       for (const endpoint of endpoints.values()) {
@@ -109,13 +130,17 @@ export class Publisher {
         }
       }
     }
-    for (const endpoint of mine.values()) if (!this.#isTold(endpoint)) this.publish(endpoint);
+    for (const endpoint of mine.values())
+      if (!this.#isTold(endpoint) || !this.#hasClaims(endpoint)) this.publish(endpoint);
   }
 
   /** Somebody else changed what is this node's to say. */
   handle(changes: readonly Change[]): void {
     const mine = new Map(this.options.current().map((endpoint) => [endpoint.id, endpoint]));
+    const refusedIn = new Set([...this.#refused.values()].map(({ network }) => network));
     for (const change of changes) {
+      const where = change.kind === 'network' ? change.name : 'network' in change ? change.network : '';
+      if (refusedIn.has(where)) this.#tryRefused(RETRY_MS);
       if (change.kind === 'endpoint') {
         const own = mine.get(change.id);
         if (own !== undefined && !this.#isTold(own)) this.publish(own);
@@ -134,6 +159,8 @@ export class Publisher {
   kick(): void {
     clearTimeout(this.#retry);
     this.#retry = undefined;
+    this.#backOff = RETRY_MS;
+    this.#tryRefused(0);
     this.#run();
   }
 
@@ -142,18 +169,28 @@ export class Publisher {
     this.#stopped = true;
     clearTimeout(this.#soon);
     clearTimeout(this.#retry);
+    clearTimeout(this.#again?.timer);
     await this.#running;
   }
 
   #isTold(endpoint: Endpoint): boolean {
     const { view } = this.options.store;
     const told = view.endpoints.get(endpoint.network)?.get(endpoint.id);
-    if (told === undefined || JSON.stringify(sorted(told)) !== JSON.stringify(sorted(endpoint))) return false;
-    return claimsOf(endpoint).every((ip) => view.claims.get(endpoint.network)?.has(ip) === true);
+    return told !== undefined && JSON.stringify(sorted(told)) === JSON.stringify(sorted(endpoint));
+  }
+
+  #hasClaims(endpoint: Endpoint): boolean {
+    const { view } = this.options.store;
+    return claimsOf(endpoint).every((ip) => {
+      const claim = view.claims.get(endpoint.network)?.get(ip);
+      return claim !== undefined && !isForeign(claim, grantedClaim(endpoint, ip));
+    });
   }
 
   #mark(network: string, id: string, endpoint: Endpoint | undefined, claims: string[] = []): void {
-    const before = endpoint === undefined ? (this.#dirty.get(id)?.claims ?? []) : [];
+    const known = this.#dirty.get(id) ?? this.#refused.get(id);
+    const before = endpoint === undefined ? (known?.claims ?? []) : [];
+    this.#refused.delete(id);
     this.#dirty.set(id, { network, endpoint, claims: [...new Set([...before, ...claims])] });
     this.#soon ??= setTimeout(() => {
       this.#soon = undefined;
@@ -165,28 +202,58 @@ export class Publisher {
     if (this.#stopped || this.#retry !== undefined) return;
     this.#running ??= this.#drain().finally(() => {
       this.#running = undefined;
-      this.options.metrics.storePending.set(this.#dirty.size);
+      this.options.metrics.storePending.set(this.pending);
       if (this.#dirty.size > 0 && !this.#stopped) {
         this.#retry = setTimeout(() => {
           this.#retry = undefined;
           this.#run();
-        }, RETRY_MS);
+        }, this.#backOff);
       }
+      if (this.#refused.size > 0) this.#tryRefused(SLOW_RETRY_MS);
     });
+  }
+
+  /** Makes what was refused pending again; the earliest of several calls counts. */
+  #tryRefused(afterMs: number): void {
+    const due = performance.now() + afterMs;
+    if (this.#stopped || this.#refused.size === 0 || (this.#again?.due ?? Infinity) <= due) return;
+    clearTimeout(this.#again?.timer);
+    const timer = setTimeout(() => {
+      this.#again = undefined;
+      for (const [id, entry] of this.#refused) this.#dirty.set(id, entry);
+      this.#refused.clear();
+      this.#run();
+    }, afterMs);
+    this.#again = { timer, due };
   }
 
   async #drain(): Promise<void> {
     while (this.#dirty.size > 0 && !this.#stopped) {
       const batch = [...this.#dirty].slice(0, PARALLEL);
       const results = await Promise.all(batch.map(([id, entry]) => this.#tell(id, entry)));
+      const why = results.find((result) => result instanceof WeftError);
+      if (why !== undefined) return this.#takesNothing(why);
+      if (results.includes('told')) this.#takesAgain();
       if (results.includes('later')) return;
     }
   }
 
-  async #tell(
-    id: string,
-    entry: { network: string; endpoint: Endpoint | undefined; claims: string[] },
-  ): Promise<'done' | 'later'> {
+  #takesNothing(why: WeftError): void {
+    this.#backOff = Math.min(2 * this.#backOff, SLOW_RETRY_MS);
+    this.options.problems.set('publish', {
+      what: 'what etcd is told of the endpoints of this node',
+      why: why.message,
+      fix: why.next ?? 'It is tried again every 10 seconds.',
+    });
+  }
+
+  #takesAgain(): void {
+    this.#backOff = RETRY_MS;
+    this.options.problems.clear('publish');
+  }
+
+  /** Answers an error where etcd takes nothing at all. */
+  async #tell(id: string, entry: Entry): Promise<'told' | 'refused' | 'later' | WeftError> {
     const { store, problems } = this.options;
     const { network, endpoint, claims } = entry;
     try {
@@ -194,11 +261,15 @@ export class Publisher {
         await this.#timed('delete', () => store.deleteEndpoint(network, id));
         for (const ip of claims) await store.deleteClaim(network, ip, id);
       } else {
-        for (const ip of claimsOf(endpoint)) await store.restoreClaim(grantedClaim(endpoint, ip));
+        // Somebody else's claim is no reason to keep the endpoint from etcd: it runs, and must be found.
+        const restored = await Promise.allSettled(
+          claimsOf(endpoint).map((ip) => store.restoreClaim(grantedClaim(endpoint, ip))),
+        );
         await this.#timed('put', () => store.putEndpoint(endpoint, { unique: endpoint.explicitName }));
+        for (const result of restored) if (result.status === 'rejected') throw result.reason;
       }
-      problems.clear(`publish ${id}`);
     } catch (error) {
+      if (error instanceof WeftError && TAKES_NOTHING.includes(error.code)) return error;
       if (!(error instanceof WeftError) || error.code === 'UNAVAILABLE') {
         this.options.log.debug('etcd could not be told yet', { id, error: messageOf(error) });
         return 'later';
@@ -208,9 +279,17 @@ export class Publisher {
         why: messageOf(error),
         fix: error.next ?? 'Detach it and attach it under another name.',
       });
+      if (this.#forget(id, entry)) this.#refused.set(id, entry);
+      return 'refused';
     }
-    if (this.#dirty.get(id) === entry) this.#dirty.delete(id);
-    return 'done';
+    problems.clear(`publish ${id}`);
+    this.#forget(id, entry);
+    return 'told';
+  }
+
+  /** Answers whether that was all there is to tell of it. */
+  #forget(id: string, entry: Entry): boolean {
+    return this.#dirty.get(id) === entry && this.#dirty.delete(id);
   }
 
   async #timed<T>(operation: string, work: () => Promise<T>): Promise<T> {

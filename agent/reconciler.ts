@@ -43,6 +43,9 @@ export interface ReconcilerOptions {
 /** All work on the node's namespace stands in this one queue: what is compared must not change meanwhile. */
 const NODE = 'node';
 
+/** What drift of the firewall's rules is counted under. */
+const FIREWALL = 'firewall';
+
 /** From a notification to the comparison: long enough for the notifications of weft's own steps to come in together. */
 const SETTLE_MS = 100;
 
@@ -59,6 +62,7 @@ export class Reconciler {
   #started = false;
   #stopped = false;
   #soon: NodeJS.Timeout | undefined;
+  #firewallSoon: NodeJS.Timeout | undefined;
   #tick: NodeJS.Timeout | undefined;
   #unwatch: (() => void) | undefined;
   #lostAt = -Infinity;
@@ -69,7 +73,7 @@ export class Reconciler {
     this.#firewall = new NodeFirewall({
       kernel,
       problems,
-      onRepaired: (what) => this.#note('firewall', what),
+      onRepaired: (what) => this.#note(FIREWALL, ...what),
     });
   }
 
@@ -86,6 +90,7 @@ export class Reconciler {
     this.#stopped = true;
     clearInterval(this.#tick);
     clearTimeout(this.#soon);
+    clearTimeout(this.#firewallSoon);
     this.#unwatch?.();
     await this.#locks.run(NODE, () => Promise.resolve());
   }
@@ -110,7 +115,7 @@ export class Reconciler {
         return [];
       }
       const failures = await this.#apply(this.options.kernel.node, inOrder(steps));
-      if (steps.some((step) => step.do === 'delete-link')) this.#compareSoon();
+      if (steps.some(goesLink)) this.#compareSoon();
       // What is in the way is known, and told, when this returns.
       if (failures.length > 0) await this.#compareNode(true);
       return failures;
@@ -120,6 +125,13 @@ export class Reconciler {
   /** Whether any record wants this object. @param key see objectKey */
   wants(key: string): boolean {
     return this.#desired.get(key) !== undefined;
+  }
+
+  /** Whether any record wants a link of a container's with this MAC address, whatever it is called there by now. */
+  wantsPeer(mac: string): boolean {
+    for (const object of this.#desired.all())
+      if (object.kind === 'link' && object.type === 'veth' && object.peer.mac === mac) return true;
+    return false;
   }
 
   /** Names of all records. */
@@ -256,8 +268,11 @@ export class Reconciler {
     try {
       const doable = steps.filter((step) => step.do !== 'create-link' || !missing.has(step.link.name));
       const failures = await this.#apply(node, doable, peers);
-      if (countDrift) this.#repaired(without(doable, failures));
+      const done = without(doable, failures);
+      if (countDrift) this.#repaired(done);
       this.options.problems.replace('step ', stepProblems('step ', failures));
+      // A link that was renamed may have kept what its successor needs (a VNI), until it was deleted a moment ago.
+      if (failures.some(({ step }) => step.do === 'create-link') && done.some(goesLink)) this.#compareSoon();
     } finally {
       for (const peer of peers.values()) peer.close();
     }
@@ -290,13 +305,22 @@ export class Reconciler {
     return { peers, missing: wanted };
   }
 
+  /** Undefined where it is gone, which is told, or cannot be opened now (EMFILE), which is that container's problem alone. */
   async #openSandbox(record: string, sandbox: Sandbox): Promise<KernelNamespace | undefined> {
+    const { path } = sandbox;
     try {
-      const opened = await this.options.kernel.openNamespace(sandbox.path);
+      const opened = await this.options.kernel.openNamespace(path);
       if (sameSandbox(opened.sandbox, sandbox)) return opened.namespace;
       opened.namespace.close();
     } catch (error) {
-      if (!(error instanceof WeftError)) throw error;
+      if (!(error instanceof WeftError)) {
+        const { problems, log } = this.options;
+        const key = `inside ${record} open`;
+        const why = `it cannot be opened: ${messageOf(error)}`;
+        if (problems.get(key) === undefined) log.error('a namespace cannot be opened', { path, why });
+        problems.set(key, { what: `namespace ${path}`, why, fix: 'It is tried again every 10 seconds.' });
+        return undefined;
+      }
     }
     this.options.onVanished(record);
     return undefined;
@@ -361,16 +385,21 @@ export class Reconciler {
     }
   }
 
-  #note(key: string, what: string): void {
-    this.options.metrics.drift.inc();
-    this.options.metrics.totals.repaired++;
-    this.options.log.info('put right', { what });
-    this.#drift.repaired(key, what);
+  /** @param found what one look has found of it: undone once, however many rules it is */
+  #note(key: string, ...found: readonly string[]): void {
+    this.options.metrics.drift.inc(found.length);
+    this.options.metrics.totals.repaired += found.length;
+    for (const what of found) this.options.log.info('put right', { what });
+    this.#drift.repaired(key, found[0] ?? key);
   }
 
   #notified(event: KernelEvent): void {
     if (event.kind === 'underlay') {
       this.options.onUnderlay();
+      return;
+    }
+    if (event.kind === 'firewall') {
+      this.#firewallChanged();
       return;
     }
     if (event.kind === 'lost') this.#lost();
@@ -383,6 +412,15 @@ export class Reconciler {
       this.#checkVanished(event.linksGone);
     }
     this.#compareSoon();
+  }
+
+  /** Others change rules all day: weft's are looked at, and nothing else. */
+  #firewallChanged(): void {
+    if (this.#stopped || !this.#started || this.#drift.contested(FIREWALL)) return;
+    this.#firewallSoon ??= setTimeout(() => {
+      this.#firewallSoon = undefined;
+      void this.#locks.run(NODE, () => this.#firewall.ensure(!this.#prune));
+    }, SETTLE_MS);
   }
 
   #lost(): void {
@@ -430,6 +468,8 @@ function withPeer(actual: Actual, peer: readonly KernelObject[]): Actual {
   const objects = new Map([...actual.objects, ...assume(peer).objects]);
   return { objects, foreignLinks: actual.foreignLinks, up: actual.up };
 }
+
+const goesLink = (step: Step): boolean => step.do === 'delete-link';
 
 /** What has really been done. */
 const without = (steps: readonly Step[], failures: readonly StepFailure[]): Step[] =>

@@ -5,6 +5,7 @@ import { messageOf, WeftError } from '../core/errors.js';
 import type { Endpoint } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
 import type { Store } from '../store/store.js';
+import type { Addresses } from './addresses.js';
 import type { Endpoints } from './endpoints.js';
 import type { Memberships } from './memberships.js';
 import type { Kernel } from './kernel/kernel.js';
@@ -17,14 +18,19 @@ export interface RecoveryOptions {
   store: Store;
   kernel: Kernel;
   endpoints: Endpoints;
+  addresses: Addresses;
   memberships: Memberships;
   problems: Problems;
   log: Logger;
   node: string;
 }
 
+/** Whether this node may have endpoints that only etcd remembers. */
+export const mayBeMore = ({ fresh, torn }: Loaded): boolean =>
+  fresh || torn.some(({ kind }) => kind === 'endpoint');
+
 export async function recoverEndpoints(options: RecoveryOptions): Promise<void> {
-  const { loaded, store, kernel, endpoints, memberships, problems, log, node } = options;
+  const { loaded, store, kernel, endpoints, addresses, memberships, problems, log, node } = options;
   const torn = new Set(loaded.torn.filter((file) => file.kind === 'endpoint').map((file) => file.id));
   const isLost = (endpoint: Endpoint): boolean => {
     if (endpoint.node !== node || endpoints.get(endpoint.id) !== undefined) return false;
@@ -34,16 +40,16 @@ export async function recoverEndpoints(options: RecoveryOptions): Promise<void> 
   };
   const found = [...store.view.endpoints.values()].flatMap((byId) => [...byId.values()].filter(isLost));
   for (const endpoint of found) {
-    const { id, name, network } = endpoint;
+    const { name, network } = endpoint;
     await attempt(options, `endpoint ${name} of network ${network}`, async () => {
       log.warn('an endpoint is taken up again from etcd', { endpoint: name, network });
       await endpoints.recover(endpoint);
-      torn.delete(id);
     });
   }
+  addresses.complete();
   await rejoin(options);
   for (const { path, kind, id, why } of loaded.torn) {
-    if (kind === 'endpoint' ? !torn.has(id) : memberships.get(id) !== undefined) continue;
+    if ((kind === 'endpoint' ? endpoints : memberships).get(id) !== undefined) continue;
     problems.set(`torn ${path}`, {
       what: `the state file ${path}`,
       why: `it cannot be read: ${why}`,

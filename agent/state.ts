@@ -16,7 +16,7 @@ import { IpAddress, IpNetwork } from '../core/address.js';
 import type { Parent } from '../core/compile.js';
 import { failedPrecondition, messageOf } from '../core/errors.js';
 import { MAX_VNI, parseNetworkName, type Network } from '../core/network.js';
-import type { Endpoint, Lease } from '../core/records.js';
+import type { ClaimHolder, Endpoint, Lease } from '../core/records.js';
 import type { Reservation } from '../daemon/plugin-host.js';
 import { readRecords, type TornRecord } from '../daemon/record-folder.js';
 import { decodeConfig, encodeConfig } from '../store/network-codec.js';
@@ -27,8 +27,8 @@ import { decodeEndpoint, encodeEndpoint } from '../store/record-codec.js';
 export interface SavedNetwork {
   network: Network;
   lease: Lease;
-  /** Addresses of this node's subnet that other nodes use with its agreement. */
-  granted: string[];
+  /** Addresses of this node's subnet that others use with its agreement. */
+  granted: ({ ip: string } & ClaimHolder)[];
   /** The link of this node that the network leaves through. */
   parent?: Parent;
 }
@@ -61,20 +61,15 @@ export class State {
       const { instance, fresh } = this.#instance();
       return { instance, fresh, networks, endpoints, reservations, torn };
     } catch (error) {
-      throw this.#unusable(error);
+      throw unusable(this.directory, error);
     }
   }
 
   #instance(): { instance: string; fresh: boolean } {
-    const path = join(this.directory, 'instance');
-    try {
-      const instance = readFileSync(path, 'utf8').trim();
-      if (/^[0-9a-f-]{36}$/.test(instance)) return { instance, fresh: false };
-    } catch (error) {
-      if (!isMissing(error)) throw error;
-    }
+    const known = instanceIn(this.directory);
+    if (known !== undefined) return { instance: known, fresh: false };
     const instance = randomUUID();
-    replaceFile(path, `${instance}\n`);
+    replaceFile(join(this.directory, 'instance'), `${instance}\n`);
     return { instance, fresh: true };
   }
 
@@ -95,7 +90,7 @@ export class State {
   }
 
   deleteNetwork(name: string): void {
-    rmSync(this.#path('networks', name), { force: true });
+    this.#delete(this.#path('networks', name));
   }
 
   saveEndpoint(endpoint: Endpoint): void {
@@ -103,8 +98,8 @@ export class State {
   }
 
   deleteEndpoint(id: string): void {
-    rmSync(this.#path('endpoints', id), { force: true });
-    rmSync(`${this.#path('endpoints', id)}.torn`, { force: true });
+    const path = this.#path('endpoints', id);
+    this.#delete(path, `${path}.torn`);
   }
 
   saveReservation(reservation: Reservation): void {
@@ -112,29 +107,49 @@ export class State {
   }
 
   deleteReservation(id: string): void {
-    rmSync(this.#path('reservations', id), { force: true });
+    this.#delete(this.#path('reservations', id));
+  }
+
+  /** What is gone already is no error. */
+  #delete(...paths: string[]): void {
+    try {
+      for (const path of paths) rmSync(path, { force: true });
+    } catch (error) {
+      throw unusable(this.directory, error);
+    }
   }
 
   #write(folder: string, name: string, value: unknown): void {
     try {
       replaceFile(this.#path(folder, name), `${JSON.stringify(value)}\n`);
     } catch (error) {
-      throw this.#unusable(error);
+      throw unusable(this.directory, error);
     }
   }
 
   #path(folder: string, name: string): string {
     return join(this.directory, folder, `${name}.json`);
   }
+}
 
-  #unusable(error: unknown): Error {
-    return failedPrecondition(
-      `the state directory ${this.directory} cannot be used: ${messageOf(error)}`,
-      'Make it writable and give it space, or name another one with --state-dir.',
-      { cause: error },
-    );
+/** The instance id that a state directory has; undefined where it has none. @throws where it cannot be read */
+export function instanceIn(directory: string): string | undefined {
+  try {
+    const instance = readFileSync(join(directory, 'instance'), 'utf8').trim();
+    return /^[0-9a-f-]{36}$/.test(instance) ? instance : undefined;
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
   }
 }
+
+/** What a state directory that cannot be written to, or read, is to whoever asked for something. */
+export const unusable = (directory: string, error: unknown): Error =>
+  failedPrecondition(
+    `the state directory ${directory} cannot be used: ${messageOf(error)}`,
+    'Make it writable and give it space, or name another one with --state-dir.',
+    { cause: error },
+  );
 
 /** Writes beside the file and renames, so that a reader finds the old text or the new one, whole. */
 export function replaceFile(path: string, text: string, mode = 0o600): void {
@@ -253,7 +268,9 @@ const endpointSchema = z.object({
 const savedSchema = z.object({
   network: networkSchema,
   lease: leaseSchema,
-  granted: z.array(ip.transform((address) => address.toString())),
+  granted: z.array(
+    z.object({ ip: ip.transform((address) => address.toString()), node: z.string(), endpoint: z.string() }),
+  ),
   parent: parentSchema.optional(),
   /** The config as it was in etcd: written back after a loss, nothing of it is missing, also what weft does not know. */
   config: z.string().optional(),

@@ -16,14 +16,19 @@ import type { SessionState } from './session.js';
 /** A past that was lost is no state that ends: it is told for so long. */
 const RESTORED_SHOWN_MS = 600_000;
 
-export interface StatusSources {
-  store: Store;
+/** Who knows of a problem. */
+export interface ProblemSources {
+  store: Pick<Store, 'state' | 'view'>;
   etcd: readonly string[];
+  problems: Problems;
+  controller: () => SessionState;
+}
+
+export interface StatusSources extends ProblemSources {
   memberships: Memberships;
   endpoints: Endpoints;
   publisher: Publisher;
   peers: Peers;
-  problems: Problems;
   metrics: AgentMetrics;
   firewall: string;
   capabilities: readonly Capability[];
@@ -31,7 +36,6 @@ export interface StatusSources {
   version: string;
   startedAt: string;
   publicIp: () => { ip: string; ip6?: string };
-  controller: () => SessionState;
 }
 
 export function statusOf(sources: StatusSources): Status {
@@ -82,7 +86,8 @@ export function statusOf(sources: StatusSources): Status {
   };
 }
 
-function problemsOf({ store, problems, controller, etcd }: StatusSources): Problem[] {
+/** Everything that is not as it should be, as `weft status` lists it. */
+export function problemsOf({ store, problems, controller, etcd }: ProblemSources): Problem[] {
   const list = problems.list();
   const { connected, since, error } = store.state;
   if (!connected) {

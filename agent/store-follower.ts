@@ -1,25 +1,25 @@
 // What the agent does as the store tells it: the first full list, every batch of changes, and being connected again, one after
 // the other, in etcd's order.
-import { messageOf } from '../core/errors.js';
+import { messageOf, WeftError } from '../core/errors.js';
 import type { Logger } from '../daemon/log.js';
 import type { Announcement, Change, Store } from '../store/store.js';
 import type { Gateways } from './gateways.js';
 import type { Memberships } from './memberships.js';
 import type { AgentMetrics } from './metrics.js';
-import type { PluginAddresses } from './plugin-endpoints.js';
+import type { PluginAddresses } from './plugin-addresses.js';
 import type { Ports } from './ports.js';
 import type { Problems } from './problems.js';
 import type { Publisher } from './publisher.js';
 
 export interface StoreFollowerOptions {
-  store: Store;
-  memberships: Memberships;
-  gateways: Gateways;
-  ports: Ports;
-  publisher: Publisher;
-  pluginAddresses: PluginAddresses;
-  announcement: Announcement;
-  metrics: AgentMetrics;
+  store: Pick<Store, 'synced' | 'isSynced' | 'subscribe' | 'state' | 'onState' | 'view'>;
+  memberships: Pick<Memberships, 'handle' | 'list' | 'note' | 'reconnected'>;
+  gateways: Pick<Gateways, 'handle'>;
+  ports: Pick<Ports, 'handle'>;
+  publisher: Pick<Publisher, 'handle' | 'kick' | 'resync'>;
+  pluginAddresses: Pick<PluginAddresses, 'handle'>;
+  announcement: Pick<Announcement, 'refresh'>;
+  metrics: Pick<AgentMetrics, 'leases' | 'storeConnected' | 'storeResyncs'>;
   problems: Problems;
   log: Logger;
   node: string;
@@ -27,22 +27,30 @@ export interface StoreFollowerOptions {
   signal: AbortSignal;
   /** The state of the store changed. */
   changed: () => void;
+  retryMs?: number;
 }
+
+/** The key of the problem that what is done with the first full list has failed. */
+export const FIRST_LIST = 'first list';
+
+const RETRY_MS = 5000;
 
 export class StoreFollower {
   readonly #unsubscribe: (() => void)[];
   #work: Promise<void>;
+  #retry: NodeJS.Timeout | undefined;
 
-  /** @param first what is done when the first full list is here */
+  /** @param first what is done when the first full list is here; where it fails, it is done again */
   constructor(
     private readonly options: StoreFollowerOptions,
-    first: () => Promise<void>,
+    private readonly first: () => Promise<void>,
   ) {
     const { store, signal } = options;
-    this.#work = store.synced(signal).then(first);
-    this.next('the first list', () => Promise.resolve());
+    this.#work = store.synced(signal);
+    this.next('the first list', () => this.#begin());
     this.#unsubscribe = [
       store.subscribe((changes) => {
+        options.memberships.note(changes);
         if (store.isSynced) this.next('a change', () => this.#handle(changes));
       }),
       this.#followState(),
@@ -50,6 +58,7 @@ export class StoreFollower {
   }
 
   stop(): void {
+    clearTimeout(this.#retry);
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
   }
 
@@ -62,8 +71,27 @@ export class StoreFollower {
     });
   }
 
+  /** What changes meanwhile does not wait for it. */
+  async #begin(): Promise<void> {
+    const { problems, signal, retryMs = RETRY_MS } = this.options;
+    try {
+      await this.first();
+      problems.clear(FIRST_LIST);
+    } catch (error) {
+      if (signal.aborted) return;
+      problems.set(FIRST_LIST, {
+        what: 'what etcd remembers of this node',
+        why: `it could not be taken up: ${messageOf(error)}`,
+        fix: (error instanceof WeftError ? error.next : undefined) ?? 'It is tried again every 5 seconds.',
+      });
+      this.#retry = setTimeout(() => this.next('the first list', () => this.#begin()), retryMs);
+      throw error;
+    }
+  }
+
   async #handle(changes: readonly Change[]): Promise<void> {
-    const { memberships, gateways, ports, publisher, pluginAddresses, node, instance } = this.options;
+    const { memberships, gateways, ports, publisher, pluginAddresses, problems, node, instance } =
+      this.options;
     await memberships.handle(changes);
     await gateways.handle(changes);
     await ports.handle(changes);
@@ -78,7 +106,11 @@ export class StoreFollower {
     if (
       changes.some((change) => change.kind === 'alive' && change.name === node && change.after === instance)
     ) {
-      this.options.problems.clear('name');
+      if (problems.get('name') !== undefined) {
+        problems.clear('name');
+        await memberships.reconnected();
+      }
+      publisher.resync();
     }
   }
 

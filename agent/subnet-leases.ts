@@ -67,6 +67,21 @@ export class SubnetLeases {
     };
   }
 
+  /** Who has a subnet of this node's by what the store says; undefined while that is nobody else. */
+  otherHolder({ network, subnet }: Lease): string | undefined {
+    const { view } = this.options.store;
+    const { node, instance, underlay } = this.options;
+    const there = view.leases.get(network)?.get(subnet.toString());
+    if (there === undefined) return undefined;
+    // This instance under another name: before it was renamed, or on another machine that is a copy of this one.
+    const isCopys = there.node !== node && view.alive.get(there.node ?? '') === instance;
+    const own =
+      there.instance === undefined
+        ? there.publicIp.equals(underlay().ip)
+        : there.instance === instance && !isCopys;
+    return own ? undefined : (there.node ?? there.publicIp.toString());
+  }
+
   #unshared(network: Network): StoredLease {
     const { node, instance, underlay } = this.options;
     const pool = network.driver === 'overlay' ? undefined : network.pool;

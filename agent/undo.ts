@@ -9,12 +9,14 @@ export class Undo {
     this.#steps.push(step);
   }
 
-  /** Tries all of it. @param id the endpoint that was to be */
+  /** Tries all of it. @param id the endpoint, or the wire, that was to be */
   async takeBack(log: Logger, id: string): Promise<void> {
     for (const step of this.#steps.toReversed()) {
-      await step().catch((failure: unknown) => {
+      try {
+        await step();
+      } catch (failure) {
         log.warn('taking a failed attach back', { id, error: messageOf(failure) });
-      });
+      }
     }
   }
 }

@@ -11,7 +11,7 @@ import { z } from 'zod';
 import type { Place, Wire } from '../core/wire.js';
 import { readRecords } from '../daemon/record-folder.js';
 import { integer, interfaceText, ip, linkName, mac } from '../store/parse.js';
-import { replaceFile } from './state.js';
+import { replaceFile, unusable } from './state.js';
 
 const mtu = integer(0, 65_535);
 const vlan = integer(1, 4094);
@@ -75,20 +75,29 @@ export class WireState {
     };
   }
 
+  /** This and all below. @throws WeftError FAILED_PRECONDITION where the directory cannot be written to */
   save(wire: Wire): void {
-    replaceFile(this.#path(WIRES, wire.id), `${JSON.stringify(wire)}\n`);
+    this.#try(() => replaceFile(this.#path(WIRES, wire.id), `${JSON.stringify(wire)}\n`));
   }
 
   delete(id: string): void {
-    rmSync(this.#path(WIRES, id), { force: true });
+    this.#try(() => rmSync(this.#path(WIRES, id), { force: true }));
   }
 
   savePlace(place: Place): void {
-    replaceFile(this.#path(PLACES, place.name), `${JSON.stringify(place)}\n`);
+    this.#try(() => replaceFile(this.#path(PLACES, place.name), `${JSON.stringify(place)}\n`));
   }
 
   deletePlace(name: string): void {
-    rmSync(this.#path(PLACES, name), { force: true });
+    this.#try(() => rmSync(this.#path(PLACES, name), { force: true }));
+  }
+
+  #try(change: () => void): void {
+    try {
+      change();
+    } catch (error) {
+      throw unusable(this.stateDir, error);
+    }
   }
 
   #path(folder: string, name: string): string {

@@ -2,7 +2,7 @@
 // containers of networks go through. The state directory is the truth about them.
 import { randomBytes } from 'node:crypto';
 
-import { alreadyExists, failedPrecondition, invalidArgument, notFound } from '../core/errors.js';
+import { alreadyExists, failedPrecondition, invalidArgument, messageOf, notFound } from '../core/errors.js';
 import { hostIfname } from '../core/link-names.js';
 import type { KernelObject } from '../core/objects.js';
 import type { PipeworkAttach, PipeworkDetach } from '../core/pipework.js';
@@ -20,8 +20,10 @@ import type { EngineAddress } from '../daemon/kinds.js';
 import type { Logger } from '../daemon/log.js';
 import type { Kernel, KernelNamespace } from './kernel/kernel.js';
 import { Locks } from '../core/locks.js';
+import { attempt, type Problems } from './problems.js';
 import { sameSandbox, type Reconciler, type SandboxRecord } from './reconciler.js';
 import { canonicalForms, resolveTarget, type Target } from './runtime/targets.js';
+import { Undo } from './undo.js';
 import { findPlace, type PlaceSources } from './wire-places.js';
 import type { WireState } from './wire-state.js';
 
@@ -29,6 +31,7 @@ export interface WiresOptions extends Omit<PlaceSources, 'known'> {
   kernel: Kernel;
   reconciler: Reconciler;
   state: WireState;
+  problems: Problems;
   log: Logger;
   docker: EngineAddress;
 }
@@ -40,6 +43,9 @@ export type WireDetach = Omit<PipeworkDetach, 'do' | 'host'> & { host: string };
 const WIRE = 'wire ';
 const PLACE = 'wires on ';
 const recordOf = ({ id }: Wire): string => `${WIRE}${id}`;
+/** What a problem with taking one away is kept under. */
+const endOf = ({ target, ifname, place }: Wire): string =>
+  `the end of the wire ${ifname} of ${target} on ${place.name}`;
 const insideOf = (wire: Wire, objects: readonly KernelObject[]): SandboxRecord => ({
   sandbox: wire.sandbox,
   hostIfname: wire.hostIfname,
@@ -134,12 +140,16 @@ export class Wires {
       mac: wireMac(request, id),
     };
     const { host, container } = compileWire(wire);
-    const fresh = !this.#places.has(place.name);
+    const undo = new Undo();
     try {
+      if (!this.#places.has(place.name)) undo.push(() => this.#release(place));
       await this.#prepare(place);
-      // The default route comes last, for it may replace one that is not weft's, as pipework's did.
       const first = container.filter((object) => object.kind !== 'route');
       await reconciler.attach(recordOf(wire), host, insideOf(wire, first), namespace, actual);
+      undo.push(() => reconciler.detach(recordOf(wire)));
+      state.save(wire);
+      undo.push(() => Promise.resolve(state.delete(id)));
+      // Last of all: it may replace one that is not weft's, as pipework's did, and that is not put back.
       const [failure] = await namespace.apply(
         container
           .filter((object) => object.kind === 'route')
@@ -151,10 +161,8 @@ export class Wires {
           'Nothing was left behind; is the gateway right?',
         );
       }
-      state.save(wire);
     } catch (error) {
-      await reconciler.detach(recordOf(wire));
-      if (fresh) await this.#release(place);
+      await undo.takeBack(log, id);
       throw error;
     }
     await reconciler.adopt(recordOf(wire), host, insideOf(wire, container));
@@ -219,15 +227,29 @@ export class Wires {
     if (wire === undefined) return;
     void this.#locks.run('wires', async () => {
       if (!this.#byId.has(wire.id)) return;
-      this.options.log.info('a container is gone: its wire is removed', { target: wire.target });
-      await this.#remove(wire);
+      await attempt(
+        this.options,
+        endOf(wire),
+        () => this.#remove(wire),
+        'It is tried again every 10 seconds.',
+      );
+      if (!this.#byId.has(wire.id))
+        this.options.log.info('a container is gone: its wire is removed', { target: wire.target });
     });
   }
 
+  /** @throws WeftError where the state directory refuses; then it is there as before */
   async #remove(wire: Wire): Promise<void> {
     this.options.state.delete(wire.id);
     this.#byId.delete(wire.id);
-    await this.options.reconciler.detach(recordOf(wire));
+    this.options.problems.clear(endOf(wire));
+    await this.options.reconciler.detach(recordOf(wire)).catch((error: unknown) => {
+      // In no record any more, it goes with the next comparison.
+      this.options.log.warn('a removed wire is not gone yet', {
+        target: wire.target,
+        error: messageOf(error),
+      });
+    });
   }
 }
 

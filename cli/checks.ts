@@ -5,10 +5,11 @@ import { IpAddress, IpNetwork, parseMac, type Family } from '../core/address.js'
 import { formatVlans, parseParent, parseVlans } from '../core/bridged.js';
 import { invalidArgument, WeftError } from '../core/errors.js';
 import { checkUsable, parseInteger, parseName, parseNetworkName } from '../core/network.js';
-import { parseDnsName, parseNameAddress } from '../core/names.js';
+import { parseDnsName, parseNameAddress, parseRecordType } from '../core/names.js';
 import { parseNewNetworkName } from '../core/run.js';
 import { parseIfname, parseTarget } from '../core/target.js';
 import { parsePublish, parsePublishedFilter } from '../core/publish.js';
+import { parseBackend } from '../daemon/backend.js';
 
 /** For commander: the error names the option itself. */
 const checked =
@@ -58,11 +59,13 @@ export const parentOf = checked(parseParent);
 /** VLAN ids and ranges of them, as they were written. */
 export const vlansOf = checked((text) => formatVlans(parseVlans(text)));
 
+export const backend = checked(parseBackend);
 export const mac = checked((text) => parseMac(text));
 export const networkName = checked(parseNetworkName);
 export const newNetworkName = checked(parseNewNetworkName);
 export const name = (field = 'name'): ((text: string) => string) => checked((text) => parseName(text, field));
 
+export const recordType = checked(parseRecordType);
 export const dnsName = checked((text) => parseDnsName(text));
 
 /** Collects a repeated word. */

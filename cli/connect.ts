@@ -4,7 +4,7 @@ import { credentials, type ChannelCredentials, type Client } from '@grpc/grpc-js
 import { unavailable, WeftError } from '../core/errors.js';
 import { call, channel, clientOptions } from '../daemon/grpc.js';
 import { hostPort } from '../daemon/kinds.js';
-import { readTls } from '../daemon/tls.js';
+import { readTls, type Tls } from '../daemon/tls.js';
 import type { GlobalOptions } from './context.js';
 
 /** For questions. */
@@ -32,6 +32,8 @@ export interface Connector {
     request: Q,
     deadlineMs: number,
   ): Promise<A>;
+  /** Whether the controller could be asked, for who asks it only where somebody else is away. @throws WeftError INVALID_ARGUMENT */
+  checkController(): void;
   readonly controllerAddress: string;
   readonly agentPath: string;
 }
@@ -52,12 +54,16 @@ export function connectorFor(options: GlobalOptions, onAsk: () => void): Connect
       client.close();
     }
   };
+  const controller = (): { address: string; tls: Tls | undefined } => ({
+    tls: readTls({ tlsCa: options.tlsCa, tlsCert: options.tlsCert, tlsKey: options.tlsKey }),
+    address: hostPort({ listen: false }).parse(options.controller, '--controller').text,
+  });
   return {
+    checkController: () => void controller(),
     controllerAddress: options.controller,
     agentPath: options.agent,
     controller: async (service, method, request, deadlineMs) => {
-      const tls = readTls({ tlsCa: options.tlsCa, tlsCert: options.tlsCert, tlsKey: options.tlsKey });
-      const address = hostPort({ listen: false }).parse(options.controller, '--controller').text;
+      const { address, tls } = controller();
       const client = new service(`dns:${address}`, ...channel(address, tls));
       const peer = `the controller at ${options.controller}`;
       return ask(client, method, request, peer, deadlineMs).catch((error: unknown) => {

@@ -3,7 +3,7 @@
 import { IpAddress, IpNetwork } from '../core/address.js';
 import { bridgedNetwork, parseVlans } from '../core/bridged.js';
 import { invalidArgument } from '../core/errors.js';
-import { parseHostPrefix } from '../core/network.js';
+import { parseHostPrefix, parseMtu } from '../core/network.js';
 import type { CreateNetworkRequest } from '../proto/gen/weft/v1/controller.js';
 
 type Asked = Partial<Omit<CreateNetworkRequest, 'subnet'>> & { subnet: string; masquerade: boolean };
@@ -52,6 +52,7 @@ export function checkNetwork(name: string, asked: Asked): void {
     });
     return;
   }
+  if (asked.mtu !== undefined) parseMtu(asked.mtu, asked.subnet6 !== undefined);
   parseHostPrefix(IpNetwork.parse(asked.subnet), asked.hostPrefix, 'host-prefix');
   if (asked.subnet6 !== undefined)
     parseHostPrefix(IpNetwork.parse(asked.subnet6), asked.hostPrefix6, 'host-prefix6');

@@ -48,7 +48,7 @@ export class Registry {
   readonly #listeners = new Set<(names: readonly string[]) => void>();
   readonly #unsubscribe: (() => void)[];
   #connected: boolean;
-  /** Until then a life lease that is gone does not mean a node that is gone. */
+  /** Until then, by the clock that nobody sets, a life lease that is gone does not mean a node that is gone. */
   #doubtUntil = 0;
 
   constructor(options: { store: Store; tally: Tally; reports: ReportSource; clock: Clock }) {
@@ -148,7 +148,7 @@ export class Registry {
   #onState(state: StoreState): void {
     if (state.connected === this.#connected) return;
     this.#connected = state.connected;
-    if (state.connected) this.#doubtUntil = this.#clock.now() + GRACE_MS;
+    if (state.connected) this.#doubtUntil = this.#clock.elapsed() + GRACE_MS;
   }
 
   #onChanges(changes: readonly Change[]): void {
@@ -190,13 +190,13 @@ export class Registry {
   #maybeDown(name: string): void {
     const life = this.#lifeOf(name);
     if (!life.up || life.cancelDoubt !== undefined) return;
-    const wait = this.#connected ? Math.max(this.#doubtUntil - this.#clock.now(), BLINK_MS) : GRACE_MS;
+    const wait = this.#connected ? Math.max(this.#doubtUntil - this.#clock.elapsed(), BLINK_MS) : GRACE_MS;
     life.seen = this.#clock.now();
     life.cancelDoubt = this.#clock.after(wait, () => {
       delete life.cancelDoubt;
       if (this.#store.view.alive.has(name)) return;
       // Away again meanwhile: it begins anew when the connection is back.
-      if (!this.#connected || this.#clock.now() < this.#doubtUntil) return this.#maybeDown(name);
+      if (!this.#connected || this.#clock.elapsed() < this.#doubtUntil) return this.#maybeDown(name);
       this.#setDown(life);
       this.#tell([name]);
     });

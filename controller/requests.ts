@@ -5,37 +5,20 @@ import { invalidArgument, unimplemented } from '../core/errors.js';
 import {
   checkUsable,
   MAX_VNI,
-  MIN_MTU,
   parseHostPrefix,
   parseInteger,
+  parseMtu,
   parseName,
   parseNetworkName,
   type Network,
 } from '../core/network.js';
 import { parseNewNetworkName } from '../core/run.js';
 import { parseIfname, parseTarget } from '../core/target.js';
+import { parseBackend } from '../daemon/backend.js';
 import { didYouMean } from '../daemon/suggest.js';
 import type { AttachRequest } from '../proto/gen/weft/v1/agent.js';
 import type { CreateNetworkRequest } from '../proto/gen/weft/v1/controller.js';
 import type { NetworkSpec } from '../store/store.js';
-
-/** flannel's backends that weft has no counterpart of (pkg/backend). */
-const OTHER_BACKENDS = [
-  'host-gw',
-  'wireguard',
-  'udp',
-  'ipip',
-  'ipsec',
-  'extension',
-  'alloc',
-  'aws-vpc',
-  'gce',
-  'ali-vpc',
-  'tencent-vpc',
-];
-
-/** The largest MTU that an Ethernet-like link of Linux can have. */
-const MAX_MTU = 65_535;
 
 /** @throws WeftError INVALID_ARGUMENT, UNIMPLEMENTED for what weft knows but does not have */
 export function parseCreateNetwork(request: CreateNetworkRequest): NetworkSpec {
@@ -63,9 +46,7 @@ export function parseCreateNetwork(request: CreateNetworkRequest): NetworkSpec {
     ...(hostPrefix6 === undefined ? {} : { hostPrefix6 }),
     ...(vni === undefined ? {} : { vni: parseInteger(vni, 'vni', 1, MAX_VNI) }),
     ...(port === undefined ? {} : { port: parseInteger(port, 'port', 1, 65_535) }),
-    ...(mtu === undefined
-      ? {}
-      : { mtu: parseInteger(mtu, 'mtu', MIN_MTU[subnet6 === undefined ? 4 : 6], MAX_MTU) }),
+    ...(mtu === undefined ? {} : { mtu: parseMtu(mtu, subnet6 !== undefined) }),
     internal,
     masquerade: !noMasquerade,
   };
@@ -147,12 +128,8 @@ function parseBridged(name: string, driver: 'bridge' | 'vlan', request: CreateNe
 }
 
 function checkBackend(backend: string): void {
-  if (backend === 'vxlan') return;
-  if (OTHER_BACKENDS.includes(backend)) {
+  if (parseBackend(backend) !== 'vxlan')
     throw unimplemented(`backend: "${backend}" is not served yet`, 'Use the backend vxlan.');
-  }
-  const hint = didYouMean(backend, ['vxlan']);
-  throw invalidArgument(`backend: "${backend}" is not known`, hint === '' ? 'Give vxlan.' : hint);
 }
 
 /** What can be checked without the node, before it is asked. @throws WeftError INVALID_ARGUMENT */

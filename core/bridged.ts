@@ -6,7 +6,7 @@ import { failedPrecondition, invalidArgument } from './errors.js';
 import {
   checkUsable,
   hasOwnGateway,
-  MIN_MTU,
+  parseMtu,
   parseInteger,
   parseName,
   parseNetworkName,
@@ -219,7 +219,7 @@ export function bridgedNetwork(spec: BridgedSpec): BridgedNetwork {
       range6: { first: subnet6, last: subnet6 },
     }),
     ...(spec.mtu !== undefined && {
-      mtu: parseInteger(spec.mtu, 'mtu', MIN_MTU[subnet6 === undefined ? 4 : 6], 65_535),
+      mtu: parseMtu(spec.mtu, subnet6 !== undefined),
     }),
     internal: spec.internal ?? false,
     force: spec.force ?? false,

@@ -49,6 +49,9 @@ export function macOf(ip: IpAddress): string {
   return `02:${hex(high ^ 0x77)}:${[24, 16, 8, 0].map((shift) => hex((low >>> shift) & 0xff)).join(':')}`;
 }
 
+/** Whether macOf makes such addresses of IPv4 ones. */
+export const isMacOfIp = (mac: string): boolean => mac.startsWith('02:77:');
+
 /** The MAC address of a node's VTEP: it survives restarts and remade devices, so peers need not be told. */
 export function vtepMac(instance: string, network: string, family: Family): string {
   const bytes = createHash('sha256').update(`${instance} ${network} ${family}`).digest();

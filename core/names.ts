@@ -8,6 +8,17 @@ const MAX_LABEL = 63;
 const MAX_NAME = 128;
 const LABEL = /^[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?$/i;
 
+/** Types of records that can be looked up by their names. */
+export const RECORD_TYPES = ['A', 'AAAA', 'PTR', 'ANY', 'SOA', 'NS', 'CNAME', 'MX', 'TXT', 'SRV'] as const;
+export type RecordType = (typeof RECORD_TYPES)[number];
+
+/** In upper or lower case. @throws WeftError INVALID_ARGUMENT */
+export function parseRecordType(text: string): RecordType {
+  const found = RECORD_TYPES.find((type) => type === text.toUpperCase());
+  if (found !== undefined) return found;
+  throw invalidArgument(`type: "${text}" is not known`, `Give one of: ${RECORD_TYPES.join(', ')}.`);
+}
+
 /** Whether a question can be asked for it. Docker's grammar allows names that DNS has no form for, such as `a..b`. */
 export function isDnsName(name: string): boolean {
   return name.length <= MAX_NAME && name.split('.').every((label) => /^[^.]{1,63}$/.test(label));

@@ -91,6 +91,12 @@ export const VXLAN_OVERHEAD = { 4: 50, 6: 70 } as const;
 
 /** RFC 791: every IPv4 link carries 68 octets; RFC 8200 §5: every IPv6 link 1280. */
 export const MIN_MTU = { 4: 68, 6: 1280 } as const;
+/** The largest that an Ethernet-like link of Linux can have. */
+const MAX_MTU = 65_535;
+
+/** @param dual the network has IPv6. @throws WeftError INVALID_ARGUMENT */
+export const parseMtu = (value: number, dual: boolean): number =>
+  parseInteger(value, 'mtu', MIN_MTU[dual ? 6 : 4], MAX_MTU);
 
 const NETWORK_NAME = /^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/;
 const NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/;

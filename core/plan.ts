@@ -270,13 +270,15 @@ function pruning(
   const going: KernelObject[] = [];
   const links = new Set<string>(remade);
   const connected = new Map<string, RouteObject>();
+  // Several links may have the same: fe80::/64.
+  const byLink = ({ to, link }: RouteObject): string => `${to} ${link}`;
   for (const object of wanted.values()) {
     const route = object.kind === 'address' ? connectedRoute(object) : undefined;
-    if (route !== undefined) connected.set(objectKey(route), route);
+    if (route !== undefined) connected.set(byLink(route), route);
   }
   for (const [key, { object, owned }] of actual.objects) {
     // A connected route that was put back by weft is as good as the kernel's own.
-    const route = connected.get(key);
+    const route = object.kind === 'route' ? connected.get(byLink(object)) : undefined;
     if (!owned || wanted.has(key) || (route !== undefined && sameObject(object, route))) continue;
     going.push(object);
     if (object.kind === 'link') links.add(object.name);

@@ -98,6 +98,13 @@ export interface Claim {
   why?: string;
 }
 
+/** Who uses a claimed address. */
+export type ClaimHolder = Pick<Claim, 'node' | 'endpoint'>;
+
+/** Whether two want one address, each for itself: a node is right about its own, and what is set aside all hosts share. */
+export const isForeign = (a: ClaimHolder, b: ClaimHolder): boolean =>
+  a.node !== b.node && a.endpoint !== b.endpoint;
+
 export interface NodeRecord {
   name: string;
   /** Kept in the node's state directory; tells a node that came back from another one of the same name. */

@@ -56,6 +56,7 @@ export interface AttachWords {
   ifname?: string | undefined;
   publish: readonly string[];
   noDefaultRoute: boolean;
+  dns: boolean;
   vlan?: number | undefined;
 }
 
@@ -93,6 +94,7 @@ function refuseAttachWords(network: string, attach: AttachWords): void {
     attach.ifname === undefined ? '' : '--ifname',
     attach.publish.length > 0 ? '--publish' : '',
     attach.noDefaultRoute ? '--no-default-route' : '',
+    attach.dns ? '--dns' : '',
     attach.vlan === undefined ? '' : '--vlan',
   ].filter((option) => option !== '');
   if (given.length === 0) return;

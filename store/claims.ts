@@ -8,14 +8,13 @@ import type { IKeyValue } from 'etcd3';
 import { IpNetwork, type IpAddress } from '../core/address.js';
 import { alreadyExists, failedPrecondition, unavailable } from '../core/errors.js';
 import { reservedIn } from '../core/ipam.js';
-import type { Network } from '../core/network.js';
-import type { Claim } from '../core/records.js';
+import { isForeign, type Claim } from '../core/records.js';
 import { decodeLease } from './lease-codec.js';
 import { ownerOf } from './leases.js';
 import { checkInside } from './networks.js';
 import { decodeClaim, encodeClaim } from './record-codec.js';
 import { UnreadableError } from './parse.js';
-import type { StoredLease } from './store.js';
+import type { ClaimRequest, StoredLease } from './store.js';
 import {
   absent,
   get,
@@ -35,13 +34,6 @@ import {
 const ANSWER_WITHIN = 3000;
 /** Seconds after which a question of a dead asker is gone. */
 const QUESTION_TTL = 10;
-
-export interface ClaimRequest {
-  network: Network;
-  ip: IpAddress;
-  node: string;
-  endpoint: string;
-}
 
 interface Lessee {
   subnet: IpNetwork;
@@ -73,9 +65,10 @@ export async function claimAddress(
       return existing;
     }
     if (there !== undefined && (existing?.endpoint !== endpoint || existing.node !== node))
-      throw claimed(request, existing);
+      throw claimed(network.name, ip, existing, 'Choose another address.');
     const lessee = findLessee(context, rangeAt(responses, 1), ip);
     checkUse(request, lessee?.subnet);
+    await checkPast(context, request, signal);
     const done =
       lessee === undefined
         ? await claimFree(context, key, claim, there)
@@ -105,13 +98,10 @@ function readClaim({ keys }: Context, kv: IKeyValue): Claim | undefined {
   }
 }
 
-function claimed({ network, ip }: ClaimRequest, by: Claim | undefined): Error {
+function claimed(network: string, ip: IpAddress, by: Claim | undefined, next: string): Error {
   const who =
     by === undefined ? 'a record that cannot be read' : `endpoint ${by.endpoint} on node ${by.node}`;
-  return alreadyExists(
-    `network ${network.name}: ${ip.toString()} is claimed by ${who}`,
-    'Choose another address.',
-  );
+  return alreadyExists(`network ${network}: ${ip.toString()} is claimed by ${who}`, next);
 }
 
 /** Whose subnet the address is in. */
@@ -164,6 +154,28 @@ async function mayAsk(
   throw refuse(
     `the subnet of node ${owner}, which is down and cannot agree`,
     'Choose another address, or bring that node up.',
+  );
+}
+
+/**
+ * What etcd has lost is not free: who has it comes back. What was lost is known only once the view is of this etcd.
+ * @throws WeftError FAILED_PRECONDITION naming who has it
+ */
+async function checkPast(
+  { replica }: Context,
+  { network, ip, mourned }: ClaimRequest,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const within = AbortSignal.timeout(ANSWER_WITHIN);
+  const waiting = signal === undefined ? within : AbortSignal.any([within, signal]);
+  await replica.until(() => replica.state.connected, waiting).catch(() => undefined);
+  signal?.throwIfAborted();
+  if (!replica.state.connected) throw unavailable('etcd is only just back', 'Try again.');
+  const why = mourned?.();
+  if (why === undefined) return;
+  throw failedPrecondition(
+    `network ${network.name}: ${ip.toString()} ${why}`,
+    'Choose another address, or bring that node up; of one that stays away it is free after an hour.',
   );
 }
 
@@ -280,13 +292,21 @@ export async function answerClaim(
   }
 }
 
-export async function restoreClaim({ client, keys }: Context, claim: Claim): Promise<boolean> {
+export async function restoreClaim(context: Context, claim: Claim): Promise<boolean> {
+  const { client, keys } = context;
   const key = keys.claim(claim.network, claim.ip.toString());
-  const { succeeded } = await client.txn({
+  const { succeeded, responses } = await client.txn({
     compare: [present(keys.config(claim.network)), absent(key)],
     success: [put(key, encodeClaim({ ...claim, state: 'granted' }))],
+    failure: [get(key)],
   });
-  return succeeded;
+  if (succeeded) return true;
+  const there = keyAt(responses, 0);
+  const by = there && readClaim(context, there);
+  if (there !== undefined && (by === undefined || isForeign(by, claim))) {
+    throw claimed(claim.network, claim.ip, by, 'Detach one of the two and attach it with another address.');
+  }
+  return false;
 }
 
 export async function deleteClaim(

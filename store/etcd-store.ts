@@ -10,7 +10,7 @@ import { addName, removeName } from './own-names.js';
 import { updateNetwork } from './network-update.js';
 import { removeNode } from './nodes.js';
 import { proposeSubnet } from './proposals.js';
-import { removeAgain } from './removals.js';
+import { forget, removeAgain } from './removals.js';
 import { Presence } from './presence.js';
 import { Replica } from './replica.js';
 import type { TlsFiles } from './session.js';
@@ -48,6 +48,10 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
   const presences = new Set<Presence>();
   const closed = new AbortController();
   replica.onLostRemovals((lost) => void removeAgain(context, lost, closed.signal));
+  replica.onOvertaken((markers) => void forget(context, markers));
+  const checkName = (): void => {
+    for (const presence of presences) presence.checkName();
+  };
   return {
     view: replica.view,
     get state() {
@@ -66,20 +70,32 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
     checkNetwork: (spec) => checkNetwork(context, spec),
     removeNetwork: async (name, options) => await removeNetwork(context, name, options),
     updateNetwork: async (name, change) => await updateNetwork(context, name, change),
-    restoreNetwork: async (network, own) => await restoreNetwork(context, network, own),
+    restoreNetwork: async (network, own, had) => await restoreNetwork(context, network, own, had),
 
-    acquireLease: async (request) => await acquireLease(context, request),
+    acquireLease: async (request) => {
+      checkName();
+      return await acquireLease(context, request);
+    },
     proposeSubnet: async (whole, subnet, holder) => await proposeSubnet(context, whole, subnet, holder),
     renewLease: async (lease, ttlSeconds) => await renewLease(context, lease, ttlSeconds),
     releaseLease: async (lease) => await releaseLease(context, lease),
     leaseTimes: async (leases) => await leaseTimes(client, leases),
 
-    putEndpoint: async (endpoint, options) => await putEndpoint(context, endpoint, options),
+    putEndpoint: async (endpoint, options) => {
+      checkName();
+      await putEndpoint(context, endpoint, options);
+    },
     deleteEndpoint: async (network, id) => await deleteEndpoint(context, network, id),
 
-    claimAddress: async (claim, signal) => await claimAddress(context, claim, signal),
+    claimAddress: async (claim, signal) => {
+      checkName();
+      return await claimAddress(context, claim, signal);
+    },
     answerClaim: async (claim, answer) => await answerClaim(context, claim, answer),
-    restoreClaim: async (claim) => await restoreClaim(context, claim),
+    restoreClaim: async (claim) => {
+      checkName();
+      return await restoreClaim(context, claim);
+    },
     deleteClaim: async (network, ip, endpoint) => await deleteClaim(context, network, ip, endpoint),
 
     addName: async (name) => await addName(context, name),
@@ -90,6 +106,7 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
       presences.add(presence);
       return presence;
     },
+    checkName,
     removeNode: async (name, options) => await removeNode(context, name, options),
     campaign: async (name, id, lead, signal) => await campaign(context, name, id, lead, signal),
 

@@ -25,15 +25,19 @@ export interface Subnets {
 /** How many free subnets are drawn from, as flannel does it: later ones only when these are gone. */
 const CANDIDATES = 100;
 
+/** A lease of weft's or flannel's: a key whose value can be read. */
+export interface ReadLease {
+  key: LeaseKey;
+  lease: StoredLease;
+}
+
 /**
- * The node's own leases, the one to use first. The public address decides, as with flannel; then the instance, for an
- * address may change; then the name, for a state directory may be lost. A lease of another weft node with this node's
- * address comes last.
+ * The node's own leases, the one to use first: that of its previous subnet. Then the public address decides, as with
+ * flannel; then the instance, for an address may change; then the name, for a state directory may be lost. A lease of
+ * another weft node with this node's address comes last, and only where the node has none of its own: addresses that moved
+ * from one node to another stand in a lease of the one until it has rewritten it, and each would wait for the other.
  */
-export function ownLeases(
-  request: LeaseRequest,
-  there: readonly LeaseKey[],
-): { key: LeaseKey; lease: StoredLease }[] {
+export function ownLeases(request: LeaseRequest, there: readonly LeaseKey[]): ReadLease[] {
   const rank = (lease: StoredLease): number | undefined => {
     const address = lease.publicIp.equals(request.publicIp);
     if (lease.instance === request.instance) return address ? 0 : 2;
@@ -41,12 +45,80 @@ export function ownLeases(
     if (lease.node === request.node) return address ? 3 : 4;
     return address ? 5 : undefined;
   };
+  const hasOwn = there.some(({ lease }) => lease?.instance === request.instance);
   return there
     .flatMap((key) => {
       const order = key.lease && rank(key.lease);
-      return key.lease === undefined || order === undefined ? [] : [{ key, lease: key.lease, order }];
+      if (key.lease === undefined || order === undefined || (order === 5 && hasOwn)) return [];
+      return [{ key, lease: key.lease, order: isPrevious(request, key) ? -1 : order }];
     })
     .sort((a, b) => a.order - b.order || (a.key.key < b.key.key ? -1 : 1));
+}
+
+const isPrevious = ({ previous }: LeaseRequest, { subnet }: Subnets): boolean =>
+  previous?.subnet.equals(subnet) === true;
+
+/** What a node does about its own leases. */
+export interface OwnChoice {
+  /** The one to go on with. */
+  usable?: ReadLease;
+  /** Those to delete: a second lease of a node would lead its peers to a subnet that it does not serve. */
+  stale: ReadLease[];
+}
+
+/** Which of the node's own leases (`own`, see ownLeases) is gone on with, and which go. */
+export function chooseOwn(
+  request: LeaseRequest,
+  there: readonly LeaseKey[],
+  own: readonly ReadLease[],
+): OwnChoice {
+  const { network, node, instance } = request;
+  const usable = own.find(({ key }) => fits(network, key));
+  const stale = own.filter(
+    ({ key, lease }) =>
+      !lease.reservation && (!fits(network, key) || lease.instance === instance || lease.node === node),
+  );
+  // A copy of etcd's past can have a lease that the node gave up long ago, and not the one that its containers run in.
+  const other = usable !== undefined && !isPrevious(request, usable.key);
+  if (usable === undefined || (other && canReclaim(request, without(there, stale)))) return { stale };
+  return { usable, stale: stale.filter((one) => one !== usable) };
+}
+
+function without(there: readonly LeaseKey[], some: readonly ReadLease[]): LeaseKey[] {
+  const keys = new Set(some.map(({ key }) => key));
+  return there.filter((key) => !keys.has(key));
+}
+
+/** Whether containers run in the previous subnet, and nobody else has it, or has it for longer. */
+function canReclaim(request: LeaseRequest, others: readonly LeaseKey[]): boolean {
+  const { network, previous, inUse } = request;
+  if (previous === undefined || inUse !== true || !fits(network, previous)) return false;
+  return isFree(previous, others) || holderToYield(request, others) !== undefined;
+}
+
+/** A lease that its holder has to give back, and what is taken with it. */
+export interface Yielding extends ReadLease {
+  subnets: Subnets;
+  since: string;
+}
+
+/**
+ * Who has to give the previous subnet back: a node of weft's that got it while etcd did not know whose it was. Undefined:
+ * nobody, for nothing runs in it, nobody has it, or whoever has it has had it for longer.
+ */
+export function holderToYield(
+  { network, previous, since, inUse }: LeaseRequest,
+  there: readonly LeaseKey[],
+): Yielding | undefined {
+  if (previous === undefined || since === undefined || inUse !== true || !fits(network, previous))
+    return undefined;
+  const key = there.find(({ subnet }) => subnet.equals(previous.subnet));
+  const lease = key?.lease;
+  // A flanneld cannot be told to take another; a reservation is somebody's decision.
+  if (key === undefined || lease?.node === undefined || lease.reservation) return undefined;
+  if (lease.since !== undefined && lease.since <= since) return undefined;
+  const others = there.filter((other) => other !== key);
+  return isFree(previous, others) ? { key, lease, subnets: previous, since } : undefined;
 }
 
 /** Whether the network would give these out now. */

@@ -7,7 +7,17 @@ import { failedPrecondition, notFound, resourceExhausted, unavailable } from '..
 import type { Lease } from '../core/records.js';
 import { rangeOf } from './keys.js';
 import { decodeLease, encodeLease } from './lease-codec.js';
-import { chooseSubnets, fits, isFree, ownLeases, type LeaseKey, type Subnets } from './lease-choice.js';
+import {
+  chooseOwn,
+  chooseSubnets,
+  fits,
+  holderToYield,
+  ownLeases,
+  type LeaseKey,
+  type OwnChoice,
+  type Subnets,
+  type Yielding,
+} from './lease-choice.js';
 import { UnreadableError } from './parse.js';
 import type { LeaseRequest, StoredLease } from './store.js';
 import {
@@ -35,10 +45,7 @@ export async function acquireLease(context: Context, request: LeaseRequest): Pro
   try {
     while (performance.now() < giveUp) {
       const there = await listLeases(context, request.network.name);
-      taken =
-        (await takeOwn(context, request, there, etcdLease)) ??
-        (await takeBack(context, request, there, etcdLease)) ??
-        (await takeNew(context, request, there, etcdLease));
+      taken = await takeOne(context, request, there, etcdLease);
       if (taken !== undefined) return taken;
     }
   } finally {
@@ -86,40 +93,53 @@ function readKey(keys: Context['keys'], kv: IKeyValue): LeaseKey | undefined {
 }
 
 /**
- * Goes on with a lease that is this node's already. What does not fit the network any more is deleted, as flannel does;
- * a reservation, which somebody wrote by hand, is left. Undefined: there is none, or a race was lost.
+ * Takes what the leases of a network leave to this node. Undefined: they have changed since they were listed, by a race or by
+ * what was deleted here, so they are to be listed again. Nothing is decided by an old list: the node would take a second
+ * subnet beside its own.
  */
-async function takeOwn(
+async function takeOne(
   context: Context,
   request: LeaseRequest,
-  there: LeaseKey[],
+  there: readonly LeaseKey[],
   etcdLease: string,
 ): Promise<StoredLease | undefined> {
-  const { client, keys, log } = context;
   const own = ownLeases(request, there);
-  for (const { lease } of own) await checkOwner(context, request, lease);
-  const usable = own.find(({ key }) => fits(request.network, key));
-  // A second lease of this node would lead its peers to a subnet that it does not serve.
-  const stale = own.filter(
-    ({ key, lease }) =>
-      key !== usable?.key &&
-      !lease.reservation &&
-      (!fits(request.network, key) || lease.instance === request.instance || lease.node === request.node),
-  );
   for (const { key, lease } of own) {
+    await checkOwner(context, request, lease);
     if (lease.reservation && !fits(request.network, key)) {
-      log.warn('a reserved subnet does not fit its network and is not used', {
+      context.log.warn('a reserved subnet does not fit its network and is not used', {
         network: lease.network,
         key: key.key,
       });
     }
   }
+  const choice = chooseOwn(request, there, own);
+  if (choice.usable !== undefined || choice.stale.length > 0)
+    return takeOwn(context, request, there, choice, etcdLease);
+  const held = holderToYield(request, there);
+  return held === undefined
+    ? takeNew(context, request, there, etcdLease)
+    : takeBack(context, request, held, etcdLease);
+}
+
+/**
+ * Goes on with a lease that is this node's already. What does not fit the network any more is deleted, as flannel does;
+ * a reservation, which somebody wrote by hand, is left. Undefined: there is none to go on with, or a race was lost.
+ */
+async function takeOwn(
+  context: Context,
+  request: LeaseRequest,
+  there: readonly LeaseKey[],
+  { usable, stale }: OwnChoice,
+  etcdLease: string,
+): Promise<StoredLease | undefined> {
+  const { client, keys } = context;
   checkWanted(request, usable?.lease);
   const under = usable?.lease.reservation === true ? '0' : etcdLease;
   const since = usable?.lease.instance === request.instance ? usable.lease.since : undefined;
   const taken = usable && leaseOf(request, usable.key, under, since ?? startOf(context, request, usable.key));
-  if (stale.length === 0 && usable === undefined) return undefined;
-  const target = usable && keys.lease(request.network.name, usable.key.subnet, usable.key.subnet6);
+  const right = usable && keys.lease(request.network.name, usable.key.subnet, usable.key.subnet6);
+  const target = there.some(({ key }) => key === right) ? usable?.key.key : right;
   const moved = target !== undefined && target !== usable?.key.key;
   const { succeeded } = await client.txn({
     compare: [
@@ -139,8 +159,6 @@ async function takeOwn(
   for (const { key, lease } of [...stale, ...(usable ? [usable] : [])]) {
     // Only weft has an etcd lease for each key alone; to revoke another's could take more away.
     if (lease.instance !== undefined) client.revoke(key.etcdLease);
-    const index = there.indexOf(key);
-    if (key !== usable?.key) there.splice(index, 1);
   }
   return taken;
 }
@@ -158,12 +176,20 @@ function checkWanted({ network, node, wanted }: LeaseRequest, there: StoredLease
   }
 }
 
-/** @throws WeftError FAILED_PRECONDITION where a living node of weft's has this node's address or name */
+/** @throws WeftError FAILED_PRECONDITION where a living node of weft's has this node's address, name or instance id */
 async function checkOwner(context: Context, request: LeaseRequest, lease: StoredLease): Promise<void> {
-  if (lease.node === undefined || lease.instance === undefined || lease.instance === request.instance) return;
+  if (lease.node === undefined || lease.instance === undefined) return;
+  const isCopy = lease.instance === request.instance;
+  if (isCopy && lease.node === request.node) return;
   const alive = await read(context.client, context.keys.alive(lease.node));
   if (alive?.value.toString() !== lease.instance) return;
   const subnet = lease.subnet.toString();
+  if (isCopy) {
+    throw failedPrecondition(
+      `network ${lease.network}: nodes ${lease.node} and ${request.node} have the same instance id, as after a machine was copied; ${lease.node} has subnet ${subnet} under it`,
+      `Stop the agent of the copy, delete the file \`instance\` in its state directory, and start it again.`,
+    );
+  }
   if (lease.node === request.node) {
     throw failedPrecondition(
       `network ${lease.network}: subnet ${subnet} belongs to another node that is named ${lease.node} too, at ${lease.publicIp.toString()}; this one is at ${request.publicIp.toString()}`,
@@ -235,42 +261,30 @@ function exhausted({ network, wanted }: LeaseRequest, there: readonly LeaseKey[]
 const startOf = ({ now }: Context, { previous, since }: LeaseRequest, { subnet }: Subnets): string =>
   previous?.subnet.equals(subnet) === true && since !== undefined ? since : now().toISOString();
 
-/**
- * Takes the previous subnet back from a node that got it while etcd did not know whose it was. Undefined: it is not there to
- * be taken, the other node has had it for longer, or a race was lost.
- */
+/** Takes the previous subnet back from who has to yield it. Undefined: a race was lost. */
 async function takeBack(
   context: Context,
   request: LeaseRequest,
-  there: readonly LeaseKey[],
+  held: Yielding,
   etcdLease: string,
 ): Promise<StoredLease | undefined> {
   const { client, keys, log } = context;
-  const { network, previous, since, inUse } = request;
-  if (previous === undefined || since === undefined || inUse !== true || !fits(network, previous))
-    return undefined;
-  const held = there.find(({ subnet }) => subnet.equals(previous.subnet));
-  // A flanneld cannot be told to take another; a reservation is somebody's decision.
-  if (held?.lease?.node === undefined || held.lease.reservation) return undefined;
-  if (held.lease.since !== undefined && held.lease.since <= since) return undefined;
-  if (
-    !isFree(
-      previous,
-      there.filter((key) => key !== held),
-    )
-  )
-    return undefined;
-  const lease = leaseOf(request, previous, etcdLease, since);
-  const key = keys.lease(network.name, previous.subnet, previous.subnet6);
+  const { network } = request;
+  const { subnets, since } = held;
+  const lease = leaseOf(request, subnets, etcdLease, since);
+  const key = keys.lease(network.name, subnets.subnet, subnets.subnet6);
   const { succeeded } = await client.txn({
-    compare: [present(keys.config(network.name)), unchanged(held.key, held.modRevision)],
-    success: [...(key === held.key ? [] : [remove(held.key)]), put(key, encodeLease(lease), etcdLease)],
+    compare: [present(keys.config(network.name)), unchanged(held.key.key, held.key.modRevision)],
+    success: [
+      ...(key === held.key.key ? [] : [remove(held.key.key)]),
+      put(key, encodeLease(lease), etcdLease),
+    ],
   });
   if (!succeeded) return undefined;
-  client.revoke(held.etcdLease);
+  client.revoke(held.key.etcdLease);
   log.warn('a subnet in use was taken back', {
     network: network.name,
-    subnet: previous.subnet.toString(),
+    subnet: subnets.subnet.toString(),
     from: ownerOf(held.lease),
   });
   return lease;
@@ -318,7 +332,9 @@ export function previousLease(
 /** Whether a lease in etcd is the one that this process has. */
 const isSame = (there: Lease | undefined, mine: Lease): boolean =>
   there !== undefined &&
-  (there.instance === undefined ? there.publicIp.equals(mine.publicIp) : there.instance === mine.instance);
+  (there.instance === undefined
+    ? there.publicIp.equals(mine.publicIp)
+    : there.instance === mine.instance && there.node === mine.node);
 
 export async function renewLease(
   context: Context,

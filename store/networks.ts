@@ -18,7 +18,7 @@ import {
   hasOwnGateway,
   DEFAULT_VXLAN_PORT,
   MAX_VNI,
-  MIN_MTU,
+  parseMtu,
   parseHostPrefix,
   parseInteger,
   parseNetworkName,
@@ -28,6 +28,7 @@ import {
   type OverlayNetwork,
 } from '../core/network.js';
 import { rangeOf } from './keys.js';
+import { isOlder } from './markers.js';
 import { decodeConfig, encodeConfig, occupiedBy } from './network-codec.js';
 import { UnreadableError } from './parse.js';
 import { addressesOf, encodeRemoval } from './record-codec.js';
@@ -126,7 +127,7 @@ export function overlayOf(spec: NetworkSpec): OverlayNetwork {
     vni: spec.vni === undefined ? 0 : parseInteger(spec.vni, 'vni', 1, MAX_VNI),
     port: spec.port === undefined ? DEFAULT_VXLAN_PORT : parseInteger(spec.port, 'port', 1, 65535),
     ...(spec.mtu !== undefined && {
-      mtu: parseInteger(spec.mtu, 'mtu', MIN_MTU[spec.subnet6 === undefined ? 4 : 6], 65535),
+      mtu: parseMtu(spec.mtu, spec.subnet6 !== undefined),
     }),
     internal: spec.internal ?? false,
     masquerade: spec.masquerade ?? true,
@@ -325,10 +326,18 @@ export async function restoreNetwork(
   context: Context,
   network: Network,
   own?: LeaseRequest,
+  had?: string,
 ): Promise<boolean> {
-  const { client, keys } = context;
+  const { client, replica, keys } = context;
   const { name } = network;
-  const compare = [absent(keys.config(name)), absent(keys.removal('network', name))];
+  const marker = keys.removal('network', name);
+  const removal = replica.view.removals.get(`network ${name}`);
+  const old =
+    removal !== undefined && isOlder(removal, had)
+      ? replica.plain(marker)?.modRevision
+      : replica.overtaken(marker);
+  if (old !== undefined) await client.txn({ compare: [unchanged(marker, old)], success: [remove(marker)] });
+  const compare = [absent(keys.config(name)), absent(marker)];
   const success = [put(keys.config(name), encodeConfig(network)), put(keys.allocated(), name)];
   if (own !== undefined) {
     const etcdLease = await client.grant(own.ttlSeconds);

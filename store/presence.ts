@@ -1,30 +1,29 @@
 // A node's sign of life: its record, and the key under a short etcd lease that says it is up. Kept through every outage,
-// and held back where another instance has the name or where somebody removed the node while it ran.
+// and held back where another host has the name or where somebody removed the node while it ran.
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { messageOf } from '../core/errors.js';
+import { failedPrecondition, messageOf } from '../core/errors.js';
 import type { NodeRecord } from '../core/records.js';
 import { HeldLease } from './held-lease.js';
 import { decodeNode, decodeRemoval, encodeNode } from './record-codec.js';
 import { UnreadableError } from './parse.js';
-import type { Announcement } from './store.js';
+import type { Announcement, AnnounceOptions } from './store.js';
 import { get, holds, keyAt, put, remove, unchanged, type Context } from './transaction.js';
 
 /** Milliseconds between looks while somebody else has the name. */
 const QUIET = 1000;
 
-export interface AnnounceOptions {
-  ttlSeconds: number;
-  onConflict: (other: { instance: string; publicIp: string }) => void;
-}
-
 export class Presence implements Announcement {
   readonly #stop = new AbortController();
   readonly #running: Promise<void>;
   #lease: HeldLease | undefined;
-  /** Was written once by this process, so that a forced removal is meant for it. */
-  #wasThere = false;
+  /** The revision at which this process wrote it last: a forced removal after that is meant for it. */
+  #writtenAt: number | undefined;
+  /** Somebody removed it while it ran: whoever removes it again in a restored etcd must not find it there anew. */
+  #expelled = false;
   #toldOf: string | undefined;
+  /** The address of another host that was found to have the name. */
+  #other: string | undefined;
   #refreshing: Promise<void> = Promise.resolve();
 
   constructor(
@@ -41,6 +40,21 @@ export class Presence implements Announcement {
       if (this.#lease !== undefined)
         await this.#rewrite().catch((error: unknown) => this.#debug('node not written', error));
     });
+  }
+
+  /** @throws WeftError FAILED_PRECONDITION where another host has the name */
+  checkName(): void {
+    const { view } = this.context.replica;
+    const { name, instance, publicIp } = this.node();
+    const holder = view.alive.get(name);
+    // What the view says counts from the start, before etcd was asked.
+    const seen = holder === undefined || holder === instance ? undefined : view.nodes.get(name)?.publicIp;
+    const other = this.#other ?? seen;
+    if (other === undefined || other === publicIp) return;
+    throw failedPrecondition(
+      `the name ${name} is another node's, at ${other}; this one is at ${publicIp}`,
+      'Give one of them another name with --node.',
+    );
   }
 
   async stop(): Promise<void> {
@@ -63,7 +77,7 @@ export class Presence implements Announcement {
 
   async #run(): Promise<void> {
     const { signal } = this.#stop;
-    while (!signal.aborted) {
+    while (!signal.aborted && !this.#expelled) {
       let wait = QUIET;
       try {
         await this.context.client.session(signal);
@@ -94,15 +108,27 @@ export class Presence implements Announcement {
     const { responses } = await client.txn({ success: [get(alive), get(marker), get(keys.node(node.name))] });
     const there = keyAt(responses, 0);
     const holder = there?.value.toString();
+    const record = keyAt(responses, 2);
+    const known = record && readable(node.name, record.value.toString());
     if (holder !== undefined && holder !== node.instance) {
-      this.#conflict(holder, keyAt(responses, 2)?.value.toString() ?? '');
+      this.#conflict(holder, known?.publicIp ?? '');
       return undefined;
     }
+    // An agent that is away for a moment is no node that is gone: its containers run on, in the subnet under this name.
+    if (this.#other !== undefined && record !== undefined && known?.instance !== node.instance)
+      return undefined;
+    this.#other = undefined;
     this.#toldOf = undefined;
     const removal = keyAt(responses, 1);
-    // Removed while it ran: it stays away until it is started again, or the marker has gone.
-    if (removal !== undefined && this.#wasThere && isForced(node.name, removal.value.toString()))
+    // A marker that is older than this node came with a copy.
+    if (
+      removal !== undefined &&
+      Number(removal.mod_revision) > (this.#writtenAt ?? Infinity) &&
+      isForced(node.name, removal.value.toString())
+    ) {
+      this.#expelled = true;
       return undefined;
+    }
     const lease = await HeldLease.grant(client, this.options.ttlSeconds);
     const { succeeded, header } = await client
       .txn({
@@ -121,20 +147,16 @@ export class Presence implements Announcement {
       lease.release();
       throw new Error('the node was written at the same moment');
     }
-    this.#wasThere = true;
-    return { lease, revision: Number(header.revision) };
+    this.#writtenAt = Number(header.revision);
+    return { lease, revision: this.#writtenAt };
   }
 
-  #conflict(instance: string, record: string): void {
+  #conflict(instance: string, publicIp: string): void {
+    // At this host's own address it is an earlier life, whose state directory was lost: it ends by itself.
+    this.#other = publicIp === this.node().publicIp ? undefined : publicIp;
     // Once for each other instance; it may stay for ever.
     if (this.#toldOf === instance) return;
     this.#toldOf = instance;
-    let publicIp = '';
-    try {
-      publicIp = decodeNode(this.node().name, record).publicIp;
-    } catch (error) {
-      if (!(error instanceof UnreadableError)) throw error;
-    }
     this.options.onConflict({ instance, publicIp });
   }
 
@@ -164,6 +186,15 @@ export class Presence implements Announcement {
       compare: [holds(keys.alive(node.name), node.instance)],
       success: [put(keys.node(node.name), encodeNode(node))],
     });
+  }
+}
+
+function readable(name: string, value: string): NodeRecord | undefined {
+  try {
+    return decodeNode(name, value);
+  } catch (error) {
+    if (error instanceof UnreadableError) return undefined;
+    throw error;
   }
 }
 

@@ -1,16 +1,17 @@
-// What was removed on purpose stays removed when etcd comes back from an older copy. The markers of removals may have gone
-// with the past, and what they stood for may be there again: whoever has seen them writes them back, and removes again what
-// is still, to the revision, what was removed. What somebody has made anew since then is left alone.
+// What was removed on purpose stays removed when etcd comes back from an older copy, and what was made after it stays, too.
+// The markers of removals may have gone with the past, and what they stood for may be there again: whoever has seen them
+// writes them back, and removes again what is still, to the revision, what was removed. What somebody has made anew since
+// then is left alone, and a marker that is older than it goes.
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { messageOf } from '../core/errors.js';
+import { messageOf, WeftError } from '../core/errors.js';
 import { REMOVAL_TTL } from './networks.js';
 import { removeBelongings } from './nodes.js';
 import { encodeRemoval } from './record-codec.js';
-import type { LostRemoval } from './replica.js';
+import type { LostRemoval } from './markers.js';
 import { absent, get, keyAt, put, remove, removeAll, unchanged, type Context } from './transaction.js';
 
-/** A node that is dead may have a life lease in the copy, which must end first. */
+/** Of those that etcd answers. A node that is dead may have a life lease in the copy, which must end first. */
 const ATTEMPTS = 30;
 const EVERY_MS = 1000;
 
@@ -18,37 +19,59 @@ export async function removeAgain(
   context: Context,
   lost: readonly LostRemoval[],
   signal: AbortSignal,
+  everyMs = EVERY_MS,
 ): Promise<void> {
   let open = [...lost];
-  for (let attempt = 1; open.length > 0 && attempt <= ATTEMPTS && !signal.aborted; attempt++) {
-    if (attempt > 1) await sleep(EVERY_MS, undefined, { signal, ref: false }).catch(() => undefined);
-    const settled = await Promise.all(
-      open.map((one) =>
-        settle(context, one).catch((error: unknown) => {
-          context.log.debug('a removal could not be written back yet', {
-            key: one.key,
-            error: messageOf(error),
-          });
-          return false;
-        }),
+  let answered = 0;
+  for (;;) {
+    const outcomes = await Promise.all(
+      open.map(
+        async (one) =>
+          await settle(context, one).catch((error: unknown) => {
+            context.log.debug('a removal could not be written back yet', {
+              key: one.key,
+              error: messageOf(error),
+            });
+            return error instanceof WeftError && error.code === 'UNAVAILABLE' ? 'unasked' : 'open';
+          }),
       ),
     );
-    open = open.filter((_, i) => settled[i] !== true);
+    open = open.filter((_, i) => outcomes[i] !== 'settled');
+    if (outcomes.some((outcome) => outcome !== 'unasked')) answered++;
+    if (open.length === 0 || answered === ATTEMPTS) return;
+    await sleep(everyMs, undefined, { signal, ref: false }).catch(() => undefined);
+    if (signal.aborted) return;
   }
 }
 
-/** Answers whether nothing is left to do. */
-async function settle(context: Context, { removal, key, revision }: LostRemoval): Promise<boolean> {
+/** Deletes markers that something has come after. One that stays for now is found so again by whoever minds it. */
+export async function forget({ client, replica, log }: Context, markers: readonly string[]): Promise<void> {
+  for (const marker of markers) {
+    const revision = replica.overtaken(marker);
+    if (revision === undefined) continue;
+    await client
+      .txn({ compare: [unchanged(marker, revision)], success: [remove(marker)] })
+      .catch((error: unknown) =>
+        log.debug('an old marker could not be deleted yet', { key: marker, error: messageOf(error) }),
+      );
+  }
+}
+
+/** `settled`: nothing is left to do. */
+async function settle(
+  context: Context,
+  { removal, key, revision }: LostRemoval,
+): Promise<'settled' | 'open'> {
   const { client, keys, log, now } = context;
   const { kind, name } = removal;
   const age = (now().getTime() - Date.parse(removal.at)) / 1000;
   const left = Math.round(REMOVAL_TTL - (age > 0 ? age : 0));
-  if (!(left > 0)) return true;
+  if (!(left > 0)) return 'settled';
   const marker = keys.removal(kind, name);
   const etcdLease = await client.grant(left);
   const mark = put(marker, encodeRemoval(removal), etcdLease);
   const gone = await client.txn({ compare: [absent(marker), absent(key)], success: [mark] });
-  if (gone.succeeded) return true;
+  if (gone.succeeded) return 'settled';
   const again =
     revision !== undefined &&
     (await client.txn({
@@ -67,12 +90,12 @@ async function settle(context: Context, { removal, key, revision }: LostRemoval)
     // Somebody else has written it back, or the thing has been made anew; a node's life may only have to end.
     const { responses } = await client.txn({ success: [get(marker), get(key)] });
     const same = keyAt(responses, 1)?.mod_revision === revision;
-    return keyAt(responses, 0) !== undefined || !same;
+    return keyAt(responses, 0) !== undefined || !same ? 'settled' : 'open';
   }
   log.warn('what had been removed came back with an older copy of etcd and was removed again', {
     kind,
     name,
   });
   if (kind === 'node') await removeBelongings(context, name, Number(again.header.revision));
-  return true;
+  return 'settled';
 }

@@ -4,31 +4,21 @@ import { createHash } from 'node:crypto';
 
 import type { IEvent, IKeyValue } from 'etcd3';
 
-import type { BadRecord, Lease, Removal } from '../core/records.js';
+import type { BadRecord, Lease } from '../core/records.js';
 import type { EtcdClient, StoreLog } from './client.js';
 import { decodeRecord, type StoreRecord } from './decode.js';
 import type { Keys } from './keys.js';
 import { LiveView } from './live-view.js';
+import { lostRemovals, overtaken, type LostRemoval, type Revisions } from './markers.js';
 import type { Change, StoreState } from './store.js';
 import { Watcher, type Following } from './watcher.js';
 
 /** What is remembered of one key. */
-interface Entry {
-  createRevision: string;
-  modRevision: string;
+interface Entry extends Revisions {
   etcdLease: string;
   text: string;
   record?: StoreRecord;
   bad?: BadRecord;
-}
-
-/** A removal that somebody wanted, and that a restored etcd does not know of any more. */
-export interface LostRemoval {
-  removal: Removal;
-  /** Of the config or node. */
-  key: string;
-  /** Of what the copy has, where this is what this process has seen go. */
-  revision?: string;
 }
 
 /** The state of a key that is no record but that weft's own protocols wait for. */
@@ -52,8 +42,11 @@ export class Replica implements Following {
   /** Everything up to here is in the view. */
   #revision = 0;
   /** Configs and nodes that were deleted: when they were made and last written. A copy of etcd may have them still. */
-  readonly #buried = new Map<string, Pick<Entry, 'createRevision' | 'modRevision'>>();
+  readonly #buried = new Map<string, Revisions>();
+  /** By key, with their revision: markers that something has come after. They are not in the view, and etcd may have them. */
+  readonly #overtaken = new Map<string, string>();
   #onLostRemovals: (lost: readonly LostRemoval[]) => void = () => undefined;
+  #onOvertaken: (markers: readonly string[]) => void = () => undefined;
 
   constructor(
     private readonly client: EtcdClient,
@@ -87,13 +80,23 @@ export class Replica implements Following {
     this.#onLostRemovals = listener;
   }
 
+  /** Told of the keys of markers that something has come after, to have them deleted. */
+  onOvertaken(listener: (markers: readonly string[]) => void): void {
+    this.#onOvertaken = listener;
+  }
+
+  /** The revision of a marker that something has come after; undefined where it is none. */
+  overtaken(marker: string): string | undefined {
+    return this.#overtaken.get(marker);
+  }
+
   /** A key outside the view: the allocation guard, an election's leader. */
   plain(key: string): PlainKey | undefined {
     const entry = this.#entries.get(key);
     return entry && { value: entry.text, modRevision: Number(entry.modRevision) };
   }
 
-  /** Settles when `condition` holds; it is asked again after every batch. @throws the signal's reason */
+  /** Settles when `condition` holds; it is asked again after every batch, and when the connection comes or goes. @throws the signal's reason */
   async until(condition: () => boolean, signal: AbortSignal): Promise<void> {
     if (condition()) return;
     signal.throwIfAborted();
@@ -143,7 +146,8 @@ export class Replica implements Following {
   list(kvs: readonly IKeyValue[], revision: number, restored: boolean): void {
     const changes: Change[] = [];
     const there = new Map(kvs.map((kv) => [kv.key.toString(), kv]));
-    const lost = restored ? this.#lostRemovals(there) : [];
+    const remembered = restored ? new Map(this.#entries) : undefined;
+    const lost = restored ? lostRemovals(this.keys, this.view.removals.values(), there, this.#buried) : [];
     for (const key of [...this.#entries.keys()]) if (!there.has(key)) this.#delete(key, changes);
     if (restored) {
       for (const change of changes)
@@ -151,6 +155,7 @@ export class Replica implements Following {
       this.#state = { ...this.#state, restored: this.now() };
     }
     for (const [key, kv] of there) this.#put(key, kv, changes);
+    this.#dropOvertaken(changes, remembered);
     if (this.#synced) {
       this.#state = { ...this.#state, resyncs: this.#state.resyncs + 1 };
       this.log.info('etcd listed anew', { revision, keys: kvs.length, changes: changes.length });
@@ -161,20 +166,20 @@ export class Replica implements Following {
     if (lost.length > 0) this.#onLostRemovals(lost);
   }
 
-  /** Markers that were there before and are not now, with what is known of what they stood for. */
-  #lostRemovals(there: ReadonlyMap<string, IKeyValue>): LostRemoval[] {
-    return [...this.view.removals.values()].flatMap((removal): LostRemoval[] => {
-      const { kind, name } = removal;
-      if (there.has(this.keys.removal(kind, name))) return [];
-      const key = kind === 'network' ? this.keys.config(name) : this.keys.node(name);
-      const [kv, buried] = [there.get(key), this.#buried.get(key)];
-      // What was removed, as it was then or earlier: a node is written again with each of its lives.
-      const same =
-        kv !== undefined &&
-        kv.create_revision === buried?.createRevision &&
-        BigInt(kv.mod_revision) <= BigInt(buried.modRevision);
-      return [{ removal, key, ...(same && { revision: kv.mod_revision }) }];
-    });
+  /** @param remembered what was known before etcd came back with another past */
+  #dropOvertaken(changes: Change[], remembered?: ReadonlyMap<string, Revisions>): void {
+    const markers = overtaken(
+      this.keys,
+      this.view.removals.values(),
+      this.#entries,
+      remembered,
+      this.#overtaken,
+    );
+    for (const marker of markers) {
+      this.#overtaken.set(marker, this.#entries.get(marker)?.modRevision ?? '0');
+      this.#delete(marker, changes);
+    }
+    if (markers.length > 0) this.#onOvertaken(markers);
   }
 
   events(events: readonly IEvent[], revision: number): void {
@@ -184,6 +189,8 @@ export class Replica implements Following {
       if (type === 'Put') this.#put(key, kv, changes);
       else this.#delete(key, changes);
     }
+    const concerns = ({ kind }: Change): boolean => ['network', 'node', 'removal', 'bad'].includes(kind);
+    if (this.view.removals.size > 0 && changes.some(concerns)) this.#dropOvertaken(changes);
     this.#revision = revision;
     this.#deliver(changes);
   }
@@ -203,6 +210,7 @@ export class Replica implements Following {
     if (up) this.log.info('etcd connected', { revision: this.#revision });
     else this.log.warn('etcd is away; weft goes on with what it knows', { error });
     for (const listener of [...this.#stateListeners]) this.#safely(() => listener(this.state));
+    for (const test of [...this.#waiters]) test();
   }
 
   #deliver(changes: readonly Change[]): void {

@@ -99,6 +99,16 @@ export interface NetworkChange {
   removeRoutes?: readonly string[];
 }
 
+/** Who asks for an address outside of its node's subnet. */
+export interface ClaimRequest {
+  network: Network;
+  ip: IpAddress;
+  node: string;
+  endpoint: string;
+  /** Why the address is somebody's although etcd, which lost its past, has no record that says so; asked last. */
+  mourned?: () => string | undefined;
+}
+
 /** Who asks for a subnet. */
 export interface LeaseRequest {
   network: Network;
@@ -154,15 +164,16 @@ export interface Store {
    * Writes a config that was lost back, unless it is there or its removal was wanted. Answers whether it wrote. One that
    * this process has read is written as it was, with what weft does not know.
    * @param own whose subnet (`previous`) is written in the same transaction, so that nobody takes it between the two
+   * @param had since when the node has been on the network, RFC 3339: an older removal was of another network of that name
    */
-  restoreNetwork(network: Network, own?: LeaseRequest): Promise<boolean>;
+  restoreNetwork(network: Network, own?: LeaseRequest, had?: string): Promise<boolean>;
 
   /**
    * Takes a subnet, as flannel does: the lease with this node's public address (or instance id), then the previous one,
-   * then one at random of the first hundred that are free; a lost race takes the next candidate. Answers what is now in
-   * etcd. A reservation stays one.
+   * then one at random of the first hundred that are free; a lost race takes the next candidate. A previous one that is in
+   * use comes before a lease of another subnet. Answers what is now in etcd. A reservation stays one.
    * @throws WeftError RESOURCE_EXHAUSTED; NOT_FOUND where the network has gone; FAILED_PRECONDITION where a living node of
-   *   another instance has the same name or public address; UNAVAILABLE
+   *   another instance has the same name or public address, or one of another name the same instance; UNAVAILABLE
    */
   acquireLease(request: LeaseRequest): Promise<StoredLease>;
   /**
@@ -187,15 +198,15 @@ export interface Store {
 
   /**
    * Asks for an address outside the node's subnet, and waits for the owner's answer where the space is leased.
-   * @throws WeftError FAILED_PRECONDITION (refused, a flanneld's, no answer), ALREADY_EXISTS (claimed), UNAVAILABLE
+   * @throws WeftError FAILED_PRECONDITION (refused, a flanneld's, no answer, mourned), ALREADY_EXISTS (claimed), UNAVAILABLE
    */
-  claimAddress(
-    claim: { network: Network; ip: IpAddress; node: string; endpoint: string },
-    signal?: AbortSignal,
-  ): Promise<Claim>;
+  claimAddress(claim: ClaimRequest, signal?: AbortSignal): Promise<Claim>;
   /** The owner's answer. Answers false where the claim has gone meanwhile. */
   answerClaim(claim: Claim, answer: { granted: true } | { granted: false; why: string }): Promise<boolean>;
-  /** Puts a claim that was granted back after a loss. */
+  /**
+   * Puts a claim that was granted back after a loss. Answers whether it wrote.
+   * @throws WeftError ALREADY_EXISTS where another node has the address meanwhile; UNAVAILABLE
+   */
   restoreClaim(claim: Claim): Promise<boolean>;
   deleteClaim(network: string, ip: string, endpoint: string): Promise<void>;
 
@@ -209,13 +220,16 @@ export interface Store {
 
   /**
    * Writes the node's record and keeps its life lease until stopped; comes back by itself after every outage.
-   * A second instance of a name that is alive is told by `onConflict`, once, and not written until the first is gone. A
-   * node that was removed by force while it ran stays away until it is announced by a new process or the marker is gone.
+   * A second instance of a name that is alive is told by `onConflict`, once, and not written. One of another host stays
+   * away until the first's record is gone (removeNode), or until it is announced by a new process while the first is not
+   * alive. A node that was removed by force while it ran stays away until it is announced by a new process.
    */
-  announce(
-    node: () => NodeRecord,
-    options: { ttlSeconds: number; onConflict: (other: { instance: string; publicIp: string }) => void },
-  ): Announcement;
+  announce(node: () => NodeRecord, options: AnnounceOptions): Announcement;
+  /**
+   * Nothing is written under a name that another host has: acquireLease, putEndpoint, claimAddress and restoreClaim ask
+   * this first. @throws WeftError FAILED_PRECONDITION where a node that is announced here stays away from its name
+   */
+  checkName(): void;
   /** Removes the node with its leases, endpoints and claims, and leaves the marker. @throws NOT_FOUND, FAILED_PRECONDITION */
   removeNode(name: string, options: { force: boolean }): Promise<void>;
 
@@ -231,6 +245,12 @@ export interface Store {
   ): Promise<void>;
 
   close(): Promise<void>;
+}
+
+export interface AnnounceOptions {
+  /** Of the life lease. */
+  ttlSeconds: number;
+  onConflict: (other: { instance: string; publicIp: string }) => void;
 }
 
 export interface Announcement {

@@ -4,7 +4,7 @@ import { decode } from 'dns-packet';
 
 import { IpAddress } from '../../core/address.js';
 import { failedPrecondition, invalidArgument, notFound } from '../../core/errors.js';
-import { parseDnsName, parseNameAddress } from '../../core/names.js';
+import { parseDnsName, parseNameAddress, parseRecordType, type RecordType } from '../../core/names.js';
 import { parseNetworkName } from '../../core/network.js';
 import type { Endpoint } from '../../core/records.js';
 import type {
@@ -41,7 +41,7 @@ export interface NameApiOptions {
   networks: () => readonly string[];
 }
 
-const TYPES: Readonly<Record<string, number>> = {
+const TYPES: Readonly<Record<RecordType, number>> = {
   ...{ A: TYPE.A, AAAA: TYPE.AAAA, PTR: TYPE.PTR, ANY: TYPE.ANY, SOA: TYPE.SOA, NS: TYPE.NS },
   ...{ CNAME: 5, MX: 15, TXT: 16, SRV: 33 },
 };
@@ -151,10 +151,7 @@ function whatToAsk({ name, type }: LookupNameRequest): { name: string; types: nu
     );
   }
   if (type === '') return { name: asked, types: [TYPE.A, TYPE.AAAA] };
-  const known = TYPES[type.toUpperCase()];
-  if (known === undefined)
-    throw invalidArgument(`type: "${type}" is not known`, `Give one of: ${Object.keys(TYPES).join(', ')}.`);
-  return { name: asked, types: [known] };
+  return { name: asked, types: [TYPES[parseRecordType(type)]] };
 }
 
 function reverseName(ip: IpAddress): string {

@@ -42,11 +42,13 @@ export function askUdp<T>(
       const taken = accept(answer);
       if (taken !== undefined) finish(() => resolve(taken));
     });
-    socket.connect(port, ip, () => {
+    // A callback of connect's own would take its failure (no route) in place of 'error'.
+    socket.once('connect', () => {
       socket.send(message, (error) => {
         if (error !== null) fail(error);
       });
     });
+    socket.connect(port, ip);
   });
 }
 

@@ -25,7 +25,7 @@ export interface ListenersOptions {
   port?: number;
 }
 
-const PORT = 53;
+export const DNS_PORT = 53;
 /** A second of 10,000 questions a second, with what the kernel counts for each. */
 const RECEIVE_BUFFER = 16 * 1024 * 1024;
 /** The address comes with the bridge, which takes a moment; IPv6 ones have to prove themselves first. */
@@ -111,7 +111,7 @@ export class Listeners {
   }
 
   async #explain(error: unknown, ip: string, { network }: Place, transport: Transport): Promise<Problem> {
-    const port = this.options.port ?? PORT;
+    const port = this.options.port ?? DNS_PORT;
     const taken = errnoOf(error) === 'EADDRINUSE';
     const owner = taken ? await byWhom(ip, port, transport) : '';
     return {
@@ -126,7 +126,7 @@ export class Listeners {
   }
 
   #listenUdp(ip: string): Promise<Socket> {
-    const { log, port = PORT } = this.options;
+    const { log, port = DNS_PORT } = this.options;
     const type = isIPv6(ip) ? 'udp6' : 'udp4';
     // The addresses to send to are addresses already: looking them up would put every answer off.
     const socket = createSocket({
@@ -187,7 +187,7 @@ export class Listeners {
   }
 
   #listenTcp(ip: string): Promise<Server> {
-    const { log, port = PORT } = this.options;
+    const { log, port = DNS_PORT } = this.options;
     const server = createServer((connection) => this.#serve(connection));
     server.maxConnections = MAX_CONNECTIONS;
     return new Promise((resolve, reject) => {

@@ -75,6 +75,8 @@ interface Place extends Scope {
 
 /** Beyond that many questions of different spelling there is somebody who makes them up. */
 const MEMORY = 10_000;
+/** Longer ones are not remembered: a question has no need of it, and what is kept has a bound in bytes. */
+const MEMORABLE_BYTES = 512;
 
 export class Responder {
   readonly #places = new Map<string, Place>();
@@ -91,7 +93,8 @@ export class Responder {
     const generation = this.options.generation();
     if (generation !== this.#generation || this.#size > MEMORY) this.#forget(generation);
     const place = this.#placeOf(ip);
-    if (place !== undefined && transport === 'udp' && message.length > 2) {
+    const memorable = transport === 'udp' && message.length > 2 && message.length <= MEMORABLE_BYTES;
+    if (place !== undefined && memorable) {
       const asked = place.asked.get(message.toString('latin1', 2));
       if (asked !== undefined) return this.#again(asked, message.readUInt16BE(0));
     }
@@ -109,9 +112,9 @@ export class Responder {
     if (this.options.upstream.isProbe(question.name)) return refusal(question, RCODE.REFUSED);
     const known = this.#knownOf(question, place);
     if (known === undefined) return this.#forward(question, place.asker, transport);
-    if (transport === 'tcp') {
+    if (!memorable) {
       this.options.onResult(known.result);
-      return respond(question, turned(known), 'tcp');
+      return respond(question, turned(known), transport);
     }
     const asked: Asked = {
       question: { ...question, bytes: Buffer.from(question.bytes) },

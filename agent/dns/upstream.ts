@@ -1,6 +1,7 @@
 // Questions that are not weft's own go to the servers of the host: one after the other as they answer, with a cache, and an
 // end to every wait. The same question asked by many is asked once. Questions never run in circles: weft's own addresses are
-// no servers, and one that comes back while it is still open shows a server that hands everything on to weft.
+// no servers, and one that comes while it is still open may come from a server that hands everything on to weft, which is
+// then found out.
 import { randomBytes, randomInt } from 'node:crypto';
 
 import { encode } from 'dns-packet';
@@ -59,6 +60,15 @@ const CACHE_SIZE = 4096;
 /** Questions that wait for servers at once; what comes beyond is refused at once, rather than late. */
 const MAX_OPEN = 512;
 
+/** A question that waits for servers. */
+interface Open {
+  name: string;
+  answer: Promise<Kept>;
+  /** The servers that have been asked so far. */
+  asked: ReadonlySet<string>;
+  giveUp: (why: Error) => void;
+}
+
 interface Kept {
   response: Response;
   since: number;
@@ -67,7 +77,7 @@ interface Kept {
 
 export class Upstream {
   readonly #cache = new Map<string, Kept>();
-  readonly #open = new Map<string, { answer: Promise<Kept>; asked: Set<string> }>();
+  readonly #open = new Map<string, Open>();
   /** Servers that are asked last, until when. */
   readonly #sulking = new Map<string, number>();
   /** Servers that are not asked, until when. */
@@ -130,20 +140,23 @@ export class Upstream {
     }
     const openKey = `${transport} ${key}`;
     let open = this.#open.get(openKey);
+    // Most often another one, or the same one again, just wants to know it, too: everybody waits for the one answer.
     const back = foreign ? (open ?? this.#open.get(`udp ${key}`)) : undefined;
-    if (back !== undefined) {
-      this.#suspect(back.asked);
-      return { response: refusal(question, RCODE.SERVFAIL), result: 'failed' };
-    }
+    if (back !== undefined) this.#suspect(back.asked);
     try {
       if (open === undefined) {
         if (this.#open.size >= MAX_OPEN) throw new Error('too many questions are open');
         const asked = new Set<string>();
-        const answer = this.#ask(question, canonical, transport, asked);
-        open = { answer, asked };
+        const { controller, signal, end } = this.#limited(GIVE_UP_MS);
+        const answer = this.#ask(question, canonical, transport, asked, signal);
+        open = { name: question.name, answer, asked, giveUp: (why) => controller.abort(why) };
         this.#open.set(openKey, open);
         // Whether it is kept or failed: the next one asks anew.
-        const done = (): void => void this.#open.delete(openKey);
+        const done = (): void => {
+          this.#open.delete(openKey);
+          controller.abort(new Error('another server has answered'));
+          end();
+        };
         answer
           .then(
             (fresh) => this.#keep(key, fresh),
@@ -171,6 +184,8 @@ export class Upstream {
       why: 'it hands questions on to weft, which would hand them back to it; it is not asked for a minute',
       fix: 'Give it servers of its own, or name others for weft with --dns-server.',
     });
+    for (const open of this.#open.values())
+      if (this.serversFor(open.name).length === 0) open.giveUp(new Error('there is no other server to ask'));
     return true;
   }
 
@@ -192,31 +207,31 @@ export class Upstream {
   }
 
   /** @throws Error where no server gave an answer in time */
-  async #ask(question: Question, canonical: Buffer, transport: Transport, asked: Set<string>): Promise<Kept> {
+  async #ask(
+    question: Question,
+    canonical: Buffer,
+    transport: Transport,
+    asked: Set<string>,
+    signal: AbortSignal,
+  ): Promise<Kept> {
     const servers = this.serversFor(question.name);
     if (servers.length === 0) throw new Error('there is no server to ask');
-    const { controller, signal, end } = this.#limited(GIVE_UP_MS);
     const waitedFor = new Set<UpstreamServer>();
-    try {
-      return await firstOf(
-        servers.map((server) => async () => {
-          // What has not answered by the time the next one is asked is asked later from now on.
-          for (const late of waitedFor) this.#sulk(late);
-          asked.add(keyOf(server));
-          waitedFor.add(server);
-          try {
-            return await this.#askOne(server, question, canonical, transport, signal);
-          } finally {
-            waitedFor.delete(server);
-          }
-        }),
-        NEXT_AFTER_MS,
-        signal,
-      );
-    } finally {
-      controller.abort(new Error('another server has answered'));
-      end();
-    }
+    return firstOf(
+      servers.map((server) => async () => {
+        // What has not answered by the time the next one is asked is asked later from now on.
+        for (const late of waitedFor) this.#sulk(late);
+        asked.add(keyOf(server));
+        waitedFor.add(server);
+        try {
+          return await this.#askOne(server, question, canonical, transport, signal);
+        } finally {
+          waitedFor.delete(server);
+        }
+      }),
+      NEXT_AFTER_MS,
+      signal,
+    );
   }
 
   async #askOne(

@@ -1,4 +1,5 @@
 // What rtnetlink tells, as kernel objects: of a dump and of a notification alike, so that both mean the same.
+import { BRIDGE_LINK_LOCAL, lanBridgeName } from '../../core/link-names.js';
 import {
   isLanBridge,
   LINK_PREFIX,
@@ -32,6 +33,8 @@ export interface KernelLink {
   /** Of a bridge's port: whether frames go back by it. */
   hairpin: boolean;
   kind: string;
+  /** Its group is weft's mark; on the node a link is weft's only with a name or an alias of weft's, too. */
+  marked: boolean;
   owned: boolean;
   object: LinkObject | undefined;
 }
@@ -86,6 +89,7 @@ export function decodeLink(body: Buffer, role: NamespaceRole, nameOf: (index: nu
     baseIndex: number(IFLA.LINK),
     hairpin: decodeAttrs(info.get(INFO_SLAVE_DATA) ?? Buffer.alloc(0)).get(BRPORT_MODE)?.[0] === 1,
     kind: readText(info.get(1) ?? Buffer.alloc(0)),
+    marked,
     // A container's end has the name that its user wants; on the node names of weft begin alike, and a link that has been
     // given another (a wire's) carries both marks.
     owned:
@@ -139,7 +143,14 @@ function linkObject(
   };
 }
 
-/** What a link that weft did not make is a port of; weft's doing where that bridge is weft's. */
+/**
+ * Whether a link that weft did not make is a port of this bridge by weft's doing: the bridge is called after it. Everything
+ * else there (a virtual machine's, say) somebody else has plugged in.
+ */
+export const isPortOfWefts = (link: string, bridge: KernelLink | undefined): boolean =>
+  bridge?.owned === true && bridge.name === lanBridgeName(link);
+
+/** What a link that weft did not make is a port of. */
 export function portObject(
   link: KernelLink,
   byIndex: (index: number) => KernelLink | undefined,
@@ -148,18 +159,18 @@ export function portObject(
   const master = byIndex(link.masterIndex);
   return {
     object: { kind: 'port', link: link.name, master: master?.name ?? '' },
-    owned: master?.owned ?? false,
+    owned: isPortOfWefts(link.name, master),
   };
 }
 
-/** The VLANs of a port as objects: of a container's port the one that it is in, of every other each by itself. */
+/** The VLANs of a bridge, and of a port that weft made it; the one that a container's port is in is part of its link. */
 export function vlanObjects(
   link: KernelLink,
   entries: readonly BridgeVlanEntry[],
   byIndex: (index: number) => KernelLink | undefined,
 ): BridgeVlanObject[] {
   const bridge = link.kind === 'bridge' ? link : byIndex(link.masterIndex);
-  if (bridge?.owned !== true || (link.owned && link !== bridge)) return [];
+  if (bridge === undefined || !(link === bridge ? link.owned : isPortOfWefts(link.name, bridge))) return [];
   return entries.map(({ vlan, pvid, untagged }) => ({
     kind: 'vlan',
     link: link.name,
@@ -213,10 +224,13 @@ export function decodeAddress(body: Buffer, links: LinkLookup): DecodedAddress |
   };
 }
 
+const LINK_LOCAL = `${BRIDGE_LINK_LOCAL}/64`;
+
 /** Addresses matter on links of weft's alone. */
 export function addressObject(address: DecodedAddress, links: LinkLookup): ActualObject | undefined {
-  // The kernel makes link-local ones by itself.
-  if (!address.link.owned || !(address.global || address.marked)) return undefined;
+  // The kernel makes link-local ones by itself, but not weft's.
+  const told = address.global || address.marked || (!links.marksAddresses && address.text === LINK_LOCAL);
+  if (!address.link.owned || !told) return undefined;
   return {
     object: { kind: 'address', link: address.link.name, address: address.text },
     // On the bridge of a LAN they are the host's.

@@ -99,6 +99,8 @@ export const getLink = (name: string): Request => ({
   ]),
 });
 
+export const getLinkAt = (index: number): Request => ({ type: RTM.GETLINK, flags: 0, body: ifinfo(index) });
+
 export type MadeLink = VxlanLink | BridgeLink | VlanLink | VethLink;
 
 /**
@@ -254,6 +256,8 @@ export function addressRequest(object: AddressObject, index: number, put: boolea
     : { type: RTM.DELADDR, flags: 0, body };
 }
 
+const isLinkLocal = (prefix: string): boolean => prefix.startsWith('fe80:');
+
 const RTA = { DST: 1, OIF: 4, GATEWAY: 5, PREFSRC: 7 } as const;
 const RT_TABLE_MAIN = 254;
 const RT_SCOPE_LINK = 253;
@@ -284,7 +288,9 @@ export function routeRequest(
     u32Attr(RTA.OIF, index),
   ]);
   if (how === 'delete') return { type: RTM.DELROUTE, flags: 0, body };
-  return { type: RTM.NEWROUTE, flags: NLM_F.CREATE | (how === 'replace' ? NLM_F.REPLACE : NLM_F.EXCL), body };
+  // Each link has its own way to fe80::/64, and others' are no obstacle.
+  const alone = isLinkLocal(object.to) ? 0 : NLM_F.EXCL;
+  return { type: RTM.NEWROUTE, flags: NLM_F.CREATE | (how === 'replace' ? NLM_F.REPLACE : alone), body };
 }
 
 /** In a deletion: of whatever scope. */

@@ -29,7 +29,8 @@ export interface KernelNamespace {
   linkNames(): Promise<Set<string>>;
   /**
    * Carries the steps out in order, in as few round trips as possible, and answers what failed. A failure does not stop
-   * the steps after it, except those that cannot work without it.
+   * the steps after it, except those that cannot work without it. A link of somebody else's is neither changed nor deleted,
+   * whatever its name, and nothing is put on it (EEXIST).
    */
   apply(steps: readonly Step[], peers?: PeerNamespaces): Promise<StepFailure[]>;
   /** Gives the sockets back; a namespace that is kept open outlives its container. */

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import type { Family } from '../../core/address.js';
 import { WeftError } from '../../core/errors.js';
 import { isLanBridge } from '../../core/objects.js';
-import { decodeAddress, decodeRoute, type LinkLookup } from './decode.js';
+import { decodeAddress, decodeRoute, isPortOfWefts, type LinkLookup } from './decode.js';
 import { dumpAddresses, dumpRoutes } from './encode.js';
 import { probeCapabilities } from './capabilities.js';
 import type { Capability, FirewallDriver, Kernel, ParentLink, UnderlayLink } from './kernel.js';
@@ -144,14 +144,14 @@ function underlayLinks(node: LinuxNamespace): UnderlayLink[] {
     const { name, mtu, running } = address.link;
     if (address.link.owned && !isLanBridge(name)) continue;
     const port = [...links.values()].find(
-      (other) => !other.owned && other.masterIndex === address.link.index,
+      (other) => other.masterIndex === address.link.index && isPortOfWefts(other.name, address.link),
     );
     const link = found.get(name) ?? {
       name,
       mtu,
       running,
       addresses: [],
-      ...(isLanBridge(name) && port !== undefined ? { port: port.name } : {}),
+      ...(port === undefined ? {} : { port: port.name }),
     };
     link.addresses.push(address.text);
     found.set(name, link);

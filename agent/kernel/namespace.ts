@@ -51,6 +51,7 @@ import {
   dumpBridgeVlans,
   type BridgeVlanEntry,
 } from './encode-bridge.js';
+import { foreignLink } from './foreign.js';
 import type { KernelNamespace, NamespaceRole, PeerNamespaces, StepFailure } from './kernel.js';
 import { inNamespace } from './namespaces.js';
 import { Ports, type PortJournal } from './ports.js';
@@ -236,7 +237,9 @@ class Application {
     let begin = performance.now();
     for (const step of steps) {
       try {
-        if (step.do === 'delete-link') await this.#deleteLink(step);
+        const foreign = foreignLink(step, (name) => this.#link(name));
+        if (foreign !== undefined) this.#leave(step, foreign);
+        else if (step.do === 'delete-link') await this.#deleteLink(step);
         else this.#one(step);
       } catch (error) {
         this.#fail(step, { errno: 'EIO', message: messageOf(error) });
@@ -251,6 +254,15 @@ class Application {
     }
     this.#flush();
     return [...this.#failures.values()];
+  }
+
+  /** Nothing of weft's is put on a link of somebody else's, and nothing of weft's is there to be deleted. */
+  #leave(step: Step, foreign: string): void {
+    if (step.do === 'delete') return;
+    this.#fail(step, {
+      errno: 'EEXIST',
+      message: `EEXIST, ${foreign} is there already, and weft did not make it`,
+    });
   }
 
   #one(step: Exclude<Step, { do: 'delete-link' }>): void {
@@ -366,13 +378,14 @@ class Application {
   #port(step: Step, { link: name, master }: PortObject): void {
     this.#flush();
     const link = this.#link(name);
-    const bridge = master === '' ? undefined : this.#link(master);
+    const bridge = this.#link(master);
     let refusal: Refusal | undefined;
     if (this.ports === undefined)
       refusal = { errno: 'EPERM', message: 'EPERM, ports are made on the node alone' };
-    else if (step.do === 'delete')
-      refusal = this.ports.release(link, bridge ?? this.#link(this.ports.bridgeOf(name) ?? ''), name);
-    else if (link === undefined || bridge === undefined)
+    else if (step.do === 'delete') {
+      const from = this.#link(this.ports.bridgeOf(name));
+      refusal = this.ports.release(link, from?.owned === true ? from : undefined, name);
+    } else if (link === undefined || bridge === undefined)
       refusal = {
         errno: 'ENODEV',
         message: `ENODEV, there is no link ${link === undefined ? name : master}`,

@@ -4,6 +4,7 @@
 // be done twice.
 import { readFileSync, writeFileSync } from 'node:fs';
 
+import { lanBridgeName } from '../../core/link-names.js';
 import { WEFT_MARK } from '../../core/objects.js';
 import {
   addAddress,
@@ -15,14 +16,16 @@ import {
   setMaster,
   withLifetimes,
 } from './encode-bridge.js';
-import { dumpAddresses, dumpRoutes } from './encode.js';
-import type { KernelLink } from './decode.js';
+import { dumpAddresses, dumpRoutes, getLinkAt } from './encode.js';
+import { decodeLink, type KernelLink } from './decode.js';
 import type { NetlinkSocket, Refusal } from './netlink-socket.js';
 import { decodeAttrs, type Request } from './wire.js';
 
 /** What a link had before it became a port: rtnetlink messages, as the kernel told them. */
 export interface SavedPort {
   link: string;
+  /** By which the link is found again under another name. Absent where an earlier agent wrote it down. */
+  index?: number | undefined;
   bridge: string;
   /** All of it has moved, and nothing is on its way back. */
   done: boolean;
@@ -156,6 +159,7 @@ export class Ports {
     };
     const entry = {
       link: link.name,
+      index: link.index,
       bridge: bridge.name,
       addresses: hex(all.addresses),
       routes: hex(all.routes),
@@ -179,8 +183,9 @@ export class Ports {
   }
 
   /** Gives the link back, with what it had and what has come to the bridge since. */
-  release(link: KernelLink | undefined, bridge: KernelLink | undefined, name: string): Refusal | undefined {
+  release(known: KernelLink | undefined, bridge: KernelLink | undefined, name: string): Refusal | undefined {
     const saved = this.journal.get(name);
+    const link = known ?? this.#renamed(saved, bridge);
     if (link === undefined) {
       this.journal.delete(name);
       return undefined;
@@ -209,9 +214,20 @@ export class Ports {
     return failure;
   }
 
-  /** Whose port the link was made. */
-  bridgeOf(link: string): string | undefined {
-    return this.journal.get(link)?.bridge;
+  /** The link that has another name by now, while it is still the port that it was made. */
+  #renamed(saved: SavedPort | undefined, bridge: KernelLink | undefined): KernelLink | undefined {
+    if (saved?.index === undefined || bridge === undefined) return undefined;
+    const found = this.socket.get(getLinkAt(saved.index));
+    const link = found === undefined ? undefined : decodeLink(found.body, 'node', () => '');
+    return link?.masterIndex === bridge.index ? link : undefined;
+  }
+
+  /**
+   * Whose port the link was made, also where what was written down is lost. From no other bridge does anything move to it:
+   * what is there is not the link's.
+   */
+  bridgeOf(link: string): string {
+    return this.journal.get(link)?.bridge ?? lanBridgeName(link);
   }
 
   #copySettings(from: string, to: string): void {

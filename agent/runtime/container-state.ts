@@ -100,10 +100,17 @@ export class ContainerState {
     }
   }
 
-  /** The record and its log; what lives as long as a run goes with `clearFolder`. */
+  /**
+   * The record and its log; what lives as long as a run goes with `clearFolder`.
+   * @throws WeftError FAILED_PRECONDITION
+   */
   forget(id: string): void {
-    for (const path of [join(this.#state, `${id}.json`), this.logOf(id), `${this.logOf(id)}.1`])
-      rmSync(path, { force: true });
+    try {
+      for (const path of [join(this.#state, `${id}.json`), this.logOf(id), `${this.logOf(id)}.1`])
+        rmSync(path, { force: true });
+    } catch (error) {
+      throw this.#unusable(error);
+    }
   }
 
   logOf(id: string): string {

@@ -13,6 +13,8 @@ export interface Held {
   again?: NodeJS.Timeout | undefined;
   /** When its process was first seen to be gone. */
   goneSince?: number | undefined;
+  /** How it ended is not written down yet. */
+  unsaved?: boolean;
 }
 
 /** So much of an id, or more, may stand for all of it. */

@@ -9,6 +9,7 @@ import type { Logger } from '../../daemon/log.js';
 import type { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
 import { Locks } from '../../core/locks.js';
 import type { Problems } from '../problems.js';
+import { ContainerFaults } from './container-faults.js';
 import type { ContainerNetworks } from './container-networks.js';
 import { ContainerStarts, detachAll, endpointsOf, formerOf } from './container-start.js';
 import type { ContainerRecord, ContainerState } from './container-state.js';
@@ -28,6 +29,8 @@ export interface ContainersOptions {
   bootId: string;
   /** When the processes are looked at. */
   everyMs?: number;
+  /** When what failed is tried again. */
+  againMs?: number;
 }
 
 /** A process that ends is noticed within this time, where nobody tells of it. */
@@ -52,10 +55,12 @@ export class Containers {
   readonly #table = new ContainerTable();
   readonly #locks = new Locks();
   readonly #starts: ContainerStarts;
+  readonly #faults: ContainerFaults;
   #tick: NodeJS.Timeout | undefined;
   #stopped = false;
 
   constructor(private readonly options: ContainersOptions) {
+    this.#faults = new ContainerFaults(options);
     this.#starts = new ContainerStarts({ ...options, find: (name) => this.#table.find(name).record });
   }
 
@@ -141,7 +146,11 @@ export class Containers {
     const { state } = this.options;
     try {
       const process = await this.#starts.check(request);
-      const own = { ...request.attach, network: request.networkText, target: runTarget(name) };
+      // A resolv.conf of its own it has in any case, and its target is no namespace with a file in /etc/netns.
+      const own = {
+        ...request.attach,
+        ...{ network: request.networkText, target: runTarget(name), dns: false },
+      };
       const now = new Date().toISOString();
       const record: ContainerRecord = {
         id: request.id,
@@ -183,15 +192,17 @@ export class Containers {
   #look(): void {
     for (const held of this.#table.all()) {
       const { record } = held;
+      if (this.#faults.rests(held)) continue;
+      if (held.unsaved === true) void this.#locks.run(record.id, () => Promise.resolve(this.#keep(held)));
       if (record.process === undefined) continue;
       try {
         if (isAlive(record.process)) {
           if (record.detached) trimLog(this.options.state.logOf(record.id));
         } else if (this.#isTold(held)) {
-          void this.#settle(held).catch((error: unknown) => this.#fault(held, error));
+          void this.#settle(held).catch((error: unknown) => this.#faults.note(held, error));
         }
       } catch (error) {
-        this.#fault(held, error);
+        this.#faults.note(held, error);
       }
     }
   }
@@ -204,13 +215,6 @@ export class Containers {
     if (record.detached || !cameToLife || state.exitCode(record.id) !== undefined) return true;
     held.goneSince ??= Date.now();
     return Date.now() - held.goneSince >= TOLD_WITHIN_MS;
-  }
-
-  #fault({ record }: Held, error: unknown): void {
-    this.options.log.error('looking after a container failed', {
-      container: record.name,
-      error: messageOf(error),
-    });
   }
 
   /** Where its process has ended: what is left of it goes, and what was wanted for this case is done. */
@@ -226,31 +230,52 @@ export class Containers {
     const cameToLife = state.commandPid(record.id) !== undefined;
     const exitCode = state.exitCode(record.id) ?? null;
     const lasted = Date.now() - Date.parse(record.startedAt);
+    const isKept = !record.remove && (cameToLife || record.restarts > 0);
+    // What may be refused comes first: it is tried again then, as if the process had ended just now.
     await detachAll(this.options.networks, record.name);
-    state.clearFolder(record.id);
+    if (!isKept) this.#forget(held);
+    this.#faults.over(held);
     delete record.process;
     delete held.goneSince;
     record.exitCode = exitCode;
     record.finishedAt = new Date().toISOString();
     log.info('a container has ended', { container: record.name, exitCode });
-    if (record.remove || (!cameToLife && record.restarts === 0)) {
-      this.#forget(held);
-      return;
-    }
+    if (!isKept) return;
     held.phase = 'exited';
-    state.save(record);
+    held.unsaved = true;
+    this.#keep(held);
     if (record.restart !== 'always' || record.stopped) return;
     if (lasted >= BACK_OFF.lastedMs) held.backOffMs = BACK_OFF.first;
     this.#later(held, held.backOffMs);
     held.backOffMs = Math.min(held.backOffMs * 2, BACK_OFF.last);
   }
 
+  /** Writes down how its last run ended; until then what the run left behind says so to the next agent. */
+  #keep(held: Held): void {
+    const { record } = held;
+    // It may have been started again, or removed, meanwhile.
+    if (held.unsaved !== true || record.process !== undefined || !this.#table.has(record.id)) return;
+    const { state } = this.options;
+    try {
+      state.save(record);
+      state.clearFolder(record.id);
+      delete held.unsaved;
+      this.#faults.over(held);
+    } catch (error) {
+      this.#faults.note(held, error);
+    }
+  }
+
+  /** @throws WeftError where the state directory refuses; then it is there as before */
   #forget(held: Held): void {
+    const { id } = held.record;
+    this.options.state.forget(id);
     clearTimeout(held.again);
     held.phase = 'exited';
-    this.#table.delete(held.record.id);
-    this.options.state.forget(held.record.id);
-    this.options.problems.clear(`container ${held.record.id}`);
+    this.#table.delete(id);
+    this.options.state.clearFolder(id);
+    this.options.problems.clear(`container ${id}`);
+    this.#faults.over(held);
   }
 
   /** Starts it again after a time. */
@@ -320,8 +345,12 @@ export class Containers {
         throw error;
       }
       held.phase = 'running';
+      delete held.unsaved;
+      this.#faults.over(held);
       launched.go(word);
-      launched.onExit(() => void this.#settle(held).catch((error: unknown) => this.#fault(held, error)));
+      launched.onExit(
+        () => void this.#settle(held).catch((error: unknown) => this.#faults.note(held, error)),
+      );
       this.options.problems.clear(`container ${record.id}`);
       this.options.log.info('a container runs again', { container: record.name, network: record.network });
     } catch (error) {
@@ -353,7 +382,7 @@ export class Containers {
     return this.#view(held);
   }
 
-  /** SIGTERM, and after the time SIGKILL. @throws WeftError NOT_FOUND */
+  /** SIGTERM, and after the time SIGKILL. @throws WeftError NOT_FOUND, FAILED_PRECONDITION where that cannot be written down */
   async stopContainer(name: string, seconds = STOP_SECONDS): Promise<ContainerView> {
     const held = this.#table.find(name);
     const { record } = held;
@@ -362,10 +391,10 @@ export class Containers {
     await this.#locks.run(record.id, async () => {
       // Nothing is kept of it any more.
       if (!this.#table.has(record.id)) return;
+      state.save({ ...record, stopped: true });
       record.stopped = true;
       clearTimeout(held.again);
       held.phase = record.process === undefined ? 'exited' : 'stopping';
-      state.save(record);
     });
     if (record.process === undefined) return this.#view(held);
     await endProcesses(state, record, seconds);

@@ -24,8 +24,8 @@ const NETNS_DIRECTORY = '/run/netns';
 export type RunLookup = (name: string) => Target | undefined;
 
 /**
- * @param text netns:/PATH, pid:N, docker:NAME, run:NAME, or a bare word: a Docker container of that name, else a namespace,
- * else a container that weft runs
+ * @param text netns:/PATH, pid:N, docker:NAME (or an id, or how one begins), run:NAME, or a bare word: a Docker container of
+ * that name or id, else a namespace, else a container that weft runs
  * @param engine address of the Docker engine
  * @throws WeftError INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION, UNAVAILABLE
  */
@@ -84,11 +84,14 @@ function dockerTarget({ name, pid }: DockerContainer): Target {
   return { canonical: `docker:${name}`, path: `/proc/${pid}/ns/net`, name: grammatical(name) };
 }
 
-/** Without an engine on this host a bare word is a namespace. */
+/**
+ * A word is not meant as the beginning of an id, which may be any container's. Without an engine on this host it is a
+ * namespace.
+ */
 async function containerOf(name: string, engine: EngineAddress): Promise<DockerContainer | undefined> {
   if ('socketPath' in engine && !existsSync(engine.socketPath)) return undefined;
   try {
-    return await inspectContainer(engine, name);
+    return await inspectContainer(engine, name, true);
   } catch (error) {
     if (error instanceof WeftError && existsSync(join(NETNS_DIRECTORY, name))) return undefined;
     throw error;

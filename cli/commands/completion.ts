@@ -22,6 +22,9 @@ const SCRIPTS = {
   [[ $line != *[[:space:]] ]] || words+=('')
   IFS=$'\\n'
   COMPREPLY=( $(weft __complete -- "\${words[@]:1}" 2>/dev/null) )
+  # Where a colon ends a word, as by default, what is up to the last one stays on the line.
+  local last="\${words[-1]}"
+  [[ $COMP_WORDBREAKS != *:* ]] || COMPREPLY=( "\${COMPREPLY[@]#"\${last%"\${last##*:}"}"}" )
 }
 complete -o default -F _weft weft
 `,

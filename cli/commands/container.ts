@@ -1,11 +1,9 @@
 // weft ps | stop | start | rm | logs | exec: the containers that weft runs on this host
 import { spawn } from 'node:child_process';
-import { closeSync, openSync, readSync, statSync } from 'node:fs';
-import { setTimeout as delay } from 'node:timers/promises';
 
 import type { Command } from 'commander';
 
-import { failedPrecondition, messageOf, notFound } from '../../core/errors.js';
+import { failedPrecondition, messageOf } from '../../core/errors.js';
 import { enterArgv } from '../../core/launch.js';
 import { RuntimeServiceClient, type Container } from '../../proto/gen/weft/v1/runtime.js';
 import { integer, name } from '../checks.js';
@@ -15,6 +13,7 @@ import { checkCommand } from '../find-command.js';
 import { ended, hasTerminal, Signals } from '../foreground.js';
 import type { Action } from '../main.js';
 import type { Result } from '../output.js';
+import { showLog } from '../show-log.js';
 
 const A_NAME = 'its name, or the beginning of its id';
 const STOP_SECONDS = 10;
@@ -97,7 +96,7 @@ export function containerCommands(program: Command, action: Action): void {
           }
           const running = async (): Promise<boolean> =>
             ['running', 'stopping', 'restarting'].includes((await inspect(connect, full)).state);
-          await show(log, follow ? running : () => Promise.resolve(false));
+          await showLog(log, follow ? running : () => Promise.resolve(false));
         },
       ),
     );
@@ -141,38 +140,3 @@ function one(it: Container): Result {
 
 const inspect = (connect: Connector, container: string): Promise<Container> =>
   connect.agent(RuntimeServiceClient, (client) => client.getContainer, { name: container }, READ_MS);
-
-const FOLLOW_MS = 200;
-
-/** Prints a log, and what is added to it as long as `more` says so; it may be emptied meanwhile. */
-async function show(path: string, more: () => Promise<boolean>): Promise<void> {
-  let at = 0;
-  const chunk = Buffer.alloc(65_536);
-  for (;;) {
-    const goesOn = await more();
-    const size = statSync(path, { throwIfNoEntry: false })?.size;
-    if (size === undefined) {
-      if (goesOn) {
-        await delay(FOLLOW_MS);
-        continue;
-      }
-      if (at > 0) return;
-      throw notFound(`there is no log ${path}`, 'It is on the host of the agent; the container may be gone.');
-    }
-    if (size < at) at = 0;
-    const fd = openSync(path, 'r');
-    try {
-      for (let length = 1; length > 0; at += length) {
-        length = readSync(fd, chunk, 0, chunk.length, at);
-        if (length > 0) await written(chunk.subarray(0, length));
-      }
-    } finally {
-      closeSync(fd);
-    }
-    if (!goesOn) return;
-    await delay(FOLLOW_MS);
-  }
-}
-
-const written = (bytes: Buffer): Promise<void> =>
-  new Promise((resolve) => process.stdout.write(Buffer.from(bytes), () => resolve()));

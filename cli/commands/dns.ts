@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 
 import { NameServiceClient, type LookupNameResponse, type Name } from '../../proto/gen/weft/v1/agent.js';
-import { dnsName, ipList, lookupName, networkName, target } from '../checks.js';
+import { dnsName, ipList, lookupName, networkName, recordType, target } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
 import { listOf } from '../context.js';
 import type { Action } from '../main.js';
@@ -76,7 +76,7 @@ export function dnsCommands(program: Command, action: Action): void {
       'as this container of this host (default: this host, on all its networks)',
       target,
     )
-    .option('--type <type>', 'A, AAAA, PTR, TXT, … (default: A and AAAA)')
+    .option('--type <type>', 'A, AAAA, PTR, TXT, … (default: A and AAAA)', recordType)
     .action(
       action(
         async (

@@ -6,6 +6,7 @@ import { MAX_VNI } from '../../core/network.js';
 import { NetworkServiceClient, type CreateNetworkRequest } from '../../proto/gen/weft/v1/controller.js';
 import type { Network } from '../../proto/gen/weft/v1/types.js';
 import {
+  backend,
   integer,
   ipOf,
   name,
@@ -45,7 +46,7 @@ export function networkCommands(program: Command, action: Action): void {
         'overlay: subnets of hosts with tunnels; bridge: each host by itself, or a LAN; vlan: VLANs (802.1Q)',
       ).choices(DRIVERS),
     )
-    .option('--backend <backend>', 'what carries an overlay between hosts: vxlan')
+    .option('--backend <backend>', 'what carries an overlay between hosts: vxlan', backend)
     .option(
       '--host-prefix <n>',
       'length of the subnet that each node takes (default: 24, or subnet + 2; of a range: 24, or range + 4)',

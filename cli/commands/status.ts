@@ -16,6 +16,7 @@ export function statusCommand(program: Command, action: Action): void {
     .description('how this node, its networks and its peers are, and what is wrong')
     .action(
       action(async ({ connect }): Promise<Result> => {
+        connect.checkController();
         const status = await ask(connect);
         if (status.health === 'down') process.exitCode = 1;
         return { value: statusShape(status), text: () => statusText(status) };

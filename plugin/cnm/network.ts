@@ -239,7 +239,11 @@ export class Networks {
   /** Gives a network that is being named its name, in the background; what etcd cannot do now is tried again. */
   #settle(id: string): void {
     if (this.#settling.has(id)) return;
-    const work = this.#name(id).finally(() => this.#settling.delete(id));
+    const work = this.#name(id)
+      .catch((error: unknown) => {
+        this.options.host.log.error('naming a Docker network failed', { id, error: messageOf(error) });
+      })
+      .finally(() => this.#settling.delete(id));
     this.#settling.set(id, work);
   }
 
@@ -270,8 +274,9 @@ export class Networks {
       host.problem(`docker network ${id}`, undefined);
       return true;
     } catch (error) {
-      const isFinal = error instanceof WeftError && error.code !== 'UNAVAILABLE';
+      const refused = error instanceof WeftError && error.code !== 'UNAVAILABLE';
       const why = messageOf(error);
+      const isFinal = this.#note({ ...record, state: refused ? 'refused' : 'naming', why }) && refused;
       host.log.warn('a Docker network is not ready', { network: heard ?? id, error: why });
       host.problem(`docker network ${id}`, {
         what: `the Docker network ${heard ?? id.slice(0, 12)}`,
@@ -280,8 +285,19 @@ export class Networks {
           ? `docker network rm ${heard ?? id.slice(0, 12)}, then create it again. ${error.next ?? ''}`.trim()
           : 'It is tried again every second.',
       });
-      memory.networks.put({ ...record, state: isFinal ? 'refused' : 'naming', why });
       return isFinal;
+    }
+  }
+
+  /** Whether it could be written down; until then the naming is tried again. */
+  #note(record: DockerNetwork): boolean {
+    const { host, memory } = this.options;
+    try {
+      memory.networks.put(record);
+      return true;
+    } catch (error) {
+      host.log.error('a Docker network cannot be written down', { id: record.id, error: messageOf(error) });
+      return false;
     }
   }
 

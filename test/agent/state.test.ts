@@ -34,17 +34,15 @@ test('what is saved is loaded as the same, and the instance stays', (t) => {
   const first = new State(path);
   const fresh = first.load();
   t.true(fresh.fresh);
-  first.saveNetwork({ network: blue, lease: lease(blue, 1), granted: ['10.100.1.77'] });
+  const granted = [{ ip: '10.100.1.77', node: 'node2', endpoint: 'fedcba9876543210' }];
+  first.saveNetwork({ network: blue, lease: lease(blue, 1), granted });
   first.saveEndpoint(one);
   const again = new State(path).load();
   t.false(again.fresh);
   t.is(again.instance, fresh.instance);
   t.deepEqual(again.endpoints, [one]);
   // Written as text and read again: the same in every field.
-  t.deepEqual(
-    plain(again.networks),
-    plain([{ network: blue, lease: lease(blue, 1), granted: ['10.100.1.77'] }]),
-  );
+  t.deepEqual(plain(again.networks), plain([{ network: blue, lease: lease(blue, 1), granted }]));
   t.true(again.networks[0]?.network.subnet.equals(blue.subnet));
   first.deleteEndpoint(one.id);
   first.deleteNetwork('blue');

@@ -11,11 +11,12 @@ test.before(() => fakes.start());
 test.after.always(() => fakes.stop());
 
 /** @param words of the line, the last one being the one at the cursor */
-function offered(words: readonly string[], controller = fakes.address): Promise<string[]> {
+function offered(words: readonly string[], controller = fakes.address, before = 'true'): Promise<string[]> {
   const script =
-    'source <(weft completion bash); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}; _weft; printf "%s\\n" "${COMPREPLY[@]}"';
+    'eval "$BEFORE"; source <(weft completion bash); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}; _weft; printf "%s\\n" "${COMPREPLY[@]}"';
   const { PATH = '', HOME = '' } = process.env;
-  const env = { PATH: `${dirname(WEFT)}:${PATH}`, HOME, WEFT_CONTROLLER: controller };
+  const whom = { WEFT_CONTROLLER: controller, WEFT_AGENT: fakes.socket };
+  const env = { PATH: `${dirname(WEFT)}:${PATH}`, HOME, BEFORE: before, ...whom };
   const ask = (): Promise<string[]> =>
     new Promise((resolve, reject) => {
       execFile('bash', ['-c', script, 'bash', 'weft', ...words], { env }, (error, stdout, stderr) => {
@@ -56,6 +57,17 @@ test('bash completes commands, options, their values and names', async (t) => {
   t.deepEqual(values, ['json', 'table', 'yaml']);
   t.deepEqual(networks, ['blue']);
   t.deepEqual(endpoints, ['0123456789abcdef']);
+});
+
+test('a word with a colon in it is completed from where bash believes that it begins', async (t) => {
+  const line = ['run', '--network'];
+  t.deepEqual(await offered([...line, 'con']), ['container:web']);
+  t.deepEqual(await offered([...line, 'container:']), ['web']);
+  t.deepEqual(await offered([...line, 'container:w']), ['web']);
+  t.deepEqual(await offered([...line, 'container:x']), []);
+  // As some have it in their ~/.bashrc.
+  const whole = 'COMP_WORDBREAKS=${COMP_WORDBREAKS//:}';
+  t.deepEqual(await offered([...line, 'container:w'], fakes.address, whole), ['container:web']);
 });
 
 test('completion stays silent where no controller answers', async (t) => {

@@ -16,6 +16,7 @@ import {
   NetworkServiceService,
   NodeServiceService,
 } from '../../proto/gen/weft/v1/controller.js';
+import { Container, RuntimeServiceService } from '../../proto/gen/weft/v1/runtime.js';
 import type { Status } from '../../proto/gen/weft/v1/types.js';
 import { endpoint, network, node, status } from './samples.js';
 
@@ -68,6 +69,10 @@ export class Fakes {
     agent.addService(AgentServiceService, {
       attach: this.#answer('attach', endpoint),
       detach: this.#answer('detach', { endpoint }),
+    });
+    const containers = [Container.fromPartial({ name: 'web' })];
+    agent.addService(RuntimeServiceService, {
+      listContainers: this.#answer('listContainers', { containers }),
     });
     agent.addService(StatusServiceService, {
       getStatus: unary(() => {

@@ -1,6 +1,6 @@
 // Commands that weft runs as containers, when agents, boots, etcd and files come in between: they go on, and what happened
 // meanwhile is known afterwards.
-import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -20,10 +20,20 @@ test.before(async () => {
   lab = await Cluster.create(2);
   etcd = await lab.startEtcd();
   await lab.startController(['--etcd', ETCD]);
-  await lab.startAgents(['h1', 'h2']);
+  // As an init that has none.
+  const umask = process.umask(0);
+  const started = lab.startAgents(['h1', 'h2']);
+  process.umask(umask);
+  await started;
   await lab.json('h1', 'network', 'create', 'blue', '--subnet', '10.100.0.0/16');
 });
 test.after.always(() => lab?.lab.down());
+
+test.serial('whatever umask the agent is started with, others may not write to what it makes', (t) => {
+  const { pid } = lab.process('agent-h1');
+  t.regex(readText(`/proc/${pid}/status`), /^Umask:\t0022$/m);
+  t.is(statSync(lab.environment('h1')['WEFT_AGENT'] ?? '').mode & 0o777, 0o600);
+});
 
 test.serial(
   'an agent is killed: containers go on, and what happened meanwhile is known afterwards',

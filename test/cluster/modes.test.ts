@@ -63,6 +63,9 @@ test.serial('a command on a network sees a host of its own', async (t) => {
   t.regex(stdout, new RegExp(`^${ip} web$`, 'm'));
   t.regex(stdout, /^eth0\nlo$/m);
   t.is(await lab.sh('h1', 'hostname; cat /etc/resolv.conf; cat /etc/hosts'), before);
+  const asked = await weft('run', '--rm', '--network', 'blue', '--dns', '--', 'cat', '/etc/resolv.conf');
+  t.is(asked.code, 0, asked.stderr);
+  t.true(asked.stdout.includes(`nameserver ${gateway}\n`), '--dns asks for what it has in any case');
   await nothingLeft(t);
 });
 
@@ -136,6 +139,7 @@ test.serial('wrong calls are refused before anything is made', async (t) => {
     /--ip: with --network host the command is attached to nothing/,
   );
   await usage(['--alias', 'x', '--ifname', 'net0'], /--alias, --ifname: with --network none/);
+  await usage(['--dns'], /--dns: with --network none/);
   await usage(['--network', 'container:'], /container/);
   await usage(['--network', 'a/b'], /"a\/b" is not a network[^]*container:NAME/);
   await usage(['--restart', 'always'], /restart: always is for commands that run detached/);

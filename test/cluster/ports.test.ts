@@ -253,6 +253,16 @@ test.serial(
       'ALREADY_EXISTS',
       new RegExp(`port 9000/tcp is taken by nc \\(pid ${nc.pid}\\)`),
     );
+    for (const spec of ['53:53/udp', '53:53'])
+      await refused(
+        t,
+        'h1',
+        ['port', 'publish', 'near', spec],
+        'ALREADY_EXISTS',
+        /port 53\/\w+ is taken by weft’s names[^]*HOSTIP:53:PORT[^]*--dns off/,
+      );
+    await lab.json('h1', 'port', 'publish', 'near', `${lab.ipOf('h1')}:53:53/udp`);
+    await lab.json('h1', 'port', 'rm', 'near', `${lab.ipOf('h1')}:53/udp`);
     await refused(
       t,
       'h1',

@@ -55,28 +55,38 @@ export function lease(
 
 /** A clock that stands still until it is told to go on. */
 export class FakeClock {
-  #now = Date.parse('2026-01-01T12:00:00Z');
+  #elapsed = 0;
+  #start = Date.parse('2026-01-01T12:00:00Z');
   readonly #timers = new Set<{ at: number; call: () => void }>();
 
   now(): number {
-    return this.#now;
+    return this.#start + this.#elapsed;
+  }
+
+  elapsed(): number {
+    return this.#elapsed;
+  }
+
+  /** Somebody sets it: no time passes. */
+  set(byMs: number): void {
+    this.#start += byMs;
   }
 
   after(ms: number, call: () => void): () => void {
-    const timer = { at: this.#now + ms, call };
+    const timer = { at: this.#elapsed + ms, call };
     this.#timers.add(timer);
     return () => this.#timers.delete(timer);
   }
 
   pass(ms: number): void {
-    const until = this.#now + ms;
+    const until = this.#elapsed + ms;
     for (;;) {
       const [next] = [...this.#timers].filter(({ at }) => at <= until).toSorted((a, b) => a.at - b.at);
       if (next === undefined) break;
       this.#timers.delete(next);
-      this.#now = next.at;
+      this.#elapsed = next.at;
       next.call();
     }
-    this.#now = until;
+    this.#elapsed = until;
   }
 }

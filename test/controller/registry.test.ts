@@ -97,6 +97,19 @@ test('etcd away again within the time of grace: the time begins anew', (t) => {
   t.is(state('n1'), 'down');
 });
 
+test('the clock is set back while nobody is called down yet: the time of grace is no longer', (t) => {
+  const { store, clock, state } = setUp();
+  store.putNode(node('n1', '192.0.2.1'));
+  store.setConnected(false);
+  store.setAlive('n1', undefined);
+  store.setConnected(true);
+  clock.set(-3_600_000);
+  clock.pass(4900);
+  t.is(state('n1'), 'up');
+  clock.pass(200);
+  t.is(state('n1'), 'down');
+});
+
 test('a controller that returns knows from etcd who is up', (t) => {
   const { registry } = setUp((store) => {
     store.putNode(node('n1', '192.0.2.1'));

@@ -8,7 +8,7 @@ import { checkRun, parseNewNetworkName, parseRunNetwork, type RunWords } from '.
 
 const words: RunWords = {
   network: 'blue',
-  attach: { aliases: [], publish: [], noDefaultRoute: false },
+  attach: { aliases: [], publish: [], noDefaultRoute: false, dns: false },
   detached: false,
   remove: false,
   restart: 'no',
@@ -32,6 +32,7 @@ for (const [what, more, message] of [
   ['an address', { attach: { ...words.attach, ip: '10.0.0.1' } }, /^--ip: with --network none/],
   ['a port', { attach: { ...words.attach, publish: ['80'] } }, /^--publish: with/],
   ['no default route', { attach: { ...words.attach, noDefaultRoute: true } }, /^--no-default-route: with/],
+  ['a resolv.conf', { attach: { ...words.attach, dns: true } }, /^--dns: with/],
   ['a VLAN', { attach: { ...words.attach, vlan: 7 } }, /^--vlan: with/],
   ['restart and rm', { restart: 'always', detached: true, remove: true }, /exclude each other/],
   ['restart in the foreground', { restart: 'always' }, /detached/],

@@ -10,6 +10,7 @@ import {
   type LinkObject,
 } from '../../core/objects.js';
 import type { Step } from '../../core/plan.js';
+import { foreignLink } from '../../agent/kernel/foreign.js';
 import type { NamespaceRole } from '../../agent/kernel/kernel.js';
 import { lineOf } from './lines.js';
 
@@ -101,6 +102,14 @@ export class FakeSpace {
 
   /** @throws Errno */
   run(step: Step, peerSpace: FakeSpace | undefined): void {
+    const foreign = foreignLink(step, (name) => {
+      const link = this.links.get(name);
+      return link === undefined ? undefined : { owned: link.owned, marked: link.owned };
+    });
+    if (foreign !== undefined) {
+      if (step.do === 'delete') return;
+      throw new Errno('EEXIST', `${foreign} is there already, and weft did not make it`);
+    }
     switch (step.do) {
       case 'create-link':
         return this.#create(step.link, peerSpace);

@@ -10,22 +10,26 @@ import {
 } from '../../core/errors.js';
 import { backendTypeOf, checkParent } from '../../core/bridged.js';
 import { checkOverlap, VNI_RANGE } from '../../core/network.js';
-import type {
-  BadRecord,
-  Claim,
-  Endpoint,
-  Lease,
-  Network,
-  NodeRecord,
-  OwnName,
-  Removal,
+import {
+  isForeign,
+  type BadRecord,
+  type Claim,
+  type Endpoint,
+  type Lease,
+  type Network,
+  type NodeRecord,
+  type OwnName,
+  type Removal,
 } from '../../core/records.js';
 import { LiveView } from '../../store/live-view.js';
+import { isOlder } from '../../store/markers.js';
 import { networkOf } from '../../store/networks.js';
 import type { NameRequest } from '../../store/own-names.js';
 import type {
   Announcement,
+  AnnounceOptions,
   Change,
+  ClaimRequest,
   LeaseRequest,
   NetworkChange,
   NetworkSpec,
@@ -51,6 +55,7 @@ export class FakeStore implements Store {
   readonly #campaigns: (() => void)[] = [];
   #state: StoreState;
   #leading = false;
+  #announced: (() => NodeRecord) | undefined;
   #nextLease = 1;
 
   constructor({ synced = true }: { synced?: boolean } = {}) {
@@ -127,6 +132,22 @@ export class FakeStore implements Store {
   putClaim(claim: Claim): void {
     const { network, ip } = claim;
     this.#change((view) => [view.put({ kind: 'claim', network, ip: ip.toString(), value: claim })]);
+  }
+
+  /** Etcd comes back empty: nobody wanted any of it to go. */
+  loseEverything(): void {
+    this.#change((view) => {
+      const networks = [...view.networks.entries()];
+      const changes = [
+        ...networks.map(([name, value]) => view.remove({ kind: 'network', name, value })),
+        ...networks.flatMap(([name]) => inNetwork(view, name, () => true)),
+        ...[...view.nodes].map(([name, value]) => view.remove({ kind: 'node', name, value })),
+        ...[...view.alive].map(([name, value]) => view.remove({ kind: 'alive', name, value })),
+      ];
+      for (const change of changes)
+        if (change.kind === 'lease' || change.kind === 'claim') change.lost = true;
+      return changes;
+    });
   }
 
   putRemoval(removal: Removal): void {
@@ -250,10 +271,12 @@ export class FakeStore implements Store {
     return changed;
   }
 
-  async restoreNetwork(network: Network): Promise<boolean> {
+  async restoreNetwork(network: Network, _own?: LeaseRequest, had?: string): Promise<boolean> {
     this.#requireConnection();
     const { name } = network;
-    if (this.#view.networks.has(name) || this.#view.removals.has(`network ${name}`)) return false;
+    const removal = this.#view.removals.get(`network ${name}`);
+    if (this.#view.networks.has(name) || (removal !== undefined && !isOlder(removal, had))) return false;
+    this.#change((view) => this.#dropRemoval(view, 'network', name));
     this.putNetwork(network);
     return true;
   }
@@ -265,6 +288,7 @@ export class FakeStore implements Store {
 
   async acquireLease(request: LeaseRequest): Promise<StoredLease> {
     this.#requireConnection();
+    this.checkName();
     const { network, node, instance, publicIp, publicIp6, vtep, vtep6 } = request;
     const there = [...(this.#view.leases.get(network.name)?.values() ?? [])];
     const own = there.find((lease) => lease.instance === instance || lease.publicIp.equals(publicIp));
@@ -302,6 +326,7 @@ export class FakeStore implements Store {
 
   async putEndpoint(endpoint: Endpoint, { unique }: { unique: boolean }): Promise<void> {
     this.#requireConnection();
+    this.checkName();
     const { network, name, id } = endpoint;
     const others = [...(this.#view.endpoints.get(network)?.values() ?? [])].filter(
       (it) => it.id !== id && it.name === name,
@@ -319,10 +344,7 @@ export class FakeStore implements Store {
     });
   }
 
-  async claimAddress(
-    wanted: { network: Network; ip: IpAddress; node: string; endpoint: string },
-    signal?: AbortSignal,
-  ): Promise<Claim> {
+  async claimAddress(wanted: ClaimRequest, signal?: AbortSignal): Promise<Claim> {
     this.#requireConnection();
     const { network, ip, node, endpoint } = wanted;
     const name = network.name;
@@ -336,6 +358,8 @@ export class FakeStore implements Store {
     if (owner !== undefined && owner.node === undefined) {
       throw failedPrecondition(`ip: ${text} is in the subnet of a flanneld`);
     }
+    const lost = wanted.mourned?.();
+    if (lost !== undefined) throw failedPrecondition(`ip: ${text} ${lost}`);
     const claim: Claim = {
       network: name,
       ip,
@@ -365,7 +389,10 @@ export class FakeStore implements Store {
 
   async restoreClaim(claim: Claim): Promise<boolean> {
     this.#requireConnection();
-    if (this.#view.claims.get(claim.network)?.has(claim.ip.toString()) === true) return false;
+    const there = this.#view.claims.get(claim.network)?.get(claim.ip.toString());
+    if (there !== undefined && isForeign(there, claim))
+      throw alreadyExists(`ip: ${claim.ip.toString()} is used by ${there.endpoint}`);
+    if (there !== undefined) return false;
     this.putClaim(claim);
     return true;
   }
@@ -402,12 +429,8 @@ export class FakeStore implements Store {
     ]);
   }
 
-  announce(
-    node: () => NodeRecord,
-    {
-      onConflict,
-    }: { ttlSeconds: number; onConflict: (other: { instance: string; publicIp: string }) => void },
-  ): Announcement {
+  announce(node: () => NodeRecord, { onConflict }: AnnounceOptions): Announcement {
+    this.#announced = node;
     const write = (): void => {
       const record = node();
       const holder = this.#view.alive.get(record.name);
@@ -424,6 +447,13 @@ export class FakeStore implements Store {
         if (this.#view.alive.get(node().name) === node().instance) this.setAlive(node().name, undefined);
       },
     };
+  }
+
+  checkName(): void {
+    const node = this.#announced?.();
+    const holder = node === undefined ? undefined : this.#view.alive.get(node.name);
+    if (node !== undefined && holder !== undefined && holder !== node.instance)
+      throw failedPrecondition(`the name ${node.name} is another node's`);
   }
 
   async removeNode(name: string, { force }: { force: boolean }): Promise<void> {

@@ -28,7 +28,11 @@ const sandbox = { path: '/run/netns/c1', cookie: '1', bootId: 'b' };
 const plain = (record: unknown): object => JSON.parse(JSON.stringify(record)) as object;
 
 const SAMPLES = {
-  network: plain({ network: blue, lease: lease(blue, 1), granted: ['10.100.1.77'] }),
+  network: plain({
+    network: blue,
+    lease: lease(blue, 1),
+    granted: [{ ip: '10.100.1.77', node: 'node2', endpoint: 'fedcba9876543210' }],
+  }),
   networkWithConfig: plain({
     ...{ network: blue, lease: lease(blue, 1), granted: [], config: encodeConfig(blue) },
     parent: { name: 'eth1', isBridge: false, mac: '02:00:00:00:00:01', mtu: 1500, native: 1 },

@@ -126,6 +126,20 @@ for (const dual of [false, true]) {
   });
 }
 
+test.serial('two dual-stack networks lose and find their ways to fe80::/64, each its own', async (t) => {
+  const desired = [4097, 4098].flatMap((vni) =>
+    everything(membership(network(`n${vni}`, vni, vni - 3997, true))),
+  );
+  await reach(desired);
+  const lose = (bridge: string): string => sh(`ip -6 route del fe80::/64 dev ${bridge}`);
+  for (const bridges of [['wfbr4097'], ['wfbr4098'], ['wfbr4097', 'wfbr4098']]) {
+    for (const bridge of bridges) lose(bridge);
+    await t.notThrowsAsync(reach(desired), bridges.join());
+    for (const bridge of ['wfbr4097', 'wfbr4098'])
+      t.not(sh(`ip -6 route show fe80::/64 dev ${bridge}`), '', bridge);
+  }
+});
+
 test.serial('what weft did not make is never touched, and what is in the way is told', async (t) => {
   const of = membership(network('blue', 4097, 100, false));
   sh(
@@ -170,11 +184,11 @@ test.serial('each step twice is as good as once', async (t) => {
 test.serial(
   'a link is gone when its deletion is answered; one that cannot go, or is not there, is told or passed over',
   async (t) => {
-    sh('ip link add gone0 type veth peer name gone1');
+    sh('ip link add wfgone0 group 119 type veth peer name gone1');
     const one = (name: string) => kernel.node.apply([{ do: 'delete-link', name }]);
-    t.deepEqual(await one('gone0'), []);
-    t.notRegex(sh('ip -o link'), /gone[01]/);
-    t.deepEqual(await one('gone0'), []);
+    t.deepEqual(await one('wfgone0'), []);
+    t.notRegex(sh('ip -o link'), /gone/);
+    t.deepEqual(await one('wfgone0'), []);
     const [refused] = await one('lo');
     t.regex(refused?.errno ?? '', /^E/);
   },

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 
 import { IpAddress, IpNetwork } from '../../core/address.js';
+import type { WeftError } from '../../core/errors.js';
 import type { Claim } from '../../core/records.js';
 import type { Store } from '../../store/store.js';
 import { startEtcd, type TestEtcd } from './etcd.js';
@@ -111,6 +112,36 @@ test('space that nobody leases: the claim alone counts', async (t) => {
   t.truthy(prefix);
 });
 
+test('what only etcd has lost is not free, and the question is asked when its past is known', async (t) => {
+  const { asker, network, stored } = await setUp();
+  let mourned: string | undefined =
+    'is in 10.100.3.0/24, the subnet of node n3, whose lease is gone from etcd';
+  const request = { network, ip: IpAddress.parse('10.100.3.5'), node: 'n1', endpoint: 'e1' };
+  const states: boolean[] = [];
+  const ask = async () =>
+    await asker.claimAddress({
+      ...request,
+      mourned: () => {
+        states.push(asker.state.connected);
+        return mourned;
+      },
+    });
+  asker.reconnect();
+  const refused = async (): Promise<WeftError> =>
+    await ask().then(
+      () => Promise.reject(new Error('it was granted')),
+      (error: WeftError) => error,
+    );
+  let error = await refused();
+  while (error.code === 'UNAVAILABLE') error = await sleep(0).then(refused);
+  t.is(error.code, 'FAILED_PRECONDITION');
+  t.regex(error.message, /10\.100\.3\.5 is in 10\.100\.3\.0\/24, the subnet of node n3/);
+  t.deepEqual(states, [true]);
+  t.is(await stored('10.100.3.5'), undefined);
+  mourned = undefined;
+  t.like(await ask(), { state: 'granted' });
+});
+
 test('what can never be had is refused by name', async (t) => {
   const { ask, prefix, network } = await setUp();
   await etcd.raw
@@ -200,6 +231,10 @@ test('a claim is given back by its endpoint alone, and written back after a loss
   t.false(await asker.restoreClaim(claim));
   await etcd.raw.delete().key(`${prefix}/networks/blue/claims/10.100.90.5`);
   t.true(await asker.restoreClaim(claim));
+  await t.throwsAsync(asker.restoreClaim({ ...claim, node: 'n3', endpoint: 'e3' }), {
+    message: /10\.100\.90\.5 is claimed by endpoint e1 on node n1/,
+    code: 'ALREADY_EXISTS',
+  } as never);
   t.like(await stored('10.100.90.5'), { state: 'granted', endpoint: 'e1', lease: '0' });
   await asker.deleteClaim('blue', '10.100.90.5', 'e1');
   t.is(await stored('10.100.90.5'), undefined);

@@ -3,7 +3,14 @@ import test from 'ava';
 import fc from 'fast-check';
 
 import { IpAddress, IpNetwork } from '../../core/address.js';
-import { chooseSubnets, fits, isFree, ownLeases, type LeaseKey } from '../../store/lease-choice.js';
+import {
+  chooseOwn,
+  chooseSubnets,
+  fits,
+  isFree,
+  ownLeases,
+  type LeaseKey,
+} from '../../store/lease-choice.js';
 import { decodeConfig } from '../../store/network-codec.js';
 import type { StoredLease } from '../../store/store.js';
 import { request } from './helpers.js';
@@ -50,7 +57,16 @@ const order: [string, LeaseKey[], string[]][] = [
     ['10.100.1.0/24'],
   ],
   [
-    'address before instance, instance before name, another node’s last',
+    'another node’s with this address last',
+    [
+      held('10.100.1.0/24', { ip: '192.0.2.1', node: 'n9', instance: 'instance-9' }),
+      held('10.100.2.0/24', { node: 'n1', instance: 'old' }),
+      held('10.100.4.0/24', { ip: '192.0.2.1' }),
+    ],
+    ['10.100.4.0/24', '10.100.2.0/24', '10.100.1.0/24'],
+  ],
+  [
+    'address before instance, instance before name, another node’s not at all',
     [
       held('10.100.1.0/24', { ip: '192.0.2.1', node: 'n9', instance: 'instance-9' }),
       held('10.100.2.0/24', { node: 'n1', instance: 'old' }),
@@ -58,7 +74,7 @@ const order: [string, LeaseKey[], string[]][] = [
       held('10.100.4.0/24', { ip: '192.0.2.1' }),
       held('10.100.5.0/24', { ip: '192.0.2.1', node: 'n1', instance: 'instance-1' }),
     ],
-    ['10.100.5.0/24', '10.100.4.0/24', '10.100.3.0/24', '10.100.2.0/24', '10.100.1.0/24'],
+    ['10.100.5.0/24', '10.100.4.0/24', '10.100.3.0/24', '10.100.2.0/24'],
   ],
 ];
 for (const [what, there, expected] of order) {
@@ -68,6 +84,21 @@ for (const [what, there, expected] of order) {
       expected,
     ));
 }
+
+test('own leases: that of the previous subnet before all', (t) => {
+  const there = [
+    held('10.100.1.0/24', { ip: '192.0.2.1', node: 'n1', instance: 'instance-1' }),
+    held('10.100.2.0/24', { node: 'n1', instance: 'instance-1' }),
+  ];
+  const asked = { ...mine, previous: { subnet: IpNetwork.parse('10.100.2.0/24') } };
+  const own = ownLeases(asked, there);
+  const { usable, stale } = chooseOwn(asked, there, own);
+  t.is(usable?.key.key, '10.100.2.0/24');
+  t.deepEqual(
+    stale.map(({ key }) => key.key),
+    ['10.100.1.0/24'],
+  );
+});
 
 test('fits: length, range and both halves', (t) => {
   const one = (subnet: string, subnet6?: string) => ({

@@ -2,6 +2,7 @@
 import test from 'ava';
 
 import { IpAddress, IpNetwork } from '../../core/address.js';
+import type { WeftError } from '../../core/errors.js';
 import type { Network } from '../../core/network.js';
 import type { Store, StoredLease } from '../../store/store.js';
 import { startEtcd, type TestEtcd } from './etcd.js';
@@ -224,6 +225,38 @@ test('another living node’s address or name is refused, naming both', async (t
   t.is(taken.node, 'n1', 'a dead one’s is taken over, as flannel does');
 });
 
+test('the copy of a machine is refused while the other one is alive, naming both', async (t) => {
+  const { store, network, prefix, value } = await setUp();
+  const first = await store.acquireLease(request(network, 1));
+  await etcd.raw.put(`${prefix}/nodes/n1/alive`).value('instance-1');
+  const copy = request(network, 2, { instance: 'instance-1' });
+  const error = await t.throwsAsync(store.acquireLease(copy));
+  t.like(error, { code: 'FAILED_PRECONDITION' });
+  t.regex(error?.message ?? '', /nodes n1 and n2 have the same instance id/);
+  t.regex((error as WeftError).next ?? '', /`instance`/);
+  await etcd.raw.delete().key(`${prefix}/nodes/n1/alive`);
+  const renamed = await store.acquireLease(copy);
+  t.is(renamed.subnet.toString(), first.subnet.toString(), 'a node that was renamed keeps its subnet');
+  // The one before is back from behind a cut, and must not write over it.
+  await t.throwsAsync(store.renewLease(first, 60), { message: /has been taken by node n2/ });
+  t.like(await value(first.subnet.toString().replace('/', '-')), { Weft: { Node: 'n2' } });
+});
+
+test('two living nodes that swap their addresses keep their subnets', async (t) => {
+  const { store, network, prefix, all } = await setUp();
+  const subnets: string[] = [];
+  for (const number of [1, 2]) {
+    subnets.push((await store.acquireLease(request(network, number))).subnet.toString());
+    await etcd.raw.put(`${prefix}/nodes/n${number}/alive`).value(`instance-${number}`);
+  }
+  const swapped = [1, 2].map((number) => ({ publicIp: IpAddress.parse(`192.0.2.${3 - number}`) }));
+  const first = await store.acquireLease(request(network, 1, swapped[0]));
+  const second = await store.acquireLease(request(network, 2, swapped[1]));
+  t.deepEqual([first.subnet.toString(), second.subnet.toString()], subnets);
+  t.deepEqual([first.publicIp.toString(), second.publicIp.toString()], ['192.0.2.2', '192.0.2.1']);
+  t.is((await all()).length, 2);
+});
+
 test('renewal: a new etcd lease for the same subnet, also after the key was lost', async (t) => {
   const { store, network, key, kv, value } = await setUp();
   const lease = await store.acquireLease(request(network, 1));
@@ -302,6 +335,59 @@ test('a subnet in use is taken back from who got it later, and from nobody else'
     request(network, 2, { ...asked, since: newcomer.since ?? '', inUse: true }),
   );
   t.not(moved.subnet.toString(), '10.100.42.0/24', 'the younger one gives way');
+});
+
+// Serial, for the two must meet: beside the fifty nodes above each would wait for etcd in its turn.
+test.serial('a renewal at the same moment does not make a node take a second subnet', async (t) => {
+  const { store, network, all } = await setUp();
+  const asked = request(network, 1);
+  let lease = await store.acquireLease(asked);
+  const only = `${lease.subnet.base.toString()}-24`;
+  for (let round = 0; round < 10; round++) {
+    [lease] = await Promise.all([store.acquireLease(asked), store.renewLease(lease, 60)]);
+    t.is(`${lease.subnet.base.toString()}-24`, only);
+    t.deepEqual(await all(), [only]);
+  }
+});
+
+test.serial('nor does that of a newcomer keep it from the subnet that it takes back', async (t) => {
+  const { store, network } = await setUp();
+  const asked = { ...previous('10.100.42.0/24'), since: '2026-01-01T00:00:00.000Z', inUse: true };
+  for (let round = 0; round < 10; round++) {
+    const newcomer = await store.acquireLease(request(network, 2, previous('10.100.42.0/24')));
+    const [back] = await Promise.all([
+      store.acquireLease(request(network, 1, asked)),
+      store.renewLease(newcomer, 60).catch(() => undefined),
+    ]);
+    t.is(back.subnet.toString(), '10.100.42.0/24');
+    await store.releaseLease(back);
+  }
+});
+
+test('an older lease of the node’s own does not take it away from the subnet in use', async (t) => {
+  const { store, network, all } = await setUp();
+  const at = (subnet: string, more: object = {}) => request(network, 1, { ...previous(subnet), ...more });
+  const inUse = at('10.100.77.0/24', { since: '2026-01-01T00:00:00.000Z', inUse: true });
+  // As a restored copy has it: the subnet before the last one, which nobody runs in any more.
+  await store.acquireLease(at('10.100.5.0/24'));
+  t.is((await store.acquireLease(inUse)).subnet.toString(), '10.100.77.0/24');
+  t.deepEqual(await all(), ['10.100.77.0-24'], 'the older one is given back');
+});
+
+test('an older lease of the node’s own is left for a subnet in use that another node got later', async (t) => {
+  const { store, network, all } = await setUp();
+  const asked = previous('10.100.77.0/24');
+  await store.acquireLease(request(network, 1, previous('10.100.5.0/24')));
+  const newcomer = await store.acquireLease(request(network, 2, asked));
+  const later = { ...asked, since: '9999-01-01T00:00:00.000Z', inUse: true };
+  const kept = await store.acquireLease(request(network, 1, later));
+  t.is(kept.subnet.toString(), '10.100.5.0/24', 'who has had it for longer keeps it');
+  const earlier = { ...asked, since: '2026-01-01T00:00:00.000Z' };
+  const idle = await store.acquireLease(request(network, 1, earlier));
+  t.is(idle.subnet.toString(), '10.100.5.0/24', 'nothing runs in it');
+  const back = await store.acquireLease(request(network, 1, { ...earlier, inUse: true }));
+  t.is(back.subnet.toString(), newcomer.subnet.toString());
+  t.deepEqual(await all(), ['10.100.77.0-24']);
 });
 
 test('a lost config comes back together with the subnet of who writes it', async (t) => {

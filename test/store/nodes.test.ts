@@ -102,9 +102,10 @@ test('a short cut is no reason to be called dead', async (t) => {
   await announcement.stop();
 });
 
-test('a second instance of a living name is told, not written, and has its turn', async (t) => {
+test('a second host of a living name is told, and writes nothing until the first is removed', async (t) => {
   const prefix = freshPrefix();
   const [one, two] = await Promise.all([storeOn(etcd, prefix), storeOn(etcd, prefix)]);
+  const blue = await one.createNetwork(spec('blue', '10.100.0.0/16'));
   const first = one.announce(() => node('n1', { instance: 'a', publicIp: '192.0.2.7' }), quiet);
   await eventually(() => two.view.alive.get('n1') === 'a' && two.view.nodes.has('n1'), 'the first is there');
   const conflicts: object[] = [];
@@ -112,13 +113,44 @@ test('a second instance of a living name is told, not written, and has its turn'
     ttlSeconds: 3,
     onConflict: (other) => conflicts.push(other),
   });
+  const keptOut = async (): Promise<void> => {
+    const refused = { code: 'FAILED_PRECONDITION', message: /name n1 is another node's, at 192\.0\.2\.7/ };
+    t.throws(() => two.checkName(), refused);
+    await t.throwsAsync(two.acquireLease(request(blue, 1, { instance: 'b' })), refused);
+    await t.throwsAsync(two.putEndpoint(endpoint('blue', 'aa'), { unique: false }), refused);
+    t.is(two.view.nodes.get('n1')?.publicIp, '192.0.2.7');
+  };
+  await keptOut();
   await sleep(2500);
   t.deepEqual(conflicts, [{ instance: 'a', publicIp: '192.0.2.7' }], 'told once');
-  t.is(two.view.nodes.get('n1')?.publicIp, '192.0.2.7');
+  await keptOut();
   await first.stop();
+  await eventually(() => !two.view.alive.has('n1'), 'the agent of the first is away');
+  await sleep(2500);
+  t.false(two.view.alive.has('n1'), 'its containers run on');
+  await keptOut();
+  const again = one.announce(() => node('n1', { instance: 'a', publicIp: '192.0.2.7' }), quiet);
+  await eventually(() => two.view.alive.get('n1') === 'a', 'the first is back');
+  await again.stop();
+  await one.removeNode('n1', { force: false });
   await eventually(() => two.view.alive.get('n1') === 'b', 'the second has its turn', 2500);
-  t.is(two.view.nodes.get('n1')?.publicIp, '192.0.2.8');
+  two.checkName();
   await second.stop();
+});
+
+test('a host that lost its state directory has its name again when its earlier life has ended', async (t) => {
+  const prefix = freshPrefix();
+  const store = await storeOn(etcd, prefix);
+  const { ID } = await etcd.raw.leaseClient.leaseGrant({ TTL: 2 });
+  const before = JSON.stringify({ instance: 'a', publicIp: '192.0.2.1' });
+  await etcd.raw.put(`${prefix}/nodes/n1`).value(before);
+  await etcd.raw.put(`${prefix}/nodes/n1/alive`).value('a').lease(ID);
+  await eventually(() => store.view.alive.has('n1'), 'its earlier life');
+  const announcement = store.announce(() => node('n1', { instance: 'b' }), quiet);
+  t.notThrows(() => store.checkName());
+  await eventually(() => store.view.alive.get('n1') === 'b', 'its own again', 6000);
+  t.is(store.view.nodes.get('n1')?.instance, 'b');
+  await announcement.stop();
 });
 
 test('the same instance started again goes on at once', async (t) => {

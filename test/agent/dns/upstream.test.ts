@@ -169,6 +169,15 @@ test('a server that refuses or cannot be reached is passed over at once', async 
   t.is((await alone.forward(ask('a.example'), 'udp', false)).result, 'failed');
 });
 
+test('a server that no route leads to is passed over at once, and the process lives', async (t) => {
+  const good = await FakeServer.start(t, answering('198.51.100.1'));
+  // The kernel refuses to connect to the broadcast address at once, as it does where there is no route.
+  const { upstream } = upstreamOf(t, { ip: '255.255.255.255', port: 53 }, good.address);
+  const began = performance.now();
+  t.deepEqual(dataOf((await upstream.forward(ask('a.example'), 'udp', false)).response), ['198.51.100.1']);
+  t.true(performance.now() - began < 900);
+});
+
 test('what is no answer to the question is passed over, and the right one is waited for', async (t) => {
   const liar: Behaviour = (query, send) => {
     const right = reply(query, '198.51.100.1');
@@ -323,7 +332,29 @@ test('servers of a domain are asked for it alone; weft’s own addresses never',
   t.deepEqual(at('corp.example'), ['192.0.2.3', '192.0.2.4']);
 });
 
-test('a question that comes back is refused, and its server found out', async (t) => {
+test('an equal question of another asker waits for the answer, whoever asks', async (t) => {
+  const probes: string[] = [];
+  const slow = await FakeServer.start(t, (query, send) => {
+    const name = decode(query).questions?.[0]?.name ?? '';
+    if (name.endsWith('.weft')) probes.push(name);
+    else setTimeout(() => send(reply(query, '198.51.100.1')), 200);
+  });
+  const { upstream } = upstreamOf(t, slow.address);
+  const all = await Promise.all([
+    upstream.forward(ask('a.example'), 'udp', false),
+    upstream.forward(ask('a.example'), 'udp', true),
+    upstream.forward(ask('a.example'), 'udp', true),
+    upstream.forward(ask('a.example'), 'tcp', true),
+  ]);
+  for (const { response, result } of all) {
+    t.is(result, 'forwarded');
+    t.deepEqual(dataOf(response), ['198.51.100.1']);
+  }
+  t.is(probes.length, 1, 'it could have been a loop');
+  t.deepEqual(upstream.serversFor('a.example'), [slow.address], 'it was none');
+});
+
+test('a question that comes back ends, and its server is found out', async (t) => {
   const made: { upstream?: Upstream } = {};
   const loop = await FakeServer.start(t, (query, send) => {
     const received = receive(query);

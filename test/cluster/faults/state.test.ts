@@ -117,6 +117,8 @@ const agentPid = (f: Fault): Promise<number> => Promise.resolve(f.cluster.proces
 fault('the state directory read-only', async (f) => {
   const { cluster } = f;
   const folder = stateOf(f);
+  await cluster.addContainers('ends');
+  const ends = await cluster.attach('h1', 'blue', 'ends');
   f.begins();
   const enter = `nsenter --mount=/proc/${await agentPid(f)}/ns/mnt --`;
   await cluster.sh(
@@ -127,7 +129,20 @@ fault('the state directory read-only', async (f) => {
   f.same(refused.code, 1, 'an attach is refused');
   f.check(refused.stderr.includes(folder), 'with a sentence that names the directory');
   f.same((await cluster.sh('c3', 'ip -br link | grep -c eth || true')).trim(), '0', 'nothing half done');
+  await cluster.removeContainer('ends');
+  const problems = async (): Promise<{ why: string; what: string }[]> =>
+    (await cluster.json<{ problems: { why: string; what: string }[] }>('h1', 'status')).problems.filter(
+      ({ what }) => what.includes(ends.id),
+    );
+  await cluster.until('a container that has ended is told', async () =>
+    (await problems()).some(({ why }) => why.includes(folder)),
+  );
   await cluster.sh('h1', `${enter} umount ${folder}`);
+  await cluster.until(
+    'its endpoint goes when the directory is writable again',
+    async () =>
+      !readdirSync(join(folder, 'endpoints')).includes(`${ends.id}.json`) && (await problems()).length === 0,
+  );
   await cluster.attach('h1', 'blue', 'c3');
   await cluster.json('h1', 'detach', 'blue', cluster.ns('c3'));
   await f.lossless();
@@ -181,6 +196,8 @@ fault('two nodes of one name', async (f) => {
     problems.some(({ why }) => why.includes(cluster.ipOf('h1')) && why.includes(cluster.ipOf('h3'))),
     'told, with both addresses',
   );
+  const ready = await cluster.sh('h3', "curl -s -w '%{http_code}' http://127.0.0.1:7402/readyz");
+  f.check(ready.includes('another agent of that name') && ready.endsWith('503'), '/readyz says so, too');
   await twin.stop();
   await cluster.process('agent-h1').kill();
   await cluster.startAgents(['h1']);

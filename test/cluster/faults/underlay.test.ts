@@ -129,6 +129,8 @@ fault('a node thrown out while it is up, and back', async (f) => {
     'an attach is refused and says why',
   );
   f.check(cluster.process('agent-h3').isRunning, 'its agent stays up');
+  const ready = await cluster.sh('h3', "curl -s -w '%{http_code}' http://127.0.0.1:7402/readyz");
+  f.check(ready.includes('node rm --force') && ready.endsWith('503'), '/readyz says so, too');
   await cluster.process('agent-h3').stop();
   await cluster.startAgents(['h3']);
   const back = await cluster.attach('h3', 'blue', 'c4');

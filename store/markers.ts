@@ -1,0 +1,73 @@
+// What a marker of a removal says, beside what is there now: one that is older than what it stands for has been overtaken,
+// and one that went with etcd's past is still meant.
+import type { IKeyValue } from 'etcd3';
+
+import type { Removal } from '../core/records.js';
+import type { Keys } from './keys.js';
+
+/** When a key was made and last written. */
+export interface Revisions {
+  createRevision: string;
+  modRevision: string;
+}
+
+/** A removal that somebody wanted, and that a restored etcd does not know of any more. */
+export interface LostRemoval {
+  removal: Removal;
+  /** Of the config or node. */
+  key: string;
+  /** Of what the copy has, where this is what this process has seen go. */
+  revision?: string;
+}
+
+/** Whether somebody has had, since then, what a removal took away before. @param since RFC 3339 */
+export const isOlder = (removal: Removal, since: string | undefined): boolean =>
+  since !== undefined && Date.parse(since) > Date.parse(removal.at);
+
+const subjectOf = (keys: Keys, { kind, name }: Removal): string =>
+  kind === 'network' ? keys.config(name) : keys.node(name);
+
+/**
+ * Keys of the markers that something has come after: the config or node is there, and newer; or, in a copy that knows
+ * nothing of it, it was made later.
+ * @param remembered what was there before the copy came; absent where there is no copy
+ * @param known markers that were found so before, with their revision
+ */
+export function overtaken(
+  keys: Keys,
+  removals: Iterable<Removal>,
+  there: ReadonlyMap<string, Revisions>,
+  remembered: ReadonlyMap<string, Revisions> | undefined,
+  known: ReadonlyMap<string, string>,
+): string[] {
+  return [...removals].flatMap((removal) => {
+    const marker = keys.removal(removal.kind, removal.name);
+    const subject = subjectOf(keys, removal);
+    const revision = there.get(marker)?.modRevision ?? '0';
+    const later = there.get(subject)?.modRevision ?? remembered?.get(subject)?.createRevision ?? '0';
+    return known.get(marker) === revision || BigInt(later) > BigInt(revision) ? [marker] : [];
+  });
+}
+
+/**
+ * Markers that were there before and are not in the copy, with what is known of what they stood for.
+ * @param buried configs and nodes that were seen to be deleted
+ */
+export function lostRemovals(
+  keys: Keys,
+  removals: Iterable<Removal>,
+  copy: ReadonlyMap<string, IKeyValue>,
+  buried: ReadonlyMap<string, Revisions>,
+): LostRemoval[] {
+  return [...removals].flatMap((removal): LostRemoval[] => {
+    if (copy.has(keys.removal(removal.kind, removal.name))) return [];
+    const key = subjectOf(keys, removal);
+    const [kv, before] = [copy.get(key), buried.get(key)];
+    // What was removed, as it was then or earlier: a node is written again with each of its lives.
+    const same =
+      kv !== undefined &&
+      kv.create_revision === before?.createRevision &&
+      BigInt(kv.mod_revision) <= BigInt(before.modRevision);
+    return [{ removal, key, ...(same && { revision: kv.mod_revision }) }];
+  });
+}

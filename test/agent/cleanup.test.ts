@@ -1,0 +1,74 @@
+// What `weft agent --cleanup` takes out of the cluster: what is this very node's, whatever the names say.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import test, { type ExecutionContext } from 'ava';
+
+import { cleanup } from '../../agent/cleanup.js';
+import { State } from '../../agent/state.js';
+import type { Logger } from '../../daemon/log.js';
+import { endpoint, lease, node } from '../controller/records.js';
+import { FakeKernel } from '../fakes/kernel.js';
+import { FakeStore } from '../fakes/store.js';
+
+function setUp(t: ExecutionContext) {
+  const root = mkdtempSync(join(tmpdir(), 'weft-cleanup-'));
+  t.teardown(() => rmSync(root, { recursive: true, force: true }));
+  const stateDir = join(root, 'state');
+  const warnings: object[] = [];
+  const log: Logger = {
+    error: () => undefined,
+    warn: (_message, fields) => void warnings.push(fields ?? {}),
+    info: () => undefined,
+    debug: () => undefined,
+  };
+  const store = new FakeStore();
+  const kernel = new FakeKernel();
+  const run = () =>
+    cleanup({
+      ...{ kernel, store, log, stateDir, node: 'web', runDir: join(root, 'run') },
+      signal: new AbortController().signal,
+    });
+  /** As the agent leaves it in the cluster. */
+  const inCluster = (instance: string, options?: { alive: boolean }) => {
+    store.putNode(node('web', '192.0.2.1', { instance }), options);
+    lease(store, 'blue', '10.100.5.0/24', 'web', '192.0.2.1');
+    store.putRecordOf(endpoint('aa', 'blue', 'web'));
+  };
+  return { stateDir, store, warnings, run, inCluster };
+}
+
+for (const alive of [true, false]) {
+  test(`its own node goes${alive ? ', also with a life lease that has not ended yet' : ''}`, async (t) => {
+    const { stateDir, store, warnings, run, inCluster } = setUp(t);
+    const { instance } = new State(stateDir).load();
+    inCluster(instance, { alive });
+    await run();
+    t.deepEqual([store.view.nodes.size, store.view.alive.size], [0, 0]);
+    t.deepEqual(
+      [store.view.leases.get('blue')?.size ?? 0, store.view.endpoints.get('blue')?.size ?? 0],
+      [0, 0],
+    );
+    t.deepEqual(warnings, []);
+  });
+
+  test(`another host's node of that name stays, ${alive ? 'up' : 'down'}`, async (t) => {
+    const { stateDir, store, warnings, run, inCluster } = setUp(t);
+    new State(stateDir).load();
+    inCluster('another', { alive });
+    await run();
+    t.is(store.view.nodes.get('web')?.instance, 'another');
+    t.deepEqual([store.view.leases.get('blue')?.size, store.view.endpoints.get('blue')?.size], [1, 1]);
+    t.is(store.view.removals.size, 0);
+    t.like(warnings[0], { node: 'web', why: 'the node of that name is another host' });
+  });
+}
+
+test('a state directory that does not say who it was removes nobody', async (t) => {
+  const { store, warnings, run, inCluster } = setUp(t);
+  inCluster('another');
+  await run();
+  t.true(store.view.alive.has('web'));
+  t.like(warnings[0], { node: 'web', next: 'If it is gone for good: weft node rm web.' });
+});

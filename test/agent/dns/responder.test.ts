@@ -1,0 +1,74 @@
+// From a message to weft's own answer: the same for what is remembered and for what is not, and what anybody who asks can make
+// it remember has a bound.
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+
+import { decode, encode } from 'dns-packet';
+import test from 'ava';
+
+import { NameTable } from '../../../agent/dns/names.js';
+import { Responder } from '../../../agent/dns/responder.js';
+import { Upstream } from '../../../agent/dns/upstream.js';
+import { Problems } from '../../../agent/problems.js';
+import { IpAddress } from '../../../core/address.js';
+
+function responderOf(): Responder {
+  const table = new NameTable();
+  table.put('db', {
+    ...{ network: 'blue', name: 'db', names: ['db'], origin: { kind: 'own' } },
+    addresses: ['10.100.1.2', '10.100.1.3'].map((ip) => IpAddress.parse(ip)),
+  });
+  return new Responder({
+    world: { table, healthOf: () => 'up', isOverlay: () => false },
+    upstream: new Upstream({ servers: () => [], isOwn: () => false, problems: new Problems() }),
+    generation: () => table.generation,
+    askerAt: () => ({ networks: ['blue'], foreign: false }),
+    onResult: () => undefined,
+  });
+}
+
+/** A question with bytes behind it that mean nothing, as many as a datagram carries. */
+function asked(id: number, more = 0): Buffer {
+  const question = encode({ type: 'query', id, flags: 0x0100, questions: [{ type: 'A', name: 'db' }] });
+  return Buffer.concat([question, Buffer.alloc(more)]);
+}
+
+test('short and long, the first time and again: under its own id, its addresses in turn', (t) => {
+  const responder = responderOf();
+  const firsts = [
+    [1, 0],
+    [2, 0],
+    [3, 60_000],
+    [4, 60_000],
+  ].map(([id = 0, more]) => {
+    const answer = responder.handle(asked(id, more), '10.100.1.9', 'udp');
+    if (!Buffer.isBuffer(answer)) throw new Error('no answer at once');
+    const { id: answered, answers = [] } = decode(answer);
+    t.is(answered, id);
+    t.is(answers.length, 2);
+    const [first] = answers;
+    return first !== undefined && 'data' in first ? first.data : undefined;
+  });
+  t.deepEqual(firsts, ['10.100.1.2', '10.100.1.3', '10.100.1.2', '10.100.1.3']);
+});
+
+test('an asker cannot fill the memory with long messages', (t) => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const used = (): number => {
+    collect();
+    const { heapUsed, external } = process.memoryUsage();
+    return heapUsed + external;
+  };
+  const responder = responderOf();
+  // One buffer for all: given up ones are freed when the collector likes, and would be counted.
+  const message = asked(0, 60_000);
+  const before = used();
+  for (let id = 0; id < 1000; id++) {
+    message.writeUInt32BE(id, message.length - 4);
+    void responder.handle(message, '10.100.1.9', 'udp');
+  }
+  const grown = (used() - before) / 1024 / 1024;
+  t.true(grown < 10, `${grown.toFixed()} MiB for 1,000 questions`);
+  t.true(Buffer.isBuffer(responder.handle(asked(1), '10.100.1.9', 'udp')));
+});

@@ -1,0 +1,165 @@
+// A node's endpoints with everything that they rest on, put together as main.ts does, on a kernel and a store in memory and
+// a state directory of its own.
+import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import type { ExecutionContext } from 'ava';
+
+import { Addresses } from '../../agent/addresses.js';
+import type { AttachRequest } from '../../agent/attach-request.js';
+import { Attacher } from '../../agent/attach.js';
+import { NetnsResolvConf } from '../../agent/dns/netns-resolv-conf.js';
+import { EndpointResolvConf } from '../../agent/endpoint-resolv-conf.js';
+import { Endpoints } from '../../agent/endpoints.js';
+import { Memberships } from '../../agent/memberships.js';
+import { agentMetrics } from '../../agent/metrics.js';
+import { Ports } from '../../agent/ports.js';
+import { Problems } from '../../agent/problems.js';
+import { Publisher } from '../../agent/publisher.js';
+import { Reconciler } from '../../agent/reconciler.js';
+import { mayBeMore, recoverEndpoints } from '../../agent/recovery.js';
+import { State } from '../../agent/state.js';
+import { WireState } from '../../agent/wire-state.js';
+import { Wires } from '../../agent/wires.js';
+import type { Endpoint } from '../../core/records.js';
+import { silentLogger } from '../../daemon/log.js';
+import { overlay } from '../core/records.js';
+import { FakeKernel } from '../fakes/kernel.js';
+import { FakeStore } from '../fakes/store.js';
+import { ip } from '../kernel/samples.js';
+
+export interface TestNode {
+  kernel: FakeKernel;
+  store: FakeStore;
+  stateDir: string;
+  state: State;
+  problems: Problems;
+  reconciler: Reconciler;
+  memberships: Memberships;
+  publisher: Publisher;
+  addresses: Addresses;
+  ports: Ports;
+  endpoints: Endpoints;
+  attacher: Attacher;
+  wires: Wires;
+  /** What is done with etcd's first full list. */
+  synced: () => Promise<void>;
+}
+
+/** What an agent that was killed leaves behind. */
+export type Left = Pick<TestNode, 'kernel' | 'store' | 'stateDir'>;
+
+const NODE = 'n1';
+
+export const path = (name: string): string => `/run/netns/${name}`;
+
+export const request = (name: string, more: Partial<AttachRequest> = {}): AttachRequest => ({
+  network: 'blue',
+  target: `netns:${path(name)}`,
+  aliases: [],
+  defaultRoute: true,
+  publish: [],
+  everywhere: false,
+  dns: false,
+  ...more,
+});
+
+/** A node beside network blue, that has compared once. @param left what it finds */
+export async function startNode(t: ExecutionContext, left: Partial<Left> = {}): Promise<TestNode> {
+  const stateDir = left.stateDir ?? mkdtempSync(join(tmpdir(), 'weft-node-'));
+  t.teardown(() => rmSync(stateDir, { recursive: true, force: true }));
+  const kernel = left.kernel ?? new FakeKernel();
+  const store = left.store ?? new FakeStore();
+  if (left.store === undefined) store.putNetwork(overlay());
+  const log = silentLogger;
+  const metrics = agentMetrics();
+  const problems = new Problems();
+  const state = new State(stateDir);
+  const loaded = state.load();
+  const reconciler = new Reconciler({
+    ...{ kernel, log, metrics, problems },
+    onVanished: (record) => (wires.owns(record) ? wires : endpoints).vanished(record),
+    onUnderlay: () => undefined,
+  });
+  const underlay = { ip: ip('192.0.2.1'), mtu: 1500, link: 'eth0' };
+  const memberships = new Memberships({
+    ...{ kernel, store, reconciler, state, log, problems, node: NODE, instance: loaded.instance },
+    ...{ runDir: stateDir, subnetTtlSeconds: 3600, underlay: () => underlay },
+  });
+  const publisher = new Publisher({
+    ...{ store, log, metrics, problems, node: NODE, instance: loaded.instance },
+    current: () => endpoints.list(),
+  });
+  const addresses = new Addresses({
+    ...{ store, memberships, node: NODE },
+    nameOf: (id) => endpoints.get(id)?.name,
+    incomplete: mayBeMore(loaded) && left.stateDir !== undefined,
+  });
+  const ports = new Ports({ kernel, store, memberships, reconciler, problems, log, node: NODE });
+  const resolvConf = new EndpointResolvConf({
+    files: new NetnsResolvConf({ stateDir, log, folder: join(stateDir, 'netns') }),
+    text: () => '',
+    endpoints: () => endpoints.list(),
+    log,
+  });
+  const endpoints = new Endpoints({
+    ...{ reconciler, memberships, addresses, publisher, ports, state, problems, log, resolvConf },
+  });
+  const docker = { socketPath: join(stateDir, 'no-docker.sock') };
+  const attacher = new Attacher({
+    ...{ kernel, reconciler, memberships, endpoints, addresses, publisher, ports, resolvConf, log },
+    ...{ node: NODE, docker, runs: () => undefined },
+  });
+  const wireState = new WireState(stateDir);
+  const wires = new Wires({
+    ...{ kernel, reconciler, state: wireState, problems, log, docker },
+    underlay: () => underlay,
+    memberships: () => memberships.list(),
+  });
+  memberships.listen(endpoints);
+  await memberships.restore(loaded.networks);
+  await endpoints.restore(loaded.endpoints);
+  await wires.restore(wireState.load((file, why) => t.fail(`${file}: ${why}`)));
+  if (left.kernel === undefined) reconciler.allowPruning();
+  await reconciler.start();
+  t.teardown(async () => {
+    ports.stop();
+    await publisher.stop();
+    await memberships.stop();
+    await reconciler.stop();
+  });
+  return {
+    ...{ kernel, store, stateDir, state, problems, reconciler, memberships, addresses, ports, endpoints },
+    ...{ publisher, attacher, wires },
+    synced: async () => {
+      await recoverEndpoints({
+        ...{ loaded, store, kernel, endpoints, addresses, memberships },
+        ...{ problems, log, node: NODE },
+      });
+      reconciler.allowPruning();
+      await reconciler.compare('start');
+    },
+  };
+}
+
+/** A new container, attached. */
+export async function attached(
+  node: TestNode,
+  name: string,
+  more: Partial<AttachRequest> = {},
+): Promise<Endpoint> {
+  node.kernel.addContainer(path(name));
+  return node.attacher.attach(request(name, more));
+}
+
+/** Nothing can be written or deleted in a folder of the state directory until it is mended. Answers how that is done. */
+export function breakFolder({ stateDir }: TestNode, name: string): () => void {
+  const folder = join(stateDir, name);
+  renameSync(folder, `${folder}.away`);
+  writeFileSync(folder, '');
+  return () => {
+    rmSync(folder);
+    renameSync(`${folder}.away`, folder);
+  };
+}
