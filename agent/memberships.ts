@@ -1,11 +1,10 @@
 // The networks that this node is on: joining, holding and leaving them, by what the store says. Whether one can be joined,
 // which subnet the node has there, and what other nodes are to it is each said in a file of its own.
-import type { IpNetwork } from '../core/address.js';
+import type { IpAddress, IpNetwork } from '../core/address.js';
 import { areRouted, type Network } from '../core/network.js';
 import { compileFirewall, compileNetwork, type Membership, type Underlay } from '../core/compile.js';
 import { describeStep } from '../core/plan.js';
 import { addressingOf } from '../core/bridged.js';
-import type { IpAddress } from '../core/address.js';
 import { failedPrecondition, type WeftError } from '../core/errors.js';
 import type { ClaimHolder, Endpoint } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
@@ -286,9 +285,7 @@ export class Memberships {
       else if (change.after === undefined && this.#retaking.isDue(name)) freed.add(name);
       const records: Records = touched.get(name) ?? new Map();
       const fresh =
-        change.kind === 'claim'
-          ? this.#peers.ofClaim(member, change)
-          : this.#peers.ofLease(member, change, changes);
+        change.kind === 'claim' ? this.#peers.ofClaim(member, change) : this.#peers.ofLease(member, change);
       for (const [record, objects] of fresh) records.set(record, objects);
       if (records.size > 0) touched.set(name, records);
     }

@@ -32,6 +32,8 @@ const peerRecord = (network: string, subnet: string): string => `peer ${network}
 
 export class PeerRecords {
   readonly #mourning: Mourning;
+  /** Changes that are losses, as they looked when they were told: the view that decides is another one by their turn. */
+  readonly #losses = new WeakSet<Change>();
 
   constructor(private readonly options: PeerRecordsOptions) {
     this.#mourning = new Mourning(() => options.store.view, options.node);
@@ -67,6 +69,7 @@ export class PeerRecords {
     this.#mourning.comfort(record);
     const ms = this.#mourning.timeFor(change, batch);
     if (ms === 0 || before === undefined || this.options.member(network) === undefined) return;
+    this.#losses.add(change);
     this.#mourning.begin(record, before, ms, () => this.#drop(network, record));
   }
 
@@ -94,10 +97,10 @@ export class PeerRecords {
     return (change.after ?? change.before)?.state !== 'granted' && this.#mourning.has(recordOf(change));
   }
 
-  /** What a change comes to; @param batch what the store told with it */
-  ofLease(claimed: Claimed, change: Extract<Change, { kind: 'lease' }>, batch: readonly Change[]): Records {
+  /** What a change comes to, of which note() has been told. */
+  ofLease(claimed: Claimed, change: Extract<Change, { kind: 'lease' }>): Records {
     const { network, subnet, after } = change;
-    if (this.#mourning.timeFor(change, batch) > 0) return new Map();
+    if (this.#losses.has(change)) return new Map();
     // Claims lead to the user's VTEP, which the lease names.
     return new Map([
       [peerRecord(network, subnet), this.#peer(claimed.membership, after)],

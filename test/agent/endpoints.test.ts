@@ -8,6 +8,7 @@ import test from 'ava';
 import type { WeftError } from '../../core/errors.js';
 import { parsePublish } from '../../core/publish.js';
 import type { Removal } from '../../core/records.js';
+import type { Change } from '../../store/store.js';
 import { claimOf, leaseOf, overlay } from '../core/records.js';
 import { until } from '../lab/wait.js';
 import { attached, breakFolder, path, request, startNode, type TestNode } from './node.js';
@@ -143,9 +144,9 @@ test('a way to a peer that nobody mourns any more goes later where the kernel fa
   ]);
   const way = (): boolean => kernel.dump().includes('route 10.100.2.0/24');
   t.true(way());
-  await memberships.handle([
-    { kind: 'lease', network: 'blue', subnet: lease.subnet.toString(), before: lease },
-  ]);
+  const lost: Change[] = [{ kind: 'lease', network: 'blue', subnet: lease.subnet.toString(), before: lease }];
+  memberships.note(lost);
+  await memberships.handle(lost);
   t.true(way(), 'mourned');
   kernel.beforeApply = () => {
     kernel.beforeApply = undefined;
