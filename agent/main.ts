@@ -54,7 +54,7 @@ import { startSession } from './session.js';
 import { agentProgram, agentSettingsFrom, type AgentSettings } from './settings.js';
 import { State } from './state.js';
 import { statusOf, wireEndpoint } from './status.js';
-import { mayBeMore, recoverEndpoints } from './recovery.js';
+import { earlierLifeEnds, mayBeMore, recoverEndpoints } from './recovery.js';
 import { StoreFollower } from './store-follower.js';
 import type { UnderlayWish } from './underlay.js';
 import { WireState } from './wire-state.js';
@@ -388,6 +388,8 @@ async function run(
       changed: () => reported(),
     },
     async () => {
+      const own = { node, instance, publicIp: () => underlay.current.ip.toString() };
+      if (loaded.fresh) await earlierLifeEnds(store, own, shutdown.signal);
       await recoverEndpoints({
         ...{ loaded, store, kernel, endpoints, addresses, memberships },
         problems,

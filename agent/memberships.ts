@@ -9,7 +9,7 @@ import { failedPrecondition, type WeftError } from '../core/errors.js';
 import type { ClaimHolder, Endpoint } from '../core/records.js';
 import type { Logger } from '../daemon/log.js';
 import { isOlder } from '../store/markers.js';
-import type { Change, LeaseRequest, Store, StoredLease } from '../store/store.js';
+import type { Change, LeaseRequest, Store } from '../store/store.js';
 import { Claims } from './claims.js';
 import { checkJoinable, knownNetwork, sharedParent } from './joinable.js';
 import type { Kernel, StepFailure } from './kernel/kernel.js';
@@ -281,7 +281,7 @@ export class Memberships {
       const member = this.#members.get(name);
       if (member === undefined) continue;
       if (change.kind === 'claim') claimed.add(name);
-      else if (member.isOwn(change.subnet)) await this.#ownLeaseChanged(name, change.after);
+      else if (member.isOwn(change.subnet)) await this.#ownLeaseChanged(name, change.subnet);
       else if (change.after === undefined && this.#retaking.isDue(name)) freed.add(name);
       const records: Records = touched.get(name) ?? new Map();
       const fresh =
@@ -363,12 +363,14 @@ export class Memberships {
     for (const name of [...this.#members.keys()]) await this.#locks.run(name, () => this.#leave(name));
   }
 
-  async #ownLeaseChanged(name: string, after: StoredLease | undefined): Promise<void> {
+  async #ownLeaseChanged(name: string, subnet: string): Promise<void> {
     const member = this.#members.get(name);
     if (member === undefined || this.#expelled || this.#leaving.has(name)) return;
     const { node, instance } = this.options;
-    if (after !== undefined && after.instance === instance && after.node === node) return;
     const { view } = this.options.store;
+    // As it is now: the change may be from before this node took the subnet.
+    const after = view.leases.get(name)?.get(subnet);
+    if (after !== undefined && after.instance === instance && after.node === node) return;
     if (view.networks.get(name) === undefined && view.removals.has(`network ${name}`)) return;
     if (after === undefined) {
       this.options.log.warn('the subnet of this node vanished from etcd: taking it again', { network: name });

@@ -29,6 +29,39 @@ export interface RecoveryOptions {
 export const mayBeMore = ({ fresh, torn }: Loaded): boolean =>
   fresh || torn.some(({ kind }) => kind === 'endpoint');
 
+/**
+ * Settles when no earlier life of this host counts as alive any more: one that is told apart by its instance, for the state
+ * directory was lost, and is at the same address. Until its sign of life ends nothing can be taken up under its name.
+ * @throws the signal's reason
+ */
+export async function earlierLifeEnds(
+  store: Pick<Store, 'view' | 'subscribe'>,
+  own: { node: string; instance: string; publicIp: () => string },
+  signal: AbortSignal,
+): Promise<void> {
+  const isThere = (): boolean => {
+    const holder = store.view.alive.get(own.node);
+    const at = store.view.nodes.get(own.node)?.publicIp;
+    return holder !== undefined && holder !== own.instance && at === own.publicIp();
+  };
+  signal.throwIfAborted();
+  if (!isThere()) return;
+  let stop: () => void = () => undefined;
+  let unsubscribe: () => void = () => undefined;
+  try {
+    await new Promise<void>((resolve, reject) => {
+      stop = () => reject(signal.reason as Error);
+      signal.addEventListener('abort', stop, { once: true });
+      unsubscribe = store.subscribe(() => {
+        if (!isThere()) resolve();
+      });
+    });
+  } finally {
+    signal.removeEventListener('abort', stop);
+    unsubscribe();
+  }
+}
+
 export async function recoverEndpoints(options: RecoveryOptions): Promise<void> {
   const { loaded, store, kernel, endpoints, addresses, memberships, problems, log, node } = options;
   const torn = new Set(loaded.torn.filter((file) => file.kind === 'endpoint').map((file) => file.id));

@@ -240,7 +240,7 @@ fault('the state directory lost', async (f) => {
   f.ends();
   await f.within(5, 'the endpoint is known again', async () => {
     const { code, stdout } = await cluster.weft('h1', 'attach', 'blue', cluster.ns('c1'), '-o', 'json');
-    return code === 0 && (JSON.parse(stdout) as { ip: string }).ip === f.site.a.ip;
+    return code === 0 && (JSON.parse(stdout) as { id: string }).id === f.site.a.id;
   });
   await f.flowsWithin(5);
   const other = await cluster.attach('h1', 'blue', 'c6');
