@@ -13,7 +13,7 @@ import { decodeLease } from './lease-codec.js';
 import { ownerOf } from './leases.js';
 import { checkInside } from './networks.js';
 import { decodeClaim, encodeClaim } from './record-codec.js';
-import { UnreadableError } from './parse.js';
+import { ifReadable } from './parse.js';
 import type { ClaimRequest, StoredLease } from './store.js';
 import {
   absent,
@@ -90,12 +90,7 @@ export async function claimAddress(
 
 function readClaim({ keys }: Context, kv: IKeyValue): Claim | undefined {
   const parsed = keys.parse(kv.key.toString());
-  try {
-    return parsed.kind === 'claim' ? decodeClaim(parsed, kv.value.toString()) : undefined;
-  } catch (error) {
-    if (error instanceof UnreadableError) return undefined;
-    throw error;
-  }
+  return parsed.kind === 'claim' ? ifReadable(() => decodeClaim(parsed, kv.value.toString())) : undefined;
 }
 
 function claimed(network: string, ip: IpAddress, by: Claim | undefined, next: string): Error {
@@ -111,12 +106,8 @@ function findLessee({ keys }: Context, kvs: readonly IKeyValue[], ip: IpAddress)
     if (parsed.kind !== 'lease') continue;
     const subnet = [parsed.subnet, parsed.subnet6].find((subnet) => subnet?.contains(ip) === true);
     if (subnet === undefined) continue;
-    try {
-      return { subnet, lease: decodeLease(parsed, kv.value.toString(), kv.lease) };
-    } catch (error) {
-      if (error instanceof UnreadableError) return { subnet };
-      throw error;
-    }
+    const lease = ifReadable(() => decodeLease(parsed, kv.value.toString(), kv.lease));
+    return { subnet, ...(lease && { lease }) };
   }
   return undefined;
 }

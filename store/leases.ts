@@ -18,7 +18,7 @@ import {
   type Subnets,
   type Yielding,
 } from './lease-choice.js';
-import { UnreadableError } from './parse.js';
+import { ifReadable } from './parse.js';
 import type { LeaseRequest, StoredLease } from './store.js';
 import {
   absent,
@@ -76,12 +76,7 @@ function readKey(keys: Context['keys'], kv: IKeyValue): LeaseKey | undefined {
   const key = kv.key.toString();
   const parsed = keys.parse(key);
   if (parsed.kind !== 'lease') return undefined;
-  let lease: StoredLease | undefined;
-  try {
-    lease = decodeLease(parsed, kv.value.toString(), kv.lease);
-  } catch (error) {
-    if (!(error instanceof UnreadableError)) throw error;
-  }
+  const lease = ifReadable(() => decodeLease(parsed, kv.value.toString(), kv.lease));
   return {
     key,
     subnet: parsed.subnet,

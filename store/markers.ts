@@ -4,7 +4,7 @@ import type { IKeyValue } from 'etcd3';
 
 import type { Removal } from '../core/records.js';
 import type { Keys } from './keys.js';
-import { UnreadableError } from './parse.js';
+import { ifReadable } from './parse.js';
 import { decodeNode } from './record-codec.js';
 
 /** When a key was made and last written. */
@@ -55,14 +55,8 @@ export function overtaken(
  * When the agent was started that wrote this record of a node: an etcd that was emptied counts its revisions anew, and a node
  * that is back can have been made at the same one as the node that was removed. Undefined where it cannot be read.
  */
-function startOf(name: string, kv: IKeyValue): string | undefined {
-  try {
-    return decodeNode(name, kv.value.toString()).startedAt;
-  } catch (error) {
-    if (error instanceof UnreadableError) return undefined;
-    throw error;
-  }
-}
+const startOf = (name: string, kv: IKeyValue): string | undefined =>
+  ifReadable(() => decodeNode(name, kv.value.toString()))?.startedAt;
 
 /**
  * Markers that were there before and are not in the copy, with what is known of what they stood for.

@@ -30,7 +30,7 @@ import {
 import { rangeOf } from './keys.js';
 import { isOlder } from './markers.js';
 import { decodeConfig, encodeConfig, occupiedBy } from './network-codec.js';
-import { UnreadableError } from './parse.js';
+import { ifReadable } from './parse.js';
 import { addressesOf, encodeRemoval } from './record-codec.js';
 import { previousLease } from './leases.js';
 import type { LeaseRequest, NetworkSpec } from './store.js';
@@ -197,14 +197,8 @@ function exists(wanted: Network, there: Network | undefined): Error {
   );
 }
 
-function readable(name: string, config: string): Network | undefined {
-  try {
-    return decodeConfig(name, config);
-  } catch (error) {
-    if (error instanceof UnreadableError) return undefined;
-    throw error;
-  }
-}
+const readable = (name: string, config: string): Network | undefined =>
+  ifReadable(() => decodeConfig(name, config));
 
 /** What stands in the view as bad, with what it takes up all the same: a flannel network of another backend, for one. */
 function* unserved({

@@ -3,7 +3,7 @@
 import type { IpAddress } from '../core/address.js';
 import { notFound, unavailable } from '../core/errors.js';
 import type { OwnName } from '../core/records.js';
-import { UnreadableError } from './parse.js';
+import { ifReadable } from './parse.js';
 import { decodeOwnName, encodeOwnName } from './record-codec.js';
 import { absent, get, keyAt, present, put, remove, unchanged, type Context } from './transaction.js';
 
@@ -83,14 +83,8 @@ async function change(
 }
 
 /** A value that nobody can read is written over. */
-function readable(network: string, name: string, text: string): OwnName | undefined {
-  try {
-    return decodeOwnName({ kind: 'ownName', network, name }, text);
-  } catch (error) {
-    if (error instanceof UnreadableError) return undefined;
-    throw error;
-  }
-}
+const readable = (network: string, name: string, text: string): OwnName | undefined =>
+  ifReadable(() => decodeOwnName({ kind: 'ownName', network, name }, text));
 
 const noName = ({ network, name }: NameRequest): Error =>
   notFound(

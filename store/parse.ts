@@ -10,6 +10,16 @@ export class UnreadableError extends Error {
   override readonly name = 'UnreadableError';
 }
 
+/** What `read` makes of a value; undefined where that cannot be read. */
+export function ifReadable<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof UnreadableError) return undefined;
+    throw error;
+  }
+}
+
 /** Larger values are no record of weft's or flannel's; they are not even parsed. */
 const MAX_VALUE_BYTES = 64 * 1024;
 

@@ -6,7 +6,7 @@ import { failedPrecondition, messageOf } from '../core/errors.js';
 import type { NodeRecord } from '../core/records.js';
 import { HeldLease } from './held-lease.js';
 import { decodeNode, decodeRemoval, encodeNode } from './record-codec.js';
-import { UnreadableError } from './parse.js';
+import { ifReadable } from './parse.js';
 import type { Announcement, AnnounceOptions } from './store.js';
 import { get, holds, keyAt, put, remove, unchanged, type Context } from './transaction.js';
 
@@ -109,7 +109,7 @@ export class Presence implements Announcement {
     const there = keyAt(responses, 0);
     const holder = there?.value.toString();
     const record = keyAt(responses, 2);
-    const known = record && readable(node.name, record.value.toString());
+    const known = record && ifReadable(() => decodeNode(node.name, record.value.toString()));
     if (holder !== undefined && holder !== node.instance) {
       this.#conflict(holder, known?.publicIp ?? '');
       return undefined;
@@ -189,20 +189,5 @@ export class Presence implements Announcement {
   }
 }
 
-function readable(name: string, value: string): NodeRecord | undefined {
-  try {
-    return decodeNode(name, value);
-  } catch (error) {
-    if (error instanceof UnreadableError) return undefined;
-    throw error;
-  }
-}
-
-function isForced(name: string, value: string): boolean {
-  try {
-    return decodeRemoval('node', name, value).forced;
-  } catch (error) {
-    if (error instanceof UnreadableError) return false;
-    throw error;
-  }
-}
+const isForced = (name: string, value: string): boolean =>
+  ifReadable(() => decodeRemoval('node', name, value))?.forced === true;
