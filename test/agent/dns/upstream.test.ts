@@ -2,7 +2,7 @@
 // nonsense. Whatever they do, the asker has an answer in time, and it is one to its question.
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
-import { createServer, type AddressInfo, type Server } from 'node:net';
+import { createServer, type Server } from 'node:net';
 
 import { decode, encode } from 'dns-packet';
 import test, { type ExecutionContext } from 'ava';
@@ -13,6 +13,7 @@ import { parseDnsServer } from '../../../agent/dns/server-setting.js';
 import { Upstream, type UpstreamServer } from '../../../agent/dns/upstream.js';
 import { Problems } from '../../../agent/problems.js';
 import { WeftError } from '../../../core/errors.js';
+import { freePort } from '../../lab/free-port.js';
 
 type Behaviour = (query: Buffer, send: (answer: Buffer) => void) => void;
 
@@ -25,19 +26,17 @@ class FakeServer {
   ) {}
 
   static async start(t: ExecutionContext, udp: Behaviour, overTcp: Behaviour = udp): Promise<FakeServer> {
+    // One port of both kinds: a UDP port that the kernel chose may be somebody's of TCP.
+    const port = await freePort();
     const socket = createSocket('udp4');
-    socket.bind(0, '127.0.0.1');
-    await once(socket, 'listening');
-    const { port } = socket.address();
     const tcp = createServer((connection) => {
       connection.on('error', () => undefined);
       connection.on('data', (data: Buffer) => {
         made.asked++;
         overTcp(data.subarray(2), (answer) => connection.write(framed(answer)));
       });
-    }).listen(port, '127.0.0.1');
-    await once(tcp, 'listening');
-    const made = new FakeServer(socket, tcp, (tcp.address() as AddressInfo).port);
+    });
+    const made = new FakeServer(socket, tcp, port);
     socket.on('message', (query, from) => {
       made.asked++;
       udp(query, (answer) => socket.send(answer, from.port, from.address));
@@ -46,6 +45,10 @@ class FakeServer {
       socket.close();
       tcp.close();
     });
+    const listening = Promise.all([once(socket, 'listening'), once(tcp, 'listening')]);
+    socket.bind(port, '127.0.0.1');
+    tcp.listen(port, '127.0.0.1');
+    await listening;
     return made;
   }
 
@@ -157,11 +160,7 @@ test('a server that refuses or cannot be reached is passed over at once', async 
     await FakeServer.start(t, failing),
     await FakeServer.start(t, answering('198.51.100.1')),
   ];
-  const closed = createSocket('udp4').bind(0, '127.0.0.1');
-  await once(closed, 'listening');
-  const { port } = closed.address();
-  closed.close();
-  const { upstream } = upstreamOf(t, { ip: '127.0.0.1', port }, bad.address, good.address);
+  const { upstream } = upstreamOf(t, { ip: '127.0.0.1', port: await freePort() }, bad.address, good.address);
   const began = performance.now();
   t.deepEqual(dataOf((await upstream.forward(ask('a.example'), 'udp', false)).response), ['198.51.100.1']);
   t.true(performance.now() - began < 900);
