@@ -204,7 +204,7 @@ export class Dns {
     const memberships = networks
       .map((network) => this.options.memberships.get(network))
       .filter((membership): membership is Membership => membership !== undefined);
-    return containerResolvConf(memberships, this.#host.current.search);
+    return containerResolvConf(memberships, this.#host.current);
   }
 
   #servers(): readonly UpstreamServer[] {

@@ -4,10 +4,9 @@ import { readFileSync, unwatchFile, watchFile } from 'node:fs';
 
 import { messageOf } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
-import { parseResolvConf, type ResolvConf } from './resolv-conf.js';
+import { NO_RESOLV_CONF, parseResolvConf, type ResolvConf } from './resolv-conf.js';
 
 const EVERY_MS = 1000;
-const NOTHING: ResolvConf = { nameservers: [], search: [], options: [] };
 
 export class HostResolvConf {
   #current: ResolvConf;
@@ -40,7 +39,7 @@ export class HostResolvConf {
       return parseResolvConf(readFileSync(this.path, 'utf8'));
     } catch (error) {
       this.log.warn('the host’s resolv.conf cannot be read', { path: this.path, error: messageOf(error) });
-      return NOTHING;
+      return NO_RESOLV_CONF;
     }
   }
 }

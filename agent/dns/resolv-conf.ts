@@ -18,6 +18,9 @@ export interface ResolvConf {
   options: readonly string[];
 }
 
+/** Of a host without one, or with an empty one. */
+export const NO_RESOLV_CONF: ResolvConf = { nameservers: [], search: [], options: [] };
+
 /** First line of every resolv.conf of weft's, by which it knows its own again. */
 export const RESOLV_CONF_MARK = '# Written by weft for a container, until that leaves.';
 
@@ -26,11 +29,12 @@ export const RESOLV_CONF_MARK = '# Written by weft for a container, until that l
  *
  * With ndots:0 a name is asked for as it was written first, and only then below the search domains: `db` is one question,
  * whichever of the container's networks it is on, and www.example.com is never tried as a name of weft's.
- * @param hostSearch search domains of the host, which its other names rest on
+ * @param host what the host's own says: its search domains, which its other names rest on, are kept, and all of it serves
+ * where nobody answers for weft, as on a LAN whose gateway is a router
  */
 export function containerResolvConf(
   memberships: readonly Membership[],
-  hostSearch: readonly string[] = [],
+  host: ResolvConf = NO_RESOLV_CONF,
 ): string {
   const gateways = (family: 4 | 6): string[] =>
     memberships.flatMap((membership) =>
@@ -38,10 +42,12 @@ export function containerResolvConf(
         .filter((gateway) => gateway.family === family)
         .map(String),
     );
+  // One of each network by IPv4 first: a second family of the same agent adds little.
+  const nameservers = [...gateways(4), ...gateways(6)].slice(0, MAX_NAMESERVERS);
+  if (nameservers.length === 0) return formatResolvConf(host);
   return formatResolvConf({
-    // One of each network by IPv4 first: a second family of the same agent adds little.
-    nameservers: [...gateways(4), ...gateways(6)].slice(0, MAX_NAMESERVERS),
-    search: [...memberships.map(({ network }) => `${network.name}.${DOMAIN}`), ...hostSearch],
+    nameservers,
+    search: [...memberships.map(({ network }) => `${network.name}.${DOMAIN}`), ...host.search],
     options: ['ndots:0'],
   });
 }

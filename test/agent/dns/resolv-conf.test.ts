@@ -15,7 +15,12 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 
 import { NetnsResolvConf } from '../../../agent/dns/netns-resolv-conf.js';
-import { containerResolvConf, formatResolvConf, parseResolvConf } from '../../../agent/dns/resolv-conf.js';
+import {
+  containerResolvConf,
+  formatResolvConf,
+  parseResolvConf,
+  type ResolvConf,
+} from '../../../agent/dns/resolv-conf.js';
 import { IpAddress, IpNetwork } from '../../../core/address.js';
 import type { Membership } from '../../../core/compile.js';
 import { silentLogger } from '../../../daemon/log.js';
@@ -30,9 +35,15 @@ const membership = (name: string, subnet: string, subnet6?: string): Membership 
     underlay: { ip: IpAddress.parse('192.0.2.1'), mtu: 1500, link: 'eth0' },
   }) as Membership;
 
+const hostOf = (...search: string[]): ResolvConf => ({
+  nameservers: ['192.0.2.53'],
+  search,
+  options: ['ndots:2'],
+});
+
 test('a container’s: the gateways, at most three, its networks’ domains and the host’s', (t) => {
   const blue = membership('blue', '10.100.5.0/24', 'fd42::/64');
-  t.deepEqual(parseResolvConf(containerResolvConf([blue], ['corp.example', 'blue.weft'])), {
+  t.deepEqual(parseResolvConf(containerResolvConf([blue], hostOf('corp.example', 'blue.weft'))), {
     nameservers: ['10.100.5.1', 'fd42::1'],
     search: ['blue.weft', 'corp.example'],
     options: ['ndots:0'],
@@ -44,6 +55,18 @@ test('a container’s: the gateways, at most three, its networks’ domains and 
     'fd43::1',
   ]);
   t.is(formatResolvConf({ nameservers: [], search: [], options: [] }).split('\n').length, 2);
+});
+
+test('a container’s on a network where nobody answers for weft: what the host’s own says', (t) => {
+  const lan = {
+    network: { name: 'lan', driver: 'bridge', parent: 'eth1', gateway: IpAddress.parse('192.0.2.1') },
+    underlay: { ip: IpAddress.parse('192.0.2.11'), mtu: 1500, link: 'eth0' },
+  } as Membership;
+  const host = hostOf('corp.example');
+  t.deepEqual(parseResolvConf(containerResolvConf([lan], host)), host);
+  const both = parseResolvConf(containerResolvConf([lan, membership('blue', '10.100.5.0/24')], host));
+  t.deepEqual(both.nameservers, ['10.100.5.1']);
+  t.deepEqual(both.search, ['lan.weft', 'blue.weft', 'corp.example']);
 });
 
 test('the host’s: read as the C library does', (t) => {
