@@ -1,4 +1,5 @@
 // NodeService: nodes are shown, removed and watched; they come by themselves.
+import { WeftError } from '../core/errors.js';
 import { unary } from '../daemon/grpc.js';
 import { Node } from '../proto/gen/weft/v1/types.js';
 import type { NodeEvent, NodeServiceServer } from '../proto/gen/weft/v1/controller.js';
@@ -30,8 +31,10 @@ export function nodeService(options: {
 
     deleteNode: unary(async ({ name, force }) => {
       await requireSynced(store);
-      if (!store.view.nodes.has(name)) throw registry.unknown(name);
-      await store.removeNode(name, { force });
+      await store.removeNode(name, { force }).catch((error: unknown) => {
+        if (!(error instanceof WeftError) || error.code !== 'NOT_FOUND') throw error;
+        throw registry.unknown(name);
+      });
       sessions.forget(name);
       return {};
     }),

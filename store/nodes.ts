@@ -13,13 +13,14 @@ export async function removeNode(
   name: string,
   { force }: { force: boolean },
 ): Promise<void> {
-  const { client, keys } = context;
+  const { client, keys, replica } = context;
   const first = await client.txn({ success: [get(keys.node(name)), get(keys.alive(name))] });
   const node = keyAt(first.responses, 0);
   const alive = keyAt(first.responses, 1);
-  if (node === undefined && alive === undefined && belongings(context, name).length === 0) {
-    throw notFound(`node ${name} does not exist`, 'See which do: weft node ls.');
-  }
+  // Agents keep the way to a node that etcd has lost, and learn from the marker that somebody wants it gone.
+  const isLost = replica.hasBuried(keys.node(name)) && !replica.view.removals.has(`node ${name}`);
+  const isKnown = node !== undefined || alive !== undefined || belongings(context, name).length > 0;
+  if (!isKnown && !isLost) throw notFound(`node ${name}: there is no such node`);
   const running = (): Error =>
     failedPrecondition(`node ${name} is up`, `Stop its agent first, or use --force.`);
   if (alive !== undefined && !force) throw running();

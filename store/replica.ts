@@ -127,6 +127,11 @@ export class Replica implements Following {
     );
   }
 
+  /** Whether a config or node was there and is not any more, for whatever reason. */
+  hasBuried(key: string): boolean {
+    return this.#buried.has(key);
+  }
+
   /** Whether the view has seen a write of this revision. */
   includes(revision: number): boolean {
     return this.#revision >= revision;

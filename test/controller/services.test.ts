@@ -267,6 +267,9 @@ test('nodes are listed in order; a node that is up is not removed without force'
   await remove('n2', false);
   await remove('n1', true);
   t.regex(await refusal(remove('n1', true)), /^NOT_FOUND node n1/);
+  it.store.putRecordOf(endpoint('aa', 'green', 'n3'));
+  await remove('n3', false);
+  t.is(it.store.view.endpoints.get('green')?.size ?? 0, 0, 'what a removal that was cut short has left');
 });
 
 test('a watch tells what is there, SYNCED, and what changes', async (t) => {

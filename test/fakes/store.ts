@@ -459,8 +459,12 @@ export class FakeStore implements Store {
   async removeNode(name: string, { force }: { force: boolean }): Promise<void> {
     this.#requireConnection();
     const node = this.#view.nodes.get(name);
-    if (node === undefined) throw notFound(`node ${name}: there is no such node`);
     const alive = this.#view.alive.get(name);
+    const belongings = [...this.#view.leases.values(), ...this.#view.endpoints.values()].flatMap((byKey) => [
+      ...byKey.values(),
+    ]);
+    if (node === undefined && !belongings.some((it) => it.node === name))
+      throw notFound(`node ${name}: there is no such node`);
     if (alive !== undefined && !force)
       throw failedPrecondition(`node ${name}: is up`, 'Stop its agent, or use --force.');
     const networks = new Set([
@@ -470,7 +474,7 @@ export class FakeStore implements Store {
     ]);
     this.#change((view) => [
       ...[...networks].flatMap((network) => inNetwork(view, network, (it) => it.node === name)),
-      view.remove({ kind: 'node', name, value: node }),
+      ...(node === undefined ? [] : [view.remove({ kind: 'node', name, value: node })]),
       ...(alive === undefined ? [] : [view.remove({ kind: 'alive', name, value: alive })]),
       this.#mark(view, 'node', name, force),
     ]);

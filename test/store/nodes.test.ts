@@ -213,7 +213,9 @@ test('a node is removed with everything that is its own, however much', async (t
   await furnish(store, 'n1', 1, 150);
   await furnish(store, 'n2', 2, 3);
   await t.throwsAsync(store.removeNode('n1', { force: false }), { message: /n1 is up/ });
-  await t.throwsAsync(store.removeNode('nobody', { force: false }), { message: /nobody does not exist/ });
+  await t.throwsAsync(store.removeNode('nobody', { force: false }), {
+    message: /nobody: there is no such node/,
+  });
   await first.stop();
   await eventually(() => !store.view.alive.has('n1'), 'down');
   await store.removeNode('n1', { force: false });
@@ -228,10 +230,31 @@ test('a node is removed with everything that is its own, however much', async (t
   t.deepEqual([...(store.view.leases.get('blue')?.keys() ?? [])], ['10.100.2.0/24']);
   t.like(store.view.removals.get('node n1'), { kind: 'node', forced: false });
 
+  await t.throwsAsync(store.removeNode('n1', { force: true }), { message: /n1: there is no such node/ });
+
   const again = store.announce(() => node('n1'), quiet);
   await eventually(() => store.view.alive.has('n1'), 'it comes back');
   t.is(store.view.removals.size, 0, 'and is not removed any more');
   await again.stop();
+});
+
+test('a node that etcd has lost is removed as well: there is a marker, and what is left of it goes', async (t) => {
+  const prefix = freshPrefix();
+  const store = await storeOn(etcd, prefix);
+  const announcement = store.announce(() => node('n1'), quiet);
+  await furnish(store, 'n1', 1, 3);
+  await announcement.stop();
+  await eventually(() => store.view.nodes.has('n1') && !store.view.alive.has('n1'), 'down');
+  await etcd.raw.delete().key(`${prefix}/nodes/n1`);
+  await eventually(() => !store.view.nodes.has('n1'), 'lost');
+  await store.removeNode('n1', { force: false });
+  t.is(store.view.endpoints.get('blue')?.size ?? 0, 0);
+  t.like(store.view.removals.get('node n1'), { kind: 'node', forced: false });
+
+  await etcd.raw.delete().prefix(`${prefix}/`);
+  await eventually(() => store.view.removals.size === 0, 'all of it lost');
+  await store.removeNode('n1', { force: false });
+  await eventually(() => store.view.removals.has('node n1'), 'there is a marker');
 });
 
 test('removed by force while up: it does not come back by itself, but when it is started again', async (t) => {

@@ -4,7 +4,7 @@ import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { bare } from '../../lab/cluster.js';
-import { keysBelow, nodeStates, routes, statusOf, tunnels } from './observe.js';
+import { isGone, keysBelow, nodeStates, routes, statusOf, tunnels } from './observe.js';
 import { raise, suite, type Fault } from './suite.js';
 
 const BLUE = '/weft/networks/blue/';
@@ -162,6 +162,32 @@ fault('emptied', async (f) => {
   await told(f);
   await f.lossless();
   f.same(await tunnels(cluster, 'h1'), before, 'the kernel as before');
+});
+
+fault('emptied, and a node that is dead for good is removed', async (f) => {
+  const { cluster } = f;
+  await cluster.startAgents(['h3']);
+  const dead = await cluster.attach('h3', 'blue', 'c5');
+  await cluster.until('it is reached', () => cluster.reaches('c1', bare(dead.ip)));
+  await cluster.process('agent-h3').kill();
+  await cluster.until('it is down', async () => (await nodeStates(cluster))['h3'] === 'down');
+  f.begins();
+  await restore(f);
+  f.ends();
+  await told(f);
+  f.check(await cluster.reaches('c1', bare(dead.ip)), 'the way to its containers stays');
+  await cluster.json('h1', 'node', 'rm', 'h3');
+  await f.within(1, 'and goes everywhere when it is removed', () =>
+    isGone(cluster, dead.gateway.replace(/1$/, '0'), dead.id),
+  );
+  await f.lossless();
+  const unknown = await cluster.weft('h1', 'node', 'rm', 'h3', '-o', 'json');
+  f.check(unknown.code === 1 && unknown.stderr.includes('no such node'), 'a second time there is none');
+  await cluster.startAgents(['h3']);
+  await cluster.until('it is back', () => cluster.reaches('c1', bare(dead.ip)));
+  await cluster.json('h3', 'detach', 'blue', cluster.ns('c5'));
+  await cluster.process('agent-h3').stop();
+  await cluster.json('h1', 'node', 'rm', 'h3');
 });
 
 fault('a newcomer takes a subnet in the gap', async (f) => {
