@@ -49,6 +49,8 @@ async function term(
     if (!succeeded) return;
     const revision = Number(header.revision);
     const leading = AbortSignal.any([signal, lease.lost, over.signal]);
+    // Stopped while it asked: nobody is told that it leads.
+    if (leading.aborted) return await resign(client, key, revision);
     // Etcd may come back without the key (restored, emptied), or somebody deletes it.
     const replaced = (): boolean =>
       replica.includes(revision) && replica.plain(key)?.modRevision !== revision;
@@ -63,9 +65,14 @@ async function term(
       if (!leading.aborted) log.error('the leader failed', { election: key, error });
     }
     log.info('not leading any more', { election: key, id });
-    await client.txn({ compare: [unchanged(key, revision)], success: [remove(key)] }).catch(() => undefined);
+    await resign(client, key, revision);
   } finally {
     over.abort(new Error('the term is over'));
     lease.release();
   }
+}
+
+/** Where etcd does not answer, the key ends with its lease. */
+async function resign(client: Context['client'], key: string, revision: number): Promise<void> {
+  await client.txn({ compare: [unchanged(key, revision)], success: [remove(key)] }).catch(() => undefined);
 }
