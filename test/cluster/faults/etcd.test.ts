@@ -41,8 +41,8 @@ async function away(f: Fault, stop: () => Promise<void>, back: () => Promise<voi
   f.check(busiest < 150, `idle meanwhile (${busiest.toFixed(0)} ms of CPU a second)`);
   await back();
   f.ends();
+  const written = putPeer(cluster, '10.100.250.0/24', 250).then(() => monotonic());
   await Promise.all([
-    putPeer(cluster, '10.100.250.0/24', 250),
     f.within(1, 'the change is told', async () => {
       const keys = await keysBelow(cluster, ENDPOINTS);
       return keys.includes(ENDPOINTS + made.id) && !keys.includes(ENDPOINTS + gone.id);
@@ -52,9 +52,15 @@ async function away(f: Fault, stop: () => Promise<void>, back: () => Promise<voi
       return all.some(({ id }) => id === made.id) && all.every(({ id }) => id !== gone.id);
     }),
     // h3 is not on the network.
-    ...['h1', 'h2'].map((host) =>
-      f.within(1, 'a change is heard', async () => (await routes(cluster, host)).includes('10.100.250.0/24')),
-    ),
+    ...['h1', 'h2'].map(async (host) => {
+      const from = await written;
+      await f.within(
+        1,
+        'a change is heard',
+        async () => (await routes(cluster, host)).includes('10.100.250.0/24'),
+        { from },
+      );
+    }),
   ]);
   await nobodyCalledDead(f);
   oneLineAState(f, agents, logs);

@@ -231,7 +231,8 @@ fault('a route of somebody else’s is in the way', async (f) => {
   const { cluster } = f;
   const to = f.site.b.gateway.replace(/1$/, '0/24');
   f.begins();
-  await cluster.sh('h1', `ip route del ${to}; ip route add blackhole ${to}`);
+  // In one process: an agent that hears of the first may be done before a second one is started.
+  await cluster.sh('h1', `printf 'route del ${to}\\nroute add blackhole ${to}\\n' | ip -batch -`);
   await cluster.until('it is a conflict, and told', async () => {
     const { problems } = await statusOf(cluster, 'h1');
     return problems.some(({ what, why }) => what.includes(to) && why.includes('weft did not make it'));

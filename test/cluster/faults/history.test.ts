@@ -99,29 +99,31 @@ fault('restored from an older snapshot', async (f) => {
   f.begins();
   await restore(f, copy);
   f.ends();
-  await f.within(2, 'all is written back', async () => {
-    const keys = await keysBelow(cluster, '/weft/networks/');
-    return (
-      keys.includes(`/weft/networks/green/endpoints/${green.id}`) &&
-      keys.includes(ENDPOINTS + third.id) &&
-      leases.every((key) => keys.includes(key)) &&
-      !keys.includes(ENDPOINTS + old.id)
-    );
-  });
+  await Promise.all([
+    f.within(2, 'all is written back', async () => {
+      const keys = await keysBelow(cluster, '/weft/networks/');
+      return (
+        keys.includes(`/weft/networks/green/endpoints/${green.id}`) &&
+        keys.includes(ENDPOINTS + third.id) &&
+        leases.every((key) => keys.includes(key)) &&
+        !keys.includes(ENDPOINTS + old.id)
+      );
+    }),
+    f.within(3, 'what was removed on purpose stays removed', async () => {
+      const keys = await keysBelow(cluster, '/weft/');
+      return (
+        !keys.some((key) => key.startsWith('/weft/networks/red/')) &&
+        keys.includes('/weft/removed/networks/red')
+      );
+    }),
+    told(f),
+  ]);
   f.same(
     await cluster.etcdctl('get', '--print-value-only', '/weft/networks/green/config'),
     config,
     'the config, word for word',
   );
   await writtenTogether(f, 'green');
-  await f.within(3, 'what was removed on purpose stays removed', async () => {
-    const keys = await keysBelow(cluster, '/weft/');
-    return (
-      !keys.some((key) => key.startsWith('/weft/networks/red/')) &&
-      keys.includes('/weft/removed/networks/red')
-    );
-  });
-  await told(f);
   // Its life, which the copy has, must end first: 3 s after etcd is back.
   await f.within(6, 'a removed node, too', async () => {
     const keys = await keysBelow(cluster, '/weft/');
@@ -154,12 +156,14 @@ fault('emptied', async (f) => {
   f.begins();
   await restore(f);
   f.ends();
-  await f.within(2, 'network, subnets and endpoints are written back', async () => {
-    const now = await keysBelow(cluster, BLUE);
-    return JSON.stringify(now) === JSON.stringify(keys);
-  });
+  await Promise.all([
+    f.within(2, 'network, subnets and endpoints are written back', async () => {
+      const now = await keysBelow(cluster, BLUE);
+      return JSON.stringify(now) === JSON.stringify(keys);
+    }),
+    told(f),
+  ]);
   await writtenTogether(f, 'blue');
-  await told(f);
   await f.lossless();
   f.same(await tunnels(cluster, 'h1'), before, 'the kernel as before');
 });
@@ -177,6 +181,7 @@ fault('emptied, and a node that is dead for good is removed', async (f) => {
   await told(f);
   f.check(await cluster.reaches('c1', bare(dead.ip)), 'the way to its containers stays');
   await cluster.json('h1', 'node', 'rm', 'h3');
+  f.ends();
   await f.within(1, 'and goes everywhere when it is removed', () =>
     isGone(cluster, dead.gateway.replace(/1$/, '0'), dead.id),
   );

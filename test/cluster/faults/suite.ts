@@ -73,14 +73,16 @@ export class Fault {
     this.checked.push(what);
   }
 
-  /** Becomes true within so many seconds of the fault's end, and counts as seconds to right. */
+  /**
+   * Becomes true within so many seconds of the fault's end, and counts as seconds to right.
+   * @param options.from instead of the fault's end, in milliseconds of `monotonic`
+   */
   async within<T>(
     bar: number,
     what: string,
     probe: () => T | undefined | false | Promise<T | undefined | false>,
-    options: WaitOptions = {},
+    { from = this.#over ?? this.began, ...options }: WaitOptions & { from?: number } = {},
   ): Promise<T> {
-    const from = this.#over ?? this.began;
     // The look that finds it counts from its begin: how long this machine takes to start an `ip` is no part of it.
     let looked = from;
     const look = (): ReturnType<typeof probe> => {
