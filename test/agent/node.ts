@@ -43,6 +43,8 @@ export interface TestNode {
   endpoints: Endpoints;
   attacher: Attacher;
   wires: Wires;
+  /** It ends here; what it made stays, as after a kill. */
+  stop: () => Promise<void>;
   /** What is done with etcd's first full list. */
   synced: () => Promise<void>;
 }
@@ -123,15 +125,16 @@ export async function startNode(t: ExecutionContext, left: Partial<Left> = {}): 
   await wires.restore(wireState.load((file, why) => t.fail(`${file}: ${why}`)));
   if (left.kernel === undefined) reconciler.allowPruning();
   await reconciler.start();
-  t.teardown(async () => {
+  const stop = async (): Promise<void> => {
     ports.stop();
     await publisher.stop();
     await memberships.stop();
     await reconciler.stop();
-  });
+  };
+  t.teardown(stop);
   return {
     ...{ kernel, store, stateDir, state, problems, reconciler, memberships, addresses, ports, endpoints },
-    ...{ publisher, attacher, wires },
+    ...{ publisher, attacher, wires, stop },
     synced: async () => {
       await recoverEndpoints({
         ...{ loaded, store, kernel, endpoints, addresses, memberships },

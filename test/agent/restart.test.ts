@@ -20,6 +20,7 @@ test('by no door is an address given out while a torn file may say that it is in
   writeFileSync(join(before.stateDir, 'endpoints', `${id}.json`), '{"id":"0123');
   const { kernel, store, stateDir } = before;
   kernel.addContainer(path('c2'));
+  await before.stop();
   const node = await startNode(t, { kernel, store, stateDir });
   const { attacher, reconciler, memberships, endpoints, addresses, publisher, state } = node;
   const parts = { kernel, store, memberships, endpoints, addresses, publisher, state };
@@ -39,6 +40,7 @@ test('the address of an endpoint that cannot be taken up again does not count as
   await until('etcd is told', () => before.store.view.endpoints.get('blue')?.has(id));
   writeFileSync(join(before.stateDir, 'endpoints', `${id}.json`), '{"id":"0123');
   const { kernel, store, stateDir } = before;
+  await before.stop();
   const node = await startNode(t, { kernel, store, stateDir });
   const save = node.state.saveEndpoint.bind(node.state);
   node.state.saveEndpoint = () => {
@@ -58,6 +60,7 @@ test('killed in the middle of an attach, and asked again: the container gets its
   await before.attacher.attach(request('c1'));
   // What a SIGKILL between the kernel and the state directory leaves.
   before.state.deleteEndpoint(before.endpoints.list().find(({ name }) => name === 'c1')?.id ?? '');
+  await before.stop();
   const node = await startNode(t, { kernel, store, stateDir });
   const again = await node.attacher.attach(request('c1'));
   t.like(again, { ifname: 'eth0', defaultRoute: true });
@@ -88,6 +91,7 @@ test('an attach leaves alone what is on record, what may be, and what another we
   await before.attacher.detach('red', first.target);
   await until('etcd is told', () => store.view.endpoints.get('blue')?.has(first.id));
   writeFileSync(join(stateDir, 'endpoints', `${first.id}.json`), '{"id":"0123');
+  await before.stop();
   const node = await startNode(t, { kernel, store, stateDir });
   await t.throwsAsync(node.attacher.attach(request('c1', { network: 'red' })), TORN);
   t.true(links().includes('link eth0'), 'a torn file may be about it');

@@ -134,8 +134,8 @@ test.serial('containers of both hosts reach each other, their hosts, and the wor
     ip6: null,
   });
   t.like(b, { name: 'db', node: 'h2', ifname: 'net0', mac: '02:00:00:00:00:2a' });
-  t.true(await lab.reaches('c1', bare(b.ip)));
-  t.true(await lab.reaches('c2', bare(a.ip)));
+  await until('h1 knows the way to h2', () => lab.reaches('c1', bare(b.ip)));
+  await until('h2 knows the way to h1', () => lab.reaches('c2', bare(a.ip)));
   t.true(await lab.reaches('c1', a.gateway));
   t.true(await lab.reaches('h1', bare(b.ip)), 'from a host to a container of the other');
   // The outside sees the host, the overlay sees the container.
@@ -300,7 +300,7 @@ test.serial('dual stack: both families, from the same network', async (t) => {
   );
   const [a, b] = await Promise.all([lab.attach('h1', 'dual', 'c4'), lab.attach('h2', 'dual', 'c5')]);
   t.is(a.mtu, 1430);
-  for (const to of [b.ip, b.ip6 ?? '']) t.true(await lab.reaches('c4', bare(to)), to);
+  for (const to of [b.ip, b.ip6 ?? '']) await until(`c4 reaches ${to}`, () => lab.reaches('c4', bare(to)));
   const keys = await lab.etcdctl('get', '--prefix', '--keys-only', '/weft/networks/dual/subnets/');
   t.regex(keys, /subnets\/10\.102\.\d+\.0-24&fd42:102:0:[0-9a-f:]+-64\n/);
 });

@@ -213,6 +213,7 @@ test.serial('names of one’s own: added, listed, looked up, and taken away with
   t.deepEqual(await addressesOf(lab, 'c1', 'PRINTER.blue', 'AAAA'), ['2001:db8::7']);
   t.deepEqual(await addressesOf(lab, 'c1', '-x', '198.51.100.7'), ['printer.blue.weft.']);
   await lab.json('h2', 'dns', 'add', 'printer', '198.51.100.8', '--network', 'blue');
+  await lab.until('h1 knows both', async () => (await addressesOf(lab, 'c1', 'printer')).length === 2);
   t.deepEqual((await addressesOf(lab, 'c1', 'printer')).toSorted(), ['198.51.100.7', '198.51.100.8']);
   const rows = await lab.json<{ name: string; kind: string; node: string | null; state: string }[]>(
     'h1',

@@ -6,6 +6,7 @@ import { IpAddress, IpNetwork } from '../../core/address.js';
 import { silentLogger as log } from '../../daemon/log.js';
 import { overlayOf } from '../../store/networks.js';
 import { FakeStore } from '../fakes/store.js';
+import { until } from '../lab/wait.js';
 import { endpoint, lease, node } from './records.js';
 
 const AT = '2026-01-01T00:00:00.000Z';
@@ -85,8 +86,7 @@ test('a leftover goes when it was seen twice, and only with etcd there', async (
   await new Promise((resolve) => setTimeout(resolve, 120));
   t.is(removed, 0);
   store.setConnected(true);
-  await new Promise((resolve) => setTimeout(resolve, 250));
-  t.is(removed, 3);
+  await until('the three are taken away', () => removed === 3, { everyMs: 10 });
   t.deepEqual(found(store), []);
   t.deepEqual([...(store.view.endpoints.get('blue')?.keys() ?? [])], ['aa']);
   stop.abort();

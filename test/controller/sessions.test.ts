@@ -14,6 +14,7 @@ import { Endpoint, Status } from '../../proto/gen/weft/v1/types.js';
 import { overlayOf } from '../../store/networks.js';
 import { IpNetwork } from '../../core/address.js';
 import { FakeStore } from '../fakes/store.js';
+import { freePort } from '../lab/free-port.js';
 import { eventually, startTestController, type TestController } from './harness.js';
 import { endpoint, FakeClock, node } from './records.js';
 
@@ -242,8 +243,8 @@ test('who does not begin with a Hello that is right is refused', async (t) => {
 });
 
 test('the agent takes the first controller that answers, and the next when it goes; a line for each state', async (t) => {
-  const closed = await freeAddress();
-  const first = await startTestController();
+  const closed = `127.0.0.1:${await freePort()}`;
+  const first = await controllerFor(t);
   const second = await controllerFor(t);
   const lines: string[] = [];
   const note = (level: string) => (message: string, fields?: Fields) =>
@@ -305,7 +306,7 @@ test('without controllers there is nothing to do, and a status that fails harms 
 test('a controller that returns knows its nodes again', async (t) => {
   const store = new FakeStore();
   store.putNode(node('n1', '192.0.2.1'));
-  const first = await startTestController({ store });
+  const first = await controllerFor(t, { store, listen: `127.0.0.1:${await freePort()}` });
   const session = agentFor(t, [first.address], {
     status: () => Status.fromPartial({ problems: [{ what: 'a', why: 'b', fix: 'c' }] }),
   });
@@ -351,11 +352,4 @@ function listen(server: Server): Promise<string> {
       resolve(typeof address === 'object' && address !== null ? `127.0.0.1:${address.port}` : '');
     });
   });
-}
-
-async function freeAddress(): Promise<string> {
-  const server = createServer();
-  const address = await listen(server);
-  await new Promise((resolve) => server.close(resolve));
-  return address;
 }

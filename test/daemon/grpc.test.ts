@@ -23,6 +23,7 @@ import { readEtcdTls, readTls, type Tls } from '../../daemon/tls.js';
 import { AgentServiceClient, AgentServiceService, DetachResponse } from '../../proto/gen/weft/v1/agent.js';
 import type { Endpoint } from '../../proto/gen/weft/v1/types.js';
 import { TestCa } from './certificates.js';
+import { until } from '../lab/wait.js';
 
 const anyPort = hostPort({ listen: true }).parse('127.0.0.1:0', 'test');
 
@@ -114,21 +115,28 @@ test('what the network says becomes a sentence', async (t) => {
 
 test('a deadline and a signal end a call, and the handler hears of it', async (t) => {
   const heard: boolean[] = [];
+  let begun = 0;
   const server = await serve(
     ({ signal }) =>
       new Promise((resolve) => {
+        begun++;
         signal.addEventListener('abort', () => {
           heard.push(true);
           resolve(DetachResponse.create({}));
         });
       }),
   );
-  // The first call sets the connection up, which a busy machine may take its time for.
+  // Its connection is set up first, which a busy machine may take its time for.
   t.is((await failureOf(ask(server.address, { deadlineMs: 1500 }))).code, 'DEADLINE_EXCEEDED');
-  t.is((await failureOf(ask(server.address, { signal: AbortSignal.timeout(1000) }))).code, 'ABORTED');
+  const giveUp = new AbortController();
+  const second = failureOf(ask(server.address, { signal: giveUp.signal, deadlineMs: 15_000 }));
+  await until('the handler has it', () => begun === 2);
+  giveUp.abort();
+  t.is((await second).code, 'ABORTED');
+  await until('it hears of both', () => heard.length === 2);
   t.is((await failureOf(ask(server.address, { signal: AbortSignal.abort() }))).code, 'ABORTED');
   await new Promise((resolve) => setTimeout(resolve, 200));
-  t.is(heard.length, 2);
+  t.deepEqual([begun, heard.length], [2, 2], 'and of no third');
   await server.stop();
 });
 

@@ -38,6 +38,7 @@ export class Subject {
   readonly variant: 'nft' | 'legacy';
   readonly #probe = new RulesetProbe();
   #commands: string | undefined;
+  #locks: string | undefined;
   #world: World | undefined;
   #firewall: NodeFirewall | undefined;
 
@@ -47,6 +48,9 @@ export class Subject {
   }
 
   async open(): Promise<void> {
+    // The lock of iptables is a file of the whole machine, and another test process may hold it (iptables(8)).
+    this.#locks = mkdtempSync(join(tmpdir(), 'weft-xtables-'));
+    process.env['XTABLES_LOCKFILE'] = join(this.#locks, 'lock');
     if (this.choice === 'iptables') {
       // The plain names decide which kind is the host's own.
       this.#commands = mkdtempSync(join(tmpdir(), 'weft-iptables-'));
@@ -65,7 +69,8 @@ export class Subject {
     this.#firewall?.close();
     this.#probe.close();
     await this.#world?.end();
-    if (this.#commands !== undefined) rmSync(this.#commands, { recursive: true });
+    for (const folder of [this.#commands, this.#locks])
+      if (folder !== undefined) rmSync(folder, { recursive: true });
   }
 
   get world(): World {

@@ -62,16 +62,22 @@ udp.connect(53, server);
 await once(udp, 'connect');
 
 const results: Record<string, string> = {};
-let answer: Buffer | undefined;
-udp.on('message', (message) => (answer = message));
+/** By their ids. */
+const came = new Map<number, Buffer>();
+udp.on('message', (message) => came.set(message.readUInt16BE(0), message));
 udp.on('error', () => undefined);
+let id = 5000;
 for (const [what, message] of Object.entries(cases)) {
-  answer = undefined;
+  came.clear();
   udp.send(message);
-  // Then something proper: what is answered before it, was the answer to the other.
-  await delay(60);
-  const came = answer as Buffer | undefined;
-  results[what] = came === undefined ? 'nothing' : (CODES[(came[3] ?? 0) & 0xf] ?? 'other');
+  // Then something proper: what is answered before it, was the answer to the other. They come in turn.
+  const proper = Buffer.from(good);
+  proper.writeUInt16BE(++id, 0);
+  udp.send(proper);
+  while (!came.has(id)) await delay(2);
+  came.delete(id);
+  const [answer] = came.values();
+  results[what] = answer === undefined ? 'nothing' : (CODES[(answer[3] ?? 0) & 0xf] ?? 'other');
 }
 // Noise: every length, mutated questions, random bytes.
 let seed = 42;

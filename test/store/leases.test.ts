@@ -309,6 +309,7 @@ test('the times of many leases', async (t) => {
 
 test('without etcd it says so', async (t) => {
   const own = await startEtcd();
+  t.teardown(() => own.stop());
   const store = await storeOn(own, '/weft');
   const network: Network = await store.createNetwork(spec('blue', '10.100.0.0/16'));
   await own.kill();
@@ -317,7 +318,6 @@ test('without etcd it says so', async (t) => {
   t.like(error, { code: 'UNAVAILABLE' });
   t.regex(error?.message ?? '', new RegExp(`etcd at ${own.url} does not answer`));
   t.true(performance.now() - since < 3000);
-  await own.stop();
 });
 
 test('a subnet in use is taken back from who got it later, and from nobody else', async (t) => {

@@ -62,6 +62,15 @@ test.serial(
     for (const proxy of proxies) proxy.stall(true);
     t.teardown(() => Promise.all(proxies.map((proxy) => proxy.close())));
     const urls = [...proxies.map(({ url }) => url), etcd.url];
+    // What three head starts and one list take on this machine, just now.
+    const headStarts = (async () => {
+      const since = performance.now();
+      for (let i = 0; i < 3; i++) await sleep(250);
+      const store = openTestStore([etcd.url], freshPrefix());
+      await store.synced(AbortSignal.timeout(10_000));
+      await store.close();
+      return performance.now() - since;
+    })();
     // Each begins with a server of its choice.
     const took = await Promise.all(
       Array.from({ length: 6 }, async () => {
@@ -73,13 +82,15 @@ test.serial(
       }),
     );
     t.log(`there after ${took.join(', ')} ms`);
-    t.true(Math.max(...took) < 1200, `three head starts, not three deadlines: ${took.join(', ')} ms`);
+    const allowed = Math.max(1200, (await headStarts) + 350);
+    t.true(Math.max(...took) < allowed, `three head starts, not three deadlines: ${took.join(', ')} ms`);
   },
 );
 
 test.serial('a black hole on the way is found, and the end of it', async (t) => {
   const prefix = freshPrefix();
   const proxy = await startProxy(etcd.port);
+  t.teardown(() => proxy.close());
   const store = openTestStore([proxy.url], prefix);
   await eventually(() => store.state.connected, 'the watch runs');
   proxy.stall(true);
@@ -92,7 +103,6 @@ test.serial('a black hole on the way is found, and the end of it', async (t) => 
   t.log(`back after ${Math.round(performance.now() - back)} ms`);
   t.is(store.state.resyncs, 0);
   await store.close();
-  await proxy.close();
 });
 
 test.serial('killed for a while, everything is back within a second of its return', async (t) => {
@@ -198,6 +208,7 @@ test.serial('etcd emptied: all records go, and are told as gone', async (t) => {
 test.serial('another server is taken where one does not answer', async (t) => {
   const prefix = freshPrefix();
   const proxies = await Promise.all([startProxy(etcd.port), startProxy(etcd.port), startProxy(etcd.port)]);
+  t.teardown(() => Promise.all(proxies.map((proxy) => proxy.close())));
   const store = openTestStore(
     proxies.map((proxy) => proxy.url),
     prefix,
@@ -218,7 +229,6 @@ test.serial('another server is taken where one does not answer', async (t) => {
     t.log(`${Math.round(performance.now() - since)} ms`);
   }
   await store.close();
-  await Promise.all(proxies.map(async (proxy) => await proxy.close()));
 });
 
 test.serial('restored from an older copy: what was removed on purpose is removed again', async (t) => {

@@ -42,8 +42,8 @@ test('a name is added to, and taken away address by address', async (t) => {
   await a.removeName({ ...name, ips: ips('2001:db8::1') });
   t.is(shown(), 'none');
   for (const call of [
-    a.removeName({ ...name, ips: [] }),
-    a.addName({ network: 'nope', name: 'x', ips: ips('192.0.2.1') }),
+    () => a.removeName({ ...name, ips: [] }),
+    () => a.addName({ network: 'nope', name: 'x', ips: ips('192.0.2.1') }),
   ]) {
     t.like(await t.throwsAsync(call), { code: 'NOT_FOUND' });
   }

@@ -19,6 +19,7 @@ test.after.always(async () => {
 test('compacted behind the watch: one list, the difference, and on', async (t) => {
   const prefix = freshPrefix();
   const proxy = await startProxy(etcd.port);
+  t.teardown(() => proxy.close());
   const log = recordingLog();
   const store = openTestStore([proxy.url], prefix, log);
   await store.synced();
@@ -51,7 +52,6 @@ test('compacted behind the watch: one list, the difference, and on', async (t) =
   await eventually(() => store.view.nodes.has('later'), 'it goes on');
   t.is(store.state.resyncs, 1);
   await store.close();
-  await proxy.close();
 });
 
 test('a list of many pages is one picture', async (t) => {

@@ -109,7 +109,9 @@ test.after.always(async () => await etcd?.stop());
 test.serial('cut again and again under load, nothing is missed and nothing comes twice', async (t) => {
   const prefix = freshPrefix();
   const proxy = await startProxy(etcd.port);
+  t.teardown(() => proxy.close());
   const watch = follow(proxy.url, prefix);
+  t.teardown(() => watch.close());
   await eventually(() => watch.up, 'the watch runs');
   const churning = churn(etcd, prefix, 6000);
   let running = true;
@@ -133,8 +135,6 @@ test.serial('cut again and again under load, nothing is missed and nothing comes
       key,
     );
   t.true(increasing(watch.order));
-  await watch.close();
-  await proxy.close();
 });
 
 test.serial(
@@ -142,7 +142,9 @@ test.serial(
   async (t) => {
     const prefix = freshPrefix();
     const proxy = await startProxy(etcd.port);
+    t.teardown(() => proxy.close());
     const watch = follow(proxy.url, prefix);
+    t.teardown(() => watch.close());
     await eventually(() => watch.up, 'the watch runs');
     proxy.refuse(true);
     proxy.cut();
@@ -164,7 +166,5 @@ test.serial(
       );
     await compare(t, etcd, prefix, watch.state);
     t.is(watch.lists, 1);
-    await watch.close();
-    await proxy.close();
   },
 );
