@@ -92,7 +92,7 @@ fault('agents race for subnets, addresses and VNIs, and are killed at random', a
   const { cluster } = f;
   const seed = Number(process.env['WEFT_RACES_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
   f.t.log(`WEFT_RACES_SEED=${seed}`);
-  const rounds = fc.sample(round, { seed, numRuns: f.pick(4, 25) });
+  const rounds = fc.sample(round, { seed, numRuns: f.pick(3, 25) });
   f.begins();
   for (const [n, moves] of rounds.entries()) {
     const names = HOSTS.map((host) => `race${n}${host}`);
