@@ -11,7 +11,7 @@ import type { Store } from '../store/store.js';
 import { NetnsResolvConf } from './dns/netns-resolv-conf.js';
 import type { Kernel } from './kernel/kernel.js';
 import { clearContainers } from './runtime/clear.js';
-import { instanceIn } from './state.js';
+import { instanceIn } from './state/state.js';
 
 export interface CleanupOptions {
   kernel: Kernel;

@@ -3,13 +3,13 @@
 import { messageOf, WeftError } from '../core/errors.js';
 import type { Logger } from '../daemon/log.js';
 import type { Announcement, Change, Store } from '../store/store.js';
-import type { Gateways } from './gateways.js';
-import type { Memberships } from './memberships.js';
-import type { AgentMetrics } from './metrics.js';
-import type { PluginAddresses } from './plugin-addresses.js';
-import type { Ports } from './ports.js';
-import type { Problems } from './problems.js';
-import type { Publisher } from './publisher.js';
+import type { Gateways } from './networks/gateways.js';
+import type { Memberships } from './networks/memberships.js';
+import type { AgentMetrics } from './health/metrics.js';
+import type { PluginAddresses } from './plugin-host/addresses.js';
+import type { Ports } from './endpoints/published-ports.js';
+import type { Problems } from './health/problems.js';
+import type { Publisher } from './endpoints/publisher.js';
 
 export interface StoreFollowerOptions {
   store: Pick<Store, 'synced' | 'isSynced' | 'subscribe' | 'state' | 'onState' | 'view'>;

@@ -10,7 +10,7 @@ import { unknownNetwork } from './unknown-network.js';
 import type { Registry } from './registry.js';
 import { checkAttach } from './requests.js';
 import type { Sessions } from './sessions.js';
-import { requireSynced } from './synced.js';
+import { requireSynced } from './wait-for-sync.js';
 import { DELETE, PUT, serveWatch, SYNCED } from './watch.js';
 
 /** How many of several matches a refusal names. */

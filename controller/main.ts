@@ -35,7 +35,7 @@ import { Registry } from './registry.js';
 import { Sessions } from './sessions.js';
 import { controllerProgram, type ControllerSettings } from './settings.js';
 import { statusService } from './status-service.js';
-import { Tally } from './tally.js';
+import { Tally } from './counters.js';
 
 /** @param argv the words behind `weft controller` */
 export async function main(argv: readonly string[]): Promise<void> {

@@ -7,7 +7,7 @@ import type { Endpoint, Lease, Network } from '../proto/gen/weft/v1/types.js';
 import type { Store, StoredLease } from '../store/store.js';
 import type { LeaseTimes } from './lease-times.js';
 import type { ReportSource } from './registry.js';
-import type { Tally } from './tally.js';
+import type { Tally } from './counters.js';
 
 /** What messages are made from. */
 export interface Sources {

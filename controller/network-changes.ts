@@ -6,7 +6,7 @@ import type { NetworkServiceServer } from '../proto/gen/weft/v1/controller.js';
 import type { Network } from '../proto/gen/weft/v1/types.js';
 import type { Store } from '../store/store.js';
 import { leasesOf, networkMessage, type Sources } from './messages.js';
-import { requireSynced } from './synced.js';
+import { requireSynced } from './wait-for-sync.js';
 import { unknownNetwork } from './unknown-network.js';
 
 type Changes = Pick<NetworkServiceServer, 'updateNetwork' | 'routeNetworks'>;

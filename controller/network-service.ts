@@ -4,11 +4,11 @@ import { Network, type Network as NetworkMessage, type Status } from '../proto/g
 import type { NetworkEvent, NetworkServiceServer } from '../proto/gen/weft/v1/controller.js';
 import { networkOf } from '../store/networks.js';
 import type { Change } from '../store/store.js';
-import { checkCapable } from './capable.js';
+import { checkCapable } from './capability-check.js';
 import { forgetRoutes, networkChanges } from './network-changes.js';
 import { leasesOf, networkMessage, type Sources } from './messages.js';
 import { parseCreateNetwork } from './requests.js';
-import { requireSynced } from './synced.js';
+import { requireSynced } from './wait-for-sync.js';
 import { unknownNetwork } from './unknown-network.js';
 import { DELETE, PUT, serveWatch, SYNCED } from './watch.js';
 

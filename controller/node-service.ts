@@ -6,7 +6,7 @@ import type { NodeEvent, NodeServiceServer } from '../proto/gen/weft/v1/controll
 import type { Store } from '../store/store.js';
 import type { Registry } from './registry.js';
 import type { Sessions } from './sessions.js';
-import { requireSynced } from './synced.js';
+import { requireSynced } from './wait-for-sync.js';
 import { DELETE, PUT, serveWatch, SYNCED } from './watch.js';
 
 /** An attach changes its node's count; many at once become one event. */

@@ -10,7 +10,7 @@ import { didYouMean } from '../daemon/suggest.js';
 import type { Node, Status } from '../proto/gen/weft/v1/types.js';
 import type { Change, Store, StoreState } from '../store/store.js';
 import { timestamp, type Clock } from './clock.js';
-import type { Tally } from './tally.js';
+import type { Tally } from './counters.js';
 
 export interface NodeReport {
   /** Milliseconds since 1970. */

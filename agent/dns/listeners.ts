@@ -8,7 +8,7 @@ import { errnoOf } from '../../daemon/errno.js';
 import type { Logger } from '../../daemon/log.js';
 import { byWhom } from '../../daemon/port-owner.js';
 import { enlargeReceiveBuffer } from '../kernel/socket-buffer.js';
-import type { Problem, Problems } from '../problems.js';
+import type { Problem, Problems } from '../health/problems.js';
 import { framed } from './exchange.js';
 import type { Transport } from './message.js';
 

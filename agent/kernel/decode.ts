@@ -12,7 +12,7 @@ import {
 } from '../../core/objects.js';
 import type { BridgeVlanEntry } from './encode-bridge.js';
 import { AF_BRIDGE } from './libc.js';
-import { attrSet, decodeAttrs, readIp, readMac, readText, type Attrs } from './wire.js';
+import { attrSet, decodeAttrs, readIp, readMac, readText, type Attrs } from './netlink-message.js';
 import type { NamespaceRole } from './kernel.js';
 
 /** A link as the kernel has it. */

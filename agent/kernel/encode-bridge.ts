@@ -3,7 +3,17 @@
 import type { BridgeVlanObject } from '../../core/objects.js';
 import { ifinfo } from './encode.js';
 import { AF_BRIDGE } from './libc.js';
-import { attr, decodeAttrs, fixed, nested, NLM_F, RTM, u16Attr, u32Attr, type Request } from './wire.js';
+import {
+  attr,
+  decodeAttrs,
+  fixed,
+  nested,
+  NLM_F,
+  RTM,
+  u16Attr,
+  u32Attr,
+  type Request,
+} from './netlink-message.js';
 
 const IFLA = { MASTER: 10, AF_SPEC: 26, EXT_MASK: 29 } as const;
 const BRIDGE = { FLAGS: 0, VLAN_INFO: 2 } as const;

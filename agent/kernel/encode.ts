@@ -29,7 +29,7 @@ import {
   u32Attr,
   u8Attr,
   type Request,
-} from './wire.js';
+} from './netlink-message.js';
 
 const IFLA = {
   ADDRESS: 1,

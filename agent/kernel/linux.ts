@@ -8,13 +8,13 @@ import { decodeAddress, decodeRoute, isPortOfWefts, type LinkLookup } from './de
 import { dumpAddresses, dumpRoutes } from './encode.js';
 import { probeCapabilities } from './capabilities.js';
 import type { Capability, FirewallDriver, Kernel, ParentLink, UnderlayLink } from './kernel.js';
-import type { PortJournal } from './ports.js';
-import { forgetFlows } from './flows.js';
-import { holdPort } from './held-port.js';
+import type { PortJournal } from './bridge-ports.js';
+import { forgetFlows } from './conntrack.js';
+import { holdPort } from './port-reservation.js';
 import { closeFd } from './libc.js';
 import { LinuxNamespace } from './namespace.js';
 import { bootId, openNetns } from './namespaces.js';
-import { askNeighboursAgain } from './neighbour-questions.js';
+import { askNeighboursAgain } from './neighbour-refresh.js';
 import { NetlinkSocket } from './netlink-socket.js';
 import { watchKernel } from './notifications.js';
 import { Pinger } from './ping.js';

@@ -51,12 +51,12 @@ import {
   dumpBridgeVlans,
   type BridgeVlanEntry,
 } from './encode-bridge.js';
-import { foreignLink } from './foreign.js';
+import { foreignLink } from './ownership.js';
 import type { KernelNamespace, NamespaceRole, PeerNamespaces, StepFailure } from './kernel.js';
 import { inNamespace } from './namespaces.js';
-import { Ports, type PortJournal } from './ports.js';
+import { Ports, type PortJournal } from './bridge-ports.js';
 import { BATCH, NetlinkSocket, type Refusal } from './netlink-socket.js';
-import type { Request } from './wire.js';
+import type { Request } from './netlink-message.js';
 
 /** Of a deletion: it is gone already. */
 const GONE = new Set(['ENOENT', 'ESRCH', 'ENODEV', 'EADDRNOTAVAIL', 'ENXIO']);

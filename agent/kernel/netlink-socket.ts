@@ -15,7 +15,14 @@ import {
   setSocketOption,
   SystemError,
 } from './libc.js';
-import { decodeMessages, encodeRequest, NLM_F, type Incoming, type Message, type Request } from './wire.js';
+import {
+  decodeMessages,
+  encodeRequest,
+  NLM_F,
+  type Incoming,
+  type Message,
+  type Request,
+} from './netlink-message.js';
 
 // include/uapi/linux/netlink.h
 const PROTOCOLS = { route: 0, netfilter: 12 } as const;

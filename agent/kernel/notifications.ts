@@ -16,7 +16,7 @@ import {
 import type { KernelEvent } from './kernel.js';
 import type { LinuxNamespace } from './namespace.js';
 import { Subscription } from './subscription.js';
-import { decodeMessages, RTM } from './wire.js';
+import { decodeMessages, RTM } from './netlink-message.js';
 
 const NETLINK_ROUTE = 0;
 const NETLINK_NETFILTER = 12;

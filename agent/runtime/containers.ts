@@ -7,8 +7,8 @@ import { parseRunNetwork, runTarget } from '../../core/run.js';
 import type { Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
-import { Locks } from '../../core/locks.js';
-import type { Problems } from '../problems.js';
+import { Locks } from '../../core/keyed-mutex.js';
+import type { Problems } from '../health/problems.js';
 import { ContainerFaults } from './container-faults.js';
 import type { ContainerNetworks } from './container-networks.js';
 import { ContainerStarts, detachAll, endpointsOf, formerOf } from './container-start.js';
@@ -19,7 +19,7 @@ import { trimLog } from './container-log.js';
 import { launch, type Launched } from './launcher.js';
 import { isAlive, killAll, processAt } from './processes.js';
 import type { RunRequest } from './run-request.js';
-import type { Target } from './targets.js';
+import type { Target } from '../targets/targets.js';
 
 export interface ContainersOptions {
   state: ContainerState;

@@ -3,9 +3,9 @@
 import { IpAddress, parseInterface, parseMac } from '../../core/address.js';
 import { macOf } from '../../core/compile.js';
 import { invalidArgument, messageOf, notFound } from '../../core/errors.js';
-import { Locks } from '../../core/locks.js';
+import { Locks } from '../../core/keyed-mutex.js';
 import type { NodeSubnets, PluginHost } from '../../daemon/plugin-host.js';
-import type { DockerEndpoint, Memory } from './memory.js';
+import type { DockerEndpoint, Memory } from './plugin-state.js';
 import type { Networks } from './network.js';
 import { parsePortMap } from './port-map.js';
 import { LABEL, type CreateEndpoint, type External, type Join } from './protocol.js';

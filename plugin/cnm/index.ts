@@ -7,7 +7,7 @@ import type { MountedPlugin, PluginHost } from '../../daemon/plugin-host.js';
 import { DockerEvents } from './docker-events.js';
 import { DockerEndpoints } from './endpoint.js';
 import { Ipam } from './ipam.js';
-import { Memory } from './memory.js';
+import { Memory } from './plugin-state.js';
 import { Networks } from './network.js';
 import * as ask from './protocol.js';
 import { method, servePlugin, type Method } from './server.js';

@@ -19,10 +19,10 @@ import {
   type Network,
 } from '../../core/network.js';
 import type { PluginHost } from '../../daemon/plugin-host.js';
-import { ageOf, isAddressOf, type Memory, type Pool } from './memory.js';
+import { ageOf, isAddressOf, type Memory, type Pool } from './plugin-state.js';
 import type { Networks } from './network.js';
 import { parseIpamOptions, type IpamOptions } from './options.js';
-import { otherName, otherSubnet } from './refusals.js';
+import { otherName, otherSubnet } from './errors.js';
 import { ADDRESS_TYPE, type ReleaseAddress, type RequestAddress, type RequestPool } from './protocol.js';
 
 /** Between asking for an address and creating its endpoint Docker does nothing else. */

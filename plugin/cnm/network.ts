@@ -10,13 +10,13 @@ import {
   unavailable,
   WeftError,
 } from '../../core/errors.js';
-import { Locks } from '../../core/locks.js';
+import { Locks } from '../../core/keyed-mutex.js';
 import { parseNetworkName, type Network } from '../../core/network.js';
 import type { PluginHost } from '../../daemon/plugin-host.js';
 import type { NetworkSpec } from '../../store/store.js';
-import type { DockerNetwork, Memory, Pool } from './memory.js';
+import type { DockerNetwork, Memory, Pool } from './plugin-state.js';
 import { parseNetworkOptions, type NetworkOptions } from './options.js';
-import { command, otherName, otherSubnet, unknownNetwork } from './refusals.js';
+import { command, otherName, otherSubnet, unknownNetwork } from './errors.js';
 import { ADDRESS_SPACE, LABEL, type CreateNetwork, type IpamData } from './protocol.js';
 
 export interface NetworksOptions {

@@ -7,7 +7,7 @@ import { parseName } from '../../core/network.js';
 import type { PluginHost } from '../../daemon/plugin-host.js';
 import type { DockerEvents } from './docker-events.js';
 import type { DockerEndpoints } from './endpoint.js';
-import { ageOf, isAddressOf, type Memory } from './memory.js';
+import { ageOf, isAddressOf, type Memory } from './plugin-state.js';
 import type { Networks } from './network.js';
 
 export interface UpkeepOptions {

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 
 import { cleanup } from '../../agent/cleanup.js';
-import { State } from '../../agent/state.js';
+import { State } from '../../agent/state/state.js';
 import type { Logger } from '../../daemon/log.js';
 import { endpoint, lease, node } from '../controller/records.js';
 import { FakeKernel } from '../fakes/kernel.js';

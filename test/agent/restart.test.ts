@@ -4,8 +4,8 @@ import { join } from 'node:path';
 
 import test from 'ava';
 
-import { Exposure } from '../../agent/exposure.js';
-import { PluginAddresses } from '../../agent/plugin-addresses.js';
+import { Exposure } from '../../agent/endpoints/host-endpoint.js';
+import { PluginAddresses } from '../../agent/plugin-host/addresses.js';
 import { silentLogger } from '../../daemon/log.js';
 import { overlay } from '../core/records.js';
 import { until } from '../lab/wait.js';

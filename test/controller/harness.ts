@@ -12,7 +12,7 @@ import { Problems } from '../../controller/problems.js';
 import { Registry } from '../../controller/registry.js';
 import { Sessions } from '../../controller/sessions.js';
 import { statusService } from '../../controller/status-service.js';
-import { Tally } from '../../controller/tally.js';
+import { Tally } from '../../controller/counters.js';
 import { channel, listenGrpc, serverOptions, stopGrpc } from '../../daemon/grpc.js';
 import { hostPort } from '../../daemon/kinds.js';
 import { silentLogger as log } from '../../daemon/log.js';

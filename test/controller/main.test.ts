@@ -6,7 +6,7 @@ import { join } from 'node:path';
 
 import test from 'ava';
 
-import { startSession } from '../../agent/session.js';
+import { startSession } from '../../agent/api/session.js';
 import { startEmbeddedEtcd } from '../../controller/embedded-etcd.js';
 import { WeftError } from '../../core/errors.js';
 import { call, channel } from '../../daemon/grpc.js';

@@ -2,7 +2,7 @@
 import test from 'ava';
 
 import { Registry, type NodeReport } from '../../controller/registry.js';
-import { Tally } from '../../controller/tally.js';
+import { Tally } from '../../controller/counters.js';
 import { Status } from '../../proto/gen/weft/v1/types.js';
 import { FakeStore } from '../fakes/store.js';
 import { endpoint, FakeClock, lease, node } from './records.js';

@@ -3,7 +3,12 @@ import { createServer, type Server, type Socket } from 'node:net';
 
 import test from 'ava';
 
-import { startSession, type Session, type SessionOptions, type SessionRequest } from '../../agent/session.js';
+import {
+  startSession,
+  type Session,
+  type SessionOptions,
+  type SessionRequest,
+} from '../../agent/api/session.js';
 import { failedPrecondition, WeftError } from '../../core/errors.js';
 import { call, channel } from '../../daemon/grpc.js';
 import type { Fields, Logger } from '../../daemon/log.js';

@@ -10,7 +10,7 @@ import {
   type LinkObject,
 } from '../../core/objects.js';
 import type { Step } from '../../core/plan.js';
-import { foreignLink } from '../../agent/kernel/foreign.js';
+import { foreignLink } from '../../agent/kernel/ownership.js';
 import type { NamespaceRole } from '../../agent/kernel/kernel.js';
 import { lineOf } from './lines.js';
 

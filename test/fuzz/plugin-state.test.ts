@@ -7,7 +7,7 @@ import test from 'ava';
 import fc from 'fast-check';
 
 import { IpNetwork } from '../../core/address.js';
-import { isAddressOf, Memory } from '../../plugin/cnm/memory.js';
+import { isAddressOf, Memory } from '../../plugin/cnm/plugin-state.js';
 import { patience, spoilt, text, TIMES, unclear } from './garbage.js';
 import { idOf } from './plugin-requests.js';
 

@@ -2,10 +2,10 @@
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 
-import { parseDetach } from '../../agent/api.js';
-import { parseAttach } from '../../agent/attach-request.js';
+import { parseDetach } from '../../agent/api/server.js';
+import { parseAttach } from '../../agent/endpoints/attach-request.js';
 import { parseRun } from '../../agent/runtime/run-request.js';
-import { parseWire, parseWireDetach } from '../../agent/wire-request.js';
+import { parseWire, parseWireDetach } from '../../agent/pipework/messages.js';
 import { checkAttach, parseCreateNetwork } from '../../controller/requests.js';
 import { WeftError } from '../../core/errors.js';
 import { parseTarget } from '../../core/target.js';

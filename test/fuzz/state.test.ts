@@ -8,13 +8,13 @@ import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 
 import { NetnsResolvConf } from '../../agent/dns/netns-resolv-conf.js';
-import { FilePortJournal } from '../../agent/port-journal.js';
+import { FilePortJournal } from '../../agent/state/interface-loans.js';
 import { ContainerState } from '../../agent/runtime/container-state.js';
-import { State } from '../../agent/state.js';
-import { WireState } from '../../agent/wire-state.js';
+import { State } from '../../agent/state/state.js';
+import { WireState } from '../../agent/pipework/attachment-state.js';
 import { compileEndpoint, compileFirewall, compileNetwork } from '../../core/compile.js';
 import { WeftError } from '../../core/errors.js';
-import { compilePlace, compileWire } from '../../core/wire.js';
+import { compilePlace, compileWire } from '../../core/attachment.js';
 import { silentLogger } from '../../daemon/log.js';
 import { encodeConfig } from '../../store/network-codec.js';
 import { endpoint, lease, membership, network } from '../kernel/samples.js';

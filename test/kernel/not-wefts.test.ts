@@ -8,11 +8,11 @@ import test from 'ava';
 import { vlanObjects, type KernelLink } from '../../agent/kernel/decode.js';
 import type { Kernel } from '../../agent/kernel/kernel.js';
 import { openKernel } from '../../agent/kernel/linux.js';
-import type { PortJournal, SavedPort } from '../../agent/kernel/ports.js';
+import type { PortJournal, SavedPort } from '../../agent/kernel/bridge-ports.js';
 import { compileEndpoint, compileNetwork, compilePeer } from '../../core/compile.js';
 import type { KernelObject } from '../../core/objects.js';
 import { assume, plan, type Plan, type Step } from '../../core/plan.js';
-import { compilePlace } from '../../core/wire.js';
+import { compilePlace } from '../../core/attachment.js';
 import { endpoint, lease, membership, network, noFirewall } from './samples.js';
 
 const sh = (command: string): string => execFileSync('sh', ['-c', command], { encoding: 'utf8' });

@@ -7,7 +7,7 @@ import test from 'ava';
 
 import type { PluginHost } from '../../daemon/plugin-host.js';
 import { silentLogger } from '../../daemon/log.js';
-import { Memory } from '../../plugin/cnm/memory.js';
+import { Memory } from '../../plugin/cnm/plugin-state.js';
 import { Networks } from '../../plugin/cnm/network.js';
 import { ADDRESS_SPACE } from '../../plugin/cnm/protocol.js';
 import { overlay } from '../core/records.js';

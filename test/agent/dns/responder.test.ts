@@ -9,7 +9,7 @@ import test from 'ava';
 import { NameTable } from '../../../agent/dns/names.js';
 import { Responder } from '../../../agent/dns/responder.js';
 import { Upstream } from '../../../agent/dns/upstream.js';
-import { Problems } from '../../../agent/problems.js';
+import { Problems } from '../../../agent/health/problems.js';
 import { IpAddress } from '../../../core/address.js';
 
 function responderOf(): Responder {

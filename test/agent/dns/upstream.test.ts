@@ -11,7 +11,7 @@ import { framed } from '../../../agent/dns/exchange.js';
 import { receive, type Question } from '../../../agent/dns/message.js';
 import { parseDnsServer } from '../../../agent/dns/server-setting.js';
 import { Upstream, type UpstreamServer } from '../../../agent/dns/upstream.js';
-import { Problems } from '../../../agent/problems.js';
+import { Problems } from '../../../agent/health/problems.js';
 import { WeftError } from '../../../core/errors.js';
 import { freePort } from '../../lab/free-port.js';
 

@@ -1,0 +1,30 @@
+// Metrics that are counted anew every second, not whenever something changes.
+import type { Endpoints } from '../endpoints/endpoints.js';
+import type { Memberships } from '../networks/memberships.js';
+import type { AgentMetrics } from '../health/metrics.js';
+import { problemsOf, type ProblemSources } from './status.js';
+
+export interface GaugesOptions extends ProblemSources {
+  memberships: Pick<Memberships, 'list'>;
+  endpoints: Pick<Endpoints, 'list'>;
+  metrics: Pick<AgentMetrics, 'endpoints' | 'leases' | 'problems'>;
+}
+
+const EVERY_MS = 1000;
+
+/** Counts at once and from then on. Answers what ends it. */
+export function startGauges(options: GaugesOptions): () => void {
+  const { memberships, endpoints, metrics } = options;
+  const count = (): void => {
+    metrics.endpoints.reset();
+    for (const { network } of memberships.list()) {
+      const own = endpoints.list().filter((endpoint) => endpoint.network === network.name).length;
+      metrics.endpoints.set({ network: network.name }, own);
+    }
+    metrics.leases.set(memberships.list().length);
+    metrics.problems.set(problemsOf(options).length);
+  };
+  count();
+  const timer = setInterval(count, EVERY_MS);
+  return () => clearInterval(timer);
+}

@@ -1,0 +1,45 @@
+// The host as a member of a network, as gRPC speaks of it: `weft expose` and `weft hide`.
+import type { Server } from '@grpc/grpc-js';
+
+import { parseNetworkName } from '../../core/network.js';
+import type { Endpoint } from '../../core/records.js';
+import { unary } from '../../daemon/grpc.js';
+import { HostServiceService, type ExposeRequest, type HideRequest } from '../../proto/gen/weft/v1/runtime.js';
+import type { Endpoint as WireEndpoint } from '../../proto/gen/weft/v1/types.js';
+import { parseAttach, type AttachRequest } from '../endpoints/attach-request.js';
+import type { Exposure } from '../endpoints/host-endpoint.js';
+
+export function mountHost(
+  server: Server,
+  exposure: Exposure,
+  wire: (endpoint: Endpoint) => WireEndpoint,
+  changed: () => void,
+): void {
+  const shape = (endpoint: Endpoint): WireEndpoint => {
+    changed();
+    return wire(endpoint);
+  };
+  server.addService(HostServiceService, {
+    expose: unary(async (request: ExposeRequest) => shape(await exposure.expose(parseExpose(request)))),
+    hide: unary(async ({ network }: HideRequest) => shape(await exposure.hide(parseNetworkName(network)))),
+  });
+}
+
+/** @throws WeftError INVALID_ARGUMENT */
+function parseExpose({ network, name, aliases, ip, ip6 }: ExposeRequest): AttachRequest {
+  return parseAttach({
+    network,
+    target: 'host',
+    name,
+    aliases,
+    ip,
+    ip6,
+    mac: undefined,
+    ifname: undefined,
+    noDefaultRoute: false,
+    publish: [],
+    publishEverywhere: false,
+    vlan: undefined,
+    dns: false,
+  });
+}

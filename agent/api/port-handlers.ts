@@ -1,0 +1,143 @@
+// Ports as the agent's API speaks of them: which endpoint is meant by a word, and what is open on this node.
+import { failedPrecondition, invalidArgument, notFound } from '../../core/errors.js';
+import { parseNetworkName } from '../../core/network.js';
+import { matchesFilter, parsePublishedFilter } from '../../core/publish.js';
+import type { Endpoint, PublishedPort } from '../../core/records.js';
+import type {
+  ListPortsRequest,
+  ListPortsResponse,
+  OpenPort,
+  PublishPortsRequest,
+  PublishPortsResponse,
+  UnpublishPortsRequest,
+  UnpublishPortsResponse,
+} from '../../proto/gen/weft/v1/agent.js';
+import type { Store } from '../../store/store.js';
+import { parsePublishes } from '../endpoints/attach-request.js';
+import type { EndpointPorts } from '../endpoints/endpoint-ports.js';
+import type { Endpoints } from '../endpoints/endpoints.js';
+import type { Ports } from '../endpoints/published-ports.js';
+import { canonicalForms } from '../targets/targets.js';
+
+export interface PortDoorOptions {
+  endpoints: Endpoints;
+  endpointPorts: EndpointPorts;
+  ports: Ports;
+  store: Store;
+  /** Called after a change. */
+  changed: () => void;
+}
+
+export interface PortDoor {
+  publishPorts(request: PublishPortsRequest): Promise<PublishPortsResponse>;
+  unpublishPorts(request: UnpublishPortsRequest): Promise<UnpublishPortsResponse>;
+  listPorts(request: ListPortsRequest): Promise<ListPortsResponse>;
+}
+
+export function portDoor({ endpoints, endpointPorts, ports, store, changed }: PortDoorOptions): PortDoor {
+  const find = (word: string, network: string): Endpoint => meant(endpoints.list(), store, word, network);
+  return {
+    publishPorts: async ({ endpoint: word, network, publish, everywhere }) => {
+      const parsed = parsePublishes(publish, everywhere);
+      if (parsed.publish.length === 0) throw invalidArgument('publish: not given', 'Give at least one port.');
+      const endpoint = find(word, network);
+      const made = await endpointPorts.publish(endpoint.id, parsed);
+      changed();
+      return { ports: made.map((published) => openPort(endpoint, published)) };
+    },
+    unpublishPorts: async ({ endpoint: word, network, ports: texts, all }) => {
+      const filters = texts.map(parsePublishedFilter);
+      if (!all && filters.length === 0)
+        throw invalidArgument('ports: not given', 'Name them, or ask for all.');
+      const endpoint = find(word, network);
+      const gone = await endpointPorts.unpublish(
+        endpoint.id,
+        (published) => all || filters.some((filter) => matchesFilter(published, filter)),
+      );
+      changed();
+      return { ports: gone.map((published) => openPort(endpoint, published)) };
+    },
+    listPorts: ({ endpoint: word }) => {
+      const known = (id: string, network: string): Endpoint | undefined =>
+        endpoints.get(id) ?? store.view.endpoints.get(network)?.get(id);
+      const found = [...ports.list()].flatMap(({ holder, published, problem }) => {
+        const endpoint = known(holder.id, holder.network);
+        return endpoint === undefined || (word !== '' && !isNamed(endpoint, word))
+          ? []
+          : [openPort(endpoint, published, problem)];
+      });
+      if (found.length === 0 && word !== '') find(word, '');
+      return Promise.resolve({ ports: found.toSorted(byPort) });
+    },
+  };
+}
+
+function byPort({ publish: a }: OpenPort, { publish: b }: OpenPort): number {
+  const textOf = (port: typeof a): string => `${port?.protocol} ${port?.hostIp}`;
+  return (a?.hostPort ?? 0) - (b?.hostPort ?? 0) || (textOf(a) < textOf(b) ? -1 : 1);
+}
+
+const openPort = (endpoint: Endpoint, publish: PublishedPort, problem = ''): OpenPort => ({
+  publish,
+  endpoint: endpoint.id,
+  name: endpoint.name,
+  network: endpoint.network,
+  node: endpoint.node,
+  ip: endpoint.ip.split('/')[0] ?? '',
+  ip6: endpoint.ip6?.split('/')[0],
+  problem,
+});
+
+/** As much of an id as is not taken for a name by mistake. */
+const SHORTEST_ID = 4;
+
+function isNamed(endpoint: Endpoint, word: string): boolean {
+  return (
+    endpoint.name === word ||
+    endpoint.aliases.includes(word) ||
+    (word.length >= SHORTEST_ID && endpoint.id.startsWith(word)) ||
+    formsOf(word).includes(endpoint.target)
+  );
+}
+
+/** A word that is no target can still be a name. */
+function formsOf(word: string): readonly string[] {
+  try {
+    return canonicalForms(word);
+  } catch {
+    return [];
+  }
+}
+
+/** @throws WeftError NOT_FOUND; FAILED_PRECONDITION where the word fits several, or one of another node */
+function meant(local: readonly Endpoint[], store: Store, word: string, network: string): Endpoint {
+  if (word === '') throw invalidArgument('endpoint: not given', 'Give its name or id, or the container.');
+  if (network !== '') parseNetworkName(network);
+  const fits = (endpoint: Endpoint): boolean =>
+    (network === '' || endpoint.network === network) && isNamed(endpoint, word);
+  const found = local.filter(fits);
+  const exact = found.filter(({ id, name }) => id === word || name === word);
+  // A container on several networks: those that a port can lead into.
+  const open = found.filter((endpoint) => store.view.networks.get(endpoint.network)?.internal !== true);
+  for (const some of [found, exact, open]) if (some.length === 1 && some[0] !== undefined) return some[0];
+  if (found.length > 1) {
+    const names = found.map(
+      (endpoint) => `${endpoint.id.slice(0, 12)} (${endpoint.name} on ${endpoint.network})`,
+    );
+    throw failedPrecondition(
+      `${word} could be any of ${names.join(', ')}`,
+      'Say which: --network, or its id.',
+    );
+  }
+  const away = [...store.view.endpoints.values()].flatMap((byId) => [...byId.values()].filter(fits))[0];
+  if (away !== undefined) {
+    throw failedPrecondition(
+      `endpoint ${away.name} is on node ${away.node}`,
+      'Ask the agent there: its ports are that node’s.',
+    );
+  }
+  throw notFound(
+    `${word} is not attached on this node${network === '' ? '' : ` to network ${network}`}`,
+    'See `weft endpoint ls`.',
+  );
+}

@@ -1,0 +1,119 @@
+// The agent's local API on its unix socket, for the commands on this host.
+import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { Server, ServerCredentials } from '@grpc/grpc-js';
+
+import { failedPrecondition, invalidArgument, messageOf } from '../../core/errors.js';
+import { parseNetworkName } from '../../core/network.js';
+import { serverOptions, stopGrpc, unary } from '../../daemon/grpc.js';
+import { answers } from '../../daemon/unix-socket.js';
+import {
+  AgentServiceService,
+  NameServiceService,
+  StatusServiceService,
+  type AttachRequest,
+  type DetachRequest,
+  type PipeworkDetachRequest,
+  type PipeworkRequest,
+  type Wire,
+  type ListPortsRequest,
+  type ListPortsResponse,
+  type PublishPortsRequest,
+  type PublishPortsResponse,
+  type UnpublishPortsRequest,
+  type UnpublishPortsResponse,
+} from '../../proto/gen/weft/v1/agent.js';
+import type { NameApi } from '../dns/api.js';
+import type { Endpoint, Status } from '../../proto/gen/weft/v1/types.js';
+
+/** What can be asked of this agent: by its socket, and by the controller on behalf of others. */
+export interface AgentDoor {
+  attach(request: AttachRequest): Promise<Endpoint>;
+  detach(request: DetachRequest): Promise<Endpoint>;
+  pipework(request: PipeworkRequest): Promise<Wire>;
+  pipeworkDetach(request: PipeworkDetachRequest): Promise<Wire>;
+  status(): Promise<Status>;
+  readonly names: NameApi;
+  publishPorts(request: PublishPortsRequest): Promise<PublishPortsResponse>;
+  unpublishPorts(request: UnpublishPortsRequest): Promise<UnpublishPortsResponse>;
+  listPorts(request: ListPortsRequest): Promise<ListPortsResponse>;
+}
+
+/** Adds a service of its own to the socket. */
+export type Mount = (server: Server) => void;
+
+/** @throws WeftError FAILED_PRECONDITION where another agent serves there, or the socket cannot be made */
+export async function serveApi(
+  runDir: string,
+  door: AgentDoor,
+  mounts: readonly Mount[] = [],
+): Promise<{ path: string; stop(): Promise<void> }> {
+  const path = join(runDir, 'agent.sock');
+  // sun_path of unix(7), less the terminating zero.
+  if (Buffer.byteLength(path) > 107) {
+    throw invalidArgument(
+      `--run-dir: the path of the socket, ${path}, is too long for the kernel`,
+      'Choose a shorter one.',
+    );
+  }
+  mkdirSync(runDir, { recursive: true, mode: 0o755 });
+  if (await answers(path)) {
+    throw failedPrecondition(
+      `another agent serves at ${path}`,
+      'Stop it, or give this one another --run-dir.',
+    );
+  }
+  // Left over by an agent that was killed.
+  rmSync(path, { force: true });
+  const server = new Server(serverOptions);
+  server.addService(AgentServiceService, {
+    attach: unary((request: AttachRequest) => door.attach(request)),
+    publishPorts: unary((request: PublishPortsRequest) => door.publishPorts(request)),
+    unpublishPorts: unary((request: UnpublishPortsRequest) => door.unpublishPorts(request)),
+    listPorts: unary((request: ListPortsRequest) => door.listPorts(request)),
+    detach: unary(async (request: DetachRequest) => ({ endpoint: await door.detach(request) })),
+    pipework: unary((request: PipeworkRequest) => door.pipework(request)),
+    pipeworkDetach: unary((request: PipeworkDetachRequest) => door.pipeworkDetach(request)),
+  });
+  const { names } = door;
+  server.addService(NameServiceService, {
+    addName: unary(names.add),
+    removeName: unary(names.remove),
+    listNames: unary(names.list),
+    lookupName: unary(names.lookup),
+  });
+  server.addService(StatusServiceService, { getStatus: unary(() => door.status()) });
+  for (const mount of mounts) mount(server);
+  await listen(server, path);
+  return {
+    path,
+    stop: async () => {
+      await stopGrpc(server);
+      rmSync(path, { force: true });
+    },
+  };
+}
+
+/** @throws WeftError FAILED_PRECONDITION */
+async function listen(server: Server, path: string): Promise<void> {
+  // From the first moment on nobody but root may ask: the agent's umask (main.ts) lets nobody else write to what it makes,
+  // and who may not write may not connect. A stricter one for the time of binding would be every part's, and every child's.
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.bindAsync(`unix:${path}`, ServerCredentials.createInsecure(), (error) =>
+        error === null ? resolve() : reject(error),
+      );
+    });
+    chmodSync(path, 0o600);
+  } catch (error) {
+    throw failedPrecondition(`the socket ${path} cannot be made: ${messageOf(error)}`, 'Check --run-dir.', {
+      cause: error,
+    });
+  }
+}
+
+/** @throws WeftError INVALID_ARGUMENT */
+export function parseDetach(request: DetachRequest): { network: string; target: string } {
+  return { network: parseNetworkName(request.network), target: request.target };
+}

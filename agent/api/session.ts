@@ -1,0 +1,288 @@
+// The agent's side of its conversation with a controller: it connects to the first that answers, reports what the node is
+// and does, and carries out what the controller hands on. The node's work never depends on it, so nothing here throws.
+import type { ClientDuplexStream } from '@grpc/grpc-js';
+
+import { messageOf, WeftError } from '../../core/errors.js';
+import { channel, fromServiceError } from '../../daemon/grpc.js';
+import type { Logger } from '../../daemon/log.js';
+import type { Tls } from '../../daemon/tls.js';
+import {
+  SessionServiceClient,
+  type AgentMessage,
+  type ControllerMessage,
+  type Reply,
+  type Request,
+} from '../../proto/gen/weft/v1/session.js';
+import type { Endpoint, Status } from '../../proto/gen/weft/v1/types.js';
+
+/** What a controller may hand on: attach or detach. */
+export type SessionRequest = NonNullable<Request['request']>;
+
+export interface SessionState {
+  /** "none" where no controller is set. */
+  state: 'connected' | 'disconnected' | 'none';
+  /** HOST:PORT of the controller; the one tried last while disconnected. */
+  address: string;
+  /** Why it is not connected, or empty. */
+  error: string;
+}
+
+export interface Session {
+  state(): SessionState;
+  /** Something changed that a report should tell soon; calls within 100 ms become one report. */
+  changed(): void;
+  stop(): Promise<void>;
+}
+
+export interface SessionOptions {
+  /** HOST:PORT, in order of preference; may be empty. */
+  controllers: readonly string[];
+  tls?: Tls | undefined;
+  hello: { node: string; instance: string; version: string };
+  status: () => Status;
+  handle: (request: SessionRequest) => Promise<Endpoint>;
+  log: Logger;
+  onState?: (state: SessionState) => void;
+}
+
+const DEBOUNCE_MS = 100;
+const REPORT_EVERY_MS = 10_000;
+/** How long a controller may take to answer Hello before the next one is tried. */
+const HELLO_WITHIN_MS = 3000;
+const BACK_OFF_MS = { first: 200, last: 2000 } as const;
+
+export function startSession(options: SessionOptions): Session {
+  if (options.controllers.length === 0) {
+    return {
+      state: () => ({ state: 'none', address: '', error: '' }),
+      changed: () => undefined,
+      stop: () => Promise.resolve(),
+    };
+  }
+  return new ControllerSession(options);
+}
+
+class ControllerSession implements Session {
+  readonly #options: SessionOptions;
+  readonly #stopping = new AbortController();
+  readonly #ended: Promise<void>;
+  #state: SessionState;
+  #current: Conversation | undefined;
+
+  constructor(options: SessionOptions) {
+    this.#options = options;
+    this.#state = { state: 'disconnected', address: options.controllers[0] ?? '', error: FIRST_ERROR };
+    this.#ended = this.#run();
+  }
+
+  state(): SessionState {
+    return { ...this.#state };
+  }
+
+  changed(): void {
+    this.#current?.reportSoon();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#current?.end();
+    await this.#ended;
+  }
+
+  async #run(): Promise<void> {
+    const { controllers } = this.#options;
+    let pause: number = BACK_OFF_MS.first;
+    while (!this.#stopping.signal.aborted) {
+      for (const address of controllers) {
+        if (this.#stopping.signal.aborted) return;
+        const wasConnected = await this.#converse(address);
+        if (wasConnected) {
+          // From the front again: the list says which controller is preferred.
+          pause = BACK_OFF_MS.first;
+          break;
+        }
+      }
+      // Spread, so that a controller that comes back does not meet every agent at once.
+      await sleep(pause * (0.5 + Math.random()), this.#stopping.signal);
+      pause = Math.min(pause * 2, BACK_OFF_MS.last);
+    }
+  }
+
+  /** Answers whether the controller had accepted the session. */
+  async #converse(address: string): Promise<boolean> {
+    const conversation = new Conversation(address, this.#options, () => {
+      this.#become({ state: 'connected', address, error: '' });
+    });
+    this.#current = conversation;
+    const error = await conversation.ended;
+    this.#current = undefined;
+    if (!this.#stopping.signal.aborted) this.#become({ state: 'disconnected', address, error });
+    return conversation.accepted;
+  }
+
+  #become(next: SessionState): void {
+    const { log, onState } = this.#options;
+    const before = this.#state;
+    this.#state = next;
+    if (before.state === next.state && before.error === next.error && before.address === next.address) return;
+    // Several controllers that are all away take turns here; that is one state, and one line.
+    const isNews =
+      before.state !== next.state || (before.error === FIRST_ERROR && next.state === 'disconnected');
+    if (isNews && next.state === 'connected')
+      log.info('connected to the controller', { controller: next.address });
+    if (isNews && next.state === 'disconnected') {
+      log.warn('no connection to the controller; the node works on without it', {
+        controller: next.address,
+        error: next.error,
+      });
+    }
+    try {
+      onState?.({ ...next });
+    } catch (error) {
+      log.error('a listener of the controller session failed', { error });
+    }
+  }
+}
+
+const FIRST_ERROR = 'not connected yet';
+
+/** One stream to one controller, from Hello to its end. */
+class Conversation {
+  /** Settles with the reason when it is over; never rejects. */
+  readonly ended: Promise<string>;
+  accepted = false;
+  readonly #options: SessionOptions;
+  readonly #client: SessionServiceClient;
+  readonly #stream: ClientDuplexStream<AgentMessage, ControllerMessage>;
+  readonly #onAccepted: () => void;
+  #finish: (reason: string) => void = () => undefined;
+  #over = false;
+  #sequence = 0;
+  #acknowledged = 0;
+  #wantsReport = false;
+  #debounce: NodeJS.Timeout | undefined;
+  #heartbeat: NodeJS.Timeout | undefined;
+
+  constructor(address: string, options: SessionOptions, onAccepted: () => void) {
+    this.#options = options;
+    this.#onAccepted = onAccepted;
+    const peer = `the controller at ${address}`;
+    this.#client = new SessionServiceClient(address, ...channel(address, options.tls));
+    this.#stream = this.#client.connect();
+    const helloDeadline = setTimeout(() => this.#close(`${peer} did not answer in time`), HELLO_WITHIN_MS);
+    this.ended = new Promise<string>((resolve) => {
+      this.#finish = resolve;
+    }).finally(() => clearTimeout(helloDeadline));
+    this.#stream.on('data', (message: ControllerMessage) => {
+      clearTimeout(helloDeadline);
+      this.#receive(message);
+    });
+    this.#stream.on('error', (error) => this.#close(explain(error, peer)));
+    this.#stream.on('end', () => this.#close(`${peer} ended the session`));
+    this.#send({ $case: 'hello', value: options.hello });
+  }
+
+  reportSoon(): void {
+    if (this.#over || !this.accepted) return;
+    this.#debounce ??= setTimeout(() => {
+      this.#debounce = undefined;
+      this.#report();
+    }, DEBOUNCE_MS);
+  }
+
+  end(): void {
+    this.#stream.end();
+    this.#close('ending');
+  }
+
+  #receive({ message }: ControllerMessage): void {
+    if (message?.$case === 'ack') return this.#acknowledge(message.value.sequence);
+    if (message?.$case === 'request') void this.#carryOut(message.value);
+  }
+
+  #acknowledge(sequence: number): void {
+    if (!this.accepted) {
+      this.accepted = true;
+      this.#onAccepted();
+      this.#heartbeat = setInterval(() => this.#report(), REPORT_EVERY_MS);
+      return this.#report();
+    }
+    this.#acknowledged = Math.max(this.#acknowledged, sequence);
+    if (this.#wantsReport && this.#acknowledged === this.#sequence) this.#report();
+  }
+
+  // One report is on its way at a time: a controller that is slow gets the newest state, not all of them.
+  #report(): void {
+    if (this.#over) return;
+    this.#wantsReport = this.#acknowledged < this.#sequence;
+    if (this.#wantsReport) return;
+    try {
+      const status = this.#options.status();
+      this.#sequence += 1;
+      this.#send({ $case: 'report', value: { sequence: this.#sequence, status } });
+    } catch (error) {
+      this.#options.log.error('the report for the controller could not be made', { error });
+    }
+  }
+
+  async #carryOut({ id, request }: Request): Promise<void> {
+    const reply = await this.#replyTo(request);
+    this.#send({ $case: 'reply', value: { id, reply } });
+  }
+
+  async #replyTo(request: Request['request']): Promise<Reply['reply']> {
+    try {
+      if (request === undefined) {
+        throw new WeftError(
+          'UNIMPLEMENTED',
+          'the agent does not know this request',
+          'Run the same version of weft on both sides.',
+        );
+      }
+      return { $case: 'endpoint', value: await this.#options.handle(request) };
+    } catch (error) {
+      const { code, message, next } =
+        error instanceof WeftError
+          ? error
+          : new WeftError('INTERNAL', `a fault in weft: ${messageOf(error)}`);
+      if (!(error instanceof WeftError))
+        this.#options.log.error('a request of the controller failed', { error });
+      return { $case: 'failure', value: { code, message, next: next ?? '' } };
+    }
+  }
+
+  #send(message: NonNullable<AgentMessage['message']>): void {
+    if (!this.#over) this.#stream.write({ message });
+  }
+
+  #close(reason: string): void {
+    if (this.#over) return;
+    this.#over = true;
+    clearTimeout(this.#debounce);
+    clearInterval(this.#heartbeat);
+    // What still arrives, such as the CANCELLED of our own end, is of no interest, but must have a listener.
+    this.#stream.removeAllListeners();
+    this.#stream.on('error', () => undefined);
+    this.#stream.cancel();
+    this.#client.close();
+    this.#finish(reason);
+  }
+}
+
+function explain(error: unknown, peer: string): string {
+  const { message, next } = fromServiceError(error, { peer });
+  return next === undefined ? message : `${message}. ${next}`;
+}
+
+function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const timer = setTimeout(done, ms);
+    signal.addEventListener('abort', done, { once: true });
+    function done(): void {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    }
+  });
+}

@@ -1,0 +1,142 @@
+// How the agent sees itself and the world, for `weft status` and for the controller.
+import { containerMtu, gatewayIn } from '../../core/compile.js';
+import { gatewayFor } from '../../core/compile-bridged.js';
+import type { Endpoint } from '../../core/records.js';
+import type { Endpoint as WireEndpoint, Problem, Status } from '../../proto/gen/weft/v1/types.js';
+import type { Store } from '../../store/store.js';
+import type { Endpoints } from '../endpoints/endpoints.js';
+import type { Capability } from '../kernel/kernel.js';
+import type { Memberships } from '../networks/memberships.js';
+import type { AgentMetrics } from '../health/metrics.js';
+import type { Peers } from '../underlay/peers.js';
+import type { Problems } from '../health/problems.js';
+import type { Publisher } from '../endpoints/publisher.js';
+import type { SessionState } from './session.js';
+
+/** A past that was lost is no state that ends: it is told for so long. */
+const RESTORED_SHOWN_MS = 600_000;
+
+/** Who knows of a problem. */
+export interface ProblemSources {
+  store: Pick<Store, 'state' | 'view'>;
+  etcd: readonly string[];
+  problems: Problems;
+  controller: () => SessionState;
+}
+
+export interface StatusSources extends ProblemSources {
+  memberships: Memberships;
+  endpoints: Endpoints;
+  publisher: Publisher;
+  peers: Peers;
+  metrics: AgentMetrics;
+  firewall: string;
+  capabilities: readonly Capability[];
+  node: string;
+  version: string;
+  startedAt: string;
+  publicIp: () => { ip: string; ip6?: string };
+}
+
+export function statusOf(sources: StatusSources): Status {
+  const { store, memberships, endpoints, peers } = sources;
+  const problems = problemsOf(sources);
+  const { ip, ip6 } = sources.publicIp();
+  return {
+    health: problems.length === 0 ? 'ok' : 'degraded',
+    node: {
+      name: sources.node,
+      publicIp: ip,
+      publicIp6: ip6,
+      version: sources.version,
+      startedAt: sources.startedAt,
+      firewall: sources.firewall,
+      stepsApplied: sources.metrics.totals.applied,
+      stepsFailed: sources.metrics.totals.failed,
+      driftRepaired: sources.metrics.totals.repaired,
+      capabilities: [...sources.capabilities],
+    },
+    store: {
+      state: store.state.connected ? 'connected' : 'disconnected',
+      endpoints: [...sources.etcd],
+      since: store.state.since.toISOString(),
+      revision: store.state.revision,
+      pending: sources.publisher.pending,
+      error: store.state.error ?? '',
+    },
+    controller: { ...sources.controller(), leader: false, nodesUp: 0, nodesDown: 0 },
+    networks: memberships.list().map((membership) => {
+      const { network, lease } = membership;
+      return {
+        name: network.name,
+        subnet: lease.subnet.toString(),
+        subnet6: lease.subnet6?.toString(),
+        gateway: gatewayIn(membership)?.toString() ?? '',
+        mtu: containerMtu(membership),
+        vni: network.vni,
+        endpoints: endpoints.list().filter((endpoint) => endpoint.network === network.name).length,
+        peers: Math.max(0, (store.view.leases.get(network.name)?.size ?? 0) - 1),
+        expires: memberships.expires(network.name)?.toISOString(),
+      };
+    }),
+    peers: peers
+      .list()
+      .map(({ node, publicIp, state, rttMs }) => ({ node: node ?? '', publicIp, state, rttMs })),
+    problems,
+  };
+}
+
+/** Everything that is not as it should be, as `weft status` lists it. */
+export function problemsOf({ store, problems, controller, etcd }: ProblemSources): Problem[] {
+  const list = problems.list();
+  const { connected, since, error } = store.state;
+  if (!connected) {
+    list.push({
+      what: `etcd at ${etcd.join(', ')}`,
+      why: error ?? `it has not answered since ${since.toISOString()}`,
+      fix: 'Start etcd, or check --etcd; containers go on talking, and what changes here is told to it later.',
+    });
+  }
+  const { restored } = store.state;
+  if (connected && restored !== undefined && Date.now() < restored.getTime() + RESTORED_SHOWN_MS) {
+    list.push({
+      what: `etcd at ${etcd.join(', ')}`,
+      why: `it was restored from an older copy, or emptied, at ${restored.toISOString()}; what lives on the nodes is written back`,
+      fix: 'See whether anything is missing: weft network ls, weft node ls. This line goes after ten minutes.',
+    });
+  }
+  for (const { key, why } of store.view.bad.values()) {
+    list.push({ what: `the record ${key} in etcd`, why, fix: 'Correct or delete it; weft leaves it alone.' });
+  }
+  const { state, address, error: why } = controller();
+  if (state === 'disconnected') {
+    list.push({
+      what: `the controller at ${address}`,
+      why: why === '' ? 'it does not answer' : why,
+      fix: 'Start it, or check --controller; this node works on without it.',
+    });
+  }
+  return list;
+}
+
+/** An endpoint of this node, as the services speak of it. */
+export function wireEndpoint(endpoint: Endpoint, memberships: Memberships): WireEndpoint {
+  const membership = memberships.get(endpoint.network);
+  return {
+    id: endpoint.id,
+    name: endpoint.name,
+    network: endpoint.network,
+    node: endpoint.node,
+    target: endpoint.target,
+    ifname: endpoint.ifname,
+    hostIfname: endpoint.hostIfname,
+    mac: endpoint.mac,
+    ip: endpoint.ip,
+    ip6: endpoint.ip6,
+    gateway: (membership && gatewayFor(membership, endpoint, 4)?.toString()) ?? '',
+    mtu: membership === undefined ? 0 : containerMtu(membership),
+    vlan: endpoint.vlan,
+    aliases: endpoint.aliases,
+    publish: endpoint.publish,
+  };
+}

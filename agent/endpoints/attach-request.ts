@@ -1,0 +1,140 @@
+// What a caller asks of an attach, checked field by field before anything is done.
+import { IpAddress, parseMac } from '../../core/address.js';
+import { parseVlan } from '../../core/bridged.js';
+import { isHost } from '../../core/compile.js';
+import { alreadyExists, invalidArgument } from '../../core/errors.js';
+import { parseName, parseNetworkName, type Network } from '../../core/network.js';
+import {
+  ANY_HOST_IP,
+  ANY_HOST_IP6,
+  MAX_PORTS,
+  parsePublish,
+  satisfies,
+  type PublishRequest,
+} from '../../core/publish.js';
+import type { Endpoint } from '../../core/records.js';
+import { parseIfname } from '../../core/target.js';
+import type { AttachRequest as WireRequest } from '../../proto/gen/weft/v1/agent.js';
+
+export interface AttachRequest {
+  network: string;
+  target: string;
+  name?: string;
+  aliases: string[];
+  ip?: IpAddress;
+  ip6?: IpAddress;
+  mac?: string;
+  ifname?: string;
+  defaultRoute: boolean;
+  /** The VLAN of its port, where it is not the network's own. */
+  vlan?: number;
+  /** Whether the namespace's resolv.conf is set. */
+  dns: boolean;
+  publish: PublishRequest[];
+  /** Every node of the network opens what is published. */
+  everywhere: boolean;
+}
+
+/** @throws WeftError INVALID_ARGUMENT that names the field, the value and what is allowed */
+export function parseAttach(wire: WireRequest): AttachRequest {
+  return {
+    network: parseNetworkName(wire.network),
+    target: wire.target,
+    ...(wire.name === undefined ? {} : { name: parseName(wire.name) }),
+    aliases: wire.aliases.map((alias) => parseName(alias, 'alias')),
+    ...(wire.ip === undefined ? {} : { ip: parseFamily(wire.ip, 4, 'ip') }),
+    ...(wire.ip6 === undefined ? {} : { ip6: parseFamily(wire.ip6, 6, 'ip6') }),
+    ...(wire.mac === undefined ? {} : { mac: parseMac(wire.mac) }),
+    ...(wire.ifname === undefined ? {} : { ifname: parseIfname(wire.ifname) }),
+    defaultRoute: !wire.noDefaultRoute,
+    ...(wire.vlan === undefined ? {} : { vlan: parseVlan(wire.vlan) }),
+    dns: wire.dns,
+    ...parsePublishes(wire.publish, wire.publishEverywhere),
+  };
+}
+
+/** @throws WeftError INVALID_ARGUMENT */
+export function parsePublishes(
+  texts: readonly string[],
+  everywhere: boolean,
+): { publish: PublishRequest[]; everywhere: boolean } {
+  const publish = texts.flatMap(parsePublish);
+  if (publish.length > MAX_PORTS) {
+    throw invalidArgument(
+      `publish: ${publish.length} ports are too many for one endpoint`,
+      `At most ${MAX_PORTS} are allowed.`,
+    );
+  }
+  const bound = everywhere
+    ? publish.find(({ hostIp }) => ![ANY_HOST_IP, ANY_HOST_IP6].includes(hostIp))
+    : undefined;
+  if (bound !== undefined) {
+    throw invalidArgument(
+      `publish: ${bound.hostIp} is one node's address, and every node is to open the port`,
+      'Leave the address out, or do without --everywhere.',
+    );
+  }
+  return { publish, everywhere };
+}
+
+function parseFamily(text: string, family: 4 | 6, field: string): IpAddress {
+  const ip = IpAddress.parse(text, field);
+  if (ip.family !== family) {
+    throw invalidArgument(
+      `${field}: ${text} is not an IPv${family} address`,
+      `Give it as --${family === 4 ? 'ip6' : 'ip'}.`,
+    );
+  }
+  return ip;
+}
+
+/** @throws WeftError INVALID_ARGUMENT where an address that was asked for cannot be one of the network's */
+export function checkAddresses(request: AttachRequest, network: Network): void {
+  if (request.ip !== undefined && !network.subnet.contains(request.ip)) {
+    throw invalidArgument(
+      `ip: ${request.ip.toString()} is outside network ${network.name}, which is ${network.subnet.toString()}`,
+      'Choose an address inside it, or leave --ip out.',
+    );
+  }
+  if (request.ip6 === undefined) return;
+  if (network.subnet6 === undefined) {
+    throw invalidArgument(`ip6: network ${network.name} has no IPv6 subnet`, 'Leave --ip6 out.');
+  }
+  if (!network.subnet6.contains(request.ip6)) {
+    throw invalidArgument(
+      `ip6: ${request.ip6.toString()} is outside network ${network.name}, which is ${network.subnet6.toString()}`,
+      'Choose an address inside it, or leave --ip6 out.',
+    );
+  }
+}
+
+/** The same call again, with the same or fewer options, is no error. @throws WeftError ALREADY_EXISTS with the difference */
+export function checkSame(request: AttachRequest, there: Endpoint): void {
+  const bare = (text: string | undefined): string | undefined => text?.split('/')[0];
+  const differences = [
+    differs('name', request.name, there.name),
+    differs('ip', request.ip?.toString(), bare(there.ip)),
+    differs('ip6', request.ip6?.toString(), bare(there.ip6)),
+    differs('mac', request.mac, there.mac),
+    differs('ifname', request.ifname, there.ifname),
+    differs('vlan', request.vlan?.toString(), there.vlan?.toString()),
+    ...request.aliases.map((alias) => (there.aliases.includes(alias) ? undefined : `alias ${alias} is new`)),
+    ...request.publish.map((asked) =>
+      there.publish.some((published) => satisfies(published, asked, request.everywhere))
+        ? undefined
+        : `${request.everywhere ? 'everywhere, ' : ''}port ${asked.port}/${asked.protocol} is not published so`,
+    ),
+    !request.defaultRoute && there.defaultRoute ? 'it carries the default route' : undefined,
+    request.dns && there.dns !== true ? 'its resolv.conf is not weft’s' : undefined,
+  ].filter((difference) => difference !== undefined);
+  if (differences.length === 0) return;
+  throw alreadyExists(
+    `${there.target} is attached to network ${there.network} already, otherwise than asked: ${differences.join('; ')}`,
+    isHost(there)
+      ? `To change it: weft hide ${there.network}, then expose it again.`
+      : `To change it: weft detach ${there.network} ${there.target}, then attach again.`,
+  );
+}
+
+const differs = (field: string, asked: string | undefined, there: string | undefined): string | undefined =>
+  asked === undefined || asked === there ? undefined : `${field} is ${there ?? 'none'}, not ${asked}`;

@@ -1,0 +1,78 @@
+// The addresses of an endpoint: which ones it takes when it is attached, one in each family that the node has a subnet in,
+// and how they stand in its record.
+import { parseInterface, type IpAddress, type IpNetwork } from '../../core/address.js';
+import type { Membership } from '../../core/compile.js';
+import { reservedIn, withLength } from '../../core/ipam.js';
+import type { Endpoint } from '../../core/records.js';
+import { givesOut, type Addresses, type Wish } from './addresses.js';
+import type { AttachRequest } from './attach-request.js';
+import type { Undo } from '../../daemon/rollback.js';
+
+/** What an endpoint was before its container started again: it becomes that again, as far as it is free. */
+export interface Former {
+  endpoint?: string | undefined;
+  ip?: string | undefined;
+  ip6?: string | undefined;
+}
+
+export const bareIp = (text: string): string => parseInterface(text).address.toString();
+
+export const addressesOf = (endpoint: Endpoint): string[] =>
+  endpoint.ip6 === undefined ? [bareIp(endpoint.ip)] : [bareIp(endpoint.ip), bareIp(endpoint.ip6)];
+
+/**
+ * Takes an address in each family that the node has a subnet in.
+ * @param undo gives them back
+ * @throws WeftError as `Addresses.take`
+ */
+export async function takeAddresses(
+  addresses: Addresses,
+  membership: Membership,
+  request: Pick<AttachRequest, 'ip' | 'ip6'>,
+  holder: string,
+  undo: Undo,
+  former: Former = {},
+): Promise<Pick<Endpoint, 'ip' | 'ip6' | 'claimed'>> {
+  const { subnet, subnet6 } = membership.lease;
+  const take = async (wish: Pick<Wish, 'subnet' | 'asked' | 'preferred'>): Promise<IpAddress> => {
+    const taken = await addresses.take({ membership, holder, ...wish });
+    undo.push(taken.undo);
+    return taken.ip;
+  };
+  const before = usable(membership, subnet, former.ip);
+  const ip = await take({
+    subnet,
+    ...(request.ip && { asked: request.ip }),
+    ...(before && { preferred: before }),
+  });
+  if (subnet6 === undefined) return givenAs(membership, ip);
+  const preferred = usable(membership, subnet6, former.ip6) ?? samePlace(membership, ip);
+  const ip6 = await take({
+    subnet: subnet6,
+    ...(request.ip6 && { asked: request.ip6 }),
+    ...(preferred && { preferred }),
+  });
+  return { ...givenAs(membership, ip), ip6: withLength(ip6, subnet6) };
+}
+
+/** An address that a container had before, where it is one of this node's subnet still. */
+function usable({ network }: Membership, subnet: IpNetwork, text: string | undefined): IpAddress | undefined {
+  const ip = text === undefined ? undefined : parseInterface(text).address;
+  return ip !== undefined && subnet.contains(ip) && reservedIn(network, subnet, ip) === undefined
+    ? ip
+    : undefined;
+}
+
+/** The IPv6 address as far from its base as the IPv4 one is from its own: easier to read side by side. */
+function samePlace({ lease }: Membership, ip: IpAddress): IpAddress | undefined {
+  if (lease.subnet6 === undefined || !lease.subnet.contains(ip)) return undefined;
+  return lease.subnet6.at(ip.value - lease.subnet.base.value);
+}
+
+/** An address with the length by which the container has it. Where all are on one link that is the network's. */
+function givenAs(membership: Membership, ip: IpAddress): Pick<Endpoint, 'ip' | 'claimed'> {
+  const { network, lease } = membership;
+  if (network.driver === 'overlay') return { ip: withLength(ip, lease.subnet) };
+  const claimed = !givesOut(membership, lease.subnet, ip);
+  return { ip: `${ip.toString()}/${network.subnet.length}`, ...(claimed ? { claimed } : {}) };
+}

@@ -1,0 +1,95 @@
+// Published ports of endpoints that are attached already: opened and closed for a container that runs on.
+import type { Family } from '../../core/address.js';
+import { compileEndpoint, type Membership } from '../../core/compile.js';
+import { notFound, resourceExhausted, type WeftError } from '../../core/errors.js';
+import { MAX_PORTS, satisfies, type PublishRequest } from '../../core/publish.js';
+import type { Endpoint, PublishedPort } from '../../core/records.js';
+import type { AttachRequest } from './attach-request.js';
+import { recordOf, type Endpoints } from './endpoints.js';
+import type { Memberships } from '../networks/memberships.js';
+import { checkPublishable, type Ports } from './published-ports.js';
+import type { Reconciler } from '../reconcile/reconciler.js';
+
+export interface EndpointPortsOptions {
+  endpoints: Endpoints;
+  memberships: Memberships;
+  ports: Ports;
+  reconciler: Reconciler;
+}
+
+export class EndpointPorts {
+  constructor(private readonly options: EndpointPortsOptions) {}
+
+  /**
+   * Opens ports of the host for an endpoint of this node, all of them or none; what it has already is answered as it is.
+   * @param about what else is new about it
+   * @throws WeftError NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION on an internal network, INVALID_ARGUMENT
+   */
+  async publish(
+    id: string,
+    { publish: requests, everywhere }: Pick<AttachRequest, 'publish' | 'everywhere'>,
+    about: Partial<Pick<Endpoint, 'defaultRoute'>> = {},
+  ): Promise<PublishedPort[]> {
+    return this.#change(id, async (there) => {
+      const membership = await this.options.memberships.join(there.network);
+      checkPublishable(membership.network);
+      const had = (request: PublishRequest): PublishedPort | undefined =>
+        there.publish.find((published) => satisfies(published, request, everywhere));
+      const fresh = requests.filter((request) => had(request) === undefined);
+      if (there.publish.length + fresh.length > MAX_PORTS) {
+        throw resourceExhausted(
+          `endpoint ${there.name} would have ${there.publish.length + fresh.length} ports`,
+          `At most ${MAX_PORTS} are allowed.`,
+        );
+      }
+      const { ports } = this.options;
+      const container: Family[] = there.ip6 === undefined ? [4] : [4, 6];
+      const made = await ports.reserve(there, fresh, everywhere, container);
+      const after = { ...there, ...about, publish: [...there.publish, ...made] };
+      try {
+        await ports.open(membership, after, made);
+        await this.#replace(membership, there, after);
+      } catch (error) {
+        await ports.close(id, made);
+        throw error;
+      }
+      return [...requests.flatMap((request) => had(request) ?? []), ...made];
+    });
+  }
+
+  /** Closes ports of an endpoint of this node. @throws WeftError NOT_FOUND where it has none of those */
+  async unpublish(id: string, isMeant: (published: PublishedPort) => boolean): Promise<PublishedPort[]> {
+    return this.#change(id, async (there) => {
+      const gone = there.publish.filter(isMeant);
+      if (gone.length === 0) {
+        throw notFound(
+          `endpoint ${there.name} of network ${there.network} has no such port`,
+          `See what it has: weft port ls ${there.name}.`,
+        );
+      }
+      const after = { ...there, publish: there.publish.filter((published) => !gone.includes(published)) };
+      await this.#replace(this.options.memberships.get(there.network), there, after);
+      await this.options.ports.close(id, gone);
+      return gone;
+    });
+  }
+
+  async #change<T>(id: string, change: (there: Endpoint) => Promise<T>): Promise<T> {
+    const gone = (): WeftError =>
+      notFound(`there is no endpoint ${id} on this node`, 'See `weft endpoint ls`.');
+    const endpoint = this.options.endpoints.get(id);
+    if (endpoint === undefined) throw gone();
+    return this.options.endpoints.inTurn(endpoint, async (there) => {
+      if (there === undefined) throw gone();
+      return change(there);
+    });
+  }
+
+  async #replace(membership: Membership | undefined, before: Endpoint, endpoint: Endpoint): Promise<void> {
+    this.options.endpoints.put(endpoint);
+    // The first port and the last one change its link.
+    if (membership === undefined || before.publish.length > 0 === endpoint.publish.length > 0) return;
+    const { host } = compileEndpoint(membership, endpoint);
+    await this.options.reconciler.set(new Map([[recordOf(endpoint.id), host]]));
+  }
+}

@@ -1,0 +1,146 @@
+// The host itself as a member of networks: `weft expose` gives it an endpoint with an address on the bridge in the place of
+// a veth pair, `weft hide` takes it away. What is remembered and told of it is the endpoints' business, as of any other.
+import { randomBytes } from 'node:crypto';
+
+import {
+  compileEndpoint,
+  HOST_TARGET,
+  hostLinkOf,
+  isHost,
+  isOverlay,
+  type Membership,
+  type OverlayMembership,
+} from '../../core/compile.js';
+import { failedPrecondition, notFound } from '../../core/errors.js';
+import { describeStep } from '../../core/plan.js';
+import type { Endpoint } from '../../core/records.js';
+import type { Logger } from '../../daemon/log.js';
+import type { Addresses } from './addresses.js';
+import { checkAddresses, checkSame, type AttachRequest } from './attach-request.js';
+import { takeAddresses } from './endpoint-addresses.js';
+import { recordOf, type Endpoints } from './endpoints.js';
+import type { Kernel } from '../kernel/kernel.js';
+import { Locks } from '../../core/keyed-mutex.js';
+import type { Memberships } from '../networks/memberships.js';
+import type { Publisher } from './publisher.js';
+import type { Reconciler } from '../reconcile/reconciler.js';
+import { Undo } from '../../daemon/rollback.js';
+
+export interface ExposureOptions {
+  kernel: Kernel;
+  reconciler: Reconciler;
+  memberships: Memberships;
+  endpoints: Endpoints;
+  addresses: Addresses;
+  publisher: Publisher;
+  log: Logger;
+  node: string;
+}
+
+/** What the kernel calls the network namespace of whoever asks. */
+const OWN_NAMESPACE = '/proc/self/ns/net';
+
+export class Exposure {
+  readonly #locks = new Locks();
+
+  constructor(private readonly options: ExposureOptions) {}
+
+  /** The same call again answers with the endpoint that is there. @throws WeftError; then nothing was changed */
+  expose(request: AttachRequest): Promise<Endpoint> {
+    return this.#locks.run(request.network, () => this.#expose(request));
+  }
+
+  async #expose(request: AttachRequest): Promise<Endpoint> {
+    const there = this.#hostOn(request.network);
+    if (there !== undefined) {
+      checkSame(request, there);
+      return there;
+    }
+    const { memberships, addresses, log } = this.options;
+    const known = memberships.known(request.network);
+    if (known !== undefined && known.driver !== 'overlay') throw notExposed(known.name, known.driver);
+    const membership = await memberships.join(request.network);
+    if (!isOverlay(membership)) throw notExposed(request.network, membership.network.driver);
+    checkAddresses(request, membership.network);
+    const id = randomBytes(8).toString('hex');
+    const undo = new Undo();
+    try {
+      const given = await takeAddresses(addresses, membership, request, id, undo);
+      const endpoint: Endpoint = { ...this.#bare(request, membership, id), ...given };
+      await this.#program(membership, endpoint, undo);
+      return endpoint;
+    } catch (error) {
+      await undo.takeBack(log, id);
+      throw error;
+    }
+  }
+
+  #bare(request: AttachRequest, membership: OverlayMembership, id: string): Omit<Endpoint, 'ip' | 'ip6'> {
+    const { kernel, node } = this.options;
+    const sandbox = kernel.identify(OWN_NAMESPACE);
+    if (sandbox === undefined) throw new Error(`${OWN_NAMESPACE} cannot be opened`);
+    const link = hostLinkOf(membership);
+    return {
+      id,
+      name: request.name ?? node,
+      explicitName: request.name !== undefined,
+      network: request.network,
+      node,
+      target: HOST_TARGET,
+      sandbox,
+      ifname: link.name,
+      hostIfname: link.name,
+      mac: link.mac,
+      defaultRoute: false,
+      aliases: request.aliases,
+      publish: [],
+      createdAt: new Date().toISOString(),
+    };
+  }
+
+  async #program(membership: Membership, endpoint: Endpoint, undo: Undo): Promise<void> {
+    const { reconciler, memberships, endpoints, publisher } = this.options;
+    if (endpoint.explicitName) {
+      undo.push(() => publisher.forget(endpoint));
+      await publisher.reserveName(endpoint);
+    }
+    const { host } = compileEndpoint(membership, endpoint);
+    undo.push(() => reconciler.detach(recordOf(endpoint.id)));
+    const [failure] = await reconciler.set(new Map([[recordOf(endpoint.id), host]]));
+    if (failure !== undefined) {
+      throw failedPrecondition(
+        `the kernel refused ${describeStep(failure.step).what}: ${failure.message}`,
+        'See `weft status` for what else is wrong on this node.',
+      );
+    }
+    endpoints.put(endpoint);
+    // The address is there: routes may name it as their source.
+    await memberships.expose(endpoint.network, endpoint);
+  }
+
+  /** @throws WeftError NOT_FOUND */
+  hide(network: string): Promise<Endpoint> {
+    return this.#locks.run(network, async () => {
+      const there = this.#hostOn(network);
+      if (there === undefined) {
+        throw notFound(
+          `this host is not exposed to network ${network}`,
+          'See `weft endpoint ls` for what is on it.',
+        );
+      }
+      await this.options.endpoints.remove(there);
+      return there;
+    });
+  }
+
+  #hostOn(network: string): Endpoint | undefined {
+    return this.options.endpoints.list().find((endpoint) => endpoint.network === network && isHost(endpoint));
+  }
+}
+
+function notExposed(network: string, driver: string): Error {
+  return failedPrecondition(
+    `network ${network}: a host is exposed to overlays alone, and its driver is ${driver}`,
+    'On a bridge of its own the host is reached at the gateway, on a LAN at its own address.',
+  );
+}

@@ -1,0 +1,323 @@
+// Tells the store of this node's endpoints. The node is right about them and the store is told: at once where it answers,
+// else when it is back; and where the two differ, the store is put right.
+import { IpAddress } from '../../core/address.js';
+import { alreadyExists, messageOf, WeftError, type ErrorCode } from '../../core/errors.js';
+import { isForeign, type Claim, type Endpoint } from '../../core/records.js';
+import type { Logger } from '../../daemon/log.js';
+import type { Change, Store } from '../../store/store.js';
+import type { AgentMetrics } from '../health/metrics.js';
+import type { Problems } from '../health/problems.js';
+
+export interface PublisherOptions {
+  store: Store;
+  log: Logger;
+  metrics: AgentMetrics;
+  problems: Problems;
+  node: string;
+  instance: string;
+  /** What is attached now. */
+  current: () => readonly Endpoint[];
+  /** Claims of this node that stay although no endpoint has their address. */
+  keeps?: (claim: Claim) => boolean;
+}
+
+const RETRY_MS = 500;
+/** What nobody changes anything about is tried this often at last. */
+const SLOW_RETRY_MS = 10_000;
+/** Etcd answers, and takes nothing from this node: full, or its certificate may not write. */
+const TAKES_NOTHING: readonly ErrorCode[] = ['RESOURCE_EXHAUSTED', 'PERMISSION_DENIED'];
+/** Telling the store keeps this process as busy as an attach does: whoever attached has the answer first. */
+const TELL_AFTER_MS = 10;
+/** Writes under way at once. */
+const PARALLEL = 16;
+
+interface Entry {
+  network: string;
+  /** Undefined: it is gone, and to be deleted. */
+  endpoint: Endpoint | undefined;
+  claims: string[];
+}
+
+export class Publisher {
+  /** By id: endpoints that the store has to be told of. */
+  readonly #dirty = new Map<string, Entry>();
+  /** What the store has refused, for a name or an address that is somebody else's: tried again by and by. */
+  readonly #refused = new Map<string, Entry>();
+  #running: Promise<void> | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  /** Milliseconds to the next attempt. */
+  #backOff = RETRY_MS;
+  #again: { timer: NodeJS.Timeout; due: number } | undefined;
+  #soon: NodeJS.Timeout | undefined;
+  #stopped = false;
+
+  constructor(private readonly options: PublisherOptions) {}
+
+  /** Local changes that the store does not know yet. */
+  get pending(): number {
+    return this.#dirty.size + this.#refused.size;
+  }
+
+  publish(endpoint: Endpoint): void {
+    this.#mark(endpoint.network, endpoint.id, endpoint);
+  }
+
+  withdraw(endpoint: Endpoint): void {
+    this.#mark(endpoint.network, endpoint.id, undefined, claimsOf(endpoint));
+  }
+
+  /** Gives a claim back whose holder never became an endpoint, or is one no more. */
+  releaseClaim(network: string, ip: string, holder: string): void {
+    this.#mark(network, holder, undefined, [ip]);
+  }
+
+  /**
+   * Makes sure that a name which was asked for is this endpoint's alone. With etcd away what is known of the network
+   * must do.
+   * @throws WeftError ALREADY_EXISTS
+   */
+  async reserveName(endpoint: Endpoint): Promise<void> {
+    const { store } = this.options;
+    const others = [
+      ...(store.view.endpoints.get(endpoint.network)?.values() ?? []),
+      ...this.options.current(),
+    ];
+    const holder = others.find(
+      (other) =>
+        other.network === endpoint.network &&
+        other.explicitName &&
+        other.name === endpoint.name &&
+        other.id !== endpoint.id,
+    );
+    if (holder !== undefined) {
+      throw alreadyExists(
+        `the name ${endpoint.name} is taken in network ${endpoint.network}, by ${holder.target} on ${holder.node}`,
+        'Choose another --name.',
+      );
+    }
+    try {
+      await this.#timed('put', () => store.putEndpoint(endpoint, { unique: true }));
+    } catch (error) {
+      if (!(error instanceof WeftError) || error.code !== 'UNAVAILABLE') throw error;
+    }
+  }
+
+  /** Takes a reservation back. */
+  forget(endpoint: Endpoint): Promise<void> {
+    this.withdraw(endpoint);
+    return Promise.resolve();
+  }
+
+  /**
+   * Compares everything of this node's in the store with what is attached. Only while the store has this instance's sign
+   * of life: otherwise what stands there under the node's name may be another host's.
+   */
+  resync(): void {
+    const { store, node, instance, current } = this.options;
+    if (store.view.alive.get(node) !== instance) return;
+    const mine = new Map(current().map((endpoint) => [endpoint.id, endpoint]));
+    for (const [network, endpoints] of store.view.endpoints) {
+      for (const endpoint of endpoints.values()) {
+        if (endpoint.node === node && !mine.has(endpoint.id))
+          this.#mark(network, endpoint.id, undefined, claimsOf(endpoint));
+      }
+    }
+    for (const [network, claims] of store.view.claims) {
+      for (const claim of claims.values()) {
+        const isKept = mine.has(claim.endpoint) || this.options.keeps?.(claim) === true;
+        if (claim.node === node && claim.state === 'granted' && !isKept) {
+          this.#mark(network, claim.endpoint, undefined, [claim.ip.toString()]);
+        }
+      }
+    }
+    for (const endpoint of mine.values())
+      if (!this.#isTold(endpoint) || !this.#hasClaims(endpoint)) this.publish(endpoint);
+  }
+
+  /** Somebody else changed what is this node's to say. */
+  handle(changes: readonly Change[]): void {
+    const mine = new Map(this.options.current().map((endpoint) => [endpoint.id, endpoint]));
+    const refusedIn = new Set([...this.#refused.values()].map(({ network }) => network));
+    for (const change of changes) {
+      const where = change.kind === 'network' ? change.name : 'network' in change ? change.network : '';
+      if (refusedIn.has(where)) this.#tryRefused(RETRY_MS);
+      if (change.kind === 'endpoint') {
+        const own = mine.get(change.id);
+        if (own !== undefined && !this.#isTold(own)) this.publish(own);
+      } else if (
+        change.kind === 'claim' &&
+        change.after === undefined &&
+        change.before?.node === this.options.node
+      ) {
+        const own = mine.get(change.before.endpoint);
+        if (own !== undefined) this.publish(own);
+      }
+    }
+  }
+
+  /** Tries what is pending now: etcd answers again. */
+  kick(): void {
+    clearTimeout(this.#retry);
+    this.#retry = undefined;
+    this.#backOff = RETRY_MS;
+    this.#tryRefused(0);
+    this.#run();
+  }
+
+  async stop(): Promise<void> {
+    if (this.#soon !== undefined) this.#run();
+    this.#stopped = true;
+    clearTimeout(this.#soon);
+    clearTimeout(this.#retry);
+    clearTimeout(this.#again?.timer);
+    await this.#running;
+  }
+
+  #isTold(endpoint: Endpoint): boolean {
+    const { view } = this.options.store;
+    const told = view.endpoints.get(endpoint.network)?.get(endpoint.id);
+    return told !== undefined && JSON.stringify(sorted(told)) === JSON.stringify(sorted(endpoint));
+  }
+
+  #hasClaims(endpoint: Endpoint): boolean {
+    const { view } = this.options.store;
+    return claimsOf(endpoint).every((ip) => {
+      const claim = view.claims.get(endpoint.network)?.get(ip);
+      return claim !== undefined && !isForeign(claim, grantedClaim(endpoint, ip));
+    });
+  }
+
+  #mark(network: string, id: string, endpoint: Endpoint | undefined, claims: string[] = []): void {
+    const known = this.#dirty.get(id) ?? this.#refused.get(id);
+    const before = endpoint === undefined ? (known?.claims ?? []) : [];
+    this.#refused.delete(id);
+    this.#dirty.set(id, { network, endpoint, claims: [...new Set([...before, ...claims])] });
+    this.#soon ??= setTimeout(() => {
+      this.#soon = undefined;
+      this.#run();
+    }, TELL_AFTER_MS);
+  }
+
+  #run(): void {
+    if (this.#stopped || this.#retry !== undefined) return;
+    this.#running ??= this.#drain().finally(() => {
+      this.#running = undefined;
+      this.options.metrics.storePending.set(this.pending);
+      if (this.#dirty.size > 0 && !this.#stopped) {
+        this.#retry = setTimeout(() => {
+          this.#retry = undefined;
+          this.#run();
+        }, this.#backOff);
+      }
+      if (this.#refused.size > 0) this.#tryRefused(SLOW_RETRY_MS);
+    });
+  }
+
+  /** Makes what was refused pending again; the earliest of several calls counts. */
+  #tryRefused(afterMs: number): void {
+    const due = performance.now() + afterMs;
+    if (this.#stopped || this.#refused.size === 0 || (this.#again?.due ?? Infinity) <= due) return;
+    clearTimeout(this.#again?.timer);
+    const timer = setTimeout(() => {
+      this.#again = undefined;
+      for (const [id, entry] of this.#refused) this.#dirty.set(id, entry);
+      this.#refused.clear();
+      this.#run();
+    }, afterMs);
+    this.#again = { timer, due };
+  }
+
+  async #drain(): Promise<void> {
+    while (this.#dirty.size > 0 && !this.#stopped) {
+      const batch = [...this.#dirty].slice(0, PARALLEL);
+      const results = await Promise.all(batch.map(([id, entry]) => this.#tell(id, entry)));
+      const why = results.find((result) => result instanceof WeftError);
+      if (why !== undefined) return this.#takesNothing(why);
+      if (results.includes('told')) this.#takesAgain();
+      if (results.includes('later')) return;
+    }
+  }
+
+  #takesNothing(why: WeftError): void {
+    this.#backOff = Math.min(2 * this.#backOff, SLOW_RETRY_MS);
+    this.options.problems.set('publish', {
+      what: 'what etcd is told of the endpoints of this node',
+      why: why.message,
+      fix: why.next ?? 'It is tried again every 10 seconds.',
+    });
+  }
+
+  #takesAgain(): void {
+    this.#backOff = RETRY_MS;
+    this.options.problems.clear('publish');
+  }
+
+  /** Answers an error where etcd takes nothing at all. */
+  async #tell(id: string, entry: Entry): Promise<'told' | 'refused' | 'later' | WeftError> {
+    const { store, problems } = this.options;
+    const { network, endpoint, claims } = entry;
+    try {
+      if (endpoint === undefined) {
+        await this.#timed('delete', () => store.deleteEndpoint(network, id));
+        for (const ip of claims) await store.deleteClaim(network, ip, id);
+      } else {
+        // Somebody else's claim is no reason to keep the endpoint from etcd: it runs, and must be found.
+        const restored = await Promise.allSettled(
+          claimsOf(endpoint).map((ip) => store.restoreClaim(grantedClaim(endpoint, ip))),
+        );
+        await this.#timed('put', () => store.putEndpoint(endpoint, { unique: endpoint.explicitName }));
+        for (const result of restored) if (result.status === 'rejected') throw result.reason;
+      }
+    } catch (error) {
+      if (error instanceof WeftError && TAKES_NOTHING.includes(error.code)) return error;
+      if (!(error instanceof WeftError) || error.code === 'UNAVAILABLE') {
+        this.options.log.debug('etcd could not be told yet', { id, error: messageOf(error) });
+        return 'later';
+      }
+      problems.set(`publish ${id}`, {
+        what: `endpoint ${endpoint?.name ?? id} of network ${network}`,
+        why: messageOf(error),
+        fix: error.next ?? 'Detach it and attach it under another name.',
+      });
+      if (this.#forget(id, entry)) this.#refused.set(id, entry);
+      return 'refused';
+    }
+    problems.clear(`publish ${id}`);
+    this.#forget(id, entry);
+    return 'told';
+  }
+
+  /** Answers whether that was all there is to tell of it. */
+  #forget(id: string, entry: Entry): boolean {
+    return this.#dirty.get(id) === entry && this.#dirty.delete(id);
+  }
+
+  async #timed<T>(operation: string, work: () => Promise<T>): Promise<T> {
+    const end = this.options.metrics.storeSeconds.startTimer({ operation });
+    try {
+      return await work();
+    } finally {
+      end();
+    }
+  }
+}
+
+/** Addresses that an endpoint has outside its node's subnet: those that stand for themselves, or that say so. */
+function claimsOf(endpoint: Endpoint): string[] {
+  if (endpoint.claimed === true) return [endpoint.ip.split('/')[0] ?? ''];
+  return [endpoint.ip, endpoint.ip6 ?? ''].flatMap((text) => {
+    const [ip, length] = text.split('/');
+    return ip !== undefined && (length === '32' || length === '128') ? [ip] : [];
+  });
+}
+
+const grantedClaim = (endpoint: Endpoint, ip: string): Claim => ({
+  network: endpoint.network,
+  ip: IpAddress.parse(ip),
+  node: endpoint.node,
+  endpoint: endpoint.id,
+  state: 'granted',
+});
+
+const sorted = (record: object): object =>
+  Object.fromEntries(Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1)));

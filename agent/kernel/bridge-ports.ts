@@ -1,0 +1,248 @@
+// A link of the host that becomes a port of a bridge of weft's, and is released again. A port has no use for addresses: they
+// and the routes move to the bridge, in one stretch, so that the host loses no connection; and they move back. What was
+// there is written down before anything is touched. Whoever is stopped in between finds it and starts over: every part may
+// be done twice.
+import { readFileSync, writeFileSync } from 'node:fs';
+
+import { lanBridgeName } from '../../core/link-names.js';
+import { WEFT_MARK } from '../../core/objects.js';
+import {
+  addAddress,
+  addressKey,
+  deleteAddress,
+  routeKey,
+  routeOn,
+  routeUses,
+  setMaster,
+  withLifetimes,
+} from './encode-bridge.js';
+import { dumpAddresses, dumpRoutes, getLinkAt } from './encode.js';
+import { decodeLink, type KernelLink } from './decode.js';
+import type { NetlinkSocket, Refusal } from './netlink-socket.js';
+import { decodeAttrs, type Request } from './netlink-message.js';
+
+/** What a link had before it became a port: rtnetlink messages, as the kernel told them. */
+export interface SavedPort {
+  link: string;
+  /** By which the link is found again under another name. Absent where an earlier agent wrote it down. */
+  index?: number | undefined;
+  bridge: string;
+  /** All of it has moved, and nothing is on its way back. */
+  done: boolean;
+  /** Bodies of RTM_NEWADDR and RTM_NEWROUTE, in hexadecimal. */
+  addresses: string[];
+  routes: string[];
+}
+
+/** Where it is written down. It survives the process, not the boot. */
+export interface PortJournal {
+  list(): SavedPort[];
+  get(link: string): SavedPort | undefined;
+  /** On disk when it returns. */
+  put(saved: SavedPort): void;
+  delete(link: string): void;
+}
+
+interface Moving {
+  addresses: Buffer[];
+  routes: Buffer[];
+}
+
+const AF_INET6 = 10;
+const RT_SCOPE_LINK = 253;
+const IFA = { FLAGS: 8, PROTO: 11 } as const;
+const IFA_F_TEMPORARY = 0x01;
+const RTA = { DST: 1, GATEWAY: 5, VIA: 18 } as const;
+const RTN_UNICAST = 1;
+const RTM_F_CLONED = 0x200;
+
+/** Settings that change how the host's own traffic is treated, by family; the bridge takes them over. */
+const SETTINGS = {
+  4: [
+    'accept_local',
+    'accept_redirects',
+    'arp_announce',
+    'arp_filter',
+    'arp_ignore',
+    'forwarding',
+    'log_martians',
+    'proxy_arp',
+    'rp_filter',
+    'secure_redirects',
+    'send_redirects',
+    'src_valid_mark',
+  ],
+  6: [
+    'disable_ipv6',
+    'accept_ra',
+    'accept_ra_defrtr',
+    'accept_redirects',
+    'autoconf',
+    'forwarding',
+    'use_tempaddr',
+  ],
+} as const;
+
+/** Addresses and routes of a link that are the host's own: not the kernel's making, and not weft's. */
+function movingFrom(socket: NetlinkSocket, index: number): Moving {
+  const addresses = socket
+    .dump(dumpAddresses)
+    .map(({ body }) => body)
+    .filter((body) => body.readUInt32LE(4) === index && isHosts(body));
+  const routes = socket
+    .dump(dumpRoutes)
+    .map(({ body }) => body)
+    .filter((body) => isMovable(body) && routeUses(body, index));
+  // What is on the link itself before what lies behind a gateway there.
+  const behind = (body: Buffer): number => {
+    const attrs = decodeAttrs(body, 12);
+    return attrs.has(RTA.GATEWAY) || attrs.has(RTA.VIA) ? 1 : 0;
+  };
+  return { addresses, routes: routes.sort((a, b) => behind(a) - behind(b)) };
+}
+
+function isHosts(body: Buffer): boolean {
+  const attrs = decodeAttrs(body, 8);
+  if (attrs.get(IFA.PROTO)?.[0] === WEFT_MARK) return false;
+  if (body.readUInt8(0) !== AF_INET6) return true;
+  const flags = attrs.get(IFA.FLAGS)?.readUInt32LE() ?? body.readUInt8(2);
+  // Each link makes its own of these.
+  return body.readUInt8(3) !== RT_SCOPE_LINK && (flags & IFA_F_TEMPORARY) === 0;
+}
+
+function isMovable(body: Buffer): boolean {
+  if (body.readUInt8(7) !== RTN_UNICAST || (body.readUInt32LE(8) & RTM_F_CLONED) !== 0) return false;
+  if (body.readUInt8(5) === WEFT_MARK) return false;
+  const dst = decodeAttrs(body, 12).get(RTA.DST);
+  const six = body.readUInt8(0) === AF_INET6;
+  // fe80::/10 and ff00::/8: each link has its own.
+  return !(
+    six &&
+    dst !== undefined &&
+    (dst[0] === 0xff || (dst[0] === 0xfe && ((dst[1] ?? 0) & 0xc0) === 0x80))
+  );
+}
+
+const hex = (bodies: readonly Buffer[]): string[] => bodies.map((body) => body.toString('hex'));
+const bytes = (texts: readonly string[]): Buffer[] => texts.map((text) => Buffer.from(text, 'hex'));
+
+/** What was saved, as it is told now where it is still there, and after it what has come since. */
+function merged(saved: readonly Buffer[], now: readonly Buffer[], key: (body: Buffer) => string): Buffer[] {
+  const fresh = new Map(now.map((body) => [key(body), body]));
+  const known = new Set(saved.map(key));
+  return [
+    ...saved.map((body) => fresh.get(key(body)) ?? body),
+    ...now.filter((body) => !known.has(key(body))),
+  ];
+}
+
+/** Answers the first refusal that is more than "there already" or "gone already". */
+function carryOut(socket: NetlinkSocket, requests: readonly Request[]): Refusal | undefined {
+  const fine = new Set(['EEXIST', 'EADDRNOTAVAIL', 'ESRCH', 'ENOENT']);
+  return socket.batch(requests).find((refusal) => refusal !== undefined && !fine.has(refusal.errno));
+}
+
+export class Ports {
+  constructor(
+    private readonly socket: NetlinkSocket,
+    private readonly journal: PortJournal,
+    private readonly inside: (work: () => void) => void,
+  ) {}
+
+  /** Makes the link a port of the bridge. Answers what the kernel refused. */
+  take(link: KernelLink, bridge: KernelLink): Refusal | undefined {
+    const now = movingFrom(this.socket, link.index);
+    const saved = this.journal.get(link.name);
+    const all: Moving = {
+      addresses: merged(bytes(saved?.addresses ?? []), now.addresses, addressKey),
+      routes: merged(bytes(saved?.routes ?? []), now.routes, routeKey),
+    };
+    const entry = {
+      link: link.name,
+      index: link.index,
+      bridge: bridge.name,
+      addresses: hex(all.addresses),
+      routes: hex(all.routes),
+    };
+    this.journal.put({ ...entry, done: false });
+    this.#copySettings(link.name, bridge.name);
+    const [refused] = this.socket.batch([setMaster(link.index, bridge.index)]);
+    if (refused !== undefined) {
+      // Nothing has moved.
+      if (saved === undefined) this.journal.delete(link.name);
+      return refused;
+    }
+    const failure = carryOut(this.socket, [
+      ...all.addresses.flatMap((body) => addAddress(body, bridge.index, false)),
+      ...now.routes.map((body) => routeOn(body, link.index, link.index, false)),
+      ...now.addresses.map((body) => deleteAddress(body, link.index)),
+      ...all.routes.map((body) => routeOn(body, link.index, bridge.index, true)),
+    ]);
+    if (failure === undefined) this.journal.put({ ...entry, done: true });
+    return failure;
+  }
+
+  /** Gives the link back, with what it had and what has come to the bridge since. */
+  release(known: KernelLink | undefined, bridge: KernelLink | undefined, name: string): Refusal | undefined {
+    const saved = this.journal.get(name);
+    const link = known ?? this.#renamed(saved, bridge);
+    if (link === undefined) {
+      this.journal.delete(name);
+      return undefined;
+    }
+    if (saved !== undefined) this.journal.put({ ...saved, done: false });
+    const now = bridge === undefined ? { addresses: [], routes: [] } : movingFrom(this.socket, bridge.index);
+    const left = new Map(now.addresses.map((body) => [addressKey(body), body]));
+    const original = bytes(saved?.addresses ?? []).map((body) =>
+      withLifetimes(body, left.get(addressKey(body)) ?? body),
+    );
+    const was = new Set(original.map(addressKey));
+    const addresses = [...original, ...now.addresses.filter((body) => !was.has(addressKey(body)))];
+    const routes = merged(bytes(saved?.routes ?? []), now.routes, routeKey);
+    const failure = carryOut(this.socket, [
+      ...addresses.flatMap((body) => addAddress(body, link.index, was.has(addressKey(body)))),
+      ...(link.masterIndex === (bridge?.index ?? 0) ? [setMaster(link.index, 0)] : []),
+      ...(bridge === undefined
+        ? []
+        : [
+            ...now.routes.map((body) => routeOn(body, bridge.index, bridge.index, false)),
+            ...now.addresses.map((body) => deleteAddress(body, bridge.index)),
+          ]),
+      ...routes.map((body) => routeOn(body, bridge?.index ?? 0, link.index, true)),
+    ]);
+    if (failure === undefined) this.journal.delete(name);
+    return failure;
+  }
+
+  /** The link that has another name by now, while it is still the port that it was made. */
+  #renamed(saved: SavedPort | undefined, bridge: KernelLink | undefined): KernelLink | undefined {
+    if (saved?.index === undefined || bridge === undefined) return undefined;
+    const found = this.socket.get(getLinkAt(saved.index));
+    const link = found === undefined ? undefined : decodeLink(found.body, 'node', () => '');
+    return link?.masterIndex === bridge.index ? link : undefined;
+  }
+
+  /**
+   * Whose port the link was made, also where what was written down is lost. From no other bridge does anything move to it:
+   * what is there is not the link's.
+   */
+  bridgeOf(link: string): string {
+    return this.journal.get(link)?.bridge ?? lanBridgeName(link);
+  }
+
+  #copySettings(from: string, to: string): void {
+    this.inside(() => {
+      for (const family of [4, 6] as const) {
+        for (const setting of SETTINGS[family]) {
+          const path = (link: string): string => `/proc/sys/net/ipv${family}/conf/${link}/${setting}`;
+          try {
+            const value = readFileSync(path(from), 'utf8').trim();
+            if (readFileSync(path(to), 'utf8').trim() !== value) writeFileSync(path(to), value);
+          } catch {
+            // Kernels differ in what settings they have; one without IPv6 has none of those.
+          }
+        }
+      }
+    });
+  }
+}

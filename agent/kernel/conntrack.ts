@@ -1,0 +1,151 @@
+// What the kernel remembers of UDP (connection tracking). The firewall is asked for the first packet of a flow alone, and a
+// flow of UDP has no end but silence: a client that goes on asking would be led for ever to where its port led once, or
+// nowhere if it began to ask before the port was open.
+import { networkInterfaces } from 'node:os';
+
+import { IpAddress } from '../../core/address.js';
+import type { FirewallPort } from '../../core/firewall.js';
+import { AF_INET, AF_INET6, SystemError } from './libc.js';
+import { NetlinkSocket } from './netlink-socket.js';
+import {
+  be16Attr,
+  decodeAttrs,
+  fixed,
+  nested,
+  readIp,
+  u32Attr,
+  u8Attr,
+  type Attrs,
+  type Request,
+} from './netlink-message.js';
+
+const IPPROTO_UDP = 17;
+
+// include/uapi/linux/netfilter/nfnetlink.h, nfnetlink_conntrack.h
+const CTNETLINK = 1 << 8;
+const GET = CTNETLINK | 1;
+const DELETE = CTNETLINK | 2;
+const NFGENMSG_BYTES = 4;
+const CTA = { TUPLE_ORIG: 1, TUPLE_REPLY: 2, FILTER: 25 } as const;
+const CTA_FILTER_ORIG_FLAGS = 1;
+const CTA_TUPLE = { IP: 1, PROTO: 2 } as const;
+const CTA_IP = { V4_SRC: 1, V4_DST: 2, V6_SRC: 3, V6_DST: 4 } as const;
+const CTA_PROTO = { NUM: 1, SRC_PORT: 2, DST_PORT: 3 } as const;
+/** Which parts of a tuple a filter is about (net/netfilter/nf_internals.h). */
+const BY = { PROTO_NUM: 1 << 3, PROTO_DST_PORT: 1 << 5 } as const;
+
+/** More ports than these, and all flows of UDP are read once instead. */
+const SINGLY = 8;
+
+interface End {
+  ip: string;
+  port: number;
+}
+
+interface Flow {
+  family: number;
+  /** Where the client sends it. */
+  to: End;
+  /** Who answers. */
+  by: End;
+  /** The tuple as the kernel wrote it, by which it knows the flow. */
+  tuple: Buffer;
+}
+
+/**
+ * Forgets the flows of UDP that lead elsewhere than their ports do now: to a container that has a port no more, or past the
+ * one that has it. See Kernel.forgetFlows.
+ */
+export function forgetFlows(added: readonly FirewallPort[], removed: readonly FirewallPort[]): void {
+  const opened = added.filter(({ protocol }) => protocol === 'udp');
+  const closed = removed.filter(({ protocol }) => protocol === 'udp');
+  if (opened.length + closed.length === 0) return;
+  try {
+    const socket = new NetlinkSocket('netfilter');
+    try {
+      const own = new Set(
+        Object.values(networkInterfaces()).flatMap((all) =>
+          (all ?? []).map(({ address }) => IpAddress.parse(address).toString()),
+        ),
+      );
+      const stale = [...flowsTo(socket, [...opened, ...closed])].filter(
+        (flow) =>
+          closed.some((port) => isTranslated(flow) && isAt(flow, port) && leadsTo(flow, port)) ||
+          opened.some(
+            (port) =>
+              isAt(flow, port) && (port.hostIp !== undefined || own.has(flow.to.ip)) && !leadsTo(flow, port),
+          ),
+      );
+      // One that has ended meanwhile is as good.
+      socket.batch(stale.map(({ family, tuple }) => request(DELETE, family, nested(CTA.TUPLE_ORIG, tuple))));
+    } finally {
+      socket.close();
+    }
+  } catch (error) {
+    // A kernel that shows nobody its flows: the ports are right all the same.
+    if (!(error instanceof SystemError)) throw error;
+  }
+}
+
+const isAt = ({ to }: Flow, { hostIp, hostPort }: FirewallPort): boolean =>
+  to.port === hostPort && (hostIp === undefined || hostIp === to.ip);
+const leadsTo = ({ by }: Flow, { ip, port }: FirewallPort): boolean => by.ip === ip && by.port === port;
+/** Not one to the container's own address. */
+const isTranslated = ({ to, by }: Flow): boolean => to.ip !== by.ip || to.port !== by.port;
+
+function* flowsTo(socket: NetlinkSocket, ports: readonly FirewallPort[]): Iterable<Flow> {
+  for (const family of [AF_INET, AF_INET6]) {
+    const here = ports.filter(({ ip }) => (ip.includes(':') ? AF_INET6 : AF_INET) === family);
+    const numbers = [...new Set(here.map(({ hostPort }) => hostPort))];
+    for (const number of numbers.length > SINGLY ? [undefined] : numbers)
+      for (const { body } of socket.dump(flowsOfUdp(family, number))) {
+        const flow = flowOf(family, body);
+        if (flow !== undefined) yield flow;
+      }
+  }
+}
+
+/** The tuple goes back as it came. */
+const request = (type: number, family: number, ...attrs: Buffer[]): Request => ({
+  type,
+  flags: 0,
+  body: Buffer.concat([fixed([1, family], [1, 0], [2, 0]), ...attrs]),
+});
+
+/** To this port of whichever host. */
+function flowsOfUdp(family: number, port: number | undefined): Request {
+  const what = BY.PROTO_NUM | (port === undefined ? 0 : BY.PROTO_DST_PORT);
+  return request(
+    GET,
+    family,
+    nested(
+      CTA.TUPLE_ORIG,
+      nested(
+        CTA_TUPLE.PROTO,
+        u8Attr(CTA_PROTO.NUM, IPPROTO_UDP),
+        ...(port === undefined ? [] : [be16Attr(CTA_PROTO.DST_PORT, port)]),
+      ),
+    ),
+    nested(CTA.FILTER, u32Attr(CTA_FILTER_ORIG_FLAGS, what)),
+  );
+}
+
+function flowOf(family: number, body: Buffer): Flow | undefined {
+  const attrs = decodeAttrs(body, NFGENMSG_BYTES);
+  const tuple = attrs.get(CTA.TUPLE_ORIG);
+  const reply = attrs.get(CTA.TUPLE_REPLY);
+  if (tuple === undefined || reply === undefined) return undefined;
+  const to = endOf(decodeAttrs(tuple), CTA_IP.V4_DST, CTA_IP.V6_DST, CTA_PROTO.DST_PORT);
+  const by = endOf(decodeAttrs(reply), CTA_IP.V4_SRC, CTA_IP.V6_SRC, CTA_PROTO.SRC_PORT);
+  return to === undefined || by === undefined ? undefined : { family, to, by, tuple };
+}
+
+function endOf(tuple: Attrs, v4: number, v6: number, portType: number): End | undefined {
+  const ips = decodeAttrs(tuple.get(CTA_TUPLE.IP) ?? Buffer.alloc(0));
+  const proto = decodeAttrs(tuple.get(CTA_TUPLE.PROTO) ?? Buffer.alloc(0));
+  const ip = ips.get(v4) ?? ips.get(v6);
+  const port = proto.get(portType);
+  if (ip === undefined || port === undefined || proto.get(CTA_PROTO.NUM)?.[0] !== IPPROTO_UDP)
+    return undefined;
+  return { ip: readIp(ip), port: port.readUInt16BE(0) };
+}

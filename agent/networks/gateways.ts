@@ -1,0 +1,56 @@
+// Networks that name this node as the one that has their gateway are joined when they come up, not at the first attach: the
+// containers of other nodes need it.
+import { messageOf, WeftError } from '../../core/errors.js';
+import type { Change, Store } from '../../store/store.js';
+import type { Memberships } from './memberships.js';
+import type { Problems } from '../health/problems.js';
+
+export interface GatewaysOptions {
+  store: Store;
+  memberships: Memberships;
+  problems: Problems;
+  node: string;
+}
+
+const RETRY_MS = 5000;
+
+export class Gateways {
+  #retry: NodeJS.Timeout | undefined;
+  #stopped = false;
+
+  constructor(private readonly options: GatewaysOptions) {}
+
+  async handle(changes: readonly Change[]): Promise<void> {
+    if (changes.some((change) => change.kind === 'network')) await this.join();
+  }
+
+  /** Joins those that are missing; what cannot be joined now becomes a problem and is tried again. */
+  async join(): Promise<void> {
+    const { store, memberships, problems, node } = this.options;
+    clearTimeout(this.#retry);
+    let again = false;
+    const wanted = [...store.view.networks.values()].filter(
+      (network) => network.driver === 'vlan' && network.gatewayNode === node,
+    );
+    const failed = new Map<string, { what: string; why: string; fix: string }>();
+    for (const { name } of wanted) {
+      try {
+        await memberships.join(name);
+      } catch (error) {
+        again = true;
+        failed.set(`gateway ${name}`, {
+          what: `the gateway of network ${name}, which this node is to have`,
+          why: messageOf(error),
+          fix: (error instanceof WeftError ? error.next : undefined) ?? 'It is tried again every 5 seconds.',
+        });
+      }
+    }
+    problems.replace('gateway ', failed);
+    if (again && !this.#stopped) this.#retry = setTimeout(() => void this.join(), RETRY_MS);
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    clearTimeout(this.#retry);
+  }
+}

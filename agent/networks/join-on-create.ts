@@ -1,0 +1,40 @@
+// As flanneld waits for its config: `--join` names networks that may come later.
+import { setTimeout as pause } from 'node:timers/promises';
+
+import { messageOf, WeftError } from '../../core/errors.js';
+import type { Logger } from '../../daemon/log.js';
+import type { Store } from '../../store/store.js';
+import type { Memberships } from './memberships.js';
+import type { Problems } from '../health/problems.js';
+
+export interface JoinOptions {
+  memberships: Memberships;
+  store: Store;
+  problems: Problems;
+  log: Logger;
+  signal: AbortSignal;
+}
+
+/** Tries every second until the node is on the network, or the signal comes. */
+export async function joinWhenThere(
+  name: string,
+  { memberships, store, problems, log, signal }: JoinOptions,
+): Promise<void> {
+  for (let told = false; !signal.aborted; told = true) {
+    try {
+      await store.synced(signal);
+      await memberships.join(name);
+      problems.clear(`join ${name}`);
+      return;
+    } catch (error) {
+      if (signal.aborted) return;
+      if (!told) log.warn('waiting to join a network', { network: name, error: messageOf(error) });
+      problems.set(`join ${name}`, {
+        what: `network ${name}, which --join names`,
+        why: messageOf(error),
+        fix: (error instanceof WeftError ? error.next : undefined) ?? 'It is tried again every second.',
+      });
+    }
+    await pause(1000, undefined, { signal }).catch(() => undefined);
+  }
+}

@@ -1,0 +1,81 @@
+// Renews this node's subnet in one network before its etcd lease ends, as flannel does: by a new etcd lease and a plain
+// put, a margin ahead of the end.
+import { messageOf } from '../../core/errors.js';
+import type { Logger } from '../../daemon/log.js';
+import type { Store, StoredLease } from '../../store/store.js';
+import type { Problems } from '../health/problems.js';
+
+/** flannel's subnet-lease-renew-margin; for short leases a third of their time. */
+const MARGIN_SECONDS = 3600;
+
+export const renewAfter = (ttlSeconds: number): number =>
+  ttlSeconds - Math.min(MARGIN_SECONDS, ttlSeconds / 3);
+
+export interface LeaseKeeperOptions {
+  store: Store;
+  log: Logger;
+  problems: Problems;
+  ttlSeconds: number;
+  /** Runs what must not happen while the subnet is taken, changed or given back. */
+  exclusively: (work: () => Promise<void>) => Promise<void>;
+}
+
+export class LeaseKeeper {
+  #timer: NodeJS.Timeout | undefined;
+  #lease: StoredLease | undefined;
+  #expires: Date | undefined;
+
+  constructor(private readonly options: LeaseKeeperOptions) {}
+
+  get expires(): Date | undefined {
+    return this.#expires;
+  }
+
+  /** @param lease whose etcd lease was made just now */
+  hold(lease: StoredLease): void {
+    this.stop();
+    this.#lease = lease;
+    this.options.problems.clear(`renew ${lease.network}`);
+    if (lease.reservation) {
+      this.#expires = undefined;
+      return;
+    }
+    const { ttlSeconds } = this.options;
+    this.#expires = new Date(Date.now() + ttlSeconds * 1000);
+    this.#wake(renewAfter(ttlSeconds));
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #wake(seconds: number): void {
+    // setTimeout knows no more than 2^31 - 1 ms; a lease of years is looked at sooner, which does no harm.
+    this.#timer = setTimeout(() => void this.#renewInTurn(), Math.min(seconds * 1000, 2 ** 31 - 1));
+  }
+
+  /** A renewal writes what the lease was when it began: it must not come after a change, or after the end. */
+  async #renewInTurn(): Promise<void> {
+    const timer = this.#timer;
+    await this.options.exclusively(async () => {
+      if (this.#timer === timer && this.#lease !== undefined) await this.#renew(this.#lease, timer);
+    });
+  }
+
+  async #renew(lease: StoredLease, timer: NodeJS.Timeout | undefined): Promise<void> {
+    const { store, log, problems, ttlSeconds } = this.options;
+    try {
+      const renewed = await store.renewLease(lease, ttlSeconds);
+      if (this.#timer === timer) this.hold(renewed);
+    } catch (error) {
+      log.warn('a subnet could not be renewed', { network: lease.network, error: messageOf(error) });
+      problems.set(`renew ${lease.network}`, {
+        what: `subnet ${lease.subnet.toString()} of network ${lease.network}`,
+        why: `its lease could not be renewed: ${messageOf(error)}`,
+        fix: `It is tried again; it ends at ${this.#expires?.toISOString() ?? 'an unknown time'}.`,
+      });
+      if (this.#timer === timer) this.#wake(Math.min(60, ttlSeconds / 10));
+    }
+  }
+}

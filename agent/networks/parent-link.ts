@@ -1,0 +1,99 @@
+// The link of this node that a network leaves through: whether it may be taken, checked before anything is done, and what
+// is to be known of it; and whether this node's kernel can carry the network at all.
+import { formatVlans, mergeVlans, needsOf } from '../../core/bridged.js';
+import type { Parent, Underlay } from '../../core/compile.js';
+import { failedPrecondition, notFound } from '../../core/errors.js';
+import type { BridgedNetwork, Network } from '../../core/network.js';
+import { isLanBridge, LINK_PREFIX } from '../../core/objects.js';
+import type { Capability, Kernel, ParentLink } from '../kernel/kernel.js';
+
+/**
+ * Checks that this node can be on the network.
+ * @throws WeftError FAILED_PRECONDITION, NOT_FOUND, with what is missing or in the way
+ */
+export async function findParent(
+  kernel: Kernel,
+  network: Network,
+  underlay: Underlay,
+  node: string,
+): Promise<Parent | undefined> {
+  if (network.driver === 'overlay') return undefined;
+  checkCapabilities(network, kernel.capabilities(), node);
+  if (network.parent === undefined) return undefined;
+  const link = await kernel.parentLink(network.parent);
+  return chooseParent(network, link, underlay);
+}
+
+function checkCapabilities(network: BridgedNetwork, capabilities: readonly Capability[], node: string): void {
+  const needed = needsOf(network, node);
+  const missing = capabilities.filter(({ name, available }) => needed.includes(name) && !available);
+  if (missing.length === 0) return;
+  throw failedPrecondition(
+    `network ${network.name} cannot be on this node: ${missing.map(({ why }) => why).join('; ')}`,
+    'Attach on a node whose kernel has it (see `weft status` there), or use a network of another driver.',
+  );
+}
+
+/** Pure, so that every refusal can stand in a table. */
+export function chooseParent(
+  network: BridgedNetwork,
+  link: ParentLink | undefined,
+  underlay: Pick<Underlay, 'link'>,
+): Parent {
+  const name = network.parent ?? '';
+  const refuse = (why: string, next: string): Error =>
+    failedPrecondition(`network ${network.name}: its parent ${name} ${why}`, next);
+  if (link === undefined) {
+    throw notFound(
+      `network ${network.name}: this node has no interface ${name}, which is its parent`,
+      'See `ip link`; attach on a node that has it, or create a network with another --parent.',
+    );
+  }
+  if (name.startsWith(LINK_PREFIX))
+    throw refuse("is a link of weft's own", 'Choose an interface of the host.');
+  if (!link.isEthernet)
+    throw refuse('is no Ethernet interface', 'Choose one whose frames a bridge can carry.');
+  if (!link.up) throw refuse('is down', `Bring it up first: ip link set ${name} up`);
+  const { mac, mtu } = link;
+  if (link.isBridge) {
+    if (network.driver === 'vlan' && !link.filtersVlans) {
+      throw refuse(
+        'is a bridge that does not tell VLANs apart, and weft does not change bridges of others',
+        `Switch it on yourself (ip link set ${name} type bridge vlan_filtering 1), or choose another parent.`,
+      );
+    }
+    return { name, isBridge: true, mac, mtu };
+  }
+  if (link.master !== undefined && !isLanBridge(link.master)) {
+    throw refuse(
+      `is itself a port of ${link.master}`,
+      `Give ${link.master} as the parent, or take ${name} out of it.`,
+    );
+  }
+  const onUnderlay = underlay.link === name || (link.master !== undefined && underlay.link === link.master);
+  if (onUnderlay && !network.force) {
+    throw refuse(
+      'carries the underlay, over which this node reaches the others',
+      'Choose another interface, or create the network with --force: the addresses of the interface then move to a bridge.',
+    );
+  }
+  if (network.driver === 'bridge') return { name, isBridge: false, mac, mtu };
+  const carried = mergeVlans([{ first: network.vlan, last: network.vlan }, ...network.allowVlan]);
+  const clash = link.vlans.find(({ vlan }) =>
+    carried.some(({ first, last }) => first <= vlan && vlan <= last),
+  );
+  if (clash !== undefined) {
+    throw refuse(
+      `has a link of its own for VLAN ${clash.vlan}, ${clash.name}, which would take its frames`,
+      `Delete ${clash.name}, or choose VLANs other than ${formatVlans(carried)}.`,
+    );
+  }
+  return { name, isBridge: false, mac, mtu, native: nativeFor(carried) };
+}
+
+/** An id that stands for frames without a tag on the bridge: the last that the network leaves free. It is on no wire. */
+function nativeFor(carried: readonly { first: number; last: number }[]): number {
+  for (let id = 4094; id > 1; id--)
+    if (!carried.some(({ first, last }) => first <= id && id <= last)) return id;
+  return 1;
+}

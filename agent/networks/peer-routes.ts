@@ -1,0 +1,194 @@
+// What other nodes are on this one: the records of their leases and of the claims, compiled for the reconciler, as the store
+// tells of them. What went although nobody wanted it is mourned, and stays for a while.
+import { IpAddress } from '../../core/address.js';
+import { compilePeer, type Membership } from '../../core/compile.js';
+import { messageOf } from '../../core/errors.js';
+import type { KernelObject } from '../../core/objects.js';
+import { isForeign, type Claim, type ClaimHolder } from '../../core/records.js';
+import type { Logger } from '../../daemon/log.js';
+import type { Change, Store, StoredLease } from '../../store/store.js';
+import { claimRecord, type Claimed, type Claims } from './address-claims.js';
+import { Mourning } from './lost-leases.js';
+import type { Reconciler } from '../reconcile/reconciler.js';
+
+export interface PeerRecordsOptions {
+  store: Store;
+  reconciler: Reconciler;
+  claims: Claims;
+  log: Logger;
+  node: string;
+  instance: string;
+  /** This node in the network, where it is on it. */
+  member: (network: string) => Claimed | undefined;
+}
+
+/** Milliseconds after which the claims of a node that is up stand in etcd again, or were given back. */
+const CONFIRMED_MS = 60_000;
+
+/** By record; undefined for one that is gone. */
+export type Records = Map<string, readonly KernelObject[] | undefined>;
+
+const peerRecord = (network: string, subnet: string): string => `peer ${network} ${subnet}`;
+
+export class PeerRecords {
+  readonly #mourning: Mourning;
+  /** Changes that are losses, as they looked when they were told: the view that decides is another one by their turn. */
+  readonly #losses = new WeakSet<Change>();
+
+  constructor(private readonly options: PeerRecordsOptions) {
+    this.#mourning = new Mourning(() => options.store.view, options.node);
+  }
+
+  /** All of a network. */
+  of(claimed: Claimed): Records {
+    const { membership } = claimed;
+    const { name } = membership.network;
+    const leases = [...(this.options.store.view.leases.get(name)?.values() ?? [])];
+    return new Map([
+      ...leases.map(
+        (lease) => [peerRecord(name, lease.subnet.toString()), this.#peer(membership, lease)] as const,
+      ),
+      ...this.#claims(claimed),
+    ]);
+  }
+
+  /**
+   * Begins to mourn what went, and ends it for what is back: in the moment in which the store tells it, before the records
+   * have their turn, for who asks for an address must not find one free that only etcd has lost.
+   */
+  note(batch: readonly Change[]): void {
+    for (const change of batch) {
+      if (change.kind === 'lease') this.#noteLease(change, batch);
+      else if (change.kind === 'claim') this.#noteClaim(change);
+    }
+  }
+
+  #noteLease(change: Extract<Change, { kind: 'lease' }>, batch: readonly Change[]): void {
+    const { network, subnet, before } = change;
+    const record = peerRecord(network, subnet);
+    this.#mourning.comfort(record);
+    const ms = this.#mourning.timeFor(change, batch);
+    if (ms === 0 || before === undefined || this.options.member(network) === undefined) return;
+    this.#losses.add(change);
+    this.#mourning.begin(record, before, ms, () => this.#drop(network, record));
+  }
+
+  #noteClaim(change: Extract<Change, { kind: 'claim' }>): void {
+    const { network, before } = change;
+    if (this.#isQuestion(change)) return;
+    this.#mourning.comfort(recordOf(change));
+    // Who uses the address claims it again; of its own this node knows whether it is in use.
+    if (!isLost(change) || before === undefined || before.node === this.options.node) return;
+    if (this.options.member(network) !== undefined) this.#mournClaim(before, Mourning.lostMs);
+  }
+
+  #mournClaim(claim: Claim, ms: number, isOver = (): boolean => true): void {
+    const record = claimRecord(claim);
+    this.#mourning.begin(record, claim, ms, () => {
+      if (!isOver()) return this.#mournClaim(claim, Mourning.lostMs);
+      const claimed = this.options.member(claim.network);
+      if (claimed !== undefined) this.options.claims.ended(claimed, claim);
+      this.#drop(claim.network, record);
+    });
+  }
+
+  /** Somebody asks for what another has by a claim that etcd has lost: that stands until it is mourned no more. */
+  #isQuestion(change: Extract<Change, { kind: 'claim' }>): boolean {
+    return (change.after ?? change.before)?.state !== 'granted' && this.#mourning.has(recordOf(change));
+  }
+
+  /** What a change comes to, of which note() has been told. */
+  ofLease(claimed: Claimed, change: Extract<Change, { kind: 'lease' }>): Records {
+    const { network, subnet, after } = change;
+    if (this.#losses.has(change)) return new Map();
+    // Claims lead to the user's VTEP, which the lease names.
+    return new Map([
+      [peerRecord(network, subnet), this.#peer(claimed.membership, after)],
+      ...this.#claims(claimed),
+    ]);
+  }
+
+  ofClaim(claimed: Claimed, change: Extract<Change, { kind: 'claim' }>): Records {
+    const { before, after } = change;
+    if (this.#isQuestion(change)) return new Map();
+    if (after !== undefined) return new Map([[recordOf(change), this.#objects(claimed, after)]]);
+    if (isLost(change) && before?.node !== this.options.node) return new Map();
+    if (before !== undefined) this.options.claims.ended(claimed, before);
+    return new Map([[recordOf(change), undefined]]);
+  }
+
+  /**
+   * What was agreed to in an earlier run, and is in etcd no more: given back while this agent was down, or lost with etcd's
+   * past. A node that is up has told etcd soon; of another it is not to be known.
+   */
+  confirm({ membership, granted }: Claimed): void {
+    const { name: network } = membership.network;
+    const { view } = this.options.store;
+    for (const [ip, { node, endpoint }] of granted) {
+      const claim: Claim = { network, ip: IpAddress.parse(ip), node, endpoint, state: 'granted' };
+      if (view.claims.get(network)?.has(ip) === true || this.#mourning.has(claimRecord(claim))) continue;
+      this.#mournClaim(
+        claim,
+        CONFIRMED_MS,
+        () => node === this.options.node || view.alive.has(node) || view.removals.has(`node ${node}`),
+      );
+    }
+  }
+
+  /** Whose an address is although etcd has lost the record that says so; undefined where it is nobody's, or the asker's. */
+  mourned(network: string, ip: IpAddress, asker: ClaimHolder): string | undefined {
+    const claim = this.#mourning.claims(network).find((claim) => claim.ip.equals(ip));
+    if (claim !== undefined && isForeign(claim, asker))
+      return `is endpoint ${claim.endpoint}'s on node ${claim.node}, whose claim is gone from etcd`;
+    for (const { node, subnet, subnet6 } of this.#mourning.leases(network)) {
+      const inside = [subnet, subnet6].find((subnet) => subnet?.contains(ip) === true);
+      if (inside !== undefined)
+        return `is in ${inside.toString()}, the subnet of node ${node ?? '?'}, whose lease is gone from etcd`;
+    }
+    return undefined;
+  }
+
+  /** Somebody wanted that this node goes: what was kept of it goes, too. */
+  nodeRemoved(node: string): void {
+    this.#mourning.nodeRemoved(node);
+  }
+
+  stop(): void {
+    this.#mourning.stop();
+  }
+
+  #claims(claimed: Claimed): Records {
+    const all = this.options.claims.of(claimed.membership.network.name);
+    const standing = all.filter(
+      (claim) => claim.state === 'granted' || !this.#mourning.has(claimRecord(claim)),
+    );
+    return new Map(standing.map((claim) => [claimRecord(claim), this.#objects(claimed, claim)] as const));
+  }
+
+  #objects(claimed: Claimed, claim: Claim): readonly KernelObject[] {
+    return this.options.claims.objects(claimed, claim, this.#mourning.leases(claim.network));
+  }
+
+  #peer(membership: Membership, peer: StoredLease | undefined): readonly KernelObject[] | undefined {
+    const isSelf =
+      peer?.subnet.equals(membership.lease.subnet) === true || peer?.instance === this.options.instance;
+    return peer === undefined || isSelf ? undefined : compilePeer(membership, peer);
+  }
+
+  /** The way to it goes, and those to addresses that are claimed from there. */
+  #drop(network: string, record: string): void {
+    const claimed = this.options.member(network);
+    if (claimed === undefined) return;
+    const gone = new Map([[record, undefined], ...this.#claims(claimed)]);
+    this.options.reconciler.set(gone).catch((error: unknown) => {
+      // In no record any more, it goes with the next comparison.
+      this.options.log.warn('what led to a peer is not gone yet', { record, error: messageOf(error) });
+    });
+  }
+}
+
+const recordOf = ({ network, ip }: Extract<Change, { kind: 'claim' }>): string => `claim ${network} ${ip}`;
+
+/** A question that was never answered is nobody's loss. */
+const isLost = ({ after, before, lost }: Extract<Change, { kind: 'claim' }>): boolean =>
+  lost === true && after === undefined && before?.state === 'granted';

@@ -1,0 +1,43 @@
+// The file that scripts and Docker set-ups read a node's subnet from, in the words of flannel's subnet.env.
+import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { containerMtu, gatewayIn, prefixIn, type Membership } from '../../core/compile.js';
+import type { Family } from '../../core/address.js';
+import { replaceFile } from '../state/state.js';
+
+export function subnetEnv(membership: Membership): string {
+  const { network } = membership;
+  const lines = [
+    `FLANNEL_NETWORK=${network.subnet.toString()}`,
+    `FLANNEL_SUBNET=${interfaceIn(membership, 4) ?? ''}`,
+  ];
+  const six = interfaceIn(membership, 6);
+  if (network.subnet6 !== undefined && six !== undefined)
+    lines.push(`FLANNEL_IPV6_NETWORK=${network.subnet6.toString()}`, `FLANNEL_IPV6_SUBNET=${six}`);
+  lines.push(
+    `FLANNEL_MTU=${containerMtu(membership)}`,
+    `FLANNEL_IPMASQ=${network.masquerade && !network.internal}`,
+  );
+  return `${lines.join('\n')}\n`;
+}
+
+/** The gateway with the length of the containers' prefix; without a gateway what the node gives out. */
+function interfaceIn(membership: Membership, family: Family): string | undefined {
+  const prefix = prefixIn(membership, family);
+  const gateway = gatewayIn(membership, family);
+  if (gateway === undefined || prefix === undefined)
+    return (family === 4 ? membership.lease.subnet : membership.lease.subnet6)?.toString();
+  return `${gateway.toString()}/${prefix.length}`;
+}
+
+const pathOf = (runDir: string, network: string): string => join(runDir, 'subnets', `${network}.env`);
+
+export function writeSubnetEnv(runDir: string, membership: Membership): void {
+  mkdirSync(join(runDir, 'subnets'), { recursive: true, mode: 0o755 });
+  replaceFile(pathOf(runDir, membership.network.name), subnetEnv(membership), 0o644);
+}
+
+export function deleteSubnetEnv(runDir: string, network: string): void {
+  rmSync(pathOf(runDir, network), { force: true });
+}

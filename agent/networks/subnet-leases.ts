@@ -1,0 +1,114 @@
+// What this node gives addresses out of in a network: where nodes share it, a subnet under a lease in etcd, asked for with
+// what the node had before; otherwise all of it, with nothing in etcd.
+import { addressingOf, backendTypeOf } from '../../core/bridged.js';
+import { vtepMac, type Membership, type Underlay } from '../../core/compile.js';
+import { failedPrecondition } from '../../core/errors.js';
+import type { Network } from '../../core/network.js';
+import type { Lease } from '../../core/records.js';
+import type { LeaseRequest, Store, StoredLease } from '../../store/store.js';
+import { ownSubnets } from './address-claims.js';
+
+export interface SubnetLeasesOptions {
+  store: Store;
+  node: string;
+  instance: string;
+  subnetTtlSeconds: number;
+  underlay: () => Underlay;
+  /** Whether containers of this node are on the network. */
+  isUsed: (network: string) => boolean;
+}
+
+/** A subnet that the node had, and since when. */
+export type PreviousSubnet = Pick<Lease, 'subnet' | 'subnet6' | 'since'>;
+
+export class SubnetLeases {
+  constructor(private readonly options: SubnetLeasesOptions) {}
+
+  /** @throws WeftError RESOURCE_EXHAUSTED, FAILED_PRECONDITION, UNAVAILABLE */
+  async acquire(
+    network: Network,
+    previous?: PreviousSubnet,
+    wanted?: LeaseRequest['wanted'],
+  ): Promise<StoredLease> {
+    const request = this.request(network, previous);
+    if (request === undefined) return this.#unshared(network);
+    return this.options.store.acquireLease(wanted === undefined ? request : { ...request, wanted });
+  }
+
+  /** Undefined where the node's part of the network is under no lease. */
+  request(network: Network, previous?: PreviousSubnet): LeaseRequest | undefined {
+    if (!['subnets', 'blocks'].includes(addressingOf(network))) return undefined;
+    const { node, instance, subnetTtlSeconds, underlay, isUsed } = this.options;
+    const { ip, ip6 } = underlay();
+    const dual = network.subnet6 !== undefined && ip6 !== undefined;
+    return {
+      network,
+      node,
+      instance,
+      publicIp: ip,
+      ...(dual ? { publicIp6: ip6 } : {}),
+      ...(network.vni === undefined
+        ? {}
+        : {
+            vtep: { vni: network.vni, mac: vtepMac(instance, network.name, 4) },
+            ...(dual ? { vtep6: { vni: network.vni, mac: vtepMac(instance, network.name, 6) } } : {}),
+          }),
+      ...(previous === undefined
+        ? {}
+        : {
+            previous: {
+              subnet: previous.subnet,
+              ...(previous.subnet6 === undefined ? {} : { subnet6: previous.subnet6 }),
+            },
+            ...(previous.since === undefined ? {} : { since: previous.since }),
+            inUse: isUsed(network.name),
+          }),
+      ttlSeconds: subnetTtlSeconds,
+    };
+  }
+
+  /** Who has a subnet of this node's by what the store says; undefined while that is nobody else. */
+  otherHolder({ network, subnet }: Lease): string | undefined {
+    const { view } = this.options.store;
+    const { node, instance, underlay } = this.options;
+    const there = view.leases.get(network)?.get(subnet.toString());
+    if (there === undefined) return undefined;
+    // This instance under another name: before it was renamed, or on another machine that is a copy of this one.
+    const isCopys = there.node !== node && view.alive.get(there.node ?? '') === instance;
+    const own =
+      there.instance === undefined
+        ? there.publicIp.equals(underlay().ip)
+        : there.instance === instance && !isCopys;
+    return own ? undefined : (there.node ?? there.publicIp.toString());
+  }
+
+  #unshared(network: Network): StoredLease {
+    const { node, instance, underlay } = this.options;
+    const pool = network.driver === 'overlay' ? undefined : network.pool;
+    return {
+      network: network.name,
+      subnet: pool ?? network.subnet,
+      ...(network.subnet6 === undefined ? {} : { subnet6: network.subnet6 }),
+      publicIp: underlay().ip,
+      backendType: backendTypeOf(network),
+      node,
+      instance,
+      // Nothing in etcd, so nothing that could end.
+      reservation: true,
+      etcdLease: '0',
+    };
+  }
+}
+
+/** The membership, where it has the subnet that was asked for. @throws WeftError FAILED_PRECONDITION */
+export function hasWanted(membership: Membership, wanted: LeaseRequest['wanted']): Membership {
+  const { network, lease } = membership;
+  const other = [wanted?.subnet, wanted?.subnet6].find(
+    (subnet) => subnet !== undefined && !ownSubnets(lease).some((own) => own.equals(subnet)),
+  );
+  if (other === undefined) return membership;
+  throw failedPrecondition(
+    `network ${network.name}: ${other.toString()} was asked for, and this node has ${ownSubnets(lease).join(' and ')}`,
+    'Ask for the subnet that it has, or for none.',
+  );
+}

@@ -1,0 +1,179 @@
+// Addresses, as a door for other programs may use them: reserved before there is a container, kept from every container, and
+// given back one by one. The records are the same as those of `weft attach`.
+import { randomBytes } from 'node:crypto';
+
+import type { IpAddress, IpNetwork } from '../../core/address.js';
+import { alreadyExists, invalidArgument, messageOf, notFound, WeftError } from '../../core/errors.js';
+import { withLength } from '../../core/ipam.js';
+import type { Network } from '../../core/network.js';
+import type { Claim } from '../../core/records.js';
+import type { Logger } from '../../daemon/log.js';
+import type { HostAddresses, Reservation } from '../../daemon/plugin-host.js';
+import type { Change, Store } from '../../store/store.js';
+import type { Addresses } from '../endpoints/addresses.js';
+import { bareIp } from '../endpoints/endpoint-addresses.js';
+import { type Endpoints } from '../endpoints/endpoints.js';
+import type { Memberships } from '../networks/memberships.js';
+import type { Publisher } from '../endpoints/publisher.js';
+import type { State } from '../state/state.js';
+
+export interface PluginAddressesOptions {
+  store: Store;
+  memberships: Memberships;
+  addresses: Addresses;
+  endpoints: Endpoints;
+  publisher: Publisher;
+  state: State;
+  log: Logger;
+  node: string;
+}
+
+/** Who holds an address that no container may have, in claims; hosts that want the same share it. */
+export const SET_ASIDE = 'aux';
+
+export class PluginAddresses implements HostAddresses {
+  readonly #byId = new Map<string, Reservation>();
+
+  constructor(private readonly options: PluginAddressesOptions) {}
+
+  /** Takes up what is remembered; an endpoint whose reservation was lost gets it back. */
+  restore(reservations: readonly Reservation[]): void {
+    for (const reservation of reservations) this.#put(reservation);
+    for (const endpoint of this.options.endpoints.list()) {
+      if (endpoint.door === undefined) continue;
+      const { id, network, createdAt } = endpoint;
+      for (const [i, text] of [endpoint.ip, endpoint.ip6].entries()) {
+        if (text === undefined || this.find(network, bareIp(text)) !== undefined) continue;
+        const reservation = { id: i === 0 ? id : newId(), network, ip: text, createdAt };
+        this.options.state.saveReservation(reservation);
+        this.#put(reservation);
+      }
+    }
+  }
+
+  #put(reservation: Reservation): void {
+    this.#byId.set(reservation.id, reservation);
+    this.options.addresses.hold(reservation.network, bareIp(reservation.ip), reservation.id);
+  }
+
+  list(): Reservation[] {
+    return [...this.#byId.values()];
+  }
+
+  find(network: string, ip: string): Reservation | undefined {
+    const holder = this.options.addresses.holder(network, ip);
+    return holder === undefined ? undefined : this.#byId.get(holder);
+  }
+
+  async reserve(wish: Parameters<HostAddresses['reserve']>[0]): Promise<Reservation> {
+    const { memberships, addresses, state } = this.options;
+    const { network, family, asked, within } = wish;
+    const membership = memberships.get(network);
+    const subnet = family === 4 ? membership?.lease.subnet : membership?.lease.subnet6;
+    if (membership === undefined || subnet === undefined) {
+      throw notFound(`this node has no IPv${family} subnet in network ${network}`, 'See `weft status`.');
+    }
+    memberships.checkPossession(network);
+    if (asked !== undefined) checkInside(membership.network, asked);
+    const id = newId();
+    const taken = await addresses.take({
+      membership,
+      subnet,
+      holder: id,
+      ...(asked && { asked }),
+      ...(within && { within }),
+    });
+    const createdAt = new Date().toISOString();
+    const reservation = { id, network, ip: withLength(taken.ip, subnet), createdAt };
+    try {
+      state.saveReservation(reservation);
+    } catch (error) {
+      await taken.undo();
+      throw error;
+    }
+    this.#byId.set(id, reservation);
+    return reservation;
+  }
+
+  release(network: string, ip: string): void {
+    const reservation = this.find(network, ip);
+    if (reservation === undefined) return;
+    const { id } = reservation;
+    this.options.state.deleteReservation(id);
+    this.#byId.delete(id);
+    this.options.addresses.free(network, ip, id);
+    if (/\/(32|128)$/.test(reservation.ip)) this.options.publisher.releaseClaim(network, ip, id);
+  }
+
+  /** Whether a claim of this node's has a reason other than an endpoint. */
+  keeps(claim: Claim): boolean {
+    return claim.endpoint === SET_ASIDE || this.#byId.has(claim.endpoint);
+  }
+
+  /** Another host has given back what this one wants to be kept. */
+  handle(changes: readonly Change[]): void {
+    for (const change of changes) {
+      if (change.kind !== 'claim' || change.after !== undefined || change.before?.endpoint !== SET_ASIDE)
+        continue;
+      const { ip } = change.before;
+      if (this.options.addresses.holder(change.network, ip.toString()) !== SET_ASIDE) continue;
+      this.setAside(change.network, ip).catch((error: unknown) => {
+        this.options.log.warn('an address is not kept any more', { ip: change.ip, error: messageOf(error) });
+      });
+    }
+  }
+
+  async setAside(network: string, ip: IpAddress): Promise<void> {
+    await this.#claimAside(network, ip);
+    this.options.addresses.hold(network, ip.toString(), SET_ASIDE);
+  }
+
+  async #claimAside(network: string, ip: IpAddress): Promise<void> {
+    const { store, memberships, addresses, endpoints, node } = this.options;
+    const membership = memberships.get(network);
+    if (membership === undefined) throw notFound(`this node is not on network ${network}`);
+    checkInside(membership.network, ip);
+    const isOurs = (): boolean => store.view.claims.get(network)?.get(ip.toString())?.endpoint === SET_ASIDE;
+    if (isOurs()) return;
+    const own = [membership.lease.subnet, membership.lease.subnet6].some(
+      (subnet) => subnet?.contains(ip) === true,
+    );
+    if (!own) {
+      try {
+        await addresses.claim(membership.network, ip, SET_ASIDE);
+      } catch (error) {
+        // Another host wanted the same a moment ago.
+        if (!(error instanceof WeftError) || error.code !== 'ALREADY_EXISTS' || !isOurs()) throw error;
+      }
+      return;
+    }
+    const holder = addresses.holder(network, ip.toString());
+    if ((holder !== undefined && holder !== SET_ASIDE) || memberships.isGranted(network, ip.toString())) {
+      throw alreadyExists(
+        `${ip.toString()} of network ${network} is in use by ${endpoints.get(holder ?? '')?.name ?? 'a container'}`,
+        'Choose another --aux-address, or remove that container first.',
+      );
+    }
+    await store.restoreClaim({ network, ip, node, endpoint: SET_ASIDE, state: 'granted' });
+  }
+
+  async giveBack(network: string, ip: IpAddress): Promise<void> {
+    this.options.addresses.free(network, ip.toString(), SET_ASIDE);
+    const claim = this.options.store.view.claims.get(network)?.get(ip.toString());
+    // Another host's stays; it is given back there.
+    if (claim?.endpoint !== SET_ASIDE || claim.node !== this.options.node) return;
+    await this.options.store.deleteClaim(network, ip.toString(), SET_ASIDE);
+  }
+}
+
+const newId = (): string => randomBytes(8).toString('hex');
+
+/** @throws WeftError INVALID_ARGUMENT */
+function checkInside(network: Network, ip: IpAddress): void {
+  const prefix: IpNetwork | undefined = ip.family === 4 ? network.subnet : network.subnet6;
+  if (prefix?.contains(ip) === true) return;
+  throw invalidArgument(
+    `${ip.toString()} is not an address of network ${network.name}`,
+    prefix === undefined ? `It has no IPv${ip.family} subnet.` : `Give one inside ${prefix.toString()}.`,
+  );
+}

@@ -1,0 +1,185 @@
+// The networks, as a door for other programs may use them: what there is, which subnet this node would have, and coming and
+// going.
+import { randomInt } from 'node:crypto';
+
+import { addressBits, IpNetwork } from '../../core/address.js';
+import { containerMtu, gatewayOf, type Membership } from '../../core/compile.js';
+import {
+  failedPrecondition,
+  messageOf,
+  resourceExhausted,
+  unavailable,
+  WeftError,
+} from '../../core/errors.js';
+import { fitsRange, parseRange, prefixesOf, type Network } from '../../core/network.js';
+import type { Logger } from '../../daemon/log.js';
+import type { HostNetworks, NodeSubnets, Subnets } from '../../daemon/plugin-host.js';
+import type { NetworkSpec, Store } from '../../store/store.js';
+import type { Endpoints } from '../endpoints/endpoints.js';
+import type { Kernel } from '../kernel/kernel.js';
+import type { Memberships } from '../networks/memberships.js';
+
+export interface PluginNetworksOptions {
+  store: Store;
+  kernel: Kernel;
+  memberships: Memberships;
+  endpoints: Endpoints;
+  log: Logger;
+  instance: string;
+}
+
+/** How many subnets are tried before somebody is told. */
+const ATTEMPTS = 200;
+
+/** @throws WeftError FAILED_PRECONDITION for a network without a subnet for each node */
+function checkServed({ name, driver }: Network): void {
+  if (driver === 'overlay') return;
+  throw failedPrecondition(
+    `network ${name} is of the driver ${driver}, and programs with a door of their own can use overlays only`,
+    `Attach the container when it runs: weft attach ${name} CONTAINER.`,
+  );
+}
+
+export class PluginNetworks implements HostNetworks {
+  constructor(private readonly options: PluginNetworksOptions) {}
+
+  /** Also those that this node is on and etcd has not told of yet. */
+  list(): Network[] {
+    const known = new Map(this.options.memberships.list().map(({ network }) => [network.name, network]));
+    for (const network of this.options.store.view.networks.values()) known.set(network.name, network);
+    return [...known.values()];
+  }
+
+  get(name: string): NodeSubnets | undefined {
+    const membership = this.options.memberships.get(name);
+    return membership && subnetsOf(membership);
+  }
+
+  async known(withinMs: number): Promise<void> {
+    try {
+      await this.options.store.synced(AbortSignal.timeout(withinMs));
+    } catch (error) {
+      throw unavailable('etcd has not answered yet, which knows the networks', 'Try again when it does.', {
+        cause: error,
+      });
+    }
+  }
+
+  async usedPrefixes(): Promise<IpNetwork[]> {
+    const { store, kernel } = this.options;
+    const nodes = [...store.view.nodes.values()].flatMap(({ publicIp, publicIp6 }) =>
+      [`${publicIp}/32`, ...(publicIp6 === undefined ? [] : [`${publicIp6}/128`])].flatMap(
+        (text) => IpNetwork.tryParse(text) ?? [],
+      ),
+    );
+    const routes = (await kernel.routes()).flatMap((text) => IpNetwork.tryParse(text) ?? []);
+    return [...this.list().flatMap(prefixesOf), ...routes, ...nodes];
+  }
+
+  async propose(wish: { whole: IpNetwork; hostPrefix: number; within?: IpNetwork }): Promise<IpNetwork> {
+    const { store, instance } = this.options;
+    const { whole, hostPrefix, within } = wish;
+    const network = this.list().find((other) => prefixesOf(other).some((prefix) => prefix.equals(whole)));
+    if (network !== undefined) checkServed(network);
+    const own = network && this.#own(network.name, whole);
+    if (own !== undefined) {
+      if (within === undefined || within.overlaps(own)) return own;
+      throw failedPrecondition(
+        `network ${network?.name ?? ''}: this node has ${own.toString()}, which is not in ${within.toString()}`,
+        `Leave --ip-range out, or ask for ${own.toString()}.`,
+      );
+    }
+    const range = rangeOf(network, whole, hostPrefix);
+    const bits = BigInt(addressBits(whole.family) - hostPrefix);
+    const lowest = max(range.first.base.value, (within ?? whole).base.value) >> bits;
+    const highest = min(range.last.base.value, (within ?? whole).last.value) >> bits;
+    const count = highest - lowest + 1n;
+    const taken = network === undefined ? [] : this.#taken(network.name);
+    // From anywhere: who begins to look at the same moment seldom meets.
+    const start = count > 0n ? BigInt(randomInt(Number(min(count, 2n ** 40n)))) : 0n;
+    for (let i = 0n; i < min(count, BigInt(ATTEMPTS)); i++) {
+      const number = lowest + ((start + i) % count);
+      const subnet = IpNetwork.of(whole.at((number << bits) - whole.base.value), hostPrefix);
+      if (!fitsRange(range, hostPrefix, subnet) || taken.some((other) => other.overlaps(subnet))) continue;
+      if (await store.proposeSubnet(whole, subnet, instance)) return subnet;
+    }
+    throw resourceExhausted(
+      `${whole.toString()}: no /${hostPrefix} is free for this host${within === undefined ? '' : ` in ${within.toString()}`}`,
+      within === undefined
+        ? 'Remove hosts that are gone for good (weft node rm), or make a larger network.'
+        : 'Ask for another --ip-range, or leave it out.',
+    );
+  }
+
+  /** The subnet that this node has already, whether it is on the network now or was. */
+  #own(name: string, whole: IpNetwork): IpNetwork | undefined {
+    const { store, memberships, instance } = this.options;
+    const lease =
+      memberships.get(name)?.lease ??
+      [...(store.view.leases.get(name)?.values() ?? [])].find((other) => other.instance === instance);
+    return (
+      lease && [lease.subnet, lease.subnet6].find((subnet) => subnet !== undefined && whole.contains(subnet))
+    );
+  }
+
+  #taken(name: string): IpNetwork[] {
+    const leases = [...(this.options.store.view.leases.get(name)?.values() ?? [])];
+    return leases.flatMap(({ subnet, subnet6 }) => (subnet6 === undefined ? [subnet] : [subnet, subnet6]));
+  }
+
+  check(spec: NetworkSpec): Network {
+    return this.options.store.checkNetwork(spec);
+  }
+
+  create(spec: NetworkSpec): Promise<Network> {
+    return this.options.store.createNetwork(spec);
+  }
+
+  async join(name: string, wanted: Subnets): Promise<NodeSubnets> {
+    const network = this.list().find((other) => other.name === name);
+    if (network !== undefined) checkServed(network);
+    return subnetsOf(await this.options.memberships.join(name, { wanted }));
+  }
+
+  async leave(name: string): Promise<void> {
+    const { memberships, endpoints, store, log } = this.options;
+    const network = memberships.get(name)?.network ?? store.view.networks.get(name);
+    const others = endpoints.list().filter(({ network, door }) => network === name && door === undefined);
+    if (others.length > 0) {
+      log.info('this node stays on a network that Docker has left: other containers are on it', {
+        network: name,
+        containers: others.length,
+      });
+      return;
+    }
+    await memberships.leave(name);
+    if (network?.docker !== true) return;
+    try {
+      await store.removeNetwork(name, { force: false, unleased: true });
+      log.info('removed a network that Docker made, with its last node', { network: name });
+    } catch (error) {
+      const stays = error instanceof WeftError && ['FAILED_PRECONDITION', 'NOT_FOUND'].includes(error.code);
+      if (!stays) throw error;
+      log.debug('the network stays', { network: name, why: messageOf(error) });
+    }
+  }
+}
+
+function rangeOf(network: Network | undefined, whole: IpNetwork, hostPrefix: number): Network['range'] {
+  const known = whole.family === 4 ? network?.range : network?.range6;
+  return known ?? parseRange(whole, hostPrefix, undefined, undefined);
+}
+
+const min = (a: bigint, b: bigint): bigint => (a < b ? a : b);
+const max = (a: bigint, b: bigint): bigint => (a > b ? a : b);
+
+function subnetsOf(membership: Membership): NodeSubnets {
+  const { network, lease } = membership;
+  return {
+    network,
+    subnet: lease.subnet,
+    gateway: gatewayOf(lease.subnet),
+    ...(lease.subnet6 !== undefined && { subnet6: lease.subnet6, gateway6: gatewayOf(lease.subnet6) }),
+    mtu: containerMtu(membership),
+  };
+}

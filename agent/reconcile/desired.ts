@@ -1,0 +1,111 @@
+// What the node should have: the union over all records of the objects that each compiles to. An object that two records
+// need is there as long as one of them needs it.
+import {
+  connectedRoute,
+  objectKey,
+  type AddressObject,
+  type KernelObject,
+  type RouteObject,
+} from '../../core/objects.js';
+import { assume, plan, sameObject, type Step } from '../../core/plan.js';
+import type { KernelEvent } from '../kernel/kernel.js';
+
+export class Desired {
+  readonly #records = new Map<string, ReadonlyMap<string, KernelObject>>();
+  /** By object key: the object as each record wants it; the first record decides. */
+  readonly #wanted = new Map<string, Map<string, KernelObject>>();
+  /** The routes that the kernel makes with addresses that should be there: by key and link, for links may share fe80::/64. */
+  readonly #connected = new Map<string, Map<string, RouteObject>>();
+
+  /**
+   * Says what a record compiles to now (undefined: it is gone), and answers the steps from what it compiled to before.
+   * They cost this record's objects and nothing else.
+   */
+  set(record: string, objects: readonly KernelObject[] | undefined): Step[] {
+    const old = this.#records.get(record);
+    const fresh = new Map((objects ?? []).map((object) => [objectKey(object), object]));
+    const touched = new Set([...(old?.keys() ?? []), ...fresh.keys()]);
+    const before: KernelObject[] = [];
+    const after: KernelObject[] = [];
+    for (const key of touched) {
+      const was = this.get(key);
+      this.#put(key, record, fresh.get(key));
+      const is = this.get(key);
+      if (was !== undefined && is !== undefined && sameObject(was, is)) continue;
+      if (was !== undefined) before.push(was);
+      if (is !== undefined) after.push(is);
+    }
+    if (objects === undefined) this.#records.delete(record);
+    else this.#records.set(record, fresh);
+    return plan(assume(before), after, { prune: true }).steps;
+  }
+
+  #put(key: string, record: string, object: KernelObject | undefined): void {
+    const wanted = this.#wanted.get(key);
+    const before = this.get(key);
+    if (object !== undefined) {
+      if (wanted === undefined) this.#wanted.set(key, new Map([[record, object]]));
+      else wanted.set(record, object);
+    } else if (wanted !== undefined) {
+      wanted.delete(record);
+      if (wanted.size === 0) this.#wanted.delete(key);
+    }
+    const address = this.get(key) ?? before;
+    if (address?.kind === 'address') this.#connect(address);
+  }
+
+  #connect(address: AddressObject): void {
+    const route = connectedRoute(address);
+    if (route === undefined) return;
+    const key = objectKey(route);
+    const links = this.#connected.get(key) ?? new Map<string, RouteObject>();
+    if (this.get(objectKey(address)) === undefined) links.delete(route.link);
+    else links.set(route.link, route);
+    if (links.size === 0) this.#connected.delete(key);
+    else this.#connected.set(key, links);
+  }
+
+  get(key: string): KernelObject | undefined {
+    return this.#wanted.get(key)?.values().next().value;
+  }
+
+  /**
+   * Whether what the kernel tells of a change fits no record.
+   * @param pruned whether a thing with weft's mark that no record wants is out of place
+   */
+  concerns(
+    { gone, objects, linksGone }: Extract<KernelEvent, { kind: 'changed' }>,
+    ignored: (key: string) => boolean,
+    pruned: boolean,
+  ): boolean {
+    const missed = (key: string): boolean => this.get(key) !== undefined && !ignored(key);
+    for (const key of gone) {
+      if (missed(key) || (this.#connected.has(key) && !ignored(key))) return true;
+    }
+    for (const [key, { object, owned }] of objects) {
+      const wanted = this.get(key);
+      const route = object.kind === 'route' ? this.#connected.get(key)?.get(object.link) : undefined;
+      const fits = route !== undefined && sameObject(object, route);
+      const wrong = wanted === undefined ? owned && pruned && !fits : !sameObject(object, wanted);
+      if (wrong && !ignored(key)) return true;
+    }
+    return [...linksGone].some((name) => missed(`link ${name}`));
+  }
+
+  *all(): Iterable<KernelObject> {
+    for (const wanted of this.#wanted.values()) {
+      for (const object of wanted.values()) {
+        yield object;
+        break;
+      }
+    }
+  }
+
+  sysctls(): string[] {
+    return [...this.all()].flatMap((object) => (object.kind === 'sysctl' ? [object.path] : []));
+  }
+
+  records(): IterableIterator<string> {
+    return this.#records.keys();
+  }
+}

@@ -1,0 +1,64 @@
+// Finds where the node stands on the underlay: the addresses that were named, or those of the interface that was named, or
+// of the one that the default route leaves through.
+import { parseInterface, type IpAddress } from '../../core/address.js';
+import { failedPrecondition, type WeftError } from '../../core/errors.js';
+import type { Underlay } from '../../core/compile.js';
+import type { UnderlayLink } from '../kernel/kernel.js';
+
+export interface UnderlayWish {
+  ips?: readonly IpAddress[];
+  iface?: string;
+}
+
+/** @throws WeftError FAILED_PRECONDITION that says what was looked for and what there is */
+export function findUnderlay(links: readonly UnderlayLink[], wish: UnderlayWish): Underlay {
+  if (wish.ips !== undefined && wish.ips.length > 0) return byAddress(links, wish.ips);
+  if (wish.iface !== undefined) {
+    // Its addresses may have moved to a bridge that it became a port of.
+    const link = links.find(({ name, port }) => name === wish.iface || port === wish.iface);
+    if (link === undefined) throw missing(`there is no interface ${wish.iface} with an address`, links);
+    return fromLink(link, links);
+  }
+  const metric = (link: UnderlayLink): number => link.defaultMetric4 ?? link.defaultMetric6 ?? Infinity;
+  const [best] = links.filter((link) => metric(link) < Infinity).sort((a, b) => metric(a) - metric(b));
+  if (best === undefined)
+    throw missing('this host has no default route to tell which interface other nodes reach', links);
+  return fromLink(best, links);
+}
+
+function byAddress(links: readonly UnderlayLink[], ips: readonly IpAddress[]): Underlay {
+  const ip = ips.find((candidate) => candidate.family === 4);
+  const ip6 = ips.find((candidate) => candidate.family === 6);
+  if (ip === undefined) throw missing('the underlay needs an IPv4 address', links);
+  const holder = (wanted: IpAddress): UnderlayLink => {
+    const link = links.find((candidate) => addressesOf(candidate).some((address) => address.equals(wanted)));
+    if (link === undefined)
+      throw missing(`no interface of this host has the address ${wanted.toString()}`, links);
+    return link;
+  };
+  const link = holder(ip);
+  const mtu = ip6 === undefined ? link.mtu : Math.min(link.mtu, holder(ip6).mtu);
+  return { ip, ...(ip6 === undefined ? {} : { ip6 }), mtu, link: link.name };
+}
+
+function fromLink(link: UnderlayLink, links: readonly UnderlayLink[]): Underlay {
+  const addresses = addressesOf(link);
+  const ip = addresses.find((address) => address.family === 4);
+  const ip6 = addresses.find((address) => address.family === 6);
+  if (ip === undefined) throw missing(`interface ${link.name} has no IPv4 address`, links);
+  return { ip, ...(ip6 === undefined ? {} : { ip6 }), mtu: link.mtu, link: link.name };
+}
+
+const addressesOf = (link: UnderlayLink): IpAddress[] =>
+  link.addresses.map((text) => parseInterface(text).address);
+
+function missing(why: string, links: readonly UnderlayLink[]): WeftError {
+  const there = links.map((link) => `${link.name} (${link.addresses.join(', ')})`).join(', ');
+  return failedPrecondition(
+    why,
+    `Name it with --underlay-ip or --underlay-iface. This host has: ${there === '' ? 'no interface with an address' : there}.`,
+  );
+}
+
+export const sameUnderlay = (a: Underlay, b: Underlay): boolean =>
+  a.ip.equals(b.ip) && a.ip6?.toString() === b.ip6?.toString() && a.mtu === b.mtu && a.link === b.link;

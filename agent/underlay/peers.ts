@@ -1,0 +1,155 @@
+// Round-trip times to the other nodes, through the overlay, so that a tunnel that is blocked on the way shows although both
+// of its ends are well. A few peers are asked each second, one after the other: the cost of a node does not grow with the
+// cluster.
+import type { Store, StoredLease } from '../../store/store.js';
+import type { Kernel } from '../kernel/kernel.js';
+import type { Memberships } from '../networks/memberships.js';
+import type { AgentMetrics } from '../health/metrics.js';
+import type { Problem, Problems } from '../health/problems.js';
+
+export interface PeerState {
+  /** Absent for a flanneld. */
+  node?: string;
+  publicIp: string;
+  state: 'up' | 'down' | 'unknown';
+  rttMs?: number;
+}
+
+export interface PeersOptions {
+  store: Store;
+  kernel: Kernel;
+  memberships: Memberships;
+  metrics: AgentMetrics;
+  problems: Problems;
+  node: string;
+}
+
+const EVERY_MS = 1000;
+const AT_ONCE = 16;
+/** Longer than any underlay worth the name needs; within the second. */
+const TIMEOUT_MS = 800;
+/** A single lost packet is no news. */
+const SILENT_AFTER = 3;
+
+interface Sample {
+  rttMs: number | undefined;
+  missed: number;
+}
+
+/** The base address of a node's subnet is its VTEP's own. */
+const vtepAddress = (lease: StoredLease): string => lease.subnet.base.toString();
+
+export class Peers {
+  readonly #samples = new Map<string, Sample>();
+  #next = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #running: Promise<void> | undefined;
+
+  constructor(private readonly options: PeersOptions) {}
+
+  start(): void {
+    this.#timer = setInterval(() => {
+      this.#running ??= this.#sample().finally(() => {
+        this.#running = undefined;
+      });
+    }, EVERY_MS);
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#running;
+  }
+
+  /**
+   * The underlay is back: each of the others is sent a packet, so that both sides know each other's link address (ARP, RFC 826)
+   * now, and not when the kernel asks next.
+   * @param link of the underlay. @throws SystemError
+   */
+  greet(link: string): void {
+    this.options.kernel.askNeighboursAgain(link);
+    void this.options.kernel.ping([...this.#leases().values()].map(vtepAddress), TIMEOUT_MS);
+  }
+
+  /** Every other node of the networks that this node is on, once. */
+  list(): PeerState[] {
+    const { view } = this.options.store;
+    return [...this.#leases()].map(([publicIp, { node }]): PeerState => {
+      const rttMs = this.#samples.get(publicIp)?.rttMs;
+      const state = node === undefined ? 'unknown' : view.alive.has(node) ? 'up' : 'down';
+      return {
+        ...(node === undefined ? {} : { node }),
+        publicIp,
+        state,
+        ...(rttMs === undefined ? {} : { rttMs }),
+      };
+    });
+  }
+
+  /** One lease for each other node, by public address. */
+  #leases(): Map<string, StoredLease> {
+    const { store, memberships } = this.options;
+    const leases = new Map<string, StoredLease>();
+    for (const { network, lease: own } of memberships.list()) {
+      for (const lease of store.view.leases.get(network.name)?.values() ?? []) {
+        const publicIp = lease.publicIp.toString();
+        const reachable = lease.backendType === 'vxlan' && lease.vtep !== undefined;
+        if (reachable && !lease.publicIp.equals(own.publicIp) && !leases.has(publicIp))
+          leases.set(publicIp, lease);
+      }
+    }
+    return leases;
+  }
+
+  async #sample(): Promise<void> {
+    const all = [...this.#leases()];
+    for (const publicIp of [...this.#samples.keys()]) {
+      if (!all.some(([known]) => known === publicIp)) this.#samples.delete(publicIp);
+    }
+    this.#gauge();
+    if (all.length === 0) return;
+    const count = Math.min(AT_ONCE, all.length);
+    const chosen = Array.from({ length: count }, (_, i) => all[(this.#next + i) % all.length]).filter(
+      (peer) => peer !== undefined,
+    );
+    this.#next = (this.#next + count) % all.length;
+    const answers = await this.options.kernel.ping(
+      chosen.map(([, lease]) => vtepAddress(lease)),
+      TIMEOUT_MS,
+    );
+    for (const [i, [publicIp, lease]] of chosen.entries()) {
+      const rttMs = answers[i];
+      const missed = rttMs === undefined ? (this.#samples.get(publicIp)?.missed ?? 0) + 1 : 0;
+      this.#samples.set(publicIp, { rttMs, missed });
+      const name = lease.node ?? publicIp;
+      if (rttMs === undefined) this.options.metrics.peerRtt.remove({ node: name });
+      else this.options.metrics.peerRtt.set({ node: name }, rttMs / 1000);
+    }
+    this.#report(all);
+  }
+
+  #report(all: readonly (readonly [string, StoredLease])[]): void {
+    const problems = new Map<string, Problem>();
+    for (const [publicIp, lease] of all) {
+      const silent = (this.#samples.get(publicIp)?.missed ?? 0) >= SILENT_AFTER;
+      if (!silent || lease.node === undefined || !this.options.store.view.alive.has(lease.node)) continue;
+      const port = this.options.memberships.get(lease.network)?.network.port;
+      problems.set(`peer ${lease.node}`, {
+        what: `the way to node ${lease.node} (${publicIp})`,
+        why: `it is up, but does not answer through the overlay of network ${lease.network}`,
+        fix: `Check that UDP port ${port} is open between the two hosts, in both directions.`,
+      });
+    }
+    this.options.problems.replace('peer ', problems);
+  }
+
+  #gauge(): void {
+    const { store, memberships, metrics } = this.options;
+    metrics.peers.reset();
+    for (const { network } of memberships.list()) {
+      metrics.peers.set(
+        { network: network.name },
+        Math.max(0, (store.view.leases.get(network.name)?.size ?? 0) - 1),
+      );
+    }
+  }
+}

@@ -1,0 +1,52 @@
+// Dual-stack networks need a host that forwards IPv6, and a link of such a host ignores routers' advertisements unless its
+// accept_ra is 2: the host's own addresses and default route would end some time after the first attach. The link is the
+// host's, so weft does not change it; it tells.
+import { messageOf } from '../../core/errors.js';
+import { sysctlName } from '../../core/objects.js';
+import type { Logger } from '../../daemon/log.js';
+import type { Kernel } from '../kernel/kernel.js';
+import type { Problem, Problems } from '../health/problems.js';
+
+export interface RouterAdvertisementsOptions {
+  kernel: Pick<Kernel, 'deafToRouters'>;
+  problems: Problems;
+  log: Pick<Logger, 'debug'>;
+  /** Whether weft makes this host forward IPv6. */
+  forwards: () => boolean;
+}
+
+/** The kernel does not tell of accept_ra: as often as everything else that it does not tell of is looked at. */
+const EVERY_MS = 10_000;
+const PREFIX = 'accept_ra ';
+
+export class RouterAdvertisements {
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(private readonly options: RouterAdvertisementsOptions) {}
+
+  start(): void {
+    this.#timer = setInterval(() => void this.look(), EVERY_MS);
+    void this.look();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  /** Says which links the host will lose its IPv6 by, and says it no more where they listen again. */
+  async look(): Promise<void> {
+    const { kernel, problems, log, forwards } = this.options;
+    try {
+      const links = forwards() ? await kernel.deafToRouters() : [];
+      problems.replace(PREFIX, new Map(links.map((link) => [`${PREFIX}${link}`, problemOf(link)])));
+    } catch (error) {
+      log.debug('could not look for links that ignore routers', { error: messageOf(error) });
+    }
+  }
+}
+
+const problemOf = (link: string): Problem => ({
+  what: `IPv6 of ${link}`,
+  why: 'its addresses or routes come from router advertisements, and the kernel ignores these now: dual-stack networks make this host forward IPv6, and accept_ra of this link is 1',
+  fix: `Run \`sysctl ${sysctlName(`net/ipv6/conf/${link}/accept_ra`)}=2\`, and set it in /etc/sysctl.d, too; the routers' next advertisement brings back what is missing.`,
+});

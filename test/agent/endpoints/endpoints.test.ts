@@ -1,0 +1,220 @@
+// Endpoints when something refuses or goes on at the same time: one is there or it is gone, never half, and what could not be
+// removed is told and removed later.
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+
+import test from 'ava';
+
+import type { WeftError } from '../../../core/errors.js';
+import { parsePublish } from '../../../core/publish.js';
+import type { Removal } from '../../../core/records.js';
+import type { Change } from '../../../store/store.js';
+import { claimOf, leaseOf, overlay } from '../../core/records.js';
+import { until } from '../../lab/wait.js';
+import { attached, breakFolder, path, request, startNode, type TestNode } from '../node.js';
+
+const veths = async ({ kernel }: TestNode): Promise<string[]> =>
+  [...(await kernel.node.linkNames())].filter((name) => name.startsWith('wfep'));
+
+const files = ({ stateDir }: TestNode): string[] => readdirSync(join(stateDir, 'endpoints'));
+
+const published = { publish: parsePublish('8080:80') };
+
+test('a container ends while the state directory cannot be written: told, and cleaned up later', async (t) => {
+  const node = await startNode(t);
+  const { id, name } = await attached(node, 'c1');
+  const mend = breakFolder(node, 'endpoints');
+  node.kernel.vanish(path('c1'));
+  const told = await until('it is told', () => node.problems.list().find(({ what }) => what.includes(id)));
+  t.true(told.what.includes(name) && told.why.includes(node.stateDir) && told.fix.includes('writable'));
+  t.is(node.endpoints.get(id)?.id, id, 'its address does not count as free');
+  mend();
+  await node.reconciler.compare('interval');
+  await until('it is gone', () => node.endpoints.get(id) === undefined);
+  t.deepEqual(files(node), []);
+  await until('and the problem with it', () => node.problems.list().length === 0);
+});
+
+test('a detach that the state directory refuses changes nothing', async (t) => {
+  const node = await startNode(t);
+  const endpoint = await attached(node, 'c1');
+  const mend = breakFolder(node, 'endpoints');
+  const refused = await t.throwsAsync<WeftError>(node.attacher.detach('blue', endpoint.target));
+  t.true(refused.message.includes(node.stateDir));
+  t.truthy(refused.next);
+  t.is((await veths(node)).length, 1);
+  mend();
+  await node.attacher.detach('blue', endpoint.target);
+  t.deepEqual([await veths(node), files(node)], [[], []]);
+});
+
+test('a detach that the firewall refuses changes nothing, and works when it is repeated', async (t) => {
+  const node = await startNode(t);
+  const endpoint = await attached(node, 'c1', published);
+  node.kernel.firewall.failNext(new Error('no more rules'));
+  await t.throwsAsync(node.attacher.detach('blue', endpoint.target), { message: /no more rules/ });
+  t.deepEqual([node.endpoints.list().length, files(node).length], [1, 1]);
+  t.is((await veths(node)).length, 1);
+  await node.attacher.detach('blue', endpoint.target);
+  t.deepEqual([await veths(node), files(node), [...node.ports.list()]], [[], [], []]);
+  t.is(node.addresses.holder('blue', '10.100.1.2'), undefined);
+});
+
+test('a container ends and the firewall refuses: its address is free only when nothing leads to it', async (t) => {
+  const node = await startNode(t);
+  const { id, ip } = await attached(node, 'c1', published);
+  node.kernel.firewall.failNext(new Error('no more rules'));
+  // The comparison that finds the container gone asks the firewall, too.
+  node.kernel.firewall.failNext(new Error('no more rules'));
+  node.endpoints.vanished(`endpoint ${id}`);
+  await until('it is told', () => node.problems.list().some(({ what }) => what.includes(id)));
+  t.is(node.addresses.holder('blue', ip.split('/')[0] ?? ''), id);
+  node.kernel.vanish(path('c1'));
+  await node.reconciler.compare('interval');
+  await until(
+    'it is gone',
+    () => node.endpoints.get(id) === undefined && [...node.ports.list()].length === 0,
+  );
+});
+
+test('what the kernel does not let go of at once is gone for everybody else', async (t) => {
+  const node = await startNode(t);
+  const endpoint = await attached(node, 'c1');
+  node.kernel.beforeApply = () => {
+    node.kernel.beforeApply = undefined;
+    throw new Error('the socket is gone');
+  };
+  await node.attacher.detach('blue', endpoint.target);
+  t.is(node.addresses.holder('blue', endpoint.ip.split('/')[0] ?? ''), undefined);
+  await node.reconciler.compare('interval');
+  t.deepEqual(await veths(node), []);
+});
+
+test('one endpoint that cannot be removed does not keep the others on a network that is gone', async (t) => {
+  const node = await startNode(t);
+  await attached(node, 'c1', published);
+  await attached(node, 'c2');
+  node.kernel.firewall.failNext(new Error('no more rules'));
+  await node.endpoints.left('blue');
+  t.deepEqual(
+    node.endpoints.list().map(({ name }) => name),
+    ['c1'],
+  );
+  t.true(node.problems.list().some(({ what, why }) => what.includes('c1') && why.includes('no more rules')));
+});
+
+test('a wire of a container that ended is removed when the state directory can be written again', async (t) => {
+  const node = await startNode(t);
+  node.kernel.addContainer(path('c1'));
+  const guest = `netns:${path('c1')}`;
+  await node.wires.attach({ host: 'br1', guest, ifname: 'eth1', address: '10.9.0.2/24' });
+  const mend = breakFolder(node, 'wires');
+  node.kernel.vanish(path('c1'));
+  await until('it is told', () => node.problems.list().find(({ what }) => what.includes('br1')));
+  mend();
+  await node.reconciler.compare('interval');
+  await until('it is gone', () => node.wires.list().length === 0 && node.problems.list().length === 0);
+  t.deepEqual(readdirSync(join(node.stateDir, 'wires')), []);
+});
+
+test('a port that the kernel does not let anybody hold is a problem, and the endpoint is taken up', async (t) => {
+  const node = await startNode(t);
+  const endpoint = await attached(node, 'c1', published);
+  const membership = node.memberships.get('blue');
+  if (membership === undefined) return t.fail();
+  await node.ports.close(endpoint.id);
+  const { kernel } = node;
+  const hold = kernel.holdPort.bind(kernel);
+  kernel.holdPort = () => {
+    throw new Error('EMFILE');
+  };
+  await node.ports.restore(membership, endpoint);
+  t.true(node.problems.list().some(({ why }) => why.includes('EMFILE')));
+  kernel.holdPort = hold;
+});
+
+test('a way to a peer that nobody mourns any more goes later where the kernel fails', async (t) => {
+  const node = await startNode(t);
+  await attached(node, 'c1');
+  const { store, memberships, kernel, reconciler } = node;
+  store.putNode({ name: 'n2', instance: 'i2', publicIp: '192.0.2.2', version: '', startedAt: '' });
+  const lease = store.putLease(leaseOf(overlay(), 2, { node: 'n2' }));
+  await memberships.handle([
+    { kind: 'lease', network: 'blue', subnet: lease.subnet.toString(), after: lease },
+  ]);
+  const way = (): boolean => kernel.dump().includes('route 10.100.2.0/24');
+  t.true(way());
+  const lost: Change[] = [{ kind: 'lease', network: 'blue', subnet: lease.subnet.toString(), before: lease }];
+  memberships.note(lost);
+  await memberships.handle(lost);
+  t.true(way(), 'mourned');
+  kernel.beforeApply = () => {
+    kernel.beforeApply = undefined;
+    throw new Error('the socket is gone');
+  };
+  const removal: Removal = { kind: 'node', name: 'n2', forced: false, at: '2026-11-21T00:00:00Z' };
+  store.putRemoval(removal);
+  await memberships.handle([{ kind: 'removal', key: 'node n2', after: removal }]);
+  await reconciler.compare('interval');
+  t.false(way());
+});
+
+test('an address that comes back is free although that cannot be written down', async (t) => {
+  const node = await startNode(t);
+  await attached(node, 'c1');
+  const claim = claimOf(overlay(), '10.100.1.9', 'n2', 'asked');
+  node.store.putClaim(claim);
+  await node.memberships.handle([{ kind: 'claim', network: 'blue', ip: '10.100.1.9', after: claim }]);
+  t.true(node.memberships.isGranted('blue', '10.100.1.9'));
+  breakFolder(node, 'networks');
+  await node.store.deleteClaim('blue', '10.100.1.9', claim.endpoint);
+  await node.memberships.handle([{ kind: 'claim', network: 'blue', ip: '10.100.1.9', before: claim }]);
+  t.false(node.memberships.isGranted('blue', '10.100.1.9'));
+});
+
+/** Holds the next work on the node's namespace. Answers how it goes on. */
+function holdNode({ kernel }: TestNode): () => void {
+  let go = (): void => {};
+  const held = new Promise<void>((resolve) => (go = resolve));
+  kernel.beforeApply = () => {
+    kernel.beforeApply = undefined;
+    return held;
+  };
+  return go;
+}
+
+test('an endpoint that is detached while its network is compiled anew does not come back', async (t) => {
+  const node = await startNode(t);
+  await attached(node, 'c1');
+  await attached(node, 'c2');
+  const last = await attached(node, 'c3', published);
+  const go = holdNode(node);
+  // Behind this the first endpoints have to wait.
+  const busy = node.reconciler.set(
+    new Map([['busy', [{ kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' }]]]),
+  );
+  await until('it is at work', () => node.kernel.beforeApply === undefined);
+  const changed = node.endpoints.changed('blue');
+  const detached = node.attacher.detach('blue', last.target);
+  go();
+  await Promise.all([busy, changed, detached]);
+  await node.reconciler.compare('interval');
+  t.is((await veths(node)).length, 2);
+  t.false([...node.reconciler.records()].includes(`endpoint ${last.id}`));
+  t.deepEqual([...node.ports.list()], []);
+});
+
+test('an attach whose network goes at the last moment is refused and leaves nothing', async (t) => {
+  const node = await startNode(t);
+  await attached(node, 'c1');
+  node.kernel.addContainer(path('c2'));
+  const go = holdNode(node);
+  const attach = node.attacher.attach(request('c2', { ifname: 'eth7' }));
+  await until('it is at work', () => node.kernel.beforeApply === undefined);
+  const left = node.memberships.leave('blue');
+  await until('the network is being left', () => node.memberships.get('blue') === undefined);
+  go();
+  await t.throwsAsync(attach, { message: /not on network blue any more/ });
+  await left;
+  t.deepEqual([node.endpoints.list(), files(node), await veths(node)], [[], [], []]);
+});

@@ -1,0 +1,140 @@
+// Published ports of other nodes' endpoints, held and led here: what goes while something is waited for is gone, and what
+// the firewall refused is tried again.
+import { mock } from 'node:test';
+
+import test, { type ExecutionContext } from 'ava';
+
+import { Ports } from '../../../agent/endpoints/published-ports.js';
+import { Problems } from '../../../agent/health/problems.js';
+import { unavailable } from '../../../core/errors.js';
+import { firewallPortKey, type FirewallPort } from '../../../core/firewall.js';
+import type { Endpoint } from '../../../core/records.js';
+import { silentLogger } from '../../../daemon/log.js';
+import { FakeKernel } from '../../fakes/kernel.js';
+import { FakeStore } from '../../fakes/store.js';
+import { endpoint, membership, network } from '../../kernel/samples.js';
+import { until } from '../../lab/wait.js';
+
+const blue = membership(network('blue', 4097, 100, false));
+
+/** On another node, with these ports of every node. */
+const everywhere = (...hostPorts: number[]): Endpoint =>
+  endpoint(blue, 'a'.repeat(32), 9, '/run/netns/far', {
+    node: 'node2',
+    publish: hostPorts.map((hostPort) => ({
+      ...{ hostIp: '0.0.0.0', hostPort, port: 80, protocol: 'tcp' as const, everywhere: true },
+    })),
+  });
+
+class World {
+  readonly kernel = new FakeKernel();
+  readonly store = new FakeStore();
+  readonly problems = new Problems();
+  /** What the firewall leads. */
+  readonly led = new Map<string, FirewallPort>();
+  /** What the next changes of it wait for. */
+  firewall: () => Promise<void> = () => Promise.resolve();
+  readonly ports = new Ports({
+    kernel: this.kernel,
+    store: this.store,
+    memberships: { get: () => blue },
+    reconciler: {
+      changePorts: async (added, removed) => {
+        await this.firewall();
+        for (const port of removed) this.led.delete(firewallPortKey(port));
+        for (const port of added) this.led.set(firewallPortKey(port), port);
+      },
+    },
+    problems: this.problems,
+    log: silentLogger,
+    node: 'node1',
+  });
+
+  constructor(t: ExecutionContext) {
+    mock.timers.enable({ apis: ['setInterval'] });
+    this.store.putNetwork(blue.network);
+    this.ports.start();
+    t.teardown(() => {
+      this.ports.stop();
+      mock.timers.reset();
+    });
+  }
+
+  /** Somebody else's socket. */
+  taken(hostPort: number): void {
+    this.kernel.boundPorts.add(`tcp 0.0.0.0 ${hostPort}`);
+  }
+
+  /** Ten seconds later. */
+  retry(): void {
+    mock.timers.tick(10_000);
+  }
+}
+
+test.serial('a port that goes while its owner is looked for leaves no problem', async (t) => {
+  const world = new World(t);
+  world.taken(8080);
+  world.store.putRecordOf(everywhere(8080));
+  const following = world.ports.follow('blue');
+  await world.ports.left('blue');
+  await following;
+  t.deepEqual(world.problems.list(), []);
+  t.deepEqual([...world.ports.list()], []);
+});
+
+test.serial('ports that go while one of them is waited for are neither held nor led', async (t) => {
+  const world = new World(t);
+  world.taken(8081);
+  world.store.putRecordOf(everywhere(8080, 8081, 8082));
+  const following = world.ports.follow('blue');
+  await world.ports.left('blue');
+  await following;
+  t.deepEqual([...world.kernel.boundPorts], ['tcp 0.0.0.0 8081']);
+  t.is(world.led.size, 0);
+  t.deepEqual(world.problems.list(), []);
+});
+
+test.serial('the same, when they are tried again', async (t) => {
+  const world = new World(t);
+  for (const port of [8080, 8081]) world.taken(port);
+  world.store.putRecordOf(everywhere(8080, 8081));
+  await world.ports.follow('blue');
+  t.is(world.problems.list().length, 2);
+  world.kernel.boundPorts.delete('tcp 0.0.0.0 8081');
+  world.retry();
+  await world.ports.left('blue');
+  // The owner of the first is looked for in /proc meanwhile.
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  t.deepEqual([...world.kernel.boundPorts], ['tcp 0.0.0.0 8080']);
+  t.is(world.led.size, 0);
+  t.deepEqual(world.problems.list(), []);
+});
+
+test.serial('a port that goes while the firewall is told of it is closed there', async (t) => {
+  const world = new World(t);
+  world.store.putRecordOf(everywhere(8080));
+  const following = world.ports.follow('blue');
+  await world.ports.left('blue');
+  await following;
+  t.deepEqual([...world.kernel.boundPorts], []);
+  t.is(world.led.size, 0);
+});
+
+test.serial('a port that the firewall refused is tried again, and its problem ends', async (t) => {
+  const world = new World(t);
+  world.firewall = () => Promise.reject(unavailable('the firewall is busy'));
+  world.store.putRecordOf(everywhere(8080));
+  await world.ports.follow('blue');
+  t.like(world.problems.list(), [{ why: 'the firewall is busy' }]);
+  world.retry();
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  t.like(world.problems.list(), [{ why: 'the firewall is busy' }], 'nobody else has the port');
+  world.firewall = () => Promise.resolve();
+  world.retry();
+  await until('the problem ends', () => world.problems.list().length === 0);
+  t.is(world.led.size, 1);
+  t.deepEqual(
+    [...world.ports.list()].map(({ problem }) => problem),
+    [undefined],
+  );
+});

@@ -1,0 +1,136 @@
+// What the store is told of a node's endpoints: whatever it refuses is told as a problem and tried again until it works.
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import test, { type ExecutionContext } from 'ava';
+
+import { agentMetrics } from '../../../agent/health/metrics.js';
+import { Problems } from '../../../agent/health/problems.js';
+import { Publisher } from '../../../agent/endpoints/publisher.js';
+import { alreadyExists, permissionDenied, resourceExhausted } from '../../../core/errors.js';
+import type { Endpoint } from '../../../core/records.js';
+import { silentLogger } from '../../../daemon/log.js';
+import { FakeStore } from '../../fakes/store.js';
+import { endpoint, ip, membership, network } from '../../kernel/samples.js';
+import { until } from '../../lab/wait.js';
+
+const blue = network('blue', 4097, 100, false);
+
+const sample = (id: string, options: Partial<Endpoint> = {}): Endpoint =>
+  endpoint(membership(blue), id.padEnd(16, '0'), 5, `/run/netns/${id}`, options);
+
+/** The publisher of node1, where these are attached. */
+function publishing(t: ExecutionContext, ...attached: Endpoint[]) {
+  const [store, problems] = [new FakeStore(), new Problems()];
+  const publisher = new Publisher({
+    store,
+    problems,
+    log: silentLogger,
+    metrics: agentMetrics(),
+    node: 'node1',
+    instance: 'own',
+    current: () => attached,
+  });
+  store.putNetwork(blue);
+  store.putNode(
+    { name: 'node1', instance: 'own', publicIp: '192.0.2.1', version: '', startedAt: '' },
+    { alive: true },
+  );
+  t.teardown(store.subscribe((changes) => publisher.handle(changes)));
+  t.teardown(() => publisher.stop());
+  const isTold = ({ id }: Endpoint): boolean => store.view.endpoints.get('blue')?.has(id) === true;
+  return { store, problems, publisher, isTold };
+}
+
+test('a claimed address that is another’s since etcd lost its past is a problem, and the endpoint is told all the same', async (t) => {
+  const mine = sample('a1', { ip: '10.100.2.50/32' });
+  const { store, problems, publisher, isTold } = publishing(t, mine);
+  store.putClaim({
+    network: 'blue',
+    ip: ip('10.100.2.50'),
+    node: 'node3',
+    endpoint: 'e3',
+    state: 'granted',
+  });
+  store.putRecordOf(mine);
+  publisher.resync();
+  await until('it is a problem', () => problems.list().length === 1);
+  const [problem] = problems.list();
+  t.regex(problem?.why ?? '', /10\.100\.2\.50 is used by e3/);
+  t.true(isTold(mine));
+});
+
+test('a name that another has is told once it is free', async (t) => {
+  const web = sample('a1', { name: 'web', explicitName: true });
+  const old = sample('b2', { name: 'web', explicitName: true, node: 'node2' });
+  const { store, problems, publisher, isTold } = publishing(t, web);
+  store.putRecordOf(old);
+  publisher.resync();
+  await until('it is a problem', () => problems.list().length === 1);
+  t.regex(problems.list()[0]?.what ?? '', /endpoint web of network blue/);
+  t.is(publisher.pending, 1, 'not told yet');
+  await store.deleteEndpoint('blue', old.id);
+  await until('it is told', () => isTold(web), { timeoutMs: 2000 });
+  await until('nothing is left to tell', () => publisher.pending === 0);
+  t.deepEqual(problems.list(), []);
+});
+
+test('what was refused is tried again although nobody tells of a change, and not in a loop', async (t) => {
+  const mine = sample('a1');
+  const { store, problems, publisher, isTold } = publishing(t, mine);
+  const put = store.putEndpoint.bind(store);
+  let attempts = 0;
+  store.putEndpoint = (...args) => {
+    attempts += 1;
+    return attempts < 2 ? Promise.reject(alreadyExists('the name is taken')) : put(...args);
+  };
+  publisher.publish(mine);
+  await until('it is refused', () => problems.list().length === 1);
+  await sleep(2000);
+  t.is(attempts, 1);
+  await until('it is told', () => isTold(mine));
+  t.is(attempts, 2);
+  t.deepEqual(problems.list(), []);
+});
+
+test('a refused endpoint that goes is withdrawn, and is no problem any more', async (t) => {
+  const web = sample('a1', { name: 'web', explicitName: true });
+  const { store, problems, publisher } = publishing(t);
+  store.putRecordOf(sample('b2', { name: 'web', explicitName: true, node: 'node2' }));
+  publisher.publish(web);
+  await until('it is a problem', () => problems.list().length === 1);
+  publisher.withdraw(web);
+  await until('it is done with', () => publisher.pending === 0);
+  t.deepEqual(problems.list(), []);
+});
+
+for (const [what, error] of [
+  ['is full', resourceExhausted('etcd takes no more data', 'Disarm the alarm.')],
+  ['refuses the certificate', permissionDenied('etcd refused the call', 'Give another.')],
+] as const) {
+  test(`an etcd that ${what} is told as one problem, and everything when it takes data again`, async (t) => {
+    const all = Array.from({ length: 40 }, (_, i) => sample(`c${i}x`, { name: `c${i}` }));
+    const { store, problems, publisher, isTold } = publishing(t, ...all);
+    const put = store.putEndpoint.bind(store);
+    let attempts = 0;
+    store.putEndpoint = () => {
+      attempts += 1;
+      return Promise.reject(error);
+    };
+    publisher.resync();
+    await until('it is a problem', () => problems.list().length > 0);
+    await sleep(2500);
+    t.deepEqual(problems.list(), [
+      {
+        what: 'what etcd is told of the endpoints of this node',
+        why: error.message,
+        fix: error.next ?? '',
+      },
+    ]);
+    t.is(publisher.pending, 40);
+    t.true(attempts <= 3 * 16, `${attempts} attempts in 2.5 s`);
+    store.putEndpoint = put;
+    await until('all is told', () => all.every(isTold), { timeoutMs: 11_000 });
+    await until('nothing is left to tell', () => publisher.pending === 0);
+    t.deepEqual(problems.list(), []);
+  });
+}

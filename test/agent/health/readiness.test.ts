@@ -1,0 +1,122 @@
+// When the agent says that it is ready, what it does again until it works, and how many problems it counts.
+import test from 'ava';
+
+import { startGauges } from '../../../agent/api/gauges.js';
+import { agentMetrics } from '../../../agent/health/metrics.js';
+import { Problems } from '../../../agent/health/problems.js';
+import { AgentReadiness } from '../../../agent/health/readiness.js';
+import { problemsOf } from '../../../agent/api/status.js';
+import { StoreFollower } from '../../../agent/store-follower.js';
+import { unavailable } from '../../../core/errors.js';
+import { silentLogger } from '../../../daemon/log.js';
+import { FakeStore } from '../../fakes/store.js';
+
+const problem = (why: string): { what: string; why: string; fix: string } => ({
+  what: 'node a',
+  why,
+  fix: 'See to it.',
+});
+
+test('a node that was thrown out, or whose name is taken, is not ready', (t) => {
+  const problems = new Problems();
+  const readiness = new AgentReadiness(problems);
+  t.deepEqual(readiness.now(), { ready: false, reason: 'the agent is starting' });
+  readiness.begins();
+  problems.set('lease blue', problem('etcd is away'));
+  t.deepEqual(readiness.now(), { ready: true });
+  for (const key of ['expelled', 'name']) {
+    problems.set(key, problem(`it is ${key}`));
+    t.deepEqual(readiness.now(), { ready: false, reason: `node a: it is ${key}` });
+    problems.clear(key);
+    t.deepEqual(readiness.now(), { ready: true });
+  }
+});
+
+const nothing = (): Promise<void> => Promise.resolve();
+
+async function eventually(holds: () => boolean): Promise<void> {
+  for (let i = 0; i < 200 && !holds(); i++) await new Promise((resolve) => setTimeout(resolve, 10));
+}
+
+test('what is done with the first list is done again until it works', async (t) => {
+  const store = new FakeStore({ synced: false });
+  const problems = new Problems();
+  const readiness = new AgentReadiness(problems);
+  readiness.waitsFor('etcd has not answered yet');
+  let times = 0;
+  let handled = 0;
+  let works = false;
+  const follower = new StoreFollower(
+    {
+      store,
+      problems,
+      memberships: {
+        handle: () => Promise.resolve(void handled++),
+        ...{ list: () => [], note: () => undefined, reconnected: nothing },
+      },
+      gateways: { handle: nothing },
+      ports: { handle: nothing },
+      publisher: { handle: () => undefined, kick: () => undefined, resync: () => undefined },
+      pluginAddresses: { handle: () => undefined },
+      announcement: { refresh: () => undefined },
+      metrics: agentMetrics(),
+      log: silentLogger,
+      node: 'a',
+      instance: 'i',
+      signal: new AbortController().signal,
+      changed: () => undefined,
+      retryMs: 20,
+    },
+    async () => {
+      times++;
+      if (!works) throw unavailable('etcd went away');
+      readiness.begins();
+    },
+  );
+  t.teardown(() => follower.stop());
+  t.deepEqual(readiness.now(), { ready: false, reason: 'etcd has not answered yet' });
+  store.sync();
+  await eventually(() => times > 2);
+  t.true(times > 2);
+  const reason = 'what etcd remembers of this node: it could not be taken up: etcd went away';
+  t.deepEqual(readiness.now(), { ready: false, reason });
+  store.putNode({ name: 'b', instance: 'b', publicIp: '192.0.2.2', version: '1', startedAt: '' });
+  await eventually(() => handled > 0);
+  t.is(handled, 1, 'changes do not wait for it');
+  works = true;
+  await eventually(() => readiness.now().ready);
+  t.deepEqual(readiness.now(), { ready: true });
+  t.deepEqual(problems.list(), []);
+  const done = times;
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  t.is(times, done, 'and then no more');
+});
+
+test('weft_problems counts what `weft status` lists', async (t) => {
+  const store = new FakeStore();
+  const problems = new Problems();
+  const metrics = agentMetrics();
+  const sources = {
+    store,
+    problems,
+    metrics,
+    etcd: ['http://127.0.0.1:2379'],
+    controller: () => ({ state: 'disconnected' as const, address: '127.0.0.1:7400', error: '' }),
+    memberships: { list: () => [] },
+    endpoints: { list: () => [] },
+  };
+  problems.set('lease blue', problem('no subnet is left'));
+  store.putBad({ key: '/weft/nodes/b', why: 'no JSON' });
+  store.setConnected(false);
+  t.teardown(startGauges(sources));
+  t.deepEqual(
+    problemsOf(sources).map(({ what }) => what),
+    [
+      'node a',
+      'etcd at http://127.0.0.1:2379',
+      'the record /weft/nodes/b in etcd',
+      'the controller at 127.0.0.1:7400',
+    ],
+  );
+  t.is((await metrics.problems.get()).values[0]?.value, 4);
+});

@@ -1,0 +1,215 @@
+// The subnets of a node's networks, against a store and a kernel that are only modelled: who has one when something fails,
+// when another node has it, and when it is asked for again.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import test, { type ExecutionContext } from 'ava';
+
+import { Addresses } from '../../../agent/endpoints/addresses.js';
+import type { EndpointResolvConf } from '../../../agent/endpoints/resolv-conf.js';
+import { Endpoints } from '../../../agent/endpoints/endpoints.js';
+import { Memberships } from '../../../agent/networks/memberships.js';
+import { agentMetrics } from '../../../agent/health/metrics.js';
+import type { Ports } from '../../../agent/endpoints/published-ports.js';
+import { Problems } from '../../../agent/health/problems.js';
+import type { Publisher } from '../../../agent/endpoints/publisher.js';
+import { Reconciler } from '../../../agent/reconcile/reconciler.js';
+import { State } from '../../../agent/state/state.js';
+import { failedPrecondition, resourceExhausted, unavailable } from '../../../core/errors.js';
+import { silentLogger } from '../../../daemon/log.js';
+import type { LeaseRequest, StoredLease } from '../../../store/store.js';
+import { FakeKernel } from '../../fakes/kernel.js';
+import { FakeStore } from '../../fakes/store.js';
+import { endpoint, ip, lease, membership, network } from '../../kernel/samples.js';
+import { until } from '../../lab/wait.js';
+
+const blue = network('blue', 4097, 100, false);
+const mine: StoredLease = { ...lease(blue, 1), etcdLease: '1' };
+
+/** What a test decides of etcd's answers. */
+class Etcd extends FakeStore {
+  /** Instead of what the fake would do. */
+  acquire: ((request: LeaseRequest) => Promise<StoredLease>) | undefined;
+  renew: (() => Promise<void>) | undefined;
+
+  override async acquireLease(request: LeaseRequest): Promise<StoredLease> {
+    return this.acquire === undefined ? super.acquireLease(request) : this.acquire(request);
+  }
+
+  override async renewLease(there: StoredLease, ttlSeconds: number): Promise<StoredLease> {
+    await this.renew?.();
+    return super.renewLease(there, ttlSeconds);
+  }
+}
+
+/** Node node1, which remembers that it is on blue with 10.100.1.0/24. */
+async function remembering(
+  t: ExecutionContext,
+  options: { ttlSeconds?: number; retakeAfterMs?: number; meanwhile?: (store: FakeStore) => void } = {},
+) {
+  const folder = mkdtempSync(join(tmpdir(), 'weft-memberships-'));
+  const state = new State(folder);
+  state.load();
+  const store = new Etcd();
+  store.putNetwork(blue);
+  options.meanwhile?.(store);
+  const problems = new Problems();
+  const kernel = new FakeKernel();
+  const reconciler = new Reconciler({
+    ...{ kernel, problems, log: silentLogger, metrics: agentMetrics() },
+    onVanished: () => undefined,
+    onUnderlay: () => undefined,
+  });
+  const underlay = { ip: ip('192.0.2.1'), mtu: 1500, link: 'eth0' };
+  const memberships = new Memberships({
+    ...{ kernel, store, reconciler, problems, log: silentLogger, runDir: folder },
+    state,
+    node: 'node1',
+    instance: 'node1',
+    subnetTtlSeconds: options.ttlSeconds ?? 3600,
+    underlay: () => underlay,
+    ...(options.retakeAfterMs !== undefined && { retakeAfterMs: options.retakeAfterMs }),
+  });
+  let handled = Promise.resolve();
+  const unsubscribe = store.subscribe((changes) => {
+    handled = handled.then(() => memberships.handle(changes));
+  });
+  t.teardown(async () => {
+    unsubscribe();
+    await memberships.stop();
+    await reconciler.stop();
+    rmSync(folder, { recursive: true });
+  });
+  await memberships.restore([{ network: blue, lease: mine, granted: [] }]);
+  const inert = {
+    ...{ withdraw: () => undefined, trySet: () => undefined },
+    ...{ close: () => Promise.resolve(), follow: () => Promise.resolve() },
+  };
+  const endpoints = new Endpoints({
+    ...{ reconciler, memberships, state, problems, log: silentLogger },
+    addresses: new Addresses({ store, memberships, node: 'node1', nameOf: () => undefined }),
+    publisher: inert as unknown as Publisher,
+    ports: inert as unknown as Ports,
+    resolvConf: inert as unknown as EndpointResolvConf,
+  });
+  memberships.listen(endpoints);
+  return { store, memberships, problems, underlay, endpoints, handled: () => handled };
+}
+
+test('a renewal and a change of the lease come one after the other', async (t) => {
+  const { store, memberships, underlay } = await remembering(t, { ttlSeconds: 0.06 });
+  let renewing = 0;
+  let most = 0;
+  const alone = async (): Promise<void> => {
+    most = Math.max(most, ++renewing);
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    renewing--;
+  };
+  let renewals = 0;
+  store.renew = async () => {
+    await alone();
+    renewals++;
+  };
+  store.acquire = async (request) => {
+    await alone();
+    return { ...mine, publicIp: request.publicIp };
+  };
+  await memberships.resume();
+  for (let last = 2; last < 200 && renewals < 3; last++) {
+    underlay.ip = ip(`192.0.2.${last}`);
+    await memberships.underlayChanged();
+    await new Promise((resolve) => setTimeout(resolve, 45));
+  }
+  t.true(renewals >= 3);
+  t.is(most, 1);
+});
+
+const exhausted = (): Promise<StoredLease> =>
+  Promise.reject(resourceExhausted('network blue: no /24 is left'));
+
+test('a subnet that is another’s since this node was down is not given out of, though there is no other', async (t) => {
+  const { store, memberships, problems } = await remembering(t, {
+    meanwhile: (etcd) => void etcd.putLease({ ...lease(blue, 2), subnet: mine.subnet }),
+  });
+  t.truthy(await memberships.join('blue'), 'what is remembered holds until etcd says otherwise');
+  store.acquire = exhausted;
+  await memberships.resume();
+  await t.throwsAsync(memberships.join('blue'), { message: /10\.100\.1\.0\/24 .* belongs to node2/ });
+  t.regex(problems.get('lease blue')?.why ?? '', /no \/24 is left/);
+});
+
+test('nor is that of the living machine that this one is a copy of', async (t) => {
+  const { store, memberships } = await remembering(t, {
+    meanwhile: (etcd) => {
+      etcd.putLease({ ...lease(blue, 1), node: 'original' });
+      etcd.setAlive('original', 'node1');
+    },
+  });
+  store.acquire = () => Promise.reject(failedPrecondition('the same instance id'));
+  await memberships.resume();
+  await t.throwsAsync(memberships.join('blue'), { message: /belongs to original/ });
+});
+
+test('a subnet that vanished and could not be taken again is this node’s all the same', async (t) => {
+  const { store, memberships } = await remembering(t);
+  store.acquire = exhausted;
+  await memberships.resume();
+  t.is((await memberships.join('blue')).lease.subnet.toString(), '10.100.1.0/24');
+});
+
+test('a node without a subnet takes one as soon as another gives its own back', async (t) => {
+  const { store, memberships, problems, handled } = await remembering(t);
+  await memberships.resume();
+  const third = store.putLease(lease(blue, 3));
+  store.acquire = exhausted;
+  store.putLease({ ...lease(blue, 2), subnet: mine.subnet });
+  await handled();
+  await t.throwsAsync(memberships.join('blue'), { message: /belongs to node2/ });
+  store.acquire = async ({ publicIp }) => ({ ...mine, subnet: third.subnet, publicIp });
+  await store.releaseLease(third);
+  await handled();
+  t.is((await memberships.join('blue')).lease.subnet.toString(), '10.100.3.0/24');
+  t.is(problems.get('lease blue'), undefined);
+});
+
+test('a subnet that etcd refused is asked for again, though nothing is told', async (t) => {
+  const { store, memberships, problems } = await remembering(t, { retakeAfterMs: 10 });
+  let asked = 0;
+  store.acquire = async () => {
+    if (++asked <= 3) throw unavailable('etcd has no space');
+    return mine;
+  };
+  await memberships.resume();
+  t.regex(problems.get('lease blue')?.why ?? '', /no space/);
+  await until('it is had', () => problems.get('lease blue') === undefined, { everyMs: 5 });
+  t.is(asked, 4);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  t.is(asked, 4, 'and not asked for any more');
+});
+
+test('containers of a subnet that the node has no more are told of until they are gone', async (t) => {
+  const { store, memberships, problems, endpoints } = await remembering(t);
+  const [one, two] = ['1', '2'].map((id) =>
+    endpoint(membership(blue), id, 10 + Number(id), `/run/netns/${id}`),
+  );
+  if (one === undefined || two === undefined) return t.fail();
+  await endpoints.restore([one, two]);
+  store.acquire = async () => ({ ...mine, subnet: lease(blue, 5).subnet });
+  await memberships.resume();
+  t.regex(problems.get('moved blue')?.why ?? '', /had 10\.100\.1\.0\/24.* has 10\.100\.5\.0\/24/);
+  await endpoints.remove(one);
+  t.truthy(problems.get('moved blue'));
+  // Attached again: with an address of the subnet that the node has now.
+  await endpoints.remove(two);
+  await endpoints.restore([{ ...two, ip: '10.100.5.12/24' }]);
+  t.is(problems.get('moved blue'), undefined);
+});
+
+test('a node without containers has nothing to say of another subnet', async (t) => {
+  const { store, memberships, problems } = await remembering(t);
+  store.acquire = async () => ({ ...mine, subnet: lease(blue, 5).subnet });
+  await memberships.resume();
+  t.is(memberships.get('blue')?.lease.subnet.toString(), '10.100.5.0/24');
+  t.deepEqual(problems.list(), []);
+});

@@ -1,0 +1,125 @@
+// What wires may hang on: every kind of interface that pipework's words can name, and every refusal with its reason.
+import test from 'ava';
+
+import type { Capability, ParentLink } from '../../../agent/kernel/kernel.js';
+import { findPlace } from '../../../agent/pipework/attach-points.js';
+import type { WeftError } from '../../../core/errors.js';
+import type { Membership } from '../../../core/membership.js';
+import type { Place } from '../../../core/attachment.js';
+import { ip } from '../../kernel/samples.js';
+
+const link = (name: string, rest: Partial<ParentLink> = {}): ParentLink => ({
+  name,
+  isBridge: false,
+  filtersVlans: false,
+  isEthernet: true,
+  up: true,
+  mac: '02:00:00:00:00:99',
+  mtu: 1500,
+  vlans: [],
+  ...rest,
+});
+
+const LINKS = [
+  link('eth0'),
+  link('eth1', { mtu: 9000 }),
+  link('eth2', { up: false }),
+  link('eth3', { master: 'br0' }),
+  link('eth4', { vlans: [{ name: 'eth4.100', vlan: 100 }] }),
+  link('ib0', { isEthernet: false }),
+  link('br0', { isBridge: true }),
+  link('br9', { isBridge: true, filtersVlans: true }),
+  link('wfep1'),
+];
+
+interface Asked {
+  host: string;
+  vlan?: number;
+  force?: boolean;
+}
+
+function find(
+  asked: Asked,
+  {
+    vlans = true,
+    known = [],
+    members = [],
+  }: { vlans?: boolean; known?: Place[]; members?: Membership[] } = {},
+): Promise<Place> {
+  const filtering: Capability = {
+    name: 'bridge-vlan-filtering',
+    available: vlans,
+    why: vlans ? '' : 'CONFIG_BRIDGE_VLAN_FILTERING is missing',
+  };
+  return findPlace(
+    {
+      kernel: {
+        parentLink: (name) => Promise.resolve(LINKS.find((one) => one.name === name)),
+        capabilities: () => [filtering],
+      },
+      underlay: () => ({ ip: ip('192.0.2.1'), mtu: 1400, link: 'eth0' }),
+      memberships: () => members,
+      known: new Map(known.map((place) => [place.name, place])),
+    },
+    asked,
+  );
+}
+
+const nic = { kind: 'nic', name: 'eth1', mac: '02:00:00:00:00:99', mtu: 9000 } as const;
+const bridge = { kind: 'bridge', mtu: 1400, made: true } as const;
+
+test('what each name is', async (t) => {
+  t.deepEqual(await find({ host: 'br0' }), {
+    kind: 'bridge',
+    name: 'br0',
+    mtu: 1500,
+    vlans: false,
+    made: false,
+  });
+  t.like(await find({ host: 'br9', vlan: 100 }), { vlans: true, made: false });
+  t.deepEqual(await find({ host: 'br1' }), { ...bridge, name: 'br1', vlans: false });
+  t.deepEqual(await find({ host: 'br1', vlan: 100 }), { ...bridge, name: 'br1', vlans: true });
+  t.deepEqual(await find({ host: 'ovs0' }), { ...bridge, name: 'ovs0', vlans: true });
+  t.deepEqual(await find({ host: 'eth1' }), { ...nic, native: 4094 });
+  t.deepEqual(
+    await find({ host: 'eth1' }, { vlans: false }),
+    nic,
+    'without VLANs, where the kernel has none',
+  );
+  t.like(await find({ host: 'eth0', force: true }), { kind: 'nic', name: 'eth0' });
+  t.like(await find({ host: 'eth4', vlan: 200 }), { kind: 'nic', name: 'eth4' });
+});
+
+test('what hangs there already decides: an earlier wire, or a network', async (t) => {
+  const earlier: Place = { ...bridge, name: 'br1', vlans: false };
+  t.is(await find({ host: 'br1', vlan: 100 }, { known: [earlier] }), earlier);
+  const member = (parent: Membership['parent']): Membership => ({ parent }) as Membership;
+  const plain = member({ name: 'eth1', isBridge: false, mac: '', mtu: 9000 });
+  t.deepEqual(
+    await find({ host: 'eth1' }, { members: [plain] }),
+    nic,
+    'as the network has it: without VLANs',
+  );
+  const aware = member({ name: 'eth1', isBridge: false, mac: '', mtu: 9000, native: 4000 });
+  t.deepEqual(await find({ host: 'eth1' }, { members: [aware] }), { ...nic, native: 4000 });
+});
+
+const refused: [asked: Asked, reason: RegExp, vlans?: boolean][] = [
+  [{ host: 'eth0' }, /eth0 carries the underlay.*--force/s],
+  [{ host: 'eth2' }, /eth2 is down.*ip link set eth2 up/s],
+  [{ host: 'eth3' }, /eth3 is itself a port of br0.*Give br0/s],
+  [{ host: 'eth4', vlan: 100 }, /VLAN 100, eth4\.100, which would take its frames/],
+  [{ host: 'ib0' }, /ib0 is no Ethernet interface/],
+  [{ host: 'wfep1' }, /a link of weft's own/],
+  [{ host: 'nonsense' }, /no interface nonsense.*begins with br or ovs/s],
+  [{ host: 'ovs0' }, /ovs0 cannot have VLANs on this host: CONFIG_BRIDGE_VLAN_FILTERING is missing/, false],
+  [{ host: 'br1', vlan: 100 }, /br1 cannot have VLANs/, false],
+  [{ host: 'eth1', vlan: 100 }, /eth1 cannot have VLANs/, false],
+];
+
+for (const [asked, reason, vlans = true] of refused) {
+  test(`refused: ${asked.host}${asked.vlan === undefined ? '' : ` @${asked.vlan}`}`, async (t) => {
+    const error = await t.throwsAsync<WeftError>(find(asked, { vlans }));
+    t.regex(`${error?.message}\n${error?.next}`, reason);
+  });
+}

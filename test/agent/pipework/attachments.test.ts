@@ -1,0 +1,49 @@
+// A wire that cannot be made leaves its container as it was, the default route of somebody else's with it.
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+
+import test from 'ava';
+
+import type { WeftError } from '../../../core/errors.js';
+import { breakFolder, path, startNode, type TestNode } from '../node.js';
+
+const FOREIGN = 'route default via 172.17.0.1 dev eth0 (foreign)';
+
+/** A container with a network of somebody else's. */
+function container({ kernel }: TestNode): void {
+  const hands = kernel.addContainer(path('c1'));
+  hands.changeLink('lo', {});
+  hands.addLink('eth0', { kind: 'link', type: 'peer', name: 'eth0', mac: '02:42:ac:11:00:02', mtu: 1500 });
+  hands.put({ kind: 'address', link: 'eth0', address: '172.17.0.2/16' });
+  hands.put({ kind: 'route', to: '0.0.0.0/0', via: '172.17.0.1', link: 'eth0' });
+}
+
+const wire = { host: 'br1', guest: `netns:${path('c1')}`, ifname: 'eth1' };
+const withGateway = { ...wire, address: '10.9.0.2/24', gateway: '10.9.0.1' };
+
+test('a wire that cannot be written down leaves the default route as it was', async (t) => {
+  const node = await startNode(t);
+  container(node);
+  const before = node.kernel.dump(path('c1'));
+  t.true(before.includes(FOREIGN));
+  const mend = breakFolder(node, 'wires');
+  const refused = await t.throwsAsync<WeftError>(node.wires.attach(withGateway));
+  t.true(refused.message.includes(node.stateDir));
+  t.true(refused.next?.includes('writable'));
+  t.is(node.kernel.dump(path('c1')), before);
+  t.deepEqual(readdirSync(join(node.stateDir, 'wire-places')), [], 'nor is anything prepared for it');
+  mend();
+  await node.wires.attach(withGateway);
+  t.true(node.kernel.has('route default via 10.9.0.1 dev eth1', path('c1')));
+});
+
+test('a wire whose default route the kernel refuses is not remembered', async (t) => {
+  const node = await startNode(t);
+  container(node);
+  const before = node.kernel.dump(path('c1'));
+  node.kernel.failSteps((step) => step.do === 'put' && step.object.kind === 'route');
+  await t.throwsAsync(node.wires.attach(withGateway), { message: /refused the default route/ });
+  t.is(node.kernel.dump(path('c1')), before);
+  t.deepEqual(readdirSync(join(node.stateDir, 'wires')), []);
+  t.deepEqual(node.wires.list(), []);
+});

@@ -1,0 +1,281 @@
+// The reconciler against a kernel that is only modelled: a record costs its own steps, damage is put right, what keeps
+// coming back is reported, and nothing is pruned before the records are complete.
+import test from 'ava';
+
+import { Desired } from '../../../agent/reconcile/desired.js';
+import { Problems } from '../../../agent/health/problems.js';
+import { Reconciler } from '../../../agent/reconcile/reconciler.js';
+import { agentMetrics } from '../../../agent/health/metrics.js';
+import { compileEndpoint, compileNetwork, compilePeer } from '../../../core/compile.js';
+import { objectKey } from '../../../core/objects.js';
+import { silentLogger } from '../../../daemon/log.js';
+import { FakeKernel } from '../../fakes/kernel.js';
+import { endpoint, lease, membership, network } from '../../kernel/samples.js';
+
+const of = membership(network('blue', 4097, 100, false));
+const ROUTE = 'route 10.100.2.0/24';
+
+async function running(options: { prune: boolean }): Promise<{
+  kernel: FakeKernel;
+  reconciler: Reconciler;
+  problems: Problems;
+  totals: { applied: number; failed: number; repaired: number };
+}> {
+  const kernel = new FakeKernel();
+  const problems = new Problems();
+  const metrics = agentMetrics();
+  const reconciler = new Reconciler({
+    kernel,
+    log: silentLogger,
+    metrics,
+    problems,
+    onVanished: () => undefined,
+    onUnderlay: () => undefined,
+  });
+  await reconciler.set(
+    new Map([
+      ['network blue', compileNetwork(of)],
+      ['peer blue 2', compilePeer(of, lease(of.network, 2))],
+    ]),
+  );
+  if (options.prune) reconciler.allowPruning();
+  await reconciler.start();
+  // The first rules of the model's firewall count as a repair.
+  metrics.totals.repaired = 0;
+  return { kernel, reconciler, problems, totals: metrics.totals };
+}
+
+async function eventually(holds: () => boolean): Promise<void> {
+  for (let i = 0; i < 200 && !holds(); i++) await new Promise((resolve) => setTimeout(resolve, 20));
+}
+
+const there = async (kernel: FakeKernel, key: string): Promise<boolean> =>
+  (await kernel.node.observe([])).objects.has(key);
+
+test('a record costs its own objects and nothing else', async (t) => {
+  const { kernel, reconciler, totals } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  const before = totals.applied;
+  await reconciler.set(new Map([['peer blue 3', compilePeer(of, lease(of.network, 3))]]));
+  t.is(totals.applied - before, 3);
+  await reconciler.set(new Map([['peer blue 3', undefined]]));
+  t.is(totals.applied - before, 6);
+  t.true(await there(kernel, ROUTE));
+  t.false(await there(kernel, 'route 10.100.3.0/24'));
+  await reconciler.compare('asked');
+  t.is(totals.repaired, 0);
+});
+
+test('damage is put right soon, and counted', async (t) => {
+  const { kernel, reconciler, totals } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  kernel.breakByHand.delete(ROUTE);
+  t.false(await there(kernel, ROUTE));
+  await eventually(() => totals.repaired > 0);
+  t.true(await there(kernel, ROUTE));
+  t.is(totals.repaired, 1);
+});
+
+test('what keeps coming back is reported, and left to the regular comparison', async (t) => {
+  const { kernel, reconciler, problems, totals } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  for (let i = 1; i <= 5; i++) {
+    kernel.breakByHand.delete(ROUTE);
+    await eventually(() => totals.repaired >= i);
+  }
+  t.true(problems.list().some(({ why }) => why.includes('5 times within a minute')));
+  kernel.breakByHand.delete(ROUTE);
+  await kernel.settled();
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  t.false(await there(kernel, ROUTE));
+  await reconciler.compare('interval');
+  t.true(await there(kernel, ROUTE));
+});
+
+/** Settles when the rules are as weft wants them, or after a second. */
+const rulesBack = (kernel: FakeKernel): Promise<void> =>
+  eventually(() => kernel.firewall.rules !== undefined);
+
+test('rules that are flushed again and again are reported, and left to the regular comparison', async (t) => {
+  const { kernel, reconciler, problems } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  // The first rules of the model's firewall count, too.
+  for (let i = 2; i <= 5; i++) {
+    kernel.flushFirewall();
+    await rulesBack(kernel);
+  }
+  t.true(problems.list().some(({ why }) => why.includes('5 times within a minute')));
+  const { writes } = kernel.firewall;
+  for (let i = 0; i < 6; i++) {
+    kernel.flushFirewall();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  t.is(kernel.firewall.writes, writes);
+  t.is(kernel.firewall.rules, undefined);
+  await reconciler.compare('interval');
+  t.not(kernel.firewall.rules, undefined);
+});
+
+test('what one flush takes counts as one change, however many rules it was', async (t) => {
+  const { kernel, reconciler, problems, totals } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  await reconciler.compare('asked');
+  totals.repaired = 0;
+  kernel.firewall.ensure = () =>
+    Promise.resolve({ repaired: Array.from({ length: 7 }, (_, i) => `rule ${i}`), problems: [] });
+  await reconciler.compare('asked');
+  t.is(totals.repaired, 7);
+  t.false(problems.list().some(({ why }) => why.includes('5 times within a minute')));
+});
+
+test('somebody else’s rules cost a look at weft’s and no comparison of everything', async (t) => {
+  const { kernel, reconciler } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  await kernel.settled();
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  let looks = 0;
+  let comparisons = 0;
+  const ensure = kernel.firewall.ensure.bind(kernel.firewall);
+  const observe = kernel.node.observe.bind(kernel.node);
+  kernel.firewall.ensure = (desired) => (looks++, ensure(desired));
+  kernel.node.observe = (sysctls) => (comparisons++, observe(sysctls));
+  kernel.emit({ kind: 'firewall' });
+  await eventually(() => looks > 0);
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  t.is(looks, 1);
+  t.is(comparisons, 0);
+});
+
+test('a step that the kernel refuses is a problem until it works', async (t) => {
+  const { kernel, reconciler, problems } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  kernel.failSteps((step) => step.do === 'put' && step.object.kind === 'route', 2);
+  await reconciler.set(new Map([['peer blue 4', compilePeer(of, lease(of.network, 4))]]));
+  await eventually(() => problems.list().some(({ what }) => what.includes('10.100.4.0/24')));
+  t.true(problems.list().some(({ what }) => what.includes('10.100.4.0/24')));
+  await reconciler.compare('asked');
+  t.true(await there(kernel, 'route 10.100.4.0/24'));
+  await reconciler.compare('asked');
+  t.deepEqual(problems.list(), []);
+});
+
+test('what the kernel goes on refusing is no repair, and nobody is blamed for it', async (t) => {
+  const { kernel, reconciler, problems, totals } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  kernel.failSteps((step) => step.do === 'put' && step.object.kind === 'route', 8, 'EACCES');
+  kernel.breakByHand.delete(ROUTE);
+  for (let i = 0; i < 7; i++) await reconciler.compare('asked');
+  t.is(totals.repaired, 0);
+  t.true(problems.list().some(({ what, why }) => what.includes('10.100.2.0/24') && why.includes('refused')));
+  t.false(problems.list().some(({ why }) => why.includes('changed by something else')));
+  await eventually(() => totals.repaired > 0);
+  await reconciler.compare('asked');
+  await reconciler.compare('asked');
+  t.is(totals.repaired, 1);
+  t.deepEqual(problems.list(), []);
+});
+
+test('leftovers stay until the records are complete, then they go', async (t) => {
+  const { kernel, reconciler } = await running({ prune: false });
+  t.teardown(() => reconciler.stop());
+  const stale = compilePeer(of, lease(of.network, 9));
+  for (const object of stale) {
+    if (object.kind !== 'link') kernel.breakByHand.put(object, true);
+  }
+  await reconciler.compare('asked');
+  t.true(await there(kernel, 'route 10.100.9.0/24'));
+  reconciler.allowPruning();
+  await reconciler.compare('asked');
+  t.false(await there(kernel, 'route 10.100.9.0/24'));
+});
+
+test('an attach works inside only when the node’s side is there, however slowly that comes', async (t) => {
+  const { kernel, reconciler } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  kernel.addContainer('/run/netns/c1');
+  const { namespace, sandbox } = await kernel.openNamespace('/run/netns/c1');
+  t.teardown(() => namespace.close());
+  const record = endpoint(of, '0000000000000001', 2, '/run/netns/c1', { sandbox });
+  const { host, container } = compileEndpoint(of, record);
+  // What takes longer than a turn lets others have theirs.
+  kernel.beforeApply = (steps) =>
+    steps.some((step) => step.do === 'create-link')
+      ? new Promise((resolve) => setTimeout(resolve, 20))
+      : undefined;
+  const inside = { sandbox, hostIfname: record.hostIfname, objects: container };
+  await t.notThrowsAsync(
+    reconciler.attach('endpoint 1', host, inside, namespace, await namespace.observe([])),
+  );
+  t.true((await namespace.observe([])).objects.has('link eth0'));
+});
+
+test('a tunnel that was renamed comes back as soon as what is left of it is gone', async (t) => {
+  const { kernel, reconciler, problems } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  const tunnel = compileNetwork(of).find((object) => object.kind === 'link' && object.type === 'vxlan');
+  if (tunnel?.kind !== 'link') return t.fail('the network has no tunnel');
+  let comparisons = 0;
+  const observe = kernel.node.observe.bind(kernel.node);
+  kernel.node.observe = (sysctls) => {
+    comparisons++;
+    return observe(sysctls);
+  };
+  kernel.breakByHand.delete('link wfvx4097');
+  kernel.breakByHand.addLink('wfold', { ...tunnel, name: 'wfold' }, true);
+  await eventually(() => kernel.dump().includes('link wfvx4097') && problems.list().length === 0);
+  t.true(await there(kernel, ROUTE));
+  t.false(await there(kernel, 'link wfold'));
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  t.true(comparisons < 8, `${comparisons} comparisons`);
+});
+
+test('a container that cannot be opened now keeps nobody else from being put right', async (t) => {
+  const { kernel, reconciler, problems } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  const paths = [1, 2, 3].map((i) => `/run/netns/c${i}`);
+  const links: string[] = [];
+  for (const [i, path] of paths.entries()) {
+    kernel.addContainer(path);
+    const { namespace, sandbox } = await kernel.openNamespace(path);
+    const record = endpoint(of, `${i}`.repeat(16), i + 2, path, { sandbox });
+    const { host, container } = compileEndpoint(of, record);
+    const inside = { sandbox, hostIfname: record.hostIfname, objects: container };
+    await reconciler.attach(`endpoint ${i}`, host, inside, namespace, await namespace.observe([]));
+    namespace.close();
+    links.push(`link ${record.hostIfname}`);
+  }
+  const open = kernel.openNamespace.bind(kernel);
+  kernel.openNamespace = (path) =>
+    path === paths[1] ? Promise.reject(new Error('EMFILE, too many open files')) : open(path);
+  for (const link of links) kernel.breakByHand.delete(link);
+  await reconciler.compare('asked');
+  const { objects } = await kernel.node.observe([]);
+  t.deepEqual(
+    links.map((link) => objects.has(link)),
+    [true, false, true],
+  );
+  t.deepEqual(
+    paths.map((path) => kernel.openHandles(path)),
+    [0, 0, 0],
+  );
+  t.true(problems.list().some(({ what, why }) => what.includes('/run/netns/c2') && why.includes('EMFILE')));
+  kernel.openNamespace = open;
+  await reconciler.compare('asked');
+  t.true(await there(kernel, links[1] ?? ''));
+  t.deepEqual(problems.list(), []);
+});
+
+test('a way to fe80::/64 that was put back fits, whichever of the networks it belongs to', (t) => {
+  const desired = new Desired();
+  const links = ['wfbr4097', 'wfbr4098', 'wfbr4099'];
+  for (const link of links) desired.set(link, [{ kind: 'address', link, address: 'fe80::1/64' }]);
+  desired.set('wfbr4099', undefined);
+  const told = (link: string): boolean => {
+    const object = { kind: 'route', to: 'fe80::/64', link } as const;
+    const objects = new Map([[objectKey(object), { object, owned: true }]]);
+    const none = new Set<string>();
+    return desired.concerns({ kind: 'changed', objects, gone: none, linksGone: none }, () => false, true);
+  };
+  t.deepEqual(links.map(told), [false, false, true]);
+});

@@ -1,0 +1,138 @@
+// What is remembered of containers: read again as it was written, torn files aside, logs bounded; and which process is which.
+import { spawn } from 'node:child_process';
+import {
+  appendFileSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import test, { type ExecutionContext } from 'ava';
+
+import { trimLog } from '../../../agent/runtime/container-log.js';
+import { ContainerState, type ContainerRecord } from '../../../agent/runtime/container-state.js';
+import { commandOf, isAlive, killAll, processAt, processesWith } from '../../../agent/runtime/processes.js';
+import { until } from '../../lab/wait.js';
+
+function folder(t: ExecutionContext): string {
+  const path = mkdtempSync(join(tmpdir(), 'weft-containers-'));
+  t.teardown(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}
+
+const record: ContainerRecord = {
+  id: '0123456789abcdef',
+  name: 'web',
+  network: 'blue',
+  attachments: [
+    {
+      request: {
+        network: 'blue',
+        target: 'run:web',
+        aliases: ['www'],
+        noDefaultRoute: false,
+        publish: ['80:80'],
+        publishEverywhere: false,
+        dns: false,
+      },
+      endpoint: 'fedcba9876543210',
+      ip: '10.100.5.2/24',
+    },
+  ],
+  command: ['sh', '-c', 'echo "a b"'],
+  directory: '/',
+  environment: ['A=1\n2'],
+  detached: true,
+  remove: false,
+  restart: 'always',
+  stopped: false,
+  bootId: 'boot',
+  process: { pid: 4711, start: '99' },
+  exitCode: null,
+  restarts: 3,
+  createdAt: '2026-11-21T00:00:00Z',
+  startedAt: '2026-11-21T00:00:00Z',
+};
+
+test('a record is read again as it was written, and a torn one is put aside', (t) => {
+  const path = folder(t);
+  const state = new ContainerState(path, join(path, 'run'));
+  t.deepEqual(state.load(), { records: [], torn: [] });
+  state.save(record);
+  writeFileSync(join(path, 'containers', 'fedcba9876543210.json'), '{"id":"fedcba98');
+  writeFileSync(join(path, 'containers', 'x.json.new'), 'half');
+  const { records, torn } = state.load();
+  t.deepEqual(records, [record]);
+  t.is(torn.length, 1);
+  t.true(existsSync(join(path, 'containers', 'fedcba9876543210.json.torn')));
+  t.false(existsSync(join(path, 'containers', 'x.json.new')));
+  state.forget(record.id);
+  t.deepEqual(state.load(), { records: [], torn: [] });
+});
+
+test('the files of a run: shared with who joins it, and no number is read out of nonsense', (t) => {
+  const path = folder(t);
+  const state = new ContainerState(path, join(path, 'run'));
+  const [a, b] = ['aaaaaaaaaaaaaaaa', 'bbbbbbbbbbbbbbbb'];
+  for (const id of [a, b]) state.makeFolder(id);
+  state.writeFiles(a, new Map([['hosts', 'one\n']]));
+  state.shareFiles(b, a);
+  state.writeFiles(a, new Map([['hosts', 'two\n']]));
+  t.is(readFileSync(join(state.folderOf(b), 'hosts'), 'utf8'), 'two\n');
+  t.is(state.exitCode(a), undefined);
+  writeFileSync(join(state.folderOf(a), 'exit'), '137\n');
+  t.is(state.exitCode(a), 137);
+  writeFileSync(join(state.folderOf(a), 'exit'), '13x');
+  t.is(state.exitCode(a), undefined);
+  state.clearFolder(a);
+  t.deepEqual(state.folders(), [state.folderOf(b)]);
+});
+
+test('a log that has grown too long keeps its end beside it, and goes on', (t) => {
+  const log = join(folder(t), 'log');
+  trimLog(log, 10);
+  writeFileSync(log, '0123456789');
+  trimLog(log, 10);
+  t.is(statSync(log).size, 10);
+  appendFileSync(log, 'abc');
+  trimLog(log, 10);
+  t.is(statSync(log).size, 0);
+  t.is(readFileSync(`${log}.1`, 'utf8'), '3456789abc');
+  appendFileSync(log, 'd');
+  t.is(readFileSync(log, 'utf8'), 'd');
+});
+
+test('a process is known by its id and start', async (t) => {
+  const own = processAt(process.pid);
+  t.true(own !== undefined && isAlive(own));
+  t.false(isAlive({ pid: process.pid, start: '1' }));
+  t.is(processAt(2 ** 30), undefined);
+  t.true(commandOf(process.pid).length > 1);
+  const child = spawn('sleep', ['1000']);
+  const one = processAt(child.pid ?? 0);
+  t.true(one !== undefined && isAlive(one));
+  child.kill('SIGKILL');
+  await until('it is gone', () => one !== undefined && !isAlive(one));
+});
+
+test('a container’s processes are those that have its folder mounted, blanks in its path or not', async (t) => {
+  const path = join(folder(t), 'a b');
+  const script = 'mkdir -p "$0" && mount --bind "$0" "$0" && { setsid sleep 1000 & } && sleep 1000';
+  const child = spawn('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', script, path]);
+  const ended = new Promise((resolve) => child.once('exit', resolve));
+  t.teardown(() => killAll(path));
+  const all = await until('all three run', () => {
+    const found = processesWith(path);
+    return found.length === 3 ? found : undefined;
+  });
+  t.true(all.includes(child.pid ?? 0));
+  killAll(path);
+  await ended;
+  await until('none is left', () => processesWith(path).every((pid) => processAt(pid) === undefined));
+  t.pass();
+});

@@ -1,0 +1,98 @@
+// The state directory: what is written is read again as the same, and what cannot be read is put aside and told.
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import test, { type ExecutionContext } from 'ava';
+
+import { State } from '../../../agent/state/state.js';
+import { WeftError } from '../../../core/errors.js';
+import { decodeConfig, encodeConfig } from '../../../store/network-codec.js';
+import { endpoint, lease, membership, network } from '../../kernel/samples.js';
+
+function folder(t: ExecutionContext): string {
+  const path = mkdtempSync(join(tmpdir(), 'weft-state-'));
+  t.teardown(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}
+
+const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value));
+
+const blue = network('blue', 4097, 100, true);
+const one = endpoint(membership(blue), '0123456789abcdef', 2, '/run/netns/c1');
+
+test('what is saved is loaded as the same, and the instance stays', (t) => {
+  const path = folder(t);
+  const first = new State(path);
+  const fresh = first.load();
+  t.true(fresh.fresh);
+  const granted = [{ ip: '10.100.1.77', node: 'node2', endpoint: 'fedcba9876543210' }];
+  first.saveNetwork({ network: blue, lease: lease(blue, 1), granted });
+  first.saveEndpoint(one);
+  const again = new State(path).load();
+  t.false(again.fresh);
+  t.is(again.instance, fresh.instance);
+  t.deepEqual(again.endpoints, [one]);
+  // Written as text and read again: the same in every field.
+  t.deepEqual(plain(again.networks), plain([{ network: blue, lease: lease(blue, 1), granted }]));
+  t.true(again.networks[0]?.network.subnet.equals(blue.subnet));
+  first.deleteEndpoint(one.id);
+  first.deleteNetwork('blue');
+  t.like(new State(path).load(), { endpoints: [], networks: [], torn: [] });
+});
+
+test('a config is kept as it was written, with what weft does not know', (t) => {
+  const text = '{"Network":"10.100.0.0/16","Future":{"a":[1]},"Backend":{"Type":"vxlan","Mood":"good"}}';
+  const path = folder(t);
+  const state = new State(path);
+  state.load();
+  const read = decodeConfig('blue', text);
+  state.saveNetwork({ network: read, lease: lease(blue, 1), granted: [] });
+  const [again] = new State(path).load().networks;
+  t.is(again === undefined ? '' : encodeConfig(again.network), text);
+});
+
+for (const [what, text] of [
+  ['torn', '{"id":"0123'],
+  ['empty', ''],
+  ['of another shape', '{"id":"0123456789abcdef"}'],
+  ['no JSON', '\0\0\0'],
+] as const) {
+  test(`a file that is ${what} costs only itself`, (t) => {
+    const path = folder(t);
+    const state = new State(path);
+    state.load();
+    state.saveEndpoint(one);
+    writeFileSync(join(path, 'endpoints', 'fedcba9876543210.json'), text);
+    writeFileSync(join(path, 'endpoints', 'half.json.new'), 'left by a crash');
+    const loaded = new State(path).load();
+    t.deepEqual(loaded.endpoints, [one]);
+    t.deepEqual(
+      loaded.torn.map(({ kind, id }) => [kind, id]),
+      [['endpoint', 'fedcba9876543210']],
+    );
+    t.is(readFileSync(loaded.torn[0]?.path ?? '', 'utf8'), text);
+    t.deepEqual(
+      readdirSync(join(path, 'endpoints')).toSorted((a, b) => (a < b ? -1 : 1)),
+      ['0123456789abcdef.json', 'fedcba9876543210.json.torn'],
+    );
+  });
+}
+
+test('a directory that cannot be used is an error that names it', (t) => {
+  const path = folder(t);
+  writeFileSync(join(path, 'file'), '');
+  const error = t.throws(() => new State(join(path, 'file')).load(), { instanceOf: WeftError });
+  t.is(error?.code, 'FAILED_PRECONDITION');
+  t.true(error?.message.includes(join(path, 'file')));
+  chmodSync(path, 0o700);
+  t.true(existsSync(path));
+});

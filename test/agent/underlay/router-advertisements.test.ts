@@ -1,0 +1,50 @@
+// Links that ignore routers are a problem only where weft makes the host forward, and only until they listen again.
+import test from 'ava';
+
+import { Problems } from '../../../agent/health/problems.js';
+import { nextStep } from '../../../agent/reconcile/kernel-errors.js';
+import { RouterAdvertisements } from '../../../agent/underlay/router-advertisements.js';
+import { silentLogger } from '../../../daemon/log.js';
+import { FakeKernel } from '../../fakes/kernel.js';
+
+test('a link that ignores routers is told of with what to do, until it listens again', async (t) => {
+  const kernel = new FakeKernel();
+  const problems = new Problems();
+  let forwards = false;
+  const one = new RouterAdvertisements({ kernel, problems, log: silentLogger, forwards: () => forwards });
+  kernel.deaf = ['eth0', 'eth0.5'];
+  await one.look();
+  t.deepEqual(problems.list(), [], 'weft does not make this host forward');
+  forwards = true;
+  await one.look();
+  t.deepEqual(
+    problems.list().map(({ what }) => what),
+    ['IPv6 of eth0', 'IPv6 of eth0.5'],
+  );
+  t.true(problems.list()[0]?.fix.includes('sysctl net.ipv6.conf.eth0.accept_ra=2'));
+  t.true(problems.list()[1]?.fix.includes('sysctl net.ipv6.conf.eth0/5.accept_ra=2'));
+  kernel.deaf = ['eth0'];
+  await one.look();
+  t.is(problems.list().length, 1);
+  forwards = false;
+  await one.look();
+  t.deepEqual(problems.list(), []);
+});
+
+test('what cannot be looked at is no problem of the operator’s', async (t) => {
+  const problems = new Problems();
+  const kernel = { deafToRouters: () => Promise.reject(new Error('netlink dump: ENOBUFS')) };
+  await new RouterAdvertisements({ kernel, problems, log: silentLogger, forwards: () => true }).look();
+  t.deepEqual(problems.list(), []);
+});
+
+test('a refusal says what to do, as far as it can be known', (t) => {
+  const address = { kind: 'address', link: 'wfbr1', address: 'fd00::1/64' } as const;
+  const sysctl = { kind: 'sysctl', path: 'net/ipv4/conf/eth0.5/forwarding', value: '1' } as const;
+  const put = (object: typeof address | typeof sysctl, errno: string): string =>
+    nextStep({ step: { do: 'put', object, replace: false }, errno, message: errno });
+  t.regex(put(address, 'EACCES'), /sysctl -w net\.ipv6\.conf\.wfbr1\.disable_ipv6=0/);
+  t.regex(put(address, 'EPERM'), /CAP_NET_ADMIN/);
+  t.regex(put(sysctl, 'EROFS'), /sysctl -w net\.ipv4\.conf\.eth0\/5\.forwarding=1/);
+  t.is(put(address, 'EINVAL'), 'It is tried again every 10 seconds.');
+});

@@ -1,0 +1,128 @@
+// Wires as kernel objects: what each kind of place and each word of pipework's becomes.
+import test from 'ava';
+
+import { plan, assume } from '../../core/plan.js';
+import type { WeftError } from '../../core/errors.js';
+import {
+  checkVlan,
+  compilePlace,
+  compileWire,
+  differences,
+  wireMac,
+  type Place,
+  type Wire,
+} from '../../core/attachment.js';
+
+const plain: Place = { kind: 'bridge', name: 'br1', mtu: 1500, vlans: false, made: true };
+const ovs: Place = { kind: 'bridge', name: 'ovs0', mtu: 1500, vlans: true, made: true };
+const theirs: Place = { kind: 'bridge', name: 'br0', mtu: 9000, vlans: true, made: false };
+const nic: Place = { kind: 'nic', name: 'eth1', mac: '02:00:00:00:00:99', mtu: 1500, native: 4094 };
+
+const wire = (place: Place, rest: Partial<Wire> = {}): Wire => ({
+  id: '0123456789abcdef',
+  place,
+  name: 'c1',
+  target: 'netns:/run/netns/c1',
+  sandbox: { path: '/run/netns/c1', cookie: '1', bootId: 'b' },
+  ifname: 'eth1',
+  hostIfname: 'wfep0123456789a',
+  mac: '02:00:00:00:00:01',
+  address: '10.1.1.1/24',
+  ...rest,
+});
+
+/** The host's end of the pair. */
+const end = (of: Wire): unknown => compileWire(of).host[0];
+
+test('the port is in the VLAN that was asked for, and else where frames without a tag are', (t) => {
+  for (const [place, vlan, master, port] of [
+    [plain, undefined, 'br1', undefined],
+    [ovs, 100, 'ovs0', 100],
+    [ovs, undefined, 'ovs0', 1],
+    [theirs, 100, 'br0', 100],
+    // Whose bridge it is, decides.
+    [theirs, undefined, 'br0', undefined],
+    [nic, 100, 'wfp-eth1', 100],
+    [nic, undefined, 'wfp-eth1', 4094],
+  ] as const) {
+    const made = end(wire(place, vlan === undefined ? {} : { vlan }));
+    t.like(made, { type: 'veth', master, mtu: place.mtu, peer: { name: 'eth1' } });
+    t.is((made as { vlan?: number }).vlan, port, `${place.name} @${vlan}`);
+  }
+});
+
+test('a VLAN leaves through the NIC with its tag', (t) => {
+  t.deepEqual(compileWire(wire(nic, { vlan: 100 })).host.slice(1), [
+    { kind: 'vlan', link: 'eth1', bridge: 'wfp-eth1', vlan: 100 },
+  ]);
+  t.is(compileWire(wire(nic)).host.length, 1);
+});
+
+test('what a place needs: nothing of others is touched', (t) => {
+  t.deepEqual(compilePlace(theirs), []);
+  t.like(compilePlace(ovs)[0], { type: 'bridge', name: 'ovs0', vlans: true, alias: 'weft pipework ovs0' });
+  t.false('vlans' in (compilePlace(plain)[0] ?? {}));
+  t.deepEqual(compilePlace(nic).slice(1), [
+    { kind: 'port', link: 'eth1', master: 'wfp-eth1' },
+    { kind: 'vlan', link: 'wfp-eth1', bridge: 'wfp-eth1', vlan: 4094, untagged: true },
+    { kind: 'vlan', link: 'eth1', bridge: 'wfp-eth1', vlan: 4094, untagged: true },
+  ]);
+});
+
+test('inside: addresses and the way out', (t) => {
+  const inside = (rest: Partial<Wire>): unknown[] => compileWire(wire(plain, rest)).container.slice(2);
+  const address = { kind: 'address', link: 'eth1', address: '10.1.1.1/24' };
+  const out = { kind: 'route', to: '0.0.0.0/0', link: 'eth1' };
+  t.deepEqual(inside({}), [address]);
+  t.deepEqual(inside({ gateway: '10.1.1.254' }), [address, { ...out, via: '10.1.1.254' }]);
+  t.deepEqual(inside({ gateway: '192.0.2.1' }), [address, { ...out, via: '192.0.2.1', onlink: true }]);
+  t.deepEqual(inside({ address: '2001:db8::5/64', gateway: '2001:db8::1' }), [
+    { ...address, address: '2001:db8::5/64' },
+    { ...out, to: '::/0', via: '2001:db8::1' },
+  ]);
+  const { address: _none, ...without } = wire(plain);
+  t.deepEqual(compileWire(without).container.slice(2), []);
+});
+
+test('it is a plan like any other: made in order, and then there is nothing to do', (t) => {
+  for (const place of [plain, ovs, nic]) {
+    const objects = [...compilePlace(place), ...compileWire(wire(place)).host];
+    const made = plan(assume([]), objects, { prune: true });
+    t.deepEqual(made.conflicts, []);
+    t.is(made.steps.length, objects.length);
+    t.deepEqual(plan(assume(objects), objects, { prune: true }).steps, []);
+  }
+});
+
+test('VLANs only where they can be', (t) => {
+  t.notThrows(() => checkVlan(plain, undefined));
+  for (const place of [ovs, theirs, nic]) t.notThrows(() => checkVlan(place, 100));
+  const told = (place: Place, vlan: number): string =>
+    t.throws<WeftError>(() => checkVlan(place, vlan))?.message ?? '';
+  t.regex(told(plain, 100), /br1 does not tell VLANs apart/);
+  t.regex(told({ kind: 'nic', name: 'eth1', mac: '', mtu: 1500 }, 100), /eth1 does not tell/);
+  t.regex(told(nic, 4094), /VLAN 4094 of eth1 stands for its frames without a tag/);
+});
+
+test('the same call again differs in nothing; another says in what', (t) => {
+  const call = {
+    do: 'attach',
+    host: { name: 'br1' },
+    guest: 'c1',
+    ifname: 'eth1',
+    address: '10.1.1.1/24',
+  } as const;
+  t.deepEqual(differences(call, 'br1', wire(plain)), []);
+  t.deepEqual(differences({ ...call, mac: '02:00:00:00:00:01' }, 'br1', wire(plain)), []);
+  t.deepEqual(differences({ ...call, vlan: 5, hostIfname: 'web0' }, 'br1', wire(plain)), [
+    'its -l is wfep0123456789a, not web0',
+    'its vlan is none, not 5',
+  ]);
+  t.deepEqual(differences(call, 'br2', wire(plain)), ['its host interface is br1, not br2']);
+});
+
+test('a MAC address that nobody asked for is of the address, or of the wire', (t) => {
+  t.is(wireMac({ mac: '02:00:00:00:00:05', address: '10.1.1.1/24' }, 'id'), '02:00:00:00:00:05');
+  t.is(wireMac({ address: '10.1.1.1/24' }, 'one'), wireMac({ address: '10.1.1.1/8' }, 'two'));
+  t.not(wireMac({}, 'one'), wireMac({}, 'two'));
+});
