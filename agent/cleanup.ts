@@ -8,10 +8,10 @@ import { plan } from '../core/plan.js';
 import type { Logger } from '../daemon/log.js';
 import { answers } from '../daemon/unix-socket.js';
 import type { Store } from '../store/store.js';
-import { NetnsResolvConf } from './dns/netns-resolv-conf.js';
-import type { Kernel } from './kernel/kernel.js';
-import { clearContainers } from './runtime/clear.js';
-import { instanceIn } from './state/state.js';
+import { NetnsResolvConf } from './dns/index.js';
+import type { Kernel } from './kernel/index.js';
+import { clearContainers } from './runtime/index.js';
+import { instanceIn } from './state/index.js';
 
 export interface CleanupOptions {
   kernel: Kernel;

@@ -11,54 +11,41 @@ import { version } from '../daemon/version.js';
 import type { Endpoint as WireEndpoint } from '../proto/gen/weft/v1/types.js';
 import { openStore } from '../store/etcd-store.js';
 import type { Store } from '../store/store.js';
-import { Addresses } from './endpoints/addresses.js';
-import { serveApi } from './api/server.js';
-import { Attacher } from './endpoints/attach.js';
+import {
+  Addresses,
+  Attacher,
+  earlierLifeEnds,
+  EndpointPorts,
+  EndpointResolvConf,
+  Endpoints,
+  Exposure,
+  mayBeMore,
+  Ports,
+  Publisher,
+  recoverEndpoints,
+} from './endpoints/index.js';
+import {
+  agentDoor,
+  mountHost,
+  serveApi,
+  startGauges,
+  startSession,
+  statusOf,
+  wireEndpoint,
+} from './api/index.js';
 import { cleanup } from './cleanup.js';
-import { Dns } from './dns/dns.js';
-import { NetnsResolvConf } from './dns/netns-resolv-conf.js';
-import { agentDoor } from './api/handlers.js';
-import { dnsMetrics } from './dns/metrics.js';
-import { EndpointPorts } from './endpoints/endpoint-ports.js';
-import { EndpointResolvConf } from './endpoints/resolv-conf.js';
-import { Endpoints } from './endpoints/endpoints.js';
-import { Exposure } from './endpoints/host-endpoint.js';
-import { mountHost } from './api/host-endpoint-service.js';
-import { openFirewall } from './kernel/firewall/index.js';
-import { startGauges } from './api/gauges.js';
-import { Gateways } from './networks/gateways.js';
-import { joinWhenThere } from './networks/join-on-create.js';
-import type { Kernel } from './kernel/kernel.js';
-import { openKernel } from './kernel/linux.js';
-import { bootId } from './kernel/namespaces.js';
-import { checkPrivileges } from './kernel/privileges.js';
-import { Memberships } from './networks/memberships.js';
-import { agentMetrics } from './health/metrics.js';
-import { NodeUnderlay } from './underlay/node-underlay.js';
-import { PluginAddresses, SET_ASIDE } from './plugin-host/addresses.js';
-import { PluginEndpoints } from './plugin-host/endpoints.js';
-import { PluginNetworks } from './plugin-host/networks.js';
-import { Peers } from './underlay/peers.js';
-import { FilePortJournal } from './state/interface-loans.js';
-import { Ports } from './endpoints/published-ports.js';
-import { Problems } from './health/problems.js';
-import { Publisher } from './endpoints/publisher.js';
-import { AgentReadiness } from './health/readiness.js';
-import { Reconciler } from './reconcile/reconciler.js';
-import { RouterAdvertisements } from './underlay/router-advertisements.js';
-import { containerNetworks } from './runtime/container-networks.js';
-import { ContainerState } from './runtime/container-state.js';
-import { Containers } from './runtime/containers.js';
-import { mountRuntime } from './runtime/service.js';
-import { startSession } from './api/session.js';
+import { Dns, dnsMetrics, NetnsResolvConf } from './dns/index.js';
+import { bootId, checkPrivileges, type Kernel, openFirewall, openKernel } from './kernel/index.js';
+import { Gateways, joinWhenThere, Memberships } from './networks/index.js';
+import { agentMetrics, AgentReadiness, Problems } from './health/index.js';
+import { NodeUnderlay, Peers, RouterAdvertisements, type UnderlayWish } from './underlay/index.js';
+import { PluginAddresses, PluginEndpoints, PluginNetworks, SET_ASIDE } from './plugin-host/index.js';
+import { FilePortJournal, State } from './state/index.js';
+import { Reconciler } from './reconcile/index.js';
+import { containerNetworks, Containers, ContainerState, mountRuntime } from './runtime/index.js';
 import { agentProgram, agentSettingsFrom, type AgentSettings } from './settings.js';
-import { State } from './state/state.js';
-import { statusOf, wireEndpoint } from './api/status.js';
-import { earlierLifeEnds, mayBeMore, recoverEndpoints } from './endpoints/recovery.js';
 import { StoreFollower } from './store-follower.js';
-import type { UnderlayWish } from './underlay/find-underlay.js';
-import { WireState } from './pipework/attachment-state.js';
-import { Wires } from './pipework/attachments.js';
+import { Wires, WireState } from './pipework/index.js';
 
 /** `weft agent`. @param argv the words behind it; @param plugins doors for other programs, mounted once it serves */
 export async function main(argv: readonly string[], plugins: readonly Plugin[] = []): Promise<void> {

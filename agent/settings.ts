@@ -4,7 +4,7 @@ import { hostname } from 'node:os';
 import { invalidArgument } from '../core/errors.js';
 import { ETCD_TLS, GRPC_TLS, LOG, PREFIX } from '../daemon/common-settings.js';
 import * as kinds from '../daemon/kinds.js';
-import { dnsServers } from './dns/server-setting.js';
+import { dnsServers } from './dns/index.js';
 import { optional, setting, type Program, type Values } from '../daemon/settings.js';
 import { checkEtcdTls, checkTls } from '../daemon/tls.js';
 

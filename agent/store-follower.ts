@@ -3,13 +3,10 @@
 import { messageOf, WeftError } from '../core/errors.js';
 import type { Logger } from '../daemon/log.js';
 import type { Announcement, Change, Store } from '../store/store.js';
-import type { Gateways } from './networks/gateways.js';
-import type { Memberships } from './networks/memberships.js';
-import type { AgentMetrics } from './health/metrics.js';
-import type { PluginAddresses } from './plugin-host/addresses.js';
-import type { Ports } from './endpoints/published-ports.js';
-import type { Problems } from './health/problems.js';
-import type { Publisher } from './endpoints/publisher.js';
+import type { Gateways, Memberships } from './networks/index.js';
+import { type AgentMetrics, FIRST_LIST, type Problems } from './health/index.js';
+import type { PluginAddresses } from './plugin-host/index.js';
+import type { Ports, Publisher } from './endpoints/index.js';
 
 export interface StoreFollowerOptions {
   store: Pick<Store, 'synced' | 'isSynced' | 'subscribe' | 'state' | 'onState' | 'view'>;
@@ -29,9 +26,6 @@ export interface StoreFollowerOptions {
   changed: () => void;
   retryMs?: number;
 }
-
-/** The key of the problem that what is done with the first full list has failed. */
-export const FIRST_LIST = 'first list';
 
 const RETRY_MS = 5000;
 

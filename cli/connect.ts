@@ -5,7 +5,7 @@ import { unavailable, WeftError } from '../core/errors.js';
 import { call, channel, clientOptions } from '../daemon/grpc.js';
 import { hostPort } from '../daemon/kinds.js';
 import { readTls, type Tls } from '../daemon/tls.js';
-import type { GlobalOptions } from './context.js';
+import type { GlobalOptions } from './global-options.js';
 
 /** For questions. */
 export const READ_MS = 5_000;

@@ -1,16 +1,7 @@
 // What every command has: where to ask, how to print, and how long to wait. Options come from flags, then the environment.
 import { connectorFor, type Connector } from './connect.js';
+import type { GlobalOptions } from './global-options.js';
 import { FORMATS, type Format } from './output.js';
-
-export interface GlobalOptions {
-  output?: Format;
-  controller: string;
-  agent: string;
-  tlsCa?: string;
-  tlsCert?: string;
-  tlsKey?: string;
-  logLevel: string;
-}
 
 export interface Context {
   format: Format;

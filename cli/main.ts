@@ -1,5 +1,5 @@
 // The command line: what there is to say, parsed and checked by commander, and how an answer or an error comes out.
-import { Command, CommanderError, Option } from 'commander';
+import { Command, CommanderError } from 'commander';
 
 import { messageOf, WeftError } from '../core/errors.js';
 import { checkTls } from '../daemon/tls.js';
@@ -15,22 +15,12 @@ import { pipeworkCommand } from './commands/pipework.js';
 import { portCommands } from './commands/port.js';
 import { runCommand } from './commands/run.js';
 import { statusCommand } from './commands/status.js';
-import { contextOf, formatOf, type Context, type GlobalOptions } from './context.js';
+import type { Action } from './action.js';
+import { contextOf, formatOf } from './context.js';
 import { ExitError } from './exit.js';
 import { listenForInterrupts } from './foreground.js';
-import { FORMATS, print, printError, type Result } from './output.js';
-
-/**
- * A command's work: the first two words behind it, its options, and all its words, a list where they may be many. Without a
- * result nothing is printed.
- */
-type Work<O> = (
-  context: Context,
-  words: readonly [string, string],
-  options: O,
-  all: readonly unknown[],
-) => Promise<Result | undefined>;
-export type Action = <O extends object>(work: Work<O>) => (...args: unknown[]) => Promise<void>;
+import { globalOptions, optionsLast, type GlobalOptions } from './global-options.js';
+import { print, printError } from './output.js';
 
 export async function main(given: readonly string[]): Promise<void> {
   const argv = given[0] === COMPLETE ? askedAsTheLineWould(given) : optionsLast(given);
@@ -127,36 +117,6 @@ function leaves(command: Command): Command[] {
 }
 
 const DAEMONS_AND_SCRIPTS = new Set(['agent', 'controller', 'completion']);
-
-/** What every command takes. */
-function globalOptions(): Option[] {
-  return [
-    new Option('-o, --output <format>', 'how to print').choices([...FORMATS]).default('table'),
-    new Option('--controller <host:port>', 'the controller to ask')
-      .env('WEFT_CONTROLLER')
-      .default('127.0.0.1:7400'),
-    new Option('--agent <path>', 'the socket of this host’s agent')
-      .env('WEFT_AGENT')
-      .default('/run/weft/agent.sock'),
-    new Option('--tls-ca <file>', 'CA of the controller’s certificate').env('WEFT_TLS_CA'),
-    new Option('--tls-cert <file>', 'certificate to show').env('WEFT_TLS_CERT'),
-    new Option('--tls-key <file>', 'its private key').env('WEFT_TLS_KEY'),
-    new Option('--log-level <level>', 'debug shows where an error comes from')
-      .choices(['debug', 'info', 'warn', 'error'])
-      .default('info'),
-  ];
-}
-
-/** Options of every command may also stand before it, as in `weft -o json network ls`: they are moved behind it. */
-function optionsLast(argv: readonly string[]): string[] {
-  const names = new Set(globalOptions().flatMap(({ short, long }) => [short, long]));
-  let taken = 0;
-  for (let word = argv[0]; word !== undefined && names.has(word.split('=', 1)[0]); word = argv[taken])
-    taken += word.includes('=') ? 1 : 2;
-  const rest = argv.slice(taken);
-  const end = rest.includes('--') ? rest.indexOf('--') : rest.length;
-  return [...rest.slice(0, end), ...argv.slice(0, taken), ...rest.slice(end)];
-}
 
 function addGlobalOptions(command: Command): void {
   command.exitOverride().configureOutput({ writeErr: () => undefined });

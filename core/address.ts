@@ -201,3 +201,6 @@ export function parseMac(text: string, field = 'mac'): string {
   }
   return mac;
 }
+
+/** The address of an interface text without its prefix length. @throws WeftError INVALID_ARGUMENT */
+export const bareIp = (text: string): string => parseInterface(text).address.toString();

@@ -1,7 +1,7 @@
 // Metrics that are counted anew every second, not whenever something changes.
-import type { Endpoints } from '../endpoints/endpoints.js';
-import type { Memberships } from '../networks/memberships.js';
-import type { AgentMetrics } from '../health/metrics.js';
+import type { Endpoints } from '../endpoints/index.js';
+import type { Memberships } from '../networks/index.js';
+import type { AgentMetrics } from '../health/index.js';
 import { problemsOf, type ProblemSources } from './status.js';
 
 export interface GaugesOptions extends ProblemSources {

@@ -2,20 +2,20 @@
 // the same.
 import type { Store } from '../../store/store.js';
 import { parseDetach, type AgentDoor } from './server.js';
-import type { Attacher } from '../endpoints/attach.js';
-import { parseAttach } from '../endpoints/attach-request.js';
-import { nameApi } from '../dns/api.js';
-import type { Dns } from '../dns/dns.js';
-import type { EndpointPorts } from '../endpoints/endpoint-ports.js';
-import type { Endpoints } from '../endpoints/endpoints.js';
-import type { Memberships } from '../networks/memberships.js';
-import type { AgentMetrics } from '../health/metrics.js';
+import {
+  type Attacher,
+  type EndpointPorts,
+  type Endpoints,
+  parseAttach,
+  type Ports,
+} from '../endpoints/index.js';
+import { type Dns, nameApi } from '../dns/index.js';
+import type { Memberships } from '../networks/index.js';
+import type { AgentMetrics } from '../health/index.js';
 import { portDoor } from './port-handlers.js';
-import type { Ports } from '../endpoints/published-ports.js';
-import type { Containers } from '../runtime/containers.js';
+import type { Containers } from '../runtime/index.js';
 import { wireEndpoint } from './status.js';
-import { parseWire, parseWireDetach, wireMessage } from '../pipework/messages.js';
-import type { Wires } from '../pipework/attachments.js';
+import { parseWire, parseWireDetach, wireMessage, type Wires } from '../pipework/index.js';
 
 export interface AgentDoorOptions {
   store: Store;

@@ -6,8 +6,7 @@ import type { Endpoint } from '../../core/records.js';
 import { unary } from '../../daemon/grpc.js';
 import { HostServiceService, type ExposeRequest, type HideRequest } from '../../proto/gen/weft/v1/runtime.js';
 import type { Endpoint as WireEndpoint } from '../../proto/gen/weft/v1/types.js';
-import { parseAttach, type AttachRequest } from '../endpoints/attach-request.js';
-import type { Exposure } from '../endpoints/host-endpoint.js';
+import { type AttachRequest, type Exposure, parseAttach } from '../endpoints/index.js';
 
 export function mountHost(
   server: Server,

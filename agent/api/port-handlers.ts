@@ -13,11 +13,8 @@ import type {
   UnpublishPortsResponse,
 } from '../../proto/gen/weft/v1/agent.js';
 import type { Store } from '../../store/store.js';
-import { parsePublishes } from '../endpoints/attach-request.js';
-import type { EndpointPorts } from '../endpoints/endpoint-ports.js';
-import type { Endpoints } from '../endpoints/endpoints.js';
-import type { Ports } from '../endpoints/published-ports.js';
-import { canonicalForms } from '../targets/targets.js';
+import { type EndpointPorts, type Endpoints, parsePublishes, type Ports } from '../endpoints/index.js';
+import { canonicalForms } from '../targets/index.js';
 
 export interface PortDoorOptions {
   endpoints: Endpoints;

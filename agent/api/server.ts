@@ -24,7 +24,7 @@ import {
   type UnpublishPortsRequest,
   type UnpublishPortsResponse,
 } from '../../proto/gen/weft/v1/agent.js';
-import type { NameApi } from '../dns/api.js';
+import type { NameApi } from '../dns/index.js';
 import type { Endpoint, Status } from '../../proto/gen/weft/v1/types.js';
 
 /** What can be asked of this agent: by its socket, and by the controller on behalf of others. */

@@ -4,13 +4,11 @@ import { gatewayFor } from '../../core/compile-bridged.js';
 import type { Endpoint } from '../../core/records.js';
 import type { Endpoint as WireEndpoint, Problem, Status } from '../../proto/gen/weft/v1/types.js';
 import type { Store } from '../../store/store.js';
-import type { Endpoints } from '../endpoints/endpoints.js';
-import type { Capability } from '../kernel/kernel.js';
-import type { Memberships } from '../networks/memberships.js';
-import type { AgentMetrics } from '../health/metrics.js';
-import type { Peers } from '../underlay/peers.js';
-import type { Problems } from '../health/problems.js';
-import type { Publisher } from '../endpoints/publisher.js';
+import type { Endpoints, Publisher } from '../endpoints/index.js';
+import type { Capability } from '../kernel/index.js';
+import type { Memberships } from '../networks/index.js';
+import type { AgentMetrics, Problems } from '../health/index.js';
+import type { Peers } from '../underlay/index.js';
 import type { SessionState } from './session.js';
 
 /** A past that was lost is no state that ends: it is told for so long. */

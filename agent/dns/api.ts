@@ -19,7 +19,7 @@ import type {
   RemoveNameResponse,
 } from '../../proto/gen/weft/v1/agent.js';
 import type { Store } from '../../store/store.js';
-import { canonicalForms } from '../targets/targets.js';
+import { canonicalForms } from '../targets/index.js';
 import { addressesOf, meaningOf } from './answer.js';
 import type { Dns } from './dns.js';
 import { rcodeOf, RCODE, TYPE, type Question } from './message.js';

@@ -7,8 +7,8 @@ import { messageOf } from '../../core/errors.js';
 import { errnoOf } from '../../daemon/errno.js';
 import type { Logger } from '../../daemon/log.js';
 import { byWhom } from '../../daemon/port-owner.js';
-import { enlargeReceiveBuffer } from '../kernel/socket-buffer.js';
-import type { Problem, Problems } from '../health/problems.js';
+import { enlargeReceiveBuffer } from '../kernel/index.js';
+import type { Problem, Problems } from '../health/index.js';
 import { framed } from './exchange.js';
 import type { Transport } from './message.js';
 

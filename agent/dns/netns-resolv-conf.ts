@@ -21,7 +21,7 @@ import { failedPrecondition, invalidArgument, messageOf } from '../../core/error
 import { errnoOf } from '../../daemon/errno.js';
 import type { Logger } from '../../daemon/log.js';
 import { whyUnreadable } from '../../daemon/record-folder.js';
-import { replaceFile } from '../state/state.js';
+import { replaceFile } from '../state/index.js';
 
 /** What is in the way of weft's file: text, or a link to somewhere. */
 const BEFORE = z.union([z.object({ text: z.string() }), z.object({ link: z.string() }), z.null()]);

@@ -7,7 +7,7 @@ import { randomBytes, randomInt } from 'node:crypto';
 import { encode } from 'dns-packet';
 
 import { messageOf } from '../../core/errors.js';
-import type { Problems } from '../health/problems.js';
+import type { Problems } from '../health/index.js';
 import { askTcp, askUdp, shownServer, type ServerAddress } from './exchange.js';
 import {
   canonicalQuestion,

@@ -8,7 +8,7 @@ import { addressingOf } from '../../core/bridged.js';
 import { pickAddress, pickFromBlock, reservedIn } from '../../core/ipam.js';
 import type { Network } from '../../core/network.js';
 import type { Store } from '../../store/store.js';
-import type { Memberships } from '../networks/memberships.js';
+import type { Memberships } from '../networks/index.js';
 
 export interface AddressesOptions {
   store: Store;

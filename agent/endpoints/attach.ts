@@ -17,12 +17,12 @@ import { lookAtLinks } from './container-interfaces.js';
 import { takeAddresses, type Former } from './endpoint-addresses.js';
 import type { EndpointResolvConf } from './resolv-conf.js';
 import { insideOf, recordOf, type Endpoints } from './endpoints.js';
-import type { Kernel, KernelNamespace } from '../kernel/kernel.js';
-import type { Memberships } from '../networks/memberships.js';
+import type { Kernel, KernelNamespace } from '../kernel/index.js';
+import type { Memberships } from '../networks/index.js';
 import { checkPublishable, type Ports } from './published-ports.js';
 import type { Publisher } from './publisher.js';
-import type { Reconciler } from '../reconcile/reconciler.js';
-import { canonicalForms, resolveTarget, type RunLookup, type Target } from '../targets/targets.js';
+import type { Reconciler } from '../reconcile/index.js';
+import { canonicalForms, resolveTarget, type RunLookup, type Target } from '../targets/index.js';
 import { Undo } from '../../daemon/rollback.js';
 
 export interface AttacherOptions {

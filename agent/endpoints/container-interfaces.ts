@@ -5,7 +5,7 @@ import { alreadyExists } from '../../core/errors.js';
 import { isMacOfIp } from '../../core/link-names.js';
 import { LINK_PREFIX, type Actual } from '../../core/objects.js';
 import { assume } from '../../core/plan.js';
-import type { KernelNamespace } from '../kernel/kernel.js';
+import type { KernelNamespace } from '../kernel/index.js';
 
 export interface ContainerLinks {
   /** The name that the endpoint's link gets. */

@@ -1,6 +1,6 @@
 // The addresses of an endpoint: which ones it takes when it is attached, one in each family that the node has a subnet in,
 // and how they stand in its record.
-import { parseInterface, type IpAddress, type IpNetwork } from '../../core/address.js';
+import { bareIp, parseInterface, type IpAddress, type IpNetwork } from '../../core/address.js';
 import type { Membership } from '../../core/compile.js';
 import { reservedIn, withLength } from '../../core/ipam.js';
 import type { Endpoint } from '../../core/records.js';
@@ -14,8 +14,6 @@ export interface Former {
   ip?: string | undefined;
   ip6?: string | undefined;
 }
-
-export const bareIp = (text: string): string => parseInterface(text).address.toString();
 
 export const addressesOf = (endpoint: Endpoint): string[] =>
   endpoint.ip6 === undefined ? [bareIp(endpoint.ip)] : [bareIp(endpoint.ip), bareIp(endpoint.ip6)];

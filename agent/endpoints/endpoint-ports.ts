@@ -6,9 +6,9 @@ import { MAX_PORTS, satisfies, type PublishRequest } from '../../core/publish.js
 import type { Endpoint, PublishedPort } from '../../core/records.js';
 import type { AttachRequest } from './attach-request.js';
 import { recordOf, type Endpoints } from './endpoints.js';
-import type { Memberships } from '../networks/memberships.js';
+import type { Memberships } from '../networks/index.js';
 import { checkPublishable, type Ports } from './published-ports.js';
-import type { Reconciler } from '../reconcile/reconciler.js';
+import type { Reconciler } from '../reconcile/index.js';
 
 export interface EndpointPortsOptions {
   endpoints: Endpoints;

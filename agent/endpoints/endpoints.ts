@@ -8,15 +8,14 @@ import { Locks } from '../../core/keyed-mutex.js';
 import type { Endpoint, Sandbox } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Addresses } from './addresses.js';
-import { ownSubnets } from '../networks/address-claims.js';
+import { type MembershipListener, type Memberships, ownSubnets } from '../networks/index.js';
 import { addressesOf } from './endpoint-addresses.js';
 import type { EndpointResolvConf } from './resolv-conf.js';
-import type { Memberships, MembershipListener } from '../networks/memberships.js';
 import type { Ports } from './published-ports.js';
-import { attempt, type Problems } from '../health/problems.js';
+import { attempt, type Problems } from '../health/index.js';
 import type { Publisher } from './publisher.js';
-import { sameSandbox, type Reconciler, type SandboxRecord } from '../reconcile/reconciler.js';
-import type { State } from '../state/state.js';
+import { type Reconciler, sameSandbox, type SandboxRecord } from '../reconcile/index.js';
+import type { State } from '../state/index.js';
 
 export interface EndpointsOptions {
   reconciler: Reconciler;

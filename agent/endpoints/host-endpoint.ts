@@ -19,11 +19,11 @@ import type { Addresses } from './addresses.js';
 import { checkAddresses, checkSame, type AttachRequest } from './attach-request.js';
 import { takeAddresses } from './endpoint-addresses.js';
 import { recordOf, type Endpoints } from './endpoints.js';
-import type { Kernel } from '../kernel/kernel.js';
+import type { Kernel } from '../kernel/index.js';
 import { Locks } from '../../core/keyed-mutex.js';
-import type { Memberships } from '../networks/memberships.js';
+import type { Memberships } from '../networks/index.js';
 import type { Publisher } from './publisher.js';
-import type { Reconciler } from '../reconcile/reconciler.js';
+import type { Reconciler } from '../reconcile/index.js';
 import { Undo } from '../../daemon/rollback.js';
 
 export interface ExposureOptions {

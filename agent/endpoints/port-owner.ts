@@ -3,7 +3,7 @@ import { alreadyExists } from '../../core/errors.js';
 import { formatHostPort } from '../../core/publish.js';
 import type { PublishedPort } from '../../core/records.js';
 import { portOwner } from '../../daemon/port-owner.js';
-import { DNS_PORT } from '../dns/listeners.js';
+import { DNS_PORT } from '../dns/index.js';
 
 /** What has a port, in words that follow "is taken" or "is in use". */
 export interface InUse {

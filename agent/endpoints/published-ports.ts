@@ -22,11 +22,11 @@ import {
 import type { Endpoint, PublishedPort } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Change, Store } from '../../store/store.js';
-import type { HeldPort, Kernel } from '../kernel/kernel.js';
-import type { Memberships } from '../networks/memberships.js';
+import type { HeldPort, Kernel } from '../kernel/index.js';
+import type { Memberships } from '../networks/index.js';
 import { everywherePorts, rivals } from './port-conflicts.js';
-import type { Problems } from '../health/problems.js';
-import type { Reconciler } from '../reconcile/reconciler.js';
+import type { Problems } from '../health/index.js';
+import type { Reconciler } from '../reconcile/index.js';
 import { inUse, taken } from './port-owner.js';
 
 export interface PortsOptions {

@@ -5,8 +5,7 @@ import { alreadyExists, messageOf, WeftError, type ErrorCode } from '../../core/
 import { isForeign, type Claim, type Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Change, Store } from '../../store/store.js';
-import type { AgentMetrics } from '../health/metrics.js';
-import type { Problems } from '../health/problems.js';
+import type { AgentMetrics, Problems } from '../health/index.js';
 
 export interface PublisherOptions {
   store: Store;

@@ -7,11 +7,11 @@ import type { Logger } from '../../daemon/log.js';
 import type { Store } from '../../store/store.js';
 import type { Addresses } from './addresses.js';
 import type { Endpoints } from './endpoints.js';
-import type { Memberships } from '../networks/memberships.js';
-import type { Kernel } from '../kernel/kernel.js';
-import type { Problems } from '../health/problems.js';
-import { sameSandbox } from '../reconcile/reconciler.js';
-import type { Loaded } from '../state/state.js';
+import type { Memberships } from '../networks/index.js';
+import type { Kernel } from '../kernel/index.js';
+import type { Problems } from '../health/index.js';
+import { sameSandbox } from '../reconcile/index.js';
+import type { Loaded } from '../state/index.js';
 
 export interface RecoveryOptions {
   loaded: Loaded;

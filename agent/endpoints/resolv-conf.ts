@@ -2,7 +2,7 @@
 import { messageOf } from '../../core/errors.js';
 import type { Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
-import type { NetnsResolvConf } from '../dns/netns-resolv-conf.js';
+import type { NetnsResolvConf } from '../dns/index.js';
 
 export interface EndpointResolvConfOptions {
   files: NetnsResolvConf;

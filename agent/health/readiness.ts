@@ -1,7 +1,9 @@
 // What /readyz answers: the agent can do its work once it has begun, as long as nobody has taken this node's place.
 import type { Readiness } from '../../daemon/http.js';
 import type { Problems } from './problems.js';
-import { FIRST_LIST } from '../store-follower.js';
+
+/** The key of the problem that what is done with the first full list has failed. */
+export const FIRST_LIST = 'first list';
 
 /** The keys of problems with which every attach is refused, or this node is not seen by any other. */
 const OUT = ['expelled', 'name'] as const;

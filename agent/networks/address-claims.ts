@@ -6,8 +6,8 @@ import type { KernelObject } from '../../core/objects.js';
 import { isForeign, type Claim, type ClaimHolder, type Lease } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Store } from '../../store/store.js';
-import { attempt, type Problems } from '../health/problems.js';
-import type { Reconciler } from '../reconcile/reconciler.js';
+import { attempt, type Problems } from '../health/index.js';
+import type { Reconciler } from '../reconcile/index.js';
 
 export interface ClaimsOptions {
   store: Store;

@@ -3,7 +3,7 @@
 import { messageOf, WeftError } from '../../core/errors.js';
 import type { Change, Store } from '../../store/store.js';
 import type { Memberships } from './memberships.js';
-import type { Problems } from '../health/problems.js';
+import type { Problems } from '../health/index.js';
 
 export interface GatewaysOptions {
   store: Store;

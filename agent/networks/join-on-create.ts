@@ -5,7 +5,7 @@ import { messageOf, WeftError } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Store } from '../../store/store.js';
 import type { Memberships } from './memberships.js';
-import type { Problems } from '../health/problems.js';
+import type { Problems } from '../health/index.js';
 
 export interface JoinOptions {
   memberships: Memberships;

@@ -3,7 +3,7 @@
 import { messageOf } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Store, StoredLease } from '../../store/store.js';
-import type { Problems } from '../health/problems.js';
+import type { Problems } from '../health/index.js';
 
 /** flannel's subnet-lease-renew-margin; for short leases a third of their time. */
 const MARGIN_SECONDS = 3600;

@@ -2,17 +2,16 @@
 // other nodes. All of it is remembered in the state directory.
 import type { Membership } from '../../core/compile.js';
 import { failedPrecondition } from '../../core/errors.js';
-import type { IpNetwork } from '../../core/address.js';
+import { bareIp, type IpNetwork } from '../../core/address.js';
 import type { Network } from '../../core/network.js';
 import type { Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Store, StoredLease } from '../../store/store.js';
 import type { Claimed } from './address-claims.js';
-import { bareIp } from '../endpoints/endpoint-addresses.js';
 import { canStay } from './join-checks.js';
 import { LeaseKeeper } from './lease-renewer.js';
-import type { Problems } from '../health/problems.js';
-import type { State } from '../state/state.js';
+import type { Problems } from '../health/index.js';
+import type { State } from '../state/index.js';
 import type { SubnetLeases } from './subnet-leases.js';
 
 export interface MemberOptions {

@@ -5,7 +5,7 @@ import type { Parent, Underlay } from '../../core/compile.js';
 import { failedPrecondition, notFound } from '../../core/errors.js';
 import type { BridgedNetwork, Network } from '../../core/network.js';
 import { isLanBridge, LINK_PREFIX } from '../../core/objects.js';
-import type { Capability, Kernel, ParentLink } from '../kernel/kernel.js';
+import type { Capability, Kernel, ParentLink } from '../kernel/index.js';
 
 /**
  * Checks that this node can be on the network.

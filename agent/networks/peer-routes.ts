@@ -9,7 +9,7 @@ import type { Logger } from '../../daemon/log.js';
 import type { Change, Store, StoredLease } from '../../store/store.js';
 import { claimRecord, type Claimed, type Claims } from './address-claims.js';
 import { Mourning } from './lost-leases.js';
-import type { Reconciler } from '../reconcile/reconciler.js';
+import type { Reconciler } from '../reconcile/index.js';
 
 export interface PeerRecordsOptions {
   store: Store;

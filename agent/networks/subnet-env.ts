@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import { containerMtu, gatewayIn, prefixIn, type Membership } from '../../core/compile.js';
 import type { Family } from '../../core/address.js';
-import { replaceFile } from '../state/state.js';
+import { replaceFile } from '../state/index.js';
 
 export function subnetEnv(membership: Membership): string {
   const { network } = membership;

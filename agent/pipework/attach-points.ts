@@ -5,7 +5,7 @@ import type { Membership, Underlay } from '../../core/membership.js';
 import { lanBridgeName } from '../../core/link-names.js';
 import { isLanBridge, LINK_PREFIX } from '../../core/objects.js';
 import type { Place } from '../../core/attachment.js';
-import type { Capability, Kernel, ParentLink } from '../kernel/kernel.js';
+import type { Capability, Kernel, ParentLink } from '../kernel/index.js';
 
 export interface PlaceSources {
   kernel: Pick<Kernel, 'parentLink' | 'capabilities'>;

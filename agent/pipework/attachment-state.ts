@@ -11,7 +11,7 @@ import { z } from 'zod';
 import type { Place, Wire } from '../../core/attachment.js';
 import { readRecords } from '../../daemon/record-folder.js';
 import { integer, interfaceText, ip, linkName, mac } from '../../store/parse.js';
-import { replaceFile, unusable } from '../state/state.js';
+import { replaceFile, unusable } from '../state/index.js';
 
 const mtu = integer(0, 65_535);
 const vlan = integer(1, 4094);

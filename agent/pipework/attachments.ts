@@ -24,11 +24,11 @@ import {
 } from '../../core/attachment.js';
 import type { EngineAddress } from '../../daemon/kinds.js';
 import type { Logger } from '../../daemon/log.js';
-import type { Kernel, KernelNamespace } from '../kernel/kernel.js';
+import type { Kernel, KernelNamespace } from '../kernel/index.js';
 import { Locks } from '../../core/keyed-mutex.js';
-import { attempt, type Problems } from '../health/problems.js';
-import { sameSandbox, type Reconciler, type SandboxRecord } from '../reconcile/reconciler.js';
-import { canonicalForms, resolveTarget, type Target } from '../targets/targets.js';
+import { attempt, type Problems } from '../health/index.js';
+import { type Reconciler, sameSandbox, type SandboxRecord } from '../reconcile/index.js';
+import { canonicalForms, resolveTarget, type Target } from '../targets/index.js';
 import { Undo } from '../../daemon/rollback.js';
 import { findPlace, type PlaceSources } from './attach-points.js';
 import type { WireState } from './attachment-state.js';

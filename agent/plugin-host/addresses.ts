@@ -2,7 +2,7 @@
 // given back one by one. The records are the same as those of `weft attach`.
 import { randomBytes } from 'node:crypto';
 
-import type { IpAddress, IpNetwork } from '../../core/address.js';
+import { bareIp, type IpAddress, type IpNetwork } from '../../core/address.js';
 import { alreadyExists, invalidArgument, messageOf, notFound, WeftError } from '../../core/errors.js';
 import { withLength } from '../../core/ipam.js';
 import type { Network } from '../../core/network.js';
@@ -10,12 +10,9 @@ import type { Claim } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { HostAddresses, Reservation } from '../../daemon/plugin-host.js';
 import type { Change, Store } from '../../store/store.js';
-import type { Addresses } from '../endpoints/addresses.js';
-import { bareIp } from '../endpoints/endpoint-addresses.js';
-import { type Endpoints } from '../endpoints/endpoints.js';
-import type { Memberships } from '../networks/memberships.js';
-import type { Publisher } from '../endpoints/publisher.js';
-import type { State } from '../state/state.js';
+import type { Addresses, Endpoints, Publisher } from '../endpoints/index.js';
+import type { Memberships } from '../networks/index.js';
+import type { State } from '../state/index.js';
 
 export interface PluginAddressesOptions {
   store: Store;

@@ -11,11 +11,10 @@ import type { PublishRequest } from '../../core/publish.js';
 import type { Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { ConnectRequest, HostEndpoints } from '../../daemon/plugin-host.js';
-import type { EndpointPorts } from '../endpoints/endpoint-ports.js';
-import { isToCome, type Endpoints } from '../endpoints/endpoints.js';
-import type { Kernel } from '../kernel/kernel.js';
-import type { Memberships } from '../networks/memberships.js';
-import { sameSandbox } from '../reconcile/reconciler.js';
+import { type EndpointPorts, type Endpoints, isToCome } from '../endpoints/index.js';
+import type { Kernel } from '../kernel/index.js';
+import type { Memberships } from '../networks/index.js';
+import { sameSandbox } from '../reconcile/index.js';
 
 /** Milliseconds after a container's end was moved inside, when its engine mostly is done; the second time for a slow one. */
 const LOOK_MS = [800, 3000] as const;

@@ -15,9 +15,9 @@ import { fitsRange, parseRange, prefixesOf, type Network } from '../../core/netw
 import type { Logger } from '../../daemon/log.js';
 import type { HostNetworks, NodeSubnets, Subnets } from '../../daemon/plugin-host.js';
 import type { NetworkSpec, Store } from '../../store/store.js';
-import type { Endpoints } from '../endpoints/endpoints.js';
-import type { Kernel } from '../kernel/kernel.js';
-import type { Memberships } from '../networks/memberships.js';
+import type { Endpoints } from '../endpoints/index.js';
+import type { Kernel } from '../kernel/index.js';
+import type { Memberships } from '../networks/index.js';
 
 export interface PluginNetworksOptions {
   store: Store;

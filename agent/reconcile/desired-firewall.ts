@@ -2,8 +2,8 @@
 // which come and go at their own cost. Whoever calls sees to it that calls come one after the other.
 import { firewallPortKey, type Firewall, type FirewallPort } from '../../core/firewall.js';
 import { messageOf } from '../../core/errors.js';
-import type { FirewallReport, Kernel } from '../kernel/kernel.js';
-import type { Problems } from '../health/problems.js';
+import type { FirewallReport, Kernel } from '../kernel/index.js';
+import type { Problems } from '../health/index.js';
 
 export interface NodeFirewallOptions {
   kernel: Kernel;

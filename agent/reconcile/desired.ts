@@ -8,7 +8,7 @@ import {
   type RouteObject,
 } from '../../core/objects.js';
 import { assume, plan, sameObject, type Step } from '../../core/plan.js';
-import type { KernelEvent } from '../kernel/kernel.js';
+import type { KernelEvent } from '../kernel/index.js';
 
 export class Desired {
   readonly #records = new Map<string, ReadonlyMap<string, KernelObject>>();

@@ -1,6 +1,6 @@
 // What had to be put right again, and how often: something else that keeps undoing weft's work is reported, and then put
 // right only by the regular comparison, not fought over in a loop.
-import type { Problems } from '../health/problems.js';
+import type { Problems } from '../health/index.js';
 
 /** This often within the window, and it is somebody's doing. */
 const CONTESTED_AFTER = 5;

@@ -3,8 +3,8 @@
 import { WeftError } from '../../core/errors.js';
 import { describeObject, objectKey, sysctlName } from '../../core/objects.js';
 import { describeStep, type Conflict } from '../../core/plan.js';
-import type { StepFailure } from '../kernel/kernel.js';
-import type { Problem, Problems } from '../health/problems.js';
+import type { StepFailure } from '../kernel/index.js';
+import type { Problem, Problems } from '../health/index.js';
 
 const AGAIN = 'It is tried again every 10 seconds.';
 

@@ -12,11 +12,10 @@ import { messageOf, WeftError } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
 import { Desired } from './desired.js';
 import { Drift } from './drift.js';
-import type { Kernel, KernelEvent, KernelNamespace, StepFailure } from '../kernel/kernel.js';
+import type { Kernel, KernelEvent, KernelNamespace, StepFailure } from '../kernel/index.js';
 import { Locks } from '../../core/keyed-mutex.js';
-import type { AgentMetrics } from '../health/metrics.js';
+import type { AgentMetrics, Problems } from '../health/index.js';
 import { NodeFirewall } from './desired-firewall.js';
-import type { Problems } from '../health/problems.js';
 import { attachError, conflictProblems, stepProblems } from './kernel-errors.js';
 
 /** What one container should have inside, and by which link of the node it hangs. */

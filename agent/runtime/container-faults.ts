@@ -2,7 +2,7 @@
 // for each try looks through all processes of the host.
 import { messageOf, WeftError } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
-import type { Problems } from '../health/problems.js';
+import type { Problems } from '../health/index.js';
 import type { Held } from './container-table.js';
 
 export interface ContainerFaultsOptions {

@@ -4,12 +4,9 @@ import type { LoopbackLink } from '../../core/objects.js';
 import { assume, plan } from '../../core/plan.js';
 import { failedPrecondition } from '../../core/errors.js';
 import type { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
-import { parseAttach } from '../endpoints/attach-request.js';
-import type { Attacher } from '../endpoints/attach.js';
-import type { Dns } from '../dns/dns.js';
-import type { Former } from '../endpoints/endpoint-addresses.js';
-import type { Endpoints } from '../endpoints/endpoints.js';
-import type { Kernel } from '../kernel/kernel.js';
+import { type Attacher, type Endpoints, type Former, parseAttach } from '../endpoints/index.js';
+import type { Dns } from '../dns/index.js';
+import type { Kernel } from '../kernel/index.js';
 
 /** The networks of the node, as far as containers have to do with them. */
 export interface ContainerNetworks {

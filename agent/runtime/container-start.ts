@@ -5,7 +5,7 @@ import { launchMark, type Launch } from '../../core/launch.js';
 import type { Endpoint } from '../../core/records.js';
 import { parseRunNetwork, runTarget } from '../../core/run.js';
 import type { Logger } from '../../daemon/log.js';
-import type { Former } from '../endpoints/endpoint-addresses.js';
+import type { Former } from '../endpoints/index.js';
 import { containerFiles, hostnameOf } from './container-files.js';
 import type { ContainerNetworks } from './container-networks.js';
 import type { ContainerRecord, ContainerState } from './container-state.js';

@@ -12,7 +12,7 @@ import { failedPrecondition, messageOf } from '../../core/errors.js';
 import { LAUNCH_EXIT, LAUNCH_PID } from '../../core/launch.js';
 import { readRecords, type TornRecord } from '../../daemon/record-folder.js';
 import type { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
-import { replaceFile } from '../state/state.js';
+import { replaceFile } from '../state/index.js';
 import { processesWith } from './processes.js';
 
 const attachRequest = z.object({

@@ -8,7 +8,7 @@ import type { Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
 import { Locks } from '../../core/keyed-mutex.js';
-import type { Problems } from '../health/problems.js';
+import type { Problems } from '../health/index.js';
 import { ContainerFaults } from './container-faults.js';
 import type { ContainerNetworks } from './container-networks.js';
 import { ContainerStarts, detachAll, endpointsOf, formerOf } from './container-start.js';
@@ -19,7 +19,7 @@ import { trimLog } from './container-log.js';
 import { launch, type Launched } from './launcher.js';
 import { isAlive, killAll, processAt } from './processes.js';
 import type { RunRequest } from './run-request.js';
-import type { Target } from '../targets/targets.js';
+import type { Target } from '../targets/index.js';
 
 export interface ContainersOptions {
   state: ContainerState;

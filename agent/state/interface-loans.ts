@@ -9,7 +9,7 @@ import { z } from 'zod';
 
 import { failedPrecondition } from '../../core/errors.js';
 import { whyUnreadable } from '../../daemon/record-folder.js';
-import type { PortJournal, SavedPort } from '../kernel/bridge-ports.js';
+import type { PortJournal, SavedPort } from '../kernel/index.js';
 import { replaceFile } from './state.js';
 
 /** Bodies of messages, as long as their fixed parts at least (ifaddrmsg and rtmsg, linux/if_addr.h and rtnetlink.h). */

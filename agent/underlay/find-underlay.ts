@@ -3,7 +3,7 @@
 import { parseInterface, type IpAddress } from '../../core/address.js';
 import { failedPrecondition, type WeftError } from '../../core/errors.js';
 import type { Underlay } from '../../core/compile.js';
-import type { UnderlayLink } from '../kernel/kernel.js';
+import type { UnderlayLink } from '../kernel/index.js';
 
 export interface UnderlayWish {
   ips?: readonly IpAddress[];

@@ -5,8 +5,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { Underlay } from '../../core/compile.js';
 import { messageOf, WeftError } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
-import type { Kernel } from '../kernel/kernel.js';
-import type { Problems } from '../health/problems.js';
+import type { Kernel } from '../kernel/index.js';
+import type { Problems } from '../health/index.js';
 import { findUnderlay, sameUnderlay, type UnderlayWish } from './find-underlay.js';
 
 export interface NodeUnderlayOptions {

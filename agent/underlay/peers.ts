@@ -2,10 +2,9 @@
 // of its ends are well. A few peers are asked each second, one after the other: the cost of a node does not grow with the
 // cluster.
 import type { Store, StoredLease } from '../../store/store.js';
-import type { Kernel } from '../kernel/kernel.js';
-import type { Memberships } from '../networks/memberships.js';
-import type { AgentMetrics } from '../health/metrics.js';
-import type { Problem, Problems } from '../health/problems.js';
+import type { Kernel } from '../kernel/index.js';
+import type { Memberships } from '../networks/index.js';
+import type { AgentMetrics, Problem, Problems } from '../health/index.js';
 
 export interface PeerState {
   /** Absent for a flanneld. */

@@ -4,8 +4,8 @@
 import { messageOf } from '../../core/errors.js';
 import { sysctlName } from '../../core/objects.js';
 import type { Logger } from '../../daemon/log.js';
-import type { Kernel } from '../kernel/kernel.js';
-import type { Problem, Problems } from '../health/problems.js';
+import type { Kernel } from '../kernel/index.js';
+import type { Problem, Problems } from '../health/index.js';
 
 export interface RouterAdvertisementsOptions {
   kernel: Pick<Kernel, 'deafToRouters'>;

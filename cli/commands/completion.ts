@@ -12,7 +12,7 @@ import {
 import { RuntimeServiceClient } from '../../proto/gen/weft/v1/runtime.js';
 import type { Connector } from '../connect.js';
 import { listOf } from '../context.js';
-import type { Action } from '../main.js';
+import type { Action } from '../action.js';
 
 const SCRIPTS = {
   // Not COMP_WORDS, which has HOST:PORT as three words.

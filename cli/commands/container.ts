@@ -11,7 +11,7 @@ import { READ_MS, WRITE_MS, type Connector } from '../connect.js';
 import { containerShape, containerTable } from '../container-shapes.js';
 import { checkCommand } from '../find-command.js';
 import { ended, hasTerminal, Signals } from '../foreground.js';
-import type { Action } from '../main.js';
+import type { Action } from '../action.js';
 import type { Result } from '../output.js';
 import { showLog } from '../show-log.js';
 

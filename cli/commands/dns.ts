@@ -5,7 +5,7 @@ import { NameServiceClient, type LookupNameResponse, type Name } from '../../pro
 import { dnsName, ipList, lookupName, networkName, recordType, target } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
 import { listOf } from '../context.js';
-import type { Action } from '../main.js';
+import type { Action } from '../action.js';
 import { block, indent, table, type Result } from '../output.js';
 
 /** Longer than the agent waits for other name servers. */

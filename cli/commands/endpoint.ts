@@ -8,7 +8,7 @@ import type { Endpoint } from '../../proto/gen/weft/v1/types.js';
 import { addAttachOptions, attachRequestOf, type AttachOptions } from '../attach-options.js';
 import { name, networkName, target } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
-import type { Action } from '../main.js';
+import type { Action } from '../action.js';
 import { block, table, type Result } from '../output.js';
 import { endpointShape } from '../shapes.js';
 

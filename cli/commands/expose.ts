@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { HostServiceClient } from '../../proto/gen/weft/v1/runtime.js';
 import { ipOf, name, names, networkName } from '../checks.js';
 import { WRITE_MS } from '../connect.js';
-import type { Action } from '../main.js';
+import type { Action } from '../action.js';
 import type { Result } from '../output.js';
 import { endpointShape } from '../shapes.js';
 import { endpointBlock } from './endpoint.js';

@@ -5,7 +5,7 @@ import { invalidArgument } from '../../core/errors.js';
 import { NetworkServiceClient } from '../../proto/gen/weft/v1/controller.js';
 import { networkName } from '../checks.js';
 import { WRITE_MS } from '../connect.js';
-import type { Action } from '../main.js';
+import type { Action } from '../action.js';
 import type { Result } from '../output.js';
 import { networkShape } from '../shapes.js';
 

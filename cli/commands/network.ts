@@ -21,7 +21,7 @@ import { checkNetwork } from '../network-checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
 import { block, indent, relative, table, type Result } from '../output.js';
 import { networkShape } from '../shapes.js';
-import type { Action } from '../main.js';
+import type { Action } from '../action.js';
 import { networkChangeCommands } from './network-change.js';
 
 type CreateOptions = Omit<Partial<CreateNetworkRequest>, 'name' | 'noMasquerade' | 'subnet'> & {

@@ -5,7 +5,7 @@ import { NodeServiceClient } from '../../proto/gen/weft/v1/controller.js';
 import type { Node } from '../../proto/gen/weft/v1/types.js';
 import { name as nameOf } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
-import type { Action } from '../main.js';
+import type { Action } from '../action.js';
 import { block, relative, table, type Result } from '../output.js';
 import { nodeShape } from '../shapes.js';
 import { problemLines } from './problems.js';

@@ -10,7 +10,7 @@ import { notFound } from '../../core/errors.js';
 import { parsePipework, PIPEWORK_SYNTAX, type PipeworkAttach } from '../../core/pipework.js';
 import { AgentServiceClient, type Wire } from '../../proto/gen/weft/v1/agent.js';
 import { WRITE_MS, type Connector } from '../connect.js';
-import type { Action } from '../main.js';
+import type { Action } from '../action.js';
 import type { Result } from '../output.js';
 
 const SYS = '/sys/class/net';

@@ -8,7 +8,7 @@ import { checkEverywhere } from '../attach-options.js';
 import { networkName, published, publishes } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
 import { listOf } from '../context.js';
-import type { Action } from '../main.js';
+import type { Action } from '../action.js';
 import { table, type Result } from '../output.js';
 import { openPortShape } from '../shapes.js';
 

@@ -23,7 +23,7 @@ import { addAttachOptions, attachRequestOf, type AttachOptions } from '../attach
 import { READ_MS, WRITE_MS, type Connector } from '../connect.js';
 import { checkCommand } from '../find-command.js';
 import { ended, exitCodeOf, hasTerminal, Signals } from '../foreground.js';
-import type { Action } from '../main.js';
+import type { Action } from '../action.js';
 import { runShape } from '../container-shapes.js';
 import type { Result } from '../output.js';
 

@@ -5,7 +5,7 @@ import { WeftError } from '../../core/errors.js';
 import { StatusServiceClient } from '../../proto/gen/weft/v1/agent.js';
 import type { Problem, Status, StatusNode } from '../../proto/gen/weft/v1/types.js';
 import { READ_MS, type Connector } from '../connect.js';
-import type { Action } from '../main.js';
+import type { Action } from '../action.js';
 import { block, indent, relative, table, type Result } from '../output.js';
 import { statusShape } from '../shapes.js';
 import { problemLines } from './problems.js';

@@ -1,0 +1,12 @@
+// Endpoints of this node: attach and detach, addresses, published ports, recovery, publishing.
+export { Addresses } from './addresses.js';
+export { type AttachRequest, parseAttach, parsePublishes } from './attach-request.js';
+export { Attacher } from './attach.js';
+export type { Former } from './endpoint-addresses.js';
+export { EndpointPorts } from './endpoint-ports.js';
+export { Endpoints, isToCome } from './endpoints.js';
+export { Exposure } from './host-endpoint.js';
+export { Ports } from './published-ports.js';
+export { Publisher } from './publisher.js';
+export { earlierLifeEnds, mayBeMore, recoverEndpoints } from './recovery.js';
+export { EndpointResolvConf } from './resolv-conf.js';

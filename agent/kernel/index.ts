@@ -1,0 +1,18 @@
+// Linux: the only code that talks to the kernel.
+export type { PortJournal, SavedPort } from './bridge-ports.js';
+export { openFirewall } from './firewall/index.js';
+export type {
+  Capability,
+  FirewallReport,
+  HeldPort,
+  Kernel,
+  KernelEvent,
+  KernelNamespace,
+  ParentLink,
+  StepFailure,
+  UnderlayLink,
+} from './kernel.js';
+export { openKernel } from './linux.js';
+export { bootId } from './namespaces.js';
+export { checkPrivileges } from './privileges.js';
+export { enlargeReceiveBuffer } from './socket-buffer.js';

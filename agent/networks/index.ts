@@ -1,0 +1,5 @@
+// Networks of this node: memberships, subnet leases, peer routes, address claims.
+export { ownSubnets } from './address-claims.js';
+export { Gateways } from './gateways.js';
+export { joinWhenThere } from './join-on-create.js';
+export { type MembershipListener, Memberships } from './memberships.js';

@@ -1,0 +1,2 @@
+// Targets: from the word that names a container to its network namespace.
+export { canonicalForms, resolveTarget, type RunLookup, type Target } from './targets.js';

@@ -1,0 +1,44 @@
+// Options of every command: the output format, whom to ask, credentials.
+import { Option } from 'commander';
+
+import { FORMATS, type Format } from './output.js';
+
+export interface GlobalOptions {
+  output?: Format;
+  controller: string;
+  agent: string;
+  tlsCa?: string;
+  tlsCert?: string;
+  tlsKey?: string;
+  logLevel: string;
+}
+
+/** What every command takes. */
+export function globalOptions(): Option[] {
+  return [
+    new Option('-o, --output <format>', 'how to print').choices([...FORMATS]).default('table'),
+    new Option('--controller <host:port>', 'the controller to ask')
+      .env('WEFT_CONTROLLER')
+      .default('127.0.0.1:7400'),
+    new Option('--agent <path>', 'the socket of this host’s agent')
+      .env('WEFT_AGENT')
+      .default('/run/weft/agent.sock'),
+    new Option('--tls-ca <file>', 'CA of the controller’s certificate').env('WEFT_TLS_CA'),
+    new Option('--tls-cert <file>', 'certificate to show').env('WEFT_TLS_CERT'),
+    new Option('--tls-key <file>', 'its private key').env('WEFT_TLS_KEY'),
+    new Option('--log-level <level>', 'debug shows where an error comes from')
+      .choices(['debug', 'info', 'warn', 'error'])
+      .default('info'),
+  ];
+}
+
+/** Options of every command may also stand before it, as in `weft -o json network ls`: they are moved behind it. */
+export function optionsLast(argv: readonly string[]): string[] {
+  const names = new Set(globalOptions().flatMap(({ short, long }) => [short, long]));
+  let taken = 0;
+  for (let word = argv[0]; word !== undefined && names.has(word.split('=', 1)[0]); word = argv[taken])
+    taken += word.includes('=') ? 1 : 2;
+  const rest = argv.slice(taken);
+  const end = rest.includes('--') ? rest.indexOf('--') : rest.length;
+  return [...rest.slice(0, end), ...argv.slice(0, taken), ...rest.slice(end)];
+}
