@@ -8,7 +8,7 @@ import { settingsOrExit } from '../daemon/settings.js';
 import { installShutdown, type Shutdown } from '../daemon/shutdown.js';
 import { readEtcdTls, readTls } from '../daemon/tls.js';
 import { version } from '../daemon/version.js';
-import type { Endpoint as WireEndpoint } from '../proto/gen/weft/v1/types.js';
+import type { Endpoint as EndpointMessage } from '../proto/gen/weft/v1/types.js';
 import { openStore } from '../store/etcd-store.js';
 import type { Store } from '../store/store.js';
 import {
@@ -18,34 +18,34 @@ import {
   EndpointPorts,
   EndpointResolvConf,
   Endpoints,
-  Exposure,
+  HostEndpoint,
   mayBeMore,
-  Ports,
+  PublishedPorts,
   Publisher,
   recoverEndpoints,
 } from './endpoints/index.js';
 import {
-  agentDoor,
-  mountHost,
+  agentApi,
+  mountHostEndpoint,
   serveApi,
   startGauges,
   startSession,
   statusOf,
-  wireEndpoint,
+  endpointMessage,
 } from './api/index.js';
 import { cleanup } from './cleanup.js';
 import { Dns, dnsMetrics, NetnsResolvConf } from './dns/index.js';
 import { bootId, checkPrivileges, type Kernel, openFirewall, openKernel } from './kernel/index.js';
 import { Gateways, joinWhenThere, Memberships } from './networks/index.js';
 import { agentMetrics, AgentReadiness, Problems } from './health/index.js';
-import { NodeUnderlay, Peers, RouterAdvertisements, type UnderlayWish } from './underlay/index.js';
+import { NodeUnderlay, Peers, RouterAdvertisements, type UnderlaySettings } from './underlay/index.js';
 import { PluginAddresses, PluginEndpoints, PluginNetworks, SET_ASIDE } from './plugin-host/index.js';
 import { FilePortJournal, State } from './state/index.js';
 import { Reconciler } from './reconcile/index.js';
 import { containerNetworks, Containers, ContainerState, mountRuntime } from './runtime/index.js';
 import { agentProgram, agentSettingsFrom, type AgentSettings } from './settings.js';
 import { StoreFollower } from './store-follower.js';
-import { Wires, WireState } from './pipework/index.js';
+import { Attachments, AttachmentState } from './pipework/index.js';
 
 /** `weft agent`. @param argv the words behind it; @param plugins doors for other programs, mounted once it serves */
 export async function main(argv: readonly string[], plugins: readonly Plugin[] = []): Promise<void> {
@@ -117,7 +117,7 @@ async function run(
   shutdown.add('http', () => http.stop());
 
   const underlay = await NodeUnderlay.find(
-    { kernel, problems, log, wish: underlayWish(settings) },
+    { kernel, problems, log, settings: underlaySettings(settings) },
     shutdown.signal,
     (reason) => readiness.waitsFor(reason),
   );
@@ -126,7 +126,7 @@ async function run(
     log,
     metrics,
     problems,
-    onVanished: (record) => (wires.owns(record) ? wires : endpoints).vanished(record),
+    onVanished: (record) => (attachments.owns(record) ? attachments : endpoints).vanished(record),
     onMovedIn: (names) => pluginEndpoints.movedIn(names),
     onUnderlay: () => void underlay.look(),
   });
@@ -166,7 +166,7 @@ async function run(
   const nameOf = (holder: string): string | undefined =>
     holder === SET_ASIDE ? 'an --aux-address' : endpoints.get(holder)?.name;
   const addresses = new Addresses({ store, memberships, node, nameOf, incomplete: mayBeMore(loaded) });
-  const ports = new Ports({ kernel, store, memberships, reconciler, problems, log, node });
+  const ports = new PublishedPorts({ kernel, store, memberships, reconciler, problems, log, node });
   shutdown.add('the ports', () => ports.stop());
   const endpoints = new Endpoints({
     reconciler,
@@ -211,11 +211,11 @@ async function run(
     refusal: (network, ip, endpoint) => endpoints.refusal(network, ip, endpoint),
     isUsed: (network) => endpoints.isUsed(network),
   });
-  const wireState = new WireState(settings.stateDir);
-  const wires = new Wires({
+  const attachmentState = new AttachmentState(settings.stateDir);
+  const attachments = new Attachments({
     kernel,
     reconciler,
-    state: wireState,
+    state: attachmentState,
     problems,
     log,
     docker: settings.docker,
@@ -231,7 +231,7 @@ async function run(
     log,
     bootId,
   });
-  const exposure = new Exposure({
+  const exposure = new HostEndpoint({
     kernel,
     reconciler,
     memberships,
@@ -250,8 +250,8 @@ async function run(
   // What is remembered is put right first: the node must not wait for etcd.
   await memberships.restore(loaded.networks);
   await endpoints.restore(loaded.endpoints);
-  await wires.restore(
-    wireState.load((path, why) => {
+  await attachments.restore(
+    attachmentState.load((path, why) => {
       log.error('a file of the state directory cannot be read', { path, error: why });
       problems.set(`torn ${path}`, {
         what: `the state file ${path}`,
@@ -308,7 +308,7 @@ async function run(
     }),
     controller: () => session.state(),
   };
-  const door = agentDoor({
+  const door = agentApi({
     ...{
       store,
       memberships,
@@ -317,7 +317,7 @@ async function run(
       endpointPorts,
       ports,
       containers,
-      wires,
+      attachments,
       dns,
       metrics,
     },
@@ -335,10 +335,10 @@ async function run(
   });
   reported = () => session.changed();
   shutdown.add('the session', () => session.stop());
-  const wire = (endpoint: Endpoint): WireEndpoint => wireEndpoint(endpoint, memberships);
+  const wire = (endpoint: Endpoint): EndpointMessage => endpointMessage(endpoint, memberships);
   const api = await serveApi(settings.runDir, door, [
     (server) => mountRuntime(server, containers, wire, () => reported()),
-    (server) => mountHost(server, exposure, wire, () => reported()),
+    (server) => mountHostEndpoint(server, exposure, wire, () => reported()),
   ]);
   shutdown.add('the api', () => api.stop());
   if (memberships.list().length > 0) readiness.begins();
@@ -415,7 +415,7 @@ async function run(
   });
 }
 
-const underlayWish = (settings: AgentSettings): UnderlayWish => ({
+const underlaySettings = (settings: AgentSettings): UnderlaySettings => ({
   ...(settings.underlayIp === undefined
     ? {}
     : {

@@ -6,13 +6,13 @@ import type { Announcement, Change, Store } from '../store/store.js';
 import type { Gateways, Memberships } from './networks/index.js';
 import { type AgentMetrics, FIRST_LIST, type Problems } from './health/index.js';
 import type { PluginAddresses } from './plugin-host/index.js';
-import type { Ports, Publisher } from './endpoints/index.js';
+import type { PublishedPorts, Publisher } from './endpoints/index.js';
 
 export interface StoreFollowerOptions {
   store: Pick<Store, 'synced' | 'isSynced' | 'subscribe' | 'state' | 'onState' | 'view'>;
   memberships: Pick<Memberships, 'handle' | 'list' | 'note' | 'reconnected'>;
   gateways: Pick<Gateways, 'handle'>;
-  ports: Pick<Ports, 'handle'>;
+  ports: Pick<PublishedPorts, 'handle'>;
   publisher: Pick<Publisher, 'handle' | 'kick' | 'resync'>;
   pluginAddresses: Pick<PluginAddresses, 'handle'>;
   announcement: Pick<Announcement, 'refresh'>;

@@ -8,7 +8,7 @@ import type { Status } from '../proto/gen/weft/v1/types.js';
  * Nothing is known of nodes that have not reported; each node checks for itself again when it joins.
  * @throws WeftError FAILED_PRECONDITION where every node that has reported lacks something, with what
  */
-export function checkCapable(
+export function checkCapability(
   network: Network,
   nodes: readonly { name: string; status: Pick<Status, 'node'> }[],
 ): void {

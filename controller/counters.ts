@@ -2,7 +2,7 @@
 // node has in a network. Kept by the changes, so that an answer costs the same in a large cluster.
 import type { Change, Store, StoredLease } from '../store/store.js';
 
-export class Tally {
+export class Counters {
   /** By node, then by network. */
   readonly #leases = new Map<string, Map<string, StoredLease>>();
   readonly #endpoints = new Map<string, number>();

@@ -10,7 +10,7 @@ import { unknownNetwork } from './unknown-network.js';
 import type { Registry } from './registry.js';
 import { checkAttach } from './requests.js';
 import type { Sessions } from './sessions.js';
-import { requireSynced } from './wait-for-sync.js';
+import { waitForSync } from './wait-for-sync.js';
 import { DELETE, PUT, serveWatch, SYNCED } from './watch.js';
 
 /** How many of several matches a refusal names. */
@@ -40,19 +40,19 @@ export function endpointService(options: {
       if (attach === undefined)
         throw invalidArgument('attach: not given', 'Say what to attach, and to which network.');
       checkAttach(attach);
-      await requireSynced(store);
+      await waitForSync(store);
       requireReachable(node);
       if (!store.view.networks.has(attach.network)) throw unknownNetwork(store, attach.network);
       return sessions.request(node, { $case: 'attach', value: attach }, signal);
     }),
 
     getEndpoint: unary(async ({ id }) => {
-      await requireSynced(store);
+      await waitForSync(store);
       return endpointMessage(sources, findEndpoint(store, id));
     }),
 
     listEndpoints: unary(async (filter) => {
-      await requireSynced(store);
+      await waitForSync(store);
       if (filter.network !== '' && !store.view.networks.has(filter.network))
         throw unknownNetwork(store, filter.network);
       if (filter.node !== '' && !store.view.nodes.has(filter.node)) throw registry.unknown(filter.node);
@@ -61,7 +61,7 @@ export function endpointService(options: {
     }),
 
     deleteEndpoint: unary(async ({ id }, { signal }) => {
-      await requireSynced(store);
+      await waitForSync(store);
       const { node, network, target } = findEndpoint(store, id);
       requireReachable(node);
       await sessions.request(node, { $case: 'detach', value: { network, target } }, signal);
@@ -94,7 +94,7 @@ export function endpointService(options: {
             ),
           ),
         gatherMs: 0,
-        ready: () => requireSynced(store),
+        ready: () => waitForSync(store),
       });
     },
   };

@@ -35,7 +35,7 @@ import { Registry } from './registry.js';
 import { Sessions } from './sessions.js';
 import { controllerProgram, type ControllerSettings } from './settings.js';
 import { statusService } from './status-service.js';
-import { Tally } from './counters.js';
+import { Counters } from './counters.js';
 
 /** @param argv the words behind `weft controller` */
 export async function main(argv: readonly string[]): Promise<void> {
@@ -79,7 +79,7 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
   });
   shutdown.add('the store', () => store.close());
 
-  const tally = new Tally(store);
+  const tally = new Counters(store);
   const sessions = new Sessions({ version, clock, log });
   const registry = new Registry({ store, tally, reports: sessions, clock });
   sessions.onReport((node) => registry.reported(node));

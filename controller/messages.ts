@@ -7,12 +7,12 @@ import type { Endpoint, Lease, Network } from '../proto/gen/weft/v1/types.js';
 import type { Store, StoredLease } from '../store/store.js';
 import type { LeaseTimes } from './lease-times.js';
 import type { ReportSource } from './registry.js';
-import type { Tally } from './counters.js';
+import type { Counters } from './counters.js';
 
 /** What messages are made from. */
 export interface Sources {
   store: Store;
-  tally: Tally;
+  tally: Counters;
   reports: ReportSource;
   leaseTimes: LeaseTimes;
 }

@@ -6,7 +6,7 @@ import type { NetworkServiceServer } from '../proto/gen/weft/v1/controller.js';
 import type { Network } from '../proto/gen/weft/v1/types.js';
 import type { Store } from '../store/store.js';
 import { leasesOf, networkMessage, type Sources } from './messages.js';
-import { requireSynced } from './wait-for-sync.js';
+import { waitForSync } from './wait-for-sync.js';
 import { unknownNetwork } from './unknown-network.js';
 
 type Changes = Pick<NetworkServiceServer, 'updateNetwork' | 'routeNetworks'>;
@@ -30,7 +30,7 @@ export function networkChanges(sources: Sources): Changes {
       if (masquerade === undefined) {
         throw invalidArgument(`network ${name}: nothing is to be changed`, 'Give masquerade.');
       }
-      await requireSynced(store);
+      await waitForSync(store);
       const network = find(name);
       if (masquerade && network.internal) {
         throw failedPrecondition(
@@ -46,7 +46,7 @@ export function networkChanges(sources: Sources): Changes {
       if (parseNetworkName(a) === parseNetworkName(b)) {
         throw invalidArgument(`network ${a} reaches itself anyway`, 'Name two networks.');
       }
-      await requireSynced(store);
+      await waitForSync(store);
       if (remove) {
         // Either may name the other; one of them may be gone.
         if (!store.view.networks.has(a) && !store.view.networks.has(b)) throw unknownNetwork(store, a);

@@ -4,11 +4,11 @@ import { Network, type Network as NetworkMessage, type Status } from '../proto/g
 import type { NetworkEvent, NetworkServiceServer } from '../proto/gen/weft/v1/controller.js';
 import { networkOf } from '../store/networks.js';
 import type { Change } from '../store/store.js';
-import { checkCapable } from './capability-check.js';
+import { checkCapability } from './capability-check.js';
 import { forgetRoutes, networkChanges } from './network-changes.js';
 import { leasesOf, networkMessage, type Sources } from './messages.js';
 import { parseCreateNetwork } from './requests.js';
-import { requireSynced } from './wait-for-sync.js';
+import { waitForSync } from './wait-for-sync.js';
 import { unknownNetwork } from './unknown-network.js';
 import { DELETE, PUT, serveWatch, SYNCED } from './watch.js';
 
@@ -27,20 +27,20 @@ export function networkService(sources: Sources): NetworkServiceServer {
   return {
     createNetwork: unary(async (request) => {
       const spec = parseCreateNetwork(request);
-      await requireSynced(store);
-      checkCapable(networkOf(spec), reportsOfLiving(sources));
+      await waitForSync(store);
+      checkCapability(networkOf(spec), reportsOfLiving(sources));
       return networkMessage(sources, await store.createNetwork(spec));
     }),
 
     getNetwork: unary(async ({ name }) => {
-      await requireSynced(store);
+      await waitForSync(store);
       const network = await find(name);
       if (network === undefined) throw unknownNetwork(store, name);
       return network;
     }),
 
     listNetworks: unary(async () => {
-      await requireSynced(store);
+      await waitForSync(store);
       const names = [...store.view.networks.keys()].toSorted();
       await leaseTimes.refresh(names.flatMap((name) => leasesOf(store, name)));
       const networks = names.flatMap((name) => {
@@ -51,7 +51,7 @@ export function networkService(sources: Sources): NetworkServiceServer {
     }),
 
     deleteNetwork: unary(async ({ name, force }) => {
-      await requireSynced(store);
+      await waitForSync(store);
       // A network whose config cannot be read has no entry, but the store can remove it by its name.
       await store.removeNetwork(name, { force });
       await forgetRoutes(store, name);
@@ -71,7 +71,7 @@ export function networkService(sources: Sources): NetworkServiceServer {
         synced: () => ({ type: SYNCED, network: undefined }),
         subscribe: (listener) => store.subscribe((changes) => listener(changes.flatMap(networksIn))),
         gatherMs: GATHER_MS,
-        ready: () => requireSynced(store),
+        ready: () => waitForSync(store),
       });
     },
   };

@@ -6,7 +6,7 @@ import type { NodeEvent, NodeServiceServer } from '../proto/gen/weft/v1/controll
 import type { Store } from '../store/store.js';
 import type { Registry } from './registry.js';
 import type { Sessions } from './sessions.js';
-import { requireSynced } from './wait-for-sync.js';
+import { waitForSync } from './wait-for-sync.js';
 import { DELETE, PUT, serveWatch, SYNCED } from './watch.js';
 
 /** An attach changes its node's count; many at once become one event. */
@@ -20,17 +20,17 @@ export function nodeService(options: {
   const { store, registry, sessions } = options;
   return {
     getNode: unary(async ({ name }) => {
-      await requireSynced(store);
+      await waitForSync(store);
       return registry.get(name);
     }),
 
     listNodes: unary(async () => {
-      await requireSynced(store);
+      await waitForSync(store);
       return { nodes: registry.names().flatMap((name) => registry.find(name) ?? []) };
     }),
 
     deleteNode: unary(async ({ name, force }) => {
-      await requireSynced(store);
+      await waitForSync(store);
       await store.removeNode(name, { force }).catch((error: unknown) => {
         if (!(error instanceof WeftError) || error.code !== 'NOT_FOUND') throw error;
         throw registry.unknown(name);
@@ -50,7 +50,7 @@ export function nodeService(options: {
         synced: () => ({ type: SYNCED, node: undefined }),
         subscribe: (listener) => registry.subscribe(listener),
         gatherMs: GATHER_MS,
-        ready: () => requireSynced(store),
+        ready: () => waitForSync(store),
       });
     },
   };

@@ -10,7 +10,7 @@ import { didYouMean } from '../daemon/suggest.js';
 import type { Node, Status } from '../proto/gen/weft/v1/types.js';
 import type { Change, Store, StoreState } from '../store/store.js';
 import { timestamp, type Clock } from './clock.js';
-import type { Tally } from './counters.js';
+import type { Counters } from './counters.js';
 
 export interface NodeReport {
   /** Milliseconds since 1970. */
@@ -41,7 +41,7 @@ interface Life {
 
 export class Registry {
   readonly #store: Store;
-  readonly #tally: Tally;
+  readonly #tally: Counters;
   readonly #reports: ReportSource;
   readonly #clock: Clock;
   readonly #lives = new Map<string, Life>();
@@ -51,7 +51,7 @@ export class Registry {
   /** Until then, by the clock that nobody sets, a life lease that is gone does not mean a node that is gone. */
   #doubtUntil = 0;
 
-  constructor(options: { store: Store; tally: Tally; reports: ReportSource; clock: Clock }) {
+  constructor(options: { store: Store; tally: Counters; reports: ReportSource; clock: Clock }) {
     this.#store = options.store;
     this.#tally = options.tally;
     this.#reports = options.reports;

@@ -6,7 +6,7 @@ import type { Store } from '../store/store.js';
 const WAIT_MS = 3000;
 
 /** @throws WeftError UNAVAILABLE with etcd's reason */
-export async function requireSynced(store: Store): Promise<void> {
+export async function waitForSync(store: Store): Promise<void> {
   if (store.isSynced) return;
   try {
     await store.synced(AbortSignal.timeout(WAIT_MS));

@@ -1,4 +1,4 @@
-// A wire: a container's interface that pipework's words asked for, on a bridge or a NIC of this host. It is in no network:
+// An attachment: a container's interface that pipework's words asked for, on a bridge or a NIC of this host. It is in no network:
 // no other host knows of it, nobody gives its address out, and it needs neither etcd nor a controller, as pipework needed
 // nothing but its host. It becomes the same kernel objects that containers of networks become, in the same loop.
 import { createHash } from 'node:crypto';
@@ -10,7 +10,7 @@ import type { KernelObject } from './objects.js';
 import type { PipeworkAttach } from './pipework.js';
 import type { Sandbox } from './records.js';
 
-/** What the host's side of a wire hangs on. */
+/** What the host's side of an attachment hangs on. */
 export type Place = BridgePlace | NicPlace;
 
 /** A bridge, by the name that the caller gave it. */
@@ -34,7 +34,7 @@ export interface NicPlace {
   native?: number;
 }
 
-export interface Wire {
+export interface Attachment {
   id: string;
   place: Place;
   /** The container's own name. */
@@ -57,7 +57,7 @@ const UNTAGGED = 1;
 export const bridgeOfPlace = (place: Place): string =>
   place.kind === 'nic' ? lanBridgeName(place.name) : place.name;
 
-/** What the place itself needs, as long as a wire hangs on it; nothing where it is a bridge of somebody else's. */
+/** What the place itself needs, as long as an attachment hangs on it; nothing where it is a bridge of somebody else's. */
 export function compilePlace(place: Place): KernelObject[] {
   const { mtu } = place;
   if (place.kind === 'bridge') {
@@ -88,25 +88,28 @@ export function compilePlace(place: Place): KernelObject[] {
   ];
 }
 
-export function compileWire(wire: Wire): { host: KernelObject[]; container: KernelObject[] } {
-  const { place, mac, ifname: link, address, gateway } = wire;
+export function compileAttachment(attachment: Attachment): {
+  host: KernelObject[];
+  container: KernelObject[];
+} {
+  const { place, mac, ifname: link, address, gateway } = attachment;
   const { mtu } = place;
   const bridge = bridgeOfPlace(place);
-  const vlan = portVlan(wire);
+  const vlan = portVlan(attachment);
   const host: KernelObject[] = [
     {
       kind: 'link',
       type: 'veth',
-      name: wire.hostIfname,
-      alias: wireAlias(wire),
+      name: attachment.hostIfname,
+      alias: attachmentAlias(attachment),
       mtu,
       master: bridge,
       ...(vlan === undefined ? {} : { vlan }),
       peer: { name: link, mac },
     },
   ];
-  if (place.kind === 'nic' && wire.vlan !== undefined)
-    host.push({ kind: 'vlan', link: place.name, bridge, vlan: wire.vlan });
+  if (place.kind === 'nic' && attachment.vlan !== undefined)
+    host.push({ kind: 'vlan', link: place.name, bridge, vlan: attachment.vlan });
   const container: KernelObject[] = [
     { kind: 'link', type: 'loopback', name: 'lo' },
     { kind: 'link', type: 'peer', name: link, mac, mtu },
@@ -121,10 +124,11 @@ export function compileWire(wire: Wire): { host: KernelObject[]; container: Kern
   return { host, container };
 }
 
-export const wireAlias = ({ name, place }: Wire): string => `weft pipework ${name} on ${place.name}`;
+export const attachmentAlias = ({ name, place }: Attachment): string =>
+  `weft pipework ${name} on ${place.name}`;
 
 /** The VLAN that the port is in; undefined where the bridge has none, or sees to it. */
-function portVlan({ place, vlan }: Wire): number | undefined {
+function portVlan({ place, vlan }: Attachment): number | undefined {
   if (vlan !== undefined) return vlan;
   if (place.kind === 'nic') return place.native;
   return place.vlans && place.made ? UNTAGGED : undefined;
@@ -138,7 +142,7 @@ function isBeyond(address: string, gateway: string): boolean {
 }
 
 /** The container's MAC address where none is asked for: of its address, so that who remembers it stays right. */
-export function wireMac(call: Pick<PipeworkAttach, 'mac' | 'address'>, id: string): string {
+export function attachmentMac(call: Pick<PipeworkAttach, 'mac' | 'address'>, id: string): string {
   if (call.mac !== undefined) return call.mac;
   return call.address === undefined ? macOfName(id) : macOf(parseInterface(call.address).address);
 }
@@ -148,19 +152,19 @@ function macOfName(name: string): string {
   return ['02', ...(digest.slice(0, 10).match(/../g) ?? [])].join(':');
 }
 
-/** How the call differs from the wire that is there; empty where it asks for the same. */
-export function differences(call: PipeworkAttach, place: string, wire: Wire): string[] {
+/** How the call differs from the attachment that is there; empty where it asks for the same. */
+export function differences(call: PipeworkAttach, place: string, attachment: Attachment): string[] {
   const pairs: readonly (readonly [
     what: string,
     asked: string | number | undefined,
     is: string | number | undefined,
   ])[] = [
-    ['host interface', place, wire.place.name],
-    ['-l', call.hostIfname ?? wire.hostIfname, wire.hostIfname],
-    ['address', call.address, wire.address],
-    ['gateway', call.gateway, wire.gateway],
-    ['mac', call.mac ?? wire.mac, wire.mac],
-    ['vlan', call.vlan, wire.vlan],
+    ['host interface', place, attachment.place.name],
+    ['-l', call.hostIfname ?? attachment.hostIfname, attachment.hostIfname],
+    ['address', call.address, attachment.address],
+    ['gateway', call.gateway, attachment.gateway],
+    ['mac', call.mac ?? attachment.mac, attachment.mac],
+    ['vlan', call.vlan, attachment.vlan],
   ];
   return pairs.flatMap(([what, asked, is]) =>
     asked === is ? [] : [`its ${what} is ${is ?? 'none'}, not ${asked ?? 'none'}`],

@@ -1,5 +1,5 @@
 // Who comes first does its work first: a queue for each key, so that two callers never change the same thing at once.
-export class Locks {
+export class KeyedMutex {
   readonly #tails = new Map<string, Promise<void>>();
 
   /** Runs `work` after everything that was asked for under the same key before it. */

@@ -2,7 +2,7 @@
 import { messageOf } from '../core/errors.js';
 import type { Logger } from './log.js';
 
-export class Undo {
+export class Rollback {
   readonly #steps: (() => Promise<void>)[] = [];
 
   push(step: () => Promise<void>): void {
@@ -10,7 +10,7 @@ export class Undo {
   }
 
   /** Tries all of it. @param id the endpoint, or the wire, that was to be */
-  async takeBack(log: Logger, id: string): Promise<void> {
+  async run(log: Logger, id: string): Promise<void> {
     for (const step of this.#steps.toReversed()) {
       try {
         await step();

@@ -114,7 +114,7 @@ async function takeOne(
   const held = holderToYield(request, there);
   return held === undefined
     ? takeNew(context, request, there, etcdLease)
-    : takeBack(context, request, held, etcdLease);
+    : run(context, request, held, etcdLease);
 }
 
 /**
@@ -257,7 +257,7 @@ const startOf = ({ now }: Context, { previous, since }: LeaseRequest, { subnet }
   previous?.subnet.equals(subnet) === true && since !== undefined ? since : now().toISOString();
 
 /** Takes the previous subnet back from who has to yield it. Undefined: a race was lost. */
-async function takeBack(
+async function run(
   context: Context,
   request: LeaseRequest,
   held: Yielding,

@@ -1,4 +1,4 @@
-// What a marker of a removal says, beside what is there now: one that is older than what it stands for has been overtaken,
+// What a marker of a removal says, beside what is there now: one that is older than what it stands for has been superseded,
 // and one that went with etcd's past is still meant.
 import type { IKeyValue } from 'etcd3';
 
@@ -35,7 +35,7 @@ const subjectOf = (keys: Keys, { kind, name }: Removal): string =>
  * @param remembered what was there before the copy came; absent where there is no copy
  * @param known markers that were found so before, with their revision
  */
-export function overtaken(
+export function superseded(
   keys: Keys,
   removals: Iterable<Removal>,
   there: ReadonlyMap<string, Revisions>,
@@ -60,18 +60,18 @@ const startOf = (name: string, kv: IKeyValue): string | undefined =>
 
 /**
  * Markers that were there before and are not in the copy, with what is known of what they stood for.
- * @param buried configs and nodes that were seen to be deleted
+ * @param tombstones configs and nodes that were seen to be deleted
  */
 export function lostRemovals(
   keys: Keys,
   removals: Iterable<Removal>,
   copy: ReadonlyMap<string, IKeyValue>,
-  buried: ReadonlyMap<string, Revisions>,
+  tombstones: ReadonlyMap<string, Revisions>,
 ): LostRemoval[] {
   return [...removals].flatMap((removal): LostRemoval[] => {
     if (copy.has(keys.removal(removal.kind, removal.name))) return [];
     const key = subjectOf(keys, removal);
-    const [kv, before] = [copy.get(key), buried.get(key)];
+    const [kv, before] = [copy.get(key), tombstones.get(key)];
     // What was removed, as it was then or earlier: a node is written again with each of its lives.
     const same =
       kv !== undefined &&

@@ -329,7 +329,7 @@ export async function restoreNetwork(
   const old =
     removal !== undefined && isOlder(removal, had)
       ? replica.plain(marker)?.modRevision
-      : replica.overtaken(marker);
+      : replica.superseded(marker);
   if (old !== undefined) await client.txn({ compare: [unchanged(marker, old)], success: [remove(marker)] });
   const compare = [absent(keys.config(name)), absent(marker)];
   const success = [put(keys.config(name), encodeConfig(network)), put(keys.allocated(), name)];

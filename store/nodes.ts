@@ -18,7 +18,7 @@ export async function removeNode(
   const node = keyAt(first.responses, 0);
   const alive = keyAt(first.responses, 1);
   // Agents keep the way to a node that etcd has lost, and learn from the marker that somebody wants it gone.
-  const isLost = replica.hasBuried(keys.node(name)) && !replica.view.removals.has(`node ${name}`);
+  const isLost = replica.hasTombstone(keys.node(name)) && !replica.view.removals.has(`node ${name}`);
   const isKnown = node !== undefined || alive !== undefined || belongings(context, name).length > 0;
   if (!isKnown && !isLost) throw notFound(`node ${name}: there is no such node`);
   const running = (): Error =>

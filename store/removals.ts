@@ -47,7 +47,7 @@ export async function removeAgain(
 /** Deletes markers that something has come after. One that stays for now is found so again by whoever minds it. */
 export async function forget({ client, replica, log }: Context, markers: readonly string[]): Promise<void> {
   for (const marker of markers) {
-    const revision = replica.overtaken(marker);
+    const revision = replica.superseded(marker);
     if (revision === undefined) continue;
     await client
       .txn({ compare: [unchanged(marker, revision)], success: [remove(marker)] })

@@ -9,7 +9,7 @@ import type { EtcdClient, StoreLog } from './client.js';
 import { decodeRecord, type StoreRecord } from './decode.js';
 import type { Keys } from './keys.js';
 import { LiveView } from './live-view.js';
-import { lostRemovals, overtaken, type LostRemoval, type Revisions } from './markers.js';
+import { lostRemovals, superseded, type LostRemoval, type Revisions } from './markers.js';
 import type { Change, StoreState } from './store.js';
 import { Watcher, type Following } from './watcher.js';
 
@@ -42,11 +42,11 @@ export class Replica implements Following {
   /** Everything up to here is in the view. */
   #revision = 0;
   /** Configs and nodes that were deleted: when they were made and last written. A copy of etcd may have them still. */
-  readonly #buried = new Map<string, Revisions>();
+  readonly #tombstones = new Map<string, Revisions>();
   /** By key, with their revision: markers that something has come after. They are not in the view, and etcd may have them. */
-  readonly #overtaken = new Map<string, string>();
+  readonly #superseded = new Map<string, string>();
   #onLostRemovals: (lost: readonly LostRemoval[]) => void = () => undefined;
-  #onOvertaken: (markers: readonly string[]) => void = () => undefined;
+  #onSuperseded: (markers: readonly string[]) => void = () => undefined;
 
   constructor(
     private readonly client: EtcdClient,
@@ -81,13 +81,13 @@ export class Replica implements Following {
   }
 
   /** Told of the keys of markers that something has come after, to have them deleted. */
-  onOvertaken(listener: (markers: readonly string[]) => void): void {
-    this.#onOvertaken = listener;
+  onSuperseded(listener: (markers: readonly string[]) => void): void {
+    this.#onSuperseded = listener;
   }
 
   /** The revision of a marker that something has come after; undefined where it is none. */
-  overtaken(marker: string): string | undefined {
-    return this.#overtaken.get(marker);
+  superseded(marker: string): string | undefined {
+    return this.#superseded.get(marker);
   }
 
   /** A key outside the view: the allocation guard, an election's leader. */
@@ -128,8 +128,8 @@ export class Replica implements Following {
   }
 
   /** Whether a config or node was there and is not any more, for whatever reason. */
-  hasBuried(key: string): boolean {
-    return this.#buried.has(key);
+  hasTombstone(key: string): boolean {
+    return this.#tombstones.has(key);
   }
 
   /** Whether the view has seen a write of this revision. */
@@ -152,7 +152,9 @@ export class Replica implements Following {
     const changes: Change[] = [];
     const there = new Map(kvs.map((kv) => [kv.key.toString(), kv]));
     const remembered = restored ? new Map(this.#entries) : undefined;
-    const lost = restored ? lostRemovals(this.keys, this.view.removals.values(), there, this.#buried) : [];
+    const lost = restored
+      ? lostRemovals(this.keys, this.view.removals.values(), there, this.#tombstones)
+      : [];
     for (const key of [...this.#entries.keys()]) if (!there.has(key)) this.#delete(key, changes);
     if (restored) {
       for (const change of changes)
@@ -160,7 +162,7 @@ export class Replica implements Following {
       this.#state = { ...this.#state, restored: this.now() };
     }
     for (const [key, kv] of there) this.#put(key, kv, changes);
-    this.#dropOvertaken(changes, remembered);
+    this.#dropSuperseded(changes, remembered);
     if (this.#synced) {
       this.#state = { ...this.#state, resyncs: this.#state.resyncs + 1 };
       this.log.info('etcd listed anew', { revision, keys: kvs.length, changes: changes.length });
@@ -172,19 +174,19 @@ export class Replica implements Following {
   }
 
   /** @param remembered what was known before etcd came back with another past */
-  #dropOvertaken(changes: Change[], remembered?: ReadonlyMap<string, Revisions>): void {
-    const markers = overtaken(
+  #dropSuperseded(changes: Change[], remembered?: ReadonlyMap<string, Revisions>): void {
+    const markers = superseded(
       this.keys,
       this.view.removals.values(),
       this.#entries,
       remembered,
-      this.#overtaken,
+      this.#superseded,
     );
     for (const marker of markers) {
-      this.#overtaken.set(marker, this.#entries.get(marker)?.modRevision ?? '0');
+      this.#superseded.set(marker, this.#entries.get(marker)?.modRevision ?? '0');
       this.#delete(marker, changes);
     }
-    if (markers.length > 0) this.#onOvertaken(markers);
+    if (markers.length > 0) this.#onSuperseded(markers);
   }
 
   events(events: readonly IEvent[], revision: number): void {
@@ -195,7 +197,7 @@ export class Replica implements Following {
       else this.#delete(key, changes);
     }
     const concerns = ({ kind }: Change): boolean => ['network', 'node', 'removal', 'bad'].includes(kind);
-    if (this.view.removals.size > 0 && changes.some(concerns)) this.#dropOvertaken(changes);
+    if (this.view.removals.size > 0 && changes.some(concerns)) this.#dropSuperseded(changes);
     this.#revision = revision;
     this.#deliver(changes);
   }
@@ -244,7 +246,7 @@ export class Replica implements Following {
       known.modRevision = modRevision;
       return;
     }
-    this.#buried.delete(key);
+    this.#tombstones.delete(key);
     const entry: Entry = { ...known, createRevision, modRevision, etcdLease, text };
     this.#entries.set(key, entry);
     this.#decode(key, entry, changes);
@@ -289,7 +291,7 @@ export class Replica implements Following {
     if (entry.bad !== undefined) changes.push(this.view.removeBad(entry.bad));
     if (entry.record === undefined) return;
     changes.push(this.view.remove(entry.record));
-    if (entry.record.kind === 'network' || entry.record.kind === 'node') this.#buried.set(key, entry);
+    if (entry.record.kind === 'network' || entry.record.kind === 'node') this.#tombstones.set(key, entry);
     if (entry.record.kind === 'lease') this.#releaseSlot(key, entry.record, changes);
   }
 

@@ -1,66 +1,72 @@
 // What can be asked of this agent, put together from the parts that do it. By its socket and by way of the controller it is
 // the same.
 import type { Store } from '../../store/store.js';
-import { parseDetach, type AgentDoor } from './server.js';
+import { parseDetach, type AgentApi } from './server.js';
 import {
   type Attacher,
   type EndpointPorts,
   type Endpoints,
   parseAttach,
-  type Ports,
+  type PublishedPorts,
 } from '../endpoints/index.js';
 import { type Dns, nameApi } from '../dns/index.js';
 import type { Memberships } from '../networks/index.js';
 import type { AgentMetrics } from '../health/index.js';
-import { portDoor } from './port-handlers.js';
+import { portApi } from './port-handlers.js';
 import type { Containers } from '../runtime/index.js';
-import { wireEndpoint } from './status.js';
-import { parseWire, parseWireDetach, wireMessage, type Wires } from '../pipework/index.js';
+import { endpointMessage } from './status.js';
+import {
+  parsePipeworkAttach,
+  parsePipeworkDetach,
+  attachmentMessage,
+  type Attachments,
+} from '../pipework/index.js';
 
-export interface AgentDoorOptions {
+export interface AgentApiOptions {
   store: Store;
   memberships: Memberships;
   attacher: Attacher;
   endpoints: Endpoints;
   endpointPorts: EndpointPorts;
-  ports: Ports;
+  ports: PublishedPorts;
   containers: Containers;
-  wires: Wires;
+  attachments: Attachments;
   dns: Dns;
   metrics: AgentMetrics;
-  status: AgentDoor['status'];
+  status: AgentApi['status'];
   /** Called after a change. */
   changed: () => void;
 }
 
-export function agentDoor(options: AgentDoorOptions): AgentDoor {
-  const { store, memberships, attacher, containers, wires, dns, metrics, status, changed } = options;
+export function agentApi(options: AgentApiOptions): AgentApi {
+  const { store, memberships, attacher, containers, attachments, dns, metrics, status, changed } = options;
   return {
-    attach: async (wire) => {
+    attach: async (message) => {
       const end = metrics.attachSeconds.startTimer();
       try {
-        const endpoint = await attacher.attach(parseAttach(wire));
-        containers.attached(wire, endpoint);
+        const endpoint = await attacher.attach(parseAttach(message));
+        containers.attached(message, endpoint);
         end({ result: 'done' });
         changed();
-        return wireEndpoint(endpoint, memberships);
+        return endpointMessage(endpoint, memberships);
       } catch (error) {
         end({ result: 'refused' });
         throw error;
       }
     },
-    detach: async (wire) => {
-      const { network, target } = parseDetach(wire);
+    detach: async (message) => {
+      const { network, target } = parseDetach(message);
       // Before it is gone: its gateway and MTU are the network's.
       const endpoint = await attacher.detach(network, target);
       containers.detached(endpoint);
       changed();
-      return wireEndpoint(endpoint, memberships);
+      return endpointMessage(endpoint, memberships);
     },
-    pipework: async (wire) => wireMessage(await wires.attach(parseWire(wire))),
-    pipeworkDetach: async (wire) => wireMessage(await wires.detach(parseWireDetach(wire))),
+    pipework: async (message) => attachmentMessage(await attachments.attach(parsePipeworkAttach(message))),
+    pipeworkDetach: async (message) =>
+      attachmentMessage(await attachments.detach(parsePipeworkDetach(message))),
     status,
     names: nameApi({ dns, store, networks: () => memberships.list().map(({ network }) => network.name) }),
-    ...portDoor(options),
+    ...portApi(options),
   };
 }

@@ -5,18 +5,18 @@ import { parseNetworkName } from '../../core/network.js';
 import type { Endpoint } from '../../core/records.js';
 import { unary } from '../../daemon/grpc.js';
 import { HostServiceService, type ExposeRequest, type HideRequest } from '../../proto/gen/weft/v1/runtime.js';
-import type { Endpoint as WireEndpoint } from '../../proto/gen/weft/v1/types.js';
-import { type AttachRequest, type Exposure, parseAttach } from '../endpoints/index.js';
+import type { Endpoint as EndpointMessage } from '../../proto/gen/weft/v1/types.js';
+import { type AttachRequest, type HostEndpoint, parseAttach } from '../endpoints/index.js';
 
-export function mountHost(
+export function mountHostEndpoint(
   server: Server,
-  exposure: Exposure,
-  wire: (endpoint: Endpoint) => WireEndpoint,
+  exposure: HostEndpoint,
+  toMessage: (endpoint: Endpoint) => EndpointMessage,
   changed: () => void,
 ): void {
-  const shape = (endpoint: Endpoint): WireEndpoint => {
+  const shape = (endpoint: Endpoint): EndpointMessage => {
     changed();
-    return wire(endpoint);
+    return toMessage(endpoint);
   };
   server.addService(HostServiceService, {
     expose: unary(async (request: ExposeRequest) => shape(await exposure.expose(parseExpose(request)))),

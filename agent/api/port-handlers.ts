@@ -13,25 +13,30 @@ import type {
   UnpublishPortsResponse,
 } from '../../proto/gen/weft/v1/agent.js';
 import type { Store } from '../../store/store.js';
-import { type EndpointPorts, type Endpoints, parsePublishes, type Ports } from '../endpoints/index.js';
+import {
+  type EndpointPorts,
+  type Endpoints,
+  parsePublishes,
+  type PublishedPorts,
+} from '../endpoints/index.js';
 import { canonicalForms } from '../targets/index.js';
 
-export interface PortDoorOptions {
+export interface PortApiOptions {
   endpoints: Endpoints;
   endpointPorts: EndpointPorts;
-  ports: Ports;
+  ports: PublishedPorts;
   store: Store;
   /** Called after a change. */
   changed: () => void;
 }
 
-export interface PortDoor {
+export interface PortApi {
   publishPorts(request: PublishPortsRequest): Promise<PublishPortsResponse>;
   unpublishPorts(request: UnpublishPortsRequest): Promise<UnpublishPortsResponse>;
   listPorts(request: ListPortsRequest): Promise<ListPortsResponse>;
 }
 
-export function portDoor({ endpoints, endpointPorts, ports, store, changed }: PortDoorOptions): PortDoor {
+export function portApi({ endpoints, endpointPorts, ports, store, changed }: PortApiOptions): PortApi {
   const find = (word: string, network: string): Endpoint => meant(endpoints.list(), store, word, network);
   return {
     publishPorts: async ({ endpoint: word, network, publish, everywhere }) => {

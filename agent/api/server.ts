@@ -16,7 +16,7 @@ import {
   type DetachRequest,
   type PipeworkDetachRequest,
   type PipeworkRequest,
-  type Wire,
+  type PipeworkAttachment,
   type ListPortsRequest,
   type ListPortsResponse,
   type PublishPortsRequest,
@@ -28,11 +28,11 @@ import type { NameApi } from '../dns/index.js';
 import type { Endpoint, Status } from '../../proto/gen/weft/v1/types.js';
 
 /** What can be asked of this agent: by its socket, and by the controller on behalf of others. */
-export interface AgentDoor {
+export interface AgentApi {
   attach(request: AttachRequest): Promise<Endpoint>;
   detach(request: DetachRequest): Promise<Endpoint>;
-  pipework(request: PipeworkRequest): Promise<Wire>;
-  pipeworkDetach(request: PipeworkDetachRequest): Promise<Wire>;
+  pipework(request: PipeworkRequest): Promise<PipeworkAttachment>;
+  pipeworkDetach(request: PipeworkDetachRequest): Promise<PipeworkAttachment>;
   status(): Promise<Status>;
   readonly names: NameApi;
   publishPorts(request: PublishPortsRequest): Promise<PublishPortsResponse>;
@@ -46,7 +46,7 @@ export type Mount = (server: Server) => void;
 /** @throws WeftError FAILED_PRECONDITION where another agent serves there, or the socket cannot be made */
 export async function serveApi(
   runDir: string,
-  door: AgentDoor,
+  door: AgentApi,
   mounts: readonly Mount[] = [],
 ): Promise<{ path: string; stop(): Promise<void> }> {
   const path = join(runDir, 'agent.sock');

@@ -2,7 +2,7 @@
 import { containerMtu, gatewayIn } from '../../core/compile.js';
 import { gatewayFor } from '../../core/compile-bridged.js';
 import type { Endpoint } from '../../core/records.js';
-import type { Endpoint as WireEndpoint, Problem, Status } from '../../proto/gen/weft/v1/types.js';
+import type { Endpoint as EndpointMessage, Problem, Status } from '../../proto/gen/weft/v1/types.js';
 import type { Store } from '../../store/store.js';
 import type { Endpoints, Publisher } from '../endpoints/index.js';
 import type { Capability } from '../kernel/index.js';
@@ -118,7 +118,7 @@ export function problemsOf({ store, problems, controller, etcd }: ProblemSources
 }
 
 /** An endpoint of this node, as the services speak of it. */
-export function wireEndpoint(endpoint: Endpoint, memberships: Memberships): WireEndpoint {
+export function endpointMessage(endpoint: Endpoint, memberships: Memberships): EndpointMessage {
   const membership = memberships.get(endpoint.network);
   return {
     id: endpoint.id,

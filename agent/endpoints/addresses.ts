@@ -20,7 +20,7 @@ export interface AddressesOptions {
   incomplete?: boolean;
 }
 
-export interface Wish {
+export interface AddressRequest {
   membership: Membership;
   /** The node's own, of the family that is wanted. */
   subnet: IpNetwork;
@@ -37,7 +37,7 @@ export interface Wish {
 export interface Taken {
   ip: IpAddress;
   /** Gives it back. */
-  undo: () => Promise<void>;
+  rollback: () => Promise<void>;
 }
 
 export class Addresses {
@@ -77,11 +77,11 @@ export class Addresses {
    * @throws WeftError ALREADY_EXISTS, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE while it is not known what is in use;
    * of a claim also FAILED_PRECONDITION, UNAVAILABLE
    */
-  async take(wish: Wish): Promise<Taken> {
+  async take(request: AddressRequest): Promise<Taken> {
     this.checkComplete();
-    const { membership, subnet, asked, holder } = wish;
+    const { membership, subnet, asked, holder } = request;
     const { network } = membership;
-    if (asked === undefined) return this.#hold(network, this.#pick(wish), holder);
+    if (asked === undefined) return this.#hold(network, this.#pick(request), holder);
     const other = this.holder(network.name, asked.toString());
     if (other !== undefined) throw taken(asked, network, this.options.nameOf(other), this.options.node);
     if (givesOut(membership, subnet, asked)) {
@@ -105,7 +105,7 @@ export class Addresses {
     );
   }
 
-  #pick({ membership, subnet, preferred, within }: Wish): IpAddress {
+  #pick({ membership, subnet, preferred, within }: AddressRequest): IpAddress {
     const { network } = membership;
     const { name } = network;
     if (addressingOf(network) === 'claims') throw noRange(network);
@@ -122,7 +122,7 @@ export class Addresses {
     return ip;
   }
 
-  /** Claims an address in the store. @throws WeftError as `Store.claimAddress` */
+  /** AddressClaims an address in the store. @throws WeftError as `Store.claimAddress` */
   async claim(network: Network, ip: IpAddress, endpoint: string): Promise<void> {
     const { store, memberships, node } = this.options;
     const mourned = (): string | undefined => memberships.mourned(network.name, ip, { node, endpoint });
@@ -134,13 +134,13 @@ export class Addresses {
     try {
       await this.claim(network, ip, holder);
     } catch (error) {
-      await held.undo();
+      await held.rollback();
       throw error;
     }
     return {
       ip,
-      undo: async () => {
-        await held.undo();
+      rollback: async () => {
+        await held.rollback();
         await this.options.store.deleteClaim(network.name, ip.toString(), holder);
       },
     };
@@ -150,7 +150,7 @@ export class Addresses {
     this.hold(name, ip.toString(), holder);
     return {
       ip,
-      undo: () => {
+      rollback: () => {
         this.free(name, ip.toString(), holder);
         return Promise.resolve();
       },

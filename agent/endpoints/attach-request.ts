@@ -14,7 +14,7 @@ import {
 } from '../../core/publish.js';
 import type { Endpoint } from '../../core/records.js';
 import { parseIfname } from '../../core/target.js';
-import type { AttachRequest as WireRequest } from '../../proto/gen/weft/v1/agent.js';
+import type { AttachRequest as AttachMessage } from '../../proto/gen/weft/v1/agent.js';
 
 export interface AttachRequest {
   network: string;
@@ -36,20 +36,20 @@ export interface AttachRequest {
 }
 
 /** @throws WeftError INVALID_ARGUMENT that names the field, the value and what is allowed */
-export function parseAttach(wire: WireRequest): AttachRequest {
+export function parseAttach(message: AttachMessage): AttachRequest {
   return {
-    network: parseNetworkName(wire.network),
-    target: wire.target,
-    ...(wire.name === undefined ? {} : { name: parseName(wire.name) }),
-    aliases: wire.aliases.map((alias) => parseName(alias, 'alias')),
-    ...(wire.ip === undefined ? {} : { ip: parseFamily(wire.ip, 4, 'ip') }),
-    ...(wire.ip6 === undefined ? {} : { ip6: parseFamily(wire.ip6, 6, 'ip6') }),
-    ...(wire.mac === undefined ? {} : { mac: parseMac(wire.mac) }),
-    ...(wire.ifname === undefined ? {} : { ifname: parseIfname(wire.ifname) }),
-    defaultRoute: !wire.noDefaultRoute,
-    ...(wire.vlan === undefined ? {} : { vlan: parseVlan(wire.vlan) }),
-    dns: wire.dns,
-    ...parsePublishes(wire.publish, wire.publishEverywhere),
+    network: parseNetworkName(message.network),
+    target: message.target,
+    ...(message.name === undefined ? {} : { name: parseName(message.name) }),
+    aliases: message.aliases.map((alias) => parseName(alias, 'alias')),
+    ...(message.ip === undefined ? {} : { ip: parseFamily(message.ip, 4, 'ip') }),
+    ...(message.ip6 === undefined ? {} : { ip6: parseFamily(message.ip6, 6, 'ip6') }),
+    ...(message.mac === undefined ? {} : { mac: parseMac(message.mac) }),
+    ...(message.ifname === undefined ? {} : { ifname: parseIfname(message.ifname) }),
+    defaultRoute: !message.noDefaultRoute,
+    ...(message.vlan === undefined ? {} : { vlan: parseVlan(message.vlan) }),
+    dns: message.dns,
+    ...parsePublishes(message.publish, message.publishEverywhere),
   };
 }
 

@@ -14,16 +14,16 @@ import type { Logger } from '../../daemon/log.js';
 import type { Addresses } from './addresses.js';
 import { checkAddresses, checkSame, type AttachRequest } from './attach-request.js';
 import { lookAtLinks } from './container-interfaces.js';
-import { takeAddresses, type Former } from './endpoint-addresses.js';
+import { takeAddresses, type PreviousAddresses } from './endpoint-addresses.js';
 import type { EndpointResolvConf } from './resolv-conf.js';
 import { insideOf, recordOf, type Endpoints } from './endpoints.js';
 import type { Kernel, KernelNamespace } from '../kernel/index.js';
 import type { Memberships } from '../networks/index.js';
-import { checkPublishable, type Ports } from './published-ports.js';
+import { checkPublishable, type PublishedPorts } from './published-ports.js';
 import type { Publisher } from './publisher.js';
 import type { Reconciler } from '../reconcile/index.js';
 import { canonicalForms, resolveTarget, type RunLookup, type Target } from '../targets/index.js';
-import { Undo } from '../../daemon/rollback.js';
+import { Rollback } from '../../daemon/rollback.js';
 
 export interface AttacherOptions {
   kernel: Kernel;
@@ -32,7 +32,7 @@ export interface AttacherOptions {
   endpoints: Endpoints;
   addresses: Addresses;
   publisher: Publisher;
-  ports: Ports;
+  ports: PublishedPorts;
   resolvConf: EndpointResolvConf;
   log: Logger;
   node: string;
@@ -46,7 +46,7 @@ export class Attacher {
   constructor(private readonly options: AttacherOptions) {}
 
   /** @throws WeftError; then nothing was changed */
-  async attach(request: AttachRequest, former: Former = {}): Promise<Endpoint> {
+  async attach(request: AttachRequest, previous: PreviousAddresses = {}): Promise<Endpoint> {
     const target = await resolveTarget(request.target, this.options.docker, this.options.runs);
     if (request.dns) this.options.resolvConf.require(target.canonical);
     const opened = await this.#open(target);
@@ -58,7 +58,7 @@ export class Attacher {
         );
       }
       return await this.options.endpoints.exclusively(opened.sandbox.cookie, () =>
-        this.#attachTo(request, target, opened.sandbox, opened.namespace, former),
+        this.#attachTo(request, target, opened.sandbox, opened.namespace, previous),
       );
     } finally {
       opened.namespace.close();
@@ -79,7 +79,7 @@ export class Attacher {
     target: Target,
     sandbox: Sandbox,
     namespace: KernelNamespace,
-    former: Former,
+    previous: PreviousAddresses,
   ): Promise<Endpoint> {
     const there = this.options.endpoints.find(request.network, sandbox);
     if (there !== undefined) {
@@ -97,11 +97,11 @@ export class Attacher {
     const inside = await lookAtLinks(namespace, target.canonical, request.ifname, (mac) =>
       this.options.reconciler.wantsPeer(mac),
     );
-    const id = this.#freeId(former.endpoint);
-    const undo = new Undo();
+    const id = this.#freeId(previous.endpoint);
+    const rollback = new Rollback();
     try {
       const { addresses } = this.options;
-      const given = await takeAddresses(addresses, membership, request, id, undo, former);
+      const given = await takeAddresses(addresses, membership, request, id, rollback, previous);
       const endpoint: Endpoint = {
         id,
         name: request.name ?? target.name,
@@ -126,7 +126,7 @@ export class Attacher {
         createdAt: new Date().toISOString(),
       };
       if (request.publish.length > 0) {
-        undo.push(() => this.options.ports.close(id));
+        rollback.push(() => this.options.ports.close(id));
         endpoint.publish = await this.options.ports.reserve(
           endpoint,
           request.publish,
@@ -134,12 +134,12 @@ export class Attacher {
           endpoint.ip6 === undefined ? [4] : [4, 6],
         );
       }
-      await this.#program(membership, endpoint, namespace, inside.actual, undo);
+      await this.#program(membership, endpoint, namespace, inside.actual, rollback);
       // Not waited for: what the network is routed with is not what was asked for here.
       void this.options.memberships.followRoutes();
       return endpoint;
     } catch (error) {
-      await undo.takeBack(this.options.log, id);
+      await rollback.run(this.options.log, id);
       throw error;
     }
   }
@@ -156,19 +156,19 @@ export class Attacher {
     endpoint: Endpoint,
     namespace: KernelNamespace,
     actual: Actual,
-    undo: Undo,
+    rollback: Rollback,
   ): Promise<void> {
     const { reconciler, publisher, resolvConf, endpoints } = this.options;
     if (endpoint.explicitName) {
-      undo.push(() => publisher.forget(endpoint));
+      rollback.push(() => publisher.forget(endpoint));
       await publisher.reserveName(endpoint);
     }
     const { host, container } = compileEndpoint(membership, endpoint);
     await reconciler.attach(recordOf(endpoint.id), host, insideOf(endpoint, container), namespace, actual);
-    undo.push(() => reconciler.detach(recordOf(endpoint.id)));
+    rollback.push(() => reconciler.detach(recordOf(endpoint.id)));
     if (endpoint.dns === true) {
       resolvConf.set(endpoint, endpoint);
-      undo.push(() => Promise.resolve(resolvConf.set(endpoint)));
+      rollback.push(() => Promise.resolve(resolvConf.set(endpoint)));
     }
     if (endpoint.publish.length > 0) await this.options.ports.open(membership, endpoint);
     endpoints.put(endpoint);

@@ -4,12 +4,12 @@ import { bareIp, parseInterface, type IpAddress, type IpNetwork } from '../../co
 import type { Membership } from '../../core/compile.js';
 import { reservedIn, withLength } from '../../core/ipam.js';
 import type { Endpoint } from '../../core/records.js';
-import { givesOut, type Addresses, type Wish } from './addresses.js';
+import { givesOut, type Addresses, type AddressRequest } from './addresses.js';
 import type { AttachRequest } from './attach-request.js';
-import type { Undo } from '../../daemon/rollback.js';
+import type { Rollback } from '../../daemon/rollback.js';
 
 /** What an endpoint was before its container started again: it becomes that again, as far as it is free. */
-export interface Former {
+export interface PreviousAddresses {
   endpoint?: string | undefined;
   ip?: string | undefined;
   ip6?: string | undefined;
@@ -20,7 +20,7 @@ export const addressesOf = (endpoint: Endpoint): string[] =>
 
 /**
  * Takes an address in each family that the node has a subnet in.
- * @param undo gives them back
+ * @param rollback gives them back
  * @throws WeftError as `Addresses.take`
  */
 export async function takeAddresses(
@@ -28,23 +28,25 @@ export async function takeAddresses(
   membership: Membership,
   request: Pick<AttachRequest, 'ip' | 'ip6'>,
   holder: string,
-  undo: Undo,
-  former: Former = {},
+  rollback: Rollback,
+  previous: PreviousAddresses = {},
 ): Promise<Pick<Endpoint, 'ip' | 'ip6' | 'claimed'>> {
   const { subnet, subnet6 } = membership.lease;
-  const take = async (wish: Pick<Wish, 'subnet' | 'asked' | 'preferred'>): Promise<IpAddress> => {
-    const taken = await addresses.take({ membership, holder, ...wish });
-    undo.push(taken.undo);
+  const take = async (
+    request: Pick<AddressRequest, 'subnet' | 'asked' | 'preferred'>,
+  ): Promise<IpAddress> => {
+    const taken = await addresses.take({ membership, holder, ...request });
+    rollback.push(taken.rollback);
     return taken.ip;
   };
-  const before = usable(membership, subnet, former.ip);
+  const before = usable(membership, subnet, previous.ip);
   const ip = await take({
     subnet,
     ...(request.ip && { asked: request.ip }),
     ...(before && { preferred: before }),
   });
   if (subnet6 === undefined) return givenAs(membership, ip);
-  const preferred = usable(membership, subnet6, former.ip6) ?? samePlace(membership, ip);
+  const preferred = usable(membership, subnet6, previous.ip6) ?? samePlace(membership, ip);
   const ip6 = await take({
     subnet: subnet6,
     ...(request.ip6 && { asked: request.ip6 }),

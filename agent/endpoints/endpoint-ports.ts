@@ -7,13 +7,13 @@ import type { Endpoint, PublishedPort } from '../../core/records.js';
 import type { AttachRequest } from './attach-request.js';
 import { recordOf, type Endpoints } from './endpoints.js';
 import type { Memberships } from '../networks/index.js';
-import { checkPublishable, type Ports } from './published-ports.js';
+import { checkPublishable, type PublishedPorts } from './published-ports.js';
 import type { Reconciler } from '../reconcile/index.js';
 
 export interface EndpointPortsOptions {
   endpoints: Endpoints;
   memberships: Memberships;
-  ports: Ports;
+  ports: PublishedPorts;
   reconciler: Reconciler;
 }
 

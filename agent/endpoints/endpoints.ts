@@ -4,14 +4,14 @@ import { parseInterface, type IpNetwork } from '../../core/address.js';
 import { compileEndpoint, isHost } from '../../core/compile.js';
 import { messageOf, notFound } from '../../core/errors.js';
 import { reservedIn } from '../../core/ipam.js';
-import { Locks } from '../../core/keyed-mutex.js';
+import { KeyedMutex } from '../../core/keyed-mutex.js';
 import type { Endpoint, Sandbox } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Addresses } from './addresses.js';
 import { type MembershipListener, type Memberships, ownSubnets } from '../networks/index.js';
 import { addressesOf } from './endpoint-addresses.js';
 import type { EndpointResolvConf } from './resolv-conf.js';
-import type { Ports } from './published-ports.js';
+import type { PublishedPorts } from './published-ports.js';
 import { attempt, type Problems } from '../health/index.js';
 import type { Publisher } from './publisher.js';
 import { type Reconciler, sameSandbox, type SandboxRecord } from '../reconcile/index.js';
@@ -22,7 +22,7 @@ export interface EndpointsOptions {
   memberships: Memberships;
   addresses: Addresses;
   publisher: Publisher;
-  ports: Ports;
+  ports: PublishedPorts;
   state: State;
   problems: Problems;
   log: Logger;
@@ -39,7 +39,7 @@ const endOf = ({ id, name, network }: Endpoint): string =>
 
 export class Endpoints implements MembershipListener {
   readonly #byId = new Map<string, Endpoint>();
-  readonly #locks = new Locks();
+  readonly #locks = new KeyedMutex();
 
   constructor(private readonly options: EndpointsOptions) {}
 

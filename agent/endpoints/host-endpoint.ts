@@ -20,13 +20,13 @@ import { checkAddresses, checkSame, type AttachRequest } from './attach-request.
 import { takeAddresses } from './endpoint-addresses.js';
 import { recordOf, type Endpoints } from './endpoints.js';
 import type { Kernel } from '../kernel/index.js';
-import { Locks } from '../../core/keyed-mutex.js';
+import { KeyedMutex } from '../../core/keyed-mutex.js';
 import type { Memberships } from '../networks/index.js';
 import type { Publisher } from './publisher.js';
 import type { Reconciler } from '../reconcile/index.js';
-import { Undo } from '../../daemon/rollback.js';
+import { Rollback } from '../../daemon/rollback.js';
 
-export interface ExposureOptions {
+export interface HostEndpointOptions {
   kernel: Kernel;
   reconciler: Reconciler;
   memberships: Memberships;
@@ -40,10 +40,10 @@ export interface ExposureOptions {
 /** What the kernel calls the network namespace of whoever asks. */
 const OWN_NAMESPACE = '/proc/self/ns/net';
 
-export class Exposure {
-  readonly #locks = new Locks();
+export class HostEndpoint {
+  readonly #locks = new KeyedMutex();
 
-  constructor(private readonly options: ExposureOptions) {}
+  constructor(private readonly options: HostEndpointOptions) {}
 
   /** The same call again answers with the endpoint that is there. @throws WeftError; then nothing was changed */
   expose(request: AttachRequest): Promise<Endpoint> {
@@ -63,14 +63,14 @@ export class Exposure {
     if (!isOverlay(membership)) throw notExposed(request.network, membership.network.driver);
     checkAddresses(request, membership.network);
     const id = randomBytes(8).toString('hex');
-    const undo = new Undo();
+    const rollback = new Rollback();
     try {
-      const given = await takeAddresses(addresses, membership, request, id, undo);
+      const given = await takeAddresses(addresses, membership, request, id, rollback);
       const endpoint: Endpoint = { ...this.#bare(request, membership, id), ...given };
-      await this.#program(membership, endpoint, undo);
+      await this.#program(membership, endpoint, rollback);
       return endpoint;
     } catch (error) {
-      await undo.takeBack(log, id);
+      await rollback.run(log, id);
       throw error;
     }
   }
@@ -98,14 +98,14 @@ export class Exposure {
     };
   }
 
-  async #program(membership: Membership, endpoint: Endpoint, undo: Undo): Promise<void> {
+  async #program(membership: Membership, endpoint: Endpoint, rollback: Rollback): Promise<void> {
     const { reconciler, memberships, endpoints, publisher } = this.options;
     if (endpoint.explicitName) {
-      undo.push(() => publisher.forget(endpoint));
+      rollback.push(() => publisher.forget(endpoint));
       await publisher.reserveName(endpoint);
     }
     const { host } = compileEndpoint(membership, endpoint);
-    undo.push(() => reconciler.detach(recordOf(endpoint.id)));
+    rollback.push(() => reconciler.detach(recordOf(endpoint.id)));
     const [failure] = await reconciler.set(new Map([[recordOf(endpoint.id), host]]));
     if (failure !== undefined) {
       throw failedPrecondition(

@@ -2,11 +2,11 @@
 export { Addresses } from './addresses.js';
 export { type AttachRequest, parseAttach, parsePublishes } from './attach-request.js';
 export { Attacher } from './attach.js';
-export type { Former } from './endpoint-addresses.js';
+export type { PreviousAddresses } from './endpoint-addresses.js';
 export { EndpointPorts } from './endpoint-ports.js';
 export { Endpoints, isToCome } from './endpoints.js';
-export { Exposure } from './host-endpoint.js';
-export { Ports } from './published-ports.js';
+export { HostEndpoint } from './host-endpoint.js';
+export { PublishedPorts } from './published-ports.js';
 export { Publisher } from './publisher.js';
 export { earlierLifeEnds, mayBeMore, recoverEndpoints } from './recovery.js';
 export { EndpointResolvConf } from './resolv-conf.js';

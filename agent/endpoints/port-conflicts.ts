@@ -5,13 +5,13 @@ import type { Endpoint, PublishedPort } from '../../core/records.js';
 import type { View } from '../../store/store.js';
 
 /** Endpoints of other nodes that have ports everywhere, the oldest first: whoever came first has the port. */
-export const everywherePorts = (endpoints: Iterable<Endpoint>, node: string): Endpoint[] =>
+export const ingressPorts = (endpoints: Iterable<Endpoint>, node: string): Endpoint[] =>
   [...endpoints]
     .filter((endpoint) => endpoint.node !== node && endpoint.publish.some(({ everywhere }) => everywhere))
     .toSorted((a, b) => (`${a.createdAt} ${a.id}` < `${b.createdAt} ${b.id}` ? -1 : 1));
 
 /** Whose port stands in the way of one that is to be open on every node of the holder's network. */
-export function rivals(
+export function portConflict(
   view: View,
   holder: Pick<Endpoint, 'id' | 'network'>,
   published: PublishedPort,

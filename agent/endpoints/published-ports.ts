@@ -22,15 +22,15 @@ import {
 import type { Endpoint, PublishedPort } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Change, Store } from '../../store/store.js';
-import type { HeldPort, Kernel } from '../kernel/index.js';
+import type { PortReservation, Kernel } from '../kernel/index.js';
 import type { Memberships } from '../networks/index.js';
-import { everywherePorts, rivals } from './port-conflicts.js';
+import { ingressPorts, portConflict } from './port-conflicts.js';
 import type { Problems } from '../health/index.js';
 import type { Reconciler } from '../reconcile/index.js';
 import { inUse, taken } from './port-owner.js';
 
 export interface PortsOptions {
-  kernel: Pick<Kernel, 'holdPort'>;
+  kernel: Pick<Kernel, 'reservePort'>;
   store: Store;
   memberships: Pick<Memberships, 'get'>;
   reconciler: Pick<Reconciler, 'changePorts'>;
@@ -46,7 +46,7 @@ interface Claim {
   holder: PortHolder;
   published: PublishedPort;
   families: readonly Family[];
-  held: HeldPort[];
+  held: PortReservation[];
   /** What the firewall was told. */
   open: FirewallPort[];
   /** Why it is not as it should be. */
@@ -56,7 +56,7 @@ interface Claim {
 /** How often ports that could not be had are tried again. */
 const RETRY_MS = 10_000;
 
-export class Ports {
+export class PublishedPorts {
   readonly #byPort = new Map<string, Claim[]>();
   readonly #byEndpoint = new Map<string, Claim[]>();
   #tick: NodeJS.Timeout | undefined;
@@ -120,9 +120,9 @@ export class Ports {
     for (let i = 0; i < count; i++) {
       const hostPort = range.first + ((start + i) % count);
       const published: PublishedPort = { hostIp, hostPort, port, protocol, everywhere };
-      const rival = this.#rival(holder, published);
-      if (rival !== undefined) {
-        if (count === 1) throw taken(published, { by: ` by ${nameOf(rival, this.options.node)}` });
+      const conflict = this.#conflict(holder, published);
+      if (conflict !== undefined) {
+        if (count === 1) throw taken(published, { by: ` by ${nameOf(conflict, this.options.node)}` });
         continue;
       }
       const held = this.#hold(published, families);
@@ -146,23 +146,23 @@ export class Ports {
   }
 
   /** Who has this port, or one that gets in its way, as far as weft knows. */
-  #rival(holder: PortHolder, published: PublishedPort): PortHolder | undefined {
+  #conflict(holder: PortHolder, published: PublishedPort): PortHolder | undefined {
     const here = this.#byPort.get(portKey(published))?.find((claim) => clashes(claim.published, published));
     if (here !== undefined) return here.holder;
-    return published.everywhere ? rivals(this.options.store.view, holder, published) : undefined;
+    return published.everywhere ? portConflict(this.options.store.view, holder, published) : undefined;
   }
 
-  /** Keeps the port from everybody else. @throws WeftError as Kernel.holdPort; then nothing of it is held */
+  /** Keeps the port from everybody else. @throws WeftError as Kernel.reservePort; then nothing of it is held */
   #hold(
     { hostIp, hostPort, protocol }: PublishedPort,
     families: readonly Family[],
-  ): HeldPort[] | 'taken' | 'away' {
-    const held: HeldPort[] = [];
+  ): PortReservation[] | 'taken' | 'away' {
+    const held: PortReservation[] = [];
     const any = hostIp === ANY_HOST_IP;
     const giveBack = (): void => held.forEach((one) => one.release());
     try {
       for (const ip of any ? families.map((family) => (family === 4 ? ANY_HOST_IP : '::')) : [hostIp]) {
-        const one = this.options.kernel.holdPort(ip, hostPort, protocol);
+        const one = this.options.kernel.reservePort(ip, hostPort, protocol);
         if (typeof one === 'object') held.push(one);
         // A node without IPv6 has nothing to be kept there.
         else if (one === 'taken' || !any) {
@@ -251,7 +251,7 @@ export class Ports {
     const wanted =
       membership === undefined || membership.network.internal
         ? []
-        : everywherePorts(store.view.endpoints.get(network)?.values() ?? [], node);
+        : ingressPorts(store.view.endpoints.get(network)?.values() ?? [], node);
     const ids = new Set(wanted.map(({ id }) => id));
     for (const [id, [claim]] of [...this.#byEndpoint]) {
       if (claim?.holder.network === network && claim.holder.node !== node && !ids.has(id))
@@ -329,10 +329,11 @@ export class Ports {
     const lacksIt = (): boolean => this.#has(claim) && claim.held.length === 0;
     if (!lacksIt()) return;
     const { published, holder } = claim;
-    const rival = this.#byPort
+    const conflict = this.#byPort
       .get(portKey(published))
       ?.find((other) => other !== claim && other.held.length > 0 && clashes(other.published, published));
-    if (rival !== undefined) return this.#say(claim, `${nameOf(rival.holder, this.options.node)} has it`);
+    if (conflict !== undefined)
+      return this.#say(claim, `${nameOf(conflict.holder, this.options.node)} has it`);
     let why: string;
     let next: string | undefined;
     try {

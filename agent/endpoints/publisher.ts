@@ -16,7 +16,7 @@ export interface PublisherOptions {
   instance: string;
   /** What is attached now. */
   current: () => readonly Endpoint[];
-  /** Claims of this node that stay although no endpoint has their address. */
+  /** AddressClaims of this node that stay although no endpoint has their address. */
   keeps?: (claim: Claim) => boolean;
 }
 

@@ -142,7 +142,7 @@ function carryOut(socket: NetlinkSocket, requests: readonly Request[]): Refusal 
   return socket.batch(requests).find((refusal) => refusal !== undefined && !fine.has(refusal.errno));
 }
 
-export class Ports {
+export class BridgePorts {
   constructor(
     private readonly socket: NetlinkSocket,
     private readonly journal: PortJournal,

@@ -54,9 +54,9 @@ interface Flow {
 
 /**
  * Forgets the flows of UDP that lead elsewhere than their ports do now: to a container that has a port no more, or past the
- * one that has it. See Kernel.forgetFlows.
+ * one that has it. See Kernel.flushConntrack.
  */
-export function forgetFlows(added: readonly FirewallPort[], removed: readonly FirewallPort[]): void {
+export function flushConntrack(added: readonly FirewallPort[], removed: readonly FirewallPort[]): void {
   const opened = added.filter(({ protocol }) => protocol === 'udp');
   const closed = removed.filter(({ protocol }) => protocol === 'udp');
   if (opened.length + closed.length === 0) return;

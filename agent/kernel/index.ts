@@ -4,7 +4,7 @@ export { openFirewall } from './firewall/index.js';
 export type {
   Capability,
   FirewallReport,
-  HeldPort,
+  PortReservation,
   Kernel,
   KernelEvent,
   KernelNamespace,

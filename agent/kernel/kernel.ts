@@ -114,7 +114,7 @@ export interface FirewallDriver {
 }
 
 /** A port of the node that no process can take while it is held. */
-export interface HeldPort {
+export interface PortReservation {
   release(): void;
 }
 
@@ -126,7 +126,7 @@ export interface Kernel {
    * address is not one of this node's, or it has no addresses of that family.
    * @throws WeftError FAILED_PRECONDITION for anything else that the kernel has against it
    */
-  holdPort(ip: string, port: number, protocol: 'tcp' | 'udp'): HeldPort | 'taken' | 'away';
+  reservePort(ip: string, port: number, protocol: 'tcp' | 'udp'): PortReservation | 'taken' | 'away';
   /**
    * Opens the network namespace at a path (/run/netns/c1, /proc/4711/ns/net). Close it after use.
    * @throws WeftError NOT_FOUND where the path is gone or no network namespace
@@ -140,7 +140,7 @@ export interface Kernel {
    * Links that have IPv6 addresses or routes from routers' advertisements, and do not listen to these any more, because
    * the host forwards and their accept_ra is 1.
    */
-  deafToRouters(): Promise<string[]>;
+  linksIgnoringRa(): Promise<string[]>;
   /** Destinations of every unicast route of the node, default routes left out. */
   routes(): Promise<string[]>;
   /** Families whose packets iptables and nftables see also while they are bridged: br_netfilter is loaded, and on. */
@@ -160,7 +160,7 @@ export interface Kernel {
    * Flows of UDP that are under way follow the ports that have come and gone: those that lead elsewhere now begin anew with
    * their next packet. Those of others, and of a kernel that shows none, go on.
    */
-  forgetFlows(added: readonly FirewallPort[], removed: readonly FirewallPort[]): void;
+  flushConntrack(added: readonly FirewallPort[], removed: readonly FirewallPort[]): void;
   /** The kernel forgets whom it could not reach by a link of the node, and asks anew with the next packet. */
   askNeighboursAgain(link: string): void;
   close(): void;

@@ -9,8 +9,8 @@ import { dumpAddresses, dumpRoutes } from './encode.js';
 import { probeCapabilities } from './capabilities.js';
 import type { Capability, FirewallDriver, Kernel, ParentLink, UnderlayLink } from './kernel.js';
 import type { PortJournal } from './bridge-ports.js';
-import { forgetFlows } from './conntrack.js';
-import { holdPort } from './port-reservation.js';
+import { flushConntrack } from './conntrack.js';
+import { reservePort } from './port-reservation.js';
 import { closeFd } from './libc.js';
 import { LinuxNamespace } from './namespace.js';
 import { bootId, openNetns } from './namespaces.js';
@@ -18,7 +18,7 @@ import { askNeighboursAgain } from './neighbour-refresh.js';
 import { NetlinkSocket } from './netlink-socket.js';
 import { watchKernel } from './notifications.js';
 import { Pinger } from './ping.js';
-import { deafToRouters } from './router-advertisements.js';
+import { linksIgnoringRa } from './router-advertisements.js';
 
 /** The kernel of this machine, seen from the network namespace that the process runs in. */
 export function openKernel({
@@ -37,8 +37,8 @@ export function openKernel({
   const kernel: Kernel = {
     node,
     firewall,
-    holdPort,
-    forgetFlows,
+    reservePort,
+    flushConntrack,
     // oxlint-disable-next-line typescript/require-await -- opening is one stretch; its failure is the promise's.
     openNamespace: async (path) => {
       const { fd, socket } = openNetns(path);
@@ -62,7 +62,7 @@ export function openKernel({
       }
     },
     underlayLinks: () => Promise.resolve(underlayLinks(node)),
-    deafToRouters: () => Promise.resolve(deafToRouters(node)),
+    linksIgnoringRa: () => Promise.resolve(linksIgnoringRa(node)),
     routes: () => Promise.resolve(routes(node)),
     filteredBridges,
     parentLink: (name) => Promise.resolve(parentLink(node, name)),

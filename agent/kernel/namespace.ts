@@ -51,10 +51,10 @@ import {
   dumpBridgeVlans,
   type BridgeVlanEntry,
 } from './encode-bridge.js';
-import { foreignLink } from './ownership.js';
+import { otherOwner } from './ownership.js';
 import type { KernelNamespace, NamespaceRole, PeerNamespaces, StepFailure } from './kernel.js';
 import { inNamespace } from './namespaces.js';
-import { Ports, type PortJournal } from './bridge-ports.js';
+import { BridgePorts, type PortJournal } from './bridge-ports.js';
 import { BATCH, NetlinkSocket, type Refusal } from './netlink-socket.js';
 import type { Request } from './netlink-message.js';
 
@@ -203,7 +203,7 @@ export class LinuxNamespace implements KernelNamespace {
 
   apply(steps: readonly Step[], peers?: PeerNamespaces): Promise<StepFailure[]> {
     const inside = <T>(work: () => T): T => this.#inside(work);
-    const ports = this.journal === undefined ? undefined : new Ports(this.socket, this.journal, inside);
+    const ports = this.journal === undefined ? undefined : new BridgePorts(this.socket, this.journal, inside);
     return new Application(this.socket, this.role, inside, peers, ports).run(steps);
   }
 
@@ -230,14 +230,14 @@ class Application {
     private readonly role: NamespaceRole,
     private readonly inside: <T>(work: () => T) => T,
     private readonly peers: PeerNamespaces | undefined,
-    private readonly ports: Ports | undefined,
+    private readonly ports: BridgePorts | undefined,
   ) {}
 
   async run(steps: readonly Step[]): Promise<StepFailure[]> {
     let begin = performance.now();
     for (const step of steps) {
       try {
-        const foreign = foreignLink(step, (name) => this.#link(name));
+        const foreign = otherOwner(step, (name) => this.#link(name));
         if (foreign !== undefined) this.#leave(step, foreign);
         else if (step.do === 'delete-link') await this.#deleteLink(step);
         else this.#one(step);

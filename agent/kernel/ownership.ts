@@ -10,7 +10,7 @@ type Find = (name: string) => Pick<KernelLink, 'owned' | 'marked'> | undefined;
  * The link of somebody else's that the step would touch, by its name; undefined where there is none. Routes may go from any
  * link: they carry a mark of their own.
  */
-export function foreignLink(step: Step, find: Find): string | undefined {
+export function otherOwner(step: Step, find: Find): string | undefined {
   for (const name of linksOf(step)) {
     const link = name === '' ? undefined : find(name);
     // One that was just made has no alias yet, without which a name of others' is not weft's.

@@ -3,7 +3,7 @@
 // One descriptor of the agent's, no process, and the kernel itself says EADDRINUSE to whoever comes later.
 import { IpAddress } from '../../core/address.js';
 import { failedPrecondition } from '../../core/errors.js';
-import type { HeldPort } from './kernel.js';
+import type { PortReservation } from './kernel.js';
 import {
   AF_INET,
   AF_INET6,
@@ -26,8 +26,12 @@ const IPV6_V6ONLY = 26;
 /** No such family, or no such address: nobody can have the port there either. */
 const AWAY = new Set(['EAFNOSUPPORT', 'EADDRNOTAVAIL']);
 
-/** In the network namespace of the calling thread. See Kernel.holdPort. */
-export function holdPort(text: string, port: number, protocol: 'tcp' | 'udp'): HeldPort | 'taken' | 'away' {
+/** In the network namespace of the calling thread. See Kernel.reservePort. */
+export function reservePort(
+  text: string,
+  port: number,
+  protocol: 'tcp' | 'udp',
+): PortReservation | 'taken' | 'away' {
   const ip = IpAddress.parse(text, 'hostIp');
   const first = bound(ip, port, protocol, false);
   // Connections of an earlier owner that are only timing out are no owner.

@@ -7,8 +7,8 @@ import { decodeAddress, decodeRoute, type KernelLink, type LinkLookup } from './
 import { dumpAddresses, dumpRoutes } from './encode.js';
 import type { LinuxNamespace } from './namespace.js';
 
-/** Of the namespace that the process runs in. See Kernel.deafToRouters. @throws SystemError */
-export function deafToRouters(node: LinuxNamespace): string[] {
+/** Of the namespace that the process runs in. See Kernel.linksIgnoringRa. @throws SystemError */
+export function linksIgnoringRa(node: LinuxNamespace): string[] {
   const links = node.links();
   const lookup: LinkLookup = { byIndex: (index) => links.get(index), marksAddresses: true, role: 'node' };
   const living = new Set<string>();

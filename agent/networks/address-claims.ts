@@ -1,4 +1,4 @@
-// Claims on addresses of the networks that this node is on: what they compile to, and the answers to what other nodes ask
+// AddressClaims on addresses of the networks that this node is on: what they compile to, and the answers to what other nodes ask
 // of this node's subnets. What was agreed to is written down before it is told.
 import { compileClaim, type Membership } from '../../core/compile.js';
 import { failedPrecondition, messageOf } from '../../core/errors.js';
@@ -9,7 +9,7 @@ import type { Store } from '../../store/store.js';
 import { attempt, type Problems } from '../health/index.js';
 import type { Reconciler } from '../reconcile/index.js';
 
-export interface ClaimsOptions {
+export interface AddressClaimsOptions {
   store: Store;
   reconciler: Reconciler;
   node: string;
@@ -28,8 +28,8 @@ export interface Claimed {
   save(): void;
 }
 
-export class Claims {
-  constructor(private readonly options: ClaimsOptions) {}
+export class AddressClaims {
+  constructor(private readonly options: AddressClaimsOptions) {}
 
   of(network: string): Claim[] {
     return [...(this.options.store.view.claims.get(network)?.values() ?? [])];

@@ -11,7 +11,7 @@ const MARGIN_SECONDS = 3600;
 export const renewAfter = (ttlSeconds: number): number =>
   ttlSeconds - Math.min(MARGIN_SECONDS, ttlSeconds / 3);
 
-export interface LeaseKeeperOptions {
+export interface LeaseRenewerOptions {
   store: Store;
   log: Logger;
   problems: Problems;
@@ -20,12 +20,12 @@ export interface LeaseKeeperOptions {
   exclusively: (work: () => Promise<void>) => Promise<void>;
 }
 
-export class LeaseKeeper {
+export class LeaseRenewer {
   #timer: NodeJS.Timeout | undefined;
   #lease: StoredLease | undefined;
   #expires: Date | undefined;
 
-  constructor(private readonly options: LeaseKeeperOptions) {}
+  constructor(private readonly options: LeaseRenewerOptions) {}
 
   get expires(): Date | undefined {
     return this.#expires;

@@ -9,7 +9,7 @@ interface Due {
   waitMs: number;
 }
 
-export class Retaking {
+export class LeaseRetry {
   readonly #due = new Map<string, Due>();
   #stopped = false;
 

@@ -14,7 +14,7 @@ interface Mourned {
   end: () => void;
 }
 
-export class Mourning {
+export class LostLeases {
   readonly #mourned = new Map<string, Mourned>();
 
   constructor(

@@ -9,7 +9,7 @@ import type { Logger } from '../../daemon/log.js';
 import type { Store, StoredLease } from '../../store/store.js';
 import type { Claimed } from './address-claims.js';
 import { canStay } from './join-checks.js';
-import { LeaseKeeper } from './lease-renewer.js';
+import { LeaseRenewer } from './lease-renewer.js';
 import type { Problems } from '../health/index.js';
 import type { State } from '../state/index.js';
 import type { SubnetLeases } from './subnet-leases.js';
@@ -28,7 +28,7 @@ export interface MemberOptions {
 }
 
 export class Member implements Claimed {
-  readonly #keeper: LeaseKeeper;
+  readonly #keeper: LeaseRenewer;
   #owner: string | undefined;
   /** Subnets that this node had before the one that it has. */
   readonly #left: IpNetwork[] = [];
@@ -38,7 +38,7 @@ export class Member implements Claimed {
     readonly membership: Membership,
     readonly granted: Claimed['granted'],
   ) {
-    this.#keeper = new LeaseKeeper({ ...options, ttlSeconds: options.subnetTtlSeconds });
+    this.#keeper = new LeaseRenewer({ ...options, ttlSeconds: options.subnetTtlSeconds });
   }
 
   /** When the lease ends if it is not renewed; undefined for a reservation. */

@@ -10,17 +10,17 @@ import type { ClaimHolder, Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import { isOlder } from '../../store/markers.js';
 import type { Change, LeaseRequest, Store } from '../../store/store.js';
-import { Claims } from './address-claims.js';
+import { AddressClaims } from './address-claims.js';
 import { checkJoinable, knownNetwork, sharedParent } from './join-checks.js';
 import type { Kernel, StepFailure } from '../kernel/index.js';
-import { Locks } from '../../core/keyed-mutex.js';
+import { KeyedMutex } from '../../core/keyed-mutex.js';
 import { Member } from './member.js';
 import { findParent } from './parent-link.js';
-import { PeerRecords, type Records } from './peer-routes.js';
+import { PeerRoutes, type Records } from './peer-routes.js';
 import { attempt, type Problems } from '../health/index.js';
 import type { Reconciler } from '../reconcile/index.js';
 import type { SavedNetwork, State } from '../state/index.js';
-import { Retaking } from './lease-retry.js';
+import { LeaseRetry } from './lease-retry.js';
 import { hasWanted, SubnetLeases, type PreviousSubnet } from './subnet-leases.js';
 import { deleteSubnetEnv, writeSubnetEnv } from './subnet-env.js';
 
@@ -37,7 +37,7 @@ export interface MembershipsOptions {
   subnetTtlSeconds: number;
   underlay: () => Underlay;
   /** Until a subnet that could not be taken is asked for again, the first time. */
-  retakeAfterMs?: number;
+  leaseRetryMs?: number;
 }
 
 /** What the endpoints of the node have to do with its networks. */
@@ -54,11 +54,11 @@ export interface MembershipListener {
 
 export class Memberships {
   readonly #members = new Map<string, Member>();
-  readonly #locks = new Locks();
-  readonly #claims: Claims;
-  readonly #peers: PeerRecords;
+  readonly #locks = new KeyedMutex();
+  readonly #claims: AddressClaims;
+  readonly #peers: PeerRoutes;
   readonly #leases: SubnetLeases;
-  readonly #retaking: Retaking;
+  readonly #leaseRetry: LeaseRetry;
   #listener: MembershipListener | undefined;
   /** This node was taken out of the cluster although it was up. */
   #expelled = false;
@@ -70,7 +70,7 @@ export class Memberships {
   #settledRemoval: string | undefined;
 
   constructor(private readonly options: MembershipsOptions) {
-    this.#claims = new Claims({
+    this.#claims = new AddressClaims({
       ...options,
       refusal: (network, ip, endpoint) => this.#listener?.refusal(network, ip, endpoint),
     });
@@ -78,8 +78,8 @@ export class Memberships {
       ...options,
       isUsed: (network) => this.#isUsed(network),
     });
-    this.#retaking = new Retaking((network) => void this.#retake(network), options.retakeAfterMs);
-    this.#peers = new PeerRecords({
+    this.#leaseRetry = new LeaseRetry((network) => void this.#retake(network), options.leaseRetryMs);
+    this.#peers = new PeerRoutes({
       ...options,
       claims: this.#claims,
       member: (network) => this.#members.get(network),
@@ -112,7 +112,7 @@ export class Memberships {
     return this.#members.get(network)?.granted.has(ip) ?? false;
   }
 
-  /** Whose an address is that etcd has lost the record of; see PeerRecords. */
+  /** Whose an address is that etcd has lost the record of; see PeerRoutes. */
   mourned(network: string, ip: IpAddress, asker: ClaimHolder): string | undefined {
     return this.#peers.mourned(network, ip, asker);
   }
@@ -282,7 +282,7 @@ export class Memberships {
       if (member === undefined) continue;
       if (change.kind === 'claim') claimed.add(name);
       else if (member.isOwn(change.subnet)) await this.#ownLeaseChanged(name, change.subnet);
-      else if (change.after === undefined && this.#retaking.isDue(name)) freed.add(name);
+      else if (change.after === undefined && this.#leaseRetry.isDue(name)) freed.add(name);
       const records: Records = touched.get(name) ?? new Map();
       const fresh =
         change.kind === 'claim' ? this.#peers.ofClaim(member, change) : this.#peers.ofLease(member, change);
@@ -325,7 +325,7 @@ export class Memberships {
 
   async stop(): Promise<void> {
     this.#peers.stop();
-    this.#retaking.stop();
+    this.#leaseRetry.stop();
     for (const member of this.#members.values()) member.stop();
     await Promise.all(
       [...this.#members.keys()].map((name) => this.#locks.run(name, () => Promise.resolve())),
@@ -401,20 +401,20 @@ export class Memberships {
   async #takeLease(member: Member): Promise<void> {
     const { name } = member.membership.network;
     if (await attempt(this.options, `lease ${name}`, () => member.takeLease())) {
-      this.#retaking.end(name);
+      this.#leaseRetry.end(name);
       return;
     }
     // What this node remembers may be another's since: it must not give that out while it has nothing else.
     const owner = this.#leases.otherHolder(member.membership.lease);
     if (owner !== undefined) member.dispossess(owner);
-    this.#retaking.failed(name);
+    this.#leaseRetry.failed(name);
   }
 
   async #leave(name: string): Promise<void> {
     const member = this.#members.get(name);
     if (member === undefined) return;
     member.stop();
-    this.#retaking.end(name);
+    this.#leaseRetry.end(name);
     this.#unseen.delete(name);
     // First: what is being attached to it finds it gone.
     this.#members.delete(name);

@@ -7,14 +7,14 @@ import type { KernelObject } from '../../core/objects.js';
 import { isForeign, type Claim, type ClaimHolder } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Change, Store, StoredLease } from '../../store/store.js';
-import { claimRecord, type Claimed, type Claims } from './address-claims.js';
-import { Mourning } from './lost-leases.js';
+import { claimRecord, type Claimed, type AddressClaims } from './address-claims.js';
+import { LostLeases } from './lost-leases.js';
 import type { Reconciler } from '../reconcile/index.js';
 
-export interface PeerRecordsOptions {
+export interface PeerRoutesOptions {
   store: Store;
   reconciler: Reconciler;
-  claims: Claims;
+  claims: AddressClaims;
   log: Logger;
   node: string;
   instance: string;
@@ -30,13 +30,13 @@ export type Records = Map<string, readonly KernelObject[] | undefined>;
 
 const peerRecord = (network: string, subnet: string): string => `peer ${network} ${subnet}`;
 
-export class PeerRecords {
-  readonly #mourning: Mourning;
+export class PeerRoutes {
+  readonly #mourning: LostLeases;
   /** Changes that are losses, as they looked when they were told: the view that decides is another one by their turn. */
   readonly #losses = new WeakSet<Change>();
 
-  constructor(private readonly options: PeerRecordsOptions) {
-    this.#mourning = new Mourning(() => options.store.view, options.node);
+  constructor(private readonly options: PeerRoutesOptions) {
+    this.#mourning = new LostLeases(() => options.store.view, options.node);
   }
 
   /** All of a network. */
@@ -79,13 +79,13 @@ export class PeerRecords {
     this.#mourning.comfort(recordOf(change));
     // Who uses the address claims it again; of its own this node knows whether it is in use.
     if (!isLost(change) || before === undefined || before.node === this.options.node) return;
-    if (this.options.member(network) !== undefined) this.#mournClaim(before, Mourning.lostMs);
+    if (this.options.member(network) !== undefined) this.#mournClaim(before, LostLeases.lostMs);
   }
 
   #mournClaim(claim: Claim, ms: number, isOver = (): boolean => true): void {
     const record = claimRecord(claim);
     this.#mourning.begin(record, claim, ms, () => {
-      if (!isOver()) return this.#mournClaim(claim, Mourning.lostMs);
+      if (!isOver()) return this.#mournClaim(claim, LostLeases.lostMs);
       const claimed = this.options.member(claim.network);
       if (claimed !== undefined) this.options.claims.ended(claimed, claim);
       this.#drop(claim.network, record);
@@ -101,7 +101,7 @@ export class PeerRecords {
   ofLease(claimed: Claimed, change: Extract<Change, { kind: 'lease' }>): Records {
     const { network, subnet, after } = change;
     if (this.#losses.has(change)) return new Map();
-    // Claims lead to the user's VTEP, which the lease names.
+    // AddressClaims lead to the user's VTEP, which the lease names.
     return new Map([
       [peerRecord(network, subnet), this.#peer(claimed.membership, after)],
       ...this.#claims(claimed),

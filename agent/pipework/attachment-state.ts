@@ -1,4 +1,4 @@
-// The wires of this host and what was prepared for them, in the state directory, one small file for each: they are known
+// The attachments of this host and what was prepared for them, in the state directory, one small file for each: they are known
 // nowhere else.
 //
 //   wires/ID.json
@@ -8,7 +8,7 @@ import { join } from 'node:path';
 
 import { z } from 'zod';
 
-import type { Place, Wire } from '../../core/attachment.js';
+import type { Place, Attachment } from '../../core/attachment.js';
 import { readRecords } from '../../daemon/record-folder.js';
 import { integer, interfaceText, ip, linkName, mac } from '../../store/parse.js';
 import { replaceFile, unusable } from '../state/index.js';
@@ -33,7 +33,7 @@ const place = z.discriminatedUnion('kind', [
   }),
 ]);
 
-const wire = z.object({
+const attachment = z.object({
   id: z.string().regex(/^[0-9a-f]{16}$/),
   place,
   name: z.string(),
@@ -47,14 +47,15 @@ const wire = z.object({
   vlan: vlan.optional(),
 });
 
+// Folder names of release 0.1, kept so that either release reads the other's files.
 const WIRES = 'wires';
 const PLACES = 'wire-places';
 
-export class WireState {
+export class AttachmentState {
   constructor(private readonly stateDir: string) {}
 
   /** A file that cannot be read is put aside and told. */
-  load(onTorn: (path: string, why: string) => void): { wires: Wire[]; places: Place[] } {
+  load(onTorn: (path: string, why: string) => void): { attachments: Attachment[]; places: Place[] } {
     const read = <T>(folder: string, parse: (value: unknown) => T, nameOf: (record: T) => string): T[] => {
       const { records, torn } = readRecords(join(this.stateDir, folder), parse, nameOf);
       for (const { path, why } of torn) onTorn(path, why);
@@ -62,9 +63,9 @@ export class WireState {
     };
     // What zod calls optional may be undefined; what was written is not.
     return {
-      wires: read(
+      attachments: read(
         WIRES,
-        (value) => wire.parse(value) as Wire,
+        (value) => attachment.parse(value) as Attachment,
         ({ id }) => id,
       ),
       places: read(
@@ -76,8 +77,8 @@ export class WireState {
   }
 
   /** This and all below. @throws WeftError FAILED_PRECONDITION where the directory cannot be written to */
-  save(wire: Wire): void {
-    this.#try(() => replaceFile(this.#path(WIRES, wire.id), `${JSON.stringify(wire)}\n`));
+  save(attachment: Attachment): void {
+    this.#try(() => replaceFile(this.#path(WIRES, attachment.id), `${JSON.stringify(attachment)}\n`));
   }
 
   delete(id: string): void {

@@ -1,4 +1,4 @@
-// The wires of this host (core/wire.ts): making and removing them, all or nothing, through the same reconciler that
+// The attachments of this host (core/attachment.ts): making and removing them, all or nothing, through the same reconciler that
 // containers of networks go through. The state directory is the truth about them.
 import { randomBytes } from 'node:crypto';
 
@@ -16,70 +16,76 @@ import type { Sandbox } from '../../core/records.js';
 import {
   checkVlan,
   compilePlace,
-  compileWire,
+  compileAttachment,
   differences,
-  wireMac,
+  attachmentMac,
   type Place,
-  type Wire,
+  type Attachment,
 } from '../../core/attachment.js';
 import type { EngineAddress } from '../../daemon/kinds.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Kernel, KernelNamespace } from '../kernel/index.js';
-import { Locks } from '../../core/keyed-mutex.js';
+import { KeyedMutex } from '../../core/keyed-mutex.js';
 import { attempt, type Problems } from '../health/index.js';
 import { type Reconciler, sameSandbox, type SandboxRecord } from '../reconcile/index.js';
 import { canonicalForms, resolveTarget, type Target } from '../targets/index.js';
-import { Undo } from '../../daemon/rollback.js';
+import { Rollback } from '../../daemon/rollback.js';
 import { findPlace, type PlaceSources } from './attach-points.js';
-import type { WireState } from './attachment-state.js';
+import type { AttachmentState } from './attachment-state.js';
 
-export interface WiresOptions extends Omit<PlaceSources, 'known'> {
+export interface AttachmentsOptions extends Omit<PlaceSources, 'known'> {
   kernel: Kernel;
   reconciler: Reconciler;
-  state: WireState;
+  state: AttachmentState;
   problems: Problems;
   log: Logger;
   docker: EngineAddress;
 }
 
 /** The parsed words, with the name of the host's interface; a MAC address is looked up by who asks. */
-export type WireRequest = Omit<PipeworkAttach, 'do' | 'host'> & { host: string };
-export type WireDetach = Omit<PipeworkDetach, 'do' | 'host'> & { host: string };
+export type AttachRequest = Omit<PipeworkAttach, 'do' | 'host'> & { host: string };
+export type DetachRequest = Omit<PipeworkDetach, 'do' | 'host'> & { host: string };
 
-const WIRE = 'wire ';
-const PLACE = 'wires on ';
-const recordOf = ({ id }: Wire): string => `${WIRE}${id}`;
+const WIRE = 'attachment ';
+const PLACE = 'attachments on ';
+const recordOf = ({ id }: Attachment): string => `${WIRE}${id}`;
 /** What a problem with taking one away is kept under. */
-const endOf = ({ target, ifname, place }: Wire): string =>
-  `the end of the wire ${ifname} of ${target} on ${place.name}`;
-const insideOf = (wire: Wire, objects: readonly KernelObject[]): SandboxRecord => ({
-  sandbox: wire.sandbox,
-  hostIfname: wire.hostIfname,
+const endOf = ({ target, ifname, place }: Attachment): string =>
+  `the end of the attachment ${ifname} of ${target} on ${place.name}`;
+const insideOf = (attachment: Attachment, objects: readonly KernelObject[]): SandboxRecord => ({
+  sandbox: attachment.sandbox,
+  hostIfname: attachment.hostIfname,
   objects,
 });
 
-export class Wires {
-  readonly #byId = new Map<string, Wire>();
+export class Attachments {
+  readonly #byId = new Map<string, Attachment>();
   readonly #places = new Map<string, Place>();
-  readonly #locks = new Locks();
+  readonly #locks = new KeyedMutex();
 
-  constructor(private readonly options: WiresOptions) {}
+  constructor(private readonly options: AttachmentsOptions) {}
 
-  list(): Wire[] {
+  list(): Attachment[] {
     return [...this.#byId.values()];
   }
 
   /** Takes up what is remembered, before the reconciler starts. */
-  async restore({ wires, places }: { wires: readonly Wire[]; places: readonly Place[] }): Promise<void> {
+  async restore({
+    attachments,
+    places,
+  }: {
+    attachments: readonly Attachment[];
+    places: readonly Place[];
+  }): Promise<void> {
     const { reconciler } = this.options;
     for (const place of places) {
       this.#places.set(place.name, place);
       await reconciler.set(new Map([[`${PLACE}${place.name}`, compilePlace(place)]]));
     }
-    for (const wire of wires) {
-      const { host, container } = compileWire(wire);
-      this.#byId.set(wire.id, wire);
-      await reconciler.adopt(recordOf(wire), host, insideOf(wire, container));
+    for (const attachment of attachments) {
+      const { host, container } = compileAttachment(attachment);
+      this.#byId.set(attachment.id, attachment);
+      await reconciler.adopt(recordOf(attachment), host, insideOf(attachment, container));
     }
   }
 
@@ -89,7 +95,7 @@ export class Wires {
   }
 
   /** @throws WeftError; then nothing was changed */
-  async attach(request: WireRequest): Promise<Wire> {
+  async attach(request: AttachRequest): Promise<Attachment> {
     const target = await resolveTarget(request.guest, this.options.docker);
     const { isNode, sandbox, namespace } = await this.options.kernel.openNamespace(target.path);
     try {
@@ -99,21 +105,21 @@ export class Wires {
           'Give the container a network namespace of its own.',
         );
       }
-      // One after the other: the first wire on an interface of the host prepares it for all.
-      return await this.#locks.run('wires', () => this.#attachTo(request, target, sandbox, namespace));
+      // One after the other: the first attachment on an interface of the host prepares it for all.
+      return await this.#locks.run('attachments', () => this.#attachTo(request, target, sandbox, namespace));
     } finally {
       namespace.close();
     }
   }
 
   async #attachTo(
-    request: WireRequest,
+    request: AttachRequest,
     target: Target,
     sandbox: Sandbox,
     namespace: KernelNamespace,
-  ): Promise<Wire> {
+  ): Promise<Attachment> {
     const there = this.list().find(
-      (wire) => wire.ifname === request.ifname && sameSandbox(wire.sandbox, sandbox),
+      (attachment) => attachment.ifname === request.ifname && sameSandbox(attachment.sandbox, sandbox),
     );
     if (there !== undefined) return same(request, there);
     const { kernel, reconciler, state, log } = this.options;
@@ -135,7 +141,7 @@ export class Wires {
     checkDefaultRoute(request, target, actual.objects);
     const id = randomBytes(8).toString('hex');
     const { guest: _guest, host: _host, force: _force, ...asked } = request;
-    const wire: Wire = {
+    const attachment: Attachment = {
       ...asked,
       id,
       place,
@@ -143,18 +149,18 @@ export class Wires {
       target: target.canonical,
       sandbox,
       hostIfname: request.hostIfname ?? hostIfname(id),
-      mac: wireMac(request, id),
+      mac: attachmentMac(request, id),
     };
-    const { host, container } = compileWire(wire);
-    const undo = new Undo();
+    const { host, container } = compileAttachment(attachment);
+    const rollback = new Rollback();
     try {
-      if (!this.#places.has(place.name)) undo.push(() => this.#release(place));
+      if (!this.#places.has(place.name)) rollback.push(() => this.#release(place));
       await this.#prepare(place);
       const first = container.filter((object) => object.kind !== 'route');
-      await reconciler.attach(recordOf(wire), host, insideOf(wire, first), namespace, actual);
-      undo.push(() => reconciler.detach(recordOf(wire)));
-      state.save(wire);
-      undo.push(() => Promise.resolve(state.delete(id)));
+      await reconciler.attach(recordOf(attachment), host, insideOf(attachment, first), namespace, actual);
+      rollback.push(() => reconciler.detach(recordOf(attachment)));
+      state.save(attachment);
+      rollback.push(() => Promise.resolve(state.delete(id)));
       // Last of all: it may replace one that is not weft's, as pipework's did, and that is not put back.
       const [failure] = await namespace.apply(
         container
@@ -163,18 +169,22 @@ export class Wires {
       );
       if (failure !== undefined) {
         throw failedPrecondition(
-          `pipework: the kernel refused the default route via ${wire.gateway}: ${failure.message}`,
+          `pipework: the kernel refused the default route via ${attachment.gateway}: ${failure.message}`,
           'Nothing was left behind; is the gateway right?',
         );
       }
     } catch (error) {
-      await undo.takeBack(log, id);
+      await rollback.run(log, id);
       throw error;
     }
-    await reconciler.adopt(recordOf(wire), host, insideOf(wire, container));
-    this.#byId.set(id, wire);
-    log.info('a wire was made', { target: wire.target, on: place.name, ifname: wire.ifname });
-    return wire;
+    await reconciler.adopt(recordOf(attachment), host, insideOf(attachment, container));
+    this.#byId.set(id, attachment);
+    log.info('an attachment was made', {
+      target: attachment.target,
+      on: place.name,
+      ifname: attachment.ifname,
+    });
+    return attachment;
   }
 
   /** Makes the bridge, or the NIC a port of one. */
@@ -201,25 +211,30 @@ export class Wires {
     await this.options.reconciler.detach(`${PLACE}${place.name}`);
   }
 
-  /** The last wire on something takes back what was prepared for it. @throws WeftError NOT_FOUND */
-  async detach(request: WireDetach): Promise<Wire> {
-    return this.#locks.run('wires', async () => {
-      const wire = await this.#find(request);
-      await this.#remove(wire);
-      if (!this.list().some(({ place }) => place.name === wire.place.name)) await this.#release(wire.place);
-      return wire;
+  /** The last attachment on something takes back what was prepared for it. @throws WeftError NOT_FOUND */
+  async detach(request: DetachRequest): Promise<Attachment> {
+    return this.#locks.run('attachments', async () => {
+      const attachment = await this.#find(request);
+      await this.#remove(attachment);
+      if (!this.list().some(({ place }) => place.name === attachment.place.name))
+        await this.#release(attachment.place);
+      return attachment;
     });
   }
 
   /** By the guest's words, or by its namespace. */
-  async #find({ host, guest, ifname }: WireDetach): Promise<Wire> {
-    const there = this.list().filter((wire) => wire.place.name === host && wire.ifname === ifname);
+  async #find({ host, guest, ifname }: DetachRequest): Promise<Attachment> {
+    const there = this.list().filter(
+      (attachment) => attachment.place.name === host && attachment.ifname === ifname,
+    );
     const forms = canonicalForms(guest);
     const named = there.find(({ target }) => forms.includes(target));
     if (named !== undefined) return named;
     const { path } = await resolveTarget(guest, this.options.docker);
     const sandbox = this.options.kernel.identify(path);
-    const found = there.find((wire) => sandbox !== undefined && sameSandbox(wire.sandbox, sandbox));
+    const found = there.find(
+      (attachment) => sandbox !== undefined && sameSandbox(attachment.sandbox, sandbox),
+    );
     if (found !== undefined) return found;
     throw notFound(
       `pipework: ${guest} has no interface ${ifname} on ${host} that \`weft pipework\` made`,
@@ -229,30 +244,32 @@ export class Wires {
 
   /** A container went by itself. What was prepared stays for the next one: people give such bridges addresses. */
   vanished(record: string): void {
-    const wire = this.#byId.get(record.slice(WIRE.length));
-    if (wire === undefined) return;
-    void this.#locks.run('wires', async () => {
-      if (!this.#byId.has(wire.id)) return;
+    const attachment = this.#byId.get(record.slice(WIRE.length));
+    if (attachment === undefined) return;
+    void this.#locks.run('attachments', async () => {
+      if (!this.#byId.has(attachment.id)) return;
       await attempt(
         this.options,
-        endOf(wire),
-        () => this.#remove(wire),
+        endOf(attachment),
+        () => this.#remove(attachment),
         'It is tried again every 10 seconds.',
       );
-      if (!this.#byId.has(wire.id))
-        this.options.log.info('a container is gone: its wire is removed', { target: wire.target });
+      if (!this.#byId.has(attachment.id))
+        this.options.log.info('a container is gone: its attachment is removed', {
+          target: attachment.target,
+        });
     });
   }
 
   /** @throws WeftError where the state directory refuses; then it is there as before */
-  async #remove(wire: Wire): Promise<void> {
-    this.options.state.delete(wire.id);
-    this.#byId.delete(wire.id);
-    this.options.problems.clear(endOf(wire));
-    await this.options.reconciler.detach(recordOf(wire)).catch((error: unknown) => {
+  async #remove(attachment: Attachment): Promise<void> {
+    this.options.state.delete(attachment.id);
+    this.#byId.delete(attachment.id);
+    this.options.problems.clear(endOf(attachment));
+    await this.options.reconciler.detach(recordOf(attachment)).catch((error: unknown) => {
       // In no record any more, it goes with the next comparison.
-      this.options.log.warn('a removed wire is not gone yet', {
-        target: wire.target,
+      this.options.log.warn('a removed attachment is not gone yet', {
+        target: attachment.target,
         error: messageOf(error),
       });
     });
@@ -260,7 +277,7 @@ export class Wires {
 }
 
 /** @throws WeftError ALREADY_EXISTS with the difference */
-function same(request: WireRequest, there: Wire): Wire {
+function same(request: AttachRequest, there: Attachment): Attachment {
   const different = differences(
     { ...request, do: 'attach', host: { name: request.host } },
     request.host,
@@ -275,7 +292,7 @@ function same(request: WireRequest, there: Wire): Wire {
 
 /** @throws WeftError FAILED_PRECONDITION where the default route is a network's of weft's, which would put it back */
 function checkDefaultRoute(
-  { gateway }: WireRequest,
+  { gateway }: AttachRequest,
   target: Target,
   objects: ReadonlyMap<string, { owned: boolean }>,
 ): void {

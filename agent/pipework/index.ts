@@ -1,4 +1,4 @@
 // Attachments of `weft pipework`: container interfaces on links of the host.
-export { WireState } from './attachment-state.js';
-export { Wires } from './attachments.js';
-export { parseWire, parseWireDetach, wireMessage } from './messages.js';
+export { AttachmentState } from './attachment-state.js';
+export { Attachments } from './attachments.js';
+export { parsePipeworkAttach, parsePipeworkDetach, attachmentMessage } from './messages.js';

@@ -1,17 +1,17 @@
-// What a caller asks of a wire, checked field by field before anything is done: by the same parser as the words that people
+// What a caller asks of an attachment, checked field by field before anything is done: by the same parser as the words that people
 // write, so that both doors admit the same.
 import { invalidArgument } from '../../core/errors.js';
 import { parsePipework } from '../../core/pipework.js';
-import { bridgeOfPlace, type Wire } from '../../core/attachment.js';
+import { bridgeOfPlace, type Attachment } from '../../core/attachment.js';
 import type {
   PipeworkDetachRequest,
   PipeworkRequest,
-  Wire as WireMessage,
+  PipeworkAttachment as AttachmentMessage,
 } from '../../proto/gen/weft/v1/agent.js';
-import type { WireDetach, WireRequest } from './attachments.js';
+import type { DetachRequest, AttachRequest } from './attachments.js';
 
 /** @throws WeftError INVALID_ARGUMENT */
-export function parseWire(asked: PipeworkRequest): WireRequest {
+export function parsePipeworkAttach(asked: PipeworkRequest): AttachRequest {
   if (asked.gateway !== undefined && asked.address === undefined)
     throw invalidArgument('pipework: a gateway without an address', 'Give the address, too.');
   const gateway = asked.gateway === undefined ? '' : `@${asked.gateway}`;
@@ -30,7 +30,7 @@ export function parseWire(asked: PipeworkRequest): WireRequest {
 }
 
 /** @throws WeftError INVALID_ARGUMENT */
-export function parseWireDetach({ hostInterface, target, ifname }: PipeworkDetachRequest): WireDetach {
+export function parsePipeworkDetach({ hostInterface, target, ifname }: PipeworkDetachRequest): DetachRequest {
   const call = parsePipework(['--detach', hostInterface, '-i', ifname, target]);
   if (call.do !== 'detach' || !('name' in call.host)) throw notAName(hostInterface);
   return { host: call.host.name, guest: call.guest, ifname: call.ifname };
@@ -39,15 +39,15 @@ export function parseWireDetach({ hostInterface, target, ifname }: PipeworkDetac
 const notAName = (text: string): Error =>
   invalidArgument(`pipework: "${text}" is not the name of an interface`, 'Give a name such as br1 or eth1.');
 
-export const wireMessage = (wire: Wire): WireMessage => ({
-  hostInterface: wire.place.name,
-  bridge: bridgeOfPlace(wire.place),
-  target: wire.target,
-  ifname: wire.ifname,
-  hostIfname: wire.hostIfname,
-  mac: wire.mac,
-  address: wire.address,
-  gateway: wire.gateway,
-  vlan: wire.vlan,
-  mtu: wire.place.mtu,
+export const attachmentMessage = (attachment: Attachment): AttachmentMessage => ({
+  hostInterface: attachment.place.name,
+  bridge: bridgeOfPlace(attachment.place),
+  target: attachment.target,
+  ifname: attachment.ifname,
+  hostIfname: attachment.hostIfname,
+  mac: attachment.mac,
+  address: attachment.address,
+  gateway: attachment.gateway,
+  vlan: attachment.vlan,
+  mtu: attachment.place.mtu,
 });

@@ -62,9 +62,9 @@ export class PluginAddresses implements HostAddresses {
     return holder === undefined ? undefined : this.#byId.get(holder);
   }
 
-  async reserve(wish: Parameters<HostAddresses['reserve']>[0]): Promise<Reservation> {
+  async reserve(request: Parameters<HostAddresses['reserve']>[0]): Promise<Reservation> {
     const { memberships, addresses, state } = this.options;
-    const { network, family, asked, within } = wish;
+    const { network, family, asked, within } = request;
     const membership = memberships.get(network);
     const subnet = family === 4 ? membership?.lease.subnet : membership?.lease.subnet6;
     if (membership === undefined || subnet === undefined) {
@@ -85,7 +85,7 @@ export class PluginAddresses implements HostAddresses {
     try {
       state.saveReservation(reservation);
     } catch (error) {
-      await taken.undo();
+      await taken.rollback();
       throw error;
     }
     this.#byId.set(id, reservation);

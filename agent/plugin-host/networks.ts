@@ -76,9 +76,9 @@ export class PluginNetworks implements HostNetworks {
     return [...this.list().flatMap(prefixesOf), ...routes, ...nodes];
   }
 
-  async propose(wish: { whole: IpNetwork; hostPrefix: number; within?: IpNetwork }): Promise<IpNetwork> {
+  async propose(request: { whole: IpNetwork; hostPrefix: number; within?: IpNetwork }): Promise<IpNetwork> {
     const { store, instance } = this.options;
-    const { whole, hostPrefix, within } = wish;
+    const { whole, hostPrefix, within } = request;
     const network = this.list().find((other) => prefixesOf(other).some((prefix) => prefix.equals(whole)));
     if (network !== undefined) checkServed(network);
     const own = network && this.#own(network.name, whole);

@@ -5,19 +5,19 @@ import { messageOf } from '../../core/errors.js';
 import type { FirewallReport, Kernel } from '../kernel/index.js';
 import type { Problems } from '../health/index.js';
 
-export interface NodeFirewallOptions {
+export interface DesiredFirewallOptions {
   kernel: Kernel;
   problems: Problems;
   /** Rules were found missing or changed, and are right again; all that one look has found. */
   onRepaired: (what: readonly string[]) => void;
 }
 
-export class NodeFirewall {
+export class DesiredFirewall {
   /** Everything but the ports. */
   wanted: Firewall = { networks: [] };
   readonly #ports = new Map<string, FirewallPort>();
 
-  constructor(private readonly options: NodeFirewallOptions) {}
+  constructor(private readonly options: DesiredFirewallOptions) {}
 
   /**
    * Takes note of ports that open and close.
@@ -26,14 +26,14 @@ export class NodeFirewall {
   notePorts(
     added: readonly FirewallPort[],
     removed: readonly FirewallPort[],
-  ): { closed: FirewallPort[]; undo: () => void } {
+  ): { closed: FirewallPort[]; rollback: () => void } {
     const closed = removed.filter((port) => this.#ports.has(firewallPortKey(port)));
     const swap = (goes: readonly FirewallPort[], comes: readonly FirewallPort[]): void => {
       for (const port of goes) this.#ports.delete(firewallPortKey(port));
       for (const port of comes) this.#ports.set(firewallPortKey(port), port);
     };
     swap(closed, added);
-    return { closed, undo: () => swap(added, closed) };
+    return { closed, rollback: () => swap(added, closed) };
   }
 
   /**
@@ -48,7 +48,7 @@ export class NodeFirewall {
   ): Promise<void> {
     const { kernel } = this.options;
     this.#told(await kernel.firewall.changePorts(this.#all(keepPorts), added, closed));
-    kernel.forgetFlows(added, closed);
+    kernel.flushConntrack(added, closed);
   }
 
   /** Makes the rules right. What the firewall refuses becomes a problem. */

@@ -13,9 +13,9 @@ import type { Logger } from '../../daemon/log.js';
 import { Desired } from './desired.js';
 import { Drift } from './drift.js';
 import type { Kernel, KernelEvent, KernelNamespace, StepFailure } from '../kernel/index.js';
-import { Locks } from '../../core/keyed-mutex.js';
+import { KeyedMutex } from '../../core/keyed-mutex.js';
 import type { AgentMetrics, Problems } from '../health/index.js';
-import { NodeFirewall } from './desired-firewall.js';
+import { DesiredFirewall } from './desired-firewall.js';
 import { attachError, conflictProblems, stepProblems } from './kernel-errors.js';
 
 /** What one container should have inside, and by which link of the node it hangs. */
@@ -54,9 +54,9 @@ const ONE_LOSS_MS = 60_000;
 export class Reconciler {
   readonly #desired = new Desired();
   readonly #sandboxes = new Map<string, SandboxRecord>();
-  readonly #locks = new Locks();
+  readonly #locks = new KeyedMutex();
   readonly #drift: Drift;
-  readonly #firewall: NodeFirewall;
+  readonly #firewall: DesiredFirewall;
   #prune = false;
   #started = false;
   #stopped = false;
@@ -69,7 +69,7 @@ export class Reconciler {
   constructor(private readonly options: ReconcilerOptions) {
     const { kernel, problems } = options;
     this.#drift = new Drift(problems);
-    this.#firewall = new NodeFirewall({
+    this.#firewall = new DesiredFirewall({
       kernel,
       problems,
       onRepaired: (what) => this.#note(FIREWALL, ...what),
@@ -152,12 +152,12 @@ export class Reconciler {
    */
   async changePorts(added: readonly FirewallPort[], removed: readonly FirewallPort[]): Promise<void> {
     await this.#locks.run(NODE, async () => {
-      const { closed, undo } = this.#firewall.notePorts(added, removed);
+      const { closed, rollback } = this.#firewall.notePorts(added, removed);
       if (!this.#started) return;
       try {
         await this.#firewall.changePorts(added, closed, !this.#prune);
       } catch (error) {
-        undo();
+        rollback();
         this.#compareSoon();
         throw error;
       }

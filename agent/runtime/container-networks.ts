@@ -4,14 +4,14 @@ import type { LoopbackLink } from '../../core/objects.js';
 import { assume, plan } from '../../core/plan.js';
 import { failedPrecondition } from '../../core/errors.js';
 import type { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
-import { type Attacher, type Endpoints, type Former, parseAttach } from '../endpoints/index.js';
+import { type Attacher, type Endpoints, type PreviousAddresses, parseAttach } from '../endpoints/index.js';
 import type { Dns } from '../dns/index.js';
 import type { Kernel } from '../kernel/index.js';
 
 /** The networks of the node, as far as containers have to do with them. */
 export interface ContainerNetworks {
   /** @throws WeftError; then nothing was changed */
-  attach(request: AttachRequest, former?: Former): Promise<Endpoint>;
+  attach(request: AttachRequest, previous?: PreviousAddresses): Promise<Endpoint>;
   detach(network: string, target: string): Promise<unknown>;
   endpoints(): readonly Endpoint[];
   /** The text of the resolv.conf of a container on a network. */
@@ -31,7 +31,7 @@ export function containerNetworks(
   dns: Pick<Dns, 'resolvConf'>,
 ): ContainerNetworks {
   return {
-    attach: (request, former) => attacher.attach(parseAttach(request), former),
+    attach: (request, previous) => attacher.attach(parseAttach(request), previous),
     detach: (network, target) => attacher.detach(network, target),
     endpoints: () => endpoints.list(),
     resolvConf: (network) => dns.resolvConf([network]),

@@ -5,7 +5,7 @@ import { launchMark, type Launch } from '../../core/launch.js';
 import type { Endpoint } from '../../core/records.js';
 import { parseRunNetwork, runTarget } from '../../core/run.js';
 import type { Logger } from '../../daemon/log.js';
-import type { Former } from '../endpoints/index.js';
+import type { PreviousAddresses } from '../endpoints/index.js';
 import { containerFiles, hostnameOf } from './container-files.js';
 import type { ContainerNetworks } from './container-networks.js';
 import type { ContainerRecord, ContainerState } from './container-state.js';
@@ -66,7 +66,7 @@ export class ContainerStarts {
         try {
           const endpoint = await networks.attach(attachment.request, attachment);
           attached.push(endpoint);
-          Object.assign(attachment, formerOf(endpoint));
+          Object.assign(attachment, previousAddressesOf(endpoint));
         } catch (error) {
           // A network that it was attached to later may have gone meanwhile; the one that it runs on may not.
           if (index === 0) throw error;
@@ -139,4 +139,8 @@ async function detach(networks: ContainerNetworks, { network, target }: Endpoint
   }
 }
 
-export const formerOf = ({ id, ip, ip6 }: Endpoint): Former => ({ endpoint: id, ip, ip6 });
+export const previousAddressesOf = ({ id, ip, ip6 }: Endpoint): PreviousAddresses => ({
+  endpoint: id,
+  ip,
+  ip6,
+});

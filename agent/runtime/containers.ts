@@ -7,11 +7,11 @@ import { parseRunNetwork, runTarget } from '../../core/run.js';
 import type { Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
-import { Locks } from '../../core/keyed-mutex.js';
+import { KeyedMutex } from '../../core/keyed-mutex.js';
 import type { Problems } from '../health/index.js';
 import { ContainerFaults } from './container-faults.js';
 import type { ContainerNetworks } from './container-networks.js';
-import { ContainerStarts, detachAll, endpointsOf, formerOf } from './container-start.js';
+import { ContainerStarts, detachAll, endpointsOf, previousAddressesOf } from './container-start.js';
 import type { ContainerRecord, ContainerState } from './container-state.js';
 import { endProcesses, pause } from './container-stop.js';
 import { ContainerTable, type ContainerPhase, type Held } from './container-table.js';
@@ -53,7 +53,7 @@ export interface ContainerView {
 
 export class Containers {
   readonly #table = new ContainerTable();
-  readonly #locks = new Locks();
+  readonly #locks = new KeyedMutex();
   readonly #starts: ContainerStarts;
   readonly #faults: ContainerFaults;
   #tick: NodeJS.Timeout | undefined;
@@ -431,7 +431,7 @@ export class Containers {
       ({ request: { network } }) => network !== endpoint.network,
     );
     const target = endpoint.target;
-    record.attachments.push({ request: { ...request, target }, ...formerOf(endpoint) });
+    record.attachments.push({ request: { ...request, target }, ...previousAddressesOf(endpoint) });
     this.options.state.save(record);
   }
 

@@ -39,11 +39,11 @@ export function launch(options: LaunchOptions): Promise<Launched> {
       stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
       detached: true,
     });
-    const wire = child.stdio[3] as Duplex;
+    const pipe = child.stdio[3] as Duplex;
     const fail = (why: string): void => {
       clearTimeout(timer);
       child.kill('SIGKILL');
-      wire.destroy();
+      pipe.destroy();
       reject(
         failedPrecondition(`the command cannot be started: ${why}`, 'The log of the agent may say more.'),
       );
@@ -51,9 +51,9 @@ export function launch(options: LaunchOptions): Promise<Launched> {
     const timer = setTimeout(() => fail('its namespaces were not made in time'), READY_WITHIN_MS);
     child.once('error', (error) => fail(`${program} in ${directory}: ${messageOf(error)}`));
     child.once('exit', () => fail('its namespaces could not be made'));
-    wire.on('error', () => undefined);
+    pipe.on('error', () => undefined);
     let said = '';
-    wire.on('data', (chunk: Buffer) => {
+    pipe.on('data', (chunk: Buffer) => {
       said += chunk.toString();
       if (said !== `${LAUNCH_READY}\n`) return;
       clearTimeout(timer);
@@ -61,8 +61,8 @@ export function launch(options: LaunchOptions): Promise<Launched> {
       child.unref();
       resolve({
         pid: child.pid ?? 0,
-        go: (word) => wire.end(launchWord(word)),
-        giveUp: () => wire.destroy(),
+        go: (word) => pipe.end(launchWord(word)),
+        giveUp: () => pipe.destroy(),
         onExit: (listener) => {
           if (child.exitCode !== null || child.signalCode !== null) listener();
           else child.once('exit', listener);

@@ -3,7 +3,7 @@ import { invalidArgument } from '../../core/errors.js';
 import { parseName } from '../../core/network.js';
 import { checkRun, RESTART_POLICIES, type RestartPolicy, type RunNetwork } from '../../core/run.js';
 import type { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
-import type { RunRequest as WireRequest } from '../../proto/gen/weft/v1/runtime.js';
+import type { RunRequest as RunMessage } from '../../proto/gen/weft/v1/runtime.js';
 
 export interface RunRequest {
   id: string;
@@ -22,33 +22,33 @@ export interface RunRequest {
 }
 
 /** @throws WeftError INVALID_ARGUMENT that names the field and what is allowed */
-export function parseRun(wire: WireRequest): RunRequest {
-  const attach: AttachRequest = wire.attach ?? { ...NOTHING };
-  if (!/^[0-9a-f]{16}$/.test(wire.id))
-    throw invalidArgument(`id: "${wire.id}" is not one`, 'Give 16 hexadecimal digits.');
-  if (wire.command.length === 0 || wire.command[0] === '')
+export function parseRun(message: RunMessage): RunRequest {
+  const attach: AttachRequest = message.attach ?? { ...NOTHING };
+  if (!/^[0-9a-f]{16}$/.test(message.id))
+    throw invalidArgument(`id: "${message.id}" is not one`, 'Give 16 hexadecimal digits.');
+  if (message.command.length === 0 || message.command[0] === '')
     throw invalidArgument('command: not given', 'Write it behind --, as in `weft run -- sleep 60`.');
-  const restart = RESTART_POLICIES.find((policy) => policy === wire.restart);
+  const restart = RESTART_POLICIES.find((policy) => policy === message.restart);
   if (restart === undefined)
-    throw invalidArgument(`restart: "${wire.restart}" is not a policy`, 'Give no or always.');
-  const { detached, remove } = wire;
-  const network = checkRun({ network: wire.network, attach, detached, remove, restart });
-  if (wire.pid < 2) throw invalidArgument(`pid: ${wire.pid} is not a process that waits`);
-  if (!wire.directory.startsWith('/'))
-    throw invalidArgument(`directory: "${wire.directory}" is not an absolute path`);
-  for (const word of [...wire.command, ...wire.environment, wire.directory])
+    throw invalidArgument(`restart: "${message.restart}" is not a policy`, 'Give no or always.');
+  const { detached, remove } = message;
+  const network = checkRun({ network: message.network, attach, detached, remove, restart });
+  if (message.pid < 2) throw invalidArgument(`pid: ${message.pid} is not a process that waits`);
+  if (!message.directory.startsWith('/'))
+    throw invalidArgument(`directory: "${message.directory}" is not an absolute path`);
+  for (const word of [...message.command, ...message.environment, message.directory])
     if (word.includes('\0'))
       throw invalidArgument('command: a word has a zero byte, which no program can be given');
   return {
-    id: wire.id,
+    id: message.id,
     network,
-    networkText: wire.network,
+    networkText: message.network,
     ...(attach.name === undefined ? {} : { name: parseName(attach.name) }),
     attach,
-    command: wire.command,
-    directory: wire.directory,
-    environment: wire.environment,
-    pid: wire.pid,
+    command: message.command,
+    directory: message.directory,
+    environment: message.environment,
+    pid: message.pid,
     detached,
     remove,
     restart,

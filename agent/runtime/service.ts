@@ -13,7 +13,7 @@ import {
   type RunRequest,
   type StopContainerRequest,
 } from '../../proto/gen/weft/v1/runtime.js';
-import type { Endpoint as WireEndpoint } from '../../proto/gen/weft/v1/types.js';
+import type { Endpoint as EndpointMessage } from '../../proto/gen/weft/v1/types.js';
 import type { Containers, ContainerView } from './containers.js';
 import { parseRun } from './run-request.js';
 
@@ -23,20 +23,20 @@ const MAX_STOP_SECONDS = 366 * 24 * 3600;
 export function mountRuntime(
   server: Server,
   containers: Containers,
-  wire: (endpoint: Endpoint) => WireEndpoint,
+  toMessage: (endpoint: Endpoint) => EndpointMessage,
   changed: () => void,
 ): void {
   const shape = (view: ContainerView): Container => {
     changed();
-    return containerOf(view, wire);
+    return containerOf(view, toMessage);
   };
   server.addService(RuntimeServiceService, {
     run: unary(async (request: RunRequest) => shape(await containers.run(parseRun(request)))),
     settle: unary(async ({ name }: ContainerRequest) => shape(await containers.settle(name))),
     listContainers: unary(({ all }: ListContainersRequest) => ({
-      containers: containers.list(all).map((view) => containerOf(view, wire)),
+      containers: containers.list(all).map((view) => containerOf(view, toMessage)),
     })),
-    getContainer: unary(({ name }: ContainerRequest) => containerOf(containers.get(name), wire)),
+    getContainer: unary(({ name }: ContainerRequest) => containerOf(containers.get(name), toMessage)),
     stopContainer: unary(async ({ name, seconds }: StopContainerRequest) => {
       if (seconds !== undefined && seconds > MAX_STOP_SECONDS)
         throw invalidArgument(`time: ${seconds} s is out of range`, `Give at most ${MAX_STOP_SECONDS}.`);
@@ -49,7 +49,7 @@ export function mountRuntime(
   });
 }
 
-function containerOf(view: ContainerView, wire: (endpoint: Endpoint) => WireEndpoint): Container {
+function containerOf(view: ContainerView, toMessage: (endpoint: Endpoint) => EndpointMessage): Container {
   const { record, phase, pid, log, endpoints, launch } = view;
   return {
     id: record.id,
@@ -67,7 +67,7 @@ function containerOf(view: ContainerView, wire: (endpoint: Endpoint) => WireEndp
     startedAt: record.startedAt,
     finishedAt: record.finishedAt,
     log: record.detached ? log : '',
-    endpoints: endpoints.map(wire),
+    endpoints: endpoints.map(toMessage),
     launch: launch === undefined ? undefined : { ...launch, join: launch.join, log: launch.log },
     error: record.error ?? '',
   };

@@ -5,18 +5,18 @@ import { failedPrecondition, type WeftError } from '../../core/errors.js';
 import type { Underlay } from '../../core/compile.js';
 import type { UnderlayLink } from '../kernel/index.js';
 
-export interface UnderlayWish {
+export interface UnderlaySettings {
   ips?: readonly IpAddress[];
   iface?: string;
 }
 
 /** @throws WeftError FAILED_PRECONDITION that says what was looked for and what there is */
-export function findUnderlay(links: readonly UnderlayLink[], wish: UnderlayWish): Underlay {
-  if (wish.ips !== undefined && wish.ips.length > 0) return byAddress(links, wish.ips);
-  if (wish.iface !== undefined) {
+export function findUnderlay(links: readonly UnderlayLink[], settings: UnderlaySettings): Underlay {
+  if (settings.ips !== undefined && settings.ips.length > 0) return byAddress(links, settings.ips);
+  if (settings.iface !== undefined) {
     // Its addresses may have moved to a bridge that it became a port of.
-    const link = links.find(({ name, port }) => name === wish.iface || port === wish.iface);
-    if (link === undefined) throw missing(`there is no interface ${wish.iface} with an address`, links);
+    const link = links.find(({ name, port }) => name === settings.iface || port === settings.iface);
+    if (link === undefined) throw missing(`there is no interface ${settings.iface} with an address`, links);
     return fromLink(link, links);
   }
   const metric = (link: UnderlayLink): number => link.defaultMetric4 ?? link.defaultMetric6 ?? Infinity;

@@ -7,13 +7,13 @@ import { messageOf, WeftError } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Kernel } from '../kernel/index.js';
 import type { Problems } from '../health/index.js';
-import { findUnderlay, sameUnderlay, type UnderlayWish } from './find-underlay.js';
+import { findUnderlay, sameUnderlay, type UnderlaySettings } from './find-underlay.js';
 
 export interface NodeUnderlayOptions {
   kernel: Kernel;
   problems: Problems;
   log: Logger;
-  wish: UnderlayWish;
+  settings: UnderlaySettings;
 }
 
 export interface UnderlayListener {
@@ -39,10 +39,10 @@ export class NodeUnderlay {
     signal: AbortSignal,
     waiting: (reason: string) => void,
   ): Promise<NodeUnderlay> {
-    const { kernel, log, wish } = options;
+    const { kernel, log, settings } = options;
     for (let told = false; ; told = true) {
       try {
-        return new NodeUnderlay(options, findUnderlay(await kernel.underlayLinks(), wish));
+        return new NodeUnderlay(options, findUnderlay(await kernel.underlayLinks(), settings));
       } catch (error) {
         if (!(error instanceof WeftError)) throw error;
         waiting(error.message);
@@ -61,10 +61,10 @@ export class NodeUnderlay {
   /** Something about the links changed. Of use once it is followed. */
   async look(): Promise<void> {
     if (this.#on === undefined) return;
-    const { kernel, problems, log, wish } = this.options;
+    const { kernel, problems, log, settings } = this.options;
     try {
       const links = await kernel.underlayLinks();
-      const found = findUnderlay(links, wish);
+      const found = findUnderlay(links, settings);
       problems.clear('underlay');
       const before = this.current;
       this.current = found;

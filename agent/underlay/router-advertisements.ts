@@ -8,7 +8,7 @@ import type { Kernel } from '../kernel/index.js';
 import type { Problem, Problems } from '../health/index.js';
 
 export interface RouterAdvertisementsOptions {
-  kernel: Pick<Kernel, 'deafToRouters'>;
+  kernel: Pick<Kernel, 'linksIgnoringRa'>;
   problems: Problems;
   log: Pick<Logger, 'debug'>;
   /** Whether weft makes this host forward IPv6. */
@@ -37,7 +37,7 @@ export class RouterAdvertisements {
   async look(): Promise<void> {
     const { kernel, problems, log, forwards } = this.options;
     try {
-      const links = forwards() ? await kernel.deafToRouters() : [];
+      const links = forwards() ? await kernel.linksIgnoringRa() : [];
       problems.replace(PREFIX, new Map(links.map((link) => [`${PREFIX}${link}`, problemOf(link)])));
     } catch (error) {
       log.debug('could not look for links that ignore routers', { error: messageOf(error) });

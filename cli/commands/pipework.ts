@@ -8,7 +8,7 @@ import type { Command } from 'commander';
 
 import { notFound } from '../../core/errors.js';
 import { parsePipework, PIPEWORK_SYNTAX, type PipeworkAttach } from '../../core/pipework.js';
-import { AgentServiceClient, type Wire } from '../../proto/gen/weft/v1/agent.js';
+import { AgentServiceClient, type PipeworkAttachment } from '../../proto/gen/weft/v1/agent.js';
 import { WRITE_MS, type Connector } from '../connect.js';
 import type { Action } from '../action.js';
 import type { Result } from '../output.js';
@@ -68,8 +68,8 @@ async function pipework(connect: Connector, words: readonly string[]): Promise<R
 }
 
 /** As pipework, silent for people. */
-function shown(wire: Wire): Result {
-  const { address = null, gateway = null, vlan = null, ...rest } = wire;
+function shown(attachment: PipeworkAttachment): Result {
+  const { address = null, gateway = null, vlan = null, ...rest } = attachment;
   return { value: { ...rest, address, gateway, vlan }, text: () => '' };
 }
 

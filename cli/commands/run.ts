@@ -150,9 +150,9 @@ function launch(
       stdio: [detached ? 'ignore' : 'inherit', detached ? 'ignore' : 'inherit', 'inherit', 'pipe'],
       detached: detached || !terminal,
     });
-    const wire = child.stdio[3] as Duplex;
+    const pipe = child.stdio[3] as Duplex;
     const fail = (why: string): void => {
-      wire.destroy();
+      pipe.destroy();
       reject(
         failedPrecondition(
           `the namespaces cannot be made: ${why}`,
@@ -162,17 +162,17 @@ function launch(
     };
     const early = (): void => fail('unshare has ended');
     child.once('error', (error) => fail(messageOf(error))).once('exit', early);
-    wire.on('error', () => undefined);
+    pipe.on('error', () => undefined);
     let said = '';
-    wire.on('data', (chunk: Buffer) => {
+    pipe.on('data', (chunk: Buffer) => {
       said += chunk.toString();
       if (said !== `${LAUNCH_READY}\n`) return;
       child.removeListener('exit', early);
       resolve({
         child,
-        go: (word) => new Promise((done) => wire.end(word, done)),
+        go: (word) => new Promise((done) => pipe.end(word, done)),
         giveUp: () => {
-          wire.destroy();
+          pipe.destroy();
           child.kill('SIGKILL');
         },
       });

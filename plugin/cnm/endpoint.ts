@@ -3,9 +3,9 @@
 import { IpAddress, parseInterface, parseMac } from '../../core/address.js';
 import { macOf } from '../../core/compile.js';
 import { invalidArgument, messageOf, notFound } from '../../core/errors.js';
-import { Locks } from '../../core/keyed-mutex.js';
+import { KeyedMutex } from '../../core/keyed-mutex.js';
 import type { NodeSubnets, PluginHost } from '../../daemon/plugin-host.js';
-import type { DockerEndpoint, Memory } from './plugin-state.js';
+import type { DockerEndpoint, PluginState } from './plugin-state.js';
 import type { Networks } from './network.js';
 import { parsePortMap } from './port-map.js';
 import { LABEL, type CreateEndpoint, type External, type Join } from './protocol.js';
@@ -13,7 +13,7 @@ import { WayOut } from './way-out.js';
 
 export interface EndpointsOptions {
   host: PluginHost;
-  memory: Memory;
+  memory: PluginState;
   networks: Networks;
 }
 
@@ -27,7 +27,7 @@ interface StaticRoute {
 }
 
 export class DockerEndpoints {
-  readonly #locks = new Locks();
+  readonly #locks = new KeyedMutex();
   readonly #wayOut: WayOut;
 
   constructor(private readonly options: EndpointsOptions) {

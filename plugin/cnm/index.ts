@@ -7,7 +7,7 @@ import type { MountedPlugin, PluginHost } from '../../daemon/plugin-host.js';
 import { DockerEvents } from './docker-events.js';
 import { DockerEndpoints } from './endpoint.js';
 import { Ipam } from './ipam.js';
-import { Memory } from './plugin-state.js';
+import { PluginState } from './plugin-state.js';
 import { Networks } from './network.js';
 import * as ask from './protocol.js';
 import { method, servePlugin, type Method } from './server.js';
@@ -17,7 +17,7 @@ import { Upkeep } from './upkeep.js';
 export async function cnm(host: PluginHost): Promise<MountedPlugin> {
   const socket = host.cnmSocket;
   if (socket === undefined) return { stop: () => Promise.resolve() };
-  const memory = new Memory(join(host.stateDir, 'docker'));
+  const memory = new PluginState(join(host.stateDir, 'docker'));
   for (const { path, why } of memory.load()) {
     host.problem(`torn ${path}`, {
       what: `the state file ${path}`,

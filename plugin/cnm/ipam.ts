@@ -19,7 +19,7 @@ import {
   type Network,
 } from '../../core/network.js';
 import type { PluginHost } from '../../daemon/plugin-host.js';
-import { ageOf, isAddressOf, type Memory, type Pool } from './plugin-state.js';
+import { ageOf, isAddressOf, type PluginState, type Pool } from './plugin-state.js';
 import type { Networks } from './network.js';
 import { parseIpamOptions, type IpamOptions } from './options.js';
 import { otherName, otherSubnet } from './errors.js';
@@ -32,7 +32,7 @@ const MAX_UNUSED = 32;
 
 export interface IpamOptionsGiven {
   host: PluginHost;
-  memory: Memory;
+  memory: PluginState;
   networks: Networks;
 }
 
@@ -183,20 +183,20 @@ export class Ipam {
 
   async #reserve(network: string, pool: Pool, asked: IpAddress | undefined): Promise<{ ip: string }> {
     const { addresses } = this.options.host;
-    const wish = {
+    const request = {
       network,
       family: pool.family,
       ...(asked && { asked }),
       ...(pool.within !== undefined && { within: IpNetwork.parse(pool.within) }),
     };
     try {
-      return await addresses.reserve(wish);
+      return await addresses.reserve(request);
     } catch (error) {
       const isTaken = error instanceof WeftError && error.code === 'ALREADY_EXISTS';
       if (!isTaken || asked === undefined || !(await this.#isLeftOver(network, asked.toString())))
         throw error;
       addresses.release(network, asked.toString());
-      return addresses.reserve(wish);
+      return addresses.reserve(request);
     }
   }
 

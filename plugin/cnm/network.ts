@@ -10,18 +10,18 @@ import {
   unavailable,
   WeftError,
 } from '../../core/errors.js';
-import { Locks } from '../../core/keyed-mutex.js';
+import { KeyedMutex } from '../../core/keyed-mutex.js';
 import { parseNetworkName, type Network } from '../../core/network.js';
 import type { PluginHost } from '../../daemon/plugin-host.js';
 import type { NetworkSpec } from '../../store/store.js';
-import type { DockerNetwork, Memory, Pool } from './plugin-state.js';
+import type { DockerNetwork, PluginState, Pool } from './plugin-state.js';
 import { parseNetworkOptions, type NetworkOptions } from './options.js';
 import { command, otherName, otherSubnet, unknownNetwork } from './errors.js';
 import { ADDRESS_SPACE, LABEL, type CreateNetwork, type IpamData } from './protocol.js';
 
 export interface NetworksOptions {
   host: PluginHost;
-  memory: Memory;
+  memory: PluginState;
   /** What Docker calls a network; undefined where it does not say so in time, or cannot be heard. */
   nameOf: (id: string) => Promise<string | undefined>;
   /** Whether nameOf could answer now. */
@@ -35,7 +35,7 @@ const RETRY_MS = 1_000;
 const RACES = 5;
 
 export class Networks {
-  readonly #locks = new Locks();
+  readonly #locks = new KeyedMutex();
   readonly #settling = new Map<string, Promise<void>>();
 
   constructor(private readonly options: NetworksOptions) {}

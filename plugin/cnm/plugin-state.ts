@@ -91,7 +91,7 @@ export type Pool = z.output<typeof poolSchema>;
 export type DockerNetwork = z.output<typeof networkSchema>;
 export type DockerEndpoint = z.output<typeof endpointSchema>;
 
-export class Memory {
+export class PluginState {
   readonly pools: RecordFolder<Pool>;
   readonly networks: RecordFolder<DockerNetwork>;
   readonly endpoints: RecordFolder<DockerEndpoint>;

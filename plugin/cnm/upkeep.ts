@@ -7,12 +7,12 @@ import { parseName } from '../../core/network.js';
 import type { PluginHost } from '../../daemon/plugin-host.js';
 import type { DockerEvents } from './docker-events.js';
 import type { DockerEndpoints } from './endpoint.js';
-import { ageOf, isAddressOf, type Memory } from './plugin-state.js';
+import { ageOf, isAddressOf, type PluginState } from './plugin-state.js';
 import type { Networks } from './network.js';
 
 export interface UpkeepOptions {
   host: PluginHost;
-  memory: Memory;
+  memory: PluginState;
   networks: Networks;
   endpoints: DockerEndpoints;
   events: DockerEvents;

@@ -14,14 +14,14 @@ import { EndpointResolvConf } from '../../agent/endpoints/resolv-conf.js';
 import { Endpoints } from '../../agent/endpoints/endpoints.js';
 import { Memberships } from '../../agent/networks/memberships.js';
 import { agentMetrics } from '../../agent/health/metrics.js';
-import { Ports } from '../../agent/endpoints/published-ports.js';
+import { PublishedPorts } from '../../agent/endpoints/published-ports.js';
 import { Problems } from '../../agent/health/problems.js';
 import { Publisher } from '../../agent/endpoints/publisher.js';
 import { Reconciler } from '../../agent/reconcile/reconciler.js';
 import { mayBeMore, recoverEndpoints } from '../../agent/endpoints/recovery.js';
 import { State } from '../../agent/state/state.js';
-import { WireState } from '../../agent/pipework/attachment-state.js';
-import { Wires } from '../../agent/pipework/attachments.js';
+import { AttachmentState } from '../../agent/pipework/attachment-state.js';
+import { Attachments } from '../../agent/pipework/attachments.js';
 import type { Endpoint } from '../../core/records.js';
 import { silentLogger } from '../../daemon/log.js';
 import { overlay } from '../core/records.js';
@@ -39,10 +39,10 @@ export interface TestNode {
   memberships: Memberships;
   publisher: Publisher;
   addresses: Addresses;
-  ports: Ports;
+  ports: PublishedPorts;
   endpoints: Endpoints;
   attacher: Attacher;
-  wires: Wires;
+  attachments: Attachments;
   /** It ends here; what it made stays, as after a kill. */
   stop: () => Promise<void>;
   /** What is done with etcd's first full list. */
@@ -81,7 +81,7 @@ export async function startNode(t: ExecutionContext, left: Partial<Left> = {}): 
   const loaded = state.load();
   const reconciler = new Reconciler({
     ...{ kernel, log, metrics, problems },
-    onVanished: (record) => (wires.owns(record) ? wires : endpoints).vanished(record),
+    onVanished: (record) => (attachments.owns(record) ? attachments : endpoints).vanished(record),
     onUnderlay: () => undefined,
   });
   const underlay = { ip: ip('192.0.2.1'), mtu: 1500, link: 'eth0' };
@@ -98,7 +98,7 @@ export async function startNode(t: ExecutionContext, left: Partial<Left> = {}): 
     nameOf: (id) => endpoints.get(id)?.name,
     incomplete: mayBeMore(loaded) && left.stateDir !== undefined,
   });
-  const ports = new Ports({ kernel, store, memberships, reconciler, problems, log, node: NODE });
+  const ports = new PublishedPorts({ kernel, store, memberships, reconciler, problems, log, node: NODE });
   const resolvConf = new EndpointResolvConf({
     files: new NetnsResolvConf({ stateDir, log, folder: join(stateDir, 'netns') }),
     text: () => '',
@@ -113,16 +113,16 @@ export async function startNode(t: ExecutionContext, left: Partial<Left> = {}): 
     ...{ kernel, reconciler, memberships, endpoints, addresses, publisher, ports, resolvConf, log },
     ...{ node: NODE, docker, runs: () => undefined },
   });
-  const wireState = new WireState(stateDir);
-  const wires = new Wires({
-    ...{ kernel, reconciler, state: wireState, problems, log, docker },
+  const attachmentState = new AttachmentState(stateDir);
+  const attachments = new Attachments({
+    ...{ kernel, reconciler, state: attachmentState, problems, log, docker },
     underlay: () => underlay,
     memberships: () => memberships.list(),
   });
   memberships.listen(endpoints);
   await memberships.restore(loaded.networks);
   await endpoints.restore(loaded.endpoints);
-  await wires.restore(wireState.load((file, why) => t.fail(`${file}: ${why}`)));
+  await attachments.restore(attachmentState.load((file, why) => t.fail(`${file}: ${why}`)));
   if (left.kernel === undefined) reconciler.allowPruning();
   await reconciler.start();
   const stop = async (): Promise<void> => {
@@ -134,7 +134,7 @@ export async function startNode(t: ExecutionContext, left: Partial<Left> = {}): 
   t.teardown(stop);
   return {
     ...{ kernel, store, stateDir, state, problems, reconciler, memberships, addresses, ports, endpoints },
-    ...{ publisher, attacher, wires, stop },
+    ...{ publisher, attacher, attachments, stop },
     synced: async () => {
       await recoverEndpoints({
         ...{ loaded, store, kernel, endpoints, addresses, memberships },

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import test from 'ava';
 
-import { Exposure } from '../../agent/endpoints/host-endpoint.js';
+import { HostEndpoint } from '../../agent/endpoints/host-endpoint.js';
 import { PluginAddresses } from '../../agent/plugin-host/addresses.js';
 import { silentLogger } from '../../daemon/log.js';
 import { overlay } from '../core/records.js';
@@ -27,7 +27,7 @@ test('by no door is an address given out while a torn file may say that it is in
   const common = { ...parts, reconciler, log: silentLogger, node: 'n1' };
   // etcd has answered, and what it knows is still to be taken up.
   await t.throwsAsync(attacher.attach(request('c2')), TORN, 'attach and run');
-  await t.throwsAsync(new Exposure(common).expose(request('c2')), TORN, 'expose');
+  await t.throwsAsync(new HostEndpoint(common).expose(request('c2')), TORN, 'expose');
   await t.throwsAsync(new PluginAddresses(common).reserve({ network: 'blue', family: 4 }), TORN, 'Docker');
   await node.synced();
   t.is(node.endpoints.get(id)?.ip, ip);
@@ -79,7 +79,7 @@ test('an attach leaves alone what is on record, what may be, and what another we
   const end = { kind: 'link', type: 'peer', mtu: 1450 } as const;
   hands.addLink('wfep1', { ...end, name: 'wfep1', mac: '02:77:0a:01:01:02' }, true);
   hands.addLink('pl1', { ...end, name: 'pl1', mac: '5e:12:34:56:78:9a' }, true);
-  await before.wires.attach({
+  await before.attachments.attach({
     host: 'br1',
     guest: `netns:${path('c1')}`,
     ifname: 'eth5',

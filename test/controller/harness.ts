@@ -12,7 +12,7 @@ import { Problems } from '../../controller/problems.js';
 import { Registry } from '../../controller/registry.js';
 import { Sessions } from '../../controller/sessions.js';
 import { statusService } from '../../controller/status-service.js';
-import { Tally } from '../../controller/counters.js';
+import { Counters } from '../../controller/counters.js';
 import { channel, listenGrpc, serverOptions, stopGrpc } from '../../daemon/grpc.js';
 import { hostPort } from '../../daemon/kinds.js';
 import { silentLogger as log } from '../../daemon/log.js';
@@ -46,7 +46,7 @@ export async function startTestController(
   options: { store?: FakeStore; listen?: string; clock?: Clock } = {},
 ): Promise<TestController> {
   const { store = new FakeStore(), listen = '127.0.0.1:0', clock = systemClock } = options;
-  const tally = new Tally(store);
+  const tally = new Counters(store);
   const sessions = new Sessions({ version: '9.9.9', clock, log });
   const registry = new Registry({ store, tally, reports: sessions, clock });
   sessions.onReport((name) => registry.reported(name));

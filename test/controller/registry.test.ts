@@ -2,7 +2,7 @@
 import test from 'ava';
 
 import { Registry, type NodeReport } from '../../controller/registry.js';
-import { Tally } from '../../controller/counters.js';
+import { Counters } from '../../controller/counters.js';
 import { Status } from '../../proto/gen/weft/v1/types.js';
 import { FakeStore } from '../fakes/store.js';
 import { endpoint, FakeClock, lease, node } from './records.js';
@@ -14,7 +14,7 @@ function setUp(prepare: (store: FakeStore) => void = () => undefined) {
   const reports = new Map<string, NodeReport>();
   const registry = new Registry({
     store,
-    tally: new Tally(store),
+    tally: new Counters(store),
     reports: { reportOf: (name) => reports.get(name) },
     clock,
   });

@@ -1,4 +1,4 @@
-// Wires as kernel objects: what each kind of place and each word of pipework's becomes.
+// Attachments as kernel objects: what each kind of place and each word of pipework's becomes.
 import test from 'ava';
 
 import { plan, assume } from '../../core/plan.js';
@@ -6,11 +6,11 @@ import type { WeftError } from '../../core/errors.js';
 import {
   checkVlan,
   compilePlace,
-  compileWire,
+  compileAttachment,
   differences,
-  wireMac,
+  attachmentMac,
   type Place,
-  type Wire,
+  type Attachment,
 } from '../../core/attachment.js';
 
 const plain: Place = { kind: 'bridge', name: 'br1', mtu: 1500, vlans: false, made: true };
@@ -18,7 +18,7 @@ const ovs: Place = { kind: 'bridge', name: 'ovs0', mtu: 1500, vlans: true, made:
 const theirs: Place = { kind: 'bridge', name: 'br0', mtu: 9000, vlans: true, made: false };
 const nic: Place = { kind: 'nic', name: 'eth1', mac: '02:00:00:00:00:99', mtu: 1500, native: 4094 };
 
-const wire = (place: Place, rest: Partial<Wire> = {}): Wire => ({
+const attachment = (place: Place, rest: Partial<Attachment> = {}): Attachment => ({
   id: '0123456789abcdef',
   place,
   name: 'c1',
@@ -32,7 +32,7 @@ const wire = (place: Place, rest: Partial<Wire> = {}): Wire => ({
 });
 
 /** The host's end of the pair. */
-const end = (of: Wire): unknown => compileWire(of).host[0];
+const end = (of: Attachment): unknown => compileAttachment(of).host[0];
 
 test('the port is in the VLAN that was asked for, and else where frames without a tag are', (t) => {
   for (const [place, vlan, master, port] of [
@@ -45,17 +45,17 @@ test('the port is in the VLAN that was asked for, and else where frames without 
     [nic, 100, 'wfp-eth1', 100],
     [nic, undefined, 'wfp-eth1', 4094],
   ] as const) {
-    const made = end(wire(place, vlan === undefined ? {} : { vlan }));
+    const made = end(attachment(place, vlan === undefined ? {} : { vlan }));
     t.like(made, { type: 'veth', master, mtu: place.mtu, peer: { name: 'eth1' } });
     t.is((made as { vlan?: number }).vlan, port, `${place.name} @${vlan}`);
   }
 });
 
 test('a VLAN leaves through the NIC with its tag', (t) => {
-  t.deepEqual(compileWire(wire(nic, { vlan: 100 })).host.slice(1), [
+  t.deepEqual(compileAttachment(attachment(nic, { vlan: 100 })).host.slice(1), [
     { kind: 'vlan', link: 'eth1', bridge: 'wfp-eth1', vlan: 100 },
   ]);
-  t.is(compileWire(wire(nic)).host.length, 1);
+  t.is(compileAttachment(attachment(nic)).host.length, 1);
 });
 
 test('what a place needs: nothing of others is touched', (t) => {
@@ -70,7 +70,8 @@ test('what a place needs: nothing of others is touched', (t) => {
 });
 
 test('inside: addresses and the way out', (t) => {
-  const inside = (rest: Partial<Wire>): unknown[] => compileWire(wire(plain, rest)).container.slice(2);
+  const inside = (rest: Partial<Attachment>): unknown[] =>
+    compileAttachment(attachment(plain, rest)).container.slice(2);
   const address = { kind: 'address', link: 'eth1', address: '10.1.1.1/24' };
   const out = { kind: 'route', to: '0.0.0.0/0', link: 'eth1' };
   t.deepEqual(inside({}), [address]);
@@ -80,13 +81,13 @@ test('inside: addresses and the way out', (t) => {
     { ...address, address: '2001:db8::5/64' },
     { ...out, to: '::/0', via: '2001:db8::1' },
   ]);
-  const { address: _none, ...without } = wire(plain);
-  t.deepEqual(compileWire(without).container.slice(2), []);
+  const { address: _none, ...without } = attachment(plain);
+  t.deepEqual(compileAttachment(without).container.slice(2), []);
 });
 
 test('it is a plan like any other: made in order, and then there is nothing to do', (t) => {
   for (const place of [plain, ovs, nic]) {
-    const objects = [...compilePlace(place), ...compileWire(wire(place)).host];
+    const objects = [...compilePlace(place), ...compileAttachment(attachment(place)).host];
     const made = plan(assume([]), objects, { prune: true });
     t.deepEqual(made.conflicts, []);
     t.is(made.steps.length, objects.length);
@@ -112,17 +113,17 @@ test('the same call again differs in nothing; another says in what', (t) => {
     ifname: 'eth1',
     address: '10.1.1.1/24',
   } as const;
-  t.deepEqual(differences(call, 'br1', wire(plain)), []);
-  t.deepEqual(differences({ ...call, mac: '02:00:00:00:00:01' }, 'br1', wire(plain)), []);
-  t.deepEqual(differences({ ...call, vlan: 5, hostIfname: 'web0' }, 'br1', wire(plain)), [
+  t.deepEqual(differences(call, 'br1', attachment(plain)), []);
+  t.deepEqual(differences({ ...call, mac: '02:00:00:00:00:01' }, 'br1', attachment(plain)), []);
+  t.deepEqual(differences({ ...call, vlan: 5, hostIfname: 'web0' }, 'br1', attachment(plain)), [
     'its -l is wfep0123456789a, not web0',
     'its vlan is none, not 5',
   ]);
-  t.deepEqual(differences(call, 'br2', wire(plain)), ['its host interface is br1, not br2']);
+  t.deepEqual(differences(call, 'br2', attachment(plain)), ['its host interface is br1, not br2']);
 });
 
-test('a MAC address that nobody asked for is of the address, or of the wire', (t) => {
-  t.is(wireMac({ mac: '02:00:00:00:00:05', address: '10.1.1.1/24' }, 'id'), '02:00:00:00:00:05');
-  t.is(wireMac({ address: '10.1.1.1/24' }, 'one'), wireMac({ address: '10.1.1.1/8' }, 'two'));
-  t.not(wireMac({}, 'one'), wireMac({}, 'two'));
+test('a MAC address that nobody asked for is of the address, or of the attachment', (t) => {
+  t.is(attachmentMac({ mac: '02:00:00:00:00:05', address: '10.1.1.1/24' }, 'id'), '02:00:00:00:00:05');
+  t.is(attachmentMac({ address: '10.1.1.1/24' }, 'one'), attachmentMac({ address: '10.1.1.1/8' }, 'two'));
+  t.not(attachmentMac({}, 'one'), attachmentMac({}, 'two'));
 });

@@ -6,7 +6,7 @@ import type {
   Capability,
   FirewallDriver,
   FirewallReport,
-  HeldPort,
+  PortReservation,
   Kernel,
   KernelEvent,
   KernelNamespace,
@@ -183,7 +183,7 @@ export class FakeKernel implements Kernel {
       defaultMetric6: 1024,
     },
   ];
-  /** What `deafToRouters` answers. */
+  /** What `linksIgnoringRa` answers. */
   deaf: string[] = [];
   /** What `parentLink` answers. */
   readonly parents = new Map<string, ParentLink>();
@@ -205,7 +205,7 @@ export class FakeKernel implements Kernel {
   #cookies = 4096;
 
   /** By text, so that a test can read it and put somebody else's socket there. */
-  holdPort(ip: string, port: number, protocol: 'tcp' | 'udp'): HeldPort | 'taken' | 'away' {
+  reservePort(ip: string, port: number, protocol: 'tcp' | 'udp'): PortReservation | 'taken' | 'away' {
     const own = this.underlays.flatMap(({ addresses }) => addresses.map((text) => text.split('/')[0] ?? ''));
     if (![...own, '0.0.0.0', '::', '127.0.0.1'].includes(ip)) return 'away';
     const key = `${protocol} ${ip} ${port}`;
@@ -313,7 +313,7 @@ export class FakeKernel implements Kernel {
     return this.underlays;
   }
 
-  async deafToRouters(): Promise<string[]> {
+  async linksIgnoringRa(): Promise<string[]> {
     await Promise.resolve();
     return this.deaf;
   }
@@ -341,7 +341,7 @@ export class FakeKernel implements Kernel {
     return [];
   }
 
-  forgetFlows(): void {}
+  flushConntrack(): void {}
 
   askNeighboursAgain(): void {}
 

@@ -10,7 +10,7 @@ import {
   type LinkObject,
 } from '../../core/objects.js';
 import type { Step } from '../../core/plan.js';
-import { foreignLink } from '../../agent/kernel/ownership.js';
+import { otherOwner } from '../../agent/kernel/ownership.js';
 import type { NamespaceRole } from '../../agent/kernel/kernel.js';
 import { lineOf } from './lines.js';
 
@@ -102,7 +102,7 @@ export class FakeSpace {
 
   /** @throws Errno */
   run(step: Step, peerSpace: FakeSpace | undefined): void {
-    const foreign = foreignLink(step, (name) => {
+    const foreign = otherOwner(step, (name) => {
       const link = this.links.get(name);
       return link === undefined ? undefined : { owned: link.owned, marked: link.owned };
     });

@@ -30,7 +30,7 @@ export interface Target {
   deadlineMs?: number;
 }
 
-export interface Tally {
+export interface Counters {
   calls: number;
   /** By gRPC's names of codes. */
   answers: Record<string, number>;
@@ -94,9 +94,9 @@ function judge(answer: Answer): void {
 }
 
 /** Every method, `runs` times, with messages of its own fields. */
-export async function attackMethods(target: Target, runs: number): Promise<Tally> {
+export async function attackMethods(target: Target, runs: number): Promise<Counters> {
   const { address, methods, words, alive, deadlineMs = DEADLINE_MS, openings } = target;
-  const tally: Tally = { calls: 0, answers: {} };
+  const tally: Counters = { calls: 0, answers: {} };
   const client = clientOf(address);
   try {
     for (const method of methods) {

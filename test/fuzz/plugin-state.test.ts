@@ -7,7 +7,7 @@ import test from 'ava';
 import fc from 'fast-check';
 
 import { IpNetwork } from '../../core/address.js';
-import { isAddressOf, Memory } from '../../plugin/cnm/plugin-state.js';
+import { isAddressOf, PluginState } from '../../plugin/cnm/plugin-state.js';
 import { patience, spoilt, text, TIMES, unclear } from './garbage.js';
 import { idOf } from './plugin-requests.js';
 
@@ -61,7 +61,7 @@ test('pools, networks and endpoints of Docker’s', (t) => {
       const folder = join(root, `${++n}`);
       mkdirSync(join(folder, kind), { recursive: true });
       writeFileSync(join(folder, kind, `${id}.json`), written);
-      const memory = new Memory(folder);
+      const memory = new PluginState(folder);
       const torn = memory.load();
       for (const { why } of torn) t.is(unclear(why), undefined, why);
       t.is(

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { parseDetach } from '../../agent/api/server.js';
 import { parseAttach } from '../../agent/endpoints/attach-request.js';
 import { parseRun } from '../../agent/runtime/run-request.js';
-import { parseWire, parseWireDetach } from '../../agent/pipework/messages.js';
+import { parsePipeworkAttach, parsePipeworkDetach } from '../../agent/pipework/messages.js';
 import { checkAttach, parseCreateNetwork } from '../../controller/requests.js';
 import { WeftError } from '../../core/errors.js';
 import { parseTarget } from '../../core/target.js';
@@ -68,8 +68,8 @@ test('run', (t) => {
 
 test('pipework', (t) => {
   t.timeout(patience(60));
-  attacked(t, PipeworkRequest, [parseWire]);
-  attacked(t, PipeworkDetachRequest, [parseWireDetach]);
+  attacked(t, PipeworkRequest, [parsePipeworkAttach]);
+  attacked(t, PipeworkDetachRequest, [parsePipeworkDetach]);
 });
 
 test('networks', (t) => {

@@ -11,10 +11,10 @@ import { NetnsResolvConf } from '../../agent/dns/netns-resolv-conf.js';
 import { FilePortJournal } from '../../agent/state/interface-loans.js';
 import { ContainerState } from '../../agent/runtime/container-state.js';
 import { State } from '../../agent/state/state.js';
-import { WireState } from '../../agent/pipework/attachment-state.js';
+import { AttachmentState } from '../../agent/pipework/attachment-state.js';
 import { compileEndpoint, compileFirewall, compileNetwork } from '../../core/compile.js';
 import { WeftError } from '../../core/errors.js';
-import { compilePlace, compileWire } from '../../core/attachment.js';
+import { compilePlace, compileAttachment } from '../../core/attachment.js';
 import { silentLogger } from '../../daemon/log.js';
 import { encodeConfig } from '../../store/network-codec.js';
 import { endpoint, lease, membership, network } from '../kernel/samples.js';
@@ -182,22 +182,24 @@ test('networks, endpoints, reservations and the instance', (t) => {
   t.deepEqual(polluted(), []);
 });
 
-test('wires and what was prepared for them', (t) => {
+test('pipework attachments and what was prepared for them', (t) => {
   t.timeout(patience(60));
   const inFolder = folders(t);
   fc.assert(
-    fc.property(like(SAMPLES.wire), like(SAMPLES.place, SAMPLES.wire.place), (ofWire, ofPlace) =>
+    fc.property(like(SAMPLES.wire), like(SAMPLES.place, SAMPLES.wire.place), (ofAttachment, ofPlace) =>
       inFolder((folder) => {
-        write(folder, `wires/${ID}.json`, ofWire);
+        write(folder, `wires/${ID}.json`, ofAttachment);
         write(folder, 'wire-places/br1.json', ofPlace);
         const torn: { path: string; why: string }[] = [];
-        const { wires, places } = new WireState(folder).load((path, why) => torn.push({ path, why }));
+        const { attachments, places } = new AttachmentState(folder).load((path, why) =>
+          torn.push({ path, why }),
+        );
         const aside = (part: string) => torn.filter(({ path }) => path.startsWith(join(folder, part)));
-        readOrAside(t, wires.length, aside('wires/'));
+        readOrAside(t, attachments.length, aside('wires/'));
         readOrAside(t, places.length, aside('wire-places/'));
-        for (const wire of wires) {
-          compileWire(wire);
-          t.is(wire.id, ID);
+        for (const attachment of attachments) {
+          compileAttachment(attachment);
+          t.is(attachment.id, ID);
         }
         for (const place of places) {
           compilePlace(place);

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 
 import { RulesetProbe } from '../../agent/kernel/firewall/ruleset-probe.js';
-import { openFirewall, type NodeFirewall } from '../../agent/kernel/firewall/index.js';
+import { openFirewall, type NodeFirewallDriver } from '../../agent/kernel/firewall/index.js';
 import { ADDRESSES, openWorld, sh, type Container, type Place, type World } from './firewall-world.js';
 
 export type Driver = 'nftables' | 'iptables-nft' | 'iptables-legacy';
@@ -40,7 +40,7 @@ export class Subject {
   #commands: string | undefined;
   #locks: string | undefined;
   #world: World | undefined;
-  #firewall: NodeFirewall | undefined;
+  #firewall: NodeFirewallDriver | undefined;
 
   constructor(readonly driver: Driver) {
     this.choice = driver === 'nftables' ? 'nftables' : 'iptables';
@@ -78,7 +78,7 @@ export class Subject {
     return this.#world;
   }
 
-  get firewall(): NodeFirewall {
+  get firewall(): NodeFirewallDriver {
     if (this.#firewall === undefined) throw new Error('the firewall is not open');
     return this.#firewall;
   }

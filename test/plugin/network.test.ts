@@ -7,7 +7,7 @@ import test from 'ava';
 
 import type { PluginHost } from '../../daemon/plugin-host.js';
 import { silentLogger } from '../../daemon/log.js';
-import { Memory } from '../../plugin/cnm/plugin-state.js';
+import { PluginState } from '../../plugin/cnm/plugin-state.js';
 import { Networks } from '../../plugin/cnm/network.js';
 import { ADDRESS_SPACE } from '../../plugin/cnm/protocol.js';
 import { overlay } from '../core/records.js';
@@ -16,7 +16,7 @@ import { until } from '../lab/wait.js';
 test('a name that cannot be written down is told, and given when it can', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'weft-plugin-'));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-  const memory = new Memory(folder);
+  const memory = new PluginState(folder);
   memory.load();
   memory.pools.put({
     ...{ id: 'pool', family: 4, subnet: '10.9.0.0/16', hostSubnet: '10.9.1.0/24', hostPrefix: 24 },

@@ -9,7 +9,7 @@ import { encodeNode } from '../../store/record-codec.js';
 const keys = new Keys('/weft');
 const removal: Removal = { kind: 'node', name: 'n1', forced: false, at: '2026-11-21T12:00:00.000Z' };
 const key = keys.node('n1');
-const buried = new Map([[key, { createRevision: '33', modRevision: '40' }]]);
+const tombstones = new Map([[key, { createRevision: '33', modRevision: '40' }]]);
 
 /** The revision to remove again, of a copy whose node was started then and made and written at these revisions. */
 function again(startedAt: string, created: string, written: string): string | undefined {
@@ -18,7 +18,7 @@ function again(startedAt: string, created: string, written: string): string | un
     ...{ key: Buffer.from(key), value: Buffer.from(encodeNode(node)), version: '1', lease: '0' },
     ...{ create_revision: created, mod_revision: written },
   };
-  const [lost] = lostRemovals(keys, [removal], new Map([[key, kv]]), buried);
+  const [lost] = lostRemovals(keys, [removal], new Map([[key, kv]]), tombstones);
   return lost?.revision;
 }
 

@@ -19,7 +19,7 @@ const SHARE = '/vm/share';
 export interface MachineOptions {
   lab: Lab;
   /** The namespace that has the segments' bridges. */
-  wire: Namespace;
+  segment: Namespace;
   name: string;
   /** Counts from 1. */
   number: number;
@@ -65,7 +65,7 @@ export class Machine {
     return machine;
   }
 
-  /** The tap of one of its interfaces, in the namespace of the wire. */
+  /** The tap of one of its interfaces, in the namespace of the segment. */
   tap(nic: number): string {
     return `${this.name}-eth${nic}`;
   }
@@ -75,7 +75,7 @@ export class Machine {
   }
 
   async #boot(): Promise<void> {
-    const { lab, wire, name, bridges, ip, ip6, gateway, gateway6 } = this.#options;
+    const { lab, segment, name, bridges, ip, ip6, gateway, gateway6 } = this.#options;
     const settings = {
       node: process.execPath,
       program: join(CHECKOUT, 'build/test/vm/guest.js'),
@@ -90,12 +90,12 @@ export class Machine {
     );
     for (const [nic, bridge] of bridges.entries()) {
       const tap = this.tap(nic);
-      await wire.must(['ip', 'tuntap', 'add', tap, 'mode', 'tap']);
-      await wire.must(['ip', 'link', 'set', tap, 'master', bridge, 'up']);
+      await segment.must(['ip', 'tuntap', 'add', tap, 'mode', 'tap']);
+      await segment.must(['ip', 'link', 'set', tap, 'master', bridge, 'up']);
     }
     const path = join(lab.folder, `${name}.sock`);
     const connected = this.#listen(path);
-    this.#qemu = lab.spawn(name, wire.inside(this.#command(path)));
+    this.#qemu = lab.spawn(name, segment.inside(this.#command(path)));
     void this.#qemu.ended.then((code) => this.#end(new Error(`${name} ended (${code})`)));
     await until(`${name} is up`, () => connected.ready || this.#over !== undefined, {
       context: () => this.log(),

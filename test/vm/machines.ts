@@ -42,13 +42,13 @@ export class Machines {
         `link add name ${name} type bridge mcast_snooping 0`,
         `link set ${name} up`,
       ]),
-      this.#wire.namespace,
+      this.#segment.namespace,
     );
     const booted = await Promise.all(
       Array.from({ length: count }, (_, i) =>
         Machine.boot({
           lab: this.lab,
-          wire: this.#wire,
+          segment: this.#segment,
           name: `h${i + 1}`,
           number: i + 1,
           bridges: ['br0', ...segments],
@@ -61,7 +61,7 @@ export class Machines {
     for (const machine of booted) machine.environment = this.#environment;
   }
 
-  get #wire(): Namespace {
+  get #segment(): Namespace {
     return this.lab.existing('underlay');
   }
 
@@ -88,7 +88,7 @@ export class Machines {
   async neighbour(segment: string, name: string, ...addresses: readonly string[]): Promise<Namespace> {
     const made = await this.lab.container(name);
     await must([
-      ...['ip', '-n', this.#wire.namespace, 'link', 'add', 'name', name, 'master', segment, 'up'],
+      ...['ip', '-n', this.#segment.namespace, 'link', 'add', 'name', name, 'master', segment, 'up'],
       ...['type', 'veth', 'peer', 'name', 'eth0', 'netns', made.namespace],
     ]);
     await ipBatch(
@@ -104,7 +104,7 @@ export class Machines {
 
   /** Everything that passes an interface of a machine, seen on its cable. */
   capture(machine: Machine, nic: number, filter = ''): Promise<Capture> {
-    return Capture.start(this.#wire, machine.tap(nic), filter);
+    return Capture.start(this.#segment, machine.tap(nic), filter);
   }
 
   /** The controller, with the etcd that it starts itself. */

@@ -5,10 +5,10 @@ import { IptablesFirewall } from './iptables.js';
 import { Nftables } from './libnftables.js';
 import { NftablesFirewall, probeNftables } from './nftables.js';
 import { compileRuleset } from './ruleset.js';
-import type { FirewallLog, NodeFirewall } from './types.js';
+import type { FirewallLog, NodeFirewallDriver } from './types.js';
 import { findDefaultXtables, type Xtables } from './xtables.js';
 
-export type { FirewallLog, NodeFirewall, NodeFirewallReport } from './types.js';
+export type { FirewallLog, NodeFirewallDriver, DriverReport } from './types.js';
 
 export type FirewallChoice = 'auto' | 'nftables' | 'iptables';
 
@@ -20,7 +20,7 @@ export type FirewallChoice = 'auto' | 'nftables' | 'iptables';
 export async function openFirewall(
   choice: FirewallChoice,
   options: { log?: FirewallLog } = {},
-): Promise<NodeFirewall> {
+): Promise<NodeFirewallDriver> {
   if (choice === 'nftables') return new NftablesFirewall(openNftables(), options.log);
   if (choice === 'iptables') return openIptables(options.log);
   let reason: unknown;
@@ -71,7 +71,7 @@ function openNftables(): Nftables {
   }
 }
 
-async function openIptables(log: FirewallLog | undefined): Promise<NodeFirewall> {
+async function openIptables(log: FirewallLog | undefined): Promise<NodeFirewallDriver> {
   const commands = new Map<Family, Xtables>();
   for (const family of [4, 6] as const) {
     const xtables = await findDefaultXtables(family);

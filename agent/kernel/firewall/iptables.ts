@@ -13,8 +13,8 @@ import {
   Serial,
   sortWords,
   type FirewallLog,
-  type NodeFirewall,
-  type NodeFirewallReport,
+  type NodeFirewallDriver,
+  type DriverReport,
   type Problem,
 } from './types.js';
 import { cleanEveryXtables, leftover } from './xtables-clean.js';
@@ -34,7 +34,7 @@ interface Placed {
   asWritten: Map<TableName, Map<string, string[]>>;
 }
 
-export class IptablesFirewall implements NodeFirewall {
+export class IptablesFirewall implements NodeFirewallDriver {
   readonly kind = 'iptables';
   readonly #commands: ReadonlyMap<Family, Xtables>;
   readonly #variant: Variant;
@@ -55,7 +55,7 @@ export class IptablesFirewall implements NodeFirewall {
     this.#log = log;
   }
 
-  ensure(desired: Firewall): Promise<NodeFirewallReport> {
+  ensure(desired: Firewall): Promise<DriverReport> {
     return this.#serial.run(() => this.#ensure(desired));
   }
 
@@ -64,12 +64,12 @@ export class IptablesFirewall implements NodeFirewall {
     desired: Firewall,
     _added: readonly FirewallPort[],
     _removed: readonly FirewallPort[],
-  ): Promise<NodeFirewallReport> {
+  ): Promise<DriverReport> {
     return this.ensure(desired);
   }
 
-  async #ensure(desired: Firewall): Promise<NodeFirewallReport> {
-    const report: NodeFirewallReport = { repaired: [], applied: [], problems: [] };
+  async #ensure(desired: Firewall): Promise<DriverReport> {
+    const report: DriverReport = { repaired: [], applied: [], problems: [] };
     if (!this.#swept) await this.#sweep(report);
     const families = forwardedFamilies(desired);
     const key = JSON.stringify({ ...desired, ports: [...(desired.ports?.keys() ?? [])] });
@@ -114,7 +114,7 @@ export class IptablesFirewall implements NodeFirewall {
     family: Family,
     desired: Firewall,
     forwards: boolean,
-    report: NodeFirewallReport,
+    report: DriverReport,
   ): Promise<void> {
     const wanted = compileTables(desired, family);
     const placed = this.#placed.get(family);
@@ -181,7 +181,7 @@ export class IptablesFirewall implements NodeFirewall {
     family: Family,
     wanted: boolean,
     tunnelPorts: readonly number[],
-    report: NodeFirewallReport,
+    report: DriverReport,
   ): Promise<void> {
     if (variant === 'legacy' && !legacyTables(family).includes('filter')) return;
     if (variant === 'nft' && this.#probe.generation() === undefined) return;
@@ -205,7 +205,7 @@ export class IptablesFirewall implements NodeFirewall {
   }
 
   /** What an agent with nftables, or with the other kind of iptables, left behind. */
-  async #sweep(report: NodeFirewallReport): Promise<void> {
+  async #sweep(report: DriverReport): Promise<void> {
     if (this.#removeTable()) report.applied.push(`nftables: table ${TABLE} removed`);
     const { removed, failures } = await cleanEveryXtables({
       nft: this.#probe.generation() !== undefined,

@@ -21,8 +21,8 @@ import {
   Serial,
   sortWords,
   type FirewallLog,
-  type NodeFirewall,
-  type NodeFirewallReport,
+  type NodeFirewallDriver,
+  type DriverReport,
   type Problem,
 } from './types.js';
 import { cleanEveryXtables, cleanXtables, hasOwnChain, leftover } from './xtables-clean.js';
@@ -40,14 +40,14 @@ interface Settled {
 }
 
 /** A desired state and what it compiles to. */
-interface Wish {
+interface DesiredRules {
   key: string;
   /** Of everything but the ports. */
   base: string;
   ruleset: Ruleset | undefined;
 }
 
-export class NftablesFirewall implements NodeFirewall {
+export class NftablesFirewall implements NodeFirewallDriver {
   readonly kind = 'nftables';
   readonly #nft: Nftables;
   readonly #probe = new RulesetProbe();
@@ -56,7 +56,7 @@ export class NftablesFirewall implements NodeFirewall {
   readonly #log: FirewallLog | undefined;
   #settled: Settled | undefined;
   /** What was last put in place, to tell drift from change. */
-  #placed: Wish | undefined;
+  #placed: DesiredRules | undefined;
   /** The ruleset's generation when the table was last known to be as it was put in place. */
   #known: number | undefined;
   /** The table's structure as it was read back after it was written. */
@@ -68,7 +68,7 @@ export class NftablesFirewall implements NodeFirewall {
     this.#log = log;
   }
 
-  ensure(desired: Firewall): Promise<NodeFirewallReport> {
+  ensure(desired: Firewall): Promise<DriverReport> {
     return this.#serial.run(() => this.#ensure(desired));
   }
 
@@ -76,7 +76,7 @@ export class NftablesFirewall implements NodeFirewall {
     desired: Firewall,
     added: readonly FirewallPort[],
     removed: readonly FirewallPort[],
-  ): Promise<NodeFirewallReport> {
+  ): Promise<DriverReport> {
     return this.#serial.run(() =>
       this.#changeElements(desired, added, removed)
         ? Promise.resolve({ repaired: [], applied: [], problems: this.#settled?.problems ?? [] })
@@ -118,12 +118,12 @@ export class NftablesFirewall implements NodeFirewall {
     return true;
   }
 
-  async #ensure(desired: Firewall): Promise<NodeFirewallReport> {
+  async #ensure(desired: Firewall): Promise<DriverReport> {
     const families = forwardedFamilies(desired);
     const base = baseKey(desired);
     const key = base + portsKey(desired);
     const generation = this.#probe.generation();
-    const report: NodeFirewallReport = { repaired: [], applied: [], problems: [] };
+    const report: DriverReport = { repaired: [], applied: [], problems: [] };
     if (
       generation !== undefined &&
       this.#settled?.generation === generation &&
@@ -132,10 +132,11 @@ export class NftablesFirewall implements NodeFirewall {
       report.problems.push(...this.#settled.problems);
     } else {
       this.#settled = undefined;
-      const wish = this.#placed?.key === key ? this.#placed : { key, base, ruleset: compileRuleset(desired) };
+      const rules =
+        this.#placed?.key === key ? this.#placed : { key, base, ruleset: compileRuleset(desired) };
       // Read once: what is written from here on changes none of the chains that matter below.
       const chains = this.#nft.list('list chains');
-      this.#ensureTable(wish, desired.keepPorts === true, report);
+      this.#ensureTable(rules, desired.keepPorts === true, report);
       await this.#ensureAccepted(families, chains, report);
       const quiet = report.repaired.length + report.applied.length + report.problems.length === 0;
       const problems =
@@ -153,22 +154,22 @@ export class NftablesFirewall implements NodeFirewall {
     return report;
   }
 
-  #ensureTable(wish: Wish, keepPorts: boolean, report: NodeFirewallReport): void {
+  #ensureTable(rules: DesiredRules, keepPorts: boolean, report: DriverReport): void {
     this.#unflag(report);
     const generation = this.#probe.generation();
     const listing = this.#list();
-    if (keepPorts && listing !== undefined && wish.ruleset !== undefined) {
-      wish.ruleset = keepingPorts(wish.ruleset, listing);
+    if (keepPorts && listing !== undefined && rules.ruleset !== undefined) {
+      rules.ruleset = keepingPorts(rules.ruleset, listing);
     }
-    const difference = compare(listing, wish.ruleset, this.#asWritten);
+    const difference = compare(listing, rules.ruleset, this.#asWritten);
     const drift =
       this.#placed === undefined ? [] : compare(listing, this.#placed.ruleset, this.#asWritten).words;
     this.#known = undefined;
     if (difference.words.length > 0) {
-      this.#write(difference, wish.ruleset);
+      this.#write(difference, rules.ruleset);
       this.#log?.debug('nftables written', { differences: difference.words });
     }
-    this.#placed = wish;
+    this.#placed = rules;
     if (generation !== undefined) {
       const after = generation + (difference.words.length > 0 ? 1 : 0);
       this.#known = this.#probe.generation() === after ? after : undefined;
@@ -179,7 +180,7 @@ export class NftablesFirewall implements NodeFirewall {
   }
 
   /** A table that sleeps, say. Taken off before anything else: what the table holds is worth keeping. */
-  #unflag(report: NodeFirewallReport): void {
+  #unflag(report: DriverReport): void {
     if ((this.#probe.tableFlags('inet', 'weft') ?? 0) === 0) return;
     this.#nft.run(`add table ${TABLE}\n`);
     report.repaired.push(`table ${TABLE}: flags that weft does not set`);
@@ -208,7 +209,7 @@ export class NftablesFirewall implements NodeFirewall {
   async #ensureAccepted(
     families: readonly Family[],
     listed: readonly NftObject[],
-    report: NodeFirewallReport,
+    report: DriverReport,
   ): Promise<void> {
     let chains = listed;
     if (hasOwnChain(xtablesChains(chains), EXPECTED_CHAINS)) {
@@ -249,7 +250,7 @@ export class NftablesFirewall implements NodeFirewall {
   async #ensureLegacy(
     families: readonly Family[],
     tunnelPorts: readonly number[],
-    report: NodeFirewallReport,
+    report: DriverReport,
   ): Promise<void> {
     const sweep = !this.#sweptLegacy;
     for (const family of FAMILIES) {
@@ -340,10 +341,7 @@ const xtablesChains = (chains: readonly NftObject[]): string[] =>
 const ownedBy = (saved: ReadonlyMap<string, SavedTable>): string[] =>
   ['filter', 'nat'].flatMap((table) => [...(saved.get(table)?.keys() ?? [])]);
 
-function add(
-  report: NodeFirewallReport,
-  more: Pick<NodeFirewallReport, 'repaired' | 'applied' | 'problems'>,
-): void {
+function add(report: DriverReport, more: Pick<DriverReport, 'repaired' | 'applied' | 'problems'>): void {
   report.repaired.push(...more.repaired);
   report.applied.push(...more.applied);
   report.problems.push(...more.problems);

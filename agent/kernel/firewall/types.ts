@@ -3,7 +3,7 @@
 import type { Firewall, FirewallPort } from '../../../core/firewall.js';
 import type { FirewallDriver, FirewallReport } from '../kernel.js';
 
-export interface NodeFirewallReport extends FirewallReport {
+export interface DriverReport extends FirewallReport {
   /**
    * What was written because it was asked for: at the first call everything that was missing, later what the desired
    * state has gained or lost. `repaired` holds only drift, that is, what differed from what this driver had put there.
@@ -11,14 +11,14 @@ export interface NodeFirewallReport extends FirewallReport {
   applied: string[];
 }
 
-export interface NodeFirewall extends FirewallDriver {
+export interface NodeFirewallDriver extends FirewallDriver {
   /** @throws WeftError FAILED_PRECONDITION where the kernel or a tool refuses the rules */
-  ensure(desired: Firewall): Promise<NodeFirewallReport>;
+  ensure(desired: Firewall): Promise<DriverReport>;
   changePorts(
     desired: Firewall,
     added: readonly FirewallPort[],
     removed: readonly FirewallPort[],
-  ): Promise<NodeFirewallReport>;
+  ): Promise<DriverReport>;
 }
 
 export interface FirewallLog {

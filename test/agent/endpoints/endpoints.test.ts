@@ -103,17 +103,17 @@ test('one endpoint that cannot be removed does not keep the others on a network 
   t.true(node.problems.list().some(({ what, why }) => what.includes('c1') && why.includes('no more rules')));
 });
 
-test('a wire of a container that ended is removed when the state directory can be written again', async (t) => {
+test('a pipework attachment of a container that ended is removed when the state directory can be written again', async (t) => {
   const node = await startNode(t);
   node.kernel.addContainer(path('c1'));
   const guest = `netns:${path('c1')}`;
-  await node.wires.attach({ host: 'br1', guest, ifname: 'eth1', address: '10.9.0.2/24' });
+  await node.attachments.attach({ host: 'br1', guest, ifname: 'eth1', address: '10.9.0.2/24' });
   const mend = breakFolder(node, 'wires');
   node.kernel.vanish(path('c1'));
   await until('it is told', () => node.problems.list().find(({ what }) => what.includes('br1')));
   mend();
   await node.reconciler.compare('interval');
-  await until('it is gone', () => node.wires.list().length === 0 && node.problems.list().length === 0);
+  await until('it is gone', () => node.attachments.list().length === 0 && node.problems.list().length === 0);
   t.deepEqual(readdirSync(join(node.stateDir, 'wires')), []);
 });
 
@@ -124,13 +124,13 @@ test('a port that the kernel does not let anybody hold is a problem, and the end
   if (membership === undefined) return t.fail();
   await node.ports.close(endpoint.id);
   const { kernel } = node;
-  const hold = kernel.holdPort.bind(kernel);
-  kernel.holdPort = () => {
+  const hold = kernel.reservePort.bind(kernel);
+  kernel.reservePort = () => {
     throw new Error('EMFILE');
   };
   await node.ports.restore(membership, endpoint);
   t.true(node.problems.list().some(({ why }) => why.includes('EMFILE')));
-  kernel.holdPort = hold;
+  kernel.reservePort = hold;
 });
 
 test('a way to a peer that nobody mourns any more goes later where the kernel fails', async (t) => {

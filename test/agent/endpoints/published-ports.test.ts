@@ -4,7 +4,7 @@ import { mock } from 'node:test';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { Ports } from '../../../agent/endpoints/published-ports.js';
+import { PublishedPorts } from '../../../agent/endpoints/published-ports.js';
 import { Problems } from '../../../agent/health/problems.js';
 import { unavailable } from '../../../core/errors.js';
 import { firewallPortKey, type FirewallPort } from '../../../core/firewall.js';
@@ -34,7 +34,7 @@ class World {
   readonly led = new Map<string, FirewallPort>();
   /** What the next changes of it wait for. */
   firewall: () => Promise<void> = () => Promise.resolve();
-  readonly ports = new Ports({
+  readonly ports = new PublishedPorts({
     kernel: this.kernel,
     store: this.store,
     memberships: { get: () => blue },

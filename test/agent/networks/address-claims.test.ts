@@ -1,4 +1,4 @@
-// Claims as one node sees them when etcd has lost its past: an address that somebody has is granted to nobody else, its way
+// AddressClaims as one node sees them when etcd has lost its past: an address that somebody has is granted to nobody else, its way
 // stays, and what cannot be honoured is told.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -11,7 +11,7 @@ import type { EndpointResolvConf } from '../../../agent/endpoints/resolv-conf.js
 import { Endpoints } from '../../../agent/endpoints/endpoints.js';
 import { Memberships } from '../../../agent/networks/memberships.js';
 import { agentMetrics } from '../../../agent/health/metrics.js';
-import type { Ports } from '../../../agent/endpoints/published-ports.js';
+import type { PublishedPorts } from '../../../agent/endpoints/published-ports.js';
 import { Problems } from '../../../agent/health/problems.js';
 import type { Publisher } from '../../../agent/endpoints/publisher.js';
 import { Reconciler } from '../../../agent/reconcile/reconciler.js';
@@ -46,7 +46,7 @@ class Etcd extends FakeStore {
 /** Node node1, which remembers that it is on blue with 10.100.1.0/24. */
 async function remembering(
   t: ExecutionContext,
-  options: { ttlSeconds?: number; retakeAfterMs?: number; meanwhile?: (store: FakeStore) => void } = {},
+  options: { ttlSeconds?: number; leaseRetryMs?: number; meanwhile?: (store: FakeStore) => void } = {},
 ) {
   const folder = mkdtempSync(join(tmpdir(), 'weft-memberships-'));
   const state = new State(folder);
@@ -69,7 +69,7 @@ async function remembering(
     instance: 'node1',
     subnetTtlSeconds: options.ttlSeconds ?? 3600,
     underlay: () => underlay,
-    ...(options.retakeAfterMs !== undefined && { retakeAfterMs: options.retakeAfterMs }),
+    ...(options.leaseRetryMs !== undefined && { leaseRetryMs: options.leaseRetryMs }),
   });
   let handled = Promise.resolve();
   const unsubscribe = store.subscribe((changes) => {
@@ -90,7 +90,7 @@ async function remembering(
     ...{ reconciler, memberships, state, problems, log: silentLogger },
     addresses: new Addresses({ store, memberships, node: 'node1', nameOf: () => undefined }),
     publisher: inert as unknown as Publisher,
-    ports: inert as unknown as Ports,
+    ports: inert as unknown as PublishedPorts,
     resolvConf: inert as unknown as EndpointResolvConf,
   });
   memberships.listen(endpoints);
@@ -174,7 +174,7 @@ test('a node without a subnet takes one as soon as another gives its own back', 
 });
 
 test('a subnet that etcd refused is asked for again, though nothing is told', async (t) => {
-  const { store, memberships, problems } = await remembering(t, { retakeAfterMs: 10 });
+  const { store, memberships, problems } = await remembering(t, { leaseRetryMs: 10 });
   let asked = 0;
   store.acquire = async () => {
     if (++asked <= 3) throw unavailable('etcd has no space');

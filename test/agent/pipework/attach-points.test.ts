@@ -1,4 +1,4 @@
-// What wires may hang on: every kind of interface that pipework's words can name, and every refusal with its reason.
+// What attachments may hang on: every kind of interface that pipework's words can name, and every refusal with its reason.
 import test from 'ava';
 
 import type { Capability, ParentLink } from '../../../agent/kernel/kernel.js';
@@ -90,7 +90,7 @@ test('what each name is', async (t) => {
   t.like(await find({ host: 'eth4', vlan: 200 }), { kind: 'nic', name: 'eth4' });
 });
 
-test('what hangs there already decides: an earlier wire, or a network', async (t) => {
+test('what hangs there already decides: an earlier attachment, or a network', async (t) => {
   const earlier: Place = { ...bridge, name: 'br1', vlans: false };
   t.is(await find({ host: 'br1', vlan: 100 }, { known: [earlier] }), earlier);
   const member = (parent: Membership['parent']): Membership => ({ parent }) as Membership;

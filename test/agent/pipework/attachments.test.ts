@@ -1,4 +1,4 @@
-// A wire that cannot be made leaves its container as it was, the default route of somebody else's with it.
+// An attachment that cannot be made leaves its container as it was, the default route of somebody else's with it.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -18,32 +18,32 @@ function container({ kernel }: TestNode): void {
   hands.put({ kind: 'route', to: '0.0.0.0/0', via: '172.17.0.1', link: 'eth0' });
 }
 
-const wire = { host: 'br1', guest: `netns:${path('c1')}`, ifname: 'eth1' };
-const withGateway = { ...wire, address: '10.9.0.2/24', gateway: '10.9.0.1' };
+const attachment = { host: 'br1', guest: `netns:${path('c1')}`, ifname: 'eth1' };
+const withGateway = { ...attachment, address: '10.9.0.2/24', gateway: '10.9.0.1' };
 
-test('a wire that cannot be written down leaves the default route as it was', async (t) => {
+test('an attachment that cannot be written down leaves the default route as it was', async (t) => {
   const node = await startNode(t);
   container(node);
   const before = node.kernel.dump(path('c1'));
   t.true(before.includes(FOREIGN));
   const mend = breakFolder(node, 'wires');
-  const refused = await t.throwsAsync<WeftError>(node.wires.attach(withGateway));
+  const refused = await t.throwsAsync<WeftError>(node.attachments.attach(withGateway));
   t.true(refused.message.includes(node.stateDir));
   t.true(refused.next?.includes('writable'));
   t.is(node.kernel.dump(path('c1')), before);
   t.deepEqual(readdirSync(join(node.stateDir, 'wire-places')), [], 'nor is anything prepared for it');
   mend();
-  await node.wires.attach(withGateway);
+  await node.attachments.attach(withGateway);
   t.true(node.kernel.has('route default via 10.9.0.1 dev eth1', path('c1')));
 });
 
-test('a wire whose default route the kernel refuses is not remembered', async (t) => {
+test('an attachment whose default route the kernel refuses is not remembered', async (t) => {
   const node = await startNode(t);
   container(node);
   const before = node.kernel.dump(path('c1'));
   node.kernel.failSteps((step) => step.do === 'put' && step.object.kind === 'route');
-  await t.throwsAsync(node.wires.attach(withGateway), { message: /refused the default route/ });
+  await t.throwsAsync(node.attachments.attach(withGateway), { message: /refused the default route/ });
   t.is(node.kernel.dump(path('c1')), before);
   t.deepEqual(readdirSync(join(node.stateDir, 'wires')), []);
-  t.deepEqual(node.wires.list(), []);
+  t.deepEqual(node.attachments.list(), []);
 });

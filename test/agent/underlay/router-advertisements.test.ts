@@ -33,7 +33,7 @@ test('a link that ignores routers is told of with what to do, until it listens a
 
 test('what cannot be looked at is no problem of the operator’s', async (t) => {
   const problems = new Problems();
-  const kernel = { deafToRouters: () => Promise.reject(new Error('netlink dump: ENOBUFS')) };
+  const kernel = { linksIgnoringRa: () => Promise.reject(new Error('netlink dump: ENOBUFS')) };
   await new RouterAdvertisements({ kernel, problems, log: silentLogger, forwards: () => true }).look();
   t.deepEqual(problems.list(), []);
 });

@@ -87,7 +87,7 @@ export interface PipeworkDetachRequest {
   ifname: string;
 }
 
-export interface Wire {
+export interface PipeworkAttachment {
   hostInterface: string;
   /** What it is a port of. */
   bridge: string;
@@ -990,7 +990,7 @@ export const PipeworkDetachRequest: MessageFns<PipeworkDetachRequest> = {
   },
 };
 
-function createBaseWire(): Wire {
+function createBasePipeworkAttachment(): PipeworkAttachment {
   return {
     hostInterface: "",
     bridge: "",
@@ -1005,8 +1005,8 @@ function createBaseWire(): Wire {
   };
 }
 
-export const Wire: MessageFns<Wire> = {
-  encode(message: Wire, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+export const PipeworkAttachment: MessageFns<PipeworkAttachment> = {
+  encode(message: PipeworkAttachment, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.hostInterface !== "") {
       writer.uint32(10).string(message.hostInterface);
     }
@@ -1040,7 +1040,7 @@ export const Wire: MessageFns<Wire> = {
     return writer;
   },
 
-  decode(input: BinaryReader | Uint8Array, length?: number): Wire {
+  decode(input: BinaryReader | Uint8Array, length?: number): PipeworkAttachment {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
@@ -1049,7 +1049,7 @@ export const Wire: MessageFns<Wire> = {
     (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseWire();
+      const message = createBasePipeworkAttachment();
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1145,7 +1145,7 @@ export const Wire: MessageFns<Wire> = {
     }
   },
 
-  fromJSON(object: any): Wire {
+  fromJSON(object: any): PipeworkAttachment {
     return {
       hostInterface: isSet(object.hostInterface)
         ? globalThis.String(object.hostInterface)
@@ -1168,7 +1168,7 @@ export const Wire: MessageFns<Wire> = {
     };
   },
 
-  toJSON(message: Wire): unknown {
+  toJSON(message: PipeworkAttachment): unknown {
     const obj: any = {};
     if (message.hostInterface !== "") {
       obj.hostInterface = message.hostInterface;
@@ -1203,11 +1203,11 @@ export const Wire: MessageFns<Wire> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<Wire>, I>>(base?: I): Wire {
-    return Wire.fromPartial(base ?? ({} as any));
+  create<I extends Exact<DeepPartial<PipeworkAttachment>, I>>(base?: I): PipeworkAttachment {
+    return PipeworkAttachment.fromPartial(base ?? ({} as any));
   },
-  fromPartial<I extends Exact<DeepPartial<Wire>, I>>(object: I): Wire {
-    const message = createBaseWire();
+  fromPartial<I extends Exact<DeepPartial<PipeworkAttachment>, I>>(object: I): PipeworkAttachment {
+    const message = createBasePipeworkAttachment();
     message.hostInterface = object.hostInterface ?? "";
     message.bridge = object.bridge ?? "";
     message.target = object.target ?? "";
@@ -2939,8 +2939,8 @@ export const AgentServiceService = {
     responseStream: false as const,
     requestSerialize: (value: PipeworkRequest): Buffer => Buffer.from(PipeworkRequest.encode(value).finish()),
     requestDeserialize: (value: Buffer): PipeworkRequest => PipeworkRequest.decode(value),
-    responseSerialize: (value: Wire): Buffer => Buffer.from(Wire.encode(value).finish()),
-    responseDeserialize: (value: Buffer): Wire => Wire.decode(value),
+    responseSerialize: (value: PipeworkAttachment): Buffer => Buffer.from(PipeworkAttachment.encode(value).finish()),
+    responseDeserialize: (value: Buffer): PipeworkAttachment => PipeworkAttachment.decode(value),
   },
   /** Takes it away again. */
   pipeworkDetach: {
@@ -2950,8 +2950,8 @@ export const AgentServiceService = {
     requestSerialize: (value: PipeworkDetachRequest): Buffer =>
       Buffer.from(PipeworkDetachRequest.encode(value).finish()),
     requestDeserialize: (value: Buffer): PipeworkDetachRequest => PipeworkDetachRequest.decode(value),
-    responseSerialize: (value: Wire): Buffer => Buffer.from(Wire.encode(value).finish()),
-    responseDeserialize: (value: Buffer): Wire => Wire.decode(value),
+    responseSerialize: (value: PipeworkAttachment): Buffer => Buffer.from(PipeworkAttachment.encode(value).finish()),
+    responseDeserialize: (value: Buffer): PipeworkAttachment => PipeworkAttachment.decode(value),
   },
   /**
    * All of them or none. ALREADY_EXISTS for a port that somebody has, with who it is; FAILED_PRECONDITION on an internal
@@ -3002,9 +3002,9 @@ export interface AgentServiceServer extends UntypedServiceImplementation {
    * A container's interface on a bridge or NIC of this host, in no network: what pipework did. The same call again answers
    * with what is there.
    */
-  pipework: handleUnaryCall<PipeworkRequest, Wire>;
+  pipework: handleUnaryCall<PipeworkRequest, PipeworkAttachment>;
   /** Takes it away again. */
-  pipeworkDetach: handleUnaryCall<PipeworkDetachRequest, Wire>;
+  pipeworkDetach: handleUnaryCall<PipeworkDetachRequest, PipeworkAttachment>;
   /**
    * All of them or none. ALREADY_EXISTS for a port that somebody has, with who it is; FAILED_PRECONDITION on an internal
    * network; NOT_FOUND for an endpoint that is not on this node. What is published already is answered as it is.
@@ -3052,33 +3052,36 @@ export interface AgentServiceClient extends Client {
    * A container's interface on a bridge or NIC of this host, in no network: what pipework did. The same call again answers
    * with what is there.
    */
-  pipework(request: PipeworkRequest, callback: (error: ServiceError | null, response: Wire) => void): ClientUnaryCall;
+  pipework(
+    request: PipeworkRequest,
+    callback: (error: ServiceError | null, response: PipeworkAttachment) => void,
+  ): ClientUnaryCall;
   pipework(
     request: PipeworkRequest,
     metadata: Metadata,
-    callback: (error: ServiceError | null, response: Wire) => void,
+    callback: (error: ServiceError | null, response: PipeworkAttachment) => void,
   ): ClientUnaryCall;
   pipework(
     request: PipeworkRequest,
     metadata: Metadata,
     options: Partial<CallOptions>,
-    callback: (error: ServiceError | null, response: Wire) => void,
+    callback: (error: ServiceError | null, response: PipeworkAttachment) => void,
   ): ClientUnaryCall;
   /** Takes it away again. */
   pipeworkDetach(
     request: PipeworkDetachRequest,
-    callback: (error: ServiceError | null, response: Wire) => void,
+    callback: (error: ServiceError | null, response: PipeworkAttachment) => void,
   ): ClientUnaryCall;
   pipeworkDetach(
     request: PipeworkDetachRequest,
     metadata: Metadata,
-    callback: (error: ServiceError | null, response: Wire) => void,
+    callback: (error: ServiceError | null, response: PipeworkAttachment) => void,
   ): ClientUnaryCall;
   pipeworkDetach(
     request: PipeworkDetachRequest,
     metadata: Metadata,
     options: Partial<CallOptions>,
-    callback: (error: ServiceError | null, response: Wire) => void,
+    callback: (error: ServiceError | null, response: PipeworkAttachment) => void,
   ): ClientUnaryCall;
   /**
    * All of them or none. ALREADY_EXISTS for a port that somebody has, with who it is; FAILED_PRECONDITION on an internal
