@@ -2,7 +2,7 @@
 //
 // Removing is one transaction that takes everything along, so there is only something to do where a record was written
 // while, or after, its node or network was removed: by an agent that had not heard of it. The rule is narrow on purpose:
-// a record goes only where a marker says that the removal was wanted, its node or network is still not there, and both
+// a record goes only where a tombstone says that the removal was wanted, its node or network is still not there, and both
 // were so for a while; a node that is merely down, or a key that was lost, is never a reason.
 import { setTimeout as delay } from 'node:timers/promises';
 

@@ -154,7 +154,7 @@ async function mayAsk(
  */
 async function checkPast(
   { replica }: Context,
-  { network, ip, mourned }: ClaimRequest,
+  { network, ip, retainedFor }: ClaimRequest,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const within = AbortSignal.timeout(ANSWER_WITHIN);
@@ -162,7 +162,7 @@ async function checkPast(
   await replica.until(() => replica.state.connected, waiting).catch(() => undefined);
   signal?.throwIfAborted();
   if (!replica.state.connected) throw unavailable('etcd is only just back', 'Try again.');
-  const why = mourned?.();
+  const why = retainedFor?.();
   if (why === undefined) return;
   throw failedPrecondition(
     `network ${network.name}: ${ip.toString()} ${why}`,

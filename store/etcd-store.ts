@@ -48,7 +48,7 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
   const presences = new Set<Presence>();
   const closed = new AbortController();
   replica.onLostRemovals((lost) => void removeAgain(context, lost, closed.signal));
-  replica.onSuperseded((markers) => void forget(context, markers));
+  replica.onSuperseded((tombstones) => void forget(context, tombstones));
   const checkName = (): void => {
     for (const presence of presences) presence.checkName();
   };

@@ -3,6 +3,7 @@
 import { randomInt } from 'node:crypto';
 
 import { addressBits, IpNetwork } from '../core/address.js';
+import { hasHeldLonger } from '../core/lost-records.js';
 import { fitsRange, type Network, type SubnetRange } from '../core/network.js';
 import type { LeaseRequest, StoredLease } from './store.js';
 
@@ -116,7 +117,7 @@ export function holderToYield(
   const lease = key?.lease;
   // A flanneld cannot be told to take another; a reservation is somebody's decision.
   if (key === undefined || lease?.node === undefined || lease.reservation) return undefined;
-  if (lease.since !== undefined && lease.since <= since) return undefined;
+  if (!hasHeldLonger(since, lease.since)) return undefined;
   const others = there.filter((other) => other !== key);
   return isFree(previous, others) ? { key, lease, subnets: previous, since } : undefined;
 }

@@ -28,7 +28,7 @@ import {
   type OverlayNetwork,
 } from '../core/network.js';
 import { rangeOf } from './keys.js';
-import { isOlder } from './markers.js';
+import { predates } from '../core/lost-records.js';
 import { decodeConfig, encodeConfig, occupiedBy } from './network-codec.js';
 import { ifReadable } from './parse.js';
 import { addressesOf, encodeRemoval } from './record-codec.js';
@@ -164,10 +164,10 @@ export async function createNetwork(context: Context, spec: NetworkSpec): Promis
     if (twin !== undefined) throw exists(wanted, twin);
     const network = wanted.driver === 'overlay' ? { ...wanted, vni: chooseVni(context, wanted) } : wanted;
     checkAgainstOthers(context, network);
-    const marker = keys.removal('network', name);
+    const tombstone = keys.removal('network', name);
     const { succeeded, responses, header } = await client.txn({
       compare: [absent(config), unchanged(keys.allocated(), seen)],
-      success: [put(config, encodeConfig(network)), put(keys.allocated(), name), remove(marker)],
+      success: [put(config, encodeConfig(network)), put(keys.allocated(), name), remove(tombstone)],
       failure: [get(config), get(keys.allocated())],
     });
     if (succeeded) {
@@ -283,7 +283,7 @@ export async function removeNetwork(
 ): Promise<void> {
   const { client, replica, keys } = context;
   const etcdLease = await client.grant(REMOVAL_TTL);
-  const marker = encodeRemoval({ kind: 'network', name, at: context.now().toISOString(), forced: force });
+  const tombstone = encodeRemoval({ kind: 'network', name, at: context.now().toISOString(), forced: force });
   const { succeeded, responses, header } = await client.txn({
     compare: [
       present(keys.config(name)),
@@ -292,7 +292,7 @@ export async function removeNetwork(
     ],
     success: [
       removeAll(keys.network(name)),
-      put(keys.removal('network', name), marker, etcdLease),
+      put(keys.removal('network', name), tombstone, etcdLease),
       put(keys.allocated(), name),
     ],
     failure: [
@@ -324,14 +324,15 @@ export async function restoreNetwork(
 ): Promise<boolean> {
   const { client, replica, keys } = context;
   const { name } = network;
-  const marker = keys.removal('network', name);
+  const tombstone = keys.removal('network', name);
   const removal = replica.view.removals.get(`network ${name}`);
   const old =
-    removal !== undefined && isOlder(removal, had)
-      ? replica.plain(marker)?.modRevision
-      : replica.superseded(marker);
-  if (old !== undefined) await client.txn({ compare: [unchanged(marker, old)], success: [remove(marker)] });
-  const compare = [absent(keys.config(name)), absent(marker)];
+    removal !== undefined && predates(removal, had)
+      ? replica.plain(tombstone)?.modRevision
+      : replica.superseded(tombstone);
+  if (old !== undefined)
+    await client.txn({ compare: [unchanged(tombstone, old)], success: [remove(tombstone)] });
+  const compare = [absent(keys.config(name)), absent(tombstone)];
   const success = [put(keys.config(name), encodeConfig(network)), put(keys.allocated(), name)];
   if (own !== undefined) {
     const etcdLease = await client.grant(own.ttlSeconds);

@@ -1,5 +1,5 @@
 // Removing a node with all that is its own. Everything of a large node does not fit one of etcd's transactions, so the
-// marker and the node itself come first, and what belongs to it follows, found in a view that has seen the marker.
+// tombstone and the node itself come first; what belongs to it follows, found in a view that has seen the tombstone.
 import type { IRequestOp } from 'etcd3';
 
 import { failedPrecondition, notFound } from '../core/errors.js';
@@ -17,15 +17,15 @@ export async function removeNode(
   const first = await client.txn({ success: [get(keys.node(name)), get(keys.alive(name))] });
   const node = keyAt(first.responses, 0);
   const alive = keyAt(first.responses, 1);
-  // Agents keep the way to a node that etcd has lost, and learn from the marker that somebody wants it gone.
-  const isLost = replica.hasTombstone(keys.node(name)) && !replica.view.removals.has(`node ${name}`);
+  // Agents keep the routes to a node that etcd has lost, and learn from the tombstone that it was removed.
+  const isLost = replica.wasDeleted(keys.node(name)) && !replica.view.removals.has(`node ${name}`);
   const isKnown = node !== undefined || alive !== undefined || belongings(context, name).length > 0;
   if (!isKnown && !isLost) throw notFound(`node ${name}: there is no such node`);
   const running = (): Error =>
     failedPrecondition(`node ${name} is up`, `Stop its agent first, or use --force.`);
   if (alive !== undefined && !force) throw running();
   const etcdLease = await client.grant(REMOVAL_TTL);
-  const marker = encodeRemoval({
+  const tombstone = encodeRemoval({
     kind: 'node',
     name,
     at: context.now().toISOString(),
@@ -34,7 +34,7 @@ export async function removeNode(
   const { succeeded, header } = await client.txn({
     compare: force ? [] : [absent(keys.alive(name)), unchanged(keys.node(name), node?.mod_revision ?? 0)],
     success: [
-      put(keys.removal('node', name), marker, etcdLease),
+      put(keys.removal('node', name), tombstone, etcdLease),
       remove(keys.node(name)),
       remove(keys.alive(name)),
     ],

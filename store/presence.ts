@@ -104,8 +104,10 @@ export class Presence implements Announcement {
     const { client, keys } = this.context;
     const node = this.node();
     const alive = keys.alive(node.name);
-    const marker = keys.removal('node', node.name);
-    const { responses } = await client.txn({ success: [get(alive), get(marker), get(keys.node(node.name))] });
+    const tombstone = keys.removal('node', node.name);
+    const { responses } = await client.txn({
+      success: [get(alive), get(tombstone), get(keys.node(node.name))],
+    });
     const there = keyAt(responses, 0);
     const holder = there?.value.toString();
     const record = keyAt(responses, 2);
@@ -120,7 +122,7 @@ export class Presence implements Announcement {
     this.#other = undefined;
     this.#toldOf = undefined;
     const removal = keyAt(responses, 1);
-    // A marker that is older than this node came with a copy.
+    // A tombstone that is older than this node came with a copy.
     if (
       removal !== undefined &&
       Number(removal.mod_revision) > (this.#writtenAt ?? Infinity) &&
@@ -132,11 +134,14 @@ export class Presence implements Announcement {
     const lease = await HeldLease.grant(client, this.options.ttlSeconds);
     const { succeeded, header } = await client
       .txn({
-        compare: [unchanged(alive, there?.mod_revision ?? 0), unchanged(marker, removal?.mod_revision ?? 0)],
+        compare: [
+          unchanged(alive, there?.mod_revision ?? 0),
+          unchanged(tombstone, removal?.mod_revision ?? 0),
+        ],
         success: [
           put(alive, node.instance, lease.id),
           put(keys.node(node.name), encodeNode(node)),
-          ...(removal === undefined ? [] : [remove(marker)]),
+          ...(removal === undefined ? [] : [remove(tombstone)]),
         ],
       })
       .catch((error: unknown) => {

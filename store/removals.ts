@@ -1,14 +1,14 @@
 // What was removed on purpose stays removed when etcd comes back from an older copy, and what was made after it stays, too.
-// The markers of removals may have gone with the past, and what they stood for may be there again: whoever has seen them
+// The tombstones of removals may have gone with the past, and what they stood for may be there again: whoever has seen them
 // writes them back, and removes again what is still, to the revision, what was removed. What somebody has made anew since
-// then is left alone, and a marker that is older than it goes.
+// then is left alone, and a tombstone that is older than it goes.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { messageOf, WeftError } from '../core/errors.js';
 import { REMOVAL_TTL } from './networks.js';
 import { removeBelongings } from './nodes.js';
 import { encodeRemoval } from './record-codec.js';
-import type { LostRemoval } from './markers.js';
+import type { LostRemoval } from './tombstones.js';
 import { absent, get, keyAt, put, remove, removeAll, unchanged, type Context } from './transaction.js';
 
 /** Of those that etcd answers. A node that is dead may have a life lease in the copy, which must end first. */
@@ -44,15 +44,18 @@ export async function removeAgain(
   }
 }
 
-/** Deletes markers that something has come after. One that stays for now is found so again by whoever minds it. */
-export async function forget({ client, replica, log }: Context, markers: readonly string[]): Promise<void> {
-  for (const marker of markers) {
-    const revision = replica.superseded(marker);
+/** Deletes tombstones that something has come after. One that stays for now is found so again by whoever minds it. */
+export async function forget(
+  { client, replica, log }: Context,
+  tombstones: readonly string[],
+): Promise<void> {
+  for (const tombstone of tombstones) {
+    const revision = replica.superseded(tombstone);
     if (revision === undefined) continue;
     await client
-      .txn({ compare: [unchanged(marker, revision)], success: [remove(marker)] })
+      .txn({ compare: [unchanged(tombstone, revision)], success: [remove(tombstone)] })
       .catch((error: unknown) =>
-        log.debug('an old marker could not be deleted yet', { key: marker, error: messageOf(error) }),
+        log.debug('an old tombstone could not be deleted yet', { key: tombstone, error: messageOf(error) }),
       );
   }
 }
@@ -67,16 +70,16 @@ async function settle(
   const age = (now().getTime() - Date.parse(removal.at)) / 1000;
   const left = Math.round(REMOVAL_TTL - (age > 0 ? age : 0));
   if (!(left > 0)) return 'settled';
-  const marker = keys.removal(kind, name);
+  const tombstone = keys.removal(kind, name);
   const etcdLease = await client.grant(left);
-  const mark = put(marker, encodeRemoval(removal), etcdLease);
-  const gone = await client.txn({ compare: [absent(marker), absent(key)], success: [mark] });
+  const mark = put(tombstone, encodeRemoval(removal), etcdLease);
+  const gone = await client.txn({ compare: [absent(tombstone), absent(key)], success: [mark] });
   if (gone.succeeded) return 'settled';
   const again =
     revision !== undefined &&
     (await client.txn({
       compare: [
-        absent(marker),
+        absent(tombstone),
         unchanged(key, revision),
         ...(kind === 'node' ? [absent(keys.alive(name))] : []),
       ],
@@ -88,7 +91,7 @@ async function settle(
   if (again === false || !again.succeeded) {
     client.revoke(etcdLease);
     // Somebody else has written it back, or the thing has been made anew; a node's life may only have to end.
-    const { responses } = await client.txn({ success: [get(marker), get(key)] });
+    const { responses } = await client.txn({ success: [get(tombstone), get(key)] });
     const same = keyAt(responses, 1)?.mod_revision === revision;
     return keyAt(responses, 0) !== undefined || !same ? 'settled' : 'open';
   }

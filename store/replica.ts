@@ -4,12 +4,13 @@ import { createHash } from 'node:crypto';
 
 import type { IEvent, IKeyValue } from 'etcd3';
 
+import type { Revisions } from '../core/lost-records.js';
 import type { BadRecord, Lease } from '../core/records.js';
 import type { EtcdClient, StoreLog } from './client.js';
 import { decodeRecord, type StoreRecord } from './decode.js';
 import type { Keys } from './keys.js';
 import { LiveView } from './live-view.js';
-import { lostRemovals, superseded, type LostRemoval, type Revisions } from './markers.js';
+import { lostRemovals, superseded, type LostRemoval } from './tombstones.js';
 import type { Change, StoreState } from './store.js';
 import { Watcher, type Following } from './watcher.js';
 
@@ -41,12 +42,12 @@ export class Replica implements Following {
   #closed = false;
   /** Everything up to here is in the view. */
   #revision = 0;
-  /** Configs and nodes that were deleted: when they were made and last written. A copy of etcd may have them still. */
-  readonly #tombstones = new Map<string, Revisions>();
-  /** By key, with their revision: markers that something has come after. They are not in the view, and etcd may have them. */
+  /** Last revisions of deleted configs and nodes. A copy of etcd may have them still. */
+  readonly #deleted = new Map<string, Revisions>();
+  /** By key, with their revision: superseded tombstones. They are not in the view; etcd may have them. */
   readonly #superseded = new Map<string, string>();
   #onLostRemovals: (lost: readonly LostRemoval[]) => void = () => undefined;
-  #onSuperseded: (markers: readonly string[]) => void = () => undefined;
+  #onSuperseded: (tombstones: readonly string[]) => void = () => undefined;
 
   constructor(
     private readonly client: EtcdClient,
@@ -75,19 +76,19 @@ export class Replica implements Following {
     return () => this.#stateListeners.delete(listener);
   }
 
-  /** Told of markers that went with etcd's past, and not because their time was over. */
+  /** Calls back with removals whose tombstones went with etcd's past. */
   onLostRemovals(listener: (lost: readonly LostRemoval[]) => void): void {
     this.#onLostRemovals = listener;
   }
 
-  /** Told of the keys of markers that something has come after, to have them deleted. */
-  onSuperseded(listener: (markers: readonly string[]) => void): void {
+  /** Calls back with the keys of superseded tombstones, which are to be deleted. */
+  onSuperseded(listener: (tombstones: readonly string[]) => void): void {
     this.#onSuperseded = listener;
   }
 
-  /** The revision of a marker that something has come after; undefined where it is none. */
-  superseded(marker: string): string | undefined {
-    return this.#superseded.get(marker);
+  /** The revision of a superseded tombstone; undefined where it is none. */
+  superseded(tombstone: string): string | undefined {
+    return this.#superseded.get(tombstone);
   }
 
   /** A key outside the view: the allocation guard, an election's leader. */
@@ -127,9 +128,9 @@ export class Replica implements Following {
     );
   }
 
-  /** Whether a config or node was there and is not any more, for whatever reason. */
-  hasTombstone(key: string): boolean {
-    return this.#tombstones.has(key);
+  /** Whether this process saw a config or node disappear, for whatever reason. */
+  wasDeleted(key: string): boolean {
+    return this.#deleted.has(key);
   }
 
   /** Whether the view has seen a write of this revision. */
@@ -152,9 +153,7 @@ export class Replica implements Following {
     const changes: Change[] = [];
     const there = new Map(kvs.map((kv) => [kv.key.toString(), kv]));
     const remembered = restored ? new Map(this.#entries) : undefined;
-    const lost = restored
-      ? lostRemovals(this.keys, this.view.removals.values(), there, this.#tombstones)
-      : [];
+    const lost = restored ? lostRemovals(this.keys, this.view.removals.values(), there, this.#deleted) : [];
     for (const key of [...this.#entries.keys()]) if (!there.has(key)) this.#delete(key, changes);
     if (restored) {
       for (const change of changes)
@@ -175,18 +174,18 @@ export class Replica implements Following {
 
   /** @param remembered what was known before etcd came back with another past */
   #dropSuperseded(changes: Change[], remembered?: ReadonlyMap<string, Revisions>): void {
-    const markers = superseded(
+    const tombstones = superseded(
       this.keys,
       this.view.removals.values(),
       this.#entries,
       remembered,
       this.#superseded,
     );
-    for (const marker of markers) {
-      this.#superseded.set(marker, this.#entries.get(marker)?.modRevision ?? '0');
-      this.#delete(marker, changes);
+    for (const tombstone of tombstones) {
+      this.#superseded.set(tombstone, this.#entries.get(tombstone)?.modRevision ?? '0');
+      this.#delete(tombstone, changes);
     }
-    if (markers.length > 0) this.#onSuperseded(markers);
+    if (tombstones.length > 0) this.#onSuperseded(tombstones);
   }
 
   events(events: readonly IEvent[], revision: number): void {
@@ -246,7 +245,7 @@ export class Replica implements Following {
       known.modRevision = modRevision;
       return;
     }
-    this.#tombstones.delete(key);
+    this.#deleted.delete(key);
     const entry: Entry = { ...known, createRevision, modRevision, etcdLease, text };
     this.#entries.set(key, entry);
     this.#decode(key, entry, changes);
@@ -291,7 +290,7 @@ export class Replica implements Following {
     if (entry.bad !== undefined) changes.push(this.view.removeBad(entry.bad));
     if (entry.record === undefined) return;
     changes.push(this.view.remove(entry.record));
-    if (entry.record.kind === 'network' || entry.record.kind === 'node') this.#tombstones.set(key, entry);
+    if (entry.record.kind === 'network' || entry.record.kind === 'node') this.#deleted.set(key, entry);
     if (entry.record.kind === 'lease') this.#releaseSlot(key, entry.record, changes);
   }
 

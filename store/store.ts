@@ -106,7 +106,7 @@ export interface ClaimRequest {
   node: string;
   endpoint: string;
   /** Why the address is somebody's although etcd, which lost its past, has no record that says so; asked last. */
-  mourned?: () => string | undefined;
+  retainedFor?: () => string | undefined;
 }
 
 /** Who asks for a subnet. */
@@ -150,7 +150,7 @@ export interface Store {
   /** What createNetwork would make of it as things are; the VNI is 0 where a free one would be chosen. @throws as it does */
   checkNetwork(spec: NetworkSpec): Network;
   /**
-   * Takes the config, every subnet, endpoint and claim away and leaves the marker, in one transaction.
+   * Takes the config, every subnet, endpoint and claim away and leaves the tombstone, in one transaction.
    * @param options.unleased only where no node has a subnet in it
    * @throws WeftError NOT_FOUND; FAILED_PRECONDITION while endpoints are on it, unless forced
    */
@@ -198,7 +198,7 @@ export interface Store {
 
   /**
    * Asks for an address outside the node's subnet, and waits for the owner's answer where the space is leased.
-   * @throws WeftError FAILED_PRECONDITION (refused, a flanneld's, no answer, mourned), ALREADY_EXISTS (claimed), UNAVAILABLE
+   * @throws WeftError FAILED_PRECONDITION (refused, a flanneld's, no answer, retained), ALREADY_EXISTS (claimed), UNAVAILABLE
    */
   claimAddress(claim: ClaimRequest, signal?: AbortSignal): Promise<Claim>;
   /** The owner's answer. Answers false where the claim has gone meanwhile. */
@@ -230,7 +230,7 @@ export interface Store {
    * this first. @throws WeftError FAILED_PRECONDITION where a node that is announced here stays away from its name
    */
   checkName(): void;
-  /** Removes the node with its leases, endpoints and claims, and leaves the marker. @throws NOT_FOUND, FAILED_PRECONDITION */
+  /** Removes the node with its leases, endpoints and claims, and leaves the tombstone. @throws NOT_FOUND, FAILED_PRECONDITION */
   removeNode(name: string, options: { force: boolean }): Promise<void>;
 
   /** Seconds that the etcd leases of these still have; absent for reservations and leases that are gone. */

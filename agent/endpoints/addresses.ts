@@ -125,8 +125,9 @@ export class Addresses {
   /** AddressClaims an address in the store. @throws WeftError as `Store.claimAddress` */
   async claim(network: Network, ip: IpAddress, endpoint: string): Promise<void> {
     const { store, memberships, node } = this.options;
-    const mourned = (): string | undefined => memberships.mourned(network.name, ip, { node, endpoint });
-    await store.claimAddress({ network, ip, node, endpoint, mourned });
+    const retainedFor = (): string | undefined =>
+      memberships.retainedFor(network.name, ip, { node, endpoint });
+    await store.claimAddress({ network, ip, node, endpoint, retainedFor });
   }
 
   async #claim(network: Network, ip: IpAddress, holder: string): Promise<Taken> {

@@ -35,12 +35,12 @@ export class AddressClaims {
     return [...(this.options.store.view.claims.get(network)?.values() ?? [])];
   }
 
-  /** @param mourned leases that stand although etcd has lost them: the way of a claim leads to its user's */
-  objects({ membership }: Claimed, claim: Claim, mourned: readonly Lease[] = []): readonly KernelObject[] {
+  /** @param retained leases that stand although etcd has lost them: the way of a claim leads to its user's */
+  objects({ membership }: Claimed, claim: Claim, retained: readonly Lease[] = []): readonly KernelObject[] {
     // Whoever has the address on this node keeps the way to it.
     if (this.#refusal(membership, claim) !== undefined) return [];
     const leases = this.options.store.view.leases.get(membership.network.name)?.values() ?? [];
-    const user = [...leases, ...mourned].find((lease) => lease.node === claim.node);
+    const user = [...leases, ...retained].find((lease) => lease.node === claim.node);
     return compileClaim(membership, claim, user);
   }
 

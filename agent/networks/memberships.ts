@@ -8,7 +8,7 @@ import { addressingOf } from '../../core/bridged.js';
 import { failedPrecondition, type WeftError } from '../../core/errors.js';
 import type { ClaimHolder, Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
-import { isOlder } from '../../store/markers.js';
+import { networkGone, ownLease } from '../../core/lost-records.js';
 import type { Change, LeaseRequest, Store } from '../../store/store.js';
 import { AddressClaims } from './address-claims.js';
 import { checkJoinable, knownNetwork, sharedParent } from './join-checks.js';
@@ -112,9 +112,9 @@ export class Memberships {
     return this.#members.get(network)?.granted.has(ip) ?? false;
   }
 
-  /** Whose an address is that etcd has lost the record of; see PeerRoutes. */
-  mourned(network: string, ip: IpAddress, asker: ClaimHolder): string | undefined {
-    return this.#peers.mourned(network, ip, asker);
+  /** Whose an address is by a record that etcd has lost; see PeerRoutes. */
+  retainedFor(network: string, ip: IpAddress, asker: ClaimHolder): string | undefined {
+    return this.#peers.retainedFor(network, ip, asker);
   }
 
   /** Nobody on this node uses the address any more. */
@@ -173,11 +173,11 @@ export class Memberships {
     const { view } = this.options.store;
     if (view.networks.get(name) === undefined) {
       const { network, lease } = member.membership;
-      // A copy of etcd can have the removal of an earlier network of that name. Who saw the later one knows its revision;
-      // who was started since then has only the time.
+      // A copy of etcd can have the tombstone of an earlier network of that name. An agent that saw the later one knows its
+      // revision; one that started since then has only the time.
       const had = this.#unseen.has(name) ? lease.since : undefined;
       const removal = view.removals.get(`network ${name}`);
-      if (removal !== undefined && !isOlder(removal, had)) return this.#leave(name);
+      if (networkGone(removal, had) === 'removed') return this.#leave(name);
       await attempt(this.options, `restore ${name}`, async () => {
         const own = this.#leases.request(network, lease);
         const written = await this.options.store.restoreNetwork(network, own, had);
@@ -370,16 +370,18 @@ export class Memberships {
     const { view } = this.options.store;
     // As it is now: the change may be from before this node took the subnet.
     const after = view.leases.get(name)?.get(subnet);
-    if (after !== undefined && after.instance === instance && after.node === node) return;
-    if (view.networks.get(name) === undefined && view.removals.has(`network ${name}`)) return;
+    const networkRemoved = view.networks.get(name) === undefined && view.removals.has(`network ${name}`);
+    const state = ownLease(after, { node, instance }, networkRemoved);
+    if (state === 'present' || state === 'removed') return;
     if (after === undefined) {
-      this.options.log.warn('the subnet of this node vanished from etcd: taking it again', { network: name });
-    }
-    if (after !== undefined) {
-      // Whoever has it now has the right to it (the store refuses the rest): what this node took in the gap is given up.
+      this.options.log.warn('the subnet lease of this node was lost from etcd: taking it again', {
+        network: name,
+      });
+    } else {
+      // The store grants a subnet only to the node with the right to it: what this node took in the gap is given up.
       const owner = after.node ?? after.publicIp.toString();
       member.dispossess(owner);
-      this.options.log.warn('the subnet of this node is another’s now', {
+      this.options.log.warn('another node holds the subnet of this node now', {
         network: name,
         subnet: after.subnet.toString(),
         owner,

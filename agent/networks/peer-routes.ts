@@ -1,5 +1,7 @@
-// What other nodes are on this one: the records of their leases and of the claims, compiled for the reconciler, as the store
-// tells of them. What went although nobody wanted it is mourned, and stays for a while.
+// Kernel objects for remote peers: their subnet leases and address claims, compiled for the reconciler.
+//
+// A lease or claim that disappears from etcd without a removal is retained for a while (lost-leases.ts), and its objects
+// stay.
 import { IpAddress } from '../../core/address.js';
 import { compilePeer, type Membership } from '../../core/compile.js';
 import { messageOf } from '../../core/errors.js';
@@ -31,12 +33,12 @@ export type Records = Map<string, readonly KernelObject[] | undefined>;
 const peerRecord = (network: string, subnet: string): string => `peer ${network} ${subnet}`;
 
 export class PeerRoutes {
-  readonly #mourning: LostLeases;
-  /** Changes that are losses, as they looked when they were told: the view that decides is another one by their turn. */
+  readonly #lost: LostLeases;
+  /** Changes that are losses, decided in note(): by the time of handle() the view is another one. */
   readonly #losses = new WeakSet<Change>();
 
   constructor(private readonly options: PeerRoutesOptions) {
-    this.#mourning = new LostLeases(() => options.store.view, options.node);
+    this.#lost = new LostLeases(() => options.store.view, options.node);
   }
 
   /** All of a network. */
@@ -53,8 +55,8 @@ export class PeerRoutes {
   }
 
   /**
-   * Begins to mourn what went, and ends it for what is back: in the moment in which the store tells it, before the records
-   * have their turn, for who asks for an address must not find one free that only etcd has lost.
+   * Retains what disappeared and releases what is back, as soon as the store reports it and before the changes have their
+   * turn in handle(): an address that only etcd has lost must never look free.
    */
   note(batch: readonly Change[]): void {
     for (const change of batch) {
@@ -66,38 +68,38 @@ export class PeerRoutes {
   #noteLease(change: Extract<Change, { kind: 'lease' }>, batch: readonly Change[]): void {
     const { network, subnet, before } = change;
     const record = peerRecord(network, subnet);
-    this.#mourning.comfort(record);
-    const ms = this.#mourning.timeFor(change, batch);
+    this.#lost.restored(record);
+    const ms = this.#lost.retentionOf(change, batch);
     if (ms === 0 || before === undefined || this.options.member(network) === undefined) return;
     this.#losses.add(change);
-    this.#mourning.begin(record, before, ms, () => this.#drop(network, record));
+    this.#lost.retain(record, before, ms, () => this.#drop(network, record));
   }
 
   #noteClaim(change: Extract<Change, { kind: 'claim' }>): void {
     const { network, before } = change;
     if (this.#isQuestion(change)) return;
-    this.#mourning.comfort(recordOf(change));
-    // Who uses the address claims it again; of its own this node knows whether it is in use.
+    this.#lost.restored(recordOf(change));
+    // Its user claims it again. This node knows which of its own addresses are in use.
     if (!isLost(change) || before === undefined || before.node === this.options.node) return;
-    if (this.options.member(network) !== undefined) this.#mournClaim(before, LostLeases.lostMs);
+    if (this.options.member(network) !== undefined) this.#retainClaim(before, LostLeases.lostMs);
   }
 
-  #mournClaim(claim: Claim, ms: number, isOver = (): boolean => true): void {
+  #retainClaim(claim: Claim, ms: number, isOver = (): boolean => true): void {
     const record = claimRecord(claim);
-    this.#mourning.begin(record, claim, ms, () => {
-      if (!isOver()) return this.#mournClaim(claim, LostLeases.lostMs);
+    this.#lost.retain(record, claim, ms, () => {
+      if (!isOver()) return this.#retainClaim(claim, LostLeases.lostMs);
       const claimed = this.options.member(claim.network);
       if (claimed !== undefined) this.options.claims.ended(claimed, claim);
       this.#drop(claim.network, record);
     });
   }
 
-  /** Somebody asks for what another has by a claim that etcd has lost: that stands until it is mourned no more. */
+  /** A request for an address whose granted claim is retained: it waits until the retained one has ended. */
   #isQuestion(change: Extract<Change, { kind: 'claim' }>): boolean {
-    return (change.after ?? change.before)?.state !== 'granted' && this.#mourning.has(recordOf(change));
+    return (change.after ?? change.before)?.state !== 'granted' && this.#lost.has(recordOf(change));
   }
 
-  /** What a change comes to, of which note() has been told. */
+  /** The records that a change comes to. note() has seen it before. */
   ofLease(claimed: Claimed, change: Extract<Change, { kind: 'lease' }>): Records {
     const { network, subnet, after } = change;
     if (this.#losses.has(change)) return new Map();
@@ -118,16 +120,16 @@ export class PeerRoutes {
   }
 
   /**
-   * What was agreed to in an earlier run, and is in etcd no more: given back while this agent was down, or lost with etcd's
-   * past. A node that is up has told etcd soon; of another it is not to be known.
+   * Checks grants of an earlier run whose claims are not in etcd: given back while this agent was down, or lost with etcd's
+   * past. A living node writes its claims back soon; of another node it cannot be known, so those are retained longer.
    */
   confirm({ membership, granted }: Claimed): void {
     const { name: network } = membership.network;
     const { view } = this.options.store;
     for (const [ip, { node, endpoint }] of granted) {
       const claim: Claim = { network, ip: IpAddress.parse(ip), node, endpoint, state: 'granted' };
-      if (view.claims.get(network)?.has(ip) === true || this.#mourning.has(claimRecord(claim))) continue;
-      this.#mournClaim(
+      if (view.claims.get(network)?.has(ip) === true || this.#lost.has(claimRecord(claim))) continue;
+      this.#retainClaim(
         claim,
         CONFIRMED_MS,
         () => node === this.options.node || view.alive.has(node) || view.removals.has(`node ${node}`),
@@ -135,12 +137,12 @@ export class PeerRoutes {
     }
   }
 
-  /** Whose an address is although etcd has lost the record that says so; undefined where it is nobody's, or the asker's. */
-  mourned(network: string, ip: IpAddress, asker: ClaimHolder): string | undefined {
-    const claim = this.#mourning.claims(network).find((claim) => claim.ip.equals(ip));
+  /** Whose an address is by a retained lease or claim; undefined where there is none, or it is the asker's own. */
+  retainedFor(network: string, ip: IpAddress, asker: ClaimHolder): string | undefined {
+    const claim = this.#lost.claims(network).find((claim) => claim.ip.equals(ip));
     if (claim !== undefined && isForeign(claim, asker))
       return `is endpoint ${claim.endpoint}'s on node ${claim.node}, whose claim is gone from etcd`;
-    for (const { node, subnet, subnet6 } of this.#mourning.leases(network)) {
+    for (const { node, subnet, subnet6 } of this.#lost.leases(network)) {
       const inside = [subnet, subnet6].find((subnet) => subnet?.contains(ip) === true);
       if (inside !== undefined)
         return `is in ${inside.toString()}, the subnet of node ${node ?? '?'}, whose lease is gone from etcd`;
@@ -148,25 +150,23 @@ export class PeerRoutes {
     return undefined;
   }
 
-  /** Somebody wanted that this node goes: what was kept of it goes, too. */
+  /** A tombstone of the node has come: what was retained of it goes. */
   nodeRemoved(node: string): void {
-    this.#mourning.nodeRemoved(node);
+    this.#lost.nodeRemoved(node);
   }
 
   stop(): void {
-    this.#mourning.stop();
+    this.#lost.stop();
   }
 
   #claims(claimed: Claimed): Records {
     const all = this.options.claims.of(claimed.membership.network.name);
-    const standing = all.filter(
-      (claim) => claim.state === 'granted' || !this.#mourning.has(claimRecord(claim)),
-    );
+    const standing = all.filter((claim) => claim.state === 'granted' || !this.#lost.has(claimRecord(claim)));
     return new Map(standing.map((claim) => [claimRecord(claim), this.#objects(claimed, claim)] as const));
   }
 
   #objects(claimed: Claimed, claim: Claim): readonly KernelObject[] {
-    return this.options.claims.objects(claimed, claim, this.#mourning.leases(claim.network));
+    return this.options.claims.objects(claimed, claim, this.#lost.leases(claim.network));
   }
 
   #peer(membership: Membership, peer: StoredLease | undefined): readonly KernelObject[] | undefined {
@@ -189,6 +189,6 @@ export class PeerRoutes {
 
 const recordOf = ({ network, ip }: Extract<Change, { kind: 'claim' }>): string => `claim ${network} ${ip}`;
 
-/** A question that was never answered is nobody's loss. */
+/** A claim that was never granted is no loss. */
 const isLost = ({ after, before, lost }: Extract<Change, { kind: 'claim' }>): boolean =>
   lost === true && after === undefined && before?.state === 'granted';

@@ -22,7 +22,7 @@ import {
   type Removal,
 } from '../../core/records.js';
 import { LiveView } from '../../store/live-view.js';
-import { isOlder } from '../../store/markers.js';
+import { predates } from '../../core/lost-records.js';
 import { networkOf } from '../../store/networks.js';
 import type { NameRequest } from '../../store/own-names.js';
 import type {
@@ -116,7 +116,7 @@ export class FakeStore implements Store {
     });
   }
 
-  /** As somebody would with etcdctl: without a marker. */
+  /** As somebody would with etcdctl: without a tombstone. */
   dropNode(name: string): void {
     this.#change((view) => {
       const value = view.nodes.get(name);
@@ -275,7 +275,7 @@ export class FakeStore implements Store {
     this.#requireConnection();
     const { name } = network;
     const removal = this.#view.removals.get(`network ${name}`);
-    if (this.#view.networks.has(name) || (removal !== undefined && !isOlder(removal, had))) return false;
+    if (this.#view.networks.has(name) || (removal !== undefined && !predates(removal, had))) return false;
     this.#change((view) => this.#dropRemoval(view, 'network', name));
     this.putNetwork(network);
     return true;
@@ -358,7 +358,7 @@ export class FakeStore implements Store {
     if (owner !== undefined && owner.node === undefined) {
       throw failedPrecondition(`ip: ${text} is in the subnet of a flanneld`);
     }
-    const lost = wanted.mourned?.();
+    const lost = wanted.retainedFor?.();
     if (lost !== undefined) throw failedPrecondition(`ip: ${text} ${lost}`);
     const claim: Claim = {
       network: name,

@@ -117,16 +117,16 @@ test('space that nobody leases: the claim alone counts', async (t) => {
 
 test('what only etcd has lost is not free, and the question is asked when its past is known', async (t) => {
   const { asker, network, stored } = await setUp();
-  let mourned: string | undefined =
+  let retained: string | undefined =
     'is in 10.100.3.0/24, the subnet of node n3, whose lease is gone from etcd';
   const request = { network, ip: IpAddress.parse('10.100.3.5'), node: 'n1', endpoint: 'e1' };
   const states: boolean[] = [];
   const ask = async () =>
     await asker.claimAddress({
       ...request,
-      mourned: () => {
+      retainedFor: () => {
         states.push(asker.state.connected);
-        return mourned;
+        return retained;
       },
     });
   asker.reconnect();
@@ -141,7 +141,7 @@ test('what only etcd has lost is not free, and the question is asked when its pa
   t.regex(error.message, /10\.100\.3\.5 is in 10\.100\.3\.0\/24, the subnet of node n3/);
   t.deepEqual(states, [true]);
   t.is(await stored('10.100.3.5'), undefined);
-  mourned = undefined;
+  retained = undefined;
   t.like(await ask(), { state: 'granted' });
 });
 

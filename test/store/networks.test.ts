@@ -156,7 +156,7 @@ test('removal: refused with endpoints, complete with force, remembered, and take
   const batches: number[] = [];
   store.subscribe((changes) => batches.push(changes.length));
   await store.removeNetwork('blue', { force: true });
-  t.deepEqual(batches, [4], 'network, lease, endpoint and marker in one batch');
+  t.deepEqual(batches, [4], 'network, lease, endpoint and tombstone in one batch');
   t.deepEqual(Object.keys(await etcd.raw.getAll().prefix(`${prefix}/networks/`).strings()), []);
   const { kvs } = await etcd.raw.kv.range({ key: Buffer.from(`${prefix}/removed/networks/blue`) });
   const ttl = await etcd.raw.leaseClient.leaseTimeToLive({ ID: kvs[0]?.lease ?? '0' });
@@ -172,7 +172,7 @@ test('removal: refused with endpoints, complete with force, remembered, and take
   t.is(store.view.removals.size, 0);
 });
 
-test('what was lost without a marker is written back as it was', async (t) => {
+test('what was lost without a tombstone is written back as it was', async (t) => {
   const prefix = freshPrefix();
   const text = '{ "Network":"10.100.0.0/16", "Extra":[1], "Backend":{"Type":"vxlan","VNI":5} }';
   await etcd.raw.put(`${prefix}/networks/blue/config`).value(text);

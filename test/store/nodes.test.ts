@@ -238,7 +238,7 @@ test('a node is removed with everything that is its own, however much', async (t
   await again.stop();
 });
 
-test('a node that etcd has lost is removed as well: there is a marker, and what is left of it goes', async (t) => {
+test('a node that etcd has lost is removed as well: there is a tombstone, and what is left of it goes', async (t) => {
   const prefix = freshPrefix();
   const store = await storeOn(etcd, prefix);
   const announcement = store.announce(() => node('n1'), quiet);
@@ -254,7 +254,7 @@ test('a node that etcd has lost is removed as well: there is a marker, and what 
   await etcd.raw.delete().prefix(`${prefix}/`);
   await eventually(() => store.view.removals.size === 0, 'all of it lost');
   await store.removeNode('n1', { force: false });
-  await eventually(() => store.view.removals.has('node n1'), 'there is a marker');
+  await eventually(() => store.view.removals.has('node n1'), 'there is a tombstone');
 });
 
 test('removed by force while up: it does not come back by itself, but when it is started again', async (t) => {

@@ -261,13 +261,13 @@ test.serial('restored from an older copy: what was removed on purpose is removed
       !witness.view.networks.has('removed') &&
       !witness.view.nodes.has('gone') &&
       witness.view.removals.size === 2,
-    'both are gone again, and the markers there',
+    'both are gone again, and the tombstones there',
   );
   t.true(witness.view.networks.has('kept'));
   await Promise.all([store.close(), witness.close()]);
 });
 
-test.serial('emptied: a marker comes back, and does not touch what was made anew', async (t) => {
+test.serial('emptied: a tombstone comes back, and does not touch what was made anew', async (t) => {
   const own = await startEtcd();
   t.teardown(async () => await own.stop());
   const witness = await storeOn(own, '/weft');
@@ -280,7 +280,7 @@ test.serial('emptied: a marker comes back, and does not touch what was made anew
   await own.raw
     .put('/weft/networks/again/config')
     .value('{"Network":"10.103.0.0/16","Backend":{"Type":"vxlan"}}');
-  await eventually(() => witness.view.removals.has('network old'), 'the marker is back');
+  await eventually(() => witness.view.removals.has('network old'), 'the tombstone is back');
   await sleep(500);
   t.true(witness.view.networks.has('again'));
   t.false(witness.view.removals.has('network again'));

@@ -1,4 +1,4 @@
-// Markers of removals and what came after them: an older marker is not believed, whether a copy of etcd brought it back or
+// Tombstones of removals and what came after them: an older tombstone is not believed, whether a copy of etcd brought it back or
 // somebody wrote the config by hand; and what was thrown out stays out.
 import { cpSync } from 'node:fs';
 import path from 'node:path';
@@ -95,7 +95,7 @@ test.serial(
   },
 );
 
-test.serial('a config that was written by hand after a removal overtakes the marker', async (t) => {
+test.serial('a config that was written by hand after a removal overtakes the tombstone', async (t) => {
   const prefix = freshPrefix();
   const store = await storeOn(etcd, prefix);
   const config = '{"Network":"10.101.0.0/16","Backend":{"Type":"vxlan"}}';
@@ -105,8 +105,8 @@ test.serial('a config that was written by hand after a removal overtakes the mar
   await etcd.raw.put(`${prefix}/networks/blue/config`).value(config);
   await eventually(() => store.view.networks.has('blue'), 'the network is there');
   t.is(store.view.removals.size, 0);
-  const marker = `${prefix}/removed/networks/blue`;
-  await eventually(async () => (await etcd.raw.get(marker).string()) === null, 'etcd forgets it');
+  const tombstone = `${prefix}/removed/networks/blue`;
+  await eventually(async () => (await etcd.raw.get(tombstone).string()) === null, 'etcd forgets it');
   const blue = store.view.networks.get('blue');
   await etcd.raw.delete().key(`${prefix}/networks/blue/config`);
   await eventually(() => !store.view.networks.has('blue'), 'deleted by hand');

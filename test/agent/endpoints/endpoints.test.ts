@@ -133,7 +133,7 @@ test('a port that the kernel does not let anybody hold is a problem, and the end
   kernel.reservePort = hold;
 });
 
-test('a way to a peer that nobody mourns any more goes later where the kernel fails', async (t) => {
+test('an expired route to a peer goes later where the kernel fails', async (t) => {
   const node = await startNode(t);
   await attached(node, 'c1');
   const { store, memberships, kernel, reconciler } = node;
@@ -147,7 +147,7 @@ test('a way to a peer that nobody mourns any more goes later where the kernel fa
   const lost: Change[] = [{ kind: 'lease', network: 'blue', subnet: lease.subnet.toString(), before: lease }];
   memberships.note(lost);
   await memberships.handle(lost);
-  t.true(way(), 'mourned');
+  t.true(way(), 'retained');
   kernel.beforeApply = () => {
     kernel.beforeApply = undefined;
     throw new Error('the socket is gone');

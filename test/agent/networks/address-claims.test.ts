@@ -177,7 +177,7 @@ test.serial('a claim on what a container here has is told, and leads nothing awa
   t.true(first.memberships.isGranted('blue', HERE));
 });
 
-test.serial('the way to a claimed address stays while the lease of its user is mourned', async (t) => {
+test.serial('the route to a claimed address stays while the lease of its user is retained', async (t) => {
   const { store, first, way } = await agent(t);
   t.teardown(first.stop);
   store.setAlive('node2', 'node2');

@@ -1,9 +1,9 @@
-// What a copy of etcd that lacks the marker of a removal has of what was removed: that itself, or something made since.
+// What a copy of etcd that lacks the tombstone of a removal has of what was removed: that itself, or something made since.
 import test from 'ava';
 
 import type { Removal } from '../../core/records.js';
 import { Keys } from '../../store/keys.js';
-import { lostRemovals } from '../../store/markers.js';
+import { lostRemovals } from '../../store/tombstones.js';
 import { encodeNode } from '../../store/record-codec.js';
 
 const keys = new Keys('/weft');

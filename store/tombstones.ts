@@ -1,0 +1,68 @@
+// Tombstones of removals, compared with the records that they stand for (core/lost-records.ts).
+import type { IKeyValue } from 'etcd3';
+
+import { isRemovedOne, predates, supersedes, type Revisions } from '../core/lost-records.js';
+import type { Removal } from '../core/records.js';
+import type { Keys } from './keys.js';
+import { ifReadable } from './parse.js';
+import { decodeNode } from './record-codec.js';
+
+/** A removal whose tombstone a restored etcd lacks. */
+export interface LostRemoval {
+  removal: Removal;
+  /** Of the config or node. */
+  key: string;
+  /** Of the record in the restored etcd, where it is the one that was removed: it is to be removed again. */
+  revision?: string;
+}
+
+const subjectOf = (keys: Keys, { kind, name }: Removal): string =>
+  kind === 'network' ? keys.config(name) : keys.node(name);
+
+/**
+ * Keys of the tombstones that a newer record supersedes.
+ * @param remembered what was there before etcd was restored; absent where it was not
+ * @param known tombstones that were found superseded before, with their revision
+ */
+export function superseded(
+  keys: Keys,
+  removals: Iterable<Removal>,
+  there: ReadonlyMap<string, Revisions>,
+  remembered: ReadonlyMap<string, Revisions> | undefined,
+  known: ReadonlyMap<string, string>,
+): string[] {
+  return [...removals].flatMap((removal) => {
+    const tombstone = keys.removal(removal.kind, removal.name);
+    const subject = subjectOf(keys, removal);
+    const revision = there.get(tombstone)?.modRevision ?? '0';
+    const isKnown = known.get(tombstone) === revision;
+    return isKnown || supersedes(revision, there.get(subject), remembered?.get(subject)) ? [tombstone] : [];
+  });
+}
+
+/** When the agent started that wrote this record of a node; undefined where it cannot be read. */
+const startOf = (name: string, kv: IKeyValue): string | undefined =>
+  ifReadable(() => decodeNode(name, kv.value.toString()))?.startedAt;
+
+/**
+ * Removals whose tombstones were there before and are not in the restored etcd.
+ * @param deleted last revisions of configs and nodes that this process saw go
+ */
+export function lostRemovals(
+  keys: Keys,
+  removals: Iterable<Removal>,
+  restored: ReadonlyMap<string, IKeyValue>,
+  deleted: ReadonlyMap<string, Revisions>,
+): LostRemoval[] {
+  return [...removals].flatMap((removal): LostRemoval[] => {
+    if (restored.has(keys.removal(removal.kind, removal.name))) return [];
+    const key = subjectOf(keys, removal);
+    const kv = restored.get(key);
+    const isAgain =
+      kv !== undefined &&
+      isRemovedOne({ createRevision: kv.create_revision, modRevision: kv.mod_revision }, deleted.get(key)) &&
+      // An emptied etcd counts its revisions anew: a node that started since can have those of the removed one.
+      !(removal.kind === 'node' && predates(removal, startOf(removal.name, kv)));
+    return [{ removal, key, ...(isAgain && { revision: kv.mod_revision }) }];
+  });
+}
