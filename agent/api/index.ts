@@ -3,5 +3,5 @@ export { startGauges } from './gauges.js';
 export { agentApi } from './handlers.js';
 export { mountHostEndpoint } from './host-endpoint-service.js';
 export { serveApi } from './server.js';
-export { startSession } from './session.js';
-export { statusOf, endpointMessage } from './status.js';
+export { startSession, type SessionState } from './session.js';
+export { endpointMessage, statusOf, type StatusSources } from './status.js';

@@ -10,14 +10,16 @@ import type { Logger } from '../../daemon/log.js';
 import type { Addresses } from './addresses.js';
 import { type MembershipListener, type Memberships, ownSubnets } from '../networks/index.js';
 import { addressesOf } from './endpoint-addresses.js';
+import { EndpointTable } from './endpoint-table.js';
 import type { EndpointResolvConf } from './resolv-conf.js';
 import type { PublishedPorts } from './published-ports.js';
 import { attempt, type Problems } from '../health/index.js';
 import type { Publisher } from './publisher.js';
-import { type Reconciler, sameSandbox, type SandboxRecord } from '../reconcile/index.js';
+import { type Reconciler, type SandboxRecord } from '../reconcile/index.js';
 import type { State } from '../state/index.js';
 
 export interface EndpointsOptions {
+  table?: EndpointTable;
   reconciler: Reconciler;
   memberships: Memberships;
   addresses: Addresses;
@@ -38,24 +40,24 @@ const endOf = ({ id, name, network }: Endpoint): string =>
   `the end of endpoint ${name} (${id}) of network ${network}`;
 
 export class Endpoints implements MembershipListener {
-  readonly #byId = new Map<string, Endpoint>();
+  readonly #table: EndpointTable;
   readonly #locks = new KeyedMutex();
 
-  constructor(private readonly options: EndpointsOptions) {}
+  constructor(private readonly options: EndpointsOptions) {
+    this.#table = options.table ?? new EndpointTable();
+  }
 
   list(): Endpoint[] {
-    return [...this.#byId.values()];
+    return this.#table.list();
   }
 
   get(id: string): Endpoint | undefined {
-    return this.#byId.get(id);
+    return this.#table.get(id);
   }
 
   /** By its container. */
   find(network: string, sandbox: Sandbox): Endpoint | undefined {
-    return this.list().find(
-      (endpoint) => endpoint.network === network && sameSandbox(endpoint.sandbox, sandbox),
-    );
+    return this.#table.find(network, sandbox);
   }
 
   /** Runs `work` when everything else for that namespace is done. @param cookie of the namespace */
@@ -66,14 +68,14 @@ export class Endpoints implements MembershipListener {
   /** Runs `work` on an endpoint as it is when its turn comes; on undefined where it has gone meanwhile. */
   inTurn<T>(endpoint: Endpoint, work: (there: Endpoint | undefined) => Promise<T>): Promise<T> {
     const key = endpoint.door === undefined ? endpoint.sandbox.cookie : endpoint.id;
-    return this.#locks.run(key, () => work(this.#byId.get(endpoint.id)));
+    return this.#locks.run(key, () => work(this.#table.get(endpoint.id)));
   }
 
   /** Takes up what is remembered; containers that have gone meanwhile are noticed by the first comparison. */
   async restore(endpoints: readonly Endpoint[]): Promise<void> {
     for (const endpoint of endpoints) {
-      if (this.#byId.has(endpoint.id)) continue;
-      this.#byId.set(endpoint.id, endpoint);
+      if (this.#table.has(endpoint.id)) continue;
+      this.#table.set(endpoint);
       this.options.onChange?.(endpoint, true);
       // Those of a door are held by its reservations, which outlive the container.
       if (endpoint.door === undefined) this.#hold(endpoint);
@@ -96,7 +98,7 @@ export class Endpoints implements MembershipListener {
   async changed(network: string): Promise<void> {
     for (const { id } of this.list()) {
       // As it is now: the list is of a moment ago.
-      const endpoint = this.#byId.get(id);
+      const endpoint = this.#table.get(id);
       if (endpoint?.network !== network) continue;
       this.options.resolvConf.trySet(endpoint, endpoint);
       await this.#adopt(endpoint);
@@ -127,7 +129,7 @@ export class Endpoints implements MembershipListener {
     const membership = this.options.memberships.get(network);
     const id = this.options.addresses.holder(network, ip);
     if (id !== undefined && id !== endpoint)
-      return `${ip} is in use by ${this.#byId.get(id)?.name ?? 'a container that is being attached'}`;
+      return `${ip} is in use by ${this.#table.get(id)?.name ?? 'a container that is being attached'}`;
     if (membership === undefined) return undefined;
     for (const subnet of ownSubnets(membership.lease)) {
       const { address } = parseInterface(`${ip}/${subnet.family === 4 ? 32 : 128}`);
@@ -139,7 +141,7 @@ export class Endpoints implements MembershipListener {
 
   /** Neither gone nor described anew. */
   #isCurrent(endpoint: Endpoint): boolean {
-    return this.#byId.get(endpoint.id) === endpoint;
+    return this.#table.get(endpoint.id) === endpoint;
   }
 
   async #adopt(endpoint: Endpoint): Promise<void> {
@@ -189,7 +191,7 @@ export class Endpoints implements MembershipListener {
 
   /** Takes a door's container off; what is gone is no error. */
   async disconnect(id: string): Promise<void> {
-    const endpoint = this.#byId.get(id);
+    const endpoint = this.#table.get(id);
     if (endpoint === undefined) return;
     await this.inTurn(endpoint, async (there) => {
       if (there !== undefined) await this.remove(endpoint);
@@ -198,7 +200,7 @@ export class Endpoints implements MembershipListener {
 
   /** Writes down what is learnt about an endpoint later. */
   async describe(id: string, about: Partial<Endpoint>): Promise<void> {
-    const known = this.#byId.get(id);
+    const known = this.#table.get(id);
     if (known === undefined) return;
     await this.inTurn(known, async (endpoint) => {
       if (endpoint === undefined) return;
@@ -215,12 +217,12 @@ export class Endpoints implements MembershipListener {
    */
   put(endpoint: Endpoint): void {
     const { id, network } = endpoint;
-    if (!this.#byId.has(id) && this.options.memberships.get(network) === undefined)
+    if (!this.#table.has(id) && this.options.memberships.get(network) === undefined)
       throw notFound(`this node is not on network ${network} any more`, 'See `weft network ls`.');
     this.options.state.saveEndpoint(endpoint);
-    this.#byId.set(endpoint.id, endpoint);
+    this.#table.set(endpoint);
     setImmediate(() => {
-      if (this.#byId.get(endpoint.id) !== endpoint) return;
+      if (this.#table.get(endpoint.id) !== endpoint) return;
       this.options.onChange?.(endpoint, true);
       this.options.publisher.publish(endpoint);
     });
@@ -228,7 +230,7 @@ export class Endpoints implements MembershipListener {
 
   /** A container went by itself. Where its endpoint cannot be removed now, the next comparison says so again. */
   vanished(record: string): void {
-    const endpoint = this.#byId.get(record.split(' ')[1] ?? '');
+    const endpoint = this.#table.get(record.split(' ')[1] ?? '');
     if (endpoint === undefined) return;
     void this.inTurn(endpoint, async (there) => {
       if (there === undefined) return;
@@ -238,7 +240,7 @@ export class Endpoints implements MembershipListener {
         () => this.remove(there),
         'It is tried again every 10 seconds.',
       );
-      if (this.#byId.has(there.id)) return;
+      if (this.#table.has(there.id)) return;
       this.options.log.info('a container is gone: its endpoint is removed', {
         endpoint: there.name,
         network: there.network,
@@ -282,12 +284,12 @@ export class Endpoints implements MembershipListener {
     // The file first: killed after this line, the leftover link is pruned at the next start; the other way round an
     // endpoint without a container would be made anew.
     state.deleteEndpoint(endpoint.id);
-    this.#byId.delete(endpoint.id);
+    this.#table.delete(endpoint.id);
     try {
       // Nothing may lead to an address that is the next container's.
       await ports.close(endpoint.id);
     } catch (error) {
-      this.#byId.set(endpoint.id, endpoint);
+      this.#table.set(endpoint);
       state.saveEndpoint(endpoint);
       throw error;
     }

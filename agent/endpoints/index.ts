@@ -3,6 +3,7 @@ export { Addresses } from './addresses.js';
 export { type AttachRequest, parseAttach, parsePublishes } from './attach-request.js';
 export { Attacher } from './attach.js';
 export type { PreviousAddresses } from './endpoint-addresses.js';
+export { EndpointTable } from './endpoint-table.js';
 export { EndpointPorts } from './endpoint-ports.js';
 export { Endpoints, isToCome } from './endpoints.js';
 export { HostEndpoint } from './host-endpoint.js';

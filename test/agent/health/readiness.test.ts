@@ -6,7 +6,7 @@ import { agentMetrics } from '../../../agent/health/metrics.js';
 import { Problems } from '../../../agent/health/problems.js';
 import { AgentReadiness } from '../../../agent/health/readiness.js';
 import { problemsOf } from '../../../agent/api/status.js';
-import { StoreFollower } from '../../../agent/store-follower.js';
+import { StoreFollower } from '../../../agent/start/store-follower.js';
 import { unavailable } from '../../../core/errors.js';
 import { silentLogger } from '../../../daemon/log.js';
 import { FakeStore } from '../../fakes/store.js';

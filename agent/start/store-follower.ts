@@ -1,12 +1,12 @@
 // What the agent does as the store tells it: the first full list, every batch of changes, and being connected again, one after
 // the other, in etcd's order.
-import { messageOf, WeftError } from '../core/errors.js';
-import type { Logger } from '../daemon/log.js';
-import type { Announcement, Change, Store } from '../store/store.js';
-import type { Gateways, Memberships } from './networks/index.js';
-import { type AgentMetrics, FIRST_LIST, type Problems } from './health/index.js';
-import type { PluginAddresses } from './plugin-host/index.js';
-import type { PublishedPorts, Publisher } from './endpoints/index.js';
+import { messageOf, WeftError } from '../../core/errors.js';
+import type { Logger } from '../../daemon/log.js';
+import type { Announcement, Change, Store } from '../../store/store.js';
+import type { Gateways, Memberships } from '../networks/index.js';
+import { type AgentMetrics, FIRST_LIST, type Problems } from '../health/index.js';
+import type { PluginAddresses } from '../plugin-host/index.js';
+import type { PublishedPorts, Publisher } from '../endpoints/index.js';
 
 export interface StoreFollowerOptions {
   store: Pick<Store, 'synced' | 'isSynced' | 'subscribe' | 'state' | 'onState' | 'view'>;

@@ -1,0 +1,154 @@
+// Stage 2, assemble: make the parts of the agent and connect them. Nothing runs yet.
+import { Dns, dnsMetrics, NetnsResolvConf } from '../dns/index.js';
+import {
+  Addresses,
+  Attacher,
+  EndpointPorts,
+  EndpointResolvConf,
+  Endpoints,
+  EndpointTable,
+  HostEndpoint,
+  mayBeMore,
+  PublishedPorts,
+  Publisher,
+} from '../endpoints/index.js';
+import { bootId } from '../kernel/index.js';
+import { Gateways, Memberships } from '../networks/index.js';
+import { Attachments, AttachmentState } from '../pipework/index.js';
+import { PluginAddresses, PluginEndpoints, PluginNetworks, SET_ASIDE } from '../plugin-host/index.js';
+import { Reconciler } from '../reconcile/index.js';
+import { containerNetworks, Containers, ContainerState } from '../runtime/index.js';
+import { Peers } from '../underlay/index.js';
+import { Hook } from './hook.js';
+import type { Opened } from './open.js';
+
+/** The parts of the agent. */
+export interface Parts {
+  reconciler: Reconciler;
+  memberships: Memberships;
+  gateways: Gateways;
+  publisher: Publisher;
+  addresses: Addresses;
+  ports: PublishedPorts;
+  endpoints: Endpoints;
+  endpointPorts: EndpointPorts;
+  attacher: Attacher;
+  hostEndpoint: HostEndpoint;
+  attachments: Attachments;
+  attachmentState: AttachmentState;
+  containers: Containers;
+  dns: Dns;
+  netnsResolvConf: NetnsResolvConf;
+  peers: Peers;
+  pluginNetworks: PluginNetworks;
+  pluginAddresses: PluginAddresses;
+  pluginEndpoints: PluginEndpoints;
+}
+
+export function assemble(opened: Opened): Parts {
+  const { settings, log, shutdown, metrics, state, loaded, node, instance } = opened;
+  const { kernel, store, problems, underlay } = opened;
+
+  // Where two parts need each other, one is connected to the other below.
+  const vanished = new Hook<[record: string]>(undefined);
+  const movedIn = new Hook<[names: readonly string[]]>(undefined);
+  const runTarget = new Hook<[name: string], ReturnType<Containers['target']>>(undefined);
+  const keepsClaim = new Hook<Parameters<PluginAddresses['keeps']>, boolean>(false);
+
+  const reconciler = new Reconciler({
+    ...{ kernel, log, metrics, problems },
+    onVanished: vanished.call,
+    onMovedIn: movedIn.call,
+    onUnderlay: () => void underlay.look(),
+  });
+  shutdown.add('the reconciler', () => reconciler.stop());
+  const memberships = new Memberships({
+    ...{ kernel, store, reconciler, state, log, problems, node, instance },
+    runDir: settings.runDir,
+    subnetTtlSeconds: settings.subnetTtl.seconds,
+    underlay: () => underlay.current,
+  });
+  shutdown.add('the memberships', () => memberships.stop());
+  const table = new EndpointTable();
+  const publisher = new Publisher({
+    ...{ store, log, metrics, problems, node, instance },
+    current: () => table.list(),
+    keeps: keepsClaim.call,
+  });
+  shutdown.add('the publisher', () => publisher.stop());
+  const dns = new Dns({
+    ...{ store, memberships, kernel, problems, log, node },
+    metrics: dnsMetrics(metrics.registry),
+    listen: settings.dns === 'on',
+    servers: settings.dnsServer ?? [],
+  });
+  const netnsResolvConf = new NetnsResolvConf({ stateDir: settings.stateDir, log });
+  const resolvConf = new EndpointResolvConf({
+    files: netnsResolvConf,
+    text: (networks) => dns.resolvConf(networks),
+    endpoints: () => table.list(),
+    log,
+  });
+  const addresses = new Addresses({
+    ...{ store, memberships, node },
+    nameOf: (holder) => (holder === SET_ASIDE ? 'an --aux-address' : table.get(holder)?.name),
+    incomplete: mayBeMore(loaded),
+  });
+  const ports = new PublishedPorts({ kernel, store, memberships, reconciler, problems, log, node });
+  shutdown.add('the ports', () => ports.stop());
+  const endpoints = new Endpoints({
+    ...{ table, reconciler, memberships, addresses, publisher, ports, state, problems, log, resolvConf },
+    onChange: (endpoint, there) => dns.ownEndpoint(endpoint, there),
+  });
+  const endpointPorts = new EndpointPorts({ endpoints, memberships, ports, reconciler });
+  const attacher = new Attacher({
+    ...{ kernel, reconciler, memberships, endpoints, addresses, publisher, ports, resolvConf, log, node },
+    docker: settings.docker,
+    runs: runTarget.call,
+  });
+  shutdown.add('names', () => dns.stop());
+  memberships.listen({
+    changed: async (network) => {
+      await endpoints.changed(network);
+      dns.refresh();
+    },
+    left: (network) => endpoints.left(network),
+    refusal: (network, ip, endpoint) => endpoints.refusal(network, ip, endpoint),
+    isUsed: (network) => endpoints.isUsed(network),
+  });
+  const attachmentState = new AttachmentState(settings.stateDir);
+  const attachments = new Attachments({
+    ...{ kernel, reconciler, problems, log },
+    state: attachmentState,
+    docker: settings.docker,
+    underlay: () => underlay.current,
+    memberships: () => memberships.list(),
+  });
+  const gateways = new Gateways({ store, memberships, problems, node });
+  shutdown.add('the gateways', () => gateways.stop());
+  const containers = new Containers({
+    state: new ContainerState(settings.stateDir, settings.runDir),
+    networks: containerNetworks(kernel, attacher, endpoints, dns),
+    ...{ problems, log, bootId },
+  });
+  shutdown.add('watching the containers', () => containers.stop());
+  const hostEndpoint = new HostEndpoint({
+    ...{ kernel, reconciler, memberships, endpoints, addresses, publisher, log, node },
+  });
+  const forPlugins = { store, kernel, memberships, addresses, endpoints, publisher, state, log, node };
+  const pluginNetworks = new PluginNetworks({ store, kernel, memberships, endpoints, log, instance });
+  const pluginAddresses = new PluginAddresses(forPlugins);
+  const pluginEndpoints = new PluginEndpoints({ ...forPlugins, endpointPorts });
+  const peers = new Peers({ store, kernel, memberships, metrics, problems, node });
+
+  vanished.connect((record) => (attachments.owns(record) ? attachments : endpoints).vanished(record));
+  movedIn.connect((names) => pluginEndpoints.movedIn(names));
+  runTarget.connect((name) => containers.target(name));
+  keepsClaim.connect((claim) => pluginAddresses.keeps(claim));
+
+  return {
+    ...{ reconciler, memberships, gateways, publisher, addresses, ports, endpoints, endpointPorts },
+    ...{ attacher, hostEndpoint, attachments, attachmentState, containers, dns, netnsResolvConf, peers },
+    ...{ pluginNetworks, pluginAddresses, pluginEndpoints },
+  };
+}

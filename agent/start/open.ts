@@ -1,0 +1,102 @@
+// Stage 1, open: state directory, kernel, store, HTTP, underlay address.
+import { readEtcdTls, readTls, type Tls } from '../../daemon/tls.js';
+import { startHttp } from '../../daemon/http.js';
+import type { Logger } from '../../daemon/log.js';
+import type { Shutdown } from '../../daemon/shutdown.js';
+import { openStore } from '../../store/etcd-store.js';
+import type { Store } from '../../store/store.js';
+import { agentMetrics, AgentReadiness, Problems, type AgentMetrics } from '../health/index.js';
+import { bootId, openFirewall, openKernel, type Kernel } from '../kernel/index.js';
+import type { AgentSettings } from '../settings.js';
+import { FilePortJournal, State, type Loaded } from '../state/index.js';
+import { NodeUnderlay, type UnderlaySettings } from '../underlay/index.js';
+import { Hook } from './hook.js';
+
+/** Where a daemon stands: what it was told, and how it ends. */
+export interface Daemon {
+  settings: AgentSettings;
+  log: Logger;
+  shutdown: Shutdown;
+}
+
+/** The node's two sides, without any state of weft's. */
+export interface Access {
+  kernel: Kernel;
+  store: Store;
+}
+
+/** Everything that the parts of the agent rest on. */
+export interface Opened extends Daemon, Access {
+  node: string;
+  instance: string;
+  /** RFC 3339. */
+  startedAt: string;
+  /** Of the connection to the controllers; undefined: plain text. */
+  tls: Tls | undefined;
+  state: State;
+  /** What the state directory remembers. */
+  loaded: Loaded;
+  metrics: AgentMetrics;
+  problems: Problems;
+  readiness: AgentReadiness;
+  underlay: NodeUnderlay;
+  /** Something that a report to the controller shows has changed. */
+  changed: Hook<[]>;
+}
+
+/** @throws WeftError FAILED_PRECONDITION where the kernel or the firewall cannot be used */
+export async function openAccess({ settings, log, shutdown }: Daemon): Promise<Access> {
+  const tls = readEtcdTls(settings);
+  const firewall = await openFirewall(settings.firewall, { log });
+  const journal = new FilePortJournal(settings.stateDir, bootId);
+  const kernel = await openKernel({ firewall, journal });
+  shutdown.add('the kernel', () => kernel.close());
+  const store = openStore({
+    endpoints: [...settings.etcd],
+    prefix: settings.prefix,
+    ...(tls === undefined ? {} : { tls }),
+    log,
+  });
+  shutdown.add('the store', () => store.close());
+  return { kernel, store };
+}
+
+/** Settles when the node has an underlay address, which may be after the network has come up. */
+export async function open(daemon: Daemon): Promise<Opened> {
+  const { settings, log, shutdown } = daemon;
+  const tls = readTls(settings);
+  const state = new State(settings.stateDir);
+  const loaded = state.load();
+  const startedAt = new Date().toISOString();
+  const metrics = agentMetrics();
+  const { kernel, store } = await openAccess(daemon);
+  const changed = new Hook<[]>(undefined);
+  const problems = new Problems(changed.call);
+  const readiness = new AgentReadiness(problems);
+  const http = await startHttp({
+    listen: settings.http,
+    registry: metrics.registry,
+    readiness: () => readiness.now(),
+    log,
+  });
+  shutdown.add('http', () => http.stop());
+  const underlay = await NodeUnderlay.find(
+    { kernel, problems, log, settings: underlaySettings(settings) },
+    shutdown.signal,
+    (reason) => readiness.waitsFor(reason),
+  );
+  return {
+    ...daemon,
+    ...{ node: settings.node, instance: loaded.instance, startedAt, tls },
+    ...{ state, loaded, metrics, kernel, store, problems, readiness, underlay, changed },
+  };
+}
+
+function underlaySettings({ underlayIp, underlayIface }: AgentSettings): UnderlaySettings {
+  return {
+    ...(underlayIp !== undefined && {
+      ips: [underlayIp.ip, ...(underlayIp.ip6 === undefined ? [] : [underlayIp.ip6])],
+    }),
+    ...(underlayIface !== undefined && { iface: underlayIface }),
+  };
+}

@@ -1,0 +1,26 @@
+// Stage 3, restore: put right what the state directory remembers. The node does not wait for etcd.
+import type { Opened } from './open.js';
+import type { Parts } from './assemble.js';
+
+export async function restore(opened: Opened, parts: Parts): Promise<void> {
+  const { loaded, log, problems } = opened;
+  const { memberships, endpoints, attachments, attachmentState, netnsResolvConf, pluginAddresses } = parts;
+  await memberships.restore(loaded.networks);
+  await endpoints.restore(loaded.endpoints);
+  await attachments.restore(
+    attachmentState.load((path, why) => {
+      log.error('a file of the state directory cannot be read', { path, error: why });
+      problems.set(`torn ${path}`, {
+        what: `the state file ${path}`,
+        why: `it cannot be read: ${why}`,
+        fix: 'The pipework attachment in it is not known any more; make it again with weft pipework, then delete the file.',
+      });
+    }),
+  );
+  netnsResolvConf.keepOnly(endpoints.list().flatMap(({ dns, target }) => (dns === true ? [target] : [])));
+  pluginAddresses.restore(loaded.reservations);
+  await parts.reconciler.start();
+  parts.dns.start();
+  parts.ports.start();
+  parts.containers.restore();
+}

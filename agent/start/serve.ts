@@ -1,0 +1,121 @@
+// Stage 4, serve: announce the node, then open the API, the session with the controller, and the plugins.
+import type { Endpoint, NodeRecord } from '../../core/records.js';
+import type { Plugin } from '../../daemon/plugin-host.js';
+import { version } from '../../daemon/version.js';
+import type { Endpoint as EndpointMessage } from '../../proto/gen/weft/v1/types.js';
+import type { Announcement } from '../../store/store.js';
+import {
+  agentApi,
+  endpointMessage,
+  mountHostEndpoint,
+  serveApi,
+  startGauges,
+  startSession,
+  statusOf,
+  type SessionState,
+  type StatusSources,
+} from '../api/index.js';
+import { mountRuntime } from '../runtime/index.js';
+import type { Parts } from './assemble.js';
+import { Hook } from './hook.js';
+import type { Opened } from './open.js';
+
+/** @returns the node's sign of life in etcd */
+export async function serve(opened: Opened, parts: Parts, plugins: readonly Plugin[]): Promise<Announcement> {
+  const { settings, shutdown, log, node, kernel, underlay, readiness, changed } = opened;
+  const { memberships, containers, hostEndpoint } = parts;
+  const announcement = announce(opened);
+  const sessionState = new Hook<[], SessionState>({ state: 'none', address: '', error: '' });
+  const sources = statusSources(opened, parts, sessionState.call);
+  const api = agentApi({
+    ...parts,
+    ...{ store: opened.store, metrics: opened.metrics },
+    status: () => Promise.resolve(statusOf(sources)),
+    changed: changed.call,
+  });
+  const session = startSession({
+    controllers: settings.controller.map(({ text }) => text),
+    tls: opened.tls,
+    hello: { node, instance: opened.instance, version },
+    status: () => statusOf(sources),
+    handle: (request) => (request.$case === 'attach' ? api.attach(request.value) : api.detach(request.value)),
+    log,
+  });
+  sessionState.connect(() => session.state());
+  changed.connect(() => session.changed());
+  shutdown.add('the session', () => session.stop());
+  const toMessage = (endpoint: Endpoint): EndpointMessage => endpointMessage(endpoint, memberships);
+  const served = await serveApi(settings.runDir, api, [
+    (server) => mountRuntime(server, containers, toMessage, changed.call),
+    (server) => mountHostEndpoint(server, hostEndpoint, toMessage, changed.call),
+  ]);
+  shutdown.add('the api', () => served.stop());
+  if (memberships.list().length > 0) readiness.begins();
+  else readiness.waitsFor(`etcd at ${settings.etcd.join(', ')} has not answered yet`);
+  shutdown.add('the gauges', startGauges(sources));
+  log.info('the agent serves', {
+    node,
+    socket: served.path,
+    underlay: underlay.current.ip.toString(),
+    firewall: kernel.firewall.kind,
+  });
+  for (const plugin of plugins) await mount(plugin, opened, parts);
+  return announcement;
+}
+
+function announce({ settings, store, underlay, node, instance, startedAt, ...opened }: Opened): Announcement {
+  const { log, problems, shutdown } = opened;
+  const record = (): NodeRecord => ({
+    name: node,
+    instance,
+    publicIp: underlay.current.ip.toString(),
+    ...(underlay.current.ip6 === undefined ? {} : { publicIp6: underlay.current.ip6.toString() }),
+    version,
+    startedAt,
+  });
+  const announcement = store.announce(record, {
+    ttlSeconds: settings.nodeTtl.seconds,
+    onConflict: (other) => {
+      log.error('this node’s name is taken', { node, other: other.publicIp, otherInstance: other.instance });
+      problems.set('name', {
+        what: `node ${node}`,
+        why: `another agent of that name is alive, at ${other.publicIp}; this one is at ${underlay.current.ip.toString()}`,
+        fix: `Give one of them another name with --node. This one stays out until the other is removed (weft node rm ${node}), or until it is restarted while the other is down.`,
+      });
+    },
+  });
+  shutdown.add('the announcement', () => announcement.stop());
+  return announcement;
+}
+
+function statusSources(opened: Opened, parts: Parts, controller: () => SessionState): StatusSources {
+  const { store, settings, problems, metrics, kernel, node, startedAt, underlay } = opened;
+  const { memberships, endpoints, publisher, peers } = parts;
+  return {
+    ...{ store, memberships, endpoints, publisher, peers, problems, metrics, node, version, startedAt },
+    etcd: settings.etcd,
+    firewall: kernel.firewall.kind,
+    capabilities: kernel.capabilities(),
+    publicIp: () => {
+      const { ip, ip6 } = underlay.current;
+      return { ip: ip.toString(), ...(ip6 === undefined ? {} : { ip6: ip6.toString() }) };
+    },
+    controller,
+  };
+}
+
+async function mount(plugin: Plugin, opened: Opened, parts: Parts): Promise<void> {
+  const { settings, shutdown, log, node, problems } = opened;
+  const mounted = await plugin({
+    ...{ node, log },
+    signal: shutdown.signal,
+    stateDir: settings.stateDir,
+    cnmSocket: settings.cnmSocket,
+    docker: settings.docker,
+    networks: parts.pluginNetworks,
+    addresses: parts.pluginAddresses,
+    endpoints: parts.pluginEndpoints,
+    problem: (key, problem) => (problem === undefined ? problems.clear(key) : problems.set(key, problem)),
+  });
+  shutdown.add('a plugin', () => mounted.stop());
+}
