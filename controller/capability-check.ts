@@ -1,11 +1,11 @@
-// Whether the cluster can carry a network at all: what its driver needs of a kernel, against what the nodes say theirs can.
+// Capability check: what a network's driver needs of a kernel, against what the nodes report.
 import { needsOf } from '../core/bridged.js';
 import { failedPrecondition } from '../core/errors.js';
 import type { Network } from '../core/network.js';
 import type { Status } from '../proto/gen/weft/v1/types.js';
 
 /**
- * Nothing is known of nodes that have not reported; each node checks for itself again when it joins.
+ * Nodes that have not reported do not count. Each node checks again when it joins.
  * @throws WeftError FAILED_PRECONDITION where every node that has reported lacks something, with what
  */
 export function checkCapability(

@@ -1,9 +1,8 @@
-// What is left in etcd of nodes and networks that somebody removed is taken away, by one controller among all.
+// Garbage collection in etcd: leftovers of removed nodes and networks, by the elected leader alone.
 //
-// Removing is one transaction that takes everything along, so there is only something to do where a record was written
-// while, or after, its node or network was removed: by an agent that had not heard of it. The rule is narrow on purpose:
-// a record goes only where a tombstone says that the removal was wanted, its node or network is still not there, and both
-// were so for a while; a node that is merely down, or a key that was lost, is never a reason.
+// A removal is one transaction that deletes everything of the node or network, so only records that an agent wrote during or
+// after it are left. The rule is narrow on purpose: a record is deleted only where a tombstone exists, its node or network is
+// absent, and both held twice in a row. A node that is down or a key that was lost is never a reason.
 import { setTimeout as delay } from 'node:timers/promises';
 
 import type { Logger } from '../daemon/log.js';
@@ -12,12 +11,12 @@ import type { Store } from '../store/store.js';
 const EVERY_MS = 15_000;
 
 export interface Leftover {
-  /** Tells it from others. */
+  /** Identifies it among the leftovers of one look. */
   key: string;
   remove(store: Store): Promise<void>;
 }
 
-/** Everything that may go as of now. */
+/** Everything that may be deleted as of now. */
 export function findLeftovers({ view }: Store): Leftover[] {
   const removed = (node: string | undefined, network: string): boolean => {
     const nodeGone =
@@ -27,7 +26,7 @@ export function findLeftovers({ view }: Store): Leftover[] {
       !view.alive.has(node);
     return nodeGone || (view.removals.has(`network ${network}`) && !view.networks.has(network));
   };
-  // A config that cannot be read is a network that is there.
+  // A network whose config cannot be read still exists.
   const unreadable = new Set(
     [...view.bad.keys()].map((key) => /\/networks\/([^/]+)\/config$/.exec(key)?.[1]),
   );
@@ -57,7 +56,7 @@ export function findLeftovers({ view }: Store): Leftover[] {
   for (const [network, leases] of view.leases) {
     if (unreadable.has(network)) continue;
     for (const lease of leases.values()) {
-      // Reservations and flanneld's subnets are not weft's to take.
+      // Reservations and flanneld's subnets are never deleted.
       if (lease.reservation || lease.node === undefined || !removed(lease.node, network)) continue;
       found.push({
         key: `lease ${network}/${lease.subnet.toString()} ${lease.etcdLease}`,
@@ -68,7 +67,7 @@ export function findLeftovers({ view }: Store): Leftover[] {
   return found;
 }
 
-/** Looks every 15 s until the signal ends it; what was a leftover twice in a row goes. */
+/** Looks every 15 s until the signal aborts; deletes what was a leftover twice in a row. */
 export async function cleanUp(options: {
   store: Store;
   log: Logger;

@@ -1,11 +1,11 @@
-// Time as the controller's parts are given it, so that tests decide how it passes.
+// The clock that the controller's parts are given, so that tests control it.
 
 export interface Clock {
   /** Milliseconds since 1970. */
   now(): number;
-  /** Milliseconds by a clock that nobody sets: for how long something takes. */
+  /** Milliseconds of a monotonic clock. */
   elapsed(): number;
-  /** Calls once, later; answers how to take that back. */
+  /** Calls once, later. Returns a function that cancels it. */
   after(ms: number, call: () => void): () => void;
 }
 

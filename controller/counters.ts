@@ -1,5 +1,6 @@
-// Counts and look-ups over the store's view that its maps do not answer at once: what is on a node, and which subnet a
-// node has in a network. Kept by the changes, so that an answer costs the same in a large cluster.
+// Counters and indexes over the store's view: endpoints of a node, subnets by node.
+//
+// They follow the store's changes, so an answer costs the same in a large cluster.
 import type { Change, Store, StoredLease } from '../store/store.js';
 
 export class Counters {
@@ -56,7 +57,7 @@ export class Counters {
   #dropLease({ node, network, subnet }: StoredLease): void {
     if (node === undefined) return;
     const ofNode = this.#leases.get(node);
-    // A node that changes its subnet may have two leases for a moment; the other one stays.
+    // A node that changes its subnet may have two leases for a moment.
     if (ofNode?.get(network)?.subnet.equals(subnet) !== true) return;
     ofNode.delete(network);
     if (ofNode.size === 0) this.#leases.delete(node);

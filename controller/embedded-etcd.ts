@@ -1,5 +1,6 @@
-// The etcd that the controller runs where no other is named: started, watched, started again when it ends, and ended with
-// the controller, even where that is killed.
+// The embedded etcd: started, supervised, restarted, and ended with the controller.
+//
+// It ends with the controller also where the controller is killed.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { chmod, mkdir } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
@@ -26,7 +27,7 @@ export interface EmbeddedEtcd {
   /** For clients on this host. */
   readonly url: string;
   readonly pid: number | undefined;
-  /** How often it had to be started again. */
+  /** How often it was restarted. */
   readonly restarts: number;
   stop(): Promise<void>;
 }
@@ -39,13 +40,13 @@ export interface EmbeddedEtcdOptions {
   log: Logger;
 }
 
-/** A predecessor that is just ending may have the address this long. */
+/** How long a predecessor that is ending may still hold the address. */
 const PREDECESSOR_MS = 5000;
 const START_WITHIN_MS = 20_000;
 const STARTS = 3;
 const KILL_AFTER_MS = 3000;
 const BACK_OFF_MS = { first: 200, last: 10_000 } as const;
-/** After this long without an end the next one is a new trouble. */
+/** After this long in service the restart delay begins anew. */
 const HEALTHY_AFTER_MS = 60_000;
 
 /** @throws WeftError FAILED_PRECONDITION where etcd is not installed, does not start, or its address is taken */
@@ -70,7 +71,7 @@ export async function startEmbeddedEtcd(options: EmbeddedEtcdOptions): Promise<E
           program,
           ...etcdArguments({ dataDir, addresses, peerPort: await freePort(), tls: options.tls }),
         ],
-        // A session of its own: ^C in a terminal is for the controller, which stops etcd last.
+        // A session of its own: Ctrl-C in a terminal goes to the controller alone, which stops etcd last.
         { env: etcdEnvironment(path), stdio: ['ignore', 'ignore', 'pipe'], detached: true },
       ),
   });
@@ -94,7 +95,7 @@ class Supervisor implements EmbeddedEtcd {
   readonly #stopping = new AbortController();
   #run: Run | undefined;
   #watching: Promise<void> = Promise.resolve();
-  /** What etcd said last: the reason, when it ends. */
+  /** The last error line of etcd: the reason, when it ends. */
   #lastWords = '';
 
   constructor(options: { log: Logger; addresses: EtcdAddresses; launch: () => Promise<ChildProcess> }) {
@@ -118,7 +119,7 @@ class Supervisor implements EmbeddedEtcd {
         this.#watching = this.#watch(run);
         return;
       }
-      // The port for its peers, of which it has none, was free when it was chosen.
+      // The peer port was free when it was chosen, and may have been taken since.
       if (attempt < STARTS && /address already in use/.test(this.#lastWords)) continue;
       await this.stop();
       throw failedPrecondition(
@@ -207,7 +208,7 @@ class Supervisor implements EmbeddedEtcd {
     return this.#run;
   }
 
-  // One JSON object a line; what is no JSON (a panic, a usage text) is taken as it is.
+  // One JSON object a line. Other lines (a panic, a usage text) are kept as they are.
   #hear(line: string): void {
     const { level, text } = parseLogLine(line);
     if (text === '') return;
@@ -230,7 +231,7 @@ function parseLogLine(line: string): { level: string; text: string } {
   return { level: 'error', text: line.trim() };
 }
 
-/** etcd refuses a data folder that others can read. */
+/** etcd refuses a data directory that others can read. */
 async function makePrivate(folder: string): Promise<void> {
   try {
     await mkdir(folder, { recursive: true, mode: 0o700 });
@@ -244,7 +245,7 @@ async function makePrivate(folder: string): Promise<void> {
   }
 }
 
-/** @throws WeftError FAILED_PRECONDITION naming who has the address */
+/** @throws WeftError FAILED_PRECONDITION that names the owner of the address */
 async function waitUntilFree(url: string, signal?: AbortSignal): Promise<void> {
   const { hostname: name, port } = new URL(url);
   const host = name.replaceAll(/[[\]]/g, '');
@@ -278,7 +279,7 @@ function tryListen(host: string, port: number): Promise<Error | undefined> {
   });
 }
 
-/** A port on loopback that nobody has now. */
+/** A free port on loopback. */
 function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();

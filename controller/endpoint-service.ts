@@ -1,4 +1,4 @@
-// EndpointService: what is attached where, and attaching from afar: handed on to the node's agent through its session.
+// EndpointService: list, watch and inspect endpoints; attach and detach through a node's session.
 import { failedPrecondition, invalidArgument, notFound, unavailable } from '../core/errors.js';
 import type { Endpoint as EndpointRecord } from '../core/records.js';
 import { unary } from '../daemon/grpc.js';
@@ -13,7 +13,7 @@ import type { Sessions } from './sessions.js';
 import { waitForSync } from './wait-for-sync.js';
 import { DELETE, PUT, serveWatch, SYNCED } from './watch.js';
 
-/** How many of several matches a refusal names. */
+/** How many matches an error about an ambiguous word names. */
 const NAMED = 5;
 
 export function endpointService(options: {
@@ -100,7 +100,7 @@ export function endpointService(options: {
   };
 }
 
-// The network is in front, so that a watch finds one endpoint without a search.
+// The network comes first, so that a watch finds one endpoint without a search.
 const keyOf = (network: string, id: string): string => `${network}/${id}`;
 
 const fits = (endpoint: EndpointRecord, filter: { network: string; node: string }): boolean =>
@@ -119,7 +119,7 @@ function* allEndpoints(store: Store, network = ''): Iterable<EndpointRecord> {
   for (const endpoints of store.view.endpoints.values()) yield* endpoints.values();
 }
 
-/** By the whole id, then by a name that only one has, then by the beginning of an id, as Docker looks for containers. */
+/** By full id, then by a unique name, then by a prefix of an id, in Docker's order. */
 function findEndpoint(store: Store, text: string): EndpointRecord {
   if (text === '') throw invalidArgument('id: not given', 'Give an id, the beginning of one, or a name.');
   const all = [...allEndpoints(store)];
@@ -137,7 +137,7 @@ function findEndpoint(store: Store, text: string): EndpointRecord {
       .slice(0, NAMED)
       .map(({ id, name, network }) => `${id} (${name} of ${network})`);
     throw failedPrecondition(
-      `endpoint ${text}: ${matches.length} endpoints are meant by this: ${named.join(', ')}${matches.length > NAMED ? ', …' : ''}`,
+      `endpoint ${text}: ${matches.length} endpoints match: ${named.join(', ')}${matches.length > NAMED ? ', …' : ''}`,
       'Give more of the id.',
     );
   }

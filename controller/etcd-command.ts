@@ -10,7 +10,7 @@ export interface EtcdAddresses {
   listen: string;
   /** How this controller reaches it. */
   client: string;
-  /** What is told to clients that ask for the member list. */
+  /** What clients see in the member list. */
   advertise: string;
 }
 
@@ -24,7 +24,7 @@ export function etcdAddresses(listen: string, thisHost: string): EtcdAddresses {
   return { listen, client: listen, advertise: listen };
 }
 
-/** etcd's own default, said here so that an upgrade does not change what fits on the disk. */
+/** etcd's own default, given here so that an upgrade of etcd does not change it. */
 const QUOTA_BYTES = 2 * 1024 ** 3;
 
 export function etcdArguments(options: {
@@ -34,7 +34,7 @@ export function etcdArguments(options: {
   tls: EtcdTlsPaths;
 }): string[] {
   const { dataDir, addresses, peerPort, tls } = options;
-  // A single member talks to nobody, but etcd insists on an address to listen on for peers.
+  // A single member has no peers, but etcd insists on a peer address.
   const peer = `http://127.0.0.1:${peerPort}`;
   const secure =
     addresses.listen.startsWith('https:') &&
@@ -56,7 +56,7 @@ export function etcdArguments(options: {
     `--listen-peer-urls=${peer}`,
     `--initial-advertise-peer-urls=${peer}`,
     `--initial-cluster=weft=${peer}`,
-    // An hour of history is more than any watch needs to catch up; everything older is dropped for good.
+    // An hour of history is more than any watch needs to catch up.
     '--auto-compaction-mode=periodic',
     '--auto-compaction-retention=1h',
     `--quota-backend-bytes=${QUOTA_BYTES}`,
@@ -67,13 +67,13 @@ export function etcdArguments(options: {
   ];
 }
 
-/** etcd takes settings from ETCD_* too; only what is said here shall count. */
+/** etcd reads ETCD_* variables as settings: they are left out. */
 export function etcdEnvironment(path: string): Record<string, string> {
-  // etcd 3.4 refuses to start on arm64 unless it is told that this is meant.
+  // etcd 3.4 refuses to start on arm64 unless this variable says that it is meant.
   return { PATH: path, ...(process.arch === 'x64' ? {} : { ETCD_UNSUPPORTED_ARCH: process.arch }) };
 }
 
-/** PATH as daemons need it: a service manager's may lack the folders of administrators. */
+/** PATH with the administrators' folders, which a service manager's may lack. */
 export function searchPath(path = process.env['PATH'] ?? ''): string {
   const folders = path.split(delimiter).filter((folder) => folder !== '');
   return [...new Set([...folders, '/usr/local/bin', '/usr/bin', '/bin', '/usr/sbin', '/sbin'])].join(

@@ -1,12 +1,13 @@
-// When the subnets' etcd leases end. etcd tells the rest of one lease a call, so answers are kept: a lease's end stays
-// where it is, because subnets are renewed by a new lease.
+// Expiry times of the subnets' etcd leases.
+//
+// etcd answers for one lease a call, so answers are cached. The end of a lease never moves: a renewal is a new lease.
 import type { Logger } from '../daemon/log.js';
 import type { Store, StoredLease } from '../store/store.js';
 import { timestamp, type Clock } from './clock.js';
 
-/** Also the longest that a lease that was revoked or kept alive by other means is shown wrongly. */
+/** Also the longest time for which a lease that was revoked or kept alive by hand is shown wrongly. */
 const KEEP_MS = 5000;
-/** A list is worth more than its expiry times: with etcd slow or away, the last known ones are shown. */
+/** With etcd slow or away, a list shows the last known expiry times rather than waiting. */
 const WAIT_MS = 1000;
 
 interface Known {
@@ -24,13 +25,13 @@ export class LeaseTimes {
     this.#options = options;
   }
 
-  /** RFC 3339; undefined for a reservation, and for a lease that was not refreshed yet. */
+  /** RFC 3339; undefined for a reservation, and for a lease that has not been asked for yet. */
   expiry({ etcdLease }: StoredLease): string | undefined {
     const expires = this.#known.get(etcdLease)?.expires;
     return expires === undefined ? undefined : timestamp(expires);
   }
 
-  /** Asks for those that are not known or too old. Never fails: it only makes `expiry` better. */
+  /** Asks for those that are unknown or too old. Never fails. */
   async refresh(leases: readonly StoredLease[]): Promise<void> {
     const { store, clock } = this.#options;
     const now = clock.now();
@@ -63,7 +64,7 @@ export class LeaseTimes {
     }
   }
 
-  // What nobody has asked for in an hour is of leases that are gone.
+  // Entries that were not asked for within an hour belong to leases that are gone.
   #dropOld(now: number): void {
     for (const [id, { readAt }] of this.#known) if (now - readAt > 3_600_000) this.#known.delete(id);
   }

@@ -1,4 +1,4 @@
-// `weft controller`: this file makes the parts and ties them together; what each does is said in its own file.
+// `weft controller`: makes the parts, connects them, and serves.
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 
@@ -140,7 +140,7 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
   });
 }
 
-/** Settles when /readyz says so, too. */
+/** Settles when /readyz answers 200. */
 async function untilReady(store: Store, signal: AbortSignal): Promise<void> {
   await store.synced(signal);
   await new Promise<void>((resolve) => {

@@ -1,4 +1,4 @@
-// Records of the store as messages of the services.
+// From the store's records to the services' messages.
 import { formatVlans } from '../core/bridged.js';
 import { gatewayOf } from '../core/compile.js';
 import { areRouted, VXLAN_OVERHEAD } from '../core/network.js';
@@ -17,7 +17,7 @@ export interface Sources {
   leaseTimes: LeaseTimes;
 }
 
-/** What most links have; an estimate where no node has told its own. */
+/** The usual Ethernet MTU: an estimate where no node has reported its own. */
 const USUAL_MTU = 1500;
 
 export function leasesOf(store: Store, network: string): StoredLease[] {
@@ -111,7 +111,7 @@ function gatewayText(
   return elsewhere ? '' : (network.gateway?.toString() ?? '');
 }
 
-/** The node's own word, else what it comes to on a usual underlay. */
+/** As a node reports it, else as it follows from a usual underlay. */
 function mtuOf({ reports }: Sources, node: string, network: NetworkRecord | undefined): number {
   const told = reports.reportOf(node)?.status.networks.find((it) => it.name === network?.name)?.mtu;
   if (told !== undefined && told > 0) return told;

@@ -1,4 +1,4 @@
-// What Prometheus reads from a controller: https://prometheus.io/docs/practices/naming/
+// Prometheus metrics of a controller (https://prometheus.io/docs/practices/naming/).
 import { ServerInterceptingCall, status, type ServerInterceptor } from '@grpc/grpc-js';
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry as PromRegistry } from 'prom-client';
 
@@ -52,12 +52,12 @@ export function controllerMetrics(options: {
   gauge('weft_leases', 'Subnets of nodes.', () => sizes(store.view.leases));
   gauge('weft_bad_records', 'Records in etcd that cannot be read.', () => store.view.bad.size);
   gauge('weft_sessions', 'Agents with a session with this controller.', () => sessions.count);
-  gauge('weft_leader', 'Whether this controller is the one that cleans up.', () => (isLeader() ? 1 : 0));
-  gauge('weft_store_connected', 'Whether etcd is reached.', () => (store.state.connected ? 1 : 0));
+  gauge('weft_leader', 'Whether this controller is the elected leader.', () => (isLeader() ? 1 : 0));
+  gauge('weft_store_connected', 'Whether etcd answers.', () => (store.state.connected ? 1 : 0));
   gauge('weft_store_revision', 'Revision of the newest answer of etcd.', () => store.state.revision);
   const resyncs = new Counter({
     name: 'weft_store_resyncs_total',
-    help: 'How often everything was listed anew after the first time.',
+    help: 'Full lists of etcd after the first one.',
     registers,
     collect() {
       resyncs.reset();
@@ -67,7 +67,7 @@ export function controllerMetrics(options: {
   if (etcd !== undefined) {
     const restarts = new Counter({
       name: 'weft_embedded_etcd_restarts_total',
-      help: 'How often the embedded etcd had to be started again.',
+      help: 'Restarts of the embedded etcd.',
       registers,
       collect() {
         restarts.reset();
@@ -77,7 +77,7 @@ export function controllerMetrics(options: {
   }
   const cleanedUp = new Counter({
     name: 'weft_cleaned_up_total',
-    help: 'Records taken away that were left of removed nodes and networks.',
+    help: 'Leftover records of removed nodes and networks that were deleted.',
     registers,
   });
   return { registry, cleanedUp, interceptor: requestMetrics(registers) };

@@ -1,4 +1,4 @@
-// What can be changed of networks that are there: whether what leaves them is masqueraded, and which reach each other.
+// Changes of existing networks: masquerading, and routes between two of them.
 import { failedPrecondition, invalidArgument } from '../core/errors.js';
 import { parseNetworkName, type Network as NetworkRecord } from '../core/network.js';
 import { unary } from '../daemon/grpc.js';
@@ -34,8 +34,8 @@ export function networkChanges(sources: Sources): Changes {
       const network = find(name);
       if (masquerade && network.internal) {
         throw failedPrecondition(
-          `network ${name} is internal: nothing leaves it that could be masqueraded`,
-          'Make another network for containers that are to reach the world.',
+          `network ${name} is internal: no traffic leaves it`,
+          'Create another network for containers that need the outside.',
         );
       }
       const changed = await store.updateNetwork(name, { masquerade });
@@ -74,7 +74,7 @@ export function networkChanges(sources: Sources): Changes {
   };
 }
 
-/** A network is gone: another one of its name is not to be routed with those that knew it. */
+/** A network was removed: a later one of its name must not inherit its routes. */
 export async function forgetRoutes(store: Store, gone: string): Promise<void> {
   for (const { name, routes } of [...store.view.networks.values()]) {
     if (routes?.includes(gone) === true) await store.updateNetwork(name, { removeRoutes: [gone] });

@@ -1,4 +1,4 @@
-// NetworkService: networks are created, shown, removed and watched.
+// NetworkService: create, list, inspect, remove and watch networks.
 import { unary } from '../daemon/grpc.js';
 import { Network, type Network as NetworkMessage, type Status } from '../proto/gen/weft/v1/types.js';
 import type { NetworkEvent, NetworkServiceServer } from '../proto/gen/weft/v1/controller.js';
@@ -12,7 +12,7 @@ import { waitForSync } from './wait-for-sync.js';
 import { unknownNetwork } from './unknown-network.js';
 import { DELETE, PUT, serveWatch, SYNCED } from './watch.js';
 
-/** A network's message has all its leases, so that a burst of changes becomes one event. */
+/** A network's message has all its leases: a burst of changes becomes one event. */
 const GATHER_MS = 100;
 
 export function networkService(sources: Sources): NetworkServiceServer {

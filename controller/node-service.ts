@@ -1,4 +1,4 @@
-// NodeService: nodes are shown, removed and watched; they come by themselves.
+// NodeService: list, inspect, remove and watch nodes. Agents register themselves.
 import { WeftError } from '../core/errors.js';
 import { unary } from '../daemon/grpc.js';
 import { Node } from '../proto/gen/weft/v1/types.js';

@@ -1,4 +1,4 @@
-// What is not as it should be in the cluster, seen from the controller.
+// Problems of the cluster, as the controller sees them.
 import { IpAddress } from '../core/address.js';
 import { coversUnderlay, findOverlap, prefixesOf } from '../core/network.js';
 import type { Network } from '../core/records.js';
@@ -6,9 +6,9 @@ import type { Problem } from '../proto/gen/weft/v1/types.js';
 import type { Store } from '../store/store.js';
 import type { Registry, ReportSource } from './registry.js';
 
-/** A cluster that is broken all over is not shown better by a longer list. */
+/** A longer list of problems does not help. */
 const MOST_OF_NODES = 100;
-/** A past that was lost is no state that ends: it is told for so long. */
+/** How long a restore of etcd is shown: it has no end by itself. */
 const RESTORED_SHOWN_MS = 600_000;
 
 export class Problems {
@@ -22,7 +22,7 @@ export class Problems {
     this.#registry = options.registry;
     this.#reports = options.reports;
     this.#store.subscribe((changes) => {
-      // Each network against each other is too much for every look, and seldom changes.
+      // Each network against each other is too much work for every look, and seldom changes.
       if (changes.some(({ kind }) => kind === 'network' || kind === 'node')) this.#overlaps = undefined;
     });
   }
@@ -38,7 +38,7 @@ export class Problems {
       return [
         {
           what: 'etcd',
-          why: `it was restored from an older copy, or emptied, at ${restored.toISOString()}; what lives on the nodes is written back`,
+          why: `it was restored from an older copy, or emptied, at ${restored.toISOString()}; the nodes write back what is theirs`,
           fix: 'See whether anything is missing: weft network ls, weft node ls. This line goes after ten minutes.',
         },
       ];
@@ -49,7 +49,7 @@ export class Problems {
       {
         what: 'etcd',
         why,
-        fix: 'See that etcd runs. Until then nothing can be changed, and what is shown may be old.',
+        fix: 'See that etcd runs. Until then nothing can be changed, and what is shown may be out of date.',
       },
     ];
   }
@@ -92,7 +92,7 @@ function badRecords(store: Store): Problem[] {
     }));
 }
 
-// Only configs that were written by hand can overlap; each pair is told once.
+// Only configs that were written by hand can overlap. Each pair is listed once.
 function overlappingNetworks(store: Store): Problem[] {
   const earlier: Network[] = [];
   const problems: Problem[] = [];

@@ -1,9 +1,8 @@
-// The nodes of the cluster: their records and signs of life from etcd, and what they report in their sessions.
+// Node registry: records and life leases from etcd, reports from sessions.
 //
-// A node is up while its life lease is in etcd. When the controller's own connection to etcd was away, the leases may have
-// been lost only because etcd was, and nobody is called down before the agents have had time to renew them. And leases
-// may be ended, all of them, by an etcd that was stalled and still takes itself for the leader (etcd's issue 15247, in what
-// was released before 2024): the agents then write new ones in less than the moment that is waited for always.
+// A node is up while its life lease is in etcd. After an outage of etcd no node counts as down before the agents have had
+// time to renew their leases. A stalled etcd that still takes itself for the leader ends all leases (etcd's issue 15247, in
+// releases before 2024): agents then write new ones, and the registry always waits for longer than that takes.
 import { notFound } from '../core/errors.js';
 import type { NodeRecord } from '../core/records.js';
 import { didYouMean } from '../daemon/suggest.js';
@@ -18,7 +17,7 @@ export interface NodeReport {
   status: Status;
 }
 
-/** What the sessions know of the nodes. */
+/** What the sessions know about the nodes. */
 export interface ReportSource {
   reportOf(node: string): NodeReport | undefined;
 }
@@ -26,16 +25,16 @@ export interface ReportSource {
 /** Longer than the usual --node-ttl of 3 s, by one round of renewals. */
 const GRACE_MS = 5000;
 
-/** A node that is told that it is dead says otherwise at once; with the 3 s of its lease, one that is dead is down in 4. */
+/** A living node renews its lease at once. With the 3 s of the lease, a dead node is down within 4 s. */
 const BLINK_MS = 500;
 
 interface Life {
   up: boolean;
-  /** Since when; 0 where it was so before this controller looked. */
+  /** Since when; 0: since before this controller started. */
   since: number;
-  /** When it was last known to live; 0 for never. */
+  /** When it was last known to be alive; 0: never. */
   seen: number;
-  /** Set while its end is believed only later. */
+  /** Set while the end of its lease is not believed yet. */
   cancelDoubt?: () => void;
 }
 
@@ -48,7 +47,7 @@ export class Registry {
   readonly #listeners = new Set<(names: readonly string[]) => void>();
   readonly #unsubscribe: (() => void)[];
   #connected: boolean;
-  /** Until then, by the clock that nobody sets, a life lease that is gone does not mean a node that is gone. */
+  /** Until then (monotonic clock) the end of a life lease does not mean that the node is down. */
   #doubtUntil = 0;
 
   constructor(options: { store: Store; tally: Counters; reports: ReportSource; clock: Clock }) {
@@ -67,7 +66,7 @@ export class Registry {
     ];
   }
 
-  /** Names in order. */
+  /** Sorted names. */
   names(): string[] {
     return [...this.#store.view.nodes.keys()].toSorted();
   }
@@ -82,7 +81,7 @@ export class Registry {
     return { up, down: this.#store.view.nodes.size - up };
   }
 
-  /** Since when it is down, or undefined where it is up or that was before this controller looked. */
+  /** Since when it is down; undefined where it is up, or was down before this controller started. */
   downSince(name: string): string | undefined {
     const life = this.#lives.get(name);
     return life === undefined || life.up || life.since === 0 ? undefined : timestamp(life.since);
@@ -105,13 +104,13 @@ export class Registry {
     return notFound(`node ${name}: there is no such node`, hint === '' ? 'See weft node ls.' : hint);
   }
 
-  /** Told of nodes that may have changed. */
+  /** Calls back with nodes that may have changed. */
   subscribe(listener: (names: readonly string[]) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
-  /** A session told something new about the node. */
+  /** A session has reported something new about the node. */
   reported(name: string): void {
     this.#tell([name]);
   }
@@ -182,7 +181,7 @@ export class Registry {
     const known = this.#lives.get(name);
     known?.cancelDoubt?.();
     const now = this.#clock.now();
-    // One that is new here counts from the start of its agent.
+    // A node that is new here counts from the start of its agent.
     const since = known === undefined ? 0 : known.up ? known.since : now;
     this.#lives.set(name, { up: true, since, seen: now });
   }
@@ -195,7 +194,7 @@ export class Registry {
     life.cancelDoubt = this.#clock.after(wait, () => {
       delete life.cancelDoubt;
       if (this.#store.view.alive.has(name)) return;
-      // Away again meanwhile: it begins anew when the connection is back.
+      // The connection was lost again: the wait begins anew when it is back.
       if (!this.#connected || this.#clock.elapsed() < this.#doubtUntil) return this.#maybeDown(name);
       this.#setDown(life);
       this.#tell([name]);

@@ -1,4 +1,4 @@
-// What people ask for, checked at the door: every field that is wrong is refused with its name, its value and what is allowed.
+// Requests of people, parsed and checked: an error names the field, its value and what is allowed.
 import { IpAddress, IpNetwork, parseMac, type Family } from '../core/address.js';
 import { bridgedNetwork, parseVlan, parseVlans } from '../core/bridged.js';
 import { invalidArgument, unimplemented } from '../core/errors.js';
@@ -79,7 +79,7 @@ function parseDriver(driver: string): Network['driver'] {
   );
 }
 
-/** An overlay has none of what the other drivers have. */
+/** Refuses options of the other drivers. */
 function refuseBridged(request: CreateNetworkRequest): void {
   const { vlan, parent, range, gateway, allowVlan, gatewayNode, force } = request;
   const given = Object.entries({
@@ -122,7 +122,7 @@ function parseBridged(name: string, driver: 'bridge' | 'vlan', request: CreateNe
     masquerade: !request.noMasquerade,
     force: request.force,
   };
-  // Whole, so that what does not fit together is told here.
+  // The whole spec: options that do not fit together are refused here.
   bridgedNetwork(spec);
   return spec;
 }
@@ -132,7 +132,7 @@ function checkBackend(backend: string): void {
     throw unimplemented(`backend: "${backend}" is not served yet`, 'Use the backend vxlan.');
 }
 
-/** What can be checked without the node, before it is asked. @throws WeftError INVALID_ARGUMENT */
+/** Checks what can be checked without the node. @throws WeftError INVALID_ARGUMENT */
 export function checkAttach(request: AttachRequest): void {
   parseNetworkName(request.network);
   parseTarget(request.target);

@@ -1,4 +1,4 @@
-// The sessions of agents: each says who it is, then reports; requests of people are handed on to the node through them.
+// SessionService: agents' sessions, their reports, and requests to their nodes.
 import type { handleBidiStreamingCall, ServerDuplexStream } from '@grpc/grpc-js';
 
 import { aborted, deadlineExceeded, invalidArgument, unavailable, WeftError } from '../core/errors.js';
@@ -21,12 +21,12 @@ type Stream = ServerDuplexStream<AgentMessage, ControllerMessage>;
 
 const HELLO_WITHIN_MS = 5000;
 const REPLY_WITHIN_MS = 10_000;
-/** A node carries out requests one network at a time; more than this waiting means that it has stalled. */
+/** A node carries out requests one network at a time: more than this many waiting means that it has stalled. */
 const MOST_PENDING = 256;
 
 export class Sessions implements ReportSource {
   readonly #sessions = new Map<string, AgentSession>();
-  /** Kept after a session has ended, for when the node was last seen. */
+  /** Kept after the session has ended: when the node was last seen. */
   readonly #reports = new Map<string, NodeReport>();
   readonly #options: { version: string; clock: Clock; log: Logger };
   #onReport: (node: string) => void = () => undefined;
@@ -90,7 +90,7 @@ export class Sessions implements ReportSource {
   };
 
   /**
-   * Hands a request on to the node's agent.
+   * Sends a request to the node's agent.
    * @throws WeftError the agent's own, UNAVAILABLE without a session, DEADLINE_EXCEEDED after 10 s
    */
   async request(
@@ -108,7 +108,7 @@ export class Sessions implements ReportSource {
     return session.request(request, signal);
   }
 
-  /** Ends them all; the agents look for another controller. */
+  /** Ends all sessions; the agents look for another controller. */
   close(): void {
     for (const session of this.#sessions.values()) session.end(unavailable('the controller is ending'));
   }
@@ -125,7 +125,7 @@ export class Sessions implements ReportSource {
         'Give each node a name of its own with --node.',
       );
     }
-    // The same agent again: its earlier connection broke without our noticing.
+    // The same agent again: its earlier connection broke unnoticed.
     before?.end(aborted(`node ${node}: its agent has opened another session`));
     const session = new AgentSession(node, instance, stream, clock);
     this.#sessions.set(node, session);
@@ -139,14 +139,14 @@ export class Sessions implements ReportSource {
     if (message?.$case === 'report') return this.#take(session, message.value);
     if (message?.$case === 'reply') return session.reply(message.value);
     if (message?.$case === 'hello') throw invalidArgument('session: a second Hello');
-    // A message of a newer agent: it does without the answer.
+    // A message type of a newer agent: it gets no answer.
   }
 
   #take(session: AgentSession, { sequence, status }: Report): void {
     if (status !== undefined) {
       const before = this.#reports.get(session.node);
       this.#reports.set(session.node, { at: this.#options.clock.now(), status });
-      // Most reports are only signs of life; whoever watches nodes need not hear of each.
+      // Most reports are only signs of life and change nothing for those who watch nodes.
       if (before === undefined || substance(before.status) !== substance(status))
         this.#onReport(session.node);
     }
@@ -224,7 +224,7 @@ class AgentSession {
   }
 
   reply({ id, reply }: Reply): void {
-    // Unknown: it came after the deadline.
+    // Unknown id: the answer came after the deadline.
     const waiting = this.#pending.get(id);
     if (waiting === undefined) return;
     if (reply?.$case === 'endpoint') return waiting.resolve(reply.value);
@@ -244,7 +244,7 @@ class AgentSession {
   }
 }
 
-/** What of a report others are shown. */
+/** The part of a report that others are shown. */
 function substance({ problems, networks }: Status): string {
   return JSON.stringify([problems, networks.map(({ name, mtu }) => [name, mtu])]);
 }
@@ -252,6 +252,6 @@ function substance({ problems, networks }: Status): string {
 /** Ends a stream with an error's status. */
 function refuse(stream: Stream, error: unknown): void {
   if (stream.cancelled || stream.destroyed) return;
-  // grpc-js sends what is emitted as an error as the status; our own listener has been told already.
+  // grpc-js sends an emitted error as the status; the session's own listener has run already.
   stream.emit('error', toServiceError(error));
 }

@@ -43,7 +43,7 @@ export type ControllerSettings = Values<typeof controllerSettings>;
 
 export const controllerProgram: Program<typeof controllerSettings> = {
   name: 'controller',
-  summary: 'The controller of a cluster: checks and writes what people ask for, and shows the whole.',
+  summary: 'The controller of a cluster: checks and writes what people ask for, and shows the whole cluster.',
   defaultFile: '/etc/weft/controller.yaml',
   settings: controllerSettings,
   check(values, origin) {
@@ -65,7 +65,7 @@ export const controllerProgram: Program<typeof controllerSettings> = {
 
 function checkEtcdListen({ etcdListen, etcdCa, etcdCert }: ControllerSettings, where: string): void {
   const { protocol, hostname, port } = new URL(etcdListen);
-  // etcd itself binds to addresses alone ("expected IP in URL for binding"); localhost is translated by the starter.
+  // etcd binds to addresses alone ("expected IP in URL for binding"); localhost is resolved before etcd starts.
   if (isIP(hostname.replaceAll(/[[\]]/g, '')) === 0 && hostname !== 'localhost') {
     throw invalidArgument(
       `${where}: ${etcdListen} has a name as its host, and etcd listens on addresses alone`,
@@ -77,7 +77,7 @@ function checkEtcdListen({ etcdListen, etcdCa, etcdCert }: ControllerSettings, w
   if (protocol === 'https:' && (etcdCa === undefined || etcdCert === undefined)) {
     throw invalidArgument(
       `${where}: ${etcdListen} needs certificates`,
-      'Set --etcd-ca, --etcd-cert and --etcd-key: the embedded etcd serves with them, and takes clients of that CA alone.',
+      'Set --etcd-ca, --etcd-cert and --etcd-key: the embedded etcd serves with them and accepts clients of that CA alone.',
     );
   }
 }

@@ -1,4 +1,4 @@
-// StatusService of a controller: how it sees itself and the cluster.
+// StatusService of a controller: its own state and the cluster's.
 import { unary } from '../daemon/grpc.js';
 import type { StatusServiceServer } from '../proto/gen/weft/v1/agent.js';
 import type { Peer, Status, StatusNetwork } from '../proto/gen/weft/v1/types.js';
@@ -28,7 +28,7 @@ export function statusService(options: {
   const { identity, sources, registry, problems, isLeader } = options;
   const { store } = sources;
   return {
-    // Answers also without etcd: that is when people ask.
+    // It answers without etcd, too: that is when people ask.
     getStatus: unary((): Status => {
       const self = identity();
       const { state } = store;

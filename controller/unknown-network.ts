@@ -1,4 +1,4 @@
-// A network that somebody names and that is not there: perhaps its config cannot be read, perhaps the name is misspelt.
+// Errors for a network that does not exist: an unreadable config, or a misspelt name.
 import { notFound } from '../core/errors.js';
 import { didYouMean } from '../daemon/suggest.js';
 import type { Store } from '../store/store.js';

@@ -1,8 +1,10 @@
-// Nothing is answered from a picture of the cluster that is not there yet: an empty list would be a lie.
+// Wait for sync: no answer before the first full list of etcd.
+//
+// An empty list would be wrong.
 import { unavailable } from '../core/errors.js';
 import type { Store } from '../store/store.js';
 
-/** A controller that has only just started is given this long. */
+/** How long a call waits for a controller that has just started. */
 const WAIT_MS = 3000;
 
 /** @throws WeftError UNAVAILABLE with etcd's reason */

@@ -1,5 +1,7 @@
-// Watches: everything that is there, SYNCED, then what changes. A watch remembers names, not messages: whoever reads slowly
-// gets the newest state of each, and costs no more memory than there are objects.
+// Watch streams: all objects, SYNCED, then changes.
+//
+// A watch keeps names, not messages: a slow reader gets the newest state of each object, and costs no more memory than there
+// are objects.
 import { setTimeout as delay } from 'node:timers/promises';
 
 import type { ServerWritableStream } from '@grpc/grpc-js';
@@ -8,17 +10,17 @@ import { toServiceError } from '../daemon/grpc.js';
 import { EventType } from '../proto/gen/weft/v1/controller.js';
 
 export interface WatchSource<Event> {
-  /** Keys of everything that is there now and wanted. */
+  /** Keys of all objects that exist now and match. */
   keys(): Iterable<string>;
-  /** The state of one now, or undefined where it is gone (or not wanted). May fetch what it needs first. */
+  /** The current state of one; undefined where it is gone or does not match. May fetch what it needs first. */
   put(key: string): Event | undefined | Promise<Event | undefined>;
   gone(key: string): Event;
   synced(): Event;
-  /** Tells keys that may have changed. */
+  /** Calls back with keys that may have changed. */
   subscribe(listener: (keys: Iterable<string>) => void): () => void;
-  /** Changes within this time become one event, where events are large. */
+  /** Changes within this time become one event. Set where events are large. */
   gatherMs: number;
-  /** Settles when `keys` is the whole truth. @throws WeftError */
+  /** Settles when `keys` is complete. @throws WeftError */
   ready(): Promise<void>;
 }
 
@@ -32,7 +34,7 @@ export function serveWatch<Event>(
   const watch = new Watch(call, source);
   watch.run().catch((error: unknown) => {
     watch.end();
-    // grpc-js sends what is emitted as an error as the status of the stream.
+    // grpc-js sends an emitted error as the status of the stream.
     call.emit('error', toServiceError(error));
   });
 }
@@ -41,7 +43,7 @@ class Watch<Event> {
   readonly #call: ServerWritableStream<unknown, Event>;
   readonly #source: WatchSource<Event>;
   readonly #dirty = new Set<string>();
-  /** What the client believes is there. */
+  /** What the client has been sent. */
   readonly #told = new Set<string>();
   readonly #unsubscribe: () => void;
   #over = false;
@@ -80,7 +82,7 @@ class Watch<Event> {
     this.#onDrain();
   }
 
-  // Keys that become dirty meanwhile are visited by the same loop: a Set shows what is added while it is walked.
+  // Keys that become dirty meanwhile are visited by the same loop: a Set iterates over what is added during iteration.
   async #flush(): Promise<void> {
     for (const key of this.#dirty) {
       if (this.#over) return;

@@ -239,7 +239,7 @@ test('endpoints: gateway of the node’s subnet, MTU as the node says, else an e
   t.is((await getEndpoint(it, 'bb')).name, 'db');
   t.regex(
     await refusal(getEndpoint(it, 'aa')),
-    /^FAILED_PRECONDITION endpoint aa: 2 endpoints are meant by this: aa11 \(web of blue\), aa22/,
+    /^FAILED_PRECONDITION endpoint aa: 2 endpoints match: aa11 \(web of blue\), aa22/,
   );
   t.regex(await refusal(getEndpoint(it, 'web')), /^FAILED_PRECONDITION endpoint web: 2 endpoints/);
   t.regex(await refusal(getEndpoint(it, 'zz')), /^NOT_FOUND endpoint zz/);
