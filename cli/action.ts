@@ -2,10 +2,7 @@
 import type { Context } from './context.js';
 import type { Result } from './output.js';
 
-/**
- * A command's work: the first two words behind it, its options, and all its words, a list where they may be many. Without a
- * result nothing is printed.
- */
+/** Receives the first two arguments, the options, and all arguments (lists where they repeat). Without a result nothing is printed. */
 type Work<O> = (
   context: Context,
   words: readonly [string, string],

@@ -1,4 +1,4 @@
-// What can be said about an attach, on the command line: `weft attach` and `weft run` take the same options.
+// Options of an attach, shared by `weft attach` and `weft run`.
 import type { Command } from 'commander';
 
 import { invalidArgument } from '../core/errors.js';
@@ -44,7 +44,7 @@ export function addAttachOptions(command: Command): Command {
     );
 }
 
-/** Where every host is to open a port, it cannot be one host's address. @throws WeftError INVALID_ARGUMENT */
+/** A port that every host opens cannot name one host's address. @throws WeftError INVALID_ARGUMENT */
 export function checkEverywhere(texts: readonly string[], everywhere: boolean | undefined): void {
   const anyIp = [ANY_HOST_IP, ANY_HOST_IP6];
   const bound = texts.find((text) => parsePublish(text).some(({ hostIp }) => !anyIp.includes(hostIp)));

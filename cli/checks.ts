@@ -1,4 +1,4 @@
-// What can be wrong with a call, found before anybody is asked. The services check again, for other callers.
+// Checks of arguments and options, before any call. The services check again, for other callers.
 import { InvalidArgumentError } from 'commander';
 
 import { IpAddress, IpNetwork, parseMac, type Family } from '../core/address.js';
@@ -56,7 +56,7 @@ export const rangeOf = checked((text) => {
 
 export const parentOf = checked(parseParent);
 
-/** VLAN ids and ranges of them, as they were written. */
+/** VLAN ids and ranges, as written. */
 export const vlansOf = checked((text) => formatVlans(parseVlans(text)));
 
 export const backend = checked(parseBackend);
@@ -68,7 +68,7 @@ export const name = (field = 'name'): ((text: string) => string) => checked((tex
 export const recordType = checked(parseRecordType);
 export const dnsName = checked((text) => parseDnsName(text));
 
-/** Collects a repeated word. */
+/** Collects a repeated argument. */
 export const ipList = (text: string, before: string[] = []): string[] => [
   ...before,
   checked((word) => parseNameAddress(word).toString())(text),
@@ -90,14 +90,14 @@ export const names =
   (field: string) =>
   (text: string, before: string[] = []): string[] => [...before, name(field)(text)];
 
-/** Collects a repeated --publish, or the words behind `weft port publish`. */
+/** Collects a repeated --publish, or the arguments of `weft port publish`. */
 export const publishes = (text: string, before: string[] = []): string[] => [...before, publishSpec(text)];
 const publishSpec = checked((text) => {
   parsePublish(text);
   return text;
 });
 
-/** The words behind `weft port rm`. */
+/** The arguments of `weft port rm`. */
 export const published = (text: string, before: string[] = []): string[] => [...before, publishedSpec(text)];
 const publishedSpec = checked((text) => {
   parsePublishedFilter(text);

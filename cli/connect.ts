@@ -1,4 +1,6 @@
-// Calls to the controller and to this host's agent, with errors that say who does not answer and what to do about it.
+// Calls to the controller and to this host's agent.
+//
+// An error names the daemon that does not answer, and the next step.
 import { credentials, type ChannelCredentials, type Client } from '@grpc/grpc-js';
 
 import { unavailable, WeftError } from '../core/errors.js';
@@ -7,9 +9,9 @@ import { hostPort } from '../daemon/kinds.js';
 import { readTls, type Tls } from '../daemon/tls.js';
 import type { GlobalOptions } from './global-options.js';
 
-/** For questions. */
+/** Deadline of calls that read, in milliseconds. */
 export const READ_MS = 5_000;
-/** For what changes something. */
+/** Deadline of calls that change something, in milliseconds. */
 export const WRITE_MS = 30_000;
 
 type Method<Q, A> = Parameters<typeof call<Q, A>>[0];
@@ -32,13 +34,13 @@ export interface Connector {
     request: Q,
     deadlineMs: number,
   ): Promise<A>;
-  /** Whether the controller could be asked, for who asks it only where somebody else is away. @throws WeftError INVALID_ARGUMENT */
+  /** Checks the controller's options, where it is asked only after the agent has failed. @throws WeftError INVALID_ARGUMENT */
   checkController(): void;
   readonly controllerAddress: string;
   readonly agentPath: string;
 }
 
-/** @param onAsk called when the options are known to be right and a call is about to be sent */
+/** @param onAsk called when the options are valid and a call is about to be sent */
 export function connectorFor(options: GlobalOptions, onAsk: () => void): Connector {
   const ask = async <C extends Client, Q, A>(
     client: C,
@@ -86,7 +88,7 @@ export function connectorFor(options: GlobalOptions, onAsk: () => void): Connect
   };
 }
 
-/** The transport's own errors know no weft; those that a daemon answered do. */
+/** Adds the next step to errors of the transport. Errors that a daemon answered have one. */
 function away(error: unknown, next: string): unknown {
   if (!(error instanceof WeftError) || error.code !== 'UNAVAILABLE' || error.cause === undefined)
     return error;

@@ -1,4 +1,4 @@
-// Containers as `-o json` shapes them, and as people read them.
+// Shapes of containers: for `-o json`, and as tables.
 import type { Container } from '../proto/gen/weft/v1/runtime.js';
 import { table, relative, type Result } from './output.js';
 import { endpointShape } from './shapes.js';
@@ -23,7 +23,7 @@ export const containerShape = (it: Container): object => ({
   endpoints: it.endpoints.map(endpointShape),
 });
 
-/** The keys of an endpoint, for containers that have none. */
+/** The keys of an endpoint, for containers without one. */
 const NO_ENDPOINT = {
   id: null,
   node: null,
@@ -39,7 +39,7 @@ const NO_ENDPOINT = {
   publish: [],
 };
 
-/** What `weft run -d` prints: its endpoint, in the shape of every endpoint, and the container beside it. */
+/** Output of `weft run -d`: the endpoint in its usual shape, and the container. */
 export function runShape(it: Container, { asTable }: { asTable: boolean }): Result {
   const [endpoint] = it.endpoints;
   const value = {
@@ -72,7 +72,7 @@ function stateOf(it: Container): string {
 }
 
 const shortened = (text: string): string => {
-  // A script as an argument has lines and tabs.
+  // A script given as an argument has line breaks and tabs.
   const plain = text.replace(/[^\x20-\x7e\u00a0-\uffff]+/g, ' ');
   return plain.length > 40 ? `${plain.slice(0, 39)}…` : plain;
 };

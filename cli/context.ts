@@ -1,4 +1,4 @@
-// What every command has: where to ask, how to print, and how long to wait. Options come from flags, then the environment.
+// The context of a command: whom to ask and how to print.
 import { connectorFor, type Connector } from './connect.js';
 import type { GlobalOptions } from './global-options.js';
 import { FORMATS, type Format } from './output.js';
@@ -13,10 +13,10 @@ export const contextOf = (options: GlobalOptions, onAsk: () => void): Context =>
   connect: connectorFor(options, onAsk),
 });
 
-/** The words of an argument that takes several. @param word as commander has it */
+/** The values of an argument that may repeat. @param word as commander passes it */
 export const listOf = (word: unknown): string[] => (Array.isArray(word) ? word.map(String) : []);
 
-/** The format that was asked for, of a call that may be wrong otherwise: its error goes where the caller reads. */
+/** The output format of a call that may not parse: its error is printed in that format. */
 export function formatOf(argv: readonly string[]): Format {
   const all = argv.slice(0, argv.includes('--') ? argv.indexOf('--') : undefined);
   const at = all.findLastIndex((word) => /^(-o|--output)/.test(word));

@@ -1,4 +1,4 @@
-// Exit statuses of commands that hand on another program's.
+// Exit statuses of commands that pass on another program's.
 import { WeftError, type ErrorCode } from '../core/errors.js';
 
 /** As shells have it (POSIX, 2.8.2): the command was not found, or could not be executed. */

@@ -1,13 +1,13 @@
-// Whether a command is there and can be executed: containers have the host's files, so it is known before anything is made.
+// Looks a command up in PATH before a container is made. Containers share the host's files.
 import { accessSync, constants, statSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { ExitError, NOT_EXECUTABLE, NOT_FOUND } from './exit.js';
 
-/** What execvp(3) looks through where there is no PATH. */
+/** The search path of execvp(3) where PATH is not set. */
 const DEFAULT_PATH = '/bin:/usr/bin';
 
-/** @throws ExitError 127 where there is no such command, 126 where it cannot be executed */
+/** @throws ExitError 127 where the command does not exist, 126 where it cannot be executed */
 export function checkCommand(word: string, path = process.env['PATH'] ?? DEFAULT_PATH): void {
   const candidates = word.includes('/')
     ? [word]
@@ -30,7 +30,7 @@ export function checkCommand(word: string, path = process.env['PATH'] ?? DEFAULT
   );
 }
 
-/** As execvp(3) sees it: what may not be looked at is there, what can be no file's name is not. */
+/** As execvp(3) sees it: a file that may not be read exists, a name that no file can have does not. */
 function isThere(path: string): boolean {
   try {
     return statSync(path, { throwIfNoEntry: false }) !== undefined;

@@ -1,13 +1,13 @@
-// A command that has the caller's terminal: signals reach it, and its exit status is handed on.
+// A command in the foreground: it has the caller's terminal and signals, and its exit status is passed on.
 //
 // With a terminal the command is in this process' own group, so that Ctrl-C, Ctrl-Z and job control reach it as they reach
-// any program; those signals are not sent a second time. Without one it has a session of its own and everything is sent on.
+// any program; those signals are not sent twice. Without a terminal it has a session of its own, and every signal is passed on.
 import type { ChildProcess } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { constants } from 'node:os';
 
 const FORWARDED = ['SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const;
-/** What a terminal sends to everybody in its foreground. */
+/** Signals that a terminal sends to its whole foreground process group. */
 const OF_TERMINAL = ['SIGINT', 'SIGQUIT'] as const;
 
 export const exitCodeOf = (signal: NodeJS.Signals): number => 128 + constants.signals[signal];
@@ -25,8 +25,8 @@ export function hasTerminal(): boolean {
 let interrupted = (): void => process.exit(exitCodeOf('SIGINT'));
 
 /**
- * Ctrl-C ends this program, until `Signals` takes it over. One listener for both: a signal that has come, and waits for its
- * listener's turn, would be lost with it.
+ * Ctrl-C ends this program until `Signals` takes over. One listener serves both: a pending signal would be lost with a
+ * listener that is removed.
  */
 export function listenForInterrupts(): void {
   process.on('SIGINT', () => interrupted());
@@ -34,22 +34,22 @@ export function listenForInterrupts(): void {
 
 export class Signals {
   #child: ChildProcess | undefined;
-  /** The first signal that came before the command did. */
+  /** The first signal that arrived before the command was started. */
   received: NodeJS.Signals | undefined;
   readonly #interrupted = new AbortController();
 
   constructor(private readonly terminal: boolean) {
-    // From now on Ctrl-C is the command's, not this program's end.
+    // From now on Ctrl-C goes to the command.
     interrupted = () => this.#handle('SIGINT');
     for (const signal of [...FORWARDED, 'SIGQUIT'] as const) process.on(signal, () => this.#handle(signal));
   }
 
-  /** Aborted by a signal that comes before `handOver`. */
+  /** Aborted by a signal that arrives before `handOver`. */
   get interrupted(): AbortSignal {
     return this.#interrupted.signal;
   }
 
-  /** The command is there: it gets the signals. */
+  /** The command runs: it gets the signals. */
   handOver(child: ChildProcess): void {
     this.#child = child;
   }
@@ -60,7 +60,7 @@ export class Signals {
       this.#child.kill(signal);
       return;
     }
-    // A second one ends it at once; the agent notices that the process that waited is gone, and takes everything back.
+    // A second one ends it at once. The agent notices that the waiting process is gone, and rolls back.
     if (this.received !== undefined) process.exit(exitCodeOf(signal));
     this.received = signal;
     this.#interrupted.abort();

@@ -13,7 +13,7 @@ export interface GlobalOptions {
   logLevel: string;
 }
 
-/** What every command takes. */
+/** The options of every command. */
 export function globalOptions(): Option[] {
   return [
     new Option('-o, --output <format>', 'how to print').choices([...FORMATS]).default('table'),
@@ -32,7 +32,7 @@ export function globalOptions(): Option[] {
   ];
 }
 
-/** Options of every command may also stand before it, as in `weft -o json network ls`: they are moved behind it. */
+/** Moves global options that stand before the command behind it, as in `weft -o json network ls`. */
 export function optionsLast(argv: readonly string[]): string[] {
   const names = new Set(globalOptions().flatMap(({ short, long }) => [short, long]));
   let taken = 0;

@@ -1,4 +1,4 @@
-// The command line: what there is to say, parsed and checked by commander, and how an answer or an error comes out.
+// The command line: builds the commands, runs one, prints its result or error.
 import { Command, CommanderError } from 'commander';
 
 import { messageOf, WeftError } from '../core/errors.js';
@@ -38,7 +38,7 @@ export async function main(given: readonly string[]): Promise<void> {
       format,
       argv.includes('debug') && argv.some((word) => word.startsWith('--log-level')),
     );
-    // pipework knew one status for all that went wrong, and scripts ask for it.
+    // pipework has one exit status for every error, and scripts check for it.
     const wrongCall = argv[0] === 'pipework' ? 1 : 2;
     process.exitCode =
       error instanceof ExitError
@@ -49,7 +49,7 @@ export async function main(given: readonly string[]): Promise<void> {
   }
 }
 
-/** Wrong calls that only a command itself could see. */
+/** Wrong calls that the command itself detected. */
 const isUsage = (error: unknown): boolean =>
   error instanceof WeftError && error.code === 'INVALID_ARGUMENT' && local.has(error);
 const local = new WeakSet<WeftError>();
@@ -91,7 +91,7 @@ export function buildProgram(): Command {
     .enablePositionalOptions(false)
     .showSuggestionAfterError()
     .exitOverride()
-    // What is wrong is said once, by main.
+    // main prints errors.
     .configureOutput({ writeErr: () => undefined });
   networkCommands(program, action);
   endpointCommands(program, action);
@@ -104,14 +104,14 @@ export function buildProgram(): Command {
   containerCommands(program, action);
   exposeCommands(program, action);
   completionCommands(program, action);
-  // The daemons are programs of their own (bin/weft); here they are only named.
+  // bin/weft starts the daemons; they are listed here for help and completion.
   program.command('agent').description('the daemon of a node (weft agent --help)');
   program.command('controller').description('the daemon that serves the cluster (weft controller --help)');
   for (const command of leaves(program)) addGlobalOptions(command);
   return program;
 }
 
-/** Commands that do something, which are those below groups. */
+/** The commands without subcommands. */
 function leaves(command: Command): Command[] {
   return command.commands.flatMap((child) => (child.commands.length > 0 ? leaves(child) : [child]));
 }
@@ -141,19 +141,19 @@ const action: Action = (work) =>
       const result = await work(context, [first, second], options as never, all);
       if (result !== undefined) await print(result, context.format);
     } catch (error) {
-      // What is found before anybody was asked is a wrong call.
+      // An error before any call was sent is a wrong call (exit 2).
       if (error instanceof WeftError && !asked) local.add(error);
       throw error;
     }
   };
 
-/** An empty variable is how a shell takes one away, for the daemons too. */
+/** An empty environment variable counts as unset, as for the daemons. */
 function dropEmptyVariables(): void {
   for (const [name, value] of Object.entries(process.env))
     if (name.startsWith('WEFT_') && value === '') delete process.env[name];
 }
 
-/** A reader that has seen enough, and Ctrl-C, are no errors. */
+/** A closed pipe and Ctrl-C are no errors. */
 function quietEnds(): void {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit(0);

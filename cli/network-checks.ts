@@ -1,5 +1,6 @@
-// What can be wrong with a network as a whole, found before anybody is asked: options that do not fit each other. The
-// controller checks again, for other callers.
+// Checks of `weft network create` as a whole: options that do not fit each other.
+//
+// The controller checks again, for other callers.
 import { IpAddress, IpNetwork } from '../core/address.js';
 import { bridgedNetwork, parseVlans } from '../core/bridged.js';
 import { invalidArgument } from '../core/errors.js';
@@ -8,7 +9,7 @@ import type { CreateNetworkRequest } from '../proto/gen/weft/v1/controller.js';
 
 type Asked = Partial<Omit<CreateNetworkRequest, 'subnet'>> & { subnet: string; masquerade: boolean };
 
-/** Options that networks of some drivers alone have. */
+/** Options that only some drivers have. */
 const ONLY = {
   overlay: { backend: 'backend', vni: 'vni', port: 'port', 'host-prefix6': 'hostPrefix6' },
   bridged: {

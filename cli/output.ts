@@ -1,5 +1,6 @@
-// How a command says what it has to say: as a table for people, or as JSON or YAML for programs. Results go to stdout,
-// errors to stderr, and an error also to stdout where a program reads it.
+// Output of commands: tables for people, JSON or YAML for programs.
+//
+// Results go to stdout and errors to stderr; with JSON or YAML an error goes to stdout as well.
 import type Table3 from 'cli-table3';
 
 import type { WeftError } from '../core/errors.js';
@@ -7,7 +8,7 @@ import type { WeftError } from '../core/errors.js';
 export const FORMATS = ['table', 'json', 'yaml'] as const;
 export type Format = (typeof FORMATS)[number];
 
-/** A value with its view for people, made only where it is wanted. */
+/** A value, with a text for people that is made only where it is needed. */
 export interface Result {
   value: unknown;
   text: () => string | Promise<string>;
@@ -52,7 +53,7 @@ const NO_BORDERS = Object.fromEntries(
   ]),
 );
 
-/** Columns under upper-case headings, two spaces between them, as docker and kubectl print. */
+/** Columns with upper-case headings and two spaces between them, as docker and kubectl print. */
 export async function table(
   head: readonly string[],
   rows: readonly (readonly (string | number)[])[],

@@ -1,5 +1,6 @@
-// What programs get as JSON and YAML: the services' messages in shapes that are promised to stay. A value that is not there
-// is null, so that every key is always there.
+// Shapes of JSON and YAML output, which are stable.
+//
+// Every key is always present: an absent value is null.
 import type { OpenPort } from '../proto/gen/weft/v1/agent.js';
 import type { Endpoint, Lease, Network, Node, Peer, Publish, Status } from '../proto/gen/weft/v1/types.js';
 

@@ -1,5 +1,7 @@
-// Prints what a detached container has said, and what it goes on to say. The agent cuts a log that has grown too long: its
-// end is kept as LOG.1, and LOG is emptied (agent/runtime/container-log.ts).
+// Prints and follows the log of a detached container.
+//
+// The agent rotates a log that has grown too long: its end is kept as LOG.1, and LOG is emptied
+// (agent/runtime/container-log.ts).
 import { closeSync, fstatSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -8,11 +10,11 @@ import { notFound } from '../core/errors.js';
 const FOLLOW_MS = 200;
 /** Milliseconds from LOG.1 being begun to LOG being emptied. */
 const CUT_MS = 200;
-/** Of what was printed last: by these the place is found again in LOG.1. */
+/** The last bytes that were printed: they mark the position in LOG.1. */
 const KNOWN_BYTES = 65_536;
 
 /**
- * @param more whether the container may have more to say; asked before the end of the log is believed
+ * @param more whether the container may still write; asked before the end of the log counts
  * @throws WeftError NOT_FOUND where there is no log
  */
 export async function showLog(
@@ -50,13 +52,13 @@ export async function showLog(
   }
 }
 
-/** What of `kept` has not been printed: all of it where nothing printed is in there any more. */
+/** The part of `kept` that has not been printed yet. */
 function after(printed: Buffer, kept: Buffer): Buffer {
   const place = printed.length === 0 ? -1 : kept.lastIndexOf(printed);
   return place < 0 ? kept : kept.subarray(place + printed.length);
 }
 
-/** A piece of the log, from `at` or, where somebody has emptied it, from its beginning; undefined where it is not there. */
+/** A piece of the log from `at`, or from its beginning where it was emptied; undefined where there is no log. */
 function readFrom(log: string, at: number): { at: number; bytes: Buffer } | undefined {
   if (statSync(log, { throwIfNoEntry: false }) === undefined) return undefined;
   const fd = openSync(log, 'r');

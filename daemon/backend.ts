@@ -1,4 +1,4 @@
-// What an overlay network can be asked to be carried by, for the command line and the controller.
+// Backends by name, for the command line and the controller.
 import { invalidArgument } from '../core/errors.js';
 import { didYouMean } from './suggest.js';
 

@@ -16,7 +16,7 @@ export const ETCD_TLS = {
 
 export const GRPC_TLS = {
   'tls-ca': optional(file, {
-    help: 'CA of all certificates; whoever has none of it is refused',
+    help: 'CA of all certificates; a peer without one of it is refused',
     group: 'TLS between weft’s parts',
   }),
   'tls-cert': optional(file, { help: 'certificate of this daemon', group: 'TLS between weft’s parts' }),

@@ -1,4 +1,4 @@
-// The HTTP edge to a Docker engine: one question, or its stream of events.
+// HTTP client of a Docker engine: one request, or its stream of events.
 import { request } from 'node:http';
 
 import { messageOf, unavailable } from '../core/errors.js';

@@ -1,4 +1,4 @@
-// gRPC as weft uses it: how errors cross the wire, how handlers and calls look, TLS, keepalive, listening.
+// gRPC: errors as statuses, unary handlers and calls, TLS, keepalive, listening.
 import { isIP } from 'node:net';
 import { checkServerIdentity } from 'node:tls';
 
@@ -24,10 +24,10 @@ import type { HostPort } from './kinds.js';
 import { explainListenError } from './port-owner.js';
 import type { Tls } from './tls.js';
 
-// Its own lines on standard error would stand beside the same errors said by weft.
+// grpc-js would print the same errors on standard error again.
 if (process.env['GRPC_VERBOSITY'] === undefined) setLogVerbosity(logVerbosity.NONE);
 
-/** Carries a WeftError's `next`, percent-encoded; there, even if empty, on every error that weft itself made. */
+/** Carries a WeftError's `next`, percent-encoded. Present, if empty, on every error of weft's own. */
 const NEXT_KEY = 'weft-next';
 
 /** A header block is limited to 8 KiB (grpc-js), and two texts are in it, percent-encoded: up to nine characters for one. */
@@ -45,7 +45,7 @@ function headerText(text: string): string {
   return taken;
 }
 
-/** The status that a peer gets. What is not a WeftError is a fault: its message is told, its stack is not. */
+/** The status that a peer gets. An error other than WeftError is a fault: its message is sent, its stack is not. */
 export function toServiceError(error: unknown): Pick<StatusObject, 'code' | 'details' | 'metadata'> {
   const known =
     error instanceof WeftError
@@ -60,7 +60,7 @@ export function toServiceError(error: unknown): Pick<StatusObject, 'code' | 'det
   return { code: status[known.code], details: headerText(known.message), metadata };
 }
 
-/** What went wrong in a call. @param peer who was called, such as `the controller at 192.0.2.1:7400` */
+/** The error of a failed call. @param peer for people, such as `the controller at 192.0.2.1:7400` */
 export function fromServiceError(error: unknown, { peer }: { peer: string }): WeftError {
   if (error instanceof WeftError) return error;
   if (!isServiceError(error))
@@ -73,7 +73,7 @@ export function fromServiceError(error: unknown, { peer }: { peer: string }): We
   return explainTransport(error, peer);
 }
 
-// A peer may be anybody.
+// A peer is not trusted.
 function decoded(text: string): string {
   try {
     return decodeURIComponent(text);
@@ -82,7 +82,7 @@ function decoded(text: string): string {
   }
 }
 
-// Errors that grpc-js or the network made, in words that say what to do.
+// Errors of grpc-js or of the network, with a next step.
 function explainTransport(error: ServiceError, peer: string): WeftError {
   const options = { cause: error };
   const { details } = error;
@@ -141,7 +141,7 @@ function isServiceError(error: unknown): error is ServiceError {
   return error instanceof Error && typeof (error as Partial<ServiceError>).code === 'number';
 }
 
-/** gRPC's name of a code, as far as weft speaks it. */
+/** gRPC's name of a code that weft uses. */
 export function codeOf(code: status): ErrorCode {
   switch (code) {
     case status.OUT_OF_RANGE:
@@ -153,14 +153,14 @@ export function codeOf(code: status): ErrorCode {
   }
 }
 
-/** A code by its name, as messages carry it; what weft does not speak is INTERNAL. */
+/** A code by its name, as messages carry it; INTERNAL for one that weft does not use. */
 export function parseErrorCode(name: string): ErrorCode {
   return isErrorCode(name) ? name : 'INTERNAL';
 }
 
 const isErrorCode = (name: string): name is ErrorCode => Object.hasOwn(ERROR_CODES, name);
 
-// A record, so that a code that is new in core/errors.ts does not compile before it is known here.
+// A total record: a new code in core/errors.ts does not compile before it is added here.
 const ERROR_CODES: Record<ErrorCode, true> = {
   INVALID_ARGUMENT: true,
   NOT_FOUND: true,
@@ -182,7 +182,7 @@ export interface CallContext {
   readonly metadata: Metadata;
 }
 
-/** A unary method from a function that answers or throws. */
+/** A unary method from a function that returns or throws. */
 export function unary<Request, Response>(
   handler: (request: Request, context: CallContext) => Response | Promise<Response>,
 ): handleUnaryCall<Request, Response> {
@@ -190,7 +190,7 @@ export function unary<Request, Response>(
     let controller: AbortController | undefined;
     const context = {
       metadata: call.metadata,
-      // Made where it is asked for: few handlers care, and an attach is over in a few milliseconds.
+      // Made on demand: few handlers need it, and an attach takes only a few milliseconds.
       get signal(): AbortSignal {
         if (controller === undefined) {
           const given = (controller = new AbortController());
@@ -246,7 +246,7 @@ export function call<Request, Response>(
   });
 }
 
-/** Without TLS a server takes everybody; with it only who shows a certificate of the CA. */
+/** Without TLS a server accepts every client; with TLS only those with a certificate of the CA. */
 export function serverCredentials(tls: Tls | undefined): ServerCredentials {
   if (tls === undefined) return ServerCredentials.createInsecure();
   return ServerCredentials.createSsl(tls.ca, [{ cert_chain: tls.cert, private_key: tls.key }], true);
@@ -265,30 +265,30 @@ export function channelCredentials(tls: Tls | undefined): ChannelCredentials {
 export function channel(address: string, tls: Tls | undefined): [ChannelCredentials, ClientOptions] {
   const host = address.replace(/:\d+$/, '').replaceAll(/[[\]]/g, '');
   if (tls === undefined || isIP(host) === 0) return [channelCredentials(tls), clientOptions];
-  // RFC 6066 §3 allows no address as a server's name, and Node warns of it: send a name that nobody looks at, and check
-  // the certificate against the address all the same.
+  // RFC 6066 §3 allows no address as a server name, and Node warns about it: send an unused name, and check the certificate
+  // against the address.
   const credentials = ChannelCredentials.createSsl(tls.ca, tls.key, tls.cert, {
     checkServerIdentity: (_name, certificate) => checkServerIdentity(host, certificate),
   });
   return [credentials, { ...clientOptions, 'grpc.ssl_target_name_override': 'weft' }];
 }
 
-/** A peer that stalls or vanishes without a word is noticed within 8 s. */
+/** A peer that stalls or vanishes silently is noticed within 8 s. */
 export const clientOptions: ClientOptions = {
   'grpc.keepalive_time_ms': 5000,
   'grpc.keepalive_timeout_ms': 3000,
   'grpc.keepalive_permit_without_calls': 0,
-  // Underlay addresses are not for a web proxy that the environment names.
+  // Underlay addresses must not go through a web proxy of the environment.
   'grpc.enable_http_proxy': 0,
   // Two clients of one process may have different certificates.
   'grpc.use_local_subchannel_pool': 1,
   'grpc.max_receive_message_length': 64 * 1024 * 1024,
-  // Counters that nobody reads, at every message.
+  // channelz counts every message; weft does not read it.
   'grpc.enable_channelz': 0,
 };
 
 export const serverOptions: ServerOptions = {
-  // Clients look after the connection themselves; this only takes away what stayed of those that vanished.
+  // Clients keep the connection alive; this only drops connections of clients that vanished.
   'grpc.keepalive_time_ms': 20_000,
   'grpc.keepalive_timeout_ms': 5000,
   'grpc.max_receive_message_length': 16 * 1024 * 1024,
@@ -300,8 +300,8 @@ export const targetOf = (address: HostPort | { socket: string }): string =>
   'socket' in address ? `unix:${address.socket}` : `dns:${address.text}`;
 
 /**
- * Binds and serves. Answers the address that it really has.
- * @throws WeftError FAILED_PRECONDITION naming who has the address
+ * Binds and serves. Returns the bound address.
+ * @throws WeftError FAILED_PRECONDITION that names the owner of the address
  */
 export async function listenGrpc(server: Server, listen: HostPort, tls: Tls | undefined): Promise<string> {
   const bound = await new Promise<number>((resolve, reject) => {
@@ -314,7 +314,7 @@ export async function listenGrpc(server: Server, listen: HostPort, tls: Tls | un
   return listen.text.replace(/\d+$/, String(bound));
 }
 
-/** Ends a server: calls in flight get a moment, streams are cut. */
+/** Stops a server: calls in flight get a moment to end, streams are cut. */
 export function stopGrpc(server: Server, graceMs = 1000): Promise<void> {
   return new Promise((resolve) => {
     const force = setTimeout(() => {

@@ -1,4 +1,4 @@
-// The HTTP side of a daemon: /metrics for Prometheus, /healthz (the process runs) and /readyz (it can do its work).
+// HTTP server of a daemon: /metrics for Prometheus, /healthz (the process runs), /readyz (it can do its work).
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 
 import type { Registry } from 'prom-client';
@@ -10,7 +10,7 @@ import { explainListenError } from './port-owner.js';
 export type Readiness = { ready: true } | { ready: false; reason: string };
 
 export interface HttpServer {
-  /** HOST:PORT that it really has. */
+  /** The bound HOST:PORT. */
   readonly address: string;
   stop(): Promise<void>;
 }

@@ -1,5 +1,7 @@
-// The kinds of values that settings have. Each is read from text once, wherever the text came from, into a value that is
-// always valid; an error says where the text came from, what it was and what is allowed.
+// Kinds of setting values: parsing, and what --help shows.
+//
+// Each value is parsed once, whatever its source, into a value that is always valid. An error names the source, the text and
+// what is allowed.
 import { isIP } from 'node:net';
 
 import { IpAddress } from '../core/address.js';
@@ -89,7 +91,7 @@ export function hostPort(options: { listen: boolean }): Kind<HostPort> {
       throw refused(where, text, `has no valid host ("${host}")`, example);
     }
     const port = Number(match?.[3]);
-    // Port 0 lets the kernel choose one; only a listener can mean that.
+    // Port 0 lets the kernel choose; only a listener may ask for that.
     if (port > 65_535 || (port === 0 && !options.listen)) {
       throw refused(where, text, `has no valid port (${port})`, 'Ports are 1 to 65535.');
     }
@@ -138,7 +140,7 @@ export const etcdUrl: Kind<string> = kind('URL', (text, where) => {
   if (url.pathname !== '/' || url.search !== '' || url.hash !== '') {
     throw refused(where, text, 'has a path behind the host', `Did you mean ${url.protocol}//${url.host}?`);
   }
-  // URL drops a scheme's own port (80, 443), so only the text tells whether one was given. 2379 is etcd's (IANA).
+  // URL drops a scheme's default port (80, 443), so the text decides whether one was given. 2379 is etcd's (IANA).
   const port =
     url.port !== ''
       ? url.port
@@ -205,7 +207,7 @@ export function choice<const T extends string>(...words: readonly T[]): Kind<T> 
   });
 }
 
-/** An absolute path, so that it means the same whatever folder a daemon starts in. */
+/** An absolute path: it must not depend on the working directory of a daemon. */
 export function path(placeholder: 'FILE' | 'DIR' | 'PATH'): Kind<string> {
   return kind(placeholder, (text, where) => {
     if (!text.startsWith('/') || text.includes('\0'))
@@ -214,7 +216,7 @@ export function path(placeholder: 'FILE' | 'DIR' | 'PATH'): Kind<string> {
   });
 }
 
-/** A file named by hand, also relative to the folder that the command was called in. */
+/** A file given by hand; it may be relative to the working directory. */
 export const file: Kind<string> = kind('FILE', (text, where) => {
   if (text === '') throw refused(where, text, 'is no file name', 'Give the path of a file.');
   return text;

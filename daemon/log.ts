@@ -1,4 +1,6 @@
-// The log of the daemons, on standard error: one static message a line with fields behind it. The only user of winston.
+// The daemons' log on standard error: a static message and fields on each line.
+//
+// The only user of winston.
 import winston from 'winston';
 
 import { WeftError } from '../core/errors.js';
@@ -15,7 +17,7 @@ export interface Logger {
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 export type LogFormat = 'text' | 'json';
 
-// sd-daemon(3): journald takes the priority from the front of the line, and has the time already.
+// sd-daemon(3): journald reads the priority from the front of the line, and adds the time itself.
 const PRIORITY: Record<LogLevel, number> = { error: 3, warn: 4, info: 6, debug: 7 };
 
 export function createLogger(options: {
@@ -51,7 +53,7 @@ export function createLogger(options: {
   return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
 }
 
-/** Says nothing; for tests and for code that has nobody to tell. */
+/** Discards everything; for tests. */
 export const silentLogger: Logger = {
   debug: () => undefined,
   info: () => undefined,
@@ -81,11 +83,11 @@ function jsonValue(value: unknown): unknown {
   return typeof value === 'bigint' ? value.toString() : value;
 }
 
-/** An error with its causes in one line; with the stack where somebody looks for a fault in weft itself. */
+/** An error with its causes on one line; with the stack at debug level. */
 export function describeError(error: unknown, withStack = false): string {
   if (!(error instanceof Error)) return String(error);
   if (withStack && error.stack !== undefined) return error.stack;
-  // A WeftError is made for reading: it says the cause in its own words.
+  // A WeftError's message includes its cause.
   if (error instanceof WeftError)
     return error.next === undefined ? error.message : `${error.message}. ${error.next}`;
   // A cause is often already quoted by the message that wraps it.

@@ -1,4 +1,4 @@
-// Who has a port: the answer to "address already in use", read from /proc as ss(8) does.
+// The owner of a port ("address already in use"), read from /proc as ss(8) does.
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { isIP } from 'node:net';
 
@@ -15,7 +15,7 @@ export interface PortOwner {
 interface Bound {
   inode: string;
   listens: boolean;
-  /** Undefined where it takes every address. */
+  /** Undefined: bound to every address. */
   ip: string | undefined;
 }
 
@@ -23,8 +23,8 @@ interface Bound {
 const LISTEN = '0A';
 
 /**
- * The process that listens on the port, else one that has it otherwise, or undefined where there is none, or where it is in another namespace or not ours
- * to see. Sees the network namespace that this process is in.
+ * The process that listens on the port, else one that is bound to it. Undefined where there is none, or where it cannot be
+ * seen: only the network namespace of this process is searched.
  * @param host an address; a name or a wildcard means any
  */
 export async function portOwner(
@@ -43,13 +43,13 @@ export async function portOwner(
   return undefined;
 }
 
-/** ` by etcd (pid 4711)`, or nothing where it cannot be told. */
+/** ` by etcd (pid 4711)`, or nothing where the owner is unknown. */
 export async function byWhom(host: string, port: number, protocol: 'tcp' | 'udp' = 'tcp'): Promise<string> {
   const owner = await portOwner(host, port, protocol).catch(() => undefined);
   return owner === undefined ? '' : ` by ${owner.command} (pid ${owner.pid})`;
 }
 
-/** Why an address cannot be listened on, with the process that has it. */
+/** Why an address cannot be bound, with the process that owns it. */
 export async function explainListenError(
   error: unknown,
   flag: string,
@@ -107,7 +107,7 @@ function wildcardOr(ip: IpAddress): string | undefined {
 async function findHolder(sockets: ReadonlySet<string>): Promise<PortOwner | undefined> {
   for (const pid of await readdir('/proc')) {
     if (!/^\d+$/.test(pid)) continue;
-    // A process may end while it is looked at, and others' processes may not be ours to see.
+    // A process may end while it is read, and other users' processes may be hidden.
     const fds = await readdir(`/proc/${pid}/fd`).catch(() => []);
     for (const fd of fds) {
       const link = await readlink(`/proc/${pid}/fd/${fd}`).catch(() => '');

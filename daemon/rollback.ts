@@ -1,4 +1,4 @@
-// What a change has done so far that may still fail, so that it can be taken back the other way round.
+// Rollback of a change that fails half way: its steps are undone in reverse order.
 import { messageOf } from '../core/errors.js';
 import type { Logger } from './log.js';
 
@@ -9,13 +9,13 @@ export class Rollback {
     this.#steps.push(step);
   }
 
-  /** Tries all of it. @param id the endpoint, or the wire, that was to be */
+  /** Tries every step, whatever fails. @param id the endpoint or attachment, for the log */
   async run(log: Logger, id: string): Promise<void> {
     for (const step of this.#steps.toReversed()) {
       try {
         await step();
       } catch (failure) {
-        log.warn('taking a failed attach back', { id, error: messageOf(failure) });
+        log.warn('a failed attach could not be rolled back', { id, error: messageOf(failure) });
       }
     }
   }

@@ -1,4 +1,4 @@
-// The YAML file of a daemon's settings: each value as the text that was written, with the line that it stands in.
+// The YAML file of a daemon's settings: each value as written, with its line.
 import { readFileSync } from 'node:fs';
 
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Document } from 'yaml';
@@ -18,7 +18,7 @@ export interface Given {
 type KnownSettings = Readonly<Record<string, { readonly kind: Kind<unknown>; readonly flagOnly: boolean }>>;
 
 /**
- * @param named the file that somebody asked for; without it the default one is read where it exists
+ * @param named the file of --config; absent: the default file, where it exists
  * @throws WeftError INVALID_ARGUMENT naming the file, the key and its line
  */
 export function readSettingsFile(
@@ -76,7 +76,7 @@ function readYaml(path: string, text: string, settings: KnownSettings): Map<stri
   return given;
 }
 
-/** @throws WeftError INVALID_ARGUMENT where the parser’s own calls went too deep; it tells of that, or throws, as it comes */
+/** @throws WeftError INVALID_ARGUMENT where the nesting is too deep: the parser reports that, or throws RangeError */
 function parse(path: string, text: string, lineCounter: LineCounter): Document.Parsed {
   try {
     return parseDocument(text, { lineCounter, prettyErrors: false });

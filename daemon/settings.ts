@@ -1,7 +1,7 @@
-// Settings of the daemons: one table says what there is; flags, environment and a YAML file are read by it.
+// Settings of the daemons: one table for flags, environment, YAML file and --help.
 //
 // `--underlay-ip` is WEFT_UNDERLAY_IP in the environment and `underlay-ip` in the file; flag beats environment beats file.
-// Everything is checked before anything starts, and an error says what is wrong, where it came from and what is allowed.
+// All values are checked before anything starts. An error names the value, its source and what is allowed.
 import { Command, CommanderError, Option } from 'commander';
 
 import { invalidArgument, WeftError } from '../core/errors.js';
@@ -12,13 +12,13 @@ import { didYouMean } from './suggest.js';
 export interface Setting<T> {
   readonly kind: Kind<T>;
   readonly help: string;
-  /** As a person would write it; a function where it depends on the machine. */
+  /** As text; a function where it depends on the machine. */
   readonly fallback: string | (() => string) | undefined;
   /** What --help says the default is, where that is not `fallback` itself. */
   readonly shownDefault: string | undefined;
   /** Heading in --help. */
   readonly group: string | undefined;
-  /** Something to do rather than a property of the node: a flag alone, so that no file makes it happen at every start. */
+  /** An action rather than a property: a flag alone, so that no file repeats it at every start. */
   readonly flagOnly: boolean;
 }
 
@@ -37,7 +37,7 @@ export function setting<T>(
   return describe(kind, options, options.default);
 }
 
-/** A setting that may be left open; its value is undefined then. */
+/** An optional setting; its value is undefined where it is not given. */
 export function optional<T>(kind: Kind<T>, options: Described): Setting<T | undefined> {
   return describe<T | undefined>(kind, options, undefined);
 }
@@ -62,9 +62,9 @@ export type Values<T extends SettingsTable> = {
 /** Where a setting's value came from: `flag --x`, `environment WEFT_X`, `FILE: x at line N`, or undefined for its default. */
 export type Origin = (key: string) => string | undefined;
 
-/** What there is, before anything is checked. */
+/** Values as given, before any check. */
 interface Declared {
-  /** The word behind `weft`. */
+  /** The subcommand of `weft`. */
   readonly name: string;
   readonly summary: string;
   /** Read where it exists and --config names no other. */
@@ -183,7 +183,7 @@ function describeCommand({ name, summary, defaultFile, settings }: Declared): Co
     .description(summary)
     .usage('[flags]')
     .exitOverride()
-    // Errors are said by settingsOrExit, help by its caller.
+    // settingsOrExit prints errors, its caller prints help.
     .configureOutput({ writeOut: () => undefined, writeErr: () => undefined })
     .allowExcessArguments(true)
     .configureHelp({ helpWidth: 110 })
@@ -229,7 +229,7 @@ function explainFlagError({ name, settings }: Declared, error: CommanderError): 
   return invalidArgument(error.message.replace(/^error: /, ''), `weft ${name} --help shows what there is.`);
 }
 
-// Only known names are looked for: other WEFT_* variables belong to other commands.
+// Only known names count: other WEFT_* variables belong to other commands.
 function readEnvironment(
   settings: SettingsTable,
   env: Readonly<Record<string, string | undefined>>,
@@ -242,7 +242,7 @@ function readEnvironment(
   return given;
 }
 
-// An empty variable is how a unit file or a shell takes one away.
+// An empty variable counts as unset, as in unit files and shells.
 function fromEnvironment(key: string, env: Readonly<Record<string, string | undefined>>): Given | undefined {
   const name = environmentName(key);
   const text = env[name];

@@ -1,17 +1,18 @@
-// How a daemon ends: on a signal everything that was started is stopped in reverse order, within five seconds; what nobody
-// caught is logged with its cause and ends the process, since its state is not known any more.
+// Shutdown of a daemon: on a signal its parts stop in reverse order, within five seconds.
+//
+// An uncaught exception is logged and ends the process: its state is unknown then.
 import type { Logger } from './log.js';
 
 export interface Shutdown {
-  /** Aborted as soon as the daemon begins to end. */
+  /** Aborted when the shutdown begins. */
   readonly signal: AbortSignal;
-  /** Registers what has been started; last started is first stopped. */
+  /** Registers a part that has started. The last one started stops first. */
   add(name: string, stop: () => void | Promise<void>): void;
   /** Ends the daemon; the process exits with this code. */
   end(reason: string, code: number): void;
 }
 
-/** The contract gives SIGTERM five seconds; the rest is for the process to go. */
+/** SIGTERM has five seconds; the rest is for the process to exit. */
 const STOP_WITHIN_MS = 4500;
 
 /** Installs the handlers; once in a process. */
@@ -24,7 +25,7 @@ export function installShutdown(log: Logger): Shutdown {
       try {
         await stop();
       } catch (error) {
-        // Taking down tries everything.
+        // The others are stopped all the same.
         log.error('could not be stopped', { part: name, error });
       }
     }
@@ -49,7 +50,7 @@ export function installShutdown(log: Logger): Shutdown {
     log.error(kind, { error, stack: error instanceof Error ? error.stack : undefined });
     process.exit(1);
   };
-  process.on('uncaughtException', fatal('a fault in weft: an exception that nobody caught'));
-  process.on('unhandledRejection', fatal('a fault in weft: a rejection that nobody handled'));
+  process.on('uncaughtException', fatal('a fault in weft: an uncaught exception'));
+  process.on('unhandledRejection', fatal('a fault in weft: an unhandled rejection'));
   return { signal: controller.signal, add: (name, stop) => void started.push({ name, stop }), end };
 }

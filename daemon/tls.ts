@@ -1,5 +1,6 @@
-// Certificates from files: which ones go together, and what is in them. Read once at the start, with an error that names the
-// flag and the file.
+// TLS certificates and keys from files, read and checked once at the start.
+//
+// An error names the flag and the file.
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 
@@ -14,7 +15,7 @@ export interface Tls {
   readonly key: Buffer;
 }
 
-/** PEM; cert and key together, where a certificate is to be shown. */
+/** PEM. Certificate and key come together, for a client certificate. */
 export interface EtcdTls {
   readonly ca: Buffer;
   readonly cert?: Buffer;

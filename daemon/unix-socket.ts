@@ -1,7 +1,7 @@
-// Whether somebody serves at a unix socket, or a dead process has left it.
+// Probe of a unix socket: served, or left by a dead process.
 import { connect } from 'node:net';
 
-/** Whether somebody serves at a unix socket. */
+/** Whether a process serves the socket. */
 export function answers(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(path);

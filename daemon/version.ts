@@ -1,4 +1,4 @@
-// The version of this weft, from its package.json: said to peers, in --help and in metrics.
+// The version of this weft, from its package.json.
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,7 +8,7 @@ export const packageRoot: string = findRoot(dirname(fileURLToPath(import.meta.ur
 
 export const version: string = readVersion(packageRoot) ?? '0.0.0';
 
-// Compiled files lie one folder deeper (build/) than their sources, so the way up is searched, not counted.
+// Compiled files are one folder deeper (build/) than their sources: search upwards.
 function findRoot(from: string): string {
   for (let folder = from; ; folder = dirname(folder)) {
     if (readVersion(folder) !== undefined) return folder;

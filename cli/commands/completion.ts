@@ -1,5 +1,6 @@
-// Shell completion. The scripts are thin: they hand the words so far to `weft __complete`, which knows the commands from
-// commander itself, and names from the controller, so that neither can fall behind.
+// Shell completion: thin scripts around `weft __complete`.
+//
+// Commands come from commander and names from the controller, so the scripts need no change with either.
 import { Argument, type Command } from 'commander';
 
 import { NameServiceClient } from '../../proto/gen/weft/v1/agent.js';
@@ -15,7 +16,7 @@ import { listOf } from '../context.js';
 import type { Action } from '../action.js';
 
 const SCRIPTS = {
-  // Not COMP_WORDS, which has HOST:PORT as three words.
+  // Not COMP_WORDS, which splits HOST:PORT into three words.
   bash: `_weft() {
   local line="\${COMP_LINE:0:COMP_POINT}" words IFS=$' \\t\\n'
   read -ra words <<<"$line"
@@ -40,16 +41,16 @@ compdef _weft weft
 `,
 } as const;
 
-/** What the scripts call. */
+/** The hidden command that the scripts call. */
 export const COMPLETE = '__complete';
 
-/** A name must not keep the prompt waiting. */
+/** Milliseconds: completion must not delay the prompt. */
 const ASK_MS = 1000;
 
-/** Options that say whom to ask; all of them take a value. */
+/** Options that choose the daemon to ask; all of them take a value. */
 const WHOM = /^--(controller|agent|tls-ca|tls-cert|tls-key)(=|$)/;
 
-/** Names come from where the line that is being completed would ask. @param argv `__complete -- WORDS…` */
+/** Adds the options that choose the daemon from the line under completion. @param argv `__complete -- WORDS…` */
 export function askedAsTheLineWould(argv: readonly string[]): string[] {
   const words = argv.slice(argv.indexOf('--') + 1, -1);
   const whom = words.flatMap((word, i) => {
@@ -81,7 +82,7 @@ export function completionCommands(program: Command, action: Action): void {
     );
 }
 
-/** What the last word may become. */
+/** Candidates for the last word. */
 export async function complete(
   program: Command,
   words: readonly string[],
@@ -186,7 +187,7 @@ async function namesOf(
         ).containers.map((it) => it.name);
     }
   } catch {
-    // Completion is a help, not a place for errors.
+    // Completion shows no errors.
     return [];
   }
 }

@@ -1,4 +1,4 @@
-// weft ps | stop | start | rm | logs | exec: the containers that weft runs on this host
+// weft ps | stop | start | rm | logs | exec: containers of `weft run` on this host
 import { spawn } from 'node:child_process';
 
 import type { Command } from 'commander';

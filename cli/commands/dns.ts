@@ -90,7 +90,7 @@ export function dnsCommands(program: Command, action: Action): void {
             { name, from, type },
             LOOKUP_MS,
           );
-          // As host(1) and getent(1) have it: a name that is not there is a failure.
+          // A name without addresses is a failure, as in host(1) and getent(1).
           if (found.answers.length === 0) process.exitCode = 1;
           return { value: found, text: () => lookupText(found) };
         },

@@ -123,7 +123,7 @@ export const endpointBlock = (it: Endpoint): string =>
     ['Ports', it.publish.length === 0 ? undefined : portsText(it)],
   ]);
 
-/** At most a few: a thousand would fill the screen. */
+/** At most a few: a thousand lines would fill the screen. */
 function portsText({ publish, name }: Endpoint): string {
   const shown = publish.slice(0, 8).map((one) => {
     const protocol = one.protocol === 'udp' ? 'udp' : 'tcp';

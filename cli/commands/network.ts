@@ -171,7 +171,7 @@ Examples:
   weft network create lan --driver bridge --parent eth1 --subnet 192.0.2.0/24 --range 192.0.2.128/26 --gateway 192.0.2.1
   weft network create v100 --driver vlan --vlan 100 --parent eth1 --subnet 198.51.100.0/24`;
 
-/** What the request has and nobody asked for. */
+/** Fields of the request that were not asked for. */
 const NOTHING = {
   subnet6: undefined,
   driver: undefined,

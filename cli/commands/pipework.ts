@@ -1,5 +1,6 @@
-// weft pipework: the words of pipework, for scripts that have them. It asks this host's agent alone, as pipework needed
-// nothing but its host.
+// weft pipework: the command line of pipework, for scripts that use it.
+//
+// It asks this host's agent alone: pipework needs nothing but its host.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -15,7 +16,7 @@ import type { Result } from '../output.js';
 
 const SYS = '/sys/class/net';
 
-/** pipework looked once a second. */
+/** pipework's own interval. */
 const LOOK_EVERY_MS = 200;
 
 export function pipeworkCommand(program: Command, action: Action): void {
@@ -24,7 +25,7 @@ export function pipeworkCommand(program: Command, action: Action): void {
     .description('put a container on a bridge or NIC of this host, in the words of pipework')
     .argument('[words...]', 'as pipework has them')
     .usage('HOSTIF [-i IF] [-l IF] [-a 4|6] GUEST IP/LEN[@GATEWAY]|0/0 [MAC|U:TEXT][@VLAN]')
-    // pipework's options stand between its words, and mean something by their place.
+    // pipework's options stand between its arguments, and their position matters.
     .allowUnknownOption()
     .addHelpText('after', () =>
       [
@@ -67,7 +68,7 @@ async function pipework(connect: Connector, words: readonly string[]): Promise<R
   }
 }
 
-/** As pipework, silent for people. */
+/** Silent for people, as pipework is. */
 function shown(attachment: PipeworkAttachment): Result {
   const { address = null, gateway = null, vlan = null, ...rest } = attachment;
   return { value: { ...rest, address, gateway, vlan }, text: () => '' };
@@ -79,7 +80,7 @@ async function carrierOf(ifname: string): Promise<void> {
     try {
       if (readFileSync(join(SYS, ifname, 'carrier'), 'utf8').trim() === '1') return;
     } catch {
-      // It is not there yet, or down: then its carrier cannot be read (EINVAL).
+      // It does not exist yet, or is down: its carrier cannot be read then (EINVAL).
     }
   }
 }
@@ -91,7 +92,7 @@ function nameOf(host: PipeworkAttach['host']): string {
     try {
       return readFileSync(join(SYS, name, 'address'), 'utf8').trim() === host.mac;
     } catch {
-      // bonding_masters is a file there, and links come and go.
+      // bonding_masters is a plain file in this directory, and links come and go.
       return false;
     }
   });

@@ -1,4 +1,4 @@
-// Problems as people read them: what, why, and the next step.
+// Problems as text: object, cause and next step.
 import type { Problem } from '../../proto/gen/weft/v1/types.js';
 
 export function problemLines(problems: readonly Problem[]): string[] {

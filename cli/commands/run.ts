@@ -1,4 +1,4 @@
-// weft run: a command as a container would see it
+// weft run: a command in network namespaces of its own
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -137,7 +137,7 @@ interface Waiting {
   giveUp(): void;
 }
 
-/** Starts the process that waits in its namespaces. @throws WeftError where it cannot */
+/** Starts the process that waits in its namespaces. @throws WeftError where it cannot start */
 function launch(
   id: string,
   network: RunNetwork,
@@ -181,7 +181,7 @@ function launch(
 }
 
 /**
- * The command's own process, as soon as it is there; undefined where it has ended already.
+ * The command's own process, as soon as it exists; undefined where it has ended already.
  * @throws WeftError where it could not become the command
  */
 async function alive(child: ChildProcess, { name, log, launch }: Container): Promise<number | undefined> {
@@ -199,7 +199,7 @@ async function alive(child: ChildProcess, { name, log, launch }: Container): Pro
   }
 }
 
-/** Empty where it is gone. */
+/** Empty where the process is gone. */
 function textOf(path: string): string {
   try {
     return readFileSync(path, 'utf8');
@@ -208,20 +208,20 @@ function textOf(path: string): string {
   }
 }
 
-/** How it ended, for the agent, also where that is away just now. */
+/** Reports how it ended to the agent, later where the agent is away. */
 function noteEnd(folder: string, code: number): void {
   try {
     writeFileSync(join(folder, LAUNCH_EXIT), `${code}\n`);
   } catch {
-    // The agent has noticed the end before: it has no status then, but the caller has.
+    // The agent noticed the end first. It has no exit status then; the caller has.
   }
 }
 
-/** Everything of it is gone when this is back; without an agent, when that is back. */
+/** Everything of it is removed when this settles; without an agent, when the agent is back. */
 async function settle(connect: Connector, id: string): Promise<void> {
   try {
     await connect.agent(RuntimeServiceClient, (client) => client.settle, { name: id }, READ_MS);
   } catch {
-    // The agent looks after its containers by itself.
+    // The agent removes it when it is back.
   }
 }

@@ -1,4 +1,4 @@
-// weft status: this host's agent tells; where it is away the controller does; and where both are, the command itself.
+// weft status: asks this host's agent, or the controller where the agent is away.
 import type { Command } from 'commander';
 
 import { WeftError } from '../../core/errors.js';
@@ -40,10 +40,10 @@ async function ask(connect: Connector): Promise<Status> {
       problems.push({ what, why: error.message, fix: error.next ?? '' });
     }
   }
-  return nobody(connect, problems);
+  return unreachable(connect, problems);
 }
 
-const nobody = ({ controllerAddress }: Connector, problems: Problem[]): Status => ({
+const unreachable = ({ controllerAddress }: Connector, problems: Problem[]): Status => ({
   health: 'down',
   node: undefined,
   store: undefined,

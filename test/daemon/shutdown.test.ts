@@ -77,8 +77,8 @@ test('a second signal ends it at once', async (t) => {
   t.true(outcome.ms < 3000, `${outcome.ms} ms`);
 });
 
-test('a rejection that nobody handled is logged with its cause and ends it with 1', async (t) => {
+test('an unhandled rejection is logged with its cause and ends it with 1', async (t) => {
   const outcome = await run(`Promise.reject(new Error('outer', { cause: new Error('the reason') }));`);
   t.is(outcome.code, 1);
-  t.regex(outcome.stderr, /a fault in weft: a rejection that nobody handled {2}error="outer \(the reason\)"/);
+  t.regex(outcome.stderr, /a fault in weft: an unhandled rejection {2}error="outer \(the reason\)"/);
 });
