@@ -37,7 +37,7 @@ import { cleanup } from './cleanup.js';
 import { Dns, dnsMetrics, NetnsResolvConf } from './dns/index.js';
 import { bootId, checkPrivileges, type Kernel, openFirewall, openKernel } from './kernel/index.js';
 import { Gateways, joinWhenThere, Memberships } from './networks/index.js';
-import { agentMetrics, AgentReadiness, Problems } from './health/index.js';
+import { agentMetrics, AgentReadiness, NAME_CONFLICT, NODE, Problems } from './health/index.js';
 import { NodeUnderlay, Peers, RouterAdvertisements, type UnderlaySettings } from './underlay/index.js';
 import { PluginAddresses, PluginEndpoints, PluginNetworks, SET_ASIDE } from './plugin-host/index.js';
 import { FilePortJournal, State } from './state/index.js';
@@ -126,7 +126,7 @@ async function run(
     log,
     metrics,
     problems,
-    onVanished: (record) => (attachments.owns(record) ? attachments : endpoints).vanished(record),
+    onSandboxGone: ({ kind, id }) => (kind === 'attachment' ? attachments : endpoints).sandboxGone(id),
     onMovedIn: (names) => pluginEndpoints.movedIn(names),
     onUnderlay: () => void underlay.look(),
   });
@@ -253,11 +253,14 @@ async function run(
   await attachments.restore(
     attachmentState.load((path, why) => {
       log.error('a file of the state directory cannot be read', { path, error: why });
-      problems.set(`torn ${path}`, {
-        what: `the state file ${path}`,
-        why: `it cannot be read: ${why}`,
-        fix: 'The wire that it was about is not known any more; put it right with weft pipework, then delete the file.',
-      });
+      problems.set(
+        { scope: NODE, kind: 'state-file', id: path },
+        {
+          what: `the state file ${path}`,
+          why: `it cannot be read: ${why}`,
+          fix: 'The attachment that it was about is not known any more; put it right with weft pipework, then delete the file.',
+        },
+      );
     }),
   );
   netnsResolvConf.keepOnly(endpoints.list().flatMap(({ dns, target }) => (dns === true ? [target] : [])));
@@ -279,7 +282,7 @@ async function run(
     ttlSeconds: settings.nodeTtl.seconds,
     onConflict: (other) => {
       log.error('this node’s name is taken', { node, other: other.publicIp, otherInstance: other.instance });
-      problems.set('name', {
+      problems.set(NAME_CONFLICT, {
         what: `node ${node}`,
         why: `another agent of that name is alive, at ${other.publicIp}; this one is at ${underlay.current.ip.toString()}`,
         fix: `Give one of them another name with --node. This one stays out until the other is removed (weft node rm ${node}), or until it is restarted while the other is down.`,
@@ -362,7 +365,8 @@ async function run(
       networks: new PluginNetworks({ store, kernel, memberships, endpoints, log, instance }),
       addresses: pluginAddresses,
       endpoints: pluginEndpoints,
-      problem: (key, problem) => (problem === undefined ? problems.clear(key) : problems.set(key, problem)),
+      problem: ({ plugin, ...about }, problem) =>
+        problems.put({ scope: { kind: 'plugin', plugin }, ...about }, problem),
     });
     shutdown.add('a plugin', () => mounted.stop());
   }

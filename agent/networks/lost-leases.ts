@@ -2,6 +2,7 @@
 // whose it is writes it back as soon as it can; until then the way to it stays, so that no packet is lost over a record.
 import type { Claim } from '../../core/records.js';
 import type { Change, StoredLease, View } from '../../store/store.js';
+import { type RecordKey, RecordMap } from '../reconcile/index.js';
 
 /** A node that is alive writes its lease back within milliseconds, or when etcd answers it again. */
 const ALIVE_MS = 5_000;
@@ -15,7 +16,7 @@ interface Mourned {
 }
 
 export class LostLeases {
-  readonly #mourned = new Map<string, Mourned>();
+  readonly #mourned = new RecordMap<Mourned>();
 
   constructor(
     private readonly view: () => View,
@@ -36,13 +37,13 @@ export class LostLeases {
   }
 
   /** Calls `end` when the time is over, or what was wanted becomes known, unless `comfort` comes first. */
-  begin(record: string, lost: Mourned['lost'], ms: number, end: () => void): void {
+  begin(record: RecordKey, lost: Mourned['lost'], ms: number, end: () => void): void {
     this.comfort(record);
     const timer = setTimeout(() => this.#end(record), ms);
     this.#mourned.set(record, { lost, timer, end });
   }
 
-  has(record: string): boolean {
+  has(record: RecordKey): boolean {
     return this.#mourned.has(record);
   }
 
@@ -61,7 +62,7 @@ export class LostLeases {
   static readonly lostMs = LOST_MS;
 
   /** The record is back, or somebody else's. */
-  comfort(record: string): void {
+  comfort(record: RecordKey): void {
     clearTimeout(this.#mourned.get(record)?.timer);
     this.#mourned.delete(record);
   }
@@ -75,7 +76,7 @@ export class LostLeases {
     for (const record of [...this.#mourned.keys()]) this.comfort(record);
   }
 
-  #end(record: string): void {
+  #end(record: RecordKey): void {
     const mourned = this.#mourned.get(record);
     this.comfort(record);
     mourned?.end();

@@ -5,6 +5,7 @@ import test from 'ava';
 import { Desired } from '../../../agent/reconcile/desired.js';
 import { Problems } from '../../../agent/health/problems.js';
 import { Reconciler } from '../../../agent/reconcile/reconciler.js';
+import { type RecordKey, RecordMap, type SandboxKey } from '../../../agent/reconcile/record-key.js';
 import { agentMetrics } from '../../../agent/health/metrics.js';
 import { compileEndpoint, compileNetwork, compilePeer } from '../../../core/compile.js';
 import { objectKey } from '../../../core/objects.js';
@@ -13,6 +14,8 @@ import { FakeKernel } from '../../fakes/kernel.js';
 import { endpoint, lease, membership, network } from '../../kernel/samples.js';
 
 const of = membership(network('blue', 4097, 100, false));
+const peer = (n: number): RecordKey => ({ kind: 'peer', network: 'blue', id: `10.100.${n}.0-24` });
+const endpointKey = (id: string): SandboxKey => ({ kind: 'endpoint', network: 'blue', id });
 const ROUTE = 'route 10.100.2.0/24';
 
 async function running(options: { prune: boolean }): Promise<{
@@ -29,13 +32,13 @@ async function running(options: { prune: boolean }): Promise<{
     log: silentLogger,
     metrics,
     problems,
-    onVanished: () => undefined,
+    onSandboxGone: () => undefined,
     onUnderlay: () => undefined,
   });
   await reconciler.set(
-    new Map([
-      ['network blue', compileNetwork(of)],
-      ['peer blue 2', compilePeer(of, lease(of.network, 2))],
+    new RecordMap([
+      [{ kind: 'network', network: 'blue' }, compileNetwork(of)],
+      [peer(2), compilePeer(of, lease(of.network, 2))],
     ]),
   );
   if (options.prune) reconciler.allowPruning();
@@ -56,9 +59,9 @@ test('a record costs its own objects and nothing else', async (t) => {
   const { kernel, reconciler, totals } = await running({ prune: true });
   t.teardown(() => reconciler.stop());
   const before = totals.applied;
-  await reconciler.set(new Map([['peer blue 3', compilePeer(of, lease(of.network, 3))]]));
+  await reconciler.set(new RecordMap([[peer(3), compilePeer(of, lease(of.network, 3))]]));
   t.is(totals.applied - before, 3);
-  await reconciler.set(new Map([['peer blue 3', undefined]]));
+  await reconciler.set(new RecordMap([[peer(3), undefined]]));
   t.is(totals.applied - before, 6);
   t.true(await there(kernel, ROUTE));
   t.false(await there(kernel, 'route 10.100.3.0/24'));
@@ -151,7 +154,7 @@ test('a step that the kernel refuses is a problem until it works', async (t) => 
   const { kernel, reconciler, problems } = await running({ prune: true });
   t.teardown(() => reconciler.stop());
   kernel.failSteps((step) => step.do === 'put' && step.object.kind === 'route', 2);
-  await reconciler.set(new Map([['peer blue 4', compilePeer(of, lease(of.network, 4))]]));
+  await reconciler.set(new RecordMap([[peer(4), compilePeer(of, lease(of.network, 4))]]));
   await eventually(() => problems.list().some(({ what }) => what.includes('10.100.4.0/24')));
   t.true(problems.list().some(({ what }) => what.includes('10.100.4.0/24')));
   await reconciler.compare('asked');
@@ -205,7 +208,7 @@ test('an attach works inside only when the node’s side is there, however slowl
       : undefined;
   const inside = { sandbox, hostIfname: record.hostIfname, objects: container };
   await t.notThrowsAsync(
-    reconciler.attach('endpoint 1', host, inside, namespace, await namespace.observe([])),
+    reconciler.attach(endpointKey('1'), host, inside, namespace, await namespace.observe([])),
   );
   t.true((await namespace.observe([])).objects.has('link eth0'));
 });
@@ -241,7 +244,7 @@ test('a container that cannot be opened now keeps nobody else from being put rig
     const record = endpoint(of, `${i}`.repeat(16), i + 2, path, { sandbox });
     const { host, container } = compileEndpoint(of, record);
     const inside = { sandbox, hostIfname: record.hostIfname, objects: container };
-    await reconciler.attach(`endpoint ${i}`, host, inside, namespace, await namespace.observe([]));
+    await reconciler.attach(endpointKey(`${i}`), host, inside, namespace, await namespace.observe([]));
     namespace.close();
     links.push(`link ${record.hostIfname}`);
   }
@@ -269,8 +272,9 @@ test('a container that cannot be opened now keeps nobody else from being put rig
 test('a way to fe80::/64 that was put back fits, whichever of the networks it belongs to', (t) => {
   const desired = new Desired();
   const links = ['wfbr4097', 'wfbr4098', 'wfbr4099'];
-  for (const link of links) desired.set(link, [{ kind: 'address', link, address: 'fe80::1/64' }]);
-  desired.set('wfbr4099', undefined);
+  for (const link of links)
+    desired.set({ kind: 'network', network: link }, [{ kind: 'address', link, address: 'fe80::1/64' }]);
+  desired.set({ kind: 'network', network: 'wfbr4099' }, undefined);
   const told = (link: string): boolean => {
     const object = { kind: 'route', to: 'fe80::/64', link } as const;
     const objects = new Map([[objectKey(object), { object, owned: true }]]);
