@@ -74,7 +74,9 @@ export class Drift {
   }
 
   #recent(key: string): number[] {
-    const times = (this.#times.get(key) ?? []).filter((time) => time > this.now() - WINDOW_MS);
+    const noted = this.#times.get(key);
+    if (noted === undefined) return [];
+    const times = noted.filter((time) => time > this.now() - WINDOW_MS);
     if (times.length === 0) this.#times.delete(key);
     else this.#times.set(key, times);
     if (times.length < CONTESTED_AFTER)

@@ -1,6 +1,6 @@
 // The reconciler: keeps its targets as the records say.
 //
-// A changed record costs its own steps at once. A comparison of everything finds what no record told of: at the start, soon
+// A changed record costs its own steps at once. A comparison of everything finds what else has changed: at the start, soon
 // after the kernel notifies of a change that fits no record, and every 10 s.
 //
 //   set(record) ──delta──▶ steps ──▶ kernel          compare() ──observe──▶ plan ──apply──▶ every target
@@ -40,7 +40,7 @@ export interface ReconcilerOptions {
 /** Records with the objects that they compile to; undefined: the record is gone. */
 export type RecordChanges = Iterable<readonly [RecordKey, readonly KernelObject[] | undefined]>;
 
-/** All work on the node's namespace stands in this one queue: what is compared must not change meanwhile. */
+/** All work on the node is in this one queue: what is compared must not change meanwhile. */
 const LOCK = 'node';
 
 const COMPARISON = { scope: NODE, kind: 'comparison' } as const;

@@ -3,6 +3,7 @@
 import test from 'ava';
 
 import { Desired } from '../../../agent/reconcile/desired.js';
+import { endpointScope } from '../../../agent/health/problem-key.js';
 import { Problems } from '../../../agent/health/problems.js';
 import { Reconciler } from '../../../agent/reconcile/reconciler.js';
 import { type RecordKey, RecordMap, type SandboxKey } from '../../../agent/reconcile/record-key.js';
@@ -282,4 +283,50 @@ test('a way to fe80::/64 that was put back fits, whichever of the networks it be
     return desired.concerns({ kind: 'changed', objects, gone: none, linksGone: none }, () => false, true);
   };
   t.deepEqual(links.map(told), [false, false, true]);
+});
+
+test('the records of a network are those of its own, whatever anything is called', async (t) => {
+  const { reconciler } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  const forwarding = { kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' } as const;
+  const keys: RecordKey[] = [
+    { kind: 'network', network: 'on' },
+    { kind: 'claim', network: 'on', id: '10.100.1.9' },
+    { kind: 'claim', network: 'claim', id: 'on' },
+    { kind: 'endpoint', network: 'blue', id: 'on' },
+    { kind: 'host-interface', id: 'on' },
+    { kind: 'attachment', id: 'on' },
+  ];
+  await reconciler.set(new RecordMap(keys.map((key) => [key, [forwarding]] as const)));
+  t.deepEqual(reconciler.recordsOf('on'), keys.slice(0, 2));
+  await reconciler.set(reconciler.recordsOf('on').map((key) => [key, undefined] as const));
+  t.deepEqual(reconciler.recordsOf('on'), []);
+  t.true(reconciler.wants(objectKey(forwarding)), 'the others want it still');
+  await reconciler.set(new RecordMap(keys.map((key) => [key, undefined] as const)));
+  t.false(reconciler.wants(objectKey(forwarding)));
+});
+
+test('what is changed again and again in a container is a problem of its endpoint, and ends with it', async (t) => {
+  const { kernel, reconciler, problems } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  const hands = kernel.addContainer('/run/netns/c1');
+  const { namespace, sandbox } = await kernel.openNamespace('/run/netns/c1');
+  const record = endpoint(of, '0000000000000001', 2, '/run/netns/c1', { sandbox });
+  const { host, container } = compileEndpoint(of, record);
+  const inside = { sandbox, hostIfname: record.hostIfname, objects: container };
+  const key = endpointKey(record.id);
+  await reconciler.attach(key, host, inside, namespace, await namespace.observe([]));
+  namespace.close();
+  for (let i = 0; i < 5; i++) {
+    t.deepEqual(problems.list(), []);
+    hands.delete('route 0.0.0.0/0');
+    await reconciler.compare('asked');
+  }
+  const [contested] = problems.list();
+  t.is(contested?.what, 'route 0.0.0.0/0 in /run/netns/c1');
+  t.regex(contested?.why ?? '', /5 times within a minute/);
+  t.truthy(problems.get({ scope: endpointScope(record), kind: 'contested', id: 'route 0.0.0.0/0' }));
+  await reconciler.detach(key);
+  t.deepEqual(problems.list(), []);
+  t.is(kernel.openHandles('/run/netns/c1'), 0);
 });
