@@ -30,7 +30,16 @@ export interface PluginHost {
   readonly addresses: HostAddresses;
   readonly endpoints: HostEndpoints;
   /** Shown by `weft status` until it is cleared. */
-  problem(key: string, problem: { what: string; why: string; fix: string } | undefined): void;
+  problem(about: PluginProblem, problem: { what: string; why: string; fix: string } | undefined): void;
+}
+
+/** What a problem of a plugin's is about. */
+export interface PluginProblem {
+  /** The plugin's own name. */
+  plugin: string;
+  kind: 'plugin-socket' | 'plugin-network' | 'state-file';
+  /** Which one, where there are several. */
+  id?: string;
 }
 
 /** A network as this node takes part in it. */

@@ -8,7 +8,7 @@ import { errnoOf } from '../../daemon/errno.js';
 import type { Logger } from '../../daemon/log.js';
 import { byWhom } from '../../daemon/port-owner.js';
 import { enlargeReceiveBuffer } from '../kernel/index.js';
-import type { Problem, Problems } from '../health/index.js';
+import { DNS, type Problem, type ProblemKey, type Problems } from '../health/index.js';
 import { framed } from './exchange.js';
 import type { Transport } from './message.js';
 
@@ -248,4 +248,8 @@ export class Listeners {
 }
 
 const ignore = (): void => undefined;
-const problemKey = (ip: string, transport: string): string => `dns ${transport} ${ip}`;
+const problemKey = (ip: string, transport: string): ProblemKey => ({
+  scope: DNS,
+  kind: 'listener',
+  id: `${transport} ${ip}`,
+});

@@ -7,7 +7,7 @@ import { randomBytes, randomInt } from 'node:crypto';
 import { encode } from 'dns-packet';
 
 import { messageOf } from '../../core/errors.js';
-import type { Problems } from '../health/index.js';
+import { DNS, type Problems } from '../health/index.js';
 import { askTcp, askUdp, shownServer, type ServerAddress } from './exchange.js';
 import {
   canonicalQuestion,
@@ -97,7 +97,7 @@ export class Upstream {
     this.#cache.clear();
     this.#sulking.clear();
     this.#looping.clear();
-    this.options.problems.replace('dns loop ', new Map());
+    this.options.problems.replace(DNS, 'forwarding-loop', new Map());
   }
 
   stop(): void {
@@ -179,11 +179,14 @@ export class Upstream {
     this.#probes.delete(name);
     const shown = shownServer(server);
     this.#looping.set(keyOf(server), this.#now() + LOOP_MS);
-    this.options.problems.set(`dns loop ${shown}`, {
-      what: `the name server ${shown}`,
-      why: 'it hands questions on to weft, which would hand them back to it; it is not asked for a minute',
-      fix: 'Give it servers of its own, or name others for weft with --dns-server.',
-    });
+    this.options.problems.set(
+      { scope: DNS, kind: 'forwarding-loop', id: shown },
+      {
+        what: `the name server ${shown}`,
+        why: 'it hands questions on to weft, which would hand them back to it; it is not asked for a minute',
+        fix: 'Give it servers of its own, or name others for weft with --dns-server.',
+      },
+    );
     for (const open of this.#open.values())
       if (this.serversFor(open.name).length === 0) open.giveUp(new Error('there is no other server to ask'));
     return true;

@@ -164,8 +164,8 @@ export class Attacher {
       await publisher.reserveName(endpoint);
     }
     const { host, container } = compileEndpoint(membership, endpoint);
-    await reconciler.attach(recordOf(endpoint.id), host, insideOf(endpoint, container), namespace, actual);
-    rollback.push(() => reconciler.detach(recordOf(endpoint.id)));
+    await reconciler.attach(recordOf(endpoint), host, insideOf(endpoint, container), namespace, actual);
+    rollback.push(() => reconciler.detach(recordOf(endpoint)));
     if (endpoint.dns === true) {
       resolvConf.set(endpoint, endpoint);
       rollback.push(() => Promise.resolve(resolvConf.set(endpoint)));

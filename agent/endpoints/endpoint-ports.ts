@@ -90,6 +90,6 @@ export class EndpointPorts {
     // The first port and the last one change its link.
     if (membership === undefined || before.publish.length > 0 === endpoint.publish.length > 0) return;
     const { host } = compileEndpoint(membership, endpoint);
-    await this.options.reconciler.set(new Map([[recordOf(endpoint.id), host]]));
+    await this.options.reconciler.set([[recordOf(endpoint), host]]);
   }
 }

@@ -13,9 +13,9 @@ import { addressesOf } from './endpoint-addresses.js';
 import { EndpointTable } from './endpoint-table.js';
 import type { EndpointResolvConf } from './resolv-conf.js';
 import type { PublishedPorts } from './published-ports.js';
-import { attempt, type Problems } from '../health/index.js';
+import { type Attempt, attempt, endpointScope, type Problems } from '../health/index.js';
 import type { Publisher } from './publisher.js';
-import { type Reconciler, type SandboxRecord } from '../reconcile/index.js';
+import { type Reconciler, type SandboxKey, type SandboxRecord } from '../reconcile/index.js';
 import type { State } from '../state/index.js';
 
 export interface EndpointsOptions {
@@ -33,11 +33,13 @@ export interface EndpointsOptions {
   onChange?: (endpoint: Endpoint, there: boolean) => void;
 }
 
-export const recordOf = (id: string): string => `endpoint ${id}`;
+export const recordOf = ({ network, id }: Endpoint): SandboxKey => ({ kind: 'endpoint', network, id });
 
-/** What a problem with taking one away is kept under. */
-const endOf = ({ id, name, network }: Endpoint): string =>
-  `the end of endpoint ${name} (${id}) of network ${network}`;
+const removalOf = (endpoint: Endpoint): Pick<Attempt, 'scope' | 'kind' | 'what'> => ({
+  scope: endpointScope(endpoint),
+  kind: 'removal',
+  what: `the removal of endpoint ${endpoint.name} (${endpoint.id}) of network ${endpoint.network}`,
+});
 
 export class Endpoints implements MembershipListener {
   readonly #table: EndpointTable;
@@ -112,9 +114,8 @@ export class Endpoints implements MembershipListener {
       // The others go all the same, and so does the network.
       await attempt(
         this.options,
-        endOf(endpoint),
+        { ...removalOf(endpoint), again: 'Detach it, or end its container: it is tried again then.' },
         () => this.remove(endpoint),
-        'Detach it, or end its container: it is tried again then.',
       );
     }
     await this.options.ports.left(network);
@@ -148,13 +149,13 @@ export class Endpoints implements MembershipListener {
     const membership = this.options.memberships.get(endpoint.network);
     if (membership === undefined) return;
     const { host, container } = compileEndpoint(membership, endpoint);
-    const record = recordOf(endpoint.id);
+    const record = recordOf(endpoint);
     if (isHost(endpoint)) {
-      await this.options.reconciler.set(new Map([[record, host]]));
+      await this.options.reconciler.set([[record, host]]);
       if (this.#isCurrent(endpoint)) await this.options.memberships.expose(endpoint.network, endpoint);
       return;
     }
-    if (isToCome(endpoint)) await this.options.reconciler.set(new Map([[record, host]]));
+    if (isToCome(endpoint)) await this.options.reconciler.set([[record, host]]);
     else await this.options.reconciler.adopt(record, host, insideOf(endpoint, container));
     // It may have been removed meanwhile, or its ports changed.
     if (endpoint.publish.length > 0 && this.#isCurrent(endpoint))
@@ -166,7 +167,7 @@ export class Endpoints implements MembershipListener {
     const membership = this.options.memberships.get(endpoint.network);
     if (membership === undefined) return;
     const { host } = compileEndpoint(membership, endpoint);
-    await this.options.reconciler.set(new Map([[recordOf(endpoint.id), host]]));
+    await this.options.reconciler.set([[recordOf(endpoint), host]]);
     await this.#adopt(endpoint);
   }
 
@@ -179,11 +180,11 @@ export class Endpoints implements MembershipListener {
     const membership = memberships.get(endpoint.network);
     if (membership === undefined) throw notFound(`this node is not on network ${endpoint.network}`);
     await this.inTurn(endpoint, async () => {
-      await reconciler.prepare(recordOf(endpoint.id), compileEndpoint(membership, endpoint).host);
+      await reconciler.prepare(recordOf(endpoint), compileEndpoint(membership, endpoint).host);
       try {
         this.put(endpoint);
       } catch (error) {
-        await reconciler.detach(recordOf(endpoint.id));
+        await reconciler.detach(recordOf(endpoint));
         throw error;
       }
     });
@@ -229,16 +230,13 @@ export class Endpoints implements MembershipListener {
   }
 
   /** A container went by itself. Where its endpoint cannot be removed now, the next comparison says so again. */
-  vanished(record: string): void {
-    const endpoint = this.#table.get(record.split(' ')[1] ?? '');
+  sandboxGone(id: string): void {
+    const endpoint = this.#table.get(id);
     if (endpoint === undefined) return;
     void this.inTurn(endpoint, async (there) => {
       if (there === undefined) return;
-      await attempt(
-        this.options,
-        endOf(there),
-        () => this.remove(there),
-        'It is tried again every 10 seconds.',
+      await attempt(this.options, { ...removalOf(there), again: 'It is tried again every 10 seconds.' }, () =>
+        this.remove(there),
       );
       if (this.#table.has(there.id)) return;
       this.options.log.info('a container is gone: its endpoint is removed', {
@@ -256,12 +254,12 @@ export class Endpoints implements MembershipListener {
   async remove(endpoint: Endpoint): Promise<void> {
     const { reconciler, memberships, addresses, publisher } = this.options;
     await this.#forget(endpoint);
-    this.options.problems.clear(endOf(endpoint));
+    this.options.problems.clearScope(endpointScope(endpoint));
     this.options.onChange?.(endpoint, false);
     this.options.resolvConf.trySet(endpoint);
     // The routes first: with the address the kernel would take away those that name it as their source.
     if (isHost(endpoint)) await memberships.expose(endpoint.network, undefined).catch(this.#late(endpoint));
-    await reconciler.detach(recordOf(endpoint.id)).catch(this.#late(endpoint));
+    await reconciler.detach(recordOf(endpoint)).catch(this.#late(endpoint));
     if (endpoint.door === undefined)
       for (const ip of addressesOf(endpoint)) addresses.free(endpoint.network, ip, endpoint.id);
     publisher.withdraw(endpoint);

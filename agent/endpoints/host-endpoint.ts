@@ -105,8 +105,8 @@ export class HostEndpoint {
       await publisher.reserveName(endpoint);
     }
     const { host } = compileEndpoint(membership, endpoint);
-    rollback.push(() => reconciler.detach(recordOf(endpoint.id)));
-    const [failure] = await reconciler.set(new Map([[recordOf(endpoint.id), host]]));
+    rollback.push(() => reconciler.detach(recordOf(endpoint)));
+    const [failure] = await reconciler.set([[recordOf(endpoint), host]]);
     if (failure !== undefined) {
       throw failedPrecondition(
         `the kernel refused ${describeStep(failure.step).what}: ${failure.message}`,

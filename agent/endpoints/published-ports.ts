@@ -25,7 +25,7 @@ import type { Change, Store } from '../../store/store.js';
 import type { PortReservation, Kernel } from '../kernel/index.js';
 import type { Memberships } from '../networks/index.js';
 import { ingressPorts, portConflict } from './port-conflicts.js';
-import type { Problems } from '../health/index.js';
+import { endpointScope, type Problems } from '../health/index.js';
 import type { Reconciler } from '../reconcile/index.js';
 import { inUse, taken } from './port-owner.js';
 
@@ -368,7 +368,7 @@ export class PublishedPorts {
     fix = 'End what has the port, or publish another one; it is tried again every 10 seconds.',
   ): void {
     const { published, holder } = claim;
-    const key = `port ${holder.id} ${textOf(published)}`;
+    const key = { scope: endpointScope(holder), kind: 'port', id: textOf(published) } as const;
     if (why === undefined) {
       delete claim.problem;
       this.options.problems.clear(key);

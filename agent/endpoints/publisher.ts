@@ -5,7 +5,7 @@ import { alreadyExists, messageOf, WeftError, type ErrorCode } from '../../core/
 import { isForeign, type Claim, type Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Change, Store } from '../../store/store.js';
-import type { AgentMetrics, Problems } from '../health/index.js';
+import { type AgentMetrics, endpointScope, NODE, type Problems } from '../health/index.js';
 
 export interface PublisherOptions {
   store: Store;
@@ -21,6 +21,8 @@ export interface PublisherOptions {
 }
 
 const RETRY_MS = 500;
+/** Etcd takes nothing at all. */
+const PUBLISHING = { scope: NODE, kind: 'publishing' } as const;
 /** What nobody changes anything about is tried this often at last. */
 const SLOW_RETRY_MS = 10_000;
 /** Etcd answers, and takes nothing from this node: full, or its certificate may not write. */
@@ -239,7 +241,7 @@ export class Publisher {
 
   #takesNothing(why: WeftError): void {
     this.#backOff = Math.min(2 * this.#backOff, SLOW_RETRY_MS);
-    this.options.problems.set('publish', {
+    this.options.problems.set(PUBLISHING, {
       what: 'what etcd is told of the endpoints of this node',
       why: why.message,
       fix: why.next ?? 'It is tried again every 10 seconds.',
@@ -248,13 +250,14 @@ export class Publisher {
 
   #takesAgain(): void {
     this.#backOff = RETRY_MS;
-    this.options.problems.clear('publish');
+    this.options.problems.clear(PUBLISHING);
   }
 
   /** Answers an error where etcd takes nothing at all. */
   async #tell(id: string, entry: Entry): Promise<'told' | 'refused' | 'later' | WeftError> {
     const { store, problems } = this.options;
     const { network, endpoint, claims } = entry;
+    const key = { scope: endpointScope({ network, id }), kind: 'publication' } as const;
     try {
       if (endpoint === undefined) {
         await this.#timed('delete', () => store.deleteEndpoint(network, id));
@@ -273,7 +276,7 @@ export class Publisher {
         this.options.log.debug('etcd could not be told yet', { id, error: messageOf(error) });
         return 'later';
       }
-      problems.set(`publish ${id}`, {
+      problems.set(key, {
         what: `endpoint ${endpoint?.name ?? id} of network ${network}`,
         why: messageOf(error),
         fix: error.next ?? 'Detach it and attach it under another name.',
@@ -281,7 +284,7 @@ export class Publisher {
       if (this.#forget(id, entry)) this.#refused.set(id, entry);
       return 'refused';
     }
-    problems.clear(`publish ${id}`);
+    problems.clear(key);
     this.#forget(id, entry);
     return 'told';
   }

@@ -1,7 +1,6 @@
 // What the state directory cannot tell any more, because a file is torn or the directory was lost, is looked for in etcd:
 // an endpoint of this node whose container is still there is taken up again, so that no address in use counts as free.
 import { parseInterface, IpNetwork } from '../../core/address.js';
-import { messageOf, WeftError } from '../../core/errors.js';
 import type { Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Store } from '../../store/store.js';
@@ -9,7 +8,15 @@ import type { Addresses } from './addresses.js';
 import type { Endpoints } from './endpoints.js';
 import type { Memberships } from '../networks/index.js';
 import type { Kernel } from '../kernel/index.js';
-import type { Problems } from '../health/index.js';
+import {
+  type Attempt,
+  attempt,
+  endpointScope,
+  networkScope,
+  NODE,
+  type Problems,
+  type ProblemScope,
+} from '../health/index.js';
 import { sameSandbox } from '../reconcile/index.js';
 import type { Loaded } from '../state/index.js';
 
@@ -74,7 +81,8 @@ export async function recoverEndpoints(options: RecoveryOptions): Promise<void> 
   const found = [...store.view.endpoints.values()].flatMap((byId) => [...byId.values()].filter(isLost));
   for (const endpoint of found) {
     const { name, network } = endpoint;
-    await attempt(options, `endpoint ${name} of network ${network}`, async () => {
+    const what = `endpoint ${name} of network ${network}`;
+    await attempt(options, recoveryOf(endpointScope(endpoint), what), async () => {
       log.warn('an endpoint is taken up again from etcd', { endpoint: name, network });
       await endpoints.recover(endpoint);
     });
@@ -83,11 +91,14 @@ export async function recoverEndpoints(options: RecoveryOptions): Promise<void> 
   await rejoin(options);
   for (const { path, kind, id, why } of loaded.torn) {
     if ((kind === 'endpoint' ? endpoints : memberships).get(id) !== undefined) continue;
-    problems.set(`torn ${path}`, {
-      what: `the state file ${path}`,
-      why: `it cannot be read: ${why}`,
-      fix: `What it said was not found in etcd either; when nothing of it is missed, delete it.`,
-    });
+    problems.set(
+      { scope: NODE, kind: 'state-file', id: path },
+      {
+        what: `the state file ${path}`,
+        why: `it cannot be read: ${why}`,
+        fix: `What it said was not found in etcd either; when nothing of it is missed, delete it.`,
+      },
+    );
   }
 }
 
@@ -97,7 +108,7 @@ async function rejoin(options: RecoveryOptions): Promise<void> {
   const named = loaded.torn.filter(({ kind }) => kind === 'network').map(({ id }) => id);
   for (const network of new Set([...endpoints.list().map((endpoint) => endpoint.network), ...named])) {
     if (memberships.get(network) !== undefined || !store.view.networks.has(network)) continue;
-    await attempt(options, `network ${network}`, async () => {
+    await attempt(options, recoveryOf(networkScope(network), `network ${network}`), async () => {
       log.warn('a network whose state file is lost is joined again', { network });
       const previous = subnetsOf(endpoints.list(), network);
       await memberships.join(network, previous === undefined ? {} : { previous });
@@ -125,22 +136,11 @@ function subnetsOf(
   return undefined;
 }
 
-/** One that cannot be recovered is told, and does not keep the others. */
-async function attempt(
-  { problems, log }: RecoveryOptions,
-  what: string,
-  work: () => Promise<void>,
-): Promise<void> {
-  try {
-    await work();
-  } catch (error) {
-    log.error('could not be recovered', { what, error: messageOf(error) });
-    problems.set(`recover ${what}`, {
-      what,
-      why: `its state file is lost, and it could not be taken up again from etcd: ${messageOf(error)}`,
-      fix:
-        (error instanceof WeftError ? error.next : undefined) ??
-        'Restart the agent when the cause is mended; it is tried again then.',
-    });
-  }
-}
+/** One that cannot be recovered is a problem, and does not keep the others. */
+const recoveryOf = (scope: ProblemScope, what: string): Attempt => ({
+  scope,
+  kind: 'recovery',
+  what,
+  because: (message) => `its state file is lost, and it could not be taken up again from etcd: ${message}`,
+  otherwise: 'Restart the agent when the cause is mended; it is tried again then.',
+});

@@ -1,4 +1,15 @@
 // Health of the agent: problems, metrics, readiness.
+export { attempt, type Attempt } from './attempt.js';
 export { type AgentMetrics, agentMetrics } from './metrics.js';
-export { attempt, type Problem, Problems } from './problems.js';
-export { AgentReadiness, FIRST_LIST } from './readiness.js';
+export {
+  DNS,
+  endpointScope,
+  FIREWALL,
+  networkScope,
+  NODE,
+  type ProblemKey,
+  type ProblemScope,
+  UNDERLAY,
+} from './problem-key.js';
+export { type Problem, Problems } from './problems.js';
+export { AgentReadiness, FIRST_LIST, NAME_CONFLICT, NODE_REMOVED } from './readiness.js';

@@ -1,4 +1,6 @@
-// The agent's Prometheus metrics. Names follow Prometheus' habits: base units, _total for counters.
+// Metrics of the agent, for Prometheus.
+//
+// Names follow Prometheus' habits: base units, _total for counters.
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
 
 export interface AgentMetrics {
@@ -47,7 +49,7 @@ export function agentMetrics(): AgentMetrics {
     }),
     notificationsLost: new Counter({
       name: 'weft_notifications_lost_total',
-      help: 'Times that the kernel told of more changes than could be read; everything was compared then.',
+      help: 'Times that notifications of the kernel were lost; everything was compared then.',
       registers,
     }),
     reconcileSeconds: new Histogram({
@@ -93,7 +95,7 @@ export function agentMetrics(): AgentMetrics {
     storeConnected: new Gauge({ name: 'weft_store_connected', help: '1 while etcd answers.', registers }),
     storePending: new Gauge({
       name: 'weft_store_pending',
-      help: 'Local changes that etcd has not been told of yet.',
+      help: 'Local changes that are not in etcd yet.',
       registers,
     }),
     storeResyncs: new Gauge({

@@ -1,7 +1,8 @@
-// What is not as it should be on this node, for `weft status`: each part of the agent sets and clears its own entries,
-// and an entry that is set again with the same words is one problem, not two.
-import { messageOf, WeftError } from '../../core/errors.js';
-import type { Logger } from '../../daemon/log.js';
+// Problems of this node, as `weft status` lists them.
+//
+// Each part of the agent sets and clears its own; what is set again with the same words is one problem, not two. A scope that
+// ends takes its problems along.
+import { type ProblemKey, type ProblemKind, type ProblemScope, scopeIdentity } from './problem-key.js';
 
 export interface Problem {
   what: string;
@@ -9,64 +10,71 @@ export interface Problem {
   fix: string;
 }
 
+interface Entry {
+  scope: string;
+  kind: ProblemKind;
+  id: string;
+  problem: Problem;
+}
+
 export class Problems {
-  readonly #byKey = new Map<string, Problem>();
+  /** In the order in which they arose. */
+  readonly #entries = new Map<string, Entry>();
 
   constructor(private readonly onChange: () => void = () => {}) {}
 
-  set(key: string, problem: Problem): void {
-    const before = this.#byKey.get(key);
+  set({ scope, kind, id = '' }: ProblemKey, problem: Problem): void {
+    const entry: Entry = { scope: scopeIdentity(scope), kind, id, problem };
+    const identity = identityOf(entry);
+    const before = this.#entries.get(identity)?.problem;
     if (before !== undefined && before.what === problem.what && before.why === problem.why) return;
-    this.#byKey.set(key, problem);
+    this.#entries.set(identity, entry);
     this.onChange();
   }
 
-  get(key: string): Problem | undefined {
-    return this.#byKey.get(key);
+  get({ scope, kind, id = '' }: ProblemKey): Problem | undefined {
+    return this.#entries.get(identityOf({ scope: scopeIdentity(scope), kind, id }))?.problem;
   }
 
-  clear(key: string): void {
-    if (this.#byKey.delete(key)) this.onChange();
+  clear({ scope, kind, id = '' }: ProblemKey): void {
+    if (this.#entries.delete(identityOf({ scope: scopeIdentity(scope), kind, id }))) this.onChange();
   }
 
-  /** Makes the entries whose key begins with `prefix` exactly these. */
-  replace(prefix: string, problems: ReadonlyMap<string, Problem>): void {
-    for (const key of [...this.#byKey.keys()]) {
-      if (key.startsWith(prefix) && !problems.has(key)) this.clear(key);
-    }
-    for (const [key, problem] of problems) this.set(key, problem);
+  /** Sets it, or clears it where there is none. */
+  put(key: ProblemKey, problem: Problem | undefined): void {
+    if (problem === undefined) this.clear(key);
+    else this.set(key, problem);
+  }
+
+  /** Clears everything of a scope: what it was about is gone. */
+  clearScope(scope: ProblemScope): void {
+    const gone = scopeIdentity(scope);
+    this.#clearWhere((entry) => entry.scope === gone);
+  }
+
+  /** Makes the problems of a kind in a scope exactly these, by id. */
+  replace(scope: ProblemScope, kind: ProblemKind, problems: ReadonlyMap<string, Problem>): void {
+    this.keepOnly(scope, kind, problems);
+    for (const [id, problem] of problems) this.set({ scope, kind, id }, problem);
+  }
+
+  /** Clears the problems of a kind in a scope but those with these ids. */
+  keepOnly(scope: ProblemScope, kind: ProblemKind, ids: { has: (id: string) => boolean }): void {
+    if (this.#entries.size === 0) return;
+    const where = scopeIdentity(scope);
+    this.#clearWhere((entry) => entry.kind === kind && entry.scope === where && !ids.has(entry.id));
   }
 
   list(): Problem[] {
-    return [...this.#byKey.values()];
+    return [...this.#entries.values()].map(({ problem }) => problem);
+  }
+
+  #clearWhere(isOver: (entry: Entry) => boolean): void {
+    let changed = false;
+    for (const [identity, entry] of this.#entries)
+      if (isOver(entry)) changed = this.#entries.delete(identity) || changed;
+    if (changed) this.onChange();
   }
 }
 
-/**
- * Does what is done again: until it works, its failure is a problem, and the caller goes on. Answers whether it worked.
- * @param again when it is done again, for people; without it, when etcd answers
- */
-export async function attempt(
-  { problems, log }: { problems: Problems; log: Logger },
-  key: string,
-  work: () => Promise<void>,
-  again?: string,
-): Promise<boolean> {
-  try {
-    await work();
-    problems.clear(key);
-    return true;
-  } catch (error) {
-    const next = error instanceof WeftError ? error.next : undefined;
-    log.warn('could not be done now', { key, error: messageOf(error) });
-    problems.set(key, {
-      what: key,
-      why: messageOf(error),
-      fix:
-        again === undefined
-          ? (next ?? 'It is tried again when etcd answers.')
-          : [next, again].filter((sentence) => sentence !== undefined).join(' '),
-    });
-    return false;
-  }
-}
+const identityOf = ({ scope, kind, id }: Omit<Entry, 'problem'>): string => JSON.stringify([scope, kind, id]);

@@ -1,12 +1,20 @@
-// What /readyz answers: the agent can do its work once it has begun, as long as nobody has taken this node's place.
+// Readiness of the agent, as /readyz answers it.
+//
+// The agent is ready once it has begun, as long as this node has its place in the cluster.
 import type { Readiness } from '../../daemon/http.js';
+import { NODE, type ProblemKey } from './problem-key.js';
 import type { Problems } from './problems.js';
 
-/** The key of the problem that what is done with the first full list has failed. */
-export const FIRST_LIST = 'first list';
+/** What etcd's first full list asks for has failed. */
+export const FIRST_LIST = { scope: NODE, kind: 'first-list' } as const satisfies ProblemKey;
 
-/** The keys of problems with which every attach is refused, or this node is not seen by any other. */
-const OUT = ['expelled', 'name'] as const;
+/** Another agent of this node's name is alive: no other node sees this one. */
+export const NAME_CONFLICT = { scope: NODE, kind: 'name' } as const satisfies ProblemKey;
+
+/** This node was removed from the cluster while it was up: every attach is refused. */
+export const NODE_REMOVED = { scope: NODE, kind: 'removed' } as const satisfies ProblemKey;
+
+const OUT = [NODE_REMOVED, NAME_CONFLICT] as const;
 
 export class AgentReadiness {
   #waiting: string | undefined = 'the agent is starting';

@@ -6,8 +6,8 @@ import type { KernelObject } from '../../core/objects.js';
 import { isForeign, type Claim, type ClaimHolder, type Lease } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Store } from '../../store/store.js';
-import { attempt, type Problems } from '../health/index.js';
-import type { Reconciler } from '../reconcile/index.js';
+import { type Attempt, attempt, networkScope, type ProblemKey, type Problems } from '../health/index.js';
+import type { Reconciler, RecordKey } from '../reconcile/index.js';
 
 export interface AddressClaimsOptions {
   store: Store;
@@ -51,7 +51,7 @@ export class AddressClaims {
       const holder = granted.get(claim.ip.toString());
       if (!this.#concerns(membership, claim) || claim.state === 'refused') continue;
       if (claim.state === 'granted' && holder?.endpoint === claim.endpoint) continue;
-      await attempt(this.options, claimRecord(claim), () =>
+      await attempt(this.options, attemptOf(claim), () =>
         claim.state === 'granted' ? this.#recognise(claimed, claim) : this.#decide(claimed, claim, holder),
       );
     }
@@ -83,14 +83,14 @@ export class AddressClaims {
     claimed.granted.set(claim.ip.toString(), { node: claim.node, endpoint: claim.endpoint });
     claimed.save();
     // The way there before the answer: this node's containers must not ask their own link for it in vain.
-    await this.options.reconciler.set(new Map([[claimRecord(claim), this.objects(claimed, claim)]]));
+    await this.options.reconciler.set([[claimRecord(claim), this.objects(claimed, claim)]]);
   }
 
   /** A claim is over; what stands for another endpoint stays. What cannot be written down now is with the network's next change. */
   ended(claimed: Claimed, claim: Claim): void {
     const { network } = claim;
     const ip = claim.ip.toString();
-    this.options.problems.clear(claimRecord(claim));
+    this.options.problems.clear(problemOf(claim));
     if (claimed.granted.get(ip)?.endpoint !== claim.endpoint) return;
     claimed.granted.delete(ip);
     try {
@@ -105,7 +105,7 @@ export class AddressClaims {
 
   /** An address of this node's subnet is in use here no more: a claim that it stood against is looked at again. */
   async freed(claimed: Claimed, network: string, ip: string): Promise<void> {
-    if (this.options.problems.get(`claim ${network} ${ip}`) !== undefined) await this.answer(claimed);
+    if (this.options.problems.get(problemOf({ network, ip })) !== undefined) await this.answer(claimed);
   }
 
   /** What the store says that others have of this node's subnet. */
@@ -127,7 +127,28 @@ export class AddressClaims {
   }
 }
 
-export const claimRecord = (claim: Claim): string => `claim ${claim.network} ${claim.ip.toString()}`;
+/** What a claim is known by. */
+interface ClaimId {
+  network: string;
+  ip: Claim['ip'] | string;
+}
+
+export const claimRecord = ({ network, ip }: ClaimId): RecordKey => ({
+  kind: 'claim',
+  network,
+  id: ip.toString(),
+});
+
+const problemOf = ({ network, ip }: ClaimId): ProblemKey => ({
+  scope: networkScope(network),
+  kind: 'claim',
+  id: ip.toString(),
+});
+
+const attemptOf = (claim: Claim): Attempt => ({
+  ...problemOf(claim),
+  what: `address ${claim.ip.toString()} of network ${claim.network}, which node ${claim.node} claims`,
+});
 
 export const ownSubnets = (lease: Lease): Lease['subnet'][] =>
   lease.subnet6 === undefined ? [lease.subnet] : [lease.subnet, lease.subnet6];

@@ -3,7 +3,7 @@
 import { messageOf, WeftError } from '../../core/errors.js';
 import type { Change, Store } from '../../store/store.js';
 import type { Memberships } from './memberships.js';
-import type { Problems } from '../health/index.js';
+import { NODE, type Problem, type Problems } from '../health/index.js';
 
 export interface GatewaysOptions {
   store: Store;
@@ -32,20 +32,20 @@ export class Gateways {
     const wanted = [...store.view.networks.values()].filter(
       (network) => network.driver === 'vlan' && network.gatewayNode === node,
     );
-    const failed = new Map<string, { what: string; why: string; fix: string }>();
+    const failed = new Map<string, Problem>();
     for (const { name } of wanted) {
       try {
         await memberships.join(name);
       } catch (error) {
         again = true;
-        failed.set(`gateway ${name}`, {
+        failed.set(name, {
           what: `the gateway of network ${name}, which this node is to have`,
           why: messageOf(error),
           fix: (error instanceof WeftError ? error.next : undefined) ?? 'It is tried again every 5 seconds.',
         });
       }
     }
-    problems.replace('gateway ', failed);
+    problems.replace(NODE, 'gateway', failed);
     if (again && !this.#stopped) this.#retry = setTimeout(() => void this.join(), RETRY_MS);
   }
 

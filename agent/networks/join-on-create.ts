@@ -5,7 +5,7 @@ import { messageOf, WeftError } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Store } from '../../store/store.js';
 import type { Memberships } from './memberships.js';
-import type { Problems } from '../health/index.js';
+import { NODE, type Problems } from '../health/index.js';
 
 export interface JoinOptions {
   memberships: Memberships;
@@ -20,16 +20,17 @@ export async function joinWhenThere(
   name: string,
   { memberships, store, problems, log, signal }: JoinOptions,
 ): Promise<void> {
+  const key = { scope: NODE, kind: 'awaited-network', id: name } as const;
   for (let told = false; !signal.aborted; told = true) {
     try {
       await store.synced(signal);
       await memberships.join(name);
-      problems.clear(`join ${name}`);
+      problems.clear(key);
       return;
     } catch (error) {
       if (signal.aborted) return;
       if (!told) log.warn('waiting to join a network', { network: name, error: messageOf(error) });
-      problems.set(`join ${name}`, {
+      problems.set(key, {
         what: `network ${name}, which --join names`,
         why: messageOf(error),
         fix: (error instanceof WeftError ? error.next : undefined) ?? 'It is tried again every second.',

@@ -3,7 +3,7 @@
 import { messageOf } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Store, StoredLease } from '../../store/store.js';
-import type { Problems } from '../health/index.js';
+import { networkScope, type ProblemKey, type Problems } from '../health/index.js';
 
 /** flannel's subnet-lease-renew-margin; for short leases a third of their time. */
 const MARGIN_SECONDS = 3600;
@@ -20,6 +20,11 @@ export interface LeaseRenewerOptions {
   exclusively: (work: () => Promise<void>) => Promise<void>;
 }
 
+const renewalOf = ({ network }: StoredLease): ProblemKey => ({
+  scope: networkScope(network),
+  kind: 'renewal',
+});
+
 export class LeaseRenewer {
   #timer: NodeJS.Timeout | undefined;
   #lease: StoredLease | undefined;
@@ -35,7 +40,7 @@ export class LeaseRenewer {
   hold(lease: StoredLease): void {
     this.stop();
     this.#lease = lease;
-    this.options.problems.clear(`renew ${lease.network}`);
+    this.options.problems.clear(renewalOf(lease));
     if (lease.reservation) {
       this.#expires = undefined;
       return;
@@ -70,7 +75,7 @@ export class LeaseRenewer {
       if (this.#timer === timer) this.hold(renewed);
     } catch (error) {
       log.warn('a subnet could not be renewed', { network: lease.network, error: messageOf(error) });
-      problems.set(`renew ${lease.network}`, {
+      problems.set(renewalOf(lease), {
         what: `subnet ${lease.subnet.toString()} of network ${lease.network}`,
         why: `its lease could not be renewed: ${messageOf(error)}`,
         fix: `It is tried again; it ends at ${this.#expires?.toISOString() ?? 'an unknown time'}.`,

@@ -5,6 +5,7 @@
 import { peerLeaseGone, RETAIN_LOST_MS } from '../../core/lost-records.js';
 import type { Claim } from '../../core/records.js';
 import type { Change, StoredLease, View } from '../../store/store.js';
+import { type RecordKey, RecordMap } from '../reconcile/index.js';
 
 interface Retained {
   lost: StoredLease | Claim;
@@ -15,7 +16,7 @@ interface Retained {
 export class LostLeases {
   static readonly lostMs = RETAIN_LOST_MS;
 
-  readonly #retained = new Map<string, Retained>();
+  readonly #retained = new RecordMap<Retained>();
 
   constructor(
     private readonly view: () => View,
@@ -37,19 +38,19 @@ export class LostLeases {
   }
 
   /** @param onGone called when it expires or its node is removed, unless it is restored before */
-  retain(record: string, lost: Retained['lost'], ms: number, onGone: () => void): void {
+  retain(record: RecordKey, lost: Retained['lost'], ms: number, onGone: () => void): void {
     this.restored(record);
     const timer = setTimeout(() => this.#gone(record), ms);
     this.#retained.set(record, { lost, timer, onGone });
   }
 
   /** The record is in etcd again, its node's or another's. */
-  restored(record: string): void {
+  restored(record: RecordKey): void {
     clearTimeout(this.#retained.get(record)?.timer);
     this.#retained.delete(record);
   }
 
-  has(record: string): boolean {
+  has(record: RecordKey): boolean {
     return this.#retained.has(record);
   }
 
@@ -74,7 +75,7 @@ export class LostLeases {
     for (const record of [...this.#retained.keys()]) this.restored(record);
   }
 
-  #gone(record: string): void {
+  #gone(record: RecordKey): void {
     const retained = this.#retained.get(record);
     this.restored(record);
     retained?.onGone();

@@ -10,7 +10,7 @@ import type { Store, StoredLease } from '../../store/store.js';
 import type { Claimed } from './address-claims.js';
 import { canStay } from './join-checks.js';
 import { LeaseRenewer } from './lease-renewer.js';
-import type { Problems } from '../health/index.js';
+import { networkScope, type Problems } from '../health/index.js';
 import type { State } from '../state/index.js';
 import type { SubnetLeases } from './subnet-leases.js';
 
@@ -89,7 +89,7 @@ export class Member implements Claimed {
   /** Says that containers have addresses of a subnet that this node does not have any more, while there are any. */
   settleMove(): void {
     const { network, lease } = this.membership;
-    const key = `moved ${network.name}`;
+    const key = { scope: networkScope(network.name), kind: 'moved-subnet' } as const;
     const inUse = this.#left.filter(
       (subnet) => !subnet.equals(lease.subnet) && this.options.isUsed(network.name, subnet),
     );
@@ -104,7 +104,7 @@ export class Member implements Claimed {
   /** Takes a changed config over where the node's subnet stays what it is; otherwise the old one runs on. */
   adopt(network: Network): boolean {
     const { network: old, lease } = this.membership;
-    const key = `config ${network.name}`;
+    const key = { scope: networkScope(network.name), kind: 'config' } as const;
     if (!canStay(old, network, lease)) {
       this.options.problems.set(key, {
         what: `network ${network.name}`,

@@ -3,6 +3,7 @@
 import type { IpAddress, IpNetwork } from '../../core/address.js';
 import { areRouted, type Network } from '../../core/network.js';
 import { compileFirewall, compileNetwork, type Membership, type Underlay } from '../../core/compile.js';
+import type { KernelObject } from '../../core/objects.js';
 import { describeStep } from '../../core/plan.js';
 import { addressingOf } from '../../core/bridged.js';
 import { failedPrecondition, type WeftError } from '../../core/errors.js';
@@ -17,8 +18,8 @@ import { KeyedMutex } from '../../core/keyed-mutex.js';
 import { Member } from './member.js';
 import { findParent } from './parent-link.js';
 import { PeerRoutes, type Records } from './peer-routes.js';
-import { attempt, type Problems } from '../health/index.js';
-import type { Reconciler } from '../reconcile/index.js';
+import { attempt, networkScope, NODE, NODE_REMOVED, type Problems } from '../health/index.js';
+import { type Reconciler, RecordMap } from '../reconcile/index.js';
 import type { SavedNetwork, State } from '../state/index.js';
 import { LeaseRetry } from './lease-retry.js';
 import { hasWanted, SubnetLeases, type PreviousSubnet } from './subnet-leases.js';
@@ -178,7 +179,8 @@ export class Memberships {
       const had = this.#unseen.has(name) ? lease.since : undefined;
       const removal = view.removals.get(`network ${name}`);
       if (networkGone(removal, had) === 'removed') return this.#leave(name);
-      await attempt(this.options, `restore ${name}`, async () => {
+      const what = `network ${name}, which etcd has lost`;
+      await attempt(this.options, { scope: networkScope(name), kind: 'restoration', what }, async () => {
         const own = this.#leases.request(network, lease);
         const written = await this.options.store.restoreNetwork(network, own, had);
         if (written)
@@ -283,7 +285,7 @@ export class Memberships {
       if (change.kind === 'claim') claimed.add(name);
       else if (member.isOwn(change.subnet)) await this.#ownLeaseChanged(name, change.subnet);
       else if (change.after === undefined && this.#leaseRetry.isDue(name)) freed.add(name);
-      const records: Records = touched.get(name) ?? new Map();
+      const records: Records = touched.get(name) ?? new RecordMap();
       const fresh =
         change.kind === 'claim' ? this.#peers.ofClaim(member, change) : this.#peers.ofLease(member, change);
       for (const [record, objects] of fresh) records.set(record, objects);
@@ -355,7 +357,7 @@ export class Memberships {
     if (removal?.kind !== 'node' || removal.name !== this.options.node || !removal.forced) return;
     if (removal.at === this.#settledRemoval) return;
     this.#expelled = true;
-    this.options.problems.set('expelled', {
+    this.options.problems.set(NODE_REMOVED, {
       what: `node ${this.options.node}`,
       why: 'it was taken out of the cluster with `weft node rm --force` while it was up',
       fix: 'Restart the agent to join again.',
@@ -402,7 +404,12 @@ export class Memberships {
 
   async #takeLease(member: Member): Promise<void> {
     const { name } = member.membership.network;
-    if (await attempt(this.options, `lease ${name}`, () => member.takeLease())) {
+    const what = `the subnet lease of network ${name}`;
+    if (
+      await attempt(this.options, { scope: networkScope(name), kind: 'lease', what }, () =>
+        member.takeLease(),
+      )
+    ) {
       this.#leaseRetry.end(name);
       return;
     }
@@ -423,11 +430,10 @@ export class Memberships {
     await this.#listener?.left(name);
     this.options.state.deleteNetwork(name);
     deleteSubnetEnv(this.options.runDir, name);
-    for (const kind of ['lease', 'renew', 'restore', 'moved', 'config'])
-      this.options.problems.clear(`${kind} ${name}`);
-    this.options.problems.replace(`claim ${name} `, new Map());
-    const records = [...this.options.reconciler.records()].filter((record) => record.split(' ')[1] === name);
-    await this.options.reconciler.set(new Map(records.map((record) => [record, undefined])));
+    this.options.problems.clearScope(networkScope(name));
+    // An endpoint that could not be removed keeps its own record.
+    const records = this.options.reconciler.recordsOf(name).filter(({ kind }) => kind !== 'endpoint');
+    await this.options.reconciler.set(records.map((record) => [record, undefined] as const));
     await this.#setFirewall();
     this.options.log.info('left a network', { network: name });
   }
@@ -447,12 +453,13 @@ export class Memberships {
     const wanted = known.filter((other) => used.some((network) => areRouted(network, other)));
     for (const { name } of wanted) {
       if (this.#members.has(name) || this.#expelled) continue;
-      await attempt(this.options, `route ${name}`, async () => {
+      const what = `network ${name}, which a network of this node's containers is routed with`;
+      await attempt(this.options, { scope: NODE, kind: 'routed-network', id: name, what }, async () => {
         await this.join(name);
       });
     }
     const names = new Set(wanted.map(({ name }) => name));
-    for (const { name } of known) if (!names.has(name)) this.options.problems.clear(`route ${name}`);
+    this.options.problems.keepOnly(NODE, 'routed-network', names);
   }
 
   /** Everything of a network, compiled anew. The firewall first: no packet goes where it will forbid it. */
@@ -460,14 +467,22 @@ export class Memberships {
     const member = this.#members.get(name);
     if (member === undefined) return [];
     await this.#setFirewall();
-    const records: Records = new Map([
-      [`network ${name}`, compileNetwork(member.membership)],
+    const records: Records = new RecordMap<readonly KernelObject[] | undefined>([
+      [{ kind: 'network', network: name }, compileNetwork(member.membership)],
       ...this.#peers.of(member),
     ]);
     const failures = await this.options.reconciler.set(records);
     await this.#listener?.changed(name);
-    await attempt(this.options, `env ${name}`, () =>
-      Promise.resolve(writeSubnetEnv(this.options.runDir, member.membership)),
+    const { runDir } = this.options;
+    await attempt(
+      this.options,
+      {
+        scope: networkScope(name),
+        kind: 'subnet-env',
+        what: `the subnet.env file of network ${name}`,
+        otherwise: `Make ${runDir} writable and give it space; it is written again when the network changes or etcd answers again.`,
+      },
+      () => Promise.resolve(writeSubnetEnv(runDir, member.membership)),
     );
     return failures;
   }

@@ -11,7 +11,7 @@ import type { Logger } from '../../daemon/log.js';
 import type { Change, Store, StoredLease } from '../../store/store.js';
 import { claimRecord, type Claimed, type AddressClaims } from './address-claims.js';
 import { LostLeases } from './lost-leases.js';
-import type { Reconciler } from '../reconcile/index.js';
+import { type Reconciler, type RecordKey, RecordMap } from '../reconcile/index.js';
 
 export interface PeerRoutesOptions {
   store: Store;
@@ -28,9 +28,9 @@ export interface PeerRoutesOptions {
 const CONFIRMED_MS = 60_000;
 
 /** By record; undefined for one that is gone. */
-export type Records = Map<string, readonly KernelObject[] | undefined>;
+export type Records = RecordMap<readonly KernelObject[] | undefined>;
 
-const peerRecord = (network: string, subnet: string): string => `peer ${network} ${subnet}`;
+const peerRecord = (network: string, subnet: string): RecordKey => ({ kind: 'peer', network, id: subnet });
 
 export class PeerRoutes {
   readonly #lost: LostLeases;
@@ -46,7 +46,7 @@ export class PeerRoutes {
     const { membership } = claimed;
     const { name } = membership.network;
     const leases = [...(this.options.store.view.leases.get(name)?.values() ?? [])];
-    return new Map([
+    return new RecordMap([
       ...leases.map(
         (lease) => [peerRecord(name, lease.subnet.toString()), this.#peer(membership, lease)] as const,
       ),
@@ -78,7 +78,7 @@ export class PeerRoutes {
   #noteClaim(change: Extract<Change, { kind: 'claim' }>): void {
     const { network, before } = change;
     if (this.#isQuestion(change)) return;
-    this.#lost.restored(recordOf(change));
+    this.#lost.restored(claimRecord(change));
     // Its user claims it again. This node knows which of its own addresses are in use.
     if (!isLost(change) || before === undefined || before.node === this.options.node) return;
     if (this.options.member(network) !== undefined) this.#retainClaim(before, LostLeases.lostMs);
@@ -96,15 +96,15 @@ export class PeerRoutes {
 
   /** A request for an address whose granted claim is retained: it waits until the retained one has ended. */
   #isQuestion(change: Extract<Change, { kind: 'claim' }>): boolean {
-    return (change.after ?? change.before)?.state !== 'granted' && this.#lost.has(recordOf(change));
+    return (change.after ?? change.before)?.state !== 'granted' && this.#lost.has(claimRecord(change));
   }
 
   /** The records that a change comes to. note() has seen it before. */
   ofLease(claimed: Claimed, change: Extract<Change, { kind: 'lease' }>): Records {
     const { network, subnet, after } = change;
-    if (this.#losses.has(change)) return new Map();
+    if (this.#losses.has(change)) return new RecordMap();
     // AddressClaims lead to the user's VTEP, which the lease names.
-    return new Map([
+    return new RecordMap([
       [peerRecord(network, subnet), this.#peer(claimed.membership, after)],
       ...this.#claims(claimed),
     ]);
@@ -112,11 +112,11 @@ export class PeerRoutes {
 
   ofClaim(claimed: Claimed, change: Extract<Change, { kind: 'claim' }>): Records {
     const { before, after } = change;
-    if (this.#isQuestion(change)) return new Map();
-    if (after !== undefined) return new Map([[recordOf(change), this.#objects(claimed, after)]]);
-    if (isLost(change) && before?.node !== this.options.node) return new Map();
+    if (this.#isQuestion(change)) return new RecordMap();
+    if (after !== undefined) return new RecordMap([[claimRecord(change), this.#objects(claimed, after)]]);
+    if (isLost(change) && before?.node !== this.options.node) return new RecordMap();
     if (before !== undefined) this.options.claims.ended(claimed, before);
-    return new Map([[recordOf(change), undefined]]);
+    return new RecordMap([[claimRecord(change), undefined]]);
   }
 
   /**
@@ -162,7 +162,9 @@ export class PeerRoutes {
   #claims(claimed: Claimed): Records {
     const all = this.options.claims.of(claimed.membership.network.name);
     const standing = all.filter((claim) => claim.state === 'granted' || !this.#lost.has(claimRecord(claim)));
-    return new Map(standing.map((claim) => [claimRecord(claim), this.#objects(claimed, claim)] as const));
+    return new RecordMap(
+      standing.map((claim) => [claimRecord(claim), this.#objects(claimed, claim)] as const),
+    );
   }
 
   #objects(claimed: Claimed, claim: Claim): readonly KernelObject[] {
@@ -176,18 +178,16 @@ export class PeerRoutes {
   }
 
   /** The way to it goes, and those to addresses that are claimed from there. */
-  #drop(network: string, record: string): void {
+  #drop(network: string, record: RecordKey): void {
     const claimed = this.options.member(network);
     if (claimed === undefined) return;
-    const gone = new Map([[record, undefined], ...this.#claims(claimed)]);
+    const gone: Records = new RecordMap([[record, undefined], ...this.#claims(claimed)]);
     this.options.reconciler.set(gone).catch((error: unknown) => {
       // In no record any more, it goes with the next comparison.
-      this.options.log.warn('what led to a peer is not gone yet', { record, error: messageOf(error) });
+      this.options.log.warn('what led to a peer is not gone yet', { ...record, error: messageOf(error) });
     });
   }
 }
-
-const recordOf = ({ network, ip }: Extract<Change, { kind: 'claim' }>): string => `claim ${network} ${ip}`;
 
 /** A claim that was never granted is no loss. */
 const isLost = ({ after, before, lost }: Extract<Change, { kind: 'claim' }>): boolean =>

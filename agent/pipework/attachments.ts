@@ -27,7 +27,13 @@ import type { Logger } from '../../daemon/log.js';
 import type { Kernel, KernelNamespace } from '../kernel/index.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
 import { attempt, type Problems } from '../health/index.js';
-import { type Reconciler, sameSandbox, type SandboxRecord } from '../reconcile/index.js';
+import {
+  type Reconciler,
+  type RecordKey,
+  sameSandbox,
+  type SandboxKey,
+  type SandboxRecord,
+} from '../reconcile/index.js';
 import { canonicalForms, resolveTarget, type Target } from '../targets/index.js';
 import { Rollback } from '../../daemon/rollback.js';
 import { findPlace, type PlaceSources } from './attach-points.js';
@@ -46,12 +52,8 @@ export interface AttachmentsOptions extends Omit<PlaceSources, 'known'> {
 export type AttachRequest = Omit<PipeworkAttach, 'do' | 'host'> & { host: string };
 export type DetachRequest = Omit<PipeworkDetach, 'do' | 'host'> & { host: string };
 
-const WIRE = 'attachment ';
-const PLACE = 'attachments on ';
-const recordOf = ({ id }: Attachment): string => `${WIRE}${id}`;
-/** What a problem with taking one away is kept under. */
-const endOf = ({ target, ifname, place }: Attachment): string =>
-  `the end of the attachment ${ifname} of ${target} on ${place.name}`;
+const recordOf = ({ id }: Attachment): SandboxKey => ({ kind: 'attachment', id });
+const hostRecordOf = ({ name }: Place): RecordKey => ({ kind: 'host-interface', id: name });
 const insideOf = (attachment: Attachment, objects: readonly KernelObject[]): SandboxRecord => ({
   sandbox: attachment.sandbox,
   hostIfname: attachment.hostIfname,
@@ -80,18 +82,13 @@ export class Attachments {
     const { reconciler } = this.options;
     for (const place of places) {
       this.#places.set(place.name, place);
-      await reconciler.set(new Map([[`${PLACE}${place.name}`, compilePlace(place)]]));
+      await reconciler.set([[hostRecordOf(place), compilePlace(place)]]);
     }
     for (const attachment of attachments) {
       const { host, container } = compileAttachment(attachment);
       this.#byId.set(attachment.id, attachment);
       await reconciler.adopt(recordOf(attachment), host, insideOf(attachment, container));
     }
-  }
-
-  /** Whether a record of the reconciler's is one of these. */
-  owns(record: string): boolean {
-    return record.startsWith(WIRE);
   }
 
   /** @throws WeftError; then nothing was changed */
@@ -193,9 +190,7 @@ export class Attachments {
     // Written down first: what is made must be known for weft's after a crash.
     this.options.state.savePlace(place);
     this.#places.set(place.name, place);
-    const [failure] = await this.options.reconciler.set(
-      new Map([[`${PLACE}${place.name}`, compilePlace(place)]]),
-    );
+    const [failure] = await this.options.reconciler.set([[hostRecordOf(place), compilePlace(place)]]);
     if (failure !== undefined) {
       throw failedPrecondition(
         `pipework: ${place.name} cannot be prepared: ${failure.message}`,
@@ -208,7 +203,7 @@ export class Attachments {
     this.options.state.deletePlace(place.name);
     this.#places.delete(place.name);
     // Not `set`, which takes nothing away before etcd's first list: whose this is, is known here.
-    await this.options.reconciler.detach(`${PLACE}${place.name}`);
+    await this.options.reconciler.detach(hostRecordOf(place));
   }
 
   /** The last attachment on something takes back what was prepared for it. @throws WeftError NOT_FOUND */
@@ -243,16 +238,20 @@ export class Attachments {
   }
 
   /** A container went by itself. What was prepared stays for the next one: people give such bridges addresses. */
-  vanished(record: string): void {
-    const attachment = this.#byId.get(record.slice(WIRE.length));
+  sandboxGone(id: string): void {
+    const attachment = this.#byId.get(id);
     if (attachment === undefined) return;
     void this.#locks.run('attachments', async () => {
       if (!this.#byId.has(attachment.id)) return;
       await attempt(
         this.options,
-        endOf(attachment),
+        {
+          scope: { kind: 'attachment', id },
+          kind: 'removal',
+          what: `the removal of interface ${attachment.ifname} of ${attachment.target} on ${attachment.place.name}`,
+          again: 'It is tried again every 10 seconds.',
+        },
         () => this.#remove(attachment),
-        'It is tried again every 10 seconds.',
       );
       if (!this.#byId.has(attachment.id))
         this.options.log.info('a container is gone: its attachment is removed', {
@@ -265,7 +264,7 @@ export class Attachments {
   async #remove(attachment: Attachment): Promise<void> {
     this.options.state.delete(attachment.id);
     this.#byId.delete(attachment.id);
-    this.options.problems.clear(endOf(attachment));
+    this.options.problems.clearScope({ kind: 'attachment', id: attachment.id });
     await this.options.reconciler.detach(recordOf(attachment)).catch((error: unknown) => {
       // In no record any more, it goes with the next comparison.
       this.options.log.warn('a removed attachment is not gone yet', {

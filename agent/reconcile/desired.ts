@@ -1,5 +1,6 @@
-// What the node should have: the union over all records of the objects that each compiles to. An object that two records
-// need is there as long as one of them needs it.
+// Desired objects of the node: the union over all records.
+//
+// A changed record costs its own objects and nothing else. An object that two records need stays as long as one needs it.
 import {
   connectedRoute,
   objectKey,
@@ -9,10 +10,14 @@ import {
 } from '../../core/objects.js';
 import { assume, plan, sameObject, type Step } from '../../core/plan.js';
 import type { KernelEvent } from '../kernel/index.js';
+import { identityOf, type RecordKey, RecordMap } from './record-key.js';
+
+/** The key of a link (see objectKey), where only its name is known. */
+export const linkKey = (name: string): string => `link ${name}`;
 
 export class Desired {
-  readonly #records = new Map<string, ReadonlyMap<string, KernelObject>>();
-  /** By object key: the object as each record wants it; the first record decides. */
+  readonly #records = new RecordMap<ReadonlyMap<string, KernelObject>>();
+  /** By object key: the object as each record wants it, by the record's identity; the first record decides. */
   readonly #wanted = new Map<string, Map<string, KernelObject>>();
   /** The routes that the kernel makes with addresses that should be there: by key and link, for links may share fe80::/64. */
   readonly #connected = new Map<string, Map<string, RouteObject>>();
@@ -21,7 +26,8 @@ export class Desired {
    * Says what a record compiles to now (undefined: it is gone), and answers the steps from what it compiled to before.
    * They cost this record's objects and nothing else.
    */
-  set(record: string, objects: readonly KernelObject[] | undefined): Step[] {
+  set(record: RecordKey, objects: readonly KernelObject[] | undefined): Step[] {
+    const identity = identityOf(record);
     const old = this.#records.get(record);
     const fresh = new Map((objects ?? []).map((object) => [objectKey(object), object]));
     const touched = new Set([...(old?.keys() ?? []), ...fresh.keys()]);
@@ -29,7 +35,7 @@ export class Desired {
     const after: KernelObject[] = [];
     for (const key of touched) {
       const was = this.get(key);
-      this.#put(key, record, fresh.get(key));
+      this.#put(key, identity, fresh.get(key));
       const is = this.get(key);
       if (was !== undefined && is !== undefined && sameObject(was, is)) continue;
       if (was !== undefined) before.push(was);
@@ -89,7 +95,7 @@ export class Desired {
       const wrong = wanted === undefined ? owned && pruned && !fits : !sameObject(object, wanted);
       if (wrong && !ignored(key)) return true;
     }
-    return [...linksGone].some((name) => missed(`link ${name}`));
+    return [...linksGone].some((name) => missed(linkKey(name)));
   }
 
   *all(): Iterable<KernelObject> {
@@ -105,7 +111,14 @@ export class Desired {
     return [...this.all()].flatMap((object) => (object.kind === 'sysctl' ? [object.path] : []));
   }
 
-  records(): IterableIterator<string> {
-    return this.#records.keys();
+  /** Whether any record wants a link of a container's with this MAC address. */
+  wantsPeer(mac: string): boolean {
+    for (const object of this.all())
+      if (object.kind === 'link' && object.type === 'veth' && object.peer.mac === mac) return true;
+    return false;
+  }
+
+  recordsOf(network: string): RecordKey[] {
+    return [...this.#records.keys()].filter((record) => 'network' in record && record.network === network);
   }
 }

@@ -1,2 +1,4 @@
-// The reconciler: makes the kernel match the records, and keeps it so.
-export { Reconciler, sameSandbox, type SandboxRecord } from './reconciler.js';
+// The reconciler: makes its targets match the records, and keeps them so.
+export { sameSandbox, type SandboxRecord } from './container-target.js';
+export { type RecordKey, RecordMap, type SandboxKey } from './record-key.js';
+export { type RecordChanges, Reconciler } from './reconciler.js';

@@ -1,10 +1,12 @@
-// What the kernel refused and what was in the way, for whoever attaches and for `weft status`: with the next step, as far as
-// what the kernel said lets that be known.
+// What the kernel refused and what is in the way, in words.
+//
+// For the caller of an attach, and as problems of a target's scope, with the next step as far as the kernel's answer shows it.
 import { WeftError } from '../../core/errors.js';
 import { describeObject, objectKey, sysctlName } from '../../core/objects.js';
 import { describeStep, type Conflict } from '../../core/plan.js';
+import { NODE, type Problem, type Problems, type ProblemScope } from '../health/index.js';
 import type { StepFailure } from '../kernel/index.js';
-import type { Problem, Problems } from '../health/index.js';
+import { linkKey } from './desired.js';
 
 const AGAIN = 'It is tried again every 10 seconds.';
 
@@ -25,7 +27,7 @@ export function attachError(failure: StepFailure, where: string, problems: Probl
   const { step } = failure;
   const { what } = describeStep(step);
   const master = step.do === 'create-link' && step.link.type === 'veth' ? step.link.master : '';
-  const inTheWay = problems.get(`conflict link ${master}`);
+  const inTheWay = problems.get({ scope: NODE, kind: 'conflict', id: linkKey(master) });
   if (inTheWay !== undefined) {
     const why = `${inTheWay.what} is needed: ${inTheWay.why}`;
     return new WeftError('FAILED_PRECONDITION', why, `Nothing was left behind ${where}. ${inTheWay.fix}`);
@@ -37,37 +39,35 @@ export function attachError(failure: StepFailure, where: string, problems: Probl
   );
 }
 
-/** What is in weft's way, as problems. @param inside the container, where it is one */
-export function conflictProblems(
-  prefix: string,
+/** Makes a target's conflicts its problems, and no others. @param where ` in PATH` of a container */
+export function reportConflicts(
+  problems: Problems,
+  scope: ProblemScope,
   conflicts: readonly Conflict[],
-  inside?: string,
-): Map<string, Problem> {
-  const where = inside === undefined ? '' : ` in ${inside}`;
-  return new Map(
-    conflicts.map(({ object, why }) => [
-      `${prefix}${objectKey(object)}`,
-      {
-        what: `${describeObject(object)}${where}`,
-        why,
-        fix: 'Remove or rename the other one; weft takes the place within 10 seconds.',
-      },
-    ]),
-  );
+  where = '',
+): void {
+  const found = conflicts.map(({ object, why }): [string, Problem] => [
+    objectKey(object),
+    {
+      what: `${describeObject(object)}${where}`,
+      why,
+      fix: 'Remove or rename the other one; weft takes the place within 10 seconds.',
+    },
+  ]);
+  problems.replace(scope, 'conflict', new Map(found));
 }
 
-/** What the kernel refused, as problems. @param inside the container, where it is one */
-export function stepProblems(
-  prefix: string,
+/** Makes what the kernel refused a target's problems, and nothing else. @param where ` in PATH` of a container */
+export function reportFailures(
+  problems: Problems,
+  scope: ProblemScope,
   failures: readonly StepFailure[],
-  inside?: string,
-): Map<string, Problem> {
-  const where = inside === undefined ? '' : ` in ${inside}`;
-  return new Map(
-    failures.map((failure) => {
-      const { verb, what } = describeStep(failure.step);
-      const why = `the kernel refused to ${verb} it: ${failure.message}`;
-      return [`${prefix}${what}`, { what: `${what}${where}`, why, fix: nextStep(failure) }];
-    }),
-  );
+  where = '',
+): void {
+  const refused = failures.map((failure): [string, Problem] => {
+    const { verb, what } = describeStep(failure.step);
+    const why = `the kernel refused to ${verb} it: ${failure.message}`;
+    return [what, { what: `${what}${where}`, why, fix: nextStep(failure) }];
+  });
+  problems.replace(scope, 'step', new Map(refused));
 }

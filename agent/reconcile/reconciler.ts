@@ -1,37 +1,35 @@
-// Keeps the kernel as it should be. A changed record costs its own steps at once; a full comparison of everything finds
-// what nobody told of: at the start, soon after the kernel notifies of a change that fits no record, and every 10 s.
+// The reconciler: keeps its targets as the records say.
 //
-//   set(record) ──delta──▶ steps ──▶ kernel          compare() ──observe──▶ plan ──steps──▶ kernel
+// A changed record costs its own steps at once. A comparison of everything finds what else has changed: at the start, soon
+// after the kernel notifies of a change that fits no record, and every 10 s.
+//
+//   set(record) ──delta──▶ steps ──▶ kernel          compare() ──observe──▶ plan ──apply──▶ every target
 import { setImmediate as turn } from 'node:timers/promises';
 
+import { messageOf } from '../../core/errors.js';
 import type { Firewall, FirewallPort } from '../../core/firewall.js';
-import { objectKey, TRANSIT_PREFIX, type Actual, type KernelObject } from '../../core/objects.js';
-import { assume, describeStep, plan, type Step } from '../../core/plan.js';
-import type { Sandbox } from '../../core/records.js';
-import { messageOf, WeftError } from '../../core/errors.js';
-import type { Logger } from '../../daemon/log.js';
-import { Desired } from './desired.js';
-import { Drift } from './drift.js';
-import type { Kernel, KernelEvent, KernelNamespace, StepFailure } from '../kernel/index.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
-import type { AgentMetrics, Problems } from '../health/index.js';
-import { DesiredFirewall } from './desired-firewall.js';
-import { attachError, conflictProblems, stepProblems } from './kernel-errors.js';
-
-/** What one container should have inside, and by which link of the node it hangs. */
-export interface SandboxRecord {
-  sandbox: Sandbox;
-  hostIfname: string;
-  objects: readonly KernelObject[];
-}
+import { TRANSIT_PREFIX, type Actual, type KernelObject } from '../../core/objects.js';
+import type { Step } from '../../core/plan.js';
+import type { Logger } from '../../daemon/log.js';
+import { type AgentMetrics, NODE, type Problems } from '../health/index.js';
+import type { Kernel, KernelEvent, KernelNamespace, StepFailure } from '../kernel/index.js';
+import { applySteps, createdLinks, deletesLink, inOrder } from './apply-steps.js';
+import { ContainerTargets, type SandboxRecord, stepsInside } from './container-target.js';
+import { FirewallTarget } from './firewall-target.js';
+import { attachError } from './kernel-errors.js';
+import { NodeTarget } from './node-target.js';
+import type { RecordKey, SandboxKey } from './record-key.js';
+import { Settle } from './settle.js';
+import type { Target } from './target.js';
 
 export interface ReconcilerOptions {
   kernel: Kernel;
   log: Logger;
   metrics: AgentMetrics;
   problems: Problems;
-  /** A container that is gone: its record should go, too. */
-  onVanished: (record: string) => void;
+  /** A container is gone: its record should go, too. */
+  onSandboxGone: (record: SandboxKey) => void;
   /** Containers' ends that waited on the node have been moved inside. */
   onMovedIn?: (names: readonly string[]) => void;
   /** Addresses, links or routes changed that the underlay may rest on. */
@@ -39,41 +37,35 @@ export interface ReconcilerOptions {
   compareEveryMs?: number;
 }
 
-/** All work on the node's namespace stands in this one queue: what is compared must not change meanwhile. */
-const NODE = 'node';
+/** Records with the objects that they compile to; undefined: the record is gone. */
+export type RecordChanges = Iterable<readonly [RecordKey, readonly KernelObject[] | undefined]>;
 
-/** What drift of the firewall's rules is counted under. */
-const FIREWALL = 'firewall';
+/** All work on the node is in this one queue: what is compared must not change meanwhile. */
+const LOCK = 'node';
 
-/** From a notification to the comparison: long enough for the notifications of weft's own steps to come in together. */
-const SETTLE_MS = 100;
+const COMPARISON = { scope: NODE, kind: 'comparison' } as const;
 
-/** Losses of notifications that follow each other within this time are one to whoever reads the log. */
+/** Losses of notifications that follow each other within this time are one in the log. */
 const ONE_LOSS_MS = 60_000;
 
 export class Reconciler {
-  readonly #desired = new Desired();
-  readonly #sandboxes = new Map<string, SandboxRecord>();
   readonly #locks = new KeyedMutex();
-  readonly #drift: Drift;
-  readonly #firewall: DesiredFirewall;
-  #prune = false;
+  readonly #node: NodeTarget;
+  readonly #containers: ContainerTargets;
+  readonly #firewall: FirewallTarget;
   #started = false;
   #stopped = false;
-  #soon: NodeJS.Timeout | undefined;
-  #firewallSoon: NodeJS.Timeout | undefined;
+  readonly #comparison = new Settle(() => void this.compare('notified'));
+  /** Other programs change rules all day: weft's are compared then, and nothing else. */
+  readonly #rules = new Settle(() => void this.#locks.run(LOCK, () => this.#reconcile(this.#firewall)));
   #tick: NodeJS.Timeout | undefined;
   #unwatch: (() => void) | undefined;
   #lostAt = -Infinity;
 
   constructor(private readonly options: ReconcilerOptions) {
-    const { kernel, problems } = options;
-    this.#drift = new Drift(problems);
-    this.#firewall = new DesiredFirewall({
-      kernel,
-      problems,
-      onRepaired: (what) => this.#note(FIREWALL, ...what),
-    });
+    this.#containers = new ContainerTargets({ ...options, onGone: options.onSandboxGone });
+    this.#node = new NodeTarget({ ...options, containers: this.#containers });
+    this.#firewall = new FirewallTarget(options);
   }
 
   /** The first comparison, and from then on every change at once. */
@@ -88,34 +80,35 @@ export class Reconciler {
   async stop(): Promise<void> {
     this.#stopped = true;
     clearInterval(this.#tick);
-    clearTimeout(this.#soon);
-    clearTimeout(this.#firewallSoon);
+    this.#comparison.stop();
+    this.#rules.stop();
     this.#unwatch?.();
-    await this.#locks.run(NODE, () => Promise.resolve());
+    await this.#locks.run(LOCK, () => Promise.resolve());
   }
 
   /** From now on what carries weft's mark and is not desired goes: the records are complete. */
   allowPruning(): void {
-    this.#prune = true;
+    this.#node.prune = true;
+    this.#firewall.keepPorts = false;
   }
 
   /**
-   * Says what records compile to now (undefined: gone), and makes it so. Before start() it is only taken note of.
-   * What the kernel refused is answered, becomes a problem, and is tried again by the next comparison.
+   * Says what records compile to now, each record once, and makes it so. Before start() it is only noted.
+   * @returns what the kernel refused; it becomes a problem, and is tried again by the next comparison
    */
-  async set(changes: ReadonlyMap<string, readonly KernelObject[] | undefined>): Promise<StepFailure[]> {
-    return this.#locks.run(NODE, async () => {
+  async set(changes: RecordChanges): Promise<StepFailure[]> {
+    return this.#locks.run(LOCK, async () => {
       const steps: Step[] = [];
-      for (const [record, objects] of changes) steps.push(...this.#desired.set(record, objects));
+      for (const [record, objects] of changes) steps.push(...this.#node.desired.set(record, objects));
       if (!this.#started || steps.length === 0) return [];
-      if (!this.#prune) {
+      if (!this.#node.prune) {
         // The records are still coming in, and the kernel may have what they say from an earlier run: only what is missing.
         await this.#compareNode(false);
         return [];
       }
-      const failures = await this.#apply(this.options.kernel.node, inOrder(steps));
-      if (steps.some(goesLink)) this.#compareSoon();
-      // What is in the way is known, and told, when this returns.
+      const failures = await this.#node.run(inOrder(steps));
+      if (steps.some(deletesLink)) this.#compareSoon();
+      // What is in the way is a problem when this returns.
       if (failures.length > 0) await this.#compareNode(true);
       return failures;
     });
@@ -123,39 +116,37 @@ export class Reconciler {
 
   /** Whether any record wants this object. @param key see objectKey */
   wants(key: string): boolean {
-    return this.#desired.get(key) !== undefined;
+    return this.#node.desired.get(key) !== undefined;
   }
 
   /** Whether any record wants a link of a container's with this MAC address, whatever it is called there by now. */
   wantsPeer(mac: string): boolean {
-    for (const object of this.#desired.all())
-      if (object.kind === 'link' && object.type === 'veth' && object.peer.mac === mac) return true;
-    return false;
+    return this.#node.desired.wantsPeer(mac);
   }
 
-  /** Names of all records. */
-  records(): Iterable<string> {
-    return this.#desired.records();
+  /** Those of one network. */
+  recordsOf(network: string): RecordKey[] {
+    return this.#node.desired.recordsOf(network);
   }
 
   /** Everything that the firewall should have but the ports, which changePorts says. */
   async setFirewall(firewall: Firewall): Promise<void> {
-    await this.#locks.run(NODE, async () => {
-      this.#firewall.wanted = firewall;
-      if (this.#started) await this.#firewall.ensure(!this.#prune);
+    await this.#locks.run(LOCK, async () => {
+      this.#firewall.rules = firewall;
+      if (this.#started) await this.#reconcile(this.#firewall);
     });
   }
 
   /**
-   * Opens and closes ports, at the cost of these alone. Before start() it is only taken note of.
+   * Opens and closes ports, at the cost of these alone. Before start() it is only noted.
    * @throws WeftError with what the firewall said; then nothing has changed
    */
   async changePorts(added: readonly FirewallPort[], removed: readonly FirewallPort[]): Promise<void> {
-    await this.#locks.run(NODE, async () => {
+    await this.#locks.run(LOCK, async () => {
       const { closed, rollback } = this.#firewall.notePorts(added, removed);
       if (!this.#started) return;
       try {
-        await this.#firewall.changePorts(added, closed, !this.#prune);
+        await this.#firewall.changePorts(added, closed);
       } catch (error) {
         rollback();
         this.#compareSoon();
@@ -167,63 +158,62 @@ export class Reconciler {
   /**
    * Attaches: the record's objects on the node and in the container, in one go. All or nothing.
    * @param actual what the container has that matters to its objects
-   * @throws WeftError with what the kernel said, after everything was taken back
+   * @throws WeftError with what the kernel said, after everything was rolled back
    */
   async attach(
-    record: string,
+    record: SandboxKey,
     host: readonly KernelObject[],
     inside: SandboxRecord,
     namespace: KernelNamespace,
     actual: Actual,
   ): Promise<void> {
-    await this.#locks.run(NODE, async () => {
-      const { node } = this.options.kernel;
-      const hostSteps = this.#desired.set(record, host);
+    await this.#locks.run(LOCK, async () => {
+      const hostSteps = this.#node.desired.set(record, host);
       const peers = new Map([[inside.hostIfname, namespace]]);
-      // The container's end comes into being with the node's, down and otherwise as described.
-      const peer = inside.objects.filter((object) => object.kind === 'link' && object.type === 'peer');
-      const { steps } = plan(withPeer(actual, peer), inside.objects, { prune: false });
+      const steps = stepsInside(inside, actual);
       // One after the other: the container's end is there when the node's steps are done, which may take several turns.
-      const [onNode] = await this.#apply(node, hostSteps, peers);
-      const failure = onNode ?? (await this.#apply(namespace, steps))[0];
+      const [onNode] = await this.#node.run(hostSteps, peers);
+      const failure = onNode ?? (await applySteps(this.options, namespace, steps))[0];
       if (failure === undefined) {
-        this.#sandboxes.set(record, inside);
+        this.#containers.set(record, inside);
         return;
       }
-      await node.apply(this.#desired.set(record, undefined));
+      await this.#rollBack(record);
       throw attachError(failure, `in ${inside.sandbox.path}`, this.options.problems);
     });
   }
 
   /**
    * Makes a container's objects on the node before there is a container. All or nothing.
-   * @throws WeftError with what the kernel said, after everything was taken back
+   * @throws WeftError with what the kernel said, after everything was rolled back
    */
-  async prepare(record: string, host: readonly KernelObject[]): Promise<void> {
-    await this.#locks.run(NODE, async () => {
-      const { node } = this.options.kernel;
-      const [failure] = await this.#apply(node, this.#desired.set(record, host));
+  async prepare(record: SandboxKey, host: readonly KernelObject[]): Promise<void> {
+    await this.#locks.run(LOCK, async () => {
+      const [failure] = await this.#node.run(this.#node.desired.set(record, host));
       if (failure === undefined) return;
-      await node.apply(this.#desired.set(record, undefined));
+      await this.#rollBack(record);
       throw attachError(failure, 'on this node', this.options.problems);
     });
   }
 
-  /** Takes note of a container that hangs on the node already; the next comparison puts it right. */
-  async adopt(record: string, host: readonly KernelObject[], inside: SandboxRecord): Promise<void> {
-    await this.#locks.run(NODE, async () => {
-      const steps = this.#desired.set(record, host);
-      this.#sandboxes.set(record, inside);
+  async #rollBack(record: RecordKey): Promise<void> {
+    await this.options.kernel.node.apply(this.#node.desired.set(record, undefined));
+  }
+
+  /** Notes a container that is connected to the node already; the next comparison puts it right. */
+  async adopt(record: SandboxKey, host: readonly KernelObject[], inside: SandboxRecord): Promise<void> {
+    await this.#locks.run(LOCK, async () => {
+      const steps = this.#node.desired.set(record, host);
+      this.#containers.set(record, inside);
       if (this.#started && steps.length > 0) this.#compareSoon();
     });
   }
 
-  /** Takes a container's objects away; its end of the pair goes with the node's. */
-  async detach(record: string): Promise<void> {
-    await this.#locks.run(NODE, async () => {
-      this.#sandboxes.delete(record);
-      this.options.problems.replace(`inside ${record} `, new Map());
-      const failures = await this.#apply(this.options.kernel.node, this.#desired.set(record, undefined));
+  /** Ends a record and deletes its objects; a container's end of the pair goes with the node's. */
+  async detach(record: RecordKey): Promise<void> {
+    await this.#locks.run(LOCK, async () => {
+      if (record.kind === 'endpoint' || record.kind === 'attachment') this.#containers.delete(record);
+      const failures = await this.#node.run(this.#node.desired.set(record, undefined));
       if (failures.length > 0) this.#compareSoon();
     });
   }
@@ -233,16 +223,19 @@ export class Reconciler {
     if (this.#stopped) return;
     const end = this.options.metrics.reconcileSeconds.startTimer({ reason });
     try {
-      await this.#locks.run(NODE, () => this.#compareNode(reason !== 'start'));
-      for (const record of reason === 'notified' ? [] : [...this.#sandboxes.keys()]) {
-        // The kernel answers at once: without this nobody else had a turn before the last of many containers.
+      await this.#locks.run(LOCK, () => this.#compareNode(reason !== 'start'));
+      for (const record of reason === 'notified' ? [] : this.#containers.records()) {
+        // The kernel answers at once: without this nothing else had a turn before the last of many containers.
         await turn();
-        await this.#locks.run(NODE, () => this.#compareSandbox(record));
+        await this.#locks.run(LOCK, async () => {
+          const container = this.#containers.get(record);
+          if (container !== undefined) await this.#reconcile(container);
+        });
       }
-      this.options.problems.clear('reconcile');
+      this.options.problems.clear(COMPARISON);
     } catch (error) {
       this.options.log.error('comparing with the kernel failed', { reason, error: messageOf(error) });
-      this.options.problems.set('reconcile', {
+      this.options.problems.set(COMPARISON, {
         what: 'the comparison with the kernel',
         why: messageOf(error),
         fix: 'It is tried again every 10 seconds; see the log of the agent.',
@@ -253,173 +246,40 @@ export class Reconciler {
   }
 
   async #compareNode(countDrift: boolean): Promise<void> {
-    const { node } = this.options.kernel;
-    this.#drift.sweep();
-    await this.#firewall.ensure(!this.#prune);
-    const actual = await node.observe(this.#desired.sysctls());
-    const { steps, conflicts } = plan(actual, this.#desired.all(), { prune: this.#prune });
-    this.options.problems.replace('conflict ', conflictProblems('conflict ', conflicts));
-    if (steps.length === 0) {
-      this.options.problems.replace('step ', new Map());
-      return;
-    }
-    const { peers, missing } = await this.#openPeers(steps);
+    await this.#reconcile(this.#firewall);
+    const applied = await this.#reconcile(this.#node, countDrift);
+    const remade = createdLinks(applied?.steps ?? []);
+    for (const container of this.#containers.connectedBy(remade)) await this.#reconcile(container);
+  }
+
+  /** One comparison of one target. */
+  async #reconcile<A, P>(target: Target<A, P>, countDrift = true): Promise<P | undefined> {
+    target.drift.sweep();
     try {
-      const doable = steps.filter((step) => step.do !== 'create-link' || !missing.has(step.link.name));
-      const failures = await this.#apply(node, doable, peers);
-      const done = without(doable, failures);
-      if (countDrift) this.#repaired(done);
-      this.options.problems.replace('step ', stepProblems('step ', failures));
-      // A link that was renamed may have kept what its successor needs (a VNI), until it was deleted a moment ago.
-      if (failures.some(({ step }) => step.do === 'create-link') && done.some(goesLink)) this.#compareSoon();
+      const actual = await target.observe();
+      if (actual === undefined) return undefined;
+      const plan = target.plan(actual);
+      const { repaired, again } = await target.apply(plan);
+      if (countDrift) target.drift.note(repaired);
+      if (again) this.#compareSoon();
+      return plan;
     } finally {
-      for (const peer of peers.values()) peer.close();
+      target.release?.();
     }
-    const remade = new Set(steps.flatMap((step) => (step.do === 'create-link' ? [step.link.name] : [])));
-    for (const [record, { hostIfname }] of [...this.#sandboxes]) {
-      if (remade.has(hostIfname)) await this.#compareSandbox(record);
-    }
-  }
-
-  /** The containers' namespaces that pairs must be made into; those that are gone are told and left out. */
-  async #openPeers(
-    steps: readonly Step[],
-  ): Promise<{ peers: Map<string, KernelNamespace>; missing: Set<string> }> {
-    const wanted = new Set(
-      steps.flatMap((step) =>
-        step.do === 'create-link' && step.link.type === 'veth' && step.link.peer.onNode !== true
-          ? [step.link.name]
-          : [],
-      ),
-    );
-    const peers = new Map<string, KernelNamespace>();
-    if (wanted.size === 0) return { peers, missing: wanted };
-    for (const [record, { hostIfname, sandbox }] of this.#sandboxes) {
-      if (!wanted.has(hostIfname)) continue;
-      const namespace = await this.#openSandbox(record, sandbox);
-      if (namespace === undefined) continue;
-      peers.set(hostIfname, namespace);
-      wanted.delete(hostIfname);
-    }
-    return { peers, missing: wanted };
-  }
-
-  /** Undefined where it is gone, which is told, or cannot be opened now (EMFILE), which is that container's problem alone. */
-  async #openSandbox(record: string, sandbox: Sandbox): Promise<KernelNamespace | undefined> {
-    const { path } = sandbox;
-    try {
-      const opened = await this.options.kernel.openNamespace(path);
-      if (sameSandbox(opened.sandbox, sandbox)) return opened.namespace;
-      opened.namespace.close();
-    } catch (error) {
-      if (!(error instanceof WeftError)) {
-        const { problems, log } = this.options;
-        const key = `inside ${record} open`;
-        const why = `it cannot be opened: ${messageOf(error)}`;
-        if (problems.get(key) === undefined) log.error('a namespace cannot be opened', { path, why });
-        problems.set(key, { what: `namespace ${path}`, why, fix: 'It is tried again every 10 seconds.' });
-        return undefined;
-      }
-    }
-    this.options.onVanished(record);
-    return undefined;
-  }
-
-  async #compareSandbox(record: string): Promise<void> {
-    const inside = this.#sandboxes.get(record);
-    if (inside === undefined) return;
-    const namespace = await this.#openSandbox(record, inside.sandbox);
-    if (namespace === undefined) return;
-    try {
-      const actual = await namespace.observe([]);
-      const { steps, conflicts } = plan(actual, inside.objects, { prune: false });
-      const { path } = inside.sandbox;
-      const prefix = `inside ${record} `;
-      const found = conflictProblems(prefix, conflicts, path);
-      if (steps.length === 0) {
-        this.options.problems.replace(prefix, found);
-        return;
-      }
-      if (steps.some((step) => step.do === 'create-link')) {
-        this.options.problems.replace(prefix, found);
-        this.#repaired(steps, path);
-        // Its end of the pair is gone or was renamed: a new pair is made by the comparison that follows.
-        await this.#apply(this.options.kernel.node, [{ do: 'delete-link', name: inside.hostIfname }]);
-        this.#compareSoon();
-        return;
-      }
-      const failures = await this.#apply(namespace, steps);
-      this.#repaired(without(steps, failures), path);
-      this.options.problems.replace(prefix, new Map([...found, ...stepProblems(prefix, failures, path)]));
-    } finally {
-      namespace.close();
-    }
-  }
-
-  async #apply(
-    namespace: KernelNamespace,
-    steps: readonly Step[],
-    peers?: ReadonlyMap<string, KernelNamespace>,
-  ): Promise<StepFailure[]> {
-    if (steps.length === 0) return [];
-    const failures = await namespace.apply(steps, peers);
-    const { metrics, log } = this.options;
-    for (const step of steps) metrics.steps.inc({ verb: describeStep(step).verb });
-    metrics.totals.applied += steps.length - failures.length;
-    metrics.totals.failed += failures.length;
-    for (const { step, errno, message } of failures) {
-      const { verb, what } = describeStep(step);
-      metrics.stepsFailed.inc({ verb });
-      log.debug('the kernel refused a step', { verb, what, errno, message });
-    }
-    return failures;
-  }
-
-  /** @param inside the container, where it is one: each has an eth0 and a default route of its own */
-  #repaired(steps: readonly Step[], inside?: string): void {
-    for (const step of steps) {
-      const { verb, what } = describeStep(step);
-      const where = inside === undefined ? '' : ` in ${inside}`;
-      this.#note(`${stepKey(step)}${where}`, `${what} (${verb})${where}`);
-    }
-  }
-
-  /** @param found what one look has found of it: undone once, however many rules it is */
-  #note(key: string, ...found: readonly string[]): void {
-    this.options.metrics.drift.inc(found.length);
-    this.options.metrics.totals.repaired += found.length;
-    for (const what of found) this.options.log.info('put right', { what });
-    this.#drift.repaired(key, found[0] ?? key);
   }
 
   #notified(event: KernelEvent): void {
-    if (event.kind === 'underlay') {
-      this.options.onUnderlay();
-      return;
-    }
-    if (event.kind === 'firewall') {
-      this.#firewallChanged();
-      return;
-    }
+    if (event.kind === 'underlay') this.options.onUnderlay();
     if (event.kind === 'lost') this.#lost();
     if (event.kind === 'changed') {
       const movedIn = [...event.linksGone].filter((name) => name.startsWith(TRANSIT_PREFIX));
       if (movedIn.length > 0) this.options.onMovedIn?.(movedIn);
-      // What keeps coming back waits for the regular comparison.
-      const contested = (key: string): boolean => this.#drift.contested(key);
-      if (!this.#desired.concerns(event, contested, this.#prune)) return;
-      this.#checkVanished(event.linksGone);
     }
+    if (this.#started && this.#firewall.concerns(event)) this.#rules.soon();
+    if (!this.#node.concerns(event)) return;
+    if (event.kind === 'changed')
+      for (const container of this.#containers.connectedBy(event.linksGone)) container.checkGone();
     this.#compareSoon();
-  }
-
-  /** Others change rules all day: weft's are looked at, and nothing else. */
-  #firewallChanged(): void {
-    if (this.#stopped || !this.#started || this.#drift.contested(FIREWALL)) return;
-    this.#firewallSoon ??= setTimeout(() => {
-      this.#firewallSoon = undefined;
-      void this.#locks.run(NODE, () => this.#firewall.ensure(!this.#prune));
-    }, SETTLE_MS);
   }
 
   #lost(): void {
@@ -430,46 +290,7 @@ export class Reconciler {
     this.#lostAt = now;
   }
 
-  #checkVanished(linksGone: ReadonlySet<string>): void {
-    if (linksGone.size === 0) return;
-    for (const [record, { hostIfname, sandbox }] of [...this.#sandboxes]) {
-      if (!linksGone.has(hostIfname)) continue;
-      const now = this.options.kernel.identify(sandbox.path);
-      if (now === undefined || !sameSandbox(now, sandbox)) this.options.onVanished(record);
-    }
-  }
-
   #compareSoon(): void {
-    if (this.#stopped || !this.#started) return;
-    this.#soon ??= setTimeout(() => {
-      this.#soon = undefined;
-      void this.compare('notified');
-    }, SETTLE_MS);
+    if (this.#started) this.#comparison.soon();
   }
 }
-
-export const sameSandbox = (a: Sandbox, b: Sandbox): boolean =>
-  a.cookie === b.cookie && a.bootId === b.bootId;
-
-/** The key of the object that a step is about, by which notifications name it, too. */
-function stepKey(step: Step): string {
-  if (step.do === 'delete-link') return `link ${step.name}`;
-  return objectKey(step.do === 'put' || step.do === 'delete' ? step.object : step.link);
-}
-
-/** Makes before deletions, as within one plan: several records' steps become one. */
-function inOrder(steps: readonly Step[]): Step[] {
-  const goes = (step: Step): boolean => step.do === 'delete';
-  return [...steps.filter((step) => !goes(step)), ...steps.filter(goes)];
-}
-
-function withPeer(actual: Actual, peer: readonly KernelObject[]): Actual {
-  const objects = new Map([...actual.objects, ...assume(peer).objects]);
-  return { objects, foreignLinks: actual.foreignLinks, up: actual.up };
-}
-
-const goesLink = (step: Step): boolean => step.do === 'delete-link';
-
-/** What has really been done. */
-const without = (steps: readonly Step[], failures: readonly StepFailure[]): Step[] =>
-  steps.filter((step) => !failures.some((failure) => failure.step === step));

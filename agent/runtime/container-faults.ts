@@ -2,7 +2,7 @@
 // for each try looks through all processes of the host.
 import { messageOf, WeftError } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
-import type { Problems } from '../health/index.js';
+import type { ProblemKey, Problems } from '../health/index.js';
 import type { Held } from './container-table.js';
 
 export interface ContainerFaultsOptions {
@@ -43,4 +43,4 @@ export class ContainerFaults {
   }
 }
 
-const keyOf = (id: string): string => `after ${id}`;
+const keyOf = (id: string): ProblemKey => ({ scope: { kind: 'container', id }, kind: 'supervision' });

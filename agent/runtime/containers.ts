@@ -8,7 +8,7 @@ import type { Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
-import type { Problems } from '../health/index.js';
+import { NODE, type ProblemKey, type Problems } from '../health/index.js';
 import { ContainerFaults } from './container-faults.js';
 import type { ContainerNetworks } from './container-networks.js';
 import { ContainerStarts, detachAll, endpointsOf, previousAddressesOf } from './container-start.js';
@@ -69,11 +69,14 @@ export class Containers {
     const { state, problems, bootId } = this.options;
     const { records, torn } = state.load();
     for (const { path, why } of torn) {
-      problems.set(`torn ${path}`, {
-        what: `the state file ${path}`,
-        why: `it cannot be read: ${why}`,
-        fix: 'Its container, if it runs, is not known any more; end it by hand, then delete the file.',
-      });
+      problems.set(
+        { scope: NODE, kind: 'state-file', id: path },
+        {
+          what: `the state file ${path}`,
+          why: `it cannot be read: ${why}`,
+          fix: 'Its container, if it runs, is not known any more; end it by hand, then delete the file.',
+        },
+      );
     }
     for (const record of records) {
       const held: Held = { record, phase: 'exited', backOffMs: BACK_OFF.first };
@@ -274,8 +277,8 @@ export class Containers {
     held.phase = 'exited';
     this.#table.delete(id);
     this.options.state.clearFolder(id);
-    this.options.problems.clear(`container ${id}`);
     this.#faults.over(held);
+    this.options.problems.clearScope({ kind: 'container', id });
   }
 
   /** Starts it again after a time. */
@@ -306,7 +309,7 @@ export class Containers {
       container: record.name,
       error: record.error,
     });
-    this.options.problems.set(`container ${record.id}`, {
+    this.options.problems.set(startOf(record), {
       what: `container ${record.name}`,
       why: `it could not be started again: ${record.error}`,
       fix:
@@ -351,7 +354,7 @@ export class Containers {
       launched.onExit(
         () => void this.#settle(held).catch((error: unknown) => this.#faults.note(held, error)),
       );
-      this.options.problems.clear(`container ${record.id}`);
+      this.options.problems.clear(startOf(record));
       this.options.log.info('a container runs again', { container: record.name, network: record.network });
     } catch (error) {
       launched.giveUp();
@@ -459,3 +462,8 @@ export class Containers {
     };
   }
 }
+
+const startOf = ({ id }: ContainerRecord): ProblemKey => ({
+  scope: { kind: 'container', id },
+  kind: 'start',
+});

@@ -16,7 +16,7 @@ import { bootId } from '../kernel/index.js';
 import { Gateways, Memberships } from '../networks/index.js';
 import { Attachments, AttachmentState } from '../pipework/index.js';
 import { PluginAddresses, PluginEndpoints, PluginNetworks, SET_ASIDE } from '../plugin-host/index.js';
-import { Reconciler } from '../reconcile/index.js';
+import { Reconciler, type SandboxKey } from '../reconcile/index.js';
 import { containerNetworks, Containers, ContainerState } from '../runtime/index.js';
 import { Peers } from '../underlay/index.js';
 import { Hook } from './hook.js';
@@ -50,14 +50,14 @@ export function assemble(opened: Opened): Parts {
   const { kernel, store, problems, underlay } = opened;
 
   // Where two parts need each other, one is connected to the other below.
-  const vanished = new Hook<[record: string]>(undefined);
+  const sandboxGone = new Hook<[record: SandboxKey]>(undefined);
   const movedIn = new Hook<[names: readonly string[]]>(undefined);
   const runTarget = new Hook<[name: string], ReturnType<Containers['target']>>(undefined);
   const keepsClaim = new Hook<Parameters<PluginAddresses['keeps']>, boolean>(false);
 
   const reconciler = new Reconciler({
     ...{ kernel, log, metrics, problems },
-    onVanished: vanished.call,
+    onSandboxGone: sandboxGone.call,
     onMovedIn: movedIn.call,
     onUnderlay: () => void underlay.look(),
   });
@@ -141,7 +141,7 @@ export function assemble(opened: Opened): Parts {
   const pluginEndpoints = new PluginEndpoints({ ...forPlugins, endpointPorts });
   const peers = new Peers({ store, kernel, memberships, metrics, problems, node });
 
-  vanished.connect((record) => (attachments.owns(record) ? attachments : endpoints).vanished(record));
+  sandboxGone.connect(({ kind, id }) => (kind === 'attachment' ? attachments : endpoints).sandboxGone(id));
   movedIn.connect((names) => pluginEndpoints.movedIn(names));
   runTarget.connect((name) => containers.target(name));
   keepsClaim.connect((claim) => pluginAddresses.keeps(claim));

@@ -1,4 +1,5 @@
 // Stage 3, restore: put right what the state directory remembers. The node does not wait for etcd.
+import { NODE } from '../health/index.js';
 import type { Opened } from './open.js';
 import type { Parts } from './assemble.js';
 
@@ -10,11 +11,14 @@ export async function restore(opened: Opened, parts: Parts): Promise<void> {
   await attachments.restore(
     attachmentState.load((path, why) => {
       log.error('a file of the state directory cannot be read', { path, error: why });
-      problems.set(`torn ${path}`, {
-        what: `the state file ${path}`,
-        why: `it cannot be read: ${why}`,
-        fix: 'The pipework attachment in it is not known any more; make it again with weft pipework, then delete the file.',
-      });
+      problems.set(
+        { scope: NODE, kind: 'state-file', id: path },
+        {
+          what: `the state file ${path}`,
+          why: `it cannot be read: ${why}`,
+          fix: 'The pipework attachment in it is not known any more; make it again with weft pipework, then delete the file.',
+        },
+      );
     }),
   );
   netnsResolvConf.keepOnly(endpoints.list().flatMap(({ dns, target }) => (dns === true ? [target] : [])));

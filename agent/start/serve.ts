@@ -15,6 +15,7 @@ import {
   type SessionState,
   type StatusSources,
 } from '../api/index.js';
+import { NAME_CONFLICT } from '../health/index.js';
 import { mountRuntime } from '../runtime/index.js';
 import type { Parts } from './assemble.js';
 import { Hook } from './hook.js';
@@ -77,7 +78,7 @@ function announce({ settings, store, underlay, node, instance, startedAt, ...ope
     ttlSeconds: settings.nodeTtl.seconds,
     onConflict: (other) => {
       log.error('this node’s name is taken', { node, other: other.publicIp, otherInstance: other.instance });
-      problems.set('name', {
+      problems.set(NAME_CONFLICT, {
         what: `node ${node}`,
         why: `another agent of that name is alive, at ${other.publicIp}; this one is at ${underlay.current.ip.toString()}`,
         fix: `Give one of them another name with --node. This one stays out until the other is removed (weft node rm ${node}), or until it is restarted while the other is down.`,
@@ -115,7 +116,8 @@ async function mount(plugin: Plugin, opened: Opened, parts: Parts): Promise<void
     networks: parts.pluginNetworks,
     addresses: parts.pluginAddresses,
     endpoints: parts.pluginEndpoints,
-    problem: (key, problem) => (problem === undefined ? problems.clear(key) : problems.set(key, problem)),
+    problem: ({ plugin, ...about }, problem) =>
+      problems.put({ scope: { kind: 'plugin', plugin }, ...about }, problem),
   });
   shutdown.add('a plugin', () => mounted.stop());
 }

@@ -4,7 +4,7 @@ import { messageOf, WeftError } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Announcement, Change, Store } from '../../store/store.js';
 import type { Gateways, Memberships } from '../networks/index.js';
-import { type AgentMetrics, FIRST_LIST, type Problems } from '../health/index.js';
+import { type AgentMetrics, FIRST_LIST, NAME_CONFLICT, type Problems } from '../health/index.js';
 import type { PluginAddresses } from '../plugin-host/index.js';
 import type { PublishedPorts, Publisher } from '../endpoints/index.js';
 
@@ -100,8 +100,8 @@ export class StoreFollower {
     if (
       changes.some((change) => change.kind === 'alive' && change.name === node && change.after === instance)
     ) {
-      if (problems.get('name') !== undefined) {
-        problems.clear('name');
+      if (problems.get(NAME_CONFLICT) !== undefined) {
+        problems.clear(NAME_CONFLICT);
         await memberships.reconnected();
       }
       publisher.resync();

@@ -6,8 +6,10 @@ import type { Underlay } from '../../core/compile.js';
 import { messageOf, WeftError } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Kernel } from '../kernel/index.js';
-import type { Problems } from '../health/index.js';
+import { type Problems, UNDERLAY } from '../health/index.js';
 import { findUnderlay, sameUnderlay, type UnderlaySettings } from './find-underlay.js';
+
+const ADDRESS = { scope: UNDERLAY, kind: 'address' } as const;
 
 export interface NodeUnderlayOptions {
   kernel: Kernel;
@@ -65,7 +67,7 @@ export class NodeUnderlay {
     try {
       const links = await kernel.underlayLinks();
       const found = findUnderlay(links, settings);
-      problems.clear('underlay');
+      problems.clear(ADDRESS);
       const before = this.current;
       this.current = found;
       if (!sameUnderlay(found, before)) {
@@ -81,7 +83,7 @@ export class NodeUnderlay {
       if (this.#running && !wasRunning) this.#on.back();
     } catch (error) {
       // Cables are pulled and put back: what was right goes on until there is something better.
-      problems.set('underlay', {
+      problems.set(ADDRESS, {
         what: 'the underlay',
         why: messageOf(error),
         fix: error instanceof WeftError ? (error.next ?? '') : 'See the log of the agent.',

@@ -4,7 +4,7 @@
 import type { Store, StoredLease } from '../../store/store.js';
 import type { Kernel } from '../kernel/index.js';
 import type { Memberships } from '../networks/index.js';
-import type { AgentMetrics, Problem, Problems } from '../health/index.js';
+import { type AgentMetrics, type Problem, type Problems, UNDERLAY } from '../health/index.js';
 
 export interface PeerState {
   /** Absent for a flanneld. */
@@ -132,13 +132,13 @@ export class Peers {
       const silent = (this.#samples.get(publicIp)?.missed ?? 0) >= SILENT_AFTER;
       if (!silent || lease.node === undefined || !this.options.store.view.alive.has(lease.node)) continue;
       const port = this.options.memberships.get(lease.network)?.network.port;
-      problems.set(`peer ${lease.node}`, {
+      problems.set(lease.node, {
         what: `the way to node ${lease.node} (${publicIp})`,
         why: `it is up, but does not answer through the overlay of network ${lease.network}`,
         fix: `Check that UDP port ${port} is open between the two hosts, in both directions.`,
       });
     }
-    this.options.problems.replace('peer ', problems);
+    this.options.problems.replace(UNDERLAY, 'peer', problems);
   }
 
   #gauge(): void {

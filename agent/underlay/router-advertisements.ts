@@ -5,7 +5,7 @@ import { messageOf } from '../../core/errors.js';
 import { sysctlName } from '../../core/objects.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Kernel } from '../kernel/index.js';
-import type { Problem, Problems } from '../health/index.js';
+import { type Problem, type Problems, UNDERLAY } from '../health/index.js';
 
 export interface RouterAdvertisementsOptions {
   kernel: Pick<Kernel, 'linksIgnoringRa'>;
@@ -17,7 +17,6 @@ export interface RouterAdvertisementsOptions {
 
 /** The kernel does not tell of accept_ra: as often as everything else that it does not tell of is looked at. */
 const EVERY_MS = 10_000;
-const PREFIX = 'accept_ra ';
 
 export class RouterAdvertisements {
   #timer: NodeJS.Timeout | undefined;
@@ -38,7 +37,8 @@ export class RouterAdvertisements {
     const { kernel, problems, log, forwards } = this.options;
     try {
       const links = forwards() ? await kernel.linksIgnoringRa() : [];
-      problems.replace(PREFIX, new Map(links.map((link) => [`${PREFIX}${link}`, problemOf(link)])));
+      const found = new Map(links.map((link) => [link, problemOf(link)]));
+      problems.replace(UNDERLAY, 'router-advertisements', found);
     } catch (error) {
       log.debug('could not look for links that ignore routers', { error: messageOf(error) });
     }

@@ -7,7 +7,7 @@ import type { MountedPlugin, PluginHost } from '../../daemon/plugin-host.js';
 import { DockerEvents } from './docker-events.js';
 import { DockerEndpoints } from './endpoint.js';
 import { Ipam } from './ipam.js';
-import { PluginState } from './plugin-state.js';
+import { PLUGIN, PluginState } from './plugin-state.js';
 import { Networks } from './network.js';
 import * as ask from './protocol.js';
 import { method, servePlugin, type Method } from './server.js';
@@ -19,11 +19,14 @@ export async function cnm(host: PluginHost): Promise<MountedPlugin> {
   if (socket === undefined) return { stop: () => Promise.resolve() };
   const memory = new PluginState(join(host.stateDir, 'docker'));
   for (const { path, why } of memory.load()) {
-    host.problem(`torn ${path}`, {
-      what: `the state file ${path}`,
-      why: `it cannot be read: ${why}`,
-      fix: 'Create the Docker network that it was about again, and delete the file.',
-    });
+    host.problem(
+      { plugin: PLUGIN, kind: 'state-file', id: path },
+      {
+        what: `the state file ${path}`,
+        why: `it cannot be read: ${why}`,
+        fix: 'Create the Docker network that it was about again, and delete the file.',
+      },
+    );
   }
   const events: DockerEvents = new DockerEvents({
     host,
@@ -67,11 +70,15 @@ async function serve(
     return server;
   } catch (error) {
     host.log.warn('the Docker plugin cannot serve', { socket, error: messageOf(error) });
-    host.problem('cnm', {
-      what: 'the Docker plugin',
-      why: messageOf(error),
-      fix: (error instanceof WeftError ? error.next : undefined) ?? 'Check --cnm-socket; none turns it off.',
-    });
+    host.problem(
+      { plugin: PLUGIN, kind: 'plugin-socket' },
+      {
+        what: 'the Docker plugin',
+        why: messageOf(error),
+        fix:
+          (error instanceof WeftError ? error.next : undefined) ?? 'Check --cnm-socket; none turns it off.',
+      },
+    );
     return undefined;
   }
 }

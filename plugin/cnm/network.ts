@@ -12,9 +12,9 @@ import {
 } from '../../core/errors.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
 import { parseNetworkName, type Network } from '../../core/network.js';
-import type { PluginHost } from '../../daemon/plugin-host.js';
+import type { PluginHost, PluginProblem } from '../../daemon/plugin-host.js';
 import type { NetworkSpec } from '../../store/store.js';
-import type { DockerNetwork, PluginState, Pool } from './plugin-state.js';
+import { type DockerNetwork, PLUGIN, type PluginState, type Pool } from './plugin-state.js';
 import { parseNetworkOptions, type NetworkOptions } from './options.js';
 import { command, otherName, otherSubnet, unknownNetwork } from './errors.js';
 import { ADDRESS_SPACE, LABEL, type CreateNetwork, type IpamData } from './protocol.js';
@@ -271,14 +271,14 @@ export class Networks {
       const network = await this.#enter(record, pool, pool6, name, false);
       const { why: _why, ...rest } = record;
       memory.networks.put({ ...rest, state: 'ready', network });
-      host.problem(`docker network ${id}`, undefined);
+      host.problem(problemOf(id), undefined);
       return true;
     } catch (error) {
       const refused = error instanceof WeftError && error.code !== 'UNAVAILABLE';
       const why = messageOf(error);
       const isFinal = this.#note({ ...record, state: refused ? 'refused' : 'naming', why }) && refused;
       host.log.warn('a Docker network is not ready', { network: heard ?? id, error: why });
-      host.problem(`docker network ${id}`, {
+      host.problem(problemOf(id), {
         what: `the Docker network ${heard ?? id.slice(0, 12)}`,
         why,
         fix: isFinal
@@ -340,7 +340,7 @@ export class Networks {
       await host.endpoints.disconnect(endpoint.endpoint);
       memory.forget(endpoint.id);
     }
-    host.problem(`docker network ${id}`, undefined);
+    host.problem(problemOf(id), undefined);
     const { network } = record;
     memory.networks.put({ ...record, state: 'leaving' });
     if (network !== undefined && memory.networkNamed(network) === undefined) {
@@ -368,6 +368,8 @@ export class Networks {
     await networks.leave(network);
   }
 }
+
+const problemOf = (id: string): PluginProblem => ({ plugin: PLUGIN, kind: 'plugin-network', id });
 
 /** The name of a network that has no other: made from its subnet. */
 const fallbackName = ({ subnet }: Pool): string => `net-${subnet.replaceAll(/[./]/g, '-')}`;

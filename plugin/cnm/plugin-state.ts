@@ -91,6 +91,9 @@ export type Pool = z.output<typeof poolSchema>;
 export type DockerNetwork = z.output<typeof networkSchema>;
 export type DockerEndpoint = z.output<typeof endpointSchema>;
 
+/** The plugin's own name, where it tells of problems. */
+export const PLUGIN = 'docker';
+
 export class PluginState {
   readonly pools: RecordFolder<Pool>;
   readonly networks: RecordFolder<DockerNetwork>;

@@ -29,8 +29,18 @@ const FORGOTTEN_MS = 10_000;
 /** An address without an endpoint, a pool without a network. */
 const ORPHAN_MS = 60_000;
 
+/** What seems to be gone, by id. */
+interface Gone {
+  endpoints: Set<string>;
+  /** Endpoints that the plugin has no record of. */
+  forgotten: Set<string>;
+  networks: Set<string>;
+}
+
+const nothing = (): Gone => ({ endpoints: new Set(), forgotten: new Set(), networks: new Set() });
+
 export class Upkeep {
-  #suspects = new Set<string>();
+  #suspects: Gone = nothing();
   #timer: NodeJS.Timeout | undefined;
   #soon: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
@@ -65,20 +75,17 @@ export class Upkeep {
   async #look(): Promise<void> {
     const { memory, host, networks } = this.options;
     for (const { id } of host.endpoints.list()) await host.endpoints.lookInside(id);
-    const gone = new Set([
-      ...this.#withoutSandbox(),
-      ...this.#forgotten(),
-      ...(await this.#unknownToDocker()),
-    ]);
-    const sure = [...gone].filter((key) => this.#suspects.has(key));
+    const gone = await this.#unknownToDocker();
+    for (const id of this.#withoutSandbox()) gone.endpoints.add(id);
+    for (const id of this.#forgotten()) gone.forgotten.add(id);
+    const before = this.#suspects;
     this.#suspects = gone;
-    for (const key of sure) {
-      const [kind, id = ''] = key.split(' ');
-      const endpoint = memory.endpoints.get(id);
-      if (kind === 'network') await networks.delete(id);
-      else if (kind === 'forgotten') await host.endpoints.disconnect(id);
-      else if (endpoint !== undefined) await this.options.endpoints.forget(endpoint);
+    for (const id of gone.endpoints) {
+      const endpoint = before.endpoints.has(id) ? memory.endpoints.get(id) : undefined;
+      if (endpoint !== undefined) await this.options.endpoints.forget(endpoint);
     }
+    for (const id of gone.forgotten) if (before.forgotten.has(id)) await host.endpoints.disconnect(id);
+    for (const id of gone.networks) if (before.networks.has(id)) await networks.delete(id);
     for (const network of memory.networks.list())
       if (network.state === 'leaving') await networks.delete(network.id);
     this.#sweepOrphans();
@@ -92,7 +99,7 @@ export class Upkeep {
     return memory.endpoints
       .list()
       .filter(({ id, endpoint }) => memory.joined.has(id) && host.endpoints.isAlive(endpoint) === false)
-      .map(({ id }) => `endpoint ${id}`);
+      .map(({ id }) => id);
   }
 
   /** The same of endpoints whose records were lost, so that what Docker said of them meant nothing. */
@@ -102,23 +109,23 @@ export class Upkeep {
     return host.endpoints
       .list()
       .filter(({ id }) => !known.has(id) && host.endpoints.isAlive(id, FORGOTTEN_MS) === false)
-      .map(({ id }) => `forgotten ${id}`);
+      .map(({ id }) => id);
   }
 
   /** What Docker would know if it were still there. Nothing where Docker does not answer. */
-  async #unknownToDocker(): Promise<string[]> {
+  async #unknownToDocker(): Promise<Gone> {
     const { memory, events } = this.options;
-    if (!events.hears || memory.networks.list().length === 0) return [];
+    const found = nothing();
+    if (!events.hears || memory.networks.list().length === 0) return found;
     const there = await events.networks();
-    const found: string[] = [];
     for (const record of memory.networks.list()) {
       if (!there.has(record.id)) {
-        if (ageOf(record) > SETTLED_MS) found.push(`network ${record.id}`);
+        if (ageOf(record) > SETTLED_MS) found.networks.add(record.id);
         continue;
       }
       const old = memory.endpointsOf(record.id).filter((endpoint) => ageOf(endpoint) > SETTLED_MS);
       const running = old.length === 0 ? undefined : (await events.network(record.id))?.endpoints;
-      for (const { id } of old) if (running?.has(id) === false) found.push(`endpoint ${id}`);
+      for (const { id } of old) if (running?.has(id) === false) found.endpoints.add(id);
     }
     return found;
   }

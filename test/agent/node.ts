@@ -81,7 +81,7 @@ export async function startNode(t: ExecutionContext, left: Partial<Left> = {}): 
   const loaded = state.load();
   const reconciler = new Reconciler({
     ...{ kernel, log, metrics, problems },
-    onVanished: (record) => (attachments.owns(record) ? attachments : endpoints).vanished(record),
+    onSandboxGone: ({ kind, id }) => (kind === 'attachment' ? attachments : endpoints).sandboxGone(id),
     onUnderlay: () => undefined,
   });
   const underlay = { ip: ip('192.0.2.1'), mtu: 1500, link: 'eth0' };

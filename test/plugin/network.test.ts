@@ -5,7 +5,7 @@ import { join } from 'node:path';
 
 import test from 'ava';
 
-import type { PluginHost } from '../../daemon/plugin-host.js';
+import type { PluginHost, PluginProblem } from '../../daemon/plugin-host.js';
 import { silentLogger } from '../../daemon/log.js';
 import { PluginState } from '../../plugin/cnm/plugin-state.js';
 import { Networks } from '../../plugin/cnm/network.js';
@@ -37,8 +37,8 @@ test('a name that cannot be written down is told, and given when it can', async 
       join: () => Promise.resolve(undefined),
       leave: () => Promise.resolve(),
     },
-    problem: (key: string, problem: { fix: string } | undefined) =>
-      problem === undefined ? told.delete(key) : told.set(key, problem.fix),
+    problem: ({ kind, id = '' }: PluginProblem, problem: { fix: string } | undefined) =>
+      problem === undefined ? told.delete(`${kind} ${id}`) : told.set(`${kind} ${id}`, problem.fix),
   } as unknown as PluginHost;
   let say = (_name: string): void => {};
   const name = new Promise<string>((resolve) => (say = resolve));
@@ -55,7 +55,7 @@ test('a name that cannot be written down is told, and given when it can', async 
   renameSync(records, `${records}.away`);
   writeFileSync(records, '');
   say('green');
-  await until('it is told', () => told.get('docker network n1')?.includes('tried again'));
+  await until('it is told', () => told.get('plugin-network n1')?.includes('tried again'));
   rmSync(records);
   renameSync(`${records}.away`, records);
   await until('it has its name', () => memory.networks.get('n1')?.state === 'ready');

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 
 import test from 'ava';
 
+import { RecordMap } from '../../../agent/reconcile/record-key.js';
 import type { WeftError } from '../../../core/errors.js';
 import { parsePublish } from '../../../core/publish.js';
 import type { Removal } from '../../../core/records.js';
@@ -66,7 +67,7 @@ test('a container ends and the firewall refuses: its address is free only when n
   node.kernel.firewall.failNext(new Error('no more rules'));
   // The comparison that finds the container gone asks the firewall, too.
   node.kernel.firewall.failNext(new Error('no more rules'));
-  node.endpoints.vanished(`endpoint ${id}`);
+  node.endpoints.sandboxGone(id);
   await until('it is told', () => node.problems.list().some(({ what }) => what.includes(id)));
   t.is(node.addresses.holder('blue', ip.split('/')[0] ?? ''), id);
   node.kernel.vanish(path('c1'));
@@ -191,7 +192,12 @@ test('an endpoint that is detached while its network is compiled anew does not c
   const go = holdNode(node);
   // Behind this the first endpoints have to wait.
   const busy = node.reconciler.set(
-    new Map([['busy', [{ kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' }]]]),
+    new RecordMap([
+      [
+        { kind: 'host-interface', id: 'busy' },
+        [{ kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' }],
+      ],
+    ]),
   );
   await until('it is at work', () => node.kernel.beforeApply === undefined);
   const changed = node.endpoints.changed('blue');
@@ -200,7 +206,7 @@ test('an endpoint that is detached while its network is compiled anew does not c
   await Promise.all([busy, changed, detached]);
   await node.reconciler.compare('interval');
   t.is((await veths(node)).length, 2);
-  t.false([...node.reconciler.records()].includes(`endpoint ${last.id}`));
+  t.false(node.reconciler.recordsOf('blue').some((record) => 'id' in record && record.id === last.id));
   t.deepEqual([...node.ports.list()], []);
 });
 

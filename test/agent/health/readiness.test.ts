@@ -3,13 +3,16 @@ import test from 'ava';
 
 import { startGauges } from '../../../agent/api/gauges.js';
 import { agentMetrics } from '../../../agent/health/metrics.js';
+import { networkScope } from '../../../agent/health/problem-key.js';
 import { Problems } from '../../../agent/health/problems.js';
-import { AgentReadiness } from '../../../agent/health/readiness.js';
+import { AgentReadiness, NAME_CONFLICT, NODE_REMOVED } from '../../../agent/health/readiness.js';
 import { problemsOf } from '../../../agent/api/status.js';
 import { StoreFollower } from '../../../agent/start/store-follower.js';
 import { unavailable } from '../../../core/errors.js';
 import { silentLogger } from '../../../daemon/log.js';
 import { FakeStore } from '../../fakes/store.js';
+
+const LEASE = { scope: networkScope('blue'), kind: 'lease' } as const;
 
 const problem = (why: string): { what: string; why: string; fix: string } => ({
   what: 'node a',
@@ -22,11 +25,11 @@ test('a node that was thrown out, or whose name is taken, is not ready', (t) => 
   const readiness = new AgentReadiness(problems);
   t.deepEqual(readiness.now(), { ready: false, reason: 'the agent is starting' });
   readiness.begins();
-  problems.set('lease blue', problem('etcd is away'));
+  problems.set(LEASE, problem('etcd is away'));
   t.deepEqual(readiness.now(), { ready: true });
-  for (const key of ['expelled', 'name']) {
-    problems.set(key, problem(`it is ${key}`));
-    t.deepEqual(readiness.now(), { ready: false, reason: `node a: it is ${key}` });
+  for (const key of [NODE_REMOVED, NAME_CONFLICT]) {
+    problems.set(key, problem(`it is ${key.kind}`));
+    t.deepEqual(readiness.now(), { ready: false, reason: `node a: it is ${key.kind}` });
     problems.clear(key);
     t.deepEqual(readiness.now(), { ready: true });
   }
@@ -105,7 +108,7 @@ test('weft_problems counts what `weft status` lists', async (t) => {
     memberships: { list: () => [] },
     endpoints: { list: () => [] },
   };
-  problems.set('lease blue', problem('no subnet is left'));
+  problems.set(LEASE, problem('no subnet is left'));
   store.putBad({ key: '/weft/nodes/b', why: 'no JSON' });
   store.setConnected(false);
   t.teardown(startGauges(sources));

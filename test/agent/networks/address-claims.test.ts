@@ -51,7 +51,7 @@ async function agent(t: ExecutionContext) {
     const reconciler = new Reconciler({
       ...common,
       metrics: agentMetrics(),
-      onVanished: () => undefined,
+      onSandboxGone: () => undefined,
       onUnderlay: () => undefined,
     });
     const memberships = new Memberships({
@@ -168,7 +168,7 @@ test.serial('a claim on what a container here has is told, and leads nothing awa
   await first.handled();
   t.is(await way(HERE), undefined);
   const [problem] = problems.list();
-  t.is(problem?.what, `claim blue ${HERE}`);
+  t.is(problem?.what, `address ${HERE} of network blue, which node node2 claims`);
   t.regex(problem?.fix ?? '', /Detach one of the two/);
   t.regex(problem?.why ?? '', /endpoint e2 on node node2 .* in use by mine/);
   first.addresses.free('blue', HERE, 'mine');

@@ -26,7 +26,7 @@ function setUp(t: ExecutionContext) {
   const shared = { kernel, problems, log: silentLogger };
   const reconciler = new Reconciler({
     ...{ ...shared, metrics: agentMetrics() },
-    onVanished: () => undefined,
+    onSandboxGone: () => undefined,
     onUnderlay: () => undefined,
   });
   const state = new State(join(root, 'state'));

@@ -12,6 +12,7 @@ import { Endpoints } from '../../../agent/endpoints/endpoints.js';
 import { Memberships } from '../../../agent/networks/memberships.js';
 import { agentMetrics } from '../../../agent/health/metrics.js';
 import type { PublishedPorts } from '../../../agent/endpoints/published-ports.js';
+import { networkScope } from '../../../agent/health/problem-key.js';
 import { Problems } from '../../../agent/health/problems.js';
 import type { Publisher } from '../../../agent/endpoints/publisher.js';
 import { Reconciler } from '../../../agent/reconcile/reconciler.js';
@@ -25,6 +26,8 @@ import { endpoint, ip, lease, membership, network } from '../../kernel/samples.j
 import { until } from '../../lab/wait.js';
 
 const blue = network('blue', 4097, 100, false);
+const LEASE = { scope: networkScope('blue'), kind: 'lease' } as const;
+const MOVED = { scope: networkScope('blue'), kind: 'moved-subnet' } as const;
 const mine: StoredLease = { ...lease(blue, 1), etcdLease: '1' };
 
 /** What a test decides of etcd's answers. */
@@ -58,7 +61,7 @@ async function remembering(
   const kernel = new FakeKernel();
   const reconciler = new Reconciler({
     ...{ kernel, problems, log: silentLogger, metrics: agentMetrics() },
-    onVanished: () => undefined,
+    onSandboxGone: () => undefined,
     onUnderlay: () => undefined,
   });
   const underlay = { ip: ip('192.0.2.1'), mtu: 1500, link: 'eth0' };
@@ -136,7 +139,7 @@ test('a subnet that is another’s since this node was down is not given out of,
   store.acquire = exhausted;
   await memberships.resume();
   await t.throwsAsync(memberships.join('blue'), { message: /10\.100\.1\.0\/24 .* belongs to node2/ });
-  t.regex(problems.get('lease blue')?.why ?? '', /no \/24 is left/);
+  t.regex(problems.get(LEASE)?.why ?? '', /no \/24 is left/);
 });
 
 test('nor is that of the living machine that this one is a copy of', async (t) => {
@@ -170,7 +173,7 @@ test('a node without a subnet takes one as soon as another gives its own back', 
   await store.releaseLease(third);
   await handled();
   t.is((await memberships.join('blue')).lease.subnet.toString(), '10.100.3.0/24');
-  t.is(problems.get('lease blue'), undefined);
+  t.is(problems.get(LEASE), undefined);
 });
 
 test('a subnet that etcd refused is asked for again, though nothing is told', async (t) => {
@@ -181,8 +184,8 @@ test('a subnet that etcd refused is asked for again, though nothing is told', as
     return mine;
   };
   await memberships.resume();
-  t.regex(problems.get('lease blue')?.why ?? '', /no space/);
-  await until('it is had', () => problems.get('lease blue') === undefined, { everyMs: 5 });
+  t.regex(problems.get(LEASE)?.why ?? '', /no space/);
+  await until('it is had', () => problems.get(LEASE) === undefined, { everyMs: 5 });
   t.is(asked, 4);
   await new Promise((resolve) => setTimeout(resolve, 100));
   t.is(asked, 4, 'and not asked for any more');
@@ -197,13 +200,13 @@ test('containers of a subnet that the node has no more are told of until they ar
   await endpoints.restore([one, two]);
   store.acquire = async () => ({ ...mine, subnet: lease(blue, 5).subnet });
   await memberships.resume();
-  t.regex(problems.get('moved blue')?.why ?? '', /had 10\.100\.1\.0\/24.* has 10\.100\.5\.0\/24/);
+  t.regex(problems.get(MOVED)?.why ?? '', /had 10\.100\.1\.0\/24.* has 10\.100\.5\.0\/24/);
   await endpoints.remove(one);
-  t.truthy(problems.get('moved blue'));
+  t.truthy(problems.get(MOVED));
   // Attached again: with an address of the subnet that the node has now.
   await endpoints.remove(two);
   await endpoints.restore([{ ...two, ip: '10.100.5.12/24' }]);
-  t.is(problems.get('moved blue'), undefined);
+  t.is(problems.get(MOVED), undefined);
 });
 
 test('a node without containers has nothing to say of another subnet', async (t) => {

@@ -3,8 +3,10 @@
 import test from 'ava';
 
 import { Desired } from '../../../agent/reconcile/desired.js';
+import { endpointScope } from '../../../agent/health/problem-key.js';
 import { Problems } from '../../../agent/health/problems.js';
 import { Reconciler } from '../../../agent/reconcile/reconciler.js';
+import { type RecordKey, RecordMap, type SandboxKey } from '../../../agent/reconcile/record-key.js';
 import { agentMetrics } from '../../../agent/health/metrics.js';
 import { compileEndpoint, compileNetwork, compilePeer } from '../../../core/compile.js';
 import { objectKey } from '../../../core/objects.js';
@@ -13,6 +15,8 @@ import { FakeKernel } from '../../fakes/kernel.js';
 import { endpoint, lease, membership, network } from '../../kernel/samples.js';
 
 const of = membership(network('blue', 4097, 100, false));
+const peer = (n: number): RecordKey => ({ kind: 'peer', network: 'blue', id: `10.100.${n}.0-24` });
+const endpointKey = (id: string): SandboxKey => ({ kind: 'endpoint', network: 'blue', id });
 const ROUTE = 'route 10.100.2.0/24';
 
 async function running(options: { prune: boolean }): Promise<{
@@ -29,13 +33,13 @@ async function running(options: { prune: boolean }): Promise<{
     log: silentLogger,
     metrics,
     problems,
-    onVanished: () => undefined,
+    onSandboxGone: () => undefined,
     onUnderlay: () => undefined,
   });
   await reconciler.set(
-    new Map([
-      ['network blue', compileNetwork(of)],
-      ['peer blue 2', compilePeer(of, lease(of.network, 2))],
+    new RecordMap([
+      [{ kind: 'network', network: 'blue' }, compileNetwork(of)],
+      [peer(2), compilePeer(of, lease(of.network, 2))],
     ]),
   );
   if (options.prune) reconciler.allowPruning();
@@ -56,9 +60,9 @@ test('a record costs its own objects and nothing else', async (t) => {
   const { kernel, reconciler, totals } = await running({ prune: true });
   t.teardown(() => reconciler.stop());
   const before = totals.applied;
-  await reconciler.set(new Map([['peer blue 3', compilePeer(of, lease(of.network, 3))]]));
+  await reconciler.set(new RecordMap([[peer(3), compilePeer(of, lease(of.network, 3))]]));
   t.is(totals.applied - before, 3);
-  await reconciler.set(new Map([['peer blue 3', undefined]]));
+  await reconciler.set(new RecordMap([[peer(3), undefined]]));
   t.is(totals.applied - before, 6);
   t.true(await there(kernel, ROUTE));
   t.false(await there(kernel, 'route 10.100.3.0/24'));
@@ -151,7 +155,7 @@ test('a step that the kernel refuses is a problem until it works', async (t) => 
   const { kernel, reconciler, problems } = await running({ prune: true });
   t.teardown(() => reconciler.stop());
   kernel.failSteps((step) => step.do === 'put' && step.object.kind === 'route', 2);
-  await reconciler.set(new Map([['peer blue 4', compilePeer(of, lease(of.network, 4))]]));
+  await reconciler.set(new RecordMap([[peer(4), compilePeer(of, lease(of.network, 4))]]));
   await eventually(() => problems.list().some(({ what }) => what.includes('10.100.4.0/24')));
   t.true(problems.list().some(({ what }) => what.includes('10.100.4.0/24')));
   await reconciler.compare('asked');
@@ -205,7 +209,7 @@ test('an attach works inside only when the node’s side is there, however slowl
       : undefined;
   const inside = { sandbox, hostIfname: record.hostIfname, objects: container };
   await t.notThrowsAsync(
-    reconciler.attach('endpoint 1', host, inside, namespace, await namespace.observe([])),
+    reconciler.attach(endpointKey('1'), host, inside, namespace, await namespace.observe([])),
   );
   t.true((await namespace.observe([])).objects.has('link eth0'));
 });
@@ -241,7 +245,7 @@ test('a container that cannot be opened now keeps nobody else from being put rig
     const record = endpoint(of, `${i}`.repeat(16), i + 2, path, { sandbox });
     const { host, container } = compileEndpoint(of, record);
     const inside = { sandbox, hostIfname: record.hostIfname, objects: container };
-    await reconciler.attach(`endpoint ${i}`, host, inside, namespace, await namespace.observe([]));
+    await reconciler.attach(endpointKey(`${i}`), host, inside, namespace, await namespace.observe([]));
     namespace.close();
     links.push(`link ${record.hostIfname}`);
   }
@@ -269,8 +273,9 @@ test('a container that cannot be opened now keeps nobody else from being put rig
 test('a way to fe80::/64 that was put back fits, whichever of the networks it belongs to', (t) => {
   const desired = new Desired();
   const links = ['wfbr4097', 'wfbr4098', 'wfbr4099'];
-  for (const link of links) desired.set(link, [{ kind: 'address', link, address: 'fe80::1/64' }]);
-  desired.set('wfbr4099', undefined);
+  for (const link of links)
+    desired.set({ kind: 'network', network: link }, [{ kind: 'address', link, address: 'fe80::1/64' }]);
+  desired.set({ kind: 'network', network: 'wfbr4099' }, undefined);
   const told = (link: string): boolean => {
     const object = { kind: 'route', to: 'fe80::/64', link } as const;
     const objects = new Map([[objectKey(object), { object, owned: true }]]);
@@ -278,4 +283,50 @@ test('a way to fe80::/64 that was put back fits, whichever of the networks it be
     return desired.concerns({ kind: 'changed', objects, gone: none, linksGone: none }, () => false, true);
   };
   t.deepEqual(links.map(told), [false, false, true]);
+});
+
+test('the records of a network are those of its own, whatever anything is called', async (t) => {
+  const { reconciler } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  const forwarding = { kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' } as const;
+  const keys: RecordKey[] = [
+    { kind: 'network', network: 'on' },
+    { kind: 'claim', network: 'on', id: '10.100.1.9' },
+    { kind: 'claim', network: 'claim', id: 'on' },
+    { kind: 'endpoint', network: 'blue', id: 'on' },
+    { kind: 'host-interface', id: 'on' },
+    { kind: 'attachment', id: 'on' },
+  ];
+  await reconciler.set(new RecordMap(keys.map((key) => [key, [forwarding]] as const)));
+  t.deepEqual(reconciler.recordsOf('on'), keys.slice(0, 2));
+  await reconciler.set(reconciler.recordsOf('on').map((key) => [key, undefined] as const));
+  t.deepEqual(reconciler.recordsOf('on'), []);
+  t.true(reconciler.wants(objectKey(forwarding)), 'the others want it still');
+  await reconciler.set(new RecordMap(keys.map((key) => [key, undefined] as const)));
+  t.false(reconciler.wants(objectKey(forwarding)));
+});
+
+test('what is changed again and again in a container is a problem of its endpoint, and ends with it', async (t) => {
+  const { kernel, reconciler, problems } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  const hands = kernel.addContainer('/run/netns/c1');
+  const { namespace, sandbox } = await kernel.openNamespace('/run/netns/c1');
+  const record = endpoint(of, '0000000000000001', 2, '/run/netns/c1', { sandbox });
+  const { host, container } = compileEndpoint(of, record);
+  const inside = { sandbox, hostIfname: record.hostIfname, objects: container };
+  const key = endpointKey(record.id);
+  await reconciler.attach(key, host, inside, namespace, await namespace.observe([]));
+  namespace.close();
+  for (let i = 0; i < 5; i++) {
+    t.deepEqual(problems.list(), []);
+    hands.delete('route 0.0.0.0/0');
+    await reconciler.compare('asked');
+  }
+  const [contested] = problems.list();
+  t.is(contested?.what, 'route 0.0.0.0/0 in /run/netns/c1');
+  t.regex(contested?.why ?? '', /5 times within a minute/);
+  t.truthy(problems.get({ scope: endpointScope(record), kind: 'contested', id: 'route 0.0.0.0/0' }));
+  await reconciler.detach(key);
+  t.deepEqual(problems.list(), []);
+  t.is(kernel.openHandles('/run/netns/c1'), 0);
 });

@@ -1,0 +1,39 @@
+// Work that is repeated until it succeeds; its failure is a problem meanwhile.
+import { messageOf, WeftError } from '../../core/errors.js';
+import type { Logger } from '../../daemon/log.js';
+import type { ProblemKey } from './problem-key.js';
+import type { Problems } from './problems.js';
+
+export interface Attempt extends ProblemKey {
+  /** For people: what the work is about. */
+  what: string;
+  /** The cause, in words around what the error says. */
+  because?: (message: string) => string;
+  /** When the work is repeated; stands behind the next step that the error names. */
+  again?: string;
+  /** The next step where the error names none, and there is no `again`. */
+  otherwise?: string;
+}
+
+/** Answers whether the work succeeded. The caller goes on either way. */
+export async function attempt(
+  { problems, log }: { problems: Problems; log: Logger },
+  { what, because, again, otherwise = 'It is tried again when etcd answers.', ...key }: Attempt,
+  work: () => Promise<void>,
+): Promise<boolean> {
+  try {
+    await work();
+    problems.clear(key);
+    return true;
+  } catch (error) {
+    const message = messageOf(error);
+    const next = error instanceof WeftError ? error.next : undefined;
+    log.warn('could not be done now', { what, error: message });
+    problems.set(key, {
+      what,
+      why: because?.(message) ?? message,
+      fix: again === undefined ? (next ?? otherwise) : next === undefined ? again : `${next} ${again}`,
+    });
+    return false;
+  }
+}

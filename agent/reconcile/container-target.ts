@@ -1,0 +1,200 @@
+// Namespaces of containers as targets: each has the objects of its own record.
+//
+// A namespace is open for the time of one comparison; what is kept open would outlive its container. One that is gone, or
+// whose path leads to another, ends its record.
+import { messageOf, WeftError } from '../../core/errors.js';
+import type { Actual, KernelObject } from '../../core/objects.js';
+import { assume, plan, type Plan, type Step } from '../../core/plan.js';
+import type { Sandbox } from '../../core/records.js';
+import type { Logger } from '../../daemon/log.js';
+import type { AgentMetrics, Problems } from '../health/index.js';
+import type { Kernel, KernelNamespace, StepFailure } from '../kernel/index.js';
+import { applySteps, repairsOf, type StepCounters, without } from './apply-steps.js';
+import { Drift, type DriftOptions } from './drift.js';
+import { reportConflicts, reportFailures } from './kernel-errors.js';
+import { RecordMap, type SandboxKey } from './record-key.js';
+import type { Applied, Target } from './target.js';
+
+/** What one container should have, and the link of the node that it is connected by. */
+export interface SandboxRecord {
+  sandbox: Sandbox;
+  hostIfname: string;
+  objects: readonly KernelObject[];
+}
+
+export interface ContainerTargetOptions extends StepCounters, DriftOptions {
+  kernel: Kernel;
+  problems: Problems;
+  metrics: AgentMetrics;
+  log: Logger;
+  /** A container is gone: its record should go, too. */
+  onGone: (record: SandboxKey) => void;
+}
+
+export class ContainerTarget implements Target {
+  readonly drift: Drift;
+  #namespace: KernelNamespace | undefined;
+
+  constructor(
+    private readonly options: ContainerTargetOptions,
+    private readonly record: SandboxKey,
+    public inside: SandboxRecord,
+  ) {
+    this.drift = new Drift(options, record);
+  }
+
+  get #where(): string {
+    return ` in ${this.inside.sandbox.path}`;
+  }
+
+  async observe(): Promise<Actual | undefined> {
+    this.#namespace = await this.open();
+    return this.#namespace?.observe([]);
+  }
+
+  plan(actual: Actual): Plan {
+    return plan(actual, this.inside.objects, { prune: false });
+  }
+
+  async apply({ steps, conflicts }: Plan): Promise<Applied> {
+    const { kernel, problems } = this.options;
+    problems.clear({ scope: this.record, kind: 'namespace' });
+    reportConflicts(problems, this.record, conflicts, this.#where);
+    if (steps.some((step) => step.do === 'create-link')) {
+      reportFailures(problems, this.record, []);
+      // Its end of the pair is gone or was renamed: a new pair is made by the comparison that follows.
+      await applySteps(this.options, kernel.node, [{ do: 'delete-link', name: this.inside.hostIfname }]);
+      return { repaired: repairsOf(steps, this.#where), again: true };
+    }
+    const failures = await this.run(steps);
+    reportFailures(problems, this.record, failures, this.#where);
+    return { repaired: repairsOf(without(steps, failures), this.#where), again: false };
+  }
+
+  run(steps: readonly Step[]): Promise<StepFailure[]> {
+    if (this.#namespace === undefined) throw new Error(`${this.inside.sandbox.path} was not observed`);
+    return applySteps(this.options, this.#namespace, steps);
+  }
+
+  release(): void {
+    this.#namespace?.close();
+    this.#namespace = undefined;
+  }
+
+  /** Undefined where it is gone, which ends its record, or cannot be opened now (EMFILE), which is its own problem alone. */
+  async open(): Promise<KernelNamespace | undefined> {
+    const { sandbox } = this.inside;
+    const { path } = sandbox;
+    try {
+      const opened = await this.options.kernel.openNamespace(path);
+      if (sameSandbox(opened.sandbox, sandbox)) return opened.namespace;
+      opened.namespace.close();
+    } catch (error) {
+      if (!(error instanceof WeftError) || error.code !== 'NOT_FOUND') {
+        this.#cannotOpen(error);
+        return undefined;
+      }
+    }
+    this.options.onGone(this.record);
+    return undefined;
+  }
+
+  #cannotOpen(error: unknown): void {
+    const { problems, log } = this.options;
+    const { path } = this.inside.sandbox;
+    const key = { scope: this.record, kind: 'namespace' } as const;
+    const why = `it cannot be opened: ${messageOf(error)}`;
+    const next = error instanceof WeftError && error.next !== undefined ? `${error.next} ` : '';
+    if (problems.get(key) === undefined) log.error('a namespace cannot be opened', { path, why });
+    problems.set(key, { what: `namespace ${path}`, why, fix: `${next}It is tried again every 10 seconds.` });
+  }
+
+  /** Ends the record where its namespace is gone. Opens nothing. */
+  checkGone(): void {
+    if (this.#isGone()) this.options.onGone(this.record);
+  }
+
+  #isGone(): boolean {
+    const { sandbox } = this.inside;
+    try {
+      const now = this.options.kernel.identify(sandbox.path);
+      return now === undefined || !sameSandbox(now, sandbox);
+    } catch {
+      // It cannot be opened now; the comparison that follows makes it a problem.
+      return false;
+    }
+  }
+
+  /** Its record has ended. */
+  end(): void {
+    const { problems } = this.options;
+    this.drift.clear();
+    problems.clear({ scope: this.record, kind: 'namespace' });
+    for (const kind of ['conflict', 'step'] as const) problems.replace(this.record, kind, new Map());
+  }
+}
+
+/** The steps inside for a container whose pair of links is made at the same time. */
+export function stepsInside({ objects }: SandboxRecord, actual: Actual): Step[] {
+  // The container's end comes into being with the node's, down and otherwise as described.
+  const peer = objects.filter((object) => object.kind === 'link' && object.type === 'peer');
+  const withPeer = new Map([...actual.objects, ...assume(peer).objects]);
+  const { foreignLinks, up } = actual;
+  return plan({ objects: withPeer, foreignLinks, up }, objects, { prune: false }).steps;
+}
+
+/** All of them, by record. */
+export class ContainerTargets {
+  readonly #targets = new RecordMap<ContainerTarget, SandboxKey>();
+
+  constructor(private readonly options: ContainerTargetOptions) {}
+
+  set(record: SandboxKey, inside: SandboxRecord): void {
+    const there = this.#targets.get(record);
+    if (there === undefined) this.#targets.set(record, new ContainerTarget(this.options, record, inside));
+    else there.inside = inside;
+  }
+
+  delete(record: SandboxKey): void {
+    this.#targets.get(record)?.end();
+    this.#targets.delete(record);
+  }
+
+  get(record: SandboxKey): ContainerTarget | undefined {
+    return this.#targets.get(record);
+  }
+
+  records(): SandboxKey[] {
+    return [...this.#targets.keys()];
+  }
+
+  /** Those that are connected by one of these links of the node. */
+  connectedBy(links: ReadonlySet<string>): ContainerTarget[] {
+    if (links.size === 0) return [];
+    return [...this.#targets.values()].filter(({ inside }) => links.has(inside.hostIfname));
+  }
+
+  /** Opens the namespaces that pairs of links are made into. @returns also the links whose container is not there */
+  async openPeers(
+    steps: readonly Step[],
+  ): Promise<{ peers: Map<string, KernelNamespace>; missing: Set<string> }> {
+    const missing = new Set(
+      steps.flatMap((step) =>
+        step.do === 'create-link' && step.link.type === 'veth' && step.link.peer.onNode !== true
+          ? [step.link.name]
+          : [],
+      ),
+    );
+    const peers = new Map<string, KernelNamespace>();
+    for (const target of this.connectedBy(missing)) {
+      const namespace = await target.open();
+      if (namespace === undefined) continue;
+      peers.set(target.inside.hostIfname, namespace);
+      missing.delete(target.inside.hostIfname);
+    }
+    return { peers, missing };
+  }
+}
+
+export const sameSandbox = (a: Sandbox, b: Sandbox): boolean =>
+  a.cookie === b.cookie && a.bootId === b.bootId;

@@ -1,0 +1,70 @@
+// The node's own namespace as a target: all objects of all records.
+//
+// Pairs of links reach into containers, whose namespaces are opened for the time that they are made.
+import type { Actual } from '../../core/objects.js';
+import { plan, type Plan, type Step } from '../../core/plan.js';
+import type { Logger } from '../../daemon/log.js';
+import { type AgentMetrics, NODE, type Problems } from '../health/index.js';
+import type { Kernel, KernelEvent, KernelNamespace, StepFailure } from '../kernel/index.js';
+import { applySteps, deletesLink, repairsOf, type StepCounters, without } from './apply-steps.js';
+import type { ContainerTargets } from './container-target.js';
+import { Desired } from './desired.js';
+import { Drift, type DriftOptions } from './drift.js';
+import { reportConflicts, reportFailures } from './kernel-errors.js';
+import type { Applied, Target } from './target.js';
+
+export interface NodeTargetOptions extends StepCounters, DriftOptions {
+  kernel: Kernel;
+  log: Logger;
+  problems: Problems;
+  metrics: AgentMetrics;
+  containers: ContainerTargets;
+}
+
+export class NodeTarget implements Target {
+  readonly desired = new Desired();
+  readonly drift: Drift;
+  /** Whether what carries weft's mark and is in no record goes. */
+  prune = false;
+
+  constructor(private readonly options: NodeTargetOptions) {
+    this.drift = new Drift(options, NODE);
+  }
+
+  observe(): Promise<Actual> {
+    return this.options.kernel.node.observe(this.desired.sysctls());
+  }
+
+  plan(actual: Actual): Plan {
+    return plan(actual, this.desired.all(), { prune: this.prune });
+  }
+
+  async apply({ steps, conflicts }: Plan): Promise<Applied> {
+    const { problems, containers } = this.options;
+    reportConflicts(problems, NODE, conflicts);
+    const { peers, missing } = await containers.openPeers(steps);
+    try {
+      const doable = steps.filter((step) => step.do !== 'create-link' || !missing.has(step.link.name));
+      const failures = await this.run(doable, peers);
+      const done = without(doable, failures);
+      reportFailures(problems, NODE, failures);
+      // A link that was renamed may have kept what its successor needs (a VNI), until it was deleted a moment ago.
+      const again = failures.some(({ step }) => step.do === 'create-link') && done.some(deletesLink);
+      return { repaired: repairsOf(done), again };
+    } finally {
+      for (const peer of peers.values()) peer.close();
+    }
+  }
+
+  /** Carries out the steps of a record, without a comparison. */
+  run(steps: readonly Step[], peers?: ReadonlyMap<string, KernelNamespace>): Promise<StepFailure[]> {
+    return applySteps(this.options, this.options.kernel.node, steps, peers);
+  }
+
+  concerns(event: KernelEvent): boolean {
+    if (event.kind === 'lost' || event.kind === 'unknown') return true;
+    // What is contested waits for the regular comparison.
+    const contested = (key: string): boolean => this.drift.contested(key);
+    return event.kind === 'changed' && this.desired.concerns(event, contested, this.prune);
+  }
+}

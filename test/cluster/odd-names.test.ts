@@ -1,0 +1,67 @@
+// Networks named like words of weft's own: removing one leaves everything else of the host alone.
+import test from 'ava';
+
+import { bare, Cluster } from '../lab/cluster.js';
+
+let lab: Cluster;
+
+test.before(async () => {
+  lab = await Cluster.create(1);
+  await lab.addContainers('n1', 'p1', 'p2');
+  await lab.startController();
+  await lab.startAgents(['h1']);
+});
+test.after.always(() => lab?.lab.down());
+
+/** Long enough for a comparison with the kernel to have begun and ended: there is one every 10 seconds. */
+const COMPARED_MS = 11_000;
+
+interface StatusJson {
+  problems: { what: string; why: string; fix: string }[];
+}
+
+test.serial('a network "on" goes, and the bridge of pipework and its containers stay', async (t) => {
+  await lab.json('h1', 'network', 'create', 'on', '--subnet', '10.100.0.0/16');
+  const endpoint = await lab.attach('h1', 'on', 'n1');
+  t.true(await lab.reaches('h1', bare(endpoint.ip)));
+  for (const [container, address] of [
+    ['p1', '192.168.1.1/24'],
+    ['p2', '192.168.1.2/24'],
+  ] as const) {
+    const { code, stderr } = await lab.weft('h1', 'pipework', 'brx', lab.ns(container), address);
+    t.is(code, 0, stderr);
+  }
+  t.true(await lab.reaches('p1', '192.168.1.2'));
+  const bridge = await lab.sh('h1', 'ip -o link show brx');
+
+  await lab.json('h1', 'detach', 'on', lab.ns('n1'));
+  await lab.json('h1', 'network', 'rm', 'on', '--force');
+  await lab.until(
+    'the network is gone from the host',
+    async () => !(await lab.sh('h1', 'ip -d link')).includes('alias weft on'),
+  );
+  t.is((await lab.try('h1', 'ip link show brx')).code, 0, 'the bridge is there');
+  t.true(await lab.reaches('p1', '192.168.1.2'));
+
+  await new Promise((resolve) => setTimeout(resolve, COMPARED_MS));
+  t.is(await lab.sh('h1', 'ip -o link show brx'), bridge);
+  t.true(await lab.reaches('p2', '192.168.1.1'));
+  const { problems } = await lab.json<StatusJson>('h1', 'status');
+  t.deepEqual(problems, []);
+});
+
+for (const name of ['inside', 'node', 'network', 'sysctl', 'link']) {
+  test.serial(`a network "${name}" comes and goes as any other`, async (t) => {
+    await lab.json('h1', 'network', 'create', name, '--subnet', '10.100.0.0/16');
+    const endpoint = await lab.attach('h1', name, 'n1');
+    t.true(await lab.reaches('h1', bare(endpoint.ip)));
+    await lab.json('h1', 'detach', name, lab.ns('n1'));
+    await lab.json('h1', 'network', 'rm', name, '--force');
+    await lab.until(
+      'the network is gone from the host',
+      async () => !(await lab.sh('h1', 'ip -o link')).includes('wfbr'),
+    );
+    const { problems } = await lab.json<StatusJson>('h1', 'status');
+    t.deepEqual(problems, []);
+  });
+}
