@@ -1,4 +1,4 @@
 // Files of the state directory.
-export { FilePortJournal } from './interface-loans.js';
+export { InterfaceLoanFiles } from './interface-loans.js';
 export type { SavedNetwork } from './records.js';
 export { instanceIn, type Loaded, replaceFile, State, unusable } from './state.js';

@@ -9,7 +9,7 @@ import { z } from 'zod';
 
 import { failedPrecondition } from '../../core/errors.js';
 import { whyUnreadable } from '../../daemon/record-folder.js';
-import type { PortJournal, SavedPort } from '../kernel/index.js';
+import type { InterfaceLoan, InterfaceLoans } from '../kernel/index.js';
 import { replaceFile } from './state.js';
 
 /** Bodies of messages, as long as their fixed parts at least (ifaddrmsg and rtmsg, linux/if_addr.h and rtnetlink.h). */
@@ -25,8 +25,8 @@ const schema = z.object({
   bootId: z.string(),
 });
 
-export class FilePortJournal implements PortJournal {
-  readonly #entries = new Map<string, SavedPort>();
+export class InterfaceLoanFiles implements InterfaceLoans {
+  readonly #entries = new Map<string, InterfaceLoan>();
   readonly #folder: string;
 
   /** @throws WeftError FAILED_PRECONDITION where a file cannot be read: what it says must not be lost */
@@ -45,18 +45,18 @@ export class FilePortJournal implements PortJournal {
     }
   }
 
-  list(): SavedPort[] {
+  list(): InterfaceLoan[] {
     return [...this.#entries.values()];
   }
 
-  get(link: string): SavedPort | undefined {
+  get(link: string): InterfaceLoan | undefined {
     return this.#entries.get(link);
   }
 
-  put(saved: SavedPort): void {
+  put(loan: InterfaceLoan): void {
     mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
-    replaceFile(this.#path(saved.link), `${JSON.stringify({ ...saved, bootId: this.bootId })}\n`);
-    this.#entries.set(saved.link, saved);
+    replaceFile(this.#path(loan.link), `${JSON.stringify({ ...loan, bootId: this.bootId })}\n`);
+    this.#entries.set(loan.link, loan);
   }
 
   delete(link: string): void {
