@@ -82,7 +82,8 @@ export async function recoverEndpoints(options: RecoveryOptions): Promise<void> 
   addresses.complete();
   await rejoin(options);
   for (const { path, kind, id, why } of loaded.torn) {
-    if ((kind === 'endpoint' ? endpoints : memberships).get(id) !== undefined) continue;
+    if (kind !== 'instance' && (kind === 'endpoint' ? endpoints : memberships).get(id) !== undefined)
+      continue;
     problems.set(`torn ${path}`, {
       what: `the state file ${path}`,
       why: `it cannot be read: ${why}`,

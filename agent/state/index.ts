@@ -1,4 +1,4 @@
 // Files of the state directory.
 export { InterfaceLoanFiles } from './interface-loans.js';
 export type { SavedNetwork } from './records.js';
-export { instanceIn, type Loaded, replaceFile, State, unusable } from './state.js';
+export { instanceIn, type Loaded, State } from './state.js';

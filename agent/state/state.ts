@@ -1,25 +1,26 @@
-// What must survive a restart of the agent, in its state directory: the node's instance id, the networks it is on with
-// its subnet in each, and every endpoint. Small JSON files, replaced atomically, one for each record, so that a torn or
-// unreadable one costs only itself; such a file is kept aside and told, never taken for "nothing there".
+// The state directory: the node's instance id, its networks with their subnets, and every endpoint.
+//
+// They must survive a restart of the agent. A file that is torn costs only itself (daemon/record-folder.ts).
 //
 //   instance                 the instance id
 //   networks/NETWORK.json    config, lease and granted claims, as records; the config also as etcd had it
 //   endpoints/ID.json        one endpoint
 //   reservations/ID.json     one address that is kept for a container to come
 import { randomUUID } from 'node:crypto';
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import fs, { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { failedPrecondition, messageOf } from '../../core/errors.js';
 import type { Endpoint } from '../../core/records.js';
+import { errnoOf } from '../../daemon/errno.js';
 import type { Reservation } from '../../daemon/plugin-host.js';
-import { readRecords, type TornRecord } from '../../daemon/record-folder.js';
+import { RecordFolder, type TornRecord } from '../../daemon/record-folder.js';
+import { type FileCalls, replaceFile, stateError } from '../../daemon/state-file.js';
 import { encodeConfig } from '../../store/network-codec.js';
 import { savedEndpoint, savedNetwork, savedReservation, type SavedNetwork } from './records.js';
 
 /** Its id is the network's name or the endpoint's id. */
 export interface TornFile extends TornRecord {
-  kind: 'network' | 'endpoint' | 'reservation';
+  kind: 'network' | 'endpoint' | 'reservation' | 'instance';
 }
 
 export interface Loaded {
@@ -33,87 +34,111 @@ export interface Loaded {
 }
 
 export class State {
-  constructor(private readonly directory: string) {}
+  readonly #networks: RecordFolder<SavedNetwork>;
+  readonly #endpoints: RecordFolder<Endpoint>;
+  readonly #reservations: RecordFolder<Reservation>;
+
+  constructor(
+    private readonly directory: string,
+    private readonly calls: FileCalls = fs,
+  ) {
+    this.#networks = new RecordFolder({
+      folder: join(directory, 'networks'),
+      parse: savedNetwork,
+      nameOf: ({ network }) => network.name,
+      encode: (saved) => ({ ...saved, config: encodeConfig(saved.network) }),
+      // A subnet that the node has lost without knowing is given out twice.
+      durable: true,
+      calls,
+    });
+    this.#endpoints = new RecordFolder({
+      folder: join(directory, 'endpoints'),
+      parse: savedEndpoint,
+      nameOf: ({ id }) => id,
+      // Not durable: the namespace that it is in does not outlive a power cut either, and attaching is the hot path.
+      durable: false,
+      calls,
+    });
+    this.#reservations = new RecordFolder({
+      folder: join(directory, 'reservations'),
+      parse: savedReservation,
+      nameOf: ({ id }) => id,
+      // Docker starts its containers again after a power cut, with the addresses that it was given.
+      durable: true,
+      calls,
+    });
+  }
 
   /** @throws WeftError FAILED_PRECONDITION where the directory cannot be read and written */
   load(): Loaded {
+    const torn: TornFile[] = [];
+    const networks = read('network', this.#networks, torn);
+    const endpoints = read('endpoint', this.#endpoints, torn);
+    const reservations = read('reservation', this.#reservations, torn);
+    const { instance, fresh } = this.#instance(torn);
+    return { instance, fresh, networks, endpoints, reservations, torn };
+  }
+
+  #instance(torn: TornFile[]): { instance: string; fresh: boolean } {
+    const path = join(this.directory, 'instance');
     try {
-      const torn: TornFile[] = [];
-      const networks = this.#readAll('network', savedNetwork, ({ network }) => network.name, torn);
-      const endpoints = this.#readAll('endpoint', savedEndpoint, ({ id }) => id, torn);
-      const reservations = this.#readAll('reservation', savedReservation, ({ id }) => id, torn);
-      const { instance, fresh } = this.#instance();
-      return { instance, fresh, networks, endpoints, reservations, torn };
+      const known = instanceIn(this.directory);
+      if (known !== undefined) return { instance: known, fresh: false };
+      if (this.#putAside(path)) {
+        torn.push({ kind: 'instance', id: 'instance', path: `${path}.torn`, why: 'it holds no instance id' });
+      }
+      mkdirSync(this.directory, { recursive: true, mode: 0o700 });
+      const instance = randomUUID();
+      // Durable: under another id the node would be a stranger to its own subnets in etcd.
+      replaceFile(path, `${instance}\n`, { sync: true, calls: this.calls });
+      return { instance, fresh: true };
     } catch (error) {
-      throw unusable(this.directory, error);
+      throw stateError(`the state file ${path} cannot be used`, error);
     }
   }
 
-  #instance(): { instance: string; fresh: boolean } {
-    const known = instanceIn(this.directory);
-    if (known !== undefined) return { instance: known, fresh: false };
-    const instance = randomUUID();
-    replaceFile(join(this.directory, 'instance'), `${instance}\n`);
-    return { instance, fresh: true };
+  #putAside(path: string): boolean {
+    try {
+      this.calls.renameSync(path, `${path}.torn`);
+      return true;
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return false;
+      throw error;
+    }
   }
 
-  #readAll<T>(
-    kind: TornFile['kind'],
-    parse: (value: unknown) => T,
-    nameOf: (record: T) => string,
-    torn: TornFile[],
-  ): T[] {
-    const read = readRecords(join(this.directory, `${kind}s`), parse, nameOf);
-    torn.push(...read.torn.map((file) => ({ ...file, kind })));
-    return read.records;
-  }
-
+  /** This and all below. @throws WeftError FAILED_PRECONDITION where the directory cannot be written to */
   saveNetwork(saved: SavedNetwork): void {
-    const { network } = saved;
-    this.#write('networks', network.name, { ...saved, config: encodeConfig(network) });
+    this.#networks.put(saved);
   }
 
   deleteNetwork(name: string): void {
-    this.#delete(this.#path('networks', name));
+    this.#networks.delete(name);
   }
 
   saveEndpoint(endpoint: Endpoint): void {
-    this.#write('endpoints', endpoint.id, endpoint);
+    this.#endpoints.put(endpoint);
   }
 
   deleteEndpoint(id: string): void {
-    const path = this.#path('endpoints', id);
-    this.#delete(path, `${path}.torn`);
+    this.#endpoints.delete(id);
+    this.#endpoints.deleteTorn(id);
   }
 
   saveReservation(reservation: Reservation): void {
-    this.#write('reservations', reservation.id, reservation);
+    this.#reservations.put(reservation);
   }
 
   deleteReservation(id: string): void {
-    this.#delete(this.#path('reservations', id));
+    this.#reservations.delete(id);
   }
+}
 
-  /** What is gone already is no error. */
-  #delete(...paths: string[]): void {
-    try {
-      for (const path of paths) rmSync(path, { force: true });
-    } catch (error) {
-      throw unusable(this.directory, error);
-    }
-  }
-
-  #write(folder: string, name: string, value: unknown): void {
-    try {
-      replaceFile(this.#path(folder, name), `${JSON.stringify(value)}\n`);
-    } catch (error) {
-      throw unusable(this.directory, error);
-    }
-  }
-
-  #path(folder: string, name: string): string {
-    return join(this.directory, folder, `${name}.json`);
-  }
+function read<T>(kind: TornFile['kind'], folder: RecordFolder<T>, torn: TornFile[]): T[] {
+  folder.create();
+  const loaded = folder.load();
+  torn.push(...loaded.torn.map((file) => ({ ...file, kind })));
+  return loaded.records;
 }
 
 /** The instance id that a state directory has; undefined where it has none. @throws where it cannot be read */
@@ -122,24 +147,7 @@ export function instanceIn(directory: string): string | undefined {
     const instance = readFileSync(join(directory, 'instance'), 'utf8').trim();
     return /^[0-9a-f-]{36}$/.test(instance) ? instance : undefined;
   } catch (error) {
-    if (isMissing(error)) return undefined;
+    if (errnoOf(error) === 'ENOENT') return undefined;
     throw error;
   }
 }
-
-/** What a state directory that cannot be written to, or read, is to whoever asked for something. */
-export const unusable = (directory: string, error: unknown): Error =>
-  failedPrecondition(
-    `the state directory ${directory} cannot be used: ${messageOf(error)}`,
-    'Make it writable and give it space, or name another one with --state-dir.',
-    { cause: error },
-  );
-
-/** Writes beside the file and renames, so that a reader finds the old text or the new one, whole. */
-export function replaceFile(path: string, text: string, mode = 0o600): void {
-  const fresh = `${path}.new`;
-  writeFileSync(fresh, text, { mode });
-  renameSync(fresh, path);
-}
-
-const isMissing = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENOENT';
