@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 
+import { Backoff } from '../core/backoff.js';
 import { failedPrecondition, messageOf } from '../core/errors.js';
 import type { EtcdTlsPaths } from '../daemon/tls.js';
 import { errnoOf } from '../daemon/errno.js';
@@ -45,7 +46,7 @@ const PREDECESSOR_MS = 5000;
 const START_WITHIN_MS = 20_000;
 const STARTS = 3;
 const KILL_AFTER_MS = 3000;
-const BACK_OFF_MS = { first: 200, last: 10_000 } as const;
+const BACKOFF = { firstMs: 200, lastMs: 10_000 } as const;
 /** After this long in service the restart delay begins anew. */
 const HEALTHY_AFTER_MS = 60_000;
 
@@ -163,19 +164,19 @@ class Supervisor implements EmbeddedEtcd {
   async #watch(first: Run): Promise<void> {
     const { signal } = this.#stopping;
     let run: Run | undefined = first;
-    let pause: number = BACK_OFF_MS.first;
+    const backoff = new Backoff(BACKOFF);
     while (!signal.aborted) {
       const since = Date.now();
       const how: string = run === undefined ? 'it could not be started' : await run.ended;
       if (signal.aborted) return;
-      if (Date.now() - since > HEALTHY_AFTER_MS) pause = BACK_OFF_MS.first;
+      if (Date.now() - since > HEALTHY_AFTER_MS) backoff.reset();
+      const pauseMs = backoff.next();
       this.#log.warn('the embedded etcd has ended and is started again', {
         how,
         said: this.#lastWords,
-        inMs: pause,
+        inMs: pauseMs,
       });
-      await delay(pause, undefined, { signal }).catch(() => undefined);
-      pause = Math.min(pause * 2, BACK_OFF_MS.last);
+      await delay(pauseMs, undefined, { signal }).catch(() => undefined);
       run = await this.#again(signal);
     }
   }

@@ -1,4 +1,6 @@
-// Who comes first does its work first: a queue for each key, so that two callers never change the same thing at once.
+// Mutexes: work on the same thing runs one after the other, in the order in which it was asked for.
+
+/** One queue for each key. Work that fails holds up nothing. */
 export class KeyedMutex {
   readonly #tails = new Map<string, Promise<void>>();
 
@@ -17,5 +19,19 @@ export class KeyedMutex {
       if (this.#tails.get(key) === mine) this.#tails.delete(key);
       release();
     }
+  }
+}
+
+/** One queue. Work that fails holds up nothing. */
+export class Mutex {
+  readonly #keyed = new KeyedMutex();
+
+  run<T>(work: () => Promise<T>): Promise<T> {
+    return this.#keyed.run('', work);
+  }
+
+  /** When everything that was asked for so far has ended. */
+  idle(): Promise<void> {
+    return this.run(() => Promise.resolve());
   }
 }

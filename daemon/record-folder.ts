@@ -1,11 +1,21 @@
-// A folder of small JSON files, one for each record, replaced atomically: a torn or unreadable one costs only itself. Such a
-// file is kept aside and told, never taken for "nothing there".
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+// A folder of small JSON files, one for each record.
+//
+// A torn or unreadable file costs only itself: it is put aside as NAME.json.torn and reported, never taken for "nothing
+// there". What a killed process left half written is removed when the folder is loaded.
+import fs, { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 
-import { z } from 'zod';
-
-import { failedPrecondition, messageOf } from '../core/errors.js';
+import { WeftError } from '../core/errors.js';
+import { errnoOf } from './errno.js';
+import {
+  deleteFile,
+  type FileCalls,
+  LEFTOVER,
+  replaceFile,
+  stateError,
+  syncFolder,
+  whyUnreadable,
+} from './state-file.js';
 
 export interface TornRecord {
   /** Where it was put aside. */
@@ -15,98 +25,175 @@ export interface TornRecord {
   why: string;
 }
 
-/**
- * The records of a folder, which is made where it is missing. What was left half written goes; a file that cannot be read,
- * or that holds another record than its name says, is put aside as NAME.json.torn.
- * @param nameOf what a record's file is called, without .json
- * @throws Error where the folder itself cannot be used
- */
-export function readRecords<T>(
-  folder: string,
-  parse: (value: unknown) => T,
-  nameOf: (record: T) => string,
-): { records: T[]; torn: TornRecord[] } {
-  const records: T[] = [];
-  const torn: TornRecord[] = [];
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  for (const name of readdirSync(folder)) {
-    const path = join(folder, name);
-    if (name.endsWith('.new')) rmSync(path, { force: true, recursive: true });
-    if (!name.endsWith('.json')) continue;
-    const id = name.slice(0, -'.json'.length);
+export interface RecordFolderOptions<T> {
+  folder: string;
+  /** @param name of the file, without .json. @throws where the value is no such record */
+  parse: (value: unknown, name: string) => T;
+  /** What a record's file is called, without .json. */
+  nameOf: (record: T) => string;
+  /** What is written; the record itself unless this says otherwise. */
+  encode?: (record: T) => object;
+  /**
+   * Whether a record must survive a power cut: file and folder are synced then, which takes milliseconds on a disk. A
+   * delete is never synced: a record that comes back is one that has become old while the machine was off.
+   */
+  durable?: boolean | ((record: T) => boolean);
+  /** Where given, a file that cannot be read stays where it is, and loading fails with this. */
+  refuse?: (path: string, why: string, cause: unknown) => Error;
+  calls?: FileCalls;
+}
+
+export class RecordFolder<T> {
+  readonly #folder: string;
+  readonly #calls: FileCalls;
+
+  constructor(private readonly options: RecordFolderOptions<T>) {
+    this.#folder = options.folder;
+    this.#calls = options.calls ?? fs;
+  }
+
+  /** Makes the folder where it is missing. @throws WeftError FAILED_PRECONDITION */
+  create(): void {
     try {
-      const record = parse(JSON.parse(readFileSync(path, 'utf8')));
+      const made = mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
+      if (made === undefined || (this.options.durable ?? false) === false) return;
+      for (let folder = this.#folder; folder.length >= made.length; folder = dirname(folder))
+        syncFolder(dirname(folder), this.#calls);
+    } catch (error) {
+      throw stateError(`the state folder ${this.#folder} cannot be made`, error);
+    }
+  }
+
+  /** A folder that is missing has no records. @throws WeftError FAILED_PRECONDITION where it cannot be used */
+  load(): { records: T[]; torn: TornRecord[] } {
+    const records: T[] = [];
+    const torn: TornRecord[] = [];
+    for (const name of this.#list()) {
+      const path = join(this.#folder, name);
+      if (name.endsWith(LEFTOVER)) this.#changes(path, 'cannot be deleted', () => rmSync(path, FORCE));
+      if (!name.endsWith(JSON_ENDING)) continue;
+      const id = name.slice(0, -JSON_ENDING.length);
+      const read = this.#read(path, id);
+      if ('record' in read) {
+        records.push(read.record);
+        continue;
+      }
+      const { why } = read;
+      if (this.options.refuse !== undefined) throw this.options.refuse(path, why, read.cause);
+      const aside = `${path}${TORN}`;
+      this.#changes(path, 'cannot be put aside', () => this.#calls.renameSync(path, aside));
+      torn.push({ path: aside, id, why });
+    }
+    return { records, torn };
+  }
+
+  /** On disk, whole, when it returns. @throws WeftError FAILED_PRECONDITION; then the file is as it was */
+  put(record: T): void {
+    const path = this.pathOf(this.options.nameOf(record));
+    const { durable = false, encode } = this.options;
+    const sync = typeof durable === 'function' ? durable(record) : durable;
+    const text = `${JSON.stringify(encode === undefined ? record : encode(record))}\n`;
+    const write = (): void => replaceFile(path, text, { sync, calls: this.#calls });
+    this.#changes(path, 'cannot be written', () => {
+      try {
+        write();
+      } catch (error) {
+        if (errnoOf(error) !== 'ENOENT') throw error;
+        this.create();
+        write();
+      }
+    });
+  }
+
+  /** @throws WeftError FAILED_PRECONDITION */
+  delete(name: string): void {
+    const path = this.pathOf(name);
+    this.#changes(path, 'cannot be deleted', () => deleteFile(path, this.#calls));
+  }
+
+  /** What was put aside under this name. @throws WeftError FAILED_PRECONDITION */
+  deleteTorn(name: string): void {
+    const path = `${this.pathOf(name)}${TORN}`;
+    this.#changes(path, 'cannot be deleted', () => deleteFile(path, this.#calls));
+  }
+
+  pathOf(name: string): string {
+    return join(this.#folder, `${name}${JSON_ENDING}`);
+  }
+
+  #list(): string[] {
+    try {
+      return readdirSync(this.#folder);
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return [];
+      throw stateError(`the state folder ${this.#folder} cannot be read`, error);
+    }
+  }
+
+  #read(path: string, id: string): { record: T } | { why: string; cause: unknown } {
+    try {
+      const record = this.options.parse(JSON.parse(readFileSync(path, 'utf8')), id);
+      const name = this.options.nameOf(record);
       // A copy beside the original would be the same thing twice, and deleting the one would leave the other.
-      if (nameOf(record) !== id) throw new Error(`it is about ${nameOf(record)}, as its name does not say`);
-      records.push(record);
-    } catch (error) {
-      renameSync(path, `${path}.torn`);
-      torn.push({ path: `${path}.torn`, id, why: whyUnreadable(error) });
+      if (name !== id) throw new Error(`it is about ${name}, as its name does not say`);
+      return { record };
+    } catch (cause) {
+      return { why: whyUnreadable(cause), cause };
     }
   }
-  return { records, torn };
-}
 
-/** In one line: of what a schema finds wrong, the first. */
-export function whyUnreadable(error: unknown): string {
-  if (!(error instanceof z.ZodError)) return messageOf(error);
-  const [issue] = error.issues;
-  return `${issue?.path.map(String).join('.') ?? ''}: ${issue?.message ?? 'not what it should be'}`;
-}
-
-export class RecordFolder<T extends { id: string }> {
-  readonly #records = new Map<string, T>();
-
-  constructor(
-    private readonly folder: string,
-    private readonly parse: (value: unknown) => T,
-  ) {}
-
-  /** Reads what is there. @throws WeftError FAILED_PRECONDITION where the folder cannot be used */
-  load(): TornRecord[] {
+  #changes(path: string, what: string, change: () => void): void {
     try {
-      const { records, torn } = readRecords(this.folder, this.parse, ({ id }) => id);
-      for (const record of records) this.#records.set(record.id, record);
-      return torn;
+      change();
     } catch (error) {
-      throw this.#unusable(error);
+      throw error instanceof WeftError ? error : stateError(`the state file ${path} ${what}`, error);
     }
   }
+}
 
-  get(id: string): T | undefined {
-    return this.#records.get(id);
+/** A record folder that is also held in memory, by name. A record counts when it is written, and until it is deleted. */
+export class RecordTable<T> {
+  readonly #records = new Map<string, T>();
+  readonly #folder: RecordFolder<T>;
+
+  constructor(private readonly options: RecordFolderOptions<T>) {
+    this.#folder = new RecordFolder(options);
+  }
+
+  /** @throws WeftError FAILED_PRECONDITION */
+  create(): void {
+    this.#folder.create();
+  }
+
+  /** @throws WeftError FAILED_PRECONDITION */
+  load(): TornRecord[] {
+    const { records, torn } = this.#folder.load();
+    for (const record of records) this.#records.set(this.options.nameOf(record), record);
+    return torn;
+  }
+
+  get(name: string): T | undefined {
+    return this.#records.get(name);
   }
 
   list(): T[] {
     return [...this.#records.values()];
   }
 
-  /** Written before it counts. @throws WeftError FAILED_PRECONDITION */
+  /** @throws WeftError FAILED_PRECONDITION */
   put(record: T): void {
-    const path = this.#path(record.id);
-    try {
-      writeFileSync(`${path}.new`, `${JSON.stringify(record)}\n`, { mode: 0o600 });
-      renameSync(`${path}.new`, path);
-    } catch (error) {
-      throw this.#unusable(error);
-    }
-    this.#records.set(record.id, record);
+    this.#folder.put(record);
+    this.#records.set(this.options.nameOf(record), record);
   }
 
-  delete(id: string): void {
-    this.#records.delete(id);
-    rmSync(this.#path(id), { force: true });
-  }
-
-  #path(id: string): string {
-    return join(this.folder, `${id}.json`);
-  }
-
-  #unusable(error: unknown): Error {
-    return failedPrecondition(
-      `the state folder ${this.folder} cannot be used: ${messageOf(error)}`,
-      'Make it writable and give it space, or name another one with --state-dir.',
-      { cause: error },
-    );
+  /** @throws WeftError FAILED_PRECONDITION */
+  delete(name: string): void {
+    this.#folder.delete(name);
+    this.#records.delete(name);
   }
 }
+
+const JSON_ENDING = '.json';
+const TORN = '.torn';
+/** A folder of that name is no record either. */
+const FORCE = { force: true, recursive: true } as const;

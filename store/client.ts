@@ -12,6 +12,7 @@ import type {
   ITxnResponse,
 } from 'etcd3';
 
+import { backoffDelay } from '../core/backoff.js';
 import { invalidArgument } from '../core/errors.js';
 import { CallFailure, describe, explain, failureOf } from './failures.js';
 import { CALL_DEADLINE, Session, type Known, type TlsFiles } from './session.js';
@@ -24,7 +25,7 @@ export interface StoreLog {
 }
 
 /** Milliseconds between the starts of two attempts at one server, at most: after an outage everything is back within 1 s. */
-const MAX_BACKOFF = 600;
+const BACKOFF = { firstMs: 50, lastMs: 600, jitter: { from: 0.5, to: 1 } } as const;
 const PROBE_DEADLINE = 1000;
 /** What a server that says nothing has before the next one is asked beside it (as RFC 8305, section 5, for addresses). */
 const HEAD_START = 250;
@@ -329,8 +330,7 @@ export class EtcdClient {
 }
 
 /** Milliseconds from the start of one attempt to that of the next, after so many that failed; not all agents at once. */
-const backOff = (failures: number): number =>
-  Math.min(MAX_BACKOFF, 50 * 2 ** failures) * (0.5 + Math.random() / 2);
+const backOff = (failures: number): number => backoffDelay(BACKOFF, failures);
 
 /** Settles at the signal, too. */
 const pause = (ms: number, signal: AbortSignal): Promise<void> =>

@@ -3,6 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { failedPrecondition, messageOf } from '../core/errors.js';
+import { Mutex } from '../core/keyed-mutex.js';
 import type { NodeRecord } from '../core/records.js';
 import { HeldLease } from './held-lease.js';
 import { decodeNode, decodeRemoval, encodeNode } from './record-codec.js';
@@ -24,7 +25,7 @@ export class Presence implements Announcement {
   #toldOf: string | undefined;
   /** The address of another host that was found to have the name. */
   #other: string | undefined;
-  #refreshing: Promise<void> = Promise.resolve();
+  readonly #refreshing = new Mutex();
 
   constructor(
     private readonly context: Context,
@@ -36,7 +37,7 @@ export class Presence implements Announcement {
 
   refresh(): void {
     // One after the other, each with what is true then.
-    this.#refreshing = this.#refreshing.then(async () => {
+    void this.#refreshing.run(async () => {
       if (this.#lease !== undefined)
         await this.#rewrite().catch((error: unknown) => this.#debug('node not written', error));
     });
@@ -60,7 +61,7 @@ export class Presence implements Announcement {
   async stop(): Promise<void> {
     this.#stop.abort(new Error('stopped'));
     await this.#running;
-    await this.#refreshing;
+    await this.#refreshing.idle();
     // Asked only now: it may have appeared while it was told to stop.
     const lease = this.#lease;
     this.#lease = undefined;

@@ -1,7 +1,10 @@
 // The agent's side of its conversation with a controller: it connects to the first that answers, reports what the node is
 // and does, and carries out what the controller hands on. The node's work never depends on it, so nothing here throws.
+import { setTimeout as delay } from 'node:timers/promises';
+
 import type { ClientDuplexStream } from '@grpc/grpc-js';
 
+import { Backoff } from '../../core/backoff.js';
 import { messageOf, WeftError } from '../../core/errors.js';
 import { channel, fromServiceError } from '../../daemon/grpc.js';
 import type { Logger } from '../../daemon/log.js';
@@ -49,7 +52,8 @@ const DEBOUNCE_MS = 100;
 const REPORT_EVERY_MS = 10_000;
 /** How long a controller may take to answer Hello before the next one is tried. */
 const HELLO_WITHIN_MS = 3000;
-const BACK_OFF_MS = { first: 200, last: 2000 } as const;
+/** Spread, so that a controller that comes back does not meet every agent at once. */
+const BACKOFF = { firstMs: 200, lastMs: 2000, jitter: { from: 0.5, to: 1.5 } } as const;
 
 export function startSession(options: SessionOptions): Session {
   if (options.controllers.length === 0) {
@@ -91,20 +95,19 @@ class ControllerSession implements Session {
 
   async #run(): Promise<void> {
     const { controllers } = this.#options;
-    let pause: number = BACK_OFF_MS.first;
+    const backoff = new Backoff(BACKOFF);
     while (!this.#stopping.signal.aborted) {
       for (const address of controllers) {
         if (this.#stopping.signal.aborted) return;
         const wasConnected = await this.#converse(address);
         if (wasConnected) {
           // From the front again: the list says which controller is preferred.
-          pause = BACK_OFF_MS.first;
+          backoff.reset();
           break;
         }
       }
-      // Spread, so that a controller that comes back does not meet every agent at once.
-      await sleep(pause * (0.5 + Math.random()), this.#stopping.signal);
-      pause = Math.min(pause * 2, BACK_OFF_MS.last);
+      const { signal } = this.#stopping;
+      await delay(backoff.next(), undefined, { signal }).catch(() => undefined);
     }
   }
 
@@ -272,17 +275,4 @@ class Conversation {
 function explain(error: unknown, peer: string): string {
   const { message, next } = fromServiceError(error, { peer });
   return next === undefined ? message : `${message}. ${next}`;
-}
-
-function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const timer = setTimeout(done, ms);
-    signal.addEventListener('abort', done, { once: true });
-    function done(): void {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', done);
-      resolve();
-    }
-  });
 }

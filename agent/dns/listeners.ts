@@ -4,6 +4,7 @@ import { createSocket, type Socket } from 'node:dgram';
 import { createServer, isIPv6, type Server, type Socket as Connection } from 'node:net';
 
 import { messageOf } from '../../core/errors.js';
+import { Mutex } from '../../core/keyed-mutex.js';
 import { errnoOf } from '../../daemon/errno.js';
 import type { Logger } from '../../daemon/log.js';
 import { byWhom } from '../../daemon/port-owner.js';
@@ -49,7 +50,7 @@ export class Listeners {
   #retry: NodeJS.Timeout | undefined;
   #stopped = false;
   /** One attempt after the other. */
-  #work = Promise.resolve();
+  readonly #opening = new Mutex();
 
   constructor(private readonly options: ListenersOptions) {}
 
@@ -70,14 +71,14 @@ export class Listeners {
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#retry);
-    await this.#work;
+    await this.#opening.idle();
     for (const place of this.#places.values()) this.#close(place);
     for (const connection of this.#connections.keys()) connection.destroy();
     this.#places.clear();
   }
 
   #open(): void {
-    this.#work = this.#work.then(() => this.#openMissing());
+    void this.#opening.run(() => this.#openMissing());
   }
 
   async #openMissing(): Promise<void> {

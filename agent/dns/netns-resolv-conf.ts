@@ -4,10 +4,8 @@
 import {
   lstatSync,
   mkdirSync,
-  readdirSync,
   readFileSync,
   readlinkSync,
-  renameSync,
   rmdirSync,
   rmSync,
   symlinkSync,
@@ -17,21 +15,20 @@ import { dirname, join } from 'node:path';
 
 import { z } from 'zod';
 
-import { failedPrecondition, invalidArgument, messageOf } from '../../core/errors.js';
+import { failedPrecondition, invalidArgument, messageOf, WeftError } from '../../core/errors.js';
 import { errnoOf } from '../../daemon/errno.js';
 import type { Logger } from '../../daemon/log.js';
-import { whyUnreadable } from '../../daemon/record-folder.js';
-import { replaceFile } from '../state/index.js';
+import { RecordTable } from '../../daemon/record-folder.js';
 
 /** What is in the way of weft's file: text, or a link to somewhere. */
 const BEFORE = z.union([z.object({ text: z.string() }), z.object({ link: z.string() }), z.null()]);
-const ASIDE = z.object({
+const NOTE = z.object({
   before: BEFORE,
   /** The folder was made for the file, and goes with it. */
   madeFolder: z.boolean(),
   written: z.string(),
 });
-type Aside = z.infer<typeof ASIDE>;
+type Note = z.infer<typeof NOTE> & { name: string };
 
 export interface NetnsResolvConfOptions {
   stateDir: string;
@@ -47,11 +44,19 @@ export function namespaceName(target: string): string | undefined {
 }
 
 export class NetnsResolvConf {
-  readonly #aside: string;
+  readonly #notes: RecordTable<Note>;
   readonly #folder: string;
 
   constructor(private readonly options: NetnsResolvConfOptions) {
-    this.#aside = join(options.stateDir, 'resolv-conf');
+    this.#notes = new RecordTable({
+      folder: join(options.stateDir, 'resolv-conf'),
+      parse: (value, name) => ({ ...NOTE.parse(value), name }),
+      nameOf: ({ name }) => name,
+      encode: ({ name: _name, ...note }) => note,
+    });
+    // Without its note, what is found now counts as what was there.
+    for (const { path, why } of this.#notes.load())
+      options.log.warn('a note about a resolv.conf cannot be read and is put aside', { path, error: why });
     this.#folder = options.folder ?? '/etc/netns';
   }
 
@@ -70,19 +75,19 @@ export class NetnsResolvConf {
     if (name === undefined) return;
     const path = this.#path(name);
     try {
-      const aside = this.#read(name) ?? this.#look(path);
-      if (aside.written === text && this.#content(path) === text) return;
-      mkdirSync(this.#aside, { recursive: true, mode: 0o700 });
-      replaceFile(this.#asidePath(name), `${JSON.stringify({ ...aside, written: text })}\n`);
+      const note = this.#notes.get(name) ?? this.#look(name, path);
+      if (note.written === text && this.#content(path) === text) return;
+      this.#notes.put({ ...note, written: text });
       mkdirSync(dirname(path), { recursive: true });
       // Through a link it would be somebody else's file that is written.
-      if (aside.before !== null && 'link' in aside.before && isLink(path)) rmSync(path);
+      if (note.before !== null && 'link' in note.before && isLink(path)) rmSync(path);
       // In place: who runs inside already has this very file mounted, and sees the change.
       writeFileSync(path, text);
     } catch (error) {
       throw failedPrecondition(
         `dns: ${path} cannot be written: ${messageOf(error)}`,
-        'Make /etc writable for the agent, or leave --dns out.',
+        (error instanceof WeftError ? error.next : undefined) ??
+          'Make /etc writable for the agent, or leave --dns out.',
         { cause: error },
       );
     }
@@ -97,26 +102,23 @@ export class NetnsResolvConf {
   /** Puts back what no endpoint of these targets wants any more; of none: everything. */
   keepOnly(targets: Iterable<string>): void {
     const wanted = new Set([...targets].map(namespaceName));
-    for (const file of list(this.#aside)) {
-      const name = file.replace(/\.json$/, '');
-      if (file.endsWith('.json') && !wanted.has(name)) this.#reset(name);
-    }
+    for (const { name } of this.#notes.list()) if (!wanted.has(name)) this.#reset(name);
   }
 
   #reset(name: string): void {
     const path = this.#path(name);
-    const aside = this.#read(name);
-    if (aside === undefined) return;
+    const note = this.#notes.get(name);
+    if (note === undefined) return;
     try {
-      if (this.#content(path) === aside.written) {
-        if (aside.before !== null && 'text' in aside.before) writeFileSync(path, aside.before.text);
+      if (this.#content(path) === note.written) {
+        if (note.before !== null && 'text' in note.before) writeFileSync(path, note.before.text);
         else rmSync(path);
-        if (aside.before !== null && 'link' in aside.before) symlinkSync(aside.before.link, path);
-        if (aside.madeFolder) removeIfEmpty(dirname(path));
+        if (note.before !== null && 'link' in note.before) symlinkSync(note.before.link, path);
+        if (note.madeFolder) removeIfEmpty(dirname(path));
       } else {
         this.options.log.warn('a resolv.conf was changed by somebody else and is left to them', { path });
       }
-      rmSync(this.#asidePath(name), { force: true });
+      this.#notes.delete(name);
     } catch (error) {
       this.options.log.warn('a resolv.conf could not be put back', { path, error: messageOf(error) });
     }
@@ -126,34 +128,11 @@ export class NetnsResolvConf {
     return join(this.#folder, name, 'resolv.conf');
   }
 
-  #asidePath(name: string): string {
-    return join(this.#aside, `${name}.json`);
-  }
-
-  #read(name: string): Aside | undefined {
-    try {
-      return ASIDE.parse(JSON.parse(readFileSync(this.#asidePath(name), 'utf8')));
-    } catch (error) {
-      // Unreadable is as good as not there: then what is found now counts as what was there.
-      if (errnoOf(error) !== 'ENOENT') this.#putAside(name, error);
-      return undefined;
-    }
-  }
-
-  #putAside(name: string, error: unknown): void {
-    const path = `${this.#asidePath(name)}.torn`;
-    renameSync(this.#asidePath(name), path);
-    this.options.log.warn('a note about a resolv.conf cannot be read and is put aside', {
-      path,
-      error: whyUnreadable(error),
-    });
-  }
-
-  #look(path: string): Aside {
+  #look(name: string, path: string): Note {
     const madeFolder = !exists(dirname(path));
-    if (isLink(path)) return { before: { link: readlinkSync(path) }, madeFolder, written: '' };
+    if (isLink(path)) return { name, before: { link: readlinkSync(path) }, madeFolder, written: '' };
     const text = this.#content(path);
-    return { before: text === undefined ? null : { text }, madeFolder, written: '' };
+    return { name, before: text === undefined ? null : { text }, madeFolder, written: '' };
   }
 
   #content(path: string): string | undefined {
@@ -171,14 +150,6 @@ function isLink(path: string): boolean {
 }
 
 const exists = (path: string): boolean => lstatSync(path, { throwIfNoEntry: false }) !== undefined;
-
-function list(folder: string): string[] {
-  try {
-    return readdirSync(folder);
-  } catch {
-    return [];
-  }
-}
 
 function removeIfEmpty(folder: string): void {
   try {

@@ -1,6 +1,7 @@
 // Tells the store of this node's endpoints. The node is right about them and the store is told: at once where it answers,
 // else when it is back; and where the two differ, the store is put right.
 import { IpAddress } from '../../core/address.js';
+import { Backoff } from '../../core/backoff.js';
 import { alreadyExists, messageOf, WeftError, type ErrorCode } from '../../core/errors.js';
 import { isForeign, type Claim, type Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
@@ -46,8 +47,8 @@ export class Publisher {
   readonly #refused = new Map<string, Entry>();
   #running: Promise<void> | undefined;
   #retry: NodeJS.Timeout | undefined;
-  /** Milliseconds to the next attempt. */
-  #backOff = RETRY_MS;
+  /** Of attempts that etcd takes nothing of; one that it does not answer is made again after the delay as it is. */
+  readonly #backoff = new Backoff({ firstMs: RETRY_MS, lastMs: SLOW_RETRY_MS });
   #again: { timer: NodeJS.Timeout; due: number } | undefined;
   #soon: NodeJS.Timeout | undefined;
   #stopped = false;
@@ -160,7 +161,7 @@ export class Publisher {
   kick(): void {
     clearTimeout(this.#retry);
     this.#retry = undefined;
-    this.#backOff = RETRY_MS;
+    this.#backoff.reset();
     this.#tryRefused(0);
     this.#run();
   }
@@ -208,7 +209,7 @@ export class Publisher {
         this.#retry = setTimeout(() => {
           this.#retry = undefined;
           this.#run();
-        }, this.#backOff);
+        }, this.#backoff.delayMs);
       }
       if (this.#refused.size > 0) this.#tryRefused(SLOW_RETRY_MS);
     });
@@ -240,7 +241,7 @@ export class Publisher {
   }
 
   #takesNothing(why: WeftError): void {
-    this.#backOff = Math.min(2 * this.#backOff, SLOW_RETRY_MS);
+    this.#backoff.next();
     this.options.problems.set(PUBLISHING, {
       what: 'what etcd is told of the endpoints of this node',
       why: why.message,
@@ -249,7 +250,7 @@ export class Publisher {
   }
 
   #takesAgain(): void {
-    this.#backOff = RETRY_MS;
+    this.#backoff.reset();
     this.options.problems.clear(PUBLISHING);
   }
 

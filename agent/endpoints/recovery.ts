@@ -90,7 +90,8 @@ export async function recoverEndpoints(options: RecoveryOptions): Promise<void> 
   addresses.complete();
   await rejoin(options);
   for (const { path, kind, id, why } of loaded.torn) {
-    if ((kind === 'endpoint' ? endpoints : memberships).get(id) !== undefined) continue;
+    if (kind !== 'instance' && (kind === 'endpoint' ? endpoints : memberships).get(id) !== undefined)
+      continue;
     problems.set(
       { scope: NODE, kind: 'state-file', id: path },
       {

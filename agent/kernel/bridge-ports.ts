@@ -21,8 +21,8 @@ import { decodeLink, type KernelLink } from './decode.js';
 import type { NetlinkSocket, Refusal } from './netlink-socket.js';
 import { decodeAttrs, type Request } from './netlink-message.js';
 
-/** What a link had before it became a port: rtnetlink messages, as the kernel told them. */
-export interface SavedPort {
+/** What a NIC had before it was lent to a bridge: rtnetlink messages, as the kernel sent them. */
+export interface InterfaceLoan {
   link: string;
   /** By which the link is found again under another name. Absent where an earlier agent wrote it down. */
   index?: number | undefined;
@@ -34,12 +34,12 @@ export interface SavedPort {
   routes: string[];
 }
 
-/** Where it is written down. It survives the process, not the boot. */
-export interface PortJournal {
-  list(): SavedPort[];
-  get(link: string): SavedPort | undefined;
+/** Where loans are written down. They survive the process, not the boot. */
+export interface InterfaceLoans {
+  list(): InterfaceLoan[];
+  get(link: string): InterfaceLoan | undefined;
   /** On disk when it returns. */
-  put(saved: SavedPort): void;
+  put(loan: InterfaceLoan): void;
   delete(link: string): void;
 }
 
@@ -145,14 +145,14 @@ function carryOut(socket: NetlinkSocket, requests: readonly Request[]): Refusal 
 export class BridgePorts {
   constructor(
     private readonly socket: NetlinkSocket,
-    private readonly journal: PortJournal,
+    private readonly loans: InterfaceLoans,
     private readonly inside: (work: () => void) => void,
   ) {}
 
   /** Makes the link a port of the bridge. Answers what the kernel refused. */
   take(link: KernelLink, bridge: KernelLink): Refusal | undefined {
     const now = movingFrom(this.socket, link.index);
-    const saved = this.journal.get(link.name);
+    const saved = this.loans.get(link.name);
     const all: Moving = {
       addresses: merged(bytes(saved?.addresses ?? []), now.addresses, addressKey),
       routes: merged(bytes(saved?.routes ?? []), now.routes, routeKey),
@@ -164,12 +164,12 @@ export class BridgePorts {
       addresses: hex(all.addresses),
       routes: hex(all.routes),
     };
-    this.journal.put({ ...entry, done: false });
+    this.loans.put({ ...entry, done: false });
     this.#copySettings(link.name, bridge.name);
     const [refused] = this.socket.batch([setMaster(link.index, bridge.index)]);
     if (refused !== undefined) {
       // Nothing has moved.
-      if (saved === undefined) this.journal.delete(link.name);
+      if (saved === undefined) this.loans.delete(link.name);
       return refused;
     }
     const failure = carryOut(this.socket, [
@@ -178,19 +178,19 @@ export class BridgePorts {
       ...now.addresses.map((body) => deleteAddress(body, link.index)),
       ...all.routes.map((body) => routeOn(body, link.index, bridge.index, true)),
     ]);
-    if (failure === undefined) this.journal.put({ ...entry, done: true });
+    if (failure === undefined) this.loans.put({ ...entry, done: true });
     return failure;
   }
 
   /** Gives the link back, with what it had and what has come to the bridge since. */
   release(known: KernelLink | undefined, bridge: KernelLink | undefined, name: string): Refusal | undefined {
-    const saved = this.journal.get(name);
+    const saved = this.loans.get(name);
     const link = known ?? this.#renamed(saved, bridge);
     if (link === undefined) {
-      this.journal.delete(name);
+      this.loans.delete(name);
       return undefined;
     }
-    if (saved !== undefined) this.journal.put({ ...saved, done: false });
+    if (saved !== undefined) this.loans.put({ ...saved, done: false });
     const now = bridge === undefined ? { addresses: [], routes: [] } : movingFrom(this.socket, bridge.index);
     const left = new Map(now.addresses.map((body) => [addressKey(body), body]));
     const original = bytes(saved?.addresses ?? []).map((body) =>
@@ -210,12 +210,12 @@ export class BridgePorts {
           ]),
       ...routes.map((body) => routeOn(body, bridge?.index ?? 0, link.index, true)),
     ]);
-    if (failure === undefined) this.journal.delete(name);
+    if (failure === undefined) this.loans.delete(name);
     return failure;
   }
 
   /** The link that has another name by now, while it is still the port that it was made. */
-  #renamed(saved: SavedPort | undefined, bridge: KernelLink | undefined): KernelLink | undefined {
+  #renamed(saved: InterfaceLoan | undefined, bridge: KernelLink | undefined): KernelLink | undefined {
     if (saved?.index === undefined || bridge === undefined) return undefined;
     const found = this.socket.get(getLinkAt(saved.index));
     const link = found === undefined ? undefined : decodeLink(found.body, 'node', () => '');
@@ -227,7 +227,7 @@ export class BridgePorts {
    * what is there is not the link's.
    */
   bridgeOf(link: string): string {
-    return this.journal.get(link)?.bridge ?? lanBridgeName(link);
+    return this.loans.get(link)?.bridge ?? lanBridgeName(link);
   }
 
   #copySettings(from: string, to: string): void {

@@ -1,5 +1,5 @@
 // Linux: the only code that talks to the kernel.
-export type { PortJournal, SavedPort } from './bridge-ports.js';
+export type { InterfaceLoan, InterfaceLoans } from './bridge-ports.js';
 export { openFirewall } from './firewall/index.js';
 export type {
   Capability,

@@ -8,7 +8,7 @@ import { decodeAddress, decodeRoute, isPortOfWefts, type LinkLookup } from './de
 import { dumpAddresses, dumpRoutes } from './encode.js';
 import { probeCapabilities } from './capabilities.js';
 import type { Capability, FirewallDriver, Kernel, ParentLink, UnderlayLink } from './kernel.js';
-import type { PortJournal } from './bridge-ports.js';
+import type { InterfaceLoans } from './bridge-ports.js';
 import { flushConntrack } from './conntrack.js';
 import { reservePort } from './port-reservation.js';
 import { closeFd } from './libc.js';
@@ -23,13 +23,13 @@ import { linksIgnoringRa } from './router-advertisements.js';
 /** The kernel of this machine, seen from the network namespace that the process runs in. */
 export function openKernel({
   firewall,
-  journal,
+  loans,
 }: {
   firewall: FirewallDriver;
   /** Where it is written down what links had before they became ports. */
-  journal?: PortJournal;
+  loans?: InterfaceLoans;
 }): Promise<Kernel> {
-  const node = new LinuxNamespace('node', new NetlinkSocket(), undefined, journal);
+  const node = new LinuxNamespace('node', new NetlinkSocket(), undefined, loans);
   const nodeCookie = node.socket.cookie();
   const pinger = new Pinger();
   const watches = new Set<() => void>();

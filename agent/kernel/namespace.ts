@@ -54,7 +54,7 @@ import {
 import { otherOwner } from './ownership.js';
 import type { KernelNamespace, NamespaceRole, PeerNamespaces, StepFailure } from './kernel.js';
 import { inNamespace } from './namespaces.js';
-import { BridgePorts, type PortJournal } from './bridge-ports.js';
+import { BridgePorts, type InterfaceLoans } from './bridge-ports.js';
 import { BATCH, NetlinkSocket, type Refusal } from './netlink-socket.js';
 import type { Request } from './netlink-message.js';
 
@@ -75,7 +75,7 @@ export class LinuxNamespace implements KernelNamespace {
     /** Absent for the namespace that the process runs in. */
     readonly fd?: number,
     /** Of the node's namespace: where it stands what links had before they became ports. */
-    private readonly journal?: PortJournal,
+    private readonly loans?: InterfaceLoans,
   ) {}
 
   links(): Map<number, KernelLink> {
@@ -175,7 +175,7 @@ export class LinuxNamespace implements KernelNamespace {
       return [...(port === undefined ? [] : [port]), ...own.map((object) => ({ object, owned: true }))];
     });
     // What was begun and not finished is neither a port nor given back.
-    const halves = (this.journal?.list() ?? []).flatMap(({ link, done }): ActualObject[] => {
+    const halves = (this.loans?.list() ?? []).flatMap(({ link, done }): ActualObject[] => {
       const is = objects.find(({ object }) => object.kind === 'port' && object.link === link);
       // Whole, or somebody else's by now.
       if (is !== undefined && (done || !is.owned)) return [];
@@ -203,7 +203,7 @@ export class LinuxNamespace implements KernelNamespace {
 
   apply(steps: readonly Step[], peers?: PeerNamespaces): Promise<StepFailure[]> {
     const inside = <T>(work: () => T): T => this.#inside(work);
-    const ports = this.journal === undefined ? undefined : new BridgePorts(this.socket, this.journal, inside);
+    const ports = this.loans === undefined ? undefined : new BridgePorts(this.socket, this.loans, inside);
     return new Application(this.socket, this.role, inside, peers, ports).run(steps);
   }
 

@@ -1,12 +1,15 @@
-// Subnets that this node could not take, by network: each is asked for again until it is had. Not every cause that goes is
-// told of: another node gives its subnet back, but an etcd that refused to write says nothing when it is well again.
+// Retries of subnet leases that this node could not acquire, by network.
+//
+// Not every cause that goes is reported: another node releases its subnet, but an etcd that refused to write says nothing when
+// it is well again.
+import { Backoff } from '../../core/backoff.js';
 
 const FIRST_MS = 5000;
-const LONGEST_MS = 60_000;
+const LAST_MS = 60_000;
 
 interface Due {
   timer: NodeJS.Timeout;
-  waitMs: number;
+  backoff: Backoff;
 }
 
 export class LeaseRetry {
@@ -25,11 +28,12 @@ export class LeaseRetry {
 
   /** It could not be taken now. */
   failed(network: string): void {
-    const before = this.#due.get(network);
+    const { backoff } = this.#due.get(network) ?? {
+      backoff: new Backoff({ firstMs: this.firstMs, lastMs: LAST_MS }),
+    };
     this.end(network);
     if (this.#stopped) return;
-    const waitMs = before === undefined ? this.firstMs : Math.min(before.waitMs * 2, LONGEST_MS);
-    this.#due.set(network, { timer: setTimeout(() => this.take(network), waitMs), waitMs });
+    this.#due.set(network, { timer: setTimeout(() => this.take(network), backoff.next()), backoff });
   }
 
   /** It is had, or not wanted any more. */

@@ -1,10 +1,10 @@
 // The file that scripts and Docker set-ups read a node's subnet from, in the words of flannel's subnet.env.
-import { mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { containerMtu, gatewayIn, prefixIn, type Membership } from '../../core/compile.js';
 import type { Family } from '../../core/address.js';
-import { replaceFile } from '../state/index.js';
+import { deleteFile, replaceFile } from '../../daemon/state-file.js';
 
 export function subnetEnv(membership: Membership): string {
   const { network } = membership;
@@ -35,9 +35,9 @@ const pathOf = (runDir: string, network: string): string => join(runDir, 'subnet
 
 export function writeSubnetEnv(runDir: string, membership: Membership): void {
   mkdirSync(join(runDir, 'subnets'), { recursive: true, mode: 0o755 });
-  replaceFile(pathOf(runDir, membership.network.name), subnetEnv(membership), 0o644);
+  replaceFile(pathOf(runDir, membership.network.name), subnetEnv(membership), { mode: 0o644 });
 }
 
 export function deleteSubnetEnv(runDir: string, network: string): void {
-  rmSync(pathOf(runDir, network), { force: true });
+  deleteFile(pathOf(runDir, network));
 }

@@ -1,17 +1,18 @@
-// The attachments of this host and what was prepared for them, in the state directory, one small file for each: they are known
-// nowhere else.
+// Pipework attachments and what was prepared for them, as files.
+//
+// They are known nowhere else: the state directory is their only record.
 //
 //   wires/ID.json
 //   wire-places/NAME.json
-import { rmSync } from 'node:fs';
+import fs from 'node:fs';
 import { join } from 'node:path';
 
 import { z } from 'zod';
 
 import type { Place, Attachment } from '../../core/attachment.js';
-import { readRecords } from '../../daemon/record-folder.js';
+import { RecordFolder } from '../../daemon/record-folder.js';
+import type { FileCalls } from '../../daemon/state-file.js';
 import { integer, interfaceText, ip, linkName, mac } from '../../store/parse.js';
-import { replaceFile, unusable } from '../state/index.js';
 
 const mtu = integer(0, 65_535);
 const vlan = integer(1, 4094);
@@ -52,56 +53,50 @@ const WIRES = 'wires';
 const PLACES = 'wire-places';
 
 export class AttachmentState {
-  constructor(private readonly stateDir: string) {}
+  readonly #attachments: RecordFolder<Attachment>;
+  readonly #places: RecordFolder<Place>;
 
-  /** A file that cannot be read is put aside and told. */
+  constructor(stateDir: string, calls: FileCalls = fs) {
+    // Neither is durable: the namespaces and links that they are about do not outlive a power cut.
+    // What zod calls optional may be undefined; what was written is not.
+    this.#attachments = new RecordFolder({
+      folder: join(stateDir, WIRES),
+      parse: (value) => attachment.parse(value) as Attachment,
+      nameOf: ({ id }) => id,
+      calls,
+    });
+    this.#places = new RecordFolder({
+      folder: join(stateDir, PLACES),
+      parse: (value) => place.parse(value) as Place,
+      nameOf: ({ name }) => name,
+      calls,
+    });
+  }
+
+  /** A file that cannot be read is put aside and reported. @throws WeftError FAILED_PRECONDITION, as all below */
   load(onTorn: (path: string, why: string) => void): { attachments: Attachment[]; places: Place[] } {
-    const read = <T>(folder: string, parse: (value: unknown) => T, nameOf: (record: T) => string): T[] => {
-      const { records, torn } = readRecords(join(this.stateDir, folder), parse, nameOf);
+    const read = <T>(folder: RecordFolder<T>): T[] => {
+      folder.create();
+      const { records, torn } = folder.load();
       for (const { path, why } of torn) onTorn(path, why);
       return records;
     };
-    // What zod calls optional may be undefined; what was written is not.
-    return {
-      attachments: read(
-        WIRES,
-        (value) => attachment.parse(value) as Attachment,
-        ({ id }) => id,
-      ),
-      places: read(
-        PLACES,
-        (value) => place.parse(value) as Place,
-        ({ name }) => name,
-      ),
-    };
+    return { attachments: read(this.#attachments), places: read(this.#places) };
   }
 
-  /** This and all below. @throws WeftError FAILED_PRECONDITION where the directory cannot be written to */
-  save(attachment: Attachment): void {
-    this.#try(() => replaceFile(this.#path(WIRES, attachment.id), `${JSON.stringify(attachment)}\n`));
+  save(saved: Attachment): void {
+    this.#attachments.put(saved);
   }
 
   delete(id: string): void {
-    this.#try(() => rmSync(this.#path(WIRES, id), { force: true }));
+    this.#attachments.delete(id);
   }
 
-  savePlace(place: Place): void {
-    this.#try(() => replaceFile(this.#path(PLACES, place.name), `${JSON.stringify(place)}\n`));
+  savePlace(saved: Place): void {
+    this.#places.put(saved);
   }
 
   deletePlace(name: string): void {
-    this.#try(() => rmSync(this.#path(PLACES, name), { force: true }));
-  }
-
-  #try(change: () => void): void {
-    try {
-      change();
-    } catch (error) {
-      throw unusable(this.stateDir, error);
-    }
-  }
-
-  #path(folder: string, name: string): string {
-    return join(this.stateDir, folder, `${name}.json`);
+    this.#places.delete(name);
   }
 }

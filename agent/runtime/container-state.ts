@@ -3,16 +3,24 @@
 //
 //   STATE/containers/ID.json     the record           RUN/containers/ID/    files that the container mounts, pid, exit
 //   STATE/containers/ID.log      what it said
-import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import fs, {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, join } from 'node:path';
 
 import { z } from 'zod';
 
 import { failedPrecondition, messageOf } from '../../core/errors.js';
 import { LAUNCH_EXIT, LAUNCH_PID } from '../../core/launch.js';
-import { readRecords, type TornRecord } from '../../daemon/record-folder.js';
+import { RecordFolder, type TornRecord } from '../../daemon/record-folder.js';
+import { deleteFile, type FileCalls, stateError } from '../../daemon/state-file.js';
 import type { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
-import { replaceFile } from '../state/index.js';
 import { processesWith } from './processes.js';
 
 const attachRequest = z.object({
@@ -73,31 +81,30 @@ export type ContainerRecord = z.infer<typeof recordSchema>;
 export class ContainerState {
   readonly #state: string;
   readonly #run: string;
+  readonly #records: RecordFolder<ContainerRecord>;
 
-  constructor(stateDir: string, runDir: string) {
+  constructor(stateDir: string, runDir: string, calls: FileCalls = fs) {
     this.#state = join(stateDir, 'containers');
     this.#run = join(runDir, 'containers');
+    this.#records = new RecordFolder({
+      folder: this.#state,
+      parse: (value) => recordSchema.parse(value),
+      nameOf: ({ id }) => id,
+      // Those are started again after a power cut; the others have ended with it.
+      durable: ({ restart }) => restart === 'always',
+      calls,
+    });
   }
 
-  /** @throws WeftError FAILED_PRECONDITION where the directories cannot be used */
+  /** @throws WeftError FAILED_PRECONDITION where the folder cannot be used */
   load(): { records: ContainerRecord[]; torn: TornRecord[] } {
-    try {
-      return readRecords(
-        this.#state,
-        (value) => recordSchema.parse(value),
-        ({ id }) => id,
-      );
-    } catch (error) {
-      throw this.#unusable(error);
-    }
+    this.#records.create();
+    return this.#records.load();
   }
 
+  /** @throws WeftError FAILED_PRECONDITION */
   save(record: ContainerRecord): void {
-    try {
-      replaceFile(join(this.#state, `${record.id}.json`), `${JSON.stringify(record)}\n`);
-    } catch (error) {
-      throw this.#unusable(error);
-    }
+    this.#records.put(record);
   }
 
   /**
@@ -105,11 +112,13 @@ export class ContainerState {
    * @throws WeftError FAILED_PRECONDITION
    */
   forget(id: string): void {
-    try {
-      for (const path of [join(this.#state, `${id}.json`), this.logOf(id), `${this.logOf(id)}.1`])
-        rmSync(path, { force: true });
-    } catch (error) {
-      throw this.#unusable(error);
+    this.#records.delete(id);
+    for (const path of [this.logOf(id), `${this.logOf(id)}.1`]) {
+      try {
+        deleteFile(path);
+      } catch (error) {
+        throw stateError(`the log ${path} cannot be deleted`, error);
+      }
     }
   }
 
@@ -142,7 +151,11 @@ export class ContainerState {
       mkdirSync(folder, { recursive: true, mode: 0o700 });
       return folder;
     } catch (error) {
-      throw this.#unusable(error);
+      throw failedPrecondition(
+        `the folder ${folder} of a container's run cannot be made: ${messageOf(error)}`,
+        'Make it writable and give it space, or name another run directory with --run-dir.',
+        { cause: error },
+      );
     }
   }
 
@@ -186,13 +199,5 @@ export class ContainerState {
     } catch {
       return undefined;
     }
-  }
-
-  #unusable(error: unknown): Error {
-    return failedPrecondition(
-      `the state of containers in ${this.#state} and ${this.#run} cannot be kept: ${messageOf(error)}`,
-      'Make both writable and give them space, or name others with --state-dir and --run-dir.',
-      { cause: error },
-    );
   }
 }

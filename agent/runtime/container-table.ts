@@ -1,4 +1,5 @@
 // The containers that are known on this node, by id, by name and by what attaches to them; and names that are being taken.
+import type { Backoff } from '../../core/backoff.js';
 import { alreadyExists, invalidArgument, notFound } from '../../core/errors.js';
 import { runTarget } from '../../core/run.js';
 import type { ContainerRecord } from './container-state.js';
@@ -9,7 +10,8 @@ export type ContainerPhase = 'running' | 'restarting' | 'stopping' | 'exited';
 export interface Held {
   record: ContainerRecord;
   phase: ContainerPhase;
-  backOffMs: number;
+  /** Of its restarts. */
+  backoff: Backoff;
   again?: NodeJS.Timeout | undefined;
   /** When its process was first seen to be gone. */
   goneSince?: number | undefined;

@@ -1,6 +1,7 @@
 // The containers that weft runs on this node: commands in namespaces of their own. The caller starts a command's process,
 // which waits; here it is taken note of and watched. Everything that must be known after a restart of the agent is
 // in files, and a container goes on without the agent: what happened meanwhile is found out when it is back.
+import { Backoff } from '../../core/backoff.js';
 import { failedPrecondition, messageOf, WeftError } from '../../core/errors.js';
 import type { Launch } from '../../core/launch.js';
 import { parseRunNetwork, runTarget } from '../../core/run.js';
@@ -36,7 +37,8 @@ export interface ContainersOptions {
 /** A process that ends is noticed within this time, where nobody tells of it. */
 const EVERY_MS = 250;
 /** As Docker: doubled with each start that did not last, and forgotten after one that did. */
-const BACK_OFF = { first: 100, last: 60_000, lastedMs: 10_000 } as const;
+const RESTARTS = { firstMs: 100, lastMs: 60_000 } as const;
+const LASTED_MS = 10_000;
 /** How long whoever waits for a command in the foreground has to write down how it ended. */
 const TOLD_WITHIN_MS = 2_000;
 const STOP_SECONDS = 10;
@@ -79,7 +81,7 @@ export class Containers {
       );
     }
     for (const record of records) {
-      const held: Held = { record, phase: 'exited', backOffMs: BACK_OFF.first };
+      const held: Held = { record, phase: 'exited', backoff: new Backoff(RESTARTS) };
       this.#table.add(held);
       if (record.bootId !== bootId) this.#rebooted(held);
       else if (record.process !== undefined) held.phase = record.stopped ? 'stopping' : 'running';
@@ -172,7 +174,7 @@ export class Containers {
         createdAt: now,
         startedAt: now,
       };
-      const held: Held = { record, phase: 'running', backOffMs: BACK_OFF.first };
+      const held: Held = { record, phase: 'running', backoff: new Backoff(RESTARTS) };
       const word = await this.#starts.begin(record, process);
       this.#table.add(held);
       this.options.log.info('a container runs', { container: name, network: record.network });
@@ -248,9 +250,8 @@ export class Containers {
     held.unsaved = true;
     this.#keep(held);
     if (record.restart !== 'always' || record.stopped) return;
-    if (lasted >= BACK_OFF.lastedMs) held.backOffMs = BACK_OFF.first;
-    this.#later(held, held.backOffMs);
-    held.backOffMs = Math.min(held.backOffMs * 2, BACK_OFF.last);
+    if (lasted >= LASTED_MS) held.backoff.reset();
+    this.#later(held, held.backoff.next());
   }
 
   /** Writes down how its last run ended; until then what the run left behind says so to the next agent. */
@@ -295,8 +296,7 @@ export class Containers {
           await this.#start(held);
         })
         .catch((error: unknown) => {
-          this.#later(held, held.backOffMs);
-          held.backOffMs = Math.min(held.backOffMs * 2, BACK_OFF.last);
+          this.#later(held, held.backoff.next());
           this.#cannotStart(held, error);
         });
     }, afterMs);
@@ -372,13 +372,13 @@ export class Containers {
       if (record.process !== undefined) return;
       const { stopped } = record;
       clearTimeout(held.again);
-      held.backOffMs = BACK_OFF.first;
+      held.backoff.reset();
       Object.assign(record, { stopped: false, restarts: record.restarts + 1 });
       try {
         await this.#start(held);
       } catch (error) {
         Object.assign(record, { stopped, restarts: record.restarts - 1 });
-        if (held.phase === 'restarting') this.#later(held, held.backOffMs);
+        if (held.phase === 'restarting') this.#later(held, held.backoff.delayMs);
         throw error;
       }
     });

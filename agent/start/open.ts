@@ -8,7 +8,7 @@ import type { Store } from '../../store/store.js';
 import { agentMetrics, AgentReadiness, Problems, type AgentMetrics } from '../health/index.js';
 import { bootId, openFirewall, openKernel, type Kernel } from '../kernel/index.js';
 import type { AgentSettings } from '../settings.js';
-import { FilePortJournal, State, type Loaded } from '../state/index.js';
+import { InterfaceLoanFiles, State, type Loaded } from '../state/index.js';
 import { NodeUnderlay, type UnderlaySettings } from '../underlay/index.js';
 import { Hook } from './hook.js';
 
@@ -48,8 +48,8 @@ export interface Opened extends Daemon, Access {
 export async function openAccess({ settings, log, shutdown }: Daemon): Promise<Access> {
   const tls = readEtcdTls(settings);
   const firewall = await openFirewall(settings.firewall, { log });
-  const journal = new FilePortJournal(settings.stateDir, bootId);
-  const kernel = await openKernel({ firewall, journal });
+  const loans = new InterfaceLoanFiles(settings.stateDir, bootId);
+  const kernel = await openKernel({ firewall, loans });
   shutdown.add('the kernel', () => kernel.close());
   const store = openStore({
     endpoints: [...settings.etcd],

@@ -1,3 +1,4 @@
 // Files of the state directory.
-export { FilePortJournal } from './interface-loans.js';
-export { instanceIn, type Loaded, replaceFile, type SavedNetwork, State, unusable } from './state.js';
+export { InterfaceLoanFiles } from './interface-loans.js';
+export type { SavedNetwork } from './records.js';
+export { instanceIn, type Loaded, State } from './state.js';

@@ -1,16 +1,18 @@
-// What links of the host had before weft made them ports of its bridges, in the state directory: one small file for each,
-// written before anything is touched. What was written before the machine was booted last says nothing any more.
+// Interface loans: what a NIC had before it became a port of a bridge.
+//
+// Written before anything is touched, so that the NIC is given back as it was, by whichever process does it. A loan of an
+// earlier boot says nothing any more: the kernel has made the NIC anew.
 //
 //   ports/LINK.json
-import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import fs from 'node:fs';
 import { join } from 'node:path';
 
 import { z } from 'zod';
 
 import { failedPrecondition } from '../../core/errors.js';
-import { whyUnreadable } from '../../daemon/record-folder.js';
-import type { PortJournal, SavedPort } from '../kernel/index.js';
-import { replaceFile } from './state.js';
+import { RecordTable } from '../../daemon/record-folder.js';
+import type { FileCalls } from '../../daemon/state-file.js';
+import type { InterfaceLoan, InterfaceLoans } from '../kernel/index.js';
 
 /** Bodies of messages, as long as their fixed parts at least (ifaddrmsg and rtmsg, linux/if_addr.h and rtnetlink.h). */
 const body = (bytes: number): z.ZodString =>
@@ -25,69 +27,48 @@ const schema = z.object({
   bootId: z.string(),
 });
 
-export class FilePortJournal implements PortJournal {
-  readonly #entries = new Map<string, SavedPort>();
-  readonly #folder: string;
+export class InterfaceLoanFiles implements InterfaceLoans {
+  readonly #table: RecordTable<z.infer<typeof schema>>;
 
   /** @throws WeftError FAILED_PRECONDITION where a file cannot be read: what it says must not be lost */
   constructor(
     stateDir: string,
     private readonly bootId: string,
+    calls: FileCalls = fs,
   ) {
-    this.#folder = join(stateDir, 'ports');
-    for (const name of listFolder(this.#folder)) {
-      if (name.endsWith('.new')) rmSync(join(this.#folder, name), { force: true });
-      if (!name.endsWith('.json')) continue;
-      const path = join(this.#folder, name);
-      const { bootId: written, ...saved } = readEntry(path, name.slice(0, -'.json'.length));
-      if (written === bootId) this.#entries.set(saved.link, saved);
-      else rmSync(path, { force: true });
-    }
+    this.#table = new RecordTable({
+      folder: join(stateDir, 'ports'),
+      parse: (value) => schema.parse(value),
+      nameOf: ({ link }) => link,
+      // After a power cut a file whose text was not synced may be empty, and an unreadable one keeps the agent from starting.
+      durable: true,
+      // Not put aside: what an interface had may be nowhere else.
+      refuse: (path, why, cause) =>
+        failedPrecondition(
+          `${path} cannot be read: ${why}`,
+          'It says which addresses and routes an interface of this host had. Put them back by hand if they are missing, and delete the file.',
+          { cause },
+        ),
+      calls,
+    });
+    this.#table.load();
+    for (const { link, bootId: written } of this.#table.list())
+      if (written !== bootId) this.#table.delete(link);
   }
 
-  list(): SavedPort[] {
-    return [...this.#entries.values()];
+  list(): InterfaceLoan[] {
+    return this.#table.list();
   }
 
-  get(link: string): SavedPort | undefined {
-    return this.#entries.get(link);
+  get(link: string): InterfaceLoan | undefined {
+    return this.#table.get(link);
   }
 
-  put(saved: SavedPort): void {
-    mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
-    replaceFile(this.#path(saved.link), `${JSON.stringify({ ...saved, bootId: this.bootId })}\n`);
-    this.#entries.set(saved.link, saved);
+  put(loan: InterfaceLoan): void {
+    this.#table.put({ ...loan, bootId: this.bootId });
   }
 
   delete(link: string): void {
-    rmSync(this.#path(link), { force: true });
-    this.#entries.delete(link);
-  }
-
-  #path(link: string): string {
-    return join(this.#folder, `${link}.json`);
-  }
-}
-
-function readEntry(path: string, link: string): z.infer<typeof schema> {
-  try {
-    const entry = schema.parse(JSON.parse(readFileSync(path, 'utf8')));
-    if (entry.link !== link) throw new Error(`it is about ${entry.link}, as its name does not say`);
-    return entry;
-  } catch (error) {
-    throw failedPrecondition(
-      `${path} cannot be read: ${whyUnreadable(error)}`,
-      'It says which addresses and routes an interface of this host had. Put them back by hand if they are missing, and delete the file.',
-      { cause: error },
-    );
-  }
-}
-
-function listFolder(path: string): string[] {
-  try {
-    return readdirSync(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
+    this.#table.delete(link);
   }
 }

@@ -1,41 +1,26 @@
-// What must survive a restart of the agent, in its state directory: the node's instance id, the networks it is on with
-// its subnet in each, and every endpoint. Small JSON files, replaced atomically, one for each record, so that a torn or
-// unreadable one costs only itself; such a file is kept aside and told, never taken for "nothing there".
+// The state directory: the node's instance id, its networks with their subnets, and every endpoint.
+//
+// They must survive a restart of the agent. A file that is torn costs only itself (daemon/record-folder.ts).
 //
 //   instance                 the instance id
 //   networks/NETWORK.json    config, lease and granted claims, as records; the config also as etcd had it
 //   endpoints/ID.json        one endpoint
 //   reservations/ID.json     one address that is kept for a container to come
 import { randomUUID } from 'node:crypto';
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import fs, { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { z } from 'zod';
-
-import { IpAddress, IpNetwork } from '../../core/address.js';
-import type { Parent } from '../../core/compile.js';
-import { failedPrecondition, messageOf } from '../../core/errors.js';
-import { MAX_VNI, parseNetworkName, type Network } from '../../core/network.js';
-import type { ClaimHolder, Endpoint, Lease } from '../../core/records.js';
+import type { Endpoint } from '../../core/records.js';
+import { errnoOf } from '../../daemon/errno.js';
 import type { Reservation } from '../../daemon/plugin-host.js';
-import { readRecords, type TornRecord } from '../../daemon/record-folder.js';
-import { decodeConfig, encodeConfig } from '../../store/network-codec.js';
-import { integer, interfaceText, linkName, mac } from '../../store/parse.js';
-import { decodeEndpoint, encodeEndpoint } from '../../store/record-codec.js';
-
-/** A network that the node is on. */
-export interface SavedNetwork {
-  network: Network;
-  lease: Lease;
-  /** Addresses of this node's subnet that others use with its agreement. */
-  granted: ({ ip: string } & ClaimHolder)[];
-  /** The link of this node that the network leaves through. */
-  parent?: Parent;
-}
+import { RecordFolder, type TornRecord } from '../../daemon/record-folder.js';
+import { type FileCalls, replaceFile, stateError } from '../../daemon/state-file.js';
+import { encodeConfig } from '../../store/network-codec.js';
+import { savedEndpoint, savedNetwork, savedReservation, type SavedNetwork } from './records.js';
 
 /** Its id is the network's name or the endpoint's id. */
 export interface TornFile extends TornRecord {
-  kind: 'network' | 'endpoint' | 'reservation';
+  kind: 'network' | 'endpoint' | 'reservation' | 'instance';
 }
 
 export interface Loaded {
@@ -49,87 +34,111 @@ export interface Loaded {
 }
 
 export class State {
-  constructor(private readonly directory: string) {}
+  readonly #networks: RecordFolder<SavedNetwork>;
+  readonly #endpoints: RecordFolder<Endpoint>;
+  readonly #reservations: RecordFolder<Reservation>;
+
+  constructor(
+    private readonly directory: string,
+    private readonly calls: FileCalls = fs,
+  ) {
+    this.#networks = new RecordFolder({
+      folder: join(directory, 'networks'),
+      parse: savedNetwork,
+      nameOf: ({ network }) => network.name,
+      encode: (saved) => ({ ...saved, config: encodeConfig(saved.network) }),
+      // A subnet that the node has lost without knowing is given out twice.
+      durable: true,
+      calls,
+    });
+    this.#endpoints = new RecordFolder({
+      folder: join(directory, 'endpoints'),
+      parse: savedEndpoint,
+      nameOf: ({ id }) => id,
+      // Not durable: the namespace that it is in does not outlive a power cut either, and attaching is the hot path.
+      durable: false,
+      calls,
+    });
+    this.#reservations = new RecordFolder({
+      folder: join(directory, 'reservations'),
+      parse: savedReservation,
+      nameOf: ({ id }) => id,
+      // Docker starts its containers again after a power cut, with the addresses that it was given.
+      durable: true,
+      calls,
+    });
+  }
 
   /** @throws WeftError FAILED_PRECONDITION where the directory cannot be read and written */
   load(): Loaded {
+    const torn: TornFile[] = [];
+    const networks = read('network', this.#networks, torn);
+    const endpoints = read('endpoint', this.#endpoints, torn);
+    const reservations = read('reservation', this.#reservations, torn);
+    const { instance, fresh } = this.#instance(torn);
+    return { instance, fresh, networks, endpoints, reservations, torn };
+  }
+
+  #instance(torn: TornFile[]): { instance: string; fresh: boolean } {
+    const path = join(this.directory, 'instance');
     try {
-      const torn: TornFile[] = [];
-      const networks = this.#readAll('network', savedNetwork, ({ network }) => network.name, torn);
-      const endpoints = this.#readAll('endpoint', savedEndpoint, ({ id }) => id, torn);
-      const reservations = this.#readAll('reservation', savedReservation, ({ id }) => id, torn);
-      const { instance, fresh } = this.#instance();
-      return { instance, fresh, networks, endpoints, reservations, torn };
+      const known = instanceIn(this.directory);
+      if (known !== undefined) return { instance: known, fresh: false };
+      if (this.#putAside(path)) {
+        torn.push({ kind: 'instance', id: 'instance', path: `${path}.torn`, why: 'it holds no instance id' });
+      }
+      mkdirSync(this.directory, { recursive: true, mode: 0o700 });
+      const instance = randomUUID();
+      // Durable: under another id the node would be a stranger to its own subnets in etcd.
+      replaceFile(path, `${instance}\n`, { sync: true, calls: this.calls });
+      return { instance, fresh: true };
     } catch (error) {
-      throw unusable(this.directory, error);
+      throw stateError(`the state file ${path} cannot be used`, error);
     }
   }
 
-  #instance(): { instance: string; fresh: boolean } {
-    const known = instanceIn(this.directory);
-    if (known !== undefined) return { instance: known, fresh: false };
-    const instance = randomUUID();
-    replaceFile(join(this.directory, 'instance'), `${instance}\n`);
-    return { instance, fresh: true };
+  #putAside(path: string): boolean {
+    try {
+      this.calls.renameSync(path, `${path}.torn`);
+      return true;
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return false;
+      throw error;
+    }
   }
 
-  #readAll<T>(
-    kind: TornFile['kind'],
-    parse: (value: unknown) => T,
-    nameOf: (record: T) => string,
-    torn: TornFile[],
-  ): T[] {
-    const read = readRecords(join(this.directory, `${kind}s`), parse, nameOf);
-    torn.push(...read.torn.map((file) => ({ ...file, kind })));
-    return read.records;
-  }
-
+  /** This and all below. @throws WeftError FAILED_PRECONDITION where the directory cannot be written to */
   saveNetwork(saved: SavedNetwork): void {
-    const { network } = saved;
-    this.#write('networks', network.name, { ...saved, config: encodeConfig(network) });
+    this.#networks.put(saved);
   }
 
   deleteNetwork(name: string): void {
-    this.#delete(this.#path('networks', name));
+    this.#networks.delete(name);
   }
 
   saveEndpoint(endpoint: Endpoint): void {
-    this.#write('endpoints', endpoint.id, endpoint);
+    this.#endpoints.put(endpoint);
   }
 
   deleteEndpoint(id: string): void {
-    const path = this.#path('endpoints', id);
-    this.#delete(path, `${path}.torn`);
+    this.#endpoints.delete(id);
+    this.#endpoints.deleteTorn(id);
   }
 
   saveReservation(reservation: Reservation): void {
-    this.#write('reservations', reservation.id, reservation);
+    this.#reservations.put(reservation);
   }
 
   deleteReservation(id: string): void {
-    this.#delete(this.#path('reservations', id));
+    this.#reservations.delete(id);
   }
+}
 
-  /** What is gone already is no error. */
-  #delete(...paths: string[]): void {
-    try {
-      for (const path of paths) rmSync(path, { force: true });
-    } catch (error) {
-      throw unusable(this.directory, error);
-    }
-  }
-
-  #write(folder: string, name: string, value: unknown): void {
-    try {
-      replaceFile(this.#path(folder, name), `${JSON.stringify(value)}\n`);
-    } catch (error) {
-      throw unusable(this.directory, error);
-    }
-  }
-
-  #path(folder: string, name: string): string {
-    return join(this.directory, folder, `${name}.json`);
-  }
+function read<T>(kind: TornFile['kind'], folder: RecordFolder<T>, torn: TornFile[]): T[] {
+  folder.create();
+  const loaded = folder.load();
+  torn.push(...loaded.torn.map((file) => ({ ...file, kind })));
+  return loaded.records;
 }
 
 /** The instance id that a state directory has; undefined where it has none. @throws where it cannot be read */
@@ -138,175 +147,7 @@ export function instanceIn(directory: string): string | undefined {
     const instance = readFileSync(join(directory, 'instance'), 'utf8').trim();
     return /^[0-9a-f-]{36}$/.test(instance) ? instance : undefined;
   } catch (error) {
-    if (isMissing(error)) return undefined;
+    if (errnoOf(error) === 'ENOENT') return undefined;
     throw error;
   }
 }
-
-/** What a state directory that cannot be written to, or read, is to whoever asked for something. */
-export const unusable = (directory: string, error: unknown): Error =>
-  failedPrecondition(
-    `the state directory ${directory} cannot be used: ${messageOf(error)}`,
-    'Make it writable and give it space, or name another one with --state-dir.',
-    { cause: error },
-  );
-
-/** Writes beside the file and renames, so that a reader finds the old text or the new one, whole. */
-export function replaceFile(path: string, text: string, mode = 0o600): void {
-  const fresh = `${path}.new`;
-  writeFileSync(fresh, text, { mode });
-  renameSync(fresh, path);
-}
-
-const isMissing = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENOENT';
-
-const ip = z.string().transform((text) => IpAddress.parse(text));
-const net = z.string().transform((text) => IpNetwork.parse(text));
-const range = z.object({ first: net, last: net });
-const networkName = z.string().transform((text) => parseNetworkName(text));
-const vni = integer(1, MAX_VNI);
-const mtu = integer(0, 65_535);
-const vlan = integer(1, 4094);
-const prefixLength = integer(0, 128);
-const vtep = z.object({ vni: integer(0, MAX_VNI), mac });
-
-const common = {
-  name: networkName,
-  subnet: net,
-  subnet6: net.optional(),
-  hostPrefix: prefixLength,
-  hostPrefix6: prefixLength.optional(),
-  range,
-  range6: range.optional(),
-  mtu: mtu.optional(),
-  internal: z.boolean(),
-  masquerade: z.boolean(),
-  docker: z.boolean().optional(),
-  routes: z.array(z.string()).optional(),
-};
-const bridged = {
-  ...common,
-  parent: linkName.optional(),
-  force: z.boolean(),
-  pool: net.optional(),
-  gateway: ip.optional(),
-};
-const networkSchema = z.discriminatedUnion('driver', [
-  z.object({
-    ...common,
-    driver: z.literal('overlay'),
-    backend: z.literal('vxlan'),
-    vni,
-    port: integer(1, 65_535),
-  }),
-  z.object({ ...bridged, driver: z.literal('bridge') }),
-  z.object({
-    ...bridged,
-    driver: z.literal('vlan'),
-    vlan,
-    allowVlan: z.array(z.object({ first: vlan, last: vlan })),
-    gatewayNode: z.string().optional(),
-  }),
-]);
-
-const parentSchema = z.object({
-  name: linkName,
-  isBridge: z.boolean(),
-  mac,
-  mtu,
-  native: vlan.optional(),
-});
-
-const leaseSchema = z.object({
-  network: z.string(),
-  subnet: net,
-  subnet6: net.optional(),
-  publicIp: ip,
-  publicIp6: ip.optional(),
-  backendType: z.string(),
-  vtep: vtep.optional(),
-  vtep6: vtep.optional(),
-  node: z.string().optional(),
-  instance: z.string().optional(),
-  since: z.string().optional(),
-  reservation: z.boolean(),
-});
-
-const endpointSchema = z.object({
-  id: z.string().regex(/^[0-9a-f]{16}$/),
-  name: z.string(),
-  explicitName: z.boolean(),
-  network: z.string(),
-  node: z.string(),
-  target: z.string(),
-  sandbox: z.object({ path: z.string(), cookie: z.string(), bootId: z.string() }),
-  ifname: z.string(),
-  hostIfname: z.string(),
-  mac: z.string(),
-  ip: z.string(),
-  ip6: z.string().optional(),
-  claimed: z.boolean().optional(),
-  defaultRoute: z.boolean(),
-  aliases: z.array(z.string()),
-  publish: z
-    .array(
-      z.object({
-        hostIp: z.string(),
-        hostPort: z.number(),
-        port: z.number(),
-        protocol: z.enum(['tcp', 'udp']),
-        everywhere: z.boolean(),
-      }),
-    )
-    .default([]),
-  vlan: z.number().optional(),
-  dns: z.literal(true).optional(),
-  door: z.literal('docker').optional(),
-  createdAt: z.string(),
-});
-
-const savedSchema = z.object({
-  network: networkSchema,
-  lease: leaseSchema,
-  granted: z.array(
-    z.object({ ip: ip.transform((address) => address.toString()), node: z.string(), endpoint: z.string() }),
-  ),
-  parent: parentSchema.optional(),
-  /** The config as it was in etcd: written back after a loss, nothing of it is missing, also what weft does not know. */
-  config: z.string().optional(),
-});
-
-const reservationSchema = z.object({
-  id: z.string().regex(/^[0-9a-f]{16}$/),
-  network: networkName,
-  ip: interfaceText,
-  createdAt: z.string(),
-});
-const savedReservation = (value: unknown): Reservation => reservationSchema.parse(value);
-
-// zod writes `undefined` as a value of optional keys; the records have no such key at all.
-function savedNetwork(value: unknown): SavedNetwork {
-  const { config, ...rest } = savedSchema.parse(value);
-  const saved = withoutUndefined(rest) as SavedNetwork;
-  // By etcd's own reader in any case: what it would refuse is no network.
-  return { ...saved, network: decodeConfig(saved.network.name, config ?? encodeConfig(saved.network)) };
-}
-
-/** Nothing that etcd's readers would refuse: it is told there, and the kernel is programmed by it. */
-function savedEndpoint(value: unknown): Endpoint {
-  const endpoint = withoutUndefined(endpointSchema.parse(value)) as Endpoint;
-  const { id, network } = endpoint;
-  decodeEndpoint({ kind: 'endpoint', network: parseNetworkName(network), id }, encodeEndpoint(endpoint));
-  return endpoint;
-}
-
-function withoutUndefined(record: object): object {
-  return Object.fromEntries(
-    Object.entries(record)
-      .filter(([, value]) => value !== undefined)
-      .map(([key, value]: [string, unknown]) => [key, isPlain(value) ? withoutUndefined(value) : value]),
-  );
-}
-
-const isPlain = (value: unknown): value is object =>
-  typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype;

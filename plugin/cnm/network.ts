@@ -1,6 +1,8 @@
 // The network half of the driver: one Docker network on each host is one network of weft. Its name is weft.network, else that
 // of the network which has the subnet, else the one that Docker's own network has. That one Docker tells only in its events,
 // after CreateNetwork was answered; until it is known the network is checked, and nothing of it is written.
+import { setTimeout as delay } from 'node:timers/promises';
+
 import { IpNetwork, parseInterface } from '../../core/address.js';
 import {
   alreadyExists,
@@ -257,7 +259,7 @@ export class Networks {
     for (let record = current(); record !== undefined; record = current()) {
       const done = await this.#locks.run(id, () => this.#tryName(id, heard));
       if (done) return;
-      await new Promise((resolve) => setTimeout(resolve, RETRY_MS).unref());
+      await delay(RETRY_MS, undefined, { signal: host.signal, ref: false }).catch(() => undefined);
     }
   }
 

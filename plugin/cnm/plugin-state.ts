@@ -1,11 +1,13 @@
 // What the plugin must know again after a restart of either side, for Docker replays nothing: pools, which Docker network is
 // which network of weft's, and Docker's endpoints. Small JSON files below the agent's state directory.
+import fs from 'node:fs';
 import { join } from 'node:path';
 
 import { z } from 'zod';
 
 import { IpAddress, IpNetwork, parseInterface, parseMac } from '../../core/address.js';
-import { RecordFolder, type TornRecord } from '../../daemon/record-folder.js';
+import { RecordTable, type TornRecord } from '../../daemon/record-folder.js';
+import type { FileCalls } from '../../daemon/state-file.js';
 
 const parsedBy = (parse: (text: string) => unknown, expected: string): z.ZodType<string> =>
   z.string().refine(
@@ -95,9 +97,9 @@ export type DockerEndpoint = z.output<typeof endpointSchema>;
 export const PLUGIN = 'docker';
 
 export class PluginState {
-  readonly pools: RecordFolder<Pool>;
-  readonly networks: RecordFolder<DockerNetwork>;
-  readonly endpoints: RecordFolder<DockerEndpoint>;
+  readonly pools: RecordTable<Pool>;
+  readonly networks: RecordTable<DockerNetwork>;
+  readonly endpoints: RecordTable<DockerEndpoint>;
   /**
    * Docker's ids of endpoints that are in a container. Not written down, for Docker waits: of those that were there before
    * this process all may be.
@@ -105,15 +107,37 @@ export class PluginState {
   readonly joined = new Set<string>();
 
   /** @param folder the plugin's own */
-  constructor(folder: string) {
-    this.pools = new RecordFolder(join(folder, 'pools'), (value) => poolSchema.parse(value));
-    this.networks = new RecordFolder(join(folder, 'networks'), (value) => networkSchema.parse(value));
-    this.endpoints = new RecordFolder(join(folder, 'endpoints'), (value) => endpointSchema.parse(value));
+  constructor(folder: string, calls: FileCalls = fs) {
+    const nameOf = ({ id }: { id: string }): string => id;
+    // Docker keeps its networks through a power cut, and asks for them by its ids. The endpoints it makes anew.
+    this.pools = new RecordTable({
+      folder: join(folder, 'pools'),
+      parse: (value) => poolSchema.parse(value),
+      nameOf,
+      durable: true,
+      calls,
+    });
+    this.networks = new RecordTable({
+      folder: join(folder, 'networks'),
+      parse: (value) => networkSchema.parse(value),
+      nameOf,
+      durable: true,
+      calls,
+    });
+    this.endpoints = new RecordTable({
+      folder: join(folder, 'endpoints'),
+      parse: (value) => endpointSchema.parse(value),
+      nameOf,
+      calls,
+    });
   }
 
   /** @throws WeftError FAILED_PRECONDITION */
   load(): TornRecord[] {
-    const torn = [...this.pools.load(), ...this.networks.load(), ...this.endpoints.load()];
+    const torn = [this.pools, this.networks, this.endpoints].flatMap((table) => {
+      table.create();
+      return table.load();
+    });
     for (const { id } of this.endpoints.list()) this.joined.add(id);
     return torn;
   }

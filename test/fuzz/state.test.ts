@@ -8,7 +8,7 @@ import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 
 import { NetnsResolvConf } from '../../agent/dns/netns-resolv-conf.js';
-import { FilePortJournal } from '../../agent/state/interface-loans.js';
+import { InterfaceLoanFiles } from '../../agent/state/interface-loans.js';
 import { ContainerState } from '../../agent/runtime/container-state.js';
 import { State } from '../../agent/state/state.js';
 import { AttachmentState } from '../../agent/pipework/attachment-state.js';
@@ -242,9 +242,9 @@ test('what links of the host had: read, or a refusal that names the file and lea
       inFolder((folder) => {
         const path = write(folder, 'ports/eth1.json', written);
         try {
-          const journal = new FilePortJournal(folder, 'b');
-          t.true(journal.list().every(({ link }) => link === 'eth1'));
-          t.is(existsSync(path), journal.list().length === 1);
+          const loans = new InterfaceLoanFiles(folder, 'b');
+          t.true(loans.list().every(({ link }) => link === 'eth1'));
+          t.is(existsSync(path), loans.list().length === 1);
         } catch (error) {
           if (!(error instanceof WeftError)) throw error;
           t.true(error.message.includes(path) && unclear(error.message) === undefined, error.message);

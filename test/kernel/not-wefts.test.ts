@@ -8,7 +8,7 @@ import test from 'ava';
 import { vlanObjects, type KernelLink } from '../../agent/kernel/decode.js';
 import type { Kernel } from '../../agent/kernel/kernel.js';
 import { openKernel } from '../../agent/kernel/linux.js';
-import type { PortJournal, SavedPort } from '../../agent/kernel/bridge-ports.js';
+import type { InterfaceLoan, InterfaceLoans } from '../../agent/kernel/bridge-ports.js';
 import { compileEndpoint, compileNetwork, compilePeer } from '../../core/compile.js';
 import type { KernelObject } from '../../core/objects.js';
 import { assume, plan, type Plan, type Step } from '../../core/plan.js';
@@ -17,8 +17,8 @@ import { endpoint, lease, membership, network, noFirewall } from './samples.js';
 
 const sh = (command: string): string => execFileSync('sh', ['-c', command], { encoding: 'utf8' });
 
-const saved = new Map<string, SavedPort>();
-const journal: PortJournal = {
+const saved = new Map<string, InterfaceLoan>();
+const loans: InterfaceLoans = {
   list: () => [...saved.values()],
   get: (link) => saved.get(link),
   put: (entry) => void saved.set(entry.link, entry),
@@ -31,7 +31,7 @@ test.before(async () => {
     'ip link set lo up; ip link add eth1 type veth peer name far1; ip link set eth1 up; ip link set far1 up',
   );
   sh('ip addr add 192.0.2.1/24 dev eth1; ip route add default via 192.0.2.254');
-  kernel = await openKernel({ firewall: noFirewall, journal });
+  kernel = await openKernel({ firewall: noFirewall, loans });
 });
 test.afterEach.always(async () => {
   await reach([]);

@@ -17,7 +17,7 @@ const HOST_IP = '10.9.0.11';
 const ROUTER_IP = '10.9.0.1';
 /** Behind the router. */
 const BEYOND = '10.99.0.1';
-const JOURNAL = `/var/lib/weft/ports/${NIC}.json`;
+const LOAN = `/var/lib/weft/ports/${NIC}.json`;
 
 export function lanTests(test: TestFn, machines: () => Machines): void {
   let router: Namespace;
@@ -141,14 +141,14 @@ export function lanTests(test: TestFn, machines: () => Machines): void {
       await create();
       removeAfter(t);
       await host.containers('c1');
-      // The journal is written before anything is touched; what follows it is the move.
-      const killed = host.sh(`while [ ! -e ${JOURNAL} ]; do :; done; kill -9 ${machines().agent(host).pid}`);
+      // The loan is written before anything is touched; what follows it is the move.
+      const killed = host.sh(`while [ ! -e ${LOAN} ]; do :; done; kill -9 ${machines().agent(host).pid}`);
       const { code } = await host.weft('attach', 'lan', 'c1');
       t.is(code, 1, 'the agent that was asked is no more');
       await killed;
       await machines().agent(host).ended;
       t.log(
-        `killed with ${await host.sh(`cat ${JOURNAL}; ip -o addr show | grep ${HOST_IP} || echo no address`)}`,
+        `killed with ${await host.sh(`cat ${LOAN}; ip -o addr show | grep ${HOST_IP} || echo no address`)}`,
       );
 
       await machines().startAgent(host);

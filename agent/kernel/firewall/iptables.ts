@@ -3,6 +3,7 @@
 import type { Family } from '../../../core/address.js';
 import { failedPrecondition, messageOf } from '../../../core/errors.js';
 import type { Firewall, FirewallPort } from '../../../core/firewall.js';
+import { Mutex } from '../../../core/keyed-mutex.js';
 import { AcceptKeeper } from './accept.js';
 import { arrivalProblems, nftArrivalProblems } from './arrival.js';
 import { foreignProblems, forwardedFamilies, wantedAccept } from './forward.js';
@@ -10,7 +11,6 @@ import { RulesetProbe } from './ruleset-probe.js';
 import type { Nftables } from './libnftables.js';
 import { TABLE } from './ruleset.js';
 import {
-  Serial,
   sortWords,
   type FirewallLog,
   type NodeFirewallDriver,
@@ -40,7 +40,7 @@ export class IptablesFirewall implements NodeFirewallDriver {
   readonly #variant: Variant;
   readonly #probe = new RulesetProbe();
   readonly #accept = new AcceptKeeper();
-  readonly #serial = new Serial();
+  readonly #mutex = new Mutex();
   readonly #log: FirewallLog | undefined;
   readonly #placed = new Map<Family, Placed>();
   /** Only to look: for what an nftables driver left, and for other people's chains that drop. */
@@ -56,7 +56,7 @@ export class IptablesFirewall implements NodeFirewallDriver {
   }
 
   ensure(desired: Firewall): Promise<DriverReport> {
-    return this.#serial.run(() => this.#ensure(desired));
+    return this.#mutex.run(() => this.#ensure(desired));
   }
 
   /** Rules are written as a whole here: the commands know no smaller step that would be any quicker. */
@@ -223,7 +223,7 @@ export class IptablesFirewall implements NodeFirewallDriver {
   }
 
   remove(): Promise<void> {
-    return this.#serial.run(async () => {
+    return this.#mutex.run(async () => {
       this.#settled = undefined;
       this.#placed.clear();
       this.#removeTable();

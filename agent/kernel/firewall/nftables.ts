@@ -3,6 +3,7 @@
 import type { Family } from '../../../core/address.js';
 import { failedPrecondition, messageOf } from '../../../core/errors.js';
 import type { Firewall, FirewallPort } from '../../../core/firewall.js';
+import { Mutex } from '../../../core/keyed-mutex.js';
 import { AcceptKeeper } from './accept.js';
 import { arrivalProblems, isXtablesInput, nftArrivalProblems } from './arrival.js';
 import { foreignProblems, forwardedFamilies, readFilter } from './forward.js';
@@ -18,7 +19,6 @@ import {
 } from './listing.js';
 import { compileRuleset, portElements, renderReplacement, TABLE, type Ruleset } from './ruleset.js';
 import {
-  Serial,
   sortWords,
   type FirewallLog,
   type NodeFirewallDriver,
@@ -52,7 +52,7 @@ export class NftablesFirewall implements NodeFirewallDriver {
   readonly #nft: Nftables;
   readonly #probe = new RulesetProbe();
   readonly #accept = new AcceptKeeper();
-  readonly #serial = new Serial();
+  readonly #mutex = new Mutex();
   readonly #log: FirewallLog | undefined;
   #settled: Settled | undefined;
   /** What was last put in place, to tell drift from change. */
@@ -69,7 +69,7 @@ export class NftablesFirewall implements NodeFirewallDriver {
   }
 
   ensure(desired: Firewall): Promise<DriverReport> {
-    return this.#serial.run(() => this.#ensure(desired));
+    return this.#mutex.run(() => this.#ensure(desired));
   }
 
   changePorts(
@@ -77,7 +77,7 @@ export class NftablesFirewall implements NodeFirewallDriver {
     added: readonly FirewallPort[],
     removed: readonly FirewallPort[],
   ): Promise<DriverReport> {
-    return this.#serial.run(() =>
+    return this.#mutex.run(() =>
       this.#changeElements(desired, added, removed)
         ? Promise.resolve({ repaired: [], applied: [], problems: this.#settled?.problems ?? [] })
         : this.#ensure(desired),
@@ -277,7 +277,7 @@ export class NftablesFirewall implements NodeFirewallDriver {
   }
 
   remove(): Promise<void> {
-    return this.#serial.run(async () => {
+    return this.#mutex.run(async () => {
       this.#settled = undefined;
       this.#placed = undefined;
       this.#known = undefined;

@@ -27,17 +27,6 @@ export interface FirewallLog {
 
 export type Problem = FirewallReport['problems'][number];
 
-/** Runs the given pieces of work one after the other, whatever becomes of each. */
-export class Serial {
-  #tail: Promise<unknown> = Promise.resolve();
-
-  run<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#tail.then(work);
-    this.#tail = result.catch(() => undefined);
-    return result;
-  }
-}
-
 /** Sorts the words of a comparison into drift and what was asked for. */
 export function sortWords(
   changes: readonly string[],

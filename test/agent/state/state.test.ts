@@ -1,4 +1,4 @@
-// The state directory: what is written is read again as the same, and what cannot be read is put aside and told.
+// The state directory: what is written is read again as the same, and what cannot be read is put aside and reported.
 import {
   chmodSync,
   existsSync,
@@ -13,9 +13,13 @@ import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
 
+import { AttachmentState } from '../../../agent/pipework/attachment-state.js';
+import { ContainerState, type ContainerRecord } from '../../../agent/runtime/container-state.js';
+import { InterfaceLoanFiles } from '../../../agent/state/interface-loans.js';
 import { State } from '../../../agent/state/state.js';
 import { WeftError } from '../../../core/errors.js';
 import { decodeConfig, encodeConfig } from '../../../store/network-codec.js';
+import { countedCalls } from '../../fakes/file-calls.js';
 import { endpoint, lease, membership, network } from '../../kernel/samples.js';
 
 function folder(t: ExecutionContext): string {
@@ -95,4 +99,81 @@ test('a directory that cannot be used is an error that names it', (t) => {
   t.true(error?.message.includes(join(path, 'file')));
   chmodSync(path, 0o700);
   t.true(existsSync(path));
+});
+
+test('identity, networks, reservations, loans and containers that always restart are durable; attaching is not', (t) => {
+  const path = folder(t);
+  const calls = countedCalls();
+  const syncs = (work: () => void): boolean => {
+    calls.seen.length = 0;
+    work();
+    return calls.seen.includes('fsync');
+  };
+  const sandbox = { path: '/run/netns/c1', cookie: '1', bootId: 'b' };
+  const state = new State(path, calls);
+  t.true(
+    syncs(() => state.load()),
+    'a new instance id',
+  );
+  t.false(
+    syncs(() => state.load()),
+    'and none after that',
+  );
+  t.true(syncs(() => state.saveNetwork({ network: blue, lease: lease(blue, 1), granted: [] })));
+  t.true(
+    syncs(() =>
+      state.saveReservation({ id: '0123456789abcdef', network: 'blue', ip: '10.1.1.1/24', createdAt: '' }),
+    ),
+  );
+  const c1 = endpoint(membership(blue), '0123456789abcdef', 2, '/run/netns/c1');
+  state.saveEndpoint(c1);
+  syncs(() => state.saveEndpoint(c1));
+  t.deepEqual(calls.seen, ['write', 'rename'], 'an attach is one write and one rename');
+
+  const loan = { link: 'eth1', bridge: 'wfp-eth1', done: true, addresses: [], routes: [] };
+  t.true(syncs(() => new InterfaceLoanFiles(path, 'boot', calls).put(loan)));
+
+  const attachments = new AttachmentState(path, calls);
+  attachments.load((file) => t.fail(file));
+  const place = { kind: 'bridge', name: 'br1', mtu: 1500, vlans: false, made: true } as const;
+  const attachment = { id: '0123456789abcdef', place, name: 'c1', target: 'netns:/run/netns/c1', sandbox };
+  syncs(() =>
+    attachments.save({ ...attachment, ifname: 'eth1', hostIfname: 'wfe1', mac: '02:00:00:00:00:01' }),
+  );
+  t.deepEqual(calls.seen, ['write', 'rename'], 'and so is one of pipework');
+
+  const containers = new ContainerState(path, join(path, 'run'), calls);
+  containers.load();
+  const record: ContainerRecord = {
+    ...{
+      id: '0123456789abcdef',
+      name: 'web',
+      network: 'blue',
+      attachments: [],
+      command: ['sh'],
+      directory: '/',
+    },
+    ...{
+      environment: [],
+      detached: true,
+      remove: false,
+      restart: 'no',
+      stopped: false,
+      bootId: 'b',
+      restarts: 0,
+    },
+    ...{ createdAt: '2026-01-01T00:00:00Z', startedAt: '2026-01-01T00:00:00Z' },
+  };
+  t.false(syncs(() => containers.save(record)));
+  t.true(syncs(() => containers.save({ ...record, restart: 'always' })));
+});
+
+test('an instance file that holds no id is put aside and reported', (t) => {
+  const path = folder(t);
+  writeFileSync(join(path, 'instance'), '\0\0');
+  const { instance, fresh, torn } = new State(path).load();
+  t.true(fresh);
+  t.like(torn, [{ kind: 'instance', path: join(path, 'instance.torn') }]);
+  t.is(readFileSync(join(path, 'instance.torn'), 'utf8'), '\0\0');
+  t.like(new State(path).load(), { instance, fresh: false, torn: [] });
 });

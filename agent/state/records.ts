@@ -1,0 +1,175 @@
+// Schemas of the state directory's records: networks, endpoints, reservations.
+//
+// A file is parsed once, here, into what etcd's own readers would accept: the kernel is programmed by it, and etcd gets it
+// back after a loss.
+import { z } from 'zod';
+
+import { IpAddress, IpNetwork } from '../../core/address.js';
+import type { Parent } from '../../core/compile.js';
+import { MAX_VNI, parseNetworkName, type Network } from '../../core/network.js';
+import type { ClaimHolder, Endpoint, Lease } from '../../core/records.js';
+import type { Reservation } from '../../daemon/plugin-host.js';
+import { decodeConfig, encodeConfig } from '../../store/network-codec.js';
+import { integer, interfaceText, linkName, mac } from '../../store/parse.js';
+import { decodeEndpoint, encodeEndpoint } from '../../store/record-codec.js';
+
+/** A network that the node is on. */
+export interface SavedNetwork {
+  network: Network;
+  lease: Lease;
+  /** Addresses of this node's subnet that others use with its agreement. */
+  granted: ({ ip: string } & ClaimHolder)[];
+  /** The link of this node that the network leaves through. */
+  parent?: Parent;
+}
+
+const ip = z.string().transform((text) => IpAddress.parse(text));
+const net = z.string().transform((text) => IpNetwork.parse(text));
+const range = z.object({ first: net, last: net });
+const networkName = z.string().transform((text) => parseNetworkName(text));
+const vni = integer(1, MAX_VNI);
+const mtu = integer(0, 65_535);
+const vlan = integer(1, 4094);
+const prefixLength = integer(0, 128);
+const vtep = z.object({ vni: integer(0, MAX_VNI), mac });
+
+const common = {
+  name: networkName,
+  subnet: net,
+  subnet6: net.optional(),
+  hostPrefix: prefixLength,
+  hostPrefix6: prefixLength.optional(),
+  range,
+  range6: range.optional(),
+  mtu: mtu.optional(),
+  internal: z.boolean(),
+  masquerade: z.boolean(),
+  docker: z.boolean().optional(),
+  routes: z.array(z.string()).optional(),
+};
+const bridged = {
+  ...common,
+  parent: linkName.optional(),
+  force: z.boolean(),
+  pool: net.optional(),
+  gateway: ip.optional(),
+};
+const networkSchema = z.discriminatedUnion('driver', [
+  z.object({
+    ...common,
+    driver: z.literal('overlay'),
+    backend: z.literal('vxlan'),
+    vni,
+    port: integer(1, 65_535),
+  }),
+  z.object({ ...bridged, driver: z.literal('bridge') }),
+  z.object({
+    ...bridged,
+    driver: z.literal('vlan'),
+    vlan,
+    allowVlan: z.array(z.object({ first: vlan, last: vlan })),
+    gatewayNode: z.string().optional(),
+  }),
+]);
+
+const parentSchema = z.object({
+  name: linkName,
+  isBridge: z.boolean(),
+  mac,
+  mtu,
+  native: vlan.optional(),
+});
+
+const leaseSchema = z.object({
+  network: z.string(),
+  subnet: net,
+  subnet6: net.optional(),
+  publicIp: ip,
+  publicIp6: ip.optional(),
+  backendType: z.string(),
+  vtep: vtep.optional(),
+  vtep6: vtep.optional(),
+  node: z.string().optional(),
+  instance: z.string().optional(),
+  since: z.string().optional(),
+  reservation: z.boolean(),
+});
+
+const endpointSchema = z.object({
+  id: z.string().regex(/^[0-9a-f]{16}$/),
+  name: z.string(),
+  explicitName: z.boolean(),
+  network: z.string(),
+  node: z.string(),
+  target: z.string(),
+  sandbox: z.object({ path: z.string(), cookie: z.string(), bootId: z.string() }),
+  ifname: z.string(),
+  hostIfname: z.string(),
+  mac: z.string(),
+  ip: z.string(),
+  ip6: z.string().optional(),
+  claimed: z.boolean().optional(),
+  defaultRoute: z.boolean(),
+  aliases: z.array(z.string()),
+  publish: z
+    .array(
+      z.object({
+        hostIp: z.string(),
+        hostPort: z.number(),
+        port: z.number(),
+        protocol: z.enum(['tcp', 'udp']),
+        everywhere: z.boolean(),
+      }),
+    )
+    .default([]),
+  vlan: z.number().optional(),
+  dns: z.literal(true).optional(),
+  door: z.literal('docker').optional(),
+  createdAt: z.string(),
+});
+
+const savedSchema = z.object({
+  network: networkSchema,
+  lease: leaseSchema,
+  granted: z.array(
+    z.object({ ip: ip.transform((address) => address.toString()), node: z.string(), endpoint: z.string() }),
+  ),
+  parent: parentSchema.optional(),
+  /** The config as it was in etcd: written back after a loss, nothing of it is missing, also what weft does not know. */
+  config: z.string().optional(),
+});
+
+const reservationSchema = z.object({
+  id: z.string().regex(/^[0-9a-f]{16}$/),
+  network: networkName,
+  ip: interfaceText,
+  createdAt: z.string(),
+});
+export const savedReservation = (value: unknown): Reservation => reservationSchema.parse(value);
+
+// zod writes `undefined` as a value of optional keys; the records have no such key at all.
+export function savedNetwork(value: unknown): SavedNetwork {
+  const { config, ...rest } = savedSchema.parse(value);
+  const saved = withoutUndefined(rest) as SavedNetwork;
+  // By etcd's own reader in any case: what it would refuse is no network.
+  return { ...saved, network: decodeConfig(saved.network.name, config ?? encodeConfig(saved.network)) };
+}
+
+/** Nothing that etcd's readers would refuse: it is told there, and the kernel is programmed by it. */
+export function savedEndpoint(value: unknown): Endpoint {
+  const endpoint = withoutUndefined(endpointSchema.parse(value)) as Endpoint;
+  const { id, network } = endpoint;
+  decodeEndpoint({ kind: 'endpoint', network: parseNetworkName(network), id }, encodeEndpoint(endpoint));
+  return endpoint;
+}
+
+function withoutUndefined(record: object): object {
+  return Object.fromEntries(
+    Object.entries(record)
+      .filter(([, value]) => value !== undefined)
+      .map(([key, value]: [string, unknown]) => [key, isPlain(value) ? withoutUndefined(value) : value]),
+  );
+}
+
+const isPlain = (value: unknown): value is object =>
+  typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype;

@@ -1,0 +1,112 @@
+// Files of a state directory: written whole, deleted, and their errors.
+//
+// A process may be killed, and a disk be full, at any moment. A reader finds the old text or the new one, never a part.
+import fs from 'node:fs';
+import { dirname } from 'node:path';
+
+import { z } from 'zod';
+
+import { failedPrecondition, messageOf, type WeftError } from '../core/errors.js';
+import { errnoOf } from './errno.js';
+
+/** The calls that change files; tests count them and let them fail. */
+export type FileCalls = Pick<
+  typeof fs,
+  'openSync' | 'writeFileSync' | 'fsyncSync' | 'closeSync' | 'renameSync' | 'unlinkSync'
+>;
+
+export interface ReplaceOptions {
+  mode?: number;
+  /** The text and the file's name are on the disk when the call returns: they survive a power cut. */
+  sync?: boolean;
+  calls?: FileCalls;
+}
+
+/** What a write that was interrupted leaves behind. */
+export const LEFTOVER = '.new';
+
+/** Writes beside the file and renames. @throws Error of the system call that failed; then the file is as it was */
+export function replaceFile(
+  path: string,
+  text: string,
+  { mode = 0o600, sync = false, calls = fs }: ReplaceOptions = {},
+): void {
+  const fresh = `${path}${LEFTOVER}`;
+  try {
+    if (sync) writeSynced(fresh, text, mode, calls);
+    else calls.writeFileSync(fresh, text, { mode });
+    calls.renameSync(fresh, path);
+  } catch (error) {
+    // On a full disk a half-written file keeps the space that the next attempt needs.
+    unlinkQuietly(fresh, calls);
+    throw error;
+  }
+  if (sync) syncFolder(dirname(path), calls);
+}
+
+function writeSynced(path: string, text: string, mode: number, calls: FileCalls): void {
+  const file = calls.openSync(path, 'w', mode);
+  try {
+    calls.writeFileSync(file, text);
+    calls.fsyncSync(file);
+  } finally {
+    calls.closeSync(file);
+  }
+}
+
+/** fsync(2): the entry in the folder needs an fsync of its own. */
+export function syncFolder(path: string, calls: FileCalls = fs): void {
+  const folder = calls.openSync(path, 'r');
+  try {
+    calls.fsyncSync(folder);
+  } catch (error) {
+    // A file system that cannot sync a folder (some network and FUSE ones) gives no stronger promise.
+    if (errnoOf(error) !== 'EINVAL' && errnoOf(error) !== 'ENOTSUP') throw error;
+  } finally {
+    calls.closeSync(folder);
+  }
+}
+
+function unlinkQuietly(path: string, calls: FileCalls): void {
+  try {
+    calls.unlinkSync(path);
+  } catch {
+    // The next load removes it.
+  }
+}
+
+/** A file that is gone already is no error. @throws Error of the system call that failed */
+export function deleteFile(path: string, calls: FileCalls = fs): void {
+  try {
+    calls.unlinkSync(path);
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error;
+  }
+}
+
+/** @param what the file or folder, and what was to be done: "the state file PATH cannot be written" */
+export const stateError = (what: string, error: unknown): WeftError =>
+  failedPrecondition(`${what}: ${messageOf(error)}`, nextStep(error), { cause: error });
+
+function nextStep(error: unknown): string {
+  const elsewhere = 'or name another state directory with --state-dir.';
+  switch (errnoOf(error)) {
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return `Give its file system space and inodes (df, df -i), ${elsewhere}`;
+    case 'ENOTDIR':
+    case 'EEXIST':
+      return `A file is where a folder belongs: put a writable folder in its place, ${elsewhere}`;
+    case 'EROFS':
+      return `Mount its file system writable, ${elsewhere}`;
+    default:
+      return `Make it readable and writable for this process, ${elsewhere}`;
+  }
+}
+
+/** In one line: of what a schema finds wrong, the first. */
+export function whyUnreadable(error: unknown): string {
+  if (!(error instanceof z.ZodError)) return messageOf(error);
+  const [issue] = error.issues;
+  return `${issue?.path.map(String).join('.') ?? ''}: ${issue?.message ?? 'not what it should be'}`;
+}
