@@ -10,15 +10,17 @@ import type { Logger } from '../../daemon/log.js';
 import type { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
 import { NODE, type ProblemKey, type Problems } from '../health/index.js';
+import { ContainerEnds } from './container-ends.js';
 import { ContainerFaults } from './container-faults.js';
 import type { ContainerNetworks } from './container-networks.js';
-import { ContainerStarts, detachAll, endpointsOf, previousAddressesOf } from './container-start.js';
+import { ContainerStarts, detachAll, previousAddressesOf } from './container-start.js';
+import { forgetAttachment, newRecord } from './container-record.js';
 import type { ContainerRecord, ContainerState } from './container-state.js';
 import { endProcesses, pause } from './container-stop.js';
-import { ContainerTable, type ContainerPhase, type Held } from './container-table.js';
-import { trimLog } from './container-log.js';
+import { ContainerTable, type Held } from './container-table.js';
+import { viewOf, type ContainerView } from './container-view.js';
 import { launch, type Launched } from './launcher.js';
-import { isAlive, killAll, processAt } from './processes.js';
+import { processAt } from './processes.js';
 import type { RunRequest } from './run-request.js';
 import type { Target } from '../targets/index.js';
 
@@ -34,36 +36,27 @@ export interface ContainersOptions {
   againMs?: number;
 }
 
-/** A process that ends is noticed within this time, where nobody tells of it. */
-const EVERY_MS = 250;
 /** As Docker: doubled with each start that did not last, and forgotten after one that did. */
 const RESTARTS = { firstMs: 100, lastMs: 60_000 } as const;
-const LASTED_MS = 10_000;
-/** How long whoever waits for a command in the foreground has to write down how it ended. */
-const TOLD_WITHIN_MS = 2_000;
 const STOP_SECONDS = 10;
-
-/** A container with what is attached to it. */
-export interface ContainerView {
-  record: ContainerRecord;
-  phase: ContainerPhase | undefined;
-  pid: number | undefined;
-  log: string;
-  endpoints: Endpoint[];
-  launch?: Launch;
-}
 
 export class Containers {
   readonly #table = new ContainerTable();
   readonly #locks = new KeyedMutex();
   readonly #starts: ContainerStarts;
   readonly #faults: ContainerFaults;
-  #tick: NodeJS.Timeout | undefined;
+  readonly #ends: ContainerEnds;
   #stopped = false;
 
   constructor(private readonly options: ContainersOptions) {
     this.#faults = new ContainerFaults(options);
     this.#starts = new ContainerStarts({ ...options, find: (name) => this.#table.find(name).record });
+    this.#ends = new ContainerEnds({
+      ...options,
+      ...{ table: this.#table, locks: this.#locks, faults: this.#faults },
+      forget: (held) => this.#forget(held),
+      later: (held, afterMs) => this.#later(held, afterMs),
+    });
   }
 
   /** Takes up what is remembered: what runs goes on, what ended meanwhile is settled, what shall always run is started. */
@@ -88,8 +81,7 @@ export class Containers {
       else if (record.restart === 'always' && !record.stopped) this.#later(held, 0);
     }
     state.sweep(records.map(({ id }) => id));
-    this.#tick = setInterval(() => this.#look(), this.options.everyMs ?? EVERY_MS);
-    this.#look();
+    this.#ends.start();
   }
 
   #rebooted(held: Held): void {
@@ -112,7 +104,7 @@ export class Containers {
   /** The containers go on. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    clearInterval(this.#tick);
+    this.#ends.stop();
     const all = this.#table.all();
     for (const { again } of all) clearTimeout(again);
     await Promise.all(all.map(({ record }) => this.#locks.run(record.id, () => Promise.resolve())));
@@ -151,29 +143,7 @@ export class Containers {
     const { state } = this.options;
     try {
       const process = await this.#starts.check(request);
-      // A resolv.conf of its own it has in any case, and its target is no namespace with a file in /etc/netns.
-      const own = {
-        ...request.attach,
-        ...{ network: request.networkText, target: runTarget(name), dns: false },
-      };
-      const now = new Date().toISOString();
-      const record: ContainerRecord = {
-        id: request.id,
-        name,
-        network: request.networkText,
-        attachments: request.network.kind === 'network' ? [{ request: own }] : [],
-        command: request.command,
-        directory: request.directory,
-        environment: request.environment,
-        detached: request.detached,
-        remove: request.remove,
-        restart: request.restart,
-        stopped: false,
-        bootId: this.options.bootId,
-        restarts: 0,
-        createdAt: now,
-        startedAt: now,
-      };
+      const record = newRecord(request, name, this.options.bootId);
       const held: Held = { record, phase: 'running', backoff: new Backoff(RESTARTS) };
       const word = await this.#starts.begin(record, process);
       this.#table.add(held);
@@ -190,84 +160,8 @@ export class Containers {
   /** Looks after a container now. Answers it as it is then; without a phase where nothing is kept of it. */
   async settle(name: string): Promise<ContainerView> {
     const held = this.#table.find(name);
-    await this.#settle(held);
+    await this.#ends.settle(held);
     return { ...this.#view(held), phase: this.#table.has(held.record.id) ? held.phase : undefined };
-  }
-
-  #look(): void {
-    for (const held of this.#table.all()) {
-      const { record } = held;
-      if (this.#faults.rests(held)) continue;
-      if (held.unsaved === true) void this.#locks.run(record.id, () => Promise.resolve(this.#keep(held)));
-      if (record.process === undefined) continue;
-      try {
-        if (isAlive(record.process)) {
-          if (record.detached) trimLog(this.options.state.logOf(record.id));
-        } else if (this.#isTold(held)) {
-          void this.#settle(held).catch((error: unknown) => this.#faults.note(held, error));
-        }
-      } catch (error) {
-        this.#faults.note(held, error);
-      }
-    }
-  }
-
-  /** Whether nothing more is to be learned of an end that was only noticed: with its exit status, or without for good. */
-  #isTold(held: Held): boolean {
-    const { record } = held;
-    const { state } = this.options;
-    const cameToLife = state.commandPid(record.id) !== undefined;
-    if (record.detached || !cameToLife || state.exitCode(record.id) !== undefined) return true;
-    held.goneSince ??= Date.now();
-    return Date.now() - held.goneSince >= TOLD_WITHIN_MS;
-  }
-
-  /** Where its process has ended: what is left of it goes, and what was wanted for this case is done. */
-  #settle(held: Held): Promise<void> {
-    return this.#locks.run(held.record.id, () => this.#settleNow(held));
-  }
-
-  async #settleNow(held: Held): Promise<void> {
-    const { record } = held;
-    const { state, log } = this.options;
-    if (this.#stopped || record.process === undefined || isAlive(record.process)) return;
-    killAll(state.folderOf(record.id));
-    const cameToLife = state.commandPid(record.id) !== undefined;
-    const exitCode = state.exitCode(record.id) ?? null;
-    const lasted = Date.now() - Date.parse(record.startedAt);
-    const isKept = !record.remove && (cameToLife || record.restarts > 0);
-    // What may be refused comes first: it is tried again then, as if the process had ended just now.
-    await detachAll(this.options.networks, record.name);
-    if (!isKept) this.#forget(held);
-    this.#faults.over(held);
-    delete record.process;
-    delete held.goneSince;
-    record.exitCode = exitCode;
-    record.finishedAt = new Date().toISOString();
-    log.info('a container has ended', { container: record.name, exitCode });
-    if (!isKept) return;
-    held.phase = 'exited';
-    held.unsaved = true;
-    this.#keep(held);
-    if (record.restart !== 'always' || record.stopped) return;
-    if (lasted >= LASTED_MS) held.backoff.reset();
-    this.#later(held, held.backoff.next());
-  }
-
-  /** Writes down how its last run ended; until then what the run left behind says so to the next agent. */
-  #keep(held: Held): void {
-    const { record } = held;
-    // It may have been started again, or removed, meanwhile.
-    if (held.unsaved !== true || record.process !== undefined || !this.#table.has(record.id)) return;
-    const { state } = this.options;
-    try {
-      state.save(record);
-      state.clearFolder(record.id);
-      delete held.unsaved;
-      this.#faults.over(held);
-    } catch (error) {
-      this.#faults.note(held, error);
-    }
   }
 
   /** @throws WeftError where the state directory refuses; then it is there as before */
@@ -352,7 +246,7 @@ export class Containers {
       this.#faults.over(held);
       launched.go(word);
       launched.onExit(
-        () => void this.#settle(held).catch((error: unknown) => this.#faults.note(held, error)),
+        () => void this.#ends.settle(held).catch((error: unknown) => this.#faults.note(held, error)),
       );
       this.options.problems.clear(startOf(record));
       this.options.log.info('a container runs again', { container: record.name, network: record.network });
@@ -401,8 +295,8 @@ export class Containers {
     });
     if (record.process === undefined) return this.#view(held);
     await endProcesses(state, record, seconds);
-    while (record.process !== undefined && !this.#isTold(held)) await pause();
-    await this.#settle(held);
+    while (record.process !== undefined && !this.#ends.isTold(held)) await pause();
+    await this.#ends.settle(held);
     return this.#view(held);
   }
 
@@ -430,10 +324,8 @@ export class Containers {
     const held = this.#table.byTarget(endpoint.target);
     if (held === undefined || this.#starts.pidOf(held.record.name) !== undefined) return;
     const { record } = held;
-    record.attachments = record.attachments.filter(
-      ({ request: { network } }) => network !== endpoint.network,
-    );
-    const target = endpoint.target;
+    forgetAttachment(record, endpoint.network);
+    const { target } = endpoint;
     record.attachments.push({ request: { ...request, target }, ...previousAddressesOf(endpoint) });
     this.options.state.save(record);
   }
@@ -442,24 +334,12 @@ export class Containers {
     const held = this.#table.byTarget(endpoint.target);
     if (held === undefined) return;
     const { record } = held;
-    record.attachments = record.attachments.filter(
-      ({ request: { network } }) => network !== endpoint.network,
-    );
+    forgetAttachment(record, endpoint.network);
     this.options.state.save(record);
   }
 
   #view(held: Held): ContainerView {
-    const { record, phase } = held;
-    return {
-      record,
-      phase,
-      pid:
-        record.process === undefined
-          ? undefined
-          : (this.options.state.commandPid(record.id) ?? record.process.pid),
-      log: this.options.state.logOf(record.id),
-      endpoints: endpointsOf(this.options.networks, record.name),
-    };
+    return viewOf(held, this.options.state, this.options.networks);
   }
 }
 

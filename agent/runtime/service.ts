@@ -14,7 +14,8 @@ import {
   type StopContainerRequest,
 } from '../../proto/gen/weft/v1/runtime.js';
 import type { Endpoint as EndpointMessage } from '../../proto/gen/weft/v1/types.js';
-import type { Containers, ContainerView } from './containers.js';
+import type { ContainerView } from './container-view.js';
+import type { Containers } from './containers.js';
 import { parseRun } from './run-request.js';
 
 /** A year; what is longer is a mistake, and no timer of JavaScript's. */
