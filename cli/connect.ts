@@ -7,6 +7,7 @@ import { unavailable, WeftError } from '../core/errors.js';
 import { call, channel, clientOptions } from '../daemon/grpc.js';
 import { hostPort } from '../daemon/kinds.js';
 import { readTls, type Tls } from '../daemon/tls.js';
+import { SEE_THAT_IT_RUNS } from '../daemon/transport-errors.js';
 import type { GlobalOptions } from './global-options.js';
 
 /** Deadline of calls that read, in milliseconds. */
@@ -48,10 +49,11 @@ export function connectorFor(options: GlobalOptions, onAsk: () => void): Connect
     request: Q,
     peer: string,
     deadlineMs: number,
+    at?: { address: string; tls: Tls | undefined },
   ): Promise<A> => {
     try {
       onAsk();
-      return await call(method(client).bind(client), request, { peer, deadlineMs });
+      return await call(method(client).bind(client), request, { peer, deadlineMs, at });
     } finally {
       client.close();
     }
@@ -68,7 +70,7 @@ export function connectorFor(options: GlobalOptions, onAsk: () => void): Connect
       const { address, tls } = controller();
       const client = new service(`dns:${address}`, ...channel(address, tls));
       const peer = `the controller at ${options.controller}`;
-      return ask(client, method, request, peer, deadlineMs).catch((error: unknown) => {
+      return ask(client, method, request, peer, deadlineMs, { address, tls }).catch((error: unknown) => {
         throw away(
           error,
           'Is `weft controller` running there? Name it with --controller or WEFT_CONTROLLER.',
@@ -92,7 +94,5 @@ export function connectorFor(options: GlobalOptions, onAsk: () => void): Connect
 function away(error: unknown, next: string): unknown {
   if (!(error instanceof WeftError) || error.code !== 'UNAVAILABLE' || error.cause === undefined)
     return error;
-  const denied = error.message.includes('permission denied');
-  const tls = error.next?.includes('--tls-ca') === true;
-  return unavailable(error.message, denied || tls ? error.next : next, { cause: error.cause });
+  return error.next === SEE_THAT_IT_RUNS ? unavailable(error.message, next, { cause: error.cause }) : error;
 }

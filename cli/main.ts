@@ -9,6 +9,7 @@ import { dnsCommands } from './commands/dns.js';
 import { containerCommands } from './commands/container.js';
 import { endpointCommands } from './commands/endpoint.js';
 import { exposeCommands } from './commands/expose.js';
+import { helpCommands } from './commands/help.js';
 import { networkCommands } from './commands/network.js';
 import { nodeCommands } from './commands/node.js';
 import { pipeworkCommand } from './commands/pipework.js';
@@ -87,7 +88,6 @@ export function buildProgram(): Command {
   const program = new Command('weft')
     .description('Networks for containers across hosts.')
     .version(version, '-V, --version', 'print the version')
-    .helpCommand('help [command]', 'show what a command does')
     .enablePositionalOptions(false)
     .showSuggestionAfterError()
     .exitOverride()
@@ -107,6 +107,7 @@ export function buildProgram(): Command {
   // bin/weft starts the daemons; they are listed here for help and completion.
   program.command('agent').description('the daemon of a node (weft agent --help)');
   program.command('controller').description('the daemon that serves the cluster (weft controller --help)');
+  helpCommands(program);
   for (const command of leaves(program)) addGlobalOptions(command);
   return program;
 }

@@ -5,6 +5,7 @@ import { unary } from '../daemon/grpc.js';
 import type { EndpointEvent, EndpointServiceServer } from '../proto/gen/weft/v1/controller.js';
 import { Endpoint } from '../proto/gen/weft/v1/types.js';
 import type { Store } from '../store/store.js';
+import { unservedConfig } from '../store/unserved.js';
 import { endpointMessage, type Sources } from './messages.js';
 import { unknownNetwork } from './unknown-network.js';
 import type { Registry } from './registry.js';
@@ -53,7 +54,7 @@ export function endpointService(options: {
 
     listEndpoints: unary(async (filter) => {
       await waitForSync(store);
-      if (filter.network !== '' && !store.view.networks.has(filter.network))
+      if (filter.network !== '' && !hasEndpoints(store, filter.network))
         throw unknownNetwork(store, filter.network);
       if (filter.node !== '' && !store.view.nodes.has(filter.node)) throw registry.unknown(filter.node);
       const found = [...allEndpoints(store, filter.network)].filter((endpoint) => fits(endpoint, filter));
@@ -110,6 +111,10 @@ const fits = (endpoint: EndpointRecord, filter: { network: string; node: string 
 const inOrder = (a: EndpointRecord, b: EndpointRecord): number => compare(sortKey(a), sortKey(b));
 const sortKey = ({ network, name, id }: EndpointRecord): string => `${network}\0${name}\0${id}`;
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+
+/** A network that is not served may have endpoints, which must be found to be detached. */
+const hasEndpoints = ({ view }: Store, network: string): boolean =>
+  view.networks.has(network) || view.endpoints.has(network) || unservedConfig(view, network) !== undefined;
 
 function* allEndpoints(store: Store, network = ''): Iterable<EndpointRecord> {
   if (network !== '') {

@@ -5,6 +5,7 @@ import { unary } from '../daemon/grpc.js';
 import type { NetworkServiceServer } from '../proto/gen/weft/v1/controller.js';
 import type { Network } from '../proto/gen/weft/v1/types.js';
 import type { Store } from '../store/store.js';
+import { unservedConfig } from '../store/unserved.js';
 import { leasesOf, networkMessage, type Sources } from './messages.js';
 import { waitForSync } from './wait-for-sync.js';
 import { unknownNetwork } from './unknown-network.js';
@@ -49,7 +50,8 @@ export function networkChanges(sources: Sources): Changes {
       await waitForSync(store);
       if (remove) {
         // Either may name the other; one of them may be gone.
-        if (!store.view.networks.has(a) && !store.view.networks.has(b)) throw unknownNetwork(store, a);
+        if (!store.view.networks.has(a) && !store.view.networks.has(b))
+          throw unknownNetwork(store, unservedConfig(store.view, b) === undefined ? a : b);
         for (const [one, other] of [
           [a, b],
           [b, a],

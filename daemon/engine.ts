@@ -1,14 +1,15 @@
 // HTTP client of a Docker engine: one request, or its stream of events.
 import { request } from 'node:http';
 
-import { messageOf, unavailable } from '../core/errors.js';
+import { messageOf, permissionDenied, unavailable } from '../core/errors.js';
+import { errnoOf } from './errno.js';
 import type { EngineAddress } from './kinds.js';
 
 const TIMEOUT_MS = 5_000;
 /** A line of Docker's events is a few hundred bytes. */
 const MAX_LINE = 1 << 20;
 
-/** @throws WeftError UNAVAILABLE where the engine does not answer within 5 s */
+/** @throws WeftError UNAVAILABLE where the engine does not answer within 5 s, PERMISSION_DENIED where its socket is not ours to use */
 export function askEngine(engine: EngineAddress, path: string): Promise<{ status: number; body: string }> {
   return new Promise((resolve, reject) => {
     const fail = (error: unknown): void => reject(away(engine, error));
@@ -60,12 +61,21 @@ export function streamEngine(
   });
 }
 
-const away = (engine: EngineAddress, error: unknown): Error =>
-  unavailable(
+function away(engine: EngineAddress, error: unknown): Error {
+  const errno = errnoOf(error);
+  if (errno === 'EACCES' || errno === 'EPERM') {
+    return permissionDenied(
+      `the Docker engine at ${shownEngine(engine)} may not be asked: permission denied`,
+      'Run the agent as root, or as a member of the group that the socket belongs to.',
+      { cause: error },
+    );
+  }
+  return unavailable(
     `the Docker engine at ${shownEngine(engine)} does not answer: ${messageOf(error)}`,
     'Start Docker, or name its address with --docker.',
     { cause: error },
   );
+}
 
 export const shownEngine = (engine: EngineAddress): string =>
   'socketPath' in engine ? engine.socketPath : `${engine.host}:${engine.port}`;

@@ -19,10 +19,17 @@ import {
   type StatusObject,
 } from '@grpc/grpc-js';
 
-import { messageOf, unavailable, WeftError, type ErrorCode } from '../core/errors.js';
+import { messageOf, WeftError, type ErrorCode } from '../core/errors.js';
 import type { HostPort } from './kinds.js';
 import { explainListenError } from './port-owner.js';
 import type { Tls } from './tls.js';
+import {
+  explainClosed,
+  explainTransport,
+  isClosed,
+  isServiceError,
+  type CalledAddress,
+} from './transport-errors.js';
 
 // grpc-js would print the same errors on standard error again.
 if (process.env['GRPC_VERBOSITY'] === undefined) setLogVerbosity(logVerbosity.NONE);
@@ -70,7 +77,19 @@ export function fromServiceError(error: unknown, { peer }: { peer: string }): We
     const text = decoded(String(next));
     return new WeftError(codeOf(error.code), error.details, text === '' ? undefined : text);
   }
-  return explainTransport(error, peer);
+  return (
+    explainTransport(error, peer) ??
+    new WeftError(codeOf(error.code), `${peer}: ${error.details}`, undefined, { cause: error })
+  );
+}
+
+/** As `fromServiceError`, having looked why a connection was closed. @param at the address that was called */
+export function explainFailure(
+  error: unknown,
+  { peer, at }: { peer: string; at?: CalledAddress | undefined },
+): WeftError | Promise<WeftError> {
+  const known = fromServiceError(error, { peer });
+  return at !== undefined && isClosed(known) ? explainClosed(known, peer, at) : known;
 }
 
 // A peer is not trusted.
@@ -80,65 +99,6 @@ function decoded(text: string): string {
   } catch {
     return text;
   }
-}
-
-// Errors of grpc-js or of the network, with a next step.
-function explainTransport(error: ServiceError, peer: string): WeftError {
-  const options = { cause: error };
-  const { details } = error;
-  switch (error.code) {
-    case status.UNAVAILABLE:
-      return unavailable(`${peer} ${whyUnavailable(details)}`, nextWhenUnavailable(details), options);
-    case status.DEADLINE_EXCEEDED:
-      return new WeftError(
-        'DEADLINE_EXCEEDED',
-        `${peer} did not answer in time`,
-        'Try again; its log may say why.',
-        options,
-      );
-    case status.UNIMPLEMENTED:
-      return new WeftError(
-        'UNIMPLEMENTED',
-        `${peer} does not know this call`,
-        'Run the same version of weft on both sides.',
-        options,
-      );
-    case status.CANCELLED:
-      return new WeftError('ABORTED', `the call to ${peer} was given up`, undefined, options);
-    default:
-      return new WeftError(codeOf(error.code), `${peer}: ${details}`, undefined, options);
-  }
-}
-
-function whyUnavailable(details: string): string {
-  if (details.includes('ECONNREFUSED')) return 'does not answer: nothing listens there';
-  if (details.includes('ENOENT')) return 'does not answer: there is no such socket';
-  if (details.includes('EACCES') || details.includes('EPERM')) return 'may not be asked: permission denied';
-  if (/ENOTFOUND|EAI_AGAIN|Name resolution failed/.test(details))
-    return 'cannot be found: the name is not known';
-  if (/EHOSTUNREACH|ENETUNREACH|ETIMEDOUT/.test(details)) return 'cannot be reached from here';
-  if (/certificate|self.signed/i.test(details))
-    return `could not be trusted: ${details.replace(/^.*Last error: /, '').replace(/ \(.*$/, '')}`;
-  if (isTlsTrouble(details))
-    return 'ended the connection before it was set up, as happens when only one side uses TLS';
-  return `is not available: ${details}`;
-}
-
-function nextWhenUnavailable(details: string): string {
-  if (details.includes('EACCES') || details.includes('EPERM')) return 'Run the command as root.';
-  if (isTlsTrouble(details)) {
-    return 'Either both sides need --tls-ca, --tls-cert and --tls-key with certificates of the same CA, or neither.';
-  }
-  return 'See that it runs and that the address is right.';
-}
-
-const isTlsTrouble = (details: string): boolean =>
-  /certificate|self.signed|SSL|TLS|ECONNRESET|ERR_SSL|EPROTO|socket hang up|Connection dropped|Failed to connect/i.test(
-    details,
-  );
-
-function isServiceError(error: unknown): error is ServiceError {
-  return error instanceof Error && typeof (error as Partial<ServiceError>).code === 'number';
 }
 
 /** gRPC's name of a code that weft uses. */
@@ -221,14 +181,15 @@ type UnaryMethod<Request, Response> = (
 
 /**
  * One call of a generated client: `await call(client.getNode.bind(client), { name }, { peer, deadlineMs: 5000 })`.
+ * @param options `at`: the address that is called, where an error may be looked into
  * @throws WeftError
  */
 export function call<Request, Response>(
   method: UnaryMethod<Request, Response>,
   request: Request,
-  options: { peer: string; deadlineMs: number; signal?: AbortSignal },
+  options: { peer: string; deadlineMs: number; signal?: AbortSignal; at?: CalledAddress | undefined },
 ): Promise<Response> {
-  const { peer, deadlineMs, signal } = options;
+  const { peer, deadlineMs, signal, at } = options;
   return new Promise((resolve, reject) => {
     const running = method(
       request,
@@ -237,7 +198,7 @@ export function call<Request, Response>(
       (error, response) => {
         signal?.removeEventListener('abort', cancel);
         if (error === null) resolve(response);
-        else reject(fromServiceError(error, { peer }));
+        else void Promise.resolve(explainFailure(error, { peer, at })).then(reject);
       },
     );
     const cancel = (): void => running.cancel();

@@ -28,7 +28,7 @@ export function readSettingsFile(
   const path = named?.text ?? defaultFile;
   let text: string;
   try {
-    text = readFileSync(path, 'utf8');
+    text = decode(readFileSync(path));
   } catch (error) {
     const code = errnoOf(error);
     if (named === undefined && (code === 'ENOENT' || code === 'ENOTDIR'))
@@ -43,6 +43,14 @@ export function readSettingsFile(
     );
   }
   return { path, given: readYaml(path, text, settings) };
+}
+
+/** A byte order mark says which encoding it is, and is no part of the text (YAML 1.2.2 §5.2). */
+function decode(bytes: Uint8Array): string {
+  const [first, second] = bytes;
+  const encoding =
+    first === 0xff && second === 0xfe ? 'utf-16le' : first === 0xfe && second === 0xff ? 'utf-16be' : 'utf-8';
+  return new TextDecoder(encoding).decode(bytes);
 }
 
 function readYaml(path: string, text: string, settings: KnownSettings): Map<string, Given> {

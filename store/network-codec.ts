@@ -31,6 +31,7 @@ import {
   ip4,
   ip6,
   parseJsonObject,
+  withoutMark,
   text,
   UnreadableError,
 } from './parse.js';
@@ -98,7 +99,9 @@ const BRIDGED = goObject({
 const sources = new WeakMap<Network, string>();
 
 /** @throws UnreadableError with the field, the value and what is allowed */
-export function decodeConfig(name: string, value: string): Network {
+export function decodeConfig(name: string, text: string): Network {
+  // Whoever writes it back leaves the mark out: flanneld does not read it.
+  const value = withoutMark(text);
   const json = parseJsonObject(value);
   // First, for another backend's fields need not make sense as VXLAN's.
   const type = backendIn(json);

@@ -1,10 +1,11 @@
 // Changes to a network that is there: compare and swap on its config, so that two who change it at once both have their way,
 // and what weft does not know of a config stays in it.
-import { failedPrecondition, notFound, unavailable } from '../core/errors.js';
+import { notFound, unavailable } from '../core/errors.js';
 import type { Network } from '../core/network.js';
 import { decodeConfig, editConfig } from './network-codec.js';
 import { UnreadableError } from './parse.js';
 import type { NetworkChange } from './store.js';
+import { notServed } from './unserved.js';
 import { put, read, unchanged, type Context } from './transaction.js';
 
 const ATTEMPTS = 10;
@@ -18,7 +19,7 @@ export async function updateNetwork(context: Context, name: string, change: Netw
       throw notFound(`network ${name}: there is no such network`, 'See which do: weft network ls.');
     }
     const value = there.value.toString();
-    const edited = changed(name, value, change);
+    const edited = changed(name, config, value, change);
     if (edited === undefined) return decodeConfig(name, value);
     const { succeeded, header } = await client.txn({
       compare: [unchanged(config, there.mod_revision)],
@@ -33,7 +34,7 @@ export async function updateNetwork(context: Context, name: string, change: Netw
 }
 
 /** The new config; undefined where it says so already. */
-function changed(name: string, value: string, change: NetworkChange): string | undefined {
+function changed(name: string, key: string, value: string, change: NetworkChange): string | undefined {
   try {
     const network = decodeConfig(name, value);
     const before = network.routes ?? [];
@@ -48,12 +49,6 @@ function changed(name: string, value: string, change: NetworkChange): string | u
     });
   } catch (error) {
     if (!(error instanceof UnreadableError)) throw error;
-    throw failedPrecondition(
-      `network ${name}: its config is not one that weft serves: ${error.message}`,
-      undefined,
-      {
-        cause: error,
-      },
-    );
+    throw notServed(name, { key, why: error.message }, { cause: error });
   }
 }

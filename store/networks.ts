@@ -27,10 +27,12 @@ import {
   type Network,
   type OverlayNetwork,
 } from '../core/network.js';
+import type { BadRecord } from '../core/records.js';
 import { rangeOf } from './keys.js';
 import { predates } from '../core/lost-records.js';
 import { decodeConfig, encodeConfig, occupiedBy } from './network-codec.js';
 import { ifReadable } from './parse.js';
+import { notServed, unservedConfig } from './unserved.js';
 import { addressesOf, encodeRemoval } from './record-codec.js';
 import { previousLease } from './leases.js';
 import type { LeaseRequest, NetworkSpec } from './store.js';
@@ -175,7 +177,10 @@ export async function createNetwork(context: Context, spec: NetworkSpec): Promis
       return replica.view.networks.get(name) ?? network;
     }
     const there = keyAt(responses, 0);
-    if (there !== undefined) throw exists(wanted, readable(name, there.value.toString()));
+    if (there !== undefined) {
+      const bad = unservedConfig(replica.view, name);
+      throw exists(wanted, readable(name, there.value.toString()), bad);
+    }
     guard = keyAt(responses, 1);
   }
   throw unavailable(
@@ -184,7 +189,11 @@ export async function createNetwork(context: Context, spec: NetworkSpec): Promis
   );
 }
 
-function exists(wanted: Network, there: Network | undefined): Error {
+function exists(wanted: Network, there: Network | undefined, bad?: BadRecord): Error {
+  if (bad !== undefined) {
+    const { message, next } = notServed(wanted.name, bad);
+    return alreadyExists(message.replace(': its', ' exists already, and its'), next);
+  }
   // Copies: a network that was read is otherwise written as it was read.
   const like =
     wanted.driver === 'overlay' && there?.driver === 'overlay' && wanted.vni === 0

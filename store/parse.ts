@@ -23,6 +23,12 @@ export function ifReadable<T>(read: () => T): T | undefined {
 /** Larger values are no record of weft's or flannel's; they are not even parsed. */
 const MAX_VALUE_BYTES = 64 * 1024;
 
+/**
+ * Without a byte order mark at its beginning, as an editor on Windows leaves it in a file that is handed to etcdctl. JSON has
+ * none, and a parser may ignore it (RFC 8259 §8.1).
+ */
+export const withoutMark = (text: string): string => text.replace(/^\ufeff/, '');
+
 /** @throws UnreadableError */
 export function parseJsonObject(text: string, maxBytes = MAX_VALUE_BYTES): Record<string, unknown> {
   if (text.length > maxBytes) {
@@ -30,7 +36,7 @@ export function parseJsonObject(text: string, maxBytes = MAX_VALUE_BYTES): Recor
   }
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(withoutMark(text));
   } catch (error) {
     throw new UnreadableError(`the value ${shown(text)} is not JSON: ${messageOf(error)}`);
   }

@@ -6,7 +6,8 @@ import type { ClientDuplexStream } from '@grpc/grpc-js';
 
 import { Backoff } from '../../core/backoff.js';
 import { messageOf, WeftError } from '../../core/errors.js';
-import { channel, fromServiceError } from '../../daemon/grpc.js';
+import { channel, explainFailure } from '../../daemon/grpc.js';
+import type { CalledAddress } from '../../daemon/transport-errors.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Tls } from '../../daemon/tls.js';
 import {
@@ -180,7 +181,7 @@ class Conversation {
       clearTimeout(helloDeadline);
       this.#receive(message);
     });
-    this.#stream.on('error', (error) => this.#close(explain(error, peer)));
+    this.#stream.on('error', (error) => this.#failed(error, { address, tls: options.tls }));
     this.#stream.on('end', () => this.#close(`${peer} ended the session`));
     this.#send({ $case: 'hello', value: options.hello });
   }
@@ -196,6 +197,14 @@ class Conversation {
   end(): void {
     this.#stream.end();
     this.#close('ending');
+  }
+
+  #failed(error: Error, at: CalledAddress): void {
+    const explained = explainFailure(error, { peer: `the controller at ${at.address}`, at });
+    if (explained instanceof WeftError) return this.#close(reasonOf(explained));
+    // The end that follows the error says less.
+    this.#stream.removeAllListeners('end');
+    void explained.then((known) => this.#close(reasonOf(known)));
   }
 
   #receive({ message }: ControllerMessage): void {
@@ -272,7 +281,5 @@ class Conversation {
   }
 }
 
-function explain(error: unknown, peer: string): string {
-  const { message, next } = fromServiceError(error, { peer });
-  return next === undefined ? message : `${message}. ${next}`;
-}
+const reasonOf = ({ message, next }: WeftError): string =>
+  next === undefined ? message : `${message}. ${next}`;

@@ -19,6 +19,7 @@ import type {
   RemoveNameResponse,
 } from '../../proto/gen/weft/v1/agent.js';
 import type { Store } from '../../store/store.js';
+import { notServed, unservedConfig } from '../../store/unserved.js';
 import { canonicalForms } from '../targets/index.js';
 import { addressesOf, meaningOf } from './answer.js';
 import type { Dns } from './dns.js';
@@ -104,8 +105,11 @@ function networkFor({ store }: NameApiOptions, asked: string): string {
 }
 
 function requireNetwork(store: Store, name: string): string {
-  if (!store.view.networks.has(name)) throw notFound(`there is no network ${name}`, 'See `weft network ls`.');
-  return name;
+  if (store.view.networks.has(name)) return name;
+  const bad = unservedConfig(store.view, name);
+  throw bad === undefined
+    ? notFound(`there is no network ${name}`, 'See `weft network ls`.')
+    : notServed(name, bad);
 }
 
 /** The only network that has a name which was added. */

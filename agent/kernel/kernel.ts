@@ -129,10 +129,14 @@ export interface Kernel {
   reservePort(ip: string, port: number, protocol: 'tcp' | 'udp'): PortReservation | 'taken' | 'away';
   /**
    * Opens the network namespace at a path (/run/netns/c1, /proc/4711/ns/net). Close it after use.
-   * @throws WeftError NOT_FOUND where the path is gone or no network namespace
+   * @throws WeftError NOT_FOUND where the path is gone or no network namespace; any other code means that it cannot be
+   * opened now, and says nothing about whether it is there
    */
   openNamespace(path: string): Promise<{ namespace: KernelNamespace; sandbox: Sandbox; isNode: boolean }>;
-  /** The identity of the namespace at a path without keeping it open; undefined where it is gone. */
+  /**
+   * The identity of the namespace at a path without keeping it open; undefined where it is gone.
+   * @throws WeftError where it cannot be opened now
+   */
   identify(path: string): Sandbox | undefined;
   /** Links that could carry the underlay. */
   underlayLinks(): Promise<UnderlayLink[]>;

@@ -57,7 +57,7 @@ export function openKernel({
         closeFd(fd);
         return { path, cookie, bootId };
       } catch (error) {
-        if (error instanceof WeftError) return undefined;
+        if (error instanceof WeftError && error.code === 'NOT_FOUND') return undefined;
         throw error;
       }
     },

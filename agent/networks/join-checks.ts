@@ -6,14 +6,15 @@ import { alreadyExists, failedPrecondition, notFound, unavailable } from '../../
 import { checkOverlap, prefixesOf, type Network } from '../../core/network.js';
 import type { Lease } from '../../core/records.js';
 import type { Store } from '../../store/store.js';
+import { notServed, unservedConfig } from '../../store/unserved.js';
 import { ownSubnets } from './address-claims.js';
 
 /** @throws WeftError NOT_FOUND, UNAVAILABLE where etcd would have to be asked, FAILED_PRECONDITION where nobody can read it */
 export function knownNetwork(store: Store, name: string): Network {
   const network = store.view.networks.get(name);
   if (network !== undefined) return network;
-  const bad = [...store.view.bad.values()].find((record) => record.key.endsWith(`/networks/${name}/config`));
-  if (bad !== undefined) throw failedPrecondition(`the config of network ${name} cannot be used: ${bad.why}`);
+  const bad = unservedConfig(store.view, name);
+  if (bad !== undefined) throw notServed(name, bad);
   if (!store.isSynced) {
     throw unavailable(
       `network ${name} is not known on this node, and etcd does not answer`,

@@ -8,7 +8,7 @@ import { messageOf } from '../../core/errors.js';
 import type { Actual } from '../../core/objects.js';
 import { plan } from '../../core/plan.js';
 import type { PublishRequest } from '../../core/publish.js';
-import type { Endpoint } from '../../core/records.js';
+import type { Endpoint, Sandbox } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { ConnectRequest, HostEndpoints } from '../../daemon/plugin-host.js';
 import { type EndpointPorts, type Endpoints, isToCome } from '../endpoints/index.js';
@@ -98,7 +98,12 @@ export class PluginEndpoints implements HostEndpoints {
   isAlive(id: string, comesWithinMs = COMES_MS): boolean | undefined {
     const endpoint = this.get(id);
     if (endpoint === undefined) return false;
-    const now = this.options.kernel.identify(endpoint.sandbox.path);
+    let now: Sandbox | undefined;
+    try {
+      now = this.options.kernel.identify(endpoint.sandbox.path);
+    } catch {
+      return undefined;
+    }
     if (isToCome(endpoint)) {
       if (now !== undefined) return true;
       // An agent in a container that is not shown where Docker keeps namespaces knows nothing of them.

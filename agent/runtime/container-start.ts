@@ -33,14 +33,19 @@ export class ContainerStarts {
 
   /** That it is what the caller says, in the namespaces that its mode wants. */
   async check({ pid, id, network }: RunRequest): Promise<NonNullable<ContainerRecord['process']>> {
+    let onNode: boolean | undefined;
+    try {
+      onNode = await this.options.networks.isNode(`/proc/${pid}/ns/net`);
+    } catch (error) {
+      if (!(error instanceof WeftError) || error.code !== 'NOT_FOUND') throw error;
+    }
     const process = processAt(pid);
-    if (process === undefined || !commandOf(pid).includes(launchMark(id))) {
+    if (onNode === undefined || process === undefined || !commandOf(pid).includes(launchMark(id))) {
       throw failedPrecondition(
         `process ${pid} is not the one that the command was started with`,
         'Run weft on the host of the agent itself, not inside another container.',
       );
     }
-    const onNode = await this.options.networks.isNode(`/proc/${pid}/ns/net`);
     const own = network.kind === 'network' || network.kind === 'none';
     if (own === onNode) {
       throw failedPrecondition(

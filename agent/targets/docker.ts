@@ -1,4 +1,6 @@
 // Asks a Docker engine where a container's network namespace is. Names and events are the business of the Docker plugin.
+import { z } from 'zod';
+
 import { failedPrecondition, notFound, unavailable } from '../../core/errors.js';
 import { askEngine, shownEngine } from '../../daemon/engine.js';
 import type { EngineAddress } from '../../daemon/kinds.js';
@@ -15,7 +17,7 @@ const AMBIGUOUS = /multiple IDs found with provided prefix/i;
 /**
  * The container of a name or an id, or of the beginning of an id that no other has, as Docker understands it.
  * @param whole whether the beginning of an id is not enough
- * @throws WeftError UNAVAILABLE where the engine does not answer, FAILED_PRECONDITION where the container does not run
+ * @throws WeftError UNAVAILABLE or PERMISSION_DENIED where the engine cannot be asked, FAILED_PRECONDITION where the container does not run
  */
 export async function inspectContainer(
   engine: EngineAddress,
@@ -26,17 +28,34 @@ export async function inspectContainer(
   if (status === 404 || (whole && AMBIGUOUS.test(body))) return undefined;
   if (status !== 200)
     throw unavailable(`the Docker engine at ${shownEngine(engine)} answered ${status} for container ${name}`);
-  const found = JSON.parse(body) as {
-    Id: string;
-    Name: string;
-    State: { Running: boolean; Pid: number };
-  };
+  const found = parseContainer(body);
+  if (found === undefined) {
+    throw unavailable(
+      `what answers at ${shownEngine(engine)} is no Docker engine: it describes container ${name} with ${JSON.stringify(body.slice(0, 60))}`,
+      'Name the address of a Docker engine with --docker.',
+    );
+  }
   const ownName = found.Name.replace(/^\//, '');
   if (whole && name !== ownName && name !== found.Id) return undefined;
   if (!found.State.Running || found.State.Pid === 0) {
     throw failedPrecondition(`container ${name} is not running`, `Start it first: docker start ${name}`);
   }
   return { id: found.Id, name: ownName, pid: found.State.Pid };
+}
+
+/** GET /containers/{id}/json, as far as it matters here (Docker Engine API 1.24 and later). */
+const container = z.object({
+  Id: z.string(),
+  Name: z.string(),
+  State: z.object({ Running: z.boolean(), Pid: z.number() }),
+});
+
+function parseContainer(body: string): z.infer<typeof container> | undefined {
+  try {
+    return container.safeParse(JSON.parse(body)).data;
+  } catch {
+    return undefined;
+  }
 }
 
 /** @throws WeftError NOT_FOUND */

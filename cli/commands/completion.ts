@@ -13,6 +13,7 @@ import {
 import { RuntimeServiceClient } from '../../proto/gen/weft/v1/runtime.js';
 import type { Connector } from '../connect.js';
 import { listOf } from '../context.js';
+import { commandsOf, HELP } from './help.js';
 import type { Action } from '../action.js';
 
 const SCRIPTS = {
@@ -115,10 +116,9 @@ export async function complete(
       command.options.flatMap((option) => option.long ?? []),
       last,
     );
-  const children = command
-    .createHelp()
-    .visibleCommands(command)
-    .map((child) => child.name());
+  if (command.name() === HELP && command.parent !== null)
+    return complete(command.parent, [...given, last], connect);
+  const children = commandsOf(command).map((child) => child.name());
   if (children.length > 0) return matching(children, last);
   const argument = command.registeredArguments[given.length];
   if (argument?.argChoices !== undefined) return matching(argument.argChoices, last);

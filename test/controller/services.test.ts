@@ -4,6 +4,7 @@ import test from 'ava';
 import { IpAddress, IpNetwork } from '../../core/address.js';
 import { WeftError } from '../../core/errors.js';
 import { call } from '../../daemon/grpc.js';
+import { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
 import { CreateNetworkRequest, EventType, type NetworkEvent } from '../../proto/gen/weft/v1/controller.js';
 import { overlayOf } from '../../store/networks.js';
 import { FakeStore } from '../fakes/store.js';
@@ -83,6 +84,45 @@ test('a network is created, shown, listed and removed', async (t) => {
   await call(it.networks.deleteNetwork.bind(it.networks), { name: 'blue', force: false }, within);
   t.regex(await refusal(getNetwork(it, 'blue')), /^NOT_FOUND network blue: there is no such network\n/);
   t.regex(await refusal(getNetwork(it, 'grene')), /\nDid you mean green\?$/);
+});
+
+test('a network whose config is not served is there: nobody is told to create it, and it can be removed', async (t) => {
+  const store = new FakeStore();
+  const key = '/weft/networks/old/config';
+  store.putBad({ key, why: 'Backend.Type: "host-gw"; expected vxlan' });
+  store.putNetwork(overlayOf({ name: 'blue', subnet: IpNetwork.parse('10.100.0.0/16') }));
+  store.putNode(node('n1', '192.0.2.1'));
+  store.putRecordOf(endpoint('e1', 'old', 'n1'));
+  const it = await started(t, store);
+  const route = (a: string, b: string, remove = false) =>
+    call(it.networks.routeNetworks.bind(it.networks), { a, b, remove }, within);
+  const attach = AttachRequest.fromPartial({ network: 'old', target: 'netns:/run/netns/c1' });
+  const told =
+    'FAILED_PRECONDITION network old: its config is not one that weft serves: Backend.Type: "host-gw"; expected vxlan\n' +
+    `Correct ${key} in etcd, or remove the network: weft network rm old.`;
+  for (const [what, answer] of [
+    ['inspect', () => getNetwork(it, 'old')],
+    [
+      'update',
+      () => call(it.networks.updateNetwork.bind(it.networks), { name: 'old', masquerade: false }, within),
+    ],
+    ['route', () => route('blue', 'old')],
+    ['route back', () => route('old', 'blue')],
+    ['route rm', () => route('gone', 'old', true)],
+    ['attach', () => call(it.endpoints.createEndpoint.bind(it.endpoints), { node: 'n1', attach }, within)],
+  ] as const) {
+    t.is(await refusal(answer()), told, what);
+  }
+  t.deepEqual(
+    (await listEndpoints(it, 'old')).endpoints.map(({ id }) => id),
+    ['e1'],
+    'what has to be detached is found',
+  );
+  const remove = (force: boolean) =>
+    call(it.networks.deleteNetwork.bind(it.networks), { name: 'old', force }, within);
+  t.regex(await refusal(remove(false)), /^FAILED_PRECONDITION network old: /);
+  await remove(true);
+  t.regex(await refusal(getNetwork(it, 'old')), /^NOT_FOUND /);
 });
 
 const wrong: [name: string, request: Partial<CreateNetworkRequest>, told: RegExp][] = [

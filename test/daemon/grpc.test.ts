@@ -1,9 +1,11 @@
 // How errors, calls and certificates cross a real gRPC connection.
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 
 import { Metadata, Server, status, type ServiceError } from '@grpc/grpc-js';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 
 import { failedPrecondition, invalidArgument, messageOf, WeftError } from '../../core/errors.js';
 import {
@@ -55,6 +57,7 @@ async function ask(
       {
         peer: 'the agent',
         deadlineMs,
+        at: { address, tls },
         ...(signal === undefined ? {} : { signal }),
       },
     );
@@ -179,6 +182,119 @@ test('with TLS only who has a certificate of the CA is served', async (t) => {
   const plain = await failureOf(ask(server.address));
   t.is(plain.code, 'UNAVAILABLE');
   t.regex(plain.next ?? '', /--tls-ca, --tls-cert and --tls-key/);
+  await server.stop();
+});
+
+/** A server of TCP alone. */
+async function tcp(t: ExecutionContext, serve: (socket: Socket) => void): Promise<string> {
+  const open = new Set<Socket>();
+  const server = createServer((socket) => {
+    open.add(socket);
+    // A client that gives up is no error here.
+    socket.on('error', () => undefined);
+    serve(socket);
+  });
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  t.teardown(() => {
+    server.close();
+    for (const socket of open) socket.destroy();
+  });
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('it has no port');
+  return `127.0.0.1:${address.port}`;
+}
+
+const CHECK_TLS = /^Either both sides need --tls-ca, --tls-cert and --tls-key .* or neither\.$/;
+const CHECK_THE_WAY = 'See whether it still runs, what its log says, and whether the network to it is up.';
+
+test('only one side uses TLS, or trusts the other: said where it is so', async (t) => {
+  const [ca, other] = [new TestCa(), new TestCa()];
+  t.teardown(() => {
+    ca.remove();
+    other.remove();
+  });
+  const [tls, stranger] = [read(ca, 'client'), read(other, 'stranger')];
+  if (tls === undefined || stranger === undefined) throw new Error('not what was expected');
+  const answer = (): Promise<DetachResponse> => Promise.resolve(DetachResponse.create({}));
+  const [secure, plain] = [await serve(answer, read(ca, 'server')), await serve(answer)];
+  t.teardown(() => Promise.all([secure.stop(), plain.stop()]));
+  const http = await tcp(
+    t,
+    (socket) => void socket.once('data', () => socket.end('HTTP/1.1 400 No\r\n\r\n')),
+  );
+  for (const [what, address, shown, why] of [
+    ['TLS server, plain client', secure.address, undefined, 'uses TLS, and this side does not'],
+    ['plain server, TLS client', plain.address, tls, 'answers without TLS, and this side uses it'],
+    ['another protocol, TLS client', http, tls, 'answers without TLS, and this side uses it'],
+    [
+      'a certificate that the server does not trust',
+      secure.address,
+      { ...stranger, ca: tls.ca },
+      'ended the connection right after the TLS handshake, as where this side’s certificate is not trusted',
+    ],
+    [
+      'a certificate that the client does not trust',
+      secure.address,
+      stranger,
+      'could not be trusted: self-signed certificate in certificate chain',
+    ],
+  ] as const) {
+    const error = await failureOf(ask(address, { tls: shown }));
+    t.deepEqual([error.code, error.message], ['UNAVAILABLE', `the agent ${why}`], what);
+    t.regex(error.next ?? '', CHECK_TLS, what);
+  }
+});
+
+test('a connection that is closed, reset or met with silence is not blamed on TLS', async (t) => {
+  const ca = new TestCa();
+  t.teardown(() => ca.remove());
+  const tls = read(ca, 'client');
+  const closed = 'the agent closed the connection before it was set up';
+  const reset = 'the agent reset the connection';
+  for (const [what, serve, why] of [
+    ['closes at once', (socket: Socket) => socket.destroy(), closed],
+    ['dies in the handshake', (socket: Socket) => void socket.once('data', () => socket.end()), closed],
+    [
+      'resets in the handshake',
+      (socket: Socket) => void socket.once('data', () => socket.resetAndDestroy()),
+      reset,
+    ],
+    ['resets at once', (socket: Socket) => socket.resetAndDestroy(), reset],
+  ] as const) {
+    const address = await tcp(t, serve);
+    for (const shown of [undefined, tls]) {
+      const error = await failureOf(ask(address, { tls: shown }));
+      t.deepEqual([error.code, error.message, error.next], ['UNAVAILABLE', why, CHECK_THE_WAY], what);
+    }
+  }
+  const hole = await tcp(t, () => undefined);
+  const silent = await failureOf(ask(hole, { deadlineMs: 500 }));
+  t.deepEqual(
+    [silent.code, silent.message],
+    ['DEADLINE_EXCEEDED', 'the agent did not answer in time: no connection was set up'],
+  );
+  const other = await failureOf(ask(await tcp(t, (socket) => void socket.write('SSH-2.0-x\r\n'))));
+  t.is(other.message, 'the agent answers with something that is no gRPC');
+});
+
+test('a server that dies during a call', async (t) => {
+  const server = await serve(() => new Promise(() => undefined));
+  const through = await tcp(t, (socket) => {
+    const [, port] = server.address.split(':');
+    const further = connect(Number(port), '127.0.0.1');
+    further.on('error', () => undefined);
+    socket.pipe(further).pipe(socket);
+    setTimeout(() => (further.destroy(), socket.destroy()), 700);
+  });
+  const error = await failureOf(ask(through));
+  t.deepEqual(
+    [error.code, error.message, error.next],
+    [
+      'UNAVAILABLE',
+      'the agent is not reached any more: the connection was lost during the call',
+      CHECK_THE_WAY,
+    ],
+  );
   await server.stop();
 });
 

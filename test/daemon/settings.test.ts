@@ -131,6 +131,26 @@ test('lists: commas, repeated flags and YAML lists mean the same', (t) => {
   t.deepEqual(valuesOf(agent, [], { WEFT_ETCD: urls.join(',') }).etcd, urls);
 });
 
+test('a file with a byte order mark is read in the encoding that it names', (t) => {
+  const text = '\ufeffnode: n7\netcd: http://192.0.2.3\n';
+  const utf16 = Buffer.from(text, 'utf16le');
+  for (const [encoding, bytes] of [
+    ['UTF-8', Buffer.from(text)],
+    ['UTF-16LE', utf16],
+    ['UTF-16BE', Buffer.from(utf16).swap16()],
+  ] as const) {
+    const path = yaml('');
+    writeFileSync(path, bytes);
+    t.is(valuesOf(agent, ['--config', path]).node, 'n7', encoding);
+  }
+  const controllerFile = yaml('\ufefflisten: 127.0.0.1:7400\netcd: http://192.0.2.3\n');
+  t.is(valuesOf(controller, ['--config', controllerFile]).listen.port, 7400);
+  t.regex(
+    mistake(agent, ['--config', yaml('\ufeffnoed: n7\n')]),
+    /noed at line 1: not known\nDid you mean node/,
+  );
+});
+
 test('an empty variable and an empty file say nothing; other commands’ variables do not matter', (t) => {
   const env = { WEFT_PREFIX: '', WEFT_AGENT: '/run/weft/agent.sock', WEFT_NONSENSE: 'x' };
   t.is(valuesOf(agent, [...ETCD, '--config', yaml('# nothing\n')], env).prefix, '/weft');

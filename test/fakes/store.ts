@@ -24,6 +24,7 @@ import {
 import { LiveView } from '../../store/live-view.js';
 import { predates } from '../../core/lost-records.js';
 import { networkOf } from '../../store/networks.js';
+import { unservedConfig } from '../../store/unserved.js';
 import type { NameRequest } from '../../store/own-names.js';
 import type {
   Announcement,
@@ -235,8 +236,10 @@ export class FakeStore implements Store {
     { force, unleased = false }: { force: boolean; unleased?: boolean },
   ): Promise<void> {
     this.#requireConnection();
+    const bad = unservedConfig(this.#view, name);
     const network = this.#view.networks.get(name);
-    if (network === undefined) throw notFound(`network ${name}: there is no such network`);
+    if (network === undefined && bad === undefined)
+      throw notFound(`network ${name}: there is no such network`);
     const endpoints = this.#view.endpoints.get(name)?.size ?? 0;
     if (endpoints > 0 && !force) {
       throw failedPrecondition(
@@ -249,7 +252,8 @@ export class FakeStore implements Store {
     }
     this.#change((view) => [
       ...inNetwork(view, name, () => true),
-      view.remove({ kind: 'network', name, value: network }),
+      ...(network === undefined ? [] : [view.remove({ kind: 'network', name, value: network })]),
+      ...(bad === undefined ? [] : [view.removeBad(bad)]),
       this.#mark(view, 'network', name, force),
     ]);
   }

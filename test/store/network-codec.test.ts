@@ -3,7 +3,7 @@ import test from 'ava';
 
 import { IpNetwork } from '../../core/address.js';
 import { parseRange } from '../../core/network.js';
-import { decodeConfig, encodeConfig, occupiedBy } from '../../store/network-codec.js';
+import { decodeConfig, editConfig, encodeConfig, occupiedBy } from '../../store/network-codec.js';
 import { because } from './helpers.js';
 
 const config = (text: string) => decodeConfig('blue', text);
@@ -32,6 +32,16 @@ test('a config is read as Go reads it', (t) => {
   t.like(network, { hostPrefix: 26, vni: 7, port: 8472, mtu: 1350 });
   t.is(network.subnet6, undefined);
   t.is(network.range.first.toString(), '10.5.1.0/26');
+});
+
+test('a byte order mark before a config is passed over, and not written again', (t) => {
+  const plain = '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","VNI":7}}';
+  const network = config(`\ufeff${plain}`);
+  t.deepEqual(network, config(plain));
+  t.is(encodeConfig(network), plain);
+  t.is(editConfig('blue', `\ufeff${plain}`, { masquerade: false }).charAt(0), '{');
+  t.is(occupiedBy(`\ufeff${plain}`).vni, 7);
+  t.throws(() => config(`${plain}\ufeff`), { message: /not JSON/ });
 });
 
 test('a dual-stack config', (t) => {

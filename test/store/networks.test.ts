@@ -186,3 +186,28 @@ test('what was lost without a tombstone is written back as it was', async (t) =>
   t.is(await etcd.raw.get(`${prefix}/networks/blue/config`).string(), text);
   t.is(encodeConfig(network), text);
 });
+
+test('a config that is not served: creating, changing and removing its network say so', async (t) => {
+  const prefix = freshPrefix();
+  const store = await storeOn(etcd, prefix);
+  const key = `${prefix}/networks/blue/config`;
+  await etcd.raw.put(key).value('{"Network":"10.50.0.0/16","Backend":{"Type":"host-gw"}}');
+  await eventually(() => store.view.bad.has(key), 'it is seen');
+  const why = store.view.bad.get(key)?.why ?? '';
+  const create = await t.throwsAsync(store.createNetwork(spec('blue', '10.100.0.0/16')));
+  const update = await t.throwsAsync(store.updateNetwork('blue', { masquerade: false }));
+  const next = `Correct ${key} in etcd, or remove the network: weft network rm blue.`;
+  t.like(create, {
+    code: 'ALREADY_EXISTS',
+    message: `network blue exists already, and its config is not one that weft serves: ${why}`,
+    next,
+  });
+  t.like(update, {
+    code: 'FAILED_PRECONDITION',
+    message: `network blue: its config is not one that weft serves: ${why}`,
+    next,
+  });
+  await store.removeNetwork('blue', { force: false });
+  await eventually(() => store.view.bad.size === 0, 'it is gone');
+  await t.throwsAsync(store.updateNetwork('blue', { masquerade: false }), { code: 'NOT_FOUND' });
+});

@@ -9,6 +9,7 @@ import { Reconciler } from '../../../agent/reconcile/reconciler.js';
 import { type RecordKey, RecordMap, type SandboxKey } from '../../../agent/reconcile/record-key.js';
 import { agentMetrics } from '../../../agent/health/metrics.js';
 import { compileEndpoint, compileNetwork, compilePeer } from '../../../core/compile.js';
+import { permissionDenied } from '../../../core/errors.js';
 import { objectKey } from '../../../core/objects.js';
 import { silentLogger } from '../../../daemon/log.js';
 import { FakeKernel } from '../../fakes/kernel.js';
@@ -19,7 +20,7 @@ const peer = (n: number): RecordKey => ({ kind: 'peer', network: 'blue', id: `10
 const endpointKey = (id: string): SandboxKey => ({ kind: 'endpoint', network: 'blue', id });
 const ROUTE = 'route 10.100.2.0/24';
 
-async function running(options: { prune: boolean }): Promise<{
+async function running(options: { prune: boolean; onSandboxGone?: (record: SandboxKey) => void }): Promise<{
   kernel: FakeKernel;
   reconciler: Reconciler;
   problems: Problems;
@@ -33,7 +34,7 @@ async function running(options: { prune: boolean }): Promise<{
     log: silentLogger,
     metrics,
     problems,
-    onSandboxGone: () => undefined,
+    onSandboxGone: options.onSandboxGone ?? (() => undefined),
     onUnderlay: () => undefined,
   });
   await reconciler.set(
@@ -268,6 +269,41 @@ test('a container that cannot be opened now keeps nobody else from being put rig
   await reconciler.compare('asked');
   t.true(await there(kernel, links[1] ?? ''));
   t.deepEqual(problems.list(), []);
+});
+
+test('a container whose namespace may not be opened is not gone: it stays, as a problem', async (t) => {
+  const gone: SandboxKey[] = [];
+  const { kernel, reconciler, problems } = await running({
+    prune: true,
+    onSandboxGone: (record) => gone.push(record),
+  });
+  t.teardown(() => reconciler.stop());
+  const path = '/run/netns/c1';
+  kernel.addContainer(path);
+  const { namespace, sandbox } = await kernel.openNamespace(path);
+  const { host, container } = compileEndpoint(of, endpoint(of, '1'.repeat(16), 2, path, { sandbox }));
+  const inside = { sandbox, hostIfname: 'wfv111111111111', objects: container };
+  await reconciler.adopt(endpointKey('1'), host, inside);
+  namespace.close();
+  const denied = permissionDenied(`the network namespace ${path} may not be looked at`, 'Give the right.');
+  kernel.openNamespace = () => Promise.reject(denied);
+  kernel.identify = () => {
+    throw denied;
+  };
+  await reconciler.compare('asked');
+  kernel.emit({
+    kind: 'changed',
+    objects: new Map(),
+    gone: new Set(),
+    linksGone: new Set([inside.hostIfname]),
+  });
+  await kernel.settled();
+  await reconciler.compare('asked');
+  t.deepEqual(gone, []);
+  t.deepEqual(
+    problems.list().flatMap(({ what, why, fix }) => (what.includes(path) ? [`${why}: ${fix}`] : [])),
+    [`it cannot be opened: ${denied.message}: Give the right. It is tried again every 10 seconds.`],
+  );
 });
 
 test('a way to fe80::/64 that was put back fits, whichever of the networks it belongs to', (t) => {

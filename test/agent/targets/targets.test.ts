@@ -90,3 +90,15 @@ test('an engine that is away is named', async (t) => {
   const error = await t.throwsAsync(resolveTarget('docker:web', away), { code: 'UNAVAILABLE' });
   t.true(error?.message.includes(away.socketPath));
 });
+
+test('what answers and is no engine is named, whatever it says', async (t) => {
+  const stranger = { socketPath: join(folder, 'stranger.sock') };
+  let said = '';
+  const other = createServer((_request, response) => response.end(said));
+  await new Promise<void>((resolve) => void other.listen(stranger.socketPath, resolve));
+  t.teardown(() => other.close());
+  for (said of ['<html>', '', 'null', '{"Id": 1}', '{"Id": "a", "Name": "/web"}']) {
+    const error = await t.throwsAsync(resolveTarget('docker:web', stranger), { code: 'UNAVAILABLE' }, said);
+    t.regex(error?.message ?? '', /stranger\.sock is no Docker engine/);
+  }
+});

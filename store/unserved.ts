@@ -1,0 +1,24 @@
+// A network whose config in etcd weft does not serve: of a backend that it has not, or not readable at all.
+import { failedPrecondition, type WeftError } from '../core/errors.js';
+import type { BadRecord } from '../core/records.js';
+import type { View } from './store.js';
+
+/**
+ * Why a network is not served, as `weft status` shows it; undefined where its config is read, or where there is none.
+ * A network that was read before goes on with what it was (View.bad), and is served.
+ */
+export function unservedConfig(
+  { networks, bad }: Pick<View, 'networks' | 'bad'>,
+  name: string,
+): BadRecord | undefined {
+  if (networks.has(name)) return undefined;
+  return [...bad.values()].find(({ key }) => key.endsWith(`/networks/${name}/config`));
+}
+
+/** It is there: NOT_FOUND would have a script create it. */
+export const notServed = (name: string, { key, why }: BadRecord, options?: ErrorOptions): WeftError =>
+  failedPrecondition(
+    `network ${name}: its config is not one that weft serves: ${why}`,
+    `Correct ${key} in etcd, or remove the network: weft network rm ${name}.`,
+    options,
+  );
