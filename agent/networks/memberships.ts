@@ -453,16 +453,21 @@ export class Memberships {
     for (const { name } of known) if (!names.has(name)) this.options.problems.clear(`route ${name}`);
   }
 
-  /** Everything of a network, compiled anew. The firewall first: no packet goes where it will forbid it. */
+  /**
+   * Everything of a network, compiled anew. The firewall first: no packet goes where it will forbid it. Both enter the
+   * reconciler's queue in the turn in which the network becomes a member: a peer or an endpoint that overtook the
+   * network's record would find no link of it. The kernel would refuse it, and a peer would be unreachable until the
+   * next full comparison.
+   */
   async #publishObjects(name: string): Promise<StepFailure[]> {
     const member = this.#members.get(name);
     if (member === undefined) return [];
-    await this.#setFirewall();
+    const firewall = this.#setFirewall();
     const records: Records = new Map([
       [`network ${name}`, compileNetwork(member.membership)],
       ...this.#peers.of(member),
     ]);
-    const failures = await this.options.reconciler.set(records);
+    const [failures] = await Promise.all([this.options.reconciler.set(records), firewall]);
     await this.#listener?.changed(name);
     await attempt(this.options, `env ${name}`, () =>
       Promise.resolve(writeSubnetEnv(this.options.runDir, member.membership)),
