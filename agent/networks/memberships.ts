@@ -462,16 +462,21 @@ export class Memberships {
     this.options.problems.keepOnly(NODE, 'routed-network', names);
   }
 
-  /** Everything of a network, compiled anew. The firewall first: no packet goes where it will forbid it. */
+  /**
+   * Everything of a network, compiled anew. The firewall first: no packet goes where it will forbid it. Both enter the
+   * reconciler's queue in the turn in which the network becomes a member: a peer or an endpoint that overtook the
+   * network's record would find no link of it. The kernel would refuse it, and a peer would be unreachable until the
+   * next full comparison.
+   */
   async #publishObjects(name: string): Promise<StepFailure[]> {
     const member = this.#members.get(name);
     if (member === undefined) return [];
-    await this.#setFirewall();
+    const firewall = this.#setFirewall();
     const records: Records = new RecordMap<readonly KernelObject[] | undefined>([
       [{ kind: 'network', network: name }, compileNetwork(member.membership)],
       ...this.#peers.of(member),
     ]);
-    const failures = await this.options.reconciler.set(records);
+    const [failures] = await Promise.all([this.options.reconciler.set(records), firewall]);
     await this.#listener?.changed(name);
     const { runDir } = this.options;
     await attempt(

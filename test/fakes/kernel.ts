@@ -90,6 +90,8 @@ export class FakeFirewall implements FirewallDriver {
   problems: FirewallReport['problems'] = [];
   /** How often the rules were written. */
   writes = 0;
+  /** Called before each comparison of the rules; a promise that it answers is waited for. */
+  beforeEnsure: (() => Promise<void> | void) | undefined;
   #failures: Error[] = [];
 
   failNext(error: Error): void {
@@ -97,7 +99,7 @@ export class FakeFirewall implements FirewallDriver {
   }
 
   async ensure(desired: Firewall): Promise<FirewallReport> {
-    await Promise.resolve();
+    await this.beforeEnsure?.();
     const failure = this.#failures.shift();
     if (failure !== undefined) throw failure;
     const repaired = isDeepStrictEqual(this.rules, desired) ? [] : ['replaced the rules of weft'];

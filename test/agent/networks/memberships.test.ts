@@ -3,6 +3,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 
 import test, { type ExecutionContext } from 'ava';
 
@@ -17,7 +18,9 @@ import { Problems } from '../../../agent/health/problems.js';
 import type { Publisher } from '../../../agent/endpoints/publisher.js';
 import { Reconciler } from '../../../agent/reconcile/reconciler.js';
 import { State } from '../../../agent/state/state.js';
+import { compileEndpoint, compilePeer } from '../../../core/compile.js';
 import { failedPrecondition, resourceExhausted, unavailable } from '../../../core/errors.js';
+import { objectKey, type KernelObject } from '../../../core/objects.js';
 import { silentLogger } from '../../../daemon/log.js';
 import type { LeaseRequest, StoredLease } from '../../../store/store.js';
 import { FakeKernel } from '../../fakes/kernel.js';
@@ -86,7 +89,7 @@ async function remembering(
   });
   await memberships.restore([{ network: blue, lease: mine, granted: [] }]);
   const inert = {
-    ...{ withdraw: () => undefined, trySet: () => undefined },
+    ...{ publish: () => undefined, withdraw: () => undefined, trySet: () => undefined },
     ...{ close: () => Promise.resolve(), follow: () => Promise.resolve() },
   };
   const endpoints = new Endpoints({
@@ -97,7 +100,7 @@ async function remembering(
     resolvConf: inert as unknown as EndpointResolvConf,
   });
   memberships.listen(endpoints);
-  return { store, memberships, problems, underlay, endpoints, handled: () => handled };
+  return { kernel, reconciler, store, memberships, problems, underlay, endpoints, handled: () => handled };
 }
 
 test('a renewal and a change of the lease come one after the other', async (t) => {
@@ -215,4 +218,59 @@ test('a node without containers has nothing to say of another subnet', async (t)
   await memberships.resume();
   t.is(memberships.get('blue')?.lease.subnet.toString(), '10.100.5.0/24');
   t.deepEqual(problems.list(), []);
+});
+
+/** A node that joins network green, held while the firewall's rules for it are written. */
+async function joiningGreen(t: ExecutionContext) {
+  const node = await remembering(t);
+  const { kernel, reconciler, store, memberships, handled } = node;
+  await reconciler.start();
+  reconciler.allowPruning();
+  const green = network('green', 4098, 101, false);
+  store.putNetwork(green);
+  await handled();
+  const writing = new Promise<() => void>((resolve) => {
+    kernel.firewall.beforeEnsure = () => new Promise((release) => resolve(release));
+  });
+  const joining = memberships.join('green');
+  const release = await writing;
+  kernel.firewall.beforeEnsure = undefined;
+  return {
+    ...node,
+    green,
+    joined: async () => {
+      // What was asked for meanwhile gets as far as it can.
+      await turn();
+      release();
+      return joining;
+    },
+    missing: async (wanted: readonly KernelObject[]) => {
+      const { objects } = await kernel.node.observe([]);
+      return wanted.map(objectKey).filter((key) => !objects.has(key));
+    },
+  };
+}
+
+test('a peer that joins while this node does is reached at once, not after the next comparison', async (t) => {
+  const { store, problems, green, handled, joined, missing } = await joiningGreen(t);
+  const peer = store.putLease(lease(green, 2));
+  const own = await joined();
+  await handled();
+  const wanted = compilePeer(own, peer);
+  t.is(wanted.length, 3);
+  t.deepEqual(await missing(wanted), []);
+  t.deepEqual(problems.list(), []);
+});
+
+test('a container that is connected while the node joins its network waits for the network’s links', async (t) => {
+  const { memberships, endpoints, joined, missing } = await joiningGreen(t);
+  const membership = await memberships.join('green');
+  const early = endpoint(membership, 'early', 11, '/var/run/docker/netns/early', {
+    sandbox: { path: '/var/run/docker/netns/early', cookie: '', bootId: '' },
+    door: 'docker',
+  });
+  const connecting = endpoints.connect(early);
+  await joined();
+  await t.notThrowsAsync(connecting);
+  t.deepEqual(await missing(compileEndpoint(membership, early).host), []);
 });
