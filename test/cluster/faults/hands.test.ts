@@ -27,7 +27,7 @@ async function everything(f: Fault): Promise<string> {
     tunnels(cluster, 'h1'),
     cluster.sh(
       'h1',
-      'ip -br link | grep "^wf" | sed "s/@[^ ]*//" | sort; ip -o addr | grep " wf" | sed "s/^[0-9]*: //;s/ *valid_lft.*//" | sort; ' +
+      'ip route show proto kernel | grep " wf"; ip -br link | grep "^wf" | sed "s/@[^ ]*//" | sort; ip -o addr | grep " wf" | sed "s/^[0-9]*: //;s/ *valid_lft.*//" | sort; ' +
         'ip -br link show master $(ip -br link show type bridge | grep -o "^wfbr[0-9]*") | sed "s/@[^ ]*//" | sort; ' +
         'sysctl net.ipv4.ip_forward; nft list ruleset | grep -v "^#" | sed "s/packets [0-9]* bytes [0-9]*//;s/ # handle [0-9]*//"',
     ),
