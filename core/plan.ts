@@ -9,7 +9,7 @@ import {
   type LinkObject,
   type SysctlObject,
   type RouteObject,
-} from './objects.js';
+} from './objects/index.js';
 
 export type Step =
   /** Fails where the name is taken. Leaves the link up, with its master and alias. */

@@ -3,7 +3,7 @@
 // that the next try wants, and goes with the first pruning.
 import { alreadyExists } from '../../core/errors.js';
 import { isMacOfIp } from '../../core/link-names.js';
-import { LINK_PREFIX, type Actual } from '../../core/objects.js';
+import { LINK_PREFIX, type Actual } from '../../core/objects/index.js';
 import { assume } from '../../core/plan.js';
 import type { KernelNamespace } from '../kernel/index.js';
 

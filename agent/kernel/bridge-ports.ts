@@ -5,7 +5,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 
 import { lanBridgeName } from '../../core/link-names.js';
-import { WEFT_MARK } from '../../core/objects.js';
+import { WEFT_MARK } from '../../core/objects/index.js';
 import {
   addAddress,
   addressKey,

@@ -2,7 +2,7 @@
 // it and gone when this returns. The kernel's configuration says less: a module may be missing, and a bridge without
 // CONFIG_BRIDGE_VLAN_FILTERING takes the setting without a word and does nothing.
 import { messageOf } from '../../core/errors.js';
-import type { BridgeLink, VlanLink } from '../../core/objects.js';
+import type { BridgeLink, VlanLink } from '../../core/objects/index.js';
 import { decodeLink } from './decode.js';
 import { createLink, getLink } from './encode.js';
 import type { Capability } from './kernel.js';

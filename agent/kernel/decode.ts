@@ -9,7 +9,7 @@ import {
   type BridgeVlanObject,
   type LinkObject,
   type SysctlObject,
-} from '../../core/objects.js';
+} from '../../core/objects/index.js';
 import type { BridgeVlanEntry } from './encode-bridge.js';
 import { AF_BRIDGE } from './libc.js';
 import { attrSet, decodeAttrs, readIp, readMac, readText, type Attrs } from './netlink-message.js';

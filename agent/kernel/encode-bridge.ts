@@ -1,6 +1,6 @@
 // What is particular to bridges as rtnetlink requests: their VLANs, ports that weft did not make, and the addresses and
 // routes that move with such a port (include/uapi/linux/if_bridge.h, if_addr.h, rtnetlink.h).
-import type { BridgeVlanObject } from '../../core/objects.js';
+import type { BridgeVlanObject } from '../../core/objects/index.js';
 import { ifinfo } from './encode.js';
 import { AF_BRIDGE } from './libc.js';
 import {

@@ -13,7 +13,7 @@ import {
   type VlanLink,
   type VxlanLink,
   isLanBridge,
-} from '../../core/objects.js';
+} from '../../core/objects/index.js';
 import { AF_BRIDGE, AF_INET, AF_INET6 } from './libc.js';
 import {
   be16Attr,

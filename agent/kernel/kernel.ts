@@ -2,7 +2,7 @@
 // of the logic run against a small fake that keeps the same contract.
 import type { Family } from '../../core/address.js';
 import type { Firewall, FirewallPort } from '../../core/firewall.js';
-import type { Actual } from '../../core/objects.js';
+import type { Actual } from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
 import type { Sandbox } from '../../core/records.js';
 

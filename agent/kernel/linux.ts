@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 
 import type { Family } from '../../core/address.js';
 import { WeftError } from '../../core/errors.js';
-import { isLanBridge } from '../../core/objects.js';
+import { isLanBridge } from '../../core/objects/index.js';
 import { decodeAddress, decodeRoute, isPortOfWefts, type LinkLookup } from './decode.js';
 import { dumpAddresses, dumpRoutes } from './encode.js';
 import { probeCapabilities } from './capabilities.js';

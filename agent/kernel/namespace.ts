@@ -11,7 +11,7 @@ import {
   type LinkObject,
   type PortObject,
   type SysctlObject,
-} from '../../core/objects.js';
+} from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
 import {
   addressObject,

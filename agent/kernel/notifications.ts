@@ -1,6 +1,6 @@
 // What the kernel tells by itself of the node's namespace: links, addresses, routes, neighbours, FDB entries, forwarding, and
 // that some nf_tables rule changed. Told in batches, as they come in; where messages were lost, that is told.
-import { isLanBridge, objectKey, type ActualObject } from '../../core/objects.js';
+import { isLanBridge, objectKey, type ActualObject } from '../../core/objects/index.js';
 import {
   addressObject,
   decodeAddress,

@@ -1,6 +1,6 @@
 // Whose the links are that a step is about. A plan made from what the kernel has leaves links of others alone; steps that
 // follow from a changed record know nothing of the kernel, and reach a link by its name, which somebody else may have taken.
-import { LINK_PREFIX } from '../../core/objects.js';
+import { LINK_PREFIX } from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
 import type { KernelLink } from './decode.js';
 

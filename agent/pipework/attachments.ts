@@ -10,7 +10,7 @@ import {
   notFound,
 } from '../../core/errors.js';
 import { hostIfname } from '../../core/link-names.js';
-import type { KernelObject } from '../../core/objects.js';
+import type { KernelObject } from '../../core/objects/index.js';
 import type { PipeworkAttach, PipeworkDetach } from '../../core/pipework.js';
 import type { Sandbox } from '../../core/records.js';
 import {

@@ -1,5 +1,5 @@
 // Steps carried out in a namespace, and counted.
-import { type KernelObject, objectKey } from '../../core/objects.js';
+import { type KernelObject, objectKey } from '../../core/objects/index.js';
 import { describeStep, type Step } from '../../core/plan.js';
 import type { Logger } from '../../daemon/log.js';
 import type { AgentMetrics } from '../health/index.js';

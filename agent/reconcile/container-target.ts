@@ -3,7 +3,7 @@
 // A namespace is open for the time of one comparison; what is kept open would outlive its container. One that is gone, or
 // whose path leads to another, ends its record.
 import { messageOf, WeftError } from '../../core/errors.js';
-import type { Actual, KernelObject } from '../../core/objects.js';
+import type { Actual, KernelObject } from '../../core/objects/index.js';
 import { assume, plan, type Plan, type Step } from '../../core/plan.js';
 import type { Sandbox } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';

@@ -7,7 +7,7 @@ import {
   type AddressObject,
   type KernelObject,
   type RouteObject,
-} from '../../core/objects.js';
+} from '../../core/objects/index.js';
 import { assume, plan, sameObject, type Step } from '../../core/plan.js';
 import type { KernelEvent } from '../kernel/index.js';
 import { identityOf, type RecordKey, RecordMap } from './record-key.js';

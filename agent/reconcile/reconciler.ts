@@ -9,7 +9,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { messageOf } from '../../core/errors.js';
 import type { Firewall, FirewallPort } from '../../core/firewall.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
-import { TRANSIT_PREFIX, type Actual, type KernelObject } from '../../core/objects.js';
+import { TRANSIT_PREFIX, type Actual, type KernelObject } from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
 import type { Logger } from '../../daemon/log.js';
 import { type AgentMetrics, NODE, type Problems } from '../health/index.js';

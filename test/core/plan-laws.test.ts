@@ -4,7 +4,7 @@
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 
-import { objectKey, type KernelObject } from '../../core/objects.js';
+import { objectKey, type KernelObject } from '../../core/objects/index.js';
 import { assume, plan, type Plan, type Step } from '../../core/plan.js';
 import type { KernelNamespace } from '../../agent/kernel/kernel.js';
 import { FakeKernel } from '../fakes/kernel.js';

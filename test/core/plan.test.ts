@@ -2,7 +2,7 @@
 import test from 'ava';
 
 import { compileEndpoint, compileNetwork, compilePeer } from '../../core/compile.js';
-import type { KernelObject, VxlanLink } from '../../core/objects.js';
+import type { KernelObject, VxlanLink } from '../../core/objects/index.js';
 import { assume, describeStep, plan, sameObject, type Step } from '../../core/plan.js';
 import { FakeKernel } from '../fakes/kernel.js';
 import { endpointOf, leaseOf, membershipOf, overlay } from './records.js';

@@ -10,7 +10,7 @@ import {
   HOST_TARGET,
   type CompiledEndpoint,
 } from '../../core/compile.js';
-import { objectKey, type KernelObject } from '../../core/objects.js';
+import { objectKey, type KernelObject } from '../../core/objects/index.js';
 import type { KernelNamespace } from '../../agent/kernel/kernel.js';
 import type { FakeKernel } from '../fakes/kernel.js';
 import { bridged, claimOf, endpointOf, leaseOf, membershipOf, overlay } from './records.js';

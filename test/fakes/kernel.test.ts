@@ -4,7 +4,7 @@ import test from 'ava';
 import type { KernelEvent } from '../../agent/kernel/kernel.js';
 import { compileEndpoint, compileNetwork, compilePeer } from '../../core/compile.js';
 import { WeftError } from '../../core/errors.js';
-import type { LinkObject } from '../../core/objects.js';
+import type { LinkObject } from '../../core/objects/index.js';
 import { assume, plan } from '../../core/plan.js';
 import { endpointOf, leaseOf, membershipOf, overlay } from '../core/records.js';
 import { FakeKernel, NODE_PATH } from './kernel.js';

@@ -18,7 +18,7 @@ import type {
 } from '../../agent/kernel/kernel.js';
 import { notFound } from '../../core/errors.js';
 import type { Firewall } from '../../core/firewall.js';
-import type { Actual, ActualObject, KernelObject, LinkObject } from '../../core/objects.js';
+import type { Actual, ActualObject, KernelObject, LinkObject } from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
 import type { Sandbox } from '../../core/records.js';
 import { Errno, FakeSpace } from './space.js';

@@ -8,7 +8,7 @@ import {
   type ActualObject,
   type KernelObject,
   type LinkObject,
-} from '../../core/objects.js';
+} from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
 import { otherOwner } from '../../agent/kernel/ownership.js';
 import type { NamespaceRole } from '../../agent/kernel/kernel.js';

@@ -13,7 +13,7 @@ import type { Kernel, KernelEvent } from '../../agent/kernel/kernel.js';
 import { openKernel } from '../../agent/kernel/linux.js';
 import { compileEndpoint, compileNetwork, compilePeer, type Membership } from '../../core/compile.js';
 import { WeftError } from '../../core/errors.js';
-import type { KernelObject } from '../../core/objects.js';
+import type { KernelObject } from '../../core/objects/index.js';
 import { assume, plan } from '../../core/plan.js';
 import { endpoint, ip, lease, membership, network, noFirewall } from './samples.js';
 

@@ -15,7 +15,7 @@ import {
   compilePeer,
   type Membership,
 } from '../../core/compile.js';
-import type { KernelObject } from '../../core/objects.js';
+import type { KernelObject } from '../../core/objects/index.js';
 import { assume, plan, type Step } from '../../core/plan.js';
 import { endpoint, lease, membership, network, noFirewall } from './samples.js';
 

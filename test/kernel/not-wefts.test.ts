@@ -10,7 +10,7 @@ import type { Kernel } from '../../agent/kernel/kernel.js';
 import { openKernel } from '../../agent/kernel/linux.js';
 import type { InterfaceLoan, InterfaceLoans } from '../../agent/kernel/bridge-ports.js';
 import { compileEndpoint, compileNetwork, compilePeer } from '../../core/compile.js';
-import type { KernelObject } from '../../core/objects.js';
+import type { KernelObject } from '../../core/objects/index.js';
 import { assume, plan, type Plan, type Step } from '../../core/plan.js';
 import { compilePlace } from '../../core/attachment.js';
 import { endpoint, lease, membership, network, noFirewall } from './samples.js';

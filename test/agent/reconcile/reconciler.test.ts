@@ -9,7 +9,7 @@ import { Reconciler } from '../../../agent/reconcile/reconciler.js';
 import { type RecordKey, RecordMap, type SandboxKey } from '../../../agent/reconcile/record-key.js';
 import { agentMetrics } from '../../../agent/health/metrics.js';
 import { compileEndpoint, compileNetwork, compilePeer } from '../../../core/compile.js';
-import { objectKey } from '../../../core/objects.js';
+import { objectKey } from '../../../core/objects/index.js';
 import { silentLogger } from '../../../daemon/log.js';
 import { FakeKernel } from '../../fakes/kernel.js';
 import { endpoint, lease, membership, network } from '../../kernel/samples.js';

@@ -1,6 +1,6 @@
 // What weft puts into a kernel, as plain values: the vocabulary that compile speaks, plan compares and the kernel layer
 // reads and writes. An object names its link by name; indexes are known only where netlink is.
-import { addressBits, IpNetwork, parseInterface } from './address.js';
+import { addressBits, IpNetwork, parseInterface } from '../address.js';
 
 /**
  * What marks an object as weft's in the kernel: the link group (IFLA_GROUP), the route protocol (rtm_protocol), the
