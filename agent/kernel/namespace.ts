@@ -9,6 +9,7 @@ import {
   type Actual,
   type ActualObject,
   type LinkObject,
+  type ObjectKey,
   type PortObject,
   type SysctlObject,
 } from '../../core/objects/index.js';
@@ -105,7 +106,7 @@ export class LinuxNamespace implements KernelNamespace {
     // The kernel marks those that it makes itself (IFAPROT_KERNEL_LO and others), where it knows of marks at all.
     if (addresses.length > 0) this.marksAddresses = addresses.some((address) => address.hasProtocol);
     const lookup = this.#lookup(links);
-    const objects = new Map<string, ActualObject>();
+    const objects = new Map<ObjectKey, ActualObject>();
     const add = (actual: ActualObject | undefined): void => {
       if (actual === undefined) return;
       const key = objectKey(actual.object);
@@ -136,7 +137,7 @@ export class LinuxNamespace implements KernelNamespace {
     }
     for (const object of this.#readSysctls(sysctls)) add({ object, owned: false });
     const all = [...links.values()];
-    const unconnected = new Set<string>();
+    const unconnected = new Set<ObjectKey>();
     for (const [key, { object }] of objects) {
       const route = object.kind === 'address' ? connectedRoute(object) : undefined;
       if (route !== undefined && !direct.has(`${route.to} ${route.link}`)) unconnected.add(key);

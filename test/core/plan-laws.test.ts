@@ -4,7 +4,7 @@
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 
-import { objectKey, type KernelObject } from '../../core/objects/index.js';
+import { fdbKey, neighbourKey, objectKey, type KernelObject } from '../../core/objects/index.js';
 import { assume, plan, type Plan, type Step } from '../../core/plan.js';
 import type { KernelNamespace } from '../../agent/kernel/kernel.js';
 import { FakeKernel } from '../fakes/kernel.js';
@@ -223,9 +223,9 @@ async function astray(kernel: FakeKernel): Promise<string[]> {
   const { objects } = await kernel.node.observe([]);
   return [...objects.values()].flatMap(({ object, owned }) => {
     if (!owned || object.kind !== 'route' || object.onlink !== true) return [];
-    const neighbour = objects.get(`neighbour ${object.link} ${object.via ?? ''}`)?.object;
+    const neighbour = objects.get(neighbourKey(object.link, object.via ?? ''))?.object;
     if (neighbour?.kind !== 'neighbour') return [`${object.to}: no neighbour`];
-    return objects.has(`fdb ${object.link} ${neighbour.mac}`) ? [] : [`${object.to}: no FDB entry`];
+    return objects.has(fdbKey(object.link, neighbour.mac)) ? [] : [`${object.to}: no FDB entry`];
   });
 }
 

@@ -10,7 +10,7 @@ import {
   HOST_TARGET,
   type CompiledEndpoint,
 } from '../../core/compile.js';
-import { objectKey, type KernelObject } from '../../core/objects/index.js';
+import { linkKey, objectKey, type KernelObject } from '../../core/objects/index.js';
 import type { KernelNamespace } from '../../agent/kernel/kernel.js';
 import type { FakeKernel } from '../fakes/kernel.js';
 import { bridged, claimOf, endpointOf, leaseOf, membershipOf, overlay } from './records.js';
@@ -270,7 +270,7 @@ export async function doTo(
       return hand.put({ kind: 'route', to: `10.100.${pick % 10}.0/24`, link: 'eth0' }, true);
     case 'leave link': {
       const name = `wfbr${pick}`;
-      if (!objects.has(`link ${name}`)) {
+      if (!objects.has(linkKey(name))) {
         hand.addLink(
           name,
           { kind: 'link', type: 'bridge', name, alias: '', mac: '06:00:00:00:00:02', mtu: 1500 },
