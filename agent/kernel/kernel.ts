@@ -167,6 +167,6 @@ export interface Kernel {
    */
   flushConntrack(added: readonly FirewallPort[], removed: readonly FirewallPort[]): void;
   /** The kernel forgets whom it could not reach by a link of the node, and asks anew with the next packet. */
-  askNeighboursAgain(link: string): void;
+  refreshNeighbours(link: string): void;
   close(): void;
 }

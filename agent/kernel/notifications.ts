@@ -8,22 +8,21 @@ import {
   type ActualObject,
   type ObjectKey,
 } from '../../core/objects/index.js';
+import type { KernelEvent } from './kernel.js';
+import type { LinuxNamespace } from './namespace.js';
+import { decodeMessages, RTM } from './netlink-message.js';
 import {
   addressObject,
   decodeAddress,
   decodeLink,
-  decodeNeighbour,
-  decodeNetconf,
   decodeRoute,
   portObject,
   routeMatters,
+  toldOf,
   type KernelLink,
   type LinkLookup,
-} from './decode.js';
-import type { KernelEvent } from './kernel.js';
-import type { LinuxNamespace } from './namespace.js';
+} from './objects/index.js';
 import { Subscription } from './subscription.js';
-import { decodeMessages, RTM } from './netlink-message.js';
 
 const NETLINK_ROUTE = 0;
 const NETLINK_NETFILTER = 12;
@@ -164,15 +163,8 @@ class RouteEvents {
         if (routeMatters(route, 'node')) this.#object(route.actual, type === RTM.NEWROUTE);
         return;
       }
-      case RTM.NEWNEIGH:
-      case RTM.DELNEIGH: {
-        const entry = decodeNeighbour(body, lookup);
-        if (entry !== undefined) this.#object(entry.actual, type === RTM.NEWNEIGH && entry.permanent);
-        return;
-      }
-      case RTM.NEWNETCONF: {
-        for (const object of decodeNetconf(body, lookup)) this.#object({ object, owned: false }, true);
-      }
+      default:
+        for (const { actual, there } of toldOf(type, body, lookup)) this.#object(actual, there);
     }
   }
 

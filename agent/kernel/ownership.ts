@@ -2,7 +2,7 @@
 // follow from a changed record know nothing of the kernel, and reach a link by its name, which somebody else may have taken.
 import { kindOf } from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
-import type { KernelLink } from './decode.js';
+import type { KernelLink } from './objects/index.js';
 
 type Find = (name: string) => Pick<KernelLink, 'owned' | 'marked'> | undefined;
 

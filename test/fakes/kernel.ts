@@ -352,7 +352,7 @@ export class FakeKernel implements Kernel {
 
   flushConntrack(): void {}
 
-  askNeighboursAgain(): void {}
+  refreshNeighbours(): void {}
 
   /** Somebody flushed weft's rules. */
   flushFirewall(): void {

@@ -321,11 +321,11 @@ test.serial('whom the kernel asks for in vain is asked for anew, and whom it kno
   await kernel.ping(['192.0.2.78', '2001:db8::78'], 1);
   t.regex(neighbours(), /^192\.0\.2\.78 +INCOMPLETE/m);
   t.regex(neighbours(), /^2001:db8::78 +INCOMPLETE/m);
-  kernel.askNeighboursAgain('eth0');
+  kernel.refreshNeighbours('eth0');
   t.notRegex(neighbours(), /INCOMPLETE/);
   t.regex(neighbours(), /^192\.0\.2\.90 lladdr 02:00:00:00:00:90/m);
-  kernel.askNeighboursAgain('eth0');
-  kernel.askNeighboursAgain('there-is-none');
+  kernel.refreshNeighbours('eth0');
+  kernel.refreshNeighbours('there-is-none');
   sh('ip neigh del 192.0.2.90 dev eth0');
 });
 

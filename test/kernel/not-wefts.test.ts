@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 
 import test from 'ava';
 
-import { vlanObjects, type KernelLink } from '../../agent/kernel/decode.js';
+import { vlanObjects, type KernelLink } from '../../agent/kernel/objects/index.js';
 import type { Kernel } from '../../agent/kernel/kernel.js';
 import { openKernel } from '../../agent/kernel/linux.js';
 import type { InterfaceLoan, InterfaceLoans } from '../../agent/kernel/bridge-ports.js';
