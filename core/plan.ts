@@ -126,7 +126,7 @@ function planLink(
   const foundation = base ?? bridge;
   if (has(blocked, foundation)) return inTheWay(`its bridge ${foundation} is not weft's`);
   if (current === undefined) {
-    if (actual.foreignLinks.has(link.name)) return inTheWay(LINK_TAKEN);
+    if (actual.unownedLinks.has(link.name)) return inTheWay(LINK_TAKEN);
     return { steps: [{ do: 'create-link', link }], remade: true };
   }
   const change: Step[] = [{ do: 'change-link', link }];
@@ -172,7 +172,7 @@ function planItems(actual: Actual, wanted: Wanted, links: Links, makes: Make[], 
     if (object.kind === 'route' && has(unreachable, object.src)) continue;
     const link = kind.link?.(object);
     if (has(blocked, link) || has(blocked, kind.bridge?.(object))) continue;
-    if (kind.onAnyLink !== true && has(actual.foreignLinks, link)) continue;
+    if (kind.onAnyLink !== true && has(actual.unownedLinks, link)) continue;
     makes.push({
       order: kind.order(object),
       steps: [{ do: 'put', object, replace: current !== undefined }],
@@ -264,7 +264,7 @@ export function assume(objects: Iterable<KernelObject>): Actual {
     map.set(objectKey(object), { object, owned: true });
     if (object.kind === 'link') up.add(object.name);
   }
-  return { objects: map, foreignLinks: new Set(), up };
+  return { objects: map, unownedLinks: new Set(), up };
 }
 
 export function describeStep(step: Step): { verb: 'create' | 'change' | 'delete'; what: string } {

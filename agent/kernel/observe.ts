@@ -65,10 +65,10 @@ export function readView({
 
 export function actualOf(view: View): Actual {
   const objects = new Map<ObjectKey, ActualObject>();
-  const foreignLinks = new Set<string>();
+  const unownedLinks = new Set<string>();
   const up = new Set<string>();
   for (const link of view.links.values()) {
-    if (!link.owned && !link.loopback) foreignLinks.add(link.name);
+    if (!link.owned && !link.loopback) unownedLinks.add(link.name);
     if (link.up) up.add(link.name);
     if (link.object === undefined) continue;
     const object = withVlans(link.object, view.vlans.get(link.index));
@@ -81,7 +81,7 @@ export function actualOf(view: View): Actual {
       if (actual.owned || !objects.has(key)) objects.set(key, actual);
     }
   }
-  return { objects, unconnected: unconnectedIn(objects, view), foreignLinks, up };
+  return { objects, unconnected: unconnectedIn(objects, view), unownedLinks, up };
 }
 
 /** Addresses whose connected route is away. */

@@ -139,8 +139,8 @@ export function stepsInside({ objects }: SandboxRecord, actual: Actual): Step[] 
   // The container's end comes into being with the node's, down and otherwise as described.
   const peer = objects.filter((object) => object.kind === 'link' && object.type === 'peer');
   const withPeer = new Map([...actual.objects, ...assume(peer).objects]);
-  const { foreignLinks, up } = actual;
-  return plan({ objects: withPeer, foreignLinks, up }, objects, { prune: false }).steps;
+  const { unownedLinks, up } = actual;
+  return plan({ objects: withPeer, unownedLinks, up }, objects, { prune: false }).steps;
 }
 
 /** All of them, by record. */

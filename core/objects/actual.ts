@@ -9,11 +9,11 @@ export interface ActualObject {
   owned: boolean;
 }
 
-/** What a namespace has, by objectKey. Links of kinds that weft does not make appear as `foreign`. */
+/** What a namespace has, by objectKey. */
 export interface Actual {
   objects: ReadonlyMap<ObjectKey, ActualObject>;
-  /** Names of links whose kind or attributes weft has no object for. */
-  foreignLinks: ReadonlySet<string>;
+  /** Names of links that weft did not make, of whatever type. */
+  unownedLinks: ReadonlySet<string>;
   /** Names of links that are up. A described link that is not in here is down. */
   up: ReadonlySet<string>;
   /** Keys of addresses whose connected route, which the kernel makes with them, somebody has taken away. */

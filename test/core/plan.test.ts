@@ -148,7 +148,7 @@ test('what somebody else has taken is a conflict, and left alone', async (t) => 
   );
 });
 
-test('a foreign route in the way is a conflict; one that says the same is as good as weft’s own', async (t) => {
+test('an unowned route in the way is a conflict; one that says the same is as good as weft’s own', async (t) => {
   const kernel = new FakeKernel();
   await kernel.node.apply(plan(assume([]), network, { prune: true }).steps);
   kernel.breakByHand.put({ kind: 'route', to: '10.100.2.0/24', link: 'eth0' });

@@ -201,6 +201,9 @@ export const world = (): fc.Arbitrary<World> =>
     )
     .map(([first, second, lan]) => build([first, second], lan));
 
+/** The same many worlds each time, for what has to be in at least one of them. */
+export const sampleWorlds = (): World[] => fc.sample(world(), { numRuns: 200, seed: 1 });
+
 /** As `world`, where neither the tunnels of this node nor their MAC addresses ever change. */
 export const steadyWorld = (): fc.Arbitrary<World> =>
   networkShape.map((shape) => build([{ ...shape, vni: 4097, port: 8472, vtep: 1, dual: true }]));
@@ -311,7 +314,7 @@ export function addParents(kernel: FakeKernel): void {
 }
 
 /** Things that are not weft's and in nobody's way. */
-export function addForeigners(kernel: FakeKernel): void {
+export function addUnowned(kernel: FakeKernel): void {
   const hand = kernel.breakByHand;
   hand.addLink('wg0', 'wireguard');
   addParents(kernel);

@@ -74,7 +74,7 @@ test('what the kernel refuses, it refuses by name, and goes on', async (t) => {
     failures.map(({ errno }) => errno),
     ['EEXIST', 'ENODEV', 'ENODEV', 'ENETUNREACH', 'EEXIST', 'ENOENT'],
   );
-  t.true(kernel.has('route 10.9.0.0/16 dev eth0 (foreign)'));
+  t.true(kernel.has('route 10.9.0.0/16 dev eth0 (unowned)'));
   t.true(kernel.has('neigh proxy 10.100.1.9 dev wfbr4097'));
 });
 

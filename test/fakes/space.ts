@@ -76,20 +76,21 @@ export class FakeSpace {
 
   observe(sysctls: Iterable<string>): Actual {
     const objects = new Map<ObjectKey, ActualObject>();
-    const foreignLinks = new Set<string>();
+    const unownedLinks = new Set<string>();
     const up = new Set<string>();
     for (const link of this.links.values()) {
       if (link.up) up.add(link.name);
       if (this.role === 'node' && link.name.startsWith(TRANSIT_PREFIX)) continue;
-      if (typeof link.object === 'string') foreignLinks.add(link.name);
-      else objects.set(objectKey(link.object), { object: this.#seen(link.object), owned: link.owned });
+      if (!link.owned && link.name !== 'lo') unownedLinks.add(link.name);
+      if (typeof link.object !== 'string')
+        objects.set(objectKey(link.object), { object: this.#seen(link.object), owned: link.owned });
     }
     for (const [key, item] of this.items) objects.set(key, item);
     for (const path of sysctls) {
       const object: KernelObject = { kind: 'sysctl', path, value: this.sysctls.get(path) ?? '' };
       objects.set(objectKey(object), { object, owned: false });
     }
-    return { objects, foreignLinks, up };
+    return { objects, unownedLinks, up };
   }
 
   /** The name and address of a veth's other end are not visible across namespaces. */
@@ -107,13 +108,13 @@ export class FakeSpace {
 
   /** @throws Errno */
   run(step: Step, peerSpace: FakeSpace | undefined): void {
-    const foreign = otherOwner(step, (name) => {
+    const other = otherOwner(step, (name) => {
       const link = this.links.get(name);
       return link === undefined ? undefined : { owned: link.owned, marked: link.owned };
     });
-    if (foreign !== undefined) {
+    if (other !== undefined) {
       if (step.do === 'delete') return;
-      throw new Errno('EEXIST', `${foreign} is there already, and weft did not make it`);
+      throw new Errno('EEXIST', `${other} is there already, and weft did not make it`);
     }
     switch (step.do) {
       case 'create-link':
@@ -364,10 +365,10 @@ export class FakeSpace {
   lines(): string[] {
     const links = [...this.links.values()].map(({ object, name, owned, up }) => {
       const text = typeof object === 'string' ? `link ${name} ${object}` : lineOf(object);
-      return `${text}${up ? '' : ' down'}${owned || name === 'lo' ? '' : ' (foreign)'}`;
+      return `${text}${up ? '' : ' down'}${owned || name === 'lo' ? '' : ' (unowned)'}`;
     });
     const items = [...this.items.values()].map(
-      ({ object, owned }) => `${lineOf(object)}${owned ? '' : ' (foreign)'}`,
+      ({ object, owned }) => `${lineOf(object)}${owned ? '' : ' (unowned)'}`,
     );
     const written = [...this.#written].map((path) => `sysctl ${path}=${this.sysctls.get(path) ?? ''}`);
     return [links, items, written].flatMap((lines) => lines.sort());
