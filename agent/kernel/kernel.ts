@@ -166,7 +166,7 @@ export interface Kernel {
    * their next packet. Those of others, and of a kernel that shows none, go on.
    */
   flushConntrack(added: readonly FirewallPort[], removed: readonly FirewallPort[]): void;
-  /** The kernel forgets whom it could not reach by a link of the node, and asks anew with the next packet. */
+  /** Neighbours that the kernel could not reach by a link of the node are asked for anew with the next packet. */
   refreshNeighbours(link: string): void;
   close(): void;
 }
