@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { parseInterface } from './address.js';
 import { failedPrecondition, type WeftError } from './errors.js';
 import { lanBridgeName, macOf } from './link-names.js';
-import type { KernelObject } from './objects.js';
+import type { KernelObject } from './objects/index.js';
 import type { PipeworkAttach } from './pipework.js';
 import type { Sandbox } from './records.js';
 

@@ -15,7 +15,7 @@ import {
   type VlanNetwork,
   type VlanRange,
 } from './network.js';
-import { LINK_PREFIX, MAX_LINK_NAME } from './objects.js';
+import { LINK_PREFIX, MAX_LINK_NAME } from './objects/index.js';
 
 /** IEEE 802.1Q-2022 §9.6: 12 bits, of which 0 means "no VLAN" and 4095 is reserved. */
 export const VLAN_IDS = { first: 1, last: 4094 } as const;

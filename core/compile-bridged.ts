@@ -18,7 +18,7 @@ import {
   vlanGatewayName,
 } from './link-names.js';
 import type { BridgedNetwork } from './network.js';
-import type { BridgeLink, KernelObject } from './objects.js';
+import type { BridgeLink, KernelObject } from './objects/index.js';
 import type { Endpoint } from './records.js';
 
 export type BridgedMembership = Membership & { network: BridgedNetwork };

@@ -27,7 +27,7 @@ import {
   vxlanName,
 } from './link-names.js';
 import { areRouted, hasOwnGateway, prefixesOf, type Network } from './network.js';
-import type { KernelObject, VxlanLink } from './objects.js';
+import type { KernelObject, VxlanLink } from './objects/index.js';
 import { ANY_HOST_IP, ANY_HOST_IP6, familiesOf } from './publish.js';
 import type { Claim, Endpoint, Lease, PublishedPort } from './records.js';
 

@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 
 import type { Family, IpAddress, IpNetwork } from './address.js';
-import { LAN_PREFIX, MAX_LINK_NAME, TRANSIT_PREFIX } from './objects.js';
+import { LAN_PREFIX, MAX_LINK_NAME, TRANSIT_PREFIX } from './objects/index.js';
 
 export const vxlanName = (vni: number, family: Family): string =>
   family === 4 ? `wfvx${vni}` : `wfvx6-${vni}`;

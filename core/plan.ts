@@ -2,14 +2,26 @@
 // what leads traffic somewhere (routes) comes last when it is made and first when it goes.
 import {
   connectedRoute,
+  describeObject,
+  isRemovable,
+  itemKindOf,
+  kindOf,
+  linkKey,
+  linkKindOf,
+  mustRemake,
   objectKey,
+  PHASE,
+  sameObject,
   type Actual,
   type ActualObject,
+  type ItemKind,
+  type ItemObject,
   type KernelObject,
   type LinkObject,
-  type SysctlObject,
+  type ObjectKey,
+  type RemovableItem,
   type RouteObject,
-} from './objects.js';
+} from './objects/index.js';
 
 export type Step =
   /** Fails where the name is taken. Leaves the link up, with its master and alias. */
@@ -18,9 +30,9 @@ export type Step =
   | { do: 'change-link'; link: LinkObject }
   | { do: 'delete-link'; name: string }
   /** Without `replace` an object of somebody else under the same key is an error (EEXIST). */
-  | { do: 'put'; object: Exclude<KernelObject, LinkObject>; replace: boolean }
+  | { do: 'put'; object: ItemObject; replace: boolean }
   /** What is gone already is no error. */
-  | { do: 'delete'; object: Exclude<KernelObject, LinkObject | SysctlObject> };
+  | { do: 'delete'; object: RemovableItem };
 
 /** Something that weft needs and somebody else has taken. */
 export interface Conflict {
@@ -33,47 +45,158 @@ export interface Plan {
   conflicts: Conflict[];
 }
 
-/** When it is made; when it goes, the other way round. */
-const ORDER = {
-  bridge: 0,
-  vxlan: 1,
-  // The host itself is on the VLAN of its own traffic before the NIC, with its addresses, comes to the bridge.
-  vlan: 2,
-  port: 3,
-  veth: 5,
-  peer: 6,
-  loopback: 6,
-  sysctl: 7,
-  address: 8,
-  proxy: 9,
-  fdb: 10,
-  // The neighbour entry after the FDB entry that its MAC address leads to: a peer that was replaced is switched in one go.
-  neighbour: 11,
-  // Last: the kernel would ask for a gateway that has no neighbour entry yet.
-  route: 12,
-} as const;
+type Wanted = ReadonlyMap<ObjectKey, KernelObject>;
 
-/** A VLAN of a port, after it became one. */
-const PORT_VLAN = 4;
-
-function orderOf(object: KernelObject): number {
-  if (object.kind === 'vlan' && object.link !== object.bridge) return PORT_VLAN;
-  return object.kind === 'link' ? ORDER[object.type] : ORDER[object.kind];
+/** Steps that make something, at their place among all others. */
+interface Make {
+  order: number;
+  steps: Step[];
 }
 
-/** The link that an object lies on, and goes with; a link's own settings are net/ipv4/conf/LINK/… */
-function linkOf(object: KernelObject): string | undefined {
-  if (object.kind === 'sysctl') return object.path.split('/')[3];
-  return 'link' in object ? object.link : undefined;
+/** What becomes of links, for what lies on them. */
+interface Links {
+  /** Those that are made anew, or anew after they went: whatever was on them is gone. */
+  remade: Set<string>;
+  /** Those that are somebody else's: nothing of weft's is put on them. */
+  blocked: Set<string>;
+  /** Those whose MAC address changes. */
+  readdressed: Set<string>;
 }
 
-/** The bridge without which the object is not there, although it lies on another link. */
-function bridgeOf(object: KernelObject): string | undefined {
-  if (object.kind === 'port') return object.master;
-  return object.kind === 'vlan' ? object.bridge : undefined;
+const has = (names: ReadonlySet<string>, name: string | undefined): boolean =>
+  name !== undefined && names.has(name);
+
+/**
+ * The steps from `actual` to `desired`. What carries weft's mark and is not desired goes, unless `prune` is false, as it
+ * must be until the first full list of records has arrived.
+ */
+export function plan(actual: Actual, desired: Iterable<KernelObject>, options: { prune: boolean }): Plan {
+  const wanted = new Map<ObjectKey, KernelObject>();
+  for (const object of desired) wanted.set(objectKey(object), object);
+  const makes: Make[] = [];
+  const conflicts: Conflict[] = [];
+  // Links first: one that must be made anew takes everything on it along, and a new bridge must be given its ports again.
+  const links = planLinks(actual, wanted, makes, conflicts);
+  planItems(actual, wanted, links, makes, conflicts);
+  makes.sort((a, b) => a.order - b.order);
+  const steps = makes.flatMap((make) => make.steps);
+  if (options.prune) steps.push(...pruning(actual, wanted, links.remade));
+  return { steps, conflicts };
 }
 
-/** Addresses that cannot come: no route may name them as its source (EINVAL). */
+function planLinks(actual: Actual, wanted: Wanted, makes: Make[], conflicts: Conflict[]): Links {
+  const result: Links = { remade: new Set(), blocked: new Set(), readdressed: new Set() };
+  const ordered = [...wanted.values()]
+    .filter((object) => object.kind === 'link')
+    .map((link) => ({ link, order: linkKindOf(link).order(link) }))
+    .sort((a, b) => a.order - b.order);
+  for (const { link, order } of ordered) {
+    const current = actual.objects.get(objectKey(link));
+    const { steps, remade, conflict } = planLink(link, current, actual, result);
+    if (conflict !== undefined) {
+      conflicts.push({ object: link, why: conflict });
+      result.blocked.add(link.name);
+    }
+    if (current !== undefined && steps.length > 0 && changesMac(current.object, link))
+      result.readdressed.add(link.name);
+    if (remade) result.remade.add(link.name);
+    if (steps.length > 0) makes.push({ order, steps });
+  }
+  return result;
+}
+
+interface LinkPlan {
+  steps: Step[];
+  remade: boolean;
+  conflict?: string;
+}
+
+const inTheWay = (conflict: string): LinkPlan => ({ steps: [], remade: false, conflict });
+const LINK_TAKEN = 'a link of that name is there, and weft did not make it';
+
+function planLink(
+  link: LinkObject,
+  current: ActualObject | undefined,
+  actual: Actual,
+  { remade, blocked }: Links,
+): LinkPlan {
+  const kind = linkKindOf(link);
+  const base = kind.link?.(link);
+  const bridge = kind.bridge?.(link);
+  const foundation = base ?? bridge;
+  if (has(blocked, foundation)) return inTheWay(`its bridge ${foundation} is not weft's`);
+  if (current === undefined) {
+    if (actual.unownedLinks.has(link.name)) return inTheWay(LINK_TAKEN);
+    return { steps: [{ do: 'create-link', link }], remade: true };
+  }
+  const change: Step[] = [{ do: 'change-link', link }];
+  if (kind.builtin === true) return { steps: actual.up.has(link.name) ? [] : change, remade: false };
+  if (!current.owned) return inTheWay(LINK_TAKEN);
+  // It went with what it lies on.
+  if (has(remade, base)) return { steps: [{ do: 'create-link', link }], remade: true };
+  if (current.object.kind !== 'link' || mustRemake(current.object, link)) {
+    return {
+      steps: [
+        { do: 'delete-link', name: link.name },
+        { do: 'create-link', link },
+      ],
+      remade: true,
+    };
+  }
+  const fine = !has(remade, bridge) && actual.up.has(link.name) && sameObject(current.object, link);
+  return { steps: fine ? [] : change, remade: false };
+}
+
+const changesMac = (current: KernelObject, wanted: LinkObject): boolean =>
+  'mac' in current && 'mac' in wanted && current.mac !== wanted.mac;
+
+function planItems(actual: Actual, wanted: Wanted, links: Links, makes: Make[], conflicts: Conflict[]): void {
+  const { blocked } = links;
+  const unreachable = sourcesOn(blocked, wanted.values());
+  for (const [key, object] of wanted) {
+    if (object.kind === 'link') continue;
+    const kind = itemKindOf(object);
+    const found = actual.objects.get(key);
+    const current = found === undefined || isLost(found.object, kind, links) ? undefined : found;
+    if (current !== undefined && sameObject(current.object, object)) {
+      const route = reconnected(object, actual);
+      if (route !== undefined && !wanted.has(objectKey(route)))
+        makes.push({ order: PHASE.address, steps: [{ do: 'put', object: route, replace: false }] });
+      continue;
+    }
+    if (current !== undefined && !current.owned && kind.adopts !== true) {
+      conflicts.push({ object, why: whyTaken(current.object) });
+      continue;
+    }
+    // A rule between two kinds: a route with a source that is no address of the node is refused (EINVAL).
+    if (object.kind === 'route' && has(unreachable, object.src)) continue;
+    const link = kind.link?.(object);
+    if (has(blocked, link) || has(blocked, kind.bridge?.(object))) continue;
+    if (kind.onAnyLink !== true && has(actual.unownedLinks, link)) continue;
+    makes.push({
+      order: kind.order(object),
+      steps: [{ do: 'put', object, replace: current !== undefined }],
+    });
+  }
+}
+
+function whyTaken(object: KernelObject): string {
+  const own = object.kind === 'link' ? undefined : itemKindOf(object).whyTaken?.(object);
+  return own ?? 'it is there already, and weft did not make it';
+}
+
+/** Whether it goes with its link or bridge before anything else is made. */
+function isLost(found: KernelObject, kind: ItemKind<ItemObject>, { remade, readdressed }: Links): boolean {
+  if (found.kind === 'link') return false;
+  const link = kind.link?.(found);
+  return (
+    has(remade, link) ||
+    (kind.lostWithMac === true && has(readdressed, link)) ||
+    has(remade, kind.bridge?.(found))
+  );
+}
+
+/** Addresses that cannot come, as sources of routes. */
 function sourcesOn(blocked: ReadonlySet<string>, wanted: Iterable<KernelObject>): Set<string> {
   if (blocked.size === 0) return new Set();
   return new Set(
@@ -83,82 +206,6 @@ function sourcesOn(blocked: ReadonlySet<string>, wanted: Iterable<KernelObject>)
   );
 }
 
-/**
- * The steps from `actual` to `desired`. What carries weft's mark and is not desired goes, unless `prune` is false, as it
- * must be until the first full list of records has arrived.
- */
-export function plan(actual: Actual, desired: Iterable<KernelObject>, options: { prune: boolean }): Plan {
-  const wanted = new Map<string, KernelObject>();
-  for (const object of desired) wanted.set(objectKey(object), object);
-  const conflicts: Conflict[] = [];
-  const makes: { order: number; steps: Step[] }[] = [];
-  const goneLinks = new Set<string>();
-  /** Links that are somebody else's: nothing of weft's is put on them. */
-  const blocked = new Set<string>();
-  /** Links whose MAC address changes: the kernel forgets their neighbours, permanent ones too (neigh_changeaddr). */
-  const flushed = new Set<string>();
-
-  // Links first: one that must be made anew takes everything on it along, and a new bridge must be given its ports again.
-  const links = [...wanted.values()].filter((object) => object.kind === 'link');
-  for (const link of links.sort((a, b) => orderOf(a) - orderOf(b))) {
-    const current = actual.objects.get(objectKey(link));
-    const { steps, remade, conflict } = blocked.has(masterOf(link) ?? '')
-      ? { steps: [], remade: false, conflict: `its bridge ${masterOf(link)} is not weft's` }
-      : planLink(link, current, actual, goneLinks);
-    if (conflict !== undefined) {
-      conflicts.push({ object: link, why: conflict });
-      blocked.add(link.name);
-    }
-    if (current !== undefined && steps.length > 0 && changesMac(current.object, link)) flushed.add(link.name);
-    if (remade) goneLinks.add(link.name);
-    if (steps.length > 0) makes.push({ order: orderOf(link), steps });
-  }
-  const away = sourcesOn(blocked, wanted.values());
-  for (const [key, object] of wanted) {
-    if (object.kind === 'link') continue;
-    const link = linkOf(object);
-    const found = actual.objects.get(key);
-    const foundLink = found === undefined ? undefined : linkOf(found.object);
-    const lost =
-      foundLink !== undefined &&
-      (goneLinks.has(foundLink) ||
-        goneLinks.has(bridgeOf(found?.object ?? object) ?? '') ||
-        (object.kind === 'neighbour' && flushed.has(foundLink)));
-    const current = lost ? undefined : found;
-    if (current !== undefined && sameObject(current.object, object)) {
-      const route = reconnected(object, actual);
-      if (route !== undefined && !connectedBy(wanted, route))
-        makes.push({ order: ORDER.address, steps: [{ do: 'put', object: route, replace: false }] });
-      continue;
-    }
-    if (current !== undefined && !current.owned && object.kind !== 'sysctl' && object.kind !== 'address') {
-      conflicts.push({ object, why: whyTaken(current.object) });
-      continue;
-    }
-    if (object.kind === 'route' && object.src !== undefined && away.has(object.src)) continue;
-    if (blocked.has(link ?? '') || blocked.has(bridgeOf(object) ?? '')) continue;
-    // What belongs to a bridge of weft's may lie on a link of others; nothing else does.
-    const mayBeForeign = object.kind === 'sysctl' || bridgeOf(object) !== undefined;
-    if (link !== undefined && !mayBeForeign && actual.foreignLinks.has(link)) continue;
-    makes.push({ order: orderOf(object), steps: [{ do: 'put', object, replace: current !== undefined }] });
-  }
-  makes.sort((a, b) => a.order - b.order);
-  const steps = makes.flatMap((make) => make.steps);
-  if (options.prune) steps.push(...pruning(actual, wanted, goneLinks));
-  return { steps, conflicts };
-}
-
-function whyTaken(object: KernelObject): string {
-  return object.kind === 'port'
-    ? `${object.link} is a port of ${object.master}, and weft did not make it one`
-    : 'it is there already, and weft did not make it';
-}
-
-/** What a link is a part of, and cannot be there without. */
-function masterOf(link: LinkObject): string | undefined {
-  if (link.type === 'veth') return link.master;
-  return link.type === 'vlan' ? link.base : undefined;
-}
 /** The connected route of an address that lost it. What goes by way of it can be made only after it. */
 function reconnected(object: KernelObject, actual: Actual): RouteObject | undefined {
   if (object.kind !== 'address' || actual.unconnected?.has(objectKey(object)) !== true) return undefined;
@@ -166,158 +213,68 @@ function reconnected(object: KernelObject, actual: Actual): RouteObject | undefi
   return actual.up.has(object.link) ? connectedRoute(object) : undefined;
 }
 
-const connectedBy = (wanted: ReadonlyMap<string, KernelObject>, route: RouteObject): boolean =>
-  wanted.has(objectKey(route));
-
-function planLink(
-  link: LinkObject,
-  current: ActualObject | undefined,
-  actual: Actual,
-  goneLinks: ReadonlySet<string>,
-): { steps: Step[]; remade: boolean; conflict?: string } {
-  if (actual.foreignLinks.has(link.name) && current === undefined) {
-    return { steps: [], remade: false, conflict: 'a link of that name is there, and weft did not make it' };
-  }
-  if (current === undefined) return { steps: [{ do: 'create-link', link }], remade: true };
-  if (link.type === 'loopback') {
-    return { steps: actual.up.has('lo') ? [] : [{ do: 'change-link', link }], remade: false };
-  }
-  if (!current.owned) {
-    return { steps: [], remade: false, conflict: 'a link of that name is there, and weft did not make it' };
-  }
-  if (link.type === 'vlan' && goneLinks.has(link.base))
-    return { steps: [{ do: 'create-link', link }], remade: true };
-  if (mustRemake(current.object, link)) {
-    return {
-      steps: [
-        { do: 'delete-link', name: link.name },
-        { do: 'create-link', link },
-      ],
-      remade: true,
-    };
-  }
-  const lostMaster = link.type === 'veth' && goneLinks.has(link.master);
-  const fine = !lostMaster && actual.up.has(link.name) && sameObject(current.object, link);
-  return { steps: fine ? [] : [{ do: 'change-link', link }], remade: false };
-}
-
-/** What the kernel does not let one change on a link that is there. */
-function mustRemake(current: KernelObject, wanted: LinkObject): boolean {
-  if (current.kind !== 'link' || current.type !== wanted.type) return true;
-  if (current.type === 'vxlan' && wanted.type === 'vxlan') {
-    return (
-      current.vni !== wanted.vni ||
-      current.port !== wanted.port ||
-      current.local.includes(':') !== wanted.local.includes(':')
-    );
-  }
-  if (current.type === 'vlan' && wanted.type === 'vlan')
-    return current.vlan !== wanted.vlan || current.base !== wanted.base;
-  if (current.type === 'bridge' && wanted.type === 'bridge')
-    return (current.vlans ?? false) !== (wanted.vlans ?? false);
-  return false;
-}
-
-const changesMac = (current: KernelObject, wanted: LinkObject): boolean =>
-  'mac' in current && 'mac' in wanted && current.mac !== wanted.mac;
-
-/** Where one of the two does not say, a notification of the kernel's or a bridge that sees to it itself, nothing differs. */
-const sameVlan = (a: number | undefined, b: number | undefined): boolean =>
-  a === undefined || b === undefined || a === b;
-
-function sameLink(a: LinkObject, b: LinkObject): boolean {
-  if (a.type === 'loopback' || b.type === 'loopback') return a.type === b.type;
-  if (a.mtu !== b.mtu) return false;
-  if (a.type === 'peer' && b.type === 'peer') return a.mac === b.mac;
-  if (a.type === 'veth' && b.type === 'veth')
-    return (
-      a.alias === b.alias &&
-      a.master === b.master &&
-      sameVlan(a.vlan, b.vlan) &&
-      (a.hairpin ?? false) === (b.hairpin ?? false)
-    );
-  if (a.type === 'vlan' && b.type === 'vlan') return a.alias === b.alias;
-  if (a.type === 'bridge' && b.type === 'bridge') return a.alias === b.alias && a.mac === b.mac;
-  if (a.type === 'vxlan' && b.type === 'vxlan')
-    return a.alias === b.alias && a.mac === b.mac && a.local === b.local;
-  return false;
-}
-
-/** Whether two objects of the same key are the same. */
-export function sameObject(a: KernelObject, b: KernelObject): boolean {
-  if (a.kind === 'link' && b.kind === 'link') return a.name === b.name && !mustRemake(a, b) && sameLink(a, b);
-  if (objectKey(a) !== objectKey(b)) return false;
-  if (a.kind === 'route' && b.kind === 'route') {
-    return (
-      a.link === b.link && a.via === b.via && (a.onlink ?? false) === (b.onlink ?? false) && a.src === b.src
-    );
-  }
-  if (a.kind === 'neighbour' && b.kind === 'neighbour') return a.mac === b.mac;
-  if (a.kind === 'fdb' && b.kind === 'fdb') return a.dst === b.dst;
-  if (a.kind === 'port' && b.kind === 'port') return a.master === b.master;
-  if (a.kind === 'vlan' && b.kind === 'vlan')
-    return a.bridge === b.bridge && (a.untagged ?? false) === (b.untagged ?? false);
-  if (a.kind === 'sysctl' && b.kind === 'sysctl') return a.value === b.value;
-  return true;
-}
-
 /** What is weft's and not wanted, the other way round; what lies on a link that goes, goes with it. */
-function pruning(
-  actual: Actual,
-  wanted: ReadonlyMap<string, KernelObject>,
-  remade: ReadonlySet<string>,
-): Step[] {
+function pruning(actual: Actual, wanted: Wanted, remade: ReadonlySet<string>): Step[] {
   const going: KernelObject[] = [];
-  const links = new Set<string>(remade);
-  const connected = new Map<string, RouteObject>();
-  // Several links may have the same: fe80::/64.
-  const byLink = ({ to, link }: RouteObject): string => `${to} ${link}`;
+  const goneLinks = new Set<string>(remade);
+  const connected = connectedRoutes(wanted);
+  for (const [key, { object, owned }] of actual.objects) {
+    if (!owned || wanted.has(key)) continue;
+    // A connected route that was put back by weft is as good as the kernel's own.
+    const route = object.kind === 'route' ? connected.get(key)?.get(object.link) : undefined;
+    if (route !== undefined && sameObject(object, route)) continue;
+    going.push(object);
+    if (object.kind === 'link') goneLinks.add(object.name);
+  }
+  return going
+    .filter((object) => object.kind === 'link' || !goesAlong(object, goneLinks))
+    .map((object) => ({ object, order: kindOf(object).order(object) }))
+    .sort((a, b) => b.order - a.order)
+    .flatMap(({ object }): Step[] => {
+      if (object.kind === 'link') return [{ do: 'delete-link', name: object.name }];
+      return isRemovable(object) ? [{ do: 'delete', object }] : [];
+    });
+}
+
+function goesAlong(object: ItemObject, goneLinks: ReadonlySet<string>): boolean {
+  const kind = itemKindOf(object);
+  if (kind.released === true) return false;
+  return has(goneLinks, kind.link?.(object)) || has(goneLinks, kind.bridge?.(object));
+}
+
+/** The routes that the kernel makes with wanted addresses: by key and link, for links may share fe80::/64. */
+function connectedRoutes(wanted: Wanted): Map<ObjectKey, Map<string, RouteObject>> {
+  const routes = new Map<ObjectKey, Map<string, RouteObject>>();
   for (const object of wanted.values()) {
     const route = object.kind === 'address' ? connectedRoute(object) : undefined;
-    if (route !== undefined) connected.set(byLink(route), route);
+    if (route === undefined) continue;
+    const key = objectKey(route);
+    const byLink = routes.get(key);
+    if (byLink === undefined) routes.set(key, new Map([[route.link, route]]));
+    else byLink.set(route.link, route);
   }
-  for (const [key, { object, owned }] of actual.objects) {
-    // A connected route that was put back by weft is as good as the kernel's own.
-    const route = object.kind === 'route' ? connected.get(byLink(object)) : undefined;
-    if (!owned || wanted.has(key) || (route !== undefined && sameObject(object, route))) continue;
-    going.push(object);
-    if (object.kind === 'link') links.add(object.name);
-  }
-  return (
-    going
-      // A port is released before its bridge goes: it has the host's addresses to give back.
-      .filter(
-        (object) => object.kind === 'link' || object.kind === 'port' || !links.has(linkOf(object) ?? ''),
-      )
-      .filter((object) => object.kind !== 'vlan' || !links.has(object.bridge))
-      .sort((a, b) => orderOf(b) - orderOf(a))
-      .flatMap((object): Step[] => {
-        if (object.kind === 'sysctl') return [];
-        if (object.kind === 'link') return [{ do: 'delete-link', name: object.name }];
-        return [{ do: 'delete', object }];
-      })
-  );
+  return routes;
 }
 
 /** What a namespace would have if exactly these objects were there and weft's. */
 export function assume(objects: Iterable<KernelObject>): Actual {
-  const map = new Map<string, ActualObject>();
+  const map = new Map<ObjectKey, ActualObject>();
   const up = new Set<string>();
   for (const object of objects) {
     map.set(objectKey(object), { object, owned: true });
     if (object.kind === 'link') up.add(object.name);
   }
-  return { objects: map, foreignLinks: new Set(), up };
+  return { objects: map, unownedLinks: new Set(), up };
 }
 
 export function describeStep(step: Step): { verb: 'create' | 'change' | 'delete'; what: string } {
   switch (step.do) {
     case 'create-link':
-      return { verb: 'create', what: `${step.link.type} ${step.link.name}` };
+      return { verb: 'create', what: describeObject(step.link) };
     case 'change-link':
-      return { verb: 'change', what: `${step.link.type} ${step.link.name}` };
+      return { verb: 'change', what: describeObject(step.link) };
     case 'delete-link':
-      return { verb: 'delete', what: `link ${step.name}` };
+      return { verb: 'delete', what: linkKey(step.name) };
     case 'put':
       return { verb: step.replace ? 'change' : 'create', what: objectKey(step.object) };
     case 'delete':

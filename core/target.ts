@@ -1,7 +1,7 @@
 // How a container is named from outside, and how an interface inside it may be called. The same checks serve the command
 // line, which finds a wrong word before anybody is asked, and the services.
 import { invalidArgument } from './errors.js';
-import { MAX_LINK_NAME } from './objects.js';
+import { MAX_LINK_NAME } from './objects/index.js';
 
 /** A TARGET's words, not yet looked for. */
 export interface TargetWords {

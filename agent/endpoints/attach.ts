@@ -7,7 +7,7 @@ import { compileEndpoint, hostIfname, macOf, ownGateways, type Membership } from
 import { vlanFor } from '../../core/bridged.js';
 import { gatewayFor } from '../../core/compile-bridged.js';
 import { failedPrecondition, invalidArgument, notFound, WeftError } from '../../core/errors.js';
-import type { Actual } from '../../core/objects.js';
+import type { Actual } from '../../core/objects/index.js';
 import type { Endpoint, Sandbox } from '../../core/records.js';
 import type { EngineAddress } from '../../daemon/kinds.js';
 import type { Logger } from '../../daemon/log.js';

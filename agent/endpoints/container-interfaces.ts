@@ -3,7 +3,7 @@
 // that the next try wants, and goes with the first pruning.
 import { alreadyExists } from '../../core/errors.js';
 import { isMacOfIp } from '../../core/link-names.js';
-import { LINK_PREFIX, type Actual } from '../../core/objects.js';
+import { DEFAULT_ROUTE, LINK_PREFIX, linkKey, type Actual } from '../../core/objects/index.js';
 import { assume } from '../../core/plan.js';
 import type { KernelNamespace } from '../kernel/index.js';
 
@@ -36,12 +36,12 @@ export async function lookAtLinks(
     names = await namespace.linkNames();
     actual = await namespace.observe([]);
   }
-  const hasDefaultRoute = actual.objects.has('route 0.0.0.0/0') || actual.objects.has('route ::/0');
+  const hasDefaultRoute = actual.objects.has(DEFAULT_ROUTE[4]) || actual.objects.has(DEFAULT_ROUTE[6]);
   const loopback = fresh
     ? {
         ...actual,
         objects: new Map([
-          ['link lo', { object: { kind: 'link', type: 'loopback', name: 'lo' } as const, owned: false }],
+          [linkKey('lo'), { object: { kind: 'link', type: 'loopback', name: 'lo' } as const, owned: false }],
         ]),
       }
     : actual;

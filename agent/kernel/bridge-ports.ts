@@ -5,7 +5,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 
 import { lanBridgeName } from '../../core/link-names.js';
-import { WEFT_MARK } from '../../core/objects.js';
+import { WEFT_MARK } from '../../core/objects/index.js';
 import {
   addAddress,
   addressKey,
@@ -13,11 +13,17 @@ import {
   routeKey,
   routeOn,
   routeUses,
-  setMaster,
   withLifetimes,
-} from './encode-bridge.js';
-import { dumpAddresses, dumpRoutes, getLinkAt } from './encode.js';
-import { decodeLink, type KernelLink } from './decode.js';
+} from './moved-addresses.js';
+import {
+  decodeLink,
+  dumpAddresses,
+  dumpRoutes,
+  getLinkAt,
+  setMaster,
+  type KernelLink,
+  type PortMover,
+} from './objects/index.js';
 import type { NetlinkSocket, Refusal } from './netlink-socket.js';
 import { decodeAttrs, type Request } from './netlink-message.js';
 
@@ -142,7 +148,7 @@ function carryOut(socket: NetlinkSocket, requests: readonly Request[]): Refusal 
   return socket.batch(requests).find((refusal) => refusal !== undefined && !fine.has(refusal.errno));
 }
 
-export class BridgePorts {
+export class BridgePorts implements PortMover {
   constructor(
     private readonly socket: NetlinkSocket,
     private readonly loans: InterfaceLoans,

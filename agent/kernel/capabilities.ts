@@ -2,12 +2,11 @@
 // it and gone when this returns. The kernel's configuration says less: a module may be missing, and a bridge without
 // CONFIG_BRIDGE_VLAN_FILTERING takes the setting without a word and does nothing.
 import { messageOf } from '../../core/errors.js';
-import type { BridgeLink, VlanLink } from '../../core/objects.js';
-import { decodeLink } from './decode.js';
-import { createLink, getLink } from './encode.js';
+import type { BridgeLink, VlanLink } from '../../core/objects/index.js';
 import type { Capability } from './kernel.js';
 import { inNewNamespace } from './namespaces.js';
 import { NetlinkSocket } from './netlink-socket.js';
+import { createLink, decodeLink, getLink, type LinkContext } from './objects/index.js';
 
 const BRIDGE: BridgeLink = {
   kind: 'link',
@@ -27,6 +26,9 @@ const VLAN: VlanLink = {
   base: 'wfprobe',
   vlan: 2,
 };
+
+/** For links that need no other. */
+const ALONE: LinkContext = { bridgeIndex: () => 0, peerFd: () => undefined };
 
 export function probeCapabilities(): Capability[] {
   const answer = (filtering: string, tagging: string): Capability[] => [
@@ -49,10 +51,9 @@ export function probeCapabilities(): Capability[] {
 }
 
 function probe(socket: NetlinkSocket): [string, string] {
-  const [refused] = socket.batch([createLink(BRIDGE, undefined)]);
+  const [refused] = socket.batch([createLink(BRIDGE, ALONE)]);
   // A kernel may refuse what it was built without, or pass over it.
-  const [plain] =
-    refused === undefined ? [] : socket.batch([createLink({ ...BRIDGE, vlans: false }, undefined)]);
+  const [plain] = refused === undefined ? [] : socket.batch([createLink({ ...BRIDGE, vlans: false }, ALONE)]);
   const message = socket.get(getLink(BRIDGE.name));
   if (message === undefined) {
     const why = `a bridge could not be made to try it: ${plain?.message ?? 'it is not there'}`;
@@ -60,7 +61,7 @@ function probe(socket: NetlinkSocket): [string, string] {
   }
   const bridge = decodeLink(message.body, 'node', () => '');
   const filters = bridge.object?.type === 'bridge' && bridge.object.vlans === true;
-  const [untagged] = socket.batch([createLink(VLAN, undefined, bridge.index)]);
+  const [untagged] = socket.batch([createLink(VLAN, { ...ALONE, bridgeIndex: () => bridge.index })]);
   return [
     filters ? '' : 'the kernel was built without CONFIG_BRIDGE_VLAN_FILTERING',
     untagged === undefined

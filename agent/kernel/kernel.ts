@@ -2,7 +2,7 @@
 // of the logic run against a small fake that keeps the same contract.
 import type { Family } from '../../core/address.js';
 import type { Firewall, FirewallPort } from '../../core/firewall.js';
-import type { Actual } from '../../core/objects.js';
+import type { Actual, ObjectKey } from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
 import type { Sandbox } from '../../core/records.js';
 
@@ -42,7 +42,12 @@ export type PeerNamespaces = ReadonlyMap<string, KernelNamespace>;
 
 /** Something changed in the node's namespace. */
 export type KernelEvent =
-  | { kind: 'changed'; objects: Actual['objects']; gone: ReadonlySet<string>; linksGone: ReadonlySet<string> }
+  | {
+      kind: 'changed';
+      objects: Actual['objects'];
+      gone: ReadonlySet<ObjectKey>;
+      linksGone: ReadonlySet<string>;
+    }
   /** Something changed that is not told in detail. */
   | { kind: 'unknown' }
   /** Notifications were lost: anything may have changed. */
@@ -165,7 +170,7 @@ export interface Kernel {
    * their next packet. Those of others, and of a kernel that shows none, go on.
    */
   flushConntrack(added: readonly FirewallPort[], removed: readonly FirewallPort[]): void;
-  /** The kernel forgets whom it could not reach by a link of the node, and asks anew with the next packet. */
-  askNeighboursAgain(link: string): void;
+  /** Neighbours that the kernel could not reach by a link of the node are asked for anew with the next packet. */
+  refreshNeighbours(link: string): void;
   close(): void;
 }

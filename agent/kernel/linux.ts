@@ -3,9 +3,7 @@ import { readFileSync } from 'node:fs';
 
 import type { Family } from '../../core/address.js';
 import { WeftError } from '../../core/errors.js';
-import { isLanBridge } from '../../core/objects.js';
-import { decodeAddress, decodeRoute, isPortOfWefts, type LinkLookup } from './decode.js';
-import { dumpAddresses, dumpRoutes } from './encode.js';
+import { isLanBridge } from '../../core/objects/index.js';
 import { probeCapabilities } from './capabilities.js';
 import type { Capability, FirewallDriver, Kernel, ParentLink, UnderlayLink } from './kernel.js';
 import type { InterfaceLoans } from './bridge-ports.js';
@@ -14,9 +12,17 @@ import { reservePort } from './port-reservation.js';
 import { closeFd } from './libc.js';
 import { LinuxNamespace } from './namespace.js';
 import { bootId, openNetns } from './namespaces.js';
-import { askNeighboursAgain } from './neighbour-refresh.js';
+import { refreshNeighbours } from './neighbour-refresh.js';
 import { NetlinkSocket } from './netlink-socket.js';
 import { watchKernel } from './notifications.js';
+import {
+  decodeAddress,
+  decodeRoute,
+  dumpAddresses,
+  dumpRoutes,
+  isPortOfWefts,
+  type LinkLookup,
+} from './objects/index.js';
 import { Pinger } from './ping.js';
 import { linksIgnoringRa } from './router-advertisements.js';
 
@@ -74,7 +80,7 @@ export function openKernel({
         if (watches.delete(stop)) stop();
       };
     },
-    askNeighboursAgain: (link) => askNeighboursAgain(node, link),
+    refreshNeighbours: (link) => refreshNeighbours(node, link),
     ping: (ips, timeoutMs) => pinger.ping(ips, timeoutMs),
     close: () => {
       for (const stop of watches) stop();

@@ -1,22 +1,28 @@
 // What the kernel tells by itself of the node's namespace: links, addresses, routes, neighbours, FDB entries, forwarding, and
 // that some nf_tables rule changed. Told in batches, as they come in; where messages were lost, that is told.
-import { isLanBridge, objectKey, type ActualObject } from '../../core/objects.js';
+import {
+  isLanBridge,
+  linkKey,
+  objectKey,
+  portKey,
+  type ActualObject,
+  type ObjectKey,
+} from '../../core/objects/index.js';
+import type { KernelEvent } from './kernel.js';
+import type { LinuxNamespace } from './namespace.js';
+import { decodeMessages, RTM } from './netlink-message.js';
 import {
   addressObject,
   decodeAddress,
   decodeLink,
-  decodeNeighbour,
-  decodeNetconf,
   decodeRoute,
   portObject,
   routeMatters,
+  toldOf,
   type KernelLink,
   type LinkLookup,
-} from './decode.js';
-import type { KernelEvent } from './kernel.js';
-import type { LinuxNamespace } from './namespace.js';
+} from './objects/index.js';
 import { Subscription } from './subscription.js';
-import { decodeMessages, RTM } from './netlink-message.js';
 
 const NETLINK_ROUTE = 0;
 const NETLINK_NETFILTER = 12;
@@ -87,8 +93,8 @@ class RouteEvents {
   #links = new Map<number, KernelLink>();
   /** Indices of links that have, or had, an address by which other hosts may reach this one. */
   readonly #addressed = new Set<number>();
-  #objects = new Map<string, ActualObject>();
-  #gone = new Set<string>();
+  #objects = new Map<ObjectKey, ActualObject>();
+  #gone = new Set<ObjectKey>();
   #linksGone = new Set<string>();
   #underlay = false;
   #soon: NodeJS.Immediate | undefined;
@@ -157,15 +163,8 @@ class RouteEvents {
         if (routeMatters(route, 'node')) this.#object(route.actual, type === RTM.NEWROUTE);
         return;
       }
-      case RTM.NEWNEIGH:
-      case RTM.DELNEIGH: {
-        const entry = decodeNeighbour(body, lookup);
-        if (entry !== undefined) this.#object(entry.actual, type === RTM.NEWNEIGH && entry.permanent);
-        return;
-      }
-      case RTM.NEWNETCONF: {
-        for (const object of decodeNetconf(body, lookup)) this.#object({ object, owned: false }, true);
-      }
+      default:
+        for (const { actual, there } of toldOf(type, body, lookup)) this.#object(actual, there);
     }
   }
 
@@ -178,7 +177,7 @@ class RouteEvents {
     if (type === RTM.DELLINK) {
       this.#links.delete(link.index);
       this.#linksGone.add(link.name);
-      this.#gone.add(`link ${link.name}`);
+      this.#gone.add(linkKey(link.name));
     } else {
       this.#links.set(link.index, link);
       if (before !== undefined && before.name !== link.name) this.#linksGone.add(before.name);
@@ -204,7 +203,7 @@ class RouteEvents {
     const now = type === RTM.DELLINK ? undefined : portObject(link, byIndex);
     if (now !== undefined) this.#object(now, true);
     else if (before !== undefined && before.masterIndex !== 0 && !link.owned)
-      this.#gone.add(`port ${link.name}`);
+      this.#gone.add(portKey(link.name));
   }
 
   #object(actual: ActualObject | undefined, there: boolean): void {

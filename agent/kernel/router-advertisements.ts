@@ -3,9 +3,15 @@
 // sets accept_ra to 0.
 import { readFileSync } from 'node:fs';
 
-import { decodeAddress, decodeRoute, type KernelLink, type LinkLookup } from './decode.js';
-import { dumpAddresses, dumpRoutes } from './encode.js';
 import type { LinuxNamespace } from './namespace.js';
+import {
+  decodeAddress,
+  decodeRoute,
+  dumpAddresses,
+  dumpRoutes,
+  type KernelLink,
+  type LinkLookup,
+} from './objects/index.js';
 
 /** Of the namespace that the process runs in. See Kernel.linksIgnoringRa. @throws SystemError */
 export function linksIgnoringRa(node: LinuxNamespace): string[] {

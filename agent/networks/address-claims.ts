@@ -2,7 +2,7 @@
 // of this node's subnets. What was agreed to is written down before it is told.
 import { compileClaim, type Membership } from '../../core/compile.js';
 import { failedPrecondition, messageOf } from '../../core/errors.js';
-import type { KernelObject } from '../../core/objects.js';
+import type { KernelObject } from '../../core/objects/index.js';
 import { isForeign, type Claim, type ClaimHolder, type Lease } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Store } from '../../store/store.js';

@@ -3,7 +3,7 @@
 import type { IpAddress, IpNetwork } from '../../core/address.js';
 import { areRouted, type Network } from '../../core/network.js';
 import { compileFirewall, compileNetwork, type Membership, type Underlay } from '../../core/compile.js';
-import type { KernelObject } from '../../core/objects.js';
+import type { KernelObject } from '../../core/objects/index.js';
 import { describeStep } from '../../core/plan.js';
 import { addressingOf } from '../../core/bridged.js';
 import { failedPrecondition, type WeftError } from '../../core/errors.js';

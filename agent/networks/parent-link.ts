@@ -4,7 +4,7 @@ import { formatVlans, mergeVlans, needsOf } from '../../core/bridged.js';
 import type { Parent, Underlay } from '../../core/compile.js';
 import { failedPrecondition, notFound } from '../../core/errors.js';
 import type { BridgedNetwork, Network } from '../../core/network.js';
-import { isLanBridge, LINK_PREFIX } from '../../core/objects.js';
+import { isLanBridge, LINK_PREFIX } from '../../core/objects/index.js';
 import type { Capability, Kernel, ParentLink } from '../kernel/index.js';
 
 /**

@@ -5,7 +5,7 @@
 import { IpAddress } from '../../core/address.js';
 import { compilePeer, type Membership } from '../../core/compile.js';
 import { messageOf } from '../../core/errors.js';
-import type { KernelObject } from '../../core/objects.js';
+import type { KernelObject } from '../../core/objects/index.js';
 import { isForeign, type Claim, type ClaimHolder } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Change, Store, StoredLease } from '../../store/store.js';

@@ -3,7 +3,7 @@
 import { failedPrecondition, notFound } from '../../core/errors.js';
 import type { Membership, Underlay } from '../../core/membership.js';
 import { lanBridgeName } from '../../core/link-names.js';
-import { isLanBridge, LINK_PREFIX } from '../../core/objects.js';
+import { isLanBridge, LINK_PREFIX } from '../../core/objects/index.js';
 import type { Place } from '../../core/attachment.js';
 import type { Capability, Kernel, ParentLink } from '../kernel/index.js';
 

@@ -10,7 +10,7 @@ import {
   notFound,
 } from '../../core/errors.js';
 import { hostIfname } from '../../core/link-names.js';
-import type { KernelObject } from '../../core/objects.js';
+import { DEFAULT_ROUTE, type KernelObject, type ObjectKey } from '../../core/objects/index.js';
 import type { PipeworkAttach, PipeworkDetach } from '../../core/pipework.js';
 import type { Sandbox } from '../../core/records.js';
 import {
@@ -293,10 +293,10 @@ function same(request: AttachRequest, there: Attachment): Attachment {
 function checkDefaultRoute(
   { gateway }: AttachRequest,
   target: Target,
-  objects: ReadonlyMap<string, { owned: boolean }>,
+  objects: ReadonlyMap<ObjectKey, { owned: boolean }>,
 ): void {
   if (gateway === undefined) return;
-  const current = objects.get(gateway.includes(':') ? 'route ::/0' : 'route 0.0.0.0/0');
+  const current = objects.get(DEFAULT_ROUTE[gateway.includes(':') ? 6 : 4]);
   if (current?.owned !== true) return;
   throw failedPrecondition(
     `pipework: the default route of ${target.canonical} leads through a network of weft's`,

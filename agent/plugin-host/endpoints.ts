@@ -5,7 +5,7 @@ import { dirname } from 'node:path';
 
 import { compileEndpoint, hostIfname, transitIfname } from '../../core/compile.js';
 import { messageOf } from '../../core/errors.js';
-import type { Actual } from '../../core/objects.js';
+import type { Actual } from '../../core/objects/index.js';
 import { plan } from '../../core/plan.js';
 import type { PublishRequest } from '../../core/publish.js';
 import type { Endpoint, Sandbox } from '../../core/records.js';

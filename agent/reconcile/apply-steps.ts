@@ -1,10 +1,9 @@
 // Steps carried out in a namespace, and counted.
-import { type KernelObject, objectKey } from '../../core/objects.js';
+import { linkKey, objectKey, type ObjectKey } from '../../core/objects/index.js';
 import { describeStep, type Step } from '../../core/plan.js';
 import type { Logger } from '../../daemon/log.js';
 import type { AgentMetrics } from '../health/index.js';
 import type { KernelNamespace, StepFailure } from '../kernel/index.js';
-import { linkKey } from './desired.js';
 import type { Repair } from './drift.js';
 
 export interface StepCounters {
@@ -57,8 +56,7 @@ export function repairsOf(steps: readonly Step[], where = ''): Repair[] {
 }
 
 /** The key of the object that a step is about, by which notifications name it, too. */
-function stepKey(step: Step): string {
+function stepKey(step: Step): ObjectKey {
   if (step.do === 'delete-link') return linkKey(step.name);
-  const object: KernelObject = step.do === 'put' || step.do === 'delete' ? step.object : step.link;
-  return objectKey(object);
+  return objectKey(step.do === 'put' || step.do === 'delete' ? step.object : step.link);
 }

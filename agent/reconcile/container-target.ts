@@ -3,7 +3,7 @@
 // A namespace is open for the time of one comparison; what is kept open would outlive its container. One that is gone, or
 // whose path leads to another, ends its record.
 import { messageOf, WeftError } from '../../core/errors.js';
-import type { Actual, KernelObject } from '../../core/objects.js';
+import type { Actual, KernelObject } from '../../core/objects/index.js';
 import { assume, plan, type Plan, type Step } from '../../core/plan.js';
 import type { Sandbox } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
@@ -139,8 +139,8 @@ export function stepsInside({ objects }: SandboxRecord, actual: Actual): Step[] 
   // The container's end comes into being with the node's, down and otherwise as described.
   const peer = objects.filter((object) => object.kind === 'link' && object.type === 'peer');
   const withPeer = new Map([...actual.objects, ...assume(peer).objects]);
-  const { foreignLinks, up } = actual;
-  return plan({ objects: withPeer, foreignLinks, up }, objects, { prune: false }).steps;
+  const { unownedLinks, up } = actual;
+  return plan({ objects: withPeer, unownedLinks, up }, objects, { prune: false }).steps;
 }
 
 /** All of them, by record. */

@@ -3,24 +3,24 @@
 // A changed record costs its own objects and nothing else. An object that two records need stays as long as one needs it.
 import {
   connectedRoute,
+  linkKey,
   objectKey,
+  sameObject,
   type AddressObject,
   type KernelObject,
+  type ObjectKey,
   type RouteObject,
-} from '../../core/objects.js';
-import { assume, plan, sameObject, type Step } from '../../core/plan.js';
+} from '../../core/objects/index.js';
+import { assume, plan, type Step } from '../../core/plan.js';
 import type { KernelEvent } from '../kernel/index.js';
 import { identityOf, type RecordKey, RecordMap } from './record-key.js';
 
-/** The key of a link (see objectKey), where only its name is known. */
-export const linkKey = (name: string): string => `link ${name}`;
-
 export class Desired {
-  readonly #records = new RecordMap<ReadonlyMap<string, KernelObject>>();
+  readonly #records = new RecordMap<ReadonlyMap<ObjectKey, KernelObject>>();
   /** By object key: the object as each record wants it, by the record's identity; the first record decides. */
-  readonly #wanted = new Map<string, Map<string, KernelObject>>();
+  readonly #wanted = new Map<ObjectKey, Map<string, KernelObject>>();
   /** The routes that the kernel makes with addresses that should be there: by key and link, for links may share fe80::/64. */
-  readonly #connected = new Map<string, Map<string, RouteObject>>();
+  readonly #connected = new Map<ObjectKey, Map<string, RouteObject>>();
 
   /**
    * Says what a record compiles to now (undefined: it is gone), and answers the steps from what it compiled to before.
@@ -46,7 +46,7 @@ export class Desired {
     return plan(assume(before), after, { prune: true }).steps;
   }
 
-  #put(key: string, record: string, object: KernelObject | undefined): void {
+  #put(key: ObjectKey, record: string, object: KernelObject | undefined): void {
     const wanted = this.#wanted.get(key);
     const before = this.get(key);
     if (object !== undefined) {
@@ -71,7 +71,7 @@ export class Desired {
     else this.#connected.set(key, links);
   }
 
-  get(key: string): KernelObject | undefined {
+  get(key: ObjectKey): KernelObject | undefined {
     return this.#wanted.get(key)?.values().next().value;
   }
 
@@ -81,10 +81,10 @@ export class Desired {
    */
   concerns(
     { gone, objects, linksGone }: Extract<KernelEvent, { kind: 'changed' }>,
-    ignored: (key: string) => boolean,
+    ignored: (key: ObjectKey) => boolean,
     pruned: boolean,
   ): boolean {
-    const missed = (key: string): boolean => this.get(key) !== undefined && !ignored(key);
+    const missed = (key: ObjectKey): boolean => this.get(key) !== undefined && !ignored(key);
     for (const key of gone) {
       if (missed(key) || (this.#connected.has(key) && !ignored(key))) return true;
     }

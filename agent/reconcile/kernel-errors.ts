@@ -2,11 +2,10 @@
 //
 // For the caller of an attach, and as problems of a target's scope, with the next step as far as the kernel's answer shows it.
 import { WeftError } from '../../core/errors.js';
-import { describeObject, objectKey, sysctlName } from '../../core/objects.js';
+import { describeObject, linkKey, objectKey, sysctlName } from '../../core/objects/index.js';
 import { describeStep, type Conflict } from '../../core/plan.js';
 import { NODE, type Problem, type Problems, type ProblemScope } from '../health/index.js';
 import type { StepFailure } from '../kernel/index.js';
-import { linkKey } from './desired.js';
 
 const AGAIN = 'It is tried again every 10 seconds.';
 

@@ -1,7 +1,7 @@
 // The node's own namespace as a target: all objects of all records.
 //
 // Pairs of links reach into containers, whose namespaces are opened for the time that they are made.
-import type { Actual } from '../../core/objects.js';
+import type { Actual } from '../../core/objects/index.js';
 import { plan, type Plan, type Step } from '../../core/plan.js';
 import type { Logger } from '../../daemon/log.js';
 import { type AgentMetrics, NODE, type Problems } from '../health/index.js';

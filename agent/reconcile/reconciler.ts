@@ -9,7 +9,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { messageOf } from '../../core/errors.js';
 import type { Firewall, FirewallPort } from '../../core/firewall.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
-import { TRANSIT_PREFIX, type Actual, type KernelObject } from '../../core/objects.js';
+import { TRANSIT_PREFIX, type Actual, type KernelObject, type ObjectKey } from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
 import type { Logger } from '../../daemon/log.js';
 import { type AgentMetrics, NODE, type Problems } from '../health/index.js';
@@ -114,8 +114,8 @@ export class Reconciler {
     });
   }
 
-  /** Whether any record wants this object. @param key see objectKey */
-  wants(key: string): boolean {
+  /** Whether any record wants this object. */
+  wants(key: ObjectKey): boolean {
     return this.#node.desired.get(key) !== undefined;
   }
 

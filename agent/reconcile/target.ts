@@ -2,7 +2,7 @@
 //
 // The node's namespace, each container's and the firewall are targets; something outside of this host (a cloud's route table)
 // can be one. Every target is observed, planned for and changed in the same loop. Its problems belong to its own scope.
-import type { Actual } from '../../core/objects.js';
+import type { Actual } from '../../core/objects/index.js';
 import type { Plan } from '../../core/plan.js';
 import type { KernelEvent } from '../kernel/index.js';
 import type { Drift, Repair } from './drift.js';

@@ -1,6 +1,6 @@
 // What containers have to do with the node's networks, put together from the parts of the agent that do it.
 import type { Endpoint } from '../../core/records.js';
-import type { LoopbackLink } from '../../core/objects.js';
+import type { LoopbackLink } from '../../core/objects/index.js';
 import { assume, plan } from '../../core/plan.js';
 import { failedPrecondition } from '../../core/errors.js';
 import type { AttachRequest } from '../../proto/gen/weft/v1/agent.js';

@@ -1,4 +1,5 @@
 // Stage 5, follow: keep up with etcd, the underlay and the peers until the daemon ends.
+import { sysctlKey } from '../../core/objects/index.js';
 import type { Announcement } from '../../store/store.js';
 import { earlierLifeEnds, recoverEndpoints } from '../endpoints/index.js';
 import { joinWhenThere } from '../networks/index.js';
@@ -20,7 +21,7 @@ export async function follow(opened: Opened, parts: Parts, announcement: Announc
     () => takeUpFirstList(opened, parts),
   );
   shutdown.add('following the store', () => follower.stop());
-  const forwards = (): boolean => reconciler.wants('sysctl net/ipv6/conf/all/forwarding');
+  const forwards = (): boolean => reconciler.wants(sysctlKey('net/ipv6/conf/all/forwarding'));
   const advertisements = new RouterAdvertisements({ kernel, problems, log, forwards });
   advertisements.start();
   shutdown.add('looking for links that ignore router advertisements', () => advertisements.stop());

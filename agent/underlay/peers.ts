@@ -65,7 +65,7 @@ export class Peers {
    * @param link of the underlay. @throws SystemError
    */
   greet(link: string): void {
-    this.options.kernel.askNeighboursAgain(link);
+    this.options.kernel.refreshNeighbours(link);
     void this.options.kernel.ping([...this.#leases().values()].map(vtepAddress), TIMEOUT_MS);
   }
 

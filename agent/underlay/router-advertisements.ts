@@ -2,7 +2,7 @@
 // accept_ra is 2: the host's own addresses and default route would end some time after the first attach. The link is the
 // host's, so weft does not change it; it tells.
 import { messageOf } from '../../core/errors.js';
-import { sysctlName } from '../../core/objects.js';
+import { sysctlName } from '../../core/objects/index.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Kernel } from '../kernel/index.js';
 import { type Problem, type Problems, UNDERLAY } from '../health/index.js';

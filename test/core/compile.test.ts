@@ -20,7 +20,7 @@ import {
   type Membership,
 } from '../../core/compile.js';
 import { MAX_VNI } from '../../core/network.js';
-import { LINK_PREFIX, MAX_LINK_NAME, objectKey } from '../../core/objects.js';
+import { LINK_PREFIX, MAX_LINK_NAME, objectKey } from '../../core/objects/index.js';
 import type { Endpoint, Lease, PublishedPort } from '../../core/records.js';
 import { linesOf } from '../fakes/lines.js';
 import { address } from './arbitraries.js';

@@ -4,13 +4,13 @@
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 
-import { objectKey, type KernelObject } from '../../core/objects.js';
+import { fdbKey, neighbourKey, objectKey, type KernelObject } from '../../core/objects/index.js';
 import { assume, plan, type Plan, type Step } from '../../core/plan.js';
 import type { KernelNamespace } from '../../agent/kernel/kernel.js';
 import { FakeKernel } from '../fakes/kernel.js';
 import { linesOf } from '../fakes/lines.js';
 import {
-  addForeigners,
+  addUnowned,
   addParents,
   deeds,
   doTo,
@@ -36,7 +36,7 @@ async function scene(
   peers: Map<string, KernelNamespace>;
 }> {
   const kernel = new FakeKernel();
-  addForeigners(kernel);
+  addUnowned(kernel);
   const peers = await openContainers(kernel, a, b);
   await kernel.node.apply((await compare(kernel.node, a.objects)).steps, peers);
   for (const deed of happened) await doTo(kernel, deed);
@@ -64,22 +64,22 @@ async function arrived(t: ExecutionContext, kernel: FakeKernel, { objects }: Wor
   t.deepEqual(missing, []);
 }
 
-const foreignLines = (kernel: FakeKernel): string[] =>
+const unownedLines = (kernel: FakeKernel): string[] =>
   kernel
     .dump()
     .split('\n')
-    .filter((line) => line.endsWith('(foreign)'));
+    .filter((line) => line.endsWith('(unowned)'));
 
 test('from everywhere the steps lead to what is desired, and nothing of others is touched', async (t) => {
   await fc.assert(
     fc.asyncProperty(world(), world(), deeds(), async (a, b, happened) => {
       const { kernel, peers } = await scene(a, b, happened);
-      const before = foreignLines(kernel);
+      const before = unownedLines(kernel);
       const { steps, conflicts } = await compare(kernel.node, b.objects);
       t.deepEqual(conflicts, []);
       t.deepEqual(await kernel.node.apply(steps, peers), []);
       await arrived(t, kernel, b);
-      t.deepEqual(foreignLines(kernel), before);
+      t.deepEqual(unownedLines(kernel), before);
     }),
     RUNS,
   );
@@ -171,10 +171,10 @@ test('what somebody else has put in the way stays, and the rest arrives around i
       addParents(kernel);
       const peers = await openContainers(kernel, b);
       for (const pick of picks) takeForOthers(kernel, b, pick);
-      const before = foreignLines(kernel);
+      const before = unownedLines(kernel);
       const { steps } = await compare(kernel.node, b.objects);
       await kernel.node.apply(steps, peers);
-      t.deepEqual(foreignLines(kernel), before);
+      t.deepEqual(unownedLines(kernel), before);
       const again = await compare(kernel.node, b.objects);
       t.deepEqual(again.steps, []);
       const taken = new Set(
@@ -223,9 +223,9 @@ async function astray(kernel: FakeKernel): Promise<string[]> {
   const { objects } = await kernel.node.observe([]);
   return [...objects.values()].flatMap(({ object, owned }) => {
     if (!owned || object.kind !== 'route' || object.onlink !== true) return [];
-    const neighbour = objects.get(`neighbour ${object.link} ${object.via ?? ''}`)?.object;
+    const neighbour = objects.get(neighbourKey(object.link, object.via ?? ''))?.object;
     if (neighbour?.kind !== 'neighbour') return [`${object.to}: no neighbour`];
-    return objects.has(`fdb ${object.link} ${neighbour.mac}`) ? [] : [`${object.to}: no FDB entry`];
+    return objects.has(fdbKey(object.link, neighbour.mac)) ? [] : [`${object.to}: no FDB entry`];
   });
 }
 
@@ -271,7 +271,7 @@ test('a container’s side arrives too, whatever happened in it, and the contain
         }
         t.deepEqual(await inside.apply((await compare(inside, objects)).steps), []);
         t.deepEqual(await compare(inside, objects), { steps: [], conflicts: [] });
-        t.true(kernel.has('route 198.51.100.0/24 dev tun0 (foreign)', path));
+        t.true(kernel.has('route 198.51.100.0/24 dev tun0 (unowned)', path));
         t.deepEqual(
           linesOf(objects).filter((line) => !kernel.has(line, path)),
           [],

@@ -2,8 +2,8 @@
 import test from 'ava';
 
 import { compileEndpoint, compileNetwork, compilePeer } from '../../core/compile.js';
-import type { KernelObject, VxlanLink } from '../../core/objects.js';
-import { assume, describeStep, plan, sameObject, type Step } from '../../core/plan.js';
+import { addressKey, sameObject, type KernelObject, type VxlanLink } from '../../core/objects/index.js';
+import { assume, describeStep, plan, type Step } from '../../core/plan.js';
 import { FakeKernel } from '../fakes/kernel.js';
 import { endpointOf, leaseOf, membershipOf, overlay } from './records.js';
 
@@ -148,7 +148,7 @@ test('what somebody else has taken is a conflict, and left alone', async (t) => 
   );
 });
 
-test('a foreign route in the way is a conflict; one that says the same is as good as weft’s own', async (t) => {
+test('an unowned route in the way is a conflict; one that says the same is as good as weft’s own', async (t) => {
   const kernel = new FakeKernel();
   await kernel.node.apply(plan(assume([]), network, { prune: true }).steps);
   kernel.breakByHand.put({ kind: 'route', to: '10.100.2.0/24', link: 'eth0' });
@@ -189,7 +189,7 @@ test('which objects are the same', (t) => {
 test('a connected route that somebody took away is put back before what goes by way of it, and is left', (t) => {
   const without = {
     ...assume([...network, ...peer]),
-    unconnected: new Set(['address wfbr4097 10.100.1.1/24']),
+    unconnected: new Set([addressKey('wfbr4097', '10.100.1.1/24')]),
   };
   const { steps } = plan(without, [...network, ...peer], { prune: true });
   t.deepEqual(shown(steps), ['create route 10.100.1.0/24']);

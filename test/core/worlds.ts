@@ -10,7 +10,7 @@ import {
   HOST_TARGET,
   type CompiledEndpoint,
 } from '../../core/compile.js';
-import { objectKey, type KernelObject } from '../../core/objects.js';
+import { linkKey, objectKey, type KernelObject } from '../../core/objects/index.js';
 import type { KernelNamespace } from '../../agent/kernel/kernel.js';
 import type { FakeKernel } from '../fakes/kernel.js';
 import { bridged, claimOf, endpointOf, leaseOf, membershipOf, overlay } from './records.js';
@@ -201,6 +201,9 @@ export const world = (): fc.Arbitrary<World> =>
     )
     .map(([first, second, lan]) => build([first, second], lan));
 
+/** The same many worlds each time, for what has to be in at least one of them. */
+export const sampleWorlds = (): World[] => fc.sample(world(), { numRuns: 200, seed: 1 });
+
 /** As `world`, where neither the tunnels of this node nor their MAC addresses ever change. */
 export const steadyWorld = (): fc.Arbitrary<World> =>
   networkShape.map((shape) => build([{ ...shape, vni: 4097, port: 8472, vtep: 1, dual: true }]));
@@ -270,7 +273,7 @@ export async function doTo(
       return hand.put({ kind: 'route', to: `10.100.${pick % 10}.0/24`, link: 'eth0' }, true);
     case 'leave link': {
       const name = `wfbr${pick}`;
-      if (!objects.has(`link ${name}`)) {
+      if (!objects.has(linkKey(name))) {
         hand.addLink(
           name,
           { kind: 'link', type: 'bridge', name, alias: '', mac: '06:00:00:00:00:02', mtu: 1500 },
@@ -311,7 +314,7 @@ export function addParents(kernel: FakeKernel): void {
 }
 
 /** Things that are not weft's and in nobody's way. */
-export function addForeigners(kernel: FakeKernel): void {
+export function addUnowned(kernel: FakeKernel): void {
   const hand = kernel.breakByHand;
   hand.addLink('wg0', 'wireguard');
   addParents(kernel);

@@ -4,7 +4,7 @@ import test from 'ava';
 import type { KernelEvent } from '../../agent/kernel/kernel.js';
 import { compileEndpoint, compileNetwork, compilePeer } from '../../core/compile.js';
 import { WeftError } from '../../core/errors.js';
-import type { LinkObject } from '../../core/objects.js';
+import { linkKey, routeKey, type LinkObject } from '../../core/objects/index.js';
 import { assume, plan } from '../../core/plan.js';
 import { endpointOf, leaseOf, membershipOf, overlay } from '../core/records.js';
 import { FakeKernel, NODE_PATH } from './kernel.js';
@@ -74,21 +74,21 @@ test('what the kernel refuses, it refuses by name, and goes on', async (t) => {
     failures.map(({ errno }) => errno),
     ['EEXIST', 'ENODEV', 'ENODEV', 'ENETUNREACH', 'EEXIST', 'ENOENT'],
   );
-  t.true(kernel.has('route 10.9.0.0/16 dev eth0 (foreign)'));
+  t.true(kernel.has('route 10.9.0.0/16 dev eth0 (unowned)'));
   t.true(kernel.has('neigh proxy 10.100.1.9 dev wfbr4097'));
 });
 
 test('changes are told, also those by hand', async (t) => {
   const { kernel, events } = await attached();
-  t.true(events.some((event) => event.kind === 'changed' && event.objects.has('route 10.100.2.0/24')));
+  t.true(events.some((event) => event.kind === 'changed' && event.objects.has(routeKey('10.100.2.0/24'))));
   events.length = 0;
-  kernel.breakByHand.delete('route 10.100.2.0/24');
-  kernel.breakByHand.delete('link wfvx4097');
+  kernel.breakByHand.delete(routeKey('10.100.2.0/24'));
+  kernel.breakByHand.delete(linkKey('wfvx4097'));
   await kernel.settled();
   const [event] = events;
   t.is(events.length, 1);
   t.deepEqual(event?.kind === 'changed' ? [[...event.gone], [...event.linksGone]] : event, [
-    ['route 10.100.2.0/24', 'link wfvx4097'],
+    [routeKey('10.100.2.0/24'), linkKey('wfvx4097')],
     ['wfvx4097'],
   ]);
   t.false(kernel.has('neigh 10.100.2.0 lladdr 02:00:00:00:04:02 dev wfvx4097'));
@@ -97,7 +97,7 @@ test('changes are told, also those by hand', async (t) => {
 test('changes in containers and of most settings are not told', async (t) => {
   const { kernel, events } = await attached();
   events.length = 0;
-  kernel.handsIn(PATH).delete('route 0.0.0.0/0');
+  kernel.handsIn(PATH).delete(routeKey('0.0.0.0/0'));
   kernel.breakByHand.sysctl('net/ipv4/conf/wfbr4097/send_redirects', '1');
   await kernel.settled();
   t.deepEqual(events, []);
@@ -121,7 +121,7 @@ test('a container that vanishes takes its veth along, unless somebody holds it',
 
 test('the other way round, a veth that is deleted goes from the container', async (t) => {
   const { kernel } = await attached();
-  kernel.breakByHand.delete('link wfep0123456789a');
+  kernel.breakByHand.delete(linkKey('wfep0123456789a'));
   t.is(kernel.dump(PATH), 'link lo loopback');
 });
 

@@ -18,7 +18,14 @@ import type {
 } from '../../agent/kernel/kernel.js';
 import { notFound } from '../../core/errors.js';
 import type { Firewall } from '../../core/firewall.js';
-import type { Actual, ActualObject, KernelObject, LinkObject } from '../../core/objects.js';
+import {
+  linkKey,
+  type Actual,
+  type ActualObject,
+  type ItemObject,
+  type LinkObject,
+  type ObjectKey,
+} from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
 import type { Sandbox } from '../../core/records.js';
 import { Errno, FakeSpace } from './space.js';
@@ -136,13 +143,14 @@ export class Hands {
   constructor(private readonly space: FakeSpace) {}
 
   /** Deletes whatever has this key (see objectKey), link or not, weft's or not. */
-  delete(key: string): void {
-    if (key.startsWith('link ')) this.space.removeLink(key.slice('link '.length));
-    else this.space.removeThing(key);
+  delete(key: ObjectKey): void {
+    const name = [...this.space.links.keys()].find((link) => linkKey(link) === key);
+    if (name === undefined) this.space.removeItem(key);
+    else this.space.removeLink(name);
   }
 
   /** Puts something there that weft did not make; with `owned`, something that looks as if weft had. */
-  put(object: Exclude<KernelObject, LinkObject>, owned = false): void {
+  put(object: ItemObject, owned = false): void {
     this.space.put(object, true, owned);
   }
 
@@ -201,7 +209,8 @@ export class FakeKernel implements Kernel {
   readonly #paths = new Map<string, { space: FakeSpace; sandbox: Sandbox }>();
   readonly #listeners = new Set<(event: KernelEvent) => void>();
   readonly #failures: { matches: (step: Step, path: string) => boolean; left: number; errno: string }[] = [];
-  #pending: { objects: Map<string, ActualObject>; gone: Set<string>; linksGone: Set<string> } | undefined;
+  #pending:
+    { objects: Map<ObjectKey, ActualObject>; gone: Set<ObjectKey>; linksGone: Set<string> } | undefined;
   #events: KernelEvent[] = [];
   #delivery: Promise<void> | undefined;
   #cookies = 4096;
@@ -220,7 +229,7 @@ export class FakeKernel implements Kernel {
     this.#nodeSpace = new FakeSpace('node', {
       changed: (key, now) => this.#note(key, now),
       linkGone: (name) => {
-        this.#note(`link ${name}`, undefined);
+        this.#note(linkKey(name), undefined);
         this.#pending?.linksGone.add(name);
       },
       untold: () => this.emit({ kind: 'unknown' }),
@@ -345,7 +354,7 @@ export class FakeKernel implements Kernel {
 
   flushConntrack(): void {}
 
-  askNeighboursAgain(): void {}
+  refreshNeighbours(): void {}
 
   /** Somebody flushed weft's rules. */
   flushFirewall(): void {
@@ -353,7 +362,7 @@ export class FakeKernel implements Kernel {
     this.emit({ kind: 'firewall' });
   }
 
-  #note(key: string, now: ActualObject | undefined): void {
+  #note(key: ObjectKey, now: ActualObject | undefined): void {
     if (this.#pending === undefined) {
       this.#pending = { objects: new Map(), gone: new Set(), linksGone: new Set() };
       this.emit({ kind: 'changed', ...this.#pending });

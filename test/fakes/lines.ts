@@ -1,5 +1,5 @@
 // Kernel objects as lines of text, close to what `ip -d` and `bridge` print, so that a test can show what it expects.
-import type { KernelObject, LinkObject } from '../../core/objects.js';
+import type { KernelObject, LinkObject } from '../../core/objects/index.js';
 
 /** One object as one line. */
 export function lineOf(object: KernelObject): string {

@@ -2,13 +2,20 @@
 // changes. The consequences that are modelled were each seen on a real kernel; they are what weft has to live with.
 import { IpAddress, parseInterface } from '../../core/address.js';
 import {
+  itemKindOf,
+  linkKindOf,
   objectKey,
+  portKey,
+  sysctlLink,
   TRANSIT_PREFIX,
   type Actual,
   type ActualObject,
+  type ItemObject,
   type KernelObject,
   type LinkObject,
-} from '../../core/objects.js';
+  type ObjectKey,
+  type RemovableItem,
+} from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
 import { otherOwner } from '../../agent/kernel/ownership.js';
 import type { NamespaceRole } from '../../agent/kernel/kernel.js';
@@ -34,11 +41,9 @@ interface Link {
   other?: { space: FakeSpace; name: string };
 }
 
-type Thing = Exclude<KernelObject, { kind: 'link' } | { kind: 'sysctl' }>;
-
 /** What is told to those who watch. */
 export interface SpaceListener {
-  changed(key: string, now: ActualObject | undefined): void;
+  changed(key: ObjectKey, now: ActualObject | undefined): void;
   linkGone(name: string): void;
   untold(): void;
 }
@@ -50,7 +55,7 @@ const LINK_SYSCTLS = {
 
 export class FakeSpace {
   readonly links = new Map<string, Link>();
-  readonly things = new Map<string, { object: Thing; owned: boolean }>();
+  readonly items = new Map<ObjectKey, { object: RemovableItem; owned: boolean }>();
   readonly sysctls = new Map<string, string>();
   readonly #written = new Set<string>();
   /** Open handles: a namespace lives as long as there is a path or a handle. */
@@ -70,21 +75,22 @@ export class FakeSpace {
   }
 
   observe(sysctls: Iterable<string>): Actual {
-    const objects = new Map<string, ActualObject>();
-    const foreignLinks = new Set<string>();
+    const objects = new Map<ObjectKey, ActualObject>();
+    const unownedLinks = new Set<string>();
     const up = new Set<string>();
     for (const link of this.links.values()) {
       if (link.up) up.add(link.name);
       if (this.role === 'node' && link.name.startsWith(TRANSIT_PREFIX)) continue;
-      if (typeof link.object === 'string') foreignLinks.add(link.name);
-      else objects.set(objectKey(link.object), { object: this.#seen(link.object), owned: link.owned });
+      if (!link.owned && link.name !== 'lo') unownedLinks.add(link.name);
+      if (typeof link.object !== 'string')
+        objects.set(objectKey(link.object), { object: this.#seen(link.object), owned: link.owned });
     }
-    for (const [key, thing] of this.things) objects.set(key, thing);
+    for (const [key, item] of this.items) objects.set(key, item);
     for (const path of sysctls) {
       const object: KernelObject = { kind: 'sysctl', path, value: this.sysctls.get(path) ?? '' };
       objects.set(objectKey(object), { object, owned: false });
     }
-    return { objects, foreignLinks, up };
+    return { objects, unownedLinks, up };
   }
 
   /** The name and address of a veth's other end are not visible across namespaces. */
@@ -102,13 +108,13 @@ export class FakeSpace {
 
   /** @throws Errno */
   run(step: Step, peerSpace: FakeSpace | undefined): void {
-    const foreign = otherOwner(step, (name) => {
+    const other = otherOwner(step, (name) => {
       const link = this.links.get(name);
       return link === undefined ? undefined : { owned: link.owned, marked: link.owned };
     });
-    if (foreign !== undefined) {
+    if (other !== undefined) {
       if (step.do === 'delete') return;
-      throw new Errno('EEXIST', `${foreign} is there already, and weft did not make it`);
+      throw new Errno('EEXIST', `${other} is there already, and weft did not make it`);
     }
     switch (step.do) {
       case 'create-link':
@@ -120,12 +126,12 @@ export class FakeSpace {
       case 'put':
         return this.put(step.object, step.replace, true);
       case 'delete': {
-        const found = this.things.get(objectKey(step.object));
+        const found = this.items.get(objectKey(step.object));
         // As in Linux, what is named with a destination or a mark that does not match is not found.
         const same =
           found?.object.kind !== 'fdb' ||
           (step.object.kind === 'fdb' && found.object.dst === step.object.dst);
-        if (found?.owned === true && same) this.removeThing(objectKey(step.object));
+        if (found?.owned === true && same) this.removeItem(objectKey(step.object));
       }
     }
   }
@@ -207,9 +213,9 @@ export class FakeSpace {
     }
     if (link.up && !up) {
       this.#drop(name, ['route', 'neighbour', 'proxy']);
-      for (const [key, { object }] of this.things) {
+      for (const [key, { object }] of this.items) {
         if (object.kind === 'address' && object.link === name && object.address.includes(':'))
-          this.removeThing(key);
+          this.removeItem(key);
       }
     }
     link.up = up;
@@ -221,13 +227,12 @@ export class FakeSpace {
     const link = this.links.get(name);
     if (link === undefined) return;
     this.links.delete(name);
-    for (const [key, { object }] of this.things) {
-      const bridge = object.kind === 'port' ? object.master : object.kind === 'vlan' ? object.bridge : '';
-      if (object.link === name || bridge === name) this.things.delete(key);
+    for (const [key, { object }] of this.items) {
+      const kind = itemKindOf(object);
+      if (kind.link?.(object) === name || kind.bridge?.(object) === name) this.items.delete(key);
     }
     for (const { object, name: device } of [...this.links.values()])
-      if (typeof object !== 'string' && object.type === 'vlan' && object.base === name)
-        this.removeLink(device);
+      if (typeof object !== 'string' && linkKindOf(object).link?.(object) === name) this.removeLink(device);
     for (const port of this.links.values()) {
       if (typeof port.object !== 'string' && port.object.type === 'veth' && port.object.master === name) {
         const { vlan: _vlan, ...rest } = port.object;
@@ -236,7 +241,7 @@ export class FakeSpace {
       }
     }
     for (const path of this.sysctls.keys()) {
-      if (path.split('/')[3] !== name) continue;
+      if (sysctlLink(path) !== name) continue;
       this.sysctls.delete(path);
       this.#written.delete(path);
     }
@@ -245,12 +250,12 @@ export class FakeSpace {
   }
 
   /** @throws Errno */
-  put(object: Exclude<KernelObject, LinkObject>, replace: boolean, owned: boolean): void {
+  put(object: ItemObject, replace: boolean, owned: boolean): void {
     if (object.kind === 'sysctl') return this.#write(object.path, object.value);
     const link = this.links.get(object.link);
     if (link === undefined) throw new Errno('ENODEV', `there is no link ${object.link}`);
     const key = objectKey(object);
-    const found = this.things.get(key);
+    const found = this.items.get(key);
     if (found !== undefined && !replace && found.owned !== owned)
       throw new Errno('EEXIST', `${key} is there already`);
     if (object.kind === 'fdb' && (typeof link.object === 'string' || link.object.type !== 'vxlan')) {
@@ -259,7 +264,7 @@ export class FakeSpace {
     if (object.kind === 'port' && !this.links.has(object.master))
       throw new Errno('ENODEV', `there is no link ${object.master}`);
     if (object.kind === 'vlan') {
-      const port = this.things.get(`port ${object.link}`)?.object;
+      const port = this.items.get(portKey(object.link))?.object;
       const on = object.link === object.bridge || (port?.kind === 'port' && port.master === object.bridge);
       if (!on || !this.#tellsVlans(object.bridge))
         throw new Errno('EOPNOTSUPP', `${object.link} is no port of a bridge with VLANs`);
@@ -272,12 +277,12 @@ export class FakeSpace {
       if (object.src !== undefined && !this.#isOwn(object.src))
         throw new Errno('EINVAL', 'Invalid prefsrc address.');
     }
-    this.things.set(key, { object, owned });
+    this.items.set(key, { object, owned });
     this.listener?.changed(key, { object, owned });
   }
 
   #isOwn(ip: string): boolean {
-    return [...this.things.values()].some(
+    return [...this.items.values()].some(
       ({ object }) => object.kind === 'address' && parseInterface(object.address).address.toString() === ip,
     );
   }
@@ -285,7 +290,7 @@ export class FakeSpace {
   /** Whether an address or a direct route of the link leads to the gateway. */
   #onLink(link: string, gateway: string): boolean {
     const ip = IpAddress.parse(gateway);
-    for (const { object } of this.things.values()) {
+    for (const { object } of this.items.values()) {
       const prefix =
         object.kind === 'address'
           ? object.address
@@ -300,17 +305,17 @@ export class FakeSpace {
     return false;
   }
 
-  removeThing(key: string): void {
-    const found = this.things.get(key)?.object;
+  removeItem(key: ObjectKey): void {
+    const found = this.items.get(key)?.object;
     if (found === undefined) return;
-    this.things.delete(key);
+    this.items.delete(key);
     this.listener?.changed(key, undefined);
     // Who is no port any more is in no VLAN.
     if (found.kind === 'port') this.#drop(found.link, ['vlan']);
     if (found.kind === 'address') this.#dropRoutesFrom(found.address);
     // fib_disable_ip: with the last IPv4 address of a link its IPv4 routes go.
     if (found.kind !== 'address' || found.address.includes(':')) return;
-    const left = [...this.things.values()].some(
+    const left = [...this.items.values()].some(
       ({ object }) =>
         object.kind === 'address' && object.link === found.link && !object.address.includes(':'),
     );
@@ -321,13 +326,17 @@ export class FakeSpace {
   /** fib_sync_down_addr: routes that name an address as their source go with it, of IPv4. */
   #dropRoutesFrom(text: string): void {
     const ip = parseInterface(text).address;
-    for (const [key, { object }] of ip.family === 4 ? this.things : [])
-      if (object.kind === 'route' && object.src === ip.toString()) this.removeThing(key);
+    for (const [key, { object }] of ip.family === 4 ? this.items : [])
+      if (object.kind === 'route' && object.src === ip.toString()) this.removeItem(key);
   }
 
-  #drop(link: string, kinds: Thing['kind'][], also: (object: Thing) => boolean = () => true): void {
-    for (const [key, { object }] of this.things) {
-      if (object.link === link && kinds.includes(object.kind) && also(object)) this.removeThing(key);
+  #drop(
+    link: string,
+    kinds: RemovableItem['kind'][],
+    also: (object: RemovableItem) => boolean = () => true,
+  ): void {
+    for (const [key, { object }] of this.items) {
+      if (object.link === link && kinds.includes(object.kind) && also(object)) this.removeItem(key);
     }
   }
 
@@ -356,12 +365,12 @@ export class FakeSpace {
   lines(): string[] {
     const links = [...this.links.values()].map(({ object, name, owned, up }) => {
       const text = typeof object === 'string' ? `link ${name} ${object}` : lineOf(object);
-      return `${text}${up ? '' : ' down'}${owned || name === 'lo' ? '' : ' (foreign)'}`;
+      return `${text}${up ? '' : ' down'}${owned || name === 'lo' ? '' : ' (unowned)'}`;
     });
-    const things = [...this.things.values()].map(
-      ({ object, owned }) => `${lineOf(object)}${owned ? '' : ' (foreign)'}`,
+    const items = [...this.items.values()].map(
+      ({ object, owned }) => `${lineOf(object)}${owned ? '' : ' (unowned)'}`,
     );
     const written = [...this.#written].map((path) => `sysctl ${path}=${this.sysctls.get(path) ?? ''}`);
-    return [links, things, written].flatMap((lines) => lines.sort());
+    return [links, items, written].flatMap((lines) => lines.sort());
   }
 }

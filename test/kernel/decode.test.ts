@@ -1,7 +1,7 @@
 // What is decoded differently on kernels that cannot be had here.
 import test from 'ava';
 
-import { addressObject, type DecodedAddress, type KernelLink } from '../../agent/kernel/decode.js';
+import { addressObject, type DecodedAddress, type KernelLink } from '../../agent/kernel/objects/index.js';
 
 const address = (link: Partial<KernelLink>, text: string, global: boolean): DecodedAddress => ({
   link: link as KernelLink,

@@ -3,7 +3,7 @@
 import type { Driver } from './firewall-subject.js';
 
 /** Rules that are somebody else's. */
-export const FOREIGN = `table inet others {
+export const UNOWNED = `table inet others {
   set blocked { type ipv4_addr; flags interval; elements = { 203.0.113.0/24 }; }
   chain input { type filter hook input priority 10; policy accept; ip saddr @blocked drop comment "theirs"; }
   chain prerouting { type nat hook prerouting priority dstnat; policy accept; tcp dport 8081 dnat ip to 203.0.113.9; }
@@ -16,7 +16,7 @@ export function damages(driver: Driver): [string, string, RegExp][] {
       [
         'the whole ruleset is flushed',
         "nft flush ruleset; nft -f /dev/stdin <<< '" +
-          FOREIGN +
+          UNOWNED +
           "'; iptables-nft -t mangle -A FORWARD -d 203.0.113.1 -j MARK --set-mark 7",
         /table inet weft was missing/,
       ],

@@ -7,14 +7,14 @@ import fc from 'fast-check';
 
 import { openFirewall } from '../../agent/kernel/firewall/index.js';
 import { IpAddress, IpNetwork } from '../../core/address.js';
-import { damages, FOREIGN } from './firewall-damages.js';
+import { damages, UNOWNED } from './firewall-damages.js';
 import { forwardSuite } from './firewall-forward.js';
 import { portSuite } from './firewall-ports.js';
 import { NOTHING_DONE, Subject, type Driver } from './firewall-subject.js';
 import { NETWORKS, network, sh } from './firewall-world.js';
 
 /** Every rule that is not weft's, as it is printed. */
-const foreignRules = async (): Promise<string> =>
+const unownedRules = async (): Promise<string> =>
   (await sh('nft list table inet others; iptables-nft-save; ip6tables-nft-save'))
     .split('\n')
     .filter((line) => !/^[#*:]|^COMMIT|WEFT/.test(line))
@@ -43,15 +43,15 @@ export function firewallSuite(driver: Driver): void {
 
   test.serial('networks are kept apart, internal ones inside, and what leaves is masqueraded', async (t) => {
     await sh(
-      `nft -f - <<'END'\n${FOREIGN}\nEND\niptables-nft -t mangle -A FORWARD -d 203.0.113.1 -j MARK --set-mark 7\niptables-nft -A FORWARD -d 203.0.113.2 -j DROP`,
+      `nft -f - <<'END'\n${UNOWNED}\nEND\niptables-nft -t mangle -A FORWARD -d 203.0.113.1 -j MARK --set-mark 7\niptables-nft -A FORWARD -d 203.0.113.2 -j DROP`,
     );
-    const before = await foreignRules();
+    const before = await unownedRules();
     const report = await subject.firewall.ensure({ networks: NETWORKS });
     t.deepEqual(report.repaired, []);
     t.true(report.applied.length > 0);
     t.deepEqual(report.problems, []);
     await subject.traffic(t);
-    t.is(await foreignRules(), before);
+    t.is(await unownedRules(), before);
   });
 
   test.serial('a second time nothing is written', async (t) => {

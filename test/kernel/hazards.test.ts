@@ -13,7 +13,7 @@ import type { Kernel, KernelEvent } from '../../agent/kernel/kernel.js';
 import { openKernel } from '../../agent/kernel/linux.js';
 import { compileEndpoint, compileNetwork, compilePeer, type Membership } from '../../core/compile.js';
 import { WeftError } from '../../core/errors.js';
-import type { KernelObject } from '../../core/objects.js';
+import { linkKey, type KernelObject } from '../../core/objects/index.js';
 import { assume, plan } from '../../core/plan.js';
 import { endpoint, ip, lease, membership, network, noFirewall } from './samples.js';
 
@@ -211,7 +211,7 @@ test.serial('a link that is set down is told', async (t) => {
   await until(
     () =>
       told.some(
-        (event) => event.kind === 'lost' || (event.kind === 'changed' && event.gone.has('link wfvx4097')),
+        (event) => event.kind === 'lost' || (event.kind === 'changed' && event.gone.has(linkKey('wfvx4097'))),
       ),
     'the link to be told of',
   );

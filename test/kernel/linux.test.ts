@@ -15,7 +15,14 @@ import {
   compilePeer,
   type Membership,
 } from '../../core/compile.js';
-import type { KernelObject } from '../../core/objects.js';
+import {
+  addressKey,
+  linkKey,
+  neighbourKey,
+  routeKey,
+  type KernelObject,
+  type ObjectKey,
+} from '../../core/objects/index.js';
 import { assume, plan, type Step } from '../../core/plan.js';
 import { endpoint, lease, membership, network, noFirewall } from './samples.js';
 
@@ -263,8 +270,8 @@ test.serial('notifications tell of damage, of the underlay, and stop when told',
   const of = membership(network('blue', 4097, 100, false));
   const desired = everything(of);
   await reach(desired);
-  const gone = new Set<string>();
-  const changed = new Set<string>();
+  const gone = new Set<ObjectKey>();
+  const changed = new Set<ObjectKey>();
   const kinds = new Set<string>();
   const stop = kernel.watch((event: KernelEvent) => {
     kinds.add(event.kind);
@@ -276,14 +283,14 @@ test.serial('notifications tell of damage, of the underlay, and stop when told',
     'ip route del 10.100.2.0/24; ip neigh del 10.100.3.0 dev wfvx4097; ip addr del 10.100.1.1/24 dev wfbr4097',
   );
   sh('ip link set wfvx4097 mtu 1300; ip addr add 198.51.100.7/24 dev eth0; ip link del wfbr4097');
-  await until(() => gone.has('link wfbr4097') && kinds.has('underlay'), 'the notifications');
+  await until(() => gone.has(linkKey('wfbr4097')) && kinds.has('underlay'), 'the notifications');
   for (const key of [
-    'route 10.100.2.0/24',
-    'neighbour wfvx4097 10.100.3.0',
-    'address wfbr4097 10.100.1.1/24',
+    routeKey('10.100.2.0/24'),
+    neighbourKey('wfvx4097', '10.100.3.0'),
+    addressKey('wfbr4097', '10.100.1.1/24'),
   ])
     t.true(gone.has(key), key);
-  t.true(changed.has('link wfvx4097'));
+  t.true(changed.has(linkKey('wfvx4097')));
   stop();
   sh('ip addr del 198.51.100.7/24 dev eth0');
 });
@@ -314,11 +321,11 @@ test.serial('whom the kernel asks for in vain is asked for anew, and whom it kno
   await kernel.ping(['192.0.2.78', '2001:db8::78'], 1);
   t.regex(neighbours(), /^192\.0\.2\.78 +INCOMPLETE/m);
   t.regex(neighbours(), /^2001:db8::78 +INCOMPLETE/m);
-  kernel.askNeighboursAgain('eth0');
+  kernel.refreshNeighbours('eth0');
   t.notRegex(neighbours(), /INCOMPLETE/);
   t.regex(neighbours(), /^192\.0\.2\.90 lladdr 02:00:00:00:00:90/m);
-  kernel.askNeighboursAgain('eth0');
-  kernel.askNeighboursAgain('there-is-none');
+  kernel.refreshNeighbours('eth0');
+  kernel.refreshNeighbours('there-is-none');
   sh('ip neigh del 192.0.2.90 dev eth0');
 });
 

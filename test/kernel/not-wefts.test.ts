@@ -5,12 +5,12 @@ import { execFileSync } from 'node:child_process';
 
 import test from 'ava';
 
-import { vlanObjects, type KernelLink } from '../../agent/kernel/decode.js';
+import { vlanObjects, type KernelLink } from '../../agent/kernel/objects/index.js';
 import type { Kernel } from '../../agent/kernel/kernel.js';
 import { openKernel } from '../../agent/kernel/linux.js';
 import type { InterfaceLoan, InterfaceLoans } from '../../agent/kernel/bridge-ports.js';
 import { compileEndpoint, compileNetwork, compilePeer } from '../../core/compile.js';
-import type { KernelObject } from '../../core/objects.js';
+import type { KernelObject } from '../../core/objects/index.js';
 import { assume, plan, type Plan, type Step } from '../../core/plan.js';
 import { compilePlace } from '../../core/attachment.js';
 import { endpoint, lease, membership, network, noFirewall } from './samples.js';

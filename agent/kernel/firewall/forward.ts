@@ -130,7 +130,7 @@ function interfaceMatch(fields: Record<string, unknown>): string | undefined {
  * Chains of others that drop what weft forwards, and where weft cannot put anything: it would be a rule in a table that
  * somebody else writes as a whole.
  */
-export function foreignProblems(
+export function unownedProblems(
   nft: Nftables,
   chains: readonly NftObject[],
   families: readonly Family[],

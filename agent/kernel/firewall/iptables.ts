@@ -6,7 +6,7 @@ import type { Firewall, FirewallPort } from '../../../core/firewall.js';
 import { Mutex } from '../../../core/keyed-mutex.js';
 import { AcceptKeeper } from './accept.js';
 import { arrivalProblems, nftArrivalProblems } from './arrival.js';
-import { foreignProblems, forwardedFamilies, wantedAccept } from './forward.js';
+import { unownedProblems, forwardedFamilies, wantedAccept } from './forward.js';
 import { RulesetProbe } from './ruleset-probe.js';
 import type { Nftables } from './libnftables.js';
 import { TABLE } from './ruleset.js';
@@ -104,7 +104,7 @@ export class IptablesFirewall implements NodeFirewallDriver {
     if (this.#nft === undefined) return [];
     const chains = this.#nft.list('list chains');
     return [
-      ...foreignProblems(this.#nft, chains, families),
+      ...unownedProblems(this.#nft, chains, families),
       ...nftArrivalProblems(this.#nft, chains, families, tunnelPorts),
     ];
   }

@@ -6,7 +6,7 @@ import type { Firewall, FirewallPort } from '../../../core/firewall.js';
 import { Mutex } from '../../../core/keyed-mutex.js';
 import { AcceptKeeper } from './accept.js';
 import { arrivalProblems, isXtablesInput, nftArrivalProblems } from './arrival.js';
-import { foreignProblems, forwardedFamilies, readFilter } from './forward.js';
+import { unownedProblems, forwardedFamilies, readFilter } from './forward.js';
 import { RulesetProbe } from './ruleset-probe.js';
 import { type Nftables, type NftObject } from './libnftables.js';
 import {
@@ -143,7 +143,7 @@ export class NftablesFirewall implements NodeFirewallDriver {
         families.length === 0
           ? []
           : [
-              ...foreignProblems(this.#nft, chains, families),
+              ...unownedProblems(this.#nft, chains, families),
               ...nftArrivalProblems(this.#nft, chains, families, desired.tunnelPorts ?? []),
               ...(await this.#closedInputs(chains, families, desired.tunnelPorts ?? [])),
             ];

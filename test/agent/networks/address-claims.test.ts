@@ -14,6 +14,7 @@ import { Problems } from '../../../agent/health/problems.js';
 import { Reconciler } from '../../../agent/reconcile/reconciler.js';
 import { State } from '../../../agent/state/state.js';
 import type { IpAddress } from '../../../core/address.js';
+import { routeKey } from '../../../core/objects/index.js';
 import type { Claim } from '../../../core/records.js';
 import { silentLogger } from '../../../daemon/log.js';
 import { FakeKernel } from '../../fakes/kernel.js';
@@ -99,7 +100,7 @@ async function agent(t: ExecutionContext) {
   await first.memberships.join('blue', { previous: { subnet: lease(blue, 1).subnet } });
   const way = async (address: string): Promise<string | undefined> => {
     const { objects } = await kernel.node.observe([]);
-    const found = objects.get(`route ${address}/32`)?.object;
+    const found = objects.get(routeKey(`${address}/32`))?.object;
     return found?.kind === 'route' ? found.via : undefined;
   };
   return { store, problems, first, start, way };

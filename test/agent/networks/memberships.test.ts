@@ -20,7 +20,7 @@ import { Reconciler } from '../../../agent/reconcile/reconciler.js';
 import { State } from '../../../agent/state/state.js';
 import { compileEndpoint, compilePeer } from '../../../core/compile.js';
 import { failedPrecondition, resourceExhausted, unavailable } from '../../../core/errors.js';
-import { objectKey, type KernelObject } from '../../../core/objects.js';
+import { objectKey, type KernelObject } from '../../../core/objects/index.js';
 import { silentLogger } from '../../../daemon/log.js';
 import type { LeaseRequest, StoredLease } from '../../../store/store.js';
 import { FakeKernel } from '../../fakes/kernel.js';

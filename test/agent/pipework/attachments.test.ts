@@ -7,7 +7,7 @@ import test from 'ava';
 import type { WeftError } from '../../../core/errors.js';
 import { breakFolder, path, startNode, type TestNode } from '../node.js';
 
-const FOREIGN = 'route default via 172.17.0.1 dev eth0 (foreign)';
+const UNOWNED = 'route default via 172.17.0.1 dev eth0 (unowned)';
 
 /** A container with a network of somebody else's. */
 function container({ kernel }: TestNode): void {
@@ -25,7 +25,7 @@ test('an attachment that cannot be written down leaves the default route as it w
   const node = await startNode(t);
   container(node);
   const before = node.kernel.dump(path('c1'));
-  t.true(before.includes(FOREIGN));
+  t.true(before.includes(UNOWNED));
   const mend = breakFolder(node, 'wires');
   const refused = await t.throwsAsync<WeftError>(node.attachments.attach(withGateway));
   t.true(refused.message.includes(node.stateDir));

@@ -10,7 +10,7 @@ import { type RecordKey, RecordMap, type SandboxKey } from '../../../agent/recon
 import { agentMetrics } from '../../../agent/health/metrics.js';
 import { compileEndpoint, compileNetwork, compilePeer } from '../../../core/compile.js';
 import { permissionDenied } from '../../../core/errors.js';
-import { objectKey } from '../../../core/objects.js';
+import { linkKey, objectKey, routeKey, type ObjectKey } from '../../../core/objects/index.js';
 import { silentLogger } from '../../../daemon/log.js';
 import { FakeKernel } from '../../fakes/kernel.js';
 import { endpoint, lease, membership, network } from '../../kernel/samples.js';
@@ -18,7 +18,7 @@ import { endpoint, lease, membership, network } from '../../kernel/samples.js';
 const of = membership(network('blue', 4097, 100, false));
 const peer = (n: number): RecordKey => ({ kind: 'peer', network: 'blue', id: `10.100.${n}.0-24` });
 const endpointKey = (id: string): SandboxKey => ({ kind: 'endpoint', network: 'blue', id });
-const ROUTE = 'route 10.100.2.0/24';
+const ROUTE = routeKey('10.100.2.0/24');
 
 async function running(options: { prune: boolean; onSandboxGone?: (record: SandboxKey) => void }): Promise<{
   kernel: FakeKernel;
@@ -54,7 +54,7 @@ async function eventually(holds: () => boolean): Promise<void> {
   for (let i = 0; i < 200 && !holds(); i++) await new Promise((resolve) => setTimeout(resolve, 20));
 }
 
-const there = async (kernel: FakeKernel, key: string): Promise<boolean> =>
+const there = async (kernel: FakeKernel, key: ObjectKey): Promise<boolean> =>
   (await kernel.node.observe([])).objects.has(key);
 
 test('a record costs its own objects and nothing else', async (t) => {
@@ -66,7 +66,7 @@ test('a record costs its own objects and nothing else', async (t) => {
   await reconciler.set(new RecordMap([[peer(3), undefined]]));
   t.is(totals.applied - before, 6);
   t.true(await there(kernel, ROUTE));
-  t.false(await there(kernel, 'route 10.100.3.0/24'));
+  t.false(await there(kernel, routeKey('10.100.3.0/24')));
   await reconciler.compare('asked');
   t.is(totals.repaired, 0);
 });
@@ -160,7 +160,7 @@ test('a step that the kernel refuses is a problem until it works', async (t) => 
   await eventually(() => problems.list().some(({ what }) => what.includes('10.100.4.0/24')));
   t.true(problems.list().some(({ what }) => what.includes('10.100.4.0/24')));
   await reconciler.compare('asked');
-  t.true(await there(kernel, 'route 10.100.4.0/24'));
+  t.true(await there(kernel, routeKey('10.100.4.0/24')));
   await reconciler.compare('asked');
   t.deepEqual(problems.list(), []);
 });
@@ -189,10 +189,10 @@ test('leftovers stay until the records are complete, then they go', async (t) =>
     if (object.kind !== 'link') kernel.breakByHand.put(object, true);
   }
   await reconciler.compare('asked');
-  t.true(await there(kernel, 'route 10.100.9.0/24'));
+  t.true(await there(kernel, routeKey('10.100.9.0/24')));
   reconciler.allowPruning();
   await reconciler.compare('asked');
-  t.false(await there(kernel, 'route 10.100.9.0/24'));
+  t.false(await there(kernel, routeKey('10.100.9.0/24')));
 });
 
 test('an attach works inside only when the node’s side is there, however slowly that comes', async (t) => {
@@ -212,7 +212,7 @@ test('an attach works inside only when the node’s side is there, however slowl
   await t.notThrowsAsync(
     reconciler.attach(endpointKey('1'), host, inside, namespace, await namespace.observe([])),
   );
-  t.true((await namespace.observe([])).objects.has('link eth0'));
+  t.true((await namespace.observe([])).objects.has(linkKey('eth0')));
 });
 
 test('a tunnel that was renamed comes back as soon as what is left of it is gone', async (t) => {
@@ -226,11 +226,11 @@ test('a tunnel that was renamed comes back as soon as what is left of it is gone
     comparisons++;
     return observe(sysctls);
   };
-  kernel.breakByHand.delete('link wfvx4097');
+  kernel.breakByHand.delete(linkKey('wfvx4097'));
   kernel.breakByHand.addLink('wfold', { ...tunnel, name: 'wfold' }, true);
   await eventually(() => kernel.dump().includes('link wfvx4097') && problems.list().length === 0);
   t.true(await there(kernel, ROUTE));
-  t.false(await there(kernel, 'link wfold'));
+  t.false(await there(kernel, linkKey('wfold')));
   await new Promise((resolve) => setTimeout(resolve, 500));
   t.true(comparisons < 8, `${comparisons} comparisons`);
 });
@@ -239,7 +239,7 @@ test('a container that cannot be opened now keeps nobody else from being put rig
   const { kernel, reconciler, problems } = await running({ prune: true });
   t.teardown(() => reconciler.stop());
   const paths = [1, 2, 3].map((i) => `/run/netns/c${i}`);
-  const links: string[] = [];
+  const links: ObjectKey[] = [];
   for (const [i, path] of paths.entries()) {
     kernel.addContainer(path);
     const { namespace, sandbox } = await kernel.openNamespace(path);
@@ -248,7 +248,7 @@ test('a container that cannot be opened now keeps nobody else from being put rig
     const inside = { sandbox, hostIfname: record.hostIfname, objects: container };
     await reconciler.attach(endpointKey(`${i}`), host, inside, namespace, await namespace.observe([]));
     namespace.close();
-    links.push(`link ${record.hostIfname}`);
+    links.push(linkKey(record.hostIfname));
   }
   const open = kernel.openNamespace.bind(kernel);
   kernel.openNamespace = (path) =>
@@ -267,7 +267,7 @@ test('a container that cannot be opened now keeps nobody else from being put rig
   t.true(problems.list().some(({ what, why }) => what.includes('/run/netns/c2') && why.includes('EMFILE')));
   kernel.openNamespace = open;
   await reconciler.compare('asked');
-  t.true(await there(kernel, links[1] ?? ''));
+  t.true(await there(kernel, links[1] ?? t.fail()));
   t.deepEqual(problems.list(), []);
 });
 
@@ -315,7 +315,7 @@ test('a way to fe80::/64 that was put back fits, whichever of the networks it be
   const told = (link: string): boolean => {
     const object = { kind: 'route', to: 'fe80::/64', link } as const;
     const objects = new Map([[objectKey(object), { object, owned: true }]]);
-    const none = new Set<string>();
+    const none = new Set<never>();
     return desired.concerns({ kind: 'changed', objects, gone: none, linksGone: none }, () => false, true);
   };
   t.deepEqual(links.map(told), [false, false, true]);
@@ -355,7 +355,7 @@ test('what is changed again and again in a container is a problem of its endpoin
   namespace.close();
   for (let i = 0; i < 5; i++) {
     t.deepEqual(problems.list(), []);
-    hands.delete('route 0.0.0.0/0');
+    hands.delete(routeKey('0.0.0.0/0'));
     await reconciler.compare('asked');
   }
   const [contested] = problems.list();

@@ -1,0 +1,209 @@
+// Carrying steps out in one namespace, in as few round trips as the kernel allows.
+import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises';
+
+import { messageOf } from '../../core/errors.js';
+import { itemKindOf, type LinkObject } from '../../core/objects/index.js';
+import type { Step } from '../../core/plan.js';
+import type { NamespaceRole, StepFailure } from './kernel.js';
+import { BATCH, NetlinkSocket, type Refusal } from './netlink-socket.js';
+import type { Request } from './netlink-message.js';
+import {
+  changeLink,
+  createLink,
+  decodeLink,
+  deleteLink,
+  getLink,
+  itemCodecOf,
+  StepRefused,
+  type DirectContext,
+  type KernelLink,
+  type LinkContext,
+  type PortMover,
+} from './objects/index.js';
+import { otherOwner } from './ownership.js';
+
+/** Of a deletion: it is gone already. */
+const GONE = new Set(['ENOENT', 'ESRCH', 'ENODEV', 'EADDRNOTAVAIL', 'ENXIO']);
+
+/** How long steps may hold up everything else in this process, in milliseconds. An attach is done long before. */
+const TURN_MS = 10;
+
+/** One apply: gathers requests into batches, and sends what it has when the next step needs to know its outcome. */
+export class Application {
+  readonly #failures = new Map<Step, StepFailure>();
+  readonly #links = new Map<string, KernelLink | undefined>();
+  readonly #context: LinkContext;
+  readonly #direct: DirectContext;
+  #pending: { step: Step; request: Request }[] = [];
+
+  constructor(
+    private readonly socket: NetlinkSocket,
+    private readonly role: NamespaceRole,
+    private readonly inside: <T>(work: () => T) => T,
+    peerFd: (link: string) => number | undefined,
+    ports: PortMover | undefined,
+  ) {
+    this.#context = {
+      bridgeIndex: (name) => {
+        const index = this.#index(name);
+        if (index === undefined) throw new StepRefused('ENODEV', `there is no bridge ${name}`);
+        return index;
+      },
+      peerFd,
+    };
+    this.#direct = {
+      ports,
+      link: (name) => this.#link(name),
+      forget: (name) => void this.#links.delete(name),
+      inside,
+    };
+  }
+
+  async run(steps: readonly Step[]): Promise<StepFailure[]> {
+    let begin = performance.now();
+    for (const step of steps) {
+      try {
+        const other = otherOwner(step, (name) => this.#link(name));
+        if (other !== undefined) this.#leave(step, other);
+        else if (step.do === 'delete-link') await this.#deleteLink(step);
+        else this.#one(step);
+      } catch (error) {
+        this.#fail(step, error instanceof StepRefused ? error : { errno: 'EIO', message: messageOf(error) });
+      }
+      if (this.#pending.length >= BATCH) this.#flush();
+      if (performance.now() - begin < TURN_MS) continue;
+      this.#flush();
+      await turn();
+      // Others had their turn, too.
+      this.#links.clear();
+      begin = performance.now();
+    }
+    this.#flush();
+    return [...this.#failures.values()];
+  }
+
+  /** Nothing of weft's is put on a link of somebody else's, and nothing of weft's is there to be deleted. */
+  #leave(step: Step, other: string): void {
+    if (step.do === 'delete') return;
+    this.#fail(step, {
+      errno: 'EEXIST',
+      message: `EEXIST, ${other} is there already, and weft did not make it`,
+    });
+  }
+
+  #one(step: Exclude<Step, { do: 'delete-link' }>): void {
+    switch (step.do) {
+      case 'create-link':
+        return this.#create(step);
+      case 'change-link':
+        return this.#change(step, step.link, false);
+      case 'put':
+      case 'delete':
+        return this.#item(step);
+    }
+  }
+
+  /**
+   * For most of the time that it takes, the kernel waits for readers of a link that nobody can find any more (rcu_barrier in
+   * netdev_run_todo, net/core/dev.c): over as soon as it cannot be found.
+   */
+  async #deleteLink(step: Extract<Step, { do: 'delete-link' }>): Promise<void> {
+    this.#flush();
+    const { name } = step;
+    const index = this.#index(name);
+    if (index === undefined) return;
+    // Others have their turn, too.
+    this.#links.clear();
+    const socket = this.inside(() => new NetlinkSocket());
+    let refusal: Refusal | undefined;
+    let over = false;
+    const deleting = socket
+      .aside(deleteLink(index))
+      .catch((error: unknown) => ({ errno: 'EIO', message: messageOf(error) }))
+      .then((answer) => {
+        refusal = answer;
+        over = true;
+        socket.close();
+      });
+    do await Promise.race([deleting, delay(1)]);
+    while (!over && this.socket.get(getLink(name))?.body.readInt32LE(4) === index);
+    if (refusal !== undefined) this.#refused(step, refusal);
+  }
+
+  #create(step: Extract<Step, { do: 'create-link' }>): void {
+    const { link } = step;
+    this.#add(step, createLink(link, this.#context));
+    this.#flush();
+    this.#links.delete(link.name);
+    if (!this.#failures.has(step)) this.#change(step, link, true);
+  }
+
+  #change(step: Step, link: LinkObject, created: boolean): void {
+    const current = this.#link(link.name);
+    if (current === undefined) throw new StepRefused('ENODEV', `there is no link ${link.name}`);
+    for (const request of changeLink(link, current, { ...this.#context, created })) this.#add(step, request);
+  }
+
+  #item(step: Extract<Step, { do: 'put' | 'delete' }>): void {
+    const { object } = step;
+    const codec = itemCodecOf(object);
+    if ('carryOut' in codec) {
+      this.#flush();
+      const refusal = codec.carryOut(object, step.do, this.#direct);
+      if (refusal !== undefined) this.#fail(step, refusal);
+      return;
+    }
+    const link = itemKindOf(object).link?.(object) ?? '';
+    const index = this.#index(link);
+    if (index === undefined) {
+      if (step.do === 'delete') return;
+      throw new StepRefused('ENODEV', `there is no link ${link}`);
+    }
+    const how = step.do === 'delete' ? 'delete' : step.replace ? 'replace' : 'create';
+    this.#add(step, codec.request(object, index, how));
+  }
+
+  /** Asked once for each name of an apply, so that an index is never that of a link which had the name before. */
+  #link(name: string): KernelLink | undefined {
+    if (name === '') return undefined;
+    if (this.#links.has(name)) return this.#links.get(name);
+    const found = this.socket.get(getLink(name));
+    const link = found === undefined ? undefined : decodeLink(found.body, this.role, () => '');
+    this.#links.set(name, link);
+    return link;
+  }
+
+  #index(name: string): number | undefined {
+    return this.#link(name)?.index;
+  }
+
+  #add(step: Step, request: Request): void {
+    this.#pending.push({ step, request });
+  }
+
+  #flush(): void {
+    const pending = this.#pending;
+    if (pending.length === 0) return;
+    this.#pending = [];
+    let refusals: (Refusal | undefined)[];
+    try {
+      refusals = this.socket.batch(pending.map(({ request }) => request));
+    } catch (error) {
+      for (const { step } of pending) this.#fail(step, { errno: 'EIO', message: messageOf(error) });
+      return;
+    }
+    for (const [i, { step }] of pending.entries()) {
+      const refusal = refusals[i];
+      if (refusal !== undefined) this.#refused(step, refusal);
+    }
+  }
+
+  #refused(step: Step, refusal: Refusal): void {
+    const deletes = step.do === 'delete' || step.do === 'delete-link';
+    if (!deletes || !GONE.has(refusal.errno)) this.#fail(step, refusal);
+  }
+
+  #fail(step: Step, { errno, message }: Refusal): void {
+    if (!this.#failures.has(step)) this.#failures.set(step, { step, errno, message });
+  }
+}

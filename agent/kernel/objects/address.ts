@@ -1,0 +1,74 @@
+// IP addresses as rtnetlink has them (include/uapi/linux/if_addr.h).
+import { parseInterface } from '../../../core/address.js';
+import { BRIDGE_LINK_LOCAL } from '../../../core/link-names.js';
+import {
+  isLanBridge,
+  WEFT_MARK,
+  type ActualObject,
+  type AddressObject,
+} from '../../../core/objects/index.js';
+import { AF_INET, AF_INET6 } from '../libc.js';
+import { decodeAttrs, fixed, ipAttr, NLM_F, readIp, RTM, u8Attr, type Request } from '../netlink-message.js';
+import type { ItemCodec } from './codec.js';
+import type { DecodedAddress, LinkLookup } from './readings.js';
+
+const IFA = { ADDRESS: 1, LOCAL: 2, PROTO: 11 } as const;
+const IFA_F_NODAD = 0x02;
+const IFA_F_PERMANENT = 0x80;
+const RT_SCOPE_LINK = 253;
+
+export const dumpAddresses: Request = {
+  type: RTM.GETADDR,
+  flags: 0,
+  body: fixed([1, 0], [1, 0], [1, 0], [1, 0], [4, 0]),
+};
+
+export const address: ItemCodec<AddressObject> = {
+  request(object, index, how) {
+    const { address, length } = parseInterface(object.address);
+    const ip = address.toString();
+    const v6 = address.family === 6;
+    const put = how !== 'delete';
+    const body = Buffer.concat([
+      fixed([1, v6 ? AF_INET6 : AF_INET], [1, length], [1, v6 && put ? IFA_F_NODAD : 0], [1, 0], [4, index]),
+      ipAttr(IFA.LOCAL, ip),
+      ipAttr(IFA.ADDRESS, ip),
+      // Kernels before 5.18 do not know it and pass over it.
+      ...(put ? [u8Attr(IFA.PROTO, WEFT_MARK)] : []),
+    ]);
+    return put
+      ? { type: RTM.NEWADDR, flags: NLM_F.CREATE | NLM_F.REPLACE, body }
+      : { type: RTM.DELADDR, flags: 0, body };
+  },
+  observe: ({ addresses, lookup }) => addresses.flatMap((address) => addressObject(address, lookup) ?? []),
+};
+
+export function decodeAddress(body: Buffer, links: LinkLookup): DecodedAddress | undefined {
+  const link = links.byIndex(body.readUInt32LE(4));
+  const attrs = decodeAttrs(body, 8);
+  const ip = attrs.get(IFA.LOCAL) ?? attrs.get(IFA.ADDRESS);
+  if (link === undefined || ip === undefined) return undefined;
+  const protocol = attrs.get(IFA.PROTO)?.[0];
+  return {
+    link,
+    text: `${readIp(ip)}/${body.readUInt8(1)}`,
+    global: body.readUInt8(3) < RT_SCOPE_LINK,
+    marked: protocol === WEFT_MARK,
+    hasProtocol: protocol !== undefined,
+    permanent: (body.readUInt8(2) & IFA_F_PERMANENT) !== 0,
+  };
+}
+
+const LINK_LOCAL = `${BRIDGE_LINK_LOCAL}/64`;
+
+/** Addresses matter on links of weft's alone. */
+export function addressObject(address: DecodedAddress, links: LinkLookup): ActualObject | undefined {
+  // The kernel makes link-local ones by itself, but not weft's.
+  const told = address.global || address.marked || (!links.marksAddresses && address.text === LINK_LOCAL);
+  if (!address.link.owned || !told) return undefined;
+  return {
+    object: { kind: 'address', link: address.link.name, address: address.text },
+    // On the bridge of a LAN they are the host's.
+    owned: address.marked || (!links.marksAddresses && !isLanBridge(address.link.name)),
+  };
+}

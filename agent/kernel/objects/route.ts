@@ -1,0 +1,98 @@
+// Routes of the main table as rtnetlink has them (include/uapi/linux/rtnetlink.h).
+import { parseInterface } from '../../../core/address.js';
+import { WEFT_MARK, type RouteObject } from '../../../core/objects/index.js';
+import type { NamespaceRole } from '../kernel.js';
+import { AF_INET, AF_INET6 } from '../libc.js';
+import { decodeAttrs, fixed, ipAttr, NLM_F, readIp, RTM, u32Attr, type Request } from '../netlink-message.js';
+import type { ItemCodec } from './codec.js';
+import type { DecodedRoute, LinkLookup } from './readings.js';
+
+const RTA = { DST: 1, OIF: 4, GATEWAY: 5, PRIORITY: 6, PREFSRC: 7, TABLE: 15 } as const;
+const RT_TABLE_MAIN = 254;
+const RT_SCOPE_LINK = 253;
+/** In a deletion: of whatever scope. */
+const RT_SCOPE_NOWHERE = 255;
+const RTN_UNICAST = 1;
+/** Blackhole, unreachable, prohibit: packets go nowhere, and no other route of the same key can be made. */
+const RTN_NOWHERE = [6, 7, 8];
+const RTPROT_KERNEL = 2;
+const RTPROT_RA = 9;
+const RTM_F_CLONED = 0x200;
+const RTNH_F_ONLINK = 4;
+/** What the kernel gives a route that asks for no metric (IP6_RT_PRIO_USER in include/uapi/linux/ipv6_route.h). */
+const USUAL_METRIC = { 4: 0, 6: 1024 } as const;
+
+export const dumpRoutes: Request = { type: RTM.GETROUTE, flags: 0, body: Buffer.alloc(12) };
+
+const isLinkLocal = (prefix: string): boolean => prefix.startsWith('fe80:');
+
+export const route: ItemCodec<RouteObject> = {
+  request(object, index, how) {
+    const { address, length } = parseInterface(object.to);
+    const to = address.toString();
+    // IPv6 knows no scopes of routes.
+    const scope = object.via === undefined && address.family === 4 ? RT_SCOPE_LINK : 0;
+    const body = Buffer.concat([
+      fixed([1, address.family === 6 ? AF_INET6 : AF_INET], [1, length], [1, 0], [1, 0]),
+      fixed(
+        [1, RT_TABLE_MAIN],
+        [1, WEFT_MARK],
+        [1, how === 'delete' ? RT_SCOPE_NOWHERE : scope],
+        [1, RTN_UNICAST],
+      ),
+      fixed([4, object.onlink === true ? RTNH_F_ONLINK : 0]),
+      ...(length === 0 ? [] : [ipAttr(RTA.DST, to)]),
+      ...(object.via === undefined ? [] : [ipAttr(RTA.GATEWAY, object.via)]),
+      ...(object.src === undefined ? [] : [ipAttr(RTA.PREFSRC, object.src)]),
+      u32Attr(RTA.OIF, index),
+    ]);
+    if (how === 'delete') return { type: RTM.DELROUTE, flags: 0, body };
+    // Each link has its own way to fe80::/64, and others' are no obstacle.
+    const alone = isLinkLocal(object.to) ? 0 : NLM_F.EXCL;
+    return { type: RTM.NEWROUTE, flags: NLM_F.CREATE | (how === 'replace' ? NLM_F.REPLACE : alone), body };
+  },
+  observe: ({ routes, role }) => routes.flatMap((route) => (routeMatters(route, role) ? [route.actual] : [])),
+};
+
+/** Routes of the main table that packets are sent by, or that somebody made to send them nowhere: those have no link. */
+export function decodeRoute(body: Buffer, links: LinkLookup): DecodedRoute | undefined {
+  const attrs = decodeAttrs(body, 12);
+  const flags = body.readUInt32LE(8);
+  const table = attrs.get(RTA.TABLE)?.readUInt32LE() ?? body.readUInt8(4);
+  const type = body.readUInt8(7);
+  const counts = type === RTN_UNICAST || (RTN_NOWHERE.includes(type) && body.readUInt8(5) !== RTPROT_KERNEL);
+  if (table !== RT_TABLE_MAIN || !counts || (flags & RTM_F_CLONED) !== 0) return undefined;
+  const family = body.readUInt8(0) === AF_INET6 ? 6 : 4;
+  const dst = attrs.get(RTA.DST);
+  const gateway = attrs.get(RTA.GATEWAY);
+  const source = attrs.get(RTA.PREFSRC);
+  const length = body.readUInt8(1);
+  // IPv6 shows such a route on the loopback device.
+  const link = type === RTN_UNICAST ? links.byIndex(attrs.get(RTA.OIF)?.readUInt32LE() ?? 0) : undefined;
+  return {
+    metric: attrs.get(RTA.PRIORITY)?.readUInt32LE() ?? 0,
+    isDefault: length === 0,
+    family,
+    advertised: body.readUInt8(5) === RTPROT_RA,
+    link,
+    actual: {
+      owned: body.readUInt8(5) === WEFT_MARK,
+      object: {
+        kind: 'route',
+        to: `${dst === undefined ? (family === 4 ? '0.0.0.0' : '::') : readIp(dst)}/${length}`,
+        link: link?.name ?? '',
+        ...(gateway === undefined ? {} : { via: readIp(gateway) }),
+        ...((flags & RTNH_F_ONLINK) === 0 ? {} : { onlink: true }),
+        ...(source === undefined ? {} : { src: readIp(source) }),
+      },
+    },
+  };
+}
+
+/** Whether a route is weft's, or stands where one of weft's would. In a container every default route is worth knowing. */
+export function routeMatters(
+  { actual, metric, isDefault, family }: DecodedRoute,
+  role: NamespaceRole,
+): boolean {
+  return actual.owned || metric === USUAL_METRIC[family] || (isDefault && role === 'container');
+}

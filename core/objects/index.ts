@@ -1,0 +1,41 @@
+// Kernel objects: the vocabulary that compile speaks, plan compares, and agent/kernel reads and writes.
+//
+// Plain values. An object names its link by name; indexes are known only where netlink is.
+export type { Actual, ActualObject } from './actual.js';
+export { addressKey, connectedRoute, type AddressObject } from './address.js';
+export type { BridgeLink } from './bridge.js';
+export type { BridgeVlanObject } from './bridge-vlan.js';
+export { fdbKey, type FdbObject } from './fdb.js';
+export { PHASE, type ItemKind, type LinkKind, type ObjectKey, type ObjectKind } from './kind.js';
+export { linkKey } from './link.js';
+export type { LoopbackLink } from './loopback.js';
+export { isLanBridge, LAN_PREFIX, LINK_PREFIX, MAX_LINK_NAME, TRANSIT_PREFIX, WEFT_MARK } from './marks.js';
+export { neighbourKey, type NeighbourObject } from './neighbour.js';
+export type { PeerLink } from './peer.js';
+export { portKey, type PortObject } from './port.js';
+export type { ProxyObject } from './proxy.js';
+export {
+  describeObject,
+  isRemovable,
+  ITEM_KINDS,
+  itemKindOf,
+  kindOf,
+  LINK_KINDS,
+  linkKindOf,
+  mustRemake,
+  objectKey,
+  sameObject,
+  type ItemName,
+  type ItemObject,
+  type ItemOf,
+  type KernelObject,
+  type LinkObject,
+  type LinkOf,
+  type LinkType,
+  type RemovableItem,
+} from './registry.js';
+export { DEFAULT_ROUTE, routeKey, type RouteObject } from './route.js';
+export { sysctlKey, sysctlLink, sysctlName, type SysctlObject } from './sysctl.js';
+export type { VethLink } from './veth.js';
+export type { VlanLink } from './vlan.js';
+export type { VxlanLink } from './vxlan.js';

@@ -1,0 +1,24 @@
+// Marks and name prefixes by which weft recognises its kernel objects.
+
+/**
+ * What marks an object as weft's in the kernel: the link group (IFLA_GROUP), the route protocol (rtm_protocol), the
+ * neighbour protocol (NDA_PROTOCOL) and the address protocol (IFA_PROTO) all carry this number, ASCII "w".
+ * Free in iproute2's rt_protos and rt_addrprotos.
+ */
+export const WEFT_MARK = 119;
+
+/** Every link of weft begins with this. */
+export const LINK_PREFIX = 'wf';
+
+/** A container's end that waits on the node for whoever moves it inside; it comes and goes with its other end. */
+export const TRANSIT_PREFIX = 'wfin';
+/**
+ * A bridge that a NIC of the host became a port of begins with this. The addresses on it are the host's, not weft's: they
+ * moved there from the NIC, and move back when it is released.
+ */
+export const LAN_PREFIX = 'wfp-';
+
+export const isLanBridge = (link: string): boolean => link.startsWith(LAN_PREFIX);
+
+/** IFNAMSIZ less the terminating zero (include/uapi/linux/if.h). */
+export const MAX_LINK_NAME = 15;

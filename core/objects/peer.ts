@@ -1,0 +1,20 @@
+// Container's end of a veth pair, seen from the container's namespace.
+import { PHASE, type LinkKind } from './kind.js';
+import { ANY_LINK, guardsItself } from './link.js';
+
+/** Made together with its other end, never by itself. */
+export interface PeerLink {
+  kind: 'link';
+  type: 'peer';
+  name: string;
+  mac: string;
+  mtu: number;
+}
+
+export const peer: LinkKind<PeerLink> = {
+  ...ANY_LINK,
+  order: () => PHASE.inside,
+  same: (a, b) => a.mtu === b.mtu && a.mac === b.mac,
+  remade: () => false,
+  guards: guardsItself,
+};

@@ -1,0 +1,64 @@
+// The list of all kinds of kernel objects, and what follows from it.
+//
+// A new kind is a file beside this one and a line here. The agent's codecs (agent/kernel/objects) are total over these
+// lists, so that a kind without a codec does not compile.
+import { address } from './address.js';
+import { bridge } from './bridge.js';
+import { bridgeVlan } from './bridge-vlan.js';
+import { fdb } from './fdb.js';
+import type { ItemKind, LinkKind, ObjectKey, ObjectKind } from './kind.js';
+import { loopback } from './loopback.js';
+import { neighbour } from './neighbour.js';
+import { peer } from './peer.js';
+import { port } from './port.js';
+import { proxy } from './proxy.js';
+import { route } from './route.js';
+import { sysctl, type SysctlObject } from './sysctl.js';
+import { veth } from './veth.js';
+import { vlan } from './vlan.js';
+import { vxlan } from './vxlan.js';
+
+const LINKS = { vxlan, bridge, vlan, veth, peer, loopback };
+const ITEMS = { address, route, neighbour, proxy, fdb, port, vlan: bridgeVlan, sysctl };
+
+type ObjectOf<K> = K extends ObjectKind<infer O> ? O : never;
+
+export type LinkObject = ObjectOf<(typeof LINKS)[keyof typeof LINKS]>;
+/** Everything but links. */
+export type ItemObject = ObjectOf<(typeof ITEMS)[keyof typeof ITEMS]>;
+export type KernelObject = LinkObject | ItemObject;
+/** Nobody owns a setting: there is none to remove. */
+export type RemovableItem = Exclude<ItemObject, SysctlObject>;
+
+export type LinkType = LinkObject['type'];
+export type ItemName = ItemObject['kind'];
+export type LinkOf<T extends LinkType> = Extract<LinkObject, { type: T }>;
+export type ItemOf<K extends ItemName> = Extract<ItemObject, { kind: K }>;
+
+/** Each under the name that its objects carry. */
+export const LINK_KINDS: { readonly [T in LinkType]: LinkKind<LinkOf<T>> } = LINKS;
+export const ITEM_KINDS: { readonly [K in ItemName]: ItemKind<ItemOf<K>> } = ITEMS;
+
+// An object is only ever shown to the kind that its own name finds, which the compiler cannot follow.
+export const linkKindOf = (link: LinkObject): LinkKind<LinkObject> => LINK_KINDS[link.type];
+export const itemKindOf = (item: ItemObject): ItemKind<ItemObject> => ITEM_KINDS[item.kind];
+export const kindOf = (object: KernelObject): ObjectKind<KernelObject> =>
+  object.kind === 'link' ? LINK_KINDS[object.type] : ITEM_KINDS[object.kind];
+
+export const isRemovable = (item: ItemObject): item is RemovableItem => item.kind !== 'sysctl';
+
+export const objectKey = (object: KernelObject): ObjectKey => kindOf(object).key(object);
+
+/** As people write it, close to what `ip` and `bridge` print. */
+export const describeObject = (object: KernelObject): string => kindOf(object).describe(object);
+
+/** Whether the kernel cannot change a link into the wanted one. */
+export const mustRemake = (current: LinkObject, wanted: LinkObject): boolean =>
+  current.type !== wanted.type || linkKindOf(wanted).remade(current, wanted);
+
+/** Whether two objects of one key are the same. */
+export function sameObject(a: KernelObject, b: KernelObject): boolean {
+  if (a.kind !== b.kind) return false;
+  if (a.kind === 'link' && b.kind === 'link' && mustRemake(a, b)) return false;
+  return kindOf(a).same(a, b);
+}

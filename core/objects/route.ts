@@ -1,0 +1,31 @@
+// Route of the main table.
+import { asKey, PHASE, type ItemKind, type ObjectKey } from './kind.js';
+
+export interface RouteObject {
+  kind: 'route';
+  /** 10.100.6.0/24; 0.0.0.0/0 and ::/0 are the default routes. */
+  to: string;
+  link: string;
+  /** Absent: the destination is on the link. */
+  via?: string;
+  /** RTNH_F_ONLINK: the gateway is taken to be on the link although no address says so. */
+  onlink?: boolean;
+  /** Preferred source address. */
+  src?: string;
+}
+
+export const routeKey = (to: string): ObjectKey => asKey(`route ${to}`);
+
+/** The keys of the default routes. */
+export const DEFAULT_ROUTE = { 4: routeKey('0.0.0.0/0'), 6: routeKey('::/0') } as const;
+
+export const route: ItemKind<RouteObject> = {
+  key: ({ to }) => routeKey(to),
+  describe: ({ to, via, link }) => `route ${to}${via === undefined ? '' : ` via ${via}`} dev ${link}`,
+  order: () => PHASE.route,
+  same: (a, b) =>
+    a.link === b.link && a.via === b.via && (a.onlink ?? false) === (b.onlink ?? false) && a.src === b.src,
+  link: ({ link }) => link,
+  // A route carries a mark of its own, and is deleted from whatever link it leaves by.
+  guards: ({ link }, step) => (step === 'delete' ? [] : [link]),
+};

@@ -1,0 +1,240 @@
+// Every registered kind of kernel object: what the seam says of it, and whether the laws of plan hold for it.
+//
+// The samples are total over the lists of kinds: a new kind does not compile before it has one here.
+import test from 'ava';
+
+import {
+  describeObject,
+  isRemovable,
+  ITEM_KINDS,
+  kindOf,
+  LINK_KINDS,
+  objectKey,
+  PHASE,
+  sameObject,
+  type ItemName,
+  type ItemOf,
+  type KernelObject,
+  type LinkOf,
+  type LinkType,
+} from '../../core/objects/index.js';
+import { assume, plan } from '../../core/plan.js';
+import { otherOwner } from '../../agent/kernel/ownership.js';
+import { lineOf } from '../fakes/lines.js';
+import { sampleWorlds } from './worlds.js';
+
+interface Sample<O> {
+  object: O;
+  key: string;
+  described: string;
+  order: number;
+  /** What it lies on, and the bridge that it belongs to. */
+  on?: string;
+  bridge?: string;
+  /** Of the same key, and not the same. */
+  others: Partial<O>[];
+  /** Those of them that the kernel cannot change a link into. */
+  remade?: Partial<O>[];
+}
+
+const mac = '02:00:00:00:04:01';
+const named = (name: string): { kind: 'link'; name: string; alias: string; mtu: number } => ({
+  kind: 'link',
+  name,
+  alias: 'weft network blue',
+  mtu: 1450,
+});
+
+const LINKS: { [T in LinkType]: Sample<LinkOf<T>> } = {
+  bridge: {
+    object: { ...named('wfbr1'), type: 'bridge', mac },
+    key: 'link wfbr1',
+    described: 'bridge wfbr1',
+    order: PHASE.bridge,
+    others: [{ mtu: 1400 }, { mac: '02:00:00:00:04:02' }, { alias: 'x' }],
+    remade: [{ vlans: true }],
+  },
+  vxlan: {
+    object: { ...named('wfvx1'), type: 'vxlan', mac, vni: 1, local: '192.0.2.1', port: 8472 },
+    key: 'link wfvx1',
+    described: 'vxlan wfvx1',
+    order: PHASE.tunnel,
+    others: [{ mtu: 1400 }, { mac: '02:00:00:00:04:02' }, { alias: 'x' }, { local: '192.0.2.2' }],
+    remade: [{ vni: 2 }, { port: 4789 }, { local: '2001:db8::1' }],
+  },
+  vlan: {
+    object: { ...named('wfgw100'), type: 'vlan', base: 'wfvlan', vlan: 100 },
+    key: 'link wfgw100',
+    described: 'vlan wfgw100',
+    order: PHASE.vlan,
+    on: 'wfvlan',
+    others: [{ mtu: 1400 }, { alias: 'x' }],
+    remade: [{ vlan: 101 }, { base: 'wfp-eth1' }],
+  },
+  veth: {
+    object: { ...named('wfep1'), type: 'veth', master: 'wfbr1', peer: { name: 'eth0', mac } },
+    key: 'link wfep1',
+    described: 'veth wfep1',
+    order: PHASE.veth,
+    bridge: 'wfbr1',
+    others: [{ mtu: 1400 }, { alias: 'x' }, { master: 'wfbr2' }, { hairpin: true }],
+  },
+  peer: {
+    object: { kind: 'link', type: 'peer', name: 'eth0', mac, mtu: 1450 },
+    key: 'link eth0',
+    described: 'peer eth0',
+    order: PHASE.inside,
+    others: [{ mtu: 1400 }, { mac: '02:00:00:00:04:02' }],
+  },
+  loopback: {
+    object: { kind: 'link', type: 'loopback', name: 'lo' },
+    key: 'link lo',
+    described: 'loopback lo',
+    order: PHASE.inside,
+    others: [],
+  },
+};
+
+const ITEMS: { [K in ItemName]: Sample<ItemOf<K>> } = {
+  address: {
+    object: { kind: 'address', link: 'wfbr1', address: '10.100.1.1/24' },
+    key: 'address wfbr1 10.100.1.1/24',
+    described: 'address 10.100.1.1/24 dev wfbr1',
+    order: PHASE.address,
+    on: 'wfbr1',
+    others: [],
+  },
+  route: {
+    object: { kind: 'route', to: '10.100.2.0/24', link: 'wfvx1', via: '10.100.2.0', onlink: true },
+    key: 'route 10.100.2.0/24',
+    described: 'route 10.100.2.0/24 via 10.100.2.0 dev wfvx1',
+    order: PHASE.route,
+    on: 'wfvx1',
+    others: [{ link: 'wfvx2' }, { via: '10.100.3.0' }, { onlink: false }, { src: '10.100.1.9' }],
+  },
+  neighbour: {
+    object: { kind: 'neighbour', link: 'wfvx1', ip: '10.100.2.0', mac },
+    key: 'neighbour wfvx1 10.100.2.0',
+    described: `neighbour 10.100.2.0 lladdr ${mac} dev wfvx1`,
+    order: PHASE.neighbour,
+    on: 'wfvx1',
+    others: [{ mac: '02:00:00:00:04:02' }],
+  },
+  proxy: {
+    object: { kind: 'proxy', link: 'wfbr1', ip: '10.100.1.9' },
+    key: 'proxy wfbr1 10.100.1.9',
+    described: 'proxy neighbour 10.100.1.9 dev wfbr1',
+    order: PHASE.proxy,
+    on: 'wfbr1',
+    others: [],
+  },
+  fdb: {
+    object: { kind: 'fdb', link: 'wfvx1', mac, dst: '192.0.2.2' },
+    key: `fdb wfvx1 ${mac}`,
+    described: `fdb ${mac} dst 192.0.2.2 dev wfvx1`,
+    order: PHASE.fdb,
+    on: 'wfvx1',
+    others: [{ dst: '192.0.2.3' }],
+  },
+  port: {
+    object: { kind: 'port', link: 'eth1', master: 'wfp-eth1' },
+    key: 'port eth1',
+    described: 'port eth1 of wfp-eth1',
+    order: PHASE.port,
+    on: 'eth1',
+    bridge: 'wfp-eth1',
+    others: [{ master: 'br0' }],
+  },
+  vlan: {
+    object: { kind: 'vlan', link: 'eth1', bridge: 'wfp-eth1', vlan: 100 },
+    key: 'vlan eth1 100',
+    described: 'vlan 100 dev eth1',
+    order: PHASE.portVlan,
+    on: 'eth1',
+    bridge: 'wfp-eth1',
+    others: [{ untagged: true }, { bridge: 'br0' }],
+  },
+  sysctl: {
+    object: { kind: 'sysctl', path: 'net/ipv4/conf/wfvx1/rp_filter', value: '2' },
+    key: 'sysctl net/ipv4/conf/wfvx1/rp_filter',
+    described: 'sysctl net/ipv4/conf/wfvx1/rp_filter = 2',
+    order: PHASE.sysctl,
+    on: 'wfvx1',
+    others: [{ value: '0' }],
+  },
+};
+
+const samples: [string, Sample<KernelObject>][] = [
+  ...Object.entries<Sample<KernelObject>>(LINKS).map(([type, sample]): [string, Sample<KernelObject>] => [
+    `link ${type}`,
+    sample,
+  ]),
+  ...Object.entries<Sample<KernelObject>>(ITEMS),
+];
+
+const nameOf = (object: KernelObject): string =>
+  object.kind === 'link' ? `link ${object.type}` : object.kind;
+
+const changed = (object: KernelObject, change: Partial<KernelObject>): KernelObject =>
+  ({ ...object, ...change }) as KernelObject;
+
+for (const [name, { object, key, described, order, on, bridge, others, remade = [] }] of samples) {
+  test(`${name}: key, description, order, and what it lies on`, (t) => {
+    const kind = kindOf(object);
+    t.is(objectKey(object), key as ReturnType<typeof objectKey>);
+    t.is(describeObject(object), described);
+    t.is(kind.order(object), order);
+    t.is(kind.link?.(object), on);
+    t.is(kind.bridge?.(object), bridge);
+    t.not(lineOf(object), '');
+  });
+
+  test(`${name}: what is the same, what is changed, and what is made anew`, (t) => {
+    t.true(sameObject(object, { ...object }));
+    t.deepEqual(plan(assume([object]), [object], { prune: true }), { steps: [], conflicts: [] });
+    const doneTo = (change: Partial<KernelObject>): string[] => {
+      const wanted = changed(object, change);
+      t.is(objectKey(wanted), objectKey(object), JSON.stringify(change));
+      t.false(sameObject(object, wanted), JSON.stringify(change));
+      return plan(assume([object]), [wanted], { prune: true }).steps.map((step) => step.do);
+    };
+    for (const change of others)
+      t.deepEqual(doneTo(change), object.kind === 'link' ? ['change-link'] : ['put'], JSON.stringify(change));
+    for (const change of remade)
+      t.deepEqual(doneTo(change), ['delete-link', 'create-link'], JSON.stringify(change));
+  });
+
+  test(`${name}: made where it is missing, removed where no record wants it`, (t) => {
+    const made = plan(assume([]), [object], { prune: true }).steps.map((step) => step.do);
+    t.deepEqual(made, [object.kind === 'link' ? 'create-link' : 'put']);
+    const removed = plan(assume([object]), [], { prune: true }).steps.map((step) => step.do);
+    if (object.kind === 'link') t.deepEqual(removed, ['delete-link']);
+    else t.deepEqual(removed, isRemovable(object) ? ['delete'] : []);
+  });
+}
+
+test('no step touches a link that weft did not make', (t) => {
+  const unowned = (): { owned: boolean; marked: boolean } => ({ owned: false, marked: false });
+  for (const [name, { object }] of samples) {
+    // Every namespace has this one by itself, and a NIC is what a port is.
+    if (name === 'link loopback') continue;
+    const step =
+      object.kind === 'link'
+        ? ({ do: 'change-link', link: object } as const)
+        : ({ do: 'put', object, replace: false } as const);
+    t.not(otherOwner(step, unowned), undefined, name);
+  }
+});
+
+test('every kind is in the worlds of the laws', (t) => {
+  const seen = new Set(
+    sampleWorlds().flatMap(({ objects, containers }) =>
+      [...objects, ...[...containers.values()].flatMap((container) => container.objects)].map(nameOf),
+    ),
+  );
+  const missing = [
+    ...Object.keys(LINK_KINDS).map((type) => `link ${type}`),
+    ...Object.keys(ITEM_KINDS),
+  ].filter((name) => !seen.has(name));
+  t.deepEqual(missing, []);
+});
