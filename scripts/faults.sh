@@ -32,10 +32,11 @@ for line in ${lines[@]+"${lines[@]}"}; do
 done
 
 status=0 none=0
+# run FILES-AT-A-TIME FILE…
 run() {
   local code
   WEFT_FAULTS=$form WEFT_FAULTS_TABLE=$table \
-    node_modules/.bin/ava --timeout 30m ${match[@]+"${match[@]}"} "$@" 2>&1 | tee "$log"
+    node_modules/.bin/ava --timeout 30m --concurrency "$1" ${match[@]+"${match[@]}"} "${@:2}" 2>&1 | tee "$log"
   code=${PIPESTATUS[0]}
   # A line that one of the two does not have may be the other's.
   if [ "$code" != 0 ] && grep -q "find any matching tests" "$log"; then none=$((none + 1)); else status=$((status | code)); fi
@@ -44,8 +45,9 @@ run() {
 # does not go on repairing it at once.
 for ((round = 1; round <= repeat; round++)); do
   none=0
-  if [ ${#lanes[@]} -gt 0 ] || [ ${#crowds[@]} = 0 ]; then run --config faults.ava.config.js ${lanes[@]+"${lanes[@]}"}; fi
-  if [ ${#crowds[@]} -gt 0 ] || [ ${#lanes[@]} = 0 ]; then run --config crowds.ava.config.js ${crowds[@]+"${crowds[@]}"}; fi
+  # The faults two at a time. What fills a machine by itself is in crowds: beside it a lane would measure the machine.
+  if [ ${#lanes[@]} -gt 0 ]; then run 2 "${lanes[@]}"; elif [ ${#crowds[@]} = 0 ]; then run 2 'test/cluster/faults/*.test.ts'; fi
+  if [ ${#crowds[@]} -gt 0 ]; then run 1 "${crowds[@]}"; elif [ ${#lanes[@]} = 0 ]; then run 1 'test/cluster/faults/crowds/*.test.ts'; fi
   if [ "$none" = 2 ]; then echo "faults: no line or lane has that in its name" >&2; exit 1; fi
 done
 node build/test/cluster/faults/table.js "$table"

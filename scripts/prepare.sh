@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes a fresh Debian or Ubuntu with Node.js ready: system packages, npm packages, build. What is there already is not done
-# again, and two that run at once wait for each other. With --test also what the tests need.
+# again, and two that run at once wait for each other. With --test also what the tests need. With --build only the build: that
+# needs neither root nor network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,7 +9,9 @@ fail() { printf 'weft: %s\n      %s\n' "$1" "$2" >&2; exit 1; }
 step() { printf '%s … ' "$1"; began=$SECONDS; }
 done_() { printf 'done (%d s)\n' $((SECONDS - began)); }
 
-[ "$(id -u)" = 0 ] || fail 'this needs root: it makes network namespaces' 'Run it as root, or with sudo.'
+mode=${1:-}
+[ "$mode" = --build ] || [ "$(id -u)" = 0 ] ||
+  fail 'this needs root: it makes network namespaces' 'Run it as root, or with sudo. Without root there is npm run test:unit.'
 command -v node >/dev/null || fail 'there is no Node.js' 'Install Node.js 20 or newer with npm.'
 node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)' ||
   fail "Node.js $(node --version) is too old" 'Install Node.js 20 or newer.'
@@ -53,7 +56,10 @@ disable() {
   if [ -e "/etc/init.d/$name" ] && command -v update-rc.d >/dev/null; then update-rc.d "$name" disable >/dev/null 2>&1 || true; fi
 }
 
-finish() { rm -f "$log" "$log.began"; allow_services; }
+finish() {
+  rm -f "$log" "$log.began"
+  [ "$mode" = --build ] || allow_services
+}
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
@@ -61,14 +67,17 @@ trap 'exit 143' TERM HUP
 # command:package
 wanted='etcd:etcd-server ip:iproute2 iptables:iptables nft:nftables setpriv:util-linux'
 wanted="$wanted ping:iputils-ping curl:curl ss:iproute2"
-[ "${1:-}" != --test ] || wanted="$wanted openssl:openssl nc:netcat-openbsd etcdctl:etcd-client sysctl:procps dig:bind9-dnsutils dnsmasq:dnsmasq-base"
-# A real Docker engine, which the tests start by themselves, and the one program that their images are made of.
-[ "${1:-}" != --test ] || wanted="$wanted dockerd:docker.io containerd:containerd runc:runc busybox:busybox-static"
-[ "${1:-}" != --test ] || wanted="$wanted docker-compose:docker-compose"
-# For the tests on another kernel, which is one of this architecture.
-if [ "${1:-}" = --test ] && [ "$(uname -m)" = x86_64 ]; then
-  wanted="$wanted qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio xz:xz-utils tcpdump:tcpdump"
+if [ "$mode" = --test ]; then
+  wanted="$wanted openssl:openssl nc:netcat-openbsd etcdctl:etcd-client sysctl:procps dig:bind9-dnsutils dnsmasq:dnsmasq-base"
+  # A real Docker engine, which the tests start by themselves, and the one program that their images are made of.
+  wanted="$wanted dockerd:docker.io containerd:containerd runc:runc busybox:busybox-static"
+  wanted="$wanted docker-compose:docker-compose"
+  # For the tests on another kernel, which is one of this architecture.
+  if [ "$(uname -m)" = x86_64 ]; then
+    wanted="$wanted qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio xz:xz-utils tcpdump:tcpdump"
+  fi
 fi
+[ "$mode" != --build ] || wanted=
 missing() {
   local pair
   for pair in $wanted; do command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"; done | sort -u
@@ -102,17 +111,25 @@ exec 9<.
 lock
 
 stamp=node_modules/.weft-installed
-if ! cmp -s package-lock.json "$stamp"; then
+if [ "$mode" = --build ]; then
+  [ -d node_modules ] || fail 'the npm packages are not there' 'Run: npm ci'
+elif ! cmp -s package-lock.json "$stamp"; then
   step 'Installing npm packages'
   quietly npm ci --no-audit --no-fund --loglevel=error
   cp package-lock.json "$stamp"
   done_
 fi
 
-# That a machine cannot have it (no Debian, no network) is no reason to run no test: test.sh names what is not run.
-if [ "${1:-}" = --test ] && ! bash scripts/vm-kernel.sh --check >/dev/null; then
-  step 'Fetching another kernel for its tests'
-  if bash scripts/vm-kernel.sh >"$log" 2>&1 </dev/null; then done_; else printf 'not here: %s\n' "$(tail -n 1 "$log")"; fi
+# extra WHAT SCRIPT: that a machine cannot have it (no Debian, no network) is no reason to run no test; those that need it are
+# named at the end.
+extra() {
+  bash "$2" --check >/dev/null && return
+  step "Fetching $1"
+  if bash "$2" >"$log" 2>&1 </dev/null; then done_; else printf 'not here: %s\n' "$(tail -n 1 "$log")"; fi
+}
+if [ "$mode" = --test ]; then
+  extra 'another kernel for its tests' scripts/vm-kernel.sh
+  extra 'other versions of Node.js for their tests' scripts/other-nodes.sh
 fi
 
 built=build/.weft-built

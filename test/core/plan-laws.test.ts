@@ -9,6 +9,7 @@ import { assume, plan, type Plan, type Step } from '../../core/plan.js';
 import type { KernelNamespace } from '../../agent/kernel/kernel.js';
 import { FakeKernel } from '../fakes/kernel.js';
 import { linesOf } from '../fakes/lines.js';
+import { runs } from './laws.js';
 import {
   addUnowned,
   addParents,
@@ -21,7 +22,7 @@ import {
   type World,
 } from './worlds.js';
 
-const RUNS = { numRuns: 150 };
+const RUNS = runs(50);
 
 const compare = async (space: KernelNamespace, desired: KernelObject[], prune = true): Promise<Plan> =>
   plan(await space.observe(sysctlsOf(desired)), desired, { prune });
@@ -278,6 +279,6 @@ test('a container’s side arrives too, whatever happened in it, and the contain
         );
       }
     }),
-    { numRuns: 60 },
+    runs(20),
   );
 });

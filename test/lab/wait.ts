@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { messageOf } from '../../core/errors.js';
 
-/** How much longer everything takes where the tests run: more than 1 in an emulated machine (vm.ava.config.js). */
+/** How much longer everything takes where the tests run: more than 1 in an emulated machine (the vm lane). */
 export const slowness = Number(process.env['WEFT_TEST_SLOWNESS'] ?? 1);
 
 export interface WaitOptions {

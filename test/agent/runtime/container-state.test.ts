@@ -16,7 +16,7 @@ import test, { type ExecutionContext } from 'ava';
 
 import { trimLog } from '../../../agent/runtime/container-log.js';
 import { ContainerState, type ContainerRecord } from '../../../agent/runtime/container-state.js';
-import { commandOf, isAlive, killAll, processAt, processesWith } from '../../../agent/runtime/processes.js';
+import { commandOf, isAlive, processAt } from '../../../agent/runtime/processes.js';
 import { until } from '../../lab/wait.js';
 
 function folder(t: ExecutionContext): string {
@@ -118,21 +118,4 @@ test('a process is known by its id and start', async (t) => {
   t.true(one !== undefined && isAlive(one));
   child.kill('SIGKILL');
   await until('it is gone', () => one !== undefined && !isAlive(one));
-});
-
-test('a container’s processes are those that have its folder mounted, blanks in its path or not', async (t) => {
-  const path = join(folder(t), 'a b');
-  const script = 'mkdir -p "$0" && mount --bind "$0" "$0" && { setsid sleep 1000 & } && sleep 1000';
-  const child = spawn('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', script, path]);
-  const ended = new Promise((resolve) => child.once('exit', resolve));
-  t.teardown(() => killAll(path));
-  const all = await until('all three run', () => {
-    const found = processesWith(path);
-    return found.length === 3 ? found : undefined;
-  });
-  t.true(all.includes(child.pid ?? 0));
-  killAll(path);
-  await ended;
-  await until('none is left', () => processesWith(path).every((pid) => processAt(pid) === undefined));
-  t.pass();
 });

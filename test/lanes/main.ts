@@ -1,0 +1,111 @@
+// The program behind `npm test`: runs lanes, test files, or what a change needs, and ends with the count.
+//   node build/test/lanes/main.js [LANE… | FILE…] [options of ava]
+//   node build/test/lanes/main.js --list | --changed
+import { availableParallelism } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { sweep } from '../lab/runs.js';
+import { readArguments, type Wanted } from './arguments.js';
+import { choose, importsOf, type Choice } from './changed.js';
+import { jobsOf, type Job } from './jobs.js';
+import { Machine } from './needs.js';
+import type { Skipped } from './report.js';
+import { LaneRun, type RunOptions } from './run.js';
+import { changedPaths, sourceFiles, testFiles } from './sources.js';
+import { filesOf, LANES } from './table.js';
+
+/** This file runs from build/test/lanes. */
+const CHECKOUT = join(dirname(fileURLToPath(import.meta.url)), '../../..');
+
+const print = (line: string): void => void process.stdout.write(`${line}\n`);
+
+/** With a status line, which every other line takes the place of. */
+function output(live: boolean): Pick<RunOptions, 'print' | 'status'> {
+  if (!live) return { print };
+  const clear = '\r\x1b[K';
+  return {
+    print: (line) => print(`${clear}${line}`),
+    status: (line) => void process.stdout.write(`${clear}${line.slice(0, process.stdout.columns - 1)}`),
+  };
+}
+
+function showLanes(machine: Machine): void {
+  for (const lane of LANES)
+    print(
+      `${lane.name.padEnd(11)} ${lane.about}${machine.whyNot(lane) === undefined ? '' : ' (not on this machine)'}`,
+    );
+}
+
+/** Prints what was chosen, and why it is no more. */
+function wantedByChange(): Wanted {
+  const { base, paths } = changedPaths(CHECKOUT);
+  print(`Changed since ${base}: ${paths.length} files`);
+  const choices = choose(paths, testFiles(CHECKOUT), importsOf(sourceFiles(CHECKOUT)));
+  for (const { lane, files } of choices)
+    print(`  ${lane.name.padEnd(8)} ${files === undefined ? 'all' : files.join(' ')}`);
+  return {
+    lanes: choices.map(({ lane, files }: Choice) => ({
+      lane,
+      ...(files === undefined ? {} : { files: [...files] }),
+    })),
+    avaOptions: [],
+  };
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const machine = new Machine(CHECKOUT);
+  if (args.includes('--list')) {
+    showLanes(machine);
+    return 0;
+  }
+  const { lanes, avaOptions } = args.includes('--changed') ? wantedByChange() : readArguments(args, CHECKOUT);
+  if (lanes.length === 0) {
+    print('Nothing changed: no lane is needed.');
+    return 0;
+  }
+  const all = testFiles(CHECKOUT);
+  const jobs: Job[] = [];
+  const notRun: Skipped[] = [];
+  for (const { lane, files } of lanes) {
+    const why = machine.whyNot(lane);
+    if (why === undefined) jobs.push(...jobsOf(lane, files ?? filesOf(lane, all), avaOptions));
+    else notRun.push({ lane, why });
+  }
+  const run = new LaneRun(jobs, {
+    outputs: join(CHECKOUT, 'build/lanes'),
+    ...{ checkout: CHECKOUT, cores: availableParallelism(), notRun },
+    again: process.env['CI'] === 'true',
+    ...output(jobs.length > 1 && process.stdout.isTTY),
+  });
+  let code: number | undefined;
+  for (const [signal, status] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+    ['SIGHUP', 129],
+  ] as const) {
+    process.on(signal, () => {
+      code ??= status;
+      void run.cutOff();
+    });
+  }
+  sweepAndTell();
+  const good = await run.all();
+  if (code !== undefined) await run.cutOff();
+  sweepAndTell();
+  return code ?? (good ? 0 : 1);
+}
+
+/** Removes what killed runs left, of this and of earlier calls. */
+function sweepAndTell(): void {
+  if (process.getuid?.() !== 0) return;
+  const swept = sweep();
+  if (swept.length > 0) print(`removed what killed runs had left: ${swept.join(', ')}`);
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  process.stderr.write(`weft: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 2;
+}

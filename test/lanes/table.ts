@@ -1,0 +1,200 @@
+// Test lanes: which files each has, how they run, and what they need of a machine.
+//
+// A lane is what one asks for by name. In lanes of the parts one ava runs all files; in lanes of whole programs every file has
+// an ava of its own, so that a file can run beside files of other lanes, and once more by itself. A test file is in exactly
+// one lane.
+
+export type LaneName =
+  'check' | 'unit' | 'store' | 'kernel' | 'cluster' | 'faults' | 'crowds' | 'docker' | 'vm';
+
+/** Node.js versions that the project runs on besides the one that everything else is tested with. */
+export const OTHER_NODES = ['22', '24'] as const;
+export type OtherNode = (typeof OTHER_NODES)[number];
+
+export type Need = 'root' | 'etcd' | 'vxlan' | 'dockerd' | 'other-kernel' | `node-${OtherNode}`;
+
+export interface Lane {
+  name: LaneName | `${LaneName}@${OtherNode}`;
+  about: string;
+  /** Globs of test files, and of those that another lane has. Neither: the lane is `commands`. */
+  files: readonly string[];
+  except?: readonly string[];
+  commands?: Readonly<Record<string, readonly string[]>>;
+  /** One ava for all files, or one for each. */
+  ava: 'once' | 'per file';
+  /** Files at a time. */
+  concurrency: number;
+  /** Without a test that ends, ava ends the file. */
+  timeout: string;
+  environment?: Readonly<Record<string, string>>;
+  needs: readonly Need[];
+  /** Cores that one ava of it keeps busy, on average: under 0.5 it mostly waits. */
+  load: number;
+  /** It fills or measures the machine: nothing runs beside it. */
+  alone?: true;
+  /** In CI a file that fails is run once more by itself. Only where other programs and the clock have a say. */
+  again?: true;
+  node?: OtherNode;
+}
+
+const UNIT = {
+  name: 'unit',
+  about: 'the parts, on fakes: no root, no network, no etcd',
+  files: ['test/{agent,cli,controller,core,daemon,fakes,fuzz,lanes,plugin}/**/*.test.ts'],
+  // These start a controller with an etcd.
+  except: ['test/controller/{embedded-etcd,main}.test.ts', 'test/fuzz/controller*.test.ts'],
+  ava: 'once',
+  concurrency: 2,
+  timeout: '2m',
+  needs: [],
+  load: 2,
+} as const satisfies Lane;
+
+const CLUSTER = {
+  name: 'cluster',
+  about: 'whole clusters on this machine, driven through the command line',
+  files: ['test/cluster/*.test.ts'],
+  ava: 'per file',
+  concurrency: 2,
+  timeout: '3m',
+  needs: ['root', 'etcd', 'vxlan'],
+  load: 0.7,
+  again: true,
+} as const satisfies Lane;
+
+/** In the order in which they begin. */
+export const LANES: readonly Lane[] = [
+  {
+    name: 'check',
+    about: 'linter, format, generated code',
+    files: [],
+    commands: {
+      lint: ['npm', 'run', '--silent', 'lint'],
+      generated: ['bash', 'scripts/generate.sh', '--check'],
+    },
+    ava: 'once',
+    concurrency: 1,
+    timeout: '5m',
+    needs: [],
+    load: 1,
+  },
+  UNIT,
+  {
+    name: 'store',
+    about: 'the store and the controller with a real etcd',
+    files: ['test/store/*.test.ts', ...UNIT.except],
+    ava: 'once',
+    concurrency: 2,
+    timeout: '2m',
+    needs: ['etcd'],
+    load: 1.5,
+  },
+  {
+    name: 'kernel',
+    about: 'rtnetlink, firewall and lab in real namespaces',
+    files: ['test/{kernel,lab}/*.test.ts'],
+    ava: 'once',
+    concurrency: 2,
+    timeout: '2m',
+    needs: ['root', 'vxlan'],
+    load: 1.5,
+  },
+  CLUSTER,
+  {
+    name: 'faults',
+    about: 'what breaks under traffic, in the short form',
+    files: ['test/cluster/faults/*.test.ts'],
+    ava: 'per file',
+    concurrency: 2,
+    timeout: '3m',
+    needs: ['root', 'etcd', 'vxlan'],
+    load: 0.7,
+    again: true,
+  },
+  {
+    name: 'docker',
+    about: 'real Docker engines on two hosts of a lab',
+    files: ['test/docker/*.test.ts'],
+    ava: 'per file',
+    concurrency: 2,
+    timeout: '5m',
+    needs: ['root', 'etcd', 'vxlan', 'dockerd'],
+    load: 0.5,
+    again: true,
+  },
+  {
+    name: 'vm',
+    about: "Debian's own kernel, in emulated machines that fill two cores",
+    files: ['test/vm/*.test.ts'],
+    ava: 'per file',
+    concurrency: 1,
+    timeout: '10m',
+    // Deadlines of tests, not of weft; Node is ten to twenty times slower in there.
+    environment: { WEFT_TEST_SLOWNESS: '15' },
+    needs: ['root', 'etcd', 'other-kernel'],
+    load: 2,
+    again: true,
+  },
+  ...OTHER_NODES.flatMap((node): Lane[] => [
+    {
+      ...UNIT,
+      name: `unit@${node}`,
+      about: `the unit lane with Node.js ${node}`,
+      needs: [`node-${node}`],
+      node,
+    },
+    {
+      ...CLUSTER,
+      name: `cluster@${node}`,
+      about: `one cluster test with Node.js ${node}`,
+      files: ['test/cluster/basics.test.ts'],
+      needs: [...CLUSTER.needs, `node-${node}`],
+      node,
+    },
+  ]),
+  {
+    name: 'crowds',
+    about: 'the faults that take many nodes, containers or callers',
+    files: ['test/cluster/faults/crowds/*.test.ts'],
+    ava: 'per file',
+    concurrency: 1,
+    timeout: '3m',
+    needs: ['root', 'etcd', 'vxlan'],
+    load: 2,
+    alone: true,
+    again: true,
+  },
+];
+
+/** What a name on the command line stands for. */
+export function lanesNamed(name: string, lanes: readonly Lane[] = LANES): Lane[] {
+  return lanes.filter((lane) => lane.name === name || (name === 'faults' && lane.name === 'crowds'));
+}
+
+export function filesOf(lane: Lane, testFiles: readonly string[]): string[] {
+  return testFiles.filter(
+    (file) => matches(lane.files, file) && (lane.except === undefined || !matches(lane.except, file)),
+  );
+}
+
+/** The lane whose file it is; what other Node.js versions repeat is not theirs. */
+export const laneOf = (file: string, lanes: readonly Lane[] = LANES): Lane | undefined =>
+  lanes.find((lane) => lane.node === undefined && filesOf(lane, [file]).length > 0);
+
+const matches = (globs: readonly string[], path: string): boolean =>
+  globs.some((glob) => expression(glob).test(path));
+
+/** Of globs with `**`, `*` and `{a,b}`: node:path has them from Node.js 22 on. */
+function expression(glob: string): RegExp {
+  const source = glob.replace(/\*\*\/|[*{},.]/g, (sign) => SIGNS[sign] ?? sign);
+  return new RegExp(`^${source}$`);
+}
+
+const SIGNS: Readonly<Record<string, string>> = {
+  '**/': '(?:.*/)?',
+  '*': '[^/]*',
+  '{': '(?:',
+  '}': ')',
+  ',': '|',
+  '.': '\\.',
+};
