@@ -9,6 +9,7 @@ import test from 'ava';
 import { bare, Cluster, ETCD, type EndpointJson } from '../lab/cluster.js';
 import { containerCalls, readText } from '../lab/containers.js';
 import { exec } from '../lab/exec.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import { WEFT } from '../lab/lab.js';
 import type { LabProcess } from '../lab/process.js';
 
@@ -16,7 +17,7 @@ let lab: Cluster;
 let etcd: LabProcess;
 const { weft, detached, all, one, recordPath, nothingLeft } = containerCalls(() => lab);
 
-test.before(async () => {
+async function setUp(): Promise<void> {
   lab = await Cluster.create(2);
   etcd = await lab.startEtcd();
   await lab.startController(['--etcd', ETCD]);
@@ -26,8 +27,9 @@ test.before(async () => {
   process.umask(umask);
   await started;
   await lab.json('h1', 'network', 'create', 'blue', '--subnet', '10.100.0.0/16');
-});
-test.after.always(() => lab?.lab.down());
+}
+
+shareAmongTests(test, setUp, async () => lab?.lab.down());
 
 test.serial('whatever umask the agent is started with, others may not write to what it makes', (t) => {
   const { pid } = lab.process('agent-h1');

@@ -9,13 +9,14 @@ import test from 'ava';
 import { bare, Cluster, ETCD, type EndpointJson } from '../lab/cluster.js';
 import { containerCalls, readText } from '../lab/containers.js';
 import { exec } from '../lab/exec.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import { WEFT } from '../lab/lab.js';
 import type { LabProcess } from '../lab/process.js';
 
 let lab: Cluster;
 const { weft, detached, all, one, refused, nothingLeft } = containerCalls(() => lab);
 
-test.before(async () => {
+async function setUp(): Promise<void> {
   lab = await Cluster.create(2);
   await lab.addContainers('c1', 'c2');
   await lab.startEtcd();
@@ -23,8 +24,9 @@ test.before(async () => {
   await lab.startAgents(['h1', 'h2']);
   await lab.json('h1', 'network', 'create', 'blue', '--subnet', '10.100.0.0/16');
   await lab.json('h1', 'network', 'create', 'green', '--subnet', '10.101.0.0/16', '--internal');
-});
-test.after.always(() => lab?.lab.down());
+}
+
+shareAmongTests(test, setUp, async () => lab?.lab.down());
 
 test.serial('the exit status is handed on, as shells have it', async (t) => {
   const blue = ['run', '--rm', '--network', 'blue', '--'];

@@ -3,6 +3,7 @@
 import test from 'ava';
 
 import { bare, Cluster, ETCD, INFRA, type EndpointJson } from '../lab/cluster.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import { WEFT } from '../lab/lab.js';
 import { addressesOf, agentOf, dig, program, seenBy, watchName } from '../lab/names.js';
 
@@ -17,7 +18,7 @@ interface StatusJson {
 
 const shared = (): Promise<string[]> => addressesOf(lab, 'c1', 'shared.blue.weft', `@${asker.gateway}`);
 
-test.before(async () => {
+async function setUp(): Promise<void> {
   lab = await Cluster.create(2);
   await lab.addContainers('c1', 'c2', 'c3', 'late');
   await lab.startEtcd();
@@ -28,8 +29,9 @@ test.before(async () => {
   one = await lab.attach('h1', 'blue', 'c2', '--alias', 'shared');
   two = await lab.attach('h2', 'blue', 'c3', '--alias', 'shared');
   await lab.until('both are there', async () => (await shared()).length === 2);
-});
-test.after.always(() => lab?.lab.down());
+}
+
+shareAmongTests(test, setUp, async () => lab?.lab.down());
 
 test.serial('a bridge that is deleted by hand comes back, and its names with it', async (t) => {
   await lab.sh('h1', "ip link del $(ip -o link | sed -n 's/.*: \\(wfbr[0-9]*\\):.*/\\1/p')");

@@ -5,6 +5,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import test from 'ava';
 
 import { Cluster, INFRA_IP, type EndpointJson } from '../lab/cluster.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import { OUTSIDE } from '../lab/lab.js';
 import { addressesOf, dig } from '../lab/names.js';
 
@@ -26,7 +27,7 @@ const setServers = (...servers: string[]): void =>
 const ask = (...words: string[]): ReturnType<typeof dig> => dig(lab, 'c1', ...words, `@${asker.gateway}`);
 const asked = (name: string): number => lab.process('dns').log().split(`query[A] ${name} `).length - 1;
 
-test.before(async () => {
+async function setUp(): Promise<void> {
   lab = await Cluster.create(1);
   await lab.addContainers('c1', 'c2');
   hostFile = `/etc/netns/${lab.ns('h1')}/resolv.conf`;
@@ -44,8 +45,9 @@ test.before(async () => {
   await lab.json('h1', 'network', 'create', 'blue', '--subnet', '10.100.0.0/16');
   asker = await lab.attach('h1', 'blue', 'c1', '--name', 'asker');
   await lab.attach('h1', 'blue', 'c2', '--name', 'db');
-});
-test.after.always(() => lab?.lab.down());
+}
+
+shareAmongTests(test, setUp, async () => lab?.lab.down());
 
 test.serial(
   'a server that does not answer holds up the first question alone, and no name of weft’s',

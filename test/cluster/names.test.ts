@@ -6,6 +6,7 @@ import test from 'ava';
 
 import { bare, Cluster, type EndpointJson } from '../lab/cluster.js';
 import { must } from '../lab/exec.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import { addressesOf, agentOf, dig, program, seenBy, watchName } from '../lab/names.js';
 
 let lab: Cluster;
@@ -29,7 +30,7 @@ async function attach(
   ends.set(key, await lab.attach(host, network, container, ...flags));
 }
 
-test.before(async () => {
+async function setUp(): Promise<void> {
   lab = await Cluster.create(2);
   await lab.addContainers('c1', 'c2', 'c3', 'c4', 'c5', 'late');
   await lab.startController();
@@ -50,8 +51,9 @@ test.before(async () => {
   await attach('db2', 'h1', 'blue', 'c3', '--alias', 'post_gres');
   await attach('red-db', 'h2', 'Red', 'c4', '--name', 'db');
   await attach('c5', 'h1', 'Red', 'c5', '--name', 'five', '--dns');
-});
-test.after.always(() => lab?.lab.down());
+}
+
+shareAmongTests(test, setUp, async () => lab?.lab.down());
 
 test.serial('every form of a name is answered, in both families, whatever its case', async (t) => {
   await lab.until('the name is there', async () => (await addressesOf(lab, 'c1', 'db')).length === 1);

@@ -2,16 +2,18 @@
 import test from 'ava';
 
 import { bare, Cluster } from '../lab/cluster.js';
+import { shareAmongTests } from '../lab/fresh.js';
 
 let lab: Cluster;
 
-test.before(async () => {
+async function setUp(): Promise<void> {
   lab = await Cluster.create(1);
   await lab.addContainers('n1', 'p1', 'p2');
   await lab.startController();
   await lab.startAgents(['h1']);
-});
-test.after.always(() => lab?.lab.down());
+}
+
+shareAmongTests(test, setUp, async () => lab?.lab.down());
 
 /** Long enough for a comparison with the kernel to have begun and ended: there is one every 10 seconds. */
 const COMPARED_MS = 11_000;

@@ -3,6 +3,7 @@
 import test, { type ExecutionContext } from 'ava';
 
 import { bare, Cluster, type EndpointJson } from '../lab/cluster.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import { OUTSIDE } from '../lab/lab.js';
 
 interface NetworkJson {
@@ -15,7 +16,7 @@ interface NetworkJson {
 let lab: Cluster;
 const at: Record<string, EndpointJson> = {};
 
-test.before(async () => {
+async function setUp(): Promise<void> {
   lab = await Cluster.create(3);
   await lab.addContainers('blue1', 'blue2', 'red1', 'red2', 'red3', 'safe1', 'safe2', 'green1');
   await lab.startController();
@@ -38,8 +39,9 @@ test.before(async () => {
     at[name] = await lab.attach(host, network, name);
   // The outside knows the way back, so that what does not answer was stopped by rules.
   await lab.sh('outside', 'ip route add 10.0.0.0/8 via 192.0.2.11');
-});
-test.after.always(() => lab?.lab.down());
+}
+
+shareAmongTests(test, setUp, async () => lab?.lab.down());
 
 const ip = (name: string): string => bare(at[name]?.ip ?? '');
 const ip6 = (name: string): string => bare(at[name]?.ip6 ?? '');

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 
 import { Cluster } from '../lab/cluster.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import { WEFT } from '../lab/lab.js';
 
 let lab: Cluster;
@@ -16,11 +17,12 @@ async function startAgent(): Promise<void> {
   await lab.says(agent, 'the agent serves');
 }
 
-test.before(async () => {
+async function setUp(): Promise<void> {
   lab = await Cluster.create(1);
   await startAgent();
-});
-test.after.always(() => lab?.lab.down());
+}
+
+shareAmongTests(test, setUp, async () => lab?.lab.down());
 
 /** Containers for one test. */
 async function containers(t: ExecutionContext, howMany: number): Promise<string[]> {

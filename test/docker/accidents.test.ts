@@ -7,6 +7,7 @@ import test from 'ava';
 
 import { bare } from '../lab/cluster.js';
 import type { DockerHost } from '../lab/docker.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import { connection, CREATE, DockerCluster, pings, refused, start } from './cluster.js';
 
 let lab: DockerCluster;
@@ -17,17 +18,7 @@ async function setUp(): Promise<void> {
   await start(lab.h2, 'far', '--network', 'blue');
 }
 
-test.before(setUp);
-// A failed test may leave a dead agent, a stub on the plugin socket or a network without state: the next one gets new hosts.
-test.afterEach.always(async (t) => {
-  if (t.passed) return;
-  try {
-    await lab.down();
-  } finally {
-    await setUp();
-  }
-});
-test.after.always(() => lab?.down());
+shareAmongTests(test, setUp, async () => lab?.down());
 
 /** Instead of the agent somebody answers Docker, and says yes to everything: what Docker tells is lost. */
 async function deaf(host: DockerHost, name: string, work: () => Promise<void>): Promise<void> {

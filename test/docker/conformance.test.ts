@@ -3,18 +3,20 @@
 import test from 'ava';
 
 import type { DockerHost } from '../lab/docker.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import { connection, CREATE, DockerCluster, pings, pingsNot, refused, start } from './cluster.js';
 
 let lab: DockerCluster;
 let host: DockerHost;
 
-test.before(async () => {
+async function setUp(): Promise<void> {
   lab = await DockerCluster.up();
   host = lab.h1;
   await host.ask(...CREATE, '--subnet', '10.9.0.0/16', 'net1');
   await host.ask(...CREATE, '--subnet', '10.10.0.0/16', '--ipv6', '--subnet', 'fd00:10::/48', 'net2');
-});
-test.after.always(() => lab?.down());
+}
+
+shareAmongTests(test, setUp, async () => lab?.down());
 
 const remove = (...names: string[]): Promise<string> => host.ask('rm', '-f', ...names);
 

@@ -3,18 +3,20 @@
 import test from 'ava';
 
 import { bare } from '../lab/cluster.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import { connection, DockerCluster, pings, pingsNot, refused, start } from './cluster.js';
 
 let lab: DockerCluster;
 
-test.before(async () => {
+async function setUp(): Promise<void> {
   lab = await DockerCluster.up();
   await lab.createOnBoth('--subnet', '10.9.0.0/16', 'blue');
   await lab.createOnBoth('--subnet', '10.10.0.0/16', '--ipv6', '--subnet', 'fd00:10::/48', 'red');
   await start(lab.h1, 'web', '--network', 'blue');
   await start(lab.h2, 'db', '--network', 'blue', '--network-alias', 'database');
-});
-test.after.always(() => lab?.down());
+}
+
+shareAmongTests(test, setUp, async () => lab?.down());
 
 test.serial('containers of both hosts reach each other, and the world', async (t) => {
   const [web, db] = [await connection(lab.h1, 'web', 'blue'), await connection(lab.h2, 'db', 'blue')];

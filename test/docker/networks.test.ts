@@ -1,19 +1,21 @@
 // What `docker network create` and `rm` mean with weft's drivers, on two real Docker hosts.
 import test from 'ava';
 
+import { shareAmongTests } from '../lab/fresh.js';
 import { CREATE, DockerCluster, pings, pingsNot, refused, start, connection } from './cluster.js';
 
 let lab: DockerCluster;
 
-test.before(async () => {
+async function setUp(): Promise<void> {
   lab = await DockerCluster.up();
-});
-test.after.always(() => lab?.down());
+  await lab.createOnBoth('--subnet', '10.9.0.0/16', 'blue');
+}
+
+shareAmongTests(test, setUp, async () => lab?.down());
 
 test.serial(
   'the same command on every host is one network, of the name that Docker has for it',
   async (t) => {
-    await lab.createOnBoth('--subnet', '10.9.0.0/16', 'blue');
     const blue = await lab.until('both hosts are on blue', async () => {
       const found = await lab.network('blue');
       return found.leases.length === 2 && found;

@@ -3,20 +3,29 @@
 import test, { type ExecutionContext } from 'ava';
 
 import type { DockerHost } from '../lab/docker.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import { connection, CREATE, DockerCluster, pings, pingsNot, refused, start } from './cluster.js';
 
 let lab: DockerCluster;
 
-test.before(async () => {
+async function setUp(): Promise<void> {
   lab = await DockerCluster.up();
   await lab.createOnBoth('--subnet', '10.9.0.0/16', 'blue');
-});
-test.after.always(() => lab?.down());
+}
+
+shareAmongTests(test, setUp, async () => lab?.down());
 
 /** A container that serves its own name on port 80. */
 async function server(host: DockerHost, name: string, ...options: string[]): Promise<void> {
   const script = `echo ${name} > /tmp/index.html; exec httpd -f -p 80 -h /tmp`;
   await host.ask('run', '-d', '--init', '--name', name, ...options, 'busybox', 'sh', '-c', script);
+}
+
+/** The container `web` with three ports of the first host, from whichever test made it. */
+async function web(): Promise<void> {
+  if ((await lab.h1.ask('ps', '-q', '-f', 'name=^web$')) !== '') return;
+  const ports = ['8080:80', `${lab.h1.ip}:8081:80`, '127.0.0.1:8082:80'];
+  await server(lab.h1, 'web', '--network', 'blue', ...ports.flatMap((port) => ['-p', port]));
 }
 
 const get = async (from: DockerHost, url: string): Promise<string> =>
@@ -30,18 +39,7 @@ async function answers(t: ExecutionContext, from: DockerHost, url: string, name:
 test.serial(
   'TestDockerPluginExternalConnectivity, PortMapping: -p opens a port of the host, and stop closes it',
   async (t) => {
-    await server(
-      lab.h1,
-      'web',
-      '--network',
-      'blue',
-      '-p',
-      '8080:80',
-      '-p',
-      `${lab.h1.ip}:8081:80`,
-      '-p',
-      '127.0.0.1:8082:80',
-    );
+    await web();
     await answers(t, lab.h2, `http://${lab.h1.ip}:8080/`, 'web');
     await answers(t, lab.h1, `http://${lab.h1.ip}:8080/`, 'web');
     await answers(t, lab.h1, 'http://127.0.0.1:8080/', 'web');
@@ -61,6 +59,7 @@ test.serial(
 );
 
 test.serial('a port that is taken is an error, and nothing stays behind', async (t) => {
+  await web();
   await refused(
     t,
     lab.h1,
@@ -110,6 +109,7 @@ test.serial('udp, ranges, and a port that is chosen', async (t) => {
 });
 
 test.serial('ports outlive the agent, and go with the container that it could not see go', async (t) => {
+  await web();
   await lab.cluster.process('agent-h1').kill();
   await answers(t, lab.h2, `http://${lab.h1.ip}:8080/`, 'web');
   await lab.cluster.startAgents(['h1']);
@@ -124,6 +124,7 @@ test.serial('ports outlive the agent, and go with the container that it could no
 test.serial(
   'TestDockerNetworkConnectDisconnectWithPortMapping: a port follows the network that is the way out',
   async (t) => {
+    await web();
     await lab.h1.ask(...CREATE, '--subnet', '10.10.0.0/16', 'aaa');
     await lab.h1.ask('network', 'connect', 'aaa', 'web');
     await answers(t, lab.h2, `http://${lab.h1.ip}:8080/`, 'web');

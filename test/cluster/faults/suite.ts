@@ -7,6 +7,7 @@ import { appendFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 
 import { bare, Cluster, ETCD, type EndpointJson } from '../../lab/cluster.js';
+import { shareAmongTests } from '../../lab/fresh.js';
 import { Meter, monotonic, type MeterReport } from '../../lab/meter.js';
 import type { WaitOptions } from '../../lab/wait.js';
 import { showTable, type Row } from './table.js';
@@ -165,15 +166,18 @@ export interface RaiseOptions {
 
 export type Declare = (line: string, run: (fault: Fault) => Promise<void>) => void;
 
-/** Makes a lane: its cluster is built before the first line and goes after the last. Answers what declares a line. */
+/** Makes a lane: its cluster is built before the first line, and anew after a line that failed. Answers what declares a line. */
 export function suite({ lane, build }: SuiteOptions): Declare {
   let site: Site | undefined;
   const rows: Row[] = [];
-  test.before(async () => {
-    site = await build();
-  });
-  test.after.always(async () => {
-    await site?.cluster.lab.down();
+  shareAmongTests(
+    test,
+    async () => {
+      site = await build();
+    },
+    async () => site?.cluster.lab.down(),
+  );
+  test.after.always(() => {
     if (rows.length > 0) console.log(showTable(rows));
   });
   return (line, run) => {
