@@ -79,13 +79,13 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
   });
   shutdown.add('the store', () => store.close());
 
-  const tally = new Counters(store);
+  const counters = new Counters(store);
   const sessions = new Sessions({ version, clock, log });
-  const registry = new Registry({ store, tally, reports: sessions, clock });
+  const registry = new Registry({ store, counters, reports: sessions, clock });
   sessions.onReport((node) => registry.reported(node));
   const sources: Sources = {
     store,
-    tally,
+    counters,
     reports: sessions,
     leaseTimes: new LeaseTimes({ store, clock, log }),
   };

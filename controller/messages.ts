@@ -12,7 +12,7 @@ import type { Counters } from './counters.js';
 /** What messages are made from. */
 export interface Sources {
   store: Store;
-  tally: Counters;
+  counters: Counters;
   reports: ReportSource;
   leaseTimes: LeaseTimes;
 }
@@ -78,8 +78,8 @@ function leaseMessage(lease: StoredLease, leaseTimes: LeaseTimes): Lease {
 }
 
 export function endpointMessage(sources: Sources, endpoint: EndpointRecord): Endpoint {
-  const { tally, store } = sources;
-  const lease = tally.leaseOf(endpoint.node, endpoint.network);
+  const { counters, store } = sources;
+  const lease = counters.leaseOf(endpoint.node, endpoint.network);
   const { id, name, network, node, target, ifname, hostIfname, mac, ip, ip6, aliases } = endpoint;
   return {
     id,

@@ -40,7 +40,7 @@ interface Life {
 
 export class Registry {
   readonly #store: Store;
-  readonly #tally: Counters;
+  readonly #counters: Counters;
   readonly #reports: ReportSource;
   readonly #clock: Clock;
   readonly #lives = new Map<string, Life>();
@@ -50,9 +50,9 @@ export class Registry {
   /** Until then (monotonic clock) the end of a life lease does not mean that the node is down. */
   #doubtUntil = 0;
 
-  constructor(options: { store: Store; tally: Counters; reports: ReportSource; clock: Clock }) {
+  constructor(options: { store: Store; counters: Counters; reports: ReportSource; clock: Clock }) {
     this.#store = options.store;
-    this.#tally = options.tally;
+    this.#counters = options.counters;
     this.#reports = options.reports;
     this.#clock = options.clock;
     this.#connected = this.#store.state.connected;
@@ -127,7 +127,7 @@ export class Registry {
     const seen = life.up ? this.#clock.now() : Math.max(life.seen, report?.at ?? 0);
     const reported = report?.status.networks.map((network) => network.name) ?? [];
     const networks = new Set([
-      ...this.#tally.networksOf(name),
+      ...this.#counters.networksOf(name),
       ...reported.filter((it) => this.#store.view.networks.has(it)),
     ]);
     return {
@@ -139,7 +139,7 @@ export class Registry {
       since: life.since > 0 ? timestamp(life.since) : life.up ? record.startedAt : undefined,
       version: record.version,
       networks: [...networks].toSorted(),
-      endpoints: this.#tally.endpointsOf(name),
+      endpoints: this.#counters.endpointsOf(name),
       problems: report?.status.problems ?? [],
     };
   }

@@ -46,11 +46,11 @@ export async function startTestController(
   options: { store?: FakeStore; listen?: string; clock?: Clock } = {},
 ): Promise<TestController> {
   const { store = new FakeStore(), listen = '127.0.0.1:0', clock = systemClock } = options;
-  const tally = new Counters(store);
+  const counters = new Counters(store);
   const sessions = new Sessions({ version: '9.9.9', clock, log });
-  const registry = new Registry({ store, tally, reports: sessions, clock });
+  const registry = new Registry({ store, counters, reports: sessions, clock });
   sessions.onReport((name) => registry.reported(name));
-  const sources = { store, tally, reports: sessions, leaseTimes: new LeaseTimes({ store, clock, log }) };
+  const sources = { store, counters, reports: sessions, leaseTimes: new LeaseTimes({ store, clock, log }) };
   const problems = new Problems({ store, registry, reports: sessions });
   const isLeader = (): boolean => true;
   const metrics = controllerMetrics({

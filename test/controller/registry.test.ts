@@ -14,7 +14,7 @@ function setUp(prepare: (store: FakeStore) => void = () => undefined) {
   const reports = new Map<string, NodeReport>();
   const registry = new Registry({
     store,
-    tally: new Counters(store),
+    counters: new Counters(store),
     reports: { reportOf: (name) => reports.get(name) },
     clock,
   });
