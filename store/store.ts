@@ -3,6 +3,7 @@
 // Reading is local: a replica follows etcd (one list, one watch) and decodes every record once; `view` is always a whole
 // picture, of the revision it names. Writing goes straight to etcd, in transactions.
 import type { IpAddress, IpNetwork } from '../core/address.js';
+import type { Manager } from '../core/manager.js';
 import type { VlanRange } from '../core/network.js';
 import type {
   BadRecord,
@@ -78,8 +79,8 @@ export interface NetworkSpec {
   mtu?: number;
   internal?: boolean;
   masquerade?: boolean;
-  /** Made by `docker network create`: it goes with its last host. */
-  docker?: boolean;
+  /** Made by a program through its plugin: it goes with its last node. */
+  madeBy?: Manager;
   /** Absent: overlay. What follows is of the other two. */
   driver?: Network['driver'];
   vlan?: number;

@@ -7,6 +7,7 @@ import { compileEndpoint, hostIfname, macOf, ownGateways, type Membership } from
 import { vlanFor } from '../../core/bridged.js';
 import { gatewayFor } from '../../core/compile-bridged.js';
 import { failedPrecondition, invalidArgument, notFound, WeftError } from '../../core/errors.js';
+import type { ForeignKey } from '../../core/manager.js';
 import type { Actual } from '../../core/objects.js';
 import type { Endpoint, Sandbox } from '../../core/records.js';
 import type { EngineAddress } from '../../daemon/kinds.js';
@@ -16,12 +17,13 @@ import { checkAddresses, checkSame, type AttachRequest } from './attach-request.
 import { lookAtLinks } from './container-interfaces.js';
 import { takeAddresses, type PreviousAddresses } from './endpoint-addresses.js';
 import type { EndpointResolvConf } from './resolv-conf.js';
+import { checkOwn } from './managers.js';
 import { insideOf, recordOf, type Endpoints } from './endpoints.js';
 import type { Kernel, KernelNamespace } from '../kernel/index.js';
 import type { Memberships } from '../networks/index.js';
 import { checkPublishable, type PublishedPorts } from './published-ports.js';
 import type { Publisher } from './publisher.js';
-import type { Reconciler } from '../reconcile/index.js';
+import { type Reconciler, sameSandbox } from '../reconcile/index.js';
 import { canonicalForms, resolveTarget, type RunLookup, type Target } from '../targets/index.js';
 import { Rollback } from '../../daemon/rollback.js';
 
@@ -42,11 +44,20 @@ export interface AttacherOptions {
   runs: RunLookup;
 }
 
+export interface AttachOptions {
+  /** What the endpoint was before its container started again. */
+  previous?: PreviousAddresses | undefined;
+  /** Of the manager that attaches; absent: weft itself. */
+  key?: ForeignKey;
+  /** Ends what waits; what was done so far is rolled back. */
+  signal?: AbortSignal | undefined;
+}
+
 export class Attacher {
   constructor(private readonly options: AttacherOptions) {}
 
   /** @throws WeftError; then nothing was changed */
-  async attach(request: AttachRequest, previous: PreviousAddresses = {}): Promise<Endpoint> {
+  async attach(request: AttachRequest, how: AttachOptions = {}): Promise<Endpoint> {
     const target = await resolveTarget(request.target, this.options.docker, this.options.runs);
     if (request.dns) this.options.resolvConf.require(target.canonical);
     const opened = await this.#open(target);
@@ -58,7 +69,7 @@ export class Attacher {
         );
       }
       return await this.options.endpoints.exclusively(opened.sandbox.cookie, () =>
-        this.#attachTo(request, target, opened.sandbox, opened.namespace, previous),
+        this.#attachTo(request, target, opened.sandbox, opened.namespace, how),
       );
     } finally {
       opened.namespace.close();
@@ -79,9 +90,9 @@ export class Attacher {
     target: Target,
     sandbox: Sandbox,
     namespace: KernelNamespace,
-    previous: PreviousAddresses,
+    { previous = {}, key }: AttachOptions,
   ): Promise<Endpoint> {
-    const there = this.options.endpoints.find(request.network, sandbox);
+    const there = this.#existing(request.network, sandbox, key);
     if (there !== undefined) {
       checkSame(request, there);
       return there;
@@ -105,7 +116,8 @@ export class Attacher {
       const endpoint: Endpoint = {
         id,
         name: request.name ?? target.name,
-        explicitName: request.name !== undefined,
+        // Of another program's names nobody promised that they are unique.
+        explicitName: request.name !== undefined && key === undefined,
         network: request.network,
         node: this.options.node,
         target: target.canonical,
@@ -123,6 +135,8 @@ export class Attacher {
         aliases: request.aliases,
         publish: [],
         ...(request.dns ? { dns: true as const } : {}),
+        manager: key?.manager ?? 'weft',
+        ...(key === undefined ? {} : { foreignKey: key }),
         createdAt: new Date().toISOString(),
       };
       if (request.publish.length > 0) {
@@ -142,6 +156,13 @@ export class Attacher {
       await rollback.run(this.options.log, id);
       throw error;
     }
+  }
+
+  #existing(network: string, sandbox: Sandbox, key: ForeignKey | undefined): Endpoint | undefined {
+    const { endpoints } = this.options;
+    if (key === undefined) return endpoints.find(network, sandbox);
+    const there = endpoints.findByKey(key);
+    return there !== undefined && sameSandbox(there.sandbox, sandbox) ? there : undefined;
   }
 
   /** Another one where the endpoint that it was is still there. */
@@ -177,12 +198,7 @@ export class Attacher {
   /** @throws WeftError NOT_FOUND */
   async detach(network: string, text: string): Promise<Endpoint> {
     const endpoint = await this.#attached(network, text);
-    if (endpoint.door === 'docker') {
-      throw failedPrecondition(
-        `${endpoint.target} was connected to network ${network} by Docker`,
-        'Take it off with docker network disconnect.',
-      );
-    }
+    checkOwn(endpoint);
     const { endpoints } = this.options;
     return endpoints.inTurn(endpoint, async (there) => {
       if (there === undefined) throw notAttached(network, text);

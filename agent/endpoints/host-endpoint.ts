@@ -94,6 +94,7 @@ export class HostEndpoint {
       defaultRoute: false,
       aliases: request.aliases,
       publish: [],
+      manager: 'weft',
       createdAt: new Date().toISOString(),
     };
   }

@@ -138,7 +138,7 @@ export function assemble(opened: Opened): Parts {
   const forPlugins = { store, kernel, memberships, addresses, endpoints, publisher, state, log, node };
   const pluginNetworks = new PluginNetworks({ store, kernel, memberships, endpoints, log, instance });
   const pluginAddresses = new PluginAddresses(forPlugins);
-  const pluginEndpoints = new PluginEndpoints({ ...forPlugins, endpointPorts });
+  const pluginEndpoints = new PluginEndpoints({ ...forPlugins, endpointPorts, attacher });
   const peers = new Peers({ store, kernel, memberships, metrics, problems, node });
 
   vanished.connect((record) => (attachments.owns(record) ? attachments : endpoints).vanished(record));

@@ -199,7 +199,7 @@ export class Networks {
         return there;
       }
       try {
-        return await host.networks.create({ ...specOf(name, record, pool, pool6), docker: true });
+        return await host.networks.create(specOf(name, record, pool, pool6));
       } catch (error) {
         const raced =
           error instanceof WeftError && ['ALREADY_EXISTS', 'FAILED_PRECONDITION'].includes(error.code);

@@ -96,3 +96,40 @@ test('a directory that cannot be used is an error that names it', (t) => {
   chmodSync(path, 0o700);
   t.true(existsSync(path));
 });
+
+test('files of release 0.1: what they say of Docker', (t) => {
+  const path = folder(t);
+  const state = new State(path);
+  state.load();
+  const write = (kind: string, name: string, value: object): void =>
+    writeFileSync(join(path, kind, `${name}.json`), JSON.stringify(value));
+  const { manager: _manager, ...old } = one;
+  write('endpoints', one.id, { ...old, door: 'docker' });
+  const id = 'fedcba9876543210';
+  write('reservations', id, { id, network: 'blue', ip: '10.100.1.9/24', createdAt: '' });
+  write('networks', 'blue', {
+    network: { ...blue, docker: true },
+    lease: lease(blue, 1),
+    granted: [],
+  });
+  const loaded = new State(path).load();
+  t.deepEqual(loaded.torn, []);
+  t.deepEqual(loaded.endpoints, [{ ...old, manager: 'docker' }]);
+  t.deepEqual(
+    loaded.reservations.map(({ manager }) => manager),
+    ['docker'],
+  );
+  t.is(loaded.networks[0]?.network.madeBy, 'docker');
+});
+
+test('an agent of release 0.1 finds the door of Docker’s endpoints', (t) => {
+  const path = folder(t);
+  const state = new State(path);
+  state.load();
+  const foreignKey = { manager: 'docker', network: 'n', endpoint: 'e' } as const;
+  const docker = { ...one, manager: 'docker', foreignKey } as const;
+  state.saveEndpoint(docker);
+  const text = readFileSync(join(path, 'endpoints', `${one.id}.json`), 'utf8');
+  t.like(JSON.parse(text), { manager: 'docker', door: 'docker' });
+  t.deepEqual(new State(path).load().endpoints, [docker]);
+});
