@@ -8,7 +8,7 @@ import { join } from 'node:path';
 
 import { z } from 'zod';
 
-import type { Place, Attachment } from '../../core/attachment.js';
+import type { HostInterface, Attachment } from '../../core/attachment.js';
 import { readRecords } from '../../daemon/record-folder.js';
 import { integer, interfaceText, ip, linkName, mac } from '../../store/parse.js';
 import { replaceFile, unusable } from '../state/index.js';
@@ -16,7 +16,7 @@ import { replaceFile, unusable } from '../state/index.js';
 const mtu = integer(0, 65_535);
 const vlan = integer(1, 4094);
 
-const place = z.discriminatedUnion('kind', [
+const hostInterface = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('bridge'),
     name: linkName,
@@ -33,9 +33,10 @@ const place = z.discriminatedUnion('kind', [
   }),
 ]);
 
+/** As release 0.1 writes it. */
 const attachment = z.object({
   id: z.string().regex(/^[0-9a-f]{16}$/),
-  place,
+  place: hostInterface,
   name: z.string(),
   target: z.string(),
   sandbox: z.object({ path: z.string(), cookie: z.string(), bootId: z.string() }),
@@ -55,7 +56,10 @@ export class AttachmentState {
   constructor(private readonly stateDir: string) {}
 
   /** A file that cannot be read is put aside and told. */
-  load(onTorn: (path: string, why: string) => void): { attachments: Attachment[]; places: Place[] } {
+  load(onTorn: (path: string, why: string) => void): {
+    attachments: Attachment[];
+    hostInterfaces: HostInterface[];
+  } {
     const read = <T>(folder: string, parse: (value: unknown) => T, nameOf: (record: T) => string): T[] => {
       const { records, torn } = readRecords(join(this.stateDir, folder), parse, nameOf);
       for (const { path, why } of torn) onTorn(path, why);
@@ -65,31 +69,37 @@ export class AttachmentState {
     return {
       attachments: read(
         WIRES,
-        (value) => attachment.parse(value) as Attachment,
+        (value) => {
+          const { place, ...fields } = attachment.parse(value);
+          return { ...fields, hostInterface: place } as Attachment;
+        },
         ({ id }) => id,
       ),
-      places: read(
+      hostInterfaces: read(
         PLACES,
-        (value) => place.parse(value) as Place,
+        (value) => hostInterface.parse(value) as HostInterface,
         ({ name }) => name,
       ),
     };
   }
 
   /** This and all below. @throws WeftError FAILED_PRECONDITION where the directory cannot be written to */
-  save(attachment: Attachment): void {
-    this.#try(() => replaceFile(this.#path(WIRES, attachment.id), `${JSON.stringify(attachment)}\n`));
+  save({ hostInterface: place, ...fields }: Attachment): void {
+    const text = JSON.stringify({ ...fields, place });
+    this.#try(() => replaceFile(this.#path(WIRES, fields.id), `${text}\n`));
   }
 
   delete(id: string): void {
     this.#try(() => rmSync(this.#path(WIRES, id), { force: true }));
   }
 
-  savePlace(place: Place): void {
-    this.#try(() => replaceFile(this.#path(PLACES, place.name), `${JSON.stringify(place)}\n`));
+  saveHostInterface(hostInterface: HostInterface): void {
+    this.#try(() =>
+      replaceFile(this.#path(PLACES, hostInterface.name), `${JSON.stringify(hostInterface)}\n`),
+    );
   }
 
-  deletePlace(name: string): void {
+  deleteHostInterface(name: string): void {
     this.#try(() => rmSync(this.#path(PLACES, name), { force: true }));
   }
 

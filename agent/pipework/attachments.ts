@@ -15,11 +15,11 @@ import type { PipeworkAttach, PipeworkDetach } from '../../core/pipework.js';
 import type { Sandbox } from '../../core/records.js';
 import {
   checkVlan,
-  compilePlace,
+  compileHostInterface,
   compileAttachment,
   differences,
   attachmentMac,
-  type Place,
+  type HostInterface,
   type Attachment,
 } from '../../core/attachment.js';
 import type { EngineAddress } from '../../daemon/kinds.js';
@@ -30,10 +30,10 @@ import { attempt, type Problems } from '../health/index.js';
 import { type Reconciler, sameSandbox, type SandboxRecord } from '../reconcile/index.js';
 import { canonicalForms, resolveTarget, type Target } from '../targets/index.js';
 import { Rollback } from '../../daemon/rollback.js';
-import { findPlace, type PlaceSources } from './attach-points.js';
+import { findHostInterface, type HostInterfaceSources } from './host-interfaces.js';
 import type { AttachmentState } from './attachment-state.js';
 
-export interface AttachmentsOptions extends Omit<PlaceSources, 'known'> {
+export interface AttachmentsOptions extends Omit<HostInterfaceSources, 'known'> {
   kernel: Kernel;
   reconciler: Reconciler;
   state: AttachmentState;
@@ -50,8 +50,8 @@ const WIRE = 'attachment ';
 const PLACE = 'attachments on ';
 const recordOf = ({ id }: Attachment): string => `${WIRE}${id}`;
 /** What a problem with taking one away is kept under. */
-const endOf = ({ target, ifname, place }: Attachment): string =>
-  `the end of the attachment ${ifname} of ${target} on ${place.name}`;
+const endOf = ({ target, ifname, hostInterface }: Attachment): string =>
+  `the end of the attachment ${ifname} of ${target} on ${hostInterface.name}`;
 const insideOf = (attachment: Attachment, objects: readonly KernelObject[]): SandboxRecord => ({
   sandbox: attachment.sandbox,
   hostIfname: attachment.hostIfname,
@@ -60,7 +60,7 @@ const insideOf = (attachment: Attachment, objects: readonly KernelObject[]): San
 
 export class Attachments {
   readonly #byId = new Map<string, Attachment>();
-  readonly #places = new Map<string, Place>();
+  readonly #hostInterfaces = new Map<string, HostInterface>();
   readonly #locks = new KeyedMutex();
 
   constructor(private readonly options: AttachmentsOptions) {}
@@ -72,15 +72,15 @@ export class Attachments {
   /** Takes up what is remembered, before the reconciler starts. */
   async restore({
     attachments,
-    places,
+    hostInterfaces,
   }: {
     attachments: readonly Attachment[];
-    places: readonly Place[];
+    hostInterfaces: readonly HostInterface[];
   }): Promise<void> {
     const { reconciler } = this.options;
-    for (const place of places) {
-      this.#places.set(place.name, place);
-      await reconciler.set(new Map([[`${PLACE}${place.name}`, compilePlace(place)]]));
+    for (const hostInterface of hostInterfaces) {
+      this.#hostInterfaces.set(hostInterface.name, hostInterface);
+      await reconciler.set(new Map([[`${PLACE}${hostInterface.name}`, compileHostInterface(hostInterface)]]));
     }
     for (const attachment of attachments) {
       const { host, container } = compileAttachment(attachment);
@@ -135,8 +135,8 @@ export class Attachments {
         'Choose another with -l.',
       );
     }
-    const place = await findPlace({ ...this.options, known: this.#places }, request);
-    checkVlan(place, request.vlan);
+    const hostInterface = await findHostInterface({ ...this.options, known: this.#hostInterfaces }, request);
+    checkVlan(hostInterface, request.vlan);
     const actual = await namespace.observe([]);
     checkDefaultRoute(request, target, actual.objects);
     const id = randomBytes(8).toString('hex');
@@ -144,7 +144,7 @@ export class Attachments {
     const attachment: Attachment = {
       ...asked,
       id,
-      place,
+      hostInterface,
       name: target.name,
       target: target.canonical,
       sandbox,
@@ -154,8 +154,8 @@ export class Attachments {
     const { host, container } = compileAttachment(attachment);
     const rollback = new Rollback();
     try {
-      if (!this.#places.has(place.name)) rollback.push(() => this.#release(place));
-      await this.#prepare(place);
+      if (!this.#hostInterfaces.has(hostInterface.name)) rollback.push(() => this.#release(hostInterface));
+      await this.#prepare(hostInterface);
       const first = container.filter((object) => object.kind !== 'route');
       await reconciler.attach(recordOf(attachment), host, insideOf(attachment, first), namespace, actual);
       rollback.push(() => reconciler.detach(recordOf(attachment)));
@@ -181,34 +181,34 @@ export class Attachments {
     this.#byId.set(id, attachment);
     log.info('an attachment was made', {
       target: attachment.target,
-      on: place.name,
+      on: hostInterface.name,
       ifname: attachment.ifname,
     });
     return attachment;
   }
 
   /** Makes the bridge, or the NIC a port of one. */
-  async #prepare(place: Place): Promise<void> {
-    if (this.#places.has(place.name)) return;
+  async #prepare(hostInterface: HostInterface): Promise<void> {
+    if (this.#hostInterfaces.has(hostInterface.name)) return;
     // Written down first: what is made must be known for weft's after a crash.
-    this.options.state.savePlace(place);
-    this.#places.set(place.name, place);
+    this.options.state.saveHostInterface(hostInterface);
+    this.#hostInterfaces.set(hostInterface.name, hostInterface);
     const [failure] = await this.options.reconciler.set(
-      new Map([[`${PLACE}${place.name}`, compilePlace(place)]]),
+      new Map([[`${PLACE}${hostInterface.name}`, compileHostInterface(hostInterface)]]),
     );
     if (failure !== undefined) {
       throw failedPrecondition(
-        `pipework: ${place.name} cannot be prepared: ${failure.message}`,
+        `pipework: ${hostInterface.name} cannot be prepared: ${failure.message}`,
         'Nothing was left behind; see `weft status` for what else is wrong on this host.',
       );
     }
   }
 
-  async #release(place: Place): Promise<void> {
-    this.options.state.deletePlace(place.name);
-    this.#places.delete(place.name);
+  async #release(hostInterface: HostInterface): Promise<void> {
+    this.options.state.deleteHostInterface(hostInterface.name);
+    this.#hostInterfaces.delete(hostInterface.name);
     // Not `set`, which takes nothing away before etcd's first list: whose this is, is known here.
-    await this.options.reconciler.detach(`${PLACE}${place.name}`);
+    await this.options.reconciler.detach(`${PLACE}${hostInterface.name}`);
   }
 
   /** The last attachment on something takes back what was prepared for it. @throws WeftError NOT_FOUND */
@@ -216,8 +216,8 @@ export class Attachments {
     return this.#locks.run('attachments', async () => {
       const attachment = await this.#find(request);
       await this.#remove(attachment);
-      if (!this.list().some(({ place }) => place.name === attachment.place.name))
-        await this.#release(attachment.place);
+      if (!this.list().some(({ hostInterface }) => hostInterface.name === attachment.hostInterface.name))
+        await this.#release(attachment.hostInterface);
       return attachment;
     });
   }
@@ -225,7 +225,7 @@ export class Attachments {
   /** By the guest's words, or by its namespace. */
   async #find({ host, guest, ifname }: DetachRequest): Promise<Attachment> {
     const there = this.list().filter(
-      (attachment) => attachment.place.name === host && attachment.ifname === ifname,
+      (attachment) => attachment.hostInterface.name === host && attachment.ifname === ifname,
     );
     const forms = canonicalForms(guest);
     const named = there.find(({ target }) => forms.includes(target));
@@ -285,8 +285,8 @@ function same(request: AttachRequest, there: Attachment): Attachment {
   );
   if (different.length === 0) return there;
   throw alreadyExists(
-    `pipework: ${there.target} has an interface ${there.ifname} on ${there.place.name} already: ${different.join('; ')}`,
-    `To change it: weft pipework --detach ${there.place.name} -i ${there.ifname} ${there.target}, then call again.`,
+    `pipework: ${there.target} has an interface ${there.ifname} on ${there.hostInterface.name} already: ${different.join('; ')}`,
+    `To change it: weft pipework --detach ${there.hostInterface.name} -i ${there.ifname} ${there.target}, then call again.`,
   );
 }
 
