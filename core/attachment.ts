@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto';
 
 import { parseInterface } from './address.js';
+import { differencesOf } from './differences.js';
 import { failedPrecondition, type WeftError } from './errors.js';
 import { lanBridgeName, macOf } from './link-names.js';
 import type { KernelObject } from './objects.js';
@@ -154,21 +155,14 @@ function macOfName(name: string): string {
 
 /** How the call differs from the attachment that is there; empty where it asks for the same. */
 export function differences(call: PipeworkAttach, hostInterface: string, attachment: Attachment): string[] {
-  const pairs: readonly (readonly [
-    what: string,
-    asked: string | number | undefined,
-    is: string | number | undefined,
-  ])[] = [
-    ['host interface', hostInterface, attachment.hostInterface.name],
-    ['-l', call.hostIfname ?? attachment.hostIfname, attachment.hostIfname],
-    ['address', call.address, attachment.address],
-    ['gateway', call.gateway, attachment.gateway],
-    ['mac', call.mac ?? attachment.mac, attachment.mac],
-    ['vlan', call.vlan, attachment.vlan],
-  ];
-  return pairs.flatMap(([what, asked, is]) =>
-    asked === is ? [] : [`its ${what} is ${is ?? 'none'}, not ${asked ?? 'none'}`],
-  );
+  return differencesOf([
+    ['its host interface', hostInterface, attachment.hostInterface.name],
+    ['its -l', call.hostIfname ?? attachment.hostIfname, attachment.hostIfname],
+    ['its address', call.address, attachment.address],
+    ['its gateway', call.gateway, attachment.gateway],
+    ['its mac', call.mac ?? attachment.mac, attachment.mac],
+    ['its vlan', call.vlan, attachment.vlan],
+  ]);
 }
 
 /** @throws WeftError FAILED_PRECONDITION where the bridge has no VLANs and one is asked for */

@@ -176,7 +176,7 @@ export interface Store {
    * @throws WeftError RESOURCE_EXHAUSTED; NOT_FOUND where the network has gone; FAILED_PRECONDITION where a living node of
    *   another instance has the same name or public address, or one of another name the same instance; UNAVAILABLE
    */
-  acquireLease(request: LeaseRequest): Promise<StoredLease>;
+  acquireLease(request: LeaseRequest, signal?: AbortSignal): Promise<StoredLease>;
   /**
    * Says for two minutes that this node will take a subnet of a network that is still to come. Answers false where another
    * node says so. @throws WeftError UNAVAILABLE

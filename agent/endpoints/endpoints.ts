@@ -175,25 +175,6 @@ export class Endpoints implements MembershipListener {
     await this.#adopt(endpoint);
   }
 
-  /**
-   * Makes the pair of links for a container whose namespace is still to come, on addresses that are reserved.
-   * @throws WeftError; then nothing was changed
-   */
-  async connect(endpoint: Endpoint): Promise<void> {
-    const { memberships, reconciler } = this.options;
-    const membership = memberships.get(endpoint.network);
-    if (membership === undefined) throw notFound(`this node is not on network ${endpoint.network}`);
-    await this.inTurn(endpoint, async () => {
-      await reconciler.prepare(recordOf(endpoint.id), compileEndpoint(membership, endpoint).host);
-      try {
-        this.put(endpoint);
-      } catch (error) {
-        await reconciler.detach(recordOf(endpoint.id));
-        throw error;
-      }
-    });
-  }
-
   /** Removes an endpoint; what is gone is no error. */
   async disconnect(id: string): Promise<void> {
     const endpoint = this.#table.get(id);

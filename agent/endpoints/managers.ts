@@ -1,6 +1,6 @@
 // The managers of endpoints: what differs between them, and their words for people. Whatever depends on a manager asks this
 // table, so that a new one is a line here and a plugin.
-import { failedPrecondition, type WeftError } from '../../core/errors.js';
+import { failedPrecondition } from '../../core/errors.js';
 import type { Manager } from '../../core/manager.js';
 import type { Endpoint } from '../../core/records.js';
 
@@ -33,10 +33,14 @@ export const ownsAddresses = ({ manager }: Endpoint): boolean => !TRAITS[manager
 export const queueOf = (endpoint: Endpoint): string =>
   TRAITS[endpoint.manager].reservesAhead ? endpoint.id : endpoint.sandbox.cookie;
 
-/** @throws WeftError FAILED_PRECONDITION where another program manages the endpoint */
-export function checkOwn({ manager, target, network }: Endpoint): void {
-  if (manager !== 'weft') throw notOwn(TRAITS[manager], target, network);
-}
+export const howToDetach = ({ manager }: Endpoint): string => TRAITS[manager].toDetach;
 
-const notOwn = ({ name, toDetach }: ManagerTraits, target: string, network: string): WeftError =>
-  failedPrecondition(`${target} was connected to network ${network} by ${name}`, toDetach);
+/** @throws WeftError FAILED_PRECONDITION where another program manages the endpoint */
+export function checkOwn(endpoint: Endpoint): void {
+  const { manager, target, network } = endpoint;
+  if (manager === 'weft') return;
+  throw failedPrecondition(
+    `${target} was connected to network ${network} by ${TRAITS[manager].name}`,
+    howToDetach(endpoint),
+  );
+}

@@ -2,13 +2,7 @@
 // containers of networks go through. The state directory is the truth about them.
 import { randomBytes } from 'node:crypto';
 
-import {
-  alreadyExists,
-  failedPrecondition,
-  invalidArgument,
-  messageOf,
-  notFound,
-} from '../../core/errors.js';
+import { alreadyExists, failedPrecondition, messageOf, notFound } from '../../core/errors.js';
 import { hostIfname } from '../../core/link-names.js';
 import type { KernelObject } from '../../core/objects.js';
 import type { PipeworkAttach, PipeworkDetach } from '../../core/pipework.js';
@@ -28,8 +22,8 @@ import type { Kernel, KernelNamespace } from '../kernel/index.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
 import { attempt, type Problems } from '../health/index.js';
 import { type Reconciler, sameSandbox, type SandboxRecord } from '../reconcile/index.js';
-import { canonicalForms, resolveTarget, type Target } from '../targets/index.js';
-import { Rollback } from '../../daemon/rollback.js';
+import { canonicalForms, inSandbox, resolveTarget, type Target } from '../targets/index.js';
+import { allOrNothing, type Rollback } from '../../daemon/rollback.js';
 import { findHostInterface, type HostInterfaceSources } from './host-interfaces.js';
 import type { AttachmentState } from './attachment-state.js';
 
@@ -57,6 +51,15 @@ const insideOf = (attachment: Attachment, objects: readonly KernelObject[]): San
   hostIfname: attachment.hostIfname,
   objects,
 });
+
+/** One attach: what is asked, and of which container. */
+interface Attach {
+  request: AttachRequest;
+  target: Target;
+  sandbox: Sandbox;
+  namespace: KernelNamespace;
+  signal: AbortSignal | undefined;
+}
 
 export class Attachments {
   readonly #byId = new Map<string, Attachment>();
@@ -94,91 +97,43 @@ export class Attachments {
     return record.startsWith(WIRE);
   }
 
-  /** @throws WeftError; then nothing was changed */
-  async attach(request: AttachRequest): Promise<Attachment> {
-    const target = await resolveTarget(request.guest, this.options.docker);
-    const { isNode, sandbox, namespace } = await this.options.kernel.openNamespace(target.path);
-    try {
-      if (isNode) {
-        throw invalidArgument(
-          `${target.canonical} has the network of this host itself, which cannot be attached`,
-          'Give the container a network namespace of its own.',
-        );
-      }
+  /** @throws WeftError, or the signal's reason; then nothing was changed */
+  async attach(request: AttachRequest, signal?: AbortSignal): Promise<Attachment> {
+    const { kernel, docker } = this.options;
+    const target = await resolveTarget(request.guest, docker);
+    return inSandbox(kernel, target, (sandbox, namespace) =>
       // One after the other: the first attachment on an interface of the host prepares it for all.
-      return await this.#locks.run('attachments', () => this.#attachTo(request, target, sandbox, namespace));
-    } finally {
-      namespace.close();
-    }
+      this.#locks.run('attachments', () => this.#attachTo({ request, target, sandbox, namespace, signal })),
+    );
   }
 
-  async #attachTo(
-    request: AttachRequest,
-    target: Target,
-    sandbox: Sandbox,
-    namespace: KernelNamespace,
-  ): Promise<Attachment> {
+  async #attachTo(attach: Attach): Promise<Attachment> {
+    const { request, target, sandbox, namespace, signal } = attach;
+    signal?.throwIfAborted();
     const there = this.list().find(
       (attachment) => attachment.ifname === request.ifname && sameSandbox(attachment.sandbox, sandbox),
     );
     if (there !== undefined) return same(request, there);
-    const { kernel, reconciler, state, log } = this.options;
-    if ((await namespace.linkNames()).has(request.ifname)) {
-      throw alreadyExists(
-        `pipework: ${target.canonical} has an interface ${request.ifname} already`,
-        'Choose another with -i.',
-      );
-    }
-    if (request.hostIfname !== undefined && (await kernel.parentLink(request.hostIfname)) !== undefined) {
-      throw alreadyExists(
-        `pipework: this host has an interface ${request.hostIfname} already`,
-        'Choose another with -l.',
-      );
-    }
+    await this.#checkNames(attach);
     const hostInterface = await findHostInterface({ ...this.options, known: this.#hostInterfaces }, request);
     checkVlan(hostInterface, request.vlan);
     const actual = await namespace.observe([]);
     checkDefaultRoute(request, target, actual.objects);
-    const id = randomBytes(8).toString('hex');
-    const { guest: _guest, host: _host, force: _force, ...asked } = request;
-    const attachment: Attachment = {
-      ...asked,
-      id,
-      hostInterface,
-      name: target.name,
-      target: target.canonical,
-      sandbox,
-      hostIfname: request.hostIfname ?? hostIfname(id),
-      mac: attachmentMac(request, id),
-    };
+    const attachment = describe(attach, hostInterface);
     const { host, container } = compileAttachment(attachment);
-    const rollback = new Rollback();
-    try {
-      if (!this.#hostInterfaces.has(hostInterface.name)) rollback.push(() => this.#release(hostInterface));
-      await this.#prepare(hostInterface);
+    const { reconciler, state, log } = this.options;
+    await allOrNothing(log, attachment.id, async (rollback) => {
+      await this.#prepare(hostInterface, rollback);
       const first = container.filter((object) => object.kind !== 'route');
+      rollback.add(() => reconciler.detach(recordOf(attachment)));
       await reconciler.attach(recordOf(attachment), host, insideOf(attachment, first), namespace, actual);
-      rollback.push(() => reconciler.detach(recordOf(attachment)));
+      signal?.throwIfAborted();
+      rollback.add(() => state.delete(attachment.id));
       state.save(attachment);
-      rollback.push(() => Promise.resolve(state.delete(id)));
-      // Last of all: it may replace one that is not weft's, as pipework's did, and that is not put back.
-      const [failure] = await namespace.apply(
-        container
-          .filter((object) => object.kind === 'route')
-          .map((object) => ({ do: 'put', object, replace: true })),
-      );
-      if (failure !== undefined) {
-        throw failedPrecondition(
-          `pipework: the kernel refused the default route via ${attachment.gateway}: ${failure.message}`,
-          'Nothing was left behind; is the gateway right?',
-        );
-      }
-    } catch (error) {
-      await rollback.run(log, id);
-      throw error;
-    }
+      await replaceDefaultRoute(namespace, attachment, container);
+    });
     await reconciler.adopt(recordOf(attachment), host, insideOf(attachment, container));
-    this.#byId.set(id, attachment);
+    this.#byId.set(attachment.id, attachment);
     log.info('an attachment was made', {
       target: attachment.target,
       on: hostInterface.name,
@@ -187,9 +142,26 @@ export class Attachments {
     return attachment;
   }
 
+  /** @throws WeftError ALREADY_EXISTS where the name of either end is taken */
+  async #checkNames({ request, target, namespace }: Attach): Promise<void> {
+    if ((await namespace.linkNames()).has(request.ifname)) {
+      throw alreadyExists(
+        `pipework: ${target.canonical} has an interface ${request.ifname} already`,
+        'Choose another with -i.',
+      );
+    }
+    const { hostIfname } = request;
+    if (hostIfname === undefined || (await this.options.kernel.parentLink(hostIfname)) === undefined) return;
+    throw alreadyExists(
+      `pipework: this host has an interface ${hostIfname} already`,
+      'Choose another with -l.',
+    );
+  }
+
   /** Makes the bridge, or the NIC a port of one. */
-  async #prepare(hostInterface: HostInterface): Promise<void> {
+  async #prepare(hostInterface: HostInterface, rollback: Rollback): Promise<void> {
     if (this.#hostInterfaces.has(hostInterface.name)) return;
+    rollback.add(() => this.#release(hostInterface));
     // Written down first: what is made must be known for weft's after a crash.
     this.options.state.saveHostInterface(hostInterface);
     this.#hostInterfaces.set(hostInterface.name, hostInterface);
@@ -274,6 +246,42 @@ export class Attachments {
       });
     });
   }
+}
+
+function describe({ request, target, sandbox }: Attach, on: HostInterface): Attachment {
+  const { guest: _guest, host: _host, force: _force, ...asked } = request;
+  const id = randomBytes(8).toString('hex');
+  return {
+    ...asked,
+    id,
+    hostInterface: on,
+    name: target.name,
+    target: target.canonical,
+    sandbox,
+    hostIfname: request.hostIfname ?? hostIfname(id),
+    mac: attachmentMac(request, id),
+  };
+}
+
+/**
+ * Last of all: it may replace a route that is not weft's, as pipework's did, and that is not put back.
+ * @throws WeftError FAILED_PRECONDITION where the kernel refuses it
+ */
+async function replaceDefaultRoute(
+  namespace: KernelNamespace,
+  { gateway }: Attachment,
+  container: readonly KernelObject[],
+): Promise<void> {
+  const [failure] = await namespace.apply(
+    container
+      .filter((object) => object.kind === 'route')
+      .map((object) => ({ do: 'put', object, replace: true })),
+  );
+  if (failure === undefined) return;
+  throw failedPrecondition(
+    `pipework: the kernel refused the default route via ${gateway}: ${failure.message}`,
+    'Nothing was left behind; is the gateway right?',
+  );
 }
 
 /** @throws WeftError ALREADY_EXISTS with the difference */

@@ -10,6 +10,7 @@ import type { Network } from '../../core/network.js';
 import type { Claim } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { HostAddresses, Reservation } from '../../daemon/plugin-host.js';
+import { allOrNothing } from '../../daemon/rollback.js';
 import type { Change, Store } from '../../store/store.js';
 import { ownsAddresses, type Addresses, type Endpoints, type Publisher } from '../endpoints/index.js';
 import type { Memberships } from '../networks/index.js';
@@ -79,7 +80,7 @@ export class PluginAddresses {
   }
 
   async #reserve(manager: Manager, request: Parameters<HostAddresses['reserve']>[0]): Promise<Reservation> {
-    const { memberships, addresses, state } = this.options;
+    const { memberships, addresses, state, log } = this.options;
     const { network, family, asked, within } = request;
     const membership = memberships.get(network);
     const subnet = family === 4 ? membership?.lease.subnet : membership?.lease.subnet6;
@@ -89,23 +90,17 @@ export class PluginAddresses {
     memberships.checkPossession(network);
     if (asked !== undefined) checkInside(membership.network, asked);
     const id = newId();
-    const taken = await addresses.take({
-      membership,
-      subnet,
-      holder: id,
-      ...(asked && { asked }),
-      ...(within && { within }),
-    });
-    const createdAt = new Date().toISOString();
-    const reservation = { id, network, manager, ip: withLength(taken.ip, subnet), createdAt };
-    try {
+    return allOrNothing(log, id, async (rollback) => {
+      const ip = await addresses.take(
+        { membership, subnet, holder: id, ...(asked && { asked }), ...(within && { within }) },
+        rollback,
+      );
+      const createdAt = new Date().toISOString();
+      const reservation = { id, network, manager, ip: withLength(ip, subnet), createdAt };
       state.saveReservation(reservation);
-    } catch (error) {
-      await taken.rollback();
-      throw error;
-    }
-    this.#byId.set(id, reservation);
-    return reservation;
+      this.#byId.set(id, reservation);
+      return reservation;
+    });
   }
 
   #release({ id, network, ip: text }: Reservation, ip: string): void {

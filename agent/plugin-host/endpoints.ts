@@ -28,8 +28,8 @@ export interface PluginEndpointsParts {
   log: Logger;
   node: string;
   memberships: Pick<Memberships, 'get'>;
-  endpoints: Pick<Endpoints, 'list' | 'get' | 'findByKey' | 'connect' | 'disconnect' | 'describe'>;
-  attacher: Pick<Attacher, 'attach'>;
+  endpoints: Pick<Endpoints, 'list' | 'get' | 'findByKey' | 'disconnect' | 'describe'>;
+  attacher: Pick<Attacher, 'attach' | 'connect'>;
   endpointPorts: Pick<EndpointPorts, 'publish' | 'unpublish'>;
 }
 
@@ -60,7 +60,7 @@ export class PluginEndpoints {
       describe: (id, about) => this.#describe(id, about),
       publish: async (id, ports, about) => {
         if (ports.length === 0) return;
-        await this.options.endpointPorts.publish(id, { publish: [...ports], everywhere: false }, about);
+        await this.options.endpointPorts.publish(id, { publish: [...ports], everywhere: false }, { about });
       },
       unpublish: async (id) => {
         const open = get(id)?.publish ?? [];
@@ -73,7 +73,7 @@ export class PluginEndpoints {
 
   async #connect(manager: Manager, request: ConnectRequest): Promise<void> {
     const { id, key, network, name, target, mac, ip, ip6 } = request;
-    await this.options.endpoints.connect({
+    await this.options.attacher.connect({
       id,
       name,
       explicitName: false,

@@ -100,7 +100,7 @@ export function assemble(opened: Opened): Parts {
     ...{ table, reconciler, memberships, addresses, publisher, ports, state, problems, log, resolvConf },
     onChange: (endpoint, there) => dns.ownEndpoint(endpoint, there),
   });
-  const endpointPorts = new EndpointPorts({ endpoints, memberships, ports, reconciler });
+  const endpointPorts = new EndpointPorts({ endpoints, memberships, ports, reconciler, log });
   const attacher = new Attacher({
     ...{ kernel, reconciler, memberships, endpoints, addresses, publisher, ports, resolvConf, log, node },
     docker: settings.docker,

@@ -286,7 +286,8 @@ export class FakeStore implements Store {
     return true;
   }
 
-  async acquireLease(request: LeaseRequest): Promise<StoredLease> {
+  async acquireLease(request: LeaseRequest, signal?: AbortSignal): Promise<StoredLease> {
+    signal?.throwIfAborted();
     this.#requireConnection();
     this.checkName();
     const { network, node, instance, publicIp, publicIp6, vtep, vtep6 } = request;

@@ -35,13 +35,15 @@ function joined(options: Partial<Endpoint>): {
     log: silentLogger,
     node: 'node1',
     memberships: { get: () => of },
-    attacher: { attach: () => Promise.reject(new Error('not attached here')) },
+    attacher: {
+      attach: () => Promise.reject(new Error('not attached here')),
+      connect: () => Promise.resolve(),
+    },
     endpointPorts: { publish: () => Promise.resolve([]), unpublish: () => Promise.resolve([]) },
     endpoints: {
       list: () => [endpoint],
       get: () => endpoint,
       findByKey: () => undefined,
-      connect: () => Promise.resolve(),
       disconnect: () => Promise.resolve(),
       describe: (_id, about) => {
         endpoint = { ...endpoint, ...about };
