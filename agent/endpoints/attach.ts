@@ -210,12 +210,13 @@ export class Attacher {
       : wanted;
   }
 
-  /** @throws WeftError NOT_FOUND */
-  async detach(network: string, text: string): Promise<Endpoint> {
+  /** @throws WeftError NOT_FOUND; the signal's reason before anything is removed */
+  async detach(network: string, text: string, signal?: AbortSignal): Promise<Endpoint> {
     const endpoint = await this.#attached(network, text);
     checkOwn(endpoint);
     const { endpoints } = this.options;
     return endpoints.inTurn(endpoint, async (there) => {
+      signal?.throwIfAborted();
       if (there === undefined) throw notAttached(network, text);
       await endpoints.remove(endpoint);
       return endpoint;

@@ -66,8 +66,13 @@ export class EndpointPorts {
   }
 
   /** Closes ports of an endpoint of this node. @throws WeftError NOT_FOUND where it has none of those */
-  async unpublish(id: string, isMeant: (published: PublishedPort) => boolean): Promise<PublishedPort[]> {
+  async unpublish(
+    id: string,
+    isMeant: (published: PublishedPort) => boolean,
+    signal?: AbortSignal,
+  ): Promise<PublishedPort[]> {
     return this.#change(id, async (there) => {
+      signal?.throwIfAborted();
       const gone = there.publish.filter(isMeant);
       if (gone.length === 0) {
         throw notFound(

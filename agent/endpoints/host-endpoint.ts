@@ -109,9 +109,10 @@ export class HostEndpoint {
     await memberships.expose(endpoint.network, endpoint);
   }
 
-  /** @throws WeftError NOT_FOUND */
-  hide(network: string): Promise<Endpoint> {
+  /** @throws WeftError NOT_FOUND; the signal's reason before anything is removed */
+  hide(network: string, signal?: AbortSignal): Promise<Endpoint> {
     return this.#locks.run(network, async () => {
+      signal?.throwIfAborted();
       const there = this.#hostOn(network);
       if (there === undefined) {
         throw notFound(

@@ -183,9 +183,10 @@ export class Attachments {
     await this.options.reconciler.detach(`${PLACE}${hostInterface.name}`);
   }
 
-  /** The last attachment on something takes back what was prepared for it. @throws WeftError NOT_FOUND */
-  async detach(request: DetachRequest): Promise<Attachment> {
+  /** The last attachment on something releases what was prepared for it. @throws WeftError NOT_FOUND */
+  async detach(request: DetachRequest, signal?: AbortSignal): Promise<Attachment> {
     return this.#locks.run('attachments', async () => {
+      signal?.throwIfAborted();
       const attachment = await this.#find(request);
       await this.#remove(attachment);
       if (!this.list().some(({ hostInterface }) => hostInterface.name === attachment.hostInterface.name))

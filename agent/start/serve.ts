@@ -39,7 +39,8 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
     tls: opened.tls,
     hello: { node, instance: opened.instance, version },
     status: () => statusOf(sources),
-    handle: (request) => (request.$case === 'attach' ? api.attach(request.value) : api.detach(request.value)),
+    handle: ({ $case, value }) =>
+      $case === 'attach' ? api.attach(value, shutdown.signal) : api.detach(value, shutdown.signal),
     log,
   });
   sessionState.connect(() => session.state());

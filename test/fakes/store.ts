@@ -372,6 +372,7 @@ export class FakeStore implements Store {
     const answered = claim.state === 'granted' ? claim : await this.#answerOf(name, text, signal);
     if (answered?.state === 'granted') return answered;
     await this.deleteClaim(name, text, endpoint);
+    signal?.throwIfAborted();
     throw failedPrecondition(`ip: ${text}: ${answered?.why ?? 'its owner did not answer'}`);
   }
 
