@@ -1,5 +1,5 @@
 // What a network is, and which networks are valid: flannel's rules for subnets, weft's for everything else.
-// The same checks serve `weft network create`, the gRPC door and configs that somebody wrote into etcd by hand.
+// The same checks serve `weft network create`, the gRPC services and configs that somebody wrote into etcd by hand.
 import { addressBits, IpNetwork, type IpAddress } from './address.js';
 import { failedPrecondition, invalidArgument } from './errors.js';
 import type { Manager } from './manager.js';

@@ -1,5 +1,5 @@
 // What a caller asks of an attachment, checked field by field before anything is done: by the same parser as the words that people
-// write, so that both doors admit the same.
+// write, so that both admit the same.
 import { invalidArgument } from '../../core/errors.js';
 import { parsePipework } from '../../core/pipework.js';
 import { bridgeOf, type Attachment } from '../../core/attachment.js';

@@ -20,9 +20,10 @@ function pluginHosts(
 ): (manager: Manager) => Pick<PluginHost, 'networks' | 'addresses' | 'endpoints'> {
   const addresses = new PluginAddresses({ ...node, ...NODE });
   const endpointPorts = new EndpointPorts({ ...node, ...NODE });
+  const networks = new PluginNetworks({ ...node, ...NODE });
   const endpoints = new PluginEndpoints({ ...node, ...NODE, endpointPorts });
   return (manager) => ({
-    networks: new PluginNetworks({ ...node, ...NODE, manager }),
+    networks: networks.of(manager),
     addresses: addresses.of(manager),
     endpoints: endpoints.of(manager),
   });
