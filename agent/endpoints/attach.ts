@@ -61,6 +61,13 @@ interface Attach extends AttachOptions {
   namespace: KernelNamespace;
 }
 
+/** What an attach rests on, found before anything is taken. */
+interface Found {
+  id: string;
+  membership: Membership;
+  inside: ContainerLinks;
+}
+
 export class Attacher {
   constructor(private readonly options: AttacherOptions) {}
 
@@ -94,26 +101,19 @@ export class Attacher {
     );
     const id = this.#freeId(attach.previous?.endpoint);
     const endpoint = await allOrNothing(log, id, (rollback) =>
-      this.#make(attach, { id, membership, inside, rollback }),
+      this.#make(attach, { id, membership, inside }, rollback),
     );
     // Not waited for: what the network is routed with is not what was asked for here.
     void memberships.followRoutes();
     return endpoint;
   }
 
-  async #make(
-    attach: Attach,
-    {
-      id,
-      membership,
-      inside,
-      rollback,
-    }: { id: string; membership: Membership; inside: ContainerLinks; rollback: Rollback },
-  ): Promise<Endpoint> {
+  async #make(attach: Attach, found: Found, rollback: Rollback): Promise<Endpoint> {
+    const { id, membership, inside } = found;
     const { request, namespace, previous, signal } = attach;
     const { addresses, ports, reconciler, resolvConf } = this.options;
     const given = await takeAddresses(addresses, { membership, id, request, previous }, rollback, signal);
-    const endpoint = this.#describe(attach, { id, membership, inside, given });
+    const endpoint = this.#describe(attach, found, given);
     if (request.publish.length > 0) {
       rollback.add(() => ports.close(id));
       const families: Family[] = endpoint.ip6 === undefined ? [4] : [4, 6];
@@ -134,17 +134,8 @@ export class Attacher {
 
   #describe(
     { request, target, sandbox, key }: Attach,
-    {
-      id,
-      membership,
-      inside,
-      given,
-    }: {
-      id: string;
-      membership: Membership;
-      inside: ContainerLinks;
-      given: Pick<Endpoint, 'ip' | 'ip6' | 'claimed'>;
-    },
+    { id, membership, inside }: Found,
+    given: Pick<Endpoint, 'ip' | 'ip6' | 'claimed'>,
   ): Endpoint {
     const { network } = membership;
     const vlan = vlanFor(network, request.vlan);
@@ -152,7 +143,7 @@ export class Attacher {
     return {
       id,
       name: request.name ?? target.name,
-      // Of another program's names nobody promised that they are unique.
+      // Names that other programs give repeat across nodes.
       explicitName: request.name !== undefined && key === undefined,
       network: request.network,
       node: this.options.node,
