@@ -6,12 +6,12 @@ import { settingsOrExit } from '../daemon/settings.js';
 import { installShutdown } from '../daemon/shutdown.js';
 import { cleanup } from './cleanup.js';
 import { checkPrivileges } from './kernel/index.js';
-import { agentProgram, agentSettingsFrom } from './settings.js';
+import { agentProgramWith, agentSettingsFrom } from './settings.js';
 import { assemble, follow, open, openAccess, restore, serve, type Daemon } from './start/index.js';
 
 /** `weft agent`. @param argv the words behind it; @param plugins mounted once the agent serves */
 export async function main(argv: readonly string[], plugins: readonly Plugin[] = []): Promise<void> {
-  const settings = agentSettingsFrom(settingsOrExit(agentProgram, argv).values);
+  const settings = agentSettingsFrom(settingsOrExit(agentProgramWith(plugins), argv).values);
   const log = createLogger({ level: settings.logLevel, format: settings.logFormat });
   const shutdown = installShutdown(log);
   // A caller's wider umask must not open the agent's files and sockets to others.

@@ -2,8 +2,9 @@
 import { hostname } from 'node:os';
 
 import { invalidArgument } from '../core/errors.js';
-import { ETCD_TLS, GRPC_TLS, LOG, PREFIX } from '../daemon/common-settings.js';
+import { DOCKER, ETCD_TLS, GRPC_TLS, LOG, PREFIX } from '../daemon/common-settings.js';
 import * as kinds from '../daemon/kinds.js';
+import type { Plugin } from '../daemon/plugin-host.js';
 import { dnsServers } from './dns/index.js';
 import { optional, setting, type Program, type Values } from '../daemon/settings.js';
 import { checkEtcdTls, checkTls } from '../daemon/tls.js';
@@ -63,16 +64,7 @@ export const agentSettings = {
     help: 'what must survive a restart',
     group: 'Node',
   }),
-  'cnm-socket': setting(kinds.orNone(kinds.path('PATH')), {
-    default: '/run/docker/plugins/weft.sock',
-    help: 'where Docker’s engine looks for weft as a network driver; none turns it off',
-    group: 'Node',
-  }),
-  docker: setting(kinds.engineUrl, {
-    default: 'unix:///run/docker.sock',
-    help: 'the engine that TARGET docker:NAME means',
-    group: 'Node',
-  }),
+  docker: DOCKER,
   dns: setting(kinds.choice('on', 'off'), {
     default: 'on',
     help: 'whether names are answered on the gateway addresses',
@@ -127,6 +119,12 @@ export const agentProgram: Program<typeof agentSettings> = {
     checkEtcdTls(values, values.etcd, origin);
   },
 };
+
+/** The agent's program with the settings of its plugins. */
+export const agentProgramWith = (plugins: readonly Plugin[]): Program<typeof agentSettings> => ({
+  ...agentProgram,
+  settings: plugins.reduce((table, { settings }) => ({ ...table, ...settings, ...table }), agentSettings),
+});
 
 /** The values as the agent uses them, after `check`. */
 export function agentSettingsFrom(values: Values<typeof agentSettings>): AgentSettings {

@@ -37,6 +37,7 @@ const NO_ENDPOINT = {
   vlan: null,
   aliases: [],
   publish: [],
+  manager: null,
 };
 
 /** Output of `weft run -d`: the endpoint in its usual shape, and the container. */

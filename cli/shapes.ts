@@ -64,6 +64,7 @@ export const endpointShape = (endpoint: Endpoint): object => ({
   vlan: orNull(endpoint.vlan),
   aliases: endpoint.aliases,
   publish: endpoint.publish.map(publishShape),
+  manager: endpoint.manager ?? 'weft',
 });
 
 export const openPortShape = (open: OpenPort): object => ({

@@ -97,6 +97,7 @@ export function endpointMessage(sources: Sources, endpoint: EndpointRecord): End
     mtu: mtuOf(sources, endpoint.node, store.view.networks.get(endpoint.network)),
     vlan: endpoint.vlan,
     publish: endpoint.publish,
+    manager: endpoint.manager,
   };
 }
 

@@ -4,17 +4,18 @@
 import { createHash } from 'node:crypto';
 
 import { parseInterface } from './address.js';
+import { differencesOf } from './differences.js';
 import { failedPrecondition, type WeftError } from './errors.js';
 import { lanBridgeName, macOf } from './link-names.js';
 import type { KernelObject } from './objects/index.js';
 import type { PipeworkAttach } from './pipework.js';
 import type { Sandbox } from './records.js';
 
-/** What the host's side of an attachment hangs on. */
-export type Place = BridgePlace | NicPlace;
+/** The interface of the host that containers are attached to. */
+export type HostInterface = HostBridge | HostNic;
 
 /** A bridge, by the name that the caller gave it. */
-export interface BridgePlace {
+export interface HostBridge {
   kind: 'bridge';
   name: string;
   mtu: number;
@@ -25,7 +26,7 @@ export interface BridgePlace {
 }
 
 /** A NIC, which becomes a port of a bridge of weft's; its addresses move there. */
-export interface NicPlace {
+export interface HostNic {
   kind: 'nic';
   name: string;
   mac: string;
@@ -36,7 +37,7 @@ export interface NicPlace {
 
 export interface Attachment {
   id: string;
-  place: Place;
+  hostInterface: HostInterface;
   /** The container's own name. */
   name: string;
   target: string;
@@ -54,28 +55,28 @@ export interface Attachment {
 /** Frames without a tag are in this VLAN of a bridge that tells VLANs apart, as Linux has it. */
 const UNTAGGED = 1;
 
-export const bridgeOfPlace = (place: Place): string =>
-  place.kind === 'nic' ? lanBridgeName(place.name) : place.name;
+export const bridgeOf = (hostInterface: HostInterface): string =>
+  hostInterface.kind === 'nic' ? lanBridgeName(hostInterface.name) : hostInterface.name;
 
-/** What the place itself needs, as long as an attachment hangs on it; nothing where it is a bridge of somebody else's. */
-export function compilePlace(place: Place): KernelObject[] {
-  const { mtu } = place;
-  if (place.kind === 'bridge') {
-    if (!place.made) return [];
+/** What the host's interface needs while a container is attached to it: nothing where it is a bridge that weft did not make. */
+export function compileHostInterface(hostInterface: HostInterface): KernelObject[] {
+  const { mtu } = hostInterface;
+  if (hostInterface.kind === 'bridge') {
+    if (!hostInterface.made) return [];
     return [
       {
         kind: 'link',
         type: 'bridge',
-        name: place.name,
-        alias: `weft pipework ${place.name}`,
-        mac: macOfName(place.name),
+        name: hostInterface.name,
+        alias: `weft pipework ${hostInterface.name}`,
+        mac: macOfName(hostInterface.name),
         mtu,
-        ...(place.vlans ? { vlans: true } : {}),
+        ...(hostInterface.vlans ? { vlans: true } : {}),
       },
     ];
   }
-  const { name, mac, native } = place;
-  const bridge = bridgeOfPlace(place);
+  const { name, mac, native } = hostInterface;
+  const bridge = bridgeOf(hostInterface);
   const aware = native === undefined ? {} : { vlans: true };
   return [
     { kind: 'link', type: 'bridge', name: bridge, alias: `weft parent ${name}`, mac, mtu, ...aware },
@@ -92,9 +93,9 @@ export function compileAttachment(attachment: Attachment): {
   host: KernelObject[];
   container: KernelObject[];
 } {
-  const { place, mac, ifname: link, address, gateway } = attachment;
-  const { mtu } = place;
-  const bridge = bridgeOfPlace(place);
+  const { hostInterface, mac, ifname: link, address, gateway } = attachment;
+  const { mtu } = hostInterface;
+  const bridge = bridgeOf(hostInterface);
   const vlan = portVlan(attachment);
   const host: KernelObject[] = [
     {
@@ -108,8 +109,8 @@ export function compileAttachment(attachment: Attachment): {
       peer: { name: link, mac },
     },
   ];
-  if (place.kind === 'nic' && attachment.vlan !== undefined)
-    host.push({ kind: 'vlan', link: place.name, bridge, vlan: attachment.vlan });
+  if (hostInterface.kind === 'nic' && attachment.vlan !== undefined)
+    host.push({ kind: 'vlan', link: hostInterface.name, bridge, vlan: attachment.vlan });
   const container: KernelObject[] = [
     { kind: 'link', type: 'loopback', name: 'lo' },
     { kind: 'link', type: 'peer', name: link, mac, mtu },
@@ -124,14 +125,14 @@ export function compileAttachment(attachment: Attachment): {
   return { host, container };
 }
 
-export const attachmentAlias = ({ name, place }: Attachment): string =>
-  `weft pipework ${name} on ${place.name}`;
+export const attachmentAlias = ({ name, hostInterface }: Attachment): string =>
+  `weft pipework ${name} on ${hostInterface.name}`;
 
 /** The VLAN that the port is in; undefined where the bridge has none, or sees to it. */
-function portVlan({ place, vlan }: Attachment): number | undefined {
+function portVlan({ hostInterface, vlan }: Attachment): number | undefined {
   if (vlan !== undefined) return vlan;
-  if (place.kind === 'nic') return place.native;
-  return place.vlans && place.made ? UNTAGGED : undefined;
+  if (hostInterface.kind === 'nic') return hostInterface.native;
+  return hostInterface.vlans && hostInterface.made ? UNTAGGED : undefined;
 }
 
 function isBeyond(address: string, gateway: string): boolean {
@@ -153,34 +154,27 @@ function macOfName(name: string): string {
 }
 
 /** How the call differs from the attachment that is there; empty where it asks for the same. */
-export function differences(call: PipeworkAttach, place: string, attachment: Attachment): string[] {
-  const pairs: readonly (readonly [
-    what: string,
-    asked: string | number | undefined,
-    is: string | number | undefined,
-  ])[] = [
-    ['host interface', place, attachment.place.name],
-    ['-l', call.hostIfname ?? attachment.hostIfname, attachment.hostIfname],
-    ['address', call.address, attachment.address],
-    ['gateway', call.gateway, attachment.gateway],
-    ['mac', call.mac ?? attachment.mac, attachment.mac],
-    ['vlan', call.vlan, attachment.vlan],
-  ];
-  return pairs.flatMap(([what, asked, is]) =>
-    asked === is ? [] : [`its ${what} is ${is ?? 'none'}, not ${asked ?? 'none'}`],
-  );
+export function differences(call: PipeworkAttach, hostInterface: string, attachment: Attachment): string[] {
+  return differencesOf([
+    ['its host interface', hostInterface, attachment.hostInterface.name],
+    ['its -l', call.hostIfname ?? attachment.hostIfname, attachment.hostIfname],
+    ['its address', call.address, attachment.address],
+    ['its gateway', call.gateway, attachment.gateway],
+    ['its mac', call.mac ?? attachment.mac, attachment.mac],
+    ['its vlan', call.vlan, attachment.vlan],
+  ]);
 }
 
 /** @throws WeftError FAILED_PRECONDITION where the bridge has no VLANs and one is asked for */
-export function checkVlan(place: Place, vlan: number | undefined): void {
+export function checkVlan(hostInterface: HostInterface, vlan: number | undefined): void {
   if (vlan === undefined) return;
-  if (place.kind === 'nic' ? place.native !== undefined : place.vlans) {
-    if (place.kind === 'nic' && place.native === vlan) throw taken(place.name, vlan);
+  if (hostInterface.kind === 'nic' ? hostInterface.native !== undefined : hostInterface.vlans) {
+    if (hostInterface.kind === 'nic' && hostInterface.native === vlan) throw taken(hostInterface.name, vlan);
     return;
   }
   throw failedPrecondition(
-    `pipework: ${place.name} does not tell VLANs apart, and weft does not change bridges that are there`,
-    `Switch it on yourself (ip link set ${bridgeOfPlace(place)} type bridge vlan_filtering 1), or give a name that is not there yet, such as ovs0.`,
+    `pipework: ${hostInterface.name} does not tell VLANs apart, and weft does not change bridges that are there`,
+    `Switch it on yourself (ip link set ${bridgeOf(hostInterface)} type bridge vlan_filtering 1), or give a name that is not there yet, such as ovs0.`,
   );
 }
 

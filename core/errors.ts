@@ -1,7 +1,7 @@
-// The one error that crosses weft's doors. It carries what a person needs (cause, object, next step)
-// and what a program needs (a code with gRPC's names); each door maps it to its own wire form once.
+// The one error that crosses weft's interfaces. It carries what a person needs (cause, object, next step)
+// and what a program needs (a code with gRPC's names); each interface maps it to its own form once.
 
-/** gRPC's canonical names, the only codes weft's doors speak (https://grpc.io/docs/guides/status-codes/). */
+/** gRPC's canonical names, the only codes weft's interfaces speak (https://grpc.io/docs/guides/status-codes/). */
 export type ErrorCode =
   | 'INVALID_ARGUMENT'
   | 'NOT_FOUND'

@@ -1,7 +1,8 @@
 // What a network is, and which networks are valid: flannel's rules for subnets, weft's for everything else.
-// The same checks serve `weft network create`, the gRPC door and configs that somebody wrote into etcd by hand.
+// The same checks serve `weft network create`, the gRPC services and configs that somebody wrote into etcd by hand.
 import { addressBits, IpNetwork, type IpAddress } from './address.js';
 import { failedPrecondition, invalidArgument } from './errors.js';
+import type { Manager } from './manager.js';
 
 export type Network = OverlayNetwork | BridgedNetwork;
 
@@ -20,8 +21,8 @@ interface Common {
   mtu?: number;
   internal: boolean;
   masquerade: boolean;
-  /** Made by `docker network create`: it goes with its last host. */
-  docker?: boolean;
+  /** Made by a program through its plugin: it goes with its last node. */
+  madeBy?: Manager;
   /** Networks that it may reach, and that may reach it; each of two may name the other. */
   routes?: string[];
 }

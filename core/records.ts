@@ -1,5 +1,6 @@
 // The records of a cluster, as weft thinks of them. store/ knows how they are written; everything else sees only these.
 import type { IpAddress, IpNetwork } from './address.js';
+import type { ForeignKey, Manager } from './manager.js';
 import type { Network } from './network.js';
 
 /** A node's subnet in one network: flannel's lease. */
@@ -58,8 +59,10 @@ export interface Endpoint {
   vlan?: number;
   /** Its namespace's resolv.conf is weft's. */
   dns?: true;
-  /** The program that attached it through a door of its own, and alone detaches it. */
-  door?: 'docker';
+  /** Who attached it, and alone detaches it. */
+  manager: Manager;
+  /** What the manager calls it; absent for weft's own, and for those of release 0.1. */
+  foreignKey?: ForeignKey;
   createdAt: string;
 }
 

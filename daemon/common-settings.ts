@@ -1,11 +1,17 @@
-// Settings that both daemons have.
-import { choice, file, keyPrefix } from './kinds.js';
+// Settings that several programs share: both daemons, or the agent and a plugin.
+import { choice, engineUrl, file, keyPrefix } from './kinds.js';
 import { optional, setting } from './settings.js';
 
 export const PREFIX = setting(keyPrefix, {
   default: '/weft',
   help: 'root of all keys in etcd',
   group: 'Cluster',
+});
+
+export const DOCKER = setting(engineUrl, {
+  default: 'unix:///run/docker.sock',
+  help: 'the engine that TARGET docker:NAME means',
+  group: 'Node',
 });
 
 export const ETCD_TLS = {

@@ -1,15 +1,22 @@
-// What a door for another program's containers (Docker's plugin socket) may ask of the agent that it is mounted in. Agent and
-// plugin do not know each other: the agent offers this, the plugin uses it, and bin/weft puts the two together.
+// Plugin host: what a plugin for another program's containers may ask of the agent. Agent and plugins do not know each
+// other: the agent offers this to each plugin, under the plugin's manager, and bin/weft puts the two together.
 import type { IpAddress, IpNetwork } from '../core/address.js';
+import type { ForeignKey, Manager } from '../core/manager.js';
 import type { Network } from '../core/network.js';
 import type { PublishRequest } from '../core/publish.js';
 import type { Endpoint } from '../core/records.js';
 import type { NetworkSpec } from '../store/store.js';
-import type { EngineAddress } from './kinds.js';
 import type { Logger } from './log.js';
+import type { SettingsTable, Values } from './settings.js';
 
-/** Mounts a door; called once the agent knows again what it has. */
-export type Plugin = (host: PluginHost) => Promise<MountedPlugin>;
+export interface Plugin<T extends SettingsTable = SettingsTable> {
+  /** Whose endpoints, addresses and networks are the plugin's. */
+  readonly manager: Manager;
+  /** Its settings, which become the agent's flags. One that is the agent's too must be the same. */
+  readonly settings: T;
+  /** Called once the agent has restored what it had. */
+  mount(host: PluginHost, settings: Values<T>): Promise<MountedPlugin>;
+}
 
 export interface MountedPlugin {
   stop(): Promise<void>;
@@ -20,12 +27,8 @@ export interface PluginHost {
   readonly log: Logger;
   /** Ends with the agent. */
   readonly signal: AbortSignal;
-  /** Where the door keeps what must survive; the plugin makes a folder of its own in it. */
+  /** Where the plugin keeps what must survive, in a folder of its own. */
   readonly stateDir: string;
-  /** Where the Docker plugin serves; undefined: it does not. */
-  readonly cnmSocket: string | undefined;
-  /** Address of the Docker engine. */
-  readonly docker: EngineAddress;
   readonly networks: HostNetworks;
   readonly addresses: HostAddresses;
   readonly endpoints: HostEndpoints;
@@ -75,12 +78,13 @@ export interface HostNetworks {
   propose(wish: { whole: IpNetwork; hostPrefix: number; within?: IpNetwork }): Promise<IpNetwork>;
   /** @throws WeftError as `create` would */
   check(spec: NetworkSpec): Network;
+  /** Creates it as one of the manager's. @throws WeftError */
   create(spec: NetworkSpec): Promise<Network>;
   /** Takes exactly this subnet, unless the node has it. @throws WeftError */
   join(name: string, wanted: Subnets): Promise<NodeSubnets>;
   /**
-   * Gives the subnet back, unless other containers than the door's are on it here; a network that Docker made goes with its
-   * last node. @throws WeftError UNAVAILABLE; then it is still there
+   * Gives the subnet back, unless endpoints of other managers are on it here; a network that this manager made goes with
+   * its last node. @throws WeftError UNAVAILABLE; then it is still there
    */
   leave(name: string): Promise<void>;
 }
@@ -90,6 +94,7 @@ export interface Reservation {
   /** Of the endpoint that it will be: 16 hexadecimal digits. */
   id: string;
   network: string;
+  manager: Manager;
   /** With the prefix length by which it is given to the container. */
   ip: string;
   /** RFC 3339. */
@@ -97,6 +102,7 @@ export interface Reservation {
 }
 
 export interface HostAddresses {
+  /** The manager's, as is whatever is found, reserved or released. */
   list(): Reservation[];
   find(network: string, ip: string): Reservation | undefined;
   /** @throws WeftError ALREADY_EXISTS, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, FAILED_PRECONDITION, UNAVAILABLE */
@@ -116,9 +122,11 @@ export interface HostAddresses {
   giveBack(network: string, ip: IpAddress): Promise<void>;
 }
 
+/** An endpoint whose namespace is still to come: its manager moves the container's end inside by itself. */
 export interface ConnectRequest {
   /** That of the reservation. */
   id: string;
+  key: ForeignKey;
   network: string;
   name: string;
   target: string;
@@ -130,15 +138,37 @@ export interface ConnectRequest {
   sandbox: string;
 }
 
+/** A container whose namespace is there. */
+export interface SandboxRequest {
+  key: ForeignKey;
+  network: string;
+  /** Path of the namespace. */
+  sandbox: string;
+  name?: string;
+  aliases: string[];
+  ip?: IpAddress;
+  ip6?: IpAddress;
+  mac?: string;
+  ifname?: string;
+  defaultRoute: boolean;
+  publish: PublishRequest[];
+}
+
 export interface HostEndpoints {
-  /** Those that came through this door, also where the door has forgotten them. */
+  /** The manager's, also those that the plugin has forgotten. */
   list(): Endpoint[];
   get(id: string): Endpoint | undefined;
+  find(key: ForeignKey): Endpoint | undefined;
+  /**
+   * Attaches a container, as `weft attach` does: all or nothing, and the same call again answers what is there.
+   * @throws WeftError, or the signal's reason; then nothing was changed
+   */
+  attach(request: SandboxRequest, signal: AbortSignal): Promise<Endpoint>;
   /** Makes the pair of links; its container's end waits on the node. All or nothing. */
   connect(request: ConnectRequest): Promise<void>;
   /** What the container's end is called until it is moved inside. */
   transit(id: string): string;
-  /** What is gone is no error. Its address stays reserved. */
+  /** What is gone is no error. A reserved address stays reserved. */
   disconnect(id: string): Promise<void>;
   /** What is learnt about it later. */
   describe(

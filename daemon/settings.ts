@@ -59,6 +59,16 @@ export type Values<T extends SettingsTable> = {
   readonly [K in keyof T & string as CamelCase<K>]: ValueOf<T[K]>;
 };
 
+/** The values of one table, out of those of a larger one. */
+export function ownValues<T extends SettingsTable>(
+  table: T,
+  values: Readonly<Record<string, unknown>>,
+): Values<T> {
+  const own = Object.keys(table).map((key) => [camelCase(key), values[camelCase(key)]]);
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- built key by key from the table that the type is of
+  return Object.fromEntries(own) as Values<T>;
+}
+
 /** Where a setting's value came from: `flag --x`, `environment WEFT_X`, `FILE: x at line N`, or undefined for its default. */
 export type Origin = (key: string) => string | undefined;
 

@@ -72,9 +72,9 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
     updateNetwork: async (name, change) => await updateNetwork(context, name, change),
     restoreNetwork: async (network, own, had) => await restoreNetwork(context, network, own, had),
 
-    acquireLease: async (request) => {
+    acquireLease: async (request, signal) => {
       checkName();
-      return await acquireLease(context, request);
+      return await acquireLease(context, request, signal);
     },
     proposeSubnet: async (whole, subnet, holder) => await proposeSubnet(context, whole, subnet, holder),
     renewLease: async (lease, ttlSeconds) => await renewLease(context, lease, ttlSeconds),

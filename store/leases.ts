@@ -37,13 +37,18 @@ import {
 /** Milliseconds of races that are lost before somebody is told; fifty nodes at once need a few of a few ms each. */
 const PATIENCE = 10_000;
 
-export async function acquireLease(context: Context, request: LeaseRequest): Promise<StoredLease> {
+export async function acquireLease(
+  context: Context,
+  request: LeaseRequest,
+  signal?: AbortSignal,
+): Promise<StoredLease> {
   const { client } = context;
   const giveUp = performance.now() + PATIENCE;
   const etcdLease = await client.grant(request.ttlSeconds);
   let taken: StoredLease | undefined;
   try {
     while (performance.now() < giveUp) {
+      signal?.throwIfAborted();
       const there = await listLeases(context, request.network.name);
       taken = await takeOne(context, request, there, etcdLease);
       if (taken !== undefined) return taken;

@@ -8,6 +8,7 @@ import { z } from 'zod';
 import type { IpAddress, IpNetwork } from '../core/address.js';
 import { backendTypeOf, bridgedNetwork, formatVlans, parseVlans, VLAN_IDS } from '../core/bridged.js';
 import { messageOf, WeftError } from '../core/errors.js';
+import { MANAGERS, type Manager } from '../core/manager.js';
 import {
   checkUsable,
   DEFAULT_VXLAN_PORT,
@@ -69,6 +70,7 @@ const CONFIG = goObject({
     Internal: flag.default(false),
     Masquerade: flag.default(true),
     Docker: flag.default(false),
+    MadeBy: z.enum(MANAGERS).optional().catch(undefined),
     Routes: z.array(text).default([]),
   }).optional(),
 });
@@ -158,7 +160,7 @@ export function decodeConfig(name: string, text: string): Network {
       ...(mtu !== undefined && { mtu }),
       internal: config.Weft?.Internal ?? false,
       masquerade: config.Weft?.Masquerade ?? true,
-      ...(config.Weft?.Docker === true && { docker: true }),
+      ...madeBy(config.Weft),
       ...(routes.length > 0 && { routes }),
     };
     sources.set(network, value);
@@ -316,10 +318,16 @@ function encodeOverlay(network: OverlayNetwork): string {
     Weft: {
       Internal: network.internal,
       Masquerade: network.masquerade,
-      ...(network.docker === true && { Docker: true }),
+      // As release 0.1 has it, whose agents remove such a network, too.
+      ...(network.madeBy === 'docker' ? { Docker: true } : { MadeBy: network.madeBy }),
       ...(network.routes !== undefined && { Routes: network.routes }),
     },
   });
+}
+
+function madeBy(weft: { Docker: boolean; MadeBy?: Manager | undefined } | undefined): { madeBy?: Manager } {
+  const by = weft?.Docker === true ? 'docker' : weft?.MadeBy;
+  return by === undefined ? {} : { madeBy: by };
 }
 
 const rangeFields = (prefix: string, range: SubnetRange, usual: SubnetRange): Record<string, string> => ({

@@ -133,7 +133,7 @@ export function overlayOf(spec: NetworkSpec): OverlayNetwork {
     }),
     internal: spec.internal ?? false,
     masquerade: spec.masquerade ?? true,
-    ...(spec.docker === true && { docker: true }),
+    ...(spec.madeBy !== undefined && { madeBy: spec.madeBy }),
   };
 }
 

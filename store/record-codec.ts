@@ -3,6 +3,7 @@
 import { z } from 'zod';
 
 import { IpAddress } from '../core/address.js';
+import { MANAGERS, type ForeignKey, type Manager } from '../core/manager.js';
 import type { Claim, Endpoint, NodeRecord, OwnName, Removal } from '../core/records.js';
 import type { ParsedKey } from './keys.js';
 import {
@@ -29,6 +30,45 @@ const PUBLISHED = z.object({
   everywhere: flag.default(false),
 });
 
+const key = text.min(1).max(512);
+
+/**
+ * Who manages an endpoint, as etcd and the state directory have it. Release 0.1 writes and reads only `door`, and only for
+ * Docker: it stays beside `manager`, or such an agent would take Docker's endpoints for its own.
+ */
+export const MANAGER_FIELDS = {
+  manager: z.enum(MANAGERS).optional().catch(undefined),
+  foreignKey: z
+    .discriminatedUnion('manager', [
+      z.object({ manager: z.literal('docker'), network: key, endpoint: key }),
+      z.object({ manager: z.enum(['cni', 'netavark']), network: key, containerId: key, ifname: key }),
+    ])
+    .optional()
+    .catch(undefined),
+  door: z.literal('docker').optional().catch(undefined),
+};
+
+type ManagerFields = {
+  manager?: Manager | undefined;
+  foreignKey?: ForeignKey | undefined;
+  door?: 'docker' | undefined;
+};
+
+/** What was read, as the record has it. */
+export function readManager<T extends ManagerFields>(
+  fields: T,
+): Omit<T, keyof ManagerFields> & Pick<Endpoint, 'manager' | 'foreignKey'> {
+  const { manager: written, foreignKey, door, ...rest } = fields;
+  const manager = written ?? door ?? 'weft';
+  return { ...rest, manager, ...(foreignKey?.manager === manager && { foreignKey }) };
+}
+
+/** The record as it is written. */
+export const writeManager = <T extends Pick<Endpoint, 'manager'>>(record: T): T & { door?: 'docker' } => ({
+  ...record,
+  ...(record.manager === 'docker' && { door: 'docker' }),
+});
+
 /** MAX_PORTS of them, and all the rest. */
 const MAX_ENDPOINT_BYTES = 1024 * 1024;
 
@@ -49,7 +89,7 @@ const ENDPOINT = z.object({
   publish: z.array(PUBLISHED).default([]),
   vlan: integer(1, 4094).optional(),
   dns: flag.default(false),
-  door: z.literal('docker').optional().catch(undefined),
+  ...MANAGER_FIELDS,
   createdAt: text.default(''),
 });
 
@@ -79,9 +119,8 @@ const REMOVAL = z.object({ at: text.default(''), forced: flag.default(false) });
 
 /** @throws UnreadableError */
 export function decodeEndpoint(key: ParsedKey & { kind: 'endpoint' }, value: string): Endpoint {
-  const { ip6, vlan, claimed, dns, door, ...fields } = check(
-    ENDPOINT,
-    parseJsonObject(value, MAX_ENDPOINT_BYTES),
+  const { ip6, vlan, claimed, dns, ...fields } = readManager(
+    check(ENDPOINT, parseJsonObject(value, MAX_ENDPOINT_BYTES)),
   );
   return {
     id: key.id,
@@ -91,12 +130,11 @@ export function decodeEndpoint(key: ParsedKey & { kind: 'endpoint' }, value: str
     ...(vlan !== undefined && { vlan }),
     ...(claimed !== undefined && { claimed }),
     ...(dns && { dns }),
-    ...(door !== undefined && { door }),
   };
 }
 
 export function encodeEndpoint({ id: _id, network: _network, ...fields }: Endpoint): string {
-  return JSON.stringify(fields);
+  return JSON.stringify(writeManager(fields));
 }
 
 /** @throws UnreadableError */

@@ -3,6 +3,7 @@
 // Reading is local: a replica follows etcd (one list, one watch) and decodes every record once; `view` is always a whole
 // picture, of the revision it names. Writing goes straight to etcd, in transactions.
 import type { IpAddress, IpNetwork } from '../core/address.js';
+import type { Manager } from '../core/manager.js';
 import type { VlanRange } from '../core/network.js';
 import type {
   BadRecord,
@@ -78,8 +79,8 @@ export interface NetworkSpec {
   mtu?: number;
   internal?: boolean;
   masquerade?: boolean;
-  /** Made by `docker network create`: it goes with its last host. */
-  docker?: boolean;
+  /** Made by a program through its plugin: it goes with its last node. */
+  madeBy?: Manager;
   /** Absent: overlay. What follows is of the other two. */
   driver?: Network['driver'];
   vlan?: number;
@@ -175,7 +176,7 @@ export interface Store {
    * @throws WeftError RESOURCE_EXHAUSTED; NOT_FOUND where the network has gone; FAILED_PRECONDITION where a living node of
    *   another instance has the same name or public address, or one of another name the same instance; UNAVAILABLE
    */
-  acquireLease(request: LeaseRequest): Promise<StoredLease>;
+  acquireLease(request: LeaseRequest, signal?: AbortSignal): Promise<StoredLease>;
   /**
    * Says for two minutes that this node will take a subnet of a network that is still to come. Answers false where another
    * node says so. @throws WeftError UNAVAILABLE

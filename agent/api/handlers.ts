@@ -1,5 +1,4 @@
-// What can be asked of this agent, put together from the parts that do it. By its socket and by way of the controller it is
-// the same.
+// Handlers of the agent's API, the same for its socket and for what the controller asks on behalf of others.
 import type { Store } from '../../store/store.js';
 import { parseDetach, type AgentApi } from './server.js';
 import {
@@ -41,10 +40,10 @@ export interface AgentApiOptions {
 export function agentApi(options: AgentApiOptions): AgentApi {
   const { store, memberships, attacher, containers, attachments, dns, metrics, status, changed } = options;
   return {
-    attach: async (message) => {
+    attach: async (message, signal) => {
       const end = metrics.attachSeconds.startTimer();
       try {
-        const endpoint = await attacher.attach(parseAttach(message));
+        const endpoint = await attacher.attach(parseAttach(message), { signal });
         containers.attached(message, endpoint);
         end({ result: 'done' });
         changed();
@@ -54,17 +53,18 @@ export function agentApi(options: AgentApiOptions): AgentApi {
         throw error;
       }
     },
-    detach: async (message) => {
+    detach: async (message, signal) => {
       const { network, target } = parseDetach(message);
       // Before it is gone: its gateway and MTU are the network's.
-      const endpoint = await attacher.detach(network, target);
+      const endpoint = await attacher.detach(network, target, signal);
       containers.detached(endpoint);
       changed();
       return endpointMessage(endpoint, memberships);
     },
-    pipework: async (message) => attachmentMessage(await attachments.attach(parsePipeworkAttach(message))),
-    pipeworkDetach: async (message) =>
-      attachmentMessage(await attachments.detach(parsePipeworkDetach(message))),
+    pipework: async (message, signal) =>
+      attachmentMessage(await attachments.attach(parsePipeworkAttach(message), signal)),
+    pipeworkDetach: async (message, signal) =>
+      attachmentMessage(await attachments.detach(parsePipeworkDetach(message), signal)),
     status,
     names: nameApi({ dns, store, networks: () => memberships.list().map(({ network }) => network.name) }),
     ...portApi(options),

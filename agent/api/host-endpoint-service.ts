@@ -1,4 +1,4 @@
-// The host as a member of a network, as gRPC speaks of it: `weft expose` and `weft hide`.
+// Handlers for the host as a member of networks: `weft expose` and `weft hide`.
 import type { Server } from '@grpc/grpc-js';
 
 import { parseNetworkName } from '../../core/network.js';
@@ -19,8 +19,12 @@ export function mountHostEndpoint(
     return toMessage(endpoint);
   };
   server.addService(HostServiceService, {
-    expose: unary(async (request: ExposeRequest) => shape(await exposure.expose(parseExpose(request)))),
-    hide: unary(async ({ network }: HideRequest) => shape(await exposure.hide(parseNetworkName(network)))),
+    expose: unary(async (request: ExposeRequest, { signal }) =>
+      shape(await exposure.expose(parseExpose(request), signal)),
+    ),
+    hide: unary(async ({ network }: HideRequest, { signal }) =>
+      shape(await exposure.hide(parseNetworkName(network), signal)),
+    ),
   });
 }
 

@@ -1,4 +1,4 @@
-// Ports as the agent's API speaks of them: which endpoint is meant by a word, and what is open on this node.
+// Handlers for published ports: which endpoint a word means, and which ports are open on this node.
 import { failedPrecondition, invalidArgument, notFound } from '../../core/errors.js';
 import { parseNetworkName } from '../../core/network.js';
 import { matchesFilter, parsePublishedFilter } from '../../core/publish.js';
@@ -31,23 +31,23 @@ export interface PortApiOptions {
 }
 
 export interface PortApi {
-  publishPorts(request: PublishPortsRequest): Promise<PublishPortsResponse>;
-  unpublishPorts(request: UnpublishPortsRequest): Promise<UnpublishPortsResponse>;
+  publishPorts(request: PublishPortsRequest, signal: AbortSignal): Promise<PublishPortsResponse>;
+  unpublishPorts(request: UnpublishPortsRequest, signal: AbortSignal): Promise<UnpublishPortsResponse>;
   listPorts(request: ListPortsRequest): Promise<ListPortsResponse>;
 }
 
 export function portApi({ endpoints, endpointPorts, ports, store, changed }: PortApiOptions): PortApi {
   const find = (word: string, network: string): Endpoint => meant(endpoints.list(), store, word, network);
   return {
-    publishPorts: async ({ endpoint: word, network, publish, everywhere }) => {
+    publishPorts: async ({ endpoint: word, network, publish, everywhere }, signal) => {
       const parsed = parsePublishes(publish, everywhere);
       if (parsed.publish.length === 0) throw invalidArgument('publish: not given', 'Give at least one port.');
       const endpoint = find(word, network);
-      const made = await endpointPorts.publish(endpoint.id, parsed);
+      const made = await endpointPorts.publish(endpoint.id, parsed, { signal });
       changed();
       return { ports: made.map((published) => openPort(endpoint, published)) };
     },
-    unpublishPorts: async ({ endpoint: word, network, ports: texts, all }) => {
+    unpublishPorts: async ({ endpoint: word, network, ports: texts, all }, signal) => {
       const filters = texts.map(parsePublishedFilter);
       if (!all && filters.length === 0)
         throw invalidArgument('ports: not given', 'Name them, or ask for all.');
@@ -55,6 +55,7 @@ export function portApi({ endpoints, endpointPorts, ports, store, changed }: Por
       const gone = await endpointPorts.unpublish(
         endpoint.id,
         (published) => all || filters.some((filter) => matchesFilter(published, filter)),
+        signal,
       );
       changed();
       return { ports: gone.map((published) => openPort(endpoint, published)) };

@@ -27,16 +27,19 @@ import {
 import type { NameApi } from '../dns/index.js';
 import type { Endpoint, Status } from '../../proto/gen/weft/v1/types.js';
 
-/** What can be asked of this agent: by its socket, and by the controller on behalf of others. */
+/**
+ * What can be asked of this agent: by its socket, and by the controller on behalf of others. A signal ends what waits; what
+ * was done so far is rolled back.
+ */
 export interface AgentApi {
-  attach(request: AttachRequest): Promise<Endpoint>;
-  detach(request: DetachRequest): Promise<Endpoint>;
-  pipework(request: PipeworkRequest): Promise<PipeworkAttachment>;
-  pipeworkDetach(request: PipeworkDetachRequest): Promise<PipeworkAttachment>;
+  attach(request: AttachRequest, signal: AbortSignal): Promise<Endpoint>;
+  detach(request: DetachRequest, signal: AbortSignal): Promise<Endpoint>;
+  pipework(request: PipeworkRequest, signal: AbortSignal): Promise<PipeworkAttachment>;
+  pipeworkDetach(request: PipeworkDetachRequest, signal: AbortSignal): Promise<PipeworkAttachment>;
   status(): Promise<Status>;
   readonly names: NameApi;
-  publishPorts(request: PublishPortsRequest): Promise<PublishPortsResponse>;
-  unpublishPorts(request: UnpublishPortsRequest): Promise<UnpublishPortsResponse>;
+  publishPorts(request: PublishPortsRequest, signal: AbortSignal): Promise<PublishPortsResponse>;
+  unpublishPorts(request: UnpublishPortsRequest, signal: AbortSignal): Promise<UnpublishPortsResponse>;
   listPorts(request: ListPortsRequest): Promise<ListPortsResponse>;
 }
 
@@ -46,7 +49,7 @@ export type Mount = (server: Server) => void;
 /** @throws WeftError FAILED_PRECONDITION where another agent serves there, or the socket cannot be made */
 export async function serveApi(
   runDir: string,
-  door: AgentApi,
+  api: AgentApi,
   mounts: readonly Mount[] = [],
 ): Promise<{ path: string; stop(): Promise<void> }> {
   const path = join(runDir, 'agent.sock');
@@ -68,22 +71,28 @@ export async function serveApi(
   rmSync(path, { force: true });
   const server = new Server(serverOptions);
   server.addService(AgentServiceService, {
-    attach: unary((request: AttachRequest) => door.attach(request)),
-    publishPorts: unary((request: PublishPortsRequest) => door.publishPorts(request)),
-    unpublishPorts: unary((request: UnpublishPortsRequest) => door.unpublishPorts(request)),
-    listPorts: unary((request: ListPortsRequest) => door.listPorts(request)),
-    detach: unary(async (request: DetachRequest) => ({ endpoint: await door.detach(request) })),
-    pipework: unary((request: PipeworkRequest) => door.pipework(request)),
-    pipeworkDetach: unary((request: PipeworkDetachRequest) => door.pipeworkDetach(request)),
+    attach: unary((request: AttachRequest, { signal }) => api.attach(request, signal)),
+    publishPorts: unary((request: PublishPortsRequest, { signal }) => api.publishPorts(request, signal)),
+    unpublishPorts: unary((request: UnpublishPortsRequest, { signal }) =>
+      api.unpublishPorts(request, signal),
+    ),
+    listPorts: unary((request: ListPortsRequest) => api.listPorts(request)),
+    detach: unary(async (request: DetachRequest, { signal }) => ({
+      endpoint: await api.detach(request, signal),
+    })),
+    pipework: unary((request: PipeworkRequest, { signal }) => api.pipework(request, signal)),
+    pipeworkDetach: unary((request: PipeworkDetachRequest, { signal }) =>
+      api.pipeworkDetach(request, signal),
+    ),
   });
-  const { names } = door;
+  const { names } = api;
   server.addService(NameServiceService, {
     addName: unary(names.add),
     removeName: unary(names.remove),
     listNames: unary(names.list),
     lookupName: unary(names.lookup),
   });
-  server.addService(StatusServiceService, { getStatus: unary(() => door.status()) });
+  server.addService(StatusServiceService, { getStatus: unary(() => api.status()) });
   for (const mount of mounts) mount(server);
   await listen(server, path);
   return {

@@ -136,5 +136,6 @@ export function endpointMessage(endpoint: Endpoint, memberships: Memberships): E
     vlan: endpoint.vlan,
     aliases: endpoint.aliases,
     publish: endpoint.publish,
+    manager: endpoint.manager,
   };
 }

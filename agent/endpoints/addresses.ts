@@ -7,6 +7,7 @@ import { alreadyExists, invalidArgument, unavailable, type WeftError } from '../
 import { addressingOf } from '../../core/bridged.js';
 import { pickAddress, pickFromBlock, reservedIn } from '../../core/ipam.js';
 import type { Network } from '../../core/network.js';
+import type { Rollback } from '../../daemon/rollback.js';
 import type { Store } from '../../store/store.js';
 import type { Memberships } from '../networks/index.js';
 
@@ -32,12 +33,6 @@ export interface AddressRequest {
   within?: IpNetwork;
   /** The id of whoever will hold it. */
   holder: string;
-}
-
-export interface Taken {
-  ip: IpAddress;
-  /** Gives it back. */
-  rollback: () => Promise<void>;
 }
 
 export class Addresses {
@@ -74,14 +69,16 @@ export class Addresses {
   }
 
   /**
+   * Takes an address for a holder.
+   * @param rollback gives it back
    * @throws WeftError ALREADY_EXISTS, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE while it is not known what is in use;
    * of a claim also FAILED_PRECONDITION, UNAVAILABLE
    */
-  async take(request: AddressRequest): Promise<Taken> {
+  async take(request: AddressRequest, rollback: Rollback, signal?: AbortSignal): Promise<IpAddress> {
     this.checkComplete();
     const { membership, subnet, asked, holder } = request;
     const { network } = membership;
-    if (asked === undefined) return this.#hold(network, this.#pick(request), holder);
+    if (asked === undefined) return this.#hold(network, this.#pick(request), holder, rollback);
     const other = this.holder(network.name, asked.toString());
     if (other !== undefined) throw taken(asked, network, this.options.nameOf(other), this.options.node);
     if (givesOut(membership, subnet, asked)) {
@@ -91,9 +88,13 @@ export class Addresses {
       const claim = this.options.store.view.claims.get(network.name)?.get(asked.toString());
       if (this.#isUsed(network.name, asked.toString()))
         throw taken(asked, network, undefined, claim?.node ?? 'another node');
-      return this.#hold(network, asked, holder);
+      return this.#hold(network, asked, holder, rollback);
     }
-    return this.#claim(network, asked, holder);
+    // Held while the claim waits: nobody else on this node asks for it meanwhile.
+    this.#hold(network, asked, holder, rollback);
+    await this.claim(network, asked, holder, signal);
+    rollback.add(() => this.options.store.deleteClaim(network.name, asked.toString(), holder));
+    return asked;
   }
 
   /** @throws WeftError UNAVAILABLE while endpoints of this node may be there that only etcd knows */
@@ -122,40 +123,18 @@ export class Addresses {
     return ip;
   }
 
-  /** AddressClaims an address in the store. @throws WeftError as `Store.claimAddress` */
-  async claim(network: Network, ip: IpAddress, endpoint: string): Promise<void> {
+  /** Claims an address in the store. @throws WeftError as `Store.claimAddress`, or the signal's reason */
+  async claim(network: Network, ip: IpAddress, endpoint: string, signal?: AbortSignal): Promise<void> {
     const { store, memberships, node } = this.options;
     const retainedFor = (): string | undefined =>
       memberships.retainedFor(network.name, ip, { node, endpoint });
-    await store.claimAddress({ network, ip, node, endpoint, retainedFor });
+    await store.claimAddress({ network, ip, node, endpoint, retainedFor }, signal);
   }
 
-  async #claim(network: Network, ip: IpAddress, holder: string): Promise<Taken> {
-    const held = this.#hold(network, ip, holder);
-    try {
-      await this.claim(network, ip, holder);
-    } catch (error) {
-      await held.rollback();
-      throw error;
-    }
-    return {
-      ip,
-      rollback: async () => {
-        await held.rollback();
-        await this.options.store.deleteClaim(network.name, ip.toString(), holder);
-      },
-    };
-  }
-
-  #hold({ name }: Network, ip: IpAddress, holder: string): Taken {
+  #hold({ name }: Network, ip: IpAddress, holder: string, rollback: Rollback): IpAddress {
     this.hold(name, ip.toString(), holder);
-    return {
-      ip,
-      rollback: () => {
-        this.free(name, ip.toString(), holder);
-        return Promise.resolve();
-      },
-    };
+    rollback.add(() => this.free(name, ip.toString(), holder));
+    return ip;
   }
 
   #isUsed(network: string, ip: string): boolean {

@@ -2,8 +2,9 @@
 import { IpAddress, parseMac } from '../../core/address.js';
 import { parseVlan } from '../../core/bridged.js';
 import { isHost } from '../../core/compile.js';
-import { alreadyExists, invalidArgument } from '../../core/errors.js';
-import { parseName, parseNetworkName, type Network } from '../../core/network.js';
+import { differencesOf, type Comparison } from '../../core/differences.js';
+import { alreadyExists, failedPrecondition, invalidArgument } from '../../core/errors.js';
+import { hasOwnGateway, parseName, parseNetworkName, type Network } from '../../core/network.js';
 import {
   ANY_HOST_IP,
   ANY_HOST_IP6,
@@ -14,6 +15,7 @@ import {
 } from '../../core/publish.js';
 import type { Endpoint } from '../../core/records.js';
 import { parseIfname } from '../../core/target.js';
+import { howToDetach } from './managers.js';
 import type { AttachRequest as AttachMessage } from '../../proto/gen/weft/v1/agent.js';
 
 export interface AttachRequest {
@@ -108,16 +110,34 @@ export function checkAddresses(request: AttachRequest, network: Network): void {
   }
 }
 
+/** @throws WeftError FAILED_PRECONDITION where no port of the node can lead into the network */
+export function checkPublishable(network: Network): void {
+  if (!hasOwnGateway(network) || (network.driver === 'vlan' && network.gatewayNode !== undefined)) {
+    throw failedPrecondition(
+      `network ${network.name} has no gateway of this node's own, so no port of the node can lead into it`,
+      'Its containers are reached at their own addresses; or attach to another network, too, and publish the port there.',
+    );
+  }
+  if (!network.internal) return;
+  throw failedPrecondition(
+    `network ${network.name} is internal: nothing outside reaches it, so no port can lead into it`,
+    'Attach the container to another network, too, and publish the port there.',
+  );
+}
+
 /** The same call again, with the same or fewer options, is no error. @throws WeftError ALREADY_EXISTS with the difference */
 export function checkSame(request: AttachRequest, there: Endpoint): void {
   const bare = (text: string | undefined): string | undefined => text?.split('/')[0];
+  const fields = [
+    ['name', request.name, there.name],
+    ['ip', request.ip?.toString(), bare(there.ip)],
+    ['ip6', request.ip6?.toString(), bare(there.ip6)],
+    ['mac', request.mac, there.mac],
+    ['ifname', request.ifname, there.ifname],
+    ['vlan', request.vlan, there.vlan],
+  ] satisfies Comparison[];
   const differences = [
-    differs('name', request.name, there.name),
-    differs('ip', request.ip?.toString(), bare(there.ip)),
-    differs('ip6', request.ip6?.toString(), bare(there.ip6)),
-    differs('mac', request.mac, there.mac),
-    differs('ifname', request.ifname, there.ifname),
-    differs('vlan', request.vlan?.toString(), there.vlan?.toString()),
+    ...differencesOf(fields.filter(([, asked]) => asked !== undefined)),
     ...request.aliases.map((alias) => (there.aliases.includes(alias) ? undefined : `alias ${alias} is new`)),
     ...request.publish.map((asked) =>
       there.publish.some((published) => satisfies(published, asked, request.everywhere))
@@ -130,11 +150,13 @@ export function checkSame(request: AttachRequest, there: Endpoint): void {
   if (differences.length === 0) return;
   throw alreadyExists(
     `${there.target} is attached to network ${there.network} already, otherwise than asked: ${differences.join('; ')}`,
-    isHost(there)
-      ? `To change it: weft hide ${there.network}, then expose it again.`
-      : `To change it: weft detach ${there.network} ${there.target}, then attach again.`,
+    toChange(there),
   );
 }
 
-const differs = (field: string, asked: string | undefined, there: string | undefined): string | undefined =>
-  asked === undefined || asked === there ? undefined : `${field} is ${there ?? 'none'}, not ${asked}`;
+function toChange(there: Endpoint): string {
+  const { network, target } = there;
+  if (isHost(there)) return `To change it: weft hide ${network}, then expose it again.`;
+  if (there.manager !== 'weft') return howToDetach(there);
+  return `To change it: weft detach ${network} ${target}, then attach again.`;
+}

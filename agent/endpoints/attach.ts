@@ -1,29 +1,31 @@
-// Attaching a container to a network and detaching it, all or nothing, by the TARGET that people name it with. What a failed
-// attach did so far is taken back.
+// Attaching a container to a network and detaching it, all or nothing, by the TARGET that people name it with or by the key
+// that its manager has for it.
 import { randomBytes } from 'node:crypto';
 
-import { parseInterface } from '../../core/address.js';
-import { compileEndpoint, hostIfname, macOf, ownGateways, type Membership } from '../../core/compile.js';
+import { parseInterface, type Family } from '../../core/address.js';
 import { vlanFor } from '../../core/bridged.js';
 import { gatewayFor } from '../../core/compile-bridged.js';
-import { failedPrecondition, invalidArgument, notFound, WeftError } from '../../core/errors.js';
-import type { Actual } from '../../core/objects/index.js';
+import { hostIfname, macOf, ownGateways, type Membership } from '../../core/compile.js';
+import { failedPrecondition, notFound, WeftError } from '../../core/errors.js';
+import type { ForeignKey } from '../../core/manager.js';
 import type { Endpoint, Sandbox } from '../../core/records.js';
 import type { EngineAddress } from '../../daemon/kinds.js';
 import type { Logger } from '../../daemon/log.js';
-import type { Addresses } from './addresses.js';
-import { checkAddresses, checkSame, type AttachRequest } from './attach-request.js';
-import { lookAtLinks } from './container-interfaces.js';
-import { takeAddresses, type PreviousAddresses } from './endpoint-addresses.js';
-import type { EndpointResolvConf } from './resolv-conf.js';
-import { insideOf, recordOf, type Endpoints } from './endpoints.js';
+import { allOrNothing, type Rollback } from '../../daemon/rollback.js';
 import type { Kernel, KernelNamespace } from '../kernel/index.js';
 import type { Memberships } from '../networks/index.js';
-import { checkPublishable, type PublishedPorts } from './published-ports.js';
+import { type Reconciler, sameSandbox } from '../reconcile/index.js';
+import { canonicalForms, inSandbox, resolveTarget, type RunLookup, type Target } from '../targets/index.js';
+import type { Addresses } from './addresses.js';
+import { checkAddresses, checkPublishable, checkSame, type AttachRequest } from './attach-request.js';
+import { lookAtLinks, type ContainerLinks } from './container-interfaces.js';
+import { takeAddresses, type PreviousAddresses } from './endpoint-addresses.js';
+import { insideOf, recordOf, type Endpoints } from './endpoints.js';
+import { establish } from './establish.js';
+import { checkOwn } from './managers.js';
+import type { PublishedPorts } from './published-ports.js';
 import type { Publisher } from './publisher.js';
-import type { Reconciler } from '../reconcile/index.js';
-import { canonicalForms, resolveTarget, type RunLookup, type Target } from '../targets/index.js';
-import { Rollback } from '../../daemon/rollback.js';
+import type { EndpointResolvConf } from './resolv-conf.js';
 
 export interface AttacherOptions {
   kernel: Kernel;
@@ -42,106 +44,160 @@ export interface AttacherOptions {
   runs: RunLookup;
 }
 
+export interface AttachOptions {
+  /** What the endpoint was before its container started again. */
+  previous?: PreviousAddresses | undefined;
+  /** Of the manager that attaches; absent: weft itself. */
+  key?: ForeignKey;
+  /** Ends what waits; what was done so far is rolled back. */
+  signal?: AbortSignal | undefined;
+}
+
+/** One attach: what is asked, of which container, and how. */
+interface Attach extends AttachOptions {
+  request: AttachRequest;
+  target: Target;
+  sandbox: Sandbox;
+  namespace: KernelNamespace;
+}
+
+/** What an attach rests on, found before anything is taken. */
+interface Found {
+  id: string;
+  membership: Membership;
+  inside: ContainerLinks;
+}
+
 export class Attacher {
   constructor(private readonly options: AttacherOptions) {}
 
-  /** @throws WeftError; then nothing was changed */
-  async attach(request: AttachRequest, previous: PreviousAddresses = {}): Promise<Endpoint> {
-    const target = await resolveTarget(request.target, this.options.docker, this.options.runs);
-    if (request.dns) this.options.resolvConf.require(target.canonical);
-    const opened = await this.#open(target);
-    try {
-      if (opened.isNode) {
-        throw invalidArgument(
-          `${target.canonical} has the network of this host itself, which cannot be attached`,
-          'Give the container a network namespace of its own.',
-        );
-      }
-      return await this.options.endpoints.exclusively(opened.sandbox.cookie, () =>
-        this.#attachTo(request, target, opened.sandbox, opened.namespace, previous),
-      );
-    } finally {
-      opened.namespace.close();
-    }
+  /** @throws WeftError, or the signal's reason; then nothing was changed */
+  async attach(request: AttachRequest, how: AttachOptions = {}): Promise<Endpoint> {
+    const { kernel, endpoints, resolvConf, docker, runs } = this.options;
+    const target = await resolveTarget(request.target, docker, runs);
+    if (request.dns) resolvConf.require(target.canonical);
+    return inSandbox(kernel, target, (sandbox, namespace) =>
+      endpoints.exclusively(sandbox.cookie, () =>
+        this.#attachTo({ request, target, sandbox, namespace, ...how }),
+      ),
+    );
   }
 
-  async #open(target: Target): ReturnType<Kernel['openNamespace']> {
-    try {
-      return await this.options.kernel.openNamespace(target.path);
-    } catch (error) {
-      if (!(error instanceof WeftError) || error.code !== 'NOT_FOUND') throw error;
-      throw notFound(`container ${target.canonical} is gone: ${error.message}`, error.next, { cause: error });
-    }
-  }
-
-  async #attachTo(
-    request: AttachRequest,
-    target: Target,
-    sandbox: Sandbox,
-    namespace: KernelNamespace,
-    previous: PreviousAddresses,
-  ): Promise<Endpoint> {
-    const there = this.options.endpoints.find(request.network, sandbox);
+  async #attachTo(attach: Attach): Promise<Endpoint> {
+    const { request, target, sandbox, namespace, key, signal } = attach;
+    const { memberships, addresses, reconciler, log } = this.options;
+    signal?.throwIfAborted();
+    const there = this.#existing(request.network, sandbox, key);
     if (there !== undefined) {
       checkSame(request, there);
       return there;
     }
-    const membership = await this.options.memberships.join(request.network);
-    const { network } = membership;
-    checkAddresses(request, network);
-    const vlan = vlanFor(network, request.vlan);
-    if (request.publish.length > 0) checkPublishable(network);
-    if (request.dns) checkAnswers(membership);
+    const membership = await memberships.join(request.network, { signal });
+    checkRequest(request, membership);
     // What is in no record may be in a torn one.
-    this.options.addresses.checkComplete();
+    addresses.checkComplete();
     const inside = await lookAtLinks(namespace, target.canonical, request.ifname, (mac) =>
-      this.options.reconciler.wantsPeer(mac),
+      reconciler.wantsPeer(mac),
     );
-    const id = this.#freeId(previous.endpoint);
-    const rollback = new Rollback();
-    try {
-      const { addresses } = this.options;
-      const given = await takeAddresses(addresses, membership, request, id, rollback, previous);
-      const endpoint: Endpoint = {
-        id,
-        name: request.name ?? target.name,
-        explicitName: request.name !== undefined,
-        network: request.network,
-        node: this.options.node,
-        target: target.canonical,
-        sandbox,
-        ifname: inside.ifname,
-        hostIfname: hostIfname(id),
-        mac: request.mac ?? macOf(parseInterface(given.ip).address),
-        ...given,
-        ...(vlan === undefined ? {} : { vlan }),
-        defaultRoute:
-          request.defaultRoute &&
-          !network.internal &&
-          !inside.hasDefaultRoute &&
-          gatewayFor(membership, vlan === undefined ? {} : { vlan }, 4) !== undefined,
-        aliases: request.aliases,
-        publish: [],
-        ...(request.dns ? { dns: true as const } : {}),
-        createdAt: new Date().toISOString(),
-      };
-      if (request.publish.length > 0) {
-        rollback.push(() => this.options.ports.close(id));
-        endpoint.publish = await this.options.ports.reserve(
-          endpoint,
-          request.publish,
-          request.everywhere,
-          endpoint.ip6 === undefined ? [4] : [4, 6],
-        );
-      }
-      await this.#program(membership, endpoint, namespace, inside.actual, rollback);
-      // Not waited for: what the network is routed with is not what was asked for here.
-      void this.options.memberships.followRoutes();
-      return endpoint;
-    } catch (error) {
-      await rollback.run(this.options.log, id);
-      throw error;
+    const id = this.#freeId(attach.previous?.endpoint);
+    const endpoint = await allOrNothing(log, id, (rollback) =>
+      this.#make(attach, { id, membership, inside }, rollback),
+    );
+    // Not waited for: what the network is routed with is not what was asked for here.
+    void memberships.followRoutes();
+    return endpoint;
+  }
+
+  async #make(attach: Attach, found: Found, rollback: Rollback): Promise<Endpoint> {
+    const { id, membership, inside } = found;
+    const { request, namespace, previous, signal } = attach;
+    const { addresses, ports, reconciler, resolvConf } = this.options;
+    const given = await takeAddresses(addresses, { membership, id, request, previous }, rollback, signal);
+    const endpoint = this.#describe(attach, found, given);
+    if (request.publish.length > 0) {
+      rollback.add(() => ports.close(id));
+      const families: Family[] = endpoint.ip6 === undefined ? [4] : [4, 6];
+      endpoint.publish = await ports.reserve(endpoint, request.publish, request.everywhere, families, signal);
     }
+    return establish(this.options, {
+      ...{ membership, endpoint, rollback, signal },
+      program: async ({ host, container }) => {
+        await reconciler.attach(
+          recordOf(endpoint),
+          host,
+          insideOf(endpoint, container),
+          namespace,
+          inside.actual,
+        );
+        if (endpoint.dns === true) {
+          rollback.add(() => resolvConf.set(endpoint));
+          resolvConf.set(endpoint, endpoint);
+        }
+        if (endpoint.publish.length > 0) await ports.open(membership, endpoint);
+      },
+    });
+  }
+
+  #describe(
+    { request, target, sandbox, key }: Attach,
+    { id, membership, inside }: Found,
+    given: Pick<Endpoint, 'ip' | 'ip6' | 'claimed'>,
+  ): Endpoint {
+    const { network } = membership;
+    const vlan = vlanFor(network, request.vlan);
+    const ofVlan = vlan === undefined ? {} : { vlan };
+    return {
+      id,
+      name: request.name ?? target.name,
+      // Names that other programs give repeat across nodes.
+      explicitName: request.name !== undefined && key === undefined,
+      network: request.network,
+      node: this.options.node,
+      target: target.canonical,
+      sandbox,
+      ifname: inside.ifname,
+      hostIfname: hostIfname(id),
+      mac: request.mac ?? macOf(parseInterface(given.ip).address),
+      ...given,
+      ...ofVlan,
+      defaultRoute:
+        request.defaultRoute &&
+        !network.internal &&
+        !inside.hasDefaultRoute &&
+        gatewayFor(membership, ofVlan, 4) !== undefined,
+      aliases: request.aliases,
+      publish: [],
+      ...(request.dns ? { dns: true as const } : {}),
+      manager: key?.manager ?? 'weft',
+      ...(key === undefined ? {} : { foreignKey: key }),
+      createdAt: new Date().toISOString(),
+    };
+  }
+
+  /**
+   * Makes the pair of links for a container whose namespace is still to come, on addresses that are reserved.
+   * @throws WeftError; then nothing was changed
+   */
+  async connect(endpoint: Endpoint): Promise<void> {
+    const { endpoints, memberships, reconciler, log } = this.options;
+    const { id, network } = endpoint;
+    const membership = memberships.get(network);
+    if (membership === undefined) throw notFound(`this node is not on network ${network}`);
+    await endpoints.inTurn(endpoint, () =>
+      allOrNothing(log, id, (rollback) =>
+        establish(this.options, {
+          ...{ membership, endpoint, rollback },
+          program: ({ host }) => reconciler.prepare(recordOf(endpoint), host),
+        }),
+      ),
+    );
+  }
+
+  #existing(network: string, sandbox: Sandbox, key: ForeignKey | undefined): Endpoint | undefined {
+    const { endpoints } = this.options;
+    if (key === undefined) return endpoints.find(network, sandbox);
+    const there = endpoints.findByKey(key);
+    return there !== undefined && sameSandbox(there.sandbox, sandbox) ? there : undefined;
   }
 
   /** Another one where the endpoint that it was is still there. */
@@ -151,40 +207,13 @@ export class Attacher {
       : wanted;
   }
 
-  async #program(
-    membership: Membership,
-    endpoint: Endpoint,
-    namespace: KernelNamespace,
-    actual: Actual,
-    rollback: Rollback,
-  ): Promise<void> {
-    const { reconciler, publisher, resolvConf, endpoints } = this.options;
-    if (endpoint.explicitName) {
-      rollback.push(() => publisher.forget(endpoint));
-      await publisher.reserveName(endpoint);
-    }
-    const { host, container } = compileEndpoint(membership, endpoint);
-    await reconciler.attach(recordOf(endpoint), host, insideOf(endpoint, container), namespace, actual);
-    rollback.push(() => reconciler.detach(recordOf(endpoint)));
-    if (endpoint.dns === true) {
-      resolvConf.set(endpoint, endpoint);
-      rollback.push(() => Promise.resolve(resolvConf.set(endpoint)));
-    }
-    if (endpoint.publish.length > 0) await this.options.ports.open(membership, endpoint);
-    endpoints.put(endpoint);
-  }
-
-  /** @throws WeftError NOT_FOUND */
-  async detach(network: string, text: string): Promise<Endpoint> {
+  /** @throws WeftError NOT_FOUND; the signal's reason before anything is removed */
+  async detach(network: string, text: string, signal?: AbortSignal): Promise<Endpoint> {
     const endpoint = await this.#attached(network, text);
-    if (endpoint.door === 'docker') {
-      throw failedPrecondition(
-        `${endpoint.target} was connected to network ${network} by Docker`,
-        'Take it off with docker network disconnect.',
-      );
-    }
+    checkOwn(endpoint);
     const { endpoints } = this.options;
     return endpoints.inTurn(endpoint, async (there) => {
+      signal?.throwIfAborted();
       if (there === undefined) throw notAttached(network, text);
       await endpoints.remove(endpoint);
       return endpoint;
@@ -211,6 +240,15 @@ export class Attacher {
     if (endpoint === undefined) throw notAttached(network, text);
     return endpoint;
   }
+}
+
+/** @throws WeftError where the network cannot have what is asked for */
+function checkRequest(request: AttachRequest, membership: Membership): void {
+  const { network } = membership;
+  checkAddresses(request, network);
+  vlanFor(network, request.vlan);
+  if (request.publish.length > 0) checkPublishable(network);
+  if (request.dns) checkAnswers(membership);
 }
 
 /** Names are answered on the gateways. */

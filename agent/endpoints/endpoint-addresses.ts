@@ -18,6 +18,15 @@ export interface PreviousAddresses {
 export const addressesOf = (endpoint: Endpoint): string[] =>
   endpoint.ip6 === undefined ? [bareIp(endpoint.ip)] : [bareIp(endpoint.ip), bareIp(endpoint.ip6)];
 
+/** Whose addresses are taken, and which. */
+export interface EndpointAddressRequest {
+  membership: Membership;
+  /** Of the endpoint that it will be. */
+  id: string;
+  request: Pick<AttachRequest, 'ip' | 'ip6'>;
+  previous?: PreviousAddresses | undefined;
+}
+
 /**
  * Takes an address in each family that the node has a subnet in.
  * @param rollback gives them back
@@ -25,20 +34,13 @@ export const addressesOf = (endpoint: Endpoint): string[] =>
  */
 export async function takeAddresses(
   addresses: Addresses,
-  membership: Membership,
-  request: Pick<AttachRequest, 'ip' | 'ip6'>,
-  holder: string,
+  { membership, id: holder, request, previous = {} }: EndpointAddressRequest,
   rollback: Rollback,
-  previous: PreviousAddresses = {},
+  signal?: AbortSignal,
 ): Promise<Pick<Endpoint, 'ip' | 'ip6' | 'claimed'>> {
   const { subnet, subnet6 } = membership.lease;
-  const take = async (
-    request: Pick<AddressRequest, 'subnet' | 'asked' | 'preferred'>,
-  ): Promise<IpAddress> => {
-    const taken = await addresses.take({ membership, holder, ...request });
-    rollback.push(taken.rollback);
-    return taken.ip;
-  };
+  const take = (one: Pick<AddressRequest, 'subnet' | 'asked' | 'preferred'>): Promise<IpAddress> =>
+    addresses.take({ membership, holder, ...one }, rollback, signal);
   const before = usable(membership, subnet, previous.ip);
   const ip = await take({
     subnet,

@@ -4,10 +4,12 @@ import { compileEndpoint, type Membership } from '../../core/compile.js';
 import { notFound, resourceExhausted, type WeftError } from '../../core/errors.js';
 import { MAX_PORTS, satisfies, type PublishRequest } from '../../core/publish.js';
 import type { Endpoint, PublishedPort } from '../../core/records.js';
-import type { AttachRequest } from './attach-request.js';
+import type { Logger } from '../../daemon/log.js';
+import { allOrNothing } from '../../daemon/rollback.js';
+import { checkPublishable, type AttachRequest } from './attach-request.js';
 import { recordOf, type Endpoints } from './endpoints.js';
 import type { Memberships } from '../networks/index.js';
-import { checkPublishable, type PublishedPorts } from './published-ports.js';
+import type { PublishedPorts } from './published-ports.js';
 import type { Reconciler } from '../reconcile/index.js';
 
 export interface EndpointPortsOptions {
@@ -15,6 +17,13 @@ export interface EndpointPortsOptions {
   memberships: Memberships;
   ports: PublishedPorts;
   reconciler: Reconciler;
+  log: Logger;
+}
+
+export interface PublishOptions {
+  /** What else is new about the endpoint. */
+  about?: Partial<Pick<Endpoint, 'defaultRoute'>>;
+  signal?: AbortSignal | undefined;
 }
 
 export class EndpointPorts {
@@ -22,16 +31,16 @@ export class EndpointPorts {
 
   /**
    * Opens ports of the host for an endpoint of this node, all of them or none; what it has already is answered as it is.
-   * @param about what else is new about it
    * @throws WeftError NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION on an internal network, INVALID_ARGUMENT
    */
   async publish(
     id: string,
     { publish: requests, everywhere }: Pick<AttachRequest, 'publish' | 'everywhere'>,
-    about: Partial<Pick<Endpoint, 'defaultRoute'>> = {},
+    { about = {}, signal }: PublishOptions = {},
   ): Promise<PublishedPort[]> {
     return this.#change(id, async (there) => {
-      const membership = await this.options.memberships.join(there.network);
+      signal?.throwIfAborted();
+      const membership = await this.options.memberships.join(there.network, { signal });
       checkPublishable(membership.network);
       const had = (request: PublishRequest): PublishedPort | undefined =>
         there.publish.find((published) => satisfies(published, request, everywhere));
@@ -42,24 +51,28 @@ export class EndpointPorts {
           `At most ${MAX_PORTS} are allowed.`,
         );
       }
-      const { ports } = this.options;
+      const { ports, log } = this.options;
       const container: Family[] = there.ip6 === undefined ? [4] : [4, 6];
-      const made = await ports.reserve(there, fresh, everywhere, container);
-      const after = { ...there, ...about, publish: [...there.publish, ...made] };
-      try {
+      return allOrNothing(log, id, async (rollback) => {
+        const made = await ports.reserve(there, fresh, everywhere, container, signal);
+        rollback.add(() => ports.close(id, made));
+        const after = { ...there, ...about, publish: [...there.publish, ...made] };
         await ports.open(membership, after, made);
+        signal?.throwIfAborted();
         await this.#replace(membership, there, after);
-      } catch (error) {
-        await ports.close(id, made);
-        throw error;
-      }
-      return [...requests.flatMap((request) => had(request) ?? []), ...made];
+        return [...requests.flatMap((request) => had(request) ?? []), ...made];
+      });
     });
   }
 
   /** Closes ports of an endpoint of this node. @throws WeftError NOT_FOUND where it has none of those */
-  async unpublish(id: string, isMeant: (published: PublishedPort) => boolean): Promise<PublishedPort[]> {
+  async unpublish(
+    id: string,
+    isMeant: (published: PublishedPort) => boolean,
+    signal?: AbortSignal,
+  ): Promise<PublishedPort[]> {
     return this.#change(id, async (there) => {
+      signal?.throwIfAborted();
       const gone = there.publish.filter(isMeant);
       if (gone.length === 0) {
         throw notFound(

@@ -1,9 +1,12 @@
-// The endpoints of this node in memory, by id.
+// The endpoints of this node in memory, by id and by what their managers call them.
+import type { ForeignKey } from '../../core/manager.js';
 import type { Endpoint, Sandbox } from '../../core/records.js';
 import { sameSandbox } from '../reconcile/index.js';
 
 export class EndpointTable {
   readonly #byId = new Map<string, Endpoint>();
+  /** Ids by the text of the foreign key. */
+  readonly #byKey = new Map<string, string>();
 
   list(): Endpoint[] {
     return [...this.#byId.values()];
@@ -17,6 +20,11 @@ export class EndpointTable {
     return this.#byId.has(id);
   }
 
+  /** By what its manager calls it. */
+  findByKey(key: ForeignKey): Endpoint | undefined {
+    return this.#byId.get(this.#byKey.get(textOf(key)) ?? '');
+  }
+
   /** By its container. */
   find(network: string, sandbox: Sandbox): Endpoint | undefined {
     return this.list().find(
@@ -26,9 +34,21 @@ export class EndpointTable {
 
   set(endpoint: Endpoint): void {
     this.#byId.set(endpoint.id, endpoint);
+    if (endpoint.foreignKey !== undefined) this.#byKey.set(textOf(endpoint.foreignKey), endpoint.id);
   }
 
   delete(id: string): void {
+    const key = this.#byId.get(id)?.foreignKey;
     this.#byId.delete(id);
+    // A later endpoint may have the same key by now.
+    if (key !== undefined && this.#byKey.get(textOf(key)) === id) this.#byKey.delete(textOf(key));
   }
 }
+
+/** Equal for equal keys: the fields of each manager stand in one order. */
+const textOf = (key: ForeignKey): string =>
+  JSON.stringify(
+    key.manager === 'docker'
+      ? [key.manager, key.network, key.endpoint]
+      : [key.manager, key.network, key.containerId, key.ifname],
+  );

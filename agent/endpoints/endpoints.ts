@@ -1,16 +1,18 @@
-// The endpoints of this node: the containers that are attached, and those of a door whose namespace is still to come. The
-// state directory is the truth about them; the reconciler keeps them right; the store is told.
+// Endpoints of this node: containers that are attached, and those whose namespace is still to come. The state directory is
+// the truth about them, the reconciler keeps the kernel so, and the publisher writes them to etcd.
 import { parseInterface, type IpNetwork } from '../../core/address.js';
 import { compileEndpoint, isHost } from '../../core/compile.js';
 import { messageOf, notFound } from '../../core/errors.js';
 import { reservedIn } from '../../core/ipam.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
+import type { ForeignKey } from '../../core/manager.js';
 import type { Endpoint, Sandbox } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Addresses } from './addresses.js';
 import { type MembershipListener, type Memberships, ownSubnets } from '../networks/index.js';
 import { addressesOf } from './endpoint-addresses.js';
 import { EndpointTable } from './endpoint-table.js';
+import { ownsAddresses, queueOf } from './managers.js';
 import type { EndpointResolvConf } from './resolv-conf.js';
 import type { PublishedPorts } from './published-ports.js';
 import { type Attempt, attempt, endpointScope, type Problems } from '../health/index.js';
@@ -57,6 +59,11 @@ export class Endpoints implements MembershipListener {
     return this.#table.get(id);
   }
 
+  /** By what its manager calls it. */
+  findByKey(key: ForeignKey): Endpoint | undefined {
+    return this.#table.findByKey(key);
+  }
+
   /** By its container. */
   find(network: string, sandbox: Sandbox): Endpoint | undefined {
     return this.#table.find(network, sandbox);
@@ -69,8 +76,7 @@ export class Endpoints implements MembershipListener {
 
   /** Runs `work` on an endpoint as it is when its turn comes; on undefined where it has gone meanwhile. */
   inTurn<T>(endpoint: Endpoint, work: (there: Endpoint | undefined) => Promise<T>): Promise<T> {
-    const key = endpoint.door === undefined ? endpoint.sandbox.cookie : endpoint.id;
-    return this.#locks.run(key, () => work(this.#table.get(endpoint.id)));
+    return this.#locks.run(queueOf(endpoint), () => work(this.#table.get(endpoint.id)));
   }
 
   /** Takes up what is remembered; containers that have gone meanwhile are noticed by the first comparison. */
@@ -79,8 +85,7 @@ export class Endpoints implements MembershipListener {
       if (this.#table.has(endpoint.id)) continue;
       this.#table.set(endpoint);
       this.options.onChange?.(endpoint, true);
-      // Those of a door are held by its reservations, which outlive the container.
-      if (endpoint.door === undefined) this.#hold(endpoint);
+      if (ownsAddresses(endpoint)) this.#hold(endpoint);
       await this.#adopt(endpoint);
     }
   }
@@ -91,7 +96,7 @@ export class Endpoints implements MembershipListener {
 
   /** Takes one up that only the store remembers; its network is joined with it. Where that fails, its addresses stay held. */
   async recover(endpoint: Endpoint): Promise<void> {
-    if (endpoint.door === undefined) this.#hold(endpoint);
+    if (ownsAddresses(endpoint)) this.#hold(endpoint);
     await this.options.memberships.join(endpoint.network);
     this.options.state.saveEndpoint(endpoint);
     await this.restore([endpoint]);
@@ -171,26 +176,7 @@ export class Endpoints implements MembershipListener {
     await this.#adopt(endpoint);
   }
 
-  /**
-   * Makes the pair of links for a container of a door's whose namespace is still to come, on addresses that are reserved.
-   * @throws WeftError; then nothing was changed
-   */
-  async connect(endpoint: Endpoint): Promise<void> {
-    const { memberships, reconciler } = this.options;
-    const membership = memberships.get(endpoint.network);
-    if (membership === undefined) throw notFound(`this node is not on network ${endpoint.network}`);
-    await this.inTurn(endpoint, async () => {
-      await reconciler.prepare(recordOf(endpoint), compileEndpoint(membership, endpoint).host);
-      try {
-        this.put(endpoint);
-      } catch (error) {
-        await reconciler.detach(recordOf(endpoint));
-        throw error;
-      }
-    });
-  }
-
-  /** Takes a door's container off; what is gone is no error. */
+  /** Removes an endpoint; what is gone is no error. */
   async disconnect(id: string): Promise<void> {
     const endpoint = this.#table.get(id);
     if (endpoint === undefined) return;
@@ -260,7 +246,7 @@ export class Endpoints implements MembershipListener {
     // The routes first: with the address the kernel would take away those that name it as their source.
     if (isHost(endpoint)) await memberships.expose(endpoint.network, undefined).catch(this.#late(endpoint));
     await reconciler.detach(recordOf(endpoint)).catch(this.#late(endpoint));
-    if (endpoint.door === undefined)
+    if (ownsAddresses(endpoint))
       for (const ip of addressesOf(endpoint)) addresses.free(endpoint.network, ip, endpoint.id);
     publisher.withdraw(endpoint);
     memberships.endpointGone(endpoint.network);
@@ -294,7 +280,7 @@ export class Endpoints implements MembershipListener {
   }
 }
 
-/** Of a container that Docker has not started yet. */
+/** Of a container whose namespace is still to come. */
 export const isToCome = (endpoint: Endpoint): boolean => endpoint.sandbox.cookie === '';
 
 export const insideOf = (endpoint: Endpoint, objects: SandboxRecord['objects']): SandboxRecord => ({

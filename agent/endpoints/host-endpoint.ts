@@ -1,17 +1,10 @@
-// The host itself as a member of networks: `weft expose` gives it an endpoint with an address on the bridge in the place of
-// a veth pair, `weft hide` takes it away. What is remembered and told of it is the endpoints' business, as of any other.
+// The host as a member of networks: `weft expose` gives it an endpoint whose address is on the bridge, where others have a
+// veth pair, and `weft hide` removes it. It is remembered and published as any other endpoint.
 import { randomBytes } from 'node:crypto';
 
-import {
-  compileEndpoint,
-  HOST_TARGET,
-  hostLinkOf,
-  isHost,
-  isOverlay,
-  type Membership,
-  type OverlayMembership,
-} from '../../core/compile.js';
+import { HOST_TARGET, hostLinkOf, isHost, isOverlay, type OverlayMembership } from '../../core/compile.js';
 import { failedPrecondition, notFound } from '../../core/errors.js';
+import type { KernelObject } from '../../core/objects/index.js';
 import { describeStep } from '../../core/plan.js';
 import type { Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
@@ -19,12 +12,13 @@ import type { Addresses } from './addresses.js';
 import { checkAddresses, checkSame, type AttachRequest } from './attach-request.js';
 import { takeAddresses } from './endpoint-addresses.js';
 import { recordOf, type Endpoints } from './endpoints.js';
+import { establish } from './establish.js';
 import type { Kernel } from '../kernel/index.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
 import type { Memberships } from '../networks/index.js';
 import type { Publisher } from './publisher.js';
 import type { Reconciler } from '../reconcile/index.js';
-import { Rollback } from '../../daemon/rollback.js';
+import { allOrNothing, type Rollback } from '../../daemon/rollback.js';
 
 export interface HostEndpointOptions {
   kernel: Kernel;
@@ -37,7 +31,7 @@ export interface HostEndpointOptions {
   node: string;
 }
 
-/** What the kernel calls the network namespace of whoever asks. */
+/** The kernel's name for the network namespace of the process that opens it. */
 const OWN_NAMESPACE = '/proc/self/ns/net';
 
 export class HostEndpoint {
@@ -45,12 +39,16 @@ export class HostEndpoint {
 
   constructor(private readonly options: HostEndpointOptions) {}
 
-  /** The same call again answers with the endpoint that is there. @throws WeftError; then nothing was changed */
-  expose(request: AttachRequest): Promise<Endpoint> {
-    return this.#locks.run(request.network, () => this.#expose(request));
+  /**
+   * The same call again answers with the endpoint that is there.
+   * @throws WeftError, or the signal's reason; then nothing was changed
+   */
+  expose(request: AttachRequest, signal?: AbortSignal): Promise<Endpoint> {
+    return this.#locks.run(request.network, () => this.#expose(request, signal));
   }
 
-  async #expose(request: AttachRequest): Promise<Endpoint> {
+  async #expose(request: AttachRequest, signal: AbortSignal | undefined): Promise<Endpoint> {
+    signal?.throwIfAborted();
     const there = this.#hostOn(request.network);
     if (there !== undefined) {
       checkSame(request, there);
@@ -59,20 +57,18 @@ export class HostEndpoint {
     const { memberships, addresses, log } = this.options;
     const known = memberships.known(request.network);
     if (known !== undefined && known.driver !== 'overlay') throw notExposed(known.name, known.driver);
-    const membership = await memberships.join(request.network);
+    const membership = await memberships.join(request.network, { signal });
     if (!isOverlay(membership)) throw notExposed(request.network, membership.network.driver);
     checkAddresses(request, membership.network);
     const id = randomBytes(8).toString('hex');
-    const rollback = new Rollback();
-    try {
-      const given = await takeAddresses(addresses, membership, request, id, rollback);
+    return allOrNothing(log, id, async (rollback) => {
+      const given = await takeAddresses(addresses, { membership, id, request }, rollback, signal);
       const endpoint: Endpoint = { ...this.#bare(request, membership, id), ...given };
-      await this.#program(membership, endpoint, rollback);
-      return endpoint;
-    } catch (error) {
-      await rollback.run(log, id);
-      throw error;
-    }
+      return establish(this.options, {
+        ...{ membership, endpoint, rollback, signal },
+        program: ({ host }) => this.#program(endpoint, host, rollback),
+      });
+    });
   }
 
   #bare(request: AttachRequest, membership: OverlayMembership, id: string): Omit<Endpoint, 'ip' | 'ip6'> {
@@ -94,18 +90,13 @@ export class HostEndpoint {
       defaultRoute: false,
       aliases: request.aliases,
       publish: [],
+      manager: 'weft',
       createdAt: new Date().toISOString(),
     };
   }
 
-  async #program(membership: Membership, endpoint: Endpoint, rollback: Rollback): Promise<void> {
-    const { reconciler, memberships, endpoints, publisher } = this.options;
-    if (endpoint.explicitName) {
-      rollback.push(() => publisher.forget(endpoint));
-      await publisher.reserveName(endpoint);
-    }
-    const { host } = compileEndpoint(membership, endpoint);
-    rollback.push(() => reconciler.detach(recordOf(endpoint)));
+  async #program(endpoint: Endpoint, host: readonly KernelObject[], rollback: Rollback): Promise<void> {
+    const { reconciler, memberships } = this.options;
     const [failure] = await reconciler.set([[recordOf(endpoint), host]]);
     if (failure !== undefined) {
       throw failedPrecondition(
@@ -113,14 +104,15 @@ export class HostEndpoint {
         'See `weft status` for what else is wrong on this node.',
       );
     }
-    endpoints.put(endpoint);
     // The address is there: routes may name it as their source.
+    rollback.add(() => memberships.expose(endpoint.network, undefined));
     await memberships.expose(endpoint.network, endpoint);
   }
 
-  /** @throws WeftError NOT_FOUND */
-  hide(network: string): Promise<Endpoint> {
+  /** @throws WeftError NOT_FOUND; the signal's reason before anything is removed */
+  hide(network: string, signal?: AbortSignal): Promise<Endpoint> {
     return this.#locks.run(network, async () => {
+      signal?.throwIfAborted();
       const there = this.#hostOn(network);
       if (there === undefined) {
         throw notFound(

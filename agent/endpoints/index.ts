@@ -6,6 +6,7 @@ export type { PreviousAddresses } from './endpoint-addresses.js';
 export { EndpointTable } from './endpoint-table.js';
 export { EndpointPorts } from './endpoint-ports.js';
 export { Endpoints, isToCome } from './endpoints.js';
+export { ownsAddresses } from './managers.js';
 export { HostEndpoint } from './host-endpoint.js';
 export { PublishedPorts } from './published-ports.js';
 export { Publisher } from './publisher.js';

@@ -178,7 +178,7 @@ export class Publisher {
   #isTold(endpoint: Endpoint): boolean {
     const { view } = this.options.store;
     const told = view.endpoints.get(endpoint.network)?.get(endpoint.id);
-    return told !== undefined && JSON.stringify(sorted(told)) === JSON.stringify(sorted(endpoint));
+    return told !== undefined && textOf(told) === textOf(endpoint);
   }
 
   #hasClaims(endpoint: Endpoint): boolean {
@@ -322,5 +322,10 @@ const grantedClaim = (endpoint: Endpoint, ip: string): Claim => ({
   state: 'granted',
 });
 
-const sorted = (record: object): object =>
-  Object.fromEntries(Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1)));
+/** Equal for equal records, in whatever order their fields were set. */
+const textOf = (record: object): string =>
+  JSON.stringify(record, (_, value: unknown) =>
+    typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : value,
+  );

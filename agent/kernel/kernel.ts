@@ -1,4 +1,4 @@
-// The door between weft's logic and Linux: what the rest of the agent may ask of a kernel. The real one is linux.ts; tests
+// Kernel: what the rest of the agent may ask of Linux. The real one is linux.ts; tests
 // of the logic run against a small fake that keeps the same contract.
 import type { Family } from '../../core/address.js';
 import type { Firewall, FirewallPort } from '../../core/firewall.js';

@@ -1,4 +1,4 @@
-// Linux, behind the door of kernel.ts.
+// Linux, as kernel.ts describes it.
 import { readFileSync } from 'node:fs';
 
 import type { Family } from '../../core/address.js';

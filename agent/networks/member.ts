@@ -77,7 +77,7 @@ export class Member implements Claimed {
   /** Takes the subnet again, or another where it has become somebody else's. @throws WeftError; then it is as before */
   async takeLease(): Promise<void> {
     const { network, lease } = this.membership;
-    const taken = await this.options.leases.acquire(network, lease);
+    const taken = await this.options.leases.acquire(network, { previous: lease });
     if (!taken.subnet.equals(lease.subnet)) this.#left.push(lease.subnet);
     this.#owner = undefined;
     this.membership.lease = taken;

@@ -41,6 +41,15 @@ export interface MembershipsOptions {
   leaseRetryMs?: number;
 }
 
+export interface JoinOptions {
+  /** This subnet and no other. */
+  wanted?: LeaseRequest['wanted'];
+  /** What the node had, where only its containers remember. */
+  previous?: PreviousSubnet;
+  /** Ends the wait for a subnet. */
+  signal?: AbortSignal | undefined;
+}
+
 /** What the endpoints of the node have to do with its networks. */
 export interface MembershipListener {
   /** The network's objects have been compiled anew: those of its endpoints must be, too. */
@@ -199,17 +208,14 @@ export class Memberships {
 
   /**
    * Joins a network, if the node is not on it yet: takes a subnet and programs everything.
-   * @param wish `wanted`: this subnet and no other; `previous`: what the node had, where only its containers remember
-   * @throws WeftError NOT_FOUND, FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE
+   * @throws WeftError NOT_FOUND, FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE; the signal's reason
    */
-  async join(
-    name: string,
-    { wanted, previous }: { wanted?: LeaseRequest['wanted']; previous?: PreviousSubnet } = {},
-  ): Promise<Membership> {
+  async join(name: string, { wanted, previous, signal }: JoinOptions = {}): Promise<Membership> {
     const known = this.#members.get(name);
     known?.checkPossession();
     if (known !== undefined) return hasWanted(known.membership, wanted);
     return this.#locks.run(name, async () => {
+      signal?.throwIfAborted();
       const meanwhile = this.#members.get(name);
       if (meanwhile !== undefined) return hasWanted(meanwhile.membership, wanted);
       if (this.#expelled) throw expelled(this.options.node);
@@ -220,7 +226,7 @@ export class Memberships {
       checkJoinable(network, others, underlay(), node);
       const link = await findParent(kernel, network, underlay(), node);
       const parent = sharedParent(network, link, this.list());
-      const lease = await this.#leases.acquire(network, previous, wanted);
+      const lease = await this.#leases.acquire(network, { previous, wanted, signal });
       const membership: Membership = {
         network,
         lease,

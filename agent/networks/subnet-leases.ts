@@ -21,18 +21,20 @@ export interface SubnetLeasesOptions {
 /** A subnet that the node had, and since when. */
 export type PreviousSubnet = Pick<Lease, 'subnet' | 'subnet6' | 'since'>;
 
+export interface AcquireOptions {
+  previous?: PreviousSubnet | undefined;
+  wanted?: LeaseRequest['wanted'];
+  signal?: AbortSignal | undefined;
+}
+
 export class SubnetLeases {
   constructor(private readonly options: SubnetLeasesOptions) {}
 
   /** @throws WeftError RESOURCE_EXHAUSTED, FAILED_PRECONDITION, UNAVAILABLE */
-  async acquire(
-    network: Network,
-    previous?: PreviousSubnet,
-    wanted?: LeaseRequest['wanted'],
-  ): Promise<StoredLease> {
+  async acquire(network: Network, { previous, wanted, signal }: AcquireOptions = {}): Promise<StoredLease> {
     const request = this.request(network, previous);
     if (request === undefined) return this.#unshared(network);
-    return this.options.store.acquireLease(wanted === undefined ? request : { ...request, wanted });
+    return this.options.store.acquireLease(wanted === undefined ? request : { ...request, wanted }, signal);
   }
 
   /** Undefined where the node's part of the network is under no lease. */

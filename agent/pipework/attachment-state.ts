@@ -9,7 +9,7 @@ import { join } from 'node:path';
 
 import { z } from 'zod';
 
-import type { Place, Attachment } from '../../core/attachment.js';
+import type { HostInterface, Attachment } from '../../core/attachment.js';
 import { RecordFolder } from '../../daemon/record-folder.js';
 import type { FileCalls } from '../../daemon/state-file.js';
 import { integer, interfaceText, ip, linkName, mac } from '../../store/parse.js';
@@ -17,7 +17,7 @@ import { integer, interfaceText, ip, linkName, mac } from '../../store/parse.js'
 const mtu = integer(0, 65_535);
 const vlan = integer(1, 4094);
 
-const place = z.discriminatedUnion('kind', [
+const hostInterface = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('bridge'),
     name: linkName,
@@ -34,9 +34,10 @@ const place = z.discriminatedUnion('kind', [
   }),
 ]);
 
+/** As release 0.1 writes it. */
 const attachment = z.object({
   id: z.string().regex(/^[0-9a-f]{16}$/),
-  place,
+  place: hostInterface,
   name: z.string(),
   target: z.string(),
   sandbox: z.object({ path: z.string(), cookie: z.string(), bootId: z.string() }),
@@ -54,34 +55,41 @@ const PLACES = 'wire-places';
 
 export class AttachmentState {
   readonly #attachments: RecordFolder<Attachment>;
-  readonly #places: RecordFolder<Place>;
+  readonly #hostInterfaces: RecordFolder<HostInterface>;
 
   constructor(stateDir: string, calls: FileCalls = fs) {
     // Neither is durable: the namespaces and links that they are about do not outlive a power cut.
     // What zod calls optional may be undefined; what was written is not.
     this.#attachments = new RecordFolder({
       folder: join(stateDir, WIRES),
-      parse: (value) => attachment.parse(value) as Attachment,
+      parse: (value) => {
+        const { place, ...fields } = attachment.parse(value);
+        return { ...fields, hostInterface: place } as Attachment;
+      },
+      encode: ({ hostInterface: place, ...fields }) => ({ ...fields, place }),
       nameOf: ({ id }) => id,
       calls,
     });
-    this.#places = new RecordFolder({
+    this.#hostInterfaces = new RecordFolder({
       folder: join(stateDir, PLACES),
-      parse: (value) => place.parse(value) as Place,
+      parse: (value) => hostInterface.parse(value) as HostInterface,
       nameOf: ({ name }) => name,
       calls,
     });
   }
 
   /** A file that cannot be read is put aside and reported. @throws WeftError FAILED_PRECONDITION, as all below */
-  load(onTorn: (path: string, why: string) => void): { attachments: Attachment[]; places: Place[] } {
+  load(onTorn: (path: string, why: string) => void): {
+    attachments: Attachment[];
+    hostInterfaces: HostInterface[];
+  } {
     const read = <T>(folder: RecordFolder<T>): T[] => {
       folder.create();
       const { records, torn } = folder.load();
       for (const { path, why } of torn) onTorn(path, why);
       return records;
     };
-    return { attachments: read(this.#attachments), places: read(this.#places) };
+    return { attachments: read(this.#attachments), hostInterfaces: read(this.#hostInterfaces) };
   }
 
   save(saved: Attachment): void {
@@ -92,11 +100,11 @@ export class AttachmentState {
     this.#attachments.delete(id);
   }
 
-  savePlace(saved: Place): void {
-    this.#places.put(saved);
+  saveHostInterface(saved: HostInterface): void {
+    this.#hostInterfaces.put(saved);
   }
 
-  deletePlace(name: string): void {
-    this.#places.delete(name);
+  deleteHostInterface(name: string): void {
+    this.#hostInterfaces.delete(name);
   }
 }

@@ -2,24 +2,18 @@
 // containers of networks go through. The state directory is the truth about them.
 import { randomBytes } from 'node:crypto';
 
-import {
-  alreadyExists,
-  failedPrecondition,
-  invalidArgument,
-  messageOf,
-  notFound,
-} from '../../core/errors.js';
+import { alreadyExists, failedPrecondition, messageOf, notFound } from '../../core/errors.js';
 import { hostIfname } from '../../core/link-names.js';
 import { DEFAULT_ROUTE, type KernelObject, type ObjectKey } from '../../core/objects/index.js';
 import type { PipeworkAttach, PipeworkDetach } from '../../core/pipework.js';
 import type { Sandbox } from '../../core/records.js';
 import {
   checkVlan,
-  compilePlace,
+  compileHostInterface,
   compileAttachment,
   differences,
   attachmentMac,
-  type Place,
+  type HostInterface,
   type Attachment,
 } from '../../core/attachment.js';
 import type { EngineAddress } from '../../daemon/kinds.js';
@@ -34,12 +28,12 @@ import {
   type SandboxKey,
   type SandboxRecord,
 } from '../reconcile/index.js';
-import { canonicalForms, resolveTarget, type Target } from '../targets/index.js';
-import { Rollback } from '../../daemon/rollback.js';
-import { findPlace, type PlaceSources } from './attach-points.js';
+import { canonicalForms, inSandbox, resolveTarget, type Target } from '../targets/index.js';
+import { allOrNothing, type Rollback } from '../../daemon/rollback.js';
+import { findHostInterface, type HostInterfaceSources } from './host-interfaces.js';
 import type { AttachmentState } from './attachment-state.js';
 
-export interface AttachmentsOptions extends Omit<PlaceSources, 'known'> {
+export interface AttachmentsOptions extends Omit<HostInterfaceSources, 'known'> {
   kernel: Kernel;
   reconciler: Reconciler;
   state: AttachmentState;
@@ -53,16 +47,25 @@ export type AttachRequest = Omit<PipeworkAttach, 'do' | 'host'> & { host: string
 export type DetachRequest = Omit<PipeworkDetach, 'do' | 'host'> & { host: string };
 
 const recordOf = ({ id }: Attachment): SandboxKey => ({ kind: 'attachment', id });
-const hostRecordOf = ({ name }: Place): RecordKey => ({ kind: 'host-interface', id: name });
+const hostRecordOf = ({ name }: HostInterface): RecordKey => ({ kind: 'host-interface', id: name });
 const insideOf = (attachment: Attachment, objects: readonly KernelObject[]): SandboxRecord => ({
   sandbox: attachment.sandbox,
   hostIfname: attachment.hostIfname,
   objects,
 });
 
+/** One attach: what is asked, and of which container. */
+interface Attach {
+  request: AttachRequest;
+  target: Target;
+  sandbox: Sandbox;
+  namespace: KernelNamespace;
+  signal: AbortSignal | undefined;
+}
+
 export class Attachments {
   readonly #byId = new Map<string, Attachment>();
-  readonly #places = new Map<string, Place>();
+  readonly #hostInterfaces = new Map<string, HostInterface>();
   readonly #locks = new KeyedMutex();
 
   constructor(private readonly options: AttachmentsOptions) {}
@@ -74,15 +77,15 @@ export class Attachments {
   /** Takes up what is remembered, before the reconciler starts. */
   async restore({
     attachments,
-    places,
+    hostInterfaces,
   }: {
     attachments: readonly Attachment[];
-    places: readonly Place[];
+    hostInterfaces: readonly HostInterface[];
   }): Promise<void> {
     const { reconciler } = this.options;
-    for (const place of places) {
-      this.#places.set(place.name, place);
-      await reconciler.set([[hostRecordOf(place), compilePlace(place)]]);
+    for (const hostInterface of hostInterfaces) {
+      this.#hostInterfaces.set(hostInterface.name, hostInterface);
+      await reconciler.set([[hostRecordOf(hostInterface), compileHostInterface(hostInterface)]]);
     }
     for (const attachment of attachments) {
       const { host, container } = compileAttachment(attachment);
@@ -91,128 +94,100 @@ export class Attachments {
     }
   }
 
-  /** @throws WeftError; then nothing was changed */
-  async attach(request: AttachRequest): Promise<Attachment> {
-    const target = await resolveTarget(request.guest, this.options.docker);
-    const { isNode, sandbox, namespace } = await this.options.kernel.openNamespace(target.path);
-    try {
-      if (isNode) {
-        throw invalidArgument(
-          `${target.canonical} has the network of this host itself, which cannot be attached`,
-          'Give the container a network namespace of its own.',
-        );
-      }
+  /** @throws WeftError, or the signal's reason; then nothing was changed */
+  async attach(request: AttachRequest, signal?: AbortSignal): Promise<Attachment> {
+    const { kernel, docker } = this.options;
+    const target = await resolveTarget(request.guest, docker);
+    return inSandbox(kernel, target, (sandbox, namespace) =>
       // One after the other: the first attachment on an interface of the host prepares it for all.
-      return await this.#locks.run('attachments', () => this.#attachTo(request, target, sandbox, namespace));
-    } finally {
-      namespace.close();
-    }
+      this.#locks.run('attachments', () => this.#attachTo({ request, target, sandbox, namespace, signal })),
+    );
   }
 
-  async #attachTo(
-    request: AttachRequest,
-    target: Target,
-    sandbox: Sandbox,
-    namespace: KernelNamespace,
-  ): Promise<Attachment> {
+  async #attachTo(attach: Attach): Promise<Attachment> {
+    const { request, target, sandbox, namespace, signal } = attach;
+    signal?.throwIfAborted();
     const there = this.list().find(
       (attachment) => attachment.ifname === request.ifname && sameSandbox(attachment.sandbox, sandbox),
     );
     if (there !== undefined) return same(request, there);
-    const { kernel, reconciler, state, log } = this.options;
+    await this.#checkNames(attach);
+    const hostInterface = await findHostInterface({ ...this.options, known: this.#hostInterfaces }, request);
+    checkVlan(hostInterface, request.vlan);
+    const actual = await namespace.observe([]);
+    checkDefaultRoute(request, target, actual.objects);
+    const attachment = describe(attach, hostInterface);
+    const { host, container } = compileAttachment(attachment);
+    const { reconciler, state, log } = this.options;
+    await allOrNothing(log, attachment.id, async (rollback) => {
+      await this.#prepare(hostInterface, rollback);
+      const first = container.filter((object) => object.kind !== 'route');
+      rollback.add(() => reconciler.detach(recordOf(attachment)));
+      await reconciler.attach(recordOf(attachment), host, insideOf(attachment, first), namespace, actual);
+      signal?.throwIfAborted();
+      rollback.add(() => state.delete(attachment.id));
+      state.save(attachment);
+      await replaceDefaultRoute(namespace, attachment, container);
+    });
+    await reconciler.adopt(recordOf(attachment), host, insideOf(attachment, container));
+    this.#byId.set(attachment.id, attachment);
+    log.info('an attachment was made', {
+      target: attachment.target,
+      on: hostInterface.name,
+      ifname: attachment.ifname,
+    });
+    return attachment;
+  }
+
+  /** @throws WeftError ALREADY_EXISTS where the name of either end is taken */
+  async #checkNames({ request, target, namespace }: Attach): Promise<void> {
     if ((await namespace.linkNames()).has(request.ifname)) {
       throw alreadyExists(
         `pipework: ${target.canonical} has an interface ${request.ifname} already`,
         'Choose another with -i.',
       );
     }
-    if (request.hostIfname !== undefined && (await kernel.parentLink(request.hostIfname)) !== undefined) {
-      throw alreadyExists(
-        `pipework: this host has an interface ${request.hostIfname} already`,
-        'Choose another with -l.',
-      );
-    }
-    const place = await findPlace({ ...this.options, known: this.#places }, request);
-    checkVlan(place, request.vlan);
-    const actual = await namespace.observe([]);
-    checkDefaultRoute(request, target, actual.objects);
-    const id = randomBytes(8).toString('hex');
-    const { guest: _guest, host: _host, force: _force, ...asked } = request;
-    const attachment: Attachment = {
-      ...asked,
-      id,
-      place,
-      name: target.name,
-      target: target.canonical,
-      sandbox,
-      hostIfname: request.hostIfname ?? hostIfname(id),
-      mac: attachmentMac(request, id),
-    };
-    const { host, container } = compileAttachment(attachment);
-    const rollback = new Rollback();
-    try {
-      if (!this.#places.has(place.name)) rollback.push(() => this.#release(place));
-      await this.#prepare(place);
-      const first = container.filter((object) => object.kind !== 'route');
-      await reconciler.attach(recordOf(attachment), host, insideOf(attachment, first), namespace, actual);
-      rollback.push(() => reconciler.detach(recordOf(attachment)));
-      state.save(attachment);
-      rollback.push(() => Promise.resolve(state.delete(id)));
-      // Last of all: it may replace one that is not weft's, as pipework's did, and that is not put back.
-      const [failure] = await namespace.apply(
-        container
-          .filter((object) => object.kind === 'route')
-          .map((object) => ({ do: 'put', object, replace: true })),
-      );
-      if (failure !== undefined) {
-        throw failedPrecondition(
-          `pipework: the kernel refused the default route via ${attachment.gateway}: ${failure.message}`,
-          'Nothing was left behind; is the gateway right?',
-        );
-      }
-    } catch (error) {
-      await rollback.run(log, id);
-      throw error;
-    }
-    await reconciler.adopt(recordOf(attachment), host, insideOf(attachment, container));
-    this.#byId.set(id, attachment);
-    log.info('an attachment was made', {
-      target: attachment.target,
-      on: place.name,
-      ifname: attachment.ifname,
-    });
-    return attachment;
+    const { hostIfname } = request;
+    if (hostIfname === undefined || (await this.options.kernel.parentLink(hostIfname)) === undefined) return;
+    throw alreadyExists(
+      `pipework: this host has an interface ${hostIfname} already`,
+      'Choose another with -l.',
+    );
   }
 
   /** Makes the bridge, or the NIC a port of one. */
-  async #prepare(place: Place): Promise<void> {
-    if (this.#places.has(place.name)) return;
+  async #prepare(hostInterface: HostInterface, rollback: Rollback): Promise<void> {
+    if (this.#hostInterfaces.has(hostInterface.name)) return;
+    rollback.add(() => this.#release(hostInterface));
     // Written down first: what is made must be known for weft's after a crash.
-    this.options.state.savePlace(place);
-    this.#places.set(place.name, place);
-    const [failure] = await this.options.reconciler.set([[hostRecordOf(place), compilePlace(place)]]);
+    this.options.state.saveHostInterface(hostInterface);
+    this.#hostInterfaces.set(hostInterface.name, hostInterface);
+    const [failure] = await this.options.reconciler.set([
+      [hostRecordOf(hostInterface), compileHostInterface(hostInterface)],
+    ]);
     if (failure !== undefined) {
       throw failedPrecondition(
-        `pipework: ${place.name} cannot be prepared: ${failure.message}`,
+        `pipework: ${hostInterface.name} cannot be prepared: ${failure.message}`,
         'Nothing was left behind; see `weft status` for what else is wrong on this host.',
       );
     }
   }
 
-  async #release(place: Place): Promise<void> {
-    this.options.state.deletePlace(place.name);
-    this.#places.delete(place.name);
+  async #release(hostInterface: HostInterface): Promise<void> {
+    this.options.state.deleteHostInterface(hostInterface.name);
+    this.#hostInterfaces.delete(hostInterface.name);
     // Not `set`, which takes nothing away before etcd's first list: whose this is, is known here.
-    await this.options.reconciler.detach(hostRecordOf(place));
+    await this.options.reconciler.detach(hostRecordOf(hostInterface));
   }
 
-  /** The last attachment on something takes back what was prepared for it. @throws WeftError NOT_FOUND */
-  async detach(request: DetachRequest): Promise<Attachment> {
+  /** The last attachment on something releases what was prepared for it. @throws WeftError NOT_FOUND */
+  async detach(request: DetachRequest, signal?: AbortSignal): Promise<Attachment> {
     return this.#locks.run('attachments', async () => {
+      signal?.throwIfAborted();
       const attachment = await this.#find(request);
       await this.#remove(attachment);
-      if (!this.list().some(({ place }) => place.name === attachment.place.name))
-        await this.#release(attachment.place);
+      if (!this.list().some(({ hostInterface }) => hostInterface.name === attachment.hostInterface.name))
+        await this.#release(attachment.hostInterface);
       return attachment;
     });
   }
@@ -220,7 +195,7 @@ export class Attachments {
   /** By the guest's words, or by its namespace. */
   async #find({ host, guest, ifname }: DetachRequest): Promise<Attachment> {
     const there = this.list().filter(
-      (attachment) => attachment.place.name === host && attachment.ifname === ifname,
+      (attachment) => attachment.hostInterface.name === host && attachment.ifname === ifname,
     );
     const forms = canonicalForms(guest);
     const named = there.find(({ target }) => forms.includes(target));
@@ -248,7 +223,7 @@ export class Attachments {
         {
           scope: { kind: 'attachment', id },
           kind: 'removal',
-          what: `the removal of interface ${attachment.ifname} of ${attachment.target} on ${attachment.place.name}`,
+          what: `the removal of interface ${attachment.ifname} of ${attachment.target} on ${attachment.hostInterface.name}`,
           again: 'It is tried again every 10 seconds.',
         },
         () => this.#remove(attachment),
@@ -275,6 +250,42 @@ export class Attachments {
   }
 }
 
+function describe({ request, target, sandbox }: Attach, on: HostInterface): Attachment {
+  const { guest: _guest, host: _host, force: _force, ...asked } = request;
+  const id = randomBytes(8).toString('hex');
+  return {
+    ...asked,
+    id,
+    hostInterface: on,
+    name: target.name,
+    target: target.canonical,
+    sandbox,
+    hostIfname: request.hostIfname ?? hostIfname(id),
+    mac: attachmentMac(request, id),
+  };
+}
+
+/**
+ * Last of all: it may replace a route that is not weft's, as pipework's did, and that is not put back.
+ * @throws WeftError FAILED_PRECONDITION where the kernel refuses it
+ */
+async function replaceDefaultRoute(
+  namespace: KernelNamespace,
+  { gateway }: Attachment,
+  container: readonly KernelObject[],
+): Promise<void> {
+  const [failure] = await namespace.apply(
+    container
+      .filter((object) => object.kind === 'route')
+      .map((object) => ({ do: 'put', object, replace: true })),
+  );
+  if (failure === undefined) return;
+  throw failedPrecondition(
+    `pipework: the kernel refused the default route via ${gateway}: ${failure.message}`,
+    'Nothing was left behind; is the gateway right?',
+  );
+}
+
 /** @throws WeftError ALREADY_EXISTS with the difference */
 function same(request: AttachRequest, there: Attachment): Attachment {
   const different = differences(
@@ -284,8 +295,8 @@ function same(request: AttachRequest, there: Attachment): Attachment {
   );
   if (different.length === 0) return there;
   throw alreadyExists(
-    `pipework: ${there.target} has an interface ${there.ifname} on ${there.place.name} already: ${different.join('; ')}`,
-    `To change it: weft pipework --detach ${there.place.name} -i ${there.ifname} ${there.target}, then call again.`,
+    `pipework: ${there.target} has an interface ${there.ifname} on ${there.hostInterface.name} already: ${different.join('; ')}`,
+    `To change it: weft pipework --detach ${there.hostInterface.name} -i ${there.ifname} ${there.target}, then call again.`,
   );
 }
 

@@ -1,8 +1,8 @@
 // What a caller asks of an attachment, checked field by field before anything is done: by the same parser as the words that people
-// write, so that both doors admit the same.
+// write, so that both admit the same.
 import { invalidArgument } from '../../core/errors.js';
 import { parsePipework } from '../../core/pipework.js';
-import { bridgeOfPlace, type Attachment } from '../../core/attachment.js';
+import { bridgeOf, type Attachment } from '../../core/attachment.js';
 import type {
   PipeworkDetachRequest,
   PipeworkRequest,
@@ -40,8 +40,8 @@ const notAName = (text: string): Error =>
   invalidArgument(`pipework: "${text}" is not the name of an interface`, 'Give a name such as br1 or eth1.');
 
 export const attachmentMessage = (attachment: Attachment): AttachmentMessage => ({
-  hostInterface: attachment.place.name,
-  bridge: bridgeOfPlace(attachment.place),
+  hostInterface: attachment.hostInterface.name,
+  bridge: bridgeOf(attachment.hostInterface),
   target: attachment.target,
   ifname: attachment.ifname,
   hostIfname: attachment.hostIfname,
@@ -49,5 +49,5 @@ export const attachmentMessage = (attachment: Attachment): AttachmentMessage => 
   address: attachment.address,
   gateway: attachment.gateway,
   vlan: attachment.vlan,
-  mtu: attachment.place.mtu,
+  mtu: attachment.hostInterface.mtu,
 });

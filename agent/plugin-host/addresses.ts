@@ -1,16 +1,18 @@
-// Addresses, as a door for other programs may use them: reserved before there is a container, kept from every container, and
-// given back one by one. The records are the same as those of `weft attach`.
+// Addresses for plugins: reserved before there is a container, kept from every container, released one by one. Reservations
+// of one manager are not seen by another.
 import { randomBytes } from 'node:crypto';
 
 import { bareIp, type IpAddress, type IpNetwork } from '../../core/address.js';
 import { alreadyExists, invalidArgument, messageOf, notFound, WeftError } from '../../core/errors.js';
 import { withLength } from '../../core/ipam.js';
+import type { Manager } from '../../core/manager.js';
 import type { Network } from '../../core/network.js';
 import type { Claim } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { HostAddresses, Reservation } from '../../daemon/plugin-host.js';
+import { allOrNothing } from '../../daemon/rollback.js';
 import type { Change, Store } from '../../store/store.js';
-import type { Addresses, Endpoints, Publisher } from '../endpoints/index.js';
+import { ownsAddresses, type Addresses, type Endpoints, type Publisher } from '../endpoints/index.js';
 import type { Memberships } from '../networks/index.js';
 import type { State } from '../state/index.js';
 
@@ -28,7 +30,7 @@ export interface PluginAddressesOptions {
 /** Who holds an address that no container may have, in claims; hosts that want the same share it. */
 export const SET_ASIDE = 'aux';
 
-export class PluginAddresses implements HostAddresses {
+export class PluginAddresses {
   readonly #byId = new Map<string, Reservation>();
 
   constructor(private readonly options: PluginAddressesOptions) {}
@@ -37,11 +39,11 @@ export class PluginAddresses implements HostAddresses {
   restore(reservations: readonly Reservation[]): void {
     for (const reservation of reservations) this.#put(reservation);
     for (const endpoint of this.options.endpoints.list()) {
-      if (endpoint.door === undefined) continue;
-      const { id, network, createdAt } = endpoint;
+      if (ownsAddresses(endpoint)) continue;
+      const { id, network, manager, createdAt } = endpoint;
       for (const [i, text] of [endpoint.ip, endpoint.ip6].entries()) {
-        if (text === undefined || this.find(network, bareIp(text)) !== undefined) continue;
-        const reservation = { id: i === 0 ? id : newId(), network, ip: text, createdAt };
+        if (text === undefined || this.#find(network, bareIp(text)) !== undefined) continue;
+        const reservation = { id: i === 0 ? id : newId(), network, manager, ip: text, createdAt };
         this.options.state.saveReservation(reservation);
         this.#put(reservation);
       }
@@ -53,17 +55,32 @@ export class PluginAddresses implements HostAddresses {
     this.options.addresses.hold(reservation.network, bareIp(reservation.ip), reservation.id);
   }
 
-  list(): Reservation[] {
-    return [...this.#byId.values()];
+  /** What a manager's plugin sees of them. */
+  of(manager: Manager): HostAddresses {
+    const find = (network: string, ip: string): Reservation | undefined => {
+      const found = this.#find(network, ip);
+      return found?.manager === manager ? found : undefined;
+    };
+    return {
+      list: () => [...this.#byId.values()].filter((reservation) => reservation.manager === manager),
+      find,
+      reserve: (request) => this.#reserve(manager, request),
+      release: (network, ip) => {
+        const reservation = find(network, ip);
+        if (reservation !== undefined) this.#release(reservation, ip);
+      },
+      setAside: (network, ip) => this.#setAside(network, ip),
+      giveBack: (network, ip) => this.#giveBack(network, ip),
+    };
   }
 
-  find(network: string, ip: string): Reservation | undefined {
+  #find(network: string, ip: string): Reservation | undefined {
     const holder = this.options.addresses.holder(network, ip);
     return holder === undefined ? undefined : this.#byId.get(holder);
   }
 
-  async reserve(request: Parameters<HostAddresses['reserve']>[0]): Promise<Reservation> {
-    const { memberships, addresses, state } = this.options;
+  async #reserve(manager: Manager, request: Parameters<HostAddresses['reserve']>[0]): Promise<Reservation> {
+    const { memberships, addresses, state, log } = this.options;
     const { network, family, asked, within } = request;
     const membership = memberships.get(network);
     const subnet = family === 4 ? membership?.lease.subnet : membership?.lease.subnet6;
@@ -73,33 +90,24 @@ export class PluginAddresses implements HostAddresses {
     memberships.checkPossession(network);
     if (asked !== undefined) checkInside(membership.network, asked);
     const id = newId();
-    const taken = await addresses.take({
-      membership,
-      subnet,
-      holder: id,
-      ...(asked && { asked }),
-      ...(within && { within }),
-    });
-    const createdAt = new Date().toISOString();
-    const reservation = { id, network, ip: withLength(taken.ip, subnet), createdAt };
-    try {
+    return allOrNothing(log, id, async (rollback) => {
+      const ip = await addresses.take(
+        { membership, subnet, holder: id, ...(asked && { asked }), ...(within && { within }) },
+        rollback,
+      );
+      const createdAt = new Date().toISOString();
+      const reservation = { id, network, manager, ip: withLength(ip, subnet), createdAt };
       state.saveReservation(reservation);
-    } catch (error) {
-      await taken.rollback();
-      throw error;
-    }
-    this.#byId.set(id, reservation);
-    return reservation;
+      this.#byId.set(id, reservation);
+      return reservation;
+    });
   }
 
-  release(network: string, ip: string): void {
-    const reservation = this.find(network, ip);
-    if (reservation === undefined) return;
-    const { id } = reservation;
+  #release({ id, network, ip: text }: Reservation, ip: string): void {
     this.options.state.deleteReservation(id);
     this.#byId.delete(id);
     this.options.addresses.free(network, ip, id);
-    if (/\/(32|128)$/.test(reservation.ip)) this.options.publisher.releaseClaim(network, ip, id);
+    if (/\/(32|128)$/.test(text)) this.options.publisher.releaseClaim(network, ip, id);
   }
 
   /** Whether a claim of this node's has a reason other than an endpoint. */
@@ -114,13 +122,13 @@ export class PluginAddresses implements HostAddresses {
         continue;
       const { ip } = change.before;
       if (this.options.addresses.holder(change.network, ip.toString()) !== SET_ASIDE) continue;
-      this.setAside(change.network, ip).catch((error: unknown) => {
+      this.#setAside(change.network, ip).catch((error: unknown) => {
         this.options.log.warn('an address is not kept any more', { ip: change.ip, error: messageOf(error) });
       });
     }
   }
 
-  async setAside(network: string, ip: IpAddress): Promise<void> {
+  async #setAside(network: string, ip: IpAddress): Promise<void> {
     await this.#claimAside(network, ip);
     this.options.addresses.hold(network, ip.toString(), SET_ASIDE);
   }
@@ -154,7 +162,7 @@ export class PluginAddresses implements HostAddresses {
     await store.restoreClaim({ network, ip, node, endpoint: SET_ASIDE, state: 'granted' });
   }
 
-  async giveBack(network: string, ip: IpAddress): Promise<void> {
+  async #giveBack(network: string, ip: IpAddress): Promise<void> {
     this.options.addresses.free(network, ip.toString(), SET_ASIDE);
     const claim = this.options.store.view.claims.get(network)?.get(ip.toString());
     // Another host's stays; it is given back there.

@@ -1,56 +1,79 @@
-// Endpoints, as a door for other programs may use them: connected, learnt about and let go one by one, where `weft attach`
-// does all at once. The records are the same; addresses are reserved before (plugin-addresses.ts).
+// Endpoints for plugins: attached in one call where the namespace is there, else connected, described and disconnected step
+// by step on reserved addresses (addresses.ts). The records are those of `weft attach`.
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 
 import { compileEndpoint, hostIfname, transitIfname } from '../../core/compile.js';
 import { messageOf } from '../../core/errors.js';
+import type { Manager } from '../../core/manager.js';
 import type { Actual } from '../../core/objects/index.js';
 import { plan } from '../../core/plan.js';
-import type { PublishRequest } from '../../core/publish.js';
 import type { Endpoint, Sandbox } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { ConnectRequest, HostEndpoints } from '../../daemon/plugin-host.js';
-import { type EndpointPorts, type Endpoints, isToCome } from '../endpoints/index.js';
+import { type Attacher, type EndpointPorts, type Endpoints, isToCome } from '../endpoints/index.js';
 import type { Kernel } from '../kernel/index.js';
 import type { Memberships } from '../networks/index.js';
 import { sameSandbox } from '../reconcile/index.js';
 
-/** Milliseconds after a container's end was moved inside, when its engine mostly is done; the second time for a slow one. */
+/** Milliseconds after a container's end was moved inside, when its manager mostly is done; the second for a slow one. */
 const LOOK_MS = [800, 3000] as const;
 /** A namespace that has not come by now does not come any more. */
 const COMES_MS = 60_000;
-/** Milliseconds after Join. An engine is done by then, and what is missing inside has been taken away by somebody. */
+/** Milliseconds after the endpoint. A manager is done by then, and what is missing inside has been removed. */
 const DONE_MS = 30_000;
 
-/** What the endpoints of a door rest on. */
 export interface PluginEndpointsParts {
   kernel: Kernel;
   log: Logger;
   node: string;
   memberships: Pick<Memberships, 'get'>;
-  endpoints: Pick<Endpoints, 'list' | 'get' | 'connect' | 'disconnect' | 'describe'>;
+  endpoints: Pick<Endpoints, 'list' | 'get' | 'findByKey' | 'disconnect' | 'describe'>;
+  attacher: Pick<Attacher, 'attach' | 'connect'>;
   endpointPorts: Pick<EndpointPorts, 'publish' | 'unpublish'>;
 }
 
-export class PluginEndpoints implements HostEndpoints {
+export class PluginEndpoints {
   constructor(private readonly options: PluginEndpointsParts) {}
 
-  list(): Endpoint[] {
-    return this.options.endpoints.list().filter(({ door }) => door === 'docker');
+  /** What a manager's plugin sees of them. */
+  of(manager: Manager): HostEndpoints {
+    const { endpoints, attacher } = this.options;
+    const get = (id: string): Endpoint | undefined => {
+      const found = endpoints.get(id);
+      return found?.manager === manager ? found : undefined;
+    };
+    return {
+      list: () => endpoints.list().filter((endpoint) => endpoint.manager === manager),
+      get,
+      find: (key) => endpoints.findByKey(key),
+      attach: ({ key, sandbox, ...request }, signal) =>
+        attacher.attach(
+          { ...request, target: `netns:${sandbox}`, dns: false, everywhere: false },
+          { key, signal },
+        ),
+      connect: (request) => this.#connect(manager, request),
+      transit: transitIfname,
+      disconnect: async (id) => {
+        if (get(id) !== undefined) await endpoints.disconnect(id);
+      },
+      describe: (id, about) => this.#describe(id, about),
+      publish: async (id, ports, about) => {
+        if (ports.length === 0) return;
+        await this.options.endpointPorts.publish(id, { publish: [...ports], everywhere: false }, { about });
+      },
+      unpublish: async (id) => {
+        const open = get(id)?.publish ?? [];
+        if (open.length > 0) await this.options.endpointPorts.unpublish(id, () => true);
+      },
+      lookInside: (id) => this.#lookInside(id),
+      isAlive: (id, comesWithinMs) => this.#isAlive(get(id), comesWithinMs),
+    };
   }
 
-  get(id: string): Endpoint | undefined {
-    return this.options.endpoints.get(id);
-  }
-
-  transit(id: string): string {
-    return transitIfname(id);
-  }
-
-  async connect(request: ConnectRequest): Promise<void> {
-    const { id, network, name, target, mac, ip, ip6 } = request;
-    const endpoint: Endpoint = {
+  async #connect(manager: Manager, request: ConnectRequest): Promise<void> {
+    const { id, key, network, name, target, mac, ip, ip6 } = request;
+    await this.options.attacher.connect({
       id,
       name,
       explicitName: false,
@@ -66,37 +89,17 @@ export class PluginEndpoints implements HostEndpoints {
       defaultRoute: false,
       aliases: [],
       publish: [],
-      door: 'docker',
+      manager,
+      foreignKey: key,
       createdAt: new Date().toISOString(),
-    };
-    await this.options.endpoints.connect(endpoint);
+    });
   }
 
-  disconnect(id: string): Promise<void> {
-    return this.options.endpoints.disconnect(id);
-  }
-
-  async describe(id: string, about: Parameters<HostEndpoints['describe']>[1]): Promise<void> {
+  async #describe(id: string, about: Parameters<HostEndpoints['describe']>[1]): Promise<void> {
     await this.options.endpoints.describe(id, { ...about, ...(await this.#inside(id, about)) });
   }
 
-  async publish(
-    id: string,
-    ports: readonly PublishRequest[],
-    about: Pick<Endpoint, 'defaultRoute'>,
-  ): Promise<void> {
-    if (ports.length > 0)
-      await this.options.endpointPorts.publish(id, { publish: [...ports], everywhere: false }, about);
-  }
-
-  async unpublish(id: string): Promise<void> {
-    const there = this.get(id);
-    if (there !== undefined && there.publish.length > 0)
-      await this.options.endpointPorts.unpublish(id, () => true);
-  }
-
-  isAlive(id: string, comesWithinMs = COMES_MS): boolean | undefined {
-    const endpoint = this.get(id);
+  #isAlive(endpoint: Endpoint | undefined, comesWithinMs = COMES_MS): boolean | undefined {
     if (endpoint === undefined) return false;
     let now: Sandbox | undefined;
     try {
@@ -106,19 +109,19 @@ export class PluginEndpoints implements HostEndpoints {
     }
     if (isToCome(endpoint)) {
       if (now !== undefined) return true;
-      // An agent in a container that is not shown where Docker keeps namespaces knows nothing of them.
+      // An agent in a container that has no view of where the manager keeps namespaces knows nothing of them.
       if (!existsSync(dirname(endpoint.sandbox.path))) return undefined;
       return Date.now() - Date.parse(endpoint.createdAt) < comesWithinMs ? undefined : false;
     }
     return now !== undefined && sameSandbox(now, endpoint.sandbox);
   }
 
-  /** Whoever moves a container's end inside goes on to name it; then it is looked for there. */
+  /** A manager that moves a container's end inside goes on to name it; then it is looked for there. */
   movedIn(names: readonly string[]): void {
     for (const { id } of this.options.endpoints.list().filter(isToCome)) {
       if (!names.includes(transitIfname(id))) continue;
       const look = (): void => {
-        this.lookInside(id).catch((error: unknown) => {
+        this.#lookInside(id).catch((error: unknown) => {
           this.options.log.debug('could not look inside yet', { id, error: messageOf(error) });
         });
       };
@@ -126,20 +129,20 @@ export class PluginEndpoints implements HostEndpoints {
     }
   }
 
-  async lookInside(id: string): Promise<void> {
+  async #lookInside(id: string): Promise<void> {
     const found = await this.#inside(id);
     if (found !== undefined) await this.options.endpoints.describe(id, found);
   }
 
   /**
    * Where the container's end has come to, and what it is called there; undefined where that is known, or not to be seen
-   * yet, or where the engine is still at work inside: what weft put there would be in its way (EEXIST).
+   * yet, or where the manager is still at work inside: what weft put there would be in its way (EEXIST).
    */
   async #inside(
     id: string,
     about: Partial<Endpoint> = {},
   ): Promise<Pick<Endpoint, 'sandbox' | 'ifname'> | undefined> {
-    const endpoint = this.get(id);
+    const endpoint = this.options.endpoints.get(id);
     if (endpoint === undefined || !isToCome(endpoint)) return undefined;
     const { path } = endpoint.sandbox;
     if (this.options.kernel.identify(path) === undefined) return undefined;
@@ -160,7 +163,7 @@ export class PluginEndpoints implements HostEndpoints {
     }
   }
 
-  /** Docker puts the same inside as weft would: it is done when nothing is left to do. */
+  /** The manager puts the same inside as weft would: it is done when nothing is left to do. */
   #isDone(endpoint: Endpoint, actual: Actual): boolean {
     const membership = this.options.memberships.get(endpoint.network);
     if (membership === undefined || Date.now() - Date.parse(endpoint.createdAt) > DONE_MS) return true;

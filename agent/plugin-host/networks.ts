@@ -1,5 +1,4 @@
-// The networks, as a door for other programs may use them: what there is, which subnet this node would have, and coming and
-// going.
+// Networks for plugins: what there is, which subnet this node would have, joining and leaving.
 import { randomInt } from 'node:crypto';
 
 import { addressBits, IpNetwork } from '../../core/address.js';
@@ -11,10 +10,11 @@ import {
   unavailable,
   WeftError,
 } from '../../core/errors.js';
+import type { Manager } from '../../core/manager.js';
 import { fitsRange, parseRange, prefixesOf, type Network } from '../../core/network.js';
 import type { Logger } from '../../daemon/log.js';
 import type { HostNetworks, NodeSubnets, Subnets } from '../../daemon/plugin-host.js';
-import type { NetworkSpec, Store } from '../../store/store.js';
+import type { Store } from '../../store/store.js';
 import type { Endpoints } from '../endpoints/index.js';
 import type { Kernel } from '../kernel/index.js';
 import type { Memberships } from '../networks/index.js';
@@ -28,34 +28,48 @@ export interface PluginNetworksOptions {
   instance: string;
 }
 
-/** How many subnets are tried before somebody is told. */
+/** How many subnets are tried before the call fails. */
 const ATTEMPTS = 200;
 
 /** @throws WeftError FAILED_PRECONDITION for a network without a subnet for each node */
 function checkServed({ name, driver }: Network): void {
   if (driver === 'overlay') return;
   throw failedPrecondition(
-    `network ${name} is of the driver ${driver}, and programs with a door of their own can use overlays only`,
+    `network ${name} is of the driver ${driver}, and plugins serve overlays only`,
     `Attach the container when it runs: weft attach ${name} CONTAINER.`,
   );
 }
 
-export class PluginNetworks implements HostNetworks {
+export class PluginNetworks {
   constructor(private readonly options: PluginNetworksOptions) {}
 
+  /** What a manager's plugin may do with them. */
+  of(manager: Manager): HostNetworks {
+    const { store, memberships } = this.options;
+    return {
+      list: () => this.#list(),
+      get: (name) => {
+        const membership = memberships.get(name);
+        return membership && subnetsOf(membership);
+      },
+      known: (withinMs) => this.#known(withinMs),
+      usedPrefixes: () => this.#usedPrefixes(),
+      propose: (request) => this.#propose(request),
+      check: (spec) => store.checkNetwork(spec),
+      create: (spec) => store.createNetwork({ ...spec, madeBy: manager }),
+      join: (name, wanted) => this.#join(name, wanted),
+      leave: (name) => this.#leave(manager, name),
+    };
+  }
+
   /** Also those that this node is on and etcd has not told of yet. */
-  list(): Network[] {
+  #list(): Network[] {
     const known = new Map(this.options.memberships.list().map(({ network }) => [network.name, network]));
     for (const network of this.options.store.view.networks.values()) known.set(network.name, network);
     return [...known.values()];
   }
 
-  get(name: string): NodeSubnets | undefined {
-    const membership = this.options.memberships.get(name);
-    return membership && subnetsOf(membership);
-  }
-
-  async known(withinMs: number): Promise<void> {
+  async #known(withinMs: number): Promise<void> {
     try {
       await this.options.store.synced(AbortSignal.timeout(withinMs));
     } catch (error) {
@@ -65,7 +79,7 @@ export class PluginNetworks implements HostNetworks {
     }
   }
 
-  async usedPrefixes(): Promise<IpNetwork[]> {
+  async #usedPrefixes(): Promise<IpNetwork[]> {
     const { store, kernel } = this.options;
     const nodes = [...store.view.nodes.values()].flatMap(({ publicIp, publicIp6 }) =>
       [`${publicIp}/32`, ...(publicIp6 === undefined ? [] : [`${publicIp6}/128`])].flatMap(
@@ -73,13 +87,13 @@ export class PluginNetworks implements HostNetworks {
       ),
     );
     const routes = (await kernel.routes()).flatMap((text) => IpNetwork.tryParse(text) ?? []);
-    return [...this.list().flatMap(prefixesOf), ...routes, ...nodes];
+    return [...this.#list().flatMap(prefixesOf), ...routes, ...nodes];
   }
 
-  async propose(request: { whole: IpNetwork; hostPrefix: number; within?: IpNetwork }): Promise<IpNetwork> {
+  async #propose(request: { whole: IpNetwork; hostPrefix: number; within?: IpNetwork }): Promise<IpNetwork> {
     const { store, instance } = this.options;
     const { whole, hostPrefix, within } = request;
-    const network = this.list().find((other) => prefixesOf(other).some((prefix) => prefix.equals(whole)));
+    const network = this.#list().find((other) => prefixesOf(other).some((prefix) => prefix.equals(whole)));
     if (network !== undefined) checkServed(network);
     const own = network && this.#own(network.name, whole);
     if (own !== undefined) {
@@ -127,36 +141,29 @@ export class PluginNetworks implements HostNetworks {
     return leases.flatMap(({ subnet, subnet6 }) => (subnet6 === undefined ? [subnet] : [subnet, subnet6]));
   }
 
-  check(spec: NetworkSpec): Network {
-    return this.options.store.checkNetwork(spec);
-  }
-
-  create(spec: NetworkSpec): Promise<Network> {
-    return this.options.store.createNetwork(spec);
-  }
-
-  async join(name: string, wanted: Subnets): Promise<NodeSubnets> {
-    const network = this.list().find((other) => other.name === name);
+  async #join(name: string, wanted: Subnets): Promise<NodeSubnets> {
+    const network = this.#list().find((other) => other.name === name);
     if (network !== undefined) checkServed(network);
     return subnetsOf(await this.options.memberships.join(name, { wanted }));
   }
 
-  async leave(name: string): Promise<void> {
+  async #leave(manager: Manager, name: string): Promise<void> {
     const { memberships, endpoints, store, log } = this.options;
     const network = memberships.get(name)?.network ?? store.view.networks.get(name);
-    const others = endpoints.list().filter(({ network, door }) => network === name && door === undefined);
+    const others = endpoints.list().filter((other) => other.network === name && other.manager !== manager);
     if (others.length > 0) {
-      log.info('this node stays on a network that Docker has left: other containers are on it', {
+      log.info('this node stays on a network that its manager has left: other containers are on it', {
         network: name,
+        manager,
         containers: others.length,
       });
       return;
     }
     await memberships.leave(name);
-    if (network?.docker !== true) return;
+    if (network?.madeBy !== manager) return;
     try {
       await store.removeNetwork(name, { force: false, unleased: true });
-      log.info('removed a network that Docker made, with its last node', { network: name });
+      log.info('removed a network with its last node', { network: name, madeBy: manager });
     } catch (error) {
       const stays = error instanceof WeftError && ['FAILED_PRECONDITION', 'NOT_FOUND'].includes(error.code);
       if (!stays) throw error;

@@ -31,7 +31,7 @@ export function containerNetworks(
   dns: Pick<Dns, 'resolvConf'>,
 ): ContainerNetworks {
   return {
-    attach: (request, previous) => attacher.attach(parseAttach(request), previous),
+    attach: (request, previous) => attacher.attach(parseAttach(request), { previous }),
     detach: (network, target) => attacher.detach(network, target),
     endpoints: () => endpoints.list(),
     resolvConf: (network) => dns.resolvConf([network]),

@@ -100,7 +100,7 @@ export function assemble(opened: Opened): Parts {
     ...{ table, reconciler, memberships, addresses, publisher, ports, state, problems, log, resolvConf },
     onChange: (endpoint, there) => dns.ownEndpoint(endpoint, there),
   });
-  const endpointPorts = new EndpointPorts({ endpoints, memberships, ports, reconciler });
+  const endpointPorts = new EndpointPorts({ endpoints, memberships, ports, reconciler, log });
   const attacher = new Attacher({
     ...{ kernel, reconciler, memberships, endpoints, addresses, publisher, ports, resolvConf, log, node },
     docker: settings.docker,
@@ -138,7 +138,7 @@ export function assemble(opened: Opened): Parts {
   const forPlugins = { store, kernel, memberships, addresses, endpoints, publisher, state, log, node };
   const pluginNetworks = new PluginNetworks({ store, kernel, memberships, endpoints, log, instance });
   const pluginAddresses = new PluginAddresses(forPlugins);
-  const pluginEndpoints = new PluginEndpoints({ ...forPlugins, endpointPorts });
+  const pluginEndpoints = new PluginEndpoints({ ...forPlugins, endpointPorts, attacher });
   const peers = new Peers({ store, kernel, memberships, metrics, problems, node });
 
   sandboxGone.connect(({ kind, id }) => (kind === 'attachment' ? attachments : endpoints).sandboxGone(id));

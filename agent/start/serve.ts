@@ -1,6 +1,7 @@
 // Stage 4, serve: announce the node, then open the API, the session with the controller, and the plugins.
 import type { Endpoint, NodeRecord } from '../../core/records.js';
-import type { Plugin } from '../../daemon/plugin-host.js';
+import type { Plugin, PluginHost } from '../../daemon/plugin-host.js';
+import { ownValues } from '../../daemon/settings.js';
 import { version } from '../../daemon/version.js';
 import type { Endpoint as EndpointMessage } from '../../proto/gen/weft/v1/types.js';
 import type { Announcement } from '../../store/store.js';
@@ -39,7 +40,8 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
     tls: opened.tls,
     hello: { node, instance: opened.instance, version },
     status: () => statusOf(sources),
-    handle: (request) => (request.$case === 'attach' ? api.attach(request.value) : api.detach(request.value)),
+    handle: ({ $case, value }) =>
+      $case === 'attach' ? api.attach(value, shutdown.signal) : api.detach(value, shutdown.signal),
     log,
   });
   sessionState.connect(() => session.state());
@@ -107,17 +109,17 @@ function statusSources(opened: Opened, parts: Parts, controller: () => SessionSt
 
 async function mount(plugin: Plugin, opened: Opened, parts: Parts): Promise<void> {
   const { settings, shutdown, log, node, problems } = opened;
-  const mounted = await plugin({
+  const { manager } = plugin;
+  const host: PluginHost = {
     ...{ node, log },
     signal: shutdown.signal,
     stateDir: settings.stateDir,
-    cnmSocket: settings.cnmSocket,
-    docker: settings.docker,
-    networks: parts.pluginNetworks,
-    addresses: parts.pluginAddresses,
-    endpoints: parts.pluginEndpoints,
+    networks: parts.pluginNetworks.of(manager),
+    addresses: parts.pluginAddresses.of(manager),
+    endpoints: parts.pluginEndpoints.of(manager),
     problem: ({ plugin, ...about }, problem) =>
       problems.put({ scope: { kind: 'plugin', plugin }, ...about }, problem),
-  });
+  };
+  const mounted = await plugin.mount(host, ownValues(plugin.settings, settings));
   shutdown.add('a plugin', () => mounted.stop());
 }

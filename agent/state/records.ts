@@ -6,12 +6,13 @@ import { z } from 'zod';
 
 import { IpAddress, IpNetwork } from '../../core/address.js';
 import type { Parent } from '../../core/compile.js';
+import { MANAGERS } from '../../core/manager.js';
 import { MAX_VNI, parseNetworkName, type Network } from '../../core/network.js';
 import type { ClaimHolder, Endpoint, Lease } from '../../core/records.js';
 import type { Reservation } from '../../daemon/plugin-host.js';
 import { decodeConfig, encodeConfig } from '../../store/network-codec.js';
 import { integer, interfaceText, linkName, mac } from '../../store/parse.js';
-import { decodeEndpoint, encodeEndpoint } from '../../store/record-codec.js';
+import { decodeEndpoint, encodeEndpoint, MANAGER_FIELDS, readManager } from '../../store/record-codec.js';
 
 /** A network that the node is on. */
 export interface SavedNetwork {
@@ -45,6 +46,7 @@ const common = {
   internal: z.boolean(),
   masquerade: z.boolean(),
   docker: z.boolean().optional(),
+  madeBy: z.enum(MANAGERS).optional(),
   routes: z.array(z.string()).optional(),
 };
 const bridged = {
@@ -124,7 +126,7 @@ const endpointSchema = z.object({
     .default([]),
   vlan: z.number().optional(),
   dns: z.literal(true).optional(),
-  door: z.literal('docker').optional(),
+  ...MANAGER_FIELDS,
   createdAt: z.string(),
 });
 
@@ -143,21 +145,28 @@ const reservationSchema = z.object({
   id: z.string().regex(/^[0-9a-f]{16}$/),
   network: networkName,
   ip: interfaceText,
+  // Release 0.1 has none but Docker's.
+  manager: z.enum(MANAGERS).default('docker'),
   createdAt: z.string(),
 });
 export const savedReservation = (value: unknown): Reservation => reservationSchema.parse(value);
 
 // zod writes `undefined` as a value of optional keys; the records have no such key at all.
 export function savedNetwork(value: unknown): SavedNetwork {
-  const { config, ...rest } = savedSchema.parse(value);
-  const saved = withoutUndefined(rest) as SavedNetwork;
+  const { config, network, ...rest } = savedSchema.parse(value);
+  // Release 0.1 writes `docker` for what Docker made.
+  const { docker, ...fields } = network;
+  const saved = withoutUndefined({
+    ...rest,
+    network: { ...fields, ...(docker === true && { madeBy: 'docker' }) },
+  }) as SavedNetwork;
   // By etcd's own reader in any case: what it would refuse is no network.
   return { ...saved, network: decodeConfig(saved.network.name, config ?? encodeConfig(saved.network)) };
 }
 
 /** Nothing that etcd's readers would refuse: it is told there, and the kernel is programmed by it. */
 export function savedEndpoint(value: unknown): Endpoint {
-  const endpoint = withoutUndefined(endpointSchema.parse(value)) as Endpoint;
+  const endpoint = withoutUndefined(readManager(endpointSchema.parse(value))) as Endpoint;
   const { id, network } = endpoint;
   decodeEndpoint({ kind: 'endpoint', network: parseNetworkName(network), id }, encodeEndpoint(endpoint));
   return endpoint;

@@ -16,6 +16,7 @@ import type { Reservation } from '../../daemon/plugin-host.js';
 import { RecordFolder, type TornRecord } from '../../daemon/record-folder.js';
 import { type FileCalls, replaceFile, stateError } from '../../daemon/state-file.js';
 import { encodeConfig } from '../../store/network-codec.js';
+import { writeManager } from '../../store/record-codec.js';
 import { savedEndpoint, savedNetwork, savedReservation, type SavedNetwork } from './records.js';
 
 /** Its id is the network's name or the endpoint's id. */
@@ -55,6 +56,7 @@ export class State {
       folder: join(directory, 'endpoints'),
       parse: savedEndpoint,
       nameOf: ({ id }) => id,
+      encode: writeManager,
       // Not durable: the namespace that it is in does not outlive a power cut either, and attaching is the hot path.
       durable: false,
       calls,

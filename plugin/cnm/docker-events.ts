@@ -6,6 +6,7 @@ import { z } from 'zod';
 
 import { messageOf } from '../../core/errors.js';
 import { askEngine, streamEngine } from '../../daemon/engine.js';
+import type { EngineAddress } from '../../daemon/kinds.js';
 import type { PluginHost } from '../../daemon/plugin-host.js';
 
 /** A container's network, as Docker shows it. */
@@ -48,6 +49,7 @@ const KEEP_NAMES = 1_000;
 
 export interface DockerEventsOptions {
   host: PluginHost;
+  engine: EngineAddress;
   /** A container came to a network, or has another name. */
   onContainer: (id: string) => void;
   /** It runs now; that it came to its networks was told before. */
@@ -70,11 +72,11 @@ export class DockerEvents {
 
   /** Follows Docker until the agent ends, through every restart of either. */
   async follow(): Promise<void> {
-    const { host, onChange } = this.options;
+    const { host, engine, onChange } = this.options;
     const filters = encodeURIComponent(JSON.stringify({ type: ['network', 'container'] }));
     for (let told = false; !host.signal.aborted;) {
       try {
-        await streamEngine(host.docker, `/events?filters=${filters}`, {
+        await streamEngine(engine, `/events?filters=${filters}`, {
           signal: host.signal,
           opened: () => {
             this.#hears = true;
@@ -157,7 +159,7 @@ export class DockerEvents {
 
   /** Undefined: there is none. */
   async #ask(path: string): Promise<unknown> {
-    const { status, body } = await askEngine(this.options.host.docker, path);
+    const { status, body } = await askEngine(this.options.engine, path);
     if (status === 404) return undefined;
     if (status !== 200) throw new Error(`Docker answered ${status} for ${path}: ${body.slice(0, 200)}`);
     return JSON.parse(body) as unknown;

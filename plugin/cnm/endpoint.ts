@@ -94,6 +94,7 @@ export class DockerEndpoints {
       await host.endpoints.disconnect(record.endpoint);
       await host.endpoints.connect({
         id: record.endpoint,
+        key: { manager: 'docker', network: NetworkID, endpoint: EndpointID },
         network,
         // What the container is called Docker tells when it runs.
         name: EndpointID.slice(0, 12),

@@ -1,9 +1,12 @@
-// The door for Docker's engine: weft as a network driver and an IPAM driver, on the plugin socket. This file ties the parts
-// together; what Docker asks for is in protocol.ts.
+// Docker's plugin: weft as a network driver and an IPAM driver, on the plugin socket. This file ties the parts together;
+// what Docker asks for is in protocol.ts.
 import { join } from 'node:path';
 
 import { messageOf, WeftError } from '../../core/errors.js';
-import type { MountedPlugin, PluginHost } from '../../daemon/plugin-host.js';
+import { DOCKER } from '../../daemon/common-settings.js';
+import { orNone, path } from '../../daemon/kinds.js';
+import type { MountedPlugin, Plugin, PluginHost } from '../../daemon/plugin-host.js';
+import { setting, type Values } from '../../daemon/settings.js';
 import { DockerEvents } from './docker-events.js';
 import { DockerEndpoints } from './endpoint.js';
 import { Ipam } from './ipam.js';
@@ -13,9 +16,21 @@ import * as ask from './protocol.js';
 import { method, servePlugin, type Method } from './server.js';
 import { Upkeep } from './upkeep.js';
 
-/** Mounts the plugin where the settings say so. */
-export async function cnm(host: PluginHost): Promise<MountedPlugin> {
-  const socket = host.cnmSocket;
+const settings = {
+  'cnm-socket': setting(orNone(path('PATH')), {
+    default: '/run/docker/plugins/weft.sock',
+    help: 'where Docker’s engine looks for weft as a network driver; none turns it off',
+    group: 'Node',
+  }),
+  docker: DOCKER,
+};
+
+export const cnm = { manager: 'docker', settings, mount } satisfies Plugin<typeof settings>;
+
+async function mount(
+  host: PluginHost,
+  { cnmSocket: socket, docker: engine }: Values<typeof settings>,
+): Promise<MountedPlugin> {
   if (socket === undefined) return { stop: () => Promise.resolve() };
   const memory = new PluginState(join(host.stateDir, 'docker'));
   for (const { path, why } of memory.load()) {
@@ -30,6 +45,7 @@ export async function cnm(host: PluginHost): Promise<MountedPlugin> {
   }
   const events: DockerEvents = new DockerEvents({
     host,
+    engine,
     onContainer: (id) => void upkeep.learn(id),
     onStarted: (id) => void upkeep.learnMissed(id),
     onChange: () => upkeep.lookSoon(),

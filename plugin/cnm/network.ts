@@ -3,7 +3,7 @@
 // after CreateNetwork was answered; until it is known the network is checked, and nothing of it is written.
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { IpNetwork, parseInterface } from '../../core/address.js';
+import { IpAddress, IpNetwork, parseInterface } from '../../core/address.js';
 import {
   alreadyExists,
   failedPrecondition,
@@ -13,12 +13,19 @@ import {
   WeftError,
 } from '../../core/errors.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
-import { parseNetworkName, type Network } from '../../core/network.js';
+import type { Network } from '../../core/network.js';
 import type { PluginHost, PluginProblem } from '../../daemon/plugin-host.js';
-import type { NetworkSpec } from '../../store/store.js';
+import { allOrNothing } from '../../daemon/rollback.js';
 import { type DockerNetwork, PLUGIN, type PluginState, type Pool } from './plugin-state.js';
-import { parseNetworkOptions, type NetworkOptions } from './options.js';
-import { command, otherName, otherSubnet, unknownNetwork } from './errors.js';
+import {
+  checkOptions,
+  checkSubnets,
+  fallbackName,
+  isNetworkName,
+  optionsOf,
+  specOf,
+} from './network-spec.js';
+import { command, otherName, unknownNetwork } from './errors.js';
 import { ADDRESS_SPACE, LABEL, type CreateNetwork, type IpamData } from './protocol.js';
 
 export interface NetworksOptions {
@@ -158,29 +165,17 @@ export class Networks {
   ): Promise<string> {
     const { host } = this.options;
     const network = await this.#ensure(record, pool, pool6, name, isMeant);
-    const wasOn = host.networks.get(network.name) !== undefined;
-    try {
+    return allOrNothing(host.log, network.name, async (rollback) => {
+      if (host.networks.get(network.name) === undefined)
+        rollback.add(() => host.networks.leave(network.name));
       await host.networks.join(network.name, {
         subnet: IpNetwork.parse(pool.hostSubnet),
         ...(pool6 && { subnet6: IpNetwork.parse(pool6.hostSubnet) }),
       });
-      for (const { aux } of pool6 === undefined ? [pool] : [pool, pool6]) {
-        for (const ip of aux)
-          await host.addresses.setAside(
-            network.name,
-            parseInterface(`${ip}/${ip.includes(':') ? 128 : 32}`).address,
-          );
-      }
-    } catch (error) {
-      if (!wasOn)
-        await host.networks
-          .leave(network.name)
-          .catch((failure: unknown) =>
-            host.log.warn('could not leave again', { network: network.name, error: messageOf(failure) }),
-          );
-      throw error;
-    }
-    return network.name;
+      for (const { aux } of pool6 === undefined ? [pool] : [pool, pool6])
+        for (const ip of aux) await host.addresses.setAside(network.name, IpAddress.parse(ip));
+      return network.name;
+    });
   }
 
   async #ensure(
@@ -197,11 +192,13 @@ export class Networks {
         : (this.#find(undefined, pool) ?? this.#find(name, pool));
       if (there !== undefined) {
         if (there.name !== name && isMeant) throw otherName(there, name, pool);
-        this.#checkSame(there, record, pool, pool6);
+        checkSubnets(there, pool, pool6);
+        this.#checkTwin(there, record);
+        checkOptions(there, record);
         return there;
       }
       try {
-        return await host.networks.create({ ...specOf(name, record, pool, pool6), docker: true });
+        return await host.networks.create(specOf(name, record, pool, pool6));
       } catch (error) {
         const raced =
           error instanceof WeftError && ['ALREADY_EXISTS', 'FAILED_PRECONDITION'].includes(error.code);
@@ -211,29 +208,13 @@ export class Networks {
     }
   }
 
-  /** @throws WeftError ALREADY_EXISTS with the difference */
-  #checkSame(there: Network, { id, options }: DockerNetwork, pool: Pool, pool6: Pool | undefined): void {
-    const { memory } = this.options;
-    const subnet = IpNetwork.parse(pool.subnet);
-    if (!there.subnet.equals(subnet)) throw otherSubnet(there, subnet, there.subnet);
-    const subnet6 = pool6 && IpNetwork.parse(pool6.subnet);
-    if (subnet6 !== undefined && there.subnet6?.equals(subnet6) !== true) {
-      if (there.subnet6 !== undefined) throw otherSubnet(there, subnet6, there.subnet6);
-      throw alreadyExists(`network ${there.name} has no IPv6 subnet`, 'Leave --ipv6 and its subnet out.');
-    }
-    const twin = memory.networkNamed(there.name);
+  /** @throws WeftError ALREADY_EXISTS where another Docker network of this host is that network */
+  #checkTwin(there: Network, { id }: DockerNetwork): void {
+    const twin = this.options.memory.networkNamed(there.name);
     if (twin !== undefined && twin.id !== id) {
       throw alreadyExists(
         `network ${there.name} is another Docker network of this host already, ${twin.id.slice(0, 12)}`,
         'Use that one: see docker network ls. On a host a network of weft is one network of Docker.',
-      );
-    }
-    const has: NetworkOptions = { ...there };
-    for (const key of ['mtu', 'vni', 'port', 'internal', 'masquerade'] as const) {
-      if (options[key] === undefined || options[key] === has[key]) continue;
-      throw alreadyExists(
-        `network ${there.name} has ${key} ${String(has[key] ?? 'of the underlay')}, not ${String(options[key])}`,
-        key === 'internal' ? 'Leave --internal out.' : `Leave weft.${key} out.`,
       );
     }
   }
@@ -364,49 +345,10 @@ export class Networks {
       if (reservation.network === network) addresses.release(network, reservation.ip.split('/')[0] ?? '');
     }
     for (const { aux } of pools) {
-      for (const ip of aux)
-        await addresses.giveBack(network, parseInterface(`${ip}/${ip.includes(':') ? 128 : 32}`).address);
+      for (const ip of aux) await addresses.giveBack(network, IpAddress.parse(ip));
     }
     await networks.leave(network);
   }
 }
 
 const problemOf = (id: string): PluginProblem => ({ plugin: PLUGIN, kind: 'plugin-network', id });
-
-/** The name of a network that has no other: made from its subnet. */
-const fallbackName = ({ subnet }: Pool): string => `net-${subnet.replaceAll(/[./]/g, '-')}`;
-
-function isNetworkName(text: string): boolean {
-  try {
-    parseNetworkName(text);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function optionsOf({ Options }: CreateNetwork): NetworkOptions {
-  const options = parseNetworkOptions(Options[LABEL.generic]);
-  if (Options[LABEL.internal] !== true) return options;
-  if (options.internal === false) {
-    throw invalidArgument(
-      '--internal and -o weft.internal=false contradict each other',
-      'Leave one of them out.',
-    );
-  }
-  return { ...options, internal: true };
-}
-
-function specOf(name: string, { options }: DockerNetwork, pool: Pool, pool6: Pool | undefined): NetworkSpec {
-  return {
-    name,
-    subnet: IpNetwork.parse(pool.subnet),
-    hostPrefix: pool.hostPrefix,
-    ...(pool6 && { subnet6: IpNetwork.parse(pool6.subnet), hostPrefix6: pool6.hostPrefix }),
-    ...(options.mtu !== undefined && { mtu: options.mtu }),
-    ...(options.vni !== undefined && { vni: options.vni }),
-    ...(options.port !== undefined && { port: options.port }),
-    ...(options.internal !== undefined && { internal: options.internal }),
-    ...(options.masquerade !== undefined && { masquerade: options.masquerade }),
-  };
-}

@@ -3,7 +3,7 @@
 import { messageOf } from '../../core/errors.js';
 import type { PluginHost } from '../../daemon/plugin-host.js';
 
-/** Milliseconds. Sooner than anybody looks at the routes inside the container (agent/plugin-endpoints.ts). */
+/** Milliseconds. Sooner than anybody looks at the routes inside the container (agent/plugin-host/endpoints.ts). */
 const WRITE_AFTER_MS = 600;
 
 export class WayOut {

@@ -75,6 +75,7 @@ export const endpoint: Endpoint = {
   vlan: undefined,
   aliases: ['www'],
   publish: [],
+  manager: 'weft',
 };
 
 export const endpointJson = { ...endpoint, ip6: null, vlan: null };

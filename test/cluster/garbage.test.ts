@@ -1,4 +1,4 @@
-// Garbage at the doors of a real agent with a container attached: its gRPC socket, its HTTP, Docker's plugin socket, and a
+// Garbage at the sockets of a real agent with a container attached: its gRPC socket, its HTTP, Docker's plugin socket, and a
 // state directory that is right but for one place in every file. It answers in words, lives, and keeps what it has. The
 // generators and attacks are in test/fuzz; WEFT_FUZZ=N throws N times as much.
 import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';

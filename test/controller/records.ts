@@ -30,6 +30,7 @@ export function endpoint(id: string, network: string, on: string, more: Partial<
     defaultRoute: true,
     aliases: [],
     publish: [],
+    manager: 'weft',
     createdAt: '2026-01-01T00:00:00.000Z',
     ...more,
   };

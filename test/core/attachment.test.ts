@@ -1,26 +1,26 @@
-// Attachments as kernel objects: what each kind of place and each word of pipework's becomes.
+// Attachments as kernel objects: what each kind of host interface and each word of pipework's becomes.
 import test from 'ava';
 
 import { plan, assume } from '../../core/plan.js';
 import type { WeftError } from '../../core/errors.js';
 import {
   checkVlan,
-  compilePlace,
+  compileHostInterface,
   compileAttachment,
   differences,
   attachmentMac,
-  type Place,
+  type HostInterface,
   type Attachment,
 } from '../../core/attachment.js';
 
-const plain: Place = { kind: 'bridge', name: 'br1', mtu: 1500, vlans: false, made: true };
-const ovs: Place = { kind: 'bridge', name: 'ovs0', mtu: 1500, vlans: true, made: true };
-const theirs: Place = { kind: 'bridge', name: 'br0', mtu: 9000, vlans: true, made: false };
-const nic: Place = { kind: 'nic', name: 'eth1', mac: '02:00:00:00:00:99', mtu: 1500, native: 4094 };
+const plain: HostInterface = { kind: 'bridge', name: 'br1', mtu: 1500, vlans: false, made: true };
+const ovs: HostInterface = { kind: 'bridge', name: 'ovs0', mtu: 1500, vlans: true, made: true };
+const theirs: HostInterface = { kind: 'bridge', name: 'br0', mtu: 9000, vlans: true, made: false };
+const nic: HostInterface = { kind: 'nic', name: 'eth1', mac: '02:00:00:00:00:99', mtu: 1500, native: 4094 };
 
-const attachment = (place: Place, rest: Partial<Attachment> = {}): Attachment => ({
+const attachment = (hostInterface: HostInterface, rest: Partial<Attachment> = {}): Attachment => ({
   id: '0123456789abcdef',
-  place,
+  hostInterface,
   name: 'c1',
   target: 'netns:/run/netns/c1',
   sandbox: { path: '/run/netns/c1', cookie: '1', bootId: 'b' },
@@ -35,7 +35,7 @@ const attachment = (place: Place, rest: Partial<Attachment> = {}): Attachment =>
 const end = (of: Attachment): unknown => compileAttachment(of).host[0];
 
 test('the port is in the VLAN that was asked for, and else where frames without a tag are', (t) => {
-  for (const [place, vlan, master, port] of [
+  for (const [hostInterface, vlan, master, port] of [
     [plain, undefined, 'br1', undefined],
     [ovs, 100, 'ovs0', 100],
     [ovs, undefined, 'ovs0', 1],
@@ -45,9 +45,9 @@ test('the port is in the VLAN that was asked for, and else where frames without 
     [nic, 100, 'wfp-eth1', 100],
     [nic, undefined, 'wfp-eth1', 4094],
   ] as const) {
-    const made = end(attachment(place, vlan === undefined ? {} : { vlan }));
-    t.like(made, { type: 'veth', master, mtu: place.mtu, peer: { name: 'eth1' } });
-    t.is((made as { vlan?: number }).vlan, port, `${place.name} @${vlan}`);
+    const made = end(attachment(hostInterface, vlan === undefined ? {} : { vlan }));
+    t.like(made, { type: 'veth', master, mtu: hostInterface.mtu, peer: { name: 'eth1' } });
+    t.is((made as { vlan?: number }).vlan, port, `${hostInterface.name} @${vlan}`);
   }
 });
 
@@ -58,11 +58,16 @@ test('a VLAN leaves through the NIC with its tag', (t) => {
   t.is(compileAttachment(attachment(nic)).host.length, 1);
 });
 
-test('what a place needs: nothing of others is touched', (t) => {
-  t.deepEqual(compilePlace(theirs), []);
-  t.like(compilePlace(ovs)[0], { type: 'bridge', name: 'ovs0', vlans: true, alias: 'weft pipework ovs0' });
-  t.false('vlans' in (compilePlace(plain)[0] ?? {}));
-  t.deepEqual(compilePlace(nic).slice(1), [
+test('what an interface of the host needs: nothing of others is touched', (t) => {
+  t.deepEqual(compileHostInterface(theirs), []);
+  t.like(compileHostInterface(ovs)[0], {
+    type: 'bridge',
+    name: 'ovs0',
+    vlans: true,
+    alias: 'weft pipework ovs0',
+  });
+  t.false('vlans' in (compileHostInterface(plain)[0] ?? {}));
+  t.deepEqual(compileHostInterface(nic).slice(1), [
     { kind: 'port', link: 'eth1', master: 'wfp-eth1' },
     { kind: 'vlan', link: 'wfp-eth1', bridge: 'wfp-eth1', vlan: 4094, untagged: true },
     { kind: 'vlan', link: 'eth1', bridge: 'wfp-eth1', vlan: 4094, untagged: true },
@@ -86,8 +91,11 @@ test('inside: addresses and the way out', (t) => {
 });
 
 test('it is a plan like any other: made in order, and then there is nothing to do', (t) => {
-  for (const place of [plain, ovs, nic]) {
-    const objects = [...compilePlace(place), ...compileAttachment(attachment(place)).host];
+  for (const hostInterface of [plain, ovs, nic]) {
+    const objects = [
+      ...compileHostInterface(hostInterface),
+      ...compileAttachment(attachment(hostInterface)).host,
+    ];
     const made = plan(assume([]), objects, { prune: true });
     t.deepEqual(made.conflicts, []);
     t.is(made.steps.length, objects.length);
@@ -97,9 +105,9 @@ test('it is a plan like any other: made in order, and then there is nothing to d
 
 test('VLANs only where they can be', (t) => {
   t.notThrows(() => checkVlan(plain, undefined));
-  for (const place of [ovs, theirs, nic]) t.notThrows(() => checkVlan(place, 100));
-  const told = (place: Place, vlan: number): string =>
-    t.throws<WeftError>(() => checkVlan(place, vlan))?.message ?? '';
+  for (const hostInterface of [ovs, theirs, nic]) t.notThrows(() => checkVlan(hostInterface, 100));
+  const told = (hostInterface: HostInterface, vlan: number): string =>
+    t.throws<WeftError>(() => checkVlan(hostInterface, vlan))?.message ?? '';
   t.regex(told(plain, 100), /br1 does not tell VLANs apart/);
   t.regex(told({ kind: 'nic', name: 'eth1', mac: '', mtu: 1500 }, 100), /eth1 does not tell/);
   t.regex(told(nic, 4094), /VLAN 4094 of eth1 stands for its frames without a tag/);

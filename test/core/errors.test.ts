@@ -1,4 +1,4 @@
-// The error that crosses the doors keeps what a person and a program need.
+// The error that crosses weft's interfaces keeps what a person and a program need.
 import test from 'ava';
 
 import * as errors from '../../core/errors.js';

@@ -129,6 +129,7 @@ export function endpointOf(network: Network, ip: string, fields: Partial<Endpoin
     defaultRoute: true,
     aliases: [],
     publish: [],
+    manager: 'weft',
     createdAt: '2026-11-21T00:00:00Z',
     ...fields,
   };

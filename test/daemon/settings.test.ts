@@ -7,10 +7,17 @@ import { fileURLToPath } from 'node:url';
 
 import test from 'ava';
 
-import { agentProgram, agentSettingsFrom } from '../../agent/settings.js';
+import { agentProgramWith, agentSettingsFrom } from '../../agent/settings.js';
 import { controllerProgram } from '../../controller/settings.js';
 import { WeftError } from '../../core/errors.js';
-import { loadSettings, type Loaded, type Program, type SettingsTable } from '../../daemon/settings.js';
+import {
+  loadSettings,
+  ownValues,
+  type Loaded,
+  type Program,
+  type SettingsTable,
+} from '../../daemon/settings.js';
+import { cnm } from '../../plugin/cnm/index.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'weft-settings-'));
 test.after.always(() => rmSync(folder, { recursive: true }));
@@ -23,7 +30,7 @@ function yaml(text: string): string {
 }
 
 // The real files in /etc must not take part.
-const agent = { ...agentProgram, defaultFile: join(folder, 'agent.yaml') };
+const agent = { ...agentProgramWith([cnm]), defaultFile: join(folder, 'agent.yaml') };
 const controller = { ...controllerProgram, defaultFile: join(folder, 'controller.yaml') };
 
 function valuesOf<T extends SettingsTable>(
@@ -56,8 +63,9 @@ test('the defaults are those of the contract', (t) => {
   const values = agentSettingsFrom(valuesOf(agent, ETCD));
   t.deepEqual(values.etcd, ['http://192.0.2.1:2379']);
   t.deepEqual(
-    { ...values, node: undefined, etcd: undefined },
+    { ...values, ...ownValues(cnm.settings, values), node: undefined, etcd: undefined },
     {
+      cnmSocket: '/run/docker/plugins/weft.sock',
       node: undefined,
       etcd: undefined,
       prefix: '/weft',
@@ -70,7 +78,6 @@ test('the defaults are those of the contract', (t) => {
       nodeTtl: { ms: 3000, seconds: 3, text: '3s' },
       runDir: '/run/weft',
       stateDir: '/var/lib/weft',
-      cnmSocket: '/run/docker/plugins/weft.sock',
       dns: 'on',
       dnsServer: undefined,
       docker: { socketPath: '/run/docker.sock' },
@@ -170,7 +177,10 @@ test('values are read into what the daemons use', (t) => {
   t.is(values.underlayIp?.ip.toString(), '192.0.2.10');
   t.is(values.underlayIp?.ip6?.toString(), '2001:db8::10');
   t.is(values.subnetTtl.seconds, 5400);
-  t.is(values.cnmSocket, undefined);
+  t.deepEqual(ownValues(cnm.settings, values), {
+    cnmSocket: undefined,
+    docker: { host: '192.0.2.9', port: 2375 },
+  });
   t.deepEqual(values.docker, { host: '192.0.2.9', port: 2375 });
   t.deepEqual(
     values.controller?.map(({ host, port, text }) => [host, port, text]),

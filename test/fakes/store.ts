@@ -290,7 +290,8 @@ export class FakeStore implements Store {
     return true;
   }
 
-  async acquireLease(request: LeaseRequest): Promise<StoredLease> {
+  async acquireLease(request: LeaseRequest, signal?: AbortSignal): Promise<StoredLease> {
+    signal?.throwIfAborted();
     this.#requireConnection();
     this.checkName();
     const { network, node, instance, publicIp, publicIp6, vtep, vtep6 } = request;
@@ -375,6 +376,7 @@ export class FakeStore implements Store {
     const answered = claim.state === 'granted' ? claim : await this.#answerOf(name, text, signal);
     if (answered?.state === 'granted') return answered;
     await this.deleteClaim(name, text, endpoint);
+    signal?.throwIfAborted();
     throw failedPrecondition(`ip: ${text}: ${answered?.why ?? 'its owner did not answer'}`);
   }
 

@@ -1,4 +1,4 @@
-// Garbage at a real controller's gRPC and HTTP: it answers every call in words, lives, and serves as before. The agent's doors
+// Garbage at a real controller's gRPC and HTTP: it answers every call in words, lives, and serves as before. The agent's sockets
 // are attacked in test/cluster/garbage.test.ts, for an agent needs a host of its own.
 import test from 'ava';
 

@@ -1,4 +1,4 @@
-// What is thrown at every door: text, JSON and bytes of the kinds that break parsers, half of it near to what is allowed; how
+// Garbage for every input: text, JSON and bytes of the kinds that break parsers, half of it near to what is allowed; how
 // much of it, and what a clear error is. A fixed budget; WEFT_FUZZ=N for N times as much, WEFT_FUZZ_SEED for the same again.
 import fc from 'fast-check';
 

@@ -1,4 +1,4 @@
-// Garbage in the words of requests, as the doors' parsers take them: a request, or an error that says what is wrong with it.
+// Garbage in the words of requests, as the services' parsers take them: a request, or an error that says what is wrong with it.
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 

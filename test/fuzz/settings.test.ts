@@ -8,14 +8,17 @@ import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { stringify } from 'yaml';
 
-import { agentProgram } from '../../agent/settings.js';
+import { agentProgramWith } from '../../agent/settings.js';
 import { controllerProgram } from '../../controller/settings.js';
 import { WeftError } from '../../core/errors.js';
 import { environmentName, loadSettings } from '../../daemon/settings.js';
 import { readEtcdTls, readTls } from '../../daemon/tls.js';
+import { cnm } from '../../plugin/cnm/index.js';
 import { exec } from '../lab/exec.js';
 import { WEFT } from '../lab/lab.js';
 import { patience, polluted, TIMES, unclear, value, word } from './garbage.js';
+
+const agentProgram = agentProgramWith([cnm]);
 
 const KEYS = [
   ...new Set([...Object.keys(agentProgram.settings), ...Object.keys(controllerProgram.settings)]),

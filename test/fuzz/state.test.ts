@@ -14,7 +14,7 @@ import { State } from '../../agent/state/state.js';
 import { AttachmentState } from '../../agent/pipework/attachment-state.js';
 import { compileEndpoint, compileFirewall, compileNetwork } from '../../core/compile.js';
 import { WeftError } from '../../core/errors.js';
-import { compilePlace, compileAttachment } from '../../core/attachment.js';
+import { compileHostInterface, compileAttachment } from '../../core/attachment.js';
 import { silentLogger } from '../../daemon/log.js';
 import { encodeConfig } from '../../store/network-codec.js';
 import { endpoint, lease, membership, network } from '../kernel/samples.js';
@@ -186,26 +186,29 @@ test('pipework attachments and what was prepared for them', (t) => {
   t.timeout(patience(60));
   const inFolder = folders(t);
   fc.assert(
-    fc.property(like(SAMPLES.wire), like(SAMPLES.place, SAMPLES.wire.place), (ofAttachment, ofPlace) =>
-      inFolder((folder) => {
-        write(folder, `wires/${ID}.json`, ofAttachment);
-        write(folder, 'wire-places/br1.json', ofPlace);
-        const torn: { path: string; why: string }[] = [];
-        const { attachments, places } = new AttachmentState(folder).load((path, why) =>
-          torn.push({ path, why }),
-        );
-        const aside = (part: string) => torn.filter(({ path }) => path.startsWith(join(folder, part)));
-        readOrAside(t, attachments.length, aside('wires/'));
-        readOrAside(t, places.length, aside('wire-places/'));
-        for (const attachment of attachments) {
-          compileAttachment(attachment);
-          t.is(attachment.id, ID);
-        }
-        for (const place of places) {
-          compilePlace(place);
-          t.is(place.name, 'br1');
-        }
-      }),
+    fc.property(
+      like(SAMPLES.wire),
+      like(SAMPLES.place, SAMPLES.wire.place),
+      (ofAttachment, ofHostInterface) =>
+        inFolder((folder) => {
+          write(folder, `wires/${ID}.json`, ofAttachment);
+          write(folder, 'wire-places/br1.json', ofHostInterface);
+          const torn: { path: string; why: string }[] = [];
+          const { attachments, hostInterfaces } = new AttachmentState(folder).load((path, why) =>
+            torn.push({ path, why }),
+          );
+          const aside = (part: string) => torn.filter(({ path }) => path.startsWith(join(folder, part)));
+          readOrAside(t, attachments.length, aside('wires/'));
+          readOrAside(t, hostInterfaces.length, aside('wire-places/'));
+          for (const attachment of attachments) {
+            compileAttachment(attachment);
+            t.is(attachment.id, ID);
+          }
+          for (const hostInterface of hostInterfaces) {
+            compileHostInterface(hostInterface);
+            t.is(hostInterface.name, 'br1');
+          }
+        }),
     ),
     { numRuns: 600 * TIMES, includeErrorInReport: true },
   );

@@ -12,7 +12,7 @@ import type { InterfaceLoan, InterfaceLoans } from '../../agent/kernel/bridge-po
 import { compileEndpoint, compileNetwork, compilePeer } from '../../core/compile.js';
 import type { KernelObject } from '../../core/objects/index.js';
 import { assume, plan, type Plan, type Step } from '../../core/plan.js';
-import { compilePlace } from '../../core/attachment.js';
+import { compileHostInterface } from '../../core/attachment.js';
 import { endpoint, lease, membership, network, noFirewall } from './samples.js';
 
 const sh = (command: string): string => execFileSync('sh', ['-c', command], { encoding: 'utf8' });
@@ -47,8 +47,8 @@ async function reach(desired: readonly KernelObject[]): Promise<void> {
   if (failures.length + left.length > 0) throw new Error(JSON.stringify({ failures, left }, undefined, 1));
 }
 
-const made = compilePlace({ kind: 'bridge', name: 'br1', mtu: 1500, vlans: false, made: true });
-const nic = compilePlace({ kind: 'nic', name: 'eth1', mac: '02:00:00:00:00:01', mtu: 1500 });
+const made = compileHostInterface({ kind: 'bridge', name: 'br1', mtu: 1500, vlans: false, made: true });
+const nic = compileHostInterface({ kind: 'nic', name: 'eth1', mac: '02:00:00:00:00:01', mtu: 1500 });
 const withTap = (bridge: string): string =>
   sh(`ip link add tap0 type veth peer name guest0; ip link set tap0 up master ${bridge}`);
 

@@ -99,6 +99,7 @@ export function endpoint(
     defaultRoute: true,
     aliases: [],
     publish: [],
+    manager: 'weft',
     createdAt: '2026-01-01T00:00:00.000Z',
     ...options,
   };

@@ -22,7 +22,7 @@ async function worker(): Promise<void> {
         },
         ...{ ifname: 'eth0', hostIfname: 'wfepnone', mac: '02:00:00:00:00:2a', defaultRoute: false },
         ip: `10.100.${200 + (n >> 8)}.${n & 0xff}/24`,
-        ...{ aliases: ['crowd'], publish: [], createdAt: '' },
+        ...{ aliases: ['crowd'], publish: [], manager: 'weft', createdAt: '' },
       },
       { unique: false },
     );

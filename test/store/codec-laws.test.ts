@@ -4,6 +4,7 @@ import test from 'ava';
 import fc from 'fast-check';
 
 import { IpAddress, IpNetwork } from '../../core/address.js';
+import { MANAGERS, type ForeignKey, type Manager } from '../../core/manager.js';
 import { parseHostPrefix, parseRange, type Network } from '../../core/network.js';
 import type { Claim, Endpoint, NodeRecord } from '../../core/records.js';
 import { Keys } from '../../store/keys.js';
@@ -124,6 +125,22 @@ test('every lease reads back the same, key and value', (t) => {
   t.pass();
 });
 
+const id = fc.string({ minLength: 1, maxLength: 80 });
+const managed: fc.Arbitrary<{ manager: Manager; foreignKey?: ForeignKey }> = fc.oneof(
+  fc.constantFrom(...MANAGERS).map((manager) => ({ manager })),
+  fc
+    .record({ network: id, endpoint: id })
+    .map((key) => ({ manager: 'docker' as const, foreignKey: { manager: 'docker' as const, ...key } })),
+  fc
+    .record({
+      manager: fc.constantFrom('cni' as const, 'netavark' as const),
+      network: id,
+      containerId: id,
+      ifname: id,
+    })
+    .map((key) => ({ manager: key.manager, foreignKey: key })),
+);
+
 test('every endpoint, claim and node reads back the same', (t) => {
   const text = fc.string({ minLength: 1, maxLength: 15 });
   fc.assert(
@@ -148,12 +165,14 @@ test('every endpoint, claim and node reads back the same', (t) => {
         six: fc.option(ip6, { nil: undefined }),
         defaultRoute: fc.boolean(),
         explicitName: fc.boolean(),
+        managed,
       }),
-      ({ address, six, ...rest }) => {
+      ({ address, six, managed, ...rest }) => {
         const one: Endpoint = endpoint('blue', 'ab', {
           ...rest,
           ip: `${address.toString()}/24`,
           ...(six && { ip6: `${six.toString()}/64` }),
+          ...managed,
         });
         t.deepEqual(
           decodeEndpoint({ kind: 'endpoint', network: 'blue', id: 'ab' }, encodeEndpoint(one)),

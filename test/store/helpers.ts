@@ -97,6 +97,7 @@ export function endpoint(network: string, id: string, more: Partial<Endpoint> = 
     defaultRoute: true,
     aliases: [],
     publish: [],
+    manager: 'weft',
     createdAt: '2026-11-21T00:00:00Z',
     ...more,
   };

@@ -18,6 +18,7 @@ import { routeKey } from '../../../core/objects/index.js';
 import type { Claim } from '../../../core/records.js';
 import { silentLogger } from '../../../daemon/log.js';
 import { FakeKernel } from '../../fakes/kernel.js';
+import { allOrNothing } from '../../../daemon/rollback.js';
 import { FakeStore } from '../../fakes/store.js';
 import { ip, lease, membership, network } from '../../kernel/samples.js';
 import { until } from '../../lab/wait.js';
@@ -90,7 +91,8 @@ async function agent(t: ExecutionContext) {
     };
     const take = (asked: IpAddress) => {
       const there = memberships.get('blue') ?? membership(blue);
-      return addresses.take({ membership: there, subnet: there.lease.subnet, asked, holder: 'mine' });
+      const wanted = { membership: there, subnet: there.lease.subnet, asked, holder: 'mine' };
+      return allOrNothing(silentLogger, 'mine', (rollback) => addresses.take(wanted, rollback));
     };
     return { memberships, addresses, take, stop, handled: () => work };
   };
@@ -131,7 +133,7 @@ test.serial('what is in a subnet that went with etcd’s past is not free', asyn
   await t.throwsAsync(first.take(ip('10.100.77.5')), { message: /is endpoint e3's on node node3/ });
   store.putRemoval({ kind: 'node', name: 'node2', at: '2026-01-01T00:00:00Z', forced: false });
   await first.handled();
-  t.is((await first.take(asked)).ip.toString(), THERE, 'its node is not wanted any more');
+  t.is((await first.take(asked)).toString(), THERE, 'its node is not wanted any more');
 });
 
 test.serial('who has agreed does not agree to another while etcd has lost the claim', async (t) => {

@@ -7,6 +7,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 
 import test, { type ExecutionContext } from 'ava';
 
+import { Attacher } from '../../../agent/endpoints/attach.js';
 import { Addresses } from '../../../agent/endpoints/addresses.js';
 import type { EndpointResolvConf } from '../../../agent/endpoints/resolv-conf.js';
 import { Endpoints } from '../../../agent/endpoints/endpoints.js';
@@ -92,15 +93,30 @@ async function remembering(
     ...{ publish: () => undefined, withdraw: () => undefined, trySet: () => undefined },
     ...{ close: () => Promise.resolve(), follow: () => Promise.resolve() },
   };
-  const endpoints = new Endpoints({
+  const parts = {
     ...{ reconciler, memberships, state, problems, log: silentLogger },
     addresses: new Addresses({ store, memberships, node: 'node1', nameOf: () => undefined }),
     publisher: inert as unknown as Publisher,
     ports: inert as unknown as PublishedPorts,
     resolvConf: inert as unknown as EndpointResolvConf,
+  };
+  const endpoints = new Endpoints(parts);
+  const attacher = new Attacher({
+    ...{ ...parts, kernel, endpoints, node: 'node1' },
+    ...{ docker: { socketPath: '/nonexistent' }, runs: () => undefined },
   });
   memberships.listen(endpoints);
-  return { kernel, reconciler, store, memberships, problems, underlay, endpoints, handled: () => handled };
+  return {
+    kernel,
+    reconciler,
+    store,
+    memberships,
+    problems,
+    underlay,
+    endpoints,
+    attacher,
+    handled: () => handled,
+  };
 }
 
 test('a renewal and a change of the lease come one after the other', async (t) => {
@@ -263,13 +279,13 @@ test('a peer that joins while this node does is reached at once, not after the n
 });
 
 test('a container that is connected while the node joins its network waits for the network’s links', async (t) => {
-  const { memberships, endpoints, joined, missing } = await joiningGreen(t);
+  const { memberships, attacher, joined, missing } = await joiningGreen(t);
   const membership = await memberships.join('green');
   const early = endpoint(membership, 'early', 11, '/var/run/docker/netns/early', {
     sandbox: { path: '/var/run/docker/netns/early', cookie: '', bootId: '' },
-    door: 'docker',
+    manager: 'docker',
   });
-  const connecting = endpoints.connect(early);
+  const connecting = attacher.connect(early);
   await joined();
   await t.notThrowsAsync(connecting);
   t.deepEqual(await missing(compileEndpoint(membership, early).host), []);

@@ -5,6 +5,7 @@ import { PluginEndpoints } from '../../../agent/plugin-host/endpoints.js';
 import { compileEndpoint, transitIfname } from '../../../core/compile.js';
 import type { Endpoint } from '../../../core/records.js';
 import { silentLogger } from '../../../daemon/log.js';
+import type { HostEndpoints } from '../../../daemon/plugin-host.js';
 import { FakeKernel, type Hands } from '../../fakes/kernel.js';
 import { endpoint as sample, membership, network } from '../../kernel/samples.js';
 
@@ -14,7 +15,7 @@ const ID = 'e000000000000001';
 
 /** An endpoint whose end was moved inside and named, and nothing else yet. */
 function joined(options: Partial<Endpoint>): {
-  door: PluginEndpoints;
+  host: HostEndpoints;
   inside: Hands;
   now: () => Endpoint;
 } {
@@ -22,23 +23,27 @@ function joined(options: Partial<Endpoint>): {
   let endpoint = sample(of, ID, 5, PATH, {
     sandbox: { path: PATH, cookie: '', bootId: '' },
     ifname: transitIfname(ID),
-    door: 'docker',
+    manager: 'docker',
     createdAt: new Date().toISOString(),
     ...options,
   });
   const inside = kernel.addContainer(PATH);
   for (const object of wanted(endpoint))
     if (object.kind === 'link') inside.addLink(object.name, object, true);
-  const door = new PluginEndpoints({
+  const parts = new PluginEndpoints({
     kernel,
     log: silentLogger,
     node: 'node1',
     memberships: { get: () => of },
+    attacher: {
+      attach: () => Promise.reject(new Error('not attached here')),
+      connect: () => Promise.resolve(),
+    },
     endpointPorts: { publish: () => Promise.resolve([]), unpublish: () => Promise.resolve([]) },
     endpoints: {
       list: () => [endpoint],
       get: () => endpoint,
-      connect: () => Promise.resolve(),
+      findByKey: () => undefined,
       disconnect: () => Promise.resolve(),
       describe: (_id, about) => {
         endpoint = { ...endpoint, ...about };
@@ -46,7 +51,7 @@ function joined(options: Partial<Endpoint>): {
       },
     },
   });
-  return { door, inside, now: () => endpoint };
+  return { host: parts.of('docker'), inside, now: () => endpoint };
 }
 
 /** What Docker puts inside, which is what weft would. */
@@ -55,31 +60,31 @@ const wanted = (endpoint: Endpoint): ReturnType<typeof compileEndpoint>['contain
     .container;
 
 test('a container is taken up when Docker has put everything inside, and not before', async (t) => {
-  const { door, inside, now } = joined({ defaultRoute: true });
+  const { host, inside, now } = joined({ defaultRoute: true });
   const things = wanted(now()).filter((object) => object.kind !== 'link');
   t.true(things.length > 4);
   for (const thing of things) {
-    await door.lookInside(ID);
+    await host.lookInside(ID);
     t.is(now().sandbox.cookie, '', `${thing.kind} is still missing`);
     inside.put(thing);
   }
-  await door.lookInside(ID);
+  await host.lookInside(ID);
   t.is(now().ifname, 'eth0');
   t.not(now().sandbox.cookie, '');
 });
 
 test('whether it is the way out counts as soon as it is known', async (t) => {
-  const { door, inside, now } = joined({ defaultRoute: false });
+  const { host, inside, now } = joined({ defaultRoute: false });
   for (const thing of wanted(now())) if (thing.kind !== 'link') inside.put(thing);
-  await door.describe(ID, { name: 'web', defaultRoute: true });
+  await host.describe(ID, { name: 'web', defaultRoute: true });
   t.like(now(), { name: 'web', defaultRoute: true, sandbox: { cookie: '' } });
   for (const thing of wanted(now())) if (thing.kind === 'route') inside.put(thing);
-  await door.lookInside(ID);
+  await host.lookInside(ID);
   t.is(now().ifname, 'eth0');
 });
 
 test('what is missing half a minute after Join is damage, and put right like any other', async (t) => {
-  const { door, now } = joined({ createdAt: new Date(Date.now() - 31_000).toISOString() });
-  await door.lookInside(ID);
+  const { host, now } = joined({ createdAt: new Date(Date.now() - 31_000).toISOString() });
+  await host.lookInside(ID);
   t.is(now().ifname, 'eth0');
 });

@@ -122,7 +122,13 @@ test('identity, networks, reservations, loans and containers that always restart
   t.true(syncs(() => state.saveNetwork({ network: blue, lease: lease(blue, 1), granted: [] })));
   t.true(
     syncs(() =>
-      state.saveReservation({ id: '0123456789abcdef', network: 'blue', ip: '10.1.1.1/24', createdAt: '' }),
+      state.saveReservation({
+        id: '0123456789abcdef',
+        network: 'blue',
+        ip: '10.1.1.1/24',
+        manager: 'docker',
+        createdAt: '',
+      }),
     ),
   );
   const c1 = endpoint(membership(blue), '0123456789abcdef', 2, '/run/netns/c1');
@@ -135,8 +141,14 @@ test('identity, networks, reservations, loans and containers that always restart
 
   const attachments = new AttachmentState(path, calls);
   attachments.load((file) => t.fail(file));
-  const place = { kind: 'bridge', name: 'br1', mtu: 1500, vlans: false, made: true } as const;
-  const attachment = { id: '0123456789abcdef', place, name: 'c1', target: 'netns:/run/netns/c1', sandbox };
+  const hostInterface = { kind: 'bridge', name: 'br1', mtu: 1500, vlans: false, made: true } as const;
+  const attachment = {
+    id: '0123456789abcdef',
+    hostInterface,
+    name: 'c1',
+    target: 'netns:/run/netns/c1',
+    sandbox,
+  };
   syncs(() =>
     attachments.save({ ...attachment, ifname: 'eth1', hostIfname: 'wfe1', mac: '02:00:00:00:00:01' }),
   );
@@ -176,4 +188,41 @@ test('an instance file that holds no id is put aside and reported', (t) => {
   t.like(torn, [{ kind: 'instance', path: join(path, 'instance.torn') }]);
   t.is(readFileSync(join(path, 'instance.torn'), 'utf8'), '\0\0');
   t.like(new State(path).load(), { instance, fresh: false, torn: [] });
+});
+
+test('files of release 0.1: what they say of Docker', (t) => {
+  const path = folder(t);
+  const state = new State(path);
+  state.load();
+  const write = (kind: string, name: string, value: object): void =>
+    writeFileSync(join(path, kind, `${name}.json`), JSON.stringify(value));
+  const { manager: _manager, ...old } = one;
+  write('endpoints', one.id, { ...old, door: 'docker' });
+  const id = 'fedcba9876543210';
+  write('reservations', id, { id, network: 'blue', ip: '10.100.1.9/24', createdAt: '' });
+  write('networks', 'blue', {
+    network: { ...blue, docker: true },
+    lease: lease(blue, 1),
+    granted: [],
+  });
+  const loaded = new State(path).load();
+  t.deepEqual(loaded.torn, []);
+  t.deepEqual(loaded.endpoints, [{ ...old, manager: 'docker' }]);
+  t.deepEqual(
+    loaded.reservations.map(({ manager }) => manager),
+    ['docker'],
+  );
+  t.is(loaded.networks[0]?.network.madeBy, 'docker');
+});
+
+test('an agent of release 0.1 finds the door of Docker’s endpoints', (t) => {
+  const path = folder(t);
+  const state = new State(path);
+  state.load();
+  const foreignKey = { manager: 'docker', network: 'n', endpoint: 'e' } as const;
+  const docker = { ...one, manager: 'docker', foreignKey } as const;
+  state.saveEndpoint(docker);
+  const text = readFileSync(join(path, 'endpoints', `${one.id}.json`), 'utf8');
+  t.like(JSON.parse(text), { manager: 'docker', door: 'docker' });
+  t.deepEqual(new State(path).load().endpoints, [docker]);
 });

@@ -110,6 +110,8 @@ export interface Endpoint {
   vlan?: number | undefined;
   aliases: string[];
   publish: Publish[];
+  /** Who attached it: weft, docker, cni or netavark. Absent: weft, as release 0.1 says it. */
+  manager?: string | undefined;
 }
 
 export interface Node {
@@ -960,6 +962,7 @@ function createBaseEndpoint(): Endpoint {
     vlan: undefined,
     aliases: [],
     publish: [],
+    manager: undefined,
   };
 }
 
@@ -1009,6 +1012,9 @@ export const Endpoint: MessageFns<Endpoint> = {
     }
     for (const v of message.publish) {
       Publish.encode(v!, writer.uint32(122).fork()).join();
+    }
+    if (message.manager !== undefined) {
+      writer.uint32(130).string(message.manager);
     }
     return writer;
   },
@@ -1146,6 +1152,14 @@ export const Endpoint: MessageFns<Endpoint> = {
             message.publish.push(Publish.decode(reader, reader.uint32()));
             continue;
           }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.manager = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1179,6 +1193,7 @@ export const Endpoint: MessageFns<Endpoint> = {
       vlan: isSet(object.vlan) ? globalThis.Number(object.vlan) : undefined,
       aliases: globalThis.Array.isArray(object?.aliases) ? object.aliases.map((e: any) => globalThis.String(e)) : [],
       publish: globalThis.Array.isArray(object?.publish) ? object.publish.map((e: any) => Publish.fromJSON(e)) : [],
+      manager: isSet(object.manager) ? globalThis.String(object.manager) : undefined,
     };
   },
 
@@ -1229,6 +1244,9 @@ export const Endpoint: MessageFns<Endpoint> = {
     if (message.publish?.length) {
       obj.publish = message.publish.map((e) => Publish.toJSON(e));
     }
+    if (message.manager !== undefined) {
+      obj.manager = message.manager;
+    }
     return obj;
   },
 
@@ -1252,6 +1270,7 @@ export const Endpoint: MessageFns<Endpoint> = {
     message.vlan = object.vlan ?? undefined;
     message.aliases = object.aliases?.map((e) => e) || [];
     message.publish = object.publish?.map((e) => Publish.fromPartial(e)) || [];
+    message.manager = object.manager ?? undefined;
     return message;
   },
 };

@@ -2,10 +2,10 @@
 import test from 'ava';
 
 import type { Capability, ParentLink } from '../../../agent/kernel/kernel.js';
-import { findPlace } from '../../../agent/pipework/attach-points.js';
+import { findHostInterface } from '../../../agent/pipework/host-interfaces.js';
 import type { WeftError } from '../../../core/errors.js';
 import type { Membership } from '../../../core/membership.js';
-import type { Place } from '../../../core/attachment.js';
+import type { HostInterface } from '../../../core/attachment.js';
 import { ip } from '../../kernel/samples.js';
 
 const link = (name: string, rest: Partial<ParentLink> = {}): ParentLink => ({
@@ -44,14 +44,14 @@ function find(
     vlans = true,
     known = [],
     members = [],
-  }: { vlans?: boolean; known?: Place[]; members?: Membership[] } = {},
-): Promise<Place> {
+  }: { vlans?: boolean; known?: HostInterface[]; members?: Membership[] } = {},
+): Promise<HostInterface> {
   const filtering: Capability = {
     name: 'bridge-vlan-filtering',
     available: vlans,
     why: vlans ? '' : 'CONFIG_BRIDGE_VLAN_FILTERING is missing',
   };
-  return findPlace(
+  return findHostInterface(
     {
       kernel: {
         parentLink: (name) => Promise.resolve(LINKS.find((one) => one.name === name)),
@@ -59,7 +59,7 @@ function find(
       },
       underlay: () => ({ ip: ip('192.0.2.1'), mtu: 1400, link: 'eth0' }),
       memberships: () => members,
-      known: new Map(known.map((place) => [place.name, place])),
+      known: new Map(known.map((hostInterface) => [hostInterface.name, hostInterface])),
     },
     asked,
   );
@@ -91,7 +91,7 @@ test('what each name is', async (t) => {
 });
 
 test('what hangs there already decides: an earlier attachment, or a network', async (t) => {
-  const earlier: Place = { ...bridge, name: 'br1', vlans: false };
+  const earlier: HostInterface = { ...bridge, name: 'br1', vlans: false };
   t.is(await find({ host: 'br1', vlan: 100 }, { known: [earlier] }), earlier);
   const member = (parent: Membership['parent']): Membership => ({ parent }) as Membership;
   const plain = member({ name: 'eth1', isBridge: false, mac: '', mtu: 9000 });

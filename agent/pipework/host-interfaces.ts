@@ -1,29 +1,29 @@
-// What an interface of the host is that pipework's words name, and whether wires may hang on it: a bridge that is there, one
-// that is to be made by its name, or a NIC. Every refusal comes before anything is touched.
+// Host interfaces of pipework: a bridge that is there, one to be made, or a NIC; and whether containers may be attached to
+// it. Every refusal comes before anything is changed.
 import { failedPrecondition, notFound } from '../../core/errors.js';
 import type { Membership, Underlay } from '../../core/membership.js';
 import { lanBridgeName } from '../../core/link-names.js';
 import { isLanBridge, LINK_PREFIX } from '../../core/objects/index.js';
-import type { Place } from '../../core/attachment.js';
+import type { HostInterface } from '../../core/attachment.js';
 import type { Capability, Kernel, ParentLink } from '../kernel/index.js';
 
-export interface PlaceSources {
+export interface HostInterfaceSources {
   kernel: Pick<Kernel, 'parentLink' | 'capabilities'>;
   underlay: () => Underlay;
   /** The networks that this node is on: one of them may have the NIC already. */
   memberships: () => readonly Membership[];
-  /** Where wires hang already. */
-  known: ReadonlyMap<string, Place>;
+  /** Those that containers are attached to already. */
+  known: ReadonlyMap<string, HostInterface>;
 }
 
 /** Stands for frames without a tag on a NIC's bridge, and is on no cable: the last id that there is. */
 const NATIVE = 4094;
 
 /** @throws WeftError FAILED_PRECONDITION, NOT_FOUND with the reason */
-export async function findPlace(
-  { kernel, underlay, memberships, known }: PlaceSources,
+export async function findHostInterface(
+  { kernel, underlay, memberships, known }: HostInterfaceSources,
   request: { host: string; vlan?: number; force?: boolean },
-): Promise<Place> {
+): Promise<HostInterface> {
   const { host: name } = request;
   const there = known.get(name);
   if (there !== undefined) return there;
@@ -45,7 +45,7 @@ function bridgeToMake(
   { host: name, vlan }: { host: string; vlan?: number },
   mtu: number,
   vlans: Capability | undefined,
-): Place {
+): HostInterface {
   const ovs = name.startsWith('ovs');
   if (!ovs && !name.startsWith('br')) {
     throw notFound(

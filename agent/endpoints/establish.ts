@@ -1,0 +1,45 @@
+// Establishing an endpoint: its name reserved, the kernel programmed, the endpoint remembered; all or nothing.
+//
+// Every manager's endpoint goes this road: `weft attach`, `weft expose`, and what plugins attach or connect. Only how the
+// kernel is programmed differs.
+import { compileEndpoint, type Membership } from '../../core/compile.js';
+import type { KernelObject } from '../../core/objects/index.js';
+import type { Endpoint } from '../../core/records.js';
+import type { Rollback } from '../../daemon/rollback.js';
+import { recordOf, type Endpoints } from './endpoints.js';
+import type { Publisher } from './publisher.js';
+import type { Reconciler } from '../reconcile/index.js';
+
+export interface EstablishParts {
+  endpoints: Pick<Endpoints, 'put'>;
+  publisher: Pick<Publisher, 'reserveName' | 'forget'>;
+  reconciler: Pick<Reconciler, 'detach'>;
+}
+
+export interface Establishment {
+  membership: Membership;
+  endpoint: Endpoint;
+  /** The change that this is a part of. */
+  rollback: Rollback;
+  signal?: AbortSignal | undefined;
+  /** Puts what the endpoint compiles to into the kernel, and adds to the rollback what is no object of the record. */
+  program: (objects: { host: KernelObject[]; container: KernelObject[] }) => Promise<void>;
+}
+
+/** @throws WeftError, or the signal's reason */
+export async function establish(
+  { endpoints, publisher, reconciler }: EstablishParts,
+  { membership, endpoint, rollback, signal, program }: Establishment,
+): Promise<Endpoint> {
+  if (endpoint.explicitName) {
+    rollback.add(() => publisher.forget(endpoint));
+    await publisher.reserveName(endpoint);
+  }
+  signal?.throwIfAborted();
+  rollback.add(() => reconciler.detach(recordOf(endpoint)));
+  await program(compileEndpoint(membership, endpoint));
+  // Last: from here on it is published, and outlives this process.
+  signal?.throwIfAborted();
+  endpoints.put(endpoint);
+  return endpoint;
+}

@@ -1,0 +1,123 @@
+// Endpoints of several managers on one node: each is found by its manager's key, and taken off by its manager alone.
+import test from 'ava';
+
+import { EndpointPorts } from '../../../agent/endpoints/endpoint-ports.js';
+import { PluginAddresses } from '../../../agent/plugin-host/addresses.js';
+import { PluginEndpoints } from '../../../agent/plugin-host/endpoints.js';
+import { PluginNetworks } from '../../../agent/plugin-host/networks.js';
+import type { WeftError } from '../../../core/errors.js';
+import type { ForeignKey, Manager } from '../../../core/manager.js';
+import { silentLogger } from '../../../daemon/log.js';
+import type { PluginHost, SandboxRequest } from '../../../daemon/plugin-host.js';
+import { until } from '../../lab/wait.js';
+import { attached, path, startNode, type TestNode } from '../node.js';
+
+const NODE = { log: silentLogger, node: 'n1', instance: 'n1' };
+
+/** What a plugin is given, by manager. */
+function pluginHosts(
+  node: TestNode,
+): (manager: Manager) => Pick<PluginHost, 'networks' | 'addresses' | 'endpoints'> {
+  const addresses = new PluginAddresses({ ...node, ...NODE });
+  const endpointPorts = new EndpointPorts({ ...node, ...NODE });
+  const networks = new PluginNetworks({ ...node, ...NODE });
+  const endpoints = new PluginEndpoints({ ...node, ...NODE, endpointPorts });
+  return (manager) => ({
+    networks: networks.of(manager),
+    addresses: addresses.of(manager),
+    endpoints: endpoints.of(manager),
+  });
+}
+
+const cniKey = (ifname: string): ForeignKey => ({
+  ...{ manager: 'cni', network: 'lan', containerId: 'c0ffee', ifname },
+});
+
+/** CNI's ADD. */
+const add = (name: string, ifname = 'eth0'): SandboxRequest => ({
+  ...{ key: cniKey(ifname), network: 'blue', sandbox: path(name), name: 'web', aliases: [], ifname },
+  ...{ defaultRoute: true, publish: [] },
+});
+
+const signal = new AbortController().signal;
+
+test('a container of CNI’s: attached like any other, found by its key, after a restart, too', async (t) => {
+  const before = await startNode(t);
+  const cni = pluginHosts(before)('cni').endpoints;
+  before.kernel.addContainer(path('c1'));
+  const endpoint = await cni.attach(add('c1'), signal);
+  t.like(endpoint, { name: 'web', explicitName: false, manager: 'cni', foreignKey: cniKey('eth0') });
+  t.true(before.kernel.has('route default via 10.100.1.1 dev eth0', path('c1')));
+  t.is(cni.find(cniKey('eth0'))?.id, endpoint.id);
+  t.is(cni.find(cniKey('eth1')), undefined);
+  t.is((await cni.attach(add('c1'), signal)).id, endpoint.id, 'the same call again');
+  await until('etcd is told', () => before.store.view.endpoints.get('blue')?.get(endpoint.id));
+  const { kernel, store, stateDir } = before;
+  await before.stop();
+  const node = await startNode(t, { kernel, store, stateDir });
+  const again = pluginHosts(node)('cni').endpoints;
+  t.is(again.find(cniKey('eth0'))?.id, endpoint.id);
+  t.is(node.addresses.holder('blue', endpoint.ip.split('/')[0] ?? ''), endpoint.id);
+  await again.disconnect(endpoint.id);
+  t.is(again.find(cniKey('eth0')), undefined);
+  t.is(node.addresses.holder('blue', endpoint.ip.split('/')[0] ?? ''), undefined);
+});
+
+test('a container that came back in another namespace has its key again', async (t) => {
+  const node = await startNode(t);
+  const cni = pluginHosts(node)('cni').endpoints;
+  node.kernel.addContainer(path('c1'));
+  const first = await cni.attach(add('c1'), signal);
+  node.kernel.addContainer(path('c2'));
+  const second = await cni.attach(add('c2'), signal);
+  t.not(second.id, first.id);
+  await cni.disconnect(first.id);
+  t.is(cni.find(cniKey('eth0'))?.id, second.id);
+});
+
+test('weft detach is refused for endpoints of others, in the words of who can', async (t) => {
+  const node = await startNode(t);
+  const hosts = pluginHosts(node);
+  node.kernel.addContainer(path('c1'));
+  const { target } = await hosts('cni').endpoints.attach(add('c1'), signal);
+  const refused = await t.throwsAsync<WeftError>(node.attacher.detach('blue', target));
+  t.is(refused.code, 'FAILED_PRECONDITION');
+  t.regex(refused.next ?? '', /the runtime that made it/);
+  t.regex(refused.message, /was connected to network blue by a CNI runtime/);
+});
+
+test('a plugin sees endpoints and reservations of its own manager alone', async (t) => {
+  const node = await startNode(t);
+  const hosts = pluginHosts(node);
+  const [docker, cni] = [hosts('docker'), hosts('cni')];
+  const own = await attached(node, 'c1');
+  node.kernel.addContainer(path('c2'));
+  const theirs = await cni.endpoints.attach(add('c2'), signal);
+  t.deepEqual(
+    [docker, cni].map(({ endpoints }) => endpoints.list().map(({ id }) => id)),
+    [[], [theirs.id]],
+  );
+  await docker.endpoints.disconnect(theirs.id);
+  await cni.endpoints.disconnect(own.id);
+  t.is(node.endpoints.list().length, 2);
+  const reserved = await cni.addresses.reserve({ network: 'blue', family: 4 });
+  const ip = reserved.ip.split('/')[0] ?? '';
+  t.deepEqual([docker.addresses.list(), docker.addresses.find('blue', ip)], [[], undefined]);
+  docker.addresses.release('blue', ip);
+  t.like(cni.addresses.find('blue', ip), { id: reserved.id, manager: 'cni' });
+  cni.addresses.release('blue', ip);
+  t.deepEqual(cni.addresses.list(), []);
+});
+
+test('a node stays on a network that one manager leaves while another has endpoints on it', async (t) => {
+  const node = await startNode(t);
+  const hosts = pluginHosts(node);
+  node.kernel.addContainer(path('c1'));
+  const { id } = await hosts('cni').endpoints.attach(add('c1'), signal);
+  await hosts('docker').networks.leave('blue');
+  t.truthy(node.memberships.get('blue'));
+  t.truthy(node.endpoints.get(id));
+  await hosts('cni').networks.leave('blue');
+  t.is(node.memberships.get('blue'), undefined);
+  t.true(node.store.view.networks.has('blue'), 'no manager made it');
+});

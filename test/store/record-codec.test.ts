@@ -1,0 +1,43 @@
+// Who manages an endpoint, as release 0.1 wrote it (`door`) and as it is written now: either reads the other's records.
+import test from 'ava';
+
+import { decodeEndpoint, encodeEndpoint } from '../../store/record-codec.js';
+import { endpoint } from './helpers.js';
+
+const KEY = { kind: 'endpoint', network: 'blue', id: '0123456789abcdef' } as const;
+const decode = (value: object): ReturnType<typeof decodeEndpoint> =>
+  decodeEndpoint(KEY, JSON.stringify(value));
+
+/** An endpoint of Docker's, as an agent of release 0.1 has written it. */
+const OLD = {
+  ...{ name: 'web', explicitName: false, node: 'n1', target: 'docker:web' },
+  sandbox: { path: '/var/run/docker/netns/1', cookie: '42', bootId: 'b' },
+  ...{ ifname: 'eth0', hostIfname: 'wfep0123456789a', mac: '02:00:00:00:00:2a', ip: '10.100.5.2/24' },
+  ...{ defaultRoute: true, aliases: [], publish: [], door: 'docker', createdAt: '2026-11-21T00:00:00Z' },
+};
+
+test('records of release 0.1: Docker’s by their door, others are weft’s', (t) => {
+  const docker = decode(OLD);
+  t.is(docker.manager, 'docker');
+  t.false('door' in docker);
+  const { door: _door, ...own } = OLD;
+  t.is(decode(own).manager, 'weft');
+});
+
+test('an agent of release 0.1 finds the door of Docker’s endpoints, and none on others', (t) => {
+  const written = (manager: 'weft' | 'docker' | 'cni' | 'netavark'): Record<string, unknown> =>
+    JSON.parse(encodeEndpoint(endpoint('blue', KEY.id, { manager }))) as Record<string, unknown>;
+  t.like(written('docker'), { manager: 'docker', door: 'docker' });
+  for (const manager of ['weft', 'cni', 'netavark'] as const) {
+    t.is(written(manager)['manager'], manager);
+    t.false('door' in written(manager));
+  }
+});
+
+test('a foreign key counts for its own manager alone', (t) => {
+  const foreignKey = { manager: 'cni', network: 'lan', containerId: 'c0ffee', ifname: 'eth0' } as const;
+  t.deepEqual(decode({ ...OLD, door: undefined, manager: 'cni', foreignKey }).foreignKey, foreignKey);
+  t.false('foreignKey' in decode({ ...OLD, foreignKey }));
+  t.false('foreignKey' in decode({ ...OLD, manager: 'cni', foreignKey: { manager: 'cni', network: 7 } }));
+  t.is(decode({ ...OLD, manager: 'a later one' }).manager, 'docker');
+});
