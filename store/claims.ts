@@ -13,7 +13,7 @@ import { decodeLease } from './lease-codec.js';
 import { ownerOf } from './leases.js';
 import { checkInside } from './networks.js';
 import { decodeClaim, encodeClaim } from './record-codec.js';
-import { ifReadable } from './parse.js';
+import { ifReadable } from '../core/parse.js';
 import type { ClaimRequest, StoredLease } from './store.js';
 import {
   absent,

@@ -4,7 +4,7 @@ import { IpAddress } from '../core/address.js';
 import { MAX_VNI } from '../core/network.js';
 import type { Lease, Vtep } from '../core/records.js';
 import type { ParsedKey } from './keys.js';
-import { check, goObject, integer, ip4, ip6, mac, parseJsonObject, text } from './parse.js';
+import { check, goObject, integer, ip4, ip6, mac, parseJsonObject, text } from '../core/parse.js';
 import type { StoredLease } from './store.js';
 
 const ATTRIBUTES = goObject({

@@ -18,7 +18,7 @@ import {
   type Subnets,
   type Yielding,
 } from './lease-choice.js';
-import { ifReadable } from './parse.js';
+import { ifReadable } from '../core/parse.js';
 import type { LeaseRequest, StoredLease } from './store.js';
 import {
   absent,

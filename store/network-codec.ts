@@ -33,7 +33,7 @@ import {
   parseJsonObject,
   text,
   UnreadableError,
-} from './parse.js';
+} from '../core/parse.js';
 
 /** VNI of a flannel network whose config names none (pkg/backend/vxlan, defaultVNI). */
 const FLANNEL_VNI = 1;

@@ -30,7 +30,7 @@ import {
 import { rangeOf } from './keys.js';
 import { isOlder } from './markers.js';
 import { decodeConfig, encodeConfig, occupiedBy } from './network-codec.js';
-import { ifReadable } from './parse.js';
+import { ifReadable } from '../core/parse.js';
 import { addressesOf, encodeRemoval } from './record-codec.js';
 import { previousLease } from './leases.js';
 import type { LeaseRequest, NetworkSpec } from './store.js';

@@ -10,7 +10,7 @@ import { z } from 'zod';
 
 import type { Place, Attachment } from '../../core/attachment.js';
 import { readRecords } from '../../daemon/record-folder.js';
-import { integer, interfaceText, ip, linkName, mac } from '../../store/parse.js';
+import { integer, interfaceText, ip, linkName, mac } from '../../core/parse.js';
 import { replaceFile, unusable } from '../state/index.js';
 
 const mtu = integer(0, 65_535);

@@ -20,7 +20,7 @@ import type { ClaimHolder, Endpoint, Lease } from '../../core/records.js';
 import type { Reservation } from '../../daemon/plugin-host.js';
 import { readRecords, type TornRecord } from '../../daemon/record-folder.js';
 import { decodeConfig, encodeConfig } from '../../store/network-codec.js';
-import { integer, interfaceText, linkName, mac } from '../../store/parse.js';
+import { integer, interfaceText, linkName, mac } from '../../core/parse.js';
 import { decodeEndpoint, encodeEndpoint } from '../../store/record-codec.js';
 
 /** A network that the node is on. */
