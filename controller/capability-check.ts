@@ -1,5 +1,5 @@
 // Whether the cluster can carry a network at all: what its driver needs of a kernel, against what the nodes say theirs can.
-import { needsOf } from '../core/bridged.js';
+import { needsOf } from '../core/drivers/index.js';
 import { failedPrecondition } from '../core/errors.js';
 import type { Network } from '../core/network.js';
 import type { Status } from '../proto/gen/weft/v1/types.js';

@@ -1,6 +1,7 @@
 // What is not as it should be in the cluster, seen from the controller.
 import { IpAddress } from '../core/address.js';
-import { coversUnderlay, findOverlap, prefixesOf } from '../core/network.js';
+import { prefixesOf } from '../core/network.js';
+import { coversUnderlay, findOverlap } from '../core/overlap.js';
 import type { Network } from '../core/records.js';
 import type { Problem } from '../proto/gen/weft/v1/types.js';
 import type { Store } from '../store/store.js';

@@ -1,10 +1,9 @@
 // What a door for another program's containers (Docker's plugin socket) may ask of the agent that it is mounted in. Agent and
 // plugin do not know each other: the agent offers this, the plugin uses it, and bin/weft puts the two together.
 import type { IpAddress, IpNetwork } from '../core/address.js';
-import type { Network } from '../core/network.js';
+import type { Network, NetworkSpec } from '../core/network.js';
 import type { PublishRequest } from '../core/publish.js';
 import type { Endpoint } from '../core/records.js';
-import type { NetworkSpec } from '../store/store.js';
 import type { EngineAddress } from './kinds.js';
 import type { Logger } from './log.js';
 

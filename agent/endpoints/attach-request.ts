@@ -1,6 +1,6 @@
 // What a caller asks of an attach, checked field by field before anything is done.
 import { IpAddress, parseMac } from '../../core/address.js';
-import { parseVlan } from '../../core/bridged.js';
+import { parseVlan } from '../../core/drivers/vlan-ids.js';
 import { isHost } from '../../core/compile.js';
 import { alreadyExists, invalidArgument } from '../../core/errors.js';
 import { parseName, parseNetworkName, type Network } from '../../core/network.js';

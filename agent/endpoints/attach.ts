@@ -4,8 +4,7 @@ import { randomBytes } from 'node:crypto';
 
 import { parseInterface } from '../../core/address.js';
 import { compileEndpoint, hostIfname, macOf, ownGateways, type Membership } from '../../core/compile.js';
-import { vlanFor } from '../../core/bridged.js';
-import { gatewayFor } from '../../core/compile-bridged.js';
+import { gatewayFor, vlanFor } from '../../core/drivers/index.js';
 import { failedPrecondition, invalidArgument, notFound, WeftError } from '../../core/errors.js';
 import type { Actual } from '../../core/objects.js';
 import type { Endpoint, Sandbox } from '../../core/records.js';

@@ -2,15 +2,8 @@
 // a veth pair, `weft hide` takes it away. What is remembered and told of it is the endpoints' business, as of any other.
 import { randomBytes } from 'node:crypto';
 
-import {
-  compileEndpoint,
-  HOST_TARGET,
-  hostLinkOf,
-  isHost,
-  isOverlay,
-  type Membership,
-  type OverlayMembership,
-} from '../../core/compile.js';
+import { compileEndpoint, HOST_TARGET, isHost, type Membership } from '../../core/compile.js';
+import { addressingOf, driverOf, type Driver } from '../../core/drivers/index.js';
 import { failedPrecondition, notFound } from '../../core/errors.js';
 import { describeStep } from '../../core/plan.js';
 import type { Endpoint } from '../../core/records.js';
@@ -37,6 +30,8 @@ export interface HostEndpointOptions {
   node: string;
 }
 
+type HostLink = NonNullable<ReturnType<Driver['hostLink']>>;
+
 /** What the kernel calls the network namespace of whoever asks. */
 const OWN_NAMESPACE = '/proc/self/ns/net';
 
@@ -58,15 +53,16 @@ export class HostEndpoint {
     }
     const { memberships, addresses, log } = this.options;
     const known = memberships.known(request.network);
-    if (known !== undefined && known.driver !== 'overlay') throw notExposed(known.name, known.driver);
+    if (known !== undefined && addressingOf(known) !== 'subnets') throw notExposed(known.name, known.driver);
     const membership = await memberships.join(request.network);
-    if (!isOverlay(membership)) throw notExposed(request.network, membership.network.driver);
+    const link = driverOf(membership.network).hostLink(membership);
+    if (link === undefined) throw notExposed(request.network, membership.network.driver);
     checkAddresses(request, membership.network);
     const id = randomBytes(8).toString('hex');
     const rollback = new Rollback();
     try {
       const given = await takeAddresses(addresses, membership, request, id, rollback);
-      const endpoint: Endpoint = { ...this.#bare(request, membership, id), ...given };
+      const endpoint: Endpoint = { ...this.#bare(request, link, id), ...given };
       await this.#program(membership, endpoint, rollback);
       return endpoint;
     } catch (error) {
@@ -75,11 +71,10 @@ export class HostEndpoint {
     }
   }
 
-  #bare(request: AttachRequest, membership: OverlayMembership, id: string): Omit<Endpoint, 'ip' | 'ip6'> {
+  #bare(request: AttachRequest, link: HostLink, id: string): Omit<Endpoint, 'ip' | 'ip6'> {
     const { kernel, node } = this.options;
     const sandbox = kernel.identify(OWN_NAMESPACE);
     if (sandbox === undefined) throw new Error(`${OWN_NAMESPACE} cannot be opened`);
-    const link = hostLinkOf(membership);
     return {
       id,
       name: request.name ?? node,

@@ -8,7 +8,7 @@ import { randomInt } from 'node:crypto';
 
 import { compilePort, type Membership } from '../../core/compile.js';
 import { failedPrecondition, invalidArgument, messageOf, resourceExhausted } from '../../core/errors.js';
-import { hasOwnGateway } from '../../core/network.js';
+import { gatewayNodeOf, hasOwnGateway } from '../../core/drivers/index.js';
 import { firewallPortKey, type FirewallPort } from '../../core/firewall.js';
 import type { Family } from '../../core/address.js';
 import {
@@ -436,7 +436,7 @@ const nameOf = ({ name, network, node }: PortHolder, own: string): string =>
 
 /** @throws WeftError FAILED_PRECONDITION */
 export function checkPublishable(network: Membership['network']): void {
-  if (!hasOwnGateway(network) || (network.driver === 'vlan' && network.gatewayNode !== undefined)) {
+  if (!hasOwnGateway(network) || gatewayNodeOf(network) !== undefined) {
     throw failedPrecondition(
       `network ${network.name} has no gateway of this node's own, so no port of the node can lead into it`,
       'Its containers are reached at their own addresses; or attach to another network, too, and publish the port there.',

@@ -1,5 +1,6 @@
 // The door between weft's logic and Linux: what the rest of the agent may ask of a kernel. The real one is linux.ts; tests
 // of the logic run against a small fake that keeps the same contract.
+import type { Need } from '../../core/needs.js';
 import type { Family } from '../../core/address.js';
 import type { Firewall, FirewallPort } from '../../core/firewall.js';
 import type { Actual } from '../../core/objects.js';
@@ -83,7 +84,7 @@ export interface ParentLink {
 
 /** Something that not every kernel has, and networks of some drivers need. */
 export interface Capability {
-  name: 'bridge-vlan-filtering' | '802.1q';
+  name: Need;
   available: boolean;
   /** What is missing; empty where nothing is. */
   why: string;

@@ -4,6 +4,7 @@ import { randomInt } from 'node:crypto';
 
 import { addressBits, IpNetwork } from '../../core/address.js';
 import { containerMtu, gatewayOf, type Membership } from '../../core/compile.js';
+import { addressingOf } from '../../core/drivers/index.js';
 import {
   failedPrecondition,
   messageOf,
@@ -11,10 +12,10 @@ import {
   unavailable,
   WeftError,
 } from '../../core/errors.js';
-import { fitsRange, parseRange, prefixesOf, type Network } from '../../core/network.js';
+import { fitsRange, parseRange, prefixesOf, type Network, type NetworkSpec } from '../../core/network.js';
 import type { Logger } from '../../daemon/log.js';
 import type { HostNetworks, NodeSubnets, Subnets } from '../../daemon/plugin-host.js';
-import type { NetworkSpec, Store } from '../../store/store.js';
+import type { Store } from '../../store/store.js';
 import type { Endpoints } from '../endpoints/index.js';
 import type { Kernel } from '../kernel/index.js';
 import type { Memberships } from '../networks/index.js';
@@ -32,8 +33,9 @@ export interface PluginNetworksOptions {
 const ATTEMPTS = 200;
 
 /** @throws WeftError FAILED_PRECONDITION for a network without a subnet for each node */
-function checkServed({ name, driver }: Network): void {
-  if (driver === 'overlay') return;
+function checkServed(network: Network): void {
+  if (addressingOf(network) === 'subnets') return;
+  const { name, driver } = network;
   throw failedPrecondition(
     `network ${name} is of the driver ${driver}, and programs with a door of their own can use overlays only`,
     `Attach the container when it runs: weft attach ${name} CONTAINER.`,

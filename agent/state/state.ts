@@ -12,16 +12,18 @@ import { join } from 'node:path';
 
 import { z } from 'zod';
 
-import { IpAddress, IpNetwork } from '../../core/address.js';
 import type { Parent } from '../../core/compile.js';
+import { driverNamed, DRIVER_NAMES } from '../../core/drivers/index.js';
+import { savedIp, savedName, savedVlan } from '../../core/drivers/saved.js';
 import { failedPrecondition, messageOf } from '../../core/errors.js';
-import { MAX_VNI, parseNetworkName, type Network } from '../../core/network.js';
+import { parseNetworkName, type Network } from '../../core/network.js';
 import type { ClaimHolder, Endpoint, Lease } from '../../core/records.js';
 import type { Reservation } from '../../daemon/plugin-host.js';
 import { readRecords, type TornRecord } from '../../daemon/record-folder.js';
 import { decodeConfig, encodeConfig } from '../../store/network-codec.js';
 import { integer, interfaceText, linkName, mac } from '../../core/parse.js';
 import { decodeEndpoint, encodeEndpoint } from '../../store/record-codec.js';
+import { encodeLeaseFields, leaseSchema } from './lease-fields.js';
 
 /** A network that the node is on. */
 export interface SavedNetwork {
@@ -86,7 +88,8 @@ export class State {
 
   saveNetwork(saved: SavedNetwork): void {
     const { network } = saved;
-    this.#write('networks', network.name, { ...saved, config: encodeConfig(network) });
+    const lease = encodeLeaseFields(saved.lease);
+    this.#write('networks', network.name, { ...saved, lease, config: encodeConfig(network) });
   }
 
   deleteNetwork(name: string): void {
@@ -160,76 +163,14 @@ export function replaceFile(path: string, text: string, mode = 0o600): void {
 
 const isMissing = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENOENT';
 
-const ip = z.string().transform((text) => IpAddress.parse(text));
-const net = z.string().transform((text) => IpNetwork.parse(text));
-const range = z.object({ first: net, last: net });
-const networkName = z.string().transform((text) => parseNetworkName(text));
-const vni = integer(1, MAX_VNI);
-const mtu = integer(0, 65_535);
-const vlan = integer(1, 4094);
-const prefixLength = integer(0, 128);
-const vtep = z.object({ vni: integer(0, MAX_VNI), mac });
-
-const common = {
-  name: networkName,
-  subnet: net,
-  subnet6: net.optional(),
-  hostPrefix: prefixLength,
-  hostPrefix6: prefixLength.optional(),
-  range,
-  range6: range.optional(),
-  mtu: mtu.optional(),
-  internal: z.boolean(),
-  masquerade: z.boolean(),
-  docker: z.boolean().optional(),
-  routes: z.array(z.string()).optional(),
-};
-const bridged = {
-  ...common,
-  parent: linkName.optional(),
-  force: z.boolean(),
-  pool: net.optional(),
-  gateway: ip.optional(),
-};
-const networkSchema = z.discriminatedUnion('driver', [
-  z.object({
-    ...common,
-    driver: z.literal('overlay'),
-    backend: z.literal('vxlan'),
-    vni,
-    port: integer(1, 65_535),
-  }),
-  z.object({ ...bridged, driver: z.literal('bridge') }),
-  z.object({
-    ...bridged,
-    driver: z.literal('vlan'),
-    vlan,
-    allowVlan: z.array(z.object({ first: vlan, last: vlan })),
-    gatewayNode: z.string().optional(),
-  }),
-]);
+const networkSchema = z.union(DRIVER_NAMES.map((name) => driverNamed(name).saved));
 
 const parentSchema = z.object({
   name: linkName,
   isBridge: z.boolean(),
   mac,
-  mtu,
-  native: vlan.optional(),
-});
-
-const leaseSchema = z.object({
-  network: z.string(),
-  subnet: net,
-  subnet6: net.optional(),
-  publicIp: ip,
-  publicIp6: ip.optional(),
-  backendType: z.string(),
-  vtep: vtep.optional(),
-  vtep6: vtep.optional(),
-  node: z.string().optional(),
-  instance: z.string().optional(),
-  since: z.string().optional(),
-  reservation: z.boolean(),
+  mtu: integer(0, 65_535),
+  native: savedVlan.optional(),
 });
 
 const endpointSchema = z.object({
@@ -269,7 +210,11 @@ const savedSchema = z.object({
   network: networkSchema,
   lease: leaseSchema,
   granted: z.array(
-    z.object({ ip: ip.transform((address) => address.toString()), node: z.string(), endpoint: z.string() }),
+    z.object({
+      ip: savedIp.transform((address) => address.toString()),
+      node: z.string(),
+      endpoint: z.string(),
+    }),
   ),
   parent: parentSchema.optional(),
   /** The config as it was in etcd: written back after a loss, nothing of it is missing, also what weft does not know. */
@@ -278,7 +223,7 @@ const savedSchema = z.object({
 
 const reservationSchema = z.object({
   id: z.string().regex(/^[0-9a-f]{16}$/),
-  network: networkName,
+  network: savedName,
   ip: interfaceText,
   createdAt: z.string(),
 });

@@ -11,9 +11,8 @@ import {
   WeftError,
 } from '../../core/errors.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
-import { parseNetworkName, type Network } from '../../core/network.js';
+import { parseNetworkName, type Network, type NetworkSpec } from '../../core/network.js';
 import type { PluginHost } from '../../daemon/plugin-host.js';
-import type { NetworkSpec } from '../../store/store.js';
 import type { DockerNetwork, PluginState, Pool } from './plugin-state.js';
 import { parseNetworkOptions, type NetworkOptions } from './options.js';
 import { command, otherName, otherSubnet, unknownNetwork } from './errors.js';

@@ -5,10 +5,9 @@ import { IpAddress, IpNetwork } from '../../core/address.js';
 import { WeftError } from '../../core/errors.js';
 import { call } from '../../daemon/grpc.js';
 import { CreateNetworkRequest, EventType, type NetworkEvent } from '../../proto/gen/weft/v1/controller.js';
-import { overlayOf } from '../../store/networks.js';
 import { FakeStore } from '../fakes/store.js';
 import { Collector, eventually, startTestController, type TestController } from './harness.js';
-import { endpoint, lease, node } from './records.js';
+import { endpoint, lease, node, networkWith } from './records.js';
 
 const within = { peer: 'the controller', deadlineMs: 8000 };
 
@@ -138,8 +137,8 @@ const wrong: [name: string, request: Partial<CreateNetworkRequest>, told: RegExp
   ['unknown driver', { driver: 'overlya' }, /^INVALID_ARGUMENT driver: "overlya" is not known/],
   [
     'flannel backend',
-    { backend: 'host-gw' },
-    /^UNIMPLEMENTED backend: "host-gw" is not served yet\nUse the backend vxlan/,
+    { backend: 'wireguard' },
+    /^UNIMPLEMENTED backend: "wireguard" is not served yet\nUse the backend vxlan/,
   ],
   [
     'unknown backend',
@@ -398,10 +397,7 @@ test('status shows the controller, the cluster and what is wrong in it', async (
   it.store.putNode(node('n1', '192.0.2.1'));
   t.is((await status(it)).health, 'ok');
   it.store.putNode(node('n2', '10.100.0.7'), { alive: false });
-  it.store.putNetwork({
-    ...overlayOf({ name: 'by-hand', subnet: IpNetwork.parse('10.100.128.0/20') }),
-    vni: 7,
-  });
+  it.store.putNetwork(networkWith('by-hand', '10.100.128.0/20', 7));
   it.store.putBad({ key: '/weft/networks/odd/config', why: 'Backend.Type: "udp" is not served' });
   const found = await status(it);
   t.is(found.health, 'degraded');

@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 
 import { IpAddress, IpNetwork } from '../../core/address.js';
+import type { LeaseData } from '../../core/backends/types.js';
 import {
   compileClaim,
   compileEndpoint,
@@ -131,19 +132,17 @@ function addNetwork(world: World, shape: NetworkShape, index: number): void {
     vni: shape.vni + index,
     port: shape.port,
   });
-  const vtep = (family: number, n: number): { vni: number; mac: string } => ({
-    vni: network.vni,
-    mac: `02:00:00:0${index}:0${family}:${n.toString(16).padStart(2, '0')}`,
-  });
-  const membership = membershipOf(
-    network,
-    { mtu: shape.mtu },
-    leaseOf(network, 1, { vtep: vtep(4, shape.vtep), ...(shape.dual ? { vtep6: vtep(6, shape.vtep) } : {}) }),
-  );
+  const dataOf = (n: number): { data: LeaseData } => {
+    const vtep = (family: number): { vni: number; mac: string } => ({
+      vni: network.vni,
+      mac: `02:00:00:0${index}:0${family}:${n.toString(16).padStart(2, '0')}`,
+    });
+    return { data: { type: 'vxlan', 4: vtep(4), ...(shape.dual ? { 6: vtep(6) } : {}) } };
+  };
+  const membership = membershipOf(network, { mtu: shape.mtu }, leaseOf(network, 1, dataOf(shape.vtep)));
   const leases = new Map(
     shape.peers.map(({ n, moved, remade }) => {
-      const mac = remade ? n + 0x40 : n;
-      const change = { vtep: vtep(4, mac), ...(shape.dual ? { vtep6: vtep(6, mac) } : {}) };
+      const change = dataOf(remade ? n + 0x40 : n);
       return [
         n,
         leaseOf(network, n, moved ? { ...change, publicIp: IpAddress.parse(`198.51.100.${n}`) } : change),
@@ -191,7 +190,7 @@ function addNetwork(world: World, shape: NetworkShape, index: number): void {
   }
 }
 
-/** One to two networks, with what is on them. */
+/** Up to three networks, with what is on them. */
 export const world = (): fc.Arbitrary<World> =>
   fc
     .tuple(

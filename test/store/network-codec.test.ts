@@ -54,8 +54,8 @@ const refused: [string, string, RegExp][] = [
   ['Backend null', '{"Network":"10.5.0.0/16","Backend":null}', /Backend is missing/],
   [
     'another backend',
-    '{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}',
-    /Backend\.Type: "host-gw" is not served.*vxlan/,
+    '{"Network":"10.5.0.0/16","Backend":{"Type":"wireguard"}}',
+    /Backend\.Type: "wireguard" is not served.*vxlan/,
   ],
   [
     'WireGuard with fields of its own',
@@ -164,10 +164,10 @@ test('a network that weft made is written as the contract shows it', (t) => {
 
 test('what an unserved config takes up is still seen', (t) => {
   const occupied = occupiedBy(
-    '{"Network":"10.5.0.0/16","IPv6Network":"fd00::/48","Backend":{"Type":"host-gw","VNI":9}}',
+    '{"Network":"10.5.0.0/16","IPv6Network":"fd00::/48","Backend":{"Type":"wireguard","VNI":9}}',
   );
   t.deepEqual(occupied.prefixes.map(String), ['10.5.0.0/16', 'fd00::/48']);
-  t.is(occupied.vni, 9);
+  t.deepEqual(occupied.backend, { Type: 'wireguard', VNI: 9 });
   t.deepEqual(occupiedBy('x'), { prefixes: [] });
   t.deepEqual(occupiedBy('{"Network":7}'), { prefixes: [] });
 });
