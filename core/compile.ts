@@ -3,7 +3,7 @@
 //
 // What a record of a network compiles to is its driver's business (drivers/), and an overlay's backend's (backends/).
 import { parseInterface } from './address.js';
-import { driverOf, hasOwnGateway, prefixIn, type CompiledEndpoint } from './drivers/index.js';
+import { addressingOf, driverOf, hasOwnGateway, prefixIn, type CompiledEndpoint } from './drivers/index.js';
 import type { Firewall, FirewallNetwork, FirewallPort } from './firewall.js';
 import type { Membership } from './membership.js';
 import { areRouted, prefixesOf, type Network } from './network.js';
@@ -91,6 +91,9 @@ export function compilePort(
   published: PublishedPort,
 ): FirewallPort[] {
   const { hostIp, hostPort, port, protocol } = published;
+  const { network } = membership;
+  // The way through a tunnel shows the client as this node; a plain route does not, and the answer would not come back here.
+  const isPlain = addressingOf(network) === 'subnets' && driverOf(network).tunnels(membership).length === 0;
   const addresses = ([4, 6] as const).flatMap((family) => {
     const subnet = prefixIn(membership, family);
     if (subnet === undefined) return [];
@@ -111,9 +114,10 @@ export function compilePort(
         protocol,
         ip: ip.toString(),
         port,
-        // The way to another node's container shows the client as this node anyway.
         clients: away
-          ? 'themselves'
+          ? isPlain
+            ? 'gateway'
+            : 'themselves'
           : !endpoint.defaultRoute
             ? 'gateway'
             : subnet.contains(ip)

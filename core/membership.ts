@@ -1,5 +1,5 @@
 // A network as one node takes part in it: what compile starts from.
-import type { IpAddress } from './address.js';
+import type { IpAddress, IpNetwork } from './address.js';
 import type { BackendType } from './backends/types.js';
 import type { Network, OverlayNetwork } from './network.js';
 import type { Lease } from './records.js';
@@ -11,6 +11,13 @@ export interface Underlay {
   /** Of the link that has these addresses. */
   mtu: number;
   link: string;
+  /** What is reached without a router, on the links of these addresses. */
+  onLink: readonly OnLink[];
+}
+
+export interface OnLink {
+  link: string;
+  prefix: IpNetwork;
 }
 
 /** The link of this node that a network leaves through, as it was when the node joined. */

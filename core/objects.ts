@@ -117,6 +117,8 @@ export interface RouteObject {
   onlink?: boolean;
   /** Preferred source address. */
   src?: string;
+  /** The link is the host's own, which the underlay rests on; every other link must be weft's. Not compared. */
+  underlay?: boolean;
 }
 
 /** A permanent neighbour entry. */

@@ -137,8 +137,9 @@ export function plan(actual: Actual, desired: Iterable<KernelObject>, options: {
     }
     if (object.kind === 'route' && object.src !== undefined && away.has(object.src)) continue;
     if (blocked.has(link ?? '') || blocked.has(bridgeOf(object) ?? '')) continue;
-    // What belongs to a bridge of weft's may lie on a link of others; nothing else does.
-    const mayBeForeign = object.kind === 'sysctl' || bridgeOf(object) !== undefined;
+    // What belongs to a bridge of weft's, and a route over the underlay, may lie on a link of others; nothing else does.
+    const overUnderlay = object.kind === 'route' && object.underlay === true;
+    const mayBeForeign = object.kind === 'sysctl' || overUnderlay || bridgeOf(object) !== undefined;
     if (link !== undefined && !mayBeForeign && actual.foreignLinks.has(link)) continue;
     makes.push({ order: orderOf(object), steps: [{ do: 'put', object, replace: current !== undefined }] });
   }

@@ -39,7 +39,7 @@ function linksOf(step: Step): string[] {
     case 'vlan':
       return ownName(object.bridge);
     case 'route':
-      return step.do === 'put' ? [object.link] : [];
+      return step.do === 'put' && object.underlay !== true ? [object.link] : [];
     default:
       return [object.link];
   }

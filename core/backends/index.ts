@@ -3,11 +3,12 @@ import type { Family } from '../address.js';
 import type { OverlayNetwork } from '../network.js';
 import type { Lease } from '../records.js';
 import type { Backend } from './backend.js';
+import { hostGw } from './host-gw.js';
 import type { BackendType, LeaseData } from './types.js';
 import { vxlan } from './vxlan.js';
 
 /** Total: an entry of BackendTypes without a backend here does not compile. */
-const BACKENDS = { vxlan } satisfies { [T in BackendType]: Backend<T> };
+const BACKENDS = { vxlan, 'host-gw': hostGw } satisfies { [T in BackendType]: Backend<T> };
 
 export const BACKEND_TYPES = Object.keys(BACKENDS) as BackendType[];
 
@@ -16,7 +17,6 @@ export const DEFAULT_BACKEND: BackendType = 'vxlan';
 
 /** flannel's backends that weft does not serve (pkg/backend): known by name, reported and left alone. */
 export const UNSERVED_BACKENDS: readonly string[] = [
-  'host-gw',
   'wireguard',
   'udp',
   'ipip',

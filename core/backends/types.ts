@@ -7,6 +7,7 @@ import type { Family } from '../address.js';
 /** `config`: fields of the network. `data`: what peers must know of a node's end, for each family; never: nothing. */
 export interface BackendTypes {
   vxlan: { config: VxlanConfig; data: Vtep };
+  'host-gw': { config: object; data: never };
 }
 
 export type BackendType = keyof BackendTypes;

@@ -46,6 +46,25 @@ export function overlay({
   };
 }
 
+/** An overlay of the backend host-gw. */
+export function hostGw({
+  name = 'gw',
+  subnet = '10.110.0.0/16',
+  subnet6,
+}: {
+  name?: string;
+  subnet?: string;
+  subnet6?: string;
+} = {}): OverlayNetwork<'host-gw'> {
+  const six = subnet6 === undefined ? {} : { subnet6: IpNetwork.parse(subnet6) };
+  return networkOf({
+    name,
+    backend: 'host-gw',
+    subnet: IpNetwork.parse(subnet),
+    ...six,
+  }) as OverlayNetwork<'host-gw'>;
+}
+
 export interface BridgedFields extends Partial<
   Omit<NetworkSpec, 'subnet' | 'subnet6' | 'range' | 'gateway' | 'driver'>
 > {
@@ -114,6 +133,10 @@ export function membershipOf(
     ip6: IpAddress.parse('2001:db8::1'),
     mtu: 1500,
     link: 'eth0',
+    onLink: ['192.0.2.0/24', '2001:db8::/64'].map((text) => ({
+      link: 'eth0',
+      prefix: IpNetwork.parse(text),
+    })),
     ...fields,
   };
   return { network, lease, underlay };

@@ -73,6 +73,7 @@ export function membership(of: Network): Membership {
       ...(of.subnet6 === undefined ? {} : { ip6: ip('2001:db8::1') }),
       mtu: 1500,
       link: 'eth0',
+      onLink: [],
     },
   };
 }
