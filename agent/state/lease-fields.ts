@@ -36,11 +36,19 @@ export const leaseSchema = z
       const end = codec === undefined ? undefined : fields[codec.savedAs[family]];
       if (end !== undefined) data[family] = end;
     }
-    const others = Object.entries(fields).filter(([name]) => !Object.hasOwn(dataFields, name));
-    return {
-      ...Object.fromEntries(others),
-      ...(Object.keys(data).length > 0 && { data: { type, ...data } }),
-    };
+    // In the place of the fields that it is made from: what is read and written again is the same text.
+    return Object.fromEntries(
+      Object.entries(fields)
+        .filter(([name]) => !Object.hasOwn(dataFields, name))
+        .flatMap(([name, value]) =>
+          name === 'backendType' && Object.keys(data).length > 0
+            ? [
+                [name, value],
+                ['data', { type, ...data }],
+              ]
+            : [[name, value]],
+        ),
+    );
   });
 
 export function encodeLeaseFields(lease: Lease): object {
