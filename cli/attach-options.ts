@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { invalidArgument } from '../core/errors.js';
 import { ANY_HOST_IP, ANY_HOST_IP6, parsePublish } from '../core/publish.js';
 import type { AttachRequest } from '../proto/gen/weft/v1/agent.js';
-import { VLAN_IDS } from '../core/bridged.js';
+import { VLAN_IDS } from '../core/drivers/vlan-ids.js';
 import { ifname, integer, ipOf, mac, name, names, publishes } from './checks.js';
 
 export interface AttachOptions {

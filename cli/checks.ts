@@ -2,7 +2,8 @@
 import { InvalidArgumentError } from 'commander';
 
 import { IpAddress, IpNetwork, parseMac, type Family } from '../core/address.js';
-import { formatVlans, parseParent, parseVlans } from '../core/bridged.js';
+import { parseParent } from '../core/drivers/layer2-spec.js';
+import { formatVlans, parseVlans } from '../core/drivers/vlan-ids.js';
 import { invalidArgument, WeftError } from '../core/errors.js';
 import { checkUsable, parseInteger, parseName, parseNetworkName } from '../core/network.js';
 import { parseDnsName, parseNameAddress, parseRecordType } from '../core/names.js';

@@ -1,5 +1,5 @@
 // Capability check: what a network's driver needs of a kernel, against what the nodes report.
-import { needsOf } from '../core/bridged.js';
+import { needsOf } from '../core/drivers/index.js';
 import { failedPrecondition } from '../core/errors.js';
 import type { Network } from '../core/network.js';
 import type { Status } from '../proto/gen/weft/v1/types.js';

@@ -1,7 +1,8 @@
 // From the store's records to the services' messages.
-import { formatVlans } from '../core/bridged.js';
-import { gatewayOf } from '../core/compile.js';
-import { areRouted, VXLAN_OVERHEAD } from '../core/network.js';
+import { describeLease } from '../core/backends/index.js';
+import { describeNetwork, driverOf, gatewayFor } from '../core/drivers/index.js';
+import { gatewayOf } from '../core/link-names.js';
+import { areRouted } from '../core/network.js';
 import type { Endpoint as EndpointRecord, Network as NetworkRecord } from '../core/records.js';
 import type { Endpoint, Lease, Network } from '../proto/gen/weft/v1/types.js';
 import type { Store, StoredLease } from '../store/store.js';
@@ -31,17 +32,14 @@ export function networkMessage({ store, leaseTimes }: Sources, network: NetworkR
   return {
     name: network.name,
     driver: network.driver,
-    backend: network.backend,
     subnet: network.subnet.toString(),
     subnet6: network.subnet6?.toString(),
     hostPrefix: network.hostPrefix,
     hostPrefix6: network.hostPrefix6,
-    vni: network.vni,
-    port: network.port,
     mtu: network.mtu,
     internal: network.internal,
     masquerade: network.masquerade,
-    ...bridgedFields(network),
+    ...describeNetwork(network),
     leases: leasesOf(store, network.name).map((lease) => leaseMessage(lease, leaseTimes)),
     endpoints: store.view.endpoints.get(network.name)?.size ?? 0,
     routes: [...store.view.networks.values()]
@@ -51,28 +49,13 @@ export function networkMessage({ store, leaseTimes }: Sources, network: NetworkR
   };
 }
 
-function bridgedFields(
-  network: NetworkRecord,
-): Pick<Network, 'vlan' | 'parent' | 'gateway' | 'range' | 'allowVlan' | 'gatewayNode'> {
-  const vlan = network.driver === 'vlan' ? network : undefined;
-  const bridged = network.driver === 'overlay' ? undefined : network;
-  return {
-    vlan: vlan?.vlan,
-    allowVlan: vlan === undefined || vlan.allowVlan.length === 0 ? undefined : formatVlans(vlan.allowVlan),
-    gatewayNode: vlan?.gatewayNode,
-    parent: bridged?.parent,
-    gateway: bridged?.gateway?.toString(),
-    range: bridged?.pool?.toString(),
-  };
-}
-
 function leaseMessage(lease: StoredLease, leaseTimes: LeaseTimes): Lease {
   return {
     node: lease.node,
     subnet: lease.subnet.toString(),
     subnet6: lease.subnet6?.toString(),
     publicIp: lease.publicIp.toString(),
-    vtepMac: lease.vtep?.mac,
+    ...describeLease(lease),
     expires: leaseTimes.expiry(lease),
   };
 }
@@ -106,17 +89,13 @@ function gatewayText(
   endpoint: EndpointRecord,
   lease: StoredLease | undefined,
 ): string {
-  if (network === undefined || network.driver === 'overlay')
-    return lease === undefined ? '' : gatewayOf(lease.subnet).toString();
-  const elsewhere = network.driver === 'vlan' && (endpoint.vlan ?? network.vlan) !== network.vlan;
-  return elsewhere ? '' : (network.gateway?.toString() ?? '');
+  if (network === undefined) return lease === undefined ? '' : gatewayOf(lease.subnet).toString();
+  return gatewayFor({ network, lease }, endpoint, 4)?.toString() ?? '';
 }
 
 /** As a node reports it, else as it follows from a usual underlay. */
 function mtuOf({ reports }: Sources, node: string, network: NetworkRecord | undefined): number {
   const told = reports.reportOf(node)?.status.networks.find((it) => it.name === network?.name)?.mtu;
   if (told !== undefined && told > 0) return told;
-  if (network !== undefined && network.driver !== 'overlay') return network.mtu ?? USUAL_MTU;
-  const overhead = VXLAN_OVERHEAD[network?.subnet6 === undefined ? 4 : 6];
-  return Math.min(USUAL_MTU - overhead, network?.mtu ?? Infinity);
+  return network === undefined ? USUAL_MTU : driverOf(network).usualMtu(network, USUAL_MTU);
 }

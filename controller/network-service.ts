@@ -2,7 +2,7 @@
 import { unary } from '../daemon/grpc.js';
 import { Network, type Network as NetworkMessage, type Status } from '../proto/gen/weft/v1/types.js';
 import type { NetworkEvent, NetworkServiceServer } from '../proto/gen/weft/v1/controller.js';
-import { networkOf } from '../store/networks.js';
+import { networkOf } from '../core/drivers/index.js';
 import type { Change } from '../store/store.js';
 import { checkCapability } from './capability-check.js';
 import { forgetRoutes, networkChanges } from './network-changes.js';

@@ -1,6 +1,7 @@
 // Problems of the cluster, as the controller sees them.
 import { IpAddress } from '../core/address.js';
-import { coversUnderlay, findOverlap, prefixesOf } from '../core/network.js';
+import { prefixesOf } from '../core/network.js';
+import { coversUnderlay, findOverlap } from '../core/overlap.js';
 import type { Network } from '../core/records.js';
 import type { Problem } from '../proto/gen/weft/v1/types.js';
 import type { Store } from '../store/store.js';

@@ -1,4 +1,5 @@
 // StatusService of a controller: its own state and the cluster's.
+import { describeNetwork } from '../core/drivers/index.js';
 import { unary } from '../daemon/grpc.js';
 import type { StatusServiceServer } from '../proto/gen/weft/v1/agent.js';
 import type { Peer, Status, StatusNetwork } from '../proto/gen/weft/v1/types.js';
@@ -75,7 +76,8 @@ export function statusService(options: {
 function networksOf({ view }: Store): StatusNetwork[] {
   return [...view.networks.values()]
     .toSorted((a, b) => (a.name < b.name ? -1 : 1))
-    .map(({ name, subnet, subnet6, vni, mtu }) => ({
+    .map((network) => ({ network, vni: describeNetwork(network).vni }))
+    .map(({ network: { name, subnet, subnet6, mtu }, vni }) => ({
       name,
       vni,
       subnet: subnet.toString(),

@@ -2,7 +2,6 @@
 // in use comes from the endpoints and claims that the node knows.
 import { addressBits, type IpAddress, type IpNetwork } from './address.js';
 import { resourceExhausted } from './errors.js';
-import type { Network } from './network.js';
 
 /** Why an address of a node's subnet is never given to a container, or undefined. */
 export function reservedUse(subnet: IpNetwork, ip: IpAddress): string | undefined {
@@ -10,44 +9,6 @@ export function reservedUse(subnet: IpNetwork, ip: IpAddress): string | undefine
   if (ip.equals(subnet.at(1))) return `is the gateway of ${subnet.toString()}`;
   if (ip.family === 4 && ip.equals(subnet.last)) return `is the broadcast address of ${subnet.toString()}`;
   return undefined;
-}
-
-/** The same for an address of any network; `block` is the node's part of it, or what would be one. */
-export function reservedIn(network: Network, block: IpNetwork, ip: IpAddress): string | undefined {
-  if (network.driver === 'overlay') return reservedUse(block, ip);
-  const whole = ip.family === 4 ? network.subnet : (network.subnet6 ?? block);
-  const gateway = ip.family === 4 ? network.gateway : whole.at(1);
-  if (gateway?.equals(ip) === true) return `is the gateway of network ${network.name}`;
-  if (ip.equals(whole.base)) return `is the base address of ${whole.toString()}`;
-  if (ip.family === 4 && ip.equals(whole.last)) return `is the broadcast address of ${whole.toString()}`;
-  return undefined;
-}
-
-/** How many addresses are looked at before a block counts as full: no node has as many containers. */
-const MOST_TRIES = 1n << 20n;
-
-/**
- * As `pickAddress`, from a part of a network that has no addresses of its own: only the network's are left out.
- * @throws WeftError RESOURCE_EXHAUSTED
- */
-export function pickFromBlock(
-  network: Network,
-  block: IpNetwork,
-  inUse: (ip: string) => boolean,
-  after?: IpAddress,
-): IpAddress {
-  const start = after !== undefined && block.contains(after) ? after.value - block.base.value + 1n : 0n;
-  const tries = block.size < MOST_TRIES ? block.size : MOST_TRIES;
-  for (let i = 0n; i < tries; i++) {
-    const ip = block.at((start + i) % block.size);
-    if (reservedIn(network, block, ip) === undefined && !inUse(ip.toString())) return ip;
-  }
-  throw resourceExhausted(
-    `every address of ${block.toString()} of network ${network.name} is in use on this node`,
-    network.driver !== 'overlay' && network.parent !== undefined
-      ? 'Detach a container, attach on another node, ask for an address with --ip, or create a network with larger blocks (--host-prefix).'
-      : 'Detach a container, or create a network with a larger subnet.',
-  );
 }
 
 /**

@@ -2,12 +2,9 @@
 // every run, so that what an earlier agent left is recognised.
 import { createHash } from 'node:crypto';
 
-import type { Family, IpAddress, IpNetwork } from './address.js';
+import type { IpAddress, IpNetwork } from './address.js';
 import { LAN_PREFIX, MAX_LINK_NAME, TRANSIT_PREFIX } from './objects/index.js';
 
-export const vxlanName = (vni: number, family: Family): string =>
-  family === 4 ? `wfvx${vni}` : `wfvx6-${vni}`;
-export const bridgeName = (vni: number): string => `wfbr${vni}`;
 /** 4 + 11 characters: as much of the id as a link's name holds. */
 export const hostIfname = (endpointId: string): string => `wfep${endpointId.slice(0, 11)}`;
 /** What the container's end is called until it is moved inside; as much of the id as fits. */
@@ -15,7 +12,7 @@ export const transitIfname = (endpointId: string): string => `${TRANSIT_PREFIX}$
 export const networkAlias = (network: string): string => `weft network ${network}`;
 export const endpointAlias = (network: string, name: string): string => `weft endpoint ${name} of ${network}`;
 
-/** The bridge of a network that lives on each node by itself. No VNI is written with a dash. */
+/** The bridge of a network without a VNI. No VNI is written with a dash. */
 export const ownBridgeName = (network: string): string => fitted('wfbr-', network);
 /** The bridge of all VLANs without a parent. */
 export const VLAN_BRIDGE = 'wfvlan';
@@ -51,11 +48,5 @@ export function macOf(ip: IpAddress): string {
 
 /** Whether macOf makes such addresses of IPv4 ones. */
 export const isMacOfIp = (mac: string): boolean => mac.startsWith('02:77:');
-
-/** The MAC address of a node's VTEP: it survives restarts and remade devices, so peers need not be told. */
-export function vtepMac(instance: string, network: string, family: Family): string {
-  const bytes = createHash('sha256').update(`${instance} ${network} ${family}`).digest();
-  return ['02', ...[...bytes.subarray(0, 5)].map(hex)].join(':');
-}
 
 const hex = (byte: number): string => byte.toString(16).padStart(2, '0');

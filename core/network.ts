@@ -1,8 +1,9 @@
 // What a network is, and which networks are valid: flannel's rules for subnets, weft's for everything else.
 // The same checks serve `weft network create`, the gRPC services and configs that somebody wrote into etcd by hand.
 import { addressBits, IpNetwork, type IpAddress } from './address.js';
-import { failedPrecondition, invalidArgument } from './errors.js';
 import type { Manager } from './manager.js';
+import type { BackendSpec, BackendType, BackendTypes } from './backends/types.js';
+import { invalidArgument } from './errors.js';
 
 export type Network = OverlayNetwork | BridgedNetwork;
 
@@ -27,23 +28,19 @@ interface Common {
   routes?: string[];
 }
 
-/** Subnets of nodes, with tunnels between them. */
-export interface OverlayNetwork extends Common {
+interface Overlay extends Common {
   driver: 'overlay';
-  backend: 'vxlan';
-  vni: number;
-  /** UDP port of the VXLAN tunnel. */
-  port: number;
 }
 
-/** One layer 2, on each node by itself or through a link of the nodes (bridged.ts). */
+/** Subnets of nodes, carried between them by a backend, whose own settings are part of it. */
+export type OverlayNetwork<T extends BackendType = BackendType> = {
+  [K in T]: Overlay & { backend: K } & BackendTypes[K]['config'];
+}[T];
+
+/** One layer 2, on each node by itself or through a link of the nodes (drivers/layer2.ts). */
 export type BridgedNetwork = BridgeNetwork | VlanNetwork;
 
 interface Bridged extends Common {
-  /** Nothing is tunnelled. */
-  backend?: never;
-  vni?: never;
-  port?: never;
   /** The link of each node that it leaves through: a NIC, or a bridge. Absent: it lives on each node by itself. */
   parent?: string;
   /** The parent may be the link that the underlay rests on. */
@@ -73,22 +70,33 @@ export interface VlanRange {
   last: number;
 }
 
+/** What a network is made from; what is absent gets its default. */
+export interface NetworkSpec extends BackendSpec {
+  name: string;
+  subnet: IpNetwork;
+  subnet6?: IpNetwork;
+  hostPrefix?: number;
+  hostPrefix6?: number;
+  mtu?: number;
+  internal?: boolean;
+  masquerade?: boolean;
+  /** Made by a program through its plugin: it goes with its last node. */
+  madeBy?: Manager;
+  /** Absent: overlay. What follows is of the other two. */
+  driver?: Network['driver'];
+  vlan?: number;
+  allowVlan?: readonly VlanRange[];
+  parent?: string;
+  range?: IpNetwork;
+  gateway?: IpAddress;
+  gatewayNode?: string;
+  force?: boolean;
+}
+
 export interface SubnetRange {
   first: IpNetwork;
   last: IpNetwork;
 }
-
-/** Linux's and flannel's, older than IANA's 4789; what a flanneld without "Port" uses. */
-export const DEFAULT_VXLAN_PORT = 8472;
-
-/** RFC 7348 §5: a VNI is 24 bits; 0 is not given to networks. */
-export const MAX_VNI = 16_777_215;
-
-/** Range that VNIs are given out from: above what people number by hand, below what flanneld cannot know. */
-export const VNI_RANGE = { first: 4096, last: 65535 } as const;
-
-/** Outer Ethernet, IP, UDP and VXLAN headers (RFC 7348 §4), by the family of the underlay. */
-export const VXLAN_OVERHEAD = { 4: 50, 6: 70 } as const;
 
 /** RFC 791: every IPv4 link carries 68 octets; RFC 8200 §5: every IPv6 link 1280. */
 export const MIN_MTU = { 4: 68, 6: 1280 } as const;
@@ -235,72 +243,9 @@ export function checkUsable(subnet: IpNetwork, field: string): void {
 export const prefixesOf = (network: Pick<Network, 'subnet' | 'subnet6'>): IpNetwork[] =>
   network.subnet6 === undefined ? [network.subnet] : [network.subnet, network.subnet6];
 
-/** Whether the nodes' own addresses and routes lead into it; who has none of them is in nobody's way. */
-export function hasOwnGateway(network: Network): boolean {
-  switch (network.driver) {
-    case 'overlay':
-      return true;
-    case 'bridge':
-      return network.parent === undefined;
-    case 'vlan':
-      return (
-        network.gateway !== undefined && (network.parent === undefined || network.gatewayNode !== undefined)
-      );
-  }
-}
-
-/** What of the network nobody else may have; nothing of one that no host has a route to. */
-function claimedBy(network: Network, other: Network): IpNetwork[] {
-  if (hasOwnGateway(network)) return prefixesOf(network);
-  if (network.driver !== 'bridge') return [];
-  // The hosts' LAN. One LAN may be several networks, for its link need not be called the same everywhere; then only what
-  // they give out must differ.
-  if (other.driver === 'bridge' && other.parent !== undefined)
-    return network.pool === undefined ? [] : [network.pool];
-  return [network.subnet];
-}
 /** Whether two networks reach each other. What is internal reaches nothing, whatever a record says. */
 export const areRouted = (a: Network, b: Network): boolean =>
   a.name !== b.name &&
   !a.internal &&
   !b.internal &&
   (a.routes?.includes(b.name) === true || b.routes?.includes(a.name) === true);
-
-/** The first of `others` that has addresses in common with the network. */
-export function findOverlap(network: Network, others: Iterable<Network>): Network | undefined {
-  for (const other of others) {
-    if (other.name === network.name) continue;
-    const theirs = claimedBy(other, network);
-    if (claimedBy(network, other).some((mine) => theirs.some((prefix) => mine.overlaps(prefix))))
-      return other;
-  }
-  return undefined;
-}
-
-/** @throws WeftError FAILED_PRECONDITION naming the network or the underlay address that is in the way */
-export function checkOverlap(
-  network: Network,
-  others: Iterable<Network>,
-  underlays: Iterable<{ node: string; ip: IpAddress }>,
-): void {
-  const other = findOverlap(network, others);
-  const shown = prefixesOf(network).join(' and ');
-  if (other !== undefined) {
-    throw failedPrecondition(
-      `network ${network.name}: ${shown} overlaps network ${other.name} (${prefixesOf(other).join(' and ')})`,
-      'Choose another subnet.',
-    );
-  }
-  for (const { node, ip } of underlays) {
-    if (coversUnderlay(network, ip)) {
-      throw failedPrecondition(
-        `network ${network.name}: ${shown} contains ${ip.toString()}, the underlay address of node ${node}`,
-        'Choose a subnet that the hosts themselves do not use.',
-      );
-    }
-  }
-}
-
-/** Whether the network would draw away what is sent to this address of a host. */
-export const coversUnderlay = (network: Network, ip: IpAddress): boolean =>
-  hasOwnGateway(network) && prefixesOf(network).some((mine) => mine.contains(ip));

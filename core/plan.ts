@@ -172,7 +172,7 @@ function planItems(actual: Actual, wanted: Wanted, links: Links, makes: Make[], 
     if (object.kind === 'route' && has(unreachable, object.src)) continue;
     const link = kind.link?.(object);
     if (has(blocked, link) || has(blocked, kind.bridge?.(object))) continue;
-    if (kind.onAnyLink !== true && has(actual.unownedLinks, link)) continue;
+    if (kind.onAnyLink?.(object) !== true && has(actual.unownedLinks, link)) continue;
     makes.push({
       order: kind.order(object),
       steps: [{ do: 'put', object, replace: current !== undefined }],

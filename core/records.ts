@@ -1,6 +1,7 @@
 // The records of a cluster, as weft thinks of them. store/ knows how they are written; everything else sees only these.
 import type { IpAddress, IpNetwork } from './address.js';
 import type { ForeignKey, Manager } from './manager.js';
+import type { LeaseData } from './backends/types.js';
 import type { Network } from './network.js';
 
 /** A node's subnet in one network: flannel's lease. */
@@ -10,10 +11,10 @@ export interface Lease {
   subnet6?: IpNetwork;
   publicIp: IpAddress;
   publicIp6?: IpAddress;
-  /** "vxlan" for what weft can reach; others are shown and left alone. */
+  /** As etcd has it. What is not the network's own is shown and left alone. */
   backendType: string;
-  vtep?: Vtep;
-  vtep6?: Vtep;
+  /** What its backend publishes of the node's end. */
+  data?: LeaseData;
   /** Whose it is; absent for a flanneld or a reservation by hand. */
   node?: string;
   /** The instance id of that node. */
@@ -22,11 +23,6 @@ export interface Lease {
   since?: string;
   /** A key without an etcd lease: kept until somebody deletes it. */
   reservation: boolean;
-}
-
-export interface Vtep {
-  vni: number;
-  mac: string;
 }
 
 /** One attached container. */
@@ -65,6 +61,11 @@ export interface Endpoint {
   foreignKey?: ForeignKey;
   createdAt: string;
 }
+
+/** The target of the endpoint by which the host itself is on a network. */
+export const HOST_TARGET = 'host';
+
+export const isHost = (endpoint: Pick<Endpoint, 'target'>): boolean => endpoint.target === HOST_TARGET;
 
 /** A port of a node that leads to a port of a container. */
 export interface PublishedPort {

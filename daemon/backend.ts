@@ -1,25 +1,14 @@
 // Backends by name, for the command line and the controller.
+import { BACKEND_TYPES, isBackend, UNSERVED_BACKENDS } from '../core/backends/index.js';
 import { invalidArgument } from '../core/errors.js';
 import { didYouMean } from './suggest.js';
 
-/** flannel's backends that weft has no counterpart of (pkg/backend). */
-const OTHERS = [
-  'host-gw',
-  'wireguard',
-  'udp',
-  'ipip',
-  'ipsec',
-  'extension',
-  'alloc',
-  'aws-vpc',
-  'gce',
-  'ali-vpc',
-  'tencent-vpc',
-];
-
 /** One that there is; whether it is served the controller says. @throws WeftError INVALID_ARGUMENT */
 export function parseBackend(text: string): string {
-  if (text === 'vxlan' || OTHERS.includes(text)) return text;
-  const hint = didYouMean(text, ['vxlan']);
-  throw invalidArgument(`backend: "${text}" is not known`, hint === '' ? 'Give vxlan.' : hint);
+  if (isBackend(text) || UNSERVED_BACKENDS.includes(text)) return text;
+  const hint = didYouMean(text, BACKEND_TYPES);
+  throw invalidArgument(
+    `backend: "${text}" is not known`,
+    hint === '' ? `Give ${BACKEND_TYPES.join(' or ')}.` : hint,
+  );
 }

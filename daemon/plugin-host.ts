@@ -2,10 +2,9 @@
 // other: the agent offers this to each plugin, under the plugin's manager, and bin/weft puts the two together.
 import type { IpAddress, IpNetwork } from '../core/address.js';
 import type { ForeignKey, Manager } from '../core/manager.js';
-import type { Network } from '../core/network.js';
+import type { Network, NetworkSpec } from '../core/network.js';
 import type { PublishRequest } from '../core/publish.js';
 import type { Endpoint } from '../core/records.js';
-import type { NetworkSpec } from '../store/store.js';
 import type { Logger } from './log.js';
 import type { SettingsTable, Values } from './settings.js';
 

@@ -7,13 +7,13 @@ import type { IKeyValue } from 'etcd3';
 
 import { IpNetwork, type IpAddress } from '../core/address.js';
 import { alreadyExists, failedPrecondition, unavailable } from '../core/errors.js';
-import { reservedIn } from '../core/ipam.js';
+import { reservedIn } from '../core/drivers/index.js';
 import { isForeign, type Claim } from '../core/records.js';
 import { decodeLease } from './lease-codec.js';
 import { ownerOf } from './leases.js';
 import { checkInside } from './networks.js';
 import { decodeClaim, encodeClaim } from './record-codec.js';
-import { ifReadable } from './parse.js';
+import { ifReadable } from '../core/parse.js';
 import type { ClaimRequest, StoredLease } from './store.js';
 import {
   absent,

@@ -9,7 +9,7 @@ import {
   decodeOwnName,
   decodeRemoval,
 } from './record-codec.js';
-import { UnreadableError } from './parse.js';
+import { UnreadableError } from '../core/parse.js';
 import type { Network } from '../core/network.js';
 import type { Claim, Endpoint, NodeRecord, OwnName, Removal } from '../core/records.js';
 import type { ParsedKey } from './keys.js';

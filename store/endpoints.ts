@@ -5,7 +5,7 @@ import type { IKeyValue } from 'etcd3';
 import { alreadyExists, notFound, unavailable } from '../core/errors.js';
 import type { Endpoint } from '../core/records.js';
 import { decodeEndpoint, encodeEndpoint } from './record-codec.js';
-import { UnreadableError } from './parse.js';
+import { UnreadableError } from '../core/parse.js';
 import {
   absent,
   get,

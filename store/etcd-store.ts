@@ -4,7 +4,8 @@ import { answerClaim, claimAddress, deleteClaim, restoreClaim } from './claims.j
 import { EtcdClient, type StoreLog } from './client.js';
 import { deleteEndpoint, putEndpoint } from './endpoints.js';
 import { Keys } from './keys.js';
-import { acquireLease, releaseLease, renewLease } from './leases.js';
+import { releaseLease, renewLease } from './lease-renewal.js';
+import { acquireLease } from './leases.js';
 import { checkNetwork, createNetwork, removeNetwork, restoreNetwork } from './networks.js';
 import { addName, removeName } from './own-names.js';
 import { updateNetwork } from './network-update.js';

@@ -1,10 +1,11 @@
 // A node's subnet in one network: flannel's lease attributes to weft's Lease and back. What only weft knows of it (which
 // node, which instance, since when) stands under "Weft", which flannel passes over.
 import { IpAddress } from '../core/address.js';
-import { MAX_VNI } from '../core/network.js';
-import type { Lease, Vtep } from '../core/records.js';
+import { backendOf, BACKEND_TYPES, encodeLeaseData, isBackend } from '../core/backends/index.js';
+import type { BackendType, LeaseData } from '../core/backends/types.js';
+import { check, goObject, ip4, ip6, parseJsonObject, text } from '../core/parse.js';
+import type { Lease } from '../core/records.js';
 import type { ParsedKey } from './keys.js';
-import { check, goObject, integer, ip4, ip6, mac, parseJsonObject, text } from './parse.js';
 import type { StoredLease } from './store.js';
 
 const ATTRIBUTES = goObject({
@@ -14,8 +15,14 @@ const ATTRIBUTES = goObject({
   Weft: goObject({ Node: text.optional(), Instance: text.optional(), Since: text.optional() }).optional(),
 });
 
-const VTEP = goObject({ VNI: integer(0, MAX_VNI), VtepMAC: mac });
-const VXLAN_DATA = goObject({ BackendData: VTEP.optional(), BackendV6Data: VTEP.optional() });
+/** BackendData and BackendV6Data, of the backends that publish any. */
+const DATA = new Map(
+  BACKEND_TYPES.flatMap((type) => {
+    const schema = backendOf(type).data?.schema;
+    if (schema === undefined) return [];
+    return [[type, goObject({ BackendData: schema.optional(), BackendV6Data: schema.optional() })] as const];
+  }),
+);
 
 /** What flannel reads where no address is given, as in a reservation by hand. */
 const NO_ADDRESS = IpAddress.parse('0.0.0.0');
@@ -31,8 +38,8 @@ export function decodeLease(
 ): StoredLease {
   const json = parseJsonObject(value);
   const attributes = check(ATTRIBUTES, json);
-  // Other backends put other things there (a WireGuard key), which are none of weft's business.
-  const data = attributes.BackendType === 'vxlan' ? check(VXLAN_DATA, json) : {};
+  // What backends put there that weft does not serve (a WireGuard key) is none of its business.
+  const data = isBackend(attributes.BackendType) ? dataIn(attributes.BackendType, json) : undefined;
   return {
     network: key.network,
     subnet: key.subnet,
@@ -40,8 +47,7 @@ export function decodeLease(
     publicIp: attributes.PublicIP ?? NO_ADDRESS,
     ...(attributes.PublicIPv6 && attributes.PublicIPv6.value !== 0n && { publicIp6: attributes.PublicIPv6 }),
     backendType: attributes.BackendType,
-    ...(data.BackendData && { vtep: vtepOf(data.BackendData) }),
-    ...(data.BackendV6Data && { vtep6: vtepOf(data.BackendV6Data) }),
+    ...(data && { data }),
     ...(attributes.Weft?.Node !== undefined && { node: attributes.Weft.Node }),
     ...(attributes.Weft?.Instance !== undefined && { instance: attributes.Weft.Instance }),
     ...(attributes.Weft?.Since !== undefined && { since: attributes.Weft.Since }),
@@ -50,17 +56,26 @@ export function decodeLease(
   };
 }
 
-const vtepOf = (data: { VNI: number; VtepMAC: string }): Vtep => ({ vni: data.VNI, mac: data.VtepMAC });
+function dataIn(type: BackendType, json: Record<string, unknown>): LeaseData | undefined {
+  const schema = DATA.get(type);
+  if (schema === undefined) return undefined;
+  const { BackendData, BackendV6Data } = check(schema, json);
+  if (BackendData === undefined && BackendV6Data === undefined) return undefined;
+  return {
+    type,
+    ...(BackendData && { 4: BackendData }),
+    ...(BackendV6Data && { 6: BackendV6Data }),
+  } as LeaseData;
+}
 
 /** As flanneld writes its own, with fields in the same order. */
 export function encodeLease(lease: Lease): string {
-  const data = (vtep: Vtep | undefined) => vtep && { VNI: vtep.vni, VtepMAC: vtep.mac };
   return JSON.stringify({
     PublicIP: lease.publicIp.toString(),
     PublicIPv6: lease.publicIp6?.toString() ?? null,
     BackendType: lease.backendType,
-    BackendData: data(lease.vtep),
-    BackendV6Data: data(lease.vtep6),
+    BackendData: encodeLeaseData(lease, 4),
+    BackendV6Data: encodeLeaseData(lease, 6),
     ...((lease.node !== undefined || lease.instance !== undefined) && {
       Weft: { Node: lease.node, Instance: lease.instance, Since: lease.since },
     }),

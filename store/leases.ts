@@ -1,8 +1,9 @@
-// A node's subnet lease: taken, renewed and given back as flannel does it, without losing a race for good, without making
-// a reservation mortal, and without two nodes on one subnet.
+// A node's subnet lease: taken as flannel does it, without losing a race for good, without making a reservation mortal, and
+// without two nodes on one subnet. lease-renewal.ts keeps it.
 import type { IKeyValue } from 'etcd3';
 
-import { backendTypeOf } from '../core/bridged.js';
+import { withoutFamily } from '../core/backends/index.js';
+import { backendTypeOf } from '../core/drivers/index.js';
 import { failedPrecondition, notFound, resourceExhausted, unavailable } from '../core/errors.js';
 import type { Lease } from '../core/records.js';
 import { rangeOf } from './keys.js';
@@ -18,7 +19,7 @@ import {
   type Subnets,
   type Yielding,
 } from './lease-choice.js';
-import { ifReadable } from './parse.js';
+import { ifReadable } from '../core/parse.js';
 import type { LeaseRequest, StoredLease } from './store.js';
 import {
   absent,
@@ -71,13 +72,13 @@ async function listLeases({ client, keys }: Context, network: string): Promise<L
   return rangeAt(responses, 1).flatMap((kv) => readKey(keys, kv) ?? []);
 }
 
-const gone = (network: string): Error =>
+export const gone = (network: string): Error =>
   notFound(
     `network ${network} does not exist any more`,
     'It was removed; create it again with weft network create.',
   );
 
-function readKey(keys: Context['keys'], kv: IKeyValue): LeaseKey | undefined {
+export function readKey(keys: Context['keys'], kv: IKeyValue): LeaseKey | undefined {
   const key = kv.key.toString();
   const parsed = keys.parse(key);
   if (parsed.kind !== 'lease') return undefined;
@@ -304,8 +305,7 @@ function leaseOf(
     publicIp: request.publicIp,
     ...(dual && request.publicIp6 && { publicIp6: request.publicIp6 }),
     backendType: backendTypeOf(request.network),
-    ...(request.vtep && { vtep: request.vtep }),
-    ...(dual && request.vtep6 && { vtep6: request.vtep6 }),
+    ...(request.data && { data: dual ? request.data : withoutFamily(request.data, 6) }),
     node: request.node,
     instance: request.instance,
     since,
@@ -329,86 +329,9 @@ export function previousLease(
   };
 }
 
-/** Whether a lease in etcd is the one that this process has. */
-const isSame = (there: Lease | undefined, mine: Lease): boolean =>
-  there !== undefined &&
-  (there.instance === undefined
-    ? there.publicIp.equals(mine.publicIp)
-    : there.instance === mine.instance && there.node === mine.node);
-
-export async function renewLease(
-  context: Context,
-  lease: StoredLease,
-  ttlSeconds: number,
-): Promise<StoredLease> {
-  if (lease.reservation) return lease;
-  const { client, keys } = context;
-  const key = keys.lease(lease.network, lease.subnet, lease.subnet6);
-  const etcdLease = await client.grant(ttlSeconds);
-  let renewed: StoredLease | undefined;
-  try {
-    for (let attempt = 1; attempt <= 5 && renewed === undefined; attempt++) {
-      renewed = await tryRenew(context, lease, key, etcdLease);
-    }
-  } finally {
-    if (renewed?.etcdLease !== etcdLease) client.revoke(etcdLease);
-  }
-  if (renewed === undefined) {
-    throw unavailable(
-      `network ${lease.network}: the lease of ${lease.subnet.toString()} changes all the time`,
-      'Try again.',
-    );
-  }
-  return renewed;
-}
-
-async function tryRenew(
-  { client, keys }: Context,
-  lease: StoredLease,
-  key: string,
-  etcdLease: string,
-): Promise<StoredLease | undefined> {
-  const kv = await read(client, key);
-  const there = kv && readKey(keys, kv);
-  if (there !== undefined && !isSame(there.lease, lease)) {
-    throw failedPrecondition(
-      `network ${lease.network}: subnet ${lease.subnet.toString()} has been taken by ${ownerOf(there.lease)}`,
-      'This node takes another one.',
-    );
-  }
-  // Somebody may have made it a reservation meanwhile, by writing it without an etcd lease.
-  const under = there?.etcdLease === '0' ? '0' : etcdLease;
-  const renewed: StoredLease = { ...lease, etcdLease: under, reservation: under === '0' };
-  const { succeeded, responses } = await client.txn({
-    compare: [present(keys.config(lease.network)), unchanged(key, there?.modRevision ?? 0)],
-    success: [put(key, encodeLease(renewed), under)],
-    failure: [get(keys.config(lease.network))],
-  });
-  if (!succeeded) {
-    if (keyAt(responses, 0) === undefined) throw gone(lease.network);
-    return undefined;
-  }
-  if (there !== undefined && there.etcdLease !== under && there.lease?.instance !== undefined)
-    client.revoke(there.etcdLease);
-  return renewed;
-}
-
 /** Whose a lease is, for people. */
 export function ownerOf(lease: Lease | undefined): string {
   if (lease === undefined) return 'somebody whose record cannot be read';
   if (lease.node !== undefined) return `node ${lease.node} (${lease.publicIp.toString()})`;
   return lease.publicIp.value === 0n ? 'a reservation' : `the flanneld at ${lease.publicIp.toString()}`;
-}
-
-export async function releaseLease({ client, keys }: Context, lease: Lease): Promise<void> {
-  const key = keys.lease(lease.network, lease.subnet, lease.subnet6);
-  const kv = await read(client, key);
-  const there = kv && readKey(keys, kv);
-  // A reservation was somebody's decision, which this node's leaving does not change.
-  if (there === undefined || there.etcdLease === '0' || !isSame(there.lease, lease)) return;
-  const { succeeded } = await client.txn({
-    compare: [unchanged(key, there.modRevision)],
-    success: [remove(key)],
-  });
-  if (succeeded && there.lease?.instance !== undefined) client.revoke(there.etcdLease);
 }

@@ -1,23 +1,21 @@
 // A network's config: flannel's JSON to weft's Network and back. What flannel would take, weft takes, with flannel's
 // defaults; what weft would serve otherwise than a flanneld does is refused with the reason.
-//
-// DirectRouting is accepted: a flanneld that has it sends plain packets to neighbours, which arrive all the same.
-// Learning is accepted: it adds FDB entries, and weft's own are permanent. GBP changes the frames on the wire: refused.
+// What a backend has beside its type and MTU it reads and writes itself (core/backends); networks without a backend are in
+// bridged-codec.ts.
 import { z } from 'zod';
 
 import type { IpAddress, IpNetwork } from '../core/address.js';
-import { backendTypeOf, bridgedNetwork, formatVlans, parseVlans, VLAN_IDS } from '../core/bridged.js';
-import { messageOf, WeftError } from '../core/errors.js';
+import { backendIn, backendOf, BACKEND_TYPES, DEFAULT_BACKEND, isBackend } from '../core/backends/index.js';
+import type { BackendType } from '../core/backends/types.js';
+import { isBridged } from '../core/drivers/index.js';
+import { overlay } from '../core/drivers/overlay.js';
+import { messageOf } from '../core/errors.js';
 import { MANAGERS, type Manager } from '../core/manager.js';
 import {
   checkUsable,
-  DEFAULT_VXLAN_PORT,
-  MAX_VNI,
   MIN_MTU,
   parseHostPrefix,
   parseRange,
-  VXLAN_OVERHEAD,
-  type BridgedNetwork,
   type Network,
   type OverlayNetwork,
   type SubnetRange,
@@ -35,18 +33,22 @@ import {
   withoutMark,
   text,
   UnreadableError,
-} from './parse.js';
+} from '../core/parse.js';
+import { asUnreadable, BRIDGED_TYPES, decodeBridged, encodeBridged } from './bridged-codec.js';
 
-/** VNI of a flannel network whose config names none (pkg/backend/vxlan, defaultVNI). */
-const FLANNEL_VNI = 1;
+const length = integer(0, 128);
 
 /**
  * flannel's Backend.MTU is the underlay's, from which it takes the overhead itself, in both families the one of IPv4
  * (pkg/backend/vxlan, encapOverhead). Network.mtu is what the containers get.
  */
-const FLANNEL_OVERHEAD = VXLAN_OVERHEAD[4];
+const overheadOf = (type: BackendType): number => backendOf(type).overhead[4];
+const MOST_OVERHEAD = Math.max(...BACKEND_TYPES.map(overheadOf));
 
-const length = integer(0, 128);
+/** What each backend has in its config. */
+const BACKEND_CONFIG = new Map(
+  BACKEND_TYPES.map((type) => [type, goObject({ Backend: backendOf(type).config.schema })] as const),
+);
 
 const CONFIG = goObject({
   EnableIPv4: flag.default(true),
@@ -61,10 +63,8 @@ const CONFIG = goObject({
   IPv6SubnetMax: ip6.optional(),
   Backend: goObject({
     Type: text.default(''),
-    VNI: integer(1, MAX_VNI).default(FLANNEL_VNI),
-    Port: integer(0, 65535).default(0),
-    MTU: integer(0, 65535 + FLANNEL_OVERHEAD).default(0),
-    GBP: flag.default(false),
+    // Room for the overhead of any backend beside the largest MTU of a link.
+    MTU: integer(0, 65535 + MOST_OVERHEAD).default(0),
   }).optional(),
   Weft: goObject({
     Internal: flag.default(false),
@@ -75,30 +75,13 @@ const CONFIG = goObject({
   }).optional(),
 });
 
-/** Of the drivers bridge and vlan: no flanneld has a backend of such a name, and so none serves the network wrongly. */
-const BRIDGED_BACKENDS = { 'weft-bridge': 'bridge', 'weft-vlan': 'vlan' } as const;
-
-const BRIDGED = goObject({
-  Network: cidr4,
-  SubnetLen: length.default(0),
-  IPv6Network: cidr6.optional(),
-  Backend: goObject({ Type: text, MTU: integer(0, 65_535).default(0) }),
-  Weft: goObject({
-    Internal: flag.default(false),
-    Masquerade: flag.default(true),
-    VLAN: integer(VLAN_IDS.first, VLAN_IDS.last).optional(),
-    AllowVLAN: text.optional(),
-    Parent: text.optional(),
-    Range: cidr4.optional(),
-    Gateway: ip4.optional(),
-    GatewayNode: text.optional(),
-    Force: flag.default(false),
-    Routes: z.array(text).default([]),
-  }).optional(),
-});
-
 /** What a config has that a Network has not, so that writing it again loses nothing. */
 const sources = new WeakMap<Network, string>();
+
+function keep(network: Network, source: string): Network {
+  sources.set(network, source);
+  return network;
+}
 
 /** @throws UnreadableError with the field, the value and what is allowed */
 export function decodeConfig(name: string, text: string): Network {
@@ -106,13 +89,10 @@ export function decodeConfig(name: string, text: string): Network {
   const value = withoutMark(text);
   const json = parseJsonObject(value);
   // First, for another backend's fields need not make sense as VXLAN's.
-  const type = backendIn(json);
-  if (type in BRIDGED_BACKENDS)
-    return decodeBridged(name, value, json, BRIDGED_BACKENDS[type as keyof typeof BRIDGED_BACKENDS]);
+  const type = backendTypeIn(json);
+  if (!isBackend(type)) return keep(decodeBridged(name, json, BRIDGED_TYPES.get(type)), value);
   const config = check(CONFIG, json);
-  if (config.Backend?.GBP === true) {
-    throw new UnreadableError('Backend.GBP: true; weft does not speak group based policies, leave it out');
-  }
+  const { Backend: carried = {} } = check(BACKEND_CONFIG.get(type) ?? goObject({}), json);
   if (!config.EnableIPv4) {
     throw new UnreadableError(
       'EnableIPv4: false; networks of IPv6 alone are not served, leave it out and give a Network',
@@ -144,85 +124,40 @@ export function decodeConfig(name: string, text: string): Network {
             config.IPv6SubnetMax,
           )
         : undefined;
-    const mtu = mtuOf(config.Backend?.MTU ?? 0, six !== undefined);
+    const mtu = mtuOf(config.Backend?.MTU ?? 0, overheadOf(type), six !== undefined);
     const routes = config.Weft?.Routes ?? [];
-    const network: OverlayNetwork = {
+    const network = {
       name,
-      driver: 'overlay',
-      backend: 'vxlan',
+      driver: overlay.name,
+      backend: type,
       subnet: four.subnet,
       hostPrefix: four.hostPrefix,
       range: four.range,
       ...(six && { subnet6: six.subnet, hostPrefix6: six.hostPrefix, range6: six.range }),
-      vni: config.Backend?.VNI ?? FLANNEL_VNI,
-      // 0 is the kernel's default, which is flannel's too.
-      port: config.Backend?.Port || DEFAULT_VXLAN_PORT,
+      ...carried,
       ...(mtu !== undefined && { mtu }),
       internal: config.Weft?.Internal ?? false,
       masquerade: config.Weft?.Masquerade ?? true,
       ...madeBy(config.Weft),
       ...(routes.length > 0 && { routes }),
-    };
-    sources.set(network, value);
-    return network;
+    } as OverlayNetwork;
+    return keep(network, value);
   } catch (error) {
     throw asUnreadable(error);
   }
 }
 
-function asUnreadable(error: unknown): unknown {
-  if (!(error instanceof WeftError)) return error;
-  return new UnreadableError(error.next === undefined ? error.message : `${error.message}; ${error.next}`, {
-    cause: error,
-  });
-}
-
-function decodeBridged(
-  name: string,
-  value: string,
-  json: Record<string, unknown>,
-  driver: 'bridge' | 'vlan',
-): Network {
-  const { Network: subnet, SubnetLen, IPv6Network: subnet6, Backend, Weft } = check(BRIDGED, json);
-  try {
-    const routes = Weft?.Routes ?? [];
-    const made = bridgedNetwork({
-      name,
-      driver,
-      subnet,
-      internal: Weft?.Internal ?? false,
-      masquerade: Weft?.Masquerade ?? true,
-      force: Weft?.Force ?? false,
-      ...(SubnetLen !== 0 && { hostPrefix: SubnetLen }),
-      ...(subnet6 && { subnet6 }),
-      ...(Backend.MTU !== 0 && { mtu: Backend.MTU }),
-      ...(Weft?.VLAN !== undefined && { vlan: Weft.VLAN }),
-      ...(Weft?.AllowVLAN !== undefined && { allowVlan: parseVlans(Weft.AllowVLAN, 'Weft.AllowVLAN') }),
-      ...(Weft?.Parent !== undefined && { parent: Weft.Parent }),
-      ...(Weft?.Range && { range: Weft.Range }),
-      ...(Weft?.Gateway && { gateway: Weft.Gateway }),
-      ...(Weft?.GatewayNode !== undefined && { gatewayNode: Weft.GatewayNode }),
-    });
-    const network: Network = { ...made, ...(routes.length > 0 && { routes }) };
-    sources.set(network, value);
-    return network;
-  } catch (error) {
-    throw asUnreadable(error);
-  }
-}
-
-function backendIn(json: Record<string, unknown>): string {
+function backendTypeIn(json: Record<string, unknown>): string {
   const backend = check(goObject({ Backend: goObject({ Type: text.default('') }).optional() }), json).Backend;
   if (backend === undefined) {
     throw new UnreadableError(
-      'Backend is missing, which flannel takes as "udp"; weft serves {"Backend":{"Type":"vxlan"}}',
+      `Backend is missing, which flannel takes as "udp"; weft serves {"Backend":{"Type":"${DEFAULT_BACKEND}"}}`,
     );
   }
   const type = backend.Type.toLowerCase();
-  if (type !== 'vxlan' && !(type in BRIDGED_BACKENDS)) {
-    throw new UnreadableError(`Backend.Type: "${backend.Type}" is not served; weft serves "vxlan"`);
-  }
-  return type;
+  if (isBackend(type) || BRIDGED_TYPES.has(type)) return type;
+  const served = BACKEND_TYPES.map((name) => `"${name}"`).join(', ');
+  throw new UnreadableError(`Backend.Type: "${backend.Type}" is not served; weft serves ${served}`);
 }
 
 function familyOf(
@@ -249,13 +184,13 @@ function flannelHostPrefix(subnet: IpNetwork): number | undefined {
 const given = (address: IpAddress | undefined): IpAddress | undefined =>
   address?.value === 0n ? undefined : address;
 
-function mtuOf(underlay: number, dual: boolean): number | undefined {
+function mtuOf(underlay: number, overhead: number, dual: boolean): number | undefined {
   if (underlay === 0) return undefined;
-  const mtu = underlay - FLANNEL_OVERHEAD;
+  const mtu = underlay - overhead;
   const least = MIN_MTU[dual ? 6 : 4];
   if (mtu < least) {
     throw new UnreadableError(
-      `Backend.MTU: ${underlay}; expected at least ${least + FLANNEL_OVERHEAD}, the tunnel takes ${FLANNEL_OVERHEAD}`,
+      `Backend.MTU: ${underlay}; expected at least ${least + overhead}, the tunnel takes ${overhead}`,
     );
   }
   return mtu;
@@ -265,30 +200,7 @@ function mtuOf(underlay: number, dual: boolean): number | undefined {
 export function encodeConfig(network: Network): string {
   const source = sources.get(network);
   if (source !== undefined) return source;
-  return network.driver === 'overlay' ? encodeOverlay(network) : encodeBridged(network);
-}
-
-function encodeBridged(network: BridgedNetwork): string {
-  const shared = network.parent !== undefined && network.pool !== undefined;
-  const { allowVlan = [], vlan, gatewayNode } = network.driver === 'vlan' ? network : {};
-  return JSON.stringify({
-    Network: network.subnet.toString(),
-    ...(shared && { SubnetLen: network.hostPrefix }),
-    ...(network.subnet6 && { EnableIPv6: true, IPv6Network: network.subnet6.toString() }),
-    Backend: { Type: backendTypeOf(network), ...(network.mtu !== undefined && { MTU: network.mtu }) },
-    Weft: {
-      Internal: network.internal,
-      Masquerade: network.masquerade,
-      ...(vlan !== undefined && { VLAN: vlan }),
-      ...(allowVlan.length > 0 && { AllowVLAN: formatVlans(allowVlan) }),
-      ...(network.parent !== undefined && { Parent: network.parent }),
-      ...(network.pool && { Range: network.pool.toString() }),
-      ...(network.gateway && { Gateway: network.gateway.toString() }),
-      ...(gatewayNode !== undefined && { GatewayNode: gatewayNode }),
-      ...(network.force && { Force: true }),
-      ...(network.routes !== undefined && { Routes: network.routes }),
-    },
-  });
+  return isBridged(network) ? encodeBridged(network) : encodeOverlay(network);
 }
 
 function encodeOverlay(network: OverlayNetwork): string {
@@ -311,9 +223,8 @@ function encodeOverlay(network: OverlayNetwork): string {
       }),
     Backend: {
       Type: network.backend,
-      VNI: network.vni,
-      Port: network.port,
-      ...(network.mtu !== undefined && { MTU: network.mtu + FLANNEL_OVERHEAD }),
+      ...backendIn(network).config.encode(network),
+      ...(network.mtu !== undefined && { MTU: network.mtu + overheadOf(network.backend) }),
     },
     Weft: {
       Internal: network.internal,
@@ -368,7 +279,8 @@ export function editConfig(name: string, value: string, change: ConfigChange): s
 /** What a config that weft does not serve takes up all the same. */
 export interface Occupied {
   prefixes: IpNetwork[];
-  vni?: number;
+  /** Its Backend object, unread. */
+  backend?: unknown;
 }
 
 /** As much as can be read of it; empty where that is nothing. */
@@ -384,12 +296,10 @@ export function occupiedBy(value: string): Occupied {
     };
     const four = field(() => check(goObject({ Network: cidr4.optional() }), json).Network);
     const six = field(() => check(goObject({ IPv6Network: cidr6.optional() }), json).IPv6Network);
-    const backend = field(
-      () => check(goObject({ Backend: goObject({ VNI: integer(1, MAX_VNI) }) }), json).Backend,
-    );
+    const backend = field(() => check(goObject({ Backend: z.unknown() }), json).Backend);
     return {
       prefixes: [four, six].filter((prefix) => prefix !== undefined && prefix.length > 0) as IpNetwork[],
-      ...(backend && { vni: backend.VNI }),
+      ...(backend !== undefined && { backend }),
     };
   } catch (error) {
     if (error instanceof UnreadableError) return { prefixes: [] };

@@ -3,7 +3,7 @@
 import { notFound, unavailable } from '../core/errors.js';
 import type { Network } from '../core/network.js';
 import { decodeConfig, editConfig } from './network-codec.js';
-import { UnreadableError } from './parse.js';
+import { UnreadableError } from '../core/parse.js';
 import type { NetworkChange } from './store.js';
 import { notServed } from './unserved.js';
 import { put, read, unchanged, type Context } from './transaction.js';

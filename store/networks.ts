@@ -2,40 +2,22 @@
 // guard's newest revision in its view has seen every network, and two cannot be made against each other.
 import { randomInt } from 'node:crypto';
 
-import type { IpAddress, IpNetwork } from '../core/address.js';
-import { bridgedNetwork, checkParent } from '../core/bridged.js';
-import {
-  alreadyExists,
-  failedPrecondition,
-  invalidArgument,
-  notFound,
-  resourceExhausted,
-  unavailable,
-} from '../core/errors.js';
-import {
-  checkOverlap,
-  checkUsable,
-  hasOwnGateway,
-  DEFAULT_VXLAN_PORT,
-  MAX_VNI,
-  parseMtu,
-  parseHostPrefix,
-  parseInteger,
-  parseNetworkName,
-  parseRange,
-  VNI_RANGE,
-  type Network,
-  type OverlayNetwork,
-} from '../core/network.js';
+import type { IpAddress } from '../core/address.js';
+import { backendIn } from '../core/backends/index.js';
+import type { OtherNetwork } from '../core/backends/backend.js';
+import { driverOf, hasOwnGateway, isBridged, networkOf } from '../core/drivers/index.js';
+import { alreadyExists, failedPrecondition, invalidArgument, notFound, unavailable } from '../core/errors.js';
+import { type Network, type NetworkSpec } from '../core/network.js';
+import { checkOverlap } from '../core/overlap.js';
+import { ifReadable } from '../core/parse.js';
 import type { BadRecord } from '../core/records.js';
 import { rangeOf } from './keys.js';
 import { predates } from '../core/lost-records.js';
-import { decodeConfig, encodeConfig, occupiedBy } from './network-codec.js';
-import { ifReadable } from './parse.js';
-import { notServed, unservedConfig } from './unserved.js';
+import { decodeConfig, encodeConfig, occupiedBy, type Occupied } from './network-codec.js';
 import { addressesOf, encodeRemoval } from './record-codec.js';
 import { previousLease } from './leases.js';
-import type { LeaseRequest, NetworkSpec } from './store.js';
+import { notServed, unservedConfig } from './unserved.js';
+import type { LeaseRequest } from './store.js';
 import {
   absent,
   get,
@@ -56,93 +38,12 @@ export const REMOVAL_TTL = 24 * 3600;
 /** Milliseconds that creators are kept busy by other creators before one of them is told. */
 const PATIENCE = 10_000;
 
-/**
- * The largest VNI with which a flanneld can make its device of a dual-stack network: `flannel-v6.` and four digits are the
- * 15 characters that a link's name holds.
- */
-const SHORT_VNI = 9999;
-
-/** Checks a spec by itself and fills in what is absent; the VNI stays 0 where a free one is wanted. */
-export function networkOf(spec: NetworkSpec): Network {
-  const { driver } = spec;
-  if (driver === 'bridge' || driver === 'vlan') {
-    for (const [field, value] of [
-      ['vni', spec.vni],
-      ['port', spec.port],
-      ['host-prefix6', spec.hostPrefix6],
-    ] as const) {
-      if (value !== undefined)
-        throw invalidArgument(`${field}: the driver ${driver} has none`, 'Leave it out.');
-    }
-    return bridgedNetwork({ ...spec, driver });
-  }
-  for (const [field, value] of [
-    ['vlan', spec.vlan],
-    ['allow-vlan', spec.allowVlan],
-    ['parent', spec.parent],
-    ['range', spec.range],
-    ['gateway', spec.gateway],
-    ['gateway-node', spec.gatewayNode],
-    ['force', spec.force === true ? true : undefined],
-  ] as const) {
-    if (value !== undefined) {
-      throw invalidArgument(
-        `${field}: the driver overlay has none`,
-        'Leave it out, or give --driver bridge or --driver vlan.',
-      );
-    }
-  }
-  return overlayOf(spec);
-}
-
-/** Of the driver overlay. */
-export function overlayOf(spec: NetworkSpec): OverlayNetwork {
-  const name = parseNetworkName(spec.name);
-  const family = (subnet: IpNetwork, wanted: 4 | 6, field: string): void => {
-    if (subnet.family !== wanted)
-      throw invalidArgument(`${field}: ${subnet.toString()} is not an IPv${wanted} prefix`);
-    checkUsable(subnet, field);
-  };
-  family(spec.subnet, 4, 'subnet');
-  const hostPrefix = parseHostPrefix(spec.subnet, spec.hostPrefix, 'host-prefix');
-  if (spec.subnet6 === undefined && spec.hostPrefix6 !== undefined) {
-    throw invalidArgument(
-      'host-prefix6: the network has no IPv6 subnet',
-      'Give one with --subnet6, or leave it out.',
-    );
-  }
-  if (spec.subnet6 !== undefined) family(spec.subnet6, 6, 'subnet6');
-  const hostPrefix6 = spec.subnet6 && parseHostPrefix(spec.subnet6, spec.hostPrefix6, 'host-prefix6');
-  return {
-    name,
-    driver: 'overlay',
-    backend: 'vxlan',
-    subnet: spec.subnet,
-    hostPrefix,
-    range: parseRange(spec.subnet, hostPrefix, undefined, undefined),
-    ...(spec.subnet6 !== undefined &&
-      hostPrefix6 !== undefined && {
-        subnet6: spec.subnet6,
-        hostPrefix6,
-        range6: parseRange(spec.subnet6, hostPrefix6, undefined, undefined),
-      }),
-    vni: spec.vni === undefined ? 0 : parseInteger(spec.vni, 'vni', 1, MAX_VNI),
-    port: spec.port === undefined ? DEFAULT_VXLAN_PORT : parseInteger(spec.port, 'port', 1, 65535),
-    ...(spec.mtu !== undefined && {
-      mtu: parseMtu(spec.mtu, spec.subnet6 !== undefined),
-    }),
-    internal: spec.internal ?? false,
-    masquerade: spec.masquerade ?? true,
-    ...(spec.madeBy !== undefined && { madeBy: spec.madeBy }),
-  };
-}
-
 export function checkNetwork(context: Context, spec: NetworkSpec): Network {
   const network = networkOf(spec);
   const twin = context.replica.view.networks.get(network.name);
   if (twin !== undefined) throw exists(network, twin);
+  allocate(context, network);
   checkAgainstOthers(context, network);
-  if (network.driver === 'overlay' && network.vni !== 0) chooseVni(context, network);
   return network;
 }
 
@@ -164,7 +65,7 @@ export async function createNetwork(context: Context, spec: NetworkSpec): Promis
     }
     const twin = replica.view.networks.get(name);
     if (twin !== undefined) throw exists(wanted, twin);
-    const network = wanted.driver === 'overlay' ? { ...wanted, vni: chooseVni(context, wanted) } : wanted;
+    const network = allocate(context, wanted);
     checkAgainstOthers(context, network);
     const tombstone = keys.removal('network', name);
     const { succeeded, responses, header } = await client.txn({
@@ -196,9 +97,9 @@ function exists(wanted: Network, there: Network | undefined, bad?: BadRecord): E
   }
   // Copies: a network that was read is otherwise written as it was read.
   const like =
-    wanted.driver === 'overlay' && there?.driver === 'overlay' && wanted.vni === 0
-      ? { ...wanted, vni: there.vni }
-      : wanted;
+    there === undefined || isBridged(wanted) || isBridged(there) || wanted.backend !== there.backend
+      ? wanted
+      : backendIn(wanted).settle(wanted, there);
   const same = there !== undefined && encodeConfig({ ...like }) === encodeConfig({ ...there });
   return alreadyExists(
     `network ${wanted.name} exists already${same ? ', exactly as asked for' : ''}`,
@@ -210,10 +111,7 @@ const readable = (name: string, config: string): Network | undefined =>
   ifReadable(() => decodeConfig(name, config));
 
 /** What stands in the view as bad, with what it takes up all the same: a flannel network of another backend, for one. */
-function* unserved({
-  replica,
-  keys,
-}: Context): Generator<{ name: string; prefixes: IpNetwork[]; vni?: number }> {
+function* unserved({ replica, keys }: Context): Generator<Occupied & { name: string }> {
   for (const key of replica.view.bad.keys()) {
     const parsed = keys.parse(key);
     const text = replica.plain(key)?.value;
@@ -233,7 +131,7 @@ function checkAgainstOthers(context: Context, network: Network): void {
       .map((lease) => ({ node: `flanneld at ${lease.publicIp.toString()}`, ip: lease.publicIp })),
   );
   checkOverlap(network, view.networks.values(), [...underlays, ...flannels]);
-  checkParent(network, view.networks.values());
+  driverOf(network).checkBeside(network, view.networks.values());
   if (!hasOwnGateway(network)) return;
   for (const other of unserved(context)) {
     const clash = other.prefixes.find(
@@ -249,40 +147,14 @@ function checkAgainstOthers(context: Context, network: Network): void {
   }
 }
 
-function chooseVni(context: Context, network: OverlayNetwork): number {
-  const taken = new Map(
-    [...context.replica.view.networks.values()].flatMap((other) =>
-      other.driver === 'overlay' ? [[other.vni, other.name] as const] : [],
-    ),
+/** The network with what must differ from every other's. @throws WeftError FAILED_PRECONDITION, RESOURCE_EXHAUSTED */
+function allocate(context: Context, network: Network): Network {
+  if (isBridged(network)) return network;
+  const served = [...context.replica.view.networks.values()].flatMap((other): OtherNetwork[] =>
+    isBridged(other) ? [] : [{ name: other.name, network: other }],
   );
-  for (const other of unserved(context)) if (other.vni !== undefined) taken.set(other.vni, other.name);
-  if (network.vni !== 0) {
-    const holder = taken.get(network.vni);
-    if (holder === undefined || holder === network.name) return network.vni;
-    throw failedPrecondition(
-      `network ${network.name}: VNI ${network.vni} belongs to network ${holder}`,
-      'Choose another one, or leave it out and a free one is taken.',
-    );
-  }
-  const { first, last } = VNI_RANGE;
-  const short = network.subnet6 === undefined ? undefined : freeVni(first, SHORT_VNI, taken);
-  const vni = short ?? freeVni(first, last, taken);
-  if (vni !== undefined) return vni;
-  throw resourceExhausted(
-    `network ${network.name}: every VNI from ${first} to ${last} is taken`,
-    'Remove a network, or give a VNI above that range (--vni), which flanneld does not know.',
-  );
-}
-
-function freeVni(first: number, last: number, taken: ReadonlyMap<number, string>): number | undefined {
-  const count = last - first + 1;
-  // From anywhere: a VNI that was given back rests, and late packets of the old network meet no new one.
-  const start = randomInt(count);
-  for (let i = 0; i < count; i++) {
-    const vni = first + ((start + i) % count);
-    if (!taken.has(vni)) return vni;
-  }
-  return undefined;
+  const others = [...unserved(context)].map(({ name, backend }) => ({ name, config: backend }));
+  return backendIn(network).allocate(network, [...served, ...others], randomInt);
 }
 
 export async function removeNetwork(

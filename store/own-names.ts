@@ -3,7 +3,7 @@
 import type { IpAddress } from '../core/address.js';
 import { notFound, unavailable } from '../core/errors.js';
 import type { OwnName } from '../core/records.js';
-import { ifReadable } from './parse.js';
+import { ifReadable } from '../core/parse.js';
 import { decodeOwnName, encodeOwnName } from './record-codec.js';
 import { absent, get, keyAt, present, put, remove, unchanged, type Context } from './transaction.js';
 

@@ -7,7 +7,7 @@ import { Mutex } from '../core/keyed-mutex.js';
 import type { NodeRecord } from '../core/records.js';
 import { HeldLease } from './held-lease.js';
 import { decodeNode, decodeRemoval, encodeNode } from './record-codec.js';
-import { ifReadable } from './parse.js';
+import { ifReadable } from '../core/parse.js';
 import type { Announcement, AnnounceOptions } from './store.js';
 import { get, holds, keyAt, put, remove, unchanged, type Context } from './transaction.js';
 

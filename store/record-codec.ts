@@ -18,7 +18,7 @@ import {
   text,
   UnreadableError,
   word,
-} from './parse.js';
+} from '../core/parse.js';
 
 const port = integer(1, 65535);
 

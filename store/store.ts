@@ -3,8 +3,8 @@
 // Reading is local: a replica follows etcd (one list, one watch) and decodes every record once; `view` is always a whole
 // picture, of the revision it names. Writing goes straight to etcd, in transactions.
 import type { IpAddress, IpNetwork } from '../core/address.js';
-import type { Manager } from '../core/manager.js';
-import type { VlanRange } from '../core/network.js';
+import type { LeaseData } from '../core/backends/types.js';
+import type { NetworkSpec } from '../core/network.js';
 import type {
   BadRecord,
   Claim,
@@ -14,7 +14,6 @@ import type {
   NodeRecord,
   OwnName,
   Removal,
-  Vtep,
 } from '../core/records.js';
 
 /** Everything that is known, by its key fields. Reading it never waits. */
@@ -67,31 +66,6 @@ export interface StoreState {
   error?: string;
 }
 
-/** What a network is made from; what is absent gets its default. */
-export interface NetworkSpec {
-  name: string;
-  subnet: IpNetwork;
-  subnet6?: IpNetwork;
-  hostPrefix?: number;
-  hostPrefix6?: number;
-  vni?: number;
-  port?: number;
-  mtu?: number;
-  internal?: boolean;
-  masquerade?: boolean;
-  /** Made by a program through its plugin: it goes with its last node. */
-  madeBy?: Manager;
-  /** Absent: overlay. What follows is of the other two. */
-  driver?: Network['driver'];
-  vlan?: number;
-  allowVlan?: readonly VlanRange[];
-  parent?: string;
-  range?: IpNetwork;
-  gateway?: IpAddress;
-  gatewayNode?: string;
-  force?: boolean;
-}
-
 /** What can be changed of a network. */
 export interface NetworkChange {
   masquerade?: boolean;
@@ -117,9 +91,8 @@ export interface LeaseRequest {
   instance: string;
   publicIp: IpAddress;
   publicIp6?: IpAddress;
-  /** Absent where nothing is tunnelled. */
-  vtep?: Vtep;
-  vtep6?: Vtep;
+  /** What the network's backend publishes of this node's end, by family. */
+  data?: LeaseData;
   /** What the node had last time, and takes again if it can. */
   previous?: { subnet: IpNetwork; subnet6?: IpNetwork };
   /** This one and no other. */

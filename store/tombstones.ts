@@ -4,7 +4,7 @@ import type { IKeyValue } from 'etcd3';
 import { isRemovedOne, predates, supersedes, type Revisions } from '../core/lost-records.js';
 import type { Removal } from '../core/records.js';
 import type { Keys } from './keys.js';
-import { ifReadable } from './parse.js';
+import { ifReadable } from '../core/parse.js';
 import { decodeNode } from './record-codec.js';
 
 /** A removal whose tombstone a restored etcd lacks. */

@@ -1,6 +1,6 @@
 // How the agent sees itself and the world, for `weft status` and for the controller.
-import { containerMtu, gatewayIn } from '../../core/compile.js';
-import { gatewayFor } from '../../core/compile-bridged.js';
+import { containerMtu, gatewayFor, gatewayIn } from '../../core/compile.js';
+import { describeNetwork } from '../../core/drivers/index.js';
 import type { Endpoint } from '../../core/records.js';
 import type { Endpoint as EndpointMessage, Problem, Status } from '../../proto/gen/weft/v1/types.js';
 import type { Store } from '../../store/store.js';
@@ -71,7 +71,7 @@ export function statusOf(sources: StatusSources): Status {
         subnet6: lease.subnet6?.toString(),
         gateway: gatewayIn(membership)?.toString() ?? '',
         mtu: containerMtu(membership),
-        vni: network.vni,
+        vni: describeNetwork(network).vni,
         endpoints: endpoints.list().filter((endpoint) => endpoint.network === network.name).length,
         peers: Math.max(0, (store.view.leases.get(network.name)?.size ?? 0) - 1),
         expires: memberships.expires(network.name)?.toISOString(),

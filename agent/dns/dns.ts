@@ -2,7 +2,8 @@
 // from it, and what is not weft's goes to the host's servers.
 import { parseInterface, type IpAddress } from '../../core/address.js';
 import { gatewayOf, ownGateways, type Membership } from '../../core/compile.js';
-import { prefixesOf } from '../../core/network.js';
+import { addressingOf } from '../../core/drivers/index.js';
+import { prefixesOf, type Network } from '../../core/network.js';
 import type { Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Change, Store } from '../../store/store.js';
@@ -222,7 +223,7 @@ export class Dns {
     if (ip === undefined || !this.#isOverlay(ip)) return false;
     return [...store.view.leases].some(
       ([name, leases]) =>
-        store.view.networks.get(name)?.driver === 'overlay' &&
+        hasSubnets(store.view.networks.get(name)) &&
         [...leases.values()].some((lease) => lease.node !== undefined && gatewaysOf(lease).includes(text)),
     );
   }
@@ -235,6 +236,10 @@ export class Dns {
     return networks.some((network) => prefixesOf(network).some((prefix) => prefix.contains(ip)));
   }
 }
+
+/** Whether each node has a subnet of its own, and so a gateway. */
+const hasSubnets = (network: Network | undefined): boolean =>
+  network !== undefined && addressingOf(network) === 'subnets';
 
 const gatewaysOf = ({ subnet, subnet6 }: Membership['lease']): string[] =>
   [subnet, ...(subnet6 === undefined ? [] : [subnet6])].map((one) => gatewayOf(one).toString());

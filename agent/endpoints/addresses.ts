@@ -4,8 +4,7 @@
 import type { IpAddress, IpNetwork } from '../../core/address.js';
 import type { Membership } from '../../core/compile.js';
 import { alreadyExists, invalidArgument, unavailable, type WeftError } from '../../core/errors.js';
-import { addressingOf } from '../../core/bridged.js';
-import { pickAddress, pickFromBlock, reservedIn } from '../../core/ipam.js';
+import { addressingOf, driverOf, reservedIn } from '../../core/drivers/index.js';
 import type { Network } from '../../core/network.js';
 import type { Rollback } from '../../daemon/rollback.js';
 import type { Store } from '../../store/store.js';
@@ -115,10 +114,7 @@ export class Addresses {
     const range = within === undefined || within.contains(subnet) ? undefined : within;
     const key = keyOf(name, (range ?? subnet).toString());
     const after = this.#last.get(key);
-    const ip =
-      network.driver === 'overlay'
-        ? pickAddress(subnet, isUsed, after, range)
-        : pickFromBlock(network, range ?? subnet, isUsed, after);
+    const ip = driverOf(network).pick(network, subnet, isUsed, after, range);
     this.#last.set(key, ip);
     return ip;
   }

@@ -1,10 +1,11 @@
 // What a caller asks of an attach, checked field by field before anything is done.
 import { IpAddress, parseMac } from '../../core/address.js';
-import { parseVlan } from '../../core/bridged.js';
+import { parseVlan } from '../../core/drivers/vlan-ids.js';
 import { isHost } from '../../core/compile.js';
 import { differencesOf, type Comparison } from '../../core/differences.js';
 import { alreadyExists, failedPrecondition, invalidArgument } from '../../core/errors.js';
-import { hasOwnGateway, parseName, parseNetworkName, type Network } from '../../core/network.js';
+import { gatewayNodeOf, hasOwnGateway } from '../../core/drivers/index.js';
+import { parseName, parseNetworkName, type Network } from '../../core/network.js';
 import {
   ANY_HOST_IP,
   ANY_HOST_IP6,
@@ -112,7 +113,7 @@ export function checkAddresses(request: AttachRequest, network: Network): void {
 
 /** @throws WeftError FAILED_PRECONDITION where no port of the node can lead into the network */
 export function checkPublishable(network: Network): void {
-  if (!hasOwnGateway(network) || (network.driver === 'vlan' && network.gatewayNode !== undefined)) {
+  if (!hasOwnGateway(network) || gatewayNodeOf(network) !== undefined) {
     throw failedPrecondition(
       `network ${network.name} has no gateway of this node's own, so no port of the node can lead into it`,
       'Its containers are reached at their own addresses; or attach to another network, too, and publish the port there.',

@@ -3,9 +3,8 @@
 import { randomBytes } from 'node:crypto';
 
 import { parseInterface, type Family } from '../../core/address.js';
-import { vlanFor } from '../../core/bridged.js';
-import { gatewayFor } from '../../core/compile-bridged.js';
 import { hostIfname, macOf, ownGateways, type Membership } from '../../core/compile.js';
+import { gatewayFor, vlanFor } from '../../core/drivers/index.js';
 import { failedPrecondition, notFound, WeftError } from '../../core/errors.js';
 import type { ForeignKey } from '../../core/manager.js';
 import type { Endpoint, Sandbox } from '../../core/records.js';

@@ -2,7 +2,8 @@
 // and how they stand in its record.
 import { bareIp, parseInterface, type IpAddress, type IpNetwork } from '../../core/address.js';
 import type { Membership } from '../../core/compile.js';
-import { reservedIn, withLength } from '../../core/ipam.js';
+import { addressingOf, driverOf, reservedIn } from '../../core/drivers/index.js';
+import { withLength } from '../../core/ipam.js';
 import type { Endpoint } from '../../core/records.js';
 import { givesOut, type Addresses, type AddressRequest } from './addresses.js';
 import type { AttachRequest } from './attach-request.js';
@@ -74,7 +75,8 @@ function samePlace({ lease }: Membership, ip: IpAddress): IpAddress | undefined 
 /** An address with the length by which the container has it. Where all are on one link that is the network's. */
 function givenAs(membership: Membership, ip: IpAddress): Pick<Endpoint, 'ip' | 'claimed'> {
   const { network, lease } = membership;
-  if (network.driver === 'overlay') return { ip: withLength(ip, lease.subnet) };
-  const claimed = !givesOut(membership, lease.subnet, ip);
-  return { ip: `${ip.toString()}/${network.subnet.length}`, ...(claimed ? { claimed } : {}) };
+  const given = { ip: driverOf(network).withLength(membership, ip) };
+  // Where each node has a subnet, the length tells.
+  const claimed = addressingOf(network) !== 'subnets' && !givesOut(membership, lease.subnet, ip);
+  return claimed ? { ...given, claimed } : given;
 }

@@ -3,7 +3,7 @@
 import { parseInterface, type IpNetwork } from '../../core/address.js';
 import { compileEndpoint, isHost } from '../../core/compile.js';
 import { messageOf, notFound } from '../../core/errors.js';
-import { reservedIn } from '../../core/ipam.js';
+import { reservedIn } from '../../core/drivers/index.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
 import type { ForeignKey } from '../../core/manager.js';
 import type { Endpoint, Sandbox } from '../../core/records.js';

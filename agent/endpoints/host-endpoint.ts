@@ -2,7 +2,8 @@
 // veth pair, and `weft hide` removes it. It is remembered and published as any other endpoint.
 import { randomBytes } from 'node:crypto';
 
-import { HOST_TARGET, hostLinkOf, isHost, isOverlay, type OverlayMembership } from '../../core/compile.js';
+import { HOST_TARGET, isHost } from '../../core/compile.js';
+import { addressingOf, driverOf, type Driver } from '../../core/drivers/index.js';
 import { failedPrecondition, notFound } from '../../core/errors.js';
 import type { KernelObject } from '../../core/objects/index.js';
 import { describeStep } from '../../core/plan.js';
@@ -31,6 +32,8 @@ export interface HostEndpointOptions {
   node: string;
 }
 
+type HostLink = NonNullable<ReturnType<Driver['hostLink']>>;
+
 /** The kernel's name for the network namespace of the process that opens it. */
 const OWN_NAMESPACE = '/proc/self/ns/net';
 
@@ -56,14 +59,15 @@ export class HostEndpoint {
     }
     const { memberships, addresses, log } = this.options;
     const known = memberships.known(request.network);
-    if (known !== undefined && known.driver !== 'overlay') throw notExposed(known.name, known.driver);
+    if (known !== undefined && addressingOf(known) !== 'subnets') throw notExposed(known.name, known.driver);
     const membership = await memberships.join(request.network, { signal });
-    if (!isOverlay(membership)) throw notExposed(request.network, membership.network.driver);
+    const link = driverOf(membership.network).hostLink(membership);
+    if (link === undefined) throw notExposed(request.network, membership.network.driver);
     checkAddresses(request, membership.network);
     const id = randomBytes(8).toString('hex');
     return allOrNothing(log, id, async (rollback) => {
       const given = await takeAddresses(addresses, { membership, id, request }, rollback, signal);
-      const endpoint: Endpoint = { ...this.#bare(request, membership, id), ...given };
+      const endpoint: Endpoint = { ...this.#bare(request, link, id), ...given };
       return establish(this.options, {
         ...{ membership, endpoint, rollback, signal },
         program: ({ host }) => this.#program(endpoint, host, rollback),
@@ -71,11 +75,10 @@ export class HostEndpoint {
     });
   }
 
-  #bare(request: AttachRequest, membership: OverlayMembership, id: string): Omit<Endpoint, 'ip' | 'ip6'> {
+  #bare(request: AttachRequest, link: HostLink, id: string): Omit<Endpoint, 'ip' | 'ip6'> {
     const { kernel, node } = this.options;
     const sandbox = kernel.identify(OWN_NAMESPACE);
     if (sandbox === undefined) throw new Error(`${OWN_NAMESPACE} cannot be opened`);
-    const link = hostLinkOf(membership);
     return {
       id,
       name: request.name ?? node,

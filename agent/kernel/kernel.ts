@@ -1,5 +1,6 @@
 // Kernel: what the rest of the agent may ask of Linux. The real one is linux.ts; tests
 // of the logic run against a small fake that keeps the same contract.
+import type { Need } from '../../core/needs.js';
 import type { Family } from '../../core/address.js';
 import type { Firewall, FirewallPort } from '../../core/firewall.js';
 import type { Actual, ObjectKey } from '../../core/objects/index.js';
@@ -88,7 +89,7 @@ export interface ParentLink {
 
 /** Something that not every kernel has, and networks of some drivers need. */
 export interface Capability {
-  name: 'bridge-vlan-filtering' | '802.1q';
+  name: Need;
   available: boolean;
   /** What is missing; empty where nothing is. */
   why: string;

@@ -1,5 +1,6 @@
 // Networks that name this node as the one that has their gateway are joined when they come up, not at the first attach: the
 // containers of other nodes need it.
+import { gatewayNodeOf } from '../../core/drivers/index.js';
 import { messageOf, WeftError } from '../../core/errors.js';
 import type { Change, Store } from '../../store/store.js';
 import type { Memberships } from './memberships.js';
@@ -29,9 +30,7 @@ export class Gateways {
     const { store, memberships, problems, node } = this.options;
     clearTimeout(this.#retry);
     let again = false;
-    const wanted = [...store.view.networks.values()].filter(
-      (network) => network.driver === 'vlan' && network.gatewayNode === node,
-    );
+    const wanted = [...store.view.networks.values()].filter((network) => gatewayNodeOf(network) === node);
     const failed = new Map<string, Problem>();
     for (const { name } of wanted) {
       try {

@@ -1,9 +1,10 @@
 // Whether this node can be on a network: on one that it is to join, beside those that it is on already; and on one that it
 // is on, after the network's config has changed.
-import { allowsVlan, checkParent } from '../../core/bridged.js';
 import type { Membership, Parent, Underlay } from '../../core/compile.js';
-import { alreadyExists, failedPrecondition, notFound, unavailable } from '../../core/errors.js';
-import { checkOverlap, prefixesOf, type Network } from '../../core/network.js';
+import { allowsVlan, driverOf } from '../../core/drivers/index.js';
+import { failedPrecondition, notFound, unavailable } from '../../core/errors.js';
+import { prefixesOf, type Network } from '../../core/network.js';
+import { checkOverlap } from '../../core/overlap.js';
 import type { Lease } from '../../core/records.js';
 import type { Store } from '../../store/store.js';
 import { notServed, unservedConfig } from '../../store/unserved.js';
@@ -31,26 +32,15 @@ export function knownNetwork(store: Store, name: string): Network {
 export function checkJoinable(
   network: Network,
   others: readonly Network[],
-  { ip, ip6 }: Underlay,
+  underlay: Underlay,
   node: string,
 ): void {
-  const { name } = network;
-  if (network.driver === 'overlay' && network.subnet6 !== undefined && ip6 === undefined) {
-    throw failedPrecondition(
-      `network ${name} is dual stack, and this node has no IPv6 address on the underlay`,
-      'Give the underlay interface an IPv6 address, or name both with --underlay-ip IP,IP6.',
-    );
-  }
+  const driver = driverOf(network);
+  const { ip, ip6 } = underlay;
+  driver.checkUnderlay(network, underlay);
   const mine = [ip, ...(ip6 === undefined ? [] : [ip6])].map((address) => ({ node, ip: address }));
   checkOverlap(network, others, mine);
-  checkParent(network, others);
-  const sameVni = others.find((other) => other.vni !== undefined && other.vni === network.vni);
-  if (sameVni !== undefined) {
-    throw alreadyExists(
-      `network ${name} has VNI ${network.vni}, and so has network ${sameVni.name}, which this node is on`,
-      'Give one of them another VNI.',
-    );
-  }
+  driver.checkBeside(network, others);
 }
 
 /**
@@ -62,7 +52,7 @@ export function sharedParent(
   parent: Parent | undefined,
   others: readonly Membership[],
 ): Parent | undefined {
-  if (parent?.native === undefined || network.driver !== 'vlan') return parent;
+  if (parent?.native === undefined) return parent;
   const there = others.find((other) => other.parent?.name === parent.name)?.parent;
   if (there?.native === undefined) return parent;
   if (allowsVlan(network, there.native)) {
@@ -80,15 +70,7 @@ export function canStay(before: Network, after: Network, lease: Lease): boolean 
   return (
     fits &&
     after.hostPrefix === before.hostPrefix &&
-    sameKind(after, before) &&
+    driverOf(after).isSameKind(after, before) &&
     (after.subnet6 === undefined) === (before.subnet6 === undefined)
   );
-}
-
-/** What is made of links cannot become something else while containers are on it. */
-function sameKind(a: Network, b: Network): boolean {
-  if (a.driver === 'overlay' || b.driver === 'overlay') return a.driver === b.driver;
-  const vlan = (network: Network): number | undefined =>
-    network.driver === 'vlan' ? network.vlan : undefined;
-  return a.driver === b.driver && a.parent === b.parent && vlan(a) === vlan(b);
 }

@@ -5,7 +5,7 @@ import { areRouted, type Network } from '../../core/network.js';
 import { compileFirewall, compileNetwork, type Membership, type Underlay } from '../../core/compile.js';
 import type { KernelObject } from '../../core/objects/index.js';
 import { describeStep } from '../../core/plan.js';
-import { addressingOf } from '../../core/bridged.js';
+import { addressingOf, driverOf } from '../../core/drivers/index.js';
 import { failedPrecondition, type WeftError } from '../../core/errors.js';
 import type { ClaimHolder, Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
@@ -238,7 +238,7 @@ export class Memberships {
       this.#members.set(name, member);
       member.keep(lease);
       const failures = await this.#publishObjects(name);
-      const [failure] = network.driver === 'overlay' ? [] : failures;
+      const [failure] = driverOf(network).undoesFailedJoin ? failures : [];
       if (failure !== undefined) {
         await this.#leave(name);
         if (addressingOf(network) === 'blocks') await store.releaseLease(lease);
@@ -349,9 +349,8 @@ export class Memberships {
         return;
       }
       this.#unseen.delete(name);
-      const { vni } = member.membership.network;
       if (!member.adopt(after)) return;
-      if (vni !== after.vni) await this.#takeLease(member);
+      if (!this.#leases.isCurrent(member.membership.lease, after)) await this.#takeLease(member);
       member.save();
       await this.#publishObjects(name);
     });

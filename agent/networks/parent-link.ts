@@ -1,11 +1,12 @@
 // The link of this node that a network leaves through: whether it may be taken, checked before anything is done, and what
 // is to be known of it; and whether this node's kernel can carry the network at all.
-import { formatVlans, mergeVlans, needsOf } from '../../core/bridged.js';
 import type { Parent, Underlay } from '../../core/compile.js';
+import { driverOf, needsOf, vlansOf } from '../../core/drivers/index.js';
+import { formatVlans } from '../../core/drivers/vlan-ids.js';
 import { failedPrecondition, notFound } from '../../core/errors.js';
-import type { BridgedNetwork, Network } from '../../core/network.js';
+import type { Network } from '../../core/network.js';
 import { isLanBridge, LINK_PREFIX } from '../../core/objects/index.js';
-import type { Capability, Kernel, ParentLink } from '../kernel/index.js';
+import type { Kernel, ParentLink } from '../kernel/index.js';
 
 /**
  * Checks that this node can be on the network.
@@ -17,15 +18,17 @@ export async function findParent(
   underlay: Underlay,
   node: string,
 ): Promise<Parent | undefined> {
-  if (network.driver === 'overlay') return undefined;
-  checkCapabilities(network, kernel.capabilities(), node);
-  if (network.parent === undefined) return undefined;
-  const link = await kernel.parentLink(network.parent);
+  checkCapabilities(network, kernel, node);
+  const name = driverOf(network).parent(network);
+  if (name === undefined) return undefined;
+  const link = await kernel.parentLink(name);
   return chooseParent(network, link, underlay);
 }
 
-function checkCapabilities(network: BridgedNetwork, capabilities: readonly Capability[], node: string): void {
+function checkCapabilities(network: Network, kernel: Pick<Kernel, 'capabilities'>, node: string): void {
   const needed = needsOf(network, node);
+  // What a kernel can do is found out by trying, which costs a namespace.
+  const capabilities = needed.length === 0 ? [] : kernel.capabilities();
   const missing = capabilities.filter(({ name, available }) => needed.includes(name) && !available);
   if (missing.length === 0) return;
   throw failedPrecondition(
@@ -36,11 +39,13 @@ function checkCapabilities(network: BridgedNetwork, capabilities: readonly Capab
 
 /** Pure, so that every refusal can stand in a table. */
 export function chooseParent(
-  network: BridgedNetwork,
+  network: Network,
   link: ParentLink | undefined,
   underlay: Pick<Underlay, 'link'>,
 ): Parent {
-  const name = network.parent ?? '';
+  const driver = driverOf(network);
+  const name = driver.parent(network) ?? '';
+  const carried = vlansOf(network);
   const refuse = (why: string, next: string): Error =>
     failedPrecondition(`network ${network.name}: its parent ${name} ${why}`, next);
   if (link === undefined) {
@@ -56,7 +61,7 @@ export function chooseParent(
   if (!link.up) throw refuse('is down', `Bring it up first: ip link set ${name} up`);
   const { mac, mtu } = link;
   if (link.isBridge) {
-    if (network.driver === 'vlan' && !link.filtersVlans) {
+    if (carried.length > 0 && !link.filtersVlans) {
       throw refuse(
         'is a bridge that does not tell VLANs apart, and weft does not change bridges of others',
         `Switch it on yourself (ip link set ${name} type bridge vlan_filtering 1), or choose another parent.`,
@@ -71,14 +76,13 @@ export function chooseParent(
     );
   }
   const onUnderlay = underlay.link === name || (link.master !== undefined && underlay.link === link.master);
-  if (onUnderlay && !network.force) {
+  if (onUnderlay && !driver.takesUnderlay(network)) {
     throw refuse(
       'carries the underlay, over which this node reaches the others',
       'Choose another interface, or create the network with --force: the addresses of the interface then move to a bridge.',
     );
   }
-  if (network.driver === 'bridge') return { name, isBridge: false, mac, mtu };
-  const carried = mergeVlans([{ first: network.vlan, last: network.vlan }, ...network.allowVlan]);
+  if (carried.length === 0) return { name, isBridge: false, mac, mtu };
   const clash = link.vlans.find(({ vlan }) =>
     carried.some(({ first, last }) => first <= vlan && vlan <= last),
   );

@@ -1,7 +1,11 @@
 // What this node gives addresses out of in a network: where nodes share it, a subnet under a lease in etcd, asked for with
 // what the node had before; otherwise all of it, with nothing in etcd.
-import { addressingOf, backendTypeOf } from '../../core/bridged.js';
-import { vtepMac, type Membership, type Underlay } from '../../core/compile.js';
+import { isDeepStrictEqual } from 'node:util';
+
+import { leaseDataFor } from '../../core/backends/index.js';
+import type { LeaseData } from '../../core/backends/types.js';
+import type { Membership, Underlay } from '../../core/compile.js';
+import { addressingOf, backendTypeOf, isBridged } from '../../core/drivers/index.js';
 import { failedPrecondition } from '../../core/errors.js';
 import type { Network } from '../../core/network.js';
 import type { Lease } from '../../core/records.js';
@@ -43,18 +47,14 @@ export class SubnetLeases {
     const { node, instance, subnetTtlSeconds, underlay, isUsed } = this.options;
     const { ip, ip6 } = underlay();
     const dual = network.subnet6 !== undefined && ip6 !== undefined;
+    const data = this.#data(network);
     return {
       network,
       node,
       instance,
       publicIp: ip,
       ...(dual ? { publicIp6: ip6 } : {}),
-      ...(network.vni === undefined
-        ? {}
-        : {
-            vtep: { vni: network.vni, mac: vtepMac(instance, network.name, 4) },
-            ...(dual ? { vtep6: { vni: network.vni, mac: vtepMac(instance, network.name, 6) } } : {}),
-          }),
+      ...(data === undefined ? {} : { data }),
       ...(previous === undefined
         ? {}
         : {
@@ -67,6 +67,17 @@ export class SubnetLeases {
           }),
       ttlSeconds: subnetTtlSeconds,
     };
+  }
+
+  /** Whether a lease says of this node's end what the network's backend publishes now. */
+  isCurrent({ backendType, data }: Lease, network: Network): boolean {
+    return backendType === backendTypeOf(network) && isDeepStrictEqual(data, this.#data(network));
+  }
+
+  #data(network: Network): LeaseData | undefined {
+    if (isBridged(network)) return undefined;
+    const dual = network.subnet6 !== undefined && this.options.underlay().ip6 !== undefined;
+    return leaseDataFor(network, this.options.instance, dual ? [4, 6] : [4]);
   }
 
   /** Who has a subnet of this node's by what the store says; undefined while that is nobody else. */
@@ -86,7 +97,7 @@ export class SubnetLeases {
 
   #unshared(network: Network): StoredLease {
     const { node, instance, underlay } = this.options;
-    const pool = network.driver === 'overlay' ? undefined : network.pool;
+    const pool = isBridged(network) ? network.pool : undefined;
     return {
       network: network.name,
       subnet: pool ?? network.subnet,

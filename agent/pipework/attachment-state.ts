@@ -12,7 +12,7 @@ import { z } from 'zod';
 import type { HostInterface, Attachment } from '../../core/attachment.js';
 import { RecordFolder } from '../../daemon/record-folder.js';
 import type { FileCalls } from '../../daemon/state-file.js';
-import { integer, interfaceText, ip, linkName, mac } from '../../store/parse.js';
+import { integer, interfaceText, ip, linkName, mac } from '../../core/parse.js';
 
 const mtu = integer(0, 65_535);
 const vlan = integer(1, 4094);

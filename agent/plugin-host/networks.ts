@@ -3,6 +3,7 @@ import { randomInt } from 'node:crypto';
 
 import { addressBits, IpNetwork } from '../../core/address.js';
 import { containerMtu, gatewayOf, type Membership } from '../../core/compile.js';
+import { addressingOf } from '../../core/drivers/index.js';
 import {
   failedPrecondition,
   messageOf,
@@ -32,8 +33,9 @@ export interface PluginNetworksOptions {
 const ATTEMPTS = 200;
 
 /** @throws WeftError FAILED_PRECONDITION for a network without a subnet for each node */
-function checkServed({ name, driver }: Network): void {
-  if (driver === 'overlay') return;
+function checkServed(network: Network): void {
+  if (addressingOf(network) === 'subnets') return;
+  const { name, driver } = network;
   throw failedPrecondition(
     `network ${name} is of the driver ${driver}, and plugins serve overlays only`,
     `Attach the container when it runs: weft attach ${name} CONTAINER.`,

@@ -4,14 +4,16 @@
 // back after a loss.
 import { z } from 'zod';
 
-import { IpAddress, IpNetwork } from '../../core/address.js';
 import type { Parent } from '../../core/compile.js';
+import { driverNamed, DRIVER_NAMES } from '../../core/drivers/index.js';
+import { savedIp, savedName, savedVlan } from '../../core/drivers/saved.js';
 import { MANAGERS } from '../../core/manager.js';
-import { MAX_VNI, parseNetworkName, type Network } from '../../core/network.js';
+import { parseNetworkName, type Network } from '../../core/network.js';
 import type { ClaimHolder, Endpoint, Lease } from '../../core/records.js';
 import type { Reservation } from '../../daemon/plugin-host.js';
 import { decodeConfig, encodeConfig } from '../../store/network-codec.js';
-import { integer, interfaceText, linkName, mac } from '../../store/parse.js';
+import { integer, interfaceText, linkName, mac } from '../../core/parse.js';
+import { leaseSchema } from './lease-fields.js';
 import { decodeEndpoint, encodeEndpoint, MANAGER_FIELDS, readManager } from '../../store/record-codec.js';
 
 /** A network that the node is on. */
@@ -24,77 +26,14 @@ export interface SavedNetwork {
   parent?: Parent;
 }
 
-const ip = z.string().transform((text) => IpAddress.parse(text));
-const net = z.string().transform((text) => IpNetwork.parse(text));
-const range = z.object({ first: net, last: net });
-const networkName = z.string().transform((text) => parseNetworkName(text));
-const vni = integer(1, MAX_VNI);
-const mtu = integer(0, 65_535);
-const vlan = integer(1, 4094);
-const prefixLength = integer(0, 128);
-const vtep = z.object({ vni: integer(0, MAX_VNI), mac });
-
-const common = {
-  name: networkName,
-  subnet: net,
-  subnet6: net.optional(),
-  hostPrefix: prefixLength,
-  hostPrefix6: prefixLength.optional(),
-  range,
-  range6: range.optional(),
-  mtu: mtu.optional(),
-  internal: z.boolean(),
-  masquerade: z.boolean(),
-  docker: z.boolean().optional(),
-  madeBy: z.enum(MANAGERS).optional(),
-  routes: z.array(z.string()).optional(),
-};
-const bridged = {
-  ...common,
-  parent: linkName.optional(),
-  force: z.boolean(),
-  pool: net.optional(),
-  gateway: ip.optional(),
-};
-const networkSchema = z.discriminatedUnion('driver', [
-  z.object({
-    ...common,
-    driver: z.literal('overlay'),
-    backend: z.literal('vxlan'),
-    vni,
-    port: integer(1, 65_535),
-  }),
-  z.object({ ...bridged, driver: z.literal('bridge') }),
-  z.object({
-    ...bridged,
-    driver: z.literal('vlan'),
-    vlan,
-    allowVlan: z.array(z.object({ first: vlan, last: vlan })),
-    gatewayNode: z.string().optional(),
-  }),
-]);
+const networkSchema = z.union(DRIVER_NAMES.map((name) => driverNamed(name).saved));
 
 const parentSchema = z.object({
   name: linkName,
   isBridge: z.boolean(),
   mac,
-  mtu,
-  native: vlan.optional(),
-});
-
-const leaseSchema = z.object({
-  network: z.string(),
-  subnet: net,
-  subnet6: net.optional(),
-  publicIp: ip,
-  publicIp6: ip.optional(),
-  backendType: z.string(),
-  vtep: vtep.optional(),
-  vtep6: vtep.optional(),
-  node: z.string().optional(),
-  instance: z.string().optional(),
-  since: z.string().optional(),
-  reservation: z.boolean(),
+  mtu: integer(0, 65_535),
+  native: savedVlan.optional(),
 });
 
 const endpointSchema = z.object({
@@ -134,7 +73,11 @@ const savedSchema = z.object({
   network: networkSchema,
   lease: leaseSchema,
   granted: z.array(
-    z.object({ ip: ip.transform((address) => address.toString()), node: z.string(), endpoint: z.string() }),
+    z.object({
+      ip: savedIp.transform((address) => address.toString()),
+      node: z.string(),
+      endpoint: z.string(),
+    }),
   ),
   parent: parentSchema.optional(),
   /** The config as it was in etcd: written back after a loss, nothing of it is missing, also what weft does not know. */
@@ -143,7 +86,7 @@ const savedSchema = z.object({
 
 const reservationSchema = z.object({
   id: z.string().regex(/^[0-9a-f]{16}$/),
-  network: networkName,
+  network: savedName,
   ip: interfaceText,
   // Release 0.1 has none but Docker's.
   manager: z.enum(MANAGERS).default('docker'),
@@ -153,9 +96,9 @@ export const savedReservation = (value: unknown): Reservation => reservationSche
 
 // zod writes `undefined` as a value of optional keys; the records have no such key at all.
 export function savedNetwork(value: unknown): SavedNetwork {
-  const { config, network, ...rest } = savedSchema.parse(value);
+  const { config, ...rest } = savedSchema.parse(value);
   // Release 0.1 writes `docker` for what Docker made.
-  const { docker, ...fields } = network;
+  const { docker, ...fields } = rest.network as Network & { docker?: boolean };
   const saved = withoutUndefined({
     ...rest,
     network: { ...fields, ...(docker === true && { madeBy: 'docker' }) },

@@ -17,6 +17,7 @@ import { RecordFolder, type TornRecord } from '../../daemon/record-folder.js';
 import { type FileCalls, replaceFile, stateError } from '../../daemon/state-file.js';
 import { encodeConfig } from '../../store/network-codec.js';
 import { writeManager } from '../../store/record-codec.js';
+import { encodeLeaseFields } from './lease-fields.js';
 import { savedEndpoint, savedNetwork, savedReservation, type SavedNetwork } from './records.js';
 
 /** Its id is the network's name or the endpoint's id. */
@@ -47,7 +48,11 @@ export class State {
       folder: join(directory, 'networks'),
       parse: savedNetwork,
       nameOf: ({ network }) => network.name,
-      encode: (saved) => ({ ...saved, config: encodeConfig(saved.network) }),
+      encode: (saved) => ({
+        ...saved,
+        lease: encodeLeaseFields(saved.lease),
+        config: encodeConfig(saved.network),
+      }),
       // A subnet that the node has lost without knowing is given out twice.
       durable: true,
       calls,

@@ -1,8 +1,8 @@
 // Finds where the node stands on the underlay: the addresses that were named, or those of the interface that was named, or
 // of the one that the default route leaves through.
-import { parseInterface, type IpAddress } from '../../core/address.js';
+import { addressBits, IpNetwork, parseInterface, type IpAddress } from '../../core/address.js';
 import { failedPrecondition, type WeftError } from '../../core/errors.js';
-import type { Underlay } from '../../core/compile.js';
+import type { OnLink, Underlay } from '../../core/compile.js';
 import type { UnderlayLink } from '../kernel/index.js';
 
 export interface UnderlaySettings {
@@ -37,8 +37,10 @@ function byAddress(links: readonly UnderlayLink[], ips: readonly IpAddress[]): U
     return link;
   };
   const link = holder(ip);
-  const mtu = ip6 === undefined ? link.mtu : Math.min(link.mtu, holder(ip6).mtu);
-  return { ip, ...(ip6 === undefined ? {} : { ip6 }), mtu, link: link.name };
+  const link6 = ip6 === undefined ? link : holder(ip6);
+  const mtu = Math.min(link.mtu, link6.mtu);
+  const onLink = [...new Set([link, link6])].flatMap(prefixesOf);
+  return { ip, ...(ip6 === undefined ? {} : { ip6 }), mtu, link: link.name, onLink };
 }
 
 function fromLink(link: UnderlayLink, links: readonly UnderlayLink[]): Underlay {
@@ -46,11 +48,26 @@ function fromLink(link: UnderlayLink, links: readonly UnderlayLink[]): Underlay 
   const ip = addresses.find((address) => address.family === 4);
   const ip6 = addresses.find((address) => address.family === 6);
   if (ip === undefined) throw missing(`interface ${link.name} has no IPv4 address`, links);
-  return { ip, ...(ip6 === undefined ? {} : { ip6 }), mtu: link.mtu, link: link.name };
+  return {
+    ip,
+    ...(ip6 === undefined ? {} : { ip6 }),
+    mtu: link.mtu,
+    link: link.name,
+    onLink: prefixesOf(link),
+  };
 }
 
 const addressesOf = (link: UnderlayLink): IpAddress[] =>
   link.addresses.map((text) => parseInterface(text).address);
+
+/** An address that stands for itself has no neighbours. */
+const prefixesOf = ({ name, addresses }: UnderlayLink): OnLink[] =>
+  addresses.flatMap((text) => {
+    const { address, length } = parseInterface(text);
+    return length === addressBits(address.family)
+      ? []
+      : [{ link: name, prefix: IpNetwork.of(address, length) }];
+  });
 
 function missing(why: string, links: readonly UnderlayLink[]): WeftError {
   const there = links.map((link) => `${link.name} (${link.addresses.join(', ')})`).join(', ');
@@ -61,4 +78,14 @@ function missing(why: string, links: readonly UnderlayLink[]): WeftError {
 }
 
 export const sameUnderlay = (a: Underlay, b: Underlay): boolean =>
-  a.ip.equals(b.ip) && a.ip6?.toString() === b.ip6?.toString() && a.mtu === b.mtu && a.link === b.link;
+  a.ip.equals(b.ip) &&
+  a.ip6?.toString() === b.ip6?.toString() &&
+  a.mtu === b.mtu &&
+  a.link === b.link &&
+  onLinkText(a) === onLinkText(b);
+
+const onLinkText = ({ onLink }: Underlay): string =>
+  onLink
+    .map(({ link, prefix }) => `${link} ${prefix.toString()}`)
+    .sort()
+    .join(' ');

@@ -1,6 +1,7 @@
 // Round-trip times to the other nodes, through the overlay, so that a tunnel that is blocked on the way shows although both
 // of its ends are well. A few peers are asked each second, one after the other: the cost of a node does not grow with the
 // cluster.
+import { driverOf, type Probe } from '../../core/drivers/index.js';
 import type { Store, StoredLease } from '../../store/store.js';
 import type { Kernel } from '../kernel/index.js';
 import type { Memberships } from '../networks/index.js';
@@ -35,8 +36,17 @@ interface Sample {
   missed: number;
 }
 
-/** The base address of a node's subnet is its VTEP's own. */
-const vtepAddress = (lease: StoredLease): string => lease.subnet.base.toString();
+/** Another node, by one of its leases. */
+interface Peer {
+  lease: StoredLease;
+  probe: Probe;
+}
+
+interface Asked extends Peer {
+  probe: Extract<Probe, { address: unknown }>;
+}
+
+const isAsked = (peer: Peer): peer is Asked => 'address' in peer.probe;
 
 export class Peers {
   readonly #samples = new Map<string, Sample>();
@@ -66,56 +76,71 @@ export class Peers {
    */
   greet(link: string): void {
     this.options.kernel.refreshNeighbours(link);
-    void this.options.kernel.ping([...this.#leases().values()].map(vtepAddress), TIMEOUT_MS);
+    const asked = [...this.#peers().values()].filter(isAsked);
+    void this.options.kernel.ping(
+      asked.map(({ probe }) => probe.address.toString()),
+      TIMEOUT_MS,
+    );
   }
 
   /** Every other node of the networks that this node is on, once. */
   list(): PeerState[] {
     const { view } = this.options.store;
-    return [...this.#leases()].map(([publicIp, { node }]): PeerState => {
-      const rttMs = this.#samples.get(publicIp)?.rttMs;
-      const state = node === undefined ? 'unknown' : view.alive.has(node) ? 'up' : 'down';
-      return {
-        ...(node === undefined ? {} : { node }),
+    return [...this.#peers()].map(
+      ([
         publicIp,
-        state,
-        ...(rttMs === undefined ? {} : { rttMs }),
-      };
-    });
+        {
+          lease: { node },
+        },
+      ]): PeerState => {
+        const rttMs = this.#samples.get(publicIp)?.rttMs;
+        const state = node === undefined ? 'unknown' : view.alive.has(node) ? 'up' : 'down';
+        return {
+          ...(node === undefined ? {} : { node }),
+          publicIp,
+          state,
+          ...(rttMs === undefined ? {} : { rttMs }),
+        };
+      },
+    );
   }
 
-  /** One lease for each other node, by public address. */
-  #leases(): Map<string, StoredLease> {
+  /** One lease for each other node, by public address: one by which it is reached, where there is any. */
+  #peers(): Map<string, Peer> {
     const { store, memberships } = this.options;
-    const leases = new Map<string, StoredLease>();
-    for (const { network, lease: own } of memberships.list()) {
+    const peers = new Map<string, Peer>();
+    for (const membership of memberships.list()) {
+      const { network, lease: own } = membership;
       for (const lease of store.view.leases.get(network.name)?.values() ?? []) {
+        if (lease.publicIp.equals(own.publicIp)) continue;
+        const probe = driverOf(network).probe(membership, lease);
         const publicIp = lease.publicIp.toString();
-        const reachable = lease.backendType === 'vxlan' && lease.vtep !== undefined;
-        if (reachable && !lease.publicIp.equals(own.publicIp) && !leases.has(publicIp))
-          leases.set(publicIp, lease);
+        const known = peers.get(publicIp);
+        if (probe !== undefined && (known === undefined || !isAsked(known)))
+          peers.set(publicIp, { lease, probe });
       }
     }
-    return leases;
+    return peers;
   }
 
   async #sample(): Promise<void> {
-    const all = [...this.#leases()];
+    const peers = [...this.#peers()];
+    const all = peers.flatMap(([publicIp, peer]) => (isAsked(peer) ? [[publicIp, peer] as const] : []));
     for (const publicIp of [...this.#samples.keys()]) {
       if (!all.some(([known]) => known === publicIp)) this.#samples.delete(publicIp);
     }
     this.#gauge();
-    if (all.length === 0) return;
+    if (all.length === 0) return this.#report(peers);
     const count = Math.min(AT_ONCE, all.length);
     const chosen = Array.from({ length: count }, (_, i) => all[(this.#next + i) % all.length]).filter(
       (peer) => peer !== undefined,
     );
     this.#next = (this.#next + count) % all.length;
     const answers = await this.options.kernel.ping(
-      chosen.map(([, lease]) => vtepAddress(lease)),
+      chosen.map(([, { probe }]) => probe.address.toString()),
       TIMEOUT_MS,
     );
-    for (const [i, [publicIp, lease]] of chosen.entries()) {
+    for (const [i, [publicIp, { lease }]] of chosen.entries()) {
       const rttMs = answers[i];
       const missed = rttMs === undefined ? (this.#samples.get(publicIp)?.missed ?? 0) + 1 : 0;
       this.#samples.set(publicIp, { rttMs, missed });
@@ -123,20 +148,28 @@ export class Peers {
       if (rttMs === undefined) this.options.metrics.peerRtt.remove({ node: name });
       else this.options.metrics.peerRtt.set({ node: name }, rttMs / 1000);
     }
-    this.#report(all);
+    this.#report(peers);
   }
 
-  #report(all: readonly (readonly [string, StoredLease])[]): void {
+  #report(peers: readonly (readonly [string, Peer])[]): void {
     const problems = new Map<string, Problem>();
-    for (const [publicIp, lease] of all) {
-      const silent = (this.#samples.get(publicIp)?.missed ?? 0) >= SILENT_AFTER;
-      if (!silent || lease.node === undefined || !this.options.store.view.alive.has(lease.node)) continue;
-      const port = this.options.memberships.get(lease.network)?.network.port;
-      problems.set(lease.node, {
-        what: `the way to node ${lease.node} (${publicIp})`,
-        why: `it is up, but does not answer through the overlay of network ${lease.network}`,
-        fix: `Check that UDP port ${port} is open between the two hosts, in both directions.`,
-      });
+    for (const [publicIp, peer] of peers) {
+      const { node, network } = peer.lease;
+      if (node === undefined || !this.options.store.view.alive.has(node)) continue;
+      const what = `the way to node ${node} (${publicIp})`;
+      if ('unreachable' in peer.probe) {
+        problems.set(node, {
+          what,
+          why: `it is up, but cannot be reached in network ${network}: ${peer.probe.unreachable}`,
+          fix: 'Containers on the two nodes do not reach each other there; see `weft network inspect` for the network.',
+        });
+      } else if ((this.#samples.get(publicIp)?.missed ?? 0) >= SILENT_AFTER) {
+        problems.set(node, {
+          what,
+          why: `it is up, but does not answer through the overlay of network ${network}`,
+          fix: peer.probe.advice,
+        });
+      }
     }
     this.options.problems.replace(UNDERLAY, 'peer', problems);
   }

@@ -1,8 +1,10 @@
 // weft network create | ls | inspect | rm
 import { Option, type Command } from 'commander';
 
-import { VLAN_IDS } from '../../core/bridged.js';
-import { MAX_VNI } from '../../core/network.js';
+import { BACKEND_TYPES } from '../../core/backends/index.js';
+import { MAX_VNI } from '../../core/backends/vxlan.js';
+import { DRIVER_NAMES } from '../../core/drivers/index.js';
+import { VLAN_IDS } from '../../core/drivers/vlan-ids.js';
 import { NetworkServiceClient, type CreateNetworkRequest } from '../../proto/gen/weft/v1/controller.js';
 import type { Network } from '../../proto/gen/weft/v1/types.js';
 import {
@@ -29,8 +31,6 @@ type CreateOptions = Omit<Partial<CreateNetworkRequest>, 'name' | 'noMasquerade'
   masquerade: boolean;
 };
 
-const DRIVERS = ['overlay', 'bridge', 'vlan'];
-
 export function networkCommands(program: Command, action: Action): void {
   const network = program.command('network').description('make, show and remove networks');
 
@@ -44,9 +44,14 @@ export function networkCommands(program: Command, action: Action): void {
       new Option(
         '--driver <driver>',
         'overlay: subnets of hosts with tunnels; bridge: each host by itself, or a LAN; vlan: VLANs (802.1Q)',
-      ).choices(DRIVERS),
+      ).choices(DRIVER_NAMES),
     )
-    .option('--backend <backend>', 'what carries an overlay between hosts: vxlan', backend)
+    .addOption(
+      new Option('--backend <backend>', 'what carries an overlay between hosts')
+        .choices(BACKEND_TYPES)
+        // Also those that weft knows and does not serve: the controller says so.
+        .argParser(backend),
+    )
     .option(
       '--host-prefix <n>',
       'length of the subnet that each node takes (default: 24, or subnet + 2; of a range: 24, or range + 4)',
@@ -237,16 +242,18 @@ async function networkBlock(network: Network): Promise<string> {
       lease.expires === undefined ? 'never' : relative(lease.expires),
     ]),
   );
-  if (network.driver !== 'overlay' && network.leases.length === 0 && !isShared(network)) return head;
-  const title = network.driver === 'overlay' ? 'Subnets of nodes' : 'Blocks of nodes';
+  // What has a backend has subnets that it carries.
+  const isOverlay = network.backend !== undefined;
+  if (!isOverlay && network.leases.length === 0 && !isShared(network)) return head;
+  const title = isOverlay ? 'Subnets of nodes' : 'Blocks of nodes';
   return `${head}\n\n${title}:\n${indent(network.leases.length === 0 ? 'none yet: a node takes one at its first attach' : leases)}`;
 }
 
 /** Whether nodes take blocks of a range. */
 const isShared = ({ parent, range }: Network): boolean => parent !== undefined && range !== undefined;
 
-function subnetText({ driver, subnet, hostPrefix, parent }: Network): string {
-  if (driver === 'overlay') return `${subnet}, /${hostPrefix} for each node`;
+function subnetText({ backend, subnet, hostPrefix, parent }: Network): string {
+  if (backend !== undefined) return `${subnet}, /${hostPrefix} for each node`;
   return parent === undefined ? `${subnet}, on each node by itself` : subnet;
 }
 

@@ -21,5 +21,5 @@ export const bridgeVlan: ItemKind<BridgeVlanObject> = {
   link: ({ link }) => link,
   bridge: ({ bridge }) => bridge,
   guards: ({ bridge }) => guardsBridge(bridge),
-  onAnyLink: true,
+  onAnyLink: () => true,
 };

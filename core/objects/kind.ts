@@ -50,8 +50,8 @@ export interface ObjectKind<O> {
 export interface ItemKind<O> extends ObjectKind<O> {
   /** One that weft did not make is replaced; otherwise it is a conflict. */
   adopts?: true;
-  /** It may lie on a link that weft did not make. */
-  onAnyLink?: true;
+  /** Whether it may lie on a link that weft did not make. */
+  onAnyLink?(object: O): boolean;
   /** The kernel forgets it when its link gets another MAC address. */
   lostWithMac?: true;
   /** It is removed by a step of its own also where its bridge goes. */

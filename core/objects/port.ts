@@ -18,7 +18,7 @@ export const port: ItemKind<PortObject> = {
   link: ({ link }) => link,
   bridge: ({ master }) => master,
   guards: ({ master }, step) => (step === 'delete' ? [] : [master]),
-  onAnyLink: true,
+  onAnyLink: () => true,
   // It has the host's addresses to give back.
   released: true,
   whyTaken: ({ link, master }) => `${link} is a port of ${master}, and weft did not make it one`,

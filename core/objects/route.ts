@@ -12,6 +12,8 @@ export interface RouteObject {
   onlink?: boolean;
   /** Preferred source address. */
   src?: string;
+  /** The link is the host's own, which the underlay rests on; every other link must be weft's. Not compared. */
+  underlay?: boolean;
 }
 
 export const routeKey = (to: string): ObjectKey => asKey(`route ${to}`);
@@ -26,6 +28,7 @@ export const route: ItemKind<RouteObject> = {
   same: (a, b) =>
     a.link === b.link && a.via === b.via && (a.onlink ?? false) === (b.onlink ?? false) && a.src === b.src,
   link: ({ link }) => link,
+  onAnyLink: ({ underlay }) => underlay === true,
   // A route carries a mark of its own, and is deleted from whatever link it leaves by.
-  guards: ({ link }, step) => (step === 'delete' ? [] : [link]),
+  guards: ({ link, underlay }, step) => (step === 'delete' || underlay === true ? [] : [link]),
 };

@@ -33,5 +33,5 @@ export const sysctl: ItemKind<SysctlObject> = {
     return link === undefined ? [] : [link];
   },
   adopts: true,
-  onAnyLink: true,
+  onAnyLink: () => true,
 };

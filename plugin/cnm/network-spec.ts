@@ -1,8 +1,7 @@
 // Networks of Docker as networks of weft: name, options and spec, and whether one that is there is the same.
 import { IpNetwork } from '../../core/address.js';
 import { alreadyExists, invalidArgument } from '../../core/errors.js';
-import { parseNetworkName, type Network } from '../../core/network.js';
-import type { NetworkSpec } from '../../store/store.js';
+import { parseNetworkName, type Network, type NetworkSpec } from '../../core/network.js';
 import { otherSubnet } from './errors.js';
 import { parseNetworkOptions, type NetworkOptions } from './options.js';
 import type { DockerNetwork, Pool } from './plugin-state.js';

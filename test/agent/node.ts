@@ -84,7 +84,7 @@ export async function startNode(t: ExecutionContext, left: Partial<Left> = {}): 
     onSandboxGone: ({ kind, id }) => (kind === 'attachment' ? attachments : endpoints).sandboxGone(id),
     onUnderlay: () => undefined,
   });
-  const underlay = { ip: ip('192.0.2.1'), mtu: 1500, link: 'eth0' };
+  const underlay = { ip: ip('192.0.2.1'), mtu: 1500, link: 'eth0', onLink: [] };
   const memberships = new Memberships({
     ...{ kernel, store, reconciler, state, log, problems, node: NODE, instance: loaded.instance },
     ...{ runDir: stateDir, subnetTtlSeconds: 3600, underlay: () => underlay },

@@ -102,9 +102,9 @@ test.serial('a network is made, shown, and refused where it is in the way', asyn
   await refused(
     t,
     'h1',
-    ['network', 'create', 'red', '--subnet', '10.101.0.0/16', '--backend', 'host-gw'],
+    ['network', 'create', 'red', '--subnet', '10.101.0.0/16', '--backend', 'wireguard'],
     'UNIMPLEMENTED',
-    /host-gw/,
+    /wireguard/,
   );
   await refused(t, 'h1', ['network', 'inspect', 'nope'], 'NOT_FOUND', /nope/);
 });

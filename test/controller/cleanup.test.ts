@@ -2,15 +2,14 @@
 import test from 'ava';
 
 import { cleanUp, findLeftovers } from '../../controller/cleanup.js';
-import { IpAddress, IpNetwork } from '../../core/address.js';
+import { IpAddress } from '../../core/address.js';
 import { silentLogger as log } from '../../daemon/log.js';
-import { overlayOf } from '../../store/networks.js';
 import { FakeStore } from '../fakes/store.js';
 import { until } from '../lab/wait.js';
-import { endpoint, lease, node } from './records.js';
+import { endpoint, lease, node, networkWith } from './records.js';
 
 const AT = '2026-01-01T00:00:00.000Z';
-const blue = { ...overlayOf({ name: 'blue', subnet: IpNetwork.parse('10.100.0.0/16') }), vni: 4096 };
+const blue = networkWith('blue', '10.100.0.0/16', 4096);
 
 function setUp(): FakeStore {
   const store = new FakeStore();

@@ -1,5 +1,7 @@
 // Records that the controller's tests put into a store.
 import { IpAddress, IpNetwork } from '../../core/address.js';
+import { networkOf } from '../../core/drivers/index.js';
+import type { Network } from '../../core/network.js';
 import type { Endpoint, NodeRecord } from '../../core/records.js';
 import type { FakeStore } from '../fakes/store.js';
 
@@ -48,7 +50,7 @@ export function lease(
     subnet: IpNetwork.parse(subnet),
     publicIp: IpAddress.parse(publicIp),
     backendType: 'vxlan',
-    vtep: { vni: 4096, mac: '02:00:00:00:00:aa' },
+    data: { type: 'vxlan', 4: { vni: 4096, mac: '02:00:00:00:00:aa' } },
     ...(on === undefined ? {} : { node: on, instance: `i-${on}` }),
     reservation: false,
   });
@@ -91,3 +93,7 @@ export class FakeClock {
     this.#elapsed = until;
   }
 }
+
+/** A network that is in etcd as it stands: the store has not been asked for a VNI. */
+export const networkWith = (name: string, subnet: string, vni: number): Network =>
+  networkOf({ name, subnet: IpNetwork.parse(subnet), vni });

@@ -6,10 +6,10 @@ import { WeftError } from '../../core/errors.js';
 import { call } from '../../daemon/grpc.js';
 import { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
 import { CreateNetworkRequest, EventType, type NetworkEvent } from '../../proto/gen/weft/v1/controller.js';
-import { overlayOf } from '../../store/networks.js';
+import { networkOf } from '../../core/drivers/index.js';
 import { FakeStore } from '../fakes/store.js';
 import { Collector, eventually, startTestController, type TestController } from './harness.js';
-import { endpoint, lease, node } from './records.js';
+import { endpoint, lease, node, networkWith } from './records.js';
 
 const within = { peer: 'the controller', deadlineMs: 8000 };
 
@@ -89,8 +89,8 @@ test('a network is created, shown, listed and removed', async (t) => {
 test('a network whose config is not served is there: nobody is told to create it, and it can be removed', async (t) => {
   const store = new FakeStore();
   const key = '/weft/networks/old/config';
-  store.putBad({ key, why: 'Backend.Type: "host-gw"; expected vxlan' });
-  store.putNetwork(overlayOf({ name: 'blue', subnet: IpNetwork.parse('10.100.0.0/16') }));
+  store.putBad({ key, why: 'Backend.Type: "wireguard" is not served; weft serves "vxlan"' });
+  store.putNetwork(networkOf({ name: 'blue', subnet: IpNetwork.parse('10.100.0.0/16') }));
   store.putNode(node('n1', '192.0.2.1'));
   store.putRecordOf(endpoint('e1', 'old', 'n1'));
   const it = await started(t, store);
@@ -98,7 +98,7 @@ test('a network whose config is not served is there: nobody is told to create it
     call(it.networks.routeNetworks.bind(it.networks), { a, b, remove }, within);
   const attach = AttachRequest.fromPartial({ network: 'old', target: 'netns:/run/netns/c1' });
   const told =
-    'FAILED_PRECONDITION network old: its config is not one that weft serves: Backend.Type: "host-gw"; expected vxlan\n' +
+    'FAILED_PRECONDITION network old: its config is not one that weft serves: Backend.Type: "wireguard" is not served; weft serves "vxlan"\n' +
     `Correct ${key} in etcd, or remove the network: weft network rm old.`;
   for (const [what, answer] of [
     ['inspect', () => getNetwork(it, 'old')],
@@ -178,8 +178,8 @@ const wrong: [name: string, request: Partial<CreateNetworkRequest>, told: RegExp
   ['unknown driver', { driver: 'overlya' }, /^INVALID_ARGUMENT driver: "overlya" is not known/],
   [
     'flannel backend',
-    { backend: 'host-gw' },
-    /^UNIMPLEMENTED backend: "host-gw" is not served yet\nUse the backend vxlan/,
+    { backend: 'wireguard' },
+    /^UNIMPLEMENTED backend: "wireguard" is not served yet\nUse the backend vxlan/,
   ],
   [
     'unknown backend',
@@ -438,10 +438,7 @@ test('status shows the controller, the cluster and what is wrong in it', async (
   it.store.putNode(node('n1', '192.0.2.1'));
   t.is((await status(it)).health, 'ok');
   it.store.putNode(node('n2', '10.100.0.7'), { alive: false });
-  it.store.putNetwork({
-    ...overlayOf({ name: 'by-hand', subnet: IpNetwork.parse('10.100.128.0/20') }),
-    vni: 7,
-  });
+  it.store.putNetwork(networkWith('by-hand', '10.100.128.0/20', 7));
   it.store.putBad({ key: '/weft/networks/odd/config', why: 'Backend.Type: "udp" is not served' });
   const found = await status(it);
   t.is(found.health, 'degraded');

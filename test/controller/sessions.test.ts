@@ -16,12 +16,10 @@ import { silentLogger } from '../../daemon/log.js';
 import { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
 import { SessionServiceClient, type AgentMessage } from '../../proto/gen/weft/v1/session.js';
 import { Endpoint, Status } from '../../proto/gen/weft/v1/types.js';
-import { overlayOf } from '../../store/networks.js';
-import { IpNetwork } from '../../core/address.js';
 import { FakeStore } from '../fakes/store.js';
 import { freePort } from '../lab/free-port.js';
 import { eventually, startTestController, type TestController } from './harness.js';
-import { endpoint, FakeClock, node } from './records.js';
+import { endpoint, FakeClock, node, networkWith } from './records.js';
 
 type Teardown = { teardown: (stop: () => Promise<void>) => void };
 
@@ -60,10 +58,7 @@ async function refusal(promise: Promise<unknown>): Promise<string> {
 /** A controller with network blue and node n1. */
 async function withNode(t: Teardown, clock?: FakeClock): Promise<TestController> {
   const controller = await controllerFor(t, clock && { clock });
-  controller.store.putNetwork({
-    ...overlayOf({ name: 'blue', subnet: IpNetwork.parse('10.100.0.0/16') }),
-    vni: 4096,
-  });
+  controller.store.putNetwork(networkWith('blue', '10.100.0.0/16', 4096));
   controller.store.putNode(node('n1', '192.0.2.1'));
   return controller;
 }

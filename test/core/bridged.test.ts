@@ -5,19 +5,18 @@ import fc from 'fast-check';
 import { IpAddress, IpNetwork } from '../../core/address.js';
 import {
   addressingOf,
-  bridgedNetwork,
-  checkParent,
-  defaultBlock,
-  formatVlans,
+  driverOf,
+  hasOwnGateway,
   needsOf,
-  parseVlan,
-  parseVlans,
+  networkOf,
+  reservedIn,
   vlanFor,
-} from '../../core/bridged.js';
+} from '../../core/drivers/index.js';
+import { defaultBlock } from '../../core/drivers/layer2-spec.js';
+import { formatVlans, parseVlan, parseVlans } from '../../core/drivers/vlan-ids.js';
 import { compileFirewall } from '../../core/compile.js';
 import { WeftError } from '../../core/errors.js';
-import { pickFromBlock, reservedIn } from '../../core/ipam.js';
-import { checkOverlap, coversUnderlay, findOverlap, hasOwnGateway } from '../../core/network.js';
+import { checkOverlap, coversUnderlay, findOverlap } from '../../core/overlap.js';
 import { decodeConfig, encodeConfig, occupiedBy } from '../../store/network-codec.js';
 import { bridged, membershipOf, overlay, type BridgedFields } from './records.js';
 
@@ -146,7 +145,10 @@ test('a parent is taken by one bridge, or by VLANs that differ', (t) => {
     a: BridgedFields & { driver: 'bridge' | 'vlan' },
     b: BridgedFields & { driver: 'bridge' | 'vlan' },
   ) =>
-    why(() => checkParent(bridged(a.driver, { ...a, name: 'a' }), [bridged(b.driver, { ...b, name: 'b' })]));
+    why(() => {
+      const network = bridged(a.driver, { ...a, name: 'a' });
+      driverOf(network).checkBeside(network, [bridged(b.driver, { ...b, name: 'b' })]);
+    });
   const parent = 'eth1';
   t.regex(
     taken({ driver: 'bridge', parent }, { driver: 'bridge', parent }),
@@ -183,7 +185,11 @@ test('addresses: all of a block but what the network needs itself', (t) => {
   const used = new Set<string>();
   for (;;) {
     try {
-      used.add(pickFromBlock(network, block, (ip) => used.has(ip)).toString());
+      used.add(
+        driverOf(network)
+          .pick(network, block, (ip) => used.has(ip))
+          .toString(),
+      );
     } catch {
       break;
     }
@@ -238,7 +244,7 @@ test('in etcd and back; a flanneld has no such backend, and who does not know it
 
 test('a spec is not changed by what it becomes', (t) => {
   const ranges = [{ first: 200, last: 210 }];
-  bridgedNetwork({
+  networkOf({
     name: 'v',
     driver: 'vlan',
     vlan: 5,

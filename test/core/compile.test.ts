@@ -3,6 +3,7 @@ import test from 'ava';
 import fc from 'fast-check';
 
 import { IpAddress, IpNetwork } from '../../core/address.js';
+import { bridgeName, MAX_VNI, vtepMac, vxlanName } from '../../core/backends/vxlan.js';
 import {
   compileClaim,
   compileEndpoint,
@@ -14,17 +15,13 @@ import {
   containerMtu,
   hostIfname,
   macOf,
-  vtepMac,
-  vxlanName,
-  bridgeName,
   type Membership,
 } from '../../core/compile.js';
-import { MAX_VNI } from '../../core/network.js';
 import { LINK_PREFIX, MAX_LINK_NAME, objectKey } from '../../core/objects/index.js';
 import type { Endpoint, Lease, PublishedPort } from '../../core/records.js';
 import { linesOf } from '../fakes/lines.js';
 import { address } from './arbitraries.js';
-import { claimOf, endpointOf, leaseOf, membershipOf, overlay } from './records.js';
+import { claimOf, dataOf, endpointOf, leaseOf, membershipOf, overlay } from './records.js';
 
 const blue = overlay();
 const dual = overlay({ subnet6: 'fd42:100::/48' });
@@ -152,7 +149,7 @@ const PEERS: { what: string; in: Membership; peer: Lease; lines: string[] }[] = 
   {
     what: 'another VNI',
     in: membershipOf(blue),
-    peer: leaseOf(blue, 2, { vtep: { vni: 1, mac: '02:00:00:00:04:02' } }),
+    peer: leaseOf(blue, 2, dataOf(blue, 2, 1)),
     lines: [],
   },
   {
@@ -164,7 +161,7 @@ const PEERS: { what: string; in: Membership; peer: Lease; lines: string[] }[] = 
   {
     what: 'a reservation without a tunnel',
     in: membershipOf(blue),
-    peer: (({ vtep: _vtep, ...lease }) => ({ ...lease, reservation: true }))(leaseOf(blue, 2)),
+    peer: (({ data: _data, ...lease }) => ({ ...lease, reservation: true }))(leaseOf(blue, 2)),
     lines: [],
   },
   {

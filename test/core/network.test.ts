@@ -5,10 +5,8 @@ import fc from 'fast-check';
 import { addressBits, IpAddress, IpNetwork } from '../../core/address.js';
 import { WeftError } from '../../core/errors.js';
 import {
-  checkOverlap,
   checkUsable,
   defaultHostPrefix,
-  findOverlap,
   fitsRange,
   parseHostPrefix,
   parseInteger,
@@ -16,6 +14,7 @@ import {
   parseNetworkName,
   parseRange,
 } from '../../core/network.js';
+import { checkOverlap, findOverlap } from '../../core/overlap.js';
 import { overlay } from './records.js';
 
 const net = (text: string): IpNetwork => IpNetwork.parse(text);

@@ -5,7 +5,7 @@ import { compileEndpoint, compileNetwork, compilePeer } from '../../core/compile
 import { addressKey, sameObject, type KernelObject, type VxlanLink } from '../../core/objects/index.js';
 import { assume, describeStep, plan, type Step } from '../../core/plan.js';
 import { FakeKernel } from '../fakes/kernel.js';
-import { endpointOf, leaseOf, membershipOf, overlay } from './records.js';
+import { dataOf, endpointOf, leaseOf, membershipOf, overlay } from './records.js';
 
 const blue = overlay();
 const membership = membershipOf(blue);
@@ -57,7 +57,7 @@ test('a peer with a new underlay address: its one FDB entry is replaced', (t) =>
 });
 
 test('a peer with a new tunnel address: the new entry is there before the neighbour points at it', (t) => {
-  const remade = compilePeer(membership, leaseOf(blue, 2, { vtep: { vni: 4097, mac: '02:00:00:00:04:99' } }));
+  const remade = compilePeer(membership, leaseOf(blue, 2, dataOf(blue, 0x99)));
   t.deepEqual(stepsFor([...network, ...peer], [...network, ...remade]), [
     'create fdb wfvx4097 02:00:00:00:04:99',
     'change neighbour wfvx4097 10.100.2.0',

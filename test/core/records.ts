@@ -1,17 +1,20 @@
 // Records for the tests: whole ones, from the few fields that a test is about.
 import { addressBits, IpAddress, IpNetwork, parseInterface } from '../../core/address.js';
-import { hostIfname, macOf, vtepMac, type Membership } from '../../core/compile.js';
-import { bridgedNetwork, type BridgedSpec } from '../../core/bridged.js';
+import type { LeaseData } from '../../core/backends/types.js';
+import { vtepMac } from '../../core/backends/vxlan.js';
+import { hostIfname, macOf, type Membership } from '../../core/compile.js';
+import { backendTypeOf, networkOf } from '../../core/drivers/index.js';
 import {
   defaultHostPrefix,
   parseRange,
   type BridgedNetwork,
   type Network,
+  type NetworkSpec,
   type OverlayNetwork,
 } from '../../core/network.js';
 import type { Claim, Endpoint, Lease } from '../../core/records.js';
 
-export interface NetworkFields extends Partial<Omit<OverlayNetwork, 'subnet' | 'subnet6'>> {
+export interface NetworkFields extends Partial<Omit<OverlayNetwork<'vxlan'>, 'subnet' | 'subnet6'>> {
   subnet?: string;
   subnet6?: string;
 }
@@ -20,7 +23,7 @@ export function overlay({
   subnet = '10.100.0.0/16',
   subnet6,
   ...fields
-}: NetworkFields = {}): OverlayNetwork {
+}: NetworkFields = {}): OverlayNetwork<'vxlan'> {
   const four = IpNetwork.parse(subnet);
   const hostPrefix = fields.hostPrefix ?? defaultHostPrefix(four);
   const six = subnet6 === undefined ? undefined : IpNetwork.parse(subnet6);
@@ -43,8 +46,27 @@ export function overlay({
   };
 }
 
+/** An overlay of the backend host-gw. */
+export function hostGw({
+  name = 'gw',
+  subnet = '10.110.0.0/16',
+  subnet6,
+}: {
+  name?: string;
+  subnet?: string;
+  subnet6?: string;
+} = {}): OverlayNetwork<'host-gw'> {
+  const six = subnet6 === undefined ? {} : { subnet6: IpNetwork.parse(subnet6) };
+  return networkOf({
+    name,
+    backend: 'host-gw',
+    subnet: IpNetwork.parse(subnet),
+    ...six,
+  }) as OverlayNetwork<'host-gw'>;
+}
+
 export interface BridgedFields extends Partial<
-  Omit<BridgedSpec, 'subnet' | 'subnet6' | 'range' | 'gateway' | 'driver'>
+  Omit<NetworkSpec, 'subnet' | 'subnet6' | 'range' | 'gateway' | 'driver'>
 > {
   subnet?: string;
   subnet6?: string;
@@ -55,7 +77,7 @@ export interface BridgedFields extends Partial<
 /** A network of the drivers bridge and vlan. */
 export function bridged(driver: 'bridge' | 'vlan', fields: BridgedFields = {}): BridgedNetwork {
   const { subnet = '198.51.100.0/24', subnet6, range, gateway, ...rest } = fields;
-  return bridgedNetwork({
+  return networkOf({
     name: 'lan',
     driver,
     ...(driver === 'vlan' ? { vlan: 100 } : {}),
@@ -64,35 +86,40 @@ export function bridged(driver: 'bridge' | 'vlan', fields: BridgedFields = {}): 
     ...(range === undefined ? {} : { range: IpNetwork.parse(range) }),
     ...(gateway === undefined ? {} : { gateway: IpAddress.parse(gateway) }),
     ...rest,
-  });
+  }) as BridgedNetwork;
 }
 
 /** The lease of node `nN`: its n-th subnet of the network, and 192.0.2.N and 2001:db8::N on the underlay. */
 export function leaseOf(network: Network, n: number, fields: Partial<Lease> = {}): Lease {
   const nth = (whole: IpNetwork, prefix: number): IpNetwork =>
     IpNetwork.of(whole.at(BigInt(n) << BigInt(addressBits(whole.family) - prefix)), prefix);
-  const vtep = (family: 4 | 6): { vni: number; mac: string } => ({
-    vni: network.vni ?? 0,
-    mac: `02:00:00:00:0${family}:${n.toString(16).padStart(2, '0')}`,
-  });
   return {
     network: network.name,
     subnet: nth(network.subnet, network.hostPrefix),
     publicIp: IpAddress.parse(`192.0.2.${n}`),
-    backendType: 'vxlan',
-    vtep: vtep(4),
+    backendType: backendTypeOf(network),
+    ...dataOf(network, n),
     ...(network.subnet6 === undefined
       ? {}
       : {
           subnet6: nth(network.subnet6, network.hostPrefix6 ?? 64),
           publicIp6: IpAddress.parse(`2001:db8::${n.toString(16)}`),
-          vtep6: vtep(6),
         }),
     node: `n${n}`,
     instance: `instance-${n}`,
     reservation: false,
     ...fields,
   };
+}
+
+/** What the node's lease says of its VTEPs, where it has some. @param n the last byte of their MAC addresses */
+export function dataOf(network: Network, n: number, vni?: number): { data?: LeaseData<'vxlan'> } {
+  if (!('vni' in network)) return {};
+  const vtep = (family: 4 | 6): { vni: number; mac: string } => ({
+    vni: vni ?? network.vni,
+    mac: `02:00:00:00:0${family}:${n.toString(16).padStart(2, '0')}`,
+  });
+  return { data: { type: 'vxlan', 4: vtep(4), ...(network.subnet6 === undefined ? {} : { 6: vtep(6) }) } };
 }
 
 /** Node n1 in the network. */
@@ -106,6 +133,10 @@ export function membershipOf(
     ip6: IpAddress.parse('2001:db8::1'),
     mtu: 1500,
     link: 'eth0',
+    onLink: ['192.0.2.0/24', '2001:db8::/64'].map((text) => ({
+      link: 'eth0',
+      prefix: IpNetwork.parse(text),
+    })),
     ...fields,
   };
   return { network, lease, underlay };

@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 
 import { IpAddress, IpNetwork } from '../../core/address.js';
+import type { LeaseData } from '../../core/backends/types.js';
 import {
   compileClaim,
   compileEndpoint,
@@ -13,7 +14,7 @@ import {
 import { linkKey, objectKey, type KernelObject } from '../../core/objects/index.js';
 import type { KernelNamespace } from '../../agent/kernel/kernel.js';
 import type { FakeKernel } from '../fakes/kernel.js';
-import { bridged, claimOf, endpointOf, leaseOf, membershipOf, overlay } from './records.js';
+import { bridged, claimOf, endpointOf, hostGw, leaseOf, membershipOf, overlay } from './records.js';
 
 export interface World {
   /** Wanted in the node's namespace. */
@@ -70,17 +71,76 @@ const bridgedShape = fc.record({
   }),
 });
 
+/** An overlay without tunnels: some peers are on the link, some are not. */
+const plainShape = fc.record({
+  dual: fc.boolean(),
+  exposed: fc.boolean(),
+  peers: fc.uniqueArray(fc.record({ n: fc.integer(COUNT), address: fc.constantFrom('on', 'moved', 'off') }), {
+    selector: ({ n }) => n,
+    maxLength: 4,
+  }),
+  claims: fc.uniqueArray(
+    fc.record({
+      subnet: fc.constantFrom(1, 3),
+      by: fc.integer(COUNT),
+      last: fc.integer({ min: 100, max: 102 }),
+    }),
+    { selector: ({ subnet, last }) => subnet * 256 + last, maxLength: 3 },
+  ),
+  endpoints: fc.uniqueArray(fc.integer({ min: 2, max: 9 }), { maxLength: 3 }),
+});
+
+type PlainShape = typeof plainShape extends fc.Arbitrary<infer Shape> ? Shape : never;
+
 type BridgedShape = typeof bridgedShape extends fc.Arbitrary<infer Shape> ? Shape : never;
 
 type NetworkShape = typeof networkShape extends fc.Arbitrary<infer Shape> ? Shape : never;
 
-function build(shapes: readonly (NetworkShape | null)[], lan: BridgedShape | null = null): World {
+function build(
+  shapes: readonly (NetworkShape | null)[],
+  lan: BridgedShape | null = null,
+  plain: PlainShape | null = null,
+): World {
   const world: World = { objects: [], containers: new Map() };
   shapes.forEach((shape, index) => {
     if (shape !== null) addNetwork(world, shape, index);
   });
   if (lan !== null) addBridged(world, lan);
+  if (plain !== null) addPlain(world, plain);
   return world;
+}
+
+function addPlain(world: World, { dual, exposed, peers, claims, endpoints }: PlainShape): void {
+  const network = hostGw(dual ? { subnet6: 'fd42:110::/48' } : {});
+  const membership = membershipOf(network);
+  if (exposed) {
+    const ip = '10.110.1.20';
+    membership.exposed = { ip };
+    const host = endpointOf(network, `${ip}/24`, { target: HOST_TARGET });
+    world.objects.push(...compileEndpoint(membership, host).host);
+  }
+  world.objects.push(...compileNetwork(membership));
+  const addresses = { on: '192.0.2.', moved: '192.0.2.10', off: '198.51.100.' };
+  const leases = new Map(
+    peers.map(({ n, address }) => [
+      n,
+      leaseOf(network, n, { publicIp: IpAddress.parse(`${addresses[address]}${n}`) }),
+    ]),
+  );
+  for (const lease of leases.values()) world.objects.push(...compilePeer(membership, lease));
+  for (const { subnet, by, last } of claims) {
+    const claim = claimOf(network, `10.110.${subnet}.${last}`, `n${by}`);
+    world.objects.push(...compileClaim(membership, claim, leases.get(by)));
+  }
+  for (const n of endpoints) {
+    const endpoint = endpointOf(network, `10.110.1.${n}/24`, { id: `f${n}`.padEnd(16, 'c') });
+    const { host, container } = compileEndpoint(membership, endpoint);
+    world.objects.push(...host);
+    world.containers.set(endpoint.hostIfname, {
+      path: `/run/netns/${endpoint.hostIfname}`,
+      objects: container,
+    });
+  }
 }
 
 /** A network without tunnels; and where it has VLANs a second one, in another VLAN of the same bridge. */
@@ -131,19 +191,17 @@ function addNetwork(world: World, shape: NetworkShape, index: number): void {
     vni: shape.vni + index,
     port: shape.port,
   });
-  const vtep = (family: number, n: number): { vni: number; mac: string } => ({
-    vni: network.vni,
-    mac: `02:00:00:0${index}:0${family}:${n.toString(16).padStart(2, '0')}`,
-  });
-  const membership = membershipOf(
-    network,
-    { mtu: shape.mtu },
-    leaseOf(network, 1, { vtep: vtep(4, shape.vtep), ...(shape.dual ? { vtep6: vtep(6, shape.vtep) } : {}) }),
-  );
+  const dataOf = (n: number): { data: LeaseData } => {
+    const vtep = (family: number): { vni: number; mac: string } => ({
+      vni: network.vni,
+      mac: `02:00:00:0${index}:0${family}:${n.toString(16).padStart(2, '0')}`,
+    });
+    return { data: { type: 'vxlan', 4: vtep(4), ...(shape.dual ? { 6: vtep(6) } : {}) } };
+  };
+  const membership = membershipOf(network, { mtu: shape.mtu }, leaseOf(network, 1, dataOf(shape.vtep)));
   const leases = new Map(
     shape.peers.map(({ n, moved, remade }) => {
-      const mac = remade ? n + 0x40 : n;
-      const change = { vtep: vtep(4, mac), ...(shape.dual ? { vtep6: vtep(6, mac) } : {}) };
+      const change = dataOf(remade ? n + 0x40 : n);
       return [
         n,
         leaseOf(network, n, moved ? { ...change, publicIp: IpAddress.parse(`198.51.100.${n}`) } : change),
@@ -191,15 +249,16 @@ function addNetwork(world: World, shape: NetworkShape, index: number): void {
   }
 }
 
-/** One to two networks, with what is on them. */
+/** Up to four networks, with what is on them. */
 export const world = (): fc.Arbitrary<World> =>
   fc
     .tuple(
       fc.option(networkShape, { freq: 5 }),
       fc.option(networkShape, { freq: 2 }),
       fc.option(bridgedShape, { freq: 2 }),
+      fc.option(plainShape, { freq: 2 }),
     )
-    .map(([first, second, lan]) => build([first, second], lan));
+    .map(([first, second, lan, plain]) => build([first, second], lan, plain));
 
 /** The same many worlds each time, for what has to be in at least one of them. */
 export const sampleWorlds = (): World[] => fc.sample(world(), { numRuns: 200, seed: 1 });
@@ -298,9 +357,12 @@ export async function doTo(
   }
 }
 
-/** The links of the host that networks leave through. */
+/** The links of the host that networks leave through, and its addresses on the underlay. */
 export function addParents(kernel: FakeKernel): void {
   const hand = kernel.breakByHand;
+  // What the underlay rests on.
+  hand.put({ kind: 'address', link: 'eth0', address: '192.0.2.1/24' });
+  hand.put({ kind: 'address', link: 'eth0', address: '2001:db8::1/64' });
   hand.addLink(NIC, 'ethernet');
   hand.addLink(BRIDGE, {
     kind: 'link',
@@ -339,7 +401,6 @@ export function addUnowned(kernel: FakeKernel): void {
     port: 8472,
   });
   hand.put({ kind: 'address', link: 'docker0', address: '172.17.0.1/16' });
-  hand.put({ kind: 'address', link: 'eth0', address: '192.0.2.1/24' });
   hand.put({ kind: 'route', to: '0.0.0.0/0', link: 'eth0', via: '192.0.2.254' });
   hand.put({ kind: 'route', to: '10.5.52.0/24', link: 'flannel.1', via: '10.5.52.0', onlink: true });
   hand.put({ kind: 'neighbour', link: 'flannel.1', ip: '10.5.52.0', mac: '0a:00:00:00:00:02' });

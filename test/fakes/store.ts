@@ -8,8 +8,10 @@ import {
   resourceExhausted,
   unavailable,
 } from '../../core/errors.js';
-import { backendTypeOf, checkParent } from '../../core/bridged.js';
-import { checkOverlap, VNI_RANGE } from '../../core/network.js';
+import { backendIn } from '../../core/backends/index.js';
+import { backendTypeOf, driverOf, isBridged, networkOf } from '../../core/drivers/index.js';
+import type { NetworkSpec } from '../../core/network.js';
+import { checkOverlap } from '../../core/overlap.js';
 import {
   isForeign,
   type BadRecord,
@@ -23,7 +25,6 @@ import {
 } from '../../core/records.js';
 import { LiveView } from '../../store/live-view.js';
 import { predates } from '../../core/lost-records.js';
-import { networkOf } from '../../store/networks.js';
 import { unservedConfig } from '../../store/unserved.js';
 import type { NameRequest } from '../../store/own-names.js';
 import type {
@@ -33,7 +34,6 @@ import type {
   ClaimRequest,
   LeaseRequest,
   NetworkChange,
-  NetworkSpec,
   Store,
   StoredLease,
   StoreState,
@@ -211,12 +211,14 @@ export class FakeStore implements Store {
         ip: IpAddress.parse(publicIp),
       })),
     );
-    checkParent(wanted, others);
-    let vni = wanted.vni === undefined || wanted.vni === 0 ? VNI_RANGE.first : wanted.vni;
-    while (wanted.vni === 0 && others.some((other) => other.vni === vni)) vni += 1;
-    const same = others.find((other) => wanted.driver === 'overlay' && other.vni === vni);
-    if (same !== undefined) throw failedPrecondition(`vni: ${vni} is network ${same.name}'s`);
-    const network = wanted.driver === 'overlay' ? { ...wanted, vni } : wanted;
+    const network = isBridged(wanted)
+      ? wanted
+      : backendIn(wanted).allocate(
+          wanted,
+          others.flatMap((other) => (isBridged(other) ? [] : [{ name: other.name, network: other }])),
+          () => 0,
+        );
+    driverOf(network).checkBeside(network, others);
     this.#change((view) => [
       ...this.#dropRemoval(view, 'network', spec.name),
       view.put({ kind: 'network', name: spec.name, value: network }),
@@ -294,7 +296,7 @@ export class FakeStore implements Store {
     signal?.throwIfAborted();
     this.#requireConnection();
     this.checkName();
-    const { network, node, instance, publicIp, publicIp6, vtep, vtep6 } = request;
+    const { network, node, instance, publicIp, publicIp6, data } = request;
     const there = [...(this.#view.leases.get(network.name)?.values() ?? [])];
     const own = there.find((lease) => lease.instance === instance || lease.publicIp.equals(publicIp));
     const subnets = own ?? request.wanted ?? request.previous ?? this.#freeSubnets(network, there);
@@ -305,11 +307,10 @@ export class FakeStore implements Store {
       node,
       instance,
       publicIp,
-      ...(vtep === undefined ? {} : { vtep }),
+      ...(data === undefined ? {} : { data }),
       backendType: backendTypeOf(network),
       reservation: own?.reservation ?? false,
       ...(publicIp6 === undefined ? {} : { publicIp6 }),
-      ...(vtep6 === undefined ? {} : { vtep6 }),
     });
   }
 

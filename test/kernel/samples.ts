@@ -1,7 +1,9 @@
 // A network, a peer and an endpoint, as the kernel tests use them.
 import type { FirewallDriver } from '../../agent/kernel/kernel.js';
 import { IpAddress, IpNetwork } from '../../core/address.js';
-import { hostIfname, macOf, vtepMac, type Membership } from '../../core/compile.js';
+import { leaseDataFor } from '../../core/backends/index.js';
+import { isBridged } from '../../core/drivers/index.js';
+import { hostIfname, macOf, type Membership } from '../../core/compile.js';
 import type { Endpoint, Lease, Network } from '../../core/records.js';
 
 /** For tests of links, addresses and routes. */
@@ -43,6 +45,7 @@ export function network(name: string, vni: number, third: number, dual: boolean)
 export function lease(of: Network, node: number): Lease {
   const name = `node${node}`;
   const third = of.subnet.toString().split('.')[1];
+  const data = isBridged(of) ? undefined : leaseDataFor(of, name, of.subnet6 === undefined ? [4] : [4, 6]);
   return {
     network: of.name,
     subnet: net(`10.${third}.${node}.0/24`),
@@ -54,8 +57,7 @@ export function lease(of: Network, node: number): Lease {
         }),
     publicIp: ip(`192.0.2.${node}`),
     backendType: 'vxlan',
-    vtep: { vni: of.vni ?? 0, mac: vtepMac(name, of.name, 4) },
-    ...(of.subnet6 === undefined ? {} : { vtep6: { vni: of.vni ?? 0, mac: vtepMac(name, of.name, 6) } }),
+    ...(data && { data }),
     node: name,
     instance: name,
     reservation: false,
@@ -71,6 +73,7 @@ export function membership(of: Network): Membership {
       ...(of.subnet6 === undefined ? {} : { ip6: ip('2001:db8::1') }),
       mtu: 1500,
       link: 'eth0',
+      onLink: [],
     },
   };
 }

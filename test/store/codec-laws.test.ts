@@ -99,7 +99,8 @@ const lease: fc.Arbitrary<StoredLease> = fc
     instance: fc.option(word, { nil: undefined }),
     etcdLease: fc.constantFrom('0', '7587862094812'),
   })
-  .map(({ base, length, base6, etcdLease, publicIp, ...rest }) => {
+  .map(({ base, length, base6, etcdLease, publicIp, vtep, vtep6, ...rest }) => {
+    const ends = { ...(vtep && { 4: vtep }), ...(vtep6 && { 6: vtep6 }) };
     const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
     return {
       network: 'blue',
@@ -109,6 +110,7 @@ const lease: fc.Arbitrary<StoredLease> = fc
       backendType: 'vxlan',
       reservation: etcdLease === '0',
       etcdLease,
+      ...(Object.keys(ends).length > 0 && { data: { type: 'vxlan', ...ends } as const }),
       ...given,
     };
   });

@@ -5,8 +5,9 @@ import type { Endpoint } from '../../core/records.js';
 import { openStore } from '../../store/etcd-store.js';
 import { Keys, type ParsedKey } from '../../store/keys.js';
 import type { StoreLog } from '../../store/client.js';
-import type { LeaseRequest, NetworkSpec, Store } from '../../store/store.js';
-import type { Network } from '../../core/network.js';
+import type { LeaseRequest, Store } from '../../store/store.js';
+import { describeNetwork } from '../../core/drivers/index.js';
+import type { Network, NetworkSpec } from '../../core/network.js';
 import { until } from '../lab/wait.js';
 import type { TestEtcd } from './etcd.js';
 
@@ -64,18 +65,22 @@ export const spec = (name: string, subnet: string, more: Partial<NetworkSpec> = 
   ...more,
 });
 
+export const vniOf = (network: Network | undefined): number =>
+  network === undefined ? 0 : (describeNetwork(network).vni ?? 0);
+
 export function request(network: Network, number: number, more: Partial<LeaseRequest> = {}): LeaseRequest {
   const dual = network.subnet6 !== undefined;
+  const vtep = (kind: 0 | 6): { vni: number; mac: string } => ({
+    vni: vniOf(network),
+    mac: `02:00:00:00:0${kind}:${(number % 256).toString(16).padStart(2, '0')}`,
+  });
   return {
     network,
     node: `n${number}`,
     instance: `instance-${number}`,
     publicIp: IpAddress.parse('192.0.2.0').plus(number),
     ...(dual && { publicIp6: IpAddress.parse('2001:db8::').plus(number) }),
-    vtep: { vni: network.vni ?? 0, mac: `02:00:00:00:00:${(number % 256).toString(16).padStart(2, '0')}` },
-    ...(dual && {
-      vtep6: { vni: network.vni ?? 0, mac: `02:00:00:00:06:${(number % 256).toString(16).padStart(2, '0')}` },
-    }),
+    data: { type: 'vxlan', 4: vtep(0), ...(dual && { 6: vtep(6) }) },
     ttlSeconds: 60,
     ...more,
   };

@@ -10,7 +10,7 @@ test('a lease as flannel writes it', (t) => {
   const lease = decodeLease(leaseKey('10.5.52.0-24'), text, '77');
   t.like(lease, { network: 'blue', backendType: 'vxlan', reservation: false, etcdLease: '77' });
   t.is(lease.publicIp.toString(), '192.0.2.10');
-  t.deepEqual(lease.vtep, { vni: 1, mac: '52:54:00:12:34:56' });
+  t.deepEqual(lease.data, { type: 'vxlan', 4: { vni: 1, mac: '52:54:00:12:34:56' } });
   t.is(lease.node, undefined);
   t.is(encodeLease(lease), text);
 });
@@ -22,7 +22,7 @@ test('leases of other backends and reservations by hand are read, and their data
     '7',
   );
   t.is(wireguard.backendType, 'wireguard');
-  t.is(wireguard.vtep, undefined);
+  t.is(wireguard.data, undefined);
   const reservation = decodeLease(leaseKey('10.5.52.0-24'), '{}', '0');
   t.true(reservation.reservation);
   t.is(reservation.publicIp.toString(), '0.0.0.0');

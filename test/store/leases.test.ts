@@ -6,7 +6,7 @@ import type { WeftError } from '../../core/errors.js';
 import type { Network } from '../../core/network.js';
 import type { Store, StoredLease } from '../../store/store.js';
 import { startEtcd, type TestEtcd } from './etcd.js';
-import { closeStores, eventually, freshPrefix, request, spec, storeOn } from './helpers.js';
+import { closeStores, eventually, freshPrefix, request, spec, storeOn, vniOf } from './helpers.js';
 
 let etcd: TestEtcd;
 test.before(async () => {
@@ -42,7 +42,7 @@ test('a lease is written as flanneld writes it, under an etcd lease of its own',
     PublicIP: '192.0.2.1',
     PublicIPv6: null,
     BackendType: 'vxlan',
-    BackendData: { VNI: network.vni, VtepMAC: '02:00:00:00:00:01' },
+    BackendData: { VNI: vniOf(network), VtepMAC: '02:00:00:00:00:01' },
     Weft: { Node: 'n1', Instance: 'instance-1', Since: lease.since },
   });
   t.is((await kv('10.100.5.0-24'))?.lease, lease.etcdLease);
@@ -64,7 +64,7 @@ test('dual stack: one key for both halves', async (t) => {
   t.deepEqual(await all(), ['10.100.5.0-24&fd42:100:0:9::-64']);
   t.like(await value('10.100.5.0-24&fd42:100:0:9::-64'), {
     PublicIPv6: '2001:db8::1',
-    BackendV6Data: { VNI: network.vni, VtepMAC: '02:00:00:00:06:01' },
+    BackendV6Data: { VNI: vniOf(network), VtepMAC: '02:00:00:00:06:01' },
   });
 });
 

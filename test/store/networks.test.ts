@@ -5,7 +5,7 @@ import test from 'ava';
 import { IpNetwork } from '../../core/address.js';
 import { encodeConfig } from '../../store/network-codec.js';
 import { startEtcd, type TestEtcd } from './etcd.js';
-import { closeStores, endpoint, eventually, freshPrefix, request, spec, storeOn } from './helpers.js';
+import { closeStores, endpoint, eventually, freshPrefix, request, spec, storeOn, vniOf } from './helpers.js';
 
 let etcd: TestEtcd;
 test.before(async () => {
@@ -22,7 +22,7 @@ test('a network is written with a VNI of its own, and is in the view when the an
   const network = await store.createNetwork(
     spec('blue', '10.100.0.0/16', { subnet6: IpNetwork.parse('fd42:100::/48'), mtu: 1400 }),
   );
-  const { vni = 0 } = network;
+  const vni = vniOf(network);
   t.true(vni >= 4096 && vni <= 9999, 'flannel-v6.VNI is a name that a link can have');
   t.is(store.view.networks.get('blue'), network);
   const text = await etcd.raw.get(`${prefix}/networks/blue/config`).string();
@@ -32,7 +32,7 @@ test('a network is written with a VNI of its own, and is in the view when the an
     EnableIPv6: true,
     IPv6Network: 'fd42:100::/48',
     IPv6SubnetLen: 64,
-    Backend: { Type: 'vxlan', VNI: network.vni, Port: 8472, MTU: 1450 },
+    Backend: { Type: 'vxlan', VNI: vniOf(network), Port: 8472, MTU: 1450 },
     Weft: { Internal: false, Masquerade: true },
   });
 });
@@ -46,7 +46,7 @@ test('what is in the way is named', async (t) => {
     .value('{"instance":"i","publicIp":"192.0.2.1","publicIp6":"2001:db8::1"}');
   await etcd.raw
     .put(`${prefix}/networks/host/config`)
-    .value('{"Network":"10.50.0.0/16","Backend":{"Type":"host-gw","VNI":9999}}');
+    .value('{"Network":"10.50.0.0/16","Backend":{"Type":"wireguard","VNI":9999}}');
   await etcd.raw.put(`${prefix}/networks/blue/subnets/10.100.5.0-24`).value('{"PublicIP":"198.51.100.7"}');
   await eventually(
     () => store.view.bad.size === 1 && store.view.nodes.size === 1 && store.view.leases.size === 1,
@@ -109,7 +109,7 @@ test('what is in the way is named', async (t) => {
   await refused(['blue', '10.100.0.0/16'], 'ALREADY_EXISTS', /blue exists already, exactly as asked for/);
   await refused(['blue', '10.101.0.0/16'], 'ALREADY_EXISTS', /blue exists already$/);
   await refused(['host', '10.101.0.0/16'], 'ALREADY_EXISTS', /host exists already/);
-  t.is((await store.createNetwork(spec('red', '10.101.0.0/16', { vni: 16_777_215 }))).vni, 16_777_215);
+  t.is(vniOf(await store.createNetwork(spec('red', '10.101.0.0/16', { vni: 16_777_215 }))), 16_777_215);
 });
 
 test('twenty at once from several stores: each its own VNI', async (t) => {
@@ -123,7 +123,7 @@ test('twenty at once from several stores: each its own VNI', async (t) => {
     ),
   );
   t.log(`${Math.round(performance.now() - since)} ms`);
-  t.is(new Set(networks.map((network) => network.vni)).size, 20);
+  t.is(new Set(networks.map(vniOf)).size, 20);
   await eventually(() => stores.every((store) => store.view.networks.size === 20), 'all see all');
 });
 
@@ -191,7 +191,7 @@ test('a config that is not served: creating, changing and removing its network s
   const prefix = freshPrefix();
   const store = await storeOn(etcd, prefix);
   const key = `${prefix}/networks/blue/config`;
-  await etcd.raw.put(key).value('{"Network":"10.50.0.0/16","Backend":{"Type":"host-gw"}}');
+  await etcd.raw.put(key).value('{"Network":"10.50.0.0/16","Backend":{"Type":"wireguard"}}');
   await eventually(() => store.view.bad.has(key), 'it is seen');
   const why = store.view.bad.get(key)?.why ?? '';
   const create = await t.throwsAsync(store.createNetwork(spec('blue', '10.100.0.0/16')));

@@ -9,7 +9,7 @@ import { IpNetwork } from '../../core/address.js';
 import type { Network } from '../../core/network.js';
 import { openStore } from '../../store/etcd-store.js';
 import { startEtcd, type TestEtcd } from './etcd.js';
-import { freshPrefix, recordingLog, request } from './helpers.js';
+import { freshPrefix, recordingLog, request, vniOf } from './helpers.js';
 import { startProxy } from './proxy.js';
 
 let etcd: TestEtcd;
@@ -68,7 +68,7 @@ async function live(prefix: string, node: number, { claims }: Racer, death?: Dea
     const made = await store
       .createNetwork({ name: `own${node}`, subnet: IpNetwork.parse(`10.${150 + node}.0.0/16`) })
       .catch(() => store.view.networks.get(`own${node}`));
-    if (made?.vni !== undefined) had.vnis.push(made.vni);
+    if (made !== undefined) had.vnis.push(vniOf(made));
     const network = store.view.networks.get('shared') as Network;
     had.subnets.push((await store.acquireLease(request(network, node + 1))).subnet.toString());
     const ip = IpNetwork.parse('10.100.255.0/24').at(claims);

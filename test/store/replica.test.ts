@@ -4,7 +4,15 @@
 import test from 'ava';
 
 import { startEtcd, type TestEtcd } from './etcd.js';
-import { closeStores, eventually, freshPrefix, openTestStore, recordingLog, storeOn } from './helpers.js';
+import {
+  closeStores,
+  eventually,
+  freshPrefix,
+  openTestStore,
+  recordingLog,
+  storeOn,
+  vniOf,
+} from './helpers.js';
 import { startProxy } from './proxy.js';
 
 let etcd: TestEtcd;
@@ -129,7 +137,7 @@ test('what cannot be read is reported and skipped, and what worked before stays'
   await raw
     .put(`${prefix}/networks/blue/config`)
     .value('{"Network":"10.100.0.0/16","Backend":{"Type":"vxlan","VNI":5}}');
-  await eventually(() => store.view.networks.get('blue')?.vni === 5, 'it is readable again');
+  await eventually(() => vniOf(store.view.networks.get('blue')) === 5, 'it is readable again');
   await raw.delete().key(`${prefix}/nodes/huge`);
   await eventually(() => !store.view.bad.has(`${prefix}/nodes/huge`), 'a bad record goes with its key');
   t.deepEqual(changes, ['bad gone', 'network there', 'bad gone']);

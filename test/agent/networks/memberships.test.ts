@@ -68,7 +68,7 @@ async function remembering(
     onSandboxGone: () => undefined,
     onUnderlay: () => undefined,
   });
-  const underlay = { ip: ip('192.0.2.1'), mtu: 1500, link: 'eth0' };
+  const underlay = { ip: ip('192.0.2.1'), mtu: 1500, link: 'eth0', onLink: [] };
   const memberships = new Memberships({
     ...{ kernel, store, reconciler, problems, log: silentLogger, runDir: folder },
     state,

@@ -57,7 +57,7 @@ function find(
         parentLink: (name) => Promise.resolve(LINKS.find((one) => one.name === name)),
         capabilities: () => [filtering],
       },
-      underlay: () => ({ ip: ip('192.0.2.1'), mtu: 1400, link: 'eth0' }),
+      underlay: () => ({ ip: ip('192.0.2.1'), mtu: 1400, link: 'eth0', onLink: [] }),
       memberships: () => members,
       known: new Map(known.map((hostInterface) => [hostInterface.name, hostInterface])),
     },

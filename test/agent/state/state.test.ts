@@ -2,6 +2,7 @@
 import {
   chmodSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -51,6 +52,42 @@ test('what is saved is loaded as the same, and the instance stays', (t) => {
   first.deleteEndpoint(one.id);
   first.deleteNetwork('blue');
   t.like(new State(path).load(), { endpoints: [], networks: [], torn: [] });
+});
+
+test('a network’s file of version 0.1 is read, and written again as it was', (t) => {
+  const config =
+    '{"Network":"10.100.0.0/16","SubnetLen":24,"EnableIPv6":true,"IPv6Network":"fd42:100::/48","IPv6SubnetLen":64,"Backend":{"Type":"vxlan","VNI":4097,"Port":8472},"Weft":{"Internal":false,"Masquerade":true}}';
+  const lease = {
+    network: 'blue',
+    ...{
+      subnet: '10.100.1.0/24',
+      subnet6: 'fd42:100:0:1::/64',
+      publicIp: '192.0.2.1',
+      publicIp6: '2001:db8::1',
+    },
+    backendType: 'vxlan',
+    vtep: { vni: 4097, mac: '02:00:00:00:00:01' },
+    vtep6: { vni: 4097, mac: '02:00:00:00:06:01' },
+    ...{ node: 'node1', instance: 'i', since: '2026-11-21T00:00:00.000Z', reservation: false },
+  };
+  const record = {
+    ...{ name: 'blue', driver: 'overlay', backend: 'vxlan', subnet: '10.100.0.0/16', hostPrefix: 24 },
+    range: { first: '10.100.1.0/24', last: '10.100.255.0/24' },
+    ...{ subnet6: 'fd42:100::/48', hostPrefix6: 64 },
+    range6: { first: 'fd42:100:0:1::/64', last: 'fd42:100:0:ffff::/64' },
+    ...{ vni: 4097, port: 8472, internal: false, masquerade: true },
+  };
+  const text = `${JSON.stringify({ network: record, lease, granted: [], config })}\n`;
+  const path = folder(t);
+  new State(path).load();
+  mkdirSync(join(path, 'networks'), { recursive: true });
+  const file = join(path, 'networks', 'blue.json');
+  writeFileSync(file, text);
+  const { networks, torn } = new State(path).load();
+  t.deepEqual(torn, []);
+  t.deepEqual(networks[0]?.lease.data, { type: 'vxlan', 4: lease.vtep, 6: lease.vtep6 });
+  for (const saved of networks) new State(path).saveNetwork(saved);
+  t.is(readFileSync(file, 'utf8'), text);
 });
 
 test('a config is kept as it was written, with what weft does not know', (t) => {

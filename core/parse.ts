@@ -2,8 +2,8 @@
 // failure said as field, value and what is allowed.
 import { z } from 'zod';
 
-import { IpAddress, IpNetwork, parseInterface, parseMac } from '../core/address.js';
-import { messageOf } from '../core/errors.js';
+import { IpAddress, IpNetwork, parseInterface, parseMac } from './address.js';
+import { messageOf } from './errors.js';
 
 /** A value that cannot be read. The message names field, value and what is allowed. */
 export class UnreadableError extends Error {

@@ -1,0 +1,37 @@
+// The backends, with what each keeps in a network and publishes with a lease.
+//
+// A new backend begins with an entry here; the registry (index.ts) does not compile until it has the same. In a file of its
+// own because networks and leases are made of these types, and backends of networks and leases.
+import type { Family } from '../address.js';
+
+/** `config`: fields of the network. `data`: what peers must know of a node's end, for each family; never: nothing. */
+export interface BackendTypes {
+  vxlan: { config: VxlanConfig; data: Vtep };
+  'host-gw': { config: object; data: never };
+}
+
+export type BackendType = keyof BackendTypes;
+
+/** What a lease publishes of its node's end, in the form of its backend. */
+export type LeaseData<T extends BackendType = BackendType> = {
+  [K in T]: { type: K } & { [F in Family]?: BackendTypes[K]['data'] };
+}[T];
+
+/** What people may ask of a backend; which of them it has, each backend says. */
+export interface BackendSpec {
+  /** Absent: the default. */
+  backend?: BackendType;
+  vni?: number;
+  port?: number;
+}
+
+interface VxlanConfig {
+  vni: number;
+  /** UDP port of the tunnel. */
+  port: number;
+}
+
+interface Vtep {
+  vni: number;
+  mac: string;
+}

@@ -1,0 +1,114 @@
+// The registry of drivers, and what is asked of a network whatever its driver.
+import type { Family, IpAddress, IpNetwork } from '../address.js';
+import { invalidArgument } from '../errors.js';
+import type { Membership } from '../membership.js';
+import type { Need } from '../needs.js';
+import type { BridgedNetwork, Network, NetworkSpec, VlanRange } from '../network.js';
+import type { Endpoint } from '../records.js';
+import { bridge } from './bridge.js';
+import type { Addressing, Driver, DriverOption, NetworkAt, NetworkFields } from './driver.js';
+import { overlay } from './overlay.js';
+import { vlan } from './vlan.js';
+
+export type { Addressing, CompiledEndpoint, Driver, NetworkAt, Probe } from './driver.js';
+
+export type DriverName = Network['driver'];
+
+/** Total: a driver of a network that is not here does not compile. */
+const DRIVERS = { overlay, bridge, vlan } satisfies {
+  [D in DriverName]: Driver<Extract<Network, { driver: D }>>;
+};
+
+export const DRIVER_NAMES = Object.keys(DRIVERS) as DriverName[];
+export const DEFAULT_DRIVER: DriverName = 'overlay';
+
+export const isDriver = (text: string): text is DriverName => Object.hasOwn(DRIVERS, text);
+
+// Each driver takes networks of its own alone; the network's own word chooses it, so that the two always fit.
+export const driverNamed = (name: DriverName): Driver => DRIVERS[name];
+export const driverOf = ({ driver }: Pick<Network, 'driver'>): Driver => driverNamed(driver);
+
+/** Checks a spec by itself and fills in what is absent. @throws WeftError INVALID_ARGUMENT */
+export function networkOf(spec: NetworkSpec): Network {
+  const driver = driverNamed(spec.driver ?? DEFAULT_DRIVER);
+  for (const option of new Set(DRIVER_NAMES.flatMap((name) => driverNamed(name).options)))
+    if (!driver.options.includes(option) && isGiven(spec, option)) throw notOf(option, driver.name);
+  return driver.parse(spec);
+}
+
+const isGiven = (spec: NetworkSpec, option: DriverOption): boolean =>
+  spec[option] !== undefined && spec[option] !== false;
+
+function notOf(option: DriverOption, driver: DriverName): Error {
+  const others = DRIVER_NAMES.filter((name) => driverNamed(name).options.includes(option));
+  const flag = option.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  return invalidArgument(
+    `${flag}: the driver ${driver} has none`,
+    `Leave it out, or give ${others.map((name) => `--driver ${name}`).join(' or ')}.`,
+  );
+}
+
+export const isBridged = (network: Network): network is BridgedNetwork => 'force' in network;
+
+export const addressingOf = (network: Network): Addressing => driverOf(network).addressing(network);
+
+/** What the network needs of a node's kernel, in the names of its capabilities. */
+export const needsOf = (network: Network, node?: string): readonly Need[] =>
+  driverOf(network).needs(network, node);
+
+/** What stands under BackendType in etcd: a flanneld, and a weft that does not know it, leave the network alone. */
+export const backendTypeOf = (network: Network): string =>
+  isBridged(network) ? (driverOf(network).fixedBackendType ?? '') : network.backend;
+
+/** Whether the nodes' own addresses and routes lead into it; who has none of them is in nobody's way. */
+export const hasOwnGateway = (network: Network): boolean => driverOf(network).hasOwnGateway(network);
+
+/** The one node that has the gateway; undefined: each node has it, or none. */
+export const gatewayNodeOf = (network: Network): string | undefined => driverOf(network).gatewayNode(network);
+
+/** What the containers' default route leads to; undefined where there is nothing of the kind. */
+export const gatewayIn = (at: NetworkAt, family: Family = 4): IpAddress | undefined =>
+  driverOf(at.network).gateway(at, family);
+
+/** The way out of a container: the network's gateway, which another VLAN than the network's own does not have. */
+export const gatewayFor = (
+  at: NetworkAt,
+  { vlan }: Pick<Endpoint, 'vlan'>,
+  family: Family,
+): IpAddress | undefined => driverOf(at.network).gateway(at, family, vlan);
+
+/** Whether the gateway is this node itself. */
+export function isGateway({ network, lease }: Membership): boolean {
+  const node = gatewayNodeOf(network);
+  return node === undefined ? hasOwnGateway(network) : node === lease.node;
+}
+
+/** The gateways that are this node itself: where its containers find what the node answers. */
+export function ownGateways(membership: Membership): IpAddress[] {
+  if (!isGateway(membership)) return [];
+  return ([4, 6] as const).flatMap((family) => gatewayIn(membership, family) ?? []);
+}
+
+/** The prefix by which a container is given an address of the node's own; undefined where there is no such family. */
+export const prefixIn = (at: NetworkAt, family: Family): IpNetwork | undefined =>
+  driverOf(at.network).prefix(at, family);
+
+/** Why an address is never given to a container, or undefined. */
+export const reservedIn = (network: Network, block: IpNetwork, ip: IpAddress): string | undefined =>
+  driverOf(network).reserved(network, block, ip);
+
+/** Fields that the API shows of a network, beside those that all have. */
+export const describeNetwork = (network: Network): NetworkFields => driverOf(network).describe(network);
+
+/** MTU of the containers. */
+export const containerMtu = (membership: Membership): number => driverOf(membership.network).mtu(membership);
+
+/** Whether a container of the network may be in the VLAN. */
+export const allowsVlan = (network: Network, id: number): boolean =>
+  vlansOf(network).some(({ first, last }) => first <= id && id <= last);
+
+export const vlansOf = (network: Network): readonly VlanRange[] => driverOf(network).vlans(network);
+
+/** The VLAN of a container's port, where the network has VLANs. @throws WeftError INVALID_ARGUMENT, FAILED_PRECONDITION */
+export const vlanFor = (network: Network, asked: number | undefined): number | undefined =>
+  driverOf(network).vlanFor(network, asked);

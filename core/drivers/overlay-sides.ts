@@ -1,0 +1,66 @@
+// The families of an overlay's membership, and which peers are reached in each.
+import type { Family, IpAddress, IpNetwork } from '../address.js';
+import type { Remote, Side } from '../backends/backend.js';
+import { backendIn } from '../backends/index.js';
+import type { OverlayMembership } from '../membership.js';
+import type { Lease } from '../records.js';
+
+export const bridgeOf = ({ network }: OverlayMembership): string => backendIn(network).bridge(network);
+
+/** What of a lease is of one family. */
+function familyOf(
+  { subnet, subnet6, publicIp, publicIp6 }: Lease,
+  family: Family,
+): { subnet?: IpNetwork | undefined; publicIp?: IpAddress | undefined } {
+  return family === 4 ? { subnet, publicIp } : { subnet: subnet6, publicIp: publicIp6 };
+}
+
+/** The families in which this node is on the network. */
+export function sidesOf({ lease, underlay, network }: OverlayMembership): Side[] {
+  const published = backendIn(network).data !== undefined;
+  return ([4, 6] as const).flatMap((family): Side[] => {
+    const { subnet } = familyOf(lease, family);
+    const local = family === 4 ? underlay.ip : underlay.ip6;
+    const missing = published && lease.data?.[family] === undefined;
+    return subnet === undefined || local === undefined || missing ? [] : [{ family, subnet, local }];
+  });
+}
+
+/** A peer's end in each family in which it is reached. */
+export const remotesOf = (membership: OverlayMembership, peer: Lease): Remote[] =>
+  sidesOf(membership).flatMap((side) => {
+    const remote = remoteOf(membership, side, peer);
+    return 'why' in remote ? [] : [remote];
+  });
+
+/**
+ * Nothing where the lease is not one that the network's backend reaches, or where it would draw other traffic away: a
+ * subnet outside the network, or one that overlaps this node's own.
+ */
+function remoteOf(membership: OverlayMembership, side: Side, peer: Lease): Remote | { why: string } {
+  const { network } = membership;
+  const { family } = side;
+  const { subnet, publicIp } = familyOf(peer, family);
+  const whole = family === 4 ? network.subnet : network.subnet6;
+  const backend = backendIn(network);
+  if (peer.backendType !== network.backend)
+    return { why: `its backend is "${peer.backendType}", and the network's ${network.backend}` };
+  if (subnet === undefined || publicIp === undefined) return { why: `it has no IPv${family} there` };
+  if (whole?.contains(subnet) !== true)
+    return { why: `its subnet ${subnet.toString()} is not of the network` };
+  if (side.subnet.overlaps(subnet))
+    return { why: `its subnet ${subnet.toString()} overlaps this node's ${side.subnet.toString()}` };
+  if (backend.data !== undefined && peer.data?.[family] === undefined)
+    return { why: `its lease says nothing of its IPv${family} tunnel` };
+  const remote = { family, subnet, publicIp, lease: peer };
+  const why = backend.unreachable(membership, remote);
+  return why === undefined ? remote : { why };
+}
+
+/** Why a peer cannot be reached in a family; undefined: as far as the records tell, it can. */
+export function unreachable(membership: OverlayMembership, peer: Lease, family: Family): string | undefined {
+  const side = sidesOf(membership).find((side) => side.family === family);
+  if (side === undefined) return `this node has no IPv${family} there`;
+  const remote = remoteOf(membership, side, peer);
+  return 'why' in remote ? remote.why : undefined;
+}

@@ -1,0 +1,73 @@
+// The spec of the driver overlay: which are valid, and their defaults.
+import type { Family, IpNetwork } from '../address.js';
+import type { Backend } from '../backends/backend.js';
+import { backendOf, BACKEND_TYPES, DEFAULT_BACKEND } from '../backends/index.js';
+import { invalidArgument } from '../errors.js';
+import {
+  checkUsable,
+  parseHostPrefix,
+  parseMtu,
+  parseNetworkName,
+  parseRange,
+  type NetworkSpec,
+  type OverlayNetwork,
+} from '../network.js';
+
+/** @throws WeftError INVALID_ARGUMENT */
+export function parseOverlay(spec: NetworkSpec): OverlayNetwork {
+  const name = parseNetworkName(spec.name);
+  const family = (subnet: IpNetwork, wanted: Family, field: string): void => {
+    if (subnet.family !== wanted)
+      throw invalidArgument(`${field}: ${subnet.toString()} is not an IPv${wanted} prefix`);
+    checkUsable(subnet, field);
+  };
+  family(spec.subnet, 4, 'subnet');
+  const hostPrefix = parseHostPrefix(spec.subnet, spec.hostPrefix, 'host-prefix');
+  if (spec.subnet6 === undefined && spec.hostPrefix6 !== undefined) {
+    throw invalidArgument(
+      'host-prefix6: the network has no IPv6 subnet',
+      'Give one with --subnet6, or leave it out.',
+    );
+  }
+  if (spec.subnet6 !== undefined) family(spec.subnet6, 6, 'subnet6');
+  const hostPrefix6 = spec.subnet6 && parseHostPrefix(spec.subnet6, spec.hostPrefix6, 'host-prefix6');
+  const backend = backendOf(spec.backend ?? DEFAULT_BACKEND);
+  checkOptions(spec, backend);
+  const network = {
+    name,
+    driver: 'overlay',
+    backend: backend.type,
+    subnet: spec.subnet,
+    hostPrefix,
+    range: parseRange(spec.subnet, hostPrefix, undefined, undefined),
+    ...(spec.subnet6 !== undefined &&
+      hostPrefix6 !== undefined && {
+        subnet6: spec.subnet6,
+        hostPrefix6,
+        range6: parseRange(spec.subnet6, hostPrefix6, undefined, undefined),
+      }),
+    ...backend.parse(spec),
+    ...(spec.mtu !== undefined && { mtu: parseMtu(spec.mtu, spec.subnet6 !== undefined) }),
+    internal: spec.internal ?? false,
+    masquerade: spec.masquerade ?? true,
+    ...(spec.madeBy !== undefined && { madeBy: spec.madeBy }),
+  } as OverlayNetwork;
+  const why = backend.refuses(network);
+  if (why === undefined) return network;
+  throw invalidArgument(
+    `backend: network ${name} cannot have ${backend.type}: ${why}`,
+    'Choose another backend.',
+  );
+}
+
+/** What only other backends have is refused. @throws WeftError INVALID_ARGUMENT */
+function checkOptions(spec: NetworkSpec, { type, options, summary }: Backend): void {
+  for (const option of new Set(BACKEND_TYPES.flatMap((other) => backendOf(other).options))) {
+    if (spec[option] === undefined || options.includes(option)) continue;
+    const others = BACKEND_TYPES.filter((other) => backendOf(other).options.includes(option));
+    throw invalidArgument(
+      `${option}: the backend ${type} has none: it ${summary}`,
+      `Leave it out, or give --backend ${others.join(' or ')}.`,
+    );
+  }
+}

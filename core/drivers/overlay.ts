@@ -1,0 +1,247 @@
+// overlay: a routed subnet for each node, joined by a backend.
+//
+// A node has a bridge with the gateway of its subnet; how packets get to other nodes' subnets is the backend's business
+// (core/backends). IPv4 and IPv6 are sides of one network, so that no code is written twice for them.
+import { z } from 'zod';
+
+import { addressBits, IpNetwork, parseInterface } from '../address.js';
+import { backendIn, backendOf, BACKEND_TYPES } from '../backends/index.js';
+import { tunnelMtu } from '../backends/backend.js';
+import { failedPrecondition } from '../errors.js';
+import { pickAddress, reservedUse, withLength } from '../ipam.js';
+import {
+  BRIDGE_LINK_LOCAL,
+  endpointAlias,
+  gatewayOf,
+  macOf,
+  networkAlias,
+  transitIfname,
+} from '../link-names.js';
+import type { OverlayMembership } from '../membership.js';
+import { prefixesOf, type OverlayNetwork } from '../network.js';
+import type { KernelObject } from '../objects/index.js';
+import { isHost, type Endpoint } from '../records.js';
+import type { CompiledEndpoint, Driver } from './driver.js';
+import { parseOverlay } from './overlay-spec.js';
+import { bridgeOf, remotesOf, sidesOf, unreachable } from './overlay-sides.js';
+import { savedCommon } from './saved.js';
+import { noVlan } from './vlan-ids.js';
+
+export const overlay: Driver<OverlayNetwork> = {
+  name: 'overlay',
+  options: ['backend', 'vni', 'port', 'hostPrefix6'],
+  undoesFailedJoin: false,
+  saved: z.union(
+    BACKEND_TYPES.map((type) =>
+      z.object({
+        ...savedCommon,
+        driver: z.literal('overlay'),
+        backend: z.literal(type),
+        ...backendOf(type).config.saved,
+      }),
+    ),
+  ),
+  parse: parseOverlay,
+
+  addressing: () => 'subnets',
+  fixedBackendType: undefined,
+  needs: (network) => backendIn(network).needs,
+  occupies: (network) => prefixesOf(network),
+  hasOwnGateway: () => true,
+  gatewayNode: () => undefined,
+  gateway({ lease }, family) {
+    const subnet = family === 4 ? lease?.subnet : lease?.subnet6;
+    return subnet === undefined ? undefined : gatewayOf(subnet);
+  },
+  prefix: ({ lease }, family) => (family === 4 ? lease?.subnet : lease?.subnet6),
+  reserved: (_network, block, ip) => reservedUse(block, ip),
+  pick: (_network, block, inUse, after, within) => pickAddress(block, inUse, after, within),
+  withLength: ({ lease }, ip) => withLength(ip, lease.subnet),
+
+  checkUnderlay({ name, subnet6 }, { ip6 }) {
+    if (subnet6 === undefined || ip6 !== undefined) return;
+    throw failedPrecondition(
+      `network ${name} is dual stack, and this node has no IPv6 address on the underlay`,
+      'Give the underlay interface an IPv6 address, or name both with --underlay-ip IP,IP6.',
+    );
+  },
+  checkBeside(network, others) {
+    for (const other of others)
+      if (other.driver === 'overlay' && other.name !== network.name)
+        backendIn(network).checkBeside(network, other);
+  },
+  isSameKind: (network, other) => other.driver === 'overlay' && other.backend === network.backend,
+  parent: () => undefined,
+  takesUnderlay: () => false,
+  vlans: () => [],
+  vlanFor: noVlan,
+
+  mtu(membership) {
+    const { overhead } = backendIn(membership.network);
+    return Math.min(...sidesOf(membership).map(({ family }) => tunnelMtu(membership, overhead[family])));
+  },
+  usualMtu: (network, link) =>
+    Math.min(
+      link - backendIn(network).overhead[network.subnet6 === undefined ? 4 : 6],
+      network.mtu ?? Infinity,
+    ),
+  links: (membership) => [bridgeOf(membership), ...overlay.tunnels(membership)],
+  tunnels: (membership) =>
+    backendIn(membership.network).tunnels(
+      membership,
+      sidesOf(membership).map(({ family }) => family),
+    ),
+  udpPorts: (network) => backendIn(network).udpPorts(network),
+  /** What the host has in the place of a veth pair: the bridge, which it stands on already. */
+  hostLink: (membership) => ({ name: bridgeOf(membership), mac: macOf(gatewayOf(membership.lease.subnet)) }),
+  probe(membership, peer) {
+    const { network } = membership;
+    const backend = backendIn(network);
+    const isServed = peer.backendType === network.backend && peer.publicIp.value !== 0n;
+    if (!isServed || (backend.data !== undefined && peer.data?.[4] === undefined)) return undefined;
+    const why = unreachable(membership, peer, 4);
+    return why === undefined
+      ? { address: backend.probeAddress(peer), advice: backend.advice(network) }
+      : { unreachable: why };
+  },
+
+  describe: (network) => ({ backend: network.backend, ...backendIn(network).describe(network) }),
+
+  compileNetwork,
+  compilePeer: (membership, peer) =>
+    remotesOf(membership, peer).flatMap((remote) =>
+      backendIn(membership.network).compilePeer(membership, remote),
+    ),
+  /** A route of its own to the peer that uses it, and an answer to the containers that ask for it on their own link. */
+  compileClaim(membership, { ip }, user) {
+    const own = ip.family === 4 ? membership.lease.subnet : membership.lease.subnet6;
+    const whole = IpNetwork.of(ip, addressBits(ip.family));
+    return remotesOf(membership, user)
+      .filter(({ family }) => family === ip.family)
+      .flatMap((remote): KernelObject[] => [
+        backendIn(membership.network).routeTo(membership, remote, whole),
+        ...(own?.contains(ip) === true
+          ? [{ kind: 'proxy', link: bridgeOf(membership), ip: ip.toString() } as const]
+          : []),
+      ]);
+  },
+  compileEndpoint,
+};
+
+function compileNetwork(membership: OverlayMembership): KernelObject[] {
+  const { network, lease } = membership;
+  const backend = backendIn(network);
+  const bridge = bridgeOf(membership);
+  const objects: KernelObject[] = [
+    {
+      kind: 'link',
+      type: 'bridge',
+      name: bridge,
+      alias: networkAlias(network.name),
+      mac: macOf(gatewayOf(lease.subnet)),
+      mtu: overlay.mtu(membership),
+    },
+  ];
+  for (const side of sidesOf(membership)) {
+    const { family, subnet } = side;
+    const links = [...backend.tunnels(membership, [family]), bridge];
+    const conf = `net/ipv${family}/conf`;
+    objects.push(
+      ...backend.compileNetwork(membership, side),
+      { kind: 'address', link: bridge, address: `${gatewayOf(subnet).toString()}/${subnet.length}` },
+      ...links.map((link) => ({ kind: 'sysctl', path: `${conf}/${link}/forwarding`, value: '1' }) as const),
+    );
+    if (family === 4) {
+      objects.push({ kind: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' });
+      for (const link of links) {
+        objects.push(
+          // 127.0.0.1:PORT of the host leads to a container only where packets of that source may leave by the link
+          // (net/ipv4/route.c, __mkroute_output); the firewall keeps containers from the other direction.
+          { kind: 'sysctl', path: `${conf}/${link}/route_localnet`, value: '1' },
+          // Answers may come by another network's link than questions left by. 2: the highest of all and this counts,
+          // so that a host that is strict elsewhere is not here.
+          { kind: 'sysctl', path: `${conf}/${link}/rp_filter`, value: '2' },
+        );
+      }
+    } else {
+      objects.push(
+        { kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' },
+        // Neighbours are asked for from a link-local address (RFC 4861 §7.2.2). The kernel's own would be checked for
+        // duplicates first, and for a second or two no container could be reached.
+        { kind: 'address', link: bridge, address: `${BRIDGE_LINK_LOCAL}/64` },
+        // Proxy entries of IPv6 answer only where this is on (net/ipv6/ndisc.c, ndisc_recv_ns).
+        { kind: 'sysctl', path: `net/ipv6/conf/${bridge}/proxy_ndp`, value: '1' },
+      );
+    }
+  }
+  return objects;
+}
+
+/**
+ * The host as a member of the network: addresses on its bridge. The kernel's own route to the subnet prefers the gateway's
+ * address as the source; two routes to the halves come before it, and from peers' routes the source is known as well.
+ */
+function compileHostEndpoint(membership: OverlayMembership, endpoint: Endpoint): KernelObject[] {
+  const link = bridgeOf(membership);
+  return sidesOf(membership).flatMap(({ family, subnet }): KernelObject[] => {
+    const text = family === 4 ? endpoint.ip : endpoint.ip6;
+    if (text === undefined) return [];
+    const bits = addressBits(family);
+    const ip = parseInterface(text).address.toString();
+    const address: KernelObject = { kind: 'address', link, address: `${ip}/${bits}` };
+    if (subnet.length >= bits) return [address];
+    const upper = subnet.at(subnet.size / 2n);
+    return [
+      address,
+      ...[subnet.base, upper].map((base): KernelObject => {
+        return { kind: 'route', to: `${base.toString()}/${subnet.length + 1}`, link, src: ip };
+      }),
+    ];
+  });
+}
+
+function compileEndpoint(membership: OverlayMembership, endpoint: Endpoint): CompiledEndpoint {
+  if (isHost(endpoint)) return { host: compileHostEndpoint(membership, endpoint), container: [] };
+  const { network } = membership;
+  const mtu = overlay.mtu(membership);
+  const bridge = bridgeOf(membership);
+  const link = endpoint.ifname;
+  const isInside = endpoint.sandbox.cookie !== '';
+  const host: KernelObject[] = [
+    {
+      kind: 'link',
+      type: 'veth',
+      name: endpoint.hostIfname,
+      alias: endpointAlias(network.name, endpoint.name),
+      mtu,
+      master: bridge,
+      // A container that asks for its own published port: where br_netfilter is on, as Docker and Kubernetes have it, the
+      // packet is translated while it is still the bridge's, which drops what would leave by the port that it came from.
+      ...(endpoint.publish.length === 0 ? {} : { hairpin: true }),
+      peer: isInside
+        ? { name: link, mac: endpoint.mac }
+        : { name: transitIfname(endpoint.id), mac: endpoint.mac, onNode: true },
+    },
+  ];
+  const container: KernelObject[] = [
+    { kind: 'link', type: 'loopback', name: 'lo' },
+    { kind: 'link', type: 'peer', name: link, mac: endpoint.mac, mtu },
+  ];
+  for (const { family, subnet } of sidesOf(membership)) {
+    const text = family === 4 ? endpoint.ip : endpoint.ip6;
+    const whole = family === 4 ? network.subnet : network.subnet6;
+    if (text === undefined || whole === undefined) continue;
+    const { address, length } = parseInterface(text);
+    const via = gatewayOf(subnet).toString();
+    container.push({ kind: 'address', link, address: text });
+    if (length === addressBits(family)) {
+      // Its own link has no prefix that holds the gateway, so the way to it is said first.
+      container.push({ kind: 'route', to: `${via}/${addressBits(family)}`, link });
+      host.push({ kind: 'route', to: `${address.toString()}/${addressBits(family)}`, link: bridge });
+    }
+    if (!whole.equals(subnet)) container.push({ kind: 'route', to: whole.toString(), link, via });
+    if (endpoint.defaultRoute)
+      container.push({ kind: 'route', to: family === 4 ? '0.0.0.0/0' : '::/0', link, via });
+  }
+  return { host, container: isInside ? container : [] };
+}

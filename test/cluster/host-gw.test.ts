@@ -1,0 +1,171 @@
+// host-gw on three hosts of one link: etcd as flannel writes it, plain routes of weft's, and what becomes of them.
+import test from 'ava';
+
+import { bare, Cluster, type EndpointJson } from '../lab/cluster.js';
+import { ping } from '../lab/traffic.js';
+
+const HOSTS = ['h1', 'h2', 'h3'];
+const PREFIX = '/weft/networks/gw';
+
+let lab: Cluster;
+const ends = new Map<string, EndpointJson>();
+
+interface LeaseJson {
+  node: string;
+  subnet: string;
+  vtepMac: string | null;
+}
+interface NetworkJson {
+  backend: string;
+  vni: number | null;
+  port: number | null;
+  leases: LeaseJson[];
+}
+
+test.before(async () => {
+  lab = await Cluster.create(HOSTS.length);
+  await lab.addContainers('c1', 'c2', 'c3', 'late');
+  await lab.startController();
+  await lab.startAgents(HOSTS);
+});
+test.after.always(() => lab?.lab.down());
+
+const create = (...more: string[]): string[] => [
+  ...['network', 'create', 'gw', '--subnet', '10.110.0.0/16', '--subnet6', 'fd42:110::/48'],
+  ...['--backend', 'host-gw', ...more],
+];
+
+/** Routes of weft's that lead over the underlay, as `ip` prints them. */
+const routes = async (host: string, family = 4): Promise<string[]> =>
+  (await lab.sh(host, `ip -${family} route show proto 119 dev eth0`))
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '')
+    .toSorted((a, b) => (a < b ? -1 : 1));
+
+const subnetOf = (host: string): string => `${bare(ends.get(host)?.gateway ?? '').replace(/\.1$/, '.0')}/24`;
+
+test.serial('it is made without the options of a tunnel', async (t) => {
+  for (const option of ['--vni', '--port']) {
+    const { code, stderr } = await lab.weft('h1', ...create(option, '5000'));
+    t.not(code, 0);
+    t.regex(stderr, /(?:vni|port): the backend host-gw has none: it routes over the hosts' own link/);
+  }
+  const internal = await lab.weft('h1', ...create('--internal'));
+  t.not(internal.code, 0);
+  t.regex(internal.stderr, /cannot have host-gw/);
+  const made = await lab.json<NetworkJson>('h1', ...create());
+  t.like(made, { backend: 'host-gw', vni: null, port: null });
+  const config = JSON.parse(await lab.etcdctl('get', '--print-value-only', `${PREFIX}/config`));
+  t.deepEqual(config.Backend, { Type: 'host-gw' });
+});
+
+test.serial(
+  'containers of all hosts reach each other with the MTU of the underlay, by routes alone',
+  async (t) => {
+    for (const [i, host] of HOSTS.entries()) {
+      const end = await lab.attach(host, 'gw', `c${i + 1}`);
+      t.is(end.mtu, 1500);
+      ends.set(host, end);
+    }
+    await lab.until('every route is there', async () =>
+      (await Promise.all(HOSTS.map((host) => routes(host)))).every((all) => all.length === 2),
+    );
+    for (const [i] of HOSTS.entries()) {
+      for (const { ip, ip6 } of ends.values())
+        for (const address of [ip, ip6 ?? '']) {
+          const { received } = await ping(lab.place(`c${i + 1}`), bare(address), { count: 2 });
+          t.is(received, 2, `c${i + 1} → ${address}`);
+        }
+    }
+    // 28 bytes of headers: not a byte of an encapsulation.
+    await lab.sh('c1', `ping -c 1 -W 2 -M do -s 1472 ${bare(ends.get('h2')?.ip ?? '')}`);
+    t.deepEqual(
+      await routes('h1'),
+      ['h2', 'h3'].map((host) => `${subnetOf(host)} via ${lab.ipOf(host)}`).toSorted(),
+    );
+    t.is((await routes('h1', 6)).length, 2);
+    t.regex(await lab.sh('h1', 'ip -d link'), /wfbr-gw/);
+    t.notRegex(await lab.sh('h1', 'ip -d link'), /wfvx/);
+  },
+);
+
+test.serial('leases are flannel’s of host-gw: no data', async (t) => {
+  const { leases } = await lab.json<NetworkJson>('h1', 'network', 'inspect', 'gw');
+  t.deepEqual(
+    leases.map(({ node, vtepMac }) => `${node} ${vtepMac}`).toSorted((a, b) => (a < b ? -1 : 1)),
+    HOSTS.map((host) => `${host} null`),
+  );
+  const text = await lab.etcdctl('get', '--prefix', '--print-value-only', `${PREFIX}/subnets/`);
+  for (const line of text.split('\n').filter((one) => one !== '')) {
+    const { BackendType, PublicIP, ...rest } = JSON.parse(line);
+    t.is(BackendType, 'host-gw');
+    t.regex(PublicIP, /^192\.0\.2\./);
+    t.deepEqual(Object.keys(rest).toSorted(), ['PublicIPv6', 'Weft']);
+  }
+});
+
+test.serial('a route that is deleted by hand comes back; one that is weft’s no more goes', async (t) => {
+  const wanted = await routes('h1');
+  await lab.sh('h1', `ip route del ${subnetOf('h2')}`);
+  await lab.sh('h1', `ip route add 10.110.250.0/24 via ${lab.ipOf('h2')} dev eth0 proto 119`);
+  await lab.until('the routes are as before', async () => (await routes('h1')).join() === wanted.join());
+  t.true(await lab.reaches('c1', bare(ends.get('h2')?.ip ?? '')));
+});
+
+test.serial('a link that went down and came back has its routes again', async (t) => {
+  const wanted = await routes('h1');
+  const wanted6 = await routes('h1', 6);
+  t.is(wanted6.length, 2);
+  // The kernel takes IPv6 addresses and every route from a link that goes down; the host's own are put back by the host.
+  await lab.sh(
+    'h1',
+    `ip link set eth0 down && ip link set eth0 up && ip route replace default via 192.0.2.1 &&
+     ip -6 address replace ${lab.lab.host(1).ip6}/64 dev eth0 nodad && ip -6 route replace default via 2001:db8::1`,
+  );
+  await lab.until('the routes are back', async () => (await routes('h1')).join() === wanted.join());
+  await lab.until('those of IPv6, too', async () => (await routes('h1', 6)).join() === wanted6.join());
+  await lab.until('traffic flows', () => lab.reaches('c1', bare(ends.get('h2')?.ip ?? '')));
+  t.pass();
+});
+
+test.serial('a restart of the agent costs no packet and changes no route', async (t) => {
+  const wanted = await routes('h2');
+  await lab.process('agent-h2').stop();
+  t.deepEqual(await routes('h2'), wanted);
+  t.true(await lab.reaches('c2', bare(ends.get('h1')?.ip ?? '')));
+  await lab.startAgents(['h2']);
+  t.deepEqual(await routes('h2'), wanted);
+  t.true(await lab.reaches('c2', bare(ends.get('h3')?.ip ?? '')));
+  const { problems } = await lab.json<{ problems: unknown[] }>('h2', 'status');
+  t.deepEqual(problems, []);
+});
+
+test.serial('a peer behind a router is named and gets no route', async (t) => {
+  const key = `${PREFIX}/subnets/10.110.200.0-24`;
+  const lease = {
+    PublicIP: '198.51.100.9',
+    BackendType: 'host-gw',
+    Weft: { Node: 'h3', Instance: 'elsewhere' },
+  };
+  await lab.etcdctl('put', key, JSON.stringify(lease));
+  const { problems } = await lab.until('it is told', async () => {
+    const status = await lab.json<{ problems: { what: string; why: string }[] }>('h1', 'status');
+    return status.problems.some(({ why }) => why.includes('198.51.100.9')) ? status : undefined;
+  });
+  t.true(problems.some(({ why }) => /198\.51\.100\.9 is not on a link of this node \(eth0: /.test(why)));
+  t.false((await routes('h1')).some((route) => route.startsWith('10.110.200.')));
+  await lab.etcdctl('del', key);
+  await lab.until('it is over', async () => {
+    const { problems } = await lab.json<{ problems: unknown[] }>('h1', 'status');
+    return problems.length === 0;
+  });
+});
+
+test.serial('the network goes with all its routes', async (t) => {
+  await lab.json('h1', 'network', 'rm', 'gw', '--force');
+  await lab.until('nothing is left', async () =>
+    (await Promise.all(HOSTS.map((host) => routes(host)))).every((all) => all.length === 0),
+  );
+  t.notRegex(await lab.sh('h1', 'ip link'), /wfbr-gw/);
+});

@@ -1,0 +1,195 @@
+// Backends: what every one of them must keep, and the plain routes of host-gw beside the lines of `ip` that they are.
+import test from 'ava';
+
+import { IpAddress, IpNetwork } from '../../core/address.js';
+import { backendOf, BACKEND_TYPES, UNSERVED_BACKENDS } from '../../core/backends/index.js';
+import type { BackendType } from '../../core/backends/types.js';
+import {
+  compileClaim,
+  compileFirewall,
+  compileNetwork,
+  compilePeer,
+  compilePort,
+  containerMtu,
+  type Membership,
+} from '../../core/compile.js';
+import { driverOf, isBridged, networkOf } from '../../core/drivers/index.js';
+import type { WeftError } from '../../core/errors.js';
+import type { Network } from '../../core/network.js';
+import { decodeConfig, encodeConfig } from '../../store/network-codec.js';
+import { linesOf } from '../fakes/lines.js';
+import { claimOf, endpointOf, hostGw, leaseOf, membershipOf, overlay } from './records.js';
+
+const networkWith = (backend: BackendType, name: string, third: number): Network =>
+  networkOf({ name, backend, subnet: IpNetwork.parse(`10.${third}.0.0/16`) });
+
+for (const type of BACKEND_TYPES) {
+  test(`${type}: a config is written as flannel's Backend and reads back the same`, (t) => {
+    const text = encodeConfig({
+      ...networkWith(type, 'blue', 100),
+      ...(type === 'vxlan' && { vni: 7 }),
+    });
+    t.is(JSON.parse(text).Backend.Type, type);
+    const read = decodeConfig('blue', text);
+    t.is(isBridged(read) ? undefined : read.backend, type);
+    t.is(encodeConfig({ ...read }), text);
+    const given = decodeConfig('blue', text.replace(`"${type}"`, `"${type.toUpperCase()}"`));
+    t.is(isBridged(given) ? undefined : given.backend, type, 'flannel takes the type in any case');
+  });
+
+  test(`${type}: what its devices belong to, and an MTU that leaves room for its headers`, (t) => {
+    const { devices, overhead } = backendOf(type);
+    const linksOf = (network: Network): string[] => {
+      const membership = membershipOf(network);
+      return driverOf(network).tunnels(membership);
+    };
+    const vni = (n: number): object => (type === 'vxlan' ? { vni: n } : {});
+    const a = linksOf({ ...networkWith(type, 'a', 100), ...vni(1) });
+    const b = linksOf({ ...networkWith(type, 'b', 101), ...vni(2) });
+    if (devices === 'none') t.deepEqual([...a, ...b], []);
+    if (devices === 'network')
+      t.deepEqual(
+        a.filter((link) => b.includes(link)),
+        [],
+      );
+    if (devices === 'node') t.deepEqual(a, b);
+    t.is(containerMtu(membershipOf({ ...networkWith(type, 'a', 100), ...vni(1) })), 1500 - overhead[4]);
+  });
+
+  test(`${type}: an option of another backend is refused with the reason`, (t) => {
+    const { options, summary } = backendOf(type);
+    const foreign = (['vni', 'port'] as const).filter((option) => !options.includes(option));
+    t.deepEqual([...options, ...foreign].toSorted(), ['port', 'vni']);
+    for (const option of foreign) {
+      const spec = { name: 'blue', backend: type, subnet: IpNetwork.parse('10.100.0.0/16'), [option]: 9 };
+      const { message, next } = t.throws<WeftError>(() => networkOf(spec));
+      t.is(message, `${option}: the backend ${type} has none: it ${summary}`);
+      t.regex(next ?? '', /Leave it out, or give --backend vxlan/);
+    }
+  });
+}
+
+test('a backend is served, or known and not served', (t) => {
+  t.deepEqual(
+    BACKEND_TYPES.filter((type) => UNSERVED_BACKENDS.includes(type)),
+    [],
+  );
+});
+
+const gw = hostGw();
+const dual = hostGw({ subnet6: 'fd42:110::/48' });
+
+test('host-gw: a bridge and no device', (t) => {
+  const lines = linesOf(compileNetwork(membershipOf(gw))).filter((line) => !line.startsWith('sysctl'));
+  t.deepEqual(lines, [
+    'link wfbr-gw bridge address 02:77:0a:6e:01:01 mtu 1500 alias "weft network gw"',
+    'addr 10.110.1.1/24 dev wfbr-gw',
+  ]);
+});
+
+const PEERS: {
+  what: string;
+  in: Membership;
+  peer: ReturnType<typeof leaseOf>;
+  lines: string[];
+  why?: RegExp;
+}[] = [
+  {
+    what: 'on the link',
+    in: membershipOf(gw),
+    peer: leaseOf(gw, 2),
+    lines: ['route 10.110.2.0/24 via 192.0.2.2 dev eth0'],
+  },
+  {
+    what: 'of both families',
+    in: membershipOf(dual),
+    peer: leaseOf(dual, 2),
+    lines: ['route 10.110.2.0/24 via 192.0.2.2 dev eth0', 'route fd42:110:0:2::/64 via 2001:db8::2 dev eth0'],
+  },
+  {
+    what: 'behind a router',
+    in: membershipOf(gw),
+    peer: leaseOf(gw, 2, { publicIp: IpAddress.parse('198.51.100.2') }),
+    lines: [],
+    why: /198\.51\.100\.2 is not on a link of this node \(eth0: 192\.0\.2\.0\/24, 2001:db8::\/64\)/,
+  },
+  {
+    what: 'on another link of the node',
+    in: membershipOf(gw, {
+      onLink: [{ link: 'eth1', prefix: IpNetwork.parse('198.51.100.0/24') }],
+    }),
+    peer: leaseOf(gw, 2, { publicIp: IpAddress.parse('198.51.100.2') }),
+    lines: ['route 10.110.2.0/24 via 198.51.100.2 dev eth1'],
+  },
+  {
+    what: 'with a subnet of another network',
+    in: membershipOf(gw),
+    peer: { ...leaseOf(gw, 2), subnet: IpNetwork.parse('10.111.2.0/24') },
+    lines: [],
+    why: /not of the network/,
+  },
+  {
+    what: 'where the host is exposed',
+    in: { ...membershipOf(gw), exposed: { ip: '10.110.1.9' } },
+    peer: leaseOf(gw, 2),
+    lines: ['route 10.110.2.0/24 via 192.0.2.2 dev eth0 src 10.110.1.9'],
+  },
+];
+for (const { what, in: membership, peer, lines, why } of PEERS) {
+  test(`host-gw, a peer ${what}`, (t) => {
+    t.deepEqual(linesOf(compilePeer(membership, peer)), lines);
+    const probe = driverOf(membership.network).probe(membership, peer);
+    if (why !== undefined)
+      t.regex(probe !== undefined && 'unreachable' in probe ? probe.unreachable : '', why);
+    else t.is(probe !== undefined && 'address' in probe ? probe.address.toString() : '', '10.110.2.1');
+  });
+}
+
+test('host-gw: another backend’s lease, or a reservation, is no peer', (t) => {
+  const membership = membershipOf(gw);
+  for (const fields of [{ backendType: 'vxlan' }, { publicIp: IpAddress.parse('0.0.0.0') }]) {
+    t.deepEqual(compilePeer(membership, leaseOf(gw, 2, fields)), []);
+    t.is(driverOf(gw).probe(membership, leaseOf(gw, 2, fields)), undefined);
+  }
+});
+
+test('host-gw: an address that a peer uses outside its subnet', (t) => {
+  t.deepEqual(linesOf(compileClaim(membershipOf(gw), claimOf(gw, '10.110.1.77', 'n2'), leaseOf(gw, 2))), [
+    'route 10.110.1.77/32 via 192.0.2.2 dev eth0',
+    'neigh proxy 10.110.1.77 dev wfbr-gw',
+  ]);
+});
+
+test('host-gw: the firewall knows its bridge, no tunnel and no port', (t) => {
+  const { networks, tunnelPorts } = compileFirewall([membershipOf(gw), membershipOf(overlay())]);
+  t.deepEqual(
+    networks.map(({ name, links, tunnels }) => [name, links, tunnels]),
+    [
+      ['blue', ['wfbr4097', 'wfvx4097'], ['wfvx4097']],
+      ['gw', ['wfbr-gw'], []],
+    ],
+  );
+  t.deepEqual(tunnelPorts, [8472]);
+});
+
+test('host-gw: a port that leads to another node’s container shows it this node, so that the answer comes back', (t) => {
+  const published = { hostIp: '0.0.0.0', hostPort: 80, port: 80, protocol: 'tcp', everywhere: true } as const;
+  const away = (network: Network, ip: string) =>
+    compilePort(membershipOf(network), endpointOf(network, ip, { node: 'n2' }), published).map(
+      ({ clients }) => clients,
+    );
+  t.deepEqual(away(gw, '10.110.2.5/24'), ['gateway']);
+  t.deepEqual(away(overlay(), '10.100.2.5/24'), ['themselves']);
+});
+
+test('host-gw: an internal network is refused, for its packets come by the hosts’ own link', (t) => {
+  const spec = {
+    name: 'gw',
+    backend: 'host-gw',
+    subnet: IpNetwork.parse('10.110.0.0/16'),
+    internal: true,
+  } as const;
+  t.throws(() => networkOf(spec), {
+    message: /cannot have host-gw: its packets arrive by the hosts' own link/,
+  });
+});
