@@ -26,3 +26,10 @@ export function otherName(network: Network, asked: string, { subnet }: { subnet:
     `Join it with weft.network=${network.name}, or choose another subnet.`,
   );
 }
+
+/** @param what of weft's the Docker network `twin` is already */
+export const twinOf = (what: string, twin: { id: string }): WeftError =>
+  alreadyExists(
+    `${what} is another Docker network of this host already, ${twin.id.slice(0, 12)}`,
+    'Use that one: see docker network ls. On a host a network of weft is one network of Docker.',
+  );

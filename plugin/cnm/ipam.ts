@@ -22,7 +22,7 @@ import type { PluginHost } from '../../daemon/plugin-host.js';
 import { ageOf, isAddressOf, type PluginState, type Pool } from './plugin-state.js';
 import type { Networks } from './network.js';
 import { parseIpamOptions, type IpamOptions } from './options.js';
-import { otherName, otherSubnet } from './errors.js';
+import { otherName, otherSubnet, twinOf } from './errors.js';
 import { ADDRESS_TYPE, type ReleaseAddress, type RequestAddress, type RequestPool } from './protocol.js';
 
 /** Between asking for an address and creating its endpoint Docker does nothing else. */
@@ -154,10 +154,7 @@ export class Ipam {
         ) ??
       (existing && memory.networkNamed(existing.name));
     if (other === undefined || other.state === 'leaving') return;
-    throw alreadyExists(
-      `${whole.toString()} is another Docker network of this host already, ${other.id.slice(0, 12)}`,
-      'Use that one: see docker network ls. On a host a network of weft is one network of Docker.',
-    );
+    throw twinOf(whole.toString(), other);
   }
 
   releasePool(id: string): object {

@@ -4,14 +4,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { IpAddress, IpNetwork, parseInterface } from '../../core/address.js';
-import {
-  alreadyExists,
-  failedPrecondition,
-  invalidArgument,
-  messageOf,
-  unavailable,
-  WeftError,
-} from '../../core/errors.js';
+import { failedPrecondition, invalidArgument, messageOf, unavailable, WeftError } from '../../core/errors.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
 import type { Network } from '../../core/network.js';
 import type { PluginHost, PluginProblem } from '../../daemon/plugin-host.js';
@@ -25,7 +18,7 @@ import {
   optionsOf,
   specOf,
 } from './network-spec.js';
-import { command, otherName, unknownNetwork } from './errors.js';
+import { command, otherName, twinOf, unknownNetwork } from './errors.js';
 import { ADDRESS_SPACE, LABEL, type CreateNetwork, type IpamData } from './protocol.js';
 
 export interface NetworksOptions {
@@ -211,12 +204,7 @@ export class Networks {
   /** @throws WeftError ALREADY_EXISTS where another Docker network of this host is that network */
   #checkTwin(there: Network, { id }: DockerNetwork): void {
     const twin = this.options.memory.networkNamed(there.name);
-    if (twin !== undefined && twin.id !== id) {
-      throw alreadyExists(
-        `network ${there.name} is another Docker network of this host already, ${twin.id.slice(0, 12)}`,
-        'Use that one: see docker network ls. On a host a network of weft is one network of Docker.',
-      );
-    }
+    if (twin !== undefined && twin.id !== id) throw twinOf(`network ${there.name}`, twin);
   }
 
   /** Gives a network that is being named its name, in the background; what etcd cannot do now is tried again. */
