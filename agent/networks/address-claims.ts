@@ -1,5 +1,6 @@
-// AddressClaims on addresses of the networks that this node is on: what they compile to, and the answers to what other nodes ask
-// of this node's subnets. What was agreed to is written down before it is told.
+// Address claims: compiled for the kernel, and answered for this node's subnets.
+//
+// A grant is written to the state directory before it is answered.
 import { compileClaim, type Membership } from '../../core/compile.js';
 import { failedPrecondition, messageOf } from '../../core/errors.js';
 import type { KernelObject } from '../../core/objects/index.js';
@@ -19,12 +20,12 @@ export interface AddressClaimsOptions {
   log: Logger;
 }
 
-/** A network that this node is on, as far as claims are concerned. */
+/** A membership, as far as claims need it. */
 export interface Claimed {
   membership: Membership;
-  /** By address: who uses one of this node's subnet with its agreement. */
+  /** By address of this node's subnet: the endpoint that it was granted to. */
   readonly granted: Map<string, ClaimHolder>;
-  /** Writes down what was agreed to. */
+  /** Writes the grants to the state directory. */
   save(): void;
 }
 
@@ -35,16 +36,16 @@ export class AddressClaims {
     return [...(this.options.store.view.claims.get(network)?.values() ?? [])];
   }
 
-  /** @param retained leases that stand although etcd has lost them: the way of a claim leads to its user's */
+  /** @param retained lost leases that are retained: the route of a claim may lead to one */
   objects({ membership }: Claimed, claim: Claim, retained: readonly Lease[] = []): readonly KernelObject[] {
-    // Whoever has the address on this node keeps the way to it.
+    // An endpoint of this node keeps the route to its own address.
     if (this.#refusal(membership, claim) !== undefined) return [];
     const leases = this.options.store.view.leases.get(membership.network.name)?.values() ?? [];
     const user = [...leases, ...retained].find((lease) => lease.node === claim.node);
     return compileClaim(membership, claim, user);
   }
 
-  /** Answers what other nodes ask of this node's subnet. */
+  /** Answers other nodes' claims on this node's subnet. */
   async answer(claimed: Claimed): Promise<void> {
     const { membership, granted } = claimed;
     for (const claim of this.of(membership.network.name)) {
@@ -69,7 +70,7 @@ export class AddressClaims {
     );
   }
 
-  /** Etcd counts: who stands there uses the address, with or without this node's agreement. @throws WeftError where it cannot */
+  /** A granted claim in etcd counts, with or without this node's agreement. @throws WeftError where it cannot */
   async #recognise(claimed: Claimed, claim: Claim): Promise<void> {
     const why = this.#refusal(claimed.membership, claim);
     if (why === undefined) return this.#grant(claimed, claim);
@@ -82,11 +83,11 @@ export class AddressClaims {
   async #grant(claimed: Claimed, claim: Claim): Promise<void> {
     claimed.granted.set(claim.ip.toString(), { node: claim.node, endpoint: claim.endpoint });
     claimed.save();
-    // The way there before the answer: this node's containers must not ask their own link for it in vain.
+    // The route before the answer: this node's containers must not send ARP requests for it on their own link.
     await this.options.reconciler.set([[claimRecord(claim), this.objects(claimed, claim)]]);
   }
 
-  /** A claim is over; what stands for another endpoint stays. What cannot be written down now is with the network's next change. */
+  /** A claim has ended; a grant to another endpoint stays. A failed write is repeated with the network's next change. */
   ended(claimed: Claimed, claim: Claim): void {
     const { network } = claim;
     const ip = claim.ip.toString();
@@ -103,12 +104,12 @@ export class AddressClaims {
     }
   }
 
-  /** An address of this node's subnet is in use here no more: a claim that it stood against is looked at again. */
+  /** An address of this node's subnet is unused now: a claim that was refused for it is answered again. */
   async freed(claimed: Claimed, network: string, ip: string): Promise<void> {
     if (this.options.problems.get(problemOf({ network, ip })) !== undefined) await this.answer(claimed);
   }
 
-  /** What the store says that others have of this node's subnet. */
+  /** Grants of this node's subnet, by the store. */
   grantedIn(membership: Membership): Claimed['granted'] {
     const mine = this.of(membership.network.name).filter(
       (claim) => claim.state === 'granted' && owns(membership, claim),
@@ -116,7 +117,7 @@ export class AddressClaims {
     return new Map(mine.map(({ ip, node, endpoint }) => [ip.toString(), { node, endpoint }]));
   }
 
-  /** Whether it is this node that must agree. */
+  /** Whether this node answers the claim. */
   #concerns(membership: Membership, claim: Claim): boolean {
     return claim.node !== this.options.node && owns(membership, claim);
   }
@@ -127,7 +128,7 @@ export class AddressClaims {
   }
 }
 
-/** What a claim is known by. */
+/** The record of a claim. */
 interface ClaimId {
   network: string;
   ip: Claim['ip'] | string;

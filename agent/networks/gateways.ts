@@ -1,5 +1,6 @@
-// Networks that name this node as the one that has their gateway are joined when they come up, not at the first attach: the
-// containers of other nodes need it.
+// Gateways of VLAN networks that name this node as their gateway node.
+//
+// The node joins such a network when it appears, not at the first attach: containers of other nodes need the gateway.
 import { gatewayNodeOf } from '../../core/drivers/index.js';
 import { messageOf, WeftError } from '../../core/errors.js';
 import type { Change, Store } from '../../store/store.js';
@@ -25,7 +26,7 @@ export class Gateways {
     if (changes.some((change) => change.kind === 'network')) await this.join();
   }
 
-  /** Joins those that are missing; what cannot be joined now becomes a problem and is tried again. */
+  /** Joins the missing ones; a failure becomes a problem and is retried. */
   async join(): Promise<void> {
     const { store, memberships, problems, node } = this.options;
     clearTimeout(this.#retry);

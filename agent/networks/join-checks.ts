@@ -1,5 +1,4 @@
-// Whether this node can be on a network: on one that it is to join, beside those that it is on already; and on one that it
-// is on, after the network's config has changed.
+// Join checks: whether this node can be, or stay, on a network.
 import type { Membership, Parent, Underlay } from '../../core/compile.js';
 import { allowsVlan, driverOf } from '../../core/drivers/index.js';
 import { failedPrecondition, notFound, unavailable } from '../../core/errors.js';
@@ -10,7 +9,7 @@ import type { Store } from '../../store/store.js';
 import { notServed, unservedConfig } from '../../store/unserved.js';
 import { ownSubnets } from './address-claims.js';
 
-/** @throws WeftError NOT_FOUND, UNAVAILABLE where etcd would have to be asked, FAILED_PRECONDITION where nobody can read it */
+/** @throws WeftError NOT_FOUND, UNAVAILABLE where etcd does not answer, FAILED_PRECONDITION where its config is not served */
 export function knownNetwork(store: Store, name: string): Network {
   const network = store.view.networks.get(name);
   if (network !== undefined) return network;
@@ -28,7 +27,7 @@ export function knownNetwork(store: Store, name: string): Network {
   );
 }
 
-/** @throws WeftError FAILED_PRECONDITION, INVALID_ARGUMENT, ALREADY_EXISTS with what is in the way */
+/** @throws WeftError FAILED_PRECONDITION, INVALID_ARGUMENT, ALREADY_EXISTS that names the conflict */
 export function checkJoinable(
   network: Network,
   others: readonly Network[],
@@ -44,7 +43,7 @@ export function checkJoinable(
 }
 
 /**
- * The parent as the networks on it have it already: which VLAN there stands for the host's own frames is theirs to say.
+ * The parent as earlier networks on it use it: they decide which VLAN carries the host's untagged frames.
  * @throws WeftError FAILED_PRECONDITION where the network wants that VLAN
  */
 export function sharedParent(

@@ -1,4 +1,6 @@
-// As flanneld waits for its config: `--join` names networks that may come later.
+// Join on create: `--join` may name networks that do not exist yet.
+//
+// flanneld waits for its config in the same way.
 import { setTimeout as pause } from 'node:timers/promises';
 
 import { messageOf, WeftError } from '../../core/errors.js';

@@ -1,5 +1,6 @@
-// Renews this node's subnet in one network before its etcd lease ends, as flannel does: by a new etcd lease and a plain
-// put, a margin ahead of the end.
+// Renewal of one subnet lease: a new etcd lease and a put, ahead of its end.
+//
+// flannel does it in the same way.
 import { messageOf } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Store, StoredLease } from '../../store/store.js';
@@ -16,7 +17,7 @@ export interface LeaseRenewerOptions {
   log: Logger;
   problems: Problems;
   ttlSeconds: number;
-  /** Runs what must not happen while the subnet is taken, changed or given back. */
+  /** Runs work that excludes taking, changing and releasing the subnet. */
   exclusively: (work: () => Promise<void>) => Promise<void>;
 }
 
@@ -56,11 +57,11 @@ export class LeaseRenewer {
   }
 
   #wake(seconds: number): void {
-    // setTimeout knows no more than 2^31 - 1 ms; a lease of years is looked at sooner, which does no harm.
+    // setTimeout is limited to 2^31 - 1 ms; an early renewal of a lease of years does no harm.
     this.#timer = setTimeout(() => void this.#renewInTurn(), Math.min(seconds * 1000, 2 ** 31 - 1));
   }
 
-  /** A renewal writes what the lease was when it began: it must not come after a change, or after the end. */
+  /** A renewal writes the lease as it was when it began: it must not follow a change or a release. */
   async #renewInTurn(): Promise<void> {
     const timer = this.#timer;
     await this.options.exclusively(async () => {

@@ -1,7 +1,7 @@
 // Retries of subnet leases that this node could not acquire, by network.
 //
-// Not every cause that goes is reported: another node releases its subnet, but an etcd that refused to write says nothing when
-// it is well again.
+// Not every recovery is an event: another node's release is one, but an etcd that refused a write does not report that it has
+// recovered.
 import { Backoff } from '../../core/backoff.js';
 
 const FIRST_MS = 5000;
@@ -36,7 +36,7 @@ export class LeaseRetry {
     this.#due.set(network, { timer: setTimeout(() => this.take(network), backoff.next()), backoff });
   }
 
-  /** It is had, or not wanted any more. */
+  /** It was acquired, or is not needed any more. */
   end(network: string): void {
     clearTimeout(this.#due.get(network)?.timer);
     this.#due.delete(network);

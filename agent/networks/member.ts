@@ -1,5 +1,6 @@
-// This node in one network: its membership, the lease of its subnet, which is kept alive here, and what it has granted to
-// other nodes. All of it is remembered in the state directory.
+// One membership: the network, this node's subnet lease, and its grants.
+//
+// All of it is in the state directory.
 import type { Membership } from '../../core/compile.js';
 import { failedPrecondition } from '../../core/errors.js';
 import { bareIp, type IpNetwork } from '../../core/address.js';
@@ -23,14 +24,14 @@ export interface MemberOptions {
   /** Whether containers of this node are on the network, with addresses of `within` where it is given. */
   isUsed: (network: string, within?: IpNetwork) => boolean;
   subnetTtlSeconds: number;
-  /** Runs what must not happen while the subnet is taken, changed or given back. */
+  /** Runs work that excludes taking, changing and releasing the subnet. */
   exclusively: (work: () => Promise<void>) => Promise<void>;
 }
 
 export class Member implements Claimed {
   readonly #keeper: LeaseRenewer;
   #owner: string | undefined;
-  /** Subnets that this node had before the one that it has. */
+  /** Earlier subnets of this node. */
   readonly #left: IpNetwork[] = [];
 
   constructor(
@@ -46,7 +47,7 @@ export class Member implements Claimed {
     return this.#keeper.expires;
   }
 
-  /** Renews a lease that was made just now from here on. */
+  /** Renews a fresh lease from here on. */
   keep(lease: StoredLease): void {
     this.#keeper.hold(lease);
   }
@@ -59,12 +60,12 @@ export class Member implements Claimed {
     return this.membership.lease.subnet.toString() === subnet;
   }
 
-  /** Somebody else has this node's subnet: until it has another, nothing may be given out of it. */
+  /** Another node holds the subnet: nothing may be given out of it until this node has another. */
   dispossess(owner: string): void {
     this.#owner = owner;
   }
 
-  /** @throws WeftError FAILED_PRECONDITION while the subnet is somebody else's */
+  /** @throws WeftError FAILED_PRECONDITION while another node holds the subnet */
   checkPossession(): void {
     if (this.#owner === undefined) return;
     const { network, lease } = this.membership;
@@ -74,7 +75,7 @@ export class Member implements Claimed {
     );
   }
 
-  /** Takes the subnet again, or another where it has become somebody else's. @throws WeftError; then it is as before */
+  /** Takes the subnet again, or another where another node holds it. @throws WeftError; then nothing has changed */
   async takeLease(): Promise<void> {
     const { network, lease } = this.membership;
     const taken = await this.options.leases.acquire(network, { previous: lease });
@@ -86,7 +87,7 @@ export class Member implements Claimed {
     this.save();
   }
 
-  /** Says that containers have addresses of a subnet that this node does not have any more, while there are any. */
+  /** A problem while containers have addresses of an earlier subnet. */
   settleMove(): void {
     const { network, lease } = this.membership;
     const key = { scope: networkScope(network.name), kind: 'moved-subnet' } as const;
@@ -96,12 +97,12 @@ export class Member implements Claimed {
     if (inUse.length === 0) return this.options.problems.clear(key);
     this.options.problems.set(key, {
       what: `network ${network.name}`,
-      why: `this node had ${inUse.join(' and ')}, which is another's now, and has ${lease.subnet.toString()}`,
+      why: `this node had ${inUse.join(' and ')}, which another node holds now; it has ${lease.subnet.toString()}`,
       fix: 'Attach its containers again: their addresses are of the old subnet.',
     });
   }
 
-  /** Takes a changed config over where the node's subnet stays what it is; otherwise the old one runs on. */
+  /** Adopts a changed config, unless the node's subnet would not fit it: then the old one stays in force. */
   adopt(network: Network): boolean {
     const { network: old, lease } = this.membership;
     const key = { scope: networkScope(network.name), kind: 'config' } as const;
@@ -118,7 +119,7 @@ export class Member implements Claimed {
     return true;
   }
 
-  /** By which endpoint the host itself is on the network; undefined: by none. Answers whether that is new. */
+  /** Sets the host endpoint; undefined: none. @returns whether that is a change */
   expose(endpoint: Endpoint | undefined): boolean {
     const before = this.membership.exposed;
     const exposed = endpoint === undefined ? undefined : addressesOf(endpoint);

@@ -1,29 +1,30 @@
-// The networks that this node is on: joining, holding and leaving them, by what the store says. Whether one can be joined,
-// which subnet the node has there, and what other nodes are to it is each said in a file of its own.
+// Memberships: the networks of this node, joined, held and left.
+//
+// They follow the store's changes in order. Join checks, own leases, peer routes, address claims and kernel objects have files
+// of their own.
 import type { IpAddress, IpNetwork } from '../../core/address.js';
 import { areRouted, type Network } from '../../core/network.js';
-import { compileFirewall, compileNetwork, type Membership, type Underlay } from '../../core/compile.js';
-import type { KernelObject } from '../../core/objects/index.js';
+import type { Membership, Underlay } from '../../core/compile.js';
 import { describeStep } from '../../core/plan.js';
 import { addressingOf, driverOf } from '../../core/drivers/index.js';
 import { failedPrecondition, type WeftError } from '../../core/errors.js';
 import type { ClaimHolder, Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
-import { networkGone, ownLease } from '../../core/lost-records.js';
+import { networkGone } from '../../core/lost-records.js';
 import type { Change, LeaseRequest, Store } from '../../store/store.js';
 import { AddressClaims } from './address-claims.js';
 import { checkJoinable, knownNetwork, sharedParent } from './join-checks.js';
-import type { Kernel, StepFailure } from '../kernel/index.js';
+import type { Kernel } from '../kernel/index.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
 import { Member } from './member.js';
+import { NetworkObjects } from './network-objects.js';
+import { OwnLeases } from './own-leases.js';
 import { findParent } from './parent-link.js';
 import { PeerRoutes, type Records } from './peer-routes.js';
 import { attempt, networkScope, NODE, NODE_REMOVED, type Problems } from '../health/index.js';
 import { type Reconciler, RecordMap } from '../reconcile/index.js';
 import type { SavedNetwork, State } from '../state/index.js';
-import { LeaseRetry } from './lease-retry.js';
 import { hasWanted, SubnetLeases, type PreviousSubnet } from './subnet-leases.js';
-import { deleteSubnetEnv, writeSubnetEnv } from './subnet-env.js';
 
 export interface MembershipsOptions {
   kernel: Kernel;
@@ -37,7 +38,7 @@ export interface MembershipsOptions {
   runDir: string;
   subnetTtlSeconds: number;
   underlay: () => Underlay;
-  /** Until a subnet that could not be taken is asked for again, the first time. */
+  /** Milliseconds to the first retry of a subnet that could not be taken. */
   leaseRetryMs?: number;
 }
 
@@ -50,11 +51,11 @@ export interface JoinOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** What the endpoints of the node have to do with its networks. */
+/** What memberships need of the node's endpoints. */
 export interface MembershipListener {
-  /** The network's objects have been compiled anew: those of its endpoints must be, too. */
+  /** The network has been compiled anew: its endpoints must be, too. */
   changed(network: string): Promise<void>;
-  /** The network is gone: so are its endpoints. */
+  /** The node has left the network: its endpoints end. */
   left(network: string): Promise<void>;
   /** Whether the network has endpoints on this node, with addresses of `within` where it is given. */
   isUsed(network: string, within?: IpNetwork): boolean;
@@ -68,14 +69,13 @@ export class Memberships {
   readonly #claims: AddressClaims;
   readonly #peers: PeerRoutes;
   readonly #leases: SubnetLeases;
-  readonly #leaseRetry: LeaseRetry;
+  readonly #ownLeases: OwnLeases;
+  readonly #objects: NetworkObjects;
   #listener: MembershipListener | undefined;
-  /** This node was taken out of the cluster although it was up. */
+  /** This node was removed from the cluster while it was up. */
   #expelled = false;
   /** Networks of the state directory that this run of the agent has not seen in etcd yet. */
   readonly #unseen = new Set<string>();
-  /** Networks whose lease goes because this node wants it. */
-  readonly #leaving = new Set<string>();
   /** A removal of this node from before this run, which its return has settled. */
   #settledRemoval: string | undefined;
 
@@ -88,11 +88,23 @@ export class Memberships {
       ...options,
       isUsed: (network) => this.#isUsed(network),
     });
-    this.#leaseRetry = new LeaseRetry((network) => void this.#retake(network), options.leaseRetryMs);
     this.#peers = new PeerRoutes({
       ...options,
       claims: this.#claims,
       member: (network) => this.#members.get(network),
+    });
+    this.#objects = new NetworkObjects({
+      ...options,
+      peers: this.#peers,
+      members: this.#members,
+      changed: async (network) => this.#listener?.changed(network),
+    });
+    this.#ownLeases = new OwnLeases({
+      ...options,
+      leases: this.#leases,
+      members: this.#members,
+      locks: this.#locks,
+      moved: (network) => this.#objects.publish(network),
     });
   }
 
@@ -100,7 +112,7 @@ export class Memberships {
     this.#listener = listener;
   }
 
-  /** @throws WeftError FAILED_PRECONDITION while this node's subnet of the network is somebody else's */
+  /** @throws WeftError FAILED_PRECONDITION while another node holds this node's subnet of the network */
   checkPossession(network: string): void {
     this.#members.get(network)?.checkPossession();
   }
@@ -127,18 +139,18 @@ export class Memberships {
     return this.#peers.retainedFor(network, ip, asker);
   }
 
-  /** Nobody on this node uses the address any more. */
+  /** The address is unused on this node. */
   freed(network: string, ip: string): void {
     const member = this.#members.get(network);
     if (member !== undefined) void this.#claims.freed(member, network, ip);
   }
 
-  /** By which endpoint the host itself is on a network; undefined: by none. */
+  /** Sets the host endpoint of a network; undefined: none. */
   async expose(network: string, endpoint: Endpoint | undefined): Promise<void> {
-    if (this.#members.get(network)?.expose(endpoint) === true) await this.#publishObjects(network);
+    if (this.#members.get(network)?.expose(endpoint) === true) await this.#objects.publish(network);
   }
 
-  /** An endpoint of the network is gone from this node. */
+  /** An endpoint of the network was removed from this node. */
   endpointGone(network: string): void {
     this.#members.get(network)?.settleMove();
   }
@@ -148,7 +160,7 @@ export class Memberships {
     return this.#members.get(network)?.expires;
   }
 
-  /** Takes up what the state directory remembers, before the store is asked. */
+  /** Restores memberships from the state directory, before the store answers. */
   async restore(saved: readonly SavedNetwork[]): Promise<void> {
     for (const { network, lease, granted, parent } of saved) {
       const membership = {
@@ -163,17 +175,17 @@ export class Memberships {
       );
       this.#unseen.add(network.name);
     }
-    for (const { network } of saved) await this.#publishObjects(network.name);
+    for (const { network } of saved) await this.#objects.publish(network.name);
   }
 
-  /** The store's first full list is here: remembered networks are confirmed or left, and their peers programmed. */
+  /** After the store's first full list: confirms or leaves restored networks, and programs their peers. */
   async resume(): Promise<void> {
     this.#settledRemoval ??= this.options.store.view.removals.get(`node ${this.options.node}`)?.at;
     for (const name of [...this.#members.keys()]) {
       await this.#locks.run(name, () => this.#resumeOne(name));
     }
     // The networks that this node is not on are known from here on.
-    await this.#setFirewall();
+    await this.#objects.setFirewall();
     await this.followRoutes();
   }
 
@@ -202,8 +214,8 @@ export class Memberships {
       member.adopt(network);
     }
     this.#peers.confirm(member);
-    await this.#takeLease(member);
-    await this.#publishObjects(name);
+    await this.#ownLeases.take(member);
+    await this.#objects.publish(name);
   }
 
   /**
@@ -237,7 +249,7 @@ export class Memberships {
       member.save();
       this.#members.set(name, member);
       member.keep(lease);
-      const failures = await this.#publishObjects(name);
+      const failures = await this.#objects.publish(name);
       const [failure] = driverOf(network).undoesFailedJoin ? failures : [];
       if (failure !== undefined) {
         await this.#leave(name);
@@ -257,26 +269,15 @@ export class Memberships {
    * @throws WeftError UNAVAILABLE; then it is still on it
    */
   async leave(name: string): Promise<void> {
-    await this.#locks.run(name, async () => {
-      const lease = this.#members.get(name)?.membership.lease;
-      if (lease === undefined) return;
-      this.#leaving.add(name);
-      try {
-        // First: a lease that stayed would keep the subnet from others until it ends.
-        await this.options.store.releaseLease(lease);
-        await this.#leave(name);
-      } finally {
-        this.#leaving.delete(name);
-      }
-    });
+    await this.#locks.run(name, () => this.#ownLeases.release(name, () => this.#leave(name)));
   }
 
-  /** What the store tells, at once: handle() is called when the batches before it are done with. */
+  /** Changes of the store, as soon as they arrive: handle() is called when earlier batches have been handled. */
   note(changes: readonly Change[]): void {
     this.#peers.note(changes);
   }
 
-  /** What the store tells; called once for every batch, in order. */
+  /** Changes of the store: every batch once, in order. */
   async handle(changes: readonly Change[]): Promise<void> {
     const touched = new Map<string, Records>();
     const claimed = new Set<string>();
@@ -289,8 +290,9 @@ export class Memberships {
       const member = this.#members.get(name);
       if (member === undefined) continue;
       if (change.kind === 'claim') claimed.add(name);
-      else if (member.isOwn(change.subnet)) await this.#ownLeaseChanged(name, change.subnet);
-      else if (change.after === undefined && this.#leaseRetry.isDue(name)) freed.add(name);
+      else if (member.isOwn(change.subnet)) {
+        if (!this.#expelled) await this.#ownLeases.changed(name, change.subnet);
+      } else if (change.after === undefined && this.#ownLeases.isDue(name)) freed.add(name);
       const records: Records = touched.get(name) ?? new RecordMap();
       const fresh =
         change.kind === 'claim' ? this.#peers.ofClaim(member, change) : this.#peers.ofLease(member, change);
@@ -301,31 +303,31 @@ export class Memberships {
       if (this.#members.has(name)) await this.options.reconciler.set(records);
     }
     for (const name of claimed) await this.answerClaims(name);
-    for (const name of freed) await this.#retake(name);
+    for (const name of freed) await this.#ownLeases.retake(name);
     if (changes.some(({ kind }) => kind === 'network')) {
-      await this.#setFirewall();
+      await this.#objects.setFirewall();
       await this.followRoutes();
     }
   }
 
-  /** Answers what other nodes ask of this node's subnet. */
+  /** Answers other nodes' claims on this node's subnet. */
   async answerClaims(name: string): Promise<void> {
     const member = this.#members.get(name);
     if (member !== undefined && this.#listener !== undefined) await this.#claims.answer(member);
   }
 
-  /** The node's addresses or MTU changed: its leases are told, its tunnels made anew. */
+  /** The node's underlay addresses or MTU changed: rewrites its leases and its tunnels. */
   async underlayChanged(): Promise<void> {
     for (const [name, member] of this.#members) {
       await this.#locks.run(name, async () => {
         member.membership.underlay = this.options.underlay();
-        await this.#takeLease(member);
-        await this.#publishObjects(name);
+        await this.#ownLeases.take(member);
+        await this.#objects.publish(name);
       });
     }
   }
 
-  /** etcd answers again: what could not be told meanwhile is told now. */
+  /** etcd answers again: writes what could not be written meanwhile. */
   async reconnected(): Promise<void> {
     await this.resume();
     for (const name of this.#members.keys()) await this.answerClaims(name);
@@ -333,7 +335,7 @@ export class Memberships {
 
   async stop(): Promise<void> {
     this.#peers.stop();
-    this.#leaseRetry.stop();
+    this.#ownLeases.stop();
     for (const member of this.#members.values()) member.stop();
     await Promise.all(
       [...this.#members.keys()].map((name) => this.#locks.run(name, () => Promise.resolve())),
@@ -350,9 +352,9 @@ export class Memberships {
       }
       this.#unseen.delete(name);
       if (!member.adopt(after)) return;
-      if (!this.#leases.isCurrent(member.membership.lease, after)) await this.#takeLease(member);
+      if (!this.#leases.isCurrent(member.membership.lease, after)) await this.#ownLeases.take(member);
       member.save();
-      await this.#publishObjects(name);
+      await this.#objects.publish(name);
     });
   }
 
@@ -364,93 +366,29 @@ export class Memberships {
     this.#expelled = true;
     this.options.problems.set(NODE_REMOVED, {
       what: `node ${this.options.node}`,
-      why: 'it was taken out of the cluster with `weft node rm --force` while it was up',
+      why: 'it was removed from the cluster with `weft node rm --force` while it was up',
       fix: 'Restart the agent to join again.',
     });
     for (const name of [...this.#members.keys()]) await this.#locks.run(name, () => this.#leave(name));
-  }
-
-  async #ownLeaseChanged(name: string, subnet: string): Promise<void> {
-    const member = this.#members.get(name);
-    if (member === undefined || this.#expelled || this.#leaving.has(name)) return;
-    const { node, instance } = this.options;
-    const { view } = this.options.store;
-    // As it is now: the change may be from before this node took the subnet.
-    const after = view.leases.get(name)?.get(subnet);
-    const networkRemoved = view.networks.get(name) === undefined && view.removals.has(`network ${name}`);
-    const state = ownLease(after, { node, instance }, networkRemoved);
-    if (state === 'present' || state === 'removed') return;
-    if (after === undefined) {
-      this.options.log.warn('the subnet lease of this node was lost from etcd: taking it again', {
-        network: name,
-      });
-    } else {
-      // The store grants a subnet only to the node with the right to it: what this node took in the gap is given up.
-      const owner = after.node ?? after.publicIp.toString();
-      member.dispossess(owner);
-      this.options.log.warn('another node holds the subnet of this node now', {
-        network: name,
-        subnet: after.subnet.toString(),
-        owner,
-      });
-    }
-    await this.#retake(name);
-  }
-
-  async #retake(name: string): Promise<void> {
-    const member = this.#members.get(name);
-    await this.#locks.run(name, async () => {
-      if (member === undefined || this.#members.get(name) !== member) return;
-      const before = member.membership.lease.subnet;
-      await this.#takeLease(member);
-      if (!member.membership.lease.subnet.equals(before)) await this.#publishObjects(name);
-    });
-  }
-
-  async #takeLease(member: Member): Promise<void> {
-    const { name } = member.membership.network;
-    const what = `the subnet lease of network ${name}`;
-    if (
-      await attempt(this.options, { scope: networkScope(name), kind: 'lease', what }, () =>
-        member.takeLease(),
-      )
-    ) {
-      this.#leaseRetry.end(name);
-      return;
-    }
-    // What this node remembers may be another's since: it must not give that out while it has nothing else.
-    const owner = this.#leases.otherHolder(member.membership.lease);
-    if (owner !== undefined) member.dispossess(owner);
-    this.#leaseRetry.failed(name);
   }
 
   async #leave(name: string): Promise<void> {
     const member = this.#members.get(name);
     if (member === undefined) return;
     member.stop();
-    this.#leaseRetry.end(name);
+    this.#ownLeases.left(name);
     this.#unseen.delete(name);
-    // First: what is being attached to it finds it gone.
+    // First: an attach under way finds it gone.
     this.#members.delete(name);
     await this.#listener?.left(name);
     this.options.state.deleteNetwork(name);
-    deleteSubnetEnv(this.options.runDir, name);
-    this.options.problems.clearScope(networkScope(name));
-    // An endpoint that could not be removed keeps its own record.
-    const records = this.options.reconciler.recordsOf(name).filter(({ kind }) => kind !== 'endpoint');
-    await this.options.reconciler.set(records.map((record) => [record, undefined] as const));
-    await this.#setFirewall();
+    await this.#objects.remove(name);
     this.options.log.info('left a network', { network: name });
   }
 
-  #setFirewall(): Promise<void> {
-    const known = this.options.store.view.networks.values();
-    return this.options.reconciler.setFirewall(compileFirewall(this.list(), known));
-  }
-
   /**
-   * Joins what the networks of this node's containers are routed with: their packets take the other network's own tunnels,
-   * and the answers this one's, so a node has to be on both.
+   * Joins the networks that networks of this node's containers are routed with. Packets take the other network's tunnels and
+   * answers this one's, so a node must be on both.
    */
   async followRoutes(): Promise<void> {
     const known = [...this.options.store.view.networks.values()];
@@ -467,36 +405,6 @@ export class Memberships {
     this.options.problems.keepOnly(NODE, 'routed-network', names);
   }
 
-  /**
-   * Everything of a network, compiled anew. The firewall first: no packet goes where it will forbid it. Both enter the
-   * reconciler's queue in the turn in which the network becomes a member: a peer or an endpoint that overtook the
-   * network's record would find no link of it. The kernel would refuse it, and a peer would be unreachable until the
-   * next full comparison.
-   */
-  async #publishObjects(name: string): Promise<StepFailure[]> {
-    const member = this.#members.get(name);
-    if (member === undefined) return [];
-    const firewall = this.#setFirewall();
-    const records: Records = new RecordMap<readonly KernelObject[] | undefined>([
-      [{ kind: 'network', network: name }, compileNetwork(member.membership)],
-      ...this.#peers.of(member),
-    ]);
-    const [failures] = await Promise.all([this.options.reconciler.set(records), firewall]);
-    await this.#listener?.changed(name);
-    const { runDir } = this.options;
-    await attempt(
-      this.options,
-      {
-        scope: networkScope(name),
-        kind: 'subnet-env',
-        what: `the subnet.env file of network ${name}`,
-        otherwise: `Make ${runDir} writable and give it space; it is written again when the network changes or etcd answers again.`,
-      },
-      () => Promise.resolve(writeSubnetEnv(runDir, member.membership)),
-    );
-    return failures;
-  }
-
   #member(membership: Membership, granted: Member['granted']): Member {
     const exclusively = (work: () => Promise<void>): Promise<void> =>
       this.#locks.run(membership.network.name, work);
@@ -511,7 +419,7 @@ export class Memberships {
 
 function expelled(node: string): WeftError {
   return failedPrecondition(
-    `node ${node} was taken out of the cluster with \`weft node rm --force\``,
+    `node ${node} was removed from the cluster with \`weft node rm --force\``,
     'Restart its agent to join again.',
   );
 }

@@ -1,5 +1,6 @@
-// The link of this node that a network leaves through: whether it may be taken, checked before anything is done, and what
-// is to be known of it; and whether this node's kernel can carry the network at all.
+// The parent link of a network on this node, checked before it is used.
+//
+// Also whether this node's kernel can carry the network at all.
 import type { Parent, Underlay } from '../../core/compile.js';
 import { driverOf, needsOf, vlansOf } from '../../core/drivers/index.js';
 import { formatVlans } from '../../core/drivers/vlan-ids.js';
@@ -10,7 +11,7 @@ import type { Kernel, ParentLink } from '../kernel/index.js';
 
 /**
  * Checks that this node can be on the network.
- * @throws WeftError FAILED_PRECONDITION, NOT_FOUND, with what is missing or in the way
+ * @throws WeftError FAILED_PRECONDITION, NOT_FOUND that names what is missing or in conflict
  */
 export async function findParent(
   kernel: Kernel,
@@ -27,7 +28,7 @@ export async function findParent(
 
 function checkCapabilities(network: Network, kernel: Pick<Kernel, 'capabilities'>, node: string): void {
   const needed = needsOf(network, node);
-  // What a kernel can do is found out by trying, which costs a namespace.
+  // Capabilities are found out by trying, which costs a namespace.
   const capabilities = needed.length === 0 ? [] : kernel.capabilities();
   const missing = capabilities.filter(({ name, available }) => needed.includes(name) && !available);
   if (missing.length === 0) return;
@@ -37,7 +38,7 @@ function checkCapabilities(network: Network, kernel: Pick<Kernel, 'capabilities'
   );
 }
 
-/** Pure, so that every refusal can stand in a table. */
+/** Pure: every refusal is a row of a test. */
 export function chooseParent(
   network: Network,
   link: ParentLink | undefined,
@@ -95,7 +96,7 @@ export function chooseParent(
   return { name, isBridge: false, mac, mtu, native: nativeFor(carried) };
 }
 
-/** An id that stands for frames without a tag on the bridge: the last that the network leaves free. It is on no wire. */
+/** The VLAN of untagged frames on the bridge: the last id that the network leaves free. It never leaves the host. */
 function nativeFor(carried: readonly { first: number; last: number }[]): number {
   for (let id = 4094; id > 1; id--)
     if (!carried.some(({ first, last }) => first <= id && id <= last)) return id;

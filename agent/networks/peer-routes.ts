@@ -24,10 +24,10 @@ export interface PeerRoutesOptions {
   member: (network: string) => Claimed | undefined;
 }
 
-/** Milliseconds after which the claims of a node that is up stand in etcd again, or were given back. */
+/** Milliseconds after which a living node has written its claims back, or released them. */
 const CONFIRMED_MS = 60_000;
 
-/** By record; undefined for one that is gone. */
+/** By record; undefined: removed. */
 export type Records = RecordMap<readonly KernelObject[] | undefined>;
 
 const peerRecord = (network: string, subnet: string): RecordKey => ({ kind: 'peer', network, id: subnet });
@@ -99,11 +99,11 @@ export class PeerRoutes {
     return (change.after ?? change.before)?.state !== 'granted' && this.#lost.has(claimRecord(change));
   }
 
-  /** The records that a change comes to. note() has seen it before. */
+  /** The records of a change that note() has seen. */
   ofLease(claimed: Claimed, change: Extract<Change, { kind: 'lease' }>): Records {
     const { network, subnet, after } = change;
     if (this.#losses.has(change)) return new RecordMap();
-    // AddressClaims lead to the user's VTEP, which the lease names.
+    // Routes of claims lead to their user's node, which the lease names.
     return new RecordMap([
       [peerRecord(network, subnet), this.#peer(claimed.membership, after)],
       ...this.#claims(claimed),
@@ -141,11 +141,11 @@ export class PeerRoutes {
   retainedFor(network: string, ip: IpAddress, asker: ClaimHolder): string | undefined {
     const claim = this.#lost.claims(network).find((claim) => claim.ip.equals(ip));
     if (claim !== undefined && isForeign(claim, asker))
-      return `is endpoint ${claim.endpoint}'s on node ${claim.node}, whose claim is gone from etcd`;
+      return `is endpoint ${claim.endpoint}'s on node ${claim.node}, whose claim etcd has lost`;
     for (const { node, subnet, subnet6 } of this.#lost.leases(network)) {
       const inside = [subnet, subnet6].find((subnet) => subnet?.contains(ip) === true);
       if (inside !== undefined)
-        return `is in ${inside.toString()}, the subnet of node ${node ?? '?'}, whose lease is gone from etcd`;
+        return `is in ${inside.toString()}, the subnet of node ${node ?? '?'}, whose lease etcd has lost`;
     }
     return undefined;
   }
@@ -177,13 +177,13 @@ export class PeerRoutes {
     return peer === undefined || isSelf ? undefined : compilePeer(membership, peer);
   }
 
-  /** The way to it goes, and those to addresses that are claimed from there. */
+  /** Removes the routes to it, and those to addresses that it claims. */
   #drop(network: string, record: RecordKey): void {
     const claimed = this.options.member(network);
     if (claimed === undefined) return;
     const gone: Records = new RecordMap([[record, undefined], ...this.#claims(claimed)]);
     this.options.reconciler.set(gone).catch((error: unknown) => {
-      // In no record any more, it goes with the next comparison.
+      // It is in no record any more: the next comparison removes it.
       this.options.log.warn('what led to a peer is not gone yet', { ...record, error: messageOf(error) });
     });
   }

@@ -1,4 +1,4 @@
-// The file that scripts and Docker set-ups read a node's subnet from, in the words of flannel's subnet.env.
+// subnets/NETWORK.env: a node's subnet for scripts, with flannel's variables.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -22,7 +22,7 @@ export function subnetEnv(membership: Membership): string {
   return `${lines.join('\n')}\n`;
 }
 
-/** The gateway with the length of the containers' prefix; without a gateway what the node gives out. */
+/** The gateway with the containers' prefix length; without a gateway the node's own subnet. */
 function interfaceIn(membership: Membership, family: Family): string | undefined {
   const prefix = prefixIn(membership, family);
   const gateway = gatewayIn(membership, family);

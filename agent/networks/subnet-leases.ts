@@ -1,5 +1,7 @@
-// What this node gives addresses out of in a network: where nodes share it, a subnet under a lease in etcd, asked for with
-// what the node had before; otherwise all of it, with nothing in etcd.
+// Subnet leases: the part of a network that this node gives addresses out of.
+//
+// Where nodes share the network it is a lease in etcd, requested with the node's earlier one; otherwise it is the whole
+// network, with nothing in etcd.
 import { isDeepStrictEqual } from 'node:util';
 
 import { leaseDataFor } from '../../core/backends/index.js';
@@ -22,7 +24,7 @@ export interface SubnetLeasesOptions {
   isUsed: (network: string) => boolean;
 }
 
-/** A subnet that the node had, and since when. */
+/** An earlier subnet of the node, and since when it had it. */
 export type PreviousSubnet = Pick<Lease, 'subnet' | 'subnet6' | 'since'>;
 
 export interface AcquireOptions {
@@ -41,7 +43,7 @@ export class SubnetLeases {
     return this.options.store.acquireLease(wanted === undefined ? request : { ...request, wanted }, signal);
   }
 
-  /** Undefined where the node's part of the network is under no lease. */
+  /** Undefined where the node's part of the network needs no lease. */
   request(network: Network, previous?: PreviousSubnet): LeaseRequest | undefined {
     if (!['subnets', 'blocks'].includes(addressingOf(network))) return undefined;
     const { node, instance, subnetTtlSeconds, underlay, isUsed } = this.options;
@@ -69,7 +71,7 @@ export class SubnetLeases {
     };
   }
 
-  /** Whether a lease says of this node's end what the network's backend publishes now. */
+  /** Whether a lease has the data that the network's backend publishes now. */
   isCurrent({ backendType, data }: Lease, network: Network): boolean {
     return backendType === backendTypeOf(network) && isDeepStrictEqual(data, this.#data(network));
   }
@@ -80,7 +82,7 @@ export class SubnetLeases {
     return leaseDataFor(network, this.options.instance, dual ? [4, 6] : [4]);
   }
 
-  /** Who has a subnet of this node's by what the store says; undefined while that is nobody else. */
+  /** The other node that holds this node's subnet, by the store; undefined: none. */
   otherHolder({ network, subnet }: Lease): string | undefined {
     const { view } = this.options.store;
     const { node, instance, underlay } = this.options;
@@ -106,14 +108,14 @@ export class SubnetLeases {
       backendType: backendTypeOf(network),
       node,
       instance,
-      // Nothing in etcd, so nothing that could end.
+      // Not in etcd: it never ends.
       reservation: true,
       etcdLease: '0',
     };
   }
 }
 
-/** The membership, where it has the subnet that was asked for. @throws WeftError FAILED_PRECONDITION */
+/** The membership, if it has the requested subnet. @throws WeftError FAILED_PRECONDITION */
 export function hasWanted(membership: Membership, wanted: LeaseRequest['wanted']): Membership {
   const { network, lease } = membership;
   const other = [wanted?.subnet, wanted?.subnet6].find(

@@ -1,0 +1,79 @@
+// Kernel objects of this node's networks: links, peer routes, firewall, subnet.env.
+import { compileFirewall, compileNetwork } from '../../core/compile.js';
+import type { KernelObject } from '../../core/objects/index.js';
+import type { Logger } from '../../daemon/log.js';
+import type { Store } from '../../store/store.js';
+import { attempt, networkScope, type Problems } from '../health/index.js';
+import type { StepFailure } from '../kernel/index.js';
+import { type Reconciler, RecordMap } from '../reconcile/index.js';
+import type { Member } from './member.js';
+import type { PeerRoutes, Records } from './peer-routes.js';
+import { deleteSubnetEnv, writeSubnetEnv } from './subnet-env.js';
+
+export interface NetworkObjectsOptions {
+  reconciler: Reconciler;
+  store: Pick<Store, 'view'>;
+  problems: Problems;
+  log: Logger;
+  runDir: string;
+  peers: PeerRoutes;
+  members: ReadonlyMap<string, Member>;
+  /** The network has been compiled anew: its endpoints must be, too. */
+  changed: (network: string) => Promise<void>;
+}
+
+export class NetworkObjects {
+  constructor(private readonly options: NetworkObjectsOptions) {}
+
+  /**
+   * Compiles a network anew. The firewall comes first: no packet goes where it will forbid it. Both enter the reconciler's
+   * queue in the turn in which the network becomes a member. A peer or an endpoint that overtook the network's record would
+   * find no link of it: the kernel would refuse it, and the peer would be unreachable until the next full comparison.
+   * @returns what the kernel refused
+   */
+  async publish(name: string): Promise<StepFailure[]> {
+    const { reconciler, members, peers, changed } = this.options;
+    const member = members.get(name);
+    if (member === undefined) return [];
+    const firewall = this.setFirewall();
+    const records: Records = new RecordMap<readonly KernelObject[] | undefined>([
+      [{ kind: 'network', network: name }, compileNetwork(member.membership)],
+      ...peers.of(member),
+    ]);
+    const [failures] = await Promise.all([reconciler.set(records), firewall]);
+    await changed(name);
+    await this.#writeEnv(name, member);
+    return failures;
+  }
+
+  async #writeEnv(name: string, member: Member): Promise<void> {
+    const { runDir } = this.options;
+    await attempt(
+      this.options,
+      {
+        scope: networkScope(name),
+        kind: 'subnet-env',
+        what: `the subnet.env file of network ${name}`,
+        otherwise: `Make ${runDir} writable and give it space; it is written again when the network changes or etcd answers again.`,
+      },
+      () => Promise.resolve(writeSubnetEnv(runDir, member.membership)),
+    );
+  }
+
+  /** Removes a network that the node has left. */
+  async remove(name: string): Promise<void> {
+    const { reconciler, problems, runDir } = this.options;
+    deleteSubnetEnv(runDir, name);
+    problems.clearScope(networkScope(name));
+    // An endpoint that could not be removed keeps its own record.
+    const records = reconciler.recordsOf(name).filter(({ kind }) => kind !== 'endpoint');
+    await reconciler.set(records.map((record) => [record, undefined] as const));
+    await this.setFirewall();
+  }
+
+  setFirewall(): Promise<void> {
+    const { reconciler, store, members } = this.options;
+    const memberships = [...members.values()].map(({ membership }) => membership);
+    return reconciler.setFirewall(compileFirewall(memberships, store.view.networks.values()));
+  }
+}
