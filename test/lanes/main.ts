@@ -31,13 +31,13 @@ function output(live: boolean): Pick<RunOptions, 'print' | 'status'> {
 }
 
 function showLanes(machine: Machine): void {
-  for (const lane of LANES)
-    print(
-      `${lane.name.padEnd(11)} ${lane.about}${machine.whyNot(lane) === undefined ? '' : ' (not on this machine)'}`,
-    );
+  for (const lane of LANES) {
+    const why = machine.whyNot(lane);
+    print(`${lane.name.padEnd(11)} ${lane.about}${why === undefined ? '' : ` (not here: ${why})`}`);
+  }
 }
 
-/** Prints what was chosen, and why it is no more. */
+/** Prints what was chosen. */
 function wantedByChange(): Wanted {
   const { base, paths } = changedPaths(CHECKOUT);
   print(`Changed since ${base}: ${paths.length} files`);
