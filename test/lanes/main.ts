@@ -79,10 +79,13 @@ async function main(args: readonly string[]): Promise<number> {
     ...output(jobs.length > 1 && process.stdout.isTTY),
   });
   let code: number | undefined;
+  // Nobody reads any more: as with programs that know SIGPIPE.
+  process.stdout.once('error', () => process.kill(process.pid, 'SIGPIPE')).on('error', () => undefined);
   for (const [signal, status] of [
     ['SIGINT', 130],
     ['SIGTERM', 143],
     ['SIGHUP', 129],
+    ['SIGPIPE', 141],
   ] as const) {
     process.on(signal, () => {
       code ??= status;
@@ -91,7 +94,6 @@ async function main(args: readonly string[]): Promise<number> {
   }
   sweepAndTell();
   const good = await run.all();
-  if (code !== undefined) await run.cutOff();
   sweepAndTell();
   return code ?? (good ? 0 : 1);
 }
