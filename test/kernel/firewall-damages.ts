@@ -30,7 +30,7 @@ export function damages(driver: Driver): [string, string, RegExp][] {
       [
         'a rule is added',
         'nft insert rule inet weft forward accept',
-        /chain forward: rules that weft did not put there/,
+        /chain forward: rules that weft did not add/,
       ],
       [
         'a policy is changed',
