@@ -23,7 +23,7 @@ export const address: ItemKind<AddressObject> = {
   adopts: true,
 };
 
-/** The route that the kernel makes with an address; undefined for one that stands for itself. */
+/** The route that the kernel creates with an address; undefined for a host address, which needs none. */
 export function connectedRoute({ link, address }: AddressObject): RouteObject | undefined {
   const { address: ip, length } = parseInterface(address);
   if (length === addressBits(ip.family)) return undefined;
