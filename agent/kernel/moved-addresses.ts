@@ -1,4 +1,4 @@
-// Addresses and routes that move between a NIC and its bridge, as rtnetlink messages.
+// Moves addresses and routes between a NIC and its bridge, in rtnetlink messages.
 //
 // The kernel's own messages are sent back for another link (include/uapi/linux/if_addr.h, rtnetlink.h).
 import { attr, fixed, NLM_F, RTM, u32Attr, type Request } from './netlink-message.js';

@@ -1,4 +1,4 @@
-// IP address of a link, and the connected route that comes with it.
+// IP address of a link, and its connected route.
 import { addressBits, IpNetwork, parseInterface } from '../address.js';
 import { asKey, PHASE, type ItemKind, type ObjectKey } from './kind.js';
 import type { RouteObject } from './route.js';

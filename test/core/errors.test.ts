@@ -5,10 +5,10 @@ import * as errors from '../../core/errors.js';
 
 test('each constructor sets its code, message, next step and cause', (t) => {
   const cause = new Error('EEXIST');
-  const error = errors.alreadyExists('network blue: is there already', 'Choose another name.', { cause });
+  const error = errors.alreadyExists('network blue: exists already', 'Choose another name.', { cause });
   t.true(error instanceof errors.WeftError);
   t.is(error.code, 'ALREADY_EXISTS');
-  t.is(error.message, 'network blue: is there already');
+  t.is(error.message, 'network blue: exists already');
   t.is(error.next, 'Choose another name.');
   t.is(error.cause, cause);
   t.is(errors.notFound('x').next, undefined);

@@ -85,7 +85,7 @@ export function firewallSuite(driver: Driver): void {
   });
 
   for (const [what, command, words] of damages(driver)) {
-    test.serial(`put right: ${what}`, async (t) => {
+    test.serial(`repaired: ${what}`, async (t) => {
       await subject.firewall.ensure({ networks: NETWORKS });
       const before = await subject.ours();
       await sh(command);
