@@ -1,5 +1,6 @@
-// Addresses and prefixes of both families as values: parsed once at the edge, always valid after that.
-// Everything that calculates with addresses in weft does it here, for IPv4 and IPv6 alike.
+// IP addresses and prefixes as values, for IPv4 and IPv6 alike.
+//
+// Parsed once at the edge, always valid after that. All address arithmetic in weft is here.
 import { Address6 } from 'ip-address';
 
 import { invalidArgument } from './errors.js';
@@ -41,7 +42,7 @@ export class IpAddress {
       for (const part of text.split('.')) value = value * 256 + Number(part);
       return new IpAddress(4, BigInt(value));
     }
-    // Zone indexes and embedded prefix lengths belong to other notations.
+    // Zone indexes and embedded prefix lengths are other notations.
     if (!text.includes(':') || text.includes('%') || text.includes('/') || !Address6.isValid(text))
       return undefined;
     return new IpAddress(6, new Address6(text).bigInt());
@@ -84,7 +85,7 @@ export class IpAddress {
   }
 }
 
-/** Of every attach and every comparison: the library's way is by way of hexadecimal text. */
+/** Fast: every attach and comparison uses it, and the library's conversion goes through hexadecimal text. */
 function dotted(value: bigint): string {
   const bits = Number(value);
   return `${bits >>> 24}.${(bits >>> 16) & 255}.${(bits >>> 8) & 255}.${bits & 255}`;
@@ -107,7 +108,7 @@ export class IpNetwork {
 
   /**
    * Parses `10.100.0.0/16`.
-   * @throws WeftError INVALID_ARGUMENT naming `field`; host bits that are set are an error that shows the right base
+   * @throws WeftError INVALID_ARGUMENT that names `field`; for set host bits it suggests the right base
    */
   static parse(text: string, field = 'subnet'): IpNetwork {
     const { address, length } = parseInterface(text, field);
@@ -130,7 +131,7 @@ export class IpNetwork {
     return this.base.family;
   }
 
-  /** How many addresses it has. */
+  /** The number of its addresses. */
   get size(): bigint {
     return 1n << BigInt(addressBits(this.family) - this.length);
   }
@@ -173,7 +174,7 @@ export class IpNetwork {
   }
 }
 
-/** Parses an address with a prefix length whose host bits may be set, such as an interface has: `10.100.5.1/24`. */
+/** Parses an interface address with a prefix length, whose host bits may be set: `10.100.5.1/24`. */
 export function parseInterface(text: string, field = 'address'): { address: IpAddress; length: number } {
   const [ip, suffix, ...rest] = text.split('/');
   const address = IpAddress.tryParse(ip ?? '');
@@ -187,7 +188,7 @@ export function parseInterface(text: string, field = 'address'): { address: IpAd
   return { address, length };
 }
 
-/** @throws WeftError INVALID_ARGUMENT unless it is a unicast MAC address; answers it in lower case with colons */
+/** Returns the address in lower case with colons. @throws WeftError INVALID_ARGUMENT unless it is a unicast MAC address */
 export function parseMac(text: string, field = 'mac'): string {
   const mac = text.toLowerCase().replaceAll('-', ':');
   if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(mac)) {
@@ -202,5 +203,5 @@ export function parseMac(text: string, field = 'mac'): string {
   return mac;
 }
 
-/** The address of an interface text without its prefix length. @throws WeftError INVALID_ARGUMENT */
+/** The address of an interface address, without its prefix length. @throws WeftError INVALID_ARGUMENT */
 export const bareIp = (text: string): string => parseInterface(text).address.toString();

@@ -1,6 +1,7 @@
-// An attachment: a container's interface that pipework's words asked for, on a bridge or a NIC of this host. It is in no network:
-// no other host knows of it, nobody gives its address out, and it needs neither etcd nor a controller, as pipework needed
-// nothing but its host. It becomes the same kernel objects that containers of networks become, in the same loop.
+// Attachment: a container interface on a host's bridge or NIC, by pipework.
+//
+// It is in no network: no other host knows of it, its address comes from the caller, and it needs neither etcd nor a controller,
+// as pipework needed nothing but its host. It compiles to the same kernel objects as containers of networks, in the same loop.
 import { createHash } from 'node:crypto';
 
 import { parseInterface } from './address.js';
@@ -11,17 +12,17 @@ import type { KernelObject } from './objects/index.js';
 import type { PipeworkAttach } from './pipework.js';
 import type { Sandbox } from './records.js';
 
-/** The interface of the host that containers are attached to. */
+/** The host interface of an attachment. */
 export type HostInterface = HostBridge | HostNic;
 
-/** A bridge, by the name that the caller gave it. */
+/** A bridge, by the name that the caller gave. */
 export interface HostBridge {
   kind: 'bridge';
   name: string;
   mtu: number;
-  /** It tells VLANs apart. */
+  /** VLAN filtering is on. */
   vlans: boolean;
-  /** It was not there: it is weft's, under the name that it was asked for. */
+  /** weft created it, because no link of that name existed. */
   made: boolean;
 }
 
@@ -31,34 +32,34 @@ export interface HostNic {
   name: string;
   mac: string;
   mtu: number;
-  /** The id that stands for untagged frames where the bridge tells VLANs apart. */
+  /** The VLAN of untagged frames where the bridge filters VLANs. */
   native?: number;
 }
 
 export interface Attachment {
   id: string;
   hostInterface: HostInterface;
-  /** The container's own name. */
+  /** The container's name. */
   name: string;
   target: string;
   sandbox: Sandbox;
   ifname: string;
   hostIfname: string;
   mac: string;
-  /** With prefix length; absent: the interface is up, and has none. */
+  /** With prefix length; absent: the interface is up, without an address. */
   address?: string;
-  /** What the container's default route leads to. */
+  /** Gateway of the container's default route. */
   gateway?: string;
   vlan?: number;
 }
 
-/** Frames without a tag are in this VLAN of a bridge that tells VLANs apart, as Linux has it. */
+/** Linux's default VLAN of untagged frames on a bridge that filters VLANs. */
 const UNTAGGED = 1;
 
 export const bridgeOf = (hostInterface: HostInterface): string =>
   hostInterface.kind === 'nic' ? lanBridgeName(hostInterface.name) : hostInterface.name;
 
-/** What the host's interface needs while a container is attached to it: nothing where it is a bridge that weft did not make. */
+/** What the host interface itself needs, as long as it has an attachment; nothing for an unowned bridge. */
 export function compileHostInterface(hostInterface: HostInterface): KernelObject[] {
   const { mtu } = hostInterface;
   if (hostInterface.kind === 'bridge') {
@@ -118,7 +119,7 @@ export function compileAttachment(attachment: Attachment): {
   if (address !== undefined) container.push({ kind: 'address', link, address });
   if (address !== undefined && gateway !== undefined) {
     const to = gateway.includes(':') ? '::/0' : '0.0.0.0/0';
-    // A gateway beyond the subnet is taken to be on the link, as pipework did.
+    // A gateway outside the subnet counts as on-link, as in pipework.
     const onlink = isBeyond(address, gateway) ? { onlink: true } : {};
     container.push({ kind: 'route', to, link, via: gateway, ...onlink });
   }
@@ -128,7 +129,7 @@ export function compileAttachment(attachment: Attachment): {
 export const attachmentAlias = ({ name, hostInterface }: Attachment): string =>
   `weft pipework ${name} on ${hostInterface.name}`;
 
-/** The VLAN that the port is in; undefined where the bridge has none, or sees to it. */
+/** The VLAN that the port is in; undefined where the bridge has none, or assigns it. */
 function portVlan({ hostInterface, vlan }: Attachment): number | undefined {
   if (vlan !== undefined) return vlan;
   if (hostInterface.kind === 'nic') return hostInterface.native;
@@ -142,7 +143,7 @@ function isBeyond(address: string, gateway: string): boolean {
   return ip.value >> host !== via.value >> host;
 }
 
-/** The container's MAC address where none is asked for: of its address, so that who remembers it stays right. */
+/** The container's MAC address where none is given: derived from its address, so that neighbour caches stay valid. */
 export function attachmentMac(call: Pick<PipeworkAttach, 'mac' | 'address'>, id: string): string {
   if (call.mac !== undefined) return call.mac;
   return call.address === undefined ? macOfName(id) : macOf(parseInterface(call.address).address);
@@ -153,7 +154,7 @@ function macOfName(name: string): string {
   return ['02', ...(digest.slice(0, 10).match(/../g) ?? [])].join(':');
 }
 
-/** How the call differs from the attachment that is there; empty where it asks for the same. */
+/** How the call differs from the existing attachment; empty where it asks for the same. */
 export function differences(call: PipeworkAttach, hostInterface: string, attachment: Attachment): string[] {
   return differencesOf([
     ['its host interface', hostInterface, attachment.hostInterface.name],
@@ -165,7 +166,7 @@ export function differences(call: PipeworkAttach, hostInterface: string, attachm
   ]);
 }
 
-/** @throws WeftError FAILED_PRECONDITION where the bridge has no VLANs and one is asked for */
+/** @throws WeftError FAILED_PRECONDITION where the bridge does not filter VLANs and one is requested */
 export function checkVlan(hostInterface: HostInterface, vlan: number | undefined): void {
   if (vlan === undefined) return;
   if (hostInterface.kind === 'nic' ? hostInterface.native !== undefined : hostInterface.vlans) {
@@ -173,8 +174,8 @@ export function checkVlan(hostInterface: HostInterface, vlan: number | undefined
     return;
   }
   throw failedPrecondition(
-    `pipework: ${hostInterface.name} does not tell VLANs apart, and weft does not change bridges that are there`,
-    `Switch it on yourself (ip link set ${bridgeOf(hostInterface)} type bridge vlan_filtering 1), or give a name that is not there yet, such as ovs0.`,
+    `pipework: ${hostInterface.name} does not tell VLANs apart, and weft does not change existing bridges`,
+    `Switch it on yourself (ip link set ${bridgeOf(hostInterface)} type bridge vlan_filtering 1), or give the name of a new bridge, such as ovs0.`,
   );
 }
 

@@ -1,19 +1,19 @@
-// Exponential backoff: the time before the next attempt of what has failed.
+// Exponential backoff: the delay before the next attempt after a failure.
 //
-// A cause that lasts must not cost more and more, and one that has gone must be noticed soon. The caller waits, with its own
-// timer or signal; here is only how long.
+// A lasting cause must not cost more and more, and its end must be noticed soon. The caller waits, with its own timer or signal;
+// this file only computes how long.
 
 export interface BackoffFigures {
   firstMs: number;
-  /** No delay is longer, but for its jitter. */
+  /** Upper bound of the delay, before jitter. */
   lastMs: number;
-  /** By which each delay is longer than the one before; 2 if not given. */
+  /** Factor between one delay and the next; default 2. */
   factor?: number;
-  /** A delay is multiplied by a random number between these two, so that not all nodes come back at once. */
+  /** Bounds of the random factor of each delay, so that nodes do not all return at once. */
   jitter?: { from: number; to: number };
 }
 
-/** Milliseconds after so many attempts that failed, the first of which is 0. */
+/** Delay in milliseconds after this many failed attempts, the first of which is 0. */
 export function backoffDelay(
   { firstMs, lastMs, factor = 2, jitter = { from: 1, to: 1 } }: BackoffFigures,
   failures: number,
@@ -31,19 +31,19 @@ export class Backoff {
     private readonly random: () => number = Math.random,
   ) {}
 
-  /** The delay as it is now, in milliseconds. */
+  /** The present delay, in milliseconds. */
   get delayMs(): number {
     return backoffDelay(this.figures, this.#failures, this.random);
   }
 
-  /** The delay as it is now; the next one is longer. */
+  /** Returns the present delay; the next one is longer. */
   next(): number {
     const { delayMs } = this;
     this.#failures++;
     return delayMs;
   }
 
-  /** An attempt succeeded: the next failure begins with the first delay. */
+  /** After a success: the next failure begins with the first delay. */
   reset(): void {
     this.#failures = 0;
   }

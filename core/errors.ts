@@ -1,7 +1,9 @@
-// The one error that crosses weft's interfaces. It carries what a person needs (cause, object, next step)
-// and what a program needs (a code with gRPC's names); each interface maps it to its own form once.
+// WeftError, the one error class that crosses weft's interfaces.
+//
+// It carries what a person needs (cause, object, next step) and what a program needs (a code with gRPC's names); each interface
+// maps it to its own format once.
 
-/** gRPC's canonical names, the only codes weft's interfaces speak (https://grpc.io/docs/guides/status-codes/). */
+/** gRPC's canonical names, the only codes that weft's interfaces use (https://grpc.io/docs/guides/status-codes/). */
 export type ErrorCode =
   | 'INVALID_ARGUMENT'
   | 'NOT_FOUND'
@@ -18,12 +20,12 @@ export type ErrorCode =
 
 export class WeftError extends Error {
   override readonly name = 'WeftError';
-  /** What the reader can do about it; on a line of its own. */
+  /** The next step for the reader; displayed on a line of its own. */
   readonly next?: string;
 
   /**
-   * @param message the cause with the object it concerns, one sentence
-   * @param next what the reader can do about it, one sentence; shown on a line of its own
+   * @param message the cause and the object that it concerns, one sentence
+   * @param next the next step for the reader, one sentence, displayed on a line of its own
    */
   constructor(
     readonly code: ErrorCode,
@@ -37,8 +39,8 @@ export class WeftError extends Error {
 }
 
 /**
- * Messages repeat what somebody wrote: it must neither break the line, nor speak to the terminal, nor hold half a character,
- * which no wire can carry.
+ * Messages repeat user input, which must not break the line, send escape sequences to the terminal, or contain lone surrogates,
+ * which UTF-8 cannot encode.
  */
 function oneLine(text: string): string {
   return text
@@ -65,7 +67,7 @@ export const aborted = raise('ABORTED');
 export const deadlineExceeded = raise('DEADLINE_EXCEEDED');
 export const permissionDenied = raise('PERMISSION_DENIED');
 
-/** The text of anything that was thrown. */
+/** The text of any thrown value. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

@@ -1,9 +1,11 @@
-// Which addresses of a node's subnet are free. The node alone gives them out, so this is memory and arithmetic: what is
-// in use comes from the endpoints and claims that the node knows.
+// IPAM: picks free addresses of a node's subnet.
+//
+// Only the node assigns them, so this is pure computation: the addresses in use come from the endpoints and claims that the node
+// knows.
 import { addressBits, type IpAddress, type IpNetwork } from './address.js';
 import { resourceExhausted } from './errors.js';
 
-/** Why an address of a node's subnet is never given to a container, or undefined. */
+/** Why an address of a node's subnet is reserved; undefined if a container can have it. */
 export function reservedUse(subnet: IpNetwork, ip: IpAddress): string | undefined {
   if (ip.equals(subnet.base)) return `is the base address of ${subnet.toString()}, which the tunnel has`;
   if (ip.equals(subnet.at(1))) return `is the gateway of ${subnet.toString()}`;
@@ -12,8 +14,8 @@ export function reservedUse(subnet: IpNetwork, ip: IpAddress): string | undefine
 }
 
 /**
- * Picks a free address, going on after `after`, so that an address that was given back rests as long as possible.
- * @param within only addresses in here; a part of the subnet
+ * Picks a free address, starting after `after`, so that a released address is reused as late as possible.
+ * @param within restricts the choice to this part of the subnet
  * @throws WeftError RESOURCE_EXHAUSTED
  */
 export function pickAddress(
@@ -44,6 +46,6 @@ export function pickAddress(
   );
 }
 
-/** `ip` with the length by which it is given to a container. */
+/** `ip` with the prefix length that a container configures it with. */
 export const withLength = (ip: IpAddress, subnet: IpNetwork): string =>
   `${ip.toString()}/${subnet.contains(ip) ? subnet.length : addressBits(ip.family)}`;

@@ -1,10 +1,10 @@
-// Mutexes: work on the same thing runs one after the other, in the order in which it was asked for.
+// Mutexes, one for each key, in order of request.
 
-/** One queue for each key. Work that fails holds up nothing. */
+/** One queue for each key. Work that fails does not block the queue. */
 export class KeyedMutex {
   readonly #tails = new Map<string, Promise<void>>();
 
-  /** Runs `work` after everything that was asked for under the same key before it. */
+  /** Runs `work` after all earlier work of the same key. */
   async run<T>(key: string, work: () => Promise<T>): Promise<T> {
     const before = this.#tails.get(key);
     let release = (): void => {};
@@ -22,7 +22,7 @@ export class KeyedMutex {
   }
 }
 
-/** One queue. Work that fails holds up nothing. */
+/** One queue. Work that fails does not block the queue. */
 export class Mutex {
   readonly #keyed = new KeyedMutex();
 
@@ -30,7 +30,7 @@ export class Mutex {
     return this.#keyed.run('', work);
   }
 
-  /** When everything that was asked for so far has ended. */
+  /** Resolves when all work so far has ended. */
   idle(): Promise<void> {
     return this.run(() => Promise.resolve());
   }

@@ -1,32 +1,34 @@
-// How a command of `weft run` comes to life: the namespaces are made first, by util-linux, and hold a shell that waits; when
-// the agent has attached them it is told where its files are, mounts them, and becomes the command. The same text serves
-// the command line, whose terminal the command has, and the agent, which starts a command again.
+// Starts a `weft run` command: namespaces first, then network, then exec.
+//
+// util-linux creates the namespaces and runs a shell in them that waits. When the agent has attached them it sends the shell the
+// location of the container's files; the shell mounts them and becomes the command. The command line uses these texts, since the
+// command has its terminal, and so does the agent, which restarts commands.
 //
 //   unshare ─▶ sh: "ready" ─ waits ─▶ mounts ─▶ exec COMMAND                       in the foreground
-//                                             └▶ sh ─▶ COMMAND, then folder/exit   with a log: somebody must see the end
+//                                             └▶ sh ─▶ COMMAND, then folder/exit   with a log: the exit status must be kept
 //
-// Descriptor 3 leads to whoever started it. When that one is gone before its word has come, the read ends, the shell with
-// it, and the namespaces with the shell: nothing is left of a start that was broken off.
+// Descriptor 3 leads to the process that started it. If that one ends before the start message, the read ends, the shell exits,
+// and the namespaces end with it: an interrupted start leaves nothing behind.
 import type { RunNetwork } from './run.js';
 
-/** In the command line of what waits, by which the agent knows that a process is the one it was told of. */
+/** In the command line of the waiting process, by which the agent verifies a process id. */
 export const launchMark = (id: string): string => `weft-run-${id}`;
 
-/** What the waiting shell says when its namespaces are there. */
+/** What the waiting shell reports when its namespaces exist. */
 export const LAUNCH_READY = 'ready';
 
-/** Its exit status where it could not become the command; what Docker has for faults of its own. */
+/** Exit status where the shell could not exec the command; Docker's status for its own errors. */
 export const LAUNCH_FAILED = 125;
 
-/** What descriptor 3 is told. */
+/** The start message, sent on descriptor 3. */
 export interface Launch {
-  /** Of the container's files. It is mounted on itself: by that mount every process of the container is known. */
+  /** The folder of the container's files. It is mounted on itself: that mount identifies every process of the container. */
   folder: string;
-  /** Empty where it keeps the one that it has. */
+  /** Empty: unchanged. */
   hostname: string;
-  /** Whose network namespace and hostname are entered. */
+  /** Process whose network namespace and hostname are joined. */
   join?: number | undefined;
-  /** The file that its output is added to, where nobody waits for it. */
+  /** File that the output is appended to, where no terminal is attached. */
   log?: string | undefined;
 }
 
@@ -45,10 +47,10 @@ exec 3<&-
 exec nsenter --target "$join" --net --uts -- sh -c "$second" "$0" "$folder" "" "$log" "$@"
 `;
 
-// mount follows links: where /etc/resolv.conf is one, the file that it leads to is covered, in this namespace alone.
+// mount follows links: where /etc/resolv.conf is one, its target is covered, in this namespace alone.
 // A sysfs shows the links of the network namespace that it was mounted in; the cgroups below it are the host's.
-// A shell that only waits outlives what its command is sent; a signal that has a trap is the default again in its children.
-// What it would say of a command that a signal ended does not belong into the command's output.
+// A waiting shell outlives signals to its command; a trapped signal has its default action in children. The shell's report of a
+// command that a signal ended is kept out of the command's output.
 const BECOME = `
 folder=$1 hostname=$2 log=$3; shift 3
 [ -z "$log" ] || exec >>"$log" 2>&1 </dev/null || exit ${LAUNCH_FAILED}
@@ -89,11 +91,11 @@ export function launchArgv(id: string, network: RunNetwork, command: readonly st
   ];
 }
 
-/** The word that it waits for. */
+/** The start message as text. */
 export const launchWord = ({ folder, hostname, join, log }: Launch): string =>
   [folder, hostname, join ?? '', log ?? '', ''].join('\n');
 
-/** Runs a command in all of a running container's namespaces, in `directory` where it is there. */
+/** Runs a command in all of a running container's namespaces, in `directory` if it exists. */
 export function enterArgv(pid: number, directory: string, command: readonly string[]): string[] {
   return [
     ...['nsenter', '--target', String(pid), '--net', '--uts', '--mount', '--'],

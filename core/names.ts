@@ -1,14 +1,14 @@
-// Names as DNS has them: which can be asked for at all, and the names that stand for addresses. Pure.
+// DNS names: validity, record types, and reverse names of addresses.
 import { IpAddress } from './address.js';
 import { invalidArgument } from './errors.js';
 
 /** RFC 1035 §2.3.4: octets of a label. */
 const MAX_LABEL = 63;
-/** So that NAME.NETWORK.weft fits into a name's 255 octets. */
+/** So that NAME.NETWORK.weft fits into the 255 octets of a name. */
 const MAX_NAME = 128;
 const LABEL = /^[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?$/i;
 
-/** Types of records that can be looked up by their names. */
+/** Record types that can be looked up. */
 export const RECORD_TYPES = ['A', 'AAAA', 'PTR', 'ANY', 'SOA', 'NS', 'CNAME', 'MX', 'TXT', 'SRV'] as const;
 export type RecordType = (typeof RECORD_TYPES)[number];
 
@@ -19,12 +19,12 @@ export function parseRecordType(text: string): RecordType {
   throw invalidArgument(`type: "${text}" is not known`, `Give one of: ${RECORD_TYPES.join(', ')}.`);
 }
 
-/** Whether a question can be asked for it. Docker's grammar allows names that DNS has no form for, such as `a..b`. */
+/** Whether DNS can express it. Docker's grammar allows names that DNS cannot, such as `a..b`. */
 export function isDnsName(name: string): boolean {
   return name.length <= MAX_NAME && name.split('.').every((label) => /^[^.]{1,63}$/.test(label));
 }
 
-/** A name of one's own, in lower case. @throws WeftError INVALID_ARGUMENT */
+/** Parses a user-defined name; returns it in lower case. @throws WeftError INVALID_ARGUMENT */
 export function parseDnsName(text: string, field = 'name'): string {
   const labels = text.split('.');
   if (text.length > MAX_NAME || !labels.every((label) => label.length <= MAX_LABEL && LABEL.test(label))) {
@@ -36,22 +36,22 @@ export function parseDnsName(text: string, field = 'name'): string {
   return text.toLowerCase();
 }
 
-/** An address that a name can stand for. @throws WeftError INVALID_ARGUMENT */
+/** Parses the address of a user-defined name. @throws WeftError INVALID_ARGUMENT */
 export function parseNameAddress(text: string): IpAddress {
   const ip = IpAddress.parse(text, 'ip');
   const multicast = ip.family === 4 ? ip.value >> 28n === 0xen : ip.value >> 120n === 0xffn;
   if (ip.value === 0n || multicast) {
     throw invalidArgument(
       `ip: ${text} is not the address of one host`,
-      'Give the address of the host that the name stands for.',
+      'Give the unicast address that the name resolves to.',
     );
   }
   return ip;
 }
 
 /**
- * The address that a name below in-addr.arpa or ip6.arpa stands for (RFC 1035 §3.5, RFC 3596 §2.5); undefined for every
- * other name, and for the names of whole zones.
+ * The address of a name below in-addr.arpa or ip6.arpa (RFC 1035 §3.5, RFC 3596 §2.5); undefined for every other name, and for
+ * the names of whole zones.
  * @param name in lower case, without the last dot
  */
 export function addressOfReverseName(name: string): IpAddress | undefined {

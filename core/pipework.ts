@@ -1,5 +1,7 @@
-// pipework's own words, so that scripts that were written for it go on working: what a call means, or why weft does not do
-// it. Its options have one order, which is how it told them from the other words:
+// Parses pipework's command line, so that existing scripts keep working.
+//
+// What a call means, or why weft does not support it. Options have one fixed order, which is how pipework told them from the
+// other words:
 //
 //   [--force] HOSTIF [-i IF] [-l IF] [-a 4|6] GUEST IP/LEN[@GATEWAY]|0/0 [MAC|U:TEXT][@VLAN]
 //   --detach HOSTIF [-i IF] GUEST
@@ -18,28 +20,28 @@ export interface PipeworkWait {
   ifname: string;
 }
 
-/** Takes back what a call had made; weft's own word, for pipework had none. */
+/** Deletes what a call made; weft's own option, since pipework had none. */
 export interface PipeworkDetach extends Pick<PipeworkAttach, 'host' | 'guest' | 'ifname'> {
   do: 'detach';
 }
 
 export interface PipeworkAttach {
   do: 'attach';
-  /** The link of the host, by its name or its MAC address. */
+  /** The host's link, by name or MAC address. */
   host: { name: string } | { mac: string };
   /** The container: a name, or any TARGET of weft's. */
   guest: string;
-  /** In the container. */
+  /** Name in the container. */
   ifname: string;
-  /** The host's end. */
+  /** Name of the host's end. */
   hostIfname?: string;
-  /** With prefix length; absent for 0/0: the interface is brought up without. */
+  /** With prefix length; absent for 0/0: the interface is brought up without an address. */
   address?: string;
-  /** Takes over the container's default route. */
+  /** Replaces the container's default route. */
   gateway?: string;
   mac?: string;
   vlan?: number;
-  /** Also where the host's interface carries the underlay. weft's own word: pipework left such interfaces where they were. */
+  /** Also where the host's interface carries the underlay. weft's own option: pipework did not move addresses off interfaces. */
   force?: true;
 }
 
@@ -54,7 +56,7 @@ const usage = (cause: string): WeftError =>
 
 const DEFAULT_IFNAME = 'eth1';
 
-/** @throws WeftError INVALID_ARGUMENT for a wrong call; UNIMPLEMENTED for what weft does not do, with the way that there is */
+/** @throws WeftError INVALID_ARGUMENT for a wrong call; UNIMPLEMENTED for what weft does not support, with the alternative */
 export function parsePipework(argv: readonly string[]): PipeworkCall {
   const words = new Words(argv);
   if (words.take('--wait')) {
@@ -64,8 +66,8 @@ export function parsePipework(argv: readonly string[]): PipeworkCall {
   }
   if (words.take('--direct-phys')) {
     throw unimplemented(
-      'pipework: --direct-phys would give the interface itself away, and weft could not take it back from a container that is gone',
-      'Leave it out: the container becomes a neighbour of the host on that interface.',
+      'pipework: --direct-phys would move the interface itself into the container, and weft could not recover it when the container has ended',
+      'Leave it out: the container then shares that interface’s network with the host.',
     );
   }
   const detach = words.take('--detach');
@@ -99,7 +101,7 @@ export function parsePipework(argv: readonly string[]): PipeworkCall {
   };
 }
 
-/** What else pipework could make, by the name of what it was asked for. */
+/** Rejects the other kinds that pipework supported, by their keyword. */
 function refuseKind(hostif: string): void {
   if (hostif === '') throw usage('the host’s interface is empty');
   for (const [kind, program] of [
@@ -161,7 +163,7 @@ function parseGiven(text: string, family: Family | undefined): Pick<PipeworkAtta
   if (family !== undefined && address.family !== family)
     throw usage(`-a ${family}: ${address.toString()} is an IPv${address.family} address`);
   const ip = `${address.toString()}/${length}`;
-  // A script's variable may be empty, here and behind the address.
+  // A script's variable may be empty, here and after the address.
   if (via === undefined || via === '') return { address: ip };
   const gateway = IpAddress.parse(via, 'gateway');
   if (gateway.family !== address.family)
@@ -170,7 +172,7 @@ function parseGiven(text: string, family: Family | undefined): Pick<PipeworkAtta
   return { address: ip, gateway: gateway.toString() };
 }
 
-/** `[MAC|U:TEXT][@VLAN]`, and what is empty is not there. */
+/** `[MAC|U:TEXT][@VLAN]`; an empty part is absent. */
 function parseTail(text: string): Pick<PipeworkAttach, 'mac' | 'vlan'> {
   const [mac = '', vlan = '', ...more] = text.split('@');
   if (more.length > 0 || (vlan !== '' && !/^\d{1,5}$/.test(vlan)))
@@ -182,7 +184,7 @@ function parseTail(text: string): Pick<PipeworkAttach, 'mac' | 'vlan'> {
   };
 }
 
-/** pipework's: the text goes through md5 with the newline that `echo` put behind it. */
+/** pipework's algorithm: the md5 of the text with the newline that `echo` appends. */
 export function macOfText(text: string): string {
   const digest = createHash('md5').update(`${text}\n`).digest('hex');
   return ['02', ...(digest.slice(0, 10).match(/../g) ?? [])].join(':');
@@ -212,7 +214,7 @@ class Words {
     return word;
   }
 
-  /** An empty word stands for none, as a script's empty variable does. */
+  /** An empty word counts as absent, as from a script's empty variable. */
   optional(): string | undefined {
     const word = this.argv[this.#at];
     if (word !== undefined) this.#at += 1;

@@ -1,5 +1,6 @@
-// Compares what a namespace has with what it should have, and says what to do, in an order in which no packet goes astray:
-// what leads traffic somewhere (routes) comes last when it is made and first when it goes.
+// Plans the steps from a namespace's actual to its desired objects.
+//
+// Steps are ordered so that no packet is misdirected: routes come last on creation and first on deletion.
 import {
   connectedRoute,
   describeObject,
@@ -24,17 +25,17 @@ import {
 } from './objects/index.js';
 
 export type Step =
-  /** Fails where the name is taken. Leaves the link up, with its master and alias. */
+  /** Fails where the name exists. Leaves the link up, with its master and alias. */
   | { do: 'create-link'; link: LinkObject }
-  /** Sets alias, MAC, MTU, master and tunnel source of a link that is there, and brings it up. */
+  /** Sets alias, MAC, MTU, master and tunnel source of an existing link, and brings it up. */
   | { do: 'change-link'; link: LinkObject }
   | { do: 'delete-link'; name: string }
-  /** Without `replace` an object of somebody else under the same key is an error (EEXIST). */
+  /** Without `replace` an unowned object of the same key is an error (EEXIST). */
   | { do: 'put'; object: ItemObject; replace: boolean }
-  /** What is gone already is no error. */
+  /** An absent object is no error. */
   | { do: 'delete'; object: RemovableItem };
 
-/** Something that weft needs and somebody else has taken. */
+/** A conflict: an unowned object under a key that weft needs. */
 export interface Conflict {
   object: KernelObject;
   why: string;
@@ -47,19 +48,19 @@ export interface Plan {
 
 type Wanted = ReadonlyMap<ObjectKey, KernelObject>;
 
-/** Steps that make something, at their place among all others. */
+/** Creating steps with their phase, by which all are sorted. */
 interface Make {
   order: number;
   steps: Step[];
 }
 
-/** What becomes of links, for what lies on them. */
+/** What happens to links, for the objects that lie on them. */
 interface Links {
-  /** Those that are made anew, or anew after they went: whatever was on them is gone. */
+  /** Links that are created or recreated: whatever was on them is absent. */
   remade: Set<string>;
-  /** Those that are somebody else's: nothing of weft's is put on them. */
+  /** Unowned links: nothing of weft's is put on them. */
   blocked: Set<string>;
-  /** Those whose MAC address changes. */
+  /** Links whose MAC address changes. */
   readdressed: Set<string>;
 }
 
@@ -67,7 +68,7 @@ const has = (names: ReadonlySet<string>, name: string | undefined): boolean =>
   name !== undefined && names.has(name);
 
 /**
- * The steps from `actual` to `desired`. What carries weft's mark and is not desired goes, unless `prune` is false, as it
+ * The steps from `actual` to `desired`. Objects with weft's mark that are not desired are deleted, unless `prune` is false, as it
  * must be until the first full list of records has arrived.
  */
 export function plan(actual: Actual, desired: Iterable<KernelObject>, options: { prune: boolean }): Plan {
@@ -75,7 +76,7 @@ export function plan(actual: Actual, desired: Iterable<KernelObject>, options: {
   for (const object of desired) wanted.set(objectKey(object), object);
   const makes: Make[] = [];
   const conflicts: Conflict[] = [];
-  // Links first: one that must be made anew takes everything on it along, and a new bridge must be given its ports again.
+  // Links first: recreating one deletes everything on it, and a recreated bridge must get its ports again.
   const links = planLinks(actual, wanted, makes, conflicts);
   planItems(actual, wanted, links, makes, conflicts);
   makes.sort((a, b) => a.order - b.order);
@@ -112,7 +113,7 @@ interface LinkPlan {
 }
 
 const inTheWay = (conflict: string): LinkPlan => ({ steps: [], remade: false, conflict });
-const LINK_TAKEN = 'a link of that name is there, and weft did not make it';
+const LINK_TAKEN = 'a link of that name exists, and weft did not make it';
 
 function planLink(
   link: LinkObject,
@@ -132,7 +133,7 @@ function planLink(
   const change: Step[] = [{ do: 'change-link', link }];
   if (kind.builtin === true) return { steps: actual.up.has(link.name) ? [] : change, remade: false };
   if (!current.owned) return inTheWay(LINK_TAKEN);
-  // It went with what it lies on.
+  // It was deleted with its link.
   if (has(remade, base)) return { steps: [{ do: 'create-link', link }], remade: true };
   if (current.object.kind !== 'link' || mustRemake(current.object, link)) {
     return {
@@ -168,7 +169,7 @@ function planItems(actual: Actual, wanted: Wanted, links: Links, makes: Make[], 
       conflicts.push({ object, why: whyTaken(current.object) });
       continue;
     }
-    // A rule between two kinds: a route with a source that is no address of the node is refused (EINVAL).
+    // A rule between two kinds: a route whose source is no address of the node is refused (EINVAL).
     if (object.kind === 'route' && has(unreachable, object.src)) continue;
     const link = kind.link?.(object);
     if (has(blocked, link) || has(blocked, kind.bridge?.(object))) continue;
@@ -182,10 +183,10 @@ function planItems(actual: Actual, wanted: Wanted, links: Links, makes: Make[], 
 
 function whyTaken(object: KernelObject): string {
   const own = object.kind === 'link' ? undefined : itemKindOf(object).whyTaken?.(object);
-  return own ?? 'it is there already, and weft did not make it';
+  return own ?? 'it exists already, and weft did not make it';
 }
 
-/** Whether it goes with its link or bridge before anything else is made. */
+/** Whether it is deleted with its link or bridge before anything else is created. */
 function isLost(found: KernelObject, kind: ItemKind<ItemObject>, { remade, readdressed }: Links): boolean {
   if (found.kind === 'link') return false;
   const link = kind.link?.(found);
@@ -196,7 +197,7 @@ function isLost(found: KernelObject, kind: ItemKind<ItemObject>, { remade, readd
   );
 }
 
-/** Addresses that cannot come, as sources of routes. */
+/** Addresses that cannot be added, as sources of routes. */
 function sourcesOn(blocked: ReadonlySet<string>, wanted: Iterable<KernelObject>): Set<string> {
   if (blocked.size === 0) return new Set();
   return new Set(
@@ -206,21 +207,21 @@ function sourcesOn(blocked: ReadonlySet<string>, wanted: Iterable<KernelObject>)
   );
 }
 
-/** The connected route of an address that lost it. What goes by way of it can be made only after it. */
+/** Restores the connected route of an address that lost it. Routes through it can only be created afterwards. */
 function reconnected(object: KernelObject, actual: Actual): RouteObject | undefined {
   if (object.kind !== 'address' || actual.unconnected?.has(objectKey(object)) !== true) return undefined;
-  // A link that comes up gets its connected routes again by itself.
+  // A link that is brought up gets its connected routes from the kernel.
   return actual.up.has(object.link) ? connectedRoute(object) : undefined;
 }
 
-/** What is weft's and not wanted, the other way round; what lies on a link that goes, goes with it. */
+/** Deletes weft's undesired objects, in reverse order; what lies on a deleted link is deleted with it. */
 function pruning(actual: Actual, wanted: Wanted, remade: ReadonlySet<string>): Step[] {
   const going: KernelObject[] = [];
   const goneLinks = new Set<string>(remade);
   const connected = connectedRoutes(wanted);
   for (const [key, { object, owned }] of actual.objects) {
     if (!owned || wanted.has(key)) continue;
-    // A connected route that was put back by weft is as good as the kernel's own.
+    // A connected route that weft restored counts as the kernel's own.
     const route = object.kind === 'route' ? connected.get(key)?.get(object.link) : undefined;
     if (route !== undefined && sameObject(object, route)) continue;
     going.push(object);
@@ -242,7 +243,7 @@ function goesAlong(object: ItemObject, goneLinks: ReadonlySet<string>): boolean 
   return has(goneLinks, kind.link?.(object)) || has(goneLinks, kind.bridge?.(object));
 }
 
-/** The routes that the kernel makes with wanted addresses: by key and link, for links may share fe80::/64. */
+/** The routes that the kernel creates with desired addresses: by key and link, for links may share fe80::/64. */
 function connectedRoutes(wanted: Wanted): Map<ObjectKey, Map<string, RouteObject>> {
   const routes = new Map<ObjectKey, Map<string, RouteObject>>();
   for (const object of wanted.values()) {
@@ -256,7 +257,7 @@ function connectedRoutes(wanted: Wanted): Map<ObjectKey, Map<string, RouteObject
   return routes;
 }
 
-/** What a namespace would have if exactly these objects were there and weft's. */
+/** The actual state of a namespace that has exactly these objects, all owned by weft. */
 export function assume(objects: Iterable<KernelObject>): Actual {
   const map = new Map<ObjectKey, ActualObject>();
   const up = new Set<string>();

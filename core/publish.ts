@@ -1,30 +1,32 @@
-// What `--publish` says, parsed once for the command line, the services and the agent: [HOSTIP:][HOSTPORT]:PORT[/udp],
-// PORT alone, ranges, IPv6 addresses in brackets; and which ports get in each other's way.
+// Published ports: parsing `--publish`, formatting, and conflicts.
+//
+// The command line, the services and the agent share one syntax: [HOSTIP:][HOSTPORT]:PORT[/udp], PORT alone, ranges, IPv6
+// addresses in brackets.
 import { IpAddress, type Family } from './address.js';
 import { invalidArgument } from './errors.js';
 import type { PublishedPort } from './records.js';
 
 export type Protocol = PublishedPort['protocol'];
 
-/** Every address of the node. As in the records; a user's `0.0.0.0` means the same. */
+/** Every address of the node, as in the records; a user's `0.0.0.0` means the same. */
 export const ANY_HOST_IP = '0.0.0.0';
-/** Every IPv6 address of the node, and no other. */
+/** Every IPv6 address of the node, and no IPv4 one. */
 export const ANY_HOST_IP6 = '::';
 
-/** One port that is asked for. */
+/** One requested port. */
 export interface PublishRequest {
   hostIp: string;
-  /** First and last of the host's ports that will do; absent: any free one is chosen. */
+  /** First and last of the acceptable host ports; absent: any free one is chosen. */
   hostPorts?: { first: number; last: number };
-  /** The container's. */
+  /** The container's port. */
   port: number;
   protocol: Protocol;
 }
 
-/** Ports that are chosen where none is given: those that the kernel (from 32768) and people (below it) seldom take. */
+/** Range of ports chosen where none is given: seldom used by the kernel (from 32768) and by people (below). */
 export const CHOSEN_PORTS = { first: 49_153, last: 65_535 } as const;
 
-/** Of one endpoint: its record stays well below what etcd takes (1.5 MiB). */
+/** Limit for one endpoint: its record stays well below etcd's limit (1.5 MiB). */
 export const MAX_PORTS = 8192;
 
 const SHAPE =
@@ -32,8 +34,8 @@ const SHAPE =
 const LAST_PORT = 65_535;
 
 /**
- * Parses one `--publish`; a range stands for as many ports.
- * @throws WeftError INVALID_ARGUMENT that names the text, the part that is wrong and what is allowed
+ * Parses one `--publish`; a range yields as many ports.
+ * @throws WeftError INVALID_ARGUMENT that names the text, the invalid part and what is allowed
  */
 export function parsePublish(text: string): PublishRequest[] {
   const { words, protocol } = split(text, 'publish');
@@ -44,7 +46,7 @@ export function parsePublish(text: string): PublishRequest[] {
   const count = ports.last - ports.first + 1;
   if (left === undefined || left === '') return requests(hostIp, undefined, ports, protocol);
   const hostPorts = parseRange(text, left, 'the host’s port', 'publish');
-  // As Docker has it: one port of the container, and any one of these of the host.
+  // As in Docker: one port of the container, and any one of these of the host.
   if (count === 1) return [{ hostIp, hostPorts, port: ports.first, protocol }];
   const hostCount = hostPorts.last - hostPorts.first + 1;
   if (hostCount !== count) {
@@ -72,7 +74,7 @@ function requests(
   }));
 }
 
-/** Ports that are to be closed again; what is absent means any. */
+/** Published ports to close; an absent field matches any. */
 export interface PublishedFilter {
   hostIp?: string;
   hostPorts?: { first: number; last: number };
@@ -81,7 +83,7 @@ export interface PublishedFilter {
 }
 
 /**
- * Parses what `weft port rm` is given: HOSTPORT[/udp], a range of them, or the words that published it.
+ * Parses the arguments of `weft port rm`: HOSTPORT[/udp], a range of them, or the words that published it.
  * @throws WeftError INVALID_ARGUMENT
  */
 export function parsePublishedFilter(text: string): PublishedFilter {
@@ -102,18 +104,18 @@ export const matchesFilter = (published: PublishedPort, filter: PublishedFilter)
   (filter.hostIp === undefined || filter.hostIp === published.hostIp) &&
   within(published.hostPort, filter.hostPorts) &&
   within(published.port, filter.ports) &&
-  // As when it was published: without a word it is tcp.
+  // As in publishing: tcp is the default.
   (filter.protocol ?? 'tcp') === published.protocol;
 
 const within = (port: number, range: { first: number; last: number } | undefined): boolean =>
   range === undefined || (port >= range.first && port <= range.last);
 
-/** Whether a port that is there is what is asked for. */
-export const satisfies = (published: PublishedPort, request: PublishRequest, everywhere: boolean): boolean =>
+/** Whether an existing published port satisfies the request. */
+export const satisfies = (published: PublishedPort, request: PublishRequest, ingress: boolean): boolean =>
   published.hostIp === request.hostIp &&
   published.port === request.port &&
   published.protocol === request.protocol &&
-  published.everywhere === everywhere &&
+  published.everywhere === ingress &&
   within(published.hostPort, request.hostPorts);
 
 function split(text: string, field: string): { words: string[]; protocol: Protocol };
@@ -222,14 +224,14 @@ export function formatHostPort({ hostIp, hostPort }: Pick<PublishedPort, 'hostIp
   return hostIp.includes(':') ? `[${hostIp}]:${hostPort}` : `${hostIp}:${hostPort}`;
 }
 
-/** The families that a port is open in, for a container that has addresses of these. */
+/** The families that a port is open in, for a container with addresses of these. */
 export function familiesOf(hostIp: string, container: readonly Family[]): Family[] {
   if (hostIp === ANY_HOST_IP) return [...container];
   const family = hostIp.includes(':') ? 6 : 4;
   return container.filter((one) => one === family);
 }
 
-/** Whether a host's port can be only one of the two's. */
+/** Whether two published ports need the same host port. */
 export function clashes(
   a: Pick<PublishedPort, 'hostIp' | 'hostPort' | 'protocol'>,
   b: Pick<PublishedPort, 'hostIp' | 'hostPort' | 'protocol'>,

@@ -1,18 +1,19 @@
-// What `weft run` may be asked: a network, or one of the modes that Docker's users know, and what goes together with it.
-// The same checks serve the command line, which finds a wrong call before anybody is asked, and the agent.
+// Arguments of `weft run`: networks, modes, and their valid combinations.
+//
+// The command line and the agent use the same checks; the command line finds a wrong call before it contacts the agent.
 import { invalidArgument, WeftError } from './errors.js';
 import { parseName, parseNetworkName } from './network.js';
 
 export type RunNetwork =
   | { kind: 'network'; name: string }
-  /** A namespace of its own with nothing but the loopback device. */
+  /** A namespace with nothing but the loopback device. */
   | { kind: 'none' }
   /** The host's own network. */
   | { kind: 'host' }
-  /** The network namespace and hostname of another container that weft runs. */
+  /** The network namespace and hostname of another container of weft's. */
   | { kind: 'container'; name: string };
 
-/** Names that mean a mode and so cannot be a network's. */
+/** Names of modes, which no network can have. */
 export const RUN_MODES: readonly string[] = ['none', 'host'];
 
 /** @throws WeftError INVALID_ARGUMENT */
@@ -31,15 +32,15 @@ export function parseRunNetwork(text: string): RunNetwork {
   }
 }
 
-/** What names a container's place in the records of attached endpoints, and as a TARGET. */
+/** Names a container in the records of attached endpoints, and as a TARGET. */
 export const runTarget = (container: string): string => `run:${container}`;
 
-/** The name of a network that is to be made: not one that means a mode. @throws WeftError INVALID_ARGUMENT */
+/** Parses the name of a new network: not that of a mode. @throws WeftError INVALID_ARGUMENT */
 export function parseNewNetworkName(text: string): string {
   const name = parseNetworkName(text);
   if (!RUN_MODES.includes(name)) return name;
   throw invalidArgument(
-    `name: "${name}" is not for networks: it is a mode of \`weft run --network\``,
+    `name: "${name}" is reserved: it is a mode of \`weft run --network\``,
     'Choose another name.',
   );
 }
@@ -47,7 +48,7 @@ export function parseNewNetworkName(text: string): string {
 export const RESTART_POLICIES = ['no', 'always'] as const;
 export type RestartPolicy = (typeof RESTART_POLICIES)[number];
 
-/** What is said about an attach. */
+/** Options of an attach. */
 export interface AttachWords {
   aliases: readonly string[];
   ip?: string | undefined;
@@ -61,7 +62,7 @@ export interface AttachWords {
 }
 
 export interface RunWords {
-  /** As it was written. */
+  /** As written by the caller. */
   network: string;
   attach: AttachWords;
   detached: boolean;
@@ -69,12 +70,12 @@ export interface RunWords {
   restart: RestartPolicy;
 }
 
-/** @throws WeftError INVALID_ARGUMENT for options that do not go together */
+/** @throws WeftError INVALID_ARGUMENT for options that exclude each other */
 export function checkRun({ network, attach, detached, remove, restart }: RunWords): RunNetwork {
   if (restart === 'always' && remove) {
     throw invalidArgument(
       'restart: always and --rm exclude each other',
-      'What is started again must be remembered: leave one of them out.',
+      'A command that restarts must be kept: leave one of them out.',
     );
   }
   if (restart === 'always' && !detached)

@@ -1,11 +1,12 @@
-// How a container is named from outside, and how an interface inside it may be called. The same checks serve the command
-// line, which finds a wrong word before anybody is asked, and the services.
+// TARGETs, which name containers, and names of interfaces inside.
+//
+// The command line and the services use the same checks; the command line finds a wrong word before it contacts the agent.
 import { invalidArgument } from './errors.js';
 import { MAX_LINK_NAME } from './objects/index.js';
 
-/** A TARGET's words, not yet looked for. */
+/** A parsed TARGET, not yet resolved. */
 export interface TargetWords {
-  /** A word alone is a Docker container's name, a namespace's, or that of a container which weft runs. */
+  /** A plain name is that of a Docker container, a namespace, or a container of weft's. */
   kind: 'netns' | 'pid' | 'docker' | 'run' | 'word';
   rest: string;
 }
@@ -35,7 +36,7 @@ export function parseTarget(text: string): TargetWords {
   }
 }
 
-/** The kernel's rule (net/core/dev.c, dev_valid_name). @throws WeftError INVALID_ARGUMENT */
+/** The kernel's rule for link names (net/core/dev.c, dev_valid_name). @throws WeftError INVALID_ARGUMENT */
 export function parseIfname(text: string): string {
   if (text.length > MAX_LINK_NAME) {
     throw invalidArgument(

@@ -1,11 +1,11 @@
-// Carrying steps out in one namespace, in as few round trips as the kernel allows.
+// Applies steps in one namespace, in as few round trips as possible.
 import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises';
 
 import { messageOf } from '../../core/errors.js';
 import { itemKindOf, type LinkObject } from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
 import type { NamespaceRole, StepFailure } from './kernel.js';
-import { BATCH, NetlinkSocket, type Refusal } from './netlink-socket.js';
+import { BATCH, NetlinkSocket, type KernelError } from './netlink-socket.js';
 import type { Request } from './netlink-message.js';
 import {
   changeLink,
@@ -22,13 +22,13 @@ import {
 } from './objects/index.js';
 import { otherOwner } from './ownership.js';
 
-/** Of a deletion: it is gone already. */
+/** Errnos of a deletion whose object is already absent. */
 const GONE = new Set(['ENOENT', 'ESRCH', 'ENODEV', 'EADDRNOTAVAIL', 'ENXIO']);
 
-/** How long steps may hold up everything else in this process, in milliseconds. An attach is done long before. */
+/** How long steps may block the event loop, in milliseconds. An attach takes far less. */
 const TURN_MS = 10;
 
-/** One apply: gathers requests into batches, and sends what it has when the next step needs to know its outcome. */
+/** One apply: batches requests, and sends the batch when the next step depends on its outcome. */
 export class Application {
   readonly #failures = new Map<Step, StepFailure>();
   readonly #links = new Map<string, KernelLink | undefined>();
@@ -46,7 +46,7 @@ export class Application {
     this.#context = {
       bridgeIndex: (name) => {
         const index = this.#index(name);
-        if (index === undefined) throw new StepRefused('ENODEV', `there is no bridge ${name}`);
+        if (index === undefined) throw new StepRefused('ENODEV', `bridge ${name} does not exist`);
         return index;
       },
       peerFd,
@@ -74,7 +74,7 @@ export class Application {
       if (performance.now() - begin < TURN_MS) continue;
       this.#flush();
       await turn();
-      // Others had their turn, too.
+      // Yields to the event loop.
       this.#links.clear();
       begin = performance.now();
     }
@@ -82,12 +82,12 @@ export class Application {
     return [...this.#failures.values()];
   }
 
-  /** Nothing of weft's is put on a link of somebody else's, and nothing of weft's is there to be deleted. */
+  /** Never puts anything of weft's on an unowned link; nothing of weft's can be on one to delete. */
   #leave(step: Step, other: string): void {
     if (step.do === 'delete') return;
     this.#fail(step, {
       errno: 'EEXIST',
-      message: `EEXIST, ${other} is there already, and weft did not make it`,
+      message: `EEXIST, ${other} exists already, and weft did not make it`,
     });
   }
 
@@ -104,30 +104,30 @@ export class Application {
   }
 
   /**
-   * For most of the time that it takes, the kernel waits for readers of a link that nobody can find any more (rcu_barrier in
-   * netdev_run_todo, net/core/dev.c): over as soon as it cannot be found.
+   * Most of the time of a deletion, the kernel waits for readers of a link that lookups no longer find (rcu_barrier in
+   * netdev_run_todo, net/core/dev.c). The deletion counts as done as soon as lookups do not find the link.
    */
   async #deleteLink(step: Extract<Step, { do: 'delete-link' }>): Promise<void> {
     this.#flush();
     const { name } = step;
     const index = this.#index(name);
     if (index === undefined) return;
-    // Others have their turn, too.
+    // Yields to the event loop.
     this.#links.clear();
     const socket = this.inside(() => new NetlinkSocket());
-    let refusal: Refusal | undefined;
+    let failure: KernelError | undefined;
     let over = false;
     const deleting = socket
       .aside(deleteLink(index))
       .catch((error: unknown) => ({ errno: 'EIO', message: messageOf(error) }))
       .then((answer) => {
-        refusal = answer;
+        failure = answer;
         over = true;
         socket.close();
       });
     do await Promise.race([deleting, delay(1)]);
     while (!over && this.socket.get(getLink(name))?.body.readInt32LE(4) === index);
-    if (refusal !== undefined) this.#refused(step, refusal);
+    if (failure !== undefined) this.#refused(step, failure);
   }
 
   #create(step: Extract<Step, { do: 'create-link' }>): void {
@@ -140,7 +140,7 @@ export class Application {
 
   #change(step: Step, link: LinkObject, created: boolean): void {
     const current = this.#link(link.name);
-    if (current === undefined) throw new StepRefused('ENODEV', `there is no link ${link.name}`);
+    if (current === undefined) throw new StepRefused('ENODEV', `link ${link.name} does not exist`);
     for (const request of changeLink(link, current, { ...this.#context, created })) this.#add(step, request);
   }
 
@@ -149,21 +149,21 @@ export class Application {
     const codec = itemCodecOf(object);
     if ('carryOut' in codec) {
       this.#flush();
-      const refusal = codec.carryOut(object, step.do, this.#direct);
-      if (refusal !== undefined) this.#fail(step, refusal);
+      const failure = codec.carryOut(object, step.do, this.#direct);
+      if (failure !== undefined) this.#fail(step, failure);
       return;
     }
     const link = itemKindOf(object).link?.(object) ?? '';
     const index = this.#index(link);
     if (index === undefined) {
       if (step.do === 'delete') return;
-      throw new StepRefused('ENODEV', `there is no link ${link}`);
+      throw new StepRefused('ENODEV', `link ${link} does not exist`);
     }
     const how = step.do === 'delete' ? 'delete' : step.replace ? 'replace' : 'create';
     this.#add(step, codec.request(object, index, how));
   }
 
-  /** Asked once for each name of an apply, so that an index is never that of a link which had the name before. */
+  /** Looked up once per name and apply, so that an index is never that of an earlier link of the same name. */
   #link(name: string): KernelLink | undefined {
     if (name === '') return undefined;
     if (this.#links.has(name)) return this.#links.get(name);
@@ -185,25 +185,25 @@ export class Application {
     const pending = this.#pending;
     if (pending.length === 0) return;
     this.#pending = [];
-    let refusals: (Refusal | undefined)[];
+    let failures: (KernelError | undefined)[];
     try {
-      refusals = this.socket.batch(pending.map(({ request }) => request));
+      failures = this.socket.batch(pending.map(({ request }) => request));
     } catch (error) {
       for (const { step } of pending) this.#fail(step, { errno: 'EIO', message: messageOf(error) });
       return;
     }
     for (const [i, { step }] of pending.entries()) {
-      const refusal = refusals[i];
-      if (refusal !== undefined) this.#refused(step, refusal);
+      const failure = failures[i];
+      if (failure !== undefined) this.#refused(step, failure);
     }
   }
 
-  #refused(step: Step, refusal: Refusal): void {
+  #refused(step: Step, failure: KernelError): void {
     const deletes = step.do === 'delete' || step.do === 'delete-link';
-    if (!deletes || !GONE.has(refusal.errno)) this.#fail(step, refusal);
+    if (!deletes || !GONE.has(failure.errno)) this.#fail(step, failure);
   }
 
-  #fail(step: Step, { errno, message }: Refusal): void {
+  #fail(step: Step, { errno, message }: KernelError): void {
     if (!this.#failures.has(step)) this.#failures.set(step, { step, errno, message });
   }
 }

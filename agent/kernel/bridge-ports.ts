@@ -1,7 +1,8 @@
-// A link of the host that becomes a port of a bridge of weft's, and is released again. A port has no use for addresses: they
-// and the routes move to the bridge, in one stretch, so that the host loses no connection; and they move back. What was
-// there is written down before anything is touched. Whoever is stopped in between finds it and starts over: every part may
-// be done twice.
+// Makes host links ports of weft's bridges, and releases them.
+//
+// A port does not use its addresses: they and the routes move to the bridge in one stretch, so that the host loses no connection,
+// and move back on release. The earlier state is saved before anything changes, so a process that is stopped in between finds it
+// and starts over: every part may be repeated.
 import { readFileSync, writeFileSync } from 'node:fs';
 
 import { lanBridgeName } from '../../core/link-names.js';
@@ -24,27 +25,27 @@ import {
   type KernelLink,
   type PortMover,
 } from './objects/index.js';
-import type { NetlinkSocket, Refusal } from './netlink-socket.js';
+import type { NetlinkSocket, KernelError } from './netlink-socket.js';
 import { decodeAttrs, type Request } from './netlink-message.js';
 
-/** What a NIC had before it was lent to a bridge: rtnetlink messages, as the kernel sent them. */
+/** What a NIC had before it became a port: rtnetlink messages, as the kernel sent them. */
 export interface InterfaceLoan {
   link: string;
-  /** By which the link is found again under another name. Absent where an earlier agent wrote it down. */
+  /** Finds the link again under another name. Absent in loans that an earlier release saved. */
   index?: number | undefined;
   bridge: string;
-  /** All of it has moved, and nothing is on its way back. */
+  /** Everything has moved, and no release has begun. */
   done: boolean;
   /** Bodies of RTM_NEWADDR and RTM_NEWROUTE, in hexadecimal. */
   addresses: string[];
   routes: string[];
 }
 
-/** Where loans are written down. They survive the process, not the boot. */
+/** Storage of interface loans. They survive the process, not the boot. */
 export interface InterfaceLoans {
   list(): InterfaceLoan[];
   get(link: string): InterfaceLoan | undefined;
-  /** On disk when it returns. */
+  /** Returns when the loan is on disk. */
   put(loan: InterfaceLoan): void;
   delete(link: string): void;
 }
@@ -62,7 +63,7 @@ const RTA = { DST: 1, GATEWAY: 5, VIA: 18 } as const;
 const RTN_UNICAST = 1;
 const RTM_F_CLONED = 0x200;
 
-/** Settings that change how the host's own traffic is treated, by family; the bridge takes them over. */
+/** Settings that change how the host's own traffic is treated, by family; copied to the bridge. */
 const SETTINGS = {
   4: [
     'accept_local',
@@ -89,7 +90,7 @@ const SETTINGS = {
   ],
 } as const;
 
-/** Addresses and routes of a link that are the host's own: not the kernel's making, and not weft's. */
+/** Addresses and routes of a link that belong to the host: neither the kernel nor weft made them. */
 function movingFrom(socket: NetlinkSocket, index: number): Moving {
   const addresses = socket
     .dump(dumpAddresses)
@@ -99,7 +100,7 @@ function movingFrom(socket: NetlinkSocket, index: number): Moving {
     .dump(dumpRoutes)
     .map(({ body }) => body)
     .filter((body) => isMovable(body) && routeUses(body, index));
-  // What is on the link itself before what lies behind a gateway there.
+  // On-link routes before routes through gateways on them.
   const behind = (body: Buffer): number => {
     const attrs = decodeAttrs(body, 12);
     return attrs.has(RTA.GATEWAY) || attrs.has(RTA.VIA) ? 1 : 0;
@@ -112,7 +113,7 @@ function isHosts(body: Buffer): boolean {
   if (attrs.get(IFA.PROTO)?.[0] === WEFT_MARK) return false;
   if (body.readUInt8(0) !== AF_INET6) return true;
   const flags = attrs.get(IFA.FLAGS)?.readUInt32LE() ?? body.readUInt8(2);
-  // Each link makes its own of these.
+  // Each link makes these by itself.
   return body.readUInt8(3) !== RT_SCOPE_LINK && (flags & IFA_F_TEMPORARY) === 0;
 }
 
@@ -132,7 +133,7 @@ function isMovable(body: Buffer): boolean {
 const hex = (bodies: readonly Buffer[]): string[] => bodies.map((body) => body.toString('hex'));
 const bytes = (texts: readonly string[]): Buffer[] => texts.map((text) => Buffer.from(text, 'hex'));
 
-/** What was saved, as it is told now where it is still there, and after it what has come since. */
+/** The saved objects, in their present state where they still exist, followed by those added since. */
 function merged(saved: readonly Buffer[], now: readonly Buffer[], key: (body: Buffer) => string): Buffer[] {
   const fresh = new Map(now.map((body) => [key(body), body]));
   const known = new Set(saved.map(key));
@@ -142,10 +143,10 @@ function merged(saved: readonly Buffer[], now: readonly Buffer[], key: (body: Bu
   ];
 }
 
-/** Answers the first refusal that is more than "there already" or "gone already". */
-function carryOut(socket: NetlinkSocket, requests: readonly Request[]): Refusal | undefined {
+/** Returns the first error other than "exists already" or "absent already". */
+function carryOut(socket: NetlinkSocket, requests: readonly Request[]): KernelError | undefined {
   const fine = new Set(['EEXIST', 'EADDRNOTAVAIL', 'ESRCH', 'ENOENT']);
-  return socket.batch(requests).find((refusal) => refusal !== undefined && !fine.has(refusal.errno));
+  return socket.batch(requests).find((failure) => failure !== undefined && !fine.has(failure.errno));
 }
 
 export class BridgePorts implements PortMover {
@@ -155,8 +156,8 @@ export class BridgePorts implements PortMover {
     private readonly inside: (work: () => void) => void,
   ) {}
 
-  /** Makes the link a port of the bridge. Answers what the kernel refused. */
-  take(link: KernelLink, bridge: KernelLink): Refusal | undefined {
+  /** Makes the link a port of the bridge. Returns the kernel's error. */
+  take(link: KernelLink, bridge: KernelLink): KernelError | undefined {
     const now = movingFrom(this.socket, link.index);
     const saved = this.loans.get(link.name);
     const all: Moving = {
@@ -188,8 +189,12 @@ export class BridgePorts implements PortMover {
     return failure;
   }
 
-  /** Gives the link back, with what it had and what has come to the bridge since. */
-  release(known: KernelLink | undefined, bridge: KernelLink | undefined, name: string): Refusal | undefined {
+  /** Releases the link, with its earlier addresses and routes and those that the bridge has gained since. */
+  release(
+    known: KernelLink | undefined,
+    bridge: KernelLink | undefined,
+    name: string,
+  ): KernelError | undefined {
     const saved = this.loans.get(name);
     const link = known ?? this.#renamed(saved, bridge);
     if (link === undefined) {
@@ -220,7 +225,7 @@ export class BridgePorts implements PortMover {
     return failure;
   }
 
-  /** The link that has another name by now, while it is still the port that it was made. */
+  /** The link under its present name, while it is still a port of that bridge. */
   #renamed(saved: InterfaceLoan | undefined, bridge: KernelLink | undefined): KernelLink | undefined {
     if (saved?.index === undefined || bridge === undefined) return undefined;
     const found = this.socket.get(getLinkAt(saved.index));
@@ -229,8 +234,8 @@ export class BridgePorts implements PortMover {
   }
 
   /**
-   * Whose port the link was made, also where what was written down is lost. From no other bridge does anything move to it:
-   * what is there is not the link's.
+   * The bridge that the link became a port of, also where its loan is lost. Nothing moves to the link from any other bridge:
+   * addresses there are not the link's.
    */
   bridgeOf(link: string): string {
     return this.loans.get(link)?.bridge ?? lanBridgeName(link);
@@ -245,7 +250,7 @@ export class BridgePorts implements PortMover {
             const value = readFileSync(path(from), 'utf8').trim();
             if (readFileSync(path(to), 'utf8').trim() !== value) writeFileSync(path(to), value);
           } catch {
-            // Kernels differ in what settings they have; one without IPv6 has none of those.
+            // Kernels differ in the settings that they have; one without IPv6 has none of that family.
           }
         }
       }

@@ -1,6 +1,7 @@
-// What this kernel can do beyond what weft cannot live without, found out by trying: in a network namespace that is made for
-// it and gone when this returns. The kernel's configuration says less: a module may be missing, and a bridge without
-// CONFIG_BRIDGE_VLAN_FILTERING takes the setting without a word and does nothing.
+// Optional kernel capabilities, probed in a temporary network namespace.
+//
+// The kernel's configuration says less: a module may be missing, and a bridge without CONFIG_BRIDGE_VLAN_FILTERING accepts the
+// setting silently and does nothing. The namespace is deleted before the probe returns.
 import { messageOf } from '../../core/errors.js';
 import type { BridgeLink, VlanLink } from '../../core/objects/index.js';
 import type { Capability } from './kernel.js';
@@ -27,7 +28,7 @@ const VLAN: VlanLink = {
   vlan: 2,
 };
 
-/** For links that need no other. */
+/** Used where the device needs no other device below it. */
 const ALONE: LinkContext = { bridgeIndex: () => 0, peerFd: () => undefined };
 
 export function probeCapabilities(): Capability[] {
@@ -45,18 +46,18 @@ export function probeCapabilities(): Capability[] {
       }
     });
   } catch (error) {
-    const why = `it could not be tried: ${messageOf(error)}`;
+    const why = `the check failed: ${messageOf(error)}`;
     return answer(why, why);
   }
 }
 
 function probe(socket: NetlinkSocket): [string, string] {
   const [refused] = socket.batch([createLink(BRIDGE, ALONE)]);
-  // A kernel may refuse what it was built without, or pass over it.
+  // A kernel may refuse an attribute that it was built without, or ignore it.
   const [plain] = refused === undefined ? [] : socket.batch([createLink({ ...BRIDGE, vlans: false }, ALONE)]);
   const message = socket.get(getLink(BRIDGE.name));
   if (message === undefined) {
-    const why = `a bridge could not be made to try it: ${plain?.message ?? 'it is not there'}`;
+    const why = `the check failed, a bridge could not be created: ${plain?.message ?? 'it does not exist'}`;
     return [why, why];
   }
   const bridge = decodeLink(message.body, 'node', () => '');

@@ -1,6 +1,7 @@
-// What the kernel remembers of UDP (connection tracking). The firewall is asked for the first packet of a flow alone, and a
-// flow of UDP has no end but silence: a client that goes on asking would be led for ever to where its port led once, or
-// nowhere if it began to ask before the port was open.
+// Deletes connection tracking entries of UDP flows that changed ports affect.
+//
+// The NAT rules see only the first packet of a flow, and a UDP flow ends only by silence: a client that keeps sending would reach
+// the earlier target for ever, or nothing if it began before the port was open.
 import { networkInterfaces } from 'node:os';
 
 import { IpAddress } from '../../core/address.js';
@@ -31,10 +32,10 @@ const CTA_FILTER_ORIG_FLAGS = 1;
 const CTA_TUPLE = { IP: 1, PROTO: 2 } as const;
 const CTA_IP = { V4_SRC: 1, V4_DST: 2, V6_SRC: 3, V6_DST: 4 } as const;
 const CTA_PROTO = { NUM: 1, SRC_PORT: 2, DST_PORT: 3 } as const;
-/** Which parts of a tuple a filter is about (net/netfilter/nf_internals.h). */
+/** Which parts of a tuple a filter compares (net/netfilter/nf_internals.h). */
 const BY = { PROTO_NUM: 1 << 3, PROTO_DST_PORT: 1 << 5 } as const;
 
-/** More ports than these, and all flows of UDP are read once instead. */
+/** With more ports than these, all UDP flows are read once instead. */
 const SINGLY = 8;
 
 interface End {
@@ -44,17 +45,17 @@ interface End {
 
 interface Flow {
   family: number;
-  /** Where the client sends it. */
+  /** Destination that the client sends to. */
   to: End;
-  /** Who answers. */
+  /** Source of the replies. */
   by: End;
-  /** The tuple as the kernel wrote it, by which it knows the flow. */
+  /** The tuple as the kernel wrote it, which identifies the flow. */
   tuple: Buffer;
 }
 
 /**
- * Forgets the flows of UDP that lead elsewhere than their ports do now: to a container that has a port no more, or past the
- * one that has it. See Kernel.flushConntrack.
+ * Deletes the UDP flows that lead elsewhere than their ports do now: to a container that lost the port, or past the one that has
+ * it. See Kernel.flushConntrack.
  */
 export function flushConntrack(added: readonly FirewallPort[], removed: readonly FirewallPort[]): void {
   const opened = added.filter(({ protocol }) => protocol === 'udp');
@@ -76,13 +77,13 @@ export function flushConntrack(added: readonly FirewallPort[], removed: readonly
               isAt(flow, port) && (port.hostIp !== undefined || own.has(flow.to.ip)) && !leadsTo(flow, port),
           ),
       );
-      // One that has ended meanwhile is as good.
+      // A flow may have ended meanwhile.
       socket.batch(stale.map(({ family, tuple }) => request(DELETE, family, nested(CTA.TUPLE_ORIG, tuple))));
     } finally {
       socket.close();
     }
   } catch (error) {
-    // A kernel that shows nobody its flows: the ports are right all the same.
+    // A kernel that does not list its flows: the ports are right all the same.
     if (!(error instanceof SystemError)) throw error;
   }
 }
@@ -90,7 +91,7 @@ export function flushConntrack(added: readonly FirewallPort[], removed: readonly
 const isAt = ({ to }: Flow, { hostIp, hostPort }: FirewallPort): boolean =>
   to.port === hostPort && (hostIp === undefined || hostIp === to.ip);
 const leadsTo = ({ by }: Flow, { ip, port }: FirewallPort): boolean => by.ip === ip && by.port === port;
-/** Not one to the container's own address. */
+/** Excludes flows to the container's own address. */
 const isTranslated = ({ to, by }: Flow): boolean => to.ip !== by.ip || to.port !== by.port;
 
 function* flowsTo(socket: NetlinkSocket, ports: readonly FirewallPort[]): Iterable<Flow> {
@@ -105,14 +106,14 @@ function* flowsTo(socket: NetlinkSocket, ports: readonly FirewallPort[]): Iterab
   }
 }
 
-/** The tuple goes back as it came. */
+/** The tuple is sent back unchanged. */
 const request = (type: number, family: number, ...attrs: Buffer[]): Request => ({
   type,
   flags: 0,
   body: Buffer.concat([fixed([1, family], [1, 0], [2, 0]), ...attrs]),
 });
 
-/** To this port of whichever host. */
+/** To this port of any host. */
 function flowsOfUdp(family: number, port: number | undefined): Request {
   const what = BY.PROTO_NUM | (port === undefined ? 0 : BY.PROTO_DST_PORT);
   return request(

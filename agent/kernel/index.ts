@@ -1,4 +1,4 @@
-// Linux: the only code that talks to the kernel.
+// Linux kernel access: the only code that talks to the kernel.
 export type { InterfaceLoan, InterfaceLoans } from './bridge-ports.js';
 export { openFirewall } from './firewall/index.js';
 export type {

@@ -1,5 +1,6 @@
-// The few calls of the C library that Node has no words for: sockets of netlink and ICMP, their options, and setns. All of
-// them return at once, but for the one that says otherwise.
+// C library calls that Node.js lacks: netlink and ICMP sockets, setns.
+//
+// All of them return at once, unless their comment says otherwise.
 import { getSystemErrorName } from 'node:util';
 
 import koffi from 'koffi';
@@ -26,7 +27,7 @@ const c = {
   clockGettime: libc.func('int clock_gettime(int clock, _Out_ uint8_t *time)'),
 };
 
-/** A call that failed, with the errno's name: ENODEV, EPERM, … */
+/** A failed call, with the errno's name: ENODEV, EPERM, … */
 export class SystemError extends Error {
   override readonly name = 'SystemError';
 
@@ -78,7 +79,7 @@ export const bindSocket = (fd: number, address: Buffer): number =>
 export const sendOn = (fd: number, bytes: Buffer): number =>
   checked('send', c.send(fd, bytes, bytes.length, 0) as number);
 
-/** `sendOn` on a thread of its own, for what the kernel takes long to carry out. @throws SystemError */
+/** `sendOn` on another thread, for requests that the kernel takes long to complete. @throws SystemError */
 export const sendAside = (fd: number, bytes: Buffer): Promise<void> =>
   new Promise((resolve, reject) => {
     c.send.async(fd, bytes, bytes.length, 0, (error: Error | null, sent: number | bigint) => {
@@ -90,7 +91,7 @@ export const sendAside = (fd: number, bytes: Buffer): Promise<void> =>
 export const sendTo = (fd: number, bytes: Buffer, address: Buffer): number =>
   checked('sendto', c.sendto(fd, bytes, bytes.length, MSG_DONTWAIT, address, address.length) as number);
 
-/** What waits on the socket, or undefined where nothing does. */
+/** Reads a waiting message; undefined where there is none. */
 export function receiveFrom(fd: number, buffer: Buffer): number | undefined {
   const length = Number(c.recv(fd, buffer, buffer.length, MSG_DONTWAIT));
   if (length >= 0) return length;
@@ -119,12 +120,12 @@ export function getSocketOption(fd: number, name: number, size: 4 | 8): bigint {
 
 const SO_PROTOCOL = 38;
 const SO_DOMAIN = 39;
-/** struct sk_meminfo: nine counters, the last one of packets that did not fit (include/uapi/linux/sock_diag.h). */
+/** struct sk_meminfo: nine counters, the last one of dropped packets (include/uapi/linux/sock_diag.h). */
 const SO_MEMINFO = 55;
 const SK_MEMINFO_BYTES = 36;
 const SK_MEMINFO_DROPS = 32;
 
-/** How many messages this socket had no room for, since it was opened. */
+/** How many messages this socket has dropped since it was opened. */
 export function droppedBy(fd: number): number {
   const value = Buffer.alloc(SK_MEMINFO_BYTES);
   checked('getsockopt', c.getsockopt(fd, SOL_SOCKET, SO_MEMINFO, value, [value.length]) as number);
@@ -145,7 +146,7 @@ export function isNetlinkSocket(fd: number, protocol: number, port: number): boo
   );
 }
 
-/** What a socket is bound to: a struct sockaddr; undefined for a descriptor that is no socket. */
+/** The address that a socket is bound to, a struct sockaddr; undefined for a descriptor that is no socket. */
 export function socketName(fd: number): Buffer | undefined {
   const address = Buffer.alloc(28);
   return (c.getsockname(fd, address, [address.length]) as number) === 0 ? address : undefined;
@@ -156,16 +157,16 @@ export function enterNamespace(fd: number): void {
   checked('setns', c.setns(fd, CLONE_NEWNET) as number);
 }
 
-/** Moves the calling thread to a network namespace that is new and empty. */
+/** Moves the calling thread to a new, empty network namespace. */
 export function leaveForNewNamespace(): void {
   checked('unshare', c.unshare(CLONE_NEWNET) as number);
 }
 
-// include/uapi/linux/sockios.h: when the packet that was read last had come in.
+// include/uapi/linux/sockios.h: when the last packet read had arrived.
 const SIOCGSTAMPNS = 0x8907;
 const CLOCK_REALTIME = 0;
 
-/** Nanoseconds of the wall clock, as packets are stamped with; undefined before the first packet. */
+/** Nanoseconds of the wall clock, as in packet timestamps; undefined before the first packet. */
 export function receivedAt(fd: number): bigint | undefined {
   const time = Buffer.alloc(16);
   if ((c.ioctl(fd, SIOCGSTAMPNS, time) as number) < 0) return undefined;

@@ -1,4 +1,4 @@
-// Linux, as kernel.ts describes it.
+// Linux implementation of the interface in kernel.ts.
 import { readFileSync } from 'node:fs';
 
 import type { Family } from '../../core/address.js';
@@ -32,7 +32,7 @@ export function openKernel({
   loans,
 }: {
   firewall: FirewallDriver;
-  /** Where it is written down what links had before they became ports. */
+  /** Storage of what links had before they became ports. */
   loans?: InterfaceLoans;
 }): Promise<Kernel> {
   const node = new LinuxNamespace('node', new NetlinkSocket(), undefined, loans);
@@ -45,7 +45,7 @@ export function openKernel({
     firewall,
     reservePort,
     flushConntrack,
-    // oxlint-disable-next-line typescript/require-await -- opening is one stretch; its failure is the promise's.
+    // oxlint-disable-next-line typescript/require-await -- opening is synchronous; its failure rejects the promise.
     openNamespace: async (path) => {
       const { fd, socket } = openNetns(path);
       const cookie = socket.cookie();
@@ -104,7 +104,7 @@ function routes(node: LinuxNamespace): string[] {
   });
 }
 
-/** Documentation/networking/ip-sysctl.rst, /proc/sys/net/bridge; the folder is there while the module is. */
+/** Documentation/networking/ip-sysctl.rst, /proc/sys/net/bridge; the folder exists while the module is loaded. */
 function filteredBridges(): Family[] {
   return ([4, 6] as const).filter((family) => {
     try {

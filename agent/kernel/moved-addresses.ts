@@ -1,6 +1,6 @@
-// Addresses and routes that move between a NIC and its bridge, as rtnetlink messages.
+// Moves addresses and routes between a NIC and its bridge, in rtnetlink messages.
 //
-// What the kernel told of them is told back to it for another link (include/uapi/linux/if_addr.h, rtnetlink.h).
+// The kernel's own messages are sent back for another link (include/uapi/linux/if_addr.h, rtnetlink.h).
 import { attr, fixed, NLM_F, RTM, u32Attr, type Request } from './netlink-message.js';
 
 const IFA = {
@@ -13,7 +13,7 @@ const IFA = {
   RT_PRIORITY: 9,
   PROTO: 11,
 } as const;
-/** What may be said about an address; the rest is the kernel's to say. */
+/** Attributes of an address that a request may carry; the kernel sets the rest. */
 const IFA_F = {
   NODAD: 0x02,
   HOMEADDRESS: 0x10,
@@ -39,8 +39,8 @@ function attributes(body: Buffer, from: number): { type: number; raw: Buffer; pa
 }
 
 /**
- * An address for another link, as NEWADDR requests. An IPv6 one is there at once, without duplicate address detection: it
- * was in use a moment ago; the second request takes that mark off it.
+ * NEWADDR requests for the address on another link. An IPv6 address is usable at once, without duplicate address detection, since
+ * it was in use a moment ago; the second request clears that flag.
  * @param label whether the label fits the link's name
  */
 export function addAddress(body: Buffer, index: number, label: boolean): Request[] {
@@ -78,17 +78,17 @@ export function deleteAddress(body: Buffer, index: number): Request {
 }
 
 const RTA = { OIF: 4, MULTIPATH: 9, CACHEINFO: 12, EXPIRES: 23 } as const;
-/** Ticks of a second in what the kernel tells (USER_HZ). */
+/** Ticks of a second in the kernel's messages (USER_HZ). */
 const TICKS = 100;
 const RTNH_F_ONLINK = 4;
 
-/** A route for another link. */
+/** The route on another link. */
 export function routeOn(body: Buffer, from: number, to: number, add: boolean): Request {
   const head = Buffer.from(body.subarray(0, 12));
   head.writeUInt32LE(head.readUInt32LE(8) & RTNH_F_ONLINK, 8);
   const parts = attributes(body, 12).flatMap(({ type, raw, payload }) => {
     if (type === RTA.CACHEINFO) {
-      // struct rta_cacheinfo: a route that a router advertised goes when it is not advertised again.
+      // struct rta_cacheinfo: a route from a router advertisement expires unless it is advertised again.
       const ticks = payload.length >= 12 ? payload.readInt32LE(8) : 0;
       return add && ticks > 0 ? [u32Attr(RTA.EXPIRES, Math.ceil(ticks / TICKS))] : [];
     }
@@ -116,7 +116,7 @@ function hopsOn(hops: Buffer, from: number, to: number): Buffer {
   return moved;
 }
 
-/** Whether a route leaves through the link, alone or among others. */
+/** Whether a route uses the link, alone or in a multipath route. */
 export function routeUses(body: Buffer, index: number): boolean {
   return attributes(body, 12).some(({ type, payload }) => {
     if (type === RTA.OIF) return payload.readUInt32LE() === index;
@@ -131,18 +131,18 @@ export function routeUses(body: Buffer, index: number): boolean {
   });
 }
 
-/** Two tellings of one address are the same when this is, whatever became of its lifetimes. */
+/** Identity of an address, without its lifetimes. */
 export function addressKey(body: Buffer): string {
   const ips = attributes(body, 8).filter(({ type }) => type === IFA.ADDRESS || type === IFA.LOCAL);
   return `${body.readUInt8(0)}/${body.readUInt8(1)} ${ips.map(({ payload }) => payload.toString('hex')).join(' ')}`;
 }
 
-/** The same for a route: all of it but the link, and what the kernel says of its state. */
+/** Identity of a route: all of it but the link and the kernel's state flags. */
 export function routeKey(body: Buffer): string {
   return routeOn(body, 0, 0, false).body.toString('hex');
 }
 
-/** The address as it was, with the lifetimes that are left of it now. */
+/** The address as it was, with its present remaining lifetimes. */
 export function withLifetimes(body: Buffer, from: Buffer): Buffer {
   const now = attributes(from, 8).find(({ type }) => type === IFA.CACHEINFO);
   if (now === undefined) return body;

@@ -1,4 +1,4 @@
-// One network namespace: reading what it has, and carrying steps out in it.
+// One network namespace: observe its objects, apply steps in it.
 import { closeSync } from 'node:fs';
 
 import type { Actual } from '../../core/objects/index.js';
@@ -12,16 +12,16 @@ import { decodeLinkName, dumpLinks, type DecodedAddress, type KernelLink } from 
 import { actualOf, readAddresses, readLinks, readView } from './observe.js';
 
 export class LinuxNamespace implements KernelNamespace {
-  /** Whether this kernel knows of marks on addresses (5.18); as far as is known. */
+  /** Whether this kernel keeps marks on addresses (Linux 5.18); true until known otherwise. */
   marksAddresses = true;
   #closed = false;
 
   constructor(
     readonly role: NamespaceRole,
     readonly socket: NetlinkSocket,
-    /** Absent for the namespace that the process runs in. */
+    /** Absent for the process's own namespace. */
     readonly fd?: number,
-    /** Of the node's namespace: what NICs had before they were lent to bridges. */
+    /** In the node's namespace: what NICs had before they became ports of bridges. */
     private readonly loans?: InterfaceLoans,
   ) {}
 

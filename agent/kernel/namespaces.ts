@@ -1,5 +1,7 @@
-// Going into a network namespace and back, in one stretch in which nothing else runs. A socket that is opened inside
-// belongs there for good; nothing may be awaited inside, since Node's other threads must never see it.
+// Enters a network namespace and returns, in one synchronous stretch.
+//
+// A socket that is opened inside belongs to that namespace for good. Nothing may be awaited inside, since Node's other threads
+// must never run there.
 import { closeSync, existsSync, openSync, readFileSync, statfsSync, statSync } from 'node:fs';
 
 import {
@@ -18,9 +20,9 @@ const NSFS_MAGIC = 0x6e736673;
 
 let home: number | undefined;
 
-/** Runs `work` inside. It must not be asynchronous. */
+/** Runs `work` inside. It must be synchronous. */
 export function inNamespace<T>(fd: number, work: () => T): T {
-  // The namespace that the process began in; opened once, before anything can have left it.
+  // The namespace that the process started in, opened before anything can leave it.
   home ??= openSync('/proc/thread-self/ns/net', 'r');
   enterNamespace(fd);
   try {
@@ -30,7 +32,7 @@ export function inNamespace<T>(fd: number, work: () => T): T {
   }
 }
 
-/** Runs `work` in a namespace made for it, which goes when `work` has closed what it opened there. Not asynchronous. */
+/** Runs `work`, which must be synchronous, in a new namespace, which ends when `work` has closed what it opened there. */
 export function inNewNamespace<T>(work: () => T): T {
   home ??= openSync('/proc/thread-self/ns/net', 'r');
   leaveForNewNamespace();
@@ -42,14 +44,14 @@ export function inNewNamespace<T>(work: () => T): T {
 }
 
 /**
- * Opens the namespace at a path. The caller closes both.
- * @throws WeftError NOT_FOUND where there is none; PERMISSION_DENIED, RESOURCE_EXHAUSTED or FAILED_PRECONDITION where it
- * cannot be opened now, which does not mean that it is gone
+ * Opens the namespace at a path. The caller closes both descriptors.
+ * @throws WeftError NOT_FOUND where it does not exist; PERMISSION_DENIED, RESOURCE_EXHAUSTED or FAILED_PRECONDITION where it
+ * cannot be opened now, which does not mean that it is absent
  */
 export function openNetns(path: string): { fd: number; socket: NetlinkSocket } {
   let fd: number | undefined;
   try {
-    // Opening anything else, such as a fifo, could block.
+    // Opening other files, such as a fifo, could block.
     if (!statSync(path).isFile() || statfsSync(path).type !== NSFS_MAGIC) {
       throw noNamespace(path);
     }
@@ -65,13 +67,13 @@ export function openNetns(path: string): { fd: number; socket: NetlinkSocket } {
 const noNamespace = (path: string): WeftError =>
   notFound(`${path} is not a network namespace`, 'Name a file such as /run/netns/NAME or /proc/PID/ns/net.');
 
-/** What an errno of stat(2), open(2), setns(2) or socket(2) means for the namespace at a path. */
+/** Maps an errno of stat(2), open(2), setns(2) or socket(2) to an error about the namespace at a path. */
 function explain(path: string, error: unknown): WeftError {
   const inside = error instanceof SystemError ? error.call : undefined;
   const errno = error instanceof SystemError ? error.errno : (error as NodeJS.ErrnoException).code;
   const options = { cause: error };
   const pid = /^\/proc\/(\d+)(?=\/)/.exec(path)?.[1];
-  // A namespace, but of another kind.
+  // A namespace of another type.
   if (inside === 'setns' && errno === 'EINVAL') return noNamespace(path);
   switch (errno) {
     case 'ENOENT':
@@ -129,7 +131,9 @@ const refusal = (call: string | undefined): string =>
       ? 'may not be entered: permission denied'
       : `has been entered, but ${call} is refused there: permission denied`;
 
-/** proc_ns_get_link (fs/proc/namespaces.c) asks for ptrace's right to read, netns_install (net/core/net_namespace.c) for CAP_SYS_ADMIN. */
+/**
+ * proc_ns_get_link (fs/proc/namespaces.c) requires ptrace read access, netns_install (net/core/net_namespace.c) CAP_SYS_ADMIN.
+ */
 function remedy(call: string | undefined, pid: string | undefined): string {
   if (call === 'setns')
     return 'Give the agent CAP_SYS_ADMIN in the user namespace that the network namespace belongs to.';
@@ -145,7 +149,7 @@ const hidden = (path: string, pid: string, options: ErrorOptions): WeftError =>
     options,
   );
 
-/** Where /proc hides the processes of others (proc(5), hidepid), one that runs looks as if it were gone. */
+/** Where /proc hides processes of other users (proc(5), hidepid), a running process looks as if it had ended. */
 function isHidden(pid: string): boolean {
   if (existsSync(`/proc/${pid}`)) return false;
   try {
@@ -156,5 +160,5 @@ function isHidden(pid: string): boolean {
   }
 }
 
-/** Cookies of namespaces are given anew at each boot. */
+/** Namespace cookies are only unique within one boot. */
 export const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();

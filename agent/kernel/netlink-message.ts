@@ -1,5 +1,7 @@
-// The bytes of netlink: messages, their fixed headers and their attributes (RFC 3549; include/uapi/linux/netlink.h and
-// rtnetlink.h). Written and read here, and nowhere else. Host byte order, which is little-endian wherever Node runs.
+// Netlink encoding: messages, fixed headers, attributes (RFC 3549).
+//
+// See include/uapi/linux/netlink.h and rtnetlink.h. All netlink bytes are written and read here. Host byte order, which is
+// little-endian on every platform of Node.js.
 import { IpAddress } from '../../core/address.js';
 
 export const RTM = {
@@ -32,7 +34,7 @@ const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
 const NLM_F_DUMP_INTR = 0x10;
 const HEADER = 16;
-/** Set on an attribute that holds attributes; the rest of the two upper bits says byte order. */
+/** Set on an attribute that holds attributes; the other of the two upper bits marks byte order. */
 const NESTED = 0x8000;
 const TYPE_MASK = 0x3fff;
 
@@ -63,7 +65,7 @@ export function u32Attr(type: number, value: number): Buffer {
   return attr(type, bytes);
 }
 
-/** Network byte order, as ports are. */
+/** Network byte order, as in ports. */
 export const be16Attr = (type: number, value: number): Buffer =>
   attr(type, Uint8Array.of(value >> 8, value & 0xff));
 
@@ -89,11 +91,11 @@ export interface Request {
   type: number;
   flags: number;
   body: Buffer;
-  /** It is as well where the kernel refuses it. */
+  /** An error of this request is ignored. */
   optional?: true;
 }
 
-/** A message as it goes out. */
+/** An encoded message. */
 export function encodeRequest({ type, flags, body }: Request, sequence: number): Buffer {
   const bytes = Buffer.alloc(align(HEADER + body.length));
   bytes.writeUInt32LE(HEADER + body.length, 0);
@@ -116,7 +118,7 @@ export type Incoming =
   /** errno 0 is an acknowledgement. */
   | { kind: 'error'; sequence: number; errno: number; text: string | undefined };
 
-/** All messages of what was read at once. */
+/** All messages of one read. */
 export function* decodeMessages(bytes: Buffer): Iterable<Incoming> {
   for (let at = 0; at + HEADER <= bytes.length;) {
     const length = bytes.readUInt32LE(at);
@@ -140,7 +142,7 @@ const NLM_F_CAPPED = 0x100;
 const NLM_F_ACK_TLVS = 0x200;
 const NLMSGERR_ATTR_MSG = 1;
 
-/** The kernel's own sentence, behind the errno and the header (or the whole) of the request. */
+/** The kernel's extended error, which follows the errno and the header (or the whole) of the request. */
 function errorText(body: Buffer, flags: number): string | undefined {
   if ((flags & NLM_F_ACK_TLVS) === 0) return undefined;
   const request = (flags & NLM_F_CAPPED) === 0 ? align(body.readUInt32LE(4)) : HEADER;
@@ -150,13 +152,13 @@ function errorText(body: Buffer, flags: number): string | undefined {
 
 export type Attrs = ReadonlyMap<number, Buffer>;
 
-/** A set of types of attributes, all below 32. */
+/** A set of attribute types, all below 32. */
 export const attrSet = (types: readonly number[]): number =>
   types.reduce((bits, type) => bits | (1 << type), 0);
 
 /**
- * Attributes by type; where one comes twice the last one counts.
- * @param wanted only these, an attrSet: of the fifty that a link has most are nobody's business here
+ * Attributes by type; of a repeated one the last counts.
+ * @param wanted only these, an attrSet: most of the fifty attributes of a link are not used here
  */
 export function decodeAttrs(bytes: Buffer, from = 0, wanted?: number): Attrs {
   const attrs = new Map<number, Buffer>();
@@ -178,7 +180,7 @@ export function readText(bytes: Buffer): string {
 
 export const readMac = (bytes: Buffer): string => bytes.toString('hex').replace(/..(?!$)/g, '$&:');
 
-/** Link-local prefixes come with every link, and the same addresses with every comparison. */
+/** Cached: link-local prefixes exist on every link, and every comparison reads the same addresses. */
 const seen = new Map<string, string>();
 const MOST_SEEN = 4096;
 

@@ -1,5 +1,7 @@
-// Asking the kernel by netlink. It works on a request inside the send call and has the answer ready when that returns, so
-// a question and its answer are two calls in a row: nothing waits for the event loop, and no answer can be lost or mixed up.
+// Netlink requests and their responses, synchronously.
+//
+// The kernel handles a request inside the send call, and its response is ready when that returns, so a request is two calls in a
+// row: nothing waits for the event loop, and responses can be neither lost nor mixed up.
 import { failedPrecondition } from '../../core/errors.js';
 import {
   AF_NETLINK,
@@ -32,25 +34,25 @@ const NETLINK_EXT_ACK = 11;
 const SO_RCVBUFFORCE = 33;
 const SO_NETNS_COOKIE = 71;
 
-/** Acknowledgements of this many requests fit any receive buffer. */
+/** Acknowledgements of this many requests fit into any receive buffer. */
 export const BATCH = 64;
 const READ_BYTES = 256 * 1024;
-/** A dump that a change came in between is begun anew this often. */
+/** How often a dump that a concurrent change interrupted is repeated. */
 const TRIES = 5;
 
-/** The answer to one request of a batch: undefined for done. */
-export interface Refusal {
+/** An error in response to one request of a batch; undefined for success. */
+export interface KernelError {
   errno: string;
   message: string;
 }
 
 export class NetlinkSocket {
   #fd: number;
-  /** One for all sockets: reading is over before anything else can read. */
+  /** One for all sockets: a read is complete before the next one begins. */
   static readonly #buffer = Buffer.alloc(READ_BYTES);
   #sequence = 0;
 
-  /** Belongs for good to the namespace that the thread is in now. */
+  /** Belongs for good to the namespace that the thread is in when it is opened. */
   constructor(protocol: keyof typeof PROTOCOLS = 'route') {
     this.#fd = openSocket(AF_NETLINK, PROTOCOLS[protocol]);
     try {
@@ -66,7 +68,7 @@ export class NetlinkSocket {
     }
   }
 
-  /** What no other namespace has until the next boot. */
+  /** A cookie, unique until the next boot. */
   cookie(): string {
     try {
       return getSocketOption(this.#fd, SO_NETNS_COOKIE, 8).toString(16);
@@ -80,42 +82,42 @@ export class NetlinkSocket {
     }
   }
 
-  /** Carries requests out in order, and answers for each what was refused. */
-  batch(requests: readonly Request[]): (Refusal | undefined)[] {
-    const results: (Refusal | undefined)[] = [];
+  /** Sends requests in order, and returns the error of each. */
+  batch(requests: readonly Request[]): (KernelError | undefined)[] {
+    const results: (KernelError | undefined)[] = [];
     for (let from = 0; from < requests.length; from += BATCH) {
       results.push(...this.#sendBatch(requests.slice(from, from + BATCH)));
     }
     return results;
   }
 
-  #sendBatch(requests: readonly Request[]): (Refusal | undefined)[] {
+  #sendBatch(requests: readonly Request[]): (KernelError | undefined)[] {
     const first = this.#sequence + 1;
     const bytes = requests.map((request) =>
       encodeRequest({ ...request, flags: request.flags | NLM_F.ACK }, ++this.#sequence),
     );
     sendOn(this.#fd, Buffer.concat(bytes));
-    const results = Array.from<Refusal | undefined>({ length: requests.length });
+    const results = Array.from<KernelError | undefined>({ length: requests.length });
     for (let open = requests.length; open > 0;) {
       for (const incoming of this.#read()) {
         if (incoming.kind !== 'error' || incoming.sequence < first) continue;
         open--;
         if (requests[incoming.sequence - first]?.optional === true) continue;
-        results[incoming.sequence - first] = refusalOf(incoming);
+        results[incoming.sequence - first] = errorOf(incoming);
       }
     }
     return results;
   }
 
-  /** As a batch of one, while this thread goes on; until it settles the socket is good for nothing else. */
-  async aside(request: Request): Promise<Refusal | undefined> {
+  /** Like a batch of one, on another thread; the socket must not be used otherwise until it settles. */
+  async aside(request: Request): Promise<KernelError | undefined> {
     const bytes = encodeRequest({ ...request, flags: request.flags | NLM_F.ACK }, ++this.#sequence);
     await sendAside(this.#fd, bytes);
-    for (const incoming of this.#read()) if (incoming.kind === 'error') return refusalOf(incoming);
+    for (const incoming of this.#read()) if (incoming.kind === 'error') return errorOf(incoming);
     return undefined;
   }
 
-  /** One object, or undefined where there is none. */
+  /** One object, or undefined where it does not exist. */
   get(request: Request): Message | undefined {
     const sequence = ++this.#sequence;
     sendOn(this.#fd, encodeRequest(request, sequence));
@@ -127,16 +129,16 @@ export class NetlinkSocket {
     return undefined;
   }
 
-  /** All objects of a kind. @throws SystemError */
+  /** All objects of a type. @throws SystemError */
   dump(request: Request): Message[] {
     for (let attempt = 1; ; attempt++) {
       const { messages, interrupted } = this.#dumpOnce(request);
-      // Where everything changes all the time the last look is the best there is.
+      // Under constant change the last dump is the best there is.
       if (!interrupted || attempt >= TRIES) return messages;
     }
   }
 
-  /** @returns whether something changed meanwhile, so that objects may be missing or come twice (NLM_F_DUMP_INTR) */
+  /** @returns whether a concurrent change interrupted it, so that objects may be missing or repeated (NLM_F_DUMP_INTR) */
   #dumpOnce(request: Request): { messages: Message[]; interrupted: boolean } {
     const sequence = ++this.#sequence;
     let interrupted = false;
@@ -158,20 +160,20 @@ export class NetlinkSocket {
 
   #read(): ReturnType<typeof decodeMessages> {
     const length = receiveFrom(this.#fd, NetlinkSocket.#buffer);
-    // The kernel answers before send returns; silence means that the answer did not fit the receive buffer.
+    // The kernel responds before send returns; no response means that it did not fit into the receive buffer.
     if (length === undefined) throw new SystemError('netlink', 'ENOBUFS');
-    // A copy: what is decoded keeps views of it.
+    // A copy: decoded messages keep views of it.
     return decodeMessages(Buffer.from(NetlinkSocket.#buffer.subarray(0, length)));
   }
 
-  /** Whoever uses it after this meets EBADF, and never the next file that is given the same number. */
+  /** Any use after this gets EBADF, and never a later file with the same descriptor. */
   close(): void {
     if (this.#fd >= 0) closeFd(this.#fd);
     this.#fd = -1;
   }
 }
 
-function refusalOf({ errno: number, text }: Extract<Incoming, { kind: 'error' }>): Refusal | undefined {
+function errorOf({ errno: number, text }: Extract<Incoming, { kind: 'error' }>): KernelError | undefined {
   if (number === 0) return undefined;
   const errno = errnoName(number);
   return { errno, message: text === undefined ? errno : `${errno}, ${text}` };

@@ -1,5 +1,7 @@
-// What the kernel tells by itself of the node's namespace: links, addresses, routes, neighbours, FDB entries, forwarding, and
-// that some nf_tables rule changed. Told in batches, as they come in; where messages were lost, that is told.
+// Kernel notifications of the node's namespace.
+//
+// Links, addresses, routes, neighbours, FDB entries, forwarding, and that some nf_tables rule changed. They are reported in
+// batches, as they arrive, and so is a loss of messages.
 import {
   isLanBridge,
   linkKey,
@@ -18,7 +20,7 @@ import {
   decodeRoute,
   portObject,
   routeMatters,
-  toldOf,
+  itemEvents,
   type KernelLink,
   type LinkLookup,
 } from './objects/index.js';
@@ -40,24 +42,24 @@ const ROUTE_GROUPS = {
 const NFNLGRP_NFTABLES = 7;
 
 export function watchKernel(node: LinuxNamespace, listener: (event: KernelEvent) => void): () => void {
-  const tell = (event: KernelEvent): void => {
+  const emit = (event: KernelEvent): void => {
     try {
       listener(event);
     } catch (error) {
-      // Nobody is above this: thrown on, it would end the process.
+      // No caller could catch it: an uncaught exception would end the process.
       process.emitWarning(error instanceof Error ? error : String(error));
     }
   };
-  const events = new RouteEvents(node, tell);
+  const events = new RouteEvents(node, emit);
   const route = new Subscription({
     protocol: NETLINK_ROUTE,
     groups: Object.values(ROUTE_GROUPS),
     receive: (bytes) => events.receive(bytes),
     lost: () => events.lost(),
   });
-  // From here on nothing is missed.
+  // From here on no change is missed.
   events.relist();
-  const firewall = watchFirewall(() => tell({ kind: 'firewall' }));
+  const firewall = watchFirewall(() => emit({ kind: 'firewall' }));
   return () => {
     route.close();
     events.stop();
@@ -86,7 +88,7 @@ function watchFirewall(changed: () => void): (() => void) | undefined {
   }
 }
 
-/** Whether the underlay may rest on it, once it has an address. */
+/** Whether the underlay may depend on the link, once it has an address. */
 const mayCarry = (link: KernelLink): boolean => !link.loopback && (!link.owned || isLanBridge(link.name));
 
 class RouteEvents {
@@ -101,7 +103,7 @@ class RouteEvents {
 
   constructor(
     private readonly node: LinuxNamespace,
-    private readonly tell: (event: KernelEvent) => void,
+    private readonly emit: (event: KernelEvent) => void,
   ) {}
 
   relist(): void {
@@ -110,15 +112,15 @@ class RouteEvents {
       if (global) this.#addressed.add(link.index);
   }
 
-  /** What is known of the links may be wrong now, and any object may have changed. */
+  /** The known links may be outdated, and any object may have changed. */
   lost(): void {
     try {
       this.relist();
     } catch {
-      // The old list serves until the next loss; what is told now makes everything be compared anyway.
+      // The old list serves until the next loss; this event causes a full comparison anyway.
     }
-    this.tell({ kind: 'lost' });
-    this.tell({ kind: 'underlay' });
+    this.emit({ kind: 'lost' });
+    this.emit({ kind: 'underlay' });
   }
 
   stop(): void {
@@ -131,10 +133,10 @@ class RouteEvents {
         if (incoming.kind === 'message') this.#one(incoming.type, incoming.body);
       }
     } catch {
-      // What cannot be read is as good as lost: everything is compared.
-      this.tell({ kind: 'unknown' });
+      // An unreadable message counts as lost: everything is compared.
+      this.emit({ kind: 'unknown' });
     }
-    this.#soon ??= setImmediate(() => this.#tellAll());
+    this.#soon ??= setImmediate(() => this.#emitAll());
   }
 
   #one(type: number, body: Buffer): void {
@@ -164,13 +166,13 @@ class RouteEvents {
         return;
       }
       default:
-        for (const { actual, there } of toldOf(type, body, lookup)) this.#object(actual, there);
+        for (const { actual, there } of itemEvents(type, body, lookup)) this.#object(actual, there);
     }
   }
 
   #link(type: number, body: Buffer): void {
     const link = decodeLink(body, 'node', (index) => this.#links.get(index)?.name ?? '');
-    // A bridge tells in its own family (AF_BRIDGE) of ports that come and go; the port itself tells, too.
+    // A bridge reports added and removed ports in its own family (AF_BRIDGE); the port itself reports them, too.
     if (body.readUInt8(0) !== 0) return;
     const before = this.#links.get(link.index);
     this.#port(link, before, type);
@@ -192,12 +194,12 @@ class RouteEvents {
       before.mtu === link.mtu &&
       before.up === link.up &&
       before.running === link.running;
-    // Containers of others come and go with links that have none.
+    // Unowned containers start and stop with links that have no such address.
     if (mayCarry(link) && !same && this.#addressed.has(link.index)) this.#underlay = true;
     if (type === RTM.DELLINK) this.#addressed.delete(link.index);
   }
 
-  /** Of a link that weft did not make, whose port it is. */
+  /** The master of a link that weft did not make. */
   #port(link: KernelLink, before: KernelLink | undefined, type: number): void {
     const byIndex = (index: number): KernelLink | undefined => this.#links.get(index);
     const now = type === RTM.DELLINK ? undefined : portObject(link, byIndex);
@@ -218,7 +220,7 @@ class RouteEvents {
     }
   }
 
-  #tellAll(): void {
+  #emitAll(): void {
     this.#soon = undefined;
     const event = {
       kind: 'changed',
@@ -231,7 +233,7 @@ class RouteEvents {
     this.#gone = new Set();
     this.#linksGone = new Set();
     this.#underlay = false;
-    if (event.objects.size + event.gone.size + event.linksGone.size > 0) this.tell(event);
-    if (underlay) this.tell({ kind: 'underlay' });
+    if (event.objects.size + event.gone.size + event.linksGone.size > 0) this.emit(event);
+    if (underlay) this.emit({ kind: 'underlay' });
   }
 }

@@ -1,4 +1,4 @@
-// Reading what a namespace has: one look by rtnetlink, and the kernel objects in it.
+// Observes a namespace: one rtnetlink dump, decoded to kernel objects.
 import {
   connectedRoute,
   objectKey,
@@ -36,7 +36,7 @@ export function readLinks(socket: NetlinkSocket, role: NamespaceRole): Map<numbe
 export const readAddresses = (socket: NetlinkSocket, lookup: LinkLookup): DecodedAddress[] =>
   socket.dump(dumpAddresses).flatMap(({ body }) => decodeAddress(body, lookup) ?? []);
 
-/** @param source.marksAddresses as far as is known */
+/** @param source.marksAddresses true until known otherwise */
 export function readView({
   socket,
   marksAddresses,
@@ -49,7 +49,7 @@ export function readView({
   const links = readLinks(socket, role);
   const lookup: LinkLookup = { byIndex: (index) => links.get(index), marksAddresses, role };
   const addresses = readAddresses(socket, lookup);
-  // The kernel marks those that it makes itself (IFAPROT_KERNEL_LO and others), where it knows of marks at all.
+  // The kernel marks addresses of its own making (IFAPROT_KERNEL_LO and others), where it keeps marks at all.
   if (addresses.length > 0) lookup.marksAddresses = addresses.some((address) => address.hasProtocol);
   const dump: View['dump'] = (request) => socket.dump(request);
   return {
@@ -77,14 +77,14 @@ export function actualOf(view: View): Actual {
   for (const codec of itemCodecs) {
     for (const actual of codec.observe(view)) {
       const key = objectKey(actual.object);
-      // Of two routes to one place weft's own is the one that matters.
+      // Of two routes with one destination weft's own counts.
       if (actual.owned || !objects.has(key)) objects.set(key, actual);
     }
   }
   return { objects, unconnected: unconnectedIn(objects, view), unownedLinks, up };
 }
 
-/** Addresses whose connected route is away. */
+/** Addresses whose connected route is missing. */
 function unconnectedIn(objects: Actual['objects'], { routes }: View): Set<ObjectKey> {
   const direct = new Set<string>();
   for (const { actual } of routes) {

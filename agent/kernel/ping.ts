@@ -1,5 +1,6 @@
-// Round-trip times by ICMP echo (RFC 792, RFC 4443 §4). The kernel stamps the answers as they come in, so reading them late
-// costs no accuracy, and nothing waits in a loop.
+// Round-trip times by ICMP echo (RFC 792, RFC 4443 §4).
+//
+// The kernel timestamps replies on arrival, so reading them late costs no accuracy, and nothing polls in a loop.
 import { randomInt } from 'node:crypto';
 
 import { IpAddress, type Family } from '../../core/address.js';
@@ -18,14 +19,14 @@ import {
 const IPPROTO_ICMP = 1;
 const IPPROTO_ICMPV6 = 58;
 const SOL_RAW = 255;
-/** The same number in include/uapi/linux/icmp.h and icmpv6.h. */
+/** Same value in include/uapi/linux/icmp.h and icmpv6.h. */
 const FILTER = 1;
 const KINDS = {
   4: { domain: AF_INET, protocol: IPPROTO_ICMP, request: 8, reply: 0 },
   6: { domain: AF_INET6, protocol: IPPROTO_ICMPV6, request: 128, reply: 129 },
 } as const;
 const PACKET = 56;
-/** When answers are looked for, in milliseconds after the questions. */
+/** When replies are read, in milliseconds after the requests. */
 const LOOKS = [2, 10, 30, 80, 200, 400];
 
 interface Question {
@@ -36,7 +37,7 @@ interface Question {
 
 export class Pinger {
   readonly #fds = new Map<Family, number>();
-  /** Of all calls that wait, by sequence number: whoever reads an answer hands it to the one who asked. */
+  /** Pending requests of all calls, by sequence number: any reader of a reply resolves the call that it belongs to. */
   readonly #open = new Map<number, Question>();
   #sequence = 0;
   #closed = false;
@@ -65,7 +66,7 @@ export class Pinger {
     return results;
   }
 
-  /** Undefined where there is no way at all: as good as no answer. */
+  /** Undefined where there is no route at all: treated as no reply. */
   #ask(ip: string, answer: (rttMs: number) => void): number | undefined {
     const target = IpAddress.tryParse(ip);
     if (target === undefined || this.#closed) return undefined;
@@ -87,7 +88,7 @@ export class Pinger {
   #collect(): void {
     for (const [family, fd] of this.#fds) {
       for (let length = this.#receive(fd); length !== undefined; length = this.#receive(fd)) {
-        // A raw socket of IPv4 hands the IP header out, too.
+        // A raw IPv4 socket returns the IP header, too.
         const start = family === 4 ? (this.#buffer.readUInt8(0) & 0x0f) * 4 : 0;
         if (length < start + 8 || this.#buffer.readUInt8(start) !== KINDS[family].reply) continue;
         if (this.#buffer.readUInt16BE(start + 4) !== this.#id) continue;
@@ -101,7 +102,7 @@ export class Pinger {
     }
   }
 
-  /** An error that waits on the socket (a network that is not reachable) says nothing about the other answers. */
+  /** A pending socket error (an unreachable network) says nothing about the other replies. */
   #receive(fd: number): number | undefined {
     try {
       return receiveFrom(fd, this.#buffer);
@@ -116,11 +117,11 @@ export class Pinger {
     const { domain, protocol, reply } = KINDS[family];
     const fd = openSocket(domain, protocol);
     try {
-      // Everything but echo replies stays in the kernel: a bit that is set keeps a type out, of 32 types or of all 256.
+      // Filters out everything but echo replies in the kernel: a set bit drops a type, of 32 types or of all 256.
       const filter = Buffer.alloc(family === 4 ? 4 : 32, 0xff);
       filter.writeUInt8(0xff & ~(1 << (reply & 7)), reply >> 3);
       setOption(fd, family === 4 ? SOL_RAW : IPPROTO_ICMPV6, FILTER, filter);
-      // The first call turns stamping on.
+      // The first call enables timestamps.
       receivedAt(fd);
     } catch (error) {
       closeFd(fd);
@@ -150,12 +151,12 @@ function echo(family: Family, id: number, sequence: number): Buffer {
   bytes.writeUInt8(KINDS[family].request, 0);
   bytes.writeUInt16BE(id, 4);
   bytes.writeUInt16BE(sequence, 6);
-  // Of IPv6 the kernel makes it: it covers addresses that are not known here (RFC 3542 §3.1).
+  // For IPv6 the kernel computes it: it covers addresses that are not known here (RFC 3542 §3.1).
   if (family === 4) bytes.writeUInt16BE(checksum(bytes), 2);
   return bytes;
 }
 
-/** RFC 1071. */
+/** Internet checksum, RFC 1071. */
 function checksum(bytes: Buffer): number {
   let sum = 0;
   for (let i = 0; i < bytes.length; i += 2) sum += bytes.readUInt16BE(i);

@@ -1,6 +1,7 @@
-// A port of the node that is kept from everybody else, by a socket that is bound to it and does nothing: a published port is
-// translated before any socket is looked for, so a process that took it would wait for connections that never come.
-// One descriptor of the agent's, no process, and the kernel itself says EADDRINUSE to whoever comes later.
+// Port reservation: a bound socket keeps a port from other processes.
+//
+// A published port is translated before any socket lookup, so a process that bound it would wait for connections that never
+// arrive. A reservation costs one descriptor and no process, and the kernel itself returns EADDRINUSE to other processes.
 import { IpAddress } from '../../core/address.js';
 import { failedPrecondition } from '../../core/errors.js';
 import type { PortReservation } from './kernel.js';
@@ -23,10 +24,10 @@ const SO_RCVBUF = 8;
 const IPPROTO_IPV6 = 41;
 const IPV6_V6ONLY = 26;
 
-/** No such family, or no such address: nobody can have the port there either. */
+/** No such family or address: no process can bind the port there either. */
 const AWAY = new Set(['EAFNOSUPPORT', 'EADDRNOTAVAIL']);
 
-/** In the network namespace of the calling thread. See Kernel.reservePort. */
+/** Binds in the network namespace of the calling thread. See Kernel.reservePort. */
 export function reservePort(
   text: string,
   port: number,
@@ -34,7 +35,7 @@ export function reservePort(
 ): PortReservation | 'taken' | 'away' {
   const ip = IpAddress.parse(text, 'hostIp');
   const first = bound(ip, port, protocol, false);
-  // Connections of an earlier owner that are only timing out are no owner.
+  // Connections of an earlier owner in TIME_WAIT do not count as an owner.
   const fd = first === 'taken' && protocol === 'tcp' ? bound(ip, port, protocol, true) : first;
   if (typeof fd === 'string') return fd;
   let held: number | undefined = fd;
@@ -56,11 +57,11 @@ function bound(
   try {
     fd = openSocketOf(ip.family === 4 ? AF_INET : AF_INET6, protocol === 'tcp' ? SOCK_STREAM : SOCK_DGRAM);
     if (ip.family === 6) setOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
-    // What comes to it nevertheless, from ::1 for one, is never read.
+    // Packets that arrive nevertheless, from ::1 for example, are never read.
     if (protocol === 'udp') setSocketOption(fd, SO_RCVBUF, 0);
     if (reuse) setSocketOption(fd, SO_REUSEADDR, 1);
     bindSocket(fd, socketAddress(ip, port));
-    // With it, others that have it could listen; without it the kernel refuses them, at listen(2) at the latest
+    // With it, other sockets with the option could listen; without it the kernel refuses them, at listen(2) at the latest
     // (net/ipv4/inet_connection_sock.c, inet_bind_conflict).
     if (reuse) setSocketOption(fd, SO_REUSEADDR, 0);
     return fd;

@@ -1,6 +1,7 @@
-// Links of the host that live by IPv6 router advertisements, and whether they still listen to them: a link that forwards does
-// so only where its accept_ra is 2 (Documentation/networking/ip-sysctl.rst). A manager that reads the advertisements itself
-// sets accept_ra to 0.
+// Host links that depend on router advertisements, and ignore them.
+//
+// A forwarding link accepts them only where its accept_ra is 2 (Documentation/networking/ip-sysctl.rst). A network manager that
+// reads the advertisements itself sets accept_ra to 0.
 import { readFileSync } from 'node:fs';
 
 import type { LinuxNamespace } from './namespace.js';
@@ -13,7 +14,7 @@ import {
   type LinkLookup,
 } from './objects/index.js';
 
-/** Of the namespace that the process runs in. See Kernel.linksIgnoringRa. @throws SystemError */
+/** In the namespace that the process runs in. See Kernel.linksIgnoringRa. @throws SystemError */
 export function linksIgnoringRa(node: LinuxNamespace): string[] {
   const links = node.links();
   const lookup: LinkLookup = { byIndex: (index) => links.get(index), marksAddresses: true, role: 'node' };
@@ -25,7 +26,7 @@ export function linksIgnoringRa(node: LinuxNamespace): string[] {
     const address = decodeAddress(body, lookup);
     if (address?.global === true && !address.permanent && address.text.includes(':')) note(address.link);
   }
-  // The kernel drops the default routes of such a link when it begins to forward; others with an end are left.
+  // The kernel deletes the default routes of such a link when it begins to forward; other routes with a lifetime remain.
   for (const { body } of node.socket.dump(dumpRoutes)) {
     const route = decodeRoute(body, lookup);
     if (route?.family === 6 && route.advertised) note(route.link);
@@ -39,7 +40,7 @@ function setting(link: string, name: string): string {
   try {
     return readFileSync(`/proc/sys/net/ipv6/conf/${link}/${name}`, 'utf8').trim();
   } catch {
-    // The link is gone, or the host has no IPv6.
+    // The link is deleted, or the host has no IPv6.
     return '';
   }
 }

@@ -1,5 +1,7 @@
-// The receive buffer of a UDP socket that Node made, beyond what the host allows to everybody (net.core.rmem_max): what
-// comes while this process is busy for a moment waits there, and is not lost.
+// Enlarges the receive buffer of a Node.js UDP socket.
+//
+// Beyond the host's limit for unprivileged sockets (net.core.rmem_max), so that packets which arrive while this process is busy
+// for a moment are not lost.
 import { readdirSync } from 'node:fs';
 
 import { IpAddress } from '../../core/address.js';
@@ -11,8 +13,8 @@ const SO_RCVBUFFORCE = 33;
 const SOCK_DGRAM = 2n;
 
 /**
- * Node does not say which descriptor a socket of its is: it is found by the address that it is bound to. Answers whether it
- * was found and the kernel agreed (it takes CAP_NET_ADMIN).
+ * Node.js does not expose a socket's descriptor: it is found by the address that it is bound to. Returns whether it was found and
+ * the kernel agreed (requires CAP_NET_ADMIN).
  */
 export function enlargeReceiveBuffer(ip: string, port: number, bytes: number): boolean {
   const wanted = IpAddress.parse(ip);
@@ -23,7 +25,7 @@ export function enlargeReceiveBuffer(ip: string, port: number, bytes: number): b
       setSocketOption(fd, SO_RCVBUFFORCE, bytes);
       return true;
     } catch (error) {
-      // A descriptor that is no socket any more, or no right to.
+      // The descriptor is no longer a socket, or may not be read.
       if (!(error instanceof SystemError)) throw error;
     }
   }

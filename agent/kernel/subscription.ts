@@ -1,4 +1,4 @@
-// A netlink socket that listens to multicast groups. It tells when messages were lost, and opens itself anew after an error.
+// A netlink multicast subscription that detects losses and recovers from errors.
 import { closeSync, openSync, readdirSync } from 'node:fs';
 
 import { RawNetlinkSocket } from 'netlink';
@@ -11,14 +11,14 @@ const NETLINK_NO_ENOBUFS = 5;
 const SO_RCVBUFFORCE = 33;
 const RECEIVE_BUFFER = 8 * 1024 * 1024;
 const REOPEN_MS = 1000;
-/** While a flood goes on each loss would be told anew, and everything be listed for it: no more often than this. */
+/** Minimum interval between reported losses: in a flood each would be reported, and everything listed for it. */
 const BETWEEN_LOSSES_MS = 1000;
 
 export interface SubscriptionOptions {
   protocol: number;
   groups: readonly number[];
   receive: (bytes: Buffer) => void;
-  /** Messages were lost, or the socket had to be opened anew. */
+  /** Messages were lost, or the socket was reopened. */
   lost: () => void;
 }
 
@@ -29,11 +29,11 @@ export class Subscription {
   #received: Buffer[] = [];
   #soon: NodeJS.Immediate | undefined;
   #check: NodeJS.Timeout | undefined;
-  #told = -Infinity;
+  #emittedAt = -Infinity;
   #reopen: NodeJS.Timeout | undefined;
   #closed = false;
 
-  /** Listens in the namespace that the process is in. @throws where the kernel has no such family of messages */
+  /** Subscribes in the namespace that the process is in. @throws where the kernel lacks this netlink family */
   constructor(private readonly options: SubscriptionOptions) {
     this.#open();
   }
@@ -44,8 +44,8 @@ export class Subscription {
     const socket = new RawNetlinkSocket(protocol);
     try {
       this.#fd = descriptorOf(protocol, socket.address().port, likely);
-      // Without this a full buffer would end the process: the package throws where nobody can catch it. Losses are silent
-      // then, and counted by the socket.
+      // Without this a full buffer would end the process: the package throws where no caller can catch it. With it, losses are
+      // silent, and counted by the socket.
       setOption(this.#fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, 1);
       setSocketOption(this.#fd, SO_RCVBUFFORCE, RECEIVE_BUFFER);
       for (const group of groups) socket.addMembership(group);
@@ -58,17 +58,17 @@ export class Subscription {
     socket.on('error', () => this.#failed());
     socket.on('message', (bytes) => {
       this.#received.push(bytes);
-      // What is read here, others are about to write: mostly the answer to who had the kernel changed.
-      this.#soon ??= setImmediate(() => this.#tell());
+      // Deferred, so that the response to the caller whose request changed the kernel is written first.
+      this.#soon ??= setImmediate(() => this.#emit());
     });
   }
 
-  #tell(): void {
+  #emit(): void {
     this.#soon = undefined;
     const received = this.#received;
     this.#received = [];
     for (const bytes of received) this.options.receive(bytes);
-    const wait = Math.max(0, this.#told + BETWEEN_LOSSES_MS - performance.now());
+    const wait = Math.max(0, this.#emittedAt + BETWEEN_LOSSES_MS - performance.now());
     this.#check ??= setTimeout(() => this.#checkDropped(), wait);
   }
 
@@ -78,7 +78,7 @@ export class Subscription {
     const dropped = droppedBy(this.#fd);
     if (dropped === this.#dropped) return;
     this.#dropped = dropped;
-    this.#told = performance.now();
+    this.#emittedAt = performance.now();
     this.options.lost();
   }
 
@@ -107,7 +107,7 @@ export class Subscription {
   }
 }
 
-/** The package does not tell its descriptor; it is the lowest free one, unless a thread of Node's opens a file just now. */
+/** The package does not expose its descriptor; it is the lowest free one, unless a Node.js thread opens a file at this moment. */
 function nextDescriptor(): number {
   const fd = openSync('/dev/null', 'r');
   closeSync(fd);

@@ -1,4 +1,4 @@
-// IP address of a link, and the connected route that comes with it.
+// IP address of a link, and its connected route.
 import { addressBits, IpNetwork, parseInterface } from '../address.js';
 import { asKey, PHASE, type ItemKind, type ObjectKey } from './kind.js';
 import type { RouteObject } from './route.js';
@@ -23,7 +23,7 @@ export const address: ItemKind<AddressObject> = {
   adopts: true,
 };
 
-/** The route that the kernel makes with an address; undefined for one that stands for itself. */
+/** The route that the kernel creates with an address; undefined for a host address, which needs none. */
 export function connectedRoute({ link, address }: AddressObject): RouteObject | undefined {
   const { address: ip, length } = parseInterface(address);
   if (length === addressBits(ip.family)) return undefined;

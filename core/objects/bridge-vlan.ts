@@ -1,4 +1,4 @@
-// VLAN that a port of a bridge, or the bridge itself, is in.
+// VLAN membership of a bridge port, or of the bridge itself.
 import { asKey, PHASE, type ItemKind } from './kind.js';
 import { guardsBridge } from './link.js';
 
@@ -6,10 +6,10 @@ import { guardsBridge } from './link.js';
 export interface BridgeVlanObject {
   kind: 'vlan';
   link: string;
-  /** The same as `link` where it is the bridge itself. */
+  /** Equal to `link` for the bridge itself. */
   bridge: string;
   vlan: number;
-  /** Frames without a tag belong to it, both ways (pvid untagged). Absent: they carry the tag. */
+  /** Untagged frames belong to it, both ways (pvid untagged). Absent: its frames are tagged. */
   untagged?: boolean;
 }
 

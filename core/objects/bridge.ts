@@ -1,4 +1,4 @@
-// Bridge: what containers, and NICs of the host, are ports of.
+// Bridge, whose ports are containers and host NICs.
 import { PHASE, type LinkKind } from './kind.js';
 import { ANY_LINK, guardsItself } from './link.js';
 
@@ -9,7 +9,7 @@ export interface BridgeLink {
   alias: string;
   mac: string;
   mtu: number;
-  /** It tells VLANs apart (vlan_filtering), and a port is in none until it is put into one. Absent: false. */
+  /** VLAN filtering (vlan_filtering); a port is in no VLAN until it is added to one. Absent: false. */
   vlans?: boolean;
 }
 

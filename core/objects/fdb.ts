@@ -2,8 +2,8 @@
 import { asKey, PHASE, type ItemKind, type ObjectKey } from './kind.js';
 
 /**
- * Where frames for a unicast MAC address go. There is one at most: appending a second is accepted by the kernel and does
- * nothing (vxlan_fdb_update_existing), so another destination replaces the first.
+ * Where frames for a unicast MAC address are sent. There is at most one: the kernel accepts a second by append and ignores it
+ * (vxlan_fdb_update_existing), so another destination replaces the first.
  */
 export interface FdbObject {
   kind: 'fdb';

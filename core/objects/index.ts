@@ -1,6 +1,6 @@
-// Kernel objects: the vocabulary that compile speaks, plan compares, and agent/kernel reads and writes.
+// Kernel objects, which compile produces, plan compares, and agent/kernel applies.
 //
-// Plain values. An object names its link by name; indexes are known only where netlink is.
+// Plain values. An object refers to its link by name; interface indexes are known only where netlink is.
 export type { Actual, ActualObject } from './actual.js';
 export { addressKey, connectedRoute, type AddressObject } from './address.js';
 export type { BridgeLink } from './bridge.js';

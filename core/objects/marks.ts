@@ -7,14 +7,14 @@
  */
 export const WEFT_MARK = 119;
 
-/** Every link of weft begins with this. */
+/** Prefix of all of weft's links. */
 export const LINK_PREFIX = 'wf';
 
-/** A container's end that waits on the node for whoever moves it inside; it comes and goes with its other end. */
+/** Prefix of a container's end that waits on the node to be moved inside; it is created and deleted with its other end. */
 export const TRANSIT_PREFIX = 'wfin';
 /**
- * A bridge that a NIC of the host became a port of begins with this. The addresses on it are the host's, not weft's: they
- * moved there from the NIC, and move back when it is released.
+ * Prefix of a bridge that has a host NIC as a port. The addresses on it are the host's, not weft's: they moved there from the
+ * NIC, and move back when it is released.
  */
 export const LAN_PREFIX = 'wfp-';
 

@@ -17,6 +17,6 @@ export const neighbour: ItemKind<NeighbourObject> = {
   same: (a, b) => a.mac === b.mac,
   link: ({ link }) => link,
   guards: ({ link }) => [link],
-  // neigh_changeaddr (net/core/neighbour.c) forgets permanent entries, too.
+  // neigh_changeaddr (net/core/neighbour.c) also deletes permanent entries.
   lostWithMac: true,
 };

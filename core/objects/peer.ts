@@ -2,7 +2,7 @@
 import { PHASE, type LinkKind } from './kind.js';
 import { ANY_LINK, guardsItself } from './link.js';
 
-/** Made together with its other end, never by itself. */
+/** Created with its other end, never by itself. */
 export interface PeerLink {
   kind: 'link';
   type: 'peer';

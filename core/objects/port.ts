@@ -1,7 +1,7 @@
-// NIC of the host as a port of a bridge of weft's.
+// Host NIC as a port of a bridge of weft's.
 import { asKey, PHASE, type ItemKind, type ObjectKey } from './kind.js';
 
-/** Becoming a port, it hands its addresses and routes on to the bridge, and released it has them back as they were. */
+/** A NIC that becomes a port moves its addresses and routes to the bridge; on release they move back unchanged. */
 export interface PortObject {
   kind: 'port';
   link: string;
@@ -19,7 +19,7 @@ export const port: ItemKind<PortObject> = {
   bridge: ({ master }) => master,
   guards: ({ master }, step) => (step === 'delete' ? [] : [master]),
   onAnyLink: () => true,
-  // It has the host's addresses to give back.
+  // Deleting it returns the host's addresses.
   released: true,
   whyTaken: ({ link, master }) => `${link} is a port of ${master}, and weft did not make it one`,
 };

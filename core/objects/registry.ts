@@ -1,7 +1,7 @@
-// The list of all kinds of kernel objects, and what follows from it.
+// The registry of all kinds of kernel objects.
 //
-// A new kind is a file beside this one and a line here. The agent's codecs (agent/kernel/objects) are total over these
-// lists, so that a kind without a codec does not compile.
+// A new kind is a file beside this one and a line here. The agent's codecs (agent/kernel/objects) are total over these lists, so
+// that a kind without a codec does not compile.
 import { address } from './address.js';
 import { bridge } from './bridge.js';
 import { bridgeVlan } from './bridge-vlan.js';
@@ -27,7 +27,7 @@ export type LinkObject = ObjectOf<(typeof LINKS)[keyof typeof LINKS]>;
 /** Everything but links. */
 export type ItemObject = ObjectOf<(typeof ITEMS)[keyof typeof ITEMS]>;
 export type KernelObject = LinkObject | ItemObject;
-/** Nobody owns a setting: there is none to remove. */
+/** Settings are not owned, so none is deleted. */
 export type RemovableItem = Exclude<ItemObject, SysctlObject>;
 
 export type LinkType = LinkObject['type'];
@@ -35,11 +35,11 @@ export type ItemName = ItemObject['kind'];
 export type LinkOf<T extends LinkType> = Extract<LinkObject, { type: T }>;
 export type ItemOf<K extends ItemName> = Extract<ItemObject, { kind: K }>;
 
-/** Each under the name that its objects carry. */
+/** Each under the type that its objects carry. */
 export const LINK_KINDS: { readonly [T in LinkType]: LinkKind<LinkOf<T>> } = LINKS;
 export const ITEM_KINDS: { readonly [K in ItemName]: ItemKind<ItemOf<K>> } = ITEMS;
 
-// An object is only ever shown to the kind that its own name finds, which the compiler cannot follow.
+// An object only reaches the kind that its own type finds, which the compiler cannot follow.
 export const linkKindOf = (link: LinkObject): LinkKind<LinkObject> => LINK_KINDS[link.type];
 export const itemKindOf = (item: ItemObject): ItemKind<ItemObject> => ITEM_KINDS[item.kind];
 export const kindOf = (object: KernelObject): ObjectKind<KernelObject> =>
@@ -49,10 +49,10 @@ export const isRemovable = (item: ItemObject): item is RemovableItem => item.kin
 
 export const objectKey = (object: KernelObject): ObjectKey => kindOf(object).key(object);
 
-/** As people write it, close to what `ip` and `bridge` print. */
+/** Text for people, close to the output of `ip` and `bridge`. */
 export const describeObject = (object: KernelObject): string => kindOf(object).describe(object);
 
-/** Whether the kernel cannot change a link into the wanted one. */
+/** Whether the kernel cannot change a link into the desired one. */
 export const mustRemake = (current: LinkObject, wanted: LinkObject): boolean =>
   current.type !== wanted.type || linkKindOf(wanted).remade(current, wanted);
 

@@ -6,9 +6,9 @@ export interface RouteObject {
   /** 10.100.6.0/24; 0.0.0.0/0 and ::/0 are the default routes. */
   to: string;
   link: string;
-  /** Absent: the destination is on the link. */
+  /** Absent: the destination is on-link. */
   via?: string;
-  /** RTNH_F_ONLINK: the gateway is taken to be on the link although no address says so. */
+  /** RTNH_F_ONLINK: the gateway counts as on-link although no address covers it. */
   onlink?: boolean;
   /** Preferred source address. */
   src?: string;
@@ -29,6 +29,6 @@ export const route: ItemKind<RouteObject> = {
     a.link === b.link && a.via === b.via && (a.onlink ?? false) === (b.onlink ?? false) && a.src === b.src,
   link: ({ link }) => link,
   onAnyLink: ({ underlay }) => underlay === true,
-  // A route carries a mark of its own, and is deleted from whatever link it leaves by.
+  // A route carries a mark of its own, and is deleted whatever link it uses.
   guards: ({ link, underlay }, step) => (step === 'delete' || underlay === true ? [] : [link]),
 };

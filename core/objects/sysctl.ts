@@ -1,7 +1,7 @@
 // Kernel setting below /proc/sys.
 import { asKey, PHASE, type ItemKind, type ObjectKey } from './kind.js';
 
-/** Nobody owns a setting. It stays as it is when no record wants it any more. */
+/** Settings are not owned. One keeps its value when no record wants it any more. */
 export interface SysctlObject {
   kind: 'sysctl';
   /** Below /proc/sys, for instance net/ipv4/ip_forward. */
@@ -11,14 +11,14 @@ export interface SysctlObject {
 
 export const sysctlKey = (path: string): ObjectKey => asKey(`sysctl ${path}`);
 
-/** As sysctl(8) writes it, which has dots where the path has slashes, and a slash for the dot of a link's name. */
+/** In sysctl(8)'s form, with dots for the path's slashes, and a slash for a dot in a link's name. */
 export const sysctlName = (path: string): string =>
   path.replaceAll(/[./]/g, (separator) => (separator === '/' ? '.' : '/'));
 
-/** The link whose own setting it is: net/ipv4/conf/LINK/… */
+/** The link that a setting belongs to: net/ipv4/conf/LINK/… */
 export function sysctlLink(path: string): string | undefined {
   const [, , conf, link] = path.split('/');
-  // Of these two, one is for all links, and one for links to come.
+  // `all` is for all links, `default` for links created later.
   return conf !== 'conf' || link === 'all' || link === 'default' ? undefined : link;
 }
 

@@ -1,25 +1,25 @@
-// veth pair, seen from the node: a container's port of a bridge.
+// veth pair as seen from the node: a container's bridge port.
 import { PHASE, type LinkKind } from './kind.js';
 import { ANY_LINK, guardsBridge, guardsItself } from './link.js';
 
-/** The other end is made straight in the container's namespace. */
+/** The other end is created directly in the container's namespace. */
 export interface VethLink {
   kind: 'link';
   type: 'veth';
   name: string;
   alias: string;
   mtu: number;
-  /** The bridge it is a port of. */
+  /** The bridge that it is a port of. */
   master: string;
-  /** The one VLAN that the port is in, untagged; 0: in none, or in others. Absent: the bridge sees to it, or not known. */
+  /** The only VLAN of the port, untagged; 0: in none, or in several. Absent: the bridge assigns it, or it is not known. */
   vlan?: number;
-  /** Whether the bridge sends a frame back by the port that it came from. Absent: it does not. */
+  /** Hairpin mode: whether the bridge sends frames back out of their ingress port. Absent: off. */
   hairpin?: boolean;
-  /** With `onNode` it is made in the node's namespace, and whoever runs the container moves it. */
+  /** With `onNode` it is created in the node's namespace, and the container's manager moves it. */
   peer: { name: string; mac: string; onNode?: boolean };
 }
 
-/** Where one of the two does not say, a notification of the kernel's or a bridge that sees to it itself, nothing differs. */
+/** An absent VLAN (in a kernel notification, or on a bridge that assigns it) equals any. */
 const sameVlan = (a: number | undefined, b: number | undefined): boolean =>
   a === undefined || b === undefined || a === b;
 

@@ -1,4 +1,4 @@
-// VLAN device: a link of the host in one VLAN of a bridge (802.1Q).
+// VLAN device: a host link in one VLAN of a bridge (802.1Q).
 import { PHASE, type LinkKind } from './kind.js';
 import { ANY_LINK, guardsBridge, guardsItself } from './link.js';
 

@@ -23,7 +23,7 @@ export const vxlan: LinkKind<VxlanLink> = {
   ...ANY_LINK,
   order: () => PHASE.tunnel,
   same: (a, b) => a.mtu === b.mtu && a.alias === b.alias && a.mac === b.mac && a.local === b.local,
-  // vxlan_changelink refuses these (drivers/net/vxlan/vxlan_core.c).
+  // vxlan_changelink refuses to change these (drivers/net/vxlan/vxlan_core.c).
   remade: (current, wanted) =>
     current.vni !== wanted.vni || current.port !== wanted.port || isV6(current) !== isV6(wanted),
   guards: guardsItself,

@@ -1,4 +1,6 @@
-// Addresses and prefixes against naive models: strings of bits, and the URL parser's own IPv6 serializer.
+// Addresses and prefixes, compared with naive models.
+//
+// Models: strings of bits, and the URL parser's own IPv6 serializer.
 import { isIP } from 'node:net';
 
 import test from 'ava';
@@ -10,7 +12,7 @@ import { address, ipv4, ipv6, network } from './arbitraries.js';
 
 const bitsOf = (ip: IpAddress): string => ip.value.toString(2).padStart(addressBits(ip.family), '0');
 
-test('an address that was written is read as the same address', (t) => {
+test('a formatted address parses to the same address', (t) => {
   fc.assert(
     fc.property(address(), (ip) => {
       t.true(IpAddress.parse(ip.toString()).equals(ip));
@@ -20,11 +22,11 @@ test('an address that was written is read as the same address', (t) => {
   );
 });
 
-test('IPv4 is written in dotted decimals', (t) => {
+test('IPv4 is formatted as dotted decimals', (t) => {
   fc.assert(fc.property(ipv4(), (ip) => t.is(ip.toString(), [...ip.toBytes()].join('.'))));
 });
 
-test('IPv6 is written as RFC 5952 has it', (t) => {
+test('IPv6 is formatted by RFC 5952', (t) => {
   // The WHATWG URL standard's serializer follows RFC 5952 §4.
   fc.assert(
     fc.property(ipv6(), (ip) => t.is(`[${ip.toString()}]`, new URL(`http://[${ip.toString()}]/`).hostname)),
@@ -42,7 +44,7 @@ test('IPv6 is written as RFC 5952 has it', (t) => {
   for (const [text, short] of Object.entries(written)) t.is(IpAddress.parse(text).toString(), short);
 });
 
-test('what is an address is what node:net takes for one', (t) => {
+test('exactly the addresses of node:net are addresses', (t) => {
   const texts = fc.oneof(
     fc.string({ unit: fc.constantFrom(...Array.from('0123456789.:/% abcfx')), maxLength: 24 }),
     fc
@@ -61,7 +63,7 @@ test('what is an address is what node:net takes for one', (t) => {
   );
 });
 
-test('what is no address is refused with the field and the text', (t) => {
+test('an invalid address is refused with the field and the text', (t) => {
   for (const text of [
     '',
     ' ',
@@ -82,9 +84,9 @@ test('what is no address is refused with the field and the text', (t) => {
 
 test('a prefix of an address keeps its first bits and clears the others', (t) => {
   fc.assert(
-    fc.property(address(), fc.nat(128), (ip, wish) => {
+    fc.property(address(), fc.nat(128), (ip, limit) => {
       const bits = addressBits(ip.family);
-      const length = Math.min(wish, bits);
+      const length = Math.min(limit, bits);
       const net = IpNetwork.of(ip, length);
       t.is(bitsOf(net.base), bitsOf(ip).slice(0, length).padEnd(bits, '0'));
       t.is(bitsOf(net.last), bitsOf(ip).slice(0, length).padEnd(bits, '1'));
@@ -95,8 +97,8 @@ test('a prefix of an address keeps its first bits and clears the others', (t) =>
   );
 });
 
-test('containing and overlapping, against ranges', (t) => {
-  // Near each other, so that both answers come up.
+test('contains and overlaps agree with ranges', (t) => {
+  // Near each other, so that both results occur.
   const near = network(
     fc.oneof(
       fc.bigInt({ min: 0n, max: 0xffn }).map((low) => IpAddress.of(4, 0x0a00_0000n + low)),
@@ -118,7 +120,7 @@ test('containing and overlapping, against ranges', (t) => {
   );
 });
 
-test('an address in a prefix is its base and an offset', (t) => {
+test('an address in a prefix is its base plus an offset', (t) => {
   fc.assert(
     fc.property(network(), fc.bigInt({ min: 0n, max: 1n << 128n }), (net, seed) => {
       const offset = seed % net.size;
@@ -128,7 +130,7 @@ test('an address in a prefix is its base and an offset', (t) => {
   );
 });
 
-test('host bits are refused, and the right prefix is shown', (t) => {
+test('set host bits are refused, and the right prefix is suggested', (t) => {
   const error = t.throws(() => IpNetwork.parse('10.100.5.1/16', 'subnet'), { instanceOf: WeftError });
   t.is(error.code, 'INVALID_ARGUMENT');
   t.is(error.next, 'Did you mean 10.100.0.0/16?');
@@ -137,7 +139,7 @@ test('host bits are refused, and the right prefix is shown', (t) => {
   t.is(IpNetwork.parse('fd42:100::/48').toString(), 'fd42:100::/48');
 });
 
-test('what is no prefix is refused', (t) => {
+test('an invalid prefix is refused', (t) => {
   for (const text of [
     '10.0.0.0',
     '10.0.0.0/',
@@ -154,7 +156,7 @@ test('what is no prefix is refused', (t) => {
   }
 });
 
-test('MAC addresses are written one way, and must be unicast', (t) => {
+test('MAC addresses have one form, and must be unicast', (t) => {
   t.is(parseMac('02-AB-CD-00-00-01'), '02:ab:cd:00:00:01');
   for (const text of [
     '',

@@ -5,7 +5,7 @@ import { addressBits, IpAddress, IpNetwork, type Family } from '../../core/addre
 
 export const family = (): fc.Arbitrary<Family> => fc.constantFrom<Family>(4, 6);
 
-/** IPv6 addresses with many zero groups too, where the short form has its corners. */
+/** IPv6 addresses, also with many zero groups, where the short form has its edge cases. */
 const groups = fc.array(fc.oneof(fc.constant(0), fc.constant(0), fc.integer({ min: 0, max: 0xffff })), {
   minLength: 8,
   maxLength: 8,

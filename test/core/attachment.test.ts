@@ -1,4 +1,4 @@
-// Attachments as kernel objects: what each kind of host interface and each word of pipework's becomes.
+// Attachments as kernel objects, for each host interface and option of pipework.
 import test from 'ava';
 
 import { plan, assume } from '../../core/plan.js';
@@ -34,13 +34,13 @@ const attachment = (hostInterface: HostInterface, rest: Partial<Attachment> = {}
 /** The host's end of the pair. */
 const end = (of: Attachment): unknown => compileAttachment(of).host[0];
 
-test('the port is in the VLAN that was asked for, and else where frames without a tag are', (t) => {
+test('the port is in the requested VLAN, or in that of untagged frames', (t) => {
   for (const [hostInterface, vlan, master, port] of [
     [plain, undefined, 'br1', undefined],
     [ovs, 100, 'ovs0', 100],
     [ovs, undefined, 'ovs0', 1],
     [theirs, 100, 'br0', 100],
-    // Whose bridge it is, decides.
+    // It depends on whether weft made the bridge.
     [theirs, undefined, 'br0', undefined],
     [nic, 100, 'wfp-eth1', 100],
     [nic, undefined, 'wfp-eth1', 4094],
@@ -58,7 +58,7 @@ test('a VLAN leaves through the NIC with its tag', (t) => {
   t.is(compileAttachment(attachment(nic)).host.length, 1);
 });
 
-test('what an interface of the host needs: nothing of others is touched', (t) => {
+test('a host interface compiles to its own objects, and to none for an unowned bridge', (t) => {
   t.deepEqual(compileHostInterface(theirs), []);
   t.like(compileHostInterface(ovs)[0], {
     type: 'bridge',
@@ -74,7 +74,7 @@ test('what an interface of the host needs: nothing of others is touched', (t) =>
   ]);
 });
 
-test('inside: addresses and the way out', (t) => {
+test('inside: the address and the default route', (t) => {
   const inside = (rest: Partial<Attachment>): unknown[] =>
     compileAttachment(attachment(plain, rest)).container.slice(2);
   const address = { kind: 'address', link: 'eth1', address: '10.1.1.1/24' };
@@ -90,7 +90,7 @@ test('inside: addresses and the way out', (t) => {
   t.deepEqual(compileAttachment(without).container.slice(2), []);
 });
 
-test('it is a plan like any other: made in order, and then there is nothing to do', (t) => {
+test('an attachment is planned in order, and then nothing is left to do', (t) => {
   for (const hostInterface of [plain, ovs, nic]) {
     const objects = [
       ...compileHostInterface(hostInterface),
@@ -103,17 +103,17 @@ test('it is a plan like any other: made in order, and then there is nothing to d
   }
 });
 
-test('VLANs only where they can be', (t) => {
+test('VLANs are refused where the bridge cannot have them', (t) => {
   t.notThrows(() => checkVlan(plain, undefined));
   for (const hostInterface of [ovs, theirs, nic]) t.notThrows(() => checkVlan(hostInterface, 100));
-  const told = (hostInterface: HostInterface, vlan: number): string =>
+  const errorOf = (hostInterface: HostInterface, vlan: number): string =>
     t.throws<WeftError>(() => checkVlan(hostInterface, vlan))?.message ?? '';
-  t.regex(told(plain, 100), /br1 does not tell VLANs apart/);
-  t.regex(told({ kind: 'nic', name: 'eth1', mac: '', mtu: 1500 }, 100), /eth1 does not tell/);
-  t.regex(told(nic, 4094), /VLAN 4094 of eth1 stands for its frames without a tag/);
+  t.regex(errorOf(plain, 100), /br1 does not tell VLANs apart/);
+  t.regex(errorOf({ kind: 'nic', name: 'eth1', mac: '', mtu: 1500 }, 100), /eth1 does not tell/);
+  t.regex(errorOf(nic, 4094), /VLAN 4094 of eth1 stands for its frames without a tag/);
 });
 
-test('the same call again differs in nothing; another says in what', (t) => {
+test('a repeated call has no differences; another one lists them', (t) => {
   const call = {
     do: 'attach',
     host: { name: 'br1' },
@@ -130,7 +130,7 @@ test('the same call again differs in nothing; another says in what', (t) => {
   t.deepEqual(differences(call, 'br2', attachment(plain)), ['its host interface is br1, not br2']);
 });
 
-test('a MAC address that nobody asked for is of the address, or of the attachment', (t) => {
+test('a MAC address that is not given derives from the address or the attachment', (t) => {
   t.is(attachmentMac({ mac: '02:00:00:00:00:05', address: '10.1.1.1/24' }, 'id'), '02:00:00:00:00:05');
   t.is(attachmentMac({ address: '10.1.1.1/24' }, 'one'), attachmentMac({ address: '10.1.1.1/8' }, 'two'));
   t.not(attachmentMac({}, 'one'), attachmentMac({}, 'two'));

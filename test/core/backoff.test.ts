@@ -1,26 +1,26 @@
-// Backoff: delays grow to the last one, spread where they should, and begin anew after a success.
+// Backoff: growing delays up to a limit, with jitter, reset by success.
 import test from 'ava';
 import fc from 'fast-check';
 
 import { Backoff, backoffDelay } from '../../core/backoff.js';
 
-test('delays double up to the last, and begin anew', (t) => {
+test('delays double up to the limit, and start over after a success', (t) => {
   const backoff = new Backoff({ firstMs: 200, lastMs: 2000 });
   const five = (): number[] => Array.from({ length: 5 }, () => backoff.next());
   t.deepEqual(five(), [200, 400, 800, 1600, 2000]);
   t.deepEqual(five(), [2000, 2000, 2000, 2000, 2000]);
   backoff.reset();
   t.is(backoff.delayMs, 200);
-  t.is(backoff.delayMs, 200, 'looking at it is no failure');
+  t.is(backoff.delayMs, 200, 'reading it is no failure');
   t.deepEqual(five(), [200, 400, 800, 1600, 2000]);
 });
 
-test('with another factor, and with none', (t) => {
+test('delays grow by another factor, or not at all', (t) => {
   t.is(backoffDelay({ firstMs: 10, lastMs: 1000, factor: 3 }, 2), 90);
   t.is(backoffDelay({ firstMs: 10, lastMs: 1000, factor: 1 }, 7), 10);
 });
 
-test('jitter spreads a delay between its two ends', (t) => {
+test('jitter spreads a delay between its bounds', (t) => {
   const figures = { firstMs: 100, lastMs: 600, jitter: { from: 0.5, to: 1.5 } };
   t.is(
     backoffDelay(figures, 0, () => 0),
@@ -33,7 +33,7 @@ test('jitter spreads a delay between its two ends', (t) => {
   t.is(new Backoff(figures, () => 0.25).next(), 75);
 });
 
-test('no delay is beyond its bounds, after however many failures', (t) => {
+test('no delay exceeds its bounds, after any number of failures', (t) => {
   const figures = fc.record({
     firstMs: fc.integer({ min: 1, max: 10_000 }),
     lastMs: fc.integer({ min: 10_000, max: 100_000 }),

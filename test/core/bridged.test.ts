@@ -1,4 +1,4 @@
-// Networks of the drivers bridge and vlan: what is valid, what is in each other's way, and which addresses are whose.
+// Networks of the drivers bridge and vlan: validity, conflicts, addressing.
 import test from 'ava';
 import fc from 'fast-check';
 
@@ -84,7 +84,7 @@ for (const [what, driver, fields, words] of REFUSED) {
   });
 }
 
-test('each kind of network has its addresses, its gateway and its needs', (t) => {
+test('each kind of network has its addressing, gateway and required capabilities', (t) => {
   const table = (
     [
       ['bridge', {}],
@@ -120,7 +120,7 @@ test('each kind of network has its addresses, its gateway and its needs', (t) =>
   );
 });
 
-test('who may have the same addresses', (t) => {
+test('which networks may have the same addresses', (t) => {
   const same = (a: ReturnType<typeof bridged>, b: ReturnType<typeof bridged> | ReturnType<typeof overlay>) =>
     findOverlap({ ...a, name: 'a' }, [{ ...b, name: 'b' }])?.name;
   const own = bridged('bridge');
@@ -140,7 +140,7 @@ test('who may have the same addresses', (t) => {
   t.notThrows(() => checkOverlap(lan, [], [{ node: 'n1', ip: host }]));
 });
 
-test('a parent is taken by one bridge, or by VLANs that differ', (t) => {
+test('a parent link serves one bridge, or different VLANs', (t) => {
   const taken = (
     a: BridgedFields & { driver: 'bridge' | 'vlan' },
     b: BridgedFields & { driver: 'bridge' | 'vlan' },
@@ -179,7 +179,7 @@ test('one container in another VLAN, where the network allows it', (t) => {
   t.is(vlanFor(overlay(), undefined), undefined);
 });
 
-test('addresses: all of a block but what the network needs itself', (t) => {
+test('addresses: all of a block except those that the network reserves', (t) => {
   const network = bridged('bridge', { parent: 'eth1', range: '198.51.100.0/28', gateway: '198.51.100.1' });
   const block = IpNetwork.parse('198.51.100.0/30');
   const used = new Set<string>();
@@ -220,7 +220,7 @@ const spec = (): fc.Arbitrary<BridgedFields & { driver: 'bridge' | 'vlan' }> =>
     { requiredKeys: ['driver'] },
   );
 
-test('in etcd and back; a flanneld has no such backend, and who does not know it leaves the space alone', (t) => {
+test('encoded for etcd and decoded; flanneld has no such backend, and other releases leave the prefix alone', (t) => {
   fc.assert(
     fc.property(spec(), ({ driver, ...fields }) => {
       const network = bridged(driver, fields);
@@ -242,7 +242,7 @@ test('in etcd and back; a flanneld has no such backend, and who does not know it
     t.throws(() => decodeConfig('lan', text), { message: words });
 });
 
-test('a spec is not changed by what it becomes', (t) => {
+test('a spec is not modified', (t) => {
   const ranges = [{ first: 200, last: 210 }];
   networkOf({
     name: 'v',

@@ -1,4 +1,6 @@
-// Tables: a record, beside the lines of `ip` and `bridge` that it becomes on node n1 (192.0.2.1, first subnet of its networks).
+// Compile, as tables: a record beside its `ip` and `bridge` lines.
+//
+// Node n1 has 192.0.2.1 and the first subnet of its networks.
 import test from 'ava';
 import fc from 'fast-check';
 
@@ -66,28 +68,28 @@ test('a dual-stack network: a second tunnel, and the lower MTU for the container
   ]);
 });
 
-test('MTU: the underlay’s less the overhead, or what was asked for where that is less', (t) => {
+test('MTU: the underlay’s less the overhead, or a smaller requested one', (t) => {
   const cases: [underlay: number, asked: number | undefined, four: number, both: number][] = [
     [1500, undefined, 1450, 1430],
     [9000, undefined, 8950, 8930],
     [1400, undefined, 1350, 1330],
     [1500, 1300, 1300, 1300],
     [1500, 1440, 1440, 1430],
-    // A frame that the underlay cannot carry would be lost without a word.
+    // The underlay would silently drop a larger frame.
     [1500, 9000, 1450, 1430],
   ];
   for (const [mtu, asked, four, both] of cases) {
-    const wish = asked === undefined ? {} : { mtu: asked };
-    t.is(containerMtu(membershipOf(overlay(wish), { mtu })), four, `${mtu} ${asked}`);
+    const mtuField = asked === undefined ? {} : { mtu: asked };
+    t.is(containerMtu(membershipOf(overlay(mtuField), { mtu })), four, `${mtu} ${asked}`);
     t.is(
-      containerMtu(membershipOf(overlay({ ...wish, subnet6: 'fd42:100::/48' }), { mtu })),
+      containerMtu(membershipOf(overlay({ ...mtuField, subnet6: 'fd42:100::/48' }), { mtu })),
       both,
       `${mtu} ${asked}`,
     );
   }
 });
 
-test('the port and the VNI of the network are those of its tunnel', (t) => {
+test('a tunnel has the network’s port and VNI', (t) => {
   const lines = linesOf(compileNetwork(membershipOf(overlay({ vni: 1, port: 4789 }))));
   t.true(lines.some((line) => line.startsWith('link wfvx1 vxlan id 1 local 192.0.2.1 dstport 4789 ')));
 });
@@ -171,7 +173,7 @@ const PEERS: { what: string; in: Membership; peer: Lease; lines: string[] }[] = 
     lines: [],
   },
   {
-    what: 'a subnet that would draw this node’s own traffic away',
+    what: 'a subnet inside this node’s own one',
     in: membershipOf(blue),
     peer: leaseOf(blue, 2, { subnet: IpNetwork.parse('10.100.1.128/25') }),
     lines: [],
@@ -204,7 +206,7 @@ test('claim: IPv6 takes the IPv6 tunnel alone', (t) => {
   ]);
 });
 
-test('claim: nothing before it is granted, nor for this node’s own, nor for a node without a subnet', (t) => {
+test('claim: nothing before it is granted, for this node’s own, or for a node without a subnet', (t) => {
   const membership = membershipOf(blue);
   t.deepEqual(compileClaim(membership, claimOf(blue, '10.100.1.9', 'n2', 'asked'), leaseOf(blue, 2)), []);
   t.deepEqual(compileClaim(membership, claimOf(blue, '10.100.1.9', 'n2', 'refused'), leaseOf(blue, 2)), []);
@@ -227,7 +229,7 @@ test('an endpoint', (t) => {
   ]);
 });
 
-test('the host itself on a network: addresses on the bridge, and everything it asks comes from them', (t) => {
+test('the host as a member: addresses on the bridge, which are its source addresses', (t) => {
   const membership: Membership = {
     ...membershipOf(dual),
     exposed: { ip: '10.100.1.9', ip6: 'fd42:100:0:1::9' },
@@ -268,7 +270,7 @@ test('an endpoint of both families, second on its container, without the default
   ]);
 });
 
-test('an endpoint with an address of another subnet: the way to the gateway is said first', (t) => {
+test('an endpoint with an address of another subnet: the route to the gateway comes first', (t) => {
   const endpoint = endpointOf(dual, '10.100.7.9/32', { id: '0123456789abcdef', ip6: 'fd42:100:0:7::9/128' });
   const { host, container } = compileEndpoint(membershipOf(dual), endpoint);
   t.deepEqual(linesOf(host).slice(1), [
@@ -287,7 +289,7 @@ test('an endpoint with an address of another subnet: the way to the gateway is s
   ]);
 });
 
-test('the firewall of several networks, in the same order whatever comes first', (t) => {
+test('the firewall of several networks, in an order that does not depend on the records’', (t) => {
   const red = overlay({ name: 'red', subnet: '10.101.0.0/16', vni: 4098, internal: true });
   const memberships = [membershipOf(red), membershipOf(dual)];
   const { networks } = compileFirewall(memberships);
@@ -308,7 +310,7 @@ test('the firewall of several networks, in the same order whatever comes first',
   );
 });
 
-test('the firewall knows which networks are routed, which are elsewhere, and where tunnels arrive', (t) => {
+test('the firewall has routed networks, networks of other nodes, and tunnel ports', (t) => {
   const red = overlay({ name: 'red', subnet: '10.101.0.0/16', vni: 4098, routes: ['blue', 'safe', 'gone'] });
   const safe = overlay({ name: 'safe', subnet: '10.102.0.0/16', vni: 4099, internal: true, port: 4789 });
   const away = overlay({ name: 'away', subnet: '10.103.0.0/16', vni: 4100, routes: ['blue'] });
@@ -326,7 +328,7 @@ test('the firewall knows which networks are routed, which are elsewhere, and whe
     [
       ['blue', ['wfvx4097', 'wfvx6-4097'], ['10.101.0.0/16'], ['10.100.1.0/24', 'fd42:100:0:1::/64']],
       ['red', ['wfvx4098'], ['10.100.0.0/16', 'fd42:100::/48'], ['10.101.1.0/24']],
-      // What is internal reaches nothing, whatever a record says.
+      // An internal network reaches nothing, whatever a record says.
       ['safe', ['wfvx4099'], [], ['10.102.1.0/24']],
     ],
   );
@@ -334,7 +336,7 @@ test('the firewall knows which networks are routed, which are elsewhere, and whe
   t.deepEqual(firewall.tunnelPorts, [4789, 8472]);
 });
 
-test('a published port: an entry for each family, and how its container sees who asks', (t) => {
+test('a published port: an entry for each family, and the source address that its container sees', (t) => {
   const port = (hostIp: string): PublishedPort => ({
     hostIp,
     hostPort: 8080,
@@ -365,7 +367,7 @@ test('a published port: an entry for each family, and how its container sees who
   t.deepEqual(compiled(away), [entry('10.100.7.9', 'themselves')]);
 });
 
-test('the link of an endpoint with ports sends back what its container sends to itself', (t) => {
+test('the link of an endpoint with published ports is in hairpin mode', (t) => {
   const published = endpointOf(blue, '10.100.1.2/24', {
     publish: [{ hostIp: '0.0.0.0', hostPort: 80, port: 80, protocol: 'tcp', everywhere: false }],
   });
@@ -376,7 +378,7 @@ test('the link of an endpoint with ports sends back what its container sends to 
   );
 });
 
-test('link names fit into IFNAMSIZ, and tell networks and families apart', (t) => {
+test('link names fit into IFNAMSIZ, and differ by network and family', (t) => {
   const vni = fc.integer({ min: 1, max: MAX_VNI });
   fc.assert(
     fc.property(vni, vni, fc.stringMatching(/^[0-9a-f]{16}$/), (a, b, id) => {
@@ -389,7 +391,7 @@ test('link names fit into IFNAMSIZ, and tell networks and families apart', (t) =
   );
 });
 
-test('MAC addresses are local, unicast, and always the same for the same address or node', (t) => {
+test('MAC addresses are local, unicast, and constant for an address or node', (t) => {
   fc.assert(
     fc.property(address(), (ip) => {
       t.regex(macOf(ip), /^02(:[0-9a-f]{2}){5}$/);
@@ -407,7 +409,7 @@ test('MAC addresses are local, unicast, and always the same for the same address
   t.deepEqual(macs[0], vtepMac('i', 'blue', 4));
 });
 
-test('no two objects of a record are in each other’s way', (t) => {
+test('no two objects of a record share a key', (t) => {
   const membership = membershipOf(dual);
   const endpoint = compileEndpoint(
     membership,

@@ -1,14 +1,14 @@
-// The error that crosses weft's interfaces keeps what a person and a program need.
+// WeftError: code, message, next step and cause.
 import test from 'ava';
 
 import * as errors from '../../core/errors.js';
 
-test('each maker gives its code, the sentence, the next step and the cause', (t) => {
+test('each constructor sets its code, message, next step and cause', (t) => {
   const cause = new Error('EEXIST');
-  const error = errors.alreadyExists('network blue: is there already', 'Choose another name.', { cause });
+  const error = errors.alreadyExists('network blue: exists already', 'Choose another name.', { cause });
   t.true(error instanceof errors.WeftError);
   t.is(error.code, 'ALREADY_EXISTS');
-  t.is(error.message, 'network blue: is there already');
+  t.is(error.message, 'network blue: exists already');
   t.is(error.next, 'Choose another name.');
   t.is(error.cause, cause);
   t.is(errors.notFound('x').next, undefined);
@@ -24,13 +24,13 @@ test('each maker gives its code, the sentence, the next step and the cause', (t)
   );
 });
 
-test('anything that was thrown has a text', (t) => {
+test('any thrown value has a text', (t) => {
   t.is(errors.messageOf(new Error('boom')), 'boom');
   t.is(errors.messageOf('boom'), 'boom');
   t.is(errors.messageOf(undefined), 'undefined');
 });
 
-test('an error stays one line that says nothing to the terminal, whatever it repeats', (t) => {
+test('an error stays one line without control characters, whatever input it repeats', (t) => {
   const error = errors.invalidArgument(
     'name: "a\r\n  b\0\u001b[31m\u202e" is none',
     'Not \ud83d, nor\nthat.',

@@ -1,4 +1,4 @@
-// Addresses of a node's subnet: never a reserved one, never one in use, and all of them before any is refused.
+// IPAM: no reserved or used address is picked, and all others are.
 import test from 'ava';
 import fc from 'fast-check';
 
@@ -12,7 +12,7 @@ const smallSubnet = fc.oneof(
   ipv6().chain((ip) => fc.integer({ min: 120, max: 126 }).map((length) => IpNetwork.of(ip, length))),
 );
 
-test('an address that is picked is in the subnet, free, and not reserved', (t) => {
+test('a picked address is in the subnet, free, and not reserved', (t) => {
   fc.assert(
     fc.property(smallSubnet, fc.array(fc.nat(255)), fc.option(fc.nat(255)), (subnet, offsets, last) => {
       const used = new Set(offsets.map((offset) => subnet.at(BigInt(offset) % subnet.size).toString()));
@@ -36,7 +36,7 @@ test('an address that is picked is in the subnet, free, and not reserved', (t) =
   );
 });
 
-test('going on after the last one, every address comes once before any comes again', (t) => {
+test('every address is picked once before any is reused', (t) => {
   fc.assert(
     fc.property(smallSubnet, (subnet) => {
       const seen = new Set<string>();
@@ -52,7 +52,7 @@ test('going on after the last one, every address comes once before any comes aga
   );
 });
 
-test('an address that was given back is not the next one', (t) => {
+test('a released address is not the next one', (t) => {
   const subnet = IpNetwork.parse('10.100.5.0/24');
   const used = new Set<string>();
   const first = pickAddress(subnet, (ip) => used.has(ip));
@@ -70,7 +70,7 @@ test('an address that was given back is not the next one', (t) => {
   );
 });
 
-test('of a part of the subnet every address comes, and no other', (t) => {
+test('every address of a part of the subnet is picked, and no other', (t) => {
   const subnet = IpNetwork.parse('10.100.5.0/24');
   const of = (part: string): string[] => {
     const within = IpNetwork.parse(part);
@@ -91,7 +91,7 @@ test('of a part of the subnet every address comes, and no other', (t) => {
   t.deepEqual(of('10.100.5.252/30'), ['10.100.5.252', '10.100.5.253', '10.100.5.254']);
 });
 
-test('a full subnet is refused with what to do', (t) => {
+test('a full subnet is refused with the next step', (t) => {
   const error = t.throws(() => pickAddress(IpNetwork.parse('10.100.5.0/30'), () => true), {
     instanceOf: WeftError,
   });
@@ -114,7 +114,7 @@ test('reserved addresses, and why', (t) => {
   ]);
 });
 
-test('an address gets its subnet’s length, and a full one elsewhere', (t) => {
+test('an address gets its subnet’s prefix length, or a full one outside', (t) => {
   const subnet = IpNetwork.parse('10.100.5.0/24');
   t.is(withLength(IpAddress.parse('10.100.5.2'), subnet), '10.100.5.2/24');
   t.is(withLength(IpAddress.parse('10.100.6.2'), subnet), '10.100.6.2/32');

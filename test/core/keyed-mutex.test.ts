@@ -1,4 +1,4 @@
-// Mutexes: one thing at a time for each key, in the order asked for, whatever becomes of each.
+// Mutexes: one piece of work at a time for each key, in order.
 import { setImmediate as turn } from 'node:timers/promises';
 
 import test from 'ava';
@@ -19,7 +19,7 @@ test('work under one key runs in order, one at a time; under another it does not
   t.deepEqual(seen, ['1 begins', '3 begins', '1 ends', '2 begins', '3 ends', '2 ends']);
 });
 
-test('work that fails holds up nothing, and idle waits for all of it', async (t) => {
+test('failed work does not block the queue, and idle waits for all work', async (t) => {
   const mutex = new Mutex();
   const failed = mutex.run(async () => {
     await turn();

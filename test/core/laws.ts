@@ -1,4 +1,4 @@
-// The budget of the laws: WEFT_LAWS=N tries each N times as often as the unit lane does.
+// Budget of the property tests: WEFT_LAWS=N runs each N times as often.
 
 /** @param times in the unit lane, which three versions of Node.js run, each with other random input */
 export const runs = (times: number): { numRuns: number } => ({

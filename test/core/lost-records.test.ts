@@ -25,9 +25,9 @@ test('a peer’s lease that disappears is removed, or retained while its node ca
     return state.state === 'lost' ? state.retainMs : state.state;
   };
   t.is(retained({}), 5000, 'a deleted key of a living node');
-  t.is(retained({ alive: false }), 'removed', 'a node that is down writes nothing back');
+  t.is(retained({ alive: false }), 'removed', 'a dead node writes nothing back');
   t.is(retained({ withPast: true }), RETAIN_LOST_MS);
-  t.is(retained({ withPast: true, alive: false }), RETAIN_LOST_MS, 'it may be cut off');
+  t.is(retained({ withPast: true, alive: false }), RETAIN_LOST_MS, 'it may be partitioned');
   t.is(retained({ removed: true }), 'removed');
   t.is(retained({ removed: true, withPast: true }), 'removed', 'a tombstone comes before a loss');
   t.is(retained({ node: undefined, withPast: true }), 'removed', 'a flanneld writes nothing back');
@@ -41,7 +41,7 @@ test('a network without a config is lost, but for a tombstone that is not older 
   t.is(networkGone(removal, LATER), 'lost', 'the tombstone is of an earlier network of that name');
 });
 
-test('what etcd has in the place of the node’s own lease', (t) => {
+test('state of the node’s own lease in etcd', (t) => {
   const own = { node: 'n1', instance: 'a' };
   t.is(ownLease({ ...own }, own, false), 'present');
   t.is(ownLease({ ...own }, own, true), 'present');

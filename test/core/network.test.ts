@@ -1,4 +1,4 @@
-// Which networks are valid, as tables: flannel's rules for subnets, and weft's for names, ranges and overlaps.
+// Valid networks: flannel's rules for subnets, weft's for names, ranges and overlaps.
 import test from 'ava';
 import fc from 'fast-check';
 
@@ -20,7 +20,7 @@ import { overlay } from './records.js';
 const net = (text: string): IpNetwork => IpNetwork.parse(text);
 const ip = (text: string): IpAddress => IpAddress.parse(text);
 
-test('the length of the nodes’ subnets, where none is asked for', (t) => {
+test('the default length of node subnets', (t) => {
   const expected: [string, number][] = [
     ['10.0.0.0/8', 24],
     ['10.100.0.0/16', 24],
@@ -39,7 +39,7 @@ test('the length of the nodes’ subnets, where none is asked for', (t) => {
   for (const [subnet, prefix] of expected) t.is(defaultHostPrefix(net(subnet)), prefix, subnet);
 });
 
-test('the length of the nodes’ subnets, asked for', (t) => {
+test('the requested length of node subnets', (t) => {
   const fine: [string, number][] = [
     ['10.100.0.0/16', 18],
     ['10.100.0.0/16', 30],
@@ -109,7 +109,7 @@ test('the range of subnets', (t) => {
   t.is(`${six.first.toString()} ${six.last.toString()}`, 'fd42:100:0:1::/64 fd42:100:0:ffff::/64');
 });
 
-test('whether a subnet is one that the network gives out', (t) => {
+test('whether a subnet can be leased from the network', (t) => {
   const range = parseRange(net('10.100.0.0/16'), 24, ip('10.100.8.0'), ip('10.100.15.0'));
   t.true(fitsRange(range, 24, net('10.100.8.0/24')));
   t.true(fitsRange(range, 24, net('10.100.15.0/24')));
@@ -118,7 +118,7 @@ test('whether a subnet is one that the network gives out', (t) => {
   t.false(fitsRange(range, 24, net('10.100.8.0/25')));
 });
 
-test('networks that nothing can use are refused', (t) => {
+test('unusable networks are refused', (t) => {
   for (const text of [
     '127.0.0.0/16',
     '169.254.0.0/20',
@@ -143,7 +143,7 @@ test('networks that overlap are found, in either family', (t) => {
     overlay({ name: 'red', subnet: '10.102.0.0/16', subnet6: 'fd42:100:0:8000::/49' }),
   ];
   t.is(findOverlap(blue, others)?.name, 'red');
-  t.is(findOverlap(blue, [blue]), undefined, 'a network is not in its own way');
+  t.is(findOverlap(blue, [blue]), undefined, 'a network does not overlap itself');
   t.is(findOverlap(overlay({ name: 'wide', subnet: '10.100.0.0/15' }), others)?.name, 'green');
   const error = t.throws(() => checkOverlap(blue, others, []), { instanceOf: WeftError });
   t.is(error.code, 'FAILED_PRECONDITION');

@@ -1,4 +1,4 @@
-// Every registered kind of kernel object: what the seam says of it, and whether the laws of plan hold for it.
+// Every registered kind of kernel object: its interface, and the laws of plan.
 //
 // The samples are total over the lists of kinds: a new kind does not compile before it has one here.
 import test from 'ava';
@@ -28,10 +28,10 @@ interface Sample<O> {
   key: string;
   described: string;
   order: number;
-  /** What it lies on, and the bridge that it belongs to. */
+  /** The link that it lies on, and the bridge that it belongs to. */
   on?: string;
   bridge?: string;
-  /** Of the same key, and not the same. */
+  /** Different objects of the same key. */
   others: Partial<O>[];
   /** Those of them that the kernel cannot change a link into. */
   remade?: Partial<O>[];
@@ -179,7 +179,7 @@ const changed = (object: KernelObject, change: Partial<KernelObject>): KernelObj
   ({ ...object, ...change }) as KernelObject;
 
 for (const [name, { object, key, described, order, on, bridge, others, remade = [] }] of samples) {
-  test(`${name}: key, description, order, and what it lies on`, (t) => {
+  test(`${name}: key, description, order, and its link`, (t) => {
     const kind = kindOf(object);
     t.is(objectKey(object), key as ReturnType<typeof objectKey>);
     t.is(describeObject(object), described);
@@ -189,7 +189,7 @@ for (const [name, { object, key, described, order, on, bridge, others, remade = 
     t.not(lineOf(object), '');
   });
 
-  test(`${name}: what is the same, what is changed, and what is made anew`, (t) => {
+  test(`${name}: equality, changes in place, and recreation`, (t) => {
     t.true(sameObject(object, { ...object }));
     t.deepEqual(plan(assume([object]), [object], { prune: true }), { steps: [], conflicts: [] });
     const doneTo = (change: Partial<KernelObject>): string[] => {
@@ -204,7 +204,7 @@ for (const [name, { object, key, described, order, on, bridge, others, remade = 
       t.deepEqual(doneTo(change), ['delete-link', 'create-link'], JSON.stringify(change));
   });
 
-  test(`${name}: made where it is missing, removed where no record wants it`, (t) => {
+  test(`${name}: created where it is missing, deleted where it is not desired`, (t) => {
     const made = plan(assume([]), [object], { prune: true }).steps.map((step) => step.do);
     t.deepEqual(made, [object.kind === 'link' ? 'create-link' : 'put']);
     const removed = plan(assume([object]), [], { prune: true }).steps.map((step) => step.do);
@@ -216,7 +216,7 @@ for (const [name, { object, key, described, order, on, bridge, others, remade = 
 test('no step touches a link that weft did not make', (t) => {
   const unowned = (): { owned: boolean; marked: boolean } => ({ owned: false, marked: false });
   for (const [name, { object }] of samples) {
-    // Every namespace has this one by itself, and a NIC is what a port is.
+    // The loopback exists in every namespace, and a port is a NIC that weft did not make.
     if (name === 'link loopback') continue;
     const step =
       object.kind === 'link'
@@ -226,7 +226,7 @@ test('no step touches a link that weft did not make', (t) => {
   }
 });
 
-test('every kind is in the worlds of the laws', (t) => {
+test('the worlds of the laws contain every kind', (t) => {
   const seen = new Set(
     sampleWorlds().flatMap(({ objects, containers }) =>
       [...objects, ...[...containers.values()].flatMap((container) => container.objects)].map(nameOf),

@@ -1,4 +1,4 @@
-// pipework's words: what each form of a call means, and what is refused, with the sentence.
+// pipework's command line: every form, and refusals with their messages.
 import test from 'ava';
 import fc from 'fast-check';
 
@@ -47,7 +47,7 @@ for (const [words, call] of Object.entries(understood)) {
   test(`pipework ${words}`, (t) => t.deepEqual(parsePipework(words.split(' ')), call));
 }
 
-test('an empty word at the end is no word, as a script’s empty variable is', (t) => {
+test('an empty word at the end counts as absent, as from a script’s empty variable', (t) => {
   t.deepEqual(parsePipework(['br1', 'c1', '192.168.1.1/24', '']), attach({}));
 });
 
@@ -98,11 +98,11 @@ for (const [words, [code, sentence]] of Object.entries(refused)) {
     });
     t.is(error?.code, code);
     t.regex(`${error?.message}\n${error?.next}`, sentence);
-    t.truthy(error?.next, 'it says what to do');
+    t.truthy(error?.next, 'it has a next step');
   });
 }
 
-test('what a script puts together is taken apart into the same', (t) => {
+test('parsing a composed call gives its parts', (t) => {
   const name = fc
     .stringMatching(/^[a-z][a-z0-9.]{0,14}$/)
     .filter((text) => !/^(lo|dummy\d*|route|rule|tc|mac)$/.test(text));
@@ -146,7 +146,7 @@ test('what a script puts together is taken apart into the same', (t) => {
   );
 });
 
-test('whatever the words, the answer is a call or a WeftError', (t) => {
+test('any words give a call or a WeftError', (t) => {
   const word = fc.oneof(
     fc.constantFrom(
       'br1',
@@ -176,7 +176,7 @@ test('whatever the words, the answer is a call or a WeftError', (t) => {
   );
 });
 
-test('U: makes a unicast address that nobody else gives out', (t) => {
+test('U: gives a unicast, locally administered address', (t) => {
   fc.assert(
     fc.property(fc.string(), (text) => {
       t.regex(macOfText(text), /^02(:[0-9a-f]{2}){5}$/);

@@ -1,6 +1,7 @@
-// The laws of plan, for random worlds and random damage, with the fake kernel as the model of Linux:
-// it arrives, from everywhere, also when it is interrupted; then there is nothing left to do; what is not weft's stays as it is;
-// and on the way no packet is led astray.
+// The laws of plan, for random worlds and damage, on the fake kernel.
+//
+// The fake kernel is the model of Linux. Plan converges from any state, also when interrupted; then nothing is left to do;
+// unowned objects stay as they are; and no packet is misdirected on the way.
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 
@@ -27,7 +28,7 @@ const RUNS = runs(50);
 const compare = async (space: KernelNamespace, desired: KernelObject[], prune = true): Promise<Plan> =>
   plan(await space.observe(sysctlsOf(desired)), desired, { prune });
 
-/** A node that carries out world `a`, on which things have happened since, and the way to world `b`. */
+/** A node that has applied world `a`, on which things have happened since, and the sandboxes of both worlds. */
 async function scene(
   a: World,
   b: World,
@@ -44,7 +45,7 @@ async function scene(
   return { kernel, peers };
 }
 
-/** The node has exactly this world and what is not weft's, and there is nothing left to do. */
+/** Asserts that the node has exactly this world and the unowned objects, and that nothing is left to do. */
 async function arrived(t: ExecutionContext, kernel: FakeKernel, { objects }: World): Promise<void> {
   const actual = await kernel.node.observe(sysctlsOf(objects));
   t.deepEqual(plan(actual, objects, { prune: true }), { steps: [], conflicts: [] });
@@ -56,7 +57,7 @@ async function arrived(t: ExecutionContext, kernel: FakeKernel, { objects }: Wor
     keys([...actual.objects.values()].flatMap(({ object, owned }) => (owned ? [object] : []))),
     keys(objects),
   );
-  // Settings are in no dump unless they were written; the other end of a veth is the container's matter.
+  // A dump has only written settings; the other end of a veth belongs to the container.
   const short = (line: string): string => line.replace(/ peer \S+ \S+/, '');
   const lines = new Set(kernel.dump().split('\n').map(short));
   const missing = linesOf(objects)
@@ -71,7 +72,7 @@ const unownedLines = (kernel: FakeKernel): string[] =>
     .split('\n')
     .filter((line) => line.endsWith('(unowned)'));
 
-test('from everywhere the steps lead to what is desired, and nothing of others is touched', async (t) => {
+test('steps from any state lead to the desired one, and no unowned object is touched', async (t) => {
   await fc.assert(
     fc.asyncProperty(world(), world(), deeds(), async (a, b, happened) => {
       const { kernel, peers } = await scene(a, b, happened);
@@ -86,7 +87,7 @@ test('from everywhere the steps lead to what is desired, and nothing of others i
   );
 });
 
-test('what is as desired costs no step', (t) => {
+test('a desired state needs no step', (t) => {
   fc.assert(
     fc.property(world(), ({ objects }) => {
       t.deepEqual(plan(assume(objects), objects, { prune: true }), { steps: [], conflicts: [] });
@@ -95,11 +96,11 @@ test('what is as desired costs no step', (t) => {
   );
 });
 
-test('steps from an assumed state to the next lead there too', async (t) => {
+test('steps from an assumed state lead to the next one', async (t) => {
   await fc.assert(
     fc.asyncProperty(world(), world(), async (a, b) => {
       const { kernel, peers } = await scene(a, b, []);
-      // What has not been read is not known to be set: settings are compared with the world before.
+      // Sysctls that were not read count as not set: they are compared with the world before.
       const { steps } = plan(assume(a.objects), b.objects, { prune: true });
       t.deepEqual(await kernel.node.apply(steps, peers), []);
       await arrived(t, kernel, b);
@@ -108,7 +109,7 @@ test('steps from an assumed state to the next lead there too', async (t) => {
   );
 });
 
-test('interrupted anywhere, and planned again, it still arrives', async (t) => {
+test('an interrupted plan converges when planned again', async (t) => {
   await fc.assert(
     fc.asyncProperty(
       world(),
@@ -128,7 +129,7 @@ test('interrupted anywhere, and planned again, it still arrives', async (t) => {
   );
 });
 
-test('whatever fails, the next time it arrives', async (t) => {
+test('after any failure, the next plan converges', async (t) => {
   await fc.assert(
     fc.asyncProperty(
       world(),
@@ -149,7 +150,7 @@ test('whatever fails, the next time it arrives', async (t) => {
   );
 });
 
-test('without prune nothing is taken away but what is made anew at once', async (t) => {
+test('without prune only links that are recreated at once are deleted', async (t) => {
   await fc.assert(
     fc.asyncProperty(world(), world(), deeds(), async (a, b, happened) => {
       const { kernel } = await scene(a, b, happened);
@@ -165,7 +166,7 @@ test('without prune nothing is taken away but what is made anew at once', async 
   );
 });
 
-test('what somebody else has put in the way stays, and the rest arrives around it', async (t) => {
+test('unowned objects in the way stay, and the rest converges', async (t) => {
   await fc.assert(
     fc.asyncProperty(world(), fc.array(fc.nat(1000), { minLength: 1, maxLength: 4 }), async (b, picks) => {
       const kernel = new FakeKernel();
@@ -182,17 +183,17 @@ test('what somebody else has put in the way stays, and the rest arrives around i
         before.filter((line) => line.startsWith('link ')).map((line) => line.split(' ')[1]),
       );
       for (const { object, owned } of (await kernel.node.observe([])).objects.values()) {
-        // A port is a link of somebody else: that is what it is for. So is a route over the underlay.
+        // Ports are unowned links by definition, and routes over the underlay lie on them.
         const overUnderlay = object.kind === 'route' && object.underlay === true;
         if (owned && 'link' in object && object.kind !== 'port' && object.kind !== 'vlan' && !overUnderlay)
-          t.false(taken.has(object.link), `${objectKey(object)} lies on a link of somebody else`);
+          t.false(taken.has(object.link), `${objectKey(object)} lies on an unowned link`);
       }
     }),
     RUNS,
   );
 });
 
-/** Somebody else has one of the links or routes that the world wants. */
+/** Creates one of the links or routes that the world desires as unowned. */
 function takeForOthers(kernel: FakeKernel, { objects }: World, pick: number): void {
   const candidates = objects.filter((object) => object.kind === 'link' || object.kind === 'route');
   const object = candidates[pick % (candidates.length || 1)];
@@ -206,7 +207,7 @@ function takeForOthers(kernel: FakeKernel, { objects }: World, pick: number): vo
   );
 }
 
-test('at no moment a route leads to a gateway whose neighbour or FDB entry is not there', async (t) => {
+test('at no moment a route leads to a gateway without neighbour or FDB entry', async (t) => {
   await fc.assert(
     fc.asyncProperty(steadyWorld(), steadyWorld(), async (a, b) => {
       const { kernel, peers } = await scene(a, b, []);
@@ -220,7 +221,7 @@ test('at no moment a route leads to a gateway whose neighbour or FDB entry is no
   );
 });
 
-/** Onlink routes whose packets would find no way. */
+/** Onlink routes whose packets could not be delivered. */
 async function astray(kernel: FakeKernel): Promise<string[]> {
   const { objects } = await kernel.node.observe([]);
   return [...objects.values()].flatMap(({ object, owned }) => {
@@ -231,7 +232,7 @@ async function astray(kernel: FakeKernel): Promise<string[]> {
   });
 }
 
-test('links are made before their ports, and everything else after its link', async (t) => {
+test('links are created before their ports, and everything else after its link', async (t) => {
   const link = (step: Step): string | undefined => (step.do === 'create-link' ? step.link.name : undefined);
   await fc.assert(
     fc.asyncProperty(world(), world(), deeds(), async (a, b, happened) => {
@@ -254,7 +255,7 @@ test('links are made before their ports, and everything else after its link', as
   );
 });
 
-test('a container’s side arrives too, whatever happened in it, and the container’s own stays', async (t) => {
+test('a container’s side converges from any state, and the container’s own objects stay', async (t) => {
   await fc.assert(
     fc.asyncProperty(world(), fc.array(fc.nat(1000), { maxLength: 4 }), async (a, picks) => {
       const { kernel, peers } = await scene(a, a, []);

@@ -1,4 +1,4 @@
-// What plan answers in single cases: what a person would check by reading the steps.
+// Plan in single cases, which people check by reading the steps.
 import test from 'ava';
 
 import { compileEndpoint, compileNetwork, compilePeer } from '../../core/compile.js';
@@ -41,7 +41,7 @@ test('a network and a peer on an empty node: links, settings, addresses, and the
   ]);
 });
 
-test('a peer that goes: the route first', (t) => {
+test('a removed peer: the route is deleted first', (t) => {
   t.deepEqual(stepsFor([...network, ...peer], network), [
     'delete route 10.100.2.0/24',
     'delete neighbour wfvx4097 10.100.2.0',
@@ -56,7 +56,7 @@ test('a peer with a new underlay address: its one FDB entry is replaced', (t) =>
   ]);
 });
 
-test('a peer with a new tunnel address: the new entry is there before the neighbour points at it', (t) => {
+test('a peer with a new tunnel address: the new FDB entry precedes the neighbour entry', (t) => {
   const remade = compilePeer(membership, leaseOf(blue, 2, dataOf(blue, 0x99)));
   t.deepEqual(stepsFor([...network, ...peer], [...network, ...remade]), [
     'create fdb wfvx4097 02:00:00:00:04:99',
@@ -65,7 +65,7 @@ test('a peer with a new tunnel address: the new entry is there before the neighb
   ]);
 });
 
-test('a network that goes: what lies on its links goes with them', (t) => {
+test('a removed network: everything on its links is deleted with them', (t) => {
   t.deepEqual(stepsFor([...network, ...peer, ...host], []), [
     'delete link wfep0123456789a',
     'delete link wfvx4097',
@@ -73,7 +73,7 @@ test('a network that goes: what lies on its links goes with them', (t) => {
   ]);
 });
 
-test('a tunnel whose port changes is made anew, with everything on it', (t) => {
+test('a tunnel whose port changes is recreated, with everything on it', (t) => {
   const other = compileNetwork(membershipOf(overlay({ port: 4789 })));
   t.deepEqual(stepsFor([...network, ...peer], [...other, ...peer]), [
     'delete link wfvx4097',
@@ -88,7 +88,7 @@ test('a tunnel whose port changes is made anew, with everything on it', (t) => {
   ]);
 });
 
-test('a bridge that was lost gets its ports back', (t) => {
+test('a deleted bridge gets its ports back', (t) => {
   const without = [...network, ...host].filter(
     (object) => object.kind !== 'link' || object.type !== 'bridge',
   );
@@ -109,7 +109,7 @@ test('a link that is down is brought up', (t) => {
   t.deepEqual(shown(steps), ['change veth wfep0123456789a']);
 });
 
-test('a new MAC address costs the neighbours, which are put again', (t) => {
+test('a new MAC address deletes the neighbour entries, which are added again', (t) => {
   const renamed = network.map((object) =>
     object.kind === 'link' && object.type === 'vxlan' ? { ...object, mac: '02:00:00:00:04:77' } : object,
   );
@@ -119,11 +119,11 @@ test('a new MAC address costs the neighbours, which are put again', (t) => {
   ]);
 });
 
-test('without prune nothing is taken away', (t) => {
+test('without prune nothing is deleted', (t) => {
   t.deepEqual(stepsFor([...network, ...peer], network, false), []);
 });
 
-test('what somebody else has taken is a conflict, and left alone', async (t) => {
+test('an unowned object under a desired key is a conflict, and left alone', async (t) => {
   const kernel = new FakeKernel();
   kernel.breakByHand.addLink('wfvx4097', 'tun');
   kernel.breakByHand.addLink('wfbr4097', {
@@ -141,14 +141,14 @@ test('what somebody else has taken is a conflict, and left alone', async (t) => 
   t.deepEqual(
     conflicts.map(({ object, why }) => [object.kind === 'link' ? object.name : object.kind, why]),
     [
-      ['wfbr4097', 'a link of that name is there, and weft did not make it'],
-      ['wfvx4097', 'a link of that name is there, and weft did not make it'],
+      ['wfbr4097', 'a link of that name exists, and weft did not make it'],
+      ['wfvx4097', 'a link of that name exists, and weft did not make it'],
       ['wfep0123456789a', "its bridge wfbr4097 is not weft's"],
     ],
   );
 });
 
-test('an unowned route in the way is a conflict; one that says the same is as good as weft’s own', async (t) => {
+test('an unowned route in the way is a conflict; an equal one counts as weft’s own', async (t) => {
   const kernel = new FakeKernel();
   await kernel.node.apply(plan(assume([]), network, { prune: true }).steps);
   kernel.breakByHand.put({ kind: 'route', to: '10.100.2.0/24', link: 'eth0' });
@@ -163,7 +163,7 @@ test('an unowned route in the way is a conflict; one that says the same is as go
   t.deepEqual(plan(await kernel.node.observe([]), peer, { prune: false }).conflicts, []);
 });
 
-test('which objects are the same', (t) => {
+test('equality of objects', (t) => {
   const vxlan =
     network.find((object): object is VxlanLink => object.kind === 'link' && object.type === 'vxlan') ??
     t.fail();
@@ -186,7 +186,7 @@ test('which objects are the same', (t) => {
   t.false(sameObject(route, { ...route, src: '10.0.0.1' }));
 });
 
-test('a connected route that somebody took away is put back before what goes by way of it, and is left', (t) => {
+test('a connected route deleted by hand is restored before the routes through it, and then left alone', (t) => {
   const without = {
     ...assume([...network, ...peer]),
     unconnected: new Set([addressKey('wfbr4097', '10.100.1.1/24')]),

@@ -1,4 +1,4 @@
-// What --publish says: tables of what is written and meant, what is refused and how, and laws for whatever is written.
+// Published ports: tables of valid and invalid texts, and laws.
 import test from 'ava';
 import fc from 'fast-check';
 
@@ -31,7 +31,7 @@ const asked = (
   ...more,
 });
 
-test('what is written, and what it means', (t) => {
+test('valid texts and their meaning', (t) => {
   const table: [string, PublishRequest[]][] = [
     ['8080:80', [asked(80, 8080)]],
     ['8080:80/tcp', [asked(80, 8080)]],
@@ -54,7 +54,7 @@ test('what is written, and what it means', (t) => {
   for (const [text, requests] of table) t.deepEqual(parsePublish(text), requests, text);
 });
 
-test('what is refused, and in which words', (t) => {
+test('invalid texts and their errors', (t) => {
   const table: [string, RegExp][] = [
     ['', /not a port to publish/],
     ['a', /not a port/],
@@ -102,7 +102,7 @@ const published: fc.Arbitrary<PublishedPort> = fc.record({
   everywhere: fc.boolean(),
 });
 
-test('what is printed is read again as the same, and closes itself', (t) => {
+test('a formatted port parses to the same, and to a filter that matches it', (t) => {
   fc.assert(
     fc.property(published, (one) => {
       const text = formatPublished(one);
@@ -114,7 +114,7 @@ test('what is printed is read again as the same, and closes itself', (t) => {
   );
 });
 
-test('ranges are as many ports, one after the other', (t) => {
+test('a range gives consecutive ports', (t) => {
   fc.assert(
     fc.property(port, port, fc.nat(300), (host, first, length) => {
       const count = Math.min(length, 65_535 - Math.max(host, first));
@@ -128,7 +128,7 @@ test('ranges are as many ports, one after the other', (t) => {
   );
 });
 
-test('whatever is written, it is read or refused, and never anything else', (t) => {
+test('any text is parsed, or refused with a WeftError', (t) => {
   const text = fc.oneof(
     fc.string(),
     fc.stringMatching(/^[0-9:.[\]/a-f-]{0,30}$/),
@@ -149,7 +149,7 @@ test('whatever is written, it is read or refused, and never anything else', (t) 
   );
 });
 
-test('a filter without a protocol means tcp, as when it was published', (t) => {
+test('a filter without a protocol means tcp, as in publishing', (t) => {
   const one: PublishedPort = {
     hostIp: '0.0.0.0',
     hostPort: 53,
@@ -164,7 +164,7 @@ test('a filter without a protocol means tcp, as when it was published', (t) => {
   t.false(matchesFilter(one, parsePublishedFilter('53:54/udp')));
 });
 
-test('ports clash where they share an address, and both ways', (t) => {
+test('ports clash where they share an address, symmetrically', (t) => {
   const at = (ip: string, hostPort = 80, proto: 'tcp' | 'udp' = 'tcp'): PublishedPort => ({
     hostIp: ip,
     hostPort,

@@ -1,4 +1,4 @@
-// Records for the tests: whole ones, from the few fields that a test is about.
+// Complete records for tests, from the few fields that a test concerns.
 import { addressBits, IpAddress, IpNetwork, parseInterface } from '../../core/address.js';
 import type { LeaseData } from '../../core/backends/types.js';
 import { vtepMac } from '../../core/backends/vxlan.js';

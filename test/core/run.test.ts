@@ -1,4 +1,4 @@
-// What `weft run` may be asked, and the words by which a process becomes a command.
+// Arguments of `weft run`, and its launch texts.
 import test from 'ava';
 import fc from 'fast-check';
 
@@ -42,12 +42,12 @@ for (const [what, more, message] of [
   });
 }
 
-test('what is said of an attach goes with a network', (t) => {
+test('options of an attach require a network', (t) => {
   const attach = { ...words.attach, aliases: ['www'], ip: '10.0.0.1', publish: ['80'], vlan: 7 };
   t.deepEqual(checkRun({ ...words, attach }), { kind: 'network', name: 'blue' });
 });
 
-test('only a mode with a namespace of its own makes one', (t) => {
+test('only modes with a namespace of their own create one', (t) => {
   const made = (text: string): string[] => launchArgv('0123456789abcdef', parseRunNetwork(text), ['true']);
   t.true(made('blue').includes('--net'));
   t.true(made('none').includes('--net'));
@@ -59,7 +59,7 @@ test('only a mode with a namespace of its own makes one', (t) => {
   }
 });
 
-test('a command’s words arrive as they are, whatever they hold', (t) => {
+test('a command’s words arrive unchanged, whatever they contain', (t) => {
   fc.assert(
     fc.property(fc.array(fc.string(), { minLength: 1 }), (command) => {
       const argv = launchArgv('0123456789abcdef', { kind: 'none' }, command);

@@ -1,4 +1,6 @@
-// Random worlds for the laws of plan: what records compile to on node n1, and what may have happened to its kernel since.
+// Random worlds for the laws of plan, and random damage.
+//
+// A world is what records compile to on node n1; damage is what may have happened to its kernel since.
 import fc from 'fast-check';
 
 import { IpAddress, IpNetwork } from '../../core/address.js';
@@ -17,13 +19,13 @@ import type { FakeKernel } from '../fakes/kernel.js';
 import { bridged, claimOf, endpointOf, hostGw, leaseOf, membershipOf, overlay } from './records.js';
 
 export interface World {
-  /** Wanted in the node's namespace. */
+  /** Desired in the node's namespace. */
   objects: KernelObject[];
-  /** Wanted containers, by the name of their link on the node. */
+  /** Desired in containers, by the name of their link on the node. */
   containers: Map<string, { path: string; objects: CompiledEndpoint['container'] }>;
 }
 
-/** Links of the host that networks leave through. */
+/** Host links that are parent links of networks. */
 export const NIC = 'eth8';
 export const BRIDGE = 'br8';
 
@@ -34,7 +36,7 @@ const networkShape = fc.record({
   vni: fc.constantFrom(4097, 5097),
   port: fc.constantFrom(8472, 8472, 4789),
   mtu: fc.constantFrom(1500, 9000),
-  /** Which tunnel address this node has: a new one where its state directory was lost. */
+  /** Which tunnel address this node has: a new one after its state directory was lost. */
   vtep: fc.constantFrom(1, 1, 0x11),
   peers: fc.uniqueArray(fc.record({ n: fc.integer(COUNT), moved: fc.boolean(), remade: fc.boolean() }), {
     selector: ({ n }) => n,
@@ -249,7 +251,7 @@ function addNetwork(world: World, shape: NetworkShape, index: number): void {
   }
 }
 
-/** Up to four networks, with what is on them. */
+/** Up to four networks, with everything on them. */
 export const world = (): fc.Arbitrary<World> =>
   fc
     .tuple(
@@ -260,14 +262,14 @@ export const world = (): fc.Arbitrary<World> =>
     )
     .map(([first, second, lan, plain]) => build([first, second], lan, plain));
 
-/** The same many worlds each time, for what has to be in at least one of them. */
+/** The same set of worlds each time, for properties that at least one of them must have. */
 export const sampleWorlds = (): World[] => fc.sample(world(), { numRuns: 200, seed: 1 });
 
-/** As `world`, where neither the tunnels of this node nor their MAC addresses ever change. */
+/** Like `world`, where this node's tunnels and their MAC addresses never change. */
 export const steadyWorld = (): fc.Arbitrary<World> =>
   networkShape.map((shape) => build([{ ...shape, vni: 4097, port: 8472, vtep: 1, dual: true }]));
 
-/** A container for every endpoint of these worlds, opened: what the kernel needs to make veth pairs. */
+/** Opened sandboxes for every endpoint of these worlds, which the kernel needs to create veth pairs. */
 export async function openContainers(
   kernel: FakeKernel,
   ...worlds: World[]
@@ -303,7 +305,7 @@ const DEEDS = [
 export const deeds = (): fc.Arbitrary<{ deed: (typeof DEEDS)[number]; pick: number }[]> =>
   fc.array(fc.record({ deed: fc.constantFrom(...DEEDS), pick: fc.nat(1000) }), { maxLength: 8 });
 
-/** Does one of them to whatever of weft's there is. */
+/** Applies one of them to any of weft's objects. */
 export async function doTo(
   kernel: FakeKernel,
   { deed, pick }: { deed: (typeof DEEDS)[number]; pick: number },
@@ -375,7 +377,7 @@ export function addParents(kernel: FakeKernel): void {
   });
 }
 
-/** Things that are not weft's and in nobody's way. */
+/** Unowned objects that are in no conflict. */
 export function addUnowned(kernel: FakeKernel): void {
   const hand = kernel.breakByHand;
   hand.addLink('wg0', 'wireguard');

@@ -114,7 +114,7 @@ export class FakeSpace {
     });
     if (other !== undefined) {
       if (step.do === 'delete') return;
-      throw new Errno('EEXIST', `${other} is there already, and weft did not make it`);
+      throw new Errno('EEXIST', `${other} exists already, and weft did not make it`);
     }
     switch (step.do) {
       case 'create-link':

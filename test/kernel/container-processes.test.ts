@@ -1,4 +1,6 @@
-// Processes of a container, found by their mounts: that takes a mount namespace, and so root.
+// A container's processes, found by their mounts.
+//
+// That takes a mount namespace, and so root.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,7 +11,7 @@ import test from 'ava';
 import { killAll, processAt, processesWith } from '../../agent/runtime/processes.js';
 import { until } from '../lab/wait.js';
 
-test('a container’s processes are those that have its folder mounted, blanks in its path or not', async (t) => {
+test('a container’s processes are those that have its folder mounted, with or without blanks in its path', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'weft-processes-'));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   const path = join(folder, 'a b');

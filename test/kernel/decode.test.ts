@@ -1,4 +1,4 @@
-// What is decoded differently on kernels that cannot be had here.
+// Decoding of messages that differ on older kernels.
 import test from 'ava';
 
 import { addressObject, type DecodedAddress, type KernelLink } from '../../agent/kernel/objects/index.js';
@@ -13,7 +13,7 @@ const address = (link: Partial<KernelLink>, text: string, global: boolean): Deco
 });
 const lookup = { byIndex: () => undefined, role: 'node', marksAddresses: false } as const;
 
-test('before Linux 5.18: the link-local address that weft gives its bridges is seen, and no other', (t) => {
+test('before Linux 5.18: only the link-local address that weft gives its bridges is decoded', (t) => {
   const bridge = { name: 'wfbr4097', owned: true };
   const seen = (link: Partial<KernelLink>, text: string): unknown =>
     addressObject(address(link, text, false), lookup);

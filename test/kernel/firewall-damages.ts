@@ -1,8 +1,9 @@
-// What people and programs do to weft's rules by hand, for each driver: what it is, the command, and what the report of the
-// repair must say.
+// Damage to weft's rules by hand, for each driver.
+//
+// Each has a description, the command, and what the report of the repair must say.
 import type { Driver } from './firewall-subject.js';
 
-/** Rules that are somebody else's. */
+/** Unowned rules. */
 export const UNOWNED = `table inet others {
   set blocked { type ipv4_addr; flags interval; elements = { 203.0.113.0/24 }; }
   chain input { type filter hook input priority 10; policy accept; ip saddr @blocked drop comment "theirs"; }
@@ -30,7 +31,7 @@ export function damages(driver: Driver): [string, string, RegExp][] {
       [
         'a rule is added',
         'nft insert rule inet weft forward accept',
-        /chain forward: rules that weft did not put there/,
+        /chain forward: rules that weft did not add/,
       ],
       [
         'a policy is changed',

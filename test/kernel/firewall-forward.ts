@@ -1,5 +1,6 @@
-// Hosts that drop what they forward: weft's links are accepted there, whoever closed the host and however often he does it
-// again, and isolation holds all the same.
+// Hosts that drop forwarded packets: weft's links are accepted, and isolation holds.
+//
+// By whatever program the chains were closed, and however often.
 import test from 'ava';
 
 import { NOTHING_DONE, type Subject } from './firewall-subject.js';
@@ -22,7 +23,7 @@ export function forwardSuite(subject: Subject): void {
             ]);
             await subject.isKept(t, 'a1', 'outside');
             const report = await subject.firewall.ensure({ networks: NETWORKS });
-            // Docker's rules came before ours, where ours are in the same chain.
+            // Docker's rules were there first, and weft's are before them in a shared chain.
             const displaced = docker && subject.choice === 'iptables' && subject.variant === closing;
             t.is(report.repaired.length, displaced ? 2 : 0);
             t.deepEqual(report.problems, []);
@@ -65,39 +66,36 @@ export function forwardSuite(subject: Subject): void {
     }
   }
 
-  test.serial(
-    'FORWARD is DROP, and weft only bridges: accepted where the chains see it, and not else',
-    async (t) => {
-      const commandsOf = ['iptables-nft', 'ip6tables-nft', 'iptables-legacy', 'ip6tables-legacy'];
-      const saved = (): Promise<string> => sh(commandsOf.map((command) => `${command}-save`).join('; '));
-      try {
-        await sh(commandsOf.map((command) => `${command} -w 5 -P FORWARD DROP`).join(' && '));
-        await subject.firewall.ensure({ networks: [], bridged: [] });
-        t.notRegex(await saved(), /-i wf\+/);
-        const both = { networks: [], bridged: [4, 6] as const };
-        await subject.firewall.ensure(both);
-        t.is((await saved()).match(/-i wf\+ .*-j ACCEPT/g)?.length, 4);
-        t.deepEqual(await subject.firewall.ensure(both), NOTHING_DONE);
-        await sh('iptables-legacy -w 5 -I FORWARD 1 -i wf+ -j DROP');
-        await subject.firewall.ensure(both);
-        t.regex(await sh('iptables-legacy-save'), /-A FORWARD -j WEFT-[^]*-A FORWARD -i wf\+ -j DROP/);
-        await subject.firewall.ensure({ networks: [], bridged: [4] });
-        t.is((await saved()).match(/-i wf\+ .*-j ACCEPT/g)?.length, 2);
-        // Networks that are routed as well, and gone again.
-        await subject.firewall.ensure({ networks: NETWORKS, bridged: [4, 6] });
-        await subject.traffic(t);
-        await subject.firewall.ensure({ networks: [], bridged: [4, 6] });
-        t.is((await saved()).match(/-i wf\+ .*-j ACCEPT/g)?.length, 4);
-      } finally {
-        await sh('iptables-legacy -w 5 -D FORWARD -i wf+ -j DROP').catch(() => undefined);
-        await sh(commandsOf.map((command) => `${command} -w 5 -P FORWARD ACCEPT`).join(' && '));
-      }
-      await subject.firewall.ensure({ networks: NETWORKS, bridged: [] });
-      t.notRegex(await saved(), /WEFT-ACCEPT|-i wf\+/);
-    },
-  );
+  test.serial('FORWARD is DROP, and weft only bridges: accepted only where the chains see it', async (t) => {
+    const commandsOf = ['iptables-nft', 'ip6tables-nft', 'iptables-legacy', 'ip6tables-legacy'];
+    const saved = (): Promise<string> => sh(commandsOf.map((command) => `${command}-save`).join('; '));
+    try {
+      await sh(commandsOf.map((command) => `${command} -w 5 -P FORWARD DROP`).join(' && '));
+      await subject.firewall.ensure({ networks: [], bridged: [] });
+      t.notRegex(await saved(), /-i wf\+/);
+      const both = { networks: [], bridged: [4, 6] as const };
+      await subject.firewall.ensure(both);
+      t.is((await saved()).match(/-i wf\+ .*-j ACCEPT/g)?.length, 4);
+      t.deepEqual(await subject.firewall.ensure(both), NOTHING_DONE);
+      await sh('iptables-legacy -w 5 -I FORWARD 1 -i wf+ -j DROP');
+      await subject.firewall.ensure(both);
+      t.regex(await sh('iptables-legacy-save'), /-A FORWARD -j WEFT-[^]*-A FORWARD -i wf\+ -j DROP/);
+      await subject.firewall.ensure({ networks: [], bridged: [4] });
+      t.is((await saved()).match(/-i wf\+ .*-j ACCEPT/g)?.length, 2);
+      // Routed networks added and removed again.
+      await subject.firewall.ensure({ networks: NETWORKS, bridged: [4, 6] });
+      await subject.traffic(t);
+      await subject.firewall.ensure({ networks: [], bridged: [4, 6] });
+      t.is((await saved()).match(/-i wf\+ .*-j ACCEPT/g)?.length, 4);
+    } finally {
+      await sh('iptables-legacy -w 5 -D FORWARD -i wf+ -j DROP').catch(() => undefined);
+      await sh(commandsOf.map((command) => `${command} -w 5 -P FORWARD ACCEPT`).join(' && '));
+    }
+    await subject.firewall.ensure({ networks: NETWORKS, bridged: [] });
+    t.notRegex(await saved(), /WEFT-ACCEPT|-i wf\+/);
+  });
 
-  test.serial('with br_netfilter, what is bridged passes the rules too, and goes on', async (t) => {
+  test.serial('with br_netfilter, bridged packets pass the rules too, and are accepted', async (t) => {
     const settings = ['bridge-nf-call-iptables', 'bridge-nf-call-ip6tables'].map(
       (name) => `/proc/sys/net/bridge/${name}`,
     );
@@ -120,7 +118,7 @@ export function forwardSuite(subject: Subject): void {
     await subject.firewall.ensure({ networks: NETWORKS });
   });
 
-  test.serial("somebody else's nftables chain that drops is named, with the rule to add", async (t) => {
+  test.serial('an unowned nftables chain that drops is reported, with the rule to add', async (t) => {
     await sh(
       `nft 'table inet strict { chain theirs { type filter hook forward priority 5; policy drop; }; }'`,
     );
@@ -129,7 +127,7 @@ export function forwardSuite(subject: Subject): void {
     t.regex(problems[0]?.what ?? '', /inet strict.*theirs/);
     const { problems: again } = await subject.firewall.ensure({ networks: NETWORKS });
     t.deepEqual(again, problems);
-    // What it says helps.
+    // The suggested command solves it.
     const [, command = ''] = /(nft '.*')/.exec(problems[0]?.fix ?? '') ?? [];
     await sh(command);
     t.deepEqual((await subject.firewall.ensure({ networks: NETWORKS })).problems, []);
@@ -138,7 +136,7 @@ export function forwardSuite(subject: Subject): void {
   });
 
   // libnftables before 1.1.0 reads freed memory where it prints such a table.
-  test.serial("somebody else's table with a flag is not in the way of a comparison", async (t) => {
+  test.serial('an unowned table with a flag does not disturb a comparison', async (t) => {
     await sh(
       `nft 'table inet asleep { flags dormant; chain theirs { type filter hook forward priority 5; policy drop; }; chain in { type filter hook input priority 5; policy drop; }; }'`,
     );

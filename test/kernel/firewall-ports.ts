@@ -1,5 +1,6 @@
-// Published ports, routed networks and the prefixes of networks elsewhere, as every firewall driver has to keep them: with real
-// connections, damaged by hand, changed one by one, and while the records are still coming in.
+// Published ports, routed networks and remote prefixes, for every firewall driver.
+//
+// With real connections, damaged by hand, changed one by one, and while the records are still arriving.
 import test, { type ExecutionContext } from 'ava';
 
 import { firewallPortKey, type Firewall, type FirewallPort } from '../../core/firewall.js';
@@ -9,7 +10,7 @@ import { ADDRESSES, NETWORKS, PORT, sh, type Container, type Place } from './fir
 
 type Target = Exclude<Container, 'outside'>;
 
-/** A port of every address of the host, in both families. */
+/** A port on every address of the host, in both families. */
 const portTo = (to: Target, hostPort: number, more: Partial<FirewallPort> = {}): FirewallPort[] =>
   ADDRESSES[to].map((ip) => ({ hostPort, protocol: 'tcp', ip, port: PORT, clients: 'themselves', ...more }));
 
@@ -28,7 +29,7 @@ const PORTS: FirewallPort[] = [
 ];
 
 export function portSuite(subject: Subject): void {
-  const wish = (ports: readonly FirewallPort[], more: Partial<Firewall> = {}): Firewall => ({
+  const desired = (ports: readonly FirewallPort[], more: Partial<Firewall> = {}): Firewall => ({
     networks: NETWORKS,
     ports: byKey(ports),
     ...more,
@@ -67,7 +68,7 @@ export function portSuite(subject: Subject): void {
     await reaches(t, 'a2', 'gateway2', 7100, 'a2');
     await reaches(t, 'b1', 'host', 7100, 'gateway1');
     await reaches(t, 'outside', 'host', 7103, 'gateway1');
-    // To another node's container: seen as this node on the tunnel, but from its own network as what it is.
+    // To another node's container: masqueraded to this node's tunnel address, except from its own network.
     t.deepEqual(await asks('outside', 'host', 7102), ['10.1.8.1', 'fd00:1:0:8::1']);
     await reaches(t, 'a1', 'host', 7102, 'a1');
     t.deepEqual(await asks('host', 'host', 7102), ['10.1.8.1', 'fd00:1:0:8::1']);
@@ -83,11 +84,11 @@ export function portSuite(subject: Subject): void {
       () => '',
     );
 
-  test.serial('ports lead to their containers, from wherever the host is reached', async (t) => {
+  test.serial('ports lead to their containers, over every address of the host', async (t) => {
     await sh('for i in wfbr1 wfvx1; do echo 1 > /proc/sys/net/ipv4/conf/$i/route_localnet; done');
-    const { repaired, problems } = await subject.firewall.ensure(wish(PORTS));
+    const { repaired, problems } = await subject.firewall.ensure(desired(PORTS));
     t.deepEqual([repaired, problems], [[], []]);
-    t.deepEqual(await subject.firewall.ensure(wish(PORTS)), NOTHING_DONE);
+    t.deepEqual(await subject.firewall.ensure(desired(PORTS)), NOTHING_DONE);
     await traffic(t);
     t.is(await loopback(7100), ADDRESSES.gateway1[0]);
     t.is(await loopback(7104), ADDRESSES.gateway1[0]);
@@ -95,24 +96,24 @@ export function portSuite(subject: Subject): void {
     await subject.traffic(t);
   });
 
-  test.serial('ports come and go one by one, and change where they lead', async (t) => {
-    await subject.firewall.ensure(wish(PORTS));
+  test.serial('ports are added, removed and redirected one by one', async (t) => {
+    await subject.firewall.ensure(desired(PORTS));
     const before = await subject.ours();
     const more = portTo('a2', 7105, { clients: 'gateway' });
-    await subject.firewall.changePorts(wish([...PORTS, ...more]), more, []);
+    await subject.firewall.changePorts(desired([...PORTS, ...more]), more, []);
     await reaches(t, 'outside', 'host', 7105, 'gateway2');
-    t.deepEqual(await subject.firewall.ensure(wish([...PORTS, ...more])), NOTHING_DONE);
+    t.deepEqual(await subject.firewall.ensure(desired([...PORTS, ...more])), NOTHING_DONE);
     const [first, ...others] = PORTS;
     const moved = portTo('a2', 7100);
     const after = [...others.filter(({ hostPort }) => hostPort !== 7100), ...moved];
     const gone = [...portTo('a1', 7100), ...more];
     t.truthy(first);
-    await subject.firewall.changePorts(wish(after), moved, gone);
+    await subject.firewall.changePorts(desired(after), moved, gone);
     await reaches(t, 'outside', 'host', 7100, 'outside');
     await isKept(t, 'outside', 'host', 7105);
-    t.deepEqual(await subject.firewall.ensure(wish(after)), NOTHING_DONE);
-    await subject.firewall.changePorts(wish(PORTS), portTo('a1', 7100), moved);
-    t.deepEqual(await subject.firewall.ensure(wish(PORTS)), NOTHING_DONE);
+    t.deepEqual(await subject.firewall.ensure(desired(after)), NOTHING_DONE);
+    await subject.firewall.changePorts(desired(PORTS), portTo('a1', 7100), moved);
+    t.deepEqual(await subject.firewall.ensure(desired(PORTS)), NOTHING_DONE);
     const lines = (text: string): string[] =>
       text
         .split('\n')
@@ -122,15 +123,15 @@ export function portSuite(subject: Subject): void {
   });
 
   test.serial('an element that two ports need stays as long as one of them does', async (t) => {
-    await subject.firewall.ensure(wish(PORTS));
+    await subject.firewall.ensure(desired(PORTS));
     const second = portTo('b1', 7106, { clients: 'gateway' });
-    await subject.firewall.changePorts(wish([...PORTS, ...second]), second, []);
-    await subject.firewall.changePorts(wish(PORTS), [], second);
+    await subject.firewall.changePorts(desired([...PORTS, ...second]), second, []);
+    await subject.firewall.changePorts(desired(PORTS), [], second);
     await reaches(t, 'outside', 'host', 7103, 'gateway1');
-    t.deepEqual(await subject.firewall.ensure(wish(PORTS)), NOTHING_DONE);
+    t.deepEqual(await subject.firewall.ensure(desired(PORTS)), NOTHING_DONE);
   });
 
-  test.serial('ports that somebody damaged are put right, and told', async (t) => {
+  test.serial('ports damaged by hand are repaired and reported', async (t) => {
     const damages: [string, RegExp][] =
       subject.driver === 'nftables'
         ? [
@@ -147,39 +148,39 @@ export function portSuite(subject: Subject): void {
             ],
           ];
     for (const [command, words] of damages) {
-      await subject.firewall.ensure(wish(PORTS));
+      await subject.firewall.ensure(desired(PORTS));
       await sh(command);
-      const { repaired } = await subject.firewall.ensure(wish(PORTS));
+      const { repaired } = await subject.firewall.ensure(desired(PORTS));
       t.regex(repaired.join('\n'), words, command);
-      t.deepEqual(await subject.firewall.ensure(wish(PORTS)), NOTHING_DONE);
+      t.deepEqual(await subject.firewall.ensure(desired(PORTS)), NOTHING_DONE);
     }
-    // Also where the next thing that happens is a port more.
+    // Also where the next change only adds a port.
     await sh(
       subject.driver === 'nftables' ? 'nft flush map inet weft port4' : 'iptables -t nat -F WEFT-PORTS',
     );
     const more = portTo('a2', 7107);
-    const { repaired } = await subject.firewall.changePorts(wish([...PORTS, ...more]), more, []);
+    const { repaired } = await subject.firewall.changePorts(desired([...PORTS, ...more]), more, []);
     t.true(repaired.length > 0);
     await reaches(t, 'outside', 'host', 7100, 'outside');
     await reaches(t, 'outside', 'host', 7107, 'outside');
-    await subject.firewall.ensure(wish(PORTS));
+    await subject.firewall.ensure(desired(PORTS));
   });
 
-  test.serial('while the records are coming in, what is open stays open', async (t) => {
-    await subject.firewall.ensure(wish(PORTS));
+  test.serial('while records are arriving, open ports stay open', async (t) => {
+    await subject.firewall.ensure(desired(PORTS));
     const before = await subject.ours();
     const { openFirewall } = await import('../../agent/kernel/firewall/index.js');
     const second = await openFirewall(subject.choice);
-    // The agent starts again, and knows of one port only.
+    // The agent restarts, and knows of one port only.
     const known = portTo('a1', 7100);
-    t.deepEqual((await second.ensure(wish(known, { keepPorts: true }))).repaired, []);
+    t.deepEqual((await second.ensure(desired(known, { keepPorts: true }))).repaired, []);
     await reaches(t, 'outside', 'host', 7101, 'outside');
-    t.deepEqual((await second.ensure(wish(PORTS, { keepPorts: true }))).repaired, []);
+    t.deepEqual((await second.ensure(desired(PORTS, { keepPorts: true }))).repaired, []);
     await traffic(t);
-    t.deepEqual((await second.ensure(wish(PORTS))).repaired, []);
+    t.deepEqual((await second.ensure(desired(PORTS))).repaired, []);
     t.is((await subject.ours()).length, before.length);
-    // And then what nobody wants goes.
-    await second.ensure(wish(known));
+    // Then unwanted ports are closed.
+    await second.ensure(desired(known));
     await isKept(t, 'outside', 'host', 7101);
     await reaches(t, 'outside', 'host', 7100, 'outside');
     second.close();
@@ -193,7 +194,7 @@ export function portSuite(subject: Subject): void {
     const routed = [{ ...one, reaches: two.prefixes }, { ...two, reaches: one.prefixes }, three];
     const { repaired } = await subject.firewall.ensure({ networks: routed });
     t.deepEqual(repaired, []);
-    // Under their own addresses, in both directions, tunnels included.
+    // With their own addresses, in both directions, tunnels included.
     await subject.reaches(t, 'a1', 'a2');
     await subject.reaches(t, 'a2', 'a1');
     await subject.reaches(t, 'remote1', 'a2');
@@ -206,7 +207,7 @@ export function portSuite(subject: Subject): void {
     await subject.traffic(t);
   });
 
-  test.serial('what leads to a network elsewhere does not leave by the default route', async (t) => {
+  test.serial('traffic to a network of other nodes does not leave by the default route', async (t) => {
     const outside = ADDRESSES.outside.map((ip) => IpNetwork.parse(`${ip}/${ip.includes(':') ? 128 : 32}`));
     await subject.reaches(t, 'a1', 'outside', 'host');
     await subject.firewall.ensure({ networks: NETWORKS, others: outside });
@@ -217,11 +218,11 @@ export function portSuite(subject: Subject): void {
     await subject.reaches(t, 'a1', 'outside', 'host');
   });
 
-  test.serial('a host that drops the tunnels as they arrive is told, and what to do', async (t) => {
+  test.serial('a host that drops incoming tunnel packets is reported, with the next step', async (t) => {
     const asked = { networks: NETWORKS, tunnelPorts: [8472] };
-    const told = async (): Promise<string[]> =>
+    const reported = async (): Promise<string[]> =>
       (await subject.firewall.ensure(asked)).problems.map(({ what, why, fix }) => `${what}: ${why}. ${fix}`);
-    t.deepEqual(await told(), []);
+    t.deepEqual(await reported(), []);
     for (const variant of ['nft', 'legacy']) {
       const run = (line: string): Promise<string> => sh(`iptables-${variant} -w 5 ${line}`);
       await run('-A INPUT -i lo -j ACCEPT');
@@ -229,15 +230,15 @@ export function portSuite(subject: Subject): void {
       await run('-A INPUT -p tcp --dport 22 -j ACCEPT');
       await run('-P INPUT DROP');
       try {
-        const problems = await told();
+        const problems = await reported();
         t.is(problems.length, 1, variant);
         t.regex(
           problems[0] ?? '',
           /chain INPUT: it drops .* UDP port 8472.*iptables -I INPUT -p udp --dport 8472/,
         );
-        t.deepEqual(await told(), problems, 'again the same');
+        t.deepEqual(await reported(), problems, 'again the same');
         await run('-A INPUT -p udp -m multiport --dports 53,8000:9000 -j ACCEPT');
-        t.deepEqual(await told(), []);
+        t.deepEqual(await reported(), []);
       } finally {
         await run('-P INPUT ACCEPT');
         await run('-F INPUT');
@@ -246,31 +247,31 @@ export function portSuite(subject: Subject): void {
     await sh(
       "nft 'table inet closed { chain in { type filter hook input priority 0; policy drop; tcp dport 22 accept; ct state established accept; }; }'",
     );
-    t.regex((await told()).join(), /table inet closed, chain in: .*udp dport 8472 accept/);
+    t.regex((await reported()).join(), /table inet closed, chain in: .*udp dport 8472 accept/);
     await sh("nft 'insert rule inet closed in udp dport 8472 accept'");
-    t.deepEqual(await told(), []);
+    t.deepEqual(await reported(), []);
     await sh('nft delete table inet closed');
     await subject.firewall.ensure({ networks: NETWORKS });
   });
 
-  test.serial('one port more among a thousand', async (t) => {
+  test.serial('adding a port to a thousand is fast', async (t) => {
     const many = Array.from({ length: 1000 }, (_, i) => portTo('a1', 20_000 + i)).flat();
     const timed = async (ports: readonly FirewallPort[], added: readonly FirewallPort[]): Promise<number> => {
       const start = performance.now();
-      await subject.firewall.changePorts(wish(ports), added, []);
+      await subject.firewall.changePorts(desired(ports), added, []);
       return performance.now() - start;
     };
-    await subject.firewall.ensure(wish([]));
+    await subject.firewall.ensure(desired([]));
     const one = await timed(portTo('a2', 7300), portTo('a2', 7300));
     const all = [...portTo('a2', 7300), ...many];
     const bulk = await timed(all, many);
     const more = portTo('a2', 7301);
     const last = await timed([...all, ...more], more);
-    await subject.firewall.ensure(wish([...all, ...more]));
+    await subject.firewall.ensure(desired([...all, ...more]));
     t.log(
       `${subject.driver}: the first ${one.toFixed(1)} ms, 1000 ${bulk.toFixed(0)} ms, one more ${last.toFixed(1)} ms`,
     );
-    t.deepEqual(await subject.firewall.ensure(wish([...all, ...more])), NOTHING_DONE);
+    t.deepEqual(await subject.firewall.ensure(desired([...all, ...more])), NOTHING_DONE);
     await reaches(t, 'outside', 'host', 20_999, 'outside');
     await reaches(t, 'outside', 'host', 7301, 'outside');
     await subject.firewall.ensure({ networks: NETWORKS });

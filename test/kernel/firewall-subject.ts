@@ -1,4 +1,6 @@
-// A firewall driver under test, on a host of its own with real traffic, and the questions that the tests ask of both.
+// A firewall driver under test, on a host with real traffic.
+//
+// With the assertions that the tests share for all drivers.
 import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,7 +13,7 @@ import { ADDRESSES, openWorld, sh, type Container, type Place, type World } from
 
 export type Driver = 'nftables' | 'iptables-nft' | 'iptables-legacy';
 
-/** What a comparison reports that found everything in its place. */
+/** The report of a comparison without differences. */
 export const NOTHING_DONE = { repaired: [], applied: [], problems: [] };
 
 const FAMILIES = [4, 6] as const;
@@ -34,7 +36,7 @@ const KEPT_APART: readonly (readonly [Container, Place])[] = [
 
 export class Subject {
   readonly choice: 'nftables' | 'iptables';
-  /** The kind of iptables that the plain commands are. */
+  /** The iptables variant of the plain commands. */
   readonly variant: 'nft' | 'legacy';
   readonly #probe = new RulesetProbe();
   #commands: string | undefined;
@@ -52,7 +54,7 @@ export class Subject {
     this.#locks = mkdtempSync(join(tmpdir(), 'weft-xtables-'));
     process.env['XTABLES_LOCKFILE'] = join(this.#locks, 'lock');
     if (this.choice === 'iptables') {
-      // The plain names decide which kind is the host's own.
+      // The plain names decide which variant is the host's own.
       this.#commands = mkdtempSync(join(tmpdir(), 'weft-iptables-'));
       for (const base of ['iptables', 'ip6tables']) {
         for (const tail of ['', '-save', '-restore']) {
@@ -83,7 +85,7 @@ export class Subject {
     return this.#firewall;
   }
 
-  /** Everything in the kernel's tables and how often they were written, for "nothing was written". */
+  /** The kernel's whole tables and how often they were written, to assert that nothing was written. */
   async state(): Promise<string> {
     const rules = await sh(
       'nft -s list ruleset; for i in iptables ip6tables; do $i-legacy-save -t filter | grep -v "^[#:]" || true; done',
@@ -91,7 +93,7 @@ export class Subject {
     return `${this.#probe.generation()} ${rules}`;
   }
 
-  /** weft's rules, without what changes when they are written again. */
+  /** weft's rules, without what changes when they are rewritten. */
   async ours(): Promise<string> {
     const command =
       this.driver === 'nftables'
@@ -100,7 +102,7 @@ export class Subject {
     return (await sh(`(${command}) 2>/dev/null || true`)).replaceAll(/\[\d+:\d+\]/g, '');
   }
 
-  /** Both families come through, and the other side sees this address. */
+  /** Asserts that both families connect, and that the other side sees this address. */
   async reaches(t: ExecutionContext, from: Container | 'host', to: Place, seenAs?: Place): Promise<void> {
     const expected = ADDRESSES[seenAs ?? from];
     const seen = await Promise.all(FAMILIES.map((family) => this.world.connect(from, to, family)));
@@ -114,7 +116,7 @@ export class Subject {
     t.deepEqual(seen, [undefined, undefined], `from ${from} to ${to}`);
   }
 
-  /** The whole meaning of the rules. */
+  /** Asserts the whole meaning of the rules. */
   async traffic(t: ExecutionContext): Promise<void> {
     await this.reaches(t, 'a1', 'b1');
     await this.reaches(t, 'a1', 'remote1');
@@ -130,7 +132,7 @@ export class Subject {
     await this.reaches(t, 'a3', 'gateway3');
     await this.reaches(t, 'host', 'a3', 'gateway3');
     await Promise.all(KEPT_APART.map(([from, to]) => this.isKept(t, from, to)));
-    // Neighbour discovery and the host's link-local addresses, from an internal network too.
+    // Neighbour discovery and the host's link-local addresses, also from an internal network.
     for (const from of ['a1', 'a3'] as const) t.true(await this.world.ping(from, 'ff02::1%eth0'), from);
   }
 }

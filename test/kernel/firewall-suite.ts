@@ -1,5 +1,6 @@
-// What every firewall driver must do, in a world with real traffic. The same tests run for nftables, for iptables-nft and
-// for iptables-legacy, each in a process (and so a namespace) of its own.
+// The contract of every firewall driver, in a world with real traffic.
+//
+// The same tests run for nftables, iptables-nft and iptables-legacy, each in a process (and so a namespace) of its own.
 import { createHook } from 'node:async_hooks';
 
 import test from 'ava';
@@ -13,7 +14,7 @@ import { portSuite } from './firewall-ports.js';
 import { NOTHING_DONE, Subject, type Driver } from './firewall-subject.js';
 import { NETWORKS, network, sh } from './firewall-world.js';
 
-/** Every rule that is not weft's, as it is printed. */
+/** Every unowned rule, as printed. */
 const unownedRules = async (): Promise<string> =>
   (await sh('nft list table inet others; iptables-nft-save; ip6tables-nft-save'))
     .split('\n')
@@ -26,7 +27,7 @@ export function firewallSuite(driver: Driver): void {
   test.after.always(() => subject.close());
 
   test.serial(
-    'without rules everything reaches everything, so that what follows proves something',
+    'without rules everything reaches everything, so that the other tests are meaningful',
     async (t) => {
       await subject.reaches(t, 'a1', 'a2');
       await subject.reaches(t, 'a3', 'outside');
@@ -41,21 +42,24 @@ export function firewallSuite(driver: Driver): void {
     t.is(await sh('nft list ruleset'), before);
   });
 
-  test.serial('networks are kept apart, internal ones inside, and what leaves is masqueraded', async (t) => {
-    await sh(
-      `nft -f - <<'END'\n${UNOWNED}\nEND\niptables-nft -t mangle -A FORWARD -d 203.0.113.1 -j MARK --set-mark 7\niptables-nft -A FORWARD -d 203.0.113.2 -j DROP`,
-    );
-    const before = await unownedRules();
-    const report = await subject.firewall.ensure({ networks: NETWORKS });
-    t.deepEqual(report.repaired, []);
-    t.true(report.applied.length > 0);
-    t.deepEqual(report.problems, []);
-    await subject.traffic(t);
-    t.is(await unownedRules(), before);
-  });
+  test.serial(
+    'networks are isolated, internal ones have no way out, and outgoing traffic is masqueraded',
+    async (t) => {
+      await sh(
+        `nft -f - <<'END'\n${UNOWNED}\nEND\niptables-nft -t mangle -A FORWARD -d 203.0.113.1 -j MARK --set-mark 7\niptables-nft -A FORWARD -d 203.0.113.2 -j DROP`,
+      );
+      const before = await unownedRules();
+      const report = await subject.firewall.ensure({ networks: NETWORKS });
+      t.deepEqual(report.repaired, []);
+      t.true(report.applied.length > 0);
+      t.deepEqual(report.problems, []);
+      await subject.traffic(t);
+      t.is(await unownedRules(), before);
+    },
+  );
 
-  test.serial('a second time nothing is written', async (t) => {
-    // Looking at iptables-legacy's tables would bring them into use, so this is counted before they are looked at.
+  test.serial('a second ensure writes nothing', async (t) => {
+    // Listing iptables-legacy's tables would create them, so this is counted before.
     let processes = 0;
     const hook = createHook({
       init: (_, type) => void (processes += type === 'PROCESSWRAP' ? 1 : 0),
@@ -72,7 +76,7 @@ export function firewallSuite(driver: Driver): void {
     t.is(await subject.state(), before);
   });
 
-  test.serial('an agent that starts again finds everything in its place', async (t) => {
+  test.serial('an agent that restarts finds no drift', async (t) => {
     const before = await subject.state();
     const second = await openFirewall(subject.choice);
     t.deepEqual(await second.ensure({ networks: NETWORKS }), NOTHING_DONE);
@@ -81,11 +85,11 @@ export function firewallSuite(driver: Driver): void {
   });
 
   for (const [what, command, words] of damages(driver)) {
-    test.serial(`put right: ${what}`, async (t) => {
+    test.serial(`repaired: ${what}`, async (t) => {
       await subject.firewall.ensure({ networks: NETWORKS });
       const before = await subject.ours();
       await sh(command);
-      t.not(await subject.ours(), before, 'the damage did no damage');
+      t.not(await subject.ours(), before, 'the command changed nothing');
       const report = await subject.firewall.ensure({ networks: NETWORKS });
       t.regex(report.repaired.join('\n'), words);
       t.deepEqual(report.applied, []);
@@ -94,7 +98,7 @@ export function firewallSuite(driver: Driver): void {
     });
   }
 
-  test.serial('a network more or less is a change and no repair', async (t) => {
+  test.serial('an added or removed network is a change and no repair', async (t) => {
     await subject.firewall.ensure({ networks: NETWORKS });
     const before = await subject.ours();
     const more = await subject.firewall.ensure({ networks: [...NETWORKS, network(4)] });
@@ -107,7 +111,7 @@ export function firewallSuite(driver: Driver): void {
     await subject.traffic(t);
   });
 
-  test.serial('networks that somebody made overlap do not stop the rest', async (t) => {
+  test.serial('networks that overlap by hand do not stop the rest', async (t) => {
     const wide = network(9, {}, ['10.0.0.0/12', '10.9.0.0/16', 'fd00:1::/48']);
     await t.notThrowsAsync(subject.firewall.ensure({ networks: [...NETWORKS, wide] }));
     await subject.reaches(t, 'a1', 'b1');
@@ -117,7 +121,7 @@ export function firewallSuite(driver: Driver): void {
   forwardSuite(subject);
   portSuite(subject);
 
-  test.serial('the rules of the other driver are cleared away', async (t) => {
+  test.serial('the rules of the other driver are deleted', async (t) => {
     const other = await openFirewall(subject.choice === 'nftables' ? 'iptables' : 'nftables');
     await other.ensure({ networks: NETWORKS });
     other.close();
@@ -132,36 +136,41 @@ export function firewallSuite(driver: Driver): void {
     await subject.traffic(t);
   });
 
-  test.serial('from any state to any other, whatever overlaps, and then nothing differs', async (t) => {
-    const prefix = fc
-      .record({ length: fc.integer({ min: 8, max: 28 }), offset: fc.nat(0xff_ffff), six: fc.boolean() })
-      .map(({ length, offset, six }) => {
-        const ip = six
-          ? IpAddress.parse('fd00::').plus(BigInt(offset) << 96n)
-          : IpAddress.parse('10.0.0.0').plus(offset);
-        return IpNetwork.of(ip, six ? length + 8 : length).toString();
-      });
-    const states = fc
-      .uniqueArray(fc.integer({ min: 5, max: 12 }), { maxLength: 6 })
-      .chain((numbers) =>
-        fc.tuple(
-          ...numbers.map((number) =>
-            fc
-              .tuple(fc.array(prefix, { minLength: 1, maxLength: 2 }), fc.boolean(), fc.boolean())
-              .map(([prefixes, internal, masquerade]) => network(number, { internal, masquerade }, prefixes)),
+  test.serial(
+    'ensure converges from any state to any other, with overlaps, and then nothing differs',
+    async (t) => {
+      const prefix = fc
+        .record({ length: fc.integer({ min: 8, max: 28 }), offset: fc.nat(0xff_ffff), six: fc.boolean() })
+        .map(({ length, offset, six }) => {
+          const ip = six
+            ? IpAddress.parse('fd00::').plus(BigInt(offset) << 96n)
+            : IpAddress.parse('10.0.0.0').plus(offset);
+          return IpNetwork.of(ip, six ? length + 8 : length).toString();
+        });
+      const states = fc
+        .uniqueArray(fc.integer({ min: 5, max: 12 }), { maxLength: 6 })
+        .chain((numbers) =>
+          fc.tuple(
+            ...numbers.map((number) =>
+              fc
+                .tuple(fc.array(prefix, { minLength: 1, maxLength: 2 }), fc.boolean(), fc.boolean())
+                .map(([prefixes, internal, masquerade]) =>
+                  network(number, { internal, masquerade }, prefixes),
+                ),
+            ),
           ),
-        ),
+        );
+      await fc.assert(
+        fc.asyncProperty(states, async (networks) => {
+          t.deepEqual((await subject.firewall.ensure({ networks })).repaired, []);
+          t.deepEqual(await subject.firewall.ensure({ networks }), NOTHING_DONE);
+        }),
+        { numRuns: driver === 'nftables' ? 60 : 15 },
       );
-    await fc.assert(
-      fc.asyncProperty(states, async (networks) => {
-        t.deepEqual((await subject.firewall.ensure({ networks })).repaired, []);
-        t.deepEqual(await subject.firewall.ensure({ networks }), NOTHING_DONE);
-      }),
-      { numRuns: driver === 'nftables' ? 60 : 15 },
-    );
-    await subject.firewall.ensure({ networks: NETWORKS });
-    await subject.reaches(t, 'a1', 'b1');
-  });
+      await subject.firewall.ensure({ networks: NETWORKS });
+      await subject.reaches(t, 'a1', 'b1');
+    },
+  );
 
   test.serial('five hundred networks', async (t) => {
     const many = Array.from({ length: 500 }, (_, i) =>
@@ -185,7 +194,7 @@ export function firewallSuite(driver: Driver): void {
     await subject.reaches(t, 'a1', 'b1');
   });
 
-  test.serial('removing leaves nothing of ours and everything of others', async (t) => {
+  test.serial('removing deletes all of weft’s rules and no unowned one', async (t) => {
     await subject.firewall.remove();
     await subject.firewall.remove();
     const rules = await sh(

@@ -11,7 +11,7 @@ import { container } from './private.js';
 
 const execute = promisify(execFile);
 
-/** Where each one is, by family. */
+/** Addresses by place and family. */
 export const ADDRESSES = {
   host: ['192.0.2.2', '2001:db8::2'],
   outside: ['192.0.2.1', '2001:db8::1'],
@@ -30,7 +30,7 @@ export const ADDRESSES = {
 export type Place = keyof typeof ADDRESSES;
 export type Container = Exclude<Place, 'host' | `gateway${number}`>;
 
-/** A network whose number is in its links, and in its prefixes where no others are given. */
+/** A network whose links contain its number, as do its prefixes by default. */
 export function network(
   number: number,
   options: Partial<Pick<FirewallNetwork, 'internal' | 'masquerade' | 'reaches'>> = {},
@@ -40,7 +40,7 @@ export function network(
     name: `net${number}`,
     links: [`wfbr${number}`, `wfvx${number}`],
     tunnels: [`wfvx${number}`],
-    // Only where they are the world's own.
+    // Only those that the world itself has.
     local:
       number > 3 ? [] : [`10.${number}.0.0/24`, `fd00:${number}::/64`].map((text) => IpNetwork.parse(text)),
     prefixes: prefixes.map((text) => IpNetwork.parse(text)),
@@ -55,14 +55,14 @@ export const NETWORKS = [network(1), network(2), network(3, { internal: true, ma
 export const PORT = 7000;
 const SERVER = `require('net').createServer((s) => s.on('error', () => {}).end(s.remoteAddress)).listen(${PORT}, '::', () => console.log('ready'))`;
 
-/** npm puts its packages' programs first, and one of them is called nft too. */
+/** npm puts the commands of packages first in PATH, and one of them is also called nft. */
 const systemPath = (): string =>
   (process.env['PATH'] ?? '')
     .split(':')
     .filter((folder) => !folder.includes('node_modules'))
     .join(':');
 
-/** Runs a command on the host and answers its output. */
+/** Runs a command on the host and returns its output. */
 export async function sh(command: string): Promise<string> {
   const { stdout } = await execute('bash', ['-ec', command], {
     maxBuffer: 64 << 20,
@@ -72,7 +72,7 @@ export async function sh(command: string): Promise<string> {
 }
 
 export interface World {
-  /** The address that the other side saw; undefined where the connection did not come about. */
+  /** The address that the other side saw; undefined where no connection was made. */
   connect(
     from: Container | 'host',
     to: Place,
@@ -80,7 +80,7 @@ export interface World {
     options?: { patient?: boolean; port?: number },
   ): Promise<string | undefined>;
   run(inside: Container, command: string): Promise<string>;
-  /** Whether an ICMP echo comes back. */
+  /** Whether an ICMP echo is answered. */
   ping(from: Container | 'host', address: string): Promise<boolean>;
   end(): Promise<void>;
 }
@@ -117,7 +117,7 @@ export async function openWorld(): Promise<World> {
   const inside = (name: Container): string => `nsenter --net=/proc/${containers[name].pid}/ns/net`;
   for (const name of names) {
     const [ip, ip6] = ADDRESSES[name];
-    // The outside knows the way back, so that what it must not reach is stopped by rules and not by a missing route.
+    // The outside has a return route, so that packets which must not reach it are stopped by rules and not by a missing route.
     const routes =
       name === 'outside'
         ? ['route add 10.0.0.0/8 via 192.0.2.2', 'route add fd00::/16 via 2001:db8::2']

@@ -1,5 +1,7 @@
-// What goes wrong in kernels beside damage by hand: tiny MTUs, churn, floods of notifications, listeners that throw, and
-// descriptors that run out. Each of these once lost something or could have ended the agent.
+// Kernel hazards beside damage by hand.
+//
+// Tiny MTUs, churn, floods of notifications, listeners that throw, and descriptors that run out. Each of these once lost
+// something or could have ended the agent.
 import { container } from './private.js';
 
 import { execFileSync, spawn } from 'node:child_process';
@@ -41,7 +43,7 @@ async function stepsTo(desired: readonly KernelObject[]): Promise<unknown[]> {
   return [...steps, ...conflicts];
 }
 
-/** Makes it so by one plan, and fails unless nothing is left to do. */
+/** Applies one plan, and fails unless nothing is left to do. */
 async function reach(desired: readonly KernelObject[]): Promise<void> {
   const sysctls = desired.flatMap((object) => (object.kind === 'sysctl' ? [object.path] : []));
   const { steps } = plan(await kernel.node.observe(sysctls), desired, { prune: true });
@@ -71,7 +73,7 @@ test.serial('a network whose MTU is too small for IPv6 works', async (t) => {
   await t.notThrowsAsync(reach(everything(small)));
 });
 
-test.serial('a changed MTU leaves the neighbours where they are', async (t) => {
+test.serial('a changed MTU keeps the neighbour entries', async (t) => {
   const desired = everything(blue());
   await reach(desired);
   sh('ip link set wfvx4097 mtu 1400');
@@ -108,7 +110,7 @@ test.serial('the source of a tunnel changes in place, in both families', async (
   t.is(sh('cat /sys/class/net/wfvx4097/ifindex 2>/dev/null; ip -o link show wfvx4097 | cut -d: -f1'), index);
 });
 
-test.serial('a link that was deleted and made again is found under its new index', async (t) => {
+test.serial('a link that was deleted and recreated is found under its new index', async (t) => {
   const desired = everything(blue());
   await reach(desired);
   sh('ip link del wfbr4097; ip link add wfother type bridge; ip link add wfbr4097 group 119 type bridge');
@@ -137,7 +139,7 @@ test.serial('churn of other links hides nothing', async (t) => {
   }
 });
 
-test.serial('a thousand peers are programmed without holding everything else up', async (t) => {
+test.serial('a thousand peers are programmed without blocking the event loop', async (t) => {
   const of = blue();
   const wide: Membership = { ...of, network: { ...of.network } };
   const peers = Array.from({ length: 1000 }, (_, i): KernelObject[] => {
@@ -163,7 +165,7 @@ test.serial('a thousand peers are programmed without holding everything else up'
   t.deepEqual(await stepsTo(desired), []);
 });
 
-test.serial('a listener that throws ends nothing', async (t) => {
+test.serial('a listener that throws does not end the process', async (t) => {
   let calls = 0;
   const warnings: string[] = [];
   const warned = (warning: Error): number => warnings.push(warning.message);
@@ -183,17 +185,17 @@ test.serial('a listener that throws ends nothing', async (t) => {
   t.pass();
 });
 
-test.serial('a flood of notifications that does not fit is told', async (t) => {
+test.serial('a flood of notifications that does not fit is reported', async (t) => {
   const desired = everything(blue());
   await reach(desired);
   const kinds = new Set<string>();
   const stop = kernel.watch((event: KernelEvent) => kinds.add(event.kind));
-  // The event loop stands still meanwhile, so that nothing is read.
+  // The event loop is blocked meanwhile, so that nothing is read.
   sh(
     `for i in $(seq 0 199); do for j in $(seq 1 250); do echo "route add 198.18.$i.$j/32 dev eth0"; done; done | ip -batch -`,
   );
   await until(() => kinds.has('lost'), 'the loss to be noticed');
-  // And it goes on listening.
+  // And it keeps listening.
   kinds.clear();
   sh('ip route flush 198.18.0.0/16 || true; ip link set wfvx4097 mtu 1300');
   await until(() => kinds.has('changed'), 'a notification after the flood');
@@ -202,24 +204,24 @@ test.serial('a flood of notifications that does not fit is told', async (t) => {
   t.pass();
 });
 
-test.serial('a link that is set down is told', async (t) => {
+test.serial('a link that is set down is reported', async (t) => {
   const desired = everything(blue());
   await reach(desired);
-  const told: KernelEvent[] = [];
-  const stop = kernel.watch((event) => told.push(event));
+  const seen: KernelEvent[] = [];
+  const stop = kernel.watch((event) => seen.push(event));
   sh('ip link set wfvx4097 down');
   await until(
     () =>
-      told.some(
+      seen.some(
         (event) => event.kind === 'lost' || (event.kind === 'changed' && event.gone.has(linkKey('wfvx4097'))),
       ),
-    'the link to be told of',
+    'the link to be reported',
   );
   stop();
   await t.notThrowsAsync(reach(desired));
 });
 
-test.serial('echo works over IPv6, and several calls do not take each other’s answers', async (t) => {
+test.serial('echo works over IPv6, and concurrent calls get their own replies', async (t) => {
   const answers = await Promise.all([
     kernel.ping(['192.0.2.1', '2001:db8::1'], 500),
     kernel.ping(['2001:db8::1', '192.0.2.1'], 500),
@@ -227,7 +229,7 @@ test.serial('echo works over IPv6, and several calls do not take each other’s 
   for (const rtt of answers.flat()) t.true(rtt !== undefined && rtt >= 0 && rtt < 100);
 });
 
-test.serial('a container is not gone only because descriptors ran out', async (t) => {
+test.serial('running out of descriptors does not make a container absent', async (t) => {
   const box = await container();
   const first = kernel.identify(box.path);
   const libc = koffi.load('libc.so.6');
@@ -248,7 +250,7 @@ test.serial('a container is not gone only because descriptors ran out', async (t
   await box.end();
 });
 
-test.serial('a namespace that was closed is not used any more, and closing again does no harm', async (t) => {
+test.serial('a closed namespace is not used any more, and closing it again is harmless', async (t) => {
   const box = await container();
   const { namespace } = await kernel.openNamespace(box.path);
   namespace.close();
@@ -260,7 +262,7 @@ test.serial('a namespace that was closed is not used any more, and closing again
   await box.end();
 });
 
-test.serial('a container that ends while its namespace is open takes nothing along', async (t) => {
+test.serial('a container that ends while its namespace is open does no damage', async (t) => {
   const of = blue();
   await reach(compileNetwork(of));
   const box = await container();
@@ -274,11 +276,11 @@ test.serial('a container that ends while its namespace is open takes nothing alo
   const error = await t.throwsAsync(kernel.openNamespace(box.path), { instanceOf: WeftError });
   t.regex(error.message, new RegExp(box.path));
   namespace.close();
-  // The last handle was what kept the namespace, and the pair in it.
-  await until(async () => !(await kernel.node.linkNames()).has(one.hostIfname), 'the pair to go');
+  // The last handle had kept the namespace, and the pair in it.
+  await until(async () => !(await kernel.node.linkNames()).has(one.hostIfname), 'the pair to be deleted');
 });
 
-test.serial('watching leaves no descriptor behind', async (t) => {
+test.serial('watching leaks no descriptor', async (t) => {
   kernel.watch(() => undefined)();
   await turnOnce();
   const before = fds();
@@ -291,7 +293,7 @@ test.serial('watching leaves no descriptor behind', async (t) => {
   t.is(fds(), before);
 });
 
-test.serial('an attach costs little', async (t) => {
+test.serial('an attach is fast', async (t) => {
   const of = blue();
   await reach(compileNetwork(of));
   const box = await container();

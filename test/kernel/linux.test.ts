@@ -1,4 +1,4 @@
-// The real kernel: what compile asks for is made, read back as the same, and put right after damage by hand.
+// The Linux kernel layer: objects are applied, read back and repaired.
 import { container } from './private.js';
 
 import { execFileSync } from 'node:child_process';
@@ -52,7 +52,7 @@ async function stepsTo(desired: readonly KernelObject[]): Promise<Step[]> {
   return steps;
 }
 
-/** Makes it so, and fails unless the kernel then has exactly that. */
+/** Applies a plan, and fails unless the kernel then has exactly these objects. */
 async function reach(desired: readonly KernelObject[]): Promise<void> {
   const failures = await kernel.node.apply(await stepsTo(desired));
   const left = await stepsTo(desired);
@@ -78,7 +78,7 @@ function everything(of: Membership): KernelObject[] {
 for (const dual of [false, true]) {
   const title = dual ? 'dual stack' : 'IPv4';
 
-  test.serial(`${title}: a network with peers and a claim is made, read back, and taken away`, async (t) => {
+  test.serial(`${title}: a network with peers and a claim is created, read back, and deleted`, async (t) => {
     const of = membership(network('blue', 4097, 100, dual));
     await reach(everything(of));
     t.regex(sh('ip -d link show wfvx4097'), /vxlan id 4097 local 192\.0\.2\.1 .*dstport 8472 nolearning/);
@@ -91,7 +91,7 @@ for (const dual of [false, true]) {
     t.notRegex(sh('ip link; ip route; ip -6 route'), /wf|119/);
   });
 
-  test.serial(`${title}: every damage by hand is seen and put right`, async (t) => {
+  test.serial(`${title}: every damage by hand is detected and repaired`, async (t) => {
     const of = membership(network('blue', 4097, 100, dual));
     const desired = everything(of);
     await reach(desired);
@@ -133,7 +133,7 @@ for (const dual of [false, true]) {
   });
 }
 
-test.serial('two dual-stack networks lose and find their ways to fe80::/64, each its own', async (t) => {
+test.serial('two dual-stack networks lose and regain their own routes to fe80::/64', async (t) => {
   const desired = [4097, 4098].flatMap((vni) =>
     everything(membership(network(`n${vni}`, vni, vni - 3997, true))),
   );
@@ -147,7 +147,7 @@ test.serial('two dual-stack networks lose and find their ways to fe80::/64, each
   }
 });
 
-test.serial('what weft did not make is never touched, and what is in the way is told', async (t) => {
+test.serial('unowned objects are never touched, and conflicts are reported', async (t) => {
   const of = membership(network('blue', 4097, 100, false));
   sh(
     'ip link add wfother type bridge; ip link add br9 type bridge; ip addr add 198.51.100.1/24 dev br9; ip link set br9 up',
@@ -173,7 +173,7 @@ test.serial('what weft did not make is never touched, and what is in the way is 
   sh('ip link del wfother; ip link del br9; ip route del 10.100.2.0/24');
 });
 
-test.serial('each step twice is as good as once', async (t) => {
+test.serial('each step is idempotent', async (t) => {
   const of = membership(network('blue', 4097, 100, true));
   const desired = everything(of);
   const { steps } = plan(assume([]), desired, { prune: true });
@@ -189,7 +189,7 @@ test.serial('each step twice is as good as once', async (t) => {
 });
 
 test.serial(
-  'a link is gone when its deletion is answered; one that cannot go, or is not there, is told or passed over',
+  'a link is absent when its deletion returns; an undeletable one is reported, an absent one ignored',
   async (t) => {
     sh('ip link add wfgone0 group 119 type veth peer name gone1');
     const one = (name: string) => kernel.node.apply([{ do: 'delete-link', name }]);
@@ -233,14 +233,14 @@ test.serial('two containers are attached in a few round trips and reach each oth
   t.deepEqual(await stepsTo(host), []);
   sh(`nsenter --net=${boxes[0]?.path} ping -c1 -W2 10.100.1.3`);
   sh(`nsenter --net=${boxes[0]?.path} ping -c1 -W2 fd42:100:0:1::3`);
-  // Its bridge gone and made again, a port comes back to it.
+  // After its bridge was deleted and recreated, a port returns to it.
   sh('ip link del wfbr4097');
   await reach(host);
   sh(`nsenter --net=${boxes[0]?.path} ping -c1 -W2 10.100.1.3`);
   for (const box of boxes) await box.end();
   await until(
     async () => ![...(await kernel.node.linkNames())].some((name) => name.startsWith('wfep')),
-    'the pair to go with its container',
+    'the pair to be deleted with its container',
   );
 });
 
@@ -266,7 +266,7 @@ test.serial('a thousand peers', async (t) => {
   t.is(sh('ip route show proto 119').trim().split('\n').length, peers.length);
 });
 
-test.serial('notifications tell of damage, of the underlay, and stop when told', async (t) => {
+test.serial('notifications report damage and the underlay, and end on stop', async (t) => {
   const of = membership(network('blue', 4097, 100, false));
   const desired = everything(of);
   await reach(desired);
@@ -295,7 +295,7 @@ test.serial('notifications tell of damage, of the underlay, and stop when told',
   sh('ip addr del 198.51.100.7/24 dev eth0');
 });
 
-test.serial('the underlay is found', async (t) => {
+test.serial('underlay links are listed', async (t) => {
   const links = await kernel.underlayLinks();
   t.deepEqual(links, [
     {
@@ -315,7 +315,7 @@ test.serial('echo: answered, silent, and nowhere', async (t) => {
   t.is(nowhere, undefined);
 });
 
-test.serial('whom the kernel asks for in vain is asked for anew, and whom it knows is kept', async (t) => {
+test.serial('unresolved neighbours are resolved again, and known ones are kept', async (t) => {
   const neighbours = (): string => sh('ip neigh show dev eth0');
   sh('ip neigh replace 192.0.2.90 lladdr 02:00:00:00:00:90 nud reachable dev eth0');
   await kernel.ping(['192.0.2.78', '2001:db8::78'], 1);
@@ -329,24 +329,24 @@ test.serial('whom the kernel asks for in vain is asked for anew, and whom it kno
   sh('ip neigh del 192.0.2.90 dev eth0');
 });
 
-test.serial('a link that loses its carrier and has it again is told of', async (t) => {
+test.serial('a link that loses and regains its carrier is reported', async (t) => {
   sh('ip link add far0 type veth peer name far1; ip addr add 198.51.100.1/24 dev far0; ip link set far0 up');
-  let told = 0;
-  const stop = kernel.watch(({ kind }) => (told += kind === 'underlay' ? 1 : 0));
+  let seen = 0;
+  const stop = kernel.watch(({ kind }) => (seen += kind === 'underlay' ? 1 : 0));
   const isRunning = async (): Promise<boolean | undefined> =>
     (await kernel.underlayLinks()).find(({ name }) => name === 'far0')?.running;
   t.is(await isRunning(), false);
   for (const state of ['up', 'down', 'up']) {
-    const before = told;
+    const before = seen;
     sh(`ip link set far1 ${state}`);
-    await until(() => told > before, `the news that far1 is ${state}`);
+    await until(() => seen > before, `the report that far1 is ${state}`);
     t.is(await isRunning(), state === 'up');
   }
   stop();
   sh('ip link del far0');
 });
 
-test.serial('paths that are no namespaces are refused by name, and nothing stays open', async (t) => {
+test.serial('paths that are no namespaces are refused by name, and no descriptor leaks', async (t) => {
   const box = await container();
   await kernel.openNamespace(box.path).then(({ namespace }) => namespace.close());
   const fds = (): number => readdirSync('/proc/self/fd').length;

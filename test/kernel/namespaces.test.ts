@@ -1,4 +1,4 @@
-// What is said of a TARGET that cannot be opened, by a process that really lacks the right.
+// Errors for TARGETs that cannot be opened, from an unprivileged process.
 import { container } from './private.js';
 
 import { execFileSync } from 'node:child_process';
@@ -18,11 +18,11 @@ interface Outcome {
 }
 
 const OPENER = fileURLToPath(new URL('target-opener.js', import.meta.url));
-/** Handed on as descriptor 3: a namespace that can be opened, whoever may look at this process. */
+/** Inherited as descriptor 3: a namespace that can be opened, whatever processes may be read. */
 const OWN = openSync('/proc/self/ns/net', 'r');
 const WITHOUT_PTRACE = ['setpriv', '--bounding-set', '-sys_ptrace', '--inh-caps', '-sys_ptrace'];
 
-/** @param way the command that takes rights away, and runs what follows it */
+/** @param way the command that drops privileges, and runs what follows it */
 function openWith(way: readonly string[], targets: readonly string[], engine = '/nowhere'): Outcome[] {
   const [command = '', ...args] = [...way, process.execPath, OPENER, engine, ...targets];
   const text = execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit', OWN] });
@@ -32,7 +32,7 @@ function openWith(way: readonly string[], targets: readonly string[], engine = '
     .map((line) => JSON.parse(line) as Outcome);
 }
 
-test('a process whose namespace may not be looked at: the right that is missing is named', (t) => {
+test('a process whose namespace may not be read: the missing right is named', (t) => {
   const path = `/proc/${process.pid}/ns/net`;
   const [refused, own] = openWith(WITHOUT_PTRACE, [`pid:${process.pid}`, 'netns:/proc/self/ns/net']);
   t.deepEqual(refused, {
@@ -43,7 +43,7 @@ test('a process whose namespace may not be looked at: the right that is missing 
   t.is(own?.code, 'OK');
 });
 
-test('a process that /proc hides is not gone', async (t) => {
+test('a process that /proc hides does not count as absent', async (t) => {
   const box = await container();
   const { pid, path } = box;
   const hiding = (way: number): string[] => [
@@ -70,7 +70,7 @@ test('a namespace of another user namespace cannot be entered', (t) => {
   t.regex(refused?.next ?? '', /CAP_SYS_ADMIN/);
 });
 
-test('a folder that may not be passed, an engine that may not be asked, and paths that lead nowhere', async (t) => {
+test('folders without access, an engine without access, and absent paths', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'weft-netns-'));
   t.teardown(() => {
     chmodSync(folder, 0o700);

@@ -1,4 +1,4 @@
-// What is somebody else's, on and under the names that weft uses: it is seen, told of, and left as it is.
+// Unowned objects under weft's names: detected, reported, left alone.
 import { container } from './private.js';
 
 import { execFileSync } from 'node:child_process';
@@ -52,7 +52,7 @@ const nic = compileHostInterface({ kind: 'nic', name: 'eth1', mac: '02:00:00:00:
 const withTap = (bridge: string): string =>
   sh(`ip link add tap0 type veth peer name guest0; ip link set tap0 up master ${bridge}`);
 
-test.serial('a port that others plugged into a bridge of weft’s stays, and moves nothing', async (t) => {
+test.serial('an unowned port of a bridge of weft’s stays, and moves nothing', async (t) => {
   await reach(made);
   sh('ip addr add 192.168.1.254/24 dev br1');
   withTap('br1');
@@ -65,26 +65,23 @@ test.serial('a port that others plugged into a bridge of weft’s stays, and mov
   sh('ip link del tap0');
 });
 
-test.serial(
-  'beside it the NIC is still weft’s port, and is found where nothing is written down',
-  async (t) => {
-    const before = sh('ip -o -4 addr show dev eth1 | sed "s/ *valid.*//"; ip route show default');
-    await reach(nic);
-    withTap('wfp-eth1');
-    t.deepEqual(await planTo(nic), { steps: [], conflicts: [] });
-    t.regex(sh('ip -o -4 addr show dev wfp-eth1'), /192\.0\.2\.1\/24/);
-    const [underlay] = await kernel.underlayLinks();
-    t.is(underlay?.port, 'eth1');
-    saved.clear();
-    t.deepEqual(await planTo(nic), { steps: [], conflicts: [] });
-    await reach([]);
-    t.is(sh('ip -o -4 addr show dev eth1 | sed "s/ *valid.*//"; ip route show default'), before);
-    t.is(sh('ip -o -4 addr show dev tap0'), '');
-    sh('ip link del tap0');
-  },
-);
+test.serial('beside it the NIC is still weft’s port, and is found without its loan', async (t) => {
+  const before = sh('ip -o -4 addr show dev eth1 | sed "s/ *valid.*//"; ip route show default');
+  await reach(nic);
+  withTap('wfp-eth1');
+  t.deepEqual(await planTo(nic), { steps: [], conflicts: [] });
+  t.regex(sh('ip -o -4 addr show dev wfp-eth1'), /192\.0\.2\.1\/24/);
+  const [underlay] = await kernel.underlayLinks();
+  t.is(underlay?.port, 'eth1');
+  saved.clear();
+  t.deepEqual(await planTo(nic), { steps: [], conflicts: [] });
+  await reach([]);
+  t.is(sh('ip -o -4 addr show dev eth1 | sed "s/ *valid.*//"; ip route show default'), before);
+  t.is(sh('ip -o -4 addr show dev tap0'), '');
+  sh('ip link del tap0');
+});
 
-test.serial('a NIC that was renamed on its bridge has its addresses back all the same', async (t) => {
+test.serial('a NIC that was renamed while a port gets its addresses back', async (t) => {
   const state = (link: string): string =>
     sh(`ip -o -4 addr show dev ${link} | sed "s/.*inet/inet/; s/ scope.*//"; ip route show default`);
   const before = state('eth1').replace('eth1', 'lan1');
@@ -99,7 +96,7 @@ test.serial('a NIC that was renamed on its bridge has its addresses back all the
 
 const blue = membership(network('blue', 4777, 100, true));
 const ofBlue = [...compileNetwork(blue), ...compilePeer(blue, lease(blue.network, 2))];
-/** Steps of a record that comes, changes or goes, which are made without a look at the kernel. */
+/** Steps of an added, changed or removed record, which are made without observing the kernel. */
 const delta = (from: readonly KernelObject[], to: readonly KernelObject[]): Step[] =>
   plan(assume(from), to, { prune: true }).steps;
 
@@ -158,13 +155,13 @@ test.serial('under the name of a NIC’s bridge: the NIC keeps its addresses', a
   sh('ip link del wfp-eth1');
 });
 
-test.serial('what weft has begun under a name of others’ is taken back', async (t) => {
+test.serial('a link that weft began to make under a name of the user’s is rolled back', async (t) => {
   sh('ip link add web1 group 119 type veth peer name guest1');
   t.deepEqual(await kernel.node.apply([{ do: 'delete-link', name: 'web1' }]), []);
   t.notRegex(sh('ip -o link'), /web1/);
 });
 
-test('VLANs of a port are weft’s where the port is', (t) => {
+test('VLANs of a port are weft’s if the port is', (t) => {
   const bridge = { index: 2, name: 'wfp-eth1', kind: 'bridge', owned: true } as KernelLink;
   const vlansOf = (name: string): unknown[] => {
     const port = { index: 3, name, kind: '', masterIndex: 2, owned: false } as KernelLink;

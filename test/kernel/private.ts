@@ -1,5 +1,7 @@
-// Moves the test process into a network namespace of its own, which vanishes with it however it ends. Import it first: the
-// namespace that the process runs in is the "node" of these tests, and nothing of the machine is touched.
+// Moves the test process into a private network namespace.
+//
+// The namespace ends with the process. Import it first: the namespace that the process runs in is the "node" of these tests, and
+// nothing of the machine is touched.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { readlinkSync } from 'node:fs';
 
@@ -14,18 +16,18 @@ process.on('exit', () => {
   for (const holder of holders) holder.kill('SIGKILL');
 });
 
-/** A container: a process that does nothing in a network namespace of its own. */
+/** A container: an idle process in a network namespace of its own. */
 export async function container(): Promise<{ pid: number; path: string; end(): Promise<void> }> {
   const holder = spawn('setpriv', ['--pdeathsig', 'KILL', 'unshare', '--net', 'sleep', 'infinity'], {
     stdio: 'ignore',
   });
   holders.push(holder);
-  // A test that failed before end() must not keep the process waiting.
+  // A test that failed before end() must not keep the process alive.
   holder.unref();
   const pid = holder.pid;
   if (pid === undefined) throw new Error('unshare did not start');
   const mine = readlinkSync('/proc/thread-self/ns/net');
-  // Until it has left this namespace.
+  // Wait until it has left this namespace.
   while (readlinkSync(`/proc/${pid}/ns/net`) === mine) await new Promise((resolve) => setTimeout(resolve, 2));
   return {
     pid,

@@ -1,4 +1,4 @@
-// What the agent must be allowed to do is said before anything is tried.
+// Missing capabilities are reported before anything is tried.
 import test from 'ava';
 
 import { checkPrivileges } from '../../agent/kernel/privileges.js';
@@ -9,13 +9,13 @@ const holding = (...bits: number[]): string =>
     .toString(16)
     .padStart(16, '0')}\nCapBnd:\t000001ffffffffff\n`;
 
-test('both are there, with or without others', (t) => {
+test('both capabilities suffice, with or without others', (t) => {
   t.notThrows(() => checkPrivileges(holding(12, 21)));
   t.notThrows(() => checkPrivileges(holding(0, 1, 12, 21, 40)));
   t.notThrows(() => checkPrivileges(), 'these tests run as root');
 });
 
-test('the first that is missing is named, with what to do', (t) => {
+test('the first missing one is named, with the next step', (t) => {
   for (const [bits, name] of [
     [[], 'CAP_NET_ADMIN'],
     [[21, 40], 'CAP_NET_ADMIN'],

@@ -1,4 +1,4 @@
-// Which links of a real host live by router advertisements and have become deaf to them: told where it matters, and only there.
+// Links that depend on router advertisements and ignore them.
 // oxlint-disable-next-line import/no-unassigned-import -- it moves this process when it is loaded
 import './private.js';
 
@@ -23,30 +23,30 @@ test.before(async () => {
 });
 test.after.always(() => kernel?.close());
 
-test.serial('a host with addresses and routes of its own is not told of', async (t) => {
+test.serial('a host with static addresses and routes is not reported', async (t) => {
   conf('all', 'forwarding', 1);
   t.is(sh('cat /proc/sys/net/ipv6/conf/eth0/accept_ra').trim(), '1');
   t.deepEqual(await kernel.linksIgnoringRa(), []);
 });
 
-test.serial('a route from an advertisement, until the link listens again', async (t) => {
+test.serial('a route from an advertisement is reported until the link accepts them again', async (t) => {
   conf('all', 'forwarding', 1);
   sh('ip -6 route add default via fe80::1 dev eth0 proto ra metric 512');
   t.deepEqual(await kernel.linksIgnoringRa(), ['eth0']);
   conf('eth0', 'accept_ra', 2);
   t.deepEqual(await kernel.linksIgnoringRa(), []);
-  // Whoever reads the advertisements itself, as network managers do, is not deaf.
+  // Network managers read the advertisements themselves, and so set accept_ra to 0.
   conf('eth0', 'accept_ra', 0);
   t.deepEqual(await kernel.linksIgnoringRa(), []);
   conf('eth0', 'accept_ra', 1);
   t.deepEqual(await kernel.linksIgnoringRa(), ['eth0']);
-  // A host that does not forward hears its routers.
+  // A host that does not forward accepts advertisements.
   conf('all', 'forwarding', 0);
   t.deepEqual(await kernel.linksIgnoringRa(), []);
   sh('ip -6 route del default via fe80::1 dev eth0 proto ra metric 512');
 });
 
-test.serial('an address with an end, on a link with a dot in its name', async (t) => {
+test.serial('an address with a lifetime, on a link with a dot in its name', async (t) => {
   conf('all', 'forwarding', 1);
   sh('ip addr add 2001:db8:5::1/64 dev eth1.5 nodad valid_lft 3600 preferred_lft 1800');
   t.deepEqual(await kernel.linksIgnoringRa(), ['eth1.5']);
@@ -54,7 +54,7 @@ test.serial('an address with an end, on a link with a dot in its name', async (t
   t.deepEqual(await kernel.linksIgnoringRa(), []);
 });
 
-test.serial('links of weft’s own and addresses of IPv4 are no matter', async (t) => {
+test.serial('weft’s own links and IPv4 addresses do not count', async (t) => {
   conf('all', 'forwarding', 1);
   sh('ip link add wfbr9 group 119 type bridge; ip link set wfbr9 up');
   sh('ip addr add 2001:db8:6::1/64 dev wfbr9 nodad valid_lft 3600 preferred_lft 1800');

@@ -1,4 +1,4 @@
-// Resolves and opens TARGETs with the rights that it was started with, and prints what becomes of each, one JSON text a line.
+// Opens TARGETs with its own privileges, and prints each result as JSON.
 import { closeFd } from '../../agent/kernel/libc.js';
 import { openNetns } from '../../agent/kernel/namespaces.js';
 import { resolveTarget } from '../../agent/targets/index.js';

@@ -1,5 +1,6 @@
-// Keeps the accept of weft's links in the iptables tables of hosts that drop what they forward (see forward.ts), for
-// the tables of either kind that no other part of the driver looks after.
+// Accepts weft's links in iptables tables that drop forwarded packets.
+//
+// See forward.ts. It covers the tables of either variant that no other part of the driver maintains.
 import type { Family } from '../../../core/address.js';
 import { messageOf } from '../../../core/errors.js';
 import { wantedAccept } from './forward.js';
@@ -14,12 +15,12 @@ export interface AcceptOutcome {
 }
 
 export class AcceptKeeper {
-  /** Where the accept was put, by variant and family: what is missing there later is drift. */
+  /** Where the accept was put, by variant and family: if it is missing there later, that is drift. */
   readonly #placed = new Map<string, string>();
   readonly #commands = new Map<string, Promise<Xtables | undefined>>();
 
   /**
-   * @param filter what the table holds; at least FORWARD, DOCKER-USER and weft's chains
+   * @param filter contents of the table; at least FORWARD, DOCKER-USER and weft's chains
    * @param wanted whether there are networks of this family
    */
   async ensure(
@@ -48,8 +49,8 @@ export class AcceptKeeper {
     } catch (error) {
       const problem = {
         what: `${name}, chain ${place ?? 'FORWARD'}`,
-        why: `the accept of weft's links could not be ${place === undefined ? 'removed' : 'put there'}: ${messageOf(error)}`,
-        fix: 'It is tried again by itself; run the command by hand to see what stands in the way.',
+        why: `the rules that accept weft's links could not be ${place === undefined ? 'removed' : 'added'}: ${messageOf(error)}`,
+        fix: 'weft retries by itself; run the command by hand to see why it fails.',
       };
       return { repaired: [], applied: [], problems: [problem] };
     }
@@ -63,7 +64,7 @@ export class AcceptKeeper {
     if (found === undefined) {
       found = findXtables(family, variant);
       this.#commands.set(key, found);
-      // Looked for again next time: it may be installed meanwhile.
+      // Checked again next time: it may be installed meanwhile.
       found.then(
         (xtables) => xtables === undefined && this.#commands.delete(key),
         () => this.#commands.delete(key),

@@ -1,16 +1,15 @@
-// Hosts that drop what comes to them unless somebody accepts it: tunnels arrive as UDP packets at the host itself, and a
-// closed INPUT chain swallows them without a word. Weft opens nothing there; it says what is closed. Only where no rule
-// could let them in: what cannot be told from the rules alone is the business of the round-trip times.
+// Detects hosts whose INPUT chains drop incoming tunnel packets.
+//
+// Tunnels arrive as UDP packets at the host itself, and a closed INPUT chain drops them silently. weft opens nothing there; it
+// reports what is closed, and only where no rule could let them in: what the rules alone do not show is left to the measured
+// round-trip times.
 import type { Family } from '../../../core/address.js';
 import type { NftObject, Nftables } from './libnftables.js';
 import type { Problem } from './types.js';
 import { targetOf } from './xtables-plan.js';
 import type { SavedTable } from './xtables.js';
 
-/**
- * @param name of the command, as it is shown
- * @param filter the table as iptables-save has it, with all its chains
- */
+/** @param name of the command, as displayed @param filter the table in iptables-save's form, with all its chains */
 export function arrivalProblems(
   name: string,
   family: Family,
@@ -24,15 +23,15 @@ export function arrivalProblems(
     .filter((port) => !rules.some((rule) => mayAccept(rule, port)))
     .map((port) => ({
       what: `${name}, chain INPUT`,
-      why: `it drops what nobody accepts, and no rule there accepts UDP port ${port}, at which tunnels arrive`,
-      fix: `Accept it: ${command} -I INPUT -p udp --dport ${port} -j ACCEPT, and where the rules are kept.`,
+      why: `it drops packets that no rule accepts, and no rule there accepts UDP port ${port}, at which tunnels arrive`,
+      fix: `Accept it: ${command} -I INPUT -p udp --dport ${port} -j ACCEPT, and add it where the rules are stored.`,
     }));
 }
 
-/** Every rule that a packet may come by from INPUT on. */
+/** All rules that a packet can pass from INPUT on. */
 function reachable(filter: SavedTable): string[] {
   const chains = new Set(['INPUT']);
-  // A set may grow while it is walked.
+  // A set may grow during iteration.
   for (const chain of chains) {
     for (const rule of filter.get(chain)?.rules ?? []) {
       const target = targetOf(rule) ?? '';
@@ -42,7 +41,7 @@ function reachable(filter: SavedTable): string[] {
   return [...chains].flatMap((chain) => filter.get(chain)?.rules ?? []);
 }
 
-/** Whether a rule could accept the first packet of a tunnel; in doubt it could. */
+/** Whether a rule could accept the first packet of a tunnel; true in doubt. */
 function mayAccept(rule: string, port: number): boolean {
   if (targetOf(rule) !== 'ACCEPT' || /(?:^| )-i (?:lo|wf\S*)(?: |$)/.test(rule)) return false;
   const protocol = /(?:^| )-p (\S+)/.exec(rule)?.[1];
@@ -57,7 +56,7 @@ function mayAccept(rule: string, port: number): boolean {
   });
 }
 
-/** The same for tables that are nftables' own: whoever names the port in there has thought of it. */
+/** The same for tables of nftables' own: a rule that names the port is taken to handle it. */
 export function nftArrivalProblems(
   nft: Nftables,
   chains: readonly NftObject[],
@@ -73,7 +72,7 @@ export function nftArrivalProblems(
     try {
       objects = nft.listTable(chain.family, chain.table);
     } catch {
-      // Its rules cannot be told: then nothing is said either.
+      // Its rules cannot be listed: then nothing is reported.
       return [];
     }
     const text = JSON.stringify(objects);
@@ -82,17 +81,17 @@ export function nftArrivalProblems(
       .filter((port) => !new RegExp(`\\b${port}\\b`).test(text))
       .map((port) => ({
         what: `nftables table ${table}, chain ${chain.name}`,
-        why: `it drops what nobody accepts, and no rule there names UDP port ${port}, at which tunnels arrive`,
-        fix: `Accept it: nft insert rule ${table} ${chain.name} udp dport ${port} accept, and in the file that makes the table.`,
+        why: `it drops packets that no rule accepts, and no rule there names UDP port ${port}, at which tunnels arrive`,
+        fix: `Accept it: nft insert rule ${table} ${chain.name} udp dport ${port} accept, and add it to the file that defines the table.`,
       }));
   });
 }
 
-/** iptables-nft's, which is read in the words of iptables. */
+/** A chain of iptables-nft, which is read in iptables' form. */
 export const isXtablesInput = (chain: NonNullable<NftObject['chain']>): boolean =>
   chain.family !== 'inet' && chain.table === 'filter' && chain.name === 'INPUT';
 
-/** A rule that lets in by interface or address alone, or by a set that may hold the port. */
+/** A rule that accepts by interface or address alone, or by a set that may hold the port. */
 function acceptsWhateverPort({ rule }: NftObject): boolean {
   if (rule === undefined) return false;
   const said = JSON.stringify(rule.expr ?? []);

@@ -1,6 +1,7 @@
-// Hosts that drop what they forward unless somebody accepts it: Docker sets the FORWARD policy of the iptables tables
-// to DROP, ufw and firewalld close theirs too. In netfilter an accept ends only the chain that says it, so weft's links
-// have to be accepted where the drop is.
+// Accepts forwarded packets of weft's links on hosts that drop them.
+//
+// Docker sets the FORWARD policy of the iptables tables to DROP; ufw and firewalld close theirs, too. In netfilter an accept ends
+// only the chain that contains it, so weft's links must be accepted where the drop is.
 import type { Family } from '../../../core/address.js';
 import type { Firewall } from '../../../core/firewall.js';
 import type { NftObject, NftRule, Nftables } from './libnftables.js';
@@ -9,8 +10,8 @@ import type { SavedTable } from './xtables.js';
 import type { Problem } from './types.js';
 
 /**
- * weft's links all begin with wf, so that one pair of rules serves every network. The bridge of a LAN has the host's own
- * traffic, too: what is routed between it and links that are not weft's is for others to accept.
+ * All of weft's links begin with wf, so that one pair of rules serves every network. The bridge of a LAN also carries the host's
+ * own traffic: what is routed between it and unowned links is not for weft to accept.
  */
 export const ACCEPT_RULES = [
   '-i wfp-+ ! -o wf+ -m comment --comment weft -j RETURN',
@@ -22,10 +23,10 @@ export const ACCEPT_RULES = [
 const ACCEPT_CHAIN = 'WEFT-ACCEPT';
 const DOCKER_CHAIN = 'DOCKER-USER';
 
-/** Targets that end a packet's way. */
+/** Targets that end a packet's traversal. */
 const CLOSING = new Set(['DROP', 'REJECT']);
 
-/** Whether what nobody accepts is not forwarded: by the policy, or by a rule without conditions. */
+/** Whether packets that no rule accepts are dropped: by the policy, or by a rule without conditions. */
 export function isClosed(filter: SavedTable | undefined): boolean {
   const forward = filter?.get('FORWARD');
   if (forward === undefined) return false;
@@ -42,7 +43,7 @@ const reachesDocker = (filter: SavedTable | undefined): boolean =>
   filter?.has(DOCKER_CHAIN) === true &&
   filter.get('FORWARD')?.rules.some((rule) => targetOf(rule) === DOCKER_CHAIN) === true;
 
-/** Families of which weft's links carry anything that the FORWARD chains see. */
+/** Families in which the FORWARD chains see any traffic of weft's links. */
 export const forwardedFamilies = ({ networks, bridged = [] }: Firewall): Family[] =>
   ([4, 6] as const).filter(
     (family) =>
@@ -54,10 +55,10 @@ export const forwardedFamilies = ({ networks, bridged = [] }: Firewall): Family[
 const needsAccept = (filter: SavedTable | undefined): boolean => isClosed(filter) || reachesDocker(filter);
 
 /**
- * Where the accept goes. DOCKER-USER, where packets get there: Docker leaves that chain alone, while it puts its own
- * rules at the top of FORWARD again whenever it starts; it may also set the policy to DROP at any time, so the accept is
- * there before. In either chain it is the first rule, since the next one may already be the RETURN that Docker ends
- * DOCKER-USER with, or a DROP. Isolation does not suffer: weft's own drops are made elsewhere, and a drop is final.
+ * Where the accept goes. DOCKER-USER, where packets get there: Docker leaves that chain alone, while it puts its own rules at the
+ * top of FORWARD again whenever it starts; it may also set the policy to DROP at any time, so the accept is there before. In
+ * either chain it is the first rule, since the next one may already be the RETURN that Docker ends DOCKER-USER with, or a DROP.
+ * Isolation is unaffected: weft's own drops are in other chains, and a drop is final.
  */
 export function wantedAccept(filter: SavedTable | undefined): WantedTable | undefined {
   if (!needsAccept(filter)) return undefined;
@@ -68,7 +69,7 @@ export function wantedAccept(filter: SavedTable | undefined): WantedTable | unde
   };
 }
 
-/** The chains of an iptables-nft table that matter here, read through libnftables, in iptables-save's words. */
+/** The relevant chains of an iptables-nft table, read through libnftables, in iptables-save's form. */
 export function readFilter(
   nft: Nftables,
   chains: readonly NftObject[],
@@ -92,8 +93,8 @@ export function readFilter(
 }
 
 /**
- * A rule that iptables-nft wrote, in the words of iptables-save where they matter here: interfaces, comments and the
- * target. Everything else counts as a condition that nobody looks into.
+ * A rule that iptables-nft wrote, in iptables-save's form as far as it matters here: interfaces, comments and the target.
+ * Everything else counts as an opaque condition.
  */
 function asSaved(rule: NftRule): string {
   const words: string[] = [];
@@ -103,7 +104,7 @@ function asSaved(rule: NftRule): string {
     const fields = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;
     if (kind === 'counter') continue;
     else if (kind === 'match') words.push(interfaceMatch(fields) ?? '-m other');
-    // The library does not tell an xtables match's parameters; the only comments in weft's chains are its own.
+    // The library does not show an xtables match's parameters; the only comments in weft's chains are its own.
     else if (kind === 'xt' && fields['name'] === 'comment') words.push('-m comment --comment weft');
     else if (kind === 'xt' && fields['type'] === 'target') target = `-j ${String(fields['name'])}`;
     else if (['accept', 'drop', 'return', 'reject'].includes(kind)) target = `-j ${kind.toUpperCase()}`;
@@ -126,10 +127,7 @@ function interfaceMatch(fields: Record<string, unknown>): string | undefined {
   return left?.meta?.key === 'oifname' ? `${not}-o ${name}` : undefined;
 }
 
-/**
- * Chains of others that drop what weft forwards, and where weft cannot put anything: it would be a rule in a table that
- * somebody else writes as a whole.
- */
+/** Unowned chains that drop what weft forwards and that weft cannot add a rule to: another program writes the whole table. */
 export function unownedProblems(
   nft: Nftables,
   chains: readonly NftObject[],
@@ -139,7 +137,7 @@ export function unownedProblems(
   return chains.flatMap(({ chain }): Problem[] => {
     if (chain?.hook !== 'forward' || !kinds.includes(chain.family)) return [];
     if (chain.family === 'inet' && chain.table === 'weft') return [];
-    // iptables-nft's: an accept of ours is in there.
+    // A chain of iptables-nft: it has an accept of weft's.
     if (chain.family !== 'inet' && chain.table === 'filter' && chain.name === 'FORWARD') return [];
     const table = `${chain.family} ${chain.table}`;
     const closing = listed(() => nft.list(`list chain ${table} ${chain.name}`)).some(
@@ -147,23 +145,23 @@ export function unownedProblems(
         rule !== undefined && isPlain(asSaved(rule)) && CLOSING.has(targetOf(asSaved(rule)) ?? ''),
     );
     if (chain.policy !== 'drop' && !closing) return [];
-    // Somebody who names weft's links in there has thought of them.
+    // A rule that names weft's links is taken to handle them.
     if (/"wf[^"]*"/.test(JSON.stringify(listed(() => nft.listTable(chain.family, chain.table))))) return [];
     const rule = (key: string): string => `insert rule ${table} ${chain.name} ${key} "wf*" accept`;
     return [
       {
         what: `nftables table ${table}, chain ${chain.name}`,
-        why: `it drops forwarded packets (${closing ? 'a rule for everything' : 'policy drop'}), and so those of weft's networks`,
+        why: `it drops forwarded packets (${closing ? 'a rule for everything' : 'policy drop'}), including those of weft's networks`,
         fix:
           chain.table === 'firewalld'
             ? "Trust weft's links: firewall-cmd --permanent --zone=trusted --add-interface=wf+ && firewall-cmd --reload"
-            : `Accept weft's links there: nft '${rule('iifname')}; ${rule('oifname')}', and in the file that makes the table.`,
+            : `Accept weft's links there: nft '${rule('iifname')}; ${rule('oifname')}', and add them to the file that defines the table.`,
       },
     ];
   });
 }
 
-/** Other programs may use names, and write rules, that nft cannot be asked for: then only the policy is known. */
+/** Other programs may use names, and write rules, that nft cannot list: then only the policy is known. */
 function listed(list: () => NftObject[]): NftObject[] {
   try {
     return list();

@@ -1,4 +1,4 @@
-// The way into the firewall: which of the two drivers a node gets.
+// Opens the firewall: selects one of the two drivers.
 import { IpNetwork, type Family } from '../../../core/address.js';
 import { failedPrecondition, messageOf } from '../../../core/errors.js';
 import { IptablesFirewall } from './iptables.js';
@@ -13,9 +13,9 @@ export type { FirewallLog, NodeFirewallDriver, DriverReport } from './types.js';
 export type FirewallChoice = 'auto' | 'nftables' | 'iptables';
 
 /**
- * Opens the firewall of the network namespace that this thread is in, for good. `auto` is nftables where the library and
- * the kernel have it, else iptables. Nothing is written before the first `ensure`.
- * @throws WeftError FAILED_PRECONDITION saying what to install
+ * Opens the firewall of this thread's present network namespace, for good. `auto` is nftables where the library and the kernel
+ * have it, else iptables. Nothing is written before the first `ensure`.
+ * @throws WeftError FAILED_PRECONDITION that says what to install
  */
 export async function openFirewall(
   choice: FirewallChoice,
@@ -29,7 +29,7 @@ export async function openFirewall(
   } catch (error) {
     reason = error;
   }
-  options.log?.debug('nftables is not to be had', { reason: messageOf(reason) });
+  options.log?.debug('nftables is not available', { reason: messageOf(reason) });
   try {
     return await openIptables(options.log);
   } catch (error) {
@@ -41,7 +41,7 @@ export async function openFirewall(
   }
 }
 
-/** A network with everything in it that weft's table uses. */
+/** A sample network that uses every feature of weft's table, for the capability check. */
 const SAMPLE = compileRuleset({
   networks: [
     {
@@ -79,14 +79,14 @@ async function openIptables(log: FirewallLog | undefined): Promise<NodeFirewallD
   }
   const ipv4 = commands.get(4);
   if (ipv4 === undefined) {
-    throw failedPrecondition('iptables: the command is not there', 'Install it: apt-get install iptables.');
+    throw failedPrecondition('iptables: the command does not exist', 'Install it: apt-get install iptables.');
   }
   await ipv4.save('filter');
   let nft: Nftables | undefined;
   try {
     nft = new Nftables();
   } catch {
-    // Then there is no table of nftables to look at either.
+    // Then there is no nftables table to read either.
   }
   return new IptablesFirewall(commands, nft, log);
 }

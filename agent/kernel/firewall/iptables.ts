@@ -1,5 +1,6 @@
-// The firewall by the iptables commands, for hosts that have no nftables: chains of weft's own, WEFT-…, written by
-// iptables-restore in one go for each table, and compared with what iptables-save prints.
+// Firewall driver for iptables, for hosts without nftables.
+//
+// It writes chains of its own, WEFT-…, by one iptables-restore for each table, and compares them with the output of iptables-save.
 import type { Family } from '../../../core/address.js';
 import { failedPrecondition, messageOf } from '../../../core/errors.js';
 import type { Firewall, FirewallPort } from '../../../core/firewall.js';
@@ -26,11 +27,11 @@ const FAMILIES = [4, 6] as const;
 const TABLES = ['filter', 'nat'] as const;
 type TableName = (typeof TABLES)[number];
 
-/** What was last put in place in one family. */
+/** What was last applied in one family. */
 interface Placed {
-  /** The accept of a closed host included. */
+  /** Including the accept on a host that drops forwarded packets. */
   tables: Record<TableName, WantedTable> | undefined;
-  /** weft's chains as they were read back, by table and chain. */
+  /** weft's chains as read back, by table and chain. */
   asWritten: Map<TableName, Map<string, string[]>>;
 }
 
@@ -43,7 +44,7 @@ export class IptablesFirewall implements NodeFirewallDriver {
   readonly #mutex = new Mutex();
   readonly #log: FirewallLog | undefined;
   readonly #placed = new Map<Family, Placed>();
-  /** Only to look: for what an nftables driver left, and for other people's chains that drop. */
+  /** Read only: for leftovers of an nftables driver, and for unowned chains that drop. */
   readonly #nft: Nftables | undefined;
   #settled: { generation: number; desired: string; problems: Problem[] } | undefined;
   #swept = false;
@@ -59,7 +60,7 @@ export class IptablesFirewall implements NodeFirewallDriver {
     return this.#mutex.run(() => this.#ensure(desired));
   }
 
-  /** Rules are written as a whole here: the commands know no smaller step that would be any quicker. */
+  /** Writes the rules as a whole: the commands have no smaller operation that would be faster. */
   changePorts(
     desired: Firewall,
     _added: readonly FirewallPort[],
@@ -73,7 +74,7 @@ export class IptablesFirewall implements NodeFirewallDriver {
     if (!this.#swept) await this.#sweep(report);
     const families = forwardedFamilies(desired);
     const key = JSON.stringify({ ...desired, ports: [...(desired.ports?.keys() ?? [])] });
-    // iptables-nft writes nf_tables, whose generation tells whether anything was changed; iptables-legacy tells nothing.
+    // iptables-nft writes nf_tables, whose generation shows whether anything has changed; iptables-legacy has no such sign.
     const generation = this.#probe.generation();
     const unmoved =
       generation !== undefined && this.#settled?.generation === generation && this.#settled.desired === key;
@@ -109,7 +110,7 @@ export class IptablesFirewall implements NodeFirewallDriver {
     ];
   }
 
-  /** @param forwards whether weft's links carry anything of this family that FORWARD sees */
+  /** @param forwards whether FORWARD sees any traffic of weft's links in this family */
   async #ensureFamily(
     family: Family,
     desired: Firewall,
@@ -118,13 +119,13 @@ export class IptablesFirewall implements NodeFirewallDriver {
   ): Promise<void> {
     const wanted = compileTables(desired, family);
     const placed = this.#placed.get(family);
-    // Nothing wanted, and nothing there since the first look: no process for a family that is not used.
+    // Nothing wanted, and nothing present since the first look: no process for an unused family.
     if (wanted === undefined && !forwards && placed !== undefined && placed.tables === undefined) return;
     const xtables = this.#commands.get(family);
     if (xtables === undefined) {
       if (wanted === undefined || wanted.optional) return;
       throw failedPrecondition(
-        'firewall: ip6tables is not there, and a network has IPv6',
+        'firewall: the command ip6tables does not exist, and a network has IPv6',
         'Install iptables.',
       );
     }
@@ -145,7 +146,7 @@ export class IptablesFirewall implements NodeFirewallDriver {
     let tables = wanted === undefined || nat === undefined ? undefined : { nat, filter: wanted.filter };
     const accept = forwards ? wantedAccept(saved.get('filter')) : undefined;
     if (accept !== undefined) {
-      // Where there are rules, the accept is their last word; otherwise it is all there is.
+      // Where weft has rules, the accept comes last in them; otherwise it is the only rule.
       tables =
         tables === undefined
           ? { nat: NOTHING, filter: accept }
@@ -175,7 +176,7 @@ export class IptablesFirewall implements NodeFirewallDriver {
     report.applied.push(...applied);
   }
 
-  /** The tables of the other kind of iptables: weft has only its accept there, and only where they are closed. */
+  /** The tables of the other iptables variant: weft has only its accept there, and only where they drop. */
   async #ensureOther(
     variant: Variant,
     family: Family,
@@ -191,8 +192,7 @@ export class IptablesFirewall implements NodeFirewallDriver {
     try {
       filter = (await xtables.save('filter')).get('filter');
     } catch (error) {
-      const fix =
-        'Weft looks whether it drops forwarded packets; run it by hand to see what stands in the way.';
+      const fix = 'weft checks whether it drops forwarded packets; run it by hand to see why it fails.';
       report.problems.push({ what: `${xtables.name}, table filter`, why: messageOf(error), fix });
       return;
     }
@@ -204,7 +204,7 @@ export class IptablesFirewall implements NodeFirewallDriver {
     report.problems.push(...problems);
   }
 
-  /** What an agent with nftables, or with the other kind of iptables, left behind. */
+  /** Deletes the leftovers of an agent with nftables, or with the other iptables variant. */
   async #sweep(report: DriverReport): Promise<void> {
     if (this.#removeTable()) report.applied.push(`nftables: table ${TABLE} removed`);
     const { removed, failures } = await cleanEveryXtables({
@@ -228,7 +228,8 @@ export class IptablesFirewall implements NodeFirewallDriver {
       this.#placed.clear();
       this.#removeTable();
       const { failures } = await cleanEveryXtables({ nft: this.#probe.generation() !== undefined });
-      if (failures.length > 0) throw failedPrecondition(`firewall: rules are left: ${failures.join('; ')}`);
+      if (failures.length > 0)
+        throw failedPrecondition(`firewall: rules could not be removed: ${failures.join('; ')}`);
     });
   }
 
@@ -238,7 +239,7 @@ export class IptablesFirewall implements NodeFirewallDriver {
   }
 }
 
-/** The wanted table with the ports that are open besides: the records that want them may still be coming in. */
+/** The wanted table with further open ports: their records may still be arriving. */
 function keepingPorts(desired: Firewall, family: Family, saved: SavedTable): WantedTable | undefined {
   const wanted = compileTables(desired, family, true)?.nat;
   if (wanted === undefined) return undefined;

@@ -1,5 +1,7 @@
-// libnftables, the library behind the `nft` command, called in this process: a transaction takes half a millisecond
-// where starting `nft` takes sixteen. A context belongs to the network namespace that it was made in.
+// libnftables, the library behind the `nft` command, called in this process.
+//
+// A transaction takes half a millisecond where starting `nft` takes sixteen. A context belongs to the network namespace that it
+// was created in.
 import { readdirSync } from 'node:fs';
 
 import koffi from 'koffi';
@@ -41,7 +43,7 @@ export interface NftSet extends NftNamed {
 }
 
 export interface NftMap extends NftSet {
-  /** The types of what it leads to. */
+  /** The types of a map's values. */
   map: unknown;
 }
 
@@ -107,13 +109,13 @@ export class Nftables {
     this.#api.bufferError(this.#context);
   }
 
-  /** Carries out all commands as one transaction. @throws WeftError FAILED_PRECONDITION with the library's sentence */
+  /** Runs all commands as one transaction. @throws WeftError FAILED_PRECONDITION with the library's message */
   run(commands: string): void {
     this.#api.setFlags(this.#context, 0);
     this.#execute(commands);
   }
 
-  /** Has the kernel check the commands without carrying them out. @throws WeftError FAILED_PRECONDITION */
+  /** Validates the commands in the kernel without committing them. @throws WeftError FAILED_PRECONDITION */
   check(commands: string): void {
     this.#api.setDryRun(this.#context, true);
     try {
@@ -124,8 +126,8 @@ export class Nftables {
   }
 
   /**
-   * Everything of one table. A library before 1.1.0 prints the flag of a table that has a single one from memory that it
-   * has freed, and so answers with nothing, or takes the process down: there such a table cannot be listed.
+   * Everything in one table. A library before 1.1.0 prints the flag of a table that has a single one from freed memory, and so
+   * returns nothing, or crashes the process: there such a table cannot be listed.
    * @throws WeftError FAILED_PRECONDITION
    */
   listTable(family: string, name: string): NftObject[] {
@@ -133,7 +135,7 @@ export class Nftables {
     if (flags !== 0 && !this.#printsFlags()) {
       throw failedPrecondition(
         `nftables: the table ${family} ${name} has flags, and this libnftables cannot list it`,
-        'Install libnftables 1.1.0 or newer, or take the flags off.',
+        'Install libnftables 1.1.0 or newer, or remove the flags.',
       );
     }
     return this.list(`list table ${family} ${name}`);
@@ -147,20 +149,20 @@ export class Nftables {
   }
 
   /**
-   * What a `list …` command answers that prints no table: for one there is listTable.
-   * @throws WeftError FAILED_PRECONDITION, also where the object is not there
+   * The output of a `list …` command that prints no table: for a table use listTable.
+   * @throws WeftError FAILED_PRECONDITION, also where the object does not exist
    */
   list(command: string): NftObject[] {
     this.#api.setFlags(this.#context, OUTPUT_JSON);
     const output = this.#execute(command);
     if (output === '') return [];
-    // The library's own format; the fields that are read are checked where they are read.
+    // The library's own format; callers check the fields that they read.
     return (JSON.parse(output) as { nftables: NftObject[] }).nftables;
   }
 
   #execute(commands: string): string {
-    // A library call on a context that was freed would take the process down.
-    if (this.#closed) throw failedPrecondition('nftables: the firewall has been closed');
+    // A library call on a freed context would crash the process.
+    if (this.#closed) throw failedPrecondition('nftables: the firewall is closed');
     const failed = (this.#api.run(this.#context, commands) as number) !== 0;
     // Reading a buffer empties it, so both are read every time.
     const output = (this.#api.output(this.#context) as string | null) ?? '';
@@ -169,7 +171,7 @@ export class Nftables {
       const [cause = '', command = ''] = error.trim().split('\n');
       throw failedPrecondition(
         `nftables: ${cause.replace(/^Error: /, '') || 'the commands were refused'}${quote(command)}`,
-        'The agent needs CAP_NET_ADMIN and Linux 5.6 or newer with nf_tables; `nft list ruleset` shows what is there.',
+        'The agent needs CAP_NET_ADMIN and Linux 5.6 or newer with nf_tables; `nft list ruleset` shows the present rules.',
       );
     }
     return output;

@@ -1,15 +1,15 @@
-// What the kernel has of weft's table, and what differs between that and what is wanted.
+// weft's nftables table as the kernel has it, and its differences.
 import { IpNetwork } from '../../../core/address.js';
 import type { NftMap, NftObject, NftSet } from './libnftables.js';
 import { PORT_SETS, TABLE, type Ruleset } from './ruleset.js';
 
 /** weft's table as the kernel has it. */
 export interface Listing {
-  /** Everything but the elements of sets, in the words of this library: equal texts mean an untouched structure. */
+  /** Everything but set elements, in this library's form: equal texts mean an unchanged structure. */
   structure: string;
   chains: ReadonlyMap<string, { base: string; comments: string[] }>;
   sets: ReadonlyMap<string, { type: string; elements: ReadonlySet<string> }>;
-  /** Words for what weft would never put into its table. */
+  /** Descriptions of what weft never puts into its table. */
   odd: string[];
 }
 
@@ -21,7 +21,7 @@ export interface Difference {
   elements: { set: string; add: string[]; remove: string[] }[];
 }
 
-/** @param objects what `list table inet weft` answered */
+/** @param objects output of `list table inet weft` */
 export function parseListing(objects: readonly NftObject[]): Listing {
   const chains = new Map<string, { base: string; comments: string[] }>();
   const sets = new Map<string, { type: string; elements: ReadonlySet<string> }>();
@@ -66,7 +66,7 @@ const baseOf = (type = '', hook = '', prio = 0, policy = ''): string => `${type}
 const typesOf = (set: NftSet): string[] =>
   Array.isArray(set.type) ? set.type.map(String) : [String(set.type)];
 
-/** What a map leads to: nft 1.0.6 tells it as text, later ones as a list. */
+/** A map's value type: nft 1.0.6 prints it as text, later ones as a list. */
 const dataOf = ({ map }: NftMap): string[] =>
   Array.isArray(map) ? map.map(String) : String(map).split(' . ');
 
@@ -77,7 +77,7 @@ function mappingText(map: NftMap, element: unknown): string | undefined {
   return key === undefined || data === undefined ? undefined : `${key} : ${data}`;
 }
 
-/** An element as nft reads it. Undefined for one with a time limit, a comment or a form that weft does not use. */
+/** An element in nft's syntax. Undefined for one with a timeout, a comment or a form that weft does not use. */
 function elementText(set: NftSet, element: unknown): string | undefined {
   const interval = Array.isArray(set.flags) && set.flags.includes('interval');
   return concatenation(typesOf(set), element, interval);
@@ -96,7 +96,7 @@ function partText(type: string, part: unknown, interval: boolean): string | unde
   if (typeof part === 'string') {
     if (type === 'ifname') return `"${part}"`;
     if (type === 'inet_proto') return part;
-    // The library leaves the length of a whole address out.
+    // The library omits the length of a whole address.
     const text = prefixText(part, type === 'ipv4_addr' ? 32 : 128);
     return interval ? text : text.slice(0, text.indexOf('/'));
   }
@@ -109,7 +109,7 @@ function partText(type: string, part: unknown, interval: boolean): string | unde
 
 function prefixText(address: string, length: number): string {
   const text = `${address}/${length}`;
-  // inet_ntop(3) writes as RFC 5952 does, except that it shows IPv4 addresses inside IPv6 ones with dots.
+  // inet_ntop(3) formats as RFC 5952 does, except that it shows IPv4 addresses inside IPv6 ones with dots.
   return address.includes(':') && address.includes('.')
     ? (IpNetwork.tryParse(text)?.toString() ?? text)
     : text;
@@ -119,8 +119,8 @@ const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /**
- * What is to be done to come from the listing to the wanted table.
- * @param asWritten the structure that was read back after weft wrote the rules, where it is known
+ * The changes from the listing to the wanted table.
+ * @param asWritten the structure as read back after weft wrote the rules, where known
  */
 export function compare(
   listing: Listing | undefined,
@@ -150,7 +150,7 @@ export function compare(
   return { words, structural: structural.length > 0, elements };
 }
 
-/** The wanted table with the ports that are open besides: the records that want them may still be coming in. */
+/** The wanted table with further open ports: their records may still be arriving. */
 export function keepingPorts(wanted: Ruleset, listing: Listing): Ruleset {
   const sets = new Map(wanted.sets);
   for (const name of PORT_SETS) {
@@ -164,7 +164,7 @@ export function keepingPorts(wanted: Ruleset, listing: Listing): Ruleset {
   return { sets, chains: wanted.chains };
 }
 
-/** Of a map's element what comes before the place it leads to. */
+/** The key of a map's element, without its value. */
 const keyOf = (element: string): string => element.split(' : ')[0] ?? element;
 
 function structuralWords(listing: Listing, wanted: Ruleset): string[] {
@@ -180,7 +180,7 @@ function structuralWords(listing: Listing, wanted: Ruleset): string[] {
       words.push(
         missing.length > 0
           ? `chain ${name}: ${missing.map((comment) => `rule "${comment}"`).join(', ')} missing`
-          : `chain ${name}: rules that weft did not put there, or in another order`,
+          : `chain ${name}: rules that weft did not add, or in another order`,
       );
     }
   }
@@ -196,7 +196,7 @@ function structuralWords(listing: Listing, wanted: Ruleset): string[] {
   return words;
 }
 
-/** At most a few by name: 500 networks would fill a page. */
+/** Names only the first few: 500 networks would fill a page. */
 function listed(elements: readonly string[]): string {
   const shown = elements.slice(0, 3).map((element) => element.replaceAll('"', ''));
   return elements.length > shown.length
@@ -204,7 +204,7 @@ function listed(elements: readonly string[]): string {
     : shown.join(', ');
 }
 
-/** Commands that bring the elements into place, in one transaction; deletions first, for what they make room for. */
+/** Commands that correct the elements, in one transaction; deletions first, to make room for additions. */
 export function renderElements(elements: Difference['elements']): string {
   const commands = (
     verb: 'delete' | 'add',

@@ -1,5 +1,7 @@
-// The firewall by nftables: one table of weft's own, `inet weft`, written through libnftables in this process. While all
-// is well, a comparison starts no process, and where the ruleset has not moved since the last one it lists nothing.
+// Firewall driver for nftables: one table, `inet weft`.
+//
+// It is written through libnftables in this process. Without drift a comparison starts no process, and where the ruleset
+// generation has not changed it lists nothing.
 import type { Family } from '../../../core/address.js';
 import { failedPrecondition, messageOf } from '../../../core/errors.js';
 import type { Firewall, FirewallPort } from '../../../core/firewall.js';
@@ -32,17 +34,17 @@ const FAMILIES = [4, 6] as const;
 /** The one chain that this driver has in the tables of the iptables family. */
 const EXPECTED_CHAINS = ['WEFT-ACCEPT'];
 
-/** A comparison after which everything was in place. */
+/** The result of a comparison that found no difference. */
 interface Settled {
   generation: number;
   desired: string;
   problems: Problem[];
 }
 
-/** A desired state and what it compiles to. */
+/** A desired state and the table that it compiles to. */
 interface DesiredRules {
   key: string;
-  /** Of everything but the ports. */
+  /** Key of everything but the ports. */
   base: string;
   ruleset: Ruleset | undefined;
 }
@@ -55,11 +57,11 @@ export class NftablesFirewall implements NodeFirewallDriver {
   readonly #mutex = new Mutex();
   readonly #log: FirewallLog | undefined;
   #settled: Settled | undefined;
-  /** What was last put in place, to tell drift from change. */
+  /** What was last applied, to tell drift from change. */
   #placed: DesiredRules | undefined;
-  /** The ruleset's generation when the table was last known to be as it was put in place. */
+  /** The ruleset generation at which the table last matched what was applied. */
   #known: number | undefined;
-  /** The table's structure as it was read back after it was written. */
+  /** The table's structure as read back after it was written. */
   #asWritten: string | undefined;
   #sweptLegacy = false;
 
@@ -84,7 +86,7 @@ export class NftablesFirewall implements NodeFirewallDriver {
     );
   }
 
-  /** Answers false where nobody knows whether the table is still as it was: then all of it has to be compared. */
+  /** Returns false where the table may have changed: then all of it must be compared. */
   #changeElements(
     desired: Firewall,
     added: readonly FirewallPort[],
@@ -100,7 +102,7 @@ export class NftablesFirewall implements NodeFirewallDriver {
     try {
       if (changes.length > 0) this.#nft.run(renderElements(changes));
     } catch (error) {
-      this.#log?.debug('elements refused, everything is compared', { error: messageOf(error) });
+      this.#log?.debug('elements rejected, comparing everything', { error: messageOf(error) });
       return false;
     }
     for (const { set, add, remove } of changes) {
@@ -110,7 +112,7 @@ export class NftablesFirewall implements NodeFirewallDriver {
     placed.key = base + portsKey(desired);
     const settled = this.#settled?.generation === generation;
     const after = generation + (changes.length > 0 ? 1 : 0);
-    // Where somebody else has written at the same time, the next look finds out what.
+    // If another program has written at the same time, the next comparison detects it.
     this.#known = this.#probe.generation() === after ? after : undefined;
     if (this.#settled !== undefined && settled && this.#known !== undefined) {
       this.#settled = { ...this.#settled, generation: after, desired: placed.key };
@@ -134,7 +136,7 @@ export class NftablesFirewall implements NodeFirewallDriver {
       this.#settled = undefined;
       const rules =
         this.#placed?.key === key ? this.#placed : { key, base, ruleset: compileRuleset(desired) };
-      // Read once: what is written from here on changes none of the chains that matter below.
+      // Read once: what is written from here on changes no chain that matters below.
       const chains = this.#nft.list('list chains');
       this.#ensureTable(rules, desired.keepPorts === true, report);
       await this.#ensureAccepted(families, chains, report);
@@ -179,7 +181,7 @@ export class NftablesFirewall implements NodeFirewallDriver {
     report.applied.push(...applied);
   }
 
-  /** A table that sleeps, say. Taken off before anything else: what the table holds is worth keeping. */
+  /** Flags such as dormant. They are cleared before anything else: the table's contents are worth keeping. */
   #unflag(report: DriverReport): void {
     if ((this.#probe.tableFlags('inet', 'weft') ?? 0) === 0) return;
     this.#nft.run(`add table ${TABLE}\n`);
@@ -192,7 +194,7 @@ export class NftablesFirewall implements NodeFirewallDriver {
         this.#nft.run(renderElements(difference.elements));
         return;
       } catch {
-        // Some kernels refuse to take an interval out and put one that overlaps it in within one transaction.
+        // Some kernels reject deleting an interval and adding an overlapping one within one transaction.
       }
     }
     this.#nft.run(renderReplacement(wanted));
@@ -226,7 +228,7 @@ export class NftablesFirewall implements NodeFirewallDriver {
     }
   }
 
-  /** INPUT chains of iptables-nft that are closed; what is in them only iptables itself tells whole. */
+  /** INPUT chains of iptables-nft that drop; only iptables itself lists their rules completely. */
   async #closedInputs(
     chains: readonly NftObject[],
     families: readonly Family[],
@@ -246,7 +248,7 @@ export class NftablesFirewall implements NodeFirewallDriver {
     return problems;
   }
 
-  /** The tables of iptables-legacy, where they are in use: nothing tells when they change, so they are read each time. */
+  /** The tables of iptables-legacy, where they are in use: nothing reports their changes, so they are read each time. */
   async #ensureLegacy(
     families: readonly Family[],
     tunnelPorts: readonly number[],
@@ -257,7 +259,7 @@ export class NftablesFirewall implements NodeFirewallDriver {
       const tables = legacyTables(family);
       if (!tables.includes('filter') && !(sweep && tables.includes('nat'))) continue;
       const legacy = await this.#accept.commands('legacy', family);
-      // Without the command nobody can have closed the tables since boot either, other than by one of his own.
+      // Without the command no program can have changed the tables since boot either, other than by a binary of its own.
       if (legacy === undefined) continue;
       let saved = await legacy.save(sweep ? undefined : 'filter');
       if (sweep && hasOwnChain(ownedBy(saved), EXPECTED_CHAINS)) {
@@ -285,7 +287,8 @@ export class NftablesFirewall implements NodeFirewallDriver {
       if (this.#probe.tableFlags('inet', 'weft') !== undefined) this.#nft.run(`delete table ${TABLE}\n`);
       const nft = hasOwnChain(xtablesChains(this.#nft.list('list chains')));
       const { failures } = await cleanEveryXtables({ nft });
-      if (failures.length > 0) throw failedPrecondition(`firewall: rules are left: ${failures.join('; ')}`);
+      if (failures.length > 0)
+        throw failedPrecondition(`firewall: rules could not be removed: ${failures.join('; ')}`);
     });
   }
 
@@ -300,7 +303,7 @@ const baseKey = ({ networks, others, keepPorts, tunnelPorts, bridged }: Firewall
 
 const portsKey = ({ ports }: Firewall): string => [...(ports?.keys() ?? [])].join();
 
-/** What these ports change in the sets; an element that another port needs stays. */
+/** The set changes for these ports; an element that another port needs stays. */
 function elementChanges(
   desired: Firewall,
   added: readonly FirewallPort[],
@@ -317,7 +320,7 @@ function elementChanges(
   for (const { set, element } of removed.flatMap(portElements)) {
     const needed = (port: FirewallPort): boolean =>
       portElements(port).some((other) => other.set === set && other.element === element);
-    // Elements of maps are a port's alone.
+    // Elements of maps belong to one port each.
     const shared = !element.includes(' : ') && [...(desired.ports?.values() ?? [])].some(needed);
     if (!shared && has(set, element)) changeOf(set).remove.push(element);
   }
@@ -347,7 +350,7 @@ function add(report: DriverReport, more: Pick<DriverReport, 'repaired' | 'applie
   report.problems.push(...more.problems);
 }
 
-/** Whether this kernel can hold weft's table; asked without changing anything. @throws WeftError FAILED_PRECONDITION */
+/** Checks without changing anything that this kernel supports weft's table. @throws WeftError FAILED_PRECONDITION */
 export function probeNftables(nft: Nftables, sample: Ruleset | undefined): void {
   nft.check(renderReplacement(sample));
 }

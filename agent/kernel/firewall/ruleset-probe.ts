@@ -1,6 +1,7 @@
-// Two things about the ruleset that the kernel is asked for directly, in a microsecond or two each: the number of its
-// generation, which counts up with every transaction of nf_tables, iptables-nft's included, so that where it has not moved a
-// comparison of everything is saved; and a table's flags, before libnftables is asked for the table (see Nftables.listTable).
+// Reads the ruleset's generation and a table's flags by netlink.
+//
+// Each takes a microsecond or two. The generation is incremented by every nf_tables transaction, including iptables-nft's, so
+// that an unchanged one saves a full comparison; the flags are read before libnftables lists the table (see Nftables.listTable).
 import koffi from 'koffi';
 
 const AF_NETLINK = 16;
@@ -18,7 +19,7 @@ const NFT_MSG = {
 };
 const NFTA_TABLE = { NAME: 1, FLAGS: 2 };
 const NFTA_GEN_ID = 1;
-/** NFPROTO_* of linux/netfilter.h, by nft's words. */
+/** NFPROTO_* of linux/netfilter.h, by nft's names. */
 const FAMILIES: Readonly<Record<string, number>> = { inet: 1, ip: 2, arp: 3, netdev: 5, bridge: 7, ip6: 10 };
 /** nlmsghdr and nfgenmsg. */
 const HEADERS = 20;
@@ -33,7 +34,7 @@ function load() {
   };
 }
 
-/** Belongs to the network namespace that it was made in. */
+/** Belongs to the network namespace that it was created in. */
 export class RulesetProbe {
   readonly #libc = load();
   #fd: number;
@@ -47,7 +48,7 @@ export class RulesetProbe {
     return this.#ask(NFT_MSG.GETGEN, NFT_MSG.NEWGEN, 0, Buffer.alloc(0))?.get(NFTA_GEN_ID);
   }
 
-  /** NFT_TABLE_F_* of a table (dormant, owner, persist), 0 for none of them; undefined where there is no such table. */
+  /** NFT_TABLE_F_* of a table (dormant, owner, persist), 0 for none of them; undefined where the table does not exist. */
   tableFlags(family: string, name: string): number | undefined {
     const text = Buffer.from(`${name}\0`);
     const attribute = Buffer.alloc(4 + ((text.length + 3) & ~3));
@@ -58,7 +59,7 @@ export class RulesetProbe {
     return found === undefined ? undefined : (found.get(NFTA_TABLE.FLAGS) ?? 0);
   }
 
-  /** The answer's attributes of 32 bits, by their type; undefined where it is another one, such as a refusal. */
+  /** The response's 32-bit attributes by type; undefined for any other response, such as an error. */
   #ask(type: number, answer: number, family: number, attributes: Buffer): Map<number, number> | undefined {
     if (this.#fd < 0) return undefined;
     const header = Buffer.alloc(HEADERS);
@@ -70,7 +71,7 @@ export class RulesetProbe {
     if ((this.#libc.send(this.#fd, request, request.length, 0) as number) !== request.length)
       return undefined;
     const reply = Buffer.alloc(4096);
-    // The kernel answers these requests within send(2).
+    // The kernel responds to these requests within send(2).
     const length = this.#libc.recv(this.#fd, reply, reply.length, MSG_DONTWAIT) as number;
     if (length < HEADERS || reply.readUInt16LE(4) !== answer) return undefined;
     const found = new Map<number, number>();

@@ -1,5 +1,6 @@
-// weft's rules as an nftables table, by pure functions: the table that a desired state compiles to, its text, and what
-// differs between it and a listing of the kernel's. The rules stand on sets, so that a network more is elements only.
+// weft's nftables table: compiled from the desired state, and its text.
+//
+// Pure functions. The rules refer to sets, so that another network adds only elements.
 import { createHash } from 'node:crypto';
 
 import { IpNetwork } from '../../../core/address.js';
@@ -8,12 +9,12 @@ import type { Firewall, FirewallPort } from '../../../core/firewall.js';
 export const TABLE = 'inet weft';
 
 interface SetSpec {
-  /** The parts of a concatenation, in nft's names. */
+  /** The parts of a concatenation, by nft's names. */
   type: readonly string[];
   interval: boolean;
-  /** Of a map: the parts of what it leads to. */
+  /** Of a map: the parts of its values. */
   data?: readonly string[];
-  /** In the form that nft reads: `"wfbr1" . 10.1.0.0/16`, `tcp . 8080 : 10.1.0.2 . 80`. */
+  /** In nft's syntax: `"wfbr1" . 10.1.0.0/16`, `tcp . 8080 : 10.1.0.2 . 80`. */
   elements: Set<string>;
 }
 
@@ -29,12 +30,12 @@ export interface Ruleset {
   chains: ReadonlyMap<string, ChainSpec>;
 }
 
-/** A rule with the comment that stands for its text: listings of different versions print the same rule differently. */
+/** A rule whose comment identifies its text: listings of different versions print the same rule differently. */
 function rule(text: string, why: string): { text: string; comment: string } {
   return { text, comment: `${why} (${createHash('sha256').update(text).digest('hex').slice(0, 8)})` };
 }
 
-/** Where a port leads: by address and port of the host first, then by the port alone. */
+/** Translation of published ports: by address and port of the host first, then by the port alone. */
 const PORT_RULES = ([4, 6] as const).flatMap((family) => {
   const ip = family === 4 ? 'ip' : 'ip6';
   const destination = 'meta l4proto . th dport map';
@@ -50,7 +51,7 @@ const PORT_RULES = ([4, 6] as const).flatMap((family) => {
   ];
 });
 
-/** What leads a port to its container, and must come back this way. */
+/** Masquerading of traffic to published ports whose replies must come back this way. */
 const CLIENT_RULES = [
   rule('oifname @links ct status dnat ip saddr 127.0.0.0/8 masquerade fully-random', 'from 127.0.0.1'),
   ...([4, 6] as const).flatMap((family) => {
@@ -82,9 +83,9 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
     {
       type: 'nat',
       hook: 'prerouting',
-      // dstnat.
+      // Priority dstnat.
       prio: -100,
-      // Who stands on the same link could otherwise address a port of 127.0.0.1 to this host.
+      // A host on the same link could otherwise address a port of 127.0.0.1 to this host.
       rules: [
         rule('ip daddr 127.0.0.0/8 accept', 'the loopback is reached from the host alone'),
         ...PORT_RULES,
@@ -97,7 +98,7 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
       type: 'nat',
       hook: 'output',
       prio: -100,
-      // The kernel forwards nothing from or to ::1: whoever asks there is refused at once instead of waiting.
+      // The kernel forwards nothing from or to ::1: a client there gets an error at once instead of waiting.
       rules: [rule('ip6 daddr ::1 accept', 'no way from ::1'), ...PORT_RULES],
     },
   ],
@@ -108,7 +109,7 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
       hook: 'forward',
       prio: 0,
       rules: [
-        // Both directions of what was led to a container: a published port, or a port that somebody else forwards.
+        // Both directions of translated flows to a container: a published port, or a port that another program forwards.
         rule(
           'iifname != @internal oifname != @internal ct status dnat accept',
           'published ports are reached from other networks',
@@ -122,7 +123,7 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
           'networks do not reach each other',
         ),
         // By link and not by address: with br_netfilter, multicast and neighbour discovery between the containers of
-        // one bridge come through here as well, and must go on.
+        // one bridge pass this chain as well, and must be accepted.
         rule(
           'iifname @internal iifname . oifname != @inside drop',
           'internal networks reach nothing outside',
@@ -142,9 +143,9 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
       prio: 0,
       rules: [
         rule('iifname != @links accept', 'not from a container'),
-        // Answers to what the host itself began, whatever address of its own it began it from.
+        // Replies to what the host itself began, whatever address of its own it used.
         rule('ct state established,related accept', 'answers to the host'),
-        // route_localnet, which 127.0.0.1:PORT needs, would open the host's loopback to the containers.
+        // route_localnet, which 127.0.0.1:PORT needs, would expose the host's loopback to the containers.
         rule('ip daddr 127.0.0.0/8 drop', "containers do not reach the host's loopback"),
         rule(
           'ip daddr @overlay4 iifname . ip daddr != @own4 drop',
@@ -158,7 +159,7 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
           'iifname @internal ip daddr != 224.0.0.0/4 iifname . ip daddr != @own4 drop',
           'internal networks reach the host at their gateway only',
         ),
-        // RFC 4861: neighbour discovery speaks to link-local and multicast addresses.
+        // RFC 4861: neighbour discovery uses link-local and multicast addresses.
         rule(
           'iifname @internal ip6 daddr != { fe80::/10, ff00::/8 } iifname . ip6 daddr != @own6 drop',
           'internal networks reach the host at their gateway only',
@@ -171,7 +172,7 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
     {
       type: 'nat',
       hook: 'postrouting',
-      // srcnat.
+      // Priority srcnat.
       prio: 100,
       rules: [
         ...CLIENT_RULES,
@@ -193,10 +194,10 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
 
 const quoted = (link: string): string => `"${link}"`;
 
-/** The prefixes that lie in no other of them: interval sets refuse overlaps, and hand-made networks may overlap. */
+/** The prefixes that no other one contains: interval sets reject overlaps, and hand-made networks may overlap. */
 function outermost(prefixes: readonly IpNetwork[]): IpNetwork[] {
   const sorted = prefixes.toSorted((a, b) => a.length - b.length || Number(a.base.value - b.base.value));
-  // An overlap is always a containment; the shorter prefixes come first, so one look at each length is enough.
+  // Overlapping prefixes always contain each other; the shorter ones come first, so one lookup for each length suffices.
   const kept = new Map<string, IpNetwork>();
   const lengths = [...new Set(sorted.map((prefix) => prefix.length))];
   for (const prefix of sorted) {
@@ -208,7 +209,7 @@ function outermost(prefixes: readonly IpNetwork[]): IpNetwork[] {
   return [...kept.values()];
 }
 
-/** Undefined where there are no networks: then no table is wanted either. */
+/** Undefined without networks: then no table is wanted either. */
 export function compileRuleset({ networks, others = [], ports = new Map() }: Firewall): Ruleset | undefined {
   if (networks.length === 0) return undefined;
   const internal = networks.filter((network) => network.internal);
@@ -268,12 +269,12 @@ export function compileRuleset({ networks, others = [], ports = new Map() }: Fir
   return { sets, chains: CHAINS };
 }
 
-/** Sets that only ports put elements into. */
+/** Sets whose elements come only from ports. */
 export const PORT_SETS: ReadonlySet<string> = new Set(
   [4, 6].flatMap((family) => [`itself${family}`, `gateway${family}`, `port${family}`, `addr${family}`]),
 );
 
-/** What a published port costs: one element of a map, and where its clients need the gateway's address one of a set. */
+/** The elements of a published port: one in a map, and one in a set where its clients need the gateway's address. */
 export function portElements(port: FirewallPort): { set: string; element: string }[] {
   const { hostIp, hostPort, protocol, ip } = port;
   const family = ip.includes(':') ? 6 : 4;
@@ -288,7 +289,7 @@ export function portElements(port: FirewallPort): { set: string; element: string
   return elements;
 }
 
-/** Commands that put this table in the place of whatever is there, in one transaction. */
+/** Commands that replace any existing table with this one, in one transaction. */
 export function renderReplacement(ruleset: Ruleset | undefined): string {
   const lines = [`table ${TABLE}`, `delete table ${TABLE}`];
   if (ruleset === undefined) return `${lines.join('\n')}\n`;

@@ -1,18 +1,19 @@
-// What both firewall drivers share: the report that tells drift from what was newly asked for, and the few words that
-// a driver may log.
+// What both firewall drivers share: the report and its logger.
+//
+// The report tells drift from newly desired changes.
 import type { Firewall, FirewallPort } from '../../../core/firewall.js';
 import type { FirewallDriver, FirewallReport } from '../kernel.js';
 
 export interface DriverReport extends FirewallReport {
   /**
-   * What was written because it was asked for: at the first call everything that was missing, later what the desired
-   * state has gained or lost. `repaired` holds only drift, that is, what differed from what this driver had put there.
+   * Changes to the desired state: at the first call everything that was missing, later what the desired state gained or lost.
+   * `repaired` holds only drift, that is, differences from what this driver had applied.
    */
   applied: string[];
 }
 
 export interface NodeFirewallDriver extends FirewallDriver {
-  /** @throws WeftError FAILED_PRECONDITION where the kernel or a tool refuses the rules */
+  /** @throws WeftError FAILED_PRECONDITION where the kernel or a tool rejects the rules */
   ensure(desired: Firewall): Promise<DriverReport>;
   changePorts(
     desired: Firewall,
@@ -27,7 +28,7 @@ export interface FirewallLog {
 
 export type Problem = FirewallReport['problems'][number];
 
-/** Sorts the words of a comparison into drift and what was asked for. */
+/** Sorts the descriptions of a comparison into drift and desired changes. */
 export function sortWords(
   changes: readonly string[],
   drift: readonly string[],

@@ -1,4 +1,6 @@
-// Takes what weft has in the tables of the iptables family away: at the end, and when the driver was changed.
+// Deletes weft's rules from the tables of the iptables family.
+//
+// At the end, and after a change of the driver.
 import { type Family } from '../../../core/address.js';
 import { messageOf } from '../../../core/errors.js';
 import type { Problem } from './types.js';
@@ -8,7 +10,7 @@ import { findXtables, legacyTables, type SavedTable, type Variant, type Xtables 
 /** The tables that weft writes. */
 const TABLES = ['filter', 'nat'] as const;
 
-/** Removes every chain of weft's and the jumps to them. Answers whether there were any. */
+/** Deletes every chain of weft's and the jumps to them. Returns whether there were any. */
 export async function cleanXtables(
   xtables: Xtables,
   saved: ReadonlyMap<string, SavedTable>,
@@ -23,8 +25,8 @@ export const hasOwnChain = (chains: Iterable<string>, expected: readonly string[
   [...chains].some((chain) => chain.startsWith(OWN_PREFIX) && !expected.includes(chain));
 
 /**
- * The same for every kind of iptables on the host, except `keep`. Goes on where one of them fails.
- * @returns the reasons why something may be left
+ * The same for every iptables variant on the host, except `keep`. Continues after failures.
+ * @returns the reasons why something may remain
  */
 export async function cleanEveryXtables(options: {
   nft: boolean;
@@ -55,5 +57,5 @@ const legacyInUse = (family: Family): boolean =>
 export const leftover = (why: string): Problem => ({
   what: 'rules of weft in the iptables tables',
   why,
-  fix: 'They are left from another kind of firewall; remove the chains WEFT-… and the jumps to them.',
+  fix: 'Another firewall driver left them; remove the chains WEFT-… and the jumps to them.',
 });

@@ -1,5 +1,6 @@
-// From what an iptables table holds to what weft wants in it: one script for iptables-restore, and words for people.
-// Everything of weft's is in chains named WEFT-…, and in the plain jumps that lead to them.
+// Plans an iptables table: an iptables-restore script, and its description.
+//
+// weft's rules are in chains named WEFT-…, and in the plain jumps to them.
 import type { SavedChain, SavedTable } from './xtables.js';
 
 export const OWN_PREFIX = 'WEFT-';
@@ -7,7 +8,7 @@ export const OWN_PREFIX = 'WEFT-';
 export interface Jump {
   from: string;
   to: string;
-  /** Nothing may stand before it. */
+  /** Must be the first rule. */
   first: boolean;
 }
 
@@ -19,21 +20,19 @@ export interface WantedTable {
 export const NOTHING: WantedTable = { chains: new Map(), jumps: [] };
 
 export interface TablePlan {
-  /** For iptables-restore --noflush; undefined where everything is in place. */
+  /** For iptables-restore --noflush; undefined where nothing differs. */
   script?: string;
   words: string[];
 }
 
-/** The target of a rule: what follows -j or -g. */
+/** The target of a rule: the argument of -j or -g. */
 export const targetOf = (rule: string): string | undefined =>
   /(?:^| )(?:-j|-g) (\S+)/.exec(rule.replace(/"(?:[^"\\]|\\.)*"/g, '""'))?.[1];
 
-/** A rule's hash comment stands for its text, which every version of iptables-save prints in its own way. */
+/** The hash in a rule's comment identifies its text, which every version of iptables-save prints differently. */
 const identity = (rule: string): string => /--comment "?(weft:[0-9a-f]{8})/.exec(rule)?.[1] ?? rule;
 
-/**
- * @param asWritten rules of weft's chains as they were read back after they were written, where that is known
- */
+/** @param asWritten rules of weft's chains as read back after they were written, where known */
 export function planTable(
   name: string,
   saved: SavedTable | undefined,
@@ -54,7 +53,7 @@ export function planTable(
     words.push(word);
     rewrite = true;
   }
-  // All chains at once: they refer to each other, and a chain has to be there before a rule leads to it.
+  // All chains at once: they refer to each other, and a chain must exist before a rule jumps to it.
   if (rewrite) {
     for (const chain of wanted.chains.keys()) lines.push(`:${chain} - [0:0]`);
     for (const [chain, rules] of wanted.chains) for (const rule of rules) lines.push(`-A ${chain} ${rule}`);
@@ -73,7 +72,7 @@ export function planTable(
     words.push(jumpWord(name, from, toOwn, jumps));
   }
   for (const jump of wanted.jumps) {
-    // A built-in chain that is not listed has never been used; naming it makes it.
+    // A built-in chain that is not listed has never been used; naming it creates it.
     if (have.has(jump.from)) continue;
     lines.push(`-I ${jump.from} 1 -j ${jump.to}`);
     words.push(`${name} ${jump.from}: jump to ${jump.to} missing`);

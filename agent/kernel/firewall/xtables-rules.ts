@@ -1,5 +1,6 @@
-// weft's rules as iptables chains, for the hosts that are without nftables: the same meaning as ruleset.ts, written as
-// lists of rules for each network, so that nothing but iptables itself is needed.
+// weft's rules as iptables chains, for hosts without nftables.
+//
+// The same meaning as ruleset.ts, as lists of rules for each network, so that iptables alone suffices.
 import { createHash } from 'node:crypto';
 
 import type { Family, IpNetwork } from '../../../core/address.js';
@@ -10,14 +11,11 @@ import type { WantedTable } from './xtables-plan.js';
 export interface WantedTables {
   filter: WantedTable;
   nat: WantedTable;
-  /** Whether the family can be done without: only rules for completeness' sake are in here. */
+  /** Whether the family may be missing: its rules only complete the set. */
   optional: boolean;
 }
 
-/**
- * Undefined where nothing is wanted in this family.
- * @param open whether there are ports although `firewall` names none
- */
+/** Undefined where nothing is wanted in this family. @param open whether ports are open although `firewall` has none */
 export function compileTables(firewall: Firewall, family: Family, open = false): WantedTables | undefined {
   const { networks, others = [] } = firewall;
   const prefixesOf = (prefixes: readonly IpNetwork[]): string[] =>
@@ -25,7 +23,7 @@ export function compileTables(firewall: Firewall, family: Family, open = false):
   const joined = networks.flatMap((network) => prefixesOf(network.prefixes));
   const overlays = [...joined, ...prefixesOf(others)];
   const optional = joined.length === 0;
-  // An internal network without addresses of this family must not get out by it either.
+  // An internal network must not get out by this family either, if it has no addresses of it.
   if (optional && !networks.some((network) => network.internal)) return undefined;
   const multicast = family === 4 ? ['224.0.0.0/4'] : ['ff00::/8'];
   const linkLocal = family === 4 ? [] : ['fe80::/10'];
@@ -38,11 +36,11 @@ export function compileTables(firewall: Firewall, family: Family, open = false):
     for (const from of links) for (const to of links) isolation.push(rule(`-i ${from} -o ${to}`, 'RETURN'));
     for (const link of links) isolation.push(rule(`-i ${link}`, 'DROP'), rule(`-o ${link}`, 'DROP'));
   }
-  // Both directions of what was led to a container: a published port, or a port that somebody else forwards.
+  // Both directions of translated flows to a container: a published port, or a port that another program forwards.
   isolation.push(rule('-m conntrack --ctstate DNAT', 'RETURN'));
   for (const { links, prefixes, reaches = [], internal } of networks) {
     for (const link of links) {
-      // route_localnet, which 127.0.0.1:PORT needs, would open the host's loopback to the containers.
+      // route_localnet, which 127.0.0.1:PORT needs, would expose the host's loopback to the containers.
       if (family === 4) input.push(rule(`-d 127.0.0.0/8 -i ${link}`, 'DROP'));
       const own = prefixesOf([...prefixes, ...reaches]).map((prefix) =>
         rule(`-d ${prefix} -i ${link}`, 'RETURN'),
@@ -92,9 +90,9 @@ function compileNat(
     const loopback = family === 4 ? '-d 127.0.0.0/8' : '-d ::1/128';
     const local = rule('-m addrtype --dst-type LOCAL', PORTS_CHAIN);
     chains.set(PORTS_CHAIN, ports.toSorted(byAddressFirst).map(portRule));
-    // Who stands on the same link could otherwise address a port of 127.0.0.1 to this host.
+    // A host on the same link could otherwise address a port of 127.0.0.1 to this host.
     chains.set('WEFT-PREROUTING', family === 4 ? [rule(loopback, 'RETURN'), local] : [local]);
-    // The kernel forwards nothing from or to ::1: whoever asks there is refused at once instead of waiting.
+    // The kernel forwards nothing from or to ::1: a client there gets an error at once instead of waiting.
     chains.set('WEFT-OUTPUT', family === 6 ? [rule(loopback, 'RETURN'), local] : [local]);
   }
   postrouting.push(...masquerading.map((prefix) => rule(`-s ${prefix}`, 'WEFT-MASQUERADE')));
@@ -109,7 +107,7 @@ function compileNat(
   ]);
   return {
     chains,
-    // Their place does not matter: what others translate in these chains is not weft's traffic.
+    // Their position does not matter: what others translate in these chains is not weft's traffic.
     jumps: [
       ...(published
         ? [
@@ -122,7 +120,7 @@ function compileNat(
   };
 }
 
-/** One rule for each port: iptables has no maps, and ipset is not everywhere. */
+/** One rule for each port: iptables has no maps, and not every host has ipset. */
 export const PORTS_CHAIN = 'WEFT-PORTS';
 
 function portRule({ hostIp, hostPort, protocol, ip, port }: FirewallPort): string {
@@ -135,7 +133,7 @@ function portRule({ hostIp, hostPort, protocol, ip, port }: FirewallPort): strin
 const byAddressFirst = (a: FirewallPort, b: FirewallPort): number =>
   Number(a.hostIp === undefined) - Number(b.hostIp === undefined);
 
-/** Clients whose answers would not come back this way are shown to the container under the gateway's address. */
+/** Clients whose replies would not come back this way appear to the container under the gateway's address. */
 function clientRules({ networks }: Firewall, family: Family, ports: readonly FirewallPort[]): string[] {
   const ofFamily = (prefixes: readonly IpNetwork[]): string[] =>
     prefixes.filter((prefix) => prefix.family === family).map(String);
@@ -163,7 +161,7 @@ function clientRules({ networks }: Firewall, family: Family, ports: readonly Fir
   ];
 }
 
-/** The same table with weft's links accepted, for hosts that drop or reject what they do not know. */
+/** The same table with weft's links accepted, for hosts that drop or reject unknown traffic. */
 export function withAccept(filter: WantedTable): WantedTable {
   const chains = new Map(filter.chains);
   chains.set('WEFT-FORWARD', [...(chains.get('WEFT-FORWARD') ?? []), ...ACCEPT_RULES]);

@@ -1,6 +1,7 @@
-// The iptables family of commands: which of them this host has, what their tables hold, and how a change is handed to
-// them. There are two of each (iptables-nft, which writes nf_tables, and iptables-legacy), with tables of their own,
-// and a packet passes both.
+// The iptables commands of this host: lookup, reading and writing tables.
+//
+// There are two variants (iptables-nft, which writes nf_tables, and iptables-legacy), each with tables of its own, and a packet
+// passes both.
 import { execFile } from 'node:child_process';
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,7 +14,7 @@ export type Variant = 'nft' | 'legacy';
 export interface SavedChain {
   /** Of built-in chains only. */
   policy?: string;
-  /** Rules in iptables-save's words, without `-A CHAIN `. */
+  /** Rules in iptables-save's form, without `-A CHAIN `. */
   rules: string[];
 }
 
@@ -36,18 +37,18 @@ export class Xtables {
     this.name = `${family === 4 ? 'iptables' : 'ip6tables'} (${variant})`;
   }
 
-  /** All tables, or the one that is named. @throws WeftError FAILED_PRECONDITION */
+  /** All tables, or the named one. @throws WeftError FAILED_PRECONDITION */
   async save(table?: string): Promise<Map<string, SavedTable>> {
     return parseSaved(await execute(this.saveCommand, table === undefined ? [] : ['-t', table]));
   }
 
-  /** Carries a script of iptables-restore out, each table at once, and leaves what it does not name. */
+  /** Runs an iptables-restore script, atomically for each table; tables that it does not name stay. */
   async restore(script: string): Promise<void> {
     await execute(this.restoreCommand, ['-w', LOCK_SECONDS, '--noflush'], script);
   }
 }
 
-/** The output of iptables-save. */
+/** Parses the output of iptables-save. */
 export function parseSaved(text: string): Map<string, SavedTable> {
   const tables = new Map<string, SavedTable>();
   let table: SavedTable = new Map();
@@ -84,13 +85,13 @@ function execute(command: string, args: string[], input?: string): Promise<strin
         reject(
           failedPrecondition(
             `${command}: ${said || messageOf(error)}`,
-            `Run \`${[command, ...args].join(' ')}\` by hand to see what stands in the way.`,
+            `Run \`${[command, ...args].join(' ')}\` by hand to see why it fails.`,
             { cause: error },
           ),
         );
       },
     );
-    // A command that ends before it has read everything says why on its own.
+    // A command that ends before it has read everything reports why itself.
     child.stdin?.on('error', () => undefined);
     child.stdin?.end(input ?? '');
   });
@@ -112,7 +113,7 @@ function findCommand(name: string): string | undefined {
 
 const baseName = (family: Family): string => (family === 4 ? 'iptables' : 'ip6tables');
 
-/** The commands of one variant, by their own names, or by the plain one where that is this variant. */
+/** The commands of one variant, under their own names, or under the plain ones where those are this variant. */
 export async function findXtables(family: Family, variant: Variant): Promise<Xtables | undefined> {
   const base = baseName(family);
   const save = findCommand(`${base}-${variant}-save`);
@@ -122,23 +123,23 @@ export async function findXtables(family: Family, variant: Variant): Promise<Xta
   return plain?.variant === variant ? plain : undefined;
 }
 
-/** The commands that this host uses when nobody says which. */
+/** The commands that this host uses by default. */
 export async function findDefaultXtables(family: Family): Promise<Xtables | undefined> {
   const base = baseName(family);
   const [command, save, restore] = [base, `${base}-save`, `${base}-restore`].map(findCommand);
   if (command === undefined || save === undefined || restore === undefined) return undefined;
-  // Before 1.8 there was only the one that is now called legacy, and it did not say so.
+  // Before 1.8 there was only the variant now called legacy, and its version did not name it.
   const variant = (await execute(command, ['-V'])).includes('nf_tables') ? 'nft' : 'legacy';
   return new Xtables(family, variant, save, restore);
 }
 
 /**
- * The tables of iptables-legacy that are in use in this network namespace. Asking iptables-legacy itself would make
- * the tables and load their modules.
+ * The tables of iptables-legacy that are in use in this network namespace. Running iptables-legacy itself would create the tables
+ * and load their modules.
  */
 export function legacyTables(family: Family): string[] {
   try {
-    // Read on the main thread: no other work can have moved it to another network namespace meanwhile.
+    // Read on the main thread: no other work can move it to another network namespace meanwhile.
     return readFileSync(`/proc/self/net/${family === 4 ? 'ip' : 'ip6'}_tables_names`, 'utf8')
       .split('\n')
       .filter(Boolean);

@@ -33,7 +33,7 @@ export const address: ItemCodec<AddressObject> = {
       fixed([1, v6 ? AF_INET6 : AF_INET], [1, length], [1, v6 && put ? IFA_F_NODAD : 0], [1, 0], [4, index]),
       ipAttr(IFA.LOCAL, ip),
       ipAttr(IFA.ADDRESS, ip),
-      // Kernels before 5.18 do not know it and pass over it.
+      // Kernels before 5.18 ignore this attribute.
       ...(put ? [u8Attr(IFA.PROTO, WEFT_MARK)] : []),
     ]);
     return put
@@ -61,11 +61,11 @@ export function decodeAddress(body: Buffer, links: LinkLookup): DecodedAddress |
 
 const LINK_LOCAL = `${BRIDGE_LINK_LOCAL}/64`;
 
-/** Addresses matter on links of weft's alone. */
+/** Only addresses on weft's links count. */
 export function addressObject(address: DecodedAddress, links: LinkLookup): ActualObject | undefined {
-  // The kernel makes link-local ones by itself, but not weft's.
-  const told = address.global || address.marked || (!links.marksAddresses && address.text === LINK_LOCAL);
-  if (!address.link.owned || !told) return undefined;
+  // The kernel creates link-local addresses by itself, except weft's own.
+  const relevant = address.global || address.marked || (!links.marksAddresses && address.text === LINK_LOCAL);
+  if (!address.link.owned || !relevant) return undefined;
   return {
     object: { kind: 'address', link: address.link.name, address: address.text },
     // On the bridge of a LAN they are the host's.

@@ -10,13 +10,13 @@ const BRIDGE_FLAGS_SELF = 2;
 const VLAN_INFO = { PVID: 2, UNTAGGED: 4, RANGE_BEGIN: 8, RANGE_END: 16 } as const;
 const RTEXT_FILTER_BRVLAN = 2;
 
-/** ifinfomsg of the bridge's own family. */
+/** ifinfomsg of the bridge family. */
 const bridgeInfo = (index = 0): Buffer => fixed([1, AF_BRIDGE], [1, 0], [2, 0], [4, index], [4, 0], [4, 0]);
 
 const vlanInfo = (flags: number, vlan: number): Buffer =>
   attr(BRIDGE.VLAN_INFO, fixed([2, flags], [2, vlan]));
 
-/** The VLANs of all bridges and their ports. */
+/** Dumps the VLANs of all bridges and their ports. */
 export const dumpBridgeVlans: Request = {
   type: RTM.GETLINK,
   flags: 0,
@@ -33,7 +33,7 @@ export function bridgeVlanRequest(object: BridgeVlanObject, index: number, put: 
   };
 }
 
-/** Puts a port into this VLAN, untagged, and no other: a bridge of others puts every port into one of its choice. */
+/** Puts a port into this VLAN alone, untagged: an unowned bridge adds every port to its default VLAN. */
 export function accessPortRequests(index: number, vlan: number): Request[] {
   const all = [vlanInfo(VLAN_INFO.RANGE_BEGIN, 1), vlanInfo(VLAN_INFO.RANGE_END, 4094)];
   const one = vlanInfo(VLAN_INFO.PVID | VLAN_INFO.UNTAGGED, vlan);
@@ -43,11 +43,11 @@ export function accessPortRequests(index: number, vlan: number): Request[] {
   ];
 }
 
-/** One message of `dumpBridgeVlans`. */
+/** Decodes one message of `dumpBridgeVlans`. */
 export function decodeBridgeVlans(body: Buffer): { index: number; entries: BridgeVlanEntry[] } {
   const spec = decodeAttrs(body, 16).get(IFLA.AF_SPEC) ?? Buffer.alloc(0);
   const entries: BridgeVlanEntry[] = [];
-  // The same attribute comes many times over, which a map of attributes cannot hold.
+  // The attribute is repeated, which a map of attributes cannot hold.
   for (let at = 0; at + 8 <= spec.length;) {
     const length = spec.readUInt16LE(at);
     if (length < 4) break;

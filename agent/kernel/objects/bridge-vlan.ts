@@ -1,4 +1,4 @@
-// VLANs of bridges of weft's and of their ports.
+// VLANs of weft's bridges and their ports.
 import type { BridgeVlanObject } from '../../../core/objects/index.js';
 import type { Message, Request } from '../netlink-message.js';
 import { bridgeVlanRequest, decodeBridgeVlans, dumpBridgeVlans } from './bridge-vlan-messages.js';
@@ -17,7 +17,7 @@ export const bridgeVlan: ItemCodec<BridgeVlanObject> = {
     ),
 };
 
-/** Of a bridge, and of a port that weft made it; the VLAN that a container's port is in is part of its link. */
+/** VLANs of a bridge, and of a port that weft made; a container port's VLAN is part of its link. */
 export function vlanObjects(
   link: KernelLink,
   entries: readonly BridgeVlanEntry[],
@@ -35,7 +35,7 @@ export function vlanObjects(
   }));
 }
 
-/** By the index of each port of a bridge that tells VLANs apart, and of the bridge. On the node alone. */
+/** By the index of each port of a VLAN-filtering bridge, and of the bridge. On the node only. */
 export function readBridgeVlans(
   links: ReadonlyMap<number, KernelLink>,
   dump: (request: Request) => Message[],

@@ -16,15 +16,16 @@ export const bridge: LinkCodec<BridgeLink> = {
   infoKind: 'bridge',
   roles: ['node'],
   create: (link) => [
-    // No MTU: it follows that of its ports until somebody sets one, and this would not count (net/bridge/br_device.c).
+    // No MTU: it follows that of the ports until it is set explicitly, and a value at creation is not kept
+    // (net/bridge/br_device.c).
     macAttr(IFLA.ADDRESS, link.mac),
-    // A port forwards from the first packet on; without IGMP groups to track every multicast goes to every port.
+    // A port forwards from the first packet on; without IGMP groups to track, every multicast goes to every port.
     linkInfo(
       'bridge',
       u32Attr(BRIDGE.FORWARD_DELAY, 0),
       u32Attr(BRIDGE.STP_STATE, 0),
       u8Attr(BRIDGE.MCAST_SNOOPING, 0),
-      // No port is in a VLAN before it is put into one.
+      // A port is in no VLAN until it is added to one.
       ...(link.vlans === true
         ? [u8Attr(BRIDGE.VLAN_FILTERING, 1), u16Attr(BRIDGE.VLAN_DEFAULT_PVID, 0)]
         : []),

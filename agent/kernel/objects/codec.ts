@@ -1,14 +1,14 @@
-// What the kernel layer asks of a kind of kernel object: how it is written and read.
+// Codec interfaces: how each kind of kernel object is encoded and decoded.
 //
-// Each kind answers in a file of its own; links.ts and items.ts list them, total over core's kinds.
+// Each kind implements them in a file of its own; links.ts and items.ts list them, total over core's kinds.
 import type { ActualObject, ItemObject, LinkObject } from '../../../core/objects/index.js';
 import type { NamespaceRole } from '../kernel.js';
 import type { Attrs, Request } from '../netlink-message.js';
-import type { Refusal } from '../netlink-socket.js';
+import type { KernelError } from '../netlink-socket.js';
 import type { BridgeVlanEntry, KernelLink, LinkLookup, View } from './readings.js';
 
-/** A step that cannot be carried out as things are. */
-export class StepRefused extends Error implements Refusal {
+/** A step that cannot be applied in the present state. */
+export class StepRefused extends Error implements KernelError {
   constructor(
     readonly errno: string,
     why: string,
@@ -20,19 +20,19 @@ export class StepRefused extends Error implements Refusal {
 export interface LinkContext {
   /** @throws StepRefused ENODEV */
   bridgeIndex: (name: string) => number;
-  /** The open namespace that the other end of this link is made in. */
+  /** The open namespace that the other end of this link is created in. */
   peerFd: (link: string) => number | undefined;
 }
 
-/** Methods, not function properties: the list hands out a codec for whatever object it was found by. */
+/** Methods, not function properties: the list hands out a codec for whatever object it was looked up by. */
 export interface LinkCodec<L extends LinkObject> {
-  /** IFLA_INFO_KIND, by which it is recognised; empty: a device without. */
+  /** IFLA_INFO_KIND, by which the type is recognised; empty for a device without one. */
   infoKind: string;
-  /** Where such a link is one of weft's objects. */
+  /** The namespaces in which such a link is one of weft's objects. */
   roles: readonly NamespaceRole[];
-  /** The attributes of a new one beside its name and mark. Absent: it is not made from the namespace that it is seen in. */
+  /** The attributes of a new link beside its name and mark. Absent: it is not created from the namespace that it is seen in. */
   create?(link: L, context: LinkContext): Buffer[];
-  /** All that differs and can be changed while the link is there, and then: up. */
+  /** Requests for everything that differs and can be changed in place, followed by up. */
   change(link: L, current: KernelLink, context: LinkContext & { created: boolean }): Request[];
   /** @param data IFLA_INFO_DATA. @param nameOf the name of a bridge by its index */
   decode(
@@ -41,15 +41,19 @@ export interface LinkCodec<L extends LinkObject> {
     data: Attrs,
     nameOf: (index: number) => string,
   ): L | undefined;
-  /** Of a port of a bridge that tells VLANs apart. */
+  /** For a port of a VLAN-filtering bridge. */
   withVlans?(link: L, entries: readonly BridgeVlanEntry[]): L;
 }
 
-/** What NICs of the host become ports by, and are released by (bridge-ports.ts). */
+/** Makes host NICs ports of bridges, and releases them (bridge-ports.ts). */
 export interface PortMover {
-  take(link: KernelLink, bridge: KernelLink): Refusal | undefined;
-  release(link: KernelLink | undefined, bridge: KernelLink | undefined, name: string): Refusal | undefined;
-  /** The bridge that the link was made a port of. */
+  take(link: KernelLink, bridge: KernelLink): KernelError | undefined;
+  release(
+    link: KernelLink | undefined,
+    bridge: KernelLink | undefined,
+    name: string,
+  ): KernelError | undefined;
+  /** The bridge that the link became a port of. */
   bridgeOf(link: string): string;
 }
 
@@ -57,34 +61,34 @@ export interface DirectContext {
   /** Absent in containers. */
   ports: PortMover | undefined;
   link: (name: string) => KernelLink | undefined;
-  /** What is known of the link is out of date. */
+  /** Drops what is cached of the link. */
   forget: (name: string) => void;
   inside: <T>(work: () => T) => T;
 }
 
-export interface Told {
+export interface ItemEvent {
   actual: ActualObject;
-  /** False: it is gone, or is not as weft makes it any more. */
+  /** False: it is deleted, or differs from what weft makes. */
   there: boolean;
 }
 
-/** How an item is read. */
+/** How an item is observed. */
 interface ItemReader {
-  /** Every one in a namespace that is weft's, or could be in the way of weft's. */
+  /** Every item in a namespace that is weft's, or could be in the way of weft's. */
   observe(view: View): Iterable<ActualObject>;
-  /** Types of rtnetlink messages that tell of changes; addresses and routes are told by notifications.ts itself. */
-  toldBy?: readonly number[];
-  told?(type: number, body: Buffer, lookup: LinkLookup): Iterable<Told>;
+  /** Types of rtnetlink messages that report changes; notifications.ts itself decodes addresses and routes. */
+  messageTypes?: readonly number[];
+  events?(type: number, body: Buffer, lookup: LinkLookup): Iterable<ItemEvent>;
 }
 
-/** An item on a link that one rtnetlink request makes or removes. */
+/** An item on a link that one rtnetlink request creates or deletes. */
 interface RequestItem<O> {
   request(object: O, index: number, how: 'create' | 'replace' | 'delete'): Request;
 }
 
-/** An item that is made and removed by other means, after what was sent before is through. */
+/** An item that is created and deleted by other means, after the pending requests are sent. */
 interface DirectItem<O> {
-  carryOut(object: O, how: 'put' | 'delete', context: DirectContext): Refusal | undefined;
+  carryOut(object: O, how: 'put' | 'delete', context: DirectContext): KernelError | undefined;
 }
 
 export type ItemCodec<O extends ItemObject> = ItemReader & (RequestItem<O> | DirectItem<O>);

@@ -14,7 +14,7 @@ import {
 } from './neighbour-messages.js';
 
 export const fdb: ItemCodec<FdbObject> = {
-  // A MAC address leads to one VTEP: a new one takes the place of the old (vxlan_fdb_update_existing).
+  // A MAC address has one VTEP: a new one replaces it (vxlan_fdb_update_existing).
   request: ({ mac, dst }, index, how) =>
     neighbourRequest(
       how !== 'delete',
@@ -24,7 +24,7 @@ export const fdb: ItemCodec<FdbObject> = {
     ),
   ...entryReader({
     dump: dumpFdb,
-    // The addresses of a bridge's own ports are in the same table, without a destination.
+    // The same table has the addresses of a bridge's own ports, without a destination.
     is: (family, flags) => family === AF_BRIDGE && (flags & NTF.SELF) !== 0,
     object: ({ link, dst, mac }) =>
       link.object?.type !== 'vxlan' || dst === undefined || mac === undefined

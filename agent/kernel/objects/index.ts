@@ -2,10 +2,10 @@
 export { addressObject, decodeAddress, dumpAddresses } from './address.js';
 export { readBridgeVlans, vlanObjects } from './bridge-vlan.js';
 export { StepRefused, type DirectContext, type LinkContext, type PortMover } from './codec.js';
-export { itemCodecOf, itemCodecs, toldOf } from './items.js';
+export { itemCodecOf, itemCodecs, itemEvents } from './items.js';
 export { deleteLink, dumpLinks, getLink, getLinkAt, setMaster } from './link-messages.js';
 export { changeLink, createLink, decodeLink, decodeLinkName, withVlans } from './links.js';
-export { dumpNeighbours, forgetNeighbour, openQuestion } from './neighbour-messages.js';
+export { dumpNeighbours, forgetNeighbour, unresolvedNeighbour } from './neighbour-messages.js';
 export { isPortOfWefts, portObject } from './port.js';
 export type { DecodedAddress, DecodedRoute, KernelLink, LinkLookup, View } from './readings.js';
 export { decodeRoute, dumpRoutes, routeMatters } from './route.js';

@@ -1,8 +1,8 @@
-// The list of codecs of everything but links.
+// The list of codecs of all items, that is, everything but links.
 import type { ItemName, ItemObject, ItemOf } from '../../../core/objects/index.js';
 import { address } from './address.js';
 import { bridgeVlan } from './bridge-vlan.js';
-import type { ItemCodec, Told } from './codec.js';
+import type { ItemCodec, ItemEvent } from './codec.js';
 import { fdb } from './fdb.js';
 import { neighbour } from './neighbour.js';
 import { port } from './port.js';
@@ -26,11 +26,11 @@ export const itemCodecs: readonly ItemCodec<ItemObject>[] = Object.values(CODECS
 
 export const itemCodecOf = (item: ItemObject): ItemCodec<ItemObject> => CODECS[item.kind];
 
-const TOLD_BY = new Map<number, ItemCodec<ItemObject>[]>();
+const BY_MESSAGE = new Map<number, ItemCodec<ItemObject>[]>();
 for (const codec of itemCodecs)
-  for (const type of codec.toldBy ?? []) TOLD_BY.set(type, [...(TOLD_BY.get(type) ?? []), codec]);
+  for (const type of codec.messageTypes ?? []) BY_MESSAGE.set(type, [...(BY_MESSAGE.get(type) ?? []), codec]);
 
-/** What a notification says of items; of addresses and routes see decodeAddress and decodeRoute. */
-export function* toldOf(type: number, body: Buffer, lookup: LinkLookup): Iterable<Told> {
-  for (const codec of TOLD_BY.get(type) ?? []) yield* codec.told?.(type, body, lookup) ?? [];
+/** The items in a notification; for addresses and routes see decodeAddress and decodeRoute. */
+export function* itemEvents(type: number, body: Buffer, lookup: LinkLookup): Iterable<ItemEvent> {
+  for (const codec of BY_MESSAGE.get(type) ?? []) yield* codec.events?.(type, body, lookup) ?? [];
 }

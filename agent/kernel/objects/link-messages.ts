@@ -44,7 +44,7 @@ export const ifinfo = (index = 0, up?: boolean): Buffer =>
     [4, up === undefined ? 0 : IFF_UP],
   );
 
-/** All links, without their counters. */
+/** Dumps all links, without their counters. */
 export const dumpLinks: Request = {
   type: RTM.GETLINK,
   flags: 0,
@@ -65,20 +65,20 @@ export const getLinkAt = (index: number): Request => ({ type: RTM.GETLINK, flags
 
 export const deleteLink = (index: number): Request => ({ type: RTM.DELLINK, flags: 0, body: ifinfo(index) });
 
-/** @param master 0: of nobody */
+/** @param master 0: none */
 export const setMaster = (index: number, master: number): Request => ({
   type: RTM.SETLINK,
   flags: 0,
   body: Buffer.concat([ifinfo(index), u32Attr(IFLA.MASTER, master)]),
 });
 
-/** What the driver of the link is told. */
+/** IFLA_INFO_DATA for the link's driver. */
 export const linkInfo = (kind: string, ...data: Buffer[]): Buffer =>
   nested(IFLA.LINKINFO, textAttr(INFO.KIND, kind), nested(INFO.DATA, ...data));
 
 /**
- * MTU, MAC address, alias and mark, as far as the link has them. Setting a MAC address that is there already would cost the
- * link its neighbour entries (NETDEV_CHANGEADDR).
+ * MTU, MAC address, alias and mark, as far as the link has them. Setting a MAC address to its present value would cost the link
+ * its neighbour entries (NETDEV_CHANGEADDR).
  */
 export function setAttributes(
   link: { mtu: number; mac?: string; alias?: string },
@@ -97,9 +97,9 @@ export function setAttributes(
 }
 
 /**
- * A tunnel and a bridge port need no IPv6 address of their own link, and a bridge is given one. Set before up, which would
- * make one. The bridge of a LAN has the host's. Refused where the link has no IPv6: an MTU below 1280, or a kernel started
- * with ipv6.disable=1. Then nothing is missing.
+ * Disables the automatic link-local address: tunnels and bridge ports need none, and bridges get weft's. Sent before up, which
+ * would create one. The bridge of a LAN has the host's. The kernel refuses it where the link has no IPv6 (an MTU below 1280, or
+ * ipv6.disable=1); then nothing is missing.
  */
 export const withoutLinkLocal = ({ index, name }: KernelLink): Request[] =>
   isLanBridge(name)

@@ -1,4 +1,4 @@
-// The list of link codecs, and links of any type as requests and readings.
+// The list of link codecs, and encoding and decoding of any link.
 import {
   LINK_PREFIX,
   WEFT_MARK,
@@ -41,7 +41,7 @@ const codecOf = (link: LinkObject): LinkCodec<LinkObject> => CODECS[link.type];
 
 const EMPTY = Buffer.alloc(0);
 
-/** By where it is seen, and by IFLA_INFO_KIND. */
+/** By namespace role and IFLA_INFO_KIND. */
 const DECODERS: Record<NamespaceRole, Map<string, LinkCodec<LinkObject>>> = {
   node: decodersIn('node'),
   container: decodersIn('container'),
@@ -52,11 +52,11 @@ function decodersIn(role: NamespaceRole): Map<string, LinkCodec<LinkObject>> {
   return new Map(codecs.filter(({ roles }) => roles.includes(role)).map((codec) => [codec.infoKind, codec]));
 }
 
-/** @throws StepRefused where it cannot be made, or what it needs is not there */
+/** @throws StepRefused where it cannot be created, or something that it needs does not exist */
 export function createLink(link: LinkObject, context: LinkContext): Request {
   const attrs = codecOf(link).create?.(link, context);
   if (attrs === undefined)
-    throw new StepRefused('ENODEV', `${link.name} is not there and cannot be made from inside`);
+    throw new StepRefused('ENODEV', `${link.name} does not exist and cannot be created from inside`);
   const body = Buffer.concat([
     ifinfo(),
     textAttr(IFLA.IFNAME, link.name),
@@ -66,7 +66,7 @@ export function createLink(link: LinkObject, context: LinkContext): Request {
   return { type: RTM.NEWLINK, flags: NLM_F.CREATE | NLM_F.EXCL, body };
 }
 
-/** Everything of a link that differs and can be changed while it is there, and then: up. @throws StepRefused */
+/** Requests for everything of a link that differs and can be changed in place, followed by up. @throws StepRefused */
 export const changeLink = (
   link: LinkObject,
   current: KernelLink,
@@ -93,7 +93,7 @@ const IFF_RUNNING = 0x40;
 const IFF_LOOPBACK = 8;
 const ARPHRD_ETHER = 1;
 
-/** What is read first of a list of links, each of which may name others. */
+/** First pass over a list of links, each of which may refer to others. */
 export const decodeLinkName = (body: Buffer): { index: number; name: string } => ({
   index: body.readInt32LE(4),
   name: readText(decodeAttrs(body, 16, NAME).get(IFLA.IFNAME) ?? EMPTY),
@@ -123,8 +123,8 @@ export function decodeLink(body: Buffer, role: NamespaceRole, nameOf: (index: nu
     hairpin: decodeAttrs(info.get(INFO.SLAVE_DATA) ?? EMPTY).get(BRPORT_MODE)?.[0] === 1,
     kind: readText(info.get(INFO.KIND) ?? EMPTY),
     marked,
-    // A container's end has the name that its user wants; on the node names of weft begin alike, and a link that has been
-    // given another (a pipework attachment's) carries both marks.
+    // A container's end has any name that its user chose; on the node weft's names share a prefix, and a link under another name
+    // (a pipework attachment's) carries both marks.
     owned:
       role === 'container'
         ? marked

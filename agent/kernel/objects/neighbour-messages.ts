@@ -2,7 +2,7 @@
 import { isLanBridge, type ActualObject } from '../../../core/objects/index.js';
 import { AF_BRIDGE, AF_INET, AF_INET6 } from '../libc.js';
 import { attr, decodeAttrs, fixed, NLM_F, readIp, readMac, RTM, type Request } from '../netlink-message.js';
-import type { Told } from './codec.js';
+import type { ItemEvent } from './codec.js';
 import type { KernelLink, LinkLookup, View } from './readings.js';
 
 export const NDA = { DST: 1, LLADDR: 2, PROTOCOL: 12 } as const;
@@ -24,8 +24,8 @@ export const neighbourRequest = (put: boolean, ...parts: Buffer[]): Request =>
     ? { type: RTM.NEWNEIGH, flags: NLM_F.CREATE | NLM_F.REPLACE, body: Buffer.concat(parts) }
     : { type: RTM.DELNEIGH, flags: 0, body: Buffer.concat(parts) };
 
-/** Those whose questions were not answered yet: each by its family and the bytes of its address. */
-export function openQuestion(body: Buffer, index: number): { family: number; ip: Buffer } | undefined {
+/** The unresolved neighbour in a message, as family and address bytes. */
+export function unresolvedNeighbour(body: Buffer, index: number): { family: number; ip: Buffer } | undefined {
   if (body.readInt32LE(4) !== index || body.readUInt16LE(8) !== NUD_INCOMPLETE) return undefined;
   const ip = decodeAttrs(body, 12).get(NDA.DST);
   return ip === undefined ? undefined : { family: body.readUInt8(0), ip };
@@ -34,7 +34,7 @@ export function openQuestion(body: Buffer, index: number): { family: number; ip:
 export const forgetNeighbour = (family: number, index: number, ip: Buffer): Request =>
   neighbourRequest(false, ndmsg(family, index, 0, 0), attr(NDA.DST, ip));
 
-/** One message, on a link of weft's. */
+/** One decoded message, on a link of weft's. */
 export interface Entry {
   link: KernelLink;
   dst: string | undefined;
@@ -43,18 +43,18 @@ export interface Entry {
 
 interface EntryKind {
   dump: Request;
-  /** Whether the header is that of such an entry. */
+  /** Whether the header is that of an entry of this kind. */
   is(family: number, flags: number): boolean;
   object(entry: Entry): ActualObject['object'] | undefined;
-  /** The kernel tells of it without saying that it is permanent. */
+  /** The kernel reports such entries without the permanent flag. */
   always?: true;
 }
 
-/** Permanent entries on links of weft's: all that weft makes, and none that the kernel learns. */
+/** Permanent entries on weft's links: all that weft makes, and none that the kernel learns. */
 export function entryReader(kind: EntryKind): {
   observe(view: View): ActualObject[];
-  toldBy: readonly number[];
-  told(type: number, body: Buffer, lookup: LinkLookup): Told[];
+  messageTypes: readonly number[];
+  events(type: number, body: Buffer, lookup: LinkLookup): ItemEvent[];
 } {
   const decode = (
     body: Buffer,
@@ -63,7 +63,7 @@ export function entryReader(kind: EntryKind): {
     if (!kind.is(body.readUInt8(0), body.readUInt8(10))) return undefined;
     const link = links.byIndex(body.readInt32LE(4));
     if (link?.owned !== true || link.object === undefined || links.role === 'container') return undefined;
-    // Who spoke to the host through its NIC is remembered there.
+    // The host's own neighbours behind its NIC.
     if (isLanBridge(link.name)) return undefined;
     const attrs = decodeAttrs(body, 12);
     const dst = attrs.get(NDA.DST);
@@ -85,8 +85,8 @@ export function entryReader(kind: EntryKind): {
             const entry = decode(body, lookup);
             return entry?.permanent === true ? [entry.actual] : [];
           }),
-    toldBy: [RTM.NEWNEIGH, RTM.DELNEIGH],
-    told(type, body, lookup) {
+    messageTypes: [RTM.NEWNEIGH, RTM.DELNEIGH],
+    events(type, body, lookup) {
       const entry = decode(body, lookup);
       return entry === undefined
         ? []

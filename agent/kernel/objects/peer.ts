@@ -1,4 +1,4 @@
-// Container's end of a veth pair as rtnetlink has it inside.
+// Container's end of a veth pair, as rtnetlink shows it inside.
 import type { PeerLink } from '../../../core/objects/index.js';
 import type { LinkCodec } from './codec.js';
 import { bringUp, setAttributes } from './link-messages.js';

@@ -1,18 +1,18 @@
-// NICs of the host that are ports of bridges.
+// Host NICs that are ports of weft's bridges.
 import { lanBridgeName } from '../../../core/link-names.js';
 import type { ActualObject, PortObject } from '../../../core/objects/index.js';
-import type { Refusal } from '../netlink-socket.js';
+import type { KernelError } from '../netlink-socket.js';
 import type { DirectContext, ItemCodec } from './codec.js';
 import type { KernelLink } from './readings.js';
 
 /**
- * Whether a link that weft did not make is a port of this bridge by weft's doing: the bridge is called after it. Everything
- * else there (a virtual machine's, say) somebody else has plugged in.
+ * Whether weft made an unowned link a port of this bridge: the bridge is named after it. All other ports there (a virtual
+ * machine's, for example) are not weft's.
  */
 export const isPortOfWefts = (link: string, bridge: KernelLink | undefined): boolean =>
   bridge?.owned === true && bridge.name === lanBridgeName(link);
 
-/** What a link that weft did not make is a port of. */
+/** The master of an unowned link. */
 export function portObject(
   link: KernelLink,
   byIndex: (index: number) => KernelLink | undefined,
@@ -27,9 +27,9 @@ export function portObject(
 
 export const port: ItemCodec<PortObject> = {
   carryOut({ link: name, master }, how, context) {
-    const refusal = how === 'delete' ? release(name, context) : take(name, master, context);
+    const failure = how === 'delete' ? release(name, context) : take(name, master, context);
     context.forget(name);
-    return refusal;
+    return failure;
   },
   observe({ role, links, lookup, lent }) {
     if (role !== 'node') return [];
@@ -38,10 +38,10 @@ export const port: ItemCodec<PortObject> = {
       const port = portObject(link, (index) => lookup.byIndex(index));
       if (port !== undefined) ports.set(link.name, port);
     }
-    // What was begun and not finished is neither a port nor given back.
+    // An unfinished move counts as neither port nor released.
     for (const { link, done } of lent) {
       const is = ports.get(link);
-      // Whole, or somebody else's by now.
+      // Released completely, or by now a port of an unowned bridge.
       if (is !== undefined && (done || !is.owned)) continue;
       ports.set(link, { object: { kind: 'port', link, master: '' }, owned: true });
     }
@@ -49,17 +49,17 @@ export const port: ItemCodec<PortObject> = {
   },
 };
 
-const ONLY_ON_NODE = { errno: 'EPERM', message: 'EPERM, ports are made on the node alone' };
+const ONLY_ON_NODE = { errno: 'EPERM', message: 'EPERM, host interfaces become ports on the node only' };
 
-function take(name: string, master: string, { ports, link }: DirectContext): Refusal | undefined {
+function take(name: string, master: string, { ports, link }: DirectContext): KernelError | undefined {
   const nic = link(name);
   const bridge = link(master);
   if (ports === undefined) return ONLY_ON_NODE;
   if (nic !== undefined && bridge !== undefined) return ports.take(nic, bridge);
-  return { errno: 'ENODEV', message: `ENODEV, there is no link ${nic === undefined ? name : master}` };
+  return { errno: 'ENODEV', message: `ENODEV, link ${nic === undefined ? name : master} does not exist` };
 }
 
-function release(name: string, { ports, link }: DirectContext): Refusal | undefined {
+function release(name: string, { ports, link }: DirectContext): KernelError | undefined {
   if (ports === undefined) return ONLY_ON_NODE;
   const from = link(ports.bridgeOf(name));
   return ports.release(link(name), from?.owned === true ? from : undefined, name);

@@ -1,4 +1,4 @@
-// What rtnetlink tells, read but not yet sorted into kernel objects.
+// Decoded rtnetlink messages, before they become kernel objects.
 import type { ActualObject, LinkObject } from '../../../core/objects/index.js';
 import type { NamespaceRole } from '../kernel.js';
 import type { Message, Request } from '../netlink-message.js';
@@ -8,17 +8,17 @@ export interface KernelLink {
   index: number;
   name: string;
   up: boolean;
-  /** Frames can leave by it: the cable is in, and the other end is up. */
+  /** Operationally up: there is a carrier, and the other end is up. */
   running: boolean;
   loopback: boolean;
-  /** Its addresses are MAC addresses, and it is no loopback. */
+  /** An Ethernet-like device with MAC addresses, and not the loopback. */
   ethernet: boolean;
   mtu: number;
   mac: string;
   masterIndex: number;
-  /** What a link of a VLAN, a macvlan and the like lie on. */
+  /** The lower device of a VLAN device, a macvlan and the like. */
   baseIndex: number;
-  /** Of a bridge's port: whether frames go back by it. */
+  /** Of a bridge port: hairpin mode. */
   hairpin: boolean;
   kind: string;
   /** Its group is weft's mark; on the node a link is weft's only with a name or an alias of weft's, too. */
@@ -27,10 +27,10 @@ export interface KernelLink {
   object: LinkObject | undefined;
 }
 
-/** What decoding objects on links needs to know of them. */
+/** Link data that decoding objects on links requires. */
 export interface LinkLookup {
   byIndex(index: number): KernelLink | undefined;
-  /** Whether the kernel keeps marks on addresses (IFA_PROTO, Linux 5.18). Without them, names of links decide. */
+  /** Whether the kernel keeps marks on addresses (IFA_PROTO, Linux 5.18). Without them, link names decide. */
   marksAddresses: boolean;
   role: NamespaceRole;
 }
@@ -41,7 +41,7 @@ export interface DecodedAddress {
   global: boolean;
   marked: boolean;
   hasProtocol: boolean;
-  /** It has no end: not a router's advertisement, nor DHCPv6, made it. */
+  /** Without lifetime: neither a router advertisement nor DHCPv6 created it. */
   permanent: boolean;
 }
 
@@ -50,7 +50,7 @@ export interface DecodedRoute {
   metric: number;
   isDefault: boolean;
   family: 4 | 6;
-  /** It came with a router's advertisement. */
+  /** From a router advertisement. */
   advertised: boolean;
   link: KernelLink | undefined;
 }
@@ -61,18 +61,18 @@ export interface BridgeVlanEntry {
   untagged: boolean;
 }
 
-/** One look at a namespace, from which every kind takes its objects. */
+/** One snapshot of a namespace, which every kind decodes its objects from. */
 export interface View {
   role: NamespaceRole;
   links: ReadonlyMap<number, KernelLink>;
   lookup: LinkLookup;
   addresses: readonly DecodedAddress[];
   routes: readonly DecodedRoute[];
-  /** By the index of each port of a bridge that tells VLANs apart, and of the bridge. */
+  /** By the index of each port of a VLAN-filtering bridge, and of the bridge. */
   vlans: ReadonlyMap<number, readonly BridgeVlanEntry[]>;
-  /** Settings that are asked for. */
+  /** Sysctls to read. */
   sysctls: Iterable<string>;
-  /** NICs that were lent to bridges, or were about to be. */
+  /** NICs that are ports of bridges, or were about to become one. */
   lent: readonly { link: string; done: boolean }[];
   dump: (request: Request) => Message[];
   inside: <T>(work: () => T) => T;

@@ -10,16 +10,16 @@ import type { DecodedRoute, LinkLookup } from './readings.js';
 const RTA = { DST: 1, OIF: 4, GATEWAY: 5, PRIORITY: 6, PREFSRC: 7, TABLE: 15 } as const;
 const RT_TABLE_MAIN = 254;
 const RT_SCOPE_LINK = 253;
-/** In a deletion: of whatever scope. */
+/** In a deletion: matches any scope. */
 const RT_SCOPE_NOWHERE = 255;
 const RTN_UNICAST = 1;
-/** Blackhole, unreachable, prohibit: packets go nowhere, and no other route of the same key can be made. */
+/** Blackhole, unreachable, prohibit: they drop packets, and exclude another route of the same key. */
 const RTN_NOWHERE = [6, 7, 8];
 const RTPROT_KERNEL = 2;
 const RTPROT_RA = 9;
 const RTM_F_CLONED = 0x200;
 const RTNH_F_ONLINK = 4;
-/** What the kernel gives a route that asks for no metric (IP6_RT_PRIO_USER in include/uapi/linux/ipv6_route.h). */
+/** The metric that the kernel assigns where a request has none (IP6_RT_PRIO_USER in include/uapi/linux/ipv6_route.h). */
 const USUAL_METRIC = { 4: 0, 6: 1024 } as const;
 
 export const dumpRoutes: Request = { type: RTM.GETROUTE, flags: 0, body: Buffer.alloc(12) };
@@ -30,7 +30,7 @@ export const route: ItemCodec<RouteObject> = {
   request(object, index, how) {
     const { address, length } = parseInterface(object.to);
     const to = address.toString();
-    // IPv6 knows no scopes of routes.
+    // IPv6 has no route scopes.
     const scope = object.via === undefined && address.family === 4 ? RT_SCOPE_LINK : 0;
     const body = Buffer.concat([
       fixed([1, address.family === 6 ? AF_INET6 : AF_INET], [1, length], [1, 0], [1, 0]),
@@ -47,14 +47,14 @@ export const route: ItemCodec<RouteObject> = {
       u32Attr(RTA.OIF, index),
     ]);
     if (how === 'delete') return { type: RTM.DELROUTE, flags: 0, body };
-    // Each link has its own way to fe80::/64, and others' are no obstacle.
+    // Each link has its own route to fe80::/64; those of other links are no conflict.
     const alone = isLinkLocal(object.to) ? 0 : NLM_F.EXCL;
     return { type: RTM.NEWROUTE, flags: NLM_F.CREATE | (how === 'replace' ? NLM_F.REPLACE : alone), body };
   },
   observe: ({ routes, role }) => routes.flatMap((route) => (routeMatters(route, role) ? [route.actual] : [])),
 };
 
-/** Routes of the main table that packets are sent by, or that somebody made to send them nowhere: those have no link. */
+/** Unicast routes of the main table, and those that drop packets, which have no link. */
 export function decodeRoute(body: Buffer, links: LinkLookup): DecodedRoute | undefined {
   const attrs = decodeAttrs(body, 12);
   const flags = body.readUInt32LE(8);
@@ -89,7 +89,7 @@ export function decodeRoute(body: Buffer, links: LinkLookup): DecodedRoute | und
   };
 }
 
-/** Whether a route is weft's, or stands where one of weft's would. In a container every default route is worth knowing. */
+/** Whether a route is weft's, or has the key of one of weft's. In a container every default route counts. */
 export function routeMatters(
   { actual, metric, isDefault, family }: DecodedRoute,
   role: NamespaceRole,

@@ -1,4 +1,4 @@
-// Kernel settings, in /proc/sys and as netconf notifications tell them (include/uapi/linux/netconf.h).
+// Kernel settings, in /proc/sys and in netconf notifications (include/uapi/linux/netconf.h).
 import { readFileSync, writeFileSync } from 'node:fs';
 
 import { messageOf } from '../../../core/errors.js';
@@ -22,8 +22,8 @@ export const sysctl: ItemCodec<SysctlObject> = {
   },
   observe: ({ sysctls, inside }) =>
     inside(() => [...sysctls].map((path) => ({ object: read(path), owned: false }))),
-  toldBy: [RTM.NEWNETCONF],
-  told: (_type, body, lookup) =>
+  messageTypes: [RTM.NEWNETCONF],
+  events: (_type, body, lookup) =>
     decodeNetconf(body, lookup).map((object) => ({ actual: { object, owned: false }, there: true })),
 };
 
@@ -35,7 +35,7 @@ function read(path: string): SysctlObject {
   }
 }
 
-/** The settings of a link, or of all of them, that the kernel tells of. */
+/** The settings of a link, or of all links, in a netconf notification. */
 function decodeNetconf(body: Buffer, links: LinkLookup): SysctlObject[] {
   const attrs = decodeAttrs(body, 4);
   const index = attrs.get(NETCONFA.IFINDEX)?.readInt32LE();

@@ -16,7 +16,7 @@ import {
 
 const VETH_INFO_PEER = 1;
 
-/** A port's own settings are changed as a new link of the same index would be (net/core/rtnetlink.c, slave_changelink). */
+/** A port's own settings are changed by a new-link request for the same index (net/core/rtnetlink.c, slave_changelink). */
 const setHairpin = (index: number, on: boolean): Request => ({
   type: RTM.NEWLINK,
   flags: 0,
@@ -63,7 +63,7 @@ export const veth: LinkCodec<VethLink> = {
     ];
   },
   decode({ name, mtu, masterIndex, hairpin }, alias, _data, nameOf) {
-    // The other end stands for both.
+    // The other end is part of this object.
     if (name.startsWith(TRANSIT_PREFIX)) return undefined;
     const master = masterIndex === 0 ? '' : nameOf(masterIndex);
     const mode = hairpin ? { hairpin } : {};

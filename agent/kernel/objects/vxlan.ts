@@ -20,7 +20,7 @@ const VXLAN = { ID: 1, LOCAL: 4, LEARNING: 7, PORT: 15, LOCAL6: 17 } as const;
 const localAttr = ({ local }: VxlanLink): Buffer =>
   ipAttr(local.includes(':') ? VXLAN.LOCAL6 : VXLAN.LOCAL, local);
 
-/** A tunnel's own address is changed like a new link of the same name without NLM_F_EXCL (vxlan_changelink). */
+/** A tunnel's own address is changed by a new-link request without NLM_F_EXCL (vxlan_changelink). */
 const changeTunnel = (link: VxlanLink, index: number): Request => ({
   type: RTM.NEWLINK,
   flags: 0,
