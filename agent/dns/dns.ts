@@ -177,7 +177,7 @@ export class Dns {
     this.#listeners.ensure(this.options.listen ? wanted : new Map());
   }
 
-  /** The client at an address: a container of this node, or a host on one of its networks. Undefined: it gets no answer. */
+  /** The client at an address: a container of this node, or a host on one of its networks. Undefined: REFUSED. */
   clientAt(text: string): Client | undefined {
     const own = this.#ownByIp.get(text);
     if (own !== undefined) return { networks: this.networksOf(own), external: false };

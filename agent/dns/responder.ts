@@ -43,7 +43,7 @@ export interface ResponderOptions {
   upstream: Upstream;
   /** Changes whenever the meaning of names or the networks of clients change. */
   generation: () => number;
-  /** Undefined where the address may not send queries. */
+  /** Undefined where the address may not send queries: the answer is REFUSED. */
   clientAt: (ip: string) => Client | undefined;
   onResult: (result: Result) => void;
 }
