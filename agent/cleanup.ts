@@ -1,5 +1,6 @@
-// `weft agent --cleanup`: takes everything that weft made on this node away and gives back what it holds in the cluster.
-// The node's own objects go whether or not etcd answers.
+// `weft agent --cleanup`: deletes what weft made on this node and in etcd.
+//
+// The node's own objects are deleted whether or not etcd answers.
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -23,40 +24,40 @@ export interface CleanupOptions {
   signal: AbortSignal;
 }
 
-/** How long etcd may take to answer. */
+/** How long to wait for etcd. */
 const STORE_MS = 5_000;
 
 /**
- * @throws WeftError FAILED_PRECONDITION while the agent runs; UNAVAILABLE where etcd could not be told, or another error
- * where the kernel kept something, after everything else was done
+ * @throws WeftError FAILED_PRECONDITION while the agent runs; UNAVAILABLE where the records in etcd could not be deleted, or
+ * FAILED_PRECONDITION where the kernel refused a step; both after everything else was done
  */
 export async function cleanup(options: CleanupOptions): Promise<void> {
   const { kernel, store, log, node, runDir, stateDir } = options;
   const socket = join(runDir, 'agent.sock');
   if (existsSync(socket) && (await answers(socket))) {
-    throw failedPrecondition(`the agent runs: it serves at ${socket}`, 'Stop it first, then clean up.');
+    throw failedPrecondition(`the agent is running: it serves at ${socket}`, 'Stop it first, then clean up.');
   }
   const ended = clearContainers(stateDir, runDir);
-  if (ended > 0) log.info('ended the containers that weft ran', { containers: ended });
+  if (ended > 0) log.info('ended the containers of weft run', { containers: ended });
   await kernel.firewall.remove();
   new NetnsResolvConf({ stateDir, log }).keepOnly([]);
   const { steps } = plan(await kernel.node.observe([]), [], { prune: true });
   const failures = await kernel.node.apply(steps);
-  log.info('removed what weft made in the kernel', { steps: steps.length - failures.length });
+  log.info('deleted the kernel objects of weft', { steps: steps.length - failures.length });
 
-  let untold: unknown;
+  let storeError: unknown;
   try {
     await store.synced(AbortSignal.any([options.signal, AbortSignal.timeout(STORE_MS)]));
     await removeFromCluster(options);
   } catch (error) {
-    if (!(error instanceof WeftError) || error.code !== 'NOT_FOUND') untold = error;
+    if (!(error instanceof WeftError) || error.code !== 'NOT_FOUND') storeError = error;
   }
   rmSync(runDir, { recursive: true, force: true });
-  if (untold !== undefined) {
+  if (storeError !== undefined) {
     throw unavailable(
-      `this host is clean, but etcd could not be told: ${messageOf(untold)}`,
+      `this host is clean, but its records in etcd could not be deleted: ${messageOf(storeError)}`,
       `Run it again when etcd answers, or anywhere: weft node rm ${node}`,
-      { cause: untold },
+      { cause: storeError },
     );
   }
   for (const name of [
@@ -78,7 +79,7 @@ export async function cleanup(options: CleanupOptions): Promise<void> {
   }
 }
 
-/** Another host can have this node's name, and what is under it in etcd is then that host's. */
+/** Another host may have this node's name; the records in etcd under that name then belong to that host. */
 async function removeFromCluster({ store, log, node, stateDir }: CleanupOptions): Promise<void> {
   const instance = instanceIn(stateDir);
   const { alive, nodes } = store.view;
@@ -92,11 +93,11 @@ async function removeFromCluster({ store, log, node, stateDir }: CleanupOptions)
           : instance === undefined
             ? 'the state directory does not say whether the node of that name is this one'
             : 'the node of that name is another host',
-      ...(holder === undefined ? {} : { next: `If it is gone for good: weft node rm ${node}.` }),
+      ...(holder === undefined ? {} : { next: `If it is down for good: weft node rm ${node}.` }),
     });
     return;
   }
-  // Only its own sign of life is overruled: one that appears meanwhile is another's.
+  // Force only past this agent's own life lease: one that appears meanwhile belongs to another agent.
   await store.removeNode(node, { force: alive.has(node) });
   log.info('released the subnets and endpoints of this node', { node });
 }

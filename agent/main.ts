@@ -1,4 +1,6 @@
-// The daemon of a node, in five stages: open, assemble, restore, serve, follow (start/).
+// The daemon of a node.
+//
+// It starts in five stages: open, assemble, restore, serve, follow (start/).
 import { messageOf, WeftError } from '../core/errors.js';
 import { createLogger } from '../daemon/log.js';
 import type { Plugin } from '../daemon/plugin-host.js';
@@ -9,7 +11,7 @@ import { checkPrivileges } from './kernel/index.js';
 import { agentProgramWith, agentSettingsFrom } from './settings.js';
 import { assemble, follow, open, openAccess, restore, serve, type Daemon } from './start/index.js';
 
-/** `weft agent`. @param argv the words behind it; @param plugins mounted once the agent serves */
+/** `weft agent`. @param argv its arguments @param plugins mounted once the agent serves */
 export async function main(argv: readonly string[], plugins: readonly Plugin[] = []): Promise<void> {
   const settings = agentSettingsFrom(settingsOrExit(agentProgramWith(plugins), argv).values);
   const log = createLogger({ level: settings.logLevel, format: settings.logFormat });

@@ -1,4 +1,6 @@
-// The settings of `weft agent`: one table, from which flags, environment, file and --help come.
+// The settings of `weft agent`.
+//
+// One table makes flags, environment variables, the file's keys and --help.
 import { hostname } from 'node:os';
 
 import { invalidArgument } from '../core/errors.js';
@@ -18,60 +20,60 @@ export const agentSettings = {
     help: 'name of this node, unique in the cluster',
     group: 'Cluster',
   }),
-  etcd: optional(kinds.etcdUrls, { help: 'where etcd serves (required)', group: 'Cluster' }),
+  etcd: optional(kinds.etcdUrls, { help: 'URLs of etcd (required)', group: 'Cluster' }),
   prefix: PREFIX,
   controller: optional(kinds.orNone(kinds.controllers), {
-    help: 'where to report; the agent’s work does not depend on it',
+    help: 'controllers to report to; the agent works without them',
     shownDefault: 'none',
     group: 'Cluster',
   }),
   'underlay-ip': optional(kinds.underlayIp, {
-    help: 'what other nodes send to',
+    help: 'addresses that other nodes send to',
     shownDefault: 'the addresses of the default route’s interface',
     group: 'Node',
   }),
   'underlay-iface': optional(kinds.linkName, {
-    help: 'the interface whose addresses they send to',
+    help: 'interface with the addresses that other nodes send to',
     group: 'Node',
   }),
   join: setting(kinds.orNone(kinds.networkNames), {
     default: 'none',
-    help: 'take a subnet of these networks at start, not at the first attach',
+    help: 'networks to join at start, not at the first attach',
     group: 'Node',
   }),
   firewall: setting(kinds.choice('auto', 'nftables', 'iptables'), {
     default: 'auto',
-    help: 'what the rules are made with',
+    help: 'firewall that holds the rules',
     group: 'Node',
   }),
   'subnet-ttl': setting(kinds.duration({ min: 2000, max: 365 * 24 * HOUR, wholeSeconds: true }), {
     default: '24h',
-    help: 'how long a subnet is kept for a node that is away',
+    help: 'how long a subnet stays reserved for a node that is down',
     group: 'Node',
   }),
   'node-ttl': setting(kinds.duration({ min: 1000, max: HOUR, wholeSeconds: true }), {
     default: '3s',
-    help: 'how long a node that says nothing counts as up',
+    help: 'how long a silent node counts as up',
     group: 'Node',
   }),
   'run-dir': setting(kinds.path('DIR'), {
     default: '/run/weft',
-    help: 'agent.sock and subnets/NETWORK.env',
+    help: 'directory of agent.sock and subnets/NETWORK.env',
     group: 'Node',
   }),
   'state-dir': setting(kinds.path('DIR'), {
     default: '/var/lib/weft',
-    help: 'what must survive a restart',
+    help: 'directory of what must survive a restart',
     group: 'Node',
   }),
   docker: DOCKER,
   dns: setting(kinds.choice('on', 'off'), {
     default: 'on',
-    help: 'whether names are answered on the gateway addresses',
+    help: 'whether the gateway addresses answer DNS queries',
     group: 'Names',
   }),
   'dns-server': optional(dnsServers, {
-    help: 'who answers names that are not weft’s, all or those of a domain',
+    help: 'DNS servers for names outside weft, for all or for one domain',
     shownDefault: 'those of /etc/resolv.conf',
     group: 'Names',
   }),
@@ -85,12 +87,12 @@ export const agentSettings = {
   ...LOG,
   cleanup: setting(kinds.toggle, {
     default: 'false',
-    help: 'take everything weft made on this node away, release its leases, and end',
+    help: 'delete everything weft made on this node, release its leases, and exit',
     flagOnly: true,
   }),
 };
 
-/** `etcd` is always there; `controller` and `join` are lists that may be empty. */
+/** `etcd` is always set; `controller` and `join` may be empty. */
 export type AgentSettings = Omit<Values<typeof agentSettings>, 'etcd' | 'controller' | 'join'> & {
   readonly etcd: readonly string[];
   readonly controller: readonly kinds.HostPort[];
@@ -99,7 +101,7 @@ export type AgentSettings = Omit<Values<typeof agentSettings>, 'etcd' | 'control
 
 export const agentProgram: Program<typeof agentSettings> = {
   name: 'agent',
-  summary: 'The daemon of a node: makes the kernel match what etcd says, and attaches containers.',
+  summary: 'The daemon of a node: makes the kernel match the records in etcd, and attaches containers.',
   defaultFile: '/etc/weft/agent.yaml',
   settings: agentSettings,
   check(values, origin) {
@@ -111,7 +113,7 @@ export const agentProgram: Program<typeof agentSettings> = {
     }
     if (values.underlayIp !== undefined && values.underlayIface !== undefined) {
       throw invalidArgument(
-        `${origin('underlay-ip') ?? 'underlay-ip'} and ${origin('underlay-iface') ?? 'underlay-iface'}: only one of the two says what other nodes send to`,
+        `${origin('underlay-ip') ?? 'underlay-ip'} and ${origin('underlay-iface') ?? 'underlay-iface'}: only one of the two can set the underlay address`,
         'Leave one of them out.',
       );
     }

@@ -1,4 +1,4 @@
-// Metrics that are counted anew every second, not whenever something changes.
+// Gauges that are counted every second rather than at every change.
 import type { Endpoints } from '../endpoints/index.js';
 import type { Memberships } from '../networks/index.js';
 import type { AgentMetrics } from '../health/index.js';
@@ -12,7 +12,7 @@ export interface GaugesOptions extends ProblemSources {
 
 const EVERY_MS = 1000;
 
-/** Counts at once and from then on. Answers what ends it. */
+/** Counts now and every second. @returns stops it */
 export function startGauges(options: GaugesOptions): () => void {
   const { memberships, endpoints, metrics } = options;
   const count = (): void => {

@@ -55,7 +55,7 @@ export function agentApi(options: AgentApiOptions): AgentApi {
     },
     detach: async (message, signal) => {
       const { network, target } = parseDetach(message);
-      // Before it is gone: its gateway and MTU are the network's.
+      // Before the detach: its gateway and MTU come from the network.
       const endpoint = await attacher.detach(network, target, signal);
       containers.detached(endpoint);
       changed();

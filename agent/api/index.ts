@@ -1,4 +1,4 @@
-// The agent’s gRPC API, its status, and its session with the controller.
+// The agent's gRPC API, its status, and its session with the controller.
 export { startGauges } from './gauges.js';
 export { agentApi } from './handlers.js';
 export { mountHostEndpoint } from './host-endpoint-service.js';

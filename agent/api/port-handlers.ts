@@ -91,7 +91,7 @@ const openPort = (endpoint: Endpoint, publish: PublishedPort, problem = ''): Ope
   problem,
 });
 
-/** As much of an id as is not taken for a name by mistake. */
+/** The shortest id prefix that is not mistaken for a name. */
 const SHORTEST_ID = 4;
 
 function isNamed(endpoint: Endpoint, word: string): boolean {
@@ -103,7 +103,7 @@ function isNamed(endpoint: Endpoint, word: string): boolean {
   );
 }
 
-/** A word that is no target can still be a name. */
+/** A word that is no valid target can still be an endpoint's name. */
 function formsOf(word: string): readonly string[] {
   try {
     return canonicalForms(word);
@@ -112,7 +112,7 @@ function formsOf(word: string): readonly string[] {
   }
 }
 
-/** @throws WeftError NOT_FOUND; FAILED_PRECONDITION where the word fits several, or one of another node */
+/** @throws WeftError NOT_FOUND; FAILED_PRECONDITION where the word matches several endpoints, or one of another node */
 function meant(local: readonly Endpoint[], store: Store, word: string, network: string): Endpoint {
   if (word === '') throw invalidArgument('endpoint: not given', 'Give its name or id, or the container.');
   if (network !== '') parseNetworkName(network);
@@ -120,7 +120,7 @@ function meant(local: readonly Endpoint[], store: Store, word: string, network: 
     (network === '' || endpoint.network === network) && isNamed(endpoint, word);
   const found = local.filter(fits);
   const exact = found.filter(({ id, name }) => id === word || name === word);
-  // A container on several networks: those that a port can lead into.
+  // A container on several networks: those that a port can be published to.
   const open = found.filter((endpoint) => store.view.networks.get(endpoint.network)?.internal !== true);
   for (const some of [found, exact, open]) if (some.length === 1 && some[0] !== undefined) return some[0];
   if (found.length > 1) {
@@ -128,16 +128,13 @@ function meant(local: readonly Endpoint[], store: Store, word: string, network: 
       (endpoint) => `${endpoint.id.slice(0, 12)} (${endpoint.name} on ${endpoint.network})`,
     );
     throw failedPrecondition(
-      `${word} could be any of ${names.join(', ')}`,
-      'Say which: --network, or its id.',
+      `${word} matches several: ${names.join(', ')}`,
+      'Choose one with --network, or by its id.',
     );
   }
   const away = [...store.view.endpoints.values()].flatMap((byId) => [...byId.values()].filter(fits))[0];
   if (away !== undefined) {
-    throw failedPrecondition(
-      `endpoint ${away.name} is on node ${away.node}`,
-      'Ask the agent there: its ports are that node’s.',
-    );
+    throw failedPrecondition(`endpoint ${away.name} is on node ${away.node}`, 'Ask the agent of that node.');
   }
   throw notFound(
     `${word} is not attached on this node${network === '' ? '' : ` to network ${network}`}`,

@@ -1,4 +1,4 @@
-// The agent's local API on its unix socket, for the commands on this host.
+// The agent's local API, on a unix socket for commands.
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -43,7 +43,7 @@ export interface AgentApi {
   listPorts(request: ListPortsRequest): Promise<ListPortsResponse>;
 }
 
-/** Adds a service of its own to the socket. */
+/** Adds a service to the socket. */
 export type Mount = (server: Server) => void;
 
 /** @throws WeftError FAILED_PRECONDITION where another agent serves there, or the socket cannot be made */
@@ -67,7 +67,7 @@ export async function serveApi(
       'Stop it, or give this one another --run-dir.',
     );
   }
-  // Left over by an agent that was killed.
+  // Left behind by an agent that was killed.
   rmSync(path, { force: true });
   const server = new Server(serverOptions);
   server.addService(AgentServiceService, {
@@ -106,8 +106,8 @@ export async function serveApi(
 
 /** @throws WeftError FAILED_PRECONDITION */
 async function listen(server: Server, path: string): Promise<void> {
-  // From the first moment on nobody but root may ask: the agent's umask (main.ts) lets nobody else write to what it makes,
-  // and who may not write may not connect. A stricter one for the time of binding would be every part's, and every child's.
+  // From the start only root may connect: connecting needs write permission, and the agent's umask (main.ts) gives it to no other
+  // user. A stricter umask during bind would apply to the whole process and its children.
   try {
     await new Promise<void>((resolve, reject) => {
       server.bindAsync(`unix:${path}`, ServerCredentials.createInsecure(), (error) =>

@@ -1,5 +1,7 @@
-// The agent's side of its conversation with a controller: it connects to the first that answers, reports what the node is
-// and does, and carries out what the controller hands on. The node's work never depends on it, so nothing here throws.
+// The agent's session with a controller.
+//
+// It connects to the first controller that answers, reports the node's status and executes forwarded requests. The node's work
+// never depends on it, so nothing here throws.
 import { setTimeout as delay } from 'node:timers/promises';
 
 import type { ClientDuplexStream } from '@grpc/grpc-js';
@@ -19,7 +21,7 @@ import {
 } from '../../proto/gen/weft/v1/session.js';
 import type { Endpoint, Status } from '../../proto/gen/weft/v1/types.js';
 
-/** What a controller may hand on: attach or detach. */
+/** A request that a controller forwards: attach or detach. */
 export type SessionRequest = NonNullable<Request['request']>;
 
 export interface SessionState {
@@ -33,7 +35,7 @@ export interface SessionState {
 
 export interface Session {
   state(): SessionState;
-  /** Something changed that a report should tell soon; calls within 100 ms become one report. */
+  /** Schedules a report after a change; calls within 100 ms become one report. */
   changed(): void;
   stop(): Promise<void>;
 }
@@ -53,7 +55,7 @@ const DEBOUNCE_MS = 100;
 const REPORT_EVERY_MS = 10_000;
 /** How long a controller may take to answer Hello before the next one is tried. */
 const HELLO_WITHIN_MS = 3000;
-/** Spread, so that a controller that comes back does not meet every agent at once. */
+/** Randomized, so that a controller that comes back does not get every agent at once. */
 const BACKOFF = { firstMs: 200, lastMs: 2000, jitter: { from: 0.5, to: 1.5 } } as const;
 
 export function startSession(options: SessionOptions): Session {
@@ -102,7 +104,7 @@ class ControllerSession implements Session {
         if (this.#stopping.signal.aborted) return;
         const wasConnected = await this.#converse(address);
         if (wasConnected) {
-          // From the front again: the list says which controller is preferred.
+          // From the start of the list: it is in order of preference.
           backoff.reset();
           break;
         }
@@ -112,7 +114,7 @@ class ControllerSession implements Session {
     }
   }
 
-  /** Answers whether the controller had accepted the session. */
+  /** @returns whether the controller had accepted the session */
   async #converse(address: string): Promise<boolean> {
     const conversation = new Conversation(address, this.#options, () => {
       this.#become({ state: 'connected', address, error: '' });
@@ -129,7 +131,7 @@ class ControllerSession implements Session {
     const before = this.#state;
     this.#state = next;
     if (before.state === next.state && before.error === next.error && before.address === next.address) return;
-    // Several controllers that are all away take turns here; that is one state, and one line.
+    // While several controllers are all down, they take turns here: one state, one line in the log.
     const isNews =
       before.state !== next.state || (before.error === FIRST_ERROR && next.state === 'disconnected');
     if (isNews && next.state === 'connected')
@@ -152,7 +154,7 @@ const FIRST_ERROR = 'not connected yet';
 
 /** One stream to one controller, from Hello to its end. */
 class Conversation {
-  /** Settles with the reason when it is over; never rejects. */
+  /** Settles with the reason when the session ends; never rejects. */
   readonly ended: Promise<string>;
   accepted = false;
   readonly #options: SessionOptions;
@@ -202,7 +204,7 @@ class Conversation {
   #failed(error: Error, at: CalledAddress): void {
     const explained = explainFailure(error, { peer: `the controller at ${at.address}`, at });
     if (explained instanceof WeftError) return this.#close(reasonOf(explained));
-    // The end that follows the error says less.
+    // The 'end' that follows the error has less detail.
     this.#stream.removeAllListeners('end');
     void explained.then((known) => this.#close(reasonOf(known)));
   }
@@ -223,7 +225,7 @@ class Conversation {
     if (this.#wantsReport && this.#acknowledged === this.#sequence) this.#report();
   }
 
-  // One report is on its way at a time: a controller that is slow gets the newest state, not all of them.
+  // One report is in flight at a time: a slow controller gets the newest state, not every one.
   #report(): void {
     if (this.#over) return;
     this.#wantsReport = this.#acknowledged < this.#sequence;
@@ -247,7 +249,7 @@ class Conversation {
       if (request === undefined) {
         throw new WeftError(
           'UNIMPLEMENTED',
-          'the agent does not know this request',
+          'the agent does not support this request',
           'Run the same version of weft on both sides.',
         );
       }
@@ -272,7 +274,7 @@ class Conversation {
     this.#over = true;
     clearTimeout(this.#debounce);
     clearInterval(this.#heartbeat);
-    // What still arrives, such as the CANCELLED of our own end, is of no interest, but must have a listener.
+    // Later errors, such as the CANCELLED of our own end, do not matter, but need a listener.
     this.#stream.removeAllListeners();
     this.#stream.on('error', () => undefined);
     this.#stream.cancel();

@@ -1,4 +1,4 @@
-// How the agent sees itself and the world, for `weft status` and for the controller.
+// Status of the node, for `weft status` and the controller.
 import { containerMtu, gatewayFor, gatewayIn } from '../../core/compile.js';
 import { describeNetwork } from '../../core/drivers/index.js';
 import type { Endpoint } from '../../core/records.js';
@@ -11,10 +11,10 @@ import type { AgentMetrics, Problems } from '../health/index.js';
 import type { Peers } from '../underlay/index.js';
 import type { SessionState } from './session.js';
 
-/** A past that was lost is no state that ends: it is told for so long. */
+/** A restored or emptied etcd is an event, not a state that ends: it is shown for this long. */
 const RESTORED_SHOWN_MS = 600_000;
 
-/** Who knows of a problem. */
+/** The sources of problems. */
 export interface ProblemSources {
   store: Pick<Store, 'state' | 'view'>;
   etcd: readonly string[];
@@ -84,7 +84,7 @@ export function statusOf(sources: StatusSources): Status {
   };
 }
 
-/** Everything that is not as it should be, as `weft status` lists it. */
+/** All current problems, as `weft status` lists them. */
 export function problemsOf({ store, problems, controller, etcd }: ProblemSources): Problem[] {
   const list = problems.list();
   const { connected, since, error } = store.state;
@@ -92,14 +92,14 @@ export function problemsOf({ store, problems, controller, etcd }: ProblemSources
     list.push({
       what: `etcd at ${etcd.join(', ')}`,
       why: error ?? `it has not answered since ${since.toISOString()}`,
-      fix: 'Start etcd, or check --etcd; containers go on talking, and what changes here is told to it later.',
+      fix: 'Start etcd, or check --etcd; containers keep their connectivity, and changes here are written later.',
     });
   }
   const { restored } = store.state;
   if (connected && restored !== undefined && Date.now() < restored.getTime() + RESTORED_SHOWN_MS) {
     list.push({
       what: `etcd at ${etcd.join(', ')}`,
-      why: `it was restored from an older copy, or emptied, at ${restored.toISOString()}; what lives on the nodes is written back`,
+      why: `it was restored from an older copy, or emptied, at ${restored.toISOString()}; the nodes write back what they have`,
       fix: 'See whether anything is missing: weft network ls, weft node ls. This line goes after ten minutes.',
     });
   }
@@ -117,7 +117,7 @@ export function problemsOf({ store, problems, controller, etcd }: ProblemSources
   return list;
 }
 
-/** An endpoint of this node, as the services speak of it. */
+/** An endpoint of this node as a message of the services. */
 export function endpointMessage(endpoint: Endpoint, memberships: Memberships): EndpointMessage {
   const membership = memberships.get(endpoint.network);
   return {

@@ -1,12 +1,14 @@
-// What a name means to whom: pure, from the table of names and the networks that the asker is on. The answer may be weft's
-// own, or that somebody else has to be asked; what must never leave weft (its domain, its networks' addresses) never does.
+// Meaning of a DNS name for a client, as a pure function.
+//
+// It depends on the table of names and the client's networks. The result is weft's own answer, or that the query is forwarded;
+// what must stay inside weft (its domain, the addresses of its networks) is never forwarded.
 import type { IpAddress } from '../../core/address.js';
 import { addressOfReverseName } from '../../core/names.js';
 import type { Entry, NameTable } from './names.js';
 import { TYPE } from './message.js';
 import { DOMAIN } from './resolv-conf.js';
 
-/** How the node of an endpoint is: `silent` is down, but not long enough, or not wholly, to take its names away. */
+/** Health of an endpoint's node. `silent`: down, but only briefly or still answering on the underlay; its names remain. */
 export type NodeHealth = 'up' | 'silent' | 'gone';
 
 export interface World {
@@ -20,12 +22,12 @@ export type Meaning =
   | {
       kind: 'addresses';
       network: string;
-      /** What stands behind the name: what is up first, then what may be. */
+      /** The entries of the name: those that are up first, then those that may be. */
       entries: readonly Entry[];
       up: number;
     }
   | { kind: 'names'; names: readonly string[] }
-  /** The name exists, without anything behind it. */
+  /** The name exists, without records. */
   | { kind: 'empty' }
   | { kind: 'unknown'; why: string }
   | { kind: 'forward' };
@@ -33,8 +35,8 @@ export type Meaning =
 const DOMAIN_SUFFIX = `.${DOMAIN}`;
 
 /**
- * @param name in lower case, without the last dot
- * @param networks those that the asker is on, the one that it asks through first
+ * @param name in lower case, without the trailing dot
+ * @param networks the client's networks, the one of its source address first
  */
 export function meaningOf(world: World, name: string, type: number, networks: readonly string[]): Meaning {
   const ip = addressOfReverseName(name);
@@ -46,12 +48,12 @@ export function meaningOf(world: World, name: string, type: number, networks: re
   return inNetwork(world, name, networks) ?? plain(world, name, networks) ?? { kind: 'forward' };
 }
 
-/** Names that are weft's, which nobody else is asked for. */
+/** Names in weft's domain, which are never forwarded. */
 function inDomain(world: World, name: string, networks: readonly string[]): Meaning {
   const found = inNetwork(world, name, networks) ?? plain(world, name, networks);
   if (found !== undefined) return found;
   if (networks.some((network) => network.toLowerCase() === name)) return { kind: 'empty' };
-  return { kind: 'unknown', why: `no network that is asked from has the name ${name}` };
+  return { kind: 'unknown', why: `no network of the client has the name ${name}` };
 }
 
 /** NAME.NETWORK */
@@ -65,7 +67,7 @@ function inNetwork(world: World, name: string, networks: readonly string[]): Mea
   return undefined;
 }
 
-/** NAME alone: the first of the networks that has it answers, so that a name is never half of the one and half of another. */
+/** NAME alone: the first network that has the name answers, so that an answer never mixes two networks. */
 function plain(world: World, name: string, networks: readonly string[]): Meaning | undefined {
   for (const network of networks) {
     const found = addresses(world, network, name);
@@ -102,13 +104,13 @@ function reverse(world: World, ip: IpAddress, type: number, networks: readonly s
       ? { kind: 'names', names: [...new Set(names)] }
       : { kind: 'empty' };
   }
-  // Nobody outside knows who has an address of a network of weft's.
+  // No server outside weft knows the addresses of weft's networks.
   return isOverlay(ip)
-    ? { kind: 'unknown', why: `nobody on the networks that are asked from has ${ip.toString()}` }
+    ? { kind: 'unknown', why: `no endpoint on the client's networks has ${ip.toString()}` }
     : { kind: 'forward' };
 }
 
-/** The addresses of the type that was asked for; `up` of them are of nodes that are up, and stand first. */
+/** The addresses of the queried type; the first `up` of them are of nodes that are up. */
 export function addressesOf(
   { entries, up }: Meaning & { kind: 'addresses' },
   type: number,
@@ -116,7 +118,7 @@ export function addressesOf(
   const wanted = ({ family }: IpAddress): boolean =>
     type === TYPE.ANY || type === (family === 4 ? TYPE.A : TYPE.AAAA);
   const take = (some: readonly Entry[]): IpAddress[] =>
-    // Two names of one's own may say the same address as an endpoint has.
+    // Names added by hand may have the same address as an endpoint.
     unique(some.flatMap((entry) => entry.addresses.filter(wanted)));
   const first = take(entries.slice(0, up));
   const all = unique([...first, ...take(entries.slice(up))]);
@@ -128,7 +130,7 @@ function unique(addresses: readonly IpAddress[]): IpAddress[] {
   return [...new Map(addresses.map((ip) => [ip.toString(), ip])).values()];
 }
 
-/** A list begun at another place each time: those that are up in turn, and the others in turn behind them. */
+/** Rotates a list by `turn`: the entries that are up among themselves, then the others among themselves. */
 export function inTurn<T>(list: readonly T[], up: number, turn: number): T[] {
   const rotated = (some: readonly T[]): T[] => {
     const start = some.length === 0 ? 0 : turn % some.length;

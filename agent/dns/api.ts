@@ -1,5 +1,6 @@
-// `weft dns`: what the agent's socket answers about names. Adding and removing goes to etcd, listing and looking up come from
-// what this node would answer its containers with.
+// Handlers of `weft dns`: add, remove, list, look up.
+//
+// Adding and removing writes to etcd; listing and lookup use what this node answers its containers with.
 import { decode } from 'dns-packet';
 
 import { IpAddress } from '../../core/address.js';
@@ -38,7 +39,7 @@ export interface NameApi {
 export interface NameApiOptions {
   dns: Dns;
   store: Store;
-  /** The networks that this node is on. */
+  /** The networks of this node. */
   networks: () => readonly string[];
 }
 
@@ -51,7 +52,7 @@ export function nameApi(options: NameApiOptions): NameApi {
   const { dns, store } = options;
   return {
     add: async ({ name, ips, network }) => {
-      if (ips.length === 0) throw invalidArgument('ip: none is given', 'Give at least one address.');
+      if (ips.length === 0) throw invalidArgument('ip: not given', 'Give at least one address.');
       const request = { name: parseDnsName(name), ips: ips.map(parseNameAddress) };
       const made = await store.addName({ ...request, network: networkFor(options, network) });
       return nameOf(dns, ownNameEntry(made), made.name);
@@ -112,7 +113,7 @@ function requireNetwork(store: Store, name: string): string {
     : notServed(name, bad);
 }
 
-/** The only network that has a name which was added. */
+/** The only network with this name added by hand. */
 function networkOfName(options: NameApiOptions, name: string): string {
   const having = [...options.store.view.names.entries()]
     .filter(([, names]) => names.has(name))
@@ -121,9 +122,9 @@ function networkOfName(options: NameApiOptions, name: string): string {
   if (having.length > 1)
     throw failedPrecondition(
       `network: ${having.sort().join(' and ')} have a name ${name}`,
-      'Name the one that is meant with --network.',
+      'Choose one with --network.',
     );
-  throw notFound(`no network has a name ${name} that was added`, 'See `weft dns ls`.');
+  throw notFound(`no network has an added name ${name}`, 'See `weft dns ls`.');
 }
 
 async function lookup(options: NameApiOptions, request: LookupNameRequest): Promise<LookupNameResponse> {
@@ -136,7 +137,7 @@ async function lookup(options: NameApiOptions, request: LookupNameRequest): Prom
   let source = '';
   for (const one of await Promise.all(types.map((type) => lookupType(options, name, type, networks)))) {
     answers.push(...one.answers);
-    // Of two types of the same name one that has an answer says more than one that has none.
+    // Of two types of the same name, prefer the one with an answer.
     if (source === '' || one.answers.length > 0) ({ status, source } = one);
   }
   return { name, status, answers, networks, source };
@@ -182,12 +183,12 @@ async function lookupType(
   const meaning = meaningOf(dns.world, name, type, networks);
   if (meaning.kind === 'forward') {
     const { response, server, result } = await dns.upstream.forward(questionOf(name, type), 'tcp', false);
-    const where = result === 'cached' ? `kept from ${server ?? ''}` : `asked from ${server ?? ''}`;
-    const nobody =
+    const where = result === 'cached' ? `cached from ${server ?? ''}` : `answered by ${server ?? ''}`;
+    const noAnswer =
       dns.upstream.serversFor(name).length === 0
-        ? 'it is no name of weft’s, and there is no other name server to ask'
-        : 'it is no name of weft’s, and no other name server gave an answer';
-    return { ...read(response), source: result === 'failed' ? nobody : `no name of weft’s: ${where}` };
+        ? 'not a name of weft’s, and there is no other name server'
+        : 'not a name of weft’s, and no other name server answered';
+    return { ...read(response), source: result === 'failed' ? noAnswer : `not a name of weft’s: ${where}` };
   }
   const { answer } = ownAnswer({ name, type }, meaning);
   const status = statusText(answer.rcode);
@@ -198,13 +199,13 @@ async function lookupType(
       return {
         status,
         answers: [],
-        source: 'weft: the name is there, with nothing of the type that was asked for',
+        source: 'weft: the name exists, without records of the queried type',
       };
     case 'names':
       return {
         status,
         answers: meaning.names.map((data) => ({ type: 'PTR', data, ttl: 0, whose: '' })),
-        source: 'weft: an address of a network that is asked from',
+        source: 'weft: an address on a network of the client',
       };
     case 'addresses': {
       const { addresses } = addressesOf(meaning, type);

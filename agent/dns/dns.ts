@@ -1,5 +1,7 @@
-// Names on this node: what etcd and the node's own endpoints say becomes the table of names, every gateway address answers
-// from it, and what is not weft's goes to the host's servers.
+// DNS on this node: table of names, listeners, responder and forwarding.
+//
+// The table holds the records of etcd and the node's own endpoints. Every gateway address answers from it; other queries go
+// to the host's servers.
 import { parseInterface, type IpAddress } from '../../core/address.js';
 import { gatewayOf, ownGateways, type Membership } from '../../core/compile.js';
 import { addressingOf } from '../../core/drivers/index.js';
@@ -18,7 +20,7 @@ import type { DnsMetrics } from './metrics.js';
 import { endpointEntry, NameTable, ownNameEntry } from './names.js';
 import { NodeHealths } from './node-health.js';
 import { containerResolvConf } from './resolv-conf.js';
-import { plainAddress, Responder, type Asker } from './responder.js';
+import { plainAddress, Responder, type Client } from './responder.js';
 import { Upstream, type UpstreamServer } from './upstream.js';
 
 export interface DnsOptions {
@@ -29,13 +31,13 @@ export interface DnsOptions {
   metrics: DnsMetrics;
   log: Logger;
   node: string;
-  /** Whether questions are answered at all. */
+  /** Whether DNS is on. */
   listen: boolean;
-  /** Those that were named; without a general one among them the host's are asked. */
+  /** The configured servers; without one for all domains, the host's servers are used. */
   servers: readonly UpstreamServer[];
 }
 
-/** Sockets whose addresses came or went without a word are looked for so often. */
+/** How often listeners are checked for addresses that changed without a notification. */
 const LOOK_EVERY_MS = 1000;
 
 const endpointKey = (id: string): string => `endpoint ${id}`;
@@ -48,13 +50,13 @@ export class Dns {
   readonly #responder: Responder;
   readonly #listeners: Listeners;
   readonly #host: HostResolvConf;
-  /** This node's own, by id and by address. */
+  /** This node's own endpoints, by id and by address. */
   readonly #own = new Map<string, Endpoint>();
   readonly #ownByIp = new Map<string, Endpoint>();
   readonly #ends: (() => void)[] = [];
   #generation = 0;
   #look: NodeJS.Timeout | undefined;
-  /** What `refresh` found last. */
+  /** The result of the last `refresh`. */
   #listening = '';
 
   constructor(private readonly options: DnsOptions) {
@@ -76,7 +78,7 @@ export class Dns {
       world: this.world,
       upstream: this.upstream,
       generation: () => this.#generation + this.table.generation,
-      askerAt: (ip) => this.askerAt(ip),
+      clientAt: (ip) => this.clientAt(ip),
       onResult: (result) => {
         metrics.results[result]++;
       },
@@ -96,7 +98,7 @@ export class Dns {
     };
   }
 
-  /** Whether questions are answered on this node. */
+  /** Whether this node answers queries. */
   get listens(): boolean {
     return this.options.listen;
   }
@@ -127,7 +129,7 @@ export class Dns {
     await Promise.all([this.#listeners.stop(), this.#health.stop()]);
   }
 
-  /** What the store tells. Done at once, so that a name is there as soon as its record is. */
+  /** Handles changes of the store, at once, so that a name exists as soon as its record. */
   handle(changes: readonly Change[]): void {
     for (const change of changes) {
       if (change.kind === 'endpoint') this.#endpointRecord(change.id, change.after);
@@ -140,7 +142,7 @@ export class Dns {
     this.#health.handle(changes);
   }
 
-  /** Of this node's own endpoints the node knows first, and with etcd away alone. */
+  /** Handles this node's own endpoints, which the node knows before etcd, and also while etcd is down. */
   ownEndpoint(endpoint: Endpoint, there: boolean): void {
     this.#generation++;
     for (const ip of addressesOf(this.#own.get(endpoint.id))) this.#ownByIp.delete(ip);
@@ -154,14 +156,14 @@ export class Dns {
     this.table.put(endpointKey(endpoint.id), endpointEntry(endpoint));
   }
 
-  /** What the store says of an endpoint; this node's own are its own to say. */
+  /** Handles an endpoint in the store; for its own endpoints the node itself is authoritative. */
   #endpointRecord(id: string, after: Endpoint | undefined): void {
     if (this.#own.has(id)) return;
     if (after === undefined || after.node === this.options.node) this.table.remove(endpointKey(id));
     else this.table.put(endpointKey(id), endpointEntry(after));
   }
 
-  /** The node's networks have changed, or may have: their gateways are listened on, and no others. */
+  /** The node's networks may have changed: listens on exactly their gateways. */
   refresh(): void {
     const wanted = new Map<string, string>();
     for (const membership of this.options.memberships.list()) {
@@ -175,19 +177,19 @@ export class Dns {
     this.#listeners.ensure(this.options.listen ? wanted : new Map());
   }
 
-  /** Who asks from an address: a container of this node, or somebody else on one of its networks; nobody else may. */
-  askerAt(text: string): Asker | undefined {
+  /** The client at an address: a container of this node, or a host on one of its networks. Undefined: REFUSED. */
+  clientAt(text: string): Client | undefined {
     const own = this.#ownByIp.get(text);
-    if (own !== undefined) return { networks: this.networksOf(own), foreign: false };
+    if (own !== undefined) return { networks: this.networksOf(own), external: false };
     const ip = plainAddress(text);
     if (ip === undefined) return undefined;
     const membership = this.options.memberships
       .list()
       .find(({ network }) => prefixesOf(network).some((prefix) => prefix.contains(ip)));
-    return membership && { networks: [membership.network.name], foreign: true };
+    return membership && { networks: [membership.network.name], external: true };
   }
 
-  /** Every network that a container is on: that of this endpoint first, then in the order in which it came to them. */
+  /** Every network of a container: this endpoint's first, then in the order of attachment. */
   networksOf(endpoint: Endpoint): string[] {
     const others = [...this.#own.values()].filter(
       (other) => other.id !== endpoint.id && sameSandbox(other.sandbox, endpoint.sandbox),
@@ -200,7 +202,7 @@ export class Dns {
     return [...this.#own.values()];
   }
 
-  /** The text of resolv.conf for a container on these networks, the first one being the most important. */
+  /** The text of resolv.conf for a container on these networks, the most important first. */
   resolvConf(networks: readonly string[]): string {
     const memberships = networks
       .map((network) => this.options.memberships.get(network))
@@ -214,7 +216,7 @@ export class Dns {
     return [...servers, ...this.#host.current.nameservers.map((ip) => ({ ip, port: 53 }))];
   }
 
-  /** Gateways of every node's subnet: weft answers at all of them. */
+  /** The gateways of every node's subnet; weft answers on all of them. */
   #isGateway(text: string): boolean {
     const { store, memberships } = this.options;
     if (memberships.list().some((one) => ownGateways(one).some((gateway) => gateway.toString() === text)))

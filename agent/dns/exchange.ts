@@ -1,10 +1,12 @@
-// One question to one server and its answer, over UDP or TCP. Every question has a socket, and so a port, of its own, which
-// makes a forged answer a matter of guessing 32 bits; the kernel hands over only what comes from the server itself.
+// One DNS query to one server, over UDP or TCP.
+//
+// Each query has its own socket, and so its own port: a forged answer has to guess 32 bits. The socket is connected: the kernel
+// delivers only what the server itself sends.
 import { createSocket } from 'node:dgram';
 import { connect, isIPv6 } from 'node:net';
 
 export interface ServerAddress {
-  /** With a zone where it is link-local. */
+  /** With a zone if link-local. */
   ip: string;
   port: number;
 }
@@ -12,7 +14,7 @@ export interface ServerAddress {
 export const shownServer = ({ ip, port }: ServerAddress): string =>
   port === 53 ? ip : isIPv6(ip) ? `[${ip}]:${port}` : `${ip}:${port}`;
 
-/** Answers the first message that `accept` takes. @throws Error where the server cannot be reached; the signal's reason */
+/** @returns the first message that `accept` takes @throws Error where the server cannot be reached; the signal's reason */
 export function askUdp<T>(
   { ip, port }: ServerAddress,
   message: Buffer,
@@ -24,12 +26,12 @@ export function askUdp<T>(
     const finish = (act: () => void): void => {
       signal.removeEventListener('abort', aborted);
       socket.removeAllListeners();
-      // Late errors (ICMP) of a socket that is being closed concern nobody.
+      // Late errors (ICMP) of a closing socket do not matter.
       socket.on('error', () => undefined);
       try {
         socket.close();
       } catch {
-        // It never was bound.
+        // It was never bound.
       }
       act();
     };
@@ -42,7 +44,7 @@ export function askUdp<T>(
       const taken = accept(answer);
       if (taken !== undefined) finish(() => resolve(taken));
     });
-    // A callback of connect's own would take its failure (no route) in place of 'error'.
+    // A callback given to connect would receive its failure (no route) in place of 'error'.
     socket.once('connect', () => {
       socket.send(message, (error) => {
         if (error !== null) fail(error);
@@ -74,7 +76,7 @@ export function askTcp<T>(
     if (signal.aborted) return aborted();
     signal.addEventListener('abort', aborted, { once: true });
     socket.on('error', fail);
-    socket.on('close', () => fail(new Error('the connection was closed without an answer')));
+    socket.on('close', () => fail(new Error('the server closed the connection without an answer')));
     socket.on('data', (chunk: Buffer) => {
       chunks.push(chunk);
       const all = chunks.length === 1 ? chunk : Buffer.concat(chunks);
@@ -82,14 +84,14 @@ export function askTcp<T>(
       const length = all.readUInt16BE(0);
       if (all.length < 2 + length) return;
       const taken = accept(all.subarray(2, 2 + length));
-      if (taken === undefined) fail(new Error('the answer is none to what was asked'));
+      if (taken === undefined) fail(new Error('the answer does not match the query'));
       else finish(() => resolve(taken));
     });
     socket.write(framed(message));
   });
 }
 
-/** A message as it goes over TCP. */
+/** A message with the length prefix of TCP. */
 export function framed(message: Buffer): Buffer {
   const frame = Buffer.allocUnsafe(2 + message.length);
   frame.writeUInt16BE(message.length, 0);

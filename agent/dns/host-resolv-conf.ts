@@ -1,5 +1,7 @@
-// What the host's own resolv.conf says now. It is looked at every second: it may be a link that is turned elsewhere, a file
-// that is replaced, or one that is written in place, and of these inotify sees each in another way, or not at all.
+// Tracks the host's own resolv.conf, polled every second.
+//
+// It may be a symbolic link that is redirected, a file that is replaced, or one that is written in place; inotify sees each of
+// these differently, or not at all.
 import { readFileSync, unwatchFile, watchFile } from 'node:fs';
 
 import { messageOf } from '../../core/errors.js';
@@ -27,7 +29,9 @@ export class HostResolvConf {
       const before = JSON.stringify(this.#current);
       this.#current = this.#read();
       if (JSON.stringify(this.#current) === before) return;
-      this.log.info('the host has other name servers', { nameservers: this.#current.nameservers.join(' ') });
+      this.log.info('the name servers of the host changed', {
+        nameservers: this.#current.nameservers.join(' '),
+      });
       onChange();
     };
     watchFile(this.path, { interval: EVERY_MS, persistent: false }, listener);

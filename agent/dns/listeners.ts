@@ -1,5 +1,7 @@
-// The sockets on port 53, one of UDP and one of TCP for every gateway address. They are made when the address is there, and
-// serve on when it goes and comes back; where another program has the port that is told, and tried again.
+// Sockets on port 53: UDP and TCP for every gateway address.
+//
+// They are opened once the address exists and survive its removal and return. If another program holds the port, that is a
+// problem, and opening is retried.
 import { createSocket, type Socket } from 'node:dgram';
 import { createServer, isIPv6, type Server, type Socket as Connection } from 'node:net';
 
@@ -27,14 +29,14 @@ export interface ListenersOptions {
 }
 
 export const DNS_PORT = 53;
-/** A second of 10,000 questions a second, with what the kernel counts for each. */
+/** Holds one second of 10,000 queries, with the kernel's overhead for each. */
 const RECEIVE_BUFFER = 16 * 1024 * 1024;
-/** The address comes with the bridge, which takes a moment; IPv6 ones have to prove themselves first. */
+/** The address appears with the bridge, after a moment; an IPv6 address must pass duplicate address detection first. */
 const RETRY_MS = 200;
 const IDLE_MS = 10_000;
 const MAX_CONNECTIONS = 256;
 const MAX_CONNECTIONS_OF_ONE = 32;
-/** Questions of one connection that are being answered; what comes beyond waits in the kernel. */
+/** Concurrent queries of one connection; further ones wait in the kernel. */
 const MAX_PIPELINED = 32;
 const MAX_UNREAD_BYTES = 256 * 1024;
 
@@ -104,7 +106,7 @@ export class Listeners {
       if (this.#places.get(ip) !== place) this.#close(place);
       return true;
     } catch (error) {
-      // The bridge is not there yet: that is told elsewhere if it stays so.
+      // The bridge does not exist yet; the reconciler reports it if that lasts.
       if (errnoOf(error) !== 'EADDRNOTAVAIL')
         this.options.problems.set(key, await this.#explain(error, ip, place, transport));
       return false;
@@ -116,20 +118,20 @@ export class Listeners {
     const taken = errnoOf(error) === 'EADDRINUSE';
     const owner = taken ? await byWhom(ip, port, transport) : '';
     return {
-      what: `names on network ${network}`,
+      what: `DNS on network ${network}`,
       why: taken
         ? `${transport.toUpperCase()} port ${port} of ${ip} is taken${owner}`
-        : `port ${port} of ${ip} cannot be listened on: ${messageOf(error)}`,
+        : `port ${port} of ${ip} cannot be opened: ${messageOf(error)}`,
       fix: taken
-        ? 'Have that program listen on addresses of its own, not on every one (dnsmasq: bind-interfaces), or turn names off with --dns off.'
-        : 'It is tried again by itself.',
+        ? 'Have that program listen on its own addresses only (dnsmasq: bind-interfaces), or turn DNS off with --dns off.'
+        : 'It is tried again automatically.',
     };
   }
 
   #listenUdp(ip: string): Promise<Socket> {
     const { log, port = DNS_PORT } = this.options;
     const type = isIPv6(ip) ? 'udp6' : 'udp4';
-    // The addresses to send to are addresses already: looking them up would put every answer off.
+    // Destinations are addresses already: looking them up would delay every answer.
     const socket = createSocket({
       type,
       ipv6Only: type === 'udp6',
@@ -143,21 +145,21 @@ export class Listeners {
       socket.once('error', failed);
       socket.bind({ address: ip, port, exclusive: true }, () => {
         socket.off('error', failed);
-        socket.on('error', (error) => log.debug('a socket of names', { ip, error: messageOf(error) }));
+        socket.on('error', (error) => log.debug('a DNS socket failed', { ip, error: messageOf(error) }));
         socket.on('message', (message, from) => this.#receive(socket, message, from.address, from.port));
         if (!enlargeReceiveBuffer(ip, port, RECEIVE_BUFFER))
-          log.debug('the receive buffer stays small', { ip });
+          log.debug('cannot enlarge the receive buffer', { ip });
         resolve(socket);
       });
     });
   }
 
   #receive(socket: Socket, message: Buffer, ip: string, port: number): void {
-    // Nobody can be answered at port 0, which only a forged packet comes from.
+    // No answer can be sent to port 0, which only a forged packet comes from.
     if (port === 0) return;
     const send = (answer: Buffer): void => {
       try {
-        // That it could not be sent (a container that has just gone) is the same as that it was lost.
+        // A failure to send (to a container that has just ended) equals a lost packet.
         socket.send(answer, port, ip, ignore);
       } catch (error) {
         this.options.log.debug('an answer could not be sent', { ip, error: messageOf(error) });
@@ -169,14 +171,14 @@ export class Listeners {
     else void answer.then((late) => late && send(late));
   }
 
-  /** Whatever a message does to the code behind: it costs itself alone. */
+  /** An exception while a message is handled costs that message alone. */
   #answer(
     message: Buffer,
     ip: string,
     transport: Transport,
   ): Buffer | Promise<Buffer | undefined> | undefined {
     const failed = (error: unknown): undefined => {
-      this.options.log.error('a question could not be answered', { ip, error: messageOf(error) });
+      this.options.log.error('a query could not be answered', { ip, error: messageOf(error) });
       return undefined;
     };
     try {
@@ -195,7 +197,7 @@ export class Listeners {
       server.once('error', reject);
       server.listen({ host: ip, port, exclusive: true, ipv6Only: isIPv6(ip) }, () => {
         server.off('error', reject);
-        server.on('error', (error) => log.debug('a socket of names', { ip, error: messageOf(error) }));
+        server.on('error', (error) => log.debug('a DNS socket failed', { ip, error: messageOf(error) }));
         resolve(server);
       });
     });
@@ -223,10 +225,10 @@ export class Listeners {
         open++;
         void Promise.resolve(this.#answer(message, ip, 'tcp')).then((answer) => {
           open--;
-          // RFC 7766 §6.2.3: what is no question ends the connection.
+          // RFC 7766 §6.2.3: anything but a query ends the connection.
           if (answer === undefined) connection.destroy();
           else if (connection.writable) connection.write(framed(answer));
-          // Who asks on and on and reads no answers has them kept nowhere.
+          // No answers are buffered for a client that keeps sending and does not read.
           if (connection.writableLength > MAX_UNREAD_BYTES) connection.destroy();
           connection.resume();
           work();

@@ -1,6 +1,8 @@
-// DNS messages on the wire: questions taken apart, answers put together. dns-packet reads what comes in and writes records;
-// what is done here is what it leaves to its caller: which messages deserve an answer at all, the question echoed byte for
-// byte (its case is part of it, draft-vixie-dnsext-dns0x20), names compressed, and answers cut to what the asker can take.
+// DNS messages: parses queries and builds answers.
+//
+// dns-packet decodes messages and encodes records. This file does what it leaves to its caller: which messages deserve an
+// answer, the question echoed byte for byte (its case is part of it, draft-vixie-dnsext-dns0x20), name compression, and
+// truncation to the size that the client accepts.
 import { decode, encode, type Answer, type OptAnswer } from 'dns-packet';
 
 import type { IpAddress } from '../../core/address.js';
@@ -34,46 +36,46 @@ const CLASS_IN = 1;
 const CLASS_ANY = 255;
 
 export const HEADER_BYTES = 12;
-/** RFC 1035 §4.2.1: what everybody takes over UDP. */
+/** RFC 1035 §4.2.1: what every client accepts over UDP. */
 const PLAIN_UDP_BYTES = 512;
-/** What passes every path without fragments (DNS flag day 2020); larger answers go over TCP. */
+/** Passes every path without fragmentation (DNS flag day 2020); larger answers go over TCP. */
 export const EDNS_UDP_BYTES = 1232;
-/** The two bytes before a message on a TCP connection say its length (RFC 1035 §4.2.2). */
+/** Length prefix of a message over TCP (RFC 1035 §4.2.2). */
 export const MAX_TCP_BYTES = 65_535;
 
 const FLAG = { qr: 0x8000, aa: 0x0400, tc: 0x0200, rd: 0x0100, ra: 0x0080, cd: 0x0010 };
 
-/** A question that can be answered. */
+/** A query that can be answered. */
 export interface Question {
   id: number;
-  /** Recursion desired, checking disabled: copied into the answer. */
+  /** RD and CD (recursion desired, checking disabled) are copied into the answer. */
   flags: number;
-  /** Name, type and class as they came. */
+  /** Name, type and class as received. */
   bytes: Buffer;
   /**
-   * In lower case, without the last dot; '' is the root. A label with bytes that no name of weft's has is written so that
-   * it is none.
+   * In lower case, without the trailing dot; '' is the root. A label with bytes that are invalid in weft's names is escaped, so
+   * that it matches none of them.
    */
   name: string;
   type: number;
-  /** What the asker said about itself by EDNS. */
+  /** The client's EDNS parameters. */
   edns?: { udpBytes: number; dnssecOk: boolean };
 }
 
 export type Received =
   | { kind: 'question'; question: Question }
-  /** It deserves an answer, but not to its question. */
+  /** Answered with an error code. */
   | { kind: 'refused'; rcode: Rcode; response: Buffer }
-  /** No answer at all: it is an answer itself, or no message. */
+  /** Not answered: it is a response itself, or no DNS message. */
   | { kind: 'ignored' };
 
 const IGNORED: Received = { kind: 'ignored' };
 
-/** Never throws, whatever the bytes are. */
+/** Never throws, for any bytes. */
 export function receive(message: Buffer): Received {
   if (message.length < HEADER_BYTES) return IGNORED;
   const flags = message.readUInt16BE(2);
-  // To answer an answer is how two servers talk for ever.
+  // Responses to responses would loop between two servers for ever.
   if ((flags & FLAG.qr) !== 0) return IGNORED;
   const refuse = (rcode: Rcode, question?: Buffer, edns = false): Received => ({
     kind: 'refused',
@@ -84,8 +86,8 @@ export function receive(message: Buffer): Received {
   const [questions, answers, authorities, additionals] = [4, 6, 8, 10].map((at) =>
     message.readUInt16BE(at),
   ) as [number, number, number, number];
-  // Counted before anything is decoded: a message of a thousand questions costs as much as one. Additional records are OPT
-  // and a signature (TSIG, SIG(0)); a question has no others.
+  // Counted before anything is decoded: a message with a thousand questions costs no more than one. Additional records are OPT
+  // and a signature (TSIG, SIG(0)); a query has no others.
   if (questions !== 1 || answers > 0 || authorities > 0 || additionals > 2) return refuse(RCODE.FORMERR);
   const end = endOfQuestion(message);
   if (end === undefined) return refuse(RCODE.FORMERR);
@@ -98,7 +100,7 @@ export function receive(message: Buffer): Received {
   const klass = message.readUInt16BE(end - 2);
   const edns = opt && { udpBytes: Math.max(opt.udpPayloadSize, PLAIN_UDP_BYTES), dnssecOk: opt.flag_do };
   if (klass !== CLASS_IN && klass !== CLASS_ANY) return refuse(RCODE.REFUSED, bytes, opt !== undefined);
-  // A whole zone is nobody's to ask for here, and OPT is no type of a question.
+  // Zone transfers are refused here, and OPT is not a query type.
   if (type === TYPE.AXFR || type === TYPE.IXFR) return refuse(RCODE.REFUSED, bytes, opt !== undefined);
   if (type === TYPE.OPT || type === 0) return refuse(RCODE.FORMERR, bytes, opt !== undefined);
   return {
@@ -125,8 +127,8 @@ function optsOf(message: Buffer): OptAnswer[] | undefined {
 }
 
 /**
- * Where the only question ends. Undefined where it is cut short, or its name is too long or has a pointer: there is nothing
- * before it that one could lead to.
+ * End of the only question. Undefined where it is truncated, or its name is too long or has a pointer: no earlier name exists
+ * that a pointer could refer to.
  */
 export function endOfQuestion(message: Buffer): number | undefined {
   let at = HEADER_BYTES;
@@ -147,16 +149,16 @@ function nameOf(question: Buffer): string {
     const length = question[at] ?? 0;
     if (length === 0) return labels.join('.');
     const label = question.toString('latin1', at + 1, at + 1 + length).toLowerCase();
-    // RFC 1035 §5.1 escapes them the same way.
+    // Escaped as in RFC 1035 §5.1.
     labels.push(/^[a-z0-9_-]+$/.test(label) ? label : label.replaceAll(/[^a-z0-9_-]/g, '\\$&'));
     at += 1 + length;
   }
 }
 
-/** The question with its name in lower case, which is what two questions have in common. */
+/** The question with its name in lower case: equal for equal questions. */
 export function canonicalQuestion(bytes: Buffer): Buffer {
   const lower = Buffer.from(bytes);
-  // Length bytes are at most 63, and so no letters.
+  // Length bytes are at most 63, so they are no letters.
   for (let at = 0; at < lower.length - 4; at++) {
     const byte = lower[at] ?? 0;
     if (byte >= 0x41 && byte <= 0x5a) lower[at] = byte | 0x20;
@@ -164,10 +166,10 @@ export function canonicalQuestion(bytes: Buffer): Buffer {
   return lower;
 }
 
-// Every answer's owner is the name of the question, which stands right behind the header.
+// The owner of every answer is the question's name, directly after the header.
 const OWNER = Buffer.from([0xc0, HEADER_BYTES]);
 
-/** 0: containers come and go, and a name must not outlive them in anybody's cache. */
+/** 0: containers come and go, and a name must not outlive them in any cache. */
 const TTL = 0;
 
 function encoded(data: Answer, owner?: Buffer): Buffer {
@@ -175,7 +177,7 @@ function encoded(data: Answer, owner?: Buffer): Buffer {
   return owner === undefined ? bytes : Buffer.concat([owner, bytes.subarray(1)]);
 }
 
-// An owner of '.' is the one byte that the pointer then takes the place of.
+// An owner of '.' is one byte, which the pointer replaces.
 const addressRecords = new WeakMap<IpAddress, Buffer>();
 
 export function addressRecord(ip: IpAddress): Buffer {
@@ -192,7 +194,7 @@ export function addressRecord(ip: IpAddress): Buffer {
 export const pointerRecord = (name: string): Buffer =>
   encoded({ type: 'PTR', name: '.', ttl: TTL, data: name }, OWNER);
 
-/** Goes with every "no" about weft's own domain, so that nobody remembers it (RFC 2308 §5: its minimum says how long). */
+/** Part of every negative answer in weft's domain, so that it is not cached (RFC 2308 §5: the SOA's minimum is the limit). */
 export const AUTHORITY = encoded({
   type: 'SOA',
   name: DOMAIN,
@@ -254,7 +256,7 @@ function assemble(parts: Assembly): Buffer {
 
 export type Transport = 'udp' | 'tcp';
 
-/** How many bytes an answer to this question may have. */
+/** The maximum size of an answer to this query, in bytes. */
 export function limitOf({ edns }: Question, transport: Transport): number {
   if (transport === 'tcp') return MAX_TCP_BYTES;
   return Math.min(edns?.udpBytes ?? PLAIN_UDP_BYTES, EDNS_UDP_BYTES);
@@ -268,8 +270,8 @@ export interface OwnAnswer {
 }
 
 /**
- * An answer of weft's own. Of more addresses than fit as many are in it as do, with the mark that there are more: whoever
- * knows TCP asks again, and whoever does not (musl before 1.2.4) has some.
+ * weft's own answer. If not all addresses fit, it has as many as fit and the TC bit: a client that supports TCP asks again,
+ * and one that does not (musl before 1.2.4) has some.
  */
 export function respond(question: Question, answer: OwnAnswer, transport: Transport): Buffer {
   const { id, flags, bytes, edns } = question;
@@ -293,7 +295,7 @@ export function respond(question: Question, answer: OwnAnswer, transport: Transp
   });
 }
 
-/** Nothing but a code: SERVFAIL, REFUSED. */
+/** An answer with only a code: SERVFAIL, REFUSED. */
 export function refusal({ id, flags, bytes, edns }: Question, rcode: Rcode): Buffer {
   return assemble({ id, flags, bytes, edns: edns !== undefined, rcode });
 }

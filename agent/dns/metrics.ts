@@ -1,5 +1,7 @@
-// Metrics of the names: questions by what became of them, and how long other servers took. Questions are counted in plain
-// numbers and put together when somebody looks: at ten thousand a second a counter with labels would be noticed.
+// Metrics of DNS: queries by result, and times of upstream servers.
+//
+// Queries are counted in plain numbers and collected at a scrape: at ten thousand a second the cost of a counter with labels
+// would show.
 import { Counter, Histogram, type Registry } from 'prom-client';
 
 import { RESULTS, type Result } from './responder.js';
@@ -14,7 +16,7 @@ export function dnsMetrics(registry: Registry): DnsMetrics {
   const registers = [registry];
   const questions = new Counter({
     name: 'weft_dns_questions_total',
-    help: 'Questions for names, by what became of them.',
+    help: 'DNS queries, by result.',
     labelNames: ['result'],
     registers,
     collect: () => {
@@ -26,7 +28,7 @@ export function dnsMetrics(registry: Registry): DnsMetrics {
     results,
     upstreamSeconds: new Histogram({
       name: 'weft_dns_upstream_duration_seconds',
-      help: 'Time until another name server answered.',
+      help: 'Time until an upstream name server answered.',
       labelNames: ['server'],
       buckets: [0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 4],
       registers,

@@ -1,15 +1,16 @@
-// The table of names: which addresses stand behind a name of a network, and which name behind an address. Every endpoint
-// and every name of one's own is an entry; one that comes, changes or goes costs its own few names, however many there are.
+// The table of names: addresses by network and name, and the reverse.
+//
+// Every endpoint and every name added by hand is an entry; a changed entry costs its own names, however many others exist.
 import { parseInterface, type IpAddress } from '../../core/address.js';
 import { isDnsName } from '../../core/names.js';
 import type { Endpoint, OwnName } from '../../core/records.js';
 
-/** What names one or several addresses. */
+/** An entry: names for one or several addresses. */
 export interface Entry {
   network: string;
-  /** As people write it. */
+  /** As written by the user. */
   name: string;
-  /** Every name in lower case, the first one first. */
+  /** Every name in lower case, the main one first. */
   names: readonly string[];
   addresses: readonly IpAddress[];
   origin:
@@ -28,7 +29,7 @@ export class NameTable {
   readonly #byAddress = new Map<string, Entry[]>();
   #generation = 0;
 
-  /** Another number after every change. */
+  /** Changes with every change of the table. */
   get generation(): number {
     return this.#generation;
   }
@@ -46,7 +47,7 @@ export class NameTable {
     return this.#byAddress.get(ip) ?? NONE;
   }
 
-  /** @param key what the entry is known by, whatever its content becomes */
+  /** @param key identity of the entry, independent of its content */
   put(key: string, entry: Entry): void {
     const before = this.#entries.get(key);
     if (before !== undefined) {
@@ -83,7 +84,7 @@ export function endpointEntry(endpoint: Endpoint): Entry {
   return {
     network,
     name,
-    // What cannot be asked for is left out; the endpoint may have other names.
+    // A name that is no valid DNS name is left out; the endpoint may have other names.
     names: [...new Set([name, ...aliases].filter(isDnsName).map((one) => one.toLowerCase()))],
     addresses: [ip, ...(ip6 === undefined ? [] : [ip6])].map((text) => parseInterface(text).address),
     origin: { kind: 'endpoint', id, node, target },

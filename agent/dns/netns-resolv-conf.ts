@@ -1,6 +1,7 @@
-// `weft attach --dns`: the resolv.conf of a named namespace, in /etc/netns/NAME, where `ip netns exec` takes it from
-// (ip-netns(8)). What was there before is kept aside in the state directory, written down before anything is changed, and
-// put back when the last endpoint that wanted it has gone; what somebody else has written meanwhile is left to them.
+// `weft attach --dns`: /etc/netns/NAME/resolv.conf of a named namespace.
+//
+// `ip netns exec` mounts it (ip-netns(8)). The previous file is saved in the state directory before anything is changed, and
+// restored when the last endpoint that uses it is detached; a file that another process has changed meanwhile is left alone.
 import {
   lstatSync,
   mkdirSync,
@@ -20,11 +21,11 @@ import { errnoOf } from '../../daemon/errno.js';
 import type { Logger } from '../../daemon/log.js';
 import { RecordTable } from '../../daemon/record-folder.js';
 
-/** What is in the way of weft's file: text, or a link to somewhere. */
+/** What weft's file replaced: a text, or a symbolic link. */
 const BEFORE = z.union([z.object({ text: z.string() }), z.object({ link: z.string() }), z.null()]);
 const NOTE = z.object({
   before: BEFORE,
-  /** The folder was made for the file, and goes with it. */
+  /** The folder was created for the file, and is deleted with it. */
   madeFolder: z.boolean(),
   written: z.string(),
 });
@@ -33,11 +34,11 @@ type Note = z.infer<typeof NOTE> & { name: string };
 export interface NetnsResolvConfOptions {
   stateDir: string;
   log: Logger;
-  /** /etc/netns, but in tests. */
+  /** Default: /etc/netns; tests use another one. */
   folder?: string;
 }
 
-/** The name of a target that is a namespace in /run/netns; undefined for every other one. */
+/** The name of a target in /run/netns; undefined for every other target. */
 export function namespaceName(target: string): string | undefined {
   const name = /^netns:\/run\/netns\/([^/]+)$/.exec(target)?.[1];
   return name === '.' || name === '..' ? undefined : name;
@@ -54,13 +55,13 @@ export class NetnsResolvConf {
       nameOf: ({ name }) => name,
       encode: ({ name: _name, ...note }) => note,
     });
-    // Without its note, what is found now counts as what was there.
+    // Without the note, the file found now counts as the previous one.
     for (const { path, why } of this.#notes.load())
       options.log.warn('a note about a resolv.conf cannot be read and is put aside', { path, error: why });
     this.#folder = options.folder ?? '/etc/netns';
   }
 
-  /** @param target canonical. @throws WeftError INVALID_ARGUMENT where it has no resolv.conf that weft could set */
+  /** @param target canonical. @throws WeftError INVALID_ARGUMENT where the target has no resolv.conf that weft can set */
   require(target: string): void {
     if (namespaceName(target) !== undefined) return;
     throw invalidArgument(
@@ -79,9 +80,9 @@ export class NetnsResolvConf {
       if (note.written === text && this.#content(path) === text) return;
       this.#notes.put({ ...note, written: text });
       mkdirSync(dirname(path), { recursive: true });
-      // Through a link it would be somebody else's file that is written.
+      // Writing through a link would change another owner's file.
       if (note.before !== null && 'link' in note.before && isLink(path)) rmSync(path);
-      // In place: who runs inside already has this very file mounted, and sees the change.
+      // In place: processes inside have this very file mounted, and see the change.
       writeFileSync(path, text);
     } catch (error) {
       throw failedPrecondition(
@@ -93,13 +94,13 @@ export class NetnsResolvConf {
     }
   }
 
-  /** Puts back what was there. What is not weft's any more stays as it is. */
+  /** Restores the previous file. A file that is no longer weft's stays as it is. */
   reset(target: string): void {
     const name = namespaceName(target);
     if (name !== undefined) this.#reset(name);
   }
 
-  /** Puts back what no endpoint of these targets wants any more; of none: everything. */
+  /** Restores the previous file of every namespace but those of these targets. */
   keepOnly(targets: Iterable<string>): void {
     const wanted = new Set([...targets].map(namespaceName));
     for (const { name } of this.#notes.list()) if (!wanted.has(name)) this.#reset(name);
@@ -116,11 +117,11 @@ export class NetnsResolvConf {
         if (note.before !== null && 'link' in note.before) symlinkSync(note.before.link, path);
         if (note.madeFolder) removeIfEmpty(dirname(path));
       } else {
-        this.options.log.warn('a resolv.conf was changed by somebody else and is left to them', { path });
+        this.options.log.warn('a resolv.conf was changed by another process and stays', { path });
       }
       this.#notes.delete(name);
     } catch (error) {
-      this.options.log.warn('a resolv.conf could not be put back', { path, error: messageOf(error) });
+      this.options.log.warn('a resolv.conf could not be restored', { path, error: messageOf(error) });
     }
   }
 

@@ -1,22 +1,23 @@
-// Which nodes' endpoints are worth naming. A node whose life lease has ended is `silent`: its endpoints are named last. Five
-// seconds later it is `gone`, unless it still answers on the underlay: then only its agent, or etcd's way to it, is away, and
-// its containers go on serving.
+// Health of nodes, which decides whether their endpoints are named.
+//
+// A node whose life lease has ended is `silent`: its endpoints are named last. After five seconds it is `gone`, unless it still
+// answers on the underlay: then only its agent or its path to etcd is down, and its containers still serve.
 import type { Change, View } from '../../store/store.js';
 import type { NodeHealth } from './answer.js';
 
 export interface NodeHealthOptions {
   view: View;
-  /** This node, which is always up to itself. */
+  /** This node, which is always up for itself. */
   node: string;
   ping: (ips: readonly string[], timeoutMs: number) => Promise<(number | undefined)[]>;
-  /** Some node is another way than before. */
+  /** The health of a node changed. */
   onChange: () => void;
-  /** Milliseconds, of a clock that nobody sets. */
+  /** Milliseconds, of a monotonic clock. */
   now?: () => number;
 }
 
 const GONE_AFTER_MS = 5000;
-/** An answer on the underlay counts for so long: a lost packet or two are no news. */
+/** How long an answer on the underlay counts: one or two lost packets do not matter. */
 const ANSWER_COUNTS_MS = 2500;
 const EVERY_MS = 500;
 const PING_TIMEOUT_MS = 400;
@@ -64,7 +65,7 @@ export class NodeHealths {
     await this.#pinging;
   }
 
-  /** Nodes are watched only while one is down. */
+  /** Starts polling, which lasts only while a node is down. */
   #noteDown(node: string): Down {
     const down: Down = { since: this.#now(), answered: undefined, health: 'silent' };
     this.#down.set(node, down);
@@ -82,7 +83,7 @@ export class NodeHealths {
     this.#timer = undefined;
   }
 
-  /** Looks at the clock: who is gone by now, and who is not any more. */
+  /** Updates the health of the nodes that are down, by the clock. */
   judge(): void {
     const now = this.#now();
     let changed = false;
@@ -96,7 +97,7 @@ export class NodeHealths {
   }
 
   async #ping(): Promise<void> {
-    // In turn, where half the cluster is down.
+    // In turn, for the case that half the cluster is down.
     const all = [...this.#down];
     this.#next = all.length === 0 ? 0 : (this.#next + AT_ONCE) % all.length;
     const turn = all.length <= AT_ONCE ? all : [...all, ...all].slice(this.#next, this.#next + AT_ONCE);

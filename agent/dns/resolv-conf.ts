@@ -1,13 +1,13 @@
-// resolv.conf(5): the text that a container gets, and what the host's own says. Pure; who writes which file is elsewhere.
+// resolv.conf(5): formats a container's and parses the host's. Pure.
 import { ownGateways, type Membership } from '../../core/compile.js';
 import { IpAddress } from '../../core/address.js';
 
-/** The domain under which every network is a subdomain: NAME.NETWORK.weft. */
+/** The domain that has every network as a subdomain: NAME.NETWORK.weft. */
 export const DOMAIN = 'weft';
 
-/** glibc reads no more (MAXNS, resolv.h). */
+/** glibc reads at most this many (MAXNS, resolv.h). */
 const MAX_NAMESERVERS = 3;
-/** Of glibc before 2.26, and of musl still: search domains in one line of at most 256 characters. */
+/** Limit of glibc before 2.26, and of musl: search domains in one line of at most 256 characters. */
 const MAX_SEARCH = 6;
 
 export interface ResolvConf {
@@ -21,16 +21,16 @@ export interface ResolvConf {
 /** Of a host without one, or with an empty one. */
 export const NO_RESOLV_CONF: ResolvConf = { nameservers: [], search: [], options: [] };
 
-/** First line of every resolv.conf of weft's, by which it knows its own again. */
+/** First line of every resolv.conf that weft writes, by which it recognizes its own. */
 export const RESOLV_CONF_MARK = '# Written by weft for a container, until that leaves.';
 
 /**
  * The resolv.conf of a container on these networks, the most important one first: the gateways answer for all of them.
  *
- * With ndots:0 a name is asked for as it was written first, and only then below the search domains: `db` is one question,
- * whichever of the container's networks it is on, and www.example.com is never tried as a name of weft's.
- * @param host what the host's own says: its search domains, which its other names rest on, are kept, and all of it serves
- * where nobody answers for weft, as on a LAN whose gateway is a router
+ * With ndots:0 a name is queried first as written, and only then below the search domains: `db` is one query,
+ * on whichever of the container's networks it exists, and www.example.com is never tried as a name of weft's.
+ * @param host the host's own: its search domains are kept, because its other names depend on them, and all of it is used
+ * where no gateway answers for weft, as on a LAN whose gateway is a router
  */
 export function containerResolvConf(
   memberships: readonly Membership[],
@@ -42,7 +42,7 @@ export function containerResolvConf(
         .filter((gateway) => gateway.family === family)
         .map(String),
     );
-  // One of each network by IPv4 first: a second family of the same agent adds little.
+  // First one IPv4 gateway of each network: a second family of the same agent adds little.
   const nameservers = [...gateways(4), ...gateways(6)].slice(0, MAX_NAMESERVERS);
   if (nameservers.length === 0) return formatResolvConf(host);
   return formatResolvConf({
@@ -60,7 +60,7 @@ export function formatResolvConf({ nameservers, search, options }: ResolvConf): 
   return `${lines.join('\n')}\n`;
 }
 
-/** Reads as glibc does: what it does not understand it passes over; the last `search` or `domain` counts. */
+/** Parses as glibc does: unknown lines are skipped; the last `search` or `domain` counts. */
 export function parseResolvConf(text: string): ResolvConf {
   const nameservers: string[] = [];
   let search: string[] = [];
@@ -81,5 +81,5 @@ export function parseResolvConf(text: string): ResolvConf {
   return { nameservers: nameservers.slice(0, MAX_NAMESERVERS), search: search.filter(isDomain), options };
 }
 
-// What is copied into other files must be plain words: a "." alone means the root, which a container does not need.
+// Only plain words may be copied into other files; a "." alone means the root, which a container does not need.
 const isDomain = (word: string): boolean => /^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,252}$/.test(word);

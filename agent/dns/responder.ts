@@ -1,5 +1,6 @@
-// From a message and where it came from to the answer. What is plain (a name of weft's, asked for over UDP) is answered from
-// a small memory of whole answers, which any change of the names empties: nothing is taken apart or put together for it.
+// Answers DNS messages, from a cache of complete responses if possible.
+//
+// The cache serves plain queries (a name of weft's, over UDP) without decoding or encoding. Any change of the names empties it.
 import { IpAddress } from '../../core/address.js';
 import { addressesOf, inTurn, meaningOf, type Meaning, type World } from './answer.js';
 import {
@@ -16,15 +17,15 @@ import {
 import { DOMAIN } from './resolv-conf.js';
 import type { Upstream } from './upstream.js';
 
-/** Who asks. */
-export interface Asker {
-  /** The networks that it is on, the one that it asks through first. */
+/** The client of a query. */
+export interface Client {
+  /** Its networks, the one of its source address first. */
   networks: readonly string[];
-  /** No container of this node: the host, a container of another node, a program on one. */
-  foreign: boolean;
+  /** Not a container of this node: the host, or a container or program of another node. */
+  external: boolean;
 }
 
-/** What became of a question. */
+/** Results of a query. */
 export const RESULTS = [
   'answered',
   'empty',
@@ -40,14 +41,14 @@ export type Result = (typeof RESULTS)[number];
 export interface ResponderOptions {
   world: World;
   upstream: Upstream;
-  /** Another number after every change of what names mean, or of who is on which network. */
+  /** Changes whenever the meaning of names or the networks of clients change. */
   generation: () => number;
-  /** Undefined for who has no business asking. */
-  askerAt: (ip: string) => Asker | undefined;
+  /** Undefined where the address may not send queries: the answer is REFUSED. */
+  clientAt: (ip: string) => Client | undefined;
   onResult: (result: Result) => void;
 }
 
-/** What a name and a type mean to those on certain networks. */
+/** The answer to a name and type for clients on the same networks. */
 interface Known {
   answer: OwnAnswer;
   up: number;
@@ -55,40 +56,40 @@ interface Known {
   turn: number;
 }
 
-/** A question as it came, byte for byte but for its id. */
+/** A query, byte for byte but for its id. */
 interface Asked {
   question: Question;
   known: Known;
-  /** Whole, but for the id; undefined where there are several addresses, which are given in turn. */
+  /** Complete but for the id; undefined for several addresses, which are rotated. */
   response: Buffer | undefined;
 }
 
-/** What those on the same networks have asked lately. */
+/** Recent queries of clients on the same networks. */
 interface Scope {
   asked: Map<string, Asked>;
   known: Map<string, Known>;
 }
 
 interface Place extends Scope {
-  asker: Asker;
+  client: Client;
 }
 
-/** Beyond that many questions of different spelling there is somebody who makes them up. */
+/** More queries of different spelling than this are made up by a client. */
 const MEMORY = 10_000;
-/** Longer ones are not remembered: a question has no need of it, and what is kept has a bound in bytes. */
+/** Longer messages are not cached: no normal query is longer, and the cache is bounded in bytes. */
 const MEMORABLE_BYTES = 512;
 
 export class Responder {
   readonly #places = new Map<string, Place>();
   readonly #scopes = new Map<string, Scope>();
   #generation = -1;
-  /** How much is remembered. */
+  /** The number of cached items. */
   #size = 0;
   #turn = 0;
 
   constructor(private readonly options: ResponderOptions) {}
 
-  /** Undefined: no answer is owed. Never throws. @param ip the asker's address */
+  /** @returns undefined where no answer is due. Never throws. @param ip the client's address */
   handle(message: Buffer, ip: string, transport: Transport): Buffer | Promise<Buffer> | undefined {
     const generation = this.options.generation();
     if (generation !== this.#generation || this.#size > MEMORY) this.#forget(generation);
@@ -111,7 +112,7 @@ export class Responder {
     }
     if (this.options.upstream.isProbe(question.name)) return refusal(question, RCODE.REFUSED);
     const known = this.#knownOf(question, place);
-    if (known === undefined) return this.#forward(question, place.asker, transport);
+    if (known === undefined) return this.#forward(question, place.client, transport);
     if (!memorable) {
       this.options.onResult(known.result);
       return respond(question, turned(known), transport);
@@ -126,20 +127,20 @@ export class Responder {
     return this.#again(asked, question.id);
   }
 
-  async #forward(question: Question, { foreign }: Asker, transport: Transport): Promise<Buffer> {
-    const { response, result } = await this.options.upstream.forward(question, transport, foreign);
+  async #forward(question: Question, { external }: Client, transport: Transport): Promise<Buffer> {
+    const { response, result } = await this.options.upstream.forward(question, transport, external);
     this.options.onResult(result);
     return response;
   }
 
-  /** Undefined where somebody else has to be asked. */
-  #knownOf(question: Question, { asker, known }: Place): Known | undefined {
+  /** Undefined where the query has to be forwarded. */
+  #knownOf(question: Question, { client, known }: Place): Known | undefined {
     const key = `${question.type} ${question.name}`;
     const remembered = known.get(key);
     if (remembered !== undefined) return remembered;
-    const meaning = meaningOf(this.options.world, question.name, question.type, asker.networks);
+    const meaning = meaningOf(this.options.world, question.name, question.type, client.networks);
     if (meaning.kind === 'forward') return undefined;
-    // Not always the same first one after every change.
+    // Start elsewhere, or the same address would be first after every change.
     const fresh: Known = { ...ownAnswer(question, meaning), turn: this.#turn++ };
     known.set(key, fresh);
     this.#size++;
@@ -157,12 +158,12 @@ export class Responder {
   #placeOf(ip: string): Place | undefined {
     const remembered = this.#places.get(ip);
     if (remembered !== undefined) return remembered;
-    const asker = this.options.askerAt(ip);
-    if (asker === undefined) return undefined;
-    const name = asker.networks.join(',');
+    const client = this.options.clientAt(ip);
+    if (client === undefined) return undefined;
+    const name = client.networks.join(',');
     let scope = this.#scopes.get(name);
     if (scope === undefined) this.#scopes.set(name, (scope = { asked: new Map(), known: new Map() }));
-    const place = { asker, ...scope };
+    const place = { client, ...scope };
     this.#places.set(ip, place);
     this.#size++;
     return place;
@@ -176,13 +177,13 @@ export class Responder {
   }
 }
 
-/** The answer with its addresses in the next order. */
+/** The answer with its addresses in the next rotation. */
 const turned = (known: Known): OwnAnswer => ({
   ...known.answer,
   answers: inTurn(known.answer.answers, known.up, known.turn++),
 });
 
-/** weft's own answer to what it knows about itself. */
+/** weft's own answer, from its own names. */
 export function ownAnswer(
   question: Pick<Question, 'name' | 'type'>,
   meaning: Exclude<Meaning, { kind: 'forward' }>,
@@ -211,6 +212,6 @@ export function ownAnswer(
   }
 }
 
-/** The address without a zone, which a link-local one has; undefined where it is none. */
+/** Parses an address without the zone of a link-local one; undefined where it is invalid. */
 export const plainAddress = (text: string): IpAddress | undefined =>
   IpAddress.tryParse(text.split('%')[0] ?? '');

@@ -1,5 +1,7 @@
-// Answers of other servers: taken apart far enough to know that they are whole, how long they may be kept, and where their
-// times to live stand. They are handed on byte for byte, whatever types of records there are in them.
+// Responses of upstream servers: validated, cached and handed on.
+//
+// They are parsed only to check that they are complete, how long they may be cached and where their TTLs are. They are handed
+// on byte for byte, whatever their record types.
 import {
   canonicalQuestion,
   endOfQuestion,
@@ -14,17 +16,17 @@ import {
 } from './message.js';
 
 export interface Response {
-  /** With the id and the spelling of the question that was sent. */
+  /** With the id and the spelling of the query that was sent. */
   bytes: Buffer;
-  /** Seconds that it may be kept; 0: not at all. */
+  /** How long it may be cached, in seconds; 0: not at all. */
   keepSeconds: number;
-  /** Offsets of the times to live. */
+  /** Offsets of the TTLs. */
   ttls: readonly number[];
 }
 
-/** Long enough to help, short enough that a mistake that somebody has corrected is soon gone. */
+/** Long enough to help, short enough that a corrected mistake disappears soon. */
 const MAX_KEEP_SECONDS = 3600;
-/** RFC 2308 §5 allows hours; a name that was just made should not be missing for so long. */
+/** RFC 2308 §5 allows hours; a name that was just created must not be missing for so long. */
 const MAX_KEEP_NEGATIVE_SECONDS = 60;
 
 interface Record {
@@ -35,11 +37,11 @@ interface Record {
   end: number;
 }
 
-/** Undefined unless it is a whole answer to this question: names and counts are checked, pointers never followed. */
+/** Undefined unless it is a complete response to this query: names and counts are checked, pointers never followed. */
 export function readResponse(bytes: Buffer, id: number, question: Buffer): Response | undefined {
   if (bytes.length < HEADER_BYTES || bytes.readUInt16BE(0) !== id) return undefined;
   const flags = bytes.readUInt16BE(2);
-  // An answer, to a plain query.
+  // A response, to a standard query.
   if ((flags & 0xf800) !== 0x8000) return undefined;
   const questions = bytes.readUInt16BE(4);
   let at = HEADER_BYTES;
@@ -49,7 +51,7 @@ export function readResponse(bytes: Buffer, id: number, question: Buffer): Respo
       return undefined;
     at = end;
   } else if (questions !== 0 || rcodeOf(bytes) === RCODE.NOERROR || rcodeOf(bytes) === RCODE.NXDOMAIN) {
-    // Without its question an answer proves nothing; a refusal may be as short as that.
+    // Without its question a response proves nothing; a REFUSED may be that short.
     return undefined;
   }
   const sections = [6, 8, 10].map((where) => bytes.readUInt16BE(where));
@@ -58,7 +60,7 @@ export function readResponse(bytes: Buffer, id: number, question: Buffer): Respo
     const section: Record[] = [];
     for (let i = 0; i < count; i++) {
       const record = recordAt(bytes, at);
-      // Cut off where it says so itself: the asker comes back over TCP.
+      // A response with the TC bit may end early: the client asks again over TCP.
       if (record === undefined) return isTruncated(bytes) ? { bytes, keepSeconds: 0, ttls: [] } : undefined;
       section.push(record);
       at = record.end;
@@ -88,14 +90,14 @@ function endOfName(bytes: Buffer, start: number): number | undefined {
     const length = bytes[at];
     if (length === undefined) return undefined;
     if (length === 0) return at + 1;
-    // A pointer is the end of a name (RFC 1035 §4.1.4).
+    // A pointer ends a name (RFC 1035 §4.1.4).
     if (length >= 0xc0) return at + 2;
     if (length > 63) return undefined;
     at += 1 + length;
   }
 }
 
-// OPT has flags where others have a time to live (RFC 6891 §6.1.3).
+// OPT has flags in place of the TTL (RFC 6891 §6.1.3).
 const ttlsOf = (records: readonly Record[]): number[] =>
   records.filter(({ type }) => type !== TYPE.OPT).map(({ ttlAt }) => ttlAt);
 
@@ -105,7 +107,7 @@ function keepSeconds(bytes: Buffer, [answers = [], authorities = []]: readonly R
   if (rcode === RCODE.NOERROR && answers.length > 0) {
     return Math.min(MAX_KEEP_SECONDS, ...answers.map(({ ttl }) => seconds(ttl)));
   }
-  // RFC 2308 §5: the SOA record says how long there is nothing; without one it is not known.
+  // RFC 2308 §5: the SOA record limits a negative answer; without one the limit is unknown.
   const soa = authorities.find(({ type }) => type === TYPE.SOA);
   if (soa === undefined || soa.end - soa.dataAt < 4) return 0;
   return Math.min(MAX_KEEP_NEGATIVE_SECONDS, seconds(soa.ttl), bytes.readUInt32BE(soa.end - 4));
@@ -115,8 +117,8 @@ function keepSeconds(bytes: Buffer, [answers = [], authorities = []]: readonly R
 const seconds = (ttl: number): number => (ttl > 0x7fffffff ? 0 : ttl);
 
 /**
- * The response as an answer to somebody's question: under its id, in its spelling, its times to live counted down.
- * @param ageSeconds how long it has been kept
+ * The response as an answer to a client's query: with its id and spelling, TTLs counted down.
+ * @param ageSeconds time in the cache
  */
 export function answerWith(
   { bytes, ttls }: Response,
@@ -130,11 +132,11 @@ export function answerWith(
   for (const at of ttls) {
     answer.writeUInt32BE(Math.max(0, seconds(answer.readUInt32BE(at)) - ageSeconds), at);
   }
-  // RD and CD are the asker's, RA is weft's.
+  // RD and CD are the client's, RA is weft's.
   const flags = (answer.readUInt16BE(2) & ~0x0110) | (question.flags & 0x0110) | 0x0080;
   answer.writeUInt16BE(flags, 2);
   if (answer.length <= limitOf(question, transport)) return answer;
-  // What does not fit is asked for again over TCP: the question alone, with the mark.
+  // Too large: the question alone with the TC bit, so that the client asks again over TCP.
   const cut = Buffer.from(answer.subarray(0, HEADER_BYTES + question.bytes.length));
   cut.writeUInt16BE(flags | 0x0200, 2);
   cut.writeUInt16BE(1, 4);

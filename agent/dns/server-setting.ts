@@ -1,4 +1,4 @@
-// --dns-server: [DOMAIN=]IP[:PORT], as often as one likes.
+// --dns-server: [DOMAIN=]IP[:PORT], may be repeated.
 import { isIP } from 'node:net';
 
 import { invalidArgument } from '../../core/errors.js';
@@ -15,8 +15,8 @@ export function parseDnsServer(text: string, where: string): UpstreamServer {
   const domain = before?.toLowerCase().replace(/^\.|\.$/g, '');
   if (domain !== undefined && !DOMAIN.test(domain)) throw refused(`has no domain ("${before ?? ''}")`);
   if (domain === 'weft' || domain?.endsWith('.weft') === true)
-    throw refused('is about weft’s own domain, which nobody else is asked for');
-  // A bare IPv6 address is full of colons; with a port it has brackets.
+    throw refused('is about weft’s own domain, which is never forwarded');
+  // A bare IPv6 address has colons; with a port it has brackets.
   const [, bracketed, plain, portText] =
     isIP(rest) !== 0
       ? [rest, undefined, rest]

@@ -1,7 +1,8 @@
-// Questions that are not weft's own go to the servers of the host: one after the other as they answer, with a cache, and an
-// end to every wait. The same question asked by many is asked once. Questions never run in circles: weft's own addresses are
-// no servers, and one that comes while it is still open may come from a server that hands everything on to weft, which is
-// then found out.
+// Forwards queries outside weft to upstream servers, with a cache.
+//
+// Servers are asked in order of preference and responsiveness, every wait is bounded, and equal queries share one exchange.
+// Queries never loop: weft's own addresses are no servers, and a query that arrives while the same one is open may come from a
+// server that forwards to weft, which a probe then detects.
 import { randomBytes, randomInt } from 'node:crypto';
 
 import { encode } from 'dns-packet';
@@ -23,21 +24,21 @@ import {
 import { DOMAIN } from './resolv-conf.js';
 import { answerWith, readResponse, type Response } from './response.js';
 
-/** A server for everything, or for one domain and what is below it. */
+/** A server for every name, or for one domain and its subdomains. */
 export interface UpstreamServer extends ServerAddress {
-  /** In lower case, without dots around it. */
+  /** In lower case, without leading and trailing dots. */
   domain?: string;
 }
 
 export interface UpstreamOptions {
-  /** Servers in order of preference; asked anew for every question. */
+  /** Servers in order of preference; called for every query. */
   servers: () => readonly UpstreamServer[];
-  /** Addresses that weft itself answers at. */
+  /** Whether weft itself answers on this address. */
   isOwn: (ip: string) => boolean;
   problems: Problems;
-  /** Told of every exchange that ended with an answer. */
+  /** Called after every exchange that ended with an answer. */
   onAnswered?: (server: string, seconds: number) => void;
-  /** Milliseconds, of a clock that nobody sets. */
+  /** Milliseconds, of a monotonic clock. */
   now?: () => number;
 }
 
@@ -45,26 +46,26 @@ export type ForwardResult = 'forwarded' | 'cached' | 'failed';
 export interface Forwarded {
   response: Buffer;
   result: ForwardResult;
-  /** Who answered. */
+  /** The server that answered. */
   server?: string;
 }
 
-/** The next server is asked as well when this one has not answered by then. */
+/** The next server is asked as well if this one has not answered by then. */
 const NEXT_AFTER_MS = 1000;
-/** Before resolvers give up on weft (5 s, resolv.conf(5)), so that they hear of it. */
+/** Shorter than the timeout of resolvers (5 s, resolv.conf(5)), so that they receive the failure. */
 const GIVE_UP_MS = 4500;
-/** A server that did not answer comes last for so long. */
-const SULK_MS = 30_000;
+/** How long a server that did not answer is asked last. */
+const UNRESPONSIVE_MS = 30_000;
 const LOOP_MS = 60_000;
 const CACHE_SIZE = 4096;
-/** Questions that wait for servers at once; what comes beyond is refused at once, rather than late. */
+/** Limit of open queries; further ones fail at once rather than late. */
 const MAX_OPEN = 512;
 
-/** A question that waits for servers. */
+/** An open query. */
 interface Open {
   name: string;
   answer: Promise<Kept>;
-  /** The servers that have been asked so far. */
+  /** The servers asked so far. */
   asked: ReadonlySet<string>;
   giveUp: (why: Error) => void;
 }
@@ -78,13 +79,13 @@ interface Kept {
 export class Upstream {
   readonly #cache = new Map<string, Kept>();
   readonly #open = new Map<string, Open>();
-  /** Servers that are asked last, until when. */
-  readonly #sulking = new Map<string, number>();
-  /** Servers that are not asked, until when. */
+  /** Servers that are asked last, and until when. */
+  readonly #unresponsive = new Map<string, number>();
+  /** Servers that are not asked, and until when. */
   readonly #looping = new Map<string, number>();
-  /** Names that were sent to a server to see whether they come back. */
+  /** Probe names that were sent to a server to detect a loop. */
   readonly #probes = new Map<string, ServerAddress>();
-  /** What is under way, to be ended with the agent. */
+  /** Exchanges under way, which end with the agent. */
   readonly #running = new Set<AbortController>();
   readonly #now: () => number;
 
@@ -92,10 +93,10 @@ export class Upstream {
     this.#now = options.now ?? (() => performance.now());
   }
 
-  /** What was learnt from servers that are no more is no more. */
+  /** Forgets what was learnt from the previous servers. */
   reset(): void {
     this.#cache.clear();
-    this.#sulking.clear();
+    this.#unresponsive.clear();
     this.#looping.clear();
     this.options.problems.replace(DNS, 'forwarding-loop', new Map());
   }
@@ -104,12 +105,12 @@ export class Upstream {
     for (const controller of this.#running) controller.abort(new Error('the agent ends'));
   }
 
-  /** How many questions wait for an answer. */
+  /** Number of open queries. */
   get open(): number {
     return this.#open.size;
   }
 
-  /** The servers for a name: those of the longest domain that it is in, else the general ones; never weft itself. */
+  /** The servers for a name: those of its longest matching domain, else the general ones; never weft itself. */
   serversFor(name: string): UpstreamServer[] {
     const now = this.#now();
     const usable = this.options
@@ -118,15 +119,16 @@ export class Upstream {
     const fitting = usable.filter(({ domain }) => domain === undefined || isBelow(name, domain));
     const longest = Math.max(-1, ...fitting.map(({ domain }) => domain?.length ?? -1));
     const chosen = fitting.filter(({ domain }) => (domain?.length ?? -1) === longest);
-    const sulks = (server: UpstreamServer): number => ((this.#sulking.get(keyOf(server)) ?? 0) > now ? 1 : 0);
-    return chosen.toSorted((a, b) => sulks(a) - sulks(b));
+    const isUnresponsive = (server: UpstreamServer): number =>
+      (this.#unresponsive.get(keyOf(server)) ?? 0) > now ? 1 : 0;
+    return chosen.toSorted((a, b) => isUnresponsive(a) - isUnresponsive(b));
   }
 
   /**
-   * Asks for somebody. Always answers, in the worst case that it failed.
-   * @param foreign whether the asker is no container of this node: then it may be a server that asks back
+   * Forwards a query of a client. Always returns a response; the worst is SERVFAIL.
+   * @param external whether the client is not a container of this node: it may then be a server that forwards to weft
    */
-  async forward(question: Question, transport: Transport, foreign: boolean): Promise<Forwarded> {
+  async forward(question: Question, transport: Transport, external: boolean): Promise<Forwarded> {
     const canonical = canonicalQuestion(question.bytes);
     const key = keyOfQuestion(question, canonical);
     const kept = this.#kept(key);
@@ -140,18 +142,18 @@ export class Upstream {
     }
     const openKey = `${transport} ${key}`;
     let open = this.#open.get(openKey);
-    // Most often another one, or the same one again, just wants to know it, too: everybody waits for the one answer.
-    const back = foreign ? (open ?? this.#open.get(`udp ${key}`)) : undefined;
+    // Usually another client, or the same one again, has the same query: all wait for the one answer.
+    const back = external ? (open ?? this.#open.get(`udp ${key}`)) : undefined;
     if (back !== undefined) this.#suspect(back.asked);
     try {
       if (open === undefined) {
-        if (this.#open.size >= MAX_OPEN) throw new Error('too many questions are open');
+        if (this.#open.size >= MAX_OPEN) throw new Error('too many queries are open');
         const asked = new Set<string>();
         const { controller, signal, end } = this.#limited(GIVE_UP_MS);
         const answer = this.#ask(question, canonical, transport, asked, signal);
         open = { name: question.name, answer, asked, giveUp: (why) => controller.abort(why) };
         this.#open.set(openKey, open);
-        // Whether it is kept or failed: the next one asks anew.
+        // Cached or failed: the next query starts anew.
         const done = (): void => {
           this.#open.delete(openKey);
           controller.abort(new Error('another server has answered'));
@@ -172,7 +174,7 @@ export class Upstream {
     }
   }
 
-  /** Whether a question is one that was sent to see whether it comes back; then its server runs in circles. */
+  /** Whether a name is that of a probe; then the probed server forwards to weft. */
   isProbe(name: string): boolean {
     const server = this.#probes.get(name);
     if (server === undefined) return false;
@@ -183,12 +185,12 @@ export class Upstream {
       { scope: DNS, kind: 'forwarding-loop', id: shown },
       {
         what: `the name server ${shown}`,
-        why: 'it hands questions on to weft, which would hand them back to it; it is not asked for a minute',
-        fix: 'Give it servers of its own, or name others for weft with --dns-server.',
+        why: 'it forwards queries to weft, which would forward them back; it is not asked for a minute',
+        fix: 'Give it upstream servers of its own, or give weft others with --dns-server.',
       },
     );
     for (const open of this.#open.values())
-      if (this.serversFor(open.name).length === 0) open.giveUp(new Error('there is no other server to ask'));
+      if (this.serversFor(open.name).length === 0) open.giveUp(new Error('there is no other server'));
     return true;
   }
 
@@ -209,7 +211,7 @@ export class Upstream {
     if (oldest !== undefined) this.#cache.delete(oldest);
   }
 
-  /** @throws Error where no server gave an answer in time */
+  /** @throws Error where no server answered in time */
   async #ask(
     question: Question,
     canonical: Buffer,
@@ -218,12 +220,12 @@ export class Upstream {
     signal: AbortSignal,
   ): Promise<Kept> {
     const servers = this.serversFor(question.name);
-    if (servers.length === 0) throw new Error('there is no server to ask');
+    if (servers.length === 0) throw new Error('there is no server');
     const waitedFor = new Set<UpstreamServer>();
     return firstOf(
       servers.map((server) => async () => {
-        // What has not answered by the time the next one is asked is asked later from now on.
-        for (const late of waitedFor) this.#sulk(late);
+        // A server that has not answered before the next one is asked is asked last from now on.
+        for (const late of waitedFor) this.#noteUnresponsive(late);
         asked.add(keyOf(server));
         waitedFor.add(server);
         try {
@@ -252,22 +254,22 @@ export class Upstream {
       let response = await askUdp(server, message, read, signal);
       if (isTruncated(response.bytes) && transport === 'tcp')
         response = await askTcp(server, message, read, signal);
-      this.#sulking.delete(keyOf(server));
+      this.#unresponsive.delete(keyOf(server));
       this.options.onAnswered?.(shownServer(server), (this.#now() - began) / 1000);
       const rcode = rcodeOf(response.bytes);
       if (rcode !== RCODE.NOERROR && rcode !== RCODE.NXDOMAIN) throw new RefusedAnswer(rcode);
       return { response, since: this.#now(), server: shownServer(server) };
     } catch (error) {
-      if (!signal.aborted && !(error instanceof RefusedAnswer)) this.#sulk(server);
+      if (!signal.aborted && !(error instanceof RefusedAnswer)) this.#noteUnresponsive(server);
       throw error;
     }
   }
 
-  #sulk(server: UpstreamServer): void {
-    this.#sulking.set(keyOf(server), this.#now() + SULK_MS);
+  #noteUnresponsive(server: UpstreamServer): void {
+    this.#unresponsive.set(keyOf(server), this.#now() + UNRESPONSIVE_MS);
   }
 
-  /** A signal that ends after a while, or with the agent. */
+  /** A signal that aborts after a timeout, or with the agent. */
   #limited(ms: number): { controller: AbortController; signal: AbortSignal; end: () => void } {
     const controller = new AbortController();
     this.#running.add(controller);
@@ -279,7 +281,7 @@ export class Upstream {
     return { controller, signal: controller.signal, end };
   }
 
-  /** A question came back: which of the servers sends them back is found with a name that only this agent knows. */
+  /** A query came back: probes every server asked with a name that only this agent knows. */
   #suspect(asked: ReadonlySet<string>): void {
     for (const server of this.options.servers()) {
       if (!asked.has(keyOf(server)) || [...this.#probes.values()].some((one) => keyOf(one) === keyOf(server)))
@@ -312,13 +314,13 @@ class RefusedAnswer extends Error {
 const keyOf = ({ ip, port }: ServerAddress): string => `${ip} ${port}`;
 const isBelow = (name: string, domain: string): boolean => name === domain || name.endsWith(`.${domain}`);
 
-/** What the answer depends on. */
+/** The cache key: everything that the response depends on. */
 function keyOfQuestion({ flags, edns }: Question, canonical: Buffer): string {
   const bits = `${(flags & 0x0010) === 0 ? '' : 'c'}${edns === undefined ? '' : 'e'}${edns?.dnssecOk === true ? 'd' : ''}`;
   return `${bits} ${canonical.toString('latin1')}`;
 }
 
-/** The question as weft asks it: recursion is wanted always, EDNS as far as the asker knows it, none of its options. */
+/** The query as weft sends it: always with RD, with EDNS if the client uses it, without its options. */
 function queryOf(id: number, { flags, edns }: Question, canonical: Buffer): Buffer {
   const header = Buffer.alloc(HEADER_BYTES);
   header.writeUInt16BE(id, 0);
@@ -343,7 +345,7 @@ function queryOf(id: number, { flags, edns }: Question, canonical: Buffer): Buff
 }
 
 /**
- * The first that succeeds: the next one is tried when one fails, or has not answered for a while and goes on beside it.
+ * The first success. The next server is tried when one fails, or beside it when it has not answered for a while.
  * @throws Error of the last one, or the signal's reason
  */
 async function firstOf<T>(

@@ -1,4 +1,4 @@
-// Work that is repeated until it succeeds; its failure is a problem meanwhile.
+// An attempt at work that is retried; its failure is a problem.
 import { messageOf, WeftError } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
 import type { ProblemKey } from './problem-key.js';
@@ -7,15 +7,15 @@ import type { Problems } from './problems.js';
 export interface Attempt extends ProblemKey {
   /** For people: what the work is about. */
   what: string;
-  /** The cause, in words around what the error says. */
+  /** The cause, in words around the error's message. */
   because?: (message: string) => string;
-  /** When the work is repeated; stands behind the next step that the error names. */
+  /** When the work is retried; follows the next step of the error. */
   again?: string;
-  /** The next step where the error names none, and there is no `again`. */
+  /** The next step where the error has none and `again` is absent. */
   otherwise?: string;
 }
 
-/** Answers whether the work succeeded. The caller goes on either way. */
+/** @returns whether the work succeeded; the caller goes on either way */
 export async function attempt(
   { problems, log }: { problems: Problems; log: Logger },
   { what, because, again, otherwise = 'It is tried again when etcd answers.', ...key }: Attempt,
@@ -28,7 +28,7 @@ export async function attempt(
   } catch (error) {
     const message = messageOf(error);
     const next = error instanceof WeftError ? error.next : undefined;
-    log.warn('could not be done now', { what, error: message });
+    log.warn('an attempt failed', { what, error: message });
     problems.set(key, {
       what,
       why: because?.(message) ?? message,

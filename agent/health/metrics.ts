@@ -20,7 +20,7 @@ export interface AgentMetrics {
   storePending: Gauge;
   storeResyncs: Gauge;
   problems: Gauge;
-  /** The kernel's counters as numbers, for `weft status`. */
+  /** The kernel's counters as plain numbers, for `weft status`. */
   totals: { applied: number; failed: number; repaired: number };
 }
 
@@ -32,7 +32,7 @@ export function agentMetrics(): AgentMetrics {
     registry,
     steps: new Counter({
       name: 'weft_kernel_steps_total',
-      help: 'Steps that were carried out in the kernel.',
+      help: 'Steps applied in the kernel.',
       labelNames: ['verb'],
       registers,
     }),
@@ -44,12 +44,12 @@ export function agentMetrics(): AgentMetrics {
     }),
     drift: new Counter({
       name: 'weft_drift_repaired_total',
-      help: 'Objects that were right, were changed by something else, and were put right again.',
+      help: 'Repairs of objects that another process had changed.',
       registers,
     }),
     notificationsLost: new Counter({
       name: 'weft_notifications_lost_total',
-      help: 'Times that notifications of the kernel were lost; everything was compared then.',
+      help: 'Losses of kernel notifications, each followed by a full comparison.',
       registers,
     }),
     reconcileSeconds: new Histogram({
@@ -76,13 +76,13 @@ export function agentMetrics(): AgentMetrics {
     leases: new Gauge({ name: 'weft_leases', help: 'Subnets that this node holds.', registers }),
     endpoints: new Gauge({
       name: 'weft_endpoints',
-      help: 'Containers that are attached on this node.',
+      help: 'Containers attached on this node.',
       labelNames: ['network'],
       registers,
     }),
     peers: new Gauge({
       name: 'weft_peers',
-      help: 'Other nodes of a network that this node is on.',
+      help: 'Other nodes of a network of this node.',
       labelNames: ['network'],
       registers,
     }),
@@ -100,7 +100,7 @@ export function agentMetrics(): AgentMetrics {
     }),
     storeResyncs: new Gauge({
       name: 'weft_store_resyncs',
-      help: 'How often everything was listed anew after the start.',
+      help: 'Full listings of etcd after the first.',
       registers,
     }),
     totals: { applied: 0, failed: 0, repaired: 0 },

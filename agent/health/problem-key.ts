@@ -1,17 +1,17 @@
-// Identity of a problem: the scope that it belongs to, and its kind there.
+// Identity of a problem: its scope, and its kind there.
 //
-// A key is a value and never shown: names of networks and paths may look like anything. Problems of one scope end together,
-// as when an endpoint is detached.
+// A key is a value and never shown: a network's name or a path may look like anything. Problems of one scope end together,
+// for example when an endpoint is detached.
 import type { PluginProblem } from '../../daemon/plugin-host.js';
 
-/** What a problem belongs to. */
+/** The owner of a problem. */
 export type ProblemScope =
   | { kind: 'node' | 'underlay' | 'firewall' | 'dns' }
   | { kind: 'network'; network: string }
   | { kind: 'endpoint'; network: string; id: string }
-  /** Of pipework. */
+  /** A pipework attachment. */
   | { kind: 'attachment'; id: string }
-  /** Of `weft run`. */
+  /** A container of `weft run`. */
   | { kind: 'container'; id: string }
   | { kind: 'plugin'; plugin: string };
 
@@ -25,7 +25,7 @@ export type ProblemKind =
   | 'gateway'
   | 'routed-network'
   | 'awaited-network'
-  // The reconciler, in whatever scope its target has.
+  // The reconciler, in the scope of its target.
   | 'comparison'
   | 'conflict'
   | 'step'
@@ -37,10 +37,10 @@ export type ProblemKind =
   | 'router-advertisements'
   // The firewall.
   | 'rules'
-  // Names.
+  // DNS.
   | 'listener'
   | 'forwarding-loop'
-  // A network that the node is on.
+  // A network of this node.
   | 'lease'
   | 'renewal'
   | 'restoration'
@@ -60,7 +60,7 @@ export type ProblemKind =
 export interface ProblemKey {
   scope: ProblemScope;
   kind: ProblemKind;
-  /** Which one, where a scope has several of a kind. */
+  /** Distinguishes several problems of one kind in a scope. */
   id?: string;
 }
 
@@ -76,7 +76,7 @@ export const endpointScope = ({ network, id }: { network: string; id: string }):
   id,
 });
 
-/** The same text for equal scopes alone. */
+/** A text that is equal for equal scopes only. */
 export function scopeIdentity(scope: ProblemScope): string {
   switch (scope.kind) {
     case 'network':

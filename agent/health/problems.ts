@@ -1,7 +1,7 @@
 // Problems of this node, as `weft status` lists them.
 //
-// Each part of the agent sets and clears its own; what is set again with the same words is one problem, not two. A scope that
-// ends takes its problems along.
+// Each part of the agent sets and clears its own. Setting the same problem twice makes one. When a scope ends, its problems
+// end with it.
 import { type ProblemKey, type ProblemKind, type ProblemScope, scopeIdentity } from './problem-key.js';
 
 export interface Problem {
@@ -18,7 +18,7 @@ interface Entry {
 }
 
 export class Problems {
-  /** In the order in which they arose. */
+  /** In order of appearance. */
   readonly #entries = new Map<string, Entry>();
 
   constructor(private readonly onChange: () => void = () => {}) {}
@@ -40,25 +40,25 @@ export class Problems {
     if (this.#entries.delete(identityOf({ scope: scopeIdentity(scope), kind, id }))) this.onChange();
   }
 
-  /** Sets it, or clears it where there is none. */
+  /** Sets the problem, or clears it if undefined. */
   put(key: ProblemKey, problem: Problem | undefined): void {
     if (problem === undefined) this.clear(key);
     else this.set(key, problem);
   }
 
-  /** Clears everything of a scope: what it was about is gone. */
+  /** Clears every problem of a scope that has ended. */
   clearScope(scope: ProblemScope): void {
     const gone = scopeIdentity(scope);
     this.#clearWhere((entry) => entry.scope === gone);
   }
 
-  /** Makes the problems of a kind in a scope exactly these, by id. */
+  /** Replaces the problems of a kind in a scope by these, by id. */
   replace(scope: ProblemScope, kind: ProblemKind, problems: ReadonlyMap<string, Problem>): void {
     this.keepOnly(scope, kind, problems);
     for (const [id, problem] of problems) this.set({ scope, kind, id }, problem);
   }
 
-  /** Clears the problems of a kind in a scope but those with these ids. */
+  /** Clears the problems of a kind in a scope, except those with these ids. */
   keepOnly(scope: ProblemScope, kind: ProblemKind, ids: { has: (id: string) => boolean }): void {
     if (this.#entries.size === 0) return;
     const where = scopeIdentity(scope);

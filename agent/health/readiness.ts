@@ -1,17 +1,17 @@
 // Readiness of the agent, as /readyz answers it.
 //
-// The agent is ready once it has begun, as long as this node has its place in the cluster.
+// The agent is ready once its start is complete, while this node is a member of the cluster.
 import type { Readiness } from '../../daemon/http.js';
 import { NODE, type ProblemKey } from './problem-key.js';
 import type { Problems } from './problems.js';
 
-/** What etcd's first full list asks for has failed. */
+/** The work after etcd's first full list has failed. */
 export const FIRST_LIST = { scope: NODE, kind: 'first-list' } as const satisfies ProblemKey;
 
-/** Another agent of this node's name is alive: no other node sees this one. */
+/** Another agent of this node's name is alive: other nodes do not see this one. */
 export const NAME_CONFLICT = { scope: NODE, kind: 'name' } as const satisfies ProblemKey;
 
-/** This node was removed from the cluster while it was up: every attach is refused. */
+/** This node was removed from the cluster while it was up: every attach fails. */
 export const NODE_REMOVED = { scope: NODE, kind: 'removed' } as const satisfies ProblemKey;
 
 const OUT = [NODE_REMOVED, NAME_CONFLICT] as const;

@@ -1,4 +1,4 @@
-// Steps carried out in a namespace, and counted.
+// Applies steps in a namespace and counts them.
 import { linkKey, objectKey, type ObjectKey } from '../../core/objects/index.js';
 import { describeStep, type Step } from '../../core/plan.js';
 import type { Logger } from '../../daemon/log.js';
@@ -11,7 +11,7 @@ export interface StepCounters {
   log: Pick<Logger, 'debug'>;
 }
 
-/** Answers what the kernel refused. */
+/** @returns the steps that the kernel refused */
 export async function applySteps(
   { metrics, log }: StepCounters,
   namespace: KernelNamespace,
@@ -31,11 +31,11 @@ export async function applySteps(
   return failures;
 }
 
-/** The steps that were carried out. */
+/** The steps that were applied. */
 export const without = (steps: readonly Step[], failures: readonly StepFailure[]): Step[] =>
   steps.filter((step) => !failures.some((failure) => failure.step === step));
 
-/** Makes before deletions, as within one plan: several records' steps become one. */
+/** Puts deletions last, as within one plan, when the steps of several records are joined. */
 export function inOrder(steps: readonly Step[]): Step[] {
   const deletes = (step: Step): boolean => step.do === 'delete';
   return [...steps.filter((step) => !deletes(step)), ...steps.filter(deletes)];
@@ -47,7 +47,7 @@ export const deletesLink = (step: Step): boolean => step.do === 'delete-link';
 export const createdLinks = (steps: readonly Step[]): Set<string> =>
   new Set(steps.flatMap((step) => (step.do === 'create-link' ? [step.link.name] : [])));
 
-/** @param where ` in PATH` of a container: each has an eth0 and a default route of its own */
+/** @param where ` in PATH` for a container: every container has an eth0 and a default route */
 export function repairsOf(steps: readonly Step[], where = ''): Repair[] {
   return steps.map((step) => {
     const { verb, what } = describeStep(step);
@@ -55,7 +55,7 @@ export function repairsOf(steps: readonly Step[], where = ''): Repair[] {
   });
 }
 
-/** The key of the object that a step is about, by which notifications name it, too. */
+/** The key of the object that a step is about, as notifications name it, too. */
 function stepKey(step: Step): ObjectKey {
   if (step.do === 'delete-link') return linkKey(step.name);
   return objectKey(step.do === 'put' || step.do === 'delete' ? step.object : step.link);

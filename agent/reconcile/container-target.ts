@@ -1,7 +1,7 @@
-// Namespaces of containers as targets: each has the objects of its own record.
+// Targets for the namespaces of containers: each has its record's objects.
 //
-// A namespace is open for the time of one comparison; what is kept open would outlive its container. One that is gone, or
-// whose path leads to another, ends its record.
+// A namespace is open only during one comparison; an open descriptor would keep it alive after its container. If it is
+// absent, or its path leads to another one, its record ends.
 import { messageOf, WeftError } from '../../core/errors.js';
 import type { Actual, KernelObject } from '../../core/objects/index.js';
 import { assume, plan, type Plan, type Step } from '../../core/plan.js';
@@ -15,7 +15,7 @@ import { reportConflicts, reportFailures } from './kernel-errors.js';
 import { RecordMap, type SandboxKey } from './record-key.js';
 import type { Applied, Target } from './target.js';
 
-/** What one container should have, and the link of the node that it is connected by. */
+/** The desired objects of one container, and the node's link that it is connected to. */
 export interface SandboxRecord {
   sandbox: Sandbox;
   hostIfname: string;
@@ -27,7 +27,7 @@ export interface ContainerTargetOptions extends StepCounters, DriftOptions {
   problems: Problems;
   metrics: AgentMetrics;
   log: Logger;
-  /** A container is gone: its record should go, too. */
+  /** A container's namespace is absent: its record should be deleted. */
   onGone: (record: SandboxKey) => void;
 }
 
@@ -62,7 +62,7 @@ export class ContainerTarget implements Target {
     reportConflicts(problems, this.record, conflicts, this.#where);
     if (steps.some((step) => step.do === 'create-link')) {
       reportFailures(problems, this.record, []);
-      // Its end of the pair is gone or was renamed: a new pair is made by the comparison that follows.
+      // The container's end is absent or was renamed: the next comparison makes a new pair.
       await applySteps(this.options, kernel.node, [{ do: 'delete-link', name: this.inside.hostIfname }]);
       return { repaired: repairsOf(steps, this.#where), again: true };
     }
@@ -81,7 +81,7 @@ export class ContainerTarget implements Target {
     this.#namespace = undefined;
   }
 
-  /** Undefined where it is gone, which ends its record, or cannot be opened now (EMFILE), which is its own problem alone. */
+  /** Undefined where it is absent, which ends its record, or cannot be opened now (EMFILE), which is a problem of its own. */
   async open(): Promise<KernelNamespace | undefined> {
     const { sandbox } = this.inside;
     const { path } = sandbox;
@@ -109,7 +109,7 @@ export class ContainerTarget implements Target {
     problems.set(key, { what: `namespace ${path}`, why, fix: `${next}It is tried again every 10 seconds.` });
   }
 
-  /** Ends the record where its namespace is gone. Opens nothing. */
+  /** Ends the record if its namespace is absent. Opens nothing. */
   checkGone(): void {
     if (this.#isGone()) this.options.onGone(this.record);
   }
@@ -120,12 +120,12 @@ export class ContainerTarget implements Target {
       const now = this.options.kernel.identify(sandbox.path);
       return now === undefined || !sameSandbox(now, sandbox);
     } catch {
-      // It cannot be opened now; the comparison that follows makes it a problem.
+      // It cannot be opened now; the next comparison reports that as a problem.
       return false;
     }
   }
 
-  /** Its record has ended. */
+  /** Clears its problems and drift when its record has ended. */
   end(): void {
     const { problems } = this.options;
     this.drift.clear();
@@ -134,16 +134,16 @@ export class ContainerTarget implements Target {
   }
 }
 
-/** The steps inside for a container whose pair of links is made at the same time. */
+/** The steps inside a container whose link pair is created at the same time. */
 export function stepsInside({ objects }: SandboxRecord, actual: Actual): Step[] {
-  // The container's end comes into being with the node's, down and otherwise as described.
+  // The container's end is created with the node's; it is down and otherwise as described.
   const peer = objects.filter((object) => object.kind === 'link' && object.type === 'peer');
   const withPeer = new Map([...actual.objects, ...assume(peer).objects]);
   const { unownedLinks, up } = actual;
   return plan({ objects: withPeer, unownedLinks, up }, objects, { prune: false }).steps;
 }
 
-/** All of them, by record. */
+/** The targets of all containers, by record. */
 export class ContainerTargets {
   readonly #targets = new RecordMap<ContainerTarget, SandboxKey>();
 
@@ -168,13 +168,13 @@ export class ContainerTargets {
     return [...this.#targets.keys()];
   }
 
-  /** Those that are connected by one of these links of the node. */
+  /** The targets that are connected to one of these links of the node. */
   connectedBy(links: ReadonlySet<string>): ContainerTarget[] {
     if (links.size === 0) return [];
     return [...this.#targets.values()].filter(({ inside }) => links.has(inside.hostIfname));
   }
 
-  /** Opens the namespaces that pairs of links are made into. @returns also the links whose container is not there */
+  /** Opens the namespaces that link pairs are created into. @returns also the links whose container is absent */
   async openPeers(
     steps: readonly Step[],
   ): Promise<{ peers: Map<string, KernelNamespace>; missing: Set<string> }> {

@@ -1,6 +1,6 @@
 // Desired objects of the node: the union over all records.
 //
-// A changed record costs its own objects and nothing else. An object that two records need stays as long as one needs it.
+// A changed record costs its own objects and nothing else. An object is desired as long as one record needs it.
 import {
   connectedRoute,
   linkKey,
@@ -19,12 +19,12 @@ export class Desired {
   readonly #records = new RecordMap<ReadonlyMap<ObjectKey, KernelObject>>();
   /** By object key: the object as each record wants it, by the record's identity; the first record decides. */
   readonly #wanted = new Map<ObjectKey, Map<string, KernelObject>>();
-  /** The routes that the kernel makes with addresses that should be there: by key and link, for links may share fe80::/64. */
+  /** The routes that the kernel makes for desired addresses: by key and link, because links may share fe80::/64. */
   readonly #connected = new Map<ObjectKey, Map<string, RouteObject>>();
 
   /**
-   * Says what a record compiles to now (undefined: it is gone), and answers the steps from what it compiled to before.
-   * They cost this record's objects and nothing else.
+   * Sets what a record compiles to (undefined: the record is deleted). @returns the steps from what it compiled to before;
+   * they cost this record's objects and nothing else
    */
   set(record: RecordKey, objects: readonly KernelObject[] | undefined): Step[] {
     const identity = identityOf(record);
@@ -76,8 +76,8 @@ export class Desired {
   }
 
   /**
-   * Whether what the kernel tells of a change fits no record.
-   * @param pruned whether a thing with weft's mark that no record wants is out of place
+   * Whether a change that the kernel notifies of fits no record.
+   * @param pruned whether an object with weft's mark that no record wants counts as a misfit
    */
   concerns(
     { gone, objects, linksGone }: Extract<KernelEvent, { kind: 'changed' }>,
@@ -111,7 +111,7 @@ export class Desired {
     return [...this.all()].flatMap((object) => (object.kind === 'sysctl' ? [object.path] : []));
   }
 
-  /** Whether any record wants a link of a container's with this MAC address. */
+  /** Whether any record wants a container's link with this MAC address. */
   wantsPeer(mac: string): boolean {
     for (const object of this.all())
       if (object.kind === 'link' && object.type === 'veth' && object.peer.mac === mac) return true;

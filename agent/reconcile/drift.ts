@@ -1,17 +1,17 @@
-// Drift of a target: what something else changed, and how often.
+// Drift of a target: what other processes changed, and how often.
 //
-// What is changed again and again is reported, and then put right by the regular comparison alone, not fought over in a loop.
+// An object that is changed repeatedly becomes a problem; only the regular comparison repairs it then, to avoid a loop.
 import type { Logger } from '../../daemon/log.js';
 import type { AgentMetrics, Problems, ProblemScope } from '../health/index.js';
 
-/** This often within the window, and it is no accident. */
+/** So many changes within the window are no accident. */
 const CONTESTED_AFTER = 5;
 const WINDOW_MS = 60_000;
 
 export interface Repair {
-  /** What its drift is counted under: the key of an object, for instance. */
+  /** The key that drift is counted by, such as an object's. */
   key: string;
-  /** For the log: all that was found of it. */
+  /** Everything found, for the log. */
   found: readonly string[];
   /** For people. */
   what: string;
@@ -24,7 +24,7 @@ export interface DriftOptions {
 }
 
 export class Drift {
-  /** By the key of the object: when it was put right. */
+  /** Times of its repairs, by the key of the object. */
   readonly #times = new Map<string, number[]>();
 
   constructor(
@@ -33,13 +33,13 @@ export class Drift {
     private readonly now: () => number = () => performance.now(),
   ) {}
 
-  /** Counts what was changed by something else, and is right again. */
+  /** Counts what another process changed and weft repaired. */
   note(repaired: readonly Repair[]): void {
     const { metrics, log } = this.options;
     for (const { key, found, what } of repaired) {
       metrics.drift.inc(found.length);
       metrics.totals.repaired += found.length;
-      for (const one of found) log.info('put right', { what: one });
+      for (const one of found) log.info('repaired', { what: one });
       this.#noteOne(key, what);
     }
   }
@@ -53,7 +53,7 @@ export class Drift {
       {
         what,
         why: `it was changed by something else ${CONTESTED_AFTER} times within a minute`,
-        fix: 'Find what does it (a network manager, a script); weft now puts it right every 10 seconds only.',
+        fix: 'Find what does it (a network manager, a script); weft now repairs it every 10 seconds only.',
       },
     );
   }
@@ -62,12 +62,12 @@ export class Drift {
     return this.#recent(key).length >= CONTESTED_AFTER;
   }
 
-  /** Forgets what nothing has changed for a while. */
+  /** Forgets objects that were unchanged for the length of the window. */
   sweep(): void {
     for (const key of [...this.#times.keys()]) this.#recent(key);
   }
 
-  /** The target is gone. */
+  /** Clears everything: the target has ended. */
   clear(): void {
     this.#times.clear();
     this.options.problems.replace(this.scope, 'contested', new Map());

@@ -1,7 +1,7 @@
-// The firewall as a target: the rules of the networks, and the published ports.
+// The firewall as a target: rules of networks, and published ports.
 //
-// A rule set is replaced in one transaction, in which the driver compares it with what is there: the plan is the whole set.
-// Ports come and go by the thousand, at their own cost. Calls must come one after the other.
+// The driver compares the rule set and replaces it in one transaction: the plan is the whole set.
+// Ports open and close by the thousand, each at its own cost. Calls must not overlap.
 import type { Family } from '../../core/address.js';
 import { messageOf } from '../../core/errors.js';
 import { firewallPortKey, type Firewall, type FirewallPort } from '../../core/firewall.js';
@@ -15,14 +15,14 @@ export interface FirewallTargetOptions extends DriftOptions {
   problems: Problems;
 }
 
-/** All rules are one object to drift: one flush takes them all. */
+/** Drift counts all rules as one object: one flush deletes them all. */
 const RULES = 'rules';
 
 export class FirewallTarget implements Target<readonly Family[], Firewall> {
   readonly drift: Drift;
-  /** Everything but the ports. */
+  /** The desired rules without the ports. */
   rules: Firewall = { networks: [] };
-  /** Until the records are complete, ports that an earlier run opened stay. */
+  /** Ports that an earlier run opened stay until the records are complete. */
   keepPorts = true;
   readonly #ports = new Map<string, FirewallPort>();
 
@@ -30,7 +30,7 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
     this.drift = new Drift(options, FIREWALL);
   }
 
-  /** The families whose bridged packets pass the rules. */
+  /** The families of which bridged packets pass the rules. */
   observe(): Promise<readonly Family[]> {
     const { bridged = [] } = this.rules;
     return Promise.resolve(bridged.length === 0 ? [] : this.options.kernel.filteredBridges());
@@ -56,14 +56,14 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
     }
   }
 
-  /** Rules of others change all day: a rule set that is contested waits for the regular comparison. */
+  /** Other programs change rules all day: a contested rule set waits for the regular comparison. */
   concerns(event: KernelEvent): boolean {
     return event.kind === 'firewall' && !this.drift.contested(RULES);
   }
 
   /**
-   * Makes ports that open and close a part of what is desired.
-   * @returns those of the closed ones that were open, and how all of it is rolled back
+   * Adds ports to, and removes them from, the desired rules.
+   * @returns the closed ports that were open, and the rollback
    */
   notePorts(
     added: readonly FirewallPort[],
@@ -80,7 +80,7 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
 
   /**
    * Opens and closes ports that notePorts was given, at their own cost.
-   * @throws WeftError with what the firewall said
+   * @throws WeftError with the firewall's error
    */
   async changePorts(added: readonly FirewallPort[], closed: readonly FirewallPort[]): Promise<void> {
     const { kernel } = this.options;

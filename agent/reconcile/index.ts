@@ -1,4 +1,4 @@
-// The reconciler: makes its targets match the records, and keeps them so.
+// The reconciler: makes its targets match the records, permanently.
 export { sameSandbox, type SandboxRecord } from './container-target.js';
 export { type RecordKey, RecordMap, type SandboxKey } from './record-key.js';
 export { type RecordChanges, Reconciler } from './reconciler.js';

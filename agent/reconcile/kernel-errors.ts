@@ -1,6 +1,6 @@
-// What the kernel refused and what is in the way, in words.
+// Errors and problems from refused steps and conflicts.
 //
-// For the caller of an attach, and as problems of a target's scope, with the next step as far as the kernel's answer shows it.
+// They go to the caller of an attach and to a target's problems, with the next step as far as the kernel's error shows it.
 import { WeftError } from '../../core/errors.js';
 import { describeObject, linkKey, objectKey, sysctlName } from '../../core/objects/index.js';
 import { describeStep, type Conflict } from '../../core/plan.js';
@@ -21,7 +21,7 @@ export function nextStep({ step, errno }: StepFailure): string {
   return AGAIN;
 }
 
-/** Why an attach failed, and what must be done for it to work. @param where nothing of it was left */
+/** Why an attach failed, and what the operator can do. @param where the place that was cleaned up */
 export function attachError(failure: StepFailure, where: string, problems: Problems): WeftError {
   const { step } = failure;
   const { what } = describeStep(step);
@@ -38,7 +38,7 @@ export function attachError(failure: StepFailure, where: string, problems: Probl
   );
 }
 
-/** Makes a target's conflicts its problems, and no others. @param where ` in PATH` of a container */
+/** Replaces a target's conflict problems by these. @param where ` in PATH` for a container */
 export function reportConflicts(
   problems: Problems,
   scope: ProblemScope,
@@ -56,7 +56,7 @@ export function reportConflicts(
   problems.replace(scope, 'conflict', new Map(found));
 }
 
-/** Makes what the kernel refused a target's problems, and nothing else. @param where ` in PATH` of a container */
+/** Replaces a target's step problems by these failures. @param where ` in PATH` for a container */
 export function reportFailures(
   problems: Problems,
   scope: ProblemScope,

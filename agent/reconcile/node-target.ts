@@ -1,6 +1,6 @@
 // The node's own namespace as a target: all objects of all records.
 //
-// Pairs of links reach into containers, whose namespaces are opened for the time that they are made.
+// Link pairs reach into containers, whose namespaces are open only while the pairs are created.
 import type { Actual } from '../../core/objects/index.js';
 import { plan, type Plan, type Step } from '../../core/plan.js';
 import type { Logger } from '../../daemon/log.js';
@@ -24,7 +24,7 @@ export interface NodeTargetOptions extends StepCounters, DriftOptions {
 export class NodeTarget implements Target {
   readonly desired = new Desired();
   readonly drift: Drift;
-  /** Whether what carries weft's mark and is in no record goes. */
+  /** Whether objects that carry weft's mark and are in no record are deleted. */
   prune = false;
 
   constructor(private readonly options: NodeTargetOptions) {
@@ -48,7 +48,7 @@ export class NodeTarget implements Target {
       const failures = await this.run(doable, peers);
       const done = without(doable, failures);
       reportFailures(problems, NODE, failures);
-      // A link that was renamed may have kept what its successor needs (a VNI), until it was deleted a moment ago.
+      // A renamed link, deleted just now, may have held what its successor needs (a VNI).
       const again = failures.some(({ step }) => step.do === 'create-link') && done.some(deletesLink);
       return { repaired: repairsOf(done), again };
     } finally {
@@ -56,14 +56,14 @@ export class NodeTarget implements Target {
     }
   }
 
-  /** Carries out the steps of a record, without a comparison. */
+  /** Applies the steps of a record, without a comparison. */
   run(steps: readonly Step[], peers?: ReadonlyMap<string, KernelNamespace>): Promise<StepFailure[]> {
     return applySteps(this.options, this.options.kernel.node, steps, peers);
   }
 
   concerns(event: KernelEvent): boolean {
     if (event.kind === 'lost' || event.kind === 'unknown') return true;
-    // What is contested waits for the regular comparison.
+    // A contested object waits for the regular comparison.
     const contested = (key: string): boolean => this.drift.contested(key);
     return event.kind === 'changed' && this.desired.concerns(event, contested, this.prune);
   }

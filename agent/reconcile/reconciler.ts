@@ -1,7 +1,7 @@
-// The reconciler: keeps its targets as the records say.
+// The reconciler: keeps its targets equal to the records.
 //
-// A changed record costs its own steps at once. A comparison of everything finds what else has changed: at the start, soon
-// after the kernel notifies of a change that fits no record, and every 10 s.
+// A changed record costs its own steps, at once. A full comparison finds every other change: at the start, soon after the
+// kernel notifies of a change that fits no record, and every 10 s.
 //
 //   set(record) ──delta──▶ steps ──▶ kernel          compare() ──observe──▶ plan ──apply──▶ every target
 import { setImmediate as turn } from 'node:timers/promises';
@@ -28,24 +28,24 @@ export interface ReconcilerOptions {
   log: Logger;
   metrics: AgentMetrics;
   problems: Problems;
-  /** A container is gone: its record should go, too. */
+  /** A container's namespace is absent: its record should be deleted. */
   onSandboxGone: (record: SandboxKey) => void;
-  /** Containers' ends that waited on the node have been moved inside. */
+  /** Containers' ends that were prepared on the node have been moved inside. */
   onMovedIn?: (names: readonly string[]) => void;
-  /** Addresses, links or routes changed that the underlay may rest on. */
+  /** Addresses, links or routes changed that the underlay may depend on. */
   onUnderlay: () => void;
   compareEveryMs?: number;
 }
 
-/** Records with the objects that they compile to; undefined: the record is gone. */
+/** Records with the objects that they compile to; undefined: the record is deleted. */
 export type RecordChanges = Iterable<readonly [RecordKey, readonly KernelObject[] | undefined]>;
 
-/** All work on the node is in this one queue: what is compared must not change meanwhile. */
+/** One queue for all work on the node: nothing must change during a comparison. */
 const LOCK = 'node';
 
 const COMPARISON = { scope: NODE, kind: 'comparison' } as const;
 
-/** Losses of notifications that follow each other within this time are one in the log. */
+/** Notification losses within this time of each other make one line in the log. */
 const ONE_LOSS_MS = 60_000;
 
 export class Reconciler {
@@ -56,7 +56,7 @@ export class Reconciler {
   #started = false;
   #stopped = false;
   readonly #comparison = new Settle(() => void this.compare('notified'));
-  /** Other programs change rules all day: weft's are compared then, and nothing else. */
+  /** Other programs change rules all day: only weft's rules are compared then. */
   readonly #rules = new Settle(() => void this.#locks.run(LOCK, () => this.#reconcile(this.#firewall)));
   #tick: NodeJS.Timeout | undefined;
   #unwatch: (() => void) | undefined;
@@ -68,7 +68,7 @@ export class Reconciler {
     this.#firewall = new FirewallTarget(options);
   }
 
-  /** The first comparison, and from then on every change at once. */
+  /** Makes the first comparison; from then on every change is applied at once. */
   async start(): Promise<void> {
     this.#unwatch = this.options.kernel.watch((event) => this.#notified(event));
     this.#started = true;
@@ -86,15 +86,15 @@ export class Reconciler {
     await this.#locks.run(LOCK, () => Promise.resolve());
   }
 
-  /** From now on what carries weft's mark and is not desired goes: the records are complete. */
+  /** The records are complete: from now on undesired objects with weft's mark are deleted. */
   allowPruning(): void {
     this.#node.prune = true;
     this.#firewall.keepPorts = false;
   }
 
   /**
-   * Says what records compile to now, each record once, and makes it so. Before start() it is only noted.
-   * @returns what the kernel refused; it becomes a problem, and is tried again by the next comparison
+   * Sets what records compile to, each record once, and applies it. Before start() it is only noted.
+   * @returns the steps that the kernel refused; they become problems, and the next comparison retries them
    */
   async set(changes: RecordChanges): Promise<StepFailure[]> {
     return this.#locks.run(LOCK, async () => {
@@ -102,13 +102,13 @@ export class Reconciler {
       for (const [record, objects] of changes) steps.push(...this.#node.desired.set(record, objects));
       if (!this.#started || steps.length === 0) return [];
       if (!this.#node.prune) {
-        // The records are still coming in, and the kernel may have what they say from an earlier run: only what is missing.
+        // Records are still arriving, and an earlier run may have made their objects: apply only what is missing.
         await this.#compareNode(false);
         return [];
       }
       const failures = await this.#node.run(inOrder(steps));
       if (steps.some(deletesLink)) this.#compareSoon();
-      // What is in the way is a problem when this returns.
+      // Conflicts are problems by the time this returns.
       if (failures.length > 0) await this.#compareNode(true);
       return failures;
     });
@@ -119,17 +119,17 @@ export class Reconciler {
     return this.#node.desired.get(key) !== undefined;
   }
 
-  /** Whether any record wants a link of a container's with this MAC address, whatever it is called there by now. */
+  /** Whether any record wants a container's link with this MAC address, under any name. */
   wantsPeer(mac: string): boolean {
     return this.#node.desired.wantsPeer(mac);
   }
 
-  /** Those of one network. */
+  /** The records of one network. */
   recordsOf(network: string): RecordKey[] {
     return this.#node.desired.recordsOf(network);
   }
 
-  /** Everything that the firewall should have but the ports, which changePorts says. */
+  /** Sets the desired firewall rules but for the ports, which changePorts sets. */
   async setFirewall(firewall: Firewall): Promise<void> {
     await this.#locks.run(LOCK, async () => {
       this.#firewall.rules = firewall;
@@ -138,8 +138,8 @@ export class Reconciler {
   }
 
   /**
-   * Opens and closes ports, at the cost of these alone. Before start() it is only noted.
-   * @throws WeftError with what the firewall said; then nothing has changed
+   * Opens and closes ports, at the cost of these ports alone. Before start() it is only noted.
+   * @throws WeftError with the firewall's error; then nothing has changed
    */
   async changePorts(added: readonly FirewallPort[], removed: readonly FirewallPort[]): Promise<void> {
     await this.#locks.run(LOCK, async () => {
@@ -157,8 +157,8 @@ export class Reconciler {
 
   /**
    * Attaches: the record's objects on the node and in the container, in one go. All or nothing.
-   * @param actual what the container has that matters to its objects
-   * @throws WeftError with what the kernel said, after everything was rolled back
+   * @param actual the container's objects that matter to the desired ones
+   * @throws WeftError with the kernel's error, after everything was rolled back
    */
   async attach(
     record: SandboxKey,
@@ -171,7 +171,7 @@ export class Reconciler {
       const hostSteps = this.#node.desired.set(record, host);
       const peers = new Map([[inside.hostIfname, namespace]]);
       const steps = stepsInside(inside, actual);
-      // One after the other: the container's end is there when the node's steps are done, which may take several turns.
+      // In this order: the container's end exists once the node's steps are done, which may take several turns.
       const [onNode] = await this.#node.run(hostSteps, peers);
       const failure = onNode ?? (await applySteps(this.options, namespace, steps))[0];
       if (failure === undefined) {
@@ -185,7 +185,7 @@ export class Reconciler {
 
   /**
    * Makes a container's objects on the node before there is a container. All or nothing.
-   * @throws WeftError with what the kernel said, after everything was rolled back
+   * @throws WeftError with the kernel's error, after everything was rolled back
    */
   async prepare(record: SandboxKey, host: readonly KernelObject[]): Promise<void> {
     await this.#locks.run(LOCK, async () => {
@@ -200,7 +200,7 @@ export class Reconciler {
     await this.options.kernel.node.apply(this.#node.desired.set(record, undefined));
   }
 
-  /** Notes a container that is connected to the node already; the next comparison puts it right. */
+  /** Notes a container that is already connected to the node; the next comparison repairs it. */
   async adopt(record: SandboxKey, host: readonly KernelObject[], inside: SandboxRecord): Promise<void> {
     await this.#locks.run(LOCK, async () => {
       const steps = this.#node.desired.set(record, host);
@@ -209,7 +209,7 @@ export class Reconciler {
     });
   }
 
-  /** Ends a record and deletes its objects; a container's end of the pair goes with the node's. */
+  /** Ends a record and deletes its objects; the container's end of the pair is deleted with the node's. */
   async detach(record: RecordKey): Promise<void> {
     await this.#locks.run(LOCK, async () => {
       if (record.kind === 'endpoint' || record.kind === 'attachment') this.#containers.delete(record);
@@ -218,14 +218,14 @@ export class Reconciler {
     });
   }
 
-  /** Compares everything with what it should be, and puts it right. */
+  /** Compares every target with its desired state and repairs it. */
   async compare(reason: 'start' | 'interval' | 'notified' | 'asked'): Promise<void> {
     if (this.#stopped) return;
     const end = this.options.metrics.reconcileSeconds.startTimer({ reason });
     try {
       await this.#locks.run(LOCK, () => this.#compareNode(reason !== 'start'));
       for (const record of reason === 'notified' ? [] : this.#containers.records()) {
-        // The kernel answers at once: without this nothing else had a turn before the last of many containers.
+        // The kernel answers at once: without this, no other work would run until the last of many containers.
         await turn();
         await this.#locks.run(LOCK, async () => {
           const container = this.#containers.get(record);
@@ -286,7 +286,7 @@ export class Reconciler {
     const now = performance.now();
     this.options.metrics.notificationsLost.inc();
     if (now - this.#lostAt > ONE_LOSS_MS)
-      this.options.log.warn('notifications of the kernel were lost; everything is compared');
+      this.options.log.warn('kernel notifications were lost; comparing everything');
     this.#lostAt = now;
   }
 

@@ -1,6 +1,6 @@
-// Keys of records: what the reconciler's desired objects come from.
+// Keys of the records that desired objects come from.
 //
-// A key is a value: names of networks may look like any other word.
+// A key is a value: a network may be named like any other word.
 
 export type RecordKey =
   | { kind: 'network'; network: string }
@@ -9,15 +9,15 @@ export type RecordKey =
   /** An address claim, by its address. */
   | { kind: 'claim'; network: string; id: string }
   | { kind: 'endpoint'; network: string; id: string }
-  /** Of pipework. */
+  /** A pipework attachment, by its id. */
   | { kind: 'attachment'; id: string }
-  /** An interface of the host that attachments are on, by its name. */
+  /** A parent link of pipework attachments, by its name. */
   | { kind: 'host-interface'; id: string };
 
-/** Records that have objects in a container, too. */
+/** Records that also have objects in a container. */
 export type SandboxKey = Extract<RecordKey, { kind: 'endpoint' | 'attachment' }>;
 
-/** A map by record; equal keys are one. */
+/** A map by record key; equal keys are one entry. */
 export class RecordMap<V, K extends RecordKey = RecordKey> implements Iterable<[K, V]> {
   readonly #entries = new Map<string, [K, V]>();
 
@@ -59,7 +59,7 @@ export class RecordMap<V, K extends RecordKey = RecordKey> implements Iterable<[
   }
 }
 
-/** The same text for equal keys alone. */
+/** A text that is equal for equal keys only. */
 export function identityOf(key: RecordKey): string {
   return JSON.stringify([key.kind, 'network' in key ? key.network : '', 'id' in key ? key.id : '']);
 }

@@ -1,6 +1,6 @@
-// Work after a burst of notifications, once for all of them.
+// Runs work once after a burst of notifications.
 
-/** Long enough for the notifications of weft's own steps to come in together. */
+/** Long enough to collect the notifications of weft's own steps. */
 const SETTLE_MS = 100;
 
 export class Settle {
@@ -9,7 +9,7 @@ export class Settle {
 
   constructor(private readonly work: () => void) {}
 
-  /** Does the work soon, unless it is about to be done anyway. */
+  /** Schedules the work, unless it is scheduled already. */
   soon(): void {
     if (this.#stopped) return;
     this.#timer ??= setTimeout(() => {

@@ -1,7 +1,7 @@
-// A target of the reconciler: what is compared with the records, and changed.
+// A target of the reconciler: what it compares and changes.
 //
-// The node's namespace, each container's and the firewall are targets; something outside of this host (a cloud's route table)
-// can be one. Every target is observed, planned for and changed in the same loop. Its problems belong to its own scope.
+// The node's namespace, each container's and the firewall are targets; something outside this host (a cloud's route table)
+// can be one. The same loop observes, plans for and changes every target. Its problems belong to its own scope.
 import type { Actual } from '../../core/objects/index.js';
 import type { Plan } from '../../core/plan.js';
 import type { KernelEvent } from '../kernel/index.js';
@@ -10,21 +10,21 @@ import type { Drift, Repair } from './drift.js';
 /** @template A what is observed @template P what is applied */
 export interface Target<A = Actual, P = Plan> {
   readonly drift: Drift;
-  /** Changes nothing. Undefined: it cannot be observed now, which is a problem or the end of its record. */
+  /** Changes nothing. Undefined: it cannot be observed now, which becomes a problem or ends its record. */
   observe(): Promise<A | undefined>;
-  /** What leads from there to what the records say. */
+  /** The changes from the actual to the desired state. */
   plan(actual: A): P;
-  /** Carries a plan out. What is refused becomes a problem of the target. */
+  /** Applies a plan. A refused step becomes a problem of the target. */
   apply(plan: P): Promise<Applied>;
   /** Closes what observe opened. */
   release?(): void;
-  /** Whether it must be compared soon, by what the kernel notifies of. */
+  /** Whether a kernel notification requires a comparison soon. */
   concerns?(event: KernelEvent): boolean;
 }
 
 export interface Applied {
-  /** What something else had changed, and is right again. */
+  /** What another process had changed and is repaired now. */
   repaired: readonly Repair[];
-  /** Whether another comparison is needed at once to complete this one. */
+  /** Whether this comparison needs another one at once to complete it. */
   again: boolean;
 }

@@ -1,11 +1,11 @@
-// Takes every container that weft runs away, with all that is remembered of them: for `weft agent --cleanup`.
+// Ends all containers of `weft run` and deletes their files, for --cleanup.
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { ContainerState } from './container-state.js';
 import { killAll } from './processes.js';
 
-/** Answers how many there were that still ran. */
+/** @returns how many were still running */
 export function clearContainers(stateDir: string, runDir: string): number {
   const folders = new ContainerState(stateDir, runDir).folders();
   for (const folder of folders) killAll(folder);

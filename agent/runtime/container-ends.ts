@@ -1,7 +1,7 @@
-// Ends of containers: noticed, cleaned up after and written down.
+// Ends of containers: detected, cleaned up after and recorded.
 //
-// A command may end without anything that reports it: its caller was killed, or the agent was away. So the processes are
-// looked at, and what the run left in its folder says how it ended until that is in the record.
+// A command may end without a report: its caller was killed, or the agent was down. So the processes are polled, and the
+// run's folder holds the exit status until the record does.
 import type { KeyedMutex } from '../../core/keyed-mutex.js';
 import type { Logger } from '../../daemon/log.js';
 import type { ContainerFaults } from './container-faults.js';
@@ -17,23 +17,23 @@ export interface ContainerEndsOptions {
   networks: ContainerNetworks;
   log: Logger;
   table: ContainerTable;
-  /** By id: one thing at a time for each container. */
+  /** Serializes the work on each container, by id. */
   locks: KeyedMutex;
   faults: ContainerFaults;
-  /** Keeps nothing of it. @throws WeftError where the state directory refuses */
+  /** Deletes its record. @throws WeftError where the state directory cannot be written */
   forget: (held: Held) => void;
-  /** Starts it again after a time. */
+  /** Restarts it after a delay. */
   later: (held: Held, afterMs: number) => void;
-  /** When the processes are looked at. */
+  /** How often the processes are polled. */
   everyMs?: number;
 }
 
-/** An end that nothing reports is noticed within this time. */
+/** An unreported end is detected within this time. */
 const EVERY_MS = 250;
-/** A run that lasted so long was no failed start. */
+/** A run of this length was no failed start. */
 const LASTED_MS = 10_000;
-/** How long the caller of a command in the foreground has to write down how it ended. */
-const TOLD_WITHIN_MS = 2_000;
+/** How long the caller of a command in the foreground has to record its exit status. */
+const REPORTED_WITHIN_MS = 2_000;
 
 export class ContainerEnds {
   #tick: NodeJS.Timeout | undefined;
@@ -61,7 +61,7 @@ export class ContainerEnds {
       try {
         if (isAlive(record.process)) {
           if (record.detached) trimLog(this.options.state.logOf(record.id));
-        } else if (this.isTold(held)) {
+        } else if (this.isReported(held)) {
           void this.settle(held).catch((error: unknown) => this.options.faults.note(held, error));
         }
       } catch (error) {
@@ -70,17 +70,17 @@ export class ContainerEnds {
     }
   }
 
-  /** Whether nothing more is to be learned of an end that was only noticed: with its exit status, or without for good. */
-  isTold(held: Held): boolean {
+  /** Whether a detected end is final: its exit status is known, or will not come. */
+  isReported(held: Held): boolean {
     const { record } = held;
     const { state } = this.options;
-    const cameToLife = state.commandPid(record.id) !== undefined;
-    if (record.detached || !cameToLife || state.exitCode(record.id) !== undefined) return true;
+    const wasStarted = state.commandPid(record.id) !== undefined;
+    if (record.detached || !wasStarted || state.exitCode(record.id) !== undefined) return true;
     held.goneSince ??= Date.now();
-    return Date.now() - held.goneSince >= TOLD_WITHIN_MS;
+    return Date.now() - held.goneSince >= REPORTED_WITHIN_MS;
   }
 
-  /** Where its process has ended: what is left of it goes, and what was wanted for this case is done. */
+  /** Once its process has ended: deletes what is left of the run, then restarts or removes the container as requested. */
   settle(held: Held): Promise<void> {
     return this.options.locks.run(held.record.id, () => this.#settleNow(held));
   }
@@ -90,11 +90,11 @@ export class ContainerEnds {
     const { state, log } = this.options;
     if (this.#stopped || record.process === undefined || isAlive(record.process)) return;
     killAll(state.folderOf(record.id));
-    const cameToLife = state.commandPid(record.id) !== undefined;
+    const wasStarted = state.commandPid(record.id) !== undefined;
     const exitCode = state.exitCode(record.id) ?? null;
     const lasted = Date.now() - Date.parse(record.startedAt);
-    const isKept = !record.remove && (cameToLife || record.restarts > 0);
-    // What may be refused comes first: it is tried again then, as if the process had ended just now.
+    const isKept = !record.remove && (wasStarted || record.restarts > 0);
+    // What can fail comes first: it is then retried as if the process had ended just now.
     await detachAll(this.options.networks, record.name);
     if (!isKept) this.options.forget(held);
     this.options.faults.over(held);
@@ -102,7 +102,7 @@ export class ContainerEnds {
     delete held.goneSince;
     record.exitCode = exitCode;
     record.finishedAt = new Date().toISOString();
-    log.info('a container has ended', { container: record.name, exitCode });
+    log.info('a container ended', { container: record.name, exitCode });
     if (!isKept) return;
     held.phase = 'exited';
     held.unsaved = true;
@@ -112,10 +112,10 @@ export class ContainerEnds {
     this.options.later(held, held.backoff.next());
   }
 
-  /** Writes down how its last run ended; until then what the run left behind says so to the next agent. */
+  /** Records the exit status of its last run; until then the run's folder holds it for the next agent. */
   #keep(held: Held): void {
     const { record } = held;
-    // It may have been started again, or removed, meanwhile.
+    // It may have been restarted or removed meanwhile.
     if (held.unsaved !== true || record.process !== undefined || !this.options.table.has(record.id)) return;
     const { state } = this.options;
     try {

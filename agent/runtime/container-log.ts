@@ -1,10 +1,12 @@
-// The output of detached containers is bounded: a log that has grown too long is emptied, and its end kept as LOG.1, in the
-// place of the one before. Its writers have it open for appending, so that it can be emptied under their hands.
+// Bounds the output logs of detached containers.
+//
+// A log that is too long is truncated, and its end replaces LOG.1. Writers have it open for appending, so that truncation is
+// safe.
 import { closeSync, openSync, readSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 
 export const MAX_LOG_BYTES = 10 * 1024 * 1024;
 
-/** What is written between the copy and the cut is lost: a line or two of 10 MiB. */
+/** Output between the copy and the truncation is lost: a line or two of 10 MiB. */
 export function trimLog(path: string, max = MAX_LOG_BYTES): void {
   const size = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
   if (size <= max) return;

@@ -1,4 +1,4 @@
-// What containers have to do with the node's networks, put together from the parts of the agent that do it.
+// The node's networks as containers of `weft run` use them.
 import type { Endpoint } from '../../core/records.js';
 import type { LoopbackLink } from '../../core/objects/index.js';
 import { assume, plan } from '../../core/plan.js';
@@ -8,7 +8,7 @@ import { type Attacher, type Endpoints, type PreviousAddresses, parseAttach } fr
 import type { Dns } from '../dns/index.js';
 import type { Kernel } from '../kernel/index.js';
 
-/** The networks of the node, as far as containers have to do with them. */
+/** What containers need of the node's networks. */
 export interface ContainerNetworks {
   /** @throws WeftError; then nothing was changed */
   attach(request: AttachRequest, previous?: PreviousAddresses): Promise<Endpoint>;
@@ -16,7 +16,7 @@ export interface ContainerNetworks {
   endpoints(): readonly Endpoint[];
   /** The text of the resolv.conf of a container on a network. */
   resolvConf(network: string): string;
-  /** @throws WeftError where there is no such namespace */
+  /** @throws WeftError where the namespace does not exist */
   isNode(path: string): Promise<boolean>;
   /** Brings the loopback device of a namespace up. */
   loopback(path: string): Promise<void>;

@@ -1,10 +1,10 @@
-// Records of containers: a new one as it was asked for, and changes of its attachments.
+// Makes records of containers and changes their attachments.
 import { runTarget } from '../../core/run.js';
 import type { ContainerRecord } from './container-state.js';
 import type { RunRequest } from './run-request.js';
 
 export function newRecord(request: RunRequest, name: string, bootId: string): ContainerRecord {
-  // A resolv.conf of its own it has in any case, and its target is no namespace with a file in /etc/netns.
+  // It always has a resolv.conf of its own, and its target is no namespace with a file in /etc/netns.
   const attach = { ...request.attach, network: request.networkText, target: runTarget(name), dns: false };
   const now = new Date().toISOString();
   return {

@@ -1,5 +1,6 @@
-// The start of a container, the first and every later one: its process waits in its namespaces, is attached there, gets its
-// files and is taken note of, and is then told to go on. What fails is taken back.
+// Starts a container, the first time and every later one.
+//
+// Its process waits in its namespaces until it is attached, has its files and is recorded. A failed start is rolled back.
 import { failedPrecondition, messageOf, WeftError } from '../../core/errors.js';
 import { launchMark, type Launch } from '../../core/launch.js';
 import type { Endpoint } from '../../core/records.js';
@@ -16,22 +17,22 @@ export interface ContainerStartsOptions {
   state: ContainerState;
   networks: ContainerNetworks;
   log: Logger;
-  /** The container whose network is shared. @throws WeftError NOT_FOUND */
+  /** Finds the container whose network is shared. @throws WeftError NOT_FOUND */
   find: (name: string) => ContainerRecord;
 }
 
 export class ContainerStarts {
-  /** By name: processes that wait for the answer of run or start. */
+  /** Processes that wait for the response of run or start, by name. */
   readonly #starting = new Map<string, number>();
 
   constructor(private readonly options: ContainerStartsOptions) {}
 
-  /** Of a container that is being started. */
+  /** The process of a container that is being started. */
   pidOf(name: string): number | undefined {
     return this.#starting.get(name);
   }
 
-  /** That it is what the caller says, in the namespaces that its mode wants. */
+  /** Checks that it is the caller's command, in the namespaces that its network mode requires. */
   async check({ pid, id, network }: RunRequest): Promise<NonNullable<ContainerRecord['process']>> {
     let onNode: boolean | undefined;
     try {
@@ -42,7 +43,7 @@ export class ContainerStarts {
     const process = processAt(pid);
     if (onNode === undefined || process === undefined || !commandOf(pid).includes(launchMark(id))) {
       throw failedPrecondition(
-        `process ${pid} is not the one that the command was started with`,
+        `process ${pid} does not run the command of the request`,
         'Run weft on the host of the agent itself, not inside another container.',
       );
     }
@@ -58,7 +59,7 @@ export class ContainerStarts {
     return process;
   }
 
-  /** Attaches a process that waits, writes its files and the record. What fails is taken back. */
+  /** Attaches a waiting process, writes its files and the record. A failure is rolled back. */
   async begin(record: ContainerRecord, process: NonNullable<ContainerRecord['process']>): Promise<Launch> {
     const { state, networks } = this.options;
     const network = parseRunNetwork(record.network);
@@ -73,9 +74,9 @@ export class ContainerStarts {
           attached.push(endpoint);
           Object.assign(attachment, previousAddressesOf(endpoint));
         } catch (error) {
-          // A network that it was attached to later may have gone meanwhile; the one that it runs on may not.
+          // A network that it was attached to later may be deleted meanwhile; the one that it runs on must exist.
           if (index === 0) throw error;
-          this.options.log.warn('a container could not be attached again', {
+          this.options.log.warn('a container could not be reattached', {
             container: record.name,
             network: attachment.request.network,
             error: messageOf(error),
@@ -115,7 +116,7 @@ function shareable(record: ContainerRecord): ContainerRecord {
   const mode = parseRunNetwork(record.network);
   if (record.process === undefined || !isAlive(record.process)) {
     throw failedPrecondition(
-      `container ${record.name} is gone: it does not run, and its network with it`,
+      `container ${record.name} does not run, and has no network to share`,
       `Start it again with \`weft start ${record.name}\`, or join another one.`,
     );
   }
@@ -139,7 +140,7 @@ async function detach(networks: ContainerNetworks, { network, target }: Endpoint
   try {
     await networks.detach(network, target);
   } catch (error) {
-    // It went with its namespace already.
+    // Deleted with its namespace already.
     if (!(error instanceof WeftError) || error.code !== 'NOT_FOUND') throw error;
   }
 }

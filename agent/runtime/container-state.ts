@@ -1,8 +1,9 @@
-// What is remembered of the containers that weft runs: one small file each in the state directory, replaced atomically, so
-// that a torn one costs only itself. Beside them their logs; what lives as long as a run is in the run directory.
+// State files of containers: one atomically replaced record each, and logs.
+//
+// A torn file costs only its own record. What lives as long as a run is in the run directory.
 //
 //   STATE/containers/ID.json     the record           RUN/containers/ID/    files that the container mounts, pid, exit
-//   STATE/containers/ID.log      what it said
+//   STATE/containers/ID.log      its output
 import fs, {
   existsSync,
   linkSync,
@@ -42,13 +43,13 @@ const attachRequest = z.object({
 const recordSchema = z.object({
   id: z.string().regex(/^[0-9a-f]{16}$/),
   name: z.string(),
-  /** As it was asked for: a network, none, host, container:NAME. */
+  /** As requested: a network, none, host, container:NAME. */
   network: z.string(),
-  /** What it is attached to, or will be again; what it was started with comes first. */
+  /** Its attachments, which a restart makes again; the one that it was started with comes first. */
   attachments: z.array(
     z.object({
       request: attachRequest,
-      /** The endpoint that it was, which it becomes again. */
+      /** The endpoint of the last run, which a restart restores. */
       endpoint: z.string().optional(),
       ip: z.string().optional(),
       ip6: z.string().optional(),
@@ -60,19 +61,19 @@ const recordSchema = z.object({
   detached: z.boolean(),
   remove: z.boolean(),
   restart: z.enum(['no', 'always']),
-  /** Somebody wanted it to end. */
+  /** A stop was requested. */
   stopped: z.boolean(),
   bootId: z.string(),
-  /** What was started: the command, or the shell that waits for it. Absent while nothing runs. */
+  /** The started process: the command, or the shell that waits for it. Absent while nothing runs. */
   process: z.object({ pid: z.int().min(2), start: z.string() }).optional(),
-  /** Of the last run; null where nobody saw it. */
+  /** Exit status of the last run; null where it is unknown. */
   exitCode: z.int().nullable().optional(),
   /** Runs after the first. */
   restarts: z.int().min(0),
   createdAt: z.string(),
   startedAt: z.string(),
   finishedAt: z.string().optional(),
-  /** Why it could not be started again. */
+  /** Why it could not be restarted. */
   error: z.string().optional(),
 });
 
@@ -90,7 +91,7 @@ export class ContainerState {
       folder: this.#state,
       parse: (value) => recordSchema.parse(value),
       nameOf: ({ id }) => id,
-      // Those are started again after a power cut; the others have ended with it.
+      // These are restarted after a power cut; the others have ended with it.
       durable: ({ restart }) => restart === 'always',
       calls,
     });
@@ -108,7 +109,7 @@ export class ContainerState {
   }
 
   /**
-   * The record and its log; what lives as long as a run goes with `clearFolder`.
+   * Deletes the record and its log; `clearFolder` deletes what lives as long as a run.
    * @throws WeftError FAILED_PRECONDITION
    */
   forget(id: string): void {
@@ -130,12 +131,12 @@ export class ContainerState {
     return join(this.#run, id);
   }
 
-  /** Folders of runs, also of those that no record tells of. */
+  /** Folders of runs, including those without a record. */
   folders(): string[] {
     return existsSync(this.#run) ? readdirSync(this.#run).map((name) => join(this.#run, name)) : [];
   }
 
-  /** Takes away folders of starts that an agent did not live to write down; where something runs, it is let be. */
+  /** Deletes folders of starts that were never recorded, because the agent was killed; folders in use by a process stay. */
   sweep(known: readonly string[]): void {
     for (const folder of this.folders()) {
       if (known.includes(basename(folder)) || processesWith(folder).length > 0) continue;
@@ -164,17 +165,17 @@ export class ContainerState {
   }
 
   /**
-   * The files that the container sees in the place of the host's. Written in place: they may be mounted already.
+   * Writes the files that are mounted over the host's. Written in place: they may be mounted already.
    * @param files by name; absent ones are the host's
    */
   writeFiles(id: string, files: ReadonlyMap<string, string>): void {
     const folder = this.folderOf(id);
     for (const [name, text] of files) writeFileSync(join(folder, name), text, { mode: 0o644 });
-    // Where its own sysfs is put together.
+    // The mount point of its sysfs.
     mkdirSync(join(folder, 'sys'), { recursive: true });
   }
 
-  /** The same files as another container's: what changes in them there changes here. */
+  /** Links to another container's files, so that changes apply to both. */
   shareFiles(id: string, from: string): void {
     for (const name of ['hosts', 'hostname', 'resolv.conf']) {
       const path = join(this.folderOf(from), name);
@@ -183,7 +184,7 @@ export class ContainerState {
     if (existsSync(join(this.folderOf(from), 'sys'))) mkdirSync(join(this.folderOf(id), 'sys'));
   }
 
-  /** The command's own process; undefined where it never came to life. */
+  /** The command's own process; undefined where it was never started. */
   commandPid(id: string): number | undefined {
     return this.#number(id, LAUNCH_PID);
   }

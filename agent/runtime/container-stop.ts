@@ -1,13 +1,13 @@
-// How a container's processes are ended: the command is asked, and after a time everything of it is made to go.
+// Ends a container's processes: SIGTERM first, SIGKILL after a timeout.
 import { failedPrecondition } from '../../core/errors.js';
 import type { ContainerRecord, ContainerState } from './container-state.js';
 import { belongsTo, isAlive, killAll, signal } from './processes.js';
 
-/** After SIGKILL. */
+/** Timeout after SIGKILL. */
 const GONE_WITHIN_MS = 5_000;
 
 /**
- * SIGTERM, and after the time SIGKILL.
+ * Sends SIGTERM to the command, and after the timeout SIGKILL to all processes.
  * @throws WeftError FAILED_PRECONDITION where a process survives that
  */
 export async function endProcesses(
@@ -25,7 +25,7 @@ export async function endProcesses(
   if (await ends(record, seconds * 1000)) return;
   const still = command();
   if (still !== undefined) signal(still, 'SIGKILL');
-  // Who waits for it writes down how it ended.
+  // The process that waits for it records its exit status.
   if (await ends(record, 1000)) return;
   killAll(folder);
   if (record.process !== undefined && isAlive(record.process)) signal(record.process.pid, 'SIGKILL');

@@ -1,4 +1,6 @@
-// The containers that are known on this node, by id, by name and by what attaches to them; and names that are being taken.
+// Table of this node's containers by id, name and target.
+//
+// Also names and ids of starts under way.
 import type { Backoff } from '../../core/backoff.js';
 import { alreadyExists, invalidArgument, notFound } from '../../core/errors.js';
 import { runTarget } from '../../core/run.js';
@@ -6,20 +8,20 @@ import type { ContainerRecord } from './container-state.js';
 
 export type ContainerPhase = 'running' | 'restarting' | 'stopping' | 'exited';
 
-/** A container as it is held in memory. */
+/** A container in memory. */
 export interface Held {
   record: ContainerRecord;
   phase: ContainerPhase;
-  /** Of its restarts. */
+  /** Timer of its next restart. */
   backoff: Backoff;
   again?: NodeJS.Timeout | undefined;
-  /** When its process was first seen to be gone. */
+  /** When its process was first found absent. */
   goneSince?: number | undefined;
-  /** How it ended is not written down yet. */
+  /** Its exit status is not recorded yet. */
   unsaved?: boolean;
 }
 
-/** So much of an id, or more, may stand for all of it. */
+/** Shortest id prefix that identifies a container. */
 const SHORTEST_ID = 4;
 
 export class ContainerTable {
@@ -47,26 +49,26 @@ export class ContainerTable {
     return this.all().find(({ record }) => record.name === name);
   }
 
-  /** @param target an endpoint's */
+  /** @param target of an endpoint */
   byTarget(target: string): Held | undefined {
     return this.all().find(({ record }) => runTarget(record.name) === target);
   }
 
-  /** By name, or by the beginning of an id. @throws WeftError NOT_FOUND, INVALID_ARGUMENT */
+  /** Finds a container by name or id prefix. @throws WeftError NOT_FOUND, INVALID_ARGUMENT */
   find(name: string): Held {
     const known = this.named(name) ?? this.#held.get(name);
     if (known !== undefined) return known;
     const begun =
       name.length >= SHORTEST_ID ? this.all().filter(({ record }) => record.id.startsWith(name)) : [];
     if (begun.length > 1)
-      throw invalidArgument(`several containers have an id that begins with ${name}`, 'Give more of it.');
+      throw invalidArgument(`several containers have an id that begins with ${name}`, 'Give more of the id.');
     if (begun[0] !== undefined) return begun[0];
-    throw notFound(`there is no container ${name} that weft runs on this node`, 'See `weft ps -a`.');
+    throw notFound(`weft runs no container ${name} on this node`, 'See `weft ps -a`.');
   }
 
   /**
-   * Keeps a name and an id for a container that is being started.
-   * @returns gives them back
+   * Reserves a name and an id for a container that is being started.
+   * @returns releases them
    * @throws WeftError ALREADY_EXISTS
    */
   reserve(name: string, id: string): () => void {

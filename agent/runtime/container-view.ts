@@ -1,4 +1,4 @@
-// Containers as commands are shown them: the record, and what it is attached to now.
+// Containers as commands show them: the record and current attachments.
 import type { Launch } from '../../core/launch.js';
 import type { Endpoint } from '../../core/records.js';
 import type { ContainerNetworks } from './container-networks.js';
@@ -6,7 +6,7 @@ import { endpointsOf } from './container-start.js';
 import type { ContainerRecord, ContainerState } from './container-state.js';
 import type { ContainerPhase, Held } from './container-table.js';
 
-/** A container with what is attached to it. */
+/** A container with its endpoints. */
 export interface ContainerView {
   record: ContainerRecord;
   phase: ContainerPhase | undefined;

@@ -1,6 +1,7 @@
-// The containers that weft runs on this node: commands in namespaces of their own. The caller starts a command's process,
-// which waits; here it is taken note of and watched. Everything that must be known after a restart of the agent is
-// in files, and a container goes on without the agent: what happened meanwhile is found out when it is back.
+// The containers of `weft run`: commands in namespaces of their own.
+//
+// The caller starts a command's process, which waits; the agent records and supervises it. All state that a restart of the
+// agent needs is in files, and containers run on without the agent: after a restart it detects what happened meanwhile.
 import { Backoff } from '../../core/backoff.js';
 import { failedPrecondition, messageOf, WeftError } from '../../core/errors.js';
 import type { Launch } from '../../core/launch.js';
@@ -30,13 +31,13 @@ export interface ContainersOptions {
   problems: Problems;
   log: Logger;
   bootId: string;
-  /** When the processes are looked at. */
+  /** How often the processes are polled. */
   everyMs?: number;
-  /** When what failed is tried again. */
+  /** Delay before failed work is retried. */
   againMs?: number;
 }
 
-/** As Docker: doubled with each start that did not last, and forgotten after one that did. */
+/** As Docker: doubled with each short run, reset after a long one. */
 const RESTARTS = { firstMs: 100, lastMs: 60_000 } as const;
 const STOP_SECONDS = 10;
 
@@ -59,7 +60,7 @@ export class Containers {
     });
   }
 
-  /** Takes up what is remembered: what runs goes on, what ended meanwhile is settled, what shall always run is started. */
+  /** Restores the recorded containers: supervises those that run, settles those that ended, restarts `--restart always`. */
   restore(): void {
     const { state, problems, bootId } = this.options;
     const { records, torn } = state.load();
@@ -69,7 +70,7 @@ export class Containers {
         {
           what: `the state file ${path}`,
           why: `it cannot be read: ${why}`,
-          fix: 'Its container, if it runs, is not known any more; end it by hand, then delete the file.',
+          fix: 'The record of its container is lost: if it runs, end it by hand, then delete the file.',
         },
       );
     }
@@ -101,7 +102,7 @@ export class Containers {
     if (record.restart === 'always' && !record.stopped) this.#later(held, 0);
   }
 
-  /** The containers go on. */
+  /** Stops the supervision; the containers keep running. */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#ends.stop();
@@ -123,7 +124,7 @@ export class Containers {
     return this.#view(this.#table.find(name));
   }
 
-  /** What `run:NAME`, or a bare NAME, means as a TARGET. @throws WeftError FAILED_PRECONDITION where it does not run */
+  /** Resolves the TARGET `run:NAME` or a bare NAME. @throws WeftError FAILED_PRECONDITION where it does not run */
   target(name: string): Target | undefined {
     const held = this.#table.named(name);
     const starting = this.#starts.pidOf(name);
@@ -134,12 +135,12 @@ export class Containers {
   }
 
   /**
-   * Takes a process that waits as a container: attaches it, and answers what it is waiting for.
-   * @throws WeftError; then nothing is kept of it
+   * Makes a waiting process a container: attaches it, and returns what it waits for.
+   * @throws WeftError after everything was rolled back
    */
   async run(request: RunRequest): Promise<ContainerView> {
     const name = request.name ?? request.id.slice(0, 12);
-    const giveBack = this.#table.reserve(name, request.id);
+    const release = this.#table.reserve(name, request.id);
     const { state } = this.options;
     try {
       const process = await this.#starts.check(request);
@@ -153,18 +154,18 @@ export class Containers {
       state.forget(request.id);
       throw error;
     } finally {
-      giveBack();
+      release();
     }
   }
 
-  /** Looks after a container now. Answers it as it is then; without a phase where nothing is kept of it. */
+  /** Checks a container now. @returns its state, without a phase if its record was deleted */
   async settle(name: string): Promise<ContainerView> {
     const held = this.#table.find(name);
     await this.#ends.settle(held);
     return { ...this.#view(held), phase: this.#table.has(held.record.id) ? held.phase : undefined };
   }
 
-  /** @throws WeftError where the state directory refuses; then it is there as before */
+  /** @throws WeftError where the state directory cannot be written; then the container is unchanged */
   #forget(held: Held): void {
     const { id } = held.record;
     this.options.state.forget(id);
@@ -176,7 +177,7 @@ export class Containers {
     this.options.problems.clearScope({ kind: 'container', id });
   }
 
-  /** Starts it again after a time. */
+  /** Restarts it after a delay. */
   #later(held: Held, afterMs: number): void {
     if (this.#stopped || held.record.stopped) return;
     held.phase = 'restarting';
@@ -199,25 +200,25 @@ export class Containers {
   #cannotStart(held: Held, error: unknown): void {
     const { record } = held;
     record.error = messageOf(error);
-    this.options.log.warn('a container could not be started', {
+    this.options.log.warn('a container could not be restarted', {
       container: record.name,
       error: record.error,
     });
     this.options.problems.set(startOf(record), {
       what: `container ${record.name}`,
-      why: `it could not be started again: ${record.error}`,
+      why: `it could not be restarted: ${record.error}`,
       fix:
         (error instanceof WeftError ? error.next : undefined) ??
-        `It is tried again and again; weft rm --force ${record.name} ends that.`,
+        `It is retried repeatedly; weft rm --force ${record.name} ends that.`,
     });
   }
 
-  /** The agent itself starts the process, otherwise as a caller does. */
+  /** Like a caller's start, but the agent starts the process. */
   async #start(held: Held): Promise<void> {
     const { record } = held;
     const { bootId } = this.options;
     await detachAll(this.options.networks, record.name);
-    // Nobody has its terminal any more.
+    // Its terminal is closed.
     record.detached = true;
     const launched: Launched = await launch({
       id: record.id,
@@ -249,7 +250,7 @@ export class Containers {
         () => void this.#ends.settle(held).catch((error: unknown) => this.#faults.note(held, error)),
       );
       this.options.problems.clear(startOf(record));
-      this.options.log.info('a container runs again', { container: record.name, network: record.network });
+      this.options.log.info('a container was restarted', { container: record.name, network: record.network });
     } catch (error) {
       launched.giveUp();
       throw error;
@@ -279,14 +280,14 @@ export class Containers {
     return this.#view(held);
   }
 
-  /** SIGTERM, and after the time SIGKILL. @throws WeftError NOT_FOUND, FAILED_PRECONDITION where that cannot be written down */
+  /** SIGTERM, and after the timeout SIGKILL. @throws WeftError NOT_FOUND, FAILED_PRECONDITION where it cannot be recorded */
   async stopContainer(name: string, seconds = STOP_SECONDS): Promise<ContainerView> {
     const held = this.#table.find(name);
     const { record } = held;
     const { state } = this.options;
-    // A start that is under way ends first; what it started is ended here.
+    // A start under way completes first; its process is ended here.
     await this.#locks.run(record.id, async () => {
-      // Nothing is kept of it any more.
+      // Its record was deleted.
       if (!this.#table.has(record.id)) return;
       state.save({ ...record, stopped: true });
       record.stopped = true;
@@ -295,7 +296,7 @@ export class Containers {
     });
     if (record.process === undefined) return this.#view(held);
     await endProcesses(state, record, seconds);
-    while (record.process !== undefined && !this.#ends.isTold(held)) await pause();
+    while (record.process !== undefined && !this.#ends.isReported(held)) await pause();
     await this.#ends.settle(held);
     return this.#view(held);
   }
@@ -305,7 +306,7 @@ export class Containers {
     const held = this.#table.find(name);
     if (held.phase !== 'exited' && force) await this.stopContainer(held.record.id, 0);
     const view = this.#view(held);
-    // It may have been started meanwhile, or have gone by itself, as --rm wants it.
+    // It may have been started meanwhile, or removed by --rm.
     await this.#locks.run(held.record.id, async () => {
       if (!this.#table.has(held.record.id)) return;
       if (held.phase !== 'exited') {
@@ -319,7 +320,7 @@ export class Containers {
     return { ...view, phase: undefined };
   }
 
-  /** A container was attached to a network by hand: when it starts again, it is attached again. */
+  /** Records an attachment made by hand, so that a restart repeats it. */
   attached(request: AttachRequest, endpoint: Endpoint): void {
     const held = this.#table.byTarget(endpoint.target);
     if (held === undefined || this.#starts.pidOf(held.record.name) !== undefined) return;

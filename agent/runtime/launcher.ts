@@ -1,5 +1,7 @@
-// Starts the process of a container that runs again, as the command line does for the first run: it makes its namespaces,
-// waits to be attached, and goes on without the agent.
+// Starts the process of a container that is restarted.
+//
+// As at the first run, which the command line starts: the process makes its namespaces, waits to be attached, and then runs on
+// without the agent.
 import { spawn } from 'node:child_process';
 import type { Duplex } from 'node:stream';
 
@@ -16,19 +18,19 @@ export interface LaunchOptions {
   environment: readonly string[];
 }
 
-/** A process that waits in its namespaces. */
+/** A process that waits inside its namespaces. */
 export interface Launched {
   readonly pid: number;
-  /** It becomes the command. */
+  /** Lets it execute the command. */
   go(word: Launch): void;
   giveUp(): void;
   onExit(listener: () => void): void;
 }
 
-/** Making namespaces takes milliseconds; a host that is out of memory or processes takes for ever. */
+/** Making namespaces takes milliseconds; a host that is out of memory or processes never finishes. */
 const READY_WITHIN_MS = 10_000;
 
-/** @throws WeftError FAILED_PRECONDITION where it cannot be started; nothing is left then */
+/** @throws WeftError FAILED_PRECONDITION where it cannot be started; then nothing is left */
 export function launch(options: LaunchOptions): Promise<Launched> {
   const { id, network, command, directory, environment } = options;
   const [program = '', ...args] = launchArgv(id, network, command);
@@ -48,14 +50,14 @@ export function launch(options: LaunchOptions): Promise<Launched> {
         failedPrecondition(`the command cannot be started: ${why}`, 'The log of the agent may say more.'),
       );
     };
-    const timer = setTimeout(() => fail('its namespaces were not made in time'), READY_WITHIN_MS);
+    const timer = setTimeout(() => fail('its namespaces were not created in time'), READY_WITHIN_MS);
     child.once('error', (error) => fail(`${program} in ${directory}: ${messageOf(error)}`));
-    child.once('exit', () => fail('its namespaces could not be made'));
+    child.once('exit', () => fail('its namespaces could not be created'));
     pipe.on('error', () => undefined);
-    let said = '';
+    let output = '';
     pipe.on('data', (chunk: Buffer) => {
-      said += chunk.toString();
-      if (said !== `${LAUNCH_READY}\n`) return;
+      output += chunk.toString();
+      if (output !== `${LAUNCH_READY}\n`) return;
       clearTimeout(timer);
       child.removeAllListeners('exit');
       child.unref();

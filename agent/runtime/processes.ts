@@ -1,20 +1,21 @@
-// Processes of containers, as /proc tells of them: which one is meant although ids are used again, which ones belong to a
-// container, and how they are ended.
+// Processes of containers, as /proc shows them.
+//
+// Identifies a process although ids are reused, finds the processes of a container, and ends them.
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 import { errnoOf } from '../../daemon/errno.js';
 
-/** A process: ids are used again, an id and a start time together are not, until the next boot. */
+/** A process. Ids are reused; the pair of id and start time is unique until the next boot. */
 export interface ProcessId {
   pid: number;
   /** Clock ticks since boot (proc(5), field 22 of stat). */
   start: string;
 }
 
-/** Undefined where there is none, or where it only waits for its parent to ask how it ended. */
+/** Undefined if it does not exist or is a zombie. */
 export function processAt(pid: number): ProcessId | undefined {
   const stat = read(`/proc/${pid}/stat`);
-  // The name before it is in brackets and may hold anything.
+  // The name before it is in parentheses and may contain any byte.
   const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
   const start = fields?.[19];
   return start === undefined || fields?.[0] === 'Z' || fields?.[0] === 'X' ? undefined : { pid, start };
@@ -22,10 +23,10 @@ export function processAt(pid: number): ProcessId | undefined {
 
 export const isAlive = (one: ProcessId): boolean => processAt(one.pid)?.start === one.start;
 
-/** The words that a process was started with. */
+/** The command line of a process. */
 export const commandOf = (pid: number): string[] => (read(`/proc/${pid}/cmdline`) ?? '').split('\0');
 
-/** Processes in whose mount namespace something is mounted at `folder`: those of one container, whoever their parents are. */
+/** Processes in whose mount namespace something is mounted at `folder`: those of one container, independent of their parents. */
 export function processesWith(folder: string): number[] {
   const own = mountNamespace('self');
   const known = new Map<string, boolean>();
@@ -33,7 +34,7 @@ export function processesWith(folder: string): number[] {
   for (const name of readdirSync('/proc')) {
     if (!/^\d+$/.test(name)) continue;
     const namespace = mountNamespace(name);
-    // Nearly all processes are in the host's, and reading its mounts is not cheap.
+    // Nearly all processes are in the host's mount namespace, and reading its mounts is not cheap.
     if (namespace === undefined || namespace === own) continue;
     let has = known.get(namespace);
     if (has === undefined) known.set(namespace, (has = mountsAt(name, folder)));
@@ -44,7 +45,7 @@ export function processesWith(folder: string): number[] {
 
 export const belongsTo = (pid: number, folder: string): boolean => mountsAt(String(pid), folder);
 
-/** proc(5): the fifth field is the mount point, with blanks and backslashes as octal numbers. */
+/** proc(5): the fifth field is the mount point, with blanks and backslashes as octal escapes. */
 function mountsAt(process: string, folder: string): boolean {
   const escaped = folder.replace(
     /[ \t\n\\]/g,
@@ -55,7 +56,7 @@ function mountsAt(process: string, folder: string): boolean {
     .some((line) => line.split(' ', 5)[4] === escaped);
 }
 
-/** One that is gone already is no error. */
+/** A process that has already ended is no error. */
 export function signal(pid: number, name: NodeJS.Signals): void {
   try {
     process.kill(pid, name);
@@ -64,9 +65,9 @@ export function signal(pid: number, name: NodeJS.Signals): void {
   }
 }
 
-/** Ends all processes of a container at once, also those that are being born meanwhile. */
+/** Ends all processes of a container, including those forked meanwhile. */
 export function killAll(folder: string): void {
-  // Each round finds only what the one before has not seen; a fork bomb is ended by the host's own means.
+  // Each round finds only processes that are new since the last; against a fork bomb the host needs other means.
   for (let round = 0; round < 10; round++) {
     const pids = processesWith(folder).filter((pid) => processAt(pid) !== undefined);
     if (pids.length === 0) return;

@@ -1,4 +1,4 @@
-// What a caller asks of a run, checked field by field before anything is done.
+// Parses a run request, field by field, before anything is done.
 import { invalidArgument } from '../../core/errors.js';
 import { parseName } from '../../core/network.js';
 import { checkRun, RESTART_POLICIES, type RestartPolicy, type RunNetwork } from '../../core/run.js';
@@ -8,7 +8,7 @@ import type { RunRequest as RunMessage } from '../../proto/gen/weft/v1/runtime.j
 export interface RunRequest {
   id: string;
   network: RunNetwork;
-  /** As it was written. */
+  /** As written by the caller. */
   networkText: string;
   name?: string;
   attach: AttachRequest;
@@ -55,7 +55,7 @@ export function parseRun(message: RunMessage): RunRequest {
   };
 }
 
-/** An attach that asks for nothing. */
+/** An attach request without options. */
 const NOTHING: AttachRequest = {
   network: '',
   target: '',

@@ -1,4 +1,4 @@
-// The containers that weft runs, as gRPC speaks of them.
+// gRPC service for containers of `weft run`.
 import type { Server } from '@grpc/grpc-js';
 
 import { invalidArgument } from '../../core/errors.js';
@@ -18,7 +18,7 @@ import type { ContainerView } from './container-view.js';
 import type { Containers } from './containers.js';
 import { parseRun } from './run-request.js';
 
-/** A year; what is longer is a mistake, and no timer of JavaScript's. */
+/** A year; a longer time is a mistake, and exceeds what a timer of JavaScript can wait. */
 const MAX_STOP_SECONDS = 366 * 24 * 3600;
 
 export function mountRuntime(

@@ -1,4 +1,4 @@
-// Stage 2, assemble: make the parts of the agent and connect them. Nothing runs yet.
+// Stage 2, assemble: makes and connects the agent's parts. Nothing runs yet.
 import { Dns, dnsMetrics, NetnsResolvConf } from '../dns/index.js';
 import {
   Addresses,
@@ -49,7 +49,7 @@ export function assemble(opened: Opened): Parts {
   const { settings, log, shutdown, metrics, state, loaded, node, instance } = opened;
   const { kernel, store, problems, underlay } = opened;
 
-  // Where two parts need each other, one is connected to the other below.
+  // Of two parts that need each other, the first gets a hook that is connected below.
   const sandboxGone = new Hook<[record: SandboxKey]>(undefined);
   const movedIn = new Hook<[names: readonly string[]]>(undefined);
   const runTarget = new Hook<[name: string], ReturnType<Containers['target']>>(undefined);

@@ -1,4 +1,4 @@
-// Stage 5, follow: keep up with etcd, the underlay and the peers until the daemon ends.
+// Stage 5, follow: tracks etcd, the underlay and the peers permanently.
 import { sysctlKey } from '../../core/objects/index.js';
 import type { Announcement } from '../../store/store.js';
 import { earlierLifeEnds, recoverEndpoints } from '../endpoints/index.js';
@@ -18,7 +18,7 @@ export async function follow(opened: Opened, parts: Parts, announcement: Announc
       ...{ announcement, signal: shutdown.signal },
       changed: opened.changed.call,
     },
-    () => takeUpFirstList(opened, parts),
+    () => handleFirstList(opened, parts),
   );
   shutdown.add('following the store', () => follower.stop());
   const forwards = (): boolean => reconciler.wants(sysctlKey('net/ipv6/conf/all/forwarding'));
@@ -32,7 +32,7 @@ export async function follow(opened: Opened, parts: Parts, announcement: Announc
 
   await underlay.follow({
     changed: (moved) => {
-      // The old address is no address of this host any more, and a connection from it is silent for ever.
+      // This host no longer has the old address, and a connection from it gets no answer, not even a reset.
       if (moved) store.reconnect();
       announcement.refresh();
       follower.next('the underlay', () => memberships.underlayChanged());
@@ -41,8 +41,8 @@ export async function follow(opened: Opened, parts: Parts, announcement: Announc
   });
 }
 
-/** The store's first full list is here: confirm what was restored, recover what was lost, then prune. */
-async function takeUpFirstList(opened: Opened, parts: Parts): Promise<void> {
+/** Runs after the store's first full list: confirm what was restored, recover what was lost, then prune. */
+async function handleFirstList(opened: Opened, parts: Parts): Promise<void> {
   const { loaded, store, kernel, problems, log, node, instance, shutdown, underlay, readiness } = opened;
   const { memberships, endpoints, addresses, publisher, gateways, ports, reconciler } = parts;
   const own = { node, instance, publicIp: () => underlay.current.ip.toString() };
@@ -55,7 +55,7 @@ async function takeUpFirstList(opened: Opened, parts: Parts): Promise<void> {
   publisher.resync();
   await gateways.join();
   for (const { network } of memberships.list()) await ports.follow(network.name);
-  // The records are complete now: what carries weft's mark and is in none of them is left over.
+  // The records are complete now: an object with weft's mark that no record wants is a leftover.
   reconciler.allowPruning();
   await reconciler.compare('start');
   readiness.begins();

@@ -1,11 +1,11 @@
-// A callback that is connected after the part that calls it has been made.
+// A callback whose target is connected after its caller was made.
 export class Hook<A extends readonly unknown[], R = void> {
   #target: ((...args: A) => R) | undefined;
 
-  /** @param idle what the hook answers while it is not connected */
+  /** @param idle the result while it is not connected */
   constructor(private readonly idle: R) {}
 
-  /** Given to the part that calls it. */
+  /** The function for the caller. */
   readonly call = (...args: A): R => (this.#target === undefined ? this.idle : this.#target(...args));
 
   connect(target: (...args: A) => R): void {

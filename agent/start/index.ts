@@ -1,4 +1,4 @@
-// The five stages of the agent’s start.
+// The five stages of the agent's start.
 export { assemble } from './assemble.js';
 export { follow } from './follow.js';
 export { open, openAccess, type Daemon } from './open.js';

@@ -1,4 +1,4 @@
-// Stage 1, open: state directory, kernel, store, HTTP, underlay address.
+// Stage 1, open: opens state directory, kernel, store, HTTP and underlay.
 import { readEtcdTls, readTls, type Tls } from '../../daemon/tls.js';
 import { startHttp } from '../../daemon/http.js';
 import type { Logger } from '../../daemon/log.js';
@@ -12,29 +12,29 @@ import { InterfaceLoanFiles, State, type Loaded } from '../state/index.js';
 import { NodeUnderlay, type UnderlaySettings } from '../underlay/index.js';
 import { Hook } from './hook.js';
 
-/** Where a daemon stands: what it was told, and how it ends. */
+/** The daemon's settings, log and shutdown. */
 export interface Daemon {
   settings: AgentSettings;
   log: Logger;
   shutdown: Shutdown;
 }
 
-/** The node's two sides, without any state of weft's. */
+/** Access to the kernel and the store, without any state of weft's. */
 export interface Access {
   kernel: Kernel;
   store: Store;
 }
 
-/** Everything that the parts of the agent rest on. */
+/** What the agent's parts depend on. */
 export interface Opened extends Daemon, Access {
   node: string;
   instance: string;
   /** RFC 3339. */
   startedAt: string;
-  /** Of the connection to the controllers; undefined: plain text. */
+  /** TLS of the connection to the controllers; undefined: plain text. */
   tls: Tls | undefined;
   state: State;
-  /** What the state directory remembers. */
+  /** The records of the state directory. */
   loaded: Loaded;
   metrics: AgentMetrics;
   problems: Problems;
@@ -61,7 +61,7 @@ export async function openAccess({ settings, log, shutdown }: Daemon): Promise<A
   return { kernel, store };
 }
 
-/** Settles when the node has an underlay address, which may be after the network has come up. */
+/** Settles when the node has an underlay address; at boot the agent may start before the network is up. */
 export async function open(daemon: Daemon): Promise<Opened> {
   const { settings, log, shutdown } = daemon;
   const tls = readTls(settings);

@@ -1,4 +1,6 @@
-// Stage 3, restore: put right what the state directory remembers. The node does not wait for etcd.
+// Stage 3, restore: restores the records of the state directory.
+//
+// The node does not wait for etcd.
 import { NODE } from '../health/index.js';
 import type { Opened } from './open.js';
 import type { Parts } from './assemble.js';
@@ -16,7 +18,7 @@ export async function restore(opened: Opened, parts: Parts): Promise<void> {
         {
           what: `the state file ${path}`,
           why: `it cannot be read: ${why}`,
-          fix: 'The pipework attachment in it is not known any more; make it again with weft pipework, then delete the file.',
+          fix: 'Its pipework attachment is lost; make it again with weft pipework, then delete the file.',
         },
       );
     }),

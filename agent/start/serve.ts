@@ -1,4 +1,6 @@
-// Stage 4, serve: announce the node, then open the API, the session with the controller, and the plugins.
+// Stage 4, serve: announces the node and opens the agent's API.
+//
+// The session with the controllers and the plugins follow.
 import type { Endpoint, NodeRecord } from '../../core/records.js';
 import type { Plugin, PluginHost } from '../../daemon/plugin-host.js';
 import { ownValues } from '../../daemon/settings.js';
@@ -22,7 +24,7 @@ import type { Parts } from './assemble.js';
 import { Hook } from './hook.js';
 import type { Opened } from './open.js';
 
-/** @returns the node's sign of life in etcd */
+/** @returns the node's announcement in etcd */
 export async function serve(opened: Opened, parts: Parts, plugins: readonly Plugin[]): Promise<Announcement> {
   const { settings, shutdown, log, node, kernel, underlay, readiness, changed } = opened;
   const { memberships, containers, hostEndpoint } = parts;

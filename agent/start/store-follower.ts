@@ -1,5 +1,6 @@
-// What the agent does as the store tells it: the first full list, every batch of changes, and being connected again, one after
-// the other, in etcd's order.
+// Handles the store's events one after the other, in etcd's order.
+//
+// Events are the first full list, each batch of changes, and a new connection.
 import { messageOf, WeftError } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Announcement, Change, Store } from '../../store/store.js';
@@ -22,7 +23,7 @@ export interface StoreFollowerOptions {
   node: string;
   instance: string;
   signal: AbortSignal;
-  /** The state of the store changed. */
+  /** Handles a change of the store's connection state. */
   changed: () => void;
   retryMs?: number;
 }
@@ -34,7 +35,7 @@ export class StoreFollower {
   #work: Promise<void>;
   #retry: NodeJS.Timeout | undefined;
 
-  /** @param first what is done when the first full list is here; where it fails, it is done again */
+  /** @param first runs when the first full list has arrived; a failure is retried */
   constructor(
     private readonly options: StoreFollowerOptions,
     private readonly first: () => Promise<void>,
@@ -56,7 +57,7 @@ export class StoreFollower {
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
   }
 
-  /** Does something in its turn. @param what for the log */
+  /** Queues work. @param what for the log */
   next(what: string, step: () => Promise<void>): void {
     const { signal, log } = this.options;
     this.#work = this.#work.then(step).catch((error: unknown) => {
@@ -65,7 +66,7 @@ export class StoreFollower {
     });
   }
 
-  /** What changes meanwhile does not wait for it. */
+  /** Changes that follow do not wait for it. */
   async #begin(): Promise<void> {
     const { problems, signal, retryMs = RETRY_MS } = this.options;
     try {
@@ -74,8 +75,8 @@ export class StoreFollower {
     } catch (error) {
       if (signal.aborted) return;
       problems.set(FIRST_LIST, {
-        what: 'what etcd remembers of this node',
-        why: `it could not be taken up: ${messageOf(error)}`,
+        what: 'the records of this node in etcd',
+        why: `they could not be restored: ${messageOf(error)}`,
         fix: (error instanceof WeftError ? error.next : undefined) ?? 'It is tried again every 5 seconds.',
       });
       this.#retry = setTimeout(() => this.next('the first list', () => this.#begin()), retryMs);
@@ -116,7 +117,7 @@ export class StoreFollower {
       metrics.storeResyncs.set(now.resyncs);
       if (now.connected && !connected && store.isSynced) {
         publisher.kick();
-        this.next('being connected again', async () => {
+        this.next('the new connection', async () => {
           await memberships.reconnected();
           publisher.resync();
         });

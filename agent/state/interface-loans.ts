@@ -1,7 +1,7 @@
-// Interface loans: what a NIC had before it became a port of a bridge.
+// Interface loans: a NIC's settings from before it became a bridge port.
 //
-// Written before anything is touched, so that the NIC is given back as it was, by whichever process does it. A loan of an
-// earlier boot says nothing any more: the kernel has made the NIC anew.
+// Written before the NIC is changed, so that any later process can restore it. A loan of an earlier boot is void: the kernel
+// has created the NIC anew.
 //
 //   ports/LINK.json
 import fs from 'node:fs';
@@ -14,7 +14,7 @@ import { RecordTable } from '../../daemon/record-folder.js';
 import type { FileCalls } from '../../daemon/state-file.js';
 import type { InterfaceLoan, InterfaceLoans } from '../kernel/index.js';
 
-/** Bodies of messages, as long as their fixed parts at least (ifaddrmsg and rtmsg, linux/if_addr.h and rtnetlink.h). */
+/** Bodies of netlink messages, at least as long as their fixed parts (ifaddrmsg and rtmsg, linux/if_addr.h and rtnetlink.h). */
 const body = (bytes: number): z.ZodString =>
   z.string().regex(new RegExp(`^(?:[0-9a-f]{2}){${bytes},}$`), 'not the body of a message, in hexadecimal');
 const schema = z.object({
@@ -30,7 +30,7 @@ const schema = z.object({
 export class InterfaceLoanFiles implements InterfaceLoans {
   readonly #table: RecordTable<z.infer<typeof schema>>;
 
-  /** @throws WeftError FAILED_PRECONDITION where a file cannot be read: what it says must not be lost */
+  /** @throws WeftError FAILED_PRECONDITION where a file cannot be read: its content must not be lost */
   constructor(
     stateDir: string,
     private readonly bootId: string,
@@ -40,13 +40,13 @@ export class InterfaceLoanFiles implements InterfaceLoans {
       folder: join(stateDir, 'ports'),
       parse: (value) => schema.parse(value),
       nameOf: ({ link }) => link,
-      // After a power cut a file whose text was not synced may be empty, and an unreadable one keeps the agent from starting.
+      // After a power cut a file that was not synced may be empty, and an unreadable one keeps the agent from starting.
       durable: true,
-      // Not put aside: what an interface had may be nowhere else.
+      // Not put aside: the interface's settings may exist nowhere else.
       refuse: (path, why, cause) =>
         failedPrecondition(
           `${path} cannot be read: ${why}`,
-          'It says which addresses and routes an interface of this host had. Put them back by hand if they are missing, and delete the file.',
+          'It holds the addresses and routes of an interface of this host. Restore them by hand if they are missing, then delete the file.',
           { cause },
         ),
       calls,

@@ -1,7 +1,7 @@
 // Schemas of the state directory's records: networks, endpoints, reservations.
 //
-// A file is parsed once, here, into what etcd's own readers would accept: the kernel is programmed by it, and etcd gets it
-// back after a loss.
+// A file is parsed once, here, and must pass what etcd's readers require: it programs the kernel, and is written back to etcd
+// after a loss.
 import { z } from 'zod';
 
 import type { Parent } from '../../core/compile.js';
@@ -16,13 +16,13 @@ import { integer, interfaceText, linkName, mac } from '../../core/parse.js';
 import { leaseSchema } from './lease-fields.js';
 import { decodeEndpoint, encodeEndpoint, MANAGER_FIELDS, readManager } from '../../store/record-codec.js';
 
-/** A network that the node is on. */
+/** A network of this node. */
 export interface SavedNetwork {
   network: Network;
   lease: Lease;
-  /** Addresses of this node's subnet that others use with its agreement. */
+  /** Address claims of other nodes in this node's subnet, which it has granted. */
   granted: ({ ip: string } & ClaimHolder)[];
-  /** The link of this node that the network leaves through. */
+  /** The parent link of the network on this node. */
   parent?: Parent;
 }
 
@@ -80,7 +80,7 @@ const savedSchema = z.object({
     }),
   ),
   parent: parentSchema.optional(),
-  /** The config as it was in etcd: written back after a loss, nothing of it is missing, also what weft does not know. */
+  /** The config as it was in etcd, unknown fields included, so that nothing is missing when it is written back after a loss. */
   config: z.string().optional(),
 });
 
@@ -94,7 +94,7 @@ const reservationSchema = z.object({
 });
 export const savedReservation = (value: unknown): Reservation => reservationSchema.parse(value);
 
-// zod writes `undefined` as a value of optional keys; the records have no such key at all.
+// zod sets absent optional keys to `undefined`; the records leave such keys out.
 export function savedNetwork(value: unknown): SavedNetwork {
   const { config, ...rest } = savedSchema.parse(value);
   // Release 0.1 writes `docker` for what Docker made.
@@ -103,11 +103,11 @@ export function savedNetwork(value: unknown): SavedNetwork {
     ...rest,
     network: { ...fields, ...(docker === true && { madeBy: 'docker' }) },
   }) as SavedNetwork;
-  // By etcd's own reader in any case: what it would refuse is no network.
+  // Always parsed as a record of etcd: a config that is invalid there is no network here.
   return { ...saved, network: decodeConfig(saved.network.name, config ?? encodeConfig(saved.network)) };
 }
 
-/** Nothing that etcd's readers would refuse: it is told there, and the kernel is programmed by it. */
+/** Must be valid as a record of etcd: it is written there, and it programs the kernel. */
 export function savedEndpoint(value: unknown): Endpoint {
   const endpoint = withoutUndefined(readManager(endpointSchema.parse(value))) as Endpoint;
   const { id, network } = endpoint;

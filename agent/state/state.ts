@@ -1,11 +1,11 @@
-// The state directory: the node's instance id, its networks with their subnets, and every endpoint.
+// The state directory: the node's identity, networks, endpoints and reservations.
 //
-// They must survive a restart of the agent. A file that is torn costs only itself (daemon/record-folder.ts).
+// They survive a restart of the agent. A torn file costs only its own record (daemon/record-folder.ts).
 //
 //   instance                 the instance id
 //   networks/NETWORK.json    config, lease and granted claims, as records; the config also as etcd had it
 //   endpoints/ID.json        one endpoint
-//   reservations/ID.json     one address that is kept for a container to come
+//   reservations/ID.json     one address that is reserved for a future container
 import { randomUUID } from 'node:crypto';
 import fs, { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -27,7 +27,7 @@ export interface TornFile extends TornRecord {
 
 export interface Loaded {
   instance: string;
-  /** The directory was empty: this node begins anew. */
+  /** The directory was empty: this node is new. */
   fresh: boolean;
   networks: SavedNetwork[];
   endpoints: Endpoint[];
@@ -53,7 +53,7 @@ export class State {
         lease: encodeLeaseFields(saved.lease),
         config: encodeConfig(saved.network),
       }),
-      // A subnet that the node has lost without knowing is given out twice.
+      // If the node forgot its subnet, the subnet could be allocated twice.
       durable: true,
       calls,
     });
@@ -62,7 +62,7 @@ export class State {
       parse: savedEndpoint,
       nameOf: ({ id }) => id,
       encode: writeManager,
-      // Not durable: the namespace that it is in does not outlive a power cut either, and attaching is the hot path.
+      // Not durable: its namespace does not outlive a power cut either, and attaching is the hot path.
       durable: false,
       calls,
     });
@@ -70,7 +70,7 @@ export class State {
       folder: join(directory, 'reservations'),
       parse: savedReservation,
       nameOf: ({ id }) => id,
-      // Docker starts its containers again after a power cut, with the addresses that it was given.
+      // Docker restarts its containers after a power cut, with the addresses that it got from weft.
       durable: true,
       calls,
     });
@@ -96,7 +96,7 @@ export class State {
       }
       mkdirSync(this.directory, { recursive: true, mode: 0o700 });
       const instance = randomUUID();
-      // Durable: under another id the node would be a stranger to its own subnets in etcd.
+      // Durable: with another id the node would not own its subnets in etcd.
       replaceFile(path, `${instance}\n`, { sync: true, calls: this.calls });
       return { instance, fresh: true };
     } catch (error) {
@@ -114,7 +114,7 @@ export class State {
     }
   }
 
-  /** This and all below. @throws WeftError FAILED_PRECONDITION where the directory cannot be written to */
+  /** This and all below: @throws WeftError FAILED_PRECONDITION where the directory cannot be written to */
   saveNetwork(saved: SavedNetwork): void {
     this.#networks.put(saved);
   }
@@ -148,7 +148,7 @@ function read<T>(kind: TornFile['kind'], folder: RecordFolder<T>, torn: TornFile
   return loaded.records;
 }
 
-/** The instance id that a state directory has; undefined where it has none. @throws where it cannot be read */
+/** The instance id in a state directory; undefined where it has none. @throws where it cannot be read */
 export function instanceIn(directory: string): string | undefined {
   try {
     const instance = readFileSync(join(directory, 'instance'), 'utf8').trim();

@@ -1,4 +1,4 @@
-// Asks a Docker engine where a container's network namespace is. Names and events are the business of the Docker plugin.
+// Asks a Docker engine for a container's network namespace.
 import { z } from 'zod';
 
 import { failedPrecondition, notFound, unavailable } from '../../core/errors.js';
@@ -11,12 +11,12 @@ export interface DockerContainer {
   pid: number;
 }
 
-// Docker 20.10 says this with status 500, later ones with 400.
+// Docker 20.10 sends this with status 500, later versions with 400.
 const AMBIGUOUS = /multiple IDs found with provided prefix/i;
 
 /**
- * The container of a name or an id, or of the beginning of an id that no other has, as Docker understands it.
- * @param whole whether the beginning of an id is not enough
+ * Finds a container by name, id or unique id prefix, as Docker does.
+ * @param whole whether an id prefix is not enough
  * @throws WeftError UNAVAILABLE or PERMISSION_DENIED where the engine cannot be asked, FAILED_PRECONDITION where the container does not run
  */
 export async function inspectContainer(
@@ -43,7 +43,7 @@ export async function inspectContainer(
   return { id: found.Id, name: ownName, pid: found.State.Pid };
 }
 
-/** GET /containers/{id}/json, as far as it matters here (Docker Engine API 1.24 and later). */
+/** GET /containers/{id}/json, as far as weft needs it (Docker Engine API 1.24 and later). */
 const container = z.object({
   Id: z.string(),
   Name: z.string(),

@@ -1,4 +1,4 @@
-// What a TARGET means: which namespace, under which canonical name, and how the container is called there.
+// Resolves a TARGET to its namespace, canonical text and name.
 import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 
@@ -11,21 +11,21 @@ import { inspectContainer, requireContainer, type DockerContainer } from './dock
 export interface Target {
   /** netns:/run/netns/c1, pid:4711, docker:NAME or run:NAME. */
   canonical: string;
-  /** Where the namespace is. */
+  /** The path of the namespace. */
   path: string;
-  /** The namespace's or container's own name, in the grammar of endpoint names. */
+  /** The name of the namespace or container, as a valid endpoint name. */
   name: string;
 }
 
 /** Where `ip netns add` puts namespaces (ip-netns(8)). */
 const NETNS_DIRECTORY = '/run/netns';
 
-/** The containers that weft itself runs, by name. @throws WeftError FAILED_PRECONDITION where one does not run now */
+/** Finds a container of `weft run` by name. @throws WeftError FAILED_PRECONDITION where one does not run now */
 export type RunLookup = (name: string) => Target | undefined;
 
 /**
- * @param text netns:/PATH, pid:N, docker:NAME (or an id, or how one begins), run:NAME, or a bare word: a Docker container of
- * that name or id, else a namespace, else a container that weft runs
+ * @param text netns:/PATH, pid:N, docker:NAME (or an id or its prefix), run:NAME, or a bare word: a Docker container of
+ * that name or id, else a namespace, else a container of `weft run`
  * @param engine address of the Docker engine
  * @throws WeftError INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION, UNAVAILABLE
  */
@@ -45,7 +45,7 @@ export async function resolveTarget(
     case 'run': {
       const run = runs(rest);
       if (run !== undefined) return run;
-      throw notFound(`there is no container ${rest} that weft runs on this node`, 'See `weft ps`.');
+      throw notFound(`weft runs no container ${rest} on this node`, 'See `weft ps`.');
     }
     case 'word': {
       const container = await containerOf(rest, engine);
@@ -63,8 +63,8 @@ export async function resolveTarget(
 }
 
 /**
- * The canonical text of a target without looking whether it is there: for finding what is remembered of one that is gone.
- * A bare word can mean several things.
+ * The canonical texts of a target, without checking that it exists: to find the records of one that is absent. A bare word has
+ * several.
  */
 export function canonicalForms(text: string): string[] {
   const { kind, rest } = parseTarget(text);
@@ -72,7 +72,7 @@ export function canonicalForms(text: string): string[] {
   return [`${kind}:${kind === 'netns' ? normalNetns(rest) : rest}`];
 }
 
-// /var/run is a link to /run everywhere that weft runs, and people write both.
+// /var/run is a link to /run on every host of weft, and both are in use.
 const normalNetns = (path: string): string => path.replace(/^\/var\/run\//, '/run/');
 
 function namespaceTarget(path: string): Target {
@@ -85,8 +85,7 @@ function dockerTarget({ name, pid }: DockerContainer): Target {
 }
 
 /**
- * A word is not meant as the beginning of an id, which may be any container's. Without an engine on this host it is a
- * namespace.
+ * A bare word never means an id prefix, which could be any container's. Without an engine on this host it means a namespace.
  */
 async function containerOf(name: string, engine: EngineAddress): Promise<DockerContainer | undefined> {
   if ('socketPath' in engine && !existsSync(engine.socketPath)) return undefined;
@@ -98,7 +97,7 @@ async function containerOf(name: string, engine: EngineAddress): Promise<DockerC
   }
 }
 
-/** A name taken over from elsewhere may have letters that an endpoint's name has not. */
+/** A name from elsewhere may have characters that are invalid in an endpoint's name. */
 function grammatical(name: string): string {
   const cleaned = name
     .replace(/[^A-Za-z0-9_.-]/g, '-')

@@ -1,5 +1,6 @@
-// Finds where the node stands on the underlay: the addresses that were named, or those of the interface that was named, or
-// of the one that the default route leaves through.
+// Finds this node's underlay addresses, link and MTU.
+//
+// They are the configured addresses, those of the configured interface, or those of the default route's interface.
 import { addressBits, IpNetwork, parseInterface, type IpAddress } from '../../core/address.js';
 import { failedPrecondition, type WeftError } from '../../core/errors.js';
 import type { OnLink, Underlay } from '../../core/compile.js';
@@ -10,11 +11,11 @@ export interface UnderlaySettings {
   iface?: string;
 }
 
-/** @throws WeftError FAILED_PRECONDITION that says what was looked for and what there is */
+/** @throws WeftError FAILED_PRECONDITION that names what was looked for and what exists */
 export function findUnderlay(links: readonly UnderlayLink[], settings: UnderlaySettings): Underlay {
   if (settings.ips !== undefined && settings.ips.length > 0) return byAddress(links, settings.ips);
   if (settings.iface !== undefined) {
-    // Its addresses may have moved to a bridge that it became a port of.
+    // Its addresses move to the bridge when it becomes a bridge port.
     const link = links.find(({ name, port }) => name === settings.iface || port === settings.iface);
     if (link === undefined) throw missing(`there is no interface ${settings.iface} with an address`, links);
     return fromLink(link, links);
@@ -22,7 +23,7 @@ export function findUnderlay(links: readonly UnderlayLink[], settings: UnderlayS
   const metric = (link: UnderlayLink): number => link.defaultMetric4 ?? link.defaultMetric6 ?? Infinity;
   const [best] = links.filter((link) => metric(link) < Infinity).sort((a, b) => metric(a) - metric(b));
   if (best === undefined)
-    throw missing('this host has no default route to tell which interface other nodes reach', links);
+    throw missing('this host has no default route that shows which interface other nodes reach', links);
   return fromLink(best, links);
 }
 

@@ -1,4 +1,4 @@
-// The underlay: this node’s address and MTU on it, and probes of its peers.
+// The underlay: this node's address and MTU, and probes of its peers.
 export type { UnderlaySettings } from './find-underlay.js';
 export { NodeUnderlay } from './node-underlay.js';
 export { Peers } from './peers.js';

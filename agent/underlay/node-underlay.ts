@@ -1,5 +1,6 @@
-// Where this node stands on the underlay, from the moment at which it is found: at boot the agent may be there before the
-// network is, and later addresses and links change.
+// This node's underlay address and MTU, tracked while the agent runs.
+//
+// At boot the agent may start before the network is up, and addresses and links change later.
 import { setTimeout as pause } from 'node:timers/promises';
 
 import type { Underlay } from '../../core/compile.js';
@@ -19,9 +20,9 @@ export interface NodeUnderlayOptions {
 }
 
 export interface UnderlayListener {
-  /** @param moved with another address */
+  /** @param moved whether the address changed */
   changed: (moved: boolean) => void;
-  /** Frames can leave again, after a time in which none could. */
+  /** The underlay can transmit again after an outage. */
   back: () => void;
 }
 
@@ -31,36 +32,36 @@ export class NodeUnderlay {
 
   private constructor(
     private readonly options: NodeUnderlayOptions,
-    /** As it was found last. */
+    /** The underlay as found last. */
     public current: Underlay,
   ) {}
 
-  /** @param waiting told why it is not found yet. @throws the signal's reason */
+  /** @param waiting receives the reason while it is not found. @throws the signal's reason */
   static async find(
     options: NodeUnderlayOptions,
     signal: AbortSignal,
     waiting: (reason: string) => void,
   ): Promise<NodeUnderlay> {
     const { kernel, log, settings } = options;
-    for (let told = false; ; told = true) {
+    for (let logged = false; ; logged = true) {
       try {
         return new NodeUnderlay(options, findUnderlay(await kernel.underlayLinks(), settings));
       } catch (error) {
         if (!(error instanceof WeftError)) throw error;
         waiting(error.message);
-        if (!told) log.warn('waiting for the underlay', { error });
+        if (!logged) log.warn('waiting for the underlay', { error });
       }
       await pause(500, undefined, { signal });
     }
   }
 
-  /** Tells of changes from here on, of one since it was found at once. */
+  /** Reports changes from now on, and at once a change since it was found. */
   async follow(listener: UnderlayListener): Promise<void> {
     this.#on = listener;
     await this.look();
   }
 
-  /** Something about the links changed. Of use once it is followed. */
+  /** Checks after a change of links, addresses or routes. Does nothing before follow(). */
   async look(): Promise<void> {
     if (this.#on === undefined) return;
     const { kernel, problems, log, settings } = this.options;
@@ -82,7 +83,7 @@ export class NodeUnderlay {
       this.#running = links.some(({ name, running }) => name === found.link && running);
       if (this.#running && !wasRunning) this.#on.back();
     } catch (error) {
-      // Cables are pulled and put back: what was right goes on until there is something better.
+      // Cables are pulled and plugged in again: the last underlay stays in use until another one is found.
       problems.set(ADDRESS, {
         what: 'the underlay',
         why: messageOf(error),

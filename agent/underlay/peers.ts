@@ -1,6 +1,7 @@
-// Round-trip times to the other nodes, through the overlay, so that a tunnel that is blocked on the way shows although both
-// of its ends are well. A few peers are asked each second, one after the other: the cost of a node does not grow with the
-// cluster.
+// Round-trip times to the other nodes through the overlay.
+//
+// They show a blocked tunnel although both of its ends are up. A few peers are probed each second, in turn: a node's cost does
+// not grow with the cluster.
 import { driverOf, type Probe } from '../../core/drivers/index.js';
 import type { Store, StoredLease } from '../../store/store.js';
 import type { Kernel } from '../kernel/index.js';
@@ -8,7 +9,7 @@ import type { Memberships } from '../networks/index.js';
 import { type AgentMetrics, type Problem, type Problems, UNDERLAY } from '../health/index.js';
 
 export interface PeerState {
-  /** Absent for a flanneld. */
+  /** Absent for a node that runs flanneld. */
   node?: string;
   publicIp: string;
   state: 'up' | 'down' | 'unknown';
@@ -26,9 +27,9 @@ export interface PeersOptions {
 
 const EVERY_MS = 1000;
 const AT_ONCE = 16;
-/** Longer than any underlay worth the name needs; within the second. */
+/** Longer than any usable underlay needs, and less than the probe interval of 1 s. */
 const TIMEOUT_MS = 800;
-/** A single lost packet is no news. */
+/** A single lost packet is no problem. */
 const SILENT_AFTER = 3;
 
 interface Sample {
@@ -70,9 +71,9 @@ export class Peers {
   }
 
   /**
-   * The underlay is back: each of the others is sent a packet, so that both sides know each other's link address (ARP, RFC 826)
-   * now, and not when the kernel asks next.
-   * @param link of the underlay. @throws SystemError
+   * The underlay is back: sends each peer one packet, so that both sides resolve each other's link address (ARP, RFC 826) now
+   * and not only when the kernel probes next.
+   * @param link the underlay's. @throws SystemError
    */
   greet(link: string): void {
     this.options.kernel.refreshNeighbours(link);
@@ -83,7 +84,7 @@ export class Peers {
     );
   }
 
-  /** Every other node of the networks that this node is on, once. */
+  /** Every other node of this node's networks, once. */
   list(): PeerState[] {
     const { view } = this.options.store;
     return [...this.#peers()].map(

@@ -1,6 +1,8 @@
-// Dual-stack networks need a host that forwards IPv6, and a link of such a host ignores routers' advertisements unless its
-// accept_ra is 2: the host's own addresses and default route would end some time after the first attach. The link is the
-// host's, so weft does not change it; it tells.
+// Reports links that ignore router advertisements because this host forwards IPv6.
+//
+// Dual-stack networks need a host that forwards IPv6. The kernel then ignores advertisements on links whose accept_ra is not
+// 2, and the host's own addresses and default route expire some time after the first attach. The link is the host's, so
+// weft does not change it.
 import { messageOf } from '../../core/errors.js';
 import { sysctlName } from '../../core/objects/index.js';
 import type { Logger } from '../../daemon/log.js';
@@ -11,11 +13,11 @@ export interface RouterAdvertisementsOptions {
   kernel: Pick<Kernel, 'linksIgnoringRa'>;
   problems: Problems;
   log: Pick<Logger, 'debug'>;
-  /** Whether weft makes this host forward IPv6. */
+  /** Whether weft enables IPv6 forwarding on this host. */
   forwards: () => boolean;
 }
 
-/** The kernel does not tell of accept_ra: as often as everything else that it does not tell of is looked at. */
+/** The kernel does not notify of accept_ra: polled as often as everything else that it does not notify of. */
 const EVERY_MS = 10_000;
 
 export class RouterAdvertisements {
@@ -32,7 +34,7 @@ export class RouterAdvertisements {
     clearInterval(this.#timer);
   }
 
-  /** Says which links the host will lose its IPv6 by, and says it no more where they listen again. */
+  /** Sets a problem for each link that ignores advertisements and clears it once the link accepts them again. */
   async look(): Promise<void> {
     const { kernel, problems, log, forwards } = this.options;
     try {
@@ -40,13 +42,13 @@ export class RouterAdvertisements {
       const found = new Map(links.map((link) => [link, problemOf(link)]));
       problems.replace(UNDERLAY, 'router-advertisements', found);
     } catch (error) {
-      log.debug('could not look for links that ignore routers', { error: messageOf(error) });
+      log.debug('cannot check links for ignored router advertisements', { error: messageOf(error) });
     }
   }
 }
 
 const problemOf = (link: string): Problem => ({
   what: `IPv6 of ${link}`,
-  why: 'its addresses or routes come from router advertisements, and the kernel ignores these now: dual-stack networks make this host forward IPv6, and accept_ra of this link is 1',
+  why: 'its addresses or routes come from router advertisements, and the kernel now ignores them: dual-stack networks make this host forward IPv6, and accept_ra of this link is 1',
   fix: `Run \`sysctl ${sysctlName(`net/ipv6/conf/${link}/accept_ra`)}=2\`, and set it in /etc/sysctl.d, too; the routers' next advertisement brings back what is missing.`,
 });

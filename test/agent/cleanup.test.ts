@@ -1,4 +1,4 @@
-// What `weft agent --cleanup` takes out of the cluster: what is this very node's, whatever the names say.
+// `weft agent --cleanup` deletes this node's records in etcd, and no other's.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -30,7 +30,7 @@ function setUp(t: ExecutionContext) {
       ...{ kernel, store, log, stateDir, node: 'web', runDir: join(root, 'run') },
       signal: new AbortController().signal,
     });
-  /** As the agent leaves it in the cluster. */
+  /** The records that the agent leaves in etcd. */
   const inCluster = (instance: string, options?: { alive: boolean }) => {
     store.putNode(node('web', '192.0.2.1', { instance }), options);
     lease(store, 'blue', '10.100.5.0/24', 'web', '192.0.2.1');
@@ -40,7 +40,7 @@ function setUp(t: ExecutionContext) {
 }
 
 for (const alive of [true, false]) {
-  test(`its own node goes${alive ? ', also with a life lease that has not ended yet' : ''}`, async (t) => {
+  test(`its own node is removed${alive ? ', even while its life lease has not expired yet' : ''}`, async (t) => {
     const { stateDir, store, warnings, run, inCluster } = setUp(t);
     const { instance } = new State(stateDir).load();
     inCluster(instance, { alive });
@@ -65,10 +65,10 @@ for (const alive of [true, false]) {
   });
 }
 
-test('a state directory that does not say who it was removes nobody', async (t) => {
+test('a state directory without an instance id removes no node', async (t) => {
   const { store, warnings, run, inCluster } = setUp(t);
   inCluster('another');
   await run();
   t.true(store.view.alive.has('web'));
-  t.like(warnings[0], { node: 'web', next: 'If it is gone for good: weft node rm web.' });
+  t.like(warnings[0], { node: 'web', next: 'If it is down for good: weft node rm web.' });
 });

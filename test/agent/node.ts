@@ -1,5 +1,6 @@
-// A node's endpoints with everything that they rest on, put together as main.ts does, on a kernel and a store in memory and
-// a state directory of its own.
+// A node's endpoints with their dependencies, assembled as the agent does it.
+//
+// The kernel and the store are fakes in memory; the state directory is a real one.
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -43,13 +44,13 @@ export interface TestNode {
   endpoints: Endpoints;
   attacher: Attacher;
   attachments: Attachments;
-  /** It ends here; what it made stays, as after a kill. */
+  /** Ends the agent; what it made stays, as after a kill. */
   stop: () => Promise<void>;
-  /** What is done with etcd's first full list. */
+  /** The work after etcd's first full list. */
   synced: () => Promise<void>;
 }
 
-/** What an agent that was killed leaves behind. */
+/** The remains of an agent that was killed. */
 export type Left = Pick<TestNode, 'kernel' | 'store' | 'stateDir'>;
 
 const NODE = 'n1';
@@ -67,7 +68,7 @@ export const request = (name: string, more: Partial<AttachRequest> = {}): Attach
   ...more,
 });
 
-/** A node beside network blue, that has compared once. @param left what it finds */
+/** A node with network blue, after its first comparison. @param left remains of an earlier agent */
 export async function startNode(t: ExecutionContext, left: Partial<Left> = {}): Promise<TestNode> {
   const stateDir = left.stateDir ?? mkdtempSync(join(tmpdir(), 'weft-node-'));
   t.teardown(() => rmSync(stateDir, { recursive: true, force: true }));
@@ -156,7 +157,7 @@ export async function attached(
   return node.attacher.attach(request(name, more));
 }
 
-/** Nothing can be written or deleted in a folder of the state directory until it is mended. Answers how that is done. */
+/** Makes a folder of the state directory unwritable. @returns repairs it */
 export function breakFolder({ stateDir }: TestNode, name: string): () => void {
   const folder = join(stateDir, name);
   renameSync(folder, `${folder}.away`);

@@ -1,4 +1,4 @@
-// Networks named like words of weft's own, on a node in memory: nothing is taken for something else by its name.
+// Networks named like weft's own words are not confused with anything else.
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -18,14 +18,14 @@ async function pipework(node: TestNode, container: string, address: string): Pro
 
 const lines = (node: TestNode): string[] => node.kernel.dump().split('\n');
 
-/** Removed in etcd, as `weft network rm --force` does it. */
+/** Removes a network in etcd, as `weft network rm --force` does. */
 async function removed(node: TestNode, name: string): Promise<void> {
   await node.store.removeNetwork(name, { force: true });
   await node.memberships.handle([{ kind: 'network', name }]);
 }
 
 for (const name of NAMES) {
-  test(`a network "${name}" goes with what is its own, and nothing else`, async (t) => {
+  test(`removing a network "${name}" deletes its own objects and nothing else`, async (t) => {
     const node = await startNode(t);
     await attached(node, 'blue1');
     await pipework(node, 'p1', '192.168.1.1/24');
@@ -44,12 +44,12 @@ for (const name of NAMES) {
     t.deepEqual(node.problems.list(), []);
   });
 
-  test(`the problems of a network "${name}" and of its endpoints go with them alone`, async (t) => {
+  test(`removing a network "${name}" clears its own and its endpoints' problems only`, async (t) => {
     const node = await startNode(t);
     node.store.putNetwork(overlay({ name, subnet: '10.120.0.0/16', vni: 77 }));
     const endpoint = await attached(node, 'c1', { network: name });
     const other = await attached(node, 'c2');
-    // Files cannot be written where a folder is in the way.
+    // A folder in its place keeps the file from being written.
     const file = join(node.stateDir, 'subnets', `${name}.env`);
     rmSync(file);
     mkdirSync(file);

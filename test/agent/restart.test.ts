@@ -1,4 +1,4 @@
-// An agent that was killed, and starts on what is left: a torn file, or a container that was being attached.
+// Restart of a killed agent on a torn file or a half-attached container.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -16,7 +16,7 @@ const TORN = { code: 'UNAVAILABLE', message: /torn.*etcd/ };
 test('no address is given out in any way while a torn file may say that it is in use', async (t) => {
   const before = await startNode(t);
   const { id, ip } = await attached(before, 'c1');
-  await until('etcd is told', () => before.store.view.endpoints.get('blue')?.has(id));
+  await until('etcd has the endpoint', () => before.store.view.endpoints.get('blue')?.has(id));
   writeFileSync(join(before.stateDir, 'endpoints', `${id}.json`), '{"id":"0123');
   const { kernel, store, stateDir } = before;
   kernel.addContainer(path('c2'));
@@ -25,7 +25,7 @@ test('no address is given out in any way while a torn file may say that it is in
   const { attacher, reconciler, memberships, endpoints, addresses, publisher, state } = node;
   const parts = { kernel, store, memberships, endpoints, addresses, publisher, state };
   const common = { ...parts, reconciler, log: silentLogger, node: 'n1' };
-  // etcd has answered, and what it knows is still to be taken up.
+  // etcd has answered, and its records are still to be restored.
   await t.throwsAsync(attacher.attach(request('c2')), TORN, 'attach and run');
   await t.throwsAsync(new HostEndpoint(common).expose(request('c2')), TORN, 'expose');
   const forDocker = new PluginAddresses(common).of('docker');
@@ -35,10 +35,10 @@ test('no address is given out in any way while a torn file may say that it is in
   t.not((await attacher.attach(request('c2'))).ip, ip);
 });
 
-test('the address of an endpoint that cannot be taken up again does not count as free', async (t) => {
+test('the address of an endpoint that cannot be restored is not free', async (t) => {
   const before = await startNode(t);
   const { id, ip } = await attached(before, 'c1');
-  await until('etcd is told', () => before.store.view.endpoints.get('blue')?.has(id));
+  await until('etcd has the endpoint', () => before.store.view.endpoints.get('blue')?.has(id));
   writeFileSync(join(before.stateDir, 'endpoints', `${id}.json`), '{"id":"0123');
   const { kernel, store, stateDir } = before;
   await before.stop();
@@ -53,13 +53,13 @@ test('the address of an endpoint that cannot be taken up again does not count as
   t.not((await attached(node, 'c2')).ip, ip);
 });
 
-test('killed in the middle of an attach, and asked again: the container gets its name and its default route', async (t) => {
+test('an attach repeated after a kill in its middle gives the container its name and default route', async (t) => {
   const before = await startNode(t);
   await attached(before, 'c0');
   const { kernel, store, stateDir } = before;
   kernel.addContainer(path('c1'));
   await before.attacher.attach(request('c1'));
-  // What a SIGKILL between the kernel and the state directory leaves.
+  // The remains of a SIGKILL between the kernel and the state directory.
   before.state.deleteEndpoint(before.endpoints.list().find(({ name }) => name === 'c1')?.id ?? '');
   await before.stop();
   const node = await startNode(t, { kernel, store, stateDir });
@@ -70,13 +70,13 @@ test('killed in the middle of an attach, and asked again: the container gets its
   t.is(kernel.dump(path('c1')).match(/^link eth/gm)?.length, 1);
 });
 
-test('an attach leaves alone what is on record, what may be, and what another weft made in the container', async (t) => {
+test('an attach leaves links of records, torn files and other agents alone', async (t) => {
   const before = await startNode(t);
   before.store.putNetwork(overlay({ name: 'red', subnet: '10.101.0.0/16', vni: 4098 }));
   const { kernel, store, stateDir } = before;
   const hands = kernel.addContainer(path('c1'));
   const first = await before.attacher.attach(request('c1'));
-  // A node of weft's inside: the ends of its own containers.
+  // The container is itself a node of weft: the ends of its own containers.
   const end = { kind: 'link', type: 'peer', mtu: 1450 } as const;
   hands.addLink('wfep1', { ...end, name: 'wfep1', mac: '02:77:0a:01:01:02' }, true);
   hands.addLink('pl1', { ...end, name: 'pl1', mac: '5e:12:34:56:78:9a' }, true);
@@ -90,10 +90,10 @@ test('an attach leaves alone what is on record, what may be, and what another we
   await before.attacher.attach(request('c1', { network: 'red' }));
   t.deepEqual(links(), ['link eth0', 'link eth1', 'link eth5', 'link lo', 'link pl1', 'link wfep1']);
   await before.attacher.detach('red', first.target);
-  await until('etcd is told', () => store.view.endpoints.get('blue')?.has(first.id));
+  await until('etcd has the endpoint', () => store.view.endpoints.get('blue')?.has(first.id));
   writeFileSync(join(stateDir, 'endpoints', `${first.id}.json`), '{"id":"0123');
   await before.stop();
   const node = await startNode(t, { kernel, store, stateDir });
   await t.throwsAsync(node.attacher.attach(request('c1', { network: 'red' })), TORN);
-  t.true(links().includes('link eth0'), 'a torn file may be about it');
+  t.true(links().includes('link eth0'), 'a torn file may record it');
 });

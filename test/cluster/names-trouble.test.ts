@@ -117,7 +117,7 @@ test.serial(
       return status.problems.length === 2 ? status : undefined;
     });
     for (const [i, protocol] of ['UDP', 'TCP'].entries()) {
-      t.is(problems[i]?.what, 'names on network blue');
+      t.is(problems[i]?.what, 'DNS on network blue');
       t.regex(
         problems[i]?.why ?? '',
         new RegExp(`^${protocol} port 53 of 10\\.100\\.\\d+\\.1 is taken by dnsmasq \\(pid \\d+\\)$`),

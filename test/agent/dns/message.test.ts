@@ -1,4 +1,4 @@
-// Messages on the wire: what is read, what is refused, what an answer looks like, and that nothing that comes in does harm.
+// DNS messages: parsing, refusing, answering, and malformed input.
 import { decode, encode } from 'dns-packet';
 import fc from 'fast-check';
 import test from 'ava';
@@ -51,7 +51,7 @@ const found = (...ips: string[]): OwnAnswer => ({
 const many = (count: number): string[] =>
   Array.from({ length: count }, (_, n) => `10.0.${n >> 8}.${n & 0xff}`);
 
-test('a question is read with its type, its flags and what EDNS says', (t) => {
+test('a query is parsed with its type, flags and EDNS parameters', (t) => {
   t.like(question('Db.Blue.weft', 'AAAA'), {
     id: 4711,
     flags: 0x0110,
@@ -65,14 +65,14 @@ test('a question is read with its type, its flags and what EDNS says', (t) => {
   t.is(question('.').name, '');
 });
 
-test('a label with strange bytes is no name of weft’s', (t) => {
+test('a label with unusual bytes matches no name of weft’s', (t) => {
   const message = query('xyz');
   message.set([0x61, 0x2e, 0x62], 13);
   const received = receive(message);
   t.is(received.kind === 'question' ? received.question.name : '', 'a\\.b');
 });
 
-test('an answer has the question as it was spelt, and every owner is a pointer to it', (t) => {
+test('an answer echoes the question’s spelling, and every owner is a pointer to it', (t) => {
   const bytes = respond(question('dB.bLuE', 'ANY', 1232), found('10.0.0.1', '2001:db8::1'), 'udp');
   const read = decode(bytes);
   t.like(read, { id: 4711, type: 'response', rcode: 'NOERROR', flag_aa: true, flag_ra: true, flag_rd: true });
@@ -92,7 +92,7 @@ test('an answer has the question as it was spelt, and every owner is a pointer t
   );
 });
 
-test('no larger than the asker takes: as many as fit, and the mark', (t) => {
+test('an answer is no larger than the client accepts: as many records as fit, and the TC bit', (t) => {
   for (const [edns, limit] of [
     [undefined, 512],
     [1000, 1000],
@@ -110,7 +110,7 @@ test('no larger than the asker takes: as many as fit, and the mark', (t) => {
   t.false(isTruncated(respond(question('crowd'), found(...many(2)), 'udp')));
 });
 
-test('no in weft’s own domain is said with authority, so that nobody keeps it', (t) => {
+test('a negative answer in weft’s own domain is authoritative and not cacheable', (t) => {
   const read = decode(
     respond(question('x.weft'), { rcode: RCODE.NXDOMAIN, answers: [], inDomain: true }, 'udp'),
   );
@@ -118,7 +118,7 @@ test('no in weft’s own domain is said with authority, so that nobody keeps it'
   t.like(read.authorities?.[0], { type: 'SOA', name: 'weft', ttl: 0, data: { minimum: 0 } });
 });
 
-test('what is no proper question is refused with its reason, or not answered', (t) => {
+test('a malformed query is refused with its code, or not answered', (t) => {
   const base = query('db');
   const changed = (offset: number, ...bytes: number[]): Buffer => {
     const copy = Buffer.from(base);
@@ -150,10 +150,10 @@ test('what is no proper question is refused with its reason, or not answered', (
   });
 });
 
-test('whatever comes in: never an exception, and what goes out can be read', (t) => {
+test('any input causes no exception, and every answer can be decoded', (t) => {
   const noise = fc.oneof(
     fc.uint8Array({ maxLength: 700 }),
-    // Proper questions with a few bytes turned.
+    // Valid queries with a few bytes changed.
     fc
       .tuple(
         fc.constantFrom(query('db.blue.weft'), query('crowd', 'AAAA', 4096)),
@@ -177,7 +177,7 @@ test('whatever comes in: never an exception, and what goes out can be read', (t)
           : respond(received.question, found('10.0.0.1'), 'udp');
       t.is(answer.readUInt16BE(0), message.readUInt16BE(0));
       t.true((answer[2] ?? 0) >= 0x80);
-      // A name of strange bytes is echoed as it is; dns-packet reads them all the same.
+      // A name with unusual bytes is echoed as it is; dns-packet decodes it.
       t.notThrows(() => decode(answer));
       if (received.kind === 'question') {
         const { bytes: asked } = received.question;

@@ -1,5 +1,6 @@
-// The table of names and what a name means to whom: tables of questions, and that changes one at a time lead to the same
-// table as building it anew.
+// The table of names and the meaning of names, as tables of queries.
+//
+// Also the law that single changes lead to the same table as a rebuild.
 import fc from 'fast-check';
 import test from 'ava';
 
@@ -61,7 +62,7 @@ for (const [name, networks, expected] of [
   ['db.red.weft', 'blue Red', '10.101.1.2'],
   ['db.weft', 'blue', '10.100.1.2 fd42::2'],
   ['a.b', 'blue', '10.100.1.3'],
-  // NAME.NETWORK before a name that has a dot in it.
+  // NAME.NETWORK takes precedence over a name with a dot.
   ['a.b', 'blue b', '10.100.1.4'],
   ['a.b.blue.weft', 'blue', '10.100.1.3'],
   ['_under_score', 'blue', '10.100.1.5'],
@@ -82,7 +83,7 @@ for (const [name, networks, expected] of [
   });
 }
 
-test('what is on a node that is down comes last, and goes with a node that is gone', (t) => {
+test('endpoints of a node that is down come last, and disappear when the node is gone', (t) => {
   const both = [entry('blue', ['x'], ['10.100.1.1'], 'h1'), entry('blue', ['x'], ['10.100.2.1'], 'h2')];
   const ask = (health: Record<string, NodeHealth>): string =>
     shown(meaningOf(worldOf(both, health), 'x', TYPE.A, ['blue']));
@@ -95,7 +96,7 @@ test('what is on a node that is down comes last, and goes with a node that is go
   t.deepEqual(inTurn([], 0, 3), []);
 });
 
-test('changes one at a time make the same table as all at once', (t) => {
+test('single changes make the same table as a rebuild', (t) => {
   const step = fc.record({
     key: fc.constantFrom('1', '2', '3', '4'),
     gone: fc.boolean(),
@@ -146,11 +147,11 @@ test('5,000 endpoints: a change costs its own names', (t) => {
   }
   const each = (performance.now() - began) / 5000;
   t.log(`${(each * 1000).toFixed(1)} µs a change`);
-  // A table that is built anew takes milliseconds.
+  // Rebuilding the table takes milliseconds.
   t.true(each < 1);
 });
 
-test('names that can be asked for, and addresses of reverse names', (t) => {
+test('valid DNS names, and addresses of reverse names', (t) => {
   t.is(parseDnsName('My_DB.Local-1'), 'my_db.local-1');
   for (const bad of [
     '',

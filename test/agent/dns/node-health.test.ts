@@ -1,4 +1,4 @@
-// When a node's endpoints are named, named last, and not named: on a clock and a ping of the test's own.
+// Health of nodes, with the test's own clock and ping.
 import test from 'ava';
 
 import { NodeHealths } from '../../../agent/dns/node-health.js';
@@ -30,10 +30,10 @@ function made(answers: () => boolean): {
   return { healths, view, clock, changes: () => changes };
 }
 
-test('silent at once, gone after five seconds, up again with its life lease', async (t) => {
+test('a node is silent at once, gone after five seconds, and up again with its life lease', async (t) => {
   const { healths, view, clock, changes } = made(() => false);
   t.is(healths.of('n1'), 'up');
-  t.is(healths.of('self'), 'up', 'to itself a node is always up');
+  t.is(healths.of('self'), 'up', 'a node is always up for itself');
   healths.handle([view.remove({ kind: 'alive', name: 'n1', value: 'n1' })]);
   t.is(changes(), 1);
   t.is(healths.of('n1'), 'silent');
@@ -50,7 +50,7 @@ test('silent at once, gone after five seconds, up again with its life lease', as
   await healths.stop();
 });
 
-test('a node that still answers on the underlay stays, and goes when it does not any more', async (t) => {
+test('a node stays silent while it answers on the underlay, and is gone when it stops', async (t) => {
   let answers = true;
   let asked = 0;
   const { healths, view, clock } = made(() => {
@@ -74,7 +74,7 @@ test('a node that still answers on the underlay stays, and goes when it does not
   await healths.stop();
 });
 
-test('a node that nobody has seen alive counts from when it was first looked at', async (t) => {
+test('a node that was never seen alive counts from the first look-up', async (t) => {
   const { healths, clock } = made(() => false);
   t.is(healths.of('ghost'), 'silent');
   clock.now += 5000;

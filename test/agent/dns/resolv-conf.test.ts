@@ -1,4 +1,4 @@
-// resolv.conf: reading the host's, writing a container's, and putting back what was in a namespace's before.
+// resolv.conf: parsing the host's, writing a container's, restoring a namespace's.
 import {
   lstatSync,
   mkdirSync,
@@ -41,7 +41,7 @@ const hostOf = (...search: string[]): ResolvConf => ({
   options: ['ndots:2'],
 });
 
-test('a container’s: the gateways, at most three, its networks’ domains and the host’s', (t) => {
+test('a container’s has at most three gateways, its networks’ domains and the host’s', (t) => {
   const blue = membership('blue', '10.100.5.0/24', 'fd42::/64');
   t.deepEqual(parseResolvConf(containerResolvConf([blue], hostOf('corp.example', 'blue.weft'))), {
     nameservers: ['10.100.5.1', 'fd42::1'],
@@ -57,7 +57,7 @@ test('a container’s: the gateways, at most three, its networks’ domains and 
   t.is(formatResolvConf({ nameservers: [], search: [], options: [] }).split('\n').length, 2);
 });
 
-test('a container’s on a network where nobody answers for weft: what the host’s own says', (t) => {
+test('a container’s equals the host’s on a network where no gateway answers for weft', (t) => {
   const lan = {
     network: { name: 'lan', driver: 'bridge', parent: 'eth1', gateway: IpAddress.parse('192.0.2.1') },
     underlay: { ip: IpAddress.parse('192.0.2.11'), mtu: 1500, link: 'eth0' },
@@ -69,7 +69,7 @@ test('a container’s on a network where nobody answers for weft: what the host�
   t.deepEqual(both.search, ['lan.weft', 'blue.weft', 'corp.example']);
 });
 
-test('the host’s: read as the C library does', (t) => {
+test('the host’s is parsed as the C library does', (t) => {
   const text = [
     '# nameserver 192.0.2.9',
     ';nameserver 192.0.2.8',
@@ -106,23 +106,23 @@ function place(t: ExecutionContext): {
 const TARGET = 'netns:/run/netns/c1';
 const exists = (path: string): boolean => lstatSync(path, { throwIfNoEntry: false }) !== undefined;
 
-test('where there was nothing, nothing is left', (t) => {
+test('without a previous file, none is left', (t) => {
   const { make, path, folder } = place(t);
   make().set(TARGET, 'one\n');
   make().set(TARGET, 'two\n');
   t.is(readFileSync(path, 'utf8'), 'two\n');
-  // By another process than that which wrote it.
+  // By another process than the writer.
   make().reset(TARGET);
   t.false(exists(join(folder, 'c1')));
   make().reset(TARGET);
 });
 
-test('a file, a link and a folder of somebody’s are there again afterwards', (t) => {
+test('another owner’s file, link and folder are restored', (t) => {
   const { make, path, folder, root } = place(t);
   mkdirSync(join(folder, 'c1'), { recursive: true });
   make().set(TARGET, 'one\n');
   make().reset(TARGET);
-  t.true(exists(join(folder, 'c1')), 'the folder was not weft’s');
+  t.true(exists(join(folder, 'c1')), 'the folder is not weft’s');
   writeFileSync(path, 'before\n');
   make().set(TARGET, 'one\n');
   make().keepOnly([TARGET]);
@@ -140,7 +140,7 @@ test('a file, a link and a folder of somebody’s are there again afterwards', (
   t.is(readlinkSync(path), elsewhere);
 });
 
-test('what somebody changed meanwhile is left to them', (t) => {
+test('a file that another process changed meanwhile stays', (t) => {
   const { make, path } = place(t);
   make().set(TARGET, 'one\n');
   writeFileSync(path, 'theirs\n');
@@ -148,7 +148,7 @@ test('what somebody changed meanwhile is left to them', (t) => {
   t.is(readFileSync(path, 'utf8'), 'theirs\n');
 });
 
-test('only a namespace with a name has such a file', (t) => {
+test('only a named namespace has such a file', (t) => {
   const { make } = place(t);
   for (const target of [
     'pid:4711',

@@ -1,5 +1,4 @@
-// From a message to weft's own answer: the same for what is remembered and for what is not, and what anybody who asks can make
-// it remember has a bound.
+// Responder: equal answers with and without its cache, and bounds of the cache.
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
@@ -22,18 +21,18 @@ function responderOf(): Responder {
     world: { table, healthOf: () => 'up', isOverlay: () => false },
     upstream: new Upstream({ servers: () => [], isOwn: () => false, problems: new Problems() }),
     generation: () => table.generation,
-    askerAt: () => ({ networks: ['blue'], foreign: false }),
+    clientAt: () => ({ networks: ['blue'], external: false }),
     onResult: () => undefined,
   });
 }
 
-/** A question with bytes behind it that mean nothing, as many as a datagram carries. */
+/** A query followed by meaningless bytes, as many as a datagram carries. */
 function asked(id: number, more = 0): Buffer {
   const question = encode({ type: 'query', id, flags: 0x0100, questions: [{ type: 'A', name: 'db' }] });
   return Buffer.concat([question, Buffer.alloc(more)]);
 }
 
-test('short and long, the first time and again: under its own id, its addresses in turn', (t) => {
+test('a short and a long query get their own id and rotated addresses, the first time and again', (t) => {
   const responder = responderOf();
   const firsts = [
     [1, 0],
@@ -52,7 +51,7 @@ test('short and long, the first time and again: under its own id, its addresses 
   t.deepEqual(firsts, ['10.100.1.2', '10.100.1.3', '10.100.1.2', '10.100.1.3']);
 });
 
-test('an asker cannot fill the memory with long messages', (t) => {
+test('a client cannot fill the memory with long messages', (t) => {
   setFlagsFromString('--expose-gc');
   const collect = runInNewContext('gc') as () => void;
   const used = (): number => {
@@ -61,7 +60,7 @@ test('an asker cannot fill the memory with long messages', (t) => {
     return heapUsed + external;
   };
   const responder = responderOf();
-  // One buffer for all: given up ones are freed when the collector likes, and would be counted.
+  // One buffer for all: dropped ones are freed at the collector's discretion, and would be counted.
   const message = asked(0, 60_000);
   const before = used();
   for (let id = 0; id < 1000; id++) {

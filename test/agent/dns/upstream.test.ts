@@ -1,5 +1,6 @@
-// Questions that go to other servers: real sockets on loopback, with servers that answer, are silent, lie, cut short or talk
-// nonsense. Whatever they do, the asker has an answer in time, and it is one to its question.
+// Forwarding to upstream servers on real sockets, with servers of every fault.
+//
+// Whatever the servers do, the client gets an answer to its query in time.
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:net';
@@ -26,7 +27,7 @@ class FakeServer {
   ) {}
 
   static async start(t: ExecutionContext, udp: Behaviour, overTcp: Behaviour = udp): Promise<FakeServer> {
-    // One port of both kinds: a UDP port that the kernel chose may be somebody's of TCP.
+    // One port number for both: another process may hold the TCP port of a UDP port that the kernel chose.
     const port = await freePort();
     const socket = createSocket('udp4');
     const tcp = createServer((connection) => {
@@ -102,7 +103,7 @@ const dataOf = (response: Buffer): (string | undefined)[] =>
   );
 const rcode = (response: Buffer): number => (response[3] ?? 0) & 0xf;
 
-test('an answer goes back under the asker’s id and in its spelling, and is kept for its time', async (t) => {
+test('an answer has the client’s id and spelling, and is cached for its TTL', async (t) => {
   const server = await FakeServer.start(t, answering('198.51.100.1', 60));
   const { upstream, clock } = upstreamOf(t, server.address);
   const first = await upstream.forward(ask('WwW.Example.com'), 'udp', false);
@@ -119,7 +120,7 @@ test('an answer goes back under the asker’s id and in its spelling, and is kep
   t.is(server.asked, 2);
 });
 
-test('a server that does not answer: the next one does, and is asked first from then on', async (t) => {
+test('when a server does not answer, the next one does, and is asked first from then on', async (t) => {
   const [dead, good] = [
     await FakeServer.start(t, silent),
     await FakeServer.start(t, answering('198.51.100.1', 0)),
@@ -133,7 +134,7 @@ test('a server that does not answer: the next one does, and is asked first from 
   t.is(dead.asked, 1);
 });
 
-test('nobody answers: that is said before the asker gives up, and only once it is asked', async (t) => {
+test('without any answer, equal queries share one SERVFAIL, before the client gives up', async (t) => {
   const dead = await FakeServer.start(t, silent);
   const { upstream } = upstreamOf(t, dead.address);
   const began = performance.now();
@@ -155,7 +156,7 @@ test('nobody answers: that is said before the asker gives up, and only once it i
   t.is(rcode((await none.forward(ask('x.example'), 'udp', false)).response), 2);
 });
 
-test('a server that refuses or cannot be reached is passed over at once', async (t) => {
+test('a server that refuses or cannot be reached is skipped at once', async (t) => {
   const [bad, good] = [
     await FakeServer.start(t, failing),
     await FakeServer.start(t, answering('198.51.100.1')),
@@ -168,7 +169,7 @@ test('a server that refuses or cannot be reached is passed over at once', async 
   t.is((await alone.forward(ask('a.example'), 'udp', false)).result, 'failed');
 });
 
-test('a server that no route leads to is passed over at once, and the process lives', async (t) => {
+test('a server without a route is skipped at once, and the process survives', async (t) => {
   const good = await FakeServer.start(t, answering('198.51.100.1'));
   // The kernel refuses to connect to the broadcast address at once, as it does where there is no route.
   const { upstream } = upstreamOf(t, { ip: '255.255.255.255', port: 53 }, good.address);
@@ -177,7 +178,7 @@ test('a server that no route leads to is passed over at once, and the process li
   t.true(performance.now() - began < 900);
 });
 
-test('what is no answer to the question is passed over, and the right one is waited for', async (t) => {
+test('a response that does not match the query is ignored, and the right one is used', async (t) => {
   const liar: Behaviour = (query, send) => {
     const right = reply(query, '198.51.100.1');
     const changed = (offset: number, ...bytes: number[]): Buffer => {
@@ -186,14 +187,14 @@ test('what is no answer to the question is passed over, and the right one is wai
       return copy;
     };
     const end = right.length;
-    send(changed(0, (right[0] ?? 0) ^ 0xff)); // another id
-    send(changed(2, 0x01)); // a question
-    send(changed(13, 0x7a)); // another name
-    send(right.subarray(0, 20)); // cut short
+    send(changed(0, (right[0] ?? 0) ^ 0xff)); // wrong id
+    send(changed(2, 0x01)); // a query
+    send(changed(13, 0x7a)); // wrong name
+    send(right.subarray(0, 20)); // truncated
     send(right.subarray(0, end - 3));
-    send(changed(6, 0xff, 0xff)); // more answers than there are
+    send(changed(6, 0xff, 0xff)); // more answers than present
     send(changed(4, 0, 2)); // more questions
-    send(changed(12, 0xc0, 0x0c)); // a name that leads to itself
+    send(changed(12, 0xc0, 0x0c)); // a pointer to itself
     send(Buffer.alloc(0));
     send(right);
   };
@@ -202,7 +203,7 @@ test('what is no answer to the question is passed over, and the right one is wai
   t.deepEqual(dataOf((await upstream.forward(ask('a.example'), 'udp', false)).response), ['198.51.100.1']);
 });
 
-test('records that loop are handed on unread, and do not hold anybody up', async (t) => {
+test('records with pointer loops are handed on unparsed, without delay', async (t) => {
   const looping: Behaviour = (query, send) => {
     const head = Buffer.from(query);
     head.writeUInt16BE(0x8180, 2);
@@ -235,7 +236,7 @@ test('records that loop are handed on unread, and do not hold anybody up', async
   t.true(performance.now() - began < 900);
 });
 
-test('cut short over UDP: the asker is told, and over TCP it is asked over TCP', async (t) => {
+test('a truncated UDP answer has the TC bit, and a query over TCP is forwarded over TCP', async (t) => {
   const server = await FakeServer.start(
     t,
     (query, send) => {
@@ -249,11 +250,11 @@ test('cut short over UDP: the asker is told, and over TCP it is asked over TCP',
   const udp = await upstream.forward(ask('a.example'), 'udp', false);
   t.is((udp.response[2] ?? 0) & 2, 2);
   t.deepEqual(dataOf((await upstream.forward(ask('a.example'), 'tcp', false)).response), ['198.51.100.1']);
-  // What is kept now is whole.
+  // The cached response is complete now.
   t.is((await upstream.forward(ask('a.example'), 'udp', false)).result, 'cached');
 });
 
-test('an answer that is too large for the asker is cut, with the mark', async (t) => {
+test('an answer that is too large for the client is truncated with the TC bit', async (t) => {
   const large: Behaviour = (query, send) =>
     send(
       encode({
@@ -275,7 +276,7 @@ test('an answer that is too large for the asker is cut, with the mark', async (t
   t.is(decode((await upstream.forward(ask('large.example'), 'tcp', false)).response).answers?.length, 40);
 });
 
-test('a no is kept as long as its SOA record says, and not at all without one', async (t) => {
+test('a negative answer is cached as long as its SOA record allows, and not without one', async (t) => {
   const no =
     (soa: boolean): Behaviour =>
     (query, send) =>
@@ -314,7 +315,7 @@ test('a no is kept as long as its SOA record says, and not at all without one', 
   }
 });
 
-test('servers of a domain are asked for it alone; weft’s own addresses never', async (t) => {
+test('servers of a domain get only its names; weft’s own addresses get no queries', async (t) => {
   const { upstream } = upstreamOf(
     t,
     { ip: '192.0.2.1', port: 53 },
@@ -331,7 +332,7 @@ test('servers of a domain are asked for it alone; weft’s own addresses never',
   t.deepEqual(at('corp.example'), ['192.0.2.3', '192.0.2.4']);
 });
 
-test('an equal question of another asker waits for the answer, whoever asks', async (t) => {
+test('an equal query of another client waits for the same answer', async (t) => {
   const probes: string[] = [];
   const slow = await FakeServer.start(t, (query, send) => {
     const name = decode(query).questions?.[0]?.name ?? '';
@@ -353,7 +354,7 @@ test('an equal question of another asker waits for the answer, whoever asks', as
   t.deepEqual(upstream.serversFor('a.example'), [slow.address], 'it was none');
 });
 
-test('a question that comes back ends, and its server is found out', async (t) => {
+test('a query that loops ends, and its server is identified', async (t) => {
   const made: { upstream?: Upstream } = {};
   const loop = await FakeServer.start(t, (query, send) => {
     const received = receive(query);
@@ -373,7 +374,7 @@ test('a question that comes back ends, and its server is found out', async (t) =
   t.is(loop.asked, 2);
 });
 
-test('--dns-server: what can be said, and what is wrong with the rest', (t) => {
+test('--dns-server accepts valid servers and names the fault in invalid ones', (t) => {
   for (const [text, server] of [
     ['192.0.2.53', { ip: '192.0.2.53', port: 53 }],
     ['192.0.2.53:5353', { ip: '192.0.2.53', port: 5353 }],

@@ -1,4 +1,4 @@
-// Problems by scope and kind: none is taken for another, whatever the things are called that they are about.
+// Problems by scope and kind; no name makes two of them equal.
 import test from 'ava';
 
 import { attempt } from '../../../agent/health/attempt.js';
@@ -10,7 +10,7 @@ import { silentLogger } from '../../../daemon/log.js';
 const problem = (what: string): Problem => ({ what, why: 'it is broken', fix: 'Mend it.' });
 const shown = (problems: Problems): string[] => problems.list().map(({ what }) => what);
 
-test('a scope ends with everything of it and nothing else', (t) => {
+test('the end of a scope clears its own problems and no others', (t) => {
   const problems = new Problems();
   const web = { network: 'on', id: 'a' };
   problems.set({ scope: NODE, kind: 'conflict', id: 'link on' }, problem('link'));
@@ -29,7 +29,7 @@ test('a scope ends with everything of it and nothing else', (t) => {
   t.deepEqual(shown(problems), ['link', 'start']);
 });
 
-test('a set of one kind in one scope is replaced as a whole', (t) => {
+test('the problems of one kind in one scope are replaced as a whole', (t) => {
   let changes = 0;
   const problems = new Problems(() => changes++);
   const steps = (...ids: string[]): Map<string, Problem> => new Map(ids.map((id) => [id, problem(id)]));
@@ -41,13 +41,13 @@ test('a set of one kind in one scope is replaced as a whole', (t) => {
   problems.replace(NODE, 'step', steps('b'));
   t.is(changes, 1);
   problems.replace(NODE, 'step', steps('b'));
-  t.is(changes, 1, 'the same again is no change');
+  t.is(changes, 1, 'setting an equal problem is no change');
   t.deepEqual(shown(problems), ['conflict a', 'b', 'c']);
   problems.keepOnly(NODE, 'step', new Set());
   t.deepEqual(shown(problems), ['conflict a', 'c']);
 });
 
-test('equal keys are one problem, and different ones never', (t) => {
+test('equal keys are one problem, different keys are several', (t) => {
   const keys: ProblemKey[] = [
     { scope: networkScope('a b'), kind: 'claim', id: 'c' },
     { scope: networkScope('a'), kind: 'claim', id: 'b c' },
@@ -67,7 +67,7 @@ test('equal keys are one problem, and different ones never', (t) => {
   t.deepEqual(problems.list(), []);
 });
 
-test('a failed attempt names its object, its cause and its next step, until it succeeds', async (t) => {
+test('a failed attempt is a problem with object, cause and next step until it succeeds', async (t) => {
   const problems = new Problems();
   const about = { scope: networkScope('on'), kind: 'lease', what: 'the subnet lease of network on' } as const;
   const options = { problems, log: silentLogger };

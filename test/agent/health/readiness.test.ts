@@ -1,4 +1,4 @@
-// When the agent says that it is ready, what it does again until it works, and how many problems it counts.
+// Readiness of the agent, retries of the first list, and weft_problems.
 import test from 'ava';
 
 import { startGauges } from '../../../agent/api/gauges.js';
@@ -20,7 +20,7 @@ const problem = (why: string): { what: string; why: string; fix: string } => ({
   fix: 'See to it.',
 });
 
-test('a node that was thrown out, or whose name is taken, is not ready', (t) => {
+test('a node that was removed, or whose name is taken, is not ready', (t) => {
   const problems = new Problems();
   const readiness = new AgentReadiness(problems);
   t.deepEqual(readiness.now(), { ready: false, reason: 'the agent is starting' });
@@ -41,7 +41,7 @@ async function eventually(holds: () => boolean): Promise<void> {
   for (let i = 0; i < 200 && !holds(); i++) await new Promise((resolve) => setTimeout(resolve, 10));
 }
 
-test('what is done with the first list is done again until it works', async (t) => {
+test('the work after the first list is retried until it succeeds', async (t) => {
   const store = new FakeStore({ synced: false });
   const problems = new Problems();
   const readiness = new AgentReadiness(problems);
@@ -81,21 +81,21 @@ test('what is done with the first list is done again until it works', async (t) 
   store.sync();
   await eventually(() => times > 2);
   t.true(times > 2);
-  const reason = 'what etcd remembers of this node: it could not be taken up: etcd went away';
+  const reason = 'the records of this node in etcd: they could not be restored: etcd went away';
   t.deepEqual(readiness.now(), { ready: false, reason });
   store.putNode({ name: 'b', instance: 'b', publicIp: '192.0.2.2', version: '1', startedAt: '' });
   await eventually(() => handled > 0);
-  t.is(handled, 1, 'changes do not wait for it');
+  t.is(handled, 1, 'changes do not wait for the first list');
   works = true;
   await eventually(() => readiness.now().ready);
   t.deepEqual(readiness.now(), { ready: true });
   t.deepEqual(problems.list(), []);
   const done = times;
   await new Promise((resolve) => setTimeout(resolve, 100));
-  t.is(times, done, 'and then no more');
+  t.is(times, done, 'and not after it succeeded');
 });
 
-test('weft_problems counts what `weft status` lists', async (t) => {
+test('weft_problems counts the problems that `weft status` lists', async (t) => {
   const store = new FakeStore();
   const problems = new Problems();
   const metrics = agentMetrics();

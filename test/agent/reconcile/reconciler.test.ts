@@ -1,5 +1,7 @@
-// The reconciler against a kernel that is only modelled: a record costs its own steps, damage is put right, what keeps
-// coming back is reported, and nothing is pruned before the records are complete.
+// The reconciler against a fake kernel.
+//
+// A record costs its own steps, damage is repaired, repeated damage is reported, and nothing is pruned before the records are
+// complete.
 import test from 'ava';
 
 import { Desired } from '../../../agent/reconcile/desired.js';
@@ -45,7 +47,7 @@ async function running(options: { prune: boolean; onSandboxGone?: (record: Sandb
   );
   if (options.prune) reconciler.allowPruning();
   await reconciler.start();
-  // The first rules of the model's firewall count as a repair.
+  // The first rules of the fake firewall count as a repair.
   metrics.totals.repaired = 0;
   return { kernel, reconciler, problems, totals: metrics.totals };
 }
@@ -71,7 +73,7 @@ test('a record costs its own objects and nothing else', async (t) => {
   t.is(totals.repaired, 0);
 });
 
-test('damage is put right soon, and counted', async (t) => {
+test('damage is repaired soon and counted', async (t) => {
   const { kernel, reconciler, totals } = await running({ prune: true });
   t.teardown(() => reconciler.stop());
   kernel.breakByHand.delete(ROUTE);
@@ -81,7 +83,7 @@ test('damage is put right soon, and counted', async (t) => {
   t.is(totals.repaired, 1);
 });
 
-test('what keeps coming back is reported, and left to the regular comparison', async (t) => {
+test('damage that recurs is reported and left to the regular comparison', async (t) => {
   const { kernel, reconciler, problems, totals } = await running({ prune: true });
   t.teardown(() => reconciler.stop());
   for (let i = 1; i <= 5; i++) {
@@ -97,14 +99,14 @@ test('what keeps coming back is reported, and left to the regular comparison', a
   t.true(await there(kernel, ROUTE));
 });
 
-/** Settles when the rules are as weft wants them, or after a second. */
+/** Settles when the rules are as desired, or after a second. */
 const rulesBack = (kernel: FakeKernel): Promise<void> =>
   eventually(() => kernel.firewall.rules !== undefined);
 
-test('rules that are flushed again and again are reported, and left to the regular comparison', async (t) => {
+test('rules that are flushed repeatedly are reported and left to the regular comparison', async (t) => {
   const { kernel, reconciler, problems } = await running({ prune: true });
   t.teardown(() => reconciler.stop());
-  // The first rules of the model's firewall count, too.
+  // The first rules of the fake firewall count, too.
   for (let i = 2; i <= 5; i++) {
     kernel.flushFirewall();
     await rulesBack(kernel);
@@ -122,7 +124,7 @@ test('rules that are flushed again and again are reported, and left to the regul
   t.not(kernel.firewall.rules, undefined);
 });
 
-test('what one flush takes counts as one change, however many rules it was', async (t) => {
+test('one flush counts as one change, for any number of rules', async (t) => {
   const { kernel, reconciler, problems, totals } = await running({ prune: true });
   t.teardown(() => reconciler.stop());
   await reconciler.compare('asked');
@@ -134,7 +136,7 @@ test('what one flush takes counts as one change, however many rules it was', asy
   t.false(problems.list().some(({ why }) => why.includes('5 times within a minute')));
 });
 
-test('somebody else’s rules cost a look at weft’s and no comparison of everything', async (t) => {
+test('a change of another program’s rules costs a check of weft’s rules and no full comparison', async (t) => {
   const { kernel, reconciler } = await running({ prune: true });
   t.teardown(() => reconciler.stop());
   await kernel.settled();
@@ -152,7 +154,7 @@ test('somebody else’s rules cost a look at weft’s and no comparison of every
   t.is(comparisons, 0);
 });
 
-test('a step that the kernel refuses is a problem until it works', async (t) => {
+test('a step that the kernel refuses is a problem until it succeeds', async (t) => {
   const { kernel, reconciler, problems } = await running({ prune: true });
   t.teardown(() => reconciler.stop());
   kernel.failSteps((step) => step.do === 'put' && step.object.kind === 'route', 2);
@@ -165,7 +167,7 @@ test('a step that the kernel refuses is a problem until it works', async (t) => 
   t.deepEqual(problems.list(), []);
 });
 
-test('what the kernel goes on refusing is no repair, and nobody is blamed for it', async (t) => {
+test('a step that the kernel keeps refusing is no repair and no drift', async (t) => {
   const { kernel, reconciler, problems, totals } = await running({ prune: true });
   t.teardown(() => reconciler.stop());
   kernel.failSteps((step) => step.do === 'put' && step.object.kind === 'route', 8, 'EACCES');
@@ -181,7 +183,7 @@ test('what the kernel goes on refusing is no repair, and nobody is blamed for it
   t.deepEqual(problems.list(), []);
 });
 
-test('leftovers stay until the records are complete, then they go', async (t) => {
+test('leftovers are deleted once the records are complete, not before', async (t) => {
   const { kernel, reconciler } = await running({ prune: false });
   t.teardown(() => reconciler.stop());
   const stale = compilePeer(of, lease(of.network, 9));
@@ -195,7 +197,7 @@ test('leftovers stay until the records are complete, then they go', async (t) =>
   t.false(await there(kernel, routeKey('10.100.9.0/24')));
 });
 
-test('an attach works inside only when the node’s side is there, however slowly that comes', async (t) => {
+test('an attach changes the container only after the node’s side exists, however slow that is', async (t) => {
   const { kernel, reconciler } = await running({ prune: true });
   t.teardown(() => reconciler.stop());
   kernel.addContainer('/run/netns/c1');
@@ -203,7 +205,7 @@ test('an attach works inside only when the node’s side is there, however slowl
   t.teardown(() => namespace.close());
   const record = endpoint(of, '0000000000000001', 2, '/run/netns/c1', { sandbox });
   const { host, container } = compileEndpoint(of, record);
-  // What takes longer than a turn lets others have theirs.
+  // A step that takes longer than a turn lets other work run.
   kernel.beforeApply = (steps) =>
     steps.some((step) => step.do === 'create-link')
       ? new Promise((resolve) => setTimeout(resolve, 20))
@@ -215,7 +217,7 @@ test('an attach works inside only when the node’s side is there, however slowl
   t.true((await namespace.observe([])).objects.has(linkKey('eth0')));
 });
 
-test('a tunnel that was renamed comes back as soon as what is left of it is gone', async (t) => {
+test('a renamed tunnel is restored as soon as its remains are deleted', async (t) => {
   const { kernel, reconciler, problems } = await running({ prune: true });
   t.teardown(() => reconciler.stop());
   const tunnel = compileNetwork(of).find((object) => object.kind === 'link' && object.type === 'vxlan');
@@ -235,7 +237,7 @@ test('a tunnel that was renamed comes back as soon as what is left of it is gone
   t.true(comparisons < 8, `${comparisons} comparisons`);
 });
 
-test('a container that cannot be opened now keeps nobody else from being put right', async (t) => {
+test('a container that cannot be opened now does not keep others from being repaired', async (t) => {
   const { kernel, reconciler, problems } = await running({ prune: true });
   t.teardown(() => reconciler.stop());
   const paths = [1, 2, 3].map((i) => `/run/netns/c${i}`);
@@ -271,7 +273,7 @@ test('a container that cannot be opened now keeps nobody else from being put rig
   t.deepEqual(problems.list(), []);
 });
 
-test('a container whose namespace may not be opened is not gone: it stays, as a problem', async (t) => {
+test('a container whose namespace may not be opened stays, as a problem', async (t) => {
   const gone: SandboxKey[] = [];
   const { kernel, reconciler, problems } = await running({
     prune: true,
@@ -306,7 +308,7 @@ test('a container whose namespace may not be opened is not gone: it stays, as a 
   );
 });
 
-test('a way to fe80::/64 that was put back fits, whichever of the networks it belongs to', (t) => {
+test('a restored route to fe80::/64 fits, on the link of any network', (t) => {
   const desired = new Desired();
   const links = ['wfbr4097', 'wfbr4098', 'wfbr4099'];
   for (const link of links)
@@ -321,7 +323,7 @@ test('a way to fe80::/64 that was put back fits, whichever of the networks it be
   t.deepEqual(links.map(told), [false, false, true]);
 });
 
-test('the records of a network are those of its own, whatever anything is called', async (t) => {
+test('the records of a network are its own only, for any name', async (t) => {
   const { reconciler } = await running({ prune: true });
   t.teardown(() => reconciler.stop());
   const forwarding = { kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' } as const;
@@ -337,12 +339,12 @@ test('the records of a network are those of its own, whatever anything is called
   t.deepEqual(reconciler.recordsOf('on'), keys.slice(0, 2));
   await reconciler.set(reconciler.recordsOf('on').map((key) => [key, undefined] as const));
   t.deepEqual(reconciler.recordsOf('on'), []);
-  t.true(reconciler.wants(objectKey(forwarding)), 'the others want it still');
+  t.true(reconciler.wants(objectKey(forwarding)), 'the other networks still want it');
   await reconciler.set(new RecordMap(keys.map((key) => [key, undefined] as const)));
   t.false(reconciler.wants(objectKey(forwarding)));
 });
 
-test('what is changed again and again in a container is a problem of its endpoint, and ends with it', async (t) => {
+test('repeated drift in a container is a problem of its endpoint and ends with it', async (t) => {
   const { kernel, reconciler, problems } = await running({ prune: true });
   t.teardown(() => reconciler.stop());
   const hands = kernel.addContainer('/run/netns/c1');

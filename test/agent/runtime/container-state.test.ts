@@ -1,4 +1,4 @@
-// What is remembered of containers: read again as it was written, torn files aside, logs bounded; and which process is which.
+// State files of containers, bounded logs, and the identity of processes.
 import { spawn } from 'node:child_process';
 import {
   appendFileSync,
@@ -59,7 +59,7 @@ const record: ContainerRecord = {
   startedAt: '2026-11-21T00:00:00Z',
 };
 
-test('a record is read again as it was written, and a torn one is put aside', (t) => {
+test('a record is read as it was written, and a torn one is put aside', (t) => {
   const path = folder(t);
   const state = new ContainerState(path, join(path, 'run'));
   t.deepEqual(state.load(), { records: [], torn: [] });
@@ -75,7 +75,7 @@ test('a record is read again as it was written, and a torn one is put aside', (t
   t.deepEqual(state.load(), { records: [], torn: [] });
 });
 
-test('the files of a run: shared with who joins it, and no number is read out of nonsense', (t) => {
+test('the files of a run are shared with joining containers, and no number is parsed from nonsense', (t) => {
   const path = folder(t);
   const state = new ContainerState(path, join(path, 'run'));
   const [a, b] = ['aaaaaaaaaaaaaaaa', 'bbbbbbbbbbbbbbbb'];
@@ -93,7 +93,7 @@ test('the files of a run: shared with who joins it, and no number is read out of
   t.deepEqual(state.folders(), [state.folderOf(b)]);
 });
 
-test('a log that has grown too long keeps its end beside it, and goes on', (t) => {
+test('a log that is too long keeps its end in LOG.1 and continues', (t) => {
   const log = join(folder(t), 'log');
   trimLog(log, 10);
   writeFileSync(log, '0123456789');

@@ -1,5 +1,6 @@
-// Containers whose state cannot be written down when their command ends: what was wanted for that case is done all the same,
-// it is told, and it is written down when it can be.
+// Containers whose state cannot be written when their command ends.
+//
+// The requested restart or removal happens all the same, a problem is reported, and the state is written once that is possible.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -24,15 +25,15 @@ interface World {
   containers: Containers;
   problems: Problems;
   command: ChildProcess;
-  /** How often an attachment was to be taken off: once when it ends, and once with each start. */
+  /** Number of detach calls: one at its end, and one with each start. */
   detaches: () => number;
   refuse: (error: Error | undefined) => void;
   saved: () => ContainerRecord;
-  /** Nothing can be written in the state directory. Answers how that is mended. */
+  /** Makes the state directory unwritable. @returns repairs it */
   breakState: () => () => void;
 }
 
-/** An agent that finds a container running. */
+/** An agent that starts while a container runs. */
 function running(t: ExecutionContext, more: Partial<ContainerRecord>): World {
   const folder = mkdtempSync(join(tmpdir(), 'weft-containers-'));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
@@ -92,7 +93,7 @@ function running(t: ExecutionContext, more: Partial<ContainerRecord>): World {
   };
 }
 
-test('--restart always: started again although the end cannot be written down', async (t) => {
+test('--restart always restarts a container although its end cannot be written', async (t) => {
   const { containers, problems, command, detaches, breakState } = running(t, { restart: 'always' });
   breakState();
   command.kill('SIGKILL');
@@ -101,47 +102,47 @@ test('--restart always: started again although the end cannot be written down', 
   t.true(problems.list().some(({ why, fix }) => why.includes('/containers') && fix.includes('writable')));
 });
 
-test('how a container ended is written down as soon as it can be', async (t) => {
+test('the exit status of a container is written as soon as possible', async (t) => {
   const { containers, problems, command, saved, breakState } = running(t, {});
   const mend = breakState();
   command.kill('SIGKILL');
   await until('it has ended', () => containers.get('web').phase === 'exited');
-  await until('it is told', () => problems.list().length === 1);
+  await until('it is a problem', () => problems.list().length === 1);
   mend();
-  await until('it is told no more', () => problems.list().length === 0);
+  await until('its problem is cleared', () => problems.list().length === 0);
   t.is(saved().exitCode, 7);
   t.is(saved().process, undefined);
 });
 
-test('a container whose end cannot be settled is told, looked after slowly, and settled later', async (t) => {
+test('a container whose end cannot be settled is a problem, retried slowly and settled later', async (t) => {
   const { containers, problems, command, detaches, refuse, saved } = running(t, {});
   const began = performance.now();
   refuse(failedPrecondition('the state directory /s cannot be used: EROFS', 'Make it writable.'));
   command.kill('SIGKILL');
-  await until('it is told', () => problems.list().some(({ why }) => why.includes('EROFS')));
+  await until('it is a problem', () => problems.list().some(({ why }) => why.includes('EROFS')));
   await new Promise((resolve) => setTimeout(resolve, 500));
-  // It is looked at every 10 ms.
-  t.true(detaches() <= 1 + (performance.now() - began) / AGAIN_MS, 'not tried again at once');
+  // Its process is polled every 10 ms.
+  t.true(detaches() <= 1 + (performance.now() - began) / AGAIN_MS, 'not retried at once');
   t.is(containers.get('web').phase, 'running');
-  // As the state directory is writable again, the endpoint is gone.
+  // Once the state directory is writable again, the endpoint is absent.
   refuse(Object.assign(failedPrecondition('gone'), { code: 'NOT_FOUND' }));
   await until('it has ended', () => containers.get('web').phase === 'exited');
   t.deepEqual(problems.list(), []);
   t.is(saved().exitCode, 7);
 });
 
-test('--rm: nothing is forgotten before it can be', async (t) => {
+test('--rm keeps the record until it can be deleted', async (t) => {
   const { containers, problems, command, breakState } = running(t, { remove: true });
   const mend = breakState();
   command.kill('SIGKILL');
-  await until('it is told', () => problems.list().length === 1);
+  await until('it is a problem', () => problems.list().length === 1);
   t.is(containers.list(true).length, 1);
   mend();
   await until('it is gone', () => containers.list(true).length === 0);
   t.deepEqual(problems.list(), []);
 });
 
-test('a stop that cannot be written down changes nothing', async (t) => {
+test('a stop that cannot be written changes nothing', async (t) => {
   const { containers, command, breakState } = running(t, { restart: 'always' });
   const mend = breakState();
   const refused = await t.throwsAsync<WeftError>(containers.stopContainer('web', 0));

@@ -1,8 +1,8 @@
-// The state directory of release 0.1: every file of it is read, and written again as that release reads it.
+// The state directory of release 0.1 is read, and written as it reads it.
 //
-// The files in release-0.1/ are an agent's of that release, with an overlay, a bridge and a parent's LAN, endpoints on each, a
-// reservation and a network of Docker's, pipework attachments, a loan and a container of `weft run`. Only host names, the boot
-// id and the container's environment were made plain.
+// An agent of that release wrote the files in release-0.1/, with an overlay, a bridge and a parent's LAN, endpoints on each, a
+// reservation, a network of Docker's, pipework attachments, a loan and a container of `weft run`. Only host names, the boot
+// id and the container's environment were replaced.
 import {
   cpSync,
   existsSync,
@@ -51,7 +51,7 @@ function withManagers(files: ReturnType<typeof contents>): ReturnType<typeof con
   );
 }
 
-/** By path: what each file says, but for the lease id of etcd, which no reader ever took from there. */
+/** The content of each file by path, but for the lease id of etcd, which no reader ever used. */
 function contents(folder: string): Record<string, unknown> {
   const names = readdirSync(folder, { recursive: true, encoding: 'utf8' }).toSorted();
   return Object.fromEntries(
@@ -110,7 +110,7 @@ test('every file of release 0.1 is read, and written as that release reads it', 
   t.deepEqual(contents(path), withManagers(before));
 });
 
-test('a loan of an earlier boot is dropped, and a resolv.conf of release 0.1 is given back', (t) => {
+test('a loan of an earlier boot is dropped, and a resolv.conf of release 0.1 is restored', (t) => {
   const path = copy(t);
   t.deepEqual(new InterfaceLoanFiles(path, 'another').list(), []);
   t.false(existsSync(join(path, 'ports', 'eth1.json')));

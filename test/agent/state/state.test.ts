@@ -1,4 +1,4 @@
-// The state directory: what is written is read again as the same, and what cannot be read is put aside and reported.
+// The state directory: round trips, and unreadable files that are put aside.
 import {
   chmodSync,
   existsSync,
@@ -34,7 +34,7 @@ const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value));
 const blue = network('blue', 4097, 100, true);
 const one = endpoint(membership(blue), '0123456789abcdef', 2, '/run/netns/c1');
 
-test('what is saved is loaded as the same, and the instance stays', (t) => {
+test('saved records are loaded unchanged, and the instance stays', (t) => {
   const path = folder(t);
   const first = new State(path);
   const fresh = first.load();
@@ -46,7 +46,7 @@ test('what is saved is loaded as the same, and the instance stays', (t) => {
   t.false(again.fresh);
   t.is(again.instance, fresh.instance);
   t.deepEqual(again.endpoints, [one]);
-  // Written as text and read again: the same in every field.
+  // A round trip through text keeps every field.
   t.deepEqual(plain(again.networks), plain([{ network: blue, lease: lease(blue, 1), granted }]));
   t.true(again.networks[0]?.network.subnet.equals(blue.subnet));
   first.deleteEndpoint(one.id);
@@ -90,7 +90,7 @@ test('a network’s file of version 0.1 is read, and written again as it was', (
   t.is(readFileSync(file, 'utf8'), text);
 });
 
-test('a config is kept as it was written, with what weft does not know', (t) => {
+test('a config is kept as it was written, with unknown fields', (t) => {
   const text = '{"Network":"10.100.0.0/16","Future":{"a":[1]},"Backend":{"Type":"vxlan","Mood":"good"}}';
   const path = folder(t);
   const state = new State(path);
@@ -107,7 +107,7 @@ for (const [what, text] of [
   ['of another shape', '{"id":"0123456789abcdef"}'],
   ['no JSON', '\0\0\0'],
 ] as const) {
-  test(`a file that is ${what} costs only itself`, (t) => {
+  test(`a file that is ${what} costs only its own record`, (t) => {
     const path = folder(t);
     const state = new State(path);
     state.load();
@@ -128,7 +128,7 @@ for (const [what, text] of [
   });
 }
 
-test('a directory that cannot be used is an error that names it', (t) => {
+test('an unusable directory is an error that names it', (t) => {
   const path = folder(t);
   writeFileSync(join(path, 'file'), '');
   const error = t.throws(() => new State(join(path, 'file')).load(), { instanceOf: WeftError });

@@ -1,4 +1,4 @@
-// What a TARGET means, with a Docker engine that answers as a real one does.
+// Resolving a TARGET, with a Docker engine that answers as a real one does.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -37,7 +37,7 @@ test.after.always(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-test('a path, a process, a Docker container, a word', async (t) => {
+test('a path, a process, a Docker container and a word are resolved', async (t) => {
   t.deepEqual(await resolveTarget('netns:/var/run/netns/c1', away), {
     canonical: 'netns:/run/netns/c1',
     path: '/run/netns/c1',
@@ -55,7 +55,7 @@ test('a path, a process, a Docker container, a word', async (t) => {
   t.deepEqual(canonicalForms('netns:/var/run/netns/web'), ['netns:/run/netns/web']);
 });
 
-test('the beginning of an id is what docker: means, and no bare word, which goes on to what has that name', async (t) => {
+test('an id prefix resolves after docker:, and not as a bare word, which is then a name elsewhere', async (t) => {
   const stranger = { canonical: 'docker:stranger', path: '/proc/4712/ns/net', name: 'stranger' };
   t.deepEqual(await resolveTarget('docker:c1', engine), stranger);
   t.deepEqual(await resolveTarget(`c1${'0'.repeat(62)}`, engine), stranger);
@@ -86,12 +86,12 @@ for (const [target, code, words] of [
   });
 }
 
-test('an engine that is away is named', async (t) => {
+test('an engine that does not answer is named', async (t) => {
   const error = await t.throwsAsync(resolveTarget('docker:web', away), { code: 'UNAVAILABLE' });
   t.true(error?.message.includes(away.socketPath));
 });
 
-test('what answers and is no engine is named, whatever it says', async (t) => {
+test('a server that is no Docker engine is named, for any response', async (t) => {
   const stranger = { socketPath: join(folder, 'stranger.sock') };
   let said = '';
   const other = createServer((_request, response) => response.end(said));

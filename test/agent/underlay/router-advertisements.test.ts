@@ -1,4 +1,4 @@
-// Links that ignore routers are a problem only where weft makes the host forward, and only until they listen again.
+// Links that ignore router advertisements, and next steps of refused steps.
 import test from 'ava';
 
 import { Problems } from '../../../agent/health/problems.js';
@@ -7,12 +7,12 @@ import { RouterAdvertisements } from '../../../agent/underlay/router-advertiseme
 import { silentLogger } from '../../../daemon/log.js';
 import { FakeKernel } from '../../fakes/kernel.js';
 
-test('a link that ignores routers is told of with what to do, until it listens again', async (t) => {
+test('a link that ignores router advertisements is a problem until it accepts them again', async (t) => {
   const kernel = new FakeKernel();
   const problems = new Problems();
   let forwards = false;
   const one = new RouterAdvertisements({ kernel, problems, log: silentLogger, forwards: () => forwards });
-  kernel.deaf = ['eth0', 'eth0.5'];
+  kernel.linksIgnoring = ['eth0', 'eth0.5'];
   await one.look();
   t.deepEqual(problems.list(), [], 'weft does not make this host forward');
   forwards = true;
@@ -23,7 +23,7 @@ test('a link that ignores routers is told of with what to do, until it listens a
   );
   t.true(problems.list()[0]?.fix.includes('sysctl net.ipv6.conf.eth0.accept_ra=2'));
   t.true(problems.list()[1]?.fix.includes('sysctl net.ipv6.conf.eth0/5.accept_ra=2'));
-  kernel.deaf = ['eth0'];
+  kernel.linksIgnoring = ['eth0'];
   await one.look();
   t.is(problems.list().length, 1);
   forwards = false;
@@ -31,14 +31,14 @@ test('a link that ignores routers is told of with what to do, until it listens a
   t.deepEqual(problems.list(), []);
 });
 
-test('what cannot be looked at is no problem of the operator’s', async (t) => {
+test('a failed check of links is not reported to the operator', async (t) => {
   const problems = new Problems();
   const kernel = { linksIgnoringRa: () => Promise.reject(new Error('netlink dump: ENOBUFS')) };
   await new RouterAdvertisements({ kernel, problems, log: silentLogger, forwards: () => true }).look();
   t.deepEqual(problems.list(), []);
 });
 
-test('a refusal says what to do, as far as it can be known', (t) => {
+test('a refused step has a next step, as far as the kernel’s error shows it', (t) => {
   const address = { kind: 'address', link: 'wfbr1', address: 'fd00::1/64' } as const;
   const sysctl = { kind: 'sysctl', path: 'net/ipv4/conf/eth0.5/forwarding', value: '1' } as const;
   const put = (object: typeof address | typeof sysctl, errno: string): string =>
