@@ -12,7 +12,7 @@ export interface RouteObject {
   onlink?: boolean;
   /** Preferred source address. */
   src?: string;
-  /** The link is the host's own, which the underlay rests on; every other link must be weft's. Not compared. */
+  /** The link is an unowned one that carries the underlay; every other link must be weft's. Not compared. */
   underlay?: boolean;
 }
 

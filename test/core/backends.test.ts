@@ -1,4 +1,4 @@
-// Backends: what every one of them must keep, and the plain routes of host-gw beside the lines of `ip` that they are.
+// Backends: the contract of all of them, and host-gw as `ip` lines.
 import test from 'ava';
 
 import { IpAddress, IpNetwork } from '../../core/address.js';
@@ -24,7 +24,7 @@ const networkWith = (backend: BackendType, name: string, third: number): Network
   networkOf({ name, backend, subnet: IpNetwork.parse(`10.${third}.0.0/16`) });
 
 for (const type of BACKEND_TYPES) {
-  test(`${type}: a config is written as flannel's Backend and reads back the same`, (t) => {
+  test(`${type}: a config encodes as flannel's Backend and decodes to the same`, (t) => {
     const text = encodeConfig({
       ...networkWith(type, 'blue', 100),
       ...(type === 'vxlan' && { vni: 7 }),
@@ -37,7 +37,7 @@ for (const type of BACKEND_TYPES) {
     t.is(isBridged(given) ? undefined : given.backend, type, 'flannel takes the type in any case');
   });
 
-  test(`${type}: what its devices belong to, and an MTU that leaves room for its headers`, (t) => {
+  test(`${type}: owners of its devices, and an MTU that leaves room for its headers`, (t) => {
     const { devices, overhead } = backendOf(type);
     const linksOf = (network: Network): string[] => {
       const membership = membershipOf(network);
@@ -69,7 +69,7 @@ for (const type of BACKEND_TYPES) {
   });
 }
 
-test('a backend is served, or known and not served', (t) => {
+test('a backend is supported, or known and not supported', (t) => {
   t.deepEqual(
     BACKEND_TYPES.filter((type) => UNSERVED_BACKENDS.includes(type)),
     [],
@@ -160,7 +160,7 @@ test('host-gw: an address that a peer uses outside its subnet', (t) => {
   ]);
 });
 
-test('host-gw: the firewall knows its bridge, no tunnel and no port', (t) => {
+test('host-gw: the firewall has its bridge, no tunnel and no port', (t) => {
   const { networks, tunnelPorts } = compileFirewall([membershipOf(gw), membershipOf(overlay())]);
   t.deepEqual(
     networks.map(({ name, links, tunnels }) => [name, links, tunnels]),
@@ -172,7 +172,7 @@ test('host-gw: the firewall knows its bridge, no tunnel and no port', (t) => {
   t.deepEqual(tunnelPorts, [8472]);
 });
 
-test('host-gw: a port that leads to another node’s container shows it this node, so that the answer comes back', (t) => {
+test('host-gw: traffic to a port of another node’s container is masqueraded, so that replies return', (t) => {
   const published = { hostIp: '0.0.0.0', hostPort: 80, port: 80, protocol: 'tcp', everywhere: true } as const;
   const away = (network: Network, ip: string) =>
     compilePort(membershipOf(network), endpointOf(network, ip, { node: 'n2' }), published).map(
@@ -182,7 +182,7 @@ test('host-gw: a port that leads to another node’s container shows it this nod
   t.deepEqual(away(overlay(), '10.100.2.5/24'), ['themselves']);
 });
 
-test('host-gw: an internal network is refused, for its packets come by the hosts’ own link', (t) => {
+test('host-gw: an internal network is refused, since its packets use the hosts’ own link', (t) => {
   const spec = {
     name: 'gw',
     backend: 'host-gw',

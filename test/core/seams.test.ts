@@ -1,5 +1,7 @@
-// The seams hold: no code outside core/backends asks for a backend's name, and none outside core/drivers for a driver's. What
-// differs between them is a field or a method there, so that a new one is one file and one entry.
+// Seams: backend and driver names are compared only in their folders.
+//
+// No code outside core/backends compares a backend's name, and none outside core/drivers a driver's. Differences between them
+// are fields and methods there, so that a new one is one file and one entry.
 import test from 'ava';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -26,7 +28,7 @@ const RULES: { what: string; home: string; pattern: RegExp }[] = [
   { what: 'a VNI or VTEP is read', home: 'core/backends/', pattern: /\.v(?:ni|tep6?)\b/ },
 ];
 
-/** Where these words mean something else, or the API's fields themselves. */
+/** Lines where these words mean something else, or are fields of the API. */
 const ALLOWED: { path: RegExp; line: RegExp; why: string }[] = [
   {
     path: /^(?:agent\/kernel|core\/objects|core\/plan)/,
@@ -45,7 +47,11 @@ const ALLOWED: { path: RegExp; line: RegExp; why: string }[] = [
     why: 'a field of the API',
   },
   { path: /^cli\//, line: /network\.vni/, why: 'a field of the API, shown' },
-  { path: /^plugin\/cnm\/network-spec\.ts$/, line: /options\.vni/, why: 'an option of docker network create' },
+  {
+    path: /^plugin\/cnm\/network-spec\.ts$/,
+    line: /options\.vni/,
+    why: 'an option of docker network create',
+  },
   { path: /^daemon\//, line: /kind/, why: 'protocols of settings and ports, not backends' },
 ];
 
@@ -57,7 +63,7 @@ function* sources(folder: string): Generator<string> {
   }
 }
 
-/** UDP is a protocol as well as a backend: everywhere in weft a port's, never a network's. */
+/** UDP is a protocol as well as a backend: outside core/backends it is always a port's protocol. */
 const isProtocol = (line: string): boolean => /protocol|transport|'tcp'/i.test(line);
 
 for (const { what, home, pattern } of RULES) {

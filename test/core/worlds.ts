@@ -73,7 +73,7 @@ const bridgedShape = fc.record({
   }),
 });
 
-/** An overlay without tunnels: some peers are on the link, some are not. */
+/** An overlay without tunnels, whose peers are partly on-link. */
 const plainShape = fc.record({
   dual: fc.boolean(),
   exposed: fc.boolean(),
@@ -359,10 +359,10 @@ export async function doTo(
   }
 }
 
-/** The links of the host that networks leave through, and its addresses on the underlay. */
+/** Host links that are parent links of networks, and the host's underlay addresses. */
 export function addParents(kernel: FakeKernel): void {
   const hand = kernel.breakByHand;
-  // What the underlay rests on.
+  // The underlay's link.
   hand.put({ kind: 'address', link: 'eth0', address: '192.0.2.1/24' });
   hand.put({ kind: 'address', link: 'eth0', address: '2001:db8::1/64' });
   hand.addLink(NIC, 'ethernet');
