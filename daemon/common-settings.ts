@@ -10,7 +10,7 @@ export const PREFIX = setting(keyPrefix, {
 
 export const DOCKER = setting(engineUrl, {
   default: 'unix:///run/docker.sock',
-  help: 'the engine that TARGET docker:NAME means',
+  help: 'Docker engine that TARGET docker:NAME refers to',
   group: 'Node',
 });
 

@@ -1,4 +1,6 @@
-// Handlers of the agent's API, the same for its socket and for what the controller asks on behalf of others.
+// Handlers of the agent's API.
+//
+// They are the same for its socket and for requests that the controller forwards.
 import type { Store } from '../../store/store.js';
 import { parseDetach, type AgentApi } from './server.js';
 import {

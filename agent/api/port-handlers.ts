@@ -1,4 +1,4 @@
-// Handlers for published ports: which endpoint a word means, and which ports are open on this node.
+// Handlers for published ports: publish, unpublish and list.
 import { failedPrecondition, invalidArgument, notFound } from '../../core/errors.js';
 import { parseNetworkName } from '../../core/network.js';
 import { matchesFilter, parsePublishedFilter } from '../../core/publish.js';

@@ -28,8 +28,8 @@ import type { NameApi } from '../dns/index.js';
 import type { Endpoint, Status } from '../../proto/gen/weft/v1/types.js';
 
 /**
- * What can be asked of this agent: by its socket, and by the controller on behalf of others. A signal ends what waits; what
- * was done so far is rolled back.
+ * The agent's API: for its socket, and for requests that the controller forwards. A signal ends a wait, and what was done so
+ * far is rolled back.
  */
 export interface AgentApi {
   attach(request: AttachRequest, signal: AbortSignal): Promise<Endpoint>;

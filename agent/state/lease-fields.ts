@@ -1,4 +1,6 @@
-// A lease in state files: its fields as they are, what its backend publishes under names of the backend's.
+// Schema and encoding of a lease in state files.
+//
+// Its fields keep their names; the backend's data has the names that the backend gives it.
 import { z } from 'zod';
 
 import { backendOf, BACKEND_TYPES, isBackend } from '../../core/backends/index.js';
@@ -36,7 +38,7 @@ export const leaseSchema = z
       const end = codec === undefined ? undefined : fields[codec.savedAs[family]];
       if (end !== undefined) data[family] = end;
     }
-    // In the place of the fields that it is made from: what is read and written again is the same text.
+    // In the position of the fields that it is made from, so that reading and writing gives the same text.
     return Object.fromEntries(
       Object.entries(fields)
         .filter(([name]) => !Object.hasOwn(dataFields, name))

@@ -88,7 +88,7 @@ const reservationSchema = z.object({
   id: z.string().regex(/^[0-9a-f]{16}$/),
   network: savedName,
   ip: interfaceText,
-  // Release 0.1 has none but Docker's.
+  // Release 0.1 has only Docker's.
   manager: z.enum(MANAGERS).default('docker'),
   createdAt: z.string(),
 });
@@ -97,7 +97,7 @@ export const savedReservation = (value: unknown): Reservation => reservationSche
 // zod sets absent optional keys to `undefined`; the records leave such keys out.
 export function savedNetwork(value: unknown): SavedNetwork {
   const { config, ...rest } = savedSchema.parse(value);
-  // Release 0.1 writes `docker` for what Docker made.
+  // Release 0.1 writes `docker` for networks that Docker made.
   const { docker, ...fields } = rest.network as Network & { docker?: boolean };
   const saved = withoutUndefined({
     ...rest,

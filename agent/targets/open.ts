@@ -1,10 +1,10 @@
-// Opening a container's network namespace for as long as something is done in it.
+// Opens a container's network namespace while work is done in it.
 import { invalidArgument, notFound, WeftError } from '../../core/errors.js';
 import type { Sandbox } from '../../core/records.js';
 import type { Kernel, KernelNamespace } from '../kernel/index.js';
 import type { Target } from './targets.js';
 
-/** @throws WeftError NOT_FOUND where it is gone, INVALID_ARGUMENT where it is the network of the host itself */
+/** @throws WeftError NOT_FOUND where the namespace is absent, INVALID_ARGUMENT where it is the network of the host itself */
 export async function inSandbox<T>(
   kernel: Pick<Kernel, 'openNamespace'>,
   target: Target,

@@ -61,7 +61,7 @@ function fromLink(link: UnderlayLink, links: readonly UnderlayLink[]): Underlay 
 const addressesOf = (link: UnderlayLink): IpAddress[] =>
   link.addresses.map((text) => parseInterface(text).address);
 
-/** An address that stands for itself has no neighbours. */
+/** Prefixes of a link's addresses. A full-length prefix has no neighbours. */
 const prefixesOf = ({ name, addresses }: UnderlayLink): OnLink[] =>
   addresses.flatMap((text) => {
     const { address, length } = parseInterface(text);

@@ -106,7 +106,7 @@ export class Peers {
     );
   }
 
-  /** One lease for each other node, by public address: one by which it is reached, where there is any. */
+  /** One lease of each other node, by public address: a reachable one if any. */
   #peers(): Map<string, Peer> {
     const { store, memberships } = this.options;
     const peers = new Map<string, Peer>();
@@ -157,7 +157,7 @@ export class Peers {
     for (const [publicIp, peer] of peers) {
       const { node, network } = peer.lease;
       if (node === undefined || !this.options.store.view.alive.has(node)) continue;
-      const what = `the way to node ${node} (${publicIp})`;
+      const what = `the path to node ${node} (${publicIp})`;
       if ('unreachable' in peer.probe) {
         problems.set(node, {
           what,

@@ -19,7 +19,7 @@ import { Upkeep } from './upkeep.js';
 const settings = {
   'cnm-socket': setting(orNone(path('PATH')), {
     default: '/run/docker/plugins/weft.sock',
-    help: 'where Docker’s engine looks for weft as a network driver; none turns it off',
+    help: 'socket of the network driver for Docker’s engine; none turns it off',
     group: 'Node',
   }),
   docker: DOCKER,

@@ -13,7 +13,7 @@ import { attached, path, request, startNode } from './node.js';
 
 const TORN = { code: 'UNAVAILABLE', message: /torn.*etcd/ };
 
-test('no address is given out in any way while a torn file may say that it is in use', async (t) => {
+test('no manager allocates an address that a torn file may hold', async (t) => {
   const before = await startNode(t);
   const { id, ip } = await attached(before, 'c1');
   await until('etcd has the endpoint', () => before.store.view.endpoints.get('blue')?.has(id));

@@ -194,7 +194,7 @@ export class FakeKernel implements Kernel {
     },
   ];
   /** What `linksIgnoringRa` answers. */
-  linksIgnoring: string[] = [];
+  ignoringRa: string[] = [];
   /** What `parentLink` answers. */
   readonly parents = new Map<string, ParentLink>();
   /** What `capabilities` answers. */
@@ -326,7 +326,7 @@ export class FakeKernel implements Kernel {
 
   async linksIgnoringRa(): Promise<string[]> {
     await Promise.resolve();
-    return this.linksIgnoring;
+    return this.ignoringRa;
   }
 
   async parentLink(name: string): Promise<ParentLink | undefined> {

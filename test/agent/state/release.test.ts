@@ -37,7 +37,7 @@ function copy(t: ExecutionContext): string {
   return path;
 }
 
-/** What this release adds: who manages endpoints and reservations, and who made a network. */
+/** Adds the fields of this release: the manager of endpoints and reservations, and the maker of a network. */
 function withManagers(files: ReturnType<typeof contents>): ReturnType<typeof contents> {
   return Object.fromEntries(
     Object.entries(files).map(([name, value]) => {
@@ -106,7 +106,7 @@ test('every file of release 0.1 is read, and written as that release reads it', 
   for (const network of plugin.networks.list()) plugin.networks.put(network);
   for (const endpoint of plugin.endpoints.list()) plugin.endpoints.put(endpoint);
 
-  // Every field of release 0.1 is there again, but for the networks' `docker`, which their config has, too.
+  // Every field of release 0.1 is present again, but for the networks' `docker`, which their config has, too.
   t.deepEqual(contents(path), withManagers(before));
 });
 

@@ -54,7 +54,7 @@ test('saved records are loaded unchanged, and the instance stays', (t) => {
   t.like(new State(path).load(), { endpoints: [], networks: [], torn: [] });
 });
 
-test('a network’s file of version 0.1 is read, and written again as it was', (t) => {
+test('a network’s file of version 0.1 is read, and written as it was', (t) => {
   const config =
     '{"Network":"10.100.0.0/16","SubnetLen":24,"EnableIPv6":true,"IPv6Network":"fd42:100::/48","IPv6SubnetLen":64,"Backend":{"Type":"vxlan","VNI":4097,"Port":8472},"Weft":{"Internal":false,"Masquerade":true}}';
   const lease = {
@@ -227,7 +227,7 @@ test('an instance file that holds no id is put aside and reported', (t) => {
   t.like(new State(path).load(), { instance, fresh: false, torn: [] });
 });
 
-test('files of release 0.1: what they say of Docker', (t) => {
+test('the Docker fields in files of release 0.1 are read', (t) => {
   const path = folder(t);
   const state = new State(path);
   state.load();
@@ -252,7 +252,7 @@ test('files of release 0.1: what they say of Docker', (t) => {
   t.is(loaded.networks[0]?.network.madeBy, 'docker');
 });
 
-test('an agent of release 0.1 finds the door of Docker’s endpoints', (t) => {
+test('an agent of release 0.1 finds its field for Docker’s endpoints', (t) => {
   const path = folder(t);
   const state = new State(path);
   state.load();

@@ -12,7 +12,7 @@ test('a link that ignores router advertisements is a problem until it accepts th
   const problems = new Problems();
   let forwards = false;
   const one = new RouterAdvertisements({ kernel, problems, log: silentLogger, forwards: () => forwards });
-  kernel.linksIgnoring = ['eth0', 'eth0.5'];
+  kernel.ignoringRa = ['eth0', 'eth0.5'];
   await one.look();
   t.deepEqual(problems.list(), [], 'weft does not make this host forward');
   forwards = true;
@@ -23,7 +23,7 @@ test('a link that ignores router advertisements is a problem until it accepts th
   );
   t.true(problems.list()[0]?.fix.includes('sysctl net.ipv6.conf.eth0.accept_ra=2'));
   t.true(problems.list()[1]?.fix.includes('sysctl net.ipv6.conf.eth0/5.accept_ra=2'));
-  kernel.linksIgnoring = ['eth0'];
+  kernel.ignoringRa = ['eth0'];
   await one.look();
   t.is(problems.list().length, 1);
   forwards = false;
