@@ -34,7 +34,8 @@ export interface MembershipsOptions {
   problems: Problems;
   node: string;
   instance: string;
-  runDir: string;
+  /** Where the subnet.env files are; undefined: there are none. */
+  runDir: string | undefined;
   subnetTtlSeconds: number;
   underlay: () => Underlay;
   /** Until a subnet that could not be taken is asked for again, the first time. */
@@ -434,7 +435,7 @@ export class Memberships {
     this.#members.delete(name);
     await this.#listener?.left(name);
     this.options.state.deleteNetwork(name);
-    deleteSubnetEnv(this.options.runDir, name);
+    if (this.options.runDir !== undefined) deleteSubnetEnv(this.options.runDir, name);
     this.options.problems.clearScope(networkScope(name));
     // An endpoint that could not be removed keeps its own record.
     const records = this.options.reconciler.recordsOf(name).filter(({ kind }) => kind !== 'endpoint');
@@ -484,6 +485,7 @@ export class Memberships {
     const [failures] = await Promise.all([this.options.reconciler.set(records), firewall]);
     await this.#listener?.changed(name);
     const { runDir } = this.options;
+    if (runDir === undefined) return failures;
     await attempt(
       this.options,
       {

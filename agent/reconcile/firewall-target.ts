@@ -56,6 +56,11 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
     }
   }
 
+  /** What apply would change, in words; see FirewallDriver.difference. @throws WeftError FAILED_PRECONDITION */
+  async difference(): Promise<string[]> {
+    return this.options.kernel.firewall.difference(this.plan(await this.observe()));
+  }
+
   /** Rules of others change all day: a rule set that is contested waits for the regular comparison. */
   concerns(event: KernelEvent): boolean {
     return event.kind === 'firewall' && !this.drift.contested(RULES);
