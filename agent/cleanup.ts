@@ -6,6 +6,7 @@ import { join } from 'node:path';
 
 import { failedPrecondition, messageOf, unavailable, WeftError } from '../core/errors.js';
 import { plan } from '../core/plan.js';
+import { withDeadline } from '../daemon/deadline.js';
 import type { Logger } from '../daemon/log.js';
 import { answers } from '../daemon/unix-socket.js';
 import type { Store } from '../store/store.js';
@@ -47,7 +48,7 @@ export async function cleanup(options: CleanupOptions): Promise<void> {
 
   let storeError: unknown;
   try {
-    await store.synced(AbortSignal.any([options.signal, AbortSignal.timeout(STORE_MS)]));
+    await withDeadline(options.signal, STORE_MS, (signal) => store.synced(signal));
     await removeFromCluster(options);
   } catch (error) {
     if (!(error instanceof WeftError) || error.code !== 'NOT_FOUND') storeError = error;

@@ -7,23 +7,45 @@ import type { Plugin } from '../daemon/plugin-host.js';
 import { settingsOrExit } from '../daemon/settings.js';
 import { installShutdown } from '../daemon/shutdown.js';
 import { cleanup } from './cleanup.js';
+import { dryRun, formatDryRun } from './dry-run/index.js';
 import { checkPrivileges } from './kernel/index.js';
 import { agentProgramWith, agentSettingsFrom } from './settings.js';
-import { assemble, follow, open, openAccess, restore, serve, type Daemon } from './start/index.js';
+import {
+  assemble,
+  follow,
+  open,
+  openAccess,
+  restore,
+  serve,
+  underlaySettings,
+  type Daemon,
+} from './start/index.js';
+import { findUnderlay } from './underlay/index.js';
 
 /** `weft agent`. @param argv its arguments @param plugins mounted once the agent serves */
 export async function main(argv: readonly string[], plugins: readonly Plugin[] = []): Promise<void> {
   const settings = agentSettingsFrom(settingsOrExit(agentProgramWith(plugins), argv).values);
-  const log = createLogger({ level: settings.logLevel, format: settings.logFormat });
+  // A dry run is asked by a person or a script, who get the steps and what limits them.
+  const level = settings.dryRun && settings.logLevel !== 'debug' ? 'error' : settings.logLevel;
+  const log = createLogger({ level, format: settings.logFormat });
   const shutdown = installShutdown(log);
   // A caller's wider umask must not open the agent's files and sockets to others.
   process.umask(process.umask(0o077) | 0o022);
   try {
     checkPrivileges();
     const daemon = { settings, log, shutdown };
-    await (settings.cleanup ? runCleanup(daemon) : run(daemon, plugins));
+    await (settings.dryRun
+      ? runDryRun(daemon)
+      : settings.cleanup
+        ? runCleanup(daemon)
+        : run(daemon, plugins));
   } catch (error) {
     if (shutdown.signal.aborted) return;
+    if (settings.dryRun) {
+      const next = error instanceof WeftError && error.next !== undefined ? `${error.next}\n` : '';
+      process.stderr.write(`weft agent: ${messageOf(error)}\n${next}`);
+      return shutdown.end('the dry run failed', 1);
+    }
     log.error('the agent cannot go on', { error: error instanceof WeftError ? error : messageOf(error) });
     if (!(error instanceof WeftError)) log.debug('where it happened', { error });
     shutdown.end('a failure', 1);
@@ -36,6 +58,19 @@ async function run(daemon: Daemon, plugins: readonly Plugin[]): Promise<void> {
   await restore(opened, parts);
   const announcement = await serve(opened, parts, plugins);
   await follow(opened, parts, announcement);
+}
+
+async function runDryRun(daemon: Daemon): Promise<void> {
+  const { settings, shutdown } = daemon;
+  const { node, stateDir, join } = settings;
+  const { kernel, store } = await openAccess(daemon, { readOnly: true });
+  const underlay = findUnderlay(await kernel.underlayLinks(), underlaySettings(settings));
+  const { signal } = shutdown;
+  const found = await dryRun({ kernel, store, stateDir, node, join, underlay, signal });
+  process.stderr.write(found.notes.map((note) => `weft agent: ${note}\n`).join(''));
+  // A pipe takes it later than process.exit comes.
+  await new Promise((resolve) => process.stdout.write(formatDryRun(found, settings.output), resolve));
+  shutdown.end('the dry run is over', found.isComplete ? 0 : 1);
 }
 
 async function runCleanup(daemon: Daemon): Promise<void> {

@@ -90,6 +90,16 @@ export const agentSettings = {
     help: 'delete everything weft made on this node, release its leases, and exit',
     flagOnly: true,
   }),
+  'dry-run': setting(kinds.toggle, {
+    default: 'false',
+    help: 'print the steps that the agent would take on this node, take none of them, and end',
+  }),
+  output: setting(kinds.choice('text', 'json'), {
+    default: 'text',
+    help: 'how --dry-run prints',
+    flagOnly: true,
+    short: 'o',
+  }),
 };
 
 /** `etcd` is always set; `controller` and `join` may be empty. */
@@ -116,6 +126,15 @@ export const agentProgram: Program<typeof agentSettings> = {
         `${origin('underlay-ip') ?? 'underlay-ip'} and ${origin('underlay-iface') ?? 'underlay-iface'}: only one of the two can set the underlay address`,
         'Leave one of them out.',
       );
+    }
+    if (values.dryRun && values.cleanup) {
+      throw invalidArgument(
+        `flag --cleanup: it changes what ${origin('dry-run') ?? '--dry-run'} leaves as it is`,
+        'Leave one of them out.',
+      );
+    }
+    if (!values.dryRun && origin('output') !== undefined) {
+      throw invalidArgument('flag --output: it is for --dry-run alone', 'Add --dry-run, or leave it out.');
     }
     checkTls(values, origin);
     checkEtcdTls(values, values.etcd, origin);

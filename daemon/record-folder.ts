@@ -87,6 +87,22 @@ export class RecordFolder<T> {
     return { records, torn };
   }
 
+  /** As load, but changes nothing: leftovers and torn files stay where they are. @throws WeftError FAILED_PRECONDITION */
+  look(): { records: T[]; torn: TornRecord[] } {
+    const records: T[] = [];
+    const torn: TornRecord[] = [];
+    for (const name of this.#list()) {
+      if (!name.endsWith(JSON_ENDING)) continue;
+      const path = join(this.#folder, name);
+      const id = name.slice(0, -JSON_ENDING.length);
+      const read = this.#read(path, id);
+      if ('record' in read) records.push(read.record);
+      else if (this.options.refuse !== undefined) throw this.options.refuse(path, read.why, read.cause);
+      else torn.push({ path, id, why: read.why });
+    }
+    return { records, torn };
+  }
+
   /** On disk, whole, when it returns. @throws WeftError FAILED_PRECONDITION; then the file is as it was */
   put(record: T): void {
     const path = this.pathOf(this.options.nameOf(record));

@@ -20,6 +20,8 @@ export interface Setting<T> {
   readonly group: string | undefined;
   /** An action rather than a property: a flag alone, so that no file repeats it at every start. */
   readonly flagOnly: boolean;
+  /** One letter that the flag may be written with, too. */
+  readonly short: string | undefined;
 }
 
 interface Described {
@@ -27,6 +29,7 @@ interface Described {
   group?: string;
   shownDefault?: string;
   flagOnly?: boolean;
+  short?: string;
 }
 
 /** A setting that always has a value. */
@@ -43,8 +46,8 @@ export function optional<T>(kind: Kind<T>, options: Described): Setting<T | unde
 }
 
 function describe<T>(kind: Kind<T>, options: Described, fallback: Setting<T>['fallback']): Setting<T> {
-  const { help, group, shownDefault, flagOnly = false } = options;
-  return { kind, help, group, shownDefault, flagOnly, fallback };
+  const { help, group, shownDefault, flagOnly = false, short } = options;
+  return { kind, help, group, shownDefault, flagOnly, short, fallback };
 }
 
 export type SettingsTable = Readonly<Record<string, Setting<unknown>>>;
@@ -202,16 +205,15 @@ function describeCommand({ name, summary, defaultFile, settings }: Declared): Co
       new Option('--config <FILE>', `settings in YAML (default ${defaultFile} where it exists; WEFT_CONFIG)`),
     )
     .helpOption('-h, --help', 'show this');
-  for (const [key, { kind, help, group = 'General', fallback, shownDefault, flagOnly }] of Object.entries(
-    settings,
-  )) {
+  for (const [key, setting] of Object.entries(settings)) {
+    const { kind, help, group = 'General', fallback, shownDefault, flagOnly, short } = setting;
     const shown = shownDefault ?? (typeof fallback === 'string' ? fallback : undefined);
     const notes = [
       ...(shown === undefined || kind.placeholder === '' ? [] : [`default ${shown}`]),
       ...(flagOnly ? [] : [environmentName(key)]),
     ].join('; ');
     const option = new Option(
-      kind.placeholder === '' ? `--${key}` : `--${key} <${kind.placeholder}>`,
+      `${short === undefined ? '' : `-${short}, `}--${key}${kind.placeholder === '' ? '' : ` <${kind.placeholder}>`}`,
       notes === '' ? help : `${help} (${notes})`,
     );
     command.addOption(option.helpGroup(group));

@@ -27,6 +27,8 @@ export interface StoreOptions {
   prefix: string;
   tls?: TlsFiles;
   log: StoreLog;
+  /** Nothing is written but what is asked for: tombstones are left as they are. Absent: false. */
+  readOnly?: boolean;
   /** What the time is; for records only, waiting goes by a clock that nobody sets. */
   clock?: { now(): Date };
 }
@@ -38,7 +40,7 @@ const PARALLEL = 16;
  * Starts to follow etcd at once, and goes on through every outage until it is closed.
  * @throws WeftError INVALID_ARGUMENT for an endpoint that is none
  */
-export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions): Store {
+export function openStore({ endpoints, prefix, tls, log, clock, readOnly = false }: StoreOptions): Store {
   const now = (): Date => clock?.now() ?? new Date();
   const keys = new Keys(prefix);
   const client = new EtcdClient(endpoints, tls, keys.allocated(), log, (error) =>
@@ -48,8 +50,10 @@ export function openStore({ endpoints, prefix, tls, log, clock }: StoreOptions):
   const context: Context = { client, replica, keys, log, now };
   const presences = new Set<Presence>();
   const closed = new AbortController();
-  replica.onLostRemovals((lost) => void removeAgain(context, lost, closed.signal));
-  replica.onSuperseded((tombstones) => void forget(context, tombstones));
+  if (!readOnly) {
+    replica.onLostRemovals((lost) => void removeAgain(context, lost, closed.signal));
+    replica.onSuperseded((tombstones) => void forget(context, tombstones));
+  }
   const checkName = (): void => {
     for (const presence of presences) presence.checkName();
   };

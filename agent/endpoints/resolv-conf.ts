@@ -5,7 +5,7 @@ import type { Logger } from '../../daemon/log.js';
 import type { NetnsResolvConf } from '../dns/index.js';
 
 export interface EndpointResolvConfOptions {
-  files: NetnsResolvConf;
+  files: Pick<NetnsResolvConf, 'require' | 'set' | 'reset'>;
   /** The text of a resolv.conf, by the networks of its container. */
   text: (networks: readonly string[]) => string;
   endpoints: () => readonly Endpoint[];

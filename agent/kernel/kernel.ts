@@ -104,6 +104,11 @@ export interface FirewallReport {
 
 export interface FirewallDriver {
   readonly kind: 'nftables' | 'iptables';
+  /**
+   * What ensure would put right, in words: `X was missing`, `X is not wanted`, or what is wrong with X. Writes nothing.
+   * @throws WeftError FAILED_PRECONDITION where the rules cannot be read
+   */
+  difference(desired: Firewall): Promise<string[]>;
   /** Compares and, where anything differs, replaces weft's own rules in one transaction. */
   ensure(desired: Firewall): Promise<FirewallReport>;
   /**

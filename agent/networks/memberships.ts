@@ -35,7 +35,8 @@ export interface MembershipsOptions {
   problems: Problems;
   node: string;
   instance: string;
-  runDir: string;
+  /** Where the subnet.env files are; undefined: there are none. */
+  runDir: string | undefined;
   subnetTtlSeconds: number;
   underlay: () => Underlay;
   /** Milliseconds to the first retry of a subnet that could not be taken. */

@@ -15,7 +15,8 @@ export interface NetworkObjectsOptions {
   store: Pick<Store, 'view'>;
   problems: Problems;
   log: Logger;
-  runDir: string;
+  /** Where subnets/NETWORK.env is written; undefined: not at all. */
+  runDir: string | undefined;
   peers: PeerRoutes;
   members: ReadonlyMap<string, Member>;
   /** The network has been compiled anew: its endpoints must be, too. */
@@ -48,6 +49,7 @@ export class NetworkObjects {
 
   async #writeEnv(name: string, member: Member): Promise<void> {
     const { runDir } = this.options;
+    if (runDir === undefined) return;
     await attempt(
       this.options,
       {
@@ -63,7 +65,7 @@ export class NetworkObjects {
   /** Removes a network that the node has left. */
   async remove(name: string): Promise<void> {
     const { reconciler, problems, runDir } = this.options;
-    deleteSubnetEnv(runDir, name);
+    if (runDir !== undefined) deleteSubnetEnv(runDir, name);
     problems.clearScope(networkScope(name));
     // An endpoint that could not be removed keeps its own record.
     const records = reconciler.recordsOf(name).filter(({ kind }) => kind !== 'endpoint');

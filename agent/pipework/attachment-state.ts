@@ -92,6 +92,19 @@ export class AttachmentState {
     return { attachments: read(this.#attachments), hostInterfaces: read(this.#hostInterfaces) };
   }
 
+  /** As load, but changes nothing. @throws WeftError FAILED_PRECONDITION where a folder cannot be read */
+  look(onTorn: (path: string, why: string) => void): {
+    attachments: Attachment[];
+    hostInterfaces: HostInterface[];
+  } {
+    const read = <T>(folder: RecordFolder<T>): T[] => {
+      const { records, torn } = folder.look();
+      for (const { path, why } of torn) onTorn(path, why);
+      return records;
+    };
+    return { attachments: read(this.#attachments), hostInterfaces: read(this.#hostInterfaces) };
+  }
+
   save(saved: Attachment): void {
     this.#attachments.put(saved);
   }

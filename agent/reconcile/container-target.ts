@@ -83,19 +83,36 @@ export class ContainerTarget implements Target {
 
   /** Undefined where it is absent, which ends its record, or cannot be opened now (EMFILE), which is a problem of its own. */
   async open(): Promise<KernelNamespace | undefined> {
-    const { sandbox } = this.inside;
-    const { path } = sandbox;
     try {
-      const opened = await this.options.kernel.openNamespace(path);
+      const namespace = await this.#find();
+      if (namespace === undefined) this.options.onGone(this.record);
+      return namespace;
+    } catch (error) {
+      this.#cannotOpen(error);
+      return undefined;
+    }
+  }
+
+  /** Observes without consequences. @returns undefined where it is gone. @throws WeftError where it cannot be opened now */
+  async look(): Promise<Actual | undefined> {
+    const namespace = await this.#find();
+    try {
+      return await namespace?.observe([]);
+    } finally {
+      namespace?.close();
+    }
+  }
+
+  /** Undefined where it is gone. @throws WeftError where it cannot be opened now */
+  async #find(): Promise<KernelNamespace | undefined> {
+    const { sandbox } = this.inside;
+    try {
+      const opened = await this.options.kernel.openNamespace(sandbox.path);
       if (sameSandbox(opened.sandbox, sandbox)) return opened.namespace;
       opened.namespace.close();
     } catch (error) {
-      if (!(error instanceof WeftError) || error.code !== 'NOT_FOUND') {
-        this.#cannotOpen(error);
-        return undefined;
-      }
+      if (!(error instanceof WeftError) || error.code !== 'NOT_FOUND') throw error;
     }
-    this.options.onGone(this.record);
     return undefined;
   }
 

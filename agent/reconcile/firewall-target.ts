@@ -56,6 +56,11 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
     }
   }
 
+  /** What apply would change, in words; see FirewallDriver.difference. @throws WeftError FAILED_PRECONDITION */
+  async difference(): Promise<string[]> {
+    return this.options.kernel.firewall.difference(this.plan(await this.observe()));
+  }
+
   /** Other programs change rules all day: a contested rule set waits for the regular comparison. */
   concerns(event: KernelEvent): boolean {
     return event.kind === 'firewall' && !this.drift.contested(RULES);

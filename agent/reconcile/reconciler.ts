@@ -19,6 +19,7 @@ import { ContainerTargets, type SandboxRecord, stepsInside } from './container-t
 import { FirewallTarget } from './firewall-target.js';
 import { attachError } from './kernel-errors.js';
 import { NodeTarget } from './node-target.js';
+import { preview, type Preview } from './preview.js';
 import type { RecordKey, SandboxKey } from './record-key.js';
 import { Settle } from './settle.js';
 import type { Target } from './target.js';
@@ -216,6 +217,12 @@ export class Reconciler {
       const failures = await this.#node.run(this.#node.desired.set(record, undefined));
       if (failures.length > 0) this.#compareSoon();
     });
+  }
+
+  /** What a comparison would change now. Changes nothing. @throws WeftError where the firewall cannot be read */
+  async preview(): Promise<Preview> {
+    const targets = { node: this.#node, containers: this.#containers, firewall: this.#firewall };
+    return this.#locks.run(LOCK, () => preview(targets));
   }
 
   /** Compares every target with its desired state and repairs it. */

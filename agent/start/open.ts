@@ -8,7 +8,7 @@ import type { Store } from '../../store/store.js';
 import { agentMetrics, AgentReadiness, Problems, type AgentMetrics } from '../health/index.js';
 import { bootId, openFirewall, openKernel, type Kernel } from '../kernel/index.js';
 import type { AgentSettings } from '../settings.js';
-import { InterfaceLoanFiles, State, type Loaded } from '../state/index.js';
+import { InterfaceLoanFiles, ReadOnlyLoans, State, type Loaded } from '../state/index.js';
 import { NodeUnderlay, type UnderlaySettings } from '../underlay/index.js';
 import { Hook } from './hook.js';
 
@@ -44,17 +44,24 @@ export interface Opened extends Daemon, Access {
   changed: Hook<[]>;
 }
 
-/** @throws WeftError FAILED_PRECONDITION where the kernel or the firewall cannot be used */
-export async function openAccess({ settings, log, shutdown }: Daemon): Promise<Access> {
+/**
+ * @param readOnly the state directory belongs to an agent that may run, and etcd is only followed
+ * @throws WeftError FAILED_PRECONDITION where the kernel or the firewall cannot be used
+ */
+export async function openAccess(
+  { settings, log, shutdown }: Daemon,
+  { readOnly }: { readOnly: boolean } = { readOnly: false },
+): Promise<Access> {
   const tls = readEtcdTls(settings);
   const firewall = await openFirewall(settings.firewall, { log });
-  const loans = new InterfaceLoanFiles(settings.stateDir, bootId);
+  const loans = new (readOnly ? ReadOnlyLoans : InterfaceLoanFiles)(settings.stateDir, bootId);
   const kernel = await openKernel({ firewall, loans });
   shutdown.add('the kernel', () => kernel.close());
   const store = openStore({
     endpoints: [...settings.etcd],
     prefix: settings.prefix,
     ...(tls === undefined ? {} : { tls }),
+    readOnly,
     log,
   });
   shutdown.add('the store', () => store.close());
@@ -92,7 +99,7 @@ export async function open(daemon: Daemon): Promise<Opened> {
   };
 }
 
-function underlaySettings({ underlayIp, underlayIface }: AgentSettings): UnderlaySettings {
+export function underlaySettings({ underlayIp, underlayIface }: AgentSettings): UnderlaySettings {
   return {
     ...(underlayIp !== undefined && {
       ips: [underlayIp.ip, ...(underlayIp.ip6 === undefined ? [] : [underlayIp.ip6])],

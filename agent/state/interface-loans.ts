@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 
 import { failedPrecondition } from '../../core/errors.js';
-import { RecordTable } from '../../daemon/record-folder.js';
+import { RecordFolder, type RecordFolderOptions, RecordTable } from '../../daemon/record-folder.js';
 import type { FileCalls } from '../../daemon/state-file.js';
 import type { InterfaceLoan, InterfaceLoans } from '../kernel/index.js';
 
@@ -27,8 +27,28 @@ const schema = z.object({
   bootId: z.string(),
 });
 
+type Written = z.infer<typeof schema>;
+
+const folderOptions = (stateDir: string): RecordFolderOptions<Written> => ({
+  folder: join(stateDir, 'ports'),
+  parse: (value) => schema.parse(value),
+  nameOf: ({ link }) => link,
+  // After a power cut a file whose text was not synced may be empty, and an unreadable one keeps the agent from starting.
+  durable: true,
+  // Not put aside: what an interface had may be nowhere else.
+  refuse: (path, why, cause) =>
+    failedPrecondition(
+      `${path} cannot be read: ${why}`,
+      'It says which addresses and routes an interface of this host had. Put them back by hand if they are missing, and delete the file.',
+      { cause },
+    ),
+});
+
+export const loansFolder = (stateDir: string): RecordFolder<Written> =>
+  new RecordFolder(folderOptions(stateDir));
+
 export class InterfaceLoanFiles implements InterfaceLoans {
-  readonly #table: RecordTable<z.infer<typeof schema>>;
+  readonly #table: RecordTable<Written>;
 
   /** @throws WeftError FAILED_PRECONDITION where a file cannot be read: its content must not be lost */
   constructor(
@@ -36,21 +56,7 @@ export class InterfaceLoanFiles implements InterfaceLoans {
     private readonly bootId: string,
     calls: FileCalls = fs,
   ) {
-    this.#table = new RecordTable({
-      folder: join(stateDir, 'ports'),
-      parse: (value) => schema.parse(value),
-      nameOf: ({ link }) => link,
-      // After a power cut a file that was not synced may be empty, and an unreadable one keeps the agent from starting.
-      durable: true,
-      // Not put aside: the interface's settings may exist nowhere else.
-      refuse: (path, why, cause) =>
-        failedPrecondition(
-          `${path} cannot be read: ${why}`,
-          'It holds the addresses and routes of an interface of this host. Restore them by hand if they are missing, then delete the file.',
-          { cause },
-        ),
-      calls,
-    });
+    this.#table = new RecordTable({ ...folderOptions(stateDir), calls });
     this.#table.load();
     for (const { link, bootId: written } of this.#table.list())
       if (written !== bootId) this.#table.delete(link);

@@ -86,6 +86,30 @@ export class State {
     return { instance, fresh, networks, endpoints, reservations, torn };
   }
 
+  /**
+   * As load, but changes nothing: an instance id that is missing is made up, and nothing is put aside.
+   * @throws WeftError FAILED_PRECONDITION where the directory cannot be read
+   */
+  look(): Loaded {
+    const torn: TornFile[] = [];
+    const look = <T>(kind: TornFile['kind'], folder: RecordFolder<T>): T[] => {
+      const found = folder.look();
+      torn.push(...found.torn.map((file) => ({ ...file, kind })));
+      return found.records;
+    };
+    const networks = look('network', this.#networks);
+    const endpoints = look('endpoint', this.#endpoints);
+    const reservations = look('reservation', this.#reservations);
+    let known: string | undefined;
+    try {
+      known = instanceIn(this.directory);
+    } catch (error) {
+      throw stateError(`the state file ${join(this.directory, 'instance')} cannot be read`, error);
+    }
+    const [instance, fresh] = known === undefined ? [randomUUID(), true] : [known, false];
+    return { instance, fresh, networks, endpoints, reservations, torn };
+  }
+
   #instance(torn: TornFile[]): { instance: string; fresh: boolean } {
     const path = join(this.directory, 'instance');
     try {

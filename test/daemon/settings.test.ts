@@ -91,6 +91,8 @@ test('the defaults are those of the contract', (t) => {
       logLevel: 'info',
       logFormat: 'text',
       cleanup: false,
+      dryRun: false,
+      output: 'text',
     },
   );
   const { listen, http, etcd, stateDir, etcdListen, prefix } = valuesOf(controller, []);
@@ -136,6 +138,21 @@ test('lists: commas, repeated flags and YAML lists mean the same', (t) => {
   );
   t.deepEqual(valuesOf(agent, ['--config', yaml(`etcd: [${urls.join(', ')}]`)]).etcd, urls);
   t.deepEqual(valuesOf(agent, [], { WEFT_ETCD: urls.join(',') }).etcd, urls);
+});
+
+test('--dry-run comes from a flag, the environment or a file; how it prints from a flag alone', (t) => {
+  t.true(valuesOf(agent, [...ETCD, '--dry-run']).dryRun);
+  t.true(valuesOf(agent, ETCD, { WEFT_DRY_RUN: '1' }).dryRun);
+  const file = yaml('etcd: http://192.0.2.3\ndry-run: true\n');
+  t.true(valuesOf(agent, ['--config', file]).dryRun);
+  for (const words of [['-o', 'json'], ['-ojson'], ['--output=json']])
+    t.is(valuesOf(agent, ['--config', file, ...words]).output, 'json', words.join(' '));
+  t.regex(mistake(agent, [...ETCD, '-o', 'json']), /^flag --output: it is for --dry-run alone\n/);
+  t.regex(mistake(agent, [...ETCD, '--dry-run', '-o', 'xml']), /^flag --output: "xml" is not one/);
+  t.regex(
+    mistake(agent, [...ETCD, '--cleanup'], { WEFT_DRY_RUN: 'yes' }),
+    /^flag --cleanup: it changes what environment WEFT_DRY_RUN leaves as it is\n/,
+  );
 });
 
 test('a file with a byte order mark is read in the encoding that it names', (t) => {

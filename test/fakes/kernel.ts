@@ -105,6 +105,14 @@ export class FakeFirewall implements FirewallDriver {
     this.#failures.push(error);
   }
 
+  async difference(desired: Firewall): Promise<string[]> {
+    await Promise.resolve();
+    const { keepPorts: _kept, ...rules } = this.rules ?? { networks: [] };
+    const { keepPorts: _keep, ...wanted } = desired;
+    if (this.rules !== undefined && isDeepStrictEqual(rules, wanted)) return [];
+    return [this.rules === undefined ? 'the table of weft was missing' : 'the rules of weft: changed'];
+  }
+
   async ensure(desired: Firewall): Promise<FirewallReport> {
     await this.beforeEnsure?.();
     const failure = this.#failures.shift();

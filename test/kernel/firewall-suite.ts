@@ -8,6 +8,7 @@ import fc from 'fast-check';
 
 import { openFirewall } from '../../agent/kernel/firewall/index.js';
 import { IpAddress, IpNetwork } from '../../core/address.js';
+import type { FirewallNetwork } from '../../core/firewall.js';
 import { damages, UNOWNED } from './firewall-damages.js';
 import { forwardSuite } from './firewall-forward.js';
 import { portSuite } from './firewall-ports.js';
@@ -109,6 +110,34 @@ export function firewallSuite(driver: Driver): void {
     t.true(less.applied.length > 0);
     t.is(await subject.ours(), before);
     await subject.traffic(t);
+  });
+
+  test.serial('a difference is reported without a write', async (t) => {
+    // A process that has written nothing so far, as `weft agent --dry-run` is one.
+    const second = await openFirewall(subject.choice);
+    t.teardown(() => second.close());
+    const tell = async (networks: readonly FirewallNetwork[]): Promise<string[]> => {
+      const before = await subject.state();
+      const [first, other] = [subject.firewall, second].map((driver) =>
+        driver.difference({ networks: [...networks] }),
+      );
+      const words = await first;
+      t.deepEqual(await other, words);
+      t.is(await subject.state(), before);
+      return words ?? [];
+    };
+    t.deepEqual(await tell(NETWORKS), []);
+    const fewer = NETWORKS.slice(1);
+    t.true((await tell(fewer)).length > 0);
+    t.true((await tell([])).some((word) => word.endsWith('is not wanted')));
+    await subject.firewall.ensure({ networks: fewer });
+    const added = await tell(NETWORKS);
+    t.deepEqual(
+      (await subject.firewall.ensure({ networks: NETWORKS })).applied.toSorted(),
+      added.toSorted(),
+      'it is what is done then',
+    );
+    t.deepEqual(await tell(NETWORKS), []);
   });
 
   test.serial('networks that overlap by hand do not stop the rest', async (t) => {

@@ -9,6 +9,7 @@ import type { Endpoint, Lease, Network } from '../../core/records.js';
 /** For tests of links, addresses and routes. */
 export const noFirewall: FirewallDriver = {
   kind: 'nftables',
+  difference: () => Promise.resolve([]),
   ensure: () => Promise.resolve({ repaired: [], problems: [] }),
   changePorts: () => Promise.resolve({ repaired: [], problems: [] }),
   remove: () => Promise.resolve(),

@@ -30,15 +30,11 @@ export class AcceptKeeper {
     wanted: boolean,
   ): Promise<AcceptOutcome> {
     const key = `${variant} ${family}`;
-    const table = (wanted ? wantedAccept(filter) : undefined) ?? NOTHING;
-    const place = table.jumps[0]?.from;
-    const name = `${family === 4 ? 'iptables' : 'ip6tables'} (${variant})`;
-    const { script, words } = planTable('filter', filter, table);
+    const { script, said, name, place } = planAccept(variant, family, filter, wanted);
     if (script === undefined) {
       this.#remember(key, place);
       return { repaired: [], applied: [], problems: [] };
     }
-    const said = words.map((word) => `${name}: ${word}`);
     const drift = place !== undefined && this.#placed.get(key) === place ? said : [];
     try {
       const xtables = await this.commands(variant, family);
@@ -56,6 +52,11 @@ export class AcceptKeeper {
     }
     this.#remember(key, place);
     return { ...sortWords(said, drift), problems: [] };
+  }
+
+  /** What ensure would change, in words. */
+  difference(...about: Parameters<typeof planAccept>): string[] {
+    return planAccept(...about).said;
   }
 
   commands(variant: Variant, family: Family): Promise<Xtables | undefined> {
@@ -77,6 +78,18 @@ export class AcceptKeeper {
     if (place === undefined) this.#placed.delete(key);
     else this.#placed.set(key, place);
   }
+}
+
+function planAccept(
+  variant: Variant,
+  family: Family,
+  filter: SavedTable | undefined,
+  wanted: boolean,
+): { script: string | undefined; said: string[]; name: string; place: string | undefined } {
+  const table = (wanted ? wantedAccept(filter) : undefined) ?? NOTHING;
+  const name = `${family === 4 ? 'iptables' : 'ip6tables'} (${variant})`;
+  const { script, words } = planTable('filter', filter, table);
+  return { script, said: words.map((word) => `${name}: ${word}`), name, place: table.jumps[0]?.from };
 }
 
 function missing(name: string, family: Family, variant: Variant): Problem {

@@ -18,7 +18,7 @@ import {
   type DriverReport,
   type Problem,
 } from './types.js';
-import { cleanEveryXtables, leftover } from './xtables-clean.js';
+import { cleanEveryXtables, leftover, otherOwners } from './xtables-clean.js';
 import { NOTHING, OWN_PREFIX, planTable, type WantedTable } from './xtables-plan.js';
 import { compileTables, PORTS_CHAIN, withAccept } from './xtables-rules.js';
 import { legacyTables, type SavedTable, type Variant, type Xtables } from './xtables.js';
@@ -54,6 +54,37 @@ export class IptablesFirewall implements NodeFirewallDriver {
     this.#variant = commands.get(4)?.variant ?? 'legacy';
     this.#nft = nft;
     this.#log = log;
+  }
+
+  difference(desired: Firewall): Promise<string[]> {
+    return this.#mutex.run(async () => {
+      const families = forwardedFamilies(desired);
+      const words = this.#hasTable() ? [`table ${TABLE} is not wanted`] : [];
+      const others = await otherOwners({ nft: this.#probe.generation() !== undefined, keep: this.#variant });
+      words.push(...others.map(({ name }) => `rules of weft in ${name} are not wanted`));
+      for (const family of FAMILIES) {
+        const forwards = families.includes(family);
+        const found = await this.#lookAt(family, desired, forwards);
+        const asWritten = this.#placed.get(family)?.asWritten;
+        for (const name of found === undefined ? [] : TABLES) {
+          const wanted = found?.tables?.[name] ?? NOTHING;
+          const plan = planTable(name, found?.saved.get(name), wanted, asWritten?.get(name));
+          words.push(...plan.words.map((word) => `${found?.xtables.name}: ${word}`));
+        }
+        const other: Variant = this.#variant === 'nft' ? 'legacy' : 'nft';
+        const filter = await this.#otherFilter(other, family);
+        if (filter !== undefined) words.push(...this.#accept.difference(other, family, filter, forwards));
+      }
+      return words;
+    });
+  }
+
+  /** Undefined where that kind is not in use. */
+  async #otherFilter(variant: Variant, family: Family): Promise<SavedTable | undefined> {
+    if (variant === 'legacy' && !legacyTables(family).includes('filter')) return undefined;
+    if (variant === 'nft' && this.#probe.generation() === undefined) return undefined;
+    const xtables = await this.#accept.commands(variant, family);
+    return (await xtables?.save('filter'))?.get('filter');
   }
 
   ensure(desired: Firewall): Promise<DriverReport> {
@@ -117,42 +148,17 @@ export class IptablesFirewall implements NodeFirewallDriver {
     forwards: boolean,
     report: DriverReport,
   ): Promise<void> {
-    const wanted = compileTables(desired, family);
     const placed = this.#placed.get(family);
     // Nothing wanted, and nothing present since the first look: no process for an unused family.
-    if (wanted === undefined && !forwards && placed !== undefined && placed.tables === undefined) return;
-    const xtables = this.#commands.get(family);
-    if (xtables === undefined) {
-      if (wanted === undefined || wanted.optional) return;
-      throw failedPrecondition(
-        'firewall: the command ip6tables does not exist, and a network has IPv6',
-        'Install iptables.',
-      );
-    }
-    let saved: Map<string, SavedTable>;
-    try {
-      saved = await xtables.save();
-    } catch (error) {
-      // A host without IPv6 has no tables for it.
-      if (wanted === undefined || wanted.optional) return;
-      throw error;
-    }
+    const isUsed = forwards || compileTables(desired, family) !== undefined;
+    if (!isUsed && placed !== undefined && placed.tables === undefined) return;
+    const found = await this.#lookAt(family, desired, forwards);
+    if (found === undefined) return;
+    const { xtables, saved, tables } = found;
     if (forwards) {
       const ports = desired.tunnelPorts ?? [];
       report.problems.push(...arrivalProblems(xtables.name, family, saved.get('filter'), ports));
     }
-    const kept = desired.keepPorts === true ? saved.get('nat') : undefined;
-    const nat = kept?.has(PORTS_CHAIN) === true ? keepingPorts(desired, family, kept) : wanted?.nat;
-    let tables = wanted === undefined || nat === undefined ? undefined : { nat, filter: wanted.filter };
-    const accept = forwards ? wantedAccept(saved.get('filter')) : undefined;
-    if (accept !== undefined) {
-      // Where weft has rules, the accept comes last in them; otherwise it is the only rule.
-      tables =
-        tables === undefined
-          ? { nat: NOTHING, filter: accept }
-          : { ...tables, filter: withAccept(tables.filter) };
-    }
-
     const changes: string[] = [];
     const drift: string[] = [];
     let written = false;
@@ -174,6 +180,43 @@ export class IptablesFirewall implements NodeFirewallDriver {
     const { repaired, applied } = sortWords(named(changes), named(drift));
     report.repaired.push(...repaired);
     report.applied.push(...applied);
+  }
+
+  /**
+   * What the tables of a family hold, and what weft wants there.
+   * @returns undefined where the family has no tables, and needs none
+   */
+  async #lookAt(
+    family: Family,
+    desired: Firewall,
+    forwards: boolean,
+  ): Promise<{ xtables: Xtables; saved: Map<string, SavedTable>; tables: Placed['tables'] } | undefined> {
+    const wanted = compileTables(desired, family);
+    const isOptional = wanted === undefined || wanted.optional;
+    const xtables = this.#commands.get(family);
+    if (xtables === undefined) {
+      if (isOptional) return undefined;
+      throw failedPrecondition(
+        'firewall: the command ip6tables does not exist, and a network has IPv6',
+        'Install iptables.',
+      );
+    }
+    let saved: Map<string, SavedTable>;
+    try {
+      saved = await xtables.save();
+    } catch (error) {
+      // A host without IPv6 has no tables for it.
+      if (isOptional) return undefined;
+      throw error;
+    }
+    const kept = desired.keepPorts === true ? saved.get('nat') : undefined;
+    const nat = kept?.has(PORTS_CHAIN) === true ? keepingPorts(desired, family, kept) : wanted?.nat;
+    const tables = wanted === undefined || nat === undefined ? undefined : { nat, filter: wanted.filter };
+    const accept = forwards ? wantedAccept(saved.get('filter')) : undefined;
+    if (accept === undefined) return { xtables, saved, tables };
+    // Where weft has rules, the accept comes last in them; otherwise it is the only rule.
+    if (tables === undefined) return { xtables, saved, tables: { nat: NOTHING, filter: accept } };
+    return { xtables, saved, tables: { ...tables, filter: withAccept(tables.filter) } };
   }
 
   /** The tables of the other iptables variant: weft has only its accept there, and only where they drop. */
@@ -216,9 +259,14 @@ export class IptablesFirewall implements NodeFirewallDriver {
     this.#swept = true;
   }
 
+  /** Of an agent with nftables. */
+  #hasTable(): boolean {
+    return this.#nft !== undefined && this.#probe.tableFlags('inet', 'weft') !== undefined;
+  }
+
   #removeTable(): boolean {
-    if (this.#nft === undefined || this.#probe.tableFlags('inet', 'weft') === undefined) return false;
-    this.#nft.run(`delete table ${TABLE}\n`);
+    if (!this.#hasTable()) return false;
+    this.#nft?.run(`delete table ${TABLE}\n`);
     return true;
   }
 

@@ -34,6 +34,8 @@ const FAMILIES = [4, 6] as const;
 /** The one chain that this driver has in the tables of the iptables family. */
 const EXPECTED_CHAINS = ['WEFT-ACCEPT'];
 
+const FLAGGED = `table ${TABLE}: flags that weft does not set`;
+
 /** The result of a comparison that found no difference. */
 interface Settled {
   generation: number;
@@ -68,6 +70,48 @@ export class NftablesFirewall implements NodeFirewallDriver {
   constructor(nft: Nftables, log?: FirewallLog) {
     this.#nft = nft;
     this.#log = log;
+  }
+
+  difference(desired: Firewall): Promise<string[]> {
+    return this.#mutex.run(() => this.#difference(desired));
+  }
+
+  async #difference(desired: Firewall): Promise<string[]> {
+    const families = forwardedFamilies(desired);
+    const words = this.#tableDifference(desired);
+    const chains = this.#nft.list('list chains');
+    if (hasOwnChain(xtablesChains(chains), EXPECTED_CHAINS))
+      words.push('rules of weft in the tables of iptables (nft) are not wanted');
+    for (const family of FAMILIES) {
+      const wanted = families.includes(family);
+      const filter = readFilter(this.#nft, chains, family);
+      if (filter !== undefined) words.push(...this.#accept.difference('nft', family, filter, wanted));
+      const tables = legacyTables(family);
+      if (!tables.includes('filter') && !tables.includes('nat')) continue;
+      const legacy = await this.#accept.commands('legacy', family);
+      const saved = await legacy?.save();
+      if (legacy === undefined || saved === undefined) continue;
+      if (hasOwnChain(ownedBy(saved), EXPECTED_CHAINS))
+        words.push(`rules of weft in ${legacy.name} are not wanted`);
+      const legacyFilter = saved.get('filter');
+      if (legacyFilter !== undefined)
+        words.push(...this.#accept.difference('legacy', family, legacyFilter, wanted));
+    }
+    return words;
+  }
+
+  #tableDifference(desired: Firewall): string[] {
+    // Before the table is listed: libnftables ends the process over flags that it does not know (see Nftables.listTable).
+    if (this.#hasFlags()) return [FLAGGED];
+    const listing = this.#list();
+    const compiled = compileRuleset(desired);
+    const isKept = desired.keepPorts === true && listing !== undefined && compiled !== undefined;
+    const wanted = isKept ? keepingPorts(compiled, listing) : compiled;
+    return compare(listing, wanted, this.#asWritten).words;
+  }
+
+  #hasFlags(): boolean {
+    return (this.#probe.tableFlags('inet', 'weft') ?? 0) !== 0;
   }
 
   ensure(desired: Firewall): Promise<DriverReport> {
@@ -183,9 +227,9 @@ export class NftablesFirewall implements NodeFirewallDriver {
 
   /** Flags such as dormant. They are cleared before anything else: the table's contents are worth keeping. */
   #unflag(report: DriverReport): void {
-    if ((this.#probe.tableFlags('inet', 'weft') ?? 0) === 0) return;
+    if (!this.#hasFlags()) return;
     this.#nft.run(`add table ${TABLE}\n`);
-    report.repaired.push(`table ${TABLE}: flags that weft does not set`);
+    report.repaired.push(FLAGGED);
   }
 
   #write(difference: Difference, wanted: Ruleset | undefined): void {

@@ -20,6 +20,9 @@ export async function cleanXtables(
   return scripts.length > 0;
 }
 
+/** The accept of a closed host, which belongs into the tables of every kind (see accept.ts). */
+const ACCEPT = ['WEFT-ACCEPT'];
+
 /** Whether a table has a chain of weft's that is none of `expected`. */
 export const hasOwnChain = (chains: Iterable<string>, expected: readonly string[] = []): boolean =>
   [...chains].some((chain) => chain.startsWith(OWN_PREFIX) && !expected.includes(chain));
@@ -49,6 +52,22 @@ export async function cleanEveryXtables(options: {
     }
   }
   return { removed, failures };
+}
+
+/** Every kind of iptables on the host, except `keep`, whose tables hold something of weft's. Changes nothing. */
+export async function otherOwners({ nft, keep }: { nft: boolean; keep: Variant }): Promise<Xtables[]> {
+  const found: Xtables[] = [];
+  for (const variant of ['nft', 'legacy'] as const) {
+    if (variant === keep || (variant === 'nft' && !nft)) continue;
+    for (const family of [4, 6] as const) {
+      const xtables =
+        variant === 'legacy' && !legacyInUse(family) ? undefined : await findXtables(family, variant);
+      if (xtables === undefined) continue;
+      const saved = await xtables.save();
+      if (TABLES.some((table) => hasOwnChain(saved.get(table)?.keys() ?? [], ACCEPT))) found.push(xtables);
+    }
+  }
+  return found;
 }
 
 const legacyInUse = (family: Family): boolean =>

@@ -1,0 +1,266 @@
+// Dry run: the steps that the agent would take on this node, none of which is taken.
+//
+// The parts of the agent restore the state directory and take up etcd's records as they do at a start, on a kernel and a
+// store that are only read; the steps are those of the comparison that would follow.
+import { isHost, type Underlay } from '../../core/compile.js';
+import { messageOf, WeftError } from '../../core/errors.js';
+import { describeObject, type KernelObject } from '../../core/objects/index.js';
+import { describeStep, type Conflict, type Step } from '../../core/plan.js';
+import type { Sandbox } from '../../core/records.js';
+import { withDeadline } from '../../daemon/deadline.js';
+import { silentLogger as log } from '../../daemon/log.js';
+import type { Store } from '../../store/store.js';
+import {
+  Addresses,
+  EndpointResolvConf,
+  Endpoints,
+  EndpointTable,
+  isToCome,
+  mayBeMore,
+  PublishedPorts,
+  Publisher,
+  recoverEndpoints,
+} from '../endpoints/index.js';
+import { agentMetrics, Problems } from '../health/index.js';
+import type { Kernel } from '../kernel/index.js';
+import { Gateways, Memberships } from '../networks/index.js';
+import { Attachments, AttachmentState } from '../pipework/index.js';
+import { type Preview, Reconciler, sameSandbox, type SandboxKey } from '../reconcile/index.js';
+import { ReadOnlyState } from '../state/index.js';
+import { readOnlyKernel, readOnlyStore } from './read-only.js';
+
+export interface DryRunOptions {
+  kernel: Kernel;
+  store: Store;
+  stateDir: string;
+  node: string;
+  underlay: Underlay;
+  /** Networks that are joined without a container. */
+  join: readonly string[];
+  signal: AbortSignal;
+  /** How long etcd may take to answer. */
+  storeMs?: number;
+}
+
+export interface PlannedStep {
+  /** `node`, `firewall`, or a container as a TARGET. */
+  target: string;
+  verb: string;
+  what: string;
+}
+
+export interface DryRun {
+  steps: PlannedStep[];
+  /** What limits the answer, for people. */
+  notes: string[];
+  /** Whether everything could be found out. */
+  isComplete: boolean;
+}
+
+const STORE_MS = 5_000;
+
+/** @throws WeftError where the state directory, the kernel or the firewall cannot be read */
+export async function dryRun(options: DryRunOptions): Promise<DryRun> {
+  const { store, signal, storeMs = STORE_MS } = options;
+  const answer: DryRun = { steps: [], notes: [], isComplete: true };
+  const parts = assemble(options, answer);
+  try {
+    await restore(parts, options, answer);
+    try {
+      await withDeadline(signal, storeMs, (until) => store.synced(until));
+      await takeUpRecords(parts, options, answer);
+    } catch (error) {
+      if (store.isSynced || signal.aborted) throw error;
+      answer.notes.push(
+        `etcd has not answered within ${storeMs / 1000} s: these are the steps by the state directory alone, and what weft left behind is not known`,
+      );
+    }
+    add(answer, await parts.reconciler.preview(), (record) => parts.targetOf(record));
+    return answer;
+  } finally {
+    await parts.stop();
+  }
+}
+
+type Parts = ReturnType<typeof assemble>;
+
+/** The parts that records pass through on their way to the reconciler, which is never started. */
+function assemble(options: DryRunOptions, answer: DryRun) {
+  const { stateDir, node, underlay } = options;
+  const kernel = readOnlyKernel(options.kernel);
+  const store = readOnlyStore(options.store, (network, subnet) => {
+    const what = subnet === undefined ? 'a subnet' : `subnet ${subnet.toString()}`;
+    note(answer.steps, { target: 'node', verb: 'acquire', what: `${what} of network ${network}` });
+  });
+  const state = new ReadOnlyState(stateDir);
+  const loaded = state.load();
+  const metrics = agentMetrics();
+  const problems = new Problems();
+  const reconciler = new Reconciler({
+    ...{ kernel, log, metrics, problems },
+    onSandboxGone: () => undefined,
+    onUnderlay: () => undefined,
+  });
+  const { instance } = loaded;
+  const memberships = new Memberships({
+    ...{ kernel, store, reconciler, state, log, problems, node, instance },
+    runDir: undefined,
+    // Nothing is renewed by the time that this is over.
+    subnetTtlSeconds: 3600,
+    underlay: () => underlay,
+  });
+  const table = new EndpointTable();
+  const publisher = new Publisher({
+    ...{ store, log, metrics, problems, node, instance },
+    current: () => table.list(),
+  });
+  const resolvConf = new EndpointResolvConf({
+    files: { require: () => undefined, set: () => undefined, reset: () => undefined },
+    text: () => '',
+    endpoints: () => table.list(),
+    log,
+  });
+  const addresses = new Addresses({
+    ...{ store, memberships, node },
+    nameOf: (id) => table.get(id)?.name,
+    incomplete: mayBeMore(loaded),
+  });
+  const ports = new PublishedPorts({ kernel, store, memberships, reconciler, problems, log, node });
+  const endpoints = new Endpoints({
+    ...{ table, reconciler, memberships, addresses, publisher, ports, state, problems, log, resolvConf },
+  });
+  memberships.listen(endpoints);
+  const attachments = new Attachments({
+    ...{ kernel, reconciler, problems, log },
+    state: new AttachmentState(stateDir),
+    docker: { socketPath: '' },
+    underlay: () => underlay,
+    memberships: () => memberships.list(),
+  });
+  const gateways = new Gateways({ store, memberships, problems, node });
+  return {
+    ...{ kernel, store, loaded, problems, reconciler, memberships, endpoints, addresses, ports },
+    ...{ attachments, gateways },
+    targetOf: ({ kind, id }: SandboxKey): string | undefined =>
+      kind === 'endpoint'
+        ? endpoints.get(id)?.target
+        : attachments.list().find((attachment) => attachment.id === id)?.target,
+    stop: async (): Promise<void> => {
+      gateways.stop();
+      ports.stop();
+      await publisher.stop();
+      await memberships.stop();
+      await reconciler.stop();
+    },
+  };
+}
+
+/** What the state directory remembers. */
+async function restore(parts: Parts, { stateDir }: DryRunOptions, answer: DryRun): Promise<void> {
+  const { kernel, loaded, memberships, endpoints, attachments } = parts;
+  const unreadable = (path: string, why: string): void =>
+    void answer.notes.push(`the state file ${path} cannot be read, and the agent would put it aside: ${why}`);
+  for (const { path, why } of loaded.torn) unreadable(path, why);
+  const isThere = (one: { target: string; sandbox: Sandbox }, what: string): boolean => {
+    if (!isGone(kernel, one.sandbox)) return true;
+    const step = { target: 'node', verb: 'delete', what: `${what}: its container ${one.target} is gone` };
+    note(answer.steps, step);
+    return false;
+  };
+  await memberships.restore(loaded.networks);
+  await endpoints.restore(
+    loaded.endpoints.filter(
+      (endpoint) =>
+        isHost(endpoint) ||
+        isToCome(endpoint) ||
+        isThere(endpoint, `endpoint ${endpoint.name} of network ${endpoint.network}`),
+    ),
+  );
+  const saved = new AttachmentState(stateDir).look(unreadable);
+  await attachments.restore({
+    ...saved,
+    attachments: saved.attachments.filter((one) => isThere(one, `attachment ${one.name}`)),
+  });
+}
+
+/** One that cannot be opened now is not gone. */
+function isGone(kernel: Kernel, sandbox: Sandbox): boolean {
+  try {
+    const now = kernel.identify(sandbox.path);
+    return now === undefined || !sameSandbox(now, sandbox);
+  } catch {
+    return false;
+  }
+}
+
+/** What etcd says: as the agent takes up its first full list, without a word to etcd. */
+async function takeUpRecords(parts: Parts, { node, join }: DryRunOptions, answer: DryRun): Promise<void> {
+  const { kernel, store, loaded, problems, memberships, endpoints, addresses, ports } = parts;
+  const holder = store.view.alive.get(node);
+  if (holder !== undefined && holder !== loaded.instance) {
+    answer.notes.push(
+      `node ${node} is alive with another instance id, on another host or with another state directory: the agent would stay out of the cluster`,
+    );
+  }
+  const before = new Set(endpoints.list().map(({ id }) => id));
+  await recoverEndpoints({
+    ...{ loaded, store, kernel, endpoints, addresses, memberships, problems, log, node },
+  });
+  for (const { id, name, network } of endpoints.list())
+    if (!before.has(id))
+      note(answer.steps, {
+        target: 'node',
+        verb: 'recover',
+        what: `endpoint ${name} of network ${network} from etcd`,
+      });
+  await memberships.resume();
+  await parts.gateways.join();
+  for (const name of join) {
+    // One that is not there is waited for; why another cannot be joined is for the agent to say.
+    await memberships.join(name).catch((error: unknown) => {
+      if (!(error instanceof WeftError)) throw error;
+    });
+  }
+  for (const { network } of memberships.list()) await ports.follow(network.name);
+  parts.reconciler.allowPruning();
+}
+
+function add(answer: DryRun, seen: Preview, targetOf: (record: SandboxKey) => string | undefined): void {
+  const say = (target: string, steps: readonly Step[], conflicts: readonly Conflict[]): void => {
+    answer.steps.push(...steps.map((step) => ({ target, ...describe(step) })));
+    for (const { object, why } of conflicts)
+      answer.notes.push(`${target}: ${describeObject(object)} is in the way: ${why}`);
+  };
+  say('node', seen.node.steps, seen.node.conflicts);
+  const containers = seen.containers.map(({ record, path, plan }) => ({
+    target: targetOf(record) ?? path,
+    plan,
+  }));
+  for (const { target, plan } of containers) say(target, plan.steps, plan.conflicts);
+  for (const { path, error } of seen.unknown) {
+    answer.notes.push(`the namespace ${path} cannot be looked into: ${messageOf(error)}`);
+    answer.isComplete = false;
+  }
+  answer.steps.push(...seen.firewall.map((word) => ({ target: 'firewall', ...describeWord(word) })));
+}
+
+/** As describeStep, in the words of describeObject. */
+function describe(step: Step): Pick<PlannedStep, 'verb' | 'what'> {
+  const { verb, what } = describeStep(step);
+  const object: KernelObject | undefined =
+    step.do === 'delete-link' ? undefined : 'link' in step ? step.link : step.object;
+  return { verb, what: object === undefined ? what : describeObject(object) };
+}
+
+/** See FirewallDriver.difference. */
+function describeWord(word: string): Pick<PlannedStep, 'verb' | 'what'> {
+  const missing = / was missing$/;
+  const odd = / (is|are) not wanted$/;
+  if (missing.test(word)) return { verb: 'create', what: word.replace(missing, '') };
+  if (odd.test(word)) return { verb: 'delete', what: word.replace(odd, '') };
+  return { verb: 'change', what: word };
+}
+
+function note(steps: PlannedStep[], step: PlannedStep): void {
+  if (!steps.some(({ verb, what }) => verb === step.verb && what === step.what)) steps.push(step);
+}

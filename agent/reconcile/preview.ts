@@ -1,0 +1,78 @@
+// Preview: what a comparison would change, found without changing it.
+import { type Actual, linkKey } from '../../core/objects/index.js';
+import type { Plan, Step } from '../../core/plan.js';
+import { createdLinks } from './apply-steps.js';
+import { type ContainerTarget, type ContainerTargets, stepsInside } from './container-target.js';
+import type { FirewallTarget } from './firewall-target.js';
+import type { NodeTarget } from './node-target.js';
+import type { SandboxKey } from './record-key.js';
+
+export interface Preview {
+  node: Plan;
+  containers: { record: SandboxKey; path: string; plan: Plan }[];
+  /** Records that would end: their container is gone. */
+  gone: SandboxKey[];
+  /** Containers that cannot be opened now. */
+  unknown: { path: string; error: unknown }[];
+  /** See FirewallDriver.difference. */
+  firewall: string[];
+}
+
+/** @throws WeftError where the firewall cannot be read */
+export async function preview(targets: {
+  node: NodeTarget;
+  containers: ContainerTargets;
+  firewall: FirewallTarget;
+}): Promise<Preview> {
+  const { node, containers, firewall } = targets;
+  const found: { record: SandboxKey; target: ContainerTarget; actual: Actual }[] = [];
+  const gone: SandboxKey[] = [];
+  const unknown: Preview['unknown'] = [];
+  for (const record of containers.records()) {
+    const target = containers.get(record);
+    if (target === undefined) continue;
+    try {
+      const actual = await target.look();
+      if (actual === undefined) gone.push(record);
+      else found.push({ record, target, actual });
+    } catch (error) {
+      unknown.push({ path: target.inside.sandbox.path, error });
+    }
+  }
+  // A pair of which the container's end is gone or was renamed is deleted, and made anew.
+  const broken = new Set(
+    found.flatMap(({ target, actual }) =>
+      createdLinks(target.plan(actual).steps).size > 0 ? [target.inside.hostIfname] : [],
+    ),
+  );
+  const actual = await node.observe();
+  const { steps, conflicts } = node.plan(withoutLinks(actual, broken));
+  const deleted = [...broken].filter((name) => actual.objects.has(linkKey(name)));
+  const deletions = deleted.map((name): Step => ({ do: 'delete-link', name }));
+  const created = createdLinks(steps);
+  return {
+    node: { steps: [...deletions, ...steps], conflicts },
+    containers: found.map(({ record, target, actual }) => {
+      const { inside } = target;
+      const plan = target.plan(actual);
+      const isNew = created.has(inside.hostIfname);
+      return {
+        record,
+        path: inside.sandbox.path,
+        plan: isNew ? { ...plan, steps: stepsInside(inside, actual) } : plan,
+      };
+    }),
+    gone,
+    unknown,
+    firewall: await firewall.difference(),
+  };
+}
+
+/** What would be left if these links were deleted. */
+function withoutLinks(actual: Actual, links: ReadonlySet<string>): Actual {
+  if (links.size === 0) return actual;
+  const objects = [...actual.objects].filter(([, { object }]) =>
+    object.kind === 'link' ? !links.has(object.name) : !('link' in object && links.has(object.link)),
+  );
+  return { ...actual, objects: new Map(objects) };
+}
