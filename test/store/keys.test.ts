@@ -46,7 +46,7 @@ test('every key parses to the parts it was built from', (t) => {
   ]);
 });
 
-test('foreign keys are skipped, and invalid ones of weft are reported', (t) => {
+test('keys of other programs are skipped, and invalid ones of weft are reported', (t) => {
   for (const key of [
     '/other/networks/blue/config',
     '/weft/x',
