@@ -56,7 +56,7 @@ export function lease(
   });
 }
 
-/** A clock that stands still until it is told to go on. */
+/** A clock that the test advances. */
 export class FakeClock {
   #elapsed = 0;
   #start = Date.parse('2026-01-01T12:00:00Z');
@@ -70,7 +70,7 @@ export class FakeClock {
     return this.#elapsed;
   }
 
-  /** Somebody sets it: no time passes. */
+  /** Sets the wall clock; no time passes. */
   set(byMs: number): void {
     this.#start += byMs;
   }
