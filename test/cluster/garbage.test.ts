@@ -1,6 +1,8 @@
-// Garbage at the sockets of a real agent with a container attached: its gRPC socket, its HTTP, Docker's plugin socket, and a
-// state directory that is right but for one place in every file. It answers in words, lives, and keeps what it has. The
-// generators and attacks are in test/fuzz; WEFT_FUZZ=N throws N times as much.
+// Garbage at every socket of a real agent with a container attached.
+//
+// Its gRPC socket, its HTTP, Docker's plugin socket, and a state directory with one spoilt place in every file. The agent
+// answers with readable errors, stays up, and keeps what it has. The generators and attacks are in test/fuzz; WEFT_FUZZ=N
+// sends N times as much.
 import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 

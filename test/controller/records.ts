@@ -94,6 +94,6 @@ export class FakeClock {
   }
 }
 
-/** A network that is in etcd as it stands: the store has not been asked for a VNI. */
+/** A network as it is in etcd, with this VNI: the store does not allocate one. */
 export const networkWith = (name: string, subnet: string, vni: number): Network =>
   networkOf({ name, subnet: IpNetwork.parse(subnet), vni });

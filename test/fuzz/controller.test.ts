@@ -1,5 +1,7 @@
-// Garbage at a real controller's gRPC and HTTP: it answers every call in words, lives, and serves as before. The agent's sockets
-// are attacked in test/cluster/garbage.test.ts, for an agent needs a host of its own.
+// Garbage at a real controller's gRPC and HTTP.
+//
+// It answers every call with a readable error, stays up, and serves as before. The agent's sockets are attacked in
+// test/cluster/garbage.test.ts, because an agent needs a host of its own.
 import test from 'ava';
 
 import { startTarget, type ControllerTarget } from './controller-target.js';

@@ -1,5 +1,7 @@
-// Garbage for every input: text, JSON and bytes of the kinds that break parsers, half of it near to what is allowed; how
-// much of it, and what a clear error is. A fixed budget; WEFT_FUZZ=N for N times as much, WEFT_FUZZ_SEED for the same again.
+// Garbage for every input, its budget, and the check for a clear error.
+//
+// Text, JSON and bytes of the kinds that break parsers, half of it nearly valid. A fixed budget; WEFT_FUZZ=N for N times as
+// much, WEFT_FUZZ_SEED to repeat a run.
 import fc from 'fast-check';
 
 export const TIMES = Number(process.env['WEFT_FUZZ'] ?? 1);

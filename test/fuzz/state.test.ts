@@ -47,7 +47,7 @@ const SAMPLES = {
     }),
   ),
   reservation: { id: ID, network: 'blue', ip: '10.100.1.5/24', createdAt: '2026-01-01T00:00:00.000Z' },
-  wire: {
+  attachment: {
     ...{
       id: ID,
       name: 'c1',
@@ -189,8 +189,8 @@ test('pipework attachments and their host interfaces', (t) => {
   const inFolder = folders(t);
   fc.assert(
     fc.property(
-      like(SAMPLES.wire),
-      like(SAMPLES.place, SAMPLES.wire.place),
+      like(SAMPLES.attachment),
+      like(SAMPLES.place, SAMPLES.attachment.place),
       (ofAttachment, ofHostInterface) =>
         inFolder((folder) => {
           write(folder, `wires/${ID}.json`, ofAttachment);

@@ -191,13 +191,13 @@ test('a huge value is not even parsed', (t) => {
   );
 });
 
-test('who made a network: Docker’s word of release 0.1, and the others’ managers', (t) => {
+test('the maker of a network: Docker’s flag of release 0.1, and the managers of others', (t) => {
   const text = (weft: object): string =>
     JSON.stringify({ Network: '10.5.0.0/16', Backend: { Type: 'vxlan' }, Weft: weft });
   t.is(config(text({ Docker: true })).madeBy, 'docker');
   t.is(config(text({ MadeBy: 'netavark' })).madeBy, 'netavark');
   t.false('madeBy' in config(text({ MadeBy: 'a later one' })));
-  // Made anew, for what was read is kept as it was written.
+  // A new config, because one that was read is kept as it was written.
   const made = (madeBy: 'docker' | 'netavark'): unknown =>
     (JSON.parse(encodeConfig({ ...config(text({})), madeBy })) as { Weft: unknown }).Weft;
   t.like(made('docker'), { Docker: true });
