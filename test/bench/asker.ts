@@ -1,5 +1,6 @@
-// The one who asks for names, inside a container: one question after the other to several servers in turn, and their times;
-// or as many a second as one is told, and how many answers came.
+// The DNS client of the bench, run inside a container.
+//
+// Either queries several servers in turn and prints the times, or sends queries at a given rate and counts the answers.
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -20,7 +21,7 @@ async function socketTo(server: string): Promise<Socket> {
   return socket;
 }
 
-/** Milliseconds of each question, by server. */
+/** Milliseconds of each query, by server. */
 async function time(rounds: number, servers: readonly string[]): Promise<number[][]> {
   const warmUp = Math.min(rounds, 200);
   const times: number[][] = servers.map(() => []);
@@ -49,7 +50,7 @@ async function flood(
 ): Promise<{ sent: number; received: number }> {
   const socket = await socketTo(server);
   const { address, port } = socket.address();
-  // What gets lost shall be lost by the server.
+  // Only the server may lose packets, not this socket.
   if (!enlargeReceiveBuffer(address, port, 64 * 1024 * 1024)) throw new Error('the buffer stays small');
   let received = 0;
   socket.on('message', (answer) => {

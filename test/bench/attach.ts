@@ -1,8 +1,10 @@
-// How long an attach takes, through the agent's socket, beside `ip -batch` doing the same steps by hand: 200 of each, in
-// turn, every one for a fresh namespace. And that the agent starts no process while it attaches.
+// Attach latency through the agent's socket, compared with `ip -batch`.
+//
+// `ip -batch` does the same steps by hand: 200 of each, in turn, every one for a fresh namespace. Also checks that the agent
+// starts no process while it attaches.
 //
 // `ip` is started twice a round in two ways: by Node.js, which is what an agent that worked through `ip` would do and what
-// weft is held against, and by a shell that is there already, which is the least that starting a process can cost.
+// weft is compared with, and by a shell that is already running, which is the least that starting a process can cost.
 import { fork, spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -15,9 +17,9 @@ import { environment, ipBatch } from '../lab/exec.js';
 import { sweep } from '../lab/runs.js';
 
 const ROUNDS = Number(process.env['WEFT_BENCH_ROUNDS'] ?? 200);
-/** What weft wants to be: p50 of an attach against p50 of `ip -batch`. */
+/** The target: p50 of an attach divided by p50 of `ip -batch`. */
 const WANTED_RATIO = 0.4;
-/** So that what the one leaves behind is done before the other is measured: notifications, the comparison, etcd. */
+/** Pause, so that the aftermath of one (notifications, the comparison, etcd) is over before the other is measured. */
 const REST_MS = 150;
 const MTU = 1450;
 
@@ -40,7 +42,7 @@ async function main(): Promise<number> {
 async function measure(cluster: Cluster): Promise<number> {
   const host = cluster.lab.host(1);
   await cluster.startEtcd();
-  // Subnets of 4094 addresses, so that every container stays and the node fills up as nodes do.
+  // Subnets of 4094 addresses, so that every container can stay and the node fills up as in production.
   const config = { Network: '10.100.0.0/16', SubnetLen: 20, Backend: { Type: 'vxlan', VNI: 4100 } };
   await cluster.etcdctl('put', '/weft/networks/bench/config', JSON.stringify(config));
   await cluster.startAgents(['h1'], ['--join', 'bench']);
@@ -107,7 +109,7 @@ function report(times: Record<(typeof WAYS)[number], readonly number[]>, started
   return 1;
 }
 
-/** Rounds that are not counted: connections are made and code is compiled. */
+/** Rounds that are not counted: they open connections and compile code. */
 const WARM_UP = 20;
 const WAYS = ['weft', 'node', 'shell'] as const;
 
@@ -129,7 +131,7 @@ interface Batch {
   lines: string[];
 }
 
-/** What the agent does, step by step: a veth pair into the namespace, its host end on the bridge, its other end set up. */
+/** The agent's steps: a veth pair into the namespace, its host end on the bridge, its other end configured. */
 function byHand(host: string, container: string, n: number): Batch[] {
   const link = `byhand${n + 1}`;
   const offset = n + 2;
@@ -171,7 +173,7 @@ async function byShell(shell: ChildProcess, batches: readonly Batch[]): Promise<
   const began = performance.now();
   shell.stdin?.write(`${script.join('')}echo done\n`);
   if (shell.stdout === null) throw new Error('the shell has no output');
-  // Its output ends with it, which is after the first command that failed.
+  // ip ends, and with it its output, after the first command that failed.
   await once(shell.stdout, 'readable');
   if (shell.stdout.read() === null) throw new Error('ip -batch from the shell failed');
   return performance.now() - began;
@@ -182,7 +184,7 @@ function run(program: string, args: readonly string[], input: string): void {
   if (status !== 0) throw new Error(`${program} ${args.join(' ')}: ${stderr}`);
 }
 
-/** All ways must have done the same, or the comparison says nothing. */
+/** All ways must have the same result, or the comparison is void. */
 async function verify(cluster: Cluster): Promise<void> {
   const last = ROUNDS + WARM_UP - 1;
   for (const way of WAYS) {
@@ -227,7 +229,7 @@ class ProcessMeter {
   }
 }
 
-/** Tries the meter on this process, which starts one. */
+/** Checks the meter on this process, which starts one. */
 function meterWorks(): boolean {
   const meter = new ProcessMeter(process.pid);
   run('true', [], '');

@@ -1,5 +1,6 @@
-// The one who attaches, in a process of its own, as a command is: what the bench does meanwhile (starting processes above
-// all, which costs the one that starts them its page tables) is not in its times.
+// The client that attaches, in a process of its own, as a command is.
+//
+// Its times exclude the work of the bench meanwhile, above all the cost of starting processes, which copies page tables.
 import { credentials } from '@grpc/grpc-js';
 
 import { clientOptions } from '../../daemon/grpc.js';
@@ -8,7 +9,7 @@ import { AgentServiceClient } from '../../proto/gen/weft/v1/agent.js';
 const [, , socket = '', network = ''] = process.argv;
 const client = new AgentServiceClient(`unix:${socket}`, credentials.createInsecure(), clientOptions);
 
-/** Told a target, attaches it and answers how long that took, in milliseconds, or what went wrong. */
+/** Attaches each target that it receives, and answers with the milliseconds it took or the error. */
 process.on('message', (target: string) => {
   const request = {
     network,

@@ -1,5 +1,7 @@
-// What a network costs a `docker run --rm`: on weft, on a user-defined bridge of Docker's own, and on a swarm overlay, each
-// less what `--network none` costs, in turn, on a real engine. And the plugin's own time for one container.
+// The network's share of `docker run --rm`, on a real engine.
+//
+// On weft, on a user-defined bridge of Docker's own, and on a swarm overlay, in turn, each minus the time with `--network none`.
+// Also the plugin's own time for one container.
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -12,7 +14,7 @@ import { sweep } from '../lab/runs.js';
 const ROUNDS = Number(process.env['WEFT_BENCH_ROUNDS'] ?? 20);
 const WARM_UP = 3;
 const WANTED = { bridge: 1, overlay: 0.4, pluginMs: 5 };
-/** So that what one run leaves to be done is done before the next. */
+/** Pause, so that the aftermath of one run is over before the next. */
 const REST_MS = 200;
 const PLUGIN_ROUNDS = 200;
 
@@ -53,7 +55,7 @@ async function measureRuns(cluster: Cluster, host: DockerHost): Promise<Record<W
   await host.ask('swarm', 'init', '--advertise-addr', host.ip);
   await host.ask('network', 'create', '-d', 'overlay', '--attachable', 'own-overlay');
   const networks = { none: 'none', weft: 'weft', bridge: 'own-bridge', overlay: 'own-overlay' } as const;
-  // An overlay without a container is taken down, and made again for the next one.
+  // An overlay without a container is deleted, and created again for the next one.
   await host.ask('run', '-d', '--network', networks.overlay, IMAGE, 'sleep', 'infinity');
   const times: Record<Way, number[]> = { none: [], weft: [], bridge: [], overlay: [] };
   console.log(`docker run --rm, ${ROUNDS} times on each network, in turn …`);
@@ -103,9 +105,9 @@ async function measurePlugin(cluster: Cluster): Promise<number[]> {
     await docker.must('NetworkDriver.CreateEndpoint', { ...ids, Interface: { Address } });
     await docker.must('NetworkDriver.Join', { ...ids, SandboxKey: `/run/netns/bench${n}` });
     await delay(20);
-    const said = log.log().slice(from);
+    const logged = log.log().slice(from);
     const times = ['RequestAddress', 'CreateEndpoint', 'Join'].map((name) =>
-      Number(new RegExp(`Docker asked.*${name}.* ms=([\\d.]+)`).exec(said)?.[1]),
+      Number(new RegExp(`Docker asked.*${name}.* ms=([\\d.]+)`).exec(logged)?.[1]),
     );
     took.push(times.reduce((sum, ms) => sum + ms, 0));
     await docker.must('NetworkDriver.Leave', ids);

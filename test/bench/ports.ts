@@ -1,5 +1,6 @@
-// How long it takes to publish a port through the agent's socket: the first ones, and as many more when a thousand are there.
-// The wish: the 1,001st costs at most twice the first.
+// The time to publish a port through the agent's socket, with 0 and with 1,000 ports.
+//
+// The target: the 1,001st costs at most twice the first.
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -14,7 +15,7 @@ import { sweep } from '../lab/runs.js';
 const ROUNDS = 40;
 const MANY = 1000;
 const WANTED_RATIO = 2;
-/** So that what the one leaves behind (etcd above all) is done before the next is measured. */
+/** Pause, so that the aftermath of one (etcd above all) is over before the next is measured. */
 const REST_MS = 150;
 
 async function main(): Promise<number> {
@@ -45,7 +46,7 @@ async function measure(cluster: Cluster): Promise<number> {
     call(client.publishPorts.bind(client), { endpoint, network: '', publish: specs, everywhere: false }, how);
   const rm = (endpoint: string, ...ports: string[]): Promise<unknown> =>
     call(client.unpublishPorts.bind(client), { endpoint, network: '', ports, all: false }, how);
-  /** One port more, and away again, so that each round finds as many as the one before. */
+  /** Publishes one more port and deletes it, so that each round starts with the same number. */
   const rounds = async (endpoint: string): Promise<number[]> => {
     const times: number[] = [];
     for (let round = -5; round < ROUNDS; round++) {

@@ -1,4 +1,6 @@
-// What commands ask and how they answer: tables for people, JSON and YAML in the promised shapes for programs.
+// Requests and output of the commands.
+//
+// Tables for people, JSON and YAML in the documented shapes for programs.
 import { symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -44,16 +46,16 @@ for (const { line, json, table } of COMMANDS) {
     ]);
     for (const { code, stderr } of [asTable, asJson, asYaml])
       t.deepEqual({ code, stderr }, { code: 0, stderr: '' });
-    // More fields may come with time; those that are promised have these values.
+    // More fields may be added later; the documented ones have these values.
     t.like(JSON.parse(asJson.stdout), json);
     t.deepEqual(parse(asYaml.stdout), JSON.parse(asJson.stdout));
     for (const pattern of table) t.regex(asTable.stdout, pattern);
-    // eslint-disable-next-line no-control-regex -- nobody looks at a pipe: no colours
+    // eslint-disable-next-line no-control-regex -- output to a pipe has no colours
     t.notRegex(asTable.stdout, /\u001B|[ \t]$/m);
   });
 }
 
-test('weft status: the agent’s view, in every form', async (t) => {
+test('weft status: the agent’s view, in every format', async (t) => {
   const [asTable, asJson] = await Promise.all([fakes.weft('status'), fakes.weft('status', '-o', 'json')]);
   t.is(asJson.code, 0);
   t.like(JSON.parse(asJson.stdout), {
@@ -71,7 +73,7 @@ test('weft status: the agent’s view, in every form', async (t) => {
   t.regex(asTable.stdout, /0\.42 ms/);
 });
 
-test.serial('weft status: exit status 1 only where it is down', async (t) => {
+test.serial('weft status: exit status 1 only where health is down', async (t) => {
   try {
     for (const [health, code] of [
       ['degraded', 0],
@@ -185,7 +187,7 @@ test.serial('every option of create and attach reaches the services', async (t) 
   ]);
 });
 
-test('runs through a link, from another folder, and says its version and its commands', async (t) => {
+test('runs through a symbolic link, from another folder, and prints its version and its commands', async (t) => {
   const link = join(fakes.folder, 'weft');
   symlinkSync((await import('./fakes.js')).WEFT, link);
   const [version, help] = await Promise.all([run(['--version'], {}, link), run(['help'], {}, link)]);

@@ -1,4 +1,4 @@
-// What a real bash offers at the cursor, with the script that weft prints.
+// Completion in a real bash, with the script that weft prints.
 import { execFile } from 'node:child_process';
 import { dirname } from 'node:path';
 
@@ -15,8 +15,8 @@ function offered(words: readonly string[], controller = fakes.address, before = 
   const script =
     'eval "$BEFORE"; source <(weft completion bash); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}; _weft; printf "%s\\n" "${COMPREPLY[@]}"';
   const { PATH = '', HOME = '' } = process.env;
-  const whom = { WEFT_CONTROLLER: controller, WEFT_AGENT: fakes.socket };
-  const env = { PATH: `${dirname(WEFT)}:${PATH}`, HOME, BEFORE: before, ...whom };
+  const services = { WEFT_CONTROLLER: controller, WEFT_AGENT: fakes.socket };
+  const env = { PATH: `${dirname(WEFT)}:${PATH}`, HOME, BEFORE: before, ...services };
   const ask = (): Promise<string[]> =>
     new Promise((resolve, reject) => {
       execFile('bash', ['-c', script, 'bash', 'weft', ...words], { env }, (error, stdout, stderr) => {
@@ -59,13 +59,13 @@ test('bash completes commands, options, their values and names', async (t) => {
   t.deepEqual(endpoints, ['0123456789abcdef']);
 });
 
-test('a word with a colon in it is completed from where bash believes that it begins', async (t) => {
+test('a word with a colon is completed from where bash starts it', async (t) => {
   const line = ['run', '--network'];
   t.deepEqual(await offered([...line, 'con']), ['container:web']);
   t.deepEqual(await offered([...line, 'container:']), ['web']);
   t.deepEqual(await offered([...line, 'container:w']), ['web']);
   t.deepEqual(await offered([...line, 'container:x']), []);
-  // As some have it in their ~/.bashrc.
+  // A common setting in ~/.bashrc.
   const whole = 'COMP_WORDBREAKS=${COMP_WORDBREAKS//:}';
   t.deepEqual(await offered([...line, 'container:w'], fakes.address, whole), ['container:web']);
 });
@@ -74,13 +74,13 @@ test('completion stays silent where no controller answers', async (t) => {
   t.deepEqual(await offered(['network', 'rm', ''], '127.0.0.1:1'), []);
 });
 
-test('names come from where the line itself would ask', async (t) => {
+test('names come from the service that the command itself would call', async (t) => {
   const line = ['network', 'rm', '--controller'];
   t.deepEqual(await offered([...line, fakes.address, ''], '127.0.0.1:1'), ['blue']);
   t.deepEqual(await offered([...line, '127.0.0.1:1', '']), []);
 });
 
-test('there is a script for each shell', async (t) => {
+test('each shell has a script', async (t) => {
   const scripts = await Promise.all(['bash', 'zsh', 'fish'].map((shell) => run(['completion', shell])));
   for (const { code, stdout } of scripts) {
     t.is(code, 0);

@@ -1,4 +1,6 @@
-// What goes wrong, as people and programs see it: the exit status, one or two lines on stderr, an object on stdout.
+// Errors of the command line, for people and programs.
+//
+// The exit status, one or two lines on stderr, an object on stdout.
 import { execFile } from 'node:child_process';
 
 import test from 'ava';
@@ -13,7 +15,7 @@ const fakes = new Fakes();
 test.before(() => fakes.start());
 test.after.always(() => fakes.stop());
 
-const NOBODY = { WEFT_CONTROLLER: '127.0.0.1:1', WEFT_AGENT: '/nonexistent/agent.sock' };
+const UNREACHABLE = { WEFT_CONTROLLER: '127.0.0.1:1', WEFT_AGENT: '/nonexistent/agent.sock' };
 
 /** One or two lines, and no stack trace. */
 const TWO_LINES = /^weft: [^\n]+\n( {6}[^\n]+\n)?$/;
@@ -57,9 +59,9 @@ const WRONG: [line: string, named: RegExp][] = [
   ['completion tcsh', /tcsh/],
 ];
 
-test('a wrong call: exit status 2, told in two lines that name it, and nobody is asked', async (t) => {
+test('a wrong call: exit status 2, two lines that name the mistake, and no service is called', async (t) => {
   await inTurns(WRONG, async ([line, named]) => {
-    const ran = await run(line.split(' '), NOBODY);
+    const ran = await run(line.split(' '), UNREACHABLE);
     t.is(ran.code, 2, `weft ${line}: ${ran.stderr}`);
     t.regex(ran.stderr, TWO_LINES, line);
     t.regex(ran.stderr, named, line);
@@ -67,19 +69,19 @@ test('a wrong call: exit status 2, told in two lines that name it, and nobody is
   });
 });
 
-test('what every command takes may stand before it', async (t) => {
-  const ran = await run(['-o', 'json', '--controller=127.0.0.1:1', 'network', 'ls'], NOBODY);
+test('global options may precede the command', async (t) => {
+  const ran = await run(['-o', 'json', '--controller=127.0.0.1:1', 'network', 'ls'], UNREACHABLE);
   t.is(ran.code, 1);
   t.like(JSON.parse(ran.stdout), { error: { code: 'UNAVAILABLE' } });
   t.regex(ran.stderr, /127\.0\.0\.1:1 /);
 });
 
-test('an empty variable counts as none', async (t) => {
+test('an empty variable counts as unset', async (t) => {
   const ran = await run(['network', 'ls'], { WEFT_CONTROLLER: '' });
   t.regex(ran.stderr, /127\.0\.0\.1:7400/);
 });
 
-test('a wrong call is told to programs too', async (t) => {
+test('a wrong call is an error object for programs', async (t) => {
   const line = ['network', 'create', 'blue', '--subnet', 'x'];
   const [json, yaml] = await Promise.all([run([...line, '-o', 'json']), run([...line, '-oyaml'])]);
   for (const [{ code }, found] of [
@@ -91,22 +93,22 @@ test('a wrong call is told to programs too', async (t) => {
   }
 });
 
-test.serial('what a service refuses: exit status 1, its cause and its next step', async (t) => {
-  fakes.refusal = notFound('there is no network red', 'See weft network ls.');
+test.serial('an error of a service: exit status 1, its cause and its next step', async (t) => {
+  fakes.failure = notFound('there is no network red', 'See weft network ls.');
   try {
     const ran = await fakes.weft('network', 'inspect', 'red', '-o', 'json');
     t.is(ran.code, 1);
     t.is(ran.stderr, 'weft: there is no network red\n      See weft network ls.\n');
     t.like(JSON.parse(ran.stdout), { error: { code: 'NOT_FOUND', message: 'there is no network red' } });
   } finally {
-    fakes.refusal = undefined;
+    fakes.failure = undefined;
   }
 });
 
-test('nobody there: who is away, and what starts it', async (t) => {
+test('an unreachable service: which one, and how to start it', async (t) => {
   const [controller, agent] = await Promise.all([
-    run(['node', 'ls', '-o', 'json'], NOBODY),
-    run(['attach', 'blue', 'web'], NOBODY),
+    run(['node', 'ls', '-o', 'json'], UNREACHABLE),
+    run(['attach', 'blue', 'web'], UNREACHABLE),
   ]);
   t.is(controller.code, 1);
   t.regex(controller.stderr, TWO_LINES);
@@ -116,16 +118,16 @@ test('nobody there: who is away, and what starts it', async (t) => {
   t.regex(agent.stderr, /\/nonexistent\/agent\.sock[\s\S]*weft agent/);
 });
 
-test('stack traces come with --log-level debug alone', async (t) => {
-  const ran = await run(['node', 'ls', '--log-level', 'debug'], NOBODY);
+test('stack traces are shown with --log-level debug only', async (t) => {
+  const ran = await run(['node', 'ls', '--log-level', 'debug'], UNREACHABLE);
   t.is(ran.code, 1);
   t.regex(ran.stderr, /^ +at /m);
 });
 
-test('status asks the controller where the agent is away, and tells when both are', async (t) => {
+test('status asks the controller where the agent is away, and reports when both are', async (t) => {
   const [one, none] = await Promise.all([
-    run(['status', '-o', 'json'], { ...NOBODY, WEFT_CONTROLLER: fakes.address }),
-    run(['status', '-o', 'json'], NOBODY),
+    run(['status', '-o', 'json'], { ...UNREACHABLE, WEFT_CONTROLLER: fakes.address }),
+    run(['status', '-o', 'json'], UNREACHABLE),
   ]);
   t.is(one.code, 0);
   const seen = JSON.parse(one.stdout) as {
@@ -141,7 +143,7 @@ test('status asks the controller where the agent is away, and tells when both ar
   t.is(down.problems.length, 2);
 });
 
-test('mutual TLS: who shows a certificate of the CA is answered, who has none is refused', async (t) => {
+test('mutual TLS: a client with a certificate of the CA is served, one without is refused', async (t) => {
   const ca = new TestCa();
   const secure = new Fakes();
   try {
@@ -169,7 +171,7 @@ test('mutual TLS: who shows a certificate of the CA is answered, who has none is
   }
 });
 
-test('a reader that leaves early is no error', async (t) => {
+test('a closed pipe is no error', async (t) => {
   const ran = await new Promise<Ran>((resolve) => {
     const script = '"$0" help | true; echo "${PIPESTATUS[0]}"';
     execFile('bash', ['-c', script, WEFT], (error, stdout, stderr) =>

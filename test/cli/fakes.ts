@@ -1,5 +1,6 @@
-// A controller and an agent that answer from a script and remember what they were asked, and a way to run the real bin/weft
-// against them as a person's shell would.
+// A scripted controller and agent, and a way to run the real bin/weft against them.
+//
+// They record what they were asked; bin/weft runs as a user's shell would run it.
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -28,15 +29,15 @@ export interface Ran {
   stderr: string;
 }
 
-/** What a fake was asked, in order. */
+/** The requests to a fake, in order. */
 export type Asked = [method: string, request: unknown][];
 
 export class Fakes {
   readonly folder = mkdtempSync(join(tmpdir(), 'weft-cli-'));
   readonly socket = join(this.folder, 'agent.sock');
   readonly asked: Asked = [];
-  /** What every call is refused with, while it is set. */
-  refusal: Error | undefined;
+  /** While set, every call fails with this. */
+  failure: Error | undefined;
   agentStatus: Status = status;
   address = '';
   readonly #servers: Server[] = [];
@@ -98,7 +99,7 @@ export class Fakes {
   #answer<Response>(method: string, response: Response) {
     return unary<unknown, Response>((request) => {
       this.asked.push([method, request]);
-      if (this.refusal !== undefined) throw this.refusal;
+      if (this.failure !== undefined) throw this.failure;
       return response;
     });
   }
@@ -113,12 +114,12 @@ export class Fakes {
   }
 }
 
-/** A person has one command line at a time; more of them than processors wait for each other, and answer late. */
+/** Commands at once: more of them than processors wait for each other and answer late. */
 const AT_ONCE = 2;
 let running = 0;
 const waiting: (() => void)[] = [];
 
-/** Does it when there is room for it among the others. */
+/** Runs it when a slot is free. */
 export async function inTurn<T>(work: () => Promise<T>): Promise<T> {
   if (running === AT_ONCE) await new Promise<void>((go) => waiting.push(go));
   else running++;

@@ -1,4 +1,4 @@
-// Which words are commands, as a shell would have it: 127 for what is not there, 126 for what cannot be executed.
+// Which words are commands, as in a shell: 127 not found, 126 not executable.
 import test from 'ava';
 
 import { ExitError } from '../../cli/exit.js';
@@ -6,7 +6,7 @@ import { checkCommand } from '../../cli/find-command.js';
 
 const PATH = '/usr/bin:/bin:/etc/passwd';
 
-/** The exit status that a word would end with. */
+/** The exit status for a word. */
 function refusedWith(word: string): number | undefined {
   try {
     checkCommand(word, PATH);

@@ -1,11 +1,11 @@
-// `weft help` and `help` below every group: the help of exactly the command that the words lead to.
+// `weft help`, and `help` below every group.
 import test from 'ava';
 import { CommanderError, type Command } from 'commander';
 
 import { buildProgram } from '../../cli/main.js';
 import { run } from './fakes.js';
 
-/** The words of every command that help lists, groups included. */
+/** The path of every command that help lists, groups included. */
 const paths = (command: Command, before: readonly string[] = []): string[][] =>
   command
     .createHelp()
@@ -15,7 +15,7 @@ const paths = (command: Command, before: readonly string[] = []): string[][] =>
       return [path, ...paths(child, path)];
     });
 
-/** What a line prints, in this process. */
+/** The output of a command line, run in this process. */
 async function printed(line: readonly string[]): Promise<string> {
   let text = '';
   const listen = (command: Command): void => {
@@ -32,7 +32,7 @@ async function printed(line: readonly string[]): Promise<string> {
   return text;
 }
 
-test('the words of every command lead to its own help, from the program and from each of its groups', async (t) => {
+test('every command’s help is reached from the program and from each of its groups', async (t) => {
   const all = paths(buildProgram());
   t.true(all.length > 40);
   for (const path of all) {
@@ -62,7 +62,7 @@ for (const [line, cause, next] of [
   });
 }
 
-test('the words behind help are completed', async (t) => {
+test('the words after help are completed', async (t) => {
   const offered = async (...words: string[]): Promise<string[]> =>
     (await run(['__complete', '--', ...words])).stdout.split('\n').filter(Boolean);
   t.deepEqual(await offered('help', 'netw'), ['network']);

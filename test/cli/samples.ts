@@ -1,4 +1,4 @@
-// What the fakes answer, and what the contract says that programs then read.
+// The fakes' answers, and the JSON that the contract documents for them.
 import type { Endpoint, Network, Node, Status } from '../../proto/gen/weft/v1/types.js';
 
 export const network: Network = {

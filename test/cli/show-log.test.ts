@@ -1,4 +1,4 @@
-// What `weft logs` prints of a log that the agent cuts meanwhile: nothing is left out, and nothing comes twice.
+// `weft logs` of a log that the agent rotates meanwhile: nothing is lost or repeated.
 import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -29,17 +29,17 @@ async function shown(log: string): Promise<string> {
   return text;
 }
 
-test('what was said before the log was cut comes first', async (t) => {
+test('output from before the rotation comes first', async (t) => {
   const log = logIn(t);
   const before = lines(0, 20_000);
   writeFileSync(log, before);
   trimLog(log, MAX);
-  t.is(await shown(log), before.slice(-MAX), 'also where nothing was said since');
+  t.is(await shown(log), before.slice(-MAX), 'also where nothing was written since');
   appendFileSync(log, 'and then it crashed\n');
   t.is(await shown(log), `${before.slice(-MAX)}and then it crashed\n`);
 });
 
-test('a log that was never cut, one that is empty, and one that is not there', async (t) => {
+test('a log that was never rotated, an empty one, and an absent one', async (t) => {
   const log = logIn(t);
   await t.throwsAsync(shown(log), { message: /there is no log/ });
   writeFileSync(log, '');
@@ -48,10 +48,10 @@ test('a log that was never cut, one that is empty, and one that is not there', a
   t.is(await shown(log), lines(0, 9000));
 });
 
-test('followed: what came between the last look and the cut, and after it', async (t) => {
+test('followed: lines between the last read and the rotation, and after it', async (t) => {
   const log = logIn(t);
   writeFileSync(log, lines(0, 5500));
-  let said = 5500;
+  let written = 5500;
   let text = '';
   let more = true;
   const following = showLog(
@@ -60,20 +60,20 @@ test('followed: what came between the last look and the cut, and after it', asyn
     (bytes) => Promise.resolve(void (text += bytes.toString())),
   );
   const allShown = (): Promise<true> =>
-    until('all is shown', () => text.length >= lines(0, said).length || undefined);
+    until('all is shown', () => text.length >= lines(0, written).length || undefined);
   const say = (count: number): void => {
-    appendFileSync(log, lines(said, said + count));
-    said += count;
+    appendFileSync(log, lines(written, written + count));
+    written += count;
   };
   await allShown();
   for (let times = 0; times < 3; times++) {
     say(7500);
     trimLog(log, MAX);
-    // More than was shown before: its length alone does not tell that it was cut.
+    // More than was shown before: the length alone does not reveal the rotation.
     say(5700);
     await allShown();
   }
   more = false;
   await following;
-  t.true(text === lines(0, said), 'everything once, in its order');
+  t.true(text === lines(0, written), 'everything once, in its order');
 });

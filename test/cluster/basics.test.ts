@@ -1,4 +1,4 @@
-// A cluster of two hosts with the controller's embedded etcd, used as its users would: by the command line.
+// A two-host cluster with the controller's embedded etcd, driven by the command line.
 import test, { type ExecutionContext } from 'ava';
 
 import { bare, Cluster, INFRA, INFRA_IP } from '../lab/cluster.js';
@@ -50,7 +50,7 @@ async function refused(
   t.like(JSON.parse(stdout), { error: { code } });
 }
 
-test.serial('a network is made, shown, and refused where it is in the way', async (t) => {
+test.serial('a network is created and shown; one that conflicts is refused', async (t) => {
   const made = await lab.json<NetworkJson>('h1', 'network', 'create', 'blue', '--subnet', '10.100.0.0/16');
   t.like(made, {
     name: 'blue',
@@ -109,7 +109,7 @@ test.serial('a network is made, shown, and refused where it is in the way', asyn
   await refused(t, 'h1', ['network', 'inspect', 'nope'], 'NOT_FOUND', /nope/);
 });
 
-test.serial('containers of both hosts reach each other, their hosts, and the world', async (t) => {
+test.serial('containers of both hosts reach each other, their hosts, and the outside', async (t) => {
   const a = await lab.attach('h1', 'blue', 'c1');
   const b = await lab.attach(
     'h2',
@@ -134,8 +134,8 @@ test.serial('containers of both hosts reach each other, their hosts, and the wor
     ip6: null,
   });
   t.like(b, { name: 'db', node: 'h2', ifname: 'net0', mac: '02:00:00:00:00:2a' });
-  await until('h1 knows the way to h2', () => lab.reaches('c1', bare(b.ip)));
-  await until('h2 knows the way to h1', () => lab.reaches('c2', bare(a.ip)));
+  await until('h1 has a route to h2', () => lab.reaches('c1', bare(b.ip)));
+  await until('h2 has a route to h1', () => lab.reaches('c2', bare(a.ip)));
   t.true(await lab.reaches('c1', a.gateway));
   t.true(await lab.reaches('h1', bare(b.ip)), 'from a host to a container of the other');
   // The outside sees the host, the overlay sees the container.
@@ -158,8 +158,11 @@ test.serial('containers of both hosts reach each other, their hosts, and the wor
   );
 });
 
-test.serial('the cluster is shown: endpoints, nodes, leases, status', async (t) => {
-  await until('both are told', async () => (await lab.json<unknown[]>('h1', 'endpoint', 'ls')).length === 2);
+test.serial('endpoints, nodes, leases and status are shown', async (t) => {
+  await until(
+    'etcd has both endpoints',
+    async () => (await lab.json<unknown[]>('h1', 'endpoint', 'ls')).length === 2,
+  );
   const [db] = await lab.json<{ id: string; name: string }[]>('h1', 'endpoint', 'ls', '--node', 'h2');
   t.is(db?.name, 'db');
   t.like(await lab.json('h2', 'endpoint', 'inspect', db?.id.slice(0, 6) ?? ''), {
@@ -192,14 +195,14 @@ test.serial('the cluster is shown: endpoints, nodes, leases, status', async (t) 
     peers: { node: string; state: string; rttMs: number | null }[];
     problems: unknown[];
   }
-  const status = await until('the way to the peer is measured', async () => {
+  const status = await until('the path to the peer is measured', async () => {
     const now = await lab.json<StatusJson>('h1', 'status');
     return now.peers[0]?.rttMs === null ? undefined : now;
   });
   t.like(status, { health: 'ok', problems: [], peers: [{ node: 'h2', state: 'up' }] });
 });
 
-test.serial('the same attach again is answered, another is refused, and so is what is wrong', async (t) => {
+test.serial('a repeated attach returns the endpoint; a different or wrong one is refused', async (t) => {
   const there = await lab.json<{ id: string; ip: string; gateway: string }>(
     'h1',
     'attach',
@@ -256,36 +259,39 @@ test.serial('the same attach again is answered, another is refused, and so is wh
   const long = await lab.weft('h1', ...attach('--ifname', 'internal-interface0'));
   t.is(long.code, 2);
   t.regex(long.stderr, /too long/);
-  // Nothing of all that was left behind.
+  // None of these left anything behind.
   t.is((await lab.sh('c3', 'ip -br link | grep -vc "^lo" || true')).trim(), '0');
   t.is((await lab.sh('h1', 'ip -br link | grep -c wfep')).trim(), '1');
   await refused(t, 'h1', ['detach', 'blue', lab.ns('c3')], 'NOT_FOUND', /is not attached to network blue/);
 });
 
-test.serial('several networks on one container: a route to each, and no way between them', async (t) => {
-  await lab.json('h1', 'network', 'create', 'green', '--subnet', '10.101.0.0/16', '--internal');
-  const own = await lab.attach('h1', 'green', 'c1');
-  const other = await lab.attach('h2', 'green', 'c3');
-  t.is(own.ifname, 'eth1');
-  t.true(await lab.reaches('c1', bare(other.ip)));
-  const routes = await lab.sh('c1', 'ip route');
-  t.regex(routes, /default via 10\.100\.\d+\.1 dev eth0/);
-  t.regex(routes, /10\.101\.0\.0\/16 via 10\.101\.\d+\.1 dev eth1/);
-  const [db] = await lab.json<{ ip: string; gateway: string }[]>(
-    'h1',
-    'endpoint',
-    'ls',
-    '--node',
-    'h2',
-    '--network',
-    'blue',
-  );
-  await lab.sh('c3', `ip route add default via ${other.gateway}`);
-  t.false(await lab.reaches('c3', bare(db?.ip ?? '')), 'green must not reach blue');
-  t.false(await lab.reaches('c3', db?.gateway ?? ''), 'nor its gateway');
-  t.false(await lab.reaches('c3', INFRA_IP), 'nor, being internal, the world');
-  await refused(t, 'h1', ['network', 'rm', 'green'], 'FAILED_PRECONDITION', /green/);
-});
+test.serial(
+  'several networks on one container: a route to each, and no forwarding between them',
+  async (t) => {
+    await lab.json('h1', 'network', 'create', 'green', '--subnet', '10.101.0.0/16', '--internal');
+    const own = await lab.attach('h1', 'green', 'c1');
+    const other = await lab.attach('h2', 'green', 'c3');
+    t.is(own.ifname, 'eth1');
+    t.true(await lab.reaches('c1', bare(other.ip)));
+    const routes = await lab.sh('c1', 'ip route');
+    t.regex(routes, /default via 10\.100\.\d+\.1 dev eth0/);
+    t.regex(routes, /10\.101\.0\.0\/16 via 10\.101\.\d+\.1 dev eth1/);
+    const [db] = await lab.json<{ ip: string; gateway: string }[]>(
+      'h1',
+      'endpoint',
+      'ls',
+      '--node',
+      'h2',
+      '--network',
+      'blue',
+    );
+    await lab.sh('c3', `ip route add default via ${other.gateway}`);
+    t.false(await lab.reaches('c3', bare(db?.ip ?? '')), 'green must not reach blue');
+    t.false(await lab.reaches('c3', db?.gateway ?? ''), 'nor its gateway');
+    t.false(await lab.reaches('c3', INFRA_IP), 'nor, being internal, the world');
+    await refused(t, 'h1', ['network', 'rm', 'green'], 'FAILED_PRECONDITION', /green/);
+  },
+);
 
 test.serial('dual stack: both families, from the same network', async (t) => {
   await lab.json(
@@ -305,59 +311,70 @@ test.serial('dual stack: both families, from the same network', async (t) => {
   t.regex(keys, /subnets\/10\.102\.\d+\.0-24&fd42:102:0:[0-9a-f:]+-64\n/);
 });
 
-test.serial('an address of the other host’s subnet: with its agreement, never twice', async (t) => {
-  const lease = (await lab.json<NetworkJson>('h1', 'network', 'inspect', 'blue')).leases.find(
-    ({ node }) => node === 'h2',
-  );
-  const third = lease?.subnet.split('.')[2];
-  const address = (last: number): string => `10.100.${third}.${last}`;
-  const moved = await lab.attach('h1', 'blue', 'c6', '--ip', address(77));
-  t.is(moved.ip, `${address(77)}/32`);
-  const [db] = await lab.json<{ ip: string }[]>('h1', 'endpoint', 'ls', '--node', 'h2', '--network', 'blue');
-  t.true(await lab.reaches('c6', bare(db?.ip ?? '')));
-  t.true(await lab.reaches('c2', address(77)), 'from the subnet that it belongs to');
-  t.true(await lab.reaches('c1', address(77)), 'from its own host');
-  await refused(t, 'h2', ['attach', 'blue', lab.ns('c4'), '--ip', address(77)], 'ALREADY_EXISTS', /in use/);
-  for (const last of [0, 1, 255])
+test.serial(
+  'an address of the other host’s subnet needs its agreement, and is never given out twice',
+  async (t) => {
+    const lease = (await lab.json<NetworkJson>('h1', 'network', 'inspect', 'blue')).leases.find(
+      ({ node }) => node === 'h2',
+    );
+    const third = lease?.subnet.split('.')[2];
+    const address = (last: number): string => `10.100.${third}.${last}`;
+    const moved = await lab.attach('h1', 'blue', 'c6', '--ip', address(77));
+    t.is(moved.ip, `${address(77)}/32`);
+    const [db] = await lab.json<{ ip: string }[]>(
+      'h1',
+      'endpoint',
+      'ls',
+      '--node',
+      'h2',
+      '--network',
+      'blue',
+    );
+    t.true(await lab.reaches('c6', bare(db?.ip ?? '')));
+    t.true(await lab.reaches('c2', address(77)), 'from the subnet that it belongs to');
+    t.true(await lab.reaches('c1', address(77)), 'from its own host');
+    await refused(t, 'h2', ['attach', 'blue', lab.ns('c4'), '--ip', address(77)], 'ALREADY_EXISTS', /in use/);
+    for (const last of [0, 1, 255])
+      await refused(
+        t,
+        'h1',
+        ['attach', 'blue', lab.ns('c5'), '--ip', address(last)],
+        'FAILED_PRECONDITION',
+        /h2|base|gateway|broadcast/,
+      );
     await refused(
       t,
       'h1',
-      ['attach', 'blue', lab.ns('c5'), '--ip', address(last)],
+      ['attach', 'blue', lab.ns('c5'), '--ip', bare(db?.ip ?? '')],
       'FAILED_PRECONDITION',
-      /h2|base|gateway|broadcast/,
+      /in use by db/,
     );
-  await refused(
-    t,
-    'h1',
-    ['attach', 'blue', lab.ns('c5'), '--ip', bare(db?.ip ?? '')],
-    'FAILED_PRECONDITION',
-    /in use by db/,
-  );
-  await lab.json('h1', 'detach', 'blue', lab.ns('c6'));
-  await until(
-    'the claim is given back',
-    async () =>
-      !(await lab.etcdctl('get', '--prefix', '--keys-only', '/weft/networks/blue/claims/')).includes(
+    await lab.json('h1', 'detach', 'blue', lab.ns('c6'));
+    await until(
+      'the claim is released',
+      async () =>
+        !(await lab.etcdctl('get', '--prefix', '--keys-only', '/weft/networks/blue/claims/')).includes(
+          address(77),
+        ),
+    );
+    const back = await until('its owner can allocate it', async () => {
+      const { code, stdout } = await lab.weft(
+        'h2',
+        'attach',
+        'blue',
+        lab.ns('c4'),
+        '--ip',
         address(77),
-      ),
-  );
-  const back = await until('its owner can give it out', async () => {
-    const { code, stdout } = await lab.weft(
-      'h2',
-      'attach',
-      'blue',
-      lab.ns('c4'),
-      '--ip',
-      address(77),
-      '-o',
-      'json',
-    );
-    return code === 0 ? (JSON.parse(stdout) as { ip: string }) : undefined;
-  });
-  t.is(back.ip, `${address(77)}/24`);
-});
+        '-o',
+        'json',
+      );
+      return code === 0 ? (JSON.parse(stdout) as { ip: string }) : undefined;
+    });
+    t.is(back.ip, `${address(77)}/24`);
+  },
+);
 
-test.serial('detach takes everything away; a network goes with force', async (t) => {
+test.serial('detach deletes everything; a network in use is deleted with --force', async (t) => {
   await lab.json('h2', 'detach', 'blue', lab.ns('c4'));
   t.notRegex(await lab.sh('c4', 'ip -br addr'), /10\.100\./);
   await lab.json('h1', 'network', 'rm', 'green', '--force');
@@ -367,7 +384,7 @@ test.serial('detach takes everything away; a network goes with force', async (t)
   });
   for (const host of ['h1', 'h2'])
     await until(
-      `${host} has nothing of it`,
+      `${host} has no object of it`,
       async () =>
         !(await lab.sh(host, 'ip -d link; nft list ruleset')).includes('10.101.') &&
         !(await lab.sh(host, 'ip -d link')).includes('weft network green'),
@@ -376,7 +393,7 @@ test.serial('detach takes everything away; a network goes with force', async (t)
 });
 
 test.serial(
-  'a config by hand is a network; a record by hand of no sense is told and left alone',
+  'a config written by hand is a network; an invalid record is reported and left alone',
   async (t) => {
     await lab.etcdctl(
       'put',
@@ -407,7 +424,7 @@ test.serial(
   },
 );
 
-test.serial('--cleanup takes the node away', async (t) => {
+test.serial('--cleanup removes the node', async (t) => {
   const { code, ms } = await lab.process('agent-h2').stop();
   t.is(code, 0);
   t.true(ms < 5000);

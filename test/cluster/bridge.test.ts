@@ -1,4 +1,4 @@
-// Networks of the driver bridge on two hosts: each host by itself, and the hosts' own LAN.
+// The bridge driver on two hosts: isolated per host, and on the hosts' LAN.
 import test, { type ExecutionContext } from 'ava';
 
 import { IpNetwork } from '../../core/address.js';
@@ -48,7 +48,7 @@ async function refused(
 }
 
 test.serial(
-  'a bridge of each host by itself: the same subnet, masqueraded, and apart from others',
+  'a bridge per host: the same subnet on each, masqueraded, isolated from other networks',
   async (t) => {
     const made = await lab.json<NetworkJson>(
       'h1',
@@ -82,7 +82,7 @@ test.serial(
     t.like(await lab.json('h1', 'network', 'inspect', 'web'), { endpoints: 3 });
   },
 );
-test.serial('damage to it is repaired, and a restart changes nothing', async (t) => {
+test.serial('damage is repaired, and a restart changes nothing', async (t) => {
   await lab.sh('h1', 'ip link del wfbr-web');
   await lab.until('it is back', () => lab.reaches('c1', '10.5.0.99'));
   lab.process('agent-h1').signal('SIGTERM');
@@ -93,49 +93,46 @@ test.serial('damage to it is repaired, and a restart changes nothing', async (t)
   t.true(await lab.reaches('c4', '10.5.0.99'));
 });
 
-test.serial(
-  'a LAN: containers are on it with its mask and gateway, and the hosts lose nothing',
-  async (t) => {
-    await lab.json(
-      'h1',
-      ...['network', 'create', 'lan', '--driver', 'bridge', '--parent', LAN.link, '--subnet', LAN.subnet],
-      ...['--range', '198.51.100.192/26', '--gateway', LAN.router],
-    );
-    const ping = lab.spawn('ping', 'router', ['ping', '-n', '-i', '0.02', '-W', '1', LAN.ip(1)]);
-    const a = await lab.attach('h1', 'lan', 'l1');
-    const b = await lab.attach('h2', 'lan', 'l2');
-    t.like(a, { gateway: LAN.router, mtu: 1500 });
-    t.regex(a.ip, /^198\.51\.100\.(19[2-9]|2[0-5]\d)\/25$/);
-    t.not(a.ip, b.ip);
-    for (const [from, to] of [
-      ['l1', LAN.router],
-      ['l1', bare(b.ip)],
-      ['l1', LAN.ip(1)],
-      ['l1', LAN.ip(2)],
-      ['l1', '203.0.113.1'],
-      ['router', bare(a.ip)],
-      ['h1', bare(a.ip)],
-      ['h1', '203.0.113.1'],
-    ] as const)
-      t.true(await lab.reaches(from, to), `${from} to ${to}`);
-    ping.signal('SIGINT');
-    await ping.ended;
-    // The end may cut off the answer to the very last one.
-    const answered = [...ping.log().matchAll(/icmp_seq=(\d+) ttl/g)].map(([, number]) => Number(number));
-    const sent = Number(/(\d+) packets transmitted/.exec(ping.log())?.[1]);
-    t.true(answered.length > 0);
-    t.deepEqual(
-      answered,
-      answered.map((_number, i) => i + 1),
-      ping.tail(),
-    );
-    t.true(sent - answered.length <= 1, ping.tail());
-    const seen = await lab.json<NetworkJson>('h1', 'network', 'inspect', 'lan');
-    t.deepEqual(seen.leases.map(({ node }) => node).toSorted(), ['h1', 'h2']);
-  },
-);
+test.serial('a LAN: containers have its mask and gateway, and the hosts lose no packet', async (t) => {
+  await lab.json(
+    'h1',
+    ...['network', 'create', 'lan', '--driver', 'bridge', '--parent', LAN.link, '--subnet', LAN.subnet],
+    ...['--range', '198.51.100.192/26', '--gateway', LAN.router],
+  );
+  const ping = lab.spawn('ping', 'router', ['ping', '-n', '-i', '0.02', '-W', '1', LAN.ip(1)]);
+  const a = await lab.attach('h1', 'lan', 'l1');
+  const b = await lab.attach('h2', 'lan', 'l2');
+  t.like(a, { gateway: LAN.router, mtu: 1500 });
+  t.regex(a.ip, /^198\.51\.100\.(19[2-9]|2[0-5]\d)\/25$/);
+  t.not(a.ip, b.ip);
+  for (const [from, to] of [
+    ['l1', LAN.router],
+    ['l1', bare(b.ip)],
+    ['l1', LAN.ip(1)],
+    ['l1', LAN.ip(2)],
+    ['l1', '203.0.113.1'],
+    ['router', bare(a.ip)],
+    ['h1', bare(a.ip)],
+    ['h1', '203.0.113.1'],
+  ] as const)
+    t.true(await lab.reaches(from, to), `${from} to ${to}`);
+  ping.signal('SIGINT');
+  await ping.ended;
+  // The end may cut off the last reply.
+  const answered = [...ping.log().matchAll(/icmp_seq=(\d+) ttl/g)].map(([, number]) => Number(number));
+  const sent = Number(/(\d+) packets transmitted/.exec(ping.log())?.[1]);
+  t.true(answered.length > 0);
+  t.deepEqual(
+    answered,
+    answered.map((_number, i) => i + 1),
+    ping.tail(),
+  );
+  t.true(sent - answered.length <= 1, ping.tail());
+  const seen = await lab.json<NetworkJson>('h1', 'network', 'inspect', 'lan');
+  t.deepEqual(seen.leases.map(({ node }) => node).toSorted(), ['h1', 'h2']);
+});
 
-test.serial('what cannot be is refused with the reason, and nothing is begun', async (t) => {
+test.serial('an impossible request is refused with the reason before anything is changed', async (t) => {
   const bridges = (): Promise<string> => lab.sh('h1', 'ip -br link show type bridge');
   const there = await bridges();
   const create = (name: string, ...flags: string[]): string[] => [
@@ -159,10 +156,10 @@ test.serial('what cannot be is refused with the reason, and nothing is begun', a
   t.is(await bridges(), there);
 });
 
-test.serial('an address of another host’s block is claimed, and gone with the endpoint', async (t) => {
+test.serial('an address of another host’s block is claimed, and released with the endpoint', async (t) => {
   const { leases } = await lab.json<NetworkJson>('h1', 'network', 'inspect', 'lan');
   const block = IpNetwork.parse(leases.find(({ node }) => node === 'h2')?.subnet ?? '');
-  // The first of the block is given out already.
+  // The first of the block is in use.
   const wanted = block.last.plus(-1).toString();
   const got = await lab.attach('h1', 'lan', 'l3', '--ip', wanted);
   t.is(got.ip, `${wanted}/25`);
@@ -181,13 +178,13 @@ test.serial('an address of another host’s block is claimed, and gone with the 
   );
   await lab.weft('h1', 'detach', 'lan', lab.ns('l3'));
   await lab.until(
-    'the claim is gone',
+    'the claim is released',
     async () =>
       (await lab.etcdctl('get', '--prefix', '--keys-only', '/weft/networks/lan/claims/')).trim() === '',
   );
 });
 
-test.serial('whatever is done to the bridge of the LAN, the host has its addresses again', async (t) => {
+test.serial('the host regains its addresses after any damage to the bridge of the LAN', async (t) => {
   const home = await stateOf(lab, 'h1', 'wfp-eth1');
   for (const damage of ['ip link del wfp-eth1', 'ip link set eth1 nomaster']) {
     await lab.sh('h1', damage);
@@ -199,7 +196,7 @@ test.serial('whatever is done to the bridge of the LAN, the host has its address
   }
 });
 
-test.serial('an agent that is killed in the middle leaves nothing half done', async (t) => {
+test.serial('a killed agent leaves nothing half done', async (t) => {
   await lab.json('h1', 'network', 'rm', 'lan', '--force');
   for (const host of ['h1', 'h2']) await givenBack(t, host);
   await lab.json(
@@ -234,7 +231,7 @@ test.serial('an agent that is killed in the middle leaves nothing half done', as
   }
 });
 
-test.serial('what was on the way when the agent was killed arrives', async (t) => {
+test.serial('a move interrupted by a killed agent is completed', async (t) => {
   await lab.weft(
     'h1',
     ...['network', 'create', 'lan', '--driver', 'bridge', '--parent', LAN.link, '--subnet', LAN.subnet],
@@ -244,7 +241,7 @@ test.serial('what was on the way when the agent was killed arrives', async (t) =
   const home = await stateOf(lab, 'h1', 'wfp-eth1');
   const file = `${lab.lab.host(1).stateDir}/ports/eth1.json`;
   const half = `sed -i s/'"done":true'/'"done":false'/ ${file}`;
-  // Each moment of the move, as a process that was killed there leaves it.
+  // Each moment of the move, in the state that a killed process leaves.
   for (const moment of [
     `${half}; ip addr flush dev wfp-eth1 scope global; ip link set eth1 nomaster`,
     `${half}; ip addr flush dev wfp-eth1 scope global`,
@@ -266,7 +263,7 @@ test.serial('what was on the way when the agent was killed arrives', async (t) =
   t.is((await lab.try('h1', `ls ${file}`)).code, 2);
 });
 
-/** The interface is as it was before there was a network on it. */
+/** The interface is as it was before a network used it. */
 async function givenBack(t: ExecutionContext, host: string): Promise<void> {
   await lab.until(
     `${host} has its interface back`,
@@ -284,7 +281,7 @@ async function isDone(work: Promise<unknown>): Promise<boolean> {
   ]);
 }
 
-test.serial('what this kernel cannot is said in status, and refused by its name', async (t) => {
+test.serial('a missing kernel feature is shown in status, and refused by name', async (t) => {
   const status = await lab.json<{
     node: { capabilities: { name: string; available: boolean; why: string }[] };
   }>('h2', 'status');
@@ -307,7 +304,7 @@ test.serial('what this kernel cannot is said in status, and refused by its name'
     '10.1.1.0/24',
   ];
   await refused(t, create, 'FAILED_PRECONDITION', /CONFIG_BRIDGE_VLAN_FILTERING/, 'h2');
-  // Somebody may write it by hand all the same.
+  // An operator may still write it by hand.
   await lab.etcdctl(
     'put',
     '/weft/networks/v100/config',

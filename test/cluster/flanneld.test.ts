@@ -1,5 +1,6 @@
-// A real flanneld and a weft agent as nodes of the same overlay. Runs where there is a flanneld: on the PATH, or named by
-// WEFT_FLANNELD.
+// A real flanneld and a weft agent as nodes of one overlay.
+//
+// Runs where a flanneld exists: on the PATH, or named by WEFT_FLANNELD.
 import { accessSync, constants, mkdirSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
@@ -24,7 +25,7 @@ function findFlanneld(): string | undefined {
 }
 
 if (flanneld === undefined) {
-  test.skip(`${title} (not run: there is no flanneld on the PATH; WEFT_FLANNELD names one)`, () => undefined);
+  test.skip(`${title} (not run: no flanneld on the PATH; name one by WEFT_FLANNELD)`, () => undefined);
 } else {
   test(title, async (t) => {
     const lab = await Cluster.create(2);
@@ -48,7 +49,7 @@ if (flanneld === undefined) {
       'flanneld has a subnet',
       async () => /FLANNEL_SUBNET=([\d.]+)/.exec(await lab.sh('h2', `cat ${file}`))?.[1],
     );
-    // What Docker does with --bip, in one line: an address of the subnet on the host.
+    // As Docker does with --bip: an address of the subnet on the host.
     await lab.sh(
       'h2',
       `ip link add docker0 type bridge; ip addr add ${gateway}/24 dev docker0; ip link set docker0 up`,

@@ -1,6 +1,8 @@
-// Garbage in the etcd of a cluster that carries traffic: keys and values of every kind, spoilt, odd, and of other types. Agents
-// and controller live, what works goes on working, `weft status` lists what cannot be read, and with the keys everything that
-// came of them goes again. WEFT_FUZZ=N writes N times as much.
+// Garbage in the etcd of a cluster that carries traffic.
+//
+// Keys and values of every kind: spoilt, odd, and of other types. Agents and controller stay up, running networks are not
+// disturbed, `weft status` lists what cannot be read, and everything made from the keys is deleted with them.
+// WEFT_FUZZ=N writes N times as much.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -41,14 +43,14 @@ const isBad = (key: string, value: string): boolean => {
   return decoded !== undefined && 'bad' in decoded;
 };
 
-/** A key and a value that are about nobody: spoilt records of other networks and nodes, and of blue's where nobody is. */
+/** A key and a value about no real object: spoilt records of other networks and nodes, and of unused parts of blue. */
 function strangers(): fc.Arbitrary<Put> {
   const number = fc.nat(999);
   const sample = fc
     .tuple(number, fc.constantFrom('blue', 'other'), fc.integer({ min: 200, max: 254 }))
     .chain(([n, whose, third]) => {
       const all = etcdSamples(whose === 'blue' ? 'blue' : `n${n}`, `x${n}`)
-        // What is blue's own is below, and a removal of it would be one.
+        // Blue's own records are below; a tombstone for blue would really remove it.
         .filter(([key]) => !['networks/blue/config', 'removed/networks/blue'].includes(key))
         .map(
           ([key, value]) =>
@@ -121,7 +123,7 @@ async function works(t: ExecutionContext, when: string): Promise<void> {
   t.true(mine.some(({ id }) => id === ends[0].id));
 }
 
-/** What there is on a host but for the containers' own links, in the words of iproute2. */
+/** A host's objects except the containers' own links, as iproute2 prints them. */
 async function kernel(host: string): Promise<string[]> {
   const shown = await lab.sh(
     host,
@@ -139,7 +141,7 @@ const status = async (): Promise<StatusJson> => {
   return JSON.parse(stdout) as StatusJson;
 };
 
-test.serial('garbage in etcd: told in status, and nothing that works is disturbed', async (t) => {
+test.serial('garbage in etcd is reported in status and disturbs nothing that works', async (t) => {
   t.timeout(patience(120));
   const before = await lab.until('h1 is at rest', async () => {
     const now = await kernel('h1');
@@ -153,7 +155,7 @@ test.serial('garbage in etcd: told in status, and nothing that works is disturbe
   );
   t.log(`WEFT_FUZZ_SEED=${SEED}`);
   const puts = fc.sample(strangers(), { numRuns: 400 * TIMES, seed: SEED });
-  // The records that all of it rests on, as somebody may mistype them: what was read last stays.
+  // The records that the traffic depends on, mistyped by hand: the last readable version stays in force.
   const spoiltReal = real.flatMap(([key, value]) =>
     fc
       .sample(spoilt(JSON.parse(value) as object), { numRuns: 40, seed: SEED })
@@ -170,8 +172,8 @@ test.serial('garbage in etcd: told in status, and nothing that works is disturbe
   const unreadable = [...bad].filter((key) => isBad(key, last.get(key) ?? ''));
   const { problems } = await lab.until('status lists every record that cannot be read', async () => {
     const now = await status();
-    const told = now.problems.map(({ what, why }) => `${what} ${why}`).join('\n');
-    const missing = unreadable.filter((key) => !told.includes(key));
+    const reported = now.problems.map(({ what, why }) => `${what} ${why}`).join('\n');
+    const missing = unreadable.filter((key) => !reported.includes(key));
     if (missing.length > 0) throw new Error(`not listed: ${JSON.stringify(missing.slice(0, 3))}`);
     return now;
   });
@@ -181,7 +183,7 @@ test.serial('garbage in etcd: told in status, and nothing that works is disturbe
   }
   t.log(`${puts.length} keys, ${unreadable.length} unreadable, ${problems.length} problems`);
 
-  // New ones are attached, told and taken off as ever.
+  // New endpoints are attached, published and detached as ever.
   await lab.json('h1', 'detach', 'blue', lab.ns('c1'));
   ends[0] = await lab.attach('h1', 'blue', 'c1');
   await lab.until('the new endpoint is reached', () => lab.reaches('c2', bare(ends[0].ip)));

@@ -1,6 +1,8 @@
-// Garbage at the sockets of a real agent with a container attached: its gRPC socket, its HTTP, Docker's plugin socket, and a
-// state directory that is right but for one place in every file. It answers in words, lives, and keeps what it has. The
-// generators and attacks are in test/fuzz; WEFT_FUZZ=N throws N times as much.
+// Garbage at every socket of a real agent with a container attached.
+//
+// Its gRPC socket, its HTTP, Docker's plugin socket, and a state directory with one spoilt place in every file. The agent
+// answers with readable errors, stays up, and keeps what it has. The generators and attacks are in test/fuzz; WEFT_FUZZ=N
+// sends N times as much.
 import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -54,7 +56,7 @@ test.before(async () => {
   target = {
     address: { socket: agentSocket() },
     methods: methodsOf(agent, runtime),
-    // The container c1 is not among them: what is asked of c2 may be done.
+    // Not the container c1: a valid request for c2 may be carried out.
     words: [
       'blue',
       'red',
@@ -73,11 +75,11 @@ test.before(async () => {
 test.after.always(() => lab?.lab.down());
 test.afterEach((t) => {
   t.true(lab.process('agent-h1').isRunning, lab.process('agent-h1').tail());
-  t.notRegex(said(), /a fault in weft|\bat .*\.js:\d+/);
+  t.notRegex(logged(), /a fault in weft|\bat .*\.js:\d+/);
 });
 
-/** What the agent has logged since it was started last. */
-function said(): string {
+/** The agent's log since its last start. */
+function logged(): string {
   const log = lab.process('agent-h1').log();
   return log.slice(log.lastIndexOf('$ '));
 }
@@ -95,7 +97,7 @@ async function serves(): Promise<void> {
 
 const agentSocket = (): string => lab.environment('h1')['WEFT_AGENT'] ?? '';
 
-/** The container that was attached first is what it was. */
+/** The container that was attached first is unchanged. */
 async function keepsItsContainer(t: ExecutionContext): Promise<void> {
   const [there] = (await lab.json<EndpointJson[]>('h1', 'endpoint', 'ls', '--network', 'blue')).filter(
     ({ id }) => id === one.id,
@@ -104,18 +106,18 @@ async function keepsItsContainer(t: ExecutionContext): Promise<void> {
   t.true(await lab.reaches('c1', one.gateway));
 }
 
-test.serial('gRPC: nonsensical messages for every method', async (t) => {
+test.serial('gRPC: random messages for every method', async (t) => {
   t.timeout(patience(120));
-  const tally = await attackMethods(target, 20 * TIMES);
+  const counters = await attackMethods(target, 20 * TIMES);
   t.true(
-    (tally.answers['OK'] ?? 0) > 0 && (tally.answers['INVALID_ARGUMENT'] ?? 0) > 0,
-    JSON.stringify(tally),
+    (counters.answers['OK'] ?? 0) > 0 && (counters.answers['INVALID_ARGUMENT'] ?? 0) > 0,
+    JSON.stringify(counters),
   );
-  t.log(JSON.stringify(tally));
+  t.log(JSON.stringify(counters));
   await keepsItsContainer(t);
 });
 
-test.serial('gRPC: bodies that are no messages, frames that are none, and no HTTP/2 at all', async (t) => {
+test.serial('gRPC: bodies that are not messages, invalid frames, and no HTTP/2 at all', async (t) => {
   t.timeout(patience(60));
   await attackBodies(target, 100 * TIMES);
   await attackRequests(target, 100 * TIMES);
@@ -124,7 +126,7 @@ test.serial('gRPC: bodies that are no messages, frames that are none, and no HTT
   await keepsItsContainer(t);
 });
 
-test.serial('HTTP: methods, paths, headers, half requests, bytes and held connections', async (t) => {
+test.serial('HTTP: methods, paths, headers, partial requests, bytes and held connections', async (t) => {
   t.timeout(patience(60));
   const attack = program(lab, 'h1', '../fuzz/http-attacker.js', '127.0.0.1', '7402', `${100 * TIMES}`);
   const [command = '', ...words] = attack.slice(4);
@@ -133,7 +135,7 @@ test.serial('HTTP: methods, paths, headers, half requests, bytes and held connec
   await serves();
 });
 
-/** Files of the plugin and addresses that are held: what must be the same at the end. */
+/** The plugin's files and the addresses in use, which must be the same at the end. */
 function held(): Record<string, string[]> {
   const { stateDir } = lab.lab.host(1);
   const folders = [
@@ -147,7 +149,7 @@ function held(): Record<string, string[]> {
   );
 }
 
-test.serial('Docker’s plugin socket: an answer in JSON each, and no address is lost', async (t) => {
+test.serial('Docker’s plugin socket: every request gets a JSON answer, and no address leaks', async (t) => {
   t.timeout(patience(120));
   const { PoolID } = await docker.must<{ PoolID: string }>('IpamDriver.RequestPool', {
     ...{ AddressSpace: 'weft', Pool: '10.9.0.0/16', SubPool: '', Options: {}, V6: false },
@@ -169,33 +171,38 @@ test.serial('Docker’s plugin socket: an answer in JSON each, and no address is
     JSON.parse(
       JSON.stringify(body).replaceAll('"POOL"', JSON.stringify(PoolID)).replaceAll('ADDRESS', Address),
     ) as Record<string, unknown>;
-  const bodies = fc.constantFrom(...PLUGIN_REQUESTS).chain(({ method, body, undo }) => {
+  const bodies = fc.constantFrom(...PLUGIN_REQUESTS).chain(({ method, body, rollback }) => {
     const near = Object.keys(body).length === 0 ? value : spoilt(filled(body));
     const sent = fc.oneof({ weight: 4, arbitrary: near.map((each) => JSON.stringify(each) ?? '') }, text);
-    return sent.map((written) => ({ method, written, undo }));
+    return sent.map((written) => ({ method, written, rollback }));
   });
-  let refusals = 0;
+  let refused = 0;
   await fc.assert(
-    fc.asyncProperty(bodies, async ({ method, written, undo }) => {
+    fc.asyncProperty(bodies, async ({ method, written, rollback }) => {
       const { status, body } = await docker.ask(method, written);
       t.is(status, 200);
       const why = body.Err ?? body.Error;
       if (why !== undefined && why !== '') {
-        refusals++;
+        refused++;
         t.is(unclear(why), undefined, `${method} ${written.slice(0, 500)}: ${why}`);
         t.deepEqual(body, { Err: why, Error: why });
         return;
       }
-      // What was asked for by chance, and is not refused, is given back as Docker would.
-      if (undo === undefined) return;
+      // A request that happened to succeed is rolled back as Docker would.
+      if (rollback === undefined) return;
       const asked = written.trim() === '' ? {} : (JSON.parse(written) as Record<string, unknown>);
       const { Address: given } = body as { Address?: string };
       const { NetworkID, EndpointID, PoolID: pool } = { ...asked, ...body };
-      await docker.ask(undo, { NetworkID, EndpointID, PoolID: pool, Address: given?.split('/')[0] ?? '' });
+      await docker.ask(rollback, {
+        NetworkID,
+        EndpointID,
+        PoolID: pool,
+        Address: given?.split('/')[0] ?? '',
+      });
     }),
     { numRuns: 600 * TIMES, includeErrorInReport: true },
   );
-  t.true(refusals > 50, `${refusals} were refused`);
+  t.true(refused > 50, `${refused} were refused`);
   t.is(
     (await docker.ask('IpamDriver.RequestAddress', `{"PoolID":"${'x'.repeat(5 << 20)}"}`)).body.Err?.includes(
       'too long',
@@ -212,7 +219,7 @@ test.serial('Docker’s plugin socket: an answer in JSON each, and no address is
   await keepsItsContainer(t);
 });
 
-test.serial('a state directory that is right but for one place in every file', async (t) => {
+test.serial('a state directory with one spoilt place in every file', async (t) => {
   t.timeout(patience(120));
   const { stateDir } = lab.lab.host(1);
   const kept = join(lab.folder, 'kept-state');
@@ -237,7 +244,7 @@ test.serial('a state directory that is right but for one place in every file', a
     const sample = readFileSync(join(kept, folder, `${name}.json`), 'utf8');
     for (const [i, fresh] of fc.sample(id, { numRuns: 40 * TIMES, seed: SEED }).entries()) {
       const file = folder === 'networks' ? `n${fresh}` : fresh;
-      // About something of its own, so that each is looked at by itself, and the real container's stays what it is.
+      // Each about an object of its own, so that they are judged one by one and the real container's record is unchanged.
       const own = sample
         .replaceAll(`"${name}"`, JSON.stringify(file))
         .replaceAll(one.hostIfname, `wfe${fresh.slice(0, 12)}`)
@@ -254,9 +261,9 @@ test.serial('a state directory that is right but for one place in every file', a
   const aside = Object.values(held())
     .flat()
     .filter((name) => name.endsWith('.torn'));
-  const problems = await lab.until('each file that was put aside is told', async () => {
-    const { problems: told } = await lab.json<StatusJson>('h1', 'status');
-    return aside.every((name) => told.some(({ what }) => what.includes(name))) && told;
+  const problems = await lab.until('status reports each file that was put aside', async () => {
+    const { problems: reported } = await lab.json<StatusJson>('h1', 'status');
+    return aside.every((name) => reported.some(({ what }) => what.includes(name))) && reported;
   });
   t.log(`${written} files, ${aside.length} aside, ${problems.length} problems`);
   for (const { why } of problems) t.is(unclear(why), undefined, why);

@@ -1,4 +1,6 @@
-// host-gw on three hosts of one link: etcd as flannel writes it, plain routes of weft's, and what becomes of them.
+// The backend host-gw on three hosts of one link.
+//
+// etcd as flannel writes it, and plain routes, through damage, link failures and restarts.
 import test from 'ava';
 
 import { bare, Cluster, type EndpointJson } from '../lab/cluster.js';
@@ -35,7 +37,7 @@ const create = (...more: string[]): string[] => [
   ...['--backend', 'host-gw', ...more],
 ];
 
-/** Routes of weft's that lead over the underlay, as `ip` prints them. */
+/** Weft's routes over the underlay, as `ip` prints them. */
 const routes = async (host: string, family = 4): Promise<string[]> =>
   (await lab.sh(host, `ip -${family} route show proto 119 dev eth0`))
     .split('\n')
@@ -45,7 +47,7 @@ const routes = async (host: string, family = 4): Promise<string[]> =>
 
 const subnetOf = (host: string): string => `${bare(ends.get(host)?.gateway ?? '').replace(/\.1$/, '.0')}/24`;
 
-test.serial('it is made without the options of a tunnel', async (t) => {
+test.serial('tunnel options are refused, and the network is created without them', async (t) => {
   for (const option of ['--vni', '--port']) {
     const { code, stderr } = await lab.weft('h1', ...create(option, '5000'));
     t.not(code, 0);
@@ -68,7 +70,7 @@ test.serial(
       t.is(end.mtu, 1500);
       ends.set(host, end);
     }
-    await lab.until('every route is there', async () =>
+    await lab.until('every route exists', async () =>
       (await Promise.all(HOSTS.map((host) => routes(host)))).every((all) => all.length === 2),
     );
     for (const [i] of HOSTS.entries()) {
@@ -78,7 +80,7 @@ test.serial(
           t.is(received, 2, `c${i + 1} → ${address}`);
         }
     }
-    // 28 bytes of headers: not a byte of an encapsulation.
+    // 28 bytes of headers: no byte of encapsulation.
     await lab.sh('c1', `ping -c 1 -W 2 -M do -s 1472 ${bare(ends.get('h2')?.ip ?? '')}`);
     t.deepEqual(
       await routes('h1'),
@@ -90,7 +92,7 @@ test.serial(
   },
 );
 
-test.serial('leases are flannel’s of host-gw: no data', async (t) => {
+test.serial('leases are flannel’s host-gw leases, without data', async (t) => {
   const { leases } = await lab.json<NetworkJson>('h1', 'network', 'inspect', 'gw');
   t.deepEqual(
     leases.map(({ node, vtepMac }) => `${node} ${vtepMac}`).toSorted((a, b) => (a < b ? -1 : 1)),
@@ -105,7 +107,7 @@ test.serial('leases are flannel’s of host-gw: no data', async (t) => {
   }
 });
 
-test.serial('a route that is deleted by hand comes back; one that is weft’s no more goes', async (t) => {
+test.serial('a route deleted by hand is restored; an obsolete one of weft’s is deleted', async (t) => {
   const wanted = await routes('h1');
   await lab.sh('h1', `ip route del ${subnetOf('h2')}`);
   await lab.sh('h1', `ip route add 10.110.250.0/24 via ${lab.ipOf('h2')} dev eth0 proto 119`);
@@ -113,17 +115,17 @@ test.serial('a route that is deleted by hand comes back; one that is weft’s no
   t.true(await lab.reaches('c1', bare(ends.get('h2')?.ip ?? '')));
 });
 
-test.serial('a link that went down and came back has its routes again', async (t) => {
+test.serial('a link that went down has its routes again when it is up', async (t) => {
   const wanted = await routes('h1');
   const wanted6 = await routes('h1', 6);
   t.is(wanted6.length, 2);
-  // The kernel takes IPv6 addresses and every route from a link that goes down; the host's own are put back by the host.
+  // The kernel takes IPv6 addresses and every route from a link that goes down; the host restores its own.
   await lab.sh(
     'h1',
     `ip link set eth0 down && ip link set eth0 up && ip route replace default via 192.0.2.1 &&
      ip -6 address replace ${lab.lab.host(1).ip6}/64 dev eth0 nodad && ip -6 route replace default via 2001:db8::1`,
   );
-  await lab.until('the routes are back', async () => (await routes('h1')).join() === wanted.join());
+  await lab.until('the routes are restored', async () => (await routes('h1')).join() === wanted.join());
   await lab.until('those of IPv6, too', async () => (await routes('h1', 6)).join() === wanted6.join());
   await lab.until('traffic flows', () => lab.reaches('c1', bare(ends.get('h2')?.ip ?? '')));
   t.pass();
@@ -141,7 +143,7 @@ test.serial('a restart of the agent costs no packet and changes no route', async
   t.deepEqual(problems, []);
 });
 
-test.serial('a peer behind a router is named and gets no route', async (t) => {
+test.serial('a peer behind a router is reported and gets no route', async (t) => {
   const key = `${PREFIX}/subnets/10.110.200.0-24`;
   const lease = {
     PublicIP: '198.51.100.9',
@@ -149,7 +151,7 @@ test.serial('a peer behind a router is named and gets no route', async (t) => {
     Weft: { Node: 'h3', Instance: 'elsewhere' },
   };
   await lab.etcdctl('put', key, JSON.stringify(lease));
-  const { problems } = await lab.until('it is told', async () => {
+  const { problems } = await lab.until('status reports it', async () => {
     const status = await lab.json<{ problems: { what: string; why: string }[] }>('h1', 'status');
     return status.problems.some(({ why }) => why.includes('198.51.100.9')) ? status : undefined;
   });
@@ -162,7 +164,7 @@ test.serial('a peer behind a router is named and gets no route', async (t) => {
   });
 });
 
-test.serial('the network goes with all its routes', async (t) => {
+test.serial('the network is deleted with all its routes', async (t) => {
   await lab.json('h1', 'network', 'rm', 'gw', '--force');
   await lab.until('nothing is left', async () =>
     (await Promise.all(HOSTS.map((host) => routes(host)))).every((all) => all.length === 0),

@@ -1,5 +1,6 @@
-// Commands that weft runs as containers, when agents, boots, etcd and files come in between: they go on, and what happened
-// meanwhile is known afterwards.
+// `weft run` through failures of agents, etcd, state files, and reboots.
+//
+// Containers go on; what happened meanwhile is known afterwards.
 import { existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -21,7 +22,7 @@ async function setUp(): Promise<void> {
   lab = await Cluster.create(2);
   etcd = await lab.startEtcd();
   await lab.startController(['--etcd', ETCD]);
-  // As an init that has none.
+  // As an init system that sets none.
   const umask = process.umask(0);
   const started = lab.startAgents(['h1', 'h2']);
   process.umask(umask);
@@ -31,14 +32,14 @@ async function setUp(): Promise<void> {
 
 shareAmongTests(test, setUp, async () => lab?.lab.down());
 
-test.serial('whatever umask the agent is started with, others may not write to what it makes', (t) => {
+test.serial('other users cannot write to what the agent creates, whatever its umask', (t) => {
   const { pid } = lab.process('agent-h1');
   t.regex(readText(`/proc/${pid}/status`), /^Umask:\t0022$/m);
   t.is(statSync(lab.environment('h1')['WEFT_AGENT'] ?? '').mode & 0o777, 0o600);
 });
 
 test.serial(
-  'an agent is killed: containers go on, and what happened meanwhile is known afterwards',
+  'containers survive a killed agent, and what happened meanwhile is known afterwards',
   async (t) => {
     const a = await detached('h1', ['--network', 'blue', '--name', 'a'], 'sleep', '1000');
     const b = await detached('h2', ['--network', 'blue', '--name', 'b'], 'sleep', '1000');
@@ -76,7 +77,7 @@ test.serial(
     writeFileSync(join(lab.folder, 'end'), '');
     t.is(await front.ended, 8, 'its exit status is handed on without an agent, too');
     await lab.startAgents(['h1']);
-    const now = await lab.until('the ends are known', async () => {
+    const now = await lab.until('the exit statuses are known', async () => {
       const list = await all();
       return list.filter(({ state }) => state === 'exited').length === 2 ? list : undefined;
     });
@@ -90,9 +91,9 @@ test.serial(
     t.is(still?.pid, a.container.pid);
     t.like(still?.endpoints[0], { id: a.id, ip: a.ip });
     t.is((await weft('exec', 'a', '--', 'ping', '-c1', '-W3', bare(b.ip))).code, 0);
-    // Damage in it is put right as in every container.
+    // Damage in it is repaired as in every container.
     await weft('exec', 'a', '--', 'ip', 'route', 'flush', 'default');
-    await lab.until('its route is back', async () =>
+    await lab.until('its route is restored', async () =>
       (await weft('exec', 'a', '--', 'ip', 'route')).stdout.includes('default'),
     );
     for (const name of ['a', 'ends', 'front']) t.is((await weft('rm', '--force', name)).code, 0);
@@ -101,45 +102,42 @@ test.serial(
   },
 );
 
-test.serial(
-  '--restart always: the same name and address, later and later, until it is stopped',
-  async (t) => {
-    const first = await detached(
-      'h1',
-      ['--network', 'blue', '--name', 'again', '--restart', 'always'],
-      ...['sh', '-c', 'echo run; exit 4'],
-    );
-    const later = await lab.until('it ran three times', async () => {
-      const it = await one('again');
-      // While it runs it has no status yet.
-      return (it?.restarts ?? 0) >= 3 && it?.exitCode !== null ? it : undefined;
-    });
-    t.like(later, { exitCode: 4 });
-    t.is((await weft('stop', 'again')).code, 0);
-    const runs = (await weft('logs', 'again')).stdout;
-    t.regex(runs, /^(run\n){3,}$/);
-    await delay(1000);
-    t.is((await weft('logs', 'again')).stdout, runs, 'it stays stopped');
-    t.is((await one('again'))?.state, 'exited');
-    await weft('rm', 'again');
+test.serial('--restart always keeps name and address, backs off, and ends with stop', async (t) => {
+  const first = await detached(
+    'h1',
+    ['--network', 'blue', '--name', 'again', '--restart', 'always'],
+    ...['sh', '-c', 'echo run; exit 4'],
+  );
+  const later = await lab.until('it ran three times', async () => {
+    const it = await one('again');
+    // While it runs it has no status yet.
+    return (it?.restarts ?? 0) >= 3 && it?.exitCode !== null ? it : undefined;
+  });
+  t.like(later, { exitCode: 4 });
+  t.is((await weft('stop', 'again')).code, 0);
+  const runs = (await weft('logs', 'again')).stdout;
+  t.regex(runs, /^(run\n){3,}$/);
+  await delay(1000);
+  t.is((await weft('logs', 'again')).stdout, runs, 'it stays stopped');
+  t.is((await one('again'))?.state, 'exited');
+  await weft('rm', 'again');
 
-    const steady = await detached(
-      'h1',
-      ['--network', 'blue', '--name', 'steady', '--restart', 'always'],
-      ...['sleep', '1000'],
-    );
-    process.kill(steady.container.pid ?? 0, 'SIGKILL');
-    const back = await lab.until('it is back', async () => {
-      const it = await one('steady');
-      return it?.state === 'running' && it.restarts === 1 && it.endpoints.length === 1 ? it : undefined;
-    });
-    t.not(back.pid, steady.container.pid);
-    t.like(back.endpoints[0], { id: steady.id, name: 'steady', ip: steady.ip, mac: steady.mac });
-    t.not(bare(first.ip), '');
-  },
-);
+  const steady = await detached(
+    'h1',
+    ['--network', 'blue', '--name', 'steady', '--restart', 'always'],
+    ...['sleep', '1000'],
+  );
+  process.kill(steady.container.pid ?? 0, 'SIGKILL');
+  const back = await lab.until('it is back', async () => {
+    const it = await one('steady');
+    return it?.state === 'running' && it.restarts === 1 && it.endpoints.length === 1 ? it : undefined;
+  });
+  t.not(back.pid, steady.container.pid);
+  t.like(back.endpoints[0], { id: steady.id, name: 'steady', ip: steady.ip, mac: steady.mac });
+  t.not(bare(first.ip), '');
+});
 
-test.serial('--restart always: what is stopped or removed in the middle of a start is', async (t) => {
+test.serial('--restart always: a container stopped or removed during its start stays so', async (t) => {
   const names = [1, 2, 3, 4, 5, 6].map((n) => `brief${n}`);
   await Promise.all(
     names.map((name) => detached('h1', ['--network', 'blue', '--name', name, '--restart', 'always'], 'true')),
@@ -175,7 +173,7 @@ test.serial('--restart always: what is stopped or removed in the middle of a sta
   t.false(left.some(({ name }) => name.startsWith('brief')));
 });
 
-test.serial('after a reboot it starts again, and what had no such wish has exited', async (t) => {
+test.serial('after a reboot --restart always starts again; a container without it has exited', async (t) => {
   const steady = await one('steady');
   const before = steady?.endpoints[0];
   const once = await detached('h1', ['--network', 'blue', '--name', 'once'], 'sleep', '1000');
@@ -184,7 +182,7 @@ test.serial('after a reboot it starts again, and what had no such wish has exite
     'etcd knows',
     async () => (await lab.json<EndpointJson[]>('h1', 'endpoint', 'ls', '--node', 'h1')).length === 3,
   );
-  // What a reboot is to an agent: no process, no namespace, no link is there any more, /run is empty, and the boot id that
+  // What a reboot is to an agent: no process, namespace or link exists, /run is empty, and the boot id that
   // its files name is another than the kernel's.
   await lab.process('agent-h1').kill();
   for (const path of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
@@ -224,20 +222,20 @@ test.serial('after a reboot it starts again, and what had no such wish has exite
   await nothingLeft(t);
 });
 
-test.serial('with etcd away it runs all the same, and etcd is told later', async (t) => {
+test.serial('with etcd away it runs all the same; etcd gets the endpoint later', async (t) => {
   await etcd.kill();
   const a = await detached('h1', ['--network', 'blue', '--name', 'lonely'], 'sleep', '1000');
   t.regex(a.ip, /^10\.100\./);
   t.is((await weft('run', '--rm', '--network', 'blue', '--', 'sh', '-c', 'exit 3')).code, 3);
   etcd = await lab.startEtcd();
-  await lab.until('it is told', async () =>
+  await lab.until('etcd has the endpoint', async () =>
     (await lab.etcdctl('get', '--prefix', '/weft/networks/blue/endpoints/')).includes(a.id),
   );
   t.is((await weft('rm', '--force', 'lonely')).code, 0);
   await nothingLeft(t);
 });
 
-test.serial('a state file that is torn costs only itself', async (t) => {
+test.serial('a torn state file costs its own container only', async (t) => {
   await detached('h1', ['--name', 'whole'], 'sleep', '1000');
   await lab.process('agent-h1').kill();
   writeFileSync(recordPath('0123456789abcdef'), '{"id":');
@@ -249,7 +247,7 @@ test.serial('a state file that is torn costs only itself', async (t) => {
   t.is((await weft('rm', '--force', 'whole')).code, 0);
 });
 
-test.serial('--cleanup ends what weft runs', async (t) => {
+test.serial('--cleanup ends the containers of weft', async (t) => {
   const a = await detached(
     'h1',
     ['--network', 'blue', '--name', 'a', '--restart', 'always'],
@@ -261,7 +259,7 @@ test.serial('--cleanup ends what weft runs', async (t) => {
   t.true(existsSync(`/proc/${a.container.pid}`), 'it outlives the agent');
   const { code, stderr } = await weft('agent', ...lab.agentFlags('h1'), '--cleanup');
   t.is(code, 0, stderr);
-  await lab.until('it is gone', () => !existsSync(`/proc/${a.container.pid}`));
+  await lab.until('its process has ended', () => !existsSync(`/proc/${a.container.pid}`));
   t.false(existsSync(recordPath(a.container.id)));
   t.notRegex(await lab.sh('h1', 'ip link; ip route'), /wf(br|vx|ep)/);
 });

@@ -1,5 +1,4 @@
-// Commands that weft runs as containers, and hosts that join a network: what their users see, by the command line on two
-// hosts.
+// `weft run` on two hosts, and host endpoints, driven by the command line.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -28,7 +27,7 @@ async function setUp(): Promise<void> {
 
 shareAmongTests(test, setUp, async () => lab?.lab.down());
 
-test.serial('the exit status is handed on, as shells have it', async (t) => {
+test.serial('the exit status is passed on, as shells do', async (t) => {
   const blue = ['run', '--rm', '--network', 'blue', '--'];
   t.is((await weft(...blue, 'true')).code, 0);
   t.is((await weft(...blue, 'sh', '-c', 'exit 7')).code, 7);
@@ -71,8 +70,8 @@ test.serial('a command on a network sees a host of its own', async (t) => {
   await nothingLeft(t);
 });
 
-test.serial('its resolv.conf is set, too, where the host’s is a link', async (t) => {
-  // A host as systemd-resolved makes it, in a mount namespace of this test.
+test.serial('its resolv.conf is set even where the host’s is a symbolic link', async (t) => {
+  // A host as systemd-resolved sets it up, in a mount namespace of this test.
   const folder = join(lab.folder, 'linked');
   const script = `
     set -e
@@ -133,7 +132,7 @@ test.serial('none, host, and the network of another container', async (t) => {
   await nothingLeft(t);
 });
 
-test.serial('wrong calls are refused before anything is made', async (t) => {
+test.serial('wrong calls are refused before anything is created', async (t) => {
   const usage = (args: string[], words: RegExp): Promise<void> =>
     refused(t, ['run', ...args, '--', 'true'], 'INVALID_ARGUMENT', words, 2);
   await usage(
@@ -158,7 +157,7 @@ test.serial('wrong calls are refused before anything is made', async (t) => {
   await nothingLeft(t);
 });
 
-test.serial('a name is one container’s, on the node and in the network', async (t) => {
+test.serial('a name is unique on the node and in the network', async (t) => {
   await detached('h1', ['--network', 'blue', '--name', 'db'], 'sleep', '1000');
   await refused(
     t,
@@ -194,13 +193,13 @@ test.serial('containers of two hosts reach each other; exec, logs, a second netw
   t.is((await weft('exec', 'a', '--', 'sh', '-c', 'exit 9')).code, 9);
   t.is((await weft('exec', 'a', '--', 'no-such-command')).code, 127);
   t.is((await weft('exec', 'a', '--', 'hostname')).stdout, 'a\n');
-  await lab.until('its words are kept', async () => (await weft('logs', 'a')).stdout === 'out\nerr\n');
+  await lab.until('its output is kept', async () => (await weft('logs', 'a')).stdout === 'out\nerr\n');
 
   const second = await lab.json<EndpointJson>('h1', 'attach', 'green', 'a');
   t.like(second, { target: 'run:a', name: 'a', ifname: 'eth1' });
   t.true((await weft('exec', 'a', '--', 'ip', '-br', 'address')).stdout.includes(second.ip));
   t.is((await one('a'))?.endpoints.length, 2);
-  // It is attached again to both when it runs again.
+  // A restart attaches it to both networks again.
   await weft('stop', '--time', '1', 'a');
   await refused(
     t,
@@ -224,7 +223,7 @@ test.serial('containers of two hosts reach each other; exec, logs, a second netw
   await nothingLeft(t);
 });
 
-test.serial('what it serves is found by its name and by its port', async (t) => {
+test.serial('a service is reached by its name and by its published port', async (t) => {
   const serve = 'while :; do echo hello | nc -N -l 80; done';
   const shop = await detached(
     'h2',
@@ -248,20 +247,20 @@ test.serial('what it serves is found by its name and by its port', async (t) => 
   t.deepEqual(await lab.json('h2', 'port', 'ls'), []);
 });
 
-test.serial('stop: SIGTERM, then SIGKILL, and whatever the command left behind', async (t) => {
-  const deaf = await detached(
+test.serial('stop sends SIGTERM, then SIGKILL, and ends every process of the container', async (t) => {
+  const stubborn = await detached(
     'h1',
-    ['--name', 'deaf'],
+    ['--name', 'stubborn'],
     'sh',
     '-c',
     'trap "" TERM; while :; do sleep 0.1; done',
   );
   const began = performance.now();
-  t.is((await weft('stop', '--time', '1', 'deaf')).code, 0);
+  t.is((await weft('stop', '--time', '1', 'stubborn')).code, 0);
   t.true(performance.now() - began >= 1000);
-  t.is((await one('deaf'))?.exitCode, 137);
-  t.false(existsSync(`/proc/${deaf.container.pid}`));
-  await weft('rm', 'deaf');
+  t.is((await one('stubborn'))?.exitCode, 137);
+  t.false(existsSync(`/proc/${stubborn.container.pid}`));
+  await weft('rm', 'stubborn');
   const { WEFT_AGENT: socket = '' } = lab.environment('h1');
   const front = lab.spawn('stopped', 'h1', [
     ...[WEFT, 'run', '--agent', socket, '--name', 'front', '--', 'sleep', '1000'],
@@ -274,60 +273,66 @@ test.serial('stop: SIGTERM, then SIGKILL, and whatever the command left behind',
 
   // A grandchild in a session of its own goes with its container.
   // In a file that outlives the container, and its log.
-  const said = join(lab.folder, 'left');
+  const pidFile = join(lab.folder, 'left');
   await detached(
     'h1',
     ['--name', 'left', '--rm'],
     'sh',
     '-c',
-    `setsid sleep 1000 & echo $! >${said}; sleep 0.5`,
+    `setsid sleep 1000 & echo $! >${pidFile}; sleep 0.5`,
   );
-  const pid = await lab.until('it says', () => readText(said).trim() || undefined);
-  await lab.until('it is gone', async () => (await all()).length === 0 && !existsSync(`/proc/${pid}`));
+  const pid = await lab.until('it has written its pid', () => readText(pidFile).trim() || undefined);
+  await lab.until(
+    'every process has ended',
+    async () => (await all()).length === 0 && !existsSync(`/proc/${pid}`),
+  );
   await nothingLeft(t);
 });
 
-test.serial('Ctrl-C reaches the command and leaves nothing; twice in the middle, too', async (t) => {
-  const { WEFT_AGENT: socket = '' } = lab.environment('h1');
-  const start = (name: string, ...command: string[]): LabProcess =>
-    lab.spawn(name, 'h1', [WEFT, 'run', '--agent', socket, '--rm', '--network', 'blue', '--', ...command]);
+test.serial(
+  'Ctrl-C reaches the command and leaves nothing behind, also twice during the start',
+  async (t) => {
+    const { WEFT_AGENT: socket = '' } = lab.environment('h1');
+    const start = (name: string, ...command: string[]): LabProcess =>
+      lab.spawn(name, 'h1', [WEFT, 'run', '--agent', socket, '--rm', '--network', 'blue', '--', ...command]);
 
-  const sleeping = start('sleeping', 'sleep', '1000');
-  await lab.until('it runs', async () => (await all())[0]?.state === 'running' && (await all())[0]?.pid);
-  sleeping.signal('SIGINT');
-  t.is(await sleeping.ended, 130);
+    const sleeping = start('sleeping', 'sleep', '1000');
+    await lab.until('it runs', async () => (await all())[0]?.state === 'running' && (await all())[0]?.pid);
+    sleeping.signal('SIGINT');
+    t.is(await sleeping.ended, 130);
 
-  const catching = start(
-    'catching',
-    'sh',
-    '-c',
-    'trap "exit 5" INT; echo ready; while :; do sleep 0.1; done',
-  );
-  await lab.until('it catches', () => catching.log().includes('\nready'));
-  catching.signal('SIGINT');
-  t.is(await catching.ended, 5);
+    const catching = start(
+      'catching',
+      'sh',
+      '-c',
+      'trap "exit 5" INT; echo ready; while :; do sleep 0.1; done',
+    );
+    await lab.until('its trap is set', () => catching.log().includes('\nready'));
+    catching.signal('SIGINT');
+    t.is(await catching.ended, 5);
 
-  // Wherever the two come in between: before the namespaces, while it is attached, after the command began.
-  for (const ms of [20, 120, 200, 250, 300, 350, 380, 400, 410, 420, 440, 500]) {
-    const early = start(`early-${ms}`, 'sleep', '1000');
-    await delay(ms);
-    early.signal('SIGINT');
-    await delay(5);
-    early.signal('SIGINT');
-    t.is(await early.ended, 130, `after ${ms} ms`);
-  }
-  await nothingLeft(t);
-});
+    // At any moment: before the namespaces exist, while it is attached, after the command has started.
+    for (const ms of [20, 120, 200, 250, 300, 350, 380, 400, 410, 420, 440, 500]) {
+      const early = start(`early-${ms}`, 'sleep', '1000');
+      await delay(ms);
+      early.signal('SIGINT');
+      await delay(5);
+      early.signal('SIGINT');
+      t.is(await early.ended, 130, `after ${ms} ms`);
+    }
+    await nothingLeft(t);
+  },
+);
 
-test.serial('a terminal: its Ctrl-C is the command’s, once', async (t) => {
+test.serial('Ctrl-C on a terminal reaches the command exactly once', async (t) => {
   const { WEFT_AGENT: socket = '' } = lab.environment('h1');
   writeFileSync(
     join(lab.folder, 'count.sh'),
     "n=0; trap 'n=$((n+1)); echo got $n' INT; tty; echo ready; sleep 1; sleep 1; echo end $n; exit 3",
   );
-  // Not below a shell, which has the terminal, too, and its own opinion on Ctrl-C.
+  // Not below a shell, which shares the terminal and handles Ctrl-C itself.
   const command = `exec ${WEFT} run --agent ${socket} --rm --network blue -- sh ${lab.folder}/count.sh`;
-  // script(1) makes a terminal; what it reads is typed.
+  // script(1) provides a terminal; its input is typed there.
   const typed = await lab.try(
     'h1',
     `seen() { for i in $(seq 300); do sleep 0.1; grep -q "$1" ${lab.folder}/typed 2>/dev/null && break; done; }; ` +
@@ -359,8 +364,8 @@ test.serial('a host joins a network, and leaves it', async (t) => {
     t.true(await lab.reaches('c2', bare(host.ip)));
     t.is((await lab.json<{ node: { stepsApplied: number } }>('h1', 'status')).node.stepsApplied, 0);
     await lab.sh('h1', `ip address del ${bare(host.ip)}/32 dev ${host.ifname}`);
-    await lab.until('it is put right', () => lab.reaches('c2', bare(host.ip)));
-    await lab.until('with its routes', async () =>
+    await lab.until('the address is restored', () => lab.reaches('c2', bare(host.ip)));
+    await lab.until('the routes are restored', async () =>
       (await lab.sh('h1', `ip route get ${bare(b.ip)}`)).includes(`src ${bare(host.ip)}`),
     );
 

@@ -1,5 +1,7 @@
-// Names that are not weft's: the host's name servers, one that does not answer, those of a domain, a resolv.conf that
-// changes, and servers that hand every question back to weft.
+// Upstream DNS: names outside of weft.
+//
+// The host's name servers, one that does not answer, those of a domain, a resolv.conf that changes, and servers that
+// forward every query back to weft.
 import { mkdirSync, writeFileSync } from 'node:fs';
 
 import test from 'ava';
@@ -33,7 +35,7 @@ async function setUp(): Promise<void> {
   hostFile = `/etc/netns/${lab.ns('h1')}/resolv.conf`;
   mkdirSync(`/etc/netns/${lab.ns('h1')}`, { recursive: true });
   setServers(OUTSIDE.ip, INFRA_IP);
-  // Has the port, and never says a word.
+  // Binds the port and never answers.
   lab.spawn('silent', 'outside', ['nc', '-u', '-l', '-k', OUTSIDE.ip, '53']);
   const names = ['--address=/one.example/198.51.100.71', '--txt-record=long.example,' + 'x'.repeat(250)];
   lab.spawn('dns', 'infra', [...DNSMASQ, `--listen-address=${INFRA_IP}`, '--local-ttl=50', ...names]);
@@ -49,25 +51,22 @@ async function setUp(): Promise<void> {
 
 shareAmongTests(test, setUp, async () => lab?.lab.down());
 
-test.serial(
-  'a server that does not answer holds up the first question alone, and no name of weft’s',
-  async (t) => {
-    let isWaiting = true;
-    const first = ask('one.example').finally(() => (isWaiting = false));
-    t.is((await ask('db')).answers.length, 1);
-    t.true(isWaiting, 'weft’s own name is answered while the other one waits');
-    t.deepEqual(
-      (await first).answers.map(({ data }) => data),
-      ['198.51.100.71'],
-    );
-    const silent = (): string => lab.process('silent').log();
-    await lab.until('the silent server was asked', () => silent().includes('example'));
-    t.is((await ask('other.one.example')).answers.length, 1);
-    t.false(silent().includes('other'), 'it is not asked first again');
-  },
-);
+test.serial('a silent server delays the first query only, and no name of weft’s', async (t) => {
+  let isWaiting = true;
+  const first = ask('one.example').finally(() => (isWaiting = false));
+  t.is((await ask('db')).answers.length, 1);
+  t.true(isWaiting, 'weft’s own name is answered while the other one waits');
+  t.deepEqual(
+    (await first).answers.map(({ data }) => data),
+    ['198.51.100.71'],
+  );
+  const silent = (): string => lab.process('silent').log();
+  await lab.until('the silent server was queried', () => silent().includes('example'));
+  t.is((await ask('other.one.example')).answers.length, 1);
+  t.false(silent().includes('other'), 'it is not asked first again');
+});
 
-test.serial('an answer is kept for its time, over UDP and TCP', async (t) => {
+test.serial('an answer is cached for its TTL, over UDP and TCP', async (t) => {
   const before = asked('one.example');
   const { answers } = await ask('ONE.example', '+tcp');
   t.deepEqual(
@@ -86,63 +85,57 @@ test.serial('an answer is kept for its time, over UDP and TCP', async (t) => {
   t.regex(found.source, /not a name of weft’s: (cached from|answered by) 192\.0\.2\.2/);
 });
 
-test.serial('names of weft’s, and addresses of its networks, are never asked for outside', async (t) => {
+test.serial('queries for weft’s names and addresses never go upstream', async (t) => {
   for (const name of ['nope.weft', 'nope.blue.weft', 'x.loop.weft'])
     t.is((await ask(name)).status, 'NXDOMAIN');
   t.is((await ask('-x', '10.100.77.77')).status, 'NXDOMAIN');
   t.notRegex(lab.process('dns').log(), /weft|77\.77/);
 });
 
-test.serial('a domain’s own server is asked for it, and no other', async (t) => {
+test.serial('queries for a domain go to its own server only', async (t) => {
   t.deepEqual(await addressesOf(lab, 'c1', 'www.corp.test', `@${asker.gateway}`), ['198.51.100.72']);
   t.is(asked('www.corp.test'), 0);
 });
 
-test.serial(
-  'the host’s resolv.conf is followed: another server, none that answers, none at all',
-  async (t) => {
-    setServers(OUTSIDE.ip);
-    await lab.says(lab.process('agent-h1'), 'the name servers of the host changed');
-    const began = Date.now();
-    t.is((await ask('one.example')).status, 'SERVFAIL', 'what was kept has gone with the server');
-    t.true(Date.now() - began < 6000, `${Date.now() - began} ms`);
-    t.is((await ask('db')).answers.length, 1);
-    setServers();
-    await lab.until('at once where there is nobody', async () => {
-      const then = Date.now();
-      return (await ask('one.example')).status === 'SERVFAIL' && Date.now() - then < 900;
-    });
-    setServers(INFRA_IP);
-    await lab.until('it is asked again', async () => (await ask('one.example')).answers.length === 1);
-  },
-);
+test.serial('the host’s resolv.conf is followed: another server, a silent one, none at all', async (t) => {
+  setServers(OUTSIDE.ip);
+  await lab.says(lab.process('agent-h1'), 'the name servers of the host changed');
+  const began = Date.now();
+  t.is((await ask('one.example')).status, 'SERVFAIL', 'the cache was dropped with the server');
+  t.true(Date.now() - began < 6000, `${Date.now() - began} ms`);
+  t.is((await ask('db')).answers.length, 1);
+  setServers();
+  await lab.until('fails at once where nothing listens', async () => {
+    const then = Date.now();
+    return (await ask('one.example')).status === 'SERVFAIL' && Date.now() - then < 900;
+  });
+  setServers(INFRA_IP);
+  await lab.until('the server is queried again', async () => (await ask('one.example')).answers.length === 1);
+});
 
-test.serial(
-  'never a loop: weft itself as its server, and a server that hands everything on to weft',
-  async (t) => {
-    setServers(asker.gateway);
-    await lab.until('it asks nobody', async () => {
-      const then = Date.now();
-      return (await ask('a.example')).status === 'SERVFAIL' && Date.now() - then < 900;
-    });
-    lab.spawn('circle', 'h1', [...DNSMASQ, '--listen-address=127.0.0.1', `--server=${asker.gateway}`]);
-    setServers('127.0.0.1');
-    const found = await lab.until('it is found out', async () => {
-      await ask(`${Date.now()}.example`);
-      const { problems } = await lab.json<StatusJson>('h1', 'status');
-      return problems.find(({ what }) => what === 'the name server 127.0.0.1');
-    });
-    t.regex(found.why, /forwards queries to weft/);
-    const questions = lab.process('circle').log().split('query[').length;
-    t.true(questions < 200, `${questions} questions went round`);
-    t.is((await ask('db')).answers.length, 1);
-    setServers(INFRA_IP);
-    await lab.until('it works again', async () => (await ask('one.example')).answers.length === 1);
-    t.deepEqual((await lab.json<StatusJson>('h1', 'status')).problems, []);
-  },
-);
+test.serial('no loop: weft as its own server, and a server that forwards everything to weft', async (t) => {
+  setServers(asker.gateway);
+  await lab.until('it queries no server', async () => {
+    const then = Date.now();
+    return (await ask('a.example')).status === 'SERVFAIL' && Date.now() - then < 900;
+  });
+  lab.spawn('circle', 'h1', [...DNSMASQ, '--listen-address=127.0.0.1', `--server=${asker.gateway}`]);
+  setServers('127.0.0.1');
+  const found = await lab.until('the loop is detected', async () => {
+    await ask(`${Date.now()}.example`);
+    const { problems } = await lab.json<StatusJson>('h1', 'status');
+    return problems.find(({ what }) => what === 'the name server 127.0.0.1');
+  });
+  t.regex(found.why, /forwards queries to weft/);
+  const questions = lab.process('circle').log().split('query[').length;
+  t.true(questions < 200, `${questions} questions went round`);
+  t.is((await ask('db')).answers.length, 1);
+  setServers(INFRA_IP);
+  await lab.until('it works again', async () => (await ask('one.example')).answers.length === 1);
+  t.deepEqual((await lab.json<StatusJson>('h1', 'status')).problems, []);
+});
 
-test.serial('names can be turned off, and a wrong server is refused before anything starts', async (t) => {
+test.serial('DNS can be turned off, and a wrong server is refused before anything starts', async (t) => {
   const { code, stderr } = await lab.weft(
     'h1',
     'agent',

@@ -1,5 +1,6 @@
-// Names, asked for with dig from containers of two hosts: every form of a name, who may ask for what, how soon it is there,
-// and what senders of nonsense get.
+// DNS across two hosts, queried with dig from containers.
+//
+// Covers every form of a name, who may query what, how soon a name resolves, and the answers to malformed queries.
 import { writeFileSync } from 'node:fs';
 
 import test from 'ava';
@@ -56,7 +57,7 @@ async function setUp(): Promise<void> {
 shareAmongTests(test, setUp, async () => lab?.lab.down());
 
 test.serial('every form of a name is answered, in both families, whatever its case', async (t) => {
-  await lab.until('the name is there', async () => (await addressesOf(lab, 'c1', 'db')).length === 1);
+  await lab.until('the name resolves', async () => (await addressesOf(lab, 'c1', 'db')).length === 1);
   for (const name of [
     'db',
     'db.blue',
@@ -93,11 +94,11 @@ test.serial(
   },
 );
 
-test.serial('several endpoints of one name are given in turn', async (t) => {
+test.serial('endpoints that share a name are answered in rotation', async (t) => {
   const both = [ip('db'), ip('db2')].sort();
   const first: string[] = [];
   for (let i = 0; i < 4; i++) {
-    // A cookie makes every question of dig's another one; without it they are the same.
+    // A cookie makes every query of dig's different; without it they are equal.
     const found = await addressesOf(lab, 'c1', 'post_gres.blue.weft', '+nocookie');
     t.deepEqual(found.toSorted(), both);
     first.push(found[0] ?? '');
@@ -106,14 +107,17 @@ test.serial('several endpoints of one name are given in turn', async (t) => {
   t.deepEqual(first.slice(0, 2), first.slice(2));
 });
 
-test.serial('addresses have names, and those that have none are nobody else’s to know', async (t) => {
-  t.deepEqual(await addressesOf(lab, 'c1', '-x', ip('db')), ['db.blue.weft.']);
-  t.deepEqual(await addressesOf(lab, 'c1', '-x', ip6('db')), ['db.blue.weft.']);
-  t.is((await dig(lab, 'c1', '-x', '10.100.255.254')).status, 'NXDOMAIN');
-  t.is((await dig(lab, 'c1', '-x', ip('red-db'))).status, 'NXDOMAIN', 'of a network that it is not on');
-});
+test.serial(
+  'addresses resolve to names; one without a name, or of another network, is NXDOMAIN',
+  async (t) => {
+    t.deepEqual(await addressesOf(lab, 'c1', '-x', ip('db')), ['db.blue.weft.']);
+    t.deepEqual(await addressesOf(lab, 'c1', '-x', ip6('db')), ['db.blue.weft.']);
+    t.is((await dig(lab, 'c1', '-x', '10.100.255.254')).status, 'NXDOMAIN');
+    t.is((await dig(lab, 'c1', '-x', ip('red-db'))).status, 'NXDOMAIN', 'of a network that it is not on');
+  },
+);
 
-test.serial('what is not there is said so, and what is there without an address is empty', async (t) => {
+test.serial('an unknown name is NXDOMAIN, a name without that record type is an empty answer', async (t) => {
   for (const name of ['nope.weft', 'nope.blue.weft', 'db.red.weft', 'db.nope.weft']) {
     t.like(await dig(lab, 'c1', name), { status: 'NXDOMAIN', answers: [] }, name);
   }
@@ -128,7 +132,7 @@ test.serial('what is not there is said so, and what is there without an address 
   t.like(await dig(lab, 'c5', 'db.Red', 'AAAA'), { status: 'NOERROR', answers: [] });
 });
 
-test.serial('the same name on two networks: each asker has its own', async (t) => {
+test.serial('one name on two networks: each client gets that of its own network', async (t) => {
   t.deepEqual(await addressesOf(lab, 'c1', 'db'), [ip('db')]);
   t.deepEqual(await addressesOf(lab, 'c5', 'db'), [ip('red-db')], 'also on an internal network');
   t.deepEqual(
@@ -136,7 +140,7 @@ test.serial('the same name on two networks: each asker has its own', async (t) =
     [ip('red-db')],
     'a network’s name has no case either',
   );
-  // On both: the network that it asks through comes first, and the other has its full name.
+  // On both: the network that it queries through comes first; the other needs the full name.
   await attach('c3-red', 'h1', 'Red', 'c3');
   const blue = `@${end('db2').gateway}`;
   const red = `@${end('c3-red').gateway}`;
@@ -148,7 +152,7 @@ test.serial('the same name on two networks: each asker has its own', async (t) =
   t.is((await dig(lab, 'c3', 'five.weft', blue)).status, 'NXDOMAIN');
 });
 
-test.serial('a host asks its own gateways; who is on no network is refused', async (t) => {
+test.serial('a host can query its own gateways; a client on no network is refused', async (t) => {
   t.deepEqual(await addressesOf(lab, 'h1', 'db.blue.weft', `@${end('c1').gateway}`), [ip('db')]);
   t.deepEqual(
     await addressesOf(lab, 'c2', 'db', `@${end('c1').gateway}`),
@@ -160,38 +164,32 @@ test.serial('a host asks its own gateways; who is on no network is refused', asy
   t.is(status, 'REFUSED');
 });
 
-test.serial(
-  '--dns sets the resolv.conf of a named namespace, and detach puts back what was there',
-  async (t) => {
-    const path = `/etc/netns/${lab.ns('late')}/resolv.conf`;
-    await must(['mkdir', '-p', `/etc/netns/${lab.ns('late')}`]);
-    writeFileSync(path, 'nameserver 192.0.2.99\n');
-    await attach('late', 'h1', 'blue', 'late', '--dns');
-    const text = await lab.sh('late', 'cat /etc/resolv.conf');
-    t.true(text.includes(`\nnameserver ${end('late').gateway}\n`));
-    t.regex(text, /^search blue\.weft/m);
-    t.deepEqual(await addressesOf(lab, 'late', 'db'), [ip('db')]);
-    await attach('late-red', 'h1', 'Red', 'late', '--dns');
-    t.regex(
-      await lab.sh('late', 'cat /etc/resolv.conf'),
-      new RegExp(`nameserver ${end('late-red').gateway}`),
-    );
-    await lab.json('h1', 'detach', 'blue', lab.ns('late'));
-    t.notRegex(await lab.sh('late', 'cat /etc/resolv.conf'), /blue/);
-    await lab.json('h1', 'detach', 'Red', lab.ns('late'));
-    t.is(await must(['cat', path]), 'nameserver 192.0.2.99\n');
-    const holder = await lab.lab.anonymous();
-    const { code, stderr } = await lab.weft('h1', 'attach', 'blue', `pid:${holder.pid}`, '--dns');
-    t.is(code, 1);
-    t.regex(stderr, /pid:\d+ is no namespace in \/run\/netns/);
-    t.regex(
-      (await lab.weft('h1', 'attach', 'blue', lab.ns('c3'), '--dns')).stderr,
-      /resolv\.conf is not weft’s/,
-    );
-  },
-);
+test.serial('--dns sets the resolv.conf of a named namespace, and detach restores it', async (t) => {
+  const path = `/etc/netns/${lab.ns('late')}/resolv.conf`;
+  await must(['mkdir', '-p', `/etc/netns/${lab.ns('late')}`]);
+  writeFileSync(path, 'nameserver 192.0.2.99\n');
+  await attach('late', 'h1', 'blue', 'late', '--dns');
+  const text = await lab.sh('late', 'cat /etc/resolv.conf');
+  t.true(text.includes(`\nnameserver ${end('late').gateway}\n`));
+  t.regex(text, /^search blue\.weft/m);
+  t.deepEqual(await addressesOf(lab, 'late', 'db'), [ip('db')]);
+  await attach('late-red', 'h1', 'Red', 'late', '--dns');
+  t.regex(await lab.sh('late', 'cat /etc/resolv.conf'), new RegExp(`nameserver ${end('late-red').gateway}`));
+  await lab.json('h1', 'detach', 'blue', lab.ns('late'));
+  t.notRegex(await lab.sh('late', 'cat /etc/resolv.conf'), /blue/);
+  await lab.json('h1', 'detach', 'Red', lab.ns('late'));
+  t.is(await must(['cat', path]), 'nameserver 192.0.2.99\n');
+  const holder = await lab.lab.anonymous();
+  const { code, stderr } = await lab.weft('h1', 'attach', 'blue', `pid:${holder.pid}`, '--dns');
+  t.is(code, 1);
+  t.regex(stderr, /pid:\d+ is no namespace in \/run\/netns/);
+  t.regex(
+    (await lab.weft('h1', 'attach', 'blue', lab.ns('c3'), '--dns')).stderr,
+    /resolv\.conf is not weft’s/,
+  );
+});
 
-test.serial('names of one’s own: added, listed, looked up, and taken away with the network', async (t) => {
+test.serial('custom names: added, listed, resolved, and deleted with their network', async (t) => {
   const added = await lab.json(
     'h1',
     'dns',
@@ -244,7 +242,7 @@ test.serial('names of one’s own: added, listed, looked up, and taken away with
   await lab.json('h1', 'dns', 'rm', 'printer', '198.51.100.8');
   await lab.json('h1', 'dns', 'rm', 'printer');
   t.is((await dig(lab, 'c1', 'printer.weft')).status, 'NXDOMAIN');
-  for (const [words, code, said] of [
+  for (const [words, code, message] of [
     [['add', 'a..b', '192.0.2.1'], 2, /not a name that can be asked for/],
     [['add', 'x'.repeat(64), '192.0.2.1'], 2, /at most 63/],
     [['add', 'x', '192.0.2.256'], 2, /not an IP address/],
@@ -257,10 +255,10 @@ test.serial('names of one’s own: added, listed, looked up, and taken away with
   ] as const) {
     const { code: exit, stderr } = await lab.weft('h1', 'dns', ...words);
     t.is(exit, code, words.join(' '));
-    t.regex(stderr, said);
+    t.regex(stderr, message);
   }
   await lab.etcdctl('put', '/weft/networks/blue/dns/bad', '{"ips":[]}');
-  const { problems } = await lab.until('it is told', async () => {
+  const { problems } = await lab.until('status reports it', async () => {
     const status = await lab.json<{ problems: { what: string }[] }>('h1', 'status');
     return status.problems.some(({ what }) => what.includes('dns/bad')) ? status : undefined;
   });
@@ -273,10 +271,10 @@ test.serial('names of one’s own: added, listed, looked up, and taken away with
 });
 
 test.serial(
-  'a name is there everywhere within 100 ms of the attach, and gone within 100 ms of the detach',
+  'a name resolves on every host within 100 ms of attach, and no longer 100 ms after detach',
   async (t) => {
     const watcher = watchName(lab, 'c1', end('c1').gateway, 'soon.blue.weft');
-    await lab.until('it watches', () => seenBy(watcher).length === 1);
+    await lab.until('the watcher runs', () => seenBy(watcher).length === 1);
     const agent = agentOf(lab, 'h2');
     const target = `netns:/run/netns/${lab.ns('late')}`;
     const came: number[] = [];
@@ -288,25 +286,25 @@ test.serial(
       ] as const) {
         const before = seenBy(watcher).length;
         const done = await (there ? agent.attach('blue', target, 'soon') : agent.detach('blue', target));
-        const seen = await lab.until('it is seen', () => seenBy(watcher)[before]);
+        const seen = await lab.until('the watcher sees it', () => seenBy(watcher)[before]);
         t.is(seen.there, there);
         list.push(Math.max(0, seen.at - done));
       }
     }
     agent.close();
     for (const list of [came, went]) list.sort((a, b) => a - b);
-    t.log(`there after ${came.join(', ')} ms; gone after ${went.join(', ')} ms`);
+    t.log(`resolves after ${came.join(', ')} ms; absent after ${went.join(', ')} ms`);
     t.true((came[4] ?? Infinity) <= 100);
     t.true((went[4] ?? Infinity) <= 100);
   },
 );
 
-test.serial('nonsense is refused, and does no harm', async (t) => {
+test.serial('malformed queries are refused and do no harm', async (t) => {
   const { pid } = lab.process('agent-h1');
-  const said = JSON.parse(
+  const answers = JSON.parse(
     await must(program(lab, 'c1', '../lab/name-abuse.js', end('c1').gateway, 'db.blue.weft')),
   ) as Record<string, string>;
-  t.deepEqual(said, {
+  t.deepEqual(answers, {
     'an answer': 'nothing',
     'no header': 'nothing',
     'a header alone': 'FORMERR',

@@ -1,4 +1,6 @@
-// Networks named like words of weft's own: removing one leaves everything else of the host alone.
+// Networks whose names are words of weft's own.
+//
+// Removing one leaves everything else on the host alone.
 import test from 'ava';
 
 import { bare, Cluster } from '../lab/cluster.js';
@@ -15,14 +17,14 @@ async function setUp(): Promise<void> {
 
 shareAmongTests(test, setUp, async () => lab?.lab.down());
 
-/** Long enough for a comparison with the kernel to have begun and ended: there is one every 10 seconds. */
+/** Long enough for one whole comparison with the kernel, which runs every 10 seconds. */
 const COMPARED_MS = 11_000;
 
 interface StatusJson {
   problems: { what: string; why: string; fix: string }[];
 }
 
-test.serial('a network "on" goes, and the bridge of pipework and its containers stay', async (t) => {
+test.serial('a network "on" is deleted; pipework’s bridge and its containers stay', async (t) => {
   await lab.json('h1', 'network', 'create', 'on', '--subnet', '10.100.0.0/16');
   const endpoint = await lab.attach('h1', 'on', 'n1');
   t.true(await lab.reaches('h1', bare(endpoint.ip)));
@@ -39,7 +41,7 @@ test.serial('a network "on" goes, and the bridge of pipework and its containers 
   await lab.json('h1', 'detach', 'on', lab.ns('n1'));
   await lab.json('h1', 'network', 'rm', 'on', '--force');
   await lab.until(
-    'the network is gone from the host',
+    'the host has left the network',
     async () => !(await lab.sh('h1', 'ip -d link')).includes('alias weft on'),
   );
   t.is((await lab.try('h1', 'ip link show brx')).code, 0, 'the bridge is there');
@@ -53,14 +55,14 @@ test.serial('a network "on" goes, and the bridge of pipework and its containers 
 });
 
 for (const name of ['inside', 'node', 'network', 'sysctl', 'link']) {
-  test.serial(`a network "${name}" comes and goes as any other`, async (t) => {
+  test.serial(`a network "${name}" is created and deleted as any other`, async (t) => {
     await lab.json('h1', 'network', 'create', name, '--subnet', '10.100.0.0/16');
     const endpoint = await lab.attach('h1', name, 'n1');
     t.true(await lab.reaches('h1', bare(endpoint.ip)));
     await lab.json('h1', 'detach', name, lab.ns('n1'));
     await lab.json('h1', 'network', 'rm', name, '--force');
     await lab.until(
-      'the network is gone from the host',
+      'the host has left the network',
       async () => !(await lab.sh('h1', 'ip -o link')).includes('wfbr'),
     );
     const { problems } = await lab.json<StatusJson>('h1', 'status');

@@ -1,5 +1,6 @@
-// pipework's words on a host that has nothing but an agent: neither etcd nor a controller answers. What needs VLANs of the
-// kernel is in test/vm/pipework.ts.
+// pipework's command line on a host with an agent but neither etcd nor controller.
+//
+// What needs VLANs of the kernel is in test/vm/pipework.ts.
 import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
@@ -46,7 +47,7 @@ async function refused(t: ExecutionContext, reason: RegExp, ...words: string[]):
   t.regex(stderr, reason);
 }
 
-test.serial('a bridge is made, and containers on it reach each other and the host', async (t) => {
+test.serial('a bridge is created; its containers reach each other and the host', async (t) => {
   const [a = '', b = ''] = await containers(t, 2);
   await done(t, 'br1', lab.ns(a), '192.168.1.1/24');
   await done(t, 'br1', lab.ns(b), '192.168.1.2/24');
@@ -56,7 +57,7 @@ test.serial('a bridge is made, and containers on it reach each other and the hos
   t.regex(await lab.sh(a, 'ip -o addr show dev eth1'), /192\.168\.1\.1\/24/);
   t.regex(await lab.sh('h1', 'ip -d link'), /alias weft pipework br1/);
 
-  // The same again is the same; anything else is refused, and changes nothing.
+  // Repeating the call changes nothing; a different one is refused and changes nothing.
   const before = await lab.sh('h1', 'ip -o link');
   await done(t, 'br1', lab.ns(a), '192.168.1.1/24');
   t.is(await lab.sh('h1', 'ip -o link'), before);
@@ -112,7 +113,7 @@ test.serial('@GATEWAY replaces the default route, also with one beyond the subne
   t.is(await lab.sh(c, 'ip route show default'), '', 'none without @GATEWAY');
 });
 
-test.serial('a bridge of somebody else’s, and a NIC', async (t) => {
+test.serial('a bridge that weft did not create, and a NIC', async (t) => {
   const [a = '', b = ''] = await containers(t, 2);
   await lab.sh('h1', 'ip link add lan type bridge; ip addr add 10.9.0.1/24 dev lan; ip link set lan up');
   await done(t, 'lan', lab.ns(a), '10.9.0.5/24@10.9.0.1');
@@ -124,7 +125,7 @@ test.serial('a bridge of somebody else’s, and a NIC', async (t) => {
     'ip link add nic0 type veth peer name far0; ip link set nic0 up; ip link set far0 up; ip addr add 10.10.0.1/24 dev nic0',
   );
   const addresses = (): Promise<string> => lab.sh('h1', 'ip -o addr show dev nic0 | grep -v tentative');
-  await lab.until('its IPv6 address is settled', async () => (await addresses()).includes('inet6'));
+  await lab.until('its IPv6 address has passed DAD', async () => (await addresses()).includes('inet6'));
   const before = await addresses();
   await done(t, 'nic0', lab.ns(b), '10.10.0.5/24');
   t.true(await lab.reaches('h1', '10.10.0.5'), 'the host is a neighbour on its own NIC');
@@ -138,7 +139,7 @@ test.serial('a bridge of somebody else’s, and a NIC', async (t) => {
   t.is((await lab.sh(b, 'ip -o link')).trim().split('\n').length, 1, 'only lo');
 });
 
-test.serial('what is wrong has pipework’s status, and is told before anybody is asked', async (t) => {
+test.serial('a wrong call has pipework’s exit status, and no service is called', async (t) => {
   const [a = ''] = await containers(t, 1);
   await refused(t, /maybe you meant 192\.168\.1\.1\/24\?/, 'br1', lab.ns(a), '192.168.1.1');
   await refused(t, /no DHCP client/, 'br1', lab.ns(a), 'dhcp');
@@ -146,7 +147,7 @@ test.serial('what is wrong has pipework’s status, and is told before anybody i
   await refused(t, /the address is missing/, 'br1', lab.ns(a));
 });
 
-test.serial('--wait returns when the interface is there', async (t) => {
+test.serial('--wait returns when the interface exists', async (t) => {
   const [a = ''] = await containers(t, 1);
   const waiting = lab.try(a, `${WEFT} pipework --wait -i late0`);
   await done(t, 'br1', '-i', 'late0', lab.ns(a), '0/0');
@@ -154,7 +155,7 @@ test.serial('--wait returns when the interface is there', async (t) => {
 });
 
 test.serial(
-  'a restart keeps it all; what is damaged comes back; the bridge goes with the last',
+  'a restart keeps everything; damage is repaired; the bridge is deleted with its last attachment',
   async (t) => {
     const [a = '', b = ''] = await containers(t, 2);
     await done(t, 'br2', '-l', 'web1', lab.ns(a), '192.168.2.1/24');
@@ -162,7 +163,7 @@ test.serial(
     await lab.process('agent-h1').kill();
     await lab.sh('h1', 'ip link del web1');
     await startAgent();
-    await lab.until('it is there again', () => lab.reaches(a, '192.168.2.2'));
+    await lab.until('it is repaired', () => lab.reaches(a, '192.168.2.2'));
     t.regex(await lab.sh('h1', 'ip -o link show web1'), /master br2/);
 
     const { target } = await lab.json<{ target: string }>('h1', 'pipework', '--detach', 'br2', lab.ns(a));
@@ -174,11 +175,14 @@ test.serial(
   },
 );
 
-test.serial('a container that ends takes its wire along, and leaves the bridge', async (t) => {
+test.serial('a container that ends loses its attachment, and the bridge stays', async (t) => {
   await lab.addContainers('gone');
   await done(t, 'br3', '-l', 'web3', lab.ns('gone'), '192.168.3.1/24');
   await lab.removeContainer('gone');
-  await lab.until('the wire is gone', async () => (await lab.try('h1', 'ip link show web3')).code === 1);
+  await lab.until(
+    'its host interface is deleted',
+    async () => (await lab.try('h1', 'ip link show web3')).code === 1,
+  );
   t.regex(await lab.sh('h1', 'ip -o link show br3'), /br3/);
   const { code } = await lab.weft('h1', 'pipework', '--detach', 'br3', join('/run/netns', lab.ns('gone')));
   t.is(code, 1);

@@ -1,5 +1,6 @@
-// Published ports on a cluster of three hosts, dual stack, with real tools: from every side that they are promised to be
-// reached from, refused with the owner's name where they are taken, and through every trouble of the agent.
+// Published ports on a dual-stack cluster of three hosts, with real clients.
+//
+// Every source that must reach a port does; a port in use is refused with its owner's name; ports survive agent failures.
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 
@@ -86,7 +87,7 @@ async function askUdp(from: string, ip: string, port: number): Promise<string | 
   return stdout.trim() || undefined;
 }
 
-/** Nothing answers, and soon: refused, or silent. */
+/** Nothing answers within a short time: refused, or silent. */
 const closed = async (from: string, ip: string, port: number): Promise<boolean> =>
   (await ask(from, ip, port, 0.5)) === undefined;
 
@@ -109,7 +110,7 @@ const ports = (host: string, ...args: string[]): Promise<PortJson[]> =>
   lab.json<PortJson[]>(host, 'port', 'ls', ...args);
 
 test.serial(
-  'an attach publishes: from outside, the host, its loopback, the container and other networks',
+  'attach publishes ports: to the outside, the host, its loopback, the container and other networks',
   async (t) => {
     const web = await attach('h1', 'blue', 'web', '--publish', '8080:80', '--publish', '5353:53/udp');
     t.like(at['web'], {
@@ -126,7 +127,7 @@ test.serial(
     await serve('web', '80', '53');
     const [h1, h16] = [lab.ipOf('h1'), '2001:db8::11'];
     const h2 = lab.ipOf('h2');
-    // Who asks, where, and as whom the container sees him.
+    // The client, the address it connects to, and the source address that the container sees.
     const seen: [string, string, string][] = [
       ['outside', h1, '192.0.2.1'],
       ['outside', h16, '2001:db8::1'],
@@ -135,7 +136,7 @@ test.serial(
       ['h1', h16, h16],
       ['h1', '127.0.0.1', web.gateway],
       ['h1', web.gateway, web.gateway],
-      // The container itself, and its neighbour: the answer has to come back through the host.
+      // The container itself, and its neighbour: the answer must return through the host.
       ['web', h1, web.gateway],
       ['near', h1, web.gateway],
       ['near', web.gateway, web.gateway],
@@ -154,7 +155,7 @@ test.serial(
   },
 );
 
-test.serial('what a published port does not open', async (t) => {
+test.serial('a published port opens nothing else', async (t) => {
   const [h1, h16] = [lab.ipOf('h1'), '2001:db8::11'];
   const web = at['web'];
   t.true(await closed('vault', h1, 8080), 'from an internal network');
@@ -168,7 +169,7 @@ test.serial('what a published port does not open', async (t) => {
   t.true(await closed('h2', h16, 5353));
 });
 
-test.serial('the host’s loopback stays its own', async (t) => {
+test.serial('the host’s loopback stays private', async (t) => {
   // route_localnet would let a container in by the address 127.0.0.1; only a route of its own takes it there.
   const server = await serve('h1', '9090');
   t.truthy(await ask('h1', '127.0.0.1', 9090));
@@ -194,19 +195,22 @@ test.serial('the host’s loopback stays its own', async (t) => {
   await server.ended;
 });
 
-test.serial('the same attach again changes nothing, another one says what differs', async (t) => {
-  const again = await lab.json('h1', 'attach', 'blue', lab.ns('web'), '--publish', '8080:80');
-  t.deepEqual(again, at['web']);
-  await refused(
-    t,
-    'h1',
-    ['attach', 'blue', lab.ns('web'), '--publish', '8081:81'],
-    'ALREADY_EXISTS',
-    /port 81\/tcp is not published so/,
-  );
-});
+test.serial(
+  'a repeated attach changes nothing; a different one is refused with the difference',
+  async (t) => {
+    const again = await lab.json('h1', 'attach', 'blue', lab.ns('web'), '--publish', '8080:80');
+    t.deepEqual(again, at['web']);
+    await refused(
+      t,
+      'h1',
+      ['attach', 'blue', lab.ns('web'), '--publish', '8081:81'],
+      'ALREADY_EXISTS',
+      /port 81\/tcp is not published so/,
+    );
+  },
+);
 
-test.serial('what is wrong is said before anything is asked', async (t) => {
+test.serial('a wrong specification is refused before any service is called', async (t) => {
   const wrong: [string, RegExp][] = [
     ['65536:80', /the host’s port 65536 is out of range\s+Ports are 1 to 65535/],
     ['8080:70000', /the container’s port 70000 is out of range/],
@@ -237,75 +241,71 @@ test.serial('what is wrong is said before anything is asked', async (t) => {
   );
 });
 
-test.serial(
-  'a port that is taken is refused with its owner’s name, and nothing is left of the attempt',
-  async (t) => {
-    const nc = lab.spawn('squatter', 'h1', ['nc', '-l', '-k', '9000']);
-    const ncUdp = lab.spawn('squatter-udp', 'h1', ['nc', '-u', '-l', '-k', '9001']);
-    await until(
-      'somebody listens',
-      async () =>
-        /:9001/.test(await lab.sh('h1', 'ss -Hlun')) && /:9000/.test(await lab.sh('h1', 'ss -Hltn')),
-    );
+test.serial('a port in use is refused with its owner’s name, and the attempt is rolled back', async (t) => {
+  const nc = lab.spawn('squatter', 'h1', ['nc', '-l', '-k', '9000']);
+  const ncUdp = lab.spawn('squatter-udp', 'h1', ['nc', '-u', '-l', '-k', '9001']);
+  await until(
+    'a process listens',
+    async () => /:9001/.test(await lab.sh('h1', 'ss -Hlun')) && /:9000/.test(await lab.sh('h1', 'ss -Hltn')),
+  );
+  await refused(
+    t,
+    'h1',
+    ['port', 'publish', 'near', '9002:80', '9000:80'],
+    'ALREADY_EXISTS',
+    new RegExp(`port 9000/tcp is taken by nc \\(pid ${nc.pid}\\)`),
+  );
+  for (const spec of ['53:53/udp', '53:53'])
     await refused(
       t,
       'h1',
-      ['port', 'publish', 'near', '9002:80', '9000:80'],
+      ['port', 'publish', 'near', spec],
       'ALREADY_EXISTS',
-      new RegExp(`port 9000/tcp is taken by nc \\(pid ${nc.pid}\\)`),
+      /port 53\/\w+ is taken by weft’s names[^]*HOSTIP:53:PORT[^]*--dns off/,
     );
-    for (const spec of ['53:53/udp', '53:53'])
-      await refused(
-        t,
-        'h1',
-        ['port', 'publish', 'near', spec],
-        'ALREADY_EXISTS',
-        /port 53\/\w+ is taken by weft’s names[^]*HOSTIP:53:PORT[^]*--dns off/,
-      );
-    await lab.json('h1', 'port', 'publish', 'near', `${lab.ipOf('h1')}:53:53/udp`);
-    await lab.json('h1', 'port', 'rm', 'near', `${lab.ipOf('h1')}:53/udp`);
-    await refused(
-      t,
-      'h1',
-      ['port', 'publish', 'near', '9001:80/udp'],
-      'ALREADY_EXISTS',
-      /taken by nc \(pid \d+\)/,
-    );
-    await refused(
-      t,
-      'h1',
-      ['port', 'publish', 'near', '127.0.0.1:8080:81'],
-      'ALREADY_EXISTS',
-      /port 127\.0\.0\.1:8080\/tcp is taken by endpoint web of network blue/,
-    );
-    await refused(
-      t,
-      'h1',
-      ['port', 'publish', 'near', '198.51.100.7:80:80'],
-      'INVALID_ARGUMENT',
-      /not an address of node h1/,
-    );
-    await lab.addContainers('late');
-    await refused(
-      t,
-      'h1',
-      ['attach', 'blue', lab.ns('late'), '--publish', '9000:80'],
-      'ALREADY_EXISTS',
-      /taken by nc/,
-    );
-    t.false((await lab.sh('late', 'ip -o link')).includes('eth0'), 'all or nothing');
-    t.deepEqual(
-      (await ports('h1')).map(({ hostPort }) => hostPort),
-      [5353, 8080],
-    );
-    // And the other way round: nobody takes a port that leads to a container.
-    const { code, stderr } = await lab.try('h1', 'nc -l 8080');
-    t.not(code, 0);
-    t.regex(stderr, /in use/);
-    nc.signal('SIGTERM');
-    ncUdp.signal('SIGTERM');
-  },
-);
+  await lab.json('h1', 'port', 'publish', 'near', `${lab.ipOf('h1')}:53:53/udp`);
+  await lab.json('h1', 'port', 'rm', 'near', `${lab.ipOf('h1')}:53/udp`);
+  await refused(
+    t,
+    'h1',
+    ['port', 'publish', 'near', '9001:80/udp'],
+    'ALREADY_EXISTS',
+    /taken by nc \(pid \d+\)/,
+  );
+  await refused(
+    t,
+    'h1',
+    ['port', 'publish', 'near', '127.0.0.1:8080:81'],
+    'ALREADY_EXISTS',
+    /port 127\.0\.0\.1:8080\/tcp is taken by endpoint web of network blue/,
+  );
+  await refused(
+    t,
+    'h1',
+    ['port', 'publish', 'near', '198.51.100.7:80:80'],
+    'INVALID_ARGUMENT',
+    /not an address of node h1/,
+  );
+  await lab.addContainers('late');
+  await refused(
+    t,
+    'h1',
+    ['attach', 'blue', lab.ns('late'), '--publish', '9000:80'],
+    'ALREADY_EXISTS',
+    /taken by nc/,
+  );
+  t.false((await lab.sh('late', 'ip -o link')).includes('eth0'), 'all or nothing');
+  t.deepEqual(
+    (await ports('h1')).map(({ hostPort }) => hostPort),
+    [5353, 8080],
+  );
+  // And the other way round: no process can bind a port that leads to a container.
+  const { code, stderr } = await lab.try('h1', 'nc -l 8080');
+  t.not(code, 0);
+  t.regex(stderr, /in use/);
+  nc.signal('SIGTERM');
+  ncUdp.signal('SIGTERM');
+});
 
 test.serial('internal networks publish nothing', async (t) => {
   const words = /network safe is internal: nothing outside reaches it/;
@@ -355,15 +355,15 @@ test.serial(
       'again: the same',
     );
     t.is((await ports('h1', 'web')).length, 8);
-    // Told to etcd, and so to everybody.
+    // Published to etcd, and so to every node.
     await until(
       'the other host knows',
       async () =>
         (await lab.json<(typeof at)[string]>('h2', 'endpoint', 'inspect', at['web']?.id ?? '')).publish
           .length === 8,
     );
-    const gone = await lab.json<PortJson[]>('h1', 'port', 'rm', 'web', '7000-7002', '127.0.0.1:7100');
-    t.is(gone.length, 4);
+    const removed = await lab.json<PortJson[]>('h1', 'port', 'rm', 'web', '7000-7002', '127.0.0.1:7100');
+    t.is(removed.length, 4);
     t.true(await closed('outside', lab.ipOf('h1'), 7000));
     await refused(t, 'h1', ['port', 'rm', 'web', '7000'], 'NOT_FOUND', /has no such port/);
     await refused(t, 'h2', ['port', 'publish', 'web', '7000:80'], 'FAILED_PRECONDITION', /is on node h1/);
@@ -371,13 +371,13 @@ test.serial(
   },
 );
 
-test.serial('a container without a default route here is reached under the gateway’s address', async (t) => {
+test.serial('a container without a default route here sees the gateway as the client', async (t) => {
   await attach('h1', 'blue', 'bare', '--no-default-route', '--publish', '8095:80');
   await serve('bare', '80');
   t.is(await ask('outside', lab.ipOf('h1'), 8095), at['bare']?.gateway);
 });
 
-test.serial('everywhere: each host of the network opens it', async (t) => {
+test.serial('--everywhere: each host of the network opens the port', async (t) => {
   await lab.json('h1', 'port', 'publish', 'web', '8300:80', '8353:53/udp', '--everywhere');
   const far = '10.100';
   await until('h2 has it open', async () => (await ask('outside', lab.ipOf('h2'), 8300)) !== undefined);
@@ -426,12 +426,12 @@ test.serial('everywhere: each host of the network opens it', async (t) => {
 });
 
 test.serial(
-  'everywhere follows: a host that joins later opens it, a process there keeps its port, told in status',
+  '--everywhere: a host that joins later opens it; a process there keeps its port, reported in status',
   async (t) => {
     const nc = lab.spawn('h3-squatter', 'h3', ['nc', '-l', '-k', '8300']);
-    await until('somebody listens', async () => /:8300/.test(await lab.sh('h3', 'ss -Hltn')));
+    await until('a process listens', async () => /:8300/.test(await lab.sh('h3', 'ss -Hltn')));
     await attach('h3', 'blue', 'local');
-    await until('it is told', async () =>
+    await until('status reports it', async () =>
       /8300\/tcp, published by endpoint web of network blue on node h1[\s\S]*nc/.test(
         (await lab.weft('h3', 'status')).stdout,
       ),
@@ -440,7 +440,7 @@ test.serial(
     nc.signal('SIGTERM');
     await nc.ended;
     await until(
-      'it is opened once the process has gone',
+      'it opens once the process has ended',
       async () => (await ask('outside', '192.0.2.13', 8300, 0.5)) !== undefined,
       { timeoutMs: 30_000 },
     );
@@ -451,7 +451,7 @@ test.serial(
   },
 );
 
-test.serial('a connection lives through kill -9 of the agent, and everything is as it was', async (t) => {
+test.serial('a connection survives kill -9 of the agent, and nothing changes', async (t) => {
   await lab.json('h1', 'port', 'publish', 'web', '8500:80', '--everywhere');
   await until('h2 has it open', async () => (await ask('outside', lab.ipOf('h2'), 8500)) !== undefined);
   const program = join(CHECKOUT, 'build/test/lab/talker.js');
@@ -469,7 +469,7 @@ test.serial('a connection lives through kill -9 of the agent, and everything is 
   t.is(await ask('outside', lab.ipOf('h1'), 8080), '192.0.2.1', 'without an agent');
   t.truthy(await ask('outside', lab.ipOf('h2'), 8500), 'without an agent');
   await lab.startAgents(['h1', 'h2']);
-  // What others publish is known when etcd has answered.
+  // The ports of other nodes are known once etcd has answered.
   const all = async (): Promise<unknown> => [await ports('h1'), await ports('h2')];
   await until('the ports are followed again', async () => isDeepStrictEqual(await all(), before));
   t.deepEqual(await all(), before);
@@ -483,20 +483,23 @@ test.serial('a connection lives through kill -9 of the agent, and everything is 
   t.not((await lab.try('h1', 'nc -l 8080')).code, 0, 'held again');
 });
 
-test.serial('rules that somebody flushed come back, and are counted', async (t) => {
+test.serial('flushed rules are restored and counted', async (t) => {
   interface Status {
     node: { driftRepaired: number };
   }
   const before = (await lab.json<Status>('h1', 'status')).node.driftRepaired;
   await lab.sh('h1', 'nft flush map inet weft port4; nft flush chain inet weft prerouting');
-  await until('right again', async () => (await ask('outside', lab.ipOf('h1'), 8080, 0.5)) === '192.0.2.1');
+  await until(
+    'the port is open again',
+    async () => (await ask('outside', lab.ipOf('h1'), 8080, 0.5)) === '192.0.2.1',
+  );
   t.true((await lab.json<Status>('h1', 'status')).node.driftRepaired > before);
 });
 
-test.serial('after a detach nothing leads to the address, and the port is free', async (t) => {
+test.serial('after detach no rule leads to the address, and the port is free', async (t) => {
   await lab.weft('h1', 'detach', 'blue', lab.ns('web'));
   t.true(await closed('outside', lab.ipOf('h1'), 8080));
-  await until('everywhere', () => closed('outside', lab.ipOf('h2'), 8500));
+  await until('closed on h2 too', () => closed('outside', lab.ipOf('h2'), 8500));
   await serve('h1', '8080');
   t.is(await ask('outside', lab.ipOf('h1'), 8080), '192.0.2.1');
   t.is(await ask('outside', OUTSIDE.ip, 8080), undefined);

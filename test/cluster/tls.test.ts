@@ -1,5 +1,6 @@
-// A cluster whose every connection is TLS, mutual throughout: the embedded etcd, the controller, the agents, the commands.
-// Who has no certificate of the CA gets nowhere.
+// A cluster with mutual TLS on every connection.
+//
+// The embedded etcd, the controller, the agents and the commands. A peer without a certificate of the CA is refused.
 import test from 'ava';
 
 import { TestCa, type Pair } from '../daemon/certificates.js';
@@ -42,7 +43,7 @@ function weft(host: string, authority: TestCa, pair: Pair, ...args: string[]): P
   return lab.place(host).exec([WEFT, ...args, '-o', 'json'], { env: { ...lab.environment(host), ...env } });
 }
 
-test.serial('with certificates everything works', async (t) => {
+test.serial('everything works with certificates', async (t) => {
   const made = await weft('h1', ca, member, 'network', 'create', 'blue', '--subnet', '10.100.0.0/16');
   t.is(made.code, 0, made.stderr);
   const ends: EndpointJson[] = [];
@@ -62,22 +63,25 @@ test.serial('with certificates everything works', async (t) => {
   t.is(nodes.length, 2);
 });
 
-test.serial('a command without a certificate, or with a stranger’s, is refused and told why', async (t) => {
-  const without = await lab.weft('h1', 'network', 'ls', '-o', 'json');
-  t.is(without.code, 1);
-  t.regex(without.stderr, /--tls-ca/);
-  t.like(JSON.parse(without.stdout), { error: { code: 'UNAVAILABLE' } });
+test.serial(
+  'a command without a certificate, or with one of another CA, is refused with the reason',
+  async (t) => {
+    const without = await lab.weft('h1', 'network', 'ls', '-o', 'json');
+    t.is(without.code, 1);
+    t.regex(without.stderr, /--tls-ca/);
+    t.like(JSON.parse(without.stdout), { error: { code: 'UNAVAILABLE' } });
 
-  const other = stranger.issue('stranger', INFRA_IP);
-  // The stranger trusts the cluster, but has no certificate of its CA; then one who does not even trust it.
-  for (const authority of [ca, stranger]) {
-    const refused = await weft('h1', authority, other, 'network', 'ls');
-    t.is(refused.code, 1);
-    t.like(JSON.parse(refused.stdout), { error: { code: 'UNAVAILABLE' } });
-  }
-});
+    const other = stranger.issue('stranger', INFRA_IP);
+    // A client that trusts the cluster but has no certificate of its CA; then one that does not trust it either.
+    for (const authority of [ca, stranger]) {
+      const refused = await weft('h1', authority, other, 'network', 'ls');
+      t.is(refused.code, 1);
+      t.like(JSON.parse(refused.stdout), { error: { code: 'UNAVAILABLE' } });
+    }
+  },
+);
 
-test.serial('etcd takes nobody without a certificate either', async (t) => {
+test.serial('etcd refuses clients without a certificate, too', async (t) => {
   const get = ['etcdctl', '--endpoints', ETCD, '--cacert', ca.ca, '--command-timeout=3s', 'get', '/'];
   const env = { ETCDCTL_API: '3' };
   t.not((await lab.place('infra').exec(get, { env })).code, 0);
@@ -85,7 +89,7 @@ test.serial('etcd takes nobody without a certificate either', async (t) => {
   t.is((await lab.place('infra').exec([...get, ...pair], { env })).code, 0);
 });
 
-test.serial('half a set of certificates is a wrong call', async (t) => {
+test.serial('an incomplete set of certificates is a wrong call', async (t) => {
   const half = await lab.weft('h1', 'network', 'ls', '--controller', CONTROLLER, '--tls-ca', ca.ca);
   t.is(half.code, 2);
   t.regex(half.stderr, /--tls-cert/);

@@ -1,4 +1,6 @@
-// Flows of UDP that never pause, to ports that come, move and go: they follow, and those of others go on.
+// Uninterrupted UDP flows to ports that open, move and close.
+//
+// They follow their port; flows of other ports go on.
 import { join } from 'node:path';
 
 import test from 'ava';
@@ -36,17 +38,15 @@ test.after.always(() => lab?.lab.down());
 
 const flows = (): Promise<string> => lab.sh('h1', 'grep udp /proc/net/nf_conntrack');
 
-test.serial('a client that began before the port was open, and goes on as it moves', async (t) => {
+test.serial('a client that started before the port opened follows it as it moves', async (t) => {
   const askers = await Promise.all([
     talk('ask-outside', 'outside', 'ask', lab.ipOf('h1'), '6000'),
     talk('ask-outside-6', 'outside', 'ask', '2001:db8::11', '6000'),
     talk('ask-host', 'h1', 'ask', '127.0.0.1', '6000'),
     talk('ask-neighbour', 'two', 'ask', lab.ipOf('h1'), '6000'),
   ]);
-  await lab.until('the kernel remembers the flows', async () =>
-    /dst=127.0.0.1 .*dport=6000 /.test(await flows()),
-  );
-  /** All of them are answered by this one, and by nobody else from then on. */
+  await lab.until('conntrack has the flows', async () => /dst=127.0.0.1 .*dport=6000 /.test(await flows()));
+  /** This one answers all of them, and from then on no other does. */
   const answered = async (by: string): Promise<void> => {
     const from = askers.map((asker) => asker.log().length);
     const since = (i: number): string[] => askers[i]?.log().slice(from[i]).trim().split('\n') ?? [];
@@ -65,24 +65,24 @@ test.serial('a client that began before the port was open, and goes on as it mov
       ({ name }) => name === 'two',
     )?.ip ?? '',
   );
-  // To the port, and answered by `two`; what `two` itself asks or answers last is a flow, too, and leads nobody there.
+  // To the port, and answered by `two`; a flow that `two` itself started is listed, too, but leads no client there.
   const leadsToTwo = async (): Promise<boolean> =>
     new RegExp(` dport=6000 .*src=${two} dst=\\S+ sport=53 `).test(await flows());
   t.true(await leadsToTwo());
   await lab.json('h1', 'detach', 'blue', lab.ns('two'));
-  await lab.until('nothing leads to who has gone', async () => !(await leadsToTwo()));
+  await lab.until('no flow leads to the deleted endpoint', async () => !(await leadsToTwo()));
   await lab.json('h2', 'port', 'publish', 'far', '6000:53/udp', '--everywhere');
-  // The neighbour went with its network.
+  // The neighbour was deleted with its network.
   askers.pop();
   await answered('far');
   for (const asker of askers) await asker.stop();
 });
 
-test.serial('flows of others to a port of the same number are theirs', async (t) => {
+test.serial('other flows to a port of the same number are not touched', async (t) => {
   await talk('answers-outside', 'outside', 'answer', '7000', 'outside');
   const toThem = async (): Promise<number> =>
     (await flows()).match(/dst=192\.0\.2\.1 sport=\d+ dport=7000 /g)?.length ?? 0;
-  // One question and its answer, by the way out of the containers, and one of the host’s own; both are idle then.
+  // One query and its answer from a container to the outside, and one of the host’s own; both are idle then.
   for (const from of ['one', 'h1'])
     t.is((await lab.sh(from, 'echo x | nc -u -w 1 192.0.2.1 7000')).trim(), 'outside', from);
   t.is(await toThem(), 2);

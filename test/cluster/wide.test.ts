@@ -1,5 +1,6 @@
-// Five hosts: everybody reaches everybody, subnets are taken all at once and never shared, reservations are honoured, and
-// a host that is cut off and comes back has missed nothing.
+// A cluster of five hosts: full mesh, racing leases, reservations, a host cut off.
+//
+// Subnets are acquired all at once and never shared; a host that was cut off catches up on its return.
 import test from 'ava';
 
 import { bare, Cluster, ETCD, type EndpointJson } from '../lab/cluster.js';
@@ -20,14 +21,14 @@ test.before(async () => {
   await lab.addContainers('c1', 'c2', 'c3', 'c4', 'c5', 'late');
   await lab.startEtcd();
   await lab.startController(['--etcd', ETCD]);
-  // There before any agent is, as with flanneld; room for few, so that they really race for the same subnets.
+  // Exists before any agent starts, as with flanneld; few subnets, so that the agents really race for the same ones.
   const config = {
     ...{ Network: '10.100.0.0/16', SubnetLen: 24, SubnetMin: '10.100.8.0', SubnetMax: '10.100.14.0' },
     ...{ EnableIPv6: true, IPv6Network: 'fd42:100::/48' },
     Backend: { Type: 'vxlan', VNI, Port: 4789 },
   };
   await lab.etcdctl('put', '/weft/networks/mesh/config', JSON.stringify(config));
-  // Keys without a lease are reservations: of one host's address, and of nobody's.
+  // Keys without a lease are reservations: one for a host's address, one for an unused address.
   await lab.etcdctl(
     'put',
     '/weft/networks/mesh/subnets/10.100.9.0-24&fd42-100-0-9---64',
@@ -38,9 +39,9 @@ test.before(async () => {
 test.after.always(() => lab?.lab.down());
 
 test.serial(
-  '--join takes subnets at start: one each, from the range, the reserved one for whom it is',
+  '--join acquires one subnet per host at start, from the range; a reservation goes to its owner',
   async (t) => {
-    const { leases } = await lab.until('all five have theirs', async () => {
+    const { leases } = await lab.until('all five have a lease', async () => {
       const network = await lab.json<NetworkJson>('h1', 'network', 'inspect', 'mesh');
       const nodes = network.leases.filter(({ node }) => node !== null);
       return nodes.length === HOSTS.length ? network : undefined;
@@ -68,10 +69,10 @@ test.serial(
   },
 );
 
-test.serial('everybody reaches everybody, in both families', async (t) => {
+test.serial('every container reaches every other, in both families', async (t) => {
   const made = await Promise.all(HOSTS.map((host, i) => lab.attach(host, 'mesh', `c${i + 1}`)));
   for (const [i, end] of made.entries()) ends.set(`c${i + 1}`, end);
-  await lab.until('the last pair does', () => lab.reaches('c1', bare(ends.get('c5')?.ip ?? '')));
+  await lab.until('the last pair does too', () => lab.reaches('c1', bare(ends.get('c5')?.ip ?? '')));
   for (const from of ends.keys()) {
     const all = [...ends.entries()].filter(([to]) => to !== from);
     const lost = await Promise.all(
@@ -86,7 +87,7 @@ test.serial('everybody reaches everybody, in both families', async (t) => {
   }
 });
 
-test.serial('the containers’ MTU is what really fits, in both families', async (t) => {
+test.serial('the containers’ MTU fits exactly, in both families', async (t) => {
   const to = ends.get('c2');
   // 20 + 8 bytes of IPv4 and ICMP headers, 40 + 8 of IPv6.
   for (const [ip, size] of [
@@ -99,7 +100,7 @@ test.serial('the containers’ MTU is what really fits, in both families', async
 });
 
 test.serial(
-  'each host has for each other host one neighbour, one FDB entry and one route a family, no more',
+  'each host has one neighbour, one FDB entry and one route per family for each peer, no more',
   async (t) => {
     for (const host of HOSTS) {
       for (const [family, link] of [
@@ -120,7 +121,7 @@ test.serial(
   },
 );
 
-test.serial('a host that is cut off learns on its return what it has missed', async (t) => {
+test.serial('a host that was cut off catches up on its return', async (t) => {
   await lab.lab.cut(lab.lab.host(5));
   await lab.until(
     'it is down',
@@ -135,7 +136,7 @@ test.serial('a host that is cut off learns on its return what it has missed', as
     async () => (await lab.json<{ state: string }>('h1', 'node', 'inspect', 'h5')).state === 'up',
   );
   await lab.until('traffic flows again', () => lab.reaches('c1', bare(ends.get('c5')?.ip ?? '')));
-  const late = await lab.until('it knows the network that was made meanwhile', async () => {
+  const late = await lab.until('it knows the network that was created meanwhile', async () => {
     const { code, stdout } = await lab.weft('h5', 'attach', 'new', lab.ns('late'), '-o', 'json');
     return code === 0 ? (JSON.parse(stdout) as EndpointJson) : undefined;
   });

@@ -1,4 +1,4 @@
-// What the leader takes away, and what it must leave alone.
+// What the leading controller cleans up, and what it must leave alone.
 import test from 'ava';
 
 import { cleanUp, findLeftovers } from '../../controller/cleanup.js';
@@ -33,7 +33,7 @@ function setUp(): FakeStore {
 const found = (store: FakeStore): string[] =>
   findLeftovers(store).map(({ key }) => key.split(' ').slice(0, 2).join(' '));
 
-test('a node that is down or was lost is no reason', (t) => {
+test('nothing is deleted for a node that is down or lost from etcd', (t) => {
   const store = setUp();
   store.setAlive('n1', undefined);
   t.deepEqual(found(store), []);
@@ -41,7 +41,7 @@ test('a node that is down or was lost is no reason', (t) => {
   t.deepEqual(found(store), []);
 });
 
-test('a node that was removed and is not back: everything of it goes, nothing of others', (t) => {
+test('everything of a removed node is deleted, and nothing of others', (t) => {
   const store = setUp();
   store.putRemoval({ kind: 'node', name: 'n2', at: AT, forced: false });
   t.deepEqual(found(store), ['endpoint blue/bb', 'claim blue/10.100.5.9', 'lease blue/10.100.9.0/24']);
@@ -49,13 +49,13 @@ test('a node that was removed and is not back: everything of it goes, nothing of
   t.deepEqual(found(store), []);
 });
 
-test('a node that was removed and is back keeps what it has', (t) => {
+test('a removed node that has rejoined keeps its records', (t) => {
   const store = setUp();
   store.putRemoval({ kind: 'node', name: 'n1', at: AT, forced: false });
   t.deepEqual(found(store), []);
 });
 
-test('a network that was removed takes what was written late along, but no flanneld’s subnet', async (t) => {
+test('late records of a removed network are deleted, but no flanneld’s subnet', async (t) => {
   const store = setUp();
   await store.removeNetwork('blue', { force: true });
   t.deepEqual(found(store), []);
@@ -67,7 +67,7 @@ test('a network that was removed takes what was written late along, but no flann
   t.deepEqual(found(store), []);
 });
 
-test('a leftover goes when it was seen twice, and only with etcd there', async (t) => {
+test('a leftover is deleted when it was seen twice, and only while etcd answers', async (t) => {
   const store = setUp();
   const stop = new AbortController();
   let removed = 0;
@@ -85,7 +85,7 @@ test('a leftover goes when it was seen twice, and only with etcd there', async (
   await new Promise((resolve) => setTimeout(resolve, 120));
   t.is(removed, 0);
   store.setConnected(true);
-  await until('the three are taken away', () => removed === 3, { everyMs: 10 });
+  await until('the three are deleted', () => removed === 3, { everyMs: 10 });
   t.deepEqual(found(store), []);
   t.deepEqual([...(store.view.endpoints.get('blue')?.keys() ?? [])], ['aa']);
   stop.abort();

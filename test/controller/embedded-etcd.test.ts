@@ -1,4 +1,6 @@
-// The embedded etcd, for real: it starts, is started again, ends with the controller, and says who has its address.
+// The embedded etcd, with real processes.
+//
+// It starts, is restarted, ends with the controller, and an address in use names its owner.
 import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -30,7 +32,7 @@ async function start(t: Teardown, stateDir: string, port?: number): Promise<Embe
   return etcd;
 }
 
-/** By etcd's own JSON gateway. */
+/** Calls etcd's own JSON gateway. */
 async function rpc(etcd: EmbeddedEtcd, method: string, body: object): Promise<Record<string, unknown>> {
   const response = await fetch(`${etcd.url}/v3/kv/${method}`, { method: 'POST', body: JSON.stringify(body) });
   return (await response.json()) as Record<string, unknown>;
@@ -51,30 +53,27 @@ async function untilHealthy(etcd: EmbeddedEtcd): Promise<void> {
   }
 }
 
-test.serial(
-  'it serves, keeps its data in a folder of its own, and is started again when it was killed',
-  async (t) => {
-    const stateDir = folder(t);
-    const etcd = await start(t, stateDir);
-    await untilHealthy(etcd);
-    t.is(statSync(join(stateDir, 'etcd')).mode & 0o777, 0o700);
-    await rpc(etcd, 'put', { key: base64('k'), value: base64('v') });
-    const { pid } = etcd;
-    if (pid === undefined) throw new Error('no pid');
-    process.kill(pid, 'SIGKILL');
-    await eventually('the next life', () => etcd.restarts === 1 && etcd.pid !== pid);
-    await untilHealthy(etcd);
-    const found = await rpc(etcd, 'range', { key: base64('k') });
-    t.is(found['count'], '1');
+test.serial('it serves, keeps its data in a folder of its own, and is restarted when killed', async (t) => {
+  const stateDir = folder(t);
+  const etcd = await start(t, stateDir);
+  await untilHealthy(etcd);
+  t.is(statSync(join(stateDir, 'etcd')).mode & 0o777, 0o700);
+  await rpc(etcd, 'put', { key: base64('k'), value: base64('v') });
+  const { pid } = etcd;
+  if (pid === undefined) throw new Error('no pid');
+  process.kill(pid, 'SIGKILL');
+  await eventually('the next life', () => etcd.restarts === 1 && etcd.pid !== pid);
+  await untilHealthy(etcd);
+  const found = await rpc(etcd, 'range', { key: base64('k') });
+  t.is(found['count'], '1');
 
-    await etcd.stop();
-    t.false(etcd.pid !== undefined && isRunning(etcd.pid));
-    // The data serves a successor, also at another address.
-    const successor = await start(t, stateDir);
-    await untilHealthy(successor);
-    t.is((await rpc(successor, 'range', { key: base64('k') }))['count'], '1');
-  },
-);
+  await etcd.stop();
+  t.false(etcd.pid !== undefined && isRunning(etcd.pid));
+  // A successor can use the data, also at another address.
+  const successor = await start(t, stateDir);
+  await untilHealthy(successor);
+  t.is((await rpc(successor, 'range', { key: base64('k') }))['count'], '1');
+});
 
 test.serial('an address in use names the owner', async (t) => {
   const other = createServer();
@@ -93,7 +92,7 @@ test.serial('an address in use names the owner', async (t) => {
   );
 });
 
-test.serial('a predecessor that is just ending is waited for', async (t) => {
+test.serial('it waits for a predecessor that is ending', async (t) => {
   const other = createServer();
   const port = await freePort();
   await new Promise<void>((resolve) => other.listen(port, '127.0.0.1', resolve));
@@ -103,7 +102,7 @@ test.serial('a predecessor that is just ending is waited for', async (t) => {
   t.pass();
 });
 
-test.serial('what keeps it from starting is told with its own words', async (t) => {
+test.serial('a failed start is reported with etcd’s own message', async (t) => {
   const address = await t.throwsAsync(
     startEmbeddedEtcd({ stateDir: folder(t), listen: 'http://192.0.2.1:2379', tls: NO_TLS, log }),
   );
@@ -121,7 +120,7 @@ test.serial('what keeps it from starting is told with its own words', async (t) 
   t.regex(missing instanceof WeftError ? (missing.next ?? '') : '', /apt-get install etcd-server/);
 });
 
-test.serial('wildcards are for listening; others are told the host', (t) => {
+test.serial('a wildcard is for listening only: clients use loopback, other members the host’s name', (t) => {
   t.deepEqual(etcdAddresses('http://0.0.0.0:2379', 'h1'), {
     listen: 'http://0.0.0.0:2379',
     client: 'http://127.0.0.1:2379',
@@ -163,7 +162,7 @@ test.serial('weft controller: ready, answers, and ends cleanly on SIGTERM, etcd 
   t.deepEqual(readdirSync(stateDir), ['etcd']);
 });
 
-test.serial('weft controller: killed, it takes its etcd along', async (t) => {
+test.serial('weft controller: its etcd ends with it when it is killed', async (t) => {
   const [grpc, http, etcdPort] = [await freePort(), await freePort(), await freePort()];
   const argv = [
     ...['--listen', `127.0.0.1:${grpc}`, '--http', `127.0.0.1:${http}`, '--state-dir', folder(t)],
@@ -175,8 +174,8 @@ test.serial('weft controller: killed, it takes its etcd along', async (t) => {
   const etcd = etcdOf(first.output);
   first.kill('SIGKILL');
   await first.ended;
-  await eventually('etcd has gone', () => !isRunning(etcd));
-  // At once again, as a service manager would.
+  await eventually('etcd has ended', () => !isRunning(etcd));
+  // Restarted at once, as by a service manager.
   const second = startController(argv);
   t.teardown(() => second.stop());
   await eventually('ready again', () => second.output.includes('the controller is ready'));

@@ -98,7 +98,7 @@ export async function startTestController(
   };
 }
 
-/** Collects what a watch says. */
+/** Collects the events of a watch. */
 export class Collector<Event> {
   readonly events: Event[] = [];
   error: Error | undefined;
@@ -113,7 +113,7 @@ export class Collector<Event> {
   }
 }
 
-/** Waits until it holds. @throws Error after the deadline of all tests */
+/** Waits until it holds. @throws Error after the default deadline */
 export async function eventually(what: string, holds: () => boolean): Promise<void> {
   await until(what, holds, { everyMs: 10 });
 }

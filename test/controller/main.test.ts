@@ -1,4 +1,6 @@
-// `weft controller` as a process, on a real etcd: it remembers, it shares the work, and with TLS it serves only its own.
+// `weft controller` as a process, on a real etcd.
+//
+// It keeps its state, shares the work with others, and with TLS serves only clients of its CA.
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { request } from 'node:https';
 import { tmpdir } from 'node:os';
@@ -43,7 +45,7 @@ function folder(t: Teardown): string {
   return path;
 }
 
-/** Starts one and waits until it is ready. @param etcd of another, or the folder for one of its own */
+/** Starts a controller and waits until it is ready. @param etcd URL of another, or the folder for an embedded one */
 async function start(
   t: Teardown,
   where: { etcd: string } | { stateDir: string; etcdUrl: string },
@@ -85,7 +87,7 @@ const names = async (running: Running, tls?: Tls): Promise<string[]> => {
   return networks.map(({ name }) => name);
 };
 
-test.serial('what it was told is there after a restart, and nodes are seen again', async (t) => {
+test.serial('its records survive a restart, and nodes are seen again', async (t) => {
   const stateDir = folder(t);
   const etcdUrl = `http://127.0.0.1:${await freePort()}`;
   const first = await start(t, { stateDir, etcdUrl });
@@ -123,7 +125,7 @@ test.serial('what it was told is there after a restart, and nodes are seen again
   t.is((await show())?.state, 'down');
 });
 
-test.serial('two controllers on one etcd: both serve, one cleans up, and the other takes over', async (t) => {
+test.serial('two controllers on one etcd: both serve, one cleans up, the other takes over', async (t) => {
   const own = { etcdCa: undefined, etcdCert: undefined, etcdKey: undefined };
   const url = `http://127.0.0.1:${await freePort()}`;
   const etcd = await startEmbeddedEtcd({ stateDir: folder(t), listen: url, tls: own, log });
@@ -149,33 +151,36 @@ test.serial('two controllers on one etcd: both serve, one cleans up, and the oth
   t.true(await leads(second));
 });
 
-test.serial('without etcd the controller says so on /readyz, and is ready when it comes', async (t) => {
-  const etcdPort = await freePort();
-  const etcd = `http://127.0.0.1:${etcdPort}`;
-  const [address, http] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`];
-  const process = startController(['--listen', address, '--http', http, '--etcd', etcd]);
-  t.teardown(() => process.stop());
-  await eventually('http', () => process.output.includes('etcd'));
-  const readyz = () =>
-    fetch(`http://${http}/readyz`).then(
-      async (response) => [response.status, await response.text()] as const,
-    );
-  const [status, reason] = await readyz();
-  t.is(status, 503);
-  t.regex(reason, /^etcd has not been read yet/);
-  t.is((await fetch(`http://${http}/healthz`)).status, 200);
-  const store = await start(t, { stateDir: folder(t), etcdUrl: etcd });
-  await eventually('ready', () => process.output.includes('the controller is ready'));
-  t.is((await readyz())[0], 200);
-  await store.process.stop();
-  const until = Date.now() + 8000;
-  while ((await readyz())[0] === 200 && Date.now() < until)
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  t.regex((await readyz())[1], /^etcd is not reached/);
-});
+test.serial(
+  'without etcd the controller reports it on /readyz, and is ready when etcd answers',
+  async (t) => {
+    const etcdPort = await freePort();
+    const etcd = `http://127.0.0.1:${etcdPort}`;
+    const [address, http] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`];
+    const process = startController(['--listen', address, '--http', http, '--etcd', etcd]);
+    t.teardown(() => process.stop());
+    await eventually('http', () => process.output.includes('etcd'));
+    const readyz = () =>
+      fetch(`http://${http}/readyz`).then(
+        async (response) => [response.status, await response.text()] as const,
+      );
+    const [status, reason] = await readyz();
+    t.is(status, 503);
+    t.regex(reason, /^etcd has not been read yet/);
+    t.is((await fetch(`http://${http}/healthz`)).status, 200);
+    const store = await start(t, { stateDir: folder(t), etcdUrl: etcd });
+    await eventually('ready', () => process.output.includes('the controller is ready'));
+    t.is((await readyz())[0], 200);
+    await store.process.stop();
+    const until = Date.now() + 8000;
+    while ((await readyz())[0] === 200 && Date.now() < until)
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    t.regex((await readyz())[1], /^etcd is not reached/);
+  },
+);
 
 test.serial(
-  'TLS everywhere: who has no certificate of the CA is refused, at the controller and at its etcd',
+  'TLS on every connection: clients without a certificate of the CA are refused, by the controller and its etcd',
   async (t) => {
     const ca = new TestCa();
     const stranger = new TestCa();
@@ -212,7 +217,7 @@ test.serial(
     t.is(await asked({ cert: readFileSync(cert), key: readFileSync(key) }), '200');
     t.not(await asked({}), '200');
 
-    // Others use the same etcd with the same flags.
+    // Others may use the same etcd with the same flags.
     const second = await start(t, { etcd: etcdUrl }, flags);
     t.deepEqual(await names(second, client), ['blue']);
     const session = startSession({
@@ -228,8 +233,8 @@ test.serial(
   },
 );
 
-test.serial('wrong settings end it with 2 before anything is started', async (t) => {
-  for (const [argv, told] of [
+test.serial('wrong settings end it with status 2 before anything is started', async (t) => {
+  for (const [argv, message] of [
     [['--lisen', 'x'], 'weft controller: flag --lisen: not known\nDid you mean --listen?\n'],
     [
       ['--tls-ca', '/no/ca'],
@@ -238,6 +243,6 @@ test.serial('wrong settings end it with 2 before anything is started', async (t)
   ] as const) {
     const process = startController(argv);
     t.is(await process.ended, 2);
-    t.true(process.output.startsWith(told), process.output);
+    t.true(process.output.startsWith(message), process.output);
   }
 });

@@ -1,4 +1,4 @@
-// Processes that tests start: they end with the test, whatever happens.
+// Child processes of tests; they end with the test, whatever happens.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -41,7 +41,7 @@ export function startController(argv: readonly string[], env: Record<string, str
   );
 }
 
-/** Whether the process is there, and is no zombie. */
+/** Whether the process exists and is no zombie. */
 export function isRunning(pid: number): boolean {
   try {
     return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));

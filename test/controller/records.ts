@@ -56,7 +56,7 @@ export function lease(
   });
 }
 
-/** A clock that stands still until it is told to go on. */
+/** A clock that the test advances. */
 export class FakeClock {
   #elapsed = 0;
   #start = Date.parse('2026-01-01T12:00:00Z');
@@ -70,7 +70,7 @@ export class FakeClock {
     return this.#elapsed;
   }
 
-  /** Somebody sets it: no time passes. */
+  /** Sets the wall clock; no time passes. */
   set(byMs: number): void {
     this.#start += byMs;
   }
@@ -94,6 +94,6 @@ export class FakeClock {
   }
 }
 
-/** A network that is in etcd as it stands: the store has not been asked for a VNI. */
+/** A network as it is in etcd, with this VNI: the store does not allocate one. */
 export const networkWith = (name: string, subnet: string, vni: number): Network =>
   networkOf({ name, subnet: IpNetwork.parse(subnet), vni });

@@ -1,4 +1,4 @@
-// When a node is up and when it is down, by a clock that the test moves.
+// Node states by a clock that the test moves.
 import test from 'ava';
 
 import { Registry, type NodeReport } from '../../controller/registry.js';
@@ -18,14 +18,14 @@ function setUp(prepare: (store: FakeStore) => void = () => undefined) {
     reports: { reportOf: (name) => reports.get(name) },
     clock,
   });
-  const told: string[][] = [];
-  registry.subscribe((names) => told.push([...names]));
+  const notified: string[][] = [];
+  registry.subscribe((names) => notified.push([...names]));
   const state = (name: string) => registry.get(name).state;
-  return { store, clock, reports, registry, told, state };
+  return { store, clock, reports, registry, notified, state };
 }
 
-test('a node is up while its life lease is there', (t) => {
-  const { store, clock, registry, state, told } = setUp();
+test('a node is up while its life lease exists', (t) => {
+  const { store, clock, registry, state, notified } = setUp();
   store.putNode(node('n1', '192.0.2.1'));
   t.is(state('n1'), 'up');
   t.is(registry.get('n1').since, '2026-01-01T00:00:00.000Z');
@@ -41,10 +41,10 @@ test('a node is up while its life lease is there', (t) => {
   store.setAlive('n1', 'i-n1');
   t.is(state('n1'), 'up');
   t.is(registry.get('n1').since, '2026-01-01T12:01:07.500Z');
-  t.deepEqual(told, [['n1'], ['n1'], ['n1'], ['n1']]);
+  t.deepEqual(notified, [['n1'], ['n1'], ['n1'], ['n1']]);
 });
 
-test('a life lease that ends and is there again in a moment is no death', (t) => {
+test('a life lease that is renewed a moment after it ended does not take the node down', (t) => {
   const { store, clock, registry, state } = setUp();
   store.putNode(node('n1', '192.0.2.1'));
   const { since } = registry.get('n1');
@@ -58,13 +58,13 @@ test('a life lease that ends and is there again in a moment is no death', (t) =>
   t.is(registry.get('n1').since, since);
 });
 
-test('after etcd was away nobody is called down before it had time to come back', (t) => {
-  const { store, clock, state, told } = setUp();
+test('after an outage of etcd no node is down before the grace period ends', (t) => {
+  const { store, clock, state, notified } = setUp();
   store.putNode(node('n1', '192.0.2.1'));
   store.putNode(node('n2', '192.0.2.2'));
   store.setConnected(false);
   clock.pass(600_000);
-  // The leases have run out meanwhile.
+  // The leases have expired meanwhile.
   store.setAlive('n1', undefined);
   store.setAlive('n2', undefined);
   t.deepEqual([state('n1'), state('n2')], ['up', 'up']);
@@ -72,15 +72,15 @@ test('after etcd was away nobody is called down before it had time to come back'
   clock.pass(1000);
   t.deepEqual([state('n1'), state('n2')], ['up', 'up']);
   store.setAlive('n1', 'i-n1');
-  told.length = 0;
+  notified.length = 0;
   clock.pass(3900);
   t.deepEqual([state('n1'), state('n2')], ['up', 'up']);
   clock.pass(200);
   t.deepEqual([state('n1'), state('n2')], ['up', 'down']);
-  t.deepEqual(told, [['n2']]);
+  t.deepEqual(notified, [['n2']]);
 });
 
-test('etcd away again within the time of grace: the time begins anew', (t) => {
+test('another outage within the grace period restarts it', (t) => {
   const { store, clock, state } = setUp();
   store.putNode(node('n1', '192.0.2.1'));
   store.setConnected(false);
@@ -97,7 +97,7 @@ test('etcd away again within the time of grace: the time begins anew', (t) => {
   t.is(state('n1'), 'down');
 });
 
-test('the clock is set back while nobody is called down yet: the time of grace is no longer', (t) => {
+test('a clock set back does not extend the grace period', (t) => {
   const { store, clock, state } = setUp();
   store.putNode(node('n1', '192.0.2.1'));
   store.setConnected(false);
@@ -110,7 +110,7 @@ test('the clock is set back while nobody is called down yet: the time of grace i
   t.is(state('n1'), 'down');
 });
 
-test('a controller that returns knows from etcd who is up', (t) => {
+test('a restarted controller knows from etcd which nodes are up', (t) => {
   const { registry } = setUp((store) => {
     store.putNode(node('n1', '192.0.2.1'));
     store.putNode(node('n2', '192.0.2.2'), { alive: false });
@@ -120,7 +120,7 @@ test('a controller that returns knows from etcd who is up', (t) => {
   t.like(second, { state: 'down', since: undefined, lastSeen: undefined });
 });
 
-test('what a node carries: its subnets, its endpoints, its reported problems', (t) => {
+test('a node shows its subnets, its endpoints and its reported problems', (t) => {
   const { store, registry, reports, clock } = setUp((it) =>
     it.putNode(node('n1', '192.0.2.1', { publicIp6: '2001:db8::1' })),
   );
@@ -149,7 +149,7 @@ test('what a node carries: its subnets, its endpoints, its reported problems', (
   });
 });
 
-test('a node that was removed is unknown, with a hint where the name is near another', async (t) => {
+test('a removed node is unknown, with a suggestion where another name is similar', async (t) => {
   const { store, registry } = setUp();
   store.putNode(node('host-1', '192.0.2.1'));
   store.putNode(node('host-2', '192.0.2.2'));

@@ -1,4 +1,4 @@
-// The controller's services over a real gRPC connection, on a fake store.
+// The controller's gRPC services over a real connection, on a fake store.
 import test from 'ava';
 
 import { IpAddress, IpNetwork } from '../../core/address.js';
@@ -24,7 +24,7 @@ const listEndpoints = (it: TestController, network = '', on = '') =>
   call(it.endpoints.listEndpoints.bind(it.endpoints), { network, node: on }, within);
 const status = (it: TestController) => call(it.status.getStatus.bind(it.status), {}, within);
 
-async function refusal(promise: Promise<unknown>): Promise<string> {
+async function failureOf(promise: Promise<unknown>): Promise<string> {
   try {
     await promise;
   } catch (error) {
@@ -82,11 +82,11 @@ test('a network is created, shown, listed and removed', async (t) => {
   );
   t.deepEqual(await getNetwork(it, 'blue'), blue);
   await call(it.networks.deleteNetwork.bind(it.networks), { name: 'blue', force: false }, within);
-  t.regex(await refusal(getNetwork(it, 'blue')), /^NOT_FOUND network blue: there is no such network\n/);
-  t.regex(await refusal(getNetwork(it, 'grene')), /\nDid you mean green\?$/);
+  t.regex(await failureOf(getNetwork(it, 'blue')), /^NOT_FOUND network blue: there is no such network\n/);
+  t.regex(await failureOf(getNetwork(it, 'grene')), /\nDid you mean green\?$/);
 });
 
-test('a network whose config is not served is there: nobody is told to create it, and it can be removed', async (t) => {
+test('a network with an unserved config exists: no answer advises to create it, and it can be removed', async (t) => {
   const store = new FakeStore();
   const key = '/weft/networks/old/config';
   store.putBad({ key, why: 'Backend.Type: "wireguard" is not served; weft serves "vxlan"' });
@@ -97,7 +97,7 @@ test('a network whose config is not served is there: nobody is told to create it
   const route = (a: string, b: string, remove = false) =>
     call(it.networks.routeNetworks.bind(it.networks), { a, b, remove }, within);
   const attach = AttachRequest.fromPartial({ network: 'old', target: 'netns:/run/netns/c1' });
-  const told =
+  const message =
     'FAILED_PRECONDITION network old: its config is not one that weft serves: Backend.Type: "wireguard" is not served; weft serves "vxlan"\n' +
     `Correct ${key} in etcd, or remove the network: weft network rm old.`;
   for (const [what, answer] of [
@@ -111,7 +111,7 @@ test('a network whose config is not served is there: nobody is told to create it
     ['route rm', () => route('gone', 'old', true)],
     ['attach', () => call(it.endpoints.createEndpoint.bind(it.endpoints), { node: 'n1', attach }, within)],
   ] as const) {
-    t.is(await refusal(answer()), told, what);
+    t.is(await failureOf(answer()), message, what);
   }
   t.deepEqual(
     (await listEndpoints(it, 'old')).endpoints.map(({ id }) => id),
@@ -120,12 +120,12 @@ test('a network whose config is not served is there: nobody is told to create it
   );
   const remove = (force: boolean) =>
     call(it.networks.deleteNetwork.bind(it.networks), { name: 'old', force }, within);
-  t.regex(await refusal(remove(false)), /^FAILED_PRECONDITION network old: /);
+  t.regex(await failureOf(remove(false)), /^FAILED_PRECONDITION network old: /);
   await remove(true);
-  t.regex(await refusal(getNetwork(it, 'old')), /^NOT_FOUND /);
+  t.regex(await failureOf(getNetwork(it, 'old')), /^NOT_FOUND /);
 });
 
-const wrong: [name: string, request: Partial<CreateNetworkRequest>, told: RegExp][] = [
+const wrong: [name: string, request: Partial<CreateNetworkRequest>, message: RegExp][] = [
   ['no name', { name: '' }, /^INVALID_ARGUMENT name: "" is not a network name\nUse letters/],
   ['dotted name', { name: 'a.b' }, /^INVALID_ARGUMENT name: "a\.b" /],
   ['no subnet', { subnet: '' }, /^INVALID_ARGUMENT subnet: not given\n/],
@@ -188,33 +188,36 @@ const wrong: [name: string, request: Partial<CreateNetworkRequest>, told: RegExp
   ],
 ];
 
-for (const [name, request, told] of wrong) {
+for (const [name, request, message] of wrong) {
   test(`refused: ${name}`, async (t) => {
     const it = await started(t);
-    t.regex(await refusal(createNetwork(it, { name: 'blue', subnet: '10.100.0.0/16', ...request })), told);
+    t.regex(
+      await failureOf(createNetwork(it, { name: 'blue', subnet: '10.100.0.0/16', ...request })),
+      message,
+    );
     t.is(it.store.view.networks.size, 0);
   });
 }
 
-test('what a network is in the way of is named', async (t) => {
+test('a conflict names the other network', async (t) => {
   const it = await started(t);
   it.store.putNode(node('n1', '10.7.0.1'));
   await createNetwork(it, { name: 'blue', subnet: '10.100.0.0/16' });
   t.regex(
-    await refusal(createNetwork(it, { name: 'blue', subnet: '10.102.0.0/16' })),
+    await failureOf(createNetwork(it, { name: 'blue', subnet: '10.102.0.0/16' })),
     /^ALREADY_EXISTS network blue exists/,
   );
   t.regex(
-    await refusal(createNetwork(it, { name: 'teal', subnet: '10.100.8.0/21' })),
+    await failureOf(createNetwork(it, { name: 'teal', subnet: '10.100.8.0/21' })),
     /^FAILED_PRECONDITION .* overlaps network blue/,
   );
   t.regex(
-    await refusal(createNetwork(it, { name: 'teal', subnet: '10.0.0.0/12' })),
+    await failureOf(createNetwork(it, { name: 'teal', subnet: '10.0.0.0/12' })),
     /10\.7\.0\.1, the underlay address of node n1/,
   );
 });
 
-test('leases: in order, with the node and the expiry; of a flanneld without; etcd is not asked each time', async (t) => {
+test('leases are sorted, with node and expiry (a flanneld’s without); etcd is not queried each time', async (t) => {
   const it = await started(t);
   await createNetwork(it, { name: 'blue', subnet: '10.100.0.0/16' });
   it.store.remainingSeconds = 600;
@@ -245,7 +248,7 @@ test('leases: in order, with the node and the expiry; of a flanneld without; etc
   t.is((await getNetwork(it, 'blue')).leases[0]?.expires, leases[0]?.expires);
 });
 
-test('endpoints: gateway of the node’s subnet, MTU as the node says, else an estimate', async (t) => {
+test('endpoints have the gateway of the node’s subnet, and the MTU that the node reports or an estimate', async (t) => {
   const it = await started(t);
   await createNetwork(it, { name: 'blue', subnet: '10.100.0.0/16' });
   await createNetwork(it, { name: 'dual', subnet: '10.101.0.0/16', subnet6: 'fd42:101::/48' });
@@ -278,17 +281,17 @@ test('endpoints: gateway of the node’s subnet, MTU as the node says, else an e
   );
   t.is((await getEndpoint(it, 'bb')).name, 'db');
   t.regex(
-    await refusal(getEndpoint(it, 'aa')),
+    await failureOf(getEndpoint(it, 'aa')),
     /^FAILED_PRECONDITION endpoint aa: 2 endpoints match: aa11 \(web of blue\), aa22/,
   );
-  t.regex(await refusal(getEndpoint(it, 'web')), /^FAILED_PRECONDITION endpoint web: 2 endpoints/);
-  t.regex(await refusal(getEndpoint(it, 'zz')), /^NOT_FOUND endpoint zz/);
-  t.regex(await refusal(getEndpoint(it, '')), /^INVALID_ARGUMENT id: not given/);
-  t.regex(await refusal(listEndpoints(it, 'bleu')), /^NOT_FOUND network bleu/);
-  t.regex(await refusal(listEndpoints(it, '', 'n9')), /^NOT_FOUND node n9/);
+  t.regex(await failureOf(getEndpoint(it, 'web')), /^FAILED_PRECONDITION endpoint web: 2 endpoints/);
+  t.regex(await failureOf(getEndpoint(it, 'zz')), /^NOT_FOUND endpoint zz/);
+  t.regex(await failureOf(getEndpoint(it, '')), /^INVALID_ARGUMENT id: not given/);
+  t.regex(await failureOf(listEndpoints(it, 'bleu')), /^NOT_FOUND network bleu/);
+  t.regex(await failureOf(listEndpoints(it, '', 'n9')), /^NOT_FOUND node n9/);
 });
 
-test('nodes are listed in order; a node that is up is not removed without force', async (t) => {
+test('nodes are sorted; a node that is up is not removed without force', async (t) => {
   const it = await started(t);
   it.store.putNode(node('n2', '192.0.2.2'), { alive: false });
   it.store.putNode(node('n1', '192.0.2.1'));
@@ -303,16 +306,16 @@ test('nodes are listed in order; a node that is up is not removed without force'
   );
   const remove = (name: string, force: boolean) =>
     call(nodes.deleteNode.bind(nodes), { name, force }, within);
-  t.regex(await refusal(remove('n1', false)), /^FAILED_PRECONDITION node n1: is up/);
+  t.regex(await failureOf(remove('n1', false)), /^FAILED_PRECONDITION node n1: is up/);
   await remove('n2', false);
   await remove('n1', true);
-  t.regex(await refusal(remove('n1', true)), /^NOT_FOUND node n1/);
+  t.regex(await failureOf(remove('n1', true)), /^NOT_FOUND node n1/);
   it.store.putRecordOf(endpoint('aa', 'green', 'n3'));
   await remove('n3', false);
   t.is(it.store.view.endpoints.get('green')?.size ?? 0, 0, 'what a removal that was cut short has left');
 });
 
-test('a watch tells what is there, SYNCED, and what changes', async (t) => {
+test('a watch sends existing objects, SYNCED, and then changes', async (t) => {
   const it = await started(t);
   await createNetwork(it, { name: 'green', subnet: '10.101.0.0/16' });
   await createNetwork(it, { name: 'blue', subnet: '10.100.0.0/16' });
@@ -344,13 +347,13 @@ test('a watch tells what is there, SYNCED, and what changes', async (t) => {
   await it.store.deleteEndpoint('green', 'bb');
   await it.store.removeNetwork('blue', { force: true });
   await it.store.removeNode('n1', { force: true });
-  const gone = (events: readonly { type: EventType }[]) =>
+  const deletions = (events: readonly { type: EventType }[]) =>
     events.filter(({ type }) => type === EventType.DELETE);
   await eventually('the ends', () =>
-    [networks, nodes, endpoints].every(({ events }) => gone(events).length === 1),
+    [networks, nodes, endpoints].every(({ events }) => deletions(events).length === 1),
   );
-  t.like(gone(networks.events)[0], { network: { name: 'blue' } });
-  t.like(gone(nodes.events)[0], { node: { name: 'n1' } });
+  t.like(deletions(networks.events)[0], { network: { name: 'blue' } });
+  t.like(deletions(nodes.events)[0], { node: { name: 'n1' } });
   t.deepEqual(
     endpoints.events.map(({ type, endpoint: about }) => [type, about?.id]),
     [
@@ -362,7 +365,7 @@ test('a watch tells what is there, SYNCED, and what changes', async (t) => {
   for (const watch of [networks, nodes, endpoints]) watch.end();
 });
 
-test('who reads slowly gets the newest state, and memory does not grow by what was missed', async (t) => {
+test('a slow reader gets the newest state, and memory does not grow with what it missed', async (t) => {
   const it = await started(t);
   await createNetwork(it, { name: 'blue', subnet: '10.100.0.0/16' });
   const watch = it.endpoints.watchEndpoints({ network: '', node: '' });
@@ -375,7 +378,7 @@ test('who reads slowly gets the newest state, and memory does not grow by what w
   watch.on('error', () => undefined);
   watch.pause();
   const filler = 'x'.repeat(2000);
-  // 100,000 changes of 50 endpoints: 200 MB, if every one were kept.
+  // 100,000 changes of 50 endpoints: 200 MB, if all were kept.
   for (let round = 0; round < 2000; round++) {
     for (let i = 0; i < 50; i++) {
       const id = `e${i}`;
@@ -402,16 +405,19 @@ test('a watch that has ended leaves nothing behind', async (t) => {
     await eventually('SYNCED', () => watch.events.length === 1);
     watch.end();
   }
-  await eventually('the listeners have gone', () => listeners(store) === before);
+  await eventually('the listeners are removed', () => listeners(store) === before);
   t.pass();
 });
 
 const listeners = (store: FakeStore): number => store.listenerCount;
 
-test('before etcd was read nothing is answered; while it is away reading works and writing says why', async (t) => {
+test('before the first read of etcd every call fails; while etcd is away reads work and writes fail with the reason', async (t) => {
   const store = new FakeStore({ synced: false });
   const it = await started(t, store);
-  t.regex(await refusal(listNetworks(it)), /^UNAVAILABLE the controller has not been able to read etcd yet/);
+  t.regex(
+    await failureOf(listNetworks(it)),
+    /^UNAVAILABLE the controller has not been able to read etcd yet/,
+  );
   t.is((await status(it)).health, 'down');
   const waiting = listNetworks(it);
   setTimeout(() => store.sync(), 200);
@@ -420,7 +426,7 @@ test('before etcd was read nothing is answered; while it is away reading works a
   store.setConnected(false);
   t.is((await listNetworks(it)).networks.length, 1);
   t.regex(
-    await refusal(createNetwork(it, { name: 'red', subnet: '10.103.0.0/16' })),
+    await failureOf(createNetwork(it, { name: 'red', subnet: '10.103.0.0/16' })),
     /^UNAVAILABLE etcd does not answer/,
   );
   const { health, store: shown, problems } = await status(it);
@@ -432,7 +438,7 @@ test('before etcd was read nothing is answered; while it is away reading works a
   );
 });
 
-test('status shows the controller, the cluster and what is wrong in it', async (t) => {
+test('status shows the controller, the cluster and its problems', async (t) => {
   const it = await started(t);
   await createNetwork(it, { name: 'blue', subnet: '10.100.0.0/16' });
   it.store.putNode(node('n1', '192.0.2.1'));
@@ -469,10 +475,10 @@ test('status shows the controller, the cluster and what is wrong in it', async (
   );
 });
 
-test('metrics count calls and show the cluster', async (t) => {
+test('metrics count calls and describe the cluster', async (t) => {
   const it = await started(t);
   await createNetwork(it, { name: 'blue', subnet: '10.100.0.0/16' });
-  await refusal(getNetwork(it, 'red'));
+  await failureOf(getNetwork(it, 'red'));
   it.store.putNode(node('n1', '192.0.2.1'));
   const text = await it.metrics.metrics();
   for (const line of [

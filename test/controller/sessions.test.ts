@@ -1,4 +1,4 @@
-// The conversation between agents and a controller: the agent's side and the controller's over a real connection.
+// Sessions between agents and a controller: both sides over a real connection.
 import { createServer, type Server, type Socket } from 'node:net';
 
 import test from 'ava';
@@ -45,7 +45,7 @@ function agentFor(t: Teardown, controllers: string[], options: Partial<SessionOp
   return session;
 }
 
-async function refusal(promise: Promise<unknown>): Promise<string> {
+async function failureOf(promise: Promise<unknown>): Promise<string> {
   try {
     await promise;
   } catch (error) {
@@ -104,7 +104,7 @@ test('an agent reports at once, and again when something changed', async (t) => 
   t.is(controller.registry.get('n1').problems.length, 2);
 });
 
-test('attach and detach are handed on, and the agent’s answer comes back', async (t) => {
+test('attach and detach are forwarded, and the agent’s answer is returned', async (t) => {
   const controller = await withNode(t);
   const requests: SessionRequest[] = [];
   agentFor(t, [controller.address], {
@@ -125,11 +125,11 @@ test('attach and detach are handed on, and the agent’s answer comes back', asy
     value: { network: 'blue', name: 'web', aliases: ['www'], ip: '10.100.5.2' },
   });
   t.is(
-    await refusal(attach(controller, { target: 'gone' })),
+    await failureOf(attach(controller, { target: 'gone' })),
     'FAILED_PRECONDITION target: gone has ended\nStart it.',
   );
   t.regex(
-    await refusal(attach(controller, { target: 'fault' })),
+    await failureOf(attach(controller, { target: 'fault' })),
     /^INTERNAL a fault in weft: x is undefined/,
   );
 
@@ -141,7 +141,7 @@ test('attach and detach are handed on, and the agent’s answer comes back', asy
     value: { network: 'blue', target: 'netns:/run/netns/c1' },
   });
 
-  for (const [request, told] of [
+  for (const [request, message] of [
     [{ target: '' }, /^INVALID_ARGUMENT target: not given/],
     [{ name: 'a b' }, /^INVALID_ARGUMENT name: "a b"/],
     [{ aliases: ['ok', '-x'] }, /^INVALID_ARGUMENT alias: "-x"/],
@@ -149,24 +149,24 @@ test('attach and detach are handed on, and the agent’s answer comes back', asy
     [{ mac: '01:00:00:00:00:01' }, /^INVALID_ARGUMENT mac: .* multicast/],
     [{ network: 'red' }, /^NOT_FOUND network red/],
   ] as const) {
-    t.regex(await refusal(attach(controller, request as Partial<AttachRequest>)), told);
+    t.regex(await failureOf(attach(controller, request as Partial<AttachRequest>)), message);
   }
 });
 
-test('where nothing can be handed on, the reason is said', async (t) => {
+test('a request that cannot be forwarded fails with the reason', async (t) => {
   const clock = new FakeClock();
   const controller = await withNode(t, clock);
   t.regex(
-    await refusal(attach(controller, {})),
+    await failureOf(attach(controller, {})),
     /^UNAVAILABLE node n1: its agent has no session with this controller\n/,
   );
-  t.regex(await refusal(attach(controller, {}, 5000, 'n9')), /^NOT_FOUND node n9/);
+  t.regex(await failureOf(attach(controller, {}, 5000, 'n9')), /^NOT_FOUND node n9/);
   controller.store.setAlive('n1', undefined);
   clock.pass(500);
-  t.regex(await refusal(attach(controller, {})), /^UNAVAILABLE node n1: is down/);
+  t.regex(await failureOf(attach(controller, {})), /^UNAVAILABLE node n1: is down/);
 });
 
-test('a request ends with its caller, with the session, and after its deadline', async (t) => {
+test('a request ends with its caller, with the session, and at its deadline', async (t) => {
   const clock = new FakeClock();
   const controller = await controllerFor(t, { clock });
   let waiting = 0;
@@ -180,20 +180,20 @@ test('a request ends with its caller, with the session, and after its deadline',
   const request = (signal = new AbortController().signal) =>
     controller.sessions.request('n1', { $case: 'detach', value: { network: 'blue', target: 'c1' } }, signal);
   const caller = new AbortController();
-  const givenUp = refusal(request(caller.signal));
-  const late = refusal(request());
+  const givenUp = failureOf(request(caller.signal));
+  const late = failureOf(request());
   await eventually('two requests', () => waiting === 2);
   caller.abort();
   t.regex(await givenUp, /^ABORTED/);
   clock.pass(10_000);
   t.regex(await late, /^DEADLINE_EXCEEDED node n1: its agent did not answer within 10 s/);
-  const cut = refusal(request());
+  const cut = failureOf(request());
   await eventually('the third', () => waiting === 3);
   await session.stop();
   t.regex(await cut, /^UNAVAILABLE node n1: the session with its agent has ended/);
 });
 
-test('a second agent of the same name is refused while the first is there; the same one replaces itself', async (t) => {
+test('a second agent of a name is refused while the first is connected; the same instance replaces itself', async (t) => {
   const controller = await withNode(t);
   const first = agentFor(t, [controller.address]);
   await eventually('the first', () => first.state().state === 'connected');
@@ -205,7 +205,7 @@ test('a second agent of the same name is refused while the first is there; the s
   t.is(first.state().state, 'connected');
   await first.stop();
   await eventually('the second', () => second.state().state === 'connected');
-  // The same instance with a new connection, as after one that broke unnoticed.
+  // The same instance with a new connection, as after a break that the controller has not noticed.
   const again = agentFor(t, [controller.address], {
     hello: { node: 'n1', instance: 'other', version: '0.1.0' },
   });
@@ -216,10 +216,10 @@ test('a second agent of the same name is refused while the first is there; the s
   t.is(controller.sessions.count, 1);
 });
 
-test('who does not begin with a Hello that is right is refused', async (t) => {
+test('a session without a valid Hello is refused', async (t) => {
   const controller = await controllerFor(t);
   const client = new SessionServiceClient(controller.address, ...channel(controller.address, undefined));
-  const told = (message: AgentMessage['message']): Promise<string> =>
+  const answerTo = (message: AgentMessage['message']): Promise<string> =>
     new Promise((resolve) => {
       const stream = client.connect();
       stream.on('data', () => undefined);
@@ -227,22 +227,22 @@ test('who does not begin with a Hello that is right is refused', async (t) => {
       stream.write({ message });
     });
   t.regex(
-    await told({ $case: 'report', value: { sequence: 1, status: undefined } }),
+    await answerTo({ $case: 'report', value: { sequence: 1, status: undefined } }),
     /INVALID_ARGUMENT.*the first message was not Hello/,
   );
   t.regex(
-    await told({ $case: 'hello', value: { node: 'a b', instance: 'i', version: '' } }),
+    await answerTo({ $case: 'hello', value: { node: 'a b', instance: 'i', version: '' } }),
     /INVALID_ARGUMENT: hello.node: "a b"/,
   );
   t.regex(
-    await told({ $case: 'hello', value: { node: 'a', instance: '', version: '' } }),
+    await answerTo({ $case: 'hello', value: { node: 'a', instance: '', version: '' } }),
     /INVALID_ARGUMENT: hello.instance/,
   );
   t.is(controller.sessions.count, 0);
   client.close();
 });
 
-test('the agent takes the first controller that answers, and the next when it goes; a line for each state', async (t) => {
+test('the agent uses the first controller that answers, and the next when it ends; each state is logged once', async (t) => {
   const closed = `127.0.0.1:${await freePort()}`;
   const first = await controllerFor(t);
   const second = await controllerFor(t);
@@ -273,7 +273,7 @@ test('the agent takes the first controller that answers, and the next when it go
   t.is(states.at(-1), 'connected');
 });
 
-test('a controller that accepts but does not speak is passed over', async (t) => {
+test('a controller that accepts but stays silent is skipped', async (t) => {
   const accepted = new Set<Socket>();
   const mute = createServer((socket) => accepted.add(socket));
   const address = await listen(mute);
@@ -287,7 +287,7 @@ test('a controller that accepts but does not speak is passed over', async (t) =>
   t.is(session.state().address, controller.address);
 });
 
-test('without controllers there is nothing to do, and a status that fails harms nothing', async (t) => {
+test('without controllers no session starts, and a failing status does no harm', async (t) => {
   const none = agentFor(t, []);
   none.changed();
   t.deepEqual(none.state(), { state: 'none', address: '', error: '' });
@@ -303,7 +303,7 @@ test('without controllers there is nothing to do, and a status that fails harms 
   t.is(session.state().state, 'connected');
 });
 
-test('a controller that returns knows its nodes again', async (t) => {
+test('a restarted controller knows its nodes again', async (t) => {
   const store = new FakeStore();
   store.putNode(node('n1', '192.0.2.1'));
   const first = await controllerFor(t, { store, listen: `127.0.0.1:${await freePort()}` });
@@ -338,7 +338,7 @@ test('a thousand sessions are cheap', async (t) => {
   );
   const grown = (process.memoryUsage().rss - before) / 2 ** 20;
   t.log(`${Date.now() - begun} ms, ${grown.toFixed(0)} MiB for both sides`);
-  // Both ends are in this process.
+  // Both sides run in this process.
   t.true(grown < 250, `${grown} MiB`);
   for (const stream of streams) stream.cancel();
   await eventually('all ends', () => controller.sessions.count === 0);

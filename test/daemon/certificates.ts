@@ -1,4 +1,4 @@
-// Certificates for tests, made by openssl: a CA, and whoever has one of it.
+// Certificates for tests, made by openssl: a CA and certificates signed by it.
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

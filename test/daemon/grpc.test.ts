@@ -1,4 +1,4 @@
-// How errors, calls and certificates cross a real gRPC connection.
+// Errors, calls and certificates across a real gRPC connection.
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
@@ -75,7 +75,7 @@ async function failureOf(promise: Promise<unknown>): Promise<WeftError> {
   throw new Error(`no WeftError: ${messageOf(error)}`);
 }
 
-test('an error arrives as it was thrown: code, message and next step, in any language', async (t) => {
+test('an error arrives as it was thrown: code, message and next step, in any script', async (t) => {
   const thrown = failedPrecondition('Netz „blau“: 100 % belegt\nganz', 'Nächstes: räumen → fertig.');
   const server = await serve(() => Promise.reject(thrown));
   const error = await failureOf(ask(server.address));
@@ -99,16 +99,16 @@ test('a fault is INTERNAL, with its message but without its stack', (t) => {
   t.is(toServiceError('text').details, 'a fault in weft: text');
 });
 
-test('what the network says becomes a sentence', async (t) => {
+test('a network failure becomes a readable error', async (t) => {
   const server = await serve(() => Promise.resolve(DetachResponse.create({})));
   const { address } = server;
   await server.stop();
-  const nobody = await failureOf(ask(address));
+  const unreachable = await failureOf(ask(address));
   t.deepEqual(
-    [nobody.code, nobody.message],
+    [unreachable.code, unreachable.message],
     ['UNAVAILABLE', 'the agent does not answer: nothing listens there'],
   );
-  t.truthy(nobody.next);
+  t.truthy(unreachable.next);
   const noSocket = await failureOf(ask('unix:/nowhere/agent.sock'));
   t.deepEqual(
     [noSocket.code, noSocket.message],
@@ -116,7 +116,7 @@ test('what the network says becomes a sentence', async (t) => {
   );
 });
 
-test('a deadline and a signal end a call, and the handler hears of it', async (t) => {
+test('a deadline and a signal end a call, and the handler is notified', async (t) => {
   const heard: boolean[] = [];
   let begun = 0;
   const server = await serve(
@@ -129,14 +129,14 @@ test('a deadline and a signal end a call, and the handler hears of it', async (t
         });
       }),
   );
-  // Its connection is set up first, which a busy machine may take its time for.
+  // Its connection is set up first, which may be slow on a busy machine.
   t.is((await failureOf(ask(server.address, { deadlineMs: 1500 }))).code, 'DEADLINE_EXCEEDED');
   const giveUp = new AbortController();
   const second = failureOf(ask(server.address, { signal: giveUp.signal, deadlineMs: 15_000 }));
-  await until('the handler has it', () => begun === 2);
+  await until('the handler runs', () => begun === 2);
   giveUp.abort();
   t.is((await second).code, 'ABORTED');
-  await until('it hears of both', () => heard.length === 2);
+  await until('both are notified', () => heard.length === 2);
   t.is((await failureOf(ask(server.address, { signal: AbortSignal.abort() }))).code, 'ABORTED');
   await new Promise((resolve) => setTimeout(resolve, 200));
   t.deepEqual([begun, heard.length], [2, 2], 'and of no third');
@@ -144,7 +144,7 @@ test('a deadline and a signal end a call, and the handler hears of it', async (t
 });
 
 const plainError = (code: status): ServiceError =>
-  Object.assign(new Error('x'), { code, details: 'said', metadata: new Metadata() });
+  Object.assign(new Error('x'), { code, details: 'reason', metadata: new Metadata() });
 
 test('codes without a counterpart', (t) => {
   const codes = [status.UNIMPLEMENTED, status.UNKNOWN, status.CANCELLED, status.PERMISSION_DENIED].map(
@@ -161,7 +161,7 @@ function read(authority: TestCa, name: string): Tls | undefined {
   return readTls({ tlsCa: authority.ca, tlsCert: cert, tlsKey: key });
 }
 
-test('with TLS only who has a certificate of the CA is served', async (t) => {
+test('with TLS only clients with a certificate of the CA are served', async (t) => {
   const ca = new TestCa();
   const other = new TestCa();
   t.teardown(() => {
@@ -173,7 +173,7 @@ test('with TLS only who has a certificate of the CA is served', async (t) => {
 
   const stranger = read(other, 'stranger');
   if (stranger === undefined) throw new Error('not what was expected');
-  // Trusts the server, but its own certificate is of another CA.
+  // Trusts the server, but its own certificate is from another CA.
   const wrong = await failureOf(ask(server.address, { tls: { ...stranger, ca: readFileSync(ca.ca) } }));
   t.is(wrong.code, 'UNAVAILABLE');
   const distrusting = await failureOf(ask(server.address, { tls: stranger }));
@@ -185,7 +185,7 @@ test('with TLS only who has a certificate of the CA is served', async (t) => {
   await server.stop();
 });
 
-/** A server of TCP alone. */
+/** A server that accepts TCP connections only. */
 async function tcp(t: ExecutionContext, serve: (socket: Socket) => void): Promise<string> {
   const open = new Set<Socket>();
   const server = createServer((socket) => {
@@ -207,7 +207,7 @@ async function tcp(t: ExecutionContext, serve: (socket: Socket) => void): Promis
 const CHECK_TLS = /^Either both sides need --tls-ca, --tls-cert and --tls-key .* or neither\.$/;
 const CHECK_THE_WAY = 'See whether it still runs, what its log says, and whether the network to it is up.';
 
-test('only one side uses TLS, or trusts the other: said where it is so', async (t) => {
+test('TLS on one side only, or without trust, is reported as such', async (t) => {
   const [ca, other] = [new TestCa(), new TestCa()];
   t.teardown(() => {
     ca.remove();
@@ -302,22 +302,28 @@ test('certificates that cannot be used are refused with the flag and the file', 
   const ca = new TestCa();
   t.teardown(() => ca.remove());
   const [a, b] = [ca.issue('a'), ca.issue('b')];
-  const told = (paths: { tlsCa?: string; tlsCert?: string; tlsKey?: string }): string => {
+  const messageFor = (paths: { tlsCa?: string; tlsCert?: string; tlsKey?: string }): string => {
     const error = t.throws(() =>
       readTls({ tlsCa: undefined, tlsCert: undefined, tlsKey: undefined, ...paths }),
     );
     return messageOf(error);
   };
   t.is(readTls({ tlsCa: undefined, tlsCert: undefined, tlsKey: undefined }), undefined);
-  t.regex(told({ tlsCa: ca.ca }), /only some of/);
-  t.is(told({ tlsCa: '/no/ca', tlsCert: a.cert, tlsKey: a.key }), '--tls-ca: /no/ca: there is no such file');
-  t.regex(told({ tlsCa: a.key, tlsCert: a.cert, tlsKey: a.key }), /^--tls-ca: .*a\.key is not a certificate/);
+  t.regex(messageFor({ tlsCa: ca.ca }), /only some of/);
+  t.is(
+    messageFor({ tlsCa: '/no/ca', tlsCert: a.cert, tlsKey: a.key }),
+    '--tls-ca: /no/ca: there is no such file',
+  );
   t.regex(
-    told({ tlsCa: ca.ca, tlsCert: a.cert, tlsKey: a.cert }),
+    messageFor({ tlsCa: a.key, tlsCert: a.cert, tlsKey: a.key }),
+    /^--tls-ca: .*a\.key is not a certificate/,
+  );
+  t.regex(
+    messageFor({ tlsCa: ca.ca, tlsCert: a.cert, tlsKey: a.cert }),
     /^--tls-key: .*a\.pem is not a private key/,
   );
   t.is(
-    told({ tlsCa: ca.ca, tlsCert: a.cert, tlsKey: b.key }),
+    messageFor({ tlsCa: ca.ca, tlsCert: a.cert, tlsKey: b.key }),
     `--tls-key: ${b.key} is not the key of ${a.cert}`,
   );
   t.deepEqual(Object.keys(readEtcdTls({ etcdCa: ca.ca, etcdCert: a.cert, etcdKey: a.key }) ?? {}), [
@@ -328,7 +334,7 @@ test('certificates that cannot be used are refused with the flag and the file', 
   t.deepEqual(Object.keys(readEtcdTls({ etcdCa: ca.ca, etcdCert: undefined, etcdKey: undefined }) ?? {}), [
     'ca',
   ]);
-  t.regex(told({ tlsCa: join(ca.folder), tlsCert: a.cert, tlsKey: a.key }), /^--tls-ca: /);
+  t.regex(messageFor({ tlsCa: join(ca.folder), tlsCert: a.cert, tlsKey: a.key }), /^--tls-ca: /);
 });
 
 test('an address in use names its owner', async (t) => {
@@ -349,18 +355,18 @@ for (const [what, text] of [
   ['characters that take nine when they are encoded', '中'.repeat(3000)],
   ['a long text', 'y'.repeat(20_000)],
 ] as const) {
-  test(`an error crosses the wire, as much of it as there is room for: ${what}`, async (t) => {
+  test(`an error crosses the connection, shortened to the room that it has: ${what}`, async (t) => {
     const { address, stop } = await serve(() => Promise.reject(invalidArgument(text, text)));
     t.teardown(stop);
     const error = await t.throwsAsync(ask(address), { instanceOf: WeftError });
     t.is(error?.code, 'INVALID_ARGUMENT');
-    for (const told of [error?.message, error?.next]) {
-      t.true(told?.endsWith('…') === true && text.startsWith(told.slice(0, -1)) && told.length > 300, told);
+    for (const part of [error?.message, error?.next]) {
+      t.true(part?.endsWith('…') === true && text.startsWith(part.slice(0, -1)) && part.length > 300, part);
     }
   });
 }
 
-test('the next step of a peer that encodes wrongly is told as it is', (t) => {
+test('a wrongly encoded next step of a peer is shown as it is', (t) => {
   const metadata = new Metadata();
   metadata.set('weft-next', 'Give 100%.');
   const error: ServiceError = Object.assign(new Error('no'), {

@@ -1,4 +1,4 @@
-// Health, readiness and metrics over HTTP, and who has an address.
+// Health, readiness and metrics over HTTP, and the owner of an address.
 import { createServer } from 'node:net';
 
 import test from 'ava';
@@ -39,7 +39,7 @@ test('/healthz, /readyz and /metrics', async (t) => {
   await server.stop();
 });
 
-test('an address that is not this host’s is refused with the reason', async (t) => {
+test('an address of another host is refused with the reason', async (t) => {
   const error = await t.throwsAsync(
     startHttp({
       listen: parse('192.0.2.1:7402'),

@@ -1,4 +1,4 @@
-// What a line of the log looks like.
+// The format of log lines.
 import { PassThrough } from 'node:stream';
 
 import test from 'ava';
@@ -46,7 +46,7 @@ test('in the journal: the priority in front, and no time', (t) => {
   t.deepEqual(lines(), ['<4>slow']);
 });
 
-test('errors: the next step of one that was made for people, the causes of others, stacks only with debug', (t) => {
+test('errors: the next step of a WeftError, the causes of others, stacks only with debug', (t) => {
   const { log, lines } = capture({});
   log.error('failed', {
     error: invalidArgument('port: 0 is out of range', 'Give 1.', { cause: new Error('hidden') }),
@@ -60,7 +60,7 @@ test('errors: the next step of one that was made for people, the causes of other
   t.regex(verbose.lines()[0] ?? '', /log\.test/);
 });
 
-test('json: one object a line', (t) => {
+test('json: one object per line', (t) => {
   const { log, lines } = capture({ format: 'json' });
   log.warn('slow\nindeed', { error: new Error('x'), count: 3 });
   const [line = '', ...others] = lines();

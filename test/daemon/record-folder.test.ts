@@ -1,4 +1,4 @@
-// State files: written whole or not at all, synced where they must survive a power cut, torn ones put aside.
+// State files: atomic writes, fsync where required, torn files put aside.
 import { execFileSync } from 'node:child_process';
 import fs, {
   existsSync,
@@ -43,7 +43,7 @@ const one = { id: 'one', text: 'first' };
 
 const failure = (code: string): Error => Object.assign(new Error(`${code}: it fails`), { code });
 
-test('what is put is loaded again, until it is deleted, and deleting it twice is no error', (t) => {
+test('a record is loaded again until it is deleted, and deleting it twice is no error', (t) => {
   const folder = open(join(temporary(t), 'a', 'items'));
   t.deepEqual(folder.load(), { records: [], torn: [] });
   folder.put(one);
@@ -54,7 +54,7 @@ test('what is put is loaded again, until it is deleted, and deleting it twice is
   t.deepEqual(folder.load(), { records: [], torn: [] });
 });
 
-test('a table holds what its files say, and is as before where one cannot be written', (t) => {
+test('a table agrees with its files, and is unchanged where a write fails', (t) => {
   const path = join(temporary(t), 'items');
   const table = new RecordTable<Item>({ folder: path, parse, nameOf: ({ id }) => id });
   table.put(one);
@@ -82,7 +82,7 @@ for (const [what, name, text, why] of [
     t.regex(torn[0]?.why ?? '', why);
     t.is(readFileSync(join(path, `${name}.json.torn`), 'utf8'), text);
     t.deepEqual(folder.load(), { records: [one], torn: [] });
-    // A record of that name is another one; what was put aside stays until it is deleted itself.
+    // A new record of that name is separate; the file put aside stays until it is deleted itself.
     folder.delete(name);
     t.true(existsSync(join(path, `${name}.json.torn`)));
     folder.deleteTorn(name);
@@ -90,7 +90,7 @@ for (const [what, name, text, why] of [
   });
 }
 
-test('a folder that refuses leaves the file where it is', (t) => {
+test('a folder that refuses torn files leaves them where they are', (t) => {
   const path = temporary(t);
   writeFileSync(join(path, 'bad.json'), '{');
   const folder = open(path, { refuse: (file, why) => new Error(`${file} ${why}`) });
@@ -98,18 +98,18 @@ test('a folder that refuses leaves the file where it is', (t) => {
   t.deepEqual(readdirSync(path), ['bad.json']);
 });
 
-test('what a killed process left half written is removed at load, and other files stay', (t) => {
+test('a file left half written by a killed process is removed at load, and other files stay', (t) => {
   const path = temporary(t);
   const folder = open(path);
   folder.put(one);
   writeFileSync(join(path, 'one.json.new'), '{"id":"on');
   mkdirSync(join(path, 'two.json.new'));
-  writeFileSync(join(path, 'one.log'), 'of somebody else');
+  writeFileSync(join(path, 'one.log'), 'of another program');
   t.deepEqual(folder.load().records, [one]);
   t.deepEqual(readdirSync(path).toSorted(), ['one.json', 'one.log']);
 });
 
-test('a write that fails leaves the file as it was, and nothing beside it', (t) => {
+test('a failed write leaves the file as it was, and nothing beside it', (t) => {
   const path = temporary(t);
   open(path).put(one);
   for (const broken of ['writeFileSync', 'renameSync', 'fsyncSync'] as const) {
@@ -128,7 +128,7 @@ test('a write that fails leaves the file as it was, and nothing beside it', (t) 
   }
 });
 
-test('errors give the next step for their cause', (t) => {
+test('each error gives the next step for its cause', (t) => {
   const path = temporary(t);
   for (const [code, next] of [
     ['EDQUOT', /space/],
@@ -147,10 +147,10 @@ test('errors give the next step for their cause', (t) => {
   }
 });
 
-/** Whoever is not root becomes it in a user namespace, where a tmpfs may be mounted. */
+/** A user other than root becomes root in a user namespace, where a tmpfs may be mounted. */
 const asRoot = process.geteuid?.() === 0 ? [] : ['--map-root-user'];
 
-test('a disk that is full, and a folder that is read-only', (t) => {
+test('a full disk, and a read-only folder', (t) => {
   const path = temporary(t);
   const script = `mount -t tmpfs -o size=16k,nr_inodes=16 none ${path} || exit 77; exec "$@"`;
   const work = `
@@ -159,23 +159,23 @@ test('a disk that is full, and a folder that is read-only', (t) => {
     const { readdirSync } = await import('node:fs');
     const folder = new RecordFolder({ folder: process.argv[2], parse: (v) => v, nameOf: (r) => r.id });
     const attempt = (record) => { try { folder.put(record); return 'written'; } catch (e) { return { message: e.message, next: e.next }; } };
-    const said = [attempt({ id: 'a', text: '' }), attempt({ id: 'b', text: 'x'.repeat(100_000) }), attempt({ id: 'c', text: '' })];
+    const results = [attempt({ id: 'a', text: '' }), attempt({ id: 'b', text: 'x'.repeat(100_000) }), attempt({ id: 'c', text: '' })];
     execFileSync('mount', ['-o', 'remount,bind,ro', process.argv[2]]);
-    said.push(attempt({ id: 'd', text: '' }));
-    process.stdout.write(JSON.stringify({ said, names: readdirSync(process.argv[2]) }));
+    results.push(attempt({ id: 'd', text: '' }));
+    process.stdout.write(JSON.stringify({ results, names: readdirSync(process.argv[2]) }));
   `;
   const module = new URL('../../daemon/record-folder.js', import.meta.url).href;
   const inside = [process.execPath, '--input-type=module', '-e', work, module, path];
   const out = execFileSync('unshare', [...asRoot, '--mount', 'sh', '-c', script, 'sh', ...inside], {
     encoding: 'utf8',
   });
-  const { said, names } = JSON.parse(out) as { said: unknown[]; names: string[] };
-  t.is(said[0], 'written');
-  t.like(said[1], {
+  const { results, names } = JSON.parse(out) as { results: unknown[]; names: string[] };
+  t.is(results[0], 'written');
+  t.like(results[1], {
     next: 'Give its file system space and inodes (df, df -i), or name another state directory with --state-dir.',
   });
-  t.is(said[2], 'written', 'what was half written does not keep the space');
-  t.regex((said[3] as { message: string; next: string }).message, /EROFS.*d\.json|d\.json.*EROFS/);
+  t.is(results[2], 'written', 'the half-written file does not keep the space');
+  t.regex((results[3] as { message: string; next: string }).message, /EROFS.*d\.json|d\.json.*EROFS/);
   t.deepEqual(names.toSorted(), ['a.json', 'c.json']);
 });
 
@@ -198,7 +198,7 @@ test('a durable record is synced before its file is renamed, and its folder afte
   t.deepEqual(calls.seen.splice(0), ['unlink']);
 });
 
-test('a file system that cannot sync folders is used all the same', (t) => {
+test('a file system without fsync on folders can be used', (t) => {
   let count = 0;
   const calls = countedCalls({
     fsyncSync: (file) => {

@@ -1,4 +1,4 @@
-// Settings of both daemons: three sources, their order, and every kind of mistake with what a person is told.
+// Settings of both daemons: sources, precedence, and the errors for every mistake.
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -29,7 +29,7 @@ function yaml(text: string): string {
   return path;
 }
 
-// The real files in /etc must not take part.
+// The real files in /etc must not be read.
 const agent = { ...agentProgramWith([cnm]), defaultFile: join(folder, 'agent.yaml') };
 const controller = { ...controllerProgram, defaultFile: join(folder, 'controller.yaml') };
 
@@ -102,7 +102,7 @@ test('the defaults are those of the contract', (t) => {
   );
 });
 
-test('flag beats environment beats file', (t) => {
+test('flags override the environment, which overrides the file', (t) => {
   const file = yaml('etcd: http://192.0.2.3:2379\nnode: from-file\nprefix: /from-file\n');
   const env = { WEFT_ETCD: 'http://192.0.2.2:2379', WEFT_NODE: 'from-environment' };
   const values = valuesOf(agent, ['--config', file, '--etcd=http://192.0.2.1:2379'], env);
@@ -175,7 +175,7 @@ test('a file with a byte order mark is read in the encoding that it names', (t) 
   );
 });
 
-test('an empty variable and an empty file say nothing; other commands’ variables do not matter', (t) => {
+test('an empty variable or file sets nothing; other commands’ variables are ignored', (t) => {
   const env = { WEFT_PREFIX: '', WEFT_AGENT: '/run/weft/agent.sock', WEFT_NONSENSE: 'x' };
   t.is(valuesOf(agent, [...ETCD, '--config', yaml('# nothing\n')], env).prefix, '/weft');
 });
@@ -213,7 +213,7 @@ test('values are read into what the daemons use', (t) => {
   ]);
 });
 
-const refusals: [name: string, argv: string[], env: Record<string, string>, told: RegExp][] = [
+const mistakes: [name: string, argv: string[], env: Record<string, string>, message: RegExp][] = [
   [
     'nothing set',
     [],
@@ -338,13 +338,13 @@ const refusals: [name: string, argv: string[], env: Record<string, string>, told
   ],
 ];
 
-for (const [name, argv, env, told] of refusals) {
+for (const [name, argv, env, message] of mistakes) {
   test(`refused: ${name}`, (t) => {
-    t.regex(mistake(agent, argv, env), told);
+    t.regex(mistake(agent, argv, env), message);
   });
 }
 
-const broken: [name: string, text: string, told: RegExp][] = [
+const broken: [name: string, text: string, message: RegExp][] = [
   [
     'unknown key',
     'node: n1\n\nunderlayIp: 192.0.2.1\n',
@@ -362,12 +362,12 @@ const broken: [name: string, text: string, told: RegExp][] = [
   ['no map', '- a\n', /: is not a list of "key: value"/],
 ];
 
-for (const [name, text, told] of broken) {
+for (const [name, text, message] of broken) {
   test(`refused in the file: ${name}`, (t) => {
     const path = yaml(text);
     const found = mistake(agent, ['--config', path]);
     t.true(found.startsWith(path));
-    t.regex(found, told);
+    t.regex(found, message);
   });
 }
 
@@ -398,7 +398,7 @@ test('--help names every flag with its default and its variable', (t) => {
   }
 });
 
-test('a mistake ends the process with 2 and says it on standard error; help ends it with 0', async (t) => {
+test('a mistake ends the process with 2 and a message on stderr; help ends it with 0', async (t) => {
   const settings = fileURLToPath(new URL('../../daemon/settings.js', import.meta.url));
   const program = fileURLToPath(new URL('../../agent/settings.js', import.meta.url));
   const script = `

@@ -1,4 +1,4 @@
-// How a daemon ends: real processes and real signals.
+// The shutdown of a daemon, with real processes and signals.
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
@@ -19,7 +19,7 @@ interface Outcome {
   code: number | null;
   stdout: string[];
   stderr: string;
-  /** From the last signal to the end. */
+  /** Milliseconds from the last signal to the end. */
   ms: number;
 }
 
@@ -45,7 +45,7 @@ function run(script: string, ...signals: NodeJS.Signals[]): Promise<Outcome> {
   });
 }
 
-test('SIGTERM stops what was started, last first, and exits 0', async (t) => {
+test('SIGTERM stops everything in reverse order of start, and exits 0', async (t) => {
   const outcome = await run(
     `shutdown.add('first', async () => say('first'));
      shutdown.add('broken', () => { throw new Error('stuck lid'); });
@@ -58,7 +58,7 @@ test('SIGTERM stops what was started, last first, and exits 0', async (t) => {
   t.regex(outcome.stderr, /could not be stopped {2}part=broken {2}error="stuck lid"/);
 });
 
-test('what does not stop is cut off within five seconds', async (t) => {
+test('a part that does not stop is cut off within five seconds', async (t) => {
   const outcome = await run(
     `shutdown.add('stuck', () => new Promise(() => undefined)); say('up');`,
     'SIGTERM',

@@ -1,5 +1,7 @@
-// The demonstration: two hosts, an embedded etcd, a controller, two agents, a network, a container on each host, and what
-// makes them reach each other. It ends well only where they really did.
+// The demonstration: two hosts, a controller, a network, and traffic across.
+//
+// An embedded etcd, two agents, a container on each host, and the objects by which they reach each other. It exits with 0 only
+// if they really did.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -10,7 +12,7 @@ import { DEMO_RUN, isKept, namespacesOf, removeRun, sweep } from '../lab/runs.js
 import { transfer } from '../lab/traffic.js';
 
 const HELP = `npm run demo             two hosts, a network, traffic across; nothing is left behind
-npm run demo -- --keep   leaves the hosts up, and prints commands to play with
+npm run demo -- --keep   leaves the hosts up, and prints commands to try
 npm run demo -- --down   removes them
 `;
 
@@ -81,7 +83,7 @@ async function demonstrate(lab: Cluster): Promise<void> {
   picture(a, b);
 
   heading('They reach each other');
-  await lab.until('the other host’s subnet is known', () => lab.reaches('c1', bare(b.ip)));
+  await lab.until('the route to the other host exists', () => lab.reaches('c1', bare(b.ip)));
   for (const [from, to] of [
     ['c1', b],
     ['c2', a],

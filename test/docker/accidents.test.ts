@@ -1,5 +1,7 @@
-// What goes wrong between Docker and weft: either is killed, what should be told is not, what was told is forgotten. Traffic
-// goes on, and every address is had by one container.
+// Failures between Docker and weft on two real engines.
+//
+// Either is killed, Docker's requests are lost, or the plugin's state is lost. Traffic goes on, and every address belongs to
+// one container.
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -20,8 +22,8 @@ async function setUp(): Promise<void> {
 
 shareAmongTests(test, setUp, async () => lab?.down());
 
-/** Instead of the agent somebody answers Docker, and says yes to everything: what Docker tells is lost. */
-async function deaf(host: DockerHost, name: string, work: () => Promise<void>): Promise<void> {
+/** Replaces the agent by a stub that accepts every request of Docker: what Docker notifies is lost. */
+async function unheard(host: DockerHost, name: string, work: () => Promise<void>): Promise<void> {
   const agent = lab.cluster.process(`agent-${host.name}`);
   await agent.kill();
   const stub = host.spawn(name, [
@@ -36,7 +38,7 @@ async function deaf(host: DockerHost, name: string, work: () => Promise<void>): 
   await lab.cluster.startAgents([host.name]);
 }
 
-/** Every address of every container, as Docker has it, is another one, and what weft has is the same. */
+/** All addresses that Docker has are different, and weft has the same. */
 async function addressesAreRight(): Promise<string | undefined> {
   const docker: string[] = [];
   for (const host of [lab.h1, lab.h2]) {
@@ -63,7 +65,7 @@ const settled = (): Promise<unknown> =>
   );
 
 test.serial(
-  'the agent is killed under running containers: traffic goes on, and it knows them again',
+  'the agent is killed under running containers: traffic goes on, and its endpoints are restored',
   async (t) => {
     await start(lab.h1, 'stays', '--network', 'blue');
     const far = await connection(lab.h2, 'far', 'blue');
@@ -74,7 +76,7 @@ test.serial(
     await lab.cluster.startAgents(['h1']);
     await pings(t, lab.h1, 'stays', far.IPAddress);
     await settled();
-    // Its address is not free.
+    // Its address stays in use.
     await refused(
       t,
       lab.h1,
@@ -109,7 +111,7 @@ test.serial(
     await pings(t, lab.h2, 'far', fixed);
     await settled();
     t.is((await lab.h1.must(['ip', '-o', 'link'])).match(/wfep/g)?.length, 2);
-    // The address of the one that does not run again can be had.
+    // The address of the container that does not restart is free.
     await start(lab.h1, 'bar', '--network', 'blue', '--ip', reused);
     t.is((await connection(lab.h1, 'bar', 'blue')).IPAddress, reused);
     await settled();
@@ -138,15 +140,15 @@ test.serial('dockerd and the agent are killed together', async (t) => {
   await settled();
 });
 
-test.serial('Leave and DeleteEndpoint that never come: what is left is found', async (t) => {
+test.serial('an endpoint whose Leave and DeleteEndpoint were lost is deleted', async (t) => {
   const { Gateway } = await connection(lab.h2, 'far', 'blue');
   const ip = Gateway.replace(/1$/, '201');
   await start(lab.h2, 'lost', '--network', 'blue', '--ip', ip);
   await lab.endpoints('blue', 2);
-  await deaf(lab.h2, 'deaf1', async () => {
+  await unheard(lab.h2, 'unheard1', async () => {
     await lab.h2.ask('rm', '-f', 'lost');
   });
-  // Its address can be had at once, although nobody gave it back.
+  // Its address is free at once, although it was never released.
   await start(lab.h2, 'heir', '--network', 'blue', '--ip', ip);
   t.is((await connection(lab.h2, 'heir', 'blue')).IPAddress, ip);
   await settled();
@@ -155,19 +157,21 @@ test.serial('Leave and DeleteEndpoint that never come: what is left is found', a
   await settled();
 });
 
-test.serial('docker network rm that weft does not hear: the host leaves all the same', async (t) => {
+test.serial('a lost docker network rm: the host leaves the network all the same', async (t) => {
   await lab.h2.ask(...CREATE, '--subnet', '10.66.0.0/16', '-o', 'weft.network=lone', 'lone');
   t.true(await lab.hasNetwork('lone'));
-  await deaf(lab.h2, 'deaf2', async () => {
+  await unheard(lab.h2, 'unheard2', async () => {
     await lab.h2.ask('network', 'rm', 'lone');
   });
-  await lab.until('the network is gone', async () => !(await lab.hasNetwork('lone')), { timeoutMs: 60_000 });
+  await lab.until('the network is deleted', async () => !(await lab.hasNetwork('lone')), {
+    timeoutMs: 60_000,
+  });
   await lab.h2.ask(...CREATE, '--subnet', '10.66.0.0/16', 'lone');
-  await lab.until('it can be made again', () => lab.hasNetwork('lone'));
+  await lab.until('it can be created again', () => lab.hasNetwork('lone'));
   await lab.h2.ask('network', 'rm', 'lone');
 });
 
-test.serial('etcd away: containers start, stop and talk', async (t) => {
+test.serial('etcd away: containers start, stop and communicate', async (t) => {
   await lab.cluster.process('controller').stop();
   await start(lab.h1, 'alone', '--network', 'blue');
   await pings(t, lab.h1, 'alone', (await connection(lab.h2, 'far', 'blue')).IPAddress);
@@ -180,9 +184,9 @@ test.serial('etcd away: containers start, stop and talk', async (t) => {
   await settled();
 });
 
-test.serial('the plugin’s memory is lost: containers go on, and the error says what to do', async (t) => {
+test.serial('the plugin’s state is lost: containers go on, and the error gives the next step', async (t) => {
   await start(lab.h1, 'old', '--network', 'blue');
-  // Also of one that the agent has not looked into yet.
+  // Also of a container that the agent has not looked into yet.
   await start(lab.h1, 'young', '--network', 'blue');
   await lab.cluster.process('agent-h1').kill();
   rmSync(join(lab.h1.stateDir, 'docker'), { recursive: true });

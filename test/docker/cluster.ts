@@ -1,4 +1,4 @@
-// Two Docker hosts with weft on them, and what the tests of this folder ask of them again and again.
+// Two Docker hosts with weft, and helpers for the tests in this folder.
 import type { ExecutionContext } from 'ava';
 
 import { Cluster, type EndpointJson } from '../lab/cluster.js';
@@ -42,7 +42,7 @@ export class DockerCluster {
     const cluster = await Cluster.create(2);
     try {
       const [[h1, h2]] = await Promise.all([dockerHosts(cluster, ['h1', 'h2']), cluster.startController()]);
-      if (h1 === undefined || h2 === undefined) throw new Error('two hosts were asked for');
+      if (h1 === undefined || h2 === undefined) throw new Error('the lab has fewer than two hosts');
       await cluster.startAgents(['h1', 'h2']);
       return new DockerCluster(cluster, h1, h2);
     } catch (error) {
@@ -66,7 +66,7 @@ export class DockerCluster {
     return all.some((network) => network.name === name);
   }
 
-  /** What weft has of a network's containers, once it is so many. */
+  /** Waits until weft has so many endpoints on the network, and returns them. */
   endpoints(network: string, count: number): Promise<EndpointJson[]> {
     return this.until(`${count} endpoints on ${network}`, async () => {
       const all = await this.cluster.json<EndpointJson[]>('h1', 'endpoint', 'ls', '--network', network);
@@ -131,7 +131,7 @@ export async function pingsNot(
   t.not(code, 0, `${container} reaches ${ip}`);
 }
 
-/** Docker refuses, and shows the plugin's words. */
+/** Docker refuses the command and shows the plugin's error. */
 export async function refused(
   t: ExecutionContext,
   host: DockerHost,

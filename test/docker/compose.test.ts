@@ -1,5 +1,7 @@
-// docker-compose.yml and the Dockerfile on real engines: the first host brings up everything, the second one only an agent,
-// and containers of both share a network. The base image is imported from what this machine has.
+// docker-compose.yml and the Dockerfile on real engines.
+//
+// The first host brings up everything, the second only an agent, and containers of both share a network. The base image is
+// imported from this machine's files.
 import { existsSync, mkdirSync, realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
@@ -80,7 +82,7 @@ function compose(host: DockerHost, env: Record<string, string>, ...args: string[
 const healthy = async (host: DockerHost): Promise<boolean> =>
   (await host.exec(['curl', '-sf', 'http://127.0.0.1:7402/readyz'])).code === 0;
 
-test.serial('the compose file brings up a cluster on one host, and an agent on another', async (t) => {
+test.serial('the compose file brings up a cluster on one host and an agent on another', async (t) => {
   await h1.ask('import', '-c', 'ENV PATH=/usr/local/bin:/usr/sbin:/usr/bin:/bin', await makeBase(), 'base');
   await compose(h1, {}, 'build');
   await compose(h1, {}, 'up', '-d');
@@ -131,7 +133,7 @@ test.serial('containers of both hosts share a network, with names, ports and rou
     (await h1.exec(['curl', '-sf', `http://${h2.ip}:8080/passwd`])).stdout.includes('root'),
   );
   await lab.until(
-    'the names are known everywhere',
+    'every host resolves the names',
     async () => {
       const { stdout } = await h1.docker('exec', 'weft_agent_1', 'weft', 'endpoint', 'ls', '-o', 'json');
       const found = JSON.parse(stdout) as { name: string; node: string; ifname: string }[];
@@ -142,7 +144,7 @@ test.serial('containers of both hosts share a network, with names, ports and rou
     },
     { timeoutMs: 30_000 },
   );
-  // The agent's container comes and goes; the others' traffic does not.
+  // The agent's container is restarted; the traffic of the others goes on.
   await h2.ask('restart', '-t', '5', 'weft_agent_1');
   await pings(t, h1, 'one', (await connection(h2, 'two', 'blue')).IPAddress);
   await lab.until('it is ready again', () => healthy(h2), { timeoutMs: 60_000 });

@@ -1,5 +1,7 @@
-// What moby's own tests of networks say of a driver (integration-cli/docker_cli_network_unix_test.go), in weft's words, on a
-// real engine with weft's driver. Titles are the names of those tests; docs/docker.md has the list, and what cannot hold.
+// moby's network integration tests, ported to weft's driver, on a real engine.
+//
+// Titles are the names of those tests (integration-cli/docker_cli_network_unix_test.go); docs/docker.md lists them, and which
+// cannot hold.
 import test from 'ava';
 
 import type { DockerHost } from '../lab/docker.js';
@@ -44,7 +46,7 @@ test.serial('TestDockerNetworkConnectDisconnect, TestDockerInspectNetworkWithCon
 });
 
 test.serial(
-  'TestDockerNetworkCustomIPAM: weft’s addresses under another driver give no container one, and say why',
+  'TestDockerNetworkCustomIPAM: weft’s IPAM under another driver starts no container, with the reason',
   async (t) => {
     await host.ask('network', 'create', '--ipam-driver', 'weft', '--subnet', '10.20.0.0/16', 'bridged');
     t.like(await host.inspect('network', 'inspect', 'bridged'), {
@@ -208,8 +210,8 @@ test.serial('TestDockerNetworkConnectLinkLocalIP', async (t) => {
   await start(host, 'll2', '--network', 'net1', '--link-local-ip', '169.254.8.8');
   await pings(t, host, 'll1', '169.254.8.8');
   await host.ask('restart', '-t', '0', 'll2');
-  // Its own address is another one now, and so is its MAC address, which follows from that. Who has asked for it before goes
-  // on with the old one for as long as Linux does (arp(7): base_reachable_time_ms); who asks now is answered.
+  // Its own address has changed, and with it the MAC address derived from it. A neighbour that resolved it before keeps the
+  // old one for as long as Linux does (arp(7): base_reachable_time_ms); a new neighbour is answered.
   await start(host, 'll3', '--network', 'net1', '--link-local-ip', '169.254.9.9');
   await pings(t, host, 'll3', '169.254.8.8');
   await remove('ll1', 'll2', 'll3');

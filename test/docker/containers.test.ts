@@ -1,5 +1,6 @@
-// Containers of two real Docker hosts on networks of weft: their addresses, routes and names, and what Docker and weft say of
-// them.
+// Containers of two real Docker hosts on networks of weft.
+//
+// Their addresses, routes and names, and how Docker and weft show them.
 import test from 'ava';
 
 import { bare } from '../lab/cluster.js';
@@ -18,14 +19,14 @@ async function setUp(): Promise<void> {
 
 shareAmongTests(test, setUp, async () => lab?.down());
 
-test.serial('containers of both hosts reach each other, and the world', async (t) => {
+test.serial('containers of both hosts reach each other and the outside', async (t) => {
   const [web, db] = [await connection(lab.h1, 'web', 'blue'), await connection(lab.h2, 'db', 'blue')];
   await pings(t, lab.h1, 'web', db.IPAddress);
   await pings(t, lab.h2, 'db', web.IPAddress);
   await pings(t, lab.h1, 'web', '198.51.100.1');
 });
 
-test.serial('docker inspect tells what is in the container', async (t) => {
+test.serial('docker inspect agrees with the container’s interface', async (t) => {
   const { IPAddress, IPPrefixLen, Gateway, MacAddress } = await connection(lab.h1, 'web', 'blue');
   const { stdout: link } = await lab.h1.in('web', 'ip -o link show eth0; ip -o -4 addr show eth0; ip route');
   t.true(link.includes(MacAddress));
@@ -54,7 +55,7 @@ test.serial('weft shows Docker’s containers with their host, names and aliases
   await lab.h2.ask('rename', 'store', 'db');
 });
 
-test.serial('a container of the other host is found by its name and its alias', async (t) => {
+test.serial('a container of the other host resolves by its name and its alias', async (t) => {
   const { Gateway } = await connection(lab.h1, 'web', 'blue');
   const { IPAddress } = await connection(lab.h2, 'db', 'blue');
   await start(lab.h1, 'asker', '--network', 'blue', '--dns', Gateway);
@@ -68,7 +69,7 @@ test.serial('a container of the other host is found by its name and its alias', 
   await lab.h1.ask('rm', '-f', 'asker');
 });
 
-test.serial('an address that is asked for, also of the other host’s subnet', async (t) => {
+test.serial('--ip works, also with an address of the other host’s subnet', async (t) => {
   const web = await connection(lab.h1, 'web', 'blue');
   const db = await connection(lab.h2, 'db', 'blue');
   const own = web.Gateway.replace(/1$/, '77');
@@ -108,7 +109,7 @@ test.serial('an address that is asked for, also of the other host’s subnet', a
   await lab.h2.ask('rm', '-f', 'again');
 });
 
-test.serial('a MAC address and an IPv6 address that are asked for', async (t) => {
+test.serial('--mac-address and --ip6 work', async (t) => {
   await start(
     lab.h1,
     'special',
@@ -133,7 +134,7 @@ test.serial('a MAC address and an IPv6 address that are asked for', async (t) =>
   await lab.h2.ask('rm', '-f', 'six');
 });
 
-test.serial('a running container is connected to a second network, and taken off it again', async (t) => {
+test.serial('a running container is connected to a second network and disconnected', async (t) => {
   await start(lab.h2, 'red2', '--network', 'red');
   const red2 = await connection(lab.h2, 'red2', 'red');
   const web = await connection(lab.h1, 'web', 'blue');
@@ -154,7 +155,7 @@ test.serial('a running container is connected to a second network, and taken off
   await lab.h1.ask('network', 'disconnect', 'red', 'web');
   t.is((await lab.h1.in('web', 'ls /sys/class/net')).stdout.trim().split(/\s+/).sort().join(' '), 'eth0 lo');
   await pings(t, lab.h1, 'web', (await connection(lab.h2, 'db', 'blue')).IPAddress);
-  // The network that carries the default route goes, and the other one takes its place.
+  // The network with the default route is disconnected, and the other one takes over.
   await lab.h1.ask('network', 'connect', 'red', 'web');
   await lab.h1.ask('network', 'disconnect', 'blue', 'web');
   t.regex((await lab.h1.in('web', 'ip route')).stdout, /^default via 10\.10\./m);
@@ -165,7 +166,7 @@ test.serial('a running container is connected to a second network, and taken off
   await lab.h2.ask('rm', '-f', 'red2');
 });
 
-test.serial('containers that weft attached are neighbours of Docker’s', async (t) => {
+test.serial('containers attached by weft and by Docker share a network', async (t) => {
   const holder = await lab.cluster.lab.anonymous();
   const attached = await lab.cluster.json<{ ip: string }>(
     'h1',
@@ -178,20 +179,20 @@ test.serial('containers that weft attached are neighbours of Docker’s', async 
   await pings(t, lab.h2, 'db', bare(attached.ip));
   await pings(t, lab.h1, 'web', bare(attached.ip));
   t.is((await lab.endpoints('blue', 3)).find(({ name }) => name === 'plain')?.node, 'h1');
-  // Docker cannot give that address away.
+  // Docker cannot allocate that address.
   await refused(
     t,
     lab.h1,
     ['run', '--rm', '--network', 'blue', '--ip', bare(attached.ip), 'busybox', 'true'],
     /in use/,
   );
-  // A container on Docker's default bridge comes to the network by weft's own command.
+  // A container on Docker's default bridge joins the network by weft's own command.
   await start(lab.h1, 'bridged');
   await lab.cluster.json('h1', 'attach', 'blue', 'docker:bridged');
   await pings(t, lab.h1, 'bridged', (await connection(lab.h2, 'db', 'blue')).IPAddress);
   await lab.cluster.json('h1', 'detach', 'blue', 'docker:bridged');
   await lab.cluster.json('h1', 'detach', 'blue', `pid:${holder.pid}`);
-  // What Docker connected, Docker takes off.
+  // An endpoint of Docker's is detached by Docker only.
   const { code, stderr } = await lab.cluster.weft('h1', 'detach', 'blue', 'docker:web');
   t.is(code, 1);
   t.regex(stderr, /docker network disconnect/);
@@ -199,22 +200,22 @@ test.serial('containers that weft attached are neighbours of Docker’s', async 
   await holder.kill();
 });
 
-test.serial('what is wrong inside a container is put right', async (t) => {
+test.serial('damage inside a container is repaired', async (t) => {
   const db = await connection(lab.h2, 'db', 'blue');
   await start(lab.h1, 'broken', '--network', 'blue', '--cap-add', 'NET_ADMIN');
-  await lab.until('weft looks after it', async () =>
+  await lab.until('weft has the endpoint', async () =>
     (await lab.endpoints('blue', 3)).some(({ name, ifname }) => name === 'broken' && ifname === 'eth0'),
   );
   await lab.h1.in('broken', 'ip route del 10.9.0.0/16; ip route del default');
   await lab.until(
-    'the routes are back',
+    'the routes are restored',
     async () => (await lab.h1.in('broken', `ping -c 1 -w 1 ${db.IPAddress}`)).code === 0,
   );
   t.regex((await lab.h1.in('broken', 'ip route')).stdout, /^default via/m);
   await lab.h1.ask('rm', '-f', 'broken');
 });
 
-test.serial('what a stopped container had is free, and what Docker has is its own', async (t) => {
+test.serial('the address of a stopped container is free, and Docker’s own rules are untouched', async (t) => {
   const rules = async (): Promise<string> =>
     (await lab.h1.must(['iptables-save'])).replace(/^[#:].*$/gm, '').replace(/\[\d+:\d+\]/g, '');
   const before = await rules();

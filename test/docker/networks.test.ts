@@ -1,4 +1,4 @@
-// What `docker network create` and `rm` mean with weft's drivers, on two real Docker hosts.
+// `docker network create` and `rm` with weft's drivers, on two real Docker hosts.
 import test from 'ava';
 
 import { shareAmongTests } from '../lab/fresh.js';
@@ -13,35 +13,32 @@ async function setUp(): Promise<void> {
 
 shareAmongTests(test, setUp, async () => lab?.down());
 
-test.serial(
-  'the same command on every host is one network, of the name that Docker has for it',
-  async (t) => {
-    const blue = await lab.until('both hosts are on blue', async () => {
-      const found = await lab.network('blue');
-      return found.leases.length === 2 && found;
-    });
-    t.like(blue, { subnet: '10.9.0.0/16', hostPrefix: 24, internal: false, masquerade: true });
-    t.deepEqual(blue.leases.map(({ node }) => node ?? '').toSorted(), ['h1', 'h2']);
-    for (const [host, node] of [[lab.h1, 'h1'] as const, [lab.h2, 'h2'] as const]) {
-      const { IPAM, Driver } = await host.inspect<{
-        Driver: string;
-        IPAM: { Driver: string; Config: { Subnet: string }[] };
-      }>('network', 'inspect', 'blue');
-      t.is(Driver, 'weft');
-      t.like(IPAM, { Driver: 'weft', Config: [{ Subnet: '10.9.0.0/16' }] });
-      // Docker was told the gateway before the network was there, and it is the one that came true.
-      await start(host, 'first', '--network', 'blue');
-      const { Gateway, IPPrefixLen } = await connection(host, 'first', 'blue');
-      const subnet = blue.leases.find((lease) => lease.node === node)?.subnet ?? '';
-      t.is(Gateway, subnet.replace(/0\/24$/, '1'));
-      t.is(IPPrefixLen, 24);
-      await host.ask('rm', '-f', 'first');
-    }
-  },
-);
+test.serial('the same command on every host makes one network, under Docker’s name', async (t) => {
+  const blue = await lab.until('both hosts are on blue', async () => {
+    const found = await lab.network('blue');
+    return found.leases.length === 2 && found;
+  });
+  t.like(blue, { subnet: '10.9.0.0/16', hostPrefix: 24, internal: false, masquerade: true });
+  t.deepEqual(blue.leases.map(({ node }) => node ?? '').toSorted(), ['h1', 'h2']);
+  for (const [host, node] of [[lab.h1, 'h1'] as const, [lab.h2, 'h2'] as const]) {
+    const { IPAM, Driver } = await host.inspect<{
+      Driver: string;
+      IPAM: { Driver: string; Config: { Subnet: string }[] };
+    }>('network', 'inspect', 'blue');
+    t.is(Driver, 'weft');
+    t.like(IPAM, { Driver: 'weft', Config: [{ Subnet: '10.9.0.0/16' }] });
+    // The gateway was reported to Docker before the network existed, and it is the one in use.
+    await start(host, 'first', '--network', 'blue');
+    const { Gateway, IPPrefixLen } = await connection(host, 'first', 'blue');
+    const subnet = blue.leases.find((lease) => lease.node === node)?.subnet ?? '';
+    t.is(Gateway, subnet.replace(/0\/24$/, '1'));
+    t.is(IPPrefixLen, 24);
+    await host.ask('rm', '-f', 'first');
+  }
+});
 
 test.serial(
-  'the name is weft.network, else that of the network with this subnet, else one made from the subnet',
+  'the name is weft.network, else the network with this subnet, else derived from the subnet',
   async (t) => {
     await lab.h1.ask(...CREATE, '--subnet', '10.20.0.0/16', '-o', 'weft.network=green', 'anything');
     t.true(await lab.hasNetwork('green'));
@@ -51,7 +48,7 @@ test.serial(
       async () => (await lab.network('green')).leases.length === 2,
     );
     await lab.h1.ask(...CREATE, '--subnet', '10.21.0.0/16', 'has.dots');
-    await lab.until('the name is made from the subnet', () => lab.hasNetwork('net-10-21-0-0-16'));
+    await lab.until('the name is derived from the subnet', () => lab.hasNetwork('net-10-21-0-0-16'));
     await lab.h2.ask(...CREATE, '--subnet', '10.22.0.0/16', '--ipam-opt', 'weft.network=ipam', 'by-ipam-opt');
     t.true(await lab.hasNetwork('ipam'));
     await refused(
@@ -78,7 +75,7 @@ test.serial(
     await lab.h1.ask('network', 'rm', 'anything', 'has.dots');
     await lab.h2.ask('network', 'rm', 'other.name', 'by-ipam-opt');
     for (const name of ['green', 'net-10-21-0-0-16', 'ipam'])
-      await lab.until(`${name} went with its last host`, async () => !(await lab.hasNetwork(name)));
+      await lab.until(`${name} is deleted with its last host`, async () => !(await lab.hasNetwork(name)));
   },
 );
 
@@ -90,7 +87,7 @@ test.serial('another subnet for the same name is refused', async (t) => {
       [...CREATE, '--subnet', '10.24.0.0/16', option, 'weft.network=blue', 'n'],
       /network blue is 10\.9\.0\.0\/16, not 10\.24\.0\.0\/16.*--subnet 10\.9\.0\.0\/16/s,
     );
-  // Where only Docker's own name says it, weft hears it after the answer: nothing is made, and no container starts.
+  // By Docker's name alone weft learns it only after the answer: nothing is created, and no container starts.
   await lab.h2.ask('network', 'rm', 'blue');
   await lab.h2.ask(...CREATE, '--subnet', '10.24.0.0/16', 'blue');
   await refused(
@@ -106,7 +103,7 @@ test.serial('another subnet for the same name is refused', async (t) => {
   t.is((await lab.network('blue')).subnet, '10.9.0.0/16');
 });
 
-test.serial('a network that weft made is joined by naming it, and stays when Docker leaves', async (t) => {
+test.serial('an existing network is joined by name, and stays when Docker leaves', async (t) => {
   await lab.cluster.json('h1', 'network', 'create', 'made', '--subnet', '10.30.0.0/16', '--mtu', '1400');
   await lab.h1.ask(...CREATE, '--ipam-opt', 'weft.network=made', 'here');
   await lab.h2.ask(...CREATE, '--subnet', '10.30.0.0/16', '-o', 'weft.network=made', 'there');
@@ -128,11 +125,11 @@ test.serial('a network that weft made is joined by naming it, and stays when Doc
   await lab.h1.ask('rm', '-f', 'm1');
   await lab.h1.ask('network', 'rm', 'here');
   await lab.h2.ask('network', 'rm', 'there');
-  await lab.until('nobody has a subnet', async () => (await lab.network('made')).leases.length === 0);
+  await lab.until('no host has a subnet', async () => (await lab.network('made')).leases.length === 0);
   await lab.cluster.json('h1', 'network', 'rm', 'made');
 });
 
-test.serial('options shape the network; a wrong one is an error that lists what there is', async (t) => {
+test.serial('options configure the network; a wrong one is refused with the list of options', async (t) => {
   await lab.h1.ask(
     ...CREATE,
     '--subnet',
@@ -147,7 +144,7 @@ test.serial('options shape the network; a wrong one is an error that lists what 
     'weft.masquerade=false',
     'shaped',
   );
-  await lab.until('it is there', () => lab.hasNetwork('shaped'));
+  await lab.until('it exists', () => lab.hasNetwork('shaped'));
   const shaped = await lab.until('it is joined', async () => {
     const found = await lab.network('shaped');
     return found.leases.length === 1 && found;
@@ -193,54 +190,51 @@ test.serial('options shape the network; a wrong one is an error that lists what 
     'blue',
   ]);
   await lab.h1.ask('network', 'rm', 'shaped');
-  await lab.until('it is gone', async () => !(await lab.hasNetwork('shaped')));
+  await lab.until('it is deleted', async () => !(await lab.hasNetwork('shaped')));
 });
 
-test.serial(
-  'other address management, and a gateway of one’s own, are refused with the reason',
-  async (t) => {
-    await refused(
-      t,
-      lab.h1,
-      ['network', 'create', '-d', 'weft', '--subnet', '10.40.0.0/16', 'n'],
-      /docker network create -d weft --ipam-driver weft --subnet 10\.40\.0\.0\/16/,
-    );
-    await refused(
-      t,
-      lab.h1,
-      ['network', 'create', '-d', 'weft', 'n'],
-      /docker network create -d weft --ipam-driver weft --subnet/,
-    );
-    await refused(
-      t,
-      lab.h1,
-      ['network', 'create', '-d', 'weft', '--ipam-driver', 'null', 'n'],
-      /--ipam-driver weft/,
-    );
-    await refused(
-      t,
-      lab.h1,
-      [...CREATE, '--subnet', '10.40.0.0/16', '--gateway', '10.40.0.1', 'n'],
-      /every host is the gateway of its own containers, and this one has 10\.40\.\d+\.1/,
-    );
-    await refused(
-      t,
-      lab.h1,
-      [...CREATE, '--subnet', '192.0.2.0/24', 'n'],
-      /192\.0\.2\.\d+, the underlay address of node/,
-    );
-    await refused(t, lab.h1, [...CREATE, '--subnet', '10.9.128.0/17', 'n'], /overlaps network blue/);
-    await refused(
-      t,
-      lab.h1,
-      [...CREATE, '--subnet', '10.41.0.0/16', '--subnet', '10.42.0.0/16', 'n'],
-      /one subnet of each family/,
-    );
-    t.false(await lab.hasNetwork('n'));
-  },
-);
+test.serial('another IPAM driver and a custom gateway are refused with the reason', async (t) => {
+  await refused(
+    t,
+    lab.h1,
+    ['network', 'create', '-d', 'weft', '--subnet', '10.40.0.0/16', 'n'],
+    /docker network create -d weft --ipam-driver weft --subnet 10\.40\.0\.0\/16/,
+  );
+  await refused(
+    t,
+    lab.h1,
+    ['network', 'create', '-d', 'weft', 'n'],
+    /docker network create -d weft --ipam-driver weft --subnet/,
+  );
+  await refused(
+    t,
+    lab.h1,
+    ['network', 'create', '-d', 'weft', '--ipam-driver', 'null', 'n'],
+    /--ipam-driver weft/,
+  );
+  await refused(
+    t,
+    lab.h1,
+    [...CREATE, '--subnet', '10.40.0.0/16', '--gateway', '10.40.0.1', 'n'],
+    /every host is the gateway of its own containers, and this one has 10\.40\.\d+\.1/,
+  );
+  await refused(
+    t,
+    lab.h1,
+    [...CREATE, '--subnet', '192.0.2.0/24', 'n'],
+    /192\.0\.2\.\d+, the underlay address of node/,
+  );
+  await refused(t, lab.h1, [...CREATE, '--subnet', '10.9.128.0/17', 'n'], /overlaps network blue/);
+  await refused(
+    t,
+    lab.h1,
+    [...CREATE, '--subnet', '10.41.0.0/16', '--subnet', '10.42.0.0/16', 'n'],
+    /one subnet of each family/,
+  );
+  t.false(await lab.hasNetwork('n'));
+});
 
-test.serial('without a subnet an unused one is chosen', async (t) => {
+test.serial('without --subnet an unused one is chosen', async (t) => {
   await lab.h1.must(['ip', 'route', 'add', '10.0.0.0/9', 'dev', 'eth0', 'metric', '50']);
   await lab.h1.ask(...CREATE, '--ipam-opt', 'weft.network=any', 'any');
   const { subnet } = await lab.network('any');
@@ -251,7 +245,7 @@ test.serial('without a subnet an unused one is chosen', async (t) => {
   await lab.h1.must(['ip', 'route', 'del', '10.0.0.0/9', 'dev', 'eth0', 'metric', '50']);
 });
 
-test.serial('--ip-range is this host’s subnet, or a part of it, or what it lies in', async (t) => {
+test.serial('--ip-range is this host’s subnet, a part of it, or a range around it', async (t) => {
   await lab.h1.ask(...CREATE, '--subnet', '10.50.0.0/16', '--ip-range', '10.50.7.0/24', 'ranged');
   await lab.h2.ask(...CREATE, '--subnet', '10.50.0.0/16', '--ip-range', '10.50.8.64/29', 'ranged');
   const subnetOf = async (node: string): Promise<string | undefined> =>
@@ -277,7 +271,7 @@ test.serial('--ip-range is this host’s subnet, or a part of it, or what it lie
 test.serial('--internal: the containers of both hosts reach each other and nothing else', async (t) => {
   await lab.createOnBoth('--subnet', '10.60.0.0/16', '--internal', 'inside');
   t.true(
-    (await lab.until('it is there', async () => (await lab.hasNetwork('inside')) && lab.network('inside')))
+    (await lab.until('it exists', async () => (await lab.hasNetwork('inside')) && lab.network('inside')))
       .internal,
   );
   await start(lab.h1, 'i1', '--network', 'inside');
@@ -291,7 +285,7 @@ test.serial('--internal: the containers of both hosts reach each other and nothi
   await lab.h1.ask('rm', '-f', 'i1');
   await lab.h2.ask('rm', '-f', 'i2');
   await lab.removeFromBoth('inside');
-  // The other way round: it is not internal, and Docker says that it is.
+  // The reverse: the network is not internal, and Docker asks for an internal one.
   await refused(
     t,
     lab.h1,
@@ -350,7 +344,7 @@ test.serial('--ipv6 with a second subnet', async (t) => {
   await lab.removeFromBoth('dual');
 });
 
-test.serial('--aux-address is kept from the containers of every host', async (t) => {
+test.serial('an --aux-address is not allocated on any host', async (t) => {
   await lab.h1.ask(
     ...CREATE,
     '--subnet',
@@ -388,7 +382,7 @@ test.serial('--aux-address is kept from the containers of every host', async (t)
     IPAM: { Config: { AuxiliaryAddresses: Record<string, string> }[] };
   }>('network', 'inspect', 'aux');
   t.deepEqual(IPAM.Config[0]?.AuxiliaryAddresses, { router: '10.62.6.9', mine: '10.62.5.2' });
-  // One host gives it back; the other still wants it.
+  // One host releases it; the other still needs it.
   await lab.h1.ask('rm', '-f', 'a1');
   await lab.h1.ask('network', 'rm', 'aux');
   await refused(
@@ -401,7 +395,7 @@ test.serial('--aux-address is kept from the containers of every host', async (t)
   t.is(await lab.cluster.etcdctl('get', '--prefix', '--keys-only', '/weft/networks/aux/'), '');
 });
 
-test.serial('docker network rm takes this host out, and its subnet is free again', async (t) => {
+test.serial('docker network rm makes this host leave, and its subnet is free again', async (t) => {
   await lab.createOnBoth('--subnet', '10.63.0.0/16', 'going');
   await lab.until('both are on it', async () => (await lab.network('going')).leases.length === 2);
   await start(lab.h1, 'g1', '--network', 'going');

@@ -1,5 +1,7 @@
-// A stand-in for Docker's engine: it asks the plugin socket as Docker does, and does to a sandbox what Docker does with the
-// answer of Join. For what an engine at hand does not send: newer engines' requests, and accidents on the way.
+// A client of the plugin socket that behaves as Docker's engine.
+//
+// It sends Docker's requests and configures a sandbox by the answer of Join as Docker does. For requests that the installed
+// engine does not send: those of newer engines, and broken ones.
 import { request } from 'node:http';
 import { connect } from 'node:net';
 
@@ -14,7 +16,7 @@ export interface Answer {
 export class PluginClient {
   constructor(readonly socketPath: string) {}
 
-  /** One request; text is sent as it is. */
+  /** Sends one request; a string is sent verbatim. */
   ask(method: string, body?: unknown, headers: Record<string, string> = {}): Promise<Answer> {
     const text = typeof body === 'string' ? body : body === undefined ? '' : JSON.stringify(body);
     return new Promise((resolve, reject) => {
@@ -23,7 +25,7 @@ export class PluginClient {
           socketPath: this.socketPath,
           method: 'POST',
           path: `/${method}`,
-          // As Go's client of 20.10 writes it.
+          // As the Go client of Docker 20.10 writes it.
           headers: { host: '', accept: 'application/vnd.docker.plugins.v1.2+json', ...headers },
           timeout: 20_000,
         },
@@ -45,7 +47,7 @@ export class PluginClient {
     });
   }
 
-  /** As `ask`, and it must succeed. */
+  /** As `ask`. @throws Error where the request fails */
   async must<T = Record<string, unknown>>(method: string, body?: unknown): Promise<T> {
     const { status, body: answer } = await this.ask(method, body);
     if (status !== 200 || (answer.Err ?? '') !== '' || (answer.Error ?? '') !== '') {
@@ -54,7 +56,7 @@ export class PluginClient {
     return answer as T;
   }
 
-  /** Bytes as they are, and the connection is broken off. */
+  /** Sends raw bytes and drops the connection. */
   half(bytes: string): Promise<void> {
     return new Promise((resolve, reject) => {
       const socket = connect(this.socketPath, () => socket.write(bytes, () => socket.destroy()));
@@ -72,7 +74,7 @@ export interface JoinAnswer {
   DisableGatewayService?: boolean;
 }
 
-/** What Docker does with a sandbox after Join: moves the link inside, names and configures it. */
+/** Configures a sandbox after Join as Docker does: moves the link inside, names and configures it. */
 export async function enterSandbox(
   host: Namespace,
   sandbox: Namespace,

@@ -1,5 +1,6 @@
-// `docker run -p` on networks of weft: Docker leaves it to the plugin. And the other behaviours that moby's own tests of
-// network drivers list (integration-cli/docker_cli_network_unix_test.go); titles name them.
+// `docker run -p` on networks of weft, and more of moby's tests of network drivers.
+//
+// Docker leaves port publishing to the plugin. Titles name moby's tests (integration-cli/docker_cli_network_unix_test.go).
 import test, { type ExecutionContext } from 'ava';
 
 import type { DockerHost } from '../lab/docker.js';
@@ -58,7 +59,7 @@ test.serial(
   },
 );
 
-test.serial('a port that is taken is an error, and nothing stays behind', async (t) => {
+test.serial('a port in use is refused, and nothing is left over', async (t) => {
   await web();
   await refused(
     t,
@@ -70,15 +71,15 @@ test.serial('a port that is taken is an error, and nothing stays behind', async 
   await answers(t, lab.h2, `http://${lab.h1.ip}:9000/`, 'second');
   await lab.h1.ask('rm', '-f', 'second');
   await lab.endpoints('blue', 1);
-  // Docker's own bridge and weft do not take ports from each other either.
+  // Docker's own bridge and weft refuse each other's ports, too.
   await refused(t, lab.h1, ['run', '--rm', '-p', '8080:80', 'busybox', 'true'], /8080/);
 });
 
-test.serial('udp, ranges, and a port that is chosen', async (t) => {
+test.serial('UDP, ranges, and an automatically chosen port', async (t) => {
   await server(lab.h1, 'many', '--network', 'blue', '-p', '5300:53/udp', '-p', '7000-7002:80-82', '-p', '80');
   // The image has no server of UDP: one of the machine's, in the container's namespace.
   const pid = await lab.h1.ask('inspect', '-f', '{{.State.Pid}}', 'many');
-  // By exec, so that it is the lab's own process, which the lab can end: nothing else tells that it belongs to the run.
+  // By exec, so that it is the lab's own process, which the lab can end: nothing else marks it as part of the run.
   const echo = lab.h1.spawn('udp', ['sh', '-c', `exec nsenter -t ${pid} -n nc -u -l 53 <<END\npong\nEND`]);
   await lab.until('the UDP port answers', async () => {
     const { stdout } = await lab.h2.exec(['sh', '-c', `echo ping | nc -u -w1 ${lab.h1.ip} 5300`]);
@@ -98,7 +99,7 @@ test.serial('udp, ranges, and a port that is chosen', async (t) => {
     .find(({ port, hostPort }) => port === 80 && hostPort >= 49_153);
   await answers(t, lab.h2, `http://${lab.h1.ip}:${chosen?.hostPort ?? 0}/`, 'many');
   const { IPAddress } = await connection(lab.h1, 'many', 'blue');
-  // Those that are under way, by who answers whom: also the first of them came under the client's own address.
+  // Flows in conntrack, by their reply direction: even the first came under the client's own address.
   const flows = async (): Promise<boolean> =>
     (await lab.h1.must(['cat', '/proc/net/nf_conntrack'])).includes(
       ` src=${IPAddress} dst=${lab.h2.ip} sport=53 `,
@@ -108,7 +109,7 @@ test.serial('udp, ranges, and a port that is chosen', async (t) => {
   t.false(await flows(), 'TestConntrackFlowsLeak');
 });
 
-test.serial('ports outlive the agent, and go with the container that it could not see go', async (t) => {
+test.serial('ports survive the agent, and close with a container that ended while it was down', async (t) => {
   await web();
   await lab.cluster.process('agent-h1').kill();
   await answers(t, lab.h2, `http://${lab.h1.ip}:8080/`, 'web');
@@ -122,7 +123,7 @@ test.serial('ports outlive the agent, and go with the container that it could no
 });
 
 test.serial(
-  'TestDockerNetworkConnectDisconnectWithPortMapping: a port follows the network that is the way out',
+  'TestDockerNetworkConnectDisconnectWithPortMapping: a port follows the network with the default route',
   async (t) => {
     await web();
     await lab.h1.ask(...CREATE, '--subnet', '10.10.0.0/16', 'aaa');
@@ -157,7 +158,7 @@ test.serial('TestDockerNetworkCreateDelete, DeleteMultiple, DeleteNotExists, Ls,
 });
 
 test.serial(
-  'TestDockerNetworkDriverOptions, IPAMOptions: options arrive as they were given, and inspect shows them',
+  'TestDockerNetworkDriverOptions, IPAMOptions: options arrive unchanged, and inspect shows them',
   async (t) => {
     await lab.h1.ask(
       ...CREATE,
@@ -177,7 +178,7 @@ test.serial(
     t.deepEqual(shown.Options, { 'com.docker.network.driver.mtu': '1280' });
     t.deepEqual(shown.IPAM.Options, { 'weft.host-prefix': '25' });
     t.like(
-      await lab.until('it is there', async () => (await lab.hasNetwork('options')) && lab.network('options')),
+      await lab.until('it exists', async () => (await lab.hasNetwork('options')) && lab.network('options')),
       { mtu: 1280, hostPrefix: 25 },
     );
     await lab.h1.ask('network', 'rm', 'options');
@@ -207,7 +208,7 @@ test.serial('TestDockerNetworkMacInspect, ConnectPreferredIP, UnsupportedRequire
   const ip = Gateway.replace(/1$/, '123');
   await lab.h1.ask('network', 'connect', '--ip', ip, 'blue', 'mac');
   t.is((await connection(lab.h1, 'mac', 'blue')).IPAddress, ip);
-  // It is kept when the container is stopped and started.
+  // It stays when the container is stopped and started.
   await lab.h1.ask('restart', '-t', '0', 'mac');
   t.is((await connection(lab.h1, 'mac', 'blue')).IPAddress, ip);
   await refused(t, lab.h1, ['network', 'connect', '--ip', ip, 'blue', 'mac'], /already exists/);

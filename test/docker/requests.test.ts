@@ -1,6 +1,7 @@
-// The plugin socket, asked without an engine: the protocol word for word, requests of newer engines, and requests that come
-// twice, empty, half, or of what nobody knows. Titles name the behaviour of libnetwork's own tests of remote drivers
-// (drivers/remote/driver_test.go, ipams/remote/remote_test.go) where there is one.
+// The plugin socket without an engine: the protocol, and broken requests.
+//
+// Requests of newer engines, and requests that are repeated, empty, partial, or about unknown objects. Titles name libnetwork's
+// tests of remote drivers (drivers/remote/driver_test.go, ipams/remote/remote_test.go) where one exists.
 import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
@@ -78,7 +79,7 @@ async function removeNetwork(id: string, pool: string, gateway: string): Promise
   await docker.must('NetworkDriver.DeleteNetwork', { NetworkID: id });
 }
 
-/** Both keys carry the words, for network and IPAM drivers are read under different ones; the status is 200. */
+/** Both keys carry the message, because network and IPAM drivers read different ones; the status is 200. */
 async function refused(t: ExecutionContext, method: string, body: unknown, words: RegExp): Promise<void> {
   const { status, body: answer } = await docker.ask(method, body);
   t.is(status, 200);
@@ -112,7 +113,7 @@ test.serial(
 );
 
 test.serial(
-  'a method that is none is 404, and one that only swarm’s plugins are asked is an empty success',
+  'an unknown method is 404, and one that only swarm plugins get is an empty success',
   async (t) => {
     t.is((await docker.ask('NetworkDriver.Dance')).status, 404);
     t.is((await docker.ask('')).status, 404);
@@ -132,23 +133,20 @@ test.serial(
   },
 );
 
-test.serial(
-  'odd content types, no content type, queries, and a gzip of nothing change nothing',
-  async (t) => {
-    for (const type of [
-      'application/json',
-      'text/plain',
-      'application/vnd.docker.plugins.v9+json; charset=utf-8',
-    ]) {
-      const { body, headers } = await docker.ask('IpamDriver.GetCapabilities', {}, { 'content-type': type });
-      t.false(body['RequiresMACAddress']);
-      t.regex(String(headers['content-type']), /^application\/vnd\.docker\.plugins\.v1/);
-    }
-  },
-);
+test.serial('odd or absent content types, queries, and an empty gzip change nothing', async (t) => {
+  for (const type of [
+    'application/json',
+    'text/plain',
+    'application/vnd.docker.plugins.v9+json; charset=utf-8',
+  ]) {
+    const { body, headers } = await docker.ask('IpamDriver.GetCapabilities', {}, { 'content-type': type });
+    t.false(body['RequiresMACAddress']);
+    t.regex(String(headers['content-type']), /^application\/vnd\.docker\.plugins\.v1/);
+  }
+});
 
 test.serial(
-  'TestMissingValues, TestDriverError: empty and half requests are errors, and the plugin goes on',
+  'TestMissingValues, TestDriverError: empty and partial requests are errors, and the plugin goes on',
   async (t) => {
     for (const method of [
       'NetworkDriver.CreateNetwork',
@@ -213,7 +211,7 @@ test.serial('TestRemoteDriver (IPAM): pools, part of a pool, and addresses', asy
     Options: GATEWAY,
   });
   t.is(gateway.Address, '10.70.3.1/24');
-  // Asked again, as after a broken connection: the same.
+  // Repeated, as after a broken connection: the same answer.
   t.deepEqual(
     await docker.must('IpamDriver.RequestAddress', { PoolID: pool.PoolID, Address: '', Options: GATEWAY }),
     { ...gateway, Data: {} },
@@ -272,7 +270,7 @@ test.serial('TestRemoteDriver (IPAM): pools, part of a pool, and addresses', asy
   );
 });
 
-test.serial('an engine that finds every subnet in its way is stopped', async (t) => {
+test.serial('an engine that refuses every offered subnet gets an error in the end', async (t) => {
   const held: string[] = [];
   for (let i = 0; i < 100; i++) {
     const { body } = await docker.ask('IpamDriver.RequestPool', {
@@ -291,7 +289,7 @@ test.serial('an engine that finds every subnet in its way is stopped', async (t)
 });
 
 test.serial(
-  'TestRemoteDriver: a network and an endpoint from the first request to the last, each asked twice',
+  'TestRemoteDriver: a network and an endpoint from the first request to the last, each sent twice',
   async (t) => {
     const network = idOf(1);
     const { pool, gateway } = await makeNetwork(network, SUBNET);
@@ -356,7 +354,7 @@ async function connect(
   t.deepEqual(
     Object.keys(created.Interface),
     extra.mac === undefined ? ['MacAddress'] : [],
-    'what was given is not said again',
+    'values from the request are not repeated',
   );
   const mac = extra.mac ?? created.Interface.MacAddress ?? '';
   const sandbox = `s${n}`;
@@ -382,7 +380,7 @@ async function disconnect(network: string, pool: string, n: number, ip: string):
   await docker.must('IpamDriver.ReleaseAddress', { PoolID: pool, Address: ip.split('/')[0] });
 }
 
-test.serial('TestRollback: what a failed step took is free again', async (t) => {
+test.serial('TestRollback: a failed step is rolled back', async (t) => {
   const network = idOf(2);
   const { pool, gateway } = await makeNetwork(network, SUBNET);
   const own = gateway.replace(/1\/24$/, '50');
@@ -404,7 +402,7 @@ test.serial('TestRollback: what a failed step took is free again', async (t) => 
     );
     await docker.must('IpamDriver.ReleaseAddress', { PoolID: pool, Address: own });
   }
-  // A pool whose network never came.
+  // A pool whose network was never created.
   const { PoolID } = await docker.must<PoolAnswer>('IpamDriver.RequestPool', {
     AddressSpace: 'weft',
     Pool: '10.80.0.0/16',
@@ -427,7 +425,7 @@ test.serial('TestRollback: what a failed step took is free again', async (t) => 
   t.deepEqual(await cluster.json('h1', 'network', 'ls'), []);
 });
 
-test.serial('an address of a container that has one is not freed by a late release', async (t) => {
+test.serial('a late release does not free the address of a running container', async (t) => {
   const network = idOf(4);
   const { pool, gateway } = await makeNetwork(network, SUBNET);
   const one = await connect(t, network, pool, 4);
@@ -444,14 +442,14 @@ test.serial('an address of a container that has one is not freed by a late relea
     { PoolID: pool, Address: gateway.split('/')[0], Options: null },
     /is the gateway/,
   );
-  await cluster.until('weft looks after it', async () =>
+  await cluster.until('weft has the endpoint', async () =>
     (await cluster.json<{ ifname: string }[]>('h1', 'endpoint', 'ls')).some(
       ({ ifname }) => ifname === 'eth0',
     ),
   );
-  // The container's namespace goes without a word: who asks for its address has it.
+  // The container's namespace ends without a request: its address is free for the next.
   await one.container.remove();
-  await cluster.until('its address can be had', async () => {
+  await cluster.until('its address is free', async () => {
     const { body } = await docker.ask('IpamDriver.RequestAddress', {
       PoolID: pool,
       Address: one.ip.split('/')[0],
@@ -463,7 +461,7 @@ test.serial('an address of a container that has one is not freed by a late relea
   await removeNetwork(network, pool, gateway);
 });
 
-test.serial('every address is given out once, whatever is asked at the same time', async (t) => {
+test.serial('concurrent requests never get one address twice', async (t) => {
   const network = idOf(5);
   const { pool, gateway } = await makeNetwork(network, SUBNET);
   const all = await Promise.all(
@@ -478,7 +476,7 @@ test.serial('every address is given out once, whatever is asked at the same time
   const ips = all.map(({ Address }) => Address);
   t.is(new Set(ips).size, 120);
   t.false(ips.includes(gateway));
-  // They are remembered across a restart, and the rest of the subnet is all that is left.
+  // They survive a restart, and only the rest of the subnet is free.
   await cluster.process('agent-h1').kill();
   await cluster.startAgents(['h1']);
   const rest: string[] = [];
@@ -554,7 +552,7 @@ test.serial(
       Options: { 'com.docker.network.endpoint.exposedports': [] },
     });
     t.is(joined.Gateway, gateway.split('/')[0]);
-    // A failed start: Docker lets go without having gone in.
+    // A failed start: Docker releases the endpoint without having joined.
     await docker.must('NetworkDriver.Leave', ids);
     await docker.must('NetworkDriver.DeleteEndpoint', ids);
     await docker.must('IpamDriver.ReleaseAddress', { PoolID, Address: Address.split('/')[0] });

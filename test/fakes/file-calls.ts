@@ -1,4 +1,4 @@
-// The calls that change files, counted, and made to fail.
+// Counts the fs calls that change files, and makes them fail.
 import fs from 'node:fs';
 
 import type { FileCalls } from '../../daemon/state-file.js';

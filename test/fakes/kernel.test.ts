@@ -1,4 +1,4 @@
-// The fake kernel keeps the contract that tests of the agent rely on.
+// The fake kernel keeps the contract that the agent's tests rely on.
 import test from 'ava';
 
 import type { KernelEvent } from '../../agent/kernel/kernel.js';
@@ -48,7 +48,7 @@ test('the dump reads like ip', async (t) => {
   t.true(kernel.has('sysctl net/ipv4/ip_forward=1'));
 });
 
-test('what the kernel refuses, it refuses by name, and goes on', async (t) => {
+test('a refused step names its error, and the others are applied', async (t) => {
   const { kernel } = await attached();
   kernel.breakByHand.put({ kind: 'route', to: '10.9.0.0/16', link: 'eth0' });
   const failures = await kernel.node.apply([
@@ -78,7 +78,7 @@ test('what the kernel refuses, it refuses by name, and goes on', async (t) => {
   t.true(kernel.has('neigh proxy 10.100.1.9 dev wfbr4097'));
 });
 
-test('changes are told, also those by hand', async (t) => {
+test('changes are notified, also those by hand', async (t) => {
   const { kernel, events } = await attached();
   t.true(events.some((event) => event.kind === 'changed' && event.objects.has(routeKey('10.100.2.0/24'))));
   events.length = 0;
@@ -94,7 +94,7 @@ test('changes are told, also those by hand', async (t) => {
   t.false(kernel.has('neigh 10.100.2.0 lladdr 02:00:00:00:04:02 dev wfvx4097'));
 });
 
-test('changes in containers and of most settings are not told', async (t) => {
+test('changes in containers and of most sysctls are not notified', async (t) => {
   const { kernel, events } = await attached();
   events.length = 0;
   kernel.handsIn(PATH).delete(routeKey('0.0.0.0/0'));
@@ -103,7 +103,7 @@ test('changes in containers and of most settings are not told', async (t) => {
   t.deepEqual(events, []);
 });
 
-test('a container that vanishes takes its veth along, unless somebody holds it', async (t) => {
+test('a container that ends takes its veth with it, unless a handle is open', async (t) => {
   const { kernel } = await attached();
   const before = kernel.identify(PATH);
   const { namespace } = await kernel.openNamespace(PATH);
@@ -119,7 +119,7 @@ test('a container that vanishes takes its veth along, unless somebody holds it',
   t.true((await kernel.openNamespace(NODE_PATH)).isNode);
 });
 
-test('the other way round, a veth that is deleted goes from the container', async (t) => {
+test('a veth deleted on the host is deleted in the container', async (t) => {
   const { kernel } = await attached();
   kernel.breakByHand.delete(linkKey('wfep0123456789a'));
   t.is(kernel.dump(PATH), 'link lo loopback');
@@ -141,7 +141,7 @@ test('a link that goes down loses its routes, neighbours and IPv6 addresses', as
   );
 });
 
-test('steps fail when a test wants it', async (t) => {
+test('steps fail on demand', async (t) => {
   const { kernel } = await attached();
   kernel.failSteps((step) => step.do === 'put', 1, 'ENOBUFS');
   const put = {
@@ -153,7 +153,7 @@ test('steps fail when a test wants it', async (t) => {
   t.deepEqual(await kernel.node.apply([put]), []);
 });
 
-test('the firewall says what it put right', async (t) => {
+test('the firewall reports its repairs', async (t) => {
   const { kernel, events } = await attached();
   events.length = 0;
   t.is((await kernel.firewall.ensure({ networks: [] })).repaired.length, 1);

@@ -1,5 +1,7 @@
-// A kernel in memory that keeps the contract of agent/kernel/kernel.ts, for tests of the agent's logic: namespaces with state
-// (space.ts), a firewall, notifications, failures on demand, and hands that change things behind weft's back.
+// An in-memory kernel with the contract of agent/kernel/kernel.ts.
+//
+// For tests of the agent's logic: namespaces with state (space.ts), a firewall, notifications, failures on demand, and hands that
+// change things behind weft's back.
 import { isDeepStrictEqual } from 'node:util';
 
 import type {
@@ -33,7 +35,7 @@ import { Errno, FakeSpace } from './space.js';
 export const NODE_PATH = '/proc/1/ns/net';
 const BOOT_ID = '00000000-0000-4000-8000-000000000001';
 
-/** An open namespace; using it after close is a fault of the caller, and throws. */
+/** An open namespace; use after close is an error of the caller, and throws. */
 class Handle implements KernelNamespace {
   readonly role: NamespaceRole;
   #closed = false;
@@ -89,15 +91,15 @@ class Handle implements KernelNamespace {
   }
 }
 
-/** Rules in memory: ensure compares with what is there and says what it put right. */
+/** Rules in memory: `ensure` compares with the present rules and reports repairs. */
 export class FakeFirewall implements FirewallDriver {
   readonly kind = 'nftables';
-  /** Undefined: nothing of weft's is there, or somebody flushed it. */
+  /** Undefined: no rules of weft exist, or they were flushed. */
   rules: Firewall | undefined;
   problems: FirewallReport['problems'] = [];
   /** How often the rules were written. */
   writes = 0;
-  /** Called before each comparison of the rules; a promise that it answers is waited for. */
+  /** Called before each comparison of the rules, and awaited. */
   beforeEnsure: (() => Promise<void> | void) | undefined;
   #failures: Error[] = [];
 
@@ -146,23 +148,23 @@ const structuredCloneOf = (rules: Firewall): Firewall => ({
   })),
 });
 
-/** What an administrator, or another program, does to a namespace. */
+/** Changes of a namespace by an administrator or another program. */
 export class Hands {
   constructor(private readonly space: FakeSpace) {}
 
-  /** Deletes whatever has this key (see objectKey), link or not, weft's or not. */
+  /** Deletes the object of this key (see objectKey), link or not, weft's or not. */
   delete(key: ObjectKey): void {
     const name = [...this.space.links.keys()].find((link) => linkKey(link) === key);
     if (name === undefined) this.space.removeItem(key);
     else this.space.removeLink(name);
   }
 
-  /** Puts something there that weft did not make; with `owned`, something that looks as if weft had. */
+  /** Adds an object that weft did not create; with `owned`, one that carries weft's mark. */
   put(object: ItemObject, owned = false): void {
     this.space.put(object, true, owned);
   }
 
-  /** A link of a kind that weft has words for, or, given as a string, one of another kind. */
+  /** Adds a link of a kind that weft models, or, given as a string, of another kind. */
   addLink(name: string, object: LinkObject | string, owned = false): void {
     this.space.addLink({ object, name, owned, up: true });
   }
@@ -183,14 +185,14 @@ export class Hands {
 export class FakeKernel implements Kernel {
   readonly node: KernelNamespace;
   readonly firewall = new FakeFirewall();
-  /** Ports of the node that sockets have: weft's and others'. */
+  /** Ports of the node that are bound, by weft and by others. */
   readonly boundPorts = new Set<string>();
   readonly breakByHand: Hands;
-  /** Every step that worked, in order. */
+  /** Every step that succeeded, in order. */
   readonly applied: { path: string; step: Step }[] = [];
-  /** Called before each apply; a promise that it answers is waited for, so that a test can hold the kernel. */
+  /** Called before each apply, and awaited, so that a test can hold the kernel. */
   beforeApply: ((steps: readonly Step[], path: string) => Promise<void> | void) | undefined;
-  /** What `underlayLinks` answers. */
+  /** The result of `underlayLinks`. */
   underlays: UnderlayLink[] = [
     {
       name: 'eth0',
@@ -201,16 +203,16 @@ export class FakeKernel implements Kernel {
       defaultMetric6: 1024,
     },
   ];
-  /** What `linksIgnoringRa` answers. */
+  /** The result of `linksIgnoringRa`. */
   ignoringRa: string[] = [];
-  /** What `parentLink` answers. */
+  /** The results of `parentLink`. */
   readonly parents = new Map<string, ParentLink>();
-  /** What `capabilities` answers. */
+  /** The result of `capabilities`. */
   can: Capability[] = [
     { name: 'bridge-vlan-filtering', available: true, why: '' },
     { name: '802.1q', available: true, why: '' },
   ];
-  /** Round-trip times by address; who is not in here does not answer. */
+  /** Round-trip times by address; an absent address does not answer. */
   readonly rtts = new Map<string, number>();
 
   readonly #nodeSpace: FakeSpace;
@@ -223,7 +225,7 @@ export class FakeKernel implements Kernel {
   #delivery: Promise<void> | undefined;
   #cookies = 4096;
 
-  /** By text, so that a test can read it and put somebody else's socket there. */
+  /** Recorded as text, so that a test can read it and add another program's socket. */
   reservePort(ip: string, port: number, protocol: 'tcp' | 'udp'): PortReservation | 'taken' | 'away' {
     const own = this.underlays.flatMap(({ addresses }) => addresses.map((text) => text.split('/')[0] ?? ''));
     if (![...own, '0.0.0.0', '::', '127.0.0.1'].includes(ip)) return 'away';
@@ -240,7 +242,7 @@ export class FakeKernel implements Kernel {
         this.#note(linkKey(name), undefined);
         this.#pending?.linksGone.add(name);
       },
-      untold: () => this.emit({ kind: 'unknown' }),
+      lost: () => this.emit({ kind: 'unknown' }),
     });
     this.#nodeSpace.addLink({ object: 'ethernet', name: 'eth0', owned: false, up: true });
     this.#paths.set(NODE_PATH, { space: this.#nodeSpace, sandbox: this.#sandbox(NODE_PATH) });
@@ -252,21 +254,21 @@ export class FakeKernel implements Kernel {
     return { path, cookie: String(this.#cookies++), bootId: BOOT_ID };
   }
 
-  /** Starts a container: a new namespace at this path. Answers hands inside it. */
+  /** Starts a container: a new namespace at this path. Returns hands inside it. */
   addContainer(path: string): Hands {
     const space = new FakeSpace('container');
     this.#paths.set(path, { space, sandbox: this.#sandbox(path) });
     return new Hands(space);
   }
 
-  /** Hands inside a container that is there. */
+  /** Hands inside an existing container. */
   handsIn(path: string): Hands {
     const found = this.#paths.get(path);
     if (found === undefined) throw new Error(`no container at ${path}`);
     return new Hands(found.space);
   }
 
-  /** Ends a container. Its links go with it, unless somebody still holds the namespace open. */
+  /** Ends a container. Its links are deleted with it, unless a handle holds the namespace open. */
   vanish(path: string): void {
     const space = this.#paths.get(path)?.space;
     this.#paths.delete(path);
@@ -278,7 +280,7 @@ export class FakeKernel implements Kernel {
     return this.#paths.get(path)?.space.handles ?? 0;
   }
 
-  /** A namespace without path or handle ends, and every veth in it with its other end. */
+  /** Ends a namespace without path or handle, with every veth in it and its other end. */
   collect(space: FakeSpace): void {
     if (space.handles > 0 || [...this.#paths.values()].some((known) => known.space === space)) return;
     for (const name of [...space.links.keys()]) space.removeLink(name);
@@ -364,7 +366,7 @@ export class FakeKernel implements Kernel {
 
   refreshNeighbours(): void {}
 
-  /** Somebody flushed weft's rules. */
+  /** Flushes weft's rules, as another program would. */
   flushFirewall(): void {
     this.firewall.rules = undefined;
     this.emit({ kind: 'firewall' });
@@ -384,7 +386,7 @@ export class FakeKernel implements Kernel {
     }
   }
 
-  /** Hands an event to those who watch, a little later, as netlink does. */
+  /** Delivers an event to the listeners a little later, as netlink does. */
   emit(event: KernelEvent): void {
     this.#events.push(event);
     this.#delivery ??= new Promise((resolve) => {
@@ -393,13 +395,13 @@ export class FakeKernel implements Kernel {
         this.#events = [];
         this.#pending = undefined;
         this.#delivery = undefined;
-        for (const listener of this.#listeners) events.forEach((told) => listener(told));
+        for (const listener of this.#listeners) events.forEach((notified) => listener(notified));
         resolve();
       });
     });
   }
 
-  /** Settles when everything that has happened so far has been told. */
+  /** Settles when all events so far have been delivered. */
   async settled(): Promise<void> {
     while (this.#delivery !== undefined) await this.#delivery;
   }

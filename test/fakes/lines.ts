@@ -1,4 +1,6 @@
-// Kernel objects as lines of text, close to what `ip -d` and `bridge` print, so that a test can show what it expects.
+// Kernel objects as lines of text, close to `ip -d` and `bridge`.
+//
+// So that a test can show what it expects.
 import type { KernelObject, LinkObject } from '../../core/objects/index.js';
 
 /** One object as one line. */

@@ -1,5 +1,7 @@
-// One network namespace of the fake kernel: its links, what lies on them, and what Linux does to the rest when one of them
-// changes. The consequences that are modelled were each seen on a real kernel; they are what weft has to live with.
+// One network namespace of the fake kernel.
+//
+// Its links, the objects on them, and what Linux changes elsewhere when one of them changes. Each modelled consequence was
+// observed on a real kernel.
 import { IpAddress, parseInterface } from '../../core/address.js';
 import {
   itemKindOf,
@@ -21,7 +23,7 @@ import { otherOwner } from '../../agent/kernel/ownership.js';
 import type { NamespaceRole } from '../../agent/kernel/kernel.js';
 import { lineOf } from './lines.js';
 
-/** What the fake kernel answers where Linux would answer an errno. */
+/** The fake kernel's counterpart of an errno of Linux. */
 export class Errno extends Error {
   constructor(
     readonly errno: string,
@@ -32,7 +34,7 @@ export class Errno extends Error {
 }
 
 interface Link {
-  /** A string is a kind that weft has no words for. */
+  /** A string is a kind that weft does not model. */
   object: LinkObject | string;
   name: string;
   owned: boolean;
@@ -41,11 +43,11 @@ interface Link {
   other?: { space: FakeSpace; name: string };
 }
 
-/** What is told to those who watch. */
+/** Notifications to watchers. */
 export interface SpaceListener {
   changed(key: ObjectKey, now: ActualObject | undefined): void;
   linkGone(name: string): void;
-  untold(): void;
+  lost(): void;
 }
 
 const LINK_SYSCTLS = {
@@ -127,7 +129,7 @@ export class FakeSpace {
         return this.put(step.object, step.replace, true);
       case 'delete': {
         const found = this.items.get(objectKey(step.object));
-        // As in Linux, what is named with a destination or a mark that does not match is not found.
+        // As in Linux, an object is not found by a destination or a mark that does not match.
         const same =
           found?.object.kind !== 'fdb' ||
           (step.object.kind === 'fdb' && found.object.dst === step.object.dst);
@@ -189,7 +191,7 @@ export class FakeSpace {
     this.#tellLink(link);
   }
 
-  /** Changes attributes and, unless told otherwise, brings the link up. */
+  /** Changes attributes and, by default, brings the link up. */
   change(name: string, changes: Partial<LinkObject>, up = true): void {
     const link = this.links.get(name);
     if (link === undefined) throw new Errno('ENODEV', `there is no link ${name}`);
@@ -202,7 +204,7 @@ export class FakeSpace {
       }
       // A veth's other end is in another namespace, out of reach.
       const kept = before.type === 'veth' ? { peer: before.peer } : {};
-      // A whole link that does not speak of it is without.
+      // A whole link that does not mention an attribute does not have it.
       if (before.type === 'veth' && 'peer' in changes && !('hairpin' in changes)) {
         Object.assign(kept, { hairpin: false });
       }
@@ -222,7 +224,7 @@ export class FakeSpace {
     this.#tellLink(link);
   }
 
-  /** With everything on it: its addresses, routes, neighbours and entries, its settings, and a veth's other end. */
+  /** Removes a link with its addresses, routes, neighbours and entries, its sysctls, and a veth's other end. */
   removeLink(name: string): void {
     const link = this.links.get(name);
     if (link === undefined) return;
@@ -310,10 +312,10 @@ export class FakeSpace {
     if (found === undefined) return;
     this.items.delete(key);
     this.listener?.changed(key, undefined);
-    // Who is no port any more is in no VLAN.
+    // A link that is no longer a port is in no VLAN.
     if (found.kind === 'port') this.#drop(found.link, ['vlan']);
     if (found.kind === 'address') this.#dropRoutesFrom(found.address);
-    // fib_disable_ip: with the last IPv4 address of a link its IPv4 routes go.
+    // fib_disable_ip: the last IPv4 address of a link takes its IPv4 routes with it.
     if (found.kind !== 'address' || found.address.includes(':')) return;
     const left = [...this.items.values()].some(
       ({ object }) =>
@@ -323,7 +325,7 @@ export class FakeSpace {
       this.#drop(found.link, ['route'], (object) => object.kind === 'route' && !object.to.includes(':'));
   }
 
-  /** fib_sync_down_addr: routes that name an address as their source go with it, of IPv4. */
+  /** fib_sync_down_addr: IPv4 routes with the address as their source are deleted with it. */
   #dropRoutesFrom(text: string): void {
     const ip = parseInterface(text).address;
     for (const [key, { object }] of ip.family === 4 ? this.items : [])
@@ -351,17 +353,17 @@ export class FakeSpace {
       for (const name of this.links.keys())
         this.sysctls.set(`net/ipv${family}/conf/${name}/forwarding`, value);
     }
-    // Of the settings only a few are told.
-    if (path.endsWith('forward') || path.endsWith('forwarding')) this.listener?.untold();
+    // Only a few sysctls are notified.
+    if (path.endsWith('forward') || path.endsWith('forwarding')) this.listener?.lost();
   }
 
   #tellLink(link: Link): void {
-    if (typeof link.object === 'string') this.listener?.untold();
+    if (typeof link.object === 'string') this.listener?.lost();
     else
       this.listener?.changed(objectKey(link.object), { object: this.#seen(link.object), owned: link.owned });
   }
 
-  /** Everything there as sorted lines; what is down or not weft's says so. Of the settings only those that were written. */
+  /** All objects as sorted lines; what is down or not weft's is marked. Of the sysctls only those that were written. */
   lines(): string[] {
     const links = [...this.links.values()].map(({ object, name, owned, up }) => {
       const text = typeof object === 'string' ? `link ${name} ${object}` : lineOf(object);

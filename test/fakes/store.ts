@@ -1,5 +1,7 @@
-// A store without etcd, for tests of what is built on one: it keeps the contract of store/store.ts in memory. Changes are
-// told at once; while it is "away" they wait, as they do behind a broken connection, and writing fails.
+// An in-memory store with the contract of store/store.ts.
+//
+// For tests of what is built on a store. Changes are delivered at once; while it is "away" they wait, as behind a broken
+// connection, and writes fail.
 import { IpAddress, IpNetwork } from '../../core/address.js';
 import {
   alreadyExists,
@@ -44,9 +46,9 @@ type Operation = (view: LiveView) => Change[];
 
 export class FakeStore implements Store {
   isSynced: boolean;
-  /** How often leaseTimes was asked. */
+  /** Number of calls of leaseTimes. */
   leaseTimesAsked = 0;
-  /** Seconds that leaseTimes answers. */
+  /** The result of leaseTimes, in seconds. */
   remainingSeconds = 3600;
   readonly #view = new LiveView();
   readonly #waiting: Operation[] = [];
@@ -66,12 +68,12 @@ export class FakeStore implements Store {
 
   // For tests.
 
-  /** How many subscribers there are. */
+  /** Number of subscribers. */
   get listenerCount(): number {
     return this.#listeners.size;
   }
 
-  /** The connection to etcd breaks, or comes back with everything that happened meanwhile. */
+  /** Breaks the connection to etcd, or restores it and delivers what happened meanwhile. */
   setConnected(connected: boolean): void {
     const { error: _error, ...state } = this.#state;
     this.#state = {
@@ -84,7 +86,7 @@ export class FakeStore implements Store {
     if (connected) this.#deliver(...this.#waiting.splice(0));
   }
 
-  /** The first list has arrived. */
+  /** Delivers the first list. */
   sync(): void {
     this.isSynced = true;
     this.setConnected(true);
@@ -117,7 +119,7 @@ export class FakeStore implements Store {
     });
   }
 
-  /** As somebody would with etcdctl: without a tombstone. */
+  /** Deletes a node as by etcdctl: without a tombstone. */
   dropNode(name: string): void {
     this.#change((view) => {
       const value = view.nodes.get(name);
@@ -135,7 +137,7 @@ export class FakeStore implements Store {
     this.#change((view) => [view.put({ kind: 'claim', network, ip: ip.toString(), value: claim })]);
   }
 
-  /** Etcd comes back empty: nobody wanted any of it to go. */
+  /** Etcd comes back empty: everything is lost, not removed. */
   loseEverything(): void {
     this.#change((view) => {
       const networks = [...view.networks.entries()];
@@ -195,7 +197,7 @@ export class FakeStore implements Store {
   }
 
   reconnect(): void {
-    // Its connection is to nothing.
+    // There is no connection to renew.
   }
 
   async createNetwork(spec: NetworkSpec): Promise<Network> {
@@ -582,7 +584,7 @@ export class FakeStore implements Store {
 
 const nextOf = (subnet: IpNetwork): IpNetwork => IpNetwork.of(subnet.base.plus(subnet.size), subnet.length);
 
-/** Takes a network's leases, endpoints and claims away, as far as they are wanted. */
+/** Deletes those leases, endpoints and claims of a network that match. */
 function inNetwork(
   view: LiveView,
   network: string,
@@ -591,7 +593,7 @@ function inNetwork(
   const leases = [...(view.leases.get(network) ?? [])].filter(([, lease]) => wanted(lease));
   const endpoints = [...(view.endpoints.get(network) ?? [])].filter(([, endpoint]) => wanted(endpoint));
   const claims = [...(view.claims.get(network) ?? [])].filter(([, claim]) => wanted(claim));
-  // Nobody's: they go with the network alone.
+  // Without an owner: they are deleted only with the network.
   const names = wanted({}) ? [...(view.names.get(network) ?? [])] : [];
   return [
     ...leases.map(([subnet, value]) => view.remove({ kind: 'lease', network, subnet, value })),

@@ -1,4 +1,6 @@
-// Garbage as words of the command line: refused with two lines and 2, or done; never a stack trace.
+// Garbage as words of the command line.
+//
+// Each call succeeds or is refused with two lines and status 2; never a stack trace.
 import test from 'ava';
 import fc from 'fast-check';
 
@@ -28,20 +30,20 @@ const words = fc.oneof(
   ),
 );
 
-/** Most words go nowhere without one before them; containers have the deepest ways. */
+/** Prefixes that lead further than random words: commands of containers parse the most. */
 const begun = fc.constantFrom([], [], ['run'], ['run', '--network', 'none', '--'], ['exec', 'c1', '--']);
 
-test('the command line: refused with two lines, or done; never a stack trace', async (t) => {
+test('any command line is refused with two lines or carried out; never a stack trace', async (t) => {
   t.timeout(patience(60));
   await fc.assert(
     fc.asyncProperty(begun, fc.array(words, { maxLength: 6 }), async (first, rest) => {
       const args = [...first, ...rest];
       const env = { WEFT_CONTROLLER: '127.0.0.1:1', WEFT_AGENT: '/nonexistent/agent.sock' };
-      // Those would start something; a run without an agent never does.
+      // These would start a process; a run without an agent never does.
       const given = args.filter((one) => !['agent', 'controller'].includes(one));
       const { code, stderr } = await exec([WEFT, ...given], { env });
       const shown = `${JSON.stringify(given)}: exit ${code}\n${stderr}`;
-      // 126 and 127 are those of shells, for what `run` cannot execute or find.
+      // 126 and 127 are a shell's, for what `run` cannot execute or find.
       t.true([0, 1, 2, 126, 127].includes(code), shown);
       if (code === 0) return;
       t.is(unclear(stderr), undefined, shown);

@@ -1,4 +1,6 @@
-// A real controller on a real etcd, to be attacked: with a network, a node, and the question whether it still serves.
+// A real controller on a real etcd, as the target of attacks.
+//
+// With a network, a node, and a check whether it still serves.
 import { join } from 'node:path';
 
 import { call, channel } from '../../daemon/grpc.js';
@@ -62,7 +64,7 @@ export async function startTarget(flags: readonly string[] = [], tls?: Tls): Pro
     alive: async () => {
       if (daemon.child.exitCode !== null)
         throw new Error(`the controller has ended:\n${daemon.output.slice(-3000)}`);
-      // What agents have reported goes into both.
+      // Both contain what agents have reported.
       await call(status.getStatus.bind(status), {}, peer);
       await call(nodes.listNodes.bind(nodes), {}, peer);
       const ready = await ask(http, '/readyz');

@@ -1,5 +1,7 @@
-// Garbage at a controller that asks for certificates: before TLS, in its handshake, by strangers, and from a client that it
-// knows. Whoever shows no certificate of the CA is told nothing, and the server serves as before.
+// Garbage at a controller that requires client certificates.
+//
+// Before TLS, in its handshake, by clients without a certificate of the CA, and by one with. A client without one gets no data,
+// and the server serves as before.
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:tls';
 
@@ -39,14 +41,14 @@ test.afterEach((t) => {
   t.notRegex(target.daemon.output, /a fault in weft|Z error |\bat .*\.js:\d+/);
 });
 
-/** Records of TLS (RFC 8446 §5.1), and the beginnings of handshakes in them, with lengths that may lie. */
+/** Records of TLS (RFC 8446 §5.1) with the beginnings of handshakes, whose lengths may be wrong. */
 const record = fc
   .tuple(
     fc.oneof({ weight: 3, arbitrary: fc.constant(22) }, fc.nat(255)),
     fc.constantFrom(0x0301, 0x0303, 0x0304, 0x0002, 0xffff),
     fc.oneof(
       fc.uint8Array({ maxLength: 300 }),
-      // A ClientHello (RFC 8446 §4.1.2) that is none behind its first byte.
+      // A ClientHello (RFC 8446 §4.1.2) that is invalid after its first byte.
       fc
         .tuple(fc.nat(2 ** 24 - 1), fc.uint8Array({ maxLength: 300 }))
         .map(([length, rest]) => Buffer.concat([Buffer.from([1, length >> 16, length >> 8, length]), rest])),
@@ -61,7 +63,7 @@ const record = fc
     return Buffer.concat([head, payload]);
   });
 
-test.serial('before TLS: bytes, other protocols, and handshakes that are none', async (t) => {
+test.serial('before TLS: bytes, other protocols, and invalid handshakes', async (t) => {
   t.timeout(patience(60));
   const { host, port } = target.address;
   await attackBytes({ ...target, address: { host, port } }, 100 * TIMES);
@@ -76,12 +78,12 @@ test.serial('before TLS: bytes, other protocols, and handshakes that are none', 
   t.pass();
 });
 
-test.serial('strangers: without a certificate, and with one of another CA', async (t) => {
+test.serial('untrusted clients: without a certificate, and with one of another CA', async (t) => {
   t.timeout(patience(60));
   const { host, port } = target.address;
   const other = certificateOf(stranger);
-  /** What the server says to a request before it ends the connection, and whether it did so in time. */
-  const told = (given: object): Promise<{ bytes: number; late: boolean }> =>
+  /** The bytes that the server sends before it ends the connection, and whether it ended it late. */
+  const answerTo = (given: object): Promise<{ bytes: number; late: boolean }> =>
     new Promise((resolve) => {
       const socket = connect({ host, port, ca: readFileSync(ca.ca), ALPNProtocols: ['h2'], ...given });
       let bytes = 0;
@@ -99,22 +101,22 @@ test.serial('strangers: without a certificate, and with one of another CA', asyn
     });
   for (let i = 0; i < 20 * TIMES; i++) {
     for (const given of [{}, { cert: other.cert, key: other.key }])
-      t.deepEqual(await told(given), { bytes: 0, late: false });
+      t.deepEqual(await answerTo(given), { bytes: 0, late: false });
   }
   await target.alive();
 });
 
-test.serial('a client that it knows: nonsensical messages, bodies, requests and frames', async (t) => {
+test.serial('a trusted client: random messages, bodies, requests and frames', async (t) => {
   t.timeout(patience(120));
-  const tally = await attackMethods(target, 8 * TIMES);
-  t.true((tally.answers['OK'] ?? 0) > 0, JSON.stringify(tally));
+  const counters = await attackMethods(target, 8 * TIMES);
+  t.true((counters.answers['OK'] ?? 0) > 0, JSON.stringify(counters));
   await attackBodies(target, 80 * TIMES);
   await attackRequests(target, 80 * TIMES);
   await attackBytes(target, 80 * TIMES);
   await target.alive();
 });
 
-test.serial('and it ends as ever', async (t) => {
+test.serial('and it shuts down normally', async (t) => {
   await target.alive();
   target.daemon.kill('SIGTERM');
   t.is(await target.daemon.ended, 0, target.daemon.output.slice(-2000));

@@ -1,5 +1,7 @@
-// Garbage at a real controller's gRPC and HTTP: it answers every call in words, lives, and serves as before. The agent's sockets
-// are attacked in test/cluster/garbage.test.ts, for an agent needs a host of its own.
+// Garbage at a real controller's gRPC and HTTP.
+//
+// It answers every call with a readable error, stays up, and serves as before. The agent's sockets are attacked in
+// test/cluster/garbage.test.ts, because an agent needs a host of its own.
 import test from 'ava';
 
 import { startTarget, type ControllerTarget } from './controller-target.js';
@@ -14,21 +16,21 @@ test.before(async () => {
 });
 test.after.always(() => target?.stop());
 test.afterEach((t) => {
-  // A caller's nonsense is no fault of weft's.
+  // Garbage of a caller is no fault of weft.
   t.notRegex(target.daemon.output, /a fault in weft|Z error |\bat .*\.js:\d+/);
 });
 
-test.serial('gRPC: nonsensical messages for every method', async (t) => {
+test.serial('gRPC: random messages for every method', async (t) => {
   t.timeout(patience(90));
-  const tally = await attackMethods(target, 30 * TIMES);
+  const counters = await attackMethods(target, 30 * TIMES);
   t.true(
-    (tally.answers['OK'] ?? 0) > 0 && (tally.answers['INVALID_ARGUMENT'] ?? 0) > 0,
-    JSON.stringify(tally),
+    (counters.answers['OK'] ?? 0) > 0 && (counters.answers['INVALID_ARGUMENT'] ?? 0) > 0,
+    JSON.stringify(counters),
   );
-  t.log(JSON.stringify(tally));
+  t.log(JSON.stringify(counters));
 });
 
-test.serial('gRPC: bodies that are no messages, frames that are none, and no HTTP/2 at all', async (t) => {
+test.serial('gRPC: bodies that are not messages, invalid frames, and no HTTP/2 at all', async (t) => {
   t.timeout(patience(60));
   await attackBodies(target, 150 * TIMES);
   await attackRequests(target, 150 * TIMES);
@@ -38,14 +40,14 @@ test.serial('gRPC: bodies that are no messages, frames that are none, and no HTT
   t.pass();
 });
 
-test.serial('HTTP: methods, paths, headers, half requests, bytes and held connections', async (t) => {
+test.serial('HTTP: methods, paths, headers, partial requests, bytes and held connections', async (t) => {
   t.timeout(patience(60));
   await attackPages(target.http, 150 * TIMES);
   await holdConnections(target.http, 100, SLOW_HTTP, target.alive);
   t.pass();
 });
 
-test.serial('and it ends as ever', async (t) => {
+test.serial('and it shuts down normally', async (t) => {
   await target.alive();
   target.daemon.kill('SIGTERM');
   t.is(await target.daemon.ended, 0, target.daemon.output.slice(-2000));

@@ -1,4 +1,6 @@
-// A key of each kind that weft has in etcd, with a value that is right: what garbage is made of that gets far.
+// A valid key and value of each kind in etcd: seeds for the fuzzer.
+//
+// Garbage made of these gets past the first checks.
 import { IpAddress } from '../../core/address.js';
 import { encodeLease } from '../../store/lease-codec.js';
 import { encodeConfig } from '../../store/network-codec.js';
@@ -14,7 +16,7 @@ import { endpoint, lease, membership, network } from '../kernel/samples.js';
 const ID = '0123456789abcdef';
 const at = '2026-01-01T00:00:00Z';
 
-/** @param name the network that all of it is about; @param node whose the rest is */
+/** @param name the network of all records; @param node the owner of the others */
 export function etcdSamples(name: string, node: string): (readonly [key: string, value: string])[] {
   const own = network(name, 4999, 177, true);
   return [

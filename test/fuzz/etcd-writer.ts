@@ -1,5 +1,7 @@
-// Puts keys into an etcd, and deletes them again: `etcd-writer.js URL put|delete FILE`, where FILE is JSON, a list of
-// [key, value, whether it hangs on a lease]. Started in the network namespace that etcd is in.
+// Puts keys into an etcd, and deletes them again.
+//
+// `etcd-writer.js URL put|delete FILE`, where FILE is JSON, a list of [key, value, whether it is bound to a lease]. Started in
+// the network namespace of etcd.
 import { readFileSync } from 'node:fs';
 
 import { Etcd3 } from 'etcd3';

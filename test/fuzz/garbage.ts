@@ -1,18 +1,20 @@
-// Garbage for every input: text, JSON and bytes of the kinds that break parsers, half of it near to what is allowed; how
-// much of it, and what a clear error is. A fixed budget; WEFT_FUZZ=N for N times as much, WEFT_FUZZ_SEED for the same again.
+// Garbage for every input, its budget, and the check for a clear error.
+//
+// Text, JSON and bytes of the kinds that break parsers, half of it nearly valid. A fixed budget; WEFT_FUZZ=N for N times as
+// much, WEFT_FUZZ_SEED to repeat a run.
 import fc from 'fast-check';
 
 export const TIMES = Number(process.env['WEFT_FUZZ'] ?? 1);
 
 const givenSeed = process.env['WEFT_FUZZ_SEED'];
 if (givenSeed !== undefined) fc.configureGlobal({ seed: Number(givenSeed) });
-/** Of what is sampled rather than asserted; printed by who uses it. */
+/** The seed of what is sampled rather than asserted; the user prints it. */
 export const SEED = Number(givenSeed ?? Date.now() % 2 ** 30);
 
 /** How long a test of this budget may take. */
 export const patience = (seconds: number): number => seconds * 1000 * Math.max(1, TIMES);
 
-/** Words that mean something somewhere, and words that have broken programs. */
+/** Words with a meaning in weft, and words that have broken programs. */
 export const ODD_WORDS = [
   ...['', '0', '-1', '1e309', 'NaN', 'null', 'true', '\0', '\n', '\r\nX: y', '\u202e', '\u001b[31m'],
   ...[
@@ -43,12 +45,12 @@ export const ODD_WORDS = [
   ],
   'x'.repeat(300),
   'é'.repeat(3000),
-  // Text is cut somewhere, and one of the two cuts a character of two halves in the middle.
+  // Text is cut at some point, and one of the two cuts splits a surrogate pair.
   '😀'.repeat(3000),
   `x${'😀'.repeat(3000)}`,
 ];
 
-/** Text as it comes over a wire: no lone halves of a character. */
+/** Text as a connection delivers it: no lone surrogates. */
 export const word = fc.oneof(
   fc.constantFrom(...ODD_WORDS),
   fc.string(),
@@ -130,11 +132,11 @@ export const { value } = fc.letrec<{ value: unknown }>((tie) => ({
   ),
 }));
 
-/** Deeper than calls can be, in less than the largest value that is read. */
+/** Nested deeper than the call stack allows, but shorter than the largest value that is read. */
 const DEEP = 20_000;
 const deep = `${'['.repeat(DEEP)}${']'.repeat(DEEP)}`;
 
-/** Text where JSON is expected: other JSON, half of it, too deep, none. */
+/** Text where JSON is expected: other JSON, truncated, too deep, none. */
 export const text = fc.oneof(
   { weight: 6, arbitrary: value.map((one) => JSON.stringify(one)) },
   { weight: 2, arbitrary: value.map((one) => JSON.stringify(one).slice(0, -1)) },
@@ -144,8 +146,8 @@ export const text = fc.oneof(
 );
 
 /**
- * A record that is right but for one place, which holds something else, is missing, or stands twice as deep. What is near
- * to right gets further than noise.
+ * A record with one spoilt place, which holds another value, is missing, or is nested twice as deep. What is nearly
+ * valid gets further than noise.
  */
 export function spoilt(record: object): fc.Arbitrary<unknown> {
   const places = placesOf(record);
@@ -172,7 +174,7 @@ function replaced(at: unknown, [key, ...rest]: readonly string[], other: unknown
   );
 }
 
-/** Why a text is no error that a person can use; undefined where it is one. */
+/** Why a text is no usable error for people; undefined where it is one. */
 export function unclear(message: string): string | undefined {
   if (message.trim() === '') return 'it says nothing';
   if (/^\s+at .*[:(]\d+|\.[jt]s:\d+/m.test(message)) return 'it has a stack trace';
@@ -182,5 +184,5 @@ export function unclear(message: string): string | undefined {
   return found === null ? undefined : `it speaks of weft’s own inside: ${found[0]}`;
 }
 
-/** Whether something was written into every object of the process. */
+/** Whether a prototype of the process was polluted. */
 export const polluted = (): string[] => Object.keys(Object.prototype);

@@ -1,5 +1,7 @@
-// Attacks on a gRPC server: nonsensical messages for every method, and bytes that are no message, no frame and no HTTP/2. The
-// server must answer each call in time and in words, and serve as before afterwards.
+// Attacks on a gRPC server.
+//
+// Random messages for every method, and bytes that are no message, no frame and no HTTP/2. The server must answer each call in
+// time and with a readable error, and serve as before afterwards.
 import { connect as connectHttp2, constants, type ClientHttp2Session } from 'node:http2';
 import { connect, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
@@ -14,30 +16,30 @@ import { slowness } from '../lab/wait.js';
 import { unclear } from './garbage.js';
 import { fieldsOf, messagesOf, type Method } from './messages.js';
 
-/** A unix socket's path, or HOST:PORT; with certificates what is thrown is thrown within TLS. */
+/** A unix socket's path, or HOST:PORT; with certificates everything is sent within TLS. */
 export type Address = { socket: string } | { host: string; port: number; tls?: Tls };
 
 export interface Target {
   address: Address;
   methods: readonly Method[];
-  /** Texts that mean something there. */
+  /** Texts with a meaning for the server. */
   words: readonly string[];
-  /** By the path of a method: a message without which nothing else is listened to. Half of the calls begin with it. */
+  /** By the path of a method: a required first message. Half of the calls begin with it. */
   openings?: ReadonlyMap<string, Uint8Array>;
-  /** Throws unless the daemon is alive and answers. */
+  /** @throws Error unless the daemon is alive and answers */
   alive: () => Promise<void>;
-  /** Which calls may take as long as they do, such as one that waits for a container to end. */
+  /** Deadline of a single call, in milliseconds; default 10 s. */
   deadlineMs?: number;
 }
 
 export interface Counters {
   calls: number;
-  /** By gRPC's names of codes. */
+  /** Number of answers by gRPC's names of codes. */
   answers: Record<string, number>;
 }
 
 const DEADLINE_MS = 10_000;
-/** How long a stream is listened to. */
+/** How long a stream is read, in milliseconds. */
 const STREAM_MS = 40;
 
 const clientOf = (address: Address): Client =>
@@ -50,7 +52,7 @@ const clientOf = (address: Address): Client =>
 
 const asIs = (bytes: Uint8Array): Buffer => Buffer.from(bytes);
 
-/** What a call came to: undefined where it succeeded. */
+/** The error of a call; undefined where it succeeded. */
 type Answer = Pick<ServiceError, 'code' | 'details'> | undefined;
 
 function unaryCall(client: Client, path: string, body: Uint8Array, deadlineMs: number): Promise<Answer> {
@@ -62,7 +64,7 @@ function unaryCall(client: Client, path: string, body: Uint8Array, deadlineMs: n
   });
 }
 
-/** Several messages, one after the other; a stream that the server does not end is given up after a moment. */
+/** Sends several messages in turn; a stream that the server does not end is cancelled after a moment. */
 function streamCall(client: Client, method: Method, bodies: readonly Uint8Array[]): Promise<Answer> {
   return new Promise((resolve) => {
     const stream = client.makeBidiStreamRequest(method.path, asIs, asIs, new Metadata(), {
@@ -83,20 +85,20 @@ function streamCall(client: Client, method: Method, bodies: readonly Uint8Array[
   });
 }
 
-/** @throws Error for an answer that no caller can use */
+/** @throws Error for an answer that is useless to a caller */
 function judge(answer: Answer): void {
   if (answer === undefined) return;
   const { code, details } = answer;
-  const said = `${status[code]}: ${JSON.stringify(details.slice(0, 500))}`;
-  if ([status.UNKNOWN, status.INTERNAL, status.DEADLINE_EXCEEDED].includes(code)) throw new Error(said);
-  const why = /does not implement/.test(details) ? 'nobody serves it' : unclear(details);
-  if (why !== undefined) throw new Error(`${said}: ${why}`);
+  const text = `${status[code]}: ${JSON.stringify(details.slice(0, 500))}`;
+  if ([status.UNKNOWN, status.INTERNAL, status.DEADLINE_EXCEEDED].includes(code)) throw new Error(text);
+  const why = /does not implement/.test(details) ? 'the method is not served' : unclear(details);
+  if (why !== undefined) throw new Error(`${text}: ${why}`);
 }
 
-/** Every method, `runs` times, with messages of its own fields. */
+/** Calls every method `runs` times, with messages of its own fields. */
 export async function attackMethods(target: Target, runs: number): Promise<Counters> {
   const { address, methods, words, alive, deadlineMs = DEADLINE_MS, openings } = target;
-  const tally: Counters = { calls: 0, answers: {} };
+  const counters: Counters = { calls: 0, answers: {} };
   const client = clientOf(address);
   try {
     for (const method of methods) {
@@ -106,12 +108,12 @@ export async function attackMethods(target: Target, runs: number): Promise<Count
         const answer = streams
           ? await streamCall(client, method, bodies)
           : await unaryCall(client, method.path, bodies[0] ?? new Uint8Array(), deadlineMs);
-        tally.calls++;
+        counters.calls++;
         const name = status[answer?.code ?? status.OK];
-        tally.answers[name] = (tally.answers[name] ?? 0) + 1;
+        counters.answers[name] = (counters.answers[name] ?? 0) + 1;
         try {
           judge(answer);
-          // A connection that fails is a server that does.
+          // A failed connection is a failed server.
           if (answer?.code === status.UNAVAILABLE && /ECONN|dropped|ENOENT/.test(answer.details))
             throw new Error(answer.details);
         } catch (error) {
@@ -131,10 +133,10 @@ export async function attackMethods(target: Target, runs: number): Promise<Count
   } finally {
     client.close();
   }
-  return tally;
+  return counters;
 }
 
-/** Bodies that are no message, in frames that are right. */
+/** Bodies that are no message, in valid frames. */
 export async function attackBodies(target: Target, runs: number): Promise<void> {
   const { address, methods, alive } = target;
   const client = clientOf(address);
@@ -146,7 +148,7 @@ export async function attackBodies(target: Target, runs: number): Promise<void> 
         const answer = streams
           ? await streamCall(client, method, [body])
           : await unaryCall(client, method.path, body, DEADLINE_MS);
-        // What cannot be decoded is INTERNAL, and gRPC's library says so (grpc.io, status codes generated by the library).
+        // A message that cannot be decoded is INTERNAL, by gRPC's library (grpc.io, status codes generated by the library).
         if (answer?.details === 'Error deserializing request') return;
         judge(answer);
       }),
@@ -160,7 +162,7 @@ export async function attackBodies(target: Target, runs: number): Promise<void> 
 
 const PREFACE = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n';
 
-/** One frame of HTTP/2 (RFC 9113 §4.1), whatever it says. */
+/** One frame of HTTP/2 (RFC 9113 §4.1) with any content. */
 const frame = fc
   .tuple(fc.nat(12), fc.nat(255), fc.nat(2 ** 31 - 1), fc.uint8Array({ maxLength: 64 }), fc.boolean())
   .map(([type, flags, stream, payload, lies]) => {
@@ -172,7 +174,7 @@ const frame = fc
     return Buffer.concat([head, payload]);
   });
 
-/** What is written to a socket that should speak HTTP/2. */
+/** Bytes for a socket that expects HTTP/2. */
 const raw = fc.oneof(
   fc.uint8Array({ maxLength: 400 }).map((bytes) => Buffer.from(bytes)),
   fc.constantFrom(
@@ -182,7 +184,7 @@ const raw = fc.oneof(
     Buffer.alloc(70_000),
   ),
   fc.array(frame, { maxLength: 12 }).map((frames) => Buffer.concat([Buffer.from(PREFACE), ...frames])),
-  // The settings that both sides begin with, and then anything.
+  // The initial settings of both sides, and then anything.
   fc
     .array(frame, { minLength: 1, maxLength: 12 })
     .map((frames) =>
@@ -196,7 +198,7 @@ export function openSocket(address: Address): Socket {
   return tls === undefined ? connect(port, host) : connectTls({ host, port, ...tls, ALPNProtocols: ['h2'] });
 }
 
-/** Writes, waits a moment for what comes, and leaves without a word. */
+/** Writes, waits a moment for an answer, and drops the connection. */
 export async function throwBytes(address: Address, bytes: Buffer, lingerMs = 5): Promise<void> {
   const socket = openSocket(address);
   socket.on('error', () => undefined);
@@ -216,7 +218,7 @@ export async function attackBytes({ address, alive }: Target, runs: number): Pro
   await alive();
 }
 
-/** gRPC's own framing (5 bytes, then the message), and what a gzip may hide. */
+/** gRPC's own framing (5 bytes, then the message), also with gzip content. */
 const framed = (flag: number, length: number, payload: Uint8Array): Buffer => {
   const head = Buffer.alloc(5);
   head.writeUInt8(flag, 0);
@@ -237,7 +239,7 @@ const grpcBody = fc.oneof(
 );
 const header = fc.string({ unit: fc.constantFrom(...Array.from('abc019 /+;:%=~\u0000é')), maxLength: 30 });
 
-/** Requests of HTTP/2 that no gRPC client would send. */
+/** HTTP/2 requests that no gRPC client would send. */
 export async function attackRequests({ address, methods, alive }: Target, runs: number): Promise<void> {
   const authority = 'socket' in address ? 'localhost' : `${address.host}:${address.port}`;
   const scheme = 'tls' in address ? 'https' : 'http';

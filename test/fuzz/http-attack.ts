@@ -1,5 +1,7 @@
-// Attacks on an HTTP/1.1 server: methods, paths and headers that make no sense, half requests, bytes, and connections that are
-// held. What is a request is answered, whatever it says; the rest is refused or cut; and the server serves on meanwhile.
+// Attacks on an HTTP/1.1 server.
+//
+// Invalid methods, paths and headers, partial requests, bytes, and connections that are held open. Every complete request is
+// answered, the rest is refused or cut, and the server goes on serving meanwhile.
 import type { Socket } from 'node:net';
 
 import fc from 'fast-check';
@@ -10,7 +12,7 @@ import { openSocket, throwBytes, type Address } from './grpc-attack.js';
 
 const ANSWER_MS = 8000;
 
-/** What comes back until the server or the time ends it. */
+/** The answer, until the server or the timeout ends it. */
 async function exchange(address: Address, bytes: Buffer, withinMs: number): Promise<string> {
   const socket = openSocket(address);
   let got = '';
@@ -24,7 +26,7 @@ async function exchange(address: Address, bytes: Buffer, withinMs: number): Prom
   return got;
 }
 
-/** The answer to a request that is whole and right, with its status. @throws Error where there is none in time */
+/** The answer to a valid request, with its status. @throws Error where none comes in time */
 export async function ask(address: Address, path: string, withinMs = ANSWER_MS): Promise<string> {
   const request = `GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`;
   const answer = await exchange(address, Buffer.from(request), withinMs);
@@ -46,7 +48,7 @@ const PATHS = [
   'http://x/metrics',
 ];
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'OPTIONS', 'CONNECT', 'TRACE', 'PRI', 'get', 'DANCE', ''];
-/** Of one line, as bytes: what breaks the line is raw bytes' business. */
+/** One line, as bytes; line breaks are left to the raw bytes. */
 const oneLine = word.map((text) => text.replaceAll(/[\r\n\0]/g, ''));
 const headerLine = fc.oneof(
   fc.tuple(oneLine, oneLine).map(([name, given]) => `${name}: ${given}`),
@@ -88,17 +90,17 @@ const request = fc
     return half === null ? whole : whole.subarray(0, half);
   });
 
-/** @throws Error for an answer that is a fault of the server's own */
+/** @throws Error for an answer that shows a fault of the server */
 function judge(answer: string): void {
   const code = /^HTTP\/1\.1 (\d{3})/.exec(answer)?.[1];
   if (code === '500') throw new Error(`it answers 500: ${answer.slice(0, 500)}`);
-  const [, said = ''] = answer.split('\r\n\r\n');
-  if (code === undefined || said === '' || code === '200') return;
-  const why = unclear(said);
-  if (why !== undefined) throw new Error(`${why}: ${said.slice(0, 500)}`);
+  const [, body = ''] = answer.split('\r\n\r\n');
+  if (code === undefined || body === '' || code === '200') return;
+  const why = unclear(body);
+  if (why !== undefined) throw new Error(`${why}: ${body.slice(0, 500)}`);
 }
 
-/** Requests and half requests; nobody waits long for what is not whole. */
+/** Sends requests and partial requests; does not wait long for an answer to a partial one. */
 export async function attackHttp(address: Address, runs: number): Promise<void> {
   const lookMs = 60;
   await fc.assert(
@@ -111,7 +113,7 @@ export async function attackHttp(address: Address, runs: number): Promise<void> 
   );
 }
 
-/** So many connections that say half a word, and then a letter now and then; `meanwhile` must go through all the same. */
+/** Holds so many connections with a partial request, a byte now and then; `meanwhile` must succeed all the same. */
 export async function holdConnections(
   address: Address,
   count: number,
@@ -136,7 +138,7 @@ export async function holdConnections(
 
 export const SLOW_HTTP = 'GET /metrics HTTP/1.1\r\nX-Slow: ';
 
-/** All of it, and the server's own pages before, meanwhile and after. @throws Error that says what went wrong */
+/** Runs all attacks, and gets the server's own pages before, during and after. @throws Error with the first failure */
 export async function attackPages(address: Address, runs: number): Promise<void> {
   const serves = async (): Promise<void> => {
     if (!(await ask(address, '/healthz')).includes('200 OK')) throw new Error('/healthz is not 200');

@@ -1,5 +1,6 @@
-// `attackPages` as a program, to be run in the network namespace that the server listens in. Says nothing and ends with 0, or
-// with what went wrong.
+// `attackPages` as a program, for the network namespace of the server.
+//
+// Prints nothing and exits with 0, or prints the failure.
 import { attackPages } from './http-attack.js';
 
 const [host = '', port = '', runs = ''] = process.argv.slice(2);

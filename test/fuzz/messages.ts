@@ -1,15 +1,17 @@
-// Well-formed but nonsensical messages for any method of any service. Which fields a request has is found out by asking its
-// own decoder, so that a new field or method is attacked without a word said here.
+// Well-formed random messages for any method of any service.
+//
+// The fields of a request are found by probing its own decoder, so that new fields and methods are attacked without a change
+// here.
 import { BinaryWriter } from '@bufbuild/protobuf/wire';
 import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js';
 import fc from 'fast-check';
 
 import { value, word } from './garbage.js';
 
-/** Any method, as bytes in and an unknown message out. */
+/** Any method: takes bytes, returns an unknown message. */
 export type Method = MethodDefinition<unknown, unknown>;
 
-/** The methods of every service that a generated module has. */
+/** The methods of every service in a generated module. */
 export function methodsOf(...modules: readonly object[]): Method[] {
   const services = modules.flatMap((module) =>
     Object.entries(module).flatMap(([name, what]: [string, unknown]) =>
@@ -26,11 +28,11 @@ type Field = { number: number; name: string } & (
 );
 
 type Decode = (bytes: Buffer) => unknown;
-/** Puts the bytes of an inner message where the request has it. */
+/** Wraps the bytes of an inner message in its request. */
 type Wrap = (bytes: Uint8Array) => Uint8Array;
 
 const HIGHEST_FIELD = 40;
-/** Messages may hold themselves. */
+/** Limits recursive messages. */
 const DEEPEST = 5;
 
 /** Wire types of protobuf: https://protobuf.dev/programming-guides/encoding/#structure */
@@ -43,7 +45,7 @@ const numeric = (number: number, given: number): Uint8Array =>
 const lengthed = (number: number, bytes: Uint8Array): Uint8Array =>
   tagged(number, WIRE.length).bytes(bytes).finish();
 
-/** A text, and no message: its first byte promises a field that does not come. */
+/** A text that is no message: its first byte announces a field that does not follow. */
 const PROBE = Buffer.from('a');
 
 export function fieldsOf(decode: Decode, wrap: Wrap = (bytes) => bytes, depth = 0): Field[] {
@@ -77,8 +79,8 @@ const numbers = fc.oneof(
 );
 
 /**
- * Messages of these fields: each is there once, more often, or not at all, and now and then one that nobody knows.
- * @param words what else a text may be, such as the name of something that is there
+ * Messages of these fields: each occurs once, repeatedly, or not at all, sometimes with an unknown field.
+ * @param words further texts, such as the name of an existing object
  */
 export function messagesOf(fields: readonly Field[], words: readonly string[]): fc.Arbitrary<Uint8Array> {
   const texts = fc.oneof(

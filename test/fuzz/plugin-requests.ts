@@ -1,12 +1,18 @@
-// A request of each method of Docker's plugin socket that is right, or nearly: what garbage is made of that gets far.
+// Docker plugin requests that are valid, or nearly so: seeds for the fuzzer.
+//
+// One of each method; garbage made of these gets past the first checks.
 
-/** Options of a network that Docker need not name. */
+/** Optional settings of a network in Docker's requests. */
 export const NAMED = { 'com.docker.network.generic': { 'weft.network': 'dock' } };
 /** Docker's ids are 64 hexadecimal digits. */
 export const idOf = (n: number): string => n.toString(16).padStart(64, 'd');
 
-/** Requests that would be carried out, each after those that it needs; what is given back stands behind it. */
-export const PLUGIN_REQUESTS: readonly { method: string; body: Record<string, unknown>; undo?: string }[] = [
+/** Requests that would succeed, each after those that it needs; `rollback` is the method that reverts it. */
+export const PLUGIN_REQUESTS: readonly {
+  method: string;
+  body: Record<string, unknown>;
+  rollback?: string;
+}[] = [
   { method: 'Plugin.Activate', body: {} },
   { method: 'NetworkDriver.GetCapabilities', body: {} },
   { method: 'NetworkDriver.GwAllocCheck', body: { Options: {} } },
@@ -25,12 +31,12 @@ export const PLUGIN_REQUESTS: readonly { method: string; body: Record<string, un
       Options: { 'weft.network': 'dock2' },
       V6: false,
     },
-    undo: 'IpamDriver.ReleasePool',
+    rollback: 'IpamDriver.ReleasePool',
   },
   {
     method: 'IpamDriver.RequestAddress',
     body: { PoolID: 'POOL', Address: '', Options: { 'com.docker.network.endpoint.macaddress': '' } },
-    undo: 'IpamDriver.ReleaseAddress',
+    rollback: 'IpamDriver.ReleaseAddress',
   },
   {
     method: 'NetworkDriver.CreateNetwork',
@@ -49,7 +55,7 @@ export const PLUGIN_REQUESTS: readonly { method: string; body: Record<string, un
         },
       ],
     },
-    undo: 'NetworkDriver.DeleteNetwork',
+    rollback: 'NetworkDriver.DeleteNetwork',
   },
   {
     method: 'NetworkDriver.CreateEndpoint',
@@ -63,13 +69,13 @@ export const PLUGIN_REQUESTS: readonly { method: string; body: Record<string, un
         'com.docker.network.endpoint.exposedports': [{ Proto: 6, Port: 80 }],
       },
     },
-    undo: 'NetworkDriver.DeleteEndpoint',
+    rollback: 'NetworkDriver.DeleteEndpoint',
   },
   { method: 'NetworkDriver.EndpointOperInfo', body: { NetworkID: idOf(1), EndpointID: idOf(11) } },
   {
     method: 'NetworkDriver.Join',
     body: { NetworkID: idOf(1), EndpointID: idOf(11), SandboxKey: '/run/netns/none', Options: {} },
-    undo: 'NetworkDriver.Leave',
+    rollback: 'NetworkDriver.Leave',
   },
   {
     method: 'NetworkDriver.ProgramExternalConnectivity',
@@ -77,7 +83,7 @@ export const PLUGIN_REQUESTS: readonly { method: string; body: Record<string, un
       ...{ NetworkID: idOf(1), EndpointID: idOf(11) },
       Options: { 'com.docker.network.portmap': [{ Proto: 6, Port: 80, HostPort: 8080, HostPortEnd: 8080 }] },
     },
-    undo: 'NetworkDriver.RevokeExternalConnectivity',
+    rollback: 'NetworkDriver.RevokeExternalConnectivity',
   },
   { method: 'NetworkDriver.RevokeExternalConnectivity', body: { NetworkID: idOf(1), EndpointID: idOf(11) } },
   { method: 'NetworkDriver.Leave', body: { NetworkID: idOf(1), EndpointID: idOf(11) } },

@@ -1,4 +1,6 @@
-// Garbage in what the Docker plugin remembers: each file is read, or put aside with the reason, and what was read can be used.
+// Garbage in the Docker plugin's state files.
+//
+// Each file is read, or put aside with the reason, and what was read can be used.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -41,7 +43,7 @@ const SAMPLES = {
   },
 };
 
-test('pools, networks and endpoints of Docker’s', (t) => {
+test('Docker’s pools, networks and endpoints', (t) => {
   t.timeout(patience(60));
   const root = mkdtempSync(join(tmpdir(), 'weft-fuzz-'));
   t.teardown(() => rmSync(root, { recursive: true, force: true }));
@@ -71,7 +73,7 @@ test('pools, networks and endpoints of Docker’s', (t) => {
           torn.length,
         1,
       );
-      // One file that cannot be used would refuse every request of Docker's for a pool or an address.
+      // One unusable file would make every request of Docker's for a pool or an address fail.
       for (const { subnet, hostSubnet, within } of memory.pools.list())
         for (const prefix of [subnet, hostSubnet, within ?? subnet])
           t.true(IpNetwork.parse(prefix).toString() !== '');

@@ -1,4 +1,6 @@
-// Garbage as keys and values in etcd: each is a record, none of weft's, or unreadable with a reason that a person can use.
+// Garbage as keys and values in etcd.
+//
+// Each is a record, none of weft's, or unreadable with a reason that people can use.
 import test from 'ava';
 import fc from 'fast-check';
 
@@ -39,7 +41,7 @@ const key = fc.oneof(
     .map((parts) => parts.join('/')),
 );
 
-test('values and keys in etcd: each is a record, none, or unreadable with a reason', (t) => {
+test('any key and value in etcd is a record, none of weft’s, or unreadable with a reason', (t) => {
   t.timeout(patience(60));
   const keys = new Keys('/weft');
   for (const [name, written] of SAMPLES) {

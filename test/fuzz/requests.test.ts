@@ -1,4 +1,6 @@
-// Garbage in the words of requests, as the services' parsers take them: a request, or an error that says what is wrong with it.
+// Garbage in the text fields of requests, as the services parse them.
+//
+// Each parses to a request, or to an error that names what is wrong.
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 

@@ -1,5 +1,6 @@
-// Garbage as YAML files, environment and flags of both daemons: a setting, or an error that names the file, the variable or the
-// flag, in one line and the next step in another.
+// Garbage as YAML files, environment and flags of both daemons.
+//
+// Each is a setting, or an error that names the file, the variable or the flag in one line and the next step in another.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -93,7 +94,7 @@ const ODD_YAML = [
   ],
 ];
 
-/** What takes a parser long, or breaks it: each is tried, and not by chance again and again. */
+/** Slow or breaking input for a parser: each is tried once, not repeatedly by chance. */
 const HEAVY_YAML = [
   ...[
     bomb(9),
@@ -120,7 +121,7 @@ const yaml = fc.oneof(
   { weight: 1, arbitrary: value.map((given) => stringify(given)) },
 );
 
-/** Loads, and reads the files that are named as a daemon would. */
+/** Loads settings and reads the files that they name, as a daemon would. */
 function load(argv: readonly string[], env: Record<string, string>): void {
   for (const loaded of [loadSettings(agentProgram, argv, env), loadSettings(controllerProgram, argv, env)]) {
     if (loaded.kind === 'help') continue;
@@ -129,7 +130,7 @@ function load(argv: readonly string[], env: Record<string, string>): void {
   }
 }
 
-/** @param names what of it the error may name */
+/** @param names what the error may name */
 function judged(t: ExecutionContext, names: readonly string[], load: () => void): void {
   try {
     load();
@@ -157,12 +158,12 @@ test('YAML files: settings, or an error that names the file and the place', (t) 
   fc.assert(
     fc.property(yaml, (written) => {
       writeFileSync(path, written);
-      // What only the other settings miss is told by their names.
+      // Settings that only the other daemon lacks are reported by their names.
       judged(t, [path, 'etcd', 'tls', '--'], () => load(['--config', path], { WEFT_ETCD: '' }));
     }),
     { numRuns: 2000 * TIMES, includeErrorInReport: true },
   );
-  // Also with something behind it, which ends whatever was begun.
+  // Also with a suffix that ends an unfinished construct.
   for (const written of [...ODD_YAML, ...HEAVY_YAML].flatMap((one) => [one, `${one}\nnonsense: 1\n`])) {
     writeFileSync(path, written);
     judged(t, [path, 'etcd'], () => load(['--config', path], {}));
@@ -179,7 +180,7 @@ test('environment and flags: settings, or an error that names them', (t) => {
   );
   fc.assert(
     fc.property(fc.array(variable, { minLength: 1, maxLength: 3 }), (variables) => {
-      // A file that a variable names may be there, and wrong.
+      // A file that a variable names may exist and be invalid.
       const files = variables.flatMap(([name, given]) => (name === 'WEFT_CONFIG' ? [given] : []));
       judged(t, ['environment WEFT_', 'etcd', 'TLS', ...files], () =>
         load([], Object.fromEntries(variables)),
@@ -201,13 +202,13 @@ test('environment and flags: settings, or an error that names them', (t) => {
   t.pass();
 });
 
-test('a daemon that is started with garbage ends with 2 and two lines', async (t) => {
+test('a daemon started with garbage ends with status 2 and two lines', async (t) => {
   t.timeout(patience(90));
   const path = join(folder(t), 'weft.yaml');
   const odd = fc.constantFrom(...[...ODD_YAML, ...HEAVY_YAML].filter((written) => /\S/.test(written)));
   await fc.assert(
     fc.asyncProperty(fc.constantFrom('agent', 'controller'), odd, async (daemon, written) => {
-      // Whatever the file says, this key is not known: the daemon never starts.
+      // This key is unknown, whatever the file holds: the daemon never starts.
       writeFileSync(path, `${written}\nnonsense: 1\n`);
       const { code, stderr } = await exec([WEFT, daemon, '--config', path]);
       t.is(code, 2, `${JSON.stringify(written.slice(0, 200))}\n${stderr}`);

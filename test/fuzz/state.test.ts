@@ -1,5 +1,7 @@
-// Garbage in the state directory: each file is read, or put aside with the reason, and what was read can be used. Files that
-// are right but for one place get further than noise.
+// Garbage in the state directory.
+//
+// Each file is read, or put aside with the reason, and what was read can be used. Files with one spoilt place get further than
+// noise.
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -45,7 +47,7 @@ const SAMPLES = {
     }),
   ),
   reservation: { id: ID, network: 'blue', ip: '10.100.1.5/24', createdAt: '2026-01-01T00:00:00.000Z' },
-  wire: {
+  attachment: {
     ...{
       id: ID,
       name: 'c1',
@@ -102,7 +104,7 @@ const like = (...samples: readonly object[]): fc.Arbitrary<string> =>
     { weight: 1, arbitrary: text },
   );
 
-/** A folder for each run. */
+/** Runs with a fresh folder. */
 function folders(t: ExecutionContext): (work: (folder: string) => void) => void {
   const root = mkdtempSync(join(tmpdir(), 'weft-fuzz-'));
   t.teardown(() => rmSync(root, { recursive: true, force: true }));
@@ -122,7 +124,7 @@ function write(folder: string, file: string, written: string): string {
   return path;
 }
 
-/** One file was written: it was read, or it is aside with a reason. */
+/** One file was written: it is either read, or put aside with a reason. */
 function readOrAside(
   t: ExecutionContext,
   read: number,
@@ -157,7 +159,7 @@ test('networks, endpoints, reservations and the instance', (t) => {
         readOrAside(t, loaded.networks.length, aside('network'));
         readOrAside(t, loaded.endpoints.length, aside('endpoint'));
         readOrAside(t, loaded.reservations.length, aside('reservation'));
-        // What the agent does with them before etcd or the kernel is asked.
+        // As the agent uses them before it asks etcd or the kernel.
         for (const saved of loaded.networks) {
           const member = { ...onBlue, ...saved };
           compileNetwork(member);
@@ -168,7 +170,7 @@ test('networks, endpoints, reservations and the instance', (t) => {
           compileEndpoint(onBlue, one);
           t.is(one.id, ID);
         }
-        // And it is the same again once it was written anew.
+        // And it is unchanged after a rewrite.
         const state = new State(folder);
         for (const one of loaded.endpoints) state.saveEndpoint(one);
         for (const one of loaded.networks) state.saveNetwork(one);
@@ -182,13 +184,13 @@ test('networks, endpoints, reservations and the instance', (t) => {
   t.deepEqual(polluted(), []);
 });
 
-test('pipework attachments and what was prepared for them', (t) => {
+test('pipework attachments and their host interfaces', (t) => {
   t.timeout(patience(60));
   const inFolder = folders(t);
   fc.assert(
     fc.property(
-      like(SAMPLES.wire),
-      like(SAMPLES.place, SAMPLES.wire.place),
+      like(SAMPLES.attachment),
+      like(SAMPLES.place, SAMPLES.attachment.place),
       (ofAttachment, ofHostInterface) =>
         inFolder((folder) => {
           write(folder, `wires/${ID}.json`, ofAttachment);
@@ -237,7 +239,7 @@ test('containers', (t) => {
   );
 });
 
-test('what links of the host had: read, or a refusal that names the file and leaves it', (t) => {
+test('loans of host links: read, or refused with the file’s name and kept', (t) => {
   t.timeout(patience(60));
   const inFolder = folders(t);
   fc.assert(
@@ -259,7 +261,7 @@ test('what links of the host had: read, or a refusal that names the file and lea
   );
 });
 
-test('notes of what a resolv.conf was: carried out, or put aside with a line of log', (t) => {
+test('notes of a saved resolv.conf: carried out, or put aside with a line of log', (t) => {
   t.timeout(patience(60));
   const inFolder = folders(t);
   const OWN = SAMPLES.resolvConf.written;
@@ -276,7 +278,7 @@ test('notes of what a resolv.conf was: carried out, or put aside with a line of 
         new NetnsResolvConf({ stateDir: join(folder, 'state'), log, folder: join(folder, 'netns') }).keepOnly(
           [],
         );
-        // The note is dealt with: the next start finds none, and nothing was lost.
+        // The note is handled: the next start finds none, and nothing was lost.
         t.false(existsSync(note));
         if (existsSync(`${note}.torn`)) {
           t.is(readFileSync(file, 'utf8'), OWN);

@@ -1,4 +1,6 @@
-// weft on the hosts of a lab: controller, agents and the command line, started and asked as a user would.
+// weft on the hosts of a lab: controller, agents and the command line.
+//
+// Started and called as a user would.
 import { join } from 'node:path';
 
 import { exec, must, type ExecOptions, type Outcome } from './exec.js';
@@ -7,7 +9,7 @@ import type { LabProcess } from './process.js';
 import { reaches } from './traffic.js';
 import { until } from './wait.js';
 
-/** The infrastructure host: etcd and the controller. */
+/** The host of etcd and the controller. */
 export const INFRA = 'infra';
 export const INFRA_IP = '192.0.2.2';
 export const ETCD = `http://${INFRA_IP}:2379`;
@@ -36,9 +38,9 @@ export const bare = (address: string): string => address.split('/')[0] ?? '';
 export class Cluster {
   readonly #places = new Map<string, Namespace>();
   readonly #processes = new Map<string, LabProcess>();
-  /** By host: where its agent finds Docker. */
+  /** By host: its Docker socket, for the agent. */
   readonly #engines = new Map<string, readonly string[]>();
-  /** Where the agents look for etcd. */
+  /** The etcd endpoints of the agents. */
   etcd = ETCD;
 
   private constructor(readonly lab: Lab) {
@@ -84,7 +86,7 @@ export class Cluster {
     await this.#place(name).remove();
   }
 
-  /** A shell command on a host or in a container; answers what it printed. */
+  /** Runs a shell command on a host or in a container; returns what it printed. */
   sh(where: string, command: string, options?: ExecOptions): Promise<string> {
     return this.#place(where).must(['sh', '-c', command], options);
   }
@@ -97,7 +99,7 @@ export class Cluster {
     return reaches(this.#place(from), ip);
   }
 
-  /** From now on this host is entered as Docker's processes on it are, and its agent is started with these flags. */
+  /** From now on this host is entered as its Docker processes are, and its agent starts with these flags. */
   dockerHost(name: string, place: Namespace, agentFlags: readonly string[]): void {
     this.#places.set(name, place);
     this.#engines.set(name, agentFlags);
@@ -149,7 +151,7 @@ export class Cluster {
     ];
   }
 
-  /** The agents of several hosts at once; they are ready then. */
+  /** Starts the agents of several hosts at once, and waits until they are ready. */
   async startAgents(hosts: readonly string[], flags: readonly string[] = []): Promise<void> {
     const one = async (host: string): Promise<void> => {
       const started = this.spawn(`agent-${host}`, host, [WEFT, 'agent', ...this.agentFlags(host), ...flags]);
@@ -162,7 +164,7 @@ export class Cluster {
     await Promise.all(hosts.map(one));
   }
 
-  /** An etcd of its own on the infrastructure host, on the data that it had. */
+  /** Starts a separate etcd on the infrastructure host, on its previous data. */
   async startEtcd(): Promise<LabProcess> {
     const peer = 'http://127.0.0.1:2380';
     const urls = [
@@ -189,20 +191,20 @@ export class Cluster {
     return started;
   }
 
-  /** Waits for a line of the log that this process wrote since its last start. */
+  /** Waits for a text in the log that this process has written since its last start. */
   async says(of: LabProcess, text: string): Promise<void> {
-    const said = (): string => of.log().slice(of.log().lastIndexOf('$ '));
-    await until(`${of.name} says "${text}"`, () => said().includes(text), { context: () => of.tail() });
+    const logged = (): string => of.log().slice(of.log().lastIndexOf('$ '));
+    await until(`${of.name} logs "${text}"`, () => logged().includes(text), { context: () => of.tail() });
   }
 
   until: Lab['until'] = (what, probe, options) => this.lab.until(what, probe, options);
 
-  /** The command line, asked on a host. */
+  /** Runs the command line on a host. */
   weft(host: string, ...args: string[]): Promise<Outcome> {
     return exec(this.#place(host).inside([WEFT, ...args]), { env: this.environment(host) });
   }
 
-  /** As `weft`, and it must succeed; answers its JSON. */
+  /** As `weft`; returns its JSON. @throws Error where it fails */
   async json<T>(host: string, ...args: string[]): Promise<T> {
     const out = await must(this.#place(host).inside([WEFT, ...args, '-o', 'json']), {
       env: this.environment(host),
@@ -222,7 +224,7 @@ export class Cluster {
     return this.etcdctlIn('', ...args);
   }
 
-  /** As `etcdctl`, with something to read: a transaction. */
+  /** As `etcdctl`, with standard input: for a transaction. */
   etcdctlIn(input: string, ...args: string[]): Promise<string> {
     const env = { ETCDCTL_API: '3' };
     return this.lab.infra.must(['etcdctl', '--endpoints', ETCD, ...args], { env, input });

@@ -1,4 +1,4 @@
-// Commands that weft runs as containers, asked for and looked at as a user does, on the hosts of a lab.
+// `weft run` on the hosts of a lab: starts and inspects containers as a user does.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -22,7 +22,7 @@ export interface ContainerJson {
 
 export type RunJson = EndpointJson & { container: ContainerJson };
 
-/** @param lab asked for at each call: a test makes it before its first one */
+/** @param lab is read at each call, because a test file creates it before its first test */
 export function containerCalls(lab: () => Cluster) {
   const weft = (...args: string[]): Promise<Outcome> => lab().weft('h1', ...args);
   const detached = async (host: string, options: string[], ...command: string[]): Promise<RunJson> => {
@@ -55,7 +55,7 @@ export function containerCalls(lab: () => Cluster) {
     t.like(JSON.parse(stdout), { error: { code } });
   }
 
-  /** No container, no endpoint but those named, no file of a run, no link. */
+  /** Waits until no container, endpoint, file of a run or link exists. */
   async function nothingLeft(t: ExecutionContext): Promise<void> {
     await lab().until('nothing is left', async () => {
       if ((await all()).length > 0 || folders().length > 0) return false;
@@ -68,7 +68,7 @@ export function containerCalls(lab: () => Cluster) {
   return { weft, detached, all, one, recordPath, refused, nothingLeft };
 }
 
-/** Empty where it is gone; the mounts of a process that is over cannot be read either. */
+/** Empty where it is absent; the mounts of a process that has ended cannot be read either. */
 export function readText(path: string): string {
   try {
     return readFileSync(path, 'utf8');

@@ -1,8 +1,8 @@
-// Real Docker hosts in a lab: a host with a dockerd of its own, in mount and UTS namespaces of its own, so that /run, /etc/docker
-// and the plugin sockets are its own, too. Everything is below the run's folder or in the host's namespaces, containers are in
-// cgroups that carry the run's name, and all of it goes with the run, however that ends.
+// Docker hosts in a lab, each with a dockerd of its own.
 //
-// Entered with nsenter, for `ip netns exec` mounts a /sys of its own, in which the cgroups are missing.
+// The mount and UTS namespaces are the host's own, so that /run, /etc/docker and the plugin sockets are, too. All files are in
+// the run's folder or in the host's namespaces, containers are in cgroups named after the run, and everything ends with the run,
+// however that ends. Entered with nsenter, because `ip netns exec` mounts a /sys of its own that lacks the cgroups.
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -12,10 +12,10 @@ import { Host, type Lab } from './lab.js';
 import type { LabProcess } from './process.js';
 import { until } from './wait.js';
 
-/** Debian's own client, which speaks as its engine does; another one may come first in PATH. */
+/** Debian's own client, which matches its engine; another one may come first in PATH. */
 const CLIENT = existsSync('/usr/bin/docker') ? '/usr/bin/docker' : 'docker';
 export const IMAGE = 'busybox';
-/** Where the agent serves Docker, inside the host. */
+/** The plugin socket, inside the host. */
 export const PLUGIN_SOCKET = '/run/docker/plugins/weft.sock';
 
 /** A host of the lab, entered as the processes on it see it: with its own /run. */
@@ -37,7 +37,7 @@ export class DockerHost extends Host {
     return join(this.lab.folder, this.name);
   }
 
-  /** Where its engine listens, on the machine. */
+  /** Its engine's socket, on the machine. */
   get engine(): string {
     return join(this.#folder, 'docker.sock');
   }
@@ -56,15 +56,15 @@ export class DockerHost extends Host {
     const ready = join(folder, 'ready');
     for (const part of ['docker-data', 'docker-run', 'docker-etc', 'docker-var'])
       mkdirSync(join(folder, part), { recursive: true });
-    // On a tmpfs overlay2 works whatever the machine's disk is; it goes with the namespace.
+    // On a tmpfs overlay2 works with any disk; it ends with the namespace.
     const script = [
       `hostname ${this.namespace}`,
       `mount -t tmpfs weft-docker ${folder}/docker-data`,
-      // The machine's own, which Docker would still find in the list of mounts.
+      // The machine's own mount, which Docker would still find in the list of mounts.
       '{ while umount -R -l /run/netns 2>/dev/null; do :; done; }',
-      // Shared, as systemd has it: containers can be given what is mounted there later.
+      // Shared, as under systemd: later mounts reach the containers.
       `mount --bind ${folder}/docker-run /run && mount --make-rshared /run`,
-      // State of whatever runs here in a container: /var/lib/weft is this host's.
+      // State of a weft that runs here in a container: /var/lib/weft is this host's.
       `mount --bind ${folder}/docker-var /var/lib`,
       'mkdir -p /run/docker/plugins /run/lock /etc/docker',
       `mount --bind ${folder}/docker-etc /etc/docker`,
@@ -85,14 +85,14 @@ export class DockerHost extends Host {
 
   async startDocker(): Promise<void> {
     const folder = this.#folder;
-    // Of an engine that was killed: it would wait for a process that has that number now.
+    // Left by a killed engine: the next one would wait for the process that has this pid now.
     for (const left of ['dockerd.pid', 'docker-run/docker/containerd/containerd.pid'])
       rmSync(join(folder, left), { force: true });
     this.#dockerd = this.spawn(`dockerd${++this.#starts}`, [
       'dockerd',
       ...['--data-root', join(folder, 'docker-data'), '--exec-root', '/run/docker'],
       ...['--pidfile', join(folder, 'dockerd.pid'), '-H', `unix://${this.engine}`],
-      // Where everybody on the host looks for it.
+      // The default path of the engine's socket.
       ...['-H', 'unix:///run/docker.sock'],
       ...['--cgroup-parent', `/${this.namespace}`, '--storage-driver', 'overlay2'],
       ...this.options,
@@ -117,7 +117,7 @@ export class DockerHost extends Host {
     return exec([CLIENT, '-H', `unix://${this.engine}`, ...args], { timeoutMs: 90_000 });
   }
 
-  /** As `docker`, and it must succeed; answers what it printed. */
+  /** As `docker`; returns what it printed. @throws Error where it fails */
   async ask(...args: string[]): Promise<string> {
     const { code, stdout, stderr } = await this.docker(...args);
     if (code !== 0)
@@ -136,7 +136,7 @@ export class DockerHost extends Host {
     return this.docker('exec', container, 'sh', '-c', command);
   }
 
-  /** Asks the plugin as Docker does: raw HTTP. */
+  /** Sends the plugin a request as Docker does: raw HTTP. */
   async plugin(
     method: string,
     body: object | string = '',
@@ -187,7 +187,7 @@ export async function dockerHosts(
   );
 }
 
-/** An image of nothing but busybox. */
+/** An image with busybox alone. */
 export async function makeImage(lab: Lab): Promise<string> {
   const root = join(lab.folder, 'image');
   const tar = join(lab.folder, 'image.tar');

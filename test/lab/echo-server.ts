@@ -1,5 +1,7 @@
-// What stands for a service in a container: answers every HTTP request and every datagram with the address it came from,
-// and keeps what asks for /hold open, with a line each time something is sent.
+// A service in a container, which echoes the client's address.
+//
+// Answers every HTTP request and every datagram with the address it came from, and holds a request for /hold open, with a line
+// each time something is sent.
 import { createSocket } from 'node:dgram';
 import { createServer } from 'node:http';
 
@@ -10,7 +12,7 @@ const plain = (address: string | undefined): string => (address ?? '').replace(/
 const server = createServer((request, response) => {
   response.end(`${plain(request.socket.remoteAddress)}\n`);
 });
-// Everything that is not HTTP is sent back as it came: a connection that stays.
+// Everything that is not HTTP is echoed: a connection that stays open.
 server.on('clientError', (_error, socket) => socket.destroy());
 server.keepAliveTimeout = 600_000;
 server.listen(Number(tcp), '::', () => {

@@ -1,10 +1,12 @@
-// Running programs for tests: with a deadline, with all they said, and with an error that shows it.
+// Runs programs for tests, with a deadline.
+//
+// Returns all their output, and fails with an error that shows it.
 import { spawn } from 'node:child_process';
 
 import { slowness } from './wait.js';
 
 export interface Outcome {
-  /** 128 + the signal's number where a signal ended it, as a shell has it. */
+  /** 128 + the signal's number where a signal ended it, as in a shell. */
   code: number;
   stdout: string;
   stderr: string;
@@ -14,11 +16,11 @@ export interface Outcome {
 export interface ExecOptions {
   env?: Record<string, string>;
   input?: string;
-  /** Default 30 s, times `slowness`; then it is killed and that is an error. */
+  /** Default 30 s, times `slowness`; then it is killed, which is an error. */
   timeoutMs?: number;
 }
 
-/** Without npm's folder of programs, where an `nft` of another trade lives. */
+/** PATH without npm's folder of programs, which has an unrelated `nft`. */
 export const environment = (extra: Record<string, string> = {}): NodeJS.ProcessEnv => ({
   ...process.env,
   PATH: (process.env['PATH'] ?? '')
@@ -70,7 +72,7 @@ export function exec(argv: readonly string[], options: ExecOptions = {}): Promis
   });
 }
 
-/** As `exec`, and answers what it printed. @throws Error where it fails, with what it said */
+/** As `exec`; returns what it printed. @throws Error where it fails, with its output */
 export async function must(argv: readonly string[], options: ExecOptions = {}): Promise<string> {
   const { code, stdout, stderr } = await exec(argv, options);
   if (code !== 0) throw new Error(`${shown(argv)}: exit ${code}\n${stdout}${stderr}`);
@@ -80,7 +82,7 @@ export async function must(argv: readonly string[], options: ExecOptions = {}): 
 export const shown = (argv: readonly string[]): string =>
   argv.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word}'`)).join(' ');
 
-/** Many `ip` commands in one process; `namespace` where they are not for the caller's own. */
+/** Many `ip` commands in one process; `namespace` where it is not the caller's own. */
 export function ipBatch(lines: readonly string[], namespace?: string): Promise<string> {
   const where = namespace === undefined ? [] : ['-n', namespace];
   return must(['ip', ...where, '-batch', '-'], { input: `${lines.join('\n')}\n` });

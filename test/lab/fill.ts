@@ -1,4 +1,6 @@
-// Writes many endpoints of a node that does not exist into etcd, as its agent would: started where etcd is.
+// Writes many endpoints of a nonexistent node into etcd, as its agent would.
+//
+// Started where etcd is.
 import { openStore } from '../../store/etcd-store.js';
 
 const [, , etcd = '', network = '', node = '', count = '0', alive = ''] = process.argv;

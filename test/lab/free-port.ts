@@ -1,6 +1,7 @@
-// Ports of the loopback for servers that a test starts, now or later. Each test process has a range of its own, whose first
-// port it holds for as long as it lives, below those that the kernel gives out by itself (ip_local_port_range): a port that
-// is free stays so until the test uses it.
+// Free loopback ports for servers that a test starts, now or later.
+//
+// Each test process has a range of its own, whose first port it holds while it lives, below those that the kernel allocates by
+// itself (ip_local_port_range): a free port stays free until the test uses it.
 import { createServer, type Server } from 'node:net';
 
 const FIRST = 10_000;
@@ -32,7 +33,7 @@ async function takeRange(): Promise<number> {
   throw new Error('as many test processes run as there are ranges of ports');
 }
 
-/** Undefined where somebody has the port. */
+/** Undefined where the port is in use. */
 function listen(port: number): Promise<Server | undefined> {
   return new Promise((resolve) => {
     const server = createServer();

@@ -1,10 +1,10 @@
-// What the tests of a file share: made before the first, and made anew after one that failed.
+// The fixture of a test file: created before the first test, and again after a failure.
 //
-// A test that fails may leave a dead daemon, a network without state or a container in the way. Without new hosts every test
-// behind it fails, too, and what is wrong is hard to see. After a success it costs nothing.
+// A failed test may leave a dead daemon, a network without state or a container in the way. Without new hosts every later test
+// would fail, too, and hide the cause. After a success it costs nothing.
 import type { TestFn } from 'ava';
 
-/** For files whose tests need nothing of each other; `test` is the file's own. */
+/** For files whose tests do not depend on each other; `test` is the file's own. */
 export function shareAmongTests(test: TestFn, up: () => Promise<void>, down: () => Promise<void>): void {
   test.before(up);
   test.afterEach.always(async (t) => {

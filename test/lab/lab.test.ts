@@ -1,5 +1,6 @@
-// The lab itself: its hosts reach each other, nothing is left of it, and what a killed one left is swept while a living one
-// is not touched.
+// The lab: connectivity, complete removal, and sweeping.
+//
+// Leftovers of a killed lab are swept while a living one is not touched.
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -27,7 +28,7 @@ test('hosts reach each other, the infra host and the outside, in both families',
   await lab.until('the cable carries again', () => reaches(one, two.ip));
 });
 
-test('nothing is left of a lab', async (t) => {
+test('nothing is left over of a lab', async (t) => {
   const lab = await Lab.up({ hosts: 1 });
   const named = await lab.container();
   const anonymous = await lab.anonymous();
@@ -39,7 +40,7 @@ test('nothing is left of a lab', async (t) => {
   t.false(anonymous.isRunning);
 });
 
-test('what a killed run left is swept, and what a living one has is not', async (t) => {
+test('leftovers of a killed run are swept, a living run is not', async (t) => {
   const mine = await Lab.up({ hosts: 1 });
   t.teardown(() => mine.down());
   const script = `
@@ -52,10 +53,10 @@ test('what a killed run left is swept, and what a living one has is not', async 
   const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
-  let said = '';
-  child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  let output = '';
+  child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
   const { run, pid } = await until('the other run is up', () =>
-    said === '' ? undefined : (JSON.parse(said) as { run: string; pid: number }),
+    output === '' ? undefined : (JSON.parse(output) as { run: string; pid: number }),
   );
   t.teardown(() => removeRun(run));
 
@@ -67,13 +68,13 @@ test('what a killed run left is swept, and what a living one has is not', async 
   sweep();
   t.deepEqual(namespacesOf(run), []);
   t.false(existsSync(folderOf(run)));
-  // Its parent is dead, and not every init fetches what it inherits: a process that is over has no namespace any more.
-  await until('its processes are over', () => !existsSync(`/proc/${pid}/ns/net`));
+  // Its parent is dead, and not every init reaps its orphans: a zombie has no namespace.
+  await until('its processes have ended', () => !existsSync(`/proc/${pid}/ns/net`));
   t.true(namespacesOf(mine.run).length > 0);
   t.true(await reaches(mine.host(1), mine.infra.ip));
 });
 
-test('a signal takes the lab along', async (t) => {
+test('a signal removes the lab', async (t) => {
   const script = `
     import { Lab } from '${join(CHECKOUT, 'build/test/lab/lab.js')}';
     const lab = await Lab.up({ hosts: 1 });

@@ -1,5 +1,7 @@
-// Hosts on one machine, for tests and the demo: network namespaces on an underlay of their own, containers as namespaces,
-// real processes, and cables that can be pulled. Nothing of it is in the machine's own network, and all of it goes again.
+// Hosts on one machine, for tests and the demo.
+//
+// Network namespaces on an underlay of their own, containers as namespaces, real processes, and cables that can be pulled.
+// Nothing is in the machine's own network, and everything is deleted at the end.
 import { existsSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -14,9 +16,9 @@ export const CHECKOUT = join(dirname(fileURLToPath(import.meta.url)), '../../..'
 export const WEFT = join(CHECKOUT, 'bin/weft');
 
 export interface LabOptions {
-  /** How many hosts: h1, h2, … */
+  /** Number of hosts: h1, h2, … */
   hosts: number;
-  /** The run's name; default one of this process's own. */
+  /** The run's name; by default unique to this process. */
   run?: string;
   underlayMtu?: number;
 }
@@ -29,7 +31,7 @@ const UNDERLAY = {
   infra: 2,
   firstHost: 11,
 };
-/** An address beyond the underlay, on the gateway: what "the Internet" is here. */
+/** An address beyond the underlay, on the gateway: the Internet of the lab. */
 export const OUTSIDE = { ip: '198.51.100.1', ip6: '2001:db8:ffff::1' };
 
 const living = new Set<Lab>();
@@ -37,7 +39,7 @@ const living = new Set<Lab>();
 export class Lab {
   readonly folder: string;
   readonly hosts: Host[];
-  /** Where etcd and controllers run: 192.0.2.2. */
+  /** The host of etcd and controllers: 192.0.2.2. */
   readonly infra: Host;
   /** The underlay's router: 192.0.2.1, and the Internet behind it. */
   readonly outside: Host;
@@ -55,7 +57,7 @@ export class Lab {
     this.hosts = Array.from({ length: hosts }, (_, i) => new Host(this, `h${i + 1}`, UNDERLAY.firstHost + i));
   }
 
-  /** @throws Error where the kernel or the rights of this process do not allow it; nothing is left then */
+  /** @throws Error where the kernel or the rights of this process do not allow it; nothing is left over */
   static async up({ hosts, run = newRun(), underlayMtu = 1500 }: LabOptions): Promise<Lab> {
     const lab = new Lab(run, hosts);
     living.add(lab);
@@ -108,7 +110,7 @@ export class Lab {
       ],
       host.namespace,
     );
-    // A new namespace takes the IPv4 settings of the machine; these hosts are as a fresh install has them.
+    // A new namespace copies the machine's IPv4 settings; these hosts have the defaults of a fresh install.
     await host.must([
       'sh',
       '-c',
@@ -128,7 +130,7 @@ export class Lab {
     return host;
   }
 
-  /** What the host of this number has on the underlay, also where it is no namespace: a virtual machine. */
+  /** The underlay addresses of the host of this number, which may be a virtual machine. */
   addressesOf(host: number): { ip: string; ip6: string; gateway: string; gateway6: string } {
     const number = UNDERLAY.firstHost + host - 1;
     return {
@@ -139,22 +141,22 @@ export class Lab {
     };
   }
 
-  /** A new, empty namespace that stands for a container; its name is unique on this machine. */
+  /** A new, empty namespace as a container; its name is unique on this machine. */
   async container(name = `c${++this.#containers}`): Promise<Namespace> {
     const container = new Namespace(this, name);
     await must(['ip', 'netns', 'add', container.namespace]);
     return container;
   }
 
-  /** A namespace of this run that somebody else has made. */
+  /** A namespace of this run that another process has created. */
   existing(name: string): Namespace {
     return new Namespace(this, name);
   }
 
-  /** A container without a name: a namespace that lives only as long as the process in it, and its pid. */
+  /** The pid of a container without a name: its namespace lives only as long as the process. */
   async anonymous(name = `a${++this.#containers}`): Promise<LabProcess> {
     const holder = this.spawn(name, ['unshare', '--net', 'sleep', 'infinity']);
-    // It is one's own namespace until unshare has done its work.
+    // Until unshare is done it is this process's own namespace.
     await until('a namespace of its own', async () => {
       const [own, its] = await Promise.all([
         must(['readlink', '/proc/self/ns/net']),
@@ -173,7 +175,7 @@ export class Lab {
     return started;
   }
 
-  /** Pulls a host's cable out of the underlay's switch. */
+  /** Disconnects a host from the underlay's switch. */
   async cut(host: Host): Promise<void> {
     await ipBatch([`link set ${host.name} down`], this.#underlay);
   }
@@ -182,7 +184,7 @@ export class Lab {
     await ipBatch([`link set ${host.name} up`], this.#underlay);
   }
 
-  /** `until`, and where it fails the last lines of every log. */
+  /** `until`, with the last lines of every log in its failure. */
   until<T>(
     what: string,
     probe: () => T | undefined | false | Promise<T | undefined | false>,
@@ -196,7 +198,7 @@ export class Lab {
     return this.#processes.map((one) => `--- ${one.name}\n${one.tail(lines)}`).join('\n');
   }
 
-  /** Leaves everything up when this process ends. */
+  /** Keeps everything up when this process ends. */
   keep(): void {
     keepRun(this.run);
     for (const one of this.#processes) one.unref();
@@ -213,7 +215,7 @@ export class Lab {
     if (left.length > 0) throw new Error(`run ${this.run}: could not be removed: ${left.join(', ')}`);
   }
 
-  /** For exits that leave no time. */
+  /** Synchronous, for exits that allow no waiting. */
   downNow(): void {
     this.#down = true;
     living.delete(this);
@@ -228,7 +230,7 @@ export class Namespace {
     readonly name: string,
   ) {}
 
-  /** In /run/netns, and so a TARGET of `weft attach`. */
+  /** Its name in /run/netns, a TARGET of `weft attach`. */
   get namespace(): string {
     return `${this.lab.run}-${this.name}`;
   }
@@ -249,7 +251,7 @@ export class Namespace {
     return must(this.inside(argv), options);
   }
 
-  /** What `ip -j …` says. */
+  /** The output of `ip -j …`. */
   async ipJson<T = Record<string, unknown>>(...args: string[]): Promise<T[]> {
     const text = await must(['ip', '-n', this.namespace, '-j', ...args]);
     return text.trim() === '' ? [] : (JSON.parse(text) as T[]);
@@ -260,7 +262,7 @@ export class Namespace {
     return this.lab.spawn(`${this.name}-${name}`, this.inside(argv), env);
   }
 
-  /** The container ends: its processes, then its namespace. */
+  /** Ends the container: its processes, then its namespace. */
   async remove(): Promise<void> {
     for (const pid of (await must(['ip', 'netns', 'pids', this.namespace])).split('\n').filter(Boolean)) {
       process.kill(Number(pid), 'SIGKILL');
@@ -286,7 +288,7 @@ export class Host extends Namespace {
 
 let guarded = false;
 
-/** Whatever ends this process, its labs go first. */
+/** Removes the labs of this process before it ends, for whatever reason. */
 function installGuards(): void {
   if (guarded) return;
   guarded = true;

@@ -1,5 +1,6 @@
-// A second cable of each host: a switch with a router on it, as an office or a rack has one. The hosts have addresses and a
-// default route there, which tests expect to find again exactly as they were.
+// A second segment for the hosts: a switch with a router, as in an office or rack.
+//
+// The hosts have addresses and a default route there, which tests expect to find unchanged.
 import { ipBatch } from './exec.js';
 import type { Cluster } from './cluster.js';
 
@@ -60,7 +61,7 @@ export async function addLan(lab: Cluster, hosts: number): Promise<void> {
   }
 }
 
-/** What a host has on the link, but for what runs on by itself: the time that addresses still live. */
+/** A host's addresses and routes on the link, without lifetimes, which count down by themselves. */
 export async function stateOf(lab: Cluster, host: string, link: string): Promise<unknown> {
   const json = async (...args: string[]): Promise<Record<string, unknown>[]> =>
     JSON.parse(await lab.sh(host, `ip -j ${args.join(' ')}`)) as Record<string, unknown>[];

@@ -1,15 +1,17 @@
-// The two ends of a meter, run inside containers: `serve IP PORT` echoes; `measure SOCKET IP PORT` sends a ping every 10 ms,
-// keeps one TCP stream going and opens a new connection every 100 ms, and answers on a socket file what came of it. All
-// times are of the machine's monotonic clock, so that a test compares them with its own.
+// Both ends of a traffic meter, run inside containers.
+//
+// `serve IP PORT` echoes; `measure SOCKET IP PORT` sends a ping every 10 ms, keeps one TCP stream going and opens a new
+// connection every 100 ms, and reports on a unix socket. All times are of the machine's monotonic clock, so that a test can
+// compare them with its own.
 import { createConnection, createServer, type Socket } from 'node:net';
 
 import { AF_INET, openSocket, receiveFrom, sendTo, setOption } from '../../agent/kernel/libc.js';
 
 const PING_MS = 10;
 const CONNECT_MS = 100;
-/** After this long an unanswered ping is lost; a round trip in these labs takes less than a millisecond. */
+/** Milliseconds after which an unanswered ping is lost; a round trip in these labs takes less than one. */
 const LOST_MS = 1000;
-/** Younger ones are on their way. */
+/** Milliseconds within which a ping counts as in flight. */
 const IN_FLIGHT_MS = 30;
 
 /** Milliseconds of the machine's monotonic clock, the same in every process. */
@@ -20,11 +22,11 @@ export interface MeterReport {
   at: number;
   sent: number;
   answered: number;
-  /** Unanswered for a second. */
+  /** Pings unanswered for a second. */
   lost: number;
-  /** Without an answer for longer than is usual, and not yet lost. */
+  /** Pings unanswered for longer than usual, and not yet lost. */
   open: number;
-  /** The longest stretch in which every ping was lost: from its first one to the first that was answered again. */
+  /** The longest run of lost pings, in milliseconds: from the first lost to the first answered again. */
   outageMs: number;
   /** When the first ping was sent that was answered; undefined where none was. */
   firstAnswered: number | undefined;
@@ -64,7 +66,7 @@ class Pings {
     try {
       sendTo(this.#fd, packet, this.#to);
     } catch {
-      // No way there at all: lost.
+      // No route: lost.
     }
   }
 
@@ -120,7 +122,7 @@ function checksum(packet: Buffer): number {
   return ~sum & 0xffff;
 }
 
-/** One connection for the whole time: every number that is sent must come back, in order. */
+/** One connection for the whole time: every number sent must come back, in order. */
 class Stream {
   readonly #socket: Socket;
   readonly #echoes: number[] = [];

@@ -1,5 +1,7 @@
-// Measures traffic between two containers while something is done to the cluster: pings lost, the longest outage, whether a
-// TCP stream lives on, and whether new connections are made. The measuring itself is done inside the containers (meter-end.ts).
+// Measures traffic between two containers while a fault is injected.
+//
+// Pings lost, the longest outage, whether a TCP stream survives, and whether new connections are made. The measuring itself runs
+// inside the containers (meter-end.ts).
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 
@@ -19,7 +21,7 @@ export class Meter {
     private readonly ends: readonly LabProcess[],
   ) {}
 
-  /** Both ends run, and traffic flows. @param ip of the container `to` */
+  /** Starts both ends and waits until traffic flows. @param ip of the container `to` */
   static async start(from: Namespace, to: Namespace, ip: string): Promise<Meter> {
     port += 1;
     const server = to.spawn(`meter-${port}`, [process.execPath, PROGRAM, 'serve', ip, `${port}`]);
@@ -41,7 +43,7 @@ export class Meter {
     return meter;
   }
 
-  /** What became of everything that was sent from then on. */
+  /** The results of everything sent from then on. */
   report(from: number): Promise<MeterReport> {
     return new Promise((resolve, reject) => {
       const socket = createConnection(this.path);
@@ -53,7 +55,7 @@ export class Meter {
     });
   }
 
-  /** As `report`, once the fate of every ping that was sent until now is known. */
+  /** As `report`, once every ping sent until now is answered or lost. */
   settled(from: number): Promise<MeterReport> {
     const known = async (): Promise<MeterReport | undefined> => {
       const report = await this.report(from);

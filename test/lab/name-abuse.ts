@@ -1,5 +1,6 @@
-// Everything that is no proper question, sent to a name server from inside a container, over UDP and TCP. Says at the end
-// what came back.
+// Malformed queries to a DNS server from inside a container.
+//
+// Over UDP and TCP; prints at the end what came back for each.
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { connect } from 'node:net';
@@ -13,7 +14,7 @@ const good = encode({ type: 'query', id: 4711, flags: 0x0100, questions: [{ type
 const header = (...words: number[]): Buffer => Buffer.from(words.flatMap((word) => [word >> 8, word & 0xff]));
 const QUERY = 0x0100;
 
-/** What came back for each, as its code, or "nothing". */
+/** The answer to each, as its code, or "nothing". */
 const cases: Record<string, Buffer> = {
   'an answer': Buffer.concat([header(1, 0x8180, 1, 0, 0, 0), good.subarray(12)]),
   'no header': good.subarray(0, 11),
@@ -62,7 +63,7 @@ udp.connect(53, server);
 await once(udp, 'connect');
 
 const results: Record<string, string> = {};
-/** By their ids. */
+/** Replies by their ids. */
 const came = new Map<number, Buffer>();
 udp.on('message', (message) => came.set(message.readUInt16BE(0), message));
 udp.on('error', () => undefined);
@@ -70,7 +71,7 @@ let id = 5000;
 for (const [what, message] of Object.entries(cases)) {
   came.clear();
   udp.send(message);
-  // Then something proper: what is answered before it, was the answer to the other. They come in turn.
+  // Then a proper query: an answer that arrives before its own belongs to the other, because they come in order.
   const proper = Buffer.from(good);
   proper.writeUInt16BE(++id, 0);
   udp.send(proper);
@@ -90,7 +91,7 @@ for (let i = 0; i < 5000; i++) {
 }
 udp.close();
 
-// TCP: a length without a message, half a message, many connections that say nothing, and garbage.
+// TCP: a length without a message, half a message, many silent connections, and garbage.
 const connections = Array.from({ length: 40 }, (_, i) => {
   const socket = connect(53, server);
   socket.on('error', () => undefined);

@@ -1,4 +1,6 @@
-// Asks one server for one name every two milliseconds, and says when that changes: started inside a container.
+// Queries one server for one name every two milliseconds, and prints every change.
+//
+// Started inside a container.
 import { createSocket } from 'node:dgram';
 
 import { decode, encode } from 'dns-packet';
@@ -17,7 +19,7 @@ socket.connect(53, server, () => {
   let id = 0;
   setInterval(() => {
     id = (id + 1) & 0xffff;
-    // What cannot be sent now is sent two milliseconds later.
+    // A failed send is repeated two milliseconds later.
     const question = encode({ type: 'query', id, flags: 0x0100, questions: [{ type: 'A', name }] });
     socket.send(question, () => undefined);
   }, 2);

@@ -1,4 +1,4 @@
-// Asking for names in the hosts and containers of a lab, with dig as a user would, and a watcher for how soon one is there.
+// dig in the hosts and containers of a lab, and a watcher for one name.
 import { fileURLToPath } from 'node:url';
 
 import { credentials } from '@grpc/grpc-js';
@@ -7,7 +7,7 @@ import { AgentServiceClient, type AttachRequest } from '../../proto/gen/weft/v1/
 import type { Cluster } from './cluster.js';
 import type { LabProcess } from './process.js';
 
-/** What dig says. */
+/** A parsed answer of dig. */
 export interface Dug {
   status: string;
   answers: { type: string; data: string; ttl: number }[];
@@ -15,7 +15,7 @@ export interface Dug {
   text: string;
 }
 
-/** @param words as dig has them: the name, the type, @SERVER, options */
+/** @param words arguments of dig: the name, the type, @SERVER, options */
 export async function dig(lab: Cluster, where: string, ...words: readonly string[]): Promise<Dug> {
   const { stdout } = await lab.try(where, `dig +tries=1 +time=6 ${words.join(' ')}`);
   const section = /;; ANSWER SECTION:\n((?:.+\n)*)/.exec(stdout)?.[1] ?? '';
@@ -33,7 +33,7 @@ export async function dig(lab: Cluster, where: string, ...words: readonly string
   };
 }
 
-/** What a name is, in the order of the answer. */
+/** The data of a name's records, in the order of the answer. */
 export async function addressesOf(
   lab: Cluster,
   where: string,
@@ -52,7 +52,7 @@ export interface Seen {
   there: boolean;
 }
 
-/** Asks again and again, and writes down when the name came and went. */
+/** Starts a watcher that logs when the name starts and stops to resolve. */
 export function watchName(lab: Cluster, where: string, server: string, name: string): LabProcess {
   return lab.lab.spawn(`watch-${where}-${name}`, program(lab, where, './name-watch.js', server, name));
 }
@@ -65,7 +65,10 @@ export function seenBy(watcher: LabProcess): Seen[] {
     .map((line) => JSON.parse(line) as Seen);
 }
 
-/** A host’s agent, called without a command around it, and names as aliases, which etcd hears of last: answers when (milliseconds of the wall clock) it had done it. */
+/**
+ * Calls a host’s agent directly, without a command around it. The name is an alias, which reaches etcd last. Each call
+ * returns when it was done, in milliseconds of the wall clock.
+ */
 export function agentOf(
   lab: Cluster,
   host: string,

@@ -1,4 +1,6 @@
-// A process that a lab started and watches: its output in a file, its end awaited.
+// A process started and watched by a lab.
+//
+// Its output goes to a file, and its end is awaited.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { constants } from 'node:os';
@@ -23,7 +25,7 @@ export class LabProcess {
     this.#child = spawn(program, args, {
       env: environment(env),
       stdio: ['ignore', log, log],
-      // Out of the terminal's group: ^C is for the lab, which ends its processes in order.
+      // Outside of the terminal's process group: ^C reaches the lab, which ends its processes in order.
       detached: true,
     });
     closeSync(log);
@@ -54,7 +56,7 @@ export class LabProcess {
     if (this.isRunning) this.#child.kill(signal);
   }
 
-  /** SIGTERM, and SIGKILL after the time; answers the exit status and how long it took. */
+  /** Sends SIGTERM, and SIGKILL after the time; returns the exit status and how long it took. */
   async stop(withinMs = 8000): Promise<{ code: number; ms: number }> {
     const began = performance.now();
     this.signal('SIGTERM');
@@ -69,7 +71,7 @@ export class LabProcess {
     await this.ended;
   }
 
-  /** The parent may end without it. */
+  /** Lets the parent end without it. */
   unref(): void {
     this.#child.unref();
   }

@@ -1,5 +1,7 @@
-// One run of a lab on this machine: its name, its folder, and the removal of everything that carries the name. The name
-// holds the pid of its owner, so that whoever comes later can tell what a killed run left behind from what a living one has.
+// One run of a lab on this machine: its name, its folder, its removal.
+//
+// Everything that carries the name is removed with it. The name holds the pid of its owner, so that a later process can tell the
+// leftovers of a killed run from a living one.
 import { spawnSync } from 'node:child_process';
 import {
   appendFileSync,
@@ -15,26 +17,26 @@ import { basename, join } from 'node:path';
 
 import { errnoOf } from '../../daemon/errno.js';
 
-/** Namespaces are named RUN-NAME; a run is wt<pid>x<n>, or the demo that was told to stay. */
+/** Namespaces are named RUN-NAME; a run is wt<pid>x<n>, or a demo that is kept. */
 const RUN = /^(?:wt(\d+)x\d+|weftdemo)$/;
 export const DEMO_RUN = 'weftdemo';
 const KEPT = 'kept';
 
-/** Fixed, not os.tmpdir(): the next run must look where this one was, whatever its TMPDIR. */
+/** Fixed, not os.tmpdir(): the next run must find this one, whatever its TMPDIR. */
 const FOLDERS = '/tmp';
 const NAMESPACES = '/run/netns';
-/** Where a namespace's own resolv.conf is. */
+/** Folder of a namespace's own resolv.conf. */
 const NAMESPACE_FILES = '/etc/netns';
 const CGROUPS = '/sys/fs/cgroup';
 
 let count = 0;
 
-/** A name that no other run on this machine has while this process lives. */
+/** A name that is unique on this machine while this process lives. */
 export const newRun = (): string => `wt${process.pid}x${++count}`;
 
 export const folderOf = (run: string): string => join(FOLDERS, run);
 
-/** Makes the run's folder, before anything else of it exists. @throws EEXIST */
+/** Creates the run's folder, before anything else of the run exists. @throws EEXIST */
 export function claimRun(run: string): string {
   const folder = folderOf(run);
   mkdirSync(folder, { mode: 0o700 });
@@ -42,7 +44,7 @@ export function claimRun(run: string): string {
   return folder;
 }
 
-/** From now on only `removeRun` by name ends it: no sweep does. */
+/** From now on only `removeRun` by name removes it; no sweep does. */
 export function keepRun(run: string): void {
   writeFileSync(join(folderOf(run), 'owner'), KEPT);
 }
@@ -51,7 +53,7 @@ export function isKept(run: string): boolean {
   return ownFolder(run) && readText(join(folderOf(run), 'owner')) === KEPT;
 }
 
-/** Writes down a process that belongs to the run, wherever it moves to. */
+/** Records a process that belongs to the run, in whatever namespaces it is. */
 export function recordProcess(run: string, pid: number): void {
   const identity = identityOf(pid);
   if (identity !== undefined) appendFileSync(join(folderOf(run), 'processes'), `${identity}\n`);
@@ -63,8 +65,8 @@ export function namespacesOf(run: string): string[] {
 }
 
 /**
- * Ends every process of a run and takes its namespaces and folder away. Synchronous, so that it also works while this
- * process is exiting. Answers what could not be removed.
+ * Ends every process of a run and deletes its namespaces and folder. Synchronous, so that it also works while this
+ * process is exiting. Returns what could not be removed.
  */
 export function removeRun(run: string): string[] {
   const names = namespacesOf(run);
@@ -91,7 +93,7 @@ export function removeRun(run: string): string[] {
   ];
 }
 
-/** Removes what runs left behind whose owner is no more. Answers their names. */
+/** Removes the leftovers of runs whose owner has ended. Returns their names. */
 export function sweep(): string[] {
   const namespaces = listFolder(NAMESPACES).map((name) => name.split('-')[0] ?? '');
   const runs = new Set([...listFolder(FOLDERS), ...namespaces].filter((name) => RUN.test(name)));
@@ -106,11 +108,11 @@ function isOwned(run: string): boolean {
   const pid = Number(owner?.split(' ')[0] ?? RUN.exec(run)?.[1]);
   if (!Number.isInteger(pid) || pid <= 0 || !isRunning(pid)) return false;
   const identity = identityOf(pid);
-  // A run that has not written its owner yet has only its pid to show.
+  // A run that has not written its owner yet is identified by its pid alone.
   return identity !== undefined && (owner === undefined || owner === '' || owner === identity);
 }
 
-/** Anybody may make a folder in /tmp; only one of this user's is believed. */
+/** Any user can create a folder in /tmp; only this user's are trusted. */
 function ownFolder(run: string): boolean {
   try {
     const stat = lstatSync(folderOf(run));
@@ -120,7 +122,7 @@ function ownFolder(run: string): boolean {
   }
 }
 
-/** Containers of the run's Docker hosts are in cgroups named after those; nothing else tells whose they are. */
+/** Containers of the run's Docker hosts are in cgroups named after the hosts; nothing else identifies their run. */
 function removeCgroups(run: string): void {
   const found = cgroupsOf(run);
   for (let i = 0; i < 100; i++) {
@@ -131,17 +133,17 @@ function removeCgroups(run: string): void {
     for (const pid of pids) kill(pid);
     waitUntilGone(pids, 100);
   }
-  // The innermost first: a cgroup goes when nothing is in it.
+  // The innermost first: only an empty cgroup can be deleted.
   for (const path of found.toReversed()) {
     try {
       rmdirSync(path);
     } catch {
-      // A process that is still ending; the next sweep finds it.
+      // A process is still ending; the next sweep finds the cgroup.
     }
   }
 }
 
-/** Each before those inside it; of cgroups of version 1 in every hierarchy. */
+/** Each before those inside it; with cgroups v1, of every hierarchy. */
 function cgroupsOf(run: string): string[] {
   const inside = (path: string): string[] =>
     listFolder(path)
@@ -171,7 +173,7 @@ function recordedProcesses(run: string): number[] {
     .map(({ pid }) => pid);
 }
 
-/** Pid and start time (proc(5), field 22 of stat): pids are used again, the two together are not. */
+/** Pid and start time (proc(5), field 22 of stat): pids are reused, the pair is not. */
 function identityOf(pid: number): string | undefined {
   const stat = readText(`/proc/${pid}/stat`);
   const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
@@ -180,7 +182,7 @@ function identityOf(pid: number): string | undefined {
 
 function isRunning(pid: number): boolean {
   const stat = readText(`/proc/${pid}/stat`);
-  // A zombie only waits for its parent to ask.
+  // A zombie only waits for its parent.
   return stat !== undefined && !stat.slice(stat.lastIndexOf(')')).startsWith(') Z');
 }
 
@@ -189,7 +191,7 @@ function pidsIn(namespace: string): number[] {
   return (stdout ?? '').split('\n').filter(Boolean).map(Number);
 }
 
-/** What `weft run` started: in namespaces without a name, with something of the run's folder mounted. */
+/** Processes of `weft run`: in namespaces without a name, with a path of the run's folder mounted. */
 function pidsMounting(folder: string): number[] {
   return listFolder('/proc')
     .filter((name) => /^\d+$/.test(name))

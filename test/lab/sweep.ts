@@ -1,4 +1,6 @@
-// Removes what labs left behind whose owner is no more, as `node build/test/lab/sweep.js`. Run before and after tests.
+// Removes labs whose owner has ended: `node build/test/lab/sweep.js`.
+//
+// Run before and after tests.
 import { sweep } from './runs.js';
 
 const swept = sweep();

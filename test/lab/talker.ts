@@ -1,5 +1,6 @@
-// A connection that stays: asks the same HTTP server again and again over one connection, and prints a line for each answer.
-// It never connects a second time: when the connection ends, so does this.
+// A long-lived HTTP connection, with a line for each answer.
+//
+// Sends requests to one server over one connection. It never reconnects: when the connection ends, so does this.
 import { connect } from 'node:net';
 
 const [, , host = '', port = '80'] = process.argv;

@@ -1,4 +1,6 @@
-// Traffic between namespaces: pings, a stream of pings that counts what is lost, and a TCP transfer with a checksum.
+// Traffic between namespaces: pings, and a TCP transfer with a checksum.
+//
+// A stream of pings counts what is lost.
 import { join } from 'node:path';
 
 import { CHECKOUT, type Namespace } from './lab.js';
@@ -15,7 +17,7 @@ export interface PingResult {
 export interface PingOptions {
   count?: number;
   intervalMs?: number;
-  /** For each answer. */
+  /** Seconds to wait for each reply. */
   waitSeconds?: number;
   /** Bytes of payload; sent with "don't fragment". */
   size?: number;
@@ -58,7 +60,7 @@ export function steadyPing(from: Namespace, to: string): { stop: () => Promise<P
   ]);
   return {
     stop: async () => {
-      // ping waits for the answer to its last one only where it ends by itself: SIGINT may cut one off.
+      // ping waits for its last reply only where it ends by itself: SIGINT may cut one off.
       running.signal('SIGINT');
       await running.ended;
       return parsePing(running.log());

@@ -1,5 +1,7 @@
-// The two ends of a TCP transfer, run inside namespaces: `receive IP PORT` and `send IP PORT BYTES`. Each prints JSON lines.
-// Checksums are made after the last byte, so that they are no part of the time.
+// Both ends of a TCP transfer, run inside namespaces.
+//
+// `receive IP PORT` and `send IP PORT BYTES`; each prints JSON lines. Checksums are computed after the last byte, so that the
+// measured time does not include them.
 import { createHash, randomFillSync } from 'node:crypto';
 import { connect, createServer } from 'node:net';
 
@@ -37,7 +39,7 @@ function send(host: string, port: number, bytes: number): void {
     process.exitCode = 1;
   });
   socket.end(data);
-  // The answer says that all of it has arrived.
+  // The answer confirms that everything has arrived.
   socket.once('data', () => say({ sha256: sha256([data]), bytes }));
 }
 

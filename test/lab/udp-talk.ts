@@ -1,5 +1,7 @@
-// Both ends of a flow of UDP that never pauses. `answer PORT WORD`: says WORD to whoever asks. `ask IP PORT`: asks ten times a
-// second from one port of its own, and prints every answer.
+// Both ends of an uninterrupted UDP flow.
+//
+// `answer PORT WORD`: answers every datagram with WORD. `ask IP PORT`: sends ten datagrams a second from one port, and prints
+// every answer.
 import { createSocket } from 'node:dgram';
 import { isIPv6 } from 'node:net';
 
@@ -11,7 +13,7 @@ if (what === 'answer') {
 } else {
   const socket = createSocket(isIPv6(first) ? 'udp6' : 'udp4');
   socket.on('message', (answer) => console.log(answer.toString()));
-  // Nobody is there yet.
+  // Nothing listens there yet.
   socket.on('error', () => undefined);
   socket.bind(0, () => {
     console.log('ready');

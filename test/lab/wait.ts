@@ -1,21 +1,23 @@
-// Waiting for something to become true, with a deadline, and a failure that says what was waited for and what was last seen.
+// Waits for a condition, with a deadline.
+//
+// A failure names the condition and what was last seen.
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { messageOf } from '../../core/errors.js';
 
-/** How much longer everything takes where the tests run: more than 1 in an emulated machine (the vm lane). */
+/** Factor on all waits: more than 1 in an emulated machine (the vm lane). */
 export const slowness = Number(process.env['WEFT_TEST_SLOWNESS'] ?? 1);
 
 export interface WaitOptions {
-  /** Default 15 s: several times what anything here takes on a slow machine. Times `slowness`. */
+  /** Default 15 s, several times the longest wait on a slow machine. Multiplied by `slowness`. */
   timeoutMs?: number;
   everyMs?: number;
-  /** What to show where it fails: the tails of the logs. */
+  /** Shown on failure: the tails of the logs. */
   context?: () => string;
 }
 
 /**
- * Asks `probe` again and again until it answers something other than undefined or false. What it throws counts as "not
+ * Polls `probe` until it returns something other than undefined or false. An exception counts as "not
  * yet". @throws Error after the deadline, naming `what`
  */
 export async function until<T>(

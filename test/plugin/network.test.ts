@@ -1,4 +1,4 @@
-// A Docker network that is being named while its record cannot be written down.
+// A Docker network whose record cannot be written while it gets its name.
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ import { ADDRESS_SPACE } from '../../plugin/cnm/protocol.js';
 import { overlay } from '../core/records.js';
 import { until } from '../lab/wait.js';
 
-test('a name that cannot be written down is told, and given when it can', async (t) => {
+test('a name that cannot be recorded is reported, and assigned when it can', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'weft-plugin-'));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   const memory = new PluginState(folder);
@@ -22,7 +22,7 @@ test('a name that cannot be written down is told, and given when it can', async 
     ...{ id: 'pool', family: 4, subnet: '10.9.0.0/16', hostSubnet: '10.9.1.0/24', hostPrefix: 24 },
     ...{ auto: false, aux: [], released: false, createdAt: new Date().toISOString() },
   });
-  const told = new Map<string, string>();
+  const reported = new Map<string, string>();
   const ended = new AbortController();
   t.teardown(() => ended.abort());
   const network = overlay({ name: 'green', subnet: '10.9.0.0/16' });
@@ -38,7 +38,7 @@ test('a name that cannot be written down is told, and given when it can', async 
       leave: () => Promise.resolve(),
     },
     problem: ({ kind, id = '' }: PluginProblem, problem: { fix: string } | undefined) =>
-      problem === undefined ? told.delete(`${kind} ${id}`) : told.set(`${kind} ${id}`, problem.fix),
+      problem === undefined ? reported.delete(`${kind} ${id}`) : reported.set(`${kind} ${id}`, problem.fix),
   } as unknown as PluginHost;
   let say = (_name: string): void => {};
   const name = new Promise<string>((resolve) => (say = resolve));
@@ -55,10 +55,10 @@ test('a name that cannot be written down is told, and given when it can', async 
   renameSync(records, `${records}.away`);
   writeFileSync(records, '');
   say('green');
-  await until('it is told', () => told.get('plugin-network n1')?.includes('tried again'));
+  await until('it is reported', () => reported.get('plugin-network n1')?.includes('tried again'));
   rmSync(records);
   renameSync(`${records}.away`, records);
   await until('it has its name', () => memory.networks.get('n1')?.state === 'ready');
   t.is(memory.networks.get('n1')?.network, 'green');
-  t.is(told.size, 0);
+  t.is(reported.size, 0);
 });

@@ -1,4 +1,6 @@
-// Addresses outside the asker's subnet: asked for, agreed to, refused, fought over.
+// Address claims outside a node's own subnet.
+//
+// Requested, granted, refused, and raced for.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import test from 'ava';
@@ -19,7 +21,7 @@ test.after.always(async () => {
   await etcd?.stop();
 });
 
-/** Two stores: n1, which asks, and n2, which has 10.100.2.0/24 and is alive. */
+/** Two stores: n1, which claims, and n2, which owns 10.100.2.0/24 and is alive. */
 async function setUp() {
   const prefix = freshPrefix();
   const [asker, owner] = await Promise.all([storeOn(etcd, prefix), storeOn(etcd, prefix)]);
@@ -43,7 +45,7 @@ async function setUp() {
   return { prefix, asker, owner, network, ask, stored };
 }
 
-/** The owner's agent: answers what is asked. */
+/** The owner's agent: answers requested claims. */
 function answering(store: Store, answer: (claim: Claim) => Parameters<Store['answerClaim']>[1]): Claim[] {
   const asked: Claim[] = [];
   store.subscribe((changes) => {
@@ -56,7 +58,7 @@ function answering(store: Store, answer: (claim: Claim) => Parameters<Store['ans
   return asked;
 }
 
-test('the owner agrees: the claim stays, on no etcd lease', async (t) => {
+test('a granted claim stays, on no etcd lease', async (t) => {
   const { owner, ask, stored } = await setUp();
   const asked = answering(owner, () => ({ granted: true }));
   const since = performance.now();
@@ -73,7 +75,7 @@ test('the owner agrees: the claim stays, on no etcd lease', async (t) => {
   });
 });
 
-test('the owner refuses: its reason is told, and nothing is left', async (t) => {
+test('a refused claim returns the owner’s reason and leaves nothing', async (t) => {
   const { owner, ask, stored } = await setUp();
   answering(owner, () => ({ granted: false, why: 'container c7 has it' }));
   await t.throwsAsync(ask('10.100.2.50'), {
@@ -83,7 +85,7 @@ test('the owner refuses: its reason is told, and nothing is left', async (t) => 
   t.is(await stored('10.100.2.50'), undefined);
 });
 
-test('no answer within 3 s: refused, and nothing is left', async (t) => {
+test('no answer within 3 s is a refusal and leaves nothing', async (t) => {
   const { ask, stored } = await setUp();
   const asking = ask('10.100.2.50');
   await eventually(async () => (await stored('10.100.2.50'))?.state === 'asked', 'it is asked');
@@ -94,7 +96,7 @@ test('no answer within 3 s: refused, and nothing is left', async (t) => {
   t.is(await stored('10.100.2.50'), undefined);
 });
 
-test('whoever waits can stop waiting', async (t) => {
+test('the caller can abort the wait', async (t) => {
   const { ask, stored } = await setUp();
   const stop = new AbortController();
   const waits = ask('10.100.2.51', 'e2').catch(() => 'waited');
@@ -107,7 +109,7 @@ test('whoever waits can stop waiting', async (t) => {
   await waits;
 });
 
-test('space that nobody leases: the claim alone counts', async (t) => {
+test('in unleased space the claim alone counts', async (t) => {
   const { ask, stored, prefix } = await setUp();
   t.like(await ask('10.100.77.5'), { state: 'granted' });
   t.like(await stored('10.100.77.5'), { state: 'granted', lease: '0' });
@@ -115,7 +117,7 @@ test('space that nobody leases: the claim alone counts', async (t) => {
   t.truthy(prefix);
 });
 
-test('what only etcd has lost is not free, and the question is asked when its past is known', async (t) => {
+test('a subnet whose lease etcd lost is not free; the claim waits until etcd’s history is known', async (t) => {
   const { asker, network, stored } = await setUp();
   let retained: string | undefined =
     'is in 10.100.3.0/24, the subnet of node n3, whose lease is gone from etcd';
@@ -145,7 +147,7 @@ test('what only etcd has lost is not free, and the question is asked when its pa
   t.like(await ask(), { state: 'granted' });
 });
 
-test('what can never be had is refused by name', async (t) => {
+test('an impossible address is refused by name', async (t) => {
   const { ask, prefix, network } = await setUp();
   await etcd.raw
     .put(`${prefix}/networks/blue/subnets/10.100.3.0-24`)
@@ -174,7 +176,7 @@ test('what can never be had is refused by name', async (t) => {
   t.is(network.name, 'blue');
 });
 
-test('of ten askers one has it, in leased space and in free', async (t) => {
+test('of ten claimants one gets the address, in leased space and in free', async (t) => {
   const { asker, owner, ask, stored } = await setUp();
   answering(owner, () => ({ granted: true }));
   for (const ip of ['10.100.2.60', '10.100.80.60']) {
@@ -189,7 +191,7 @@ test('of ten askers one has it, in leased space and in free', async (t) => {
   }
 });
 
-test('free space that is leased at the same moment is either claimed before, or asked for', async (t) => {
+test('free space that is leased concurrently is either claimed first or requested from its owner', async (t) => {
   const { owner, network, ask, prefix } = await setUp();
   const asked = answering(owner, () => ({ granted: true }));
   let first = 0;
@@ -204,10 +206,10 @@ test('free space that is leased at the same moment is either claimed before, or 
     t.is(lease.subnet.toString(), `10.100.${i}.0/24`);
     if (!asked.some((one) => one.endpoint === `e${i}`)) first++;
   }
-  t.log(`${first} of 30 were first, ${30 - first} asked`);
+  t.log(`${first} of 30 were first, ${30 - first} requested`);
 });
 
-test('an answer to what is gone or changed does nothing', async (t) => {
+test('an answer to a deleted or changed claim does nothing', async (t) => {
   const { owner, ask, stored } = await setUp();
   const claim: Claim = {
     network: 'blue',
@@ -226,7 +228,7 @@ test('an answer to what is gone or changed does nothing', async (t) => {
   t.is((await stored('10.100.2.70'))?.state, 'granted');
 });
 
-test('a claim is given back by its endpoint alone, and written back after a loss', async (t) => {
+test('a claim is released by its endpoint only, and written back after a loss', async (t) => {
   const { asker, ask, stored, prefix } = await setUp();
   const claim = await ask('10.100.90.5');
   await asker.deleteClaim('blue', '10.100.90.5', 'e2');

@@ -1,5 +1,6 @@
-// An etcd of three servers, each of which stops answering in its turn, the leader too: work goes on over the others, and
-// nobody is taken for dead.
+// An etcd of three servers, each of which stalls in turn, the leader too.
+//
+// The store goes on over the others, and no node is taken for dead.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import test from 'ava';
@@ -7,7 +8,7 @@ import test from 'ava';
 import { startCluster } from './etcd.js';
 import { closeStores, endpoint, eventually, openTestStore, recordingLog, spec } from './helpers.js';
 
-test('one of three servers stalls: the next one is taken before a node loses its sign of life', async (t) => {
+test('a stalled server of three is replaced before a node loses its life lease', async (t) => {
   const cluster = await startCluster();
   t.teardown(async () => {
     await closeStores();
@@ -20,11 +21,11 @@ test('one of three servers stalls: the next one is taken before a node loses its
   const node = { name: 'n1', instance: 'i', publicIp: '192.0.2.1', version: '', startedAt: '' };
   const announcement = store.announce(() => node, { ttlSeconds: 3, onConflict: () => undefined });
   await eventually(() => store.view.alive.has('n1'), 'alive');
-  // A server that was stalled while it led ends all leases when it goes on, before it hears of the next leader (etcd's issue
-  // 15247): the node must be there again before anybody believes it.
+  // A leader that was stalled expires all leases when it goes on, before it learns of the next leader (etcd's issue
+  // 15247): the node must be back before any other node acts on it.
   let goneAt: number | undefined;
   let away = 0;
-  /** Of etcd's own writes, the slowest that ended while the node was away. */
+  /** The slowest of etcd's own writes that ended while the node was away. */
   let meanwhile = 0;
   store.subscribe((changes) => {
     for (const change of changes) {
@@ -64,7 +65,7 @@ test('one of three servers stalls: the next one is taken before a node loses its
     `${written} written, away for ${Math.round(away)} ms, slowest ${Math.round(slowest)} ms, refused: ${[...refused].join('; ') || 'none'}`,
   );
   t.is(goneAt, undefined);
-  // A read, a lease, a write and the news of it, each of them as slow as etcd is just then.
+  // A read, a lease, a write and its event, each as slow as etcd is at that moment.
   t.true(away < Math.max(500, 4 * meanwhile), `the node was away for ${Math.round(away)} ms`);
   t.is(store.state.resyncs, 0);
   t.true(slowest < 4000, 'no call takes longer than its deadline');

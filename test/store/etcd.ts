@@ -1,5 +1,6 @@
-// Real etcd servers for tests: on loopback, on ports of their own, with data in a temporary folder, and gone with the test
-// process however that ends.
+// Real etcd servers for tests.
+//
+// On loopback, on ports of their own, with data in a temporary folder; they end with the test process, however that ends.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -22,15 +23,15 @@ export interface TestEtcd {
   readonly url: string;
   readonly port: number;
   readonly pid: number;
-  /** Of the running server; a copy of it, made while the server is stopped, can be given to start(). */
+  /** The server's data; a copy made while the server is stopped can be passed to start(). */
   readonly dataDir: string;
-  /** A plain client to look and write with; not with TLS. */
+  /** A plain client to read and write directly; not with TLS. */
   readonly raw: Etcd3;
-  /** Ends it and removes its data. */
+  /** Stops the server and removes its data. */
   stop(): Promise<void>;
-  /** Ends it at once (SIGKILL) or orderly; the data stays. */
+  /** Stops the server at once (SIGKILL) or orderly; the data stays. */
   kill(signal?: NodeJS.Signals): Promise<void>;
-  /** Starts it again on the same port. */
+  /** Starts the server again on the same port. */
   start(dataDir?: string): Promise<void>;
   restart(): Promise<void>;
   /** SIGSTOP: connections stay, answers do not come. */
@@ -63,7 +64,7 @@ export async function startEtcd(options: { tls?: ServerTls; flags?: string[] } =
   const start = async (from = dataDir): Promise<void> => {
     dataDir = from;
     const { tls } = options;
-    // pdeathsig: a test process that is killed leaves no server behind.
+    // pdeathsig: a killed test process leaves no server behind.
     const started = spawn(
       'setpriv',
       [
@@ -88,7 +89,7 @@ export async function startEtcd(options: { tls?: ServerTls; flags?: string[] } =
     );
     child = started;
     try {
-      // Only then does the client try: etcd3 breaks its circuit for 5 s after three failures.
+      // The client connects only then: etcd3 opens its circuit breaker for 5 s after three failures.
       await listening(port, started);
       if (!tls) await raw.kv.range({ key: Buffer.from('x') }, { deadline: Date.now() + 10_000 });
     } catch (error) {

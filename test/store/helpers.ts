@@ -1,4 +1,4 @@
-// What the store's tests share: a store on a real etcd, a log that can be looked at, records, waiting.
+// Helpers for the store's tests: a store on a real etcd, a recording log, records, waits.
 
 import { IpAddress, IpNetwork } from '../../core/address.js';
 import type { Endpoint } from '../../core/records.js';
@@ -25,12 +25,12 @@ export function recordingLog(): StoreLog & { lines: LogLine[] } {
 }
 
 let serial = 0;
-/** A prefix of its own, so that many tests share one etcd. */
+/** A new prefix, so that many tests can share one etcd. */
 export const freshPrefix = (): string => `/test${++serial}`;
 
 const open: Store[] = [];
 
-/** For the end of a test file: also a test that failed must not keep the process. */
+/** For the end of a test file: a failed test must not keep the process alive. */
 export async function closeStores(): Promise<void> {
   await Promise.all(open.splice(0).map(async (store) => await store.close()));
 }
@@ -108,14 +108,14 @@ export function endpoint(network: string, id: string, more: Partial<Endpoint> = 
   };
 }
 
-/** What the key of a lease of network blue says. */
+/** The value of a lease key of network blue. */
 export function leaseKey(text: string): ParsedKey & { kind: 'lease' } {
   const parsed = new Keys('/weft').parse(`/weft/networks/blue/subnets/${text}`);
   if (parsed.kind !== 'lease') throw new Error(JSON.stringify(parsed, (_, value: unknown) => String(value)));
   return parsed;
 }
 
-/** The sentence with which a call fails. */
+/** The message with which a call fails. */
 export function because(call: () => unknown): string {
   try {
     call();

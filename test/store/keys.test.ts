@@ -1,4 +1,4 @@
-// Keys: where flannel and the contract have them, taken apart into what they were built from.
+// Keys in etcd: built as flannel and the contract have them, and parsed back.
 import test from 'ava';
 
 import { IpNetwork } from '../../core/address.js';
@@ -16,7 +16,7 @@ test('keys are where flannel and the contract have them', (t) => {
   t.is(keys.removal('node', 'n1'), '/weft/removed/nodes/n1');
 });
 
-test('every key is taken apart into what it was built from', (t) => {
+test('every key parses to the parts it was built from', (t) => {
   const network = 'blue';
   const kinds = [
     keys.config(network),
@@ -46,7 +46,7 @@ test('every key is taken apart into what it was built from', (t) => {
   ]);
 });
 
-test('keys of others are passed over, and broken ones of weft are named', (t) => {
+test('keys of other programs are skipped, and invalid ones of weft are reported', (t) => {
   for (const key of [
     '/other/networks/blue/config',
     '/weft/x',
@@ -70,7 +70,7 @@ test('keys of others are passed over, and broken ones of weft are named', (t) =>
   }
 });
 
-test('subnet keys are those of flannel, and both spellings of IPv6 are read', (t) => {
+test('subnet keys are flannel’s, and both spellings of IPv6 are read', (t) => {
   // The literal examples of flannel's own tests (pkg/subnet/subnet_test.go).
   const four = IpNetwork.parse('10.12.13.0/24');
   const six = IpNetwork.parse('fd00:12:13::/56');
@@ -83,7 +83,7 @@ test('subnet keys are those of flannel, and both spellings of IPv6 are read', (t
   }
 });
 
-test('a range covers what begins so and nothing else', (t) => {
+test('a range covers exactly the keys with the prefix', (t) => {
   const { key, range_end } = rangeOf('/weft/networks/blue/');
   t.is(key.toString(), '/weft/networks/blue/');
   t.is(range_end.toString(), '/weft/networks/blue0');

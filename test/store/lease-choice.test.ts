@@ -1,4 +1,6 @@
-// Which subnet a node takes: flannel's order and weft's additions as a table, and laws for every state of a network.
+// Choice of a node's subnet.
+//
+// flannel's order and weft's additions as a table, and laws for every state of a network.
 import test from 'ava';
 import fc from 'fast-check';
 
@@ -44,7 +46,7 @@ function held(
 const mine = request(network, 1);
 
 const order: [string, LeaseKey[], string[]][] = [
-  ['nobody’s', [held('10.100.1.0/24', { node: 'n2', instance: 'instance-2' })], []],
+  ['of another node', [held('10.100.1.0/24', { node: 'n2', instance: 'instance-2' })], []],
   ['a flanneld’s with this address', [held('10.100.1.0/24', { ip: '192.0.2.1' })], ['10.100.1.0/24']],
   [
     'own instance after a new address',
@@ -100,7 +102,7 @@ test('own leases: that of the previous subnet before all', (t) => {
   );
 });
 
-test('fits: length, range and both halves', (t) => {
+test('fits: length, range and both families', (t) => {
   const one = (subnet: string, subnet6?: string) => ({
     subnet: IpNetwork.parse(subnet),
     ...(subnet6 !== undefined && { subnet6: IpNetwork.parse(subnet6) }),
@@ -115,7 +117,7 @@ test('fits: length, range and both halves', (t) => {
   t.false(fits(dual, one('10.100.1.0/24', 'fd42:101:0:1::/64')));
 });
 
-test('the previous subnet is taken again where it is free and fits', (t) => {
+test('the previous subnet is reused where it is free and fits', (t) => {
   const previous = (subnet: string) => ({ ...mine, previous: { subnet: IpNetwork.parse(subnet) } });
   t.is(chooseSubnets(previous('10.100.77.0/24'), [])?.subnet.toString(), '10.100.77.0/24');
   t.not(
@@ -129,14 +131,14 @@ test('the previous subnet is taken again where it is free and fits', (t) => {
   t.is(chooseSubnets(previous('10.9.9.0/24'), [])?.subnet.length, 24);
 });
 
-test('a random one is of the first hundred that are free', (t) => {
+test('a random choice is among the first hundred free subnets', (t) => {
   const first = chooseSubnets(mine, [held('10.100.1.0/24'), held('10.100.2.128/25')], () => 0);
   t.is(first?.subnet.toString(), '10.100.3.0/24');
   const last = chooseSubnets(mine, [held('10.100.1.0/24')], (max) => max - 1);
   t.is(last?.subnet.toString(), '10.100.101.0/24');
 });
 
-test('both halves have the same number, unless that one is taken', (t) => {
+test('both families have the same subnet number unless it is in use', (t) => {
   const asker = request(dual, 1);
   const at = (index: number) => (max: number) => Math.min(index, max - 1);
   const chosen = chooseSubnets(asker, [], at(4));
@@ -147,13 +149,13 @@ test('both halves have the same number, unless that one is taken', (t) => {
   t.not(other?.subnet6?.toString(), 'fd42:100:0:5::/64');
 });
 
-test('an exhausted network has none', (t) => {
+test('an exhausted network has no subnet', (t) => {
   t.is(chooseSubnets(mine, [held('10.100.0.0/16')]), undefined);
   const six = request(dual, 1);
   t.is(chooseSubnets(six, [held('10.100.9.0/24', { subnet6: 'fd42:100::/48' })]), undefined);
 });
 
-test('law: what is chosen fits and is free, and something is chosen while something is free', (t) => {
+test('law: the choice fits and is free, and exists while any subnet is free', (t) => {
   const small = decodeConfig('blue', '{"Network":"10.100.0.0/24","SubnetLen":28,"Backend":{"Type":"vxlan"}}');
   const key = fc
     .record({ value: fc.integer({ min: 0, max: 255 }), length: fc.integer({ min: 25, max: 32 }) })

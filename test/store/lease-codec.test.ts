@@ -1,4 +1,4 @@
-// Leases: flannel's own, those of other backends, reservations by hand, and what is none.
+// Lease codec: flannel's leases, other backends, reservations by hand, invalid ones.
 import test from 'ava';
 
 import { decodeLease, encodeLease } from '../../store/lease-codec.js';
@@ -15,7 +15,7 @@ test('a lease as flannel writes it', (t) => {
   t.is(encodeLease(lease), text);
 });
 
-test('leases of other backends and reservations by hand are read, and their data left alone', (t) => {
+test('leases of other backends and reservations by hand are read, and their data kept', (t) => {
   const wireguard = decodeLease(
     leaseKey('10.5.52.0-24'),
     '{"PublicIP":"192.0.2.10","BackendType":"wireguard","BackendData":{"PublicKey":"x"}}',

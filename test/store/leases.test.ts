@@ -1,4 +1,6 @@
-// Subnet leases on a real etcd: taken in flannel's order, by fifty at once, kept, renewed, given back.
+// Subnet leases on a real etcd.
+//
+// Acquired in flannel's order, by fifty nodes at once, kept, renewed and released.
 import test from 'ava';
 
 import { IpAddress, IpNetwork } from '../../core/address.js';
@@ -55,7 +57,7 @@ test('a lease is written as flanneld writes it, under an etcd lease of its own',
   t.truthy(prefix);
 });
 
-test('dual stack: one key for both halves', async (t) => {
+test('dual stack: one key for both families', async (t) => {
   const { store, network, all, value } = await setUp({ subnet6: IpNetwork.parse('fd42:100::/48') });
   const asked = {
     previous: { subnet: IpNetwork.parse('10.100.5.0/24'), subnet6: IpNetwork.parse('fd42:100:0:9::/64') },
@@ -68,7 +70,7 @@ test('dual stack: one key for both halves', async (t) => {
   });
 });
 
-test('a key spelt with "-" is read, and written anew as flanneld reads it', async (t) => {
+test('a key spelt with "-" is read, and rewritten as flanneld reads it', async (t) => {
   const { store, network, all, key } = await setUp({ subnet6: IpNetwork.parse('fd42:100::/48') });
   await etcd.raw
     .put(key('10.100.5.0-24&fd42-100-0-5---64'))
@@ -78,7 +80,7 @@ test('a key spelt with "-" is read, and written anew as flanneld reads it', asyn
   t.deepEqual(await all(), ['10.100.5.0-24&fd42:100:0:5::-64']);
 });
 
-test('fifty at once: each has its own, soon', async (t) => {
+test('fifty nodes at once each get a subnet of their own, within the time limit', async (t) => {
   const { prefix, network, all } = await setUp();
   const stores = await Promise.all(Array.from({ length: 5 }, async () => await storeOn(etcd, prefix)));
   const since = performance.now();
@@ -93,8 +95,8 @@ test('fifty at once: each has its own, soon', async (t) => {
   t.is((await all()).length, 50);
 });
 
-test('fifty at once where there is room for just fifty, in both families', async (t) => {
-  // 64 IPv4 subnets less the first, but only 63 IPv6 ones whose numbers must be shared out without a clash.
+test('fifty nodes at once fit into exactly fifty subnets, in both families', async (t) => {
+  // 64 IPv4 subnets less the first, but only 63 IPv6 ones, which must be allocated without a conflict.
   const { network, store, all } = await setUp(
     { subnet6: IpNetwork.parse('fd42:100::/58'), hostPrefix: 22 },
     '10.100.0.0/16',
@@ -107,7 +109,7 @@ test('fifty at once where there is room for just fifty, in both families', async
   await t.throwsAsync(store.acquireLease(request(network, 99)), { message: /blue: no \/22 is left/ });
 });
 
-test('IPv6 halves that race for one number do not share it', async (t) => {
+test('IPv6 subnets that race for one number do not share it', async (t) => {
   // flannel's own choice of the IPv6 half is free of the IPv4 half; two previous subnets can ask for one.
   const { network, store, all } = await setUp({ subnet6: IpNetwork.parse('fd42:100::/48') });
   const leases = await Promise.all(
@@ -128,7 +130,7 @@ test('IPv6 halves that race for one number do not share it', async (t) => {
   t.is((await all()).length, 10);
 });
 
-test('a flanneld’s lease with this address is gone on with', async (t) => {
+test('a flanneld’s lease with this address is continued', async (t) => {
   const { store, network, key, all } = await setUp();
   const granted = await etcd.raw.leaseClient.leaseGrant({ TTL: 100 });
   await etcd.raw.kv.put({
@@ -144,7 +146,7 @@ test('a flanneld’s lease with this address is gone on with', async (t) => {
   t.deepEqual(await all(), ['10.100.9.0-24']);
 });
 
-test('what does not fit is deleted and another one taken', async (t) => {
+test('a lease that does not fit the network is deleted and another acquired', async (t) => {
   const { store, network, key, all } = await setUp();
   const granted = await etcd.raw.leaseClient.leaseGrant({ TTL: 100 });
   for (const subnet of ['10.100.0.0-24', '10.100.9.0-25', '10.77.1.0-24']) {
@@ -174,7 +176,7 @@ test('a changed address keeps the subnet, and so does a new instance of a dead n
   t.is((await all()).length, 1);
 });
 
-test('a reservation is used, and stays one', async (t) => {
+test('a reservation is used, and stays a reservation', async (t) => {
   const { store, network, key, kv } = await setUp();
   await etcd.raw.put(key('10.100.42.0-24')).value('{"PublicIP":"192.0.2.1"}');
   const lease = await store.acquireLease(request(network, 1));
@@ -187,10 +189,10 @@ test('a reservation is used, and stays one', async (t) => {
   await store.releaseLease(lease);
   t.truthy(await kv('10.100.42.0-24'), 'a release leaves it');
   const other = await store.acquireLease(request(network, 2, previous('10.100.42.0/24')));
-  t.not(other.subnet.toString(), '10.100.42.0/24', 'nobody else gets it');
+  t.not(other.subnet.toString(), '10.100.42.0/24', 'no other node gets it');
 });
 
-test('a reservation that does not fit is left, and another subnet taken', async (t) => {
+test('a reservation that does not fit is kept, and another subnet acquired', async (t) => {
   const { store, network, key, all } = await setUp();
   await etcd.raw.put(key('10.100.42.0-25')).value('{"PublicIP":"192.0.2.1"}');
   const lease = await store.acquireLease(request(network, 1, previous('10.100.42.0/24')));
@@ -198,14 +200,14 @@ test('a reservation that does not fit is left, and another subnet taken', async 
   t.is((await all()).length, 2);
 });
 
-test('a lease that cannot be read takes its space up all the same', async (t) => {
+test('an unreadable lease still occupies its subnet', async (t) => {
   const { store, network, key } = await setUp();
   await etcd.raw.put(key('10.100.42.0-24')).value('rubbish');
   const lease = await store.acquireLease(request(network, 1, previous('10.100.42.0/24')));
   t.not(lease.subnet.toString(), '10.100.42.0/24');
 });
 
-test('another living node’s address or name is refused, naming both', async (t) => {
+test('an address or name of another living node is refused, naming both', async (t) => {
   const { store, network, prefix } = await setUp();
   await store.acquireLease(request(network, 2));
   await etcd.raw.put(`${prefix}/nodes/n2/alive`).value('instance-2');
@@ -225,7 +227,7 @@ test('another living node’s address or name is refused, naming both', async (t
   t.is(taken.node, 'n1', 'a dead one’s is taken over, as flannel does');
 });
 
-test('the copy of a machine is refused while the other one is alive, naming both', async (t) => {
+test('a cloned machine is refused while the other one is alive, naming both', async (t) => {
   const { store, network, prefix, value } = await setUp();
   const first = await store.acquireLease(request(network, 1));
   await etcd.raw.put(`${prefix}/nodes/n1/alive`).value('instance-1');
@@ -237,7 +239,7 @@ test('the copy of a machine is refused while the other one is alive, naming both
   await etcd.raw.delete().key(`${prefix}/nodes/n1/alive`);
   const renamed = await store.acquireLease(copy);
   t.is(renamed.subnet.toString(), first.subnet.toString(), 'a node that was renamed keeps its subnet');
-  // The one before is back from behind a cut, and must not write over it.
+  // The previous one is back after a cut, and must not overwrite it.
   await t.throwsAsync(store.renewLease(first, 60), { message: /has been taken by node n2/ });
   t.like(await value(first.subnet.toString().replace('/', '-')), { Weft: { Node: 'n2' } });
 });
@@ -271,7 +273,7 @@ test('renewal: a new etcd lease for the same subnet, also after the key was lost
   await etcd.raw.delete().key(key(name));
   const again = await store.renewLease(renewed, 100);
   t.is((await kv(name))?.lease, again.etcdLease);
-  // Made a reservation by hand: written without an etcd lease.
+  // Turned into a reservation by hand: written without an etcd lease.
   await etcd.raw.put(key(name)).value(JSON.stringify(await value(name)));
   t.true((await store.renewLease(again, 100)).reservation);
   t.is((await kv(name))?.lease, '0');
@@ -281,7 +283,7 @@ test('renewal: a new etcd lease for the same subnet, also after the key was lost
   });
 });
 
-test('release takes one’s own lease and nobody else’s', async (t) => {
+test('release deletes the node’s own lease only', async (t) => {
   const { store, network, key, all } = await setUp();
   const lease = await store.acquireLease(request(network, 1));
   await store.releaseLease(lease);
@@ -294,7 +296,7 @@ test('release takes one’s own lease and nobody else’s', async (t) => {
   t.deepEqual(await all(), [name]);
 });
 
-test('the times of many leases', async (t) => {
+test('the remaining times of many leases are read', async (t) => {
   const { store, network } = await setUp();
   const leases = await Promise.all(
     Array.from({ length: 40 }, async (_, i) => await store.acquireLease(request(network, i + 1))),
@@ -307,7 +309,7 @@ test('the times of many leases', async (t) => {
   t.is(times.size, 40);
 });
 
-test('without etcd it says so', async (t) => {
+test('without etcd a lease is refused with the reason', async (t) => {
   const own = await startEtcd();
   t.teardown(() => own.stop());
   const store = await storeOn(own, '/weft');
@@ -320,7 +322,7 @@ test('without etcd it says so', async (t) => {
   t.true(performance.now() - since < 3000);
 });
 
-test('a subnet in use is taken back from who got it later, and from nobody else', async (t) => {
+test('a subnet in use is reclaimed from a later owner only', async (t) => {
   const { store, network } = await setUp();
   const asked = previous('10.100.42.0/24');
   const newcomer = await store.acquireLease(request(network, 2, asked));
@@ -337,8 +339,8 @@ test('a subnet in use is taken back from who got it later, and from nobody else'
   t.not(moved.subnet.toString(), '10.100.42.0/24', 'the younger one gives way');
 });
 
-// Serial, for the two must meet: beside the fifty nodes above each would wait for etcd in its turn.
-test.serial('a renewal at the same moment does not make a node take a second subnet', async (t) => {
+// Serial, because the two must collide: beside the fifty nodes above each would wait its turn for etcd.
+test.serial('a concurrent renewal does not make a node acquire a second subnet', async (t) => {
   const { store, network, all } = await setUp();
   const asked = request(network, 1);
   let lease = await store.acquireLease(asked);
@@ -350,31 +352,34 @@ test.serial('a renewal at the same moment does not make a node take a second sub
   }
 });
 
-test.serial('nor does that of a newcomer keep it from the subnet that it takes back', async (t) => {
-  const { store, network } = await setUp();
-  const asked = { ...previous('10.100.42.0/24'), since: '2026-01-01T00:00:00.000Z', inUse: true };
-  for (let round = 0; round < 10; round++) {
-    const newcomer = await store.acquireLease(request(network, 2, previous('10.100.42.0/24')));
-    const [back] = await Promise.all([
-      store.acquireLease(request(network, 1, asked)),
-      store.renewLease(newcomer, 60).catch(() => undefined),
-    ]);
-    t.is(back.subnet.toString(), '10.100.42.0/24');
-    await store.releaseLease(back);
-  }
-});
+test.serial(
+  'a concurrent renewal by the newcomer does not keep a node from reclaiming its subnet',
+  async (t) => {
+    const { store, network } = await setUp();
+    const asked = { ...previous('10.100.42.0/24'), since: '2026-01-01T00:00:00.000Z', inUse: true };
+    for (let round = 0; round < 10; round++) {
+      const newcomer = await store.acquireLease(request(network, 2, previous('10.100.42.0/24')));
+      const [back] = await Promise.all([
+        store.acquireLease(request(network, 1, asked)),
+        store.renewLease(newcomer, 60).catch(() => undefined),
+      ]);
+      t.is(back.subnet.toString(), '10.100.42.0/24');
+      await store.releaseLease(back);
+    }
+  },
+);
 
-test('an older lease of the node’s own does not take it away from the subnet in use', async (t) => {
+test('an older lease of the same node does not replace the subnet in use', async (t) => {
   const { store, network, all } = await setUp();
   const at = (subnet: string, more: object = {}) => request(network, 1, { ...previous(subnet), ...more });
   const inUse = at('10.100.77.0/24', { since: '2026-01-01T00:00:00.000Z', inUse: true });
-  // As a restored copy has it: the subnet before the last one, which nobody runs in any more.
+  // As in a restored copy: the subnet before the last one, which no container uses any more.
   await store.acquireLease(at('10.100.5.0/24'));
   t.is((await store.acquireLease(inUse)).subnet.toString(), '10.100.77.0/24');
   t.deepEqual(await all(), ['10.100.77.0-24'], 'the older one is given back');
 });
 
-test('an older lease of the node’s own is left for a subnet in use that another node got later', async (t) => {
+test('a node gives up its older lease for a subnet in use that another node got later', async (t) => {
   const { store, network, all } = await setUp();
   const asked = previous('10.100.77.0/24');
   await store.acquireLease(request(network, 1, previous('10.100.5.0/24')));
@@ -390,7 +395,7 @@ test('an older lease of the node’s own is left for a subnet in use that anothe
   t.deepEqual(await all(), ['10.100.77.0-24']);
 });
 
-test('a lost config comes back together with the subnet of who writes it', async (t) => {
+test('a lost config is written back together with its writer’s subnet', async (t) => {
   const { store, network, kv, prefix } = await setUp();
   const asked = request(network, 1, { ...previous('10.100.42.0/24'), since: '2026-01-01T00:00:00.000Z' });
   await etcd.raw.delete().prefix(`${prefix}/networks/`);

@@ -1,4 +1,6 @@
-// Configs: read as flannel reads them, with its defaults, refused by field, and written so that flanneld reads them.
+// Network configs: parsed as flannel does, and written so that flanneld reads them.
+//
+// With flannel's defaults; an invalid config is refused by field.
 import test from 'ava';
 
 import { IpNetwork } from '../../core/address.js';
@@ -34,7 +36,7 @@ test('a config is read as Go reads it', (t) => {
   t.is(network.range.first.toString(), '10.5.1.0/26');
 });
 
-test('a byte order mark before a config is passed over, and not written again', (t) => {
+test('a byte order mark before a config is skipped, and not written again', (t) => {
   const plain = '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","VNI":7}}';
   const network = config(`\ufeff${plain}`);
   t.deepEqual(network, config(plain));
@@ -50,7 +52,7 @@ test('a dual-stack config', (t) => {
   );
   t.is(network.hostPrefix6, 64);
   t.is(network.range6?.first.toString(), 'fd42:100:0:1::/64');
-  // flannel splits a long IPv6 network in four, where weft would choose otherwise.
+  // flannel splits a long IPv6 network in four; weft would choose another split.
   const long = config(
     '{"EnableIPv6":true,"Network":"10.100.0.0/16","IPv6Network":"fd42:100::/80","Backend":{"Type":"vxlan"}}',
   );
@@ -147,12 +149,12 @@ for (const [what, text, why] of refused) {
     ));
 }
 
-test('a config that was read is written as it was', (t) => {
+test('a config that was read is written unchanged', (t) => {
   const text = '{ "Network":"10.5.0.0/16", "Mine":{"a":1}, "Backend":{"Type":"vxlan","DirectRouting":true} }';
   t.is(encodeConfig(config(text)), text);
 });
 
-test('a network that weft made is written as the contract shows it', (t) => {
+test('a network created by weft is written as the contract shows it', (t) => {
   const subnet = IpNetwork.parse('10.100.0.0/16');
   const text = encodeConfig({
     name: 'blue',
@@ -172,7 +174,7 @@ test('a network that weft made is written as the contract shows it', (t) => {
   );
 });
 
-test('what an unserved config takes up is still seen', (t) => {
+test('the space of an unserved config still counts', (t) => {
   const occupied = occupiedBy(
     '{"Network":"10.5.0.0/16","IPv6Network":"fd00::/48","Backend":{"Type":"wireguard","VNI":9}}',
   );
@@ -189,13 +191,13 @@ test('a huge value is not even parsed', (t) => {
   );
 });
 
-test('who made a network: Docker’s word of release 0.1, and the others’ managers', (t) => {
+test('the maker of a network: Docker’s flag of release 0.1, and the managers of others', (t) => {
   const text = (weft: object): string =>
     JSON.stringify({ Network: '10.5.0.0/16', Backend: { Type: 'vxlan' }, Weft: weft });
   t.is(config(text({ Docker: true })).madeBy, 'docker');
   t.is(config(text({ MadeBy: 'netavark' })).madeBy, 'netavark');
   t.false('madeBy' in config(text({ MadeBy: 'a later one' })));
-  // Made anew, for what was read is kept as it was written.
+  // A new config, because one that was read is kept as it was written.
   const made = (madeBy: 'docker' | 'netavark'): unknown =>
     (JSON.parse(encodeConfig({ ...config(text({})), madeBy })) as { Weft: unknown }).Weft;
   t.like(made('docker'), { Docker: true });

@@ -1,5 +1,6 @@
-// Networks: checked against all others, made one at a time whoever asks, removed with all that is theirs, and written back
-// only where nobody wanted them gone.
+// Networks in etcd: overlap checks, serialized creation, complete removal.
+//
+// A lost network is written back only if it was not removed on purpose.
 import test from 'ava';
 
 import { IpNetwork } from '../../core/address.js';
@@ -16,7 +17,7 @@ test.after.always(async () => {
   await etcd?.stop();
 });
 
-test('a network is written with a VNI of its own, and is in the view when the answer comes', async (t) => {
+test('a network gets a VNI of its own, and is in the view when the call returns', async (t) => {
   const prefix = freshPrefix();
   const store = await storeOn(etcd, prefix);
   const network = await store.createNetwork(
@@ -37,7 +38,7 @@ test('a network is written with a VNI of its own, and is in the view when the an
   });
 });
 
-test('what is in the way is named', async (t) => {
+test('a conflict names the other network', async (t) => {
   const prefix = freshPrefix();
   const store = await storeOn(etcd, prefix);
   await store.createNetwork(spec('blue', '10.100.0.0/16', { vni: 7777 }));
@@ -112,7 +113,7 @@ test('what is in the way is named', async (t) => {
   t.is(vniOf(await store.createNetwork(spec('red', '10.101.0.0/16', { vni: 16_777_215 }))), 16_777_215);
 });
 
-test('twenty at once from several stores: each its own VNI', async (t) => {
+test('twenty networks created at once from several stores get different VNIs', async (t) => {
   const prefix = freshPrefix();
   const stores = await Promise.all([storeOn(etcd, prefix), storeOn(etcd, prefix), storeOn(etcd, prefix)]);
   const since = performance.now();
@@ -127,7 +128,7 @@ test('twenty at once from several stores: each its own VNI', async (t) => {
   await eventually(() => stores.every((store) => store.view.networks.size === 20), 'all see all');
 });
 
-test('of twenty that overlap, or ask for one VNI or one name, one is made', async (t) => {
+test('of twenty networks that overlap or request one VNI or name, one is created', async (t) => {
   const prefix = freshPrefix();
   const stores = await Promise.all([storeOn(etcd, prefix), storeOn(etcd, prefix), storeOn(etcd, prefix)]);
   const race = async (make: (i: number) => ReturnType<typeof spec>, code: string) => {
@@ -142,7 +143,7 @@ test('of twenty that overlap, or ask for one VNI or one name, one is made', asyn
   await race((i) => spec('same', `192.168.${i}.0/24`), 'ALREADY_EXISTS');
 });
 
-test('removal: refused with endpoints, complete with force, remembered, and taken back by a new one', async (t) => {
+test('removal: refused with endpoints, complete with force, remembered, cancelled by a new network', async (t) => {
   const prefix = freshPrefix();
   const store = await storeOn(etcd, prefix);
   const network = await store.createNetwork(spec('blue', '10.100.0.0/16'));
@@ -172,7 +173,7 @@ test('removal: refused with endpoints, complete with force, remembered, and take
   t.is(store.view.removals.size, 0);
 });
 
-test('what was lost without a tombstone is written back as it was', async (t) => {
+test('a network lost without a tombstone is written back as it was', async (t) => {
   const prefix = freshPrefix();
   const text = '{ "Network":"10.100.0.0/16", "Extra":[1], "Backend":{"Type":"vxlan","VNI":5} }';
   await etcd.raw.put(`${prefix}/networks/blue/config`).value(text);
@@ -187,7 +188,7 @@ test('what was lost without a tombstone is written back as it was', async (t) =>
   t.is(encodeConfig(network), text);
 });
 
-test('a config that is not served: creating, changing and removing its network say so', async (t) => {
+test('an unserved config: creating, changing and removing its network report it', async (t) => {
   const prefix = freshPrefix();
   const store = await storeOn(etcd, prefix);
   const key = `${prefix}/networks/blue/config`;
@@ -208,6 +209,6 @@ test('a config that is not served: creating, changing and removing its network s
     next,
   });
   await store.removeNetwork('blue', { force: false });
-  await eventually(() => store.view.bad.size === 0, 'it is gone');
+  await eventually(() => store.view.bad.size === 0, 'it is deleted');
   await t.throwsAsync(store.updateNetwork('blue', { masquerade: false }), { code: 'NOT_FOUND' });
 });

@@ -1,5 +1,6 @@
-// Nodes, their endpoints and their leaders: signs of life through outages and conflicts, names that are unique, removals
-// that are complete, elections that go on.
+// Nodes, life leases, unique names, removals and elections on a real etcd.
+//
+// Life leases survive outages and conflicts, removals are complete, elections go on.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import test from 'ava';
@@ -39,19 +40,19 @@ const node = (name: string, more: Partial<NodeRecord> = {}): NodeRecord => ({
 });
 const quiet = { ttlSeconds: 3, onConflict: () => undefined };
 
-test.serial('a node is announced, kept alive, written again, and down at once when it stops', async (t) => {
+test.serial('a node is announced, kept alive, rewritten, and down at once when it stops', async (t) => {
   const store = await storeOn(etcd, freshPrefix());
   let record = node('n1');
   const announcement = store.announce(() => record, quiet);
   await eventually(() => store.view.alive.get('n1') === record.instance, 'alive');
   t.deepEqual(store.view.nodes.get('n1'), record);
-  const gone: string[] = [];
+  const lost: string[] = [];
   store.subscribe((changes) => {
     for (const change of changes)
-      if (change.kind === 'alive' && change.after === undefined) gone.push(change.name);
+      if (change.kind === 'alive' && change.after === undefined) lost.push(change.name);
   });
   await sleep(6000);
-  t.deepEqual(gone, [], 'kept for longer than its time');
+  t.deepEqual(lost, [], 'kept for longer than its TTL');
   record = node('n1', { publicIp: '192.0.2.9' });
   announcement.refresh();
   await eventually(() => store.view.nodes.get('n1')?.publicIp === '192.0.2.9', 'written again');
@@ -60,7 +61,7 @@ test.serial('a node is announced, kept alive, written again, and down at once wh
   t.true(store.view.nodes.has('n1'), 'the record stays');
 });
 
-test('a node comes back by itself: key deleted, etcd away for longer than its time', async (t) => {
+test('a node comes back by itself: key deleted, etcd away for longer than its TTL', async (t) => {
   const prefix = freshPrefix();
   const proxy = await startProxy(etcd.port);
   t.teardown(async () => await proxy.close());
@@ -69,7 +70,7 @@ test('a node comes back by itself: key deleted, etcd away for longer than its ti
   const announcement = store.announce(() => node('n1'), quiet);
   await eventually(() => watching.view.alive.has('n1'), 'alive');
   await etcd.raw.delete().key(`${prefix}/nodes/n1/alive`);
-  await eventually(() => !watching.view.alive.has('n1'), 'gone', 1000);
+  await eventually(() => !watching.view.alive.has('n1'), 'it is down', 1000);
   await eventually(() => watching.view.alive.has('n1'), 'alive again', 2000);
   proxy.refuse(true);
   proxy.cut();
@@ -82,7 +83,7 @@ test('a node comes back by itself: key deleted, etcd away for longer than its ti
   t.pass();
 });
 
-test('a short cut is no reason to be called dead', async (t) => {
+test('a short cut does not take a node down', async (t) => {
   const prefix = freshPrefix();
   const proxy = await startProxy(etcd.port);
   t.teardown(async () => await proxy.close());
@@ -102,12 +103,15 @@ test('a short cut is no reason to be called dead', async (t) => {
   await announcement.stop();
 });
 
-test('a second host of a living name is told, and writes nothing until the first is removed', async (t) => {
+test('a second host of a name in use reports it and writes nothing until the first is removed', async (t) => {
   const prefix = freshPrefix();
   const [one, two] = await Promise.all([storeOn(etcd, prefix), storeOn(etcd, prefix)]);
   const blue = await one.createNetwork(spec('blue', '10.100.0.0/16'));
   const first = one.announce(() => node('n1', { instance: 'a', publicIp: '192.0.2.7' }), quiet);
-  await eventually(() => two.view.alive.get('n1') === 'a' && two.view.nodes.has('n1'), 'the first is there');
+  await eventually(
+    () => two.view.alive.get('n1') === 'a' && two.view.nodes.has('n1'),
+    'the first is announced',
+  );
   const conflicts: object[] = [];
   const second = two.announce(() => node('n1', { instance: 'b', publicIp: '192.0.2.8' }), {
     ttlSeconds: 3,
@@ -122,7 +126,7 @@ test('a second host of a living name is told, and writes nothing until the first
   };
   await keptOut();
   await sleep(2500);
-  t.deepEqual(conflicts, [{ instance: 'a', publicIp: '192.0.2.7' }], 'told once');
+  t.deepEqual(conflicts, [{ instance: 'a', publicIp: '192.0.2.7' }], 'reported once');
   await keptOut();
   await first.stop();
   await eventually(() => !two.view.alive.has('n1'), 'the agent of the first is away');
@@ -138,7 +142,7 @@ test('a second host of a living name is told, and writes nothing until the first
   await second.stop();
 });
 
-test('a host that lost its state directory has its name again when its earlier life has ended', async (t) => {
+test('a host that lost its state directory regains its name when its old life lease expires', async (t) => {
   const prefix = freshPrefix();
   const store = await storeOn(etcd, prefix);
   const { ID } = await etcd.raw.leaseClient.leaseGrant({ TTL: 2 });
@@ -153,7 +157,7 @@ test('a host that lost its state directory has its name again when its earlier l
   await announcement.stop();
 });
 
-test.serial('the same instance started again goes on at once', async (t) => {
+test.serial('the same instance goes on at once after a restart', async (t) => {
   const prefix = freshPrefix();
   const store = await storeOn(etcd, prefix);
   await etcd.raw.put(`${prefix}/nodes/n1/alive`).value('instance-of-n1');
@@ -167,7 +171,7 @@ test.serial('the same instance started again goes on at once', async (t) => {
   await announcement.stop();
 });
 
-test('stopped at any moment of its beginning, it leaves no sign of life', async (t) => {
+test('stopped at any moment of its start, a node leaves no life lease', async (t) => {
   const prefix = freshPrefix();
   const store = await storeOn(etcd, prefix);
   for (let i = 0; i < 20; i++) {
@@ -205,7 +209,7 @@ async function furnish(store: Store, name: string, number: number, endpoints: nu
   return network;
 }
 
-test('a node is removed with everything that is its own, however much', async (t) => {
+test('a node is removed with everything it owns, however much', async (t) => {
   const prefix = freshPrefix();
   const store = await storeOn(etcd, prefix);
   const first = store.announce(() => node('n1'), quiet);
@@ -238,7 +242,7 @@ test('a node is removed with everything that is its own, however much', async (t
   await again.stop();
 });
 
-test('a node that etcd has lost is removed as well: there is a tombstone, and what is left of it goes', async (t) => {
+test('a node that etcd has lost can be removed: a tombstone is written and its leftovers deleted', async (t) => {
   const prefix = freshPrefix();
   const store = await storeOn(etcd, prefix);
   const announcement = store.announce(() => node('n1'), quiet);
@@ -257,7 +261,7 @@ test('a node that etcd has lost is removed as well: there is a tombstone, and wh
   await eventually(() => store.view.removals.has('node n1'), 'there is a tombstone');
 });
 
-test('removed by force while up: it does not come back by itself, but when it is started again', async (t) => {
+test('a node removed by force while up comes back only with a restart', async (t) => {
   const store = await storeOn(etcd, freshPrefix());
   const announcement = store.announce(() => node('n1'), quiet);
   await eventually(() => store.view.alive.has('n1'), 'alive');
@@ -273,7 +277,7 @@ test('removed by force while up: it does not come back by itself, but when it is
   await next.stop();
 });
 
-test('of twenty endpoints that ask for one name, one has it', async (t) => {
+test('of twenty endpoints that request one name, one gets it', async (t) => {
   const prefix = freshPrefix();
   const stores = await Promise.all([storeOn(etcd, prefix), storeOn(etcd, prefix)]);
   await stores[0].createNetwork(spec('blue', '10.100.0.0/16'));
@@ -297,7 +301,7 @@ test('of twenty endpoints that ask for one name, one has it', async (t) => {
   }
 });
 
-test('names: the same endpoint again, one taken over, one given back, one left behind', async (t) => {
+test('names: repeated by its endpoint, taken over, released, left behind', async (t) => {
   const prefix = freshPrefix();
   const store = await storeOn(etcd, prefix);
   await store.createNetwork(spec('blue', '10.100.0.0/16'));
@@ -321,16 +325,16 @@ test('names: the same endpoint again, one taken over, one given back, one left b
   t.is(await etcd.raw.get(`${prefix}/networks/blue/names/web`).string(), null);
   await store.deleteEndpoint('blue', 'aa');
   await etcd.raw.put(`${prefix}/networks/blue/names/web`).value('gone');
-  await eventually(() => store.view.endpoints.get('blue')?.size === 2, 'both are gone');
+  await eventually(() => store.view.endpoints.get('blue')?.size === 2, 'both are deleted');
   await store.putEndpoint(web, { unique: true });
   t.is(
     await etcd.raw.get(`${prefix}/networks/blue/names/web`).string(),
     'aa',
-    'an index key without endpoint binds nobody',
+    'an index key without endpoint reserves nothing',
   );
 });
 
-test('one leads; another within 5 s after it dies, and at once after it leaves', async (t) => {
+test('one leads; another within 5 s after it dies, and at once after it resigns', async (t) => {
   const prefix = freshPrefix();
   const proxy = await startProxy(etcd.port);
   t.teardown(async () => await proxy.close());
@@ -391,6 +395,6 @@ test('one leads; another within 5 s after it dies, and at once after it leaves',
   t.deepEqual(leading, []);
   await eventually(
     async () => (await etcd.raw.get(`${prefix}/elections/controller`).string()) === null,
-    'nobody leads',
+    'no leader',
   );
 });

@@ -1,5 +1,7 @@
-// Etcd stalled, unreachable, killed, restored from a copy, emptied, and one of several gone: each is found, told once, and
-// over when it is over.
+// Outages of etcd.
+//
+// Stalled, unreachable, killed, restored from a copy, emptied, and one of several servers down: each is detected, reported once,
+// and over when etcd answers.
 import { cpSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -24,70 +26,70 @@ test.after.always(async () => {
 
 const net = decodeConfig('blue', '{"Network":"10.100.0.0/16","Backend":{"Type":"vxlan"}}');
 
-test.serial('a stalled etcd is found within 5 s, told once, and left alone until it answers', async (t) => {
-  const prefix = freshPrefix();
-  const log = recordingLog();
-  const store = await storeOn(etcd, prefix, log);
-  await eventually(() => store.state.connected, 'the watch runs');
-  const states: boolean[] = [];
-  store.onState((state) => states.push(state.connected));
-  const busy = process.cpuUsage();
-  etcd.pause();
-  const since = performance.now();
-  await eventually(() => !store.state.connected, 'the stall is seen', 5000);
-  t.log(`seen after ${Math.round(performance.now() - since)} ms`);
-  t.regex(store.state.error ?? '', new RegExp(`etcd at ${etcd.url} does not answer`));
-  const asked = performance.now();
-  await t.throwsAsync(store.deleteClaim('blue', '10.0.0.1', 'x'), { message: /does not answer/ });
-  t.true(performance.now() - asked < 100, 'a call in an outage fails at once');
-  await sleep(3000);
-  const { user, system } = process.cpuUsage(busy);
-  t.log(`${Math.round((user + system) / 1000)} ms of CPU in ${Math.round(performance.now() - since)} ms`);
-  etcd.resume();
-  const back = performance.now();
-  await eventually(() => store.state.connected, 'it is back', 1500);
-  t.log(`back after ${Math.round(performance.now() - back)} ms`);
-  t.deepEqual(states, [false, true]);
-  t.deepEqual(
-    log.lines.filter((line) => line.level !== 'debug').map((line) => line.message),
-    ['etcd connected', 'etcd is away; weft goes on with what it knows', 'etcd connected'],
-  );
-  await store.close();
-});
-
 test.serial(
-  'servers that take connections and say nothing do not keep it from the one that answers',
+  'a stalled etcd is detected within 5 s, reported once, and not flooded until it answers',
   async (t) => {
-    const proxies = await Promise.all([0, 1, 2].map(() => startProxy(etcd.port)));
-    for (const proxy of proxies) proxy.stall(true);
-    t.teardown(() => Promise.all(proxies.map((proxy) => proxy.close())));
-    const urls = [...proxies.map(({ url }) => url), etcd.url];
-    // What three head starts and one list take on this machine, just now.
-    const headStarts = (async () => {
-      const since = performance.now();
-      for (let i = 0; i < 3; i++) await sleep(250);
-      const store = openTestStore([etcd.url], freshPrefix());
-      await store.synced(AbortSignal.timeout(10_000));
-      await store.close();
-      return performance.now() - since;
-    })();
-    // Each begins with a server of its choice.
-    const took = await Promise.all(
-      Array.from({ length: 6 }, async () => {
-        const since = performance.now();
-        const store = openTestStore(urls, freshPrefix());
-        await store.synced(AbortSignal.timeout(10_000));
-        await store.close();
-        return Math.round(performance.now() - since);
-      }),
+    const prefix = freshPrefix();
+    const log = recordingLog();
+    const store = await storeOn(etcd, prefix, log);
+    await eventually(() => store.state.connected, 'the watch runs');
+    const states: boolean[] = [];
+    store.onState((state) => states.push(state.connected));
+    const busy = process.cpuUsage();
+    etcd.pause();
+    const since = performance.now();
+    await eventually(() => !store.state.connected, 'the stall is seen', 5000);
+    t.log(`seen after ${Math.round(performance.now() - since)} ms`);
+    t.regex(store.state.error ?? '', new RegExp(`etcd at ${etcd.url} does not answer`));
+    const asked = performance.now();
+    await t.throwsAsync(store.deleteClaim('blue', '10.0.0.1', 'x'), { message: /does not answer/ });
+    t.true(performance.now() - asked < 100, 'a call in an outage fails at once');
+    await sleep(3000);
+    const { user, system } = process.cpuUsage(busy);
+    t.log(`${Math.round((user + system) / 1000)} ms of CPU in ${Math.round(performance.now() - since)} ms`);
+    etcd.resume();
+    const back = performance.now();
+    await eventually(() => store.state.connected, 'it is back', 1500);
+    t.log(`back after ${Math.round(performance.now() - back)} ms`);
+    t.deepEqual(states, [false, true]);
+    t.deepEqual(
+      log.lines.filter((line) => line.level !== 'debug').map((line) => line.message),
+      ['etcd connected', 'etcd is away; weft goes on with what it knows', 'etcd connected'],
     );
-    t.log(`there after ${took.join(', ')} ms`);
-    const allowed = Math.max(1200, (await headStarts) + 350);
-    t.true(Math.max(...took) < allowed, `three head starts, not three deadlines: ${took.join(', ')} ms`);
+    await store.close();
   },
 );
 
-test.serial('a black hole on the way is found, and the end of it', async (t) => {
+test.serial('silent servers do not keep the client from the one that answers', async (t) => {
+  const proxies = await Promise.all([0, 1, 2].map(() => startProxy(etcd.port)));
+  for (const proxy of proxies) proxy.stall(true);
+  t.teardown(() => Promise.all(proxies.map((proxy) => proxy.close())));
+  const urls = [...proxies.map(({ url }) => url), etcd.url];
+  // The time for three head starts and one list, on this machine at this moment.
+  const headStarts = (async () => {
+    const since = performance.now();
+    for (let i = 0; i < 3; i++) await sleep(250);
+    const store = openTestStore([etcd.url], freshPrefix());
+    await store.synced(AbortSignal.timeout(10_000));
+    await store.close();
+    return performance.now() - since;
+  })();
+  // Each client begins with a random server.
+  const took = await Promise.all(
+    Array.from({ length: 6 }, async () => {
+      const since = performance.now();
+      const store = openTestStore(urls, freshPrefix());
+      await store.synced(AbortSignal.timeout(10_000));
+      await store.close();
+      return Math.round(performance.now() - since);
+    }),
+  );
+  t.log(`connected after ${took.join(', ')} ms`);
+  const allowed = Math.max(1200, (await headStarts) + 350);
+  t.true(Math.max(...took) < allowed, `three head starts, not three deadlines: ${took.join(', ')} ms`);
+});
+
+test.serial('a black hole on the path is detected, and so is its end', async (t) => {
   const prefix = freshPrefix();
   const proxy = await startProxy(etcd.port);
   t.teardown(() => proxy.close());
@@ -105,7 +107,7 @@ test.serial('a black hole on the way is found, and the end of it', async (t) => 
   await store.close();
 });
 
-test.serial('killed for a while, everything is back within a second of its return', async (t) => {
+test.serial('after a restart of etcd everything is back within a second', async (t) => {
   const prefix = freshPrefix();
   const store = await storeOn(etcd, prefix);
   await eventually(() => store.state.connected, 'the watch runs');
@@ -129,7 +131,7 @@ const asNode = (name: string, publicIp: string) => ({
   startedAt: '',
 });
 
-/** Writes, copies the data, writes on, and comes back with the copy. */
+/** Writes, copies etcd's data, writes more, and restarts etcd with the copy. */
 async function restored(
   own: TestEtcd,
   store: Store,
@@ -151,7 +153,7 @@ async function restored(
   await after(copy);
 }
 
-test.serial('restored from an older copy: the copy is the truth', async (t) => {
+test.serial('after a restore from an older copy the view is the copy', async (t) => {
   const own = await startEtcd();
   t.teardown(async () => await own.stop());
   const store = await storeOn(own, '/weft');
@@ -166,7 +168,7 @@ test.serial('restored from an older copy: the copy is the truth', async (t) => {
   await store.close();
 });
 
-test.serial('restored from an older copy that has grown past the old revision meanwhile', async (t) => {
+test.serial('a restored copy that has grown past the old revision is detected', async (t) => {
   const own = await startEtcd();
   t.teardown(async () => await own.stop());
   const proxy = await startProxy(own.port);
@@ -176,7 +178,7 @@ test.serial('restored from an older copy that has grown past the old revision me
   await restored(own, store, '/weft', async (copy) => {
     proxy.refuse(true);
     await own.start(copy);
-    // Another past of the same length and more.
+    // A different history, longer than the old one.
     for (let i = 0; i < 60; i++)
       await own.raw.put('/weft/nodes/new').value(`{"instance":"other${i}","publicIp":"192.0.2.4"}`);
     proxy.refuse(false);
@@ -188,24 +190,24 @@ test.serial('restored from an older copy that has grown past the old revision me
   await store.close();
 });
 
-test.serial('etcd emptied: all records go, and are told as gone', async (t) => {
+test.serial('an emptied etcd: all records are deleted and reported as deleted', async (t) => {
   const own = await startEtcd();
   t.teardown(async () => await own.stop());
   const store = await storeOn(own, '/weft');
   await own.raw.put('/weft/nodes/old').value('{"instance":"old","publicIp":"192.0.2.1"}');
   await eventually(() => store.view.nodes.size === 1, 'one node');
-  const gone: string[] = [];
+  const seen: string[] = [];
   store.subscribe((changes) =>
-    gone.push(...changes.map((change) => `${change.kind} ${'after' in change ? 'there' : 'gone'}`)),
+    seen.push(...changes.map((change) => `${change.kind} ${'after' in change ? 'set' : 'deleted'}`)),
   );
   await own.kill();
   await own.start(path.join(temporaryFolder('empty'), 'data'));
-  await eventually(() => store.view.nodes.size === 0, 'it is gone', 3000);
-  t.deepEqual(gone, ['node gone']);
+  await eventually(() => store.view.nodes.size === 0, 'it is deleted', 3000);
+  t.deepEqual(seen, ['node deleted']);
   await store.close();
 });
 
-test.serial('another server is taken where one does not answer', async (t) => {
+test.serial('the client changes servers where one does not answer', async (t) => {
   const prefix = freshPrefix();
   const proxies = await Promise.all([startProxy(etcd.port), startProxy(etcd.port), startProxy(etcd.port)]);
   t.teardown(() => Promise.all(proxies.map((proxy) => proxy.close())));
@@ -231,7 +233,7 @@ test.serial('another server is taken where one does not answer', async (t) => {
   await store.close();
 });
 
-test.serial('restored from an older copy: what was removed on purpose is removed again', async (t) => {
+test.serial('after a restore from an older copy, removals are repeated', async (t) => {
   const own = await startEtcd();
   t.teardown(async () => await own.stop());
   const store = await storeOn(own, '/weft');
@@ -247,7 +249,7 @@ test.serial('restored from an older copy: what was removed on purpose is removed
   cpSync(own.dataDir, copy, { recursive: true });
   await own.start();
   await eventually(() => store.state.connected && witness.state.connected, 'both are back');
-  // A node is written with each of its lives: the copy has what was removed as it was before.
+  // A node is rewritten at each start: the copy has the removed node as of an earlier start.
   await own.raw.put('/weft/nodes/gone').value('{"instance":"gone","publicIp":"192.0.2.2"}');
   await eventually(() => store.view.nodes.get('gone')?.publicIp === '192.0.2.2', 'it is written again');
   await store.removeNetwork('removed', { force: false });
@@ -261,28 +263,31 @@ test.serial('restored from an older copy: what was removed on purpose is removed
       !witness.view.networks.has('removed') &&
       !witness.view.nodes.has('gone') &&
       witness.view.removals.size === 2,
-    'both are gone again, and the tombstones there',
+    'both are deleted again, and the tombstones exist',
   );
   t.true(witness.view.networks.has('kept'));
   await Promise.all([store.close(), witness.close()]);
 });
 
-test.serial('emptied: a tombstone comes back, and does not touch what was made anew', async (t) => {
-  const own = await startEtcd();
-  t.teardown(async () => await own.stop());
-  const witness = await storeOn(own, '/weft');
-  await witness.createNetwork({ name: 'old', subnet: IpNetwork.parse('10.101.0.0/16') });
-  await witness.createNetwork({ name: 'again', subnet: IpNetwork.parse('10.102.0.0/16') });
-  await witness.removeNetwork('old', { force: false });
-  await witness.removeNetwork('again', { force: false });
-  await own.kill();
-  await own.start(path.join(temporaryFolder('empty'), 'data'));
-  await own.raw
-    .put('/weft/networks/again/config')
-    .value('{"Network":"10.103.0.0/16","Backend":{"Type":"vxlan"}}');
-  await eventually(() => witness.view.removals.has('network old'), 'the tombstone is back');
-  await sleep(500);
-  t.true(witness.view.networks.has('again'));
-  t.false(witness.view.removals.has('network again'));
-  await witness.close();
-});
+test.serial(
+  'after a loss of all data a tombstone is written back, and spares what was created since',
+  async (t) => {
+    const own = await startEtcd();
+    t.teardown(async () => await own.stop());
+    const witness = await storeOn(own, '/weft');
+    await witness.createNetwork({ name: 'old', subnet: IpNetwork.parse('10.101.0.0/16') });
+    await witness.createNetwork({ name: 'again', subnet: IpNetwork.parse('10.102.0.0/16') });
+    await witness.removeNetwork('old', { force: false });
+    await witness.removeNetwork('again', { force: false });
+    await own.kill();
+    await own.start(path.join(temporaryFolder('empty'), 'data'));
+    await own.raw
+      .put('/weft/networks/again/config')
+      .value('{"Network":"10.103.0.0/16","Backend":{"Type":"vxlan"}}');
+    await eventually(() => witness.view.removals.has('network old'), 'the tombstone is back');
+    await sleep(500);
+    t.true(witness.view.networks.has('again'));
+    t.false(witness.view.removals.has('network again'));
+    await witness.close();
+  },
+);

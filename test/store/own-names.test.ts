@@ -1,5 +1,6 @@
-// Names of one's own in etcd: added to and taken from by several at once, gone with their network, and read as carefully as
-// everything that others may write.
+// Custom DNS names in etcd.
+//
+// Changed by several writers at once, deleted with their network, and parsed as strictly as every value that others may write.
 import test from 'ava';
 import fc from 'fast-check';
 
@@ -20,7 +21,7 @@ test.after.always(async () => {
 
 const ips = (...texts: string[]): IpAddress[] => texts.map((text) => IpAddress.parse(text));
 
-test('a name is added to, and taken away address by address', async (t) => {
+test('addresses are added to a name and deleted one by one', async (t) => {
   const prefix = freshPrefix();
   const [a, b] = [await storeOn(etcd, prefix), await storeOn(etcd, prefix)];
   await a.createNetwork(spec('blue', '10.100.0.0/16'));
@@ -30,7 +31,7 @@ test('a name is added to, and taken away address by address', async (t) => {
   t.is(shown(), '198.51.100.1 2001:db8::1');
   const text = await etcd.raw.get(`${prefix}/networks/blue/dns/printer`).string();
   t.like(JSON.parse(text ?? ''), { ips: ['198.51.100.1', '2001:db8::1'] });
-  // Two who add at once both get their way.
+  // Two writers that add at once both succeed.
   await Promise.all([
     a.addName({ ...name, ips: ips('198.51.100.2') }),
     b.addName({ ...name, ips: ips('198.51.100.3', '198.51.100.1') }),
@@ -49,7 +50,7 @@ test('a name is added to, and taken away address by address', async (t) => {
   }
 });
 
-test('what others wrote: told where it cannot be read, written over, and gone with the network', async (t) => {
+test('an unreadable value is reported, overwritten, and deleted with the network', async (t) => {
   const prefix = freshPrefix();
   const store = await storeOn(etcd, prefix);
   await store.createNetwork(spec('blue', '10.100.0.0/16'));
@@ -66,7 +67,7 @@ test('what others wrote: told where it cannot be read, written over, and gone wi
   t.deepEqual(await etcd.raw.getAll().prefix(`${prefix}/networks/blue/`).keys(), []);
 });
 
-test('everything that can be written reads back the same', (t) => {
+test('every custom name reads back the same', (t) => {
   const keys = new Keys('/weft');
   const key = keys.parse(keys.ownName('blue', 'a_b.c'));
   if (key.kind !== 'ownName') return t.fail(key.kind);

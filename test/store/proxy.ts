@@ -4,15 +4,15 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 
 export interface Proxy {
   url: string;
-  /** Resets every connection; new ones are let through. */
+  /** Resets every connection; new ones pass. */
   cut(): void;
-  /** Whether new connections are let through. */
+  /** Resets new connections while `refused`. */
   refuse(refused: boolean): void;
-  /** Connections stay, and nothing passes. */
+  /** Keeps connections open without passing data while `stalled`. */
   stall(stalled: boolean): void;
   /**
-   * Settles when the server has answered this many more times; the last answer does not arrive, and nothing does from then
-   * on, in either direction.
+   * Settles when the server has answered this many more times; the last answer is dropped, and so is everything after
+   * it, in either direction.
    */
   dieAtAnswer(count: number): Promise<void>;
   close(): Promise<void>;

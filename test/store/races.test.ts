@@ -1,5 +1,6 @@
-// Many nodes race for subnets, addresses and VNIs on a real etcd while they are killed at random: whatever happens, no
-// subnet, no address and no VNI is ever two's.
+// Nodes race for subnets, claims and VNIs while they are killed at random.
+//
+// On a real etcd; no subnet, address or VNI is ever owned twice.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import test from 'ava';
@@ -20,14 +21,14 @@ test.after.always(async () => await etcd?.stop());
 
 const RUNS = Number(process.env['WEFT_RACES'] ?? 6);
 
-/** When a node is killed: after a time, or when etcd has done what it asked for and the answer is on its way. */
+/** When a node is killed: after a time, or when etcd has carried out a request and the answer is in flight. */
 type Death = { kind: 'time'; ms: number } | { kind: 'answer'; count: number };
 
 interface Racer {
   death: Death;
-  /** Milliseconds after which it comes back. */
+  /** Milliseconds after which it is started again. */
   backAfter: number;
-  /** Number of the address outside its subnet that it claims. */
+  /** Index of the address outside its subnet that it claims. */
   claims: number;
 }
 
@@ -40,7 +41,7 @@ const racer: fc.Arbitrary<Racer> = fc.record({
   claims: fc.integer({ min: 2, max: 5 }),
 });
 
-interface Told {
+interface Granted {
   subnets: string[];
   ips: string[];
   vnis: number[];
@@ -48,13 +49,13 @@ interface Told {
   killed: boolean;
 }
 
-/** One life of a node: what it was told that it has. Ended in the middle of whatever it does. */
-async function live(prefix: string, node: number, { claims }: Racer, death?: Death): Promise<Told> {
+/** One run of a node: returns what the store granted it until its end, which may come at any moment. */
+async function live(prefix: string, node: number, { claims }: Racer, death?: Death): Promise<Granted> {
   const proxy = await startProxy(etcd.port);
   const store = openStore({ endpoints: [proxy.url], prefix, log: recordingLog() });
-  const had: Told = { subnets: [], ips: [], vnis: [], killed: false };
+  const had: Granted = { subnets: [], ips: [], vnis: [], killed: false };
   const killed = new AbortController();
-  // A killed process tells nobody: its connections are cut, and what was on its way may or may not have arrived.
+  // A killed process ends silently: its connections are cut, and what was in flight may or may not have arrived.
   const kill = (): void => {
     proxy.refuse(true);
     proxy.cut();
@@ -75,7 +76,7 @@ async function live(prefix: string, node: number, { claims }: Racer, death?: Dea
     const holder = { network, ip, node: `n${node + 1}`, endpoint: `e${node}` };
     had.ips.push((await store.claimAddress(holder, killed.signal)).ip.toString());
   } catch {
-    // Killed, or refused: what counts is what it was told before.
+    // Killed, or refused: what was granted before counts.
   } finally {
     had.killed = killed.signal.aborted;
     clearTimeout(timer);
@@ -85,9 +86,9 @@ async function live(prefix: string, node: number, { claims }: Racer, death?: Dea
   return had;
 }
 
-/** What etcd says in the end: the owner of each key must be the only one who was told so. */
+/** The owners in etcd at the end: each must be the only node that was granted the key. */
 async function owners(prefix: string): Promise<{ subnets: Map<string, string>; ips: Map<string, string> }> {
-  // A new one: its first list is of now.
+  // A new store: its first list is current.
   const store = openStore({ endpoints: [etcd.url], prefix, log: recordingLog() });
   try {
     await store.synced();
@@ -106,7 +107,7 @@ async function owners(prefix: string): Promise<{ subnets: Map<string, string>; i
   }
 }
 
-test.serial('subnets, addresses and VNIs are never two’s, whoever is killed when', async (t) => {
+test.serial('subnets, addresses and VNIs are never owned twice, whichever node is killed when', async (t) => {
   let deaths = 0;
   await fc.assert(
     fc.asyncProperty(fc.array(racer, { minLength: 4, maxLength: 10 }), async (racers) => {
@@ -114,13 +115,13 @@ test.serial('subnets, addresses and VNIs are never two’s, whoever is killed wh
       const store = openStore({ endpoints: [etcd.url], prefix, log: recordingLog() });
       try {
         await store.synced();
-        // Room for few subnets, so that they really meet.
+        // Few subnets, so that the nodes really collide.
         const config = {
           ...{ Network: '10.100.0.0/16', SubnetMin: '10.100.1.0', SubnetMax: '10.100.12.0' },
           Backend: { Type: 'vxlan', VNI: 4099 },
         };
         await etcd.raw.put(`${prefix}/networks/shared/config`).value(JSON.stringify(config));
-        const told = await Promise.all(
+        const granted = await Promise.all(
           racers.map(async (one, node) => {
             const first = await live(prefix, node, one, one.death);
             await sleep(one.backAfter);
@@ -129,21 +130,21 @@ test.serial('subnets, addresses and VNIs are never two’s, whoever is killed wh
           }),
         );
         const { subnets, ips } = await owners(prefix);
-        for (const { node, first, second } of told) {
-          for (const subnet of second.subnets) t.is(subnets.get(subnet), node, 'it has what it was told');
+        for (const { node, first, second } of granted) {
+          for (const subnet of second.subnets) t.is(subnets.get(subnet), node, 'it has what was granted');
           for (const ip of [...first.ips, ...second.ips]) t.is(ips.get(ip), node, 'and its address');
-          // A node that was killed and came back has the subnet that it had.
+          // A node that was killed and started again has its old subnet.
           if (first.subnets.length > 0 && second.subnets.length > 0)
             t.deepEqual(second.subnets, first.subnets);
-          // And its network the VNI.
+          // And its network has its old VNI.
           for (const vni of first.vnis) t.deepEqual(second.vnis, [vni]);
           if (first.killed) deaths++;
         }
-        const settled = told.flatMap(({ second }) => second.subnets);
+        const settled = granted.flatMap(({ second }) => second.subnets);
         t.is(new Set(settled).size, settled.length, 'no subnet is two’s');
-        t.is(settled.length, racers.length, 'everybody has one');
-        t.is(subnets.size, racers.length, 'and nobody two');
-        const vnis = told.map(({ second }) => second.vnis[0]);
+        t.is(settled.length, racers.length, 'every node has one');
+        t.is(subnets.size, racers.length, 'and none has two');
+        const vnis = granted.map(({ second }) => second.vnis[0]);
         t.is(new Set(vnis).size, vnis.length, 'no VNI is two’s');
       } finally {
         await store.close();

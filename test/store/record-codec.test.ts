@@ -1,4 +1,6 @@
-// Who manages an endpoint, as release 0.1 wrote it (`door`) and as it is written now: either reads the other's records.
+// The manager of an endpoint record, in the format of release 0.1 and of today.
+//
+// Release 0.1 wrote `door`; either release reads the other's records.
 import test from 'ava';
 
 import { decodeEndpoint, encodeEndpoint } from '../../store/record-codec.js';
@@ -8,7 +10,7 @@ const KEY = { kind: 'endpoint', network: 'blue', id: '0123456789abcdef' } as con
 const decode = (value: object): ReturnType<typeof decodeEndpoint> =>
   decodeEndpoint(KEY, JSON.stringify(value));
 
-/** An endpoint of Docker's, as an agent of release 0.1 has written it. */
+/** An endpoint of Docker's, as written by an agent of release 0.1. */
 const OLD = {
   ...{ name: 'web', explicitName: false, node: 'n1', target: 'docker:web' },
   sandbox: { path: '/var/run/docker/netns/1', cookie: '42', bootId: 'b' },
@@ -16,7 +18,7 @@ const OLD = {
   ...{ defaultRoute: true, aliases: [], publish: [], door: 'docker', createdAt: '2026-11-21T00:00:00Z' },
 };
 
-test('records of release 0.1: Docker’s by their door, others are weft’s', (t) => {
+test('records of release 0.1: `door` names Docker’s, the others are weft’s', (t) => {
   const docker = decode(OLD);
   t.is(docker.manager, 'docker');
   t.false('door' in docker);
@@ -24,7 +26,7 @@ test('records of release 0.1: Docker’s by their door, others are weft’s', (t
   t.is(decode(own).manager, 'weft');
 });
 
-test('an agent of release 0.1 finds the door of Docker’s endpoints, and none on others', (t) => {
+test('an agent of release 0.1 finds `door` on Docker’s endpoints only', (t) => {
   const written = (manager: 'weft' | 'docker' | 'cni' | 'netavark'): Record<string, unknown> =>
     JSON.parse(encodeEndpoint(endpoint('blue', KEY.id, { manager }))) as Record<string, unknown>;
   t.like(written('docker'), { manager: 'docker', door: 'docker' });
@@ -34,7 +36,7 @@ test('an agent of release 0.1 finds the door of Docker’s endpoints, and none o
   }
 });
 
-test('a foreign key counts for its own manager alone', (t) => {
+test('a foreign key is read with its own manager only', (t) => {
   const foreignKey = { manager: 'cni', network: 'lan', containerId: 'c0ffee', ifname: 'eth0' } as const;
   t.deepEqual(decode({ ...OLD, door: undefined, manager: 'cni', foreignKey }).foreignKey, foreignKey);
   t.false('foreignKey' in decode({ ...OLD, foreignKey }));

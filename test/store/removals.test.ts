@@ -1,5 +1,7 @@
-// Tombstones of removals and what came after them: an older tombstone is not believed, whether a copy of etcd brought it back or
-// somebody wrote the config by hand; and what was thrown out stays out.
+// Tombstones of removals, and what was created after them.
+//
+// An older tombstone is not believed, whether it came with a copy of etcd or the config was written by hand later; what was
+// removed by force stays removed.
 import { cpSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -42,7 +44,7 @@ async function copyOf(own: TestEtcd): Promise<string> {
 }
 
 test.serial(
-  'a copy knows the removal of an earlier network of that name: the later one is written back',
+  'a copy has the tombstone of an earlier network of that name: the later network is written back',
   async (t) => {
     const own = await startEtcd();
     t.teardown(async () => await own.stop());
@@ -56,13 +58,13 @@ test.serial(
     const red = await store.createNetwork(spec('red', '10.101.0.0/16'));
     const had = request(red, 1, { previous: { subnet: IpNetwork.parse('10.101.1.0/24') } });
     await store.acquireLease(had);
-    await eventually(() => store.view.leases.get('red')?.size === 1, 'somebody is on it');
+    await eventually(() => store.view.leases.get('red')?.size === 1, 'a node is on it');
     const seen: boolean[] = [];
     store.subscribe(() => seen.push(store.view.removals.has('network red')));
     await own.kill();
     await own.start(copy);
     await eventually(() => store.state.restored !== undefined, 'the copy is noticed');
-    t.false(seen.includes(true), 'nobody was told of the removal');
+    t.false(seen.includes(true), 'no listener saw the removal');
     t.true(await store.restoreNetwork(red, had));
     await eventually(() => store.view.networks.has('red'), 'the network is back');
     t.is(store.view.leases.get('red')?.size, 1);
@@ -72,30 +74,27 @@ test.serial(
   },
 );
 
-test.serial(
-  'a copy knows how a node was thrown out that has come back since: it comes back again',
-  async (t) => {
-    const own = await startEtcd();
-    t.teardown(async () => await own.stop());
-    const store = await storeOn(own, '/weft');
-    const before = store.announce(() => record('n1'), quiet);
-    await eventually(() => store.view.alive.has('n1'), 'it is up');
-    await store.removeNode('n1', { force: true });
-    await before.stop();
-    const copy = await copyOf(own);
-    await eventually(() => store.state.connected, 'it is back');
-    store.announce(() => record('n1'), quiet);
-    await eventually(() => store.view.alive.has('n1'), 'the agent was started again');
-    await own.kill();
-    await own.start(copy);
-    await eventually(() => store.state.restored !== undefined, 'the copy is noticed');
-    await eventually(() => store.view.alive.has('n1') && store.view.nodes.has('n1'), 'it is there', 5000);
-    t.is(store.view.removals.size, 0);
-    await store.close();
-  },
-);
+test.serial('a copy has the tombstone of a node that has rejoined since: it rejoins again', async (t) => {
+  const own = await startEtcd();
+  t.teardown(async () => await own.stop());
+  const store = await storeOn(own, '/weft');
+  const before = store.announce(() => record('n1'), quiet);
+  await eventually(() => store.view.alive.has('n1'), 'it is up');
+  await store.removeNode('n1', { force: true });
+  await before.stop();
+  const copy = await copyOf(own);
+  await eventually(() => store.state.connected, 'it is back');
+  store.announce(() => record('n1'), quiet);
+  await eventually(() => store.view.alive.has('n1'), 'the agent was started again');
+  await own.kill();
+  await own.start(copy);
+  await eventually(() => store.state.restored !== undefined, 'the copy is noticed');
+  await eventually(() => store.view.alive.has('n1') && store.view.nodes.has('n1'), 'it is there', 5000);
+  t.is(store.view.removals.size, 0);
+  await store.close();
+});
 
-test.serial('a config that was written by hand after a removal overtakes the tombstone', async (t) => {
+test.serial('a config written by hand after a removal supersedes the tombstone', async (t) => {
   const prefix = freshPrefix();
   const store = await storeOn(etcd, prefix);
   const config = '{"Network":"10.101.0.0/16","Backend":{"Type":"vxlan"}}';
@@ -113,7 +112,7 @@ test.serial('a config that was written by hand after a removal overtakes the tom
   t.true(blue !== undefined && (await store.restoreNetwork(blue)), 'it was lost, not removed');
 });
 
-test.serial('who has only its state directory goes by the time of the removal', async (t) => {
+test.serial('a node with only its state directory compares the time of the removal', async (t) => {
   const prefix = freshPrefix();
   const store = await storeOn(etcd, prefix);
   const blue = await store.createNetwork(spec('blue', '10.101.0.0/16'));
@@ -126,7 +125,7 @@ test.serial('who has only its state directory goes by the time of the removal', 
   t.is(store.view.removals.size, 0);
 });
 
-test.serial('thrown out while it was up, and back in a copy: it stays out', async (t) => {
+test.serial('a node removed by force and back in a copy stays removed', async (t) => {
   const own = await startEtcd();
   t.teardown(async () => await own.stop());
   const [agent, witness] = await Promise.all([storeOn(own, '/weft'), storeOn(own, '/weft')]);
@@ -141,15 +140,15 @@ test.serial('thrown out while it was up, and back in a copy: it stays out', asyn
   await own.start(copy);
   await eventually(() => witness.state.restored !== undefined, 'the copy is noticed');
   const back = performance.now();
-  // The life lease of the copy ends first.
+  // The life lease of the copy expires first.
   await eventually(() => witness.view.removals.has('node n1'), 'it is out again', 12_000);
-  t.log(`out again after ${Math.round(performance.now() - back)} ms`);
+  t.log(`removed again after ${Math.round(performance.now() - back)} ms`);
   await sleep(2500);
   t.deepEqual([...witness.view.nodes.keys(), ...witness.view.alive.keys()], []);
   await Promise.all([agent.close(), witness.close()]);
 });
 
-test('a removal is written back however long etcd is away, and given up where etcd refuses it', async (t) => {
+test('a removal is written back after any outage, and given up where etcd refuses it', async (t) => {
   const removal = { kind: 'network', name: 'red', at: new Date().toISOString(), forced: false } as const;
   const attempts = async (fail: (attempt: number) => Error | undefined): Promise<number> => {
     let asked = 0;

@@ -1,5 +1,4 @@
-// The view: whole pictures, changes in batches that belong together, the difference after a compaction, and records that
-// nobody can read.
+// The replica of etcd: complete lists, batches of changes, resyncs, unreadable records.
 
 import test from 'ava';
 
@@ -24,7 +23,7 @@ test.after.always(async () => {
   await etcd?.stop();
 });
 
-test('compacted behind the watch: one list, the difference, and on', async (t) => {
+test('a compaction behind the watch costs one list and reports the difference', async (t) => {
   const prefix = freshPrefix();
   const proxy = await startProxy(etcd.port);
   t.teardown(() => proxy.close());
@@ -62,7 +61,7 @@ test('compacted behind the watch: one list, the difference, and on', async (t) =
   await store.close();
 });
 
-test('a list of many pages is one picture', async (t) => {
+test('a list of many pages is one snapshot', async (t) => {
   const prefix = freshPrefix();
   const keys = Array.from({ length: 2500 }, (_, i) => `${prefix}/nodes/n${i}`);
   for (let at = 0; at < keys.length; at += 100) {
@@ -94,7 +93,7 @@ test('a transaction is one batch', async (t) => {
   await store.close();
 });
 
-test('what cannot be read is reported and skipped, and what worked before stays', async (t) => {
+test('an unreadable record is reported and skipped, and its last readable version stays', async (t) => {
   const prefix = freshPrefix();
   const raw = etcd.raw;
   await raw
@@ -144,7 +143,7 @@ test('what cannot be read is reported and skipped, and what worked before stays'
   await store.close();
 });
 
-test('two keys of one subnet: the first counts, the other is reported and takes over', async (t) => {
+test('two keys of one subnet: the first counts, the other is reported and takes over when the first is deleted', async (t) => {
   const prefix = freshPrefix();
   const subnets = `${prefix}/networks/blue/subnets`;
   const store = await storeOn(etcd, prefix);
@@ -161,7 +160,7 @@ test('two keys of one subnet: the first counts, the other is reported and takes 
   await store.close();
 });
 
-test('a listener that throws stops nobody', async (t) => {
+test('a listener that throws does not stop the others', async (t) => {
   const prefix = freshPrefix();
   const log = recordingLog();
   const store = await storeOn(etcd, prefix, log);

@@ -1,4 +1,4 @@
-// TLS to etcd, mutual: with certificates that are made here, with wrong ones, and with none.
+// Mutual TLS to etcd: with valid certificates, with wrong ones, and with none.
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -90,7 +90,7 @@ const store = (tls: { ca: string; cert?: string; key?: string }) =>
     },
   });
 
-test('with a certificate of the CA it works, watch and lease too', async (t) => {
+test('a certificate of the CA works, watches and leases too', async (t) => {
   const mine = store({ ca: 'ca.crt', cert: 'client.crt', key: 'client.key' });
   await mine.synced(AbortSignal.timeout(5000));
   await mine.createNetwork(spec('blue', '10.100.0.0/16'));
@@ -117,10 +117,10 @@ for (const [what, files, why] of [
     /unable to verify the first certificate$/,
   ],
 ] as const) {
-  test(`with ${what} it is refused, and says why`, async (t) => {
+  test(`with ${what} the connection is refused with the reason`, async (t) => {
     const mine = store(files);
     t.teardown(() => mine.close());
-    // The first attempt of a busy machine may only find that it takes long.
+    // On a busy machine the first attempt may only time out.
     await eventually(() => why.test(mine.state.error ?? ''), String(why), 5000);
     t.regex(mine.state.error ?? '', /etcd at https:.* does not answer: /);
     t.false(mine.isSynced);
@@ -128,7 +128,7 @@ for (const [what, files, why] of [
   });
 }
 
-test('TLS files for a plain URL, and what is no URL, are refused by name', (t) => {
+test('TLS files for a plain URL, and an invalid URL, are refused by name', (t) => {
   const opening = (endpoint: string, tls?: { ca: string }) => () =>
     openStore({ endpoints: [endpoint], prefix: '/weft', log: recordingLog(), ...(tls && { tls }) });
   t.throws(opening('http://127.0.0.1:2379', { ca: 'x' }), {

@@ -1,4 +1,6 @@
-// What a copy of etcd that lacks the tombstone of a removal has of what was removed: that itself, or something made since.
+// Which records of a copy of etcd a missing tombstone removes again.
+//
+// The copy lacks the tombstone and has the removed record itself, or one made since.
 import test from 'ava';
 
 import type { Removal } from '../../core/records.js';

@@ -1,4 +1,6 @@
-// The bare watch, cut under load and while it catches up: every event is counted, none is missed, none comes twice.
+// The bare watch, cut under load and during its catch-up.
+//
+// Every event is counted: none is missed, none comes twice.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import test, { type ExecutionContext } from 'ava';
@@ -11,12 +13,12 @@ import { startEtcd, type TestEtcd } from './etcd.js';
 import { eventually, freshPrefix, recordingLog } from './helpers.js';
 import { startProxy } from './proxy.js';
 
-/** Follows a prefix by its bare bytes and counts. */
+/** Follows a prefix without decoding, and counts lists and events. */
 function follow(url: string, prefix: string) {
   const log = recordingLog();
   const keys = new Keys(prefix);
   const state = new Map<string, string>();
-  /** Of each key, every revision that was delivered as an event, in order. */
+  /** By key: every revision that was delivered as an event, in order. */
   const seen = new Map<string, number[]>();
   const order: number[] = [];
   let lists = 0;
@@ -62,7 +64,7 @@ function follow(url: string, prefix: string) {
   };
 }
 
-/** Writes and deletes at random and answers, of each key, the revisions of all that it did. */
+/** Writes and deletes at random; returns the revisions of its changes by key. */
 async function churn(etcd: TestEtcd, prefix: string, count: number): Promise<Map<string, number[]>> {
   const done = new Map<string, number[]>();
   const note = (key: string, revision: string): void =>
@@ -106,7 +108,7 @@ test.before(async () => {
 });
 test.after.always(async () => await etcd?.stop());
 
-test.serial('cut again and again under load, nothing is missed and nothing comes twice', async (t) => {
+test.serial('a watch that is cut repeatedly under load misses nothing and repeats nothing', async (t) => {
   const prefix = freshPrefix();
   const proxy = await startProxy(etcd.port);
   t.teardown(() => proxy.close());
@@ -137,34 +139,31 @@ test.serial('cut again and again under load, nothing is missed and nothing comes
   t.true(increasing(watch.order));
 });
 
-test.serial(
-  'thousands of events while cut off come in one go, also where the catching up is cut',
-  async (t) => {
-    const prefix = freshPrefix();
-    const proxy = await startProxy(etcd.port);
-    t.teardown(() => proxy.close());
-    const watch = follow(proxy.url, prefix);
-    t.teardown(() => watch.close());
-    await eventually(() => watch.up, 'the watch runs');
-    proxy.refuse(true);
-    proxy.cut();
-    await eventually(() => !watch.up, 'the cut is seen');
-    const done = await churn(etcd, prefix, 5000);
-    const last = Math.max(...[...done.values()].flat());
-    proxy.refuse(false);
-    const since = performance.now();
-    while (watch.order.at(-1) !== last) {
-      if (performance.now() - since > 15_000) break;
-      await sleep(watch.order.length === 0 ? 1 : 25);
-      if (performance.now() - since < 3000 && watch.order.length > 0) proxy.cut();
-    }
-    for (const [key, revisions] of done)
-      t.deepEqual(
-        watch.seen.get(key),
-        revisions.sort((a, b) => a - b),
-        key,
-      );
-    await compare(t, etcd, prefix, watch.state);
-    t.is(watch.lists, 1);
-  },
-);
+test.serial('thousands of missed events arrive in one go, also where the catch-up is cut', async (t) => {
+  const prefix = freshPrefix();
+  const proxy = await startProxy(etcd.port);
+  t.teardown(() => proxy.close());
+  const watch = follow(proxy.url, prefix);
+  t.teardown(() => watch.close());
+  await eventually(() => watch.up, 'the watch runs');
+  proxy.refuse(true);
+  proxy.cut();
+  await eventually(() => !watch.up, 'the cut is seen');
+  const done = await churn(etcd, prefix, 5000);
+  const last = Math.max(...[...done.values()].flat());
+  proxy.refuse(false);
+  const since = performance.now();
+  while (watch.order.at(-1) !== last) {
+    if (performance.now() - since > 15_000) break;
+    await sleep(watch.order.length === 0 ? 1 : 25);
+    if (performance.now() - since < 3000 && watch.order.length > 0) proxy.cut();
+  }
+  for (const [key, revisions] of done)
+    t.deepEqual(
+      watch.seen.get(key),
+      revisions.sort((a, b) => a - b),
+      key,
+    );
+  await compare(t, etcd, prefix, watch.state);
+  t.is(watch.lists, 1);
+});

@@ -1,4 +1,6 @@
-// What was seen on a cable: tcpdump on a machine's tap, with the link layer, so that a tag is what was really sent.
+// Frames captured by tcpdump on the tap of a virtual machine.
+//
+// With the link layer, so that a tag is what was really sent.
 import type { Namespace } from '../lab/lab.js';
 import type { LabProcess } from '../lab/process.js';
 import { until } from '../lab/wait.js';
@@ -8,9 +10,9 @@ let count = 0;
 export class Capture {
   private constructor(readonly process: LabProcess) {}
 
-  /** @param filter in pcap's language; note that what follows `vlan` is looked for inside the tag */
-  static async start(wire: Namespace, tap: string, filter: string): Promise<Capture> {
-    const started = wire.spawn(`capture-${tap}-${++count}`, [
+  /** @param filter in pcap's syntax; terms after `vlan` match inside the tag */
+  static async start(segment: Namespace, tap: string, filter: string): Promise<Capture> {
+    const started = segment.spawn(`capture-${tap}-${++count}`, [
       ...['tcpdump', '--immediate-mode', '-l', '-e', '-n', '-p', '-i', tap],
       ...(filter === '' ? [] : [filter]),
     ]);
@@ -20,7 +22,7 @@ export class Capture {
     return new Capture(started);
   }
 
-  /** One line for each frame until now: `12:00:00.0 52:54:… > 52:54:…, ethertype 802.1Q (0x8100), length …: vlan 100, …`. */
+  /** One line for each frame so far: `12:00:00.0 52:54:… > 52:54:…, ethertype 802.1Q (0x8100), length …: vlan 100, …`. */
   frames(): string[] {
     return this.process
       .log()
@@ -28,7 +30,7 @@ export class Capture {
       .filter((line) => line.includes('ethertype'));
   }
 
-  /** Ends it, and answers all that was seen. */
+  /** Ends the capture and returns all of it. */
   async stop(): Promise<string[]> {
     await this.process.stop();
     return this.frames();

@@ -1,5 +1,6 @@
-// A clock that is set back an hour, and forward again, under an agent and under an etcd. In a virtual machine, because a
-// clock is everybody's.
+// A clock set back an hour, and forward again, under an agent and an etcd.
+//
+// In a virtual machine, because the clock is shared by the whole machine.
 import { setTimeout as delay } from 'node:timers/promises';
 
 import type { TestFn } from 'ava';
@@ -23,7 +24,7 @@ export function clockTests(test: TestFn, machines: () => Machines): void {
       infra.must(['etcdctl', '--endpoints', url, ...args], { env: { ETCDCTL_API: '3' } });
     const cluster = (...args: string[]): Promise<string> => ask(machines().etcd, ...args);
 
-    // The cluster's etcd is elsewhere; this one has the clock that jumps, and a lease that somebody keeps alive.
+    // The cluster's etcd is on another machine; this one has the clock that jumps, and a lease that is kept alive.
     const url = `http://${host.ip}:2379`;
     const peers = 'http://127.0.0.1:2380';
     const etcd = await host.start('etcd', [
@@ -54,7 +55,7 @@ export function clockTests(test: TestFn, machines: () => Machines): void {
     const before = await subnets();
     const alive = (): Promise<string> => cluster('get', '--keys-only', `/weft/nodes/${host.name}/alive`);
     const measured = (): Promise<StatusJson> =>
-      machines().lab.until('the way to the peer is measured', async () => {
+      machines().lab.until('the path to the peer is measured', async () => {
         const status = await host.json<StatusJson>('status');
         if (status.peers.some(({ rttMs }) => rttMs !== null)) return status;
         throw new Error(JSON.stringify(status));
@@ -75,14 +76,14 @@ export function clockTests(test: TestFn, machines: () => Machines): void {
         t.regex(await alive(), /alive/, `the node lives, ${how}`);
         t.regex(await ask(url, 'get', '/kept'), /here/, `a lease that is kept alive, ${how}`);
       }
-      // A lease of a day has lost the seconds that have passed, and no hour.
+      // A lease of a day has lost the elapsed seconds only, not an hour.
       const left = Number(/remaining\((\d+)s\)/.exec(await ask(url, 'lease', 'timetolive', long))?.[1]);
       t.true(left > 86_400 - 1800 && left <= 86_400, `${left} s are left, ${how}`);
 
       const made = await host.json<EndpointJson>('attach', 'clock', container);
       t.true(await host.reaches(container, bare(near.ip)));
       t.true(await host.reaches(container, bare(far.ip)));
-      await machines().lab.until('etcd is told', async () =>
+      await machines().lab.until('etcd has the endpoint', async () =>
         (await cluster('get', '--prefix', '--keys-only', '/weft/networks/clock/endpoints/')).includes(
           made.id,
         ),

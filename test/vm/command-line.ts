@@ -1,5 +1,6 @@
-// weft's command line, loaded once in a virtual machine and asked many times. Each call has its own variables, output and
-// exit status, as the process `weft` has them.
+// weft's command line, loaded once in a virtual machine and called many times.
+//
+// Each call has its own variables, output and exit status, as the process `weft` has them.
 import { main } from '../../cli/main.js';
 import type { Done, WeftCall } from './protocol.js';
 
@@ -29,7 +30,7 @@ async function answer({ id, args, env, cwd }: WeftCall): Promise<void> {
   } finally {
     process.stdout.write = write;
     process.stderr.write = writeError;
-    // Every call listens for itself, and expects to be the only one.
+    // Every call adds listeners of its own, and expects to be the only one.
     process.stdout.removeAllListeners('error');
     process.removeAllListeners('SIGINT');
   }
@@ -41,5 +42,5 @@ let queue = Promise.resolve();
 process.on('message', (call: WeftCall) => {
   queue = queue.then(() => answer(call));
 });
-// Without the program that asks there is nothing to do.
+// Ends with the program that sends the calls.
 process.on('disconnect', () => process.exit());

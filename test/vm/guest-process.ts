@@ -1,4 +1,6 @@
-// A process that goes on in a virtual machine, seen from outside: its output in a file that both share, its end awaited.
+// A long-running process in a virtual machine, seen from outside.
+//
+// Its output goes to a shared file, and its end is awaited.
 import { readFileSync } from 'node:fs';
 
 import { slowness } from '../lab/wait.js';
@@ -17,7 +19,7 @@ export class GuestProcess {
     void ended.then((code) => (this.exitCode = code));
   }
 
-  /** SIGTERM, and SIGKILL after the time; answers the exit status. */
+  /** Sends SIGTERM, and SIGKILL after the time; returns the exit status. */
   async stop(withinMs = 8000): Promise<number> {
     const timer = setTimeout(() => void this.signal('SIGKILL'), withinMs * slowness);
     await this.signal('SIGTERM');

@@ -1,5 +1,7 @@
-// The program in a virtual machine: runs what a test asks for, several at once, and answers with all that was said. Started
-// once, because in an emulator a Node process takes seconds to load weft.
+// The program in a virtual machine that runs a test's commands.
+//
+// Several at once; each answer has the whole output. Started once, because in an emulator a Node process takes seconds to load
+// weft.
 import { fork, spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync, readdirSync, read, writeFileSync, writeSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -73,7 +75,7 @@ function signal({ id, of, signal }: SignalCall): void {
 let commandLine: ChildProcess | undefined;
 const asked = new Set<number>();
 
-/** One process for all commands, and another where it ends. */
+/** One process for all commands, replaced when it ends. */
 function warm(): ChildProcess {
   if (commandLine !== undefined) return commandLine;
   const child = fork(fileURLToPath(new URL('command-line.js', import.meta.url)), { stdio: 'inherit' });
@@ -121,7 +123,7 @@ const take = lines((line) => {
 const buffer = Buffer.alloc(65_536);
 function listen(): void {
   read(port, buffer, 0, buffer.length, null, (error, length) => {
-    // Nobody is there any more: a machine without its test has no purpose.
+    // The test has ended: a machine without its test has no purpose.
     if (error !== null || length === 0) {
       writeFileSync('/proc/sysrq-trigger', 'o');
       return;

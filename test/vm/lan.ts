@@ -1,5 +1,7 @@
-// The driver bridge with a parent on Debian's own kernel: containers on the hosts' LAN with its gateway, a NIC that is taken
-// and given back without the host losing a connection, and an agent that is killed in the middle of it.
+// The bridge driver with a parent link on Debian's own kernel.
+//
+// Containers on the hosts' LAN with its gateway, a NIC that is bridged and restored without the host losing a connection, and an
+// agent killed in the middle of it.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -15,14 +17,14 @@ import type { Machines } from './machines.js';
 const NIC = 'eth2';
 const HOST_IP = '10.9.0.11';
 const ROUTER_IP = '10.9.0.1';
-/** Behind the router. */
+/** An address behind the router. */
 const BEYOND = '10.99.0.1';
 const LOAN = `/var/lib/weft/ports/${NIC}.json`;
 
 export function lanTests(test: TestFn, machines: () => Machines): void {
   let router: Namespace;
 
-  /** What the host has on its NIC, without what only passes with time. */
+  /** The state of the host's NIC, without lifetimes. */
   const nicOf = (host: Machine): Promise<string> =>
     host.sh(
       `ip -o link show ${NIC}; ip -o addr show dev ${NIC} | sed 's/ *valid_lft.*//'; ip route show dev ${NIC}; ip -6 route show dev ${NIC}; ip route get ${BEYOND}`,
@@ -38,12 +40,12 @@ export function lanTests(test: TestFn, machines: () => Machines): void {
     });
   const settled = async (host: Machine): Promise<string> => {
     await machines().lab.until(
-      'the NIC has its IPv6 address for good',
+      'the IPv6 address of the NIC has passed DAD',
       async () => !(await nicOf(host)).includes('tentative'),
     );
     return nicOf(host);
   };
-  const givenBack = (host: Machine, before: string): Promise<unknown> =>
+  const restored = (host: Machine, before: string): Promise<unknown> =>
     machines().lab.until(
       'the NIC is as it was',
       async () => {
@@ -54,8 +56,8 @@ export function lanTests(test: TestFn, machines: () => Machines): void {
       { context: () => machines().agent(host).tail() },
     );
 
-  /** A connection from the router to the host: what is said arrives in the host's log. */
-  async function connection(host: Machine): Promise<{ say: (word: string) => Promise<void> }> {
+  /** A connection from the router to the host: each line sent appears in the host's log. */
+  async function connection(host: Machine): Promise<{ send: (word: string) => Promise<void> }> {
     const listener = await host.start('listener', ['nc', '-l', '-n', HOST_IP, '7000']);
     await machines().lab.until('nc listens', async () =>
       (await host.try('ss -Hltn sport = :7000')).stdout.includes(HOST_IP),
@@ -64,14 +66,14 @@ export function lanTests(test: TestFn, machines: () => Machines): void {
     writeFileSync(words, '');
     router.spawn('talker', ['sh', '-c', `tail -n +1 -f ${words} | nc -n ${HOST_IP} 7000`]);
     return {
-      say: async (word) => {
+      send: async (word) => {
         writeFileSync(words, `${word}\n`, { flag: 'a' });
         await machines().lab.until(`"${word}" arrives`, () => listener.log().includes(`${word}\n`));
       },
     };
   }
 
-  test.serial('lan: a bridge to the LAN with its gateway, and the NIC given back as it was', async (t) => {
+  test.serial('lan: a bridge to the LAN with its gateway, and the NIC restored as it was', async (t) => {
     const host = machines().host(1);
     router = await machines().neighbour('lan', 'router', `${ROUTER_IP}/24`);
     await router.must(['ip', 'addr', 'add', `${BEYOND}/32`, 'dev', 'lo']);
@@ -80,7 +82,7 @@ export function lanTests(test: TestFn, machines: () => Machines): void {
     );
     const before = await settled(host);
     const talk = await connection(host);
-    await talk.say('before');
+    await talk.send('before');
 
     await create();
     removeAfter(t);
@@ -90,7 +92,7 @@ export function lanTests(test: TestFn, machines: () => Machines): void {
     t.is(a.gateway, ROUTER_IP);
     const b = await host.json<EndpointJson>('attach', 'lan', 'c2', '--ip', '10.9.0.77');
     t.is(b.ip, '10.9.0.77/24');
-    await talk.say('while it is a port');
+    await talk.send('while it is a port');
 
     t.true(await host.reaches('c1', BEYOND), 'through the gateway of the LAN');
     t.true(await host.reaches('c1', '10.9.0.77'));
@@ -100,15 +102,15 @@ export function lanTests(test: TestFn, machines: () => Machines): void {
     t.regex(await nicOf(host), /master wfp-eth2/);
 
     await machines().json('network', 'rm', 'lan', '--force');
-    await givenBack(host, before);
-    await talk.say('after');
+    await restored(host, before);
+    await talk.send('after');
     t.pass();
   });
 
   test.serial('lan: a host that drops what it forwards, and whose chains see what is bridged', async (t) => {
     const host = machines().host(1);
     const before = await settled(host);
-    // As Docker's engine leaves a host.
+    // As Docker's engine sets up a host.
     await host.sh('modprobe br_netfilter; iptables -P FORWARD DROP; ip6tables -P FORWARD DROP');
     t.teardown(async () => {
       await host.sh(
@@ -126,9 +128,9 @@ export function lanTests(test: TestFn, machines: () => Machines): void {
     t.true(await reaches(router, bare(b.ip)));
     t.regex(await host.sh('iptables-save'), /-i wf\+ .*-j ACCEPT/);
     await machines().json('network', 'rm', 'lan', '--force');
-    await givenBack(host, before);
+    await restored(host, before);
     await machines().lab.until(
-      'the accept has gone with the network',
+      'the accept rule is deleted with the network',
       async () => !(await host.sh('iptables-save')).includes('WEFT'),
     );
   });
@@ -141,7 +143,7 @@ export function lanTests(test: TestFn, machines: () => Machines): void {
       await create();
       removeAfter(t);
       await host.containers('c1');
-      // The loan is written before anything is touched; what follows it is the move.
+      // The loan record is written before anything is changed; the move follows.
       const killed = host.sh(`while [ ! -e ${LOAN} ]; do :; done; kill -9 ${machines().agent(host).pid}`);
       const { code } = await host.weft('attach', 'lan', 'c1');
       t.is(code, 1, 'the agent that was asked is no more');
@@ -152,13 +154,13 @@ export function lanTests(test: TestFn, machines: () => Machines): void {
       );
 
       await machines().startAgent(host);
-      await machines().lab.until('the host is there again', () => reaches(router, HOST_IP), {
+      await machines().lab.until('the host is reachable again', () => reaches(router, HOST_IP), {
         context: () => machines().agent(host).tail(),
       });
       const a = await host.json<EndpointJson>('attach', 'lan', 'c1');
       t.true(await reaches(router, bare(a.ip)));
       await machines().json('network', 'rm', 'lan', '--force');
-      await givenBack(host, before);
+      await restored(host, before);
     },
   );
 }

@@ -1,5 +1,7 @@
-// The tests on Debian's own kernel. One file, because two emulated machines with their daemons take half a minute to start:
-// they are started once, and each test leaves them as it found them.
+// The tests on Debian's own kernel.
+//
+// One file, because two emulated machines with their daemons take half a minute to start: they are started once, and each test
+// leaves them unchanged.
 import test from 'ava';
 
 import { clockTests } from './clock.js';
@@ -20,7 +22,7 @@ test.before(async () => {
   ]);
 });
 test.afterEach.always(async () => {
-  // Containers of a test end with it.
+  // The containers of a test end with it.
   if (machines !== undefined)
     await Promise.all([1, 2].map((number) => machines.host(number).removeContainers()));
 });

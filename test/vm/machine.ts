@@ -1,5 +1,6 @@
-// A virtual machine of the tests: Debian's own kernel in QEMU, with this machine's files, and a program inside that runs
-// commands. It is started once for many tests, and ends with the lab that it belongs to.
+// A virtual machine of the tests: Debian's own kernel in QEMU.
+//
+// It has this machine's files, and a program inside that runs commands. It is started once for many tests, and ends with its lab.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
@@ -11,19 +12,19 @@ import { slowness, until } from '../lab/wait.js';
 import { GuestProcess } from './guest-process.js';
 import { lines, type Call, type Done, type FromGuest, type ToGuest } from './protocol.js';
 
-/** What scripts/vm-kernel.sh makes. */
+/** The files that scripts/vm-kernel.sh creates. */
 const KERNEL = join(CHECKOUT, 'node_modules/.cache/weft-vm');
-/** Where the machines see the lab's folder. */
+/** The lab's folder, inside the machines. */
 const SHARE = '/vm/share';
 
 export interface MachineOptions {
   lab: Lab;
-  /** The namespace that has the segments' bridges. */
+  /** The namespace of the segments' bridges. */
   segment: Namespace;
   name: string;
   /** Counts from 1. */
   number: number;
-  /** The bridges that its interfaces are on: the first is eth0. */
+  /** The bridges of its interfaces; the first is eth0. */
   bridges: readonly string[];
   ip: string;
   ip6: string;
@@ -43,7 +44,7 @@ interface Waiting {
 export class Machine {
   readonly name: string;
   readonly ip: string;
-  /** For calls of `weft`. */
+  /** Environment of `weft` calls. */
   environment: Record<string, string> = {};
   readonly #options: MachineOptions;
   readonly #waiting = new Map<number, Waiting>();
@@ -58,7 +59,7 @@ export class Machine {
     this.ip = options.ip;
   }
 
-  /** @throws Error with what its console said, where it does not come up */
+  /** @throws Error with its console's output, where it does not come up */
   static async boot(options: MachineOptions): Promise<Machine> {
     const machine = new Machine(options);
     await machine.#boot();
@@ -115,7 +116,7 @@ export class Machine {
       ...['qemu-system-x86_64', '-M', 'pc', '-accel', 'tcg,thread=multi', '-cpu', 'max', '-m', `${memoryMb}`],
       ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-monitor', 'none'],
       ...['-kernel', join(KERNEL, 'vmlinux'), '-initrd', join(KERNEL, 'initrd')],
-      // Guards against other tenants cost an emulated machine half its speed, and it has none.
+      // Mitigations against other tenants cost an emulated machine half its speed, and it has no tenants.
       ...['-append', `console=ttyS0 panic=-1 quiet mitigations=off nokaslr weft.name=${name}`],
       ...['-serial', `file:${join(lab.folder, `${name}.console`)}`],
       ...['-fsdev', 'local,id=host,path=/,security_model=none,readonly=on,multidevs=remap'],
@@ -176,7 +177,7 @@ export class Machine {
     return id;
   }
 
-  /** Asks for something that ends, within `timeoutMs`. */
+  /** Sends a call that must end within `timeoutMs`. */
   #ask(call: Omitted<ToGuest>, what: string, timeoutMs = 30_000): Promise<Outcome> {
     const began = performance.now();
     return new Promise((resolve, reject) => {
@@ -202,7 +203,7 @@ export class Machine {
     return this.#ask({ kind: 'run', argv, env, input }, shown(argv), timeoutMs);
   }
 
-  /** As `exec`, and answers what it printed. @throws Error where it fails */
+  /** As `exec`; returns what it printed. @throws Error where it fails */
   async must(argv: readonly string[], options?: ExecOptions): Promise<string> {
     const { code, stdout, stderr } = await this.exec(argv, options);
     if (code !== 0) throw new Error(`${this.name}: ${shown(argv)}: exit ${code}\n${stdout}${stderr}`);
@@ -217,17 +218,17 @@ export class Machine {
     return this.exec(['sh', '-c', command], options);
   }
 
-  /** New, empty namespaces that stand for containers. */
+  /** Creates empty namespaces as containers. */
   async containers(...names: readonly string[]): Promise<void> {
     await this.must(['ip', '-batch', '-'], { input: names.map((name) => `netns add ${name}\n`).join('') });
   }
 
-  /** All namespaces, which are the tests' own here. */
+  /** Deletes all namespaces; here they all belong to the tests. */
   async removeContainers(): Promise<void> {
     await this.sh('ip -all netns delete');
   }
 
-  /** Whether a ping from a namespace of this machine arrives. Two are sent: the first may wait for an answer to ARP. */
+  /** Whether a ping from a namespace of this machine arrives. Two are sent: the first may wait for ARP. */
   async reaches(from: string, to: string): Promise<boolean> {
     const wait = `${slowness / 7}`;
     const inside = from === '' ? [] : ['ip', 'netns', 'exec', from];
@@ -235,14 +236,14 @@ export class Machine {
     return !stdout.includes(' 0 received');
   }
 
-  /** The command line, as its user in this machine has it. */
+  /** Runs the command line, as a user of this machine would. */
   weft(...args: string[]): Promise<Outcome> {
     return this.#ask({ kind: 'weft', args, env: this.environment }, `weft ${shown(args)}`);
   }
 
   /**
-   * As `weft`, and it must succeed; answers its JSON. Deadlines of weft's own are not stretched here as those of tests are:
-   * that etcd did not answer in time is what its user would meet with by asking again.
+   * As `weft`, and it must succeed; returns its JSON. Repeats a call that failed because etcd did not answer in time, as a
+   * user would: weft's own deadlines are not stretched here as those of tests are.
    */
   async json<T>(...args: string[]): Promise<T> {
     const asked = async (): Promise<Outcome> => {
@@ -255,7 +256,7 @@ export class Machine {
     return JSON.parse(stdout) as T;
   }
 
-  /** Starts a program that goes on. Its output is in the lab's folder, also when the machine is gone. */
+  /** Starts a long-running program. Its output is in the lab's folder, also after the machine's end. */
   start(name: string, argv: readonly string[], env: Record<string, string> = {}): Promise<GuestProcess> {
     const file = `${this.name}-${name}.log`;
     writeFileSync(join(this.#options.lab.folder, file), `$ ${shown(argv)}\n`, { flag: 'a' });
@@ -281,7 +282,7 @@ export class Machine {
     });
   }
 
-  /** The end of what the kernel, QEMU and the program inside had to say. */
+  /** The last lines of the kernel, QEMU and the program inside. */
   log(): string {
     return ['console', 'guest.log', 'log']
       .map((kind) => join(this.#options.lab.folder, `${this.name}.${kind}`))
@@ -289,7 +290,7 @@ export class Machine {
       .join('\n');
   }
 
-  /** Whether this machine of the host is one where the tests run. */
+  /** @throws Error where the tests cannot run on this machine */
   static async check(): Promise<void> {
     const { code, stdout } = await exec(['bash', join(CHECKOUT, 'scripts/vm-kernel.sh'), '--check']);
     if (code !== 0) throw new Error(`there is nothing to boot: ${stdout.trim()}`);

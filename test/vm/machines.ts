@@ -1,5 +1,7 @@
-// One to three virtual machines as the hosts of a lab: on its underlay, and on as many further segments as a test wants. The
-// cluster's etcd and controller, people on the segments, and who asks the controller are on this machine, ten times faster.
+// One to three virtual machines as the hosts of a lab.
+//
+// On its underlay, and on as many further segments as a test needs. The cluster's etcd and controller, neighbours on the
+// segments, and callers of the controller run on this machine, ten times faster.
 import { join } from 'node:path';
 
 import { exec, ipBatch, must, shown, type Outcome } from '../lab/exec.js';
@@ -9,9 +11,9 @@ import type { GuestProcess } from './guest-process.js';
 import { Machine } from './machine.js';
 
 export interface MachinesOptions {
-  /** How many: h1, h2, h3. */
+  /** Number of machines: h1, h2, h3. */
   count: 1 | 2 | 3;
-  /** Segments beside the underlay: the first is every machine's eth1, and so on. They are down there. */
+  /** Segments beside the underlay: the first is every machine's eth1, and so on. The interfaces are down. */
   segments?: readonly string[];
   memoryMb?: number;
 }
@@ -22,7 +24,7 @@ export class Machines {
 
   private constructor(readonly lab: Lab) {}
 
-  /** @throws Error where they do not come up; nothing is left then */
+  /** @throws Error where they do not come up; nothing is left over */
   static async boot({ count, segments = [], memoryMb = 1024 }: MachinesOptions): Promise<Machines> {
     await Machine.check();
     const machines = new Machines(await Lab.up({ hosts: 0 }));
@@ -77,14 +79,14 @@ export class Machines {
     return `http://${this.lab.infra.ip}:2379`;
   }
 
-  /** h1 is 1. */
+  /** The machine of this number; h1 is 1. */
   host(number: number): Machine {
     const found = this.#all[number - 1];
     if (found === undefined) throw new Error(`there are ${this.#all.length} machines, no h${number}`);
     return found;
   }
 
-  /** Somebody on a segment who has nothing to do with weft: a namespace with an interface eth0 there. */
+  /** A neighbour on a segment, unrelated to weft: a namespace with its interface eth0 there. */
   async neighbour(segment: string, name: string, ...addresses: readonly string[]): Promise<Namespace> {
     const made = await this.lab.container(name);
     await must([
@@ -102,12 +104,12 @@ export class Machines {
     return made;
   }
 
-  /** Everything that passes an interface of a machine, seen on its cable. */
+  /** Captures everything that passes an interface of a machine, on its tap. */
   capture(machine: Machine, nic: number, filter = ''): Promise<Capture> {
     return Capture.start(this.#segment, machine.tap(nic), filter);
   }
 
-  /** The controller, with the etcd that it starts itself. */
+  /** Starts the controller with its embedded etcd. */
   async startController(): Promise<void> {
     const { infra, folder } = this.lab;
     const flags = ['--listen', this.controller, '--etcd-listen', this.etcd, '--state-dir', join(folder, 'c')];
@@ -119,7 +121,7 @@ export class Machines {
     const common = [
       ...['--node', machine.name, '--controller', this.controller],
       ...(flags.includes('--etcd') ? [] : ['--etcd', this.etcd]),
-      // The default's 3 s, for machines that are slower than any that it is meant for.
+      // Instead of the default of 3 s, which is too short for machines this slow.
       ...['--node-ttl', '18s', '--cnm-socket', 'none', '--docker', 'unix:///run/no-docker.sock'],
     ];
     const agent = await this.#start(machine, 'agent', [...common, ...flags], 'the agent serves');
@@ -138,11 +140,11 @@ export class Machines {
   ): Promise<GuestProcess> {
     const started = await machine.start(what, [WEFT, what, ...flags]);
     this.#daemons.set(`${what} ${machine.name}`, started);
-    const said = (): string => started.log().slice(started.log().lastIndexOf('$ '));
+    const logged = (): string => started.log().slice(started.log().lastIndexOf('$ '));
     await this.lab.until(
-      `the ${what} of ${machine.name} says "${ready}"`,
+      `the ${what} of ${machine.name} logs "${ready}"`,
       () => {
-        if (said().includes(ready)) return true;
+        if (logged().includes(ready)) return true;
         if (started.exitCode !== undefined) throw new Error(`it ended (${started.exitCode})`);
         return false;
       },
@@ -157,19 +159,19 @@ export class Machines {
     return found;
   }
 
-  /** The command line outside of the machines: for what only the controller is asked. */
+  /** Runs the command line outside of the machines: for calls of the controller only. */
   weft(...args: string[]): Promise<Outcome> {
     return exec(this.lab.infra.inside([WEFT, ...args]), { env: this.#environment });
   }
 
-  /** As `weft`, and it must succeed; answers its JSON. */
+  /** As `weft`; returns its JSON. @throws Error where it fails */
   async json<T>(...args: string[]): Promise<T> {
     const { code, stdout, stderr } = await this.weft(...args, '-o', 'json');
     if (code !== 0) throw new Error(`weft ${shown(args)}: exit ${code}\n${stderr}`);
     return JSON.parse(stdout) as T;
   }
 
-  /** What every daemon said last. */
+  /** The last lines of every daemon. */
   logs(): string {
     return [...this.#daemons].map(([name, one]) => `--- ${name}\n${one.tail()}`).join('\n');
   }

@@ -1,4 +1,4 @@
-// The main job on Debian's own kernel: an overlay between two virtual machines.
+// An overlay between two virtual machines, on Debian's own kernel.
 import type { TestFn } from 'ava';
 
 import { bare, type EndpointJson } from '../lab/cluster.js';

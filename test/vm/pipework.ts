@@ -1,5 +1,6 @@
-// pipework's classic examples, in its own words, where the kernel has VLANs. What needs none is in
-// test/cluster/pipework.test.ts.
+// pipework's classic examples, by its own command line, with VLANs.
+//
+// What needs no VLANs is in test/cluster/pipework.test.ts.
 import type { ExecutionContext, TestFn } from 'ava';
 
 import type { Machine } from './machine.js';

@@ -1,9 +1,11 @@
-// What a test and the program in its virtual machine say to each other: one JSON value a line, over a virtio serial port.
-// The port needs no network, so that tests have all of the machine's interfaces for themselves.
+// Messages between a test and the program in its virtual machine.
+//
+// One JSON value a line, over a virtio serial port. The port needs no network, so that tests have all interfaces of the machine
+// for themselves.
 
 export interface Call {
   id: number;
-  /** Its own folder of the host's files is the caller's. */
+  /** The working directory: the caller's path among the host's files. */
   cwd: string;
 }
 
@@ -22,7 +24,7 @@ export interface WeftCall extends Call {
   env: Record<string, string>;
 }
 
-/** Starts a program that goes on; its output goes to a file. */
+/** Starts a long-running program; its output goes to a file. */
 export interface StartCall extends Call {
   kind: 'start';
   argv: readonly string[];
@@ -30,7 +32,7 @@ export interface StartCall extends Call {
   logFile: string;
 }
 
-/** Sends a signal to a process group that `run` or `start` made. */
+/** Sends a signal to a process group of `run` or `start`. */
 export interface SignalCall extends Call {
   kind: 'signal';
   /** The call that started it. */
@@ -52,7 +54,7 @@ export type FromGuest =
   | { kind: 'ready' }
   | { kind: 'started'; id: number; pid: number }
   | Done
-  /** It could not even be tried. */
+  /** The call could not be made at all. */
   | { kind: 'failed'; id: number; message: string };
 
 /** Cuts a stream into lines. */
@@ -67,7 +69,7 @@ export function lines(each: (line: string) => void): (chunk: Buffer) => void {
       from = at + 1;
       if (line !== '') each(line);
     }
-    // A buffer that is read into again must not be kept.
+    // The buffer is reused by the next read and must not be kept.
     if (from < chunk.length) rest.push(Buffer.from(chunk.subarray(from)));
   };
 }

@@ -1,5 +1,6 @@
-// A shell in a virtual machine of the tests, for looking around: node build/test/vm/shell.js [COMMAND…]. The machine has the
-// underlay as eth0 and a segment as eth1, and ends with the shell.
+// A shell in a virtual machine of the tests: node build/test/vm/shell.js [COMMAND…].
+//
+// For looking around. The machine has the underlay as eth0 and a segment as eth1, and ends with the shell.
 import { createInterface } from 'node:readline/promises';
 
 import { messageOf } from '../../core/errors.js';
@@ -22,7 +23,7 @@ async function run(command: string): Promise<number> {
   return code;
 }
 
-/** Each line is a shell of its own; ^D ends it. */
+/** Each line runs in a shell of its own; ^D ends the session. */
 async function talk(): Promise<void> {
   const lines = createInterface({ input: process.stdin, output: process.stdout, prompt: `${host.name}# ` });
   lines.prompt();

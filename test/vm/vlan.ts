@@ -1,5 +1,7 @@
-// The driver vlan where the kernel has VLANs: who reaches whom and who does not, tags as they are on the cable, two hosts on
-// one trunk, and the way out through a gateway. What people did with pipework and Open vSwitch.
+// The vlan driver where the kernel has VLANs.
+//
+// Reachability and isolation, tags on the cable, two hosts on one trunk, and the route out through a gateway. What was done with
+// pipework and Open vSwitch.
 import type { ExecutionContext, TestFn } from 'ava';
 
 import { bare, type EndpointJson } from '../lab/cluster.js';
@@ -17,7 +19,7 @@ export function vlanTests(test: TestFn, machines: () => Machines): void {
     ...options: string[]
   ): Promise<void> => {
     await machines().json('network', 'create', name, '--driver', 'vlan', '--vlan', `${vlan}`, ...options);
-    // Where the test has removed it, there is nothing to do.
+    // The test may have removed it already.
     t.teardown(async () => void (await machines().weft('network', 'rm', name, '--force')));
   };
   const remove = (...names: string[]): Promise<unknown> =>
@@ -76,7 +78,7 @@ export function vlanTests(test: TestFn, machines: () => Machines): void {
     t.not(c.ip, d.ip);
     t.true(await one.reaches('c1', bare(b.ip)));
     t.true(await one.reaches('c3', bare(d.ip)));
-    // c1 asks for c4's address in its own VLAN, where nobody has it, unless it is c2's or its own as well.
+    // c1 asks for c4's address in its own VLAN, where it is unused, unless c2 or c1 itself has it, too.
     t.is(await one.reaches('c1', bare(d.ip)), [a.ip, b.ip].includes(d.ip));
 
     // One container in another VLAN of the same bridge.
@@ -99,7 +101,7 @@ export function vlanTests(test: TestFn, machines: () => Machines): void {
     );
     await remove('t100', 't200');
     await machines().lab.until(
-      'the NICs are given back',
+      'the NICs are restored',
       async () => {
         const links = await Promise.all([one, two].map((host) => host.sh('ip -o link')));
         return links.every((text) => !text.includes('wfp-') && !/eth1.*master/.test(text));
@@ -125,7 +127,7 @@ export function vlanTests(test: TestFn, machines: () => Machines): void {
     await remove('out');
   });
 
-  test.serial('vlan: what cannot be is refused with the reason, and nothing is left of it', async (t) => {
+  test.serial('vlan: an impossible request is refused with the reason and leaves nothing', async (t) => {
     const host = machines().host(1);
     for (const [vlan, words] of [
       ['0', /1 to 4094/],

@@ -1,4 +1,4 @@
-// Faults of an agent: killed, stopped, a container that dies in the middle of an attach, ten callers at once.
+// Faults of an agent: killed, and stopped beyond its node lease.
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { nodeStates, statusOf, tunnels } from './observe.js';

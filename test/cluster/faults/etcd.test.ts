@@ -1,10 +1,10 @@
-// Faults of etcd: away, stalled, compacted behind every watch.
+// Faults of etcd: killed, stalled, compacted behind every watch.
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { bare } from '../../lab/cluster.js';
 import { monotonic } from '../../lab/meter.js';
 import { cpuMs, deletePeer, keysBelow, metric, putPeer, routes, statusOf } from './observe.js';
-import { nobodyCalledDead, oneLineAState } from './outage.js';
+import { noNodeReportedDown, oneLinePerState } from './outage.js';
 import { raise, suite, type Fault } from './suite.js';
 
 const ENDPOINTS = '/weft/networks/blue/endpoints/';
@@ -14,13 +14,13 @@ const fault = suite({
   build: () => raise(3, { agents: ['h1', 'h2', 'h3'], containers: ['c3', 'c4'] }),
 });
 
-/** What must hold whatever keeps etcd away: `stop` takes it away, `back` brings it, and settles when it serves. */
+/** What must hold in every outage: `stop` ends the service of etcd, `back` settles when it serves again. */
 async function away(f: Fault, stop: () => Promise<void>, back: () => Promise<void>): Promise<void> {
   const { cluster } = f;
   const agents = ['h1', 'h2', 'h3'].map((host) => cluster.process(`agent-${host}`));
-  const gone = await cluster.attach('h2', 'blue', 'c4');
-  await cluster.until('it is told', async () =>
-    (await keysBelow(cluster, ENDPOINTS)).includes(ENDPOINTS + gone.id),
+  const deleted = await cluster.attach('h2', 'blue', 'c4');
+  await cluster.until('etcd has it', async () =>
+    (await keysBelow(cluster, ENDPOINTS)).includes(ENDPOINTS + deleted.id),
   );
   const logs = agents.map((agent) => agent.log().length);
   f.begins();
@@ -28,9 +28,9 @@ async function away(f: Fault, stop: () => Promise<void>, back: () => Promise<voi
   const made = await cluster.attach('h1', 'blue', 'c3');
   f.check(await cluster.reaches('c3', bare(f.site.b.ip)), 'attach meanwhile');
   await cluster.json('h2', 'detach', 'blue', cluster.ns('c4'));
-  f.check(!(await cluster.reaches('c1', bare(gone.ip))), 'detach meanwhile');
+  f.check(!(await cluster.reaches('c1', bare(deleted.ip))), 'detach meanwhile');
   await cluster.until(
-    'status tells',
+    'status reports it',
     async () => (await statusOf(cluster, 'h1')).store.state === 'disconnected',
   );
   const idle = agents.map(cpuMs);
@@ -43,27 +43,27 @@ async function away(f: Fault, stop: () => Promise<void>, back: () => Promise<voi
   f.ends();
   const written = putPeer(cluster, '10.100.250.0/24', 250).then(() => monotonic());
   await Promise.all([
-    f.within(1, 'the change is told', async () => {
+    f.within(1, 'the change reaches etcd', async () => {
       const keys = await keysBelow(cluster, ENDPOINTS);
-      return keys.includes(ENDPOINTS + made.id) && !keys.includes(ENDPOINTS + gone.id);
+      return keys.includes(ENDPOINTS + made.id) && !keys.includes(ENDPOINTS + deleted.id);
     }),
-    f.within(1, 'and known everywhere', async () => {
+    f.within(1, 'and every node knows it', async () => {
       const all = await cluster.json<{ id: string }[]>('h2', 'endpoint', 'ls');
-      return all.some(({ id }) => id === made.id) && all.every(({ id }) => id !== gone.id);
+      return all.some(({ id }) => id === made.id) && all.every(({ id }) => id !== deleted.id);
     }),
     // h3 is not on the network.
     ...['h1', 'h2'].map(async (host) => {
       const from = await written;
       await f.within(
         1,
-        'a change is heard',
+        'a change reaches the nodes',
         async () => (await routes(cluster, host)).includes('10.100.250.0/24'),
         { from },
       );
     }),
   ]);
-  await nobodyCalledDead(f);
-  oneLineAState(f, agents, logs);
+  await noNodeReportedDown(f);
+  oneLinePerState(f, agents, logs);
   await f.lossless();
   await deletePeer(cluster, '10.100.250.0/24');
   await cluster.json('h1', 'detach', 'blue', cluster.ns('c3'));
@@ -90,12 +90,12 @@ fault('stalled (SIGSTOP) for 30 s', async (f) => {
 fault('compacted behind every watch, with events by the thousand', async (f) => {
   const { cluster } = f;
   await putPeer(cluster, '10.100.240.0/24', 240);
-  await cluster.until('it is heard', async () => (await routes(cluster, 'h2')).includes('10.100.240.0/24'));
+  await cluster.until('h2 has it', async () => (await routes(cluster, 'h2')).includes('10.100.240.0/24'));
   const before = await Promise.all(['h1', 'h2'].map((host) => metric(cluster, host, 'weft_store_resyncs')));
   f.begins();
   await cluster.lab.cut(cluster.lab.infra);
   await cluster.until(
-    'it is seen',
+    'the cut is noticed',
     async () => (await statusOf(cluster, 'h2')).store.state === 'disconnected',
   );
   for (let i = 0; i < f.pick(30, 100); i++) {

@@ -1,13 +1,15 @@
-// Damage by hand: whatever weft made is deleted or changed by something else. What the kernel tells of is right again within a
-// second, the rest at the next comparison, at most 10 s later; each repair is counted, and what keeps coming back is reported.
+// Damage by hand: objects of weft deleted or changed by another program.
+//
+// What the kernel notifies of is repaired within a second, the rest at the next comparison, at most 10 s later; each repair is
+// counted, and an object that keeps changing is reported.
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { bare } from '../../lab/cluster.js';
 import { createSix, cpuMs, metric, statusOf, tunnels } from './observe.js';
 import { raise, suite, type Fault } from './suite.js';
 
-/** As fast as the requirement asks where the kernel tells, and at the next comparison where it does not. */
-const TOLD = 1;
+/** Seconds to repair: by notification, as the requirement asks, or else by the next comparison. */
+const NOTIFIED = 1;
 const COMPARED = 10.5;
 
 const fault = suite({
@@ -39,17 +41,17 @@ async function everything(f: Fault): Promise<string> {
   return (
     parts
       .join('\n')
-      // Made up by the kernel: link-local addresses, and the MAC address of the node's end of a pair.
+      // Chosen by the kernel: link-local addresses, and the MAC address of the host end of a veth pair.
       .replaceAll(/fe80::(?!1\/)[0-9a-f:]+\/64/g, '')
       .replaceAll(/(wfep\S+\s+\S+\s+)[0-9a-f:]{17}/g, '$1')
-      // A connected route that weft has put back is marked as its own.
+      // A connected route that weft has restored carries weft's protocol number.
       .replaceAll(/proto (?:kernel|119) /g, '')
       .replaceAll(/ +/g, ' ')
       .replaceAll(/ +$/gm, '')
   );
 }
 
-/** Peers of weft's own are refreshed in the background; a repair is over when all is as it was. */
+/** Damages one thing and waits until everything is as before: peers are refreshed in the background meanwhile. */
 async function damaged(f: Fault, where: string, command: string, seconds: number): Promise<void> {
   const { cluster } = f;
   const before = await everything(f);
@@ -105,7 +107,7 @@ for (const [what, command] of [
   ['forwarding turned off', 'sysctl -qw net.ipv4.ip_forward=0'],
   ['the nftables rules flushed', 'nft flush ruleset'],
 ] as const) {
-  fault(what, (f) => damaged(f, 'h1', command, TOLD));
+  fault(what, (f) => damaged(f, 'h1', command, NOTIFIED));
 }
 
 for (const [what, command] of [
@@ -140,16 +142,16 @@ fault('IPv6: ways to a peer, the connected route, the gateway’s address and fo
     ).replaceAll(/fe80::\S+| proto (?:kernel|119)| (?:pref|metric) \S+| +$/gm, '');
   const before = await everything6();
   for (const [what, command, seconds] of [
-    ['a route', 'ip -6 route del $(ip -6 route show proto 119 | grep onlink | cut -d" " -f1)', TOLD],
-    ['neighbours', `ip -6 neigh flush dev ${tunnel} nud permanent`, TOLD],
+    ['a route', 'ip -6 route del $(ip -6 route show proto 119 | grep onlink | cut -d" " -f1)', NOTIFIED],
+    ['neighbours', `ip -6 neigh flush dev ${tunnel} nud permanent`, NOTIFIED],
     [
       'an FDB entry',
       `bridge fdb del $(bridge fdb show dev ${tunnel} | grep dst | cut -d" " -f1) dev ${tunnel}`,
-      TOLD,
+      NOTIFIED,
     ],
-    ['the tunnel', `ip link del ${tunnel}`, TOLD],
-    ['forwarding', 'sysctl -qw net.ipv6.conf.all.forwarding=0', TOLD],
-    ['the gateway’s address', `ip -6 addr flush dev ${bridge} scope global`, TOLD],
+    ['the tunnel', `ip link del ${tunnel}`, NOTIFIED],
+    ['forwarding', 'sysctl -qw net.ipv6.conf.all.forwarding=0', NOTIFIED],
+    ['the gateway’s address', `ip -6 addr flush dev ${bridge} scope global`, NOTIFIED],
     [
       'the connected route',
       `ip -6 route del $(ip -6 route show dev ${bridge} | grep -v fe80 | head -1 | cut -d" " -f1) dev ${bridge}`,
@@ -213,7 +215,7 @@ fault('something keeps coming back', async (f) => {
   if (repairs > 1 + seconds / 8) f.t.log(agent.tail(30));
   f.check(
     repairs <= 1 + seconds / 8,
-    `put right by the regular comparison only (${repairs} times in ${seconds} s)`,
+    `repaired by the regular comparison only (${repairs} times in ${seconds} s)`,
   );
   f.check((cpuMs(agent) - cpu) / seconds < 200, 'no busy loop');
   void idle;
@@ -221,29 +223,29 @@ fault('something keeps coming back', async (f) => {
   f.ends();
   await f.within(
     COMPARED,
-    'right when it is over',
+    'repaired when it is over',
     async () => !(await cluster.sh('h1', `ip link show ${VXLAN}`)).includes('1281'),
   );
   await f.lossless();
 });
 
-fault('a route of somebody else’s is in the way', async (f) => {
+fault('a route of another program is in the way', async (f) => {
   const { cluster } = f;
   const to = f.site.b.gateway.replace(/1$/, '0/24');
   f.begins();
-  // In one process: an agent that hears of the first may be done before a second one is started.
+  // In one process: the agent may react to the first before a second process has started.
   await cluster.sh('h1', `printf 'route del ${to}\\nroute add blackhole ${to}\\n' | ip -batch -`);
-  await cluster.until('it is a conflict, and told', async () => {
+  await cluster.until('it is reported as a conflict', async () => {
     const { problems } = await statusOf(cluster, 'h1');
     return problems.some(({ what, why }) => what.includes(to) && why.includes('weft did not make it'));
   });
-  f.checked.push('told as a conflict');
+  f.checked.push('reported as a conflict');
   f.check((await cluster.sh('h1', 'ip route')).includes(`blackhole ${to}`), 'and left alone');
   await cluster.sh('h1', `ip route del blackhole ${to}`);
   f.ends();
-  await f.flowsWithin(TOLD);
+  await f.flowsWithin(NOTIFIED);
   await f.streamLives();
-  await cluster.until('it is told no more', async () =>
+  await cluster.until('the report ends', async () =>
     (await statusOf(cluster, 'h1')).problems.every(({ why }) => !why.includes('weft did not make it')),
   );
 });
@@ -251,19 +253,19 @@ fault('a route of somebody else’s is in the way', async (f) => {
 fault('a container that is gone', async (f) => {
   const { cluster } = f;
   await cluster.addContainers('c9');
-  const gone = await cluster.attach('h1', 'blue', 'c9');
-  const key = `/weft/networks/blue/endpoints/${gone.id}`;
-  await cluster.until('it is known', async () => (await cluster.etcdctl('get', '--keys-only', key)) !== '');
+  const ended = await cluster.attach('h1', 'blue', 'c9');
+  const key = `/weft/networks/blue/endpoints/${ended.id}`;
+  await cluster.until('etcd has it', async () => (await cluster.etcdctl('get', '--keys-only', key)) !== '');
   f.begins();
   await cluster.removeContainer('c9');
   await f.within(
     2,
-    'its endpoint is forgotten',
+    'its endpoint is deleted',
     async () => (await cluster.etcdctl('get', '--keys-only', key)) === '',
   );
   await cluster.addContainers('c9');
-  const again = await cluster.attach('h1', 'blue', 'c9', '--ip', bare(gone.ip));
-  f.same(again.ip, gone.ip, 'its address is free again');
+  const again = await cluster.attach('h1', 'blue', 'c9', '--ip', bare(ended.ip));
+  f.same(again.ip, ended.ip, 'its address is free again');
   await cluster.json('h1', 'detach', 'blue', cluster.ns('c9'));
   await cluster.removeContainer('c9');
   await f.lossless();

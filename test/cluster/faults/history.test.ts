@@ -1,10 +1,11 @@
-// Faults of etcd's past: restored from an older snapshot, emptied, a subnet that a newcomer took in the gap, a removal that
-// the copy does not know of.
+// Faults of etcd's history: restored from an older snapshot, or emptied.
+//
+// Also a subnet that a newcomer took in the gap, and a removal that the copy does not have.
 import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { bare } from '../../lab/cluster.js';
-import { isGone, keysBelow, nodeStates, routes, statusOf, tunnels } from './observe.js';
+import { isDeleted, keysBelow, nodeStates, routes, statusOf, tunnels } from './observe.js';
 import { raise, suite, type Fault } from './suite.js';
 
 const BLUE = '/weft/networks/blue/';
@@ -28,7 +29,7 @@ async function snapshot(f: Fault): Promise<string> {
   return copy;
 }
 
-/** Etcd comes back with the data of the copy, or with none. */
+/** Restarts etcd with the data of the copy, or with none. */
 async function restore(f: Fault, copy?: string): Promise<void> {
   await f.cluster.process('etcd').kill();
   rmSync(f.cluster.etcdData, { recursive: true });
@@ -41,7 +42,7 @@ interface Kept {
   create_revision: number;
 }
 
-/** By key: the revision that made it. */
+/** By key: its create revision. */
 async function revisions(f: Fault, prefix: string): Promise<Map<string, number>> {
   const { kvs = [] } = JSON.parse(await f.cluster.etcdctl('get', '--prefix', prefix, '-w', 'json')) as {
     kvs?: Kept[];
@@ -49,7 +50,7 @@ async function revisions(f: Fault, prefix: string): Promise<Map<string, number>>
   return new Map(kvs.map(({ key, create_revision: at }) => [Buffer.from(key, 'base64').toString(), at]));
 }
 
-/** A config must not be there without a subnet of whoever wrote it: a newcomer would take that. */
+/** A config must not exist without its writer's subnet: a newcomer would take that. */
 async function writtenTogether(f: Fault, network: string): Promise<void> {
   const all = await revisions(f, `/weft/networks/${network}/`);
   const config = all.get(`/weft/networks/${network}/config`);
@@ -59,8 +60,8 @@ async function writtenTogether(f: Fault, network: string): Promise<void> {
   );
 }
 
-const told = (f: Fault): Promise<unknown> =>
-  f.within(2, 'the operator is told', async () => {
+const reported = (f: Fault): Promise<unknown> =>
+  f.within(2, 'status reports it', async () => {
     const { problems } = await statusOf(f.cluster, 'h1');
     return problems.some(({ what, why }) => what.startsWith('etcd') && /restored|emptied/.test(why));
   });
@@ -69,12 +70,12 @@ fault('restored from an older snapshot', async (f) => {
   const { cluster } = f;
   await cluster.json('h1', 'network', 'create', 'red', '--subnet', '10.102.0.0/16');
   const old = await cluster.attach('h1', 'blue', 'c3');
-  await cluster.until('it is told', async () =>
+  await cluster.until('etcd has the endpoint', async () =>
     (await keysBelow(cluster, ENDPOINTS)).includes(ENDPOINTS + old.id),
   );
   await cluster.startAgents(['h4']);
   const fourth = await cluster.attach('h4', 'blue', 'c6');
-  await cluster.until('it is told', async () =>
+  await cluster.until('etcd has the endpoint', async () =>
     (await keysBelow(cluster, ENDPOINTS)).includes(ENDPOINTS + fourth.id),
   );
   const copy = await snapshot(f);
@@ -88,7 +89,7 @@ fault('restored from an older snapshot', async (f) => {
   await cluster.json('h1', 'detach', 'blue', cluster.ns('c3'));
   await cluster.startAgents(['h3']);
   const third = await cluster.attach('h3', 'blue', 'c5');
-  await cluster.until('it is told', async () =>
+  await cluster.until('etcd has the endpoint', async () =>
     (await keysBelow(cluster, '/weft/networks/')).some((key) => key.endsWith(third.id)),
   );
   const [before, config, leases] = await Promise.all([
@@ -116,7 +117,7 @@ fault('restored from an older snapshot', async (f) => {
         keys.includes('/weft/removed/networks/red')
       );
     }),
-    told(f),
+    reported(f),
   ]);
   f.same(
     await cluster.etcdctl('get', '--print-value-only', '/weft/networks/green/config'),
@@ -124,7 +125,7 @@ fault('restored from an older snapshot', async (f) => {
     'the config, word for word',
   );
   await writtenTogether(f, 'green');
-  // Its life, which the copy has, must end first: 3 s after etcd is back.
+  // Its life lease, which the copy has, must expire first: 3 s after etcd is back.
   await f.within(6, 'a removed node, too', async () => {
     const keys = await keysBelow(cluster, '/weft/');
     return (
@@ -141,7 +142,7 @@ fault('restored from an older snapshot', async (f) => {
   });
   await cluster.json('h2', 'detach', 'green', cluster.ns('c4'));
   await cluster.json('h3', 'detach', 'blue', cluster.ns('c5'));
-  await cluster.until('they are gone', async () => {
+  await cluster.until('they are deleted', async () => {
     const now = (await keysBelow(cluster, '/weft/networks/')).join();
     return !now.includes(green.id) && !now.includes(third.id);
   });
@@ -161,7 +162,7 @@ fault('emptied', async (f) => {
       const now = await keysBelow(cluster, BLUE);
       return JSON.stringify(now) === JSON.stringify(keys);
     }),
-    told(f),
+    reported(f),
   ]);
   await writtenTogether(f, 'blue');
   await f.lossless();
@@ -178,12 +179,12 @@ fault('emptied, and a node that is dead for good is removed', async (f) => {
   f.begins();
   await restore(f);
   f.ends();
-  await told(f);
-  f.check(await cluster.reaches('c1', bare(dead.ip)), 'the way to its containers stays');
+  await reported(f);
+  f.check(await cluster.reaches('c1', bare(dead.ip)), 'the route to its containers stays');
   await cluster.json('h1', 'node', 'rm', 'h3');
   f.ends();
-  await f.within(1, 'and goes everywhere when it is removed', () =>
-    isGone(cluster, dead.gateway.replace(/1$/, '0'), dead.id),
+  await f.within(1, 'and is deleted everywhere when the node is removed', () =>
+    isDeleted(cluster, dead.gateway.replace(/1$/, '0'), dead.id),
   );
   await f.lossless();
   const unknown = await cluster.weft('h1', 'node', 'rm', 'h3', '-o', 'json');
@@ -229,7 +230,7 @@ fault('a newcomer takes a subnet in the gap', async (f) => {
   const { problems } = await statusOf(cluster, 'h3');
   f.check(
     problems.some(({ what }) => what.includes('small')),
-    'the newcomer is told',
+    'the newcomer reports it',
   );
   for (const [host, container] of [
     ['h1', 'c3'],
@@ -270,7 +271,7 @@ for (const [what, prefix] of [
     f.same(
       await Promise.all(['h1', 'h2'].map((host) => tunnels(cluster, host))),
       before,
-      'the same subnets, VTEPs and ways',
+      'the same subnets, VTEPs and routes',
     );
   });
 }

@@ -1,5 +1,6 @@
-// Faults of what weft has from its kernel: notifications that are lost, requests that are refused, features that are missing.
-// The agent stays up, what runs goes on, and `weft status` says what is wrong and what to do.
+// Kernel faults: lost notifications, refused requests, missing features.
+//
+// The agent stays up, running networks go on, and `weft status` reports the cause and the next step.
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { bare } from '../../lab/cluster.js';
@@ -11,7 +12,7 @@ import {
   metric,
   metricSum,
   putPeer,
-  saidSince,
+  loggedSince,
   statusOf,
   tunnels,
 } from './observe.js';
@@ -28,7 +29,7 @@ const fault = suite({
 type Problem = Awaited<ReturnType<typeof statusOf>>['problems'][number];
 
 /** Waits until `weft status` of h1 has such a problem. */
-const told = (f: Fault, what: string, matches: (problem: Problem) => boolean): Promise<Problem> =>
+const reported = (f: Fault, what: string, matches: (problem: Problem) => boolean): Promise<Problem> =>
   f.within(COMPARED, what, async () => (await statusOf(f.cluster, 'h1')).problems.find(matches));
 
 const well = (f: Fault): Promise<unknown> =>
@@ -38,13 +39,13 @@ const well = (f: Fault): Promise<unknown> =>
     return true;
   });
 
-/** Of no fault that is counted: problems that came and went with the line are over. */
+/** Not measured: waits until the problems that the line caused are over. */
 const calm = (f: Fault): Promise<unknown> =>
   f.cluster.until('status ok', async () => (await statusOf(f.cluster, 'h1')).health === 'ok');
 
 const pidOf = (f: Fault): number => f.cluster.process('agent-h1').pid;
 
-/** How many messages the sockets that listen to rtnetlink in h1's namespace had no room for: netlink's own count. */
+/** Messages that the rtnetlink sockets in h1's namespace dropped: netlink's own count. */
 async function dropped(f: Fault): Promise<number> {
   const [head = '', ...rows] = (await f.cluster.sh('h1', 'cat /proc/net/netlink')).trim().split('\n');
   const names = head.trim().split(/\s+/);
@@ -60,7 +61,7 @@ const FLOOD =
 fault('notifications lost (ENOBUFS)', async (f) => {
   const { cluster } = f;
   const agent = cluster.process('agent-h1');
-  // Of a peer that no traffic goes to: what is lost is not lost by the damage itself.
+  // A peer without traffic: the damage itself then loses no packet.
   await putPeer(cluster, '10.100.250.0/24', 250);
   const before = await cluster.until('the peer is known', async () => {
     const now = await tunnels(cluster, 'h1');
@@ -84,11 +85,11 @@ fault('notifications lost (ENOBUFS)', async (f) => {
     `ip route del 10.100.250.0/24; ip neigh del 10.100.250.0 dev ${link}; ` +
       `bridge fdb del $(bridge fdb show dev ${link} | grep 192.0.2.250 | cut -d" " -f1) dev ${link} dst 192.0.2.250 self`,
   );
-  f.check((await dropped(f)) > flooded, 'nobody was told of the damage');
+  f.check((await dropped(f)) > flooded, 'the damage was not notified');
   agent.signal('SIGCONT');
   f.ends();
   await Promise.all([
-    f.within(COMPARED, 'put right', async () => (await tunnels(cluster, 'h1')) === before),
+    f.within(COMPARED, 'repaired', async () => (await tunnels(cluster, 'h1')) === before),
     f.within(1, 'the loss is counted', async () => {
       return (await metric(cluster, 'h1', 'weft_notifications_lost_total')) > losses;
     }),
@@ -102,8 +103,8 @@ fault('notifications lost (ENOBUFS)', async (f) => {
   f.check((cpuMs(agent) - cpu) / seconds < 200, 'no busy loop');
   const more = (await metricSum(cluster, 'h1', 'weft_reconcile_duration_seconds_count')) - compared;
   f.check(more <= 2 + seconds / 10, `not compared again and again (${more} times in ${seconds} s)`);
-  const said = saidSince(agent, from).filter((line) => /notifications.*lost/.test(line));
-  f.same(said.length, 1, 'one line of log');
+  const lines = loggedSince(agent, from).filter((line) => /notifications.*lost/.test(line));
+  f.same(lines.length, 1, 'one line of log');
   f.same(agent.pid, pidOf(f), 'the process stays up');
   f.check(agent.isRunning, 'the process stays up');
   await f.lossless();
@@ -120,9 +121,9 @@ fault('requests refused: IPv6 turned off for new links', async (f) => {
   await cluster.sh('h1', 'sysctl -qw net.ipv6.conf.default.disable_ipv6=1');
   const made = await cluster.weft('h1', 'attach', 'six', cluster.ns('c3'), '-o', 'json');
   const gateway = /wfbr\d+/;
-  const problem = await told(
+  const problem = await reported(
     f,
-    'told in status',
+    'reported in status',
     ({ what, why }) => /wfbr.* fd00:108:/.test(what) && why.includes('EACCES'),
   );
   const link = gateway.exec(problem.what)?.[0] ?? '';
@@ -130,7 +131,7 @@ fault('requests refused: IPv6 turned off for new links', async (f) => {
   f.check(problem.fix.includes(`net.ipv6.conf.${link}.disable_ipv6=0`), 'with the next step');
   f.check(await cluster.reaches('c3', bare(peer.ip)), 'IPv4 of the same network works');
   f.same(made.code, 0, 'the attach');
-  // The next step as it is told, for every link that wants it.
+  // The reported next step, done for every link that needs it.
   await cluster.sh(
     'h1',
     'sysctl -qw net.ipv6.conf.default.disable_ipv6=0; for link in $(ls /proc/sys/net/ipv6/conf | grep ^wf); do sysctl -qw net.ipv6.conf.$link.disable_ipv6=0; done',
@@ -162,13 +163,10 @@ fault('a right missing: an agent without CAP_NET_ADMIN', async (f) => {
   ]);
   const without = cluster.process('agent-h1');
   f.same(await without.ended, 1, 'it ends with 1');
-  const said = without.log();
-  f.check(
-    said.includes('has no CAP_NET_ADMIN') && said.includes('Run it as root'),
-    'with cause and next step',
-  );
+  const log = without.log();
+  f.check(log.includes('has no CAP_NET_ADMIN') && log.includes('Run it as root'), 'with cause and next step');
   f.same(
-    said
+    log
       .trim()
       .split('\n')
       .filter((line) => line.includes(' error ')).length,
@@ -183,7 +181,7 @@ fault('a right missing: an agent without CAP_NET_ADMIN', async (f) => {
   await f.lossless();
 });
 
-fault('a request refused: a link of somebody else’s has the name', async (f) => {
+fault('a request refused: another program’s link has the name', async (f) => {
   const { cluster } = f;
   await cluster.json('h1', 'network', 'create', 'late', '--subnet', '10.109.0.0/16', '--vni', '4777');
   const peer = await cluster.attach('h2', 'late', 'c4');
@@ -197,7 +195,7 @@ fault('a request refused: a link of somebody else’s has the name', async (f) =
     'with a sentence that names the link',
   );
   f.same((await cluster.sh('c3', 'ip -br link | grep -c eth || true')).trim(), '0', 'nothing half made');
-  const problem = await told(f, 'told in status', ({ what }) => what.includes('wfbr4777'));
+  const problem = await reported(f, 'reported in status', ({ what }) => what.includes('wfbr4777'));
   f.check(
     /did not make/.test(problem.why) && /Remove or rename/.test(problem.fix),
     'with cause and next step',
@@ -220,7 +218,7 @@ fault('a kernel feature missing: 802.1Q and VLAN filtering', async (f) => {
   interface Capable {
     node: { capabilities: { name: string; available: boolean; why: string }[] };
   }
-  // Asked of the kernel itself, not of weft.
+  // The kernel is probed directly, not through weft.
   const asked = await cluster.try(
     'c3',
     'ip link add probe type bridge vlan_filtering 1 && ip -d link show probe | grep -q "vlan_filtering 1" && ip link add link probe name probe.2 type vlan id 2; status=$?; ip link del probe; exit $status',
@@ -243,7 +241,7 @@ fault('a kernel feature missing: 802.1Q and VLAN filtering', async (f) => {
     'and says what is missing',
   );
   f.same((await cluster.weft('h1', 'network', 'inspect', 'lan')).code, 1, 'no network is made');
-  // Written by somebody else, so that only the node can refuse it.
+  // Written by hand, so that only the node can refuse it.
   const config = { Network: '10.111.0.0/24', Backend: { Type: 'weft-vlan' }, Weft: { VLAN: 100 } };
   await cluster.etcdctl('put', '/weft/networks/lan/config', JSON.stringify(config));
   const attach = await cluster.until('the network is known', async () => {
@@ -269,7 +267,7 @@ fault('a kernel feature missing: 802.1Q and VLAN filtering', async (f) => {
   await calm(f);
 });
 
-/** Starts the agent of h1 where the library of nftables cannot be found; `ip netns exec` gives it mounts of its own. */
+/** Starts the agent of h1 with the nftables library hidden; `ip netns exec` gives it mounts of its own. */
 async function startWithoutNftables(f: Fault, ...flags: string[]): Promise<void> {
   const { cluster } = f;
   const command = [WEFT, 'agent', ...cluster.agentFlags('h1'), ...flags].map((word) => `'${word}'`).join(' ');
@@ -286,7 +284,7 @@ fault('a feature missing: no nftables', async (f) => {
   f.same(await firewallOf(), 'nftables', 'nftables before');
   f.begins();
   await cluster.process('agent-h1').kill();
-  // Asked for, it cannot be had: a sentence, and nothing else is taken for it.
+  // Required by name and missing: an error, and no fallback.
   await startWithoutNftables(f, '--firewall', 'nftables');
   const wanted = cluster.process('agent-h1');
   f.same(await wanted.ended, 1, 'asked for by name: it ends with 1');
@@ -295,13 +293,13 @@ fault('a feature missing: no nftables', async (f) => {
       /apt-get install libnftables1/.test(wanted.tail()),
     'and says what to install',
   );
-  // Left to weft, it is iptables.
+  // By default weft falls back to iptables.
   await startWithoutNftables(f);
   await cluster.says(cluster.process('agent-h1'), 'the agent serves');
   f.same(await firewallOf(), 'iptables', 'iptables instead');
   const made = await cluster.attach('h1', 'blue', 'c3');
   f.check(await cluster.reaches('c3', bare(f.site.b.ip)), 'attach works');
-  f.check(await cluster.reaches('c3', '198.51.100.1'), 'and the way out');
+  f.check(await cluster.reaches('c3', '198.51.100.1'), 'and traffic to the outside');
   f.check(made.ip.startsWith('10.100.'), 'attach works');
   await cluster.json('h1', 'detach', 'blue', cluster.ns('c3'));
   await cluster.process('agent-h1').stop();
@@ -313,7 +311,7 @@ fault('a feature missing: no nftables', async (f) => {
   await calm(f);
 });
 
-fault('IPv6 forwarded on a host that lives by router advertisements', async (f) => {
+fault('IPv6 forwarded on a host that depends on router advertisements', async (f) => {
   const { cluster } = f;
   const acceptRa = (): Promise<string> => cluster.sh('h1', 'cat /proc/sys/net/ipv6/conf/eth0/accept_ra');
   const about = ({ what }: Problem): boolean => what.includes('IPv6 of eth0');
@@ -321,7 +319,7 @@ fault('IPv6 forwarded on a host that lives by router advertisements', async (f) 
   f.begins();
   await createSix(cluster);
   await cluster.attach('h1', 'six', 'c3');
-  const { why, fix } = await told(f, 'told in status', about);
+  const { why, fix } = await reported(f, 'reported in status', about);
   f.check(why.includes('router advertisements') && why.includes('accept_ra'), 'with the cause');
   f.check(fix.includes('sysctl net.ipv6.conf.eth0.accept_ra=2'), 'with the next step');
   f.same((await acceptRa()).trim(), '1', 'the host’s link is left alone');

@@ -1,5 +1,4 @@
-// What the lines of the fault suite look at: status, nodes and metrics by the command line and by HTTP, what the kernel has,
-// what etcd has, and what a process costs.
+// Observers for the fault suite: status, metrics, kernel objects, etcd, CPU.
 import { readFileSync } from 'node:fs';
 
 import { ETCD, type Cluster } from '../../lab/cluster.js';
@@ -22,7 +21,7 @@ export async function nodeStates(cluster: Cluster): Promise<Record<string, strin
   return Object.fromEntries(nodes.map(({ name, state }) => [name, state]));
 }
 
-/** Everything of weft's in a host's kernel that other hosts have to do with: tunnels, and the ways to peers. */
+/** A host's kernel objects for peers: tunnels, routes, neighbours and FDB entries. */
 export const tunnels = (cluster: Cluster, host: string): Promise<string> =>
   cluster.sh(
     host,
@@ -41,7 +40,7 @@ export async function metric(cluster: Cluster, host: string, name: string): Prom
   return Number(line.split(' ')[1]);
 }
 
-/** A metric's values together, of all labels or of those with this one. */
+/** The sum of a metric over all labels, or over those with this one. */
 export async function metricSum(cluster: Cluster, host: string, name: string, label = ''): Promise<number> {
   const text = await cluster.sh(host, 'curl -sf http://127.0.0.1:7402/metrics');
   const lines = text.split('\n').filter((line) => line.startsWith(`${name}{`) && line.includes(label));
@@ -55,14 +54,14 @@ export function cpuMs(one: LabProcess): number {
   return (Number(fields[11]) + Number(fields[12])) * 10;
 }
 
-/** Lines that a process has logged from a place of its log on. */
-export const saidSince = (one: LabProcess, length: number): string[] =>
+/** Lines that a process has logged after the first `length` characters of its log. */
+export const loggedSince = (one: LabProcess, length: number): string[] =>
   one.log().slice(length).split('\n').filter(Boolean);
 
 export const keysBelow = async (cluster: Cluster, prefix: string): Promise<string[]> =>
   (await cluster.etcdctl('get', '--prefix', '--keys-only', prefix)).split('\n').filter(Boolean).sort();
 
-/** A lease of a node that is not there, as a flanneld would write it: everybody must have a way to it. */
+/** A lease of a node that does not exist, as a flanneld would write it: every node must get a route to it. */
 export async function putPeer(
   cluster: Cluster,
   subnet: string,
@@ -99,13 +98,13 @@ export async function createSix(cluster: Cluster): Promise<void> {
   await cluster.json('h1', 'network', 'create', 'six', ...subnets);
 }
 
-/** Whether a node's subnet of network blue, without its length, and an endpoint there are known nowhere any more. */
-export async function isGone(cluster: Cluster, subnet: string, endpoint: string): Promise<boolean> {
+/** Whether a node's subnet of network blue (without its length) and an endpoint there are deleted everywhere. */
+export async function isDeleted(cluster: Cluster, subnet: string, endpoint: string): Promise<boolean> {
   const [keys, ...kernels] = await Promise.all([
     keysBelow(cluster, '/weft/networks/blue/'),
     tunnels(cluster, 'h1'),
     tunnels(cluster, 'h2'),
   ]);
-  const gone = !keys.join().includes(endpoint) && !keys.join().includes(`${subnet}-`);
-  return gone && kernels.every((text) => !text.includes(subnet));
+  const deleted = !keys.join().includes(endpoint) && !keys.join().includes(`${subnet}-`);
+  return deleted && kernels.every((text) => !text.includes(subnet));
 }

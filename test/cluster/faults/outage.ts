@@ -1,27 +1,29 @@
-// What must hold after every time in which etcd did not answer: nobody is called dead, and each agent has said it once.
+// What must hold after every outage of etcd.
+//
+// No node is reported down, and each agent has logged the outage once.
 import { monotonic } from '../../lab/meter.js';
 import type { LabProcess } from '../../lab/process.js';
-import { nodeStates, saidSince } from './observe.js';
+import { nodeStates, loggedSince } from './observe.js';
 import type { Fault } from './suite.js';
 
-/** The agents' --node-ttl where none is given, in seconds. */
+/** The agents' default --node-ttl, in seconds. */
 const TTL = 3;
 
-/** Looks for a node's TTL, from now on. */
-export async function nobodyCalledDead(f: Fault): Promise<void> {
+/** Watches the nodes' states for one node TTL. */
+export async function noNodeReportedDown(f: Fault): Promise<void> {
   const from = monotonic();
   const states: string[] = [];
   while (monotonic() < from + TTL * 1000) states.push(...Object.values(await nodeStates(f.cluster)));
-  f.check(states.length > 0 && states.every((state) => state === 'up'), 'nobody is called dead');
+  f.check(states.length > 0 && states.every((state) => state === 'up'), 'no node is reported down');
 }
 
-/** One line when etcd went, and one when it was back. @param from lengths of the agents' logs before */
-export function oneLineAState(f: Fault, agents: readonly LabProcess[], from: readonly number[]): void {
+/** One line when etcd failed, and one when it was back. @param from lengths of the agents' logs before */
+export function oneLinePerState(f: Fault, agents: readonly LabProcess[], from: readonly number[]): void {
   for (const [i, agent] of agents.entries()) {
-    const said = saidSince(agent, from[i] ?? 0).filter((line) => line.includes('etcd'));
+    const lines = loggedSince(agent, from[i] ?? 0).filter((line) => line.includes('etcd'));
     f.check(
-      said.length === 2 && /etcd is away/.test(said[0] ?? '') && /etcd connected/.test(said[1] ?? ''),
-      'one line of log a state',
+      lines.length === 2 && /etcd is away/.test(lines[0] ?? '') && /etcd connected/.test(lines[1] ?? ''),
+      'one line of log for each state',
     );
   }
 }

@@ -1,11 +1,12 @@
-// Faults of the servers behind the agents: one of three etcd members lost, stalled, the leader moved, the quorum lost; a
-// controller killed, the leader of two killed.
+// Faults of etcd members and of controllers.
+//
+// One of three etcd members lost or stalled, the leader moved, the quorum lost; a controller killed, the leader of two killed.
 import { join } from 'node:path';
 
 import { bare, Cluster, CONTROLLER, INFRA, INFRA_IP } from '../../lab/cluster.js';
 import type { LabProcess } from '../../lab/process.js';
-import { deletePeer, keysBelow, putPeer, routes, saidSince, statusOf } from './observe.js';
-import { nobodyCalledDead, oneLineAState } from './outage.js';
+import { deletePeer, keysBelow, putPeer, routes, loggedSince, statusOf } from './observe.js';
+import { noNodeReportedDown, oneLinePerState } from './outage.js';
 import { populate, suite, type Fault } from './suite.js';
 
 const ENDPOINTS = '/weft/networks/blue/endpoints/';
@@ -15,7 +16,7 @@ const MEMBERS = [0, 1, 2].map((i) => ({
   peer: `http://127.0.0.1:${2380 + 10 * i}`,
 }));
 const SECOND = `${INFRA_IP}:7410`;
-/** Servers that are lost, and all the time that a slow one is given. */
+/** Seconds for the loss of servers, including the whole timeout of a slow one. */
 const ELECTION_S = 4;
 
 function startMember(cluster: Cluster, i: number): LabProcess {
@@ -52,7 +53,7 @@ interface Member {
   Status: { header: { member_id: number }; leader: number };
 }
 
-/** Numbers of the members, the leader first. */
+/** Numbers of the members, leader first. */
 async function membersByRank(cluster: Cluster): Promise<number[]> {
   return cluster.until('the members have a leader', async () => {
     const text = await cluster.etcdctl('endpoint', 'status', '-w', 'json', '--endpoints', cluster.etcd);
@@ -64,18 +65,18 @@ async function membersByRank(cluster: Cluster): Promise<number[]> {
   });
 }
 
-/** A change in etcd is heard, and one of a node is told, by way of the members that are left. */
+/** Changes reach the nodes from etcd, and etcd from a node, over the remaining members. */
 async function changesPass(f: Fault, seconds: number): Promise<void> {
   const { cluster } = f;
   const endpoints = cluster.etcd;
   const made = await cluster.attach('h1', 'blue', 'c3');
   f.check(await cluster.reaches('c3', bare(f.site.b.ip)), 'attach');
-  await f.within(seconds, 'a change is told', async () =>
+  await f.within(seconds, 'a change reaches etcd', async () =>
     (await cluster.etcdctl('get', '--prefix', '--keys-only', ENDPOINTS, '--endpoints', endpoints)).includes(
       made.id,
     ),
   );
-  await f.within(seconds, 'a change is heard', async () => {
+  await f.within(seconds, 'a change reaches the nodes', async () => {
     await putPeer(cluster, '10.100.250.0/24', 250, endpoints);
     return (await routes(cluster, 'h2')).includes('10.100.250.0/24');
   });
@@ -125,7 +126,7 @@ fault('a member of three stalled (SIGSTOP)', async (f) => {
   f.cluster.process(`etcd${leader}`).signal('SIGCONT');
   await membersByRank(f.cluster);
   await f.lossless();
-  f.same(await upSince(f.cluster), up, 'nobody was called down');
+  f.same(await upSince(f.cluster), up, 'no node was reported down');
 });
 
 fault('the leader moved', async (f) => {
@@ -146,9 +147,9 @@ fault('the leader moved', async (f) => {
 fault('the quorum lost', async (f) => {
   const { cluster } = f;
   const [, one = 1, two = 2] = await membersByRank(cluster);
-  const gone = await cluster.attach('h2', 'blue', 'c3');
-  await cluster.until('it is told', async () =>
-    (await keysBelow(cluster, ENDPOINTS)).includes(ENDPOINTS + gone.id),
+  const deleted = await cluster.attach('h2', 'blue', 'c3');
+  await cluster.until('etcd has it', async () =>
+    (await keysBelow(cluster, ENDPOINTS)).includes(ENDPOINTS + deleted.id),
   );
   const agents = ['h1', 'h2'].map((host) => cluster.process(`agent-${host}`));
   const logs = agents.map((agent) => agent.log().length);
@@ -157,27 +158,27 @@ fault('the quorum lost', async (f) => {
   const made = await cluster.attach('h1', 'blue', 'c4');
   f.check(await cluster.reaches('c4', bare(f.site.b.ip)), 'attach meanwhile');
   await cluster.json('h2', 'detach', 'blue', cluster.ns('c3'));
-  f.check(!(await cluster.reaches('c1', bare(gone.ip))), 'detach meanwhile');
+  f.check(!(await cluster.reaches('c1', bare(deleted.ip))), 'detach meanwhile');
   await cluster.until(
-    'status tells',
+    'status reports it',
     async () => (await statusOf(cluster, 'h1')).store.state === 'disconnected',
   );
   for (const i of [one, two]) startMember(cluster, i);
   await membersByRank(cluster);
   f.ends();
-  await f.within(1, 'the change is told', async () => {
+  await f.within(1, 'the change reaches etcd', async () => {
     const keys = await keysBelow(cluster, ENDPOINTS);
-    return keys.includes(ENDPOINTS + made.id) && !keys.includes(ENDPOINTS + gone.id);
+    return keys.includes(ENDPOINTS + made.id) && !keys.includes(ENDPOINTS + deleted.id);
   });
-  await nobodyCalledDead(f);
-  oneLineAState(f, agents, logs);
+  await noNodeReportedDown(f);
+  oneLinePerState(f, agents, logs);
   await f.lossless();
   await cluster.json('h1', 'detach', 'blue', cluster.ns('c4'));
 });
 
-/** By the last word that it said of it. */
+/** By the last line of its log about it. */
 const leads = (one: LabProcess, from = one.log().lastIndexOf('$ ')): boolean => {
-  const last = saidSince(one, from).findLast((line) => line.includes('leading'));
+  const last = loggedSince(one, from).findLast((line) => line.includes('leading'));
   return last !== undefined && !last.includes('not leading');
 };
 
@@ -223,8 +224,8 @@ fault('the leading controller killed', async (f) => {
   f.same(keys.length, 1, 'one leader');
 });
 
-// Cleaning up looks every 15 s, and takes away what it found twice.
-fault('the leader killed between two looks at what a removed node left', async (f) => {
+// The clean-up looks every 15 s and deletes what it has found twice.
+fault('the leader killed between two looks at a removed node’s leftovers', async (f) => {
   const { cluster } = f;
   const logs = new Map(
     ['controller', 'second'].map((name) => [cluster.process(name), cluster.process(name).log().length]),
@@ -242,19 +243,19 @@ fault('the leader killed between two looks at what a removed node left', async (
   if (leader === 'second') await startSecond(cluster);
   else await cluster.startController(['--etcd', cluster.etcd]);
   await cluster.until(
-    'it is taken away',
+    'it is deleted',
     async () => !(await keysBelow(cluster, ENDPOINTS)).join().includes('deadbeef'),
     { timeoutMs: 60_000 },
   );
-  // Of the one that was started meanwhile all that it said is new.
-  const said = (): string[] =>
+  // The whole log of the one that was started meanwhile is new.
+  const deletions = (): string[] =>
     ['controller', 'second'].flatMap((name) =>
-      saidSince(cluster.process(name), logs.get(cluster.process(name)) ?? 0).filter(
+      loggedSince(cluster.process(name), logs.get(cluster.process(name)) ?? 0).filter(
         (line) => line.includes('took away') && line.includes('deadbeef'),
       ),
     );
-  await cluster.until('it is told', () => said().length > 0);
-  f.same(said().length, 1, 'taken away, and no work done twice');
+  await cluster.until('it is logged', () => deletions().length > 0);
+  f.same(deletions().length, 1, 'deleted, and no work done twice');
   await cluster.etcdctl('del', '/weft/removed/nodes/ghost');
   await f.lossless();
 });
@@ -266,7 +267,7 @@ fault('both controllers killed', async (f) => {
   await cluster.attach('h2', 'blue', 'c3');
   f.check(await cluster.reaches('c3', bare(f.site.a.ip)), 'attach meanwhile');
   const status = await cluster.json<{ health: string; controller: { state: string } }>('h1', 'status');
-  f.same([status.health, status.controller.state], ['degraded', 'disconnected'], 'status tells');
+  f.same([status.health, status.controller.state], ['degraded', 'disconnected'], 'status reports it');
   await cluster.startController(['--etcd', cluster.etcd]);
   await startSecond(cluster);
   f.ends();

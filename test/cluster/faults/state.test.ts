@@ -1,5 +1,7 @@
-// Faults of a node's own files, of what is handed out, and of what others write into etcd: the state directory full,
-// read-only, torn or lost, a socket left over; subnets and addresses exhausted; two nodes of one name; networks that overlap.
+// Faults of a node's own files, of its resources, and of records by others.
+//
+// The state directory full, read-only, torn or lost, a socket left over; subnets and addresses exhausted; two nodes of one
+// name; networks that overlap.
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -10,13 +12,13 @@ import { raise, suite, type Fault } from './suite.js';
 
 const fault = suite({
   lane: 'state',
-  // A busy machine must not make a node lose its name to its twin.
+  // A busy machine must not make a node lose its name to its duplicate.
   build: () => raise(3, { flags: ['--node-ttl', '15s'], containers: ['c3', 'c4', 'c5', 'c6'] }),
 });
 
 const stateOf = (f: Fault): string => f.cluster.lab.host(1).stateDir;
 
-/** The agent of h1 is started on what is left of its files, and nothing may have changed for anybody. */
+/** Starts the agent of h1 on what is left of its files; no endpoint may have changed. */
 async function survives(f: Fault, damage: () => void | Promise<void>): Promise<void> {
   const { cluster } = f;
   const before = await tunnels(cluster, 'h1');
@@ -57,7 +59,7 @@ fault('an endpoint’s file torn while etcd is away', async (f) => {
   const agent = cluster.spawn('agent-h1', 'h1', [WEFT, 'agent', ...cluster.agentFlags('h1')]);
   await cluster.says(agent, 'the agent serves');
   const early = await cluster.weft('h1', 'attach', 'blue', cluster.ns('c3'));
-  f.same(early.code, 1, 'no attach before etcd has told what the file said');
+  f.same(early.code, 1, 'no attach before etcd has given back what the file held');
   f.check(early.stderr.includes('torn') && early.stderr.includes('etcd'), 'with a sentence that says so');
   await cluster.startEtcd();
   f.ends();
@@ -92,7 +94,7 @@ fault('the state directory full', async (f) => {
   const { cluster } = f;
   const folder = join(stateOf(f), 'endpoints');
   f.begins();
-  // Nothing can be written into a full file system of the endpoints' own.
+  // A full file system below the endpoints' folder refuses every write.
   const enter = `nsenter --mount=/proc/${await agentPid(f)}/ns/mnt --`;
   await cluster.sh(
     'h1',
@@ -134,12 +136,12 @@ fault('the state directory read-only', async (f) => {
     (await cluster.json<{ problems: { why: string; what: string }[] }>('h1', 'status')).problems.filter(
       ({ what }) => what.includes(ends.id),
     );
-  await cluster.until('a container that has ended is told', async () =>
+  await cluster.until('a container that has ended is reported', async () =>
     (await problems()).some(({ why }) => why.includes(folder)),
   );
   await cluster.sh('h1', `${enter} umount ${folder}`);
   await cluster.until(
-    'its endpoint goes when the directory is writable again',
+    'its endpoint is deleted when the directory is writable again',
     async () =>
       !readdirSync(join(folder, 'endpoints')).includes(`${ends.id}.json`) && (await problems()).length === 0,
   );
@@ -188,21 +190,21 @@ fault('two nodes of one name', async (f) => {
   const twin = cluster.spawn('twin', 'h3', [
     ...[WEFT, 'agent', ...cluster.agentFlags('h1'), '--run-dir', runDir, '--state-dir', stateDir],
   ]);
-  await cluster.until('it says so', () => twin.log().includes('name is taken'));
+  await cluster.until('its log reports it', () => twin.log().includes('name is taken'));
   const { problems } = JSON.parse(
     await cluster.sh('h3', `${WEFT} status --agent ${runDir}/agent.sock -o json`),
   ) as { problems: { why: string }[] };
   f.check(
     problems.some(({ why }) => why.includes(cluster.ipOf('h1')) && why.includes(cluster.ipOf('h3'))),
-    'told, with both addresses',
+    'reported, with both addresses',
   );
   const ready = await cluster.sh('h3', "curl -s -w '%{http_code}' http://127.0.0.1:7402/readyz");
   f.check(ready.includes('another agent of that name') && ready.endsWith('503'), '/readyz says so, too');
   await twin.stop();
   await cluster.process('agent-h1').kill();
   await cluster.startAgents(['h1']);
-  const said = cluster.process('agent-h1').log();
-  f.check(!said.includes('name is taken'), 'a restarted node is no twin');
+  const log = cluster.process('agent-h1').log();
+  f.check(!log.includes('name is taken'), 'a restarted node is no duplicate');
   await f.lossless();
 });
 
@@ -223,7 +225,7 @@ fault('two networks that overlap, written by hand', async (f) => {
   );
   f.check(
     /clash[^{}]*overlaps[^{}]*blue|blue[^{}]*overlaps[^{}]*clash/.test(status),
-    'told by the controller, with both names',
+    'reported by the controller, with both names',
   );
   await cluster.etcdctl('put', '/weft/networks/twin/config', config('10.107.0.0/16', 4901));
   await f.lossless();

@@ -1,7 +1,10 @@
-// The frame of the fault suite. A lane is one cluster on hosts of its own; each of its lines does one thing to it while a
-// meter sends traffic between containers of two hosts, and says what must hold. What came of it is a row of the table.
+// Frame of the fault suite.
 //
-// WEFT_FAULTS=full: waits as long as the requirement says, instead of the short form. WEFT_FAULTS_TABLE: a file to which the rows go, too, as JSON lines; `npm run test:faults` shows them all at the end.
+// A lane is one cluster on hosts of its own. Each of its lines does one thing to it while a meter sends traffic between
+// containers of two hosts, and states what must hold. The result is a row of the table.
+//
+// WEFT_FAULTS=full: waits as long as the requirement says, instead of the short form. WEFT_FAULTS_TABLE: a file to which the
+// rows are also written, as JSON lines; `npm run test:faults` prints them all at the end.
 import { appendFileSync } from 'node:fs';
 
 import test, { type ExecutionContext } from 'ava';
@@ -14,10 +17,10 @@ import { showTable, type Row } from './table.js';
 
 export const FULL = process.env['WEFT_FAULTS'] === 'full';
 
-/** What a lane's lines work on. */
+/** The cluster of a lane and its traffic. */
 export interface Site {
   cluster: Cluster;
-  /** Between the two: every line's traffic. */
+  /** Measures the traffic between the two. */
   meter: Meter;
   a: EndpointJson;
   b: EndpointJson;
@@ -27,7 +30,7 @@ export interface Site {
 export class Fault {
   /** When the fault began. */
   began = monotonic();
-  /** When it was over: what must be right again is right within its time from here on. */
+  /** When it was over; the time limits of repairs count from here. */
   #over: number | undefined;
   #seconds: number | undefined;
   readonly checked: string[] = [];
@@ -54,12 +57,12 @@ export class Fault {
     return FULL ? full : short;
   }
 
-  /** Now it begins; where this is not called, it began with the line. */
+  /** Marks the begin of the fault; by default the begin of the line. */
   begins(): void {
     this.began = monotonic();
   }
 
-  /** Now it is over; where this is not called, it was over at once. */
+  /** Marks the end of the fault; by default it ends at once. */
   ends(): void {
     this.#over = monotonic();
   }
@@ -75,7 +78,7 @@ export class Fault {
   }
 
   /**
-   * Becomes true within so many seconds of the fault's end, and counts as seconds to right.
+   * Waits until `look` holds, at most so many seconds after the fault's end; the time counts as seconds to right.
    * @param options.from instead of the fault's end, in milliseconds of `monotonic`
    */
   async within<T>(
@@ -84,13 +87,13 @@ export class Fault {
     probe: () => T | undefined | false | Promise<T | undefined | false>,
     { from = this.#over ?? this.began, ...options }: WaitOptions & { from?: number } = {},
   ): Promise<T> {
-    // The look that finds it counts from its begin: how long this machine takes to start an `ip` is no part of it.
+    // The successful look counts from its begin, so that the time to start an `ip` is not included.
     let looked = from;
     const look = (): ReturnType<typeof probe> => {
       looked = monotonic();
       return probe();
     };
-    // Waited for longer than is allowed, so that a miss is told with its figure.
+    // Waits longer than is allowed, so that a miss is reported with its figure.
     const result = await this.cluster.until(what, look, {
       everyMs: 10,
       timeoutMs: bar * 1000 + 20_000,
@@ -107,7 +110,7 @@ export class Fault {
     this.#seconds = Math.max(this.#seconds ?? 0, seconds);
   }
 
-  /** Pings and new connections go through again within so many seconds of the fault's end. */
+  /** Pings and new connections pass again within so many seconds of the fault's end. */
   async flowsWithin(bar: number): Promise<MeterReport> {
     const from = this.#over ?? this.began;
     await this.cluster.until('traffic flows again', async () => {
@@ -115,7 +118,7 @@ export class Fault {
       return firstAnswered !== undefined && connections.firstMade !== undefined && open === 0;
     });
     const report = await this.meter.settled(from);
-    // The last ping that was lost, and the first connection that was made from then on.
+    // The last lost ping, and the first connection made after it.
     const seconds = Math.max(report.outageMs, (report.connections.firstMade ?? Infinity) - from) / 1000;
     this.#took(seconds);
     this.t.true(seconds <= bar, `traffic flows again: ${seconds.toFixed(2)} s, and ${bar} s are allowed`);
@@ -123,7 +126,7 @@ export class Fault {
     return report;
   }
 
-  /** Not one ping was lost since the fault began, and the TCP stream lives. */
+  /** No ping was lost since the fault began, and the TCP stream lives. */
   async lossless(): Promise<void> {
     const report = await this.meter.settled(this.began);
     this.t.is(
@@ -137,7 +140,7 @@ export class Fault {
 
   async streamLives(): Promise<void> {
     const now = monotonic();
-    // A TCP that was cut waits between its attempts.
+    // A TCP connection that was cut backs off between its retransmissions.
     await this.cluster.until(
       'the old TCP stream goes on',
       async () => (await this.meter.report(now)).stream.echoed > 5,
@@ -160,7 +163,7 @@ export interface RaiseOptions {
   agents?: string[];
   /** Of the agents. */
   flags?: string[];
-  /** Besides c1 and c2, between which the traffic goes. */
+  /** Containers besides c1 and c2, the ends of the traffic. */
   containers?: string[];
 }
 

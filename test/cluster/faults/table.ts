@@ -1,5 +1,7 @@
-// The table of the fault suite: one row for each run of a line, or one for all runs of it. Run as `node table.js FILE` it
-// shows the rows that the lanes have written to the file, with several runs of one line put together.
+// The result table of the fault suite.
+//
+// One row for each run of a line, or one for all its runs. As `node table.js FILE` it prints the rows that the lanes have
+// written to the file, with several runs of one line merged.
 import { readFileSync } from 'node:fs';
 
 import CliTable from 'cli-table3';
@@ -10,7 +12,7 @@ export interface Row {
   ok: boolean;
   sent: number;
   lost: number;
-  /** Until everything that was broken was right; undefined where nothing was. */
+  /** Until everything broken was repaired; undefined where nothing was. */
   seconds: number | undefined;
   checked: string[];
 }

@@ -1,10 +1,12 @@
-// Faults of the network below, and of peers: cut between two nodes, cut between a node and etcd, a node dead for good, a peer
-// removed or replaced while nobody could be told, an address of a node that is cut off.
+// Faults of the underlay and of peers.
+//
+// Cut between two nodes, cut between a node and etcd, a node dead for good, a peer removed or replaced while the agent
+// could not be notified, an address of a node that is cut off.
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { bare, INFRA } from '../../lab/cluster.js';
 import { monotonic } from '../../lab/meter.js';
-import { deletePeer, isGone, keysBelow, nodeStates, putPeer, statusOf, tunnels } from './observe.js';
+import { deletePeer, isDeleted, keysBelow, nodeStates, putPeer, statusOf, tunnels } from './observe.js';
 import { raise, suite, type Fault } from './suite.js';
 
 const SUBNETS = '/weft/networks/blue/subnets/';
@@ -14,7 +16,7 @@ const fault = suite({
   build: () => raise(3, { agents: ['h1', 'h2', 'h3'], containers: ['c3', 'c4', 'c5'] }),
 });
 
-/** Nothing passes between two hosts, in either direction, as when a router in between is gone. */
+/** Drops everything between two hosts, in both directions, as when a router between them fails. */
 async function block(f: Fault, one: string, other: string): Promise<void> {
   const { cluster } = f;
   await Promise.all([
@@ -41,7 +43,7 @@ fault('cut between two nodes for 60 s', async (f) => {
   f.ends();
   await f.flowsWithin(1);
   await f.streamLives();
-  f.same(await keysBelow(cluster, SUBNETS), leases, 'nobody took a subnet over');
+  f.same(await keysBelow(cluster, SUBNETS), leases, 'no subnet changed its node');
 });
 
 fault('a node’s cable pulled for 60 s', async (f) => {
@@ -58,7 +60,7 @@ fault('a node’s cable pulled for 60 s', async (f) => {
   await f.flowsWithin(1);
   await f.within(5, 'up again', async () => (await nodeStates(cluster))['h2'] === 'up');
   await f.streamLives();
-  f.same(await keysBelow(cluster, SUBNETS), leases, 'nobody took a subnet over');
+  f.same(await keysBelow(cluster, SUBNETS), leases, 'no subnet changed its node');
 });
 
 fault('cut between a node and etcd', async (f) => {
@@ -73,13 +75,13 @@ fault('cut between a node and etcd', async (f) => {
   await unblock(f, 'h2', INFRA);
   f.ends();
   await Promise.all([
-    f.within(1.5, 'the change is told', async () =>
+    f.within(1.5, 'the change reaches etcd', async () =>
       (await keysBelow(cluster, '/weft/networks/blue/endpoints/')).join().includes(made.id),
     ),
     f.within(5, 'up again', async () => (await nodeStates(cluster))['h2'] === 'up'),
   ]);
   await f.lossless();
-  f.same(await keysBelow(cluster, SUBNETS), leases, 'nobody took a subnet over');
+  f.same(await keysBelow(cluster, SUBNETS), leases, 'no subnet changed its node');
   await cluster.json('h2', 'detach', 'blue', cluster.ns('c3'));
 });
 
@@ -98,8 +100,8 @@ fault('a node dead for good, removed, and back', async (f) => {
   f.check(await cluster.reaches('c1', bare(dead.ip)), 'its containers are still reached');
   await cluster.json('h1', 'node', 'rm', 'h3');
   f.ends();
-  await f.within(1, 'its leases and endpoints are gone everywhere', () =>
-    isGone(cluster, subnet.split('/')[0] ?? '', dead.id),
+  await f.within(1, 'its leases and endpoints are deleted everywhere', () =>
+    isDeleted(cluster, subnet.split('/')[0] ?? '', dead.id),
   );
   await cluster.startAgents(['h3']);
   await f.cluster.until('it is back', () => cluster.reaches('c1', bare(dead.ip)));
@@ -116,12 +118,14 @@ fault('a node thrown out while it is up, and back', async (f) => {
   f.begins();
   await cluster.json('h1', 'node', 'rm', 'h3', '--force');
   f.ends();
-  await f.within(1, 'its leases and endpoints are gone everywhere', () => isGone(cluster, subnet, out.id));
+  await f.within(1, 'its leases and endpoints are deleted everywhere', () =>
+    isDeleted(cluster, subnet, out.id),
+  );
   await f.within(2, 'it has left', async () => !(await cluster.sh('h3', 'ip -br link')).includes('wf'));
   const { problems } = await statusOf(cluster, 'h3');
   f.check(
     problems.some(({ why, fix }) => why.includes('node rm --force') && fix.includes('Restart')),
-    'status tells why, and what to do',
+    'status reports why, and what to do',
   );
   const refused = await cluster.weft('h3', 'attach', 'blue', cluster.ns('c4'));
   f.check(
@@ -139,7 +143,7 @@ fault('a node thrown out while it is up, and back', async (f) => {
   await cluster.json('h3', 'detach', 'blue', cluster.ns('c4'));
 });
 
-/** What a peer was and what it is, while h2 could not hear of it. */
+/** Removes and replaces peers while h2 cannot be notified. */
 async function behindItsBack(f: Fault, without: (work: () => Promise<void>) => Promise<void>): Promise<void> {
   const { cluster } = f;
   await putPeer(cluster, '10.100.230.0/24', 230);
@@ -153,7 +157,7 @@ async function behindItsBack(f: Fault, without: (work: () => Promise<void>) => P
     await deletePeer(cluster, '10.100.230.0/24');
     // The same subnet, another MAC address, another host.
     await putPeer(cluster, '10.100.231.0/24', 232);
-    await cluster.until('h1 has heard it', async () =>
+    await cluster.until('h1 has the change', async () =>
       (await tunnels(cluster, 'h1')).includes('192.0.2.232'),
     );
   });
@@ -169,7 +173,10 @@ async function behindItsBack(f: Fault, without: (work: () => Promise<void>) => P
   });
   await f.lossless();
   await deletePeer(cluster, '10.100.231.0/24');
-  await cluster.until('it is gone', async () => !(await tunnels(cluster, 'h2')).includes('10.100.231'));
+  await cluster.until(
+    'the route is deleted',
+    async () => !(await tunnels(cluster, 'h2')).includes('10.100.231'),
+  );
 }
 
 fault('peers removed and replaced while an agent was down', async (f) => {
@@ -185,7 +192,7 @@ fault('peers removed and replaced while an agent was cut off', async (f) => {
   await behindItsBack(f, async (work) => {
     await block(f, 'h2', INFRA);
     await f.cluster.until(
-      'it notices',
+      'it notices the cut',
       async () => (await statusOf(f.cluster, 'h2')).store.state === 'disconnected',
     );
     await work();
@@ -200,12 +207,12 @@ fault('an address asked for in the subnet of a node that is cut off', async (f) 
   const wanted = `${subnet}.77`;
   f.begins();
   await block(f, 'h2', INFRA);
-  // Before anybody could notice, and after.
+  // Before the cut can be noticed, and after.
   const early = await cluster.weft('h1', 'attach', 'blue', cluster.ns('c3'), '--ip', wanted);
   f.same(early.code, 1, 'refused');
   f.check(early.stderr.includes('h2'), 'with a sentence that names the node');
   const own = await cluster.attach('h2', 'blue', 'c4', '--ip', wanted);
-  f.same(bare(own.ip), wanted, 'the owner gives it out');
+  f.same(bare(own.ip), wanted, 'the owner allocates it');
   await cluster.until('it is down', async () => (await nodeStates(cluster))['h2'] === 'down');
   const late = await cluster.weft('h1', 'attach', 'blue', cluster.ns('c3'), '--ip', `${subnet}.78`);
   f.same(late.code, 1, 'refused while it is down');
@@ -261,7 +268,7 @@ fault('a node’s public address changes', async (f) => {
       `ip address del ${from}/24 dev eth0; ip address add ${to}/24 dev eth0; ip route replace default via 192.0.2.1`,
     );
     const began = monotonic();
-    await cluster.until('the lease tells it', async () =>
+    await cluster.until('the lease has the new address', async () =>
       (await cluster.etcdctl('get', '--print-value-only', '--prefix', SUBNETS)).includes(to),
     );
     await cluster.until('peers follow', async () => (await tunnels(cluster, 'h1')).includes(`dst ${to} `));

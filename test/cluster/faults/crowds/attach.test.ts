@@ -1,5 +1,7 @@
-// Attaching in trouble: a container killed while it is being attached, ten callers at once for one container, and the soak, in
-// which containers come and go for ten minutes and nothing may be left over.
+// Attach under load and failure.
+//
+// A container killed during its attach, ten callers at once for one container, and the soak: containers come and go for ten
+// minutes and nothing may be left over.
 import { readdirSync, readFileSync } from 'node:fs';
 
 import { monotonic } from '../../../lab/meter.js';
@@ -15,7 +17,7 @@ const fault = suite({
   lane: 'attach',
   build: async () => {
     const site = await raise(2);
-    // What the agent opens once, and keeps, is open: its socket for questions to its peers is the last.
+    // What the agent opens once and keeps is open now: its socket for probing peers is the last.
     const { cluster } = site;
     await cluster.until(
       'its peer is measured',
@@ -37,7 +39,7 @@ interface Measured {
   megabytes: number;
 }
 
-/** What there is of everything that an attach makes. */
+/** Counts of everything that an attach creates. */
 async function measure(f: Fault): Promise<Measured> {
   const { cluster } = f;
   const count = async (command: string): Promise<number> => Number((await cluster.sh('h1', command)).trim());
@@ -55,7 +57,7 @@ async function measure(f: Fault): Promise<Measured> {
   };
 }
 
-/** Nothing is left but what was there; memory is a garbage collector's matter and has some room. */
+/** Nothing may be left over; memory depends on the garbage collector and has some tolerance. */
 async function nothingLeft(f: Fault, before: Measured, room: number): Promise<void> {
   const exact = ({ megabytes: _megabytes, ...rest }: Measured): Omit<Measured, 'megabytes'> => rest;
   const after = await f.cluster.until('as at the start', async () => {
@@ -100,10 +102,10 @@ fault('attach and detach of one container from ten callers at once', async (f) =
       Array.from({ length: 10 }, () => cluster.weft('h1', 'attach', 'blue', cluster.ns('c9'), '-o', 'json')),
     );
     f.same(new Set(made.map(({ stdout }) => stdout)).size, 1, 'ten attaches: one endpoint');
-    const gone = await Promise.all(
+    const detached = await Promise.all(
       Array.from({ length: 10 }, () => cluster.weft('h1', 'detach', 'blue', cluster.ns('c9'))),
     );
-    f.same(gone.filter(({ code }) => code === 0).length, 1, 'ten detaches: one does it');
+    f.same(detached.filter(({ code }) => code === 0).length, 1, 'ten detaches: one succeeds');
     await Promise.all(
       Array.from({ length: 10 }, (_, i) =>
         cluster.weft('h1', i % 2 === 0 ? 'attach' : 'detach', 'blue', cluster.ns('c9')),
@@ -119,7 +121,7 @@ fault('attach and detach of one container from ten callers at once', async (f) =
 fault(`soak: ${CONTAINERS} containers attached and detached for ${SOAK_MS / 1000} s`, async (f) => {
   const { cluster } = f;
   await cluster.addContainers(...names);
-  // A first round, so that buffers and caches have their size.
+  // A first round, so that buffers and caches reach their size.
   await inTurn(f, 'attach', names.slice(0, AT_ONCE));
   await inTurn(f, 'detach', names.slice(0, AT_ONCE));
   const before = await measure(f);

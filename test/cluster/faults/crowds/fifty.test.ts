@@ -1,11 +1,12 @@
-// Fifty nodes started at once: none exits, each has a subnet of its own, and each has a way to every other within a second
-// after the last one has its subnet.
+// Fifty nodes started at once.
+//
+// None exits, each has a subnet of its own, and each reaches every other within a second after the last one has its subnet.
 import { WEFT } from '../../../lab/lab.js';
 import { monotonic } from '../../../lab/meter.js';
 import { keysBelow } from '../observe.js';
 import { FULL, raise, suite } from '../suite.js';
 
-/** Two more carry the traffic; the short form starts fewer, for each is a process of its own on this machine. */
+/** Two more carry the traffic; the short form starts fewer, because each is a process on this machine. */
 const NODES = FULL ? 50 : 12;
 const HOSTS = Array.from({ length: NODES }, (_, i) => `h${i + 3}`);
 const SUBNETS = '/weft/networks/mesh/subnets/';

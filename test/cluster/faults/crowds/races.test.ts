@@ -1,7 +1,9 @@
-// Agents race for subnets, addresses of each other's subnets and VNIs while they are killed at random moments: whatever comes
-// of it, nothing is ever two's. The store alone, and every moment of its transactions, is raced in test/store/races.test.ts.
+// Agents race for subnets, claims and VNIs while they are killed.
 //
-// WEFT_RACES_SEED: the seed that a run has logged, to do it again.
+// The agents die at random moments; nothing is ever owned twice. The store alone, and every moment of its transactions, is
+// raced in test/store/races.test.ts.
+//
+// WEFT_RACES_SEED: the seed that a run has logged, to repeat it.
 import { setTimeout as delay } from 'node:timers/promises';
 
 import fc from 'fast-check';
@@ -19,10 +21,10 @@ const fault = suite({
 });
 
 interface Move {
-  /** Asked for: few, so that they meet. */
+  /** Requested: few, so that they collide. */
   subnet: number;
   address: number;
-  /** Milliseconds into it at which the host's agent is killed; absent: it is not. */
+  /** Milliseconds after which the host's agent is killed; absent: never. */
   killedAfter?: number | undefined;
 }
 
@@ -33,7 +35,7 @@ const move: fc.Arbitrary<Move> = fc.record({
 });
 const round = fc.tuple(...HOSTS.map(() => move));
 
-/** What a container really has, or undefined. */
+/** The address that a container really has, or undefined. */
 async function addressIn(cluster: Cluster, container: string): Promise<string | undefined> {
   const text = await cluster.sh(container, 'ip -o -4 addr show dev eth0 2>/dev/null || true');
   return /inet (\S+)/.exec(text)?.[1];
@@ -41,14 +43,14 @@ async function addressIn(cluster: Cluster, container: string): Promise<string | 
 
 const distinct = (values: readonly unknown[]): boolean => new Set(values).size === values.length;
 
-/** Every host attaches at once, and some of their agents die meanwhile; all are back when this returns. */
+/** Attaches on every host at once while some of the agents are killed; all are back when this returns. */
 async function race(f: Fault, network: string, moves: readonly Move[]): Promise<void> {
   const { cluster } = f;
   await Promise.all(
     HOSTS.map(async (host, i) => {
       const { subnet, address, killedAfter } = moves[i] ?? { subnet: 1, address: 50 };
-      const wish = ['--ip', `10.120.${subnet}.${address}`];
-      const attaching = cluster.weft(host, 'attach', network, cluster.ns(`x${host}`), ...wish);
+      const requested = ['--ip', `10.120.${subnet}.${address}`];
+      const attaching = cluster.weft(host, 'attach', network, cluster.ns(`x${host}`), ...requested);
       if (killedAfter !== undefined) {
         await delay(killedAfter);
         await cluster.process(`agent-${host}`).kill();
@@ -60,11 +62,11 @@ async function race(f: Fault, network: string, moves: readonly Move[]): Promise<
   );
 }
 
-/** Nothing is two's: in the containers, in what etcd says, and the one is the other. */
+/** Nothing is owned twice, in containers or in etcd, and the two agree. */
 async function nothingTwice(f: Fault, network: string): Promise<void> {
   const { cluster } = f;
   const below = `/weft/networks/${network}`;
-  await cluster.until('etcd says what the containers have', async () => {
+  await cluster.until('etcd agrees with the containers', async () => {
     const states = await Promise.all(HOSTS.map((host) => statusOf(cluster, host)));
     if (states.some(({ store }) => store.pending > 0)) return false;
     const has = await Promise.all(HOSTS.map((host) => addressIn(cluster, `x${host}`)));
@@ -72,7 +74,7 @@ async function nothingTwice(f: Fault, network: string): Promise<void> {
       .split('\n')
       .filter(Boolean)
       .map((line) => (JSON.parse(line) as { ip: string }).ip);
-    // At no time, not only in the end.
+    // At every moment, not only in the end.
     const own = has.flatMap((ip) => ip ?? []);
     f.t.true(distinct(own.map(bare)), 'no address is in two containers');
     f.t.true(distinct(endpoints.map(bare)), 'no address is of two endpoints');
@@ -80,12 +82,12 @@ async function nothingTwice(f: Fault, network: string): Promise<void> {
     if (!same) throw new Error(`the containers have ${own.join()}, etcd says ${endpoints.join()}`);
     return true;
   });
-  f.checked.push('no address is two’s, in containers and in etcd');
+  f.checked.push('no address is owned twice, in containers and in etcd');
   const owners = (await cluster.etcdctl('get', '--prefix', '--print-value-only', `${below}/subnets/`))
     .split('\n')
     .filter(Boolean)
     .map((line) => (JSON.parse(line) as { PublicIP: string }).PublicIP);
-  f.check(distinct(owners) && owners.length <= HOSTS.length, 'no subnet is two’s, and nobody has two');
+  f.check(distinct(owners) && owners.length <= HOSTS.length, 'no subnet is owned twice, and no node has two');
 }
 
 fault('agents race for subnets, addresses and VNIs, and are killed at random', async (f) => {
@@ -96,7 +98,7 @@ fault('agents race for subnets, addresses and VNIs, and are killed at random', a
   f.begins();
   for (const [n, moves] of rounds.entries()) {
     const names = HOSTS.map((host) => `race${n}${host}`);
-    // From every host at once; the shared one is made by hand, so that its subnets are few.
+    // From every host at once; the shared network is written by hand, to have few subnets.
     await Promise.all(
       names.map((name, i) =>
         cluster.json(HOSTS[i] ?? '', 'network', 'create', name, '--subnet', `10.${130 + i}.0.0/16`),
@@ -106,7 +108,7 @@ fault('agents race for subnets, addresses and VNIs, and are killed at random', a
     const vnis = made.flatMap(({ vni }) => vni ?? []);
     f.check(
       distinct(vnis) && names.every((name) => made.some((one) => one.name === name)),
-      'no VNI is two’s',
+      'no VNI is owned twice',
     );
     const shared = `shared${n}`;
     const config = {
