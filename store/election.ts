@@ -65,7 +65,7 @@ async function term(
     } catch (error) {
       if (!leading.aborted) log.error('the leader failed', { election: key, error });
     }
-    log.info('no longer leading', { election: key, id });
+    log.info('not leading any more', { election: key, id });
     await resign(client, key, revision);
   } finally {
     over.abort(new Error('the term is over'));

@@ -20,7 +20,7 @@ export function oneLineAState(f: Fault, agents: readonly LabProcess[], from: rea
   for (const [i, agent] of agents.entries()) {
     const said = saidSince(agent, from[i] ?? 0).filter((line) => line.includes('etcd'));
     f.check(
-      said.length === 2 && /etcd is away/.test(said[0] ?? '') && /etcd connected/.test(said[1] ?? ''),
+      said.length === 2 && /etcd is unreachable/.test(said[0] ?? '') && /etcd connected/.test(said[1] ?? ''),
       'one line of log a state',
     );
   }
