@@ -107,7 +107,7 @@ export interface Claim {
 /** The user of a claimed address. */
 export type ClaimHolder = Pick<Claim, 'node' | 'endpoint'>;
 
-/** Whether two claims conflict: a node is right about its own addresses, and reserved ones are shared by all hosts. */
+/** Whether two claims conflict: one node's never do, nor do those of one reservation (endpoint), which all hosts share. */
 export const isForeign = (a: ClaimHolder, b: ClaimHolder): boolean =>
   a.node !== b.node && a.endpoint !== b.endpoint;
 

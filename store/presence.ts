@@ -24,7 +24,7 @@ export class Presence implements Announcement {
   #writtenAt: number | undefined;
   /** Removed while it ran: the node must not reappear when the removal is repeated in a restored etcd. */
   #expelled = false;
-  #toldOf: string | undefined;
+  #reported: string | undefined;
   /** The address of another host that has the name. */
   #other: string | undefined;
   readonly #refreshing = new Mutex();
@@ -123,7 +123,7 @@ export class Presence implements Announcement {
     if (this.#other !== undefined && record !== undefined && known?.instance !== node.instance)
       return undefined;
     this.#other = undefined;
-    this.#toldOf = undefined;
+    this.#reported = undefined;
     const removal = keyAt(responses, 1);
     // A tombstone older than this process's last write came with a restored copy.
     if (
@@ -163,8 +163,8 @@ export class Presence implements Announcement {
     // At this host's own address it is an earlier run whose state directory was lost: its lease ends by itself.
     this.#other = publicIp === this.node().publicIp ? undefined : publicIp;
     // Reported once for each other instance; the conflict may last for ever.
-    if (this.#toldOf === instance) return;
-    this.#toldOf = instance;
+    if (this.#reported === instance) return;
+    this.#reported = instance;
     this.options.onConflict({ instance, publicIp });
   }
 

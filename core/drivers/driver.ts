@@ -73,7 +73,7 @@ export interface Driver<N extends Network = Network> {
   gatewayNode(network: N): string | undefined;
   /** The gateway of the containers' default route. @param vlan of the port, if not the network's own */
   gateway(at: NetworkAt<N>, family: Family, vlan?: number): IpAddress | undefined;
-  /** The prefix length and range of a container's address from the node's own part. */
+  /** The on-link prefix of a container whose address is from the node's own part. */
   prefix(at: NetworkAt<N>, family: Family): IpNetwork | undefined;
   /** Why an address is never given to a container; `block` is the node's part of the network, or what would be one. */
   reserved(network: N, block: IpNetwork, ip: IpAddress): string | undefined;

@@ -89,7 +89,7 @@ export function ownGateways(membership: Membership): IpAddress[] {
   return ([4, 6] as const).flatMap((family) => gatewayIn(membership, family) ?? []);
 }
 
-/** The prefix of a container's address from the node's own part; undefined if the network lacks the family. */
+/** The on-link prefix of a container with an address of this node; undefined if the network lacks the family. */
 export const prefixIn = (at: NetworkAt, family: Family): IpNetwork | undefined =>
   driverOf(at.network).prefix(at, family);
 

@@ -92,7 +92,7 @@ function gatewayIn(network: BridgedNetwork, family: Family): IpAddress | undefin
 const prefixOf = ({ subnet, subnet6 }: BridgedNetwork, family: Family): IpNetwork | undefined =>
   family === 4 ? subnet : subnet6;
 
-/** MTU of the containers: the parent's, or a smaller requested one. */
+/** MTU of the containers: the requested one or the underlay's, and at most the parent's. */
 function mtuOf({ network, underlay, parent }: Layer2Membership): number {
   return parent === undefined ? (network.mtu ?? underlay.mtu) : Math.min(parent.mtu, network.mtu ?? Infinity);
 }
