@@ -108,7 +108,7 @@ export interface Claim {
 export type ClaimHolder = Pick<Claim, 'node' | 'endpoint'>;
 
 /** Whether two claims conflict: one node's never do, nor do those of one reservation (endpoint), which all hosts share. */
-export const isForeign = (a: ClaimHolder, b: ClaimHolder): boolean =>
+export const claimsConflict = (a: ClaimHolder, b: ClaimHolder): boolean =>
   a.node !== b.node && a.endpoint !== b.endpoint;
 
 export interface NodeRecord {

@@ -11,7 +11,7 @@ import type { IKeyValue } from 'etcd3';
 import { IpNetwork, type IpAddress } from '../core/address.js';
 import { alreadyExists, failedPrecondition, unavailable } from '../core/errors.js';
 import { reservedIn } from '../core/drivers/index.js';
-import { isForeign, type Claim } from '../core/records.js';
+import { claimsConflict, type Claim } from '../core/records.js';
 import { decodeLease } from './lease-codec.js';
 import { ownerOf } from './leases.js';
 import { checkInside } from './networks.js';
@@ -297,7 +297,7 @@ export async function restoreClaim(context: Context, claim: Claim): Promise<bool
   if (succeeded) return true;
   const there = keyAt(responses, 0);
   const by = there && readClaim(context, there);
-  if (there !== undefined && (by === undefined || isForeign(by, claim))) {
+  if (there !== undefined && (by === undefined || claimsConflict(by, claim))) {
     throw claimed(claim.network, claim.ip, by, 'Detach one of the two and attach it with another address.');
   }
   return false;
