@@ -1,7 +1,8 @@
-// Records become kernel objects here, by pure functions, one record at a time and IPv4 and IPv6 alike. The union over all
-// records is what a node should have; one changed record costs its own objects and nothing else.
+// Compiles records to kernel objects: pure functions, one record at a time.
 //
-// What a record of a network compiles to is its driver's business (drivers/), and an overlay's backend's (backends/).
+// IPv4 and IPv6 are handled alike. The union over all records is the desired state of a node; one changed record costs its
+// own objects and nothing else. A network's records compile through its driver (drivers/) and an overlay's backend
+// (backends/).
 import { parseInterface } from './address.js';
 import { addressingOf, driverOf, hasOwnGateway, prefixIn, type CompiledEndpoint } from './drivers/index.js';
 import type { Firewall, FirewallNetwork, FirewallPort } from './firewall.js';
@@ -28,11 +29,11 @@ export { HOST_TARGET, isHost } from './records.js';
 export const compileNetwork = (membership: Membership): KernelObject[] =>
   driverOf(membership.network).compileNetwork(membership);
 
-/** How this node reaches the subnets of another. */
+/** The objects through which this node reaches the subnets of another. */
 export const compilePeer = (membership: Membership, peer: Lease): KernelObject[] =>
   driverOf(membership.network).compilePeer(membership, peer);
 
-/** An address that is used outside its subnet, as seen from elsewhere. This node's own claims are part of their endpoints. */
+/** A claimed address, as another node sees it. This node's own claims are part of their endpoints. */
 export function compileClaim(membership: Membership, claim: Claim, user: Lease | undefined): KernelObject[] {
   if (claim.state !== 'granted' || user === undefined || user.node === membership.lease.node) return [];
   return driverOf(membership.network).compileClaim(membership, claim, user);
@@ -42,8 +43,8 @@ export const compileEndpoint = (membership: Membership, endpoint: Endpoint): Com
   driverOf(membership.network).compileEndpoint(membership, endpoint);
 
 /**
- * What the firewall has to know of the networks that this node is on.
- * @param known every network of the cluster, as far as it is known
+ * The desired firewall of the networks that this node is on.
+ * @param known every known network of the cluster
  */
 export function compileFirewall(memberships: Iterable<Membership>, known: Iterable<Network> = []): Firewall {
   const mine = [...memberships];
@@ -51,9 +52,9 @@ export function compileFirewall(memberships: Iterable<Membership>, known: Iterab
     const { network } = membership;
     const driver = driverOf(network);
     const links = driver.links(membership);
-    // What the node only bridges is in no rule, and what it forwards for others is theirs to judge.
+    // A network that the node only bridges has no rule; what the node forwards for others is filtered by their own rules.
     if (links.length === 0) return [];
-    // Only those that this node is on: what it cannot carry there must not leave by its default route.
+    // Only networks that this node is on: packets to another would leave by its default route.
     const routed = mine.filter((other) => areRouted(network, other.network));
     return [
       {
@@ -68,7 +69,7 @@ export function compileFirewall(memberships: Iterable<Membership>, known: Iterab
       },
     ];
   });
-  // What no host has a way into of its own is a place like any other outside.
+  // A network without a gateway of the nodes counts as outside, like any other destination.
   const others = [...known].filter(
     (other) => hasOwnGateway(other) && !mine.some(({ network }) => network.name === other.name),
   );
@@ -92,7 +93,7 @@ export function compilePort(
 ): FirewallPort[] {
   const { hostIp, hostPort, port, protocol } = published;
   const { network } = membership;
-  // The way through a tunnel shows the client as this node; a plain route does not, and the answer would not come back here.
+  // With a tunnel the client appears as this node; with a plain route it does not, and the replies would not come back here.
   const isPlain = addressingOf(network) === 'subnets' && driverOf(network).tunnels(membership).length === 0;
   const addresses = ([4, 6] as const).flatMap((family) => {
     const subnet = prefixIn(membership, family);

@@ -1,5 +1,6 @@
-// How weft's links, and the addresses that it makes up itself, are called. A name says whose a link is, and is the same on
-// every run, so that what an earlier agent left is recognised.
+// Names of weft's links, and the addresses that weft derives.
+//
+// A name identifies the owner of a link, and is the same in every run, so that an earlier agent's links are recognised.
 import { createHash } from 'node:crypto';
 
 import type { IpAddress, IpNetwork } from './address.js';
@@ -7,7 +8,7 @@ import { LAN_PREFIX, MAX_LINK_NAME, TRANSIT_PREFIX } from './objects/index.js';
 
 /** 4 + 11 characters: as much of the id as a link's name holds. */
 export const hostIfname = (endpointId: string): string => `wfep${endpointId.slice(0, 11)}`;
-/** What the container's end is called until it is moved inside; as much of the id as fits. */
+/** Name of the container's end until it is moved inside; as much of the id as fits. */
 export const transitIfname = (endpointId: string): string => `${TRANSIT_PREFIX}${endpointId.slice(0, 11)}`;
 export const networkAlias = (network: string): string => `weft network ${network}`;
 export const endpointAlias = (network: string, name: string): string => `weft endpoint ${name} of ${network}`;
@@ -29,16 +30,16 @@ function fitted(prefix: string, name: string): string {
 const digest = (text: string, length: number): string =>
   createHash('sha256').update(text).digest('hex').slice(0, length);
 
-/** Every bridge has the same: link-local addresses of different links have nothing to do with each other. */
+/** The same on every bridge: link-local addresses of different links are independent. */
 export const BRIDGE_LINK_LOCAL = 'fe80::1';
 
-/** The MAC address of the bridge of VLANs without a parent: no frame of it leaves its node. */
+/** The MAC address of the bridge of VLANs without a parent: no frame with it leaves its node. */
 export const VLAN_BRIDGE_MAC = '02:77:76:6c:61:6e';
 
 /** The gateway of a node's subnet is its first address after the base. */
 export const gatewayOf = (subnet: IpNetwork): IpAddress => subnet.at(1);
 
-/** A MAC address that is always the same for the same address, so that neighbours that remember an address stay right. */
+/** A MAC address derived from an IP address: the same each time, so that neighbours' caches stay right. */
 export function macOf(ip: IpAddress): string {
   const low = Number(ip.value & 0xffff_ffffn);
   const high = Number((ip.value >> 32n) & 0xffn);
@@ -46,7 +47,7 @@ export function macOf(ip: IpAddress): string {
   return `02:${hex(high ^ 0x77)}:${[24, 16, 8, 0].map((shift) => hex((low >>> shift) & 0xff)).join(':')}`;
 }
 
-/** Whether macOf makes such addresses of IPv4 ones. */
+/** Whether macOf derives such addresses from IPv4 ones. */
 export const isMacOfIp = (mac: string): boolean => mac.startsWith('02:77:');
 
 const hex = (byte: number): string => byte.toString(16).padStart(2, '0');

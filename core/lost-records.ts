@@ -1,8 +1,8 @@
 // Lost or removed: what the disappearance of a record from etcd means.
 //
-// A removal that was asked for leaves a tombstone (below removed/ in etcd, kept for a day). A record that disappears without one
-// was lost: a key deleted by hand, or etcd's past gone with a restore. Nodes keep what they lost and write it back.
-// docs/decisions/0017 has the reasons. All of it is decided here; store/ and agent/networks carry it out.
+// A requested removal leaves a tombstone (below removed/ in etcd, kept for a day). A record that disappears without one
+// was lost: a key deleted by hand, or etcd restored to a state without it. Nodes keep what they lost and write it back.
+// docs/decisions/0017 has the reasons. All decisions are made here; store/ and agent/networks carry them out.
 //
 //            disappears,                        time over
 //   present ─────────────▶ lost ─────────────────────────────▶ expired
@@ -26,7 +26,7 @@ export interface Revisions {
 /** How long peers keep a lost lease of a living node, which writes it back within milliseconds or when etcd answers. */
 const RETAIN_ALIVE_MS = 5_000;
 
-/** How long peers keep what etcd's past took: a node that is cut off, or being repaired, needs the time to come back. */
+/** How long peers keep what a restore of etcd lost: a node that is cut off, or under repair, needs time to come back. */
 export const RETAIN_LOST_MS = 3_600_000;
 
 export type Disappearance =
@@ -38,9 +38,9 @@ const REMOVED: Disappearance = { state: 'removed' };
 
 /**
  * A peer's lease has disappeared.
- * @param lease.node absent: a flanneld's lease or a reservation, which nobody writes back
+ * @param lease.node absent: a flanneld's lease or a reservation, which no node writes back
  * @param lease.removed its node or its network has a tombstone
- * @param lease.withPast it went with etcd's past
+ * @param lease.withPast it was lost in a restore of etcd
  * @param lease.alive its node was alive in the same batch of changes
  */
 export function peerLeaseGone(lease: {
@@ -57,7 +57,7 @@ export function peerLeaseGone(lease: {
 
 /**
  * A network of this node has no config in etcd.
- * @param since when this node joined it (RFC 3339), where this run of the agent has not seen it in etcd yet: an older
+ * @param since when this node joined it (RFC 3339), if this run of the agent has not seen it in etcd yet: an older
  * tombstone is that of an earlier network of the same name
  */
 export const networkGone = (
@@ -66,7 +66,7 @@ export const networkGone = (
 ): Disappearance['state'] => (tombstone === undefined || predates(tombstone, since) ? 'lost' : 'removed');
 
 /**
- * What etcd has in the place of this node's own lease.
+ * The state of this node's own lease in etcd.
  * @param found the lease under its subnet now
  * @param networkRemoved the network has no config, and a tombstone
  */
@@ -80,15 +80,15 @@ export function ownLease(
   return found === undefined ? 'lost' : 'taken';
 }
 
-/** Whether a removal was made before something that exists since then. @param since RFC 3339 */
+/** Whether a removal was made before something that has existed since then. @param since RFC 3339 */
 export const predates = (removal: Removal, since: string | undefined): boolean =>
   since !== undefined && Date.parse(since) > Date.parse(removal.at);
 
 /**
  * Whether a newer record supersedes a tombstone.
  * @param tombstone its revision
- * @param record the config or node that is there now; absent: there is none
- * @param remembered what this process knew of the record before etcd's past changed
+ * @param record the config or node that exists now; absent: none does
+ * @param remembered what this process knew of the record before the restore of etcd
  */
 export function supersedes(
   tombstone: string,
@@ -100,9 +100,9 @@ export function supersedes(
 }
 
 /**
- * Whether a record of a restored etcd is the one that was removed: as it was then, or earlier, for a node is written
- * again with each of its starts.
- * @param deleted its last revisions, as this process saw it go
+ * Whether a record of a restored etcd is the removed one: in the removed state, or an earlier one, since a node is written
+ * again at each start.
+ * @param deleted its last revisions, as this process saw it disappear
  */
 export const isRemovedOne = (record: Revisions, deleted: Revisions | undefined): boolean =>
   record.createRevision === deleted?.createRevision &&
@@ -110,7 +110,7 @@ export const isRemovedOne = (record: Revisions, deleted: Revisions | undefined):
 
 /**
  * Whether a node has had its subnet for longer than the holder of a lease: of two nodes with containers in one subnet the
- * older one keeps it. Both see the same answer, so they cannot take it from each other in turn.
+ * older holder keeps it. Both reach the same answer, so they cannot take it from each other in turn.
  * @param mine, theirs RFC 3339; a lease of an older release has none
  */
 export const hasHeldLonger = (mine: string, theirs: string | undefined): boolean =>

@@ -1,11 +1,12 @@
-// Managers: the programs that attach containers, and what each calls an endpoint. Etcd, the state directory, services and
-// plugins all speak of these.
+// Managers: the programs that attach containers, and their endpoint keys.
+//
+// Etcd, the state directory, services and plugins all use these types.
 
-/** What attaches containers: weft's own commands, or another program through a plugin. */
+/** weft's own commands, or another program through a plugin. */
 export const MANAGERS = ['weft', 'docker', 'cni', 'netavark'] as const;
 export type Manager = (typeof MANAGERS)[number];
 
-/** An endpoint in the words of the program that manages it. A value, never text that is split again. */
+/** An endpoint under its manager's own key. A value, never text that is split again. */
 export type ForeignKey =
   /** Docker's ids of network and endpoint. */
   | { manager: 'docker'; network: string; endpoint: string }

@@ -1,2 +1,2 @@
-// What a network may need of a node's kernel beyond what weft cannot live without.
+// Optional kernel capabilities that a network may need of a node.
 export type Need = 'bridge-vlan-filtering' | '802.1q';

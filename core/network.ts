@@ -1,5 +1,6 @@
-// What a network is, and which networks are valid: flannel's rules for subnets, weft's for everything else.
-// The same checks serve `weft network create`, the gRPC services and configs that somebody wrote into etcd by hand.
+// The network record and its validation: flannel's subnet rules, and weft's.
+//
+// The same checks serve `weft network create`, the gRPC services and configs written into etcd by hand.
 import { addressBits, IpNetwork, type IpAddress } from './address.js';
 import type { Manager } from './manager.js';
 import type { BackendSpec, BackendType, BackendTypes } from './backends/types.js';
@@ -11,20 +12,20 @@ interface Common {
   name: string;
   subnet: IpNetwork;
   subnet6?: IpNetwork;
-  /** Length of what a node takes of it: an overlay's subnet, a block of a shared range, or all. */
+  /** Prefix length of a node's part: an overlay's subnet, a block of a shared range, or all. */
   hostPrefix: number;
   /** The same for IPv6; present where subnet6 is. */
   hostPrefix6?: number;
-  /** First and last subnet that nodes are given, both included. */
+  /** First and last subnet for nodes, both included. */
   range: SubnetRange;
   range6?: SubnetRange;
-  /** MTU asked for; absent: the underlay's less the overhead, or the parent's. */
+  /** Requested MTU; absent: the underlay's less the overhead, or the parent's. */
   mtu?: number;
   internal: boolean;
   masquerade: boolean;
-  /** Made by a program through its plugin: it goes with its last node. */
+  /** Created by a plugin: it is deleted with its last node. */
   madeBy?: Manager;
-  /** Networks that it may reach, and that may reach it; each of two may name the other. */
+  /** Networks that it may reach, and that may reach it; it is enough if one of two names the other. */
   routes?: string[];
 }
 
@@ -32,7 +33,7 @@ interface Overlay extends Common {
   driver: 'overlay';
 }
 
-/** Subnets of nodes, carried between them by a backend, whose own settings are part of it. */
+/** Node subnets joined by a backend, whose own settings are part of the record. */
 export type OverlayNetwork<T extends BackendType = BackendType> = {
   [K in T]: Overlay & { backend: K } & BackendTypes[K]['config'];
 }[T];
@@ -41,13 +42,13 @@ export type OverlayNetwork<T extends BackendType = BackendType> = {
 export type BridgedNetwork = BridgeNetwork | VlanNetwork;
 
 interface Bridged extends Common {
-  /** The link of each node that it leaves through: a NIC, or a bridge. Absent: it lives on each node by itself. */
+  /** The link of each node that joins it: a NIC, or a bridge. Absent: the network exists on each node by itself. */
   parent?: string;
-  /** The parent may be the link that the underlay rests on. */
+  /** The parent may be the link that carries the underlay. */
   force: boolean;
-  /** What addresses are given out of; with a parent and without this, addresses are only those that are asked for. */
+  /** The address pool; with a parent and without a range, only requested addresses are given out. */
   pool?: IpNetwork;
-  /** The containers' way out: the node's own address where `hasOwnGateway`, else a router's. */
+  /** The containers' gateway: the node's own address if `hasOwnGateway`, otherwise a router's. */
   gateway?: IpAddress;
 }
 
@@ -60,7 +61,7 @@ export interface VlanNetwork extends Bridged {
   vlan: number;
   /** Other VLANs that single containers may be put into. */
   allowVlan: readonly VlanRange[];
-  /** The node that has the gateway's address on the VLAN, where there is a parent. */
+  /** The node that has the gateway's address on the VLAN, if there is a parent. */
   gatewayNode?: string;
 }
 
@@ -70,7 +71,7 @@ export interface VlanRange {
   last: number;
 }
 
-/** What a network is made from; what is absent gets its default. */
+/** The input of a network; absent fields get their defaults. */
 export interface NetworkSpec extends BackendSpec {
   name: string;
   subnet: IpNetwork;
@@ -80,9 +81,9 @@ export interface NetworkSpec extends BackendSpec {
   mtu?: number;
   internal?: boolean;
   masquerade?: boolean;
-  /** Made by a program through its plugin: it goes with its last node. */
+  /** Created by a plugin: it is deleted with its last node. */
   madeBy?: Manager;
-  /** Absent: overlay. What follows is of the other two. */
+  /** Absent: overlay. The fields below belong to the other two. */
   driver?: Network['driver'];
   vlan?: number;
   allowVlan?: readonly VlanRange[];
@@ -100,7 +101,7 @@ export interface SubnetRange {
 
 /** RFC 791: every IPv4 link carries 68 octets; RFC 8200 §5: every IPv6 link 1280. */
 export const MIN_MTU = { 4: 68, 6: 1280 } as const;
-/** The largest that an Ethernet-like link of Linux can have. */
+/** The largest MTU of an Ethernet-like link of Linux. */
 const MAX_MTU = 65_535;
 
 /** @param dual the network has IPv6. @throws WeftError INVALID_ARGUMENT */
@@ -121,7 +122,7 @@ export function parseNetworkName(text: string): string {
   return text;
 }
 
-/** A node's, endpoint's or alias' name, in Docker's grammar. @throws WeftError INVALID_ARGUMENT */
+/** Checks the name of a node, endpoint or alias, in Docker's grammar. @throws WeftError INVALID_ARGUMENT */
 export function parseName(text: string, field = 'name'): string {
   if (!NAME.test(text)) {
     throw invalidArgument(
@@ -153,7 +154,7 @@ export function defaultHostPrefix(subnet: IpNetwork): number {
     : Math.min(subnet.length + splitBy, LIMITS[subnet.family].longestSubnet);
 }
 
-/** Length of the nodes' subnets: what was asked for, checked, or the default. @throws WeftError INVALID_ARGUMENT */
+/** Prefix length of the nodes' subnets: the requested one, checked, or the default. @throws WeftError INVALID_ARGUMENT */
 export function parseHostPrefix(subnet: IpNetwork, asked: number | undefined, field: string): number {
   const { longestNetwork, longestSubnet } = LIMITS[subnet.family];
   if (subnet.length > longestNetwork && asked === undefined) {
@@ -175,7 +176,7 @@ export function parseHostPrefix(subnet: IpNetwork, asked: number | undefined, fi
   return prefix;
 }
 
-/** First and last subnet for nodes; flannel leaves the first of the network free. @throws WeftError INVALID_ARGUMENT */
+/** First and last subnet for nodes; flannel leaves the network's first one free. @throws WeftError INVALID_ARGUMENT */
 export function parseRange(
   subnet: IpNetwork,
   hostPrefix: number,
@@ -208,7 +209,7 @@ export function parseRange(
   return { first, last };
 }
 
-/** Whether a node's subnet is one that this network gives out now. */
+/** Whether the network would lease this node subnet now. */
 export function fitsRange(range: SubnetRange, hostPrefix: number, subnet: IpNetwork): boolean {
   return (
     subnet.length === hostPrefix &&
@@ -243,7 +244,7 @@ export function checkUsable(subnet: IpNetwork, field: string): void {
 export const prefixesOf = (network: Pick<Network, 'subnet' | 'subnet6'>): IpNetwork[] =>
   network.subnet6 === undefined ? [network.subnet] : [network.subnet, network.subnet6];
 
-/** Whether two networks reach each other. What is internal reaches nothing, whatever a record says. */
+/** Whether two networks reach each other. An internal one reaches nothing, whatever a record allows. */
 export const areRouted = (a: Network, b: Network): boolean =>
   a.name !== b.name &&
   !a.internal &&

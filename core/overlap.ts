@@ -1,10 +1,10 @@
-// Which networks are in each other's way, or in that of the hosts' own addresses.
+// Conflicts of prefixes between networks, and with the hosts' own addresses.
 import type { IpAddress } from './address.js';
 import { driverOf, hasOwnGateway } from './drivers/index.js';
 import { failedPrecondition } from './errors.js';
 import { prefixesOf, type Network } from './network.js';
 
-/** The first of `others` that has addresses in common with the network. */
+/** The first of `others` that shares addresses with the network. */
 export function findOverlap(network: Network, others: Iterable<Network>): Network | undefined {
   for (const other of others) {
     if (other.name === network.name) continue;
@@ -19,7 +19,7 @@ export function findOverlap(network: Network, others: Iterable<Network>): Networ
   return undefined;
 }
 
-/** @throws WeftError FAILED_PRECONDITION naming the network or the underlay address that is in the way */
+/** @throws WeftError FAILED_PRECONDITION naming the network or the underlay address that conflicts */
 export function checkOverlap(
   network: Network,
   others: Iterable<Network>,
@@ -43,6 +43,6 @@ export function checkOverlap(
   }
 }
 
-/** Whether the network would draw away what is sent to this address of a host. */
+/** Whether the network would attract packets to this address of a host. */
 export const coversUnderlay = (network: Network, ip: IpAddress): boolean =>
   hasOwnGateway(network) && prefixesOf(network).some((mine) => mine.contains(ip));

@@ -1,5 +1,6 @@
-// Values in etcd that somebody else may have written are taken apart here: JSON as Go reads it, checked by zod, and every
-// failure said as field, value and what is allowed.
+// Parses values in etcd, which any client may have written.
+//
+// JSON as Go reads it, checked by zod; every error names the field, the value and what is allowed.
 import { z } from 'zod';
 
 import { IpAddress, IpNetwork, parseInterface, parseMac } from './address.js';
@@ -10,7 +11,7 @@ export class UnreadableError extends Error {
   override readonly name = 'UnreadableError';
 }
 
-/** What `read` makes of a value; undefined where that cannot be read. */
+/** The result of `read`; undefined if the value cannot be read. */
 export function ifReadable<T>(read: () => T): T | undefined {
   try {
     return read();
@@ -20,12 +21,12 @@ export function ifReadable<T>(read: () => T): T | undefined {
   }
 }
 
-/** Larger values are no record of weft's or flannel's; they are not even parsed. */
+/** Characters; larger values are no record of weft's or flannel's, and are not parsed. */
 const MAX_VALUE_BYTES = 64 * 1024;
 
 /**
- * Without a byte order mark at its beginning, as an editor on Windows leaves it in a file that is handed to etcdctl. JSON has
- * none, and a parser may ignore it (RFC 8259 §8.1).
+ * Without a byte order mark at its beginning, as an editor on Windows leaves it in a file given to etcdctl. JSON has none,
+ * and a parser may ignore it (RFC 8259 §8.1).
  */
 export const withoutMark = (text: string): string => text.replace(/^\ufeff/, '');
 
@@ -47,7 +48,7 @@ export function parseJsonObject(text: string, maxBytes = MAX_VALUE_BYTES): Recor
 export const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** @throws UnreadableError for the first thing that is wrong */
+/** @throws UnreadableError for the first error found */
 export function check<T>(schema: z.ZodType<T>, value: unknown): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
@@ -79,14 +80,14 @@ function asJson(value: unknown): string {
   try {
     return JSON.stringify(value) ?? String(value);
   } catch {
-    // JSON.parse reads what is nested deeper than JSON.stringify's own calls can be.
+    // JSON.parse accepts deeper nesting than the recursion of JSON.stringify.
     return 'a value that is nested too deeply';
   }
 }
 
 /**
  * An object as Go's encoding/json reads it: field names match in any case (an exact one wins), null counts as absent, and
- * what is unknown is passed over.
+ * unknown fields are ignored.
  */
 export function goObject<Shape extends z.ZodRawShape>(shape: Shape) {
   const names = new Map(Object.keys(shape).map((name) => [name.toLowerCase(), name]));

@@ -1,4 +1,6 @@
-// The records of a cluster, as weft thinks of them. store/ knows how they are written; everything else sees only these.
+// The records of a cluster.
+//
+// Only store/ knows their form in etcd; everything else uses these types.
 import type { IpAddress, IpNetwork } from './address.js';
 import type { ForeignKey, Manager } from './manager.js';
 import type { LeaseData } from './backends/types.js';
@@ -11,17 +13,17 @@ export interface Lease {
   subnet6?: IpNetwork;
   publicIp: IpAddress;
   publicIp6?: IpAddress;
-  /** As etcd has it. What is not the network's own is shown and left alone. */
+  /** As in etcd. A lease of another type than the network's is shown and otherwise ignored. */
   backendType: string;
-  /** What its backend publishes of the node's end. */
+  /** The data that its backend publishes of the node. */
   data?: LeaseData;
-  /** Whose it is; absent for a flanneld or a reservation by hand. */
+  /** The owner; absent for a flanneld or a reservation by hand. */
   node?: string;
-  /** The instance id of that node. */
+  /** The instance id of the owner. */
   instance?: string;
-  /** Since when that instance has it (RFC 3339): of two nodes that have containers in it, the older one keeps it. */
+  /** Since when that instance has it (RFC 3339): of two nodes with containers in one subnet, the older holder keeps it. */
   since?: string;
-  /** A key without an etcd lease: kept until somebody deletes it. */
+  /** A key without an etcd lease: kept until it is deleted by hand. */
   reservation: boolean;
 }
 
@@ -30,46 +32,46 @@ export interface Endpoint {
   /** 16 hexadecimal digits, random. */
   id: string;
   name: string;
-  /** Asked for by --name, and so unique in the network. */
+  /** Requested with --name, and therefore unique in the network. */
   explicitName: boolean;
   network: string;
   node: string;
   /** Canonical: netns:/run/netns/c1, pid:4711, docker:NAME, run:NAME; host for the node itself. */
   target: string;
-  /** What tells the target's namespace from every other one. */
+  /** Identifies the target's namespace. */
   sandbox: Sandbox;
   ifname: string;
   hostIfname: string;
   mac: string;
-  /** With prefix length; /32 (/128) where the address is of another node's subnet. */
+  /** With prefix length; /32 (/128) if the address is of another node's subnet. */
   ip: string;
   ip6?: string;
-  /** Its address is claimed although its length does not show it: on a network whose nodes share one layer 2. */
+  /** The address is claimed although its length does not show it: on a network whose nodes share one layer 2. */
   claimed?: boolean;
   /** Whether it carries the container's default route. */
   defaultRoute: boolean;
   aliases: string[];
-  /** Ports of the node that lead to it. */
+  /** Published ports of the node. */
   publish: PublishedPort[];
   /** The VLAN of its port; only on networks of the vlan driver. */
   vlan?: number;
-  /** Its namespace's resolv.conf is weft's. */
+  /** weft has written its namespace's resolv.conf. */
   dns?: true;
-  /** Who attached it, and alone detaches it. */
+  /** The program that attached it, and alone detaches it. */
   manager: Manager;
-  /** What the manager calls it; absent for weft's own, and for those of release 0.1. */
+  /** The manager's own key; absent for weft's own endpoints, and for those of release 0.1. */
   foreignKey?: ForeignKey;
   createdAt: string;
 }
 
-/** The target of the endpoint by which the host itself is on a network. */
+/** The target of the host's own endpoint on a network. */
 export const HOST_TARGET = 'host';
 
 export const isHost = (endpoint: Pick<Endpoint, 'target'>): boolean => endpoint.target === HOST_TARGET;
 
-/** A port of a node that leads to a port of a container. */
+/** A published port: one of a node that leads to one of a container. */
 export interface PublishedPort {
-  /** The address of the node that it is open on; 0.0.0.0: on every one, IPv6 ones included. */
+  /** The node's address that it is open on; 0.0.0.0: every one, IPv6 ones included. */
   hostIp: string;
   hostPort: number;
   /** The container's. */
@@ -80,8 +82,8 @@ export interface PublishedPort {
 }
 
 /**
- * A network namespace: where it is found, and its cookie (SO_NETNS_COOKIE), which is never used again until reboot. Of a
- * namespace that is still to come the cookie is empty.
+ * A network namespace: its path, and its cookie (SO_NETNS_COOKIE), which is never used again until reboot. The cookie of a
+ * namespace that does not exist yet is empty.
  */
 export interface Sandbox {
   path: string;
@@ -93,44 +95,44 @@ export interface Sandbox {
 export interface Claim {
   network: string;
   ip: IpAddress;
-  /** Who uses it. */
+  /** The node that uses it. */
   node: string;
   endpoint: string;
-  /** The owner of the subnet answers what is asked; in space that nobody leases a claim is granted from the start. */
+  /** The owner of the subnet answers a request; in space without a lease a claim is granted from the start. */
   state: 'asked' | 'granted' | 'refused';
   /** The owner's reason, where refused. */
   why?: string;
 }
 
-/** Who uses a claimed address. */
+/** The user of a claimed address. */
 export type ClaimHolder = Pick<Claim, 'node' | 'endpoint'>;
 
-/** Whether two want one address, each for itself: a node is right about its own, and what is set aside all hosts share. */
-export const isForeign = (a: ClaimHolder, b: ClaimHolder): boolean =>
+/** Whether two claims conflict: one node's never do, nor do those of one reservation (endpoint), which all hosts share. */
+export const claimsConflict = (a: ClaimHolder, b: ClaimHolder): boolean =>
   a.node !== b.node && a.endpoint !== b.endpoint;
 
 export interface NodeRecord {
   name: string;
-  /** Kept in the node's state directory; tells a node that came back from another one of the same name. */
+  /** Kept in the node's state directory; distinguishes a returning node from another one of the same name. */
   instance: string;
   publicIp: string;
   publicIp6?: string;
   version: string;
-  /** When this run of the agent began, RFC 3339. */
+  /** Start of this run of the agent, RFC 3339. */
   startedAt: string;
 }
 
-/** A removal that somebody wanted: what vanishes without one was lost, and is written back. */
+/** A requested removal: a record that disappears without one was lost, and is written back. */
 export interface Removal {
   kind: 'network' | 'node';
   name: string;
   /** RFC 3339. */
   at: string;
-  /** Of a node: it was removed although it was up, and shall not come back by itself. */
+  /** Of a node: it was removed although it was up, and must not come back by itself. */
   forced: boolean;
 }
 
-/** A name of a network that people have given, for whatever addresses they say. */
+/** A name that a user added to a network, for any addresses. */
 export interface OwnName {
   network: string;
   /** In lower case. */
@@ -141,7 +143,7 @@ export interface OwnName {
   createdAt: string;
 }
 
-/** A record that could not be read, or that weft does not serve: reported and left alone. */
+/** A record that cannot be read, or that weft does not serve: reported and otherwise ignored. */
 export interface BadRecord {
   key: string;
   why: string;

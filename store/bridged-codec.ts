@@ -1,4 +1,4 @@
-// Configs of the drivers without a backend, which flannel does not know.
+// Config codec of the drivers without a backend, which flannel lacks.
 import { z } from 'zod';
 
 import {
@@ -73,7 +73,7 @@ export function decodeBridged(
   }
 }
 
-/** An error of core, as one of the config's. */
+/** Wraps an error of core as an error of the config. */
 export function asUnreadable(error: unknown): unknown {
   if (!(error instanceof WeftError)) return error;
   return new UnreadableError(error.next === undefined ? error.message : `${error.message}; ${error.next}`, {

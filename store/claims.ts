@@ -1,14 +1,17 @@
-// Addresses that are used outside the subnet that they belong to. Where nobody leases the space, the claim alone counts;
-// where a weft node does, its agent is asked through etcd and answers there; a flanneld cannot be asked.
+// Address claims: addresses used outside the subnet that they belong to.
 //
-// asked ──the owner agrees──▶ granted (without etcd lease)     asked ──the owner refuses──▶ refused ──the asker──▶ deleted
-// What is asked hangs on a short etcd lease, so that it goes with an asker that dies.
+// Where no node leases the space, the claim alone reserves the address. Where a weft node does, its agent is asked through
+// etcd and answers there; a flanneld cannot be asked.
+//
+//   asked ──the owner agrees──▶ granted (without etcd lease)     asked ──the owner refuses──▶ refused ──the claimant──▶ deleted
+//
+// A claim in the state "asked" has a short etcd lease, so that it is deleted if the claimant dies.
 import type { IKeyValue } from 'etcd3';
 
 import { IpNetwork, type IpAddress } from '../core/address.js';
 import { alreadyExists, failedPrecondition, unavailable } from '../core/errors.js';
 import { reservedIn } from '../core/drivers/index.js';
-import { isForeign, type Claim } from '../core/records.js';
+import { claimsConflict, type Claim } from '../core/records.js';
 import { decodeLease } from './lease-codec.js';
 import { ownerOf } from './leases.js';
 import { checkInside } from './networks.js';
@@ -32,12 +35,12 @@ import {
 
 /** Milliseconds that the owner's agent has to answer. */
 const ANSWER_WITHIN = 3000;
-/** Seconds after which a question of a dead asker is gone. */
-const QUESTION_TTL = 10;
+/** Seconds after which the unanswered claim of a dead claimant is deleted. */
+const REQUEST_TTL = 10;
 
 interface Lessee {
   subnet: IpNetwork;
-  /** Absent where the record cannot be read. */
+  /** Absent if the record cannot be read. */
   lease?: StoredLease;
 }
 
@@ -83,7 +86,7 @@ export async function claimAddress(
     if (done !== undefined) return done;
   }
   throw unavailable(
-    `network ${network.name}: the leases around ${ip.toString()} change all the time`,
+    `network ${network.name}: the leases around ${ip.toString()} keep changing`,
     'Try again.',
   );
 }
@@ -99,7 +102,7 @@ function claimed(network: string, ip: IpAddress, by: Claim | undefined, next: st
   return alreadyExists(`network ${network}: ${ip.toString()} is claimed by ${who}`, next);
 }
 
-/** Whose subnet the address is in. */
+/** The lease whose subnet contains the address. */
 function findLessee({ keys }: Context, kvs: readonly IKeyValue[], ip: IpAddress): Lessee | undefined {
   for (const kv of kvs) {
     const parsed = keys.parse(kv.key.toString());
@@ -112,7 +115,7 @@ function findLessee({ keys }: Context, kvs: readonly IKeyValue[], ip: IpAddress)
   return undefined;
 }
 
-/** Addresses that every lessee of the space needs itself, now or later. */
+/** Refuses an address that every lessee of the space needs for itself. @throws WeftError FAILED_PRECONDITION */
 function checkUse({ network, ip }: ClaimRequest, leased: IpNetwork | undefined): void {
   const hostPrefix = ip.family === 4 ? network.hostPrefix : (network.hostPrefix6 ?? 64);
   const why = reservedIn(network, leased ?? IpNetwork.of(ip, hostPrefix), ip);
@@ -121,8 +124,8 @@ function checkUse({ network, ip }: ClaimRequest, leased: IpNetwork | undefined):
 }
 
 /**
- * The owner, where it can be asked.
- * @throws WeftError FAILED_PRECONDITION naming who has the subnet
+ * The node that owns the address, if it can be asked.
+ * @throws WeftError FAILED_PRECONDITION naming the owner of the subnet
  */
 async function mayAsk(
   { client, keys }: Context,
@@ -149,8 +152,8 @@ async function mayAsk(
 }
 
 /**
- * What etcd has lost is not free: who has it comes back. What was lost is known only once the view is of this etcd.
- * @throws WeftError FAILED_PRECONDITION naming who has it
+ * A record that etcd has lost is not free: its owner comes back. What was lost is known only once the view is of this etcd.
+ * @throws WeftError FAILED_PRECONDITION naming the owner
  */
 async function checkPast(
   { replica }: Context,
@@ -161,7 +164,7 @@ async function checkPast(
   const waiting = signal === undefined ? within : AbortSignal.any([within, signal]);
   await replica.until(() => replica.state.connected, waiting).catch(() => undefined);
   signal?.throwIfAborted();
-  if (!replica.state.connected) throw unavailable('etcd is only just back', 'Try again.');
+  if (!replica.state.connected) throw unavailable('etcd has just come back', 'Try again.');
   const why = retainedFor?.();
   if (why === undefined) return;
   throw failedPrecondition(
@@ -170,7 +173,7 @@ async function checkPast(
   );
 }
 
-/** Undefined: somebody claimed or leased it at the same moment; look again. */
+/** Returns undefined if the address was claimed or leased concurrently; the caller checks again. */
 async function claimFree(
   context: Context,
   key: string,
@@ -183,14 +186,14 @@ async function claimFree(
     success: [put(key, encodeClaim(claim)), getAll(keys.subnets(claim.network)), get(key)],
   });
   if (!succeeded) return undefined;
-  // A lessee that comes after this transaction sees the claim; one that came before it is seen here.
+  // A lease taken after this transaction sees the claim; one taken before it is seen here.
   if (findLessee(context, rangeAt(responses, 1), claim.ip) === undefined) return claim;
   const mine = keyAt(responses, 2);
   await client.txn({ compare: [unchanged(key, mine?.mod_revision ?? 0)], success: [remove(key)] });
   return undefined;
 }
 
-/** Undefined: the record changed at the same moment; look again. */
+/** Returns undefined if the record changed concurrently; the caller checks again. */
 async function ask(
   context: Context,
   key: string,
@@ -200,7 +203,7 @@ async function ask(
   signal: AbortSignal | undefined,
 ): Promise<Claim | undefined> {
   const { client, keys, replica } = context;
-  const etcdLease = await client.grant(QUESTION_TTL);
+  const etcdLease = await client.grant(REQUEST_TTL);
   try {
     const { succeeded, header } = await client.txn({
       compare: [present(keys.config(claim.network)), unchanged(key, there?.mod_revision ?? 0)],
@@ -210,7 +213,7 @@ async function ask(
     const asked = Number(header.revision);
     const within = AbortSignal.timeout(ANSWER_WITHIN);
     const waiting = signal === undefined ? within : AbortSignal.any([within, signal]);
-    // Anything newer than the question is an answer, or its end.
+    // A newer revision is the answer, or the end of the claim.
     const answered = (): boolean => {
       const now = replica.plain(key);
       return now === undefined ? replica.includes(asked) : now.modRevision > asked;
@@ -218,12 +221,12 @@ async function ask(
     await replica.until(answered, waiting).catch(() => undefined);
     return await conclude(context, key, claim, owner, signal);
   } finally {
-    // A granted claim hangs on no etcd lease; everything else goes with this one.
+    // A granted claim has no etcd lease; in every other state the claim is deleted with this one.
     client.revoke(etcdLease);
   }
 }
 
-/** Looks at the answer, and takes the question back where there is none. */
+/** Reads the answer, and deletes the claim if there is none. */
 async function conclude(
   context: Context,
   key: string,
@@ -243,7 +246,7 @@ async function conclude(
       compare: [unchanged(key, kv.mod_revision)],
       success: [remove(key)],
     });
-    // The answer came just now.
+    // The answer arrived in the meantime.
     if (!succeeded) continue;
     signal?.throwIfAborted();
     if (answer.state === 'refused') {
@@ -294,7 +297,7 @@ export async function restoreClaim(context: Context, claim: Claim): Promise<bool
   if (succeeded) return true;
   const there = keyAt(responses, 0);
   const by = there && readClaim(context, there);
-  if (there !== undefined && (by === undefined || isForeign(by, claim))) {
+  if (there !== undefined && (by === undefined || claimsConflict(by, claim))) {
     throw claimed(claim.network, claim.ip, by, 'Detach one of the two and attach it with another address.');
   }
   return false;

@@ -1,5 +1,6 @@
-// The way to etcd: keeps one proven session with one of its servers, goes on to the next when it breaks, and lets every
-// call through it, so that all of weft agrees on whether etcd is there.
+// The etcd client: one proven session, and failover to the next server.
+//
+// Every call of weft goes through it, so that all parts agree on whether etcd is reachable.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import type {
@@ -24,17 +25,17 @@ export interface StoreLog {
   error(message: string, fields?: object): void;
 }
 
-/** Milliseconds between the starts of two attempts at one server, at most: after an outage everything is back within 1 s. */
+/** Milliseconds between the starts of two attempts at one server, at most: after an outage sessions are back within 1 s. */
 const BACKOFF = { firstMs: 50, lastMs: 600, jitter: { from: 0.5, to: 1 } } as const;
 const PROBE_DEADLINE = 1000;
-/** What a server that says nothing has before the next one is asked beside it (as RFC 8305, section 5, for addresses). */
+/** Milliseconds before the next server is tried beside a silent one (as RFC 8305, section 5, for addresses). */
 const HEAD_START = 250;
 
-/** What tells one history of etcd from another. */
+/** Identifies one history of etcd. */
 interface History {
   clusterId: string;
   raftTerm: bigint;
-  /** Largest that an answer has named. */
+  /** The largest revision seen in a response. */
   revision: number;
 }
 
@@ -44,7 +45,7 @@ export class EtcdClient {
   #history: History | undefined;
   #epoch = 0;
   readonly #closed = new AbortController();
-  /** Servers that were asked without success since the connection was lost. */
+  /** Servers tried without success since the connection was lost. */
   readonly #silent = new Set<string>();
   #lastFailure: { failure: CallFailure; url: string } | undefined;
   readonly #waiters = new Set<() => void>();
@@ -55,7 +56,7 @@ export class EtcdClient {
     private readonly tls: TlsFiles | undefined,
     private readonly heartbeatKey: string,
     private readonly log: StoreLog,
-    /** Told why, whenever a connection was lost or not to be had. */
+    /** Called with the reason whenever a connection is lost or cannot be made. */
     private readonly onFailure: (error: string) => void,
   ) {
     this.urls = [...new Set(endpoints.map((endpoint) => normalize(endpoint, tls)))];
@@ -64,35 +65,35 @@ export class EtcdClient {
     this.#running = this.#run();
   }
 
-  /** Largest revision that an answer has named, 0 before the first. */
+  /** The largest revision seen in a response, 0 before the first. */
   get revision(): number {
     return this.#history?.revision ?? 0;
   }
 
-  /** Told of revisions that came by the watch. */
+  /** Takes note of a revision that the watch delivered. */
   saw(revision: number): void {
     if (this.#history !== undefined) this.#history.revision = Math.max(this.#history.revision, revision);
   }
 
-  /** Counts up when etcd's answers turn out to belong to another history: a restore, or another cluster. */
+  /** Incremented when etcd's responses belong to another history: a restore, or another cluster. */
   get epoch(): number {
     return this.#epoch;
   }
 
-  /** The session, once there is one. @throws the signal's reason, or CallFailure when the client is closed */
+  /** Waits for the session. @throws the signal's reason, or CallFailure when the client is closed */
   async session(signal: AbortSignal): Promise<Session> {
     for (;;) {
       signal.throwIfAborted();
       this.#throwIfClosed();
-      // One that has just ended is still here; whoever took it would come back at once, for ever.
+      // A session that has just ended is still set here; a caller that took it would fail and return at once, for ever.
       if (this.#session?.ended.aborted === false) return this.#session;
       await this.#change(signal, this.#closed.signal);
     }
   }
 
-  /** Gives the connection up and makes a new one. */
+  /** Ends the connection and makes a new one. */
   reconnect(): void {
-    this.#session?.end(new CallFailure('connection', 'the way to it changed'));
+    this.#session?.end(new CallFailure('connection', 'the route to it changed'));
   }
 
   async range(request: IRangeRequest): Promise<IRangeResponse> {
@@ -103,7 +104,7 @@ export class EtcdClient {
     return await this.#call((etcd, options) => etcd.kv.txn(request, options));
   }
 
-  /** Answers the id of a new etcd lease. @param ttl seconds */
+  /** Grants an etcd lease and returns its id. @param ttl seconds */
   async grant(ttl: number): Promise<string> {
     const answer = await this.#call<ILeaseGrantResponse>(
       (etcd, options) => etcd.leaseClient.leaseGrant({ TTL: ttl }, options),
@@ -112,7 +113,7 @@ export class EtcdClient {
     return answer.ID;
   }
 
-  /** Gives an etcd lease back without waiting; what cannot be given back ends by itself. */
+  /** Revokes an etcd lease without waiting; one that cannot be revoked expires. */
   revoke(id: string): void {
     if (id === '0') return;
     this.#call((etcd, options) => etcd.leaseClient.leaseRevoke({ ID: id }, options), {
@@ -120,7 +121,7 @@ export class EtcdClient {
     }).catch((error: unknown) => this.log.debug('etcd lease not revoked', { lease: id, error }));
   }
 
-  /** Seconds that an etcd lease still has; undefined where it is gone. */
+  /** Remaining seconds of an etcd lease; undefined if it has ended. */
   async timeToLive(id: string): Promise<number | undefined> {
     const answer = await this.#call(
       (etcd, options) => etcd.leaseClient.leaseTimeToLive({ ID: id }, options),
@@ -141,8 +142,8 @@ export class EtcdClient {
   }
 
   /**
-   * @param options.again the call has no effect, so it may be made twice
-   * @throws WeftError UNAVAILABLE and what else explain() says; CallFailure of the kinds that callers act on
+   * @param options.again the call has no effect, so it may be repeated
+   * @throws WeftError UNAVAILABLE and the other errors of explain(); CallFailure of the kinds that callers act on
    */
   async #call<T extends { header?: IResponseHeader }>(
     method: (etcd: Etcd3, options: { deadline: number }) => Promise<T>,
@@ -156,7 +157,7 @@ export class EtcdClient {
       } catch (error) {
         const failure = failureOf(error);
         if (failure.kind === 'compacted' || failure.kind === 'lease') throw failure;
-        // Only what certainly had no effect is tried again, on the next server.
+        // Only a call that certainly had no effect is repeated, on the next server.
         const harmless =
           failure.kind === 'unsent' || (again && failure.kind === 'connection' && this.urls.length > 1);
         if (!harmless || attempt > this.urls.length) throw explain(failure, session.url);
@@ -165,7 +166,7 @@ export class EtcdClient {
     }
   }
 
-  /** Waits for a session while there is a server left to try, and fails at once in a longer outage. */
+  /** Waits for a session while a server is left to try; in a longer outage it fails at once. */
   async #sessionForCall(giveUp: number): Promise<Session> {
     for (;;) {
       this.#throwIfClosed();
@@ -189,7 +190,7 @@ export class EtcdClient {
   /** Settles when the state of the connection changes, or an attempt has failed. @throws the reason of a signal */
   async #change(...signals: AbortSignal[]): Promise<void> {
     for (const signal of signals) signal.throwIfAborted();
-    // Not AbortSignal.any: of signals that live as long as the process it keeps every combination.
+    // Not AbortSignal.any: it keeps every combination of signals that live as long as the process.
     let settle: () => void = () => undefined;
     try {
       await new Promise<void>((resolve) => {
@@ -210,7 +211,7 @@ export class EtcdClient {
 
   async #run(): Promise<void> {
     const { signal } = this.#closed;
-    // Agents spread over the servers instead of all asking the first one.
+    // Agents spread over the servers instead of all trying the first one.
     let first = Math.floor(Math.random() * this.urls.length);
     let broken = 0;
     while (!signal.aborted) {
@@ -232,8 +233,8 @@ export class EtcdClient {
   }
 
   /**
-   * Answers a session with the server that answers first, and undefined when the client is closed. In their order each has
-   * a head start; from then on all are asked again and again, so that one that keeps silent does not keep the others waiting.
+   * Returns a session with the server that answers first, undefined when the client is closed. The servers get a head start
+   * in their order; from then on all are tried repeatedly, so that a silent server does not delay the others.
    */
   async #dial(urls: readonly string[], broken: number): Promise<Session | undefined> {
     const { signal: closed } = this.#closed;
@@ -264,7 +265,7 @@ export class EtcdClient {
     });
   }
 
-  /** A session with this server, as soon as it answers; undefined where that is not wanted any more. */
+  /** Returns a session with this server as soon as it answers; undefined if it is no longer wanted. */
   async #ask(
     url: string,
     broken: number,
@@ -277,7 +278,7 @@ export class EtcdClient {
       const session = new Session(url, this.tls, this.#observe, known, this.heartbeatKey);
       const end = (): void => session.end(signal.reason as CallFailure);
       signal.addEventListener('abort', end, { once: true });
-      // Every third time longer: a server under load may need it, a lost packet must not.
+      // Every third attempt waits longer: a server under load may need it; after a lost packet a short one succeeds first.
       await session.beat(failures % 3 === 2 ? 2 * PROBE_DEADLINE : PROBE_DEADLINE);
       signal.removeEventListener('abort', end);
       if (!session.ended.aborted) return session;
@@ -289,7 +290,7 @@ export class EtcdClient {
     return undefined;
   }
 
-  /** Takes note of how a session ended. */
+  /** Records how a session ended. */
   #failed({ url, ended }: Session): void {
     const failure = ended.reason as CallFailure;
     this.#lastFailure = { failure, url };
@@ -298,7 +299,7 @@ export class EtcdClient {
     this.#notify();
   }
 
-  /** Compares an answer with what was known when its call went out: an etcd restored from an older copy tells no one. */
+  /** Compares a response with what was known at its call: etcd does not report a restore from an older copy. */
   readonly #observe = (header: IResponseHeader | undefined, asked: Known): void => {
     if (header === undefined || asked.epoch !== this.#epoch) return;
     const seen: History = {
@@ -311,7 +312,7 @@ export class EtcdClient {
       known !== undefined &&
       (seen.clusterId !== known.clusterId ||
         seen.revision < asked.revision ||
-        // A term only ever grows, but a server that was cut off may not have heard of the newest.
+        // A term only ever grows, but a server that was cut off may not know the newest yet.
         (seen.raftTerm < known.raftTerm && this.urls.length === 1));
     if (known === undefined || broken) this.#history = seen;
     else {
@@ -329,14 +330,14 @@ export class EtcdClient {
   };
 }
 
-/** Milliseconds from the start of one attempt to that of the next, after so many that failed; not all agents at once. */
+/** Milliseconds between the starts of two attempts, after this many failures; jittered, so that agents spread. */
 const backOff = (failures: number): number => backoffDelay(BACKOFF, failures);
 
-/** Settles at the signal, too. */
+/** Settles when the signal aborts, too. */
 const pause = (ms: number, signal: AbortSignal): Promise<void> =>
   sleep(ms, undefined, { signal }).catch(() => undefined);
 
-/** `http://HOST:PORT` for everything that people write. @throws WeftError INVALID_ARGUMENT */
+/** Normalizes an endpoint to `http://HOST:PORT`. @throws WeftError INVALID_ARGUMENT */
 function normalize(endpoint: string, tls: TlsFiles | undefined): string {
   const withScheme = endpoint.includes('://')
     ? endpoint

@@ -1,4 +1,4 @@
-// One key and its value as a record, or the sentence that says why it is none.
+// Decodes one key and its value: a record, or why it is none.
 import { decodeLease } from './lease-codec.js';
 import { decodeConfig } from './network-codec.js';
 import {
@@ -15,7 +15,7 @@ import type { Claim, Endpoint, NodeRecord, OwnName, Removal } from '../core/reco
 import type { ParsedKey } from './keys.js';
 import type { StoredLease } from './store.js';
 
-/** A record with the key fields that the view finds it by. */
+/** A record with the key fields under which the view keeps it. */
 export type StoreRecord =
   | { kind: 'network'; name: string; value: Network }
   | { kind: 'lease'; network: string; subnet: string; value: StoredLease }
@@ -26,7 +26,7 @@ export type StoreRecord =
   | { kind: 'alive'; name: string; value: string }
   | { kind: 'removal'; key: string; value: Removal };
 
-/** Answers undefined for keys that are no part of the view. */
+/** Returns undefined for keys that are not part of the view. */
 export function decodeRecord(
   key: ParsedKey,
   value: string,

@@ -1,6 +1,7 @@
-// One leader among many: who writes the key while it is not there leads, for as long as the etcd lease lives that the key
-// hangs on. It ends two seconds after a leader that dies, which with etcd's own slowness (it looks for leases that are over
-// twice a second, and takes the shortest for 2 s) makes four until another one leads.
+// Leader election: the candidate that creates the absent key leads.
+//
+// It leads for as long as the etcd lease of the key lives. The lease ends two seconds after the leader dies; with etcd's own
+// delay (it checks for expired leases twice a second, and its shortest lease is 2 s) a new leader follows within four.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { messageOf } from '../core/errors.js';
@@ -25,13 +26,13 @@ export async function campaign(
       await term(context, key, id, lead, signal);
     } catch (error) {
       if (signal.aborted) return;
-      log.debug('election goes on', { election: name, error: messageOf(error) });
+      log.debug('election retried', { election: name, error: messageOf(error) });
     }
     await sleep(50 + Math.random() * 100, undefined, { signal }).catch(() => undefined);
   }
 }
 
-/** Runs once; comes back when somebody else was faster, or the leadership has ended. */
+/** Runs for election once; returns when another candidate was faster, or the leadership has ended. */
 async function term(
   { client, replica, log }: Context,
   key: string,
@@ -49,13 +50,13 @@ async function term(
     if (!succeeded) return;
     const revision = Number(header.revision);
     const leading = AbortSignal.any([signal, lease.lost, over.signal]);
-    // Stopped while it asked: nobody is told that it leads.
+    // Stopped while the transaction ran: `lead` is not called.
     if (leading.aborted) return await resign(client, key, revision);
-    // Etcd may come back without the key (restored, emptied), or somebody deletes it.
+    // etcd may return without the key (restored, emptied), or the key is deleted by hand.
     const replaced = (): boolean =>
       replica.includes(revision) && replica.plain(key)?.modRevision !== revision;
     void replica.until(replaced, leading).then(
-      () => over.abort(new Error('the leader key is gone')),
+      () => over.abort(new Error('the leader key was deleted')),
       () => undefined,
     );
     log.info('leading', { election: key, id });
@@ -72,7 +73,7 @@ async function term(
   }
 }
 
-/** Where etcd does not answer, the key ends with its lease. */
+/** If etcd does not answer, the key ends with its lease. */
 async function resign(client: Context['client'], key: string, revision: number): Promise<void> {
   await client.txn({ compare: [unchanged(key, revision)], success: [remove(key)] }).catch(() => undefined);
 }

@@ -1,5 +1,7 @@
-// Attached containers in etcd. A name that was asked for has an index key of its own, written in the same transaction, so
-// that no two endpoints of a network can have it, whoever writes first.
+// Attached containers in etcd.
+//
+// A requested name has an index key of its own, written in the same transaction, so that no two endpoints of a network can
+// have it, in whatever order they write.
 import type { IKeyValue } from 'etcd3';
 
 import { alreadyExists, notFound, unavailable } from '../core/errors.js';
@@ -58,10 +60,10 @@ export async function putEndpoint(
     const holder = index?.value.toString();
     if (holder === undefined || holder === id) continue;
     const other = await readEndpoint(context, network, holder);
-    // An index key without its endpoint is left of a record that was deleted by hand.
+    // An index key without its endpoint was left by a record deleted by hand.
     if (other !== undefined) throw nameTaken(endpoint, other);
   }
-  throw unavailable(`network ${network}: the name ${name} changes hands all the time`, 'Try again.');
+  throw unavailable(`network ${network}: the name ${name} keeps changing its owner`, 'Try again.');
 }
 
 function nameTaken(endpoint: Endpoint, other: Pick<Endpoint, 'id' | 'node' | 'target'>): Error {
@@ -87,7 +89,7 @@ async function readEndpoint(
   }
 }
 
-/** Takes the name along, unless another endpoint has it. What is gone already is no error. */
+/** Deletes the name as well, unless another endpoint has it. An absent endpoint is no error. */
 export async function deleteEndpoint(context: Context, network: string, id: string): Promise<void> {
   const { client, keys, replica } = context;
   const known = replica.view.endpoints.get(network)?.get(id) ?? (await readEndpoint(context, network, id));

@@ -1,4 +1,6 @@
-// The store on a real etcd: puts the parts together. Reading is the replica's, every way of writing has a file of its own.
+// The store on a real etcd, assembled from its parts.
+//
+// The replica reads; each kind of write has a file of its own.
 import { campaign } from './election.js';
 import { answerClaim, claimAddress, deleteClaim, restoreClaim } from './claims.js';
 import { EtcdClient, type StoreLog } from './client.js';
@@ -29,16 +31,16 @@ export interface StoreOptions {
   log: StoreLog;
   /** Nothing is written but what is asked for: tombstones are left as they are. Absent: false. */
   readOnly?: boolean;
-  /** What the time is; for records only, waiting goes by a clock that nobody sets. */
+  /** The current time, for records only; waits use a monotonic clock. */
   clock?: { now(): Date };
 }
 
-/** How many questions about etcd leases are on their way at once. */
+/** Maximum number of concurrent queries about etcd leases. */
 const PARALLEL = 16;
 
 /**
- * Starts to follow etcd at once, and goes on through every outage until it is closed.
- * @throws WeftError INVALID_ARGUMENT for an endpoint that is none
+ * Starts to follow etcd at once, through every outage, until it is closed.
+ * @throws WeftError INVALID_ARGUMENT for an endpoint that is not valid
  */
 export function openStore({ endpoints, prefix, tls, log, clock, readOnly = false }: StoreOptions): Store {
   const now = (): Date => clock?.now() ?? new Date();

@@ -1,4 +1,6 @@
-// What can go wrong between here and etcd, told apart by what one does about it, and how people are told.
+// Failures of calls to etcd, told apart by how the caller reacts.
+//
+// Each is also translated into an error text with a next step.
 import {
   EtcdAuthenticationFailedError,
   EtcdInvalidAuthTokenError,
@@ -19,19 +21,19 @@ import {
 } from '../core/errors.js';
 
 export type FailureKind =
-  /** It did not answer, or could not act; whether the call took effect is unknown. */
+  /** etcd did not answer, or could not act; whether the call took effect is unknown. */
   | 'connection'
   /** The call never left this process. */
   | 'unsent'
-  /** The revision that was asked for is compacted. */
+  /** The requested revision is compacted. */
   | 'compacted'
-  /** The revision that was asked for is not there yet. */
+  /** The requested revision does not exist yet. */
   | 'future'
-  /** The etcd lease is gone. */
+  /** The etcd lease does not exist. */
   | 'lease'
   | 'denied'
   | 'full'
-  /** etcd's answers belong to another history than those before. */
+  /** etcd's responses belong to another history than before. */
   | 'history';
 
 export class CallFailure extends Error {
@@ -66,11 +68,11 @@ function kindOf(error: Error, message: string): FailureKind {
   ) {
     return 'denied';
   }
-  // The words of grpc-js for a channel that has no connection to send the call on.
+  // grpc-js's texts for a channel that has no connection to send the call on.
   return /No connection established|Name resolution failed/.test(message) ? 'unsent' : 'connection';
 }
 
-/** What a person is told. */
+/** The error that a user sees. */
 export function explain(failure: CallFailure, url: string): WeftError {
   const cause = { cause: failure };
   switch (failure.kind) {
@@ -91,7 +93,7 @@ export function explain(failure: CallFailure, url: string): WeftError {
         describe(failure, url),
         isAboutTls(reasonOf(failure))
           ? 'Check the certificates: --etcd-ca is the CA of etcd, --etcd-cert and --etcd-key are what it asks of clients.'
-          : 'Check that etcd runs and that this machine reaches it; weft goes on by itself once it answers.',
+          : 'Check that etcd runs and that this machine reaches it; weft continues by itself once it answers.',
         cause,
       );
   }
@@ -102,7 +104,7 @@ export const describe = (failure: CallFailure, url: string): string =>
     ? `etcd at ${url}: ${failure.message}`
     : `etcd at ${url} does not answer: ${reasonOf(failure)}`;
 
-/** The cause within grpc-js' wordy messages, the same for the same cause: it is shown as a state and compared. */
+/** The cause within grpc-js's wordy messages. Equal causes give equal texts, because it is shown as a state and compared. */
 function reasonOf({ message }: CallFailure): string {
   const line = message.replaceAll(/\s+/g, ' ');
   // "…Last error: CAUSE (TIME). Resolution note: …"

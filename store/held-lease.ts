@@ -1,5 +1,7 @@
-// An etcd lease that is kept alive for as long as somebody needs it: asked for a third of its time before it ends, over any
-// number of connections, and given up for lost at the moment at which etcd may have ended it.
+// An etcd lease that is kept alive until it is released.
+//
+// It is renewed once a third of its time has passed, over any number of connections, and counts as lost at the moment at
+// which etcd may have ended it.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { EtcdClient } from './client.js';
@@ -27,14 +29,14 @@ export class HeldLease {
     return new HeldLease(client, await client.grant(ttlSeconds), ttlSeconds, asked);
   }
 
-  /** Aborted when the lease has ended, or may have, or was given back. */
+  /** Aborted when the lease has ended, may have ended, or was released. */
   get lost(): AbortSignal {
     return this.#lost.signal;
   }
 
-  /** Ends it without waiting for etcd; the keys that hang on it go. */
+  /** Ends the lease without waiting for etcd; its keys are deleted with it. */
   release(): void {
-    if (!this.#lost.signal.aborted) this.#lost.abort(new Error('given back'));
+    if (!this.#lost.signal.aborted) this.#lost.abort(new Error('released'));
     this.client.revoke(this.id);
   }
 
@@ -42,8 +44,8 @@ export class HeldLease {
     const { signal } = this.#lost;
     const expire = (): void => {
       const left = this.#deadline - performance.now();
-      // At its end, not a moment later: whoever leads by this lease must stop before another one starts.
-      if (left <= 0) this.#lost.abort(new Error('etcd has not prolonged the lease in time'));
+      // Exactly at its end: a leader by this lease must stop before another one starts.
+      if (left <= 0) this.#lost.abort(new Error('etcd has not renewed the lease in time'));
       else timer = setTimeout(expire, left);
     };
     let timer = setTimeout(expire, this.#ttl);
@@ -55,11 +57,11 @@ export class HeldLease {
     }
   }
 
-  /** Prolongs it over one connection, until that ends or the lease does. */
+  /** Renews the lease over one connection, until either ends. */
   async #overSession(session: Session): Promise<void> {
     const stream = await session.keepAlive();
     const stop = AbortSignal.any([this.#lost.signal, session.ended]);
-    // Answers come in the order of the questions, and count from the question: etcd's time began no earlier.
+    // Responses arrive in the order of the requests. The time counts from the request: etcd's began no earlier.
     const asked: number[] = [];
     let timer: NodeJS.Timeout | undefined;
     let doubt: NodeJS.Timeout | undefined;
@@ -68,8 +70,8 @@ export class HeldLease {
         const ask = (): void => {
           asked.push(performance.now());
           stream.write({ ID: this.id });
-          // Where there is another server, one that is silent is left in time for the lease: 1/3 until the question, 1/6
-          // of doubt, 1/5 for the sign of life, and the rest to connect. A single one that is slow is better waited for.
+          // With another server, a silent one is left in time for the lease: 1/3 until the request, 1/6 of doubt, 1/5 for the
+          // liveness check, and the rest to connect. A single slow server is better waited for.
           if (this.client.urls.length > 1)
             doubt = setTimeout(() => void session.beat(this.#ttl / 5), this.#ttl / 6);
         };

@@ -1,11 +1,13 @@
-// Every key of the cluster in etcd, built and taken apart in one place. Below networks/NAME lies exactly what flannel's
-// etcd v3 subnet manager has below its prefix, and what only weft knows beside it, under names that flannel never reads.
+// All keys of the cluster in etcd, built and parsed in one place.
+//
+// Below networks/NAME is exactly what flannel's etcd v3 subnet manager has below its prefix, and, under names that flannel
+// never reads, what only weft keeps.
 import { addressBits, IpAddress, IpNetwork } from '../core/address.js';
 import { messageOf } from '../core/errors.js';
 import { parseDnsName } from '../core/names.js';
 import { parseName, parseNetworkName } from '../core/network.js';
 
-/** What a key names. `other` is somebody else's and none of weft's business. */
+/** The meaning of a key. `other` belongs to another program and is ignored. */
 export type ParsedKey =
   | { kind: 'network'; name: string }
   | { kind: 'lease'; network: string; subnet: IpNetwork; subnet6?: IpNetwork }
@@ -21,14 +23,14 @@ export type ParsedKey =
   | { kind: 'other' }
   | { kind: 'bad'; why: string };
 
-/** A range of keys as etcd takes it: [key, end). */
+/** A range of keys in etcd's form: [key, end). */
 export interface KeyRange {
   key: Buffer;
   range_end: Buffer;
 }
 
 export class Keys {
-  /** Without the slash at its end. */
+  /** Without the trailing slash. */
   readonly prefix: string;
 
   constructor(prefix: string) {
@@ -53,7 +55,7 @@ export class Keys {
   endpoint(network: string, id: string): string {
     return `${this.endpoints(network)}${id}`;
   }
-  /** Holds the id of the endpoint that asked for this name, so that two cannot have it. */
+  /** Holds the id of the endpoint that requested this name, so that no two have it. */
   endpointName(network: string, name: string): string {
     return `${this.network(network)}names/${name}`;
   }
@@ -72,7 +74,7 @@ export class Keys {
   removal(kind: 'network' | 'node', name: string): string {
     return `${this.prefix}/removed/${kind}s/${name}`;
   }
-  /** Written with every network that comes or goes: whoever saw it in one revision knows that none did since. */
+  /** Written with every creation and removal of a network: if its revision is unchanged, so is the set of networks. */
   allocated(): string {
     return `${this.prefix}/allocated`;
   }
@@ -84,7 +86,7 @@ export class Keys {
     return `${this.prefix}/proposals/${formatSubnetKey(whole)}/${formatSubnetKey(subnet)}`;
   }
 
-  /** Everything below the prefix. */
+  /** All keys below the prefix. */
   all(): KeyRange {
     return rangeOf(`${this.prefix}/`);
   }
@@ -117,7 +119,7 @@ export class Keys {
 export function rangeOf(start: string): KeyRange {
   const key = Buffer.from(start);
   const end = Buffer.from(key);
-  // Every key of weft's ends such a start with "/", so the last byte can always be counted up.
+  // Every such start of weft's ends with "/", so the last byte can always be incremented.
   end[end.length - 1] = (end[end.length - 1] ?? 0) + 1;
   return { key, range_end: end };
 }
@@ -161,15 +163,15 @@ function parseRemovalKey([of, name, ...rest]: string[]): ParsedKey {
 
 /**
  * The last part of a lease's key, as flannel's MakeSubnetKey writes it: `10.100.5.0-24`, and for two families
- * `10.100.5.0-24&fd42:100:0:5::-64`. The colons stay: flannel takes such a key apart with ([a-f\d:]+)-(\d+), and a
- * flanneld that finds an event of a key that it cannot read forgets all its peers (watchSubnets, then Reset).
+ * `10.100.5.0-24&fd42:100:0:5::-64`. The colons stay: flannel parses such a key with ([a-f\d:]+)-(\d+), and a
+ * flanneld that receives an event of a key that it cannot parse forgets all its peers (watchSubnets, then Reset).
  */
 export function formatSubnetKey(subnet: IpNetwork, subnet6?: IpNetwork): string {
   const one = (network: IpNetwork): string => `${network.base.toString()}-${network.length}`;
   return subnet6 === undefined ? one(subnet) : `${one(subnet)}&${one(subnet6)}`;
 }
 
-/** Reads both spellings of the IPv6 half: with ":" and with "-". @throws Error saying what is wrong */
+/** Reads both spellings of the IPv6 half: with ":" and with "-". @throws Error with the reason */
 export function parseSubnetKey(text: string): { subnet: IpNetwork; subnet6?: IpNetwork } {
   const [first = '', second, ...rest] = text.split('&');
   if (rest.length > 0) throw new Error(`"${text}" has more than two subnets`);

@@ -1,5 +1,6 @@
-// Which subnet a node takes, decided from what is in etcd now: pure, so that every case can stand in a table. leases.ts
-// carries the decision out.
+// Chooses the subnet of a node from the leases in etcd.
+//
+// Pure, so that every case can be a row of a table. leases.ts carries the choice out.
 import { randomInt } from 'node:crypto';
 
 import { addressBits, IpNetwork } from '../core/address.js';
@@ -7,14 +8,14 @@ import { hasHeldLonger } from '../core/lost-records.js';
 import { fitsRange, type Network, type SubnetRange } from '../core/network.js';
 import type { LeaseRequest, StoredLease } from './store.js';
 
-/** One lease key as it stands in etcd. */
+/** One lease key in etcd. */
 export interface LeaseKey {
   key: string;
   subnet: IpNetwork;
   subnet6?: IpNetwork;
   modRevision: string;
   etcdLease: string;
-  /** Absent where the value cannot be read; the key takes its space up all the same. */
+  /** Absent if the value cannot be read; the key takes up its space all the same. */
   lease?: StoredLease;
 }
 
@@ -23,7 +24,7 @@ export interface Subnets {
   subnet6?: IpNetwork;
 }
 
-/** How many free subnets are drawn from, as flannel does it: later ones only when these are gone. */
+/** Number of free subnets to draw from, as flannel does: later ones only once these are taken. */
 const CANDIDATES = 100;
 
 /** A lease of weft's or flannel's: a key whose value can be read. */
@@ -33,10 +34,10 @@ export interface ReadLease {
 }
 
 /**
- * The node's own leases, the one to use first: that of its previous subnet. Then the public address decides, as with
- * flannel; then the instance, for an address may change; then the name, for a state directory may be lost. A lease of
- * another weft node with this node's address comes last, and only where the node has none of its own: addresses that moved
- * from one node to another stand in a lease of the one until it has rewritten it, and each would wait for the other.
+ * The node's own leases in order of preference: first that of its previous subnet. Then the public address decides, as in
+ * flannel; then the instance, since an address may change; then the name, since a state directory may be lost. A lease of
+ * another weft node with this node's address is last, and only used if the node has none of its own: when addresses move
+ * from one node to another, the other's lease has them until it is rewritten, and each node would wait for the other.
  */
 export function ownLeases(request: LeaseRequest, there: readonly LeaseKey[]): ReadLease[] {
   const rank = (lease: StoredLease): number | undefined => {
@@ -59,15 +60,15 @@ export function ownLeases(request: LeaseRequest, there: readonly LeaseKey[]): Re
 const isPrevious = ({ previous }: LeaseRequest, { subnet }: Subnets): boolean =>
   previous?.subnet.equals(subnet) === true;
 
-/** What a node does about its own leases. */
+/** What a node does with its own leases. */
 export interface OwnChoice {
-  /** The one to go on with. */
+  /** The lease to keep. */
   usable?: ReadLease;
-  /** Those to delete: a second lease of a node would lead its peers to a subnet that it does not serve. */
+  /** Leases to delete: a second lease of a node would lead its peers to a subnet that it does not serve. */
   stale: ReadLease[];
 }
 
-/** Which of the node's own leases (`own`, see ownLeases) is gone on with, and which go. */
+/** Which of the node's own leases (`own`, see ownLeases) to keep, and which to delete. */
 export function chooseOwn(
   request: LeaseRequest,
   there: readonly LeaseKey[],
@@ -79,7 +80,7 @@ export function chooseOwn(
     ({ key, lease }) =>
       !lease.reservation && (!fits(network, key) || lease.instance === instance || lease.node === node),
   );
-  // A copy of etcd's past can have a lease that the node gave up long ago, and not the one that its containers run in.
+  // A restored etcd can have a lease that the node released long ago, and lack that of its running containers.
   const other = usable !== undefined && !isPrevious(request, usable.key);
   if (usable === undefined || (other && canReclaim(request, without(there, stale)))) return { stale };
   return { usable, stale: stale.filter((one) => one !== usable) };
@@ -90,22 +91,22 @@ function without(there: readonly LeaseKey[], some: readonly ReadLease[]): LeaseK
   return there.filter((key) => !keys.has(key));
 }
 
-/** Whether containers run in the previous subnet, and nobody else has it, or has it for longer. */
+/** Whether containers run in the previous subnet, and no other node has it, or has had it for longer. */
 function canReclaim(request: LeaseRequest, others: readonly LeaseKey[]): boolean {
   const { network, previous, inUse } = request;
   if (previous === undefined || inUse !== true || !fits(network, previous)) return false;
   return isFree(previous, others) || holderToYield(request, others) !== undefined;
 }
 
-/** A lease that its holder has to give back, and what is taken with it. */
+/** A lease that its holder must yield, and the subnets taken with it. */
 export interface Yielding extends ReadLease {
   subnets: Subnets;
   since: string;
 }
 
 /**
- * Who has to give the previous subnet back: a node of weft's that got it while etcd did not know whose it was. Undefined:
- * nobody, for nothing runs in it, nobody has it, or whoever has it has had it for longer.
+ * The lease that must yield the previous subnet: of a weft node that got it while etcd had lost the record of its owner.
+ * Undefined if nothing runs in the subnet, if it is free, or if its holder has had it for longer.
  */
 export function holderToYield(
   { network, previous, since, inUse }: LeaseRequest,
@@ -115,21 +116,21 @@ export function holderToYield(
     return undefined;
   const key = there.find(({ subnet }) => subnet.equals(previous.subnet));
   const lease = key?.lease;
-  // A flanneld cannot be told to take another; a reservation is somebody's decision.
+  // A flanneld cannot be made to take another subnet; a reservation is the operator's decision.
   if (key === undefined || lease?.node === undefined || lease.reservation) return undefined;
   if (!hasHeldLonger(since, lease.since)) return undefined;
   const others = there.filter((other) => other !== key);
   return isFree(previous, others) ? { key, lease, subnets: previous, since } : undefined;
 }
 
-/** Whether the network would give these out now. */
+/** Whether the network would lease these subnets now. */
 export function fits(network: Network, { subnet, subnet6 }: Subnets): boolean {
   if (!fitsRange(network.range, network.hostPrefix, subnet)) return false;
   if (network.range6 === undefined || network.hostPrefix6 === undefined) return subnet6 === undefined;
   return subnet6 !== undefined && fitsRange(network.range6, network.hostPrefix6, subnet6);
 }
 
-/** Whether nobody has an address of these. */
+/** Whether no lease overlaps these subnets. */
 export function isFree({ subnet, subnet6 }: Subnets, there: readonly LeaseKey[]): boolean {
   return !there.some(
     (key) =>
@@ -139,8 +140,8 @@ export function isFree({ subnet, subnet6 }: Subnets, there: readonly LeaseKey[])
 }
 
 /**
- * The previous subnet where it can be had, else one at random of the first hundred that are free; undefined where none
- * is.
+ * Returns the previous subnet if it is free, otherwise a random one of the first hundred free ones; undefined if none is
+ * free.
  */
 export function chooseSubnets(
   request: LeaseRequest,
@@ -168,7 +169,7 @@ export function chooseSubnets(
 const pick = <T>(from: readonly T[], random: (max: number) => number): T | undefined =>
   from.length === 0 ? undefined : from[random(from.length)];
 
-/** Adds the IPv6 half where the network has one: the one of the same number, so that nodes that race do so only once. */
+/** Adds the IPv6 half if the network has one: that of the same number, so that nodes race only once. */
 function withSixth(
   network: Network,
   { subnet, subnet6 }: Subnets,
@@ -186,10 +187,10 @@ function withSixth(
   return chosen && { subnet, subnet6: chosen };
 }
 
-/** The first hundred subnets of a range that overlap none that is taken. */
+/** The first hundred subnets of a range that overlap no taken one. */
 function firstFree(range: SubnetRange, length: number, taken: readonly IpNetwork[]): IpNetwork[] {
   const bits = BigInt(addressBits(range.first.family) - length);
-  // By their number at this length: a shorter one that is taken covers many.
+  // By their number at this length: a shorter taken prefix covers many.
   const blocks = taken
     .filter((subnet) => subnet.family === range.first.family)
     .map((subnet) => ({ from: subnet.base.value >> bits, to: subnet.last.value >> bits }))

@@ -1,5 +1,6 @@
-// A node's subnet in one network: flannel's lease attributes to weft's Lease and back. What only weft knows of it (which
-// node, which instance, since when) stands under "Weft", which flannel passes over.
+// Subnet lease codec: flannel's lease attributes to Lease and back.
+//
+// What only weft knows (which node, which instance, since when) is under "Weft", which flannel ignores.
 import { IpAddress } from '../core/address.js';
 import { backendOf, BACKEND_TYPES, encodeLeaseData, isBackend } from '../core/backends/index.js';
 import type { BackendType, LeaseData } from '../core/backends/types.js';
@@ -24,11 +25,11 @@ const DATA = new Map(
   }),
 );
 
-/** What flannel reads where no address is given, as in a reservation by hand. */
+/** What flannel reads if no address is given, as in a reservation by hand. */
 const NO_ADDRESS = IpAddress.parse('0.0.0.0');
 
 /**
- * @param etcdLease '0' where the key hangs on none, which makes it a reservation
+ * @param etcdLease '0' for a key without an etcd lease, which makes it a reservation
  * @throws UnreadableError
  */
 export function decodeLease(
@@ -38,7 +39,7 @@ export function decodeLease(
 ): StoredLease {
   const json = parseJsonObject(value);
   const attributes = check(ATTRIBUTES, json);
-  // What backends put there that weft does not serve (a WireGuard key) is none of its business.
+  // Data of backends that weft does not serve (a WireGuard key) is ignored.
   const data = isBackend(attributes.BackendType) ? dataIn(attributes.BackendType, json) : undefined;
   return {
     network: key.network,
@@ -68,7 +69,7 @@ function dataIn(type: BackendType, json: Record<string, unknown>): LeaseData | u
   } as LeaseData;
 }
 
-/** As flanneld writes its own, with fields in the same order. */
+/** In flanneld's form, with the fields in its order. */
 export function encodeLease(lease: Lease): string {
   return JSON.stringify({
     PublicIP: lease.publicIp.toString(),

@@ -1,4 +1,4 @@
-// A node's subnet lease, once it is had: renewed as flannel does it, and given back.
+// Renews and releases the subnet lease of a node, as flannel does.
 import { failedPrecondition, unavailable } from '../core/errors.js';
 import type { Lease } from '../core/records.js';
 import { encodeLease } from './lease-codec.js';
@@ -6,7 +6,7 @@ import { gone, ownerOf, readKey } from './leases.js';
 import type { StoredLease } from './store.js';
 import { get, keyAt, present, put, read, remove, unchanged, type Context } from './transaction.js';
 
-/** Whether a lease in etcd is the one that this process has. */
+/** Whether a lease in etcd is this process's. */
 const isSame = (there: Lease | undefined, mine: Lease): boolean =>
   there !== undefined &&
   (there.instance === undefined
@@ -32,7 +32,7 @@ export async function renewLease(
   }
   if (renewed === undefined) {
     throw unavailable(
-      `network ${lease.network}: the lease of ${lease.subnet.toString()} changes all the time`,
+      `network ${lease.network}: the lease of ${lease.subnet.toString()} keeps changing`,
       'Try again.',
     );
   }
@@ -53,7 +53,7 @@ async function tryRenew(
       'This node takes another one.',
     );
   }
-  // Somebody may have made it a reservation meanwhile, by writing it without an etcd lease.
+  // It may have become a reservation in the meantime: the operator wrote it without an etcd lease.
   const under = there?.etcdLease === '0' ? '0' : etcdLease;
   const renewed: StoredLease = { ...lease, etcdLease: under, reservation: under === '0' };
   const { succeeded, responses } = await client.txn({
@@ -74,7 +74,7 @@ export async function releaseLease({ client, keys }: Context, lease: Lease): Pro
   const key = keys.lease(lease.network, lease.subnet, lease.subnet6);
   const kv = await read(client, key);
   const there = kv && readKey(keys, kv);
-  // A reservation was somebody's decision, which this node's leaving does not change.
+  // A reservation is the operator's decision; it stays when this node leaves.
   if (there === undefined || there.etcdLease === '0' || !isSame(there.lease, lease)) return;
   const { succeeded } = await client.txn({
     compare: [unchanged(key, there.modRevision)],

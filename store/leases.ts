@@ -1,5 +1,6 @@
-// A node's subnet lease: taken as flannel does it, without losing a race for good, without making a reservation mortal, and
-// without two nodes on one subnet. lease-renewal.ts keeps it.
+// Acquires subnet leases as flannel does.
+//
+// Always: a lost race is tried again, a reservation stays one, and no two nodes get one subnet. lease-renewal.ts keeps them.
 import type { IKeyValue } from 'etcd3';
 
 import { withoutFamily } from '../core/backends/index.js';
@@ -35,7 +36,7 @@ import {
   type Context,
 } from './transaction.js';
 
-/** Milliseconds of races that are lost before somebody is told; fifty nodes at once need a few of a few ms each. */
+/** Milliseconds of lost races before an error is reported; fifty nodes at once need a few races of a few ms each. */
 const PATIENCE = 10_000;
 
 export async function acquireLease(
@@ -63,7 +64,7 @@ export async function acquireLease(
   );
 }
 
-/** @throws WeftError NOT_FOUND where the network has gone */
+/** @throws WeftError NOT_FOUND if the network does not exist */
 async function listLeases({ client, keys }: Context, network: string): Promise<LeaseKey[]> {
   const { responses } = await client.txn({
     success: [get(keys.config(network)), getAll(keys.subnets(network))],
@@ -94,9 +95,9 @@ export function readKey(keys: Context['keys'], kv: IKeyValue): LeaseKey | undefi
 }
 
 /**
- * Takes what the leases of a network leave to this node. Undefined: they have changed since they were listed, by a race or by
- * what was deleted here, so they are to be listed again. Nothing is decided by an old list: the node would take a second
- * subnet beside its own.
+ * Takes a subnet that the leases of a network leave to this node. Returns undefined if the leases have changed since they
+ * were listed, by a race or by a deletion here; the caller lists them again. No decision is made by an old list, since the
+ * node would take a second subnet beside its own.
  */
 async function takeOne(
   context: Context,
@@ -120,12 +121,12 @@ async function takeOne(
   const held = holderToYield(request, there);
   return held === undefined
     ? takeNew(context, request, there, etcdLease)
-    : run(context, request, held, etcdLease);
+    : reclaim(context, request, held, etcdLease);
 }
 
 /**
- * Goes on with a lease that is this node's already. What does not fit the network any more is deleted, as flannel does;
- * a reservation, which somebody wrote by hand, is left. Undefined: there is none to go on with, or a race was lost.
+ * Keeps a lease that is this node's already. One that no longer fits the network is deleted, as flannel does; a reservation,
+ * which was written by hand, is left. Returns undefined if there is none to keep, or a race was lost.
  */
 async function takeOwn(
   context: Context,
@@ -151,20 +152,20 @@ async function takeOwn(
     ],
     success: [
       ...stale.map(({ key }) => remove(key.key)),
-      // A key whose IPv6 half is spelt with "-" is written anew as flanneld reads it.
+      // A key whose IPv6 half is spelt with "-" is rewritten in the form that flanneld reads.
       ...(moved && usable ? [remove(usable.key.key)] : []),
       ...(target !== undefined && taken ? [put(target, encodeLease(taken), under)] : []),
     ],
   });
   if (!succeeded) return undefined;
   for (const { key, lease } of [...stale, ...(usable ? [usable] : [])]) {
-    // Only weft has an etcd lease for each key alone; to revoke another's could take more away.
+    // Only weft has an etcd lease for each key alone; revoking another program's could delete more.
     if (lease.instance !== undefined) client.revoke(key.etcdLease);
   }
   return taken;
 }
 
-/** A subnet that the node has is not given up for another one. @throws WeftError FAILED_PRECONDITION */
+/** The node's subnet is never exchanged for a requested one. @throws WeftError FAILED_PRECONDITION */
 function checkWanted({ network, node, wanted }: LeaseRequest, there: StoredLease | undefined): void {
   if (wanted === undefined || there === undefined) return;
   const pairs = [[wanted.subnet, there.subnet] as const, [wanted.subnet6, there.subnet6] as const];
@@ -177,7 +178,7 @@ function checkWanted({ network, node, wanted }: LeaseRequest, there: StoredLease
   }
 }
 
-/** @throws WeftError FAILED_PRECONDITION where a living node of weft's has this node's address, name or instance id */
+/** @throws WeftError FAILED_PRECONDITION if a living weft node has this node's address, name or instance id */
 async function checkOwner(context: Context, request: LeaseRequest, lease: StoredLease): Promise<void> {
   if (lease.node === undefined || lease.instance === undefined) return;
   const isCopy = lease.instance === request.instance;
@@ -203,7 +204,7 @@ async function checkOwner(context: Context, request: LeaseRequest, lease: Stored
   );
 }
 
-/** Takes a subnet that nobody has. Undefined: somebody was faster. */
+/** Takes a free subnet. Returns undefined if another node was faster. */
 async function takeNew(
   context: Context,
   request: LeaseRequest,
@@ -228,8 +229,8 @@ async function takeNew(
     if (keyAt(responses, 0) === undefined) throw gone(network.name);
     return undefined;
   }
-  // The comparison guards this very key. Another key can have an address of it: one of another length, or one with the
-  // same IPv6 half. Transactions come one after the other, so of two that overlap the later one sees the earlier.
+  // The comparison guards this very key. Another key can overlap it: one of another length, or one with the same IPv6
+  // half. Transactions are serialized, so of two that overlap the later one sees the earlier.
   const others = rangeAt(responses, 1).flatMap((kv) =>
     kv.key.toString() === key ? [] : (readKey(keys, kv) ?? []),
   );
@@ -247,7 +248,7 @@ function exhausted({ network, wanted }: LeaseRequest, there: readonly LeaseKey[]
     const asked = [wanted.subnet, ...(wanted.subnet6 === undefined ? [] : [wanted.subnet6])];
     const holder = there.find((key) => asked.some((subnet) => subnet.overlaps(key.subnet)));
     return failedPrecondition(
-      `network ${network.name}: ${asked.join(' and ')} cannot be had${holder === undefined ? '' : `, ${ownerOf(holder.lease)} has it`}`,
+      `network ${network.name}: ${asked.join(' and ')} is not available${holder === undefined ? '' : `, ${ownerOf(holder.lease)} has it`}`,
       'Try again, or ask for another part of the network.',
     );
   }
@@ -258,12 +259,12 @@ function exhausted({ network, wanted }: LeaseRequest, there: readonly LeaseKey[]
   );
 }
 
-/** Since when the node has what it takes: going on with its previous subnet, for as long as it has had that. */
+/** Since when the node has the subnet: its previous subnet keeps its date. */
 const startOf = ({ now }: Context, { previous, since }: LeaseRequest, { subnet }: Subnets): string =>
   previous?.subnet.equals(subnet) === true && since !== undefined ? since : now().toISOString();
 
-/** Takes the previous subnet back from who has to yield it. Undefined: a race was lost. */
-async function run(
+/** Reclaims the previous subnet from the holder that must yield it. Returns undefined if a race was lost. */
+async function reclaim(
   context: Context,
   request: LeaseRequest,
   held: Yielding,
@@ -283,7 +284,7 @@ async function run(
   });
   if (!succeeded) return undefined;
   client.revoke(held.key.etcdLease);
-  log.warn('a subnet in use was taken back', {
+  log.warn('a subnet in use was reclaimed', {
     network: network.name,
     subnet: subnets.subnet.toString(),
     from: ownerOf(held.lease),
@@ -314,7 +315,7 @@ function leaseOf(
   };
 }
 
-/** The previous subnet of a node as a lease, and the key that it stands in; undefined where it had none. */
+/** The previous subnet of a node as a lease, and the key to write it to; undefined if the node had none. */
 export function previousLease(
   context: Context,
   request: LeaseRequest,
@@ -329,9 +330,9 @@ export function previousLease(
   };
 }
 
-/** Whose a lease is, for people. */
+/** The owner of a lease, for error texts. */
 export function ownerOf(lease: Lease | undefined): string {
-  if (lease === undefined) return 'somebody whose record cannot be read';
+  if (lease === undefined) return 'an owner whose record cannot be read';
   if (lease.node !== undefined) return `node ${lease.node} (${lease.publicIp.toString()})`;
   return lease.publicIp.value === 0n ? 'a reservation' : `the flanneld at ${lease.publicIp.toString()}`;
 }

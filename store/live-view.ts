@@ -1,5 +1,6 @@
-// The maps behind the view: takes a record in or out and says what changed. Changed in place, so that one event costs what
-// its one record costs, however large the cluster is.
+// The maps behind the view: insert and delete records, return the changes.
+//
+// Changed in place, so that one event costs what its one record costs, however large the cluster is.
 import type { Network } from '../core/network.js';
 import type { BadRecord, Claim, Endpoint, NodeRecord, OwnName, Removal } from '../core/records.js';
 import type { StoreRecord } from './decode.js';

@@ -1,7 +1,8 @@
-// A network's config: flannel's JSON to weft's Network and back. What flannel would take, weft takes, with flannel's
-// defaults; what weft would serve otherwise than a flanneld does is refused with the reason.
-// What a backend has beside its type and MTU it reads and writes itself (core/backends); networks without a backend are in
-// bridged-codec.ts.
+// Network config codec: flannel's JSON to Network and back.
+//
+// weft accepts what flannel accepts, with flannel's defaults. A config that weft would serve differently from a flanneld is
+// refused with the reason. core/backends reads and writes what a backend has beside its type and MTU; bridged-codec.ts has
+// the networks without a backend.
 import { z } from 'zod';
 
 import type { IpAddress, IpNetwork } from '../core/address.js';
@@ -39,13 +40,13 @@ import { asUnreadable, BRIDGED_TYPES, decodeBridged, encodeBridged } from './bri
 const length = integer(0, 128);
 
 /**
- * flannel's Backend.MTU is the underlay's, from which it takes the overhead itself, in both families the one of IPv4
- * (pkg/backend/vxlan, encapOverhead). Network.mtu is what the containers get.
+ * flannel's Backend.MTU is the underlay's, from which flannel subtracts the overhead, in both families the one of IPv4
+ * (pkg/backend/vxlan, encapOverhead). Network.mtu is the MTU of the containers.
  */
 const overheadOf = (type: BackendType): number => backendOf(type).overhead[4];
 const MOST_OVERHEAD = Math.max(...BACKEND_TYPES.map(overheadOf));
 
-/** What each backend has in its config. */
+/** The part of its config that each backend has. */
 const BACKEND_CONFIG = new Map(
   BACKEND_TYPES.map((type) => [type, goObject({ Backend: backendOf(type).config.schema })] as const),
 );
@@ -63,7 +64,7 @@ const CONFIG = goObject({
   IPv6SubnetMax: ip6.optional(),
   Backend: goObject({
     Type: text.default(''),
-    // Room for the overhead of any backend beside the largest MTU of a link.
+    // Room for the overhead of any backend above the largest MTU of a link.
     MTU: integer(0, 65535 + MOST_OVERHEAD).default(0),
   }).optional(),
   Weft: goObject({
@@ -75,7 +76,7 @@ const CONFIG = goObject({
   }).optional(),
 });
 
-/** What a config has that a Network has not, so that writing it again loses nothing. */
+/** Fields of a config that Network lacks, kept so that writing it again loses nothing. */
 const sources = new WeakMap<Network, string>();
 
 function keep(network: Network, source: string): Network {
@@ -85,10 +86,10 @@ function keep(network: Network, source: string): Network {
 
 /** @throws UnreadableError with the field, the value and what is allowed */
 export function decodeConfig(name: string, text: string): Network {
-  // Whoever writes it back leaves the mark out: flanneld does not read it.
+  // Written back without the byte order mark: flanneld does not read it.
   const value = withoutMark(text);
   const json = parseJsonObject(value);
-  // First, for another backend's fields need not make sense as VXLAN's.
+  // First, since another backend's fields need not make sense as VXLAN's.
   const type = backendTypeIn(json);
   if (!isBackend(type)) return keep(decodeBridged(name, json, BRIDGED_TYPES.get(type)), value);
   const config = check(CONFIG, json);
@@ -174,7 +175,7 @@ function familyOf(
   return { subnet, hostPrefix, range: parseRange(subnet, hostPrefix, given(min), given(max), fields) };
 }
 
-/** What a flanneld takes where the config is silent; for a long IPv6 prefix that is not weft's own default. */
+/** flanneld's value if the config has none; for a long IPv6 prefix that is not weft's own default. */
 function flannelHostPrefix(subnet: IpNetwork): number | undefined {
   if (subnet.family === 4) return undefined;
   return subnet.length <= 62 ? 64 : subnet.length + 2;
@@ -196,7 +197,7 @@ function mtuOf(underlay: number, overhead: number, dual: boolean): number | unde
   return mtu;
 }
 
-/** The config as flanneld reads it. A network that was read is written as it was, with all that weft does not know. */
+/** The config in flanneld's form. A network that was read is written as it was, with all fields unknown to weft. */
 export function encodeConfig(network: Network): string {
   const source = sources.get(network);
   if (source !== undefined) return source;
@@ -229,7 +230,7 @@ function encodeOverlay(network: OverlayNetwork): string {
     Weft: {
       Internal: network.internal,
       Masquerade: network.masquerade,
-      // As release 0.1 has it, whose agents remove such a network, too.
+      // As in release 0.1, whose agents remove such a network, too.
       ...(network.madeBy === 'docker' ? { Docker: true } : { MadeBy: network.madeBy }),
       ...(network.routes !== undefined && { Routes: network.routes }),
     },
@@ -246,19 +247,19 @@ const rangeFields = (prefix: string, range: SubnetRange, usual: SubnetRange): Re
   ...(!range.last.equals(usual.last) && { [`${prefix}Max`]: range.last.base.toString() }),
 });
 
-/** What can be changed of a network that is there. */
+/** What can be changed of an existing network. */
 export interface ConfigChange {
   masquerade?: boolean;
   routes?: string[];
 }
 
 /**
- * A config with this changed and all else as it was, what weft does not know included.
+ * Returns a config with this change and all else as it was, fields unknown to weft included.
  * @throws UnreadableError
  */
 export function editConfig(name: string, value: string, change: ConfigChange): string {
   const json = parseJsonObject(value);
-  // Go's decoder takes keys in any case.
+  // Go's decoder accepts keys in any case.
   const fieldOf = (object: Record<string, unknown>, field: string): string =>
     Object.hasOwn(object, field)
       ? field
@@ -276,14 +277,14 @@ export function editConfig(name: string, value: string, change: ConfigChange): s
   return edited;
 }
 
-/** What a config that weft does not serve takes up all the same. */
+/** What a config that weft does not serve occupies all the same. */
 export interface Occupied {
   prefixes: IpNetwork[];
   /** Its Backend object, unread. */
   backend?: unknown;
 }
 
-/** As much as can be read of it; empty where that is nothing. */
+/** As much as can be read of the config; empty if that is nothing. */
 export function occupiedBy(value: string): Occupied {
   try {
     const json = parseJsonObject(value);

@@ -1,5 +1,6 @@
-// Changes to a network that is there: compare and swap on its config, so that two who change it at once both have their way,
-// and what weft does not know of a config stays in it.
+// Changes to an existing network, by compare and swap on its config.
+//
+// Concurrent changes all take effect, and fields of the config that weft does not know are kept.
 import { notFound, unavailable } from '../core/errors.js';
 import type { Network } from '../core/network.js';
 import { decodeConfig, editConfig } from './network-codec.js';
@@ -30,10 +31,10 @@ export async function updateNetwork(context: Context, name: string, change: Netw
     await replica.reached(Number(header.revision));
     return replica.view.networks.get(name) ?? decodeConfig(name, edited);
   }
-  throw unavailable(`network ${name}: its config is being changed without a pause`, 'Try again in a moment.');
+  throw unavailable(`network ${name}: its config keeps changing`, 'Try again in a moment.');
 }
 
-/** The new config; undefined where it says so already. */
+/** The new config; undefined if it equals the old one. */
 function changed(name: string, key: string, value: string, change: NetworkChange): string | undefined {
   try {
     const network = decodeConfig(name, value);

@@ -1,5 +1,7 @@
-// Networks come and go here. Every creation and removal writes the guard key along, so that a creator which has seen the
-// guard's newest revision in its view has seen every network, and two cannot be made against each other.
+// Creates and removes networks.
+//
+// Every creation and removal writes the guard key. A creator whose view has the guard's newest revision has seen every
+// network, so no two that exclude each other can be created.
 import { randomInt } from 'node:crypto';
 
 import type { IpAddress } from '../core/address.js';
@@ -32,10 +34,10 @@ import {
   type Context,
 } from './transaction.js';
 
-/** Seconds that a removal is remembered. */
+/** Seconds that a tombstone is kept. */
 export const REMOVAL_TTL = 24 * 3600;
 
-/** Milliseconds that creators are kept busy by other creators before one of them is told. */
+/** Milliseconds that a creator retries against other creators before it gives up. */
 const PATIENCE = 10_000;
 
 export function checkNetwork(context: Context, spec: NetworkSpec): Network {
@@ -55,7 +57,7 @@ export async function createNetwork(context: Context, spec: NetworkSpec): Promis
   const giveUp = performance.now() + PATIENCE;
   let guard = await read(client, keys.allocated());
   while (performance.now() < giveUp) {
-    // The view must be as new as the guard before it is asked what is in the way.
+    // The view must be as new as the guard before conflicts are looked up in it.
     const seen = Number(guard?.mod_revision ?? 0);
     if (!replica.isSynced || !(await replica.reached(seen, 2000))) {
       throw unavailable(
@@ -84,10 +86,7 @@ export async function createNetwork(context: Context, spec: NetworkSpec): Promis
     }
     guard = keyAt(responses, 1);
   }
-  throw unavailable(
-    `network ${name}: other networks are being created without a pause`,
-    'Try again in a moment.',
-  );
+  throw unavailable(`network ${name}: other networks keep being created`, 'Try again in a moment.');
 }
 
 function exists(wanted: Network, there: Network | undefined, bad?: BadRecord): Error {
@@ -95,7 +94,7 @@ function exists(wanted: Network, there: Network | undefined, bad?: BadRecord): E
     const { message, next } = notServed(wanted.name, bad);
     return alreadyExists(message.replace(': its', ' exists already, and its'), next);
   }
-  // Copies: a network that was read is otherwise written as it was read.
+  // Copies: a network that was read would be written as it was read.
   const like =
     there === undefined || isBridged(wanted) || isBridged(there) || wanted.backend !== there.backend
       ? wanted
@@ -110,7 +109,7 @@ function exists(wanted: Network, there: Network | undefined, bad?: BadRecord): E
 const readable = (name: string, config: string): Network | undefined =>
   ifReadable(() => decodeConfig(name, config));
 
-/** What stands in the view as bad, with what it takes up all the same: a flannel network of another backend, for one. */
+/** Bad records of the view, with what they occupy all the same: a flannel network of another backend, for one. */
 function* unserved({ replica, keys }: Context): Generator<Occupied & { name: string }> {
   for (const key of replica.view.bad.keys()) {
     const parsed = keys.parse(key);
@@ -124,7 +123,7 @@ function checkAgainstOthers(context: Context, network: Network): void {
   const underlays = [...view.nodes.values()].flatMap((node) =>
     addressesOf(node).map((ip) => ({ node: node.name, ip })),
   );
-  // A flanneld has no node record; its lease tells where it is.
+  // A flanneld has no node record; its lease has its address.
   const flannels = [...view.leases.values()].flatMap((leases) =>
     [...leases.values()]
       .filter((lease) => lease.node === undefined && lease.publicIp.value !== 0n)
@@ -147,7 +146,7 @@ function checkAgainstOthers(context: Context, network: Network): void {
   }
 }
 
-/** The network with what must differ from every other's. @throws WeftError FAILED_PRECONDITION, RESOURCE_EXHAUSTED */
+/** Fills in what must differ from every other network. @throws WeftError FAILED_PRECONDITION, RESOURCE_EXHAUSTED */
 function allocate(context: Context, network: Network): Network {
   if (isBridged(network)) return network;
   const served = [...context.replica.view.networks.values()].flatMap((other): OtherNetwork[] =>
@@ -231,7 +230,7 @@ export async function restoreNetwork(
   return (await client.txn({ compare, success })).succeeded;
 }
 
-/** @throws WeftError for an address that is not of the network */
+/** @throws WeftError for an address outside the network */
 export function checkInside(network: Network, ip: IpAddress): void {
   const prefix = ip.family === 4 ? network.subnet : network.subnet6;
   if (prefix?.contains(ip) === true) return;

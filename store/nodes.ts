@@ -1,5 +1,7 @@
-// Removing a node with all that is its own. Everything of a large node does not fit one of etcd's transactions, so the
-// tombstone and the node itself come first; what belongs to it follows, found in a view that has seen the tombstone.
+// Removes a node with all records that belong to it.
+//
+// The records of a large node exceed one etcd transaction. The tombstone and the node are therefore written first; its other
+// records follow, found in a view that has seen the tombstone.
 import type { IRequestOp } from 'etcd3';
 
 import { failedPrecondition, notFound } from '../core/errors.js';
@@ -17,7 +19,7 @@ export async function removeNode(
   const first = await client.txn({ success: [get(keys.node(name)), get(keys.alive(name))] });
   const node = keyAt(first.responses, 0);
   const alive = keyAt(first.responses, 1);
-  // Agents keep the routes to a node that etcd has lost, and learn from the tombstone that it was removed.
+  // Agents keep the routes to a node that etcd has lost, and learn of its removal from the tombstone.
   const isLost = replica.wasDeleted(keys.node(name)) && !replica.view.removals.has(`node ${name}`);
   const isKnown = node !== undefined || alive !== undefined || belongings(context, name).length > 0;
   if (!isKnown && !isLost) throw notFound(`node ${name}: there is no such node`);
@@ -51,7 +53,7 @@ export async function removeNode(
 export async function removeBelongings(context: Context, name: string, revision: number): Promise<void> {
   const { client, replica } = context;
   await replica.reached(revision, 2500);
-  // Twice at most: what a node that was up wrote at the same moment is found by the second look.
+  // Twice at most: the second look finds what a running node wrote at the same moment.
   for (let round = 0; round < 2; round++) {
     const operations = belongings(context, name);
     if (operations.length === 0) return;
@@ -64,7 +66,7 @@ export async function removeBelongings(context: Context, name: string, revision:
   }
 }
 
-/** Deletions of all that the view knows to be this node's. */
+/** Deletions of all records of this node that the view has. */
 function belongings({ replica, keys }: Context, name: string): IRequestOp[] {
   const { view } = replica;
   const operations: IRequestOp[] = [];
@@ -89,5 +91,5 @@ function belongings({ replica, keys }: Context, name: string): IRequestOp[] {
   return operations;
 }
 
-/** A reservation goes too: it was this node's, and keeps an address that nobody answers at. */
+/** Includes its reservation, which would keep addresses that no node answers at. */
 const isOwn = (lease: StoredLease, name: string): boolean => lease.node === name;

@@ -1,5 +1,6 @@
-// Names that people give in a network, beside those of its endpoints. One key for each name, with all its addresses, so that
-// two who add to it at once both get their way.
+// Names that users add to a network, beside those of its endpoints.
+//
+// One key for each name, with all its addresses, so that concurrent additions all take effect.
 import type { IpAddress } from '../core/address.js';
 import { notFound, unavailable } from '../core/errors.js';
 import type { OwnName } from '../core/records.js';
@@ -52,7 +53,7 @@ export async function removeName(context: Context, request: NameRequest): Promis
   });
 }
 
-/** Reads, decides and writes, until nobody else has written between. */
+/** Reads, decides and writes, until no concurrent write intervenes. */
 async function change(
   { client, keys, replica }: Context,
   request: NameRequest,
@@ -82,7 +83,7 @@ async function change(
   throw busy(request);
 }
 
-/** A value that nobody can read is written over. */
+/** An unreadable value is overwritten. */
 const readable = (network: string, name: string, text: string): OwnName | undefined =>
   ifReadable(() => decodeOwnName({ kind: 'ownName', network, name }, text));
 
@@ -93,4 +94,4 @@ const noName = ({ network, name }: NameRequest): Error =>
   );
 
 const busy = ({ network, name }: NameRequest): Error =>
-  unavailable(`network ${network}: the name ${name} is being changed without a pause`, 'Try again.');
+  unavailable(`network ${network}: the name ${name} keeps changing`, 'Try again.');

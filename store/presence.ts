@@ -1,5 +1,7 @@
-// A node's sign of life: its record, and the key under a short etcd lease that says it is up. Kept through every outage,
-// and held back where another host has the name or where somebody removed the node while it ran.
+// The presence of a node: its record and its life lease.
+//
+// The key under the short etcd lease says that the node is up. Both are restored after every outage. They are withheld if
+// another host has the name, or if the node was removed while it ran.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { failedPrecondition, messageOf } from '../core/errors.js';
@@ -11,19 +13,19 @@ import { ifReadable } from '../core/parse.js';
 import type { Announcement, AnnounceOptions } from './store.js';
 import { get, holds, keyAt, put, remove, unchanged, type Context } from './transaction.js';
 
-/** Milliseconds between looks while somebody else has the name. */
+/** Milliseconds between checks while another node has the name. */
 const QUIET = 1000;
 
 export class Presence implements Announcement {
   readonly #stop = new AbortController();
   readonly #running: Promise<void>;
   #lease: HeldLease | undefined;
-  /** The revision at which this process wrote it last: a forced removal after that is meant for it. */
+  /** The revision of this process's last write: a forced removal after it is meant for this process. */
   #writtenAt: number | undefined;
-  /** Somebody removed it while it ran: whoever removes it again in a restored etcd must not find it there anew. */
+  /** Removed while it ran: the node must not reappear when the removal is repeated in a restored etcd. */
   #expelled = false;
-  #toldOf: string | undefined;
-  /** The address of another host that was found to have the name. */
+  #reported: string | undefined;
+  /** The address of another host that has the name. */
   #other: string | undefined;
   readonly #refreshing = new Mutex();
 
@@ -36,7 +38,7 @@ export class Presence implements Announcement {
   }
 
   refresh(): void {
-    // One after the other, each with what is true then.
+    // One after the other, each with the record current at its start.
     void this.#refreshing.run(async () => {
       if (this.#lease !== undefined)
         await this.#rewrite().catch((error: unknown) => this.#debug('node not written', error));
@@ -48,7 +50,7 @@ export class Presence implements Announcement {
     const { view } = this.context.replica;
     const { name, instance, publicIp } = this.node();
     const holder = view.alive.get(name);
-    // What the view says counts from the start, before etcd was asked.
+    // The view counts from the start, before the first transaction.
     const seen = holder === undefined || holder === instance ? undefined : view.nodes.get(name)?.publicIp;
     const other = this.#other ?? seen;
     if (other === undefined || other === publicIp) return;
@@ -62,17 +64,17 @@ export class Presence implements Announcement {
     this.#stop.abort(new Error('stopped'));
     await this.#running;
     await this.#refreshing.idle();
-    // Asked only now: it may have appeared while it was told to stop.
+    // Checked only now: it may have appeared while it was being stopped.
     const lease = this.#lease;
     this.#lease = undefined;
     if (lease === undefined) return;
     const { client, keys } = this.context;
     const node = this.node();
     const alive = keys.alive(node.name);
-    // Etcd being away must not hold a shutdown up; the key then ends with its lease.
+    // An unreachable etcd must not delay a shutdown; the key then ends with its lease.
     await client
       .txn({ compare: [holds(alive, node.instance)], success: [remove(alive)] })
-      .catch((error: unknown) => this.#debug('life lease not given back', error));
+      .catch((error: unknown) => this.#debug('life lease not revoked', error));
     lease.release();
   }
 
@@ -100,7 +102,7 @@ export class Presence implements Announcement {
     this.context.log.debug(message, { node: this.node().name, error: messageOf(error) });
   }
 
-  /** Writes record and sign of life; undefined where this node must stay quiet. */
+  /** Writes record and life key; undefined if this node must stay quiet. */
   async #appear(): Promise<{ lease: HeldLease; revision: number } | undefined> {
     const { client, keys } = this.context;
     const node = this.node();
@@ -117,13 +119,13 @@ export class Presence implements Announcement {
       this.#conflict(holder, known?.publicIp ?? '');
       return undefined;
     }
-    // An agent that is away for a moment is no node that is gone: its containers run on, in the subnet under this name.
+    // A brief absence of the agent is no end of its node: the containers run on, in the subnet under this name.
     if (this.#other !== undefined && record !== undefined && known?.instance !== node.instance)
       return undefined;
     this.#other = undefined;
-    this.#toldOf = undefined;
+    this.#reported = undefined;
     const removal = keyAt(responses, 1);
-    // A tombstone that is older than this node came with a copy.
+    // A tombstone older than this process's last write came with a restored copy.
     if (
       removal !== undefined &&
       Number(removal.mod_revision) > (this.#writtenAt ?? Infinity) &&
@@ -151,22 +153,22 @@ export class Presence implements Announcement {
       });
     if (!succeeded) {
       lease.release();
-      throw new Error('the node was written at the same moment');
+      throw new Error('the node was written concurrently');
     }
     this.#writtenAt = Number(header.revision);
     return { lease, revision: this.#writtenAt };
   }
 
   #conflict(instance: string, publicIp: string): void {
-    // At this host's own address it is an earlier life, whose state directory was lost: it ends by itself.
+    // At this host's own address it is an earlier run whose state directory was lost: its lease ends by itself.
     this.#other = publicIp === this.node().publicIp ? undefined : publicIp;
-    // Once for each other instance; it may stay for ever.
-    if (this.#toldOf === instance) return;
-    this.#toldOf = instance;
+    // Reported once for each other instance; the conflict may last for ever.
+    if (this.#reported === instance) return;
+    this.#reported = instance;
     this.options.onConflict({ instance, publicIp });
   }
 
-  /** Settles when the sign of life is gone: its lease ended, somebody deleted it, or etcd came back without it. */
+  /** Settles when the life key is absent: its lease ended, it was deleted by hand, or etcd came back without it. */
   async #remain({ lease, revision }: { lease: HeldLease; revision: number }): Promise<void> {
     const { replica, keys } = this.context;
     const { name, instance } = this.node();
@@ -174,12 +176,12 @@ export class Presence implements Announcement {
     const signal = AbortSignal.any([this.#stop.signal, lease.lost]);
     try {
       const alive = keys.alive(name);
-      // By its revision, for what is written and deleted in one breath is never seen to be there.
+      // By its revision: a key written and deleted within one batch never shows up in the view.
       const gone = (): boolean => replica.includes(revision) && replica.plain(alive)?.value !== instance;
       await replica.until(gone, signal);
       lease.release();
     } catch {
-      // The lease or the announcement ended; the next round sees what is to do.
+      // The lease or the announcement ended; the next round decides.
     } finally {
       if (!this.#stop.signal.aborted) this.#lease = undefined;
     }

@@ -1,14 +1,16 @@
-// A subnet that a node will take in a network which may not be there yet: Docker wants to know the gateway of a host before it
-// says what the network is. A proposal keeps others that have to say so from naming the same subnet; it is no config and no
-// lease, hangs on a short etcd lease, and lies where neither flannel nor weft looks for records.
+// Proposed subnets: claims on part of a network before it exists.
+//
+// Docker asks for the gateway of a host before it describes the network. A proposal keeps other nodes in the same situation
+// from choosing the same subnet. It is no config and no lease, has a short etcd lease, and is stored where neither flannel
+// nor weft looks for records.
 import type { IpNetwork } from '../core/address.js';
 import { absent, get, keyAt, put, type Context } from './transaction.js';
 
-/** Seconds from saying a gateway to having its subnet. */
+/** Seconds from naming a gateway to leasing its subnet. */
 const TTL = 120;
 
 /**
- * @param whole the network that it is a part of
+ * @param whole the network that the subnet is a part of
  * @param holder the node's instance; proposing the same again is no conflict
  * @returns false where another node has proposed it
  */

@@ -1,5 +1,6 @@
-// Weft's own records as JSON: endpoints, claims, nodes, removals. They are read as carefully as flannel's, for anyone can
-// write into etcd.
+// JSON codec of weft's own records: endpoints, claims, nodes, removals.
+//
+// They are validated as strictly as flannel's, since any client of etcd can write them.
 import { z } from 'zod';
 
 import { IpAddress } from '../core/address.js';
@@ -33,8 +34,8 @@ const PUBLISHED = z.object({
 const key = text.min(1).max(512);
 
 /**
- * Who manages an endpoint, as etcd and the state directory have it. Release 0.1 writes and reads only `door`, and only for
- * Docker: it stays beside `manager`, or such an agent would take Docker's endpoints for its own.
+ * The manager of an endpoint in etcd and the state directory. Release 0.1 writes and reads only `door`, and only for
+ * Docker: the field stays beside `manager`, since such an agent would otherwise treat Docker's endpoints as its own.
  */
 export const MANAGER_FIELDS = {
   manager: z.enum(MANAGERS).optional().catch(undefined),
@@ -54,7 +55,7 @@ type ManagerFields = {
   door?: 'docker' | undefined;
 };
 
-/** What was read, as the record has it. */
+/** The fields as the record has them. */
 export function readManager<T extends ManagerFields>(
   fields: T,
 ): Omit<T, keyof ManagerFields> & Pick<Endpoint, 'manager' | 'foreignKey'> {
@@ -63,13 +64,13 @@ export function readManager<T extends ManagerFields>(
   return { ...rest, manager, ...(foreignKey?.manager === manager && { foreignKey }) };
 }
 
-/** The record as it is written. */
+/** The fields as they are written. */
 export const writeManager = <T extends Pick<Endpoint, 'manager'>>(record: T): T & { door?: 'docker' } => ({
   ...record,
   ...(record.manager === 'docker' && { door: 'docker' }),
 });
 
-/** MAX_PORTS of them, and all the rest. */
+/** Bytes: MAX_PORTS ports, and all the rest. */
 const MAX_ENDPOINT_BYTES = 1024 * 1024;
 
 const ENDPOINT = z.object({

@@ -1,7 +1,8 @@
-// What was removed on purpose stays removed when etcd comes back from an older copy, and what was made after it stays, too.
-// The tombstones of removals may have gone with the past, and what they stood for may be there again: whoever has seen them
-// writes them back, and removes again what is still, to the revision, what was removed. What somebody has made anew since
-// then is left alone, and a tombstone that is older than it goes.
+// Repeats removals in an etcd that was restored from an older copy.
+//
+// A restored etcd may lack tombstones and have the removed records again. Every process that has seen the tombstones writes
+// them back, and removes again the records that are, to the revision, the removed ones.
+// Always: a record created since then is kept, and a tombstone older than it is deleted.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { messageOf, WeftError } from '../core/errors.js';
@@ -11,7 +12,7 @@ import { encodeRemoval } from './record-codec.js';
 import type { LostRemoval } from './tombstones.js';
 import { absent, get, keyAt, put, remove, removeAll, unchanged, type Context } from './transaction.js';
 
-/** Of those that etcd answers. A node that is dead may have a life lease in the copy, which must end first. */
+/** Attempts that etcd answered. A dead node may have a life lease in the copy, which must end first. */
 const ATTEMPTS = 30;
 const EVERY_MS = 1000;
 
@@ -44,7 +45,7 @@ export async function removeAgain(
   }
 }
 
-/** Deletes tombstones that something has come after. One that stays for now is found so again by whoever minds it. */
+/** Deletes superseded tombstones. One that cannot be deleted now is found again at the next change. */
 export async function forget(
   { client, replica, log }: Context,
   tombstones: readonly string[],
@@ -90,12 +91,12 @@ async function settle(
     }));
   if (again === false || !again.succeeded) {
     client.revoke(etcdLease);
-    // Somebody else has written it back, or the thing has been made anew; a node's life may only have to end.
+    // It was written back by another process, or the record was created anew; a node's life lease may still have to end.
     const { responses } = await client.txn({ success: [get(tombstone), get(key)] });
     const same = keyAt(responses, 1)?.mod_revision === revision;
     return keyAt(responses, 0) !== undefined || !same ? 'settled' : 'open';
   }
-  log.warn('what had been removed came back with an older copy of etcd and was removed again', {
+  log.warn('a removed record came back with an older copy of etcd and was removed again', {
     kind,
     name,
   });

@@ -1,5 +1,7 @@
-// The cluster as this process knows it: what the watcher brings, decoded once for each record, as one view that is always
-// whole. A value that cannot be read becomes a BadRecord, and the last readable state of its record stays.
+// The replica of the cluster: the watcher's events decoded into one view.
+//
+// Each record is decoded once, and the view is always consistent. A value that cannot be read becomes a BadRecord, and the
+// last readable state of its record stays.
 import { createHash } from 'node:crypto';
 
 import type { IEvent, IKeyValue } from 'etcd3';
@@ -14,7 +16,7 @@ import { lostRemovals, superseded, type LostRemoval } from './tombstones.js';
 import type { Change, StoreState } from './store.js';
 import { Watcher, type Following } from './watcher.js';
 
-/** What is remembered of one key. */
+/** What the replica keeps of one key. */
 interface Entry extends Revisions {
   etcdLease: string;
   text: string;
@@ -22,7 +24,7 @@ interface Entry extends Revisions {
   bad?: BadRecord;
 }
 
-/** The state of a key that is no record but that weft's own protocols wait for. */
+/** The state of a key that holds no record, but that weft's own protocols wait for. */
 export interface PlainKey {
   value: string;
   modRevision: number;
@@ -31,7 +33,7 @@ export interface PlainKey {
 export class Replica implements Following {
   readonly view = new LiveView();
   readonly #entries = new Map<string, Entry>();
-  /** Which key a subnet of the view stands in, for there can be two of one subnet (with and without an IPv6 half). */
+  /** The key of each leased subnet of the view; two keys can have one subnet (with and without an IPv6 half). */
   readonly #leaseKeys = new Map<string, string>();
   readonly #listeners = new Set<(changes: readonly Change[]) => void>();
   readonly #stateListeners = new Set<(state: StoreState) => void>();
@@ -42,9 +44,9 @@ export class Replica implements Following {
   #closed = false;
   /** Everything up to here is in the view. */
   #revision = 0;
-  /** Last revisions of deleted configs and nodes. A copy of etcd may have them still. */
+  /** Last revisions of deleted configs and nodes. A restored etcd may still have them. */
   readonly #deleted = new Map<string, Revisions>();
-  /** By key, with their revision: superseded tombstones. They are not in the view; etcd may have them. */
+  /** Superseded tombstones by key, with their revision. They are not in the view; etcd may have them. */
   readonly #superseded = new Map<string, string>();
   #onLostRemovals: (lost: readonly LostRemoval[]) => void = () => undefined;
   #onSuperseded: (tombstones: readonly string[]) => void = () => undefined;
@@ -76,17 +78,17 @@ export class Replica implements Following {
     return () => this.#stateListeners.delete(listener);
   }
 
-  /** Calls back with removals whose tombstones went with etcd's past. */
+  /** Calls back with removals whose tombstones were lost in a restore. */
   onLostRemovals(listener: (lost: readonly LostRemoval[]) => void): void {
     this.#onLostRemovals = listener;
   }
 
-  /** Calls back with the keys of superseded tombstones, which are to be deleted. */
+  /** Calls back with the keys of superseded tombstones, for deletion. */
   onSuperseded(listener: (tombstones: readonly string[]) => void): void {
     this.#onSuperseded = listener;
   }
 
-  /** The revision of a superseded tombstone; undefined where it is none. */
+  /** The revision of a superseded tombstone; undefined if it is none. */
   superseded(tombstone: string): string | undefined {
     return this.#superseded.get(tombstone);
   }
@@ -97,7 +99,7 @@ export class Replica implements Following {
     return entry && { value: entry.text, modRevision: Number(entry.modRevision) };
   }
 
-  /** Settles when `condition` holds; it is asked again after every batch, and when the connection comes or goes. @throws the signal's reason */
+  /** Settles when `condition` holds, checked after every batch and when the connection changes. @throws the signal's reason */
   async until(condition: () => boolean, signal: AbortSignal): Promise<void> {
     if (condition()) return;
     signal.throwIfAborted();
@@ -120,7 +122,7 @@ export class Replica implements Following {
     });
   }
 
-  /** The key that a lease of the view stands in; its IPv6 half may be spelt otherwise than weft spells it. */
+  /** The key of a lease of the view; its IPv6 half may be spelt differently from weft's own spelling. */
   keyOfLease(lease: Lease): string {
     const { network, subnet, subnet6 } = lease;
     return (
@@ -128,7 +130,7 @@ export class Replica implements Following {
     );
   }
 
-  /** Whether this process saw a config or node disappear, for whatever reason. */
+  /** Whether this process saw a config or node disappear, for any reason. */
   wasDeleted(key: string): boolean {
     return this.#deleted.has(key);
   }
@@ -138,7 +140,7 @@ export class Replica implements Following {
     return this.#revision >= revision;
   }
 
-  /** Waits until the view has seen a write of this prefix, and gives up quietly after a while. Answers whether it has. */
+  /** Waits until the view has seen a write of this prefix, for a limited time. Returns whether it has. */
   async reached(revision: number, timeout = 1000): Promise<boolean> {
     await this.until(() => this.includes(revision), AbortSignal.timeout(timeout)).catch(() => undefined);
     return this.includes(revision);
@@ -164,7 +166,7 @@ export class Replica implements Following {
     this.#dropSuperseded(changes, remembered);
     if (this.#synced) {
       this.#state = { ...this.#state, resyncs: this.#state.resyncs + 1 };
-      this.log.info('etcd listed anew', { revision, keys: kvs.length, changes: changes.length });
+      this.log.info('etcd listed again', { revision, keys: kvs.length, changes: changes.length });
     }
     this.#synced = true;
     this.#revision = revision;
@@ -172,7 +174,7 @@ export class Replica implements Following {
     if (lost.length > 0) this.#onLostRemovals(lost);
   }
 
-  /** @param remembered what was known before etcd came back with another past */
+  /** @param remembered what was known before etcd came back with another history */
   #dropSuperseded(changes: Change[], remembered?: ReadonlyMap<string, Revisions>): void {
     const tombstones = superseded(
       this.keys,
@@ -214,7 +216,7 @@ export class Replica implements Following {
       ...(!up && error !== undefined && { error }),
     };
     if (up) this.log.info('etcd connected', { revision: this.#revision });
-    else this.log.warn('etcd is away; weft goes on with what it knows', { error });
+    else this.log.warn('etcd is unreachable; weft continues with its last state', { error });
     for (const listener of [...this.#stateListeners]) this.#safely(() => listener(this.state));
     for (const test of [...this.#waiters]) test();
   }
@@ -227,7 +229,7 @@ export class Replica implements Following {
     for (const test of [...this.#waiters]) test();
   }
 
-  /** A listener's mistake must not stop the watch for all others. */
+  /** An error of one listener must not stop the watch for the others. */
   #safely(call: () => void): void {
     try {
       call();
@@ -259,7 +261,7 @@ export class Replica implements Following {
       if (entry.bad?.why === why) return;
       entry.bad = { key, why };
       changes.push(this.view.putBad(entry.bad));
-      this.log.warn('a record in etcd cannot be used and is left alone', { key, why });
+      this.log.warn('a record in etcd cannot be used and is ignored', { key, why });
       return;
     }
     if (entry.bad !== undefined) {
@@ -294,7 +296,7 @@ export class Replica implements Following {
     if (entry.record.kind === 'lease') this.#releaseSlot(key, entry.record, changes);
   }
 
-  /** Another key of the same subnet may have waited for it. */
+  /** Another key of the same subnet may have been waiting for this one. */
   #releaseSlot(key: string, record: StoreRecord & { kind: 'lease' }, changes: Change[]): void {
     const slot = `${record.network} ${record.subnet}`;
     if (this.#leaseKeys.get(slot) !== key) return;
@@ -308,7 +310,7 @@ export class Replica implements Following {
   }
 }
 
-/** Larger values are no records (see parse.ts); of these only enough is kept to see them change. */
+/** Larger values are no records (see parse.ts); only enough of one is kept to detect a change. */
 function textOf(value: Buffer): string {
   if (value.length <= 128 * 1024) return value.toString();
   const digest = createHash('sha256').update(value).digest('hex');

@@ -1,5 +1,7 @@
-// One connection to one etcd server: calls that end within their deadline, a heartbeat that finds a stalled server, and an
-// end that everybody who hangs on it learns of. Which server is next is the business of client.ts.
+// One connection to one etcd server.
+//
+// Calls end within their deadline, a heartbeat detects a stalled server, and every user of the session is notified of its
+// end. client.ts chooses the server.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Etcd3, type IOptions, type IResponseHeader } from 'etcd3';
@@ -14,7 +16,7 @@ export interface TlsFiles {
 
 /** Milliseconds that a call may take. */
 export const CALL_DEADLINE = 2500;
-/** A server that was silent for so long is asked for a sign of life; with the call's own deadline a stall is found in 4 s. */
+/** Milliseconds of silence before a liveness check; with the call's own deadline a stall is detected within 4 s. */
 const HEARTBEAT_AFTER = 2000;
 const HEARTBEAT_DEADLINE = 2000;
 
@@ -23,8 +25,8 @@ type Policy = NonNullable<NonNullable<IOptions['faultHandling']>['global']>;
 const never = { dispose: () => undefined };
 
 /**
- * Replaces etcd3's retries and circuit breakers, which would turn a deadline of 2 s into 6. The failure goes out wrapped,
- * for at the sight of a plain one the pool closes every channel of the host, and the watch with it.
+ * Replaces etcd3's retries and circuit breakers, which would turn a deadline of 2 s into 6. The failure is wrapped, since
+ * the pool reacts to a plain one by closing every channel of the host, and the watch with it.
  */
 const once: Policy = {
   _altReturn: undefined as never,
@@ -39,7 +41,7 @@ const once: Policy = {
   },
 };
 
-/** The newest revision that was known at some time, and of which history. */
+/** The newest revision known at some time, and the history it belongs to. */
 export interface Known {
   revision: number;
   epoch: number;
@@ -56,10 +58,10 @@ export class Session {
   constructor(
     readonly url: string,
     tls: TlsFiles | undefined,
-    /** Told of the header of every answer that the whole cluster stands behind, with what was known at the call. */
+    /** Called with the header of every response that the whole cluster agrees on, and with what was known at the call. */
     private readonly observe: (header: IResponseHeader | undefined, asked: Known) => void,
     private readonly known: () => Known,
-    /** A key whose reading tells that the server answers and has a leader. */
+    /** A key whose reading proves that the server answers and has a leader. */
     private readonly heartbeatKey: string,
   ) {
     const buffer = (file: Buffer | string): Buffer => Buffer.from(file);
@@ -77,16 +79,16 @@ export class Session {
       grpcOptions: {
         'grpc.keepalive_time_ms': 3000,
         'grpc.keepalive_timeout_ms': 2000,
-        // The heartbeat's answers keep etcd from counting these pings as too many.
+        // The heartbeat's responses keep etcd from counting these pings as too many.
         'grpc.keepalive_permit_without_calls': 1,
         'grpc.initial_reconnect_backoff_ms': 100,
         'grpc.max_reconnect_backoff_ms': 1000,
         'grpc.enable_retries': 0,
         'grpc.enable_http_proxy': 0,
         'grpc.service_config_disable_resolution': 1,
-        // Values that others wrote may be as large as they please.
+        // Values written by other programs may be of any size.
         'grpc.max_receive_message_length': -1,
-        // Channels with equal options share a connection, and its waiting times after a failure: a new session dials anew.
+        // Channels with equal options share a connection, and its backoff after a failure: a new session dials anew.
         'weft.session': ++serial,
       },
     });
@@ -104,8 +106,8 @@ export class Session {
   }
 
   /**
-   * @param observed the answer's revision is the cluster's; a lease's time, for one, is told by the leader through a
-   *   server that may lag behind
+   * @param observed the response's revision is the cluster's; not so a lease's time, for one, which the leader reports
+   *   through a server that may lag behind
    * @throws CallFailure
    */
   async call<T extends { header?: IResponseHeader }>(
@@ -121,7 +123,7 @@ export class Session {
       return answer;
     } catch (error) {
       const failure = failureOf(error);
-      // Whoever lost the connection in the middle of a call should not wait for the next heartbeat.
+      // A caller that lost the connection during a call should not wait for the next heartbeat.
       if (failure.kind === 'connection') void this.beat(HEARTBEAT_DEADLINE);
       throw failure;
     }
@@ -139,14 +141,14 @@ export class Session {
     return await this.#etcd.leaseClient.leaseKeepAlive();
   }
 
-  /** Called for whatever came by a stream. */
+  /** Called for every message of a stream. */
   heard(): void {
     this.#heardAt = performance.now();
   }
 
   /**
-   * Asks for a sign of life; ends the session where there is none. One question at a time: whoever can wait for less than the
-   * one that asked gives the session up earlier.
+   * Checks that the server is alive; ends the session if it is not. One check at a time: a caller with less time than the
+   * first one ends the session earlier.
    */
   async beat(timeout: number): Promise<void> {
     this.#beating ??= this.#ask(timeout).finally(() => {
@@ -171,7 +173,7 @@ export class Session {
     }
   }
 
-  /** Keeps asking for signs of life, and settles when the session has ended: at once, whatever is still on its way. */
+  /** Repeats the liveness check, and settles as soon as the session ends, whatever is still in flight. */
   async untilEnded(): Promise<void> {
     const { signal } = this.#ended;
     void this.#heartbeat();

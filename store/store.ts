@@ -1,7 +1,7 @@
-// The cluster as etcd has it: what the rest of weft may ask of the store. etcd-store.ts is the real one.
+// The interface of the store: the cluster as recorded in etcd.
 //
-// Reading is local: a replica follows etcd (one list, one watch) and decodes every record once; `view` is always a whole
-// picture, of the revision it names. Writing goes straight to etcd, in transactions.
+// etcd-store.ts is the real one. Reads are local: a replica follows etcd (one list, one watch) and decodes every record once;
+// `view` is always a consistent state, of the revision that it names. Writes go straight to etcd, in transactions.
 import type { IpAddress, IpNetwork } from '../core/address.js';
 import type { LeaseData } from '../core/backends/types.js';
 import type { NetworkSpec } from '../core/network.js';
@@ -16,7 +16,7 @@ import type {
   Removal,
 } from '../core/records.js';
 
-/** Everything that is known, by its key fields. Reading it never waits. */
+/** All records, by their key fields. Reading never waits. */
 export interface View {
   readonly networks: ReadonlyMap<string, Network>;
   /** By network, then by the text of the IPv4 subnet. */
@@ -25,23 +25,23 @@ export interface View {
   readonly endpoints: ReadonlyMap<string, ReadonlyMap<string, Endpoint>>;
   /** By network, then by the text of the address. */
   readonly claims: ReadonlyMap<string, ReadonlyMap<string, Claim>>;
-  /** By network, then by name: what people have added. */
+  /** By network, then by name: names added by users. */
   readonly names: ReadonlyMap<string, ReadonlyMap<string, OwnName>>;
   readonly nodes: ReadonlyMap<string, NodeRecord>;
-  /** Nodes whose life lease is there, with the instance that holds it. */
+  /** Nodes whose life lease exists, with the instance that holds it. */
   readonly alive: ReadonlyMap<string, string>;
   /** By `network NAME` and `node NAME`. */
   readonly removals: ReadonlyMap<string, Removal>;
-  /** By key: what could not be read. A record that was readable before keeps its last readable state in the maps above. */
+  /** By key: unreadable records. One that was readable before keeps its last readable state in the maps above. */
   readonly bad: ReadonlyMap<string, BadRecord>;
 }
 
 export interface StoredLease extends Lease {
-  /** The etcd lease that it hangs on, '0' where there is none. */
+  /** The etcd lease of the key, '0' if it has none. */
   etcdLease: string;
 }
 
-/** One change of the view; `after` is absent where the record went; `lost`: with etcd's past, by nobody's wish. */
+/** One change of the view; without `after` the record was deleted; `lost`: in a restore of etcd, not by a request. */
 export type Change =
   | { kind: 'network'; name: string; before?: Network; after?: Network }
   | { kind: 'lease'; network: string; subnet: string; before?: StoredLease; after?: StoredLease; lost?: true }
@@ -56,11 +56,11 @@ export type Change =
 export interface StoreState {
   connected: boolean;
   since: Date;
-  /** Of the newest answer. */
+  /** Of the newest response. */
   revision: number;
-  /** How often everything was listed anew after the first time (compaction, restore). */
+  /** Number of full lists after the first (compaction, restore). */
   resyncs: number;
-  /** When etcd was last found with another past than before: restored from a copy, emptied, or replaced. */
+  /** When etcd was last found with another history: restored from a copy, emptied, or replaced. */
   restored?: Date;
   /** Why it is not connected. */
   error?: string;
@@ -69,37 +69,37 @@ export interface StoreState {
 /** What can be changed of a network. */
 export interface NetworkChange {
   masquerade?: boolean;
-  /** Networks that it is to be routed with, and no more. */
+  /** Networks to add to or remove from those that it is routed with. */
   addRoutes?: readonly string[];
   removeRoutes?: readonly string[];
 }
 
-/** Who asks for an address outside of its node's subnet. */
+/** A request for an address outside the node's own subnet. */
 export interface ClaimRequest {
   network: Network;
   ip: IpAddress;
   node: string;
   endpoint: string;
-  /** Why the address is somebody's although etcd, which lost its past, has no record that says so; asked last. */
+  /** Why the address has an owner although a restored etcd has no record of it; asked last. */
   retainedFor?: () => string | undefined;
 }
 
-/** Who asks for a subnet. */
+/** A request for a subnet. */
 export interface LeaseRequest {
   network: Network;
   node: string;
   instance: string;
   publicIp: IpAddress;
   publicIp6?: IpAddress;
-  /** What the network's backend publishes of this node's end, by family. */
+  /** What the network's backend publishes of this node, by family. */
   data?: LeaseData;
-  /** What the node had last time, and takes again if it can. */
+  /** The node's last subnet, acquired again if possible. */
   previous?: { subnet: IpNetwork; subnet6?: IpNetwork };
-  /** This one and no other. */
+  /** This subnet and no other. */
   wanted?: { subnet: IpNetwork; subnet6?: IpNetwork };
-  /** Since when the node has had its previous subnet. */
+  /** Since when the node has had its previous subnet, RFC 3339. */
   since?: string;
-  /** Containers run in the previous subnet: it is taken back from a node of weft's that has had it for a shorter time. */
+  /** Containers run in the previous subnet: it is reclaimed from a weft node that has had it for a shorter time. */
   inUse?: boolean;
   ttlSeconds: number;
 }
@@ -110,107 +110,107 @@ export interface Store {
   /** Settles when the first full list has arrived. @throws the signal's reason */
   synced(signal?: AbortSignal): Promise<void>;
   readonly isSynced: boolean;
-  /** Called after the view has changed, once for each batch that belongs together, in etcd's order. */
+  /** Called after each change of the view, once for each consistent batch, in etcd's order. */
   subscribe(listener: (changes: readonly Change[]) => void): () => void;
   onState(listener: (state: StoreState) => void): () => void;
-  /** This machine's address or way changed: what goes over the old one is given up at once, not when it stays silent. */
+  /** The machine's address or route changed: connections over the old one are dropped at once, not after a timeout. */
   reconnect(): void;
 
   /**
-   * Checks it against every other network and the underlay addresses of every node, chooses a VNI, and writes it, in one
+   * Checks the network against every other one and the underlay addresses of every node, chooses a VNI, and writes it, in one
    * transaction. @throws WeftError INVALID_ARGUMENT, ALREADY_EXISTS, FAILED_PRECONDITION, UNAVAILABLE
    */
   createNetwork(spec: NetworkSpec): Promise<Network>;
-  /** What createNetwork would make of it as things are; the VNI is 0 where a free one would be chosen. @throws as it does */
+  /** A dry run of createNetwork; the VNI is 0 where a free one would be chosen. @throws as createNetwork */
   checkNetwork(spec: NetworkSpec): Network;
   /**
-   * Takes the config, every subnet, endpoint and claim away and leaves the tombstone, in one transaction.
-   * @param options.unleased only where no node has a subnet in it
-   * @throws WeftError NOT_FOUND; FAILED_PRECONDITION while endpoints are on it, unless forced
+   * Deletes the config, every subnet, endpoint and claim, and writes the tombstone, in one transaction.
+   * @param options.unleased only if no node has a subnet in it
+   * @throws WeftError NOT_FOUND; FAILED_PRECONDITION while it has endpoints, unless forced
    */
   removeNetwork(name: string, options: { force: boolean; unleased?: boolean }): Promise<void>;
   /**
-   * Changes a network that is there, in one transaction that nobody else's change gets lost in; what weft does not know of
-   * its config stays. @throws WeftError NOT_FOUND, FAILED_PRECONDITION for a config that cannot be read
+   * Changes an existing network in one transaction. No concurrent change is lost, and fields of the config that weft does not
+   * know are kept. @throws WeftError NOT_FOUND, FAILED_PRECONDITION for a config that cannot be read
    */
   updateNetwork(name: string, change: NetworkChange): Promise<Network>;
   /**
-   * Writes a config that was lost back, unless it is there or its removal was wanted. Answers whether it wrote. One that
-   * this process has read is written as it was, with what weft does not know.
-   * @param own whose subnet (`previous`) is written in the same transaction, so that nobody takes it between the two
+   * Writes a lost config back, unless it exists or its removal was requested. Returns whether it wrote. A config that this
+   * process has read is written as it was, with the fields that weft does not know.
+   * @param own whose subnet (`previous`) is written in the same transaction, so that no other node takes it in between
    * @param had since when the node has been on the network, RFC 3339: an older removal was of another network of that name
    */
   restoreNetwork(network: Network, own?: LeaseRequest, had?: string): Promise<boolean>;
 
   /**
-   * Takes a subnet, as flannel does: the lease with this node's public address (or instance id), then the previous one,
-   * then one at random of the first hundred that are free; a lost race takes the next candidate. A previous one that is in
-   * use comes before a lease of another subnet. Answers what is now in etcd. A reservation stays one.
-   * @throws WeftError RESOURCE_EXHAUSTED; NOT_FOUND where the network has gone; FAILED_PRECONDITION where a living node of
+   * Acquires a subnet, as flannel does: the lease with this node's public address (or instance id), then the previous one,
+   * then a random one of the first hundred free ones; after a lost race the next candidate. A previous one that is in use
+   * comes before a lease of another subnet. Returns the lease in etcd. A reservation stays one.
+   * @throws WeftError RESOURCE_EXHAUSTED; NOT_FOUND if the network does not exist; FAILED_PRECONDITION if a living node of
    *   another instance has the same name or public address, or one of another name the same instance; UNAVAILABLE
    */
   acquireLease(request: LeaseRequest, signal?: AbortSignal): Promise<StoredLease>;
   /**
-   * Says for two minutes that this node will take a subnet of a network that is still to come. Answers false where another
-   * node says so. @throws WeftError UNAVAILABLE
+   * Announces for two minutes that this node will take a subnet of a network that is still to be created. Returns false if
+   * another node has announced it. @throws WeftError UNAVAILABLE
    */
   proposeSubnet(whole: IpNetwork, subnet: IpNetwork, holder: string): Promise<boolean>;
   /**
-   * A new etcd lease for the same subnet, as flannel renews; a key that was lost is written again. Nothing to do for a
-   * reservation. @throws WeftError FAILED_PRECONDITION where somebody else has the subnet now; NOT_FOUND, UNAVAILABLE
+   * Renews a lease as flannel does, with a new etcd lease for the same subnet; a lost key is written again. A reservation
+   * needs no renewal. @throws WeftError FAILED_PRECONDITION if another node has the subnet now; NOT_FOUND, UNAVAILABLE
    */
   renewLease(lease: StoredLease, ttlSeconds: number): Promise<StoredLease>;
-  /** Gives it back; a reservation, and what somebody else has by now, stays. */
+  /** Releases a lease; a reservation, or a lease that another node has by now, stays. */
   releaseLease(lease: Lease): Promise<void>;
 
   /**
    * @param unique the name must be the only one in the network
-   * @throws WeftError ALREADY_EXISTS naming the endpoint that has the name; NOT_FOUND where the network has gone
+   * @throws WeftError ALREADY_EXISTS naming the endpoint that has the name; NOT_FOUND if the network does not exist
    */
   putEndpoint(endpoint: Endpoint, options: { unique: boolean }): Promise<void>;
   deleteEndpoint(network: string, id: string): Promise<void>;
 
   /**
-   * Asks for an address outside the node's subnet, and waits for the owner's answer where the space is leased.
+   * Claims an address outside the node's subnet, and waits for the owner's answer if the space is leased.
    * @throws WeftError FAILED_PRECONDITION (refused, a flanneld's, no answer, retained), ALREADY_EXISTS (claimed), UNAVAILABLE
    */
   claimAddress(claim: ClaimRequest, signal?: AbortSignal): Promise<Claim>;
-  /** The owner's answer. Answers false where the claim has gone meanwhile. */
+  /** Writes the owner's answer. Returns false if the claim has been deleted in the meantime. */
   answerClaim(claim: Claim, answer: { granted: true } | { granted: false; why: string }): Promise<boolean>;
   /**
-   * Puts a claim that was granted back after a loss. Answers whether it wrote.
-   * @throws WeftError ALREADY_EXISTS where another node has the address meanwhile; UNAVAILABLE
+   * Writes a granted claim back after a loss. Returns whether it wrote.
+   * @throws WeftError ALREADY_EXISTS if another node has the address now; UNAVAILABLE
    */
   restoreClaim(claim: Claim): Promise<boolean>;
   deleteClaim(network: string, ip: string, endpoint: string): Promise<void>;
 
-  /** Gives a network a name, or a name that it has more addresses. @throws WeftError NOT_FOUND, UNAVAILABLE */
+  /** Adds a name to a network, or addresses to an existing name. @throws WeftError NOT_FOUND, UNAVAILABLE */
   addName(name: { network: string; name: string; ips: readonly IpAddress[] }): Promise<OwnName>;
   /**
-   * Takes addresses of a name away, and the name with the last of them; all of them where none is given.
+   * Deletes addresses of a name, and the name with the last of them; all of them if none is given.
    * @throws WeftError NOT_FOUND, UNAVAILABLE
    */
   removeName(name: { network: string; name: string; ips: readonly IpAddress[] }): Promise<void>;
 
   /**
-   * Writes the node's record and keeps its life lease until stopped; comes back by itself after every outage.
-   * A second instance of a name that is alive is told by `onConflict`, once, and not written. One of another host stays
-   * away until the first's record is gone (removeNode), or until it is announced by a new process while the first is not
-   * alive. A node that was removed by force while it ran stays away until it is announced by a new process.
+   * Writes the node's record and keeps its life lease until stopped, through every outage.
+   * A second instance of a living name is reported by `onConflict`, once, and not written. One on another host stays
+   * away until the first's record is deleted (removeNode), or until a new process announces it while the first is not
+   * alive. A node that was removed by force while it ran stays away until a new process announces it.
    */
   announce(node: () => NodeRecord, options: AnnounceOptions): Announcement;
   /**
-   * Nothing is written under a name that another host has: acquireLease, putEndpoint, claimAddress and restoreClaim ask
-   * this first. @throws WeftError FAILED_PRECONDITION where a node that is announced here stays away from its name
+   * Nothing is written under a name that another host has: acquireLease, putEndpoint, claimAddress and restoreClaim check
+   * this first. @throws WeftError FAILED_PRECONDITION if a node announced here stays away from its name
    */
   checkName(): void;
-  /** Removes the node with its leases, endpoints and claims, and leaves the tombstone. @throws NOT_FOUND, FAILED_PRECONDITION */
+  /** Removes the node with its leases, endpoints and claims, writes the tombstone. @throws NOT_FOUND, FAILED_PRECONDITION */
   removeNode(name: string, options: { force: boolean }): Promise<void>;
 
-  /** Seconds that the etcd leases of these still have; absent for reservations and leases that are gone. */
+  /** Remaining seconds of the etcd leases of these; absent for reservations and ended leases. */
   leaseTimes(leases: readonly StoredLease[]): Promise<Map<StoredLease, number>>;
 
-  /** Runs for election and calls `lead` while it has it, with a signal that ends with the leadership. */
+  /** Runs for election and calls `lead` as leader, with a signal that aborts when the leadership ends. */
   campaign(
     name: string,
     id: string,
@@ -228,8 +228,8 @@ export interface AnnounceOptions {
 }
 
 export interface Announcement {
-  /** Writes the record again, after it changed. */
+  /** Writes the record again, after a change of it. */
   refresh(): void;
-  /** Gives the life lease back: the node is down at once. */
+  /** Revokes the life lease: the node is down at once. */
   stop(): Promise<void>;
 }

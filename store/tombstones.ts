@@ -1,4 +1,4 @@
-// Tombstones of removals, compared with the records that they stand for (core/lost-records.ts).
+// Tombstones of removals, compared with their records (core/lost-records.ts).
 import type { IKeyValue } from 'etcd3';
 
 import { isRemovedOne, predates, supersedes, type Revisions } from '../core/lost-records.js';
@@ -10,9 +10,9 @@ import { decodeNode } from './record-codec.js';
 /** A removal whose tombstone a restored etcd lacks. */
 export interface LostRemoval {
   removal: Removal;
-  /** Of the config or node. */
+  /** Key of the config or node. */
   key: string;
-  /** Of the record in the restored etcd, where it is the one that was removed: it is to be removed again. */
+  /** Revision of the record in the restored etcd, if it is the removed one: it is to be removed again. */
   revision?: string;
 }
 
@@ -21,8 +21,8 @@ const subjectOf = (keys: Keys, { kind, name }: Removal): string =>
 
 /**
  * Keys of the tombstones that a newer record supersedes.
- * @param remembered what was there before etcd was restored; absent where it was not
- * @param known tombstones that were found superseded before, with their revision
+ * @param remembered what existed before a restore of etcd; absent if there was none
+ * @param known tombstones already found superseded, with their revision
  */
 export function superseded(
   keys: Keys,
@@ -40,13 +40,13 @@ export function superseded(
   });
 }
 
-/** When the agent started that wrote this record of a node; undefined where it cannot be read. */
+/** When the agent that wrote this node record started; undefined if it cannot be read. */
 const startOf = (name: string, kv: IKeyValue): string | undefined =>
   ifReadable(() => decodeNode(name, kv.value.toString()))?.startedAt;
 
 /**
- * Removals whose tombstones were there before and are not in the restored etcd.
- * @param deleted last revisions of configs and nodes that this process saw go
+ * Removals whose tombstones existed before and are absent from the restored etcd.
+ * @param deleted last revisions of configs and nodes that this process saw disappear
  */
 export function lostRemovals(
   keys: Keys,
@@ -61,7 +61,7 @@ export function lostRemovals(
     const isAgain =
       kv !== undefined &&
       isRemovedOne({ createRevision: kv.create_revision, modRevision: kv.mod_revision }, deleted.get(key)) &&
-      // An emptied etcd counts its revisions anew: a node that started since can have those of the removed one.
+      // An emptied etcd restarts its revisions: a node started since can have those of the removed one.
       !(removal.kind === 'node' && predates(removal, startOf(removal.name, kv)));
     return [{ removal, key, ...(isAgain && { revision: kv.mod_revision }) }];
   });

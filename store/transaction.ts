@@ -1,11 +1,11 @@
-// The few words that weft's transactions are made of, and what every writing part of the store is given.
+// Building blocks of etcd transactions, and the context of every writer.
 import type { ICompare, IKeyValue, IRequestOp, IResponseOp } from 'etcd3';
 
 import type { EtcdClient, StoreLog } from './client.js';
 import { rangeOf, type Keys } from './keys.js';
 import type { Replica } from './replica.js';
 
-/** What every writing part of the store works with. */
+/** What every writer of the store works with. */
 export interface Context {
   client: EtcdClient;
   replica: Replica;
@@ -17,7 +17,7 @@ export interface Context {
 export const put = (key: string, value: string, etcdLease = '0'): IRequestOp => ({
   request_put: { key: Buffer.from(key), value: Buffer.from(value), lease: etcdLease },
 });
-/** A new value for a key that is there, under the etcd lease that it hangs on. */
+/** A new value for an existing key, which keeps its etcd lease. */
 export const update = (key: string, value: string): IRequestOp => ({
   request_put: { key: Buffer.from(key), value: Buffer.from(value), ignore_lease: true },
 });
@@ -38,14 +38,14 @@ export const present = (key: string): ICompare => ({
   result: 'Greater',
   version: 0,
 });
-/** No key begins so. */
+/** No key has this prefix. */
 export const noneOf = (start: string): ICompare => ({
   ...rangeOf(start),
   target: 'Version',
   result: 'Equal',
   version: 0,
 });
-/** Not written since; 0: not there. */
+/** Not written since this revision; 0: the key is absent. */
 export const unchanged = (key: string, modRevision: string | number): ICompare => ({
   key: Buffer.from(key),
   target: 'Mod',
@@ -63,20 +63,20 @@ export const holds = (key: string, value: string): ICompare => ({
 export const rangeAt = (responses: readonly IResponseOp[], index: number): IKeyValue[] =>
   responses[index]?.response_range?.kvs ?? [];
 
-/** The one key that the n-th request has read, if it is there. */
+/** The one key that the n-th request has read, if it exists. */
 export const keyAt = (responses: readonly IResponseOp[], index: number): IKeyValue | undefined =>
   rangeAt(responses, index)[0];
 
 /** etcd's limit for a transaction (--max-txn-ops). */
 export const MAX_OPERATIONS = 128;
 
-/** A linearizable look at one key. */
+/** A linearizable read of one key. */
 export async function read(client: EtcdClient, key: string): Promise<IKeyValue | undefined> {
   const { kvs } = await client.range({ key: Buffer.from(key) });
   return kvs[0];
 }
 
-/** A linearizable look at all keys that begin so. */
+/** A linearizable read of all keys with this prefix. */
 export async function readAll(client: EtcdClient, start: string): Promise<IKeyValue[]> {
   const { kvs } = await client.range(rangeOf(start));
   return kvs;

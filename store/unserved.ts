@@ -1,11 +1,11 @@
-// A network whose config in etcd weft does not serve: of a backend that it has not, or not readable at all.
+// Networks that weft does not serve: unknown backend, or unreadable config.
 import { failedPrecondition, type WeftError } from '../core/errors.js';
 import type { BadRecord } from '../core/records.js';
 import type { View } from './store.js';
 
 /**
- * Why a network is not served, as `weft status` shows it; undefined where its config is read, or where there is none.
- * A network that was read before goes on with what it was (View.bad), and is served.
+ * Why a network is not served, as `weft status` shows it; undefined if its config is readable or absent.
+ * A network that was readable before keeps its last state (View.bad), and is served.
  */
 export function unservedConfig(
   { networks, bad }: Pick<View, 'networks' | 'bad'>,
@@ -15,7 +15,7 @@ export function unservedConfig(
   return [...bad.values()].find(({ key }) => key.endsWith(`/networks/${name}/config`));
 }
 
-/** It is there: NOT_FOUND would have a script create it. */
+/** The network exists: NOT_FOUND would have a script create it. */
 export const notServed = (name: string, { key, why }: BadRecord, options?: ErrorOptions): WeftError =>
   failedPrecondition(
     `network ${name}: its config is not one that weft serves: ${why}`,

@@ -1,8 +1,10 @@
-// Follows all keys below the prefix: one list, then one watch, over every cut, compaction and restore, so that nothing is
-// missed and nothing told twice. It knows bytes and revisions only; replica.ts knows what they mean.
+// Follows all keys below the prefix: one list, then one watch.
 //
-// etcd sends what a watch missed in batches of a thousand revisions whose headers already name the newest one, so the
-// place to go on from is the last event's own revision, never the header's.
+// It continues through every disconnect, compaction and restore; nothing is missed and nothing delivered twice. It handles
+// bytes and revisions only; replica.ts decodes them.
+//
+// etcd sends what a watch missed in batches of a thousand revisions whose headers already name the newest one. The position
+// to continue from is therefore the last event's own revision, never the header's.
 import type { IEvent, IKeyValue, IWatchResponse } from 'etcd3';
 
 import type { EtcdClient, StoreLog } from './client.js';
@@ -12,13 +14,13 @@ import type { Session } from './session.js';
 
 export interface Following {
   /**
-   * Everything there is at this revision; what is not in it is gone. `restored`: it is of another past than what was told
-   * before, and what is gone was lost with it.
+   * All keys at this revision; a key not in it is deleted. `restored`: the list is of another history than before, and the
+   * keys that are absent were lost with it.
    */
   list(kvs: readonly IKeyValue[], revision: number, restored: boolean): void;
   /** Whole transactions, in order. */
   events(events: readonly IEvent[], revision: number): void;
-  /** The connection is there and the watch runs, or it is lost. */
+  /** The connection is established and the watch runs, or it is lost. */
   connected(up: boolean, error?: string): void;
 }
 
@@ -26,7 +28,7 @@ const PAGE = 1000;
 
 const revisionOf = (kv: IKeyValue): number => Number(kv.mod_revision);
 
-/** Answers that the server takes long for are not given up as early as a command's. */
+/** Milliseconds: calls that take the server long have a longer deadline than a command's. */
 const LIST_DEADLINE = 10_000;
 
 export class Watcher {
@@ -34,9 +36,9 @@ export class Watcher {
   readonly #running: Promise<void>;
   /** Everything up to here has been delivered; -1 before the first list. */
   #revision = -1;
-  /** History that #revision belongs to. */
+  /** The history that #revision belongs to. */
   #epoch = 0;
-  /** What was written last, to know the same history again by. */
+  /** The last event, by which the same history is recognised. */
   #anchor: IKeyValue | undefined;
 
   constructor(
@@ -78,7 +80,7 @@ export class Watcher {
     for (;;) await this.#list(session, (await this.#watch(session, signal)) === 'restored');
   }
 
-  /** What etcd has of the past that this watcher has seen. */
+  /** What etcd has of the history that this watcher has seen. */
   async #past(session: Session): Promise<'same' | 'other' | 'unknown'> {
     if (this.#revision < 0) return 'unknown';
     return this.#epoch === this.client.epoch ? await this.#anchored(session) : 'other';
@@ -98,7 +100,7 @@ export class Watcher {
         this.to.list(kvs, revision, restored);
         return;
       } catch (error) {
-        // Compacted between two pages: from the start, at a newer revision.
+        // Compacted between two pages: start again, at a newer revision.
         if (!(error instanceof CallFailure) || error.kind !== 'compacted') throw error;
       }
     }
@@ -124,7 +126,7 @@ export class Watcher {
   }
 
   /**
-   * Revision and cluster id tell most restores; a copy that has meanwhile grown past the old revision only shows itself by
+   * Revision and cluster id reveal most restores; a copy that has since grown past the old revision is only recognised by
    * what it has in place of the last event.
    */
   async #anchored(session: Session): Promise<'same' | 'other' | 'unknown'> {
@@ -143,19 +145,19 @@ export class Watcher {
         found.lease === anchor.lease &&
         found.value.equals(anchor.value);
       if (!same)
-        this.log.warn('etcd has another past than before: restored from a copy', {
+        this.log.warn('etcd has another history than before: restored from a copy', {
           revision: revisionOf(anchor),
         });
       return same ? 'same' : 'other';
     } catch (error) {
       if (error instanceof CallFailure && error.kind === 'future') return 'other';
-      // Not to be known any more: to list once more costs little beside going on from another past.
+      // It can no longer be known: another list costs little compared with continuing from another history.
       if (error instanceof CallFailure && error.kind === 'compacted') return 'unknown';
       throw error;
     }
   }
 
-  /** Delivers events until everything must be listed again; answers why. @throws CallFailure when the stream breaks */
+  /** Delivers events until a new list is needed; returns why. @throws CallFailure when the stream breaks */
   async #watch(session: Session, signal: AbortSignal): Promise<'compacted' | 'restored'> {
     const stream = await session.watch();
     const { ended } = session;
@@ -189,10 +191,10 @@ export class Watcher {
     }
   }
 
-  /** Answers why everything must be listed again, where it must. */
+  /** Returns why a new list is needed, if it is. */
   #take(response: IWatchResponse): 'compacted' | 'restored' | undefined {
     if (Number(response.compact_revision) > 0) {
-      this.log.warn('etcd has compacted away what this watch still needed; listing everything again', {
+      this.log.warn('etcd has compacted revisions that this watch still needed; listing all keys again', {
         revision: this.#revision,
       });
       return 'compacted';
@@ -200,9 +202,9 @@ export class Watcher {
     if (response.canceled)
       throw new CallFailure('connection', `the watch was cancelled: ${response.cancel_reason}`);
     if (response.created) {
-      // A watch from the future is silent until that revision comes, and all before it is missed.
+      // A watch from a future revision is silent until that revision exists, and misses all before it.
       if (Number(response.header.revision) < this.#revision) {
-        this.log.warn('etcd has gone back behind what this watch has seen; listing everything again', {
+        this.log.warn('etcd has gone back behind the revision of this watch; listing all keys again', {
           revision: Number(response.header.revision),
           before: this.#revision,
         });
@@ -210,7 +212,7 @@ export class Watcher {
       }
       this.to.connected(true);
     }
-    // What is behind #revision was delivered before; etcd does not send it, but a promise is better kept twice.
+    // Events up to #revision were delivered before; etcd does not send them again, but the check keeps the contract by itself.
     const events = response.events.filter((event) => revisionOf(event.kv) > this.#revision);
     const last = events.at(-1);
     if (last === undefined) return undefined;

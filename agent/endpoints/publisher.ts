@@ -3,7 +3,7 @@
 import { IpAddress } from '../../core/address.js';
 import { Backoff } from '../../core/backoff.js';
 import { alreadyExists, messageOf, WeftError, type ErrorCode } from '../../core/errors.js';
-import { isForeign, type Claim, type Endpoint } from '../../core/records.js';
+import { claimsConflict, type Claim, type Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Change, Store } from '../../store/store.js';
 import { type AgentMetrics, endpointScope, NODE, type Problems } from '../health/index.js';
@@ -185,7 +185,7 @@ export class Publisher {
     const { view } = this.options.store;
     return claimsOf(endpoint).every((ip) => {
       const claim = view.claims.get(endpoint.network)?.get(ip);
-      return claim !== undefined && !isForeign(claim, grantedClaim(endpoint, ip));
+      return claim !== undefined && !claimsConflict(claim, grantedClaim(endpoint, ip));
     });
   }
 

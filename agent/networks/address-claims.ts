@@ -4,7 +4,7 @@
 import { compileClaim, type Membership } from '../../core/compile.js';
 import { failedPrecondition, messageOf } from '../../core/errors.js';
 import type { KernelObject } from '../../core/objects/index.js';
-import { isForeign, type Claim, type ClaimHolder, type Lease } from '../../core/records.js';
+import { claimsConflict, type Claim, type ClaimHolder, type Lease } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Store } from '../../store/store.js';
 import { type Attempt, attempt, networkScope, type ProblemKey, type Problems } from '../health/index.js';
@@ -60,7 +60,7 @@ export class AddressClaims {
 
   async #decide(claimed: Claimed, claim: Claim, holder: ClaimHolder | undefined): Promise<void> {
     const why =
-      holder !== undefined && isForeign(holder, claim)
+      holder !== undefined && claimsConflict(holder, claim)
         ? `endpoint ${holder.endpoint} on node ${holder.node} has it, and has not given it back`
         : this.#refusal(claimed.membership, claim);
     if (why === undefined) await this.#grant(claimed, { ...claim, state: 'granted' });

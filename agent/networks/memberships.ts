@@ -251,7 +251,7 @@ export class Memberships {
       this.#members.set(name, member);
       member.keep(lease);
       const failures = await this.#objects.publish(name);
-      const [failure] = driverOf(network).undoesFailedJoin ? failures : [];
+      const [failure] = driverOf(network).rollsBackFailedJoin ? failures : [];
       if (failure !== undefined) {
         await this.#leave(name);
         if (addressingOf(network) === 'blocks') await store.releaseLease(lease);

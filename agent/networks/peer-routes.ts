@@ -6,7 +6,7 @@ import { IpAddress } from '../../core/address.js';
 import { compilePeer, type Membership } from '../../core/compile.js';
 import { messageOf } from '../../core/errors.js';
 import type { KernelObject } from '../../core/objects/index.js';
-import { isForeign, type Claim, type ClaimHolder } from '../../core/records.js';
+import { claimsConflict, type Claim, type ClaimHolder } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Change, Store, StoredLease } from '../../store/store.js';
 import { claimRecord, type Claimed, type AddressClaims } from './address-claims.js';
@@ -140,7 +140,7 @@ export class PeerRoutes {
   /** Whose an address is by a retained lease or claim; undefined where there is none, or it is the asker's own. */
   retainedFor(network: string, ip: IpAddress, asker: ClaimHolder): string | undefined {
     const claim = this.#lost.claims(network).find((claim) => claim.ip.equals(ip));
-    if (claim !== undefined && isForeign(claim, asker))
+    if (claim !== undefined && claimsConflict(claim, asker))
       return `is endpoint ${claim.endpoint}'s on node ${claim.node}, whose claim etcd has lost`;
     for (const { node, subnet, subnet6 } of this.#lost.leases(network)) {
       const inside = [subnet, subnet6].find((subnet) => subnet?.contains(ip) === true);

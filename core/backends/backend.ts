@@ -1,9 +1,9 @@
-// A backend: how the packets of an overlay get from node to node.
+// The backend interface: how an overlay's packets travel between nodes.
 //
-// The driver overlay gives each node its subnet, bridge and gateway, and asks the network's backend for the rest. Whatever
-// differs between backends is said here, and nowhere is a backend asked for its name.
-// Always: compile is pure, and what two networks share (a device of the node's) compiles to equal objects, which the union of
-// all records takes for one.
+// The driver overlay gives each node its subnet, bridge and gateway, and delegates the rest to the network's backend. All
+// differences between backends are behind this interface; no other code compares a backend's name.
+// Always: compile is pure, and what two networks share (a device of the node) compiles to equal objects, which the union of
+// all records merges into one.
 import type { z } from 'zod';
 
 import type { Family, IpAddress, IpNetwork } from '../address.js';
@@ -14,16 +14,16 @@ import type { KernelObject } from '../objects/index.js';
 import type { Lease } from '../records.js';
 import type { BackendSpec, BackendType, BackendTypes } from './types.js';
 
-/** This node's end in one family. */
+/** This node's end of the overlay in one family. */
 export interface Side {
   family: Family;
   /** This node's subnet. */
   subnet: IpNetwork;
-  /** The underlay address that it sends from. */
+  /** The underlay address of its outgoing packets. */
   local: IpAddress;
 }
 
-/** Another node's end, as far as every backend needs it. */
+/** A peer's end, as far as every backend needs it. */
 export interface Remote {
   family: Family;
   subnet: IpNetwork;
@@ -32,16 +32,16 @@ export interface Remote {
   lease: Lease;
 }
 
-/** Another network of the cluster, as what must differ between networks is chosen. */
+/** Another network of the cluster, for choosing what must differ between networks. */
 export interface OtherNetwork {
   name: string;
-  /** Absent where weft does not serve it. */
+  /** Absent if weft does not serve it. */
   network?: OverlayNetwork;
-  /** The Backend object of its config, unread. */
+  /** The Backend object of its config, not decoded. */
   config?: unknown;
 }
 
-/** Fields of the API that only some backends fill. */
+/** Fields of the API that only some backends have. */
 export interface BackendFields {
   vni?: number;
   port?: number;
@@ -51,30 +51,30 @@ export interface Backend<T extends BackendType = BackendType> {
   readonly type: T;
   /** For help and errors, after "it". */
   readonly summary: string;
-  /** Which of the options for backends it has. */
+  /** The backend options that it accepts. */
   readonly options: readonly Exclude<keyof BackendSpec, 'backend'>[];
   /** Bytes that it adds to a packet, by the family of the underlay. */
   readonly overhead: Readonly<Record<Family, number>>;
-  /** Devices that it makes: for each network its own, one of the node's for all networks, or none. */
+  /** Devices that it creates: one for each network, one of the node for all networks, or none. */
   readonly devices: 'network' | 'node' | 'none';
   readonly needs: readonly Need[];
 
-  /** Its part of flannel's Backend object, beside Type and MTU. */
+  /** Codec of its part of flannel's Backend object, beside Type and MTU. */
   readonly config: {
     readonly schema: z.ZodType<BackendTypes[T]['config']>;
     encode(network: OverlayNetwork<T>): object;
-    /** The same fields as state files have them. */
+    /** The same fields in state files. */
     readonly saved: z.ZodRawShape;
   };
-  /** BackendData and BackendV6Data of a lease; undefined: it publishes none. */
+  /** Codec of BackendData and BackendV6Data of a lease; undefined: it publishes none. */
   readonly data: DataCodec<BackendTypes[T]['data']> | undefined;
 
   /** @throws WeftError INVALID_ARGUMENT */
   parse(spec: BackendSpec): BackendTypes[T]['config'];
-  /** Why the network cannot be made with this backend, or undefined. */
+  /** Why the network cannot be created with this backend, or undefined. */
   refuses(network: OverlayNetwork<T>): string | undefined;
   /**
-   * Chooses what was left open and must differ between networks, or checks what was asked for.
+   * Chooses the open values that must differ between networks, or checks the requested ones.
    * @param random below a number @throws WeftError FAILED_PRECONDITION, RESOURCE_EXHAUSTED
    */
   allocate(
@@ -82,27 +82,27 @@ export interface Backend<T extends BackendType = BackendType> {
     others: Iterable<OtherNetwork>,
     random: (below: number) => number,
   ): OverlayNetwork<T>;
-  /** The network with what it leaves open as `there` has it, to compare the two. */
+  /** The network with its open values set to those of `there`, to compare the two. */
   settle(network: OverlayNetwork<T>, there: OverlayNetwork<T>): OverlayNetwork<T>;
-  /** @throws WeftError ALREADY_EXISTS where a node cannot be on both */
+  /** @throws WeftError ALREADY_EXISTS if a node cannot be on both */
   checkBeside(network: OverlayNetwork<T>, other: OverlayNetwork): void;
 
   /** The bridge of the network's containers. */
   bridge(network: OverlayNetwork<T>): string;
-  /** Links to other nodes, which carry packets of this network alone or are shared; the firewall knows them as the network's. */
+  /** Links to other nodes, of this network alone or shared; the firewall treats them as the network's. */
   tunnels(membership: OverlayMembership<T>, families: readonly Family[]): string[];
-  /** UDP ports that its packets arrive at. */
+  /** UDP ports that receive its packets. */
   udpPorts(network: OverlayNetwork<T>): number[];
 
   compileNetwork(membership: OverlayMembership<T>, side: Side): KernelObject[];
   compilePeer(membership: OverlayMembership<T>, remote: Remote): KernelObject[];
-  /** The route by which an address or subnet is reached at the peer. */
+  /** The route to an address or subnet at the peer. */
   routeTo(membership: OverlayMembership<T>, remote: Remote, to: IpNetwork): KernelObject;
-  /** Why the peer cannot be reached; undefined: as far as records tell, it can. */
+  /** Why the peer cannot be reached; undefined: the records show no reason. */
   unreachable(membership: OverlayMembership<T>, remote: Remote): string | undefined;
   /** An address of the peer's node that answers through the overlay. */
   probeAddress(lease: Lease): IpAddress;
-  /** What to look at where a peer is up and silent. */
+  /** What to check if a peer is up and does not answer. */
   advice(network: OverlayNetwork<T>): string;
 
   describe(network: OverlayNetwork<T>): BackendFields;
@@ -112,19 +112,19 @@ export interface Backend<T extends BackendType = BackendType> {
 export interface DataCodec<D> {
   readonly schema: z.ZodType<D>;
   encode(data: D): object;
-  /** What the node publishes of itself: the same in every run, so that peers need not be told again. */
+  /** The published data of a node: the same in every run, so that peers need no update. */
   make(instance: string, network: OverlayNetwork, family: Family): D | undefined;
-  /** As state files have it, and under which name in each family. */
+  /** Codec for state files, and the field's name in each family. */
   readonly saved: z.ZodType<D>;
   readonly savedAs: Readonly<Record<Family, string>>;
 }
 
-/** The source address of what the host itself sends to the network. */
+/** The source address of the host's own packets to the network. */
 export function hostSource({ exposed }: OverlayMembership, family: Family): { src?: string } {
   const src = family === 4 ? exposed?.ip : exposed?.ip6;
   return src === undefined ? {} : { src };
 }
 
-/** MTU of what carries a family: the network's own, where one was asked for, but never more than the underlay carries. */
+/** MTU of one family's tunnel: the network's requested one, but never more than the underlay carries. */
 export const tunnelMtu = ({ underlay, network }: OverlayMembership, overhead: number): number =>
   Math.min(underlay.mtu - overhead, network.mtu ?? Infinity);

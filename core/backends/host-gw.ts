@@ -1,7 +1,7 @@
-// host-gw: plain routes over the underlay's link, as flannel's backend of that name.
+// host-gw: plain routes over the underlay's link, as flannel's backend.
 //
 // Each peer is the gateway of its own subnet, so it must be on a link of this node: a router in between does not know the
-// subnets and would send packets astray. No device, no header, the underlay's whole MTU.
+// subnets and would misroute the packets. No device, no header, the underlay's whole MTU.
 import type { IpNetwork } from '../address.js';
 import { ownBridgeName } from '../link-names.js';
 import { goObject } from '../parse.js';
@@ -54,7 +54,7 @@ export const hostGw: Backend<'host-gw'> = {
     const here = onLink.map(({ prefix }) => prefix.toString()).join(', ');
     return `its address ${remote.publicIp.toString()} is not on a link of this node (${link}: ${here}), and host-gw goes through no router`;
   },
-  /** Its gateway: the base address of a subnet is nobody's here. */
+  /** The peer's gateway: with host-gw no node has the base address of a subnet. */
   probeAddress: ({ subnet }) => subnet.at(1),
   advice: () =>
     'Check that nothing on the link (a firewall, a cloud, the security of a switch port) drops packets of the containers’ addresses.',

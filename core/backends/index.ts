@@ -12,10 +12,10 @@ const BACKENDS = { vxlan, 'host-gw': hostGw } satisfies { [T in BackendType]: Ba
 
 export const BACKEND_TYPES = Object.keys(BACKENDS) as BackendType[];
 
-/** What a network gets that names none. flannel's own is udp in its code and vxlan in its documents. */
+/** For networks that name none. flannel's own default is udp in its code and vxlan in its documents. */
 export const DEFAULT_BACKEND: BackendType = 'vxlan';
 
-/** flannel's backends that weft does not serve (pkg/backend): known by name, reported and left alone. */
+/** flannel's backends that weft does not serve (pkg/backend): known by name, reported and otherwise ignored. */
 export const UNSERVED_BACKENDS: readonly string[] = [
   'wireguard',
   'udp',
@@ -31,12 +31,12 @@ export const UNSERVED_BACKENDS: readonly string[] = [
 
 export const isBackend = (text: string): text is BackendType => Object.hasOwn(BACKENDS, text);
 
-// Each backend takes networks of its own type alone; the type of a network chooses it, so that the two always fit.
+// Each backend accepts networks of its own type only. The network's type chooses the backend, so the two always match.
 export const backendOf = (type: BackendType): Backend => BACKENDS[type];
 
 export const backendIn = ({ backend }: Pick<OverlayNetwork, 'backend'>): Backend => backendOf(backend);
 
-/** What a node publishes of its end of the network; undefined where its backend needs nothing of the kind. */
+/** What a node publishes with its lease of the network; undefined if the backend needs no such data. */
 export function leaseDataFor(
   network: OverlayNetwork,
   instance: string,
@@ -51,18 +51,18 @@ export function leaseDataFor(
   return { type, ...Object.fromEntries(ends) };
 }
 
-/** What a lease without a family publishes. */
+/** The published data of a lease without one family. */
 export function withoutFamily(data: LeaseData, family: Family): LeaseData {
   const { [family]: _left, ...rest } = data;
   return rest;
 }
 
-/** The lease's data of one family, in the words of its backend; undefined where there is none. */
+/** The lease's data of one family in its backend's format; undefined if there is none. */
 export function encodeLeaseData({ data }: Lease, family: Family): object | undefined {
   const end = data?.[family];
   return data === undefined || end === undefined ? undefined : backendOf(data.type).data?.encode(end);
 }
 
-/** Fields that the API shows of a lease. */
+/** Fields of the API that describe a lease. */
 export const describeLease = (lease: Lease): { vtepMac?: string } =>
   lease.data === undefined ? {} : backendOf(lease.data.type).describeLease(lease);

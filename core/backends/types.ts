@@ -1,10 +1,10 @@
-// The backends, with what each keeps in a network and publishes with a lease.
+// The backend types, with their network fields and lease data.
 //
-// A new backend begins with an entry here; the registry (index.ts) does not compile until it has the same. In a file of its
-// own because networks and leases are made of these types, and backends of networks and leases.
+// A new backend begins with an entry here; the registry (index.ts) does not compile until it has the same entry. In a file of
+// its own because networks and leases are made of these types, and backends of networks and leases.
 import type { Family } from '../address.js';
 
-/** `config`: fields of the network. `data`: what peers must know of a node's end, for each family; never: nothing. */
+/** `config`: fields of the network. `data`: what peers must know of a node, for each family; never: nothing. */
 export interface BackendTypes {
   vxlan: { config: VxlanConfig; data: Vtep };
   'host-gw': { config: object; data: never };
@@ -12,12 +12,12 @@ export interface BackendTypes {
 
 export type BackendType = keyof BackendTypes;
 
-/** What a lease publishes of its node's end, in the form of its backend. */
+/** The data that a lease publishes of its node, in its backend's form. */
 export type LeaseData<T extends BackendType = BackendType> = {
   [K in T]: { type: K } & { [F in Family]?: BackendTypes[K]['data'] };
 }[T];
 
-/** What people may ask of a backend; which of them it has, each backend says. */
+/** All options of backends; each backend declares which of them it accepts. */
 export interface BackendSpec {
   /** Absent: the default. */
   backend?: BackendType;

@@ -1,7 +1,7 @@
-// vxlan: Ethernet frames in UDP (RFC 7348), as flannel's backend of that name.
+// vxlan: Ethernet frames in UDP (RFC 7348), as flannel's backend.
 //
 // Each network has a device for each family. Nothing is learned from traffic: every peer costs an FDB entry, a permanent
-// neighbour and a route. A VTEP's MAC address is derived, so that it outlives the device and the state directory's files.
+// neighbour and a route. A VTEP's MAC address is derived, so that it survives the device and the state directory's files.
 import { createHash } from 'node:crypto';
 
 import { z } from 'zod';
@@ -19,18 +19,18 @@ import type { LeaseData } from './types.js';
 type VxlanNetwork = OverlayNetwork<'vxlan'>;
 type Vtep = NonNullable<LeaseData<'vxlan'>[Family]>;
 
-/** Linux's and flannel's, older than IANA's 4789; what a flanneld without "Port" uses. */
+/** Default of Linux and flannel, older than IANA's 4789; a flanneld without "Port" uses it. */
 export const DEFAULT_VXLAN_PORT = 8472;
 
-/** RFC 7348 §5: a VNI is 24 bits; 0 is not given to networks. */
+/** RFC 7348 §5: a VNI is 24 bits; networks never get 0. */
 export const MAX_VNI = 16_777_215;
 
-/** Range that VNIs are given out from: above what people number by hand, below what flanneld cannot know. */
+/** Range of automatic VNIs: above those that people choose by hand, within what flanneld can use. */
 export const VNI_RANGE = { first: 4096, last: 65535 } as const;
 
 /**
- * The largest VNI with which a flanneld can make its device of a dual-stack network: `flannel-v6.` and four digits are the
- * 15 characters that a link's name holds.
+ * The largest VNI with which a flanneld can create its device of a dual-stack network: `flannel-v6.` and four digits are
+ * the 15 characters of a link's name.
  */
 const SHORT_VNI = 9999;
 
@@ -41,7 +41,7 @@ export const vxlanName = (vni: number, family: Family): string =>
   family === 4 ? `wfvx${vni}` : `wfvx6-${vni}`;
 export const bridgeName = (vni: number): string => `wfbr${vni}`;
 
-/** The MAC address of a node's VTEP: it survives restarts and remade devices, so peers need not be told. */
+/** The MAC address of a node's VTEP: it survives restarts and recreated devices, so peers need no update. */
 export function vtepMac(instance: string, network: string, family: Family): string {
   const bytes = createHash('sha256').update(`${instance} ${network} ${family}`).digest();
   return ['02', ...[...bytes.subarray(0, 5)].map((byte) => byte.toString(16).padStart(2, '0'))].join(':');
@@ -51,8 +51,8 @@ const vtepOf = ({ data }: Lease, family: Family): Vtep | undefined =>
   data?.type === 'vxlan' ? data[family] : undefined;
 
 /**
- * DirectRouting is accepted: a flanneld that has it sends plain packets to neighbours, which arrive all the same. Learning is
- * accepted: it adds FDB entries, and weft's own are permanent. GBP changes the frames on the wire: refused.
+ * DirectRouting is accepted: a flanneld with it sends plain packets to neighbours, which arrive all the same. Learning is
+ * accepted: it adds FDB entries, and weft's own are permanent. GBP is refused: it changes the VXLAN header.
  */
 const CONFIG = goObject({
   VNI: integer(1, MAX_VNI).default(FLANNEL_VNI),
@@ -62,7 +62,7 @@ const CONFIG = goObject({
   }),
 });
 
-/** BackendData, and a VNI in the config of a network that weft does not serve. */
+/** BackendData, and the VNI in the config of a network that weft does not serve. */
 const VTEP = goObject({ VNI: integer(0, MAX_VNI), VtepMAC: mac });
 const TAKEN = goObject({ VNI: integer(1, MAX_VNI) });
 
@@ -92,7 +92,7 @@ export const vxlan: Backend<'vxlan'> = {
     savedAs: { 4: 'vtep', 6: 'vtep6' },
   },
 
-  /** The VNI stays 0 where a free one is wanted. */
+  /** The VNI stays 0 if a free one is to be chosen. */
   parse: ({ vni, port }) => ({
     vni: vni === undefined ? 0 : parseInteger(vni, 'vni', 1, MAX_VNI),
     port: port === undefined ? DEFAULT_VXLAN_PORT : parseInteger(port, 'port', 1, 65535),
@@ -169,7 +169,7 @@ export const vxlan: Backend<'vxlan'> = {
   },
 };
 
-/** A free VNI, or the one asked for where nobody has it. */
+/** A free VNI, or the requested one if no network has it. */
 function chooseVni(
   network: VxlanNetwork,
   others: Iterable<OtherNetwork>,
@@ -210,7 +210,7 @@ function freeVni(
   random: (below: number) => number,
 ): number | undefined {
   const count = last - first + 1;
-  // From anywhere: a VNI that was given back rests, and late packets of the old network meet no new one.
+  // Random: a released VNI rests, and late packets of the old network meet no new one.
   const start = random(count);
   for (let i = 0; i < count; i++) {
     const vni = first + ((start + i) % count);

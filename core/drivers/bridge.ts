@@ -1,4 +1,4 @@
-// bridge: one layer 2 on each node by itself, or the LAN behind a link of the nodes.
+// bridge: one layer 2 on each node alone, or the nodes' LAN.
 import { z } from 'zod';
 
 import { prefixesOf, type BridgeNetwork, type NetworkSpec } from '../network.js';
@@ -11,7 +11,7 @@ import { noVlan } from './vlan-ids.js';
 export const bridge: Driver<BridgeNetwork> = {
   ...layer2,
   name: 'bridge',
-  // No flanneld has a backend of such a name, and so none serves the network wrongly; nor does a weft without the driver.
+  // No flanneld has a backend of this name, so none serves the network wrongly; nor does a weft without the driver.
   fixedBackendType: 'weft-bridge',
   options: ['parent', 'range', 'gateway', 'force'],
   saved: z.object({ ...savedLayer2, driver: z.literal('bridge') }),
@@ -24,8 +24,8 @@ export const bridge: Driver<BridgeNetwork> = {
   needs: () => [],
   occupies(network, beside) {
     if (layer2.hasOwnGateway(network)) return prefixesOf(network);
-    // The hosts' LAN. One LAN may be several networks, for its link need not be called the same everywhere; then only what
-    // they give out must differ.
+    // The hosts' LAN. Its link may have different names on different hosts, so several networks may be one LAN; then only
+    // their ranges must differ.
     if (beside.driver === 'bridge' && beside.parent !== undefined)
       return network.pool === undefined ? [] : [network.pool];
     return [network.subnet];

@@ -1,7 +1,7 @@
-// A driver: how a network gives out addresses, and what it and its endpoints are on a node.
+// The driver interface: a network's addressing and its objects on a node.
 //
-// Whatever differs between overlay, bridge and vlan is said here, and nowhere is a network asked for its driver's name.
-// Always: a driver is given networks of its own alone (index.ts sees to it), and compile is pure.
+// All differences between overlay, bridge and vlan are behind this interface; no other code compares a driver's name.
+// Always: a driver gets networks of its own only (index.ts ensures it), and compile is pure.
 import type { z } from 'zod';
 
 import type { Family, IpAddress, IpNetwork } from '../address.js';
@@ -13,9 +13,9 @@ import type { KernelObject } from '../objects/index.js';
 import type { Claim, Endpoint, Lease } from '../records.js';
 
 /**
- * Whose addresses are whose: `subnets`, each node has its own and routes to the others'; `node`, each node has all of
- * them, for containers that no other node sees; `blocks`, nodes take blocks of what they share; `claims`, each address
- * is asked for and claimed.
+ * How a network's addresses are divided: `subnets`, each node has its own and routes to the others'; `node`, each node has
+ * all of them, for containers that no other node sees; `blocks`, nodes take blocks of what they share; `claims`, each
+ * address is requested and claimed.
  */
 export type Addressing = 'subnets' | 'node' | 'blocks' | 'claims';
 
@@ -26,13 +26,13 @@ export interface CompiledEndpoint {
   container: KernelObject[];
 }
 
-/** A network and what a node gives out of it, where that is known. */
+/** A network and the addresses that a node gives out of it, if known. */
 export interface NetworkAt<N extends Network = Network> {
   network: N;
   lease?: Pick<Lease, 'subnet' | 'subnet6'> | undefined;
 }
 
-/** How another node is asked for through the network, with what to look at where it is silent; or why that is in vain. */
+/** The address that probes another node through the network, and what to check if it is silent; or why no probe can succeed. */
 export type Probe = { address: IpAddress; advice: string } | { unreachable: string };
 
 export interface NetworkFields extends BackendFields {
@@ -45,7 +45,7 @@ export interface NetworkFields extends BackendFields {
   range?: string;
 }
 
-/** Options of a network that not every driver has. */
+/** Options of a network that not every driver accepts. */
 export type DriverOption = Exclude<
   keyof NetworkSpec,
   'name' | 'driver' | 'subnet' | 'subnet6' | 'hostPrefix' | 'mtu' | 'internal' | 'masquerade' | 'madeBy'
@@ -54,26 +54,26 @@ export type DriverOption = Exclude<
 export interface Driver<N extends Network = Network> {
   readonly name: N['driver'];
   readonly options: readonly DriverOption[];
-  /** Joining is undone where the kernel refuses any of it; otherwise what is missing is tried again. */
-  readonly undoesFailedJoin: boolean;
-  /** The record in state files. */
+  /** A join is rolled back if the kernel refuses any object of it; otherwise the missing ones are tried again. */
+  readonly rollsBackFailedJoin: boolean;
+  /** The schema of the record in state files. */
   readonly saved: z.ZodType;
-  /** Checks a spec by itself and fills in what is absent. @throws WeftError INVALID_ARGUMENT */
+  /** Checks a spec by itself and fills in the defaults. @throws WeftError INVALID_ARGUMENT */
   parse(spec: NetworkSpec): N;
 
   addressing(network: N): Addressing;
-  /** What stands in etcd in the place of a backend's type; undefined: its networks have a backend. */
+  /** In etcd in the place of a backend's type; undefined: its networks have a backend. */
   readonly fixedBackendType: string | undefined;
   needs(network: N, node: string | undefined): readonly Need[];
-  /** What of the network nobody else may have; nothing of one that no host has a route to. */
+  /** The prefixes that no other network may have; empty for one that no host has a route to. */
   occupies(network: N, beside: Network): IpNetwork[];
-  /** What has addresses is reached by nodes of their own: their addresses and routes lead into it. */
+  /** Whether the nodes' own addresses and routes lead into the network. */
   hasOwnGateway(network: N): boolean;
-  /** The one node that has the gateway, where not every node has it. */
+  /** The one node that has the gateway, if not every node has it. */
   gatewayNode(network: N): string | undefined;
-  /** What the containers' default route leads to. @param vlan of the port, where it is not the network's own */
+  /** The gateway of the containers' default route. @param vlan of the port, if not the network's own */
   gateway(at: NetworkAt<N>, family: Family, vlan?: number): IpAddress | undefined;
-  /** The prefix by which a container is given an address of the node's own. */
+  /** The on-link prefix of a container whose address is from the node's own part. */
   prefix(at: NetworkAt<N>, family: Family): IpNetwork | undefined;
   /** Why an address is never given to a container; `block` is the node's part of the network, or what would be one. */
   reserved(network: N, block: IpNetwork, ip: IpAddress): string | undefined;
@@ -85,40 +85,40 @@ export interface Driver<N extends Network = Network> {
     after?: IpAddress,
     within?: IpNetwork,
   ): IpAddress;
-  /** An address with the length by which a container has it. */
+  /** An address with the prefix length that it has in a container. */
   withLength(at: NetworkAt<N> & { lease: Lease }, ip: IpAddress): string;
 
-  /** @throws WeftError FAILED_PRECONDITION where a node on this underlay cannot be on the network */
+  /** @throws WeftError FAILED_PRECONDITION if a node on this underlay cannot be on the network */
   checkUnderlay(network: N, underlay: Underlay): void;
-  /** @throws WeftError FAILED_PRECONDITION, ALREADY_EXISTS naming the network that is in the way */
+  /** @throws WeftError FAILED_PRECONDITION, ALREADY_EXISTS naming the network that conflicts */
   checkBeside(network: N, others: Iterable<Network>): void;
-  /** Whether containers of the one can go on living on the other, as far as it is made of links. */
+  /** Whether containers of the one can stay attached when it becomes the other, as far as links matter. */
   isSameKind(network: N, other: Network): boolean;
-  /** The link of the node that it leaves through. */
+  /** The parent link of the network on the node. */
   parent(network: N): string | undefined;
-  /** Also where the parent carries the underlay. */
+  /** Whether the parent may carry the underlay. */
   takesUnderlay(network: N): boolean;
   /** The VLANs that its containers may be in. */
   vlans(network: N): readonly VlanRange[];
-  /** @throws WeftError INVALID_ARGUMENT, FAILED_PRECONDITION where a container cannot be in the VLAN */
+  /** @throws WeftError INVALID_ARGUMENT, FAILED_PRECONDITION if a container cannot be in the VLAN */
   vlanFor(network: N, asked: number | undefined): number | undefined;
 
   /** MTU of the containers. */
   mtu(membership: Membership<N>): number;
-  /** The same on links of this MTU, as far as the network alone tells it. */
+  /** The containers' MTU on links of this MTU, as far as the network alone determines it. */
   usualMtu(network: N, link: number): number;
-  /** The links of the node through which the network's packets come; none: the node only bridges them. */
+  /** The node's links that receive the network's packets; none: the node only bridges them. */
   links(membership: Membership<N>): string[];
   /** Those of the links that lead to other nodes. */
   tunnels(membership: Membership<N>): string[];
-  /** UDP ports that the network's packets arrive at from other nodes. */
+  /** UDP ports that receive the network's packets from other nodes. */
   udpPorts(network: N): number[];
   /** The link on which the host itself can have an address in the network. */
   hostLink(membership: Membership<N>): { name: string; mac: string } | undefined;
-  /** Undefined: the peer is nothing that is reached through this network. */
+  /** Undefined: the peer is not reached through this network. */
   probe(membership: Membership<N>, peer: Lease): Probe | undefined;
 
-  /** Fields that the API shows of a network, beside those that all have. */
+  /** Fields of the API that describe a network, beside the common ones. */
   describe(network: N): NetworkFields;
 
   compileNetwork(membership: Membership<N>): KernelObject[];

@@ -1,4 +1,4 @@
-// The registry of drivers, and what is asked of a network whatever its driver.
+// The registry of drivers, and functions for networks of any driver.
 import type { Family, IpAddress, IpNetwork } from '../address.js';
 import { invalidArgument } from '../errors.js';
 import type { Membership } from '../membership.js';
@@ -24,11 +24,11 @@ export const DEFAULT_DRIVER: DriverName = 'overlay';
 
 export const isDriver = (text: string): text is DriverName => Object.hasOwn(DRIVERS, text);
 
-// Each driver takes networks of its own alone; the network's own word chooses it, so that the two always fit.
+// Each driver accepts networks of its own only. The network's field chooses the driver, so the two always match.
 export const driverNamed = (name: DriverName): Driver => DRIVERS[name];
 export const driverOf = ({ driver }: Pick<Network, 'driver'>): Driver => driverNamed(driver);
 
-/** Checks a spec by itself and fills in what is absent. @throws WeftError INVALID_ARGUMENT */
+/** Checks a spec by itself and fills in the defaults. @throws WeftError INVALID_ARGUMENT */
 export function networkOf(spec: NetworkSpec): Network {
   const driver = driverNamed(spec.driver ?? DEFAULT_DRIVER);
   for (const option of new Set(DRIVER_NAMES.flatMap((name) => driverNamed(name).options)))
@@ -52,25 +52,25 @@ export const isBridged = (network: Network): network is BridgedNetwork => 'force
 
 export const addressingOf = (network: Network): Addressing => driverOf(network).addressing(network);
 
-/** What the network needs of a node's kernel, in the names of its capabilities. */
+/** The kernel capabilities that the network needs on a node. */
 export const needsOf = (network: Network, node?: string): readonly Need[] =>
   driverOf(network).needs(network, node);
 
-/** What stands under BackendType in etcd: a flanneld, and a weft that does not know it, leave the network alone. */
+/** BackendType in etcd: a flanneld, or a weft that does not know it, ignores the network. */
 export const backendTypeOf = (network: Network): string =>
   isBridged(network) ? (driverOf(network).fixedBackendType ?? '') : network.backend;
 
-/** Whether the nodes' own addresses and routes lead into it; who has none of them is in nobody's way. */
+/** Whether the nodes' own addresses and routes lead into the network; one without them conflicts with no other. */
 export const hasOwnGateway = (network: Network): boolean => driverOf(network).hasOwnGateway(network);
 
 /** The one node that has the gateway; undefined: each node has it, or none. */
 export const gatewayNodeOf = (network: Network): string | undefined => driverOf(network).gatewayNode(network);
 
-/** What the containers' default route leads to; undefined where there is nothing of the kind. */
+/** The gateway of the containers' default route; undefined if there is none. */
 export const gatewayIn = (at: NetworkAt, family: Family = 4): IpAddress | undefined =>
   driverOf(at.network).gateway(at, family);
 
-/** The way out of a container: the network's gateway, which another VLAN than the network's own does not have. */
+/** A container's gateway: the network's, which only the network's own VLAN has. */
 export const gatewayFor = (
   at: NetworkAt,
   { vlan }: Pick<Endpoint, 'vlan'>,
@@ -83,13 +83,13 @@ export function isGateway({ network, lease }: Membership): boolean {
   return node === undefined ? hasOwnGateway(network) : node === lease.node;
 }
 
-/** The gateways that are this node itself: where its containers find what the node answers. */
+/** The gateways that this node itself has, at which its containers reach the node. */
 export function ownGateways(membership: Membership): IpAddress[] {
   if (!isGateway(membership)) return [];
   return ([4, 6] as const).flatMap((family) => gatewayIn(membership, family) ?? []);
 }
 
-/** The prefix by which a container is given an address of the node's own; undefined where there is no such family. */
+/** The on-link prefix of a container with an address of this node; undefined if the network lacks the family. */
 export const prefixIn = (at: NetworkAt, family: Family): IpNetwork | undefined =>
   driverOf(at.network).prefix(at, family);
 
@@ -97,7 +97,7 @@ export const prefixIn = (at: NetworkAt, family: Family): IpNetwork | undefined =
 export const reservedIn = (network: Network, block: IpNetwork, ip: IpAddress): string | undefined =>
   driverOf(network).reserved(network, block, ip);
 
-/** Fields that the API shows of a network, beside those that all have. */
+/** Fields of the API that describe a network, beside the common ones. */
 export const describeNetwork = (network: Network): NetworkFields => driverOf(network).describe(network);
 
 /** MTU of the containers. */
@@ -109,6 +109,6 @@ export const allowsVlan = (network: Network, id: number): boolean =>
 
 export const vlansOf = (network: Network): readonly VlanRange[] => driverOf(network).vlans(network);
 
-/** The VLAN of a container's port, where the network has VLANs. @throws WeftError INVALID_ARGUMENT, FAILED_PRECONDITION */
+/** The VLAN of a container's port, if the network has VLANs. @throws WeftError INVALID_ARGUMENT, FAILED_PRECONDITION */
 export const vlanFor = (network: Network, asked: number | undefined): number | undefined =>
   driverOf(network).vlanFor(network, asked);

@@ -1,14 +1,14 @@
-// The specs of the drivers bridge and vlan: which networks of one layer 2 are valid, and their defaults.
+// Specs of the drivers bridge and vlan: checks and defaults.
 //
-// Without a parent such a network lives on each node by itself, and every node gives out addresses of the whole subnet. With
-// a parent it is a LAN or a VLAN of the site, shared with others; then nodes take blocks of the range through leases, or
-// claim single addresses.
+// Without a parent such a network exists on each node by itself, and every node gives out addresses of the whole subnet. With
+// a parent it is a LAN or a VLAN of the site, shared with other hosts; then nodes lease blocks of the range, or claim single
+// addresses.
 import { addressBits, IpNetwork, type IpAddress } from '../address.js';
 import { invalidArgument } from '../errors.js';
 import { checkUsable, parseMtu, parseNetworkName, type BridgeNetwork, type NetworkSpec } from '../network.js';
 import { LINK_PREFIX, MAX_LINK_NAME } from '../objects/index.js';
 
-/** The kernel's rule for names of links (net/core/dev.c, dev_valid_name). @throws WeftError INVALID_ARGUMENT */
+/** The kernel's rule for link names (net/core/dev.c, dev_valid_name). @throws WeftError INVALID_ARGUMENT */
 export function parseParent(text: string): string {
   const bad = (why: string, next: string): Error => invalidArgument(`parent: "${text}" ${why}`, next);
   if (text === 'lo') throw bad('is the loopback', 'Give a network interface or a bridge.');
@@ -25,16 +25,16 @@ export function parseParent(text: string): string {
   return text;
 }
 
-/** Sixteen nodes at least, or as many as still get four addresses each. */
+/** Room for sixteen nodes, or for as many as still get four addresses each. */
 export function defaultBlock(pool: IpNetwork): number {
   if (pool.length <= 20) return 24;
   return Math.max(pool.length, Math.min(pool.length + 4, 30));
 }
 
-/** What both drivers have of a network. */
+/** The fields that both drivers have. */
 export type Layer2 = Omit<BridgeNetwork, 'driver' | 'masquerade'>;
 
-/** @param usualPool what addresses are given out of with a parent, where no range was asked for */
+/** @param usualPool the address pool with a parent, if no range was requested */
 export function layer2Of(spec: NetworkSpec, usualPool: IpNetwork | undefined, hasGateway: boolean): Layer2 {
   const name = parseNetworkName(spec.name);
   const { subnet, subnet6 } = spec;
@@ -126,7 +126,7 @@ function blockOf(pool: IpNetwork, asked: number | undefined): number {
   );
 }
 
-/** @param usual whether it has a gateway where none was asked for */
+/** @param usual whether it has a gateway if none was requested */
 function gatewayOfSpec({ subnet, gateway, gatewayNode }: NetworkSpec, usual: boolean): IpAddress | undefined {
   if (gateway === undefined) {
     if (gatewayNode !== undefined)

@@ -1,4 +1,6 @@
-// Networks of one layer 2 as kernel objects: what the drivers bridge and vlan share. Four shapes, told apart by the bridge:
+// Kernel objects of layer 2 networks, shared by bridge and vlan.
+//
+// Four shapes, which differ in the bridge:
 //
 //   bridge                    wfbr-NAME, the gateway on it                    each node by itself
 //   vlan                      wfvlan with VLANs, shared by all such networks   each node by itself
@@ -26,9 +28,9 @@ import type { CompiledEndpoint, Driver, NetworkFields } from './driver.js';
 
 type Layer2Membership = Membership<BridgedNetwork>;
 
-/** What both drivers answer alike. */
+/** The parts that both drivers share. */
 export const layer2 = {
-  undoesFailedJoin: true,
+  rollsBackFailedJoin: true,
   addressing: ({ parent, pool }) =>
     parent === undefined ? 'node' : pool === undefined ? 'claims' : 'blocks',
   hasOwnGateway,
@@ -62,7 +64,7 @@ export const layer2 = {
   }),
 
   compileNetwork,
-  // On one layer 2 everybody is next to everybody.
+  // On one layer 2 every peer is a neighbour.
   compilePeer: () => [],
   compileClaim: () => [],
   compileEndpoint,
@@ -90,7 +92,7 @@ function gatewayIn(network: BridgedNetwork, family: Family): IpAddress | undefin
 const prefixOf = ({ subnet, subnet6 }: BridgedNetwork, family: Family): IpNetwork | undefined =>
   family === 4 ? subnet : subnet6;
 
-/** MTU of the containers: the parent's, or what was asked for. */
+/** MTU of the containers: the requested one or the underlay's, and at most the parent's. */
 function mtuOf({ network, underlay, parent }: Layer2Membership): number {
   return parent === undefined ? (network.mtu ?? underlay.mtu) : Math.min(parent.mtu, network.mtu ?? Infinity);
 }
@@ -104,10 +106,10 @@ function reserved(network: BridgedNetwork, block: IpNetwork, ip: IpAddress): str
   return undefined;
 }
 
-/** How many addresses are looked at before a block counts as full: no node has as many containers. */
+/** Addresses tried before a block counts as full: no node has as many containers. */
 const MOST_TRIES = 1n << 20n;
 
-/** From a part of a network that has no addresses of its own: only the network's are left out. */
+/** Blocks have no reserved addresses of their own: only the network's are left out. */
 function pick(
   network: BridgedNetwork,
   whole: IpNetwork,
@@ -131,9 +133,9 @@ function pick(
 }
 
 /**
- * A parent is taken by one network of the driver bridge, or by any number of VLANs that differ.
- * @param mayShare whether a network that is there leaves the parent to this one, too
- * @throws WeftError FAILED_PRECONDITION naming the network that is in the way
+ * A parent serves one network of the driver bridge, or any number of distinct VLANs.
+ * @param mayShare whether an existing network shares the parent with this one
+ * @throws WeftError FAILED_PRECONDITION naming the network that conflicts
  */
 export function checkParent(
   network: BridgedNetwork,
@@ -151,13 +153,13 @@ export function checkParent(
   }
 }
 
-/** The bridge that the containers of the network are ports of. */
+/** The bridge whose ports the containers are. */
 function bridgeOf({ network, parent }: Layer2Membership): string {
   if (parent !== undefined) return parent.isBridge ? parent.name : lanBridgeName(parent.name);
   return vlanOf(network) === undefined ? ownBridgeName(network.name) : VLAN_BRIDGE;
 }
 
-/** The link of the node that the network's packets come through; undefined where the node is not in the network itself. */
+/** The node's link that receives the network's packets; undefined if the node itself is not in the network. */
 function gatewayLinkOf(membership: Layer2Membership): string | undefined {
   const { network, lease } = membership;
   const node = gatewayNodeOf(network);
@@ -201,7 +203,7 @@ function bridgeLink({ network, underlay, parent, lease }: Layer2Membership, name
   const hasVlans = vlanOf(network) !== undefined;
   const vlans = hasVlans ? { vlans: true } : {};
   const link = { kind: 'link', type: 'bridge', name, ...vlans } as const;
-  // The NIC's own address: neighbours of the host go on knowing it, and a switch that admits one address alone lets it pass.
+  // The NIC's own address: neighbours keep their entries, and a switch port limited to one address lets it pass.
   if (parent !== undefined)
     return { ...link, alias: `weft parent ${parent.name}`, mac: parent.mac, mtu: parent.mtu };
   if (hasVlans) return { ...link, alias: 'weft VLANs', mac: VLAN_BRIDGE_MAC, mtu: underlay.mtu };
@@ -214,7 +216,7 @@ function bridgeLink({ network, underlay, parent, lease }: Layer2Membership, name
   };
 }
 
-/** On a bridge with VLANs a port is in none: what comes without a tag, the host's own traffic, needs one of its own. */
+/** A new port of a bridge with VLANs is in none: untagged frames, the host's own traffic, need a VLAN of their own. */
 function nativeVlan({ name, native }: Parent, bridge: string): KernelObject[] {
   if (native === undefined) return [];
   return [bridge, name].map(
@@ -234,7 +236,7 @@ function gatewayObjects(membership: Layer2Membership, link: string, family: Fami
   else {
     objects.push(
       { kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' },
-      // Asked for neighbours from: see overlay.ts.
+      // Source of neighbour solicitations: see overlay.ts.
       { kind: 'address', link, address: `${BRIDGE_LINK_LOCAL}/64` },
     );
   }
@@ -257,7 +259,7 @@ function compileEndpoint(membership: Layer2Membership, endpoint: Endpoint): Comp
       mtu,
       master: bridge,
       ...(vlan === undefined ? {} : { vlan }),
-      // As in overlays, for a container that asks for its own published port.
+      // As in overlays, for a container that connects to its own published port.
       ...(endpoint.publish.length === 0 ? {} : { hairpin: true }),
       peer: { name: link, mac: endpoint.mac },
     },

@@ -1,4 +1,4 @@
-// The families of an overlay's membership, and which peers are reached in each.
+// The families of an overlay's membership, and its peers in each.
 import type { Family, IpAddress, IpNetwork } from '../address.js';
 import type { Remote, Side } from '../backends/backend.js';
 import { backendIn } from '../backends/index.js';
@@ -7,7 +7,7 @@ import type { Lease } from '../records.js';
 
 export const bridgeOf = ({ network }: OverlayMembership): string => backendIn(network).bridge(network);
 
-/** What of a lease is of one family. */
+/** The parts of a lease that belong to one family. */
 function familyOf(
   { subnet, subnet6, publicIp, publicIp6 }: Lease,
   family: Family,
@@ -26,7 +26,7 @@ export function sidesOf({ lease, underlay, network }: OverlayMembership): Side[]
   });
 }
 
-/** A peer's end in each family in which it is reached. */
+/** A peer's end in each family in which it can be reached. */
 export const remotesOf = (membership: OverlayMembership, peer: Lease): Remote[] =>
   sidesOf(membership).flatMap((side) => {
     const remote = remoteOf(membership, side, peer);
@@ -34,8 +34,8 @@ export const remotesOf = (membership: OverlayMembership, peer: Lease): Remote[] 
   });
 
 /**
- * Nothing where the lease is not one that the network's backend reaches, or where it would draw other traffic away: a
- * subnet outside the network, or one that overlaps this node's own.
+ * No peer if the lease is not one that the network's backend reaches, or if it would draw other traffic: a subnet outside
+ * the network, or one that overlaps this node's own.
  */
 function remoteOf(membership: OverlayMembership, side: Side, peer: Lease): Remote | { why: string } {
   const { network } = membership;
@@ -47,17 +47,17 @@ function remoteOf(membership: OverlayMembership, side: Side, peer: Lease): Remot
     return { why: `its backend is "${peer.backendType}", and the network's ${network.backend}` };
   if (subnet === undefined || publicIp === undefined) return { why: `it has no IPv${family} there` };
   if (whole?.contains(subnet) !== true)
-    return { why: `its subnet ${subnet.toString()} is not of the network` };
+    return { why: `its subnet ${subnet.toString()} is not in the network` };
   if (side.subnet.overlaps(subnet))
     return { why: `its subnet ${subnet.toString()} overlaps this node's ${side.subnet.toString()}` };
   if (backend.data !== undefined && peer.data?.[family] === undefined)
-    return { why: `its lease says nothing of its IPv${family} tunnel` };
+    return { why: `its lease has no data of its IPv${family} tunnel` };
   const remote = { family, subnet, publicIp, lease: peer };
   const why = backend.unreachable(membership, remote);
   return why === undefined ? remote : { why };
 }
 
-/** Why a peer cannot be reached in a family; undefined: as far as the records tell, it can. */
+/** Why a peer cannot be reached in a family; undefined: the records show no reason. */
 export function unreachable(membership: OverlayMembership, peer: Lease, family: Family): string | undefined {
   const side = sidesOf(membership).find((side) => side.family === family);
   if (side === undefined) return `this node has no IPv${family} there`;

@@ -1,4 +1,4 @@
-// The spec of the driver overlay: which are valid, and their defaults.
+// Specs of the driver overlay: checks and defaults.
 import type { Family, IpNetwork } from '../address.js';
 import type { Backend } from '../backends/backend.js';
 import { backendOf, BACKEND_TYPES, DEFAULT_BACKEND } from '../backends/index.js';
@@ -60,7 +60,7 @@ export function parseOverlay(spec: NetworkSpec): OverlayNetwork {
   );
 }
 
-/** What only other backends have is refused. @throws WeftError INVALID_ARGUMENT */
+/** Options of other backends are refused. @throws WeftError INVALID_ARGUMENT */
 function checkOptions(spec: NetworkSpec, { type, options, summary }: Backend): void {
   for (const option of new Set(BACKEND_TYPES.flatMap((other) => backendOf(other).options))) {
     if (spec[option] === undefined || options.includes(option)) continue;

@@ -1,7 +1,7 @@
 // overlay: a routed subnet for each node, joined by a backend.
 //
-// A node has a bridge with the gateway of its subnet; how packets get to other nodes' subnets is the backend's business
-// (core/backends). IPv4 and IPv6 are sides of one network, so that no code is written twice for them.
+// A node has a bridge with the gateway of its subnet; a backend (core/backends) carries packets to the other nodes' subnets.
+// IPv4 and IPv6 are sides of one network, handled by the same code.
 import { z } from 'zod';
 
 import { addressBits, IpNetwork, parseInterface } from '../address.js';
@@ -30,7 +30,7 @@ import { noVlan } from './vlan-ids.js';
 export const overlay: Driver<OverlayNetwork> = {
   name: 'overlay',
   options: ['backend', 'vni', 'port', 'hostPrefix6'],
-  undoesFailedJoin: false,
+  rollsBackFailedJoin: false,
   saved: z.union(
     BACKEND_TYPES.map((type) =>
       z.object({
@@ -92,7 +92,7 @@ export const overlay: Driver<OverlayNetwork> = {
       sidesOf(membership).map(({ family }) => family),
     ),
   udpPorts: (network) => backendIn(network).udpPorts(network),
-  /** What the host has in the place of a veth pair: the bridge, which it stands on already. */
+  /** The bridge: the host needs no veth pair. */
   hostLink: (membership) => ({ name: bridgeOf(membership), mac: macOf(gatewayOf(membership.lease.subnet)) }),
   probe(membership, peer) {
     const { network } = membership;
@@ -112,7 +112,7 @@ export const overlay: Driver<OverlayNetwork> = {
     remotesOf(membership, peer).flatMap((remote) =>
       backendIn(membership.network).compilePeer(membership, remote),
     ),
-  /** A route of its own to the peer that uses it, and an answer to the containers that ask for it on their own link. */
+  /** A route to the peer that uses the address, and a proxy entry for the containers that look for it on their own link. */
   compileClaim(membership, { ip }, user) {
     const own = ip.family === 4 ? membership.lease.subnet : membership.lease.subnet6;
     const whole = IpNetwork.of(ip, addressBits(ip.family));
@@ -158,18 +158,18 @@ function compileNetwork(membership: OverlayMembership): KernelObject[] {
           // 127.0.0.1:PORT of the host leads to a container only where packets of that source may leave by the link
           // (net/ipv4/route.c, __mkroute_output); the firewall keeps containers from the other direction.
           { kind: 'sysctl', path: `${conf}/${link}/route_localnet`, value: '1' },
-          // Answers may come by another network's link than questions left by. 2: the highest of all and this counts,
-          // so that a host that is strict elsewhere is not here.
+          // Replies may arrive by another network's link than the requests left by. 2 (loose): the higher of `all` and this
+          // counts, so that a strict host is not strict here.
           { kind: 'sysctl', path: `${conf}/${link}/rp_filter`, value: '2' },
         );
       }
     } else {
       objects.push(
         { kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' },
-        // Neighbours are asked for from a link-local address (RFC 4861 §7.2.2). The kernel's own would be checked for
-        // duplicates first, and for a second or two no container could be reached.
+        // Neighbour solicitations need a link-local source (RFC 4861 §7.2.2). The kernel's own would first be checked for
+        // duplicates, and for a second or two no container could be reached.
         { kind: 'address', link: bridge, address: `${BRIDGE_LINK_LOCAL}/64` },
-        // Proxy entries of IPv6 answer only where this is on (net/ipv6/ndisc.c, ndisc_recv_ns).
+        // IPv6 proxy entries answer only if this is on (net/ipv6/ndisc.c, ndisc_recv_ns).
         { kind: 'sysctl', path: `net/ipv6/conf/${bridge}/proxy_ndp`, value: '1' },
       );
     }
@@ -179,7 +179,7 @@ function compileNetwork(membership: OverlayMembership): KernelObject[] {
 
 /**
  * The host as a member of the network: addresses on its bridge. The kernel's own route to the subnet prefers the gateway's
- * address as the source; two routes to the halves come before it, and from peers' routes the source is known as well.
+ * address as the source; two routes to its halves override it, and peers' routes name the source as well.
  */
 function compileHostEndpoint(membership: OverlayMembership, endpoint: Endpoint): KernelObject[] {
   const link = bridgeOf(membership);
@@ -215,8 +215,8 @@ function compileEndpoint(membership: OverlayMembership, endpoint: Endpoint): Com
       alias: endpointAlias(network.name, endpoint.name),
       mtu,
       master: bridge,
-      // A container that asks for its own published port: where br_netfilter is on, as Docker and Kubernetes have it, the
-      // packet is translated while it is still the bridge's, which drops what would leave by the port that it came from.
+      // A container that connects to its own published port: with br_netfilter, as Docker and Kubernetes set it, the packet
+      // is translated while the bridge handles it, which drops packets that would leave by the port they came from.
       ...(endpoint.publish.length === 0 ? {} : { hairpin: true }),
       peer: isInside
         ? { name: link, mac: endpoint.mac }
@@ -235,7 +235,7 @@ function compileEndpoint(membership: OverlayMembership, endpoint: Endpoint): Com
     const via = gatewayOf(subnet).toString();
     container.push({ kind: 'address', link, address: text });
     if (length === addressBits(family)) {
-      // Its own link has no prefix that holds the gateway, so the way to it is said first.
+      // No prefix of its own link contains the gateway, so the gateway's route comes first.
       container.push({ kind: 'route', to: `${via}/${addressBits(family)}`, link });
       host.push({ kind: 'route', to: `${address.toString()}/${addressBits(family)}`, link: bridge });
     }

@@ -1,4 +1,4 @@
-// Networks as state files have them: the fields that every driver has, and those of one layer 2.
+// Schema of networks in state files: common fields, and layer 2's.
 import { z } from 'zod';
 
 import { IpAddress, IpNetwork } from '../address.js';

@@ -9,7 +9,7 @@ export const VLAN_IDS = { first: 1, last: 4094 } as const;
 export const parseVlan = (id: number, field = 'vlan'): number =>
   parseInteger(id, field, VLAN_IDS.first, VLAN_IDS.last);
 
-/** Parses `100,200-210`; answers what it says in order, without overlaps. @throws WeftError INVALID_ARGUMENT */
+/** Parses `100,200-210` into ordered ranges without overlaps. @throws WeftError INVALID_ARGUMENT */
 export function parseVlans(text: string, field = 'allow-vlan'): VlanRange[] {
   const ranges = text.split(',').map((part): VlanRange => {
     const [, first, last] = /^\s*(\d{1,5})(?:-(\d{1,5}))?\s*$/.exec(part) ?? [];
@@ -30,7 +30,7 @@ export function parseVlans(text: string, field = 'allow-vlan'): VlanRange[] {
   return mergeVlans(ranges);
 }
 
-/** In order, with ranges that touch made one. */
+/** In order, with adjacent ranges merged. */
 export function mergeVlans(ranges: readonly VlanRange[]): VlanRange[] {
   const merged: VlanRange[] = [];
   for (const { first, last } of ranges.toSorted((a, b) => a.first - b.first)) {
@@ -44,7 +44,7 @@ export function mergeVlans(ranges: readonly VlanRange[]): VlanRange[] {
 export const formatVlans = (ranges: readonly VlanRange[]): string =>
   ranges.map(({ first, last }) => (first === last ? `${first}` : `${first}-${last}`)).join(',');
 
-/** Of a network without VLANs. @throws WeftError INVALID_ARGUMENT where one is asked for */
+/** The check of a network without VLANs. @throws WeftError INVALID_ARGUMENT if one is requested */
 export function noVlan({ name, driver }: Network, asked: number | undefined): undefined {
   if (asked === undefined) return undefined;
   throw invalidArgument(

@@ -1,4 +1,4 @@
-// vlan: one VLAN (802.1Q), on each node by itself or behind a link of the nodes.
+// vlan: one 802.1Q VLAN, on each node alone or behind a link.
 import { z } from 'zod';
 
 import { failedPrecondition, invalidArgument } from '../errors.js';
@@ -12,7 +12,7 @@ import { formatVlans, mergeVlans, parseVlan, VLAN_IDS } from './vlan-ids.js';
 export const vlan: Driver<VlanNetwork> = {
   ...layer2,
   name: 'vlan',
-  // No flanneld has a backend of such a name, and so none serves the network wrongly; nor does a weft without the driver.
+  // No flanneld has a backend of this name, so none serves the network wrongly; nor does a weft without the driver.
   fixedBackendType: 'weft-vlan',
   options: ['parent', 'range', 'gateway', 'force', 'vlan', 'allowVlan', 'gatewayNode'],
   saved: z.object({
@@ -24,7 +24,7 @@ export const vlan: Driver<VlanNetwork> = {
   }),
   parse,
   needs(network, node) {
-    // Only where the gateway is does the host have a link of its own in the VLAN.
+    // The host has a link of its own in the VLAN only if it has the gateway.
     const { gatewayNode } = network;
     const elsewhere = node !== undefined && gatewayNode !== undefined && gatewayNode !== node;
     return layer2.hasOwnGateway(network) && !elsewhere
@@ -32,7 +32,7 @@ export const vlan: Driver<VlanNetwork> = {
       : ['bridge-vlan-filtering'];
   },
   occupies: (network) => (layer2.hasOwnGateway(network) ? prefixesOf(network) : []),
-  // Without a parent all VLANs of a node are on one bridge, too.
+  // Without a parent all VLANs of a node share one bridge, too.
   checkBeside: (network, others) =>
     checkParent(network, others, (other) => {
       if (other.driver !== 'vlan') return false;

@@ -126,7 +126,7 @@ const PEERS: {
     in: membershipOf(gw),
     peer: { ...leaseOf(gw, 2), subnet: IpNetwork.parse('10.111.2.0/24') },
     lines: [],
-    why: /not of the network/,
+    why: /not in the network/,
   },
   {
     what: 'where the host is exposed',

@@ -15,7 +15,7 @@ import { backendTypeOf, driverOf, isBridged, networkOf } from '../../core/driver
 import type { NetworkSpec } from '../../core/network.js';
 import { checkOverlap } from '../../core/overlap.js';
 import {
-  isForeign,
+  claimsConflict,
   type BadRecord,
   type Claim,
   type Endpoint,
@@ -399,7 +399,7 @@ export class FakeStore implements Store {
   async restoreClaim(claim: Claim): Promise<boolean> {
     this.#requireConnection();
     const there = this.#view.claims.get(claim.network)?.get(claim.ip.toString());
-    if (there !== undefined && isForeign(there, claim))
+    if (there !== undefined && claimsConflict(there, claim))
       throw alreadyExists(`ip: ${claim.ip.toString()} is used by ${there.endpoint}`);
     if (there !== undefined) return false;
     this.putClaim(claim);

@@ -54,7 +54,7 @@ test.serial(
     t.deepEqual(states, [false, true]);
     t.deepEqual(
       log.lines.filter((line) => line.level !== 'debug').map((line) => line.message),
-      ['etcd connected', 'etcd is away; weft goes on with what it knows', 'etcd connected'],
+      ['etcd connected', 'etcd is unreachable; weft continues with its last state', 'etcd connected'],
     );
     await store.close();
   },

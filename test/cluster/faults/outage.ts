@@ -22,7 +22,9 @@ export function oneLinePerState(f: Fault, agents: readonly LabProcess[], from: r
   for (const [i, agent] of agents.entries()) {
     const lines = loggedSince(agent, from[i] ?? 0).filter((line) => line.includes('etcd'));
     f.check(
-      lines.length === 2 && /etcd is away/.test(lines[0] ?? '') && /etcd connected/.test(lines[1] ?? ''),
+      lines.length === 2 &&
+        /etcd is unreachable/.test(lines[0] ?? '') &&
+        /etcd connected/.test(lines[1] ?? ''),
       'one line of log for each state',
     );
   }
