@@ -42,7 +42,7 @@ export interface PluginProblem {
   /** The plugin's own name. */
   plugin: string;
   kind: 'plugin-socket' | 'plugin-network' | 'state-file';
-  /** Which one, where there are several. */
+  /** Set if there are several problems of this kind. */
   id?: string;
 }
 
@@ -63,9 +63,9 @@ export interface Subnets {
 }
 
 export interface HostNetworks {
-  /** Of the whole cluster, as far as this node knows. */
+  /** Networks of the cluster that this node knows. */
   list(): Network[];
-  /** This node's part; undefined where it is not on the network. */
+  /** This node's subnets; undefined if it is not on the network. */
   get(name: string): NodeSubnets | undefined;
   /** Settles when the list of networks has arrived once. @throws WeftError UNAVAILABLE after `withinMs` */
   known(withinMs: number): Promise<void>;

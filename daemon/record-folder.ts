@@ -52,7 +52,7 @@ export class RecordFolder<T> {
     this.#calls = options.calls ?? fs;
   }
 
-  /** Makes the folder where it is missing. @throws WeftError FAILED_PRECONDITION */
+  /** Creates the folder if it is missing. @throws WeftError FAILED_PRECONDITION */
   create(): void {
     try {
       const made = mkdirSync(this.#folder, { recursive: true, mode: 0o700 });

@@ -15,7 +15,7 @@ export interface AddressesOptions {
   store: Store;
   memberships: Memberships;
   node: string;
-  /** Name of the holder, where it is known. */
+  /** Name of the holder; undefined if unknown. */
   nameOf: (holder: string) => string | undefined;
   /** The state directory lacks records: nothing is allocated before `complete`. */
   incomplete?: boolean;

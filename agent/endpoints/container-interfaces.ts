@@ -18,7 +18,7 @@ export interface ContainerLinks {
 /**
  * @param target the container's name in an error
  * @param wanted the name that is asked for; absent: the next free ethN
- * @param isWanted whether a record wants a link with this MAC address
+ * @param isWanted whether a record has a link with this MAC address
  * @throws WeftError ALREADY_EXISTS if that name is taken
  */
 export async function lookAtLinks(
@@ -58,7 +58,7 @@ export async function lookAtLinks(
 }
 
 /**
- * Container ends of weft's veth pairs that no record wants. Only those that are certainly leftovers: a container may itself be
+ * Container ends of weft's veth pairs that are in no record. Only those that are certainly leftovers: a container may itself be
  * a weft node, whose links carry the same mark, but have names with weft's prefix or random MAC addresses.
  */
 function leftoversIn({ objects }: Actual, isWanted: (mac: string) => boolean): string[] {

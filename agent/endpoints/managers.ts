@@ -1,6 +1,6 @@
 // Managers of endpoints: how they differ, and their names in messages.
 //
-// All code that depends on a manager asks this table: a new manager is one line here and a plugin.
+// All code that depends on a manager reads this table: a new manager is one line here and a plugin.
 import { failedPrecondition } from '../../core/errors.js';
 import type { Manager } from '../../core/manager.js';
 import type { Endpoint } from '../../core/records.js';

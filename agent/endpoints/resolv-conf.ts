@@ -1,6 +1,6 @@
 // The resolv.conf of a namespace, from the networks of its endpoints.
 //
-// Endpoints that want it set count, the oldest first.
+// Only endpoints with `dns` count, the oldest first.
 import { messageOf } from '../../core/errors.js';
 import type { Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';

@@ -1,4 +1,4 @@
-// Host interfaces of pipework: an existing bridge, a new one, or a NIC.
+// Host interfaces of pipework: an existing or new bridge, or a NIC.
 //
 // Checks whether containers may be attached to it, before anything is changed.
 import { failedPrecondition, notFound } from '../../core/errors.js';

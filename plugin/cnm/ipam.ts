@@ -29,7 +29,7 @@ import { ADDRESS_TYPE, type ReleaseAddress, type RequestAddress, type RequestPoo
 
 /** Docker creates an endpoint right after it has requested the address. */
 const ORPHAN_MS = 10_000;
-/** Automatic pools that are not in use. An engine that rejects every subnet asks again without end. */
+/** Limit of automatic pools that are not in use: an engine that rejects every subnet asks again without end. */
 const MAX_UNUSED = 32;
 
 export interface IpamOptionsGiven {
