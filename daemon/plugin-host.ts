@@ -1,5 +1,7 @@
-// Plugin host: what a plugin for another program's containers may ask of the agent. Agent and plugins do not know each
-// other: the agent offers this to each plugin, under the plugin's manager, and bin/weft puts the two together.
+// Plugin host: the agent's interface for plugins of other programs.
+//
+// Agent and plugins do not import each other. The agent passes a host to each plugin, under the plugin's manager; bin/weft
+// connects the two.
 import type { IpAddress, IpNetwork } from '../core/address.js';
 import type { ForeignKey, Manager } from '../core/manager.js';
 import type { Network, NetworkSpec } from '../core/network.js';
@@ -9,11 +11,11 @@ import type { Logger } from './log.js';
 import type { SettingsTable, Values } from './settings.js';
 
 export interface Plugin<T extends SettingsTable = SettingsTable> {
-  /** Whose endpoints, addresses and networks are the plugin's. */
+  /** Owner of the plugin's endpoints, addresses and networks. */
   readonly manager: Manager;
-  /** Its settings, which become the agent's flags. One that is the agent's too must be the same. */
+  /** Settings, which become flags of the agent. A setting that the agent has as well must be the same. */
   readonly settings: T;
-  /** Called once the agent has restored what it had. */
+  /** Called after the agent has restored its state. */
   mount(host: PluginHost, settings: Values<T>): Promise<MountedPlugin>;
 }
 
@@ -24,9 +26,9 @@ export interface MountedPlugin {
 export interface PluginHost {
   readonly node: string;
   readonly log: Logger;
-  /** Ends with the agent. */
+  /** Aborted when the agent stops. */
   readonly signal: AbortSignal;
-  /** Where the plugin keeps what must survive, in a folder of its own. */
+  /** State directory; the plugin uses a folder of its own in it. */
   readonly stateDir: string;
   readonly networks: HostNetworks;
   readonly addresses: HostAddresses;
@@ -35,16 +37,16 @@ export interface PluginHost {
   problem(about: PluginProblem, problem: { what: string; why: string; fix: string } | undefined): void;
 }
 
-/** What a problem of a plugin's is about. */
+/** Key of a plugin's problem. */
 export interface PluginProblem {
   /** The plugin's own name. */
   plugin: string;
   kind: 'plugin-socket' | 'plugin-network' | 'state-file';
-  /** Which one, where there are several. */
+  /** Set if there are several problems of this kind. */
   id?: string;
 }
 
-/** A network as this node takes part in it. */
+/** A network, and this node's subnets and gateways in it. */
 export interface NodeSubnets {
   network: Network;
   subnet: IpNetwork;
@@ -61,69 +63,69 @@ export interface Subnets {
 }
 
 export interface HostNetworks {
-  /** Of the whole cluster, as far as this node knows. */
+  /** Networks of the cluster that this node knows. */
   list(): Network[];
-  /** This node's part; undefined where it is not on the network. */
+  /** This node's subnets; undefined if it is not on the network. */
   get(name: string): NodeSubnets | undefined;
   /** Settles when the list of networks has arrived once. @throws WeftError UNAVAILABLE after `withinMs` */
   known(withinMs: number): Promise<void>;
-  /** Every prefix that a new network had better not overlap: networks, routes of this node, underlay addresses. */
+  /** Prefixes that a new network should not overlap: networks, routes of this node, underlay addresses. */
   usedPrefixes(): Promise<IpNetwork[]>;
   /**
-   * A subnet of `whole` that this node has, or that it may take, and which no other node that asks so is told too.
-   * @param within in this part, or around it
+   * A subnet of `whole` that this node has, or may take; no other node gets the same proposal.
+   * @param within the subnet is inside this prefix, or contains it
    * @throws WeftError RESOURCE_EXHAUSTED, FAILED_PRECONDITION, UNAVAILABLE
    */
-  propose(wish: { whole: IpNetwork; hostPrefix: number; within?: IpNetwork }): Promise<IpNetwork>;
+  propose(request: { whole: IpNetwork; hostPrefix: number; within?: IpNetwork }): Promise<IpNetwork>;
   /** @throws WeftError as `create` would */
   check(spec: NetworkSpec): Network;
-  /** Creates it as one of the manager's. @throws WeftError */
+  /** Creates it under the manager's name. @throws WeftError */
   create(spec: NetworkSpec): Promise<Network>;
   /** Takes exactly this subnet, unless the node has it. @throws WeftError */
   join(name: string, wanted: Subnets): Promise<NodeSubnets>;
   /**
-   * Gives the subnet back, unless endpoints of other managers are on it here; a network that this manager made goes with
-   * its last node. @throws WeftError UNAVAILABLE; then it is still there
+   * Releases the subnet, unless endpoints of other managers use the network here. A network that this manager made is deleted
+   * with its last node. @throws WeftError UNAVAILABLE; then nothing was changed
    */
   leave(name: string): Promise<void>;
 }
 
-/** An address that is kept for a container which is to come, and stays with it until it is released. */
+/** An address for a future container, held until it is released. */
 export interface Reservation {
-  /** Of the endpoint that it will be: 16 hexadecimal digits. */
+  /** Id of the future endpoint: 16 hexadecimal digits. */
   id: string;
   network: string;
   manager: Manager;
-  /** With the prefix length by which it is given to the container. */
+  /** With the prefix length for the container. */
   ip: string;
   /** RFC 3339. */
   createdAt: string;
 }
 
 export interface HostAddresses {
-  /** The manager's, as is whatever is found, reserved or released. */
+  /** Only the manager's reservations, as in `find` and `release`. */
   list(): Reservation[];
   find(network: string, ip: string): Reservation | undefined;
   /** @throws WeftError ALREADY_EXISTS, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, FAILED_PRECONDITION, UNAVAILABLE */
-  reserve(wish: {
+  reserve(request: {
     network: string;
     family: 4 | 6;
     asked?: IpAddress;
     within?: IpNetwork;
   }): Promise<Reservation>;
-  /** What is not reserved is no error. */
+  /** An address that is not reserved is no error. */
   release(network: string, ip: string): void;
   /**
-   * Keeps an address from every container of the cluster, together with whoever else wants that.
-   * @throws WeftError ALREADY_EXISTS, FAILED_PRECONDITION where a container has it
+   * Keeps an address from every container of the cluster; several hosts may set the same one aside.
+   * @throws WeftError ALREADY_EXISTS, FAILED_PRECONDITION if a container has it
    */
   setAside(network: string, ip: IpAddress): Promise<void>;
   giveBack(network: string, ip: IpAddress): Promise<void>;
 }
 
-/** An endpoint whose namespace is still to come: its manager moves the container's end inside by itself. */
+/** An endpoint whose namespace does not exist yet: its manager moves the container's link into it. */
 export interface ConnectRequest {
-  /** That of the reservation. */
+  /** The reservation's id. */
   id: string;
   key: ForeignKey;
   network: string;
@@ -133,11 +135,11 @@ export interface ConnectRequest {
   /** With prefix length. */
   ip: string;
   ip6?: string;
-  /** Where the namespace will be found. */
+  /** Path that the namespace will have. */
   sandbox: string;
 }
 
-/** A container whose namespace is there. */
+/** A container whose namespace exists. */
 export interface SandboxRequest {
   key: ForeignKey;
   network: string;
@@ -154,39 +156,39 @@ export interface SandboxRequest {
 }
 
 export interface HostEndpoints {
-  /** The manager's, also those that the plugin has forgotten. */
+  /** The manager's endpoints, also those that the plugin has no record of. */
   list(): Endpoint[];
   get(id: string): Endpoint | undefined;
   find(key: ForeignKey): Endpoint | undefined;
   /**
-   * Attaches a container, as `weft attach` does: all or nothing, and the same call again answers what is there.
+   * Attaches a container, as `weft attach` does: all or nothing; a repeated call returns the existing endpoint.
    * @throws WeftError, or the signal's reason; then nothing was changed
    */
   attach(request: SandboxRequest, signal: AbortSignal): Promise<Endpoint>;
-  /** Makes the pair of links; its container's end waits on the node. All or nothing. */
+  /** Makes the veth pair; the container's link stays on the node. All or nothing. */
   connect(request: ConnectRequest): Promise<void>;
-  /** What the container's end is called until it is moved inside. */
+  /** Name of the container's link until it is moved inside. */
   transit(id: string): string;
-  /** What is gone is no error. A reserved address stays reserved. */
+  /** An unknown id is no error. A reserved address stays reserved. */
   disconnect(id: string): Promise<void>;
-  /** What is learnt about it later. */
+  /** Saves what is learnt later. */
   describe(
     id: string,
     about: Partial<Pick<Endpoint, 'name' | 'target' | 'aliases' | 'defaultRoute'>>,
   ): Promise<void>;
   /**
-   * Opens these ports of the node to it, all or none.
-   * @param about what is learnt about it at the same time: whether it is the way out says whose address clients come with
-   * @throws WeftError ALREADY_EXISTS where one is taken
+   * Opens these ports of the node for it, all or none.
+   * @param about what is learnt at the same time: the default route decides which source address clients have
+   * @throws WeftError ALREADY_EXISTS if one is taken
    */
   publish(id: string, ports: readonly PublishRequest[], about: Pick<Endpoint, 'defaultRoute'>): Promise<void>;
-  /** Closes all that it has. */
+  /** Closes all its ports. */
   unpublish(id: string): Promise<void>;
-  /** Looks whether the container's end has been moved into its namespace, and keeps it right from then on. */
+  /** Checks whether the container's link was moved into its namespace; from then on it is reconciled. */
   lookInside(id: string): Promise<void>;
   /**
-   * Whether the container's namespace is there; undefined where there has been none yet.
-   * @param comesWithinMs how long after the endpoint it may come
+   * Whether the container's namespace exists; undefined if it has not appeared yet.
+   * @param comesWithinMs how long after the endpoint it may appear
    */
   isAlive(id: string, comesWithinMs?: number): boolean | undefined;
 }

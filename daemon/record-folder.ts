@@ -1,7 +1,7 @@
 // A folder of small JSON files, one for each record.
 //
-// A torn or unreadable file costs only itself: it is put aside as NAME.json.torn and reported, never taken for "nothing
-// there". What a killed process left half written is removed when the folder is loaded.
+// A torn or unreadable file costs only its record: it is put aside as NAME.json.torn and reported, never treated as absent.
+// Half-written files of a killed process are deleted when the folder is loaded.
 import fs, { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
@@ -27,18 +27,18 @@ export interface TornRecord {
 
 export interface RecordFolderOptions<T> {
   folder: string;
-  /** @param name of the file, without .json. @throws where the value is no such record */
+  /** @param name of the file, without .json. @throws if the value is no such record */
   parse: (value: unknown, name: string) => T;
-  /** What a record's file is called, without .json. */
+  /** Name of a record's file, without .json. */
   nameOf: (record: T) => string;
-  /** What is written; the record itself unless this says otherwise. */
+  /** What is written; absent: the record itself. */
   encode?: (record: T) => object;
   /**
-   * Whether a record must survive a power cut: file and folder are synced then, which takes milliseconds on a disk. A
-   * delete is never synced: a record that comes back is one that has become old while the machine was off.
+   * Whether a record must survive a power cut: file and folder are then synced, which takes milliseconds on a disk. A delete
+   * is never synced: a record that reappears is handled like one that became stale while the machine was off.
    */
   durable?: boolean | ((record: T) => boolean);
-  /** Where given, a file that cannot be read stays where it is, and loading fails with this. */
+  /** If given, an unreadable file stays in place, and loading fails with this error. */
   refuse?: (path: string, why: string, cause: unknown) => Error;
   calls?: FileCalls;
 }
@@ -52,7 +52,7 @@ export class RecordFolder<T> {
     this.#calls = options.calls ?? fs;
   }
 
-  /** Makes the folder where it is missing. @throws WeftError FAILED_PRECONDITION */
+  /** Creates the folder if it is missing. @throws WeftError FAILED_PRECONDITION */
   create(): void {
     try {
       const made = mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
@@ -64,7 +64,7 @@ export class RecordFolder<T> {
     }
   }
 
-  /** A folder that is missing has no records. @throws WeftError FAILED_PRECONDITION where it cannot be used */
+  /** A missing folder has no records. @throws WeftError FAILED_PRECONDITION if it cannot be used */
   load(): { records: T[]; torn: TornRecord[] } {
     const records: T[] = [];
     const torn: TornRecord[] = [];
@@ -103,7 +103,7 @@ export class RecordFolder<T> {
     return { records, torn };
   }
 
-  /** On disk, whole, when it returns. @throws WeftError FAILED_PRECONDITION; then the file is as it was */
+  /** Replaces the file whole before it returns. @throws WeftError FAILED_PRECONDITION; then the file is unchanged */
   put(record: T): void {
     const path = this.pathOf(this.options.nameOf(record));
     const { durable = false, encode } = this.options;
@@ -150,8 +150,8 @@ export class RecordFolder<T> {
     try {
       const record = this.options.parse(JSON.parse(readFileSync(path, 'utf8')), id);
       const name = this.options.nameOf(record);
-      // A copy beside the original would be the same thing twice, and deleting the one would leave the other.
-      if (name !== id) throw new Error(`it is about ${name}, as its name does not say`);
+      // A copy beside the original would be the same record twice, and deleting one would leave the other.
+      if (name !== id) throw new Error(`it is about ${name}, but the file has another name`);
       return { record };
     } catch (cause) {
       return { why: whyUnreadable(cause), cause };
@@ -167,7 +167,7 @@ export class RecordFolder<T> {
   }
 }
 
-/** A record folder that is also held in memory, by name. A record counts when it is written, and until it is deleted. */
+/** A record folder with its records in memory, by name. They change after the file was written or deleted. */
 export class RecordTable<T> {
   readonly #records = new Map<string, T>();
   readonly #folder: RecordFolder<T>;
@@ -211,5 +211,5 @@ export class RecordTable<T> {
 
 const JSON_ENDING = '.json';
 const TORN = '.torn';
-/** A folder of that name is no record either. */
+/** Also deletes a folder of that name. */
 const FORCE = { force: true, recursive: true } as const;

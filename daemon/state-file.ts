@@ -1,4 +1,4 @@
-// Files of a state directory: written whole, deleted, and their errors.
+// Files of a state directory: atomic replace, delete, and errors.
 //
 // A process may be killed, and a disk be full, at any moment. A reader finds the old text or the new one, never a part.
 import fs from 'node:fs';
@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { failedPrecondition, messageOf, type WeftError } from '../core/errors.js';
 import { errnoOf } from './errno.js';
 
-/** The calls that change files; tests count them and let them fail. */
+/** Calls that change files; tests count them and make them fail. */
 export type FileCalls = Pick<
   typeof fs,
   'openSync' | 'writeFileSync' | 'fsyncSync' | 'closeSync' | 'renameSync' | 'unlinkSync'
@@ -17,15 +17,15 @@ export type FileCalls = Pick<
 
 export interface ReplaceOptions {
   mode?: number;
-  /** The text and the file's name are on the disk when the call returns: they survive a power cut. */
+  /** Sync the text and the folder entry before the call returns: they survive a power cut. */
   sync?: boolean;
   calls?: FileCalls;
 }
 
-/** What a write that was interrupted leaves behind. */
+/** Suffix of the file that an interrupted write leaves behind. */
 export const LEFTOVER = '.new';
 
-/** Writes beside the file and renames. @throws Error of the system call that failed; then the file is as it was */
+/** Writes beside the file and renames. @throws Error of the system call that failed; then the file is unchanged */
 export function replaceFile(
   path: string,
   text: string,
@@ -60,7 +60,7 @@ export function syncFolder(path: string, calls: FileCalls = fs): void {
   try {
     calls.fsyncSync(folder);
   } catch (error) {
-    // A file system that cannot sync a folder (some network and FUSE ones) gives no stronger promise.
+    // A file system that cannot sync a folder (some network and FUSE ones) gives no stronger guarantee.
     if (errnoOf(error) !== 'EINVAL' && errnoOf(error) !== 'ENOTSUP') throw error;
   } finally {
     calls.closeSync(folder);
@@ -71,11 +71,11 @@ function unlinkQuietly(path: string, calls: FileCalls): void {
   try {
     calls.unlinkSync(path);
   } catch {
-    // The next load removes it.
+    // The next load deletes it.
   }
 }
 
-/** A file that is gone already is no error. @throws Error of the system call that failed */
+/** A missing file is no error. @throws Error of the system call that failed */
 export function deleteFile(path: string, calls: FileCalls = fs): void {
   try {
     calls.unlinkSync(path);
@@ -84,7 +84,7 @@ export function deleteFile(path: string, calls: FileCalls = fs): void {
   }
 }
 
-/** @param what the file or folder, and what was to be done: "the state file PATH cannot be written" */
+/** @param what the file or folder and the failed action: "the state file PATH cannot be written" */
 export const stateError = (what: string, error: unknown): WeftError =>
   failedPrecondition(`${what}: ${messageOf(error)}`, nextStep(error), { cause: error });
 
@@ -104,9 +104,9 @@ function nextStep(error: unknown): string {
   }
 }
 
-/** In one line: of what a schema finds wrong, the first. */
+/** The cause in one line; of a schema's issues, the first. */
 export function whyUnreadable(error: unknown): string {
   if (!(error instanceof z.ZodError)) return messageOf(error);
   const [issue] = error.issues;
-  return `${issue?.path.map(String).join('.') ?? ''}: ${issue?.message ?? 'not what it should be'}`;
+  return `${issue?.path.map(String).join('.') ?? ''}: ${issue?.message ?? 'invalid'}`;
 }

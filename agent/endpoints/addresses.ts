@@ -1,6 +1,7 @@
-// Which address of which network is whose on this node, and how one is had: the next free one of the node's own subnet from
-// memory, one of another subnet by a claim in the store. Whoever holds an address has an id: an endpoint's, or that of a
-// reservation which is to become one.
+// Allocation of endpoint addresses on this node.
+//
+// An address of the node's own subnet is allocated locally, the next free one; an address of another subnet is claimed in the
+// store. The holder of an address is the id of an endpoint, or of a reservation that becomes one.
 import type { IpAddress, IpNetwork } from '../../core/address.js';
 import type { Membership } from '../../core/compile.js';
 import { alreadyExists, invalidArgument, unavailable, type WeftError } from '../../core/errors.js';
@@ -14,30 +15,30 @@ export interface AddressesOptions {
   store: Store;
   memberships: Memberships;
   node: string;
-  /** What the holder of an address is called, where that is known. */
+  /** Name of the holder; undefined if unknown. */
   nameOf: (holder: string) => string | undefined;
-  /** What the state directory remembers is not all: nothing is given out before `complete`. */
+  /** The state directory lacks records: nothing is allocated before `complete`. */
   incomplete?: boolean;
 }
 
 export interface AddressRequest {
   membership: Membership;
-  /** The node's own, of the family that is wanted. */
+  /** The node's subnet, in the family of the address. */
   subnet: IpNetwork;
-  /** This one and no other; of any node's subnet. */
+  /** Exactly this address, of any node's subnet. */
   asked?: IpAddress;
-  /** Taken where it is free. */
+  /** Allocated if it is free. */
   preferred?: IpAddress;
-  /** Only addresses in here are given out by themselves. */
+  /** An address that is not asked for is picked inside this prefix. */
   within?: IpNetwork;
-  /** The id of whoever will hold it. */
+  /** Id of the holder. */
   holder: string;
 }
 
 export class Addresses {
-  /** By network and address: who has it, or is about to. */
+  /** Holders, by network and address; also of addresses that are being claimed. */
   readonly #holders = new Map<string, string>();
-  /** The address that was given out last, by subnet: the search goes on after it. */
+  /** The address that was allocated last, by subnet: the search continues after it. */
   readonly #last = new Map<string, IpAddress>();
 
   #incomplete: boolean;
@@ -46,7 +47,7 @@ export class Addresses {
     this.#incomplete = options.incomplete ?? false;
   }
 
-  /** Every address of this node that is in use is held now. */
+  /** Call it when every address in use on this node is held. */
   complete(): void {
     this.#incomplete = false;
   }
@@ -59,7 +60,7 @@ export class Addresses {
     this.#holders.set(keyOf(network, ip), holder);
   }
 
-  /** What somebody else holds by now stays. */
+  /** An address that another holder has taken meanwhile stays held. */
   free(network: string, ip: string, holder: string): void {
     const key = keyOf(network, ip);
     if (this.#holders.get(key) !== holder) return;
@@ -68,10 +69,10 @@ export class Addresses {
   }
 
   /**
-   * Takes an address for a holder.
-   * @param rollback gives it back
-   * @throws WeftError ALREADY_EXISTS, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE while it is not known what is in use;
-   * of a claim also FAILED_PRECONDITION, UNAVAILABLE
+   * Allocates an address.
+   * @param rollback releases it
+   * @throws WeftError ALREADY_EXISTS, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE while the addresses in use are not all
+   * known; of a claim also FAILED_PRECONDITION, UNAVAILABLE
    */
   async take(request: AddressRequest, rollback: Rollback, signal?: AbortSignal): Promise<IpAddress> {
     this.checkComplete();
@@ -89,18 +90,18 @@ export class Addresses {
         throw taken(asked, network, undefined, claim?.node ?? 'another node');
       return this.#hold(network, asked, holder, rollback);
     }
-    // Held while the claim waits: nobody else on this node asks for it meanwhile.
+    // Held while the claim waits, so that no other attach on this node asks for it.
     this.#hold(network, asked, holder, rollback);
     await this.claim(network, asked, holder, signal);
     rollback.add(() => this.options.store.deleteClaim(network.name, asked.toString(), holder));
     return asked;
   }
 
-  /** @throws WeftError UNAVAILABLE while endpoints of this node may be there that only etcd knows */
+  /** @throws WeftError UNAVAILABLE while this node may have endpoints that only etcd knows */
   checkComplete(): void {
     if (!this.#incomplete) return;
     throw unavailable(
-      'a state file of this node is torn or lost, and what it said has not come back from etcd yet',
+      'a state file of this node is torn or lost, and its record has not come back from etcd yet',
       'Try again when etcd answers.',
     );
   }
@@ -142,7 +143,7 @@ export class Addresses {
   }
 }
 
-/** Whether the node gives the address out without asking anybody. */
+/** Whether the node allocates the address without a claim in the store. */
 export function givesOut({ network }: Membership, subnet: IpNetwork, ip: IpAddress): boolean {
   const how = addressingOf(network);
   return how === 'node' || (how !== 'claims' && subnet.contains(ip));
@@ -150,7 +151,7 @@ export function givesOut({ network }: Membership, subnet: IpNetwork, ip: IpAddre
 
 function noRange(network: Network): WeftError {
   return invalidArgument(
-    `ip: network ${network.name} has no range that addresses could be given out of`,
+    `ip: network ${network.name} has no range to allocate addresses from`,
     'Give an address of it with --ip, or create the network with --range.',
   );
 }

@@ -1,4 +1,6 @@
-// What a caller asks of an attach, checked field by field before anything is done.
+// Attach requests: parsed and checked field by field.
+//
+// Every check comes before the first change.
 import { IpAddress, parseMac } from '../../core/address.js';
 import { parseVlan } from '../../core/drivers/vlan-ids.js';
 import { isHost } from '../../core/compile.js';
@@ -29,16 +31,16 @@ export interface AttachRequest {
   mac?: string;
   ifname?: string;
   defaultRoute: boolean;
-  /** The VLAN of its port, where it is not the network's own. */
+  /** VLAN of the endpoint's port; absent: the network's. */
   vlan?: number;
-  /** Whether the namespace's resolv.conf is set. */
+  /** Set the namespace's resolv.conf. */
   dns: boolean;
   publish: PublishRequest[];
-  /** Every node of the network opens what is published. */
+  /** Publish the ports on every node of the network. */
   everywhere: boolean;
 }
 
-/** @throws WeftError INVALID_ARGUMENT that names the field, the value and what is allowed */
+/** @throws WeftError INVALID_ARGUMENT with the field, the value and what is allowed */
 export function parseAttach(message: AttachMessage): AttachRequest {
   return {
     network: parseNetworkName(message.network),
@@ -91,7 +93,7 @@ function parseFamily(text: string, family: 4 | 6, field: string): IpAddress {
   return ip;
 }
 
-/** @throws WeftError INVALID_ARGUMENT where an address that was asked for cannot be one of the network's */
+/** @throws WeftError INVALID_ARGUMENT if an address that is asked for is not in the network */
 export function checkAddresses(request: AttachRequest, network: Network): void {
   if (request.ip !== undefined && !network.subnet.contains(request.ip)) {
     throw invalidArgument(
@@ -111,12 +113,12 @@ export function checkAddresses(request: AttachRequest, network: Network): void {
   }
 }
 
-/** @throws WeftError FAILED_PRECONDITION where no port of the node can lead into the network */
+/** @throws WeftError FAILED_PRECONDITION if a port of the node cannot lead into the network */
 export function checkPublishable(network: Network): void {
   if (!hasOwnGateway(network) || gatewayNodeOf(network) !== undefined) {
     throw failedPrecondition(
       `network ${network.name} has no gateway of this node's own, so no port of the node can lead into it`,
-      'Its containers are reached at their own addresses; or attach to another network, too, and publish the port there.',
+      'Reach its containers at their own addresses, or attach to a second network and publish the port there.',
     );
   }
   if (!network.internal) return;
@@ -126,7 +128,7 @@ export function checkPublishable(network: Network): void {
   );
 }
 
-/** The same call again, with the same or fewer options, is no error. @throws WeftError ALREADY_EXISTS with the difference */
+/** Accepts a repeated call with the same or fewer options. @throws WeftError ALREADY_EXISTS with the differences */
 export function checkSame(request: AttachRequest, there: Endpoint): void {
   const bare = (text: string | undefined): string | undefined => text?.split('/')[0];
   const fields = [

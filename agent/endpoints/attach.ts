@@ -1,5 +1,6 @@
-// Attaching a container to a network and detaching it, all or nothing, by the TARGET that people name it with or by the key
-// that its manager has for it.
+// Attach a container to a network, and detach it.
+//
+// A container is named by the operator's TARGET, or by its manager's key. A failed attach is rolled back.
 import { randomBytes } from 'node:crypto';
 
 import { parseInterface, type Family } from '../../core/address.js';
@@ -37,22 +38,22 @@ export interface AttacherOptions {
   resolvConf: EndpointResolvConf;
   log: Logger;
   node: string;
-  /** Address of the Docker engine that docker:NAME means. */
+  /** Address of the Docker engine for docker:NAME. */
   docker: EngineAddress;
-  /** The containers that weft itself runs. */
+  /** Containers of `weft run`. */
   runs: RunLookup;
 }
 
 export interface AttachOptions {
-  /** What the endpoint was before its container started again. */
+  /** Id and addresses that the endpoint had before its container restarted. */
   previous?: PreviousAddresses | undefined;
-  /** Of the manager that attaches; absent: weft itself. */
+  /** The manager's key; absent: weft attaches. */
   key?: ForeignKey;
-  /** Ends what waits; what was done so far is rolled back. */
+  /** Cancels the attach, which is then rolled back. */
   signal?: AbortSignal | undefined;
 }
 
-/** One attach: what is asked, of which container, and how. */
+/** One attach: request, container and options. */
 interface Attach extends AttachOptions {
   request: AttachRequest;
   target: Target;
@@ -60,7 +61,7 @@ interface Attach extends AttachOptions {
   namespace: KernelNamespace;
 }
 
-/** What an attach rests on, found before anything is taken. */
+/** What an attach builds on, found before anything is allocated. */
 interface Found {
   id: string;
   membership: Membership;
@@ -93,7 +94,7 @@ export class Attacher {
     }
     const membership = await memberships.join(request.network, { signal });
     checkRequest(request, membership);
-    // What is in no record may be in a torn one.
+    // The container may have an endpoint whose state file is torn.
     addresses.checkComplete();
     const inside = await lookAtLinks(namespace, target.canonical, request.ifname, (mac) =>
       reconciler.wantsPeer(mac),
@@ -102,7 +103,7 @@ export class Attacher {
     const endpoint = await allOrNothing(log, id, (rollback) =>
       this.#make(attach, { id, membership, inside }, rollback),
     );
-    // Not waited for: what the network is routed with is not what was asked for here.
+    // Not awaited: the caller asked for this network, not for those that it is routed with.
     void memberships.followRoutes();
     return endpoint;
   }
@@ -148,7 +149,7 @@ export class Attacher {
     return {
       id,
       name: request.name ?? target.name,
-      // Names that other programs give repeat across nodes.
+      // Names from other programs repeat across nodes.
       explicitName: request.name !== undefined && key === undefined,
       network: request.network,
       node: this.options.node,
@@ -174,7 +175,7 @@ export class Attacher {
   }
 
   /**
-   * Makes the pair of links for a container whose namespace is still to come, on addresses that are reserved.
+   * Makes the veth pair for a container whose namespace does not exist yet, on reserved addresses.
    * @throws WeftError; then nothing was changed
    */
   async connect(endpoint: Endpoint): Promise<void> {
@@ -199,7 +200,7 @@ export class Attacher {
     return there !== undefined && sameSandbox(there.sandbox, sandbox) ? there : undefined;
   }
 
-  /** Another one where the endpoint that it was is still there. */
+  /** A new id if the previous endpoint still exists. */
   #freeId(wanted: string | undefined): string {
     return wanted === undefined || this.options.endpoints.get(wanted) !== undefined
       ? randomBytes(8).toString('hex')
@@ -219,7 +220,7 @@ export class Attacher {
     });
   }
 
-  /** By the target's words, or by its namespace, so that a container is found under each of its names, and when gone. */
+  /** By target, or by namespace: a container is found under each of its names, and after it has ended. */
   async #attached(network: string, text: string): Promise<Endpoint> {
     const forms = canonicalForms(text);
     const { endpoints } = this.options;
@@ -241,7 +242,7 @@ export class Attacher {
   }
 }
 
-/** @throws WeftError where the network cannot have what is asked for */
+/** @throws WeftError if the network does not support what is asked for */
 function checkRequest(request: AttachRequest, membership: Membership): void {
   const { network } = membership;
   checkAddresses(request, network);
@@ -250,12 +251,12 @@ function checkRequest(request: AttachRequest, membership: Membership): void {
   if (request.dns) checkAnswers(membership);
 }
 
-/** Names are answered on the gateways. */
+/** The DNS server listens on the gateways. */
 function checkAnswers(membership: Membership): void {
   if (ownGateways(membership).length > 0) return;
   throw failedPrecondition(
     `network ${membership.network.name} has no gateway of this node's own that could answer names`,
-    'Leave --dns out, or attach to another network, too, and give it there.',
+    'Leave --dns out, or attach to a second network and give it there.',
   );
 }
 

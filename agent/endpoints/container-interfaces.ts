@@ -1,6 +1,7 @@
-// What a container has already that matters to an attach: names that are taken, and a default route of somebody else's. What
-// an agent that was killed in the middle of an attach left there is taken away first: it has the name and the default route
-// that the next try wants, and goes with the first pruning.
+// Interfaces in a container before an attach: taken names, default route.
+//
+// The default route may be another program's. Leftovers of an attach during which the agent was killed are deleted first:
+// they have the name and the default route that the next attempt needs, and would otherwise stay until the first pruning.
 import { alreadyExists } from '../../core/errors.js';
 import { isMacOfIp } from '../../core/link-names.js';
 import { DEFAULT_ROUTE, LINK_PREFIX, linkKey, type Actual } from '../../core/objects/index.js';
@@ -8,17 +9,17 @@ import { assume } from '../../core/plan.js';
 import type { KernelNamespace } from '../kernel/index.js';
 
 export interface ContainerLinks {
-  /** The name that the endpoint's link gets. */
+  /** Name for the endpoint's link. */
   ifname: string;
   hasDefaultRoute: boolean;
   actual: Actual;
 }
 
 /**
- * @param target what the container is called in a refusal
- * @param wanted the name that was asked for; otherwise the next free ethN is taken
- * @param isWanted whether a record wants a link with this MAC address
- * @throws WeftError ALREADY_EXISTS where that name is taken
+ * @param target the container's name in an error
+ * @param wanted the name that is asked for; absent: the next free ethN
+ * @param isWanted whether a record has a link with this MAC address
+ * @throws WeftError ALREADY_EXISTS if that name is taken
  */
 export async function lookAtLinks(
   namespace: KernelNamespace,
@@ -28,7 +29,7 @@ export async function lookAtLinks(
 ): Promise<ContainerLinks> {
   let names = await namespace.linkNames();
   const fresh = [...names].every((name) => name === 'lo');
-  // A namespace with nothing but lo has nothing to look at.
+  // A namespace with only lo needs no dump.
   let actual = fresh ? assume([]) : await namespace.observe([]);
   const leftovers = leftoversIn(actual, isWanted);
   if (leftovers.length > 0) {
@@ -57,8 +58,8 @@ export async function lookAtLinks(
 }
 
 /**
- * The container's ends of pairs that weft made and no record wants. Only what is weft's beyond doubt: a container may be a
- * node of weft's itself, and the ends there carry the same mark, but names of their own, or random addresses.
+ * Container ends of weft's veth pairs that are in no record. Only those that are certainly leftovers: a container may itself be
+ * a weft node, whose links carry the same mark, but have names with weft's prefix or random MAC addresses.
  */
 function leftoversIn({ objects }: Actual, isWanted: (mac: string) => boolean): string[] {
   return [...objects.values()].flatMap(({ object, owned }) =>

@@ -1,5 +1,6 @@
-// The addresses of an endpoint: which ones it takes when it is attached, one in each family that the node has a subnet in,
-// and how they stand in its record.
+// Addresses of an endpoint: allocated on attach, and written in its record.
+//
+// An endpoint has one address in each family in which the node has a subnet.
 import { bareIp, parseInterface, type IpAddress, type IpNetwork } from '../../core/address.js';
 import type { Membership } from '../../core/compile.js';
 import { addressingOf, driverOf, reservedIn } from '../../core/drivers/index.js';
@@ -9,7 +10,7 @@ import { givesOut, type Addresses, type AddressRequest } from './addresses.js';
 import type { AttachRequest } from './attach-request.js';
 import type { Rollback } from '../../daemon/rollback.js';
 
-/** What an endpoint was before its container started again: it becomes that again, as far as it is free. */
+/** Id and addresses that an endpoint had before its container restarted; it gets them again if they are free. */
 export interface PreviousAddresses {
   endpoint?: string | undefined;
   ip?: string | undefined;
@@ -19,18 +20,18 @@ export interface PreviousAddresses {
 export const addressesOf = (endpoint: Endpoint): string[] =>
   endpoint.ip6 === undefined ? [bareIp(endpoint.ip)] : [bareIp(endpoint.ip), bareIp(endpoint.ip6)];
 
-/** Whose addresses are taken, and which. */
+/** The endpoint and the addresses that it asks for. */
 export interface EndpointAddressRequest {
   membership: Membership;
-  /** Of the endpoint that it will be. */
+  /** Of the endpoint to be made. */
   id: string;
   request: Pick<AttachRequest, 'ip' | 'ip6'>;
   previous?: PreviousAddresses | undefined;
 }
 
 /**
- * Takes an address in each family that the node has a subnet in.
- * @param rollback gives them back
+ * Allocates an address in each family in which the node has a subnet.
+ * @param rollback releases them
  * @throws WeftError as `Addresses.take`
  */
 export async function takeAddresses(
@@ -58,7 +59,7 @@ export async function takeAddresses(
   return { ...givenAs(membership, ip), ip6: withLength(ip6, subnet6) };
 }
 
-/** An address that a container had before, where it is one of this node's subnet still. */
+/** The container's previous address, if it is still one of this node's subnet. */
 function usable({ network }: Membership, subnet: IpNetwork, text: string | undefined): IpAddress | undefined {
   const ip = text === undefined ? undefined : parseInterface(text).address;
   return ip !== undefined && subnet.contains(ip) && reservedIn(network, subnet, ip) === undefined
@@ -66,17 +67,17 @@ function usable({ network }: Membership, subnet: IpNetwork, text: string | undef
     : undefined;
 }
 
-/** The IPv6 address as far from its base as the IPv4 one is from its own: easier to read side by side. */
+/** The IPv6 address with the IPv4 address's offset in its subnet: the pair is easier to read. */
 function samePlace({ lease }: Membership, ip: IpAddress): IpAddress | undefined {
   if (lease.subnet6 === undefined || !lease.subnet.contains(ip)) return undefined;
   return lease.subnet6.at(ip.value - lease.subnet.base.value);
 }
 
-/** An address with the length by which the container has it. Where all are on one link that is the network's. */
+/** An address with its prefix length in the container: the network's if all endpoints are on one link. */
 function givenAs(membership: Membership, ip: IpAddress): Pick<Endpoint, 'ip' | 'claimed'> {
   const { network, lease } = membership;
   const given = { ip: driverOf(network).withLength(membership, ip) };
-  // Where each node has a subnet, the length tells.
+  // With a subnet for each node, the prefix length shows it.
   const claimed = addressingOf(network) !== 'subnets' && !givesOut(membership, lease.subnet, ip);
   return claimed ? { ...given, claimed } : given;
 }

@@ -1,4 +1,6 @@
-// Published ports of endpoints that are attached already: opened and closed for a container that runs on.
+// Publish and unpublish ports of an endpoint that exists.
+//
+// Its container keeps running.
 import type { Family } from '../../core/address.js';
 import { compileEndpoint, type Membership } from '../../core/compile.js';
 import { notFound, resourceExhausted, type WeftError } from '../../core/errors.js';
@@ -21,7 +23,7 @@ export interface EndpointPortsOptions {
 }
 
 export interface PublishOptions {
-  /** What else is new about the endpoint. */
+  /** Other changes of the endpoint in the same write. */
   about?: Partial<Pick<Endpoint, 'defaultRoute'>>;
   signal?: AbortSignal | undefined;
 }
@@ -30,7 +32,7 @@ export class EndpointPorts {
   constructor(private readonly options: EndpointPortsOptions) {}
 
   /**
-   * Opens ports of the host for an endpoint of this node, all of them or none; what it has already is answered as it is.
+   * Opens ports of the host for an endpoint of this node, all or none. Ports that it has already are returned unchanged.
    * @throws WeftError NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION on an internal network, INVALID_ARGUMENT
    */
   async publish(
@@ -65,7 +67,7 @@ export class EndpointPorts {
     });
   }
 
-  /** Closes ports of an endpoint of this node. @throws WeftError NOT_FOUND where it has none of those */
+  /** Closes ports of an endpoint of this node. @throws WeftError NOT_FOUND if none of them matches */
   async unpublish(
     id: string,
     isMeant: (published: PublishedPort) => boolean,
@@ -73,34 +75,34 @@ export class EndpointPorts {
   ): Promise<PublishedPort[]> {
     return this.#change(id, async (there) => {
       signal?.throwIfAborted();
-      const gone = there.publish.filter(isMeant);
-      if (gone.length === 0) {
+      const closed = there.publish.filter(isMeant);
+      if (closed.length === 0) {
         throw notFound(
           `endpoint ${there.name} of network ${there.network} has no such port`,
-          `See what it has: weft port ls ${there.name}.`,
+          `See its ports: weft port ls ${there.name}.`,
         );
       }
-      const after = { ...there, publish: there.publish.filter((published) => !gone.includes(published)) };
+      const after = { ...there, publish: there.publish.filter((published) => !closed.includes(published)) };
       await this.#replace(this.options.memberships.get(there.network), there, after);
-      await this.options.ports.close(id, gone);
-      return gone;
+      await this.options.ports.close(id, closed);
+      return closed;
     });
   }
 
   async #change<T>(id: string, change: (there: Endpoint) => Promise<T>): Promise<T> {
-    const gone = (): WeftError =>
+    const unknown = (): WeftError =>
       notFound(`there is no endpoint ${id} on this node`, 'See `weft endpoint ls`.');
     const endpoint = this.options.endpoints.get(id);
-    if (endpoint === undefined) throw gone();
+    if (endpoint === undefined) throw unknown();
     return this.options.endpoints.inTurn(endpoint, async (there) => {
-      if (there === undefined) throw gone();
+      if (there === undefined) throw unknown();
       return change(there);
     });
   }
 
   async #replace(membership: Membership | undefined, before: Endpoint, endpoint: Endpoint): Promise<void> {
     this.options.endpoints.put(endpoint);
-    // The first port and the last one change its link.
+    // Only the first port and the last one change the endpoint's link.
     if (membership === undefined || before.publish.length > 0 === endpoint.publish.length > 0) return;
     const { host } = compileEndpoint(membership, endpoint);
     await this.options.reconciler.set([[recordOf(endpoint), host]]);

@@ -1,4 +1,4 @@
-// The endpoints of this node in memory, by id and by what their managers call them.
+// Endpoints of this node in memory, by id and by manager's key.
 import type { ForeignKey } from '../../core/manager.js';
 import type { Endpoint, Sandbox } from '../../core/records.js';
 import { sameSandbox } from '../reconcile/index.js';
@@ -20,7 +20,7 @@ export class EndpointTable {
     return this.#byId.has(id);
   }
 
-  /** By what its manager calls it. */
+  /** By its manager's key. */
   findByKey(key: ForeignKey): Endpoint | undefined {
     return this.#byId.get(this.#byKey.get(textOf(key)) ?? '');
   }
@@ -40,12 +40,12 @@ export class EndpointTable {
   delete(id: string): void {
     const key = this.#byId.get(id)?.foreignKey;
     this.#byId.delete(id);
-    // A later endpoint may have the same key by now.
+    // A later endpoint may have taken the key.
     if (key !== undefined && this.#byKey.get(textOf(key)) === id) this.#byKey.delete(textOf(key));
   }
 }
 
-/** Equal for equal keys: the fields of each manager stand in one order. */
+/** Equal for equal keys: the order of a manager's fields is fixed. */
 const textOf = (key: ForeignKey): string =>
   JSON.stringify(
     key.manager === 'docker'

@@ -1,5 +1,6 @@
-// Endpoints of this node: containers that are attached, and those whose namespace is still to come. The state directory is
-// the truth about them, the reconciler keeps the kernel so, and the publisher writes them to etcd.
+// Endpoints of this node: attached containers, and those without a namespace yet.
+//
+// The state directory is authoritative; the reconciler programs the kernel, and the publisher writes to etcd.
 import { parseInterface, type IpNetwork } from '../../core/address.js';
 import { compileEndpoint, isHost } from '../../core/compile.js';
 import { messageOf, notFound } from '../../core/errors.js';
@@ -31,7 +32,7 @@ export interface EndpointsOptions {
   problems: Problems;
   log: Logger;
   resolvConf: EndpointResolvConf;
-  /** Told at once of what came and what went. */
+  /** Called synchronously; `there` is false for a removed endpoint. */
   onChange?: (endpoint: Endpoint, there: boolean) => void;
 }
 
@@ -59,7 +60,7 @@ export class Endpoints implements MembershipListener {
     return this.#table.get(id);
   }
 
-  /** By what its manager calls it. */
+  /** By its manager's key. */
   findByKey(key: ForeignKey): Endpoint | undefined {
     return this.#table.findByKey(key);
   }
@@ -69,17 +70,17 @@ export class Endpoints implements MembershipListener {
     return this.#table.find(network, sandbox);
   }
 
-  /** Runs `work` when everything else for that namespace is done. @param cookie of the namespace */
+  /** Runs `work` after all other work on that namespace. @param cookie of the namespace */
   exclusively<T>(cookie: string, work: () => Promise<T>): Promise<T> {
     return this.#locks.run(cookie, work);
   }
 
-  /** Runs `work` on an endpoint as it is when its turn comes; on undefined where it has gone meanwhile. */
+  /** Runs `work` on the endpoint as it is when its turn comes; undefined if it was removed meanwhile. */
   inTurn<T>(endpoint: Endpoint, work: (there: Endpoint | undefined) => Promise<T>): Promise<T> {
     return this.#locks.run(queueOf(endpoint), () => work(this.#table.get(endpoint.id)));
   }
 
-  /** Takes up what is remembered; containers that have gone meanwhile are noticed by the first comparison. */
+  /** Restores saved endpoints. Those whose container ended meanwhile are detected by the first reconciliation. */
   async restore(endpoints: readonly Endpoint[]): Promise<void> {
     for (const endpoint of endpoints) {
       if (this.#table.has(endpoint.id)) continue;
@@ -94,7 +95,7 @@ export class Endpoints implements MembershipListener {
     for (const ip of addressesOf(endpoint)) this.options.addresses.hold(endpoint.network, ip, endpoint.id);
   }
 
-  /** Takes one up that only the store remembers; its network is joined with it. Where that fails, its addresses stay held. */
+  /** Restores an endpoint that only the store has, and joins its network. If that fails, its addresses stay held. */
   async recover(endpoint: Endpoint): Promise<void> {
     if (ownsAddresses(endpoint)) this.#hold(endpoint);
     await this.options.memberships.join(endpoint.network);
@@ -104,7 +105,7 @@ export class Endpoints implements MembershipListener {
 
   async changed(network: string): Promise<void> {
     for (const { id } of this.list()) {
-      // As it is now: the list is of a moment ago.
+      // Read again: the list may be out of date after an await.
       const endpoint = this.#table.get(id);
       if (endpoint?.network !== network) continue;
       this.options.resolvConf.trySet(endpoint, endpoint);
@@ -116,10 +117,10 @@ export class Endpoints implements MembershipListener {
   async left(network: string): Promise<void> {
     for (const endpoint of this.list()) {
       if (endpoint.network !== network) continue;
-      // The others go all the same, and so does the network.
+      // One that fails keeps neither the others nor the network.
       await attempt(
         this.options,
-        { ...removalOf(endpoint), again: 'Detach it, or end its container: it is tried again then.' },
+        { ...removalOf(endpoint), again: 'Detach it or end its container to try again.' },
         () => this.remove(endpoint),
       );
     }
@@ -145,7 +146,7 @@ export class Endpoints implements MembershipListener {
     return undefined;
   }
 
-  /** Neither gone nor described anew. */
+  /** Neither removed nor changed meanwhile. */
   #isCurrent(endpoint: Endpoint): boolean {
     return this.#table.get(endpoint.id) === endpoint;
   }
@@ -162,12 +163,12 @@ export class Endpoints implements MembershipListener {
     }
     if (isToCome(endpoint)) await this.options.reconciler.set([[record, host]]);
     else await this.options.reconciler.adopt(record, host, insideOf(endpoint, container));
-    // It may have been removed meanwhile, or its ports changed.
+    // Meanwhile it may have been removed, or its ports changed.
     if (endpoint.publish.length > 0 && this.#isCurrent(endpoint))
       await this.options.ports.restore(membership, endpoint);
   }
 
-  /** What is wanted now, and not damage to be put right. */
+  /** Sets the desired state, so that the change does not count as drift. */
   async #reprogram(endpoint: Endpoint): Promise<void> {
     const membership = this.options.memberships.get(endpoint.network);
     if (membership === undefined) return;
@@ -176,7 +177,7 @@ export class Endpoints implements MembershipListener {
     await this.#adopt(endpoint);
   }
 
-  /** Removes an endpoint; what is gone is no error. */
+  /** Removes an endpoint; an unknown id is no error. */
   async disconnect(id: string): Promise<void> {
     const endpoint = this.#table.get(id);
     if (endpoint === undefined) return;
@@ -185,7 +186,7 @@ export class Endpoints implements MembershipListener {
     });
   }
 
-  /** Writes down what is learnt about an endpoint later. */
+  /** Saves fields that are learnt later, and reprograms the endpoint. */
   async describe(id: string, about: Partial<Endpoint>): Promise<void> {
     const known = this.#table.get(id);
     if (known === undefined) return;
@@ -198,9 +199,8 @@ export class Endpoints implements MembershipListener {
   }
 
   /**
-   * Takes note of an endpoint as the kernel has it now; who wants to know is told once the caller has its answer.
-   * @throws WeftError NOT_FOUND for a new one whose network is gone by now, FAILED_PRECONDITION where it cannot be written
-   * down
+   * Saves an endpoint that the kernel has. `onChange` and the publisher run after the caller has its answer.
+   * @throws WeftError NOT_FOUND for a new one whose network was left meanwhile, FAILED_PRECONDITION if it cannot be saved
    */
   put(endpoint: Endpoint): void {
     const { id, network } = endpoint;
@@ -215,7 +215,7 @@ export class Endpoints implements MembershipListener {
     });
   }
 
-  /** A container went by itself. Where its endpoint cannot be removed now, the next comparison says so again. */
+  /** A container has ended. If its endpoint cannot be removed now, the next reconciliation reports it again. */
   sandboxGone(id: string): void {
     const endpoint = this.#table.get(id);
     if (endpoint === undefined) return;
@@ -225,7 +225,7 @@ export class Endpoints implements MembershipListener {
         this.remove(there),
       );
       if (this.#table.has(there.id)) return;
-      this.options.log.info('a container is gone: its endpoint is removed', {
+      this.options.log.info('removed the endpoint of a container that ended', {
         endpoint: there.name,
         network: there.network,
         target: there.target,
@@ -234,8 +234,8 @@ export class Endpoints implements MembershipListener {
   }
 
   /**
-   * Takes one away: from the kernel, from what is remembered, and from the store.
-   * @throws WeftError where the state directory or the firewall refuses; then it is there as before
+   * Removes an endpoint from the state directory, the kernel and the store.
+   * @throws WeftError if the state directory or the firewall fails; then nothing was changed
    */
   async remove(endpoint: Endpoint): Promise<void> {
     const { reconciler, memberships, addresses, publisher } = this.options;
@@ -243,7 +243,7 @@ export class Endpoints implements MembershipListener {
     this.options.problems.clearScope(endpointScope(endpoint));
     this.options.onChange?.(endpoint, false);
     this.options.resolvConf.trySet(endpoint);
-    // The routes first: with the address the kernel would take away those that name it as their source.
+    // Routes first: the kernel deletes routes whose source address is deleted.
     if (isHost(endpoint)) await memberships.expose(endpoint.network, undefined).catch(this.#late(endpoint));
     await reconciler.detach(recordOf(endpoint)).catch(this.#late(endpoint));
     if (ownsAddresses(endpoint))
@@ -252,25 +252,25 @@ export class Endpoints implements MembershipListener {
     memberships.endpointGone(endpoint.network);
   }
 
-  /** What the kernel keeps of a forgotten endpoint is in no record any more: the next comparison takes it away. */
+  /** Objects that the kernel still has of a removed endpoint are in no record: the next reconciliation prunes them. */
   #late({ id, name }: Endpoint): (error: unknown) => void {
     return (error) =>
-      this.options.log.warn('a removed endpoint is not gone yet', {
+      this.options.log.warn('a removed endpoint is still in the kernel', {
         id,
         endpoint: name,
         error: messageOf(error),
       });
   }
 
-  /** What may be refused, all or nothing. */
+  /** Deletes the state file and closes the ports, all or nothing. */
   async #forget(endpoint: Endpoint): Promise<void> {
     const { state, ports } = this.options;
-    // The file first: killed after this line, the leftover link is pruned at the next start; the other way round an
-    // endpoint without a container would be made anew.
+    // The file first: if the agent is killed after this line, the leftover link is pruned at the next start. The other way
+    // round, an endpoint without a container would be restored.
     state.deleteEndpoint(endpoint.id);
     this.#table.delete(endpoint.id);
     try {
-      // Nothing may lead to an address that is the next container's.
+      // No port may lead to an address that the next container gets.
       await ports.close(endpoint.id);
     } catch (error) {
       this.#table.set(endpoint);
@@ -280,7 +280,7 @@ export class Endpoints implements MembershipListener {
   }
 }
 
-/** Of a container whose namespace is still to come. */
+/** Whether the container's namespace does not exist yet. */
 export const isToCome = (endpoint: Endpoint): boolean => endpoint.sandbox.cookie === '';
 
 export const insideOf = (endpoint: Endpoint, objects: SandboxRecord['objects']): SandboxRecord => ({

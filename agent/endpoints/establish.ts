@@ -1,7 +1,7 @@
-// Establishing an endpoint: its name reserved, the kernel programmed, the endpoint remembered; all or nothing.
+// Establish an endpoint: reserve its name, program the kernel, save it.
 //
-// Every manager's endpoint goes this road: `weft attach`, `weft expose`, and what plugins attach or connect. Only how the
-// kernel is programmed differs.
+// The same steps serve every manager: `weft attach`, `weft expose`, and what plugins attach or connect. Only programming the
+// kernel differs. All or nothing.
 import { compileEndpoint, type Membership } from '../../core/compile.js';
 import type { KernelObject } from '../../core/objects/index.js';
 import type { Endpoint } from '../../core/records.js';
@@ -19,10 +19,10 @@ export interface EstablishParts {
 export interface Establishment {
   membership: Membership;
   endpoint: Endpoint;
-  /** The change that this is a part of. */
+  /** Of the change that this is a part of. */
   rollback: Rollback;
   signal?: AbortSignal | undefined;
-  /** Puts what the endpoint compiles to into the kernel, and adds to the rollback what is no object of the record. */
+  /** Applies the compiled objects to the kernel; adds to the rollback what is no object of the record. */
   program: (objects: { host: KernelObject[]; container: KernelObject[] }) => Promise<void>;
 }
 
@@ -38,7 +38,7 @@ export async function establish(
   signal?.throwIfAborted();
   rollback.add(() => reconciler.detach(recordOf(endpoint)));
   await program(compileEndpoint(membership, endpoint));
-  // Last: from here on it is published, and outlives this process.
+  // Last: from here on the endpoint is published, and outlives this process.
   signal?.throwIfAborted();
   endpoints.put(endpoint);
   return endpoint;

@@ -1,5 +1,7 @@
-// The host as a member of networks: `weft expose` gives it an endpoint whose address is on the bridge, where others have a
-// veth pair, and `weft hide` removes it. It is remembered and published as any other endpoint.
+// The host's own endpoint on a network.
+//
+// `weft expose` makes it and `weft hide` removes it. Its address is on the bridge, where other endpoints have a veth pair. It
+// is saved and published like any other endpoint.
 import { randomBytes } from 'node:crypto';
 
 import { HOST_TARGET, isHost } from '../../core/compile.js';
@@ -34,7 +36,7 @@ export interface HostEndpointOptions {
 
 type HostLink = NonNullable<ReturnType<Driver['hostLink']>>;
 
-/** The kernel's name for the network namespace of the process that opens it. */
+/** Network namespace of the calling process. */
 const OWN_NAMESPACE = '/proc/self/ns/net';
 
 export class HostEndpoint {
@@ -43,7 +45,7 @@ export class HostEndpoint {
   constructor(private readonly options: HostEndpointOptions) {}
 
   /**
-   * The same call again answers with the endpoint that is there.
+   * A repeated call returns the existing endpoint.
    * @throws WeftError, or the signal's reason; then nothing was changed
    */
   expose(request: AttachRequest, signal?: AbortSignal): Promise<Endpoint> {
@@ -104,10 +106,10 @@ export class HostEndpoint {
     if (failure !== undefined) {
       throw failedPrecondition(
         `the kernel refused ${describeStep(failure.step).what}: ${failure.message}`,
-        'See `weft status` for what else is wrong on this node.',
+        'See `weft status` for other problems of this node.',
       );
     }
-    // The address is there: routes may name it as their source.
+    // After the address: a route needs its source address to exist.
     rollback.add(() => memberships.expose(endpoint.network, undefined));
     await memberships.expose(endpoint.network, endpoint);
   }
@@ -120,7 +122,7 @@ export class HostEndpoint {
       if (there === undefined) {
         throw notFound(
           `this host is not exposed to network ${network}`,
-          'See `weft endpoint ls` for what is on it.',
+          'See `weft endpoint ls` for its endpoints.',
         );
       }
       await this.options.endpoints.remove(there);
@@ -135,7 +137,7 @@ export class HostEndpoint {
 
 function notExposed(network: string, driver: string): Error {
   return failedPrecondition(
-    `network ${network}: a host is exposed to overlays alone, and its driver is ${driver}`,
-    'On a bridge of its own the host is reached at the gateway, on a LAN at its own address.',
+    `network ${network}: a host can be exposed to overlays only, and its driver is ${driver}`,
+    'On a bridge network reach the host at the gateway, on a LAN at its own address.',
   );
 }

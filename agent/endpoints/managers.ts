@@ -1,16 +1,17 @@
-// The managers of endpoints: what differs between them, and their words for people. Whatever depends on a manager asks this
-// table, so that a new one is a line here and a plugin.
+// Managers of endpoints: how they differ, and their names in messages.
+//
+// All code that depends on a manager reads this table: a new manager is one line here and a plugin.
 import { failedPrecondition } from '../../core/errors.js';
 import type { Manager } from '../../core/manager.js';
 import type { Endpoint } from '../../core/records.js';
 
 interface ManagerTraits {
   /**
-   * It reserves addresses before there is a container, and the endpoint before its namespace: the reservations outlive the
-   * endpoint, and until the container is seen nothing is known of the namespace but its path.
+   * It reserves addresses before the container exists, and the endpoint before its namespace. The reservations outlive the
+   * endpoint, and until the container is seen only the path of the namespace is known.
    */
   readonly reservesAhead: boolean;
-  /** Behind "was connected by". */
+  /** Follows "was connected by". */
   readonly name: string;
   readonly toDetach: string;
 }
@@ -26,16 +27,16 @@ const TRAITS: Readonly<Record<Manager, ManagerTraits>> = {
   netavark: { reservesAhead: false, name: 'podman', toDetach: 'Take it off with podman network disconnect.' },
 };
 
-/** Whether the endpoint's addresses are its own: taken and given back with it, not kept by a reservation. */
+/** Whether the addresses are allocated and released with the endpoint, rather than kept by a reservation. */
 export const ownsAddresses = ({ manager }: Endpoint): boolean => !TRAITS[manager].reservesAhead;
 
-/** What all changes of an endpoint stand in one queue for. */
+/** The key by which changes of an endpoint are serialized. */
 export const queueOf = (endpoint: Endpoint): string =>
   TRAITS[endpoint.manager].reservesAhead ? endpoint.id : endpoint.sandbox.cookie;
 
 export const howToDetach = ({ manager }: Endpoint): string => TRAITS[manager].toDetach;
 
-/** @throws WeftError FAILED_PRECONDITION where another program manages the endpoint */
+/** @throws WeftError FAILED_PRECONDITION if another program manages the endpoint */
 export function checkOwn(endpoint: Endpoint): void {
   const { manager, target, network } = endpoint;
   if (manager === 'weft') return;

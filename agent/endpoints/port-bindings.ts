@@ -1,22 +1,24 @@
-// Port bindings of this node: which port leads to which endpoint, and the sockets that keep it from others.
+// Port bindings of this node, and the sockets that reserve their ports.
+//
+// A binding is a port of the host that leads to an endpoint; its socket keeps other processes off the port.
 import type { Family } from '../../core/address.js';
 import type { FirewallPort } from '../../core/firewall.js';
 import { ANY_HOST_IP, ANY_HOST_IP6, clashes } from '../../core/publish.js';
 import type { Endpoint, PublishedPort } from '../../core/records.js';
 import type { Kernel, PortReservation } from '../kernel/index.js';
 
-/** Whose a port is. */
+/** The endpoint that has a port. */
 export type PortHolder = Pick<Endpoint, 'id' | 'name' | 'network' | 'node'>;
 
 export interface PortBinding {
   holder: PortHolder;
   published: PublishedPort;
   families: readonly Family[];
-  /** Empty where the port could not be had. */
+  /** Empty if the port could not be reserved. */
   held: PortReservation[];
-  /** What the firewall was told. */
+  /** Entries in the firewall. */
   open: FirewallPort[];
-  /** Why the port does not lead to its endpoint. */
+  /** Why the port does not lead to the endpoint. */
   problem?: string;
 }
 
@@ -33,7 +35,7 @@ export class PortBindings {
     return this.#byEndpoint.get(endpoint) ?? [];
   }
 
-  /** Endpoints that have one. */
+  /** Endpoints with a binding. */
   holders(): PortHolder[] {
     return [...this.#byEndpoint.values()].flatMap(([binding]) => binding?.holder ?? []);
   }
@@ -44,12 +46,12 @@ export class PortBindings {
     return ports.filter((published) => !bound.has(textOf(published)));
   }
 
-  /** Whether it has not been removed. */
+  /** False after `remove`. */
   has(binding: PortBinding): boolean {
     return this.of(binding.holder.id).includes(binding);
   }
 
-  /** The binding of the same port, or of one that gets in its way. */
+  /** The binding of the same port, or of one that overlaps it. */
   conflicting(
     published: PublishedPort,
     counts: (binding: PortBinding) => boolean = () => true,
@@ -64,7 +66,7 @@ export class PortBindings {
     push(this.#byEndpoint, binding.holder.id, binding);
   }
 
-  /** Gives the port back, too. */
+  /** Also releases the port. */
   remove(binding: PortBinding): void {
     for (const held of binding.held.splice(0)) held.release();
     pull(this.#byPort, portKey(binding.published), binding);
@@ -73,8 +75,8 @@ export class PortBindings {
 }
 
 /**
- * Keeps a port from every process of the node. `away`: its address is none of the node's.
- * @throws WeftError as Kernel.reservePort; then nothing of it is held
+ * Reserves a port against every process of the node. `away`: its address is none of the node's.
+ * @throws WeftError as Kernel.reservePort; then nothing is reserved
  */
 export function holdPort(
   kernel: Pick<Kernel, 'reservePort'>,
@@ -88,7 +90,7 @@ export function holdPort(
     for (const ip of any ? families.map((family) => (family === 4 ? ANY_HOST_IP : ANY_HOST_IP6)) : [hostIp]) {
       const one = kernel.reservePort(ip, hostPort, protocol);
       if (typeof one === 'object') held.push(one);
-      // A node without IPv6 has nothing to be kept there.
+      // A node without IPv6 has no IPv6 port to reserve.
       else if (one === 'taken' || !any) return one;
     }
     isHeld = true;

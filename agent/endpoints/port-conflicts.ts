@@ -1,16 +1,17 @@
-// Ports that are open on every node of a network, seen from one of them: which are to be opened here, and who on any node
-// is in the way of a new one. Both are read from what the store knows.
+// Ingress ports of other nodes, and conflicts with ports in the cluster.
+//
+// An ingress port is open on every node of its network. Both functions read the store's view.
 import { clashes } from '../../core/publish.js';
 import type { Endpoint, PublishedPort } from '../../core/records.js';
 import type { View } from '../../store/store.js';
 
-/** Endpoints of other nodes that have ports everywhere, the oldest first: whoever came first has the port. */
+/** Endpoints of other nodes with ingress ports, the oldest first: the first owner has the port. */
 export const ingressPorts = (endpoints: Iterable<Endpoint>, node: string): Endpoint[] =>
   [...endpoints]
     .filter((endpoint) => endpoint.node !== node && endpoint.publish.some(({ everywhere }) => everywhere))
     .toSorted((a, b) => (`${a.createdAt} ${a.id}` < `${b.createdAt} ${b.id}` ? -1 : 1));
 
-/** Whose port stands in the way of one that is to be open on every node of the holder's network. */
+/** The endpoint whose port conflicts with a new ingress port of the holder's network. */
 export function portConflict(
   view: View,
   holder: Pick<Endpoint, 'id' | 'network'>,
@@ -20,7 +21,7 @@ export function portConflict(
     new Set([...(view.leases.get(network)?.values() ?? [])].map(({ node }) => node));
   const nodes = nodesOf(holder.network);
   for (const [network, endpoints] of view.endpoints) {
-    // Open on all nodes of that network; the two meet where both networks are.
+    // An ingress port is open on all nodes of its network: the two conflict on nodes that are on both networks.
     const meets = (endpoint: Endpoint, everywhere: boolean): boolean =>
       nodes.has(endpoint.node) || (everywhere && [...nodesOf(network)].some((node) => nodes.has(node)));
     for (const endpoint of endpoints.values()) {

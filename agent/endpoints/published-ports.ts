@@ -1,9 +1,10 @@
-// Published ports of this node: bound to endpoints, and led to them by the firewall. Ports of this node's endpoints, and
-// ingress ports: those that other nodes' endpoints have on every node.
+// Published ports of this node: bindings to endpoints, and the firewall.
 //
-//   reserve ──▶ a binding, with a socket that keeps others off the port ──open──▶ the firewall leads it ──close──▶ gone
+// They are ports of this node's endpoints, and ingress ports: those that other nodes' endpoints have on every node.
 //
-// An endpoint's record says what it has; the bindings follow from it and are made anew at every start.
+//   reserve ──▶ a binding, with a socket that reserves the port ──open──▶ the firewall forwards it ──close──▶ removed
+//
+// An endpoint's record is authoritative; the bindings follow from it and are rebuilt at every start.
 import { randomInt } from 'node:crypto';
 
 import { compilePort, type Membership } from '../../core/compile.js';
@@ -33,7 +34,7 @@ export interface PortsOptions {
   node: string;
 }
 
-/** How often ports that could not be had are tried again. */
+/** Between attempts to reserve ports that were taken. */
 const RETRY_MS = 10_000;
 
 export class PublishedPorts {
@@ -46,7 +47,7 @@ export class PublishedPorts {
     this.#tick = setInterval(() => void this.#retry(), RETRY_MS);
   }
 
-  /** The kernel lets go of the held ports as the process ends; what is open stays open. */
+  /** The kernel releases reserved ports when the process ends; firewall entries stay. */
   stop(): void {
     clearInterval(this.#tick);
   }
@@ -57,9 +58,9 @@ export class PublishedPorts {
   }
 
   /**
-   * Takes ports of the host for an endpoint: all of them or none. They lead nowhere before `open`.
-   * @param container the families that the endpoint has addresses of
-   * @throws WeftError ALREADY_EXISTS naming who has a port, INVALID_ARGUMENT, RESOURCE_EXHAUSTED; the signal's reason
+   * Reserves ports of the host for an endpoint, all or none. The firewall forwards them from `open` on.
+   * @param container the families of the endpoint's addresses
+   * @throws WeftError ALREADY_EXISTS with the owner of a port, INVALID_ARGUMENT, RESOURCE_EXHAUSTED; the signal's reason
    */
   async reserve(
     holder: PortHolder,
@@ -96,7 +97,7 @@ export class PublishedPorts {
     }
     const range = hostPorts ?? CHOSEN_PORTS;
     const count = range.last - range.first + 1;
-    // Chosen ones from anywhere, so that a port that was given back rests; asked for, they are taken in order.
+    // A port that weft chooses is random, so that a released one rests; a range that is asked for is taken in order.
     const start = hostPorts === undefined ? randomInt(count) : 0;
     for (let i = 0; i < count; i++) {
       const hostPort = range.first + ((start + i) % count);
@@ -115,7 +116,7 @@ export class PublishedPorts {
       if (held === 'away') {
         throw invalidArgument(
           `publish: ${hostIp} is not an address of node ${this.options.node}`,
-          'Give one of its own (ip address), or leave it out: the port is open on all of them then.',
+          'Give one of its addresses (ip address), or leave it out to open the port on all of them.',
         );
       }
       if (count === 1) throw taken(published, await inUse(published));
@@ -126,14 +127,14 @@ export class PublishedPorts {
     );
   }
 
-  /** Who has this port, or one that gets in its way, as far as weft knows. */
+  /** The endpoint that has this port, or one that overlaps it. */
   #conflict(holder: PortHolder, published: PublishedPort): PortHolder | undefined {
     const here = this.#bindings.conflicting(published);
     if (here !== undefined) return here.holder;
     return published.everywhere ? portConflict(this.options.store.view, holder, published) : undefined;
   }
 
-  /** Leads reserved ports to their endpoint. @throws WeftError where the firewall refuses; the reservations stay */
+  /** Forwards reserved ports to their endpoint. @throws WeftError if the firewall fails; the reservations stay */
   async open(
     membership: Membership,
     endpoint: Endpoint,
@@ -141,17 +142,21 @@ export class PublishedPorts {
   ): Promise<void> {
     const wanted = new Set(ports.map(textOf));
     const bindings = this.#bindings.of(endpoint.id).filter(({ published }) => wanted.has(textOf(published)));
-    await this.#lead(membership, endpoint, bindings);
+    await this.#forward(membership, endpoint, bindings);
   }
 
-  async #lead(membership: Membership, endpoint: Endpoint, bindings: readonly PortBinding[]): Promise<void> {
+  async #forward(
+    membership: Membership,
+    endpoint: Endpoint,
+    bindings: readonly PortBinding[],
+  ): Promise<void> {
     const changes = bindings.map((binding) => ({
       ...{ binding, before: binding.open },
       open: compilePort(membership, endpoint, binding.published),
     }));
     const added = changes.flatMap(({ before, open }) => without(open, before));
     const removed = changes.flatMap(({ before, open }) => without(before, open));
-    // Noted first: who closes one of them meanwhile closes what is being opened.
+    // Set before the await: a concurrent close then closes what is being opened.
     for (const { binding, open } of changes) binding.open = open;
     if (added.length + removed.length === 0) return;
     try {
@@ -162,29 +167,29 @@ export class PublishedPorts {
     }
   }
 
-  /** Closes ports of an endpoint, or all that it has, and gives them back. */
+  /** Closes ports of an endpoint and releases them; without `ports`, all of them. */
   async close(endpoint: string, ports?: readonly PublishedPort[]): Promise<void> {
     const wanted = ports === undefined ? undefined : new Set(ports.map(textOf));
     const bindings = this.#bindings
       .of(endpoint)
       .filter(({ published }) => wanted?.has(textOf(published)) !== false);
     const open = bindings.flatMap((binding) => binding.open);
-    // Others get the port only when nothing leads it here any more.
+    // Released last: another process gets the port only after forwarding has ended.
     if (open.length > 0) await this.options.reconciler.changePorts([], open);
     for (const binding of bindings) this.#drop(binding);
   }
 
   /**
-   * Takes up what an endpoint of this node has. It stays open also where a process took the port while no agent held it:
-   * the process would not get a packet either way, and the problem says so.
+   * Restores the ports of an endpoint of this node. A port stays open even if a process took it while no agent ran: that
+   * process gets no packet either way, and a problem reports it.
    */
   async restore(membership: Membership, endpoint: Endpoint): Promise<void> {
     for (const published of this.#bindings.missing(endpoint.id, endpoint.publish))
-      await this.#holdAgain(this.#bind(endpoint, published));
+      await this.#reserveAgain(this.#bind(endpoint, published));
     await this.open(membership, endpoint);
   }
 
-  /** What other nodes' endpoints have everywhere, in a network that this node is on. */
+  /** Opens the ingress ports of other nodes' endpoints on this network, and closes those that ended. */
   async follow(network: string): Promise<void> {
     const { store, memberships, node } = this.options;
     const membership = memberships.get(network);
@@ -204,31 +209,31 @@ export class PublishedPorts {
     const wanted = endpoint.publish.filter(({ everywhere }) => everywhere);
     const texts = new Set(wanted.map(textOf));
     const bound = this.#bindings.of(endpoint.id).map(({ published }) => published);
-    const gone = bound.filter((published) => !texts.has(textOf(published)));
-    if (gone.length > 0) await this.close(endpoint.id, gone);
+    const ended = bound.filter((published) => !texts.has(textOf(published)));
+    if (ended.length > 0) await this.close(endpoint.id, ended);
     for (const published of this.#bindings.missing(endpoint.id, wanted)) this.#bind(endpoint, published);
     await this.#openRemote(membership, endpoint);
   }
 
   async #openRemote(membership: Membership, endpoint: Endpoint): Promise<void> {
-    for (const binding of this.#bindings.of(endpoint.id)) await this.#holdAgain(binding);
-    // A process of this node keeps its port: nobody asked it.
-    const able = this.#bindings.of(endpoint.id).filter(({ held }) => held.length > 0);
+    for (const binding of this.#bindings.of(endpoint.id)) await this.#reserveAgain(binding);
+    // An ingress port never takes a port from a process of this node.
+    const reserved = this.#bindings.of(endpoint.id).filter(({ held }) => held.length > 0);
     try {
-      await this.#lead(membership, endpoint, able);
-      for (const binding of able) this.#say(binding, undefined);
+      await this.#forward(membership, endpoint, reserved);
+      for (const binding of reserved) this.#setProblem(binding, undefined);
     } catch (error) {
-      for (const binding of able) this.#say(binding, messageOf(error));
+      for (const binding of reserved) this.#setProblem(binding, messageOf(error));
     }
   }
 
-  /** This node is on the network no more. */
+  /** This node has left the network. */
   async left(network: string): Promise<void> {
     for (const holder of this.#bindings.holders())
       if (holder.network === network) await this.close(holder.id);
   }
 
-  /** One batch of the store's changes. */
+  /** Handles one batch of the store's changes. */
   async handle(changes: readonly Change[]): Promise<void> {
     const networks = new Set<string>();
     for (const change of changes) {
@@ -247,7 +252,7 @@ export class PublishedPorts {
     const { store, memberships, node } = this.options;
     const waiting = this.#bindings.all().filter(({ problem }) => problem !== undefined);
     for (const binding of waiting) {
-      await this.#holdAgain(binding);
+      await this.#reserveAgain(binding);
       const { held, holder } = binding;
       if (held.length === 0 || holder.node === node) continue;
       const endpoint = store.view.endpoints.get(holder.network)?.get(holder.id);
@@ -263,8 +268,8 @@ export class PublishedPorts {
     return binding;
   }
 
-  /** Holds the port of a binding that has none. */
-  async #holdAgain(binding: PortBinding): Promise<void> {
+  /** Reserves the port of a binding that lacks it. */
+  async #reserveAgain(binding: PortBinding): Promise<void> {
     const lacksIt = (): boolean => this.#bindings.has(binding) && binding.held.length === 0;
     if (!lacksIt()) return;
     const { published, holder } = binding;
@@ -273,39 +278,39 @@ export class PublishedPorts {
       (other) => other !== binding && other.held.length > 0,
     );
     if (conflict !== undefined)
-      return this.#say(binding, `${nameOf(conflict.holder, this.options.node)} has it`);
+      return this.#setProblem(binding, `${nameOf(conflict.holder, this.options.node)} has it`);
     let why: string;
     let next: string | undefined;
     try {
       const held = holdPort(this.options.kernel, published, binding.families);
       if (typeof held === 'object') {
         binding.held = held;
-        return this.#say(binding, undefined);
+        return this.#setProblem(binding, undefined);
       }
       const user = held === 'away' ? undefined : await inUse(published);
       why =
         user === undefined
-          ? `${published.hostIp} is not an address of this node now`
+          ? `${published.hostIp} is no address of this node any more`
           : `it is in use${user.by}`;
       next = user?.next;
     } catch (error) {
-      // Out of descriptors, as one: that goes by, and the endpoint stays what it is.
+      // Such as no descriptors left: a passing failure, which does not change the endpoint.
       why = messageOf(error);
     }
-    // Meanwhile it may have been given back, or had.
+    // Meanwhile it may have been released, or reserved.
     if (!lacksIt()) return;
-    this.options.log.warn('a published port cannot be held', {
+    this.options.log.warn('a published port cannot be reserved', {
       port: textOf(published),
       endpoint: holder.name,
       why,
     });
-    this.#say(binding, why, next);
+    this.#setProblem(binding, why, next);
   }
 
-  #say(
+  #setProblem(
     binding: PortBinding,
     why: string | undefined,
-    fix = 'End what has the port, or publish another one; it is tried again every 10 seconds.',
+    fix = 'End the process that has the port, or publish another one; it is tried again every 10 seconds.',
   ): void {
     const { published, holder } = binding;
     const key = { scope: endpointScope(holder), kind: 'port', id: textOf(published) } as const;
@@ -325,17 +330,17 @@ export class PublishedPorts {
 
   #drop(binding: PortBinding): void {
     this.#bindings.remove(binding);
-    this.#say(binding, undefined);
+    this.#setProblem(binding, undefined);
   }
 }
 
-/** Those of `some` that `others` has not. */
+/** Those of `some` that are not in `others`. */
 function without(some: readonly FirewallPort[], others: readonly FirewallPort[]): FirewallPort[] {
   const keys = new Set(others.map(firewallPortKey));
   return some.filter((port) => !keys.has(firewallPortKey(port)));
 }
 
-/** The same thing asked for twice in one call is one thing; two free ports for one port are two. */
+/** Equal requests of one call are one; two requests for a free port are two. */
 const unique = (requests: readonly PublishRequest[]): PublishRequest[] =>
   requests.filter(
     (request, i) =>

@@ -1,5 +1,6 @@
-// Tells the store of this node's endpoints. The node is right about them and the store is told: at once where it answers,
-// else when it is back; and where the two differ, the store is put right.
+// Publishes this node's endpoints to etcd; local state is authoritative.
+//
+// A change is written at once, or when etcd is back. Where the two differ, etcd is corrected.
 import { IpAddress } from '../../core/address.js';
 import { Backoff } from '../../core/backoff.js';
 import { alreadyExists, messageOf, WeftError, type ErrorCode } from '../../core/errors.js';
@@ -15,39 +16,39 @@ export interface PublisherOptions {
   problems: Problems;
   node: string;
   instance: string;
-  /** What is attached now. */
+  /** The endpoints of this node. */
   current: () => readonly Endpoint[];
-  /** AddressClaims of this node that stay although no endpoint has their address. */
+  /** Whether a claim of this node stays although no endpoint has its address. */
   keeps?: (claim: Claim) => boolean;
 }
 
 const RETRY_MS = 500;
-/** Etcd takes nothing at all. */
+/** etcd rejects every write. */
 const PUBLISHING = { scope: NODE, kind: 'publishing' } as const;
-/** What nobody changes anything about is tried this often at last. */
+/** The longest delay between attempts without any change. */
 const SLOW_RETRY_MS = 10_000;
-/** Etcd answers, and takes nothing from this node: full, or its certificate may not write. */
-const TAKES_NOTHING: readonly ErrorCode[] = ['RESOURCE_EXHAUSTED', 'PERMISSION_DENIED'];
-/** Telling the store keeps this process as busy as an attach does: whoever attached has the answer first. */
-const TELL_AFTER_MS = 10;
-/** Writes under way at once. */
+/** etcd answers and rejects every write of this node: it is full, or the node's certificate may not write. */
+const REJECTS_ALL: readonly ErrorCode[] = ['RESOURCE_EXHAUSTED', 'PERMISSION_DENIED'];
+/** Publishing costs this process as much CPU as an attach: the caller of an attach has its answer first. */
+const PUBLISH_AFTER_MS = 10;
+/** Concurrent writes. */
 const PARALLEL = 16;
 
 interface Entry {
   network: string;
-  /** Undefined: it is gone, and to be deleted. */
+  /** Undefined: it was removed, and is to be deleted. */
   endpoint: Endpoint | undefined;
   claims: string[];
 }
 
 export class Publisher {
-  /** By id: endpoints that the store has to be told of. */
+  /** By id: endpoints that are not published yet. */
   readonly #dirty = new Map<string, Entry>();
-  /** What the store has refused, for a name or an address that is somebody else's: tried again by and by. */
+  /** Refused by the store because another endpoint has the name or address; tried again slowly. */
   readonly #refused = new Map<string, Entry>();
   #running: Promise<void> | undefined;
   #retry: NodeJS.Timeout | undefined;
-  /** Of attempts that etcd takes nothing of; one that it does not answer is made again after the delay as it is. */
+  /** Grows while etcd rejects every write; while it does not answer, the delay stays. */
   readonly #backoff = new Backoff({ firstMs: RETRY_MS, lastMs: SLOW_RETRY_MS });
   #again: { timer: NodeJS.Timeout; due: number } | undefined;
   #soon: NodeJS.Timeout | undefined;
@@ -55,7 +56,7 @@ export class Publisher {
 
   constructor(private readonly options: PublisherOptions) {}
 
-  /** Local changes that the store does not know yet. */
+  /** Number of local changes that the store lacks. */
   get pending(): number {
     return this.#dirty.size + this.#refused.size;
   }
@@ -68,14 +69,13 @@ export class Publisher {
     this.#mark(endpoint.network, endpoint.id, undefined, claimsOf(endpoint));
   }
 
-  /** Gives a claim back whose holder never became an endpoint, or is one no more. */
+  /** Deletes a claim whose holder never became an endpoint, or has ended. */
   releaseClaim(network: string, ip: string, holder: string): void {
     this.#mark(network, holder, undefined, [ip]);
   }
 
   /**
-   * Makes sure that a name which was asked for is this endpoint's alone. With etcd away what is known of the network
-   * must do.
+   * Reserves an explicit name for this endpoint. Without etcd, the check uses the view that this node has.
    * @throws WeftError ALREADY_EXISTS
    */
   async reserveName(endpoint: Endpoint): Promise<void> {
@@ -104,15 +104,15 @@ export class Publisher {
     }
   }
 
-  /** Takes a reservation back. */
+  /** Rolls a reservation back. */
   forget(endpoint: Endpoint): Promise<void> {
     this.withdraw(endpoint);
     return Promise.resolve();
   }
 
   /**
-   * Compares everything of this node's in the store with what is attached. Only while the store has this instance's sign
-   * of life: otherwise what stands there under the node's name may be another host's.
+   * Compares this node's records in the store with its endpoints. Only while the store's liveness key of this node has this
+   * instance: otherwise the records under the node's name may be another host's.
    */
   resync(): void {
     const { store, node, instance, current } = this.options;
@@ -133,10 +133,10 @@ export class Publisher {
       }
     }
     for (const endpoint of mine.values())
-      if (!this.#isTold(endpoint) || !this.#hasClaims(endpoint)) this.publish(endpoint);
+      if (!this.#isPublished(endpoint) || !this.#hasClaims(endpoint)) this.publish(endpoint);
   }
 
-  /** Somebody else changed what is this node's to say. */
+  /** Corrects changes of this node's records that others made. */
   handle(changes: readonly Change[]): void {
     const mine = new Map(this.options.current().map((endpoint) => [endpoint.id, endpoint]));
     const refusedIn = new Set([...this.#refused.values()].map(({ network }) => network));
@@ -145,7 +145,7 @@ export class Publisher {
       if (refusedIn.has(where)) this.#tryRefused(RETRY_MS);
       if (change.kind === 'endpoint') {
         const own = mine.get(change.id);
-        if (own !== undefined && !this.#isTold(own)) this.publish(own);
+        if (own !== undefined && !this.#isPublished(own)) this.publish(own);
       } else if (
         change.kind === 'claim' &&
         change.after === undefined &&
@@ -157,7 +157,7 @@ export class Publisher {
     }
   }
 
-  /** Tries what is pending now: etcd answers again. */
+  /** Writes pending changes now: etcd answers again. */
   kick(): void {
     clearTimeout(this.#retry);
     this.#retry = undefined;
@@ -175,10 +175,10 @@ export class Publisher {
     await this.#running;
   }
 
-  #isTold(endpoint: Endpoint): boolean {
+  #isPublished(endpoint: Endpoint): boolean {
     const { view } = this.options.store;
-    const told = view.endpoints.get(endpoint.network)?.get(endpoint.id);
-    return told !== undefined && textOf(told) === textOf(endpoint);
+    const published = view.endpoints.get(endpoint.network)?.get(endpoint.id);
+    return published !== undefined && textOf(published) === textOf(endpoint);
   }
 
   #hasClaims(endpoint: Endpoint): boolean {
@@ -197,7 +197,7 @@ export class Publisher {
     this.#soon ??= setTimeout(() => {
       this.#soon = undefined;
       this.#run();
-    }, TELL_AFTER_MS);
+    }, PUBLISH_AFTER_MS);
   }
 
   #run(): void {
@@ -215,7 +215,7 @@ export class Publisher {
     });
   }
 
-  /** Makes what was refused pending again; the earliest of several calls counts. */
+  /** Makes refused entries pending again; of several calls the earliest counts. */
   #tryRefused(afterMs: number): void {
     const due = performance.now() + afterMs;
     if (this.#stopped || this.#refused.size === 0 || (this.#again?.due ?? Infinity) <= due) return;
@@ -232,30 +232,30 @@ export class Publisher {
   async #drain(): Promise<void> {
     while (this.#dirty.size > 0 && !this.#stopped) {
       const batch = [...this.#dirty].slice(0, PARALLEL);
-      const results = await Promise.all(batch.map(([id, entry]) => this.#tell(id, entry)));
+      const results = await Promise.all(batch.map(([id, entry]) => this.#write(id, entry)));
       const why = results.find((result) => result instanceof WeftError);
-      if (why !== undefined) return this.#takesNothing(why);
-      if (results.includes('told')) this.#takesAgain();
+      if (why !== undefined) return this.#rejectsAll(why);
+      if (results.includes('published')) this.#acceptsAgain();
       if (results.includes('later')) return;
     }
   }
 
-  #takesNothing(why: WeftError): void {
+  #rejectsAll(why: WeftError): void {
     this.#backoff.next();
     this.options.problems.set(PUBLISHING, {
-      what: 'what etcd is told of the endpoints of this node',
+      what: 'publishing the endpoints of this node to etcd',
       why: why.message,
       fix: why.next ?? 'It is tried again every 10 seconds.',
     });
   }
 
-  #takesAgain(): void {
+  #acceptsAgain(): void {
     this.#backoff.reset();
     this.options.problems.clear(PUBLISHING);
   }
 
-  /** Answers an error where etcd takes nothing at all. */
-  async #tell(id: string, entry: Entry): Promise<'told' | 'refused' | 'later' | WeftError> {
+  /** Returns the error if etcd rejects every write. */
+  async #write(id: string, entry: Entry): Promise<'published' | 'refused' | 'later' | WeftError> {
     const { store, problems } = this.options;
     const { network, endpoint, claims } = entry;
     const key = { scope: endpointScope({ network, id }), kind: 'publication' } as const;
@@ -264,7 +264,7 @@ export class Publisher {
         await this.#timed('delete', () => store.deleteEndpoint(network, id));
         for (const ip of claims) await store.deleteClaim(network, ip, id);
       } else {
-        // Somebody else's claim is no reason to keep the endpoint from etcd: it runs, and must be found.
+        // An endpoint whose claim another node has is published all the same: it runs, and must be found.
         const restored = await Promise.allSettled(
           claimsOf(endpoint).map((ip) => store.restoreClaim(grantedClaim(endpoint, ip))),
         );
@@ -272,9 +272,9 @@ export class Publisher {
         for (const result of restored) if (result.status === 'rejected') throw result.reason;
       }
     } catch (error) {
-      if (error instanceof WeftError && TAKES_NOTHING.includes(error.code)) return error;
+      if (error instanceof WeftError && REJECTS_ALL.includes(error.code)) return error;
       if (!(error instanceof WeftError) || error.code === 'UNAVAILABLE') {
-        this.options.log.debug('etcd could not be told yet', { id, error: messageOf(error) });
+        this.options.log.debug('an endpoint could not be published yet', { id, error: messageOf(error) });
         return 'later';
       }
       problems.set(key, {
@@ -287,10 +287,10 @@ export class Publisher {
     }
     problems.clear(key);
     this.#forget(id, entry);
-    return 'told';
+    return 'published';
   }
 
-  /** Answers whether that was all there is to tell of it. */
+  /** Returns whether the entry had no later change. */
   #forget(id: string, entry: Entry): boolean {
     return this.#dirty.get(id) === entry && this.#dirty.delete(id);
   }
@@ -305,7 +305,7 @@ export class Publisher {
   }
 }
 
-/** Addresses that an endpoint has outside its node's subnet: those that stand for themselves, or that say so. */
+/** Addresses of an endpoint outside its node's subnet: those with a full prefix length, or marked as claimed. */
 function claimsOf(endpoint: Endpoint): string[] {
   if (endpoint.claimed === true) return [endpoint.ip.split('/')[0] ?? ''];
   return [endpoint.ip, endpoint.ip6 ?? ''].flatMap((text) => {
@@ -322,7 +322,7 @@ const grantedClaim = (endpoint: Endpoint, ip: string): Claim => ({
   state: 'granted',
 });
 
-/** Equal for equal records, in whatever order their fields were set. */
+/** Equal for equal records, in any order of fields. */
 const textOf = (record: object): string =>
   JSON.stringify(record, (_, value: unknown) =>
     typeof value === 'object' && value !== null && !Array.isArray(value)

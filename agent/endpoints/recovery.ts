@@ -1,5 +1,7 @@
-// What the state directory cannot tell any more, because a file is torn or the directory was lost, is looked for in etcd:
-// an endpoint of this node whose container is still there is taken up again, so that no address in use counts as free.
+// Recovery of endpoints and networks from etcd.
+//
+// It replaces records of the state directory that are torn or lost. An endpoint of this node whose container still runs is
+// restored, so that no address in use counts as free.
 import { parseInterface, IpNetwork } from '../../core/address.js';
 import type { Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
@@ -32,13 +34,13 @@ export interface RecoveryOptions {
   node: string;
 }
 
-/** Whether this node may have endpoints that only etcd remembers. */
+/** Whether this node may have endpoints that only etcd knows. */
 export const mayBeMore = ({ fresh, torn }: Loaded): boolean =>
   fresh || torn.some(({ kind }) => kind === 'endpoint');
 
 /**
- * Settles when no earlier life of this host counts as alive any more: one that is told apart by its instance, for the state
- * directory was lost, and is at the same address. Until its sign of life ends nothing can be taken up under its name.
+ * Settles when no earlier instance of this host counts as alive: one with another instance id, because the state directory
+ * was lost, at the same address. Until its liveness key expires, nothing can be restored under the node's name.
  * @throws the signal's reason
  */
 export async function earlierLifeEnds(
@@ -83,7 +85,7 @@ export async function recoverEndpoints(options: RecoveryOptions): Promise<void> 
     const { name, network } = endpoint;
     const what = `endpoint ${name} of network ${network}`;
     await attempt(options, recoveryOf(endpointScope(endpoint), what), async () => {
-      log.warn('an endpoint is taken up again from etcd', { endpoint: name, network });
+      log.warn('recovering an endpoint from etcd', { endpoint: name, network });
       await endpoints.recover(endpoint);
     });
   }
@@ -97,27 +99,27 @@ export async function recoverEndpoints(options: RecoveryOptions): Promise<void> 
       {
         what: `the state file ${path}`,
         why: `it cannot be read: ${why}`,
-        fix: `What it said was not found in etcd either; when nothing of it is missed, delete it.`,
+        fix: 'Its record is not in etcd either; if nothing is missing, delete the file.',
       },
     );
   }
 }
 
-/** Networks whose file is lost and that this node is on all the same: its containers, or what is left of the file, say so. */
+/** Joins networks again whose file is lost; the node's containers, or the name of the torn file, show that it was on them. */
 async function rejoin(options: RecoveryOptions): Promise<void> {
   const { loaded, endpoints, memberships, store, log } = options;
   const named = loaded.torn.filter(({ kind }) => kind === 'network').map(({ id }) => id);
   for (const network of new Set([...endpoints.list().map((endpoint) => endpoint.network), ...named])) {
     if (memberships.get(network) !== undefined || !store.view.networks.has(network)) continue;
     await attempt(options, recoveryOf(networkScope(network), `network ${network}`), async () => {
-      log.warn('a network whose state file is lost is joined again', { network });
+      log.warn('joining a network again whose state file is lost', { network });
       const previous = subnetsOf(endpoints.list(), network);
       await memberships.join(network, previous === undefined ? {} : { previous });
     });
   }
 }
 
-/** The subnets that the containers of a network have their addresses from. */
+/** The node's subnets in a network, from the addresses of its containers. */
 function subnetsOf(
   all: readonly Endpoint[],
   network: string,
@@ -137,11 +139,11 @@ function subnetsOf(
   return undefined;
 }
 
-/** One that cannot be recovered is a problem, and does not keep the others. */
+/** A failed recovery is a problem; the others go on. */
 const recoveryOf = (scope: ProblemScope, what: string): Attempt => ({
   scope,
   kind: 'recovery',
   what,
-  because: (message) => `its state file is lost, and it could not be taken up again from etcd: ${message}`,
-  otherwise: 'Restart the agent when the cause is mended; it is tried again then.',
+  because: (message) => `its state file is lost, and it could not be recovered from etcd: ${message}`,
+  otherwise: 'Remove the cause, then restart the agent to try again.',
 });

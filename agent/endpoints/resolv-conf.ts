@@ -1,4 +1,6 @@
-// The resolv.conf of a namespace follows from the networks of those of its endpoints that want it set, the oldest first.
+// The resolv.conf of a namespace, from the networks of its endpoints.
+//
+// Only endpoints with `dns` count, the oldest first.
 import { messageOf } from '../../core/errors.js';
 import type { Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
@@ -6,7 +8,7 @@ import type { NetnsResolvConf } from '../dns/index.js';
 
 export interface EndpointResolvConfOptions {
   files: Pick<NetnsResolvConf, 'require' | 'set' | 'reset'>;
-  /** The text of a resolv.conf, by the networks of its container. */
+  /** Text of a resolv.conf for a container on these networks. */
   text: (networks: readonly string[]) => string;
   endpoints: () => readonly Endpoint[];
   log: Logger;
@@ -15,14 +17,15 @@ export interface EndpointResolvConfOptions {
 export class EndpointResolvConf {
   constructor(private readonly options: EndpointResolvConfOptions) {}
 
-  /** @param target canonical. @throws WeftError INVALID_ARGUMENT where it has no resolv.conf that weft could set */
+  /** @param target canonical. @throws WeftError INVALID_ARGUMENT if it has no resolv.conf that weft can set */
   require(target: string): void {
     this.options.files.require(target);
   }
 
   /**
-   * Sets it for an endpoint's namespace as if the endpoint were not there; @param added and with this one in its place.
-   * @throws WeftError FAILED_PRECONDITION where the file cannot be written
+   * Sets it for an endpoint's namespace as if the endpoint did not exist.
+   * @param added the endpoint as it becomes; absent: it is removed
+   * @throws WeftError FAILED_PRECONDITION if the file cannot be written
    */
   set({ id, target }: Endpoint, added?: Endpoint): void {
     const { files, text, endpoints } = this.options;
@@ -34,7 +37,7 @@ export class EndpointResolvConf {
     else files.set(target, text(networks));
   }
 
-  /** Where it is no reason to stop: what was attached stays, what goes must go. */
+  /** As `set`, where a failure must not stop the change: it is logged. */
   trySet(endpoint: Endpoint, added?: Endpoint): void {
     if (endpoint.dns !== true) return;
     try {

@@ -1,6 +1,6 @@
-// Pipework attachments and what was prepared for them, as files.
+// State files of pipework attachments and their host interfaces.
 //
-// They are known nowhere else: the state directory is their only record.
+// They are in no other place: the state directory is the only record.
 //
 //   wires/ID.json
 //   wire-places/NAME.json
@@ -34,7 +34,7 @@ const hostInterface = z.discriminatedUnion('kind', [
   }),
 ]);
 
-/** As release 0.1 writes it. */
+/** In the format of release 0.1. */
 const attachment = z.object({
   id: z.string().regex(/^[0-9a-f]{16}$/),
   place: hostInterface,
@@ -49,7 +49,7 @@ const attachment = z.object({
   vlan: vlan.optional(),
 });
 
-// Folder names of release 0.1, kept so that either release reads the other's files.
+// Folder names of release 0.1: both releases read the same files.
 const WIRES = 'wires';
 const PLACES = 'wire-places';
 
@@ -58,8 +58,8 @@ export class AttachmentState {
   readonly #hostInterfaces: RecordFolder<HostInterface>;
 
   constructor(stateDir: string, calls: FileCalls = fs) {
-    // Neither is durable: the namespaces and links that they are about do not outlive a power cut.
-    // What zod calls optional may be undefined; what was written is not.
+    // Not durable: the namespaces and links of these records do not outlive a power cut.
+    // The casts: an optional field of zod may be undefined, but never is in a file.
     this.#attachments = new RecordFolder({
       folder: join(stateDir, WIRES),
       parse: (value) => {
@@ -78,7 +78,7 @@ export class AttachmentState {
     });
   }
 
-  /** A file that cannot be read is put aside and reported. @throws WeftError FAILED_PRECONDITION, as all below */
+  /** An unreadable file is put aside and reported. @throws WeftError FAILED_PRECONDITION, as all below */
   load(onTorn: (path: string, why: string) => void): {
     attachments: Attachment[];
     hostInterfaces: HostInterface[];

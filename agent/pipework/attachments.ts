@@ -1,5 +1,7 @@
-// The attachments of this host (core/attachment.ts): making and removing them, all or nothing, through the same reconciler that
-// containers of networks go through. The state directory is the truth about them.
+// Attachments of pipework on this host: make, restore and remove.
+//
+// They (core/attachment.ts) use the reconciler that endpoints use. A failed attach is rolled back; the state directory is
+// authoritative.
 import { randomBytes } from 'node:crypto';
 
 import { alreadyExists, failedPrecondition, messageOf, notFound } from '../../core/errors.js';
@@ -42,7 +44,7 @@ export interface AttachmentsOptions extends Omit<HostInterfaceSources, 'known'> 
   docker: EngineAddress;
 }
 
-/** The parsed words, with the name of the host's interface; a MAC address is looked up by who asks. */
+/** The parsed command, with the name of the host interface; the caller has resolved a MAC address to it. */
 export type AttachRequest = Omit<PipeworkAttach, 'do' | 'host'> & { host: string };
 export type DetachRequest = Omit<PipeworkDetach, 'do' | 'host'> & { host: string };
 
@@ -54,7 +56,7 @@ const insideOf = (attachment: Attachment, objects: readonly KernelObject[]): San
   objects,
 });
 
-/** One attach: what is asked, and of which container. */
+/** One attach: request and container. */
 interface Attach {
   request: AttachRequest;
   target: Target;
@@ -74,7 +76,7 @@ export class Attachments {
     return [...this.#byId.values()];
   }
 
-  /** Takes up what is remembered, before the reconciler starts. */
+  /** Restores saved attachments, before the reconciler starts. */
   async restore({
     attachments,
     hostInterfaces,
@@ -99,7 +101,7 @@ export class Attachments {
     const { kernel, docker } = this.options;
     const target = await resolveTarget(request.guest, docker);
     return inSandbox(kernel, target, (sandbox, namespace) =>
-      // One after the other: the first attachment on an interface of the host prepares it for all.
+      // Serialized: the first attachment on a host interface prepares it for all.
       this.#locks.run('attachments', () => this.#attachTo({ request, target, sandbox, namespace, signal })),
     );
   }
@@ -131,7 +133,7 @@ export class Attachments {
     });
     await reconciler.adopt(recordOf(attachment), host, insideOf(attachment, container));
     this.#byId.set(attachment.id, attachment);
-    log.info('an attachment was made', {
+    log.info('made an attachment', {
       target: attachment.target,
       on: hostInterface.name,
       ifname: attachment.ifname,
@@ -139,7 +141,7 @@ export class Attachments {
     return attachment;
   }
 
-  /** @throws WeftError ALREADY_EXISTS where the name of either end is taken */
+  /** @throws WeftError ALREADY_EXISTS if the name of either end is taken */
   async #checkNames({ request, target, namespace }: Attach): Promise<void> {
     if ((await namespace.linkNames()).has(request.ifname)) {
       throw alreadyExists(
@@ -155,11 +157,11 @@ export class Attachments {
     );
   }
 
-  /** Makes the bridge, or the NIC a port of one. */
+  /** Creates the bridge, or makes the NIC a port of one. */
   async #prepare(hostInterface: HostInterface, rollback: Rollback): Promise<void> {
     if (this.#hostInterfaces.has(hostInterface.name)) return;
     rollback.add(() => this.#release(hostInterface));
-    // Written down first: what is made must be known for weft's after a crash.
+    // Saved first: after a crash, weft must know that it made the interface.
     this.options.state.saveHostInterface(hostInterface);
     this.#hostInterfaces.set(hostInterface.name, hostInterface);
     const [failure] = await this.options.reconciler.set([
@@ -168,7 +170,7 @@ export class Attachments {
     if (failure !== undefined) {
       throw failedPrecondition(
         `pipework: ${hostInterface.name} cannot be prepared: ${failure.message}`,
-        'Nothing was left behind; see `weft status` for what else is wrong on this host.',
+        'Nothing was left behind; see `weft status` for other problems of this host.',
       );
     }
   }
@@ -176,11 +178,11 @@ export class Attachments {
   async #release(hostInterface: HostInterface): Promise<void> {
     this.options.state.deleteHostInterface(hostInterface.name);
     this.#hostInterfaces.delete(hostInterface.name);
-    // Not `set`, which takes nothing away before etcd's first list: whose this is, is known here.
+    // Not `set`, which deletes nothing before etcd's first list: the owner of this record is known without etcd.
     await this.options.reconciler.detach(hostRecordOf(hostInterface));
   }
 
-  /** The last attachment on something releases what was prepared for it. @throws WeftError NOT_FOUND */
+  /** Removes an attachment; the last one on a host interface also releases the interface. @throws WeftError NOT_FOUND */
   async detach(request: DetachRequest, signal?: AbortSignal): Promise<Attachment> {
     return this.#locks.run('attachments', async () => {
       signal?.throwIfAborted();
@@ -192,7 +194,7 @@ export class Attachments {
     });
   }
 
-  /** By the guest's words, or by its namespace. */
+  /** By the guest's name, or by its namespace. */
   async #find({ host, guest, ifname }: DetachRequest): Promise<Attachment> {
     const there = this.list().filter(
       (attachment) => attachment.hostInterface.name === host && attachment.ifname === ifname,
@@ -208,11 +210,11 @@ export class Attachments {
     if (found !== undefined) return found;
     throw notFound(
       `pipework: ${guest} has no interface ${ifname} on ${host} that \`weft pipework\` made`,
-      'Name the interface with -i, as when it was made.',
+      'Give the name of the interface with -i, as when it was made.',
     );
   }
 
-  /** A container went by itself. What was prepared stays for the next one: people give such bridges addresses. */
+  /** A container has ended. The host interface stays for the next one: operators give such bridges addresses. */
   sandboxGone(id: string): void {
     const attachment = this.#byId.get(id);
     if (attachment === undefined) return;
@@ -229,20 +231,20 @@ export class Attachments {
         () => this.#remove(attachment),
       );
       if (!this.#byId.has(attachment.id))
-        this.options.log.info('a container is gone: its attachment is removed', {
+        this.options.log.info('removed the attachment of a container that ended', {
           target: attachment.target,
         });
     });
   }
 
-  /** @throws WeftError where the state directory refuses; then it is there as before */
+  /** @throws WeftError if the state directory fails; then nothing was changed */
   async #remove(attachment: Attachment): Promise<void> {
     this.options.state.delete(attachment.id);
     this.#byId.delete(attachment.id);
     this.options.problems.clearScope({ kind: 'attachment', id: attachment.id });
     await this.options.reconciler.detach(recordOf(attachment)).catch((error: unknown) => {
-      // In no record any more, it goes with the next comparison.
-      this.options.log.warn('a removed attachment is not gone yet', {
+      // Its objects are in no record any more: the next reconciliation prunes them.
+      this.options.log.warn('a removed attachment is still in the kernel', {
         target: attachment.target,
         error: messageOf(error),
       });
@@ -266,8 +268,8 @@ function describe({ request, target, sandbox }: Attach, on: HostInterface): Atta
 }
 
 /**
- * Last of all: it may replace a route that is not weft's, as pipework's did, and that is not put back.
- * @throws WeftError FAILED_PRECONDITION where the kernel refuses it
+ * Last of all: it may replace a route that is not weft's, as pipework did, and that route cannot be restored.
+ * @throws WeftError FAILED_PRECONDITION if the kernel rejects it
  */
 async function replaceDefaultRoute(
   namespace: KernelNamespace,
@@ -282,7 +284,7 @@ async function replaceDefaultRoute(
   if (failure === undefined) return;
   throw failedPrecondition(
     `pipework: the kernel refused the default route via ${gateway}: ${failure.message}`,
-    'Nothing was left behind; is the gateway right?',
+    'Nothing was left behind. Check the gateway.',
   );
 }
 
@@ -300,7 +302,7 @@ function same(request: AttachRequest, there: Attachment): Attachment {
   );
 }
 
-/** @throws WeftError FAILED_PRECONDITION where the default route is a network's of weft's, which would put it back */
+/** @throws WeftError FAILED_PRECONDITION if a network of weft's has the default route: its reconciler would restore it */
 function checkDefaultRoute(
   { gateway }: AttachRequest,
   target: Target,

@@ -1,5 +1,6 @@
-// Host interfaces of pipework: a bridge that is there, one to be made, or a NIC; and whether containers may be attached to
-// it. Every refusal comes before anything is changed.
+// Host interfaces of pipework: an existing or new bridge, or a NIC.
+//
+// Checks whether containers may be attached to it, before anything is changed.
 import { failedPrecondition, notFound } from '../../core/errors.js';
 import type { Membership, Underlay } from '../../core/membership.js';
 import { lanBridgeName } from '../../core/link-names.js';
@@ -10,13 +11,13 @@ import type { Capability, Kernel, ParentLink } from '../kernel/index.js';
 export interface HostInterfaceSources {
   kernel: Pick<Kernel, 'parentLink' | 'capabilities'>;
   underlay: () => Underlay;
-  /** The networks that this node is on: one of them may have the NIC already. */
+  /** Networks of this node: one of them may use the NIC. */
   memberships: () => readonly Membership[];
-  /** Those that containers are attached to already. */
+  /** Interfaces with attachments. */
   known: ReadonlyMap<string, HostInterface>;
 }
 
-/** Stands for frames without a tag on a NIC's bridge, and is on no cable: the last id that there is. */
+/** VLAN id of untagged frames inside a NIC's bridge, never sent out: the highest valid id (IEEE 802.1Q). */
 const NATIVE = 4094;
 
 /** @throws WeftError FAILED_PRECONDITION, NOT_FOUND with the reason */
@@ -49,8 +50,8 @@ function bridgeToMake(
   const ovs = name.startsWith('ovs');
   if (!ovs && !name.startsWith('br')) {
     throw notFound(
-      `pipework: this host has no interface ${name}, and weft does not know what to make of that name`,
-      'See `ip link`; a bridge is made where its name begins with br or ovs.',
+      `pipework: this host has no interface ${name}, and weft makes no bridge of that name`,
+      'See `ip link`; weft makes a bridge if the name begins with br or ovs.',
     );
   }
   const aware = ovs || vlan !== undefined;
@@ -76,13 +77,13 @@ function checkNic(
     throw refuse(name, 'is no Ethernet interface', 'Give one whose frames a bridge can carry.');
   if (!link.up) throw refuse(name, 'is down', `Bring it up first: ip link set ${name} up`);
   if (master !== undefined && !isLanBridge(master))
-    throw refuse(name, `is itself a port of ${master}`, `Give ${master} in its place.`);
+    throw refuse(name, `is itself a port of ${master}`, `Give ${master} instead.`);
   const bridge = lanBridgeName(name);
   if ((underlay.link === name || underlay.link === bridge) && force !== true) {
     throw refuse(
       name,
       'carries the underlay, over which this node reaches the others',
-      `Say it is meant: weft pipework --force ${name} …; its addresses then move to a bridge, and stay reachable.`,
+      `Confirm with weft pipework --force ${name} …; its addresses then move to a bridge, and stay reachable.`,
     );
   }
   const clash = link.vlans.find((one) => one.vlan === vlan);
@@ -90,7 +91,7 @@ function checkNic(
     throw refuse(
       name,
       `has a link of its own for VLAN ${clash.vlan}, ${clash.name}, which would take its frames`,
-      `Give ${clash.name} in its place, without the VLAN.`,
+      `Give ${clash.name} instead, without the VLAN.`,
     );
   }
 }

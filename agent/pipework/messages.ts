@@ -1,5 +1,6 @@
-// What a caller asks of an attachment, checked field by field before anything is done: by the same parser as the words that people
-// write, so that both admit the same.
+// gRPC messages of pipework attachments: parse and encode.
+//
+// Requests go through the parser of the command line, so that both accept the same.
 import { invalidArgument } from '../../core/errors.js';
 import { parsePipework } from '../../core/pipework.js';
 import { bridgeOf, type Attachment } from '../../core/attachment.js';
@@ -13,7 +14,7 @@ import type { DetachRequest, AttachRequest } from './attachments.js';
 /** @throws WeftError INVALID_ARGUMENT */
 export function parsePipeworkAttach(asked: PipeworkRequest): AttachRequest {
   if (asked.gateway !== undefined && asked.address === undefined)
-    throw invalidArgument('pipework: a gateway without an address', 'Give the address, too.');
+    throw invalidArgument('pipework: a gateway without an address', 'Give the address as well.');
   const gateway = asked.gateway === undefined ? '' : `@${asked.gateway}`;
   const call = parsePipework([
     ...(asked.force ? ['--force'] : []),

@@ -1,5 +1,7 @@
-// Addresses for plugins: reserved before there is a container, kept from every container, released one by one. Reservations
-// of one manager are not seen by another.
+// Addresses for plugins: reserve, set aside, release.
+//
+// An address is reserved before its container exists; one that is set aside goes to no container. A manager sees only its own
+// reservations.
 import { randomBytes } from 'node:crypto';
 
 import { bareIp, type IpAddress, type IpNetwork } from '../../core/address.js';
@@ -27,7 +29,7 @@ export interface PluginAddressesOptions {
   node: string;
 }
 
-/** Who holds an address that no container may have, in claims; hosts that want the same share it. */
+/** Holder, in claims, of an address that no container may have; hosts that set aside the same address share it. */
 export const SET_ASIDE = 'aux';
 
 export class PluginAddresses {
@@ -35,7 +37,7 @@ export class PluginAddresses {
 
   constructor(private readonly options: PluginAddressesOptions) {}
 
-  /** Takes up what is remembered; an endpoint whose reservation was lost gets it back. */
+  /** Restores saved reservations; an endpoint whose reservation was lost gets a new one. */
   restore(reservations: readonly Reservation[]): void {
     for (const reservation of reservations) this.#put(reservation);
     for (const endpoint of this.options.endpoints.list()) {
@@ -55,7 +57,7 @@ export class PluginAddresses {
     this.options.addresses.hold(reservation.network, bareIp(reservation.ip), reservation.id);
   }
 
-  /** What a manager's plugin sees of them. */
+  /** The addresses as one manager's plugin sees them. */
   of(manager: Manager): HostAddresses {
     const find = (network: string, ip: string): Reservation | undefined => {
       const found = this.#find(network, ip);
@@ -110,12 +112,12 @@ export class PluginAddresses {
     if (/\/(32|128)$/.test(text)) this.options.publisher.releaseClaim(network, ip, id);
   }
 
-  /** Whether a claim of this node's has a reason other than an endpoint. */
+  /** Whether a claim of this node belongs to a reservation or an address that is set aside. */
   keeps(claim: Claim): boolean {
     return claim.endpoint === SET_ASIDE || this.#byId.has(claim.endpoint);
   }
 
-  /** Another host has given back what this one wants to be kept. */
+  /** Claims an address again that is set aside here, when another host releases it. */
   handle(changes: readonly Change[]): void {
     for (const change of changes) {
       if (change.kind !== 'claim' || change.after !== undefined || change.before?.endpoint !== SET_ASIDE)
@@ -123,7 +125,10 @@ export class PluginAddresses {
       const { ip } = change.before;
       if (this.options.addresses.holder(change.network, ip.toString()) !== SET_ASIDE) continue;
       this.#setAside(change.network, ip).catch((error: unknown) => {
-        this.options.log.warn('an address is not kept any more', { ip: change.ip, error: messageOf(error) });
+        this.options.log.warn('an address is not set aside any more', {
+          ip: change.ip,
+          error: messageOf(error),
+        });
       });
     }
   }
@@ -147,7 +152,7 @@ export class PluginAddresses {
       try {
         await addresses.claim(membership.network, ip, SET_ASIDE);
       } catch (error) {
-        // Another host wanted the same a moment ago.
+        // Another host has set the address aside meanwhile.
         if (!(error instanceof WeftError) || error.code !== 'ALREADY_EXISTS' || !isOurs()) throw error;
       }
       return;
@@ -165,7 +170,7 @@ export class PluginAddresses {
   async #giveBack(network: string, ip: IpAddress): Promise<void> {
     this.options.addresses.free(network, ip.toString(), SET_ASIDE);
     const claim = this.options.store.view.claims.get(network)?.get(ip.toString());
-    // Another host's stays; it is given back there.
+    // Another host's claim stays until that host releases it.
     if (claim?.endpoint !== SET_ASIDE || claim.node !== this.options.node) return;
     await this.options.store.deleteClaim(network, ip.toString(), SET_ASIDE);
   }

@@ -1,5 +1,7 @@
-// Endpoints for plugins: attached in one call where the namespace is there, else connected, described and disconnected step
-// by step on reserved addresses (addresses.ts). The records are those of `weft attach`.
+// Endpoints for plugins: attach in one call, or connect step by step.
+//
+// `attach` needs an existing namespace. Otherwise an endpoint is connected, described and disconnected on reserved addresses
+// (addresses.ts). The records are those of `weft attach`.
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 
@@ -16,11 +18,11 @@ import type { Kernel } from '../kernel/index.js';
 import type { Memberships } from '../networks/index.js';
 import { sameSandbox } from '../reconcile/index.js';
 
-/** Milliseconds after a container's end was moved inside, when its manager mostly is done; the second for a slow one. */
+/** Milliseconds after a container's link was moved inside. Most managers are done by the first, slow ones by the second. */
 const LOOK_MS = [800, 3000] as const;
-/** A namespace that has not come by now does not come any more. */
+/** After this a namespace that does not exist is not expected any more. */
 const COMES_MS = 60_000;
-/** Milliseconds after the endpoint. A manager is done by then, and what is missing inside has been removed. */
+/** After the endpoint was made. Its manager is done by then, and a missing object was deleted. */
 const DONE_MS = 30_000;
 
 export interface PluginEndpointsParts {
@@ -36,7 +38,7 @@ export interface PluginEndpointsParts {
 export class PluginEndpoints {
   constructor(private readonly options: PluginEndpointsParts) {}
 
-  /** What a manager's plugin sees of them. */
+  /** The endpoints as one manager's plugin sees them. */
   of(manager: Manager): HostEndpoints {
     const { endpoints, attacher } = this.options;
     const get = (id: string): Endpoint | undefined => {
@@ -109,14 +111,14 @@ export class PluginEndpoints {
     }
     if (isToCome(endpoint)) {
       if (now !== undefined) return true;
-      // An agent in a container that has no view of where the manager keeps namespaces knows nothing of them.
+      // An agent in a container may not see the manager's folder of namespaces.
       if (!existsSync(dirname(endpoint.sandbox.path))) return undefined;
       return Date.now() - Date.parse(endpoint.createdAt) < comesWithinMs ? undefined : false;
     }
     return now !== undefined && sameSandbox(now, endpoint.sandbox);
   }
 
-  /** A manager that moves a container's end inside goes on to name it; then it is looked for there. */
+  /** A manager renames a container's link after it has moved it inside: look for it later. */
   movedIn(names: readonly string[]): void {
     for (const { id } of this.options.endpoints.list().filter(isToCome)) {
       if (!names.includes(transitIfname(id))) continue;
@@ -135,8 +137,8 @@ export class PluginEndpoints {
   }
 
   /**
-   * Where the container's end has come to, and what it is called there; undefined where that is known, or not to be seen
-   * yet, or where the manager is still at work inside: what weft put there would be in its way (EEXIST).
+   * Namespace and name of the container's link. Undefined if they are known already or not visible yet, or if the manager still
+   * configures the link: an object that weft added would make it fail with EEXIST.
    */
   async #inside(
     id: string,
@@ -163,7 +165,7 @@ export class PluginEndpoints {
     }
   }
 
-  /** The manager puts the same inside as weft would: it is done when nothing is left to do. */
+  /** The manager configures the same objects as weft would: it is done when the plan is empty. */
   #isDone(endpoint: Endpoint, actual: Actual): boolean {
     const membership = this.options.memberships.get(endpoint.network);
     if (membership === undefined || Date.now() - Date.parse(endpoint.createdAt) > DONE_MS) return true;

@@ -1,4 +1,4 @@
-// What plugins (plugin/) may ask of the agent.
+// Plugin host: networks, addresses and endpoints for plugins (plugin/).
 export { PluginAddresses, SET_ASIDE } from './addresses.js';
 export { PluginEndpoints } from './endpoints.js';
 export { PluginNetworks } from './networks.js';

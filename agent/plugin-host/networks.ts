@@ -1,4 +1,4 @@
-// Networks for plugins: what there is, which subnet this node would have, joining and leaving.
+// Networks for plugins: list, propose a subnet, create, join and leave.
 import { randomInt } from 'node:crypto';
 
 import { addressBits, IpNetwork } from '../../core/address.js';
@@ -29,7 +29,7 @@ export interface PluginNetworksOptions {
   instance: string;
 }
 
-/** How many subnets are tried before the call fails. */
+/** Subnets that are tried before the call fails. */
 const ATTEMPTS = 200;
 
 /** @throws WeftError FAILED_PRECONDITION for a network without a subnet for each node */
@@ -45,7 +45,7 @@ function checkServed(network: Network): void {
 export class PluginNetworks {
   constructor(private readonly options: PluginNetworksOptions) {}
 
-  /** What a manager's plugin may do with them. */
+  /** The networks as one manager's plugin uses them. */
   of(manager: Manager): HostNetworks {
     const { store, memberships } = this.options;
     return {
@@ -64,7 +64,7 @@ export class PluginNetworks {
     };
   }
 
-  /** Also those that this node is on and etcd has not told of yet. */
+  /** Includes networks of this node that have not arrived from etcd yet. */
   #list(): Network[] {
     const known = new Map(this.options.memberships.list().map(({ network }) => [network.name, network]));
     for (const network of this.options.store.view.networks.values()) known.set(network.name, network);
@@ -75,7 +75,7 @@ export class PluginNetworks {
     try {
       await this.options.store.synced(AbortSignal.timeout(withinMs));
     } catch (error) {
-      throw unavailable('etcd has not answered yet, which knows the networks', 'Try again when it does.', {
+      throw unavailable('the networks are not known yet: etcd has not answered', 'Try again when it does.', {
         cause: error,
       });
     }
@@ -111,7 +111,7 @@ export class PluginNetworks {
     const highest = min(range.last.base.value, (within ?? whole).last.value) >> bits;
     const count = highest - lowest + 1n;
     const taken = network === undefined ? [] : this.#taken(network.name);
-    // From anywhere: who begins to look at the same moment seldom meets.
+    // A random start: nodes that search at the same time seldom try the same subnet.
     const start = count > 0n ? BigInt(randomInt(Number(min(count, 2n ** 40n)))) : 0n;
     for (let i = 0n; i < min(count, BigInt(ATTEMPTS)); i++) {
       const number = lowest + ((start + i) % count);
@@ -122,12 +122,12 @@ export class PluginNetworks {
     throw resourceExhausted(
       `${whole.toString()}: no /${hostPrefix} is free for this host${within === undefined ? '' : ` in ${within.toString()}`}`,
       within === undefined
-        ? 'Remove hosts that are gone for good (weft node rm), or make a larger network.'
+        ? 'Remove hosts that do not return (weft node rm), or make a larger network.'
         : 'Ask for another --ip-range, or leave it out.',
     );
   }
 
-  /** The subnet that this node has already, whether it is on the network now or was. */
+  /** The subnet that this node has, or had when it was on the network. */
   #own(name: string, whole: IpNetwork): IpNetwork | undefined {
     const { store, memberships, instance } = this.options;
     const lease =
@@ -154,7 +154,7 @@ export class PluginNetworks {
     const network = memberships.get(name)?.network ?? store.view.networks.get(name);
     const others = endpoints.list().filter((other) => other.network === name && other.manager !== manager);
     if (others.length > 0) {
-      log.info('this node stays on a network that its manager has left: other containers are on it', {
+      log.info('this node stays on a network for containers of other managers', {
         network: name,
         manager,
         containers: others.length,

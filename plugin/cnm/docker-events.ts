@@ -1,5 +1,7 @@
-// What Docker tells afterwards, and what can be asked of it while it does not wait: what networks and containers are called,
-// and what there still is. Everything here happens in the background: the plugin works without it.
+// Docker's events and API: names and existence of networks and containers.
+//
+// A plugin call does not carry the names, and Docker answers no question while it waits for the plugin. All of this runs in
+// the background: the plugin works without it.
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { z } from 'zod';
@@ -9,7 +11,7 @@ import { askEngine, streamEngine } from '../../daemon/engine.js';
 import type { EngineAddress } from '../../daemon/kinds.js';
 import type { PluginHost } from '../../daemon/plugin-host.js';
 
-/** A container's network, as Docker shows it. */
+/** A container's endpoint on one network, as Docker reports it. */
 export interface ConnectedContainer {
   container: string;
   name: string;
@@ -43,53 +45,53 @@ const container = z.object({
 });
 
 const AGAIN_MS = 1_000;
-/** A network's name comes with the event of its creation, which follows the answer at once. */
+/** The event of a network's creation has its name, and follows the answer at once. */
 const NAME_MS = 2_000;
 const KEEP_NAMES = 1_000;
 
 export interface DockerEventsOptions {
   host: PluginHost;
   engine: EngineAddress;
-  /** A container came to a network, or has another name. */
+  /** A container was connected to a network, or renamed. */
   onContainer: (id: string) => void;
-  /** It runs now; that it came to its networks was told before. */
+  /** A container has started; its networks were reported before. */
   onStarted: (id: string) => void;
-  /** Something went, or Docker was away: what it still has is worth a look. */
+  /** Something was removed, or the stream was interrupted: compare with what Docker has. */
   onChange: () => void;
 }
 
 export class DockerEvents {
-  #hears = false;
+  #connected = false;
   readonly #names = new Map<string, string>();
   readonly #waiting = new Map<string, Set<() => void>>();
 
   constructor(private readonly options: DockerEventsOptions) {}
 
-  /** Whether Docker's events come in now. */
-  get hears(): boolean {
-    return this.#hears;
+  /** Whether the stream of events is open. */
+  get connected(): boolean {
+    return this.#connected;
   }
 
-  /** Follows Docker until the agent ends, through every restart of either. */
+  /** Follows Docker's events until the agent stops, across restarts of Docker. */
   async follow(): Promise<void> {
     const { host, engine, onChange } = this.options;
     const filters = encodeURIComponent(JSON.stringify({ type: ['network', 'container'] }));
-    for (let told = false; !host.signal.aborted;) {
+    for (let logged = false; !host.signal.aborted;) {
       try {
         await streamEngine(engine, `/events?filters=${filters}`, {
           signal: host.signal,
           opened: () => {
-            this.#hears = true;
-            told = false;
+            this.#connected = true;
+            logged = false;
             onChange();
           },
           line: (text) => this.#line(text),
         });
       } catch (error) {
-        if (!told) host.log.debug('Docker is not heard', { error: messageOf(error) });
-        told = true;
+        if (!logged) host.log.debug('cannot read Docker’s events', { error: messageOf(error) });
+        logged = true;
       }
-      this.#hears = false;
+      this.#connected = false;
       await delay(AGAIN_MS, undefined, { signal: host.signal }).catch(() => undefined);
     }
   }
@@ -114,11 +116,11 @@ export class DockerEvents {
     for (const done of this.#waiting.get(id) ?? []) done();
   }
 
-  /** What Docker calls a network that it has just made; asks for it where the event does not come. */
+  /** Docker's name of a network that it has just made; asked for if the event does not arrive. */
   async nameOf(id: string): Promise<string | undefined> {
     const waiting = this.#waiting.get(id) ?? new Set();
     this.#waiting.set(id, waiting);
-    if (!this.#names.has(id) && this.#hears) {
+    if (!this.#names.has(id) && this.#connected) {
       await new Promise<void>((resolve) => {
         waiting.add(resolve);
         setTimeout(resolve, NAME_MS).unref();
@@ -134,7 +136,7 @@ export class DockerEvents {
     return new Set(found.map(({ Id }) => Id));
   }
 
-  /** A network with the endpoints of its running containers; undefined where Docker has none of that id. */
+  /** A network with the endpoints of its running containers; undefined if Docker has no network of that id. */
   async network(
     id: string,
   ): Promise<{ name: string; endpoints: Set<string>; containers: string[] } | undefined> {
@@ -157,7 +159,7 @@ export class DockerEvents {
     }));
   }
 
-  /** Undefined: there is none. */
+  /** Undefined for 404. */
   async #ask(path: string): Promise<unknown> {
     const { status, body } = await askEngine(this.options.engine, path);
     if (status === 404) return undefined;

@@ -1,5 +1,7 @@
-// The endpoint half of the driver: an endpoint of Docker's is a record here until Join, and from then on an endpoint of weft's
-// like any other. Docker moves the container's end of the pair into the container and configures it from the answer.
+// Network driver, endpoints: create, join, publish, leave, delete.
+//
+// An endpoint of Docker's is only a record here until Join, and from then on also an endpoint of weft's. Docker moves the
+// container's link into the container and configures it from the answer to Join.
 import { IpAddress, parseInterface, parseMac } from '../../core/address.js';
 import { macOf } from '../../core/compile.js';
 import { invalidArgument, messageOf, notFound } from '../../core/errors.js';
@@ -13,11 +15,11 @@ import { WayOut } from './way-out.js';
 
 export interface EndpointsOptions {
   host: PluginHost;
-  memory: PluginState;
+  state: PluginState;
   networks: Networks;
 }
 
-/** Docker's words for how a route is: through a gateway, or on the link (libnetwork/types). */
+/** Docker's route types: through a gateway, or on the link (libnetwork/types). */
 const ROUTE = { via: 0, connected: 1 } as const;
 
 interface StaticRoute {
@@ -34,7 +36,7 @@ export class DockerEndpoints {
     this.#wayOut = new WayOut(options.host);
   }
 
-  /** Once nothing is asked any more. */
+  /** Call it when no more requests arrive. */
   async stop(): Promise<void> {
     await this.#wayOut.stop();
   }
@@ -45,8 +47,8 @@ export class DockerEndpoints {
   }
 
   async #create(network: string, { NetworkID, EndpointID, Interface }: CreateEndpoint): Promise<object> {
-    const { memory } = this.options;
-    const there = memory.endpoints.get(EndpointID);
+    const { state } = this.options;
+    const there = state.endpoints.get(EndpointID);
     if (there !== undefined) return answerOf(there, Interface.MacAddress);
     if (Interface.Address === '') {
       throw invalidArgument('an endpoint of weft needs an IPv4 address', 'Use weft as the IPAM driver, too.');
@@ -65,11 +67,11 @@ export class DockerEndpoints {
       named: false,
       createdAt: new Date().toISOString(),
     };
-    memory.endpoints.put(record);
+    state.endpoints.put(record);
     return answerOf(record, Interface.MacAddress);
   }
 
-  /** The address that Docker has asked for before; after the loss of a state directory it is asked for now. */
+  /** The address that Docker has reserved before; after the loss of a state directory it is reserved now. */
   async #reserved(network: string, text: string): Promise<{ id: string; ip: string }> {
     const { addresses } = this.options.host;
     const asked = IpAddress.parse(text.split('/')[0] ?? '');
@@ -84,7 +86,7 @@ export class DockerEndpoints {
   }
 
   async #join({ NetworkID, EndpointID, SandboxKey }: Join): Promise<object> {
-    const { host, memory, networks } = this.options;
+    const { host, state, networks } = this.options;
     const record = this.#known(EndpointID);
     const network = await networks.ready(NetworkID);
     const subnets = host.networks.get(network);
@@ -96,7 +98,7 @@ export class DockerEndpoints {
         id: record.endpoint,
         key: { manager: 'docker', network: NetworkID, endpoint: EndpointID },
         network,
-        // What the container is called Docker tells when it runs.
+        // Docker reports the container's name once it runs.
         name: EndpointID.slice(0, 12),
         target: `docker:${EndpointID.slice(0, 12)}`,
         mac: record.mac,
@@ -104,8 +106,8 @@ export class DockerEndpoints {
         ...(record.ip6 !== undefined && { ip6: record.ip6 }),
         sandbox: SandboxKey,
       });
-      if (record.named) memory.endpoints.put({ ...record, named: false });
-      memory.joined.add(EndpointID);
+      if (record.named) state.endpoints.put({ ...record, named: false });
+      state.joined.add(EndpointID);
     }
     return {
       InterfaceName: { SrcName: host.endpoints.transit(record.endpoint), DstPrefix: 'eth' },
@@ -114,13 +116,13 @@ export class DockerEndpoints {
   }
 
   #known(id: string): DockerEndpoint {
-    const record = this.options.memory.endpoints.get(id);
+    const record = this.options.state.endpoints.get(id);
     if (record !== undefined) return record;
     throw notFound(`weft does not know Docker's endpoint ${id.slice(0, 12)}`, 'Start the container again.');
   }
 
   info(id: string): object {
-    const record = this.options.memory.endpoints.get(id);
+    const record = this.options.state.endpoints.get(id);
     if (record === undefined) return { Value: {} };
     const endpoint = this.options.host.endpoints.get(record.endpoint);
     return {
@@ -132,7 +134,7 @@ export class DockerEndpoints {
     };
   }
 
-  /** This endpoint is the container's way out; its ports are published. */
+  /** This endpoint has the container's default route; its ports are published. */
   async open({ EndpointID, Options }: External): Promise<object> {
     const ports = parsePortMap(Options[LABEL.portmap]);
     return this.#locks.run(EndpointID, async () => {
@@ -145,20 +147,20 @@ export class DockerEndpoints {
 
   async close({ EndpointID }: { EndpointID: string }): Promise<object> {
     return this.#locks.run(EndpointID, async () => {
-      const record = this.options.memory.endpoints.get(EndpointID);
+      const record = this.options.state.endpoints.get(EndpointID);
       if (record !== undefined) await this.options.host.endpoints.unpublish(record.endpoint);
       if (record !== undefined) this.#wayOut.set(record.endpoint, false);
       return {};
     });
   }
 
-  /** Docker goes on whatever the answer is: nothing may stay behind. */
+  /** Docker goes on whatever the answer is: nothing may be left behind. */
   async leave(id: string): Promise<object> {
     return this.#locks.run(id, async () => {
-      const { host, memory } = this.options;
-      const record = memory.endpoints.get(id);
+      const { host, state } = this.options;
+      const record = state.endpoints.get(id);
       if (record === undefined) return {};
-      memory.joined.delete(id);
+      state.joined.delete(id);
       this.#wayOut.drop(record.endpoint);
       await host.endpoints.disconnect(record.endpoint);
       return {};
@@ -167,30 +169,33 @@ export class DockerEndpoints {
 
   async delete(id: string): Promise<object> {
     return this.#locks.run(id, async () => {
-      const { host, memory } = this.options;
-      const record = memory.endpoints.get(id);
+      const { host, state } = this.options;
+      const record = state.endpoints.get(id);
       if (record === undefined) return {};
-      memory.forget(id);
+      state.forget(id);
       await host.endpoints.disconnect(record.endpoint);
       return {};
     });
   }
 
-  /** Docker knows it no more, and has not said so. */
+  /** Removes an endpoint that Docker does not have any more, without a request. */
   async forget(record: DockerEndpoint): Promise<void> {
     await this.#locks.run(record.id, async () => {
-      const { host, memory } = this.options;
-      if (memory.endpoints.get(record.id) === undefined) return;
-      const network = memory.networks.get(record.network)?.network;
-      host.log.info('an endpoint that Docker has forgotten is removed', {
+      const { host, state } = this.options;
+      if (state.endpoints.get(record.id) === undefined) return;
+      const network = state.networks.get(record.network)?.network;
+      host.log.info('removed an endpoint that Docker does not have', {
         endpoint: record.id.slice(0, 12),
         network,
       });
-      memory.forget(record.id);
+      state.forget(record.id);
       try {
         await host.endpoints.disconnect(record.endpoint);
       } catch (error) {
-        host.log.warn('a forgotten endpoint', { endpoint: record.id, error: messageOf(error) });
+        host.log.warn('could not remove an endpoint that Docker does not have', {
+          endpoint: record.id,
+          error: messageOf(error),
+        });
       }
       if (network === undefined) return;
       for (const text of [record.ip, record.ip6]) {
@@ -200,19 +205,19 @@ export class DockerEndpoints {
   }
 }
 
-/** Docker refuses an answer that says again what it has said. */
+/** Docker rejects an answer that repeats a value of its request. */
 const answerOf = ({ mac }: DockerEndpoint, given: string): object => ({
   Interface: given === '' ? { MacAddress: mac } : {},
 });
 
-/** Gateway and routes. An internal network has no way out, and Docker shall add none of its own. */
+/** Gateway and routes. An internal network has no default route, and Docker must not add one of its own. */
 function routing(
   { network, subnet, subnet6, gateway, gateway6 }: NodeSubnets,
   record: DockerEndpoint,
 ): object {
   const routes: StaticRoute[] = [];
   const side = (whole: string, own: string, via: string, bits: number, ip: string): void => {
-    // An address of another host's subnet stands alone: its own link has no prefix that holds the gateway.
+    // An address of another host's subnet has a full prefix length: the gateway needs a route on the link.
     if (ip.endsWith(`/${bits}`)) routes.push({ Destination: `${via}/${bits}`, RouteType: ROUTE.connected });
     if (whole !== own) routes.push({ Destination: whole, RouteType: ROUTE.via, NextHop: via });
   };

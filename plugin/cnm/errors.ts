@@ -1,9 +1,9 @@
-// Refusals that several parts of the plugin give, in the same words.
+// Errors that several parts of the plugin return.
 import type { IpNetwork } from '../../core/address.js';
 import { alreadyExists, notFound, type WeftError } from '../../core/errors.js';
 import type { Network } from '../../core/network.js';
 
-/** What to type instead. */
+/** The command to use. */
 export const command = (subnet: string): string =>
   `docker network create -d weft --ipam-driver weft --subnet ${subnet} NAME`;
 
@@ -27,9 +27,9 @@ export function otherName(network: Network, asked: string, { subnet }: { subnet:
   );
 }
 
-/** @param what of weft's the Docker network `twin` is already */
+/** @param what the network or subnet of weft's that the Docker network `twin` has */
 export const twinOf = (what: string, twin: { id: string }): WeftError =>
   alreadyExists(
     `${what} is another Docker network of this host already, ${twin.id.slice(0, 12)}`,
-    'Use that one: see docker network ls. On a host a network of weft is one network of Docker.',
+    'Use that one: see docker network ls. On one host a network of weft is one Docker network.',
   );

@@ -1,5 +1,6 @@
-// Docker's plugin: weft as a network driver and an IPAM driver, on the plugin socket. This file ties the parts together;
-// what Docker asks for is in protocol.ts.
+// Docker plugin: weft as a network driver and an IPAM driver.
+//
+// This file assembles the parts and maps methods to them; the requests are in protocol.ts.
 import { join } from 'node:path';
 
 import { messageOf, WeftError } from '../../core/errors.js';
@@ -32,14 +33,14 @@ async function mount(
   { cnmSocket: socket, docker: engine }: Values<typeof settings>,
 ): Promise<MountedPlugin> {
   if (socket === undefined) return { stop: () => Promise.resolve() };
-  const memory = new PluginState(join(host.stateDir, 'docker'));
-  for (const { path, why } of memory.load()) {
+  const state = new PluginState(join(host.stateDir, 'docker'));
+  for (const { path, why } of state.load()) {
     host.problem(
       { plugin: PLUGIN, kind: 'state-file', id: path },
       {
         what: `the state file ${path}`,
         why: `it cannot be read: ${why}`,
-        fix: 'Create the Docker network that it was about again, and delete the file.',
+        fix: 'Create its Docker network again, and delete the file.',
       },
     );
   }
@@ -52,13 +53,13 @@ async function mount(
   });
   const networks = new Networks({
     host,
-    memory,
+    state,
     nameOf: (id) => events.nameOf(id),
-    hearsNames: () => events.hears,
+    hasNames: () => events.connected,
   });
-  const ipam = new Ipam({ host, memory, networks });
-  const endpoints = new DockerEndpoints({ host, memory, networks });
-  const upkeep = new Upkeep({ host, memory, networks, endpoints, events });
+  const ipam = new Ipam({ host, state, networks });
+  const endpoints = new DockerEndpoints({ host, state, networks });
+  const upkeep = new Upkeep({ host, state, networks, endpoints, events });
   const server = await serve(host, socket, methodsOf(ipam, networks, endpoints));
   networks.resume();
   upkeep.start();
@@ -74,7 +75,7 @@ async function mount(
   };
 }
 
-/** Without the socket the node goes on: it may have no Docker at all. */
+/** A failure is a problem and does not stop the agent: the node may have no Docker. */
 async function serve(
   host: PluginHost,
   socket: string,
@@ -114,12 +115,12 @@ function methodsOf(ipam: Ipam, networks: Networks, endpoints: DockerEndpoints): 
           GwAllocChecker: true,
         })),
     ],
-    // Every host has a gateway in every network, also in an internal one.
+    // Every host has a gateway in every network, internal ones included.
     [
       'NetworkDriver.GwAllocCheck',
       (name) => method(name, ask.gwAllocCheck, () => ({ SkipIPv4: false, SkipIPv6: false })),
     ],
-    // Of swarm's managers, which ask no plugin behind a plain socket.
+    // For managers of swarm, which do not call a plugin on a plain socket.
     ['NetworkDriver.AllocateNetwork', (name) => method(name, ask.nothing, () => ({ Options: {} }))],
     ['NetworkDriver.FreeNetwork', (name) => method(name, ask.nothing, () => ({}))],
     ['NetworkDriver.DiscoverNew', (name) => method(name, ask.nothing, () => ({}))],

@@ -1,5 +1,7 @@
-// The IPAM driver: pools are whole networks of weft's, addresses those of this host's subnet. Docker asks for the gateway of a
-// network before it says what the network is: the host's subnet is chosen here and taken when the network is created.
+// IPAM driver: pools and addresses.
+//
+// A pool is a whole network of weft's; its addresses come from this host's subnet. Docker requests the gateway before it
+// creates the network: the host's subnet is proposed with the pool, and leased when the network is created.
 import { randomBytes } from 'node:crypto';
 
 import { IpAddress, IpNetwork } from '../../core/address.js';
@@ -25,14 +27,14 @@ import { parseIpamOptions, type IpamOptions } from './options.js';
 import { otherName, otherSubnet, twinOf } from './errors.js';
 import { ADDRESS_TYPE, type ReleaseAddress, type RequestAddress, type RequestPool } from './protocol.js';
 
-/** Between asking for an address and creating its endpoint Docker does nothing else. */
+/** Docker creates an endpoint right after it has requested the address. */
 const ORPHAN_MS = 10_000;
-/** An engine that finds every subnet in its way asks for ever; this many are given out and not used at a time. */
+/** Limit of automatic pools that are not in use: an engine that rejects every subnet asks again without end. */
 const MAX_UNUSED = 32;
 
 export interface IpamOptionsGiven {
   host: PluginHost;
-  memory: PluginState;
+  state: PluginState;
   networks: Networks;
 }
 
@@ -40,7 +42,7 @@ export class Ipam {
   constructor(private readonly options: IpamOptionsGiven) {}
 
   async requestPool(request: RequestPool): Promise<object> {
-    const { host, memory } = this.options;
+    const { host, state } = this.options;
     const family = request.V6 || request.Pool.includes(':') ? 6 : 4;
     const given = parseIpamOptions(request.Options);
     const asked = request.Pool === '' ? undefined : IpNetwork.parse(request.Pool, 'subnet');
@@ -68,11 +70,11 @@ export class Ipam {
       released: false,
       createdAt: new Date().toISOString(),
     };
-    memory.pools.put(pool);
+    state.pools.put(pool);
     return { PoolID: pool.id, Pool: pool.subnet, Data: {} };
   }
 
-  /** The network of weft's that is meant, if it is there. @throws WeftError where name and subnet say different things */
+  /** The network of weft's with this name or subnet. @throws WeftError if name and subnet contradict each other */
   #existing(
     { network: name }: IpamOptions,
     asked: IpNetwork | undefined,
@@ -106,12 +108,12 @@ export class Ipam {
     const own = family === 4 ? existing?.subnet : existing?.subnet6;
     if (own !== undefined) {
       const here = existing === undefined ? undefined : host.networks.get(existing.name);
-      // Docker takes a subnet that is routed for one that is in use, and asks for another for ever.
-      const isHeld = this.options.memory.pools.list().some((pool) => pool.subnet === own.toString());
+      // Docker treats a subnet that is routed as in use, and asks for another one without end.
+      const isHeld = this.options.state.pools.list().some((pool) => pool.subnet === own.toString());
       if (family === 4 && (here !== undefined || isHeld)) {
         throw failedPrecondition(
-          `network ${name ?? ''} is on this host already, and Docker asks which subnet it is`,
-          `Say it: docker network create -d weft --ipam-driver weft --ipam-opt weft.network=${name ?? ''} --subnet ${own.toString()} …`,
+          `network ${name ?? ''} is on this host already, and Docker needs its subnet`,
+          `Give it: docker network create -d weft --ipam-driver weft --ipam-opt weft.network=${name ?? ''} --subnet ${own.toString()} …`,
         );
       }
       return own;
@@ -119,12 +121,12 @@ export class Ipam {
     return this.#unused(family, used);
   }
 
-  /** A private prefix that nobody has, never the same twice while it is held. */
+  /** A private prefix that is unused, and not in any pool. */
   #unused(family: 4 | 6, used: readonly IpNetwork[]): IpNetwork {
-    const pools = this.options.memory.pools.list();
+    const pools = this.options.state.pools.list();
     if (pools.filter((pool) => pool.auto && pool.network === undefined).length >= MAX_UNUSED) {
       throw resourceExhausted(
-        `Docker found ${MAX_UNUSED} subnets in its way, one after the other`,
+        `Docker rejected ${MAX_UNUSED} subnets, one after the other`,
         'Choose one yourself, with --subnet.',
       );
     }
@@ -145,26 +147,26 @@ export class Ipam {
   }
 
   #checkUnused(whole: IpNetwork, existing: Network | undefined): void {
-    const { memory } = this.options;
+    const { state } = this.options;
     const other =
-      memory.networks
+      state.networks
         .list()
         .find((network) =>
-          memory.poolsOf(network).some((pool) => !pool.released && pool.subnet === whole.toString()),
+          state.poolsOf(network).some((pool) => !pool.released && pool.subnet === whole.toString()),
         ) ??
-      (existing && memory.networkNamed(existing.name));
+      (existing && state.networkNamed(existing.name));
     if (other === undefined || other.state === 'leaving') return;
     throw twinOf(whole.toString(), other);
   }
 
   releasePool(id: string): object {
-    const { memory } = this.options;
-    const pool = memory.pools.get(id);
+    const { state } = this.options;
+    const pool = state.pools.get(id);
     if (pool === undefined) return {};
-    if (pool.network !== undefined && memory.networks.get(pool.network) !== undefined) {
-      // DeleteNetwork follows; where it does not, the next look at Docker finds it.
-      memory.pools.put({ ...pool, released: true });
-    } else memory.pools.delete(id);
+    if (pool.network !== undefined && state.networks.get(pool.network) !== undefined) {
+      // DeleteNetwork follows; if it does not, the next comparison with Docker finds the network.
+      state.pools.put({ ...pool, released: true });
+    } else state.pools.delete(id);
     return {};
   }
 
@@ -197,25 +199,25 @@ export class Ipam {
     }
   }
 
-  /** Whether an address is only kept for a container of Docker's that is gone, or never came. */
+  /** Whether an address is only reserved for a container that ended or never started; its endpoint is then removed. */
   async #isLeftOver(network: string, ip: string): Promise<boolean> {
-    const { host, memory } = this.options;
+    const { host, state } = this.options;
     const reservation = host.addresses.find(network, ip);
     if (reservation === undefined) return false;
-    const owner = memory.endpoints
+    const owner = state.endpoints
       .list()
       .find(
-        (endpoint) => isAddressOf(endpoint, ip) && memory.networks.get(endpoint.network)?.network === network,
+        (endpoint) => isAddressOf(endpoint, ip) && state.networks.get(endpoint.network)?.network === network,
       );
     if (owner === undefined) return ageOf(reservation) > ORPHAN_MS;
-    if (!memory.joined.has(owner.id) || host.endpoints.isAlive(owner.endpoint) !== false) return false;
-    host.log.info('an address of a container that is gone is used again', { network, ip });
+    if (!state.joined.has(owner.id) || host.endpoints.isAlive(owner.endpoint) !== false) return false;
+    host.log.info('reusing the address of a container that ended', { network, ip });
     await host.endpoints.disconnect(owner.endpoint);
-    memory.forget(owner.id);
+    state.forget(owner.id);
     return true;
   }
 
-  /** Before its network is created, a pool is asked for addresses that no container may have. */
+  /** --aux-address: Docker requests it of a pool whose network is not created yet; no container may have it. */
   #aux(pool: Pool, asked: IpAddress | undefined): object {
     if (asked === undefined) {
       throw failedPrecondition(
@@ -228,34 +230,34 @@ export class Ipam {
       throw invalidArgument(`${asked.toString()} is not an address of ${pool.subnet}`, 'Choose another one.');
     }
     const ip = asked.toString();
-    if (!pool.aux.includes(ip)) this.options.memory.pools.put({ ...pool, aux: [...pool.aux, ip] });
+    if (!pool.aux.includes(ip)) this.options.state.pools.put({ ...pool, aux: [...pool.aux, ip] });
     return { Address: `${ip}/${whole.length}`, Data: {} };
   }
 
   async releaseAddress(request: ReleaseAddress): Promise<object> {
-    const { memory, host } = this.options;
-    const pool = memory.pools.get(request.PoolID);
+    const { state, host } = this.options;
+    const pool = state.pools.get(request.PoolID);
     const ip = request.Address === '' ? undefined : bare(request.Address).toString();
     if (pool === undefined || ip === undefined) return {};
-    const name = pool.network === undefined ? undefined : memory.networks.get(pool.network)?.network;
+    const name = pool.network === undefined ? undefined : state.networks.get(pool.network)?.network;
     if (pool.aux.includes(ip)) {
-      memory.pools.put({ ...pool, aux: pool.aux.filter((other) => other !== ip) });
+      state.pools.put({ ...pool, aux: pool.aux.filter((other) => other !== ip) });
       if (name !== undefined) await host.addresses.giveBack(name, bare(ip));
       return {};
     }
     if (name === undefined) return {};
-    // Docker deletes an endpoint before it gives its address back. What has one now is another container than the one that
-    // this is about, whose end Docker tells late.
-    const isUsed = memory.endpointsOf(pool.network ?? '').some((endpoint) => isAddressOf(endpoint, ip));
+    // Docker deletes an endpoint before it releases its address. An endpoint that has the address now is another container's:
+    // this release is late.
+    const isUsed = state.endpointsOf(pool.network ?? '').some((endpoint) => isAddressOf(endpoint, ip));
     if (!isUsed) host.addresses.release(name, ip);
     return {};
   }
 
   #pool(id: string): Pool {
-    const pool = this.options.memory.pools.get(id);
+    const pool = this.options.state.pools.get(id);
     if (pool !== undefined) return pool;
     throw notFound(
-      `weft does not know the pool ${id} of Docker's any more`,
+      `weft does not know the pool ${id} any more`,
       'Its state directory was lost: remove the Docker network and create it again, with the same --subnet.',
     );
   }

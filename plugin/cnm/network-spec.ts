@@ -1,4 +1,6 @@
-// Networks of Docker as networks of weft: name, options and spec, and whether one that is there is the same.
+// A Docker network as a network of weft: name, options, spec.
+//
+// Also checks that an existing network has the same subnets and options.
 import { IpNetwork } from '../../core/address.js';
 import { alreadyExists, invalidArgument } from '../../core/errors.js';
 import { parseNetworkName, type Network, type NetworkSpec } from '../../core/network.js';
@@ -7,7 +9,7 @@ import { parseNetworkOptions, type NetworkOptions } from './options.js';
 import type { DockerNetwork, Pool } from './plugin-state.js';
 import { LABEL, type CreateNetwork } from './protocol.js';
 
-/** The name of a network that has no other: made from its subnet. */
+/** Name of a network without another name, made from its subnet. */
 export const fallbackName = ({ subnet }: Pool): string => `net-${subnet.replaceAll(/[./]/g, '-')}`;
 
 export function isNetworkName(text: string): boolean {

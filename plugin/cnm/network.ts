@@ -1,6 +1,8 @@
-// The network half of the driver: one Docker network on each host is one network of weft. Its name is weft.network, else that
-// of the network which has the subnet, else the one that Docker's own network has. That one Docker tells only in its events,
-// after CreateNetwork was answered; until it is known the network is checked, and nothing of it is written.
+// Network driver, networks: create, name, delete.
+//
+// One Docker network on each host is one network of weft. Its name is weft.network, else that of the network with the same
+// subnet, else the Docker network's own. Docker reports its own name only in events, after CreateNetwork was answered; until
+// then the network is checked, and nothing of it is written to etcd.
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { IpAddress, IpNetwork, parseInterface } from '../../core/address.js';
@@ -23,17 +25,17 @@ import { ADDRESS_SPACE, LABEL, type CreateNetwork, type IpamData } from './proto
 
 export interface NetworksOptions {
   host: PluginHost;
-  memory: PluginState;
-  /** What Docker calls a network; undefined where it does not say so in time, or cannot be heard. */
+  state: PluginState;
+  /** Docker's name of a network; undefined if Docker does not report it in time. */
   nameOf: (id: string) => Promise<string | undefined>;
-  /** Whether nameOf could answer now. */
-  hearsNames: () => boolean;
+  /** Whether nameOf can answer now. */
+  hasNames: () => boolean;
 }
 
-/** A network that is being named is a matter of milliseconds. */
+/** How long a request waits for a network that is being named, which usually takes milliseconds. */
 const READY_MS = 4_000;
 const RETRY_MS = 1_000;
-/** Two hosts that create one network at the same moment meet once. */
+/** Attempts at creating a network that other hosts create at the same time; one conflict is usual. */
 const RACES = 5;
 
 export class Networks {
@@ -42,16 +44,16 @@ export class Networks {
 
   constructor(private readonly options: NetworksOptions) {}
 
-  /** Goes on where the last run ended. */
+  /** Continues naming after a restart. */
   resume(): void {
-    for (const network of this.options.memory.networks.list()) {
+    for (const network of this.options.state.networks.list()) {
       if (network.state === 'naming') this.#settle(network.id);
     }
   }
 
   async create(request: CreateNetwork): Promise<object> {
     return this.#locks.run(request.NetworkID, async () => {
-      if (this.options.memory.networks.get(request.NetworkID) === undefined) await this.#create(request);
+      if (this.options.state.networks.get(request.NetworkID) === undefined) await this.#create(request);
       return {};
     });
   }
@@ -77,7 +79,7 @@ export class Networks {
       createdAt: new Date().toISOString(),
     };
     const known = this.#find(name, pool);
-    if (name === undefined && known === undefined && this.options.hearsNames()) {
+    if (name === undefined && known === undefined && this.options.hasNames()) {
       host.networks.check(specOf(fallbackName(pool), record, pool, pool6));
       this.#bind(record, pool, pool6);
       this.#settle(record.id);
@@ -94,12 +96,12 @@ export class Networks {
   }
 
   #bind(record: DockerNetwork, ...pools: (Pool | undefined)[]): void {
-    this.options.memory.networks.put(record);
+    this.options.state.networks.put(record);
     for (const pool of pools)
-      if (pool !== undefined) this.options.memory.pools.put({ ...pool, network: record.id });
+      if (pool !== undefined) this.options.state.pools.put({ ...pool, network: record.id });
   }
 
-  /** The pools that the request means. @throws WeftError with the right command where they are not weft's */
+  /** The pools of the request. @throws WeftError with the right command if they are not weft's */
   #pools({ IPv4Data, IPv6Data, Options }: CreateNetwork): { pool: Pool; pool6?: Pool } {
     const [data, ...more] = IPv4Data;
     const [data6, ...more6] = IPv6Data;
@@ -125,7 +127,7 @@ export class Networks {
 
   #poolOf({ AddressSpace, Pool: subnet, Gateway }: IpamData): Pool {
     const gateway = Gateway === '' ? undefined : parseInterface(Gateway).address.toString();
-    const mine = this.options.memory.pools
+    const mine = this.options.state.pools
       .list()
       .filter((pool) => pool.subnet === subnet && pool.network === undefined && !pool.released);
     const pool = mine.find(
@@ -133,7 +135,7 @@ export class Networks {
     );
     if (AddressSpace === ADDRESS_SPACE && pool !== undefined) return pool;
     throw invalidArgument(
-      "weft's networks need weft's addresses: another IPAM driver would give the same ones out on every host",
+      "weft's networks need weft's IPAM driver: another one would allocate the same addresses on every host",
       `Create it with ${command(subnet === '' || subnet === '0.0.0.0/0' ? '10.9.0.0/16' : subnet)}`,
     );
   }
@@ -146,8 +148,9 @@ export class Networks {
   }
 
   /**
-   * Joins the network of this name or subnet, or creates it. All or nothing. Answers its name.
-   * @param isMeant somebody asked for this name, and for no other
+   * Joins the network of this name or subnet, or creates it. All or nothing.
+   * @param isMeant the operator asked for this name
+   * @returns the network's name
    */
   async #enter(
     record: DockerNetwork,
@@ -203,11 +206,11 @@ export class Networks {
 
   /** @throws WeftError ALREADY_EXISTS where another Docker network of this host is that network */
   #checkTwin(there: Network, { id }: DockerNetwork): void {
-    const twin = this.options.memory.networkNamed(there.name);
+    const twin = this.options.state.networkNamed(there.name);
     if (twin !== undefined && twin.id !== id) throw twinOf(`network ${there.name}`, twin);
   }
 
-  /** Gives a network that is being named its name, in the background; what etcd cannot do now is tried again. */
+  /** Names a network in the background; while etcd does not answer, it is retried. */
   #settle(id: string): void {
     if (this.#settling.has(id)) return;
     const work = this.#name(id)
@@ -219,60 +222,60 @@ export class Networks {
   }
 
   async #name(id: string): Promise<void> {
-    const { host, memory, nameOf } = this.options;
-    const heard = await nameOf(id);
+    const { host, state, nameOf } = this.options;
+    const dockerName = await nameOf(id);
     const current = (): DockerNetwork | undefined => {
-      const record = memory.networks.get(id);
+      const record = state.networks.get(id);
       return record?.state === 'naming' && !host.signal.aborted ? record : undefined;
     };
     for (let record = current(); record !== undefined; record = current()) {
-      const done = await this.#locks.run(id, () => this.#tryName(id, heard));
+      const done = await this.#locks.run(id, () => this.#tryName(id, dockerName));
       if (done) return;
       await delay(RETRY_MS, undefined, { signal: host.signal, ref: false }).catch(() => undefined);
     }
   }
 
-  async #tryName(id: string, heard: string | undefined): Promise<boolean> {
-    const { host, memory } = this.options;
-    const record = memory.networks.get(id);
-    const [pool, pool6] = record === undefined ? [] : memory.poolsOf(record);
+  async #tryName(id: string, dockerName: string | undefined): Promise<boolean> {
+    const { host, state } = this.options;
+    const record = state.networks.get(id);
+    const [pool, pool6] = record === undefined ? [] : state.poolsOf(record);
     if (record?.state !== 'naming' || pool === undefined) return true;
     try {
-      const name = heard !== undefined && isNetworkName(heard) ? heard : fallbackName(pool);
+      const name = dockerName !== undefined && isNetworkName(dockerName) ? dockerName : fallbackName(pool);
       const network = await this.#enter(record, pool, pool6, name, false);
       const { why: _why, ...rest } = record;
-      memory.networks.put({ ...rest, state: 'ready', network });
+      state.networks.put({ ...rest, state: 'ready', network });
       host.problem(problemOf(id), undefined);
       return true;
     } catch (error) {
       const refused = error instanceof WeftError && error.code !== 'UNAVAILABLE';
       const why = messageOf(error);
       const isFinal = this.#note({ ...record, state: refused ? 'refused' : 'naming', why }) && refused;
-      host.log.warn('a Docker network is not ready', { network: heard ?? id, error: why });
+      host.log.warn('a Docker network is not ready', { network: dockerName ?? id, error: why });
       host.problem(problemOf(id), {
-        what: `the Docker network ${heard ?? id.slice(0, 12)}`,
+        what: `the Docker network ${dockerName ?? id.slice(0, 12)}`,
         why,
         fix: isFinal
-          ? `docker network rm ${heard ?? id.slice(0, 12)}, then create it again. ${error.next ?? ''}`.trim()
+          ? `docker network rm ${dockerName ?? id.slice(0, 12)}, then create it again. ${error.next ?? ''}`.trim()
           : 'It is tried again every second.',
       });
       return isFinal;
     }
   }
 
-  /** Whether it could be written down; until then the naming is tried again. */
+  /** Saves a record. Returns false if that failed; naming is then retried. */
   #note(record: DockerNetwork): boolean {
-    const { host, memory } = this.options;
+    const { host, state } = this.options;
     try {
-      memory.networks.put(record);
+      state.networks.put(record);
       return true;
     } catch (error) {
-      host.log.error('a Docker network cannot be written down', { id: record.id, error: messageOf(error) });
+      host.log.error('a Docker network cannot be saved', { id: record.id, error: messageOf(error) });
       return false;
     }
   }
 
-  /** The name in weft of a Docker network, as soon as this host is on it. @throws WeftError */
+  /** The name in weft of a Docker network; waits until this host has joined it. @throws WeftError */
   async ready(id: string): Promise<string> {
     const settling = this.#settling.get(id);
     if (settling !== undefined) {
@@ -281,13 +284,13 @@ export class Networks {
       await Promise.race([settling, late]);
       clearTimeout(timer);
     }
-    const record = this.options.memory.networks.get(id);
+    const record = this.options.state.networks.get(id);
     if (record === undefined) throw unknownNetwork(id);
     if (record.state === 'ready' && record.network !== undefined) {
       if (this.options.host.networks.get(record.network) !== undefined) return record.network;
       throw failedPrecondition(
         `network ${record.network} was removed from the cluster`,
-        'Remove the Docker network, too (docker network rm), and create it again.',
+        'Remove the Docker network as well (docker network rm), and create it again.',
       );
     }
     const why = record.why ?? 'etcd has not answered yet';
@@ -304,27 +307,27 @@ export class Networks {
   }
 
   async #delete(id: string): Promise<void> {
-    const { host, memory } = this.options;
-    const record = memory.networks.get(id);
+    const { host, state } = this.options;
+    const record = state.networks.get(id);
     if (record === undefined) return;
-    for (const endpoint of memory.endpointsOf(id)) {
+    for (const endpoint of state.endpointsOf(id)) {
       await host.endpoints.disconnect(endpoint.endpoint);
-      memory.forget(endpoint.id);
+      state.forget(endpoint.id);
     }
     host.problem(problemOf(id), undefined);
     const { network } = record;
-    memory.networks.put({ ...record, state: 'leaving' });
-    if (network !== undefined && memory.networkNamed(network) === undefined) {
+    state.networks.put({ ...record, state: 'leaving' });
+    if (network !== undefined && state.networkNamed(network) === undefined) {
       try {
-        await this.#leave(network, memory.poolsOf(record));
+        await this.#leave(network, state.poolsOf(record));
       } catch (error) {
-        // Docker does not look at the answer and has forgotten the network: it is tried again without it.
+        // Docker ignores the answer and has deleted the network: upkeep tries again.
         host.log.warn('could not leave a network yet', { network, error: messageOf(error) });
         return;
       }
     }
-    for (const pool of memory.poolsOf(record)) memory.pools.delete(pool.id);
-    memory.networks.delete(id);
+    for (const pool of state.poolsOf(record)) state.pools.delete(pool.id);
+    state.networks.delete(id);
   }
 
   async #leave(network: string, pools: readonly Pool[]): Promise<void> {

@@ -1,5 +1,7 @@
-// The options that people give to `docker network create`: --ipam-opt shapes addresses, -o shapes the network. Each is known
-// with weft's prefix and without it; a mistake is an error that says what there is.
+// Options of `docker network create`: --ipam-opt and -o.
+//
+// --ipam-opt is for addresses, -o for the network. Each is accepted with weft's prefix and without it; an unknown one is an
+// error that lists the known ones.
 import { invalidArgument } from '../../core/errors.js';
 import { parseNetworkName } from '../../core/network.js';
 import { didYouMean } from '../../daemon/suggest.js';
@@ -37,7 +39,7 @@ export function parseIpamOptions(options: Readonly<Record<string, string>>): Ipa
 export function parseNetworkOptions(options: unknown): NetworkOptions {
   const words: Record<string, string> = {};
   for (const [key, value] of Object.entries(typeof options === 'object' && options !== null ? options : {})) {
-    // Docker's own word for it, which works with every driver.
+    // Docker's own key for the MTU, which works with every driver.
     words[key === LABEL.mtu ? 'weft.mtu' : key] = wordOf(key, value);
   }
   const given = normal(words, NETWORK, '-o', IPAM, '--ipam-opt');
@@ -51,11 +53,11 @@ export function parseNetworkOptions(options: unknown): NetworkOptions {
   };
 }
 
-/** Docker writes words; another client may write whatever JSON has. */
+/** Docker sends strings; another client may send any JSON value. */
 function wordOf(key: string, value: unknown): string {
   if (typeof value === 'string') return value;
   if (typeof value === 'number' || typeof value === 'boolean') return `${value}`;
-  throw invalidArgument(`option ${key}: its value is no word`, 'Write it as text, such as "1400".');
+  throw invalidArgument(`option ${key}: its value is no string`, 'Write it as a string, such as "1400".');
 }
 
 function normal(
@@ -71,7 +73,7 @@ function normal(
     if (!known.includes(name)) {
       if (elsewhere.includes(name)) {
         throw invalidArgument(
-          `option ${key} is given with ${flag}, and belongs to ${otherFlag}`,
+          `option ${key} belongs to ${otherFlag}, not to ${flag}`,
           `Write ${otherFlag} weft.${name}=${value}.`,
         );
       }
@@ -107,7 +109,7 @@ function whole(name: string, text: string): number {
 }
 
 function truth(name: string, text: string): boolean {
-  // As Go reads them (strconv.ParseBool), and so every other option of Docker's.
+  // As Go's strconv.ParseBool, which reads every other option of Docker's.
   if (/^(1|t|true)$/i.test(text)) return true;
   if (/^(0|f|false)$/i.test(text)) return false;
   throw invalidArgument(`option weft.${name}: "${text}" is neither true nor false`);

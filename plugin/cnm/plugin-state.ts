@@ -1,5 +1,6 @@
-// What the plugin must know again after a restart of either side, for Docker replays nothing: pools, which Docker network is
-// which network of weft's, and Docker's endpoints. Small JSON files below the agent's state directory.
+// State files of the plugin: pools, Docker networks, Docker endpoints.
+//
+// Docker replays nothing after a restart of either side. They are small JSON files below the agent's state directory.
 import fs from 'node:fs';
 import { join } from 'node:path';
 
@@ -31,11 +32,11 @@ const poolSchema = z.object({
   family: z.union([z.literal(4), z.literal(6)]),
   /** The whole network. */
   subnet: prefix,
-  /** This host's part of it, whose first address is the gateway that Docker was told. */
+  /** This host's subnet; its first address is the gateway that Docker has. */
   hostSubnet: prefix,
   /** Length of a host's subnet. */
   hostPrefix: z.int().min(0).max(128),
-  /** Of --ip-range, where that is less than the host's subnet. */
+  /** Of --ip-range, if that is smaller than the host's subnet. */
   within: prefix.optional(),
   /** Of --ipam-opt weft.network. */
   name: z.string().optional(),
@@ -43,9 +44,9 @@ const poolSchema = z.object({
   auto: z.boolean(),
   /** Of --aux-address. */
   aux: z.array(address),
-  /** Docker's id of the network that it belongs to; absent before CreateNetwork. */
+  /** Docker's id of the pool's network; absent before CreateNetwork. */
   network: z.string().optional(),
-  /** Docker has given it back. */
+  /** Docker has released it. */
   released: z.boolean(),
   createdAt: z.string(),
 });
@@ -56,11 +57,11 @@ const networkSchema = z.object({
   pool: z.string(),
   pool6: z.string().optional(),
   /**
-   * naming: its name is Docker's, which Docker tells only afterwards. ready: this host is on it. refused: it cannot be.
-   * leaving: Docker has forgotten it, and etcd could not be told yet.
+   * naming: waits for Docker's name, which follows in an event. ready: this host is on it. refused: this host cannot join it.
+   * leaving: Docker has deleted it, and etcd has not answered yet.
    */
   state: z.enum(['naming', 'ready', 'refused', 'leaving']),
-  /** The name in weft; of a network that is being named, absent. */
+  /** The name in weft; absent while the network is being named. */
   network: z.string().optional(),
   /** Why it is refused, or not ready yet. */
   why: z.string().optional(),
@@ -79,7 +80,7 @@ const endpointSchema = z.object({
   id: z.string(),
   /** Docker's id of its network. */
   network: z.string(),
-  /** weft's, which is that of the reservation of its IPv4 address. */
+  /** weft's id, which is that of the reservation of its IPv4 address. */
   endpoint: z.string(),
   ip: withLength,
   ip6: withLength.optional(),
@@ -93,7 +94,7 @@ export type Pool = z.output<typeof poolSchema>;
 export type DockerNetwork = z.output<typeof networkSchema>;
 export type DockerEndpoint = z.output<typeof endpointSchema>;
 
-/** The plugin's own name, where it tells of problems. */
+/** The plugin's name in problems. */
 export const PLUGIN = 'docker';
 
 export class PluginState {
@@ -101,15 +102,15 @@ export class PluginState {
   readonly networks: RecordTable<DockerNetwork>;
   readonly endpoints: RecordTable<DockerEndpoint>;
   /**
-   * Docker's ids of endpoints that are in a container. Not written down, for Docker waits: of those that were there before
-   * this process all may be.
+   * Docker's ids of endpoints that are in a container. Not saved, because Docker waits for the call; after a restart all
+   * endpoints count.
    */
   readonly joined = new Set<string>();
 
-  /** @param folder the plugin's own */
+  /** @param folder of the plugin */
   constructor(folder: string, calls: FileCalls = fs) {
     const nameOf = ({ id }: { id: string }): string => id;
-    // Docker keeps its networks through a power cut, and asks for them by its ids. The endpoints it makes anew.
+    // After a power cut Docker still has its networks and asks for them by id. It makes endpoints anew.
     this.pools = new RecordTable({
       folder: join(folder, 'pools'),
       parse: (value) => poolSchema.parse(value),
@@ -152,7 +153,7 @@ export class PluginState {
     return this.endpoints.list().filter((endpoint) => endpoint.network === network);
   }
 
-  /** In a container, and that container's name is not known yet. */
+  /** Endpoints in a container whose name is not known yet. */
   unnamed(): DockerEndpoint[] {
     return this.endpoints.list().filter(({ id, named }) => !named && this.joined.has(id));
   }

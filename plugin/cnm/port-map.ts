@@ -1,4 +1,4 @@
-// Docker's map of published ports, as `-p` writes it, as requests for ports of this node.
+// Docker's map of published ports (`-p`) as publish requests.
 import { z } from 'zod';
 
 import { IpAddress } from '../../core/address.js';
@@ -16,7 +16,7 @@ const binding = z.object({
     .transform((value) => value ?? ''),
   /** 0: any. */
   HostPort: port.nullish().transform((value) => value ?? 0),
-  /** Where HostPort begins a range. */
+  /** Last port, if HostPort begins a range. */
   HostPortEnd: port.nullish().transform((value) => value ?? 0),
 });
 const portMap = z
@@ -33,10 +33,10 @@ const PROTOCOLS = new Map<number, Protocol>([
 export function parsePortMap(value: unknown): PublishRequest[] {
   const parsed = portMap.safeParse(value);
   if (!parsed.success) {
-    throw invalidArgument(`the port map is none: ${parsed.error.issues[0]?.message ?? ''}`);
+    throw invalidArgument(`the port map is invalid: ${parsed.error.issues[0]?.message ?? ''}`);
   }
   const requests = parsed.data.map(requestOf);
-  // Newer engines name both families; one of weft's ports is open in both.
+  // Newer engines list both families; a port of weft's is open in both.
   return requests.filter(
     ({ hostIp, ...rest }) =>
       hostIp !== ANY_HOST_IP6 ||
@@ -50,7 +50,7 @@ function requestOf({ Proto, Port, HostIP, HostPort, HostPortEnd }: z.output<type
   const protocol = PROTOCOLS.get(Proto);
   if (protocol === undefined) {
     throw invalidArgument(
-      `port ${Port} is of protocol ${Proto}, which weft does not publish`,
+      `port ${Port} has protocol ${Proto}, which weft does not publish`,
       'Publish tcp or udp.',
     );
   }

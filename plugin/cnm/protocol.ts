@@ -1,5 +1,7 @@
-// What Docker's engine sends to a network plugin, parsed once here: JSON as Go writes it, where an empty list, map or object
-// may be null or absent. Unknown fields are left out, as newer engines send more.
+// Requests of Docker's engine to a network plugin, parsed once.
+//
+// JSON as Go encodes it: an empty list, map or object may be null or absent. Unknown fields are dropped, as newer engines
+// send more.
 import { z } from 'zod';
 
 import { invalidArgument } from '../../core/errors.js';
@@ -18,12 +20,12 @@ const words = z
   .transform((value) =>
     Object.fromEntries(Object.entries(value ?? {}).map(([key, word]) => [key, word ?? ''])),
   );
-/** Values of any kind: what is used is checked where it is. */
+/** Values of any type, checked where they are used. */
 const anything = z
   .record(z.string(), z.unknown())
   .nullish()
   .transform((value) => value ?? {});
-/** Docker's ids become names of files. */
+/** Docker's ids become file names. */
 const id = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/, 'expected an id');
 
 const ipamData = z.object({
@@ -95,20 +97,20 @@ export const LABEL = {
   exposedPorts: 'com.docker.network.endpoint.exposedports',
 } as const;
 
-/** Docker's name for where an address comes from; it tells weft's pools from those of Docker's own IPAM. */
+/** Docker's address space of weft's pools, which differs from that of Docker's own IPAM. */
 export const ADDRESS_SPACE = 'weft';
 
-/** RequestAddress says here what the address is for. */
+/** The option of RequestAddress with the purpose of the address. */
 export const ADDRESS_TYPE = { key: 'RequestAddressType', gateway: 'com.docker.network.gateway' } as const;
 
-/** @throws WeftError INVALID_ARGUMENT that names the method and the field */
+/** @throws WeftError INVALID_ARGUMENT with the method and the field */
 export function parseRequest<T>(method: string, schema: z.ZodType<T>, body: string): T {
   let json: unknown = {};
   if (body.trim() !== '') {
     try {
       json = JSON.parse(body);
     } catch (error) {
-      throw invalidArgument(`${method}: the request is no JSON, or only a part of it`, undefined, {
+      throw invalidArgument(`${method}: the request is no JSON, or incomplete`, undefined, {
         cause: error,
       });
     }

@@ -1,5 +1,6 @@
-// The socket that Docker's engine asks: HTTP/1.1, POST /Subsystem.Method, JSON both ways. An error is an answer like any
-// other, under the key that the subsystem wants; what is no method is 404.
+// Plugin socket for Docker's engine: HTTP/1.1, POST /Subsystem.Method, JSON.
+//
+// An error is an answer with status 200, under the key that the subsystem reads; an unknown method is 404.
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { dirname } from 'node:path';
@@ -11,7 +12,7 @@ import type { Logger } from '../../daemon/log.js';
 import { answers } from '../../daemon/unix-socket.js';
 import { parseRequest } from './protocol.js';
 
-/** One method: how its request is read, and what it does. */
+/** One method: parses its request, and returns the answer. */
 export interface Method {
   answer: (body: string) => Promise<object>;
 }
@@ -24,14 +25,14 @@ export function method<T>(
   return { answer: async (body) => await work(parseRequest(name, schema, body)) };
 }
 
-/** Docker takes any; this is the one of its documentation. */
+/** Docker accepts any type; this one is in its documentation. */
 const CONTENT_TYPE = 'application/vnd.docker.plugins.v1+json';
 /** The largest real request has a few hundred published ports. */
 const MAX_BODY = 4 << 20;
-/** Half a request is given up after this. */
+/** Timeout of an incomplete request. */
 const REQUEST_MS = 10_000;
 
-/** @throws WeftError FAILED_PRECONDITION where somebody serves there, or the socket cannot be made */
+/** @throws WeftError FAILED_PRECONDITION if another process listens there, or the socket cannot be made */
 export async function servePlugin(
   path: string,
   methods: ReadonlyMap<string, Method>,
@@ -49,7 +50,7 @@ export async function servePlugin(
       void handle(methods, request, response, log);
     },
   );
-  // The engine keeps its connections; one that was closed under its hands would cost it a request.
+  // The engine reuses its connections; a request on one that the server closes would fail.
   server.keepAliveTimeout = 0;
   server.on('clientError', (_error, socket) => socket.destroy());
   await listen(server, path);
@@ -69,7 +70,7 @@ export async function servePlugin(
 async function listen(server: Server, path: string): Promise<void> {
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
-    // Left over by an agent that was killed.
+    // A killed agent leaves its socket behind.
     rmSync(path, { force: true });
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
@@ -108,20 +109,20 @@ async function handle(
     send(response, 200, answer);
   } catch (error) {
     if (request.destroyed && !request.complete) return;
-    const message = said(error);
-    log.warn('Docker was refused', { method: name, error: message });
+    const message = errorText(error);
+    log.warn('a request of Docker failed', { method: name, error: message });
     if (!(error instanceof WeftError)) log.error('a fault in weft', { method: name, error });
     send(response, 200, errorAnswer(message));
   }
 }
 
-/** Docker shows an error as one text: cause and next step in one. */
-function said(error: unknown): string {
+/** Docker shows an error as one text: cause and next step. */
+function errorText(error: unknown): string {
   if (!(error instanceof WeftError) || error.next === undefined) return messageOf(error);
   return `${error.message.replace(/[.]$/, '')}. ${error.next}`;
 }
 
-/** Network drivers are read under the one key, IPAM drivers under the other. */
+/** Docker reads network drivers' errors under Err, IPAM drivers' under Error. */
 const errorAnswer = (message: string): object => ({ Err: message, Error: message });
 
 function send(response: ServerResponse, status: number, answer: object): void {

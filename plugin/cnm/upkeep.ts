@@ -1,6 +1,8 @@
-// Looks after what Docker does not tell the plugin: names and aliases of containers, where their interface went, and
-// containers and networks that went without a word. In the background, when Docker tells that something changed and every
-// 10 seconds; what seems to be gone must seem so twice.
+// Periodic comparison of the plugin's records with Docker.
+//
+// Docker does not pass names and aliases of containers to the plugin, nor where an interface was moved, and may delete
+// containers and networks without a call. Runs in the background, after an event of Docker's and every 10 seconds. An absent
+// object is removed when it is absent in two comparisons.
 import { IpAddress } from '../../core/address.js';
 import { messageOf } from '../../core/errors.js';
 import { parseName } from '../../core/network.js';
@@ -12,7 +14,7 @@ import type { Networks } from './network.js';
 
 export interface UpkeepOptions {
   host: PluginHost;
-  memory: PluginState;
+  state: PluginState;
   networks: Networks;
   endpoints: DockerEndpoints;
   events: DockerEvents;
@@ -20,27 +22,27 @@ export interface UpkeepOptions {
 }
 
 const EVERY_MS = 10_000;
-/** Docker's own work comes first: what is found is not urgent. */
+/** Lets Docker finish first: the findings are not urgent. */
 const SOON_MS = 2_000;
-/** Younger records may be in the middle of what Docker does with them. */
+/** Docker may still be at work on younger records. */
 const SETTLED_MS = 20_000;
-/** Of an endpoint that the plugin has forgotten: after its restart nothing is in the middle of anything any more. */
+/** For an endpoint without a record: after the plugin's restart no call of Docker's is in progress. */
 const FORGOTTEN_MS = 10_000;
-/** An address without an endpoint, a pool without a network. */
+/** Age at which an address without an endpoint is released; a pool without a network is kept ten times as long. */
 const ORPHAN_MS = 60_000;
 
-/** What seems to be gone, by id. */
-interface Gone {
+/** Objects that are absent, by id. */
+interface Absent {
   endpoints: Set<string>;
-  /** Endpoints that the plugin has no record of. */
+  /** Endpoints without a record of the plugin. */
   forgotten: Set<string>;
   networks: Set<string>;
 }
 
-const nothing = (): Gone => ({ endpoints: new Set(), forgotten: new Set(), networks: new Set() });
+const nothing = (): Absent => ({ endpoints: new Set(), forgotten: new Set(), networks: new Set() });
 
 export class Upkeep {
-  #suspects: Gone = nothing();
+  #suspects: Absent = nothing();
   #timer: NodeJS.Timeout | undefined;
   #soon: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
@@ -67,63 +69,63 @@ export class Upkeep {
   look(): void {
     this.#running ??= this.#look()
       .catch((error: unknown) =>
-        this.options.host.log.debug('looking after Docker', { error: messageOf(error) }),
+        this.options.host.log.debug('the comparison with Docker failed', { error: messageOf(error) }),
       )
       .finally(() => (this.#running = undefined));
   }
 
   async #look(): Promise<void> {
-    const { memory, host, networks } = this.options;
+    const { state, host, networks } = this.options;
     for (const { id } of host.endpoints.list()) await host.endpoints.lookInside(id);
-    const gone = await this.#unknownToDocker();
-    for (const id of this.#withoutSandbox()) gone.endpoints.add(id);
-    for (const id of this.#forgotten()) gone.forgotten.add(id);
+    const absent = await this.#unknownToDocker();
+    for (const id of this.#withoutSandbox()) absent.endpoints.add(id);
+    for (const id of this.#forgotten()) absent.forgotten.add(id);
     const before = this.#suspects;
-    this.#suspects = gone;
-    for (const id of gone.endpoints) {
-      const endpoint = before.endpoints.has(id) ? memory.endpoints.get(id) : undefined;
+    this.#suspects = absent;
+    for (const id of absent.endpoints) {
+      const endpoint = before.endpoints.has(id) ? state.endpoints.get(id) : undefined;
       if (endpoint !== undefined) await this.options.endpoints.forget(endpoint);
     }
-    for (const id of gone.forgotten) if (before.forgotten.has(id)) await host.endpoints.disconnect(id);
-    for (const id of gone.networks) if (before.networks.has(id)) await networks.delete(id);
-    for (const network of memory.networks.list())
+    for (const id of absent.forgotten) if (before.forgotten.has(id)) await host.endpoints.disconnect(id);
+    for (const id of absent.networks) if (before.networks.has(id)) await networks.delete(id);
+    for (const network of state.networks.list())
       if (network.state === 'leaving') await networks.delete(network.id);
     this.#sweepOrphans();
     await this.#setAside();
     await this.#learnNames();
   }
 
-  /** Endpoints whose container's namespace was there, and is not. */
+  /** Endpoints whose container's namespace existed and was deleted. */
   #withoutSandbox(): string[] {
-    const { memory, host } = this.options;
-    return memory.endpoints
+    const { state, host } = this.options;
+    return state.endpoints
       .list()
-      .filter(({ id, endpoint }) => memory.joined.has(id) && host.endpoints.isAlive(endpoint) === false)
+      .filter(({ id, endpoint }) => state.joined.has(id) && host.endpoints.isAlive(endpoint) === false)
       .map(({ id }) => id);
   }
 
-  /** The same of endpoints whose records were lost, so that what Docker said of them meant nothing. */
+  /** The same for endpoints whose records were lost, so that Docker's calls about them had no effect. */
   #forgotten(): string[] {
-    const { memory, host } = this.options;
-    const known = new Set(memory.endpoints.list().map(({ endpoint }) => endpoint));
+    const { state, host } = this.options;
+    const known = new Set(state.endpoints.list().map(({ endpoint }) => endpoint));
     return host.endpoints
       .list()
       .filter(({ id }) => !known.has(id) && host.endpoints.isAlive(id, FORGOTTEN_MS) === false)
       .map(({ id }) => id);
   }
 
-  /** What Docker would know if it were still there. Nothing where Docker does not answer. */
-  async #unknownToDocker(): Promise<Gone> {
-    const { memory, events } = this.options;
+  /** Records that Docker does not have; empty while Docker does not answer. */
+  async #unknownToDocker(): Promise<Absent> {
+    const { state, events } = this.options;
     const found = nothing();
-    if (!events.hears || memory.networks.list().length === 0) return found;
+    if (!events.connected || state.networks.list().length === 0) return found;
     const there = await events.networks();
-    for (const record of memory.networks.list()) {
+    for (const record of state.networks.list()) {
       if (!there.has(record.id)) {
         if (ageOf(record) > SETTLED_MS) found.networks.add(record.id);
         continue;
       }
-      const old = memory.endpointsOf(record.id).filter((endpoint) => ageOf(endpoint) > SETTLED_MS);
+      const old = state.endpointsOf(record.id).filter((endpoint) => ageOf(endpoint) > SETTLED_MS);
       const running = old.length === 0 ? undefined : (await events.network(record.id))?.endpoints;
       for (const { id } of old) if (running?.has(id) === false) found.endpoints.add(id);
     }
@@ -131,56 +133,56 @@ export class Upkeep {
   }
 
   #sweepOrphans(): void {
-    const { memory, host } = this.options;
+    const { state, host } = this.options;
     for (const reservation of host.addresses.list()) {
       const ip = reservation.ip.split('/')[0] ?? '';
-      const isUsed = memory.endpoints.list().some((endpoint) => isAddressOf(endpoint, ip));
+      const isUsed = state.endpoints.list().some((endpoint) => isAddressOf(endpoint, ip));
       if (!isUsed && ageOf(reservation) > ORPHAN_MS) host.addresses.release(reservation.network, ip);
     }
-    for (const pool of memory.pools.list()) {
-      const owner = pool.network === undefined ? undefined : memory.networks.get(pool.network);
-      if (owner === undefined && ageOf(pool) > 10 * ORPHAN_MS) memory.pools.delete(pool.id);
+    for (const pool of state.pools.list()) {
+      const owner = pool.network === undefined ? undefined : state.networks.get(pool.network);
+      if (owner === undefined && ageOf(pool) > 10 * ORPHAN_MS) state.pools.delete(pool.id);
     }
   }
 
-  /** Another host that wanted the same address set aside may have given it back. */
+  /** Sets addresses aside again that another host may have released. */
   async #setAside(): Promise<void> {
-    const { memory, host } = this.options;
-    for (const network of memory.networks.list()) {
+    const { state, host } = this.options;
+    for (const network of state.networks.list()) {
       if (network.state !== 'ready' || network.network === undefined) continue;
-      for (const { aux } of memory.poolsOf(network)) {
+      for (const { aux } of state.poolsOf(network)) {
         for (const ip of aux) await host.addresses.setAside(network.network, IpAddress.parse(ip));
       }
     }
   }
 
   async #learnNames(): Promise<void> {
-    const { memory, events } = this.options;
-    if (!events.hears) return;
-    for (const id of new Set(memory.unnamed().map(({ network }) => network))) {
+    const { state, events } = this.options;
+    if (!events.connected) return;
+    for (const id of new Set(state.unnamed().map(({ network }) => network))) {
       for (const container of (await events.network(id))?.containers ?? []) await this.learn(container);
     }
   }
 
-  /** Docker, which starts the container meanwhile, is not asked again for what it has answered. */
+  /** Asks only if a name is missing: Docker is starting the container meanwhile. */
   async learnMissed(container: string): Promise<void> {
-    if (this.options.memory.unnamed().length > 0) await this.learn(container);
+    if (this.options.state.unnamed().length > 0) await this.learn(container);
   }
 
-  /** What a container is called on its networks; it is asked for when Docker has told of it. */
+  /** Asks Docker for a container's name and aliases on its networks, after an event. */
   async learn(container: string): Promise<void> {
-    const { memory, host, events } = this.options;
-    if (memory.endpoints.list().length === 0) return;
+    const { state, host, events } = this.options;
+    if (state.endpoints.list().length === 0) return;
     try {
       for (const { name, endpoint: id, aliases } of await events.container(container)) {
-        const record = memory.endpoints.get(id);
+        const record = state.endpoints.get(id);
         if (record === undefined) continue;
         await host.endpoints.describe(record.endpoint, {
           name,
           target: `docker:${name}`,
           aliases: aliases.filter(isName),
         });
-        if (!record.named) memory.endpoints.put({ ...record, named: true });
+        if (!record.named) state.endpoints.put({ ...record, named: true });
       }
     } catch (error) {
       host.log.debug('could not learn a container’s name yet', { container, error: messageOf(error) });

@@ -1,9 +1,11 @@
-// Which endpoints are their containers' way out. Docker says so while it starts or stops a container, and waits for the
-// answer; it is written down when it has gone on, and of a container that was stopped meanwhile not at all.
+// Which endpoints have their containers' default route.
+//
+// Docker sets it while it starts or stops a container, and waits for the answer. It is saved after Docker has gone on, and not
+// at all if the container was stopped meanwhile.
 import { messageOf } from '../../core/errors.js';
 import type { PluginHost } from '../../daemon/plugin-host.js';
 
-/** Milliseconds. Sooner than anybody looks at the routes inside the container (agent/plugin-host/endpoints.ts). */
+/** Shorter than the delay until the routes inside the container are read (agent/plugin-host/endpoints.ts). */
 const WRITE_AFTER_MS = 600;
 
 export class WayOut {
@@ -11,7 +13,7 @@ export class WayOut {
 
   constructor(private readonly host: PluginHost) {}
 
-  /** @param endpoint weft's id of it */
+  /** @param endpoint weft's id */
   set(endpoint: string, defaultRoute: boolean): void {
     this.drop(endpoint);
     const timer = setTimeout(() => void this.#write(endpoint), WRITE_AFTER_MS);
@@ -23,7 +25,7 @@ export class WayOut {
     this.#toWrite.delete(endpoint);
   }
 
-  /** Writes what has waited. */
+  /** Saves what is pending. */
   async stop(): Promise<void> {
     await Promise.all([...this.#toWrite.keys()].map((endpoint) => this.#write(endpoint)));
   }
@@ -36,7 +38,7 @@ export class WayOut {
     try {
       await host.endpoints.describe(endpoint, { defaultRoute });
     } catch (error) {
-      host.log.warn('could not write down a default route', { endpoint, error: messageOf(error) });
+      host.log.warn('could not save a default route', { endpoint, error: messageOf(error) });
     }
   }
 }

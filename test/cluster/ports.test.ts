@@ -261,7 +261,7 @@ test.serial('a port in use is refused with its owner’s name, and the attempt i
       'h1',
       ['port', 'publish', 'near', spec],
       'ALREADY_EXISTS',
-      /port 53\/\w+ is taken by weft’s names[^]*HOSTIP:53:PORT[^]*--dns off/,
+      /port 53\/\w+ is taken by weft’s DNS server[^]*HOSTIP:53:PORT[^]*--dns off/,
     );
   await lab.json('h1', 'port', 'publish', 'near', `${lab.ipOf('h1')}:53:53/udp`);
   await lab.json('h1', 'port', 'rm', 'near', `${lab.ipOf('h1')}:53/udp`);

@@ -1,4 +1,4 @@
-// A Docker network whose record cannot be written while it gets its name.
+// A Docker network that is named while its record cannot be saved.
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,16 +13,16 @@ import { ADDRESS_SPACE } from '../../plugin/cnm/protocol.js';
 import { overlay } from '../core/records.js';
 import { until } from '../lab/wait.js';
 
-test('a name that cannot be recorded is reported, and assigned when it can', async (t) => {
+test('a name that cannot be saved is a problem, and is set once it can be saved', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'weft-plugin-'));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-  const memory = new PluginState(folder);
-  memory.load();
-  memory.pools.put({
+  const state = new PluginState(folder);
+  state.load();
+  state.pools.put({
     ...{ id: 'pool', family: 4, subnet: '10.9.0.0/16', hostSubnet: '10.9.1.0/24', hostPrefix: 24 },
     ...{ auto: false, aux: [], released: false, createdAt: new Date().toISOString() },
   });
-  const reported = new Map<string, string>();
+  const problems = new Map<string, string>();
   const ended = new AbortController();
   t.teardown(() => ended.abort());
   const network = overlay({ name: 'green', subnet: '10.9.0.0/16' });
@@ -38,11 +38,11 @@ test('a name that cannot be recorded is reported, and assigned when it can', asy
       leave: () => Promise.resolve(),
     },
     problem: ({ kind, id = '' }: PluginProblem, problem: { fix: string } | undefined) =>
-      problem === undefined ? reported.delete(`${kind} ${id}`) : reported.set(`${kind} ${id}`, problem.fix),
+      problem === undefined ? problems.delete(`${kind} ${id}`) : problems.set(`${kind} ${id}`, problem.fix),
   } as unknown as PluginHost;
   let say = (_name: string): void => {};
   const name = new Promise<string>((resolve) => (say = resolve));
-  const networks = new Networks({ host, memory, nameOf: () => name, hearsNames: () => true });
+  const networks = new Networks({ host, state, nameOf: () => name, hasNames: () => true });
   await networks.create({
     NetworkID: 'n1',
     Options: {},
@@ -55,10 +55,10 @@ test('a name that cannot be recorded is reported, and assigned when it can', asy
   renameSync(records, `${records}.away`);
   writeFileSync(records, '');
   say('green');
-  await until('it is reported', () => reported.get('plugin-network n1')?.includes('tried again'));
+  await until('it is a problem', () => problems.get('plugin-network n1')?.includes('tried again'));
   rmSync(records);
   renameSync(`${records}.away`, records);
-  await until('it has its name', () => memory.networks.get('n1')?.state === 'ready');
-  t.is(memory.networks.get('n1')?.network, 'green');
-  t.is(reported.size, 0);
+  await until('it has its name', () => state.networks.get('n1')?.state === 'ready');
+  t.is(state.networks.get('n1')?.network, 'green');
+  t.is(problems.size, 0);
 });

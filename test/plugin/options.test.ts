@@ -1,11 +1,11 @@
-// Options of `docker network create` and Docker's port maps, as the plugin parses them.
+// Parsing options of `docker network create` and Docker's port maps.
 import test from 'ava';
 
 import { parseIpamOptions, parseNetworkOptions } from '../../plugin/cnm/options.js';
 import { parsePortMap } from '../../plugin/cnm/port-map.js';
 import { parseRequest, createNetwork } from '../../plugin/cnm/protocol.js';
 
-test('options are known with weft’s prefix and without it', (t) => {
+test('options are accepted with weft’s prefix and without it', (t) => {
   t.deepEqual(parseIpamOptions({ 'weft.network': 'blue', 'host-prefix': '26' }), {
     network: 'blue',
     hostPrefix: 26,
@@ -25,7 +25,7 @@ test('options are known with weft’s prefix and without it', (t) => {
   t.deepEqual(parseNetworkOptions(null), {});
 });
 
-test('a wrong option is refused, an unknown one with the list of options', (t) => {
+test('an unknown option is an error that lists the known ones', (t) => {
   for (const [options, words] of [
     [{ 'weft.colour': 'red' }, /no option weft\.colour of -o/],
     [{ 'host-prefix': '24' }, /belongs to --ipam-opt/],
@@ -55,13 +55,13 @@ test('a port map becomes ports of the host', (t) => {
   t.deepEqual(parsePortMap(undefined), []);
 });
 
-test('the two entries of newer engines for both families are one port', (t) => {
+test('a port that newer engines send for both families is one port', (t) => {
   const both = ['0.0.0.0', '::'].map((HostIP) => ({ Proto: 6, Port: 80, HostIP, HostPort: 8080 }));
   t.is(parsePortMap(both).length, 1);
   t.is(parsePortMap([{ Proto: 6, Port: 80, HostIP: '::', HostPort: 8080 }])[0]?.hostIp, '::');
 });
 
-test('an impossible port map is refused', (t) => {
+test('an invalid port map is an error', (t) => {
   t.throws(() => parsePortMap('8080:80'));
   t.throws(() => parsePortMap([{ Proto: 6, Port: 70_000 }]));
   t.regex(t.throws(() => parsePortMap([{ Proto: 132, Port: 80 }]))?.message ?? '', /protocol 132/);

@@ -1,4 +1,4 @@
-// An attach whose caller gives up while it waits: it ends at once, and nothing of it is left.
+// Cancelled attaches end at once and leave nothing.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -12,14 +12,14 @@ import { leaseOf, overlay } from '../../core/records.js';
 import { until } from '../../lab/wait.js';
 import { attached, path, request, startNode, type TestNode } from '../node.js';
 
-/** Of node n2, whose agent does not answer. */
+/** An address of node n2, whose agent does not answer. */
 const THERE = '10.100.2.50';
 const ASKED = { ip: IpAddress.parse(THERE) };
 const GIVEN_UP = new Error('the caller has given up');
 
 const claimed = ({ store }: TestNode): boolean => store.view.claims.get('blue')?.has(THERE) === true;
 
-/** All that an attach may leave behind. */
+/** Everything that an attach may leave behind. */
 const traces = (node: TestNode): unknown => ({
   host: node.kernel.dump(),
   container: node.kernel.dump(path('c2')),
@@ -30,7 +30,7 @@ const traces = (node: TestNode): unknown => ({
   claimed: claimed(node),
 });
 
-test('cancelled while its claim waits: the attach ends, and nothing is left', async (t) => {
+test('an attach that is cancelled while its claim waits ends and leaves nothing', async (t) => {
   const node = await startNode(t);
   await attached(node, 'c1');
   node.store.putLease(leaseOf(overlay(), 2, { node: 'n2' }));
@@ -46,7 +46,7 @@ test('cancelled while its claim waits: the attach ends, and nothing is left', as
   t.like(await node.attacher.attach({ ...wanted, ip: IpAddress.parse('10.100.1.50') }), { name: 'unique' });
 });
 
-test('cancelled while another attach to the container goes on: its own never begins', async (t) => {
+test('an attach that is cancelled behind another one of the same container never begins', async (t) => {
   const node = await startNode(t);
   await attached(node, 'c1');
   node.store.putLease(leaseOf(overlay(), 2, { node: 'n2' }));
@@ -63,7 +63,7 @@ test('cancelled while another attach to the container goes on: its own never beg
   t.is(node.memberships.get('red'), undefined, 'its network was not even joined');
 });
 
-test('cancelled while the host’s claim waits: it is on no network', async (t) => {
+test('an expose that is cancelled while its claim waits joins no network', async (t) => {
   const node = await startNode(t);
   await attached(node, 'c1');
   node.store.putLease(leaseOf(overlay(), 2, { node: 'n2' }));
@@ -77,7 +77,7 @@ test('cancelled while the host’s claim waits: it is on no network', async (t) 
   t.deepEqual(traces(node), before);
 });
 
-test('ports that are published for a caller who has given up are closed', async (t) => {
+test('ports that are published for a cancelled call are closed', async (t) => {
   const node = await startNode(t);
   const { id } = await attached(node, 'c1');
   const gaveUp = AbortSignal.abort(GIVEN_UP);

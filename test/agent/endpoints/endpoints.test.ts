@@ -1,5 +1,6 @@
-// Endpoints when something refuses or goes on at the same time: one is there or it is gone, never half, and what could not be
-// removed is told and removed later.
+// Endpoints under failures and concurrent changes.
+//
+// An endpoint exists or is removed, never half. A failed removal is reported and retried.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -21,35 +22,39 @@ const files = ({ stateDir }: TestNode): string[] => readdirSync(join(stateDir, '
 
 const published = { publish: parsePublish('8080:80') };
 
-test('a container ends while the state directory cannot be written: told, and cleaned up later', async (t) => {
+test('a container that ends while the state directory is read-only is a problem and removed later', async (t) => {
   const node = await startNode(t);
   const { id, name } = await attached(node, 'c1');
-  const mend = breakFolder(node, 'endpoints');
+  const repair = breakFolder(node, 'endpoints');
   node.kernel.vanish(path('c1'));
-  const told = await until('it is told', () => node.problems.list().find(({ what }) => what.includes(id)));
-  t.true(told.what.includes(name) && told.why.includes(node.stateDir) && told.fix.includes('writable'));
-  t.is(node.endpoints.get(id)?.id, id, 'its address does not count as free');
-  mend();
+  const problem = await until('it is a problem', () =>
+    node.problems.list().find(({ what }) => what.includes(id)),
+  );
+  t.true(
+    problem.what.includes(name) && problem.why.includes(node.stateDir) && problem.fix.includes('writable'),
+  );
+  t.is(node.endpoints.get(id)?.id, id, 'its address is not free');
+  repair();
   await node.reconciler.compare('interval');
-  await until('it is gone', () => node.endpoints.get(id) === undefined);
+  await until('it is removed', () => node.endpoints.get(id) === undefined);
   t.deepEqual(files(node), []);
   await until('and the problem with it', () => node.problems.list().length === 0);
 });
 
-test('a detach that the state directory refuses changes nothing', async (t) => {
+test('a detach that fails on the state directory changes nothing', async (t) => {
   const node = await startNode(t);
   const endpoint = await attached(node, 'c1');
-  const mend = breakFolder(node, 'endpoints');
+  const repair = breakFolder(node, 'endpoints');
   const refused = await t.throwsAsync<WeftError>(node.attacher.detach('blue', endpoint.target));
   t.true(refused.message.includes(node.stateDir));
   t.truthy(refused.next);
   t.is((await veths(node)).length, 1);
-  mend();
+  repair();
   await node.attacher.detach('blue', endpoint.target);
   t.deepEqual([await veths(node), files(node)], [[], []]);
 });
 
-test('a detach that the firewall refuses changes nothing, and works when it is repeated', async (t) => {
+test('a detach that fails on the firewall changes nothing, and can be repeated', async (t) => {
   const node = await startNode(t);
   const endpoint = await attached(node, 'c1', published);
   node.kernel.firewall.failNext(new Error('no more rules'));
@@ -61,24 +66,24 @@ test('a detach that the firewall refuses changes nothing, and works when it is r
   t.is(node.addresses.holder('blue', '10.100.1.2'), undefined);
 });
 
-test('a container ends and the firewall refuses: its address is free only when nothing leads to it', async (t) => {
+test('the address of a container that ended is free only when no port leads to it', async (t) => {
   const node = await startNode(t);
   const { id, ip } = await attached(node, 'c1', published);
   node.kernel.firewall.failNext(new Error('no more rules'));
-  // The comparison that finds the container gone asks the firewall, too.
+  // The reconciliation that detects the end of the container reads the firewall, too.
   node.kernel.firewall.failNext(new Error('no more rules'));
   node.endpoints.sandboxGone(id);
-  await until('it is told', () => node.problems.list().some(({ what }) => what.includes(id)));
+  await until('it is a problem', () => node.problems.list().some(({ what }) => what.includes(id)));
   t.is(node.addresses.holder('blue', ip.split('/')[0] ?? ''), id);
   node.kernel.vanish(path('c1'));
   await node.reconciler.compare('interval');
   await until(
-    'it is gone',
+    'it is removed',
     () => node.endpoints.get(id) === undefined && [...node.ports.list()].length === 0,
   );
 });
 
-test('what the kernel does not let go of at once is gone for everybody else', async (t) => {
+test('an endpoint that the kernel does not delete at once is removed all the same', async (t) => {
   const node = await startNode(t);
   const endpoint = await attached(node, 'c1');
   node.kernel.beforeApply = () => {
@@ -91,7 +96,7 @@ test('what the kernel does not let go of at once is gone for everybody else', as
   t.deepEqual(await veths(node), []);
 });
 
-test('one endpoint that cannot be removed does not keep the others on a network that is gone', async (t) => {
+test('one endpoint that cannot be removed keeps no other on a deleted network', async (t) => {
   const node = await startNode(t);
   await attached(node, 'c1', published);
   await attached(node, 'c2');
@@ -104,21 +109,24 @@ test('one endpoint that cannot be removed does not keep the others on a network 
   t.true(node.problems.list().some(({ what, why }) => what.includes('c1') && why.includes('no more rules')));
 });
 
-test('a pipework attachment of a container that ended is removed when the state directory can be written again', async (t) => {
+test('an attachment of a container that ended is removed when the state directory is writable again', async (t) => {
   const node = await startNode(t);
   node.kernel.addContainer(path('c1'));
   const guest = `netns:${path('c1')}`;
   await node.attachments.attach({ host: 'br1', guest, ifname: 'eth1', address: '10.9.0.2/24' });
-  const mend = breakFolder(node, 'wires');
+  const repair = breakFolder(node, 'wires');
   node.kernel.vanish(path('c1'));
-  await until('it is told', () => node.problems.list().find(({ what }) => what.includes('br1')));
-  mend();
+  await until('it is a problem', () => node.problems.list().find(({ what }) => what.includes('br1')));
+  repair();
   await node.reconciler.compare('interval');
-  await until('it is gone', () => node.attachments.list().length === 0 && node.problems.list().length === 0);
+  await until(
+    'it is removed',
+    () => node.attachments.list().length === 0 && node.problems.list().length === 0,
+  );
   t.deepEqual(readdirSync(join(node.stateDir, 'wires')), []);
 });
 
-test('a port that the kernel does not let anybody hold is a problem, and the endpoint is taken up', async (t) => {
+test('an endpoint whose port cannot be reserved is restored, with a problem', async (t) => {
   const node = await startNode(t);
   const endpoint = await attached(node, 'c1', published);
   const membership = node.memberships.get('blue');
@@ -134,7 +142,7 @@ test('a port that the kernel does not let anybody hold is a problem, and the end
   kernel.reservePort = hold;
 });
 
-test('an expired route to a peer goes later where the kernel fails', async (t) => {
+test('an expired route to a peer is deleted later if the kernel fails', async (t) => {
   const node = await startNode(t);
   await attached(node, 'c1');
   const { store, memberships, kernel, reconciler } = node;
@@ -160,7 +168,7 @@ test('an expired route to a peer goes later where the kernel fails', async (t) =
   t.false(way());
 });
 
-test('an address that comes back is free although that cannot be written down', async (t) => {
+test('an address that is returned is free although it cannot be saved', async (t) => {
   const node = await startNode(t);
   await attached(node, 'c1');
   const claim = claimOf(overlay(), '10.100.1.9', 'n2', 'asked');
@@ -173,7 +181,7 @@ test('an address that comes back is free although that cannot be written down', 
   t.false(node.memberships.isGranted('blue', '10.100.1.9'));
 });
 
-/** Holds the next work on the node's namespace. Answers how it goes on. */
+/** Blocks the next work on the node's namespace. Returns the function that continues it. */
 function holdNode({ kernel }: TestNode): () => void {
   let go = (): void => {};
   const held = new Promise<void>((resolve) => (go = resolve));
@@ -184,13 +192,13 @@ function holdNode({ kernel }: TestNode): () => void {
   return go;
 }
 
-test('an endpoint that is detached while its network is compiled anew does not come back', async (t) => {
+test('an endpoint that is detached while its network is recompiled stays detached', async (t) => {
   const node = await startNode(t);
   await attached(node, 'c1');
   await attached(node, 'c2');
   const last = await attached(node, 'c3', published);
   const go = holdNode(node);
-  // Behind this the first endpoints have to wait.
+  // The first endpoints wait behind this.
   const busy = node.reconciler.set(
     new RecordMap([
       [
@@ -210,7 +218,7 @@ test('an endpoint that is detached while its network is compiled anew does not c
   t.deepEqual([...node.ports.list()], []);
 });
 
-test('an attach whose network goes at the last moment is refused and leaves nothing', async (t) => {
+test('an attach whose network is deleted at the last moment fails and leaves nothing', async (t) => {
   const node = await startNode(t);
   await attached(node, 'c1');
   node.kernel.addContainer(path('c2'));

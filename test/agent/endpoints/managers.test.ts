@@ -1,4 +1,6 @@
-// Endpoints of several managers on one node: each is found by its manager's key, and taken off by its manager alone.
+// Endpoints of several managers on one node.
+//
+// Each is found by its manager's key, and removed only by its manager.
 import test from 'ava';
 
 import { EndpointPorts } from '../../../agent/endpoints/endpoint-ports.js';
@@ -14,7 +16,7 @@ import { attached, path, startNode, type TestNode } from '../node.js';
 
 const NODE = { log: silentLogger, node: 'n1', instance: 'n1' };
 
-/** What a plugin is given, by manager. */
+/** Plugin hosts, by manager. */
 function pluginHosts(
   node: TestNode,
 ): (manager: Manager) => Pick<PluginHost, 'networks' | 'addresses' | 'endpoints'> {
@@ -41,7 +43,7 @@ const add = (name: string, ifname = 'eth0'): SandboxRequest => ({
 
 const signal = new AbortController().signal;
 
-test('a container of CNI’s: attached like any other, found by its key, after a restart, too', async (t) => {
+test('a CNI container is attached like any other and found by its key, also after a restart', async (t) => {
   const before = await startNode(t);
   const cni = pluginHosts(before)('cni').endpoints;
   before.kernel.addContainer(path('c1'));
@@ -50,8 +52,8 @@ test('a container of CNI’s: attached like any other, found by its key, after a
   t.true(before.kernel.has('route default via 10.100.1.1 dev eth0', path('c1')));
   t.is(cni.find(cniKey('eth0'))?.id, endpoint.id);
   t.is(cni.find(cniKey('eth1')), undefined);
-  t.is((await cni.attach(add('c1'), signal)).id, endpoint.id, 'the same call again');
-  await until('etcd is told', () => before.store.view.endpoints.get('blue')?.get(endpoint.id));
+  t.is((await cni.attach(add('c1'), signal)).id, endpoint.id, 'a repeated call');
+  await until('it is published', () => before.store.view.endpoints.get('blue')?.get(endpoint.id));
   const { kernel, store, stateDir } = before;
   await before.stop();
   const node = await startNode(t, { kernel, store, stateDir });
@@ -63,7 +65,7 @@ test('a container of CNI’s: attached like any other, found by its key, after a
   t.is(node.addresses.holder('blue', endpoint.ip.split('/')[0] ?? ''), undefined);
 });
 
-test('a container that came back in another namespace has its key again', async (t) => {
+test('a container that returns in another namespace has its key again', async (t) => {
   const node = await startNode(t);
   const cni = pluginHosts(node)('cni').endpoints;
   node.kernel.addContainer(path('c1'));
@@ -75,7 +77,7 @@ test('a container that came back in another namespace has its key again', async 
   t.is(cni.find(cniKey('eth0'))?.id, second.id);
 });
 
-test('weft detach is refused for endpoints of others, in the words of who can', async (t) => {
+test('weft detach fails for endpoints of other managers and names the command of theirs', async (t) => {
   const node = await startNode(t);
   const hosts = pluginHosts(node);
   node.kernel.addContainer(path('c1'));
@@ -86,7 +88,7 @@ test('weft detach is refused for endpoints of others, in the words of who can', 
   t.regex(refused.message, /was connected to network blue by a CNI runtime/);
 });
 
-test('a plugin sees endpoints and reservations of its own manager alone', async (t) => {
+test('a plugin sees only its manager’s endpoints and reservations', async (t) => {
   const node = await startNode(t);
   const hosts = pluginHosts(node);
   const [docker, cni] = [hosts('docker'), hosts('cni')];
@@ -109,7 +111,7 @@ test('a plugin sees endpoints and reservations of its own manager alone', async 
   t.deepEqual(cni.addresses.list(), []);
 });
 
-test('a node stays on a network that one manager leaves while another has endpoints on it', async (t) => {
+test('a node stays on a network while another manager has endpoints on it', async (t) => {
   const node = await startNode(t);
   const hosts = pluginHosts(node);
   node.kernel.addContainer(path('c1'));

@@ -1,5 +1,4 @@
-// Published ports of other nodes' endpoints, held and led here: what goes while something is waited for is gone, and what
-// the firewall refused is tried again.
+// Ingress ports: changes during an await, and firewall failures.
 import { mock } from 'node:test';
 
 import test, { type ExecutionContext } from 'ava';
@@ -17,7 +16,7 @@ import { until } from '../../lab/wait.js';
 
 const blue = membership(network('blue', 4097, 100, false));
 
-/** On another node, with these ports of every node. */
+/** An endpoint of another node, with these ingress ports. */
 const everywhere = (...hostPorts: number[]): Endpoint =>
   endpoint(blue, 'a'.repeat(32), 9, '/run/netns/far', {
     node: 'node2',
@@ -30,9 +29,9 @@ class World {
   readonly kernel = new FakeKernel();
   readonly store = new FakeStore();
   readonly problems = new Problems();
-  /** What the firewall leads. */
+  /** Ports that the firewall forwards. */
   readonly led = new Map<string, FirewallPort>();
-  /** What the next changes of it wait for. */
+  /** The next changes of the firewall wait for this. */
   firewall: () => Promise<void> = () => Promise.resolve();
   readonly ports = new PublishedPorts({
     kernel: this.kernel,
@@ -60,18 +59,18 @@ class World {
     });
   }
 
-  /** Somebody else's socket. */
+  /** A socket of another process. */
   taken(hostPort: number): void {
     this.kernel.boundPorts.add(`tcp 0.0.0.0 ${hostPort}`);
   }
 
-  /** Ten seconds later. */
+  /** Advances the clock by ten seconds, to the next retry. */
   retry(): void {
     mock.timers.tick(10_000);
   }
 }
 
-test.serial('a port that goes while its owner is looked for leaves no problem', async (t) => {
+test.serial('a port that is removed while its owner is looked up leaves no problem', async (t) => {
   const world = new World(t);
   world.taken(8080);
   world.store.putRecordOf(everywhere(8080));
@@ -82,19 +81,22 @@ test.serial('a port that goes while its owner is looked for leaves no problem', 
   t.deepEqual([...world.ports.list()], []);
 });
 
-test.serial('ports that go while one of them is waited for are neither held nor led', async (t) => {
-  const world = new World(t);
-  world.taken(8081);
-  world.store.putRecordOf(everywhere(8080, 8081, 8082));
-  const following = world.ports.follow('blue');
-  await world.ports.left('blue');
-  await following;
-  t.deepEqual([...world.kernel.boundPorts], ['tcp 0.0.0.0 8081']);
-  t.is(world.led.size, 0);
-  t.deepEqual(world.problems.list(), []);
-});
+test.serial(
+  'ports that are removed while one of them is awaited are neither reserved nor forwarded',
+  async (t) => {
+    const world = new World(t);
+    world.taken(8081);
+    world.store.putRecordOf(everywhere(8080, 8081, 8082));
+    const following = world.ports.follow('blue');
+    await world.ports.left('blue');
+    await following;
+    t.deepEqual([...world.kernel.boundPorts], ['tcp 0.0.0.0 8081']);
+    t.is(world.led.size, 0);
+    t.deepEqual(world.problems.list(), []);
+  },
+);
 
-test.serial('the same, when they are tried again', async (t) => {
+test.serial('ports that are removed during a retry are neither reserved nor forwarded', async (t) => {
   const world = new World(t);
   for (const port of [8080, 8081]) world.taken(port);
   world.store.putRecordOf(everywhere(8080, 8081));
@@ -103,14 +105,14 @@ test.serial('the same, when they are tried again', async (t) => {
   world.kernel.boundPorts.delete('tcp 0.0.0.0 8081');
   world.retry();
   await world.ports.left('blue');
-  // The owner of the first is looked for in /proc meanwhile.
+  // Meanwhile the owner of the first is looked up in /proc.
   await new Promise((resolve) => setTimeout(resolve, 300));
   t.deepEqual([...world.kernel.boundPorts], ['tcp 0.0.0.0 8080']);
   t.is(world.led.size, 0);
   t.deepEqual(world.problems.list(), []);
 });
 
-test.serial('a port that goes while the firewall is told of it is closed there', async (t) => {
+test.serial('a port that is removed while the firewall opens it is closed there', async (t) => {
   const world = new World(t);
   world.store.putRecordOf(everywhere(8080));
   const following = world.ports.follow('blue');
@@ -120,7 +122,7 @@ test.serial('a port that goes while the firewall is told of it is closed there',
   t.is(world.led.size, 0);
 });
 
-test.serial('a port that the firewall refused is tried again, and its problem ends', async (t) => {
+test.serial('a port that the firewall rejected is retried, and its problem ends', async (t) => {
   const world = new World(t);
   world.firewall = () => Promise.reject(unavailable('the firewall is busy'));
   world.store.putRecordOf(everywhere(8080));
@@ -128,7 +130,7 @@ test.serial('a port that the firewall refused is tried again, and its problem en
   t.like(world.problems.list(), [{ why: 'the firewall is busy' }]);
   world.retry();
   await new Promise((resolve) => setTimeout(resolve, 300));
-  t.like(world.problems.list(), [{ why: 'the firewall is busy' }], 'nobody else has the port');
+  t.like(world.problems.list(), [{ why: 'the firewall is busy' }], 'no other process has the port');
   world.firewall = () => Promise.resolve();
   world.retry();
   await until('the problem ends', () => world.problems.list().length === 0);

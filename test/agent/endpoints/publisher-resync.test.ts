@@ -1,5 +1,6 @@
-// What the publisher takes out of the store: what stands there under the node's name and is attached no more, and only while
-// that name is its own.
+// The publisher deletes stale records of its node from the store.
+//
+// Only while it owns the node's name.
 import test from 'ava';
 
 import { agentMetrics } from '../../../agent/health/metrics.js';
@@ -15,7 +16,7 @@ for (const [holder, left] of [
   ['another', 1],
   [undefined, 1],
 ] as const) {
-  test(`compared with the store while the name is held by ${holder ?? 'nobody'}`, async (t) => {
+  test(`resync while the node’s name is held by ${holder ?? 'no instance'}`, async (t) => {
     const store = new FakeStore();
     store.putNode(node('web', '192.0.2.1', { instance: holder ?? 'another' }), {
       alive: holder !== undefined,
@@ -27,7 +28,7 @@ for (const [holder, left] of [
     });
     t.teardown(() => publisher.stop());
     publisher.resync();
-    await until('everything is told', () => publisher.pending === 0);
+    await until('everything is published', () => publisher.pending === 0);
     t.is(store.view.endpoints.get('blue')?.size ?? 0, left);
   });
 }

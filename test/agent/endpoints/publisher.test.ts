@@ -1,4 +1,6 @@
-// What the store is told of a node's endpoints: whatever it refuses is told as a problem and tried again until it works.
+// Publishing a node's endpoints to etcd.
+//
+// A write that etcd refuses is reported as a problem and retried until it succeeds.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import test, { type ExecutionContext } from 'ava';
@@ -18,7 +20,7 @@ const blue = network('blue', 4097, 100, false);
 const sample = (id: string, options: Partial<Endpoint> = {}): Endpoint =>
   endpoint(membership(blue), id.padEnd(16, '0'), 5, `/run/netns/${id}`, options);
 
-/** The publisher of node1, where these are attached. */
+/** The publisher of node1, which has these endpoints. */
 function publishing(t: ExecutionContext, ...attached: Endpoint[]) {
   const [store, problems] = [new FakeStore(), new Problems()];
   const publisher = new Publisher({
@@ -37,13 +39,13 @@ function publishing(t: ExecutionContext, ...attached: Endpoint[]) {
   );
   t.teardown(store.subscribe((changes) => publisher.handle(changes)));
   t.teardown(() => publisher.stop());
-  const isTold = ({ id }: Endpoint): boolean => store.view.endpoints.get('blue')?.has(id) === true;
-  return { store, problems, publisher, isTold };
+  const isPublished = ({ id }: Endpoint): boolean => store.view.endpoints.get('blue')?.has(id) === true;
+  return { store, problems, publisher, isPublished };
 }
 
-test('a claimed address that is another’s since etcd lost its past is a problem, and the endpoint is told all the same', async (t) => {
+test('an endpoint whose claim is another’s after etcd lost data is published, with a problem', async (t) => {
   const mine = sample('a1', { ip: '10.100.2.50/32' });
-  const { store, problems, publisher, isTold } = publishing(t, mine);
+  const { store, problems, publisher, isPublished } = publishing(t, mine);
   store.putClaim({
     network: 'blue',
     ip: ip('10.100.2.50'),
@@ -56,27 +58,27 @@ test('a claimed address that is another’s since etcd lost its past is a proble
   await until('it is a problem', () => problems.list().length === 1);
   const [problem] = problems.list();
   t.regex(problem?.why ?? '', /10\.100\.2\.50 is used by e3/);
-  t.true(isTold(mine));
+  t.true(isPublished(mine));
 });
 
-test('a name that another has is told once it is free', async (t) => {
+test('an endpoint whose name is taken is published once the name is free', async (t) => {
   const web = sample('a1', { name: 'web', explicitName: true });
   const old = sample('b2', { name: 'web', explicitName: true, node: 'node2' });
-  const { store, problems, publisher, isTold } = publishing(t, web);
+  const { store, problems, publisher, isPublished } = publishing(t, web);
   store.putRecordOf(old);
   publisher.resync();
   await until('it is a problem', () => problems.list().length === 1);
   t.regex(problems.list()[0]?.what ?? '', /endpoint web of network blue/);
-  t.is(publisher.pending, 1, 'not told yet');
+  t.is(publisher.pending, 1, 'not published yet');
   await store.deleteEndpoint('blue', old.id);
-  await until('it is told', () => isTold(web), { timeoutMs: 2000 });
-  await until('nothing is left to tell', () => publisher.pending === 0);
+  await until('it is published', () => isPublished(web), { timeoutMs: 2000 });
+  await until('nothing is pending', () => publisher.pending === 0);
   t.deepEqual(problems.list(), []);
 });
 
-test('what was refused is tried again although nobody tells of a change, and not in a loop', async (t) => {
+test('a refused write is retried without an event, and not in a loop', async (t) => {
   const mine = sample('a1');
-  const { store, problems, publisher, isTold } = publishing(t, mine);
+  const { store, problems, publisher, isPublished } = publishing(t, mine);
   const put = store.putEndpoint.bind(store);
   let attempts = 0;
   store.putEndpoint = (...args) => {
@@ -87,19 +89,19 @@ test('what was refused is tried again although nobody tells of a change, and not
   await until('it is refused', () => problems.list().length === 1);
   await sleep(2000);
   t.is(attempts, 1);
-  await until('it is told', () => isTold(mine));
+  await until('it is published', () => isPublished(mine));
   t.is(attempts, 2);
   t.deepEqual(problems.list(), []);
 });
 
-test('a refused endpoint that goes is withdrawn, and is no problem any more', async (t) => {
+test('a refused endpoint that is removed is withdrawn, and its problem ends', async (t) => {
   const web = sample('a1', { name: 'web', explicitName: true });
   const { store, problems, publisher } = publishing(t);
   store.putRecordOf(sample('b2', { name: 'web', explicitName: true, node: 'node2' }));
   publisher.publish(web);
   await until('it is a problem', () => problems.list().length === 1);
   publisher.withdraw(web);
-  await until('it is done with', () => publisher.pending === 0);
+  await until('it is withdrawn', () => publisher.pending === 0);
   t.deepEqual(problems.list(), []);
 });
 
@@ -107,9 +109,9 @@ for (const [what, error] of [
   ['is full', resourceExhausted('etcd takes no more data', 'Disarm the alarm.')],
   ['refuses the certificate', permissionDenied('etcd refused the call', 'Give another.')],
 ] as const) {
-  test(`an etcd that ${what} is told as one problem, and everything when it takes data again`, async (t) => {
+  test(`an etcd that ${what} is one problem; all is published when it accepts writes again`, async (t) => {
     const all = Array.from({ length: 40 }, (_, i) => sample(`c${i}x`, { name: `c${i}` }));
-    const { store, problems, publisher, isTold } = publishing(t, ...all);
+    const { store, problems, publisher, isPublished } = publishing(t, ...all);
     const put = store.putEndpoint.bind(store);
     let attempts = 0;
     store.putEndpoint = () => {
@@ -121,7 +123,7 @@ for (const [what, error] of [
     await sleep(2500);
     t.deepEqual(problems.list(), [
       {
-        what: 'what etcd is told of the endpoints of this node',
+        what: 'publishing the endpoints of this node to etcd',
         why: error.message,
         fix: error.next ?? '',
       },
@@ -129,8 +131,8 @@ for (const [what, error] of [
     t.is(publisher.pending, 40);
     t.true(attempts <= 3 * 16, `${attempts} attempts in 2.5 s`);
     store.putEndpoint = put;
-    await until('all is told', () => all.every(isTold), { timeoutMs: 11_000 });
-    await until('nothing is left to tell', () => publisher.pending === 0);
+    await until('all are published', () => all.every(isPublished), { timeoutMs: 11_000 });
+    await until('nothing is pending', () => publisher.pending === 0);
     t.deepEqual(problems.list(), []);
   });
 }

@@ -1,4 +1,6 @@
-// An attachment that cannot be made leaves its container as it was, the default route of somebody else's with it.
+// A failed attachment leaves its container unchanged.
+//
+// That includes a default route of another program.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -9,7 +11,7 @@ import { breakFolder, path, startNode, type TestNode } from '../node.js';
 
 const UNOWNED = 'route default via 172.17.0.1 dev eth0 (unowned)';
 
-/** A container with a network of somebody else's. */
+/** A container with another program's network. */
 function container({ kernel }: TestNode): void {
   const hands = kernel.addContainer(path('c1'));
   hands.changeLink('lo', {});
@@ -21,23 +23,23 @@ function container({ kernel }: TestNode): void {
 const attachment = { host: 'br1', guest: `netns:${path('c1')}`, ifname: 'eth1' };
 const withGateway = { ...attachment, address: '10.9.0.2/24', gateway: '10.9.0.1' };
 
-test('an attachment that cannot be written down leaves the default route as it was', async (t) => {
+test('an attachment that cannot be saved leaves the default route unchanged', async (t) => {
   const node = await startNode(t);
   container(node);
   const before = node.kernel.dump(path('c1'));
   t.true(before.includes(UNOWNED));
-  const mend = breakFolder(node, 'wires');
+  const repair = breakFolder(node, 'wires');
   const refused = await t.throwsAsync<WeftError>(node.attachments.attach(withGateway));
   t.true(refused.message.includes(node.stateDir));
   t.true(refused.next?.includes('writable'));
   t.is(node.kernel.dump(path('c1')), before);
-  t.deepEqual(readdirSync(join(node.stateDir, 'wire-places')), [], 'nor is anything prepared for it');
-  mend();
+  t.deepEqual(readdirSync(join(node.stateDir, 'wire-places')), [], 'no host interface is prepared');
+  repair();
   await node.attachments.attach(withGateway);
   t.true(node.kernel.has('route default via 10.9.0.1 dev eth1', path('c1')));
 });
 
-test('an attachment whose default route the kernel refuses is not remembered', async (t) => {
+test('an attachment whose default route the kernel rejects is not saved', async (t) => {
   const node = await startNode(t);
   container(node);
   const before = node.kernel.dump(path('c1'));

@@ -1,4 +1,4 @@
-// What attachments may hang on: every kind of interface that pipework's words can name, and every refusal with its reason.
+// Host interfaces of pipework: every kind, and every error with its reason.
 import test from 'ava';
 
 import type { Capability, ParentLink } from '../../../agent/kernel/kernel.js';
@@ -68,7 +68,7 @@ function find(
 const nic = { kind: 'nic', name: 'eth1', mac: '02:00:00:00:00:99', mtu: 9000 } as const;
 const bridge = { kind: 'bridge', mtu: 1400, made: true } as const;
 
-test('what each name is', async (t) => {
+test('each name gives its kind of host interface', async (t) => {
   t.deepEqual(await find({ host: 'br0' }), {
     kind: 'bridge',
     name: 'br0',
@@ -90,7 +90,7 @@ test('what each name is', async (t) => {
   t.like(await find({ host: 'eth4', vlan: 200 }), { kind: 'nic', name: 'eth4' });
 });
 
-test('what hangs there already decides: an earlier attachment, or a network', async (t) => {
+test('an earlier attachment or a network on the interface decides', async (t) => {
   const earlier: HostInterface = { ...bridge, name: 'br1', vlans: false };
   t.is(await find({ host: 'br1', vlan: 100 }, { known: [earlier] }), earlier);
   const member = (parent: Membership['parent']): Membership => ({ parent }) as Membership;
@@ -118,7 +118,7 @@ const refused: [asked: Asked, reason: RegExp, vlans?: boolean][] = [
 ];
 
 for (const [asked, reason, vlans = true] of refused) {
-  test(`refused: ${asked.host}${asked.vlan === undefined ? '' : ` @${asked.vlan}`}`, async (t) => {
+  test(`an error for ${asked.host}${asked.vlan === undefined ? '' : ` @${asked.vlan}`}`, async (t) => {
     const error = await t.throwsAsync<WeftError>(find(asked, { vlans }));
     t.regex(`${error?.message}\n${error?.next}`, reason);
   });

@@ -1,4 +1,6 @@
-// When a container of Docker's is taken up: not before Docker is done inside, and not never where something is missing.
+// Adopting a Docker container once Docker has configured it.
+//
+// Not before Docker is done inside; and in the end also if something is missing.
 import test from 'ava';
 
 import { PluginEndpoints } from '../../../agent/plugin-host/endpoints.js';
@@ -13,7 +15,7 @@ const of = membership(network('blue', 4097, 100, true));
 const PATH = '/var/run/docker/netns/1';
 const ID = 'e000000000000001';
 
-/** An endpoint whose end was moved inside and named, and nothing else yet. */
+/** An endpoint whose link was moved inside and renamed, and nothing else yet. */
 function joined(options: Partial<Endpoint>): {
   host: HostEndpoints;
   inside: Hands;
@@ -54,12 +56,12 @@ function joined(options: Partial<Endpoint>): {
   return { host: parts.of('docker'), inside, now: () => endpoint };
 }
 
-/** What Docker puts inside, which is what weft would. */
+/** What Docker configures inside, the same as weft would. */
 const wanted = (endpoint: Endpoint): ReturnType<typeof compileEndpoint>['container'] =>
   compileEndpoint(of, { ...endpoint, sandbox: { path: PATH, cookie: '1', bootId: 'b' }, ifname: 'eth0' })
     .container;
 
-test('a container is taken up when Docker has put everything inside, and not before', async (t) => {
+test('a container is adopted when Docker has configured everything, and not before', async (t) => {
   const { host, inside, now } = joined({ defaultRoute: true });
   const things = wanted(now()).filter((object) => object.kind !== 'link');
   t.true(things.length > 4);
@@ -73,7 +75,7 @@ test('a container is taken up when Docker has put everything inside, and not bef
   t.not(now().sandbox.cookie, '');
 });
 
-test('whether it is the way out counts as soon as it is known', async (t) => {
+test('the default route is expected as soon as it is known', async (t) => {
   const { host, inside, now } = joined({ defaultRoute: false });
   for (const thing of wanted(now())) if (thing.kind !== 'link') inside.put(thing);
   await host.describe(ID, { name: 'web', defaultRoute: true });
@@ -83,7 +85,7 @@ test('whether it is the way out counts as soon as it is known', async (t) => {
   t.is(now().ifname, 'eth0');
 });
 
-test('what is missing half a minute after Join is damage, and put right like any other', async (t) => {
+test('an object that is missing half a minute after Join is drift and is repaired', async (t) => {
   const { host, now } = joined({ createdAt: new Date(Date.now() - 31_000).toISOString() });
   await host.lookInside(ID);
   t.is(now().ifname, 'eth0');

@@ -24,11 +24,15 @@ export const protobufPackage = "weft.v1";
 
 export const protobufFileName = "weft/v1/agent.proto";
 
-/** The agent's local API, on its unix socket, and the status that agent and controller both give. */
+/**
+ * The agent's local API on its unix socket, and the status service.
+ *
+ * Agent and controller both serve StatusService.
+ */
 
 export interface AttachRequest {
   network: string;
-  /** netns:/PATH, pid:N, docker:NAME, or a bare word. */
+  /** netns:/PATH, pid:N, docker:NAME, or a name without a prefix. */
   target: string;
   name?: string | undefined;
   aliases: string[];
@@ -39,13 +43,13 @@ export interface AttachRequest {
   noDefaultRoute: boolean;
   /** [HOSTIP:][HOSTPORT:]PORT[/udp], also ranges. */
   publish: string[];
-  /** The VLAN of its port, where it is not the network's own. */
+  /** VLAN of the endpoint's port; absent: the network's. */
   vlan?:
     | number
     | undefined;
-  /** Whether the container's resolv.conf is set. */
+  /** Set the container's resolv.conf. */
   dns: boolean;
-  /** Every node of the network opens what is published. */
+  /** Publish the ports on every node of the network. */
   publishEverywhere: boolean;
 }
 
@@ -55,29 +59,29 @@ export interface DetachRequest {
 }
 
 export interface DetachResponse {
-  /** What was there. */
+  /** The endpoint that was detached. */
   endpoint: Endpoint | undefined;
 }
 
 export interface PipeworkRequest {
-  /** A bridge, a NIC, or the name of a bridge that is to be made: br…, ovs…. */
+  /** A bridge, a NIC, or the name of a bridge to create: br…, ovs…. */
   hostInterface: string;
   target: string;
   ifname: string;
   hostIfname?:
     | string
     | undefined;
-  /** With prefix length; absent: the interface is brought up without. */
+  /** With prefix length; absent: the interface has no address. */
   address?:
     | string
     | undefined;
-  /** Takes over the container's default route. */
+  /** Replaces the container's default route. */
   gateway?: string | undefined;
   mac?: string | undefined;
   vlan?:
     | number
     | undefined;
-  /** The NIC may be the one that carries the underlay. */
+  /** Allow the NIC that carries the underlay. */
   force: boolean;
 }
 
@@ -89,7 +93,7 @@ export interface PipeworkDetachRequest {
 
 export interface PipeworkAttachment {
   hostInterface: string;
-  /** What it is a port of. */
+  /** The bridge of which the host's link is a port. */
   bridge: string;
   target: string;
   ifname: string;
@@ -104,13 +108,13 @@ export interface PipeworkAttachment {
 export interface AddNameRequest {
   name: string;
   ips: string[];
-  /** Empty: the only one there is. */
+  /** Empty: the only network. */
   network: string;
 }
 
 export interface RemoveNameRequest {
   name: string;
-  /** Empty: all that it has. */
+  /** Empty: all its addresses. */
   ips: string[];
   network: string;
 }
@@ -120,7 +124,7 @@ export interface RemoveNameResponse {
 }
 
 export interface ListNamesRequest {
-  /** Empty: of all networks that this node is on. */
+  /** Empty: all networks of this node. */
   network: string;
 }
 
@@ -128,40 +132,40 @@ export interface ListNamesResponse {
   names: Name[];
 }
 
-/** One name, and who stands behind it. */
+/** A name and what it resolves to. */
 export interface Name {
   name: string;
   network: string;
   addresses: string[];
-  /** "endpoint", "alias" or "own", for one that was added. */
+  /** "endpoint", "alias", or "own" for a name that was added. */
   kind: string;
-  /** Of an endpoint or an alias. */
+  /** For an endpoint or an alias. */
   endpoint?: string | undefined;
   node?: string | undefined;
   target?:
     | string
     | undefined;
-  /** "up", "down" (its node is, and it is named last) or "gone" (it is not named any more). */
+  /** "up", "down" (its node is down; it comes last in answers) or "gone" (it is not in answers any more). */
   state: string;
 }
 
 export interface LookupNameRequest {
   name: string;
-  /** A container of this node; empty: this host, which is on all its networks. */
+  /** A container of this node; empty: this host, which uses all its networks. */
   from: string;
   /** "A", "AAAA", "PTR", …; empty: A and AAAA, or PTR for an address. */
   type: string;
 }
 
 export interface LookupNameResponse {
-  /** What was asked for, such as db.blue.weft or 2.5.100.10.in-addr.arpa. */
+  /** The name in the question, such as db.blue.weft or 2.5.100.10.in-addr.arpa. */
   name: string;
   /** "NOERROR", "NXDOMAIN", "SERVFAIL" or "REFUSED". */
   status: string;
   answers: NameAnswer[];
-  /** The networks that were looked in, in order. */
+  /** The networks that were searched, in order. */
   networks: string[];
-  /** Where the answer comes from, in words. */
+  /** Source of the answer, as text. */
   source: string;
 }
 
@@ -169,7 +173,7 @@ export interface NameAnswer {
   type: string;
   data: string;
   ttl: number;
-  /** Who it is, where weft knows: the endpoint's name, network and node. */
+  /** Name, network and node of the endpoint; empty if unknown. */
   whose: string;
 }
 
@@ -177,9 +181,9 @@ export interface GetStatusRequest {
 }
 
 export interface PublishPortsRequest {
-  /** An endpoint's id, as much of its beginning as is unique, or its name; or a target. */
+  /** An endpoint's id or a unique prefix of it, its name, or a target. */
   endpoint: string;
-  /** Where the endpoint is on several networks; empty: the one that is meant if only one can be. */
+  /** Needed if several endpoints match; may be empty otherwise. */
   network: string;
   /** [HOSTIP:][HOSTPORT:]PORT[/udp], also ranges. */
   publish: string[];
@@ -187,7 +191,7 @@ export interface PublishPortsRequest {
 }
 
 export interface PublishPortsResponse {
-  /** Those that were asked for, with the ports that were chosen. */
+  /** The requested ports, with the host ports that were chosen. */
   ports: OpenPort[];
 }
 
@@ -196,7 +200,7 @@ export interface UnpublishPortsRequest {
   network: string;
   /** [HOSTIP:]HOSTPORT[:PORT][/udp], also ranges. */
   ports: string[];
-  /** All that it has. */
+  /** All its ports. */
   all: boolean;
 }
 
@@ -205,7 +209,7 @@ export interface UnpublishPortsResponse {
 }
 
 export interface ListPortsRequest {
-  /** Empty: of all. */
+  /** Empty: all. */
   endpoint: string;
 }
 
@@ -213,7 +217,7 @@ export interface ListPortsResponse {
   ports: OpenPort[];
 }
 
-/** A port of this node, and where it leads. */
+/** A port of this node and its endpoint. */
 export interface OpenPort {
   publish:
     | Publish
@@ -222,14 +226,14 @@ export interface OpenPort {
   endpoint: string;
   name: string;
   network: string;
-  /** Where the container is. */
+  /** The container's node. */
   node: string;
   /** Addresses of the container. */
   ip: string;
   ip6?:
     | string
     | undefined;
-  /** Why it is not open; empty: it is. */
+  /** Why the port is not open; empty: it is open. */
   problem: string;
 }
 
@@ -2908,8 +2912,8 @@ export const OpenPort: MessageFns<OpenPort> = {
 export type AgentServiceService = typeof AgentServiceService;
 export const AgentServiceService = {
   /**
-   * The same call again answers with the endpoint that is there. ALREADY_EXISTS where it differs, INVALID_ARGUMENT for a
-   * field that is wrong, NOT_FOUND for a network or container that is not there, RESOURCE_EXHAUSTED for no address left.
+   * A repeated call returns the existing endpoint. ALREADY_EXISTS if it differs, INVALID_ARGUMENT for a wrong field,
+   * NOT_FOUND for an unknown network or container, RESOURCE_EXHAUSTED if no address is free.
    */
   attach: {
     path: "/weft.v1.AgentService/Attach" as const,
@@ -2930,8 +2934,8 @@ export const AgentServiceService = {
     responseDeserialize: (value: Buffer): DetachResponse => DetachResponse.decode(value),
   },
   /**
-   * A container's interface on a bridge or NIC of this host, in no network: what pipework did. The same call again answers
-   * with what is there.
+   * An interface of a container on a bridge or NIC of this host, outside any network, as pipework made it. A repeated call
+   * returns the existing attachment.
    */
   pipework: {
     path: "/weft.v1.AgentService/Pipework" as const,
@@ -2942,7 +2946,7 @@ export const AgentServiceService = {
     responseSerialize: (value: PipeworkAttachment): Buffer => Buffer.from(PipeworkAttachment.encode(value).finish()),
     responseDeserialize: (value: Buffer): PipeworkAttachment => PipeworkAttachment.decode(value),
   },
-  /** Takes it away again. */
+  /** Deletes it. NOT_FOUND if it does not exist. */
   pipeworkDetach: {
     path: "/weft.v1.AgentService/PipeworkDetach" as const,
     requestStream: false as const,
@@ -2954,8 +2958,8 @@ export const AgentServiceService = {
     responseDeserialize: (value: Buffer): PipeworkAttachment => PipeworkAttachment.decode(value),
   },
   /**
-   * All of them or none. ALREADY_EXISTS for a port that somebody has, with who it is; FAILED_PRECONDITION on an internal
-   * network; NOT_FOUND for an endpoint that is not on this node. What is published already is answered as it is.
+   * All or none. ALREADY_EXISTS for a taken port, with its owner; FAILED_PRECONDITION on an internal network; NOT_FOUND for
+   * an endpoint that is not on this node. Ports that are published already are returned unchanged.
    */
   publishPorts: {
     path: "/weft.v1.AgentService/PublishPorts" as const,
@@ -2967,7 +2971,7 @@ export const AgentServiceService = {
       Buffer.from(PublishPortsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): PublishPortsResponse => PublishPortsResponse.decode(value),
   },
-  /** NOT_FOUND where none of the endpoint's ports is meant. */
+  /** NOT_FOUND if none of the endpoint's ports matches. */
   unpublishPorts: {
     path: "/weft.v1.AgentService/UnpublishPorts" as const,
     requestStream: false as const,
@@ -2979,7 +2983,7 @@ export const AgentServiceService = {
       Buffer.from(UnpublishPortsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): UnpublishPortsResponse => UnpublishPortsResponse.decode(value),
   },
-  /** The ports of this node that lead to containers, also those that are open everywhere for other nodes' containers. */
+  /** Published ports of this node, including ingress ports of other nodes' containers. */
   listPorts: {
     path: "/weft.v1.AgentService/ListPorts" as const,
     requestStream: false as const,
@@ -2993,33 +2997,33 @@ export const AgentServiceService = {
 
 export interface AgentServiceServer extends UntypedServiceImplementation {
   /**
-   * The same call again answers with the endpoint that is there. ALREADY_EXISTS where it differs, INVALID_ARGUMENT for a
-   * field that is wrong, NOT_FOUND for a network or container that is not there, RESOURCE_EXHAUSTED for no address left.
+   * A repeated call returns the existing endpoint. ALREADY_EXISTS if it differs, INVALID_ARGUMENT for a wrong field,
+   * NOT_FOUND for an unknown network or container, RESOURCE_EXHAUSTED if no address is free.
    */
   attach: handleUnaryCall<AttachRequest, Endpoint>;
   detach: handleUnaryCall<DetachRequest, DetachResponse>;
   /**
-   * A container's interface on a bridge or NIC of this host, in no network: what pipework did. The same call again answers
-   * with what is there.
+   * An interface of a container on a bridge or NIC of this host, outside any network, as pipework made it. A repeated call
+   * returns the existing attachment.
    */
   pipework: handleUnaryCall<PipeworkRequest, PipeworkAttachment>;
-  /** Takes it away again. */
+  /** Deletes it. NOT_FOUND if it does not exist. */
   pipeworkDetach: handleUnaryCall<PipeworkDetachRequest, PipeworkAttachment>;
   /**
-   * All of them or none. ALREADY_EXISTS for a port that somebody has, with who it is; FAILED_PRECONDITION on an internal
-   * network; NOT_FOUND for an endpoint that is not on this node. What is published already is answered as it is.
+   * All or none. ALREADY_EXISTS for a taken port, with its owner; FAILED_PRECONDITION on an internal network; NOT_FOUND for
+   * an endpoint that is not on this node. Ports that are published already are returned unchanged.
    */
   publishPorts: handleUnaryCall<PublishPortsRequest, PublishPortsResponse>;
-  /** NOT_FOUND where none of the endpoint's ports is meant. */
+  /** NOT_FOUND if none of the endpoint's ports matches. */
   unpublishPorts: handleUnaryCall<UnpublishPortsRequest, UnpublishPortsResponse>;
-  /** The ports of this node that lead to containers, also those that are open everywhere for other nodes' containers. */
+  /** Published ports of this node, including ingress ports of other nodes' containers. */
   listPorts: handleUnaryCall<ListPortsRequest, ListPortsResponse>;
 }
 
 export interface AgentServiceClient extends Client {
   /**
-   * The same call again answers with the endpoint that is there. ALREADY_EXISTS where it differs, INVALID_ARGUMENT for a
-   * field that is wrong, NOT_FOUND for a network or container that is not there, RESOURCE_EXHAUSTED for no address left.
+   * A repeated call returns the existing endpoint. ALREADY_EXISTS if it differs, INVALID_ARGUMENT for a wrong field,
+   * NOT_FOUND for an unknown network or container, RESOURCE_EXHAUSTED if no address is free.
    */
   attach(request: AttachRequest, callback: (error: ServiceError | null, response: Endpoint) => void): ClientUnaryCall;
   attach(
@@ -3049,8 +3053,8 @@ export interface AgentServiceClient extends Client {
     callback: (error: ServiceError | null, response: DetachResponse) => void,
   ): ClientUnaryCall;
   /**
-   * A container's interface on a bridge or NIC of this host, in no network: what pipework did. The same call again answers
-   * with what is there.
+   * An interface of a container on a bridge or NIC of this host, outside any network, as pipework made it. A repeated call
+   * returns the existing attachment.
    */
   pipework(
     request: PipeworkRequest,
@@ -3067,7 +3071,7 @@ export interface AgentServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: PipeworkAttachment) => void,
   ): ClientUnaryCall;
-  /** Takes it away again. */
+  /** Deletes it. NOT_FOUND if it does not exist. */
   pipeworkDetach(
     request: PipeworkDetachRequest,
     callback: (error: ServiceError | null, response: PipeworkAttachment) => void,
@@ -3084,8 +3088,8 @@ export interface AgentServiceClient extends Client {
     callback: (error: ServiceError | null, response: PipeworkAttachment) => void,
   ): ClientUnaryCall;
   /**
-   * All of them or none. ALREADY_EXISTS for a port that somebody has, with who it is; FAILED_PRECONDITION on an internal
-   * network; NOT_FOUND for an endpoint that is not on this node. What is published already is answered as it is.
+   * All or none. ALREADY_EXISTS for a taken port, with its owner; FAILED_PRECONDITION on an internal network; NOT_FOUND for
+   * an endpoint that is not on this node. Ports that are published already are returned unchanged.
    */
   publishPorts(
     request: PublishPortsRequest,
@@ -3102,7 +3106,7 @@ export interface AgentServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: PublishPortsResponse) => void,
   ): ClientUnaryCall;
-  /** NOT_FOUND where none of the endpoint's ports is meant. */
+  /** NOT_FOUND if none of the endpoint's ports matches. */
   unpublishPorts(
     request: UnpublishPortsRequest,
     callback: (error: ServiceError | null, response: UnpublishPortsResponse) => void,
@@ -3118,7 +3122,7 @@ export interface AgentServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: UnpublishPortsResponse) => void,
   ): ClientUnaryCall;
-  /** The ports of this node that lead to containers, also those that are open everywhere for other nodes' containers. */
+  /** Published ports of this node, including ingress ports of other nodes' containers. */
   listPorts(
     request: ListPortsRequest,
     callback: (error: ServiceError | null, response: ListPortsResponse) => void,
@@ -3145,12 +3149,12 @@ export const AgentServiceClient = makeGenericClientConstructor(
   serviceName: string;
 };
 
-/** Names that this node's containers can ask for. */
+/** Names that this node's DNS server answers. */
 export type NameServiceService = typeof NameServiceService;
 export const NameServiceService = {
   /**
-   * NOT_FOUND for a network that is not there, INVALID_ARGUMENT for a name or address that is none, FAILED_PRECONDITION
-   * where no network is named and there are several.
+   * NOT_FOUND for an unknown network, INVALID_ARGUMENT for an invalid name or address, FAILED_PRECONDITION if no network is
+   * given and there are several.
    */
   addName: {
     path: "/weft.v1.NameService/AddName" as const,
@@ -3179,7 +3183,7 @@ export const NameServiceService = {
     responseSerialize: (value: ListNamesResponse): Buffer => Buffer.from(ListNamesResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListNamesResponse => ListNamesResponse.decode(value),
   },
-  /** Answers as a container would be answered, and says why. */
+  /** Resolves a name as for a container, and reports where the answer comes from. */
   lookupName: {
     path: "/weft.v1.NameService/LookupName" as const,
     requestStream: false as const,
@@ -3193,20 +3197,20 @@ export const NameServiceService = {
 
 export interface NameServiceServer extends UntypedServiceImplementation {
   /**
-   * NOT_FOUND for a network that is not there, INVALID_ARGUMENT for a name or address that is none, FAILED_PRECONDITION
-   * where no network is named and there are several.
+   * NOT_FOUND for an unknown network, INVALID_ARGUMENT for an invalid name or address, FAILED_PRECONDITION if no network is
+   * given and there are several.
    */
   addName: handleUnaryCall<AddNameRequest, Name>;
   removeName: handleUnaryCall<RemoveNameRequest, RemoveNameResponse>;
   listNames: handleUnaryCall<ListNamesRequest, ListNamesResponse>;
-  /** Answers as a container would be answered, and says why. */
+  /** Resolves a name as for a container, and reports where the answer comes from. */
   lookupName: handleUnaryCall<LookupNameRequest, LookupNameResponse>;
 }
 
 export interface NameServiceClient extends Client {
   /**
-   * NOT_FOUND for a network that is not there, INVALID_ARGUMENT for a name or address that is none, FAILED_PRECONDITION
-   * where no network is named and there are several.
+   * NOT_FOUND for an unknown network, INVALID_ARGUMENT for an invalid name or address, FAILED_PRECONDITION if no network is
+   * given and there are several.
    */
   addName(request: AddNameRequest, callback: (error: ServiceError | null, response: Name) => void): ClientUnaryCall;
   addName(
@@ -3250,7 +3254,7 @@ export interface NameServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListNamesResponse) => void,
   ): ClientUnaryCall;
-  /** Answers as a container would be answered, and says why. */
+  /** Resolves a name as for a container, and reports where the answer comes from. */
   lookupName(
     request: LookupNameRequest,
     callback: (error: ServiceError | null, response: LookupNameResponse) => void,

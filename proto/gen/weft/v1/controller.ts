@@ -27,15 +27,15 @@ export const protobufPackage = "weft.v1";
 
 export const protobufFileName = "weft/v1/controller.proto";
 
-/** The controller's services: what people and programs ask of the whole cluster. */
+/** The controller's services, for the whole cluster. */
 
 export enum EventType {
   UNSPECIFIED = 0,
-  /** PUT - It is there: new, or changed. */
+  /** PUT - Created or changed. */
   PUT = 1,
-  /** DELETE - It is gone; only its name or id is filled in. */
+  /** DELETE - Deleted; only the name or id is set. */
   DELETE = 2,
-  /** SYNCED - Everything that was there at the start has been sent; nothing is filled in. */
+  /** SYNCED - The initial list is complete; no field is set. */
   SYNCED = 3,
   UNRECOGNIZED = -1,
 }
@@ -93,7 +93,7 @@ export interface CreateNetworkRequest {
   hostPrefix6?:
     | number
     | undefined;
-  /** Absent: a free one is taken. */
+  /** Absent: a free one is chosen. */
   vni?:
     | number
     | undefined;
@@ -102,7 +102,7 @@ export interface CreateNetworkRequest {
   mtu?: number | undefined;
   internal: boolean;
   noMasquerade: boolean;
-  /** Of the drivers bridge and vlan, as the following. */
+  /** For the drivers bridge and vlan, as the following. */
   vlan?: number | undefined;
   parent?: string | undefined;
   range?: string | undefined;
@@ -113,7 +113,7 @@ export interface CreateNetworkRequest {
   allowVlan?:
     | string
     | undefined;
-  /** The parent may be the link that the underlay rests on. */
+  /** Allow the link that carries the underlay as the parent. */
   force: boolean;
   gatewayNode?: string | undefined;
 }
@@ -139,19 +139,19 @@ export interface DeleteNetworkResponse {
 
 export interface UpdateNetworkRequest {
   name: string;
-  /** Absent: as it is. */
+  /** Absent: unchanged. */
   masquerade?: boolean | undefined;
 }
 
 export interface RouteNetworksRequest {
   a: string;
   b: string;
-  /** They are not to reach each other any more. */
+  /** Stop routing between them. */
   remove: boolean;
 }
 
 export interface RouteNetworksResponse {
-  /** As they are now. */
+  /** The networks after the change. */
   a: Network | undefined;
   b: Network | undefined;
 }
@@ -197,12 +197,12 @@ export interface CreateEndpointRequest {
 }
 
 export interface GetEndpointRequest {
-  /** Whole, or as much of its beginning as is unique; or a name that only one endpoint has. */
+  /** An id or a unique prefix of it, or a name that only one endpoint has. */
   id: string;
 }
 
 export interface ListEndpointsRequest {
-  /** Empty: of all. */
+  /** Empty: all. */
   network: string;
   node: string;
 }
@@ -2423,7 +2423,7 @@ export const EndpointEvent: MessageFns<EndpointEvent> = {
 
 export type NetworkServiceService = typeof NetworkServiceService;
 export const NetworkServiceService = {
-  /** INVALID_ARGUMENT for a field that is wrong, ALREADY_EXISTS, FAILED_PRECONDITION where it overlaps something. */
+  /** INVALID_ARGUMENT for a wrong field, ALREADY_EXISTS, FAILED_PRECONDITION if a subnet overlaps another network or a node. */
   createNetwork: {
     path: "/weft.v1.NetworkService/CreateNetwork" as const,
     requestStream: false as const,
@@ -2452,7 +2452,7 @@ export const NetworkServiceService = {
       Buffer.from(ListNetworksResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListNetworksResponse => ListNetworksResponse.decode(value),
   },
-  /** FAILED_PRECONDITION while endpoints are on it, unless forced. */
+  /** FAILED_PRECONDITION while it has endpoints, unless forced. */
   deleteNetwork: {
     path: "/weft.v1.NetworkService/DeleteNetwork" as const,
     requestStream: false as const,
@@ -2463,7 +2463,7 @@ export const NetworkServiceService = {
       Buffer.from(DeleteNetworkResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): DeleteNetworkResponse => DeleteNetworkResponse.decode(value),
   },
-  /** Changes what can be changed; every node follows. NOT_FOUND, INVALID_ARGUMENT where nothing is to be changed. */
+  /** Changes the fields that can be changed; every node applies them. NOT_FOUND; INVALID_ARGUMENT if no field is given. */
   updateNetwork: {
     path: "/weft.v1.NetworkService/UpdateNetwork" as const,
     requestStream: false as const,
@@ -2474,8 +2474,8 @@ export const NetworkServiceService = {
     responseDeserialize: (value: Buffer): Network => Network.decode(value),
   },
   /**
-   * Two networks reach each other on every node, or no more. NOT_FOUND; INVALID_ARGUMENT for a network and itself;
-   * FAILED_PRECONDITION where one of them is internal.
+   * Starts or stops routing between two networks on every node. NOT_FOUND; INVALID_ARGUMENT for a network and itself;
+   * FAILED_PRECONDITION if one of them is internal.
    */
   routeNetworks: {
     path: "/weft.v1.NetworkService/RouteNetworks" as const,
@@ -2487,7 +2487,7 @@ export const NetworkServiceService = {
       Buffer.from(RouteNetworksResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): RouteNetworksResponse => RouteNetworksResponse.decode(value),
   },
-  /** First every network there is, then every change. */
+  /** First every existing network, then every change. */
   watchNetworks: {
     path: "/weft.v1.NetworkService/WatchNetworks" as const,
     requestStream: false as const,
@@ -2500,25 +2500,25 @@ export const NetworkServiceService = {
 } as const;
 
 export interface NetworkServiceServer extends UntypedServiceImplementation {
-  /** INVALID_ARGUMENT for a field that is wrong, ALREADY_EXISTS, FAILED_PRECONDITION where it overlaps something. */
+  /** INVALID_ARGUMENT for a wrong field, ALREADY_EXISTS, FAILED_PRECONDITION if a subnet overlaps another network or a node. */
   createNetwork: handleUnaryCall<CreateNetworkRequest, Network>;
   getNetwork: handleUnaryCall<GetNetworkRequest, Network>;
   listNetworks: handleUnaryCall<ListNetworksRequest, ListNetworksResponse>;
-  /** FAILED_PRECONDITION while endpoints are on it, unless forced. */
+  /** FAILED_PRECONDITION while it has endpoints, unless forced. */
   deleteNetwork: handleUnaryCall<DeleteNetworkRequest, DeleteNetworkResponse>;
-  /** Changes what can be changed; every node follows. NOT_FOUND, INVALID_ARGUMENT where nothing is to be changed. */
+  /** Changes the fields that can be changed; every node applies them. NOT_FOUND; INVALID_ARGUMENT if no field is given. */
   updateNetwork: handleUnaryCall<UpdateNetworkRequest, Network>;
   /**
-   * Two networks reach each other on every node, or no more. NOT_FOUND; INVALID_ARGUMENT for a network and itself;
-   * FAILED_PRECONDITION where one of them is internal.
+   * Starts or stops routing between two networks on every node. NOT_FOUND; INVALID_ARGUMENT for a network and itself;
+   * FAILED_PRECONDITION if one of them is internal.
    */
   routeNetworks: handleUnaryCall<RouteNetworksRequest, RouteNetworksResponse>;
-  /** First every network there is, then every change. */
+  /** First every existing network, then every change. */
   watchNetworks: handleServerStreamingCall<WatchNetworksRequest, NetworkEvent>;
 }
 
 export interface NetworkServiceClient extends Client {
-  /** INVALID_ARGUMENT for a field that is wrong, ALREADY_EXISTS, FAILED_PRECONDITION where it overlaps something. */
+  /** INVALID_ARGUMENT for a wrong field, ALREADY_EXISTS, FAILED_PRECONDITION if a subnet overlaps another network or a node. */
   createNetwork(
     request: CreateNetworkRequest,
     callback: (error: ServiceError | null, response: Network) => void,
@@ -2564,7 +2564,7 @@ export interface NetworkServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListNetworksResponse) => void,
   ): ClientUnaryCall;
-  /** FAILED_PRECONDITION while endpoints are on it, unless forced. */
+  /** FAILED_PRECONDITION while it has endpoints, unless forced. */
   deleteNetwork(
     request: DeleteNetworkRequest,
     callback: (error: ServiceError | null, response: DeleteNetworkResponse) => void,
@@ -2580,7 +2580,7 @@ export interface NetworkServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: DeleteNetworkResponse) => void,
   ): ClientUnaryCall;
-  /** Changes what can be changed; every node follows. NOT_FOUND, INVALID_ARGUMENT where nothing is to be changed. */
+  /** Changes the fields that can be changed; every node applies them. NOT_FOUND; INVALID_ARGUMENT if no field is given. */
   updateNetwork(
     request: UpdateNetworkRequest,
     callback: (error: ServiceError | null, response: Network) => void,
@@ -2597,8 +2597,8 @@ export interface NetworkServiceClient extends Client {
     callback: (error: ServiceError | null, response: Network) => void,
   ): ClientUnaryCall;
   /**
-   * Two networks reach each other on every node, or no more. NOT_FOUND; INVALID_ARGUMENT for a network and itself;
-   * FAILED_PRECONDITION where one of them is internal.
+   * Starts or stops routing between two networks on every node. NOT_FOUND; INVALID_ARGUMENT for a network and itself;
+   * FAILED_PRECONDITION if one of them is internal.
    */
   routeNetworks(
     request: RouteNetworksRequest,
@@ -2615,7 +2615,7 @@ export interface NetworkServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: RouteNetworksResponse) => void,
   ): ClientUnaryCall;
-  /** First every network there is, then every change. */
+  /** First every existing network, then every change. */
   watchNetworks(request: WatchNetworksRequest, options?: Partial<CallOptions>): ClientReadableStream<NetworkEvent>;
   watchNetworks(
     request: WatchNetworksRequest,
@@ -2635,7 +2635,7 @@ export const NetworkServiceClient = makeGenericClientConstructor(
 
 export type NodeServiceService = typeof NodeServiceService;
 export const NodeServiceService = {
-  /** Nodes come by themselves, when their agent first starts. */
+  /** A node is added when its agent first starts. */
   getNode: {
     path: "/weft.v1.NodeService/GetNode" as const,
     requestStream: false as const,
@@ -2676,7 +2676,7 @@ export const NodeServiceService = {
 } as const;
 
 export interface NodeServiceServer extends UntypedServiceImplementation {
-  /** Nodes come by themselves, when their agent first starts. */
+  /** A node is added when its agent first starts. */
   getNode: handleUnaryCall<GetNodeRequest, Node>;
   listNodes: handleUnaryCall<ListNodesRequest, ListNodesResponse>;
   /** FAILED_PRECONDITION for a node that is up, unless forced. */
@@ -2685,7 +2685,7 @@ export interface NodeServiceServer extends UntypedServiceImplementation {
 }
 
 export interface NodeServiceClient extends Client {
-  /** Nodes come by themselves, when their agent first starts. */
+  /** A node is added when its agent first starts. */
   getNode(request: GetNodeRequest, callback: (error: ServiceError | null, response: Node) => void): ClientUnaryCall;
   getNode(
     request: GetNodeRequest,
@@ -2745,7 +2745,7 @@ export const NodeServiceClient = makeGenericClientConstructor(NodeServiceService
 
 export type EndpointServiceService = typeof EndpointServiceService;
 export const EndpointServiceService = {
-  /** Handed on to the agent of the node, through its session. UNAVAILABLE where that agent has none with this controller. */
+  /** Forwarded to the node's agent through its session. UNAVAILABLE if that agent has no session with this controller. */
   createEndpoint: {
     path: "/weft.v1.EndpointService/CreateEndpoint" as const,
     requestStream: false as const,
@@ -2775,7 +2775,7 @@ export const EndpointServiceService = {
       Buffer.from(ListEndpointsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListEndpointsResponse => ListEndpointsResponse.decode(value),
   },
-  /** Handed on likewise. */
+  /** Forwarded likewise. */
   deleteEndpoint: {
     path: "/weft.v1.EndpointService/DeleteEndpoint" as const,
     requestStream: false as const,
@@ -2800,17 +2800,17 @@ export const EndpointServiceService = {
 } as const;
 
 export interface EndpointServiceServer extends UntypedServiceImplementation {
-  /** Handed on to the agent of the node, through its session. UNAVAILABLE where that agent has none with this controller. */
+  /** Forwarded to the node's agent through its session. UNAVAILABLE if that agent has no session with this controller. */
   createEndpoint: handleUnaryCall<CreateEndpointRequest, Endpoint>;
   getEndpoint: handleUnaryCall<GetEndpointRequest, Endpoint>;
   listEndpoints: handleUnaryCall<ListEndpointsRequest, ListEndpointsResponse>;
-  /** Handed on likewise. */
+  /** Forwarded likewise. */
   deleteEndpoint: handleUnaryCall<DeleteEndpointRequest, DeleteEndpointResponse>;
   watchEndpoints: handleServerStreamingCall<WatchEndpointsRequest, EndpointEvent>;
 }
 
 export interface EndpointServiceClient extends Client {
-  /** Handed on to the agent of the node, through its session. UNAVAILABLE where that agent has none with this controller. */
+  /** Forwarded to the node's agent through its session. UNAVAILABLE if that agent has no session with this controller. */
   createEndpoint(
     request: CreateEndpointRequest,
     callback: (error: ServiceError | null, response: Endpoint) => void,
@@ -2856,7 +2856,7 @@ export interface EndpointServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListEndpointsResponse) => void,
   ): ClientUnaryCall;
-  /** Handed on likewise. */
+  /** Forwarded likewise. */
   deleteEndpoint(
     request: DeleteEndpointRequest,
     callback: (error: ServiceError | null, response: DeleteEndpointResponse) => void,

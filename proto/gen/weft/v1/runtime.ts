@@ -25,24 +25,28 @@ export const protobufPackage = "weft.v1";
 
 export const protobufFileName = "weft/v1/runtime.proto";
 
-/** The commands that weft itself runs in namespaces, and the host as a member of a network; on the agent's unix socket. */
+/**
+ * Containers of `weft run`, and the host's own endpoints.
+ *
+ * Served on the agent's unix socket.
+ */
 
 export interface RunRequest {
-  /** 16 hexadecimal digits, drawn by the caller; the waiting process has it in its command line. */
+  /** 16 random hexadecimal digits from the caller; the waiting process has them in its command line. */
   id: string;
   /** A network's name, "host", "none" or "container:NAME". */
   network: string;
-  /** What is said about the attach; its network and target are not looked at. Its name is the container's. */
+  /** Options of the attach; its network and target are ignored. Its name is the container's. */
   attach: AttachRequest | undefined;
   command: string[];
   directory: string;
   /** NAME=VALUE. */
   environment: string[];
-  /** The process that waits. */
+  /** Pid of the waiting process. */
   pid: number;
-  /** Nobody waits for the command: its output goes to a file. */
+  /** Run in the background, with the output in a file. */
   detached: boolean;
-  /** Nothing is kept of it once it has ended. */
+  /** Delete the record when the command has ended. */
   remove: boolean;
   /** "no" or "always". */
   restart: string;
@@ -51,15 +55,15 @@ export interface RunRequest {
 export interface Container {
   id: string;
   name: string;
-  /** As it was asked for. */
+  /** As in the request. */
   network: string;
-  /** "running", "restarting", "stopping" or "exited"; empty where nothing is kept of it any more. */
+  /** "running", "restarting", "stopping" or "exited"; empty if its record was deleted. */
   state: string;
-  /** The command's own process, while there is one. */
+  /** Pid of the command while it runs. */
   pid?:
     | number
     | undefined;
-  /** Absent while it runs, and where nobody saw it. */
+  /** Absent while it runs, and if it is unknown. */
   exitCode?: number | undefined;
   command: string[];
   /** "no" or "always". */
@@ -73,28 +77,28 @@ export interface Container {
   finishedAt?:
     | string
     | undefined;
-  /** Where its output is kept. */
+  /** File with its output. */
   log: string;
-  /** What it is attached to. */
+  /** Its endpoints. */
   endpoints: Endpoint[];
-  /** What the waiting process is told. */
+  /** For the waiting process. */
   launch:
     | Launch
     | undefined;
-  /** Why it does not run although it should. */
+  /** Why a container that should run does not. */
   error: string;
 }
 
 export interface Launch {
-  /** Of the files that the process mounts and writes. */
+  /** Folder of the files that the process mounts and writes. */
   folder: string;
-  /** Its own; empty where it keeps the host's. */
+  /** Empty: the host's. */
   hostname: string;
-  /** Whose network and hostname it enters. */
+  /** Container whose network and hostname namespaces it enters. */
   join?:
     | number
     | undefined;
-  /** The file that its output is added to, where nobody waits for it. */
+  /** File to which its output is appended, if it runs in the background. */
   log?: string | undefined;
 }
 
@@ -104,7 +108,7 @@ export interface ContainerRequest {
 }
 
 export interface ListContainersRequest {
-  /** Those that have exited, too. */
+  /** Include containers that have exited. */
   all: boolean;
 }
 
@@ -125,7 +129,7 @@ export interface RemoveContainerRequest {
 
 export interface ExposeRequest {
   network: string;
-  /** The node's, where absent. */
+  /** Absent: the node's. */
   name?: string | undefined;
   aliases: string[];
   ip?: string | undefined;
@@ -1439,8 +1443,8 @@ export const HideRequest: MessageFns<HideRequest> = {
 export type RuntimeServiceService = typeof RuntimeServiceService;
 export const RuntimeServiceService = {
   /**
-   * The caller has started a process in namespaces of its own that waits for the answer before it becomes the command:
-   * the agent attaches it and takes note of it, or refuses, and then nothing is left.
+   * The caller has started a process in its own namespaces, which waits for the answer before it executes the command. The
+   * agent attaches and saves it, or returns an error and leaves nothing behind.
    */
   run: {
     path: "/weft.v1.RuntimeService/Run" as const,
@@ -1452,8 +1456,8 @@ export const RuntimeServiceService = {
     responseDeserialize: (value: Buffer): Container => Container.decode(value),
   },
   /**
-   * Looks after a container's process now rather than at the next look. Answers the container as it is then, or without
-   * a state where nothing is kept of it.
+   * Checks a container's process now, not in the next round. Returns the container after that, without a state if its record
+   * was deleted.
    */
   settle: {
     path: "/weft.v1.RuntimeService/Settle" as const,
@@ -1475,7 +1479,7 @@ export const RuntimeServiceService = {
       Buffer.from(ListContainersResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListContainersResponse => ListContainersResponse.decode(value),
   },
-  /** NOT_FOUND where there is none. */
+  /** NOT_FOUND for an unknown container. */
   getContainer: {
     path: "/weft.v1.RuntimeService/GetContainer" as const,
     requestStream: false as const,
@@ -1494,7 +1498,7 @@ export const RuntimeServiceService = {
     responseSerialize: (value: Container): Buffer => Buffer.from(Container.encode(value).finish()),
     responseDeserialize: (value: Buffer): Container => Container.decode(value),
   },
-  /** One that has exited, once more. */
+  /** Starts a container again that has exited. */
   startContainer: {
     path: "/weft.v1.RuntimeService/StartContainer" as const,
     requestStream: false as const,
@@ -1504,7 +1508,7 @@ export const RuntimeServiceService = {
     responseSerialize: (value: Container): Buffer => Buffer.from(Container.encode(value).finish()),
     responseDeserialize: (value: Buffer): Container => Container.decode(value),
   },
-  /** One that has exited; one that runs only where it is forced. */
+  /** A running container only if forced. */
   removeContainer: {
     path: "/weft.v1.RuntimeService/RemoveContainer" as const,
     requestStream: false as const,
@@ -1519,29 +1523,29 @@ export const RuntimeServiceService = {
 
 export interface RuntimeServiceServer extends UntypedServiceImplementation {
   /**
-   * The caller has started a process in namespaces of its own that waits for the answer before it becomes the command:
-   * the agent attaches it and takes note of it, or refuses, and then nothing is left.
+   * The caller has started a process in its own namespaces, which waits for the answer before it executes the command. The
+   * agent attaches and saves it, or returns an error and leaves nothing behind.
    */
   run: handleUnaryCall<RunRequest, Container>;
   /**
-   * Looks after a container's process now rather than at the next look. Answers the container as it is then, or without
-   * a state where nothing is kept of it.
+   * Checks a container's process now, not in the next round. Returns the container after that, without a state if its record
+   * was deleted.
    */
   settle: handleUnaryCall<ContainerRequest, Container>;
   listContainers: handleUnaryCall<ListContainersRequest, ListContainersResponse>;
-  /** NOT_FOUND where there is none. */
+  /** NOT_FOUND for an unknown container. */
   getContainer: handleUnaryCall<ContainerRequest, Container>;
   stopContainer: handleUnaryCall<StopContainerRequest, Container>;
-  /** One that has exited, once more. */
+  /** Starts a container again that has exited. */
   startContainer: handleUnaryCall<ContainerRequest, Container>;
-  /** One that has exited; one that runs only where it is forced. */
+  /** A running container only if forced. */
   removeContainer: handleUnaryCall<RemoveContainerRequest, Container>;
 }
 
 export interface RuntimeServiceClient extends Client {
   /**
-   * The caller has started a process in namespaces of its own that waits for the answer before it becomes the command:
-   * the agent attaches it and takes note of it, or refuses, and then nothing is left.
+   * The caller has started a process in its own namespaces, which waits for the answer before it executes the command. The
+   * agent attaches and saves it, or returns an error and leaves nothing behind.
    */
   run(request: RunRequest, callback: (error: ServiceError | null, response: Container) => void): ClientUnaryCall;
   run(
@@ -1556,8 +1560,8 @@ export interface RuntimeServiceClient extends Client {
     callback: (error: ServiceError | null, response: Container) => void,
   ): ClientUnaryCall;
   /**
-   * Looks after a container's process now rather than at the next look. Answers the container as it is then, or without
-   * a state where nothing is kept of it.
+   * Checks a container's process now, not in the next round. Returns the container after that, without a state if its record
+   * was deleted.
    */
   settle(
     request: ContainerRequest,
@@ -1589,7 +1593,7 @@ export interface RuntimeServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListContainersResponse) => void,
   ): ClientUnaryCall;
-  /** NOT_FOUND where there is none. */
+  /** NOT_FOUND for an unknown container. */
   getContainer(
     request: ContainerRequest,
     callback: (error: ServiceError | null, response: Container) => void,
@@ -1620,7 +1624,7 @@ export interface RuntimeServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Container) => void,
   ): ClientUnaryCall;
-  /** One that has exited, once more. */
+  /** Starts a container again that has exited. */
   startContainer(
     request: ContainerRequest,
     callback: (error: ServiceError | null, response: Container) => void,
@@ -1636,7 +1640,7 @@ export interface RuntimeServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Container) => void,
   ): ClientUnaryCall;
-  /** One that has exited; one that runs only where it is forced. */
+  /** A running container only if forced. */
   removeContainer(
     request: RemoveContainerRequest,
     callback: (error: ServiceError | null, response: Container) => void,
@@ -1665,7 +1669,7 @@ export const RuntimeServiceClient = makeGenericClientConstructor(
 
 export type HostServiceService = typeof HostServiceService;
 export const HostServiceService = {
-  /** The same call again answers with the endpoint that is there. */
+  /** A repeated call returns the existing endpoint. */
   expose: {
     path: "/weft.v1.HostService/Expose" as const,
     requestStream: false as const,
@@ -1687,13 +1691,13 @@ export const HostServiceService = {
 } as const;
 
 export interface HostServiceServer extends UntypedServiceImplementation {
-  /** The same call again answers with the endpoint that is there. */
+  /** A repeated call returns the existing endpoint. */
   expose: handleUnaryCall<ExposeRequest, Endpoint>;
   hide: handleUnaryCall<HideRequest, Endpoint>;
 }
 
 export interface HostServiceClient extends Client {
-  /** The same call again answers with the endpoint that is there. */
+  /** A repeated call returns the existing endpoint. */
   expose(request: ExposeRequest, callback: (error: ServiceError | null, response: Endpoint) => void): ClientUnaryCall;
   expose(
     request: ExposeRequest,

@@ -25,8 +25,9 @@ export const protobufPackage = "weft.v1";
 export const protobufFileName = "weft/v1/session.proto";
 
 /**
- * The conversation between an agent and the controller it reports to: hello, reports, acknowledgements, and requests that
- * the controller hands on to the node.
+ * Session between an agent and a controller.
+ *
+ * It carries a hello, reports and their acknowledgements, and requests that the controller forwards to the node.
  */
 
 export interface AgentMessage {
@@ -43,19 +44,19 @@ export interface ControllerMessage {
 
 export interface Hello {
   node: string;
-  /** Tells a node that came back from another one of the same name. */
+  /** Distinguishes a node that returns from another node of the same name. */
   instance: string;
   version: string;
 }
 
-/** What the node is and does now. Sent when it changes, and as a sign of life. */
+/** The node's current state. Sent when it changes, and as a keepalive. */
 export interface Report {
   sequence: number;
   status: Status | undefined;
 }
 
 export interface Acknowledgement {
-  /** Of the report that was taken; 0 answers Hello. */
+  /** Sequence number of the report; 0 answers Hello. */
   sequence: number;
   /** The controller's version, in the answer to Hello. */
   version: string;
@@ -67,13 +68,13 @@ export interface Request {
 }
 
 export interface Reply {
-  /** Of the request. */
+  /** Id of the request. */
   id: number;
   reply: { $case: "endpoint"; value: Endpoint } | { $case: "failure"; value: Failure } | undefined;
 }
 
 export interface Failure {
-  /** gRPC's name of the code. */
+  /** Name of the gRPC code. */
   code: string;
   message: string;
   /** The next step. */
@@ -913,7 +914,7 @@ export const Failure: MessageFns<Failure> = {
 
 export type SessionServiceService = typeof SessionServiceService;
 export const SessionServiceService = {
-  /** The agent speaks first, with Hello. ABORTED where another instance of the same name has a session. */
+  /** The agent sends Hello first. ABORTED if another instance of the same name has a session. */
   connect: {
     path: "/weft.v1.SessionService/Connect" as const,
     requestStream: true as const,
@@ -926,12 +927,12 @@ export const SessionServiceService = {
 } as const;
 
 export interface SessionServiceServer extends UntypedServiceImplementation {
-  /** The agent speaks first, with Hello. ABORTED where another instance of the same name has a session. */
+  /** The agent sends Hello first. ABORTED if another instance of the same name has a session. */
   connect: handleBidiStreamingCall<AgentMessage, ControllerMessage>;
 }
 
 export interface SessionServiceClient extends Client {
-  /** The agent speaks first, with Hello. ABORTED where another instance of the same name has a session. */
+  /** The agent sends Hello first. ABORTED if another instance of the same name has a session. */
   connect(): ClientDuplexStream<AgentMessage, ControllerMessage>;
   connect(options: Partial<CallOptions>): ClientDuplexStream<AgentMessage, ControllerMessage>;
   connect(metadata: Metadata, options?: Partial<CallOptions>): ClientDuplexStream<AgentMessage, ControllerMessage>;

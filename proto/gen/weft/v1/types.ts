@@ -11,13 +11,17 @@ export const protobufPackage = "weft.v1";
 
 export const protobufFileName = "weft/v1/types.proto";
 
-/** What weft's services speak about. The field names of the command line's JSON are these in lower camel case. */
+/**
+ * Messages that weft's services share.
+ *
+ * The command line's JSON has the same field names in lower camel case.
+ */
 
 export interface Network {
   name: string;
   /** "overlay", "bridge" or "vlan". */
   driver: string;
-  /** "vxlan"; absent where the driver has none. */
+  /** "vxlan"; absent if the driver has no backend. */
   backend?:
     | string
     | undefined;
@@ -31,7 +35,7 @@ export interface Network {
   hostPrefix6?:
     | number
     | undefined;
-  /** Absent where nothing is tunnelled. */
+  /** Absent if nothing is tunnelled. */
   vni?:
     | number
     | undefined;
@@ -43,20 +47,20 @@ export interface Network {
   mtu?: number | undefined;
   internal: boolean;
   masquerade: boolean;
-  /** Of the drivers bridge and vlan, as the following. */
+  /** For the drivers bridge and vlan, as the following. */
   vlan?:
     | number
     | undefined;
-  /** The link of each node that it leaves through. */
+  /** Link of each node that connects the network to the LAN. */
   parent?: string | undefined;
   gateway?: string | undefined;
   leases: Lease[];
   endpoints: number;
-  /** What addresses are given out of, such as 192.0.2.128/25. */
+  /** Addresses are allocated inside this prefix, such as 192.0.2.128/25. */
   range?:
     | string
     | undefined;
-  /** Other VLANs that single containers may be put into, such as 100,200-210. */
+  /** Other VLANs that single endpoints may use, such as 100,200-210. */
   allowVlan?:
     | string
     | undefined;
@@ -64,13 +68,13 @@ export interface Network {
   gatewayNode?:
     | string
     | undefined;
-  /** Networks that it reaches, and that reach it. */
+  /** Networks that it is routed with, in both directions. */
   routes: string[];
 }
 
-/** The subnet that one node has in one network. */
+/** Subnet lease of a node in a network. */
 export interface Lease {
-  /** Absent for a flanneld and for a reservation by hand. */
+  /** Absent for flannel's flanneld and for a reservation made by hand. */
   node?: string | undefined;
   subnet: string;
   subnet6?: string | undefined;
@@ -88,7 +92,7 @@ export interface Publish {
   port: number;
   /** "tcp" or "udp". */
   protocol: string;
-  /** Every node of the network opens it, not only the container's. */
+  /** Published on every node of the network, not only the container's. */
   everywhere: boolean;
 }
 
@@ -110,7 +114,7 @@ export interface Endpoint {
   vlan?: number | undefined;
   aliases: string[];
   publish: Publish[];
-  /** Who attached it: weft, docker, cni or netavark. Absent: weft, as release 0.1 says it. */
+  /** Manager that attached it: weft, docker, cni or netavark. Absent: weft, as in release 0.1. */
   manager?: string | undefined;
 }
 
@@ -119,18 +123,18 @@ export interface Node {
   publicIp: string;
   /** "up" or "down". */
   state: string;
-  /** RFC 3339; absent where no controller that runs now has seen it. */
+  /** RFC 3339; absent if no running controller has seen the node. */
   lastSeen?: string | undefined;
   version: string;
   networks: string[];
   endpoints: number;
-  /** Since when it is up or down, RFC 3339. */
+  /** Time of the last change between up and down, RFC 3339. */
   since?: string | undefined;
   publicIp6?: string | undefined;
   problems: Problem[];
 }
 
-/** Something that is not as it should be: what it is about, the cause, the next step. */
+/** A problem: its object, the cause, the next step. */
 export interface Problem {
   what: string;
   why: string;
@@ -142,11 +146,11 @@ export interface Peer {
   publicIp: string;
   /** "up", "down" or "unknown" (a flanneld). */
   state: string;
-  /** Through the overlay; absent where it is not known. */
+  /** Round-trip time through the overlay; absent if unknown. */
   rttMs?: number | undefined;
 }
 
-/** How one agent or controller sees itself and the world. */
+/** Status of one agent or controller. */
 export interface Status {
   /** "ok", "degraded" or "down". */
   health: string;
@@ -168,17 +172,17 @@ export interface StatusNode {
   firewall: string;
   stepsApplied: number;
   stepsFailed: number;
-  /** Objects that were put right although weft had made them right before. */
+  /** Repaired objects: those that were changed or deleted after weft had programmed them. */
   driftRepaired: number;
   capabilities: Capability[];
 }
 
-/** Something that networks of some drivers need of a node's kernel. */
+/** A feature of a node's kernel that some drivers need. */
 export interface Capability {
   /** "bridge-vlan-filtering" or "802.1q". */
   name: string;
   available: boolean;
-  /** What is missing; empty where it is available. */
+  /** What is missing; empty if it is available. */
   why: string;
 }
 
@@ -186,10 +190,10 @@ export interface StatusStore {
   /** "connected" or "disconnected". */
   state: string;
   endpoints: string[];
-  /** Since when, RFC 3339. */
+  /** Time of the last change of the state, RFC 3339. */
   since: string;
   revision: number;
-  /** Local changes that the store has not been told of yet. */
+  /** Number of local changes that are not in the store yet. */
   pending: number;
   error: string;
 }
@@ -199,7 +203,7 @@ export interface StatusController {
   state: string;
   address: string;
   error: string;
-  /** Whether this controller is the one that cleans up; controllers only. */
+  /** Whether this controller is the leader that cleans up; controllers only. */
   leader: boolean;
   nodesUp: number;
   nodesDown: number;
