@@ -10,7 +10,7 @@ import { type AttachRequest, type HostEndpoint, parseAttach } from '../endpoints
 
 export function mountHostEndpoint(
   server: Server,
-  exposure: HostEndpoint,
+  hostEndpoint: HostEndpoint,
   toMessage: (endpoint: Endpoint) => EndpointMessage,
   changed: () => void,
 ): void {
@@ -20,10 +20,10 @@ export function mountHostEndpoint(
   };
   server.addService(HostServiceService, {
     expose: unary(async (request: ExposeRequest, { signal }) =>
-      shape(await exposure.expose(parseExpose(request), signal)),
+      shape(await hostEndpoint.expose(parseExpose(request), signal)),
     ),
     hide: unary(async ({ network }: HideRequest, { signal }) =>
-      shape(await exposure.hide(parseNetworkName(network), signal)),
+      shape(await hostEndpoint.hide(parseNetworkName(network), signal)),
     ),
   });
 }

@@ -304,7 +304,7 @@ export class Memberships {
       if (this.#members.has(name)) await this.options.reconciler.set(records);
     }
     for (const name of claimed) await this.answerClaims(name);
-    for (const name of freed) await this.#ownLeases.retake(name);
+    for (const name of freed) await this.#ownLeases.reacquire(name);
     if (changes.some(({ kind }) => kind === 'network')) {
       await this.#objects.setFirewall();
       await this.followRoutes();

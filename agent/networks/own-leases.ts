@@ -30,7 +30,7 @@ export class OwnLeases {
   readonly #releasing = new Set<string>();
 
   constructor(private readonly options: OwnLeasesOptions) {
-    this.#retry = new LeaseRetry((network) => void this.retake(network), options.leaseRetryMs);
+    this.#retry = new LeaseRetry((network) => void this.reacquire(network), options.leaseRetryMs);
   }
 
   /** Takes the member's subnet, or another. A failure becomes a problem and is retried. */
@@ -48,7 +48,7 @@ export class OwnLeases {
     this.#retry.failed(name);
   }
 
-  async retake(name: string): Promise<void> {
+  async reacquire(name: string): Promise<void> {
     const { members, locks, moved } = this.options;
     const member = members.get(name);
     await locks.run(name, async () => {
@@ -82,7 +82,7 @@ export class OwnLeases {
         owner,
       });
     }
-    await this.retake(name);
+    await this.reacquire(name);
   }
 
   /** Releases the lease, then does `after`. @throws WeftError UNAVAILABLE; then it is held as before */

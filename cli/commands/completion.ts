@@ -132,8 +132,8 @@ async function optionNames(command: Command, option: string, connect: Connector)
   if (option === '--network') {
     const networks = await namesOf('network', connect);
     if (command.name() !== 'run') return networks;
-    const joinable = (await namesOf('container', connect)).map((name) => `container:${name}`);
-    return [...networks, ...RUN_MODES, ...joinable];
+    const containers = (await namesOf('container', connect)).map((name) => `container:${name}`);
+    return [...networks, ...RUN_MODES, ...containers];
   }
   if (option === '--node') return namesOf('node', connect);
   return [];
