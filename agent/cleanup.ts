@@ -6,7 +6,7 @@ import { join } from 'node:path';
 
 import { failedPrecondition, messageOf, unavailable, WeftError } from '../core/errors.js';
 import { plan } from '../core/plan.js';
-import { withDeadline } from '../daemon/deadline.js';
+import { withDeadline } from '../core/deadline.js';
 import type { Logger } from '../daemon/log.js';
 import { answers } from '../daemon/unix-socket.js';
 import type { Store } from '../store/store.js';

@@ -93,6 +93,8 @@ export const agentSettings = {
   'dry-run': setting(kinds.toggle, {
     default: 'false',
     help: 'print the steps that the agent would take on this node, take none of them, and end',
+    // An action: a file must not keep the agent from starting.
+    flagOnly: true,
   }),
   output: setting(kinds.choice('text', 'json'), {
     default: 'text',

@@ -8,6 +8,7 @@
 // A claim in the state "asked" has a short etcd lease, so that it is deleted if the claimant dies.
 import type { IKeyValue } from 'etcd3';
 
+import { withDeadline } from '../core/deadline.js';
 import { IpNetwork, type IpAddress } from '../core/address.js';
 import { alreadyExists, failedPrecondition, unavailable } from '../core/errors.js';
 import { reservedIn } from '../core/drivers/index.js';
@@ -160,9 +161,9 @@ async function checkPast(
   { network, ip, retainedFor }: ClaimRequest,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const within = AbortSignal.timeout(ANSWER_WITHIN);
-  const waiting = signal === undefined ? within : AbortSignal.any([within, signal]);
-  await replica.until(() => replica.state.connected, waiting).catch(() => undefined);
+  await withDeadline(signal, ANSWER_WITHIN, (until) =>
+    replica.until(() => replica.state.connected, until),
+  ).catch(() => undefined);
   signal?.throwIfAborted();
   if (!replica.state.connected) throw unavailable('etcd has just come back', 'Try again.');
   const why = retainedFor?.();
@@ -211,14 +212,14 @@ async function ask(
     });
     if (!succeeded) return undefined;
     const asked = Number(header.revision);
-    const within = AbortSignal.timeout(ANSWER_WITHIN);
-    const waiting = signal === undefined ? within : AbortSignal.any([within, signal]);
     // A newer revision is the answer, or the end of the claim.
     const answered = (): boolean => {
       const now = replica.plain(key);
       return now === undefined ? replica.includes(asked) : now.modRevision > asked;
     };
-    await replica.until(answered, waiting).catch(() => undefined);
+    await withDeadline(signal, ANSWER_WITHIN, (until) => replica.until(answered, until)).catch(
+      () => undefined,
+    );
     return await conclude(context, key, claim, owner, signal);
   } finally {
     // A granted claim has no etcd lease; in every other state the claim is deleted with this one.

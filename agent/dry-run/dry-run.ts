@@ -7,7 +7,7 @@ import { messageOf, WeftError } from '../../core/errors.js';
 import { describeObject, type KernelObject } from '../../core/objects/index.js';
 import { describeStep, type Conflict, type Step } from '../../core/plan.js';
 import type { Sandbox } from '../../core/records.js';
-import { withDeadline } from '../../daemon/deadline.js';
+import { withDeadline } from '../../core/deadline.js';
 import { silentLogger as log } from '../../daemon/log.js';
 import type { Store } from '../../store/store.js';
 import {

@@ -126,7 +126,7 @@ test.serial('none, host, and the network of another container', async (t) => {
     t,
     ['run', '--network', 'container:a', '--', 'true'],
     'FAILED_PRECONDITION',
-    /container a is gone[^]*weft start a/,
+    /container a does not run[^]*weft start a/,
   );
   for (const name of ['a', 'b', 'n']) t.is((await weft('rm', '--force', name)).code, 0);
   await nothingLeft(t);

@@ -249,7 +249,7 @@ test.serial('custom names: added, listed, resolved, and deleted with their netwo
     [['add', 'x', '224.0.0.1'], 2, /not the address of one host/],
     [['add', 'x', '192.0.2.1'], 1, /several \(Red, blue\)/],
     [['add', 'x', '192.0.2.1', '--network', 'nope'], 1, /no network nope/],
-    [['rm', 'x'], 1, /no network has a name x/],
+    [['rm', 'x'], 1, /no network has an added name x/],
     [['ls', '--network', 'nope'], 1, /no network nope/],
     [['lookup', 'db', '--from', 'nobody'], 1, /not attached/],
   ] as const) {

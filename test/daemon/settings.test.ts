@@ -140,18 +140,17 @@ test('lists: commas, repeated flags and YAML lists mean the same', (t) => {
   t.deepEqual(valuesOf(agent, [], { WEFT_ETCD: urls.join(',') }).etcd, urls);
 });
 
-test('--dry-run comes from a flag, the environment or a file; how it prints from a flag alone', (t) => {
+test('--dry-run and its output format are flags alone: a file must not keep the agent from starting', (t) => {
   t.true(valuesOf(agent, [...ETCD, '--dry-run']).dryRun);
-  t.true(valuesOf(agent, ETCD, { WEFT_DRY_RUN: '1' }).dryRun);
-  const file = yaml('etcd: http://192.0.2.3\ndry-run: true\n');
-  t.true(valuesOf(agent, ['--config', file]).dryRun);
+  t.false(valuesOf(agent, ETCD, { WEFT_DRY_RUN: '1' }).dryRun);
+  t.regex(mistake(agent, ['--config', yaml('etcd: http://192.0.2.3\ndry-run: true\n')]), /dry-run/);
   for (const words of [['-o', 'json'], ['-ojson'], ['--output=json']])
-    t.is(valuesOf(agent, ['--config', file, ...words]).output, 'json', words.join(' '));
+    t.is(valuesOf(agent, [...ETCD, '--dry-run', ...words]).output, 'json', words.join(' '));
   t.regex(mistake(agent, [...ETCD, '-o', 'json']), /^flag --output: it is for --dry-run alone\n/);
   t.regex(mistake(agent, [...ETCD, '--dry-run', '-o', 'xml']), /^flag --output: "xml" is not one/);
   t.regex(
-    mistake(agent, [...ETCD, '--cleanup'], { WEFT_DRY_RUN: 'yes' }),
-    /^flag --cleanup: it changes what environment WEFT_DRY_RUN leaves as it is\n/,
+    mistake(agent, [...ETCD, '--cleanup', '--dry-run']),
+    /^flag --cleanup: it changes what flag --dry-run leaves as it is\n/,
   );
 });
 

@@ -161,7 +161,7 @@ test.serial(
       'IpamDriver.ReleasePool',
     ]) {
       await refused(t, method, '', /the request is empty/);
-      await refused(t, method, '{"NetworkID":"abc', /no JSON, or only a part/);
+      await refused(t, method, '{"NetworkID":"abc', /no JSON, or incomplete/);
       await refused(t, method, '[1]', /expected object/i);
       await refused(t, method, 'null', /expected|required|empty/i);
     }

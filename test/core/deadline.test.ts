@@ -4,7 +4,7 @@ import { runInNewContext } from 'node:vm';
 
 import test from 'ava';
 
-import { withDeadline } from '../../daemon/deadline.js';
+import { withDeadline } from '../../core/deadline.js';
 
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
