@@ -129,7 +129,6 @@ extra() {
 }
 if [ "$mode" = --test ]; then
   extra 'another kernel for its tests' scripts/vm-kernel.sh
-  extra 'other versions of Node.js for their tests' scripts/other-nodes.sh
 fi
 
 built=build/.weft-built

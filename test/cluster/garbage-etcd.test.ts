@@ -12,7 +12,7 @@ import fc from 'fast-check';
 import { decodeRecord } from '../../store/decode.js';
 import { Keys } from '../../store/keys.js';
 import { etcdSamples } from '../fuzz/etcd-samples.js';
-import { ODD_WORDS, patience, SEED, spoilt, text, TIMES, unclear } from '../fuzz/garbage.js';
+import { ODD_WORDS, patience, SEED, spoilt, text, times, unclear } from '../fuzz/garbage.js';
 import { bare, Cluster, ETCD, INFRA, type EndpointJson } from '../lab/cluster.js';
 import { program } from '../lab/names.js';
 
@@ -154,7 +154,7 @@ test.serial('garbage in etcd is reported in status and disturbs nothing that wor
     }),
   );
   t.log(`WEFT_FUZZ_SEED=${SEED}`);
-  const puts = fc.sample(strangers(), { numRuns: 400 * TIMES, seed: SEED });
+  const puts = fc.sample(strangers(), { numRuns: times(400), seed: SEED });
   // The records that the traffic depends on, mistyped by hand: the last readable version stays in force.
   const spoiltReal = real.flatMap(([key, value]) =>
     fc
@@ -206,7 +206,7 @@ test.serial('garbage in etcd is reported in status and disturbs nothing that wor
 
 test.serial('an agent and a controller that start among garbage', async (t) => {
   t.timeout(patience(120));
-  const puts = fc.sample(strangers(), { numRuns: 400 * TIMES, seed: SEED + 1 });
+  const puts = fc.sample(strangers(), { numRuns: times(400), seed: SEED + 1 });
   await write('put', puts);
   t.is((await lab.process('agent-h1').stop()).code, 0);
   await lab.startAgents(['h1']);

@@ -14,7 +14,7 @@ import { call } from '../../daemon/grpc.js';
 import * as agent from '../../proto/gen/weft/v1/agent.js';
 import * as runtime from '../../proto/gen/weft/v1/runtime.js';
 import { PluginClient } from '../docker/plugin.js';
-import { patience, SEED, spoilt, text, TIMES, unclear, value } from '../fuzz/garbage.js';
+import { patience, SEED, spoilt, text, times, unclear, value } from '../fuzz/garbage.js';
 import {
   attackBodies,
   attackBytes,
@@ -108,7 +108,7 @@ async function keepsItsContainer(t: ExecutionContext): Promise<void> {
 
 test.serial('gRPC: random messages for every method', async (t) => {
   t.timeout(patience(120));
-  const counters = await attackMethods(target, 20 * TIMES);
+  const counters = await attackMethods(target, times(20));
   t.true(
     (counters.answers['OK'] ?? 0) > 0 && (counters.answers['INVALID_ARGUMENT'] ?? 0) > 0,
     JSON.stringify(counters),
@@ -119,16 +119,16 @@ test.serial('gRPC: random messages for every method', async (t) => {
 
 test.serial('gRPC: bodies that are not messages, invalid frames, and no HTTP/2 at all', async (t) => {
   t.timeout(patience(60));
-  await attackBodies(target, 100 * TIMES);
-  await attackRequests(target, 100 * TIMES);
-  await attackBytes(target, 100 * TIMES);
+  await attackBodies(target, times(100));
+  await attackRequests(target, times(100));
+  await attackBytes(target, times(100));
   await holdConnections(target.address, 100, 'PRI * HTTP/2.0\r\n', serves);
   await keepsItsContainer(t);
 });
 
 test.serial('HTTP: methods, paths, headers, partial requests, bytes and held connections', async (t) => {
   t.timeout(patience(60));
-  const attack = program(lab, 'h1', '../fuzz/http-attacker.js', '127.0.0.1', '7402', `${100 * TIMES}`);
+  const attack = program(lab, 'h1', '../fuzz/http-attacker.js', '127.0.0.1', '7402', `${times(100)}`);
   const [command = '', ...words] = attack.slice(4);
   const { code, stderr } = await lab.try('h1', [command, ...words].join(' '), { timeoutMs: patience(50) });
   t.is(code, 0, stderr);
@@ -200,7 +200,7 @@ test.serial('Docker’s plugin socket: every request gets a JSON answer, and no 
         Address: given?.split('/')[0] ?? '',
       });
     }),
-    { numRuns: 600 * TIMES, includeErrorInReport: true },
+    { numRuns: times(600), includeErrorInReport: true },
   );
   t.true(refused > 50, `${refused} were refused`);
   t.is(
@@ -211,7 +211,7 @@ test.serial('Docker’s plugin socket: every request gets a JSON answer, and no 
   );
   for (const half of ['POST /NetworkDriver.Join HTTP/1.1\r\nContent-Length: 99\r\n\r\n{"a', 'POST', '\0\xff'])
     await throwBytes({ socket: docker.socketPath }, Buffer.from(half, 'latin1'));
-  await attackHttp({ socket: docker.socketPath }, 100 * TIMES);
+  await attackHttp({ socket: docker.socketPath }, times(100));
   await holdConnections({ socket: docker.socketPath }, 100, SLOW_HTTP.replace('GET', 'POST'), async () => {
     await docker.must('NetworkDriver.GetCapabilities');
   });
@@ -242,7 +242,7 @@ test.serial('a state directory with one spoilt place in every file', async (t) =
   let written = 0;
   for (const [folder = '', name = ''] of KINDS) {
     const sample = readFileSync(join(kept, folder, `${name}.json`), 'utf8');
-    for (const [i, fresh] of fc.sample(id, { numRuns: 40 * TIMES, seed: SEED }).entries()) {
+    for (const [i, fresh] of fc.sample(id, { numRuns: times(40), seed: SEED }).entries()) {
       const file = folder === 'networks' ? `n${fresh}` : fresh;
       // Each about an object of its own, so that they are judged one by one and the real container's record is unchanged.
       const own = sample

@@ -6,7 +6,7 @@ import fc from 'fast-check';
 
 import { exec } from '../lab/exec.js';
 import { WEFT } from '../lab/lab.js';
-import { patience, TIMES, unclear, word } from './garbage.js';
+import { patience, times, unclear, word } from './garbage.js';
 
 const noZero = word.map((one) => one.replaceAll('\0', '').slice(0, 3000));
 const words = fc.oneof(
@@ -49,6 +49,6 @@ test('any command line is refused with two lines or carried out; never a stack t
       t.is(unclear(stderr), undefined, shown);
       t.true(stderr.trimEnd().split('\n').length <= 2, shown);
     }),
-    { numRuns: 18 * TIMES, includeErrorInReport: true },
+    { numRuns: times(18), includeErrorInReport: true },
   );
 });

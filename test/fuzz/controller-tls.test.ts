@@ -12,7 +12,7 @@ import type { Tls } from '../../daemon/tls.js';
 import { TestCa } from '../daemon/certificates.js';
 import { slowness } from '../lab/wait.js';
 import { startTarget, type ControllerTarget } from './controller-target.js';
-import { patience, TIMES } from './garbage.js';
+import { patience, times } from './garbage.js';
 import { attackBodies, attackBytes, attackMethods, attackRequests, throwBytes } from './grpc-attack.js';
 import { holdConnections } from './http-attack.js';
 
@@ -66,12 +66,12 @@ const record = fc
 test.serial('before TLS: bytes, other protocols, and invalid handshakes', async (t) => {
   t.timeout(patience(60));
   const { host, port } = target.address;
-  await attackBytes({ ...target, address: { host, port } }, 100 * TIMES);
+  await attackBytes({ ...target, address: { host, port } }, times(100));
   await fc.assert(
     fc.asyncProperty(fc.array(record, { minLength: 1, maxLength: 4 }), (records) =>
       throwBytes({ host, port }, Buffer.concat(records)),
     ),
-    { numRuns: 150 * TIMES },
+    { numRuns: times(150) },
   );
   await holdConnections({ host, port }, 100, '\x16\x03\x01', target.alive);
   await target.alive();
@@ -99,7 +99,7 @@ test.serial('untrusted clients: without a certificate, and with one of another C
       });
       socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
     });
-  for (let i = 0; i < 20 * TIMES; i++) {
+  for (let i = 0; i < times(20); i++) {
     for (const given of [{}, { cert: other.cert, key: other.key }])
       t.deepEqual(await answerTo(given), { bytes: 0, late: false });
   }
@@ -108,11 +108,11 @@ test.serial('untrusted clients: without a certificate, and with one of another C
 
 test.serial('a trusted client: random messages, bodies, requests and frames', async (t) => {
   t.timeout(patience(120));
-  const counters = await attackMethods(target, 8 * TIMES);
+  const counters = await attackMethods(target, times(8));
   t.true((counters.answers['OK'] ?? 0) > 0, JSON.stringify(counters));
-  await attackBodies(target, 80 * TIMES);
-  await attackRequests(target, 80 * TIMES);
-  await attackBytes(target, 80 * TIMES);
+  await attackBodies(target, times(80));
+  await attackRequests(target, times(80));
+  await attackBytes(target, times(80));
   await target.alive();
 });
 

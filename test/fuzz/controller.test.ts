@@ -5,7 +5,7 @@
 import test from 'ava';
 
 import { startTarget, type ControllerTarget } from './controller-target.js';
-import { patience, TIMES } from './garbage.js';
+import { patience, times } from './garbage.js';
 import { attackBodies, attackBytes, attackMethods, attackRequests } from './grpc-attack.js';
 import { attackPages, holdConnections, SLOW_HTTP } from './http-attack.js';
 
@@ -22,7 +22,7 @@ test.afterEach((t) => {
 
 test.serial('gRPC: random messages for every method', async (t) => {
   t.timeout(patience(90));
-  const counters = await attackMethods(target, 30 * TIMES);
+  const counters = await attackMethods(target, times(30));
   t.true(
     (counters.answers['OK'] ?? 0) > 0 && (counters.answers['INVALID_ARGUMENT'] ?? 0) > 0,
     JSON.stringify(counters),
@@ -32,9 +32,9 @@ test.serial('gRPC: random messages for every method', async (t) => {
 
 test.serial('gRPC: bodies that are not messages, invalid frames, and no HTTP/2 at all', async (t) => {
   t.timeout(patience(60));
-  await attackBodies(target, 150 * TIMES);
-  await attackRequests(target, 150 * TIMES);
-  await attackBytes(target, 150 * TIMES);
+  await attackBodies(target, times(150));
+  await attackRequests(target, times(150));
+  await attackBytes(target, times(150));
   await holdConnections(target.address, 100, 'PRI * HTTP/2.0\r\n', target.alive);
   await target.alive();
   t.pass();
@@ -42,7 +42,7 @@ test.serial('gRPC: bodies that are not messages, invalid frames, and no HTTP/2 a
 
 test.serial('HTTP: methods, paths, headers, partial requests, bytes and held connections', async (t) => {
   t.timeout(patience(60));
-  await attackPages(target.http, 150 * TIMES);
+  await attackPages(target.http, times(150));
   await holdConnections(target.http, 100, SLOW_HTTP, target.alive);
   t.pass();
 });

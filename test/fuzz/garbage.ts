@@ -4,7 +4,10 @@
 // much, WEFT_FUZZ_SEED to repeat a run.
 import fc from 'fast-check';
 
-export const TIMES = Number(process.env['WEFT_FUZZ'] ?? 1);
+const BUDGET = Number(process.env['WEFT_FUZZ'] ?? 1);
+
+/** A number of runs by the budget: a whole one, for fast-check never ends with a fraction. */
+export const times = (runs: number): number => Math.max(1, Math.round(runs * BUDGET));
 
 const givenSeed = process.env['WEFT_FUZZ_SEED'];
 if (givenSeed !== undefined) fc.configureGlobal({ seed: Number(givenSeed) });
@@ -12,7 +15,7 @@ if (givenSeed !== undefined) fc.configureGlobal({ seed: Number(givenSeed) });
 export const SEED = Number(givenSeed ?? Date.now() % 2 ** 30);
 
 /** How long a test of this budget may take. */
-export const patience = (seconds: number): number => seconds * 1000 * Math.max(1, TIMES);
+export const patience = (seconds: number): number => seconds * 1000 * Math.max(1, BUDGET);
 
 /** Words with a meaning in weft, and words that have broken programs. */
 export const ODD_WORDS = [

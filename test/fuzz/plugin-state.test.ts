@@ -10,7 +10,7 @@ import fc from 'fast-check';
 
 import { IpNetwork } from '../../core/address.js';
 import { isAddressOf, PluginState } from '../../plugin/cnm/plugin-state.js';
-import { patience, spoilt, text, TIMES, unclear } from './garbage.js';
+import { patience, spoilt, text, times, unclear } from './garbage.js';
 import { idOf } from './plugin-requests.js';
 
 const createdAt = '2026-01-01T00:00:00.000Z';
@@ -80,6 +80,6 @@ test('Docker’s pools, networks and endpoints', (t) => {
       for (const endpoint of memory.endpoints.list()) t.false(isAddressOf(endpoint, 'none'));
       rmSync(folder, { recursive: true });
     }),
-    { numRuns: 1000 * TIMES, includeErrorInReport: true },
+    { numRuns: times(1000), includeErrorInReport: true },
   );
 });

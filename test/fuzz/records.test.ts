@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import { decodeRecord } from '../../store/decode.js';
 import { Keys } from '../../store/keys.js';
 import { etcdSamples } from './etcd-samples.js';
-import { patience, polluted, spoilt, text, TIMES, unclear } from './garbage.js';
+import { patience, polluted, spoilt, text, times, unclear } from './garbage.js';
 
 const SAMPLES = etcdSamples('blue', 'h1');
 
@@ -58,7 +58,7 @@ test('any key and value in etcd is a record, none of weft’s, or unreadable wit
         t.is(unclear(decoded.bad), undefined, decoded.bad);
       },
     ),
-    { numRuns: 10_000 * TIMES, includeErrorInReport: true },
+    { numRuns: times(10_000), includeErrorInReport: true },
   );
   t.deepEqual(polluted(), []);
 });

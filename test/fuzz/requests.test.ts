@@ -19,7 +19,7 @@ import {
 } from '../../proto/gen/weft/v1/agent.js';
 import { CreateNetworkRequest } from '../../proto/gen/weft/v1/controller.js';
 import { RunRequest } from '../../proto/gen/weft/v1/runtime.js';
-import { patience, polluted, TIMES, unclear } from './garbage.js';
+import { patience, polluted, times, unclear } from './garbage.js';
 import { fieldsOf, messagesOf } from './messages.js';
 
 interface Message<T> {
@@ -49,7 +49,7 @@ function attacked<T>(
         }
       }
     }),
-    { numRuns: 2000 * TIMES, includeErrorInReport: true },
+    { numRuns: times(2000), includeErrorInReport: true },
   );
   t.deepEqual(polluted(), []);
 }

@@ -17,7 +17,7 @@ import { readEtcdTls, readTls } from '../../daemon/tls.js';
 import { cnm } from '../../plugin/cnm/index.js';
 import { exec } from '../lab/exec.js';
 import { WEFT } from '../lab/lab.js';
-import { patience, polluted, TIMES, unclear, value, word } from './garbage.js';
+import { patience, polluted, times, unclear, value, word } from './garbage.js';
 
 const agentProgram = agentProgramWith([cnm]);
 
@@ -161,7 +161,7 @@ test('YAML files: settings, or an error that names the file and the place', (t) 
       // Settings that only the other daemon lacks are reported by their names.
       judged(t, [path, 'etcd', 'tls', '--'], () => load(['--config', path], { WEFT_ETCD: '' }));
     }),
-    { numRuns: 2000 * TIMES, includeErrorInReport: true },
+    { numRuns: times(2000), includeErrorInReport: true },
   );
   // Also with a suffix that ends an unfinished construct.
   for (const written of [...ODD_YAML, ...HEAVY_YAML].flatMap((one) => [one, `${one}\nnonsense: 1\n`])) {
@@ -186,7 +186,7 @@ test('environment and flags: settings, or an error that names them', (t) => {
         load([], Object.fromEntries(variables)),
       );
     }),
-    { numRuns: 2000 * TIMES, includeErrorInReport: true },
+    { numRuns: times(2000), includeErrorInReport: true },
   );
   const flag = fc.oneof(
     word,
@@ -196,7 +196,7 @@ test('environment and flags: settings, or an error that names them', (t) => {
     fc.property(fc.array(flag, { minLength: 1, maxLength: 4 }), (argv) => {
       judged(t, ['flag', 'argument', 'option', 'etcd', '--', 'passwd'], () => load(argv, {}));
     }),
-    { numRuns: 2000 * TIMES, includeErrorInReport: true },
+    { numRuns: times(2000), includeErrorInReport: true },
   );
   t.deepEqual(polluted(), []);
   t.pass();
@@ -215,6 +215,6 @@ test('a daemon started with garbage ends with status 2 and two lines', async (t)
       t.is(unclear(stderr), undefined, stderr);
       t.true(stderr.trimEnd().split('\n').length <= 2, stderr);
     }),
-    { numRuns: 6 * TIMES, includeErrorInReport: true },
+    { numRuns: times(6), includeErrorInReport: true },
   );
 });

@@ -20,7 +20,7 @@ import { compileHostInterface, compileAttachment } from '../../core/attachment.j
 import { silentLogger } from '../../daemon/log.js';
 import { encodeConfig } from '../../store/network-codec.js';
 import { endpoint, lease, membership, network } from '../kernel/samples.js';
-import { patience, polluted, spoilt, text, TIMES, unclear, word } from './garbage.js';
+import { patience, polluted, spoilt, text, times, unclear, word } from './garbage.js';
 
 const ID = '0123456789abcdef';
 const blue = network('blue', 4097, 100, true);
@@ -179,7 +179,7 @@ test('networks, endpoints, reservations and the instance', (t) => {
         t.deepEqual(plain(again.networks), plain(loaded.networks));
       }),
     ),
-    { numRuns: 600 * TIMES, includeErrorInReport: true },
+    { numRuns: times(600), includeErrorInReport: true },
   );
   t.deepEqual(polluted(), []);
 });
@@ -212,7 +212,7 @@ test('pipework attachments and their host interfaces', (t) => {
           }
         }),
     ),
-    { numRuns: 600 * TIMES, includeErrorInReport: true },
+    { numRuns: times(600), includeErrorInReport: true },
   );
 });
 
@@ -235,7 +235,7 @@ test('containers', (t) => {
         t.true(code === undefined || Number.isInteger(code));
       }),
     ),
-    { numRuns: 600 * TIMES, includeErrorInReport: true },
+    { numRuns: times(600), includeErrorInReport: true },
   );
 });
 
@@ -257,7 +257,7 @@ test('loans of host links: read, or refused with the file’s name and kept', (t
         }
       }),
     ),
-    { numRuns: 600 * TIMES, includeErrorInReport: true },
+    { numRuns: times(600), includeErrorInReport: true },
   );
 });
 
@@ -286,6 +286,6 @@ test('notes of a saved resolv.conf: carried out, or put aside with a line of log
         }
       }),
     ),
-    { numRuns: 500 * TIMES, includeErrorInReport: true },
+    { numRuns: times(500), includeErrorInReport: true },
   );
 });

@@ -11,7 +11,7 @@ import { choose, importsOf, type Choice } from './changed.js';
 import { jobsOf, type Job } from './jobs.js';
 import { Machine } from './needs.js';
 import type { Skipped } from './report.js';
-import { LaneRun, type RunOptions } from './run.js';
+import { LaneRun, type LateJobs, type RunOptions } from './run.js';
 import { changedPaths, sourceFiles, testFiles } from './sources.js';
 import { filesOf, LANES } from './table.js';
 
@@ -67,14 +67,32 @@ async function main(args: readonly string[]): Promise<number> {
   const all = testFiles(CHECKOUT);
   const jobs: Job[] = [];
   const notRun: Skipped[] = [];
-  for (const { lane, files } of lanes) {
+  const late: Wanted['lanes'][number][] = [];
+  for (const wanted of lanes) {
+    const { lane, files } = wanted;
     const why = machine.whyNot(lane);
     if (why === undefined) jobs.push(...jobsOf(lane, files ?? filesOf(lane, all), avaOptions));
-    else notRun.push({ lane, why });
+    else if (lane.node === undefined) notRun.push({ lane, why });
+    else late.push(wanted);
   }
+  // Other versions of Node.js are fetched while the first jobs run: it takes a minute, and mostly waits.
+  const fetching = new AbortController();
+  const withNodes = async (): Promise<LateJobs> => {
+    await machine.fetchNodes(fetching.signal);
+    return {
+      jobs: late.flatMap(({ lane, files }) =>
+        machine.whyNot(lane) === undefined ? jobsOf(lane, files ?? filesOf(lane, all), avaOptions) : [],
+      ),
+      notRun: late.flatMap(({ lane }) => {
+        const why = machine.whyNot(lane);
+        return why === undefined ? [] : [{ lane, why }];
+      }),
+    };
+  };
   const run = new LaneRun(jobs, {
     outputs: join(CHECKOUT, 'build/lanes'),
     ...{ checkout: CHECKOUT, cores: availableParallelism(), notRun },
+    ...(late.length === 0 ? {} : { late: withNodes() }),
     again: process.env['CI'] === 'true',
     ...output(jobs.length > 1 && process.stdout.isTTY),
   });
@@ -89,6 +107,7 @@ async function main(args: readonly string[]): Promise<number> {
   ] as const) {
     process.on(signal, () => {
       code ??= status;
+      fetching.abort();
       void run.cutOff();
     });
   }

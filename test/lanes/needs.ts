@@ -1,5 +1,6 @@
 // What a lane needs of a machine, and why this one does not have it.
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -22,6 +23,23 @@ export class Machine {
   readonly #answers = new Map<Need, string | undefined>();
 
   constructor(readonly checkout: string) {}
+
+  /** Runs scripts/other-nodes.sh. Settles when it has ended, with or without success. */
+  async fetchNodes(signal: AbortSignal): Promise<void> {
+    // In a group of its own, so that npm ends with it.
+    const child = spawn('bash', ['scripts/other-nodes.sh'], {
+      cwd: this.checkout,
+      stdio: 'ignore',
+      detached: true,
+    });
+    const stop = (): void => {
+      if (child.pid !== undefined) process.kill(-child.pid);
+    };
+    signal.addEventListener('abort', stop, { once: true });
+    await once(child, 'close').catch(() => undefined);
+    signal.removeEventListener('abort', stop);
+    for (const need of ['node-22', 'node-24'] as const) this.#answers.delete(need);
+  }
 
   /** Why a lane cannot run here; undefined where it can. */
   whyNot(lane: Lane): string | undefined {

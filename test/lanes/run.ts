@@ -14,13 +14,22 @@ export interface RunOptions {
   again: boolean;
   /** Lanes that were asked for and have no jobs here. */
   notRun: readonly Skipped[];
+  /** Jobs that become possible during the run. */
+  late?: Promise<LateJobs>;
   print: (line: string) => void;
   /** Shows a line that the next one replaces; where there is a terminal. */
   status?: (line: string) => void;
 }
 
+/** What a preparation that ran beside the first jobs has made possible, and what it has not. */
+export interface LateJobs {
+  jobs: readonly Job[];
+  notRun: readonly Skipped[];
+}
+
 export class LaneRun {
   readonly #queue: Job[];
+  readonly #notRun: Skipped[];
   readonly #running = new Set<JobProcess>();
   /** The output of a single job needs no buffer. */
   readonly #single: boolean;
@@ -32,12 +41,13 @@ export class LaneRun {
     readonly options: RunOptions,
   ) {
     this.#queue = [...jobs];
-    this.#single = jobs.length === 1;
+    this.#notRun = [...options.notRun];
+    this.#single = jobs.length === 1 && options.late === undefined;
   }
 
   /** Answers whether all is well: something passed, and nothing failed. False, too, once it was cut off. */
   async all(): Promise<boolean> {
-    const { status, print, again, notRun } = this.options;
+    const { status, print, again } = this.options;
     const ticks = status === undefined ? undefined : setInterval(() => status(this.#statusLine()), 1000);
     try {
       const first = await this.#runQueue();
@@ -47,7 +57,12 @@ export class LaneRun {
         return false;
       }
       const outcomes = first.map((outcome) => second.outcomes.get(outcome.job) ?? outcome);
-      for (const line of reportLines({ first, second, notRun, took: performance.now() - this.#began }))
+      for (const line of reportLines({
+        first,
+        second,
+        notRun: this.#notRun,
+        took: performance.now() - this.#began,
+      }))
         print(line);
       return (
         outcomes.some(({ job, result }) => result.passed > 0 || job.command !== undefined) &&
@@ -71,12 +86,19 @@ export class LaneRun {
   async #runQueue(): Promise<Outcome[]> {
     const outcomes: Outcome[] = [];
     const waiting = new Map<Job, Promise<Outcome>>();
-    while (this.#cut === undefined && (this.#queue.length > 0 || waiting.size > 0)) {
+    let { late } = this.options;
+    while (this.#cut === undefined && (this.#queue.length > 0 || waiting.size > 0 || late !== undefined)) {
       const job = nextJob(this.#queue, [...waiting.keys()], this.options.cores);
       if (job === undefined) {
-        const outcome = await Promise.race(waiting.values());
-        waiting.delete(outcome.job);
-        outcomes.push(outcome);
+        const next = await Promise.race([...waiting.values(), ...(late === undefined ? [] : [late])]);
+        if ('jobs' in next) {
+          late = undefined;
+          this.#queue.unshift(...next.jobs);
+          this.#notRun.push(...next.notRun);
+          continue;
+        }
+        waiting.delete(next.job);
+        outcomes.push(next);
       } else {
         this.#queue.splice(this.#queue.indexOf(job), 1);
         waiting.set(job, this.#run(job, job.name));

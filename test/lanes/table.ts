@@ -93,7 +93,7 @@ const unitWith = (node: OtherNode): Lane => ({
   ...UNIT,
   name: `unit@${node}`,
   about: `the unit lane with Node.js ${node}`,
-  environment: { WEFT_FUZZ: '0.25' },
+  environment: { WEFT_FUZZ: '0.1' },
   needs: [`node-${node}`],
   node,
 });
