@@ -35,19 +35,24 @@ const hostInterface = z.discriminatedUnion('kind', [
 ]);
 
 /** In the format of release 0.1. */
-const attachment = z.object({
-  id: z.string().regex(/^[0-9a-f]{16}$/),
-  place: hostInterface,
-  name: z.string(),
-  target: z.string(),
-  sandbox: z.object({ path: z.string(), cookie: z.string(), bootId: z.string() }),
-  ifname: linkName,
-  hostIfname: linkName,
-  mac,
-  address: interfaceText.optional(),
-  gateway: ip.transform((address) => address.toString()).optional(),
-  vlan: vlan.optional(),
-});
+const attachment = z
+  .object({
+    id: z.string().regex(/^[0-9a-f]{16}$/),
+    place: hostInterface,
+    name: z.string(),
+    target: z.string(),
+    sandbox: z.object({ path: z.string(), cookie: z.string(), bootId: z.string() }),
+    ifname: linkName,
+    hostIfname: linkName,
+    mac,
+    address: interfaceText.optional(),
+    gateway: ip.transform((address) => address.toString()).optional(),
+    vlan: vlan.optional(),
+  })
+  .refine(
+    ({ address, gateway }) => gateway === undefined || address?.includes(':') === gateway.includes(':'),
+    'the gateway is of another family than the address',
+  );
 
 // Folder names of release 0.1: both releases read the same files.
 const WIRES = 'wires';

@@ -263,3 +263,29 @@ test('an agent of release 0.1 finds its field for Docker’s endpoints', (t) => 
   t.like(JSON.parse(text), { manager: 'docker', door: 'docker' });
   t.deepEqual(new State(path).load().endpoints, [docker]);
 });
+
+test('a pipework attachment whose gateway is of another family than its address is put aside', (t) => {
+  const path = folder(t);
+  const write = (gateway: string): void => {
+    const record = {
+      ...{
+        id: '0123456789abcdef',
+        name: 'c1',
+        target: 'netns:/run/netns/c1',
+        ifname: 'eth1',
+        hostIfname: 'wfe1',
+      },
+      ...{ mac: '02:00:00:00:00:01', sandbox: { path: '/run/netns/c1', cookie: '1', bootId: 'b' } },
+      ...{ place: { kind: 'bridge', name: 'br1', mtu: 1500, vlans: false, made: true } },
+      ...{ address: '2001:db8::5/64', gateway },
+    };
+    mkdirSync(join(path, 'wires'), { recursive: true });
+    writeFileSync(join(path, 'wires', '0123456789abcdef.json'), JSON.stringify(record));
+  };
+  write('2001:db8::1');
+  t.is(new AttachmentState(path).load((file) => t.fail(file)).attachments.length, 1);
+  write('192.0.2.1');
+  const torn: string[] = [];
+  t.is(new AttachmentState(path).load((file) => torn.push(file)).attachments.length, 0);
+  t.is(torn.length, 1);
+});
