@@ -19,11 +19,16 @@ function offered(words: readonly string[], controller = fakes.address, before = 
   const env = { PATH: `${dirname(WEFT)}:${PATH}`, HOME, BEFORE: before, ...services };
   const ask = (): Promise<string[]> =>
     new Promise((resolve, reject) => {
-      execFile('bash', ['-c', script, 'bash', 'weft', ...words], { env }, (error, stdout, stderr) => {
-        if (error !== null) reject(new Error(error.message));
-        else if (stderr !== '') reject(new Error(stderr));
-        else resolve(stdout.split('\n').filter((line) => line !== ''));
-      });
+      execFile(
+        'bash',
+        ['--norc', '-c', script, 'bash', 'weft', ...words],
+        { env },
+        (error, stdout, stderr) => {
+          if (error !== null) reject(new Error(error.message));
+          else if (stderr !== '') reject(new Error(stderr));
+          else resolve(stdout.split('\n').filter((line) => line !== ''));
+        },
+      );
     });
   return inTurn(ask);
 }

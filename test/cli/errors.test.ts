@@ -174,7 +174,7 @@ test('mutual TLS: a client with a certificate of the CA is served, one without i
 test('a closed pipe is no error', async (t) => {
   const ran = await new Promise<Ran>((resolve) => {
     const script = '"$0" help | true; echo "${PIPESTATUS[0]}"';
-    execFile('bash', ['-c', script, WEFT], (error, stdout, stderr) =>
+    execFile('bash', ['--norc', '-c', script, WEFT], (error, stdout, stderr) =>
       resolve({ code: error?.code ?? 0, stdout, stderr }),
     );
   });

@@ -61,7 +61,7 @@ async function makeBase(): Promise<string> {
     for modules in /usr/lib/*-linux-gnu/xtables; do [ ! -d $modules ] || { mkdir -p ${root}$modules && cp -L $modules/*.so ${root}$modules/; }; done
     tar -C ${CHECKOUT} --exclude='buf-linux*' --exclude='*oxlint*' --exclude=dprint-node --exclude=.cache -cf - node_modules | tar -C ${root}/opt/weft -xf -
     tar -C ${root} -cf ${tar} .`;
-  await must(['bash', '-c', script], { timeoutMs: 120_000 });
+  await must(['bash', '--norc', '-c', script], { timeoutMs: 120_000 });
   return tar;
 }
 

@@ -64,7 +64,8 @@ const systemPath = (): string =>
 
 /** Runs a command on the host and returns its output. */
 export async function sh(command: string): Promise<string> {
-  const { stdout } = await execute('bash', ['-ec', command], {
+  // bash takes the pipe, a socket, for a remote shell's and would read the user's .bashrc.
+  const { stdout } = await execute('bash', ['--norc', '-ec', command], {
     maxBuffer: 64 << 20,
     env: { ...process.env, PATH: systemPath() },
   });
