@@ -1,5 +1,5 @@
 // Backends by name, for the command line and the controller.
-import { BACKEND_TYPES, isBackend, UNSERVED_BACKENDS } from '../core/backends/index.js';
+import { BACKEND_TYPES, isBackend, UNSERVED_BACKENDS } from '../core/backends/types.js';
 import { invalidArgument } from '../core/errors.js';
 import { didYouMean } from './suggest.js';
 

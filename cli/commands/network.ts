@@ -1,9 +1,8 @@
 // weft network create | ls | inspect | rm
 import { Option, type Command } from 'commander';
 
-import { BACKEND_TYPES } from '../../core/backends/index.js';
-import { MAX_VNI } from '../../core/backends/vxlan.js';
-import { DRIVER_NAMES } from '../../core/drivers/index.js';
+import { BACKEND_TYPES, MAX_VNI } from '../../core/backends/types.js';
+import { DRIVER_NAMES } from '../../core/drivers/names.js';
 import { VLAN_IDS } from '../../core/drivers/vlan-ids.js';
 import { NetworkServiceClient, type CreateNetworkRequest } from '../../proto/gen/weft/v1/controller.js';
 import type { Network } from '../../proto/gen/weft/v1/types.js';
@@ -19,7 +18,6 @@ import {
   subnetOf,
   vlansOf,
 } from '../checks.js';
-import { checkNetwork } from '../network-checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
 import { block, indent, relative, table, type Result } from '../output.js';
 import { networkShape } from '../shapes.js';
@@ -97,6 +95,8 @@ export function networkCommands(program: Command, action: Action): void {
     .addHelpText('after', CREATE_HELP)
     .action(
       action(async ({ connect }, [name], options: CreateOptions): Promise<Result> => {
+        // Drivers and backends are loaded by this command alone: they hold the codecs of what is in etcd, too.
+        const { checkNetwork } = await import('../network-checks.js');
         checkNetwork(name, options);
         const { masquerade, ...rest } = options;
         const request = {

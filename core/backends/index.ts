@@ -7,29 +7,10 @@ import { hostGw } from './host-gw.js';
 import type { BackendType, LeaseData } from './types.js';
 import { vxlan } from './vxlan.js';
 
+export { BACKEND_TYPES, DEFAULT_BACKEND, isBackend, UNSERVED_BACKENDS } from './types.js';
+
 /** Total: an entry of BackendTypes without a backend here does not compile. */
 const BACKENDS = { vxlan, 'host-gw': hostGw } satisfies { [T in BackendType]: Backend<T> };
-
-export const BACKEND_TYPES = Object.keys(BACKENDS) as BackendType[];
-
-/** For networks that name none. flannel's own default is udp in its code and vxlan in its documents. */
-export const DEFAULT_BACKEND: BackendType = 'vxlan';
-
-/** flannel's backends that weft does not serve (pkg/backend): known by name, reported and otherwise ignored. */
-export const UNSERVED_BACKENDS: readonly string[] = [
-  'wireguard',
-  'udp',
-  'ipip',
-  'ipsec',
-  'extension',
-  'alloc',
-  'aws-vpc',
-  'gce',
-  'ali-vpc',
-  'tencent-vpc',
-];
-
-export const isBackend = (text: string): text is BackendType => Object.hasOwn(BACKENDS, text);
 
 // Each backend accepts networks of its own type only. The network's type chooses the backend, so the two always match.
 export const backendOf = (type: BackendType): Backend => BACKENDS[type];

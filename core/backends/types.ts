@@ -1,7 +1,8 @@
-// The backend types, with their network fields and lease data.
+// The backend types by name, with their network fields and lease data.
 //
-// A new backend begins with an entry here; the registry (index.ts) does not compile until it has the same entry. In a file of
-// its own because networks and leases are made of these types, and backends of networks and leases.
+// A new backend begins with an entry here; the names and the registry (index.ts) do not compile until they have it, too. In a
+// file of its own because networks and leases are made of these types, and backends of networks and leases; and because the
+// commands need the names alone, and start faster without the codecs.
 import type { Family } from '../address.js';
 
 /** `config`: fields of the network. `data`: what peers must know of a node, for each family; never: nothing. */
@@ -11,6 +12,29 @@ export interface BackendTypes {
 }
 
 export type BackendType = keyof BackendTypes;
+
+const TYPES: Record<BackendType, true> = { vxlan: true, 'host-gw': true };
+
+export const BACKEND_TYPES = Object.keys(TYPES) as BackendType[];
+
+/** For networks that name none. flannel's own default is udp in its code and vxlan in its documents. */
+export const DEFAULT_BACKEND: BackendType = 'vxlan';
+
+/** flannel's backends that weft does not serve (pkg/backend): known by name, reported and otherwise ignored. */
+export const UNSERVED_BACKENDS: readonly string[] = [
+  'wireguard',
+  'udp',
+  'ipip',
+  'ipsec',
+  'extension',
+  'alloc',
+  'aws-vpc',
+  'gce',
+  'ali-vpc',
+  'tencent-vpc',
+];
+
+export const isBackend = (text: string): text is BackendType => Object.hasOwn(TYPES, text);
 
 /** The data that a lease publishes of its node, in its backend's form. */
 export type LeaseData<T extends BackendType = BackendType> = {
@@ -24,6 +48,9 @@ export interface BackendSpec {
   vni?: number;
   port?: number;
 }
+
+/** RFC 7348 §5: a VNI is 24 bits; networks never get 0. */
+export const MAX_VNI = 16_777_215;
 
 interface VxlanConfig {
   vni: number;

@@ -14,16 +14,13 @@ import type { VxlanLink } from '../objects/index.js';
 import { check, flag, goObject, ifReadable, integer, mac } from '../parse.js';
 import type { Lease } from '../records.js';
 import { hostSource, tunnelMtu, type Backend, type OtherNetwork } from './backend.js';
-import type { LeaseData } from './types.js';
+import { MAX_VNI, type LeaseData } from './types.js';
 
 type VxlanNetwork = OverlayNetwork<'vxlan'>;
 type Vtep = NonNullable<LeaseData<'vxlan'>[Family]>;
 
 /** Default of Linux and flannel, older than IANA's 4789; a flanneld without "Port" uses it. */
 export const DEFAULT_VXLAN_PORT = 8472;
-
-/** RFC 7348 §5: a VNI is 24 bits; networks never get 0. */
-export const MAX_VNI = 16_777_215;
 
 /** Range of automatic VNIs: above those that people choose by hand, within what flanneld can use. */
 export const VNI_RANGE = { first: 4096, last: 65535 } as const;

@@ -7,22 +7,17 @@ import type { BridgedNetwork, Network, NetworkSpec, VlanRange } from '../network
 import type { Endpoint } from '../records.js';
 import { bridge } from './bridge.js';
 import type { Addressing, Driver, DriverOption, NetworkAt, NetworkFields } from './driver.js';
+import { DEFAULT_DRIVER, DRIVER_NAMES, type DriverName } from './names.js';
 import { overlay } from './overlay.js';
 import { vlan } from './vlan.js';
 
+export { DEFAULT_DRIVER, DRIVER_NAMES, isDriver, type DriverName } from './names.js';
 export type { Addressing, CompiledEndpoint, Driver, NetworkAt, Probe } from './driver.js';
-
-export type DriverName = Network['driver'];
 
 /** Total: a driver of a network that is not here does not compile. */
 const DRIVERS = { overlay, bridge, vlan } satisfies {
   [D in DriverName]: Driver<Extract<Network, { driver: D }>>;
 };
-
-export const DRIVER_NAMES = Object.keys(DRIVERS) as DriverName[];
-export const DEFAULT_DRIVER: DriverName = 'overlay';
-
-export const isDriver = (text: string): text is DriverName => Object.hasOwn(DRIVERS, text);
 
 // Each driver accepts networks of its own only. The network's field chooses the driver, so the two always match.
 export const driverNamed = (name: DriverName): Driver => DRIVERS[name];

@@ -5,7 +5,8 @@ import test from 'ava';
 import fc from 'fast-check';
 
 import { IpAddress, IpNetwork } from '../../core/address.js';
-import { bridgeName, MAX_VNI, vtepMac, vxlanName } from '../../core/backends/vxlan.js';
+import { MAX_VNI } from '../../core/backends/types.js';
+import { bridgeName, vtepMac, vxlanName } from '../../core/backends/vxlan.js';
 import {
   compileClaim,
   compileEndpoint,

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 
 import test from 'ava';
 
+import { importsOf } from '../lanes/changed.js';
 import { CHECKOUT } from '../lab/lab.js';
 
 const FOLDERS = ['agent', 'cli', 'controller', 'core', 'daemon', 'plugin', 'store', 'test'];
@@ -60,4 +61,21 @@ test('every folder of agent/ has an index.ts, by which the others import it', (t
   for (const entry of readdirSync(join(CHECKOUT, 'agent'), { withFileTypes: true }))
     if (entry.isDirectory())
       t.true(readdirSync(join(CHECKOUT, 'agent', entry.name)).includes('index.ts'), entry.name);
+});
+
+// What starts the program imports its mains for importsOf; here it is the program itself.
+test('the commands start without the schema library', (t) => {
+  const loaded = (text: string): string =>
+    text.replaceAll(/^import type [^;]*;|\bimport\(|\bbin\/weft\b/gm, '');
+  const texts = new Map(
+    FOLDERS.flatMap((folder) => [...sources(folder)]).map((path) => [path, loaded(linesOf(path).join('\n'))]),
+  );
+  const imports = importsOf(texts);
+  const reached = new Set(['cli/main.ts']);
+  for (const file of reached) for (const to of imports.get(file) ?? []) reached.add(to);
+  t.true(reached.size > 30);
+  t.deepEqual(
+    [...reached].filter((file) => texts.get(file)?.includes("from 'zod'")),
+    [],
+  );
 });
