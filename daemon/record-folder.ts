@@ -25,7 +25,21 @@ export interface TornRecord {
   why: string;
 }
 
-export interface RecordFolderOptions<T> {
+export interface Loaded<T> {
+  records: T[];
+  torn: TornRecord[];
+}
+
+export interface FileOptions {
+  calls?: FileCalls;
+  /**
+   * For a folder that may belong to a running process: nothing on disk is created, written, deleted or put aside, and no call
+   * fails for that.
+   */
+  readOnly?: boolean;
+}
+
+export interface RecordFolderOptions<T> extends FileOptions {
   folder: string;
   /** @param name of the file, without .json. @throws if the value is no such record */
   parse: (value: unknown, name: string) => T;
@@ -40,7 +54,6 @@ export interface RecordFolderOptions<T> {
   durable?: boolean | ((record: T) => boolean);
   /** If given, an unreadable file stays in place, and loading fails with this error. */
   refuse?: (path: string, why: string, cause: unknown) => Error;
-  calls?: FileCalls;
 }
 
 export class RecordFolder<T> {
@@ -54,6 +67,7 @@ export class RecordFolder<T> {
 
   /** Creates the folder if it is missing. @throws WeftError FAILED_PRECONDITION */
   create(): void {
+    if (this.options.readOnly === true) return;
     try {
       const made = mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
       if (made === undefined || (this.options.durable ?? false) === false) return;
@@ -65,7 +79,8 @@ export class RecordFolder<T> {
   }
 
   /** A missing folder has no records. @throws WeftError FAILED_PRECONDITION if it cannot be used */
-  load(): { records: T[]; torn: TornRecord[] } {
+  load(): Loaded<T> {
+    const { readOnly = false, refuse } = this.options;
     const records: T[] = [];
     const torn: TornRecord[] = [];
     for (const name of this.#list()) {
@@ -74,31 +89,16 @@ export class RecordFolder<T> {
       if (!name.endsWith(JSON_ENDING)) continue;
       const id = name.slice(0, -JSON_ENDING.length);
       const read = this.#read(path, id);
+      if (read === undefined) continue;
       if ('record' in read) {
         records.push(read.record);
         continue;
       }
       const { why } = read;
-      if (this.options.refuse !== undefined) throw this.options.refuse(path, why, read.cause);
+      if (refuse !== undefined) throw refuse(path, why, read.cause);
       const aside = `${path}${TORN}`;
       this.#changes(path, 'cannot be put aside', () => this.#calls.renameSync(path, aside));
-      torn.push({ path: aside, id, why });
-    }
-    return { records, torn };
-  }
-
-  /** As load, but changes nothing: leftovers and torn files stay where they are. @throws WeftError FAILED_PRECONDITION */
-  look(): { records: T[]; torn: TornRecord[] } {
-    const records: T[] = [];
-    const torn: TornRecord[] = [];
-    for (const name of this.#list()) {
-      if (!name.endsWith(JSON_ENDING)) continue;
-      const path = join(this.#folder, name);
-      const id = name.slice(0, -JSON_ENDING.length);
-      const read = this.#read(path, id);
-      if ('record' in read) records.push(read.record);
-      else if (this.options.refuse !== undefined) throw this.options.refuse(path, read.why, read.cause);
-      else torn.push({ path, id, why: read.why });
+      torn.push({ path: readOnly ? path : aside, id, why });
     }
     return { records, torn };
   }
@@ -146,7 +146,8 @@ export class RecordFolder<T> {
     }
   }
 
-  #read(path: string, id: string): { record: T } | { why: string; cause: unknown } {
+  /** Undefined if there is no file any more: a reader may be beside a running agent. */
+  #read(path: string, id: string): { record: T } | { why: string; cause: unknown } | undefined {
     try {
       const record = this.options.parse(JSON.parse(readFileSync(path, 'utf8')), id);
       const name = this.options.nameOf(record);
@@ -154,11 +155,13 @@ export class RecordFolder<T> {
       if (name !== id) throw new Error(`it is about ${name}, but the file has another name`);
       return { record };
     } catch (cause) {
+      if (errnoOf(cause) === 'ENOENT') return undefined;
       return { why: whyUnreadable(cause), cause };
     }
   }
 
   #changes(path: string, what: string, change: () => void): void {
+    if (this.options.readOnly === true) return;
     try {
       change();
     } catch (error) {

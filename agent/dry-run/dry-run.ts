@@ -25,8 +25,8 @@ import { agentMetrics, Problems } from '../health/index.js';
 import type { Kernel } from '../kernel/index.js';
 import { Gateways, Memberships } from '../networks/index.js';
 import { Attachments, AttachmentState } from '../pipework/index.js';
-import { type Preview, Reconciler, sameSandbox, type SandboxKey } from '../reconcile/index.js';
-import { ReadOnlyState } from '../state/index.js';
+import { isGone, type Preview, Reconciler, type SandboxKey } from '../reconcile/index.js';
+import { State } from '../state/index.js';
 import { readOnlyKernel, readOnlyStore } from './read-only.js';
 
 export interface DryRunOptions {
@@ -65,7 +65,7 @@ export async function dryRun(options: DryRunOptions): Promise<DryRun> {
   const answer: DryRun = { steps: [], notes: [], isComplete: true };
   const parts = assemble(options, answer);
   try {
-    await restore(parts, options, answer);
+    await restore(parts, answer);
     try {
       await withDeadline(signal, storeMs, (until) => store.synced(until));
       await takeUpRecords(parts, options, answer);
@@ -92,7 +92,7 @@ function assemble(options: DryRunOptions, answer: DryRun) {
     const what = subnet === undefined ? 'a subnet' : `subnet ${subnet.toString()}`;
     note(answer.steps, { target: 'node', verb: 'acquire', what: `${what} of network ${network}` });
   });
-  const state = new ReadOnlyState(stateDir);
+  const state = new State(stateDir, { readOnly: true });
   const loaded = state.load();
   const metrics = agentMetrics();
   const problems = new Problems();
@@ -130,9 +130,10 @@ function assemble(options: DryRunOptions, answer: DryRun) {
     ...{ table, reconciler, memberships, addresses, publisher, ports, state, problems, log, resolvConf },
   });
   memberships.listen(endpoints);
+  const attachmentState = new AttachmentState(stateDir, { readOnly: true });
   const attachments = new Attachments({
     ...{ kernel, reconciler, problems, log },
-    state: new AttachmentState(stateDir),
+    state: attachmentState,
     docker: { socketPath: '' },
     underlay: () => underlay,
     memberships: () => memberships.list(),
@@ -140,7 +141,7 @@ function assemble(options: DryRunOptions, answer: DryRun) {
   const gateways = new Gateways({ store, memberships, problems, node });
   return {
     ...{ kernel, store, loaded, problems, reconciler, memberships, endpoints, addresses, ports },
-    ...{ attachments, gateways },
+    ...{ attachments, attachmentState, gateways },
     targetOf: ({ kind, id }: SandboxKey): string | undefined =>
       kind === 'endpoint'
         ? endpoints.get(id)?.target
@@ -156,8 +157,8 @@ function assemble(options: DryRunOptions, answer: DryRun) {
 }
 
 /** What the state directory remembers. */
-async function restore(parts: Parts, { stateDir }: DryRunOptions, answer: DryRun): Promise<void> {
-  const { kernel, loaded, memberships, endpoints, attachments } = parts;
+async function restore(parts: Parts, answer: DryRun): Promise<void> {
+  const { kernel, loaded, memberships, endpoints, attachments, attachmentState } = parts;
   const unreadable = (path: string, why: string): void =>
     void answer.notes.push(`the state file ${path} cannot be read, and the agent would put it aside: ${why}`);
   for (const { path, why } of loaded.torn) unreadable(path, why);
@@ -176,21 +177,11 @@ async function restore(parts: Parts, { stateDir }: DryRunOptions, answer: DryRun
         isThere(endpoint, `endpoint ${endpoint.name} of network ${endpoint.network}`),
     ),
   );
-  const saved = new AttachmentState(stateDir).look(unreadable);
+  const saved = attachmentState.load(unreadable);
   await attachments.restore({
     ...saved,
     attachments: saved.attachments.filter((one) => isThere(one, `attachment ${one.name}`)),
   });
-}
-
-/** One that cannot be opened now is not gone. */
-function isGone(kernel: Kernel, sandbox: Sandbox): boolean {
-  try {
-    const now = kernel.identify(sandbox.path);
-    return now === undefined || !sameSandbox(now, sandbox);
-  } catch {
-    return false;
-  }
 }
 
 /** What etcd says: as the agent takes up its first full list, without a word to etcd. */

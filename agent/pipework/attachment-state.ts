@@ -4,14 +4,12 @@
 //
 //   wires/ID.json
 //   wire-places/NAME.json
-import fs from 'node:fs';
 import { join } from 'node:path';
 
 import { z } from 'zod';
 
 import type { HostInterface, Attachment } from '../../core/attachment.js';
-import { RecordFolder } from '../../daemon/record-folder.js';
-import type { FileCalls } from '../../daemon/state-file.js';
+import { type FileOptions, RecordFolder } from '../../daemon/record-folder.js';
 import { integer, interfaceText, ip, linkName, mac } from '../../core/parse.js';
 
 const mtu = integer(0, 65_535);
@@ -62,7 +60,7 @@ export class AttachmentState {
   readonly #attachments: RecordFolder<Attachment>;
   readonly #hostInterfaces: RecordFolder<HostInterface>;
 
-  constructor(stateDir: string, calls: FileCalls = fs) {
+  constructor(stateDir: string, options: FileOptions = {}) {
     // Not durable: the namespaces and links of these records do not outlive a power cut.
     // The casts: an optional field of zod may be undefined, but never is in a file.
     this.#attachments = new RecordFolder({
@@ -73,13 +71,13 @@ export class AttachmentState {
       },
       encode: ({ hostInterface: place, ...fields }) => ({ ...fields, place }),
       nameOf: ({ id }) => id,
-      calls,
+      ...options,
     });
     this.#hostInterfaces = new RecordFolder({
       folder: join(stateDir, PLACES),
       parse: (value) => hostInterface.parse(value) as HostInterface,
       nameOf: ({ name }) => name,
-      calls,
+      ...options,
     });
   }
 
@@ -91,19 +89,6 @@ export class AttachmentState {
     const read = <T>(folder: RecordFolder<T>): T[] => {
       folder.create();
       const { records, torn } = folder.load();
-      for (const { path, why } of torn) onTorn(path, why);
-      return records;
-    };
-    return { attachments: read(this.#attachments), hostInterfaces: read(this.#hostInterfaces) };
-  }
-
-  /** As load, but changes nothing. @throws WeftError FAILED_PRECONDITION where a folder cannot be read */
-  look(onTorn: (path: string, why: string) => void): {
-    attachments: Attachment[];
-    hostInterfaces: HostInterface[];
-  } {
-    const read = <T>(folder: RecordFolder<T>): T[] => {
-      const { records, torn } = folder.look();
       for (const { path, why } of torn) onTorn(path, why);
       return records;
     };

@@ -128,18 +128,7 @@ export class ContainerTarget implements Target {
 
   /** Ends the record if its namespace is absent. Opens nothing. */
   checkGone(): void {
-    if (this.#isGone()) this.options.onGone(this.record);
-  }
-
-  #isGone(): boolean {
-    const { sandbox } = this.inside;
-    try {
-      const now = this.options.kernel.identify(sandbox.path);
-      return now === undefined || !sameSandbox(now, sandbox);
-    } catch {
-      // It cannot be opened now; the next comparison reports that as a problem.
-      return false;
-    }
+    if (isGone(this.options.kernel, this.inside.sandbox)) this.options.onGone(this.record);
   }
 
   /** Clears its problems and drift when its record has ended. */
@@ -215,3 +204,14 @@ export class ContainerTargets {
 
 export const sameSandbox = (a: Sandbox, b: Sandbox): boolean =>
   a.cookie === b.cookie && a.bootId === b.bootId;
+
+/** Whether the namespace is absent, or another one is in its place. One that cannot be opened now is not gone. */
+export function isGone(kernel: Pick<Kernel, 'identify'>, sandbox: Sandbox): boolean {
+  try {
+    const now = kernel.identify(sandbox.path);
+    return now === undefined || !sameSandbox(now, sandbox);
+  } catch {
+    // The next comparison reports it as a problem.
+    return false;
+  }
+}

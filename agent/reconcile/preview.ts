@@ -10,8 +10,6 @@ import type { SandboxKey } from './record-key.js';
 export interface Preview {
   node: Plan;
   containers: { record: SandboxKey; path: string; plan: Plan }[];
-  /** Records that would end: their container is gone. */
-  gone: SandboxKey[];
   /** Containers that cannot be opened now. */
   unknown: { path: string; error: unknown }[];
   /** See FirewallDriver.difference. */
@@ -25,24 +23,23 @@ export async function preview(targets: {
   firewall: FirewallTarget;
 }): Promise<Preview> {
   const { node, containers, firewall } = targets;
-  const found: { record: SandboxKey; target: ContainerTarget; actual: Actual }[] = [];
-  const gone: SandboxKey[] = [];
+  const found: { record: SandboxKey; target: ContainerTarget; actual: Actual; plan: Plan }[] = [];
   const unknown: Preview['unknown'] = [];
   for (const record of containers.records()) {
     const target = containers.get(record);
     if (target === undefined) continue;
     try {
       const actual = await target.look();
-      if (actual === undefined) gone.push(record);
-      else found.push({ record, target, actual });
+      // Absent: its container is gone, and the record would end.
+      if (actual !== undefined) found.push({ record, target, actual, plan: target.plan(actual) });
     } catch (error) {
       unknown.push({ path: target.inside.sandbox.path, error });
     }
   }
   // A pair of which the container's end is gone or was renamed is deleted, and made anew.
   const broken = new Set(
-    found.flatMap(({ target, actual }) =>
-      createdLinks(target.plan(actual).steps).size > 0 ? [target.inside.hostIfname] : [],
+    found.flatMap(({ target, plan }) =>
+      createdLinks(plan.steps).size > 0 ? [target.inside.hostIfname] : [],
     ),
   );
   const actual = await node.observe();
@@ -52,9 +49,8 @@ export async function preview(targets: {
   const created = createdLinks(steps);
   return {
     node: { steps: [...deletions, ...steps], conflicts },
-    containers: found.map(({ record, target, actual }) => {
+    containers: found.map(({ record, target, actual, plan }) => {
       const { inside } = target;
-      const plan = target.plan(actual);
       const isNew = created.has(inside.hostIfname);
       return {
         record,
@@ -62,7 +58,6 @@ export async function preview(targets: {
         plan: isNew ? { ...plan, steps: stepsInside(inside, actual) } : plan,
       };
     }),
-    gone,
     unknown,
     firewall: await firewall.difference(),
   };

@@ -4,23 +4,15 @@
 //
 //   STATE/containers/ID.json     the record           RUN/containers/ID/    files that the container mounts, pid, exit
 //   STATE/containers/ID.log      its output
-import fs, {
-  existsSync,
-  linkSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 
 import { z } from 'zod';
 
 import { failedPrecondition, messageOf } from '../../core/errors.js';
 import { LAUNCH_EXIT, LAUNCH_PID } from '../../core/launch.js';
-import { RecordFolder, type TornRecord } from '../../daemon/record-folder.js';
-import { deleteFile, type FileCalls, stateError } from '../../daemon/state-file.js';
+import { type FileOptions, RecordFolder, type TornRecord } from '../../daemon/record-folder.js';
+import { deleteFile, stateError } from '../../daemon/state-file.js';
 import type { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
 import { processesWith } from './processes.js';
 
@@ -84,7 +76,7 @@ export class ContainerState {
   readonly #run: string;
   readonly #records: RecordFolder<ContainerRecord>;
 
-  constructor(stateDir: string, runDir: string, calls: FileCalls = fs) {
+  constructor(stateDir: string, runDir: string, options: FileOptions = {}) {
     this.#state = join(stateDir, 'containers');
     this.#run = join(runDir, 'containers');
     this.#records = new RecordFolder({
@@ -93,7 +85,7 @@ export class ContainerState {
       nameOf: ({ id }) => id,
       // These are restarted after a power cut; the others have ended with it.
       durable: ({ restart }) => restart === 'always',
-      calls,
+      ...options,
     });
   }
 

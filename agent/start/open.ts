@@ -8,7 +8,7 @@ import type { Store } from '../../store/store.js';
 import { agentMetrics, AgentReadiness, Problems, type AgentMetrics } from '../health/index.js';
 import { bootId, openFirewall, openKernel, type Kernel } from '../kernel/index.js';
 import type { AgentSettings } from '../settings.js';
-import { InterfaceLoanFiles, ReadOnlyLoans, State, type Loaded } from '../state/index.js';
+import { InterfaceLoanFiles, State, type Loaded } from '../state/index.js';
 import { NodeUnderlay, type UnderlaySettings } from '../underlay/index.js';
 import { Hook } from './hook.js';
 
@@ -54,7 +54,7 @@ export async function openAccess(
 ): Promise<Access> {
   const tls = readEtcdTls(settings);
   const firewall = await openFirewall(settings.firewall, { log });
-  const loans = new (readOnly ? ReadOnlyLoans : InterfaceLoanFiles)(settings.stateDir, bootId);
+  const loans = new InterfaceLoanFiles(settings.stateDir, bootId, { readOnly });
   const kernel = await openKernel({ firewall, loans });
   shutdown.add('the kernel', () => kernel.close());
   const store = openStore({

@@ -1,5 +1,4 @@
 // Files of the state directory.
 export { InterfaceLoanFiles } from './interface-loans.js';
-export { ReadOnlyLoans, ReadOnlyState } from './read-only.js';
 export type { SavedNetwork } from './records.js';
 export { instanceIn, type Loaded, State } from './state.js';

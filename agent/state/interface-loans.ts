@@ -4,14 +4,12 @@
 // has created the NIC anew.
 //
 //   ports/LINK.json
-import fs from 'node:fs';
 import { join } from 'node:path';
 
 import { z } from 'zod';
 
 import { failedPrecondition } from '../../core/errors.js';
-import { RecordFolder, type RecordFolderOptions, RecordTable } from '../../daemon/record-folder.js';
-import type { FileCalls } from '../../daemon/state-file.js';
+import { type FileOptions, type RecordFolderOptions, RecordTable } from '../../daemon/record-folder.js';
 import type { InterfaceLoan, InterfaceLoans } from '../kernel/index.js';
 
 /** Bodies of netlink messages, at least as long as their fixed parts (ifaddrmsg and rtmsg, linux/if_addr.h and rtnetlink.h). */
@@ -44,9 +42,6 @@ const folderOptions = (stateDir: string): RecordFolderOptions<Written> => ({
     ),
 });
 
-export const loansFolder = (stateDir: string): RecordFolder<Written> =>
-  new RecordFolder(folderOptions(stateDir));
-
 export class InterfaceLoanFiles implements InterfaceLoans {
   readonly #table: RecordTable<Written>;
 
@@ -54,9 +49,9 @@ export class InterfaceLoanFiles implements InterfaceLoans {
   constructor(
     stateDir: string,
     private readonly bootId: string,
-    calls: FileCalls = fs,
+    options: FileOptions = {},
   ) {
-    this.#table = new RecordTable({ ...folderOptions(stateDir), calls });
+    this.#table = new RecordTable({ ...folderOptions(stateDir), ...options });
     this.#table.load();
     for (const { link, bootId: written } of this.#table.list())
       if (written !== bootId) this.#table.delete(link);

@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import type { Endpoint } from '../../core/records.js';
 import { errnoOf } from '../../daemon/errno.js';
 import type { Reservation } from '../../daemon/plugin-host.js';
-import { RecordFolder, type TornRecord } from '../../daemon/record-folder.js';
+import { type FileOptions, RecordFolder, type TornRecord } from '../../daemon/record-folder.js';
 import { type FileCalls, replaceFile, stateError } from '../../daemon/state-file.js';
 import { encodeConfig } from '../../store/network-codec.js';
 import { writeManager } from '../../store/record-codec.js';
@@ -36,14 +36,16 @@ export interface Loaded {
 }
 
 export class State {
+  readonly #calls: FileCalls;
   readonly #networks: RecordFolder<SavedNetwork>;
   readonly #endpoints: RecordFolder<Endpoint>;
   readonly #reservations: RecordFolder<Reservation>;
 
   constructor(
     private readonly directory: string,
-    private readonly calls: FileCalls = fs,
+    private readonly options: FileOptions = {},
   ) {
+    this.#calls = options.calls ?? fs;
     this.#networks = new RecordFolder({
       folder: join(directory, 'networks'),
       parse: savedNetwork,
@@ -55,7 +57,7 @@ export class State {
       }),
       // If the node forgot its subnet, the subnet could be allocated twice.
       durable: true,
-      calls,
+      ...options,
     });
     this.#endpoints = new RecordFolder({
       folder: join(directory, 'endpoints'),
@@ -64,7 +66,7 @@ export class State {
       encode: writeManager,
       // Not durable: its namespace does not outlive a power cut either, and attaching is the hot path.
       durable: false,
-      calls,
+      ...options,
     });
     this.#reservations = new RecordFolder({
       folder: join(directory, 'reservations'),
@@ -72,11 +74,11 @@ export class State {
       nameOf: ({ id }) => id,
       // Docker restarts its containers after a power cut, with the addresses that it got from weft.
       durable: true,
-      calls,
+      ...options,
     });
   }
 
-  /** @throws WeftError FAILED_PRECONDITION where the directory cannot be read and written */
+  /** Read only, an instance id that is missing is made up. @throws WeftError FAILED_PRECONDITION where it cannot be used */
   load(): Loaded {
     const torn: TornFile[] = [];
     const networks = read('network', this.#networks, torn);
@@ -86,42 +88,19 @@ export class State {
     return { instance, fresh, networks, endpoints, reservations, torn };
   }
 
-  /**
-   * As load, but changes nothing: an instance id that is missing is made up, and nothing is put aside.
-   * @throws WeftError FAILED_PRECONDITION where the directory cannot be read
-   */
-  look(): Loaded {
-    const torn: TornFile[] = [];
-    const look = <T>(kind: TornFile['kind'], folder: RecordFolder<T>): T[] => {
-      const found = folder.look();
-      torn.push(...found.torn.map((file) => ({ ...file, kind })));
-      return found.records;
-    };
-    const networks = look('network', this.#networks);
-    const endpoints = look('endpoint', this.#endpoints);
-    const reservations = look('reservation', this.#reservations);
-    let known: string | undefined;
-    try {
-      known = instanceIn(this.directory);
-    } catch (error) {
-      throw stateError(`the state file ${join(this.directory, 'instance')} cannot be read`, error);
-    }
-    const [instance, fresh] = known === undefined ? [randomUUID(), true] : [known, false];
-    return { instance, fresh, networks, endpoints, reservations, torn };
-  }
-
   #instance(torn: TornFile[]): { instance: string; fresh: boolean } {
     const path = join(this.directory, 'instance');
     try {
       const known = instanceIn(this.directory);
       if (known !== undefined) return { instance: known, fresh: false };
+      if (this.options.readOnly === true) return { instance: randomUUID(), fresh: true };
       if (this.#putAside(path)) {
         torn.push({ kind: 'instance', id: 'instance', path: `${path}.torn`, why: 'it holds no instance id' });
       }
       mkdirSync(this.directory, { recursive: true, mode: 0o700 });
       const instance = randomUUID();
       // Durable: with another id the node would not own its subnets in etcd.
-      replaceFile(path, `${instance}\n`, { sync: true, calls: this.calls });
+      replaceFile(path, `${instance}\n`, { sync: true, calls: this.#calls });
       return { instance, fresh: true };
     } catch (error) {
       throw stateError(`the state file ${path} cannot be used`, error);
@@ -130,7 +109,7 @@ export class State {
 
   #putAside(path: string): boolean {
     try {
-      this.calls.renameSync(path, `${path}.torn`);
+      this.#calls.renameSync(path, `${path}.torn`);
       return true;
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') return false;

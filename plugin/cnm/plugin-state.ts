@@ -1,14 +1,12 @@
 // State files of the plugin: pools, Docker networks, Docker endpoints.
 //
 // Docker replays nothing after a restart of either side. They are small JSON files below the agent's state directory.
-import fs from 'node:fs';
 import { join } from 'node:path';
 
 import { z } from 'zod';
 
 import { IpAddress, IpNetwork, parseInterface, parseMac } from '../../core/address.js';
-import { RecordTable, type TornRecord } from '../../daemon/record-folder.js';
-import type { FileCalls } from '../../daemon/state-file.js';
+import { type FileOptions, RecordTable, type TornRecord } from '../../daemon/record-folder.js';
 
 const parsedBy = (parse: (text: string) => unknown, expected: string): z.ZodType<string> =>
   z.string().refine(
@@ -108,7 +106,7 @@ export class PluginState {
   readonly joined = new Set<string>();
 
   /** @param folder of the plugin */
-  constructor(folder: string, calls: FileCalls = fs) {
+  constructor(folder: string, options: FileOptions = {}) {
     const nameOf = ({ id }: { id: string }): string => id;
     // After a power cut Docker still has its networks and asks for them by id. It makes endpoints anew.
     this.pools = new RecordTable({
@@ -116,20 +114,20 @@ export class PluginState {
       parse: (value) => poolSchema.parse(value),
       nameOf,
       durable: true,
-      calls,
+      ...options,
     });
     this.networks = new RecordTable({
       folder: join(folder, 'networks'),
       parse: (value) => networkSchema.parse(value),
       nameOf,
       durable: true,
-      calls,
+      ...options,
     });
     this.endpoints = new RecordTable({
       folder: join(folder, 'endpoints'),
       parse: (value) => endpointSchema.parse(value),
       nameOf,
-      calls,
+      ...options,
     });
   }
 

@@ -7,6 +7,7 @@ import fs, {
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -96,6 +97,33 @@ test('a folder that refuses torn files leaves them where they are', (t) => {
   const folder = open(path, { refuse: (file, why) => new Error(`${file} ${why}`) });
   t.true(t.throws(() => folder.load())?.message.startsWith(join(path, 'bad.json')));
   t.deepEqual(readdirSync(path), ['bad.json']);
+});
+
+test('read only, a folder reports the same, and nothing on disk changes', (t) => {
+  const path = temporary(t);
+  open(path).put(one);
+  writeFileSync(join(path, 'bad.json'), '{');
+  writeFileSync(join(path, 'one.json.new'), '{"id":"on');
+  const before = readdirSync(path);
+  const folder = open(path, { readOnly: true });
+  t.like(folder.load(), { records: [one], torn: [{ id: 'bad', path: join(path, 'bad.json') }] });
+  folder.put({ id: 'two', text: '' });
+  folder.delete('one');
+  folder.deleteTorn('bad');
+  t.deepEqual(readdirSync(path), before);
+  const missing = join(path, 'missing');
+  const none = open(missing, { readOnly: true });
+  none.create();
+  t.deepEqual(none.load(), { records: [], torn: [] });
+  t.false(existsSync(missing));
+});
+
+test('a file that is gone by the time that it is read is no torn one', (t) => {
+  const path = temporary(t);
+  symlinkSync(join(path, 'gone'), join(path, 'two.json'));
+  open(path).put(one);
+  const refuse = (file: string): Error => new Error(file);
+  t.deepEqual(open(path, { refuse }).load(), { records: [one], torn: [] });
 });
 
 test('a file left half written by a killed process is removed at load, and other files stay', (t) => {

@@ -54,6 +54,20 @@ test('saved records are loaded unchanged, and the instance stays', (t) => {
   t.like(new State(path).load(), { endpoints: [], networks: [], torn: [] });
 });
 
+test('read only, the state is that of the directory, which stays as it is', (t) => {
+  const path = join(folder(t), 'state');
+  const none = new State(path, { readOnly: true });
+  t.like(none.load(), { fresh: true, networks: [], endpoints: [], torn: [] });
+  none.saveEndpoint(one);
+  t.false(existsSync(path));
+  const state = new State(path);
+  const { instance } = state.load();
+  state.saveEndpoint(one);
+  const reader = new State(path, { readOnly: true });
+  reader.deleteEndpoint(one.id);
+  t.like(reader.load(), { instance, fresh: false, endpoints: [one] });
+});
+
 test('a network’s file of version 0.1 is read, and written as it was', (t) => {
   const config =
     '{"Network":"10.100.0.0/16","SubnetLen":24,"EnableIPv6":true,"IPv6Network":"fd42:100::/48","IPv6SubnetLen":64,"Backend":{"Type":"vxlan","VNI":4097,"Port":8472},"Weft":{"Internal":false,"Masquerade":true}}';
@@ -147,7 +161,7 @@ test('identity, networks, reservations, loans and containers that always restart
     return calls.seen.includes('fsync');
   };
   const sandbox = { path: '/run/netns/c1', cookie: '1', bootId: 'b' };
-  const state = new State(path, calls);
+  const state = new State(path, { calls });
   t.true(
     syncs(() => state.load()),
     'a new instance id',
@@ -174,9 +188,9 @@ test('identity, networks, reservations, loans and containers that always restart
   t.deepEqual(calls.seen, ['write', 'rename'], 'an attach is one write and one rename');
 
   const loan = { link: 'eth1', bridge: 'wfp-eth1', done: true, addresses: [], routes: [] };
-  t.true(syncs(() => new InterfaceLoanFiles(path, 'boot', calls).put(loan)));
+  t.true(syncs(() => new InterfaceLoanFiles(path, 'boot', { calls }).put(loan)));
 
-  const attachments = new AttachmentState(path, calls);
+  const attachments = new AttachmentState(path, { calls });
   attachments.load((file) => t.fail(file));
   const hostInterface = { kind: 'bridge', name: 'br1', mtu: 1500, vlans: false, made: true } as const;
   const attachment = {
@@ -191,7 +205,7 @@ test('identity, networks, reservations, loans and containers that always restart
   );
   t.deepEqual(calls.seen, ['write', 'rename'], 'and so is one of pipework');
 
-  const containers = new ContainerState(path, join(path, 'run'), calls);
+  const containers = new ContainerState(path, join(path, 'run'), { calls });
   containers.load();
   const record: ContainerRecord = {
     ...{
