@@ -4,19 +4,21 @@
 // maps it to its own format once.
 
 /** gRPC's canonical names, the only codes that weft's interfaces use (https://grpc.io/docs/guides/status-codes/). */
-export type ErrorCode =
-  | 'INVALID_ARGUMENT'
-  | 'NOT_FOUND'
-  | 'ALREADY_EXISTS'
-  | 'FAILED_PRECONDITION'
-  | 'RESOURCE_EXHAUSTED'
-  | 'UNAVAILABLE'
-  | 'DEADLINE_EXCEEDED'
-  | 'PERMISSION_DENIED'
-  | 'UNAUTHENTICATED'
-  | 'ABORTED'
-  | 'UNIMPLEMENTED'
-  | 'INTERNAL';
+export const ERROR_CODES = [
+  'INVALID_ARGUMENT',
+  'NOT_FOUND',
+  'ALREADY_EXISTS',
+  'FAILED_PRECONDITION',
+  'RESOURCE_EXHAUSTED',
+  'UNAVAILABLE',
+  'DEADLINE_EXCEEDED',
+  'PERMISSION_DENIED',
+  'UNAUTHENTICATED',
+  'ABORTED',
+  'UNIMPLEMENTED',
+  'INTERNAL',
+] as const;
+export type ErrorCode = (typeof ERROR_CODES)[number];
 
 export class WeftError extends Error {
   override readonly name = 'WeftError';

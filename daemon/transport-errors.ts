@@ -143,7 +143,6 @@ export async function explainClosed(
   peer: string,
   { address, tls }: CalledAddress,
 ): Promise<WeftError> {
-  if (!isClosed(error)) return error;
   const found = await probeTls(address, tls);
   const options = { cause: error.cause };
   if (tls === undefined) {

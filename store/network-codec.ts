@@ -10,7 +10,6 @@ import { backendIn, backendOf, BACKEND_TYPES, DEFAULT_BACKEND, isBackend } from 
 import type { BackendType } from '../core/backends/types.js';
 import { isBridged } from '../core/drivers/index.js';
 import { overlay } from '../core/drivers/overlay.js';
-import { messageOf } from '../core/errors.js';
 import { MANAGERS, type Manager } from '../core/manager.js';
 import {
   checkUsable,
@@ -34,6 +33,7 @@ import {
   withoutMark,
   text,
   UnreadableError,
+  ifReadable,
 } from '../core/parse.js';
 import { asUnreadable, BRIDGED_TYPES, decodeBridged, encodeBridged } from './bridged-codec.js';
 
@@ -286,24 +286,13 @@ export interface Occupied {
 
 /** As much as can be read of the config; empty if that is nothing. */
 export function occupiedBy(value: string): Occupied {
-  try {
-    const json = parseJsonObject(value);
-    const field = <T>(read: () => T): T | undefined => {
-      try {
-        return read();
-      } catch {
-        return undefined;
-      }
-    };
-    const four = field(() => check(goObject({ Network: cidr4.optional() }), json).Network);
-    const six = field(() => check(goObject({ IPv6Network: cidr6.optional() }), json).IPv6Network);
-    const backend = field(() => check(goObject({ Backend: z.unknown() }), json).Backend);
-    return {
-      prefixes: [four, six].filter((prefix) => prefix !== undefined && prefix.length > 0) as IpNetwork[],
-      ...(backend !== undefined && { backend }),
-    };
-  } catch (error) {
-    if (error instanceof UnreadableError) return { prefixes: [] };
-    throw new Error(`cannot look into a config: ${messageOf(error)}`, { cause: error });
-  }
+  const json = ifReadable(() => parseJsonObject(value));
+  if (json === undefined) return { prefixes: [] };
+  const four = ifReadable(() => check(goObject({ Network: cidr4.optional() }), json).Network);
+  const six = ifReadable(() => check(goObject({ IPv6Network: cidr6.optional() }), json).IPv6Network);
+  const backend = ifReadable(() => check(goObject({ Backend: z.unknown() }), json).Backend);
+  return {
+    prefixes: [four, six].filter((prefix) => prefix !== undefined && prefix.length > 0) as IpNetwork[],
+    ...(backend !== undefined && { backend }),
+  };
 }

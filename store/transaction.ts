@@ -75,9 +75,3 @@ export async function read(client: EtcdClient, key: string): Promise<IKeyValue |
   const { kvs } = await client.range({ key: Buffer.from(key) });
   return kvs[0];
 }
-
-/** A linearizable read of all keys with this prefix. */
-export async function readAll(client: EtcdClient, start: string): Promise<IKeyValue[]> {
-  const { kvs } = await client.range(rangeOf(start));
-  return kvs;
-}

@@ -29,7 +29,7 @@ import { noVlan } from './vlan-ids.js';
 
 export const overlay: Driver<OverlayNetwork> = {
   name: 'overlay',
-  options: ['backend', 'vni', 'port', 'hostPrefix6'],
+  options: ['backend', ...BACKEND_TYPES.flatMap((type) => backendOf(type).options), 'hostPrefix6'],
   rollsBackFailedJoin: false,
   saved: z.union(
     BACKEND_TYPES.map((type) =>

@@ -47,27 +47,6 @@ function parsePing(text: string): PingResult {
   };
 }
 
-/** A ping every 10 ms until it is stopped. */
-export function steadyPing(from: Namespace, to: string): { stop: () => Promise<PingResult> } {
-  const running = from.spawn(`ping-${to.replaceAll(/[.:]/g, '-')}-${Date.now()}`, [
-    'ping',
-    '-n',
-    '-i',
-    '0.01',
-    '-W',
-    '1',
-    to,
-  ]);
-  return {
-    stop: async () => {
-      // ping waits for its last reply only where it ends by itself: SIGINT may cut one off.
-      running.signal('SIGINT');
-      await running.ended;
-      return parsePing(running.log());
-    },
-  };
-}
-
 export interface TransferResult {
   bytes: number;
   /** Whether what arrived has the checksum of what was sent. */
