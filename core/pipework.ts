@@ -9,8 +9,9 @@
 import { createHash } from 'node:crypto';
 
 import { IpAddress, parseInterface, parseMac, type Family } from './address.js';
+import { parseVlan } from './drivers/vlan-ids.js';
 import { invalidArgument, unimplemented, type WeftError } from './errors.js';
-import { parseInteger } from './network.js';
+import { isLinkName, MAX_LINK_NAME } from './objects/index.js';
 
 export type PipeworkCall = PipeworkWait | PipeworkAttach | PipeworkDetach;
 
@@ -123,13 +124,16 @@ function refuseKind(hostif: string): void {
   }
 }
 
-/** The kernel's rule for names of links (net/core/dev.c, dev_valid_name). @throws WeftError INVALID_ARGUMENT */
+/** @throws WeftError INVALID_ARGUMENT */
 export function parseLinkName(text: string, field: string): string {
   const bad = (why: string, next: string): WeftError =>
     invalidArgument(`pipework: ${field}: "${text}" ${why}`, next);
-  if (text.length > 15)
-    throw bad(`is too long (${text.length} characters)`, 'Names of interfaces have at most 15 characters.');
-  if (!/^[\x21-\x7e]+$/.test(text) || /[/:%]/.test(text) || text.startsWith('-') || /^\.\.?$|^lo$/.test(text))
+  if (text.length > MAX_LINK_NAME)
+    throw bad(
+      `is too long (${text.length} characters)`,
+      `Names of interfaces have at most ${MAX_LINK_NAME} characters.`,
+    );
+  if (!isLinkName(text) || text.startsWith('-') || text === 'lo')
     throw bad('is not the name of an interface', 'Give a name such as br1 or eth1.');
   return text;
 }
@@ -179,8 +183,7 @@ function parseTail(text: string): Pick<PipeworkAttach, 'mac' | 'vlan'> {
     throw usage(`"${text}" does not end in a VLAN, such as @100`);
   return {
     ...(mac === '' ? {} : { mac: mac.startsWith('U:') ? macOfText(mac.slice('U:'.length)) : parseMac(mac) }),
-    // IEEE 802.1Q-2022 §9.6: 0 means "no VLAN", and 4095 is reserved.
-    ...(vlan === '' ? {} : { vlan: parseInteger(Number(vlan), 'vlan', 1, 4094) }),
+    ...(vlan === '' ? {} : { vlan: parseVlan(Number(vlan)) }),
   };
 }
 

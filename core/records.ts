@@ -1,7 +1,9 @@
 // The records of a cluster.
 //
 // Only store/ knows their form in etcd; everything else uses these types.
-import type { IpAddress, IpNetwork } from './address.js';
+import { randomBytes } from 'node:crypto';
+
+import { bareIp, type IpAddress, type IpNetwork } from './address.js';
 import type { ForeignKey, Manager } from './manager.js';
 import type { LeaseData } from './backends/types.js';
 import type { Network } from './network.js';
@@ -66,6 +68,13 @@ export interface Endpoint {
 
 /** The target of the host's own endpoint on a network. */
 export const HOST_TARGET = 'host';
+
+/** An id of an endpoint, an attachment or a container: 16 hexadecimal digits, random. */
+export const newId = (): string => randomBytes(8).toString('hex');
+
+/** Its addresses, without prefix length. */
+export const addressesOf = ({ ip, ip6 }: Pick<Endpoint, 'ip' | 'ip6'>): string[] =>
+  ip6 === undefined ? [bareIp(ip)] : [bareIp(ip), bareIp(ip6)];
 
 export const isHost = (endpoint: Pick<Endpoint, 'target'>): boolean => endpoint.target === HOST_TARGET;
 

@@ -2,7 +2,7 @@
 //
 // The command line and the services use the same checks; the command line finds a wrong word before it contacts the agent.
 import { invalidArgument } from './errors.js';
-import { MAX_LINK_NAME } from './objects/index.js';
+import { isLinkName, MAX_LINK_NAME } from './objects/index.js';
 
 /** A parsed TARGET, not yet resolved. */
 export interface TargetWords {
@@ -36,7 +36,7 @@ export function parseTarget(text: string): TargetWords {
   }
 }
 
-/** The kernel's rule for link names (net/core/dev.c, dev_valid_name). @throws WeftError INVALID_ARGUMENT */
+/** @throws WeftError INVALID_ARGUMENT */
 export function parseIfname(text: string): string {
   if (text.length > MAX_LINK_NAME) {
     throw invalidArgument(
@@ -44,7 +44,7 @@ export function parseIfname(text: string): string {
       `Interface names have at most ${MAX_LINK_NAME} characters.`,
     );
   }
-  if (!/^[\x21-\x7e]+$/.test(text) || /[/:%]/.test(text) || ['.', '..', 'lo'].includes(text)) {
+  if (!isLinkName(text) || text === 'lo') {
     throw invalidArgument(
       `ifname: "${text}" is not an interface name`,
       'Use a name such as eth0: no spaces, no / : or %.',

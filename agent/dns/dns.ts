@@ -2,11 +2,11 @@
 //
 // The table holds the records of etcd and the node's own endpoints. Every gateway address answers from it; other queries go
 // to the host's servers.
-import { parseInterface, type IpAddress } from '../../core/address.js';
+import type { IpAddress } from '../../core/address.js';
 import { gatewayOf, ownGateways, type Membership } from '../../core/compile.js';
 import { addressingOf } from '../../core/drivers/index.js';
 import { prefixesOf, type Network } from '../../core/network.js';
-import type { Endpoint } from '../../core/records.js';
+import { addressesOf, type Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Change, Store } from '../../store/store.js';
 import type { Kernel } from '../kernel/index.js';
@@ -145,7 +145,8 @@ export class Dns {
   /** Handles this node's own endpoints, which the node knows before etcd, and also while etcd is down. */
   ownEndpoint(endpoint: Endpoint, there: boolean): void {
     this.#generation++;
-    for (const ip of addressesOf(this.#own.get(endpoint.id))) this.#ownByIp.delete(ip);
+    const before = this.#own.get(endpoint.id);
+    if (before !== undefined) for (const ip of addressesOf(before)) this.#ownByIp.delete(ip);
     if (!there) {
       this.#own.delete(endpoint.id);
       this.table.remove(endpointKey(endpoint.id));
@@ -245,10 +246,3 @@ const hasSubnets = (network: Network | undefined): boolean =>
 
 const gatewaysOf = ({ subnet, subnet6 }: Membership['lease']): string[] =>
   [subnet, ...(subnet6 === undefined ? [] : [subnet6])].map((one) => gatewayOf(one).toString());
-
-const addressesOf = (endpoint: Endpoint | undefined): string[] =>
-  endpoint === undefined
-    ? []
-    : [endpoint.ip, ...(endpoint.ip6 === undefined ? [] : [endpoint.ip6])].map((text) =>
-        parseInterface(text).address.toString(),
-      );

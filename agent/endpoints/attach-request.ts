@@ -16,7 +16,7 @@ import {
   satisfies,
   type PublishRequest,
 } from '../../core/publish.js';
-import type { Endpoint } from '../../core/records.js';
+import { addressesOf, type Endpoint } from '../../core/records.js';
 import { parseIfname } from '../../core/target.js';
 import { howToDetach } from './managers.js';
 import type { AttachRequest as AttachMessage } from '../../proto/gen/weft/v1/agent.js';
@@ -130,11 +130,11 @@ export function checkPublishable(network: Network): void {
 
 /** Accepts a repeated call with the same or fewer options. @throws WeftError ALREADY_EXISTS with the differences */
 export function checkSame(request: AttachRequest, there: Endpoint): void {
-  const bare = (text: string | undefined): string | undefined => text?.split('/')[0];
+  const [ip, ip6] = addressesOf(there);
   const fields = [
     ['name', request.name, there.name],
-    ['ip', request.ip?.toString(), bare(there.ip)],
-    ['ip6', request.ip6?.toString(), bare(there.ip6)],
+    ['ip', request.ip?.toString(), ip],
+    ['ip6', request.ip6?.toString(), ip6],
     ['mac', request.mac, there.mac],
     ['ifname', request.ifname, there.ifname],
     ['vlan', request.vlan, there.vlan],

@@ -1,14 +1,12 @@
 // Attach a container to a network, and detach it.
 //
 // A container is named by the operator's TARGET, or by its manager's key. A failed attach is rolled back.
-import { randomBytes } from 'node:crypto';
-
 import { parseInterface, type Family } from '../../core/address.js';
 import { hostIfname, macOf, ownGateways, type Membership } from '../../core/compile.js';
 import { gatewayFor, vlanFor } from '../../core/drivers/index.js';
 import { failedPrecondition, notFound, WeftError } from '../../core/errors.js';
 import type { ForeignKey } from '../../core/manager.js';
-import type { Endpoint, Sandbox } from '../../core/records.js';
+import { newId, type Endpoint, type Sandbox } from '../../core/records.js';
 import type { EngineAddress } from '../../daemon/kinds.js';
 import type { Logger } from '../../daemon/log.js';
 import { allOrNothing, type Rollback } from '../../daemon/rollback.js';
@@ -202,9 +200,7 @@ export class Attacher {
 
   /** A new id if the previous endpoint still exists. */
   #freeId(wanted: string | undefined): string {
-    return wanted === undefined || this.options.endpoints.get(wanted) !== undefined
-      ? randomBytes(8).toString('hex')
-      : wanted;
+    return wanted === undefined || this.options.endpoints.get(wanted) !== undefined ? newId() : wanted;
   }
 
   /** @throws WeftError NOT_FOUND; the signal's reason before anything is removed */

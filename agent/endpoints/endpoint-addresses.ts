@@ -1,7 +1,7 @@
 // Addresses of an endpoint: allocated on attach, and written in its record.
 //
 // An endpoint has one address in each family in which the node has a subnet.
-import { bareIp, parseInterface, type IpAddress, type IpNetwork } from '../../core/address.js';
+import { parseInterface, type IpAddress, type IpNetwork } from '../../core/address.js';
 import type { Membership } from '../../core/compile.js';
 import { addressingOf, driverOf, reservedIn } from '../../core/drivers/index.js';
 import { withLength } from '../../core/ipam.js';
@@ -16,9 +16,6 @@ export interface PreviousAddresses {
   ip?: string | undefined;
   ip6?: string | undefined;
 }
-
-export const addressesOf = (endpoint: Endpoint): string[] =>
-  endpoint.ip6 === undefined ? [bareIp(endpoint.ip)] : [bareIp(endpoint.ip), bareIp(endpoint.ip6)];
 
 /** The endpoint and the addresses that it asks for. */
 export interface EndpointAddressRequest {

@@ -2,14 +2,12 @@
 //
 // `weft expose` makes it and `weft hide` removes it. Its address is on the bridge, where other endpoints have a veth pair. It
 // is saved and published like any other endpoint.
-import { randomBytes } from 'node:crypto';
-
 import { HOST_TARGET, isHost } from '../../core/compile.js';
 import { addressingOf, driverOf, type Driver } from '../../core/drivers/index.js';
 import { failedPrecondition, notFound } from '../../core/errors.js';
 import type { KernelObject } from '../../core/objects/index.js';
 import { describeStep } from '../../core/plan.js';
-import type { Endpoint } from '../../core/records.js';
+import { newId, type Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Addresses } from './addresses.js';
 import { checkAddresses, checkSame, type AttachRequest } from './attach-request.js';
@@ -66,7 +64,7 @@ export class HostEndpoint {
     const link = driverOf(membership.network).hostLink(membership);
     if (link === undefined) throw notExposed(request.network, membership.network.driver);
     checkAddresses(request, membership.network);
-    const id = randomBytes(8).toString('hex');
+    const id = newId();
     return allOrNothing(log, id, async (rollback) => {
       const given = await takeAddresses(addresses, { membership, id, request }, rollback, signal);
       const endpoint: Endpoint = { ...this.#bare(request, link, id), ...given };

@@ -1,7 +1,7 @@
 // Publishes this node's endpoints to etcd; local state is authoritative.
 //
 // A change is written at once, or when etcd is back. Where the two differ, etcd is corrected.
-import { IpAddress } from '../../core/address.js';
+import { bareIp, IpAddress } from '../../core/address.js';
 import { Backoff } from '../../core/backoff.js';
 import { alreadyExists, messageOf, WeftError, type ErrorCode } from '../../core/errors.js';
 import { claimsConflict, type Claim, type Endpoint } from '../../core/records.js';
@@ -307,7 +307,7 @@ export class Publisher {
 
 /** Addresses of an endpoint outside its node's subnet: those with a full prefix length, or marked as claimed. */
 function claimsOf(endpoint: Endpoint): string[] {
-  if (endpoint.claimed === true) return [endpoint.ip.split('/')[0] ?? ''];
+  if (endpoint.claimed === true) return [bareIp(endpoint.ip)];
   return [endpoint.ip, endpoint.ip6 ?? ''].flatMap((text) => {
     const [ip, length] = text.split('/');
     return ip !== undefined && (length === '32' || length === '128') ? [ip] : [];

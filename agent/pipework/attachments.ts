@@ -2,13 +2,11 @@
 //
 // They (core/attachment.ts) use the reconciler that endpoints use. A failed attach is rolled back; the state directory is
 // authoritative.
-import { randomBytes } from 'node:crypto';
-
 import { alreadyExists, failedPrecondition, messageOf, notFound } from '../../core/errors.js';
 import { hostIfname } from '../../core/link-names.js';
 import { DEFAULT_ROUTE, type KernelObject, type ObjectKey } from '../../core/objects/index.js';
 import type { PipeworkAttach, PipeworkDetach } from '../../core/pipework.js';
-import type { Sandbox } from '../../core/records.js';
+import { newId, type Sandbox } from '../../core/records.js';
 import {
   checkVlan,
   compileHostInterface,
@@ -254,7 +252,7 @@ export class Attachments {
 
 function describe({ request, target, sandbox }: Attach, on: HostInterface): Attachment {
   const { guest: _guest, host: _host, force: _force, ...asked } = request;
-  const id = randomBytes(8).toString('hex');
+  const id = newId();
   return {
     ...asked,
     id,

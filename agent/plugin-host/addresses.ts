@@ -2,14 +2,12 @@
 //
 // An address is reserved before its container exists; one that is set aside goes to no container. A manager sees only its own
 // reservations.
-import { randomBytes } from 'node:crypto';
-
 import { bareIp, type IpAddress, type IpNetwork } from '../../core/address.js';
 import { alreadyExists, invalidArgument, messageOf, notFound, WeftError } from '../../core/errors.js';
 import { withLength } from '../../core/ipam.js';
 import type { Manager } from '../../core/manager.js';
 import type { Network } from '../../core/network.js';
-import type { Claim } from '../../core/records.js';
+import { newId, type Claim } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { HostAddresses, Reservation } from '../../daemon/plugin-host.js';
 import { allOrNothing } from '../../daemon/rollback.js';
@@ -175,8 +173,6 @@ export class PluginAddresses {
     await this.options.store.deleteClaim(network, ip.toString(), SET_ASIDE);
   }
 }
-
-const newId = (): string => randomBytes(8).toString('hex');
 
 /** @throws WeftError INVALID_ARGUMENT */
 function checkInside(network: Network, ip: IpAddress): void {

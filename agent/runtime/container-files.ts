@@ -1,6 +1,5 @@
 // Contents of /etc/hosts, /etc/hostname and /etc/resolv.conf for `weft run`.
-import { parseInterface } from '../../core/address.js';
-import type { Endpoint } from '../../core/records.js';
+import { addressesOf, type Endpoint } from '../../core/records.js';
 
 /** HOST_NAME_MAX of Linux is 64 (include/uapi/linux/utsname.h); a label of DNS has 63 characters at most. */
 export const hostnameOf = (name: string): string => name.slice(0, 63).replace(/[.-]+$/, '');
@@ -21,9 +20,7 @@ export function containerFiles(
 }
 
 function hostsText(hostname: string, endpoint: Endpoint | undefined): string {
-  const own = [endpoint?.ip, endpoint?.ip6].flatMap((text) =>
-    text === undefined ? [] : [parseInterface(text).address.toString()],
-  );
+  const own = endpoint === undefined ? [] : addressesOf(endpoint);
   const lines = [
     '127.0.0.1 localhost',
     '::1 localhost ip6-localhost ip6-loopback',

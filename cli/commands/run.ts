@@ -1,6 +1,5 @@
 // weft run: a command in network namespaces of its own
 import { spawn, type ChildProcess } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
@@ -18,6 +17,7 @@ import {
   launchWord,
 } from '../../core/launch.js';
 import { checkRun, RESTART_POLICIES, type RestartPolicy, type RunNetwork } from '../../core/run.js';
+import { newId } from '../../core/records.js';
 import { RuntimeServiceClient, type Container } from '../../proto/gen/weft/v1/runtime.js';
 import { addAttachOptions, attachRequestOf, type AttachOptions } from '../attach-options.js';
 import { READ_MS, WRITE_MS, type Connector } from '../connect.js';
@@ -83,7 +83,7 @@ async function runIt(
   if (process.geteuid?.() !== 0)
     throw permissionDenied('only root can make namespaces', 'Run the command as root.');
 
-  const id = randomBytes(8).toString('hex');
+  const id = newId();
   const terminal = !detached && hasTerminal();
   const signals = new Signals(terminal);
   const waiting = await launch(id, network, command, { detached, terminal });

@@ -6,21 +6,14 @@
 import { addressBits, IpNetwork, type IpAddress } from '../address.js';
 import { invalidArgument } from '../errors.js';
 import { checkUsable, parseMtu, parseNetworkName, type BridgeNetwork, type NetworkSpec } from '../network.js';
-import { LINK_PREFIX, MAX_LINK_NAME } from '../objects/index.js';
+import { isLinkName, LINK_PREFIX, MAX_LINK_NAME } from '../objects/index.js';
 
-/** The kernel's rule for link names (net/core/dev.c, dev_valid_name). @throws WeftError INVALID_ARGUMENT */
+/** @throws WeftError INVALID_ARGUMENT */
 export function parseParent(text: string): string {
   const bad = (why: string, next: string): Error => invalidArgument(`parent: "${text}" ${why}`, next);
   if (text === 'lo') throw bad('is the loopback', 'Give a network interface or a bridge.');
   if (text.startsWith(LINK_PREFIX)) throw bad("has a name of weft's own links", 'Give a link of the host.');
-  if (
-    text === '' ||
-    text.length > MAX_LINK_NAME ||
-    text === '.' ||
-    text === '..' ||
-    !/^[\x21-\x7e]+$/.test(text) ||
-    /[/:%]/.test(text)
-  )
+  if (!isLinkName(text))
     throw bad('is not an interface name', `Give a name such as eth1, at most ${MAX_LINK_NAME} characters.`);
   return text;
 }

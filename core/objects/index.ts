@@ -9,7 +9,15 @@ export { fdbKey, type FdbObject } from './fdb.js';
 export { PHASE, type ItemKind, type LinkKind, type ObjectKey, type ObjectKind } from './kind.js';
 export { linkKey } from './link.js';
 export type { LoopbackLink } from './loopback.js';
-export { isLanBridge, LAN_PREFIX, LINK_PREFIX, MAX_LINK_NAME, TRANSIT_PREFIX, WEFT_MARK } from './marks.js';
+export {
+  isLanBridge,
+  isLinkName,
+  LAN_PREFIX,
+  LINK_PREFIX,
+  MAX_LINK_NAME,
+  TRANSIT_PREFIX,
+  WEFT_MARK,
+} from './marks.js';
 export { neighbourKey, type NeighbourObject } from './neighbour.js';
 export type { PeerLink } from './peer.js';
 export { portKey, type PortObject } from './port.js';

@@ -22,3 +22,10 @@ export const isLanBridge = (link: string): boolean => link.startsWith(LAN_PREFIX
 
 /** IFNAMSIZ less the terminating zero (include/uapi/linux/if.h). */
 export const MAX_LINK_NAME = 15;
+
+/**
+ * Whether weft gives a link this name: what the kernel allows (net/core/dev.c, dev_valid_name), in printable ASCII and without
+ * %, which the kernel takes for a number to fill in.
+ */
+export const isLinkName = (text: string): boolean =>
+  text.length <= MAX_LINK_NAME && /^[\x21-\x7e]+$/.test(text) && !/[/:%]/.test(text) && !/^\.\.?$/.test(text);
