@@ -204,6 +204,8 @@ export class Replica implements Following {
   }
 
   connected(up: boolean, error?: string): void {
+    // The end of the connection is then what was asked for.
+    if (this.#closed) return;
     if (this.#state.connected === up && (up || this.#state.error !== undefined)) {
       if (!up && error !== undefined && error !== this.#state.error) this.#state = { ...this.#state, error };
       return;

@@ -160,6 +160,16 @@ test('two keys of one subnet: the first counts, the other is reported and takes 
   await store.close();
 });
 
+test('a store that is closed does not call etcd unreachable', async (t) => {
+  const log = recordingLog();
+  const store = await storeOn(etcd, freshPrefix(), log);
+  await store.close();
+  t.deepEqual(
+    log.lines.filter(({ level }) => level === 'warn'),
+    [],
+  );
+});
+
 test('a listener that throws does not stop the others', async (t) => {
   const prefix = freshPrefix();
   const log = recordingLog();
