@@ -1,6 +1,9 @@
-// ava's configuration in lanes: that of package.json, and the run's events for the process that started it.
+// ava's configuration in lanes: that of package.json, the run's events for the process that started it, and one folder for
+// temporary files, which a test that is killed cannot remove itself.
 import { readFileSync } from 'node:fs';
 import { relative } from 'node:path';
+
+import { claimRun, newRun, removeRun } from '../../build/test/lab/runs.js';
 
 const root = new URL('../../', import.meta.url);
 const { ava } = JSON.parse(readFileSync(new URL('package.json', root), 'utf8'));
@@ -13,8 +16,13 @@ function plain(event) {
   return { type, title, skip, todo, file, pending, message: err?.message };
 }
 
+const run = newRun();
+const folder = claimRun(run);
+process.on('exit', () => removeRun(run));
+
 export default {
   ...ava,
+  environmentVariables: { ...ava.environmentVariables, TMPDIR: folder },
   nonSemVerExperiments: { observeRunsFromConfig: true },
   async observeRun({ events }) {
     for await (const event of events)
