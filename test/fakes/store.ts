@@ -202,25 +202,7 @@ export class FakeStore implements Store {
 
   async createNetwork(spec: NetworkSpec): Promise<Network> {
     this.#requireConnection();
-    const wanted = networkOf(spec);
-    if (this.#view.networks.has(spec.name)) throw alreadyExists(`network ${spec.name} exists already`);
-    const others = [...this.#view.networks.values()];
-    checkOverlap(
-      wanted,
-      others,
-      [...this.#view.nodes.values()].map(({ name, publicIp }) => ({
-        node: name,
-        ip: IpAddress.parse(publicIp),
-      })),
-    );
-    const network = isBridged(wanted)
-      ? wanted
-      : backendIn(wanted).allocate(
-          wanted,
-          others.flatMap((other) => (isBridged(other) ? [] : [{ name: other.name, network: other }])),
-          () => 0,
-        );
-    driverOf(network).checkBeside(network, others);
+    const network = this.#allocated(spec);
     this.#change((view) => [
       ...this.#dropRemoval(view, 'network', spec.name),
       view.put({ kind: 'network', name: spec.name, value: network }),
@@ -229,10 +211,8 @@ export class FakeStore implements Store {
   }
 
   checkNetwork(spec: NetworkSpec): Network {
-    const wanted = networkOf(spec);
-    if (this.#view.networks.has(spec.name)) throw alreadyExists(`network ${spec.name} exists already`);
-    checkOverlap(wanted, this.#view.networks.values(), []);
-    return wanted;
+    this.#allocated(spec);
+    return networkOf(spec);
   }
 
   async removeNetwork(
@@ -532,6 +512,30 @@ export class FakeStore implements Store {
     for (const listener of this.#listeners) listener(changes);
   }
 
+  /** The network with what must differ from all others. @throws WeftError where it cannot be beside them */
+  #allocated(spec: NetworkSpec): Network {
+    const wanted = networkOf(spec);
+    if (this.#view.networks.has(spec.name)) throw alreadyExists(`network ${spec.name} exists already`);
+    const others = [...this.#view.networks.values()];
+    const network = isBridged(wanted)
+      ? wanted
+      : backendIn(wanted).allocate(
+          wanted,
+          others.flatMap((other) => (isBridged(other) ? [] : [{ name: other.name, network: other }])),
+          () => 0,
+        );
+    checkOverlap(
+      network,
+      others,
+      [...this.#view.nodes.values()].map(({ name, publicIp }) => ({
+        node: name,
+        ip: IpAddress.parse(publicIp),
+      })),
+    );
+    driverOf(network).checkBeside(network, others);
+    return network;
+  }
+
   #mark(view: LiveView, kind: Removal['kind'], name: string, forced: boolean): Change {
     const value: Removal = { kind, name, at: new Date().toISOString(), forced };
     return view.put({ kind: 'removal', key: `${kind} ${name}`, value });
@@ -545,17 +549,17 @@ export class FakeStore implements Store {
 
   async #answerOf(network: string, ip: string, signal?: AbortSignal): Promise<Claim | undefined> {
     return new Promise((resolve) => {
-      const look = (): void => {
-        const claim = this.#view.claims.get(network)?.get(ip);
-        if (claim?.state === 'asked') return;
+      const settle = (claim: Claim | undefined): void => {
         unsubscribe();
         clearTimeout(deadline);
+        signal?.removeEventListener('abort', giveUp);
         resolve(claim);
       };
-      const giveUp = (): void => {
-        unsubscribe();
-        resolve(undefined);
+      const look = (): void => {
+        const claim = this.#view.claims.get(network)?.get(ip);
+        if (claim?.state !== 'asked') settle(claim);
       };
+      const giveUp = (): void => settle(undefined);
       const unsubscribe = this.subscribe(look);
       const deadline = setTimeout(giveUp, 2000);
       signal?.addEventListener('abort', giveUp, { once: true });
