@@ -17,7 +17,10 @@ import { compileEndpoint, compileNetwork, compilePeer, type Membership } from '.
 import { WeftError } from '../../core/errors.js';
 import { linkKey, type KernelObject } from '../../core/objects/index.js';
 import { assume, plan } from '../../core/plan.js';
+import { until } from '../lab/wait.js';
 import { endpoint, ip, lease, membership, network, noFirewall } from './samples.js';
+
+const SOON = { everyMs: 10 };
 
 const fds = (): number => readdirSync('/proc/self/fd').length;
 const turnOnce = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -50,14 +53,6 @@ async function reach(desired: readonly KernelObject[]): Promise<void> {
   const failures = await kernel.node.apply(steps);
   const left = await stepsTo(desired);
   if (failures.length + left.length > 0) throw new Error(JSON.stringify({ failures, left }, undefined, 1));
-}
-
-async function until(holds: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  const end = Date.now() + 10_000;
-  while (!(await holds())) {
-    if (Date.now() > end) throw new Error(`waited in vain for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
 }
 
 const everything = (of: Membership): KernelObject[] => [
@@ -175,12 +170,12 @@ test.serial('a listener that throws does not end the process', async (t) => {
     throw new Error('a fault of the listener');
   });
   sh('ip addr add 198.51.100.7/24 dev eth0');
-  await until(() => calls > 0, 'the first notification');
+  await until('the first notification comes', () => calls > 0, SOON);
   const before = calls;
   sh('ip addr del 198.51.100.7/24 dev eth0');
-  await until(() => calls > before, 'the second notification');
+  await until('the second notification comes', () => calls > before, SOON);
   stop();
-  await until(() => warnings.includes('a fault of the listener'), 'the warning');
+  await until('the warning comes', () => warnings.includes('a fault of the listener'), SOON);
   process.off('warning', warned);
   t.pass();
 });
@@ -194,11 +189,11 @@ test.serial('a flood of notifications that does not fit is reported', async (t) 
   sh(
     `for i in $(seq 0 199); do for j in $(seq 1 250); do echo "route add 198.18.$i.$j/32 dev eth0"; done; done | ip -batch -`,
   );
-  await until(() => kinds.has('lost'), 'the loss to be noticed');
+  await until('the loss is noticed', () => kinds.has('lost'), SOON);
   // And it keeps listening.
   kinds.clear();
   sh('ip route flush 198.18.0.0/16 || true; ip link set wfvx4097 mtu 1300');
-  await until(() => kinds.has('changed'), 'a notification after the flood');
+  await until('a notification comes after the flood', () => kinds.has('changed'), SOON);
   stop();
   await reach(desired);
   t.pass();
@@ -211,11 +206,12 @@ test.serial('a link that is set down is reported', async (t) => {
   const stop = kernel.watch((event) => seen.push(event));
   sh('ip link set wfvx4097 down');
   await until(
+    'the link is reported',
     () =>
       seen.some(
         (event) => event.kind === 'lost' || (event.kind === 'changed' && event.gone.has(linkKey('wfvx4097'))),
       ),
-    'the link to be reported',
+    SOON,
   );
   stop();
   await t.notThrowsAsync(reach(desired));
@@ -277,7 +273,7 @@ test.serial('a container that ends while its namespace is open does no damage', 
   t.regex(error.message, new RegExp(box.path));
   namespace.close();
   // The last handle had kept the namespace, and the pair in it.
-  await until(async () => !(await kernel.node.linkNames()).has(one.hostIfname), 'the pair to be deleted');
+  await until('the pair is deleted', async () => !(await kernel.node.linkNames()).has(one.hostIfname), SOON);
 });
 
 test.serial('watching leaks no descriptor', async (t) => {

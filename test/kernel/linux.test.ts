@@ -24,7 +24,10 @@ import {
   type ObjectKey,
 } from '../../core/objects/index.js';
 import { assume, plan, type Step } from '../../core/plan.js';
+import { until } from '../lab/wait.js';
 import { endpoint, lease, membership, network, noFirewall } from './samples.js';
+
+const SOON = { everyMs: 10 };
 
 const sh = (command: string): string => execFileSync('sh', ['-c', command], { encoding: 'utf8' });
 
@@ -239,18 +242,11 @@ test.serial('two containers are attached in a few round trips and reach each oth
   sh(`nsenter --net=${boxes[0]?.path} ping -c1 -W2 10.100.1.3`);
   for (const box of boxes) await box.end();
   await until(
+    'the pair is deleted with its container',
     async () => ![...(await kernel.node.linkNames())].some((name) => name.startsWith('wfep')),
-    'the pair to be deleted with its container',
+    SOON,
   );
 });
-
-async function until(holds: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  const end = Date.now() + 10_000;
-  while (!(await holds())) {
-    if (Date.now() > end) throw new Error(`waited in vain for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
 
 test.serial('a thousand peers', async (t) => {
   const of = membership(network('blue', 4097, 100, false));
@@ -283,7 +279,7 @@ test.serial('notifications report damage and the underlay, and end on stop', asy
     'ip route del 10.100.2.0/24; ip neigh del 10.100.3.0 dev wfvx4097; ip addr del 10.100.1.1/24 dev wfbr4097',
   );
   sh('ip link set wfvx4097 mtu 1300; ip addr add 198.51.100.7/24 dev eth0; ip link del wfbr4097');
-  await until(() => gone.has(linkKey('wfbr4097')) && kinds.has('underlay'), 'the notifications');
+  await until('the notifications come', () => gone.has(linkKey('wfbr4097')) && kinds.has('underlay'), SOON);
   for (const key of [
     routeKey('10.100.2.0/24'),
     neighbourKey('wfvx4097', '10.100.3.0'),
@@ -339,7 +335,7 @@ test.serial('a link that loses and regains its carrier is reported', async (t) =
   for (const state of ['up', 'down', 'up']) {
     const before = seen;
     sh(`ip link set far1 ${state}`);
-    await until(() => seen > before, `the report that far1 is ${state}`);
+    await until(`it is reported that far1 is ${state}`, () => seen > before, SOON);
     t.is(await isRunning(), state === 'up');
   }
   stop();

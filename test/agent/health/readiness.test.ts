@@ -11,6 +11,9 @@ import { StoreFollower } from '../../../agent/start/store-follower.js';
 import { unavailable } from '../../../core/errors.js';
 import { silentLogger } from '../../../daemon/log.js';
 import { FakeStore } from '../../fakes/store.js';
+import { until } from '../../lab/wait.js';
+
+const SOON = { everyMs: 10 };
 
 const LEASE = { scope: networkScope('blue'), kind: 'lease' } as const;
 
@@ -36,10 +39,6 @@ test('a node that was removed, or whose name is taken, is not ready', (t) => {
 });
 
 const nothing = (): Promise<void> => Promise.resolve();
-
-async function eventually(holds: () => boolean): Promise<void> {
-  for (let i = 0; i < 200 && !holds(); i++) await new Promise((resolve) => setTimeout(resolve, 10));
-}
 
 test('the work after the first list is retried until it succeeds', async (t) => {
   const store = new FakeStore({ synced: false });
@@ -79,15 +78,15 @@ test('the work after the first list is retried until it succeeds', async (t) => 
   t.teardown(() => follower.stop());
   t.deepEqual(readiness.now(), { ready: false, reason: 'etcd has not answered yet' });
   store.sync();
-  await eventually(() => times > 2);
+  await until('it was tried three times', () => times > 2, SOON);
   t.true(times > 2);
   const reason = 'the records of this node in etcd: they could not be restored: etcd went away';
   t.deepEqual(readiness.now(), { ready: false, reason });
   store.putNode({ name: 'b', instance: 'b', publicIp: '192.0.2.2', version: '1', startedAt: '' });
-  await eventually(() => handled > 0);
+  await until('the change is handled', () => handled > 0, SOON);
   t.is(handled, 1, 'changes do not wait for the first list');
   works = true;
-  await eventually(() => readiness.now().ready);
+  await until('the agent is ready', () => readiness.now().ready, SOON);
   t.deepEqual(readiness.now(), { ready: true });
   t.deepEqual(problems.list(), []);
   const done = times;

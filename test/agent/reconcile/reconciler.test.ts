@@ -16,6 +16,9 @@ import { linkKey, objectKey, routeKey, type ObjectKey } from '../../../core/obje
 import { silentLogger } from '../../../daemon/log.js';
 import { FakeKernel } from '../../fakes/kernel.js';
 import { endpoint, lease, membership, network } from '../../kernel/samples.js';
+import { until } from '../../lab/wait.js';
+
+const SOON = { everyMs: 10 };
 
 const of = membership(network('blue', 4097, 100, false));
 const peer = (n: number): RecordKey => ({ kind: 'peer', network: 'blue', id: `10.100.${n}.0-24` });
@@ -52,10 +55,6 @@ async function running(options: { prune: boolean; onSandboxGone?: (record: Sandb
   return { kernel, reconciler, problems, totals: metrics.totals };
 }
 
-async function eventually(holds: () => boolean): Promise<void> {
-  for (let i = 0; i < 200 && !holds(); i++) await new Promise((resolve) => setTimeout(resolve, 20));
-}
-
 const there = async (kernel: FakeKernel, key: ObjectKey): Promise<boolean> =>
   (await kernel.node.observe([])).objects.has(key);
 
@@ -78,7 +77,7 @@ test('damage is repaired soon and counted', async (t) => {
   t.teardown(() => reconciler.stop());
   kernel.breakByHand.delete(ROUTE);
   t.false(await there(kernel, ROUTE));
-  await eventually(() => totals.repaired > 0);
+  await until('a repair is counted', () => totals.repaired > 0, SOON);
   t.true(await there(kernel, ROUTE));
   t.is(totals.repaired, 1);
 });
@@ -88,7 +87,7 @@ test('damage that recurs is reported and left to the regular comparison', async 
   t.teardown(() => reconciler.stop());
   for (let i = 1; i <= 5; i++) {
     kernel.breakByHand.delete(ROUTE);
-    await eventually(() => totals.repaired >= i);
+    await until(`repair ${i} is counted`, () => totals.repaired >= i, SOON);
   }
   t.true(problems.list().some(({ why }) => why.includes('5 times within a minute')));
   kernel.breakByHand.delete(ROUTE);
@@ -99,9 +98,8 @@ test('damage that recurs is reported and left to the regular comparison', async 
   t.true(await there(kernel, ROUTE));
 });
 
-/** Settles when the rules are as desired, or after a second. */
-const rulesBack = (kernel: FakeKernel): Promise<void> =>
-  eventually(() => kernel.firewall.rules !== undefined);
+const rulesBack = (kernel: FakeKernel): Promise<true> =>
+  until('the rules are back', () => kernel.firewall.rules !== undefined, SOON);
 
 test('rules that are flushed repeatedly are reported and left to the regular comparison', async (t) => {
   const { kernel, reconciler, problems } = await running({ prune: true });
@@ -148,7 +146,7 @@ test('a change of another program’s rules costs a check of weft’s rules and 
   kernel.firewall.ensure = (desired) => (looks++, ensure(desired));
   kernel.node.observe = (sysctls) => (comparisons++, observe(sysctls));
   kernel.emit({ kind: 'firewall' });
-  await eventually(() => looks > 0);
+  await until('the rules are looked at', () => looks > 0, SOON);
   await new Promise((resolve) => setTimeout(resolve, 300));
   t.is(looks, 1);
   t.is(comparisons, 0);
@@ -159,7 +157,11 @@ test('a step that the kernel refuses is a problem until it succeeds', async (t) 
   t.teardown(() => reconciler.stop());
   kernel.failSteps((step) => step.do === 'put' && step.object.kind === 'route', 2);
   await reconciler.set(new RecordMap([[peer(4), compilePeer(of, lease(of.network, 4))]]));
-  await eventually(() => problems.list().some(({ what }) => what.includes('10.100.4.0/24')));
+  await until(
+    'the step is a problem',
+    () => problems.list().some(({ what }) => what.includes('10.100.4.0/24')),
+    SOON,
+  );
   t.true(problems.list().some(({ what }) => what.includes('10.100.4.0/24')));
   await reconciler.compare('asked');
   t.true(await there(kernel, routeKey('10.100.4.0/24')));
@@ -176,7 +178,7 @@ test('a step that the kernel keeps refusing is no repair and no drift', async (t
   t.is(totals.repaired, 0);
   t.true(problems.list().some(({ what, why }) => what.includes('10.100.2.0/24') && why.includes('refused')));
   t.false(problems.list().some(({ why }) => why.includes('changed by something else')));
-  await eventually(() => totals.repaired > 0);
+  await until('a repair is counted', () => totals.repaired > 0, SOON);
   await reconciler.compare('asked');
   await reconciler.compare('asked');
   t.is(totals.repaired, 1);
@@ -230,7 +232,11 @@ test('a renamed tunnel is restored as soon as its remains are deleted', async (t
   };
   kernel.breakByHand.delete(linkKey('wfvx4097'));
   kernel.breakByHand.addLink('wfold', { ...tunnel, name: 'wfold' }, true);
-  await eventually(() => kernel.dump().includes('link wfvx4097') && problems.list().length === 0);
+  await until(
+    'the tunnel is restored, and nothing is a problem',
+    () => kernel.dump().includes('link wfvx4097') && problems.list().length === 0,
+    SOON,
+  );
   t.true(await there(kernel, ROUTE));
   t.false(await there(kernel, linkKey('wfold')));
   await new Promise((resolve) => setTimeout(resolve, 500));
