@@ -13,6 +13,7 @@ import { Registry } from '../../controller/registry.js';
 import { Sessions } from '../../controller/sessions.js';
 import { statusService } from '../../controller/status-service.js';
 import { Counters } from '../../controller/counters.js';
+import { WeftError } from '../../core/errors.js';
 import { channel, listenGrpc, serverOptions, stopGrpc } from '../../daemon/grpc.js';
 import { hostPort } from '../../daemon/kinds.js';
 import { silentLogger as log } from '../../daemon/log.js';
@@ -111,6 +112,17 @@ export class Collector<Event> {
   end(): void {
     this.stream.cancel();
   }
+}
+
+/** The code, message and next step that a call is refused with. @throws Error where it is not refused, or otherwise */
+export async function failureOf(promise: Promise<unknown>): Promise<string> {
+  try {
+    await promise;
+  } catch (error) {
+    if (error instanceof WeftError) return `${error.code} ${error.message}\n${error.next ?? ''}`;
+    throw error;
+  }
+  throw new Error('nothing was refused');
 }
 
 /** Waits until it holds. @throws Error after the default deadline */

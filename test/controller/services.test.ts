@@ -2,13 +2,12 @@
 import test from 'ava';
 
 import { IpAddress, IpNetwork } from '../../core/address.js';
-import { WeftError } from '../../core/errors.js';
 import { call } from '../../daemon/grpc.js';
 import { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
 import { CreateNetworkRequest, EventType, type NetworkEvent } from '../../proto/gen/weft/v1/controller.js';
 import { networkOf } from '../../core/drivers/index.js';
 import { FakeStore } from '../fakes/store.js';
-import { Collector, eventually, startTestController, type TestController } from './harness.js';
+import { Collector, eventually, failureOf, startTestController, type TestController } from './harness.js';
 import { endpoint, lease, node, networkWith } from './records.js';
 
 const within = { peer: 'the controller', deadlineMs: 8000 };
@@ -23,16 +22,6 @@ const getEndpoint = (it: TestController, id: string) =>
 const listEndpoints = (it: TestController, network = '', on = '') =>
   call(it.endpoints.listEndpoints.bind(it.endpoints), { network, node: on }, within);
 const status = (it: TestController) => call(it.status.getStatus.bind(it.status), {}, within);
-
-async function failureOf(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise;
-  } catch (error) {
-    if (error instanceof WeftError) return `${error.code} ${error.message}\n${error.next ?? ''}`;
-    throw error;
-  }
-  throw new Error('nothing was refused');
-}
 
 async function started(
   t: { teardown: (stop: () => Promise<void>) => void },

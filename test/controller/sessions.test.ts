@@ -9,7 +9,7 @@ import {
   type SessionOptions,
   type SessionRequest,
 } from '../../agent/api/session.js';
-import { failedPrecondition, WeftError } from '../../core/errors.js';
+import { failedPrecondition } from '../../core/errors.js';
 import { call, channel } from '../../daemon/grpc.js';
 import type { Fields, Logger } from '../../daemon/log.js';
 import { silentLogger } from '../../daemon/log.js';
@@ -18,7 +18,7 @@ import { SessionServiceClient, type AgentMessage } from '../../proto/gen/weft/v1
 import { Endpoint, Status } from '../../proto/gen/weft/v1/types.js';
 import { FakeStore } from '../fakes/store.js';
 import { freePort } from '../lab/free-port.js';
-import { eventually, startTestController, type TestController } from './harness.js';
+import { eventually, failureOf, startTestController, type TestController } from './harness.js';
 import { endpoint, FakeClock, node, networkWith } from './records.js';
 
 type Teardown = { teardown: (stop: () => Promise<void>) => void };
@@ -43,16 +43,6 @@ function agentFor(t: Teardown, controllers: string[], options: Partial<SessionOp
   });
   t.teardown(() => session.stop());
   return session;
-}
-
-async function failureOf(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise;
-  } catch (error) {
-    if (error instanceof WeftError) return `${error.code} ${error.message}\n${error.next ?? ''}`;
-    throw error;
-  }
-  throw new Error('nothing was refused');
 }
 
 /** A controller with network blue and node n1. */
