@@ -1,9 +1,8 @@
 // The embedded etcd, with real processes.
 //
 // It starts, is restarted, ends with the controller, and an address in use names its owner.
-import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import test from 'ava';
@@ -13,17 +12,12 @@ import { etcdAddresses, etcdEnvironment, findProgram } from '../../controller/et
 import { messageOf, WeftError } from '../../core/errors.js';
 import { silentLogger as log } from '../../daemon/log.js';
 import { freePort } from '../lab/free-port.js';
+import { temporaryFolder } from '../lab/temporary-folder.js';
 import { eventually } from './harness.js';
 import { isRunning, startController } from './processes.js';
 
 type Teardown = { teardown: (stop: () => void | Promise<void>) => void };
 const NO_TLS = { etcdCa: undefined, etcdCert: undefined, etcdKey: undefined };
-
-function folder(t: Teardown): string {
-  const path = mkdtempSync(join(tmpdir(), 'weft-etcd-'));
-  t.teardown(() => rmSync(path, { recursive: true, force: true }));
-  return path;
-}
 
 async function start(t: Teardown, stateDir: string, port?: number): Promise<EmbeddedEtcd> {
   const listen = `http://127.0.0.1:${port ?? (await freePort())}`;
@@ -54,7 +48,7 @@ async function untilHealthy(etcd: EmbeddedEtcd): Promise<void> {
 }
 
 test.serial('it serves, keeps its data in a folder of its own, and is restarted when killed', async (t) => {
-  const stateDir = folder(t);
+  const stateDir = temporaryFolder(t, 'weft-etcd-');
   const etcd = await start(t, stateDir);
   await untilHealthy(etcd);
   t.is(statSync(join(stateDir, 'etcd')).mode & 0o777, 0o700);
@@ -84,7 +78,7 @@ test.serial('an address in use names the owner', async (t) => {
     });
   });
   t.teardown(() => void other.close());
-  const error = await t.throwsAsync(start(t, folder(t), port));
+  const error = await t.throwsAsync(start(t, temporaryFolder(t, 'weft-etcd-'), port));
   t.true(error instanceof WeftError && error.code === 'FAILED_PRECONDITION');
   t.regex(
     messageOf(error),
@@ -97,14 +91,19 @@ test.serial('it waits for a predecessor that is ending', async (t) => {
   const port = await freePort();
   await new Promise<void>((resolve) => other.listen(port, '127.0.0.1', resolve));
   setTimeout(() => other.close(), 800);
-  const etcd = await start(t, folder(t), port);
+  const etcd = await start(t, temporaryFolder(t, 'weft-etcd-'), port);
   await untilHealthy(etcd);
   t.pass();
 });
 
 test.serial('a failed start is reported with etcd’s own message', async (t) => {
   const address = await t.throwsAsync(
-    startEmbeddedEtcd({ stateDir: folder(t), listen: 'http://192.0.2.1:2379', tls: NO_TLS, log }),
+    startEmbeddedEtcd({
+      stateDir: temporaryFolder(t, 'weft-etcd-'),
+      listen: 'http://192.0.2.1:2379',
+      tls: NO_TLS,
+      log,
+    }),
   );
   t.regex(
     messageOf(address),
@@ -132,7 +131,7 @@ test.serial('a wildcard is for listening only: clients use loopback, other membe
 });
 
 test.serial('weft controller: ready, answers, and ends cleanly on SIGTERM, etcd with it', async (t) => {
-  const stateDir = folder(t);
+  const stateDir = temporaryFolder(t, 'weft-etcd-');
   const [grpc, http, etcdPort] = [await freePort(), await freePort(), await freePort()];
   const argv = [
     ...['--listen', `127.0.0.1:${grpc}`, '--http', `127.0.0.1:${http}`, '--state-dir', stateDir],
@@ -165,7 +164,14 @@ test.serial('weft controller: ready, answers, and ends cleanly on SIGTERM, etcd 
 test.serial('weft controller: its etcd ends with it when it is killed', async (t) => {
   const [grpc, http, etcdPort] = [await freePort(), await freePort(), await freePort()];
   const argv = [
-    ...['--listen', `127.0.0.1:${grpc}`, '--http', `127.0.0.1:${http}`, '--state-dir', folder(t)],
+    ...[
+      '--listen',
+      `127.0.0.1:${grpc}`,
+      '--http',
+      `127.0.0.1:${http}`,
+      '--state-dir',
+      temporaryFolder(t, 'weft-etcd-'),
+    ],
     ...['--etcd-listen', `http://127.0.0.1:${etcdPort}`],
   ];
   const first = startController(argv);

@@ -1,10 +1,8 @@
 // `weft controller` as a process, on a real etcd.
 //
 // It keeps its state, shares the work with others, and with TLS serves only clients of its CA.
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { request } from 'node:https';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 
 import test from 'ava';
 
@@ -24,6 +22,7 @@ import { Status } from '../../proto/gen/weft/v1/types.js';
 import { openStore } from '../../store/etcd-store.js';
 import { TestCa } from '../daemon/certificates.js';
 import { freePort } from '../lab/free-port.js';
+import { temporaryFolder } from '../lab/temporary-folder.js';
 import { eventually } from './harness.js';
 import { startController, type TestProcess } from './processes.js';
 import { node } from './records.js';
@@ -37,12 +36,6 @@ interface Running {
   address: string;
   http: string;
   etcd: string;
-}
-
-function folder(t: Teardown): string {
-  const path = mkdtempSync(join(tmpdir(), 'weft-controller-'));
-  t.teardown(() => rmSync(path, { recursive: true, force: true }));
-  return path;
 }
 
 /** Starts a controller and waits until it is ready. @param etcd URL of another, or the folder for an embedded one */
@@ -88,7 +81,7 @@ const names = async (running: Running, tls?: Tls): Promise<string[]> => {
 };
 
 test.serial('its records survive a restart, and nodes are seen again', async (t) => {
-  const stateDir = folder(t);
+  const stateDir = temporaryFolder(t, 'weft-controller-');
   const etcdUrl = `http://127.0.0.1:${await freePort()}`;
   const first = await start(t, { stateDir, etcdUrl });
   await create(first, 'blue', '10.100.0.0/16');
@@ -128,7 +121,12 @@ test.serial('its records survive a restart, and nodes are seen again', async (t)
 test.serial('two controllers on one etcd: both serve, one cleans up, the other takes over', async (t) => {
   const own = { etcdCa: undefined, etcdCert: undefined, etcdKey: undefined };
   const url = `http://127.0.0.1:${await freePort()}`;
-  const etcd = await startEmbeddedEtcd({ stateDir: folder(t), listen: url, tls: own, log });
+  const etcd = await startEmbeddedEtcd({
+    stateDir: temporaryFolder(t, 'weft-controller-'),
+    listen: url,
+    tls: own,
+    log,
+  });
   t.teardown(() => etcd.stop());
   const first = await start(t, { etcd: url });
   await eventually('the first leads', () => first.process.output.includes('leading  election='));
@@ -168,7 +166,7 @@ test.serial(
     t.is(status, 503);
     t.regex(reason, /^etcd has not been read yet/);
     t.is((await fetch(`http://${http}/healthz`)).status, 200);
-    const store = await start(t, { stateDir: folder(t), etcdUrl: etcd });
+    const store = await start(t, { stateDir: temporaryFolder(t, 'weft-controller-'), etcdUrl: etcd });
     await eventually('ready', () => process.output.includes('the controller is ready'));
     t.is((await readyz())[0], 200);
     await store.process.stop();
@@ -194,7 +192,7 @@ test.serial(
       ...['--etcd-ca', ca.ca, '--etcd-cert', own.cert, '--etcd-key', own.key],
     ];
     const etcdUrl = `https://127.0.0.1:${await freePort()}`;
-    const running = await start(t, { stateDir: folder(t), etcdUrl }, flags);
+    const running = await start(t, { stateDir: temporaryFolder(t, 'weft-controller-'), etcdUrl }, flags);
     const { cert, key } = ca.issue('client');
     const client = readTls({ tlsCa: ca.ca, tlsCert: cert, tlsKey: key });
     t.like(await create(running, 'blue', '10.100.0.0/16', client), { name: 'blue' });

@@ -3,22 +3,21 @@ import { execFileSync } from 'node:child_process';
 import fs, {
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 
 import { WeftError } from '../../core/errors.js';
 import { RecordFolder, type RecordFolderOptions, RecordTable } from '../../daemon/record-folder.js';
 import { replaceFile } from '../../daemon/state-file.js';
 import { countedCalls } from '../fakes/file-calls.js';
+import { temporaryFolder } from '../lab/temporary-folder.js';
 
 interface Item {
   id: string;
@@ -31,12 +30,6 @@ function parse(value: unknown): Item {
   return { id: String(value.id), text: String(value.text) };
 }
 
-function temporary(t: ExecutionContext): string {
-  const path = mkdtempSync(join(tmpdir(), 'weft-records-'));
-  t.teardown(() => rmSync(path, { recursive: true, force: true }));
-  return path;
-}
-
 const open = (folder: string, more: Partial<RecordFolderOptions<Item>> = {}): RecordFolder<Item> =>
   new RecordFolder({ folder, parse, nameOf: ({ id }) => id, ...more });
 
@@ -45,7 +38,7 @@ const one = { id: 'one', text: 'first' };
 const failure = (code: string): Error => Object.assign(new Error(`${code}: it fails`), { code });
 
 test('a record is loaded again until it is deleted, and deleting it twice is no error', (t) => {
-  const folder = open(join(temporary(t), 'a', 'items'));
+  const folder = open(join(temporaryFolder(t, 'weft-records-'), 'a', 'items'));
   t.deepEqual(folder.load(), { records: [], torn: [] });
   folder.put(one);
   folder.put({ ...one, text: 'second' });
@@ -56,7 +49,7 @@ test('a record is loaded again until it is deleted, and deleting it twice is no 
 });
 
 test('a table agrees with its files, and is unchanged where a write fails', (t) => {
-  const path = join(temporary(t), 'items');
+  const path = join(temporaryFolder(t, 'weft-records-'), 'items');
   const table = new RecordTable<Item>({ folder: path, parse, nameOf: ({ id }) => id });
   table.put(one);
   rmSync(path, { recursive: true });
@@ -73,7 +66,7 @@ for (const [what, name, text, why] of [
   ['about another record', 'bad', '{"id":"one","text":""}', /about one/],
 ] as const) {
   test(`a file that is ${what} is put aside, kept and reported`, (t) => {
-    const path = temporary(t);
+    const path = temporaryFolder(t, 'weft-records-');
     const folder = open(path);
     folder.put(one);
     writeFileSync(join(path, `${name}.json`), text);
@@ -92,7 +85,7 @@ for (const [what, name, text, why] of [
 }
 
 test('a folder that refuses torn files leaves them where they are', (t) => {
-  const path = temporary(t);
+  const path = temporaryFolder(t, 'weft-records-');
   writeFileSync(join(path, 'bad.json'), '{');
   const folder = open(path, { refuse: (file, why) => new Error(`${file} ${why}`) });
   t.true(t.throws(() => folder.load())?.message.startsWith(join(path, 'bad.json')));
@@ -100,7 +93,7 @@ test('a folder that refuses torn files leaves them where they are', (t) => {
 });
 
 test('read only, a folder reports the same, and nothing on disk changes', (t) => {
-  const path = temporary(t);
+  const path = temporaryFolder(t, 'weft-records-');
   open(path).put(one);
   writeFileSync(join(path, 'bad.json'), '{');
   writeFileSync(join(path, 'one.json.new'), '{"id":"on');
@@ -119,7 +112,7 @@ test('read only, a folder reports the same, and nothing on disk changes', (t) =>
 });
 
 test('a file that is gone by the time that it is read is no torn one', (t) => {
-  const path = temporary(t);
+  const path = temporaryFolder(t, 'weft-records-');
   symlinkSync(join(path, 'gone'), join(path, 'two.json'));
   open(path).put(one);
   const refuse = (file: string): Error => new Error(file);
@@ -127,7 +120,7 @@ test('a file that is gone by the time that it is read is no torn one', (t) => {
 });
 
 test('a file left half written by a killed process is removed at load, and other files stay', (t) => {
-  const path = temporary(t);
+  const path = temporaryFolder(t, 'weft-records-');
   const folder = open(path);
   folder.put(one);
   writeFileSync(join(path, 'one.json.new'), '{"id":"on');
@@ -138,7 +131,7 @@ test('a file left half written by a killed process is removed at load, and other
 });
 
 test('a failed write leaves the file as it was, and nothing beside it', (t) => {
-  const path = temporary(t);
+  const path = temporaryFolder(t, 'weft-records-');
   open(path).put(one);
   for (const broken of ['writeFileSync', 'renameSync', 'fsyncSync'] as const) {
     const calls = countedCalls({
@@ -157,7 +150,7 @@ test('a failed write leaves the file as it was, and nothing beside it', (t) => {
 });
 
 test('each error gives the next step for its cause', (t) => {
-  const path = temporary(t);
+  const path = temporaryFolder(t, 'weft-records-');
   for (const [code, next] of [
     ['EDQUOT', /space/],
     ['EROFS', /Mount/],
@@ -179,7 +172,7 @@ test('each error gives the next step for its cause', (t) => {
 const asRoot = process.geteuid?.() === 0 ? [] : ['--map-root-user'];
 
 test('a full disk, and a read-only folder', (t) => {
-  const path = temporary(t);
+  const path = temporaryFolder(t, 'weft-records-');
   const script = `mount -t tmpfs -o size=16k,nr_inodes=16 none ${path} || exit 77; exec "$@"`;
   const work = `
     const { RecordFolder } = await import(process.argv[1]);
@@ -211,7 +204,7 @@ const WRITE = ['write', 'rename'];
 const SYNCED = ['open', 'write', 'fsync', 'close', 'rename', 'open', 'fsync', 'close'];
 
 test('a durable record is synced before its file is renamed, and its folder after; another is one write and one rename', (t) => {
-  const path = temporary(t);
+  const path = temporaryFolder(t, 'weft-records-');
   const calls = countedCalls();
   open(path, { calls }).put(one);
   t.deepEqual(calls.seen.splice(0), WRITE);
@@ -234,7 +227,7 @@ test('a file system without fsync on folders can be used', (t) => {
       fs.fsyncSync(file);
     },
   });
-  const path = join(temporary(t), 'file');
+  const path = join(temporaryFolder(t, 'weft-records-'), 'file');
   replaceFile(path, 'text', { sync: true, calls });
   t.is(readFileSync(path, 'utf8'), 'text');
 });

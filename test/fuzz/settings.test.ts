@@ -1,8 +1,7 @@
 // Garbage as YAML files, environment and flags of both daemons.
 //
 // Each is a setting, or an error that names the file, the variable or the flag in one line and the next step in another.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
@@ -17,6 +16,7 @@ import { readEtcdTls, readTls } from '../../daemon/tls.js';
 import { cnm } from '../../plugin/cnm/index.js';
 import { exec } from '../lab/exec.js';
 import { WEFT } from '../lab/lab.js';
+import { temporaryFolder } from '../lab/temporary-folder.js';
 import { patience, polluted, times, unclear, value, word } from './garbage.js';
 
 const agentProgram = agentProgramWith([cnm]);
@@ -146,15 +146,9 @@ function judged(t: ExecutionContext, names: readonly string[], load: () => void)
   }
 }
 
-function folder(t: ExecutionContext): string {
-  const path = mkdtempSync(join(tmpdir(), 'weft-fuzz-'));
-  t.teardown(() => rmSync(path, { recursive: true, force: true }));
-  return path;
-}
-
 test('YAML files: settings, or an error that names the file and the place', (t) => {
   t.timeout(patience(60));
-  const path = join(folder(t), 'weft.yaml');
+  const path = join(temporaryFolder(t, 'weft-fuzz-'), 'weft.yaml');
   fc.assert(
     fc.property(yaml, (written) => {
       writeFileSync(path, written);
@@ -204,7 +198,7 @@ test('environment and flags: settings, or an error that names them', (t) => {
 
 test('a daemon started with garbage ends with status 2 and two lines', async (t) => {
   t.timeout(patience(90));
-  const path = join(folder(t), 'weft.yaml');
+  const path = join(temporaryFolder(t, 'weft-fuzz-'), 'weft.yaml');
   const odd = fc.constantFrom(...[...ODD_YAML, ...HEAVY_YAML].filter((written) => /\S/.test(written)));
   await fc.assert(
     fc.asyncProperty(fc.constantFrom('agent', 'controller'), odd, async (daemon, written) => {

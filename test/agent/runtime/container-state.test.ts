@@ -1,29 +1,15 @@
 // State files of containers, bounded logs, and the identity of processes.
 import { spawn } from 'node:child_process';
-import {
-  appendFileSync,
-  existsSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { appendFileSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 
 import { trimLog } from '../../../agent/runtime/container-log.js';
 import { ContainerState, type ContainerRecord } from '../../../agent/runtime/container-state.js';
 import { commandOf, isAlive, processAt } from '../../../agent/runtime/processes.js';
+import { temporaryFolder } from '../../lab/temporary-folder.js';
 import { until } from '../../lab/wait.js';
-
-function folder(t: ExecutionContext): string {
-  const path = mkdtempSync(join(tmpdir(), 'weft-containers-'));
-  t.teardown(() => rmSync(path, { recursive: true, force: true }));
-  return path;
-}
 
 const record: ContainerRecord = {
   id: '0123456789abcdef',
@@ -60,7 +46,7 @@ const record: ContainerRecord = {
 };
 
 test('a record is read as it was written, and a torn one is put aside', (t) => {
-  const path = folder(t);
+  const path = temporaryFolder(t, 'weft-containers-');
   const state = new ContainerState(path, join(path, 'run'));
   t.deepEqual(state.load(), { records: [], torn: [] });
   state.save(record);
@@ -76,7 +62,7 @@ test('a record is read as it was written, and a torn one is put aside', (t) => {
 });
 
 test('the files of a run are shared with joining containers, and no number is parsed from nonsense', (t) => {
-  const path = folder(t);
+  const path = temporaryFolder(t, 'weft-containers-');
   const state = new ContainerState(path, join(path, 'run'));
   const [a, b] = ['aaaaaaaaaaaaaaaa', 'bbbbbbbbbbbbbbbb'];
   for (const id of [a, b]) state.makeFolder(id);
@@ -94,7 +80,7 @@ test('the files of a run are shared with joining containers, and no number is pa
 });
 
 test('a log that is too long keeps its end in LOG.1 and continues', (t) => {
-  const log = join(folder(t), 'log');
+  const log = join(temporaryFolder(t, 'weft-containers-'), 'log');
   trimLog(log, 10);
   writeFileSync(log, '0123456789');
   trimLog(log, 10);

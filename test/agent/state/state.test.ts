@@ -1,18 +1,8 @@
 // The state directory: round trips, and unreadable files that are put aside.
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 
 import { AttachmentState } from '../../../agent/pipework/attachment-state.js';
 import { ContainerState, type ContainerRecord } from '../../../agent/runtime/container-state.js';
@@ -22,12 +12,7 @@ import { WeftError } from '../../../core/errors.js';
 import { decodeConfig, encodeConfig } from '../../../store/network-codec.js';
 import { countedCalls } from '../../fakes/file-calls.js';
 import { endpoint, lease, membership, network } from '../../kernel/samples.js';
-
-function folder(t: ExecutionContext): string {
-  const path = mkdtempSync(join(tmpdir(), 'weft-state-'));
-  t.teardown(() => rmSync(path, { recursive: true, force: true }));
-  return path;
-}
+import { temporaryFolder } from '../../lab/temporary-folder.js';
 
 const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value));
 
@@ -35,7 +20,7 @@ const blue = network('blue', 4097, 100, true);
 const one = endpoint(membership(blue), '0123456789abcdef', 2, '/run/netns/c1');
 
 test('saved records are loaded unchanged, and the instance stays', (t) => {
-  const path = folder(t);
+  const path = temporaryFolder(t, 'weft-state-');
   const first = new State(path);
   const fresh = first.load();
   t.true(fresh.fresh);
@@ -55,7 +40,7 @@ test('saved records are loaded unchanged, and the instance stays', (t) => {
 });
 
 test('read only, the state is that of the directory, which stays as it is', (t) => {
-  const path = join(folder(t), 'state');
+  const path = join(temporaryFolder(t, 'weft-state-'), 'state');
   const none = new State(path, { readOnly: true });
   t.like(none.load(), { fresh: true, networks: [], endpoints: [], torn: [] });
   none.saveEndpoint(one);
@@ -92,7 +77,7 @@ test('a network’s file of version 0.1 is read, and written as it was', (t) => 
     ...{ vni: 4097, port: 8472, internal: false, masquerade: true },
   };
   const text = `${JSON.stringify({ network: record, lease, granted: [], config })}\n`;
-  const path = folder(t);
+  const path = temporaryFolder(t, 'weft-state-');
   new State(path).load();
   mkdirSync(join(path, 'networks'), { recursive: true });
   const file = join(path, 'networks', 'blue.json');
@@ -106,7 +91,7 @@ test('a network’s file of version 0.1 is read, and written as it was', (t) => 
 
 test('a config is kept as it was written, with unknown fields', (t) => {
   const text = '{"Network":"10.100.0.0/16","Future":{"a":[1]},"Backend":{"Type":"vxlan","Mood":"good"}}';
-  const path = folder(t);
+  const path = temporaryFolder(t, 'weft-state-');
   const state = new State(path);
   state.load();
   const read = decodeConfig('blue', text);
@@ -122,7 +107,7 @@ for (const [what, text] of [
   ['no JSON', '\0\0\0'],
 ] as const) {
   test(`a file that is ${what} costs only its own record`, (t) => {
-    const path = folder(t);
+    const path = temporaryFolder(t, 'weft-state-');
     const state = new State(path);
     state.load();
     state.saveEndpoint(one);
@@ -143,7 +128,7 @@ for (const [what, text] of [
 }
 
 test('an unusable directory is an error that names it', (t) => {
-  const path = folder(t);
+  const path = temporaryFolder(t, 'weft-state-');
   writeFileSync(join(path, 'file'), '');
   const error = t.throws(() => new State(join(path, 'file')).load(), { instanceOf: WeftError });
   t.is(error?.code, 'FAILED_PRECONDITION');
@@ -153,7 +138,7 @@ test('an unusable directory is an error that names it', (t) => {
 });
 
 test('identity, networks, reservations, loans and containers that always restart are durable; attaching is not', (t) => {
-  const path = folder(t);
+  const path = temporaryFolder(t, 'weft-state-');
   const calls = countedCalls();
   const syncs = (work: () => void): boolean => {
     calls.seen.length = 0;
@@ -232,7 +217,7 @@ test('identity, networks, reservations, loans and containers that always restart
 });
 
 test('an instance file that holds no id is put aside and reported', (t) => {
-  const path = folder(t);
+  const path = temporaryFolder(t, 'weft-state-');
   writeFileSync(join(path, 'instance'), '\0\0');
   const { instance, fresh, torn } = new State(path).load();
   t.true(fresh);
@@ -242,7 +227,7 @@ test('an instance file that holds no id is put aside and reported', (t) => {
 });
 
 test('the Docker fields in files of release 0.1 are read', (t) => {
-  const path = folder(t);
+  const path = temporaryFolder(t, 'weft-state-');
   const state = new State(path);
   state.load();
   const write = (kind: string, name: string, value: object): void =>
@@ -267,7 +252,7 @@ test('the Docker fields in files of release 0.1 are read', (t) => {
 });
 
 test('an agent of release 0.1 finds its field for Docker’s endpoints', (t) => {
-  const path = folder(t);
+  const path = temporaryFolder(t, 'weft-state-');
   const state = new State(path);
   state.load();
   const foreignKey = { manager: 'docker', network: 'n', endpoint: 'e' } as const;
@@ -279,7 +264,7 @@ test('an agent of release 0.1 finds its field for Docker’s endpoints', (t) => 
 });
 
 test('a pipework attachment whose gateway is of another family than its address is put aside', (t) => {
-  const path = folder(t);
+  const path = temporaryFolder(t, 'weft-state-');
   const write = (gateway: string): void => {
     const record = {
       ...{
