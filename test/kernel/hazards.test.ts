@@ -2,9 +2,9 @@
 //
 // Tiny MTUs, churn, floods of notifications, listeners that throw, and descriptors that run out. Each of these once lost
 // something or could have ended the agent.
-import { container } from './private.js';
+import { container, sh } from './private.js';
 
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 
@@ -24,8 +24,6 @@ const SOON = { everyMs: 10 };
 
 const fds = (): number => readdirSync('/proc/self/fd').length;
 const turnOnce = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-
-const sh = (command: string): string => execFileSync('sh', ['-c', command], { encoding: 'utf8' });
 
 let kernel: Kernel;
 test.before(async () => {

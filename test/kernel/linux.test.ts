@@ -1,7 +1,6 @@
 // The Linux kernel layer: objects are applied, read back and repaired.
-import { container } from './private.js';
+import { container, sh } from './private.js';
 
-import { execFileSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 
 import test from 'ava';
@@ -28,8 +27,6 @@ import { until } from '../lab/wait.js';
 import { endpoint, lease, membership, network, noFirewall } from './samples.js';
 
 const SOON = { everyMs: 10 };
-
-const sh = (command: string): string => execFileSync('sh', ['-c', command], { encoding: 'utf8' });
 
 let kernel: Kernel;
 test.before(async () => {

@@ -1,7 +1,5 @@
 // Unowned objects under weft's names: detected, reported, left alone.
-import { container } from './private.js';
-
-import { execFileSync } from 'node:child_process';
+import { container, sh } from './private.js';
 
 import test from 'ava';
 
@@ -14,8 +12,6 @@ import type { KernelObject } from '../../core/objects/index.js';
 import { assume, plan, type Plan, type Step } from '../../core/plan.js';
 import { compileHostInterface } from '../../core/attachment.js';
 import { endpoint, lease, membership, network, noFirewall } from './samples.js';
-
-const sh = (command: string): string => execFileSync('sh', ['-c', command], { encoding: 'utf8' });
 
 const saved = new Map<string, InterfaceLoan>();
 const loans: InterfaceLoans = {

@@ -2,7 +2,7 @@
 //
 // The namespace ends with the process. Import it first: the namespace that the process runs in is the "node" of these tests, and
 // nothing of the machine is touched.
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { readlinkSync } from 'node:fs';
 
 import koffi from 'koffi';
@@ -15,6 +15,9 @@ const holders: ChildProcess[] = [];
 process.on('exit', () => {
   for (const holder of holders) holder.kill('SIGKILL');
 });
+
+/** Runs a shell command on the node; returns what it printed. */
+export const sh = (command: string): string => execFileSync('sh', ['-c', command], { encoding: 'utf8' });
 
 /** A container: an idle process in a network namespace of its own. */
 export async function container(): Promise<{ pid: number; path: string; end(): Promise<void> }> {

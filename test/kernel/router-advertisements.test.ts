@@ -1,8 +1,5 @@
 // Links that depend on router advertisements and ignore them.
-// oxlint-disable-next-line import/no-unassigned-import -- it moves this process when it is loaded
-import './private.js';
-
-import { execFileSync } from 'node:child_process';
+import { sh } from './private.js';
 
 import test from 'ava';
 
@@ -10,7 +7,6 @@ import { openKernel } from '../../agent/kernel/linux.js';
 import type { Kernel } from '../../agent/kernel/kernel.js';
 import { noFirewall } from './samples.js';
 
-const sh = (command: string): string => execFileSync('sh', ['-c', command], { encoding: 'utf8' });
 const conf = (link: string, name: string, value: number): string =>
   sh(`echo ${value} >/proc/sys/net/ipv6/conf/${link}/${name}`);
 
