@@ -33,6 +33,8 @@ export interface EndpointsOptions {
   resolvConf: EndpointResolvConf;
   /** Called synchronously; `there` is false for a removed endpoint. */
   onChange?: (endpoint: Endpoint, there: boolean) => void;
+  /** Called when the endpoints of a network that was compiled anew have been, too. */
+  onNetworkChange?: () => void;
 }
 
 export const recordOf = ({ network, id }: Endpoint): SandboxKey => ({ kind: 'endpoint', network, id });
@@ -111,6 +113,7 @@ export class Endpoints implements MembershipListener {
       await this.#adopt(endpoint);
     }
     await this.options.ports.follow(network);
+    this.options.onNetworkChange?.();
   }
 
   async left(network: string): Promise<void> {

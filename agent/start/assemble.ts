@@ -99,6 +99,7 @@ export function assemble(opened: Opened): Parts {
   const endpoints = new Endpoints({
     ...{ table, reconciler, memberships, addresses, publisher, ports, state, problems, log, resolvConf },
     onChange: (endpoint, there) => dns.ownEndpoint(endpoint, there),
+    onNetworkChange: () => dns.refresh(),
   });
   const endpointPorts = new EndpointPorts({ endpoints, memberships, ports, reconciler, log });
   const attacher = new Attacher({
@@ -107,15 +108,8 @@ export function assemble(opened: Opened): Parts {
     runs: runTarget.call,
   });
   shutdown.add('names', () => dns.stop());
-  memberships.listen({
-    changed: async (network) => {
-      await endpoints.changed(network);
-      dns.refresh();
-    },
-    left: (network) => endpoints.left(network),
-    refusal: (network, ip, endpoint) => endpoints.refusal(network, ip, endpoint),
-    isUsed: (network) => endpoints.isUsed(network),
-  });
+  // The object itself: a function for each method could leave a parameter out, and would compile.
+  memberships.listen(endpoints);
   const attachmentState = new AttachmentState(settings.stateDir);
   const attachments = new Attachments({
     ...{ kernel, reconciler, problems, log },
