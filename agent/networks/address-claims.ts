@@ -45,7 +45,7 @@ export class AddressClaims {
     return compileClaim(membership, claim, user);
   }
 
-  /** Answers other nodes' claims on this node's subnet. */
+  /** Answers other nodes' claims on this node's subnet. The node stays on the network meanwhile: a grant is saved. */
   async answer(claimed: Claimed): Promise<void> {
     const { membership, granted } = claimed;
     for (const claim of this.of(membership.network.name)) {
@@ -104,9 +104,9 @@ export class AddressClaims {
     }
   }
 
-  /** An address of this node's subnet is unused now: a claim that was refused for it is answered again. */
-  async freed(claimed: Claimed, network: string, ip: string): Promise<void> {
-    if (this.options.problems.get(problemOf({ network, ip })) !== undefined) await this.answer(claimed);
+  /** Whether there is a claim on the address that could not be answered yet. */
+  isOpen(network: string, ip: string): boolean {
+    return this.options.problems.get(problemOf({ network, ip })) !== undefined;
   }
 
   /** Grants of this node's subnet, by the store. */

@@ -103,8 +103,7 @@ export class Memberships {
     this.#ownLeases = new OwnLeases({
       ...options,
       leases: this.#leases,
-      members: this.#members,
-      locks: this.#locks,
+      inTurn: (network, work) => this.#inTurn(network, work),
       moved: (network) => this.#objects.publish(network),
     });
   }
@@ -140,10 +139,9 @@ export class Memberships {
     return this.#peers.retainedFor(network, ip, asker);
   }
 
-  /** The address is unused on this node. */
+  /** The address is unused on this node: a claim on it that could not be answered is answered again. */
   freed(network: string, ip: string): void {
-    const member = this.#members.get(network);
-    if (member !== undefined) void this.#claims.freed(member, network, ip);
+    if (this.#claims.isOpen(network, ip)) void this.answerClaims(network);
   }
 
   /** Sets the host endpoint of a network; undefined: none. */
@@ -182,17 +180,14 @@ export class Memberships {
   /** After the store's first full list: confirms or leaves restored networks, and programs their peers. */
   async resume(): Promise<void> {
     this.#settledRemoval ??= this.options.store.view.removals.get(`node ${this.options.node}`)?.at;
-    for (const name of [...this.#members.keys()]) {
-      await this.#locks.run(name, () => this.#resumeOne(name));
-    }
+    for (const name of [...this.#members.keys()])
+      await this.#inTurn(name, (member) => this.#resumeOne(name, member));
     // The networks that this node is not on are known from here on.
     await this.#objects.setFirewall();
     await this.followRoutes();
   }
 
-  async #resumeOne(name: string): Promise<void> {
-    const member = this.#members.get(name);
-    if (member === undefined) return;
+  async #resumeOne(name: string, member: Member): Promise<void> {
     const { view } = this.options.store;
     if (view.networks.get(name) === undefined) {
       const { network, lease } = member.membership;
@@ -200,7 +195,7 @@ export class Memberships {
       // revision; one that started since then has only the time.
       const had = this.#unseen.has(name) ? lease.since : undefined;
       const removal = view.removals.get(`network ${name}`);
-      if (networkGone(removal, had) === 'removed') return this.#leave(name);
+      if (networkGone(removal, had) === 'removed') return this.#leave(name, member);
       const what = `network ${name}, which etcd has lost`;
       await attempt(this.options, { scope: networkScope(name), kind: 'restoration', what }, async () => {
         const own = this.#leases.request(network, lease);
@@ -253,7 +248,7 @@ export class Memberships {
       const failures = await this.#objects.publish(name);
       const [failure] = driverOf(network).rollsBackFailedJoin ? failures : [];
       if (failure !== undefined) {
-        await this.#leave(name);
+        await this.#leave(name, member);
         if (addressingOf(network) === 'blocks') await store.releaseLease(lease);
         throw failedPrecondition(
           `network ${name} cannot be made on this node: the kernel refused ${describeStep(failure.step).what}: ${failure.message}`,
@@ -270,7 +265,7 @@ export class Memberships {
    * @throws WeftError UNAVAILABLE; then it is still on it
    */
   async leave(name: string): Promise<void> {
-    await this.#locks.run(name, () => this.#ownLeases.release(name, () => this.#leave(name)));
+    await this.#inTurn(name, (member) => this.#ownLeases.release(member, () => this.#leave(name, member)));
   }
 
   /** Changes of the store, as soon as they arrive: handle() is called when earlier batches have been handled. */
@@ -289,11 +284,12 @@ export class Memberships {
       if (change.kind !== 'lease' && change.kind !== 'claim') continue;
       const name = change.network;
       const member = this.#members.get(name);
-      if (member === undefined) continue;
+      // Also while the node joins: the answer has its turn after that.
       if (change.kind === 'claim') claimed.add(name);
-      else if (member.isOwn(change.subnet)) {
-        if (!this.#expelled) await this.#ownLeases.changed(name, change.subnet);
+      else if (member?.isOwn(change.subnet) === true) {
+        if (!this.#expelled) await this.#ownLeases.changed(member, change.subnet);
       } else if (change.after === undefined && this.#ownLeases.isDue(name)) freed.add(name);
+      if (member === undefined) continue;
       const records: Records = touched.get(name) ?? new RecordMap();
       const fresh =
         change.kind === 'claim' ? this.#peers.ofClaim(member, change) : this.#peers.ofLease(member, change);
@@ -313,14 +309,13 @@ export class Memberships {
 
   /** Answers other nodes' claims on this node's subnet. */
   async answerClaims(name: string): Promise<void> {
-    const member = this.#members.get(name);
-    if (member !== undefined && this.#listener !== undefined) await this.#claims.answer(member);
+    if (this.#listener !== undefined) await this.#inTurn(name, (member) => this.#claims.answer(member));
   }
 
   /** The node's underlay addresses or MTU changed: rewrites its leases and its tunnels. */
   async underlayChanged(): Promise<void> {
-    for (const [name, member] of this.#members) {
-      await this.#locks.run(name, async () => {
+    for (const name of [...this.#members.keys()]) {
+      await this.#inTurn(name, async (member) => {
         member.membership.underlay = this.options.underlay();
         await this.#ownLeases.take(member);
         await this.#objects.publish(name);
@@ -331,7 +326,7 @@ export class Memberships {
   /** etcd answers again: writes what could not be written meanwhile. */
   async reconnected(): Promise<void> {
     await this.resume();
-    for (const name of this.#members.keys()) await this.answerClaims(name);
+    for (const name of [...this.#members.keys()]) await this.answerClaims(name);
   }
 
   async stop(): Promise<void> {
@@ -344,13 +339,8 @@ export class Memberships {
   }
 
   async #networkChanged(name: string, after: Network | undefined): Promise<void> {
-    const member = this.#members.get(name);
-    if (member === undefined) return;
-    await this.#locks.run(name, async () => {
-      if (after === undefined) {
-        await this.#resumeOne(name);
-        return;
-      }
+    await this.#inTurn(name, async (member) => {
+      if (after === undefined) return this.#resumeOne(name, member);
       this.#unseen.delete(name);
       if (!member.adopt(after)) return;
       if (!this.#leases.isCurrent(member.membership.lease, after)) await this.#ownLeases.take(member);
@@ -370,12 +360,11 @@ export class Memberships {
       why: 'it was removed from the cluster with `weft node rm --force` while it was up',
       fix: 'Restart the agent to join again.',
     });
-    for (const name of [...this.#members.keys()]) await this.#locks.run(name, () => this.#leave(name));
+    for (const name of [...this.#members.keys()])
+      await this.#inTurn(name, (member) => this.#leave(name, member));
   }
 
-  async #leave(name: string): Promise<void> {
-    const member = this.#members.get(name);
-    if (member === undefined) return;
+  async #leave(name: string, member: Member): Promise<void> {
     member.stop();
     this.#ownLeases.left(name);
     this.#unseen.delete(name);
@@ -408,9 +397,17 @@ export class Memberships {
 
   #member(membership: Membership, granted: Member['granted']): Member {
     const exclusively = (work: () => Promise<void>): Promise<void> =>
-      this.#locks.run(membership.network.name, work);
+      this.#inTurn(membership.network.name, work);
     const isUsed = this.#isUsed.bind(this);
     return new Member({ ...this.options, leases: this.#leases, isUsed, exclusively }, membership, granted);
+  }
+
+  /** Runs `work` on the member as it is when its turn comes; not at all where the node is not on the network then. */
+  #inTurn(network: string, work: (member: Member) => Promise<void>): Promise<void> {
+    return this.#locks.run(network, async () => {
+      const member = this.#members.get(network);
+      if (member !== undefined) await work(member);
+    });
   }
 
   #isUsed(network: string, within?: IpNetwork): boolean {

@@ -1,5 +1,4 @@
 // This node's own subnet leases: taken, retried, and taken again when lost.
-import type { KeyedMutex } from '../../core/keyed-mutex.js';
 import { ownLease } from '../../core/lost-records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Store } from '../../store/store.js';
@@ -15,9 +14,8 @@ export interface OwnLeasesOptions {
   node: string;
   instance: string;
   leases: SubnetLeases;
-  members: ReadonlyMap<string, Member>;
-  /** By network: a lease is not taken while its network is joined, changed or left. */
-  locks: KeyedMutex;
+  /** A lease is not taken while its network is joined, changed or left, nor after that. */
+  inTurn: (network: string, work: (member: Member) => Promise<void>) => Promise<void>;
   /** The subnet is another one: compiles the network anew. */
   moved: (network: string) => Promise<unknown>;
   /** Milliseconds to the first retry. */
@@ -49,10 +47,8 @@ export class OwnLeases {
   }
 
   async reacquire(name: string): Promise<void> {
-    const { members, locks, moved } = this.options;
-    const member = members.get(name);
-    await locks.run(name, async () => {
-      if (member === undefined || members.get(name) !== member) return;
+    const { inTurn, moved } = this.options;
+    await inTurn(name, async (member) => {
       const before = member.membership.lease.subnet;
       await this.take(member);
       if (!member.membership.lease.subnet.equals(before)) await moved(name);
@@ -60,10 +56,10 @@ export class OwnLeases {
   }
 
   /** The lease of this node's subnet has changed in etcd. */
-  async changed(name: string, subnet: string): Promise<void> {
-    const { members, node, instance, store, log } = this.options;
-    const member = members.get(name);
-    if (member === undefined || this.#releasing.has(name)) return;
+  async changed(member: Member, subnet: string): Promise<void> {
+    const { node, instance, store, log } = this.options;
+    const { name } = member.membership.network;
+    if (this.#releasing.has(name)) return;
     const { view } = store;
     // As it is now: the change may be from before this node took the subnet.
     const after = view.leases.get(name)?.get(subnet);
@@ -86,13 +82,12 @@ export class OwnLeases {
   }
 
   /** Releases the lease, then does `after`. @throws WeftError UNAVAILABLE; then it is held as before */
-  async release(name: string, after: () => Promise<void>): Promise<void> {
-    const lease = this.options.members.get(name)?.membership.lease;
-    if (lease === undefined) return;
+  async release({ membership }: Member, after: () => Promise<void>): Promise<void> {
+    const { name } = membership.network;
     this.#releasing.add(name);
     try {
       // First: a lease that stayed would keep the subnet from others until it ends.
-      await this.options.store.releaseLease(lease);
+      await this.options.store.releaseLease(membership.lease);
       await after();
     } finally {
       this.#releasing.delete(name);

@@ -22,6 +22,7 @@ import { State } from '../../../agent/state/state.js';
 import { compileEndpoint, compilePeer } from '../../../core/compile.js';
 import { failedPrecondition, resourceExhausted, unavailable } from '../../../core/errors.js';
 import { objectKey, type KernelObject } from '../../../core/objects/index.js';
+import type { Lease } from '../../../core/records.js';
 import { silentLogger } from '../../../daemon/log.js';
 import type { LeaseRequest, StoredLease } from '../../../store/store.js';
 import { FakeKernel } from '../../fakes/kernel.js';
@@ -39,6 +40,9 @@ class Etcd extends FakeStore {
   /** Instead of what the fake would do. */
   acquire: ((request: LeaseRequest) => Promise<StoredLease>) | undefined;
   renew: (() => Promise<void>) | undefined;
+  /** Before what the fake does. */
+  beforeRelease: (() => Promise<void>) | undefined;
+  beforeAnswer: (() => Promise<void>) | undefined;
 
   override async acquireLease(request: LeaseRequest): Promise<StoredLease> {
     return this.acquire === undefined ? super.acquireLease(request) : this.acquire(request);
@@ -47,6 +51,16 @@ class Etcd extends FakeStore {
   override async renewLease(there: StoredLease, ttlSeconds: number): Promise<StoredLease> {
     await this.renew?.();
     return super.renewLease(there, ttlSeconds);
+  }
+
+  override async releaseLease(there: Lease): Promise<void> {
+    await this.beforeRelease?.();
+    return super.releaseLease(there);
+  }
+
+  override async answerClaim(...args: Parameters<FakeStore['answerClaim']>): Promise<boolean> {
+    await this.beforeAnswer?.();
+    return super.answerClaim(...args);
   }
 }
 
@@ -91,7 +105,7 @@ async function remembering(
   await memberships.restore([{ network: blue, lease: mine, granted: [] }]);
   const inert = {
     ...{ publish: () => undefined, withdraw: () => undefined, trySet: () => undefined },
-    ...{ close: () => Promise.resolve(), follow: () => Promise.resolve() },
+    ...{ close: () => Promise.resolve(), follow: () => Promise.resolve(), left: () => Promise.resolve() },
   };
   const parts = {
     ...{ reconciler, memberships, state, problems, log: silentLogger },
@@ -107,14 +121,7 @@ async function remembering(
   });
   memberships.listen(endpoints);
   return {
-    kernel,
-    reconciler,
-    store,
-    memberships,
-    problems,
-    underlay,
-    endpoints,
-    attacher,
+    ...{ kernel, reconciler, store, state, memberships, problems, underlay, endpoints, attacher },
     handled: () => handled,
   };
 }
@@ -289,4 +296,87 @@ test('a container that is connected while the node joins its network waits for t
   await joined();
   await t.notThrowsAsync(connecting);
   t.deepEqual(await missing(compileEndpoint(membership, early).host), []);
+});
+
+/** A call that waits until the test lets it go on. */
+function gate(): { passed: () => Promise<void>; reached: Promise<void>; open: () => void } {
+  let arrive = (): void => {};
+  let open = (): void => {};
+  const reached = new Promise<void>((resolve) => (arrive = resolve));
+  const opened = new Promise<void>((resolve) => (open = resolve));
+  return { passed: () => (arrive(), opened), reached, open };
+}
+
+/** Lets what runs get as far as it can. */
+async function turns(): Promise<void> {
+  for (let i = 0; i < 20; i++) await turn();
+}
+
+const MEANWHILE: Record<string, (node: Awaited<ReturnType<typeof remembering>>) => Promise<void>> = {
+  'an underlay that changes': ({ memberships }) => memberships.underlayChanged(),
+  'a config that changes': ({ store, handled }) => (
+    store.putNetwork({ ...blue, masquerade: false }),
+    handled()
+  ),
+  'etcd that answers again': ({ memberships }) => memberships.reconnected(),
+};
+for (const [what, change] of Object.entries(MEANWHILE)) {
+  test(`${what} while the node leaves a network brings back neither its subnet nor its file`, async (t) => {
+    const node = await remembering(t);
+    const { store, state, memberships } = node;
+    await memberships.resume();
+    const { passed, reached, open } = gate();
+    store.beforeRelease = passed;
+    const leaving = memberships.leave('blue');
+    await reached;
+    const changing = change(node);
+    await turns();
+    open();
+    await Promise.all([leaving, changing]);
+    t.is(store.view.leases.get('blue')?.size ?? 0, 0);
+    t.deepEqual(state.load().networks, []);
+  });
+}
+
+test('nor does a claim that is answered while the node leaves', async (t) => {
+  const { store, state, memberships, handled } = await remembering(t);
+  await memberships.resume();
+  const { passed, reached, open } = gate();
+  store.beforeAnswer = passed;
+  for (const [number, node] of ['node2', 'node3'].entries())
+    store.putClaim({
+      network: 'blue',
+      ip: ip(`10.100.1.${50 + number}`),
+      node,
+      endpoint: node,
+      state: 'asked',
+    });
+  await reached;
+  const leaving = memberships.leave('blue');
+  await turns();
+  open();
+  await Promise.all([leaving, handled()]);
+  t.deepEqual(state.load().networks, []);
+});
+
+test('what changes while the node joins a network is followed when it has', async (t) => {
+  const { store, memberships, handled } = await remembering(t);
+  const green = network('green', 4098, 101, false);
+  store.putNetwork(green);
+  const { passed, reached, open } = gate();
+  store.acquire = async (request) => {
+    await passed();
+    return { ...lease(green, 1), publicIp: request.publicIp, etcdLease: '2' };
+  };
+  const joining = memberships.join('green');
+  await reached;
+  store.putNetwork({ ...green, masquerade: false });
+  const asked = ip('10.101.1.50');
+  store.putClaim({ network: 'green', ip: asked, node: 'node2', endpoint: 'c2', state: 'asked' });
+  await turns();
+  open();
+  await joining;
+  await handled();
+  t.is(memberships.get('green')?.network.masquerade, false);
+  t.is(store.view.claims.get('green')?.get(asked.toString())?.state, 'granted');
 });
