@@ -104,7 +104,7 @@ export class Memberships {
       ...options,
       leases: this.#leases,
       inTurn: (network, work) => this.#inTurn(network, work),
-      moved: (network) => this.#objects.publish(network),
+      publish: (network) => this.#objects.publish(network),
     });
   }
 

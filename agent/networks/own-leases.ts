@@ -2,7 +2,7 @@
 import { ownLease } from '../../core/lost-records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Store } from '../../store/store.js';
-import { attempt, networkScope, type Problems } from '../health/index.js';
+import { type Attempt, attempt, networkScope, type Problems } from '../health/index.js';
 import { LeaseRetry } from './lease-retry.js';
 import type { Member } from './member.js';
 import type { SubnetLeases } from './subnet-leases.js';
@@ -16,8 +16,8 @@ export interface OwnLeasesOptions {
   leases: SubnetLeases;
   /** A lease is not taken while its network is joined, changed or left, nor after that. */
   inTurn: (network: string, work: (member: Member) => Promise<void>) => Promise<void>;
-  /** The subnet is another one: compiles the network anew. */
-  moved: (network: string) => Promise<unknown>;
+  /** Compiles the network anew: its subnet may be another one. */
+  publish: (network: string) => Promise<unknown>;
   /** Milliseconds to the first retry. */
   leaseRetryMs?: number;
 }
@@ -31,27 +31,29 @@ export class OwnLeases {
     this.#retry = new LeaseRetry((network) => void this.reacquire(network), options.leaseRetryMs);
   }
 
-  /** Takes the member's subnet, or another. A failure becomes a problem and is retried. */
-  async take(member: Member): Promise<void> {
+  /** Takes the member's subnet, or another. A failure becomes a problem and is retried. @returns whether it was taken */
+  async take(member: Member): Promise<boolean> {
     const { name } = member.membership.network;
-    const what = `the subnet lease of network ${name}`;
-    const about = { scope: networkScope(name), kind: 'lease', what } as const;
-    if (await attempt(this.options, about, () => member.takeLease())) {
+    if (await attempt(this.options, leaseOf(name), () => member.takeLease())) {
       this.#retry.end(name);
-      return;
+      return true;
     }
     // Another node may hold the remembered subnet by now: nothing may be given out of it until there is another.
     const owner = this.options.leases.otherHolder(member.membership.lease);
     if (owner !== undefined) member.dispossess(owner);
     this.#retry.failed(name);
+    return false;
   }
 
+  /** Takes the subnet and compiles the network anew. Never rejects: a failure of either becomes a problem and is retried. */
   async reacquire(name: string): Promise<void> {
-    const { inTurn, moved } = this.options;
+    const { inTurn, publish } = this.options;
     await inTurn(name, async (member) => {
-      const before = member.membership.lease.subnet;
-      await this.take(member);
-      if (!member.membership.lease.subnet.equals(before)) await moved(name);
+      if (!(await this.take(member))) return;
+      const about = { ...leaseOf(name), again: 'It is tried again within a minute.' };
+      const work = async (): Promise<void> => void (await publish(name));
+      // In each retry, for the subnet is the same one then.
+      if (!(await attempt(this.options, about, work))) this.#retry.failed(name);
     });
   }
 
@@ -108,3 +110,9 @@ export class OwnLeases {
     this.#retry.stop();
   }
 }
+
+const leaseOf = (network: string): Attempt => ({
+  scope: networkScope(network),
+  kind: 'lease',
+  what: `the subnet lease of network ${network}`,
+});

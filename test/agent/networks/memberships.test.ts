@@ -1,6 +1,6 @@
 // The subnets of a node's networks, against a store and a kernel that are only modelled: who has one when something fails,
 // when another node has it, and when it is asked for again.
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -123,6 +123,7 @@ async function remembering(
   return {
     ...{ kernel, reconciler, store, state, memberships, problems, underlay, endpoints, attacher },
     handled: () => handled,
+    subnetEnv: () => readFileSync(join(folder, 'subnets', 'blue.env'), 'utf8'),
   };
 }
 
@@ -215,6 +216,25 @@ test('a subnet that etcd refused is asked for again, though nothing is told', as
   t.is(asked, 4);
   await new Promise((resolve) => setTimeout(resolve, 100));
   t.is(asked, 4, 'and not asked for any more');
+});
+
+test('a subnet that is taken in a retry, and that the kernel cannot be told of, is told of in the next', async (t) => {
+  const { kernel, reconciler, store, memberships, problems, subnetEnv } = await remembering(t, {
+    leaseRetryMs: 10,
+  });
+  await reconciler.start();
+  reconciler.allowPruning();
+  store.acquire = exhausted;
+  await memberships.resume();
+  kernel.beforeApply = () => Promise.reject(new Error('the netlink socket is closed'));
+  store.acquire = async () => ({ ...mine, subnet: lease(blue, 5).subnet });
+  await until('it is a problem', () => problems.get(LEASE)?.why === 'the netlink socket is closed', {
+    everyMs: 5,
+  });
+  t.notRegex(subnetEnv(), /10\.100\.5\./);
+  kernel.beforeApply = undefined;
+  await until('it is none any more', () => problems.get(LEASE) === undefined, { everyMs: 5 });
+  t.regex(subnetEnv(), /10\.100\.5\./);
 });
 
 test('containers of a subnet that the node has no more are told of until they are gone', async (t) => {
