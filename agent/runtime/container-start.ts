@@ -6,6 +6,7 @@ import { launchMark, type Launch } from '../../core/launch.js';
 import type { Endpoint } from '../../core/records.js';
 import { parseRunNetwork, runTarget } from '../../core/run.js';
 import type { Logger } from '../../daemon/log.js';
+import { allOrNothing, type Rollback } from '../../daemon/rollback.js';
 import type { PreviousAddresses } from '../endpoints/index.js';
 import { containerFiles, hostnameOf } from './container-files.js';
 import type { ContainerNetworks } from './container-networks.js';
@@ -61,43 +62,27 @@ export class ContainerStarts {
 
   /** Attaches a waiting process, writes its files and the record. A failure is rolled back. */
   async begin(record: ContainerRecord, process: NonNullable<ContainerRecord['process']>): Promise<Launch> {
-    const { state, networks } = this.options;
+    const { state, networks, log } = this.options;
     const network = parseRunNetwork(record.network);
     const joined = network.kind === 'container' ? shareable(this.options.find(network.name)) : undefined;
     const folder = state.makeFolder(record.id);
     this.#starting.set(record.name, process.pid);
-    const attached: Endpoint[] = [];
     try {
-      for (const [index, attachment] of record.attachments.entries()) {
-        try {
-          const endpoint = await networks.attach(attachment.request, attachment);
-          attached.push(endpoint);
-          Object.assign(attachment, previousAddressesOf(endpoint));
-        } catch (error) {
-          // A network that it was attached to later may be deleted meanwhile; the one that it runs on must exist.
-          if (index === 0) throw error;
-          this.options.log.warn('a container could not be reattached', {
-            container: record.name,
-            network: attachment.request.network,
-            error: messageOf(error),
-          });
+      await allOrNothing(log, record.name, async (rollback) => {
+        rollback.add(() => void delete record.process);
+        rollback.add(() => state.clearFolder(record.id));
+        const first = await this.#attach(record, rollback);
+        if (network.kind === 'none') await networks.loopback(`/proc/${process.pid}/ns/net`);
+        if (network.kind === 'network' || network.kind === 'none') {
+          const resolvConf = network.kind === 'network' ? networks.resolvConf(network.name) : undefined;
+          state.writeFiles(record.id, containerFiles(record.name, first, resolvConf));
         }
-      }
-      if (network.kind === 'none') await networks.loopback(`/proc/${process.pid}/ns/net`);
-      if (network.kind === 'network' || network.kind === 'none') {
-        const resolvConf = network.kind === 'network' ? networks.resolvConf(network.name) : undefined;
-        state.writeFiles(record.id, containerFiles(record.name, attached[0], resolvConf));
-      }
-      if (joined !== undefined) state.shareFiles(record.id, joined.id);
-      if (!isAlive(process))
-        throw failedPrecondition(`container ${record.name}: the caller has given up`, 'Start it again.');
-      record.process = process;
-      state.save(record);
-    } catch (error) {
-      for (const endpoint of attached) await detach(networks, endpoint);
-      state.clearFolder(record.id);
-      delete record.process;
-      throw error;
+        if (joined !== undefined) state.shareFiles(record.id, joined.id);
+        if (!isAlive(process))
+          throw failedPrecondition(`container ${record.name}: the caller has given up`, 'Start it again.');
+        record.process = process;
+        state.save(record);
+      });
     } finally {
       this.#starting.delete(record.name);
     }
@@ -108,6 +93,29 @@ export class ContainerStarts {
       ...(record.detached ? { log: state.logOf(record.id) } : {}),
       ...(joined?.process === undefined ? {} : { join: joined.process.pid }),
     };
+  }
+
+  /** Attaches it to its networks. @returns the endpoint on the one that it runs on */
+  async #attach({ name, attachments }: ContainerRecord, rollback: Rollback): Promise<Endpoint | undefined> {
+    const { networks, log } = this.options;
+    let first: Endpoint | undefined;
+    for (const [index, attachment] of attachments.entries()) {
+      try {
+        const endpoint = await networks.attach(attachment.request, attachment);
+        rollback.add(() => detach(networks, endpoint));
+        first ??= endpoint;
+        Object.assign(attachment, previousAddressesOf(endpoint));
+      } catch (error) {
+        // A network that it was attached to later may be deleted meanwhile; the one that it runs on must exist.
+        if (index === 0) throw error;
+        log.warn('a container could not be reattached', {
+          container: name,
+          network: attachment.request.network,
+          error: messageOf(error),
+        });
+      }
+    }
+    return first;
   }
 }
 
