@@ -19,7 +19,7 @@ import {
 import type { EngineAddress } from '../../daemon/kinds.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Kernel, KernelNamespace } from '../kernel/index.js';
-import { KeyedMutex } from '../../core/keyed-mutex.js';
+import { Mutex } from '../../core/keyed-mutex.js';
 import { attempt, type Problems } from '../health/index.js';
 import {
   type Reconciler,
@@ -66,7 +66,7 @@ interface Attach {
 export class Attachments {
   readonly #byId = new Map<string, Attachment>();
   readonly #hostInterfaces = new Map<string, HostInterface>();
-  readonly #locks = new KeyedMutex();
+  readonly #lock = new Mutex();
 
   constructor(private readonly options: AttachmentsOptions) {}
 
@@ -100,7 +100,7 @@ export class Attachments {
     const target = await resolveTarget(request.guest, docker);
     return inSandbox(kernel, target, (sandbox, namespace) =>
       // Serialized: the first attachment on a host interface prepares it for all.
-      this.#locks.run('attachments', () => this.#attachTo({ request, target, sandbox, namespace, signal })),
+      this.#lock.run(() => this.#attachTo({ request, target, sandbox, namespace, signal })),
     );
   }
 
@@ -182,7 +182,7 @@ export class Attachments {
 
   /** Removes an attachment; the last one on a host interface also releases the interface. @throws WeftError NOT_FOUND */
   async detach(request: DetachRequest, signal?: AbortSignal): Promise<Attachment> {
-    return this.#locks.run('attachments', async () => {
+    return this.#lock.run(async () => {
       signal?.throwIfAborted();
       const attachment = await this.#find(request);
       await this.#remove(attachment);
@@ -216,7 +216,7 @@ export class Attachments {
   sandboxGone(id: string): void {
     const attachment = this.#byId.get(id);
     if (attachment === undefined) return;
-    void this.#locks.run('attachments', async () => {
+    void this.#lock.run(async () => {
       if (!this.#byId.has(attachment.id)) return;
       await attempt(
         this.options,

@@ -8,7 +8,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 
 import { messageOf } from '../../core/errors.js';
 import type { Firewall, FirewallPort } from '../../core/firewall.js';
-import { KeyedMutex } from '../../core/keyed-mutex.js';
+import { Mutex } from '../../core/keyed-mutex.js';
 import { TRANSIT_PREFIX, type Actual, type KernelObject, type ObjectKey } from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
 import type { Logger } from '../../daemon/log.js';
@@ -41,16 +41,14 @@ export interface ReconcilerOptions {
 /** Records with the objects that they compile to; undefined: the record is deleted. */
 export type RecordChanges = Iterable<readonly [RecordKey, readonly KernelObject[] | undefined]>;
 
-/** One queue for all work on the node: nothing must change during a comparison. */
-const LOCK = 'node';
-
 const COMPARISON = { scope: NODE, kind: 'comparison' } as const;
 
 /** Notification losses within this time of each other make one line in the log. */
 const ONE_LOSS_MS = 60_000;
 
 export class Reconciler {
-  readonly #locks = new KeyedMutex();
+  /** For all work on the node: nothing must change during a comparison. */
+  readonly #lock = new Mutex();
   readonly #node: NodeTarget;
   readonly #containers: ContainerTargets;
   readonly #firewall: FirewallTarget;
@@ -58,7 +56,7 @@ export class Reconciler {
   #stopped = false;
   readonly #comparison = new Settle(() => void this.compare('notified'));
   /** Other programs change rules all day: only weft's rules are compared then. */
-  readonly #rules = new Settle(() => void this.#locks.run(LOCK, () => this.#reconcile(this.#firewall)));
+  readonly #rules = new Settle(() => void this.#lock.run(() => this.#reconcile(this.#firewall)));
   #tick: NodeJS.Timeout | undefined;
   #unwatch: (() => void) | undefined;
   #lostAt = -Infinity;
@@ -84,7 +82,7 @@ export class Reconciler {
     this.#comparison.stop();
     this.#rules.stop();
     this.#unwatch?.();
-    await this.#locks.run(LOCK, () => Promise.resolve());
+    await this.#lock.idle();
   }
 
   /** The records are complete: from now on undesired objects with weft's mark are deleted. */
@@ -98,7 +96,7 @@ export class Reconciler {
    * @returns the steps that the kernel refused; they become problems, and the next comparison retries them
    */
   async set(changes: RecordChanges): Promise<StepFailure[]> {
-    return this.#locks.run(LOCK, async () => {
+    return this.#lock.run(async () => {
       const steps: Step[] = [];
       for (const [record, objects] of changes) steps.push(...this.#node.desired.set(record, objects));
       if (!this.#started || steps.length === 0) return [];
@@ -132,7 +130,7 @@ export class Reconciler {
 
   /** Sets the desired firewall rules but for the ports, which changePorts sets. */
   async setFirewall(firewall: Firewall): Promise<void> {
-    await this.#locks.run(LOCK, async () => {
+    await this.#lock.run(async () => {
       this.#firewall.rules = firewall;
       if (this.#started) await this.#reconcile(this.#firewall);
     });
@@ -143,7 +141,7 @@ export class Reconciler {
    * @throws WeftError with the firewall's error; then nothing has changed
    */
   async changePorts(added: readonly FirewallPort[], removed: readonly FirewallPort[]): Promise<void> {
-    await this.#locks.run(LOCK, async () => {
+    await this.#lock.run(async () => {
       const { closed, rollback } = this.#firewall.notePorts(added, removed);
       if (!this.#started) return;
       try {
@@ -168,7 +166,7 @@ export class Reconciler {
     namespace: KernelNamespace,
     actual: Actual,
   ): Promise<void> {
-    await this.#locks.run(LOCK, async () => {
+    await this.#lock.run(async () => {
       const hostSteps = this.#node.desired.set(record, host);
       const peers = new Map([[inside.hostIfname, namespace]]);
       const steps = stepsInside(inside, actual);
@@ -189,7 +187,7 @@ export class Reconciler {
    * @throws WeftError with the kernel's error, after everything was rolled back
    */
   async prepare(record: SandboxKey, host: readonly KernelObject[]): Promise<void> {
-    await this.#locks.run(LOCK, async () => {
+    await this.#lock.run(async () => {
       const [failure] = await this.#node.run(this.#node.desired.set(record, host));
       if (failure === undefined) return;
       await this.#rollBack(record);
@@ -203,7 +201,7 @@ export class Reconciler {
 
   /** Notes a container that is already connected to the node; the next comparison repairs it. */
   async adopt(record: SandboxKey, host: readonly KernelObject[], inside: SandboxRecord): Promise<void> {
-    await this.#locks.run(LOCK, async () => {
+    await this.#lock.run(async () => {
       const steps = this.#node.desired.set(record, host);
       this.#containers.set(record, inside);
       if (this.#started && steps.length > 0) this.#compareSoon();
@@ -212,7 +210,7 @@ export class Reconciler {
 
   /** Ends a record and deletes its objects; the container's end of the pair is deleted with the node's. */
   async detach(record: RecordKey): Promise<void> {
-    await this.#locks.run(LOCK, async () => {
+    await this.#lock.run(async () => {
       if (record.kind === 'endpoint' || record.kind === 'attachment') this.#containers.delete(record);
       const failures = await this.#node.run(this.#node.desired.set(record, undefined));
       if (failures.length > 0) this.#compareSoon();
@@ -222,7 +220,7 @@ export class Reconciler {
   /** What a comparison would change now. Changes nothing. @throws WeftError where the firewall cannot be read */
   async preview(): Promise<Preview> {
     const targets = { node: this.#node, containers: this.#containers, firewall: this.#firewall };
-    return this.#locks.run(LOCK, () => preview(targets));
+    return this.#lock.run(() => preview(targets));
   }
 
   /** Compares every target with its desired state and repairs it. */
@@ -230,11 +228,11 @@ export class Reconciler {
     if (this.#stopped) return;
     const end = this.options.metrics.reconcileSeconds.startTimer({ reason });
     try {
-      await this.#locks.run(LOCK, () => this.#compareNode(reason !== 'start'));
+      await this.#lock.run(() => this.#compareNode(reason !== 'start'));
       for (const record of reason === 'notified' ? [] : this.#containers.records()) {
         // The kernel answers at once: without this, no other work would run until the last of many containers.
         await turn();
-        await this.#locks.run(LOCK, async () => {
+        await this.#lock.run(async () => {
           const container = this.#containers.get(record);
           if (container !== undefined) await this.#reconcile(container);
         });
