@@ -92,16 +92,17 @@ export async function recoverEndpoints(options: RecoveryOptions): Promise<void> 
   addresses.complete();
   await rejoin(options);
   for (const { path, kind, id, why } of loaded.torn) {
-    if (kind !== 'instance' && (kind === 'endpoint' ? endpoints : memberships).get(id) !== undefined)
-      continue;
-    problems.set(
-      { scope: NODE, kind: 'state-file', id: path },
-      {
+    const key = { scope: NODE, kind: 'state-file', id: path } as const;
+    const isBack =
+      kind !== 'instance' && (kind === 'endpoint' ? endpoints : memberships).get(id) !== undefined;
+    // It may be there from an earlier attempt.
+    if (isBack) problems.clear(key);
+    else
+      problems.set(key, {
         what: `the state file ${path}`,
         why: `it cannot be read: ${why}`,
         fix: 'Its record is not in etcd either; if nothing is missing, delete the file.',
-      },
-    );
+      });
   }
 }
 

@@ -51,6 +51,10 @@ test('the address of an endpoint that cannot be restored is not free', async (t)
   node.state.saveEndpoint = save;
   t.true(node.problems.list().some(({ why }) => why.includes('no space')));
   t.not((await attached(node, 'c2')).ip, ip);
+  // As after a first list that failed.
+  await node.synced();
+  t.is(node.endpoints.get(id)?.ip, ip);
+  t.deepEqual(node.problems.list(), []);
 });
 
 test('an attach repeated after a kill in its middle gives the container its name and default route', async (t) => {
