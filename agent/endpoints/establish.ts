@@ -12,7 +12,7 @@ import type { Reconciler } from '../reconcile/index.js';
 
 export interface EstablishParts {
   endpoints: Pick<Endpoints, 'put'>;
-  publisher: Pick<Publisher, 'reserveName' | 'forget'>;
+  publisher: Pick<Publisher, 'reserveName' | 'withdraw'>;
   reconciler: Pick<Reconciler, 'detach'>;
 }
 
@@ -32,7 +32,7 @@ export async function establish(
   { membership, endpoint, rollback, signal, program }: Establishment,
 ): Promise<Endpoint> {
   if (endpoint.explicitName) {
-    rollback.add(() => publisher.forget(endpoint));
+    rollback.add(() => publisher.withdraw(endpoint));
     await publisher.reserveName(endpoint);
   }
   signal?.throwIfAborted();

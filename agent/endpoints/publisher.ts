@@ -104,12 +104,6 @@ export class Publisher {
     }
   }
 
-  /** Rolls a reservation back. */
-  forget(endpoint: Endpoint): Promise<void> {
-    this.withdraw(endpoint);
-    return Promise.resolve();
-  }
-
   /**
    * Compares this node's records in the store with its endpoints. Only while the store's liveness key of this node has this
    * instance: otherwise the records under the node's name may be another host's.
