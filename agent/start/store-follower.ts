@@ -11,13 +11,13 @@ import type { PublishedPorts, Publisher } from '../endpoints/index.js';
 
 export interface StoreFollowerOptions {
   store: Pick<Store, 'synced' | 'isSynced' | 'subscribe' | 'state' | 'onState' | 'view'>;
-  memberships: Pick<Memberships, 'handle' | 'list' | 'note' | 'reconnected'>;
+  memberships: Pick<Memberships, 'handle' | 'note' | 'reconnected'>;
   gateways: Pick<Gateways, 'handle'>;
   ports: Pick<PublishedPorts, 'handle'>;
   publisher: Pick<Publisher, 'handle' | 'kick' | 'resync'>;
   pluginAddresses: Pick<PluginAddresses, 'handle'>;
   announcement: Pick<Announcement, 'refresh'>;
-  metrics: Pick<AgentMetrics, 'leases' | 'storeConnected' | 'storeResyncs'>;
+  metrics: Pick<AgentMetrics, 'storeConnected' | 'storeResyncs'>;
   problems: Problems;
   log: Logger;
   node: string;
@@ -92,7 +92,6 @@ export class StoreFollower {
     await ports.handle(changes);
     publisher.handle(changes);
     pluginAddresses.handle(changes);
-    this.options.metrics.leases.set(memberships.list().length);
     if (
       changes.some((change) => change.kind === 'node' && change.name === node && change.after === undefined)
     ) {

@@ -54,7 +54,7 @@ test('the work after the first list is retried until it succeeds', async (t) => 
       problems,
       memberships: {
         handle: () => Promise.resolve(void handled++),
-        ...{ list: () => [], note: () => undefined, reconnected: nothing },
+        ...{ note: () => undefined, reconnected: nothing },
       },
       gateways: { handle: nothing },
       ports: { handle: nothing },
