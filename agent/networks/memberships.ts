@@ -141,7 +141,7 @@ export class Memberships {
 
   /** The address is unused on this node: a claim on it that could not be answered is answered again. */
   freed(network: string, ip: string): void {
-    if (this.#claims.isOpen(network, ip)) void this.answerClaims(network);
+    if (this.#claims.isOpen(network, ip)) void this.#answerClaims(network);
   }
 
   /** Sets the host endpoint of a network; undefined: none. */
@@ -299,7 +299,7 @@ export class Memberships {
     for (const [name, records] of touched) {
       if (this.#members.has(name)) await this.options.reconciler.set(records);
     }
-    for (const name of claimed) await this.answerClaims(name);
+    for (const name of claimed) await this.#answerClaims(name);
     for (const name of freed) await this.#ownLeases.reacquire(name);
     if (changes.some(({ kind }) => kind === 'network')) {
       await this.#objects.setFirewall();
@@ -308,7 +308,7 @@ export class Memberships {
   }
 
   /** Answers other nodes' claims on this node's subnet. */
-  async answerClaims(name: string): Promise<void> {
+  async #answerClaims(name: string): Promise<void> {
     if (this.#listener !== undefined) await this.#inTurn(name, (member) => this.#claims.answer(member));
   }
 
@@ -323,10 +323,10 @@ export class Memberships {
     }
   }
 
-  /** etcd answers again: writes what could not be written meanwhile. */
+  /** etcd answers, for the first time or again: writes what could not be written meanwhile, and answers claims. */
   async reconnected(): Promise<void> {
     await this.resume();
-    for (const name of [...this.#members.keys()]) await this.answerClaims(name);
+    for (const name of [...this.#members.keys()]) await this.#answerClaims(name);
   }
 
   async stop(): Promise<void> {

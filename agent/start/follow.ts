@@ -50,8 +50,7 @@ async function handleFirstList(opened: Opened, parts: Parts): Promise<void> {
   await recoverEndpoints({
     ...{ loaded, store, kernel, endpoints, addresses, memberships, problems, log, node },
   });
-  await memberships.resume();
-  for (const { name } of store.view.networks.values()) await memberships.answerClaims(name);
+  await memberships.reconnected();
   publisher.resync();
   await gateways.join();
   for (const { network } of memberships.list()) await ports.follow(network.name);
