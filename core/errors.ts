@@ -73,3 +73,8 @@ export const permissionDenied = raise('PERMISSION_DENIED');
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/** The next step that an error names; undefined where it names none. */
+export function nextOf(error: unknown): string | undefined {
+  return error instanceof WeftError ? error.next : undefined;
+}

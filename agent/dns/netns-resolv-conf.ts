@@ -16,7 +16,7 @@ import { dirname, join } from 'node:path';
 
 import { z } from 'zod';
 
-import { failedPrecondition, invalidArgument, messageOf, WeftError } from '../../core/errors.js';
+import { failedPrecondition, invalidArgument, messageOf, nextOf } from '../../core/errors.js';
 import { errnoOf } from '../../daemon/errno.js';
 import type { Logger } from '../../daemon/log.js';
 import { RecordTable } from '../../daemon/record-folder.js';
@@ -87,8 +87,7 @@ export class NetnsResolvConf {
     } catch (error) {
       throw failedPrecondition(
         `dns: ${path} cannot be written: ${messageOf(error)}`,
-        (error instanceof WeftError ? error.next : undefined) ??
-          'Make /etc writable for the agent, or leave --dns out.',
+        nextOf(error) ?? 'Make /etc writable for the agent, or leave --dns out.',
         { cause: error },
       );
     }

@@ -1,5 +1,5 @@
 // An attempt at work that is retried; its failure is a problem.
-import { messageOf, WeftError } from '../../core/errors.js';
+import { messageOf, nextOf } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
 import type { ProblemKey } from './problem-key.js';
 import type { Problems } from './problems.js';
@@ -27,7 +27,7 @@ export async function attempt(
     return true;
   } catch (error) {
     const message = messageOf(error);
-    const next = error instanceof WeftError ? error.next : undefined;
+    const next = nextOf(error);
     log.warn('an attempt failed', { what, error: message });
     problems.set(key, {
       what,

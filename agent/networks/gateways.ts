@@ -2,7 +2,7 @@
 //
 // The node joins such a network when it appears, not at the first attach: containers of other nodes need the gateway.
 import { gatewayNodeOf } from '../../core/drivers/index.js';
-import { messageOf, WeftError } from '../../core/errors.js';
+import { messageOf, nextOf } from '../../core/errors.js';
 import type { Change, Store } from '../../store/store.js';
 import type { Memberships } from './memberships.js';
 import { NODE, type Problem, type Problems } from '../health/index.js';
@@ -41,7 +41,7 @@ export class Gateways {
         failed.set(name, {
           what: `the gateway of network ${name}, which this node is to have`,
           why: messageOf(error),
-          fix: (error instanceof WeftError ? error.next : undefined) ?? 'It is tried again every 5 seconds.',
+          fix: nextOf(error) ?? 'It is tried again every 5 seconds.',
         });
       }
     }

@@ -3,7 +3,7 @@
 // flanneld waits for its config in the same way.
 import { setTimeout as pause } from 'node:timers/promises';
 
-import { messageOf, WeftError } from '../../core/errors.js';
+import { messageOf, nextOf } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Store } from '../../store/store.js';
 import type { Memberships } from './memberships.js';
@@ -35,7 +35,7 @@ export async function joinWhenThere(
       problems.set(key, {
         what: `network ${name}, which --join names`,
         why: messageOf(error),
-        fix: (error instanceof WeftError ? error.next : undefined) ?? 'It is tried again every second.',
+        fix: nextOf(error) ?? 'It is tried again every second.',
       });
     }
     await pause(1000, undefined, { signal }).catch(() => undefined);

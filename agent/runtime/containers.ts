@@ -3,7 +3,7 @@
 // The caller starts a command's process, which waits; the agent records and supervises it. All state that a restart of the
 // agent needs is in files, and containers run on without the agent: after a restart it detects what happened meanwhile.
 import { Backoff } from '../../core/backoff.js';
-import { failedPrecondition, messageOf, WeftError } from '../../core/errors.js';
+import { failedPrecondition, messageOf, nextOf } from '../../core/errors.js';
 import type { Launch } from '../../core/launch.js';
 import { parseRunNetwork, runTarget } from '../../core/run.js';
 import type { Endpoint } from '../../core/records.js';
@@ -207,9 +207,7 @@ export class Containers {
     this.options.problems.set(startOf(record), {
       what: `container ${record.name}`,
       why: `it could not be restarted: ${record.error}`,
-      fix:
-        (error instanceof WeftError ? error.next : undefined) ??
-        `It is retried repeatedly; weft rm --force ${record.name} ends that.`,
+      fix: nextOf(error) ?? `It is retried repeatedly; weft rm --force ${record.name} ends that.`,
     });
   }
 

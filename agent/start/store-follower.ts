@@ -1,7 +1,7 @@
 // Handles the store's events one after the other, in etcd's order.
 //
 // Events are the first full list, each batch of changes, and a new connection.
-import { messageOf, WeftError } from '../../core/errors.js';
+import { messageOf, nextOf } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Announcement, Change, Store } from '../../store/store.js';
 import type { Gateways, Memberships } from '../networks/index.js';
@@ -77,7 +77,7 @@ export class StoreFollower {
       problems.set(FIRST_LIST, {
         what: 'the records of this node in etcd',
         why: `they could not be restored: ${messageOf(error)}`,
-        fix: (error instanceof WeftError ? error.next : undefined) ?? 'It is tried again every 5 seconds.',
+        fix: nextOf(error) ?? 'It is tried again every 5 seconds.',
       });
       this.#retry = setTimeout(() => this.next('the first list', () => this.#begin()), retryMs);
       throw error;

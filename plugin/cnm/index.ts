@@ -3,7 +3,7 @@
 // This file assembles the parts and maps methods to them; the requests are in protocol.ts.
 import { join } from 'node:path';
 
-import { messageOf, WeftError } from '../../core/errors.js';
+import { messageOf, nextOf } from '../../core/errors.js';
 import { DOCKER } from '../../daemon/common-settings.js';
 import { orNone, path } from '../../daemon/kinds.js';
 import type { MountedPlugin, Plugin, PluginHost } from '../../daemon/plugin-host.js';
@@ -92,8 +92,7 @@ async function serve(
       {
         what: 'the Docker plugin',
         why: messageOf(error),
-        fix:
-          (error instanceof WeftError ? error.next : undefined) ?? 'Check --cnm-socket; none turns it off.',
+        fix: nextOf(error) ?? 'Check --cnm-socket; none turns it off.',
       },
     );
     return undefined;

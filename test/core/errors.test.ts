@@ -24,10 +24,12 @@ test('each constructor sets its code, message, next step and cause', (t) => {
   );
 });
 
-test('any thrown value has a text', (t) => {
+test('any thrown value has a text, and the next step that it names', (t) => {
   t.is(errors.messageOf(new Error('boom')), 'boom');
   t.is(errors.messageOf('boom'), 'boom');
   t.is(errors.messageOf(undefined), 'undefined');
+  t.is(errors.nextOf(new Error('boom')), undefined);
+  t.is(errors.nextOf(errors.unavailable('boom', 'Duck.')), 'Duck.');
 });
 
 test('an error stays one line without control characters, whatever input it repeats', (t) => {
