@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 
 import { Cluster } from '../lab/cluster.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import type { Namespace } from '../lab/lab.js';
 import { enterSandbox, PluginClient, type JoinAnswer } from './plugin.js';
 
@@ -18,7 +19,7 @@ const GATEWAY = { RequestAddressType: 'com.docker.network.gateway' };
 /** Docker's ids are 64 hexadecimal digits. */
 const idOf = (n: number): string => n.toString(16).padStart(64, 'd');
 
-test.before(async () => {
+async function setUp(): Promise<void> {
   cluster = await Cluster.create(1);
   const socket = join(cluster.folder, 'plugin.sock');
   await cluster.startController();
@@ -30,8 +31,9 @@ test.before(async () => {
   ]);
   await cluster.startAgents(['h1']);
   docker = new PluginClient(socket);
-});
-test.after.always(() => cluster?.lab.down());
+}
+
+shareAmongTests(test, setUp, async () => cluster?.lab.down());
 
 interface PoolAnswer {
   PoolID: string;
