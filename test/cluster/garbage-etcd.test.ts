@@ -14,6 +14,7 @@ import { Keys } from '../../store/keys.js';
 import { etcdSamples } from '../fuzz/etcd-samples.js';
 import { ODD_WORDS, patience, SEED, spoilt, text, times, unclear } from '../fuzz/garbage.js';
 import { bare, Cluster, ETCD, INFRA, type EndpointJson } from '../lab/cluster.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import { program } from '../lab/names.js';
 
 let lab: Cluster;
@@ -24,7 +25,7 @@ interface StatusJson {
   problems: { what: string; why: string; fix: string }[];
 }
 
-test.before(async () => {
+async function setUp(): Promise<void> {
   lab = await Cluster.create(2);
   await lab.addContainers('c1', 'c2');
   await lab.startController();
@@ -32,8 +33,9 @@ test.before(async () => {
   await lab.json('h1', 'network', 'create', 'blue', '--subnet', '10.100.0.0/16');
   ends = [await lab.attach('h1', 'blue', 'c1'), await lab.attach('h2', 'blue', 'c2')];
   await lab.until('the containers reach each other', () => lab.reaches('c1', bare(ends[1].ip)));
-});
-test.after.always(() => lab?.lab.down());
+}
+
+shareAmongTests(test, setUp, async () => lab?.lab.down());
 
 type Put = [key: string, value: string, leased: boolean];
 
