@@ -27,6 +27,7 @@ import { attackHttp, holdConnections, SLOW_HTTP } from '../fuzz/http-attack.js';
 import { methodsOf } from '../fuzz/messages.js';
 import { idOf, NAMED, PLUGIN_REQUESTS } from '../fuzz/plugin-requests.js';
 import { bare, Cluster, type EndpointJson } from '../lab/cluster.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import { program } from '../lab/names.js';
 import { slowness } from '../lab/wait.js';
 
@@ -40,9 +41,9 @@ interface StatusJson {
   problems: { what: string; why: string }[];
 }
 
-test.before(async () => {
+async function setUp(): Promise<void> {
   lab = await Cluster.create(1);
-  await lab.addContainers('c1', 'c2');
+  await lab.addContainers('c1', 'c2', 'c3');
   const socket = join(lab.folder, 'plugin.sock');
   docker = new PluginClient(socket);
   await lab.startController();
@@ -71,12 +72,17 @@ test.before(async () => {
     ],
     alive: serves,
   };
-});
-test.after.always(() => lab?.lab.down());
-test.afterEach((t) => {
-  t.true(lab.process('agent-h1').isRunning, lab.process('agent-h1').tail());
-  t.notRegex(logged(), /a fault in weft|\bat .*\.js:\d+/);
-});
+}
+
+shareAmongTests(
+  test,
+  setUp,
+  async () => lab?.lab.down(),
+  (t) => {
+    t.true(lab.process('agent-h1').isRunning, lab.process('agent-h1').tail());
+    t.notRegex(logged(), /a fault in weft|\bat .*\.js:\d+/);
+  },
+);
 
 /** The agent's log since its last start. */
 function logged(): string {
@@ -135,6 +141,30 @@ test.serial('HTTP: methods, paths, headers, partial requests, bytes and held con
   await serves();
 });
 
+/** Creates a network as Docker does, with one address in use. */
+async function plugged(
+  NetworkID: string,
+  Options: object,
+  Pool: string,
+): Promise<{ PoolID: string; Address: string }> {
+  const { PoolID } = await docker.must<{ PoolID: string }>('IpamDriver.RequestPool', {
+    ...{ AddressSpace: 'weft', Pool, SubPool: '', Options: {}, V6: false },
+  });
+  const { Address: Gateway } = await docker.must<{ Address: string }>('IpamDriver.RequestAddress', {
+    ...{ PoolID, Address: '', Options: { RequestAddressType: 'com.docker.network.gateway' } },
+  });
+  await docker.must('NetworkDriver.CreateNetwork', {
+    ...{ NetworkID, Options, IPv6Data: [] },
+    IPv4Data: [{ AddressSpace: 'weft', Pool, Gateway, AuxAddresses: {} }],
+  });
+  const { Address } = await docker.must<{ Address: string }>('IpamDriver.RequestAddress', {
+    PoolID,
+    Address: '',
+    Options: {},
+  });
+  return { PoolID, Address };
+}
+
 /** The plugin's files and the addresses in use, which must be the same at the end. */
 function held(): Record<string, string[]> {
   const { stateDir } = lab.lab.host(1);
@@ -151,21 +181,7 @@ function held(): Record<string, string[]> {
 
 test.serial('Docker’s plugin socket: every request gets a JSON answer, and no address leaks', async (t) => {
   t.timeout(patience(120));
-  const { PoolID } = await docker.must<{ PoolID: string }>('IpamDriver.RequestPool', {
-    ...{ AddressSpace: 'weft', Pool: '10.9.0.0/16', SubPool: '', Options: {}, V6: false },
-  });
-  const { Address: gateway } = await docker.must<{ Address: string }>('IpamDriver.RequestAddress', {
-    ...{ PoolID, Address: '', Options: { RequestAddressType: 'com.docker.network.gateway' } },
-  });
-  await docker.must('NetworkDriver.CreateNetwork', {
-    ...{ NetworkID: idOf(1), Options: NAMED, IPv6Data: [] },
-    IPv4Data: [{ AddressSpace: 'weft', Pool: '10.9.0.0/16', Gateway: gateway, AuxAddresses: {} }],
-  });
-  const { Address } = await docker.must<{ Address: string }>('IpamDriver.RequestAddress', {
-    PoolID,
-    Address: '',
-    Options: {},
-  });
+  const { PoolID, Address } = await plugged(idOf(1), NAMED, '10.9.0.0/16');
   const before = held();
   const filled = (body: unknown): Record<string, unknown> =>
     JSON.parse(
@@ -223,7 +239,8 @@ test.serial('a state directory with one spoilt place in every file', async (t) =
   t.timeout(patience(120));
   const { stateDir } = lab.lab.host(1);
   const kept = join(lab.folder, 'kept-state');
-  await lab.json('h1', 'attach', 'red', lab.ns('c2'));
+  await lab.attach('h1', 'red', 'c3');
+  await plugged(idOf(3), {}, '10.19.0.0/16');
   const running = lab.process('agent-h1');
   await running.stop();
   cpSync(stateDir, kept, { recursive: true });
