@@ -22,7 +22,7 @@ const BEYOND = '10.99.0.1';
 const LOAN = `/var/lib/weft/ports/${NIC}.json`;
 
 export function lanTests(test: TestFn, machines: () => Machines): void {
-  let router: Namespace;
+  let routers = 0;
 
   /** The state of the host's NIC, without lifetimes. */
   const nicOf = (host: Machine): Promise<string> =>
@@ -45,6 +45,19 @@ export function lanTests(test: TestFn, machines: () => Machines): void {
     );
     return nicOf(host);
   };
+
+  /** The host's NIC on a LAN with a router, for this test; `before` is the NIC's state. */
+  async function onLan(t: ExecutionContext, host: Machine): Promise<{ router: Namespace; before: string }> {
+    const router = await machines().neighbour('lan', `router${++routers}`, `${ROUTER_IP}/24`);
+    t.teardown(async () => void (await router.must(['ip', 'link', 'del', 'eth0'])));
+    await router.must(['ip', 'addr', 'add', `${BEYOND}/32`, 'dev', 'lo']);
+    await host.sh(
+      `ip link set ${NIC} up; ip addr add ${HOST_IP}/24 dev ${NIC}; ip route add 10.99.0.0/24 via ${ROUTER_IP}`,
+    );
+    t.teardown(async () => void (await host.sh(`ip addr flush dev ${NIC}; ip link set ${NIC} down`)));
+    return { router, before: await settled(host) };
+  }
+
   const restored = (host: Machine, before: string): Promise<unknown> =>
     machines().lab.until(
       'the NIC is as it was',
@@ -57,8 +70,13 @@ export function lanTests(test: TestFn, machines: () => Machines): void {
     );
 
   /** A connection from the router to the host: each line sent appears in the host's log. */
-  async function connection(host: Machine): Promise<{ send: (word: string) => Promise<void> }> {
+  async function connection(
+    t: ExecutionContext,
+    router: Namespace,
+    host: Machine,
+  ): Promise<{ send: (word: string) => Promise<void> }> {
     const listener = await host.start('listener', ['nc', '-l', '-n', HOST_IP, '7000']);
+    t.teardown(() => listener.kill());
     await machines().lab.until('nc listens', async () =>
       (await host.try('ss -Hltn sport = :7000')).stdout.includes(HOST_IP),
     );
@@ -75,13 +93,8 @@ export function lanTests(test: TestFn, machines: () => Machines): void {
 
   test.serial('lan: a bridge to the LAN with its gateway, and the NIC restored as it was', async (t) => {
     const host = machines().host(1);
-    router = await machines().neighbour('lan', 'router', `${ROUTER_IP}/24`);
-    await router.must(['ip', 'addr', 'add', `${BEYOND}/32`, 'dev', 'lo']);
-    await host.sh(
-      `ip link set ${NIC} up; ip addr add ${HOST_IP}/24 dev ${NIC}; ip route add 10.99.0.0/24 via ${ROUTER_IP}`,
-    );
-    const before = await settled(host);
-    const talk = await connection(host);
+    const { router, before } = await onLan(t, host);
+    const talk = await connection(t, router, host);
     await talk.send('before');
 
     await create();
@@ -109,7 +122,7 @@ export function lanTests(test: TestFn, machines: () => Machines): void {
 
   test.serial('lan: a host that drops what it forwards, and whose chains see what is bridged', async (t) => {
     const host = machines().host(1);
-    const before = await settled(host);
+    const { router, before } = await onLan(t, host);
     // As Docker's engine sets up a host.
     await host.sh('modprobe br_netfilter; iptables -P FORWARD DROP; ip6tables -P FORWARD DROP');
     t.teardown(async () => {
@@ -139,7 +152,7 @@ export function lanTests(test: TestFn, machines: () => Machines): void {
     'lan: an agent that is killed while it moves the NIC is repaired at the next start',
     async (t) => {
       const host = machines().host(1);
-      const before = await settled(host);
+      const { router, before } = await onLan(t, host);
       await create();
       removeAfter(t);
       await host.containers('c1');

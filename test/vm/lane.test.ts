@@ -1,9 +1,10 @@
 // The tests on Debian's own kernel.
 //
 // One file, because two emulated machines with their daemons take half a minute to start: they are started once, and each test
-// leaves them unchanged.
+// leaves them unchanged. After a failure they are started anew.
 import test from 'ava';
 
+import { shareAmongTests } from '../lab/fresh.js';
 import { clockTests } from './clock.js';
 import { lanTests } from './lan.js';
 import { Machines } from './machines.js';
@@ -13,20 +14,21 @@ import { vlanTests } from './vlan.js';
 
 let machines: Machines;
 
-test.before(async () => {
+async function setUp(): Promise<void> {
   machines = await Machines.boot({ count: 2, segments: ['trunk', 'lan'] });
   await Promise.all([
     machines.startController(),
     machines.startAgent(machines.host(1)),
     machines.startAgent(machines.host(2)),
   ]);
-});
-test.afterEach.always(async () => {
-  // The containers of a test end with it.
-  if (machines !== undefined)
-    await Promise.all([1, 2].map((number) => machines.host(number).removeContainers()));
-});
-test.after.always(() => machines?.down());
+}
+
+/** The containers of a test end with it. */
+async function removeContainers(): Promise<void> {
+  await Promise.all([1, 2].map((number) => machines.host(number).removeContainers()));
+}
+
+shareAmongTests(test, setUp, async () => machines?.down(), removeContainers);
 
 overlayTests(test, () => machines);
 vlanTests(test, () => machines);
