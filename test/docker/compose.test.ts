@@ -9,20 +9,13 @@ import test from 'ava';
 
 import { DockerHost, IMAGE, makeImage } from '../lab/docker.js';
 import { must } from '../lab/exec.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import { CHECKOUT, Lab } from '../lab/lab.js';
 import { CREATE, pings, start, connection } from './cluster.js';
 
 let lab: Lab;
 let h1: DockerHost;
 let h2: DockerHost;
-
-test.before(async () => {
-  lab = await Lab.up({ hosts: 2 });
-  [h1, h2] = [new DockerHost(lab, 'h1', 11), new DockerHost(lab, 'h2', 12)];
-  const [image] = await Promise.all([makeImage(lab), h1.up(), h2.up()]);
-  await Promise.all([h1.import(image), h2.import(image)]);
-});
-test.after.always(() => lab?.down());
 
 /** The programs that the Dockerfile would install, with the libraries that they need, and node_modules. */
 async function makeBase(): Promise<string> {
@@ -82,11 +75,28 @@ function compose(host: DockerHost, env: Record<string, string>, ...args: string[
 const healthy = async (host: DockerHost): Promise<boolean> =>
   (await host.exec(['curl', '-sf', 'http://127.0.0.1:7402/readyz'])).code === 0;
 
-test.serial('the compose file brings up a cluster on one host and an agent on another', async (t) => {
+/** What both hosts' administrators do: the first host has everything, the second an agent. */
+async function setUp(): Promise<void> {
+  lab = await Lab.up({ hosts: 2 });
+  [h1, h2] = [new DockerHost(lab, 'h1', 11), new DockerHost(lab, 'h2', 12)];
+  const [image] = await Promise.all([makeImage(lab), h1.up(), h2.up()]);
+  await Promise.all([h1.import(image), h2.import(image)]);
+
   await h1.ask('import', '-c', 'ENV PATH=/usr/local/bin:/usr/sbin:/usr/bin:/bin', await makeBase(), 'base');
   await compose(h1, {}, 'build');
   await compose(h1, {}, 'up', '-d');
   await lab.until('the agent of the first host is ready', () => healthy(h1), { timeoutMs: 60_000 });
+
+  const weft = join(lab.folder, 'weft.tar');
+  await h1.ask('save', '-o', weft, 'weft');
+  await h2.ask('load', '-i', weft);
+  await compose(h2, { WEFT_FIRST_HOST: h1.ip }, 'up', '-d', '--no-build', 'agent');
+  await lab.until('the agent of the second host is ready', () => healthy(h2), { timeoutMs: 60_000 });
+}
+
+shareAmongTests(test, setUp, async () => lab?.down());
+
+test.serial('the compose file brings up a cluster on one host and an agent on another', async (t) => {
   t.deepEqual((await h1.ask('ps', '--format', '{{.Names}}')).split('\n').toSorted(), [
     'weft_agent_1',
     'weft_controller_1',
@@ -97,12 +107,6 @@ test.serial('the compose file brings up a cluster on one host and an agent on an
   }>('inspect', 'weft_agent_1');
   t.false(agent.HostConfig.Privileged);
   t.deepEqual(agent.HostConfig.CapDrop, ['ALL']);
-
-  const image = join(lab.folder, 'weft.tar');
-  await h1.ask('save', '-o', image, 'weft');
-  await h2.ask('load', '-i', image);
-  await compose(h2, { WEFT_FIRST_HOST: h1.ip }, 'up', '-d', '--no-build', 'agent');
-  await lab.until('the agent of the second host is ready', () => healthy(h2), { timeoutMs: 60_000 });
   t.is(await h2.ask('ps', '--format', '{{.Names}}'), 'weft_agent_1');
 });
 
