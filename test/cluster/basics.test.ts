@@ -1,10 +1,14 @@
 // A two-host cluster with the controller's embedded etcd, driven by the command line.
 import test, { type ExecutionContext } from 'ava';
 
-import { bare, Cluster, INFRA, INFRA_IP } from '../lab/cluster.js';
+import { bare, Cluster, INFRA, INFRA_IP, type EndpointJson } from '../lab/cluster.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import { until } from '../lab/wait.js';
 
 let lab: Cluster;
+/** On the network `blue`: c1 of h1, and c2 of h2, named db. Other containers and networks are of one test, or free again after it. */
+let a: EndpointJson;
+let db: EndpointJson;
 
 interface NetworkJson {
   name: string;
@@ -27,13 +31,27 @@ interface NetworkJson {
   endpoints: number;
 }
 
-test.before(async () => {
+async function setUp(): Promise<void> {
   lab = await Cluster.create(2);
-  await lab.addContainers('c1', 'c2', 'c3', 'c4', 'c5', 'c6');
+  await lab.addContainers('c1', 'c2', 'c3', 'c4', 'c5', 'c6', 'c7');
   await lab.startController();
   await lab.startAgents(['h1', 'h2']);
-});
-test.after.always(() => lab?.lab.down());
+  await lab.json('h1', 'network', 'create', 'blue', '--subnet', '10.100.0.0/16');
+  a = await lab.attach('h1', 'blue', 'c1');
+  db = await lab.attach(
+    ...['h2', 'blue', 'c2', '--name', 'db', '--alias', 'postgres'],
+    ...['--mac', '02:00:00:00:00:2a', '--ifname', 'net0'],
+  );
+  await until('h1 has a route to h2', () => lab.reaches('c1', bare(db.ip)));
+  await until('etcd has db', async () => {
+    const listed = await lab.json<EndpointJson[]>(
+      ...['h1', 'endpoint', 'ls', '--node', 'h2', '--network', 'blue'],
+    );
+    return listed.some(({ name }) => name === 'db');
+  });
+}
+
+shareAmongTests(test, setUp, async () => lab?.lab.down());
 
 /** A refusal: exit 1, two lines that match, and the code as JSON. */
 async function refused(
@@ -51,12 +69,12 @@ async function refused(
 }
 
 test.serial('a network is created and shown; one that conflicts is refused', async (t) => {
-  const made = await lab.json<NetworkJson>('h1', 'network', 'create', 'blue', '--subnet', '10.100.0.0/16');
+  const made = await lab.json<NetworkJson>('h1', 'network', 'create', 'fresh', '--subnet', '10.103.0.0/16');
   t.like(made, {
-    name: 'blue',
+    name: 'fresh',
     driver: 'overlay',
     backend: 'vxlan',
-    subnet: '10.100.0.0/16',
+    subnet: '10.103.0.0/16',
     subnet6: null,
     hostPrefix: 24,
     port: 8472,
@@ -70,20 +88,20 @@ test.serial('a network is created and shown; one that conflicts is refused', asy
     endpoints: 0,
   });
   t.true(made.vni >= 4096 && made.vni <= 65535);
-  t.deepEqual(await lab.json('h1', 'network', 'inspect', 'blue'), made);
+  t.deepEqual(await lab.json('h1', 'network', 'inspect', 'fresh'), made);
   await refused(
     t,
     'h1',
-    ['network', 'create', 'blue', '--subnet', '10.101.0.0/16'],
+    ['network', 'create', 'fresh', '--subnet', '10.104.0.0/16'],
     'ALREADY_EXISTS',
-    /blue/,
+    /fresh/,
   );
   await refused(
     t,
     'h1',
-    ['network', 'create', 'red', '--subnet', '10.100.128.0/17'],
+    ['network', 'create', 'red', '--subnet', '10.103.128.0/17'],
     'FAILED_PRECONDITION',
-    /10\.100\.128\.0\/17 overlaps network blue/,
+    /10\.103\.128\.0\/17 overlaps network fresh/,
   );
   await refused(
     t,
@@ -95,14 +113,14 @@ test.serial('a network is created and shown; one that conflicts is refused', asy
   await refused(
     t,
     'h1',
-    ['network', 'create', 'red', '--subnet', '10.101.0.0/16', '--vni', String(made.vni)],
+    ['network', 'create', 'red', '--subnet', '10.104.0.0/16', '--vni', String(made.vni)],
     'FAILED_PRECONDITION',
-    /blue/,
+    /fresh/,
   );
   await refused(
     t,
     'h1',
-    ['network', 'create', 'red', '--subnet', '10.101.0.0/16', '--backend', 'wireguard'],
+    ['network', 'create', 'red', '--subnet', '10.104.0.0/16', '--backend', 'wireguard'],
     'UNIMPLEMENTED',
     /wireguard/,
   );
@@ -110,20 +128,6 @@ test.serial('a network is created and shown; one that conflicts is refused', asy
 });
 
 test.serial('containers of both hosts reach each other, their hosts, and the outside', async (t) => {
-  const a = await lab.attach('h1', 'blue', 'c1');
-  const b = await lab.attach(
-    'h2',
-    'blue',
-    'c2',
-    '--name',
-    'db',
-    '--alias',
-    'postgres',
-    '--mac',
-    '02:00:00:00:00:2a',
-    '--ifname',
-    'net0',
-  );
   t.like(a, {
     name: lab.ns('c1'),
     network: 'blue',
@@ -133,11 +137,11 @@ test.serial('containers of both hosts reach each other, their hosts, and the out
     mtu: 1450,
     ip6: null,
   });
-  t.like(b, { name: 'db', node: 'h2', ifname: 'net0', mac: '02:00:00:00:00:2a' });
-  await until('h1 has a route to h2', () => lab.reaches('c1', bare(b.ip)));
+  t.like(db, { name: 'db', node: 'h2', ifname: 'net0', mac: '02:00:00:00:00:2a' });
+  t.true(await lab.reaches('c1', bare(db.ip)));
   await until('h2 has a route to h1', () => lab.reaches('c2', bare(a.ip)));
   t.true(await lab.reaches('c1', a.gateway));
-  t.true(await lab.reaches('h1', bare(b.ip)), 'from a host to a container of the other');
+  t.true(await lab.reaches('h1', bare(db.ip)), 'from a host to a container of the other');
   // The outside sees the host, the overlay sees the container.
   const outside = lab.try(INFRA, 'timeout 5 nc -l -n -v -p 7777 2>&1 </dev/null');
   await until('nc listens', async () =>
@@ -149,7 +153,7 @@ test.serial('containers of both hosts reach each other, their hosts, and the out
   await until('nc listens', async () =>
     (await lab.try('c2', 'ss -Hltn sport = :7777')).stdout.includes('7777'),
   );
-  await lab.try('c1', `echo hello | nc -N -w 2 ${bare(b.ip)} 7777`);
+  await lab.try('c1', `echo hello | nc -N -w 2 ${bare(db.ip)} 7777`);
   t.true((await within).stdout.includes(bare(a.ip)));
   const env = await lab.sh('h1', `cat ${lab.lab.host(1).runDir}/subnets/blue.env`);
   t.is(
@@ -266,7 +270,7 @@ test.serial('a repeated attach returns the endpoint; a different or wrong one is
 });
 
 test.serial(
-  'several networks on one container: a route to each, and no forwarding between them',
+  'several networks on one container: a route to each, no forwarding between them; deleted with --force',
   async (t) => {
     await lab.json('h1', 'network', 'create', 'green', '--subnet', '10.101.0.0/16', '--internal');
     const own = await lab.attach('h1', 'green', 'c1');
@@ -276,20 +280,25 @@ test.serial(
     const routes = await lab.sh('c1', 'ip route');
     t.regex(routes, /default via 10\.100\.\d+\.1 dev eth0/);
     t.regex(routes, /10\.101\.0\.0\/16 via 10\.101\.\d+\.1 dev eth1/);
-    const [db] = await lab.json<{ ip: string; gateway: string }[]>(
-      'h1',
-      'endpoint',
-      'ls',
-      '--node',
-      'h2',
-      '--network',
-      'blue',
-    );
     await lab.sh('c3', `ip route add default via ${other.gateway}`);
-    t.false(await lab.reaches('c3', bare(db?.ip ?? '')), 'green must not reach blue');
-    t.false(await lab.reaches('c3', db?.gateway ?? ''), 'nor its gateway');
+    t.false(await lab.reaches('c3', bare(db.ip)), 'green must not reach blue');
+    t.false(await lab.reaches('c3', db.gateway), 'nor its gateway');
     t.false(await lab.reaches('c3', INFRA_IP), 'nor, being internal, the world');
     await refused(t, 'h1', ['network', 'rm', 'green'], 'FAILED_PRECONDITION', /green/);
+
+    await lab.json('h1', 'network', 'rm', 'green', '--force');
+    await until('both hosts have left it', async () => {
+      const links = await Promise.all(['c1', 'c3'].map((name) => lab.sh(name, 'ip -br addr')));
+      return links.every((text) => !text.includes('10.101.'));
+    });
+    for (const host of ['h1', 'h2'])
+      await until(
+        `${host} has no object of it`,
+        async () =>
+          !(await lab.sh(host, 'ip -d link; nft list ruleset')).includes('10.101.') &&
+          !(await lab.sh(host, 'ip -d link')).includes('weft network green'),
+      );
+    t.is((await lab.etcdctl('get', '--prefix', '--keys-only', '/weft/networks/green/')).trim(), '');
   },
 );
 
@@ -304,52 +313,44 @@ test.serial('dual stack: both families, from the same network', async (t) => {
     '--subnet6',
     'fd42:102::/48',
   );
-  const [a, b] = await Promise.all([lab.attach('h1', 'dual', 'c4'), lab.attach('h2', 'dual', 'c5')]);
-  t.is(a.mtu, 1430);
-  for (const to of [b.ip, b.ip6 ?? '']) await until(`c4 reaches ${to}`, () => lab.reaches('c4', bare(to)));
+  const [one, other] = await Promise.all([lab.attach('h1', 'dual', 'c4'), lab.attach('h2', 'dual', 'c5')]);
+  t.is(one.mtu, 1430);
+  for (const to of [other.ip, other.ip6 ?? ''])
+    await until(`c4 reaches ${to}`, () => lab.reaches('c4', bare(to)));
   const keys = await lab.etcdctl('get', '--prefix', '--keys-only', '/weft/networks/dual/subnets/');
   t.regex(keys, /subnets\/10\.102\.\d+\.0-24&fd42:102:0:[0-9a-f:]+-64\n/);
 });
 
 test.serial(
-  'an address of the other host’s subnet needs its agreement, and is never given out twice',
+  'an address of the other host’s subnet needs its agreement, is never given out twice, and is free after detach',
   async (t) => {
     const lease = (await lab.json<NetworkJson>('h1', 'network', 'inspect', 'blue')).leases.find(
       ({ node }) => node === 'h2',
     );
     const third = lease?.subnet.split('.')[2];
     const address = (last: number): string => `10.100.${third}.${last}`;
-    const moved = await lab.attach('h1', 'blue', 'c6', '--ip', address(77));
+    const moved = await lab.attach('h1', 'blue', 'c3', '--ip', address(77));
     t.is(moved.ip, `${address(77)}/32`);
-    const [db] = await lab.json<{ ip: string }[]>(
-      'h1',
-      'endpoint',
-      'ls',
-      '--node',
-      'h2',
-      '--network',
-      'blue',
-    );
-    t.true(await lab.reaches('c6', bare(db?.ip ?? '')));
+    t.true(await lab.reaches('c3', bare(db.ip)));
     t.true(await lab.reaches('c2', address(77)), 'from the subnet that it belongs to');
     t.true(await lab.reaches('c1', address(77)), 'from its own host');
-    await refused(t, 'h2', ['attach', 'blue', lab.ns('c4'), '--ip', address(77)], 'ALREADY_EXISTS', /in use/);
+    await refused(t, 'h2', ['attach', 'blue', lab.ns('c6'), '--ip', address(77)], 'ALREADY_EXISTS', /in use/);
     for (const last of [0, 1, 255])
       await refused(
         t,
         'h1',
-        ['attach', 'blue', lab.ns('c5'), '--ip', address(last)],
+        ['attach', 'blue', lab.ns('c7'), '--ip', address(last)],
         'FAILED_PRECONDITION',
         /h2|base|gateway|broadcast/,
       );
     await refused(
       t,
       'h1',
-      ['attach', 'blue', lab.ns('c5'), '--ip', bare(db?.ip ?? '')],
+      ['attach', 'blue', lab.ns('c7'), '--ip', bare(db.ip)],
       'FAILED_PRECONDITION',
       /in use by db/,
     );
-    await lab.json('h1', 'detach', 'blue', lab.ns('c6'));
+    await lab.json('h1', 'detach', 'blue', lab.ns('c3'));
     await until(
       'the claim is released',
       async () =>
@@ -362,7 +363,7 @@ test.serial(
         'h2',
         'attach',
         'blue',
-        lab.ns('c4'),
+        lab.ns('c6'),
         '--ip',
         address(77),
         '-o',
@@ -371,26 +372,11 @@ test.serial(
       return code === 0 ? (JSON.parse(stdout) as { ip: string }) : undefined;
     });
     t.is(back.ip, `${address(77)}/24`);
+
+    await lab.json('h2', 'detach', 'blue', lab.ns('c6'));
+    t.notRegex(await lab.sh('c6', 'ip -br addr'), /10\.100\./);
   },
 );
-
-test.serial('detach deletes everything; a network in use is deleted with --force', async (t) => {
-  await lab.json('h2', 'detach', 'blue', lab.ns('c4'));
-  t.notRegex(await lab.sh('c4', 'ip -br addr'), /10\.100\./);
-  await lab.json('h1', 'network', 'rm', 'green', '--force');
-  await until('both hosts have left it', async () => {
-    const links = await Promise.all(['c1', 'c3'].map((name) => lab.sh(name, 'ip -br addr')));
-    return links.every((text) => !text.includes('10.101.'));
-  });
-  for (const host of ['h1', 'h2'])
-    await until(
-      `${host} has no object of it`,
-      async () =>
-        !(await lab.sh(host, 'ip -d link; nft list ruleset')).includes('10.101.') &&
-        !(await lab.sh(host, 'ip -d link')).includes('weft network green'),
-    );
-  t.is((await lab.etcdctl('get', '--prefix', '--keys-only', '/weft/networks/green/')).trim(), '');
-});
 
 test.serial(
   'a config written by hand is a network; an invalid record is reported and left alone',
@@ -407,11 +393,11 @@ test.serial(
       '{"PublicIP":"192.0.2.9","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":77,"VtepMAC":"02:00:00:00:00:99"}}',
     );
     await lab.etcdctl('put', '/weft/networks/hand/subnets/garbage', 'nonsense');
-    const a = await until('it can be attached to', async () => {
-      const { code, stdout } = await lab.weft('h1', 'attach', 'hand', lab.ns('c5'), '-o', 'json');
+    const made = await until('it can be attached to', async () => {
+      const { code, stdout } = await lab.weft('h1', 'attach', 'hand', lab.ns('c3'), '-o', 'json');
       return code === 0 ? (JSON.parse(stdout) as { ip: string }) : undefined;
     });
-    t.regex(a.ip, /^10\.110\.\d+\.2\/24$/);
+    t.regex(made.ip, /^10\.110\.\d+\.2\/24$/);
     t.regex(
       await lab.sh('h1', 'ip route; ip neigh; bridge fdb'),
       /10\.110\.9\.0\/24 via 10\.110\.9\.0 dev wfvx77 [^]*10\.110\.9\.0 dev wfvx77 lladdr 02:00:00:00:00:99 PERMANENT[^]*02:00:00:00:00:99 dev wfvx77 dst 192\.0\.2\.9 self permanent/,
@@ -424,6 +410,7 @@ test.serial(
   },
 );
 
+// The last: h2 has nothing of weft afterwards.
 test.serial('--cleanup removes the node', async (t) => {
   const { code, ms } = await lab.process('agent-h2').stop();
   t.is(code, 0);

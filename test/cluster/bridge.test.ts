@@ -2,12 +2,15 @@
 import test, { type ExecutionContext } from 'ava';
 
 import { IpNetwork } from '../../core/address.js';
-import { bare, Cluster } from '../lab/cluster.js';
+import { bare, Cluster, type EndpointJson } from '../lab/cluster.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import { addLan, LAN, stateOf } from '../lab/lan.js';
 import { WEFT } from '../lab/lab.js';
 
 let lab: Cluster;
 const before = new Map<string, unknown>();
+/** On the network `lan`, where it is there: l1 of h1 and l2 of h2. */
+let onLan: { l1: EndpointJson; l2: EndpointJson } | undefined;
 
 interface NetworkJson {
   name: string;
@@ -24,15 +27,45 @@ interface NetworkJson {
   endpoints: number;
 }
 
-test.before(async () => {
+const UNDERLAY = ['--underlay-iface', 'eth0'];
+
+async function setUp(): Promise<void> {
+  onLan = undefined;
   lab = await Cluster.create(2);
   await lab.addContainers('c1', 'c2', 'c3', 'c4', 'o1', 'l1', 'l2', 'l3', 'l4');
   await addLan(lab, 2);
   await lab.startController();
-  await lab.startAgents(['h1', 'h2'], ['--underlay-iface', 'eth0']);
+  await lab.startAgents(['h1', 'h2'], UNDERLAY);
   for (const host of ['h1', 'h2']) before.set(host, await stateOf(lab, host, LAN.link));
-});
-test.after.always(() => lab?.lab.down());
+}
+
+shareAmongTests(test, setUp, async () => lab?.lab.down());
+
+/** Creates the network `lan`. */
+async function createLan(...flags: string[]): Promise<void> {
+  await lab.json(
+    'h1',
+    ...['network', 'create', 'lan', '--driver', 'bridge', '--parent', LAN.link, '--subnet', LAN.subnet],
+    ...['--gateway', LAN.router, ...flags],
+  );
+}
+
+/** The network `lan` with l1 and l2, which the tests that leave it so share. */
+async function joined(): Promise<{ l1: EndpointJson; l2: EndpointJson }> {
+  if (onLan !== undefined) return onLan;
+  await createLan('--range', '198.51.100.192/26');
+  const l1 = await lab.attach('h1', 'lan', 'l1');
+  onLan = { l1, l2: await lab.attach('h2', 'lan', 'l2') };
+  return onLan;
+}
+
+/** No network `lan`, for a test that makes its own. */
+async function parted(t: ExecutionContext): Promise<void> {
+  if (onLan === undefined) return;
+  onLan = undefined;
+  await lab.json('h1', 'network', 'rm', 'lan', '--force');
+  for (const host of ['h1', 'h2']) await givenBack(t, host);
+}
 
 async function refused(
   t: ExecutionContext,
@@ -48,7 +81,7 @@ async function refused(
 }
 
 test.serial(
-  'a bridge per host: the same subnet on each, masqueraded, isolated from other networks',
+  'a bridge per host: the same subnet on each, masqueraded, isolated, repaired, kept by a restart',
   async (t) => {
     const made = await lab.json<NetworkJson>(
       'h1',
@@ -80,28 +113,29 @@ test.serial(
     t.false(await lab.reaches('c1', bare(other.ip)), 'networks do not reach each other');
     t.false(await lab.reaches('o1', bare(a.ip)), 'networks do not reach each other');
     t.like(await lab.json('h1', 'network', 'inspect', 'web'), { endpoints: 3 });
+
+    await lab.sh('h1', 'ip link del wfbr-web');
+    await lab.until('it is back', () => lab.reaches('c1', '10.5.0.99'));
+    lab.process('agent-h1').signal('SIGTERM');
+    await lab.process('agent-h1').ended;
+    t.true(await lab.reaches('c1', '10.5.0.99'));
+    await lab.startAgents(['h1'], UNDERLAY);
+    t.is((await lab.attach('h1', 'web', 'c4')).ip, '10.5.0.3/24');
+    t.true(await lab.reaches('c4', '10.5.0.99'));
+
+    for (const network of ['web', 'blue']) await lab.json('h1', 'network', 'rm', network, '--force');
+    await lab.until('both hosts have left them', async () =>
+      (await Promise.all(['h1', 'h2'].map((host) => lab.sh(host, 'ip -d link')))).every(
+        (text) => !/weft network (?:web|blue)/.test(text),
+      ),
+    );
   },
 );
-test.serial('damage is repaired, and a restart changes nothing', async (t) => {
-  await lab.sh('h1', 'ip link del wfbr-web');
-  await lab.until('it is back', () => lab.reaches('c1', '10.5.0.99'));
-  lab.process('agent-h1').signal('SIGTERM');
-  await lab.process('agent-h1').ended;
-  t.true(await lab.reaches('c1', '10.5.0.99'));
-  await lab.startAgents(['h1'], ['--underlay-iface', 'eth0']);
-  t.is((await lab.attach('h1', 'web', 'c4')).ip, '10.5.0.3/24');
-  t.true(await lab.reaches('c4', '10.5.0.99'));
-});
 
 test.serial('a LAN: containers have its mask and gateway, and the hosts lose no packet', async (t) => {
-  await lab.json(
-    'h1',
-    ...['network', 'create', 'lan', '--driver', 'bridge', '--parent', LAN.link, '--subnet', LAN.subnet],
-    ...['--range', '198.51.100.192/26', '--gateway', LAN.router],
-  );
+  await parted(t);
   const ping = lab.spawn('ping', 'router', ['ping', '-n', '-i', '0.02', '-W', '1', LAN.ip(1)]);
-  const a = await lab.attach('h1', 'lan', 'l1');
-  const b = await lab.attach('h2', 'lan', 'l2');
+  const { l1: a, l2: b } = await joined();
   t.like(a, { gateway: LAN.router, mtu: 1500 });
   t.regex(a.ip, /^198\.51\.100\.(19[2-9]|2[0-5]\d)\/25$/);
   t.not(a.ip, b.ip);
@@ -133,6 +167,7 @@ test.serial('a LAN: containers have its mask and gateway, and the hosts lose no 
 });
 
 test.serial('an impossible request is refused with the reason before anything is changed', async (t) => {
+  await joined();
   const bridges = (): Promise<string> => lab.sh('h1', 'ip -br link show type bridge');
   const there = await bridges();
   const create = (name: string, ...flags: string[]): string[] => [
@@ -157,6 +192,7 @@ test.serial('an impossible request is refused with the reason before anything is
 });
 
 test.serial('an address of another host’s block is claimed, and released with the endpoint', async (t) => {
+  await joined();
   const { leases } = await lab.json<NetworkJson>('h1', 'network', 'inspect', 'lan');
   const block = IpNetwork.parse(leases.find(({ node }) => node === 'h2')?.subnet ?? '');
   // The first of the block is in use.
@@ -185,6 +221,7 @@ test.serial('an address of another host’s block is claimed, and released with 
 });
 
 test.serial('the host regains its addresses after any damage to the bridge of the LAN', async (t) => {
+  await joined();
   const home = await stateOf(lab, 'h1', 'wfp-eth1');
   for (const damage of ['ip link del wfp-eth1', 'ip link set eth1 nomaster']) {
     await lab.sh('h1', damage);
@@ -197,14 +234,10 @@ test.serial('the host regains its addresses after any damage to the bridge of th
 });
 
 test.serial('a killed agent leaves nothing half done', async (t) => {
-  await lab.json('h1', 'network', 'rm', 'lan', '--force');
-  for (const host of ['h1', 'h2']) await givenBack(t, host);
-  await lab.json(
-    'h1',
-    ...['network', 'create', 'lan', '--driver', 'bridge', '--parent', LAN.link, '--subnet', LAN.subnet],
-    ...['--gateway', LAN.router],
-  );
+  await joined();
+  await parted(t);
   for (const delay of [0, 5, 20]) {
+    await createLan();
     const attaching = lab.weft('h1', 'attach', 'lan', lab.ns('l1'), '--ip', '198.51.100.200');
     await lab.until(
       'it has begun',
@@ -213,7 +246,7 @@ test.serial('a killed agent leaves nothing half done', async (t) => {
     await new Promise((resolve) => setTimeout(resolve, delay));
     await lab.process('agent-h1').kill();
     await attaching;
-    await lab.startAgents(['h1'], ['--underlay-iface', 'eth0']);
+    await lab.startAgents(['h1'], UNDERLAY);
     await lab.until('the host is on its LAN', () => lab.reaches('router', LAN.ip(1)));
     t.is((await lab.attach('h1', 'lan', 'l1', '--ip', '198.51.100.200')).ip, '198.51.100.200/25');
     t.true(await lab.reaches('l1', LAN.router));
@@ -221,22 +254,14 @@ test.serial('a killed agent leaves nothing half done', async (t) => {
     await new Promise((resolve) => setTimeout(resolve, delay * 3));
     await lab.process('agent-h1').kill();
     await removing;
-    await lab.startAgents(['h1'], ['--underlay-iface', 'eth0']);
+    await lab.startAgents(['h1'], UNDERLAY);
     await givenBack(t, 'h1');
-    await lab.json(
-      'h1',
-      ...['network', 'create', 'lan', '--driver', 'bridge', '--parent', LAN.link, '--subnet', LAN.subnet],
-      ...['--gateway', LAN.router],
-    );
   }
 });
 
 test.serial('a move interrupted by a killed agent is completed', async (t) => {
-  await lab.weft(
-    'h1',
-    ...['network', 'create', 'lan', '--driver', 'bridge', '--parent', LAN.link, '--subnet', LAN.subnet],
-    ...['--gateway', LAN.router],
-  );
+  await parted(t);
+  await createLan();
   await lab.attach('h1', 'lan', 'l1', '--ip', '198.51.100.200');
   const home = await stateOf(lab, 'h1', 'wfp-eth1');
   const file = `${lab.lab.host(1).stateDir}/ports/eth1.json`;
@@ -250,7 +275,7 @@ test.serial('a move interrupted by a killed agent is completed', async (t) => {
   ]) {
     await lab.process('agent-h1').kill();
     await lab.sh('h1', moment);
-    await lab.startAgents(['h1'], ['--underlay-iface', 'eth0']);
+    await lab.startAgents(['h1'], UNDERLAY);
     await lab.until(`it is whole after ${moment}`, () => lab.reaches('router', LAN.ip(1)));
     t.deepEqual(await stateOf(lab, 'h1', 'wfp-eth1'), home, moment);
     t.like(await stateOf(lab, 'h1', 'eth1'), { master: 'wfp-eth1', addresses: [], routes: [] });
@@ -261,6 +286,8 @@ test.serial('a move interrupted by a killed agent is completed', async (t) => {
   t.is(clean.code, 0, clean.stderr + clean.stdout);
   await givenBack(t, 'h1');
   t.is((await lab.try('h1', `ls ${file}`)).code, 2);
+  await lab.json('h1', 'network', 'rm', 'lan', '--force');
+  await lab.startAgents(['h1'], UNDERLAY);
 });
 
 /** The interface is as it was before a network used it. */
@@ -314,4 +341,5 @@ test.serial('a missing kernel feature is shown in status, and refused by name', 
   const attach = ['attach', 'v100', lab.ns('l4')];
   await refused(t, attach, 'FAILED_PRECONDITION', /without CONFIG_BRIDGE_VLAN_FILTERING/, 'h2');
   t.is((await lab.try('h2', 'ls -d /sys/class/net/wfvlan')).code, 2);
+  await lab.etcdctl('del', '/weft/networks/v100/config');
 });

@@ -3,10 +3,12 @@ import test, { type ExecutionContext } from 'ava';
 
 import { Cluster, INFRA_IP } from '../lab/cluster.js';
 import type { Outcome } from '../lab/exec.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import { WEFT } from '../lab/lab.js';
 
 let lab: Cluster;
-test.before(async () => {
+
+async function setUp(): Promise<void> {
   lab = await Cluster.create(2);
   await lab.addContainers('c1');
   await lab.startController();
@@ -14,8 +16,10 @@ test.before(async () => {
   await lab.startAgents(['h1'], ['--node-ttl', '60s']);
   await lab.json('h1', 'network', 'create', 'blue', '--subnet', '10.100.0.0/16', '--vni', '4097');
   await lab.attach('h1', 'blue', 'c1');
-});
-test.after.always(() => lab?.lab.down());
+  await lab.until('the agent has told etcd', async () => (await dryRun('h1')).stdout === 'nothing to do\n');
+}
+
+shareAmongTests(test, setUp, async () => lab?.lab.down());
 
 const SHOW =
   'ip -d link; ip addr | grep -v valid_lft; ip route; ip -6 route; ip neigh show nud permanent; bridge fdb; nft -s list ruleset; cat /proc/sys/net/ipv4/ip_forward; ss -lntuxH | wc -l';
@@ -60,7 +64,6 @@ test.serial('a fresh host: the subnet that it would take, and nothing is there a
 });
 
 test.serial('beside a running agent: nothing to do, and the repair of what is damaged', async (t) => {
-  await lab.until('the agent has told etcd', async () => (await dryRun('h1')).stdout === 'nothing to do\n');
   const quiet = await told(t, 'h1');
   t.deepEqual([quiet.code, quiet.stdout, quiet.stderr], [0, 'nothing to do\n', '']);
 

@@ -4,10 +4,11 @@
 import test from 'ava';
 
 import { bare, Cluster, type EndpointJson } from '../lab/cluster.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import { ping } from '../lab/traffic.js';
 
 const HOSTS = ['h1', 'h2', 'h3'];
-const PREFIX = '/weft/networks/gw';
+const PREFIX = '/weft/networks';
 
 let lab: Cluster;
 const ends = new Map<string, EndpointJson>();
@@ -24,18 +25,26 @@ interface NetworkJson {
   leases: LeaseJson[];
 }
 
-test.before(async () => {
+/** The network `gw`, with c1 on h1, c2 on h2 and c3 on h3. */
+async function setUp(): Promise<void> {
   lab = await Cluster.create(HOSTS.length);
-  await lab.addContainers('c1', 'c2', 'c3', 'late');
+  await lab.addContainers('c1', 'c2', 'c3');
   await lab.startController();
   await lab.startAgents(HOSTS);
-});
-test.after.always(() => lab?.lab.down());
+  await lab.json(
+    'h1',
+    ...['network', 'create', 'gw', '--subnet', '10.110.0.0/16', '--subnet6', 'fd42:110::/48'],
+    ...['--backend', 'host-gw'],
+  );
+  await Promise.all(HOSTS.map(async (host, i) => ends.set(host, await lab.attach(host, 'gw', `c${i + 1}`))));
+  await lab.until('every route exists', async () =>
+    (await Promise.all(HOSTS.flatMap((host) => [routes(host), routes(host, 6)]))).every(
+      (all) => all.length === 2,
+    ),
+  );
+}
 
-const create = (...more: string[]): string[] => [
-  ...['network', 'create', 'gw', '--subnet', '10.110.0.0/16', '--subnet6', 'fd42:110::/48'],
-  ...['--backend', 'host-gw', ...more],
-];
+shareAmongTests(test, setUp, async () => lab?.lab.down());
 
 /** Weft's routes over the underlay, as `ip` prints them. */
 const routes = async (host: string, family = 4): Promise<string[]> =>
@@ -47,31 +56,47 @@ const routes = async (host: string, family = 4): Promise<string[]> =>
 
 const subnetOf = (host: string): string => `${bare(ends.get(host)?.gateway ?? '').replace(/\.1$/, '.0')}/24`;
 
-test.serial('tunnel options are refused, and the network is created without them', async (t) => {
-  for (const option of ['--vni', '--port']) {
-    const { code, stderr } = await lab.weft('h1', ...create(option, '5000'));
-    t.not(code, 0);
-    t.regex(stderr, /(?:vni|port): the backend host-gw has none: it routes over the hosts' own link/);
-  }
-  const internal = await lab.weft('h1', ...create('--internal'));
-  t.not(internal.code, 0);
-  t.regex(internal.stderr, /cannot have host-gw/);
-  const made = await lab.json<NetworkJson>('h1', ...create());
-  t.like(made, { backend: 'host-gw', vni: null, port: null });
-  const config = JSON.parse(await lab.etcdctl('get', '--print-value-only', `${PREFIX}/config`));
-  t.deepEqual(config.Backend, { Type: 'host-gw' });
-});
+test.serial(
+  'tunnel options are refused; a network is created without them, and deleted with all its routes',
+  async (t) => {
+    const create = (...more: string[]): string[] => [
+      ...['network', 'create', 'plain', '--subnet', '10.111.0.0/16', '--subnet6', 'fd42:111::/48'],
+      ...['--backend', 'host-gw', ...more],
+    ];
+    for (const option of ['--vni', '--port']) {
+      const { code, stderr } = await lab.weft('h1', ...create(option, '5000'));
+      t.not(code, 0);
+      t.regex(stderr, /(?:vni|port): the backend host-gw has none: it routes over the hosts' own link/);
+    }
+    const internal = await lab.weft('h1', ...create('--internal'));
+    t.not(internal.code, 0);
+    t.regex(internal.stderr, /cannot have host-gw/);
+    const made = await lab.json<NetworkJson>('h1', ...create());
+    t.like(made, { backend: 'host-gw', vni: null, port: null });
+    const config = JSON.parse(await lab.etcdctl('get', '--print-value-only', `${PREFIX}/plain/config`));
+    t.deepEqual(config.Backend, { Type: 'host-gw' });
+
+    await lab.addContainers(...HOSTS.map((host) => `plain-${host}`));
+    await Promise.all(HOSTS.map((host) => lab.attach(host, 'plain', `plain-${host}`)));
+    const counts = async (): Promise<number[]> => {
+      const all = await Promise.all(HOSTS.flatMap((host) => [routes(host), routes(host, 6)]));
+      return all.map((of) => of.filter((route) => /^(?:10\.111\.|fd42:111:)/.test(route)).length);
+    };
+    await lab.until('every route exists', async () => (await counts()).every((count) => count === 2));
+    t.regex(await lab.sh('h1', 'ip link'), /wfbr-plain/);
+    await lab.json('h1', 'network', 'rm', 'plain', '--force');
+    await lab.until('nothing is left', async () => (await counts()).every((count) => count === 0));
+    t.notRegex(await lab.sh('h1', 'ip link'), /wfbr-plain/);
+    for (const host of HOSTS) await lab.removeContainer(`plain-${host}`);
+  },
+);
 
 test.serial(
   'containers of all hosts reach each other with the MTU of the underlay, by routes alone',
   async (t) => {
-    for (const [i, host] of HOSTS.entries()) {
-      const end = await lab.attach(host, 'gw', `c${i + 1}`);
-      t.is(end.mtu, 1500);
-      ends.set(host, end);
-    }
-    await lab.until('every route exists', async () =>
-      (await Promise.all(HOSTS.map((host) => routes(host)))).every((all) => all.length === 2),
+    t.deepEqual(
+      HOSTS.map((host) => ends.get(host)?.mtu),
+      [1500, 1500, 1500],
     );
     for (const [i] of HOSTS.entries()) {
       for (const { ip, ip6 } of ends.values())
@@ -98,7 +123,7 @@ test.serial('leases are flannel’s host-gw leases, without data', async (t) => 
     leases.map(({ node, vtepMac }) => `${node} ${vtepMac}`).toSorted((a, b) => (a < b ? -1 : 1)),
     HOSTS.map((host) => `${host} null`),
   );
-  const text = await lab.etcdctl('get', '--prefix', '--print-value-only', `${PREFIX}/subnets/`);
+  const text = await lab.etcdctl('get', '--prefix', '--print-value-only', `${PREFIX}/gw/subnets/`);
   for (const line of text.split('\n').filter((one) => one !== '')) {
     const { BackendType, PublicIP, ...rest } = JSON.parse(line);
     t.is(BackendType, 'host-gw');
@@ -144,7 +169,7 @@ test.serial('a restart of the agent costs no packet and changes no route', async
 });
 
 test.serial('a peer behind a router is reported and gets no route', async (t) => {
-  const key = `${PREFIX}/subnets/10.110.200.0-24`;
+  const key = `${PREFIX}/gw/subnets/10.110.200.0-24`;
   const lease = {
     PublicIP: '198.51.100.9',
     BackendType: 'host-gw',
@@ -162,12 +187,4 @@ test.serial('a peer behind a router is reported and gets no route', async (t) =>
     const { problems } = await lab.json<{ problems: unknown[] }>('h1', 'status');
     return problems.length === 0;
   });
-});
-
-test.serial('the network is deleted with all its routes', async (t) => {
-  await lab.json('h1', 'network', 'rm', 'gw', '--force');
-  await lab.until('nothing is left', async () =>
-    (await Promise.all(HOSTS.map((host) => routes(host)))).every((all) => all.length === 0),
-  );
-  t.notRegex(await lab.sh('h1', 'ip link'), /wfbr-gw/);
 });

@@ -7,6 +7,7 @@ import { isDeepStrictEqual } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 
 import { bare, Cluster, type EndpointJson } from '../lab/cluster.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import { CHECKOUT, OUTSIDE } from '../lab/lab.js';
 import type { LabProcess } from '../lab/process.js';
 import { until } from '../lab/wait.js';
@@ -28,9 +29,10 @@ interface PortJson {
 let lab: Cluster;
 const at: Record<string, EndpointJson & { publish: PortJson[] }> = {};
 
-test.before(async () => {
+/** web, near and far are on `blue`, other and otherfar on `red`, vault on `safe`, which is internal; web serves. */
+async function setUp(): Promise<void> {
   lab = await Cluster.create(3);
-  await lab.addContainers('web', 'near', 'far', 'other', 'vault', 'otherfar', 'bare', 'local');
+  await lab.addContainers('web', 'near', 'far', 'other', 'vault', 'otherfar');
   await lab.startController();
   await lab.startAgents(['h1', 'h2', 'h3']);
   const subnets: [string, string, string, ...string[]][] = [
@@ -42,8 +44,22 @@ test.before(async () => {
     await lab.json('h1', 'network', 'create', name, '--subnet', subnet, '--subnet6', subnet6, ...flags);
   // As on a host with Docker.
   for (const host of ['h1', 'h2']) await lab.sh(host, 'iptables -P FORWARD DROP; ip6tables -P FORWARD DROP');
-});
-test.after.always(() => lab?.lab.down());
+  await attach('h1', 'blue', 'web', '--publish', '8080:80', '--publish', '5353:53/udp');
+  await attach('h1', 'blue', 'near');
+  await attach('h2', 'blue', 'far');
+  await attach('h1', 'red', 'other');
+  await attach('h2', 'red', 'otherfar');
+  await attach('h1', 'safe', 'vault');
+  await serve('web', '80', '53');
+}
+
+shareAmongTests(test, setUp, async () => lab?.lab.down());
+
+/** A container of one test. */
+async function container(t: ExecutionContext, name: string): Promise<void> {
+  await lab.addContainers(name);
+  t.teardown(() => lab.removeContainer(name));
+}
 
 async function attach(
   host: string,
@@ -112,19 +128,13 @@ const ports = (host: string, ...args: string[]): Promise<PortJson[]> =>
 test.serial(
   'attach publishes ports: to the outside, the host, its loopback, the container and other networks',
   async (t) => {
-    const web = await attach('h1', 'blue', 'web', '--publish', '8080:80', '--publish', '5353:53/udp');
     t.like(at['web'], {
       publish: [
         { hostIp: '0.0.0.0', hostPort: 8080, port: 80, protocol: 'tcp', everywhere: false },
         { hostIp: '0.0.0.0', hostPort: 5353, port: 53, protocol: 'udp', everywhere: false },
       ],
     });
-    await attach('h1', 'blue', 'near');
-    await attach('h2', 'blue', 'far');
-    await attach('h1', 'red', 'other');
-    await attach('h2', 'red', 'otherfar');
-    await attach('h1', 'safe', 'vault');
-    await serve('web', '80', '53');
+    const gateway = at['web']?.gateway ?? '';
     const [h1, h16] = [lab.ipOf('h1'), '2001:db8::11'];
     const h2 = lab.ipOf('h2');
     // The client, the address it connects to, and the source address that the container sees.
@@ -134,12 +144,12 @@ test.serial(
       ['h2', h1, h2],
       ['h1', h1, h1],
       ['h1', h16, h16],
-      ['h1', '127.0.0.1', web.gateway],
-      ['h1', web.gateway, web.gateway],
+      ['h1', '127.0.0.1', gateway],
+      ['h1', gateway, gateway],
       // The container itself, and its neighbour: the answer must return through the host.
-      ['web', h1, web.gateway],
-      ['near', h1, web.gateway],
-      ['near', web.gateway, web.gateway],
+      ['web', h1, gateway],
+      ['near', h1, gateway],
+      ['near', gateway, gateway],
       ['far', h1, h2],
       ['other', h1, bare(at['other']?.ip ?? '')],
       ['other', h16, bare(at['other']?.ip6 ?? '')],
@@ -286,7 +296,7 @@ test.serial('a port in use is refused with its owner’s name, and the attempt i
     'INVALID_ARGUMENT',
     /not an address of node h1/,
   );
-  await lab.addContainers('late');
+  await container(t, 'late');
   await refused(
     t,
     'h1',
@@ -303,17 +313,17 @@ test.serial('a port in use is refused with its owner’s name, and the attempt i
   const { code, stderr } = await lab.try('h1', 'nc -l 8080');
   t.not(code, 0);
   t.regex(stderr, /in use/);
-  nc.signal('SIGTERM');
-  ncUdp.signal('SIGTERM');
+  await Promise.all([nc.stop(), ncUdp.stop()]);
 });
 
 test.serial('internal networks publish nothing', async (t) => {
+  await container(t, 'hidden');
   const words = /network safe is internal: nothing outside reaches it/;
   await refused(t, 'h1', ['port', 'publish', 'vault', '8090:80'], 'FAILED_PRECONDITION', words);
   await refused(
     t,
     'h1',
-    ['attach', 'safe', lab.ns('bare'), '--publish', '8090:80'],
+    ['attach', 'safe', lab.ns('hidden'), '--publish', '8090:80'],
     'FAILED_PRECONDITION',
     words,
   );
@@ -333,7 +343,7 @@ test.serial(
       '7300-7310:80',
     );
     t.is(made.length, 6);
-    await serve('near', '80');
+    const server = await serve('near', '80');
     const [chosen] = await lab.json<PortJson[]>('h1', 'port', 'publish', 'near', '80');
     t.true((chosen?.hostPort ?? 0) >= 49_153);
     t.deepEqual(
@@ -368,13 +378,18 @@ test.serial(
     await refused(t, 'h1', ['port', 'rm', 'web', '7000'], 'NOT_FOUND', /has no such port/);
     await refused(t, 'h2', ['port', 'publish', 'web', '7000:80'], 'FAILED_PRECONDITION', /is on node h1/);
     t.is(await ask('outside', lab.ipOf('h1'), 8080), '192.0.2.1');
+    await lab.json('h1', 'port', 'rm', 'web', '[2001:db8::11]:7200', '7300');
+    await lab.json('h1', 'port', 'rm', 'near', String(chosen?.hostPort));
+    await server.stop();
   },
 );
 
 test.serial('a container without a default route here sees the gateway as the client', async (t) => {
+  await container(t, 'bare');
   await attach('h1', 'blue', 'bare', '--no-default-route', '--publish', '8095:80');
   await serve('bare', '80');
   t.is(await ask('outside', lab.ipOf('h1'), 8095), at['bare']?.gateway);
+  await lab.json('h1', 'detach', 'blue', lab.ns('bare'));
 });
 
 test.serial('--everywhere: each host of the network opens the port', async (t) => {
@@ -423,31 +438,37 @@ test.serial('--everywhere: each host of the network opens the port', async (t) =
     /8400\/tcp is taken by endpoint far of network blue on node h2/,
   );
   t.not((await lab.try('h2', 'nc -l 8300')).code, 0, 'held there, too');
+  await lab.json('h1', 'port', 'rm', 'web', '8300', '8353/udp');
+  await lab.json('h2', 'port', 'rm', 'far', '8400');
+  await lab.json('h1', 'dns', 'rm', 'marker');
 });
 
 test.serial(
   '--everywhere: a host that joins later opens it; a process there keeps its port, reported in status',
   async (t) => {
-    const nc = lab.spawn('h3-squatter', 'h3', ['nc', '-l', '-k', '8300']);
-    await until('a process listens', async () => /:8300/.test(await lab.sh('h3', 'ss -Hltn')));
+    await container(t, 'local');
+    await lab.json('h1', 'port', 'publish', 'web', '8600:80', '--everywhere');
+    const nc = lab.spawn('h3-squatter', 'h3', ['nc', '-l', '-k', '8600']);
+    await until('a process listens', async () => /:8600/.test(await lab.sh('h3', 'ss -Hltn')));
     await attach('h3', 'blue', 'local');
     await until('status reports it', async () =>
-      /8300\/tcp, published by endpoint web of network blue on node h1[\s\S]*nc/.test(
+      /8600\/tcp, published by endpoint web of network blue on node h1[\s\S]*nc/.test(
         (await lab.weft('h3', 'status')).stdout,
       ),
     );
-    t.true(await closed('outside', '192.0.2.13', 8300));
+    t.true(await closed('outside', '192.0.2.13', 8600));
     nc.signal('SIGTERM');
     await nc.ended;
     await until(
       'it opens once the process has ended',
-      async () => (await ask('outside', '192.0.2.13', 8300, 0.5)) !== undefined,
+      async () => (await ask('outside', '192.0.2.13', 8600, 0.5)) !== undefined,
       { timeoutMs: 30_000 },
     );
-    t.notRegex((await lab.weft('h3', 'status')).stdout, /8300/);
-    await lab.json('h1', 'port', 'rm', 'web', '8300', '8353/udp');
-    await until('closed there', () => closed('outside', '192.0.2.13', 8300));
+    t.notRegex((await lab.weft('h3', 'status')).stdout, /8600/);
+    await lab.json('h1', 'port', 'rm', 'web', '8600');
+    await until('closed there', () => closed('outside', '192.0.2.13', 8600));
     t.deepEqual(await ports('h3'), []);
+    await lab.json('h3', 'detach', 'blue', lab.ns('local'));
   },
 );
 
@@ -481,6 +502,7 @@ test.serial('a connection survives kill -9 of the agent, and nothing changes', a
   }
   t.is(await ask('outside', lab.ipOf('h1'), 8080), '192.0.2.1');
   t.not((await lab.try('h1', 'nc -l 8080')).code, 0, 'held again');
+  await lab.json('h1', 'port', 'rm', 'web', '8500');
 });
 
 test.serial('flushed rules are restored and counted', async (t) => {
@@ -497,10 +519,17 @@ test.serial('flushed rules are restored and counted', async (t) => {
 });
 
 test.serial('after detach no rule leads to the address, and the port is free', async (t) => {
-  await lab.weft('h1', 'detach', 'blue', lab.ns('web'));
-  t.true(await closed('outside', lab.ipOf('h1'), 8080));
-  await until('closed on h2 too', () => closed('outside', lab.ipOf('h2'), 8500));
-  await serve('h1', '8080');
-  t.is(await ask('outside', lab.ipOf('h1'), 8080), '192.0.2.1');
-  t.is(await ask('outside', OUTSIDE.ip, 8080), undefined);
+  await container(t, 'leaving');
+  await attach('h1', 'blue', 'leaving', '--publish', '8700:80');
+  await lab.json('h1', 'port', 'publish', 'leaving', '8750:80', '--everywhere');
+  await serve('leaving', '80');
+  t.is(await ask('outside', lab.ipOf('h1'), 8700), '192.0.2.1');
+  await until('h2 has it open', async () => (await ask('outside', lab.ipOf('h2'), 8750)) !== undefined);
+  await lab.weft('h1', 'detach', 'blue', lab.ns('leaving'));
+  t.true(await closed('outside', lab.ipOf('h1'), 8700));
+  await until('closed on h2 too', () => closed('outside', lab.ipOf('h2'), 8750));
+  const server = await serve('h1', '8700');
+  t.is(await ask('outside', lab.ipOf('h1'), 8700), '192.0.2.1');
+  t.is(await ask('outside', OUTSIDE.ip, 8700), undefined);
+  await server.stop();
 });

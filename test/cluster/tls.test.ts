@@ -6,6 +6,7 @@ import test from 'ava';
 import { TestCa, type Pair } from '../daemon/certificates.js';
 import { bare, Cluster, CONTROLLER, INFRA_IP, type EndpointJson } from '../lab/cluster.js';
 import type { Outcome } from '../lab/exec.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import { WEFT } from '../lab/lab.js';
 
 const ETCD = `https://${INFRA_IP}:2379`;
@@ -15,7 +16,7 @@ let ca: TestCa;
 let stranger: TestCa;
 let member: Pair;
 
-test.before(async () => {
+async function setUp(): Promise<void> {
   ca = new TestCa();
   stranger = new TestCa();
   member = ca.issue('member', INFRA_IP);
@@ -24,8 +25,9 @@ test.before(async () => {
   await lab.addContainers('c1', 'c2');
   await lab.startController(['--etcd-listen', ETCD, ...tls('etcd', ca, member), ...tls('tls', ca, member)]);
   await lab.startAgents(['h1', 'h2'], [...tls('etcd', ca, member), ...tls('tls', ca, member)]);
-});
-test.after.always(async () => {
+}
+
+shareAmongTests(test, setUp, async () => {
   await lab?.lab.down();
   ca?.remove();
   stranger?.remove();

@@ -3,9 +3,10 @@
 // They follow their port; flows of other ports go on.
 import { join } from 'node:path';
 
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 
 import { bare, Cluster, type EndpointJson } from '../lab/cluster.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import { CHECKOUT } from '../lab/lab.js';
 import type { LabProcess } from '../lab/process.js';
 
@@ -18,27 +19,34 @@ async function talk(name: string, where: string, ...words: string[]): Promise<La
   return started;
 }
 
-test.before(async () => {
+async function setUp(): Promise<void> {
   lab = await Cluster.create(2);
-  await lab.addContainers('one', 'two', 'far');
   await lab.startController();
   await lab.startAgents(['h1', 'h2']);
   const subnets = ['--subnet', '10.100.0.0/16', '--subnet6', 'fd42:100::/48'];
   await lab.json('h1', 'network', 'create', 'blue', ...subnets);
-  for (const [host, name] of [
-    ['h1', 'one'],
-    ['h1', 'two'],
-    ['h2', 'far'],
-  ] as const) {
-    await lab.json(host, 'attach', 'blue', lab.ns(name), '--name', name);
-    await talk(`answers-${name}`, name, 'answer', '53', name);
-  }
-});
-test.after.always(() => lab?.lab.down());
+}
+
+shareAmongTests(test, setUp, async () => lab?.lab.down());
+
+/** A container on the network, for one test, which answers queries with its name. */
+async function answering(t: ExecutionContext, host: string, name: string): Promise<EndpointJson> {
+  await lab.addContainers(name);
+  t.teardown(() => lab.removeContainer(name));
+  const end = await lab.attach(host, 'blue', name, '--name', name);
+  t.teardown(() => lab.weft(host, 'detach', 'blue', lab.ns(name)));
+  await talk(`answers-${name}`, name, 'answer', '53', name);
+  return end;
+}
 
 const flows = (): Promise<string> => lab.sh('h1', 'grep udp /proc/net/nf_conntrack');
 
 test.serial('a client that started before the port opened follows it as it moves', async (t) => {
+  const [, two] = await Promise.all([
+    answering(t, 'h1', 'one'),
+    answering(t, 'h1', 'two'),
+    answering(t, 'h2', 'far'),
+  ]);
   const askers = await Promise.all([
     talk('ask-outside', 'outside', 'ask', lab.ipOf('h1'), '6000'),
     talk('ask-outside-6', 'outside', 'ask', '2001:db8::11', '6000'),
@@ -60,14 +68,9 @@ test.serial('a client that started before the port opened follows it as it moves
   await lab.json('h1', 'port', 'rm', 'one', '6000/udp');
   await lab.json('h1', 'port', 'publish', 'two', '6000:53/udp');
   await answered('two');
-  const two = bare(
-    (await lab.json<EndpointJson[]>('h1', 'endpoint', 'ls', '--network', 'blue')).find(
-      ({ name }) => name === 'two',
-    )?.ip ?? '',
-  );
   // To the port, and answered by `two`; a flow that `two` itself started is listed, too, but leads no client there.
   const leadsToTwo = async (): Promise<boolean> =>
-    new RegExp(` dport=6000 .*src=${two} dst=\\S+ sport=53 `).test(await flows());
+    new RegExp(` dport=6000 .*src=${bare(two.ip)} dst=\\S+ sport=53 `).test(await flows());
   t.true(await leadsToTwo());
   await lab.json('h1', 'detach', 'blue', lab.ns('two'));
   await lab.until('no flow leads to the deleted endpoint', async () => !(await leadsToTwo()));
@@ -79,14 +82,16 @@ test.serial('a client that started before the port opened follows it as it moves
 });
 
 test.serial('other flows to a port of the same number are not touched', async (t) => {
-  await talk('answers-outside', 'outside', 'answer', '7000', 'outside');
+  await answering(t, 'h1', 'idle');
+  const answers = await talk('answers-outside', 'outside', 'answer', '7000', 'outside');
+  t.teardown(() => answers.stop());
   const toThem = async (): Promise<number> =>
     (await flows()).match(/dst=192\.0\.2\.1 sport=\d+ dport=7000 /g)?.length ?? 0;
   // One query and its answer from a container to the outside, and one of the host’s own; both are idle then.
-  for (const from of ['one', 'h1'])
+  for (const from of ['idle', 'h1'])
     t.is((await lab.sh(from, 'echo x | nc -u -w 1 192.0.2.1 7000')).trim(), 'outside', from);
   t.is(await toThem(), 2);
-  await lab.json('h1', 'port', 'publish', 'one', '7000:53/udp');
-  await lab.json('h1', 'port', 'rm', 'one', '7000/udp');
+  await lab.json('h1', 'port', 'publish', 'idle', '7000:53/udp');
+  await lab.json('h1', 'port', 'rm', 'idle', '7000/udp');
   t.is(await toThem(), 2);
 });

@@ -4,21 +4,24 @@
 import test from 'ava';
 
 import { bare, Cluster, ETCD, type EndpointJson } from '../lab/cluster.js';
+import { shareAmongTests } from '../lab/fresh.js';
 import { ping } from '../lab/traffic.js';
 
 const HOSTS = ['h1', 'h2', 'h3', 'h4', 'h5'];
 const VNI = 4242;
 
 let lab: Cluster;
-const ends = new Map<string, EndpointJson>();
+/** By container, as soon as a test has needed them. */
+let ends: Map<string, EndpointJson> | undefined;
 
 interface NetworkJson {
   leases: { node: string | null; subnet: string; subnet6: string | null; expires: string | null }[];
 }
 
-test.before(async () => {
+async function setUp(): Promise<void> {
+  ends = undefined;
   lab = await Cluster.create(HOSTS.length);
-  await lab.addContainers('c1', 'c2', 'c3', 'c4', 'c5', 'late');
+  await lab.addContainers('c1', 'c2', 'c3', 'c4', 'c5', 'leaving', 'late');
   await lab.startEtcd();
   await lab.startController(['--etcd', ETCD]);
   // Exists before any agent starts, as with flanneld; few subnets, so that the agents really race for the same ones.
@@ -35,8 +38,20 @@ test.before(async () => {
     JSON.stringify({ PublicIP: lab.ipOf('h3'), PublicIPv6: lab.lab.host(3).ip6, BackendType: 'vxlan' }),
   );
   await lab.startAgents(HOSTS, ['--join', 'mesh']);
-});
-test.after.always(() => lab?.lab.down());
+}
+
+shareAmongTests(test, setUp, async () => lab?.lab.down());
+
+/** Containers c1 to c5, one on each host. They are attached here, as attaching takes a lease, too, where --join has not. */
+async function connected(): Promise<Map<string, EndpointJson>> {
+  if (ends !== undefined) return ends;
+  const made = await Promise.all(HOSTS.map((host, i) => lab.attach(host, 'mesh', `c${i + 1}`)));
+  await lab.until('the last pair reach each other', () => lab.reaches('c1', bare(made.at(-1)?.ip ?? '')));
+  ends = new Map(made.map((end, i) => [`c${i + 1}`, end]));
+  return ends;
+}
+
+const ipOf = async (container: string): Promise<string> => bare((await connected()).get(container)?.ip ?? '');
 
 test.serial(
   '--join acquires one subnet per host at start, from the range; a reservation goes to its owner',
@@ -70,11 +85,9 @@ test.serial(
 );
 
 test.serial('every container reaches every other, in both families', async (t) => {
-  const made = await Promise.all(HOSTS.map((host, i) => lab.attach(host, 'mesh', `c${i + 1}`)));
-  for (const [i, end] of made.entries()) ends.set(`c${i + 1}`, end);
-  await lab.until('the last pair does too', () => lab.reaches('c1', bare(ends.get('c5')?.ip ?? '')));
-  for (const from of ends.keys()) {
-    const all = [...ends.entries()].filter(([to]) => to !== from);
+  const made = await connected();
+  for (const from of made.keys()) {
+    const all = [...made.entries()].filter(([to]) => to !== from);
     const lost = await Promise.all(
       all.flatMap(([to, { ip, ip6 }]) =>
         [ip, ip6 ?? ''].map(async (address) => {
@@ -88,7 +101,7 @@ test.serial('every container reaches every other, in both families', async (t) =
 });
 
 test.serial('the containers’ MTU fits exactly, in both families', async (t) => {
-  const to = ends.get('c2');
+  const to = (await connected()).get('c2');
   // 20 + 8 bytes of IPv4 and ICMP headers, 40 + 8 of IPv6.
   for (const [ip, size] of [
     [to?.ip, 1430 - 28],
@@ -102,6 +115,7 @@ test.serial('the containers’ MTU fits exactly, in both families', async (t) =>
 test.serial(
   'each host has one neighbour, one FDB entry and one route per family for each peer, no more',
   async (t) => {
+    await connected();
     for (const host of HOSTS) {
       for (const [family, link] of [
         ['-4', `wfvx${VNI}`],
@@ -122,23 +136,27 @@ test.serial(
 );
 
 test.serial('a host that was cut off catches up on its return', async (t) => {
+  const [c2, c5] = [await ipOf('c2'), await ipOf('c5')];
+  await lab.attach('h4', 'mesh', 'leaving');
   await lab.lab.cut(lab.lab.host(5));
   await lab.until(
     'it is down',
     async () => (await lab.json<{ state: string }>('h1', 'node', 'inspect', 'h5')).state === 'down',
   );
-  t.true(await lab.reaches('c1', bare(ends.get('c2')?.ip ?? '')), 'the others go on');
+  t.true(await lab.reaches('c1', c2), 'the others go on');
   await lab.json('h4', 'network', 'create', 'new', '--subnet', '10.101.0.0/16');
-  await lab.json('h4', 'detach', 'mesh', lab.ns('c4'));
+  await lab.json('h4', 'detach', 'mesh', lab.ns('leaving'));
   await lab.lab.heal(lab.lab.host(5));
   await lab.until(
     'it is up',
     async () => (await lab.json<{ state: string }>('h1', 'node', 'inspect', 'h5')).state === 'up',
   );
-  await lab.until('traffic flows again', () => lab.reaches('c1', bare(ends.get('c5')?.ip ?? '')));
+  await lab.until('traffic flows again', () => lab.reaches('c1', c5));
   const late = await lab.until('it knows the network that was created meanwhile', async () => {
     const { code, stdout } = await lab.weft('h5', 'attach', 'new', lab.ns('late'), '-o', 'json');
     return code === 0 ? (JSON.parse(stdout) as EndpointJson) : undefined;
   });
   t.regex(late.ip, /^10\.101\./);
+  await lab.json('h5', 'detach', 'new', lab.ns('late'));
+  await lab.json('h4', 'network', 'rm', 'new', '--force');
 });

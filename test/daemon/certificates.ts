@@ -36,7 +36,7 @@ export class TestCa {
   }
 
   remove(): void {
-    rmSync(this.folder, { recursive: true });
+    rmSync(this.folder, { recursive: true, force: true });
   }
 
   #openssl(command: string, files: string[]): void {
