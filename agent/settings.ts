@@ -4,12 +4,13 @@
 import { hostname } from 'node:os';
 
 import { invalidArgument } from '../core/errors.js';
-import { DOCKER, ETCD_TLS, GRPC_TLS, LOG, PREFIX } from '../daemon/common-settings.js';
+import { DOCKER, ETCD_ACCESS, GRPC_TLS, LOG, PREFIX } from '../daemon/common-settings.js';
 import * as kinds from '../daemon/kinds.js';
 import type { Plugin } from '../daemon/plugin-host.js';
 import { dnsServers } from './dns/index.js';
 import { optional, setting, type Program, type Values } from '../daemon/settings.js';
-import { checkEtcdTls, checkTls } from '../daemon/tls.js';
+import { checkEtcdAccess } from '../daemon/etcd-access.js';
+import { checkTls } from '../daemon/tls.js';
 
 const HOUR = 3_600_000;
 
@@ -82,7 +83,7 @@ export const agentSettings = {
     help: '/metrics, /healthz and /readyz',
     group: 'Node',
   }),
-  ...ETCD_TLS,
+  ...ETCD_ACCESS,
   ...GRPC_TLS,
   ...LOG,
   cleanup: setting(kinds.toggle, {
@@ -139,7 +140,7 @@ export const agentProgram: Program<typeof agentSettings> = {
       throw invalidArgument('flag --output: it is for --dry-run alone', 'Add --dry-run, or leave it out.');
     }
     checkTls(values, origin);
-    checkEtcdTls(values, values.etcd, origin);
+    checkEtcdAccess(values, values.etcd, origin);
   },
 };
 

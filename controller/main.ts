@@ -10,7 +10,8 @@ import { startHttp, type Readiness } from '../daemon/http.js';
 import { createLogger, type Logger } from '../daemon/log.js';
 import { settingsOrExit } from '../daemon/settings.js';
 import { installShutdown, type Shutdown } from '../daemon/shutdown.js';
-import { readEtcdTls, readTls } from '../daemon/tls.js';
+import { readEtcdAccess } from '../daemon/etcd-access.js';
+import { readTls } from '../daemon/tls.js';
 import { version } from '../daemon/version.js';
 import { StatusServiceService } from '../proto/gen/weft/v1/agent.js';
 import {
@@ -58,7 +59,7 @@ export async function main(argv: readonly string[]): Promise<void> {
 async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown): Promise<void> {
   const startedAt = new Date().toISOString();
   const tls = readTls(settings);
-  const etcdTls = readEtcdTls(settings);
+  const access = readEtcdAccess(settings);
 
   const etcd =
     settings.etcd === undefined
@@ -74,7 +75,7 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
   const store = openStore({
     endpoints: [...urls],
     prefix: settings.prefix,
-    ...(etcdTls === undefined ? {} : { tls: etcdTls }),
+    ...access,
     log,
   });
   shutdown.add('the store', () => store.close());

@@ -2,9 +2,10 @@
 import { isIP } from 'node:net';
 
 import { invalidArgument } from '../core/errors.js';
-import { ETCD_TLS, GRPC_TLS, LOG, PREFIX } from '../daemon/common-settings.js';
+import { ETCD_ACCESS, GRPC_TLS, LOG, PREFIX } from '../daemon/common-settings.js';
 import * as kinds from '../daemon/kinds.js';
 import { optional, setting, type Program, type Values } from '../daemon/settings.js';
+import { checkEtcdAccess } from '../daemon/etcd-access.js';
 import { checkEtcdTls, checkTls } from '../daemon/tls.js';
 
 export const controllerSettings = {
@@ -34,7 +35,7 @@ export const controllerSettings = {
     help: 'where the embedded etcd serves',
     group: 'Embedded etcd',
   }),
-  ...ETCD_TLS,
+  ...ETCD_ACCESS,
   ...GRPC_TLS,
   ...LOG,
 };
@@ -55,8 +56,15 @@ export const controllerProgram: Program<typeof controllerSettings> = {
           'Leave one of them out.',
         );
       }
-      checkEtcdTls(values, values.etcd, origin);
+      checkEtcdAccess(values, values.etcd, origin);
       return;
+    }
+    for (const user of ['etcd-username', 'etcd-password-file']) {
+      if (origin(user) === undefined) continue;
+      throw invalidArgument(
+        `${origin(user)}: is for an etcd with authentication, and the embedded etcd has none`,
+        'Leave it out, or name your etcd with --etcd.',
+      );
     }
     checkEtcdTls(values, [values.etcdListen], origin, 'etcd-listen');
     checkEtcdListen(values, origin('etcd-listen') ?? '--etcd-listen');

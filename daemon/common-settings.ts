@@ -1,5 +1,5 @@
 // Settings that several programs share: both daemons, or the agent and a plugin.
-import { choice, engineUrl, file, keyPrefix } from './kinds.js';
+import { choice, engineUrl, file, keyPrefix, word } from './kinds.js';
 import { optional, setting } from './settings.js';
 
 export const PREFIX = setting(keyPrefix, {
@@ -14,10 +14,18 @@ export const DOCKER = setting(engineUrl, {
   group: 'Node',
 });
 
-export const ETCD_TLS = {
+export const ETCD_ACCESS = {
   'etcd-ca': optional(file, { help: 'CA that etcd’s certificate is of', group: 'TLS to etcd' }),
   'etcd-cert': optional(file, { help: 'certificate to show to etcd', group: 'TLS to etcd' }),
   'etcd-key': optional(file, { help: 'its private key', group: 'TLS to etcd' }),
+  'etcd-username': optional(word('NAME'), {
+    help: 'user of an etcd with authentication',
+    group: 'User of etcd',
+  }),
+  'etcd-password-file': optional(file, {
+    help: 'file with the user’s password; a new password counts from the next connection on',
+    group: 'User of etcd',
+  }),
 };
 
 export const GRPC_TLS = {

@@ -47,7 +47,9 @@ export interface UnderlayAddresses {
 }
 
 function refused(where: string, text: string, what: string, allowed: string): WeftError {
-  return invalidArgument(`${where}: "${text}" ${what}`, allowed);
+  // The error is logged, and a URL may have a password in it.
+  const shown = text.replaceAll(/[^/,\s]*@/g, '…@');
+  return invalidArgument(`${where}: "${shown}" ${what}`, allowed);
 }
 
 function kind<T>(placeholder: string, parse: (text: string, where: string) => T): Kind<T> {
@@ -134,7 +136,7 @@ export const etcdUrl: Kind<string> = kind('URL', (text, where) => {
       where,
       text,
       'has a user name in it',
-      'Log in with a certificate: --etcd-cert and --etcd-key.',
+      'Give it as --etcd-username and --etcd-password-file.',
     );
   }
   if (url.pathname !== '/' || url.search !== '' || url.hash !== '') {
@@ -221,6 +223,15 @@ export const file: Kind<string> = kind('FILE', (text, where) => {
   if (text === '') throw refused(where, text, 'is no file name', 'Give the path of a file.');
   return text;
 });
+
+/** A text of one line that is not empty. */
+export function word(placeholder: string): Kind<string> {
+  return kind(placeholder, (text, where) => {
+    if (text === '' || /\p{Cc}/u.test(text))
+      throw refused(where, text, `is no ${placeholder.toLowerCase()}`, 'Give one line of text.');
+    return text;
+  });
+}
 
 export const nodeName: Kind<string> = kind('NAME', (text, where) => parseName(text, where));
 

@@ -143,10 +143,14 @@ function readFile(flag: string, path: string): Buffer {
   try {
     return readFileSync(path);
   } catch (error) {
-    const why = errnoOf(error) === 'ENOENT' ? 'there is no such file' : messageOf(error);
-    throw invalidArgument(`${flag}: ${path}: ${why}`, 'Name a PEM file that can be read.', { cause: error });
+    throw invalidArgument(`${flag}: ${path}: ${whyUnreadable(error)}`, 'Name a PEM file that can be read.', {
+      cause: error,
+    });
   }
 }
+
+export const whyUnreadable = (error: unknown): string =>
+  errnoOf(error) === 'ENOENT' ? 'there is no such file' : messageOf(error);
 
 function parse<T>(flag: string, path: string, what: string, read: () => T): T {
   try {

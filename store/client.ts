@@ -16,7 +16,7 @@ import type {
 import { backoffDelay } from '../core/backoff.js';
 import { invalidArgument } from '../core/errors.js';
 import { CallFailure, describe, explain, failureOf } from './failures.js';
-import { CALL_DEADLINE, Session, type Known, type TlsFiles } from './session.js';
+import { CALL_DEADLINE, Session, type EtcdAccess, type Known, type TlsFiles } from './session.js';
 
 export interface StoreLog {
   debug(message: string, fields?: object): void;
@@ -53,13 +53,13 @@ export class EtcdClient {
 
   constructor(
     endpoints: readonly string[],
-    private readonly tls: TlsFiles | undefined,
+    private readonly access: EtcdAccess,
     private readonly heartbeatKey: string,
     private readonly log: StoreLog,
     /** Called with the reason whenever a connection is lost or cannot be made. */
     private readonly onFailure: (error: string) => void,
   ) {
-    this.urls = [...new Set(endpoints.map((endpoint) => normalize(endpoint, tls)))];
+    this.urls = [...new Set(endpoints.map((endpoint) => normalize(endpoint, access.tls)))];
     if (this.urls.length === 0)
       throw invalidArgument('etcd: no endpoint was given', 'Give one as http://192.0.2.1:2379.');
     this.#running = this.#run();
@@ -275,7 +275,7 @@ export class EtcdClient {
     for (let failures = 0; !signal.aborted; failures++) {
       const started = performance.now();
       const known = (): Known => ({ revision: this.revision, epoch: this.#epoch });
-      const session = new Session(url, this.tls, this.#observe, known, this.heartbeatKey);
+      const session = new Session(url, this.access, this.#observe, known, this.heartbeatKey);
       const end = (): void => session.end(signal.reason as CallFailure);
       signal.addEventListener('abort', end, { once: true });
       // Every third attempt waits longer: a server under load may need it; after a lost packet a short one succeeds first.

@@ -16,18 +16,17 @@ import { proposeSubnet } from './proposals.js';
 import { forget, removeAgain } from './removals.js';
 import { Presence } from './presence.js';
 import { Replica } from './replica.js';
-import type { TlsFiles } from './session.js';
+import type { EtcdAccess } from './session.js';
 import type { Store, StoredLease } from './store.js';
 import type { Context } from './transaction.js';
 
-export type { StoreLog, TlsFiles };
+export type { EtcdAccess, StoreLog };
 
-export interface StoreOptions {
+export interface StoreOptions extends EtcdAccess {
   /** http://HOST:PORT or https://HOST:PORT, one for each etcd server. */
   endpoints: string[];
   /** Root of all keys, such as /weft. */
   prefix: string;
-  tls?: TlsFiles;
   log: StoreLog;
   /** Nothing is written but what is asked for: tombstones are left as they are. Absent: false. */
   readOnly?: boolean;
@@ -42,10 +41,17 @@ const PARALLEL = 16;
  * Starts to follow etcd at once, through every outage, until it is closed.
  * @throws WeftError INVALID_ARGUMENT for an endpoint that is not valid
  */
-export function openStore({ endpoints, prefix, tls, log, clock, readOnly = false }: StoreOptions): Store {
+export function openStore({
+  endpoints,
+  prefix,
+  log,
+  clock,
+  readOnly = false,
+  ...access
+}: StoreOptions): Store {
   const now = (): Date => clock?.now() ?? new Date();
   const keys = new Keys(prefix);
-  const client = new EtcdClient(endpoints, tls, keys.allocated(), log, (error) =>
+  const client = new EtcdClient(endpoints, access, keys.allocated(), log, (error) =>
     replica.connected(false, error),
   );
   const replica = new Replica(client, keys, log, now);

@@ -12,13 +12,7 @@ import {
   type EtcdError,
 } from 'etcd3';
 
-import {
-  messageOf,
-  permissionDenied,
-  resourceExhausted,
-  unavailable,
-  type WeftError,
-} from '../core/errors.js';
+import { messageOf, permissionDenied, resourceExhausted, unavailable, WeftError } from '../core/errors.js';
 
 export type FailureKind =
   /** etcd did not answer, or could not act; whether the call took effect is unknown. */
@@ -32,6 +26,8 @@ export type FailureKind =
   /** The etcd lease does not exist. */
   | 'lease'
   | 'denied'
+  /** The password of etcd's user cannot be read. */
+  | 'password'
   | 'full'
   /** etcd's responses belong to another history than before. */
   | 'history';
@@ -49,6 +45,7 @@ export class CallFailure extends Error {
 
 export function failureOf(error: unknown): CallFailure {
   if (error instanceof CallFailure) return error;
+  if (error instanceof WeftError) return new CallFailure('password', error.message, { cause: error });
   const message = messageOf(error)
     .replace(/^\w+: /, '')
     .replace(/^\d+ [A-Z_]+: /, '');
@@ -64,7 +61,8 @@ function kindOf(error: Error, message: string): FailureKind {
     error instanceof EtcdPermissionDeniedError ||
     error instanceof EtcdAuthenticationFailedError ||
     error instanceof EtcdInvalidAuthTokenError ||
-    error instanceof GRPCUnauthenticatedError
+    error instanceof GRPCUnauthenticatedError ||
+    message.includes(NO_USER)
   ) {
     return 'denied';
   }
@@ -72,16 +70,35 @@ function kindOf(error: Error, message: string): FailureKind {
   return /No connection established|Name resolution failed/.test(message) ? 'unsent' : 'connection';
 }
 
+/** What etcd answers to a call without a user, once it has authentication. */
+const NO_USER = 'user name is empty';
+
+/** Why etcd refused a call, and the next step. */
+function refusalOf({ message }: CallFailure): { why: string; fix: string } {
+  if (message.includes(NO_USER))
+    return {
+      why: 'it wants a user, and none was given',
+      fix: 'Give --etcd-username and --etcd-password-file, or the certificate of a user (--etcd-cert, --etcd-key).',
+    };
+  if (message.includes('invalid user ID or password'))
+    return {
+      why: 'it has no such user with this password',
+      fix: 'Compare --etcd-username and the file of --etcd-password-file with `etcdctl user list`.',
+    };
+  return {
+    why: message,
+    fix: 'Log in as a user (--etcd-username, or the certificate --etcd-cert) whose role may read and write all keys below the prefix.',
+  };
+}
+
 /** The error that a user sees. */
 export function explain(failure: CallFailure, url: string): WeftError {
   const cause = { cause: failure };
   switch (failure.kind) {
     case 'denied':
-      return permissionDenied(
-        `etcd at ${url} refused the call: ${failure.message}`,
-        'Give a certificate (--etcd-cert, --etcd-key) whose user may read and write all keys below the prefix.',
-        cause,
-      );
+      return permissionDenied(describe(failure, url), refusalOf(failure).fix, cause);
+    case 'password':
+      return failure.cause as WeftError;
     case 'full':
       return resourceExhausted(
         `etcd at ${url} takes no more data: ${failure.message}`,
@@ -99,10 +116,18 @@ export function explain(failure: CallFailure, url: string): WeftError {
   }
 }
 
-export const describe = (failure: CallFailure, url: string): string =>
-  failure.kind === 'history'
-    ? `etcd at ${url}: ${failure.message}`
-    : `etcd at ${url} does not answer: ${reasonOf(failure)}`;
+export function describe(failure: CallFailure, url: string): string {
+  switch (failure.kind) {
+    case 'history':
+      return `etcd at ${url}: ${failure.message}`;
+    case 'denied':
+      return `etcd at ${url} refused the call: ${refusalOf(failure).why}`;
+    case 'password':
+      return failure.message;
+    default:
+      return `etcd at ${url} does not answer: ${reasonOf(failure)}`;
+  }
+}
 
 /** The cause within grpc-js's wordy messages. Equal causes give equal texts, because it is shown as a state and compared. */
 function reasonOf({ message }: CallFailure): string {

@@ -7,11 +7,18 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Etcd3, type IOptions, type IResponseHeader } from 'etcd3';
 
 import { CallFailure, failureOf } from './failures.js';
+import { type EtcdUser, Token } from './password.js';
 
 export interface TlsFiles {
   ca: Buffer | string;
   cert?: Buffer | string;
   key?: Buffer | string;
+}
+
+/** By what etcd knows the client, and the client etcd. */
+export interface EtcdAccess {
+  tls?: TlsFiles;
+  user?: EtcdUser;
 }
 
 /** Milliseconds that a call may take. */
@@ -51,13 +58,14 @@ let serial = 0;
 
 export class Session {
   readonly #etcd: Etcd3;
+  readonly #token: Token | undefined;
   readonly #ended = new AbortController();
   #heardAt = performance.now();
   #beating: Promise<void> | undefined;
 
   constructor(
     readonly url: string,
-    tls: TlsFiles | undefined,
+    { tls, user }: EtcdAccess,
     /** Called with the header of every response that the whole cluster agrees on, and with what was known at the call. */
     private readonly observe: (header: IResponseHeader | undefined, asked: Known) => void,
     private readonly known: () => Known,
@@ -65,6 +73,7 @@ export class Session {
     private readonly heartbeatKey: string,
   ) {
     const buffer = (file: Buffer | string): Buffer => Buffer.from(file);
+    this.#token = user && new Token(() => this.#authenticate(user));
     this.#etcd = new Etcd3({
       hosts: url,
       ...(tls &&
@@ -90,6 +99,7 @@ export class Session {
         'grpc.max_receive_message_length': -1,
         // Channels with equal options share a connection, and its backoff after a failure: a new session dials anew.
         'weft.session': ++serial,
+        ...(this.#token !== undefined && { interceptors: [this.#token.interceptor] }),
       },
     });
   }
@@ -117,7 +127,7 @@ export class Session {
     this.#throwIfEnded();
     const asked = this.known();
     try {
-      const answer = await method(this.#etcd, { deadline: Date.now() + timeout });
+      const answer = await this.#allowed(() => method(this.#etcd, { deadline: Date.now() + timeout }));
       this.heard();
       if (observed) this.observe(answer.header, asked);
       return answer;
@@ -162,15 +172,39 @@ export class Session {
     if (this.#ended.signal.aborted) return;
     const asked = this.known();
     try {
-      const answer = await this.#etcd.kv.range(
-        { key: Buffer.from(this.heartbeatKey), keys_only: true, limit: 1 },
-        { deadline: Date.now() + timeout },
+      const answer = await this.#allowed(() =>
+        this.#etcd.kv.range(
+          { key: Buffer.from(this.heartbeatKey), keys_only: true, limit: 1 },
+          { deadline: Date.now() + timeout },
+        ),
       );
       this.heard();
       this.observe(answer.header, asked);
     } catch (error) {
       this.end(failureOf(error));
     }
+  }
+
+  /** Makes a call with the user's token, and once more with a new one where the first has ended. */
+  async #allowed<T>(call: () => Promise<T>): Promise<T> {
+    const token = this.#token;
+    if (token === undefined) return await call();
+    if (!token.isKnown) await token.renew();
+    try {
+      return await call();
+    } catch (error) {
+      if (!Token.hasEnded(error)) throw error;
+      await token.renew();
+      return await call();
+    }
+  }
+
+  async #authenticate({ name, password }: EtcdUser): Promise<string> {
+    const credentials = { name, password: password() };
+    const { token } = await this.#etcd.auth.authenticate(credentials, {
+      deadline: Date.now() + CALL_DEADLINE,
+    });
+    return token;
   }
 
   /** Repeats the liveness check, and settles as soon as the session ends, whatever is still in flight. */

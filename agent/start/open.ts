@@ -1,5 +1,6 @@
 // Stage 1, open: opens state directory, kernel, store, HTTP and underlay.
-import { readEtcdTls, readTls, type Tls } from '../../daemon/tls.js';
+import { readEtcdAccess } from '../../daemon/etcd-access.js';
+import { readTls, type Tls } from '../../daemon/tls.js';
 import { startHttp } from '../../daemon/http.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Shutdown } from '../../daemon/shutdown.js';
@@ -52,7 +53,7 @@ export async function openAccess(
   { settings, log, shutdown }: Daemon,
   { readOnly }: { readOnly: boolean } = { readOnly: false },
 ): Promise<Access> {
-  const tls = readEtcdTls(settings);
+  const access = readEtcdAccess(settings);
   const firewall = await openFirewall(settings.firewall, { log });
   const loans = new InterfaceLoanFiles(settings.stateDir, bootId, { readOnly });
   const kernel = await openKernel({ firewall, loans });
@@ -60,7 +61,7 @@ export async function openAccess(
   const store = openStore({
     endpoints: [...settings.etcd],
     prefix: settings.prefix,
-    ...(tls === undefined ? {} : { tls }),
+    ...access,
     readOnly,
     log,
   });

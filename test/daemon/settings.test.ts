@@ -85,6 +85,8 @@ test('the defaults are those of the contract', (t) => {
       etcdCa: undefined,
       etcdCert: undefined,
       etcdKey: undefined,
+      etcdUsername: undefined,
+      etcdPasswordFile: undefined,
       tlsCa: undefined,
       tlsCert: undefined,
       tlsKey: undefined,
@@ -246,7 +248,25 @@ const mistakes: [name: string, argv: string[], env: Record<string, string>, mess
     { WEFT_ETCD: 'http://a:1/v3' },
     /^environment WEFT_ETCD: .* has a path.*\nDid you mean http:\/\/a:1\?/,
   ],
-  ['URL with a user', ['--etcd', 'http://u:p@a:1'], {}, /has a user name in it\nLog in with a certificate/],
+  [
+    'URL with a user',
+    ['--etcd', 'http://u:secret@a:1'],
+    {},
+    /^flag --etcd: "http:\/\/…@a:1" has a user name in it\nGive it as --etcd-username/,
+  ],
+  [
+    'a user without a password',
+    [...ETCD, '--etcd-username', 'weft'],
+    {},
+    /^flag --etcd-username: needs --etcd-password-file beside it/,
+  ],
+  [
+    'a password without a user',
+    ETCD,
+    { WEFT_ETCD_PASSWORD_FILE: 'f' },
+    /^environment WEFT_ETCD_PASSWORD_FILE: needs --etcd-username beside it/,
+  ],
+  ['an empty user name', [...ETCD, '--etcd-username', ''], {}, /^flag --etcd-username: "" is no name/],
   ['empty item', ['--etcd', 'http://a:1,'], {}, /^flag --etcd: "http:\/\/a:1," has an empty item/],
   ['mixed schemes', ['--etcd', 'http://a:1,https://b:1'], {}, /some URLs are https and some are http/],
   ['https without CA', ['--etcd', 'https://b:1'], {}, /^flag --etcd: https:\/\/b:1 needs --etcd-ca/],
@@ -377,6 +397,10 @@ test('the controller: an embedded etcd and a named one exclude each other, and i
   );
   t.regex(mistake(controller, ['--etcd-listen', 'http://etcd.example:1']), /has a name as its host/);
   t.regex(mistake(controller, ['--etcd-listen', 'https://192.0.2.1:2379']), /needs --etcd-ca/);
+  t.regex(
+    mistake(controller, ['--etcd-username', 'weft', '--etcd-password-file', 'f']),
+    /^flag --etcd-username: is for an etcd with authentication, and the embedded etcd has none/,
+  );
   t.is(valuesOf(controller, ['--etcd', 'none']).etcd, undefined);
   t.is(valuesOf(controller, ['--listen', '127.0.0.1:0']).listen.port, 0);
 });

@@ -12,7 +12,8 @@ import { agentProgramWith } from '../../agent/settings.js';
 import { controllerProgram } from '../../controller/settings.js';
 import { WeftError } from '../../core/errors.js';
 import { environmentName, loadSettings } from '../../daemon/settings.js';
-import { readEtcdTls, readTls } from '../../daemon/tls.js';
+import { readEtcdAccess } from '../../daemon/etcd-access.js';
+import { readTls } from '../../daemon/tls.js';
 import { cnm } from '../../plugin/cnm/index.js';
 import { exec } from '../lab/exec.js';
 import { WEFT } from '../lab/lab.js';
@@ -126,7 +127,7 @@ function load(argv: readonly string[], env: Record<string, string>): void {
   for (const loaded of [loadSettings(agentProgram, argv, env), loadSettings(controllerProgram, argv, env)]) {
     if (loaded.kind === 'help') continue;
     readTls(loaded.values);
-    readEtcdTls(loaded.values);
+    readEtcdAccess(loaded.values);
   }
 }
 

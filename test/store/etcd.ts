@@ -91,7 +91,13 @@ export async function startEtcd(options: { tls?: ServerTls; flags?: string[] } =
     try {
       // The client connects only then: etcd3 opens its circuit breaker for 5 s after three failures.
       await listening(port, started);
-      if (!tls) await raw.kv.range({ key: Buffer.from('x') }, { deadline: Date.now() + 10_000 });
+      if (!tls) {
+        const served = raw.kv.range({ key: Buffer.from('x') }, { deadline: Date.now() + 10_000 });
+        // With authentication it is an answer, too.
+        await served.catch((error: unknown) => {
+          if (!/user name is empty/.test(String(error))) throw error;
+        });
+      }
     } catch (error) {
       started.kill('SIGKILL');
       throw error;

@@ -23,7 +23,7 @@ function follow(url: string, prefix: string) {
   const order: number[] = [];
   let lists = 0;
   let up = false;
-  const client = new EtcdClient([url], undefined, keys.allocated(), log, () => undefined);
+  const client = new EtcdClient([url], {}, keys.allocated(), log, () => undefined);
   const watcher = new Watcher(
     client,
     keys.all(),
