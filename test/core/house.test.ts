@@ -7,7 +7,18 @@ import test from 'ava';
 import { importsOf } from '../lanes/changed.js';
 import { CHECKOUT } from '../lab/lab.js';
 
-const FOLDERS = ['agent', 'cli', 'controller', 'core', 'daemon', 'plugin', 'store', 'test'];
+const FOLDERS = [
+  'agent',
+  'bundle',
+  'cli',
+  'controller',
+  'core',
+  'daemon',
+  'plugin',
+  'programs',
+  'store',
+  'test',
+];
 
 function* sources(folder: string): Generator<string> {
   for (const entry of readdirSync(join(CHECKOUT, folder), { withFileTypes: true })) {

@@ -16,7 +16,7 @@ export interface Choice {
 const BY_IMPORT: readonly LaneName[] = ['unit', 'store', 'kernel'];
 
 const BY_FOLDER: readonly { path: RegExp; lanes: readonly LaneName[] }[] = [
-  { path: /^(core|proto|daemon|bin)\//, lanes: ['cluster'] },
+  { path: /^(core|proto|daemon|bin|programs|bundle)\//, lanes: ['cluster'] },
   { path: /^store\//, lanes: ['cluster', 'faults'] },
   { path: /^agent\//, lanes: ['cluster', 'faults'] },
   { path: /^agent\/kernel\//, lanes: ['vm'] },
@@ -43,7 +43,7 @@ export function importsOf(sources: ReadonlyMap<string, string>): Map<string, str
   return imports;
 }
 
-const MAINS = ['agent/main.ts', 'controller/main.ts', 'cli/main.ts', 'plugin/cnm/index.ts'];
+const MAINS = ['programs/agent.ts', 'programs/controller.ts', 'programs/cli.ts'];
 
 /** Files that import any of these, at any distance, and these. */
 export function reaching(

@@ -3,7 +3,19 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-const FOLDERS = ['agent', 'cli', 'controller', 'core', 'daemon', 'plugin', 'proto', 'store', 'test'];
+const FOLDERS = [
+  'agent',
+  'bundle',
+  'cli',
+  'controller',
+  'core',
+  'daemon',
+  'plugin',
+  'programs',
+  'proto',
+  'store',
+  'test',
+];
 
 /** Every test file, as a path from the checkout. */
 export const testFiles = (checkout: string): string[] =>

@@ -40,7 +40,7 @@ export interface Lane {
 const UNIT = {
   name: 'unit',
   about: 'the parts, on fakes: no root, no network, no etcd',
-  files: ['test/{agent,cli,controller,core,daemon,fakes,fuzz,lanes,plugin}/**/*.test.ts'],
+  files: ['test/{agent,bundle,cli,controller,core,daemon,fakes,fuzz,lanes,plugin}/**/*.test.ts'],
   // These start a controller with an etcd.
   except: ['test/controller/{embedded-etcd,main}.test.ts', 'test/fuzz/controller*.test.ts'],
   ava: 'once',
@@ -98,11 +98,13 @@ const unitWith = (node: OtherNode): Lane => ({
   node,
 });
 
+/** bin/weft runs the bundles, also with a Node.js that their code cache is not for; with the oldest of these the plain build. */
 const clusterWith = (node: OtherNode): Lane => ({
   ...CLUSTER,
   name: `cluster@${node}`,
-  about: `one cluster test with Node.js ${node}`,
+  about: `one cluster test with Node.js ${node}${node === OTHER_NODES[0] ? ', on the plain build' : ''}`,
   files: ['test/cluster/basics.test.ts'],
+  ...(node === OTHER_NODES[0] && { environment: { WEFT_BUILD: 'plain' } }),
   needs: [...CLUSTER.needs, `node-${node}`],
   node,
 });

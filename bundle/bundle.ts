@@ -1,0 +1,112 @@
+// The bundler's settings: one CommonJS file for each program, of the plain build and all libraries but koffi.
+import { readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+
+import { build, type Metafile, type Plugin } from 'esbuild';
+
+import { etcdMessages } from './etcd-messages.js';
+
+export const PROGRAMS = ['cli', 'agent', 'controller'] as const;
+export type Program = (typeof PROGRAMS)[number];
+
+/** A library that is, at least in part, in a bundle. */
+export interface Package {
+  name: string;
+  version: string;
+  /** SPDX, as its package.json has it. */
+  license: string;
+  folder: string;
+}
+
+export async function bundle(root: string, folder: string): Promise<Metafile> {
+  const { metafile } = await build({
+    absWorkingDir: root,
+    entryPoints: PROGRAMS.map((program) => join('build/programs', `${program}.js`)),
+    outdir: folder,
+    outExtension: { '.js': '.cjs' },
+    bundle: true,
+    platform: 'node',
+    target: 'node20',
+    format: 'cjs',
+    // One byte a character: the file is read as it is, and takes half the memory.
+    charset: 'ascii',
+    sourcemap: true,
+    sourcesContent: false,
+    // A native part, found by its own package.
+    external: ['koffi'],
+    define: { 'import.meta.url': '__url' },
+    // bin/weft calls it as Node.js calls a CommonJS module.
+    banner: {
+      js: "(function (exports, require, module, __filename, __dirname) { const __url = require('node:url').pathToFileURL(__filename).href;",
+    },
+    footer: { js: '})' },
+    plugins: [nativeNetlink, readyEtcdMessages],
+    legalComments: 'none',
+    logLevel: 'warning',
+    metafile: true,
+  });
+  return metafile;
+}
+
+/** netlink finds its native part from its own folder, which is not the bundle's. */
+const nativeNetlink: Plugin = {
+  name: 'the native part of netlink',
+  setup: (to) =>
+    to.onLoad({ filter: /\/node_modules\/netlink\/dist\/raw\.js$/ }, ({ path }) => ({
+      contents: replaceOnce(
+        readFileSync(path, 'utf8'),
+        "__dirname + '/..'",
+        "(({ resolve }) => require('node:path').dirname(resolve('netlink/package.json')))(require)",
+        path,
+      ),
+    })),
+};
+
+/** etcd3 parses .proto files, which would have to lie beside the bundle, at every start. */
+const readyEtcdMessages: Plugin = {
+  name: 'the messages of etcd',
+  setup: (to) => {
+    to.onLoad(
+      { namespace: 'file', filter: /\/node_modules\/etcd3\/lib\/connection-pool\.js$/ },
+      ({ path }) => {
+        const text = readFileSync(path, 'utf8');
+        const call = /\(0, proto_loader_1\.loadSync\)\([^;]*;/.exec(text)?.[0] ?? 'loadSync(…)';
+        const loader = 'require("@grpc/proto-loader")';
+        const contents = replaceOnce(
+          replaceOnce(text, call, "require('etcd:messages');", path),
+          loader,
+          '{}',
+          path,
+        );
+        return { contents };
+      },
+    );
+    to.onResolve({ filter: /^etcd:messages$/ }, ({ importer }) => ({ path: importer, namespace: 'etcd' }));
+    to.onLoad({ filter: /./, namespace: 'etcd' }, ({ path }) => {
+      const { source, folder } = etcdMessages(path);
+      return { contents: source, resolveDir: folder };
+    });
+  },
+};
+
+function replaceOnce(text: string, what: string, by: string, path: string): string {
+  const parts = text.split(what);
+  if (parts.length !== 2) throw new Error(`${path}: "${what}" is in it ${parts.length - 1} times, not once`);
+  return parts.join(by);
+}
+
+/** The libraries whose files are in the bundles, by name. */
+export function packagesIn(root: string, { outputs }: Metafile): Package[] {
+  const files = Object.values(outputs).flatMap(({ inputs }) => Object.keys(inputs));
+  const folders = new Set(
+    files.flatMap((file) => /^(?:etcd:)?(.*node_modules\/(?:@[^/]+\/)?[^/]+)/.exec(file)?.slice(1, 2) ?? []),
+  );
+  return [...new Set([...folders].map((folder) => resolve(root, folder)))]
+    .map((folder) => {
+      const { name, version, license } = JSON.parse(
+        readFileSync(join(folder, 'package.json'), 'utf8'),
+      ) as Package;
+      return { name, version, license, folder };
+    })
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+}

@@ -1,0 +1,2 @@
+// `weft controller`.
+export { main as run } from '../controller/main.js';
