@@ -3,14 +3,7 @@
 // Commands come from commander and names from the controller, so the scripts need no change with either.
 import { Argument, type Command } from 'commander';
 
-import { NameServiceClient } from '../../proto/gen/weft/v1/agent.js';
 import { RUN_MODES } from '../../core/run.js';
-import {
-  EndpointServiceClient,
-  NetworkServiceClient,
-  NodeServiceClient,
-} from '../../proto/gen/weft/v1/controller.js';
-import { RuntimeServiceClient } from '../../proto/gen/weft/v1/runtime.js';
 import type { Connector } from '../connect.js';
 import { listOf } from '../context.js';
 import { commandsOf, HELP } from './help.js';
@@ -158,16 +151,16 @@ async function namesOf(
     switch (kind) {
       case 'network':
         return (
-          await connect.controller(NetworkServiceClient, (client) => client.listNetworks, {}, ASK_MS)
+          await connect.controller('NetworkService', (client) => client.listNetworks, {}, ASK_MS)
         ).networks.map((it) => it.name);
       case 'node':
-        return (
-          await connect.controller(NodeServiceClient, (client) => client.listNodes, {}, ASK_MS)
-        ).nodes.map((it) => it.name);
+        return (await connect.controller('NodeService', (client) => client.listNodes, {}, ASK_MS)).nodes.map(
+          (it) => it.name,
+        );
       case 'endpoint':
         return (
           await connect.controller(
-            EndpointServiceClient,
+            'EndpointService',
             (client) => client.listEndpoints,
             { network: '', node: '' },
             ASK_MS,
@@ -177,13 +170,13 @@ async function namesOf(
         return [
           ...new Set(
             (
-              await connect.agent(NameServiceClient, (client) => client.listNames, { network: '' }, ASK_MS)
+              await connect.agent('NameService', (client) => client.listNames, { network: '' }, ASK_MS)
             ).names.map((it) => it.name),
           ),
         ];
       case 'container':
         return (
-          await connect.agent(RuntimeServiceClient, (client) => client.listContainers, { all: true }, ASK_MS)
+          await connect.agent('RuntimeService', (client) => client.listContainers, { all: true }, ASK_MS)
         ).containers.map((it) => it.name);
     }
   } catch {

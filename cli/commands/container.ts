@@ -5,7 +5,7 @@ import type { Command } from 'commander';
 
 import { failedPrecondition, messageOf } from '../../core/errors.js';
 import { enterArgv } from '../../core/launch.js';
-import { RuntimeServiceClient, type Container } from '../../proto/gen/weft/v1/runtime.js';
+import type { Container } from '../../proto/gen/weft/v1/runtime.js';
 import { integer, name } from '../checks.js';
 import { READ_MS, WRITE_MS, type Connector } from '../connect.js';
 import { containerShape, containerTable } from '../container-shapes.js';
@@ -26,7 +26,7 @@ export function containerCommands(program: Command, action: Action): void {
     .action(
       action(async ({ connect }, _words, { all = false }: { all?: boolean }): Promise<Result> => {
         const { containers } = await connect.agent(
-          RuntimeServiceClient,
+          'RuntimeService',
           (client) => client.listContainers,
           { all },
           READ_MS,
@@ -43,7 +43,7 @@ export function containerCommands(program: Command, action: Action): void {
     .action(
       action(async ({ connect }, [container], { time }: { time: number }): Promise<Result> => {
         const gone = await connect.agent(
-          RuntimeServiceClient,
+          'RuntimeService',
           (client) => client.stopContainer,
           { name: container, seconds: time },
           WRITE_MS + time * 1000,
@@ -60,7 +60,7 @@ export function containerCommands(program: Command, action: Action): void {
       action(async ({ connect }, [container]): Promise<Result> => {
         const request = { name: container };
         return one(
-          await connect.agent(RuntimeServiceClient, (client) => client.startContainer, request, WRITE_MS),
+          await connect.agent('RuntimeService', (client) => client.startContainer, request, WRITE_MS),
         );
       }),
     );
@@ -74,7 +74,7 @@ export function containerCommands(program: Command, action: Action): void {
       action(async ({ connect }, [container], { force = false }: { force?: boolean }): Promise<Result> => {
         const request = { name: container, force };
         return one(
-          await connect.agent(RuntimeServiceClient, (client) => client.removeContainer, request, WRITE_MS),
+          await connect.agent('RuntimeService', (client) => client.removeContainer, request, WRITE_MS),
         );
       }),
     );
@@ -139,4 +139,4 @@ function one(it: Container): Result {
 }
 
 const inspect = (connect: Connector, container: string): Promise<Container> =>
-  connect.agent(RuntimeServiceClient, (client) => client.getContainer, { name: container }, READ_MS);
+  connect.agent('RuntimeService', (client) => client.getContainer, { name: container }, READ_MS);

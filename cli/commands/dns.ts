@@ -1,7 +1,7 @@
 // weft dns add | rm | ls | lookup
 import type { Command } from 'commander';
 
-import { NameServiceClient, type LookupNameResponse, type Name } from '../../proto/gen/weft/v1/agent.js';
+import type { LookupNameResponse, Name } from '../../proto/gen/weft/v1/agent.js';
 import { dnsName, ipList, lookupName, networkName, recordType, target } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
 import { listOf } from '../context.js';
@@ -27,7 +27,7 @@ export function dnsCommands(program: Command, action: Action): void {
     .action(
       action(async ({ connect }, [name], { network = '' }: NetworkOption, [, ips]): Promise<Result> => {
         const request = { name, ips: listOf(ips), network };
-        const made = await connect.agent(NameServiceClient, (client) => client.addName, request, WRITE_MS);
+        const made = await connect.agent('NameService', (client) => client.addName, request, WRITE_MS);
         return {
           value: nameShape(made),
           text: () => `${made.name}.${made.network}.weft: ${made.addresses.join(', ')}`,
@@ -45,7 +45,7 @@ export function dnsCommands(program: Command, action: Action): void {
     .action(
       action(async ({ connect }, [name], { network = '' }: NetworkOption, [, ips]): Promise<Result> => {
         const request = { name, ips: listOf(ips), network };
-        const gone = await connect.agent(NameServiceClient, (client) => client.removeName, request, WRITE_MS);
+        const gone = await connect.agent('NameService', (client) => client.removeName, request, WRITE_MS);
         return { value: { name, network: gone.network }, text: () => `${name}.${gone.network}.weft` };
       }),
     );
@@ -58,7 +58,7 @@ export function dnsCommands(program: Command, action: Action): void {
     .action(
       action(async ({ connect }, _words, { network = '' }: NetworkOption): Promise<Result> => {
         const { names } = await connect.agent(
-          NameServiceClient,
+          'NameService',
           (client) => client.listNames,
           { network },
           READ_MS,
@@ -85,7 +85,7 @@ export function dnsCommands(program: Command, action: Action): void {
           { from = '', type = '' }: { from?: string; type?: string },
         ): Promise<Result> => {
           const found = await connect.agent(
-            NameServiceClient,
+            'NameService',
             (client) => client.lookupName,
             { name, from, type },
             LOOKUP_MS,

@@ -2,8 +2,6 @@
 import type { Command } from 'commander';
 
 import { formatPublished } from '../../core/publish.js';
-import { AgentServiceClient } from '../../proto/gen/weft/v1/agent.js';
-import { EndpointServiceClient } from '../../proto/gen/weft/v1/controller.js';
 import type { Endpoint } from '../../proto/gen/weft/v1/types.js';
 import { addAttachOptions, attachRequestOf, type AttachOptions } from '../attach-options.js';
 import { name, networkName, target } from '../checks.js';
@@ -29,7 +27,7 @@ export function endpointCommands(program: Command, action: Action): void {
           { network = '', node = '' }: { network?: string; node?: string },
         ): Promise<Result> => {
           const { endpoints } = await connect.controller(
-            EndpointServiceClient,
+            'EndpointService',
             (client) => client.listEndpoints,
             { network, node },
             READ_MS,
@@ -46,7 +44,7 @@ export function endpointCommands(program: Command, action: Action): void {
     .action(
       action(async ({ connect }, [id]): Promise<Result> => {
         const found = await connect.controller(
-          EndpointServiceClient,
+          'EndpointService',
           (client) => client.getEndpoint,
           { id },
           READ_MS,
@@ -67,7 +65,7 @@ export function endpointCommands(program: Command, action: Action): void {
   addAttachOptions(attach).action(
     action(async ({ connect }, [network, to], options: AttachOptions): Promise<Result> => {
       const request = attachRequestOf(network, to, options);
-      const made = await connect.agent(AgentServiceClient, (client) => client.attach, request, WRITE_MS);
+      const made = await connect.agent('AgentService', (client) => client.attach, request, WRITE_MS);
       return { value: endpointShape(made), text: () => endpointBlock(made) };
     }),
   );
@@ -80,7 +78,7 @@ export function endpointCommands(program: Command, action: Action): void {
     .action(
       action(async ({ connect }, [network, to]): Promise<Result> => {
         const { endpoint: gone } = await connect.agent(
-          AgentServiceClient,
+          'AgentService',
           (client) => client.detach,
           { network, target: to },
           WRITE_MS,

@@ -1,7 +1,6 @@
 // weft expose, weft hide: the host itself as a member of a network
 import type { Command } from 'commander';
 
-import { HostServiceClient } from '../../proto/gen/weft/v1/runtime.js';
 import { ipOf, name, names, networkName } from '../checks.js';
 import { WRITE_MS } from '../connect.js';
 import type { Action } from '../action.js';
@@ -28,7 +27,7 @@ export function exposeCommands(program: Command, action: Action): void {
     .action(
       action(async ({ connect }, [network], options: ExposeOptions): Promise<Result> => {
         const made = await connect.agent(
-          HostServiceClient,
+          'HostService',
           (client) => client.expose,
           { network, name: options.name, aliases: options.alias ?? [], ip: options.ip, ip6: options.ip6 },
           WRITE_MS,
@@ -43,7 +42,7 @@ export function exposeCommands(program: Command, action: Action): void {
     .argument('<network>', 'the network', networkName)
     .action(
       action(async ({ connect }, [network]): Promise<Result> => {
-        const gone = await connect.agent(HostServiceClient, (client) => client.hide, { network }, WRITE_MS);
+        const gone = await connect.agent('HostService', (client) => client.hide, { network }, WRITE_MS);
         return { value: endpointShape(gone), text: () => gone.name };
       }),
     );

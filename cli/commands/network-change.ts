@@ -2,7 +2,6 @@
 import type { Command } from 'commander';
 
 import { invalidArgument } from '../../core/errors.js';
-import { NetworkServiceClient } from '../../proto/gen/weft/v1/controller.js';
 import { networkName } from '../checks.js';
 import { WRITE_MS } from '../connect.js';
 import type { Action } from '../action.js';
@@ -22,7 +21,7 @@ export function networkChangeCommands(network: Command, action: Action): void {
           throw invalidArgument('nothing is to be changed', 'Give --masquerade or --no-masquerade.');
         }
         const changed = await connect.controller(
-          NetworkServiceClient,
+          'NetworkService',
           (client) => client.updateNetwork,
           { name, masquerade },
           WRITE_MS,
@@ -41,7 +40,7 @@ export function networkChangeCommands(network: Command, action: Action): void {
       action(async ({ connect }, [a, b], { remove = false }: { remove?: boolean }): Promise<Result> => {
         if (a === b) throw invalidArgument(`network ${a} reaches itself anyway`, 'Name two networks.');
         const answer = await connect.controller(
-          NetworkServiceClient,
+          'NetworkService',
           (client) => client.routeNetworks,
           { a, b, remove },
           WRITE_MS,

@@ -4,7 +4,7 @@ import { Option, type Command } from 'commander';
 import { BACKEND_TYPES, MAX_VNI } from '../../core/backends/types.js';
 import { DRIVER_NAMES } from '../../core/drivers/names.js';
 import { VLAN_IDS } from '../../core/drivers/vlan-ids.js';
-import { NetworkServiceClient, type CreateNetworkRequest } from '../../proto/gen/weft/v1/controller.js';
+import type { CreateNetworkRequest } from '../../proto/gen/weft/v1/controller.js';
 import type { Network } from '../../proto/gen/weft/v1/types.js';
 import {
   backend,
@@ -107,7 +107,7 @@ export function networkCommands(program: Command, action: Action): void {
           noMasquerade: !masquerade,
         };
         const made = await connect.controller(
-          NetworkServiceClient,
+          'NetworkService',
           (client) => client.createNetwork,
           request,
           WRITE_MS,
@@ -123,7 +123,7 @@ export function networkCommands(program: Command, action: Action): void {
     .action(
       action(async ({ connect }): Promise<Result> => {
         const { networks } = await connect.controller(
-          NetworkServiceClient,
+          'NetworkService',
           (client) => client.listNetworks,
           {},
           READ_MS,
@@ -139,7 +139,7 @@ export function networkCommands(program: Command, action: Action): void {
     .action(
       action(async ({ connect }, [name]): Promise<Result> => {
         const found = await connect.controller(
-          NetworkServiceClient,
+          'NetworkService',
           (client) => client.getNetwork,
           { name },
           READ_MS,
@@ -157,7 +157,7 @@ export function networkCommands(program: Command, action: Action): void {
     .action(
       action(async ({ connect }, [name], { force = false }: { force?: boolean }): Promise<Result> => {
         await connect.controller(
-          NetworkServiceClient,
+          'NetworkService',
           (client) => client.deleteNetwork,
           { name, force },
           WRITE_MS,

@@ -1,7 +1,6 @@
 // weft node ls | inspect | rm
 import type { Command } from 'commander';
 
-import { NodeServiceClient } from '../../proto/gen/weft/v1/controller.js';
 import type { Node } from '../../proto/gen/weft/v1/types.js';
 import { name as nameOf } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
@@ -19,12 +18,7 @@ export function nodeCommands(program: Command, action: Action): void {
     .description('list nodes')
     .action(
       action(async ({ connect }): Promise<Result> => {
-        const { nodes } = await connect.controller(
-          NodeServiceClient,
-          (client) => client.listNodes,
-          {},
-          READ_MS,
-        );
+        const { nodes } = await connect.controller('NodeService', (client) => client.listNodes, {}, READ_MS);
         return { value: nodes.map(nodeShape), text: () => nodeTable(nodes) };
       }),
     );
@@ -35,12 +29,7 @@ export function nodeCommands(program: Command, action: Action): void {
     .argument('<name>', 'its name', nameOf())
     .action(
       action(async ({ connect }, [name]): Promise<Result> => {
-        const found = await connect.controller(
-          NodeServiceClient,
-          (client) => client.getNode,
-          { name },
-          READ_MS,
-        );
+        const found = await connect.controller('NodeService', (client) => client.getNode, { name }, READ_MS);
         return { value: nodeShape(found), text: () => nodeBlock(found) };
       }),
     );
@@ -53,7 +42,7 @@ export function nodeCommands(program: Command, action: Action): void {
     .option('--force', 'although it is up')
     .action(
       action(async ({ connect }, [name], { force = false }: { force?: boolean }): Promise<Result> => {
-        await connect.controller(NodeServiceClient, (client) => client.deleteNode, { name, force }, WRITE_MS);
+        await connect.controller('NodeService', (client) => client.deleteNode, { name, force }, WRITE_MS);
         return { value: { name }, text: () => name };
       }),
     );

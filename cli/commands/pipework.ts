@@ -9,7 +9,7 @@ import type { Command } from 'commander';
 
 import { notFound } from '../../core/errors.js';
 import { parsePipework, PIPEWORK_SYNTAX, type PipeworkAttach } from '../../core/pipework.js';
-import { AgentServiceClient, type PipeworkAttachment } from '../../proto/gen/weft/v1/agent.js';
+import type { PipeworkAttachment } from '../../proto/gen/weft/v1/agent.js';
 import { WRITE_MS, type Connector } from '../connect.js';
 import type { Action } from '../action.js';
 import type { Result } from '../output.js';
@@ -52,9 +52,7 @@ async function pipework(connect: Connector, words: readonly string[]): Promise<R
     case 'detach': {
       const { guest, ifname } = call;
       const request = { hostInterface: nameOf(call.host), target: guest, ifname };
-      return shown(
-        await connect.agent(AgentServiceClient, (client) => client.pipeworkDetach, request, WRITE_MS),
-      );
+      return shown(await connect.agent('AgentService', (client) => client.pipeworkDetach, request, WRITE_MS));
     }
     case 'attach': {
       const { host, guest, ifname, hostIfname, address, gateway, mac, vlan, force = false } = call;
@@ -63,7 +61,7 @@ async function pipework(connect: Connector, words: readonly string[]): Promise<R
         target: guest,
         ...{ ifname, hostIfname, address, gateway, mac, vlan, force },
       };
-      return shown(await connect.agent(AgentServiceClient, (client) => client.pipework, request, WRITE_MS));
+      return shown(await connect.agent('AgentService', (client) => client.pipework, request, WRITE_MS));
     }
   }
 }

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 
 import { invalidArgument } from '../../core/errors.js';
 import { formatHostPort } from '../../core/publish.js';
-import { AgentServiceClient, type OpenPort } from '../../proto/gen/weft/v1/agent.js';
+import type { OpenPort } from '../../proto/gen/weft/v1/agent.js';
 import { checkEverywhere } from '../attach-options.js';
 import { networkName, published, publishes } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
@@ -36,7 +36,7 @@ export function portCommands(program: Command, action: Action): void {
           checkEverywhere(publish, everywhere);
           const request = { endpoint, network, publish, everywhere };
           const { ports } = await connect.agent(
-            AgentServiceClient,
+            'AgentService',
             (client) => client.publishPorts,
             request,
             WRITE_MS,
@@ -54,7 +54,7 @@ export function portCommands(program: Command, action: Action): void {
     .action(
       action(async ({ connect }, [endpoint]): Promise<Result> => {
         const { ports } = await connect.agent(
-          AgentServiceClient,
+          'AgentService',
           (client) => client.listPorts,
           { endpoint },
           READ_MS,
@@ -87,7 +87,7 @@ export function portCommands(program: Command, action: Action): void {
             );
           }
           const { ports: gone } = await connect.agent(
-            AgentServiceClient,
+            'AgentService',
             (client) => client.unpublishPorts,
             { endpoint, network, ports, all },
             WRITE_MS,

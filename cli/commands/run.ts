@@ -18,7 +18,7 @@ import {
 } from '../../core/launch.js';
 import { checkRun, RESTART_POLICIES, type RestartPolicy, type RunNetwork } from '../../core/run.js';
 import { newId } from '../../core/records.js';
-import { RuntimeServiceClient, type Container } from '../../proto/gen/weft/v1/runtime.js';
+import type { Container } from '../../proto/gen/weft/v1/runtime.js';
 import { addAttachOptions, attachRequestOf, type AttachOptions } from '../attach-options.js';
 import { READ_MS, WRITE_MS, type Connector } from '../connect.js';
 import { checkCommand } from '../find-command.js';
@@ -90,7 +90,7 @@ async function runIt(
   let container: Container;
   try {
     container = await connect.agent(
-      RuntimeServiceClient,
+      'RuntimeService',
       (client) => client.run,
       {
         id,
@@ -220,7 +220,7 @@ function noteEnd(folder: string, code: number): void {
 /** Everything of it is removed when this settles; without an agent, when the agent is back. */
 async function settle(connect: Connector, id: string): Promise<void> {
   try {
-    await connect.agent(RuntimeServiceClient, (client) => client.settle, { name: id }, READ_MS);
+    await connect.agent('RuntimeService', (client) => client.settle, { name: id }, READ_MS);
   } catch {
     // The agent removes it when it is back.
   }

@@ -2,7 +2,6 @@
 import type { Command } from 'commander';
 
 import { WeftError } from '../../core/errors.js';
-import { StatusServiceClient } from '../../proto/gen/weft/v1/agent.js';
 import type { Problem, Status, StatusNode } from '../../proto/gen/weft/v1/types.js';
 import { READ_MS, type Connector } from '../connect.js';
 import type { Action } from '../action.js';
@@ -28,7 +27,7 @@ async function ask(connect: Connector): Promise<Status> {
   const problems: Problem[] = [];
   for (const whom of ['agent', 'controller'] as const) {
     try {
-      const status = await connect[whom](StatusServiceClient, (client) => client.getStatus, {}, READ_MS);
+      const status = await connect[whom]('StatusService', (client) => client.getStatus, {}, READ_MS);
       const health = problems.length > 0 && status.health === 'ok' ? 'degraded' : status.health;
       return { ...status, health, problems: [...problems, ...status.problems] };
     } catch (error) {

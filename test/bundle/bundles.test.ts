@@ -111,5 +111,8 @@ test('a stack names functions and the file that they are in', async (t) => {
       })
     ).stderr;
   t.regex(await stack({ WEFT_BUILD: '' }), /at away \(\S+\/build\/bundled\/cli\.cjs:\d+:\d+\)/);
-  t.regex(await stack({ NODE_OPTIONS: '--enable-source-maps' }), /at away \(\S+\/cli\/connect\.ts:\d+:\d+\)/);
+  t.regex(
+    await stack({ NODE_OPTIONS: '--enable-source-maps' }),
+    /at away \(\S+\/cli\/services\.ts:\d+:\d+\)/,
+  );
 });

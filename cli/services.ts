@@ -1,0 +1,69 @@
+// Calls of services by gRPC, which is loaded with this file: only once a command asks somebody.
+import type { Client } from '@grpc/grpc-js';
+
+import { unavailable, WeftError } from '../core/errors.js';
+import { call, channel, clientOptions, channelCredentials } from '../daemon/grpc.js';
+import type { Tls } from '../daemon/tls.js';
+import { SEE_THAT_IT_RUNS } from '../daemon/transport-errors.js';
+import { AgentServiceClient, NameServiceClient, StatusServiceClient } from '../proto/gen/weft/v1/agent.js';
+import {
+  EndpointServiceClient,
+  NetworkServiceClient,
+  NodeServiceClient,
+} from '../proto/gen/weft/v1/controller.js';
+import { HostServiceClient, RuntimeServiceClient } from '../proto/gen/weft/v1/runtime.js';
+
+const CLIENTS = {
+  AgentService: AgentServiceClient,
+  EndpointService: EndpointServiceClient,
+  HostService: HostServiceClient,
+  NameService: NameServiceClient,
+  NetworkService: NetworkServiceClient,
+  NodeService: NodeServiceClient,
+  RuntimeService: RuntimeServiceClient,
+  StatusService: StatusServiceClient,
+};
+
+export type ServiceName = keyof typeof CLIENTS;
+export type ServiceClient<S extends ServiceName> = InstanceType<(typeof CLIENTS)[S]>;
+export type Method<Q, A> = Parameters<typeof call<Q, A>>[0];
+
+/** Where a service is served: a socket, or an address with its TLS. */
+export type At = { socket: string } | { address: string; tls: Tls | undefined };
+
+export interface Ask<S extends ServiceName, Q, A> {
+  service: S;
+  method: (client: ServiceClient<S>) => Method<Q, A>;
+  request: Q;
+  /** Whom, for errors. */
+  peer: string;
+  at: At;
+  deadlineMs: number;
+  /** What to do where nobody answers. */
+  next: string;
+}
+
+/** @throws WeftError as the peer answered, or as the transport failed */
+export async function ask<S extends ServiceName, Q, A>(of: Ask<S, Q, A>): Promise<A> {
+  const { service, method, request, peer, at, deadlineMs, next } = of;
+  const remote = 'socket' in at ? undefined : at;
+  const client: Client =
+    'socket' in at
+      ? new CLIENTS[service](`unix:${at.socket}`, channelCredentials(undefined), clientOptions)
+      : new CLIENTS[service](`dns:${at.address}`, ...channel(at.address, at.tls));
+  try {
+    const called = method(client as ServiceClient<S>).bind(client);
+    return await call(called, request, { peer, deadlineMs, at: remote });
+  } catch (error) {
+    throw away(error, next);
+  } finally {
+    client.close();
+  }
+}
+
+/** Adds the next step to errors of the transport. Errors that a daemon answered have one. */
+function away(error: unknown, next: string): unknown {
+  if (!(error instanceof WeftError) || error.code !== 'UNAVAILABLE' || error.cause === undefined)
+    return error;
+  return error.next === SEE_THAT_IT_RUNS ? unavailable(error.message, next, { cause: error.cause }) : error;
+}
