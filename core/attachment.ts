@@ -8,7 +8,7 @@ import { parseInterface } from './address.js';
 import { differencesOf } from './differences.js';
 import { failedPrecondition, type WeftError } from './errors.js';
 import { lanBridgeName, macOf } from './link-names.js';
-import type { KernelObject } from './objects/index.js';
+import { ipv6Enabled, type KernelObject } from './objects/index.js';
 import type { PipeworkAttach } from './pipework.js';
 import type { Sandbox } from './records.js';
 
@@ -116,6 +116,7 @@ export function compileAttachment(attachment: Attachment): {
     { kind: 'link', type: 'loopback', name: 'lo' },
     { kind: 'link', type: 'peer', name: link, mac, mtu },
   ];
+  if (address?.includes(':') === true) container.push(ipv6Enabled(link));
   if (address !== undefined) container.push({ kind: 'address', link, address });
   if (address !== undefined && gateway !== undefined) {
     const to = gateway.includes(':') ? '::/0' : '0.0.0.0/0';

@@ -3,7 +3,7 @@
 // A namespace is open only during one comparison; an open descriptor would keep it alive after its container. If it is
 // absent, or its path leads to another one, its record ends.
 import { messageOf, WeftError } from '../../core/errors.js';
-import type { Actual, KernelObject } from '../../core/objects/index.js';
+import { sysctlPaths, type Actual, type KernelObject } from '../../core/objects/index.js';
 import { assume, plan, type Plan, type Step } from '../../core/plan.js';
 import type { Sandbox } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
@@ -49,7 +49,7 @@ export class ContainerTarget implements Target {
 
   async observe(): Promise<Actual | undefined> {
     this.#namespace = await this.open();
-    return this.#namespace?.observe([]);
+    return this.#namespace?.observe(sysctlPaths(this.inside.objects));
   }
 
   plan(actual: Actual): Plan {
@@ -97,7 +97,7 @@ export class ContainerTarget implements Target {
   async look(): Promise<Actual | undefined> {
     const namespace = await this.#find();
     try {
-      return await namespace?.observe([]);
+      return await namespace?.observe(sysctlPaths(this.inside.objects));
     } finally {
       namespace?.close();
     }

@@ -6,6 +6,7 @@ import {
   linkKey,
   objectKey,
   sameObject,
+  sysctlPaths,
   type AddressObject,
   type KernelObject,
   type ObjectKey,
@@ -108,7 +109,7 @@ export class Desired {
   }
 
   sysctls(): string[] {
-    return [...this.all()].flatMap((object) => (object.kind === 'sysctl' ? [object.path] : []));
+    return sysctlPaths(this.all());
   }
 
   /** Whether any record wants a container's link with this MAC address. */

@@ -22,7 +22,7 @@ import {
 } from '../link-names.js';
 import type { Membership, Parent } from '../membership.js';
 import type { BridgedNetwork, Network } from '../network.js';
-import type { BridgeLink, KernelObject } from '../objects/index.js';
+import { ipv6Enabled, type BridgeLink, type KernelObject } from '../objects/index.js';
 import type { Endpoint } from '../records.js';
 import type { CompiledEndpoint, Driver, NetworkFields } from './driver.js';
 
@@ -236,6 +236,7 @@ function gatewayObjects(membership: Layer2Membership, link: string, family: Fami
   else {
     objects.push(
       { kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' },
+      ipv6Enabled(link),
       // Source of neighbour solicitations: see overlay.ts.
       { kind: 'address', link, address: `${BRIDGE_LINK_LOCAL}/64` },
     );
@@ -273,6 +274,7 @@ function compileEndpoint(membership: Layer2Membership, endpoint: Endpoint): Comp
   for (const family of [4, 6] as const) {
     const address = family === 4 ? endpoint.ip : endpoint.ip6;
     if (address === undefined) continue;
+    if (family === 6) container.push(ipv6Enabled(link));
     container.push({ kind: 'address', link, address });
     const via = vlan === own ? gatewayIn(network, family) : undefined;
     if (via === undefined || !endpoint.defaultRoute) continue;

@@ -19,7 +19,7 @@ import {
 } from '../link-names.js';
 import type { OverlayMembership } from '../membership.js';
 import { prefixesOf, type OverlayNetwork } from '../network.js';
-import type { KernelObject } from '../objects/index.js';
+import { ipv6Enabled, type KernelObject } from '../objects/index.js';
 import { isHost, type Endpoint } from '../records.js';
 import type { CompiledEndpoint, Driver } from './driver.js';
 import { parseOverlay } from './overlay-spec.js';
@@ -166,6 +166,7 @@ function compileNetwork(membership: OverlayMembership): KernelObject[] {
     } else {
       objects.push(
         { kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' },
+        ...links.map(ipv6Enabled),
         // Neighbour solicitations need a link-local source (RFC 4861 §7.2.2). The kernel's own would first be checked for
         // duplicates, and for a second or two no container could be reached.
         { kind: 'address', link: bridge, address: `${BRIDGE_LINK_LOCAL}/64` },
@@ -233,6 +234,7 @@ function compileEndpoint(membership: OverlayMembership, endpoint: Endpoint): Com
     if (text === undefined || whole === undefined) continue;
     const { address, length } = parseInterface(text);
     const via = gatewayOf(subnet).toString();
+    if (family === 6) container.push(ipv6Enabled(link));
     container.push({ kind: 'address', link, address: text });
     if (length === addressBits(family)) {
       // No prefix of its own link contains the gateway, so the gateway's route comes first.

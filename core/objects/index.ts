@@ -33,6 +33,7 @@ export {
   mustRemake,
   objectKey,
   sameObject,
+  sysctlPaths,
   type ItemName,
   type ItemObject,
   type ItemOf,
@@ -43,7 +44,7 @@ export {
   type RemovableItem,
 } from './registry.js';
 export { DEFAULT_ROUTE, routeKey, type RouteObject } from './route.js';
-export { sysctlKey, sysctlLink, sysctlName, type SysctlObject } from './sysctl.js';
+export { ipv6Enabled, sysctlKey, sysctlLink, sysctlName, type SysctlObject } from './sysctl.js';
 export type { VethLink } from './veth.js';
 export type { VlanLink } from './vlan.js';
 export type { VxlanLink } from './vxlan.js';

@@ -47,6 +47,10 @@ export const kindOf = (object: KernelObject): ObjectKind<KernelObject> =>
 
 export const isRemovable = (item: ItemObject): item is RemovableItem => item.kind !== 'sysctl';
 
+/** The settings among objects; those of a namespace are read only where they are asked for. */
+export const sysctlPaths = (objects: Iterable<KernelObject>): string[] =>
+  [...objects].flatMap((object) => (object.kind === 'sysctl' ? [object.path] : []));
+
 export const objectKey = (object: KernelObject): ObjectKey => kindOf(object).key(object);
 
 /** Text for people, close to the output of `ip` and `bridge`. */

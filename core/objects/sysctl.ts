@@ -11,6 +11,16 @@ export interface SysctlObject {
 
 export const sysctlKey = (path: string): ObjectKey => asKey(`sysctl ${path}`);
 
+/**
+ * IPv6 is on for one link. Where it is off for new links (a hardened host, and Docker in each container), the kernel refuses the
+ * link's IPv6 addresses (EACCES).
+ */
+export const ipv6Enabled = (link: string): SysctlObject => ({
+  kind: 'sysctl',
+  path: `net/ipv6/conf/${link}/disable_ipv6`,
+  value: '0',
+});
+
 /** In sysctl(8)'s form, with dots for the path's slashes, and a slash for a dot in a link's name. */
 export const sysctlName = (path: string): string =>
   path.replaceAll(/[./]/g, (separator) => (separator === '/' ? '.' : '/'));

@@ -83,6 +83,7 @@ test('inside: the address and the default route', (t) => {
   t.deepEqual(inside({ gateway: '10.1.1.254' }), [address, { ...out, via: '10.1.1.254' }]);
   t.deepEqual(inside({ gateway: '192.0.2.1' }), [address, { ...out, via: '192.0.2.1', onlink: true }]);
   t.deepEqual(inside({ address: '2001:db8::5/64', gateway: '2001:db8::1' }), [
+    { kind: 'sysctl', path: 'net/ipv6/conf/eth1/disable_ipv6', value: '0' },
     { ...address, address: '2001:db8::5/64' },
     { ...out, to: '::/0', via: '2001:db8::1' },
   ]);

@@ -64,6 +64,8 @@ test('a dual-stack network: a second tunnel, and the lower MTU for the container
     'sysctl net/ipv6/conf/wfvx6-4097/forwarding=1',
     'sysctl net/ipv6/conf/wfbr4097/forwarding=1',
     'sysctl net/ipv6/conf/all/forwarding=1',
+    'sysctl net/ipv6/conf/wfvx6-4097/disable_ipv6=0',
+    'sysctl net/ipv6/conf/wfbr4097/disable_ipv6=0',
     'addr fe80::1/64 dev wfbr4097',
     'sysctl net/ipv6/conf/wfbr4097/proxy_ndp=1',
   ]);
@@ -266,6 +268,7 @@ test('an endpoint of both families, second on its container, without the default
     'link eth1 peer address 02:77:0a:64:01:02 mtu 1430',
     'addr 10.100.1.2/24 dev eth1',
     'route 10.100.0.0/16 via 10.100.1.1 dev eth1',
+    'sysctl net/ipv6/conf/eth1/disable_ipv6=0',
     'addr fd42:100:0:1::2/64 dev eth1',
     'route fd42:100::/48 via fd42:100:0:1::1 dev eth1',
   ]);
@@ -283,6 +286,7 @@ test('an endpoint with an address of another subnet: the route to the gateway co
     'route 10.100.1.1/32 dev eth0',
     'route 10.100.0.0/16 via 10.100.1.1 dev eth0',
     'route default via 10.100.1.1 dev eth0',
+    'sysctl net/ipv6/conf/eth0/disable_ipv6=0',
     'addr fd42:100:0:7::9/128 dev eth0',
     'route fd42:100:0:1::1/128 dev eth0',
     'route fd42:100::/48 via fd42:100:0:1::1 dev eth0',

@@ -4,6 +4,7 @@
 // observed on a real kernel.
 import { IpAddress, parseInterface } from '../../core/address.js';
 import {
+  ipv6Enabled,
   itemKindOf,
   linkKindOf,
   objectKey,
@@ -50,9 +51,10 @@ export interface SpaceListener {
   lost(): void;
 }
 
+/** Of a new link; IPv6 is off on it, as on a hardened host and in Docker's containers. */
 const LINK_SYSCTLS = {
   4: { send_redirects: '1', proxy_arp: '0', rp_filter: '0', route_localnet: '0' },
-  6: { proxy_ndp: '0', accept_ra: '1' },
+  6: { proxy_ndp: '0', accept_ra: '1', disable_ipv6: '1' },
 };
 
 export class FakeSpace {
@@ -126,6 +128,7 @@ export class FakeSpace {
       case 'delete-link':
         return this.removeLink(step.name);
       case 'put':
+        this.#checkIpv6(step.object);
         return this.put(step.object, step.replace, true);
       case 'delete': {
         const found = this.items.get(objectKey(step.object));
@@ -136,6 +139,12 @@ export class FakeSpace {
         if (found?.owned === true && same) this.removeItem(objectKey(step.object));
       }
     }
+  }
+
+  #checkIpv6(object: ItemObject): void {
+    if (object.kind !== 'address' || !object.address.includes(':')) return;
+    if (this.sysctls.get(ipv6Enabled(object.link).path) === '1')
+      throw new Errno('EACCES', `IPv6 is off on ${object.link}`);
   }
 
   #create(object: LinkObject, peerSpace: FakeSpace | undefined): void {
