@@ -15,6 +15,8 @@ export interface Lease {
   subnet6?: IpNetwork;
   publicIp: IpAddress;
   publicIp6?: IpAddress;
+  /** MTU of its underlay, in bytes; absent if unknown, as of a flanneld. */
+  mtu?: number;
   /** As in etcd. A lease of another type than the network's is shown and otherwise ignored. */
   backendType: string;
   /** The data that its backend publishes of the node. */

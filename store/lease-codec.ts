@@ -1,19 +1,27 @@
 // Subnet lease codec: flannel's lease attributes to Lease and back.
 //
-// What only weft knows (which node, which instance, since when) is under "Weft", which flannel ignores.
+// What only weft knows (which node, which instance, since when, the MTU of its underlay) is under "Weft", which flannel ignores.
 import { IpAddress } from '../core/address.js';
 import { backendOf, BACKEND_TYPES, encodeLeaseData, isBackend } from '../core/backends/index.js';
 import type { BackendType, LeaseData } from '../core/backends/types.js';
-import { check, goObject, ip4, ip6, parseJsonObject, text } from '../core/parse.js';
+import { check, goObject, integer, ip4, ip6, parseJsonObject, text } from '../core/parse.js';
 import type { Lease } from '../core/records.js';
 import type { ParsedKey } from './keys.js';
 import type { StoredLease } from './store.js';
+
+/** RFC 791: every host can receive as much. */
+const MIN_MTU = 576;
 
 const ATTRIBUTES = goObject({
   PublicIP: ip4.optional(),
   PublicIPv6: ip6.optional(),
   BackendType: text.default(''),
-  Weft: goObject({ Node: text.optional(), Instance: text.optional(), Since: text.optional() }).optional(),
+  Weft: goObject({
+    Node: text.optional(),
+    Instance: text.optional(),
+    Since: text.optional(),
+    MTU: integer(MIN_MTU, 65_535).optional(),
+  }).optional(),
 });
 
 /** BackendData and BackendV6Data, of the backends that publish any. */
@@ -47,6 +55,7 @@ export function decodeLease(
     ...(key.subnet6 && { subnet6: key.subnet6 }),
     publicIp: attributes.PublicIP ?? NO_ADDRESS,
     ...(attributes.PublicIPv6 && attributes.PublicIPv6.value !== 0n && { publicIp6: attributes.PublicIPv6 }),
+    ...(attributes.Weft?.MTU !== undefined && { mtu: attributes.Weft.MTU }),
     backendType: attributes.BackendType,
     ...(data && { data }),
     ...(attributes.Weft?.Node !== undefined && { node: attributes.Weft.Node }),
@@ -77,8 +86,8 @@ export function encodeLease(lease: Lease): string {
     BackendType: lease.backendType,
     BackendData: encodeLeaseData(lease, 4),
     BackendV6Data: encodeLeaseData(lease, 6),
-    ...((lease.node !== undefined || lease.instance !== undefined) && {
-      Weft: { Node: lease.node, Instance: lease.instance, Since: lease.since },
+    ...([lease.node, lease.instance, lease.mtu].some((field) => field !== undefined) && {
+      Weft: { Node: lease.node, Instance: lease.instance, Since: lease.since, MTU: lease.mtu },
     }),
   });
 }

@@ -305,6 +305,7 @@ function leaseOf(
     ...(dual && { subnet6 }),
     publicIp: request.publicIp,
     ...(dual && request.publicIp6 && { publicIp6: request.publicIp6 }),
+    ...(request.mtu !== undefined && { mtu: request.mtu }),
     backendType: backendTypeOf(request.network),
     ...(request.data && { data: dual ? request.data : withoutFamily(request.data, 6) }),
     node: request.node,

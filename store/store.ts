@@ -91,6 +91,8 @@ export interface LeaseRequest {
   instance: string;
   publicIp: IpAddress;
   publicIp6?: IpAddress;
+  /** Of the underlay. */
+  mtu?: number;
   /** What the network's backend publishes of this node, by family. */
   data?: LeaseData;
   /** The node's last subnet, acquired again if possible. */

@@ -317,8 +317,11 @@ export class Memberships {
     for (const name of [...this.#members.keys()]) {
       await this.#inTurn(name, async (member) => {
         member.membership.underlay = this.options.underlay();
-        await this.#ownLeases.take(member);
+        // First the kernel: another MTU must not wait for etcd.
         await this.#objects.publish(name);
+        const before = member.membership.lease;
+        await this.#ownLeases.take(member);
+        if (member.membership.lease !== before) await this.#objects.publish(name);
       });
     }
   }

@@ -47,7 +47,7 @@ export class SubnetLeases {
   request(network: Network, previous?: PreviousSubnet): LeaseRequest | undefined {
     if (!['subnets', 'blocks'].includes(addressingOf(network))) return undefined;
     const { node, instance, subnetTtlSeconds, underlay, isUsed } = this.options;
-    const { ip, ip6 } = underlay();
+    const { ip, ip6, mtu } = underlay();
     const dual = network.subnet6 !== undefined && ip6 !== undefined;
     const data = this.#data(network);
     return {
@@ -56,6 +56,7 @@ export class SubnetLeases {
       instance,
       publicIp: ip,
       ...(dual ? { publicIp6: ip6 } : {}),
+      mtu,
       ...(data === undefined ? {} : { data }),
       ...(previous === undefined
         ? {}

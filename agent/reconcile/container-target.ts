@@ -71,6 +71,22 @@ export class ContainerTarget implements Target {
     return { repaired: repairsOf(without(steps, failures), this.#where), again: false };
   }
 
+  /** MTU of the container's end of its link pair. */
+  get mtu(): number {
+    return Math.max(...this.inside.objects.map((object) => ('mtu' in object ? (object.mtu ?? 0) : 0)));
+  }
+
+  /** Applies the steps of a changed record, without a comparison. @returns the steps that the kernel refused */
+  async change(steps: readonly Step[]): Promise<StepFailure[]> {
+    this.#namespace = await this.open();
+    if (this.#namespace === undefined) return [];
+    try {
+      return await this.run(steps);
+    } finally {
+      this.release();
+    }
+  }
+
   run(steps: readonly Step[]): Promise<StepFailure[]> {
     if (this.#namespace === undefined) throw new Error(`${this.inside.sandbox.path} was not observed`);
     return applySteps(this.options, this.#namespace, steps);
@@ -155,10 +171,17 @@ export class ContainerTargets {
 
   constructor(private readonly options: ContainerTargetOptions) {}
 
-  set(record: SandboxKey, inside: SandboxRecord): void {
+  /** @returns the steps from what the record compiled to before; none for a new one, which is compared instead */
+  set(record: SandboxKey, inside: SandboxRecord): Step[] {
     const there = this.#targets.get(record);
-    if (there === undefined) this.#targets.set(record, new ContainerTarget(this.options, record, inside));
-    else there.inside = inside;
+    if (there === undefined) {
+      this.#targets.set(record, new ContainerTarget(this.options, record, inside));
+      return [];
+    }
+    const before = there.inside;
+    there.inside = inside;
+    if (!sameSandbox(before.sandbox, inside.sandbox)) return [];
+    return plan(assume(before.objects), inside.objects, { prune: true }).steps;
   }
 
   delete(record: SandboxKey): void {

@@ -15,7 +15,12 @@ import type { Logger } from '../../daemon/log.js';
 import { type AgentMetrics, NODE, type Problems } from '../health/index.js';
 import type { Kernel, KernelEvent, KernelNamespace, StepFailure } from '../kernel/index.js';
 import { applySteps, createdLinks, deletesLink, inOrder } from './apply-steps.js';
-import { ContainerTargets, type SandboxRecord, stepsInside } from './container-target.js';
+import {
+  type ContainerTarget,
+  ContainerTargets,
+  type SandboxRecord,
+  stepsInside,
+} from './container-target.js';
 import { FirewallTarget } from './firewall-target.js';
 import { attachError } from './kernel-errors.js';
 import { NodeTarget } from './node-target.js';
@@ -199,13 +204,39 @@ export class Reconciler {
     await this.options.kernel.node.apply(this.#node.desired.set(record, undefined));
   }
 
-  /** Notes a container that is already connected to the node; the next comparison repairs it. */
+  /**
+   * Notes a container that is already connected to the node; the next comparison repairs it. Where its record compiles to
+   * something else than before, both sides are changed at once.
+   */
   async adopt(record: SandboxKey, host: readonly KernelObject[], inside: SandboxRecord): Promise<void> {
     await this.#lock.run(async () => {
-      const steps = this.#node.desired.set(record, host);
-      this.#containers.set(record, inside);
-      if (this.#started && steps.length > 0) this.#compareSoon();
+      const known = this.#containers.get(record);
+      const mtu = known?.mtu ?? 0;
+      const onNode = this.#node.desired.set(record, host);
+      const within = this.#containers.set(record, inside);
+      if (!this.#started) return;
+      // Its link may be there; and while records are still arriving, an earlier run may have made their objects.
+      if (known === undefined || !this.#node.prune) {
+        if (onNode.length > 0) this.#compareSoon();
+        if (known !== undefined) await this.#changeContainer(known, within);
+        return;
+      }
+      const sides = [() => this.#changeNode(onNode), () => this.#changeContainer(known, within)];
+      // The end with the lower MTU drops a larger frame without a word: no end sends more than the other takes.
+      if (known.mtu < mtu) sides.reverse();
+      for (const change of sides) await change();
     });
+  }
+
+  async #changeNode(steps: readonly Step[]): Promise<void> {
+    const failures = await this.#node.run(steps);
+    if (failures.length > 0) this.#compareSoon();
+  }
+
+  async #changeContainer(container: ContainerTarget, steps: readonly Step[]): Promise<void> {
+    if (steps.length === 0) return;
+    const failures = await container.change(steps);
+    if (failures.length > 0) await this.#reconcile(container);
   }
 
   /** Ends a record and deletes its objects; the container's end of the pair is deleted with the node's. */

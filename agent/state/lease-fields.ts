@@ -23,6 +23,7 @@ export const leaseSchema = z
     subnet6: savedNet.optional(),
     publicIp: savedIp,
     publicIp6: savedIp.optional(),
+    mtu: z.number().int().optional(),
     backendType: z.string(),
     ...dataFields,
     node: z.string().optional(),

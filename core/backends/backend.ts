@@ -128,3 +128,17 @@ export function hostSource({ exposed }: OverlayMembership, family: Family): { sr
 /** MTU of one family's tunnel: the network's requested one, but never more than the underlay carries. */
 export const tunnelMtu = ({ underlay, network }: OverlayMembership, overhead: number): number =>
   Math.min(underlay.mtu - overhead, network.mtu ?? Infinity);
+
+/**
+ * MTU of the route to a peer, which says in its lease what its underlay carries; absent where this node carries no more. The
+ * sender's kernel then tells the container (ICMP), where the peer's underlay would drop the packet without a word.
+ */
+export function routeMtu(
+  membership: OverlayMembership,
+  { lease }: Remote,
+  overhead: number,
+): { mtu?: number } {
+  if (lease.mtu === undefined) return {};
+  const mtu = lease.mtu - overhead;
+  return mtu < tunnelMtu(membership, overhead) ? { mtu } : {};
+}

@@ -5,7 +5,7 @@
 import type { IpNetwork } from '../address.js';
 import { ownBridgeName } from '../link-names.js';
 import { goObject } from '../parse.js';
-import { hostSource, type Backend, type Remote } from './backend.js';
+import { hostSource, routeMtu, type Backend, type Remote } from './backend.js';
 import type { OnLink, OverlayMembership } from '../membership.js';
 
 type Member = OverlayMembership<'host-gw'>;
@@ -47,6 +47,7 @@ export const hostGw: Backend<'host-gw'> = {
     via: remote.publicIp.toString(),
     underlay: true,
     ...hostSource(membership, remote.family),
+    ...routeMtu(membership, remote, hostGw.overhead[remote.family]),
   }),
   unreachable(membership, remote) {
     if (linkTo(membership, remote) !== undefined) return undefined;

@@ -13,7 +13,7 @@ import { parseInteger, type OverlayNetwork } from '../network.js';
 import type { VxlanLink } from '../objects/index.js';
 import { check, flag, goObject, ifReadable, integer, mac } from '../parse.js';
 import type { Lease } from '../records.js';
-import { hostSource, tunnelMtu, type Backend, type OtherNetwork } from './backend.js';
+import { hostSource, routeMtu, tunnelMtu, type Backend, type OtherNetwork } from './backend.js';
 import { MAX_VNI, type LeaseData } from './types.js';
 
 type VxlanNetwork = OverlayNetwork<'vxlan'>;
@@ -143,14 +143,18 @@ export const vxlan: Backend<'vxlan'> = {
       vxlan.routeTo(membership, remote, subnet),
     ];
   },
-  routeTo: (membership, { family, subnet }, to) => ({
-    kind: 'route',
-    to: to.toString(),
-    link: vxlanName(membership.network.vni, family),
-    via: subnet.base.toString(),
-    onlink: true,
-    ...hostSource(membership, family),
-  }),
+  routeTo(membership, remote, to) {
+    const { family, subnet } = remote;
+    return {
+      kind: 'route',
+      to: to.toString(),
+      link: vxlanName(membership.network.vni, family),
+      via: subnet.base.toString(),
+      onlink: true,
+      ...hostSource(membership, family),
+      ...routeMtu(membership, remote, vxlan.overhead[family]),
+    };
+  },
   unreachable({ network }, { family, lease }) {
     const vni = vtepOf(lease, family)?.vni;
     return vni === network.vni ? undefined : `its VNI is ${vni}, and the network's ${network.vni}`;

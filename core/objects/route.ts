@@ -12,6 +12,8 @@ export interface RouteObject {
   onlink?: boolean;
   /** Preferred source address. */
   src?: string;
+  /** Bytes; absent: the link's. */
+  mtu?: number;
   /** The link is an unowned one that carries the underlay; every other link must be weft's. Not compared. */
   underlay?: boolean;
 }
@@ -26,7 +28,11 @@ export const route: ItemKind<RouteObject> = {
   describe: ({ to, via, link }) => `route ${to}${via === undefined ? '' : ` via ${via}`} dev ${link}`,
   order: () => PHASE.route,
   same: (a, b) =>
-    a.link === b.link && a.via === b.via && (a.onlink ?? false) === (b.onlink ?? false) && a.src === b.src,
+    a.link === b.link &&
+    a.via === b.via &&
+    (a.onlink ?? false) === (b.onlink ?? false) &&
+    a.src === b.src &&
+    a.mtu === b.mtu,
   link: ({ link }) => link,
   onAnyLink: ({ underlay }) => underlay === true,
   // A route carries a mark of its own, and is deleted whatever link it uses.

@@ -142,6 +142,39 @@ const PEERS: { what: string; in: Membership; peer: Lease; lines: string[] }[] = 
     ],
   },
   {
+    what: 'a smaller MTU than this node’s, in both families',
+    in: membershipOf(dual),
+    peer: leaseOf(dual, 2, { mtu: 1400 }),
+    lines: [
+      'fdb 02:00:00:00:04:02 dst 192.0.2.2 dev wfvx4097',
+      'neigh 10.100.2.0 lladdr 02:00:00:00:04:02 dev wfvx4097',
+      'route 10.100.2.0/24 via 10.100.2.0 dev wfvx4097 onlink mtu 1350',
+      'fdb 02:00:00:00:06:02 dst 2001:db8::2 dev wfvx6-4097',
+      'neigh fd42:100:0:2:: lladdr 02:00:00:00:06:02 dev wfvx6-4097',
+      'route fd42:100:0:2::/64 via fd42:100:0:2:: dev wfvx6-4097 onlink mtu 1330',
+    ],
+  },
+  {
+    what: 'a larger MTU than this node’s',
+    in: membershipOf(blue),
+    peer: leaseOf(blue, 2, { mtu: 9000 }),
+    lines: [
+      'fdb 02:00:00:00:04:02 dst 192.0.2.2 dev wfvx4097',
+      'neigh 10.100.2.0 lladdr 02:00:00:00:04:02 dev wfvx4097',
+      'route 10.100.2.0/24 via 10.100.2.0 dev wfvx4097 onlink',
+    ],
+  },
+  {
+    what: 'a smaller MTU than this node’s, which still carries what the network asks for',
+    in: membershipOf(overlay({ mtu: 1300 })),
+    peer: leaseOf(blue, 2, { mtu: 1400 }),
+    lines: [
+      'fdb 02:00:00:00:04:02 dst 192.0.2.2 dev wfvx4097',
+      'neigh 10.100.2.0 lladdr 02:00:00:00:04:02 dev wfvx4097',
+      'route 10.100.2.0/24 via 10.100.2.0 dev wfvx4097 onlink',
+    ],
+  },
+  {
     what: 'a flanneld, which has no node name',
     in: membershipOf(blue),
     peer: (({ node: _node, instance: _instance, ...lease }) => lease)(leaseOf(blue, 4)),
@@ -199,6 +232,13 @@ test('claim: a peer uses an address of another peer’s subnet', (t) => {
     linesOf(compileClaim(membershipOf(blue), claimOf(blue, '10.100.3.9', 'n2'), leaseOf(blue, 2))),
     ['route 10.100.3.9/32 via 10.100.2.0 dev wfvx4097 onlink'],
   );
+});
+
+test('claim: the route carries what the user’s node can', (t) => {
+  const user = leaseOf(blue, 2, { mtu: 1400 });
+  t.deepEqual(linesOf(compileClaim(membershipOf(blue), claimOf(blue, '10.100.3.9', 'n2'), user)), [
+    'route 10.100.3.9/32 via 10.100.2.0 dev wfvx4097 onlink mtu 1350',
+  ]);
 });
 
 test('claim: IPv6 takes the IPv6 tunnel alone', (t) => {

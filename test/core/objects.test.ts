@@ -110,7 +110,13 @@ const ITEMS: { [K in ItemName]: Sample<ItemOf<K>> } = {
     described: 'route 10.100.2.0/24 via 10.100.2.0 dev wfvx1',
     order: PHASE.route,
     on: 'wfvx1',
-    others: [{ link: 'wfvx2' }, { via: '10.100.3.0' }, { onlink: false }, { src: '10.100.1.9' }],
+    others: [
+      { link: 'wfvx2' },
+      { via: '10.100.3.0' },
+      { onlink: false },
+      { src: '10.100.1.9' },
+      { mtu: 1350 },
+    ],
   },
   neighbour: {
     object: { kind: 'neighbour', link: 'wfvx1', ip: '10.100.2.0', mac },

@@ -206,7 +206,11 @@ function addNetwork(world: World, shape: NetworkShape, index: number): void {
       const change = dataOf(remade ? n + 0x40 : n);
       return [
         n,
-        leaseOf(network, n, moved ? { ...change, publicIp: IpAddress.parse(`198.51.100.${n}`) } : change),
+        leaseOf(
+          network,
+          n,
+          moved ? { ...change, mtu: 1300, publicIp: IpAddress.parse(`198.51.100.${n}`) } : change,
+        ),
       ];
     }),
   );

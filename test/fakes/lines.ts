@@ -14,7 +14,8 @@ export function lineOf(object: KernelObject): string {
       const to = object.to === '0.0.0.0/0' ? 'default' : object.to === '::/0' ? 'default6' : object.to;
       const via = object.via === undefined ? '' : ` via ${object.via}`;
       const src = object.src === undefined ? '' : ` src ${object.src}`;
-      return `route ${to}${via} dev ${object.link}${object.onlink === true ? ' onlink' : ''}${src}`;
+      const mtu = object.mtu === undefined ? '' : ` mtu ${object.mtu}`;
+      return `route ${to}${via} dev ${object.link}${object.onlink === true ? ' onlink' : ''}${src}${mtu}`;
     }
     case 'neighbour':
       return `neigh ${object.ip} lladdr ${object.mac} dev ${object.link}`;

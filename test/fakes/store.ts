@@ -278,7 +278,7 @@ export class FakeStore implements Store {
     signal?.throwIfAborted();
     this.#requireConnection();
     this.checkName();
-    const { network, node, instance, publicIp, publicIp6, data } = request;
+    const { network, node, instance, publicIp, publicIp6, mtu, data } = request;
     const there = [...(this.#view.leases.get(network.name)?.values() ?? [])];
     const own = there.find((lease) => lease.instance === instance || lease.publicIp.equals(publicIp));
     const subnets = own ?? request.wanted ?? request.previous ?? this.#freeSubnets(network, there);
@@ -293,6 +293,7 @@ export class FakeStore implements Store {
       backendType: backendTypeOf(network),
       reservation: own?.reservation ?? false,
       ...(publicIp6 === undefined ? {} : { publicIp6 }),
+      ...(mtu === undefined ? {} : { mtu }),
     });
   }
 

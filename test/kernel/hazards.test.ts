@@ -73,6 +73,21 @@ test.serial('a changed MTU keeps the neighbour entries', async (t) => {
   await t.notThrowsAsync(reach(desired));
 });
 
+test.serial('the MTU of the route to a peer changes in place, in both families', async (t) => {
+  const of = blue(true);
+  const peerOf = (mtu?: number): KernelObject[] => [
+    ...compileNetwork(of),
+    ...compilePeer(of, { ...lease(of.network, 2), ...(mtu !== undefined && { mtu }) }),
+  ];
+  const routes = (): string => sh('ip route show 10.100.2.0/24; ip -6 route show fd42:100:0:2::/64');
+  for (const mtu of [undefined, 1400, 1300, undefined]) {
+    await reach(peerOf(mtu));
+    const shown = routes().match(/mtu \d+/g);
+    t.deepEqual(shown, mtu === undefined ? null : [`mtu ${mtu - 50}`, `mtu ${mtu - 70}`]);
+    t.is(routes().trim().split('\n').length, 2);
+  }
+});
+
 test.serial('a bridge keeps its MTU when the last port leaves', async (t) => {
   const of = blue();
   const shared = compileNetwork(of);

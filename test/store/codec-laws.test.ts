@@ -94,6 +94,7 @@ const lease: fc.Arbitrary<StoredLease> = fc
     base6: fc.option(ip6, { nil: undefined }),
     publicIp: ip4,
     publicIp6: fc.option(ip6, { nil: undefined }),
+    mtu: fc.option(fc.integer({ min: 576, max: 65_535 }), { nil: undefined }),
     vtep: fc.option(vtep, { nil: undefined }),
     vtep6: fc.option(vtep, { nil: undefined }),
     node: fc.option(word, { nil: undefined }),

@@ -3,11 +3,22 @@ import { parseInterface } from '../../../core/address.js';
 import { WEFT_MARK, type RouteObject } from '../../../core/objects/index.js';
 import type { NamespaceRole } from '../kernel.js';
 import { AF_INET, AF_INET6 } from '../libc.js';
-import { decodeAttrs, fixed, ipAttr, NLM_F, readIp, RTM, u32Attr, type Request } from '../netlink-message.js';
+import {
+  decodeAttrs,
+  fixed,
+  ipAttr,
+  nested,
+  NLM_F,
+  readIp,
+  RTM,
+  u32Attr,
+  type Request,
+} from '../netlink-message.js';
 import type { ItemCodec } from './codec.js';
 import type { DecodedRoute, LinkLookup } from './readings.js';
 
-const RTA = { DST: 1, OIF: 4, GATEWAY: 5, PRIORITY: 6, PREFSRC: 7, TABLE: 15 } as const;
+const RTA = { DST: 1, OIF: 4, GATEWAY: 5, PRIORITY: 6, PREFSRC: 7, METRICS: 8, TABLE: 15 } as const;
+const RTAX_MTU = 2;
 const RT_TABLE_MAIN = 254;
 const RT_SCOPE_LINK = 253;
 /** In a deletion: matches any scope. */
@@ -44,6 +55,7 @@ export const route: ItemCodec<RouteObject> = {
       ...(length === 0 ? [] : [ipAttr(RTA.DST, to)]),
       ...(object.via === undefined ? [] : [ipAttr(RTA.GATEWAY, object.via)]),
       ...(object.src === undefined ? [] : [ipAttr(RTA.PREFSRC, object.src)]),
+      ...(object.mtu === undefined ? [] : [nested(RTA.METRICS, u32Attr(RTAX_MTU, object.mtu))]),
       u32Attr(RTA.OIF, index),
     ]);
     if (how === 'delete') return { type: RTM.DELROUTE, flags: 0, body };
@@ -66,6 +78,8 @@ export function decodeRoute(body: Buffer, links: LinkLookup): DecodedRoute | und
   const dst = attrs.get(RTA.DST);
   const gateway = attrs.get(RTA.GATEWAY);
   const source = attrs.get(RTA.PREFSRC);
+  const metrics = attrs.get(RTA.METRICS);
+  const mtu = metrics === undefined ? undefined : decodeAttrs(metrics).get(RTAX_MTU)?.readUInt32LE();
   const length = body.readUInt8(1);
   // IPv6 shows such a route on the loopback device.
   const link = type === RTN_UNICAST ? links.byIndex(attrs.get(RTA.OIF)?.readUInt32LE() ?? 0) : undefined;
@@ -84,6 +98,7 @@ export function decodeRoute(body: Buffer, links: LinkLookup): DecodedRoute | und
         ...(gateway === undefined ? {} : { via: readIp(gateway) }),
         ...((flags & RTNH_F_ONLINK) === 0 ? {} : { onlink: true }),
         ...(source === undefined ? {} : { src: readIp(source) }),
+        ...(mtu === undefined ? {} : { mtu }),
       },
     },
   };

@@ -2,17 +2,26 @@
 //
 // A record costs its own steps, damage is repaired, repeated damage is reported, and nothing is pruned before the records are
 // complete.
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 
+import type { SandboxRecord } from '../../../agent/reconcile/container-target.js';
 import { Desired } from '../../../agent/reconcile/desired.js';
 import { endpointScope } from '../../../agent/health/problem-key.js';
 import { Problems } from '../../../agent/health/problems.js';
 import { Reconciler } from '../../../agent/reconcile/reconciler.js';
 import { type RecordKey, RecordMap, type SandboxKey } from '../../../agent/reconcile/record-key.js';
 import { agentMetrics } from '../../../agent/health/metrics.js';
-import { compileEndpoint, compileNetwork, compilePeer } from '../../../core/compile.js';
+import { IpNetwork } from '../../../core/address.js';
+import { compileEndpoint, compileNetwork, compilePeer, type Membership } from '../../../core/compile.js';
 import { permissionDenied } from '../../../core/errors.js';
-import { linkKey, objectKey, routeKey, type ObjectKey } from '../../../core/objects/index.js';
+import {
+  linkKey,
+  objectKey,
+  routeKey,
+  type KernelObject,
+  type ObjectKey,
+} from '../../../core/objects/index.js';
+import { describeStep } from '../../../core/plan.js';
 import { silentLogger } from '../../../daemon/log.js';
 import { FakeKernel } from '../../fakes/kernel.js';
 import { endpoint, lease, membership, network } from '../../kernel/samples.js';
@@ -312,6 +321,52 @@ test('a container whose namespace may not be opened stays, as a problem', async 
     problems.list().flatMap(({ what, why, fix }) => (what.includes(path) ? [`${why}: ${fix}`] : [])),
     [`it cannot be opened: ${denied.message}: Give the right. It is tried again every 10 seconds.`],
   );
+});
+
+/** A reconciler with a container attached, and what its record compiles to in another form of the network. */
+async function attached(t: ExecutionContext) {
+  const { kernel, reconciler, totals } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  const path = '/run/netns/c1';
+  kernel.addContainer(path);
+  const { namespace, sandbox } = await kernel.openNamespace(path);
+  const record = endpoint(of, '1'.repeat(16), 2, path, { sandbox });
+  const inside = (changed: Membership): { host: KernelObject[]; record: SandboxRecord } => {
+    const { host, container: objects } = compileEndpoint(changed, record);
+    return { host, record: { sandbox, hostIfname: record.hostIfname, objects } };
+  };
+  const now = inside(of);
+  await reconciler.attach(endpointKey('1'), now.host, now.record, namespace, await namespace.observe([]));
+  namespace.close();
+  return {
+    ...{ kernel, totals, path },
+    become: async (changed: Membership): Promise<string[]> => {
+      const from = kernel.applied.length;
+      const { host, record } = inside(changed);
+      await reconciler.adopt(endpointKey('1'), host, record);
+      return kernel.applied
+        .slice(from)
+        .map(({ path: where, step }) => `${where === path ? 'inside' : 'node'}: ${describeStep(step).what}`);
+    },
+  };
+}
+
+test('another MTU reaches both ends of a container’s link at once, the smaller end’s sender first', async (t) => {
+  const { become, kernel, totals, path } = await attached(t);
+  const changed = ['inside: peer eth0', 'node: veth wfep11111111111'];
+  t.deepEqual(await become({ ...of, underlay: { ...of.underlay, mtu: 1400 } }), changed);
+  t.true(kernel.has('link eth0 peer address 02:77:0a:64:01:02 mtu 1350', path));
+  t.deepEqual(await become(of), changed.toReversed());
+  t.true(kernel.has('link eth0 peer address 02:77:0a:64:01:02 mtu 1450', path));
+  t.is(totals.repaired, 0);
+});
+
+test('a container’s route to its network goes as the route to the grown network comes', async (t) => {
+  const { become, kernel, path } = await attached(t);
+  const grown = { ...of, network: { ...of.network, subnet: IpNetwork.parse('10.96.0.0/12') } };
+  t.deepEqual(await become(grown), ['inside: route 10.96.0.0/12', 'inside: route 10.100.0.0/16']);
+  t.true(kernel.has('route 10.96.0.0/12 via 10.100.1.1 dev eth0', path));
+  t.false(kernel.has('route 10.100.0.0/16 via 10.100.1.1 dev eth0', path));
 });
 
 test('a restored route to fe80::/64 fits, on the link of any network', (t) => {
