@@ -107,6 +107,7 @@ export const statusShape = (status: Status): object => ({
   networks: status.networks.map(nulls),
   peers: status.peers.map(peerShape),
   problems: status.problems.map(({ what, why, fix }) => ({ what, why, fix })),
+  warnings: status.warnings.map(({ what, why, fix }) => ({ what, why, fix })),
 });
 
 function nulls(message: object | undefined): object {

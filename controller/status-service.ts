@@ -68,6 +68,7 @@ export function statusService(options: {
         networks: networksOf(store),
         peers: peersOf(store, registry),
         problems: found,
+        warnings: [],
       };
     }),
   };

@@ -23,6 +23,8 @@ interface Common {
   mtu?: number;
   internal: boolean;
   masquerade: boolean;
+  /** Hosts may join although they have other routes inside it; of a network with a parent: it may carry the underlay. */
+  force?: boolean;
   /** Created by a plugin: it is deleted with its last node. */
   madeBy?: Manager;
   /** Networks that it may reach, and that may reach it; it is enough if one of two names the other. */
@@ -44,7 +46,6 @@ export type BridgedNetwork = BridgeNetwork | VlanNetwork;
 interface Bridged extends Common {
   /** The link of each node that joins it: a NIC, or a bridge. Absent: the network exists on each node by itself. */
   parent?: string;
-  /** The parent may be the link that carries the underlay. */
   force: boolean;
   /** The address pool; with a parent and without a range, only requested addresses are given out. */
   pool?: IpNetwork;
@@ -81,6 +82,7 @@ export interface NetworkSpec extends BackendSpec {
   mtu?: number;
   internal?: boolean;
   masquerade?: boolean;
+  force?: boolean;
   /** Created by a plugin: it is deleted with its last node. */
   madeBy?: Manager;
   /** Absent: overlay. The fields below belong to the other two. */
@@ -91,7 +93,6 @@ export interface NetworkSpec extends BackendSpec {
   range?: IpNetwork;
   gateway?: IpAddress;
   gatewayNode?: string;
-  force?: boolean;
 }
 
 export interface SubnetRange {

@@ -74,11 +74,17 @@ export interface HostNetworks {
   /**
    * A subnet of `whole` that this node has, or may take; no other node gets the same proposal.
    * @param within the subnet is inside this prefix, or contains it
+   * @param force of a network that is to be made: it may overlap routes of this host
    * @throws WeftError RESOURCE_EXHAUSTED, FAILED_PRECONDITION, UNAVAILABLE
    */
-  propose(request: { whole: IpNetwork; hostPrefix: number; within?: IpNetwork }): Promise<IpNetwork>;
-  /** @throws WeftError as `create` would */
-  check(spec: NetworkSpec): Network;
+  propose(request: {
+    whole: IpNetwork;
+    hostPrefix: number;
+    within?: IpNetwork;
+    force?: boolean;
+  }): Promise<IpNetwork>;
+  /** @throws WeftError as `create` would, also where routes of this host lie inside the network */
+  check(spec: NetworkSpec): Promise<Network>;
   /** Creates it under the manager's name. @throws WeftError */
   create(spec: NetworkSpec): Promise<Network>;
   /** Takes exactly this subnet, unless the node has it. @throws WeftError */

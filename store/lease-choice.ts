@@ -75,7 +75,7 @@ export function chooseOwn(
   own: readonly ReadLease[],
 ): OwnChoice {
   const { network, node, instance } = request;
-  const usable = own.find(({ key }) => fits(network, key));
+  const usable = own.find(({ key, lease }) => fits(network, key) && !isGivenUp(request, key, lease));
   const stale = own.filter(
     ({ key, lease }) =>
       !lease.reservation && (!fits(network, key) || lease.instance === instance || lease.node === node),
@@ -85,6 +85,14 @@ export function chooseOwn(
   if (usable === undefined || (other && canReclaim(request, without(there, stale)))) return { stale };
   return { usable, stale: stale.filter((one) => one !== usable) };
 }
+
+/** A subnet of an earlier life of the node, in which it now has another network. */
+const isGivenUp = (request: LeaseRequest, key: LeaseKey, { node, reservation }: StoredLease): boolean =>
+  request.previous === undefined && node !== undefined && !reservation && isAvoided(request, key);
+
+/** Whether the node has another network in these subnets. */
+const isAvoided = ({ avoid = [] }: LeaseRequest, { subnet, subnet6 }: Subnets): boolean =>
+  avoid.some((other) => other.overlaps(subnet) || (subnet6 !== undefined && other.overlaps(subnet6)));
 
 function without(there: readonly LeaseKey[], some: readonly ReadLease[]): LeaseKey[] {
   const keys = new Set(some.map(({ key }) => key));
@@ -140,30 +148,27 @@ export function isFree({ subnet, subnet6 }: Subnets, there: readonly LeaseKey[])
 }
 
 /**
- * Returns the previous subnet if it is free, otherwise a random one of the first hundred free ones; undefined if none is
- * free.
+ * Returns the previous subnet if it is free, otherwise a random one of the first hundred that are free and not to be avoided;
+ * undefined if there is none.
  */
 export function chooseSubnets(
   request: LeaseRequest,
   there: readonly LeaseKey[],
   random = randomInt,
 ): Subnets | undefined {
-  const { network, previous, wanted } = request;
+  const { network, previous, wanted, inUse, avoid = [] } = request;
   if (wanted !== undefined) {
-    const these = withSixth(network, wanted, there, random);
+    const these = withSixth(request, wanted, there, random);
     return these !== undefined && fits(network, these) && isFree(these, there) ? these : undefined;
   }
   if (previous !== undefined) {
-    const again = withSixth(network, previous, there, random);
-    if (again !== undefined && fits(network, again) && isFree(again, there)) return again;
+    const again = withSixth(request, previous, there, random);
+    const isUsable = again !== undefined && (inUse === true || !isAvoided(request, again));
+    if (isUsable && fits(network, again) && isFree(again, there)) return again;
   }
-  const free = firstFree(
-    network.range,
-    network.hostPrefix,
-    there.map((key) => key.subnet),
-  );
+  const free = firstFree(network.range, network.hostPrefix, [...there.map((key) => key.subnet), ...avoid]);
   const subnet = pick(free, random);
-  return subnet && withSixth(network, { subnet }, there, random);
+  return subnet && withSixth(request, { subnet }, there, random);
 }
 
 const pick = <T>(from: readonly T[], random: (max: number) => number): T | undefined =>
@@ -171,7 +176,7 @@ const pick = <T>(from: readonly T[], random: (max: number) => number): T | undef
 
 /** Adds the IPv6 half if the network has one: that of the same number, so that nodes race only once. */
 function withSixth(
-  network: Network,
+  { network, avoid = [] }: LeaseRequest,
   { subnet, subnet6 }: Subnets,
   there: readonly LeaseKey[],
   random: (max: number) => number,
@@ -179,7 +184,7 @@ function withSixth(
   const { subnet6: whole, range6, hostPrefix6 } = network;
   if (whole === undefined || range6 === undefined || hostPrefix6 === undefined) return { subnet };
   if (subnet6 !== undefined) return { subnet, subnet6 };
-  const taken = there.flatMap((key) => (key.subnet6 === undefined ? [] : [key.subnet6]));
+  const taken = [...there.flatMap((key) => key.subnet6 ?? []), ...avoid];
   const number = (subnet.base.value - network.subnet.base.value) >> BigInt(32 - network.hostPrefix);
   const same = IpNetwork.of(whole.at(number << BigInt(128 - hostPrefix6)), hostPrefix6);
   const usable = fitsRange(range6, hostPrefix6, same) && !taken.some((other) => other.overlaps(same));

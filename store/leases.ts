@@ -243,7 +243,7 @@ const overlaps = (a: Subnets, b: Subnets): boolean =>
   a.subnet.overlaps(b.subnet) ||
   (a.subnet6 !== undefined && b.subnet6 !== undefined && a.subnet6.overlaps(b.subnet6));
 
-function exhausted({ network, wanted }: LeaseRequest, there: readonly LeaseKey[]): Error {
+function exhausted({ network, wanted, avoid = [] }: LeaseRequest, there: readonly LeaseKey[]): Error {
   if (wanted !== undefined) {
     const asked = [wanted.subnet, ...(wanted.subnet6 === undefined ? [] : [wanted.subnet6])];
     const holder = there.find((key) => asked.some((subnet) => subnet.overlaps(key.subnet)));
@@ -254,7 +254,7 @@ function exhausted({ network, wanted }: LeaseRequest, there: readonly LeaseKey[]
   }
   const { first, last } = network.range;
   return resourceExhausted(
-    `network ${network.name}: no /${network.hostPrefix} is left between ${first.toString()} and ${last.toString()} (${there.length} taken)`,
+    `network ${network.name}: no /${network.hostPrefix} is left between ${first.toString()} and ${last.toString()} (${there.length} taken${avoid.length === 0 ? '' : `, and this host has other networks at ${avoid.join(', ')}`})`,
     'Remove nodes that are gone for good (weft node rm), or create a network with a larger subnet or smaller node subnets (--host-prefix).',
   );
 }

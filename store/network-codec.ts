@@ -70,6 +70,7 @@ const CONFIG = goObject({
   Weft: goObject({
     Internal: flag.default(false),
     Masquerade: flag.default(true),
+    Force: flag.default(false),
     Docker: flag.default(false),
     MadeBy: z.enum(MANAGERS).optional().catch(undefined),
     Routes: z.array(text).default([]),
@@ -139,6 +140,7 @@ export function decodeConfig(name: string, text: string): Network {
       ...(mtu !== undefined && { mtu }),
       internal: config.Weft?.Internal ?? false,
       masquerade: config.Weft?.Masquerade ?? true,
+      ...(config.Weft?.Force === true && { force: true }),
       ...madeBy(config.Weft),
       ...(routes.length > 0 && { routes }),
     } as OverlayNetwork;
@@ -230,6 +232,7 @@ function encodeOverlay(network: OverlayNetwork): string {
     Weft: {
       Internal: network.internal,
       Masquerade: network.masquerade,
+      ...(network.force === true && { Force: true }),
       // As in release 0.1, whose agents remove such a network, too.
       ...(network.madeBy === 'docker' ? { Docker: true } : { MadeBy: network.madeBy }),
       ...(network.routes !== undefined && { Routes: network.routes }),

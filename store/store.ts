@@ -99,6 +99,8 @@ export interface LeaseRequest {
   previous?: { subnet: IpNetwork; subnet6?: IpNetwork };
   /** This subnet and no other. */
   wanted?: { subnet: IpNetwork; subnet6?: IpNetwork };
+  /** Prefixes of the node's other networks, in which it takes no new subnet. */
+  avoid?: readonly IpNetwork[];
   /** Since when the node has had its previous subnet, RFC 3339. */
   since?: string;
   /** Containers run in the previous subnet: it is reclaimed from a weft node that has had it for a shorter time. */

@@ -81,6 +81,7 @@ export function statusOf(sources: StatusSources): Status {
       .list()
       .map(({ node, publicIp, state, rttMs }) => ({ node: node ?? '', publicIp, state, rttMs })),
     problems,
+    warnings: sources.problems.warnings(),
   };
 }
 

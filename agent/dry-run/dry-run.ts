@@ -23,7 +23,7 @@ import {
 } from '../endpoints/index.js';
 import { agentMetrics, Problems } from '../health/index.js';
 import type { Kernel } from '../kernel/index.js';
-import { Gateways, Memberships } from '../networks/index.js';
+import { Gateways, Memberships, RouteOverlaps } from '../networks/index.js';
 import { Attachments, AttachmentState } from '../pipework/index.js';
 import { isGone, type Preview, Reconciler, type SandboxKey } from '../reconcile/index.js';
 import { State } from '../state/index.js';
@@ -102,12 +102,18 @@ function assemble(options: DryRunOptions, answer: DryRun) {
     onUnderlay: () => undefined,
   });
   const { instance } = loaded;
+  const overlaps = new RouteOverlaps({
+    ...{ kernel, store, problems, log },
+    memberships: () => [],
+    changed: () => Promise.resolve(),
+  });
   const memberships = new Memberships({
     ...{ kernel, store, reconciler, state, log, problems, node, instance },
     runDir: undefined,
     // Nothing is renewed by the time that this is over.
     subnetTtlSeconds: 3600,
     underlay: () => underlay,
+    keepsOut: (network) => overlaps.keepsOut(network),
   });
   const table = new EndpointTable();
   const publisher = new Publisher({
@@ -141,7 +147,7 @@ function assemble(options: DryRunOptions, answer: DryRun) {
   const gateways = new Gateways({ store, memberships, problems, node });
   return {
     ...{ kernel, store, loaded, problems, reconciler, memberships, endpoints, addresses, ports },
-    ...{ attachments, attachmentState, gateways },
+    ...{ attachments, attachmentState, gateways, overlaps },
     targetOf: ({ kind, id }: SandboxKey): string | undefined =>
       kind === 'endpoint'
         ? endpoints.get(id)?.target
@@ -168,6 +174,7 @@ async function restore(parts: Parts, answer: DryRun): Promise<void> {
     note(answer.steps, step);
     return false;
   };
+  await parts.overlaps.look();
   await memberships.restore(loaded.networks);
   await endpoints.restore(
     loaded.endpoints.filter(

@@ -33,7 +33,7 @@ export interface EndpointsOptions {
   resolvConf: EndpointResolvConf;
   /** Called synchronously; `there` is false for a removed endpoint. */
   onChange?: (endpoint: Endpoint, there: boolean) => void;
-  /** Called when the endpoints of a network that was compiled anew have been, too. */
+  /** Called when the endpoints of a network that was compiled anew have been, too, or have ended with it. */
   onNetworkChange?: () => void;
 }
 
@@ -99,7 +99,7 @@ export class Endpoints implements MembershipListener {
   /** Restores an endpoint that only the store has, and joins its network. If that fails, its addresses stay held. */
   async recover(endpoint: Endpoint): Promise<void> {
     if (ownsAddresses(endpoint)) this.#hold(endpoint);
-    await this.options.memberships.join(endpoint.network);
+    await this.options.memberships.join(endpoint.network, { again: true });
     this.options.state.saveEndpoint(endpoint);
     await this.restore([endpoint]);
   }
@@ -127,6 +127,7 @@ export class Endpoints implements MembershipListener {
       );
     }
     await this.options.ports.left(network);
+    this.options.onNetworkChange?.();
   }
 
   isUsed(network: string, within?: IpNetwork): boolean {

@@ -115,7 +115,7 @@ async function rejoin(options: RecoveryOptions): Promise<void> {
     await attempt(options, recoveryOf(networkScope(network), `network ${network}`), async () => {
       log.warn('joining a network again whose state file is lost', { network });
       const previous = subnetsOf(endpoints.list(), network);
-      await memberships.join(network, previous === undefined ? {} : { previous });
+      await memberships.join(network, { again: true, ...(previous && { previous }) });
     });
   }
 }

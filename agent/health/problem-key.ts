@@ -48,6 +48,9 @@ export type ProblemKind =
   | 'config'
   | 'claim'
   | 'subnet-env'
+  | 'overlap'
+  | 'allowed-overlap'
+  | 'containing-route'
   // An endpoint, an attachment, a container.
   | 'removal'
   | 'recovery'
@@ -56,6 +59,9 @@ export type ProblemKind =
   | 'start'
   | 'supervision'
   | PluginProblem['kind'];
+
+/** Kinds that never change the health: what they tell may be as it was meant. */
+export const WARNINGS: ReadonlySet<ProblemKind> = new Set(['allowed-overlap', 'containing-route']);
 
 export interface ProblemKey {
   scope: ProblemScope;

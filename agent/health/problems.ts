@@ -1,8 +1,14 @@
-// Problems of this node, as `weft status` lists them.
+// Problems and warnings of this node, as `weft status` lists them.
 //
 // Each part of the agent sets and clears its own. Setting the same problem twice makes one. When a scope ends, its problems
 // end with it.
-import { type ProblemKey, type ProblemKind, type ProblemScope, scopeIdentity } from './problem-key.js';
+import {
+  type ProblemKey,
+  type ProblemKind,
+  type ProblemScope,
+  scopeIdentity,
+  WARNINGS,
+} from './problem-key.js';
 
 export interface Problem {
   what: string;
@@ -65,8 +71,17 @@ export class Problems {
     this.#clearWhere((entry) => entry.kind === kind && entry.scope === where && !ids.has(entry.id));
   }
 
+  /** Without warnings. */
   list(): Problem[] {
-    return [...this.#entries.values()].map(({ problem }) => problem);
+    return this.#where(({ kind }) => !WARNINGS.has(kind));
+  }
+
+  warnings(): Problem[] {
+    return this.#where(({ kind }) => WARNINGS.has(kind));
+  }
+
+  #where(isListed: (entry: Entry) => boolean): Problem[] {
+    return [...this.#entries.values()].filter(isListed).map(({ problem }) => problem);
   }
 
   #clearWhere(isOver: (entry: Entry) => boolean): void {

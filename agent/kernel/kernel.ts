@@ -4,6 +4,7 @@
 import type { Need } from '../../core/needs.js';
 import type { Family } from '../../core/address.js';
 import type { Firewall, FirewallPort } from '../../core/firewall.js';
+import type { HostRoute } from '../../core/host-routes.js';
 import type { Actual, ObjectKey } from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
 import type { Sandbox } from '../../core/records.js';
@@ -56,6 +57,8 @@ export type KernelEvent =
   | { kind: 'lost' }
   /** A change of a link, address or default route that the underlay may depend on. */
   | { kind: 'underlay' }
+  /** A change of a route that is not weft's. */
+  | { kind: 'routes' }
   | { kind: 'firewall' };
 
 export interface UnderlayLink {
@@ -157,8 +160,8 @@ export interface Kernel {
    * their accept_ra is 1.
    */
   linksIgnoringRa(): Promise<string[]>;
-  /** Destinations of the node's unicast routes, without default routes. */
-  routes(): Promise<string[]>;
+  /** Routes of the node's main table, without default routes; also those that drop packets. */
+  routes(): Promise<HostRoute[]>;
   /** Families whose bridged packets iptables and nftables see: br_netfilter is loaded and enabled. */
   filteredBridges(): Family[];
   /** A link by its name, as a parent link; undefined where it does not exist. */

@@ -1,8 +1,9 @@
 // Linux implementation of the interface in kernel.ts.
 import { readFileSync } from 'node:fs';
 
-import type { Family } from '../../core/address.js';
+import { IpNetwork, type Family } from '../../core/address.js';
 import { WeftError } from '../../core/errors.js';
+import type { HostRoute } from '../../core/host-routes.js';
 import { isLanBridge } from '../../core/objects/index.js';
 import { probeCapabilities } from './capabilities.js';
 import type { Capability, FirewallDriver, Kernel, ParentLink, UnderlayLink } from './kernel.js';
@@ -20,6 +21,7 @@ import {
   decodeRoute,
   dumpAddresses,
   dumpRoutes,
+  isOwnRoute,
   isPortOfWefts,
   type LinkLookup,
 } from './objects/index.js';
@@ -93,14 +95,22 @@ export function openKernel({
   return Promise.resolve(kernel);
 }
 
-function routes(node: LinuxNamespace): string[] {
+function routes(node: LinuxNamespace): HostRoute[] {
   const links = node.links();
   const lookup: LinkLookup = { byIndex: (index) => links.get(index), marksAddresses: true, role: 'node' };
   return node.socket.dump(dumpRoutes).flatMap(({ body }) => {
     const route = decodeRoute(body, lookup);
-    return route === undefined || route.isDefault || route.actual.object.kind !== 'route'
-      ? []
-      : [route.actual.object.to];
+    if (route === undefined || route.isDefault || route.actual.object.kind !== 'route') return [];
+    const { to, via } = route.actual.object;
+    return [
+      {
+        to: IpNetwork.parse(to),
+        ...(route.link && { link: route.link.name }),
+        ...(via !== undefined && { via }),
+        isLan: route.isLan,
+        isOwn: isOwnRoute(route),
+      },
+    ];
   });
 }
 

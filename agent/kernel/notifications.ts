@@ -18,6 +18,7 @@ import {
   decodeAddress,
   decodeLink,
   decodeRoute,
+  isOwnRoute,
   portObject,
   routeMatters,
   itemEvents,
@@ -99,6 +100,7 @@ class RouteEvents {
   #gone = new Set<ObjectKey>();
   #linksGone = new Set<string>();
   #underlay = false;
+  #routes = false;
   #soon: NodeJS.Immediate | undefined;
 
   constructor(
@@ -121,6 +123,7 @@ class RouteEvents {
     }
     this.emit({ kind: 'lost' });
     this.emit({ kind: 'underlay' });
+    this.emit({ kind: 'routes' });
   }
 
   stop(): void {
@@ -162,6 +165,7 @@ class RouteEvents {
         const route = decodeRoute(body, lookup);
         if (route === undefined) return;
         if (route.isDefault) this.#underlay = true;
+        else if (!isOwnRoute(route)) this.#routes = true;
         if (routeMatters(route, 'node')) this.#object(route.actual, type === RTM.NEWROUTE);
         return;
       }
@@ -229,11 +233,14 @@ class RouteEvents {
       linksGone: this.#linksGone,
     } as const;
     const underlay = this.#underlay;
+    const routes = this.#routes;
     this.#objects = new Map();
     this.#gone = new Set();
     this.#linksGone = new Set();
     this.#underlay = false;
+    this.#routes = false;
     if (event.objects.size + event.gone.size + event.linksGone.size > 0) this.emit(event);
     if (underlay) this.emit({ kind: 'underlay' });
+    if (routes) this.emit({ kind: 'routes' });
   }
 }

@@ -2,4 +2,5 @@
 export { ownSubnets } from './address-claims.js';
 export { Gateways } from './gateways.js';
 export { joinWhenThere } from './join-on-create.js';
+export { checkHostRoutes, hostRoutesBeside, RouteOverlaps } from './route-overlaps.js';
 export { type MembershipListener, Memberships } from './memberships.js';

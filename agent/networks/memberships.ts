@@ -21,6 +21,7 @@ import { NetworkObjects } from './network-objects.js';
 import { OwnLeases } from './own-leases.js';
 import { findParent } from './parent-link.js';
 import { PeerRoutes, type Records } from './peer-routes.js';
+import { checkHostRoutes } from './route-overlaps.js';
 import { attempt, networkScope, NODE, NODE_REMOVED, type Problems } from '../health/index.js';
 import { type Reconciler, RecordMap } from '../reconcile/index.js';
 import type { SavedNetwork, State } from '../state/index.js';
@@ -39,6 +40,8 @@ export interface MembershipsOptions {
   runDir: string | undefined;
   subnetTtlSeconds: number;
   underlay: () => Underlay;
+  /** Whether this node has another network at the addresses of a network that it is not on. */
+  keepsOut?: (network: Network) => boolean;
   /** Milliseconds to the first retry of a subnet that could not be taken. */
   leaseRetryMs?: number;
 }
@@ -48,6 +51,8 @@ export interface JoinOptions {
   wanted?: LeaseRequest['wanted'];
   /** What the node had, where only its containers remember. */
   previous?: PreviousSubnet;
+  /** The node was on it before: routes of the host do not keep it out. */
+  again?: boolean;
   /** Ends the wait for a subnet. */
   signal?: AbortSignal | undefined;
 }
@@ -218,7 +223,7 @@ export class Memberships {
    * Joins a network, if the node is not on it yet: takes a subnet and programs everything.
    * @throws WeftError NOT_FOUND, FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE; the signal's reason
    */
-  async join(name: string, { wanted, previous, signal }: JoinOptions = {}): Promise<Membership> {
+  async join(name: string, { wanted, previous, again, signal }: JoinOptions = {}): Promise<Membership> {
     const known = this.#members.get(name);
     known?.checkPossession();
     if (known !== undefined) return hasWanted(known.membership, wanted);
@@ -232,6 +237,7 @@ export class Memberships {
       const network = knownNetwork(store, name);
       const others = this.list().map((other) => other.network);
       checkJoinable(network, others, underlay(), node);
+      if (again !== true) await checkHostRoutes(this.options, network);
       const link = await findParent(kernel, network, underlay(), node);
       const parent = sharedParent(network, link, this.list());
       const lease = await this.#leases.acquire(network, { previous, wanted, signal });
@@ -324,6 +330,11 @@ export class Memberships {
         if (member.membership.lease !== before) await this.#objects.publish(name);
       });
     }
+  }
+
+  /** Other networks are kept from this node by its routes than before. */
+  async routesChanged(): Promise<void> {
+    await this.#objects.setFirewall();
   }
 
   /** etcd answers, for the first time or again: writes what could not be written meanwhile, and answers claims. */

@@ -1,5 +1,6 @@
 // Kernel objects of this node's networks: links, peer routes, firewall, subnet.env.
 import { compileFirewall, compileNetwork } from '../../core/compile.js';
+import type { Network } from '../../core/network.js';
 import type { KernelObject } from '../../core/objects/index.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Store } from '../../store/store.js';
@@ -19,6 +20,8 @@ export interface NetworkObjectsOptions {
   runDir: string | undefined;
   peers: PeerRoutes;
   members: ReadonlyMap<string, Member>;
+  /** Whether this node has another network at the addresses of a network that it is not on. */
+  keepsOut?: (network: Network) => boolean;
   /** The network has been compiled anew: its endpoints must be, too. */
   changed: (network: string) => Promise<void>;
 }
@@ -74,8 +77,11 @@ export class NetworkObjects {
   }
 
   setFirewall(): Promise<void> {
-    const { reconciler, store, members } = this.options;
+    const { reconciler, store, members, keepsOut = () => false } = this.options;
     const memberships = [...members.values()].map(({ membership }) => membership);
-    return reconciler.setFirewall(compileFirewall(memberships, store.view.networks.values()));
+    const known = [...store.view.networks.values()].filter(
+      (network) => members.has(network.name) || !keepsOut(network),
+    );
+    return reconciler.setFirewall(compileFirewall(memberships, known));
   }
 }

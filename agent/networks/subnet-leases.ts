@@ -12,10 +12,13 @@ import { failedPrecondition } from '../../core/errors.js';
 import type { Network } from '../../core/network.js';
 import type { Lease } from '../../core/records.js';
 import type { LeaseRequest, Store, StoredLease } from '../../store/store.js';
+import type { Kernel } from '../kernel/index.js';
 import { ownSubnets } from './address-claims.js';
+import { hostRoutesBeside } from './route-overlaps.js';
 
 export interface SubnetLeasesOptions {
   store: Store;
+  kernel: Pick<Kernel, 'routes'>;
   node: string;
   instance: string;
   subnetTtlSeconds: number;
@@ -40,7 +43,8 @@ export class SubnetLeases {
   async acquire(network: Network, { previous, wanted, signal }: AcquireOptions = {}): Promise<StoredLease> {
     const request = this.request(network, previous);
     if (request === undefined) return this.#unshared(network);
-    return this.options.store.acquireLease(wanted === undefined ? request : { ...request, wanted }, signal);
+    const { avoid } = await hostRoutesBeside(this.options, network);
+    return this.options.store.acquireLease({ ...request, avoid, ...(wanted && { wanted }) }, signal);
   }
 
   /** Undefined where the node's part of the network needs no lease. */

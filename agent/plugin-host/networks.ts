@@ -11,14 +11,15 @@ import {
   unavailable,
   WeftError,
 } from '../../core/errors.js';
+import { keepsOut } from '../../core/host-routes.js';
 import type { Manager } from '../../core/manager.js';
-import { fitsRange, parseRange, prefixesOf, type Network } from '../../core/network.js';
+import { fitsRange, parseRange, prefixesOf, type Network, type NetworkSpec } from '../../core/network.js';
 import type { Logger } from '../../daemon/log.js';
 import type { HostNetworks, NodeSubnets, Subnets } from '../../daemon/plugin-host.js';
 import type { Store } from '../../store/store.js';
 import type { Endpoints } from '../endpoints/index.js';
 import type { Kernel } from '../kernel/index.js';
-import type { Memberships } from '../networks/index.js';
+import { checkHostRoutes, hostRoutesBeside, type Memberships } from '../networks/index.js';
 
 export interface PluginNetworksOptions {
   store: Store;
@@ -57,11 +58,21 @@ export class PluginNetworks {
       known: (withinMs) => this.#known(withinMs),
       usedPrefixes: () => this.#usedPrefixes(),
       propose: (request) => this.#propose(request),
-      check: (spec) => store.checkNetwork(spec),
-      create: (spec) => store.createNetwork({ ...spec, madeBy: manager }),
+      check: (spec) => this.#check(spec),
+      create: async (spec) => {
+        await this.#check(spec);
+        return store.createNetwork({ ...spec, madeBy: manager });
+      },
       join: (name, wanted) => this.#join(name, wanted),
       leave: (name) => this.#leave(manager, name),
     };
+  }
+
+  /** In the store, and against the routes of this node, which is to join it. */
+  async #check(spec: NetworkSpec): Promise<Network> {
+    const network = this.options.store.checkNetwork(spec);
+    await checkHostRoutes(this.options, network);
+    return network;
   }
 
   /** Includes networks of this node that have not arrived from etcd yet. */
@@ -88,11 +99,11 @@ export class PluginNetworks {
         (text) => IpNetwork.tryParse(text) ?? [],
       ),
     );
-    const routes = (await kernel.routes()).flatMap((text) => IpNetwork.tryParse(text) ?? []);
-    return [...this.#list().flatMap(prefixesOf), ...routes, ...nodes];
+    const routes = await kernel.routes();
+    return [...this.#list().flatMap(prefixesOf), ...routes.map(({ to }) => to), ...nodes];
   }
 
-  async #propose(request: { whole: IpNetwork; hostPrefix: number; within?: IpNetwork }): Promise<IpNetwork> {
+  async #propose(request: Parameters<HostNetworks['propose']>[0]): Promise<IpNetwork> {
     const { store, instance } = this.options;
     const { whole, hostPrefix, within } = request;
     const network = this.#list().find((other) => prefixesOf(other).some((prefix) => prefix.equals(whole)));
@@ -105,12 +116,14 @@ export class PluginNetworks {
         `Leave --ip-range out, or ask for ${own.toString()}.`,
       );
     }
+    const isForced = (network ?? request).force === true;
+    const avoid = isForced ? await this.#avoided(network, whole, hostPrefix) : [];
     const range = rangeOf(network, whole, hostPrefix);
     const bits = BigInt(addressBits(whole.family) - hostPrefix);
     const lowest = max(range.first.base.value, (within ?? whole).base.value) >> bits;
     const highest = min(range.last.base.value, (within ?? whole).last.value) >> bits;
     const count = highest - lowest + 1n;
-    const taken = network === undefined ? [] : this.#taken(network.name);
+    const taken = [...(network === undefined ? [] : this.#taken(network.name)), ...avoid];
     // A random start: nodes that search at the same time seldom try the same subnet.
     const start = count > 0n ? BigInt(randomInt(Number(min(count, 2n ** 40n)))) : 0n;
     for (let i = 0n; i < min(count, BigInt(ATTEMPTS)); i++) {
@@ -120,7 +133,7 @@ export class PluginNetworks {
       if (await store.proposeSubnet(whole, subnet, instance)) return subnet;
     }
     throw resourceExhausted(
-      `${whole.toString()}: no /${hostPrefix} is free for this host${within === undefined ? '' : ` in ${within.toString()}`}`,
+      `${whole.toString()}: no /${hostPrefix} is free for this host${within === undefined ? '' : ` in ${within.toString()}`}${avoid.length === 0 ? '' : `, which has other networks at ${avoid.join(', ')}`}`,
       within === undefined
         ? 'Remove hosts that do not return (weft node rm), or make a larger network.'
         : 'Ask for another --ip-range, or leave it out.',
@@ -141,6 +154,15 @@ export class PluginNetworks {
   #taken(name: string): IpNetwork[] {
     const leases = [...(this.options.store.view.leases.get(name)?.values() ?? [])];
     return leases.flatMap(({ subnet, subnet6 }) => (subnet6 === undefined ? [subnet] : [subnet, subnet6]));
+  }
+
+  /** Where a node takes no subnet of a network that it may join beside its routes; without --force the join is refused. */
+  async #avoided(network: Network | undefined, whole: IpNetwork, hostPrefix: number): Promise<IpNetwork[]> {
+    if (network !== undefined) return (await hostRoutesBeside(this.options, network)).avoid;
+    const routes = await this.options.kernel.routes();
+    return routes
+      .filter((route) => !route.isOwn && whole.contains(route.to) && keepsOut(route, hostPrefix))
+      .map(({ to }) => to);
   }
 
   async #join(name: string, wanted: Subnets): Promise<NodeSubnets> {

@@ -40,6 +40,8 @@ export interface ReconcilerOptions {
   onMovedIn?: (names: readonly string[]) => void;
   /** Addresses, links or routes changed that the underlay may depend on. */
   onUnderlay: () => void;
+  /** A route changed that is not weft's. */
+  onRoutes?: () => void;
   compareEveryMs?: number;
 }
 
@@ -306,6 +308,7 @@ export class Reconciler {
 
   #notified(event: KernelEvent): void {
     if (event.kind === 'underlay') this.options.onUnderlay();
+    if (event.kind === 'routes') this.options.onRoutes?.();
     if (event.kind === 'lost') this.#lost();
     if (event.kind === 'changed') {
       const movedIn = [...event.linksGone].filter((name) => name.startsWith(TRANSIT_PREFIX));

@@ -13,7 +13,7 @@ import {
   Publisher,
 } from '../endpoints/index.js';
 import { bootId } from '../kernel/index.js';
-import { Gateways, Memberships } from '../networks/index.js';
+import { Gateways, Memberships, RouteOverlaps } from '../networks/index.js';
 import { Attachments, AttachmentState } from '../pipework/index.js';
 import { PluginAddresses, PluginEndpoints, PluginNetworks, SET_ASIDE } from '../plugin-host/index.js';
 import { Reconciler, type SandboxKey } from '../reconcile/index.js';
@@ -39,6 +39,7 @@ export interface Parts {
   containers: Containers;
   dns: Dns;
   netnsResolvConf: NetnsResolvConf;
+  overlaps: RouteOverlaps;
   peers: Peers;
   pluginNetworks: PluginNetworks;
   pluginAddresses: PluginAddresses;
@@ -60,13 +61,21 @@ export function assemble(opened: Opened): Parts {
     onSandboxGone: sandboxGone.call,
     onMovedIn: movedIn.call,
     onUnderlay: () => void underlay.look(),
+    onRoutes: () => overlaps.soon(),
   });
   shutdown.add('the reconciler', () => reconciler.stop());
-  const memberships = new Memberships({
+  const overlaps = new RouteOverlaps({
+    ...{ kernel, store, problems, log },
+    memberships: () => memberships.list(),
+    changed: () => memberships.routesChanged(),
+  });
+  shutdown.add('the routes of this host', () => overlaps.stop());
+  const memberships: Memberships = new Memberships({
     ...{ kernel, store, reconciler, state, log, problems, node, instance },
     runDir: settings.runDir,
     subnetTtlSeconds: settings.subnetTtl.seconds,
     underlay: () => underlay.current,
+    keepsOut: (network) => overlaps.keepsOut(network),
   });
   shutdown.add('the memberships', () => memberships.stop());
   const table = new EndpointTable();
@@ -91,6 +100,7 @@ export function assemble(opened: Opened): Parts {
   });
   const addresses = new Addresses({
     ...{ store, memberships, node },
+
     nameOf: (holder) => (holder === SET_ASIDE ? 'an --aux-address' : table.get(holder)?.name),
     incomplete: mayBeMore(loaded),
   });
@@ -99,7 +109,10 @@ export function assemble(opened: Opened): Parts {
   const endpoints = new Endpoints({
     ...{ table, reconciler, memberships, addresses, publisher, ports, state, problems, log, resolvConf },
     onChange: (endpoint, there) => dns.ownEndpoint(endpoint, there),
-    onNetworkChange: () => dns.refresh(),
+    onNetworkChange: () => {
+      dns.refresh();
+      overlaps.soon();
+    },
   });
   const endpointPorts = new EndpointPorts({ endpoints, memberships, ports, reconciler, log });
   const attacher = new Attacher({
@@ -133,7 +146,7 @@ export function assemble(opened: Opened): Parts {
   const pluginNetworks = new PluginNetworks({ store, kernel, memberships, endpoints, log, instance });
   const pluginAddresses = new PluginAddresses(forPlugins);
   const pluginEndpoints = new PluginEndpoints({ ...forPlugins, endpointPorts, attacher });
-  const peers = new Peers({ store, kernel, memberships, metrics, problems, node });
+  const peers = new Peers({ store, kernel, memberships, overlaps, metrics, problems, node });
 
   sandboxGone.connect(({ kind, id }) => (kind === 'attachment' ? attachments : endpoints).sandboxGone(id));
   movedIn.connect((names) => pluginEndpoints.movedIn(names));
@@ -143,6 +156,7 @@ export function assemble(opened: Opened): Parts {
   return {
     ...{ reconciler, memberships, gateways, publisher, addresses, ports, endpoints, endpointPorts },
     ...{ attacher, hostEndpoint, attachments, attachmentState, containers, dns, netnsResolvConf, peers },
+    overlaps,
     ...{ pluginNetworks, pluginAddresses, pluginEndpoints },
   };
 }

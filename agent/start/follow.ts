@@ -10,7 +10,9 @@ import { StoreFollower } from './store-follower.js';
 
 export async function follow(opened: Opened, parts: Parts, announcement: Announcement): Promise<void> {
   const { settings, shutdown, log, problems, kernel, store, underlay } = opened;
-  const { memberships, reconciler, peers } = parts;
+  const { memberships, reconciler, overlaps, peers } = parts;
+  // First: the firewall goes by these routes, too.
+  await overlaps.look();
   const follower = new StoreFollower(
     {
       ...opened,
@@ -25,6 +27,7 @@ export async function follow(opened: Opened, parts: Parts, announcement: Announc
   const advertisements = new RouterAdvertisements({ kernel, problems, log, forwards });
   advertisements.start();
   shutdown.add('looking for links that ignore router advertisements', () => advertisements.stop());
+  overlaps.start();
   peers.start();
   shutdown.add('the round-trip samples', () => peers.stop());
   for (const name of settings.join)

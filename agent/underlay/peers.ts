@@ -3,9 +3,10 @@
 // They show a blocked tunnel although both of its ends are up. A few peers are probed each second, in turn: a node's cost does
 // not grow with the cluster.
 import { driverOf, type Probe } from '../../core/drivers/index.js';
+import { routeText } from '../../core/host-routes.js';
 import type { Store, StoredLease } from '../../store/store.js';
 import type { Kernel } from '../kernel/index.js';
-import type { Memberships } from '../networks/index.js';
+import type { Memberships, RouteOverlaps } from '../networks/index.js';
 import { type AgentMetrics, type Problem, type Problems, UNDERLAY } from '../health/index.js';
 
 export interface PeerState {
@@ -20,6 +21,7 @@ export interface PeersOptions {
   store: Store;
   kernel: Kernel;
   memberships: Memberships;
+  overlaps: Pick<RouteOverlaps, 'over'>;
   metrics: AgentMetrics;
   problems: Problems;
   node: string;
@@ -165,11 +167,19 @@ export class Peers {
           fix: 'Containers on the two nodes do not reach each other there; see `weft network inspect` for the network.',
         });
       } else if ((this.#samples.get(publicIp)?.missed ?? 0) >= SILENT_AFTER) {
-        problems.set(node, {
-          what,
-          why: `it is up, but does not answer through the overlay of network ${network}`,
-          fix: peer.probe.advice,
-        });
+        const { address, advice } = peer.probe;
+        const route = this.options.overlaps.over(network, address, peer.lease.subnet.length);
+        const silent = `it is up, but does not answer through the overlay of network ${network}`;
+        problems.set(
+          node,
+          route === undefined
+            ? { what, why: silent, fix: advice }
+            : {
+                what,
+                why: `${silent}: the route ${routeText(route)} of this host takes its packets`,
+                fix: 'Remove the route, or create the network again with another subnet.',
+              },
+        );
       }
     }
     this.options.problems.replace(UNDERLAY, 'peer', problems);

@@ -91,7 +91,10 @@ export function networkCommands(program: Command, action: Action): void {
       name('gateway-node'),
     )
     .option('--allow-vlan <ids>', 'VLANs that attach --vlan may ask for, such as 100,200-210', vlansOf)
-    .option('--force', 'also where the parent carries the hosts’ own underlay')
+    .option(
+      '--force',
+      'also where hosts have other routes inside the subnet, or where the parent carries their own underlay',
+    )
     .addHelpText('after', CREATE_HELP)
     .action(
       action(async ({ connect }, [name], options: CreateOptions): Promise<Result> => {

@@ -1,11 +1,11 @@
-// Problems as text: object, cause and next step.
+// Problems and warnings as text: object, cause and next step.
 import type { Problem } from '../../proto/gen/weft/v1/types.js';
 
-export function problemLines(problems: readonly Problem[]): string[] {
+export function problemLines(problems: readonly Problem[], heading = 'Problems'): string[] {
   if (problems.length === 0) return [];
   return [
     '',
-    'Problems:',
+    `${heading}:`,
     ...problems.flatMap(({ what, why, fix }) => [`  ${what}`, `    why: ${why}`, `    fix: ${fix}`]),
   ];
 }

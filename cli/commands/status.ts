@@ -57,6 +57,7 @@ const unreachable = ({ controllerAddress }: Connector, problems: Problem[]): Sta
   networks: [],
   peers: [],
   problems,
+  warnings: [],
 });
 
 const capabilities = (node: StatusNode | undefined): string =>
@@ -128,5 +129,7 @@ async function statusText(status: Status): Promise<string> {
     ]);
     parts.push('', 'Peers:', indent(await table(['NODE', 'PUBLIC IP', 'STATE', 'RTT'], rows)));
   }
-  return [...parts, ...problemLines(status.problems)].join('\n');
+  return [...parts, ...problemLines(status.problems), ...problemLines(status.warnings, 'Warnings')].join(
+    '\n',
+  );
 }

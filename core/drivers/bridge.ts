@@ -13,7 +13,7 @@ export const bridge: Driver<BridgeNetwork> = {
   name: 'bridge',
   // No flanneld has a backend of this name, so none serves the network wrongly; nor does a weft without the driver.
   fixedBackendType: 'weft-bridge',
-  options: ['parent', 'range', 'gateway', 'force'],
+  options: ['parent', 'range', 'gateway'],
   saved: z.object({ ...savedLayer2, driver: z.literal('bridge') }),
   parse(spec: NetworkSpec): BridgeNetwork {
     // A bridge of the node itself always has a gateway.

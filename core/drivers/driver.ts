@@ -48,7 +48,16 @@ export interface NetworkFields extends BackendFields {
 /** Options of a network that not every driver accepts. */
 export type DriverOption = Exclude<
   keyof NetworkSpec,
-  'name' | 'driver' | 'subnet' | 'subnet6' | 'hostPrefix' | 'mtu' | 'internal' | 'masquerade' | 'madeBy'
+  | 'name'
+  | 'driver'
+  | 'subnet'
+  | 'subnet6'
+  | 'hostPrefix'
+  | 'mtu'
+  | 'internal'
+  | 'masquerade'
+  | 'force'
+  | 'madeBy'
 >;
 
 export interface Driver<N extends Network = Network> {

@@ -31,8 +31,7 @@ export function networkOf(spec: NetworkSpec): Network {
   return driver.parse(spec);
 }
 
-const isGiven = (spec: NetworkSpec, option: DriverOption): boolean =>
-  spec[option] !== undefined && spec[option] !== false;
+const isGiven = (spec: NetworkSpec, option: DriverOption): boolean => spec[option] !== undefined;
 
 function notOf(option: DriverOption, driver: DriverName): Error {
   const others = DRIVER_NAMES.filter((name) => driverNamed(name).options.includes(option));
@@ -43,7 +42,7 @@ function notOf(option: DriverOption, driver: DriverName): Error {
   );
 }
 
-export const isBridged = (network: Network): network is BridgedNetwork => 'force' in network;
+export const isBridged = (network: Network): network is BridgedNetwork => !('backend' in network);
 
 export const addressingOf = (network: Network): Addressing => driverOf(network).addressing(network);
 

@@ -47,7 +47,6 @@ export function layer2Of(spec: NetworkSpec, usualPool: IpNetwork | undefined, ha
       throw needsParent('host-prefix', 'without a parent every node has the whole subnet for itself');
     if (spec.gatewayNode !== undefined)
       throw needsParent('gateway-node', 'without a parent every node has the gateway itself');
-    if (spec.force === true) throw needsParent('force', 'there is no link that it would take');
   } else if (spec.internal === true) {
     throw invalidArgument(
       'internal: a network with a parent is joined to what is outside',

@@ -144,7 +144,7 @@ export function checkParent(
 ): void {
   const { name, parent } = network;
   for (const other of others) {
-    if (!('force' in other) || other.name === name || other.parent !== parent) continue;
+    if ('backend' in other || other.name === name || other.parent !== parent) continue;
     if (mayShare(other) || parent === undefined) continue;
     throw failedPrecondition(
       `network ${name}: ${parent} is the parent of network ${other.name} (driver ${other.driver}) already`,

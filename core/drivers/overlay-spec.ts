@@ -50,6 +50,7 @@ export function parseOverlay(spec: NetworkSpec): OverlayNetwork {
     ...(spec.mtu !== undefined && { mtu: parseMtu(spec.mtu, spec.subnet6 !== undefined) }),
     internal: spec.internal ?? false,
     masquerade: spec.masquerade ?? true,
+    ...(spec.force === true && { force: true }),
     ...(spec.madeBy !== undefined && { madeBy: spec.madeBy }),
   } as OverlayNetwork;
   const why = backend.refuses(network);

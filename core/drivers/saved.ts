@@ -25,6 +25,7 @@ export const savedCommon = {
   mtu: integer(0, 65_535).optional(),
   internal: z.boolean(),
   masquerade: z.boolean(),
+  force: z.boolean().optional(),
   /** Release 0.1 writes it for what Docker made. */
   docker: z.boolean().optional(),
   madeBy: z.enum(MANAGERS).optional(),

@@ -14,7 +14,7 @@ export const vlan: Driver<VlanNetwork> = {
   name: 'vlan',
   // No flanneld has a backend of this name, so none serves the network wrongly; nor does a weft without the driver.
   fixedBackendType: 'weft-vlan',
-  options: ['parent', 'range', 'gateway', 'force', 'vlan', 'allowVlan', 'gatewayNode'],
+  options: ['parent', 'range', 'gateway', 'vlan', 'allowVlan', 'gatewayNode'],
   saved: z.object({
     ...savedLayer2,
     driver: z.literal('vlan'),

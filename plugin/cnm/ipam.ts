@@ -56,7 +56,11 @@ export class Ipam {
     }
     this.#checkUnused(whole, existing);
     const hostPrefix = hostPrefixOf(given, whole, existing);
-    const hostSubnet = await host.networks.propose({ whole, hostPrefix, ...(within && { within }) });
+    const hostSubnet = await host.networks.propose({
+      ...{ whole, hostPrefix },
+      ...(within && { within }),
+      ...(given.force === true && { force: true }),
+    });
     const pool: Pool = {
       id: `weft-${whole.toString().replace('/', '-')}-${randomBytes(6).toString('hex')}`.replaceAll(':', '.'),
       family,
@@ -65,6 +69,7 @@ export class Ipam {
       hostPrefix,
       ...(within !== undefined && !within.contains(hostSubnet) && { within: within.toString() }),
       ...(given.network !== undefined && { name: given.network }),
+      ...(given.force === true && { force: true }),
       auto: asked === undefined,
       aux: [],
       released: false,

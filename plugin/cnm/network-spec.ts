@@ -44,6 +44,7 @@ export function specOf(
     subnet: IpNetwork.parse(pool.subnet),
     hostPrefix: pool.hostPrefix,
     ...(pool6 && { subnet6: IpNetwork.parse(pool6.subnet), hostPrefix6: pool6.hostPrefix }),
+    ...(isForced(pool, pool6) && { force: true }),
     ...(options.mtu !== undefined && { mtu: options.mtu }),
     ...(options.vni !== undefined && { vni: options.vni }),
     ...(options.port !== undefined && { port: options.port }),
@@ -52,8 +53,16 @@ export function specOf(
   };
 }
 
+const isForced = (...pools: (Pool | undefined)[]): boolean => pools.some((pool) => pool?.force === true);
+
 /** @throws WeftError ALREADY_EXISTS with the difference */
 export function checkSubnets(there: Network, pool: Pool, pool6: Pool | undefined): void {
+  if (isForced(pool, pool6) && there.force !== true) {
+    throw alreadyExists(
+      `network ${there.name} was created without weft.force`,
+      'Leave it out, or remove the network from every host and create it again with it.',
+    );
+  }
   const subnet = IpNetwork.parse(pool.subnet);
   if (!there.subnet.equals(subnet)) throw otherSubnet(there, subnet, there.subnet);
   const subnet6 = pool6 && IpNetwork.parse(pool6.subnet);

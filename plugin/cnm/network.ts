@@ -80,7 +80,7 @@ export class Networks {
     };
     const known = this.#find(name, pool);
     if (name === undefined && known === undefined && this.options.hasNames()) {
-      host.networks.check(specOf(fallbackName(pool), record, pool, pool6));
+      await host.networks.check(specOf(fallbackName(pool), record, pool, pool6));
       this.#bind(record, pool, pool6);
       this.#settle(record.id);
       return;

@@ -11,6 +11,7 @@ export interface IpamOptions {
   network?: string;
   hostPrefix?: number;
   hostPrefix6?: number;
+  force?: boolean;
 }
 
 export interface NetworkOptions {
@@ -22,7 +23,7 @@ export interface NetworkOptions {
   masquerade?: boolean;
 }
 
-const IPAM = ['network', 'host-prefix', 'host-prefix6'] as const;
+const IPAM = ['network', 'host-prefix', 'host-prefix6', 'force'] as const;
 const NETWORK = ['network', 'mtu', 'vni', 'port', 'internal', 'masquerade'] as const;
 
 /** @throws WeftError INVALID_ARGUMENT */
@@ -32,6 +33,7 @@ export function parseIpamOptions(options: Readonly<Record<string, string>>): Ipa
     ...pick(given, 'network', (text) => ({ network: parseNetworkName(text) })),
     ...pick(given, 'host-prefix', (text) => ({ hostPrefix: whole('host-prefix', text) })),
     ...pick(given, 'host-prefix6', (text) => ({ hostPrefix6: whole('host-prefix6', text) })),
+    ...pick(given, 'force', (text) => ({ force: truth('force', text) })),
   };
 }
 

@@ -38,6 +38,8 @@ const poolSchema = z.object({
   within: prefix.optional(),
   /** Of --ipam-opt weft.network. */
   name: z.string().optional(),
+  /** Of --ipam-opt weft.force. */
+  force: z.boolean().optional(),
   /** Docker asked for any subnet. */
   auto: z.boolean(),
   /** Of --aux-address. */

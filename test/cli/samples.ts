@@ -151,4 +151,5 @@ export const status: Status = {
     { node: 'c', publicIp: '192.0.2.12', state: 'down', rttMs: undefined },
   ],
   problems: [],
+  warnings: [],
 };

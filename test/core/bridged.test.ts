@@ -67,7 +67,6 @@ const REFUSED: [string, 'bridge' | 'vlan', BridgedFields, RegExp][] = [
   ['loopback addresses', 'bridge', { subnet: '127.0.0.0/24' }, /reserved/],
   ['blocks without a parent', 'bridge', { hostPrefix: 28 }, /host-prefix: without a parent/],
   ['blocks too large', 'vlan', { parent: 'eth1', hostPrefix: 20 }, /20 does not fit/],
-  ['force for nothing', 'bridge', { force: true }, /force: .*no link/],
   ['a LAN inside', 'bridge', { parent: 'eth1', internal: true }, /internal: /],
   ['IPv6 on a LAN', 'bridge', { parent: 'eth1', subnet6: 'fd42::/64' }, /IPv4 addresses only/],
   ['a VLAN on a bridge', 'bridge', { vlan: 100 }, /vlan: the driver bridge has none/],

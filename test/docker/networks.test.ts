@@ -103,6 +103,38 @@ test.serial('another subnet for the same name is refused', async (t) => {
   t.is((await lab.network('blue')).subnet, '10.9.0.0/16');
 });
 
+test.serial('a host that has the addresses already refuses the network, unless it is forced', async (t) => {
+  await lab.h2.ask('network', 'create', '--subnet', '172.28.0.0/16', 'shop');
+  await start(lab.h2, 'till', '--network', 'shop', '--ip', '172.28.0.5');
+  const create = [...CREATE, '--subnet', '172.28.0.0/16'];
+  const words = /overlaps a route of this host: 172\.28\.0\.0\/16 dev br-.*weft\.force=true/s;
+  await refused(t, lab.h2, [...create, 'ov'], words);
+  await refused(t, lab.h2, [...create, '--ipam-opt', 'weft.network=ov', 'ov'], words);
+  t.false(await lab.hasNetwork('ov'));
+  await lab.h1.ask(...create, 'ov');
+  await lab.until('the other host has it', () => lab.hasNetwork('ov'));
+  await refused(t, lab.h2, [...create, 'ov'], words);
+  await refused(
+    t,
+    lab.h2,
+    [...create, '--ipam-opt', 'weft.force=true', 'ov'],
+    /network ov was created without weft\.force/,
+  );
+  await pings(t, lab.h2, 'till', '172.28.0.1');
+  await lab.h1.ask('network', 'rm', 'ov');
+  await lab.until('it is deleted', async () => !(await lab.hasNetwork('ov')));
+  await lab.h1.ask(...create, '--ipam-opt', 'weft.force=true', 'ov');
+  await lab.until('it is there again', () => lab.hasNetwork('ov'));
+  await lab.h2.ask('rm', '-f', 'till');
+  await lab.h2.ask('network', 'rm', 'shop');
+  // What is narrower than a host's subnet is avoided by it.
+  await lab.cluster.sh('h2', 'ip route add blackhole 172.28.77.0/25');
+  await lab.h2.ask(...create, 'ov');
+  t.is((await lab.network('ov')).leases.length, 2, 'the network says it, not every host');
+  await lab.cluster.sh('h2', 'ip route del blackhole 172.28.77.0/25');
+  await lab.removeFromBoth('ov');
+});
+
 test.serial('an existing network is joined by name, and stays when Docker leaves', async (t) => {
   await lab.cluster.json('h1', 'network', 'create', 'made', '--subnet', '10.30.0.0/16', '--mtu', '1400');
   await lab.h1.ask(...CREATE, '--ipam-opt', 'weft.network=made', 'here');

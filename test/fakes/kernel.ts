@@ -18,8 +18,10 @@ import type {
   StepFailure,
   UnderlayLink,
 } from '../../agent/kernel/kernel.js';
+import { IpNetwork } from '../../core/address.js';
 import { notFound } from '../../core/errors.js';
 import type { Firewall } from '../../core/firewall.js';
+import type { HostRoute } from '../../core/host-routes.js';
 import {
   linkKey,
   type Actual,
@@ -205,6 +207,8 @@ export class FakeKernel implements Kernel {
   ];
   /** The result of `linksIgnoringRa`. */
   ignoringRa: string[] = [];
+  /** Routes of the node beside those in its space. */
+  hostRoutes: HostRoute[] = [];
   /** The results of `parentLink`. */
   readonly parents = new Map<string, ParentLink>();
   /** The result of `capabilities`. */
@@ -324,9 +328,14 @@ export class FakeKernel implements Kernel {
     return this.#paths.get(path)?.sandbox;
   }
 
-  async routes(): Promise<string[]> {
+  async routes(): Promise<HostRoute[]> {
     const { objects } = await this.node.observe([]);
-    return [...objects.values()].flatMap(({ object }) => (object.kind === 'route' ? [object.to] : []));
+    const inSpace = [...objects.values()].flatMap(({ object, owned }) =>
+      object.kind === 'route'
+        ? [{ to: IpNetwork.parse(object.to), link: object.link, isLan: false, isOwn: owned }]
+        : [],
+    );
+    return [...inSpace, ...this.hostRoutes];
   }
 
   async underlayLinks(): Promise<UnderlayLink[]> {

@@ -288,6 +288,26 @@ test.serial('notifications report damage and the underlay, and end on stop', asy
   sh('ip addr del 198.51.100.7/24 dev eth0');
 });
 
+test.serial('routes of the host are told from weft’s own, with their changes', async (t) => {
+  await reach(everything(membership(network('blue', 4097, 100, false))));
+  const kinds = new Set<string>();
+  const stop = kernel.watch((event: KernelEvent) => kinds.add(event.kind));
+  sh('ip route add 10.103.0.0/16 via 192.0.2.9 metric 50; ip route add blackhole 10.104.0.0/16');
+  await until('the notification comes', () => kinds.has('routes'), SOON);
+  stop();
+  const found = (await kernel.routes()).map(({ to, ...rest }) => ({ to: to.toString(), ...rest }));
+  const of = (prefix: string): unknown => found.find(({ to }) => to === prefix);
+  t.deepEqual(of('10.103.0.0/16'), {
+    ...{ to: '10.103.0.0/16', link: 'eth0', via: '192.0.2.9', isLan: false, isOwn: false },
+  });
+  t.deepEqual(of('10.104.0.0/16'), { to: '10.104.0.0/16', isLan: false, isOwn: false });
+  t.like(of('192.0.2.0/24'), { link: 'eth0', isLan: true, isOwn: false });
+  // The bridge's own route, by the kernel, and a peer's, by weft.
+  t.like(of('10.100.1.0/24'), { link: 'wfbr4097', isOwn: true });
+  t.like(of('10.100.2.0/24'), { isOwn: true });
+  sh('ip route del 10.103.0.0/16; ip route del blackhole 10.104.0.0/16');
+});
+
 test.serial('underlay links are listed', async (t) => {
   const links = await kernel.underlayLinks();
   t.deepEqual(links, [

@@ -14,7 +14,7 @@ import {
   type LeaseKey,
 } from '../../store/lease-choice.js';
 import { decodeConfig } from '../../store/network-codec.js';
-import type { StoredLease } from '../../store/store.js';
+import type { LeaseRequest, StoredLease } from '../../store/store.js';
 import { request } from './helpers.js';
 
 const network = decodeConfig('blue', '{"Network":"10.100.0.0/16","Backend":{"Type":"vxlan"}}');
@@ -44,6 +44,11 @@ function held(
 }
 
 const mine = request(network, 1);
+
+const avoiding = (...prefixes: string[]): LeaseRequest => ({
+  ...mine,
+  avoid: prefixes.map((text) => IpNetwork.parse(text)),
+});
 
 const order: [string, LeaseKey[], string[]][] = [
   ['of another node', [held('10.100.1.0/24', { node: 'n2', instance: 'instance-2' })], []],
@@ -174,4 +179,27 @@ test('law: the choice fits and is free, and exists while any subnet is free', (t
     { numRuns: 500 },
   );
   t.pass();
+});
+
+test('no new subnet is one of the node’s other networks', (t) => {
+  const narrow = decodeConfig(
+    'blue',
+    '{"Network":"10.100.0.0/22","SubnetLen":24,"Backend":{"Type":"vxlan"}}',
+  );
+  const only = { ...avoiding('10.100.1.0/24', '10.100.2.128/25'), network: narrow };
+  t.is(chooseSubnets(only, [])?.subnet.toString(), '10.100.3.0/24');
+  t.is(chooseSubnets(only, [held('10.100.3.0/24', { node: 'n2', instance: 'instance-2' })]), undefined);
+  const six = { ...avoiding('fd42:100:0:1::/64'), network: dual };
+  t.not(chooseSubnets(six, [], () => 0)?.subnet6?.toString(), 'fd42:100:0:1::/64');
+});
+
+test('a subnet in one of the node’s other networks is kept only while containers run in it', (t) => {
+  const previous = { subnet: IpNetwork.parse('10.100.1.0/24') };
+  const request = { ...avoiding('10.100.1.0/24'), previous };
+  t.is(chooseSubnets({ ...request, inUse: true }, [])?.subnet.toString(), '10.100.1.0/24');
+  t.not(chooseSubnets(request, [])?.subnet.toString(), '10.100.1.0/24');
+  const own = [held('10.100.1.0/24', { node: 'n1', instance: 'instance-1' })];
+  const fresh = avoiding('10.100.1.0/24');
+  t.like(chooseOwn(fresh, own, ownLeases(fresh, own)), { usable: undefined });
+  t.is(chooseOwn(request, own, ownLeases(request, own)).usable?.key, own[0]);
 });

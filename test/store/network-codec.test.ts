@@ -174,6 +174,16 @@ test('a network created by weft is written as the contract shows it', (t) => {
   );
 });
 
+test('--force is kept in weft’s part of a config', (t) => {
+  const network = config('{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"},"Weft":{"Force":true}}');
+  t.is(network.force, true);
+  t.is(config('{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}').force, undefined);
+  const written = encodeConfig({ ...network });
+  t.like(JSON.parse(written), { Weft: { Force: true } });
+  t.is(config(written).force, true);
+  t.is(config(editConfig('blue', written, { masquerade: false })).force, true);
+});
+
 test('the space of an unserved config still counts', (t) => {
   const occupied = occupiedBy(
     '{"Network":"10.5.0.0/16","IPv6Network":"fd00::/48","Backend":{"Type":"wireguard","VNI":9}}',

@@ -52,6 +52,8 @@ export interface DecodedRoute {
   family: 4 | 6;
   /** From a router advertisement. */
   advertised: boolean;
+  /** The prefix of an address of the link, by the kernel or by a router advertisement. */
+  isLan: boolean;
   link: KernelLink | undefined;
 }
 

@@ -1,6 +1,6 @@
 // Routes of the main table as rtnetlink has them (include/uapi/linux/rtnetlink.h).
 import { parseInterface } from '../../../core/address.js';
-import { WEFT_MARK, type RouteObject } from '../../../core/objects/index.js';
+import { isLanBridge, WEFT_MARK, type RouteObject } from '../../../core/objects/index.js';
 import type { NamespaceRole } from '../kernel.js';
 import { AF_INET, AF_INET6 } from '../libc.js';
 import {
@@ -88,6 +88,8 @@ export function decodeRoute(body: Buffer, links: LinkLookup): DecodedRoute | und
     isDefault: length === 0,
     family,
     advertised: body.readUInt8(5) === RTPROT_RA,
+    isLan:
+      link !== undefined && gateway === undefined && [RTPROT_KERNEL, RTPROT_RA].includes(body.readUInt8(5)),
     link,
     actual: {
       owned: body.readUInt8(5) === WEFT_MARK,
@@ -103,6 +105,10 @@ export function decodeRoute(body: Buffer, links: LinkLookup): DecodedRoute | und
     },
   };
 }
+
+/** Whether weft made a route, or the link that it leads to; a LAN stays the host's when weft bridges it. */
+export const isOwnRoute = ({ actual, link }: DecodedRoute): boolean =>
+  actual.owned || (link?.owned === true && !isLanBridge(link.name));
 
 /** Whether a route is weft's, or has the key of one of weft's. In a container every default route counts. */
 export function routeMatters(

@@ -88,3 +88,16 @@ test('a failed attempt is a problem with object, cause and next step until it su
   t.true(await attempt(options, about, () => Promise.resolve()));
   t.deepEqual(problems.list(), []);
 });
+
+test('warnings are listed apart, and end with their scope', (t) => {
+  const problems = new Problems();
+  problems.set({ scope: networkScope('blue'), kind: 'containing-route' }, problem('route'));
+  problems.set({ scope: networkScope('blue'), kind: 'overlap' }, problem('overlap'));
+  t.deepEqual(shown(problems), ['overlap']);
+  t.deepEqual(
+    problems.warnings().map(({ what }) => what),
+    ['route'],
+  );
+  problems.clearScope(networkScope('blue'));
+  t.deepEqual([...problems.list(), ...problems.warnings()], []);
+});

@@ -159,7 +159,10 @@ export interface Status {
   controller: StatusController | undefined;
   networks: StatusNetwork[];
   peers: Peer[];
+  /** Everything in here degrades the health. */
   problems: Problem[];
+  /** They never change the health. */
+  warnings: Problem[];
 }
 
 export interface StatusNode {
@@ -1752,6 +1755,7 @@ function createBaseStatus(): Status {
     networks: [],
     peers: [],
     problems: [],
+    warnings: [],
   };
 }
 
@@ -1777,6 +1781,9 @@ export const Status: MessageFns<Status> = {
     }
     for (const v of message.problems) {
       Problem.encode(v!, writer.uint32(58).fork()).join();
+    }
+    for (const v of message.warnings) {
+      Problem.encode(v!, writer.uint32(66).fork()).join();
     }
     return writer;
   },
@@ -1850,6 +1857,14 @@ export const Status: MessageFns<Status> = {
             message.problems.push(Problem.decode(reader, reader.uint32()));
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.warnings.push(Problem.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1873,6 +1888,7 @@ export const Status: MessageFns<Status> = {
         : [],
       peers: globalThis.Array.isArray(object?.peers) ? object.peers.map((e: any) => Peer.fromJSON(e)) : [],
       problems: globalThis.Array.isArray(object?.problems) ? object.problems.map((e: any) => Problem.fromJSON(e)) : [],
+      warnings: globalThis.Array.isArray(object?.warnings) ? object.warnings.map((e: any) => Problem.fromJSON(e)) : [],
     };
   },
 
@@ -1899,6 +1915,9 @@ export const Status: MessageFns<Status> = {
     if (message.problems?.length) {
       obj.problems = message.problems.map((e) => Problem.toJSON(e));
     }
+    if (message.warnings?.length) {
+      obj.warnings = message.warnings.map((e) => Problem.toJSON(e));
+    }
     return obj;
   },
 
@@ -1920,6 +1939,7 @@ export const Status: MessageFns<Status> = {
     message.networks = object.networks?.map((e) => StatusNetwork.fromPartial(e)) || [];
     message.peers = object.peers?.map((e) => Peer.fromPartial(e)) || [];
     message.problems = object.problems?.map((e) => Problem.fromPartial(e)) || [];
+    message.warnings = object.warnings?.map((e) => Problem.fromPartial(e)) || [];
     return message;
   },
 };
