@@ -17,6 +17,8 @@ export interface AddressesOptions {
   node: string;
   /** Name of the holder; undefined if unknown. */
   nameOf: (holder: string) => string | undefined;
+  /** Settles when an address that this node has released is free in the store, too. */
+  released?: (network: string, ip: string) => Promise<void>;
   /** The state directory lacks records: nothing is allocated before `complete`. */
   incomplete?: boolean;
 }
@@ -92,6 +94,7 @@ export class Addresses {
     }
     // Held while the claim waits, so that no other attach on this node asks for it.
     this.#hold(network, asked, holder, rollback);
+    await this.options.released?.(network.name, asked.toString());
     await this.claim(network, asked, holder, signal);
     rollback.add(() => this.options.store.deleteClaim(network.name, asked.toString(), holder));
     return asked;

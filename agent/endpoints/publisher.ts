@@ -75,6 +75,31 @@ export class Publisher {
   }
 
   /**
+   * Settles when etcd has no claim of this node to the address that nothing here holds any more; at once if etcd does not answer.
+   * A container that is started again asks for its address while the release of it is still being written.
+   */
+  async claimReleased(network: string, ip: string): Promise<void> {
+    const { store, node, instance } = this.options;
+    const claim = store.view.claims.get(network)?.get(ip);
+    const isMine = claim?.node === node && store.view.alive.get(node) === instance;
+    if (isMine && !this.#isHeld(claim)) this.releaseClaim(network, ip, claim.endpoint);
+    const isPending = (): boolean =>
+      [...this.#dirty.values()].some(
+        (entry) => entry.network === network && entry.endpoint === undefined && entry.claims.includes(ip),
+      );
+    // Twice: writes that were under way may have just ended.
+    for (let attempt = 1; attempt <= 2 && store.state.connected && isPending(); attempt++) {
+      this.kick();
+      await this.#running;
+    }
+  }
+
+  #isHeld(claim: Claim): boolean {
+    const { current, keeps } = this.options;
+    return current().some(({ id }) => id === claim.endpoint) || keeps?.(claim) === true;
+  }
+
+  /**
    * Reserves an explicit name for this endpoint. Without etcd, the check uses the view that this node has.
    * @throws WeftError ALREADY_EXISTS
    */
@@ -120,8 +145,7 @@ export class Publisher {
     }
     for (const [network, claims] of store.view.claims) {
       for (const claim of claims.values()) {
-        const isKept = mine.has(claim.endpoint) || this.options.keeps?.(claim) === true;
-        if (claim.node === node && claim.state === 'granted' && !isKept) {
+        if (claim.node === node && claim.state === 'granted' && !this.#isHeld(claim)) {
           this.#mark(network, claim.endpoint, undefined, [claim.ip.toString()]);
         }
       }

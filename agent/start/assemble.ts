@@ -100,7 +100,7 @@ export function assemble(opened: Opened): Parts {
   });
   const addresses = new Addresses({
     ...{ store, memberships, node },
-
+    released: (network, ip) => publisher.claimReleased(network, ip),
     nameOf: (holder) => (holder === SET_ASIDE ? 'an --aux-address' : table.get(holder)?.name),
     incomplete: mayBeMore(loaded),
   });

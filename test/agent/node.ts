@@ -34,6 +34,7 @@ export interface TestNode {
   kernel: FakeKernel;
   store: FakeStore;
   stateDir: string;
+  instance: string;
   state: State;
   problems: Problems;
   reconciler: Reconciler;
@@ -97,6 +98,7 @@ export async function startNode(t: ExecutionContext, left: Partial<Left> = {}): 
   const addresses = new Addresses({
     ...{ store, memberships, node: NODE },
     nameOf: (id) => endpoints.get(id)?.name,
+    released: (network, address) => publisher.claimReleased(network, address),
     incomplete: mayBeMore(loaded) && left.stateDir !== undefined,
   });
   const ports = new PublishedPorts({ kernel, store, memberships, reconciler, problems, log, node: NODE });
@@ -135,7 +137,7 @@ export async function startNode(t: ExecutionContext, left: Partial<Left> = {}): 
   t.teardown(stop);
   return {
     ...{ kernel, store, stateDir, state, problems, reconciler, memberships, addresses, ports, endpoints },
-    ...{ publisher, attacher, attachments, stop },
+    ...{ publisher, attacher, attachments, stop, instance: loaded.instance },
     synced: async () => {
       await recoverEndpoints({
         ...{ loaded, store, kernel, endpoints, addresses, memberships },

@@ -103,6 +103,10 @@ test.serial('--ip works, also with an address of the other host’s subnet', asy
     ['10.10.0.5', /not an address|does not belong/],
   ] as const)
     await refused(t, lab.h1, ['run', '--rm', '--network', 'blue', '--ip', ip, 'busybox', 'true'], words);
+  // Each time the address is still being released when Docker asks for it again.
+  for (let n = 1; n <= 3; n++) await lab.h1.ask('restart', '-t', '1', 'far');
+  t.is((await connection(lab.h1, 'far', 'blue')).IPAddress, other);
+  await pings(t, lab.h2, 'db', other);
   await lab.h1.ask('rm', '-f', 'own', 'far');
   await start(lab.h2, 'again', '--network', 'blue', '--ip', other);
   t.is((await connection(lab.h2, 'again', 'blue')).IPPrefixLen, 24);

@@ -7,6 +7,7 @@ import { EndpointPorts } from '../../../agent/endpoints/endpoint-ports.js';
 import { PluginAddresses } from '../../../agent/plugin-host/addresses.js';
 import { PluginEndpoints } from '../../../agent/plugin-host/endpoints.js';
 import { PluginNetworks } from '../../../agent/plugin-host/networks.js';
+import { IpAddress } from '../../../core/address.js';
 import type { WeftError } from '../../../core/errors.js';
 import type { ForeignKey, Manager } from '../../../core/manager.js';
 import { silentLogger } from '../../../daemon/log.js';
@@ -122,4 +123,28 @@ test('a node stays on a network while another manager has endpoints on it', asyn
   await hosts('cni').networks.leave('blue');
   t.is(node.memberships.get('blue'), undefined);
   t.true(node.store.view.networks.has('blue'), 'no manager made it');
+});
+
+test('an address outside the subnet is free again as soon as its manager has released it', async (t) => {
+  const node = await startNode(t);
+  const { addresses } = pluginHosts(node)('docker');
+  await node.memberships.join('blue');
+  const outside = IpAddress.parse('10.100.200.11');
+  const wanted = { network: 'blue', family: 4, asked: outside } as const;
+  for (let start = 1; start <= 3; start++) {
+    t.is((await addresses.reserve(wanted)).ip, '10.100.200.11/32');
+    addresses.release('blue', outside.toString());
+  }
+  // Of a life of the agent that ended before the release was written.
+  node.store.setAlive('n1', node.instance);
+  node.store.putClaim({ network: 'blue', ip: outside, node: 'n1', endpoint: 'before', state: 'granted' });
+  const { id } = await addresses.reserve(wanted);
+  t.is(node.store.view.claims.get('blue')?.get(outside.toString())?.endpoint, id);
+  addresses.release('blue', outside.toString());
+  await until(
+    'it is released',
+    () => node.store.view.claims.get('blue')?.get(outside.toString()) === undefined,
+  );
+  node.store.putClaim({ network: 'blue', ip: outside, node: 'n2', endpoint: 'theirs', state: 'granted' });
+  await t.throwsAsync(addresses.reserve(wanted), { message: /10\.100\.200\.11 is used by theirs/ });
 });
