@@ -41,7 +41,7 @@ export interface PluginHost {
 export interface PluginProblem {
   /** The plugin's own name. */
   plugin: string;
-  kind: 'plugin-socket' | 'plugin-network' | 'state-file';
+  kind: 'plugin-socket' | 'plugin-network' | 'plugin-engine' | 'state-file';
   /** Set if there are several problems of this kind. */
   id?: string;
 }
@@ -67,6 +67,8 @@ export interface HostNetworks {
   list(): Network[];
   /** This node's subnets; undefined if it is not on the network. */
   get(name: string): NodeSubnets | undefined;
+  /** Names of the nodes that are on it; a flanneld has none. */
+  nodes(name: string): string[];
   /** Settles when the list of networks has arrived once. @throws WeftError UNAVAILABLE after `withinMs` */
   known(withinMs: number): Promise<void>;
   /** Prefixes that a new network should not overlap: networks, routes of this node, underlay addresses. */

@@ -55,6 +55,7 @@ export class PluginNetworks {
         const membership = memberships.get(name);
         return membership && subnetsOf(membership);
       },
+      nodes: (name) => [...(store.view.leases.get(name)?.values() ?? [])].flatMap(({ node }) => node ?? []),
       known: (withinMs) => this.#known(withinMs),
       usedPrefixes: () => this.#usedPrefixes(),
       propose: (request) => this.#propose(request),

@@ -10,6 +10,7 @@ import { messageOf } from '../../core/errors.js';
 import { askEngine, streamEngine } from '../../daemon/engine.js';
 import type { EngineAddress } from '../../daemon/kinds.js';
 import type { PluginHost } from '../../daemon/plugin-host.js';
+import { PLUGIN } from './plugin-state.js';
 
 /** A container's endpoint on one network, as Docker reports it. */
 export interface ConnectedContainer {
@@ -45,6 +46,8 @@ const container = z.object({
 });
 
 const AGAIN_MS = 1_000;
+/** A restart of Docker is shorter, without containers that it must wait for. */
+const AWAY_MS = 5_000;
 /** The event of a network's creation has its name, and follows the answer at once. */
 const NAME_MS = 2_000;
 const KEEP_NAMES = 1_000;
@@ -56,12 +59,16 @@ export interface DockerEventsOptions {
   onContainer: (id: string) => void;
   /** A container has started; its networks were reported before. */
   onStarted: (id: string) => void;
+  /** Whether Docker has networks of weft's. */
+  isUsed: () => boolean;
   /** Something was removed, or the stream was interrupted: compare with what Docker has. */
   onChange: () => void;
 }
 
 export class DockerEvents {
   #connected = false;
+  #lostAt = performance.now();
+  #why = '';
   readonly #names = new Map<string, string>();
   readonly #waiting = new Map<string, Set<() => void>>();
 
@@ -76,12 +83,14 @@ export class DockerEvents {
   async follow(): Promise<void> {
     const { host, engine, onChange } = this.options;
     const filters = encodeURIComponent(JSON.stringify({ type: ['network', 'container'] }));
+    const watch = setInterval(() => this.#report(), AGAIN_MS);
     for (let logged = false; !host.signal.aborted;) {
       try {
         await streamEngine(engine, `/events?filters=${filters}`, {
           signal: host.signal,
           opened: () => {
             this.#connected = true;
+            this.#report();
             logged = false;
             onChange();
           },
@@ -90,10 +99,29 @@ export class DockerEvents {
       } catch (error) {
         if (!logged) host.log.debug('cannot read Docker’s events', { error: messageOf(error) });
         logged = true;
+        this.#why = messageOf(error);
       }
+      if (this.#connected) this.#lostAt = performance.now();
       this.#connected = false;
       await delay(AGAIN_MS, undefined, { signal: host.signal }).catch(() => undefined);
     }
+    clearInterval(watch);
+  }
+
+  /** A problem as long as Docker uses weft and cannot be asked; its own restart is none. */
+  #report(): void {
+    const { host, isUsed } = this.options;
+    const isAway = !this.#connected && performance.now() - this.#lostAt > AWAY_MS;
+    host.problem(
+      { plugin: PLUGIN, kind: 'plugin-engine' },
+      isAway && isUsed()
+        ? {
+            what: 'Docker’s API',
+            why: `${this.#why === '' ? 'it has not answered yet' : this.#why}; until it is read, containers have ids for names, and a new network its subnet`,
+            fix: 'Start Docker, or give the agent its socket with --docker.',
+          }
+        : undefined,
+    );
   }
 
   #line(text: string): void {

@@ -47,6 +47,7 @@ async function mount(
   const events: DockerEvents = new DockerEvents({
     host,
     engine,
+    isUsed: () => state.networks.list().length > 0,
     onContainer: (id) => void upkeep.learn(id),
     onStarted: (id) => void upkeep.learnMissed(id),
     onChange: () => upkeep.lookSoon(),

@@ -285,8 +285,8 @@ function gateway(pool: Pool, asked: IpAddress | undefined): object {
 function hostPrefixOf(given: IpamOptions, whole: IpNetwork, existing: Network | undefined): number {
   const [field, asked] =
     whole.family === 4
-      ? (['host-prefix', given.hostPrefix] as const)
-      : (['host-prefix6', given.hostPrefix6] as const);
+      ? (['weft.host-prefix', given.hostPrefix] as const)
+      : (['weft.host-prefix6', given.hostPrefix6] as const);
   const has = whole.family === 4 ? existing?.hostPrefix : existing?.hostPrefix6;
   if (has === undefined) return parseHostPrefix(whole, asked, field);
   if (asked === undefined || asked === has) return has;

@@ -4,7 +4,7 @@
 import { IpNetwork } from '../../core/address.js';
 import { alreadyExists, invalidArgument } from '../../core/errors.js';
 import { parseNetworkName, type Network, type NetworkSpec } from '../../core/network.js';
-import { otherSubnet } from './errors.js';
+import { notInternal, otherSubnet } from './errors.js';
 import { parseNetworkOptions, type NetworkOptions } from './options.js';
 import type { DockerNetwork, Pool } from './plugin-state.js';
 import { LABEL, type CreateNetwork } from './protocol.js';
@@ -65,6 +65,12 @@ export function checkSubnets(there: Network, pool: Pool, pool6: Pool | undefined
   }
   const subnet = IpNetwork.parse(pool.subnet);
   if (!there.subnet.equals(subnet)) throw otherSubnet(there, subnet, there.subnet);
+  if (there.subnet6 !== undefined && pool6 === undefined) {
+    throw alreadyExists(
+      `network ${there.name} has IPv6, ${there.subnet6.toString()}, and this host's command leaves it out`,
+      `Add --ipv6 --subnet ${there.subnet6.toString()}.`,
+    );
+  }
   const subnet6 = pool6 && IpNetwork.parse(pool6.subnet);
   if (subnet6 !== undefined && there.subnet6?.equals(subnet6) !== true) {
     if (there.subnet6 !== undefined) throw otherSubnet(there, subnet6, there.subnet6);
@@ -72,14 +78,41 @@ export function checkSubnets(there: Network, pool: Pool, pool6: Pool | undefined
   }
 }
 
-/** @throws WeftError ALREADY_EXISTS with the difference */
-export function checkOptions(there: Network, { options }: DockerNetwork): void {
+/**
+ * What Docker was asked for on this host against what the network is. Who names the network with weft.network takes its MTU and
+ * masquerading as they are; that it is internal Docker must know itself.
+ * @param isMeant it was named with weft.network
+ * @param nodes that are on it
+ * @throws WeftError ALREADY_EXISTS with the difference
+ */
+export function checkOptions(
+  there: Network,
+  { options }: DockerNetwork,
+  { isMeant, nodes }: { isMeant: boolean; nodes: readonly string[] },
+): void {
   const has: NetworkOptions = { ...there };
-  for (const key of ['mtu', 'vni', 'port', 'internal', 'masquerade'] as const) {
+  if (options.internal === true && !there.internal) throw notInternal(there, nodes);
+  if (there.internal && options.internal !== true) {
+    throw alreadyExists(`network ${there.name} is internal, and Docker was not told so`, 'Add --internal.');
+  }
+  for (const key of ['mtu', 'vni', 'port', 'masquerade'] as const) {
     if (options[key] === undefined || options[key] === has[key]) continue;
     throw alreadyExists(
       `network ${there.name} has ${key} ${String(has[key] ?? 'of the underlay')}, not ${String(options[key])}`,
-      key === 'internal' ? 'Leave --internal out.' : `Leave weft.${key} out.`,
+      `Leave weft.${key} out.`,
     );
   }
+  if (isMeant) return;
+  const leftOut =
+    there.mtu !== undefined && options.mtu === undefined
+      ? 'mtu'
+      : !there.masquerade && options.masquerade === undefined && !there.internal
+        ? 'masquerade'
+        : undefined;
+  if (leftOut === undefined) return;
+  const option = `-o weft.${leftOut}=${String(has[leftOut])}`;
+  throw alreadyExists(
+    `network ${there.name} has ${leftOut} ${String(has[leftOut])}, and this host's command leaves it out`,
+    `Add ${option}, as on the other hosts, or join it as it is with -o weft.network=${there.name}.`,
+  );
 }

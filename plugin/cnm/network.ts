@@ -6,9 +6,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { IpAddress, IpNetwork, parseInterface } from '../../core/address.js';
+import { networkOf } from '../../core/drivers/index.js';
 import { failedPrecondition, invalidArgument, messageOf, unavailable, WeftError } from '../../core/errors.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
-import type { Network } from '../../core/network.js';
+import { prefixesOf, type Network, type NetworkSpec } from '../../core/network.js';
+import { findOverlap } from '../../core/overlap.js';
 import type { PluginHost, PluginProblem } from '../../daemon/plugin-host.js';
 import { allOrNothing } from '../../daemon/rollback.js';
 import { type DockerNetwork, PLUGIN, type PluginState, type Pool } from './plugin-state.js';
@@ -20,7 +22,7 @@ import {
   optionsOf,
   specOf,
 } from './network-spec.js';
-import { command, otherName, twinOf, unknownNetwork } from './errors.js';
+import { command, howToCreate, otherName, overlapsOther, twinOf, unknownNetwork, unnamed } from './errors.js';
 import { ADDRESS_SPACE, LABEL, type CreateNetwork, type IpamData } from './protocol.js';
 
 export interface NetworksOptions {
@@ -59,8 +61,7 @@ export class Networks {
   }
 
   async #create(request: CreateNetwork): Promise<void> {
-    const { host } = this.options;
-    const { pool, pool6 } = this.#pools(request);
+    const { pool, pool6 } = await this.#pools(request);
     const { network: asked, ...options } = optionsOf(request);
     const names = new Set([asked, pool.name, pool6?.name].filter((name) => name !== undefined));
     if (names.size > 1) {
@@ -80,7 +81,7 @@ export class Networks {
     };
     const known = this.#find(name, pool);
     if (name === undefined && known === undefined && this.options.hasNames()) {
-      await host.networks.check(specOf(fallbackName(pool), record, pool, pool6));
+      await this.#check(record, pool, pool6);
       this.#bind(record, pool, pool6);
       this.#settle(record.id);
       return;
@@ -95,6 +96,25 @@ export class Networks {
     this.#bind({ ...record, state: 'ready', network: joined }, pool, pool6);
   }
 
+  /** Checks what can be checked before the name is known. @throws WeftError */
+  async #check(record: DockerNetwork, pool: Pool, pool6: Pool | undefined): Promise<void> {
+    const name = fallbackName(pool);
+    const spec = specOf(name, record, pool, pool6);
+    this.#checkOverlap(spec);
+    await this.options.host.networks.check(spec).catch((error: unknown) => {
+      throw unnamed(error, name);
+    });
+  }
+
+  /** @throws WeftError FAILED_PRECONDITION that says how to join the network that has the addresses */
+  #checkOverlap(spec: NetworkSpec): void {
+    const network = networkOf(spec);
+    const other = findOverlap(network, this.options.host.networks.list());
+    const clash =
+      other && prefixesOf(network).find((mine) => prefixesOf(other).some((theirs) => theirs.overlaps(mine)));
+    if (clash !== undefined && other !== undefined) throw overlapsOther(clash, other);
+  }
+
   #bind(record: DockerNetwork, ...pools: (Pool | undefined)[]): void {
     this.options.state.networks.put(record);
     for (const pool of pools)
@@ -102,19 +122,16 @@ export class Networks {
   }
 
   /** The pools of the request. @throws WeftError with the right command if they are not weft's */
-  #pools({ IPv4Data, IPv6Data, Options }: CreateNetwork): { pool: Pool; pool6?: Pool } {
+  async #pools({ IPv4Data, IPv6Data, Options }: CreateNetwork): Promise<{ pool: Pool; pool6?: Pool }> {
     const [data, ...more] = IPv4Data;
     const [data6, ...more6] = IPv6Data;
     if (more.length + more6.length > 0) {
       throw invalidArgument('a network of weft has one subnet of each family', 'Create a second network.');
     }
     if (data === undefined) {
-      throw invalidArgument(
-        'a network of weft needs an IPv4 subnet',
-        `Create it with ${command('10.9.0.0/16')}`,
-      );
+      throw invalidArgument('a network of weft needs an IPv4 subnet', howToCreate(await this.#unused()));
     }
-    const pool = this.#poolOf(data);
+    const pool = await this.#poolOf(data);
     if (data6 === undefined) {
       if (Options[LABEL.enableIPv6] !== true) return { pool };
       throw invalidArgument(
@@ -122,10 +139,10 @@ export class Networks {
         `Add --subnet fd00:9::/48 to ${command(pool.subnet)}`,
       );
     }
-    return { pool, pool6: this.#poolOf(data6) };
+    return { pool, pool6: await this.#poolOf(data6) };
   }
 
-  #poolOf({ AddressSpace, Pool: subnet, Gateway }: IpamData): Pool {
+  async #poolOf({ AddressSpace, Pool: subnet, Gateway }: IpamData): Promise<Pool> {
     const gateway = Gateway === '' ? undefined : parseInterface(Gateway).address.toString();
     const mine = this.options.state.pools
       .list()
@@ -136,8 +153,15 @@ export class Networks {
     if (AddressSpace === ADDRESS_SPACE && pool !== undefined) return pool;
     throw invalidArgument(
       "weft's networks need weft's IPAM driver: another one would allocate the same addresses on every host",
-      `Create it with ${command(subnet === '' || subnet === '0.0.0.0/0' ? '10.9.0.0/16' : subnet)}`,
+      howToCreate(isOfDocker(subnet) ? await this.#unused() : subnet),
     );
+  }
+
+  /** A subnet to propose: no network has it, nor a route of this host. */
+  async #unused(): Promise<string> {
+    const used = await this.options.host.networks.usedPrefixes();
+    const free = PROPOSALS.find((subnet) => !used.some((other) => other.overlaps(subnet)));
+    return (free ?? PROPOSALS[0])?.toString() ?? '';
   }
 
   #find(name: string | undefined, pool: Pool): Network | undefined {
@@ -190,11 +214,13 @@ export class Networks {
         if (there.name !== name && isMeant) throw otherName(there, name, pool);
         checkSubnets(there, pool, pool6);
         this.#checkTwin(there, record);
-        checkOptions(there, record);
+        checkOptions(there, record, { isMeant, nodes: host.networks.nodes(there.name) });
         return there;
       }
+      const spec = specOf(name, record, pool, pool6);
+      this.#checkOverlap(spec);
       try {
-        return await host.networks.create(specOf(name, record, pool, pool6));
+        return await host.networks.create(spec);
       } catch (error) {
         const raced =
           error instanceof WeftError && ['ALREADY_EXISTS', 'FAILED_PRECONDITION'].includes(error.code);
@@ -340,6 +366,18 @@ export class Networks {
     }
     await networks.leave(network);
   }
+}
+
+/** Subnets that errors propose, in this order. */
+const PROPOSALS = Array.from({ length: 240 }, (_, i) => IpNetwork.parse(`10.${(i + 9) % 256}.0.0/16`));
+
+/** Where Docker's own address management takes subnets from, if nothing was asked for (libnetwork/ipamutils). */
+const DOCKERS = ['172.16.0.0/12', '192.168.0.0/16'].map((text) => IpNetwork.parse(text));
+
+/** Whether a subnet is missing, or one that Docker has probably chosen itself. */
+function isOfDocker(subnet: string): boolean {
+  const prefix = IpNetwork.tryParse(subnet);
+  return prefix === undefined || prefix.length === 0 || DOCKERS.some((own) => own.contains(prefix));
 }
 
 const problemOf = (id: string): PluginProblem => ({ plugin: PLUGIN, kind: 'plugin-network', id });

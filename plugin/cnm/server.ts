@@ -119,8 +119,14 @@ async function handle(
 /** Docker shows an error as one text: cause and next step. */
 function errorText(error: unknown): string {
   if (!(error instanceof WeftError) || error.next === undefined) return messageOf(error);
-  return `${error.message.replace(/[.]$/, '')}. ${error.next}`;
+  return inDockersWords(`${error.message.replace(/[.]$/, '')}. ${error.next}`);
 }
+
+/** Flags of `weft network create`, as `docker network create` has them. */
+const inDockersWords = (text: string): string =>
+  text
+    .replaceAll(/--(host-prefix6?)\b/g, '--ipam-opt weft.$1=N')
+    .replaceAll(/--(vni|mtu)\b/g, '-o weft.$1=N');
 
 /** Docker reads network drivers' errors under Err, IPAM drivers' under Error. */
 const errorAnswer = (message: string): object => ({ Err: message, Error: message });

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import test from 'ava';
 
 import { bare } from '../lab/cluster.js';
-import type { DockerHost } from '../lab/docker.js';
+import { PLUGIN_SOCKET, type DockerHost } from '../lab/docker.js';
 import { shareAmongTests } from '../lab/fresh.js';
 import { connection, CREATE, DockerCluster, pings, refused, start } from './cluster.js';
 
@@ -169,6 +169,31 @@ test.serial('a lost docker network rm: the host leaves the network all the same'
   await lab.h2.ask(...CREATE, '--subnet', '10.66.0.0/16', 'lone');
   await lab.until('it can be created again', () => lab.hasNetwork('lone'));
   await lab.h2.ask('network', 'rm', 'lone');
+});
+
+test.serial('Docker’s socket is elsewhere: a problem until it is there', async (t) => {
+  const elsewhere = '/run/elsewhere.sock';
+  const restart = async (engine: string): Promise<void> => {
+    await lab.cluster.process('agent-h2').stop();
+    lab.cluster.dockerHost('h2', lab.h2, ['--cnm-socket', PLUGIN_SOCKET, '--docker', `unix://${engine}`]);
+    await lab.cluster.startAgents(['h2']);
+  };
+  const named = async (): Promise<boolean> => {
+    const { problems } = await lab.cluster.json<{ problems: { why: string }[] }>('h2', 'status');
+    return problems.some(({ why }) => why.includes(elsewhere));
+  };
+  await restart(elsewhere);
+  await lab.until('status names the socket', named);
+  await lab.cluster.sh('h2', `ln -s ${lab.h2.engine} ${elsewhere}`);
+  await lab.until('the problem ends', async () => !(await named()));
+  await start(lab.h2, 'known', '--network', 'blue');
+  await lab.until('names are learnt', async () =>
+    (await lab.endpoints('blue', 2)).some(({ target }) => target === 'docker:known'),
+  );
+  await lab.h2.ask('rm', '-f', 'known');
+  await restart(lab.h2.engine);
+  await lab.cluster.sh('h2', `rm ${elsewhere}`);
+  t.pass();
 });
 
 test.serial('etcd away: containers start, stop and communicate', async (t) => {

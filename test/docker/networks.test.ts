@@ -236,7 +236,8 @@ test.serial('another IPAM driver and a custom gateway are refused with the reaso
     t,
     lab.h1,
     ['network', 'create', '-d', 'weft', 'n'],
-    /docker network create -d weft --ipam-driver weft --subnet/,
+    // Not the subnet of 172.16.0.0/12 that Docker has chosen itself.
+    /--ipam-driver weft --subnet 10\.\d+\.0\.0\/16 NAME; in a Compose file: networks: \{NAME: \{driver: weft, ipam: \{driver: weft, config: \[\{subnet: 10\./,
   );
   await refused(
     t,
@@ -256,7 +257,12 @@ test.serial('another IPAM driver and a custom gateway are refused with the reaso
     [...CREATE, '--subnet', '192.0.2.0/24', 'n'],
     /192\.0\.2\.\d+, the underlay address of node/,
   );
-  await refused(t, lab.h1, [...CREATE, '--subnet', '10.9.128.0/17', 'n'], /overlaps network blue/);
+  await refused(
+    t,
+    lab.h1,
+    [...CREATE, '--subnet', '10.9.128.0/17', 'blue'],
+    /: 10\.9\.128\.0\/17 overlaps network blue \(10\.9\.0\.0\/16\)\. To join blue: docker network create .*--subnet 10\.9\.0\.0\/16 --ipam-opt weft\.network=blue blue/,
+  );
   await refused(
     t,
     lab.h1,
@@ -264,6 +270,55 @@ test.serial('another IPAM driver and a custom gateway are refused with the reaso
     /one subnet of each family/,
   );
   t.false(await lab.hasNetwork('n'));
+});
+
+test.serial('what is said of node subnets has Docker’s words', async (t) => {
+  await refused(
+    t,
+    lab.h1,
+    [...CREATE, '--subnet', '10.43.0.0/24', '--ipam-opt', 'weft.host-prefix=24', 'n'],
+    /weft\.host-prefix: 24 does not fit 10\.43\.0\.0\/24/,
+  );
+  await lab.h1.ask(...CREATE, '--subnet', '10.43.0.0/28', 'tiny');
+  await start(lab.h1, 'only', '--network', 'tiny');
+  await refused(
+    t,
+    lab.h1,
+    ['run', '--rm', '--network', 'tiny', 'busybox', 'true'],
+    /larger node subnets \(--ipam-opt weft\.host-prefix/,
+  );
+  await lab.h1.ask('rm', '-f', 'only');
+  await lab.h1.ask('network', 'rm', 'tiny');
+});
+
+test.serial('a host whose command leaves out what the network has is refused', async (t) => {
+  const cases: { subnet: string; has: string[]; asks: string[]; words: RegExp }[] = [
+    { subnet: '10.44.0.0/16', has: ['--internal'], asks: [], words: /is internal.*Add --internal/s },
+    {
+      ...{ subnet: '10.45.0.0/16', has: [], asks: ['--internal'] },
+      words: /exists without --internal, on h1\. .*docker network rm.*again with --internal/s,
+    },
+    {
+      ...{ subnet: '10.46.0.0/16', has: ['-o', 'com.docker.network.driver.mtu=1400'], asks: [] },
+      words: /has mtu 1400, and this host's command leaves it out\. Add -o weft\.mtu=1400/,
+    },
+    {
+      ...{ subnet: '10.47.0.0/16', has: ['--ipv6', '--subnet', 'fd00:47::/48'], asks: [] },
+      words: /has IPv6, fd00:47::\/48.*Add --ipv6 --subnet fd00:47::\/48/s,
+    },
+    {
+      ...{ subnet: '10.48.0.0/16', has: ['-o', 'weft.masquerade=false'], asks: [] },
+      words: /has masquerade false.*Add -o weft\.masquerade=false/s,
+    },
+  ];
+  for (const { subnet, has, asks, words } of cases) {
+    await lab.h1.ask(...CREATE, '--subnet', subnet, ...has, 'alike');
+    await lab.until('it exists', () => lab.hasNetwork('alike'));
+    await refused(t, lab.h2, [...CREATE, '--subnet', subnet, ...asks, 'alike'], words);
+    await lab.h2.ask(...CREATE, '--subnet', subnet, ...has, 'alike');
+    await lab.removeFromBoth('alike');
+    await lab.until('it is deleted', async () => !(await lab.hasNetwork('alike')));
+  }
 });
 
 test.serial('without --subnet an unused one is chosen', async (t) => {

@@ -75,6 +75,22 @@ test.serial('a port in use is refused, and nothing is left over', async (t) => {
   await refused(t, lab.h1, ['run', '--rm', '-p', '8080:80', 'busybox', 'true'], /8080/);
 });
 
+test.serial('-P publishes every exposed port, and weft shows the ports that were chosen', async (t) => {
+  await server(lab.h1, 'all', '--network', 'blue', '--expose', '80', '--expose', '81/udp', '-P');
+  const open = await lab.until('both are open', async () => {
+    const all = await lab.cluster.json<{ name: string; port: number; protocol: string; hostPort: number }[]>(
+      'h1',
+      ...['port', 'ls'],
+    );
+    const found = all.filter(({ name }) => name === 'all');
+    return found.length === 2 && found;
+  });
+  t.deepEqual(open.map(({ port, protocol }) => `${port}/${protocol}`).toSorted(), ['80/tcp', '81/udp']);
+  const chosen = open.find(({ port }) => port === 80)?.hostPort ?? 0;
+  await answers(t, lab.h2, `http://${lab.h1.ip}:${chosen}/`, 'all');
+  await lab.h1.ask('rm', '-f', 'all');
+});
+
 test.serial('UDP, ranges, and an automatically chosen port', async (t) => {
   await server(lab.h1, 'many', '--network', 'blue', '-p', '5300:53/udp', '-p', '7000-7002:80-82', '-p', '80');
   // The image has no server of UDP: one of the machine's, in the container's namespace.

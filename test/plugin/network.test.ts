@@ -32,7 +32,7 @@ test('a name that cannot be saved is a problem, and is set once it can be saved'
     networks: {
       list: () => [],
       get: () => undefined,
-      check: () => network,
+      check: () => Promise.resolve(network),
       create: () => Promise.resolve(network),
       join: () => Promise.resolve(undefined),
       leave: () => Promise.resolve(),
