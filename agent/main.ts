@@ -1,6 +1,8 @@
 // The daemon of a node.
 //
 // It starts in five stages: open, assemble, restore, serve, follow (start/).
+import { join } from 'node:path';
+
 import { messageOf, WeftError } from '../core/errors.js';
 import { createLogger } from '../daemon/log.js';
 import type { Plugin } from '../daemon/plugin-host.js';
@@ -8,7 +10,7 @@ import { settingsOrExit } from '../daemon/settings.js';
 import { installShutdown } from '../daemon/shutdown.js';
 import { cleanup } from './cleanup.js';
 import { dryRun, formatDryRun } from './dry-run/index.js';
-import { checkPrivileges } from './kernel/index.js';
+import { checkPrivileges, lockNamespace } from './kernel/index.js';
 import { agentProgramWith, agentSettingsFrom } from './settings.js';
 import {
   assemble,
@@ -53,6 +55,12 @@ export async function main(argv: readonly string[], plugins: readonly Plugin[] =
 }
 
 async function run(daemon: Daemon, plugins: readonly Plugin[]): Promise<void> {
+  const { settings, shutdown } = daemon;
+  const unlock = await lockNamespace(
+    `serves ${join(settings.runDir, 'agent.sock')}`,
+    'A host has one agent, whatever its prefix and folders: stop that one first.',
+  );
+  shutdown.add('the lock', unlock);
   const opened = await open(daemon);
   const parts = assemble(opened);
   await restore(opened, parts);
@@ -76,6 +84,8 @@ async function runDryRun(daemon: Daemon): Promise<void> {
 async function runCleanup(daemon: Daemon): Promise<void> {
   const { settings, log, shutdown } = daemon;
   const { node, runDir, stateDir } = settings;
+  const unlock = await lockNamespace('cleans up', 'Stop it first, then clean up.');
+  shutdown.add('the lock', unlock);
   const access = await openAccess(daemon);
   await cleanup({ ...access, log, node, runDir, stateDir, signal: shutdown.signal });
   shutdown.end('cleaned up', 0);

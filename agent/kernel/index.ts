@@ -1,4 +1,5 @@
 // Linux kernel access: the only code that talks to the kernel.
+export { lockNamespace } from './agent-lock.js';
 export type { InterfaceLoan, InterfaceLoans } from './bridge-ports.js';
 export { openFirewall } from './firewall/index.js';
 export type {

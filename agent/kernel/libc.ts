@@ -10,6 +10,7 @@ const libc = koffi.load('libc.so.6');
 const c = {
   socket: libc.func('int socket(int domain, int type, int protocol)'),
   bind: libc.func('int bind(int fd, const uint8_t *address, uint32_t length)'),
+  connect: libc.func('int connect(int fd, const uint8_t *address, uint32_t length)'),
   send: libc.func('int64_t send(int fd, const uint8_t *buffer, size_t length, int flags)'),
   sendto: libc.func(
     'int64_t sendto(int fd, const uint8_t *buffer, size_t length, int flags, const uint8_t *address, uint32_t size)',
@@ -55,6 +56,7 @@ function checked(call: string, result: number | bigint): number {
 }
 
 // include/linux/socket.h, include/uapi/asm-generic/socket.h
+export const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_BRIDGE = 7;
 export const AF_INET6 = 10;
@@ -62,6 +64,7 @@ export const AF_NETLINK = 16;
 export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
 const SOCK_RAW = 3;
+export const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const MSG_DONTWAIT = 0x40;
@@ -75,6 +78,9 @@ export const openSocketOf = (domain: number, type: number): number =>
 
 export const bindSocket = (fd: number, address: Buffer): number =>
   checked('bind', c.bind(fd, address, address.length) as number);
+
+export const connectSocket = (fd: number, address: Buffer): number =>
+  checked('connect', c.connect(fd, address, address.length) as number);
 
 export const sendOn = (fd: number, bytes: Buffer): number =>
   checked('send', c.send(fd, bytes, bytes.length, 0) as number);
@@ -116,6 +122,15 @@ export function getSocketOption(fd: number, name: number, size: 4 | 8): bigint {
   const value = Buffer.alloc(size);
   checked('getsockopt', c.getsockopt(fd, SOL_SOCKET, name, value, [size]) as number);
   return size === 8 ? value.readBigUInt64LE() : BigInt(value.readUInt32LE());
+}
+
+const SO_PEERCRED = 17;
+
+/** The process and user that listen at the other end of a unix socket, a struct ucred (unix(7)). */
+export function peerOf(fd: number): { pid: number; uid: number } {
+  const value = Buffer.alloc(12);
+  checked('getsockopt', c.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, value, [value.length]) as number);
+  return { pid: value.readInt32LE(0), uid: value.readUInt32LE(4) };
 }
 
 const SO_PROTOCOL = 38;
