@@ -110,6 +110,22 @@ export const statusShape = (status: Status): object => ({
   warnings: status.warnings.map(({ what, why, fix }) => ({ what, why, fix })),
 });
 
+/** A controller's answer: what is the node's stays empty, and the cluster is beside it. */
+export const clusterStatusShape = ({ node, networks, peers, ...status }: Status): object => ({
+  ...statusShape({ ...status, node: undefined, networks: [], peers: [] }),
+  controller: {
+    ...nulls(status.controller),
+    version: node?.version ?? null,
+    startedAt: node?.startedAt ?? null,
+  },
+  cluster: {
+    networks: networks.map(({ name, subnet, subnet6, vni, endpoints, peers: nodes }) =>
+      nulls({ name, subnet, subnet6, vni, endpoints, nodes }),
+    ),
+    nodes: peers.map(({ node: name, publicIp, state }) => ({ name, publicIp, state })),
+  },
+});
+
 function nulls(message: object | undefined): object {
   return Object.fromEntries(
     Object.entries(message ?? {}).map(([key, value]: [string, unknown]) => [key, value ?? null]),

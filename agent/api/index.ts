@@ -2,6 +2,6 @@
 export { startGauges } from './gauges.js';
 export { agentApi } from './handlers.js';
 export { mountHostEndpoint } from './host-endpoint-service.js';
-export { serveApi } from './server.js';
+export { type ApiSocket, openSocket } from './server.js';
 export { startSession, type SessionState } from './session.js';
-export { endpointMessage, statusOf, type StatusSources } from './status.js';
+export { endpointMessage, startStatusOf, statusOf, type StartSources, type StatusSources } from './status.js';

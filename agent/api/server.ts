@@ -1,10 +1,12 @@
 // The agent's local API, on a unix socket for commands.
+//
+// The socket is there before the agent can do its work, for `weft status`: that is when people ask.
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { Server, ServerCredentials } from '@grpc/grpc-js';
+import { Server, ServerCredentials, type ServiceDefinition } from '@grpc/grpc-js';
 
-import { failedPrecondition, invalidArgument, messageOf } from '../../core/errors.js';
+import { failedPrecondition, invalidArgument, messageOf, unavailable } from '../../core/errors.js';
 import { parseNetworkName } from '../../core/network.js';
 import { serverOptions, stopGrpc, unary } from '../../daemon/grpc.js';
 import { answers } from '../../daemon/unix-socket.js';
@@ -25,7 +27,9 @@ import {
   type UnpublishPortsResponse,
 } from '../../proto/gen/weft/v1/agent.js';
 import type { NameApi } from '../dns/index.js';
+import { HostServiceService, RuntimeServiceService } from '../../proto/gen/weft/v1/runtime.js';
 import type { Endpoint, Status } from '../../proto/gen/weft/v1/types.js';
+import type { Problem } from '../health/index.js';
 
 /**
  * The agent's API: for its socket, and for requests that the controller forwards. A signal ends a wait, and what was done so
@@ -46,12 +50,32 @@ export interface AgentApi {
 /** Adds a service to the socket. */
 export type Mount = (server: Server) => void;
 
+/** The agent's socket. It answers from the first moment of the start, when only the status is known. */
+export interface ApiSocket {
+  readonly path: string;
+  /** From now on requests are handled. @param mounts further services */
+  serve(api: AgentApi, mounts: readonly Mount[]): void;
+  /** May be called again. */
+  stop(): Promise<void>;
+}
+
+/** What is answered before `serve`. */
+export interface StartAnswers {
+  status(): Status;
+  /** Why no other request can be handled yet. */
+  waiting(): Problem | undefined;
+}
+
+/** All services but the status. */
+const SERVICES: readonly ServiceDefinition[] = [
+  AgentServiceService,
+  NameServiceService,
+  RuntimeServiceService,
+  HostServiceService,
+];
+
 /** @throws WeftError FAILED_PRECONDITION where another agent serves there, or the socket cannot be made */
-export async function serveApi(
-  runDir: string,
-  api: AgentApi,
-  mounts: readonly Mount[] = [],
-): Promise<{ path: string; stop(): Promise<void> }> {
+export async function openSocket(runDir: string, starting: StartAnswers): Promise<ApiSocket> {
   const path = join(runDir, 'agent.sock');
   // sun_path of unix(7), less the terminating zero.
   if (Buffer.byteLength(path) > 107) {
@@ -70,6 +94,28 @@ export async function serveApi(
   // Left behind by an agent that was killed.
   rmSync(path, { force: true });
   const server = new Server(serverOptions);
+  const notYet = unary(() => {
+    const { what, why, fix } = starting.waiting() ?? { what: 'the agent', why: 'starting', fix: undefined };
+    throw unavailable(`${what}: ${why}`, fix);
+  });
+  for (const service of SERVICES)
+    server.addService(service, Object.fromEntries(Object.keys(service).map((name) => [name, notYet])));
+  server.addService(StatusServiceService, { getStatus: unary(() => starting.status()) });
+  await listen(server, path);
+  let stopped: Promise<void> | undefined;
+  return {
+    path,
+    serve: (api, mounts) => {
+      // In one go: no request comes between.
+      for (const service of [...SERVICES, StatusServiceService]) server.removeService(service);
+      addServices(server, api);
+      for (const mount of mounts) mount(server);
+    },
+    stop: () => (stopped ??= stopGrpc(server).then(() => rmSync(path, { force: true }))),
+  };
+}
+
+function addServices(server: Server, api: AgentApi): void {
   server.addService(AgentServiceService, {
     attach: unary((request: AttachRequest, { signal }) => api.attach(request, signal)),
     publishPorts: unary((request: PublishPortsRequest, { signal }) => api.publishPorts(request, signal)),
@@ -93,15 +139,6 @@ export async function serveApi(
     lookupName: unary(names.lookup),
   });
   server.addService(StatusServiceService, { getStatus: unary(() => api.status()) });
-  for (const mount of mounts) mount(server);
-  await listen(server, path);
-  return {
-    path,
-    stop: async () => {
-      await stopGrpc(server);
-      rmSync(path, { force: true });
-    },
-  };
 }
 
 /** @throws WeftError FAILED_PRECONDITION */

@@ -7,7 +7,7 @@ import type { Store } from '../../store/store.js';
 import type { Endpoints, Publisher } from '../endpoints/index.js';
 import type { Capability } from '../kernel/index.js';
 import type { Memberships } from '../networks/index.js';
-import type { AgentMetrics, Problems } from '../health/index.js';
+import { type AgentMetrics, type AgentReadiness, FIRST_LIST, type Problems } from '../health/index.js';
 import type { Peers } from '../underlay/index.js';
 import type { SessionState } from './session.js';
 
@@ -19,50 +19,70 @@ export interface ProblemSources {
   store: Pick<Store, 'state' | 'view'>;
   etcd: readonly string[];
   problems: Problems;
+  readiness: Pick<AgentReadiness, 'waiting'>;
   controller: () => SessionState;
 }
 
-export interface StatusSources extends ProblemSources {
+/** Sources that are there from the first moment of the start. */
+export interface StartSources extends ProblemSources {
+  metrics: AgentMetrics;
+  firewall: string;
+  capabilities: () => readonly Capability[];
+  node: string;
+  version: string;
+  startedAt: string;
+}
+
+export interface StatusSources extends StartSources {
   memberships: Memberships;
   endpoints: Endpoints;
   publisher: Publisher;
   peers: Peers;
-  metrics: AgentMetrics;
-  firewall: string;
-  capabilities: readonly Capability[];
-  node: string;
-  version: string;
-  startedAt: string;
   publicIp: () => { ip: string; ip6?: string };
 }
 
-export function statusOf(sources: StatusSources): Status {
-  const { store, memberships, endpoints, peers } = sources;
+/** Status during the start, before the node has an underlay and any network. */
+export function startStatusOf(sources: StartSources): Status {
+  const { store, readiness } = sources;
   const problems = problemsOf(sources);
-  const { ip, ip6 } = sources.publicIp();
   return {
-    health: problems.length === 0 ? 'ok' : 'degraded',
+    health: readiness.waiting() !== undefined ? 'down' : problems.length === 0 ? 'ok' : 'degraded',
     node: {
       name: sources.node,
-      publicIp: ip,
-      publicIp6: ip6,
+      publicIp: '',
+      publicIp6: undefined,
       version: sources.version,
       startedAt: sources.startedAt,
       firewall: sources.firewall,
       stepsApplied: sources.metrics.totals.applied,
       stepsFailed: sources.metrics.totals.failed,
       driftRepaired: sources.metrics.totals.repaired,
-      capabilities: [...sources.capabilities],
+      capabilities: [...sources.capabilities()],
     },
     store: {
       state: store.state.connected ? 'connected' : 'disconnected',
       endpoints: [...sources.etcd],
       since: store.state.since.toISOString(),
       revision: store.state.revision,
-      pending: sources.publisher.pending,
+      pending: 0,
       error: store.state.error ?? '',
     },
     controller: { ...sources.controller(), leader: false, nodesUp: 0, nodesDown: 0 },
+    networks: [],
+    peers: [],
+    problems,
+    warnings: sources.problems.warnings(),
+  };
+}
+
+export function statusOf(sources: StatusSources): Status {
+  const { store, memberships, endpoints, peers } = sources;
+  const status = startStatusOf(sources);
+  const { ip, ip6 } = sources.publicIp();
+  return {
+    ...status,
+    node: status.node && { ...status.node, publicIp: ip, publicIp6: ip6 },
+    store: status.store && { ...status.store, pending: sources.publisher.pending },
     networks: memberships.list().map((membership) => {
       const { network, lease } = membership;
       return {
@@ -80,14 +100,17 @@ export function statusOf(sources: StatusSources): Status {
     peers: peers
       .list()
       .map(({ node, publicIp, state, rttMs }) => ({ node: node ?? '', publicIp, state, rttMs })),
-    problems,
-    warnings: sources.problems.warnings(),
   };
 }
 
 /** All current problems, as `weft status` lists them. */
-export function problemsOf({ store, problems, controller, etcd }: ProblemSources): Problem[] {
-  const list = problems.list();
+export function problemsOf({ store, problems, readiness, controller, etcd }: ProblemSources): Problem[] {
+  const waiting = readiness.waiting();
+  // The failure that the start waits to repeat says more.
+  const list = [
+    ...(waiting === undefined || problems.get(FIRST_LIST) !== undefined ? [] : [waiting]),
+    ...problems.list(),
+  ];
   const { connected, since, error } = store.state;
   if (!connected) {
     list.push({

@@ -3,7 +3,7 @@
 // The agent is ready once its start is complete, while this node is a member of the cluster.
 import type { Readiness } from '../../daemon/http.js';
 import { NODE, type ProblemKey } from './problem-key.js';
-import type { Problems } from './problems.js';
+import type { Problem, Problems } from './problems.js';
 
 /** The work after etcd's first full list has failed. */
 export const FIRST_LIST = { scope: NODE, kind: 'first-list' } as const satisfies ProblemKey;
@@ -17,13 +17,18 @@ export const NODE_REMOVED = { scope: NODE, kind: 'removed' } as const satisfies 
 const OUT = [NODE_REMOVED, NAME_CONFLICT] as const;
 
 export class AgentReadiness {
-  #waiting: string | undefined = 'the agent is starting';
+  #waiting: Problem | undefined = { what: 'the agent', why: 'starting', fix: 'It takes less than a second.' };
 
   constructor(private readonly problems: Pick<Problems, 'get'>) {}
 
-  /** @param reason for people */
-  waitsFor(reason: string): void {
-    this.#waiting = reason;
+  /** @param cause what the start cannot go on without */
+  waitsFor({ what, why, fix }: Problem): void {
+    this.#waiting = { what: 'the agent', why: `waiting for ${what}: ${why}`, fix };
+  }
+
+  /** Why the agent cannot do its work yet; undefined once it can. */
+  waiting(): Problem | undefined {
+    return this.#waiting;
   }
 
   begins(): void {
@@ -32,10 +37,10 @@ export class AgentReadiness {
 
   now(): Readiness {
     const keys = this.#waiting === undefined ? OUT : [...OUT, FIRST_LIST];
-    for (const key of keys) {
-      const problem = this.problems.get(key);
-      if (problem !== undefined) return { ready: false, reason: `${problem.what}: ${problem.why}` };
-    }
-    return this.#waiting === undefined ? { ready: true } : { ready: false, reason: this.#waiting };
+    const found = keys.map((key) => this.problems.get(key)).find((problem) => problem !== undefined);
+    const problem = found ?? this.#waiting;
+    return problem === undefined
+      ? { ready: true }
+      : { ready: false, reason: `${problem.what}: ${problem.why}` };
   }
 }

@@ -4,8 +4,16 @@ import { readTls, type Tls } from '../../daemon/tls.js';
 import { startHttp } from '../../daemon/http.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Shutdown } from '../../daemon/shutdown.js';
+import { version } from '../../daemon/version.js';
 import { openStore } from '../../store/etcd-store.js';
 import type { Store } from '../../store/store.js';
+import {
+  type ApiSocket,
+  openSocket,
+  startStatusOf,
+  type SessionState,
+  type StartSources,
+} from '../api/index.js';
 import { agentMetrics, AgentReadiness, Problems, type AgentMetrics } from '../health/index.js';
 import { bootId, openFirewall, openKernel, type Kernel } from '../kernel/index.js';
 import type { AgentSettings } from '../settings.js';
@@ -41,6 +49,9 @@ export interface Opened extends Daemon, Access {
   problems: Problems;
   readiness: AgentReadiness;
   underlay: NodeUnderlay;
+  socket: ApiSocket;
+  /** The state of the session with the controllers. */
+  session: Hook<[], SessionState>;
   /** Something that a report to the controller shows has changed. */
   changed: Hook<[]>;
 }
@@ -88,17 +99,46 @@ export async function open(daemon: Daemon): Promise<Opened> {
     log,
   });
   shutdown.add('http', () => http.stop());
+  const { node } = settings;
+  const session = new Hook<[], SessionState>({ state: 'none', address: '', error: '' });
+  const sources = startSources({ settings, store, problems, readiness, metrics, kernel, session, startedAt });
+  const socket = await openSocket(settings.runDir, {
+    status: () => startStatusOf(sources),
+    waiting: () => readiness.waiting(),
+  });
+  shutdown.add('the socket', () => socket.stop());
   const underlay = await NodeUnderlay.find(
     { kernel, problems, log, settings: underlaySettings(settings) },
     shutdown.signal,
-    (reason) => readiness.waitsFor(reason),
+    ({ message, next }) =>
+      readiness.waitsFor({ what: 'the underlay', why: message, fix: next ?? 'See the log of the agent.' }),
   );
   return {
     ...daemon,
-    ...{ node: settings.node, instance: loaded.instance, startedAt, tls },
+    ...{ node, instance: loaded.instance, startedAt, tls, socket, session },
     ...{ state, loaded, metrics, kernel, store, problems, readiness, underlay, changed },
   };
 }
+
+type SourcesOfStart = Pick<
+  Opened,
+  'settings' | 'store' | 'problems' | 'readiness' | 'metrics' | 'kernel' | 'session' | 'startedAt'
+>;
+
+/** Sources of the status that are there during the whole start. */
+export const startSources = ({ settings, kernel, session, ...parts }: SourcesOfStart): StartSources => ({
+  store: parts.store,
+  problems: parts.problems,
+  readiness: parts.readiness,
+  metrics: parts.metrics,
+  startedAt: parts.startedAt,
+  version,
+  node: settings.node,
+  etcd: settings.etcd,
+  firewall: kernel.firewall.kind,
+  capabilities: () => kernel.capabilities(),
+  controller: session.call,
+});
 
 export function underlaySettings({ underlayIp, underlayIface }: AgentSettings): UnderlaySettings {
   return {

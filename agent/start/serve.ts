@@ -11,26 +11,22 @@ import {
   agentApi,
   endpointMessage,
   mountHostEndpoint,
-  serveApi,
   startGauges,
   startSession,
   statusOf,
-  type SessionState,
   type StatusSources,
 } from '../api/index.js';
 import { NAME_CONFLICT } from '../health/index.js';
 import { mountRuntime } from '../runtime/index.js';
 import type { Parts } from './assemble.js';
-import { Hook } from './hook.js';
-import type { Opened } from './open.js';
+import { type Opened, startSources } from './open.js';
 
 /** @returns the node's announcement in etcd */
 export async function serve(opened: Opened, parts: Parts, plugins: readonly Plugin[]): Promise<Announcement> {
   const { settings, shutdown, log, node, kernel, underlay, readiness, changed } = opened;
   const { memberships, containers, hostEndpoint } = parts;
   const announcement = announce(opened);
-  const sessionState = new Hook<[], SessionState>({ state: 'none', address: '', error: '' });
-  const sources = statusSources(opened, parts, sessionState.call);
+  const sources = statusSources(opened, parts);
   const api = agentApi({
     ...parts,
     ...{ store: opened.store, metrics: opened.metrics },
@@ -46,21 +42,27 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
       $case === 'attach' ? api.attach(value, shutdown.signal) : api.detach(value, shutdown.signal),
     log,
   });
-  sessionState.connect(() => session.state());
+  opened.session.connect(() => session.state());
   changed.connect(() => session.changed());
   shutdown.add('the session', () => session.stop());
   const toMessage = (endpoint: Endpoint): EndpointMessage => endpointMessage(endpoint, memberships);
-  const served = await serveApi(settings.runDir, api, [
+  // Once more: requests end before the parts that handle them.
+  shutdown.add('requests', () => opened.socket.stop());
+  if (memberships.list().length > 0) readiness.begins();
+  else
+    readiness.waitsFor({
+      what: `etcd at ${settings.etcd.join(', ')}`,
+      why: 'it has not answered yet',
+      fix: 'Start etcd, or check --etcd; until then the node joins no network.',
+    });
+  opened.socket.serve(api, [
     (server) => mountRuntime(server, containers, toMessage, changed.call),
     (server) => mountHostEndpoint(server, hostEndpoint, toMessage, changed.call),
   ]);
-  shutdown.add('the api', () => served.stop());
-  if (memberships.list().length > 0) readiness.begins();
-  else readiness.waitsFor(`etcd at ${settings.etcd.join(', ')} has not answered yet`);
   shutdown.add('the gauges', startGauges(sources));
   log.info('the agent serves', {
     node,
-    socket: served.path,
+    socket: opened.socket.path,
     underlay: underlay.current.ip.toString(),
     firewall: kernel.firewall.kind,
   });
@@ -93,19 +95,15 @@ function announce({ settings, store, underlay, node, instance, startedAt, ...ope
   return announcement;
 }
 
-function statusSources(opened: Opened, parts: Parts, controller: () => SessionState): StatusSources {
-  const { store, settings, problems, metrics, kernel, node, startedAt, underlay } = opened;
+function statusSources(opened: Opened, parts: Parts): StatusSources {
   const { memberships, endpoints, publisher, peers } = parts;
   return {
-    ...{ store, memberships, endpoints, publisher, peers, problems, metrics, node, version, startedAt },
-    etcd: settings.etcd,
-    firewall: kernel.firewall.kind,
-    capabilities: kernel.capabilities(),
+    ...startSources(opened),
+    ...{ memberships, endpoints, publisher, peers },
     publicIp: () => {
-      const { ip, ip6 } = underlay.current;
+      const { ip, ip6 } = opened.underlay.current;
       return { ip: ip.toString(), ...(ip6 === undefined ? {} : { ip6: ip6.toString() }) };
     },
-    controller,
   };
 }
 

@@ -40,7 +40,7 @@ export class NodeUnderlay {
   static async find(
     options: NodeUnderlayOptions,
     signal: AbortSignal,
-    waiting: (reason: string) => void,
+    waiting: (reason: WeftError) => void,
   ): Promise<NodeUnderlay> {
     const { kernel, log, settings } = options;
     for (let logged = false; ; logged = true) {
@@ -48,7 +48,7 @@ export class NodeUnderlay {
         return new NodeUnderlay(options, findUnderlay(await kernel.underlayLinks(), settings));
       } catch (error) {
         if (!(error instanceof WeftError)) throw error;
-        waiting(error.message);
+        waiting(error);
         if (!logged) log.warn('waiting for the underlay', { error });
       }
       await pause(500, undefined, { signal });

@@ -1,35 +1,47 @@
 // weft status: asks this host's agent, or the controller where the agent is away.
+import { existsSync } from 'node:fs';
+
 import type { Command } from 'commander';
 
 import { WeftError } from '../../core/errors.js';
-import type { Problem, Status, StatusNode } from '../../proto/gen/weft/v1/types.js';
+import type {
+  Peer,
+  Problem,
+  Status,
+  StatusController,
+  StatusNode,
+  StatusStore,
+} from '../../proto/gen/weft/v1/types.js';
 import { READ_MS, type Connector } from '../connect.js';
 import type { Action } from '../action.js';
 import { block, indent, relative, table, type Result } from '../output.js';
-import { statusShape } from '../shapes.js';
+import { clusterStatusShape, statusShape } from '../shapes.js';
 import { problemLines } from './problems.js';
 
 export function statusCommand(program: Command, action: Action): void {
-  program
-    .command('status')
-    .description('how this node, its networks and its peers are, and what is wrong')
-    .action(
-      action(async ({ connect }): Promise<Result> => {
-        connect.checkController();
-        const status = await ask(connect);
-        if (status.health === 'down') process.exitCode = 1;
-        return { value: statusShape(status), text: () => statusText(status) };
-      }),
-    );
+  const command = program.command('status');
+  command.description('how this node, its networks and its peers are, and what is wrong').action(
+    action(async ({ connect }): Promise<Result> => {
+      connect.checkController();
+      const isNamed = command.getOptionValueSource('agent') !== 'default';
+      const { status, isCluster } = await ask(connect, isNamed || existsSync(connect.agentPath));
+      if (status.health === 'down') process.exitCode = 1;
+      return isCluster
+        ? { value: clusterStatusShape(status), text: () => clusterText(status) }
+        : { value: statusShape(status), text: () => nodeText(status) };
+    }),
+  );
 }
 
-async function ask(connect: Connector): Promise<Status> {
+/** @param isNode whether this host has an agent, or should have: then the node is down where it does not answer */
+async function ask(connect: Connector, isNode: boolean): Promise<{ status: Status; isCluster: boolean }> {
   const problems: Problem[] = [];
   for (const whom of ['agent', 'controller'] as const) {
     try {
       const status = await connect[whom]('StatusService', (client) => client.getStatus, {}, READ_MS);
-      const health = problems.length > 0 && status.health === 'ok' ? 'degraded' : status.health;
-      return { ...status, health, problems: [...problems, ...status.problems] };
+      if (whom === 'agent') return { status, isCluster: false };
+      const health = isNode ? 'down' : status.health === 'ok' ? 'degraded' : status.health;
+      return { status: { ...status, health, problems: [...problems, ...status.problems] }, isCluster: true };
     } catch (error) {
       if (!(error instanceof WeftError)) throw error;
       const what =
@@ -39,7 +51,7 @@ async function ask(connect: Connector): Promise<Status> {
       problems.push({ what, why: error.message, fix: error.next ?? '' });
     }
   }
-  return unreachable(connect, problems);
+  return { status: unreachable(connect, problems), isCluster: false };
 }
 
 const unreachable = ({ controllerAddress }: Connector, problems: Problem[]): Status => ({
@@ -68,40 +80,30 @@ const incapabilities = (node: StatusNode | undefined): string =>
     .flatMap(({ name, available, why }) => (available ? [] : [`${name}: ${why}`]))
     .join('; ');
 
-async function statusText(status: Status): Promise<string> {
+const storeText = (store: StatusStore | undefined): string | undefined =>
+  store &&
+  `${store.state} ${relative(store.since)}, ${store.endpoints.join(', ')}${store.pending > 0 ? `, ${store.pending} changes to tell` : ''}`;
+
+const listed = (...parts: (string | undefined)[]): string => parts.filter(Boolean).join(', ');
+
+async function nodeText(status: Status): Promise<string> {
   const { node, store, controller } = status;
   const parts = [
     block([
       ['Health', status.health],
-      [
-        'Node',
-        node === undefined
-          ? undefined
-          : `${node.name}, ${[node.publicIp, node.publicIp6].filter(Boolean).join(', ')}`,
-      ],
+      ['Node', node && listed(node.name, node.publicIp, node.publicIp6)],
       ['Version', node?.version],
       ['Started', relative(node?.startedAt)],
       ['Firewall', node?.firewall],
       [
         'Kernel',
-        node === undefined
-          ? undefined
-          : `${node.stepsApplied} steps, ${node.stepsFailed} refused, ${node.driftRepaired} things put right`,
+        node &&
+          `${node.stepsApplied} steps, ${node.stepsFailed} refused, ${node.driftRepaired} things put right`,
       ],
       ['Can', capabilities(node)],
       ['Cannot', incapabilities(node)],
-      [
-        'Store',
-        store === undefined
-          ? undefined
-          : `${store.state} ${relative(store.since)}, ${store.endpoints.join(', ')}${store.pending > 0 ? `, ${store.pending} changes to tell` : ''}`,
-      ],
-      [
-        'Controller',
-        controller === undefined
-          ? undefined
-          : [controller.state, controller.address].filter((part) => part !== '').join(', '),
-      ],
+      ['Store', storeText(store)],
+      ['Controller', controller && listed(controller.state, controller.address)],
     ]),
   ];
   if (status.networks.length > 0) {
@@ -128,6 +130,37 @@ async function statusText(status: Status): Promise<string> {
       it.rttMs === undefined ? '' : `${it.rttMs.toFixed(2)} ms`,
     ]);
     parts.push('', 'Peers:', indent(await table(['NODE', 'PUBLIC IP', 'STATE', 'RTT'], rows)));
+  }
+  return [...parts, ...problemLines(status.problems), ...problemLines(status.warnings, 'Warnings')].join(
+    '\n',
+  );
+}
+
+const controllerText = ({ address, leader, nodesUp, nodesDown }: StatusController): string =>
+  listed(address, leader ? 'leader' : undefined, `${nodesUp} nodes up`, `${nodesDown} down`);
+
+/** A controller's answer: the cluster, and nothing of this host. */
+async function clusterText({ health, node, store, controller, ...status }: Status): Promise<string> {
+  const parts = [
+    block([
+      ['Health', health],
+      ['Controller', controller && controllerText(controller)],
+      ['Version', node?.version],
+      ['Started', relative(node?.startedAt)],
+      ['Store', storeText(store)],
+    ]),
+  ];
+  if (status.networks.length > 0) {
+    const rows = status.networks.map((it) => [it.name, it.subnet, it.endpoints, it.peers]);
+    parts.push(
+      '',
+      'Networks of the cluster:',
+      indent(await table(['NAME', 'SUBNET', 'ENDPOINTS', 'NODES'], rows)),
+    );
+  }
+  if (status.peers.length > 0) {
+    const rows = status.peers.map((it: Peer) => [it.node, it.publicIp, it.state]);
+    parts.push('', 'Nodes of the cluster:', indent(await table(['NODE', 'PUBLIC IP', 'STATE'], rows)));
   }
   return [...parts, ...problemLines(status.problems), ...problemLines(status.warnings, 'Warnings')].join(
     '\n',

@@ -2,6 +2,7 @@
 //
 // The exit status, one or two lines on stderr, an object on stdout.
 import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
 
 import test from 'ava';
 import { parse } from 'yaml';
@@ -124,23 +125,47 @@ test('stack traces are shown with --log-level debug only', async (t) => {
   t.regex(ran.stderr, /^ +at /m);
 });
 
-test('status asks the controller where the agent is away, and reports when both are', async (t) => {
-  const [one, none] = await Promise.all([
-    run(['status', '-o', 'json'], { ...UNREACHABLE, WEFT_CONTROLLER: fakes.address }),
+test('status asks the controller where the agent is away, and shows nothing of it as this node’s', async (t) => {
+  const env = { ...UNREACHABLE, WEFT_CONTROLLER: fakes.address };
+  const { WEFT_AGENT: agent, ...elsewhere } = env;
+  const [byEnvironment, byFlag, none, asText] = await Promise.all([
+    run(['status', '-o', 'json'], env),
+    run(['status', '-o', 'json', '--agent', agent], elsewhere),
     run(['status', '-o', 'json'], UNREACHABLE),
+    run(['status'], env),
   ]);
-  t.is(one.code, 0);
-  const seen = JSON.parse(one.stdout) as {
-    health: string;
-    problems: { what: string; why: string; fix: string }[];
-  };
-  t.is(seen.health, 'degraded');
-  t.regex(JSON.stringify(seen.problems), /agent/);
+  for (const { code, stdout } of [byEnvironment, byFlag]) {
+    t.is(code, 1);
+    const seen = JSON.parse(stdout) as Record<string, unknown>;
+    t.like(seen, { health: 'down', node: {}, networks: [], peers: [] });
+    t.like(seen['controller'], { state: 'connected', version: '0.1.0' });
+    t.deepEqual(seen['cluster'], {
+      networks: [{ name: 'blue', subnet: '10.100.5.0/24', subnet6: null, vni: 4097, endpoints: 1, nodes: 2 }],
+      nodes: [
+        { name: 'b', publicIp: '192.0.2.11', state: 'up' },
+        { name: 'c', publicIp: '192.0.2.12', state: 'down' },
+      ],
+    });
+    t.regex(JSON.stringify(seen['problems']), /agent/);
+  }
+  t.is(asText.code, 1);
+  t.regex(asText.stdout, /^Health: +down$/m);
+  t.regex(asText.stdout, /^Nodes of the cluster:$/m);
+  t.notRegex(asText.stdout, /^(Node|Networks|Peers|Firewall|Kernel):/m);
   t.is(none.code, 1);
   const down = JSON.parse(none.stdout) as Record<string, unknown> & { problems: object[] };
   t.like(down, { health: 'down', networks: [], peers: [] });
   for (const key of ['node', 'store', 'controller']) t.is(typeof down[key], 'object');
   t.is(down.problems.length, 2);
+});
+
+test('a host without an agent, such as a controller’s own, is as well as the cluster', async (t) => {
+  const { WEFT_AGENT: _, ...env } = { ...UNREACHABLE, WEFT_CONTROLLER: fakes.address };
+  const { code, stdout } = await run(['status', '-o', 'json'], env);
+  // The machine that runs the tests may have one.
+  const hasAgent = existsSync('/run/weft/agent.sock');
+  const { health } = JSON.parse(stdout) as { health: string };
+  t.deepEqual([code, health], hasAgent ? [1, 'down'] : [0, 'degraded']);
 });
 
 test('mutual TLS: a client with a certificate of the CA is served, one without is refused', async (t) => {

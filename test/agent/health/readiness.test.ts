@@ -26,7 +26,7 @@ const problem = (why: string): { what: string; why: string; fix: string } => ({
 test('a node that was removed, or whose name is taken, is not ready', (t) => {
   const problems = new Problems();
   const readiness = new AgentReadiness(problems);
-  t.deepEqual(readiness.now(), { ready: false, reason: 'the agent is starting' });
+  t.deepEqual(readiness.now(), { ready: false, reason: 'the agent: starting' });
   readiness.begins();
   problems.set(LEASE, problem('etcd is away'));
   t.deepEqual(readiness.now(), { ready: true });
@@ -44,7 +44,7 @@ test('the work after the first list is retried until it succeeds', async (t) => 
   const store = new FakeStore({ synced: false });
   const problems = new Problems();
   const readiness = new AgentReadiness(problems);
-  readiness.waitsFor('etcd has not answered yet');
+  readiness.waitsFor({ what: 'etcd', why: 'it has not answered yet', fix: 'Start it.' });
   let times = 0;
   let handled = 0;
   let works = false;
@@ -76,7 +76,10 @@ test('the work after the first list is retried until it succeeds', async (t) => 
     },
   );
   t.teardown(() => follower.stop());
-  t.deepEqual(readiness.now(), { ready: false, reason: 'etcd has not answered yet' });
+  t.deepEqual(readiness.now(), {
+    ready: false,
+    reason: 'the agent: waiting for etcd: it has not answered yet',
+  });
   store.sync();
   await until('it was tried three times', () => times > 2, SOON);
   t.true(times > 2);
@@ -102,6 +105,7 @@ test('weft_problems counts the problems that `weft status` lists', async (t) => 
     store,
     problems,
     metrics,
+    readiness: new AgentReadiness(problems),
     etcd: ['http://127.0.0.1:2379'],
     controller: () => ({ state: 'disconnected' as const, address: '127.0.0.1:7400', error: '' }),
     memberships: { list: () => [] },
@@ -114,11 +118,12 @@ test('weft_problems counts the problems that `weft status` lists', async (t) => 
   t.deepEqual(
     problemsOf(sources).map(({ what }) => what),
     [
+      'the agent',
       'node a',
       'etcd at http://127.0.0.1:2379',
       'the record /weft/nodes/b in etcd',
       'the controller at 127.0.0.1:7400',
     ],
   );
-  t.is((await metrics.problems.get()).values[0]?.value, 4);
+  t.is((await metrics.problems.get()).values[0]?.value, 5);
 });

@@ -219,7 +219,7 @@ fault('two networks that overlap, written by hand', async (f) => {
     refused.code === 1 && refused.stderr.includes('clash') && refused.stderr.includes('blue'),
     'refused with both names',
   );
-  const status = await cluster.sh(
+  const { stdout: status } = await cluster.try(
     'infra',
     `${WEFT} status -o json --agent /nonexistent --controller 192.0.2.2:7400`,
   );
