@@ -70,6 +70,7 @@ export async function cleanup(options: CleanupOptions): Promise<void> {
     'wires',
     'wire-places',
     'resolv-conf',
+    'underlay',
     'instance',
   ]) {
     rmSync(join(stateDir, name), { recursive: true, force: true });

@@ -22,6 +22,7 @@ import {
   underlaySettings,
   type Daemon,
 } from './start/index.js';
+import { State } from './state/index.js';
 import { findUnderlay } from './underlay/index.js';
 
 /** `weft agent`. @param argv its arguments @param plugins mounted once the agent serves */
@@ -72,7 +73,8 @@ async function runDryRun(daemon: Daemon): Promise<void> {
   const { settings, shutdown } = daemon;
   const { node, stateDir, join } = settings;
   const { kernel, store } = await openAccess(daemon, { readOnly: true });
-  const underlay = findUnderlay(await kernel.underlayLinks(), underlaySettings(settings));
+  const last = new State(stateDir, { readOnly: true }).underlay();
+  const underlay = await findUnderlay(kernel, underlaySettings(settings), last);
   const { signal } = shutdown;
   const found = await dryRun({ kernel, store, stateDir, node, join, underlay, signal });
   process.stderr.write(found.notes.map((note) => `weft agent: ${note}\n`).join(''));

@@ -8,12 +8,20 @@ import type { Lease } from './records.js';
 export interface Underlay {
   ip: IpAddress;
   ip6?: IpAddress;
+  /** What other nodes send to, where it is not these: one-to-one NAT. */
+  nat?: { ip: IpAddress; ip6?: IpAddress };
   /** Of the link that has these addresses. */
   mtu: number;
   link: string;
   /** Prefixes reached without a router, on the links of these addresses. */
   onLink: readonly OnLink[];
 }
+
+/** The addresses that other nodes send to. */
+export const publicAddresses = ({ ip, ip6, nat }: Underlay): { ip: IpAddress; ip6?: IpAddress } => ({
+  ip: nat?.ip ?? ip,
+  ...(ip6 === undefined ? {} : { ip6: nat?.ip6 ?? ip6 }),
+});
 
 export interface OnLink {
   link: string;

@@ -28,6 +28,7 @@ export function readOnlyKernel(kernel: Kernel): Kernel {
     },
     identify: (path) => kernel.identify(path),
     underlayLinks: () => kernel.underlayLinks(),
+    sendsFrom: (family) => kernel.sendsFrom(family),
     linksIgnoringRa: () => kernel.linksIgnoringRa(),
     routes: () => kernel.routes(),
     filteredBridges: () => kernel.filteredBridges(),

@@ -3,6 +3,7 @@ export { lockNamespace } from './agent-lock.js';
 export type { InterfaceLoan, InterfaceLoans } from './bridge-ports.js';
 export { openFirewall } from './firewall/index.js';
 export type {
+  AddressFlaw,
   Capability,
   FirewallReport,
   PortReservation,

@@ -68,12 +68,18 @@ export interface UnderlayLink {
   running: boolean;
   /** The NIC that is a port of this link, a bridge of weft's that has the NIC's addresses. */
   port?: string;
+  loopback?: true;
   /** Global addresses with prefix length, primary ones first. */
   addresses: string[];
-  /** Metric of the best default route through the link, by family; absent without one. */
-  defaultMetric4?: number;
-  defaultMetric6?: number;
+  /** What is wrong with some of them. */
+  flaws?: Record<string, AddressFlaw>;
 }
+
+/**
+ * Why other nodes should not be told an IPv6 address: it is on its way out (RFC 4862 §5.5.4) or changes every day (RFC 8981);
+ * duplicate address detection goes on, or has found another host with it (RFC 4862 §5.4).
+ */
+export type AddressFlaw = 'deprecated' | 'temporary' | 'tentative' | 'duplicate';
 
 /** A link that can be a network's parent link. */
 export interface ParentLink {
@@ -155,6 +161,11 @@ export interface Kernel {
   identify(path: string): Sandbox | undefined;
   /** Links that could carry the underlay. */
   underlayLinks(): Promise<UnderlayLink[]>;
+  /**
+   * The address and link by which the kernel would send to a public address now, by all its routing rules; undefined where it
+   * has no route there. No packet is sent.
+   */
+  sendsFrom(family: Family): { ip: string; link: string } | undefined;
   /**
    * Links that have IPv6 addresses or routes from router advertisements and ignore further ones, because the host forwards and
    * their accept_ra is 1.

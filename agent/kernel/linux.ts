@@ -18,11 +18,13 @@ import { NetlinkSocket } from './netlink-socket.js';
 import { watchKernel } from './notifications.js';
 import {
   decodeAddress,
+  decodeLookUp,
   decodeRoute,
   dumpAddresses,
   dumpRoutes,
   isOwnRoute,
   isPortOfWefts,
+  lookUpRoute,
   type LinkLookup,
 } from './objects/index.js';
 import { Pinger } from './ping.js';
@@ -70,6 +72,7 @@ export function openKernel({
       }
     },
     underlayLinks: () => Promise.resolve(underlayLinks(node)),
+    sendsFrom: (family) => sendsFrom(node, family),
     linksIgnoringRa: () => Promise.resolve(linksIgnoringRa(node)),
     routes: () => Promise.resolve(routes(node)),
     filteredBridges,
@@ -156,8 +159,8 @@ function underlayLinks(node: LinuxNamespace): UnderlayLink[] {
   const found = new Map<string, UnderlayLink>();
   for (const { body } of node.socket.dump(dumpAddresses)) {
     const address = decodeAddress(body, lookup);
-    if (address === undefined || !address.global || address.link.loopback) continue;
-    const { name, mtu, running } = address.link;
+    if (address === undefined || !address.global) continue;
+    const { name, mtu, running, loopback } = address.link;
     if (address.link.owned && !isLanBridge(name)) continue;
     const port = [...links.values()].find(
       (other) => other.masterIndex === address.link.index && isPortOfWefts(other.name, address.link),
@@ -167,17 +170,29 @@ function underlayLinks(node: LinuxNamespace): UnderlayLink[] {
       mtu,
       running,
       addresses: [],
+      ...(loopback ? { loopback } : {}),
       ...(port === undefined ? {} : { port: port.name }),
     };
     link.addresses.push(address.text);
+    if (address.flaw !== undefined) link.flaws = { ...link.flaws, [address.text]: address.flaw };
     found.set(name, link);
   }
-  for (const { body } of node.socket.dump(dumpRoutes)) {
-    const route = decodeRoute(body, lookup);
-    const link = found.get(route?.link?.name ?? '');
-    if (route === undefined || !route.isDefault || link === undefined) continue;
-    const key = route.family === 4 ? 'defaultMetric4' : 'defaultMetric6';
-    link[key] = Math.min(link[key] ?? Infinity, route.metric);
+  // The addresses of a host may all be on its loopback, as with BGP; what carries them has none then.
+  for (const family of [4, 6] as const) {
+    const { link: name } = sendsFrom(node, family) ?? {};
+    const link = [...links.values()].find((one) => one.name === name);
+    if (link !== undefined && !found.has(link.name))
+      found.set(link.name, { name: link.name, mtu: link.mtu, running: link.running, addresses: [] });
   }
   return [...found.values()];
+}
+
+/** Addresses of a.root-servers.net, which nobody routes for a purpose of their own. */
+const PUBLIC = { 4: '198.41.0.4', 6: '2001:503:ba3e::2:30' } as const;
+
+function sendsFrom(node: LinuxNamespace, family: Family): { ip: string; link: string } | undefined {
+  const answer = node.socket.get(lookUpRoute(PUBLIC[family], family));
+  const route = answer && decodeLookUp(answer.body);
+  const link = route && node.links().get(route.index);
+  return link && { ip: route.ip, link: link.name };
 }

@@ -108,7 +108,7 @@ export async function open(daemon: Daemon): Promise<Opened> {
   });
   shutdown.add('the socket', () => socket.stop());
   const underlay = await NodeUnderlay.find(
-    { kernel, problems, log, settings: underlaySettings(settings) },
+    { kernel, state, problems, log, settings: underlaySettings(settings) },
     shutdown.signal,
     ({ message, next }) =>
       readiness.waitsFor({ what: 'the underlay', why: message, fix: next ?? 'See the log of the agent.' }),

@@ -5,11 +5,13 @@
 //   instance                 the instance id
 //   networks/NETWORK.json    config, lease and granted claims, as records; the config also as etcd had it
 //   endpoints/ID.json        one endpoint
+//   underlay                 the addresses that other nodes were told last
 //   reservations/ID.json     one address that is reserved for a future container
 import { randomUUID } from 'node:crypto';
 import fs, { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+import { IpAddress } from '../../core/address.js';
 import type { Endpoint } from '../../core/records.js';
 import { errnoOf } from '../../daemon/errno.js';
 import type { Reservation } from '../../daemon/plugin-host.js';
@@ -117,6 +119,20 @@ export class State {
     }
   }
 
+  /** The underlay addresses of the last run, as far as they can be read. */
+  underlay(): { ip?: IpAddress; ip6?: IpAddress } {
+    const found = wordsOf(join(this.directory, 'underlay')).map((word) => IpAddress.tryParse(word));
+    const [ip, ip6] = ([4, 6] as const).map((family) => found.find((it) => it?.family === family));
+    return { ...(ip === undefined ? {} : { ip }), ...(ip6 === undefined ? {} : { ip6 }) };
+  }
+
+  /** @throws Error of the system call that failed */
+  saveUnderlay({ ip, ip6 }: { ip?: IpAddress; ip6?: IpAddress }): void {
+    const path = join(this.directory, 'underlay');
+    const text = `${[ip, ip6].filter((it) => it !== undefined).join('\n')}\n`;
+    if (textOf(path) !== text) replaceFile(path, text, { sync: true, calls: this.#calls });
+  }
+
   /** This and all below: @throws WeftError FAILED_PRECONDITION where the directory cannot be written to */
   saveNetwork(saved: SavedNetwork): void {
     this.#networks.put(saved);
@@ -151,11 +167,25 @@ function read<T>(kind: TornFile['kind'], folder: RecordFolder<T>, torn: TornFile
   return loaded.records;
 }
 
+/** None where the file cannot be read: what it says is a preference. */
+function wordsOf(path: string): string[] {
+  try {
+    return (textOf(path) ?? '').split(/\s+/);
+  } catch {
+    return [];
+  }
+}
+
 /** The instance id in a state directory; undefined where it has none. @throws where it cannot be read */
 export function instanceIn(directory: string): string | undefined {
+  const instance = textOf(join(directory, 'instance'))?.trim() ?? '';
+  return /^[0-9a-f-]{36}$/.test(instance) ? instance : undefined;
+}
+
+/** Undefined where the file does not exist. */
+function textOf(path: string): string | undefined {
   try {
-    const instance = readFileSync(join(directory, 'instance'), 'utf8').trim();
-    return /^[0-9a-f-]{36}$/.test(instance) ? instance : undefined;
+    return readFileSync(path, 'utf8');
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined;
     throw error;

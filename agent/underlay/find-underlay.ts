@@ -1,82 +1,159 @@
 // Finds this node's underlay addresses, link and MTU.
 //
-// They are the configured addresses, those of the configured interface, or those of the default route's interface.
-import { addressBits, IpNetwork, parseInterface, type IpAddress } from '../../core/address.js';
+// They are the configured addresses, or addresses of the configured interface, or at first those that the kernel itself would
+// send from. The node then stays on them: a second address, a VPN's default route or a new privacy address (RFC 8981) is no
+// reason to move every tunnel. It moves when an address is gone, or cannot be used any more and another one can.
+import { addressBits, type Family, IpNetwork, parseInterface, type IpAddress } from '../../core/address.js';
 import { failedPrecondition, type WeftError } from '../../core/errors.js';
 import type { OnLink, Underlay } from '../../core/compile.js';
-import type { UnderlayLink } from '../kernel/index.js';
+import type { AddressFlaw, Kernel, UnderlayLink } from '../kernel/index.js';
 
 export interface UnderlaySettings {
   ips?: readonly IpAddress[];
   iface?: string;
 }
 
+/** Addresses that the node stood on last. */
+export interface LastAddresses {
+  ip?: IpAddress;
+  ip6?: IpAddress;
+}
+
+/** An address of this host. */
+interface Candidate {
+  address: IpAddress;
+  /** Of the prefix. */
+  length: number;
+  link: UnderlayLink;
+  flaw: AddressFlaw | undefined;
+}
+
+interface Search {
+  links: readonly UnderlayLink[];
+  candidates: readonly Candidate[];
+  sendsFrom: Kernel['sendsFrom'];
+  settings: UnderlaySettings;
+  last: LastAddresses;
+}
+
 /** @throws WeftError FAILED_PRECONDITION that names what was looked for and what exists */
-export function findUnderlay(links: readonly UnderlayLink[], settings: UnderlaySettings): Underlay {
-  if (settings.ips !== undefined && settings.ips.length > 0) return byAddress(links, settings.ips);
-  if (settings.iface !== undefined) {
-    // Its addresses move to the bridge when it becomes a bridge port.
-    const link = links.find(({ name, port }) => name === settings.iface || port === settings.iface);
-    if (link === undefined) throw missing(`there is no interface ${settings.iface} with an address`, links);
-    return fromLink(link, links);
+export async function findUnderlay(
+  kernel: Pick<Kernel, 'underlayLinks' | 'sendsFrom'>,
+  settings: UnderlaySettings,
+  last: LastAddresses = {},
+): Promise<Underlay> {
+  const links = await kernel.underlayLinks();
+  const { ips, iface } = settings;
+  const sendsFrom: Kernel['sendsFrom'] = (family) => kernel.sendsFrom(family);
+  // Its addresses move to the bridge when it becomes a bridge port.
+  const eligible = links.filter(({ name, port }) => iface === undefined || iface === name || iface === port);
+  if (eligible.length === 0 && iface !== undefined)
+    throw missing(`there is no interface ${iface} with an address`, links);
+  const search = { links, candidates: eligible.flatMap(candidatesOf), sendsFrom, settings, last };
+  if (ips === undefined || ips.length === 0) {
+    const found = choose4(search);
+    return underlayAt(search, found, choose6(search, found.link));
   }
-  const metric = (link: UnderlayLink): number => link.defaultMetric4 ?? link.defaultMetric6 ?? Infinity;
-  const [best] = links.filter((link) => metric(link) < Infinity).sort((a, b) => metric(a) - metric(b));
-  if (best === undefined)
-    throw missing('this host has no default route that shows which interface other nodes reach', links);
-  return fromLink(best, links);
-}
-
-function byAddress(links: readonly UnderlayLink[], ips: readonly IpAddress[]): Underlay {
-  const ip = ips.find((candidate) => candidate.family === 4);
-  const ip6 = ips.find((candidate) => candidate.family === 6);
+  const [ip, ip6] = ([4, 6] as const).map((family) => ips.find((it) => it.family === family));
   if (ip === undefined) throw missing('the underlay needs an IPv4 address', links);
-  const holder = (wanted: IpAddress): UnderlayLink => {
-    const link = links.find((candidate) => addressesOf(candidate).some((address) => address.equals(wanted)));
-    if (link === undefined)
-      throw missing(`no interface of this host has the address ${wanted.toString()}`, links);
-    return link;
-  };
-  const link = holder(ip);
-  const link6 = ip6 === undefined ? link : holder(ip6);
-  const mtu = Math.min(link.mtu, link6.mtu);
-  const onLink = [...new Set([link, link6])].flatMap(prefixesOf);
-  return { ip, ...(ip6 === undefined ? {} : { ip6 }), mtu, link: link.name, onLink };
+  return underlayAt(search, given(search, ip), ip6 && given(search, ip6));
 }
 
-function fromLink(link: UnderlayLink, links: readonly UnderlayLink[]): Underlay {
-  const addresses = addressesOf(link);
-  const ip = addresses.find((address) => address.family === 4);
-  const ip6 = addresses.find((address) => address.family === 6);
-  if (ip === undefined) throw missing(`interface ${link.name} has no IPv4 address`, links);
+function given(search: Search, wanted: IpAddress): Candidate {
+  const found = search.candidates.find(({ address }) => address.equals(wanted));
+  const text = wanted.toString();
+  if (found === undefined) throw missing(`no interface of this host has the address ${text}`, search.links);
+  if (found.flaw === 'duplicate')
+    throw failedPrecondition(
+      `another host of the link has the address ${text}: the kernel does not use it (dadfailed)`,
+      'Give one of the hosts another address, or this one another --underlay-ip.',
+    );
+  if (found.flaw === 'tentative' && !isLast(search, found))
+    throw failedPrecondition(
+      `the kernel is still checking whether another host has the address ${text} (tentative)`,
+      'It takes a second or two.',
+    );
+  return found;
+}
+
+function choose4(search: Search): Candidate {
+  const { links, candidates, sendsFrom, settings } = search;
+  const there = candidates.filter(({ address }) => address.family === 4);
+  const route = sendsFrom(4) ?? sendsFrom(6);
+  const found =
+    preferred(search, there, 4) ??
+    best(there.filter(({ link }) => settings.iface !== undefined || link.name === route?.link));
+  if (found !== undefined) return found;
+  const where = settings.iface === undefined ? 'this host' : `interface ${settings.iface}`;
+  if (there.length === 0 && candidates.length > 0)
+    throw failedPrecondition(
+      `${where} has no IPv4 address, and weft needs one on the underlay, also for IPv6`,
+      `Give ${where} an IPv4 address that the other nodes reach. This host has: ${listed(links)}.`,
+    );
+  throw missing('this host has no default route that shows which address other nodes reach', links);
+}
+
+function choose6(search: Search, link4: UnderlayLink): Candidate | undefined {
+  const { candidates, sendsFrom, settings } = search;
+  const there = candidates.filter(({ address }) => address.family === 6);
+  const link = sendsFrom(6)?.link ?? link4.name;
+  const found =
+    preferred(search, there, 6) ??
+    best(there.filter((it) => settings.iface !== undefined || it.link.name === link));
+  // Better an address that is about to go than none.
+  return found ?? there.find((it) => isLast(search, it) && it.flaw !== 'duplicate');
+}
+
+/** The address that the node stood on last, or the one that the kernel would send from. */
+function preferred(search: Search, there: readonly Candidate[], family: Family): Candidate | undefined {
+  // An address of the node is tentative again for a moment when its link comes back.
+  const kept = there.find((it) => isLast(search, it) && (it.flaw === undefined || it.flaw === 'tentative'));
+  if (kept !== undefined) return kept;
+  const source = search.sendsFrom(family)?.ip;
+  return there.find(({ address, flaw }) => address.toString() === source && flaw === undefined);
+}
+
+/** A host's own prefix has neighbours in it; an address with none is often another service's (VRRP, anycast). */
+function best(candidates: readonly Candidate[]): Candidate | undefined {
+  const usable = candidates.filter(({ flaw }) => flaw === undefined);
+  return usable.find(hasNeighbours) ?? usable[0];
+}
+
+const hasNeighbours = ({ address, length }: Candidate): boolean => length < addressBits(address.family);
+
+const isLast = ({ last }: Search, { address }: Candidate): boolean =>
+  [last.ip, last.ip6].some((ip) => ip?.equals(address) === true);
+
+function underlayAt({ links, sendsFrom }: Search, at: Candidate, at6: Candidate | undefined): Underlay {
+  // An address on the loopback is sent from through the link of the route.
+  const carrier = ({ link, address }: Candidate): UnderlayLink =>
+    link.loopback ? (links.find(({ name }) => name === sendsFrom(address.family)?.link) ?? link) : link;
+  const carriers = [carrier(at), ...(at6 === undefined ? [] : [carrier(at6)])];
   return {
-    ip,
-    ...(ip6 === undefined ? {} : { ip6 }),
-    mtu: link.mtu,
-    link: link.name,
-    onLink: prefixesOf(link),
+    ip: at.address,
+    ...(at6 === undefined ? {} : { ip6: at6.address }),
+    mtu: Math.min(...carriers.map(({ mtu }) => mtu)),
+    link: carrier(at).name,
+    onLink: [...new Set(carriers)].flatMap((link) => candidatesOf(link).filter(hasNeighbours).map(onLinkOf)),
   };
 }
 
-const addressesOf = (link: UnderlayLink): IpAddress[] =>
-  link.addresses.map((text) => parseInterface(text).address);
+const candidatesOf = (link: UnderlayLink): Candidate[] =>
+  link.addresses.map((text) => ({ ...parseInterface(text), link, flaw: link.flaws?.[text] }));
 
-/** Prefixes of a link's addresses. A full-length prefix has no neighbours. */
-const prefixesOf = ({ name, addresses }: UnderlayLink): OnLink[] =>
-  addresses.flatMap((text) => {
-    const { address, length } = parseInterface(text);
-    return length === addressBits(address.family)
-      ? []
-      : [{ link: name, prefix: IpNetwork.of(address, length) }];
-  });
+const onLinkOf = ({ address, length, link }: Candidate): OnLink => ({
+  link: link.name,
+  prefix: IpNetwork.of(address, length),
+});
 
-function missing(why: string, links: readonly UnderlayLink[]): WeftError {
-  const there = links.map((link) => `${link.name} (${link.addresses.join(', ')})`).join(', ');
-  return failedPrecondition(
-    why,
-    `Name it with --underlay-ip or --underlay-iface. This host has: ${there === '' ? 'no interface with an address' : there}.`,
-  );
-}
+const listed = (links: readonly UnderlayLink[]): string =>
+  links
+    .filter(({ addresses }) => addresses.length > 0)
+    .map(({ name, addresses }) => `${name} (${addresses.join(', ')})`)
+    .join(', ') || 'no interface with an address';
+
+const missing = (why: string, links: readonly UnderlayLink[]): WeftError =>
+  failedPrecondition(why, `Name it with --underlay-ip or --underlay-iface. This host has: ${listed(links)}.`);
 
 export const sameUnderlay = (a: Underlay, b: Underlay): boolean =>
   a.ip.equals(b.ip) &&

@@ -8,12 +8,15 @@ import { messageOf, WeftError } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Kernel } from '../kernel/index.js';
 import { type Problems, UNDERLAY } from '../health/index.js';
-import { findUnderlay, sameUnderlay, type UnderlaySettings } from './find-underlay.js';
+import type { State } from '../state/index.js';
+import { findUnderlay, type LastAddresses, sameUnderlay, type UnderlaySettings } from './find-underlay.js';
 
 const ADDRESS = { scope: UNDERLAY, kind: 'address' } as const;
 
 export interface NodeUnderlayOptions {
   kernel: Kernel;
+  /** Remembers the addresses: a restart is no reason to move. */
+  state: Pick<State, 'underlay' | 'saveUnderlay'>;
   problems: Problems;
   log: Logger;
   settings: UnderlaySettings;
@@ -29,12 +32,17 @@ export interface UnderlayListener {
 export class NodeUnderlay {
   #on: UnderlayListener | undefined;
   #running = true;
+  #last: LastAddresses;
 
   private constructor(
     private readonly options: NodeUnderlayOptions,
     /** The underlay as found last. */
     public current: Underlay,
-  ) {}
+    last: LastAddresses,
+  ) {
+    this.#last = last;
+    this.#remember(current);
+  }
 
   /** @param waiting receives the reason while it is not found. @throws the signal's reason */
   static async find(
@@ -42,10 +50,11 @@ export class NodeUnderlay {
     signal: AbortSignal,
     waiting: (reason: WeftError) => void,
   ): Promise<NodeUnderlay> {
-    const { kernel, log, settings } = options;
+    const { kernel, log, settings, state } = options;
+    const last = state.underlay();
     for (let logged = false; ; logged = true) {
       try {
-        return new NodeUnderlay(options, findUnderlay(await kernel.underlayLinks(), settings));
+        return new NodeUnderlay(options, await findUnderlay(kernel, settings, last), last);
       } catch (error) {
         if (!(error instanceof WeftError)) throw error;
         waiting(error);
@@ -66,21 +75,23 @@ export class NodeUnderlay {
     if (this.#on === undefined) return;
     const { kernel, problems, log, settings } = this.options;
     try {
-      const links = await kernel.underlayLinks();
-      const found = findUnderlay(links, settings);
+      const found = await findUnderlay(kernel, settings, this.#last);
       problems.clear(ADDRESS);
       const before = this.current;
       this.current = found;
       if (!sameUnderlay(found, before)) {
         log.info('the underlay changed', {
-          from: before.ip.toString(),
-          to: found.ip.toString(),
+          from: addressesOf(before),
+          to: addressesOf(found),
           mtu: found.mtu,
         });
+        this.#remember(found);
         this.#on.changed(!found.ip.equals(before.ip));
       }
       const wasRunning = this.#running;
-      this.#running = links.some(({ name, running }) => name === found.link && running);
+      this.#running = (await kernel.underlayLinks()).some(
+        ({ name, running }) => name === found.link && running,
+      );
       if (this.#running && !wasRunning) this.#on.back();
     } catch (error) {
       // Cables are pulled and plugged in again: the last underlay stays in use until another one is found.
@@ -91,4 +102,16 @@ export class NodeUnderlay {
       });
     }
   }
+
+  /** An IPv6 address that goes with its link comes back with it, and is the node's again. */
+  #remember({ ip, ip6 = this.#last.ip6 }: Underlay): void {
+    this.#last = { ip, ...(ip6 === undefined ? {} : { ip6 }) };
+    try {
+      this.options.state.saveUnderlay(this.#last);
+    } catch (error) {
+      this.options.log.warn('the underlay address cannot be remembered', { error });
+    }
+  }
 }
+
+const addressesOf = ({ ip, ip6 }: Underlay): string => [ip, ...(ip6 === undefined ? [] : [ip6])].join(',');

@@ -1,4 +1,4 @@
-// The start of an agent: beside another one.
+// The start of an agent: beside another one, and while it waits for what it needs.
 import { join } from 'node:path';
 
 import test from 'ava';
@@ -14,7 +14,7 @@ let b: EndpointJson;
 shareAmongTests(
   test,
   async () => {
-    lab = await Cluster.create(2);
+    lab = await Cluster.create(3);
     await lab.addContainers('c1', 'c2');
     await lab.startController();
     await lab.startAgents(['h1', 'h2']);
@@ -50,3 +50,41 @@ test.serial(
     t.true(await lab.reaches('c1', bare(b.ip)));
   },
 );
+
+interface Status {
+  health: string;
+  node: { name: string };
+  problems: { what: string; why: string; fix: string }[];
+}
+
+test.serial('an agent that waits for its underlay, and for etcd, says so from the start', async (t) => {
+  const { runDir, ip } = lab.lab.host(3);
+  const etcd = 'http://192.0.2.99:2379';
+  await lab.sh('h3', 'ip -4 addr flush dev eth0');
+  const flags = lab.agentFlags('h3').map((word) => (word === lab.etcd ? etcd : word));
+  const agent = lab.spawn('agent-h3', 'h3', [WEFT, 'agent', ...flags]);
+  await lab.says(agent, 'waiting for the underlay');
+  const first = async (): Promise<Status['problems'][number] | undefined> => {
+    const { code, stdout } = await lab.weft('h3', 'status', '-o', 'json');
+    t.is(code, 1);
+    const { health, node, problems } = JSON.parse(stdout) as Status;
+    t.deepEqual([health, node.name], ['down', 'h3']);
+    return problems[0];
+  };
+  const underlay = await first();
+  t.regex(underlay?.why ?? '', /^waiting for the underlay: this host has no IPv4 address/);
+  t.notRegex(underlay?.fix ?? '', /--underlay/);
+  t.regex((await lab.weft('h3', 'status')).stdout, /^Node: +h3$/m);
+  const attach = await lab.weft('h3', 'attach', 'blue', lab.ns('c1'), '-o', 'json');
+  t.is(attach.code, 1);
+  t.regex(attach.stderr, /waiting for the underlay/);
+  t.like(JSON.parse(attach.stdout), { error: { code: 'UNAVAILABLE' } });
+
+  await lab.sh('h3', `ip addr add ${ip}/24 dev eth0; ip route add default via 192.0.2.1`);
+  await lab.says(agent, 'the agent serves');
+  t.is((await first())?.why, `waiting for etcd at ${etcd}: it has not answered yet`);
+  const ready = await lab.sh('h3', "curl -s -w '%{http_code}' http://127.0.0.1:7402/readyz");
+  t.regex(ready, /waiting for etcd .*\n503$/);
+  await agent.stop();
+  t.not((await lab.try('h3', `ls ${join(runDir, 'agent.sock')}`)).code, 0, 'the socket goes with it');
+});

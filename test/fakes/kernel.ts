@@ -18,7 +18,7 @@ import type {
   StepFailure,
   UnderlayLink,
 } from '../../agent/kernel/kernel.js';
-import { IpNetwork } from '../../core/address.js';
+import { type Family, IpNetwork } from '../../core/address.js';
 import { notFound } from '../../core/errors.js';
 import type { Firewall } from '../../core/firewall.js';
 import type { HostRoute } from '../../core/host-routes.js';
@@ -201,10 +201,13 @@ export class FakeKernel implements Kernel {
       mtu: 1500,
       running: true,
       addresses: ['192.0.2.1/24', '2001:db8::1/64'],
-      defaultMetric4: 0,
-      defaultMetric6: 1024,
     },
   ];
+  /** The result of `sendsFrom`. */
+  sources: Partial<Record<Family, { ip: string; link: string }>> = {
+    4: { ip: '192.0.2.1', link: 'eth0' },
+    6: { ip: '2001:db8::1', link: 'eth0' },
+  };
   /** The result of `linksIgnoringRa`. */
   ignoringRa: string[] = [];
   /** Routes of the node beside those in its space. */
@@ -341,6 +344,10 @@ export class FakeKernel implements Kernel {
   async underlayLinks(): Promise<UnderlayLink[]> {
     await Promise.resolve();
     return this.underlays;
+  }
+
+  sendsFrom(family: Family): { ip: string; link: string } | undefined {
+    return this.sources[family];
   }
 
   async linksIgnoringRa(): Promise<string[]> {

@@ -137,7 +137,7 @@ function readOrAside(
   }
 }
 
-test('networks, endpoints, reservations and the instance', (t) => {
+test('networks, endpoints, reservations, the instance and the underlay', (t) => {
   t.timeout(patience(60));
   const inFolder = folders(t);
   const files = fc.tuple(
@@ -153,6 +153,8 @@ test('networks, endpoints, reservations and the instance', (t) => {
         write(folder, `endpoints/${ID}.json`, ofEndpoint);
         write(folder, `reservations/${ID}.json`, ofReservation);
         write(folder, 'instance', ofInstance);
+        write(folder, 'underlay', ofInstance);
+        t.notThrows(() => new State(folder).underlay());
         const loaded = new State(folder).load();
         t.regex(loaded.instance, /^[0-9a-f-]{36}$/);
         const aside = (kind: string) => loaded.torn.filter((file) => file.kind === kind);

@@ -10,6 +10,7 @@ const address = (link: Partial<KernelLink>, text: string, global: boolean): Deco
   marked: false,
   hasProtocol: false,
   permanent: true,
+  flaw: undefined,
 });
 const lookup = { byIndex: () => undefined, role: 'node', marksAddresses: false } as const;
 

@@ -6,7 +6,7 @@ import { readdirSync } from 'node:fs';
 import test from 'ava';
 
 import { openKernel } from '../../agent/kernel/linux.js';
-import type { Kernel, KernelEvent } from '../../agent/kernel/kernel.js';
+import type { Kernel, KernelEvent, UnderlayLink } from '../../agent/kernel/kernel.js';
 import {
   compileClaim,
   compileEndpoint,
@@ -311,15 +311,36 @@ test.serial('routes of the host are told from weft’s own, with their changes',
 test.serial('underlay links are listed', async (t) => {
   const links = await kernel.underlayLinks();
   t.deepEqual(links, [
-    {
-      name: 'eth0',
-      mtu: 1500,
-      running: true,
-      addresses: ['192.0.2.1/24', '2001:db8::1/64'],
-      defaultMetric4: 0,
-    },
+    { name: 'eth0', mtu: 1500, running: true, addresses: ['192.0.2.1/24', '2001:db8::1/64'] },
   ]);
 });
+
+test.serial(
+  'what is wrong with an IPv6 address is told, and the address that the kernel sends from',
+  async (t) => {
+    sh('ip link add six0 type veth peer name six1; ip link set six0 up; ip link set six1 up');
+    sh(`
+    ip addr add 2001:db8:6::1/64 dev six0 nodad
+    ip addr add 2001:db8:6::2/64 dev six0 nodad preferred_lft 0
+    ip addr add 2001:db8:6::3/64 dev six0
+    ip addr add 198.51.100.9/32 dev lo
+  `);
+    const six0 = async (): Promise<UnderlayLink | undefined> =>
+      (await kernel.underlayLinks()).find(({ name }) => name === 'six0');
+    t.deepEqual((await six0())?.flaws, { '2001:db8:6::2/64': 'deprecated', '2001:db8:6::3/64': 'tentative' });
+    const lo = (await kernel.underlayLinks()).find(({ loopback }) => loopback);
+    t.deepEqual(lo?.addresses, ['198.51.100.9/32']);
+
+    t.deepEqual(kernel.sendsFrom(4), { ip: '192.0.2.1', link: 'eth0' });
+    t.is(kernel.sendsFrom(6), undefined);
+    sh('ip -6 route add default via 2001:db8:6::fe dev six0 src 2001:db8:6::1');
+    t.deepEqual(kernel.sendsFrom(6), { ip: '2001:db8:6::1', link: 'six0' });
+    // By a rule, as a VPN has it, and from an address of the loopback.
+    sh('ip route add default dev six0 src 198.51.100.9 table 77; ip rule add pref 77 table 77');
+    t.deepEqual(kernel.sendsFrom(4), { ip: '198.51.100.9', link: 'six0' });
+    sh('ip rule del pref 77; ip link del six0; ip addr del 198.51.100.9/32 dev lo');
+  },
+);
 
 test.serial('echo: answered, silent, and nowhere', async (t) => {
   const [near, silent, nowhere] = await kernel.ping(['192.0.2.1', '192.0.2.77', '240.0.0.1'], 100);

@@ -7,13 +7,19 @@ import {
   type ActualObject,
   type AddressObject,
 } from '../../../core/objects/index.js';
+import type { AddressFlaw } from '../kernel.js';
 import { AF_INET, AF_INET6 } from '../libc.js';
 import { decodeAttrs, fixed, ipAttr, NLM_F, readIp, RTM, u8Attr, type Request } from '../netlink-message.js';
 import type { ItemCodec } from './codec.js';
 import type { DecodedAddress, LinkLookup } from './readings.js';
 
 const IFA = { ADDRESS: 1, LOCAL: 2, PROTO: 11 } as const;
+const IFA_F_TEMPORARY = 0x01;
 const IFA_F_NODAD = 0x02;
+const IFA_F_OPTIMISTIC = 0x04;
+const IFA_F_DADFAILED = 0x08;
+const IFA_F_DEPRECATED = 0x20;
+const IFA_F_TENTATIVE = 0x40;
 const IFA_F_PERMANENT = 0x80;
 const RT_SCOPE_LINK = 253;
 
@@ -49,14 +55,25 @@ export function decodeAddress(body: Buffer, links: LinkLookup): DecodedAddress |
   const ip = attrs.get(IFA.LOCAL) ?? attrs.get(IFA.ADDRESS);
   if (link === undefined || ip === undefined) return undefined;
   const protocol = attrs.get(IFA.PROTO)?.[0];
+  const flags = body.readUInt8(2);
   return {
     link,
     text: `${readIp(ip)}/${body.readUInt8(1)}`,
     global: body.readUInt8(3) < RT_SCOPE_LINK,
     marked: protocol === WEFT_MARK,
     hasProtocol: protocol !== undefined,
-    permanent: (body.readUInt8(2) & IFA_F_PERMANENT) !== 0,
+    permanent: (flags & IFA_F_PERMANENT) !== 0,
+    // Of an IPv4 address the first flag says that it is a secondary one of its prefix.
+    flaw: body.readUInt8(0) === AF_INET6 ? flawOf(flags) : undefined,
   };
+}
+
+function flawOf(flags: number): AddressFlaw | undefined {
+  if ((flags & IFA_F_DADFAILED) !== 0) return 'duplicate';
+  // An optimistic one may be used meanwhile (RFC 4429).
+  if ((flags & IFA_F_TENTATIVE) !== 0 && (flags & IFA_F_OPTIMISTIC) === 0) return 'tentative';
+  if ((flags & IFA_F_DEPRECATED) !== 0) return 'deprecated';
+  return (flags & IFA_F_TEMPORARY) === 0 ? undefined : 'temporary';
 }
 
 const LINK_LOCAL = `${BRIDGE_LINK_LOCAL}/64`;

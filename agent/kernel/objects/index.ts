@@ -8,4 +8,4 @@ export { changeLink, createLink, decodeLink, decodeLinkName, withVlans } from '.
 export { dumpNeighbours, forgetNeighbour, unresolvedNeighbour } from './neighbour-messages.js';
 export { isPortOfWefts, portObject } from './port.js';
 export type { DecodedAddress, DecodedRoute, KernelLink, LinkLookup, View } from './readings.js';
-export { decodeRoute, dumpRoutes, isOwnRoute, routeMatters } from './route.js';
+export { decodeLookUp, decodeRoute, dumpRoutes, isOwnRoute, lookUpRoute, routeMatters } from './route.js';

@@ -1,6 +1,6 @@
 // Decoded rtnetlink messages, before they become kernel objects.
 import type { ActualObject, LinkObject } from '../../../core/objects/index.js';
-import type { NamespaceRole } from '../kernel.js';
+import type { AddressFlaw, NamespaceRole } from '../kernel.js';
 import type { Message, Request } from '../netlink-message.js';
 
 /** A link as the kernel has it. */
@@ -43,6 +43,8 @@ export interface DecodedAddress {
   hasProtocol: boolean;
   /** Without lifetime: neither a router advertisement nor DHCPv6 created it. */
   permanent: boolean;
+  /** Of an IPv6 address. */
+  flaw: AddressFlaw | undefined;
 }
 
 export interface DecodedRoute {

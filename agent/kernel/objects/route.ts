@@ -1,5 +1,5 @@
 // Routes of the main table as rtnetlink has them (include/uapi/linux/rtnetlink.h).
-import { parseInterface } from '../../../core/address.js';
+import { addressBits, type Family, parseInterface } from '../../../core/address.js';
 import { isLanBridge, WEFT_MARK, type RouteObject } from '../../../core/objects/index.js';
 import type { NamespaceRole } from '../kernel.js';
 import { AF_INET, AF_INET6 } from '../libc.js';
@@ -34,6 +34,26 @@ const RTNH_F_ONLINK = 4;
 const USUAL_METRIC = { 4: 0, 6: 1024 } as const;
 
 export const dumpRoutes: Request = { type: RTM.GETROUTE, flags: 0, body: Buffer.alloc(12) };
+
+/** The route that a packet to an address would take. */
+export const lookUpRoute = (ip: string, family: Family): Request => ({
+  type: RTM.GETROUTE,
+  flags: 0,
+  body: Buffer.concat([
+    fixed([1, family === 6 ? AF_INET6 : AF_INET], [1, addressBits(family)], [1, 0], [1, 0]),
+    fixed([4, 0], [4, 0]),
+    ipAttr(RTA.DST, ip),
+  ]),
+});
+
+/** The source address and the link of the answer to `lookUpRoute`. */
+export function decodeLookUp(body: Buffer): { ip: string; index: number } | undefined {
+  const attrs = decodeAttrs(body, 12);
+  const [source, link] = [attrs.get(RTA.PREFSRC), attrs.get(RTA.OIF)];
+  return source === undefined || link === undefined
+    ? undefined
+    : { ip: readIp(source), index: link.readUInt32LE() };
+}
 
 const isLinkLocal = (prefix: string): boolean => prefix.startsWith('fe80:');
 

@@ -1,5 +1,5 @@
 // The state directory: round trips, and unreadable files that are put aside.
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import test from 'ava';
@@ -8,6 +8,7 @@ import { AttachmentState } from '../../../agent/pipework/attachment-state.js';
 import { ContainerState, type ContainerRecord } from '../../../agent/runtime/container-state.js';
 import { InterfaceLoanFiles } from '../../../agent/state/interface-loans.js';
 import { State } from '../../../agent/state/state.js';
+import { IpAddress } from '../../../core/address.js';
 import { WeftError } from '../../../core/errors.js';
 import { decodeConfig, encodeConfig } from '../../../store/network-codec.js';
 import { countedCalls } from '../../fakes/file-calls.js';
@@ -37,6 +38,26 @@ test('saved records are loaded unchanged, and the instance stays', (t) => {
   first.deleteEndpoint(one.id);
   first.deleteNetwork('blue');
   t.like(new State(path).load(), { endpoints: [], networks: [], torn: [] });
+});
+
+test('the underlay addresses are those of the last run, as far as they can be read', (t) => {
+  const path = temporaryFolder(t, 'weft-state-');
+  const calls = countedCalls();
+  const state = new State(path, { calls });
+  t.deepEqual(state.underlay(), {});
+  const [ip, ip6] = [IpAddress.parse('192.0.2.1'), IpAddress.parse('2001:db8::1')];
+  for (const addresses of [{ ip, ip6 }, { ip }]) {
+    state.saveUnderlay(addresses);
+    const written = calls.seen.length;
+    state.saveUnderlay(addresses);
+    t.is(calls.seen.length, written, 'what is there is not written again');
+    t.deepEqual(plain(new State(path).underlay()), plain(addresses));
+  }
+  writeFileSync(join(path, 'underlay'), '192.0.2.300 \0 2001:db8::1');
+  t.deepEqual(plain(new State(path).underlay()), plain({ ip6 }));
+  rmSync(join(path, 'underlay'));
+  mkdirSync(join(path, 'underlay'));
+  t.deepEqual(new State(path).underlay(), {});
 });
 
 test('read only, the state is that of the directory, which stays as it is', (t) => {

@@ -1,0 +1,197 @@
+// The choice of the underlay addresses: at first the kernel's, then those that the node has.
+import test, { type ExecutionContext } from 'ava';
+
+import { findUnderlay, type UnderlaySettings } from '../../../agent/underlay/find-underlay.js';
+import { IpAddress } from '../../../core/address.js';
+import { FakeKernel } from '../../fakes/kernel.js';
+import type { WeftError } from '../../../core/errors.js';
+import type { AddressFlaw, UnderlayLink } from '../../../agent/kernel/kernel.js';
+
+/** Of the form `eth0 192.0.2.1/24 2001:db8::1/64=deprecated`. */
+function link(text: string, more: Partial<UnderlayLink> = {}): UnderlayLink {
+  const [name = '', ...words] = text.split(' ');
+  const pairs = words.map((word) => word.split('='));
+  const flaws = pairs.flatMap(([address = '', flaw]) => (flaw === undefined ? [] : [[address, flaw]]));
+  return {
+    ...{ name, mtu: 1500, running: true, addresses: pairs.map(([address = '']) => address) },
+    flaws: Object.fromEntries(flaws) as Record<string, AddressFlaw>,
+    ...more,
+  };
+}
+
+interface Case {
+  links: (string | UnderlayLink)[];
+  /** What the kernel would send from: `IP LINK`. */
+  from?: string[];
+  last?: string[];
+  settings?: { ips?: string[]; iface?: string };
+}
+
+function find({ links, from = [], last = [], settings = {} }: Case): ReturnType<typeof findUnderlay> {
+  const kernel = new FakeKernel();
+  kernel.underlays = links.map((it) => (typeof it === 'string' ? link(it) : it));
+  kernel.sources = {};
+  for (const text of from) {
+    const [ip = '', name = ''] = text.split(' ');
+    kernel.sources[IpAddress.parse(ip).family] = { ip, link: name };
+  }
+  const [ip, ip6] = [4, 6].map((family) =>
+    last.map((it) => IpAddress.parse(it)).find((it) => it.family === family),
+  );
+  const { ips, iface } = settings;
+  const given: UnderlaySettings = {
+    ...(iface === undefined ? {} : { iface }),
+    ...(ips === undefined ? {} : { ips: ips.map((it) => IpAddress.parse(it)) }),
+  };
+  return findUnderlay(kernel, given, { ...(ip && { ip }), ...(ip6 && { ip6 }) });
+}
+
+const FROM = ['192.0.2.1 eth0'];
+const ETH0 = 'eth0 192.0.2.1/24 2001:db8::1/64';
+const VPN = 'vpn0 198.51.100.5/24 2001:db8:9::5/64';
+
+/** @param expected address, IPv6 address, link */
+const chooses = (name: string, of: Case, expected: string): void =>
+  test(name, async (t) => {
+    const { ip, ip6, link } = await find(of);
+    t.is([ip, ip6 ?? '-', link].join(' '), expected);
+  });
+
+chooses(
+  'at first what the kernel sends from',
+  { links: [VPN, ETH0], from: FROM },
+  '192.0.2.1 2001:db8::1 eth0',
+);
+chooses(
+  'not the first address of the link, which may be another service’s',
+  { links: ['eth0 192.0.2.100/32 192.0.2.1/24 2001:db8::100/128 2001:db8::1/64'], from: FROM },
+  '192.0.2.1 2001:db8::1 eth0',
+);
+chooses(
+  'each family by its own route',
+  { links: [VPN, ETH0], from: [...FROM, '2001:db8:9::5 vpn0'] },
+  '192.0.2.1 2001:db8:9::5 eth0',
+);
+chooses(
+  'a VPN’s default route moves nothing',
+  {
+    links: [VPN, ETH0],
+    from: ['198.51.100.5 vpn0', '2001:db8:9::5 vpn0'],
+    last: ['192.0.2.1', '2001:db8::1'],
+  },
+  '192.0.2.1 2001:db8::1 eth0',
+);
+chooses(
+  'a default route that is gone moves nothing',
+  { links: [VPN, ETH0], last: ['192.0.2.1'] },
+  '192.0.2.1 2001:db8::1 eth0',
+);
+chooses(
+  'an address that is gone is given up',
+  { links: ['eth0 192.0.2.7/24'], from: ['192.0.2.7 eth0'], last: ['192.0.2.1', '2001:db8::1'] },
+  '192.0.2.7 - eth0',
+);
+chooses(
+  'the IPv4 address of the link with the IPv6 default route',
+  { links: [VPN, ETH0], from: ['2001:db8::1 eth0'] },
+  '192.0.2.1 2001:db8::1 eth0',
+);
+for (const flaw of ['deprecated', 'temporary', 'tentative', 'duplicate']) {
+  chooses(
+    `no address that is ${flaw}`,
+    {
+      links: [`eth0 192.0.2.1/24 2001:db8::d/64=${flaw} 2001:db8::1/64`],
+      from: [...FROM, '2001:db8::d eth0'],
+    },
+    '192.0.2.1 2001:db8::1 eth0',
+  );
+  chooses(
+    `rather none than one that is ${flaw}`,
+    { links: [`eth0 192.0.2.1/24 2001:db8::d/64=${flaw}`], from: [...FROM, '2001:db8::d eth0'] },
+    '192.0.2.1 - eth0',
+  );
+}
+for (const flaw of ['deprecated', 'temporary', 'duplicate'])
+  chooses(
+    `the node’s own is given up when it is ${flaw} and another one is not`,
+    { links: [`eth0 192.0.2.1/24 2001:db8::d/64=${flaw} 2001:db8::1/64`], from: FROM, last: ['2001:db8::d'] },
+    '192.0.2.1 2001:db8::1 eth0',
+  );
+chooses(
+  'the node’s own stays while it is checked again, as when its link comes back',
+  { links: ['eth0 192.0.2.1/24 2001:db8::d/64=tentative 2001:db8::1/64'], from: FROM, last: ['2001:db8::d'] },
+  '192.0.2.1 2001:db8::d eth0',
+);
+chooses(
+  'the node’s own stays while it is deprecated and there is no other',
+  { links: ['eth0 192.0.2.1/24 2001:db8::d/64=deprecated'], from: FROM, last: ['2001:db8::d'] },
+  '192.0.2.1 2001:db8::d eth0',
+);
+chooses(
+  '--underlay-iface decides, over the kernel and over the past',
+  { links: [VPN, ETH0], from: FROM, last: ['192.0.2.1', '2001:db8::1'], settings: { iface: 'vpn0' } },
+  '198.51.100.5 2001:db8:9::5 vpn0',
+);
+chooses(
+  '--underlay-iface: the node stays on an address of it',
+  { links: ['eth0 192.0.2.1/24 192.0.2.2/24'], from: FROM, last: ['192.0.2.2'], settings: { iface: 'eth0' } },
+  '192.0.2.2 - eth0',
+);
+chooses(
+  '--underlay-ip decides, also for one that is deprecated',
+  {
+    links: [VPN, 'eth0 192.0.2.1/24 2001:db8::d/64=deprecated'],
+    from: ['198.51.100.5 vpn0'],
+    last: ['198.51.100.5'],
+    settings: { ips: ['192.0.2.1', '2001:db8::d'] },
+  },
+  '192.0.2.1 2001:db8::d eth0',
+);
+
+test('addresses on the loopback travel by the link of the route', async (t) => {
+  const links = [
+    link('lo 203.0.113.1/32', { loopback: true, mtu: 65_536 }),
+    link('eth0 192.0.2.1/31', { mtu: 9000 }),
+  ];
+  const found = await find({ links, from: ['203.0.113.1 eth0'] });
+  t.is(found.ip.toString(), '203.0.113.1');
+  t.deepEqual([found.link, found.mtu], ['eth0', 9000]);
+  t.deepEqual(
+    found.onLink.map(({ link: name, prefix }) => `${name} ${prefix.toString()}`),
+    ['eth0 192.0.2.0/31'],
+  );
+});
+
+async function refused(
+  t: ExecutionContext,
+  of: Case,
+  why: RegExp,
+  next: RegExp,
+): Promise<WeftError | undefined> {
+  const error = await t.throwsAsync<WeftError>(find(of), { message: why });
+  t.regex(error?.next ?? '', next);
+  return error;
+}
+
+test('what cannot be used is refused with what helps', async (t) => {
+  const six = await refused(
+    t,
+    { links: ['eth0 2001:db8::1/64'], from: ['2001:db8::1 eth0'] },
+    /^this host has no IPv4 address, and weft needs one on the underlay/,
+    /^Give this host an IPv4 address .* eth0 \(2001:db8::1\/64\)/,
+  );
+  t.notRegex(six?.next ?? '', /--/);
+  await refused(
+    t,
+    { links: ['eth0 2001:db8::1/64', VPN], settings: { iface: 'eth0' } },
+    /^interface eth0 has no IPv4 address/,
+    /^Give interface eth0 an IPv4 address/,
+  );
+  await refused(t, { links: [ETH0] }, /no default route/, /--underlay-ip or --underlay-iface.*192\.0\.2\.1/);
+  await refused(t, { links: [] }, /no default route/, /no interface with an address/);
+  await refused(t, { links: [ETH0], settings: { iface: 'eth9' } }, /no interface eth9/, /eth0/);
+  const duplicate = 'eth0 192.0.2.1/24 2001:db8::d/64=duplicate 2001:db8::e/64=tentative';
+  const given = (ip6: string): Case => ({ links: [duplicate], settings: { ips: ['192.0.2.1', ip6] } });
+  await refused(t, given('2001:db8::d'), /^another host of the link has the address 2001:db8::d/, /another/);
+  await refused(t, given('2001:db8::e'), /2001:db8::e \(tentative\)/, /second/);
+});

@@ -1,0 +1,75 @@
+// Underlay addresses of nodes: which one a node takes, when it moves, NAT, and two nodes of one address.
+import test from 'ava';
+
+import { bare, Cluster, ETCD } from '../lab/cluster.js';
+import { shareAmongTests } from '../lab/fresh.js';
+
+interface Status {
+  health: string;
+  node: { publicIp: string; publicIp6: string };
+  problems: { what: string; why: string; fix: string }[];
+}
+
+let lab: Cluster;
+
+async function setUp(): Promise<void> {
+  lab = await Cluster.create(3);
+  await lab.addContainers('c1', 'c2', 'c3', 'c4', 'c5', 'c6');
+  await lab.startEtcd();
+  await lab.startController(['--etcd', ETCD]);
+  await lab.startAgents(['h1', 'h2']);
+  const subnets = ['--subnet', '10.100.0.0/16', '--subnet6', 'fd42:100::/48'];
+  await lab.json('h1', 'network', 'create', 'blue', ...subnets);
+  await lab.attach('h1', 'blue', 'c1');
+}
+
+shareAmongTests(test, setUp, () => lab?.lab.down());
+
+const status = (host: string): Promise<Status> => lab.json<Status>(host, 'status');
+
+async function standsOn(host: string): Promise<string[]> {
+  const { node } = await status(host);
+  return [node.publicIp, node.publicIp6];
+}
+
+/** A change of the MTU is taken up together with all before it. */
+async function takenUp(host: string, mtu: number): Promise<void> {
+  await lab.sh(host, `ip link set eth0 mtu ${mtu}`);
+  await lab.says(lab.process(`agent-${host}`), ` mtu=${mtu}`);
+}
+
+test.serial('a node stays on its addresses while it has them, also over a restart', async (t) => {
+  const b = await lab.attach('h2', 'blue', 'c2');
+  const own = await standsOn('h2');
+  const { ip, ip6 } = lab.lab.host(2);
+  t.deepEqual(own, [ip, ip6]);
+  await lab.sh(
+    'h2',
+    `
+    ip addr add 192.0.2.99/32 dev eth0; ip addr add 2001:db8::99/128 dev eth0 nodad
+    ip addr add 2001:db8::dead/64 dev eth0 nodad preferred_lft 0; ip addr add 2001:db8::5/64 dev eth0 nodad
+    ip link add vpn0 type veth peer name vpn1; ip link set vpn1 up; ip link set vpn0 up
+    ip addr add 198.18.7.2/24 dev vpn0; ip route del default; ip -6 route del default
+    ip route add default via 198.18.7.1 dev vpn0 metric 5; ip route add default via 192.0.2.1 metric 50
+    `,
+  );
+  // h1 has it, and duplicate address detection fails.
+  const taken = lab.lab.host(1).ip6;
+  await lab.sh('h2', `ip addr add ${taken}/64 dev eth0`);
+  await lab.until('detection has failed', async () =>
+    (await lab.sh('h2', 'ip -6 addr show dev eth0')).includes('dadfailed'),
+  );
+  await takenUp('h2', 1480);
+  t.deepEqual(await standsOn('h2'), own);
+  await lab.process('agent-h2').stop();
+  await lab.startAgents(['h2']);
+  t.deepEqual(await standsOn('h2'), own);
+  for (const to of [b.ip, b.ip6 ?? '']) await lab.until(to, () => lab.reaches('c1', bare(to)));
+  await lab.sh(
+    'h2',
+    `
+    ip link del vpn0; ip route replace default via 192.0.2.1; ip -6 route replace default via 2001:db8::1
+    for a in 192.0.2.99/32 2001:db8::99/128 2001:db8::dead/64 2001:db8::5/64 ${taken}/64; do ip addr del $a dev eth0; done
+    `,
+  );
+});
