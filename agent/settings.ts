@@ -29,12 +29,17 @@ export const agentSettings = {
     group: 'Cluster',
   }),
   'underlay-ip': optional(kinds.underlayIp, {
-    help: 'addresses that other nodes send to',
-    shownDefault: 'the addresses of the default route’s interface',
+    help: 'addresses of this host that it sends from',
+    shownDefault: 'at first what the kernel sends from by the default route, then the same',
     group: 'Node',
   }),
   'underlay-iface': optional(kinds.linkName, {
-    help: 'interface with the addresses that other nodes send to',
+    help: 'interface with the addresses that this host sends from',
+    group: 'Node',
+  }),
+  'public-ip': optional(kinds.underlayIp, {
+    help: 'addresses that other nodes send to, where NAT leads from them to the underlay addresses',
+    shownDefault: 'the underlay addresses',
     group: 'Node',
   }),
   join: setting(kinds.orNone(kinds.networkNames), {

@@ -6,7 +6,7 @@ import { isDeepStrictEqual } from 'node:util';
 
 import { leaseDataFor } from '../../core/backends/index.js';
 import type { LeaseData } from '../../core/backends/types.js';
-import type { Membership, Underlay } from '../../core/compile.js';
+import { type Membership, publicAddresses, type Underlay } from '../../core/compile.js';
 import { addressingOf, backendTypeOf, isBridged } from '../../core/drivers/index.js';
 import { failedPrecondition } from '../../core/errors.js';
 import type { Network } from '../../core/network.js';
@@ -51,7 +51,8 @@ export class SubnetLeases {
   request(network: Network, previous?: PreviousSubnet): LeaseRequest | undefined {
     if (!['subnets', 'blocks'].includes(addressingOf(network))) return undefined;
     const { node, instance, subnetTtlSeconds, underlay, isUsed } = this.options;
-    const { ip, ip6, mtu } = underlay();
+    const { ip, ip6 } = publicAddresses(underlay());
+    const { mtu } = underlay();
     const dual = network.subnet6 !== undefined && ip6 !== undefined;
     const data = this.#data(network);
     return {
@@ -97,7 +98,7 @@ export class SubnetLeases {
     const isCopys = there.node !== node && view.alive.get(there.node ?? '') === instance;
     const own =
       there.instance === undefined
-        ? there.publicIp.equals(underlay().ip)
+        ? there.publicIp.equals(publicAddresses(underlay()).ip)
         : there.instance === instance && !isCopys;
     return own ? undefined : (there.node ?? there.publicIp.toString());
   }
@@ -109,7 +110,7 @@ export class SubnetLeases {
       network: network.name,
       subnet: pool ?? network.subnet,
       ...(network.subnet6 === undefined ? {} : { subnet6: network.subnet6 }),
-      publicIp: underlay().ip,
+      publicIp: publicAddresses(underlay()).ip,
       backendType: backendTypeOf(network),
       node,
       instance,

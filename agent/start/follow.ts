@@ -1,4 +1,5 @@
 // Stage 5, follow: tracks etcd, the underlay and the peers permanently.
+import { publicAddresses } from '../../core/compile.js';
 import { sysctlKey } from '../../core/objects/index.js';
 import type { Announcement } from '../../store/store.js';
 import { earlierLifeEnds, recoverEndpoints } from '../endpoints/index.js';
@@ -48,7 +49,7 @@ export async function follow(opened: Opened, parts: Parts, announcement: Announc
 async function handleFirstList(opened: Opened, parts: Parts): Promise<void> {
   const { loaded, store, kernel, problems, log, node, instance, shutdown, underlay, readiness } = opened;
   const { memberships, endpoints, addresses, publisher, gateways, ports, reconciler } = parts;
-  const own = { node, instance, publicIp: () => underlay.current.ip.toString() };
+  const own = { node, instance, publicIp: () => publicAddresses(underlay.current).ip.toString() };
   if (loaded.fresh) await earlierLifeEnds(store, own, shutdown.signal);
   await recoverEndpoints({
     ...{ loaded, store, kernel, endpoints, addresses, memberships, problems, log, node },

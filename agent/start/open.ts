@@ -140,11 +140,12 @@ export const startSources = ({ settings, kernel, session, ...parts }: SourcesOfS
   controller: session.call,
 });
 
-export function underlaySettings({ underlayIp, underlayIface }: AgentSettings): UnderlaySettings {
+export function underlaySettings({ underlayIp, underlayIface, publicIp }: AgentSettings): UnderlaySettings {
   return {
     ...(underlayIp !== undefined && {
       ips: [underlayIp.ip, ...(underlayIp.ip6 === undefined ? [] : [underlayIp.ip6])],
     }),
     ...(underlayIface !== undefined && { iface: underlayIface }),
+    ...(publicIp !== undefined && { nat: publicIp }),
   };
 }

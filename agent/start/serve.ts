@@ -1,6 +1,7 @@
 // Stage 4, serve: announces the node and opens the agent's API.
 //
 // The session with the controllers and the plugins follow.
+import { publicAddresses } from '../../core/compile.js';
 import type { Endpoint, NodeRecord } from '../../core/records.js';
 import type { Plugin, PluginHost } from '../../daemon/plugin-host.js';
 import { ownValues } from '../../daemon/settings.js';
@@ -72,21 +73,20 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
 
 function announce({ settings, store, underlay, node, instance, startedAt, ...opened }: Opened): Announcement {
   const { log, problems, shutdown } = opened;
-  const record = (): NodeRecord => ({
-    name: node,
-    instance,
-    publicIp: underlay.current.ip.toString(),
-    ...(underlay.current.ip6 === undefined ? {} : { publicIp6: underlay.current.ip6.toString() }),
-    version,
-    startedAt,
-  });
+  const record = (): NodeRecord => {
+    const { ip, ip6 } = publicAddresses(underlay.current);
+    return {
+      ...{ name: node, instance, version, startedAt, publicIp: ip.toString() },
+      ...(ip6 === undefined ? {} : { publicIp6: ip6.toString() }),
+    };
+  };
   const announcement = store.announce(record, {
     ttlSeconds: settings.nodeTtl.seconds,
     onConflict: (other) => {
       log.error('this node’s name is taken', { node, other: other.publicIp, otherInstance: other.instance });
       problems.set(NAME_CONFLICT, {
         what: `node ${node}`,
-        why: `another agent of that name is alive, at ${other.publicIp}; this one is at ${underlay.current.ip.toString()}`,
+        why: `another agent of that name is alive, at ${other.publicIp}; this one is at ${record().publicIp}`,
         fix: `Give one of them another name with --node. This one stays out until the other is removed (weft node rm ${node}), or until it is restarted while the other is down.`,
       });
     },
@@ -101,7 +101,7 @@ function statusSources(opened: Opened, parts: Parts): StatusSources {
     ...startSources(opened),
     ...{ memberships, endpoints, publisher, peers },
     publicIp: () => {
-      const { ip, ip6 } = opened.underlay.current;
+      const { ip, ip6 } = publicAddresses(opened.underlay.current);
       return { ip: ip.toString(), ...(ip6 === undefined ? {} : { ip6: ip6.toString() }) };
     },
   };

@@ -11,6 +11,8 @@ import type { AddressFlaw, Kernel, UnderlayLink } from '../kernel/index.js';
 export interface UnderlaySettings {
   ips?: readonly IpAddress[];
   iface?: string;
+  /** What other nodes send to instead. */
+  nat?: NonNullable<Underlay['nat']>;
 }
 
 /** Addresses that the node stood on last. */
@@ -124,7 +126,7 @@ const hasNeighbours = ({ address, length }: Candidate): boolean => length < addr
 const isLast = ({ last }: Search, { address }: Candidate): boolean =>
   [last.ip, last.ip6].some((ip) => ip?.equals(address) === true);
 
-function underlayAt({ links, sendsFrom }: Search, at: Candidate, at6: Candidate | undefined): Underlay {
+function underlayAt({ links, sendsFrom, settings: { nat } }: Search, at: Candidate, at6: Candidate | undefined): Underlay {
   // An address on the loopback is sent from through the link of the route.
   const carrier = ({ link, address }: Candidate): UnderlayLink =>
     link.loopback ? (links.find(({ name }) => name === sendsFrom(address.family)?.link) ?? link) : link;
@@ -132,6 +134,7 @@ function underlayAt({ links, sendsFrom }: Search, at: Candidate, at6: Candidate 
   return {
     ip: at.address,
     ...(at6 === undefined ? {} : { ip6: at6.address }),
+    ...(nat === undefined ? {} : { nat }),
     mtu: Math.min(...carriers.map(({ mtu }) => mtu)),
     link: carrier(at).name,
     onLink: [...new Set(carriers)].flatMap((link) => candidatesOf(link).filter(hasNeighbours).map(onLinkOf)),

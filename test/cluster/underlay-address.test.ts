@@ -73,3 +73,39 @@ test.serial('a node stays on its addresses while it has them, also over a restar
     `,
   );
 });
+
+test.serial('behind one-to-one NAT: others are told the public address', async (t) => {
+  const [inside, outside] = ['198.51.100.33', '192.0.2.133'];
+  // The router, in the host itself: what arrives for the one address is the other's, and the other way round.
+  await lab.sh(
+    'h3',
+    `
+    ip link add lan0 type veth peer name lan1; ip link set lan1 up; ip link set lan0 up
+    ip addr add ${inside}/24 dev lan0; ip addr add ${outside}/24 dev eth0
+    nft -f - <<'END'
+    table ip nat-of-the-site {
+      chain in { type nat hook prerouting priority dstnat; ip daddr ${outside} dnat to ${inside}; }
+      chain out { type nat hook postrouting priority srcnat; oif eth0 ip saddr ${inside} snat to ${outside}; }
+    }
+END
+    `,
+  );
+  await lab.startAgents(['h3'], ['--underlay-ip', inside, '--public-ip', outside]);
+  await lab.json('h1', 'network', 'create', 'v4', '--subnet', '10.101.0.0/16');
+  const near = await lab.attach('h1', 'v4', 'c3');
+  const far = await lab.attach('h3', 'v4', 'c4');
+  await lab.until('there', () => lab.reaches('c3', bare(far.ip)));
+  t.true(await lab.reaches('c4', bare(near.ip)));
+  t.is((await standsOn('h3'))[0], outside);
+  const { leases } = await lab.json<{ leases: { node: string; publicIp: string }[] }>(
+    'h1',
+    'network',
+    'inspect',
+    'v4',
+  );
+  t.is(leases.find(({ node }) => node === 'h3')?.publicIp, outside);
+  t.is((await lab.json<{ publicIp: string }>('h1', 'node', 'inspect', 'h3')).publicIp, outside);
+  t.regex(await lab.sh('h3', 'ip -d link show type vxlan'), new RegExp(` local ${inside} `));
+  await lab.process('agent-h3').stop();
+  await lab.json('h1', 'node', 'rm', 'h3', '--force');
+});

@@ -72,6 +72,7 @@ test('the defaults are those of the contract', (t) => {
       controller: [],
       underlayIp: undefined,
       underlayIface: undefined,
+      publicIp: undefined,
       join: [],
       firewall: 'auto',
       subnetTtl: { ms: 86_400_000, seconds: 86_400, text: '24h' },
@@ -185,6 +186,7 @@ test('values are read into what the daemons use', (t) => {
   const values = valuesOf(agent, [
     ...ETCD,
     '--underlay-ip=192.0.2.10,2001:db8::10',
+    '--public-ip=203.0.113.10',
     '--subnet-ttl=1h30m',
     '--cnm-socket=none',
     '--docker=tcp://192.0.2.9:2375',
@@ -194,6 +196,7 @@ test('values are read into what the daemons use', (t) => {
   ]);
   t.is(values.underlayIp?.ip.toString(), '192.0.2.10');
   t.is(values.underlayIp?.ip6?.toString(), '2001:db8::10');
+  t.is(values.publicIp?.ip.toString(), '203.0.113.10');
   t.is(values.subnetTtl.seconds, 5400);
   t.deepEqual(ownValues(cnm.settings, values), {
     cnmSocket: undefined,
