@@ -15,6 +15,15 @@ import { get, holds, keyAt, put, remove, unchanged, type Context } from './trans
 
 /** Milliseconds between checks while another node has the name. */
 const QUIET = 1000;
+/** Milliseconds until what failed is tried again. */
+const RETRY = 200;
+
+/** The node as it was written. */
+interface Sign {
+  lease: HeldLease;
+  revision: number;
+  written: string;
+}
 
 export class Presence implements Announcement {
   readonly #stop = new AbortController();
@@ -40,8 +49,17 @@ export class Presence implements Announcement {
   refresh(): void {
     // One after the other, each with the record current at its start.
     void this.#refreshing.run(async () => {
-      if (this.#lease !== undefined)
-        await this.#rewrite().catch((error: unknown) => this.#debug('node not written', error));
+      const { signal } = this.#stop;
+      // Repeated: the connection often ends with the address that is to be written, and nothing else would write it.
+      while (this.#lease !== undefined && !signal.aborted) {
+        try {
+          await this.context.client.session(signal);
+          return await this.#rewrite();
+        } catch (error) {
+          this.#debug('node not written', error);
+          await sleep(RETRY, undefined, { signal }).catch(() => undefined);
+        }
+      }
     });
   }
 
@@ -92,7 +110,7 @@ export class Presence implements Announcement {
       } catch (error) {
         if (signal.aborted) return;
         this.#debug('node not announced', error);
-        wait = 200;
+        wait = RETRY;
       }
       await sleep(wait, undefined, { signal }).catch(() => undefined);
     }
@@ -103,7 +121,7 @@ export class Presence implements Announcement {
   }
 
   /** Writes record and life key; undefined if this node must stay quiet. */
-  async #appear(): Promise<{ lease: HeldLease; revision: number } | undefined> {
+  async #appear(): Promise<Sign | undefined> {
     const { client, keys } = this.context;
     const node = this.node();
     const alive = keys.alive(node.name);
@@ -156,7 +174,7 @@ export class Presence implements Announcement {
       throw new Error('the node was written concurrently');
     }
     this.#writtenAt = Number(header.revision);
-    return { lease, revision: this.#writtenAt };
+    return { lease, revision: this.#writtenAt, written: encodeNode(node) };
   }
 
   #conflict(instance: string, publicIp: string): void {
@@ -169,10 +187,12 @@ export class Presence implements Announcement {
   }
 
   /** Settles when the life key is absent: its lease ended, it was deleted by hand, or etcd came back without it. */
-  async #remain({ lease, revision }: { lease: HeldLease; revision: number }): Promise<void> {
+  async #remain({ lease, revision, written }: Sign): Promise<void> {
     const { replica, keys } = this.context;
     const { name, instance } = this.node();
     this.#lease = lease;
+    // A refresh meanwhile found no lease.
+    if (encodeNode(this.node()) !== written) this.refresh();
     const signal = AbortSignal.any([this.#stop.signal, lease.lost]);
     try {
       const alive = keys.alive(name);

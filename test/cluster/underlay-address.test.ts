@@ -74,6 +74,27 @@ test.serial('a node stays on its addresses while it has them, also over a restar
   );
 });
 
+test.serial('a node whose address is gone moves, and its record with it', async (t) => {
+  const b = await lab.attach('h2', 'blue', 'c2');
+  await lab.until('traffic', () => lab.reaches('c1', bare(b.ip)));
+  const { ip } = lab.lab.host(2);
+  const fresh = '192.0.2.212';
+  const record = async (): Promise<string> =>
+    (await lab.json<{ publicIp: string }>('h1', 'node', 'inspect', 'h2')).publicIp;
+  for (const [from, to] of [
+    [ip, fresh],
+    [fresh, ip],
+  ] as const) {
+    await lab.sh(
+      'h2',
+      `ip addr del ${from}/24 dev eth0; ip addr add ${to}/24 dev eth0; ip route replace default via 192.0.2.1`,
+    );
+    await lab.until('the record of the node has the new address', async () => (await record()) === to);
+    t.is((await standsOn('h2'))[0], to);
+    await lab.until('traffic goes on', () => lab.reaches('c1', bare(b.ip)));
+  }
+});
+
 test.serial('behind one-to-one NAT: others are told the public address', async (t) => {
   const [inside, outside] = ['198.51.100.33', '192.0.2.133'];
   // The router, in the host itself: what arrives for the one address is the other's, and the other way round.

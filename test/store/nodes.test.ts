@@ -83,6 +83,27 @@ test('a node comes back by itself: key deleted, etcd away for longer than its TT
   t.pass();
 });
 
+test('a record that changes while the connection breaks is written once it is back', async (t) => {
+  const prefix = freshPrefix();
+  const proxy = await startProxy(etcd.port);
+  t.teardown(async () => await proxy.close());
+  const watching = await storeOn(etcd, prefix);
+  const store = openTestStore([proxy.url], prefix);
+  let record = node('n1');
+  const announcement = store.announce(() => record, { ...quiet, ttlSeconds: 60 });
+  await eventually(() => watching.view.alive.has('n1'), 'alive');
+  proxy.refuse(true);
+  proxy.cut();
+  record = node('n1', { publicIp: '192.0.2.9' });
+  announcement.refresh();
+  // Longer than one attempt takes.
+  await sleep(500);
+  proxy.refuse(false);
+  await eventually(() => watching.view.nodes.get('n1')?.publicIp === '192.0.2.9', 'written');
+  t.true(watching.view.alive.has('n1'), 'in the life that it had');
+  await announcement.stop();
+});
+
 test('a short cut does not take a node down', async (t) => {
   const prefix = freshPrefix();
   const proxy = await startProxy(etcd.port);
