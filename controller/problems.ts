@@ -4,6 +4,7 @@ import { prefixesOf } from '../core/network.js';
 import { coversUnderlay, findOverlap } from '../core/overlap.js';
 import type { Network } from '../core/records.js';
 import type { Problem } from '../proto/gen/weft/v1/types.js';
+import { DisplacedNodes } from '../store/displaced-nodes.js';
 import type { Store } from '../store/store.js';
 import type { Registry, ReportSource } from './registry.js';
 
@@ -16,13 +17,16 @@ export class Problems {
   readonly #store: Store;
   readonly #registry: Registry;
   readonly #reports: ReportSource;
+  readonly #displaced: DisplacedNodes;
   #overlaps: Problem[] | undefined;
 
   constructor(options: { store: Store; registry: Registry; reports: ReportSource }) {
     this.#store = options.store;
     this.#registry = options.registry;
     this.#reports = options.reports;
+    this.#displaced = new DisplacedNodes(this.#store.view);
     this.#store.subscribe((changes) => {
+      this.#displaced.handle(changes);
       // Each network against each other is too much work for every look, and seldom changes.
       if (changes.some(({ kind }) => kind === 'network' || kind === 'node')) this.#overlaps = undefined;
     });
@@ -30,7 +34,13 @@ export class Problems {
 
   all(): Problem[] {
     this.#overlaps ??= [...overlappingNetworks(this.#store), ...coveredNodes(this.#store)];
-    return [...this.#ofStore(), ...badRecords(this.#store), ...this.#overlaps, ...this.#ofNodes()];
+    return [
+      ...this.#ofStore(),
+      ...badRecords(this.#store),
+      ...this.#overlaps,
+      ...this.#displaced.problems(),
+      ...this.#ofNodes(),
+    ];
   }
 
   #ofStore(): Problem[] {
@@ -57,7 +67,7 @@ export class Problems {
 
   #ofNodes(): Problem[] {
     const problems = this.#registry.names().flatMap((name): Problem[] => {
-      if (!this.#registry.isUp(name)) return [this.#down(name)];
+      if (!this.#registry.isUp(name)) return this.#displaced.isGone(name) ? [] : [this.#down(name)];
       const reported = this.#reports.reportOf(name)?.status.problems ?? [];
       return reported.map((problem) => ({ ...problem, what: `node ${name}: ${problem.what}` }));
     });

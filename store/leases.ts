@@ -1,6 +1,8 @@
 // Acquires subnet leases as flannel does.
 //
 // Always: a lost race is tried again, a reservation stays one, and no two nodes get one subnet. lease-renewal.ts keeps them.
+import { setTimeout as sleep } from 'node:timers/promises';
+
 import type { IKeyValue } from 'etcd3';
 
 import { withoutFamily } from '../core/backends/index.js';
@@ -39,19 +41,31 @@ import {
 /** Milliseconds of lost races before an error is reported; fifty nodes at once need a few races of a few ms each. */
 const PATIENCE = 10_000;
 
+/**
+ * How long another node of the same address may count as alive before that is an error, in milliseconds: it may be this machine
+ * before it was installed anew. More than the usual --node-ttl of 3 s.
+ */
+const FORMER_LIFE = 5000;
+const FORMER_LIFE_LOOK = 200;
+
 export async function acquireLease(
   context: Context,
   request: LeaseRequest,
   signal?: AbortSignal,
 ): Promise<StoredLease> {
   const { client } = context;
-  const giveUp = performance.now() + PATIENCE;
+  const began = performance.now();
+  const giveUp = began + PATIENCE;
   const etcdLease = await client.grant(request.ttlSeconds);
   let taken: StoredLease | undefined;
   try {
     while (performance.now() < giveUp) {
       signal?.throwIfAborted();
       const there = await listLeases(context, request.network.name);
+      if (await isFormerLife(context, request, there, performance.now() - began)) {
+        await sleep(FORMER_LIFE_LOOK, undefined, { signal });
+        continue;
+      }
       taken = await takeOne(context, request, there, etcdLease);
       if (taken !== undefined) return taken;
     }
@@ -165,6 +179,25 @@ async function takeOwn(
   return taken;
 }
 
+/** Whether a subnet of this node's address is a living other node's, which may end its life soon. @param waited milliseconds */
+async function isFormerLife(
+  context: Context,
+  request: LeaseRequest,
+  there: readonly LeaseKey[],
+  waited: number,
+): Promise<boolean> {
+  if (waited > FORMER_LIFE) return false;
+  for (const { lease } of ownLeases(request, there)) {
+    if (lease.node === undefined || lease.node === request.node || lease.instance === request.instance)
+      continue;
+    if (await holdsLife(context, lease)) return true;
+  }
+  return false;
+}
+
+const holdsLife = async ({ client, keys }: Context, { node = '', instance }: Lease): Promise<boolean> =>
+  instance !== undefined && (await read(client, keys.alive(node)))?.value.toString() === instance;
+
 /** The node's subnet is never exchanged for a requested one. @throws WeftError FAILED_PRECONDITION */
 function checkWanted({ network, node, wanted }: LeaseRequest, there: StoredLease | undefined): void {
   if (wanted === undefined || there === undefined) return;
@@ -183,8 +216,7 @@ async function checkOwner(context: Context, request: LeaseRequest, lease: Stored
   if (lease.node === undefined || lease.instance === undefined) return;
   const isCopy = lease.instance === request.instance;
   if (isCopy && lease.node === request.node) return;
-  const alive = await read(context.client, context.keys.alive(lease.node));
-  if (alive?.value.toString() !== lease.instance) return;
+  if (!(await holdsLife(context, lease))) return;
   const subnet = lease.subnet.toString();
   if (isCopy) {
     throw failedPrecondition(

@@ -3,6 +3,7 @@ import { containerMtu, gatewayFor, gatewayIn } from '../../core/compile.js';
 import { describeNetwork } from '../../core/drivers/index.js';
 import type { Endpoint } from '../../core/records.js';
 import type { Endpoint as EndpointMessage, Problem, Status } from '../../proto/gen/weft/v1/types.js';
+import type { DisplacedNodes } from '../../store/displaced-nodes.js';
 import type { Store } from '../../store/store.js';
 import type { Endpoints, Publisher } from '../endpoints/index.js';
 import type { Capability } from '../kernel/index.js';
@@ -20,6 +21,7 @@ export interface ProblemSources {
   etcd: readonly string[];
   problems: Problems;
   readiness: Pick<AgentReadiness, 'waiting'>;
+  displaced: Pick<DisplacedNodes, 'problems'>;
   controller: () => SessionState;
 }
 
@@ -104,12 +106,14 @@ export function statusOf(sources: StatusSources): Status {
 }
 
 /** All current problems, as `weft status` lists them. */
-export function problemsOf({ store, problems, readiness, controller, etcd }: ProblemSources): Problem[] {
+export function problemsOf(sources: ProblemSources): Problem[] {
+  const { store, problems, readiness, displaced, controller, etcd } = sources;
   const waiting = readiness.waiting();
   // The failure that the start waits to repeat says more.
   const list = [
     ...(waiting === undefined || problems.get(FIRST_LIST) !== undefined ? [] : [waiting]),
     ...problems.list(),
+    ...displaced.problems(),
   ];
   const { connected, since, error } = store.state;
   if (!connected) {

@@ -1,7 +1,9 @@
 // Health of nodes, which decides whether their endpoints are named.
 //
 // A node whose life lease has ended is `silent`: its endpoints are named last. After five seconds it is `gone`, unless it still
-// answers on the underlay: then only its agent or its path to etcd is down, and its containers still serve.
+// answers on the underlay: then only its agent or its path to etcd is down, and its containers still serve. It is gone at once
+// where another node is in its place, which would answer for it.
+import { DisplacedNodes } from '../../store/displaced-nodes.js';
 import type { Change, View } from '../../store/store.js';
 import type { NodeHealth } from './answer.js';
 
@@ -31,6 +33,7 @@ interface Down {
 
 export class NodeHealths {
   readonly #down = new Map<string, Down>();
+  readonly #displaced: DisplacedNodes;
   readonly #now: () => number;
   #timer: NodeJS.Timeout | undefined;
   #pinging: Promise<void> | undefined;
@@ -38,17 +41,22 @@ export class NodeHealths {
   #next = 0;
 
   constructor(private readonly options: NodeHealthOptions) {
+    this.#displaced = new DisplacedNodes(options.view);
     this.#now = options.now ?? (() => performance.now());
   }
 
   of(node: string): NodeHealth {
     if (node === this.options.node || this.options.view.alive.has(node)) return 'up';
-    return (this.#down.get(node) ?? this.#noteDown(node)).health;
+    const { health } = this.#down.get(node) ?? this.#noteDown(node);
+    return this.#displaced.isGone(node) ? 'gone' : health;
   }
 
   handle(changes: readonly Change[]): void {
     let changed = false;
+    this.#displaced.handle(changes);
     for (const change of changes) {
+      // The place of a node that is down may be another's now.
+      changed ||= this.#down.size > 0 && (change.kind === 'node' || change.kind === 'lease');
       // Removed from the cluster, with its endpoints.
       if (change.kind === 'node' && change.after === undefined) this.#down.delete(change.name);
       if (change.kind !== 'alive' || (change.before === undefined) === (change.after === undefined)) continue;

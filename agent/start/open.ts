@@ -5,6 +5,7 @@ import { startHttp } from '../../daemon/http.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Shutdown } from '../../daemon/shutdown.js';
 import { version } from '../../daemon/version.js';
+import { DisplacedNodes } from '../../store/displaced-nodes.js';
 import { openStore } from '../../store/etcd-store.js';
 import type { Store } from '../../store/store.js';
 import {
@@ -48,6 +49,7 @@ export interface Opened extends Daemon, Access {
   metrics: AgentMetrics;
   problems: Problems;
   readiness: AgentReadiness;
+  displaced: DisplacedNodes;
   underlay: NodeUnderlay;
   socket: ApiSocket;
   /** The state of the session with the controllers. */
@@ -101,7 +103,11 @@ export async function open(daemon: Daemon): Promise<Opened> {
   shutdown.add('http', () => http.stop());
   const { node } = settings;
   const session = new Hook<[], SessionState>({ state: 'none', address: '', error: '' });
-  const sources = startSources({ settings, store, problems, readiness, metrics, kernel, session, startedAt });
+  const displaced = new DisplacedNodes(store.view);
+  store.subscribe((changes) => displaced.handle(changes));
+  const sources = startSources({
+    ...{ settings, store, problems, readiness, displaced, metrics, kernel, session, startedAt },
+  });
   const socket = await openSocket(settings.runDir, {
     status: () => startStatusOf(sources),
     waiting: () => readiness.waiting(),
@@ -116,13 +122,21 @@ export async function open(daemon: Daemon): Promise<Opened> {
   return {
     ...daemon,
     ...{ node, instance: loaded.instance, startedAt, tls, socket, session },
-    ...{ state, loaded, metrics, kernel, store, problems, readiness, underlay, changed },
+    ...{ state, loaded, metrics, kernel, store, problems, readiness, displaced, underlay, changed },
   };
 }
 
 type SourcesOfStart = Pick<
   Opened,
-  'settings' | 'store' | 'problems' | 'readiness' | 'metrics' | 'kernel' | 'session' | 'startedAt'
+  | 'settings'
+  | 'store'
+  | 'problems'
+  | 'readiness'
+  | 'displaced'
+  | 'metrics'
+  | 'kernel'
+  | 'session'
+  | 'startedAt'
 >;
 
 /** Sources of the status that are there during the whole start. */
@@ -130,6 +144,7 @@ export const startSources = ({ settings, kernel, session, ...parts }: SourcesOfS
   store: parts.store,
   problems: parts.problems,
   readiness: parts.readiness,
+  displaced: parts.displaced,
   metrics: parts.metrics,
   startedAt: parts.startedAt,
   version,

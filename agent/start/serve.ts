@@ -38,7 +38,8 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
     controllers: settings.controller.map(({ text }) => text),
     tls: opened.tls,
     hello: { node, instance: opened.instance, version },
-    status: () => statusOf(sources),
+    // What all nodes would report a controller finds by itself.
+    status: () => statusOf({ ...sources, displaced: { problems: () => [] } }),
     handle: ({ $case, value }) =>
       $case === 'attach' ? api.attach(value, shutdown.signal) : api.detach(value, shutdown.signal),
     log,

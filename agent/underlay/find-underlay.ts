@@ -126,7 +126,11 @@ const hasNeighbours = ({ address, length }: Candidate): boolean => length < addr
 const isLast = ({ last }: Search, { address }: Candidate): boolean =>
   [last.ip, last.ip6].some((ip) => ip?.equals(address) === true);
 
-function underlayAt({ links, sendsFrom, settings: { nat } }: Search, at: Candidate, at6: Candidate | undefined): Underlay {
+function underlayAt(
+  { links, sendsFrom, settings: { nat } }: Search,
+  at: Candidate,
+  at6: Candidate | undefined,
+): Underlay {
   // An address on the loopback is sent from through the link of the route.
   const carrier = ({ link, address }: Candidate): UnderlayLink =>
     link.loopback ? (links.find(({ name }) => name === sendsFrom(address.family)?.link) ?? link) : link;

@@ -1,8 +1,10 @@
 // Underlay addresses of nodes: which one a node takes, when it moves, NAT, and two nodes of one address.
 import test from 'ava';
 
-import { bare, Cluster, ETCD } from '../lab/cluster.js';
+import { bare, Cluster, ETCD, type EndpointJson } from '../lab/cluster.js';
 import { shareAmongTests } from '../lab/fresh.js';
+import { WEFT } from '../lab/lab.js';
+import { addressesOf } from '../lab/names.js';
 
 interface Status {
   health: string;
@@ -11,6 +13,7 @@ interface Status {
 }
 
 let lab: Cluster;
+let a: EndpointJson;
 
 async function setUp(): Promise<void> {
   lab = await Cluster.create(3);
@@ -20,7 +23,7 @@ async function setUp(): Promise<void> {
   await lab.startAgents(['h1', 'h2']);
   const subnets = ['--subnet', '10.100.0.0/16', '--subnet6', 'fd42:100::/48'];
   await lab.json('h1', 'network', 'create', 'blue', ...subnets);
-  await lab.attach('h1', 'blue', 'c1');
+  a = await lab.attach('h1', 'blue', 'c1');
 }
 
 shareAmongTests(test, setUp, () => lab?.lab.down());
@@ -128,5 +131,55 @@ END
   t.is((await lab.json<{ publicIp: string }>('h1', 'node', 'inspect', 'h3')).publicIp, outside);
   t.regex(await lab.sh('h3', 'ip -d link show type vxlan'), new RegExp(` local ${inside} `));
   await lab.process('agent-h3').stop();
+  await lab.json('h1', 'node', 'rm', 'h3', '--force');
+});
+
+test.serial(
+  'a machine installed anew under another name: the old names go, and status says what to do',
+  async (t) => {
+    await lab.startAgents(['h3']);
+    const old = await lab.attach('h3', 'blue', 'c5', '--name', 'olddb');
+    const named = (): Promise<string[]> => addressesOf(lab, 'c1', 'olddb.blue.weft', `@${a.gateway}`);
+    await lab.until('it is named', async () => (await named()).includes(bare(old.ip)));
+    await lab.process('agent-h3').kill();
+    await lab.sh(
+      'h3',
+      `
+    for l in $(ip -br link | grep -o '^wf[^ @]*'); do ip link del $l 2>/dev/null; done; nft flush ruleset
+    rm -rf ${lab.folder}/h3/state ${lab.folder}/h3/run
+    `,
+    );
+    await lab.removeContainer('c5');
+    const anew = lab.spawn('agent-anew', 'h3', [WEFT, 'agent', ...lab.agentFlags('h3'), '--node', 'web7']);
+    await lab.says(anew, 'the agent serves');
+    const fresh = await lab.json<EndpointJson>('h3', 'attach', 'blue', lab.ns('c6'), '--name', 'newapp');
+    await lab.until('the old name is gone', async () => (await named()).length === 0);
+    await lab.until('the new one is there', async () =>
+      (await addressesOf(lab, 'c1', 'newapp.blue.weft', `@${a.gateway}`)).includes(bare(fresh.ip)),
+    );
+    for (const args of [[], ['--agent', '/nonexistent/agent.sock']]) {
+      const { stdout } = await lab.weft('h1', 'status', ...args, '-o', 'json');
+      const { problems } = JSON.parse(stdout) as Status;
+      const ours = problems.filter(({ what }) => what.includes('h3'));
+      t.is(ours.length, 1, JSON.stringify(problems));
+      t.regex(`${ours[0]?.why} ${ours[0]?.fix}`, /node web7 has its (address|subnet) .*weft node rm h3/);
+    }
+    await lab.json('h1', 'node', 'rm', 'h3');
+    await lab.until('nothing is left to do', async () => (await status('h1')).problems.length === 0);
+    await anew.stop();
+    await lab.json('h1', 'node', 'rm', 'web7', '--force');
+  },
+);
+
+test.serial('two living nodes of one address are a problem', async (t) => {
+  const there = lab.lab.host(2).ip;
+  // Its agent is told the address of h2 as its own, as a machine that was copied has it.
+  await lab.startAgents(['h3'], ['--public-ip', there]);
+  await lab.until('status of a third says so', async () =>
+    (await status('h1')).problems.some(({ what }) => what === 'nodes h2 and h3'),
+  );
+  await lab.process('agent-h3').stop();
+  const { problems } = await status('h1');
+  t.true(problems.every(({ what }) => what !== 'nodes h2 and h3'));
   await lab.json('h1', 'node', 'rm', 'h3', '--force');
 });

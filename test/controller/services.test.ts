@@ -464,6 +464,19 @@ test('status shows the controller, the cluster and its problems', async (t) => {
   );
 });
 
+test('status: a node that another one replaced, and two of one address, each once', async (t) => {
+  const it = await started(t);
+  it.store.putNode(node('n1', '192.0.2.1'), { alive: false });
+  it.store.putNode(node('anew', '192.0.2.1'));
+  it.store.putNode(node('n2', '192.0.2.2'));
+  it.store.putNode(node('n3', '192.0.2.2'));
+  const { problems } = await status(it);
+  t.is(problems.length, 2);
+  t.like(problems[0], { what: 'node n1', fix: 'Remove what is left of it: weft node rm n1.' });
+  t.regex(problems[0]?.why ?? '', /node anew has its address 192\.0\.2\.1/);
+  t.like(problems[1], { what: 'nodes n2 and n3' });
+});
+
 test('metrics count calls and describe the cluster', async (t) => {
   const it = await started(t);
   await createNetwork(it, { name: 'blue', subnet: '10.100.0.0/16' });

@@ -13,8 +13,8 @@ function made(answers: () => boolean): {
   changes: () => number;
 } {
   const view = new LiveView();
-  for (const name of ['n1', 'n2']) {
-    const record = { name, instance: name, publicIp: '192.0.2.1', version: '', startedAt: '' };
+  for (const [i, name] of ['n1', 'n2'].entries()) {
+    const record = { name, instance: name, publicIp: `192.0.2.${i + 1}`, version: '', startedAt: '' };
     view.put({ kind: 'node', name, value: record });
     view.put({ kind: 'alive', name, value: name });
   }
@@ -71,6 +71,26 @@ test('a node stays silent while it answers on the underlay, and is gone when it 
   clock.now += 2500;
   healths.judge();
   t.is(healths.of('n1'), 'gone');
+  await healths.stop();
+});
+
+test('a node is gone at once where another one has its address, although that address answers', async (t) => {
+  const { healths, view, changes } = made(() => true);
+  const anew = (publicIp: string) =>
+    view.put({
+      kind: 'node',
+      name: 'n9',
+      value: { name: 'n9', instance: 'n9', publicIp, version: '', startedAt: '' },
+    });
+  healths.handle([anew('192.0.2.9'), view.put({ kind: 'alive', name: 'n9', value: 'n9' })]);
+  healths.handle([view.remove({ kind: 'alive', name: 'n1', value: 'n1' })]);
+  t.is(healths.of('n1'), 'silent');
+  const before = changes();
+  healths.handle([anew('192.0.2.1')]);
+  t.is(healths.of('n1'), 'gone');
+  t.true(changes() > before, 'what was answered is forgotten');
+  healths.handle([view.put({ kind: 'alive', name: 'n1', value: 'n1' })]);
+  t.is(healths.of('n1'), 'up', 'two that live have one address, and both are named');
   await healths.stop();
 });
 

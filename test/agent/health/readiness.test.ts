@@ -10,6 +10,7 @@ import { problemsOf } from '../../../agent/api/status.js';
 import { StoreFollower } from '../../../agent/start/store-follower.js';
 import { unavailable } from '../../../core/errors.js';
 import { silentLogger } from '../../../daemon/log.js';
+import { DisplacedNodes } from '../../../store/displaced-nodes.js';
 import { FakeStore } from '../../fakes/store.js';
 import { until } from '../../lab/wait.js';
 
@@ -106,6 +107,7 @@ test('weft_problems counts the problems that `weft status` lists', async (t) => 
     problems,
     metrics,
     readiness: new AgentReadiness(problems),
+    displaced: new DisplacedNodes(store.view),
     etcd: ['http://127.0.0.1:2379'],
     controller: () => ({ state: 'disconnected' as const, address: '127.0.0.1:7400', error: '' }),
     memberships: { list: () => [] },
