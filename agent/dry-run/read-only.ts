@@ -38,6 +38,7 @@ export function readOnlyKernel(kernel: Kernel): Kernel {
     ping: (ips) => Promise.resolve(ips.map(() => undefined)),
     flushConntrack: () => undefined,
     refreshNeighbours: () => undefined,
+    solicitNeighbour: () => Promise.resolve(false),
     close: () => undefined,
   };
 }

@@ -35,6 +35,7 @@ export type ProblemKind =
   | 'address'
   | 'peer'
   | 'router-advertisements'
+  | 'duplicate-address'
   // The firewall.
   | 'rules'
   // DNS.

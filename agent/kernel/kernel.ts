@@ -191,6 +191,11 @@ export interface Kernel {
    * Unrelated flows stay, and so do all where the kernel does not list them.
    */
   flushConntrack(added: readonly FirewallPort[], removed: readonly FirewallPort[]): void;
+  /**
+   * Resolves an IPv6 neighbour that the kernel cannot resolve, as this host has its address too (flaw `duplicate`), and tells
+   * the kernel. @returns whether it answered
+   */
+  solicitNeighbour(link: string, ip: string): Promise<boolean>;
   /** Makes the kernel resolve neighbours that it could not reach through a node's link again with the next packet. */
   refreshNeighbours(link: string): void;
   close(): void;

@@ -14,6 +14,7 @@ import { closeFd } from './libc.js';
 import { LinuxNamespace } from './namespace.js';
 import { bootId, openNetns } from './namespaces.js';
 import { refreshNeighbours } from './neighbour-refresh.js';
+import { solicitNeighbour } from './neighbour-solicitation.js';
 import { NetlinkSocket } from './netlink-socket.js';
 import { watchKernel } from './notifications.js';
 import {
@@ -85,6 +86,7 @@ export function openKernel({
         if (watches.delete(stop)) stop();
       };
     },
+    solicitNeighbour: (link, ip) => solicitNeighbour(node, link, ip),
     refreshNeighbours: (link) => refreshNeighbours(node, link),
     ping: (ips, timeoutMs) => pinger.ping(ips, timeoutMs),
     close: () => {

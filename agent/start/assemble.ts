@@ -18,7 +18,7 @@ import { Attachments, AttachmentState } from '../pipework/index.js';
 import { PluginAddresses, PluginEndpoints, PluginNetworks, SET_ASIDE } from '../plugin-host/index.js';
 import { Reconciler, type SandboxKey } from '../reconcile/index.js';
 import { containerNetworks, Containers, ContainerState } from '../runtime/index.js';
-import { Peers } from '../underlay/index.js';
+import { DuplicateAddresses, Peers } from '../underlay/index.js';
 import { Hook } from './hook.js';
 import type { Opened } from './open.js';
 
@@ -41,6 +41,7 @@ export interface Parts {
   netnsResolvConf: NetnsResolvConf;
   overlaps: RouteOverlaps;
   peers: Peers;
+  duplicateAddresses: DuplicateAddresses;
   pluginNetworks: PluginNetworks;
   pluginAddresses: PluginAddresses;
   pluginEndpoints: PluginEndpoints;
@@ -56,11 +57,15 @@ export function assemble(opened: Opened): Parts {
   const runTarget = new Hook<[name: string], ReturnType<Containers['target']>>(undefined);
   const keepsClaim = new Hook<Parameters<PluginAddresses['keeps']>, boolean>(false);
 
+  const duplicateAddresses = new DuplicateAddresses({ kernel, view: store.view, problems, log });
   const reconciler = new Reconciler({
     ...{ kernel, log, metrics, problems },
     onSandboxGone: sandboxGone.call,
     onMovedIn: movedIn.call,
-    onUnderlay: () => void underlay.look(),
+    onUnderlay: () => {
+      void underlay.look();
+      void duplicateAddresses.look();
+    },
     onRoutes: () => overlaps.soon(),
   });
   shutdown.add('the reconciler', () => reconciler.stop());
@@ -156,7 +161,7 @@ export function assemble(opened: Opened): Parts {
   return {
     ...{ reconciler, memberships, gateways, publisher, addresses, ports, endpoints, endpointPorts },
     ...{ attacher, hostEndpoint, attachments, attachmentState, containers, dns, netnsResolvConf, peers },
-    overlaps,
+    ...{ overlaps, duplicateAddresses },
     ...{ pluginNetworks, pluginAddresses, pluginEndpoints },
   };
 }

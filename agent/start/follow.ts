@@ -29,6 +29,8 @@ export async function follow(opened: Opened, parts: Parts, announcement: Announc
   advertisements.start();
   shutdown.add('looking for links that ignore router advertisements', () => advertisements.stop());
   overlaps.start();
+  parts.duplicateAddresses.start();
+  shutdown.add('looking for duplicate addresses', () => parts.duplicateAddresses.stop());
   peers.start();
   shutdown.add('the round-trip samples', () => peers.stop());
   for (const name of settings.join)

@@ -1,4 +1,5 @@
 // The underlay: this node's address and MTU, and probes of its peers.
+export { DuplicateAddresses } from './duplicate-addresses.js';
 export { findUnderlay, type LastAddresses, type UnderlaySettings } from './find-underlay.js';
 export { NodeUnderlay } from './node-underlay.js';
 export { Peers } from './peers.js';

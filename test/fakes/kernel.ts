@@ -350,6 +350,14 @@ export class FakeKernel implements Kernel {
     return this.sources[family];
   }
 
+  /** Neighbours that were solicited, as `LINK IP`. */
+  readonly solicited: string[] = [];
+  async solicitNeighbour(link: string, ip: string): Promise<boolean> {
+    await Promise.resolve();
+    this.solicited.push(`${link} ${ip}`);
+    return true;
+  }
+
   async linksIgnoringRa(): Promise<string[]> {
     await Promise.resolve();
     return this.ignoringRa;

@@ -5,7 +5,15 @@ export { StepRefused, type DirectContext, type LinkContext, type PortMover } fro
 export { itemCodecOf, itemCodecs, itemEvents } from './items.js';
 export { deleteLink, dumpLinks, getLink, getLinkAt, setMaster } from './link-messages.js';
 export { changeLink, createLink, decodeLink, decodeLinkName, withVlans } from './links.js';
-export { dumpNeighbours, forgetNeighbour, unresolvedNeighbour } from './neighbour-messages.js';
+export {
+  dumpNeighbours,
+  forgetNeighbour,
+  NDA,
+  ndmsg,
+  neighbourRequest,
+  NUD_REACHABLE,
+  unresolvedNeighbour,
+} from './neighbour-messages.js';
 export { isPortOfWefts, portObject } from './port.js';
 export type { DecodedAddress, DecodedRoute, KernelLink, LinkLookup, View } from './readings.js';
 export { decodeLookUp, decodeRoute, dumpRoutes, isOwnRoute, lookUpRoute, routeMatters } from './route.js';

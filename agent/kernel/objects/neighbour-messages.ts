@@ -8,6 +8,7 @@ import type { KernelLink, LinkLookup, View } from './readings.js';
 export const NDA = { DST: 1, LLADDR: 2, PROTOCOL: 12 } as const;
 export const NUD_PERMANENT = 0x80;
 const NUD_INCOMPLETE = 0x01;
+export const NUD_REACHABLE = 0x02;
 export const NTF = { SELF: 0x02, PROXY: 0x08 } as const;
 
 export const familyOf = (ip: string): number => (ip.includes(':') ? AF_INET6 : AF_INET);

@@ -9,10 +9,12 @@ import { agentMetrics, AgentReadiness, networkScope, Problems } from '../../../a
 import { agentProgram, agentSettingsFrom } from '../../../agent/settings.js';
 import { assemble } from '../../../agent/start/assemble.js';
 import { Hook } from '../../../agent/start/hook.js';
+import type { SessionState } from '../../../agent/api/index.js';
 import type { Opened } from '../../../agent/start/open.js';
 import { State } from '../../../agent/state/index.js';
 import { silentLogger } from '../../../daemon/log.js';
 import { loadSettings } from '../../../daemon/settings.js';
+import { DisplacedNodes } from '../../../store/displaced-nodes.js';
 import type { LeaseRequest, StoredLease } from '../../../store/store.js';
 import { FakeKernel } from '../../fakes/kernel.js';
 import { FakeStore } from '../../fakes/store.js';
@@ -55,6 +57,9 @@ async function assembled(t: ExecutionContext) {
     ...{ node: 'node1', instance: 'node1', startedAt: '', tls: undefined, changed: new Hook<[]>(undefined) },
     ...{ metrics: agentMetrics(), readiness: new AgentReadiness(problems) },
     underlay: { current: membership(blue).underlay } as Opened['underlay'],
+    displaced: new DisplacedNodes(store.view),
+    session: new Hook<[], SessionState>({ state: 'none', address: '', error: '' }),
+    socket: {} as Opened['socket'],
   };
   const parts = assemble(opened);
   await parts.memberships.restore([{ network: blue, lease: lease(blue, 1), granted: [] }]);
