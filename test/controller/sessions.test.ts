@@ -310,7 +310,8 @@ test('a restarted controller knows its nodes again', async (t) => {
   t.pass();
 });
 
-test('a thousand sessions are cheap', async (t) => {
+// Serial, and so before the others: it keeps the process busy for seconds, in which their sessions would be taken for dead.
+test.serial('a thousand sessions are cheap', async (t) => {
   const controller = await controllerFor(t);
   const client = new SessionServiceClient(controller.address, ...channel(controller.address, undefined));
   const status = Status.fromPartial({ networks: [{ name: 'blue', mtu: 1450 }] });
