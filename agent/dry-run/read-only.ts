@@ -48,6 +48,7 @@ const readOnlyNamespace = (namespace: KernelNamespace): KernelNamespace => ({
   observe: (sysctls) => namespace.observe(sysctls),
   linkNames: () => namespace.linkNames(),
   apply: () => Promise.resolve([]),
+  announce: () => undefined,
   close: () => namespace.close(),
 });
 

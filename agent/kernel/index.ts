@@ -4,6 +4,7 @@ export type { InterfaceLoan, InterfaceLoans } from './bridge-ports.js';
 export { openFirewall } from './firewall/index.js';
 export type {
   AddressFlaw,
+  Announcement,
   Capability,
   FirewallReport,
   PortReservation,

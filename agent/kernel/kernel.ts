@@ -20,6 +20,12 @@ export interface StepFailure {
 /** Which namespace is observed: the node's or a container's. */
 export type NamespaceRole = 'node' | 'container';
 
+/** An address that a link of the namespace answers for. */
+export interface Announcement {
+  link: string;
+  ip: string;
+}
+
 /** One network namespace. */
 export interface KernelNamespace {
   readonly role: NamespaceRole;
@@ -36,6 +42,11 @@ export interface KernelNamespace {
    * (EEXIST).
    */
   apply(steps: readonly Step[], peers?: PeerNamespaces): Promise<StepFailure[]>;
+  /**
+   * Tells the neighbours on each link that its link address answers for the address from now on. Links that do not exist, and
+   * tunnels, are left out. @throws Error where nothing can be sent
+   */
+  announce(addresses: readonly Announcement[]): void;
   /** Closes the sockets; an open namespace outlives its container. */
   close(): void;
 }

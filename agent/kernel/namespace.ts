@@ -1,14 +1,24 @@
 // One network namespace: observe its objects, apply steps in it.
 import { closeSync } from 'node:fs';
 
+import { IpAddress } from '../../core/address.js';
+import { BRIDGE_LINK_LOCAL } from '../../core/link-names.js';
 import type { Actual } from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
+import { sendAnnouncements } from './announce.js';
 import { Application } from './apply.js';
 import { BridgePorts, type InterfaceLoans } from './bridge-ports.js';
-import type { KernelNamespace, NamespaceRole, PeerNamespaces, StepFailure } from './kernel.js';
+import type { Announcement, KernelNamespace, NamespaceRole, PeerNamespaces, StepFailure } from './kernel.js';
 import { inNamespace } from './namespaces.js';
 import type { NetlinkSocket } from './netlink-socket.js';
-import { decodeLinkName, dumpLinks, type DecodedAddress, type KernelLink } from './objects/index.js';
+import {
+  decodeLink,
+  decodeLinkName,
+  dumpLinks,
+  getLink,
+  type DecodedAddress,
+  type KernelLink,
+} from './objects/index.js';
 import { actualOf, readAddresses, readLinks, readView } from './observe.js';
 
 export class LinuxNamespace implements KernelNamespace {
@@ -64,6 +74,19 @@ export class LinuxNamespace implements KernelNamespace {
       return peer instanceof LinuxNamespace ? peer.fd : undefined;
     };
     return new Application(this.socket, this.role, inside, peerFd, ports).run(steps);
+  }
+
+  announce(addresses: readonly Announcement[]): void {
+    const found = addresses.flatMap(({ link: name, ip: text }) => {
+      const message = this.socket.get(getLink(name));
+      if (message === undefined) return [];
+      const { index, mac, kind } = decodeLink(message.body, this.role, () => '');
+      const ip = IpAddress.parse(text);
+      // The node answers for addresses that are not its own.
+      const from = this.role === 'node' ? IpAddress.parse(BRIDGE_LINK_LOCAL) : ip;
+      return kind === 'vxlan' ? [] : [{ index, mac, ip, from }];
+    });
+    if (found.length > 0) this.#inside(() => sendAnnouncements(found));
   }
 
   close(): void {

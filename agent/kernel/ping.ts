@@ -4,6 +4,7 @@
 import { randomInt } from 'node:crypto';
 
 import { IpAddress, type Family } from '../../core/address.js';
+import { checksum } from './announce.js';
 import {
   AF_INET,
   AF_INET6,
@@ -154,12 +155,4 @@ function echo(family: Family, id: number, sequence: number): Buffer {
   // For IPv6 the kernel computes it: it covers addresses that are not known here (RFC 3542 §3.1).
   if (family === 4) bytes.writeUInt16BE(checksum(bytes), 2);
   return bytes;
-}
-
-/** Internet checksum, RFC 1071. */
-function checksum(bytes: Buffer): number {
-  let sum = 0;
-  for (let i = 0; i < bytes.length; i += 2) sum += bytes.readUInt16BE(i);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  return ~sum & 0xffff;
 }

@@ -18,8 +18,11 @@ import type { Kernel } from '../kernel/index.js';
 import type { Memberships } from '../networks/index.js';
 import { sameSandbox } from '../reconcile/index.js';
 
-/** Milliseconds after a container's link was moved inside. Most managers are done by the first, slow ones by the second. */
-const LOOK_MS = [800, 3000] as const;
+/**
+ * Milliseconds after a container's link was moved inside. Quick managers are done by the first, so that a moved address is
+ * announced soon, and slow ones by the last.
+ */
+const LOOK_MS = [200, 800, 3000] as const;
 /** After this a namespace that does not exist is not expected any more. */
 const COMES_MS = 60_000;
 /** After the endpoint was made. Its manager is done by then, and a missing object was deleted. */

@@ -9,6 +9,7 @@ import type { Sandbox } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { AgentMetrics, Problems } from '../health/index.js';
 import type { Kernel, KernelNamespace, StepFailure } from '../kernel/index.js';
+import { addressesIn } from './announcements.js';
 import { applySteps, repairsOf, type StepCounters, without } from './apply-steps.js';
 import { Drift, type DriftOptions } from './drift.js';
 import { reportConflicts, reportFailures } from './kernel-errors.js';
@@ -69,6 +70,16 @@ export class ContainerTarget implements Target {
     const failures = await this.run(steps);
     reportFailures(problems, this.record, failures, this.#where);
     return { repaired: repairsOf(without(steps, failures), this.#where), again: false };
+  }
+
+  /** Tells the neighbours of the container that it has its addresses. */
+  async announce(): Promise<void> {
+    const namespace = await this.#find();
+    try {
+      namespace?.announce(addressesIn(this.inside.objects));
+    } finally {
+      namespace?.close();
+    }
   }
 
   /** MTU of the container's end of its link pair. */

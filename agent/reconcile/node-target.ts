@@ -6,6 +6,7 @@ import { plan, type Plan, type Step } from '../../core/plan.js';
 import type { Logger } from '../../daemon/log.js';
 import { type AgentMetrics, NODE, type Problems } from '../health/index.js';
 import type { Kernel, KernelEvent, KernelNamespace, StepFailure } from '../kernel/index.js';
+import { announcedBy, type Announcer } from './announcements.js';
 import { applySteps, deletesLink, repairsOf, type StepCounters, without } from './apply-steps.js';
 import type { ContainerTargets } from './container-target.js';
 import { Desired } from './desired.js';
@@ -19,6 +20,7 @@ export interface NodeTargetOptions extends StepCounters, DriftOptions {
   problems: Problems;
   metrics: AgentMetrics;
   containers: ContainerTargets;
+  announcer: Announcer;
 }
 
 export class NodeTarget implements Target {
@@ -57,8 +59,12 @@ export class NodeTarget implements Target {
   }
 
   /** Applies the steps of a record, without a comparison. */
-  run(steps: readonly Step[], peers?: ReadonlyMap<string, KernelNamespace>): Promise<StepFailure[]> {
-    return applySteps(this.options, this.options.kernel.node, steps, peers);
+  async run(steps: readonly Step[], peers?: ReadonlyMap<string, KernelNamespace>): Promise<StepFailure[]> {
+    const { announcer, kernel } = this.options;
+    const failures = await applySteps(this.options, kernel.node, steps, peers);
+    const announced = announcedBy(without(steps, failures));
+    if (announced.length > 0) announcer.repeat(() => kernel.node.announce(announced));
+    return failures;
   }
 
   concerns(event: KernelEvent): boolean {

@@ -14,6 +14,7 @@ import type { Step } from '../../core/plan.js';
 import type { Logger } from '../../daemon/log.js';
 import { type AgentMetrics, NODE, type Problems } from '../health/index.js';
 import type { Kernel, KernelEvent, KernelNamespace, StepFailure } from '../kernel/index.js';
+import { Announcer } from './announcements.js';
 import { applySteps, createdLinks, deletesLink, inOrder } from './apply-steps.js';
 import {
   type ContainerTarget,
@@ -59,6 +60,7 @@ export class Reconciler {
   readonly #node: NodeTarget;
   readonly #containers: ContainerTargets;
   readonly #firewall: FirewallTarget;
+  readonly #announcer: Announcer;
   #started = false;
   #stopped = false;
   readonly #comparison = new Settle(() => void this.compare('notified'));
@@ -70,7 +72,8 @@ export class Reconciler {
 
   constructor(private readonly options: ReconcilerOptions) {
     this.#containers = new ContainerTargets({ ...options, onGone: options.onSandboxGone });
-    this.#node = new NodeTarget({ ...options, containers: this.#containers });
+    this.#announcer = new Announcer(options.log);
+    this.#node = new NodeTarget({ ...options, containers: this.#containers, announcer: this.#announcer });
     this.#firewall = new FirewallTarget(options);
   }
 
@@ -88,6 +91,7 @@ export class Reconciler {
     clearInterval(this.#tick);
     this.#comparison.stop();
     this.#rules.stop();
+    this.#announcer.stop();
     this.#unwatch?.();
     await this.#lock.idle();
   }
@@ -182,6 +186,7 @@ export class Reconciler {
       const failure = onNode ?? (await applySteps(this.options, namespace, steps))[0];
       if (failure === undefined) {
         this.#containers.set(record, inside);
+        this.#announce(record);
         return;
       }
       await this.#rollBack(record);
@@ -220,7 +225,8 @@ export class Reconciler {
       // Its link may be there; and while records are still arriving, an earlier run may have made their objects.
       if (known === undefined || !this.#node.prune) {
         if (onNode.length > 0) this.#compareSoon();
-        if (known !== undefined) await this.#changeContainer(known, within);
+        if (known === undefined) this.#announce(record);
+        else await this.#changeContainer(known, within);
         return;
       }
       const sides = [() => this.#changeNode(onNode), () => this.#changeContainer(known, within)];
@@ -228,6 +234,11 @@ export class Reconciler {
       if (known.mtu < mtu) sides.reverse();
       for (const change of sides) await change();
     });
+  }
+
+  #announce(record: SandboxKey): void {
+    // It may have ended by then.
+    this.#announcer.repeat(() => this.#containers.get(record)?.announce());
   }
 
   async #changeNode(steps: readonly Step[]): Promise<void> {

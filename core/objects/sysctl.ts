@@ -25,11 +25,11 @@ export const ipv6Enabled = (link: string): SysctlObject => ({
 export const sysctlName = (path: string): string =>
   path.replaceAll(/[./]/g, (separator) => (separator === '/' ? '.' : '/'));
 
-/** The link that a setting belongs to: net/ipv4/conf/LINK/… */
+/** The link that a setting belongs to: net/ipv4/conf/LINK/…, net/ipv4/neigh/LINK/… */
 export function sysctlLink(path: string): string | undefined {
-  const [, , conf, link] = path.split('/');
+  const [, , table, link] = path.split('/');
   // `all` is for all links, `default` for links created later.
-  return conf !== 'conf' || link === 'all' || link === 'default' ? undefined : link;
+  return (table !== 'conf' && table !== 'neigh') || link === 'all' || link === 'default' ? undefined : link;
 }
 
 export const sysctl: ItemKind<SysctlObject> = {

@@ -5,6 +5,7 @@
 import { isDeepStrictEqual } from 'node:util';
 
 import type {
+  Announcement,
   Capability,
   FirewallDriver,
   FirewallReport,
@@ -79,6 +80,11 @@ class Handle implements KernelNamespace {
       }
     }
     return failures;
+  }
+
+  announce(addresses: readonly Announcement[]): void {
+    this.#check();
+    this.kernel.announced.push(...addresses.map(({ link, ip }) => `${ip} on ${link} of ${this.path}`));
   }
 
   close(): void {
@@ -192,6 +198,8 @@ export class FakeKernel implements Kernel {
   readonly breakByHand: Hands;
   /** Every step that succeeded, in order. */
   readonly applied: { path: string; step: Step }[] = [];
+  /** As `IP on LINK of PATH`. */
+  readonly announced: string[] = [];
   /** Called before each apply, and awaited, so that a test can hold the kernel. */
   beforeApply: ((steps: readonly Step[], path: string) => Promise<void> | void) | undefined;
   /** The result of `underlayLinks`. */

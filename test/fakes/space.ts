@@ -194,6 +194,7 @@ export class FakeSpace {
       const conf = `net/ipv${family}/conf/${link.name}`;
       const forwarding = family === 4 ? 'net/ipv4/ip_forward' : 'net/ipv6/conf/all/forwarding';
       this.sysctls.set(`${conf}/forwarding`, this.sysctls.get(forwarding) ?? '0');
+      this.sysctls.set(`net/ipv${family}/neigh/${link.name}/proxy_delay`, '80');
       for (const [key, value] of Object.entries(LINK_SYSCTLS[family]))
         this.sysctls.set(`${conf}/${key}`, value);
     }

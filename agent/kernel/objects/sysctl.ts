@@ -51,6 +51,6 @@ function decodeNetconf(body: Buffer, links: LinkLookup): SysctlObject[] {
   const all = name === 'all' && family === 4 ? 'net/ipv4/ip_forward' : `${conf}/forwarding`;
   return [
     ...setting(all, NETCONFA.FORWARDING),
-    ...(family === 6 ? setting(`${conf}/proxy_ndp`, NETCONFA.PROXY_NEIGH) : []),
+    ...setting(`${conf}/${family === 6 ? 'proxy_ndp' : 'proxy_arp'}`, NETCONFA.PROXY_NEIGH),
   ];
 }

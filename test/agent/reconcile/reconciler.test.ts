@@ -12,7 +12,13 @@ import { Reconciler } from '../../../agent/reconcile/reconciler.js';
 import { type RecordKey, RecordMap, type SandboxKey } from '../../../agent/reconcile/record-key.js';
 import { agentMetrics } from '../../../agent/health/metrics.js';
 import { IpNetwork } from '../../../core/address.js';
-import { compileEndpoint, compileNetwork, compilePeer, type Membership } from '../../../core/compile.js';
+import {
+  compileClaim,
+  compileEndpoint,
+  compileNetwork,
+  compilePeer,
+  type Membership,
+} from '../../../core/compile.js';
 import { permissionDenied } from '../../../core/errors.js';
 import {
   linkKey,
@@ -23,8 +29,8 @@ import {
 } from '../../../core/objects/index.js';
 import { describeStep } from '../../../core/plan.js';
 import { silentLogger } from '../../../daemon/log.js';
-import { FakeKernel } from '../../fakes/kernel.js';
-import { endpoint, lease, membership, network } from '../../kernel/samples.js';
+import { FakeKernel, NODE_PATH } from '../../fakes/kernel.js';
+import { endpoint, ip, lease, membership, network } from '../../kernel/samples.js';
 import { until } from '../../lab/wait.js';
 
 const SOON = { everyMs: 10 };
@@ -339,7 +345,7 @@ async function attached(t: ExecutionContext) {
   await reconciler.attach(endpointKey('1'), now.host, now.record, namespace, await namespace.observe([]));
   namespace.close();
   return {
-    ...{ kernel, totals, path },
+    ...{ kernel, reconciler, totals, path },
     become: async (changed: Membership): Promise<string[]> => {
       const from = kernel.applied.length;
       const { host, record } = inside(changed);
@@ -367,6 +373,28 @@ test('a container’s route to its network goes as the route to the grown networ
   t.deepEqual(await become(grown), ['inside: route 10.96.0.0/12', 'inside: route 10.100.0.0/16']);
   t.true(kernel.has('route 10.96.0.0/12 via 10.100.1.1 dev eth0', path));
   t.false(kernel.has('route 10.100.0.0/16 via 10.100.1.1 dev eth0', path));
+});
+
+test('who answers for an address announces it, twice', async (t) => {
+  const { kernel, reconciler, path } = await attached(t);
+  const twice = (what: string): Promise<unknown> =>
+    until(`${what} twice`, () => kernel.announced.filter((one) => one === what).length === 2, SOON);
+  await twice(`10.100.1.2 on eth0 of ${path}`);
+  const claimed = compileClaim(
+    of,
+    { network: 'blue', ip: ip('10.100.1.9'), node: 'node2', endpoint: '2'.repeat(16), state: 'granted' },
+    lease(of.network, 2),
+  );
+  await reconciler.set(new RecordMap([[{ kind: 'claim', network: 'blue', id: '10.100.1.9' }, claimed]]));
+  await twice(`10.100.1.9 on wfbr4097 of ${NODE_PATH}`);
+  const guest = compileEndpoint(of, endpoint(of, '3'.repeat(16), 3, path, { ip: '10.100.7.9/32' })).host;
+  await reconciler.set(new RecordMap([[endpointKey('3'), guest.filter(({ kind }) => kind === 'route')]]));
+  await reconciler.set(new RecordMap([[endpointKey('3'), undefined]]));
+  await twice(`10.100.7.9 on wfbr4097 of ${NODE_PATH}`);
+  const { length } = kernel.announced;
+  await reconciler.compare('asked');
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  t.is(kernel.announced.length, length, 'and not again where nothing has changed');
 });
 
 test('a restored route to fe80::/64 fits, on the link of any network', (t) => {
