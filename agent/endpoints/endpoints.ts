@@ -1,7 +1,7 @@
 // Endpoints of this node: attached containers, and those without a namespace yet.
 //
 // The state directory is authoritative; the reconciler programs the kernel, and the publisher writes to etcd.
-import { parseInterface, type IpNetwork } from '../../core/address.js';
+import { IpAddress, parseInterface, type IpNetwork } from '../../core/address.js';
 import { compileEndpoint, isHost } from '../../core/compile.js';
 import { messageOf, notFound } from '../../core/errors.js';
 import { reservedIn } from '../../core/drivers/index.js';
@@ -141,8 +141,8 @@ export class Endpoints implements MembershipListener {
     if (id !== undefined && id !== endpoint)
       return `${ip} is in use by ${this.#table.get(id)?.name ?? 'a container that is being attached'}`;
     if (membership === undefined) return undefined;
+    const address = IpAddress.parse(ip);
     for (const subnet of ownSubnets(membership.lease)) {
-      const { address } = parseInterface(`${ip}/${subnet.family === 4 ? 32 : 128}`);
       const why = subnet.contains(address) ? reservedIn(membership.network, subnet, address) : undefined;
       if (why !== undefined) return `${ip} ${why}`;
     }
