@@ -25,6 +25,9 @@ async function serialize(value: unknown, format: 'json' | 'yaml'): Promise<strin
   return stringify(value);
 }
 
+/** Something that does not keep a command from being done. */
+export const printWarning = (text: string): void => void process.stderr.write(`weft: warning: ${text}\n`);
+
 /** One or two lines: the cause, and what to do next. */
 export async function printError(error: WeftError, format: Format, withStack: boolean): Promise<void> {
   const next = error.next === undefined ? '' : `\n      ${error.next}`;

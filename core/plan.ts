@@ -39,6 +39,8 @@ export type Step =
 export interface Conflict {
   object: KernelObject;
   why: string;
+  /** The next step, where there is more to say than to remove the other one. */
+  fix?: string;
 }
 
 export interface Plan {
@@ -95,7 +97,7 @@ function planLinks(actual: Actual, wanted: Wanted, makes: Make[], conflicts: Con
     const current = actual.objects.get(objectKey(link));
     const { steps, remade, conflict } = planLink(link, current, actual, result);
     if (conflict !== undefined) {
-      conflicts.push({ object: link, why: conflict });
+      conflicts.push({ object: link, ...conflict });
       result.blocked.add(link.name);
     }
     if (current !== undefined && steps.length > 0 && changesMac(current.object, link))
@@ -109,10 +111,14 @@ function planLinks(actual: Actual, wanted: Wanted, makes: Make[], conflicts: Con
 interface LinkPlan {
   steps: Step[];
   remade: boolean;
-  conflict?: string;
+  conflict?: Omit<Conflict, 'object'>;
 }
 
-const inTheWay = (conflict: string): LinkPlan => ({ steps: [], remade: false, conflict });
+const inTheWay = (why: string, fix?: string): LinkPlan => ({
+  steps: [],
+  remade: false,
+  conflict: { why, ...(fix !== undefined && { fix }) },
+});
 const LINK_TAKEN = 'a link of that name exists, and weft did not make it';
 
 function planLink(
@@ -128,6 +134,13 @@ function planLink(
   if (has(blocked, foundation)) return inTheWay(`its bridge ${foundation} is not weft's`);
   if (current === undefined) {
     if (actual.unownedLinks.has(link.name)) return inTheWay(LINK_TAKEN);
+    const other = excluding(link, actual);
+    if (other !== undefined) {
+      return inTheWay(
+        `link ${other.name}, which weft did not make, ${other.why}`,
+        `If nothing uses it any more (a flanneld that was stopped leaves its link), delete it: ip link delete ${other.name}. Else give one of the two another VNI or port. weft takes the place within 10 seconds.`,
+      );
+    }
     return { steps: [{ do: 'create-link', link }], remade: true };
   }
   const change: Step[] = [{ do: 'change-link', link }];
@@ -148,6 +161,17 @@ function planLink(
   return { steps: fine ? [] : change, remade: false };
 }
 
+/** The unowned link that keeps the kernel from making this one. One of weft's under another name is deleted by this plan. */
+function excluding(link: LinkObject, actual: Actual): { name: string; why: string } | undefined {
+  const kind = linkKindOf(link);
+  for (const { object, owned } of actual.objects.values()) {
+    if (owned || object.kind !== 'link' || object.type !== link.type) continue;
+    const why = kind.excludedBy?.(link, object);
+    if (why !== undefined) return { name: object.name, why };
+  }
+  return undefined;
+}
+
 const changesMac = (current: KernelObject, wanted: LinkObject): boolean =>
   'mac' in current && 'mac' in wanted && current.mac !== wanted.mac;
 
@@ -157,6 +181,9 @@ function planItems(actual: Actual, wanted: Wanted, links: Links, makes: Make[], 
   for (const [key, object] of wanted) {
     if (object.kind === 'link') continue;
     const kind = itemKindOf(object);
+    const link = kind.link?.(object);
+    // What lies on a link that cannot be made follows from it, and is no conflict of its own.
+    if (has(blocked, link) || has(blocked, kind.bridge?.(object))) continue;
     const found = actual.objects.get(key);
     const current = found === undefined || isLost(found.object, kind, links) ? undefined : found;
     if (current !== undefined && sameObject(current.object, object)) {
@@ -171,8 +198,6 @@ function planItems(actual: Actual, wanted: Wanted, links: Links, makes: Make[], 
     }
     // A rule between two kinds: a route whose source is no address of the node is refused (EINVAL).
     if (object.kind === 'route' && has(unreachable, object.src)) continue;
-    const link = kind.link?.(object);
-    if (has(blocked, link) || has(blocked, kind.bridge?.(object))) continue;
     if (kind.onAnyLink?.(object) !== true && has(actual.unownedLinks, link)) continue;
     makes.push({
       order: kind.order(object),

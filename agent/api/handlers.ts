@@ -1,6 +1,7 @@
 // Handlers of the agent's API.
 //
 // They are the same for its socket and for requests that the controller forwards.
+import { driverOf } from '../../core/drivers/index.js';
 import type { Store } from '../../store/store.js';
 import { parseDetach, type AgentApi } from './server.js';
 import {
@@ -13,6 +14,7 @@ import {
 import { type Dns, nameApi } from '../dns/index.js';
 import type { Memberships } from '../networks/index.js';
 import type { AgentMetrics } from '../health/index.js';
+import type { Reconciler } from '../reconcile/index.js';
 import { portApi } from './port-handlers.js';
 import type { Containers } from '../runtime/index.js';
 import { endpointMessage } from './status.js';
@@ -26,6 +28,7 @@ import {
 export interface AgentApiOptions {
   store: Store;
   memberships: Memberships;
+  reconciler: Pick<Reconciler, 'obstacles' | 'lacks'>;
   attacher: Attacher;
   endpoints: Endpoints;
   endpointPorts: EndpointPorts;
@@ -49,7 +52,7 @@ export function agentApi(options: AgentApiOptions): AgentApi {
         containers.attached(message, endpoint);
         end({ result: 'done' });
         changed();
-        return endpointMessage(endpoint, memberships);
+        return { ...endpointMessage(endpoint, memberships), warnings: warningsOf(options, endpoint.network) };
       } catch (error) {
         end({ result: 'refused' });
         throw error;
@@ -71,4 +74,20 @@ export function agentApi(options: AgentApiOptions): AgentApi {
     names: nameApi({ dns, store, networks: () => memberships.list().map(({ network }) => network.name) }),
     ...portApi(options),
   };
+}
+
+/** What of a network does not work on this node although a container is attached to it, and the next step. */
+function warningsOf(
+  { memberships, reconciler }: Pick<AgentApiOptions, 'memberships' | 'reconciler'>,
+  name: string,
+): string[] {
+  const membership = memberships.get(name);
+  if (membership === undefined) return [];
+  const driver = driverOf(membership.network);
+  const what = reconciler.lacks(driver.tunnels(membership))
+    ? `network ${name} has no tunnel on this node, and reaches no other node`
+    : `network ${name} is not complete on this node`;
+  return reconciler
+    .obstacles(driver.links(membership))
+    .map(({ what: which, why, fix }) => `${what}: ${which}: ${why}. ${fix}`);
 }

@@ -165,5 +165,6 @@ export function endpointMessage(endpoint: Endpoint, memberships: Memberships): E
     aliases: endpoint.aliases,
     publish: endpoint.publish,
     manager: endpoint.manager,
+    warnings: [],
   };
 }

@@ -11,7 +11,8 @@ import { applySteps, deletesLink, repairsOf, type StepCounters, without } from '
 import type { ContainerTargets } from './container-target.js';
 import { Desired } from './desired.js';
 import { Drift, type DriftOptions } from './drift.js';
-import { reportConflicts, reportFailures } from './kernel-errors.js';
+import { type Obstacle, portInUse, reportConflicts, reportFailures } from './kernel-errors.js';
+import { portHolder, type PortHolder } from './port-holder.js';
 import type { Applied, Target } from './target.js';
 
 export interface NodeTargetOptions extends StepCounters, DriftOptions {
@@ -28,13 +29,18 @@ export class NodeTarget implements Target {
   readonly drift: Drift;
   /** Whether objects that carry weft's mark and are in no record are deleted. */
   prune = false;
+  /** What the last comparison could not put right. */
+  obstacles: readonly Obstacle[] = [];
+  /** As observed last. */
+  #actual: Actual | undefined;
 
   constructor(private readonly options: NodeTargetOptions) {
     this.drift = new Drift(options, NODE);
   }
 
-  observe(): Promise<Actual> {
-    return this.options.kernel.node.observe(this.desired.sysctls());
+  async observe(): Promise<Actual> {
+    this.#actual = await this.options.kernel.node.observe(this.desired.sysctls());
+    return this.#actual;
   }
 
   plan(actual: Actual): Plan {
@@ -43,19 +49,29 @@ export class NodeTarget implements Target {
 
   async apply({ steps, conflicts }: Plan): Promise<Applied> {
     const { problems, containers } = this.options;
-    reportConflicts(problems, NODE, conflicts);
+    const obstacles = reportConflicts(problems, NODE, conflicts);
     const { peers, missing } = await containers.openPeers(steps);
     try {
       const doable = steps.filter((step) => step.do !== 'create-link' || !missing.has(step.link.name));
       const failures = await this.run(doable, peers);
       const done = without(doable, failures);
-      reportFailures(problems, NODE, failures);
+      obstacles.push(...reportFailures(problems, NODE, failures, '', await this.#holders(failures)));
+      this.obstacles = obstacles;
       // A renamed link, deleted just now, may have held what its successor needs (a VNI).
       const again = failures.some(({ step }) => step.do === 'create-link') && done.some(deletesLink);
       return { repaired: repairsOf(done), again };
     } finally {
       for (const peer of peers.values()) peer.close();
     }
+  }
+
+  /** Who has the UDP ports that tunnels found in use. */
+  async #holders(failures: readonly StepFailure[]): Promise<Map<number, PortHolder>> {
+    const holders = new Map<number, PortHolder>();
+    for (const port of new Set(failures.map(portInUse)))
+      if (port !== undefined && this.#actual !== undefined)
+        holders.set(port, await portHolder(port, this.#actual));
+    return holders;
   }
 
   /** Applies the steps of a record, without a comparison. */

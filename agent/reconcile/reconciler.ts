@@ -12,7 +12,7 @@ import { Mutex } from '../../core/keyed-mutex.js';
 import { TRANSIT_PREFIX, type Actual, type KernelObject, type ObjectKey } from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
 import type { Logger } from '../../daemon/log.js';
-import { type AgentMetrics, NODE, type Problems } from '../health/index.js';
+import { type AgentMetrics, NODE, type Problem, type Problems } from '../health/index.js';
 import type { Kernel, KernelEvent, KernelNamespace, StepFailure } from '../kernel/index.js';
 import { Announcer } from './announcements.js';
 import { applySteps, createdLinks, deletesLink, inOrder } from './apply-steps.js';
@@ -127,6 +127,18 @@ export class Reconciler {
   /** Whether any record wants this object. */
   wants(key: ObjectKey): boolean {
     return this.#node.desired.get(key) !== undefined;
+  }
+
+  /** Problems of the node by which these links, or settings of all, are not as they should be. */
+  obstacles(links: readonly string[]): Problem[] {
+    return this.#node.obstacles.flatMap(({ problem, missing, settings }) =>
+      settings === true || missing.some((link) => links.includes(link)) ? [problem] : [],
+    );
+  }
+
+  /** Whether one of these links cannot be there, for a reason that is a problem of the node. */
+  lacks(links: readonly string[]): boolean {
+    return this.#node.obstacles.some(({ missing }) => missing.some((link) => links.includes(link)));
   }
 
   /** Whether any record wants a container's link with this MAC address, under any name. */

@@ -151,7 +151,7 @@ export function assemble(opened: Opened): Parts {
   const pluginNetworks = new PluginNetworks({ store, kernel, memberships, endpoints, log, instance });
   const pluginAddresses = new PluginAddresses(forPlugins);
   const pluginEndpoints = new PluginEndpoints({ ...forPlugins, endpointPorts, attacher });
-  const peers = new Peers({ store, kernel, memberships, overlaps, metrics, problems, node });
+  const peers = new Peers({ store, kernel, memberships, reconciler, overlaps, metrics, problems, node });
 
   sandboxGone.connect(({ kind, id }) => (kind === 'attachment' ? attachments : endpoints).sandboxGone(id));
   movedIn.connect((names) => pluginEndpoints.movedIn(names));

@@ -7,6 +7,7 @@ import { routeText } from '../../core/host-routes.js';
 import type { Store, StoredLease } from '../../store/store.js';
 import type { Kernel } from '../kernel/index.js';
 import type { Memberships, RouteOverlaps } from '../networks/index.js';
+import type { Reconciler } from '../reconcile/index.js';
 import { type AgentMetrics, type Problem, type Problems, UNDERLAY } from '../health/index.js';
 
 export interface PeerState {
@@ -22,6 +23,7 @@ export interface PeersOptions {
   kernel: Kernel;
   memberships: Memberships;
   overlaps: Pick<RouteOverlaps, 'over'>;
+  reconciler: Pick<Reconciler, 'lacks'>;
   metrics: AgentMetrics;
   problems: Problems;
   node: string;
@@ -159,6 +161,13 @@ export class Peers {
     for (const [publicIp, peer] of peers) {
       const { node, network } = peer.lease;
       if (node === undefined || !this.options.store.view.alive.has(node)) continue;
+      // This node's own end is missing, and a problem already.
+      const membership = this.options.memberships.get(network);
+      if (
+        membership !== undefined &&
+        this.options.reconciler.lacks(driverOf(membership.network).tunnels(membership))
+      )
+        continue;
       const what = `the path to node ${node} (${publicIp})`;
       if ('unreachable' in peer.probe) {
         problems.set(node, {

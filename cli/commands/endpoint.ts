@@ -7,7 +7,7 @@ import { addAttachOptions, attachRequestOf, type AttachOptions } from '../attach
 import { name, networkName, target } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
 import type { Action } from '../action.js';
-import { block, table, type Result } from '../output.js';
+import { block, printWarning, table, type Result } from '../output.js';
 import { endpointShape } from '../shapes.js';
 
 export function endpointCommands(program: Command, action: Action): void {
@@ -66,6 +66,7 @@ export function endpointCommands(program: Command, action: Action): void {
     action(async ({ connect }, [network, to], options: AttachOptions): Promise<Result> => {
       const request = attachRequestOf(network, to, options);
       const made = await connect.agent('AgentService', (client) => client.attach, request, WRITE_MS);
+      made.warnings.forEach(printWarning);
       return { value: endpointShape(made), text: () => endpointBlock(made) };
     }),
   );

@@ -26,5 +26,10 @@ export const vxlan: LinkKind<VxlanLink> = {
   // vxlan_changelink refuses to change these (drivers/net/vxlan/vxlan_core.c).
   remade: (current, wanted) =>
     current.vni !== wanted.vni || current.port !== wanted.port || isV6(current) !== isV6(wanted),
+  // vxlan_vni_in_use (drivers/net/vxlan/vxlan_core.c).
+  excludedBy: (wanted, other) =>
+    wanted.vni === other.vni && wanted.port === other.port && isV6(wanted) === isV6(other)
+      ? `has VNI ${wanted.vni} on UDP port ${wanted.port}`
+      : undefined,
   guards: guardsItself,
 };

@@ -76,9 +76,11 @@ export const endpoint: Endpoint = {
   aliases: ['www'],
   publish: [],
   manager: 'weft',
+  warnings: [],
 };
 
-export const endpointJson = { ...endpoint, ip6: null, vlan: null };
+const { warnings: _warnings, ...shown } = endpoint;
+export const endpointJson = { ...shown, ip6: null, vlan: null };
 
 export const node: Node = {
   name: 'a',

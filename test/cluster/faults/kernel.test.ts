@@ -209,6 +209,100 @@ fault('a request refused: another program’s link has the name', async (f) => {
   await cluster.json('h1', 'network', 'rm', 'late');
 });
 
+/** A network in flannel's words, with its default VNI of 1, and a container on h2. */
+async function flannelNetwork(f: Fault, name: string, third: number): Promise<string> {
+  const { cluster } = f;
+  const config = { Network: `10.${third}.0.0/16`, Backend: { Type: 'vxlan' } };
+  await cluster.etcdctl('put', `/weft/networks/${name}/config`, JSON.stringify(config));
+  const peer = await cluster.until('the network is known', () => cluster.attach('h2', name, 'c4'));
+  return bare(peer.ip);
+}
+
+async function removeNetwork({ cluster }: Fault, name: string): Promise<void> {
+  await cluster.json('h1', 'detach', name, cluster.ns('c3'));
+  await cluster.json('h2', 'detach', name, cluster.ns('c4'));
+  await cluster.json('h1', 'network', 'rm', name);
+  await cluster.until('both have left it', async () => {
+    const left = await Promise.all(['h1', 'h2'].map((host) => statusOf(cluster, host)));
+    return left.every(({ networks }) => networks.every((network) => network.name !== name));
+  });
+}
+
+/** The one problem of h1. */
+async function onlyProblem(f: Fault, matches: RegExp): Promise<Problem> {
+  const problem = await reported(f, 'reported in status', ({ why }) => matches.test(why));
+  f.same((await statusOf(f.cluster, 'h1')).problems, [problem], 'and nothing that follows from it');
+  return problem;
+}
+
+fault('a request refused: a stopped flanneld’s tunnel has the VNI', async (f) => {
+  const { cluster } = f;
+  const ip = await flannelNetwork(f, 'old', 112);
+  const subnet = ip.replace(/\d+$/, '0');
+  f.begins();
+  await cluster.sh(
+    'h1',
+    `ip link add flannel.1 type vxlan id 1 dev eth0 local ${cluster.ipOf('h1')} dstport 8472 nolearning && ip link set flannel.1 up && ip route add ${subnet}/24 via ${subnet} dev flannel.1 onlink`,
+  );
+  const { code, stderr } = await cluster.weft('h1', 'attach', 'old', cluster.ns('c3'));
+  f.same(code, 0, 'an attach is done');
+  f.check(/warning: network old has no tunnel.*flannel\.1/.test(stderr), 'and warned of');
+  const { fix } = await onlyProblem(f, /flannel\.1.* VNI 1 /);
+  f.check(fix.includes('ip link delete flannel.1'), 'with the next step');
+  await cluster.sh('h1', 'ip link delete flannel.1');
+  f.ends();
+  await well(f);
+  f.check(await cluster.reaches('c3', ip), 'and traffic');
+  await f.lossless();
+  await removeNetwork(f, 'old');
+});
+
+fault('a request refused: a process has the tunnel’s UDP port', async (f) => {
+  const { cluster } = f;
+  await cluster.json('h1', 'network', 'create', 'held', '--subnet', '10.113.0.0/16', '--port', '18472');
+  const peer = await cluster.attach('h2', 'held', 'c4');
+  f.begins();
+  const code =
+    "const s = require('dgram').createSocket('udp4'); s.bind(18472, () => console.log('it holds the port'))";
+  const holder = cluster.spawn('holder', 'h1', [process.execPath, '-e', code]);
+  await cluster.until('the port is held', () => holder.log().includes('it holds the port'));
+  const { stderr } = await cluster.weft('h1', 'attach', 'held', cluster.ns('c3'));
+  f.check(/warning: network held has no tunnel.*UDP port 18472/.test(stderr), 'an attach warns');
+  const { what, fix } = await onlyProblem(f, /\(pid \d+\) has it/);
+  f.check(what === 'UDP port 18472' && fix.startsWith('Stop it'), 'with the next step');
+  await holder.kill();
+  f.ends();
+  await well(f);
+  f.check(await cluster.reaches('c3', bare(peer.ip)), 'and traffic');
+  await f.lossless();
+  await removeNetwork(f, 'held');
+});
+
+fault('requests refused: kernel settings that are wrong and cannot be set', async (f) => {
+  const { cluster } = f;
+  await cluster.process('agent-h1').stop();
+  const setting = 'net.ipv4.conf.all.forwarding';
+  const restart = async (prepare: string): Promise<void> => {
+    const flags = cluster.agentFlags('h1').map((word) => `'${word}'`);
+    // `ip netns exec` gives the agent mounts of its own.
+    cluster.spawn('agent-h1', 'h1', ['sh', '-c', `${prepare}exec ${WEFT} agent ${flags.join(' ')}`]);
+    await cluster.says(cluster.process('agent-h1'), 'the agent serves');
+  };
+  await restart('mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys && ');
+  await well(f);
+  f.begins();
+  await cluster.sh('h1', `sysctl -qw ${setting}=0`);
+  const { fix } = await onlyProblem(f, /cannot set them: EROFS$/);
+  const command = /sysctl -w [^;]*?(?=\.(?: |$))/.exec(fix)?.[0] ?? '';
+  f.check(/net\.ipv4\.ip_forward=1/.test(command), 'with the command that sets them');
+  await cluster.sh('h1', command);
+  f.ends();
+  await well(f);
+  await cluster.process('agent-h1').stop();
+  await cluster.startAgents(['h1']);
+  await calm(f);
+});
+
 fault('a kernel feature missing: 802.1Q and VLAN filtering', async (f) => {
   const { cluster } = f;
   interface Capable {

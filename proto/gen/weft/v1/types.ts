@@ -115,7 +115,11 @@ export interface Endpoint {
   aliases: string[];
   publish: Publish[];
   /** Manager that attached it: weft, docker, cni or netavark. Absent: weft, as in release 0.1. */
-  manager?: string | undefined;
+  manager?:
+    | string
+    | undefined;
+  /** In the answer to an attach: what of the network does not work on this node, with the next step. */
+  warnings: string[];
 }
 
 export interface Node {
@@ -970,6 +974,7 @@ function createBaseEndpoint(): Endpoint {
     aliases: [],
     publish: [],
     manager: undefined,
+    warnings: [],
   };
 }
 
@@ -1022,6 +1027,9 @@ export const Endpoint: MessageFns<Endpoint> = {
     }
     if (message.manager !== undefined) {
       writer.uint32(130).string(message.manager);
+    }
+    for (const v of message.warnings) {
+      writer.uint32(162).string(v!);
     }
     return writer;
   },
@@ -1167,6 +1175,14 @@ export const Endpoint: MessageFns<Endpoint> = {
             message.manager = reader.string();
             continue;
           }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.warnings.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1201,6 +1217,7 @@ export const Endpoint: MessageFns<Endpoint> = {
       aliases: globalThis.Array.isArray(object?.aliases) ? object.aliases.map((e: any) => globalThis.String(e)) : [],
       publish: globalThis.Array.isArray(object?.publish) ? object.publish.map((e: any) => Publish.fromJSON(e)) : [],
       manager: isSet(object.manager) ? globalThis.String(object.manager) : undefined,
+      warnings: globalThis.Array.isArray(object?.warnings) ? object.warnings.map((e: any) => globalThis.String(e)) : [],
     };
   },
 
@@ -1254,6 +1271,9 @@ export const Endpoint: MessageFns<Endpoint> = {
     if (message.manager !== undefined) {
       obj.manager = message.manager;
     }
+    if (message.warnings?.length) {
+      obj.warnings = message.warnings;
+    }
     return obj;
   },
 
@@ -1278,6 +1298,7 @@ export const Endpoint: MessageFns<Endpoint> = {
     message.aliases = object.aliases?.map((e) => e) || [];
     message.publish = object.publish?.map((e) => Publish.fromPartial(e)) || [];
     message.manager = object.manager ?? undefined;
+    message.warnings = object.warnings?.map((e) => e) || [];
     return message;
   },
 };
