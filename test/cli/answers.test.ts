@@ -55,6 +55,19 @@ for (const { line, json, table } of COMMANDS) {
   });
 }
 
+test.serial('weft attach: a warning goes to stderr, and the endpoint to stdout as always', async (t) => {
+  fakes.warnings = ['network blue has no tunnel on this node'];
+  t.teardown(() => {
+    fakes.warnings = [];
+  });
+  const { code, stdout, stderr } = await fakes.weft('attach', 'blue', 'web', '-o', 'json');
+  t.deepEqual([code, stderr], [0, 'weft: warning: network blue has no tunnel on this node\n']);
+  t.deepEqual(
+    JSON.parse(stdout),
+    JSON.parse((await fakes.weft('endpoint', 'inspect', '0123', '-o', 'json')).stdout),
+  );
+});
+
 test('weft status: the agent’s view, in every format', async (t) => {
   const [asTable, asJson] = await Promise.all([fakes.weft('status'), fakes.weft('status', '-o', 'json')]);
   t.is(asJson.code, 0);

@@ -39,6 +39,8 @@ export class Fakes {
   /** While set, every call fails with this. */
   failure: Error | undefined;
   agentStatus: Status = status;
+  /** Of the next attach. */
+  warnings: string[] = [];
   address = '';
   readonly #servers: Server[] = [];
 
@@ -68,7 +70,10 @@ export class Fakes {
     controller.addService(StatusServiceService, { getStatus: this.#answer('controllerStatus', status) });
     const agent = new Server();
     agent.addService(AgentServiceService, {
-      attach: this.#answer('attach', endpoint),
+      attach: unary((request) => {
+        this.asked.push(['attach', request]);
+        return { ...endpoint, warnings: this.warnings };
+      }),
       detach: this.#answer('detach', { endpoint }),
     });
     const containers = [Container.fromPartial({ name: 'web' })];
