@@ -47,6 +47,7 @@ export type ProblemKind =
   | 'restoration'
   | 'moved-subnet'
   | 'config'
+  | 'parent'
   | 'claim'
   | 'subnet-env'
   | 'overlap'

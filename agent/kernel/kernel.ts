@@ -66,7 +66,7 @@ export type KernelEvent =
   | { kind: 'unknown' }
   /** Notifications were lost: anything may have changed. */
   | { kind: 'lost' }
-  /** A change of a link, address or default route that the underlay may depend on. */
+  /** A change of a link, address or default route that the underlay, or the MTU of a parent link, may depend on. */
   | { kind: 'underlay' }
   /** A change of a route that is not weft's. */
   | { kind: 'routes' }

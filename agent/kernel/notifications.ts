@@ -199,7 +199,9 @@ class RouteEvents {
       before.up === link.up &&
       before.running === link.running;
     // Unowned containers start and stop with links that have no such address.
-    if (mayCarry(link) && !same && this.#addressed.has(link.index)) this.#underlay = true;
+    // The parent of a network may have no address, and its MTU counts, too.
+    const resized = before !== undefined && before.mtu !== link.mtu;
+    if (mayCarry(link) && !same && (resized || this.#addressed.has(link.index))) this.#underlay = true;
     if (type === RTM.DELLINK) this.#addressed.delete(link.index);
   }
 

@@ -337,6 +337,28 @@ export class Memberships {
     await this.#objects.setFirewall();
   }
 
+  /** A parent link may have another MTU: its containers, and the bridge between, have it too. */
+  async parentsChanged(): Promise<void> {
+    for (const [name, { membership }] of this.#members) {
+      if (membership.parent === undefined) continue;
+      const what = `the parent link of network ${name}`;
+      const otherwise = 'It is tried again when a link of this node changes.';
+      await attempt(this.options, { scope: networkScope(name), kind: 'parent', what, otherwise }, () =>
+        this.#inTurn(name, (there) => this.#followParent(name, there)),
+      );
+    }
+  }
+
+  async #followParent(name: string, member: Member): Promise<void> {
+    const { parent } = member.membership;
+    if (parent === undefined) return;
+    const mtu = (await this.options.kernel.parentLink(parent.name))?.mtu;
+    if (mtu === undefined || mtu === parent.mtu) return;
+    member.membership.parent = { ...parent, mtu };
+    member.save();
+    await this.#objects.publish(name);
+  }
+
   /** etcd answers, for the first time or again: writes what could not be written meanwhile, and answers claims. */
   async reconnected(): Promise<void> {
     await this.resume();

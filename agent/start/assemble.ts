@@ -55,6 +55,7 @@ export function assemble(opened: Opened): Parts {
   const sandboxGone = new Hook<[record: SandboxKey]>(undefined);
   const movedIn = new Hook<[names: readonly string[]]>(undefined);
   const runTarget = new Hook<[name: string], ReturnType<Containers['target']>>(undefined);
+  const linksChanged = new Hook<[]>(undefined);
   const keepsClaim = new Hook<Parameters<PluginAddresses['keeps']>, boolean>(false);
 
   const duplicateAddresses = new DuplicateAddresses({ kernel, view: store.view, problems, log });
@@ -62,10 +63,7 @@ export function assemble(opened: Opened): Parts {
     ...{ kernel, log, metrics, problems },
     onSandboxGone: sandboxGone.call,
     onMovedIn: movedIn.call,
-    onUnderlay: () => {
-      void underlay.look();
-      void duplicateAddresses.look();
-    },
+    onUnderlay: linksChanged.call,
     onRoutes: () => overlaps.soon(),
   });
   shutdown.add('the reconciler', () => reconciler.stop());
@@ -156,6 +154,11 @@ export function assemble(opened: Opened): Parts {
   sandboxGone.connect(({ kind, id }) => (kind === 'attachment' ? attachments : endpoints).sandboxGone(id));
   movedIn.connect((names) => pluginEndpoints.movedIn(names));
   runTarget.connect((name) => containers.target(name));
+  linksChanged.connect(() => {
+    void underlay.look();
+    void duplicateAddresses.look();
+    void memberships.parentsChanged();
+  });
   keepsClaim.connect((claim) => pluginAddresses.keeps(claim));
 
   return {

@@ -45,6 +45,7 @@ export async function follow(opened: Opened, parts: Parts, announcement: Announc
     },
     back: () => peers.greet(underlay.current.link),
   });
+  await memberships.parentsChanged();
 }
 
 /** Runs after the store's first full list: confirm what was restored, recover what was lost, then prune. */

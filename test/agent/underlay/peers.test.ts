@@ -39,6 +39,7 @@ test('a silent peer is a problem, and not where this node has no tunnel of its o
       get: (name: string) => memberships.find(({ network }) => network.name === name),
     } as never,
     reconciler: { lacks: (links) => links.includes('wfvx4097') },
+    overlaps: { over: () => undefined },
     ...{ problems, metrics: agentMetrics(), node: 'n1' },
   });
   peers.start();
