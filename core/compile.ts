@@ -79,6 +79,7 @@ export function compileFirewall(memberships: Iterable<Membership>, known: Iterab
     tunnelPorts: [...new Set(mine.flatMap(({ network }) => driverOf(network).udpPorts(network)))].toSorted(
       (a, b) => a - b,
     ),
+    ...(mine[0] !== undefined && { underlay: mine[0].underlay.link }),
     bridged: mine.some((membership) => driverOf(membership.network).links(membership).length === 0)
       ? [4, 6]
       : [],

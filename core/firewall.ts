@@ -44,7 +44,8 @@ export const firewallPortKey = ({ hostIp, hostPort, protocol, ip, port, clients 
 /**
  * The rules: a network's link carries only traffic to that network, to those it is routed with, or out of all overlays, so
  * networks do not reach each other; an internal one only traffic to itself. What leaves all overlays from a network with
- * `masquerade` is masqueraded, and nothing else. If the host's own FORWARD policy is DROP, weft's links are accepted there.
+ * `masquerade` is masqueraded, and nothing else. If the host's own FORWARD policy is DROP, weft's links are accepted there, behind
+ * the operator's rules.
  * A published port leads to its container from wherever the node's address can be reached, except from internal networks.
  */
 export interface Firewall {
@@ -57,6 +58,10 @@ export interface Firewall {
   keepPorts?: boolean;
   /** UDP ports of the tunnels. */
   tunnelPorts?: number[];
+  /** The link that they arrive at. */
+  underlay?: string;
+  /** Containers ask this node for names, at its gateways. */
+  names?: boolean;
   /** Families whose FORWARD chains see traffic that this node only bridges, without a gateway of its own. */
   bridged?: readonly Family[];
 }

@@ -29,8 +29,8 @@ quietly() {
 # A lock on a folder leaves no file behind.
 lock() { flock -n 9 || { echo 'Waiting for another preparation to end …'; flock 9; }; }
 
-# Debian's etcd-server and docker.io start a service at installation, and have it started at every boot; weft and its tests
-# start their own.
+# Debian's etcd-server, docker.io, firewalld and ufw start a service at installation, and have it started at every boot; weft
+# and its tests start their own.
 policy=/usr/sbin/policy-rc.d
 aside=$policy.before-weft
 mark='# weft: while packages are installed, no service is started'
@@ -72,6 +72,10 @@ if [ "$mode" = --test ]; then
   # A real Docker engine, which the tests start by themselves, and the one program that their images are made of.
   wanted="$wanted dockerd:docker.io containerd:containerd runc:runc busybox:busybox-static"
   wanted="$wanted docker-compose:docker-compose"
+  # Firewalls of hosts, which the tests start in namespaces of their own.
+  wanted="$wanted firewalld:firewalld dbus-daemon:dbus-daemon"
+  # ufw would take these away, which are the owner's.
+  dpkg -s iptables-persistent >/dev/null 2>&1 || dpkg -s netfilter-persistent >/dev/null 2>&1 || wanted="$wanted ufw:ufw"
   # For the tests on another kernel, which is one of this architecture.
   if [ "$(uname -m)" = x86_64 ]; then
     wanted="$wanted qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio xz:xz-utils tcpdump:tcpdump"
@@ -97,11 +101,16 @@ if [ -n "$(missing)" ]; then
     quietly apt-get update -qq 9>&-
     done_
     step "Installing ${packages[*]}"
+    # What firewalld brings along where it was not there before.
+    had_bus=$(command -v dbus-daemon || true)
     forbid_services
     quietly apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "${packages[@]}" 9>&-
     case " ${packages[*]} " in *' etcd-server '*) disable etcd etcd.service ;; esac
     case " ${packages[*]} " in *' docker.io '*) disable docker docker.service docker.socket ;; esac
     case " ${packages[*]} " in *' containerd '* | *' docker.io '*) disable containerd containerd.service ;; esac
+    case " ${packages[*]} " in *' firewalld '*) disable firewalld firewalld.service ;; esac
+    case " ${packages[*]} " in *' ufw '*) disable ufw ufw.service ;; esac
+    [ -n "$had_bus" ] || disable dbus dbus.service dbus.socket
     allow_services
     done_
   fi

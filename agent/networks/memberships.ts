@@ -38,6 +38,8 @@ export interface MembershipsOptions {
   instance: string;
   /** Where the subnet.env files are; undefined: there are none. */
   runDir: string | undefined;
+  /** Whether containers ask this node for names. */
+  servesNames?: boolean;
   subnetTtlSeconds: number;
   underlay: () => Underlay;
   /** Whether this node has another network at the addresses of a network that it is not on. */

@@ -18,6 +18,8 @@ export interface NetworkObjectsOptions {
   log: Logger;
   /** Where subnets/NETWORK.env is written; undefined: not at all. */
   runDir: string | undefined;
+  /** Whether containers ask this node for names. */
+  servesNames?: boolean;
   peers: PeerRoutes;
   members: ReadonlyMap<string, Member>;
   /** Whether this node has another network at the addresses of a network that it is not on. */
@@ -77,11 +79,11 @@ export class NetworkObjects {
   }
 
   setFirewall(): Promise<void> {
-    const { reconciler, store, members, keepsOut = () => false } = this.options;
+    const { reconciler, store, members, servesNames = false, keepsOut = () => false } = this.options;
     const memberships = [...members.values()].map(({ membership }) => membership);
     const known = [...store.view.networks.values()].filter(
       (network) => members.has(network.name) || !keepsOut(network),
     );
-    return reconciler.setFirewall(compileFirewall(memberships, known));
+    return reconciler.setFirewall({ ...compileFirewall(memberships, known), names: servesNames });
   }
 }

@@ -76,6 +76,7 @@ export function assemble(opened: Opened): Parts {
   const memberships: Memberships = new Memberships({
     ...{ kernel, store, reconciler, state, log, problems, node, instance },
     runDir: settings.runDir,
+    servesNames: settings.dns === 'on',
     subnetTtlSeconds: settings.subnetTtl.seconds,
     underlay: () => underlay.current,
     keepsOut: (network) => overlaps.keepsOut(network),

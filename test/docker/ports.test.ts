@@ -1,6 +1,8 @@
 // `docker run -p` on networks of weft, and more of moby's tests of network drivers.
 //
 // Docker leaves port publishing to the plugin. Titles name moby's tests (integration-cli/docker_cli_network_unix_test.go).
+import { isDeepStrictEqual } from 'node:util';
+
 import test, { type ExecutionContext } from 'ava';
 
 import type { DockerHost } from '../lab/docker.js';
@@ -56,6 +58,33 @@ test.serial(
     t.is(await get(lab.h2, `http://${lab.h1.ip}:8080/`), '');
     await lab.h1.ask('start', 'web');
     await answers(t, lab.h2, `http://${lab.h1.ip}:8080/`, 'web');
+  },
+);
+
+test.serial(
+  'what stands in DOCKER-USER holds for published ports, also after Docker’s restart',
+  async (t) => {
+    await web();
+    const url = `http://${lab.h1.ip}:8080/`;
+    await answers(t, lab.h2, url, 'web');
+    const forward = async (): Promise<string[]> =>
+      (await lab.h1.must(['iptables', '-S', 'FORWARD'])).trim().split('\n').slice(1, 3);
+    const inOrder = ['-A FORWARD -j DOCKER-USER', '-A FORWARD -j WEFT-ACCEPT'];
+    await lab.until('weft is directly behind DOCKER-USER', async () =>
+      isDeepStrictEqual(await forward(), inOrder),
+    );
+    const drop = ['-i', 'eth0', '-p', 'tcp', '--dport', '80', '-j', 'DROP'];
+    await lab.h1.must(['iptables', '-I', 'DOCKER-USER', ...drop]);
+    t.is(await get(lab.h2, url), '');
+    t.is(await get(lab.h1, url), 'web', 'the rule is about eth0 alone');
+    await lab.h1.dockerd.stop();
+    await lab.h1.startDocker();
+    await lab.h1.ask('start', 'web');
+    await answers(t, lab.h1, url, 'web');
+    await lab.until('weft is put back there', async () => isDeepStrictEqual(await forward(), inOrder));
+    t.is(await get(lab.h2, url), '');
+    await lab.h1.must(['iptables', '-D', 'DOCKER-USER', ...drop]);
+    await answers(t, lab.h2, url, 'web');
   },
 );
 

@@ -234,7 +234,7 @@ export function portSuite(subject: Subject): void {
         t.is(problems.length, 1, variant);
         t.regex(
           problems[0] ?? '',
-          /chain INPUT: it drops .* UDP port 8472.*iptables -I INPUT -p udp --dport 8472/,
+          /chain INPUT: it drops .* UDP port 8472.*iptables(-nft|-legacy)? -I INPUT -p udp --dport 8472/,
         );
         t.deepEqual(await reported(), problems, 'again the same');
         await run('-A INPUT -p udp -m multiport --dports 53,8000:9000 -j ACCEPT');

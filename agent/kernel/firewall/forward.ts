@@ -5,9 +5,8 @@
 import type { Family } from '../../../core/address.js';
 import type { Firewall } from '../../../core/firewall.js';
 import type { NftObject, NftRule, Nftables } from './libnftables.js';
-import { targetOf, type WantedTable } from './xtables-plan.js';
+import { OWN_PREFIX, targetOf, type WantedTable } from './xtables-plan.js';
 import type { SavedTable } from './xtables.js';
-import type { Problem } from './types.js';
 
 /**
  * All of weft's links begin with wf, so that one pair of rules serves every network. The bridge of a LAN also carries the host's
@@ -23,22 +22,6 @@ export const ACCEPT_RULES = [
 const ACCEPT_CHAIN = 'WEFT-ACCEPT';
 const DOCKER_CHAIN = 'DOCKER-USER';
 
-/** Targets that end a packet's traversal. */
-const CLOSING = new Set(['DROP', 'REJECT']);
-
-/** Whether packets that no rule accepts are dropped: by the policy, or by a rule without conditions. */
-export function isClosed(filter: SavedTable | undefined): boolean {
-  const forward = filter?.get('FORWARD');
-  if (forward === undefined) return false;
-  return (
-    forward.policy === 'DROP' ||
-    forward.rules.some((rule) => isPlain(rule) && CLOSING.has(targetOf(rule) ?? ''))
-  );
-}
-
-/** No condition: nothing before the target but a comment. */
-const isPlain = (rule: string): boolean => /^(?:-m comment --comment (?:"[^"]*"|\S+) )?-j /.test(rule);
-
 const reachesDocker = (filter: SavedTable | undefined): boolean =>
   filter?.has(DOCKER_CHAIN) === true &&
   filter.get('FORWARD')?.rules.some((rule) => targetOf(rule) === DOCKER_CHAIN) === true;
@@ -51,50 +34,62 @@ export const forwardedFamilies = ({ networks, bridged = [] }: Firewall): Family[
       networks.some(({ prefixes }) => prefixes.some((prefix) => prefix.family === family)),
   );
 
-/** Whether weft's links need an accept of their own in this table. */
-const needsAccept = (filter: SavedTable | undefined): boolean => isClosed(filter) || reachesDocker(filter);
-
 /**
- * Where the accept goes. DOCKER-USER, where packets get there: Docker leaves that chain alone, while it puts its own rules at the
- * top of FORWARD again whenever it starts; it may also set the policy to DROP at any time, so the accept is there before. In
- * either chain it is the first rule, since the next one may already be the RETURN that Docker ends DOCKER-USER with, or a DROP.
- * Isolation is unaffected: weft's own drops are in other chains, and a drop is final.
+ * Where the accept goes: behind the operator's rules. Docker's documented place for them is DOCKER-USER, which Docker leaves
+ * alone, and puts its jump to at the top of FORWARD again whenever it starts; the accept is directly behind that jump, and before
+ * Docker's own rules. It is there although the policy is ACCEPT, which Docker may set to DROP at any time. Without Docker the
+ * accept is the last rule, before the policy. Isolation is unaffected: weft's own drops are in other chains, and a drop is final.
  */
 export function wantedAccept(filter: SavedTable | undefined): WantedTable | undefined {
-  if (!needsAccept(filter)) return undefined;
-  const from = reachesDocker(filter) ? DOCKER_CHAIN : 'FORWARD';
+  const docker = reachesDocker(filter);
+  if (!docker && filter?.get('FORWARD')?.policy !== 'DROP') return undefined;
   return {
     chains: new Map([[ACCEPT_CHAIN, ACCEPT_RULES]]),
-    jumps: [{ from, to: ACCEPT_CHAIN, first: true }],
+    jumps: [{ from: 'FORWARD', to: ACCEPT_CHAIN, at: docker ? { behind: DOCKER_CHAIN } : 'last' }],
   };
 }
 
-/** The relevant chains of an iptables-nft table, read through libnftables, in iptables-save's form. */
+/** The table with the accept. */
+export const withAccept = (table: WantedTable, accept: WantedTable): WantedTable => ({
+  chains: new Map([...table.chains, ...accept.chains]),
+  jumps: [...table.jumps, ...accept.jumps],
+});
+
+/**
+ * An iptables-nft filter table, read through libnftables, in iptables-save's form: weft's chains, and what packets can pass from
+ * INPUT and FORWARD on.
+ */
 export function readFilter(
   nft: Nftables,
   chains: readonly NftObject[],
   family: Family,
 ): SavedTable | undefined {
   const nftFamily = family === 4 ? 'ip' : 'ip6';
+  const there = new Map(
+    chains.flatMap(({ chain }) =>
+      chain?.family === nftFamily && chain.table === 'filter' ? [[chain.name, chain]] : [],
+    ),
+  );
   const saved: SavedTable = new Map();
-  for (const { chain } of chains) {
-    if (chain?.family !== nftFamily || chain.table !== 'filter') continue;
-    const relevant = ['FORWARD', DOCKER_CHAIN].includes(chain.name) || chain.name.startsWith('WEFT-');
-    if (!relevant) continue;
+  const names = [...there.keys()].filter((name) => name.startsWith(OWN_PREFIX));
+  const relevant = new Set(['FORWARD', DOCKER_CHAIN, 'INPUT', ...names]);
+  // A set may grow during iteration.
+  for (const name of relevant) {
+    const chain = there.get(name);
+    if (chain === undefined) continue;
     const rules = nft
-      .list(`list chain ${nftFamily} filter ${chain.name}`)
+      .list(`list chain ${nftFamily} filter ${name}`)
       .flatMap(({ rule }) => (rule === undefined ? [] : [asSaved(rule)]));
-    saved.set(
-      chain.name,
-      chain.policy === undefined ? { rules } : { policy: chain.policy.toUpperCase(), rules },
-    );
+    const policy = chain.policy?.toUpperCase();
+    saved.set(name, { ...(policy !== undefined && { policy }), rules });
+    for (const rule of rules) relevant.add(targetOf(rule) ?? '');
   }
-  return saved.has('FORWARD') ? saved : undefined;
+  return saved.has('FORWARD') || saved.has('INPUT') ? saved : undefined;
 }
 
 /**
- * A rule that iptables-nft wrote, in iptables-save's form as far as it matters here: interfaces, comments and the target.
- * Everything else counts as an opaque condition.
+ * A rule that iptables-nft wrote, in iptables-save's form as far as it matters here: interfaces, comments and the target. That
+ * there is a condition of connection tracking is shown without the condition; everything else is `-m other`.
  */
 function asSaved(rule: NftRule): string {
   const words: string[] = [];
@@ -104,6 +99,7 @@ function asSaved(rule: NftRule): string {
     const fields = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;
     if (kind === 'counter') continue;
     else if (kind === 'match') words.push(interfaceMatch(fields) ?? '-m other');
+    else if (kind === 'xt' && fields['name'] === 'conntrack') words.push('-m conntrack');
     // The library does not show an xtables match's parameters; the only comments in weft's chains are its own.
     else if (kind === 'xt' && fields['name'] === 'comment') words.push('-m comment --comment weft');
     else if (kind === 'xt' && fields['type'] === 'target') target = `-j ${String(fields['name'])}`;
@@ -125,47 +121,4 @@ function interfaceMatch(fields: Record<string, unknown>): string | undefined {
   const not = op === '!=' ? '! ' : '';
   if (left?.meta?.key === 'iifname') return `${not}-i ${name}`;
   return left?.meta?.key === 'oifname' ? `${not}-o ${name}` : undefined;
-}
-
-/** Unowned chains that drop what weft forwards and that weft cannot add a rule to: another program writes the whole table. */
-export function unownedProblems(
-  nft: Nftables,
-  chains: readonly NftObject[],
-  families: readonly Family[],
-): Problem[] {
-  const kinds = ['inet', ...families.map((family) => (family === 4 ? 'ip' : 'ip6'))];
-  return chains.flatMap(({ chain }): Problem[] => {
-    if (chain?.hook !== 'forward' || !kinds.includes(chain.family)) return [];
-    if (chain.family === 'inet' && chain.table === 'weft') return [];
-    // A chain of iptables-nft: it has an accept of weft's.
-    if (chain.family !== 'inet' && chain.table === 'filter' && chain.name === 'FORWARD') return [];
-    const table = `${chain.family} ${chain.table}`;
-    const closing = listed(() => nft.list(`list chain ${table} ${chain.name}`)).some(
-      ({ rule }) =>
-        rule !== undefined && isPlain(asSaved(rule)) && CLOSING.has(targetOf(asSaved(rule)) ?? ''),
-    );
-    if (chain.policy !== 'drop' && !closing) return [];
-    // A rule that names weft's links is taken to handle them.
-    if (/"wf[^"]*"/.test(JSON.stringify(listed(() => nft.listTable(chain.family, chain.table))))) return [];
-    const rule = (key: string): string => `insert rule ${table} ${chain.name} ${key} "wf*" accept`;
-    return [
-      {
-        what: `nftables table ${table}, chain ${chain.name}`,
-        why: `it drops forwarded packets (${closing ? 'a rule for everything' : 'policy drop'}), including those of weft's networks`,
-        fix:
-          chain.table === 'firewalld'
-            ? "Trust weft's links: firewall-cmd --permanent --zone=trusted --add-interface=wf+ && firewall-cmd --reload"
-            : `Accept weft's links there: nft '${rule('iifname')}; ${rule('oifname')}', and add them to the file that defines the table.`,
-      },
-    ];
-  });
-}
-
-/** Other programs may use names, and write rules, that nft cannot list: then only the policy is known. */
-function listed(list: () => NftObject[]): NftObject[] {
-  try {
-    return list();
-  } catch {
-    return [];
-  }
 }

@@ -6,21 +6,16 @@ import { failedPrecondition, messageOf } from '../../../core/errors.js';
 import type { Firewall, FirewallPort } from '../../../core/firewall.js';
 import { Mutex } from '../../../core/keyed-mutex.js';
 import { AcceptKeeper } from './accept.js';
-import { arrivalProblems, nftArrivalProblems } from './arrival.js';
-import { unownedProblems, forwardedFamilies, wantedAccept } from './forward.js';
+import { closedProblems, type Finding } from './closed.js';
+import { nftClosed, xtablesClosed } from './closed-tables.js';
+import { forwardedFamilies, wantedAccept, withAccept } from './forward.js';
 import { RulesetProbe } from './ruleset-probe.js';
 import type { Nftables } from './libnftables.js';
 import { TABLE } from './ruleset.js';
-import {
-  sortWords,
-  type FirewallLog,
-  type NodeFirewallDriver,
-  type DriverReport,
-  type Problem,
-} from './types.js';
+import { sortWords, type FirewallLog, type NodeFirewallDriver, type DriverReport } from './types.js';
 import { cleanEveryXtables, leftover, otherOwners } from './xtables-clean.js';
 import { NOTHING, OWN_PREFIX, planTable, type WantedTable } from './xtables-plan.js';
-import { compileTables, PORTS_CHAIN, withAccept } from './xtables-rules.js';
+import { compileTables, PORTS_CHAIN } from './xtables-rules.js';
 import { legacyTables, type SavedTable, type Variant, type Xtables } from './xtables.js';
 
 const FAMILIES = [4, 6] as const;
@@ -46,7 +41,8 @@ export class IptablesFirewall implements NodeFirewallDriver {
   readonly #placed = new Map<Family, Placed>();
   /** Read only: for leftovers of an nftables driver, and for unowned chains that drop. */
   readonly #nft: Nftables | undefined;
-  #settled: { generation: number; desired: string; problems: Problem[] } | undefined;
+  /** With what nf_tables drops. */
+  #settled: { generation: number; desired: string; closed: Finding[] } | undefined;
   #swept = false;
 
   constructor(commands: ReadonlyMap<Family, Xtables>, nft: Nftables | undefined, log?: FirewallLog) {
@@ -107,38 +103,29 @@ export class IptablesFirewall implements NodeFirewallDriver {
     const key = JSON.stringify({ ...desired, ports: [...(desired.ports?.keys() ?? [])] });
     // iptables-nft writes nf_tables, whose generation shows whether anything has changed; iptables-legacy has no such sign.
     const generation = this.#probe.generation();
-    const unmoved =
-      generation !== undefined && this.#settled?.generation === generation && this.#settled.desired === key;
-    if (this.#variant === 'legacy' || !unmoved) {
+    const settled =
+      generation !== undefined && this.#settled?.generation === generation && this.#settled.desired === key
+        ? this.#settled
+        : undefined;
+    const closed: Record<Variant, Finding[]> = { nft: [...(settled?.closed ?? [])], legacy: [] };
+    if (this.#variant === 'legacy' || settled === undefined) {
       for (const family of FAMILIES)
-        await this.#ensureFamily(family, desired, families.includes(family), report);
+        await this.#ensureFamily(family, desired, families.includes(family), report, closed[this.#variant]);
     }
     const other: Variant = this.#variant === 'nft' ? 'legacy' : 'nft';
-    if (other === 'legacy' || !unmoved) {
+    if (other === 'legacy' || settled === undefined) {
       for (const family of FAMILIES)
-        await this.#ensureOther(other, family, families.includes(family), desired.tunnelPorts ?? [], report);
+        await this.#ensureOther(other, family, families.includes(family), desired, report, closed[other]);
     }
-    if (unmoved) {
-      report.problems.push(...(this.#settled?.problems ?? []));
-      return report;
+    if (settled === undefined) {
+      if (generation !== undefined && this.#nft !== undefined && families.length > 0)
+        closed.nft.push(...nftClosed(this.#nft, this.#nft.list('list chains'), families, desired));
+      const quiet = report.repaired.length + report.applied.length + report.problems.length === 0;
+      this.#settled =
+        quiet && generation !== undefined ? { generation, desired: key, closed: closed.nft } : undefined;
     }
-    const quiet = report.repaired.length + report.applied.length + report.problems.length === 0;
-    const problems =
-      generation === undefined || this.#nft === undefined || families.length === 0
-        ? []
-        : this.#chainProblems(families, desired.tunnelPorts ?? []);
-    report.problems.push(...problems);
-    this.#settled = quiet && generation !== undefined ? { generation, desired: key, problems } : undefined;
+    report.problems.push(...closedProblems([...closed.nft, ...closed.legacy]));
     return report;
-  }
-
-  #chainProblems(families: readonly Family[], tunnelPorts: readonly number[]): Problem[] {
-    if (this.#nft === undefined) return [];
-    const chains = this.#nft.list('list chains');
-    return [
-      ...unownedProblems(this.#nft, chains, families),
-      ...nftArrivalProblems(this.#nft, chains, families, tunnelPorts),
-    ];
   }
 
   /** @param forwards whether FORWARD sees any traffic of weft's links in this family */
@@ -147,6 +134,7 @@ export class IptablesFirewall implements NodeFirewallDriver {
     desired: Firewall,
     forwards: boolean,
     report: DriverReport,
+    closed: Finding[],
   ): Promise<void> {
     const placed = this.#placed.get(family);
     // Nothing wanted, and nothing present since the first look: no process for an unused family.
@@ -155,10 +143,6 @@ export class IptablesFirewall implements NodeFirewallDriver {
     const found = await this.#lookAt(family, desired, forwards);
     if (found === undefined) return;
     const { xtables, saved, tables } = found;
-    if (forwards) {
-      const ports = desired.tunnelPorts ?? [];
-      report.problems.push(...arrivalProblems(xtables.name, family, saved.get('filter'), ports));
-    }
     const changes: string[] = [];
     const drift: string[] = [];
     let written = false;
@@ -176,6 +160,8 @@ export class IptablesFirewall implements NodeFirewallDriver {
     }
     const after = written ? await xtables.save() : saved;
     this.#placed.set(family, { tables, asWritten: ownChains(after) });
+    const filter = after.get('filter');
+    if (forwards && filter !== undefined) closed.push(...xtablesClosed(xtables, filter, desired));
     const named = (words: string[]): string[] => words.map((word) => `${xtables.name}: ${word}`);
     const { repaired, applied } = sortWords(named(changes), named(drift));
     report.repaired.push(...repaired);
@@ -214,9 +200,8 @@ export class IptablesFirewall implements NodeFirewallDriver {
     const tables = wanted === undefined || nat === undefined ? undefined : { nat, filter: wanted.filter };
     const accept = forwards ? wantedAccept(saved.get('filter')) : undefined;
     if (accept === undefined) return { xtables, saved, tables };
-    // Where weft has rules, the accept comes last in them; otherwise it is the only rule.
-    if (tables === undefined) return { xtables, saved, tables: { nat: NOTHING, filter: accept } };
-    return { xtables, saved, tables: { ...tables, filter: withAccept(tables.filter) } };
+    const { nat: ownNat, filter } = tables ?? { nat: NOTHING, filter: NOTHING };
+    return { xtables, saved, tables: { nat: ownNat, filter: withAccept(filter, accept) } };
   }
 
   /** The tables of the other iptables variant: weft has only its accept there, and only where they drop. */
@@ -224,8 +209,9 @@ export class IptablesFirewall implements NodeFirewallDriver {
     variant: Variant,
     family: Family,
     wanted: boolean,
-    tunnelPorts: readonly number[],
+    desired: Firewall,
     report: DriverReport,
+    closed: Finding[],
   ): Promise<void> {
     if (variant === 'legacy' && !legacyTables(family).includes('filter')) return;
     if (variant === 'nft' && this.#probe.generation() === undefined) return;
@@ -240,11 +226,13 @@ export class IptablesFirewall implements NodeFirewallDriver {
       return;
     }
     if (filter === undefined) return;
-    if (wanted) report.problems.push(...arrivalProblems(xtables.name, family, filter, tunnelPorts));
     const { repaired, applied, problems } = await this.#accept.ensure(variant, family, filter, wanted);
     report.repaired.push(...repaired);
     report.applied.push(...applied);
     report.problems.push(...problems);
+    const isWritten = repaired.length + applied.length > 0;
+    const now = isWritten ? (await xtables.save('filter')).get('filter') : filter;
+    if (wanted && now !== undefined) closed.push(...xtablesClosed(xtables, now, desired));
   }
 
   /** Deletes the leftovers of an agent with nftables, or with the other iptables variant. */

@@ -58,6 +58,8 @@ export interface NftRule {
 
 /** NFT_CTX_OUTPUT_JSON (nftables/libnftables.h). */
 const OUTPUT_JSON = 1 << 4;
+/** NFT_CTX_OUTPUT_HANDLE. */
+const OUTPUT_HANDLE = 1 << 3;
 /** F_SETFD and FD_CLOEXEC (fcntl(2)). */
 const F_SETFD = 2;
 const FD_CLOEXEC = 1;
@@ -158,6 +160,16 @@ export class Nftables {
     if (output === '') return [];
     // The library's own format; callers check the fields that they read.
     return (JSON.parse(output) as { nftables: NftObject[] }).nftables;
+  }
+
+  /** A rule as nft prints it; undefined where there is none of that handle. @throws WeftError FAILED_PRECONDITION */
+  ruleText(table: string, chain: string, handle: number): string | undefined {
+    this.#api.setFlags(this.#context, OUTPUT_HANDLE);
+    const mark = ` # handle ${handle}`;
+    const line = this.#execute(`list chain ${table} ${chain}`)
+      .split('\n')
+      .find((text) => text.endsWith(mark));
+    return line?.slice(0, -mark.length).trim();
   }
 
   #execute(commands: string): string {

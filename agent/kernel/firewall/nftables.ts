@@ -7,8 +7,9 @@ import { failedPrecondition, messageOf } from '../../../core/errors.js';
 import type { Firewall, FirewallPort } from '../../../core/firewall.js';
 import { Mutex } from '../../../core/keyed-mutex.js';
 import { AcceptKeeper } from './accept.js';
-import { arrivalProblems, isXtablesInput, nftArrivalProblems } from './arrival.js';
-import { unownedProblems, forwardedFamilies, readFilter } from './forward.js';
+import { closedProblems, type Finding } from './closed.js';
+import { mayClose, nftClosed, xtablesClosed } from './closed-tables.js';
+import { forwardedFamilies, readFilter } from './forward.js';
 import { RulesetProbe } from './ruleset-probe.js';
 import { type Nftables, type NftObject } from './libnftables.js';
 import {
@@ -20,13 +21,7 @@ import {
   type Listing,
 } from './listing.js';
 import { compileRuleset, portElements, renderReplacement, TABLE, type Ruleset } from './ruleset.js';
-import {
-  sortWords,
-  type FirewallLog,
-  type NodeFirewallDriver,
-  type DriverReport,
-  type Problem,
-} from './types.js';
+import { sortWords, type FirewallLog, type NodeFirewallDriver, type DriverReport } from './types.js';
 import { cleanEveryXtables, cleanXtables, hasOwnChain, leftover } from './xtables-clean.js';
 import { legacyTables, type SavedTable } from './xtables.js';
 
@@ -40,7 +35,9 @@ const FLAGGED = `table ${TABLE}: flags that weft does not set`;
 interface Settled {
   generation: number;
   desired: string;
-  problems: Problem[];
+  problems: DriverReport['problems'];
+  /** What nf_tables drops; the tables of iptables-legacy are read each time. */
+  closed: Finding[];
 }
 
 /** A desired state and the table that it compiles to. */
@@ -170,12 +167,13 @@ export class NftablesFirewall implements NodeFirewallDriver {
     const key = base + portsKey(desired);
     const generation = this.#probe.generation();
     const report: DriverReport = { repaired: [], applied: [], problems: [] };
+    const closed: Finding[] = [];
     if (
       generation !== undefined &&
       this.#settled?.generation === generation &&
       this.#settled.desired === key
     ) {
-      report.problems.push(...this.#settled.problems);
+      closed.push(...this.#settled.closed);
     } else {
       this.#settled = undefined;
       const rules =
@@ -183,20 +181,15 @@ export class NftablesFirewall implements NodeFirewallDriver {
       // Read once: what is written from here on changes no chain that matters below.
       const chains = this.#nft.list('list chains');
       this.#ensureTable(rules, desired.keepPorts === true, report);
-      await this.#ensureAccepted(families, chains, report);
+      const seen = await this.#ensureAccepted(families, chains, report);
       const quiet = report.repaired.length + report.applied.length + report.problems.length === 0;
-      const problems =
-        families.length === 0
-          ? []
-          : [
-              ...unownedProblems(this.#nft, chains, families),
-              ...nftArrivalProblems(this.#nft, chains, families, desired.tunnelPorts ?? []),
-              ...(await this.#closedInputs(chains, families, desired.tunnelPorts ?? [])),
-            ];
-      report.problems.push(...problems);
-      if (quiet && generation !== undefined) this.#settled = { generation, desired: key, problems };
+      if (families.length > 0) closed.push(...(await this.#closedChains(families, chains, seen, desired)));
+      if (quiet && generation !== undefined)
+        this.#settled = { generation, desired: key, problems: closedProblems(closed), closed: [...closed] };
     }
-    await this.#ensureLegacy(families, desired.tunnelPorts ?? [], report);
+    await this.#ensureLegacy(families, desired, report, closed);
+    report.problems.push(...closedProblems(closed));
+    if (this.#settled !== undefined) this.#settled.problems = report.problems;
     return report;
   }
 
@@ -251,12 +244,16 @@ export class NftablesFirewall implements NodeFirewallDriver {
       : parseListing(this.#nft.listTable('inet', 'weft'));
   }
 
-  /** The tables of iptables-nft: they are nf_tables too, so they are read without starting iptables. */
+  /**
+   * The tables of iptables-nft: they are nf_tables too, so they are read without starting iptables.
+   * @returns what they held
+   */
   async #ensureAccepted(
     families: readonly Family[],
     listed: readonly NftObject[],
     report: DriverReport,
-  ): Promise<void> {
+  ): Promise<Map<Family, SavedTable>> {
+    const seen = new Map<Family, SavedTable>();
     let chains = listed;
     if (hasOwnChain(xtablesChains(chains), EXPECTED_CHAINS)) {
       const { removed, failures } = await cleanEveryXtables({ nft: true, keep: 'legacy' });
@@ -266,37 +263,38 @@ export class NftablesFirewall implements NodeFirewallDriver {
     }
     for (const family of FAMILIES) {
       const filter = readFilter(this.#nft, chains, family);
-      if (filter !== undefined) {
-        add(report, await this.#accept.ensure('nft', family, filter, families.includes(family)));
-      }
+      if (filter === undefined) continue;
+      seen.set(family, filter);
+      add(report, await this.#accept.ensure('nft', family, filter, families.includes(family)));
     }
+    return seen;
   }
 
-  /** INPUT chains of iptables-nft that drop; only iptables itself lists their rules completely. */
-  async #closedInputs(
-    chains: readonly NftObject[],
+  /** What the tables of nf_tables drop, those of iptables-nft included. */
+  async #closedChains(
     families: readonly Family[],
-    ports: readonly number[],
-  ): Promise<Problem[]> {
-    const problems: Problem[] = [];
+    chains: readonly NftObject[],
+    seen: ReadonlyMap<Family, SavedTable>,
+    desired: Firewall,
+  ): Promise<Finding[]> {
+    const found = nftClosed(this.#nft, chains, families, desired);
     for (const family of families) {
-      const nftFamily = family === 4 ? 'ip' : 'ip6';
-      const closed = chains.some(
-        ({ chain }) => chain?.family === nftFamily && isXtablesInput(chain) && chain.policy === 'drop',
-      );
-      const xtables = closed ? await this.#accept.commands('nft', family) : undefined;
-      if (xtables === undefined) continue;
-      const filter = (await xtables.save('filter')).get('filter');
-      problems.push(...arrivalProblems(xtables.name, family, filter, ports));
+      const before = seen.get(family);
+      if (before === undefined || !mayClose(before, desired, family)) continue;
+      const xtables = await this.#accept.commands('nft', family);
+      const filter = (await xtables?.save('filter'))?.get('filter');
+      if (xtables !== undefined && filter !== undefined)
+        found.push(...xtablesClosed(xtables, filter, desired));
     }
-    return problems;
+    return found;
   }
 
   /** The tables of iptables-legacy, where they are in use: nothing reports their changes, so they are read each time. */
   async #ensureLegacy(
     families: readonly Family[],
-    tunnelPorts: readonly number[],
+    desired: Firewall,
     report: DriverReport,
+    closed: Finding[],
   ): Promise<void> {
     const sweep = !this.#sweptLegacy;
     for (const family of FAMILIES) {
@@ -312,12 +310,13 @@ export class NftablesFirewall implements NodeFirewallDriver {
         saved = await legacy.save('filter');
       }
       const filter = saved.get('filter');
-      if (families.includes(family)) {
-        report.problems.push(...arrivalProblems(legacy.name, family, filter, tunnelPorts));
-      }
-      if (filter !== undefined) {
-        add(report, await this.#accept.ensure('legacy', family, filter, families.includes(family)));
-      }
+      if (filter === undefined) continue;
+      const wanted = families.includes(family);
+      const before = report.applied.length + report.repaired.length;
+      add(report, await this.#accept.ensure('legacy', family, filter, wanted));
+      const isWritten = report.applied.length + report.repaired.length > before;
+      const now = isWritten ? (await legacy.save('filter')).get('filter') : filter;
+      if (wanted && now !== undefined) closed.push(...xtablesClosed(legacy, now, desired));
     }
     this.#sweptLegacy = true;
   }
@@ -342,8 +341,7 @@ export class NftablesFirewall implements NodeFirewallDriver {
   }
 }
 
-const baseKey = ({ networks, others, keepPorts, tunnelPorts, bridged }: Firewall): string =>
-  JSON.stringify([networks, others, keepPorts, tunnelPorts, bridged]);
+const baseKey = (desired: Firewall): string => JSON.stringify({ ...desired, ports: undefined });
 
 const portsKey = ({ ports }: Firewall): string => [...(ports?.keys() ?? [])].join();
 

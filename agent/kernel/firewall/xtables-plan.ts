@@ -8,8 +8,8 @@ export const OWN_PREFIX = 'WEFT-';
 export interface Jump {
   from: string;
   to: string;
-  /** Must be the first rule. */
-  first: boolean;
+  /** Its place; behind the jump to that chain, or last where there is none. */
+  at: 'first' | 'last' | 'anywhere' | { behind: string };
 }
 
 export interface WantedTable {
@@ -61,15 +61,22 @@ export function planTable(
 
   for (const [from, { rules }] of have) {
     if (from.startsWith(OWN_PREFIX)) continue;
-    const toOwn = rules.filter((rule) => targetOf(rule)?.startsWith(OWN_PREFIX) === true);
-    const jumps = wanted.jumps.filter((jump) => jump.from === from).map((jump) => `-j ${jump.to}`);
-    const first = wanted.jumps.some((jump) => jump.from === from && jump.first);
-    const inPlace = first ? rules.slice(0, jumps.length) : toOwn;
-    if (toOwn.length === jumps.length && inPlace.join('\n') === jumps.join('\n')) continue;
+    const toOwn = rules.filter((rule) => isOwnJump(rule));
+    const jumps = wanted.jumps.filter((jump) => jump.from === from);
+    const texts = jumps.map(({ to }) => `-j ${to}`);
+    const ideal = withJumps(rules, jumps);
+    const isPlaced = jumps.every(({ at }) => at === 'anywhere')
+      ? toOwn.join('\n') === texts.join('\n')
+      : ideal.join('\n') === rules.join('\n');
+    if (isPlaced) continue;
     // By their text, not by number: the rules may have moved since they were read.
     for (const rule of toOwn) lines.push(`-D ${from} ${rule}`);
-    for (const jump of jumps.toReversed()) lines.push(`-I ${from} 1 ${jump}`);
-    words.push(jumpWord(name, from, toOwn, jumps));
+    const last = new Set(jumps.filter(({ at }) => at === 'last').map(({ to }) => `-j ${to}`));
+    for (const [index, rule] of ideal.entries()) {
+      if (!isOwnJump(rule)) continue;
+      lines.push(last.has(rule) ? `-A ${from} ${rule}` : `-I ${from} ${index + 1} ${rule}`);
+    }
+    words.push(jumpWord(name, from, toOwn, texts));
   }
   for (const jump of wanted.jumps) {
     // A built-in chain that is not listed has never been used; naming it creates it.
@@ -81,6 +88,23 @@ export function planTable(
   for (const chain of stale) lines.push(`-F ${chain}`);
   for (const chain of stale) lines.push(`-X ${chain}`);
   return lines.length === 0 ? { words } : { words, script: `*${name}\n${lines.join('\n')}\nCOMMIT\n` };
+}
+
+const isOwnJump = (rule: string): boolean => targetOf(rule)?.startsWith(OWN_PREFIX) === true;
+
+/** The rules of a chain with weft's jumps in their places. */
+function withJumps(rules: readonly string[], jumps: readonly Jump[]): string[] {
+  const others = rules.filter((rule) => !isOwnJump(rule));
+  const head: string[] = [];
+  const tail: string[] = [];
+  for (const { to, at } of jumps) {
+    const text = `-j ${to}`;
+    const place = typeof at === 'object' ? others.findIndex((rule) => targetOf(rule) === at.behind) : -1;
+    if (place !== -1) others.splice(place + 1, 0, text);
+    else if (at === 'first' || at === 'anywhere') head.push(text);
+    else tail.push(text);
+  }
+  return [...head, ...others, ...tail];
 }
 
 function chainWord(

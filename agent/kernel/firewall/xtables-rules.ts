@@ -5,8 +5,7 @@ import { createHash } from 'node:crypto';
 
 import type { Family, IpNetwork } from '../../../core/address.js';
 import type { Firewall, FirewallPort } from '../../../core/firewall.js';
-import { ACCEPT_RULES } from './forward.js';
-import type { WantedTable } from './xtables-plan.js';
+import type { Jump, WantedTable } from './xtables-plan.js';
 
 export interface WantedTables {
   filter: WantedTable;
@@ -63,8 +62,8 @@ export function compileTables(firewall: Firewall, family: Family, open = false):
       ['WEFT-OVERLAYS', overlays.map((prefix) => rule(`-d ${prefix}`, 'DROP'))],
     ]),
     jumps: [
-      { from: 'FORWARD', to: 'WEFT-FORWARD', first: true },
-      { from: 'INPUT', to: 'WEFT-INPUT', first: true },
+      { from: 'FORWARD', to: 'WEFT-FORWARD', at: 'first' },
+      { from: 'INPUT', to: 'WEFT-INPUT', at: 'first' },
     ],
   };
   return {
@@ -108,15 +107,11 @@ function compileNat(
   return {
     chains,
     // Their position does not matter: what others translate in these chains is not weft's traffic.
-    jumps: [
-      ...(published
-        ? [
-            { from: 'PREROUTING', to: 'WEFT-PREROUTING', first: false },
-            { from: 'OUTPUT', to: 'WEFT-OUTPUT', first: false },
-          ]
-        : []),
-      { from: 'POSTROUTING', to: 'WEFT-POSTROUTING', first: false },
-    ],
+    jumps: (published ? ['PREROUTING', 'OUTPUT', 'POSTROUTING'] : ['POSTROUTING']).map((from): Jump => ({
+      from,
+      to: `WEFT-${from}`,
+      at: 'anywhere',
+    })),
   };
 }
 
@@ -159,13 +154,6 @@ function clientRules({ networks }: Firewall, family: Family, ports: readonly Fir
       ]),
     ),
   ];
-}
-
-/** The same table with weft's links accepted, for hosts that drop or reject unknown traffic. */
-export function withAccept(filter: WantedTable): WantedTable {
-  const chains = new Map(filter.chains);
-  chains.set('WEFT-FORWARD', [...(chains.get('WEFT-FORWARD') ?? []), ...ACCEPT_RULES]);
-  return { chains, jumps: filter.jumps };
 }
 
 const MASQUERADE = rule('', 'MASQUERADE', ' --random-fully');

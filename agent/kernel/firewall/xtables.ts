@@ -4,7 +4,7 @@
 // passes both.
 import { execFile } from 'node:child_process';
 import { accessSync, constants, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 
 import type { Family } from '../../../core/address.js';
 import { failedPrecondition, messageOf } from '../../../core/errors.js';
@@ -27,6 +27,8 @@ const DEADLINE_MS = 20_000;
 
 export class Xtables {
   readonly name: string;
+  /** The command that changes a rule, as one types it. */
+  readonly command: string;
 
   constructor(
     readonly family: Family,
@@ -34,7 +36,8 @@ export class Xtables {
     readonly saveCommand: string,
     readonly restoreCommand: string,
   ) {
-    this.name = `${family === 4 ? 'iptables' : 'ip6tables'} (${variant})`;
+    this.name = `${baseName(family)} (${variant})`;
+    this.command = basename(saveCommand).replace(/-save$/, '');
   }
 
   /** All tables, or the named one. @throws WeftError FAILED_PRECONDITION */
@@ -113,14 +116,16 @@ function findCommand(name: string): string | undefined {
 
 const baseName = (family: Family): string => (family === 4 ? 'iptables' : 'ip6tables');
 
-/** The commands of one variant, under their own names, or under the plain ones where those are this variant. */
+/** The commands of one variant, under the plain names where those are this variant, else under its own. */
 export async function findXtables(family: Family, variant: Variant): Promise<Xtables | undefined> {
+  const plain = await findDefaultXtables(family);
+  if (plain?.variant === variant) return plain;
   const base = baseName(family);
   const save = findCommand(`${base}-${variant}-save`);
   const restore = findCommand(`${base}-${variant}-restore`);
-  if (save !== undefined && restore !== undefined) return new Xtables(family, variant, save, restore);
-  const plain = await findDefaultXtables(family);
-  return plain?.variant === variant ? plain : undefined;
+  return save === undefined || restore === undefined
+    ? undefined
+    : new Xtables(family, variant, save, restore);
 }
 
 /** The commands that this host uses by default. */
