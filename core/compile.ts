@@ -4,13 +4,23 @@
 // own objects and nothing else. A network's records compile through its driver (drivers/) and an overlay's backend
 // (backends/).
 import { parseInterface } from './address.js';
-import { addressingOf, driverOf, hasOwnGateway, prefixIn, type CompiledEndpoint } from './drivers/index.js';
+import {
+  addressingOf,
+  driverOf,
+  gatewayFor,
+  gatewayIn,
+  hasOwnGateway,
+  isGateway,
+  prefixIn,
+  type CompiledEndpoint,
+} from './drivers/index.js';
 import type { Firewall, FirewallNetwork, FirewallPort } from './firewall.js';
+import { RESOLVER_IP } from './link-names.js';
 import type { Membership } from './membership.js';
 import { areRouted, prefixesOf, type Network } from './network.js';
 import type { KernelObject } from './objects/index.js';
 import { ANY_HOST_IP, ANY_HOST_IP6, familiesOf } from './publish.js';
-import type { Claim, Endpoint, Lease, PublishedPort } from './records.js';
+import { isHost, type Claim, type Endpoint, type Lease, type PublishedPort } from './records.js';
 
 export {
   containerMtu,
@@ -26,8 +36,26 @@ export * from './link-names.js';
 export { HOST_TARGET, isHost } from './records.js';
 
 /** Tunnels, bridge, gateway addresses and forwarding of one network. */
-export const compileNetwork = (membership: Membership): KernelObject[] =>
-  driverOf(membership.network).compileNetwork(membership);
+export function compileNetwork(membership: Membership): KernelObject[] {
+  const objects = driverOf(membership.network).compileNetwork(membership);
+  for (const link of gatewayLinks(membership))
+    objects.push({ kind: 'address', link, address: `${RESOLVER_IP}/32` });
+  return objects;
+}
+
+/** The links on which this node is the network's IPv4 gateway. */
+function gatewayLinks(membership: Membership): string[] {
+  const driver = driverOf(membership.network);
+  if (!isGateway(membership) || gatewayIn(membership) === undefined) return [];
+  const tunnels = driver.tunnels(membership);
+  return driver.links(membership).filter((link) => !tunnels.includes(link));
+}
+
+/** Whether this node answers an endpoint's container at RESOLVER_IP. */
+export const canResolve = (membership: Membership, endpoint: Endpoint): boolean =>
+  !isHost(endpoint) &&
+  gatewayLinks(membership).length > 0 &&
+  gatewayFor(membership, endpoint, 4) !== undefined;
 
 /** The objects through which this node reaches the subnets of another. */
 export const compilePeer = (membership: Membership, peer: Lease): KernelObject[] =>
@@ -39,8 +67,19 @@ export function compileClaim(membership: Membership, claim: Claim, user: Lease |
   return driverOf(membership.network).compileClaim(membership, claim, user);
 }
 
-export const compileEndpoint = (membership: Membership, endpoint: Endpoint): CompiledEndpoint =>
-  driverOf(membership.network).compileEndpoint(membership, endpoint);
+/** @param resolver whether its container reaches RESOLVER_IP by it */
+export function compileEndpoint(
+  membership: Membership,
+  endpoint: Endpoint,
+  resolver = false,
+): CompiledEndpoint {
+  const { host, container } = driverOf(membership.network).compileEndpoint(membership, endpoint);
+  if (!resolver || container.length === 0) return { host, container };
+  return {
+    host,
+    container: [...container, { kind: 'route', to: `${RESOLVER_IP}/32`, link: endpoint.ifname }],
+  };
+}
 
 /**
  * The desired firewall of the networks that this node is on.

@@ -33,6 +33,12 @@ const digest = (text: string, length: number): string =>
 /** The same on every bridge: link-local addresses of different links are independent. */
 export const BRIDGE_LINK_LOCAL = 'fe80::1';
 
+/**
+ * Where every node answers names, in each of its networks: link-local (RFC 3927), so that it is the same on every host and leads
+ * to no other. None of the addresses that clouds and Kubernetes' node-local DNS have in 169.254.0.0/16.
+ */
+export const RESOLVER_IP = '169.254.53.53';
+
 /** The MAC address of the bridge of VLANs without a parent: no frame with it leaves its node. */
 export const VLAN_BRIDGE_MAC = '02:77:76:6c:61:6e';
 

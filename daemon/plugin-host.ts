@@ -177,6 +177,8 @@ export interface HostEndpoints {
   connect(request: ConnectRequest): Promise<void>;
   /** Name of the container's link until it is moved inside. */
   transit(id: string): string;
+  /** The address, on the link, at which the container asks for names; undefined: it is reached by another of its endpoints. */
+  resolver(id: string): string | undefined;
   /** An unknown id is no error. A reserved address stays reserved. */
   disconnect(id: string): Promise<void>;
   /** Saves what is learnt later. */

@@ -3,7 +3,7 @@
 // The table holds the records of etcd and the node's own endpoints. Every gateway address answers from it; other queries go
 // to the host's servers.
 import type { IpAddress } from '../../core/address.js';
-import { gatewayOf, ownGateways, type Membership } from '../../core/compile.js';
+import { gatewayOf, ownGateways, RESOLVER_IP, type Membership } from '../../core/compile.js';
 import { addressingOf } from '../../core/drivers/index.js';
 import { prefixesOf, type Network } from '../../core/network.js';
 import { addressesOf, type Endpoint } from '../../core/records.js';
@@ -164,12 +164,14 @@ export class Dns {
     else this.table.put(endpointKey(id), endpointEntry(after));
   }
 
-  /** The node's networks may have changed: listens on exactly their gateways. */
+  /** The node's networks may have changed: listens on exactly their gateways, and at RESOLVER_IP. */
   refresh(): void {
     const wanted = new Map<string, string>();
     for (const membership of this.options.memberships.list()) {
-      for (const ip of ownGateways(membership)) wanted.set(ip.toString(), membership.network.name);
+      for (const ip of ownGateways(membership))
+        wanted.set(ip.toString(), `network ${membership.network.name}`);
     }
+    if (wanted.size > 0) wanted.set(RESOLVER_IP, 'every network');
     const key = JSON.stringify([...wanted]);
     if (key !== this.#listening) {
       this.#listening = key;
@@ -217,8 +219,9 @@ export class Dns {
     return [...servers, ...this.#host.current.nameservers.map((ip) => ({ ip, port: 53 }))];
   }
 
-  /** The gateways of every node's subnet; weft answers on all of them. */
+  /** The gateways of every node's subnet, and what stands for any of them; weft answers on all of them. */
   #isGateway(text: string): boolean {
+    if (text === RESOLVER_IP) return true;
     const { store, memberships } = this.options;
     if (memberships.list().some((one) => ownGateways(one).some((gateway) => gateway.toString() === text)))
       return true;

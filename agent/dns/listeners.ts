@@ -41,7 +41,8 @@ const MAX_PIPELINED = 32;
 const MAX_UNREAD_BYTES = 256 * 1024;
 
 interface Place {
-  network: string;
+  /** For whom, as displayed. */
+  about: string;
   udp?: Socket;
   tcp?: Server;
 }
@@ -56,7 +57,7 @@ export class Listeners {
 
   constructor(private readonly options: ListenersOptions) {}
 
-  /** Listens at exactly these addresses. @param wanted networks by gateway address */
+  /** Listens at exactly these addresses. @param wanted for whom (`network blue`), by address */
   ensure(wanted: ReadonlyMap<string, string>): void {
     for (const [ip, place] of this.#places) {
       if (wanted.has(ip)) continue;
@@ -64,8 +65,8 @@ export class Listeners {
       this.#close(place);
       for (const transport of ['udp', 'tcp']) this.options.problems.clear(problemKey(ip, transport));
     }
-    for (const [ip, network] of wanted) {
-      if (!this.#places.has(ip)) this.#places.set(ip, { network });
+    for (const [ip, about] of wanted) {
+      if (!this.#places.has(ip)) this.#places.set(ip, { about });
     }
     this.#open();
   }
@@ -113,12 +114,12 @@ export class Listeners {
     }
   }
 
-  async #explain(error: unknown, ip: string, { network }: Place, transport: Transport): Promise<Problem> {
+  async #explain(error: unknown, ip: string, { about }: Place, transport: Transport): Promise<Problem> {
     const port = this.options.port ?? DNS_PORT;
     const taken = errnoOf(error) === 'EADDRINUSE';
     const owner = taken ? await byWhom(ip, port, transport) : '';
     return {
-      what: `DNS on network ${network}`,
+      what: `DNS on ${about}`,
       why: taken
         ? `${transport.toUpperCase()} port ${port} of ${ip} is taken${owner}`
         : `port ${port} of ${ip} cannot be opened: ${messageOf(error)}`,

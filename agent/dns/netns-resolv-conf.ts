@@ -17,6 +17,7 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 
 import { failedPrecondition, invalidArgument, messageOf, nextOf } from '../../core/errors.js';
+import { RESOLVER_IP } from '../../core/link-names.js';
 import { errnoOf } from '../../daemon/errno.js';
 import type { Logger } from '../../daemon/log.js';
 import { RecordTable } from '../../daemon/record-folder.js';
@@ -66,7 +67,7 @@ export class NetnsResolvConf {
     if (namespaceName(target) !== undefined) return;
     throw invalidArgument(
       `dns: ${target} is no namespace in /run/netns, and its resolv.conf is not weft’s to set`,
-      'Leave --dns out and give the container a resolv.conf of its own (docker run --dns GATEWAY), or name it as netns:/run/netns/NAME.',
+      `Leave --dns out and give the container a resolv.conf of its own (docker run --dns ${RESOLVER_IP}), or name it as netns:/run/netns/NAME.`,
     );
   }
 

@@ -2,7 +2,13 @@
 //
 // The state directory is authoritative; the reconciler programs the kernel, and the publisher writes to etcd.
 import { IpAddress, parseInterface, type IpNetwork } from '../../core/address.js';
-import { compileEndpoint, isHost } from '../../core/compile.js';
+import {
+  canResolve,
+  compileEndpoint,
+  isHost,
+  type CompiledEndpoint,
+  type Membership,
+} from '../../core/compile.js';
 import { messageOf, notFound } from '../../core/errors.js';
 import { reservedIn } from '../../core/drivers/index.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
@@ -17,7 +23,7 @@ import type { EndpointResolvConf } from './resolv-conf.js';
 import type { PublishedPorts } from './published-ports.js';
 import { type Attempt, attempt, endpointScope, type Problems } from '../health/index.js';
 import type { Publisher } from './publisher.js';
-import { type Reconciler, type SandboxKey, type SandboxRecord } from '../reconcile/index.js';
+import { type Reconciler, sameSandbox, type SandboxKey, type SandboxRecord } from '../reconcile/index.js';
 import type { State } from '../state/index.js';
 
 export interface EndpointsOptions {
@@ -83,13 +89,16 @@ export class Endpoints implements MembershipListener {
 
   /** Restores saved endpoints. Those whose container ended meanwhile are detected by the first reconciliation. */
   async restore(endpoints: readonly Endpoint[]): Promise<void> {
-    for (const endpoint of endpoints) {
-      if (this.#table.has(endpoint.id)) continue;
+    const fresh = endpoints.filter(({ id }) => !this.#table.has(id));
+    for (const endpoint of fresh) {
       this.#table.set(endpoint);
       this.options.onChange?.(endpoint, true);
       if (ownsAddresses(endpoint)) this.#hold(endpoint);
-      await this.#adopt(endpoint);
     }
+    // What a container has by one endpoint depends on its others.
+    for (const endpoint of this.list())
+      if (fresh.some((one) => one.id === endpoint.id || inOneSandbox(one, endpoint)))
+        await this.#adopt(endpoint);
   }
 
   #hold(endpoint: Endpoint): void {
@@ -154,10 +163,39 @@ export class Endpoints implements MembershipListener {
     return this.#table.get(endpoint.id) === endpoint;
   }
 
+  compile(membership: Membership, endpoint: Endpoint): CompiledEndpoint {
+    return compileEndpoint(membership, endpoint, this.resolves(endpoint));
+  }
+
+  /**
+   * Whether its container reaches the node's name server by it: the first of the container's endpoints that can. Two routes to
+   * one address would replace each other.
+   */
+  resolves(endpoint: Endpoint): boolean {
+    const can = (one: Endpoint): boolean => {
+      const membership = this.options.memberships.get(one.network);
+      return membership !== undefined && canResolve(membership, one);
+    };
+    const isBefore = (one: Endpoint): boolean =>
+      one.createdAt < endpoint.createdAt || (one.createdAt === endpoint.createdAt && one.id < endpoint.id);
+    return (
+      can(endpoint) && !this.list().some((one) => inOneSandbox(one, endpoint) && isBefore(one) && can(one))
+    );
+  }
+
+  /** An endpoint of the container is gone: another one leads to the name server. */
+  async #moveResolver(gone: Endpoint): Promise<void> {
+    const next = this.list().find((one) => inOneSandbox(one, gone) && this.resolves(one));
+    if (next === undefined) return;
+    await this.inTurn(next, async (there) => {
+      if (there !== undefined) await this.#adopt(there);
+    });
+  }
+
   async #adopt(endpoint: Endpoint): Promise<void> {
     const membership = this.options.memberships.get(endpoint.network);
     if (membership === undefined) return;
-    const { host, container } = compileEndpoint(membership, endpoint);
+    const { host, container } = this.compile(membership, endpoint);
     const record = recordOf(endpoint);
     if (isHost(endpoint)) {
       await this.options.reconciler.set([[record, host]]);
@@ -242,6 +280,7 @@ export class Endpoints implements MembershipListener {
    */
   async remove(endpoint: Endpoint): Promise<void> {
     const { reconciler, memberships, addresses, publisher } = this.options;
+    const resolved = this.resolves(endpoint);
     await this.#forget(endpoint);
     this.options.problems.clearScope(endpointScope(endpoint));
     this.options.onChange?.(endpoint, false);
@@ -253,6 +292,14 @@ export class Endpoints implements MembershipListener {
       for (const ip of addressesOf(endpoint)) addresses.free(endpoint.network, ip, endpoint.id);
     publisher.withdraw(endpoint);
     memberships.endpointGone(endpoint.network);
+    // Not awaited: endpoints of one container change in turn, and this is the turn of the one that goes.
+    if (resolved)
+      void this.#moveResolver(endpoint).catch((error: unknown) =>
+        this.options.log.warn('the route to the name server could not be moved', {
+          endpoint: endpoint.name,
+          error: messageOf(error),
+        }),
+      );
   }
 
   /** Objects that the kernel still has of a removed endpoint are in no record: the next reconciliation prunes them. */
@@ -285,6 +332,11 @@ export class Endpoints implements MembershipListener {
 
 /** Whether the container's namespace does not exist yet. */
 export const isToCome = (endpoint: Endpoint): boolean => endpoint.sandbox.cookie === '';
+
+/** Whether two endpoints are of one container; before there is a namespace its path is all that is known. */
+const inOneSandbox = (a: Endpoint, b: Endpoint): boolean =>
+  a.id !== b.id &&
+  (a.sandbox.path === b.sandbox.path || (a.sandbox.cookie !== '' && sameSandbox(a.sandbox, b.sandbox)));
 
 export const insideOf = (endpoint: Endpoint, objects: SandboxRecord['objects']): SandboxRecord => ({
   sandbox: endpoint.sandbox,

@@ -2,7 +2,7 @@
 //
 // The same steps serve every manager: `weft attach`, `weft expose`, and what plugins attach or connect. Only programming the
 // kernel differs. All or nothing.
-import { compileEndpoint, type Membership } from '../../core/compile.js';
+import type { Membership } from '../../core/compile.js';
 import type { KernelObject } from '../../core/objects/index.js';
 import type { Endpoint } from '../../core/records.js';
 import type { Rollback } from '../../daemon/rollback.js';
@@ -11,7 +11,7 @@ import type { Publisher } from './publisher.js';
 import type { Reconciler } from '../reconcile/index.js';
 
 export interface EstablishParts {
-  endpoints: Pick<Endpoints, 'put'>;
+  endpoints: Pick<Endpoints, 'put' | 'compile'>;
   publisher: Pick<Publisher, 'reserveName' | 'withdraw'>;
   reconciler: Pick<Reconciler, 'detach'>;
 }
@@ -37,7 +37,7 @@ export async function establish(
   }
   signal?.throwIfAborted();
   rollback.add(() => reconciler.detach(recordOf(endpoint)));
-  await program(compileEndpoint(membership, endpoint));
+  await program(endpoints.compile(membership, endpoint));
   // Last: from here on the endpoint is published, and outlives this process.
   signal?.throwIfAborted();
   endpoints.put(endpoint);

@@ -14,6 +14,7 @@ import { networkGone } from '../../core/lost-records.js';
 import type { Change, LeaseRequest, Store } from '../../store/store.js';
 import { AddressClaims } from './address-claims.js';
 import { checkJoinable, knownNetwork, sharedParent } from './join-checks.js';
+import { formerSubnets, keepFormerSubnets } from './former-subnets.js';
 import type { Kernel } from '../kernel/index.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
 import { Member } from './member.js';
@@ -242,7 +243,11 @@ export class Memberships {
       if (again !== true) await checkHostRoutes(this.options, network);
       const link = await findParent(kernel, network, underlay(), node);
       const parent = sharedParent(network, link, this.list());
-      const lease = await this.#leases.acquire(network, { previous, wanted, signal });
+      const lease = await this.#leases.acquire(network, {
+        previous: previous ?? formerSubnets(this.options.state, network),
+        wanted,
+        signal,
+      });
       const membership: Membership = {
         network,
         lease,
@@ -409,6 +414,7 @@ export class Memberships {
     // First: an attach under way finds it gone.
     this.#members.delete(name);
     await this.#listener?.left(name);
+    keepFormerSubnets(this.options, member.membership);
     this.options.state.deleteNetwork(name);
     await this.#objects.remove(name);
     this.options.log.info('left a network', { network: name });

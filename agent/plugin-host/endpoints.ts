@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 
-import { compileEndpoint, hostIfname, transitIfname } from '../../core/compile.js';
+import { compileEndpoint, hostIfname, RESOLVER_IP, transitIfname } from '../../core/compile.js';
 import { messageOf } from '../../core/errors.js';
 import type { Manager } from '../../core/manager.js';
 import type { Actual } from '../../core/objects/index.js';
@@ -33,7 +33,7 @@ export interface PluginEndpointsParts {
   log: Logger;
   node: string;
   memberships: Pick<Memberships, 'get'>;
-  endpoints: Pick<Endpoints, 'list' | 'get' | 'findByKey' | 'disconnect' | 'describe'>;
+  endpoints: Pick<Endpoints, 'list' | 'get' | 'findByKey' | 'disconnect' | 'describe' | 'resolves'>;
   attacher: Pick<Attacher, 'attach' | 'connect'>;
   endpointPorts: Pick<EndpointPorts, 'publish' | 'unpublish'>;
 }
@@ -59,6 +59,10 @@ export class PluginEndpoints {
         ),
       connect: (request) => this.#connect(manager, request),
       transit: transitIfname,
+      resolver: (id) => {
+        const endpoint = get(id);
+        return endpoint !== undefined && endpoints.resolves(endpoint) ? RESOLVER_IP : undefined;
+      },
       disconnect: async (id) => {
         if (get(id) !== undefined) await endpoints.disconnect(id);
       },

@@ -20,6 +20,7 @@ import type { Store } from '../../store/store.js';
 import type { Endpoints } from '../endpoints/index.js';
 import type { Kernel } from '../kernel/index.js';
 import { checkHostRoutes, hostRoutesBeside, type Memberships } from '../networks/index.js';
+import type { State } from '../state/index.js';
 
 export interface PluginNetworksOptions {
   store: Store;
@@ -28,6 +29,7 @@ export interface PluginNetworksOptions {
   endpoints: Endpoints;
   log: Logger;
   instance: string;
+  state: Pick<State, 'formerSubnet'>;
 }
 
 /** Subnets that are tried before the call fails. */
@@ -105,7 +107,7 @@ export class PluginNetworks {
   }
 
   async #propose(request: Parameters<HostNetworks['propose']>[0]): Promise<IpNetwork> {
-    const { store, instance } = this.options;
+    const { store, instance, state } = this.options;
     const { whole, hostPrefix, within } = request;
     const network = this.#list().find((other) => prefixesOf(other).some((prefix) => prefix.equals(whole)));
     if (network !== undefined) checkServed(network);
@@ -127,9 +129,16 @@ export class PluginNetworks {
     const taken = [...(network === undefined ? [] : this.#taken(network.name)), ...avoid];
     // A random start: nodes that search at the same time seldom try the same subnet.
     const start = count > 0n ? BigInt(randomInt(Number(min(count, 2n ** 40n)))) : 0n;
-    for (let i = 0n; i < min(count, BigInt(ATTEMPTS)); i++) {
-      const number = lowest + ((start + i) % count);
-      const subnet = IpNetwork.of(whole.at((number << bits) - whole.base.value), hostPrefix);
+    const drawn = function* (): Generator<IpNetwork> {
+      const former = state.formerSubnet(whole);
+      // The node's gateway may be written somewhere, as a name server for instance.
+      if (former !== undefined && within?.overlaps(former) !== false) yield former;
+      for (let i = 0n; i < min(count, BigInt(ATTEMPTS)); i++) {
+        const number = lowest + ((start + i) % count);
+        yield IpNetwork.of(whole.at((number << bits) - whole.base.value), hostPrefix);
+      }
+    };
+    for (const subnet of drawn()) {
       if (!fitsRange(range, hostPrefix, subnet) || taken.some((other) => other.overlaps(subnet))) continue;
       if (await store.proposeSubnet(whole, subnet, instance)) return subnet;
     }

@@ -147,7 +147,7 @@ export function assemble(opened: Opened): Parts {
     ...{ kernel, reconciler, memberships, endpoints, addresses, publisher, log, node },
   });
   const forPlugins = { store, kernel, memberships, addresses, endpoints, publisher, state, log, node };
-  const pluginNetworks = new PluginNetworks({ store, kernel, memberships, endpoints, log, instance });
+  const pluginNetworks = new PluginNetworks({ ...forPlugins, instance });
   const pluginAddresses = new PluginAddresses(forPlugins);
   const pluginEndpoints = new PluginEndpoints({ ...forPlugins, endpointPorts, attacher });
   const peers = new Peers({ store, kernel, memberships, reconciler, overlaps, metrics, problems, node });

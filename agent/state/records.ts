@@ -6,7 +6,8 @@ import { z } from 'zod';
 
 import type { Parent } from '../../core/compile.js';
 import { driverNamed, DRIVER_NAMES } from '../../core/drivers/index.js';
-import { savedIp, savedName, savedVlan } from '../../core/drivers/saved.js';
+import type { IpNetwork } from '../../core/address.js';
+import { savedIp, savedName, savedNet, savedVlan } from '../../core/drivers/saved.js';
 import { MANAGERS } from '../../core/manager.js';
 import { parseNetworkName, type Network } from '../../core/network.js';
 import type { ClaimHolder, Endpoint, Lease } from '../../core/records.js';
@@ -83,6 +84,21 @@ const savedSchema = z.object({
   /** The config as it was in etcd, unknown fields included, so that nothing is missing when it is written back after a loss. */
   config: z.string().optional(),
 });
+
+/** A subnet that this node had of a network that it has left. */
+export interface FormerSubnet {
+  /** The network's prefix. */
+  whole: IpNetwork;
+  subnet: IpNetwork;
+  /** RFC 3339, when it left. */
+  at: string;
+}
+
+const formerSubnetSchema = z
+  .object({ whole: savedNet, subnet: savedNet, at: z.iso.datetime() })
+  .refine(({ whole, subnet }) => whole.contains(subnet), 'the subnet is not in the network');
+
+export const savedFormerSubnet = (value: unknown): FormerSubnet => formerSubnetSchema.parse(value);
 
 const reservationSchema = z.object({
   id: z.string().regex(/^[0-9a-f]{16}$/),

@@ -7,24 +7,32 @@
 //   endpoints/ID.json        one endpoint
 //   underlay                 the addresses that other nodes were told last
 //   reservations/ID.json     one address that is reserved for a future container
+//   former-subnets/…         the subnets that this node had of networks that it left, by the network's prefix
 import { randomUUID } from 'node:crypto';
 import fs, { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { IpAddress } from '../../core/address.js';
+import { IpAddress, type IpNetwork } from '../../core/address.js';
 import type { Endpoint } from '../../core/records.js';
 import { errnoOf } from '../../daemon/errno.js';
 import type { Reservation } from '../../daemon/plugin-host.js';
-import { type FileOptions, RecordFolder, type TornRecord } from '../../daemon/record-folder.js';
+import { type FileOptions, RecordFolder, RecordTable, type TornRecord } from '../../daemon/record-folder.js';
 import { type FileCalls, replaceFile, stateError } from '../../daemon/state-file.js';
 import { encodeConfig } from '../../store/network-codec.js';
 import { writeManager } from '../../store/record-codec.js';
 import { encodeLeaseFields } from './lease-fields.js';
-import { savedEndpoint, savedNetwork, savedReservation, type SavedNetwork } from './records.js';
+import {
+  savedEndpoint,
+  savedFormerSubnet,
+  savedNetwork,
+  savedReservation,
+  type FormerSubnet,
+  type SavedNetwork,
+} from './records.js';
 
 /** Its id is the network's name or the endpoint's id. */
 export interface TornFile extends TornRecord {
-  kind: 'network' | 'endpoint' | 'reservation' | 'instance';
+  kind: 'network' | 'endpoint' | 'reservation' | 'former subnet' | 'instance';
 }
 
 export interface Loaded {
@@ -37,11 +45,15 @@ export interface Loaded {
   torn: TornFile[];
 }
 
+/** Beyond it the oldest are forgotten. */
+const MAX_FORMER_SUBNETS = 256;
+
 export class State {
   readonly #calls: FileCalls;
   readonly #networks: RecordFolder<SavedNetwork>;
   readonly #endpoints: RecordFolder<Endpoint>;
   readonly #reservations: RecordFolder<Reservation>;
+  readonly #formerSubnets: RecordTable<FormerSubnet>;
 
   constructor(
     private readonly directory: string,
@@ -78,6 +90,15 @@ export class State {
       durable: true,
       ...options,
     });
+    this.#formerSubnets = new RecordTable({
+      folder: join(directory, 'former-subnets'),
+      parse: savedFormerSubnet,
+      nameOf: ({ whole }) => fileNameOf(whole),
+      encode: ({ whole, subnet, at }) => ({ whole: whole.toString(), subnet: subnet.toString(), at }),
+      // Not durable: without it a network has another gateway than before, once.
+      durable: false,
+      ...options,
+    });
   }
 
   /** Read only, an instance id that is missing is made up. @throws WeftError FAILED_PRECONDITION where it cannot be used */
@@ -86,6 +107,8 @@ export class State {
     const networks = read('network', this.#networks, torn);
     const endpoints = read('endpoint', this.#endpoints, torn);
     const reservations = read('reservation', this.#reservations, torn);
+    this.#formerSubnets.create();
+    torn.push(...this.#formerSubnets.load().map((file) => ({ ...file, kind: 'former subnet' as const })));
     const { instance, fresh } = this.#instance(torn);
     return { instance, fresh, networks, endpoints, reservations, torn };
   }
@@ -158,7 +181,21 @@ export class State {
   deleteReservation(id: string): void {
     this.#reservations.delete(id);
   }
+
+  /** The subnet that this node had of a network with this prefix, whatever its name was. */
+  formerSubnet(whole: IpNetwork): IpNetwork | undefined {
+    return this.#formerSubnets.get(fileNameOf(whole))?.subnet;
+  }
+
+  saveFormerSubnet(whole: IpNetwork, subnet: IpNetwork): void {
+    this.#formerSubnets.put({ whole, subnet, at: new Date().toISOString() });
+    const oldest = this.#formerSubnets.list().toSorted((a, b) => a.at.localeCompare(b.at));
+    for (const { whole: old } of oldest.slice(0, -MAX_FORMER_SUBNETS))
+      this.#formerSubnets.delete(fileNameOf(old));
+  }
 }
+
+const fileNameOf = (whole: IpNetwork): string => whole.toString().replace('/', '-').replaceAll(':', '_');
 
 function read<T>(kind: TornFile['kind'], folder: RecordFolder<T>, torn: TornFile[]): T[] {
   folder.create();

@@ -111,7 +111,7 @@ export class DockerEndpoints {
     }
     return {
       InterfaceName: { SrcName: host.endpoints.transit(record.endpoint), DstPrefix: 'eth' },
-      ...routing(subnets, record),
+      ...routing(subnets, record, host.endpoints.resolver(record.endpoint)),
     };
   }
 
@@ -214,8 +214,10 @@ const answerOf = ({ mac }: DockerEndpoint, given: string): object => ({
 function routing(
   { network, subnet, subnet6, gateway, gateway6 }: NodeSubnets,
   record: DockerEndpoint,
+  resolver: string | undefined,
 ): object {
   const routes: StaticRoute[] = [];
+  if (resolver !== undefined) routes.push({ Destination: `${resolver}/32`, RouteType: ROUTE.connected });
   const side = (whole: string, own: string, via: string, bits: number, ip: string): void => {
     // An address of another host's subnet has a full prefix length: the gateway needs a route on the link.
     if (ip.endsWith(`/${bits}`)) routes.push({ Destination: `${via}/${bits}`, RouteType: ROUTE.connected });

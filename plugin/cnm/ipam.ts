@@ -2,7 +2,7 @@
 //
 // A pool is a whole network of weft's; its addresses come from this host's subnet. Docker requests the gateway before it
 // creates the network: the host's subnet is proposed with the pool, and leased when the network is created.
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 
 import { IpAddress, IpNetwork } from '../../core/address.js';
 import {
@@ -123,11 +123,14 @@ export class Ipam {
       }
       return own;
     }
-    return this.#unused(family, used);
+    return this.#unused(family, used, name ?? host.node);
   }
 
-  /** A private prefix that is unused, and not in any pool. */
-  #unused(family: 4 | 6, used: readonly IpNetwork[]): IpNetwork {
+  /**
+   * A private prefix that is unused, and not in any pool: the same for the same seed, so that a network that is removed and made
+   * again has the same addresses.
+   */
+  #unused(family: 4 | 6, used: readonly IpNetwork[], seed: string): IpNetwork {
     const pools = this.options.state.pools.list();
     if (pools.filter((pool) => pool.auto && pool.network === undefined).length >= MAX_UNUSED) {
       throw resourceExhausted(
@@ -137,7 +140,7 @@ export class Ipam {
     }
     const held = [...used, ...pools.map((pool) => IpNetwork.parse(pool.subnet))];
     for (let i = 0; i < 1000; i++) {
-      const random = randomBytes(5);
+      const random = createHash('sha256').update(`${seed} ${i}`).digest().subarray(0, 5);
       // RFC 4193 §3.2: a unique local prefix is fd and 40 random bits. RFC 1918: 10.0.0.0/8.
       const prefix =
         family === 6

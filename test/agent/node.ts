@@ -37,6 +37,7 @@ export interface TestNode {
   instance: string;
   state: State;
   problems: Problems;
+  metrics: ReturnType<typeof agentMetrics>;
   reconciler: Reconciler;
   memberships: Memberships;
   publisher: Publisher;
@@ -137,7 +138,7 @@ export async function startNode(t: ExecutionContext, left: Partial<Left> = {}): 
   t.teardown(stop);
   return {
     ...{ kernel, store, stateDir, state, problems, reconciler, memberships, addresses, ports, endpoints },
-    ...{ publisher, attacher, attachments, stop, instance: loaded.instance },
+    ...{ publisher, attacher, attachments, metrics, stop, instance: loaded.instance },
     synced: async () => {
       await recoverEndpoints({
         ...{ loaded, store, kernel, endpoints, addresses, memberships },

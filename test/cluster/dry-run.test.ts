@@ -71,7 +71,9 @@ test.serial('beside a running agent: nothing to do, and the repair of what is da
   const agent = lab.process('agent-h1');
   agent.signal('SIGSTOP');
   t.teardown(() => agent.signal('SIGCONT'));
-  const gateway = (await lab.sh('h1', "ip -4 -o addr show dev wfbr4097 | awk '{print $4}'")).trim();
+  const gateway = (
+    await lab.sh('h1', "ip -4 -o addr show dev wfbr4097 scope global | awk '{print $4}'")
+  ).trim();
   await lab.sh('h1', `ip addr del ${gateway} dev wfbr4097; nft delete table inet weft`);
   await lab.sh('c1', 'ip route del default');
   const { code, stdout, stderr } = await told(t, 'h1');

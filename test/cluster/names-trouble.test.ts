@@ -113,15 +113,20 @@ test.serial('a DNS port in use is reported with its owner, and bound once it is 
   await lab.startAgents(['h1']);
   const { problems } = await lab.until('status reports it', async () => {
     const status = await lab.json<StatusJson>('h1', 'status');
-    return status.problems.length === 2 ? status : undefined;
+    return status.problems.length === 4 ? status : undefined;
   });
-  for (const [i, protocol] of ['UDP', 'TCP'].entries()) {
-    t.is(problems[i]?.what, 'DNS on network blue');
-    t.regex(
-      problems[i]?.why ?? '',
-      new RegExp(`^${protocol} port 53 of 10\\.100\\.\\d+\\.1 is taken by dnsmasq \\(pid \\d+\\)$`),
-    );
-  }
+  for (const [n, [about, address]] of [
+    ['network blue', '10\\.100\\.\\d+\\.1'],
+    ['every network', '169\\.254\\.53\\.53'],
+  ].entries())
+    for (const [i, protocol] of ['UDP', 'TCP'].entries()) {
+      const problem = problems[2 * n + i];
+      t.is(problem?.what, `DNS on ${about}`);
+      t.regex(
+        problem?.why ?? '',
+        new RegExp(`^${protocol} port 53 of ${address} is taken by dnsmasq \\(pid \\d+\\)$`),
+      );
+    }
   await first.stop();
   await lab.until('it answers', async () => (await shared()).length === 2);
   t.deepEqual((await lab.json<StatusJson>('h1', 'status')).problems, []);

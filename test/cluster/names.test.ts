@@ -94,6 +94,29 @@ test.serial(
   },
 );
 
+test.serial('169.254.53.53 answers on every host, by the first network of a container', async (t) => {
+  const RESOLVER = '169.254.53.53';
+  const way = async (container: string): Promise<string> =>
+    /dev (\S+)/.exec(await lab.sh(container, `ip route show ${RESOLVER}`))?.[1] ?? '';
+  const both = ['', '+tcp'].map((how) => `@${RESOLVER} ${how}`);
+  for (const words of both) t.deepEqual(await addressesOf(lab, 'c1', 'db', words), [ip('db')]);
+  // On the other host; c5's network is internal.
+  t.deepEqual(await addressesOf(lab, 'c2', 'db.blue.weft', `@${RESOLVER}`), [ip('db')]);
+  t.deepEqual(await addressesOf(lab, 'c5', 'db', `@${RESOLVER}`), [ip('red-db')]);
+  const first = await lab.attach('h1', 'Red', 'late');
+  const second = await lab.attach('h1', 'blue', 'late');
+  t.is(await way('late'), first.ifname);
+  const { stdout } = await lab.try('late', `ip route get ${RESOLVER}`);
+  t.regex(stdout, new RegExp(`src ${bare(first.ip)}`));
+  t.deepEqual((await addressesOf(lab, 'late', 'db.blue.weft', `@${RESOLVER}`)).length, 1);
+  await lab.json('h1', 'detach', 'Red', lab.ns('late'));
+  await lab.until('the other network leads there', async () => (await way('late')) === second.ifname);
+  t.deepEqual(await addressesOf(lab, 'late', 'db', `@${RESOLVER}`), [ip('db')]);
+  t.is((await lab.attach('h1', 'Red', 'late')).network, 'Red');
+  t.is(await way('late'), second.ifname);
+  for (const network of ['Red', 'blue']) await lab.json('h1', 'detach', network, lab.ns('late'));
+});
+
 test.serial('endpoints that share a name are answered in rotation', async (t) => {
   const both = [ip('db'), ip('db2')].sort();
   const first: string[] = [];

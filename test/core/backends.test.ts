@@ -84,6 +84,7 @@ test('host-gw: a bridge and no device', (t) => {
   t.deepEqual(lines, [
     'link wfbr-gw bridge address 02:77:0a:6e:01:01 mtu 1500 alias "weft network gw"',
     'addr 10.110.1.1/24 dev wfbr-gw',
+    'addr 169.254.53.53/32 dev wfbr-gw',
   ]);
 });
 

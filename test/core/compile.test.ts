@@ -44,6 +44,7 @@ test('a network over IPv4', (t) => {
     'sysctl net/ipv4/conf/wfvx4097/rp_filter=2',
     'sysctl net/ipv4/conf/wfbr4097/route_localnet=1',
     'sysctl net/ipv4/conf/wfbr4097/rp_filter=2',
+    'addr 169.254.53.53/32 dev wfbr4097',
   ]);
 });
 
@@ -73,6 +74,7 @@ test('a dual-stack network: a second tunnel, and the lower MTU for the container
     'sysctl net/ipv6/conf/wfbr4097/disable_ipv6=0',
     'addr fe80::1/64 dev wfbr4097',
     'sysctl net/ipv6/conf/wfbr4097/proxy_ndp=1',
+    'addr 169.254.53.53/32 dev wfbr4097',
   ]);
 });
 

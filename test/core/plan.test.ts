@@ -37,6 +37,7 @@ test('a network and a peer on an empty node: links, settings, addresses, and the
     'create sysctl net/ipv4/conf/wfbr4097/rp_filter',
     'create address wfvx4097 10.100.1.0/32',
     'create address wfbr4097 10.100.1.1/24',
+    'create address wfbr4097 169.254.53.53/32',
     'create fdb wfvx4097 02:00:00:00:04:02',
     'create neighbour wfvx4097 10.100.2.0',
     'create route 10.100.2.0/24',

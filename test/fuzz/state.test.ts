@@ -47,6 +47,7 @@ const SAMPLES = {
     }),
   ),
   reservation: { id: ID, network: 'blue', ip: '10.100.1.5/24', createdAt: '2026-01-01T00:00:00.000Z' },
+  formerSubnet: { whole: '10.100.0.0/16', subnet: '10.100.1.0/24', at: '2026-01-01T00:00:00.000Z' },
   attachment: {
     ...{
       id: ID,
@@ -144,23 +145,28 @@ test('networks, endpoints, reservations, the instance and the underlay', (t) => 
     like(SAMPLES.network, SAMPLES.networkWithConfig),
     like(SAMPLES.endpoint),
     like(SAMPLES.reservation),
+    like(SAMPLES.formerSubnet),
     word,
   );
   fc.assert(
-    fc.property(files, ([ofNetwork, ofEndpoint, ofReservation, ofInstance]) =>
+    fc.property(files, ([ofNetwork, ofEndpoint, ofReservation, ofFormerSubnet, ofInstance]) =>
       inFolder((folder) => {
         write(folder, 'networks/blue.json', ofNetwork);
         write(folder, `endpoints/${ID}.json`, ofEndpoint);
         write(folder, `reservations/${ID}.json`, ofReservation);
+        write(folder, 'former-subnets/10.100.0.0-16.json', ofFormerSubnet);
         write(folder, 'instance', ofInstance);
         write(folder, 'underlay', ofInstance);
-        t.notThrows(() => new State(folder).underlay());
-        const loaded = new State(folder).load();
+        const first = new State(folder);
+        t.notThrows(() => first.underlay());
+        const loaded = first.load();
         t.regex(loaded.instance, /^[0-9a-f-]{36}$/);
         const aside = (kind: string) => loaded.torn.filter((file) => file.kind === kind);
         readOrAside(t, loaded.networks.length, aside('network'));
         readOrAside(t, loaded.endpoints.length, aside('endpoint'));
         readOrAside(t, loaded.reservations.length, aside('reservation'));
+        const former = first.formerSubnet(blue.subnet);
+        readOrAside(t, former === undefined ? 0 : 1, aside('former subnet'));
         // As the agent uses them before it asks etcd or the kernel.
         for (const saved of loaded.networks) {
           const member = { ...onBlue, ...saved };

@@ -9,6 +9,7 @@ import fc from 'fast-check';
 import { openFirewall } from '../../agent/kernel/firewall/index.js';
 import { IpAddress, IpNetwork } from '../../core/address.js';
 import type { FirewallNetwork } from '../../core/firewall.js';
+import { RESOLVER_IP } from '../../core/link-names.js';
 import { damages, UNOWNED } from './firewall-damages.js';
 import { forwardSuite } from './firewall-forward.js';
 import { portSuite } from './firewall-ports.js';
@@ -58,6 +59,19 @@ export function firewallSuite(driver: Driver): void {
       t.is(await unownedRules(), before);
     },
   );
+
+  test.serial('the address for names is reached from every network, an internal one too', async (t) => {
+    await subject.firewall.ensure({ networks: NETWORKS });
+    for (const [from, bridge] of [
+      ['a1', 'wfbr1'],
+      ['a3', 'wfbr3'],
+    ] as const) {
+      await sh(`ip address add ${RESOLVER_IP}/32 dev ${bridge}`);
+      await subject.world.run(from, `ip route add ${RESOLVER_IP} dev eth0`);
+      t.true(await subject.world.ping(from, RESOLVER_IP), from);
+      await sh(`ip address del ${RESOLVER_IP}/32 dev ${bridge}`);
+    }
+  });
 
   test.serial('a second ensure writes nothing', async (t) => {
     // Listing iptables-legacy's tables would create them, so this is counted before.

@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 
 import { IpNetwork } from '../../../core/address.js';
 import type { Firewall, FirewallPort } from '../../../core/firewall.js';
+import { RESOLVER_IP } from '../../../core/link-names.js';
 
 export const TABLE = 'inet weft';
 
@@ -156,7 +157,7 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
           "networks do not reach each other's gateways",
         ),
         rule(
-          'iifname @internal ip daddr != 224.0.0.0/4 iifname . ip daddr != @own4 drop',
+          `iifname @internal ip daddr != { 224.0.0.0/4, ${RESOLVER_IP} } iifname . ip daddr != @own4 drop`,
           'internal networks reach the host at their gateway only',
         ),
         // RFC 4861: neighbour discovery uses link-local and multicast addresses.

@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 
 import type { Family, IpNetwork } from '../../../core/address.js';
 import type { Firewall, FirewallPort } from '../../../core/firewall.js';
+import { RESOLVER_IP } from '../../../core/link-names.js';
 import type { Jump, WantedTable } from './xtables-plan.js';
 
 export interface WantedTables {
@@ -25,7 +26,7 @@ export function compileTables(firewall: Firewall, family: Family, open = false):
   // An internal network must not get out by this family either, if it has no addresses of it.
   if (optional && !networks.some((network) => network.internal)) return undefined;
   const multicast = family === 4 ? ['224.0.0.0/4'] : ['ff00::/8'];
-  const linkLocal = family === 4 ? [] : ['fe80::/10'];
+  const linkLocal = family === 4 ? [`${RESOLVER_IP}/32`] : ['fe80::/10'];
 
   const isolation: string[] = [];
   const input: string[] = [rule('-m conntrack --ctstate RELATED,ESTABLISHED', 'RETURN')];

@@ -1,6 +1,6 @@
 // IP addresses as rtnetlink has them (include/uapi/linux/if_addr.h).
-import { parseInterface } from '../../../core/address.js';
-import { BRIDGE_LINK_LOCAL } from '../../../core/link-names.js';
+import { IpNetwork, parseInterface } from '../../../core/address.js';
+import { BRIDGE_LINK_LOCAL, RESOLVER_IP } from '../../../core/link-names.js';
 import {
   isLanBridge,
   WEFT_MARK,
@@ -22,6 +22,8 @@ const IFA_F_DEPRECATED = 0x20;
 const IFA_F_TENTATIVE = 0x40;
 const IFA_F_PERMANENT = 0x80;
 const RT_SCOPE_LINK = 253;
+/** RFC 3927. Never the source of what leaves the link. */
+const LINK_LOCAL_4 = IpNetwork.parse('169.254.0.0/16');
 
 export const dumpAddresses: Request = {
   type: RTM.GETADDR,
@@ -36,7 +38,16 @@ export const address: ItemCodec<AddressObject> = {
     const v6 = address.family === 6;
     const put = how !== 'delete';
     const body = Buffer.concat([
-      fixed([1, v6 ? AF_INET6 : AF_INET], [1, length], [1, v6 && put ? IFA_F_NODAD : 0], [1, 0], [4, index]),
+      fixed(
+        ...([
+          [1, v6 ? AF_INET6 : AF_INET],
+          [1, length],
+          [1, v6 && put ? IFA_F_NODAD : 0],
+          // The kernel finds the scope of an IPv6 address by itself.
+          [1, LINK_LOCAL_4.contains(address) ? RT_SCOPE_LINK : 0],
+          [4, index],
+        ] as const),
+      ),
       ipAttr(IFA.LOCAL, ip),
       ipAttr(IFA.ADDRESS, ip),
       // Kernels before 5.18 ignore this attribute.
@@ -76,12 +87,13 @@ function flawOf(flags: number): AddressFlaw | undefined {
   return (flags & IFA_F_TEMPORARY) === 0 ? undefined : 'temporary';
 }
 
-const LINK_LOCAL = `${BRIDGE_LINK_LOCAL}/64`;
+const LINK_LOCAL = [`${BRIDGE_LINK_LOCAL}/64`, `${RESOLVER_IP}/32`];
 
 /** Only addresses on weft's links count. */
 export function addressObject(address: DecodedAddress, links: LinkLookup): ActualObject | undefined {
   // The kernel creates link-local addresses by itself, except weft's own.
-  const relevant = address.global || address.marked || (!links.marksAddresses && address.text === LINK_LOCAL);
+  const relevant =
+    address.global || address.marked || (!links.marksAddresses && LINK_LOCAL.includes(address.text));
   if (!address.link.owned || !relevant) return undefined;
   return {
     object: { kind: 'address', link: address.link.name, address: address.text },

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 
 import test from 'ava';
 
+import { routeKey } from '../../../core/objects/route.js';
 import { RecordMap } from '../../../agent/reconcile/record-key.js';
 import type { WeftError } from '../../../core/errors.js';
 import { parsePublish } from '../../../core/publish.js';
@@ -231,4 +232,43 @@ test('an attach whose network is deleted at the last moment fails and leaves not
   await t.throwsAsync(attach, { message: /not on network blue any more/ });
   await left;
   t.deepEqual([node.endpoints.list(), files(node), await veths(node)], [[], [], []]);
+});
+
+test('a container reaches the name server by its first network, and by the next when that goes', async (t) => {
+  const node = await startNode(t);
+  const spec = { subnet: '10.101.0.0/16', vni: 4098 };
+  for (const name of ['red', 'green'])
+    node.store.putNetwork(
+      overlay({ ...spec, name, ...(name === 'green' && { subnet: '10.102.0.0/16', vni: 4099 }) }),
+    );
+  const first = await attached(node, 'c1');
+  const second = await node.attacher.attach(request('c1', { network: 'red' }));
+  const third = await node.attacher.attach(request('c1', { network: 'green' }));
+  const alone = await attached(node, 'c2', { network: 'red' });
+  const inside = async (name: string): Promise<string | undefined> => {
+    const { namespace } = await node.kernel.openNamespace(path(name));
+    const { objects } = await namespace.observe([]);
+    namespace.close();
+    const route = objects.get(routeKey('169.254.53.53/32'))?.object;
+    return route?.kind === 'route' && route.via === undefined ? route.link : undefined;
+  };
+  t.is(await inside('c1'), first.ifname);
+  t.is(await inside('c2'), alone.ifname);
+  await node.attacher.detach('blue', first.target);
+  await until('it is moved', async () => (await inside('c1')) === second.ifname);
+  await node.attacher.detach('green', third.target);
+  t.is(await inside('c1'), second.ifname);
+  const before = node.metrics.totals.repaired;
+  await node.reconciler.compare('interval');
+  t.is(node.metrics.totals.repaired, before, 'nothing is left to do');
+
+  // An agent that finds the containers knows it, too.
+  await node.attacher.attach(request('c1'));
+  await node.stop();
+  const again = await startNode(t, node);
+  await again.synced();
+  const restored = again.metrics.totals.repaired;
+  await again.reconciler.compare('interval');
+  t.is(await inside('c1'), second.ifname);
+  t.is(again.metrics.totals.repaired, restored);
 });

@@ -1,6 +1,6 @@
 // The subnets of a node's networks, against a store and a kernel that are only modelled: who has one when something fails,
 // when another node has it, and when it is asked for again.
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -19,6 +19,7 @@ import { Problems } from '../../../agent/health/problems.js';
 import type { Publisher } from '../../../agent/endpoints/publisher.js';
 import { Reconciler } from '../../../agent/reconcile/reconciler.js';
 import { State } from '../../../agent/state/state.js';
+import { IpNetwork } from '../../../core/address.js';
 import { compileEndpoint, compilePeer } from '../../../core/compile.js';
 import { failedPrecondition, resourceExhausted, unavailable } from '../../../core/errors.js';
 import { objectKey, type KernelObject } from '../../../core/objects/index.js';
@@ -121,7 +122,7 @@ async function remembering(
   });
   memberships.listen(endpoints);
   return {
-    ...{ kernel, reconciler, store, state, memberships, problems, underlay, endpoints, attacher },
+    ...{ kernel, reconciler, store, state, memberships, problems, underlay, endpoints, attacher, folder },
     handled: () => handled,
     subnetEnv: () => readFileSync(join(folder, 'subnets', 'blue.env'), 'utf8'),
   };
@@ -399,4 +400,20 @@ test('what changes while the node joins a network is followed when it has', asyn
   await handled();
   t.is(memberships.get('green')?.network.masquerade, false);
   t.is(store.view.claims.get('green')?.get(asked.toString())?.state, 'granted');
+});
+
+test('a network that is left and joined again has the subnet that it had, though it is another network', async (t) => {
+  const { store, memberships, handled, state, folder } = await remembering(t);
+  await memberships.resume();
+  await memberships.leave('blue');
+  await store.removeNetwork('blue', { force: true });
+  await handled();
+  store.putNetwork(network('again', 4099, 100, false));
+  await handled();
+  t.is((await memberships.join('again')).lease.subnet.toString(), '10.100.1.0/24');
+  for (let n = 0; n < 300; n++) {
+    const whole = IpNetwork.parse(`172.16.${n % 256}.${n < 256 ? 0 : 128}/${n < 256 ? 24 : 25}`);
+    state.saveFormerSubnet(whole, whole);
+  }
+  t.is(readdirSync(join(folder, 'former-subnets')).length, 256, 'so many are kept');
 });

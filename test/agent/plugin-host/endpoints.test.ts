@@ -47,6 +47,7 @@ function joined(options: Partial<Endpoint>): {
       get: () => endpoint,
       findByKey: () => undefined,
       disconnect: () => Promise.resolve(),
+      resolves: () => true,
       describe: (_id, about) => {
         endpoint = { ...endpoint, ...about };
         return Promise.resolve();
