@@ -260,7 +260,7 @@ test.serial('another IPAM driver and a custom gateway are refused with the reaso
   await refused(
     t,
     lab.h1,
-    [...CREATE, '--subnet', '10.9.128.0/17', 'blue'],
+    [...CREATE, '--subnet', '10.9.128.0/17', 'n'],
     /: 10\.9\.128\.0\/17 overlaps network blue \(10\.9\.0\.0\/16\)\. To join blue: docker network create .*--subnet 10\.9\.0\.0\/16 --ipam-opt weft\.network=blue blue/,
   );
   await refused(
