@@ -67,10 +67,7 @@ export async function openAccess(
   { readOnly }: { readOnly: boolean } = { readOnly: false },
 ): Promise<Access> {
   const access = readEtcdAccess(settings);
-  const firewall = await openFirewall(settings.firewall, { log });
-  const loans = new InterfaceLoanFiles(settings.stateDir, bootId, { readOnly });
-  const kernel = await openKernel({ firewall, loans });
-  shutdown.add('the kernel', () => kernel.close());
+  // First, and given a moment to send: etcd answers while the firewall is probed, which takes tens of milliseconds.
   const store = openStore({
     endpoints: [...settings.etcd],
     prefix: settings.prefix,
@@ -78,6 +75,10 @@ export async function openAccess(
     readOnly,
     log,
   });
+  const firewall = await openFirewall(settings.firewall, { log });
+  const loans = new InterfaceLoanFiles(settings.stateDir, bootId, { readOnly });
+  const kernel = await openKernel({ firewall, loans });
+  shutdown.add('the kernel', () => kernel.close());
   shutdown.add('the store', () => store.close());
   return { kernel, store };
 }
