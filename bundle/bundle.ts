@@ -38,7 +38,11 @@ export async function bundle(root: string, folder: string): Promise<Metafile> {
     sourcesContent: false,
     // A native part, found by its own package.
     external: ['koffi'],
-    define: { 'import.meta.url': '__url' },
+    define: {
+      'import.meta.url': '__url',
+      // Libraries leave out what helps to debug them.
+      'process.env.NODE_ENV': '"production"',
+    },
     // bin/weft calls it as Node.js calls a CommonJS module.
     banner: {
       js: "(function (exports, require, module, __filename, __dirname) { const __url = require('node:url').pathToFileURL(__filename).href;",

@@ -4,44 +4,69 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { Script } from 'node:vm';
 
 import { PROGRAMS, type Program } from './bundle.js';
 
+const HERE = fileURLToPath(import.meta.url);
+const CLUSTER = join(dirname(HERE), 'cluster.js');
+/** Namespaces with a process 1 whose end ends all others. */
+const APART = '--net --mount --mount-proc --pid --fork --kill-child'.split(' ');
+const WITHIN_MS = 60_000;
+
 /** One is good for one version of Node.js; bin/weft has the same name. */
 const cacheOf = (program: string): string => `${program}.${process.version}.cache`;
-const HERE = fileURLToPath(import.meta.url);
 
-/** What each program does for its cache: as much of usual runs as can be done by anybody and anywhere. */
-const RUNS: Readonly<Record<Program, readonly string[][]>> = {
+/** What can be done anywhere, where a whole cluster cannot be run. */
+const ALONE: Readonly<Record<Program, readonly string[][]>> = {
   cli: [['--version'], ['network', 'ls', '--controller', '127.0.0.1:1']],
   agent: [['--help']],
   controller: [['--help']],
 };
 
-/** @throws Error where a run made no cache */
+/** Runs a small cluster for it. @throws Error where a program made no cache */
 export async function rehearse(folder: string): Promise<void> {
-  await Promise.all(
-    PROGRAMS.map(async (program) => {
-      const said = await new Promise<string>((resolve) =>
-        execFile(process.execPath, [HERE, folder, program], (_, stdout, stderr) => resolve(stdout + stderr)),
-      );
-      if (!existsSync(join(folder, cacheOf(program))))
-        throw new Error(`no code cache for ${program}: ${said}`);
-    }),
+  const options = { timeout: WITHIN_MS, killSignal: 'SIGKILL' } as const;
+  const failed = await promisify(execFile)(
+    'unshare',
+    [...APART, process.execPath, CLUSTER, folder],
+    options,
+  ).then(
+    () => undefined,
+    (error: unknown) => String(error),
   );
+  const missing = PROGRAMS.filter((program) => !existsSync(join(folder, cacheOf(program))));
+  if (missing.length > 0)
+    process.stderr.write(
+      `The code cache is made of less than a whole start (that takes root, etcd, iproute2 and unshare): ${failed ?? ''}\n`,
+    );
+  for (const program of missing)
+    await promisify(execFile)(process.execPath, recorder(folder, program, ALONE[program])).catch(
+      (error: unknown) => {
+        // A run may end with any status.
+        if (!existsSync(join(folder, cacheOf(program)))) throw error;
+      },
+    );
 }
 
-async function run([folder = '', program]: readonly string[]): Promise<void> {
-  const name = PROGRAMS.find((one) => one === program) ?? 'cli';
-  const filename = join(folder, `${name}.cjs`);
+/** The command line that runs a program, one run after the other, and writes its cache at its end. */
+export const recorder = (folder: string, program: Program, runs: readonly string[][]): string[] => [
+  ...[HERE, folder, program, JSON.stringify(runs)],
+];
+
+async function record(folder: string, program: string, runs: readonly string[][]): Promise<void> {
+  const filename = join(folder, `${program}.cjs`);
   const script = new Script(readFileSync(filename, 'latin1'), { filename });
   // A program may end the process.
-  process.once('exit', () => writeFileSync(join(folder, cacheOf(name)), script.createCachedData()));
+  process.once('exit', () => writeFileSync(join(folder, cacheOf(program)), script.createCachedData()));
   const module = { exports: {} as { run(argv: readonly string[]): Promise<void> } };
   const wrapper = script.runInThisContext() as (...of: unknown[]) => void;
-  wrapper(module.exports, createRequire(filename), module, filename, dirname(filename));
-  for (const argv of RUNS[name]) await module.exports.run(argv);
+  wrapper(module.exports, createRequire(filename), module, filename, folder);
+  for (const argv of runs) await module.exports.run(argv);
 }
 
-if (process.argv[1] === HERE) await run(process.argv.slice(2));
+if (process.argv[1] === HERE) {
+  const [folder = '', program = '', runs = '[]'] = process.argv.slice(2);
+  await record(folder, program, JSON.parse(runs) as string[][]);
+}

@@ -5,6 +5,7 @@ import { Script } from 'node:vm';
 
 import test, { type ExecutionContext } from 'ava';
 
+import { PROGRAMS } from '../../bundle/bundle.js';
 import { exec } from '../lab/exec.js';
 import { CHECKOUT, WEFT } from '../lab/lab.js';
 import { temporaryFolder } from '../lab/temporary-folder.js';
@@ -108,4 +109,18 @@ test('whatever tsc alone writes makes the bundles stale', async (t) => {
   const first = await build('1');
   t.is(await build('1'), first);
   t.not(await build('2'), first);
+});
+
+test('where no cluster can be run, the code cache is made of less, and says so', async (t) => {
+  const folder = temporaryFolder(t, 'weft-choice-');
+  for (const program of PROGRAMS) writeFileSync(join(folder, `${program}.cjs`), BUNDLE);
+  const made = join(CHECKOUT, 'build/bundle/cache.js');
+  const script = `import { rehearse } from '${made}'; await rehearse('${folder}');`;
+  const env = { ...BARE, PATH: '/nonexistent' };
+  const { stderr } = await exec([process.execPath, '--input-type=module', '-e', script], { env });
+  t.regex(stderr, /^The code cache is made of less than a whole start .*unshare ENOENT\n$/);
+  for (const program of PROGRAMS) {
+    const cachedData = readFileSync(join(folder, `${program}.${process.version}.cache`));
+    t.false(new Script(BUNDLE, { cachedData }).cachedDataRejected, program);
+  }
 });
