@@ -1,5 +1,5 @@
 // Config codec of the drivers without a backend, which flannel lacks.
-import { z } from 'zod';
+import * as z from 'zod';
 
 import {
   backendTypeOf,

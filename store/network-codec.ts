@@ -3,7 +3,7 @@
 // weft accepts what flannel accepts, with flannel's defaults. A config that weft would serve differently from a flanneld is
 // refused with the reason. core/backends reads and writes what a backend has beside its type and MTU; bridged-codec.ts has
 // the networks without a backend.
-import { z } from 'zod';
+import * as z from 'zod';
 
 import type { IpAddress, IpNetwork } from '../core/address.js';
 import { backendIn, backendOf, BACKEND_TYPES, DEFAULT_BACKEND, isBackend } from '../core/backends/index.js';

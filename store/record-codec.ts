@@ -1,7 +1,7 @@
 // JSON codec of weft's own records: endpoints, claims, nodes, removals.
 //
 // They are validated as strictly as flannel's, since any client of etcd can write them.
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { IpAddress } from '../core/address.js';
 import { MANAGERS, type ForeignKey, type Manager } from '../core/manager.js';

@@ -38,6 +38,15 @@ const node = (name: string, more: Partial<NodeRecord> = {}): NodeRecord => ({
   startedAt: '2026-11-21T00:00:00Z',
   ...more,
 });
+type Requests = Record<string, number>;
+
+/** Messages that etcd has received, by the method of its services. */
+async function requestsOf({ url }: TestEtcd): Promise<Requests> {
+  const text = await (await fetch(`${url}/metrics`)).text();
+  const lines = text.matchAll(/^grpc_server_msg_received_total\{grpc_method="(\w+)".*\} (\d+)$/gm);
+  return Object.fromEntries([...lines].map(([, method, count]) => [method, Number(count)]));
+}
+
 const quiet = { ttlSeconds: 3, onConflict: () => undefined };
 
 test.serial('a node is announced, kept alive, rewritten, and down at once when it stops', async (t) => {
@@ -51,8 +60,18 @@ test.serial('a node is announced, kept alive, rewritten, and down at once when i
     for (const change of changes)
       if (change.kind === 'alive' && change.after === undefined) lost.push(change.name);
   });
+  const before = await requestsOf(etcd);
   await sleep(6000);
   t.deepEqual(lost, [], 'kept for longer than its TTL');
+  const asked = Object.entries(await requestsOf(etcd)).map(([method, n]) => [
+    method,
+    n - (before[method] ?? 0),
+  ]);
+  const { LeaseKeepAlive: renewals = 0, ...rest } = Object.fromEntries(
+    asked.filter(([, n]) => n !== 0),
+  ) as Requests;
+  t.true(renewals >= 3 && renewals <= 4, `one renewal in half of the time, not ${renewals}`);
+  t.deepEqual(rest, {}, 'and nothing else, at rest');
   record = node('n1', { publicIp: '192.0.2.9' });
   announcement.refresh();
   await eventually(() => store.view.nodes.get('n1')?.publicIp === '192.0.2.9', 'written again');
