@@ -1,7 +1,7 @@
 // Parses values in etcd, which any client may have written.
 //
 // JSON as Go reads it, checked by zod; every error names the field, the value and what is allowed.
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { IpAddress, IpNetwork, parseInterface, parseMac } from './address.js';
 import { messageOf } from './errors.js';

@@ -4,7 +4,7 @@
 import fs from 'node:fs';
 import { dirname } from 'node:path';
 
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { failedPrecondition, messageOf, type WeftError } from '../core/errors.js';
 import { errnoOf } from './errno.js';

@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { failedPrecondition, invalidArgument, messageOf, nextOf } from '../../core/errors.js';
 import { RESOLVER_IP } from '../../core/link-names.js';

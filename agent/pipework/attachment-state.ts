@@ -6,7 +6,7 @@
 //   wire-places/NAME.json
 import { join } from 'node:path';
 
-import { z } from 'zod';
+import * as z from 'zod';
 
 import type { HostInterface, Attachment } from '../../core/attachment.js';
 import { type FileOptions, RecordFolder } from '../../daemon/record-folder.js';

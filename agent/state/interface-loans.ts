@@ -6,7 +6,7 @@
 //   ports/LINK.json
 import { join } from 'node:path';
 
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { failedPrecondition } from '../../core/errors.js';
 import { type FileOptions, type RecordFolderOptions, RecordTable } from '../../daemon/record-folder.js';

@@ -1,7 +1,7 @@
 // Schema and encoding of a lease in state files.
 //
 // Its fields keep their names; the backend's data has the names that the backend gives it.
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { backendOf, BACKEND_TYPES, isBackend } from '../../core/backends/index.js';
 import { savedIp, savedNet } from '../../core/drivers/saved.js';

@@ -2,7 +2,7 @@
 //
 // A file is parsed once, here, and must pass what etcd's readers require: it programs the kernel, and is written back to etcd
 // after a loss.
-import { z } from 'zod';
+import * as z from 'zod';
 
 import type { Parent } from '../../core/compile.js';
 import { driverNamed, DRIVER_NAMES } from '../../core/drivers/index.js';

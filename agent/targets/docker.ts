@@ -1,5 +1,5 @@
 // Asks a Docker engine for a container's network namespace.
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { failedPrecondition, notFound, unavailable } from '../../core/errors.js';
 import { askEngine, shownEngine } from '../../daemon/engine.js';

@@ -4,7 +4,7 @@
 // differences between backends are behind this interface; no other code compares a backend's name.
 // Always: compile is pure, and what two networks share (a device of the node) compiles to equal objects, which the union of
 // all records merges into one.
-import type { z } from 'zod';
+import type * as z from 'zod';
 
 import type { Family, IpAddress, IpNetwork } from '../address.js';
 import type { OverlayMembership } from '../membership.js';

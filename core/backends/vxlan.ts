@@ -4,7 +4,7 @@
 // neighbour and a route. A VTEP's MAC address is derived, so that it survives the device and the state directory's files.
 import { createHash } from 'node:crypto';
 
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { addressBits, type Family } from '../address.js';
 import { alreadyExists, failedPrecondition, resourceExhausted } from '../errors.js';

@@ -1,5 +1,5 @@
 // bridge: one layer 2 on each node alone, or the nodes' LAN.
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { prefixesOf, type BridgeNetwork, type NetworkSpec } from '../network.js';
 import type { Driver } from './driver.js';

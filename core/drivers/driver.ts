@@ -2,7 +2,7 @@
 //
 // All differences between overlay, bridge and vlan are behind this interface; no other code compares a driver's name.
 // Always: a driver gets networks of its own only (index.ts ensures it), and compile is pure.
-import type { z } from 'zod';
+import type * as z from 'zod';
 
 import type { Family, IpAddress, IpNetwork } from '../address.js';
 import type { BackendFields } from '../backends/backend.js';

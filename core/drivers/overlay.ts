@@ -2,7 +2,7 @@
 //
 // A node has a bridge with the gateway of its subnet; a backend (core/backends) carries packets to the other nodes' subnets.
 // IPv4 and IPv6 are sides of one network, handled by the same code.
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { addressBits, IpNetwork, parseInterface } from '../address.js';
 import { backendIn, backendOf, BACKEND_TYPES } from '../backends/index.js';

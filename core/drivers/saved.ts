@@ -1,5 +1,5 @@
 // Schema of networks in state files: common fields, and layer 2's.
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { IpAddress, IpNetwork } from '../address.js';
 import { MANAGERS } from '../manager.js';

@@ -1,5 +1,5 @@
 // vlan: one 802.1Q VLAN, on each node alone or behind a link.
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { failedPrecondition, invalidArgument } from '../errors.js';
 import { parseName, prefixesOf, type NetworkSpec, type VlanNetwork } from '../network.js';

@@ -4,7 +4,7 @@
 // the background: the plugin works without it.
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { messageOf } from '../../core/errors.js';
 import { askEngine, streamEngine } from '../../daemon/engine.js';

@@ -3,7 +3,7 @@
 // Docker replays nothing after a restart of either side. They are small JSON files below the agent's state directory.
 import { join } from 'node:path';
 
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { IpAddress, IpNetwork, parseInterface, parseMac } from '../../core/address.js';
 import { type FileOptions, RecordTable, type TornRecord } from '../../daemon/record-folder.js';

@@ -1,5 +1,5 @@
 // Docker's map of published ports (`-p`) as publish requests.
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { IpAddress } from '../../core/address.js';
 import { invalidArgument } from '../../core/errors.js';

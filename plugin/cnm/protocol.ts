@@ -2,7 +2,7 @@
 //
 // JSON as Go encodes it: an empty list, map or object may be null or absent. Unknown fields are dropped, as newer engines
 // send more.
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { invalidArgument } from '../../core/errors.js';
 

@@ -5,7 +5,7 @@ import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { dirname } from 'node:path';
 
-import type { z } from 'zod';
+import type * as z from 'zod';
 
 import { failedPrecondition, messageOf, WeftError } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
