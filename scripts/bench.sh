@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# npm run bench: prepares what is needed, then measures. WEFT_BENCH_ROUNDS says how often (200).
+# npm run bench [NAME…]: prepares what is needed, then measures. WEFT_BENCH_ROUNDS says how often (200).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/prepare.sh --test
 trap 'node build/test/lab/sweep.js' EXIT
 status=0
-for bench in attach names ports docker; do node "build/test/bench/$bench.js" "$@" || status=1; done
+[ $# -gt 0 ] || set -- attach names ports docker start
+for bench in "$@"; do node "build/test/bench/$bench.js" || status=1; done
 exit "$status"
