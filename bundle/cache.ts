@@ -1,7 +1,8 @@
 // V8's code cache of each bundle, taken at the end of a run: only then are the functions in it that a start compiles.
 import { execFile } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -27,15 +28,12 @@ const ALONE: Readonly<Record<Program, readonly string[][]>> = {
 
 /** Runs a small cluster for it. @throws Error where a program made no cache */
 export async function rehearse(folder: string): Promise<void> {
-  const options = { timeout: WITHIN_MS, killSignal: 'SIGKILL' } as const;
-  const failed = await promisify(execFile)(
-    'unshare',
-    [...APART, process.execPath, CLUSTER, folder],
-    options,
-  ).then(
-    () => undefined,
-    (error: unknown) => String(error),
-  );
+  const state = mkdtempSync(join(tmpdir(), 'weft-rehearsal-'));
+  const words = [...APART, process.execPath, CLUSTER, folder, state];
+  const failed = await promisify(execFile)('unshare', words, { timeout: WITHIN_MS, killSignal: 'SIGKILL' })
+    .then(() => undefined)
+    .catch(String);
+  rmSync(state, { recursive: true, force: true });
   const missing = PROGRAMS.filter((program) => !existsSync(join(folder, cacheOf(program))));
   if (missing.length > 0)
     process.stderr.write(

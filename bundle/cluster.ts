@@ -1,11 +1,9 @@
-// A cluster of one host, whose programs record what they compile: `node build/bundle/cluster.js FOLDER`.
+// A cluster of one host, whose programs record what they compile: `node build/bundle/cluster.js BUNDLES STATE`.
 //
 // It runs as process 1 of namespaces of its own (cache.ts), with the usual ports: nothing of it is seen outside, and all of it
 // ends with this process.
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -22,12 +20,16 @@ const LINKS = [
   'link set eth1 up',
 ];
 
-const folder = process.argv[2] ?? '';
-const state = mkdtempSync(join(tmpdir(), 'weft-rehearsal-'));
+const [, , folder = '', state = ''] = process.argv;
 const socket = join(state, 'agent.sock');
 
+/** Settings of this machine, and its configuration files, are not for this cluster. */
+const withoutSettings = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv =>
+  Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith('WEFT_')));
+const NO_FILE = ['--config', '/dev/null'];
+
 function start(program: Program, ...runs: string[][]): ChildProcess {
-  const env = { ...process.env, WEFT_AGENT: socket };
+  const env = { ...withoutSettings(process.env), WEFT_AGENT: socket };
   return spawn(process.execPath, recorder(folder, program, runs), { stdio: 'inherit', env });
 }
 
@@ -46,29 +48,25 @@ async function end(daemon: ChildProcess): Promise<void> {
   if (daemon.exitCode === null) await once(daemon, 'exit');
 }
 
-try {
-  execFileSync('ip', ['-batch', '-'], { input: `${LINKS.join('\n')}\n` });
-  const container = spawn('unshare', ['--net', 'sleep', '1000']);
-  const controllerFlags = ['--etcd-listen', ETCD, '--state-dir', join(state, 'controller')];
-  const controller = start('controller', controllerFlags);
-  const agentFlags = ['--etcd', ETCD, '--controller', '127.0.0.1:7400', '--join', NETWORK];
-  const folders = ['--run-dir', state, '--state-dir', join(state, 'agent'), '--cnm-socket', 'none'];
-  const agent = start('agent', [...agentFlags, ...folders, '--underlay-iface', 'eth0']);
-  await untilReady(7401, controller);
-  await untilReady(7402, agent);
-  const commands = start(
-    'cli',
-    ['--version'],
-    ['network', 'create', NETWORK, '--subnet', '10.0.0.0/16'],
-    ['attach', NETWORK, `pid:${container.pid}`],
-    ['endpoint', 'ls'],
-    ['status'],
-  );
-  await once(commands, 'exit');
-  await end(agent);
-  await end(controller);
-} finally {
-  rmSync(state, { recursive: true, force: true });
-}
+execFileSync('ip', ['-batch', '-'], { input: `${LINKS.join('\n')}\n` });
+const container = spawn('unshare', ['--net', 'sleep', '1000']);
+const controllerFlags = [...NO_FILE, '--etcd-listen', ETCD, '--state-dir', join(state, 'controller')];
+const controller = start('controller', controllerFlags);
+const agentFlags = [...NO_FILE, '--etcd', ETCD, '--controller', '127.0.0.1:7400', '--join', NETWORK];
+const folders = ['--run-dir', state, '--state-dir', join(state, 'agent'), '--cnm-socket', 'none'];
+const agent = start('agent', [...agentFlags, ...folders, '--underlay-iface', 'eth0']);
+await untilReady(7401, controller);
+await untilReady(7402, agent);
+const commands = start(
+  'cli',
+  ['--version'],
+  ['network', 'create', NETWORK, '--subnet', '10.0.0.0/16'],
+  ['attach', NETWORK, `pid:${container.pid}`],
+  ['endpoint', 'ls'],
+  ['status'],
+);
+await once(commands, 'exit');
+await end(agent);
+await end(controller);
 // What is left ends with process 1.
 process.exit();
