@@ -183,11 +183,20 @@ export class Replica implements Following {
       remembered,
       this.#superseded,
     );
+    const old: string[] = [];
     for (const tombstone of tombstones) {
-      this.#superseded.set(tombstone, this.#entries.get(tombstone)?.modRevision ?? '0');
+      const entry = this.#entries.get(tombstone);
+      if (entry?.bad !== undefined && entry.record !== undefined) {
+        // What cannot be read now is left in etcd; only the removal that was read before is over.
+        changes.push(this.view.remove(entry.record));
+        delete entry.record;
+        continue;
+      }
+      this.#superseded.set(tombstone, entry?.modRevision ?? '0');
       this.#delete(tombstone, changes);
+      old.push(tombstone);
     }
-    if (tombstones.length > 0) this.#onSuperseded(tombstones);
+    if (old.length > 0) this.#onSuperseded(old);
   }
 
   events(events: readonly IEvent[], revision: number): void {

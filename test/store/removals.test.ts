@@ -112,6 +112,25 @@ test.serial('a config written by hand after a removal supersedes the tombstone',
   t.true(blue !== undefined && (await store.restoreNetwork(blue)), 'it was lost, not removed');
 });
 
+test.serial('a tombstone that cannot be read any more is reported, and left alone', async (t) => {
+  const prefix = freshPrefix();
+  const store = await storeOn(etcd, prefix);
+  await store.createNetwork(spec('blue', '10.101.0.0/16'));
+  await store.removeNetwork('blue', { force: false });
+  await eventually(() => store.view.removals.has('network blue'), 'it is removed');
+  const tombstone = `${prefix}/removed/networks/blue`;
+  await etcd.raw.put(tombstone).value('{"forced":1}');
+  await eventually(() => store.view.bad.has(tombstone), 'it is reported');
+  await etcd.raw
+    .put(`${prefix}/networks/blue/config`)
+    .value('{"Network":"10.102.0.0/16","Backend":{"Type":"vxlan"}}');
+  await eventually(() => !store.view.removals.has('network blue'), 'the removal that was read is superseded');
+  // What would be deleted would be before this.
+  await store.createNetwork(spec('red', '10.103.0.0/16'));
+  t.is(await etcd.raw.get(tombstone).string(), '{"forced":1}');
+  t.true(store.view.bad.has(tombstone));
+});
+
 test.serial('a node with only its state directory compares the time of the removal', async (t) => {
   const prefix = freshPrefix();
   const store = await storeOn(etcd, prefix);
