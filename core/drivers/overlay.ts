@@ -155,12 +155,7 @@ function compileNetwork(membership: OverlayMembership): KernelObject[] {
     // that the owner answers first. Nobody else answers on this bridge.
     objects.push({ kind: 'sysctl', path: `net/ipv${family}/neigh/${bridge}/proxy_delay`, value: '0' });
     if (family === 4) {
-      objects.push(
-        { kind: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' },
-        // Of two containers of the bridge one can have an address of another node's subnet, which the kernel tells the other
-        // of (an ICMP redirect). It then looks for that address on the bridge for five minutes, wherever it has gone.
-        { kind: 'sysctl', path: `${conf}/${bridge}/proxy_arp`, value: '1' },
-      );
+      objects.push({ kind: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' });
       for (const link of links) {
         objects.push(
           // 127.0.0.1:PORT of the host leads to a container only where packets of that source may leave by the link

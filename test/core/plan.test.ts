@@ -30,7 +30,6 @@ test('a network and a peer on an empty node: links, settings, addresses, and the
     'create sysctl net/ipv4/conf/wfbr4097/forwarding',
     'create sysctl net/ipv4/neigh/wfbr4097/proxy_delay',
     'create sysctl net/ipv4/ip_forward',
-    'create sysctl net/ipv4/conf/wfbr4097/proxy_arp',
     'create sysctl net/ipv4/conf/wfvx4097/route_localnet',
     'create sysctl net/ipv4/conf/wfvx4097/rp_filter',
     'create sysctl net/ipv4/conf/wfbr4097/route_localnet',

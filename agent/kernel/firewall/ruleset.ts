@@ -169,6 +169,24 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
     },
   ],
   [
+    'redirects',
+    {
+      type: 'filter',
+      hook: 'output',
+      prio: 0,
+      // Of two containers of a bridge one can have an address of another node's subnet, and the kernel tells the other to look
+      // for it on the link. It would do so for five minutes, wherever
+      // the address has gone meanwhile. The setting send_redirects is of no use: that of `all` counts, too.
+      rules: [
+        rule('oifname @links icmp type redirect drop', 'addresses may move: packets keep to the gateway'),
+        rule(
+          'oifname @links icmpv6 type nd-redirect drop',
+          'addresses may move: packets keep to the gateway',
+        ),
+      ],
+    },
+  ],
+  [
     'postrouting',
     {
       type: 'nat',

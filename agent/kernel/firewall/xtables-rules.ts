@@ -55,8 +55,14 @@ export function compileTables(firewall: Firewall, family: Family, open = false):
   const masquerading = networks
     .filter((network) => network.masquerade)
     .flatMap((network) => prefixesOf(network.prefixes));
+  // See ruleset.ts, chain redirects.
+  const redirect = family === 4 ? '-p icmp -m icmp --icmp-type 5' : '-p ipv6-icmp -m icmp6 --icmpv6-type 137';
+  const redirects = networks.flatMap(({ links }) =>
+    links.map((link) => rule(`-o ${link} ${redirect}`, 'DROP')),
+  );
   const filter: WantedTable = {
     chains: new Map([
+      ['WEFT-REDIRECTS', redirects],
       ['WEFT-FORWARD', [rule('', 'WEFT-ISOLATION')]],
       ['WEFT-INPUT', input],
       ['WEFT-ISOLATION', isolation],
@@ -65,6 +71,7 @@ export function compileTables(firewall: Firewall, family: Family, open = false):
     jumps: [
       { from: 'FORWARD', to: 'WEFT-FORWARD', at: 'first' },
       { from: 'INPUT', to: 'WEFT-INPUT', at: 'first' },
+      { from: 'OUTPUT', to: 'WEFT-REDIRECTS', at: 'first' },
     ],
   };
   return {
