@@ -1,11 +1,13 @@
 // The start of an agent: beside another one, and while it waits for what it needs.
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import test from 'ava';
 
-import { bare, Cluster, type EndpointJson } from '../lab/cluster.js';
+import { bare, Cluster, INFRA, type EndpointJson } from '../lab/cluster.js';
 import { shareAmongTests } from '../lab/fresh.js';
 import { WEFT } from '../lab/lab.js';
+import type { LabProcess } from '../lab/process.js';
 import type { Outcome } from '../lab/exec.js';
 
 let lab: Cluster;
@@ -88,3 +90,57 @@ test.serial('an agent that waits for its underlay, and for etcd, says so from th
   await agent.stop();
   t.not((await lab.try('h3', `ls ${join(runDir, 'agent.sock')}`)).code, 0, 'the socket goes with it');
 });
+
+test.serial(
+  'an agent at an etcd with users says what it lacks, and goes on with a new password',
+  async (t) => {
+    const url = 'http://192.0.2.2:2479';
+    const peer = 'http://127.0.0.1:2480';
+    const etcd = lab.spawn('etcd-with-users', INFRA, [
+      ...['etcd', '--name', 'users', '--data-dir', join(lab.folder, 'etcd-with-users'), '--bcrypt-cost', '4'],
+      ...['--listen-client-urls', url, '--advertise-client-urls', url, '--listen-peer-urls', peer],
+      ...['--initial-advertise-peer-urls', peer, '--initial-cluster', `users=${peer}`],
+    ]);
+    t.teardown(() => etcd.stop());
+    const etcdctl = `ETCDCTL_API=3 etcdctl --endpoints ${url}`;
+    await lab.until('etcd serves', async () => (await lab.try(INFRA, `${etcdctl} get /`)).code === 0);
+    await lab.sh(
+      INFRA,
+      [
+        'user add root:secret-of-root',
+        'user grant-role root root',
+        'user add weft:secret-of-weft',
+        'role add weft',
+        'role grant-permission weft readwrite --prefix=true /weft/',
+        'user grant-role weft weft',
+        'auth enable',
+      ]
+        .map((words) => `${etcdctl} ${words}`)
+        .join(' && '),
+    );
+    const file = join(lab.folder, 'password');
+    const start = async (...user: string[]): Promise<LabProcess> => {
+      const flags = lab.agentFlags('h3').map((word) => (word === lab.etcd ? url : word));
+      const agent = lab.spawn('agent-h3', 'h3', [WEFT, 'agent', ...flags, ...user]);
+      await lab.says(agent, 'the agent serves');
+      return agent;
+    };
+    const problem = (why: RegExp): Promise<Status['problems'][number]> =>
+      lab.until(`status says ${why.source}`, async () => {
+        const { stdout } = await lab.weft('h3', 'status', '-o', 'json');
+        return (JSON.parse(stdout) as Status).problems.find((one) => why.test(one.why));
+      });
+
+    const without = await start();
+    t.regex((await problem(/wants a user, and none was given/)).why, /^waiting for etcd at /);
+    await without.stop();
+
+    writeFileSync(file, 'wrong-secret\n');
+    const agent = await start('--etcd-username', 'weft', '--etcd-password-file', file);
+    t.regex((await problem(/has no such user with this password/)).why, /^waiting for etcd at /);
+    writeFileSync(file, 'secret-of-weft\n');
+    await lab.until('the agent is ready', async () => (await lab.weft('h3', 'status')).code === 0);
+    t.notRegex(agent.log(), /wrong-secret|secret-of-weft/);
+    await agent.stop();
+  },
+);
