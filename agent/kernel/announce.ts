@@ -4,6 +4,7 @@
 // and an unsolicited neighbour advertisement (RFC 4861 §7.2.6) change what they remember at once, and teach bridges and
 // switches the port. Neighbours that remember nothing learn nothing from them.
 import { IpAddress } from '../../core/address.js';
+import { checksum } from './internet-checksum.js';
 import { closeFd, openSocket, sendTo } from './libc.js';
 
 /** An address, and the link whose link address answers for it. */
@@ -82,12 +83,4 @@ function advertisement(mac: string, ip: IpAddress, from: IpAddress): Buffer {
     // The hop limit of 255 shows that no router forwarded it.
     ...[Buffer.from([0x60, 0, 0, 0]), u16(body.length), Buffer.from([ICMPV6, 255]), addresses, body],
   ]);
-}
-
-/** Internet checksum, RFC 1071. @param bytes an even number */
-export function checksum(bytes: Buffer): number {
-  let sum = 0;
-  for (let i = 0; i < bytes.length; i += 2) sum += bytes.readUInt16BE(i);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  return ~sum & 0xffff;
 }

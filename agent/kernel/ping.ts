@@ -4,7 +4,7 @@
 import { randomInt } from 'node:crypto';
 
 import { IpAddress, type Family } from '../../core/address.js';
-import { checksum } from './announce.js';
+import { checksum } from './internet-checksum.js';
 import {
   AF_INET,
   AF_INET6,
