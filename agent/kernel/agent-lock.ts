@@ -30,6 +30,8 @@ ADDRESS.write(NAME, 2, 'latin1');
 /** A holder that is stopped or hangs accepts, and says nothing. */
 const ANSWER_MS = 1000;
 const LOOK_MS = 10;
+/** Any user may ask, and all of a burst are accepted before the first of them is answered. */
+const AT_ONCE = 16;
 /** A holder that ends, or is between bind and listen, is none or answers by then. */
 const TRIES = 50;
 
@@ -51,7 +53,7 @@ export async function lockNamespace(says: string, next: string): Promise<AgentLo
     await pause(LOOK_MS);
   }
   throw failedPrecondition(
-    'a process holds @weft-agent, the socket by which agents exclude each other, and does not listen',
+    'a process holds @weft-agent, the socket by which agents exclude each other, and does not answer',
     'Find it with `ss -xap`, and end it.',
   );
 }
@@ -71,15 +73,16 @@ function bound(): number | undefined {
 
 async function serve(fd: number, says: string): Promise<AgentLock> {
   const server = createServer((socket) => {
-    // One that does not wait for the answer is no fault.
-    socket.on('error', () => undefined).end(says);
+    // One that does not wait for the answer is no fault. One that stays would keep a descriptor, and the end of the agent.
+    socket.on('error', () => undefined).end(says, () => socket.destroy());
   });
+  server.maxConnections = AT_ONCE;
   await new Promise<void>((resolve, reject) => server.once('error', reject).listen({ fd }, resolve));
   server.unref();
   return () => new Promise((resolve) => server.close(() => resolve()));
 }
 
-/** Undefined where nobody listens. */
+/** Undefined where nobody listens, or as many wait for a stopped holder as its queue has room for. */
 async function takenBy(next: string): Promise<WeftError | undefined> {
   const fd = openSocketOf(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK);
   try {
@@ -99,7 +102,7 @@ async function takenBy(next: string): Promise<WeftError | undefined> {
       next,
     );
   } catch (error) {
-    if (error instanceof SystemError && error.errno === 'ECONNREFUSED') return undefined;
+    if (error instanceof SystemError && ['ECONNREFUSED', 'EAGAIN'].includes(error.errno)) return undefined;
     throw error;
   } finally {
     closeFd(fd);
