@@ -174,7 +174,7 @@ async function restore(parts: Parts, answer: DryRun): Promise<void> {
     note(answer.steps, step);
     return false;
   };
-  await parts.overlaps.look();
+  await parts.overlaps.look.now();
   await memberships.restore(loaded.networks);
   await endpoints.restore(
     loaded.endpoints.filter(

@@ -3,7 +3,7 @@
 // A node that is on the network already keeps its data path: the route may be gone again in a moment, as a VPN's is.
 import type { IpAddress } from '../../core/address.js';
 import type { Membership } from '../../core/compile.js';
-import { failedPrecondition, messageOf } from '../../core/errors.js';
+import { failedPrecondition } from '../../core/errors.js';
 import {
   routesBeside,
   routesText,
@@ -16,11 +16,12 @@ import type { Logger } from '../../daemon/log.js';
 import type { Store } from '../../store/store.js';
 import { networkScope, type Problem, type Problems } from '../health/index.js';
 import type { Kernel } from '../kernel/index.js';
+import { Look } from '../reconcile/index.js';
 
 /** IPv4 routes go with their link without a notification. */
 const EVERY_MS = 10_000;
-/** Routing daemons change many routes at once. */
-const SETTLE_MS = 200;
+/** Routing daemons change routes all the time, and each look lists all of the host's. */
+const SETTLE_MS = 1000;
 
 type Sources = { kernel: Pick<Kernel, 'routes'>; store: Pick<Store, 'view'> };
 
@@ -58,28 +59,13 @@ export class RouteOverlaps {
   /** As they were last. */
   #routes: readonly HostRoute[] = [];
   #keptOut = '';
-  #timer: NodeJS.Timeout | undefined;
-  #soon: NodeJS.Timeout | undefined;
+  /** A change of a route of the host's or of a membership is a reason to look, too. */
+  readonly look: Look;
 
-  constructor(private readonly options: RouteOverlapsOptions) {}
-
-  start(): void {
-    this.#timer = setInterval(() => void this.look(), EVERY_MS);
-    this.soon();
-  }
-
-  stop(): void {
-    clearInterval(this.#timer);
-    clearTimeout(this.#soon);
-  }
-
-  /** A route of the host's or a membership has changed. */
-  soon(): void {
-    this.#soon ??= setTimeout(() => {
-      this.#soon = undefined;
-      void this.look();
-    }, SETTLE_MS);
-    this.#soon.unref();
+  constructor(private readonly options: RouteOverlapsOptions) {
+    const { log } = options;
+    const what = 'routes of this host that overlap its networks';
+    this.look = new Look({ what, everyMs: EVERY_MS, settleMs: SETTLE_MS, log }, () => this.#look());
   }
 
   /** Whether routes of this host keep it out of a network: then it has another network at these addresses. */
@@ -92,30 +78,26 @@ export class RouteOverlaps {
     return this.#inside.get(network)?.find(({ to }) => to.length >= length && to.contains(ip));
   }
 
-  async look(): Promise<void> {
-    const { kernel, store, memberships, problems, log } = this.options;
-    try {
-      this.#routes = await kernel.routes();
-      const gone = new Set(this.#inside.keys());
-      for (const { network } of memberships()) {
-        const { inside, around } = besideOf(store, network, this.#routes);
-        const scope = networkScope(network.name);
-        const isAllowed = network.force === true;
-        problems.put({ scope, kind: 'overlap' }, isAllowed ? undefined : problemOf(network, inside));
-        problems.put({ scope, kind: 'allowed-overlap' }, isAllowed ? problemOf(network, inside) : undefined);
-        problems.put({ scope, kind: 'containing-route' }, warningOf(network, around));
-        this.#inside.set(network.name, inside);
-        gone.delete(network.name);
-      }
-      for (const name of gone) this.#left(name);
-      const keptOut = [...store.view.networks.values()].filter((network) => this.keepsOut(network));
-      const names = keptOut.map(({ name }) => name).join(' ');
-      if (names === this.#keptOut) return;
-      this.#keptOut = names;
-      await this.options.changed();
-    } catch (error) {
-      log.debug('cannot compare the routes of this host with its networks', { error: messageOf(error) });
+  async #look(): Promise<void> {
+    const { kernel, store, memberships, problems } = this.options;
+    this.#routes = await kernel.routes();
+    const gone = new Set(this.#inside.keys());
+    for (const { network } of memberships()) {
+      const { inside, around } = besideOf(store, network, this.#routes);
+      const scope = networkScope(network.name);
+      const isAllowed = network.force === true;
+      problems.put({ scope, kind: 'overlap' }, isAllowed ? undefined : problemOf(network, inside));
+      problems.put({ scope, kind: 'allowed-overlap' }, isAllowed ? problemOf(network, inside) : undefined);
+      problems.put({ scope, kind: 'containing-route' }, warningOf(network, around));
+      this.#inside.set(network.name, inside);
+      gone.delete(network.name);
     }
+    for (const name of gone) this.#left(name);
+    const keptOut = [...store.view.networks.values()].filter((network) => this.keepsOut(network));
+    const names = keptOut.map(({ name }) => name).join(' ');
+    if (names === this.#keptOut) return;
+    this.#keptOut = names;
+    await this.options.changed();
   }
 
   #left(name: string): void {

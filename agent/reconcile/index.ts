@@ -1,5 +1,6 @@
 // The reconciler: makes its targets match the records, permanently.
 export { isGone, sameSandbox, type SandboxRecord } from './container-target.js';
+export { Look } from './look.js';
 export type { Preview } from './preview.js';
 export { type RecordKey, RecordMap, type SandboxKey } from './record-key.js';
 export { type RecordChanges, Reconciler } from './reconciler.js';

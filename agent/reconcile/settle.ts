@@ -1,13 +1,17 @@
 // Runs work once after a burst of notifications.
 
 /** Long enough to collect the notifications of weft's own steps. */
-const SETTLE_MS = 100;
+const OWN_STEPS_MS = 100;
 
 export class Settle {
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
 
-  constructor(private readonly work: () => void) {}
+  /** @param afterMs from the first notification of a burst to the work */
+  constructor(
+    private readonly work: () => void,
+    private readonly afterMs = OWN_STEPS_MS,
+  ) {}
 
   /** Schedules the work, unless it is scheduled already. */
   soon(): void {
@@ -15,7 +19,7 @@ export class Settle {
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
       this.work();
-    }, SETTLE_MS);
+    }, this.afterMs);
   }
 
   stop(): void {

@@ -16,9 +16,9 @@ import { bootId } from '../kernel/index.js';
 import { Gateways, Memberships, RouteOverlaps } from '../networks/index.js';
 import { Attachments, AttachmentState } from '../pipework/index.js';
 import { PluginAddresses, PluginEndpoints, PluginNetworks, SET_ASIDE } from '../plugin-host/index.js';
-import { Reconciler, type SandboxKey } from '../reconcile/index.js';
+import { type Look, Reconciler, type SandboxKey } from '../reconcile/index.js';
 import { containerNetworks, Containers, ContainerState } from '../runtime/index.js';
-import { DuplicateAddresses, Peers } from '../underlay/index.js';
+import { duplicateAddresses, Peers } from '../underlay/index.js';
 import { Hook } from './hook.js';
 import type { Opened } from './open.js';
 
@@ -41,7 +41,7 @@ export interface Parts {
   netnsResolvConf: NetnsResolvConf;
   overlaps: RouteOverlaps;
   peers: Peers;
-  duplicateAddresses: DuplicateAddresses;
+  duplicateAddresses: Look;
   pluginNetworks: PluginNetworks;
   pluginAddresses: PluginAddresses;
   pluginEndpoints: PluginEndpoints;
@@ -58,13 +58,14 @@ export function assemble(opened: Opened): Parts {
   const linksChanged = new Hook<[]>(undefined);
   const keepsClaim = new Hook<Parameters<PluginAddresses['keeps']>, boolean>(false);
 
-  const duplicateAddresses = new DuplicateAddresses({ kernel, view: store.view, problems, log });
+  const duplicates = duplicateAddresses({ kernel, view: store.view, node, problems, log });
+  shutdown.add('looking for duplicate addresses', () => duplicates.stop());
   const reconciler = new Reconciler({
     ...{ kernel, log, metrics, problems },
     onSandboxGone: sandboxGone.call,
     onMovedIn: movedIn.call,
     onUnderlay: linksChanged.call,
-    onRoutes: () => overlaps.soon(),
+    onRoutes: () => overlaps.look.soon(),
   });
   shutdown.add('the reconciler', () => reconciler.stop());
   const overlaps = new RouteOverlaps({
@@ -72,7 +73,7 @@ export function assemble(opened: Opened): Parts {
     memberships: () => memberships.list(),
     changed: () => memberships.routesChanged(),
   });
-  shutdown.add('the routes of this host', () => overlaps.stop());
+  shutdown.add('the routes of this host', () => overlaps.look.stop());
   const memberships: Memberships = new Memberships({
     ...{ kernel, store, reconciler, state, log, problems, node, instance },
     runDir: settings.runDir,
@@ -115,7 +116,7 @@ export function assemble(opened: Opened): Parts {
     onChange: (endpoint, there) => dns.ownEndpoint(endpoint, there),
     onNetworkChange: () => {
       dns.refresh();
-      overlaps.soon();
+      overlaps.look.soon();
     },
   });
   const endpointPorts = new EndpointPorts({ endpoints, memberships, ports, reconciler, log });
@@ -156,8 +157,10 @@ export function assemble(opened: Opened): Parts {
   movedIn.connect((names) => pluginEndpoints.movedIn(names));
   runTarget.connect((name) => containers.target(name));
   linksChanged.connect(() => {
+    // The links change, too, while the parts stop; the memberships have stopped before the reconciler.
+    if (shutdown.signal.aborted) return;
     void underlay.look();
-    void duplicateAddresses.look();
+    void duplicates.now();
     void memberships.parentsChanged();
   });
   keepsClaim.connect((claim) => pluginAddresses.keeps(claim));
@@ -165,7 +168,7 @@ export function assemble(opened: Opened): Parts {
   return {
     ...{ reconciler, memberships, gateways, publisher, addresses, ports, endpoints, endpointPorts },
     ...{ attacher, hostEndpoint, attachments, attachmentState, containers, dns, netnsResolvConf, peers },
-    ...{ overlaps, duplicateAddresses },
+    ...{ overlaps, duplicateAddresses: duplicates },
     ...{ pluginNetworks, pluginAddresses, pluginEndpoints },
   };
 }

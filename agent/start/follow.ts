@@ -4,7 +4,7 @@ import { sysctlKey } from '../../core/objects/index.js';
 import type { Announcement } from '../../store/store.js';
 import { earlierLifeEnds, recoverEndpoints } from '../endpoints/index.js';
 import { joinWhenThere } from '../networks/index.js';
-import { RouterAdvertisements } from '../underlay/index.js';
+import { routerAdvertisements } from '../underlay/index.js';
 import type { Parts } from './assemble.js';
 import type { Opened } from './open.js';
 import { StoreFollower } from './store-follower.js';
@@ -13,7 +13,7 @@ export async function follow(opened: Opened, parts: Parts, announcement: Announc
   const { settings, shutdown, log, problems, kernel, store, underlay } = opened;
   const { memberships, reconciler, overlaps, peers } = parts;
   // First: the firewall goes by these routes, too.
-  await overlaps.look();
+  await overlaps.look.start();
   const follower = new StoreFollower(
     {
       ...opened,
@@ -25,12 +25,10 @@ export async function follow(opened: Opened, parts: Parts, announcement: Announc
   );
   shutdown.add('following the store', () => follower.stop());
   const forwards = (): boolean => reconciler.wants(sysctlKey('net/ipv6/conf/all/forwarding'));
-  const advertisements = new RouterAdvertisements({ kernel, problems, log, forwards });
-  advertisements.start();
+  const advertisements = routerAdvertisements({ kernel, problems, log, forwards });
+  void advertisements.start();
   shutdown.add('looking for links that ignore router advertisements', () => advertisements.stop());
-  overlaps.start();
-  parts.duplicateAddresses.start();
-  shutdown.add('looking for duplicate addresses', () => parts.duplicateAddresses.stop());
+  void parts.duplicateAddresses.start();
   peers.start();
   shutdown.add('the round-trip samples', () => peers.stop());
   for (const name of settings.join)

@@ -1,6 +1,6 @@
 // The underlay: this node's address and MTU, and probes of its peers.
-export { DuplicateAddresses } from './duplicate-addresses.js';
+export { duplicateAddresses } from './duplicate-addresses.js';
 export { findUnderlay, type LastAddresses, type UnderlaySettings } from './find-underlay.js';
 export { NodeUnderlay } from './node-underlay.js';
 export { Peers } from './peers.js';
-export { RouterAdvertisements } from './router-advertisements.js';
+export { routerAdvertisements } from './router-advertisements.js';

@@ -3,11 +3,11 @@
 // Dual-stack networks need a host that forwards IPv6. The kernel then ignores advertisements on links whose accept_ra is not
 // 2, and the host's own addresses and default route expire some time after the first attach. The link is the host's, so
 // weft does not change it.
-import { messageOf } from '../../core/errors.js';
 import { sysctlName } from '../../core/objects/index.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Kernel } from '../kernel/index.js';
 import { type Problem, type Problems, UNDERLAY } from '../health/index.js';
+import { Look } from '../reconcile/index.js';
 
 export interface RouterAdvertisementsOptions {
   kernel: Pick<Kernel, 'linksIgnoringRa'>;
@@ -20,31 +20,13 @@ export interface RouterAdvertisementsOptions {
 /** The kernel does not notify of accept_ra: polled as often as everything else that it does not notify of. */
 const EVERY_MS = 10_000;
 
-export class RouterAdvertisements {
-  #timer: NodeJS.Timeout | undefined;
-
-  constructor(private readonly options: RouterAdvertisementsOptions) {}
-
-  start(): void {
-    this.#timer = setInterval(() => void this.look(), EVERY_MS);
-    void this.look();
-  }
-
-  stop(): void {
-    clearInterval(this.#timer);
-  }
-
-  /** Sets a problem for each link that ignores advertisements and clears it once the link accepts them again. */
-  async look(): Promise<void> {
-    const { kernel, problems, log, forwards } = this.options;
-    try {
-      const links = forwards() ? await kernel.linksIgnoringRa() : [];
-      const found = new Map(links.map((link) => [link, problemOf(link)]));
-      problems.replace(UNDERLAY, 'router-advertisements', found);
-    } catch (error) {
-      log.debug('cannot check links for ignored router advertisements', { error: messageOf(error) });
-    }
-  }
+/** Sets a problem for each link that ignores advertisements and clears it once the link accepts them again. */
+export function routerAdvertisements({ kernel, problems, log, forwards }: RouterAdvertisementsOptions): Look {
+  return new Look({ what: 'links that ignore router advertisements', everyMs: EVERY_MS, log }, async () => {
+    const links = forwards() ? await kernel.linksIgnoringRa() : [];
+    const found = new Map(links.map((link) => [link, problemOf(link)]));
+    problems.replace(UNDERLAY, 'router-advertisements', found);
+  });
 }
 
 const problemOf = (link: string): Problem => ({

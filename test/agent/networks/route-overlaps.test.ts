@@ -1,4 +1,6 @@
 // Routes of the host that overlap its networks: joins, problems and warnings, and the firewall.
+import { mock } from 'node:test';
+
 import test from 'ava';
 
 import { hostRoutesBeside, RouteOverlaps } from '../../../agent/networks/route-overlaps.js';
@@ -47,7 +49,7 @@ test('a membership has a problem or a warning as long as the route is there', as
     changed: () => Promise.resolve(void changes++),
   });
   node.kernel.hostRoutes = [route('10.101.2.0/25'), route('10.0.0.0/8', { isLan: false })];
-  await overlaps.look();
+  await overlaps.look.now();
   t.deepEqual(
     node.problems.list().map(({ what }) => what),
     ['network red (10.101.0.0/22)'],
@@ -63,10 +65,32 @@ test('a membership has a problem or a warning as long as the route is there', as
   await node.memberships.handle([
     { kind: 'network', name: 'red', before: red, after: { ...red, force: true } },
   ]);
-  await overlaps.look();
+  await overlaps.look.now();
   t.deepEqual(node.problems.list(), []);
   t.is(node.problems.warnings().length, 2);
   node.kernel.hostRoutes = [];
-  await overlaps.look();
+  await overlaps.look.now();
   t.deepEqual(node.problems.warnings(), []);
+});
+
+test.serial('a host whose routes change all the time lists them once a second', async (t) => {
+  const node = await startNode(t);
+  let lists = 0;
+  const kernel = { routes: () => Promise.resolve((lists++, [])) };
+  mock.timers.enable({ apis: ['setTimeout'] });
+  try {
+    const overlaps = new RouteOverlaps({
+      ...{ kernel, store: node.store, problems: node.problems, log: silentLogger },
+      ...{ memberships: () => [], changed: () => Promise.resolve() },
+    });
+    for (let ms = 0; ms < 3000; ms += 50) {
+      overlaps.look.soon();
+      mock.timers.tick(50);
+      await new Promise(setImmediate);
+    }
+    t.is(lists, 3);
+    await overlaps.look.stop();
+  } finally {
+    mock.timers.reset();
+  }
 });

@@ -47,23 +47,25 @@ async function assembled(t: ExecutionContext) {
   const store = new OtherSubnet();
   store.putNetwork(blue);
   const problems = new Problems();
+  const ending = new AbortController();
+  const kernel = new FakeKernel();
   const opened: Opened = {
-    ...{ settings, log: silentLogger, state, loaded, store, problems, kernel: new FakeKernel() },
+    ...{ settings, log: silentLogger, state, loaded, store, problems, kernel },
     shutdown: {
-      signal: new AbortController().signal,
+      signal: ending.signal,
       add: (_name, stop) => void stops.push(stop),
       end: () => t.fail(),
     },
     ...{ node: 'node1', instance: 'node1', startedAt: '', tls: undefined, changed: new Hook<[]>(undefined) },
     ...{ metrics: agentMetrics(), readiness: new AgentReadiness(problems) },
-    underlay: { current: membership(blue).underlay } as Opened['underlay'],
+    underlay: { current: membership(blue).underlay, look: () => Promise.resolve() } as Opened['underlay'],
     displaced: new DisplacedNodes(store.view),
     session: new Hook<[], SessionState>({ state: 'none', address: '', error: '' }),
     socket: {} as Opened['socket'],
   };
   const parts = assemble(opened);
   await parts.memberships.restore([{ network: blue, lease: lease(blue, 1), granted: [] }]);
-  return { ...opened, ...parts };
+  return { ...opened, ...parts, kernel, ending };
 }
 
 test('a moved subnet is no problem any more when its containers were attached again', async (t) => {
@@ -79,4 +81,18 @@ test('a moved subnet is no problem any more when its containers were attached ag
   await endpoints.remove(before);
   t.true(endpoints.isUsed('blue'));
   t.is(problems.get(MOVED), undefined);
+});
+
+test('a link that changes while the parts stop starts no work', async (t) => {
+  const { kernel, ending, reconciler } = await assembled(t);
+  let looks = 0;
+  kernel.underlayLinks = () => Promise.resolve((looks++, []));
+  await reconciler.start();
+  kernel.emit({ kind: 'underlay' });
+  await kernel.settled();
+  t.is(looks, 1);
+  ending.abort();
+  kernel.emit({ kind: 'underlay' });
+  await kernel.settled();
+  t.is(looks, 1);
 });

@@ -2,7 +2,7 @@
 import test from 'ava';
 
 import { Problems } from '../../../agent/health/problems.js';
-import { DuplicateAddresses } from '../../../agent/underlay/duplicate-addresses.js';
+import { duplicateAddresses } from '../../../agent/underlay/duplicate-addresses.js';
 import { silentLogger as log } from '../../../daemon/log.js';
 import { node } from '../../controller/records.js';
 import { FakeKernel } from '../../fakes/kernel.js';
@@ -11,7 +11,8 @@ import { FakeStore } from '../../fakes/store.js';
 test('each is a problem while it is there; only that of a node is solicited', async (t) => {
   const [kernel, store, problems] = [new FakeKernel(), new FakeStore(), new Problems()];
   store.putNode(node('h1', '192.0.2.7', { publicIp6: '2001:db8::7' }));
-  const duplicates = new DuplicateAddresses({ kernel, view: store.view, problems, log });
+  store.putNode(node('h2', '192.0.2.1', { publicIp6: '2001:db8::8' }));
+  const duplicates = duplicateAddresses({ kernel, view: store.view, node: 'h2', problems, log });
   const addresses = ['192.0.2.1/24', '2001:db8::7/64', '2001:db8::8/64', '2001:db8::9/64'];
   const flaws = {
     '2001:db8::7/64': 'duplicate',
@@ -19,7 +20,7 @@ test('each is a problem while it is there; only that of a node is solicited', as
     '2001:db8::9/64': 'tentative',
   } as const;
   kernel.underlays = [{ name: 'eth0', mtu: 1500, running: true, addresses, flaws }];
-  await duplicates.look();
+  await duplicates.now();
   t.deepEqual(kernel.solicited, ['eth0 2001:db8::7']);
   const [nodes, others, ...more] = problems.list();
   t.deepEqual(more, []);
@@ -27,7 +28,7 @@ test('each is a problem while it is there; only that of a node is solicited', as
   t.regex(`${nodes?.why} ${nodes?.fix}`, /^node h1 has it, too: .* ip addr del 2001:db8::7\/64 dev eth0/);
   t.regex(others?.why ?? '', /^another host of the link has it, too/);
   kernel.underlays = [{ name: 'eth0', mtu: 1500, running: true, addresses: ['192.0.2.1/24'] }];
-  await duplicates.look();
+  await duplicates.now();
   t.deepEqual(problems.list(), []);
   await duplicates.stop();
 });

@@ -3,7 +3,7 @@ import test from 'ava';
 
 import { Problems } from '../../../agent/health/problems.js';
 import { nextStep } from '../../../agent/reconcile/kernel-errors.js';
-import { RouterAdvertisements } from '../../../agent/underlay/router-advertisements.js';
+import { routerAdvertisements } from '../../../agent/underlay/router-advertisements.js';
 import { silentLogger } from '../../../daemon/log.js';
 import { FakeKernel } from '../../fakes/kernel.js';
 
@@ -11,12 +11,12 @@ test('a link that ignores router advertisements is a problem until it accepts th
   const kernel = new FakeKernel();
   const problems = new Problems();
   let forwards = false;
-  const one = new RouterAdvertisements({ kernel, problems, log: silentLogger, forwards: () => forwards });
+  const one = routerAdvertisements({ kernel, problems, log: silentLogger, forwards: () => forwards });
   kernel.ignoringRa = ['eth0', 'eth0.5'];
-  await one.look();
+  await one.now();
   t.deepEqual(problems.list(), [], 'weft does not make this host forward');
   forwards = true;
-  await one.look();
+  await one.now();
   t.deepEqual(
     problems.list().map(({ what }) => what),
     ['IPv6 of eth0', 'IPv6 of eth0.5'],
@@ -24,17 +24,17 @@ test('a link that ignores router advertisements is a problem until it accepts th
   t.true(problems.list()[0]?.fix.includes('sysctl net.ipv6.conf.eth0.accept_ra=2'));
   t.true(problems.list()[1]?.fix.includes('sysctl net.ipv6.conf.eth0/5.accept_ra=2'));
   kernel.ignoringRa = ['eth0'];
-  await one.look();
+  await one.now();
   t.is(problems.list().length, 1);
   forwards = false;
-  await one.look();
+  await one.now();
   t.deepEqual(problems.list(), []);
 });
 
 test('a failed check of links is not reported to the operator', async (t) => {
   const problems = new Problems();
   const kernel = { linksIgnoringRa: () => Promise.reject(new Error('netlink dump: ENOBUFS')) };
-  await new RouterAdvertisements({ kernel, problems, log: silentLogger, forwards: () => true }).look();
+  await routerAdvertisements({ kernel, problems, log: silentLogger, forwards: () => true }).now();
   t.deepEqual(problems.list(), []);
 });
 
