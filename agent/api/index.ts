@@ -4,4 +4,11 @@ export { agentApi } from './handlers.js';
 export { mountHostEndpoint } from './host-endpoint-service.js';
 export { type ApiSocket, openSocket } from './server.js';
 export { startSession, type SessionState } from './session.js';
-export { endpointMessage, startStatusOf, statusOf, type StartSources, type StatusSources } from './status.js';
+export {
+  endpointMessage,
+  etcdAt,
+  startStatusOf,
+  statusOf,
+  type StartSources,
+  type StatusSources,
+} from './status.js';

@@ -20,7 +20,7 @@ export interface ProblemSources {
   store: Pick<Store, 'state' | 'view'>;
   etcd: readonly string[];
   problems: Problems;
-  readiness: Pick<AgentReadiness, 'waiting'>;
+  readiness: Pick<AgentReadiness, 'waiting' | 'isWaitingFor'>;
   displaced: Pick<DisplacedNodes, 'problems'>;
   controller: () => SessionState;
 }
@@ -105,20 +105,21 @@ export function statusOf(sources: StatusSources): Status {
   };
 }
 
+/** What problems of etcd are about. */
+export const etcdAt = (urls: readonly string[]): string => `etcd at ${urls.join(', ')}`;
+
 /** All current problems, as `weft status` lists them. */
 export function problemsOf(sources: ProblemSources): Problem[] {
   const { store, problems, readiness, displaced, controller, etcd } = sources;
-  const waiting = readiness.waiting();
   // The failure that the start waits to repeat says more.
-  const list = [
-    ...(waiting === undefined || problems.get(FIRST_LIST) !== undefined ? [] : [waiting]),
-    ...problems.list(),
-    ...displaced.problems(),
-  ];
+  const waiting = problems.get(FIRST_LIST) === undefined ? readiness.waiting() : undefined;
+  const list = [...(waiting === undefined ? [] : [waiting]), ...problems.list(), ...displaced.problems()];
   const { connected, since, error } = store.state;
-  if (!connected) {
+  const what = etcdAt(etcd);
+  const isTold = waiting !== undefined && readiness.isWaitingFor(what);
+  if (!connected && !isTold) {
     list.push({
-      what: `etcd at ${etcd.join(', ')}`,
+      what,
       why: error ?? `it has not answered since ${since.toISOString()}`,
       fix: 'Start etcd, or check --etcd; containers keep their connectivity, and changes here are written later.',
     });
@@ -126,7 +127,7 @@ export function problemsOf(sources: ProblemSources): Problem[] {
   const { restored } = store.state;
   if (connected && restored !== undefined && Date.now() < restored.getTime() + RESTORED_SHOWN_MS) {
     list.push({
-      what: `etcd at ${etcd.join(', ')}`,
+      what,
       why: `it was restored from an older copy, or emptied, at ${restored.toISOString()}; the nodes write back what they have`,
       fix: 'See whether anything is missing: weft network ls, weft node ls. This line goes after ten minutes.',
     });

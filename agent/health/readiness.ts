@@ -16,29 +16,40 @@ export const NODE_REMOVED = { scope: NODE, kind: 'removed' } as const satisfies 
 
 const OUT = [NODE_REMOVED, NAME_CONFLICT] as const;
 
+const STARTING: Problem = { what: 'the agent', why: 'starting', fix: 'It takes less than a second.' };
+
 export class AgentReadiness {
-  #waiting: Problem | undefined = { what: 'the agent', why: 'starting', fix: 'It takes less than a second.' };
+  #isReady = false;
+  #cause: (() => Problem) | undefined;
 
   constructor(private readonly problems: Pick<Problems, 'get'>) {}
 
-  /** @param cause what the start cannot go on without */
-  waitsFor({ what, why, fix }: Problem): void {
-    this.#waiting = { what: 'the agent', why: `waiting for ${what}: ${why}`, fix };
+  /** @param cause what the start cannot go on without, as it is whenever it is shown; undefined: nothing any more */
+  waitsFor(cause: (() => Problem) | undefined): void {
+    this.#cause = cause;
+  }
+
+  /** Whether the start waits for this, the `what` of a cause. */
+  isWaitingFor(what: string): boolean {
+    return !this.#isReady && this.#cause?.().what === what;
   }
 
   /** Why the agent cannot do its work yet; undefined once it can. */
   waiting(): Problem | undefined {
-    return this.#waiting;
+    if (this.#isReady) return undefined;
+    if (this.#cause === undefined) return STARTING;
+    const { what, why, fix } = this.#cause();
+    return { what: 'the agent', why: `waiting for ${what}: ${why}`, fix };
   }
 
   begins(): void {
-    this.#waiting = undefined;
+    this.#isReady = true;
   }
 
   now(): Readiness {
-    const keys = this.#waiting === undefined ? OUT : [...OUT, FIRST_LIST];
+    const keys = this.#isReady ? OUT : [...OUT, FIRST_LIST];
     const found = keys.map((key) => this.problems.get(key)).find((problem) => problem !== undefined);
-    const problem = found ?? this.#waiting;
+    const problem = found ?? this.waiting();
     return problem === undefined
       ? { ready: true }
       : { ready: false, reason: `${problem.what}: ${problem.why}` };

@@ -117,9 +117,10 @@ export async function open(daemon: Daemon): Promise<Opened> {
   const underlay = await NodeUnderlay.find(
     { kernel, state, problems, log, settings: underlaySettings(settings) },
     shutdown.signal,
-    ({ message, next }) =>
-      readiness.waitsFor({ what: 'the underlay', why: message, fix: next ?? 'See the log of the agent.' }),
+    ({ message, next = 'See the log of the agent.' }) =>
+      readiness.waitsFor(() => ({ what: 'the underlay', why: message, fix: next })),
   );
+  readiness.waitsFor(undefined);
   return {
     ...daemon,
     ...{ node, instance: loaded.instance, startedAt, tls, socket, session },

@@ -11,6 +11,7 @@ import type { Announcement } from '../../store/store.js';
 import {
   agentApi,
   endpointMessage,
+  etcdAt,
   mountHostEndpoint,
   startGauges,
   startSession,
@@ -52,11 +53,11 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
   shutdown.add('requests', () => opened.socket.stop());
   if (memberships.list().length > 0) readiness.begins();
   else
-    readiness.waitsFor({
-      what: `etcd at ${settings.etcd.join(', ')}`,
-      why: 'it has not answered yet',
+    readiness.waitsFor(() => ({
+      what: etcdAt(settings.etcd),
+      why: opened.store.state.error ?? 'it has not answered yet',
       fix: 'Start etcd, or check --etcd; until then the node joins no network.',
-    });
+    }));
   opened.socket.serve(api, [
     (server) => mountRuntime(server, containers, toMessage, changed.call),
     (server) => mountHostEndpoint(server, hostEndpoint, toMessage, changed.call),

@@ -5,7 +5,7 @@ import { startGauges } from '../../../agent/api/gauges.js';
 import { agentMetrics } from '../../../agent/health/metrics.js';
 import { networkScope } from '../../../agent/health/problem-key.js';
 import { Problems } from '../../../agent/health/problems.js';
-import { AgentReadiness, NAME_CONFLICT, NODE_REMOVED } from '../../../agent/health/readiness.js';
+import { AgentReadiness, FIRST_LIST, NAME_CONFLICT, NODE_REMOVED } from '../../../agent/health/readiness.js';
 import { problemsOf } from '../../../agent/api/status.js';
 import { StoreFollower } from '../../../agent/start/store-follower.js';
 import { unavailable } from '../../../core/errors.js';
@@ -45,7 +45,7 @@ test('the work after the first list is retried until it succeeds', async (t) => 
   const store = new FakeStore({ synced: false });
   const problems = new Problems();
   const readiness = new AgentReadiness(problems);
-  readiness.waitsFor({ what: 'etcd', why: 'it has not answered yet', fix: 'Start it.' });
+  readiness.waitsFor(() => ({ what: 'etcd', why: 'it has not answered yet', fix: 'Start it.' }));
   let times = 0;
   let handled = 0;
   let works = false;
@@ -128,4 +128,29 @@ test('weft_problems counts the problems that `weft status` lists', async (t) => 
     ],
   );
   t.is((await metrics.problems.get()).values[0]?.value, 5);
+});
+
+test('while the start waits for etcd, its problem is not listed twice', (t) => {
+  const store = new FakeStore();
+  const problems = new Problems();
+  const readiness = new AgentReadiness(problems);
+  const [what, fix] = ['etcd at http://127.0.0.1:2379', 'Start it.'];
+  const sources = {
+    ...{ store, problems, readiness, displaced: new DisplacedNodes(store.view) },
+    etcd: ['http://127.0.0.1:2379'],
+    controller: () => ({ state: 'none' as const, address: '', error: '' }),
+  };
+  const listed = (): string[] => problemsOf(sources).map((one) => one.what);
+  store.setConnected(false);
+  t.deepEqual(listed(), ['the agent', what], 'it starts, and does not wait for it');
+  let why = 'it has not answered yet';
+  readiness.waitsFor(() => ({ what, why, fix }));
+  t.deepEqual(listed(), ['the agent']);
+  why = 'it refused the call: wrong password';
+  t.is(readiness.waiting()?.why, `waiting for ${what}: ${why}`);
+  problems.set(FIRST_LIST, problem('etcd went away'));
+  t.deepEqual(listed(), ['node a', what]);
+  readiness.begins();
+  problems.clear(FIRST_LIST);
+  t.deepEqual(listed(), [what]);
 });
