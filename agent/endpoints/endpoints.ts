@@ -96,9 +96,11 @@ export class Endpoints implements MembershipListener {
       if (ownsAddresses(endpoint)) this.#hold(endpoint);
     }
     // What a container has by one endpoint depends on its others.
-    for (const endpoint of this.list())
-      if (fresh.some((one) => one.id === endpoint.id || inOneSandbox(one, endpoint)))
-        await this.#adopt(endpoint);
+    for (const { id } of this.list()) {
+      const endpoint = this.#table.get(id);
+      if (endpoint === undefined) continue;
+      if (fresh.some((one) => one.id === id || inOneSandbox(one, endpoint))) await this.#adopt(endpoint);
+    }
   }
 
   #hold(endpoint: Endpoint): void {
@@ -183,7 +185,7 @@ export class Endpoints implements MembershipListener {
     );
   }
 
-  /** An endpoint of the container is gone: another one leads to the name server. */
+  /** An endpoint of the container is gone: another one may lead to the name server now. */
   async #moveResolver(gone: Endpoint): Promise<void> {
     const next = this.list().find((one) => inOneSandbox(one, gone) && this.resolves(one));
     if (next === undefined) return;
@@ -213,7 +215,7 @@ export class Endpoints implements MembershipListener {
   async #reprogram(endpoint: Endpoint): Promise<void> {
     const membership = this.options.memberships.get(endpoint.network);
     if (membership === undefined) return;
-    const { host } = compileEndpoint(membership, endpoint);
+    const { host } = this.compile(membership, endpoint);
     await this.options.reconciler.set([[recordOf(endpoint), host]]);
     await this.#adopt(endpoint);
   }
@@ -280,7 +282,6 @@ export class Endpoints implements MembershipListener {
    */
   async remove(endpoint: Endpoint): Promise<void> {
     const { reconciler, memberships, addresses, publisher } = this.options;
-    const resolved = this.resolves(endpoint);
     await this.#forget(endpoint);
     this.options.problems.clearScope(endpointScope(endpoint));
     this.options.onChange?.(endpoint, false);
@@ -292,14 +293,14 @@ export class Endpoints implements MembershipListener {
       for (const ip of addressesOf(endpoint)) addresses.free(endpoint.network, ip, endpoint.id);
     publisher.withdraw(endpoint);
     memberships.endpointGone(endpoint.network);
-    // Not awaited: endpoints of one container change in turn, and this is the turn of the one that goes.
-    if (resolved)
-      void this.#moveResolver(endpoint).catch((error: unknown) =>
-        this.options.log.warn('the route to the name server could not be moved', {
-          endpoint: endpoint.name,
-          error: messageOf(error),
-        }),
-      );
+    // Whether this one had the route cannot be asked any more where its network was left. Not awaited: endpoints of one
+    // container change in turn, and this is the turn of the one that goes.
+    void this.#moveResolver(endpoint).catch((error: unknown) =>
+      this.options.log.warn('the route to the name server could not be moved', {
+        endpoint: endpoint.name,
+        error: messageOf(error),
+      }),
+    );
   }
 
   /** Objects that the kernel still has of a removed endpoint are in no record: the next reconciliation prunes them. */
@@ -333,10 +334,13 @@ export class Endpoints implements MembershipListener {
 /** Whether the container's namespace does not exist yet. */
 export const isToCome = (endpoint: Endpoint): boolean => endpoint.sandbox.cookie === '';
 
-/** Whether two endpoints are of one container; before there is a namespace its path is all that is known. */
+/**
+ * Whether two endpoints are of one container. Before there is a namespace its path is all that is known; later a path may lead
+ * to another container than before.
+ */
 const inOneSandbox = (a: Endpoint, b: Endpoint): boolean =>
   a.id !== b.id &&
-  (a.sandbox.path === b.sandbox.path || (a.sandbox.cookie !== '' && sameSandbox(a.sandbox, b.sandbox)));
+  (isToCome(a) || isToCome(b) ? a.sandbox.path === b.sandbox.path : sameSandbox(a.sandbox, b.sandbox));
 
 export const insideOf = (endpoint: Endpoint, objects: SandboxRecord['objects']): SandboxRecord => ({
   sandbox: endpoint.sandbox,

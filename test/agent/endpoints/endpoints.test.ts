@@ -193,13 +193,9 @@ function holdNode({ kernel }: TestNode): () => void {
   return go;
 }
 
-test('an endpoint that is detached while its network is recompiled stays detached', async (t) => {
-  const node = await startNode(t);
-  await attached(node, 'c1');
-  await attached(node, 'c2');
-  const last = await attached(node, 'c3', published);
+/** Begins work on the node's namespace, behind which other work waits. Returns the function that ends it. */
+async function occupyNode(node: TestNode): Promise<() => Promise<void>> {
   const go = holdNode(node);
-  // The first endpoints wait behind this.
   const busy = node.reconciler.set(
     new RecordMap([
       [
@@ -209,10 +205,23 @@ test('an endpoint that is detached while its network is recompiled stays detache
     ]),
   );
   await until('it is at work', () => node.kernel.beforeApply === undefined);
+  return async () => {
+    go();
+    await busy;
+  };
+}
+
+test('an endpoint that is detached while its network is recompiled stays detached', async (t) => {
+  const node = await startNode(t);
+  await attached(node, 'c1');
+  await attached(node, 'c2');
+  const last = await attached(node, 'c3', published);
+  const go = await occupyNode(node);
+  // The first endpoints wait behind that.
   const changed = node.endpoints.changed('blue');
   const detached = node.attacher.detach('blue', last.target);
-  go();
-  await Promise.all([busy, changed, detached]);
+  await go();
+  await Promise.all([changed, detached]);
   await node.reconciler.compare('interval');
   t.is((await veths(node)).length, 2);
   t.false(node.reconciler.recordsOf('blue').some((record) => 'id' in record && record.id === last.id));
@@ -234,6 +243,53 @@ test('an attach whose network is deleted at the last moment fails and leaves not
   t.deepEqual([node.endpoints.list(), files(node), await veths(node)], [[], [], []]);
 });
 
+/** The interface by which a container reaches the name server. */
+async function resolverOf({ kernel }: TestNode, name: string): Promise<string | undefined> {
+  const { namespace } = await kernel.openNamespace(path(name));
+  const { objects } = await namespace.observe([]);
+  namespace.close();
+  const route = objects.get(routeKey('169.254.53.53/32'))?.object;
+  return route?.kind === 'route' && route.via === undefined ? route.link : undefined;
+}
+
+test('a container reaches the name server by its next network when the first one is left', async (t) => {
+  const node = await startNode(t);
+  node.store.putNetwork(overlay({ name: 'red', subnet: '10.101.0.0/16', vni: 4098 }));
+  const first = await attached(node, 'c1');
+  const second = await node.attacher.attach(request('c1', { network: 'red' }));
+  t.is(await resolverOf(node, 'c1'), first.ifname);
+  await node.memberships.leave('blue');
+  await until('it is moved', async () => (await resolverOf(node, 'c1')) === second.ifname);
+});
+
+test('an endpoint of an earlier container at the same path is not of the present one', async (t) => {
+  const node = await startNode(t);
+  node.store.putNetwork(overlay({ name: 'red', subnet: '10.101.0.0/16', vni: 4098 }));
+  const first = await attached(node, 'c1');
+  const second = await node.attacher.attach(request('c1', { network: 'red' }));
+  t.false(node.endpoints.resolves(second));
+  t.true(node.endpoints.resolves({ ...second, sandbox: { ...first.sandbox, cookie: '7777' } }));
+});
+
+test('an endpoint that is removed while others are restored stays removed', async (t) => {
+  const before = await startNode(t);
+  await attached(before, 'c1');
+  const last = await attached(before, 'c2');
+  const saved = before.endpoints.list();
+  for (const { id } of saved) before.state.deleteEndpoint(id);
+  await before.stop();
+  const { kernel, store, stateDir } = before;
+  const node = await startNode(t, { kernel, store, stateDir });
+  const go = await occupyNode(node);
+  // The first endpoint waits behind that.
+  const restored = node.endpoints.restore(saved);
+  const removed = node.endpoints.disconnect(last.id);
+  await go();
+  await Promise.all([restored, removed]);
+  t.is(node.endpoints.get(last.id), undefined);
+  t.false(node.reconciler.recordsOf('blue').some((record) => 'id' in record && record.id === last.id));
+});
+
 test('a container reaches the name server by its first network, and by the next when that goes', async (t) => {
   const node = await startNode(t);
   const spec = { subnet: '10.101.0.0/16', vni: 4098 };
@@ -245,19 +301,12 @@ test('a container reaches the name server by its first network, and by the next 
   const second = await node.attacher.attach(request('c1', { network: 'red' }));
   const third = await node.attacher.attach(request('c1', { network: 'green' }));
   const alone = await attached(node, 'c2', { network: 'red' });
-  const inside = async (name: string): Promise<string | undefined> => {
-    const { namespace } = await node.kernel.openNamespace(path(name));
-    const { objects } = await namespace.observe([]);
-    namespace.close();
-    const route = objects.get(routeKey('169.254.53.53/32'))?.object;
-    return route?.kind === 'route' && route.via === undefined ? route.link : undefined;
-  };
-  t.is(await inside('c1'), first.ifname);
-  t.is(await inside('c2'), alone.ifname);
+  t.is(await resolverOf(node, 'c1'), first.ifname);
+  t.is(await resolverOf(node, 'c2'), alone.ifname);
   await node.attacher.detach('blue', first.target);
-  await until('it is moved', async () => (await inside('c1')) === second.ifname);
+  await until('it is moved', async () => (await resolverOf(node, 'c1')) === second.ifname);
   await node.attacher.detach('green', third.target);
-  t.is(await inside('c1'), second.ifname);
+  t.is(await resolverOf(node, 'c1'), second.ifname);
   const before = node.metrics.totals.repaired;
   await node.reconciler.compare('interval');
   t.is(node.metrics.totals.repaired, before, 'nothing is left to do');
@@ -269,6 +318,6 @@ test('a container reaches the name server by its first network, and by the next 
   await again.synced();
   const restored = again.metrics.totals.repaired;
   await again.reconciler.compare('interval');
-  t.is(await inside('c1'), second.ifname);
+  t.is(await resolverOf(again, 'c1'), second.ifname);
   t.is(again.metrics.totals.repaired, restored);
 });
