@@ -2,7 +2,7 @@
 //
 // Its container keeps running.
 import type { Family } from '../../core/address.js';
-import { compileEndpoint, type Membership } from '../../core/compile.js';
+import type { Membership } from '../../core/compile.js';
 import { notFound, resourceExhausted, type WeftError } from '../../core/errors.js';
 import { MAX_PORTS, satisfies, type PublishRequest } from '../../core/publish.js';
 import type { Endpoint, PublishedPort } from '../../core/records.js';
@@ -104,7 +104,7 @@ export class EndpointPorts {
     this.options.endpoints.put(endpoint);
     // Only the first port and the last one change the endpoint's link.
     if (membership === undefined || before.publish.length > 0 === endpoint.publish.length > 0) return;
-    const { host } = compileEndpoint(membership, endpoint);
+    const { host } = this.options.endpoints.compile(membership, endpoint);
     await this.options.reconciler.set([[recordOf(endpoint), host]]);
   }
 }

@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 
-import { compileEndpoint, hostIfname, RESOLVER_IP, transitIfname } from '../../core/compile.js';
+import { hostIfname, RESOLVER_IP, transitIfname } from '../../core/compile.js';
 import { messageOf } from '../../core/errors.js';
 import type { Manager } from '../../core/manager.js';
 import type { Actual } from '../../core/objects/index.js';
@@ -33,7 +33,10 @@ export interface PluginEndpointsParts {
   log: Logger;
   node: string;
   memberships: Pick<Memberships, 'get'>;
-  endpoints: Pick<Endpoints, 'list' | 'get' | 'findByKey' | 'disconnect' | 'describe' | 'resolves'>;
+  endpoints: Pick<
+    Endpoints,
+    'list' | 'get' | 'findByKey' | 'disconnect' | 'describe' | 'resolves' | 'compile'
+  >;
   attacher: Pick<Attacher, 'attach' | 'connect'>;
   endpointPorts: Pick<EndpointPorts, 'publish' | 'unpublish'>;
 }
@@ -176,7 +179,7 @@ export class PluginEndpoints {
   #isDone(endpoint: Endpoint, actual: Actual): boolean {
     const membership = this.options.memberships.get(endpoint.network);
     if (membership === undefined || Date.now() - Date.parse(endpoint.createdAt) > DONE_MS) return true;
-    const { container } = compileEndpoint(membership, endpoint);
+    const { container } = this.options.endpoints.compile(membership, endpoint);
     // Settings were not observed, and fail no other program.
     const objects = container.filter(({ kind }) => kind !== 'sysctl');
     const { steps, conflicts } = plan(actual, objects, { prune: false });

@@ -48,6 +48,7 @@ function joined(options: Partial<Endpoint>): {
       findByKey: () => undefined,
       disconnect: () => Promise.resolve(),
       resolves: () => true,
+      compile: (membership, one) => compileEndpoint(membership, one, true),
       describe: (_id, about) => {
         endpoint = { ...endpoint, ...about };
         return Promise.resolve();
@@ -59,8 +60,11 @@ function joined(options: Partial<Endpoint>): {
 
 /** What Docker configures inside, the same as weft would. */
 const wanted = (endpoint: Endpoint): ReturnType<typeof compileEndpoint>['container'] =>
-  compileEndpoint(of, { ...endpoint, sandbox: { path: PATH, cookie: '1', bootId: 'b' }, ifname: 'eth0' })
-    .container;
+  compileEndpoint(
+    of,
+    { ...endpoint, sandbox: { path: PATH, cookie: '1', bootId: 'b' }, ifname: 'eth0' },
+    true,
+  ).container;
 
 test('a container is adopted when Docker has configured everything, and not before', async (t) => {
   const { host, inside, now } = joined({ defaultRoute: true });
