@@ -31,7 +31,7 @@ export class NodeTarget implements Target {
   prune = false;
   /** What the last comparison could not put right. */
   obstacles: readonly Obstacle[] = [];
-  /** As observed last. */
+  /** What the comparison at work has observed. */
   #actual: Actual | undefined;
 
   constructor(private readonly options: NodeTargetOptions) {
@@ -61,6 +61,7 @@ export class NodeTarget implements Target {
       const again = failures.some(({ step }) => step.do === 'create-link') && done.some(deletesLink);
       return { repaired: repairsOf(done), again };
     } finally {
+      this.#actual = undefined;
       for (const peer of peers.values()) peer.close();
     }
   }
