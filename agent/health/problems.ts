@@ -2,6 +2,8 @@
 //
 // Each part of the agent sets and clears its own. Setting the same problem twice makes one. When a scope ends, its problems
 // end with it.
+import { isDeepStrictEqual } from 'node:util';
+
 import {
   type ProblemKey,
   type ProblemKind,
@@ -32,8 +34,7 @@ export class Problems {
   set({ scope, kind, id = '' }: ProblemKey, problem: Problem): void {
     const entry: Entry = { scope: scopeIdentity(scope), kind, id, problem };
     const identity = identityOf(entry);
-    const before = this.#entries.get(identity)?.problem;
-    if (before !== undefined && before.what === problem.what && before.why === problem.why) return;
+    if (isDeepStrictEqual(this.#entries.get(identity)?.problem, problem)) return;
     this.#entries.set(identity, entry);
     this.onChange();
   }

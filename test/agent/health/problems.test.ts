@@ -47,6 +47,16 @@ test('the problems of one kind in one scope are replaced as a whole', (t) => {
   t.deepEqual(shown(problems), ['conflict a', 'c']);
 });
 
+test('a problem with another next step is a change', (t) => {
+  let changes = 0;
+  const problems = new Problems(() => changes++);
+  const key = { scope: NODE, kind: 'step', id: 'a' } as const;
+  problems.set(key, problem('a'));
+  problems.set(key, { ...problem('a'), fix: 'Stop etcd2 (pid 7).' });
+  t.is(changes, 2);
+  t.is(problems.get(key)?.fix, 'Stop etcd2 (pid 7).');
+});
+
 test('equal keys are one problem, different keys are several', (t) => {
   const keys: ProblemKey[] = [
     { scope: networkScope('a b'), kind: 'claim', id: 'c' },
