@@ -13,7 +13,7 @@ import type { Store } from '../store/store.js';
 import { NetnsResolvConf } from './dns/index.js';
 import type { Kernel } from './kernel/index.js';
 import { clearContainers } from './runtime/index.js';
-import { instanceIn } from './state/index.js';
+import { instanceIn, STATE_FILES } from './state/index.js';
 
 export interface CleanupOptions {
   kernel: Kernel;
@@ -61,18 +61,7 @@ export async function cleanup(options: CleanupOptions): Promise<void> {
       { cause: storeError },
     );
   }
-  for (const name of [
-    'networks',
-    'endpoints',
-    'reservations',
-    'docker',
-    'ports',
-    'wires',
-    'wire-places',
-    'resolv-conf',
-    'underlay',
-    'instance',
-  ]) {
+  for (const name of [...STATE_FILES, 'docker', 'ports', 'wires', 'wire-places', 'resolv-conf']) {
     rmSync(join(stateDir, name), { recursive: true, force: true });
   }
   const [failure] = failures;

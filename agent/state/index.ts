@@ -1,4 +1,4 @@
 // Files of the state directory.
 export { InterfaceLoanFiles } from './interface-loans.js';
 export type { SavedNetwork } from './records.js';
-export { instanceIn, type Loaded, State } from './state.js';
+export { instanceIn, type Loaded, State, STATE_FILES } from './state.js';

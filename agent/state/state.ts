@@ -45,6 +45,18 @@ export interface Loaded {
   torn: TornFile[];
 }
 
+/** Everything that this class has in the state directory. */
+export const STATE_FILES = [
+  'networks',
+  'endpoints',
+  'underlay',
+  'reservations',
+  'former-subnets',
+  'instance',
+] as const;
+
+const pathIn = (directory: string, name: (typeof STATE_FILES)[number]): string => join(directory, name);
+
 /** Beyond it the oldest are forgotten. */
 const MAX_FORMER_SUBNETS = 256;
 
@@ -61,7 +73,7 @@ export class State {
   ) {
     this.#calls = options.calls ?? fs;
     this.#networks = new RecordFolder({
-      folder: join(directory, 'networks'),
+      folder: pathIn(directory, 'networks'),
       parse: savedNetwork,
       nameOf: ({ network }) => network.name,
       encode: (saved) => ({
@@ -74,7 +86,7 @@ export class State {
       ...options,
     });
     this.#endpoints = new RecordFolder({
-      folder: join(directory, 'endpoints'),
+      folder: pathIn(directory, 'endpoints'),
       parse: savedEndpoint,
       nameOf: ({ id }) => id,
       encode: writeManager,
@@ -83,7 +95,7 @@ export class State {
       ...options,
     });
     this.#reservations = new RecordFolder({
-      folder: join(directory, 'reservations'),
+      folder: pathIn(directory, 'reservations'),
       parse: savedReservation,
       nameOf: ({ id }) => id,
       // Docker restarts its containers after a power cut, with the addresses that it got from weft.
@@ -91,7 +103,7 @@ export class State {
       ...options,
     });
     this.#formerSubnets = new RecordTable({
-      folder: join(directory, 'former-subnets'),
+      folder: pathIn(directory, 'former-subnets'),
       parse: savedFormerSubnet,
       nameOf: ({ whole }) => fileNameOf(whole),
       encode: ({ whole, subnet, at }) => ({ whole: whole.toString(), subnet: subnet.toString(), at }),
@@ -114,7 +126,7 @@ export class State {
   }
 
   #instance(torn: TornFile[]): { instance: string; fresh: boolean } {
-    const path = join(this.directory, 'instance');
+    const path = pathIn(this.directory, 'instance');
     try {
       const known = instanceIn(this.directory);
       if (known !== undefined) return { instance: known, fresh: false };
@@ -144,14 +156,14 @@ export class State {
 
   /** The underlay addresses of the last run, as far as they can be read. */
   underlay(): { ip?: IpAddress; ip6?: IpAddress } {
-    const found = wordsOf(join(this.directory, 'underlay')).map((word) => IpAddress.tryParse(word));
+    const found = wordsOf(pathIn(this.directory, 'underlay')).map((word) => IpAddress.tryParse(word));
     const [ip, ip6] = ([4, 6] as const).map((family) => found.find((it) => it?.family === family));
     return { ...(ip === undefined ? {} : { ip }), ...(ip6 === undefined ? {} : { ip6 }) };
   }
 
   /** @throws Error of the system call that failed */
   saveUnderlay({ ip, ip6 }: { ip?: IpAddress; ip6?: IpAddress }): void {
-    const path = join(this.directory, 'underlay');
+    const path = pathIn(this.directory, 'underlay');
     const text = `${[ip, ip6].filter((it) => it !== undefined).join('\n')}\n`;
     if (textOf(path) !== text) replaceFile(path, text, { sync: true, calls: this.#calls });
   }
@@ -215,7 +227,7 @@ function wordsOf(path: string): string[] {
 
 /** The instance id in a state directory; undefined where it has none. @throws where it cannot be read */
 export function instanceIn(directory: string): string | undefined {
-  const instance = textOf(join(directory, 'instance'))?.trim() ?? '';
+  const instance = textOf(pathIn(directory, 'instance'))?.trim() ?? '';
   return /^[0-9a-f-]{36}$/.test(instance) ? instance : undefined;
 }
 

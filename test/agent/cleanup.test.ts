@@ -1,5 +1,5 @@
 // `weft agent --cleanup` deletes this node's records in etcd, and no other's.
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -7,6 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 
 import { cleanup } from '../../agent/cleanup.js';
 import { State } from '../../agent/state/state.js';
+import { IpNetwork } from '../../core/address.js';
 import type { Logger } from '../../daemon/log.js';
 import { endpoint, lease, node } from '../controller/records.js';
 import { FakeKernel } from '../fakes/kernel.js';
@@ -64,6 +65,16 @@ for (const alive of [true, false]) {
     t.like(warnings[0], { node: 'web', why: 'the node of that name is another host' });
   });
 }
+
+test('nothing is left in the state directory', async (t) => {
+  const { stateDir, run } = setUp(t);
+  const state = new State(stateDir);
+  state.load();
+  state.saveUnderlay({});
+  state.saveFormerSubnet(IpNetwork.parse('10.100.0.0/16'), IpNetwork.parse('10.100.5.0/24'));
+  await run();
+  t.deepEqual(readdirSync(stateDir), []);
+});
 
 test('a state directory without an instance id removes no node', async (t) => {
   const { store, warnings, run, inCluster } = setUp(t);
