@@ -101,7 +101,10 @@ export async function recoverEndpoints(options: RecoveryOptions): Promise<void> 
       problems.set(key, {
         what: `the state file ${path}`,
         why: `it cannot be read: ${why}`,
-        fix: 'Its record is not in etcd either; if nothing is missing, delete the file.',
+        fix:
+          kind === 'former subnet'
+            ? 'Delete it. All it said is which subnet this host had of a network that it has left; when the host joins a network of that prefix again, it may get another one.'
+            : 'Its record is not in etcd either; if nothing is missing, delete the file.',
       });
   }
 }

@@ -1,5 +1,5 @@
 // Restart of a killed agent on a torn file or a half-attached container.
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import test from 'ava';
@@ -100,4 +100,21 @@ test('an attach leaves links of records, torn files and other agents alone', asy
   const node = await startNode(t, { kernel, store, stateDir });
   await t.throwsAsync(node.attacher.attach(request('c1', { network: 'red' })), TORN);
   t.true(links().includes('link eth0'), 'a torn file may record it');
+});
+
+test('a torn file of a former subnet has advice of its own', async (t) => {
+  const before = await startNode(t);
+  await before.memberships.join('blue');
+  await before.memberships.leave('blue');
+  const { kernel, store, stateDir } = before;
+  const file = join(stateDir, 'former-subnets', '10.100.0.0-16.json');
+  t.true(existsSync(file));
+  writeFileSync(file, '{"whole":"10.1');
+  await before.stop();
+  const node = await startNode(t, { kernel, store, stateDir });
+  await node.synced();
+  const [problem, ...more] = node.problems.list();
+  t.deepEqual(more, []);
+  t.is(problem?.what, `the state file ${file}.torn`);
+  t.regex(problem?.fix ?? '', /^Delete it\. .* has left/);
 });
