@@ -18,14 +18,20 @@ export interface Displaced {
 
 type Records = Pick<View, 'nodes' | 'alive' | 'leases' | 'endpoints' | 'claims'>;
 
+interface Found {
+  displaced: ReadonlyMap<string, Displaced>;
+  /** The nodes that are down: only of these does it matter where their endpoints are. */
+  down: ReadonlySet<string>;
+}
+
 export class DisplacedNodes {
-  #found: ReadonlyMap<string, Displaced> | undefined;
+  #found: Found | undefined;
 
   constructor(private readonly view: Records) {}
 
   /** By node. Of two living nodes of one address each is in it. */
   get all(): ReadonlyMap<string, Displaced> {
-    return (this.#found ??= findDisplaced(this.view));
+    return (this.#found ??= findDisplaced(this.view)).displaced;
   }
 
   /** Whether a node that is down is not coming back. */
@@ -34,8 +40,14 @@ export class DisplacedNodes {
   }
 
   handle(changes: readonly Change[]): void {
-    if (changes.some(({ kind }) => kind === 'node' || kind === 'alive' || kind === 'lease'))
-      this.#found = undefined;
+    if (changes.some((change) => this.#matters(change))) this.#found = undefined;
+  }
+
+  #matters(change: Change): boolean {
+    const { kind } = change;
+    if (kind === 'node' || kind === 'alive' || kind === 'lease') return true;
+    if (kind !== 'endpoint' && kind !== 'claim') return false;
+    return [change.before, change.after].some((one) => one && this.#found?.down.has(one.node));
   }
 
   /** As problems for people, each once. */
@@ -57,7 +69,7 @@ export class DisplacedNodes {
   }
 }
 
-function findDisplaced(view: Records): Map<string, Displaced> {
+function findDisplaced(view: Records): Found {
   const found = new Map<string, Displaced>();
   const at = new Map<string, NodeRecord[]>();
   for (const node of view.nodes.values())
@@ -76,7 +88,7 @@ function findDisplaced(view: Records): Map<string, Displaced> {
       found.set(name, { node: name, by: by.name, isGone, what: `address ${ip}` });
     }
   }
-  if (down.size === 0) return found;
+  if (down.size === 0) return { displaced: found, down };
   for (const [network, endpoints] of view.endpoints) {
     const leases = view.leases.get(network) ?? new Map<string, Lease>();
     // Few: those of the network's configs so far.
@@ -93,7 +105,7 @@ function findDisplaced(view: Records): Map<string, Displaced> {
       found.set(node, { node, by: lease.node, isGone: true, what });
     }
   }
-  return found;
+  return { displaced: found, down };
 }
 
 const addressesOf = ({ publicIp, publicIp6 }: NodeRecord): string[] => [

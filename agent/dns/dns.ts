@@ -8,6 +8,7 @@ import { addressingOf } from '../../core/drivers/index.js';
 import { prefixesOf, type Network } from '../../core/network.js';
 import { addressesOf, type Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
+import type { DisplacedNodes } from '../../store/displaced-nodes.js';
 import type { Change, Store } from '../../store/store.js';
 import type { Kernel } from '../kernel/index.js';
 import type { Memberships } from '../networks/index.js';
@@ -25,6 +26,8 @@ import { Upstream, type UpstreamServer } from './upstream.js';
 
 export interface DnsOptions {
   store: Store;
+  /** Follows the store before this part does. */
+  displaced: Pick<DisplacedNodes, 'isGone'>;
   memberships: Pick<Memberships, 'list' | 'get'>;
   kernel: Pick<Kernel, 'ping'>;
   problems: Problems;
@@ -60,10 +63,11 @@ export class Dns {
   #listening = '';
 
   constructor(private readonly options: DnsOptions) {
-    const { store, kernel, log, problems, node, metrics } = options;
+    const { store, displaced, kernel, log, problems, node, metrics } = options;
     this.#host = new HostResolvConf(log);
     this.#health = new NodeHealths({
       view: store.view,
+      displaced,
       node,
       ping: (ips, timeoutMs) => kernel.ping(ips, timeoutMs),
       onChange: () => this.#generation++,

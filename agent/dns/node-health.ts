@@ -3,12 +3,14 @@
 // A node whose life lease has ended is `silent`: its endpoints are named last. After five seconds it is `gone`, unless it still
 // answers on the underlay: then only its agent or its path to etcd is down, and its containers still serve. It is gone at once
 // where another node is in its place, which would answer for it.
-import { DisplacedNodes } from '../../store/displaced-nodes.js';
+import type { DisplacedNodes } from '../../store/displaced-nodes.js';
 import type { Change, View } from '../../store/store.js';
 import type { NodeHealth } from './answer.js';
 
 export interface NodeHealthOptions {
   view: View;
+  /** It has handled the changes before `handle` is called. */
+  displaced: Pick<DisplacedNodes, 'isGone'>;
   /** This node, which is always up for itself. */
   node: string;
   ping: (ips: readonly string[], timeoutMs: number) => Promise<(number | undefined)[]>;
@@ -24,6 +26,8 @@ const ANSWER_COUNTS_MS = 2500;
 const EVERY_MS = 500;
 const PING_TIMEOUT_MS = 400;
 const AT_ONCE = 128;
+/** Kinds of records by which another node is in a node's place. */
+const PLACES: ReadonlySet<Change['kind']> = new Set(['node', 'lease', 'endpoint', 'claim']);
 
 interface Down {
   since: number;
@@ -33,7 +37,6 @@ interface Down {
 
 export class NodeHealths {
   readonly #down = new Map<string, Down>();
-  readonly #displaced: DisplacedNodes;
   readonly #now: () => number;
   #timer: NodeJS.Timeout | undefined;
   #pinging: Promise<void> | undefined;
@@ -41,22 +44,20 @@ export class NodeHealths {
   #next = 0;
 
   constructor(private readonly options: NodeHealthOptions) {
-    this.#displaced = new DisplacedNodes(options.view);
     this.#now = options.now ?? (() => performance.now());
   }
 
   of(node: string): NodeHealth {
     if (node === this.options.node || this.options.view.alive.has(node)) return 'up';
     const { health } = this.#down.get(node) ?? this.#noteDown(node);
-    return this.#displaced.isGone(node) ? 'gone' : health;
+    return this.options.displaced.isGone(node) ? 'gone' : health;
   }
 
   handle(changes: readonly Change[]): void {
     let changed = false;
-    this.#displaced.handle(changes);
     for (const change of changes) {
       // The place of a node that is down may be another's now.
-      changed ||= this.#down.size > 0 && (change.kind === 'node' || change.kind === 'lease');
+      changed ||= this.#down.size > 0 && PLACES.has(change.kind);
       // Removed from the cluster, with its endpoints.
       if (change.kind === 'node' && change.after === undefined) this.#down.delete(change.name);
       if (change.kind !== 'alive' || (change.before === undefined) === (change.after === undefined)) continue;

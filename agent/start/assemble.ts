@@ -91,7 +91,7 @@ export function assemble(opened: Opened): Parts {
   });
   shutdown.add('the publisher', () => publisher.stop());
   const dns = new Dns({
-    ...{ store, memberships, kernel, problems, log, node },
+    ...{ store, displaced: opened.displaced, memberships, kernel, problems, log, node },
     metrics: dnsMetrics(metrics.registry),
     listen: settings.dns === 'on',
     servers: settings.dnsServer ?? [],

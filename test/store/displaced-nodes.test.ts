@@ -55,6 +55,21 @@ test('an address that it claimed in another’s subnet is no such sign', (t) => 
   t.deepEqual(found(), []);
 });
 
+test('an endpoint or a claim that comes later changes the answer', async (t) => {
+  const { store, found, displaced } = cluster();
+  t.deepEqual(found(), []);
+  const ip = IpAddress.parse('10.100.2.77');
+  store.putRecordOf(endpoint('bb', 'blue', 'h1', { ip: '10.100.2.77/32' }));
+  t.is(found().length, 1);
+  store.putClaim({ network: 'blue', ip, node: 'h1', endpoint: 'bb', state: 'granted' });
+  t.deepEqual(found(), []);
+  await store.deleteClaim('blue', ip.toString(), 'bb');
+  t.is(found().length, 1);
+  const before = displaced.all;
+  store.putRecordOf(endpoint('cc', 'blue', 'h2', { ip: '10.100.2.78/24' }));
+  t.is(displaced.all, before, 'those of a node that is up do not matter');
+});
+
 test('two living nodes of one address are one problem, and both stay', (t) => {
   const { store, found, displaced } = cluster();
   store.putNode(node('h3', '192.0.2.2'));
