@@ -38,24 +38,28 @@ export { HOST_TARGET, isHost } from './records.js';
 /** Tunnels, bridge, gateway addresses and forwarding of one network. */
 export function compileNetwork(membership: Membership): KernelObject[] {
   const objects = driverOf(membership.network).compileNetwork(membership);
-  for (const link of gatewayLinks(membership))
+  for (const link of resolverLinks(membership))
     objects.push({ kind: 'address', link, address: `${RESOLVER_IP}/32` });
   return objects;
 }
 
-/** The links on which this node is the network's IPv4 gateway. */
-function gatewayLinks(membership: Membership): string[] {
-  const driver = driverOf(membership.network);
+/** The links on which this node answers at RESOLVER_IP: those on which it is the network's IPv4 gateway. */
+function resolverLinks(membership: Membership): string[] {
+  const { network } = membership;
+  const driver = driverOf(network);
   if (!isGateway(membership) || gatewayIn(membership) === undefined) return [];
+  // A LAN or trunk has other hosts on it, and the address may be one of theirs.
+  if (driver.parent(network) !== undefined) return [];
   const tunnels = driver.tunnels(membership);
   return driver.links(membership).filter((link) => !tunnels.includes(link));
 }
 
+/** Whether this node answers at RESOLVER_IP in the network. */
+export const hasResolver = (membership: Membership): boolean => resolverLinks(membership).length > 0;
+
 /** Whether this node answers an endpoint's container at RESOLVER_IP. */
 export const canResolve = (membership: Membership, endpoint: Endpoint): boolean =>
-  !isHost(endpoint) &&
-  gatewayLinks(membership).length > 0 &&
-  gatewayFor(membership, endpoint, 4) !== undefined;
+  !isHost(endpoint) && hasResolver(membership) && gatewayFor(membership, endpoint, 4) !== undefined;
 
 /** The objects through which this node reaches the subnets of another. */
 export const compilePeer = (membership: Membership, peer: Lease): KernelObject[] =>

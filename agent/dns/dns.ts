@@ -3,7 +3,7 @@
 // The table holds the records of etcd and the node's own endpoints. Every gateway address answers from it; other queries go
 // to the host's servers.
 import type { IpAddress } from '../../core/address.js';
-import { gatewayOf, ownGateways, RESOLVER_IP, type Membership } from '../../core/compile.js';
+import { gatewayOf, hasResolver, ownGateways, RESOLVER_IP, type Membership } from '../../core/compile.js';
 import { addressingOf } from '../../core/drivers/index.js';
 import { prefixesOf, type Network } from '../../core/network.js';
 import { addressesOf, type Endpoint } from '../../core/records.js';
@@ -170,12 +170,7 @@ export class Dns {
 
   /** The node's networks may have changed: listens on exactly their gateways, and at RESOLVER_IP. */
   refresh(): void {
-    const wanted = new Map<string, string>();
-    for (const membership of this.options.memberships.list()) {
-      for (const ip of ownGateways(membership))
-        wanted.set(ip.toString(), `network ${membership.network.name}`);
-    }
-    if (wanted.size > 0) wanted.set(RESOLVER_IP, 'every network');
+    const wanted = listenedAt(this.options.memberships.list());
     const key = JSON.stringify([...wanted]);
     if (key !== this.#listening) {
       this.#listening = key;
@@ -245,6 +240,16 @@ export class Dns {
     ];
     return networks.some((network) => prefixesOf(network).some((prefix) => prefix.contains(ip)));
   }
+}
+
+/** The addresses at which the node answers in its networks, and for whom (`network blue`). */
+export function listenedAt(memberships: readonly Membership[]): Map<string, string> {
+  const places = new Map<string, string>();
+  for (const membership of memberships) {
+    for (const ip of ownGateways(membership)) places.set(ip.toString(), `network ${membership.network.name}`);
+  }
+  if (memberships.some(hasResolver)) places.set(RESOLVER_IP, 'every network');
+  return places;
 }
 
 /** Whether each node has a subnet of its own, and so a gateway. */

@@ -14,11 +14,11 @@ import {
 } from '../../core/drivers/index.js';
 import { defaultBlock } from '../../core/drivers/layer2-spec.js';
 import { formatVlans, parseVlan, parseVlans } from '../../core/drivers/vlan-ids.js';
-import { compileFirewall } from '../../core/compile.js';
+import { canResolve, compileFirewall, compileNetwork, RESOLVER_IP } from '../../core/compile.js';
 import { WeftError } from '../../core/errors.js';
 import { checkOverlap, coversUnderlay, findOverlap } from '../../core/overlap.js';
 import { decodeConfig, encodeConfig, occupiedBy } from '../../store/network-codec.js';
-import { bridged, membershipOf, overlay, type BridgedFields } from './records.js';
+import { bridged, endpointOf, membershipOf, overlay, type BridgedFields } from './records.js';
 
 const why = (work: () => unknown): string => {
   try {
@@ -117,6 +117,23 @@ test('each kind of network has its addressing, gateway and required capabilities
       'blocks 198.51.100.1 own masquerades bridge-vlan-filtering+802.1q wfgw100-…',
     ],
   );
+});
+
+test('the name server’s address is on links that no other host is on', (t) => {
+  const parent = { name: 'eth1', isBridge: false, mac: '02:00:00:00:00:01', mtu: 1500 };
+  const gateway = '198.51.100.1';
+  const resolves = (of: ReturnType<typeof bridged>): boolean => {
+    const membership = { ...membershipOf(of), ...(of.parent !== undefined && { parent }) };
+    const hasAddress = compileNetwork(membership).some(
+      (object) => object.kind === 'address' && object.address === `${RESOLVER_IP}/32`,
+    );
+    t.is(canResolve(membership, endpointOf(of, '198.51.100.9/24')), hasAddress);
+    return hasAddress;
+  };
+  t.true(resolves(bridged('bridge')));
+  t.true(resolves(bridged('vlan', { gateway })));
+  t.false(resolves(bridged('bridge', { parent: 'eth1' })));
+  t.false(resolves(bridged('vlan', { parent: 'eth1', gateway, gatewayNode: 'n1' })));
 });
 
 test('which networks may have the same addresses', (t) => {
