@@ -26,9 +26,9 @@ const ALONE: Readonly<Record<Program, readonly string[][]>> = {
   controller: [['--help']],
 };
 
-/** Runs a small cluster for it. @throws Error where a program made no cache */
-export async function rehearse(folder: string): Promise<void> {
-  const state = mkdtempSync(join(tmpdir(), 'weft-rehearsal-'));
+/** Records the code cache of every program while a small cluster runs. @throws Error where a program made no cache */
+export async function recordAll(folder: string): Promise<void> {
+  const state = mkdtempSync(join(tmpdir(), 'weft-recording-'));
   const words = [...APART, process.execPath, CLUSTER, folder, state];
   const failed = await promisify(execFile)('unshare', words, { timeout: WITHIN_MS, killSignal: 'SIGKILL' })
     .then(() => undefined)

@@ -11,7 +11,7 @@ import { recorder } from './cache.js';
 import type { Program } from './bundle.js';
 
 const ETCD = 'http://127.0.0.1:2379';
-const NETWORK = 'rehearsal';
+const NETWORK = 'recorded';
 const LINKS = [
   'link set lo up',
   'link add eth0 type veth peer name eth1',

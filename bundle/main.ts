@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { bundle, packagesIn } from './bundle.js';
-import { rehearse } from './cache.js';
+import { recordAll } from './cache.js';
 import { licences } from './licences.js';
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '../..');
@@ -20,6 +20,6 @@ rmSync(FOLDER, { recursive: true, force: true });
 mkdirSync(FOLDER, { recursive: true });
 const made = await bundle(ROOT, FOLDER);
 writeFileSync(join(FOLDER, 'LICENSES.txt'), licences(packagesIn(ROOT, made)));
-await rehearse(FOLDER);
+await recordAll(FOLDER);
 // Last: without it no bundle counts.
 writeFileSync(join(FOLDER, RECORD), record);

@@ -115,7 +115,7 @@ test('where no cluster can be run, the code cache is made of less, and says so',
   const folder = temporaryFolder(t, 'weft-choice-');
   for (const program of PROGRAMS) writeFileSync(join(folder, `${program}.cjs`), BUNDLE);
   const made = join(CHECKOUT, 'build/bundle/cache.js');
-  const script = `import { rehearse } from '${made}'; await rehearse('${folder}');`;
+  const script = `import { recordAll } from '${made}'; await recordAll('${folder}');`;
   const env = { ...BARE, PATH: '/nonexistent' };
   const { stderr } = await exec([process.execPath, '--input-type=module', '-e', script], { env });
   t.regex(stderr, /^The code cache is made of less than a whole start .*unshare ENOENT\n$/);
