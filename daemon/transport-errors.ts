@@ -128,14 +128,14 @@ export function explainTransport(error: ServiceError, peer: string): WeftError |
   }
 }
 
-/** Whether the peer closed the connection without a word, and it is not known why. */
+/** Whether the peer closed the connection and gave no reason. */
 export const isClosed = (error: WeftError): boolean =>
   error.code === 'UNAVAILABLE' &&
   isServiceError(error.cause) &&
   /Failed to connect/.test(error.cause.details);
 
 /**
- * The same error with its cause, where the peer closed the connection without a word: grpc-js says the same of a server with
+ * The same error with its cause, where the peer closed the connection and gave no reason: grpc-js says the same of a server with
  * TLS that is called without, of one that does not trust the certificate, and of one that died meanwhile.
  */
 export async function explainClosed(

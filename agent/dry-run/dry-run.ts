@@ -191,7 +191,7 @@ async function restore(parts: Parts, answer: DryRun): Promise<void> {
   });
 }
 
-/** What etcd says: as the agent takes up its first full list, without a word to etcd. */
+/** What etcd says: as the agent takes up its first full list, and nothing is written to etcd. */
 async function takeUpRecords(parts: Parts, { node, join }: DryRunOptions, answer: DryRun): Promise<void> {
   const { kernel, store, loaded, problems, memberships, endpoints, addresses, ports } = parts;
   const holder = store.view.alive.get(node);

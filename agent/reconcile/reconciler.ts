@@ -242,7 +242,7 @@ export class Reconciler {
         return;
       }
       const sides = [() => this.#changeNode(onNode), () => this.#changeContainer(known, within)];
-      // The end with the lower MTU drops a larger frame without a word: no end sends more than the other takes.
+      // The end with the lower MTU silently drops a larger frame: no end sends more than the other takes.
       if (known.mtu < mtu) sides.reverse();
       for (const change of sides) await change();
     });

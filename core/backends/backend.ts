@@ -131,7 +131,7 @@ export const tunnelMtu = ({ underlay, network }: OverlayMembership, overhead: nu
 
 /**
  * MTU of the route to a peer, which says in its lease what its underlay carries; absent where this node carries no more. The
- * sender's kernel then tells the container (ICMP), where the peer's underlay would drop the packet without a word.
+ * sender's kernel then tells the container (ICMP), where the peer's underlay would silently drop the packet.
  */
 export function routeMtu(
   membership: OverlayMembership,

@@ -77,7 +77,7 @@ test('run again: up to two files, of lanes that allow it', (t) => {
   t.deepEqual(runAgain([outcome(a, failed), outcome(b, failed), outcome(c, failed)]), []);
 });
 
-test('the count: tests, hooks and crashes; what was skipped; what ended without a word', (t) => {
+test('the count: tests, hooks and crashes; what was skipped; what ended silently', (t) => {
   const count = new Count('docker/a');
   const file = 'a.test.ts';
   for (const event of [
