@@ -81,17 +81,22 @@ function given(search: Search, wanted: IpAddress): Candidate {
 function choose4(search: Search): Candidate {
   const { links, candidates, sendsFrom, settings } = search;
   const there = candidates.filter(({ address }) => address.family === 4);
-  const route = sendsFrom(4) ?? sendsFrom(6);
+  const by4 = sendsFrom(4);
+  const route = by4 ?? sendsFrom(6);
   const found =
     preferred(search, there, 4) ??
     best(there.filter(({ link }) => settings.iface !== undefined || link.name === route?.link));
   if (found !== undefined) return found;
-  const where = settings.iface === undefined ? 'this host' : `interface ${settings.iface}`;
-  if (there.length === 0 && candidates.length > 0)
-    throw failedPrecondition(
-      `${where} has no IPv4 address, and weft needs one on the underlay, also for IPv6`,
+  const lacks4 = (where: string, who = where): WeftError =>
+    failedPrecondition(
+      `${who} has no IPv4 address, and weft needs one on the underlay, also for IPv6`,
       `Give ${where} an IPv4 address that the other nodes reach. This host has: ${listed(links)}.`,
     );
+  if (there.length === 0 && candidates.length > 0)
+    throw lacks4(settings.iface === undefined ? 'this host' : `interface ${settings.iface}`);
+  // The addresses of other links, such as Docker's bridge, are none that other nodes reach.
+  if (settings.iface === undefined && by4 === undefined && route !== undefined)
+    throw lacks4(`interface ${route.link}`, `interface ${route.link}, by which this host sends,`);
   throw missing('this host has no default route that shows which address other nodes reach', links);
 }
 

@@ -181,6 +181,13 @@ test('what cannot be used is refused with what helps', async (t) => {
     /^Give this host an IPv4 address .* eth0 \(2001:db8::1\/64\)/,
   );
   t.notRegex(six?.next ?? '', /--/);
+  const docker = await refused(
+    t,
+    { links: ['eth0 2001:db8::1/64', 'docker0 172.17.0.1/16'], from: ['2001:db8::1 eth0'] },
+    /^interface eth0, by which this host sends, has no IPv4 address, and weft needs one on the underlay/,
+    /^Give interface eth0 an IPv4 address .* docker0 \(172\.17\.0\.1\/16\)/,
+  );
+  t.notRegex(docker?.next ?? '', /--/);
   await refused(
     t,
     { links: ['eth0 2001:db8::1/64', VPN], settings: { iface: 'eth0' } },
