@@ -87,10 +87,11 @@ export interface UnderlayLink {
 }
 
 /**
- * Why other nodes should not be told an IPv6 address: it is on its way out (RFC 4862 §5.5.4) or changes every day (RFC 8981);
- * duplicate address detection goes on, or has found another host with it (RFC 4862 §5.4).
+ * Why other nodes should not be told an address: its link is administratively down, which a link without a carrier is not; or,
+ * of IPv6, it is on its way out (RFC 4862 §5.5.4) or changes every day (RFC 8981), or duplicate address detection goes on or
+ * has found another host with it (RFC 4862 §5.4).
  */
-export type AddressFlaw = 'deprecated' | 'temporary' | 'tentative' | 'duplicate';
+export type AddressFlaw = 'down' | 'deprecated' | 'temporary' | 'tentative' | 'duplicate';
 
 /** A link that can be a network's parent link. */
 export interface ParentLink {

@@ -162,7 +162,7 @@ function underlayLinks(node: LinuxNamespace): UnderlayLink[] {
   for (const { body } of node.socket.dump(dumpAddresses)) {
     const address = decodeAddress(body, lookup);
     if (address === undefined || !address.global) continue;
-    const { name, mtu, running, loopback } = address.link;
+    const { name, mtu, up, running, loopback } = address.link;
     if (address.link.owned && !isLanBridge(name)) continue;
     const port = [...links.values()].find(
       (other) => other.masterIndex === address.link.index && isPortOfWefts(other.name, address.link),
@@ -176,7 +176,9 @@ function underlayLinks(node: LinuxNamespace): UnderlayLink[] {
       ...(port === undefined ? {} : { port: port.name }),
     };
     link.addresses.push(address.text);
-    if (address.flaw !== undefined) link.flaws = { ...link.flaws, [address.text]: address.flaw };
+    // A link that is set down keeps its IPv4 addresses, and with keep_addr_on_down its IPv6 addresses.
+    const flaw = up ? address.flaw : 'down';
+    if (flaw !== undefined) link.flaws = { ...link.flaws, [address.text]: flaw };
     found.set(name, link);
   }
   // The addresses of a host may all be on its loopback, as with BGP; what carries them has none then.

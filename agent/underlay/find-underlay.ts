@@ -85,7 +85,9 @@ function choose4(search: Search): Candidate {
   const route = by4 ?? sendsFrom(6);
   const found =
     preferred(search, there, 4) ??
-    best(there.filter(({ link }) => settings.iface !== undefined || link.name === route?.link));
+    best(there.filter(({ link }) => settings.iface !== undefined || link.name === route?.link)) ??
+    // The node has nowhere else to go, and the link may come up again.
+    there.find((it) => isLast(search, it));
   if (found !== undefined) return found;
   const lacks4 = (where: string, who = where): WeftError =>
     failedPrecondition(
@@ -97,6 +99,11 @@ function choose4(search: Search): Candidate {
   // The addresses of other links, such as Docker's bridge, are none that other nodes reach.
   if (settings.iface === undefined && by4 === undefined && route !== undefined)
     throw lacks4(`interface ${route.link}`, `interface ${route.link}, by which this host sends,`);
+  if (settings.iface !== undefined)
+    throw failedPrecondition(
+      `interface ${settings.iface} is down`,
+      `Bring it up: ip link set ${settings.iface} up.`,
+    );
   throw missing('this host has no default route that shows which address other nodes reach', links);
 }
 
@@ -108,7 +115,7 @@ function choose6(search: Search, link4: UnderlayLink): Candidate | undefined {
     preferred(search, there, 6) ??
     best(there.filter((it) => settings.iface !== undefined || it.link.name === link));
   // Better an address that is about to go than none.
-  return found ?? there.find((it) => isLast(search, it) && it.flaw !== 'duplicate');
+  return found ?? there.find((it) => isLast(search, it) && it.flaw !== 'duplicate' && it.flaw !== 'down');
 }
 
 /** The address that the node stood on last, or the one that the kernel would send from. */

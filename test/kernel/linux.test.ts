@@ -343,6 +343,23 @@ test.serial(
   },
 );
 
+test.serial(
+  'the addresses of a link that is set down are told, and not those of one without a carrier',
+  async (t) => {
+    sh('ip link add six0 type veth peer name six1; sysctl -qw net.ipv6.conf.six0.keep_addr_on_down=1');
+    t.teardown(() => sh('ip link del six0'));
+    sh('ip link set six0 up; ip link set six1 up');
+    sh('ip addr add 198.51.100.9/24 dev six0; ip addr add 2001:db8:6::1/64 dev six0 nodad');
+    const six0 = async (): Promise<UnderlayLink | undefined> =>
+      (await kernel.underlayLinks()).find(({ name }) => name === 'six0');
+    sh('ip link set six1 down');
+    await until('the carrier is gone', async () => (await six0())?.running === false, SOON);
+    t.is((await six0())?.flaws, undefined);
+    sh('ip link set six0 down');
+    t.deepEqual((await six0())?.flaws, { '198.51.100.9/24': 'down', '2001:db8:6::1/64': 'down' });
+  },
+);
+
 test.serial('echo: answered, silent, and nowhere', async (t) => {
   const [near, silent, nowhere] = await kernel.ping(['192.0.2.1', '192.0.2.77', '240.0.0.1'], 100);
   t.true(near !== undefined && near < 50);

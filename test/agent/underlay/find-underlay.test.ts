@@ -127,6 +127,26 @@ chooses(
   { links: ['eth0 192.0.2.1/24 2001:db8::d/64=deprecated'], from: FROM, last: ['2001:db8::d'] },
   '192.0.2.1 2001:db8::d eth0',
 );
+const DOWN = 'eth0 192.0.2.1/24=down 2001:db8::1/64=down';
+chooses(
+  'the node’s own are given up when their link is set down and another link has the default route',
+  { links: [DOWN, VPN], from: ['198.51.100.5 vpn0'], last: ['192.0.2.1', '2001:db8::1'] },
+  '198.51.100.5 2001:db8:9::5 vpn0',
+);
+chooses(
+  'the node’s own IPv4 address stays on a link that is set down while there is no other',
+  { links: [DOWN, 'docker0 172.17.0.1/16'], last: ['192.0.2.1', '2001:db8::1'] },
+  '192.0.2.1 - eth0',
+);
+chooses(
+  'the node’s own stay on a link whose cable is out',
+  {
+    links: [link(ETH0, { running: false }), VPN],
+    from: ['198.51.100.5 vpn0', '2001:db8:9::5 vpn0'],
+    last: ['192.0.2.1', '2001:db8::1'],
+  },
+  '192.0.2.1 2001:db8::1 eth0',
+);
 chooses(
   '--underlay-iface decides, over the kernel and over the past',
   { links: [VPN, ETH0], from: FROM, last: ['192.0.2.1', '2001:db8::1'], settings: { iface: 'vpn0' } },
@@ -197,6 +217,8 @@ test('what cannot be used is refused with what helps', async (t) => {
   await refused(t, { links: [ETH0] }, /no default route/, /--underlay-ip or --underlay-iface.*192\.0\.2\.1/);
   await refused(t, { links: [] }, /no default route/, /no interface with an address/);
   await refused(t, { links: [ETH0], settings: { iface: 'eth9' } }, /no interface eth9/, /eth0/);
+  await refused(t, { links: [DOWN], settings: { iface: 'eth0' } }, /^interface eth0 is down$/, /set eth0 up/);
+  await refused(t, { links: [DOWN] }, /no default route/, /--underlay-iface/);
   const duplicate = 'eth0 192.0.2.1/24 2001:db8::d/64=duplicate 2001:db8::e/64=tentative';
   const given = (ip6: string): Case => ({ links: [duplicate], settings: { ips: ['192.0.2.1', ip6] } });
   await refused(t, given('2001:db8::d'), /^another host of the link has the address 2001:db8::d/, /another/);
