@@ -80,7 +80,7 @@ export interface UnderlayLink {
   /** The NIC that is a port of this link, a bridge of weft's that has the NIC's addresses. */
   port?: string;
   loopback?: true;
-  /** Global addresses with prefix length, primary ones first. */
+  /** Global addresses with prefix length, of each family the oldest first. */
   addresses: string[];
   /** What is wrong with some of them. */
   flaws?: Record<string, AddressFlaw>;

@@ -26,6 +26,7 @@ import {
   isOwnRoute,
   isPortOfWefts,
   lookUpRoute,
+  type DecodedAddress,
   type LinkLookup,
 } from './objects/index.js';
 import { Pinger } from './ping.js';
@@ -159,9 +160,13 @@ function underlayLinks(node: LinuxNamespace): UnderlayLink[] {
   const links = node.links();
   const lookup: LinkLookup = { byIndex: (index) => links.get(index), marksAddresses: true, role: 'node' };
   const found = new Map<string, UnderlayLink>();
-  for (const { body } of node.socket.dump(dumpAddresses)) {
-    const address = decodeAddress(body, lookup);
-    if (address === undefined || !address.global) continue;
+  const dumped = node.socket.dump(dumpAddresses).flatMap(({ body }) => decodeAddress(body, lookup) ?? []);
+  // The kernel lists the oldest IPv4 address of a link first (net/ipv4/devinet.c), and the newest IPv6 address
+  // (ipv6_link_dev_addr in net/ipv6/addrconf.c).
+  const isOf6 = ({ text }: DecodedAddress): boolean => text.includes(':');
+  const oldestFirst = [...dumped.filter((it) => !isOf6(it)), ...dumped.filter(isOf6).toReversed()];
+  for (const address of oldestFirst) {
+    if (!address.global) continue;
     const { name, mtu, up, running, loopback } = address.link;
     if (address.link.owned && !isLanBridge(name)) continue;
     const port = [...links.values()].find(

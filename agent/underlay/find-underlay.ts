@@ -127,7 +127,10 @@ function preferred(search: Search, there: readonly Candidate[], family: Family):
   return there.find(({ address, flaw }) => address.toString() === source && flaw === undefined);
 }
 
-/** A host's own prefix has neighbours in it; an address with none is often another service's (VRRP, anycast). */
+/**
+ * The oldest with neighbours: a host's own prefix has neighbours in it, and an address with none, or one that came later, is
+ * often another service's (VRRP, anycast). The kernel would send from the newest IPv6 address of a prefix.
+ */
 function best(candidates: readonly Candidate[]): Candidate | undefined {
   const usable = candidates.filter(({ flaw }) => flaw === undefined);
   return usable.find(hasNeighbours) ?? usable[0];

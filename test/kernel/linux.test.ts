@@ -5,6 +5,7 @@ import { readdirSync } from 'node:fs';
 
 import test from 'ava';
 
+import { findUnderlay } from '../../agent/underlay/find-underlay.js';
 import { openKernel } from '../../agent/kernel/linux.js';
 import type { Kernel, KernelEvent, UnderlayLink } from '../../agent/kernel/kernel.js';
 import {
@@ -357,6 +358,19 @@ test.serial(
     t.is((await six0())?.flaws, undefined);
     sh('ip link set six0 down');
     t.deepEqual((await six0())?.flaws, { '198.51.100.9/24': 'down', '2001:db8:6::1/64': 'down' });
+  },
+);
+
+test.serial(
+  'without an IPv6 default route the oldest address is chosen, and not one that came later',
+  async (t) => {
+    sh('ip link add six0 type veth peer name six1; ip link set six0 up; ip link set six1 up');
+    t.teardown(() => sh('ip link del six0'));
+    sh('ip addr add 198.51.100.9/24 dev six0; ip addr add 198.51.100.99/24 dev six0');
+    for (const ip of ['fd00::5', 'fd00::1', 'fd00::99']) sh(`ip addr add ${ip}/64 dev six0 nodad`);
+    t.is(kernel.sendsFrom(6), undefined);
+    const { ip, ip6 } = await findUnderlay(kernel, { iface: 'six0' });
+    t.deepEqual([ip.toString(), ip6?.toString()], ['198.51.100.9', 'fd00::5']);
   },
 );
 
