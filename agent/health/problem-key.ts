@@ -36,6 +36,7 @@ export type ProblemKind =
   | 'peer'
   | 'router-advertisements'
   | 'duplicate-address'
+  | 'public-address'
   // The firewall.
   | 'rules'
   // DNS.
@@ -63,7 +64,11 @@ export type ProblemKind =
   | PluginProblem['kind'];
 
 /** Kinds that never change the health: what they tell may be as it was meant. */
-export const WARNINGS: ReadonlySet<ProblemKind> = new Set(['allowed-overlap', 'containing-route']);
+export const WARNINGS: ReadonlySet<ProblemKind> = new Set([
+  'allowed-overlap',
+  'containing-route',
+  'public-address',
+]);
 
 export interface ProblemKey {
   scope: ProblemScope;

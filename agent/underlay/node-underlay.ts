@@ -10,8 +10,10 @@ import type { Kernel } from '../kernel/index.js';
 import { type Problems, UNDERLAY } from '../health/index.js';
 import type { State } from '../state/index.js';
 import { findUnderlay, type LastAddresses, sameUnderlay, type UnderlaySettings } from './find-underlay.js';
+import { publicAddressWarning } from './public-addresses.js';
 
 const ADDRESS = { scope: UNDERLAY, kind: 'address' } as const;
+const PUBLIC_ADDRESS = { scope: UNDERLAY, kind: 'public-address' } as const;
 
 export interface NodeUnderlayOptions {
   kernel: Kernel;
@@ -42,6 +44,7 @@ export class NodeUnderlay {
   ) {
     this.#last = last;
     this.#remember(current);
+    this.#warn();
   }
 
   /** @param waiting receives the reason while it is not found. @throws the signal's reason */
@@ -86,6 +89,7 @@ export class NodeUnderlay {
           mtu: found.mtu,
         });
         this.#remember(found);
+        this.#warn();
         this.#on.changed(!found.ip.equals(before.ip));
       }
       const wasRunning = this.#running;
@@ -101,6 +105,10 @@ export class NodeUnderlay {
         fix: error instanceof WeftError ? (error.next ?? '') : 'See the log of the agent.',
       });
     }
+  }
+
+  #warn(): void {
+    this.options.problems.put(PUBLIC_ADDRESS, publicAddressWarning(this.current));
   }
 
   /** An IPv6 address that goes with its link comes back with it, and is the node's again. */

@@ -4,10 +4,12 @@ import test from 'ava';
 import { Problems } from '../../../agent/health/problems.js';
 import { State } from '../../../agent/state/state.js';
 import { NodeUnderlay } from '../../../agent/underlay/node-underlay.js';
+import { IpAddress } from '../../../core/address.js';
 import { silentLogger as log } from '../../../daemon/log.js';
 import { FakeKernel } from '../../fakes/kernel.js';
 import { temporaryFolder } from '../../lab/temporary-folder.js';
 
+const ip = (text: string): IpAddress => IpAddress.parse(text);
 const NIC = { name: 'eth0', mtu: 1500, running: true };
 
 test('an IPv6 address that goes with its link and comes back is the node’s again', async (t) => {
@@ -38,4 +40,43 @@ test('an IPv6 address that goes with its link and comes back is the node’s aga
   t.is(problems.list().length, 1);
   await has('192.0.2.7/24');
   t.deepEqual(problems.list(), []);
+});
+
+test('--public-ip of other families than the underlay is a warning, until they agree', async (t) => {
+  const start = async (nat: { ip: IpAddress; ip6?: IpAddress }, ...addresses: string[]) => {
+    const [kernel, problems] = [new FakeKernel(), new Problems()];
+    const state = new State(temporaryFolder(t, 'weft-underlay-'));
+    const options = { kernel, state, problems, log, settings: { nat } };
+    kernel.underlays = [{ ...NIC, addresses }];
+    const underlay = await NodeUnderlay.find(options, new AbortController().signal, () => t.fail());
+    await underlay.follow({ changed: () => undefined, back: () => undefined });
+    const has = async (...now: string[]): Promise<void> => {
+      kernel.underlays = [{ ...NIC, addresses: now }];
+      await underlay.look();
+    };
+    return { problems, has };
+  };
+  const [one, both] = [{ ip: ip('203.0.113.1') }, { ip: ip('203.0.113.1'), ip6: ip('2001:db8:f::1') }];
+  const [v4, v6] = ['192.0.2.1/24', '2001:db8::1/64'];
+
+  const lacking = await start(one, v4, v6);
+  t.deepEqual(lacking.problems.list(), [], 'the health stays');
+  const [warning, ...others] = lacking.problems.warnings();
+  t.deepEqual(others, []);
+  t.is(warning?.what, '--public-ip 203.0.113.1');
+  t.regex(warning?.why ?? '', /other nodes are told this host's own, 2001:db8::1;/);
+  t.regex(warning?.fix ?? '', /--public-ip 203\.0\.113\.1,IP6\. .*203\.0\.113\.1,2001:db8::1 says so/);
+  await lacking.has(v4);
+  t.deepEqual(lacking.problems.warnings(), []);
+
+  const unused = await start(both, v4);
+  const [dropped] = unused.problems.warnings();
+  t.is(dropped?.what, '--public-ip 203.0.113.1,2001:db8:f::1');
+  t.regex(
+    dropped?.why ?? '',
+    /no IPv6 address on the underlay for 2001:db8:f::1, so other nodes are not told/,
+  );
+  t.regex(dropped?.fix ?? '', /^Give this host an IPv6 address .*, or leave out 2001:db8:f::1\.$/);
+  await unused.has(v4, v6);
+  t.deepEqual(unused.problems.warnings(), []);
 });
