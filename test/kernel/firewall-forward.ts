@@ -7,7 +7,7 @@ import { NOTHING_DONE, type Subject } from './firewall-subject.js';
 import { NETWORKS, PORT, sh } from './firewall-world.js';
 
 /** The commands in a problem's next step. */
-const commandIn = (fix: string): string => /^Run: (.*?)(?:, and add .*)?$/.exec(fix)?.[1] ?? 'false';
+export const commandIn = (fix: string): string => /^Run: (.*?)(?:, and add .*)?$/.exec(fix)?.[1] ?? 'false';
 
 export function forwardSuite(subject: Subject): void {
   /** On a host whose FORWARD leads to DOCKER-USER, with a policy of DROP. */

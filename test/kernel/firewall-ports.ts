@@ -5,6 +5,8 @@ import test, { type ExecutionContext } from 'ava';
 
 import { firewallPortKey, type Firewall, type FirewallPort } from '../../core/firewall.js';
 import { IpNetwork } from '../../core/address.js';
+import type { Problem } from '../../agent/kernel/firewall/types.js';
+import { commandIn } from './firewall-forward.js';
 import { NOTHING_DONE, type Subject } from './firewall-subject.js';
 import { ADDRESSES, NETWORKS, PORT, sh, type Container, type Place } from './firewall-world.js';
 
@@ -228,6 +230,7 @@ export function portSuite(subject: Subject): void {
       await run('-A INPUT -i lo -j ACCEPT');
       await run('-A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT');
       await run('-A INPUT -p tcp --dport 22 -j ACCEPT');
+      await run('-A INPUT -p icmp -j ACCEPT');
       await run('-P INPUT DROP');
       try {
         const problems = await reported();
@@ -245,13 +248,94 @@ export function portSuite(subject: Subject): void {
       }
     }
     await sh(
-      "nft 'table inet closed { chain in { type filter hook input priority 0; policy drop; tcp dport 22 accept; ct state established accept; }; }'",
+      "nft 'table inet closed { chain in { type filter hook input priority 0; policy drop; tcp dport 22 accept; meta l4proto { icmp, ipv6-icmp } accept; ct state established accept; }; }'",
     );
     t.regex((await reported()).join(), /table inet closed, chain in: .*udp dport 8472 accept/);
     await sh("nft 'insert rule inet closed in udp dport 8472 accept'");
     t.deepEqual(await reported(), []);
     await sh('nft delete table inet closed');
     await subject.firewall.ensure({ networks: NETWORKS });
+  });
+
+  test.serial('a host that drops ICMP on arrival, or what it sends: the commands open weft’s', async (t) => {
+    const asked = { networks: NETWORKS, tunnelPorts: [8472], underlay: 'up0' };
+    const problems = async (): Promise<Problem[]> => (await subject.firewall.ensure(asked)).problems;
+    /** Echo of each family from another node, a container's question for its gateway, and a tunnel's packet. */
+    const works = async (): Promise<boolean[]> => {
+      await sh('ip -6 neigh flush dev wfbr1');
+      await subject.world.run('a1', 'ip -6 neigh flush dev eth0');
+      return Promise.all([
+        subject.world.ping('remote1', '10.1.8.1'),
+        subject.world.ping('host', ADDRESSES.remote1[0]),
+        subject.world.ping('host', ADDRESSES.remote1[1]),
+        subject.world.run('a1', `ping -c 1 -W 1 ${ADDRESSES.outside[1]}`).then(
+          () => true,
+          () => false,
+        ),
+        sh(`echo > /dev/udp/${ADDRESSES.outside[0]}/8472`).then(
+          () => true,
+          () => false,
+        ),
+      ]);
+    };
+    const all = [true, true, true, true, true];
+    const closings: [string, string, RegExp, number[]][] = [];
+    for (const variant of ['nft', 'legacy']) {
+      const each = (line: string): string =>
+        ['iptables', 'ip6tables'].map((command) => `${command}-${variant} -w 5 ${line}`).join('; ');
+      const established = '-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT';
+      for (const [chain, words, closed] of [
+        ['INPUT', /neighbour discovery of containers .*probes/s, [0, 3]],
+        ['OUTPUT', /to which tunnels send/, [1, 2, 3, 4]],
+      ] as [string, RegExp, number[]][])
+        closings.push([
+          `${each(`-A ${chain} ${established}`)}; ${each(`-P ${chain} DROP`)}`,
+          `${each(`-P ${chain} ACCEPT`)}; ${each(`-F ${chain}`)}`,
+          words,
+          closed,
+        ]);
+    }
+    closings.push([
+      "nft 'table inet closed { chain out { type filter hook output priority 0; policy drop; ct state established accept; }; chain in { type filter hook input priority 0; policy drop; ct state established accept; }; }'",
+      'nft delete table inet closed',
+      /to which tunnels send/,
+      [0, 1, 2, 3, 4],
+    ]);
+    for (const [close, open, words, closed] of closings) {
+      t.deepEqual(await problems(), []);
+      await sh(close);
+      try {
+        t.deepEqual(
+          await works(),
+          all.map((_, i) => !closed.includes(i)),
+          close,
+        );
+        const found = await problems();
+        t.regex(found.map(({ why }) => why).join('\n'), words, close);
+        t.deepEqual(await problems(), found, 'again the same');
+        for (const { fix } of found) await sh(commandIn(fix));
+        t.deepEqual(await problems(), [], close);
+        t.deepEqual(await works(), all, close);
+      } finally {
+        await sh(open);
+      }
+    }
+    await subject.firewall.ensure({ networks: NETWORKS });
+  });
+
+  test.serial('all UDP to the containers is closed by a rule: it is named', async (t) => {
+    for (const variant of ['nft', 'legacy']) {
+      const rule = 'FORWARD -o wfbr+ -p udp -j DROP';
+      await sh(`iptables-${variant} -w 5 -I ${rule}`);
+      try {
+        const [problem, ...others] = (await subject.firewall.ensure({ networks: NETWORKS })).problems;
+        t.deepEqual(others, []);
+        t.true(problem?.why.includes(`\`-A ${rule}\``), problem?.why);
+      } finally {
+        await sh(`iptables-${variant} -w 5 -D ${rule}`);
+      }
+    }
+    t.deepEqual((await subject.firewall.ensure({ networks: NETWORKS })).problems, []);
   });
 
   test.serial('adding a port to a thousand is fast', async (t) => {

@@ -8,7 +8,7 @@ import { matches } from './packet-match.js';
 import { packetTable, type PacketTable } from './packet-rules.js';
 import type { SavedTable, Xtables } from './xtables.js';
 
-const XTABLES_BASES = { input: 'INPUT', forward: 'FORWARD' } as const;
+const XTABLES_BASES = { input: 'INPUT', forward: 'FORWARD', output: 'OUTPUT' } as const;
 
 /** In a filter table of an iptables command. */
 export function xtablesClosed(xtables: Xtables, filter: SavedTable, desired: Firewall): Finding[] {
@@ -23,7 +23,9 @@ export function xtablesClosed(xtables: Xtables, filter: SavedTable, desired: Fir
  */
 export function mayClose(filter: SavedTable, desired: Firewall, family: Family): boolean {
   const traffic = trafficOf(desired, family);
-  if (filter.get('INPUT')?.policy === 'DROP' && traffic.some(({ hook }) => hook === 'input')) return true;
+  const isShut = ({ hook }: (typeof traffic)[number]): boolean =>
+    hook !== 'forward' && filter.get(XTABLES_BASES[hook])?.policy === 'DROP';
+  if (traffic.some(isShut)) return true;
   const packets = traffic.flatMap((kind) => kind.packets);
   return [...packetTable(filter).values()].some(({ rules }) =>
     rules.some(
@@ -44,16 +46,16 @@ export function nftClosed(
   const kinds = ['inet', ...families.map((family) => (family === 4 ? 'ip' : 'ip6'))];
   const bases = chains.flatMap(({ chain }) =>
     chain !== undefined &&
-    (chain.hook === 'input' || chain.hook === 'forward') &&
+    isHook(chain.hook) &&
+    chain.type !== 'nat' &&
     kinds.includes(chain.family) &&
     !isOther(chain)
-      ? [chain]
+      ? [{ ...chain, hook: chain.hook }]
       : [],
   );
   return bases.flatMap((base) => {
-    const { family, name } = base;
+    const { family, name, hook } = base;
     const table = `${family} ${base.table}`;
-    const hook = base.hook === 'input' ? 'input' : 'forward';
     const listed = listTable(nft, base);
     const own = family === 'inet' ? families : ([family === 'ip' ? 4 : 6] as const);
     return own.flatMap((one) =>
@@ -64,9 +66,12 @@ export function nftClosed(
   });
 }
 
+const isHook = (hook: string | undefined): hook is keyof typeof XTABLES_BASES =>
+  hook !== undefined && hook in XTABLES_BASES;
+
 /** weft's own table; chains of iptables-nft, which are read in iptables' form. */
 const isOther = ({ family, table, name }: NftChain): boolean =>
-  family === 'inet' ? table === 'weft' : table === 'filter' && /^(?:INPUT|FORWARD)$/.test(name);
+  family === 'inet' ? table === 'weft' : table === 'filter' && /^(?:INPUT|FORWARD|OUTPUT)$/.test(name);
 
 /** Other programs may use names, and write rules, that nft cannot list: then only a forward chain's policy counts. */
 function listTable(nft: Nftables, { family, table, name, hook, policy }: NftChain): PacketTable {

@@ -6,17 +6,20 @@
 import type { Family } from '../../../core/address.js';
 import type { Firewall } from '../../../core/firewall.js';
 import { LAN_PREFIX } from '../../../core/objects/index.js';
-import { closedBy, type Closing, type Packet } from './packet-match.js';
+import { closedBy, ICMP_TYPES, type Closing, type Packet } from './packet-match.js';
 import type { PacketTable } from './packet-rules.js';
 import type { Problem } from './types.js';
 
-type Hook = 'input' | 'forward';
+type Hook = 'input' | 'forward' | 'output';
 
 /** By which links; `wfbr+` is all whose names begin so. */
 interface Way {
   in?: string;
   out?: string;
 }
+
+/** What of a link's packets is meant. */
+type Ask = Pick<Packet, 'protocol' | 'port' | 'type'>;
 
 /** A kind of traffic that a node of weft's needs. */
 interface Traffic {
@@ -26,8 +29,10 @@ interface Traffic {
   port?: number;
   /** One that is dropped drops the whole. */
   packets: readonly Packet[];
-  /** What must be accepted; of a tunnel's port there is none, for it is the same on any link. */
+  /** What must be accepted; a tunnel's port is the same on any link. */
   ways: readonly Way[];
+  /** All of it, where there is none. */
+  asks: readonly Ask[];
   /** Between ports of a LAN's bridge, which is not only weft's. */
   isLan?: true;
 }
@@ -39,42 +44,96 @@ export function trafficOf(desired: Firewall, family: Family): Traffic[] {
   const tunnels = networks.flatMap((network) => network.tunnels ?? []);
   const links = networks.flatMap((network) => network.links);
   const bridges = links.filter((link) => !tunnels.includes(link));
-  const fresh = { family, protocol: 'tcp', states: ['NEW'] } as const;
+  const fresh = { family, states: ['NEW'] } as const;
   const found: Traffic[] = [];
   if (sources.length > 0)
     found.push({
       hook: 'forward',
       words: "what weft's networks forward",
-      packets: [
-        { ...fresh, in: links, out: links, sources },
-        { ...fresh, in: links, out: 'any', sources },
-        { ...fresh, out: links, states: ['NEW', 'DNAT'] },
-      ],
+      packets: (['tcp', 'udp'] as const).flatMap((protocol) => [
+        ...(tunnels.length === 0
+          ? [[bridges, bridges]]
+          : [
+              [bridges, tunnels],
+              [tunnels, bridges],
+            ]
+        ).map(([from, to]): Packet => ({ ...fresh, protocol, in: from, out: to, sources })),
+        { ...fresh, protocol, in: bridges, out: 'any', sources },
+        { ...fresh, protocol, out: bridges, states: ['NEW', 'DNAT'] },
+      ]),
       ways: patternsOf(links).flatMap((link) => [{ in: link }, { out: link }]),
+      asks: [],
     });
   if (bridged.includes(family))
     found.push({
       hook: 'forward',
       words: "what weft's bridges of LANs forward",
-      packets: [{ ...fresh, in: [LAN_PREFIX], out: [LAN_PREFIX] }],
+      packets: (['tcp', 'udp'] as const).map((protocol) => ({
+        ...fresh,
+        protocol,
+        in: [LAN_PREFIX],
+        out: [LAN_PREFIX],
+      })),
       ways: [{ in: `${LAN_PREFIX}+`, out: `${LAN_PREFIX}+` }],
+      asks: [],
       isLan: true,
     });
-  if (names && sources.length > 0 && bridges.length > 0)
+  /** Between this node and one of these links. */
+  const local = (
+    hook: 'input' | 'output',
+    words: string,
+    at: readonly string[],
+    asks: readonly Ask[],
+    more: Partial<Packet> = {},
+  ): void => {
+    const side = hook === 'input' ? 'in' : 'out';
+    if (sources.length === 0 || at.length === 0) return;
     found.push({
-      hook: 'input',
-      words: "the containers' questions for names (port 53)",
-      packets: [{ ...fresh, protocol: 'udp', in: bridges, port: 53, sources }],
-      ways: patternsOf(bridges).map((link) => ({ in: link })),
+      hook,
+      words,
+      packets: asks.map((ask) => ({
+        ...fresh,
+        ...ask,
+        ...(side === 'out' && { in: [] }),
+        [side]: at,
+        ...more,
+      })),
+      ways: patternsOf(at).map((link) => ({ [side]: link })),
+      asks,
     });
-  for (const port of tunnelPorts)
-    found.push({
-      hook: 'input',
-      words: `UDP port ${port}, at which tunnels arrive`,
-      port,
-      packets: [{ ...fresh, protocol: 'udp', in: underlay === undefined ? undefined : [underlay], port }],
-      ways: [],
-    });
+  };
+  if (names) {
+    const asks = [
+      { protocol: 'udp', port: 53 },
+      { protocol: 'tcp', port: 53 },
+    ] as const;
+    local('input', "the containers' questions for names (port 53)", bridges, asks, { sources });
+  }
+  if (family === 6) {
+    const asks = [135, 136].map((type) => ({ protocol: 'icmpv6', type }) as const);
+    const more = { states: ['UNTRACKED'] };
+    local('input', 'the neighbour discovery of containers (ICMPv6)', bridges, asks, more);
+    local('output', 'the neighbour discovery of this node (ICMPv6)', bridges, asks, more);
+  }
+  const echo: Ask[] = [family === 4 ? { protocol: 'icmp', type: 8 } : { protocol: 'icmpv6', type: 128 }];
+  local('input', "the other nodes' probes (ICMP echo)", tunnels, echo, { sources });
+  local('output', 'the probes of this node (ICMP echo)', tunnels, echo);
+  for (const port of tunnelPorts) {
+    const asks = [{ protocol: 'udp', port }] as const;
+    const links = underlay === undefined ? undefined : [underlay];
+    for (const [hook, words, way] of [
+      ['input', 'at which tunnels arrive', { in: links }],
+      ['output', 'to which tunnels send', { in: [], out: links ?? 'any' }],
+    ] as const)
+      found.push({
+        hook,
+        words: `UDP port ${port}, ${words}`,
+        port,
+        packets: asks.map((ask) => ({ ...fresh, ...ask, ...way })),
+        ways: [{}],
+        asks,
+      });
+  }
   return found;
 }
 
@@ -94,6 +153,8 @@ export interface Owner {
   run: (commands: readonly string[]) => string;
 }
 
+type OwnerOf = (closing: Closing, traffic: Traffic) => Owner;
+
 /** A kind of traffic that is dropped. */
 export interface Finding {
   owner: Owner;
@@ -111,7 +172,7 @@ export function findClosed(
   table: PacketTable,
   bases: Partial<Record<Hook, string>>,
   traffic: readonly Traffic[],
-  ownerOf: (closing: Closing) => Owner,
+  ownerOf: OwnerOf,
   textOf: (closing: Closing) => string | undefined = ({ rule }) => rule?.text,
 ): Finding[] {
   return traffic.flatMap((kind) => {
@@ -120,7 +181,7 @@ export function findClosed(
     for (const packet of kind.packets) {
       const closing = closedBy(table, base, packet);
       if (closing === undefined) continue;
-      const owner = ownerOf(closing);
+      const owner = ownerOf(closing, kind);
       const text = closing.rule === undefined ? undefined : textOf(closing);
       const why =
         closing.rule === undefined
@@ -159,28 +220,37 @@ export function closedProblems(findings: readonly Finding[]): Problem[] {
 const lineOf = (commands: readonly string[]): string => `Run: ${commands.join(' && ')}`;
 
 /** Rules of an iptables command. @param command without the path */
-export function xtablesOwner(name: string, command: string, table: PacketTable): (closing: Closing) => Owner {
+export function xtablesOwner(name: string, command: string, table: PacketTable): OwnerOf {
   const own: Owner = {
     name,
     showsChains: true,
-    commands({ hook, port, ways }, base, { chain, rule, position }) {
-      if (port !== undefined) return [`${command} -I ${base} -p udp --dport ${port} -j ACCEPT`];
-      const place = hook === 'input' || rule === undefined ? base : `${chain} ${position}`;
-      const asked = hook === 'input' ? ['udp', 'tcp'].map((protocol) => ` -p ${protocol} --dport 53`) : [''];
+    commands({ hook, ways, asks }, base, { chain, rule, position }) {
+      const place = hook !== 'forward' || rule === undefined ? base : `${chain} ${position}`;
+      const asked = asks.length === 0 ? [''] : asks.map(savedAsk);
       return ways.flatMap((way) => {
         const sides = `${word(' -i ', way.in)}${word(' -o ', way.out)}`;
-        return asked.map((port53) => `${command} -I ${place}${sides}${port53} -j ACCEPT`);
+        return asked.map((ask) => `${command} -I ${place}${sides}${ask} -j ACCEPT`);
       });
     },
     run: (commands) => `${lineOf(commands)}, and add these rules where the host's are stored.`,
   };
   const hasUfw = [...table.keys()].some(isUfw);
   const hasFirewalld = table.has('INPUT_ZONES');
-  return ({ chain, rule }) => {
-    if (hasUfw && (rule === undefined || isUfw(chain))) return UFW;
-    return hasFirewalld ? firewalld(zoneIn(/^(?:IN|FWD[IO]?)_/, chain)) : own;
+  return ({ chain, rule }, { hook, asks }) => {
+    // ufw's commands know no ICMP, and all that arrives by these links is too much.
+    const isWord = hook !== 'input' || asks.every(({ type }) => type === undefined);
+    if (hasUfw && (rule === undefined || isUfw(chain))) return isWord ? UFW : own;
+    if (!hasFirewalld) return own;
+    return hook === 'output'
+      ? (firewalldPolicy(zoneIn(/^OUT_(?:policy_)?/, chain)) ?? own)
+      : firewalld(zoneIn(/^(?:IN|FWD[IO]?)_/, chain));
   };
 }
+
+const savedAsk = ({ protocol, port, type }: Ask): string =>
+  type === undefined
+    ? ` -p ${protocol} --dport ${port}`
+    : ` -p ${protocol} --${protocol}-type ${ICMP_TYPES[type]?.iptables}`;
 
 /** An option with its value, if there is one. */
 const word = (option: string, value: string | undefined): string =>
@@ -192,10 +262,11 @@ const UFW: Owner = {
   name: 'ufw',
   showsChains: false,
   commands({ hook, port, ways }) {
-    if (port !== undefined) return [`ufw allow ${port}/udp`];
+    if (port !== undefined) return [`ufw allow ${hook === 'output' ? 'out ' : ''}${port}/udp`];
     return ways.map((way) => {
       const sides = `${word(' in on ', way.in)}${word(' out on ', way.out)}`;
-      return hook === 'forward' ? `ufw route allow${sides}` : `ufw allow${sides} to any port 53`;
+      if (hook === 'forward') return `ufw route allow${sides}`;
+      return `ufw allow${sides}${hook === 'input' ? ' to any port 53' : ''}`;
     });
   },
   run: lineOf,
@@ -205,40 +276,65 @@ const UFW: Owner = {
 const zoneIn = (start: RegExp, chain: string): string | undefined =>
   start.test(chain) ? chain.replace(start, '').replace(/_(?:pre|log|deny|allow|post)$/, '') : undefined;
 
+const permanent = (text: string): string => `firewall-cmd --permanent ${text}`;
+const reloaded = (commands: readonly string[]): string => lineOf([...commands, 'firewall-cmd --reload']);
+
 /** @param zone that tunnels arrive in; undefined: the default one */
 const firewalld = (zone: string | undefined): Owner => ({
   name: 'firewalld',
   showsChains: false,
   commands({ port, ways, isLan }) {
-    const add = (text: string): string => `firewall-cmd --permanent ${text}`;
     if (port !== undefined)
-      return [add(`${zone === undefined ? '' : `--zone=${zone} `}--add-port=${port}/udp`)];
+      return [permanent(`${zone === undefined ? '' : `--zone=${zone} `}--add-port=${port}/udp`)];
     // A LAN is not to be trusted: its zone forwards within itself.
     const into = isLan ? `--zone=${zone ?? 'public'} --add-forward` : '--zone=trusted';
     const links = new Set(ways.flatMap((way) => way.in ?? []));
-    return [...links].map((link) => add(`${into} --add-interface=${link}`));
+    return [...links].map((link) => permanent(`${into} --add-interface=${link}`));
   },
-  run: (commands) => lineOf([...commands, 'firewall-cmd --reload']),
+  run: reloaded,
 });
 
+/** Of what the host itself sends; undefined where the rule is none of a policy's. */
+const firewalldPolicy = (policy: string | undefined): Owner | undefined =>
+  policy === undefined
+    ? undefined
+    : {
+        name: 'firewalld',
+        showsChains: false,
+        commands: ({ asks }) =>
+          asks.map(({ protocol, port }) => {
+            const what =
+              port === undefined ? `protocol=${protocol.replace('icmpv6', 'ipv6-icmp')}` : `port=${port}/udp`;
+            return permanent(`--policy=${policy} --add-${what}`);
+          }),
+        run: reloaded,
+      };
+
 /** @param table with its family: `inet strict` */
-export function nftOwner(table: string): (closing: Closing) => Owner {
-  if (table === 'inet firewalld') return ({ chain }) => firewalld(zoneIn(/^filter_(?:IN|FWD)_/, chain));
+export function nftOwner(table: string): OwnerOf {
   const own: Owner = {
     name: `nftables table ${table}`,
     showsChains: true,
-    commands({ hook, port, ways }, base) {
+    commands({ ways, asks }, base) {
       const insert = `insert rule ${table} ${base}`;
-      if (port !== undefined) return [`${insert} udp dport ${port} accept`];
-      const asked = hook === 'input' ? ' meta l4proto { tcp, udp } th dport 53' : '';
+      const asked = asks.length === 0 ? [''] : asks.map(nftAsk);
       const side = (key: string, link: string | undefined): string =>
         link === undefined ? '' : ` ${key} "${link.replace('+', '*')}"`;
-      return ways.map(
-        (way) => `${insert}${side('iifname', way.in)}${side('oifname', way.out)}${asked} accept`,
-      );
+      return ways.flatMap((way) => {
+        const sides = `${side('iifname', way.in)}${side('oifname', way.out)}`;
+        return asked.map((ask) => `${insert}${sides}${ask} accept`);
+      });
     },
     run: (commands) =>
       `Run: nft '${commands.join('; ')}', and add these rules to the file that defines the table.`,
   };
-  return () => own;
+  return ({ chain }, { hook }) => {
+    if (table !== 'inet firewalld') return own;
+    return hook === 'output'
+      ? (firewalldPolicy(zoneIn(/^filter_OUT_(?:policy_)?/, chain)) ?? own)
+      : firewalld(zoneIn(/^filter_(?:IN|FWD)_/, chain));
+  };
 }
+
+const nftAsk = ({ protocol, port, type }: Ask): string =>
+  type === undefined ? ` ${protocol} dport ${port}` : ` ${protocol} type ${ICMP_TYPES[type]?.nft}`;

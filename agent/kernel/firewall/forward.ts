@@ -57,7 +57,7 @@ export const withAccept = (table: WantedTable, accept: WantedTable): WantedTable
 
 /**
  * An iptables-nft filter table, read through libnftables, in iptables-save's form: weft's chains, and what packets can pass from
- * INPUT and FORWARD on.
+ * INPUT, FORWARD and OUTPUT on.
  */
 export function readFilter(
   nft: Nftables,
@@ -72,7 +72,7 @@ export function readFilter(
   );
   const saved: SavedTable = new Map();
   const names = [...there.keys()].filter((name) => name.startsWith(OWN_PREFIX));
-  const relevant = new Set(['FORWARD', DOCKER_CHAIN, 'INPUT', ...names]);
+  const relevant = new Set(['FORWARD', DOCKER_CHAIN, 'INPUT', 'OUTPUT', ...names]);
   // A set may grow during iteration.
   for (const name of relevant) {
     const chain = there.get(name);
@@ -84,12 +84,12 @@ export function readFilter(
     saved.set(name, { ...(policy !== undefined && { policy }), rules });
     for (const rule of rules) relevant.add(targetOf(rule) ?? '');
   }
-  return saved.has('FORWARD') || saved.has('INPUT') ? saved : undefined;
+  return ['FORWARD', 'INPUT', 'OUTPUT'].some((name) => saved.has(name)) ? saved : undefined;
 }
 
 /**
- * A rule that iptables-nft wrote, in iptables-save's form as far as it matters here: interfaces, comments and the target. That
- * there is a condition of connection tracking is shown without the condition; everything else is `-m other`.
+ * A rule that iptables-nft wrote, in iptables-save's form as far as it matters here: interfaces, protocols, ports, comments and the
+ * target. That there is a condition of connection tracking is shown without the condition; everything else is `-m other`.
  */
 function asSaved(rule: NftRule): string {
   const words: string[] = [];
@@ -98,7 +98,7 @@ function asSaved(rule: NftRule): string {
     const [kind = '', value] = Object.entries(expression)[0] ?? [];
     const fields = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;
     if (kind === 'counter') continue;
-    else if (kind === 'match') words.push(interfaceMatch(fields) ?? '-m other');
+    else if (kind === 'match') words.push(plainMatch(fields) ?? '-m other');
     else if (kind === 'xt' && fields['name'] === 'conntrack') words.push('-m conntrack');
     // The library does not show an xtables match's parameters; the only comments in weft's chains are its own.
     else if (kind === 'xt' && fields['name'] === 'comment') words.push('-m comment --comment weft');
@@ -112,13 +112,17 @@ function asSaved(rule: NftRule): string {
   return [...words, target].join(' ').trim();
 }
 
-function interfaceMatch(fields: Record<string, unknown>): string | undefined {
-  const left = fields['left'] as { meta?: { key?: string } } | undefined;
+function plainMatch(fields: Record<string, unknown>): string | undefined {
+  const left = fields['left'] as
+    { meta?: { key?: string }; payload?: { protocol?: string; field?: string } } | undefined;
   const right = fields['right'];
   const { op } = fields;
+  if (op === '==' && left?.payload?.field === 'dport' && typeof right === 'number')
+    return `-p ${left.payload.protocol} --dport ${right}`;
   if ((op !== '==' && op !== '!=') || typeof right !== 'string') return undefined;
   const name = right.replace(/\*$/, '+');
   const not = op === '!=' ? '! ' : '';
   if (left?.meta?.key === 'iifname') return `${not}-i ${name}`;
+  if (left?.meta?.key === 'l4proto') return `${not}-p ${right}`;
   return left?.meta?.key === 'oifname' ? `${not}-o ${name}` : undefined;
 }

@@ -87,6 +87,8 @@ function addPayload(
   if (family !== undefined) rule.family ??= { not: false, values: [String(family)] };
   else if (protocol !== 'th') rule.protocol ??= { not: false, values: [protocol] };
   if (values !== undefined && field === 'dport') rule.port = { not, values };
+  else if (values !== undefined && field === 'type' && protocol.startsWith('icmp'))
+    rule.type = { not, values };
   else if (values !== undefined && family !== undefined && field === 'saddr') rule.source = { not, values };
   else rule.vague = true;
 }

@@ -4,6 +4,22 @@
 import { IpNetwork, type Family } from '../../../core/address.js';
 import type { Condition, PacketRule, PacketTable } from './packet-rules.js';
 
+/** As rules write them. */
+const PROTOCOLS = {
+  tcp: ['tcp', '6', 'all'],
+  udp: ['udp', '17', 'all'],
+  icmp: ['icmp', '1', 'all'],
+  icmpv6: ['icmpv6', 'ipv6-icmp', '58', 'all'],
+} as const;
+
+/** ICMP types by number (RFC 792, RFC 4443, RFC 4861), as iptables and nft name them. */
+export const ICMP_TYPES: Readonly<Record<number, { iptables: string; nft: string }>> = {
+  8: { iptables: 'echo-request', nft: 'echo-request' },
+  128: { iptables: 'echo-request', nft: 'echo-request' },
+  135: { iptables: 'neighbour-solicitation', nft: 'nd-neighbor-solicit' },
+  136: { iptables: 'neighbour-advertisement', nft: 'nd-neighbor-advert' },
+};
+
 /** A packet of weft's, as far as rules ask for it. */
 export interface Packet {
   family: Family;
@@ -11,9 +27,11 @@ export interface Packet {
   in?: readonly string[] | undefined;
   /** Undefined on arrival. */
   out?: readonly string[] | 'any' | undefined;
-  protocol: 'tcp' | 'udp';
+  protocol: keyof typeof PROTOCOLS;
   /** Undefined: any, so that a rule for one port is not for it. */
   port?: number;
+  /** Of ICMP. */
+  type?: number;
   states: readonly string[];
   /** Undefined: any. */
   sources?: readonly IpNetwork[];
@@ -27,8 +45,9 @@ export function matches(rule: PacketRule, packet: Packet): Matches {
     rule.in && linkMatches(rule.in, packet.in),
     rule.out && linkMatches(rule.out, packet.out === 'any' ? undefined : (packet.out ?? [])),
     rule.family && among(rule.family, [String(packet.family)]),
-    rule.protocol && among(rule.protocol, [packet.protocol, 'all', packet.protocol === 'udp' ? '17' : '6']),
+    rule.protocol && among(rule.protocol, PROTOCOLS[packet.protocol]),
     rule.port && portMatches(rule.port, packet.port),
+    rule.type && typeMatches(rule.type, packet.type),
     rule.state && among(rule.state, packet.states),
     rule.source && sourceMatches(rule.source, packet.sources),
     rule.vague ? 'maybe' : undefined,
@@ -60,6 +79,14 @@ function portMatches({ not, values }: Condition, port: number | undefined): Matc
     return port !== undefined && port >= first && port <= last;
   });
   return turned(not, found ? 'yes' : 'no');
+}
+
+/** A rule may name a code behind the type, which is 0 in all packets here. */
+function typeMatches({ not, values }: Condition, type: number | undefined): Matches {
+  const known = type === undefined ? [] : [`${type}`, `${type}/0`, ICMP_TYPES[type]?.nft, 'any'];
+  const isRange = values.some((value) => value.includes(':'));
+  if (values.some((value) => known.includes(value))) return turned(not, 'yes');
+  return isRange ? 'maybe' : turned(not, 'no');
 }
 
 function sourceMatches({ not, values }: Condition, sources: readonly IpNetwork[] | undefined): Matches {

@@ -19,7 +19,9 @@ export interface PacketRule {
   protocol?: Condition;
   /** Destination ports: 53 or 8000:9000. */
   port?: Condition;
-  /** Of connection tracking: NEW, ESTABLISHED, RELATED, INVALID, DNAT. */
+  /** ICMP types: 8, 3/4, any, or nft's names. */
+  type?: Condition;
+  /** Of connection tracking: NEW, ESTABLISHED, RELATED, INVALID, UNTRACKED, DNAT. */
   state?: Condition;
   source?: Condition;
   /** It has further conditions. */
@@ -41,7 +43,7 @@ export interface PacketChain {
 
 export type PacketTable = ReadonlyMap<string, PacketChain>;
 
-const PLAIN_MODULES = new Set(['tcp', 'udp', 'comment', 'conntrack', 'state', 'multiport']);
+const PLAIN_MODULES = new Set(['tcp', 'udp', 'icmp', 'icmp6', 'comment', 'conntrack', 'state', 'multiport']);
 
 /** A table in iptables-save's form. */
 export const packetTable = (saved: SavedTable): PacketTable =>
@@ -76,6 +78,7 @@ function savedRule(chain: string, text: string): PacketRule {
     else if (word === '-s') rule.source = condition;
     else if (word === '--ctstate' || word === '--state') rule.state = condition;
     else if (word === '--dport' || word === '--dports') rule.port = condition;
+    else if (word === '--icmp-type' || word === '--icmpv6-type') rule.type = condition;
     else if (word === '-m') rule.vague ||= !PLAIN_MODULES.has(values.join());
     else if (word !== '--comment') {
       rule.vague = true;

@@ -27,8 +27,19 @@ const DESIRED: Firewall = {
 
 const xtables = new Xtables(4, 'nft', '/usr/sbin/iptables-save', '/usr/sbin/iptables-restore');
 
+const xtables6 = new Xtables(6, 'nft', '/usr/sbin/ip6tables-save', '/usr/sbin/ip6tables-restore');
+const SIX: Firewall = {
+  ...DESIRED,
+  networks: DESIRED.networks.map((network) => ({ ...network, prefixes: [IpNetwork.parse('fd00:1::/48')] })),
+};
+
 /** @param rules of chains in iptables-save's form; policies by chain */
-function problems(policies: Record<string, string>, rules: readonly string[]): string[] {
+function problems(
+  policies: Record<string, string>,
+  rules: readonly string[],
+  command = xtables,
+  desired = DESIRED,
+): string[] {
   const chains = [...new Set(rules.map((rule) => rule.split(' ')[0] ?? ''))];
   const declared = [...new Set([...Object.keys(policies), ...chains])];
   const text = [
@@ -38,7 +49,7 @@ function problems(policies: Record<string, string>, rules: readonly string[]): s
     'COMMIT',
   ].join('\n');
   const filter = parseSaved(text).get('filter') ?? new Map();
-  return closedProblems(xtablesClosed(xtables, filter, DESIRED)).map(
+  return closedProblems(xtablesClosed(command, filter, desired)).map(
     ({ what, why, fix }) => `${what}: ${why}. ${fix}`,
   );
 }
@@ -48,6 +59,8 @@ const SHUT = { INPUT: 'DROP', FORWARD: 'DROP' };
 const WEFT = ['FORWARD -j WEFT-ACCEPT', 'WEFT-ACCEPT -i wf+ -j ACCEPT', 'WEFT-ACCEPT -o wf+ -j ACCEPT'];
 const ARRIVES = [
   'INPUT -i wf+ -p udp -m udp --dport 53 -j ACCEPT',
+  'INPUT -i wf+ -p tcp -m tcp --dport 53 -j ACCEPT',
+  'INPUT -i wf+ -p icmp -m icmp --icmp-type 8 -j ACCEPT',
   'INPUT -p udp -m udp --dport 8472 -j ACCEPT',
 ];
 
@@ -67,6 +80,65 @@ for (const [what, policies, rules, expected] of [
   ['a rule about a port', OPEN, ['FORWARD -i eth0 -p tcp -m tcp --dport 80 -j DROP', ...WEFT], []],
   ['a rule about other links', OPEN, ['FORWARD -i docker0 -j DROP', 'FORWARD -o lo -j DROP', ...WEFT], []],
   ['a rule about weft’s links', OPEN, ['FORWARD -i wfbr+ -o eth0 -j DROP', ...WEFT], []],
+  [
+    'all UDP to the containers',
+    OPEN,
+    ['FORWARD -o wfbr+ -p udp -j DROP', ...WEFT],
+    [
+      /its rule `-A FORWARD -o wfbr\+ -p udp -j DROP` .*networks forward\. Run: iptables -I FORWARD 1 -i wfbr\+/,
+    ],
+  ],
+  ['UDP to one port', OPEN, ['FORWARD -o wfbr+ -p udp -m udp --dport 53 -j DROP', ...WEFT], []],
+  ['UDP from an address', OPEN, ['FORWARD -s 10.1.2.3/32 -p udp -j DROP', ...WEFT], []],
+  [
+    'questions for names by UDP only',
+    { ...OPEN, INPUT: 'DROP' },
+    ARRIVES.filter((rule) => !rule.includes('-p tcp')),
+    [
+      /accepts the containers' questions for names \(port 53\)\. Run: .*-i wfbr\+ -p tcp --dport 53 -j ACCEPT/,
+    ],
+  ],
+  [
+    'a host that answers no ping',
+    { ...OPEN, INPUT: 'DROP' },
+    [
+      'INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
+      'INPUT -p icmp -m icmp --icmp-type 3/4 -j ACCEPT',
+      'INPUT -p icmp -m icmp ! --icmp-type 8 -j ACCEPT',
+      ...ARRIVES.filter((rule) => !rule.includes('icmp')),
+    ],
+    [
+      /^iptables \(nft\), chain INPUT: it drops .* accepts the other nodes' probes \(ICMP echo\)\. Run: iptables -I INPUT -i wfvx\+ -p icmp --icmp-type echo-request -j ACCEPT, and/,
+    ],
+  ],
+  [
+    'ping by a rule',
+    OPEN,
+    ['INPUT -p icmp -m icmp --icmp-type 8 -j DROP'],
+    [/its rule `-A INPUT -p icmp -m icmp --icmp-type 8 -j DROP` .* probes/],
+  ],
+  [
+    'whatever this host sends',
+    { ...OPEN, OUTPUT: 'DROP' },
+    ['OUTPUT -o lo -j ACCEPT', 'OUTPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT'],
+    [
+      /^iptables \(nft\), chain OUTPUT: it drops .* this node \(ICMP echo\), nor UDP port 8472, to which tunnels send\. Run: iptables -I OUTPUT -o wfvx\+ -p icmp --icmp-type echo-request -j ACCEPT && iptables -I OUTPUT -p udp --dport 8472 -j ACCEPT, and/,
+    ],
+  ],
+  [
+    'whatever this host sends, but what weft needs',
+    { ...OPEN, OUTPUT: 'DROP' },
+    ['OUTPUT -o wfvx+ -p icmp -j ACCEPT', 'OUTPUT -o eth0 -p udp -m udp --dport 8472 -j ACCEPT'],
+    [],
+  ],
+  [
+    'tunnels that send, by a rule',
+    OPEN,
+    ['OUTPUT -o eth0 -p udp -j REJECT', 'OUTPUT -o eth1 -j DROP'],
+    [
+      /its rule `-A OUTPUT -o eth0 -p udp -j REJECT` .* UDP port 8472, to which tunnels send\. Run: iptables -I/,
+    ],
+  ],
   ['all of weft’s links', OPEN, ['FORWARD ! -i eth0 -o wf+ -j DROP', ...WEFT], [/! -i eth0 -o wf\+ -j DROP/]],
   [
     'whatever is new',
@@ -86,7 +158,7 @@ for (const [what, policies, rules, expected] of [
     { ...OPEN, INPUT: 'DROP' },
     ['INPUT -s 192.168.0.0/16 -j ACCEPT', 'INPUT -i lo -j ACCEPT'],
     [
-      /^iptables \(nft\), chain INPUT: it drops .*port 53\)\. Run: iptables -I INPUT -i wfbr\+ -p udp --dport 53 -j ACCEPT && iptables -I INPUT -i wfbr\+ -p tcp/,
+      /^iptables \(nft\), chain INPUT: it drops .*port 53\), nor the other nodes' probes \(ICMP echo\)\. Run: iptables -I INPUT -i wfbr\+ -p udp --dport 53 -j ACCEPT && iptables -I INPUT -i wfbr\+ -p tcp/,
     ],
   ],
   [
@@ -108,6 +180,35 @@ for (const [what, policies, rules, expected] of [
     [/^ufw: .* Run: ufw allow in on wfbr\+ to any port 53 && ufw allow 8472\/udp$/],
   ],
   [
+    'ufw that denies what this host sends',
+    { ...OPEN, OUTPUT: 'DROP' },
+    [
+      'OUTPUT -j ufw-before-output',
+      'ufw-before-output -o lo -j ACCEPT',
+      'ufw-before-output -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
+    ],
+    [/^ufw: .* Run: ufw allow out on wfvx\+ && ufw allow out 8472\/udp$/],
+  ],
+  [
+    'ufw that answers no ping',
+    { ...OPEN, INPUT: 'DROP' },
+    ['INPUT -j ufw-before-input', ...ARRIVES.filter((rule) => !rule.includes('icmp'))],
+    [/^iptables \(nft\), chain INPUT: .* Run: iptables -I INPUT -i wfvx\+ -p icmp --icmp-type echo-request/],
+  ],
+  [
+    'firewalld with a policy for what this host sends',
+    OPEN,
+    [
+      'INPUT -j INPUT_ZONES',
+      'INPUT_ZONES -j RETURN',
+      'OUTPUT -j OUT_policy_strict',
+      'OUT_policy_strict -j DROP',
+    ],
+    [
+      /^firewalld: .* Run: firewall-cmd --permanent --policy=strict --add-protocol=icmp && firewall-cmd --permanent --policy=strict --add-port=8472\/udp && firewall-cmd --reload$/,
+    ],
+  ],
+  [
     'ufw that rejects what is routed',
     OPEN,
     ['FORWARD -j ufw-reject-forward', 'ufw-reject-forward -j REJECT', ...WEFT],
@@ -121,6 +222,63 @@ for (const [what, policies, rules, expected] of [
     t.is(found.length, expected.length, found.join('\n'));
     for (const [i, words] of expected.entries()) t.regex(found[i] ?? '', words);
   });
+
+const ARRIVES6 = [
+  'INPUT -i wf+ -p udp -j ACCEPT',
+  'INPUT -i wf+ -p tcp -j ACCEPT',
+  'INPUT -p udp -m udp --dport 8472 -j ACCEPT',
+];
+const SOLICITS =
+  'ip6tables -I INPUT -i wfbr\\+ -p icmpv6 --icmpv6-type neighbour-solicitation -j ACCEPT && ip6tables -I INPUT -i wfbr\\+ -p icmpv6 --icmpv6-type neighbour-advertisement -j ACCEPT';
+
+for (const [what, rules, expected] of [
+  [
+    'without ICMPv6, containers do not find their gateway',
+    ['INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT', ...ARRIVES6],
+    [
+      new RegExp(
+        `neighbour discovery of containers \\(ICMPv6\\), nor the other nodes' probes .*Run: ${SOLICITS} && ip6tables -I INPUT -i wfvx\\+ -p icmpv6 --icmpv6-type echo-request -j ACCEPT, and`,
+      ),
+    ],
+  ],
+  [
+    'with solicitations and echo only, the gateway does not find containers',
+    [
+      'INPUT -p ipv6-icmp -m icmp6 --icmpv6-type 135 -j ACCEPT',
+      'INPUT -p ipv6-icmp -m icmp6 --icmpv6-type 128 -j ACCEPT',
+      ...ARRIVES6,
+    ],
+    [new RegExp(`accepts the neighbour discovery of containers \\(ICMPv6\\)\\. Run: ${SOLICITS}, and`)],
+  ],
+  [
+    'neighbour discovery is no new connection',
+    [
+      'INPUT -m conntrack --ctstate NEW -j ACCEPT',
+      'INPUT -p ipv6-icmp -m icmp6 --icmpv6-type 135 -m hl --hl-eq 255 -j ACCEPT',
+      'INPUT -p ipv6-icmp -m icmp6 --icmpv6-type 136 -m hl --hl-eq 255 -j ACCEPT',
+    ],
+    [],
+  ],
+  ['all of ICMPv6', ['INPUT -p ipv6-icmp -j ACCEPT', ...ARRIVES6], []],
+] as [string, string[], RegExp[]][])
+  test(`IPv6: ${what}`, (t) => {
+    const found = problems({ ...OPEN, INPUT: 'DROP' }, rules, xtables6, SIX);
+    t.is(found.length, expected.length, found.join('\n'));
+    for (const [i, words] of expected.entries()) t.regex(found[i] ?? '', words);
+  });
+
+test('IPv6: a rule that drops what this host sends', (t) => {
+  const [found, ...others] = problems(OPEN, ['OUTPUT -o wf+ -j DROP'], xtables6, SIX);
+  t.deepEqual(others, []);
+  t.regex(
+    found ?? '',
+    /accepts the neighbour discovery of this node \(ICMPv6\), nor the probes of this node/,
+  );
+  t.regex(
+    found ?? '',
+    /ip6tables -I OUTPUT -o wfbr\+ -p icmpv6 --icmpv6-type neighbour-solicitation -j ACCEPT/,
+  );
+});
 
 test('a table of nftables’ own: states, verdict maps, sets and other families', (t) => {
   const rule = (chain: string, ...expr: object[]): NftObject => ({
@@ -165,13 +323,52 @@ test('a table of nftables’ own: states, verdict maps, sets and other families'
   );
   const names = rule('in', match(iif, 'wfbr*'), { accept: null });
   t.regex(found(names).join(), /UDP port 8472/);
-  t.deepEqual(
-    found(names, rule('in', match(dport, { set: [53, { range: [8000, 9000] }] }), { accept: null })),
-    [],
-  );
+  const ports = { set: [53, { range: [8000, 9000] }] };
+  t.deepEqual(found(names, rule('in', match(dport, ports), { accept: null })), []);
+  const dport53 = found(rule('in', match(dport, ports), { accept: null }));
+  t.regex(dport53.join(), /insert rule inet own in iifname "wfbr\*" tcp dport 53 accept/);
   t.deepEqual(found(names, rule('in', match(dport, '@open'), { accept: null })), [], 'a set may have it');
   const deep = rule('in', match(iif, 'eth0'), { goto: { target: 'deep' } });
   t.deepEqual(found(names, deep, rule('deep', match(dport, 8472), { accept: null })), []);
   t.is(found(names, deep, rule('deep', { reject: null })).length, 1);
   t.deepEqual(found(names, rule('in', match(iif, 'eth1', '!='), match(dport, 8472), { accept: null })), []);
+});
+
+test('a table of nftables’ own: what this host sends, and ICMP', (t) => {
+  const sent = (family: 4 | 6, hook: 'input' | 'output', ...exprs: object[][]): string[] => {
+    const desired = family === 4 ? DESIRED : SIX;
+    const objects: NftObject[] = [
+      { chain: { family: 'inet', table: 'own', name: 'one', policy: 'drop' } },
+      ...exprs.map((expr) => ({
+        rule: { family: 'inet', table: 'own', chain: 'one', expr: expr as Record<string, unknown>[] },
+      })),
+    ];
+    const table = nftPacketTable(objects);
+    const found = findClosed(table, { [hook]: 'one' }, trafficOf(desired, family), nftOwner('inet own'));
+    return closedProblems(found).map(({ why, fix }) => `${why} ${fix}`);
+  };
+  const icmp = (protocol: string, right: unknown): object => ({
+    match: { op: '==', left: { payload: { protocol, field: 'type' } }, right },
+  });
+  const udp = { match: { op: '==', left: { payload: { protocol: 'udp', field: 'dport' } }, right: 8472 } };
+  const accept = { accept: null };
+  t.regex(
+    sent(4, 'output').join(),
+    /nft 'insert rule inet own one oifname "wfvx\*" icmp type echo-request accept; insert rule inet own one udp dport 8472 accept'/,
+  );
+  t.deepEqual(sent(4, 'output', [udp, accept], [icmp('icmp', 'echo-request'), accept]), []);
+  t.regex(sent(4, 'output', [udp, accept], [icmp('icmp', 'echo-reply'), accept]).join(), /probes/);
+  const types = { set: ['nd-neighbor-solicit', 'nd-neighbor-advert', 'echo-request'] };
+  t.deepEqual(sent(6, 'output', [udp, accept], [icmp('icmpv6', types), accept]), []);
+  t.regex(
+    sent(6, 'input', [icmp('icmpv6', 'nd-neighbor-solicit'), accept]).join(),
+    /iifname "wfbr\*" icmpv6 type nd-neighbor-solicit accept; insert rule inet own one iifname "wfbr\*" icmpv6 type nd-neighbor-advert accept/,
+  );
+  t.deepEqual(
+    sent(6, 'input', [
+      { match: { op: '==', left: { ct: { key: 'state' } }, right: ['new', 'untracked'] } },
+      accept,
+    ]),
+    [],
+  );
 });
