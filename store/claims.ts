@@ -13,6 +13,7 @@ import { IpNetwork, type IpAddress } from '../core/address.js';
 import { alreadyExists, failedPrecondition, unavailable } from '../core/errors.js';
 import { reservedIn } from '../core/drivers/index.js';
 import { claimsConflict, type Claim } from '../core/records.js';
+import { DisplacedNodes } from './displaced-nodes.js';
 import { decodeLease } from './lease-codec.js';
 import { ownerOf } from './leases.js';
 import { checkInside } from './networks.js';
@@ -69,7 +70,7 @@ export async function claimAddress(
       return existing;
     }
     if (there !== undefined && (existing?.endpoint !== endpoint || existing.node !== node))
-      throw claimed(network.name, ip, existing, 'Choose another address.');
+      throw claimed(context, network.name, ip, existing, 'Choose another address.');
     const lessee = findLessee(context, rangeAt(responses, 1), ip);
     checkUse(request, lessee?.subnet);
     await checkPast(context, request, signal);
@@ -97,9 +98,17 @@ function readClaim({ keys }: Context, kv: IKeyValue): Claim | undefined {
   return parsed.kind === 'claim' ? ifReadable(() => decodeClaim(parsed, kv.value.toString())) : undefined;
 }
 
-function claimed(network: string, ip: IpAddress, by: Claim | undefined, next: string): Error {
+function claimed(
+  { replica }: Context,
+  network: string,
+  ip: IpAddress,
+  by: Claim | undefined,
+  otherwise: string,
+): Error {
   const who =
     by === undefined ? 'a record that cannot be read' : `endpoint ${by.endpoint} on node ${by.node}`;
+  // A gone node's claim is not taken over: it may be an address that several nodes have set aside.
+  const next = by === undefined ? otherwise : new DisplacedNodes(replica.view).nextStep(by.node, otherwise);
   return alreadyExists(`network ${network}: ${ip.toString()} is claimed by ${who}`, next);
 }
 
@@ -299,7 +308,13 @@ export async function restoreClaim(context: Context, claim: Claim): Promise<bool
   const there = keyAt(responses, 0);
   const by = there && readClaim(context, there);
   if (there !== undefined && (by === undefined || claimsConflict(by, claim))) {
-    throw claimed(claim.network, claim.ip, by, 'Detach one of the two and attach it with another address.');
+    throw claimed(
+      context,
+      claim.network,
+      claim.ip,
+      by,
+      'Detach one of the two and attach it with another address.',
+    );
   }
   return false;
 }

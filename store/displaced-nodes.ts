@@ -39,6 +39,11 @@ export class DisplacedNodes {
     return this.all.get(node)?.isGone === true;
   }
 
+  /** What to do about something that this node has: a gone node's goes with it. */
+  nextStep(node: string, otherwise: string): string {
+    return this.isGone(node) ? removeStep(node) : otherwise;
+  }
+
   handle(changes: readonly Change[]): void {
     if (changes.some((change) => this.#matters(change))) this.#found = undefined;
   }
@@ -57,7 +62,7 @@ export class DisplacedNodes {
         return {
           what: `node ${node}`,
           why: `it is down, and node ${by} has its ${what} now, as after a machine was installed anew under another name; its names are no longer resolved`,
-          fix: `Remove what is left of it: weft node rm ${node}.`,
+          fix: removeStep(node),
         };
       if (node > by && this.all.get(by)?.by === node) return [];
       return {
@@ -68,6 +73,8 @@ export class DisplacedNodes {
     });
   }
 }
+
+const removeStep = (node: string): string => `Remove what is left of it: weft node rm ${node}.`;
 
 function findDisplaced(view: Records): Found {
   const found = new Map<string, Displaced>();

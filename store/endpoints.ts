@@ -1,11 +1,12 @@
 // Attached containers in etcd.
 //
 // A requested name has an index key of its own, written in the same transaction, so that no two endpoints of a network can
-// have it, in whatever order they write.
+// have it, in whatever order they write. A node that is gone for good keeps no name: whoever asks for one takes it over.
 import type { IKeyValue } from 'etcd3';
 
 import { alreadyExists, notFound, unavailable } from '../core/errors.js';
 import type { Endpoint } from '../core/records.js';
+import { DisplacedNodes } from './displaced-nodes.js';
 import { decodeEndpoint, encodeEndpoint } from './record-codec.js';
 import { UnreadableError } from '../core/parse.js';
 import {
@@ -32,19 +33,24 @@ export async function putEndpoint(
   const { network, id, name } = endpoint;
   const config = keys.config(network);
   const nameKey = keys.endpointName(network, name);
+  const isGone = (other: Endpoint): boolean =>
+    other.node !== endpoint.node && new DisplacedNodes(replica.view).isGone(other.node);
   if (unique) {
     // Names that were only taken over have no index key; they are found in the view.
     for (const other of replica.view.endpoints.get(network)?.values() ?? []) {
-      if (other.name === name && other.id !== id) throw nameTaken(endpoint, other);
+      if (other.name === name && other.id !== id && !isGone(other)) throw nameTaken(endpoint, other);
     }
   }
   const record = put(keys.endpoint(network, id), encodeEndpoint(endpoint));
   let index: IKeyValue | undefined;
+  /** The holder of the name, a gone node; the view may lag behind its return. */
+  let gone: string | undefined;
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
     const { succeeded, responses } = await client.txn({
       compare: [
         present(config),
         ...(unique ? [index ? unchanged(nameKey, index.mod_revision) : absent(nameKey)] : []),
+        ...(gone === undefined ? [] : [absent(keys.alive(gone))]),
       ],
       success: [record, ...(unique ? [put(nameKey, id)] : [])],
       failure: [get(config), get(nameKey)],
@@ -58,10 +64,13 @@ export async function putEndpoint(
     }
     index = keyAt(responses, 1);
     const holder = index?.value.toString();
+    gone = undefined;
     if (holder === undefined || holder === id) continue;
     const other = await readEndpoint(context, network, holder);
     // An index key without its endpoint was left by a record deleted by hand.
-    if (other !== undefined) throw nameTaken(endpoint, other);
+    if (other === undefined) continue;
+    if (!isGone(other)) throw nameTaken(endpoint, other);
+    gone = other.node;
   }
   throw unavailable(`network ${network}: the name ${name} keeps changing its owner`, 'Try again.');
 }

@@ -8,6 +8,7 @@ import { alreadyExists, invalidArgument, unavailable, type WeftError } from '../
 import { addressingOf, driverOf, reservedIn } from '../../core/drivers/index.js';
 import type { Network } from '../../core/network.js';
 import type { Rollback } from '../../daemon/rollback.js';
+import { DisplacedNodes } from '../../store/displaced-nodes.js';
 import type { Store } from '../../store/store.js';
 import type { Memberships } from '../networks/index.js';
 
@@ -87,9 +88,7 @@ export class Addresses {
       const why = reservedIn(network, subnet, asked);
       if (why !== undefined)
         throw invalidArgument(`ip: ${asked.toString()} ${why}`, 'Choose another address.');
-      const claim = this.options.store.view.claims.get(network.name)?.get(asked.toString());
-      if (this.#isUsed(network.name, asked.toString()))
-        throw taken(asked, network, undefined, claim?.node ?? 'another node');
+      if (this.#isUsed(network.name, asked.toString())) throw this.#takenElsewhere(network, asked);
       return this.#hold(network, asked, holder, rollback);
     }
     // Held while the claim waits, so that no other attach on this node asks for it.
@@ -131,6 +130,14 @@ export class Addresses {
     await store.claimAddress({ network, ip, node, endpoint, retainedFor }, signal);
   }
 
+  #takenElsewhere(network: Network, ip: IpAddress): WeftError {
+    const { view } = this.options.store;
+    const claim = view.claims.get(network.name)?.get(ip.toString());
+    if (claim === undefined) return taken(ip, network, undefined, 'another node');
+    const next = new DisplacedNodes(view).nextStep(claim.node, CHOOSE);
+    return taken(ip, network, undefined, claim.node, next);
+  }
+
   #hold({ name }: Network, ip: IpAddress, holder: string, rollback: Rollback): IpAddress {
     this.hold(name, ip.toString(), holder);
     rollback.add(() => this.free(name, ip.toString(), holder));
@@ -161,9 +168,17 @@ function noRange(network: Network): WeftError {
 
 const keyOf = (network: string, ip: string): string => `${network} ${ip}`;
 
-function taken(ip: IpAddress, network: Network, name: string | undefined, node: string): WeftError {
+const CHOOSE = 'Choose another address, or leave it out.';
+
+function taken(
+  ip: IpAddress,
+  network: Network,
+  name: string | undefined,
+  node: string,
+  next = CHOOSE,
+): WeftError {
   return alreadyExists(
     `${ip.toString()} of network ${network.name} is in use${name === undefined ? '' : ` by ${name}`} on ${node}`,
-    'Choose another address, or leave it out.',
+    next,
   );
 }

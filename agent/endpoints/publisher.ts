@@ -6,6 +6,7 @@ import { Backoff } from '../../core/backoff.js';
 import { alreadyExists, messageOf, WeftError, type ErrorCode } from '../../core/errors.js';
 import { claimsConflict, type Claim, type Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
+import { DisplacedNodes } from '../../store/displaced-nodes.js';
 import type { Change, Store } from '../../store/store.js';
 import { type AgentMetrics, endpointScope, NODE, type Problems } from '../health/index.js';
 
@@ -100,7 +101,7 @@ export class Publisher {
   }
 
   /**
-   * Reserves an explicit name for this endpoint. Without etcd, the check uses the view that this node has.
+   * Reserves an explicit name for this endpoint; a gone node's is free. Without etcd, the check uses the view that this node has.
    * @throws WeftError ALREADY_EXISTS
    */
   async reserveName(endpoint: Endpoint): Promise<void> {
@@ -109,12 +110,14 @@ export class Publisher {
       ...(store.view.endpoints.get(endpoint.network)?.values() ?? []),
       ...this.options.current(),
     ];
+    const displaced = new DisplacedNodes(store.view);
     const holder = others.find(
       (other) =>
         other.network === endpoint.network &&
         other.explicitName &&
         other.name === endpoint.name &&
-        other.id !== endpoint.id,
+        other.id !== endpoint.id &&
+        (other.node === endpoint.node || !displaced.isGone(other.node)),
     );
     if (holder !== undefined) {
       throw alreadyExists(

@@ -25,6 +25,7 @@ import {
   type OwnName,
   type Removal,
 } from '../../core/records.js';
+import { DisplacedNodes } from '../../store/displaced-nodes.js';
 import { LiveView } from '../../store/live-view.js';
 import { predates } from '../../core/lost-records.js';
 import { unservedConfig } from '../../store/unserved.js';
@@ -317,10 +318,13 @@ export class FakeStore implements Store {
     this.#requireConnection();
     this.checkName();
     const { network, name, id } = endpoint;
+    const displaced = new DisplacedNodes(this.#view);
     const others = [...(this.#view.endpoints.get(network)?.values() ?? [])].filter(
       (it) => it.id !== id && it.name === name,
     );
-    const other = others.find((it) => unique || it.explicitName);
+    const other = others
+      .filter((it) => it.node === endpoint.node || !displaced.isGone(it.node))
+      .find((it) => unique || it.explicitName);
     if (other !== undefined) throw alreadyExists(`name: "${name}" is endpoint ${other.id}'s`);
     this.putRecordOf(endpoint);
   }

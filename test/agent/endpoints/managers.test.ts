@@ -148,3 +148,22 @@ test('an address outside the subnet is free again as soon as its manager has rel
   node.store.putClaim({ network: 'blue', ip: outside, node: 'n2', endpoint: 'theirs', state: 'granted' });
   await t.throwsAsync(addresses.reserve(wanted), { message: /10\.100\.200\.11 is used by theirs/ });
 });
+
+test('an address of this node that a gone node claims: what to remove', async (t) => {
+  const node = await startNode(t);
+  const { addresses } = pluginHosts(node)('docker');
+  await node.memberships.join('blue');
+  const subnet = node.memberships.get('blue')?.lease.subnet;
+  if (subnet === undefined) return t.fail('it has no subnet');
+  const asked = subnet.base.plus(77);
+  node.store.putClaim({ network: 'blue', ip: asked, node: 'h1', endpoint: 'old', state: 'granted' });
+  const next = async (): Promise<unknown> =>
+    await addresses
+      .reserve({ network: 'blue', family: 4, asked })
+      .catch((error: { next?: string }) => error.next);
+  t.is(await next(), 'Choose another address, or leave it out.');
+  const record = { instance: 'i', version: '', startedAt: '', publicIp: '192.0.2.1' };
+  node.store.putNode({ ...record, name: 'h1' }, { alive: false });
+  node.store.putNode({ ...record, name: 'n1', instance: node.instance });
+  t.is(await next(), 'Remove what is left of it: weft node rm h1.');
+});

@@ -76,6 +76,23 @@ test('an endpoint whose name is taken is published once the name is free', async
   t.deepEqual(problems.list(), []);
 });
 
+test('the name of a gone node is free, with and without etcd', async (t) => {
+  const web = sample('a1', { name: 'web', explicitName: true });
+  const { store, publisher, isPublished } = publishing(t, web);
+  store.putRecordOf(sample('b2', { name: 'web', explicitName: true, node: 'node2' }));
+  const old = { name: 'node2', instance: 'old', publicIp: '192.0.2.1', version: '', startedAt: '' };
+  store.putNode({ ...old, publicIp: '192.0.2.2' }, { alive: false });
+  await t.throwsAsync(publisher.reserveName(web), { message: /the name web is taken .* on node2/ });
+  // This node is installed anew on the other's machine.
+  store.putNode(old, { alive: false });
+  store.setConnected(false);
+  await t.notThrowsAsync(publisher.reserveName(web));
+  t.false(isPublished(web));
+  store.setConnected(true);
+  await publisher.reserveName(web);
+  t.true(isPublished(web));
+});
+
 test('a refused write is retried without an event, and not in a loop', async (t) => {
   const mine = sample('a1');
   const { store, problems, publisher, isPublished } = publishing(t, mine);
