@@ -3,12 +3,17 @@
 // An ingress port is open on every node of its network. Both functions read the store's view.
 import { clashes } from '../../core/publish.js';
 import type { Endpoint, PublishedPort } from '../../core/records.js';
+import type { DisplacedNodes } from '../../store/displaced-nodes.js';
 import type { View } from '../../store/store.js';
 
+/** The ports of a gone node would lead to whoever has its addresses now. */
+type Gone = Pick<DisplacedNodes, 'isGone'>;
+
 /** Endpoints of other nodes with ingress ports, the oldest first: the first owner has the port. */
-export const ingressPorts = (endpoints: Iterable<Endpoint>, node: string): Endpoint[] =>
+export const ingressPorts = (endpoints: Iterable<Endpoint>, node: string, displaced: Gone): Endpoint[] =>
   [...endpoints]
     .filter((endpoint) => endpoint.node !== node && endpoint.publish.some(({ everywhere }) => everywhere))
+    .filter((endpoint) => !displaced.isGone(endpoint.node))
     .toSorted((a, b) => (`${a.createdAt} ${a.id}` < `${b.createdAt} ${b.id}` ? -1 : 1));
 
 /** The endpoint whose port conflicts with a new ingress port of the holder's network. */
@@ -16,6 +21,7 @@ export function portConflict(
   view: View,
   holder: Pick<Endpoint, 'id' | 'network'>,
   published: PublishedPort,
+  displaced: Gone,
 ): Endpoint | undefined {
   const nodesOf = (network: string): Set<string | undefined> =>
     new Set([...(view.leases.get(network)?.values() ?? [])].map(({ node }) => node));
@@ -29,7 +35,7 @@ export function portConflict(
       const clash = endpoint.publish.find(
         (other) => clashes(other, published) && meets(endpoint, other.everywhere),
       );
-      if (clash !== undefined) return endpoint;
+      if (clash !== undefined && !displaced.isGone(endpoint.node)) return endpoint;
     }
   }
   return undefined;

@@ -15,6 +15,7 @@ import { CHOSEN_PORTS, familiesOf, formatHostPort, type PublishRequest } from '.
 import type { Endpoint, PublishedPort } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import { allOrNothing } from '../../daemon/rollback.js';
+import { DisplacedNodes } from '../../store/displaced-nodes.js';
 import type { Change, Store } from '../../store/store.js';
 import type { Kernel } from '../kernel/index.js';
 import type { Memberships } from '../networks/index.js';
@@ -39,9 +40,12 @@ const RETRY_MS = 10_000;
 
 export class PublishedPorts {
   readonly #bindings = new PortBindings();
+  readonly #displaced: DisplacedNodes;
   #tick: NodeJS.Timeout | undefined;
 
-  constructor(private readonly options: PortsOptions) {}
+  constructor(private readonly options: PortsOptions) {
+    this.#displaced = new DisplacedNodes(options.store.view);
+  }
 
   start(): void {
     this.#tick = setInterval(() => void this.#retry(), RETRY_MS);
@@ -131,7 +135,8 @@ export class PublishedPorts {
   #conflict(holder: PortHolder, published: PublishedPort): PortHolder | undefined {
     const here = this.#bindings.conflicting(published);
     if (here !== undefined) return here.holder;
-    return published.everywhere ? portConflict(this.options.store.view, holder, published) : undefined;
+    if (!published.everywhere) return undefined;
+    return portConflict(this.options.store.view, holder, published, this.#displaced);
   }
 
   /** Forwards reserved ports to their endpoint. @throws WeftError if the firewall fails; the reservations stay */
@@ -191,18 +196,26 @@ export class PublishedPorts {
 
   /** Opens the ingress ports of other nodes' endpoints on this network, and closes those that ended. */
   async follow(network: string): Promise<void> {
+    const membership = this.options.memberships.get(network);
+    const wanted = this.#ingress(network);
+    const ids = new Set(wanted.map(({ id }) => id));
+    for (const { id } of this.#followed(network)) if (!ids.has(id)) await this.close(id);
+    if (membership !== undefined) for (const endpoint of wanted) await this.#followOne(membership, endpoint);
+  }
+
+  /** Endpoints of other nodes whose ingress ports this node is to open. */
+  #ingress(network: string): Endpoint[] {
     const { store, memberships, node } = this.options;
     const membership = memberships.get(network);
-    const wanted =
-      membership === undefined || membership.network.internal
-        ? []
-        : ingressPorts(store.view.endpoints.get(network)?.values() ?? [], node);
-    const ids = new Set(wanted.map(({ id }) => id));
-    for (const holder of this.#bindings.holders()) {
-      if (holder.network === network && holder.node !== node && !ids.has(holder.id))
-        await this.close(holder.id);
-    }
-    if (membership !== undefined) for (const endpoint of wanted) await this.#followOne(membership, endpoint);
+    if (membership === undefined || membership.network.internal) return [];
+    return ingressPorts(store.view.endpoints.get(network)?.values() ?? [], node, this.#displaced);
+  }
+
+  /** Those whose ingress ports it has bindings for. */
+  #followed(network: string): PortHolder[] {
+    return this.#bindings
+      .holders()
+      .filter((holder) => holder.network === network && holder.node !== this.options.node);
   }
 
   async #followOne(membership: Membership, endpoint: Endpoint): Promise<void> {
@@ -245,7 +258,19 @@ export class PublishedPorts {
       if (!mine && matters && this.options.memberships.get(change.network) !== undefined)
         networks.add(change.network);
     }
+    for (const network of this.#changedByNodes(changes)) networks.add(network);
     for (const network of networks) await this.follow(network);
+  }
+
+  /** Networks with ingress ports of a node that is gone now, or is back. */
+  #changedByNodes(changes: readonly Change[]): string[] {
+    if (!changes.some(({ kind }) => kind === 'node' || kind === 'alive' || kind === 'lease')) return [];
+    this.#displaced.handle(changes);
+    return [...this.options.store.view.endpoints.keys()].filter((network) => {
+      const ids = new Set(this.#followed(network).map(({ id }) => id));
+      const wanted = this.#ingress(network);
+      return wanted.length !== ids.size || wanted.some(({ id }) => !ids.has(id));
+    });
   }
 
   async #retry(): Promise<void> {

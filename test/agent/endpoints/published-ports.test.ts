@@ -7,7 +7,7 @@ import { PublishedPorts } from '../../../agent/endpoints/published-ports.js';
 import { Problems } from '../../../agent/health/problems.js';
 import { unavailable } from '../../../core/errors.js';
 import { firewallPortKey, type FirewallPort } from '../../../core/firewall.js';
-import type { Endpoint } from '../../../core/records.js';
+import type { Endpoint, NodeRecord } from '../../../core/records.js';
 import { silentLogger } from '../../../daemon/log.js';
 import { FakeKernel } from '../../fakes/kernel.js';
 import { FakeStore } from '../../fakes/store.js';
@@ -24,6 +24,11 @@ const everywhere = (...hostPorts: number[]): Endpoint =>
       ...{ hostIp: '0.0.0.0', hostPort, port: 80, protocol: 'tcp' as const, everywhere: true },
     })),
   });
+
+/** A node's record at this address. */
+const at = (name: string, publicIp: string): NodeRecord => ({
+  ...{ name, instance: name, publicIp, version: '', startedAt: '' },
+});
 
 class World {
   readonly kernel = new FakeKernel();
@@ -139,4 +144,32 @@ test.serial('a port that the firewall rejected is retried, and its problem ends'
     [...world.ports.list()].map(({ problem }) => problem),
     [undefined],
   );
+});
+
+test.serial('the ports of a node are open until it is gone, and again when it is back', async (t) => {
+  const world = new World(t);
+  const { store, ports, led, kernel } = world;
+  let handled = Promise.resolve();
+  t.teardown(
+    store.subscribe((changes) => {
+      handled = handled.then(() => ports.handle(changes));
+    }),
+  );
+  store.putNode(at('node1', '192.0.2.1'));
+  store.putNode(at('node2', '192.0.2.2'), { alive: false });
+  store.putRecordOf(everywhere(8080));
+  await handled;
+  t.is(led.size, 1, 'it is down: its containers may run on');
+  store.putNode(at('web7', '192.0.2.2'));
+  await handled;
+  t.is(led.size, 0, 'its address is another’s');
+  t.deepEqual([...kernel.boundPorts], []);
+  const request = { hostIp: '0.0.0.0', hostPorts: { first: 8080, last: 8080 }, port: 80 };
+  const mine = { id: 'b'.repeat(32), name: 'mine', network: 'blue', node: 'node1' };
+  const made = await ports.reserve(mine, [{ ...request, protocol: 'tcp' }], true, [4]);
+  t.is(made.length, 1, 'its port is free');
+  await ports.close(mine.id);
+  store.setAlive('node2', 'node2');
+  await handled;
+  t.is(led.size, 1);
 });
