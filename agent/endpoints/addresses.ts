@@ -93,6 +93,7 @@ export class Addresses {
     }
     // Held while the claim waits, so that no other attach on this node asks for it.
     this.#hold(network, asked, holder, rollback);
+    if (this.#hasClaim(network.name, asked.toString(), holder)) return asked;
     await this.options.released?.(network.name, asked.toString());
     await this.claim(network, asked, holder, signal);
     rollback.add(() => this.options.store.deleteClaim(network.name, asked.toString(), holder));
@@ -128,6 +129,12 @@ export class Addresses {
     const retainedFor = (): string | undefined =>
       memberships.retainedFor(network.name, ip, { node, endpoint });
     await store.claimAddress({ network, ip, node, endpoint, retainedFor }, signal);
+  }
+
+  /** As after its release was cancelled. */
+  #hasClaim(network: string, ip: string, holder: string): boolean {
+    const claim = this.options.store.view.claims.get(network)?.get(ip);
+    return claim?.state === 'granted' && claim.node === this.options.node && claim.endpoint === holder;
   }
 
   #takenElsewhere(network: Network, ip: IpAddress): WeftError {

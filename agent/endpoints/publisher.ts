@@ -95,6 +95,22 @@ export class Publisher {
     }
   }
 
+  /**
+   * Cancels the release of an address that etcd has not received, since it does not answer: the claim is still this node's.
+   * @returns the holder that the claim has
+   */
+  cancelRelease(network: string, ip: string): string | undefined {
+    const { store, node } = this.options;
+    const claim = store.view.claims.get(network)?.get(ip);
+    if (store.state.connected || claim?.node !== node || claim.state !== 'granted') return undefined;
+    const release = this.#dirty.get(claim.endpoint);
+    if (release === undefined || release.endpoint !== undefined || !release.claims.includes(ip))
+      return undefined;
+    // In place: a write of it may be under way.
+    release.claims.splice(release.claims.indexOf(ip), 1);
+    return claim.endpoint;
+  }
+
   #isHeld(claim: Claim): boolean {
     const { current, keeps } = this.options;
     return current().some(({ id }) => id === claim.endpoint) || keeps?.(claim) === true;

@@ -80,7 +80,7 @@ export class PluginAddresses {
   }
 
   async #reserve(manager: Manager, request: Parameters<HostAddresses['reserve']>[0]): Promise<Reservation> {
-    const { memberships, addresses, state, log } = this.options;
+    const { memberships, addresses, publisher, state, log } = this.options;
     const { network, family, asked, within } = request;
     const membership = memberships.get(network);
     const subnet = family === 4 ? membership?.lease.subnet : membership?.lease.subnet6;
@@ -89,8 +89,12 @@ export class PluginAddresses {
     }
     memberships.checkPossession(network);
     if (asked !== undefined) checkInside(membership.network, asked);
-    const id = newId();
+    // A container that is started again while etcd is away: no new claim could be granted.
+    const before = asked && publisher.cancelRelease(network, asked.toString());
+    const id = before ?? newId();
     return allOrNothing(log, id, async (rollback) => {
+      if (asked !== undefined && before !== undefined)
+        rollback.add(() => publisher.releaseClaim(network, asked.toString(), before));
       const ip = await addresses.take(
         { membership, subnet, holder: id, ...(asked && { asked }), ...(within && { within }) },
         rollback,

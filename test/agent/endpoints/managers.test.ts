@@ -149,6 +149,32 @@ test('an address outside the subnet is free again as soon as its manager has rel
   await t.throwsAsync(addresses.reserve(wanted), { message: /10\.100\.200\.11 is used by theirs/ });
 });
 
+test('an address outside the subnet is reserved again while etcd is away, and stays claimed', async (t) => {
+  const node = await startNode(t);
+  const { addresses } = pluginHosts(node)('docker');
+  await node.memberships.join('blue');
+  const outside = IpAddress.parse('10.100.200.11');
+  const wanted = { network: 'blue', family: 4, asked: outside } as const;
+  const holder = (): string | undefined =>
+    node.store.view.claims.get('blue')?.get(outside.toString())?.endpoint;
+  const { id } = await addresses.reserve(wanted);
+  node.store.setConnected(false);
+  addresses.release('blue', outside.toString());
+  t.is((await addresses.reserve(wanted)).ip, '10.100.200.11/32');
+  node.store.setConnected(true);
+  node.publisher.kick();
+  await until('everything is written', () => node.publisher.pending === 0);
+  t.is(holder(), id);
+  node.store.setConnected(false);
+  addresses.release('blue', outside.toString());
+  node.store.setConnected(true);
+  node.publisher.kick();
+  await until('it is released', () => holder() === undefined);
+  node.store.putClaim({ network: 'blue', ip: outside, node: 'n2', endpoint: 'theirs', state: 'granted' });
+  node.store.setConnected(false);
+  await t.throwsAsync(addresses.reserve(wanted), { code: 'UNAVAILABLE' } as never);
+});
+
 test('an address of this node that a gone node claims: what to remove', async (t) => {
   const node = await startNode(t);
   const { addresses } = pluginHosts(node)('docker');
