@@ -151,21 +151,33 @@ test('an address outside the subnet is free again as soon as its manager has rel
 
 test('an address outside the subnet is reserved again while etcd is away, and stays claimed', async (t) => {
   const node = await startNode(t);
-  const { addresses } = pluginHosts(node)('docker');
+  const { addresses, endpoints } = pluginHosts(node)('docker');
   await node.memberships.join('blue');
   const outside = IpAddress.parse('10.100.200.11');
   const wanted = { network: 'blue', family: 4, asked: outside } as const;
   const holder = (): string | undefined =>
     node.store.view.claims.get('blue')?.get(outside.toString())?.endpoint;
-  const { id } = await addresses.reserve(wanted);
+  const connect = async (name: string): Promise<string> => {
+    const { id, ip } = await addresses.reserve(wanted);
+    node.kernel.addContainer(path(name));
+    const key = { manager: 'docker', network: 'blue', endpoint: name } as const;
+    const mac = '02:00:00:00:00:0b';
+    await endpoints.connect({ id, key, network: 'blue', name, target: name, sandbox: path(name), mac, ip });
+    return id;
+  };
+  const id = await connect('first');
+  await until('it is published', () => node.store.view.endpoints.get('blue')?.has(id));
   node.store.setConnected(false);
+  await endpoints.disconnect(id);
   addresses.release('blue', outside.toString());
-  t.is((await addresses.reserve(wanted)).ip, '10.100.200.11/32');
+  t.is(await connect('second'), id);
   node.store.setConnected(true);
   node.publisher.kick();
   await until('everything is written', () => node.publisher.pending === 0);
   t.is(holder(), id);
+  t.is(node.store.view.endpoints.get('blue')?.get(id)?.name, 'second');
   node.store.setConnected(false);
+  await endpoints.disconnect(id);
   addresses.release('blue', outside.toString());
   node.store.setConnected(true);
   node.publisher.kick();
