@@ -165,11 +165,14 @@ test.serial(
       (await addressesOf(lab, 'c1', 'newapp.blue.weft', `@${a.gateway}`)).includes(bare(fresh.ip)),
     );
     for (const args of [[], ['--agent', '/nonexistent/agent.sock']]) {
-      const { stdout } = await lab.weft('h1', 'status', ...args, '-o', 'json');
-      const { problems } = JSON.parse(stdout) as Status;
-      const ours = problems.filter(({ what }) => what.includes('h3'));
-      t.is(ours.length, 1, JSON.stringify(problems));
-      t.regex(`${ours[0]?.why} ${ours[0]?.fix}`, /node web7 has its (address|subnet) .*weft node rm h3/);
+      // That h2 has not reached h3 at its address of before may be told for a moment.
+      const only = await lab.until('status says one thing of h3', async () => {
+        const { stdout } = await lab.weft('h1', 'status', ...args, '-o', 'json');
+        const { problems } = JSON.parse(stdout) as Status;
+        const [first, ...more] = problems.filter(({ what }) => what.includes('h3'));
+        return more.length === 0 && first;
+      });
+      t.regex(`${only.why} ${only.fix}`, /node web7 has its (address|subnet) .*weft node rm h3/);
     }
     await lab.json('h1', 'node', 'rm', 'h3');
     await lab.until('nothing is left to do', async () => (await status('h1')).problems.length === 0);
