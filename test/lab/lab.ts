@@ -2,7 +2,7 @@
 //
 // Network namespaces on an underlay of their own, containers as namespaces, real processes, and cables that can be pulled.
 // Nothing is in the machine's own network, and everything is deleted at the end.
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -264,10 +264,23 @@ export class Namespace {
 
   /** Ends the container: its processes, then its namespace. */
   async remove(): Promise<void> {
+    const { ino } = statSync(`/run/netns/${this.namespace}`);
     for (const pid of (await must(['ip', 'netns', 'pids', this.namespace])).split('\n').filter(Boolean)) {
-      process.kill(Number(pid), 'SIGKILL');
+      if (isWhollyIn(pid, ino)) process.kill(Number(pid), 'SIGKILL');
     }
     await must(['ip', 'netns', 'del', this.namespace]);
+  }
+}
+
+/** An agent enters a namespace with one of its threads, for microseconds: it is no process of the container. */
+function isWhollyIn(pid: string, namespace: number): boolean {
+  try {
+    return readdirSync(`/proc/${pid}/task`).every(
+      (thread) => statSync(`/proc/${pid}/task/${thread}/ns/net`).ino === namespace,
+    );
+  } catch {
+    // It has ended.
+    return false;
   }
 }
 
