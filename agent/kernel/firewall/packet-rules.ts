@@ -45,12 +45,18 @@ export type PacketTable = ReadonlyMap<string, PacketChain>;
 
 const PLAIN_MODULES = new Set(['tcp', 'udp', 'icmp', 'icmp6', 'comment', 'conntrack', 'state', 'multiport']);
 
-/** A table in iptables-save's form. */
+/** weft's own chains drop what is not for its networks; that is no finding. Its accept counts. */
+const isOwn = (chain: string): boolean => chain.startsWith('WEFT-') && chain !== 'WEFT-ACCEPT';
+
+/** A table in iptables-save's form, weft's own chains without their rules. */
 export const packetTable = (saved: SavedTable): PacketTable =>
   new Map(
     [...saved].map(([chain, { policy, rules }]) => [
       chain,
-      { ...(policy !== undefined && { policy }), rules: rules.map((rule) => savedRule(chain, rule)) },
+      {
+        ...(policy !== undefined && { policy }),
+        rules: isOwn(chain) ? [] : rules.map((rule) => savedRule(chain, rule)),
+      },
     ]),
   );
 
