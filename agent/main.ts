@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { messageOf, WeftError } from '../core/errors.js';
 import { createLogger } from '../daemon/log.js';
 import type { Plugin } from '../daemon/plugin-host.js';
+import { hideSecret } from '../daemon/process-title.js';
 import { settingsOrExit } from '../daemon/settings.js';
 import { installShutdown } from '../daemon/shutdown.js';
 import { cleanup } from './cleanup.js';
@@ -15,6 +16,7 @@ import { agentProgramWith, agentSettingsFrom } from './settings.js';
 import {
   assemble,
   follow,
+  identify,
   open,
   openAccess,
   restore,
@@ -27,7 +29,9 @@ import { findUnderlay } from './underlay/index.js';
 
 /** `weft agent`. @param argv its arguments @param plugins mounted once the agent serves */
 export async function main(argv: readonly string[], plugins: readonly Plugin[] = []): Promise<void> {
-  const settings = agentSettingsFrom(settingsOrExit(agentProgramWith(plugins), argv).values);
+  const { values, origin } = settingsOrExit(agentProgramWith(plugins), argv);
+  const settings = agentSettingsFrom(values, origin);
+  hideSecret(values.token);
   // A dry run is asked by a person or a script, who get the steps and what limits them.
   const level = settings.dryRun && settings.logLevel !== 'debug' ? 'error' : settings.logLevel;
   const log = createLogger({ level, format: settings.logFormat });
@@ -36,7 +40,7 @@ export async function main(argv: readonly string[], plugins: readonly Plugin[] =
   process.umask(process.umask(0o077) | 0o022);
   try {
     checkPrivileges();
-    const daemon = { settings, log, shutdown };
+    const daemon = await identify({ settings, log, shutdown });
     await (settings.dryRun
       ? runDryRun(daemon)
       : settings.cleanup

@@ -4,11 +4,13 @@
 import { hostname } from 'node:os';
 
 import { invalidArgument } from '../core/errors.js';
-import { DOCKER, ETCD_ACCESS, GRPC_TLS, LOG, PREFIX } from '../daemon/common-settings.js';
+import { DOCKER, ETCD_ACCESS, GRPC_TLS, INSECURE, LOG, PREFIX } from '../daemon/common-settings.js';
 import * as kinds from '../daemon/kinds.js';
 import type { Plugin } from '../daemon/plugin-host.js';
 import { dnsServers } from './dns/index.js';
-import { optional, setting, type Program, type Values } from '../daemon/settings.js';
+import { nodeIdentityFolder } from './identity/index.js';
+import { parseToken } from '../core/identity.js';
+import { optional, setting, type Origin, type Program, type Values } from '../daemon/settings.js';
 import { checkEtcdAccess } from '../daemon/etcd-access.js';
 import { checkTls } from '../daemon/tls.js';
 
@@ -21,7 +23,10 @@ export const agentSettings = {
     help: 'name of this node, unique in the cluster',
     group: 'Cluster',
   }),
-  etcd: optional(kinds.etcdUrls, { help: 'URLs of etcd (required)', group: 'Cluster' }),
+  etcd: optional(kinds.etcdUrls, {
+    help: 'URLs of etcd; learnt from the controller with a token',
+    group: 'Cluster',
+  }),
   prefix: PREFIX,
   controller: optional(kinds.orNone(kinds.controllers), {
     help: 'controllers to report to; the agent works without them',
@@ -90,6 +95,15 @@ export const agentSettings = {
   }),
   ...ETCD_ACCESS,
   ...GRPC_TLS,
+  token: optional(kinds.word('TOKEN'), {
+    help: 'gets this node’s certificate from the controller at the first start',
+    group: 'TLS between weft’s parts',
+  }),
+  'token-file': optional(kinds.file, {
+    help: 'a file with the token',
+    group: 'TLS between weft’s parts',
+  }),
+  insecure: INSECURE,
   ...LOG,
   cleanup: setting(kinds.toggle, {
     default: 'false',
@@ -110,11 +124,14 @@ export const agentSettings = {
   }),
 };
 
-/** `etcd` is always set; `controller` and `join` may be empty. */
-export type AgentSettings = Omit<Values<typeof agentSettings>, 'etcd' | 'controller' | 'join'> & {
+/** `controller` and `join` may be empty, as `etcd` and `prefix` until they are learnt. */
+export type AgentSettings = Omit<Values<typeof agentSettings>, 'etcd' | 'controller' | 'join' | 'prefix'> & {
   readonly etcd: readonly string[];
   readonly controller: readonly kinds.HostPort[];
   readonly join: readonly string[];
+  readonly prefix: string;
+  /** Whether the user has named the prefix. */
+  readonly hasPrefix: boolean;
 };
 
 export const agentProgram: Program<typeof agentSettings> = {
@@ -123,10 +140,20 @@ export const agentProgram: Program<typeof agentSettings> = {
   defaultFile: '/etc/weft/agent.yaml',
   settings: agentSettings,
   check(values, origin) {
-    if (values.etcd === undefined) {
+    const hasIdentity = nodeIdentityFolder(values.stateDir).exists;
+    const mayLearn = hasIdentity || values.token !== undefined || values.tokenFile !== undefined;
+    if (values.etcd === undefined && !mayLearn) {
       throw invalidArgument(
         'etcd: not set, and the agent needs it',
-        'Give --etcd http://HOST:2379, WEFT_ETCD, or the key etcd in /etc/weft/agent.yaml.',
+        'Give --etcd http://HOST:2379, WEFT_ETCD, or the key etcd in /etc/weft/agent.yaml; or --token and --controller.',
+      );
+    }
+    checkToken(values, origin);
+    const isTrusted = mayLearn || values.insecure || values.tlsCa !== undefined;
+    if (values.controller !== undefined && !isTrusted && !values.cleanup && !values.dryRun) {
+      throw invalidArgument(
+        `${origin('controller') ?? '--controller'}: needs a way to trust each other`,
+        'Give --token TOKEN (weft token create), or --tls-ca, --tls-cert and --tls-key, or --insecure for plain text.',
       );
     }
     if (values.underlayIp !== undefined && values.underlayIface !== undefined) {
@@ -145,7 +172,9 @@ export const agentProgram: Program<typeof agentSettings> = {
       throw invalidArgument('flag --output: it is for --dry-run alone', 'Add --dry-run, or leave it out.');
     }
     checkTls(values, origin);
-    checkEtcdAccess(values, values.etcd, origin);
+    // The node's own certificate serves for an etcd with TLS where none is named.
+    const named = [values.etcdCa, values.etcdCert, values.etcdKey].some((path) => path !== undefined);
+    if (values.etcd !== undefined && (named || !mayLearn)) checkEtcdAccess(values, values.etcd, origin);
   },
 };
 
@@ -155,7 +184,22 @@ export const agentProgramWith = (plugins: readonly Plugin[]): Program<typeof age
   settings: plugins.reduce((table, { settings }) => ({ ...table, ...settings, ...table }), agentSettings),
 });
 
+/** @throws WeftError INVALID_ARGUMENT */
+function checkToken({ token, tokenFile, controller }: Values<typeof agentSettings>, origin: Origin): void {
+  const [given] = ['token', 'token-file'].flatMap((key) => origin(key) ?? []);
+  if (given === undefined) return;
+  if (token !== undefined && tokenFile !== undefined)
+    throw invalidArgument(`${given}: there are --token and --token-file`, 'Leave one of them out.');
+  if (token !== undefined) parseToken(token, given);
+  if (controller === undefined)
+    throw invalidArgument(`${given}: needs a controller to use it at`, 'Give --controller HOST:PORT.');
+}
+
 /** The values as the agent uses them, after `check`. */
-export function agentSettingsFrom(values: Values<typeof agentSettings>): AgentSettings {
-  return { ...values, etcd: values.etcd ?? [], controller: values.controller ?? [], join: values.join ?? [] };
+export function agentSettingsFrom(
+  values: Values<typeof agentSettings>,
+  origin: Origin = () => undefined,
+): AgentSettings {
+  const { etcd = [], controller = [], join = [] } = values;
+  return { ...values, etcd, controller, join, hasPrefix: origin('prefix') !== undefined };
 }

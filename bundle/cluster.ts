@@ -26,7 +26,8 @@ const socket = join(state, 'agent.sock');
 /** Settings of this machine, and its configuration files, are not for this cluster. */
 const withoutSettings = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv =>
   Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith('WEFT_')));
-const NO_FILE = ['--config', '/dev/null'];
+/** Plain text: nobody else is on its network. */
+const DAEMON = ['--config', '/dev/null', '--insecure'];
 
 function start(program: Program, ...runs: string[][]): ChildProcess {
   const env = { ...withoutSettings(process.env), WEFT_AGENT: socket };
@@ -50,9 +51,9 @@ async function end(daemon: ChildProcess): Promise<void> {
 
 execFileSync('ip', ['-batch', '-'], { input: `${LINKS.join('\n')}\n` });
 const container = spawn('unshare', ['--net', 'sleep', '1000']);
-const controllerFlags = [...NO_FILE, '--etcd-listen', ETCD, '--state-dir', join(state, 'controller')];
+const controllerFlags = [...DAEMON, '--etcd-listen', ETCD, '--state-dir', join(state, 'controller')];
 const controller = start('controller', controllerFlags);
-const agentFlags = [...NO_FILE, '--etcd', ETCD, '--controller', '127.0.0.1:7400', '--join', NETWORK];
+const agentFlags = [...DAEMON, '--etcd', ETCD, '--controller', '127.0.0.1:7400', '--join', NETWORK];
 const folders = ['--run-dir', state, '--state-dir', join(state, 'agent'), '--cnm-socket', 'none'];
 const agent = start('agent', [...agentFlags, ...folders, '--underlay-iface', 'eth0']);
 await untilReady(7401, controller);

@@ -11,6 +11,7 @@ import { parseNewNetworkName } from '../core/run.js';
 import { parseIfname, parseTarget } from '../core/target.js';
 import { parsePublish, parsePublishedFilter } from '../core/publish.js';
 import { parseBackend } from '../daemon/backend.js';
+import { duration, hostPort } from '../daemon/kinds.js';
 
 /** For commander: the error names the option itself. */
 const checked =
@@ -110,3 +111,9 @@ export const target = checked((text) => {
   parseTarget(text);
   return text;
 });
+
+/** Whole seconds. */
+export const secondsOf = (field: string, limits: { min: number; max: number }): ((text: string) => number) =>
+  checked((text) => duration({ ...limits, wholeSeconds: true }).parse(text, field).seconds);
+
+export const controllerOf = checked((text) => hostPort({ listen: false }).parse(text, 'HOST:PORT').text);

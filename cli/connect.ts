@@ -2,8 +2,9 @@
 //
 // An error names the daemon that does not answer, and the next step.
 import { hostPort } from '../daemon/kinds.js';
-import { readTls, type Tls } from '../daemon/tls.js';
+import { readTls } from '../daemon/tls.js';
 import type { GlobalOptions } from './global-options.js';
+import { credentialsFor, type Trust } from './identity.js';
 import type { Ask, Method, ServiceClient, ServiceName } from './services.js';
 
 /** Deadline of calls that read, in milliseconds. */
@@ -23,6 +24,8 @@ export interface Connector {
   readonly agent: Call;
   /** Checks the controller's options, where it is asked only after the agent has failed. @throws WeftError INVALID_ARGUMENT */
   checkController(): void;
+  /** A call is about to be sent: from now on an error is not a wrong call. */
+  asking(): void;
   readonly controllerAddress: string;
   readonly agentPath: string;
 }
@@ -31,28 +34,37 @@ export interface Connector {
 export function connectorFor(options: GlobalOptions, onAsk: () => void): Connector {
   const ask = async <S extends ServiceName, Q, A>(of: Ask<S, Q, A>): Promise<A> => {
     const services = await import('./services.js');
-    onAsk();
     return await services.ask(of);
   };
-  const controller = (): { address: string; tls: Tls | undefined } => ({
-    tls: readTls({ tlsCa: options.tlsCa, tlsCert: options.tlsCert, tlsKey: options.tlsKey }),
-    address: hostPort({ listen: false }).parse(options.controller, '--controller').text,
-  });
+  const { tlsCa, tlsCert, tlsKey, insecure } = options;
+  const trust: Trust = { tlsCa, tlsCert, tlsKey, insecure };
+  const controller = (): string => hostPort({ listen: false }).parse(options.controller, '--controller').text;
   return {
-    checkController: () => void controller(),
+    checkController: () => {
+      readTls(trust);
+      controller();
+    },
+    asking: onAsk,
     controllerAddress: options.controller,
     agentPath: options.agent,
-    controller: async (service, method, request, deadlineMs) =>
-      ask({
-        ...{ service, method, request, deadlineMs, at: controller() },
+    controller: async (service, method, request, deadlineMs) => {
+      const address = controller();
+      readTls(trust);
+      onAsk();
+      const tls = await credentialsFor(address, trust);
+      return await ask({
+        ...{ service, method, request, deadlineMs, at: { address, tls } },
         peer: `the controller at ${options.controller}`,
         next: 'Is `weft controller` running there? Name it with --controller or WEFT_CONTROLLER.',
-      }),
-    agent: (service, method, request, deadlineMs) =>
-      ask({
+      });
+    },
+    agent: (service, method, request, deadlineMs) => {
+      onAsk();
+      return ask({
         ...{ service, method, request, deadlineMs, at: { socket: options.agent } },
         peer: `the agent at ${options.agent}`,
         next: 'Is `weft agent` running on this host? Name its socket with --agent or WEFT_AGENT.',
-      }),
+      });
+    },
   };
 }

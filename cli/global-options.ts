@@ -10,6 +10,7 @@ export interface GlobalOptions {
   tlsCa?: string;
   tlsCert?: string;
   tlsKey?: string;
+  insecure: boolean;
   logLevel: string;
 }
 
@@ -26,6 +27,7 @@ export function globalOptions(): Option[] {
     new Option('--tls-ca <file>', 'CA of the controller’s certificate').env('WEFT_TLS_CA'),
     new Option('--tls-cert <file>', 'certificate to show').env('WEFT_TLS_CERT'),
     new Option('--tls-key <file>', 'its private key').env('WEFT_TLS_KEY'),
+    new Option('--insecure', 'ask a controller that serves plain text').env('WEFT_INSECURE').default(false),
     new Option('--log-level <level>', 'debug shows where an error comes from')
       .choices(['debug', 'info', 'warn', 'error'])
       .default('info'),
@@ -34,10 +36,12 @@ export function globalOptions(): Option[] {
 
 /** Moves global options that stand before the command behind it, as in `weft -o json network ls`. */
 export function optionsLast(argv: readonly string[]): string[] {
-  const names = new Set(globalOptions().flatMap(({ short, long }) => [short, long]));
+  const options = globalOptions();
+  const find = (word: string | undefined): Option | undefined =>
+    options.find(({ short, long }) => [short, long].includes(word?.split('=', 1)[0] ?? ''));
   let taken = 0;
-  for (let word = argv[0]; word !== undefined && names.has(word.split('=', 1)[0]); word = argv[taken])
-    taken += word.includes('=') ? 1 : 2;
+  for (let option = find(argv[0]); option !== undefined; option = find(argv[taken]))
+    taken += argv[taken]?.includes('=') === true || !option.required ? 1 : 2;
   const rest = argv.slice(taken);
   const end = rest.includes('--') ? rest.indexOf('--') : rest.length;
   return [...rest.slice(0, end), ...argv.slice(0, taken), ...rest.slice(end)];

@@ -9,6 +9,8 @@ import { dnsCommands } from './commands/dns.js';
 import { containerCommands } from './commands/container.js';
 import { endpointCommands } from './commands/endpoint.js';
 import { exposeCommands } from './commands/expose.js';
+import { authorityCommands } from './commands/authority.js';
+import { tokenCommands } from './commands/token.js';
 import { helpCommands } from './commands/help.js';
 import { networkCommands } from './commands/network.js';
 import { nodeCommands } from './commands/node.js';
@@ -103,6 +105,8 @@ export function buildProgram(): Command {
   runCommand(program, action);
   containerCommands(program, action);
   exposeCommands(program, action);
+  tokenCommands(program, action);
+  authorityCommands(program, action);
   completionCommands(program, action);
   // bin/weft starts the daemons; they are listed here for help and completion.
   program.command('agent').description('the daemon of a node (weft agent --help)');
@@ -148,8 +152,9 @@ const action: Action = (work) =>
     }
   };
 
-/** An empty environment variable counts as unset, as for the daemons. */
+/** An empty environment variable counts as unset, and WEFT_INSECURE=false as what it says, as for the daemons. */
 function dropEmptyVariables(): void {
+  if (/^(?:false|no|0)$/i.test(process.env['WEFT_INSECURE'] ?? '')) delete process.env['WEFT_INSECURE'];
   for (const [name, value] of Object.entries(process.env))
     if (name.startsWith('WEFT_') && value === '') delete process.env[name];
 }

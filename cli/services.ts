@@ -1,9 +1,9 @@
 // Calls of services by gRPC, which is loaded with this file: only once a command asks somebody.
-import type { Client } from '@grpc/grpc-js';
+import { credentials, type Client } from '@grpc/grpc-js';
 
 import { unavailable, WeftError } from '../core/errors.js';
-import { call, channel, clientOptions, channelCredentials } from '../daemon/grpc.js';
-import type { Tls } from '../daemon/tls.js';
+import { call, channel, clientOptions } from '../daemon/grpc.js';
+import type { ClientTls } from '../daemon/tls.js';
 import { SEE_THAT_IT_RUNS } from '../daemon/transport-errors.js';
 import { AgentServiceClient, NameServiceClient, StatusServiceClient } from '../proto/gen/weft/v1/agent.js';
 import {
@@ -11,12 +11,14 @@ import {
   NetworkServiceClient,
   NodeServiceClient,
 } from '../proto/gen/weft/v1/controller.js';
+import { IdentityServiceClient } from '../proto/gen/weft/v1/identity.js';
 import { HostServiceClient, RuntimeServiceClient } from '../proto/gen/weft/v1/runtime.js';
 
 const CLIENTS = {
   AgentService: AgentServiceClient,
   EndpointService: EndpointServiceClient,
   HostService: HostServiceClient,
+  IdentityService: IdentityServiceClient,
   NameService: NameServiceClient,
   NetworkService: NetworkServiceClient,
   NodeService: NodeServiceClient,
@@ -29,7 +31,7 @@ export type ServiceClient<S extends ServiceName> = InstanceType<(typeof CLIENTS)
 export type Method<Q, A> = Parameters<typeof call<Q, A>>[0];
 
 /** Where a service is served: a socket, or an address with its TLS. */
-export type At = { socket: string } | { address: string; tls: Tls | undefined };
+export type At = { socket: string } | { address: string; tls: ClientTls | undefined };
 
 export interface Ask<S extends ServiceName, Q, A> {
   service: S;
@@ -49,7 +51,7 @@ export async function ask<S extends ServiceName, Q, A>(of: Ask<S, Q, A>): Promis
   const remote = 'socket' in at ? undefined : at;
   const client: Client =
     'socket' in at
-      ? new CLIENTS[service](`unix:${at.socket}`, channelCredentials(undefined), clientOptions)
+      ? new CLIENTS[service](`unix:${at.socket}`, credentials.createInsecure(), clientOptions)
       : new CLIENTS[service](`dns:${at.address}`, ...channel(at.address, at.tls));
   try {
     const called = method(client as ServiceClient<S>).bind(client);

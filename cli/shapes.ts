@@ -2,6 +2,7 @@
 //
 // Every key is always present: an absent value is null.
 import type { OpenPort } from '../proto/gen/weft/v1/agent.js';
+import type { Authority, Token } from '../proto/gen/weft/v1/identity.js';
 import type { Endpoint, Lease, Network, Node, Peer, Publish, Status } from '../proto/gen/weft/v1/types.js';
 
 const orNull = <T>(value: T | undefined): T | null => value ?? null;
@@ -89,6 +90,23 @@ export const nodeShape = (node: Node): object => ({
   networks: node.networks,
   endpoints: node.endpoints,
   problems: node.problems.map(({ what, why, fix }) => ({ what, why, fix })),
+});
+
+/** Without its secret. */
+export const tokenShape = ({ id, role, node, uses, expires }: Token): object => ({
+  id,
+  role,
+  node: orNull(node),
+  uses: orNull(uses),
+  expires,
+});
+
+export const authorityShape = (authority: Authority): object => ({
+  hash: authority.hash,
+  expires: authority.expires,
+  certificate: authority.certificate,
+  plainText: authority.servesPlainText,
+  nodesWithout: authority.nodesWithout,
 });
 
 /** A flanneld has no name: it is null. */

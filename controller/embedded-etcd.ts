@@ -15,14 +15,7 @@ import type { EtcdTlsPaths } from '../daemon/tls.js';
 import { errnoOf } from '../daemon/errno.js';
 import type { Logger } from '../daemon/log.js';
 import { byWhom } from '../daemon/port-owner.js';
-import {
-  etcdAddresses,
-  etcdArguments,
-  etcdEnvironment,
-  findProgram,
-  searchPath,
-  type EtcdAddresses,
-} from './etcd-command.js';
+import { etcdAddresses, etcdArguments, etcdEnvironment, findProgram, searchPath } from './etcd-command.js';
 
 export interface EmbeddedEtcd {
   /** For clients on this host. */
@@ -30,14 +23,22 @@ export interface EmbeddedEtcd {
   readonly pid: number | undefined;
   /** How often it was restarted. */
   readonly restarts: number;
+  /** Ends it and starts it again with these. */
+  reconfigure(how: EtcdServing): void;
   stop(): Promise<void>;
 }
 
-export interface EmbeddedEtcdOptions {
-  stateDir: string;
+/** Where and how it serves. */
+export interface EtcdServing {
   /** --etcd-listen. */
   listen: string;
   tls: EtcdTlsPaths;
+  /** Plain text at the same address, too. */
+  plainToo?: boolean;
+}
+
+export interface EmbeddedEtcdOptions extends EtcdServing {
+  stateDir: string;
   log: Logger;
 }
 
@@ -57,11 +58,10 @@ export async function startEmbeddedEtcd(options: EmbeddedEtcdOptions): Promise<E
   const setpriv = await findProgram('setpriv', 'util-linux', path);
   const dataDir = join(options.stateDir, 'etcd');
   await makePrivate(dataDir);
-  const addresses = etcdAddresses(options.listen, hostname());
   const supervisor = new Supervisor({
     log: options.log,
-    addresses,
-    launch: async () =>
+    serving: options,
+    launch: async ({ listen, tls, plainToo = false }) =>
       spawn(
         setpriv,
         // The kernel ends etcd with us, also where we are killed and cannot (prctl(2), PR_SET_PDEATHSIG).
@@ -70,7 +70,11 @@ export async function startEmbeddedEtcd(options: EmbeddedEtcdOptions): Promise<E
           'TERM',
           '--',
           program,
-          ...etcdArguments({ dataDir, addresses, peerPort: await freePort(), tls: options.tls }),
+          ...etcdArguments({
+            ...{ dataDir, tls, plainToo },
+            addresses: etcdAddresses(listen, hostname()),
+            peerPort: await freePort(),
+          }),
         ],
         // A session of its own: Ctrl-C in a terminal goes to the controller alone, which stops etcd last.
         { env: etcdEnvironment(path), stdio: ['ignore', 'ignore', 'pipe'], detached: true },
@@ -88,22 +92,33 @@ interface Run {
 }
 
 class Supervisor implements EmbeddedEtcd {
-  readonly url: string;
   restarts = 0;
   readonly #log: Logger;
-  readonly #addresses: EtcdAddresses;
-  readonly #launch: () => Promise<ChildProcess>;
+  readonly #launch: (serving: EtcdServing) => Promise<ChildProcess>;
+  #serving: EtcdServing;
   readonly #stopping = new AbortController();
   #run: Run | undefined;
   #watching: Promise<void> = Promise.resolve();
   /** The last error line of etcd: the reason, when it ends. */
   #lastWords = '';
 
-  constructor(options: { log: Logger; addresses: EtcdAddresses; launch: () => Promise<ChildProcess> }) {
+  constructor(options: {
+    log: Logger;
+    serving: EtcdServing;
+    launch: (serving: EtcdServing) => Promise<ChildProcess>;
+  }) {
     this.#log = options.log;
-    this.#addresses = options.addresses;
+    this.#serving = options.serving;
     this.#launch = options.launch;
-    this.url = options.addresses.client;
+  }
+
+  get url(): string {
+    return etcdAddresses(this.#serving.listen, hostname()).client;
+  }
+
+  reconfigure(how: EtcdServing): void {
+    this.#serving = how;
+    this.#run?.child.kill('SIGTERM');
   }
 
   get pid(): number | undefined {
@@ -111,7 +126,7 @@ class Supervisor implements EmbeddedEtcd {
   }
 
   async start(): Promise<void> {
-    await waitUntilFree(this.#addresses.listen);
+    await waitUntilFree(etcdAddresses(this.#serving.listen, hostname()).listen);
     for (let attempt = 1; ; attempt++) {
       const run = await this.#spawn();
       const outcome = await this.#outcomeOf(run);
@@ -183,7 +198,7 @@ class Supervisor implements EmbeddedEtcd {
 
   async #again(signal: AbortSignal): Promise<Run | undefined> {
     try {
-      await waitUntilFree(this.#addresses.listen, signal);
+      await waitUntilFree(etcdAddresses(this.#serving.listen, hostname()).listen, signal);
       if (signal.aborted) return undefined;
       const run = await this.#spawn();
       this.restarts += 1;
@@ -195,7 +210,7 @@ class Supervisor implements EmbeddedEtcd {
   }
 
   async #spawn(): Promise<Run> {
-    const child = await this.#launch();
+    const child = await this.#launch(this.#serving);
     this.#lastWords = '';
     if (child.stderr !== null)
       createInterface({ input: child.stderr }).on('line', (line) => this.#hear(line));

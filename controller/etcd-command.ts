@@ -32,8 +32,12 @@ export function etcdArguments(options: {
   addresses: EtcdAddresses;
   peerPort: number;
   tls: EtcdTlsPaths;
+  /** Serve plain text at the same address, too. */
+  plainToo?: boolean;
 }): string[] {
-  const { dataDir, addresses, peerPort, tls } = options;
+  const { dataDir, addresses, peerPort, tls, plainToo = false } = options;
+  // etcd tells TLS from plain text by the first bytes, where both URLs have one address.
+  const both = (url: string): string => (plainToo ? `${url},${url.replace('https:', 'http:')}` : url);
   // A single member has no peers, but etcd insists on a peer address.
   const peer = `http://127.0.0.1:${peerPort}`;
   const secure =
@@ -46,13 +50,15 @@ export function etcdArguments(options: {
           `--key-file=${tls.etcdKey}`,
           `--trusted-ca-file=${tls.etcdCa}`,
           '--client-cert-auth',
+          // JSON over HTTP: it asks etcd by the server's own certificate.
+          '--enable-grpc-gateway=false',
         ]
       : [];
   return [
     '--name=weft',
     `--data-dir=${dataDir}`,
-    `--listen-client-urls=${addresses.listen}`,
-    `--advertise-client-urls=${addresses.advertise}`,
+    `--listen-client-urls=${both(addresses.listen)}`,
+    `--advertise-client-urls=${both(addresses.advertise)}`,
     `--listen-peer-urls=${peer}`,
     `--initial-advertise-peer-urls=${peer}`,
     `--initial-cluster=weft=${peer}`,

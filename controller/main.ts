@@ -5,13 +5,12 @@ import { hostname } from 'node:os';
 import { Server } from '@grpc/grpc-js';
 
 import { messageOf, WeftError } from '../core/errors.js';
-import { listenGrpc, serverOptions, stopGrpc } from '../daemon/grpc.js';
+import { frontOf, serverOptions, stopGrpc } from '../daemon/grpc.js';
 import { startHttp, type Readiness } from '../daemon/http.js';
 import { createLogger, type Logger } from '../daemon/log.js';
 import { settingsOrExit } from '../daemon/settings.js';
 import { installShutdown, type Shutdown } from '../daemon/shutdown.js';
 import { readEtcdAccess } from '../daemon/etcd-access.js';
-import { readTls } from '../daemon/tls.js';
 import { version } from '../daemon/version.js';
 import { StatusServiceService } from '../proto/gen/weft/v1/agent.js';
 import {
@@ -19,6 +18,7 @@ import {
   NetworkServiceService,
   NodeServiceService,
 } from '../proto/gen/weft/v1/controller.js';
+import { IdentityServiceService } from '../proto/gen/weft/v1/identity.js';
 import { SessionServiceService } from '../proto/gen/weft/v1/session.js';
 import { openStore } from '../store/etcd-store.js';
 import type { Store } from '../store/store.js';
@@ -26,6 +26,7 @@ import { cleanUp } from './cleanup.js';
 import { systemClock as clock } from './clock.js';
 import { startEmbeddedEtcd } from './embedded-etcd.js';
 import { endpointService } from './endpoint-service.js';
+import { identityService } from './identity-service.js';
 import { LeaseTimes } from './lease-times.js';
 import type { Sources } from './messages.js';
 import { controllerMetrics } from './metrics.js';
@@ -33,6 +34,8 @@ import { networkService } from './network-service.js';
 import { nodeService } from './node-service.js';
 import { Problems } from './problems.js';
 import { Registry } from './registry.js';
+import { rightsInterceptor } from './rights.js';
+import { advertised, hostOf, Security } from './security.js';
 import { Sessions } from './sessions.js';
 import { controllerProgram, type ControllerSettings } from './settings.js';
 import { statusService } from './status-service.js';
@@ -58,23 +61,20 @@ export async function main(argv: readonly string[]): Promise<void> {
 
 async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown): Promise<void> {
   const startedAt = new Date().toISOString();
-  const tls = readTls(settings);
   const access = readEtcdAccess(settings);
+  const ips = await advertised(settings);
+  const security = await Security.open(settings, ips, log);
 
   const etcd =
     settings.etcd === undefined
-      ? await startEmbeddedEtcd({
-          stateDir: settings.stateDir,
-          listen: settings.etcdListen,
-          tls: settings,
-          log,
-        })
+      ? await startEmbeddedEtcd({ stateDir: settings.stateDir, ...security.etcdServing(), log })
       : undefined;
   if (etcd !== undefined) shutdown.add('the embedded etcd', () => etcd.stop());
   const urls = etcd === undefined ? (settings.etcd ?? []) : [etcd.url];
   const store = openStore({
     endpoints: [...urls],
     prefix: settings.prefix,
+    ...(etcd !== undefined && { tls: security.etcdTls }),
     ...access,
     log,
   });
@@ -96,12 +96,29 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
   const metrics = controllerMetrics({ version, store, nodes: registry, sessions, etcd, isLeader });
 
   let address = settings.listen.text;
-  const server = new Server({ ...serverOptions, interceptors: [metrics.interceptor] });
+  const rights = rightsInterceptor({
+    isPlain: (peer) => front.isPlain(peer),
+    isRefused: (serial) => store.credentials.isRefused(serial),
+  });
+  const server = new Server({ ...serverOptions, interceptors: [metrics.interceptor, rights] });
   server.addService(NetworkServiceService, networkService(sources));
   server.addService(NodeServiceService, nodeService({ store, registry, sessions }));
   server.addService(EndpointServiceService, endpointService({ sources, registry, sessions }));
   server.addService(SessionServiceService, { connect: sessions.connect });
   const identity = () => ({ name: hostname(), version, address, startedAt, etcd: urls });
+  const etcdUrls = (): readonly string[] =>
+    etcd === undefined ? urls : ips.map((ip) => withHost(security.etcdServing().listen, hostOf(ip)));
+  server.addService(
+    IdentityServiceService,
+    identityService({
+      ...{ store, log, etcd: etcdUrls, prefix: settings.prefix },
+      authority: () => security.authority,
+      init: () => security.init(store, shutdown.signal),
+      servesPlainText: () => security.plain,
+      address: () => `${hostOf(ips[0] ?? settings.listen.host)}:${portOf(address)}`,
+      admit: () => Promise.resolve(),
+    }),
+  );
   server.addService(StatusServiceService, statusService({ identity, sources, registry, problems, isLeader }));
 
   const http = await startHttp({
@@ -111,11 +128,23 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
     log,
   });
   shutdown.add('http', () => http.stop());
-  address = await listenGrpc(server, settings.listen, tls);
+  await security.settle(store, shutdown.signal);
+  const { tls, plain, requireCertificate } = security;
+  const front = frontOf(server, { tls, plain, requireCertificate });
+  security.serve(front, etcd);
+  address = await front.listen(settings.listen);
   shutdown.add('gRPC', async () => {
     sessions.close();
     await stopGrpc(server, 500);
   });
+
+  const followed = Promise.all([
+    security.follow(store, shutdown.signal),
+    security.closePlainText(store, shutdown.signal),
+  ]).catch((error: unknown) => {
+    if (!shutdown.signal.aborted) throw error;
+  });
+  shutdown.add('the certificates', async () => void (await followed));
 
   const lead = async (signal: AbortSignal): Promise<void> => {
     leading = true;
@@ -138,8 +167,17 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
     http: http.address,
     etcd: urls.join(','),
     tls: tls !== undefined,
+    plainText: plain,
   });
 }
+
+/** A URL of the embedded etcd as others reach it: it may listen on all addresses. */
+function withHost(url: string, host: string): string {
+  const { protocol, hostname: name, port } = new URL(url);
+  return `${protocol}//${name === '0.0.0.0' || name === '[::]' ? host : name}:${port}`;
+}
+
+const portOf = (address: string): string => address.slice(address.lastIndexOf(':') + 1);
 
 /** Settles when /readyz answers 200. */
 async function untilReady(store: Store, signal: AbortSignal): Promise<void> {

@@ -1,17 +1,25 @@
 // The settings of `weft controller`: one table, from which flags, environment, file and --help come.
+import { existsSync } from 'node:fs';
 import { isIP } from 'node:net';
+import { join } from 'node:path';
 
 import { invalidArgument } from '../core/errors.js';
-import { ETCD_ACCESS, GRPC_TLS, LOG, PREFIX } from '../daemon/common-settings.js';
+import { ETCD_ACCESS, GRPC_TLS, INSECURE, LOG, PREFIX } from '../daemon/common-settings.js';
 import * as kinds from '../daemon/kinds.js';
 import { optional, setting, type Program, type Values } from '../daemon/settings.js';
 import { checkEtcdAccess } from '../daemon/etcd-access.js';
 import { checkEtcdTls, checkTls } from '../daemon/tls.js';
+import { hasAuthority } from './ca/authority.js';
 
 export const controllerSettings = {
   listen: setting(kinds.hostPort({ listen: true }), {
     default: '0.0.0.0:7400',
     help: 'gRPC, for agents and commands',
+    group: 'Service',
+  }),
+  advertise: optional(kinds.addresses, {
+    help: 'addresses of this controller that others are told',
+    shownDefault: 'that of --listen, or of the default route',
     group: 'Service',
   }),
   http: setting(kinds.hostPort({ listen: true }), {
@@ -27,20 +35,44 @@ export const controllerSettings = {
   prefix: PREFIX,
   'state-dir': setting(kinds.path('DIR'), {
     default: '/var/lib/weft',
-    help: 'the embedded etcd’s data is in DIR/etcd',
+    help: 'the embedded etcd’s data is in DIR/etcd, the certificate authority in DIR/ca',
     group: 'Embedded etcd',
   }),
-  'etcd-listen': setting(kinds.etcdUrl, {
-    default: 'http://127.0.0.1:2379',
+  'etcd-listen': optional(kinds.etcdUrl, {
     help: 'where the embedded etcd serves',
+    shownDefault: 'https://0.0.0.0:2379, and with --insecure http://127.0.0.1:2379',
     group: 'Embedded etcd',
   }),
   ...ETCD_ACCESS,
   ...GRPC_TLS,
+  insecure: INSECURE,
+  'admin-dir': setting(kinds.path('DIR'), {
+    default: '/etc/weft/admin',
+    help: 'directory of the certificate with which root of this host manages the cluster',
+    group: 'Certificate authority',
+  }),
+  'certificate-ttl': setting(kinds.duration({ min: 5000, max: 3650 * 24 * 3_600_000, wholeSeconds: true }), {
+    default: '90d',
+    help: 'life of a certificate; it is renewed after 50 to 80 % of it',
+    group: 'Certificate authority',
+  }),
   ...LOG,
 };
 
 export type ControllerSettings = Values<typeof controllerSettings>;
+
+/** Whether this controller is its own certificate authority, or would be if its state directory were empty. */
+export const isAuthority = ({ insecure, tlsCa }: Pick<ControllerSettings, 'insecure' | 'tlsCa'>): boolean =>
+  !insecure && tlsCa === undefined;
+
+/** An embedded etcd that was made in plain text: it stays so until `weft ca init`. */
+export const isOlder = ({ stateDir }: Pick<ControllerSettings, 'stateDir'>): boolean =>
+  existsSync(join(stateDir, 'etcd', 'member')) && !hasAuthority(stateDir);
+
+/** Where the embedded etcd serves. */
+export const etcdListenOf = (values: ControllerSettings): string =>
+  values.etcdListen ??
+  (isAuthority(values) && !isOlder(values) ? 'https://0.0.0.0:2379' : 'http://127.0.0.1:2379');
 
 export const controllerProgram: Program<typeof controllerSettings> = {
   name: 'controller',
@@ -66,13 +98,32 @@ export const controllerProgram: Program<typeof controllerSettings> = {
         'Leave it out, or name your etcd with --etcd.',
       );
     }
-    checkEtcdTls(values, [values.etcdListen], origin, 'etcd-listen');
-    checkEtcdListen(values, origin('etcd-listen') ?? '--etcd-listen');
+    const listen = etcdListenOf(values);
+    const secure = listen.startsWith('https:');
+    const where = origin('etcd-listen') ?? '--etcd-listen';
+    checkEtcdListen(listen, where);
+    if (!secure && values.etcdListen !== undefined && !values.insecure && !isOlder(values)) {
+      throw invalidArgument(
+        `${where}: ${listen} is plain text, and this cluster is not to have any`,
+        `Write ${listen.replace('http:', 'https:')}, or add --insecure on every daemon and command.`,
+      );
+    }
+    // The authority's own certificates serve where none are named.
+    const { etcdCa, etcdCert, etcdKey } = values;
+    const ownCertificates =
+      isAuthority(values) && [etcdCa, etcdCert, etcdKey].every((it) => it === undefined);
+    if (!secure || !ownCertificates) checkEtcdTls(values, [listen], origin, 'etcd-listen');
+    if (secure && !ownCertificates && etcdCert === undefined) {
+      throw invalidArgument(
+        `${where}: ${listen} needs certificates`,
+        'Set --etcd-ca, --etcd-cert and --etcd-key: the embedded etcd serves with them and accepts clients of that CA alone.',
+      );
+    }
   },
 };
 
-function checkEtcdListen({ etcdListen, etcdCa, etcdCert }: ControllerSettings, where: string): void {
-  const { protocol, hostname, port } = new URL(etcdListen);
+function checkEtcdListen(etcdListen: string, where: string): void {
+  const { hostname, port } = new URL(etcdListen);
   // etcd binds to addresses alone ("expected IP in URL for binding"); localhost is resolved before etcd starts.
   if (isIP(hostname.replaceAll(/[[\]]/g, '')) === 0 && hostname !== 'localhost') {
     throw invalidArgument(
@@ -82,10 +133,4 @@ function checkEtcdListen({ etcdListen, etcdCa, etcdCert }: ControllerSettings, w
   }
   if (port === '0')
     throw invalidArgument(`${where}: ${etcdListen} has no valid port (0)`, 'Ports are 1 to 65535.');
-  if (protocol === 'https:' && (etcdCa === undefined || etcdCert === undefined)) {
-    throw invalidArgument(
-      `${where}: ${etcdListen} needs certificates`,
-      'Set --etcd-ca, --etcd-cert and --etcd-key: the embedded etcd serves with them and accepts clients of that CA alone.',
-    );
-  }
 }

@@ -68,6 +68,7 @@ export const unimplemented = raise('UNIMPLEMENTED');
 export const aborted = raise('ABORTED');
 export const deadlineExceeded = raise('DEADLINE_EXCEEDED');
 export const permissionDenied = raise('PERMISSION_DENIED');
+export const unauthenticated = raise('UNAUTHENTICATED');
 
 /** The text of any thrown value. */
 export function messageOf(error: unknown): string {

@@ -1,5 +1,5 @@
 // Settings that several programs share: both daemons, or the agent and a plugin.
-import { choice, engineUrl, file, keyPrefix, word } from './kinds.js';
+import { choice, engineUrl, file, keyPrefix, toggle, word } from './kinds.js';
 import { optional, setting } from './settings.js';
 
 export const PREFIX = setting(keyPrefix, {
@@ -36,6 +36,12 @@ export const GRPC_TLS = {
   'tls-cert': optional(file, { help: 'certificate of this daemon', group: 'TLS between weft’s parts' }),
   'tls-key': optional(file, { help: 'its private key', group: 'TLS between weft’s parts' }),
 };
+
+export const INSECURE = setting(toggle, {
+  default: 'false',
+  help: 'plain text between weft’s parts; --tls-* and --etcd-* count all the same',
+  group: 'TLS between weft’s parts',
+});
 
 export const LOG = {
   'log-level': setting(choice('debug', 'info', 'warn', 'error'), {

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 
 import { invalidArgument } from '../core/errors.js';
 import type { Origin } from './settings.js';
-import { checkEtcdTls, type EtcdTls, type EtcdTlsPaths, readEtcdTls, whyUnreadable } from './tls.js';
+import { checkEtcdTls, type ClientTls, type EtcdTlsPaths, readEtcdTls, whyUnreadable } from './tls.js';
 
 export interface EtcdUserSettings {
   readonly etcdUsername: string | undefined;
@@ -11,7 +11,7 @@ export interface EtcdUserSettings {
 }
 
 export interface EtcdAccess {
-  readonly tls?: EtcdTls;
+  readonly tls?: ClientTls;
   readonly user?: { readonly name: string; readonly password: () => string };
 }
 

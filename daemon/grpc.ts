@@ -1,11 +1,9 @@
 // gRPC: errors as statuses, unary handlers and calls, TLS, keepalive, listening.
 import { isIP } from 'node:net';
-import { checkServerIdentity } from 'node:tls';
 
 import {
   ChannelCredentials,
   Metadata,
-  ServerCredentials,
   logVerbosity,
   setLogVerbosity,
   status,
@@ -20,9 +18,10 @@ import {
 } from '@grpc/grpc-js';
 
 import { ERROR_CODES, messageOf, WeftError, type ErrorCode } from '../core/errors.js';
+import { CONTROLLER_NAME, servesAs } from '../core/identity.js';
+import { GrpcFront, type FrontOptions } from './grpc-front.js';
 import type { HostPort } from './kinds.js';
-import { explainListenError } from './port-owner.js';
-import type { Tls } from './tls.js';
+import type { ClientTls, Tls } from './tls.js';
 import {
   explainClosed,
   explainTransport,
@@ -191,31 +190,19 @@ export function call<Request, Response>(
   });
 }
 
-/** Without TLS a server accepts every client; with TLS only those with a certificate of the CA. */
-export function serverCredentials(tls: Tls | undefined): ServerCredentials {
-  if (tls === undefined) return ServerCredentials.createInsecure();
-  return ServerCredentials.createSsl(tls.ca, [{ cert_chain: tls.cert, private_key: tls.key }], true);
-}
-
-export function channelCredentials(tls: Tls | undefined): ChannelCredentials {
-  return tls === undefined
-    ? ChannelCredentials.createInsecure()
-    : ChannelCredentials.createSsl(tls.ca, tls.key, tls.cert);
-}
-
 /**
  * Credentials and options for a client of HOST:PORT: `new NodeServiceClient(address, ...channel(address, tls))`.
- * With TLS the certificate must be for that host.
+ * With TLS the certificate must be for a controller of weft's, or for that host.
  */
-export function channel(address: string, tls: Tls | undefined): [ChannelCredentials, ClientOptions] {
+export function channel(address: string, tls: ClientTls | undefined): [ChannelCredentials, ClientOptions] {
+  if (tls === undefined) return [ChannelCredentials.createInsecure(), clientOptions];
   const host = address.replace(/:\d+$/, '').replaceAll(/[[\]]/g, '');
-  if (tls === undefined || isIP(host) === 0) return [channelCredentials(tls), clientOptions];
-  // RFC 6066 §3 allows no address as a server name, and Node warns about it: send an unused name, and check the certificate
-  // against the address.
-  const credentials = ChannelCredentials.createSsl(tls.ca, tls.key, tls.cert, {
-    checkServerIdentity: (_name, certificate) => checkServerIdentity(host, certificate),
+  const credentials = ChannelCredentials.createSsl(tls.ca, tls.key ?? null, tls.cert ?? null, {
+    checkServerIdentity: servesAs(CONTROLLER_NAME, host),
   });
-  return [credentials, { ...clientOptions, 'grpc.ssl_target_name_override': 'weft' }];
+  // RFC 6066 §3 allows no address as a server name, and Node warns about it.
+  if (isIP(host) === 0) return [credentials, clientOptions];
+  return [credentials, { ...clientOptions, 'grpc.ssl_target_name_override': CONTROLLER_NAME }];
 }
 
 /** A peer that stalls or vanishes silently is noticed within 8 s. */
@@ -244,23 +231,27 @@ export const serverOptions: ServerOptions = {
 export const targetOf = (address: HostPort | { socket: string }): string =>
   'socket' in address ? `unix:${address.socket}` : `dns:${address.text}`;
 
+const fronts = new WeakMap<Server, GrpcFront>();
+
 /**
- * Binds and serves. Returns the bound address.
+ * Binds and serves, with TLS only for clients with a certificate of the CA. Returns the bound address.
  * @throws WeftError FAILED_PRECONDITION that names the owner of the address
  */
 export async function listenGrpc(server: Server, listen: HostPort, tls: Tls | undefined): Promise<string> {
-  const bound = await new Promise<number>((resolve, reject) => {
-    server.bindAsync(listen.text, serverCredentials(tls), (error, port) =>
-      error === null ? resolve(port) : reject(error),
-    );
-  }).catch(async (error: unknown) => {
-    throw await explainListenError(error, '--listen', listen);
-  });
-  return listen.text.replace(/\d+$/, String(bound));
+  const front = frontOf(server, { tls, requireCertificate: true, plain: tls === undefined });
+  return await front.listen(listen);
+}
+
+/** The front of a server, which `stopGrpc` closes with it. */
+export function frontOf(server: Server, options: FrontOptions): GrpcFront {
+  const front = new GrpcFront(server, options);
+  fronts.set(server, front);
+  return front;
 }
 
 /** Stops a server: calls in flight get a moment to end, streams are cut. */
 export function stopGrpc(server: Server, graceMs = 1000): Promise<void> {
+  fronts.get(server)?.close();
   return new Promise((resolve) => {
     const force = setTimeout(() => {
       server.forceShutdown();

@@ -263,6 +263,10 @@ export const linkName: Kind<string> = kind('IFACE', (text, where) => {
   return text;
 });
 
+export const addresses: Kind<readonly IpAddress[]> = listOf(
+  kind('IP', (text, where) => IpAddress.parse(text, where)),
+);
+
 export const underlayIp: Kind<UnderlayAddresses> = {
   placeholder: 'IP[,IP6]',
   list: true,

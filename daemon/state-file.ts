@@ -4,7 +4,7 @@
 import fs from 'node:fs';
 import { dirname } from 'node:path';
 
-import * as z from 'zod';
+import type * as z from 'zod';
 
 import { failedPrecondition, messageOf, type WeftError } from '../core/errors.js';
 import { errnoOf } from './errno.js';
@@ -106,7 +106,11 @@ function nextStep(error: unknown): string {
 
 /** The cause in one line; of a schema's issues, the first. */
 export function whyUnreadable(error: unknown): string {
-  if (!(error instanceof z.ZodError)) return messageOf(error);
+  if (!isSchemaError(error)) return messageOf(error);
   const [issue] = error.issues;
   return `${issue?.path.map(String).join('.') ?? ''}: ${issue?.message ?? 'invalid'}`;
 }
+
+// By its name: what writes files alone, as commands do, need not load the library.
+const isSchemaError = (error: unknown): error is z.ZodError =>
+  error instanceof Error && error.name === 'ZodError' && 'issues' in error;

@@ -2,7 +2,7 @@
 import { connect } from 'node:tls';
 
 import { errnoOf } from './errno.js';
-import type { Tls } from './tls.js';
+import type { ClientTls } from './tls.js';
 
 const TIMEOUT_MS = 1000;
 
@@ -13,7 +13,7 @@ const REFUSAL_MS = 300;
  * Begins a TLS connection. It carries nothing, so the server's certificate need not be trusted.
  * @returns `silent`: no TLS came back; `open`: the handshake is over, and the connection stays; `closed`: it was closed then
  */
-export function probeTls(address: string, tls: Tls | undefined): Promise<'silent' | 'open' | 'closed'> {
+export function probeTls(address: string, tls: ClientTls | undefined): Promise<'silent' | 'open' | 'closed'> {
   const [, host = '', port = ''] = /^\[?(.*?)\]?:(\d+)$/.exec(address) ?? [];
   return new Promise((resolve) => {
     let isSecure = false;

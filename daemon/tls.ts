@@ -15,8 +15,8 @@ export interface Tls {
   readonly key: Buffer;
 }
 
-/** PEM. Certificate and key come together, for a client certificate. */
-export interface EtcdTls {
+/** PEM, for a client. Certificate and key come together. */
+export interface ClientTls {
   readonly ca: Buffer;
   readonly cert?: Buffer;
   readonly key?: Buffer;
@@ -101,7 +101,7 @@ export function readTls(paths: TlsPaths): Tls | undefined {
 }
 
 /** @throws WeftError INVALID_ARGUMENT as `readTls` does */
-export function readEtcdTls({ etcdCa, etcdCert, etcdKey }: EtcdTlsPaths): EtcdTls | undefined {
+export function readEtcdTls({ etcdCa, etcdCert, etcdKey }: EtcdTlsPaths): ClientTls | undefined {
   if (etcdCa === undefined) return undefined;
   const ca = readCertificate('--etcd-ca', etcdCa);
   if (etcdCert === undefined || etcdKey === undefined) return { ca };

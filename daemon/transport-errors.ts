@@ -3,20 +3,20 @@ import { status, type ServiceError } from '@grpc/grpc-js';
 
 import { unavailable, WeftError } from '../core/errors.js';
 import { probeTls } from './tls-probe.js';
-import type { Tls } from './tls.js';
+import type { ClientTls } from './tls.js';
 
 /** Whom a call went to, and with which certificates. */
 export interface CalledAddress {
   /** HOST:PORT, an IPv6 address in brackets. */
   address: string;
-  tls: Tls | undefined;
+  tls: ClientTls | undefined;
 }
 
 /** The next step of errors that say no more than that nothing answers; a command names its own options instead. */
 export const SEE_THAT_IT_RUNS = 'See that it runs and that the address is right.';
 
 const CHECK_TLS =
-  'Either both sides need --tls-ca, --tls-cert and --tls-key with certificates of the same CA, or neither.';
+  'Either both sides need --tls-ca, --tls-cert and --tls-key (or what a token gave) with certificates of the same CA, or neither.';
 
 const CHECK_THE_WAY = 'See whether it still runs, what its log says, and whether the network to it is up.';
 
@@ -57,6 +57,12 @@ const REASONS: readonly Reason[] = [
     matches: /SSL routines:[^:]*:([^:]*alert[^:]*|[^:]*handshake failure)/,
     why: ([, reason]) => `refused the TLS handshake: ${reason}`,
     next: CHECK_TLS,
+  },
+  {
+    matches: /certificate is not yet valid|certificate has expired/,
+    why: ([reason]) =>
+      `could not be trusted: ${reason} by the clock of this host, which says ${new Date().toISOString()}`,
+    next: 'Is that clock right? Set the clocks of all hosts by NTP. If it is, the certificate must be renewed.',
   },
   {
     matches: /Last error: (?:Error: )?(.*?(?:certificate|self.signed).*?)(?:\. Resolution note|\s*$)/i,

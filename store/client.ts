@@ -16,7 +16,7 @@ import type {
 import { backoffDelay } from '../core/backoff.js';
 import { invalidArgument } from '../core/errors.js';
 import { CallFailure, describe, explain, failureOf } from './failures.js';
-import { CALL_DEADLINE, Session, type EtcdAccess, type Known, type TlsFiles } from './session.js';
+import { CALL_DEADLINE, Session, type EtcdAccess, type Known } from './session.js';
 
 export interface StoreLog {
   debug(message: string, fields?: object): void;
@@ -40,7 +40,7 @@ interface History {
 }
 
 export class EtcdClient {
-  readonly urls: readonly string[];
+  #urls: readonly string[];
   #session: Session | undefined;
   #history: History | undefined;
   #epoch = 0;
@@ -59,7 +59,7 @@ export class EtcdClient {
     /** Called with the reason whenever a connection is lost or cannot be made. */
     private readonly onFailure: (error: string) => void,
   ) {
-    this.urls = [...new Set(endpoints.map((endpoint) => normalize(endpoint, access.tls)))];
+    this.#urls = this.#normalized(endpoints);
     if (this.urls.length === 0)
       throw invalidArgument('etcd: no endpoint was given', 'Give one as http://192.0.2.1:2379.');
     this.#running = this.#run();
@@ -89,6 +89,20 @@ export class EtcdClient {
       if (this.#session?.ended.aborted === false) return this.#session;
       await this.#change(signal, this.#closed.signal);
     }
+  }
+
+  get urls(): readonly string[] {
+    return this.#urls;
+  }
+
+  /** From now on this cluster is reached at these. */
+  moveTo(endpoints: readonly string[]): void {
+    this.#urls = this.#normalized(endpoints);
+    this.reconnect();
+  }
+
+  #normalized(endpoints: readonly string[]): string[] {
+    return [...new Set(endpoints.map((endpoint) => normalize(endpoint, this.access.tls)))];
   }
 
   /** Ends the connection and makes a new one. */
@@ -338,7 +352,7 @@ const pause = (ms: number, signal: AbortSignal): Promise<void> =>
   sleep(ms, undefined, { signal }).catch(() => undefined);
 
 /** Normalizes an endpoint to `http://HOST:PORT`. @throws WeftError INVALID_ARGUMENT */
-function normalize(endpoint: string, tls: TlsFiles | undefined): string {
+function normalize(endpoint: string, tls: EtcdAccess['tls']): string {
   const withScheme = endpoint.includes('://')
     ? endpoint
     : `${tls === undefined ? 'http' : 'https'}://${endpoint}`;
@@ -351,7 +365,7 @@ function normalize(endpoint: string, tls: TlsFiles | undefined): string {
   ) {
     throw invalidArgument(`etcd: "${endpoint}" is not an endpoint`, 'Write it as http://192.0.2.1:2379.');
   }
-  if (tls !== undefined && url.protocol === 'http:') {
+  if (typeof tls === 'object' && url.protocol === 'http:') {
     throw invalidArgument(
       `etcd: TLS files were given, but "${endpoint}" is not served with TLS`,
       'Write it with https://.',

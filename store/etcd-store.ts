@@ -4,6 +4,7 @@
 import { campaign } from './election.js';
 import { answerClaim, claimAddress, deleteClaim, restoreClaim } from './claims.js';
 import { EtcdClient, type StoreLog } from './client.js';
+import { credentialsIn, type Credentials } from './credentials.js';
 import { deleteEndpoint, putEndpoint } from './endpoints.js';
 import { Keys } from './keys.js';
 import { releaseLease, renewLease } from './lease-renewal.js';
@@ -20,7 +21,7 @@ import type { EtcdAccess } from './session.js';
 import type { Store, StoredLease } from './store.js';
 import type { Context } from './transaction.js';
 
-export type { EtcdAccess, StoreLog };
+export type { Credentials, EtcdAccess, StoreLog };
 
 export interface StoreOptions extends EtcdAccess {
   /** http://HOST:PORT or https://HOST:PORT, one for each etcd server. */
@@ -32,6 +33,13 @@ export interface StoreOptions extends EtcdAccess {
   readOnly?: boolean;
   /** The current time, for records only; waits use a monotonic clock. */
   clock?: { now(): Date };
+}
+
+/** What only a controller uses of etcd. */
+export interface ControllerStore extends Store {
+  /** From now on this etcd is reached at these URLs. */
+  moveTo(endpoints: readonly string[]): void;
+  readonly credentials: Credentials;
 }
 
 /** Maximum number of concurrent queries about etcd leases. */
@@ -48,7 +56,7 @@ export function openStore({
   clock,
   readOnly = false,
   ...access
-}: StoreOptions): Store {
+}: StoreOptions): ControllerStore {
   const now = (): Date => clock?.now() ?? new Date();
   const keys = new Keys(prefix);
   const client = new EtcdClient(endpoints, access, keys.allocated(), log, (error) =>
@@ -78,6 +86,8 @@ export function openStore({
     subscribe: (listener) => replica.subscribe(listener),
     onState: (listener) => replica.onState(listener),
     reconnect: () => client.reconnect(),
+    moveTo: (urls) => client.moveTo(urls),
+    credentials: credentialsIn(context),
 
     createNetwork: async (spec) => await createNetwork(context, spec),
     checkNetwork: (spec) => checkNetwork(context, spec),

@@ -82,6 +82,13 @@ export class Keys {
     return `${this.prefix}/elections/${election}`;
   }
 
+  token(id: string): string {
+    return `${this.prefix}/tokens/${id}`;
+  }
+  certificate(serial: string): string {
+    return `${this.prefix}/certificates/${serial}`;
+  }
+
   proposal(whole: IpNetwork, subnet: IpNetwork): string {
     return `${this.prefix}/proposals/${formatSubnetKey(whole)}/${formatSubnetKey(subnet)}`;
   }

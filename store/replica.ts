@@ -99,6 +99,11 @@ export class Replica implements Following {
     return entry && { value: entry.text, modRevision: Number(entry.modRevision) };
   }
 
+  /** The keys outside the view that begin with `start`, with their values. */
+  *plainBelow(start: string): Generator<[key: string, value: string]> {
+    for (const [key, { text }] of this.#entries) if (key.startsWith(start)) yield [key, text];
+  }
+
   /** Settles when `condition` holds, checked after every batch and when the connection changes. @throws the signal's reason */
   async until(condition: () => boolean, signal: AbortSignal): Promise<void> {
     if (condition()) return;

@@ -2,10 +2,13 @@
 //
 // Calls end within their deadline, a heartbeat detects a stalled server, and every user of the session is notified of its
 // end. client.ts chooses the server.
+import { isIP } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { ChannelCredentials } from '@grpc/grpc-js';
 import { Etcd3, type IOptions, type IResponseHeader } from 'etcd3';
 
+import { ETCD_NAME, servesAs } from '../core/identity.js';
 import { CallFailure, failureOf } from './failures.js';
 import { type EtcdUser, Token } from './password.js';
 
@@ -17,7 +20,8 @@ export interface TlsFiles {
 
 /** By what etcd knows the client, and the client etcd. */
 export interface EtcdAccess {
-  tls?: TlsFiles;
+  /** A function where certificates are renewed: each connection reads them anew. */
+  tls?: TlsFiles | (() => TlsFiles | undefined);
   user?: EtcdUser;
 }
 
@@ -54,6 +58,21 @@ export interface Known {
   epoch: number;
 }
 
+/** etcd's certificate must be for an etcd of weft's, or for that host. */
+function secure(tls: TlsFiles | undefined, host: string): ChannelCredentials {
+  const buffer = (file: Buffer | string | undefined): Buffer | null =>
+    file === undefined ? null : Buffer.from(file);
+  return ChannelCredentials.createSsl(buffer(tls?.ca), buffer(tls?.key), buffer(tls?.cert), {
+    checkServerIdentity: servesAs(ETCD_NAME, host),
+  });
+}
+
+/** etcd3 has no option for the check of the server's name. Its hosts make their clients when they are first used. */
+function useCredentials(etcd: Etcd3, credentials: ChannelCredentials): void {
+  const { pool } = etcd as unknown as { pool: { hosts: { channelCredentials: ChannelCredentials }[] } };
+  for (const host of pool.hosts) host.channelCredentials = credentials;
+}
+
 let serial = 0;
 
 export class Session {
@@ -72,18 +91,11 @@ export class Session {
     /** A key whose reading proves that the server answers and has a leader. */
     private readonly heartbeatKey: string,
   ) {
-    const buffer = (file: Buffer | string): Buffer => Buffer.from(file);
+    const isSecure = url.startsWith('https:');
+    const host = new URL(url).hostname.replaceAll(/[[\]]/g, '');
     this.#token = user && new Token(() => this.#authenticate(user));
     this.#etcd = new Etcd3({
       hosts: url,
-      ...(tls &&
-        url.startsWith('https:') && {
-          credentials: {
-            rootCertificate: buffer(tls.ca),
-            ...(tls.key !== undefined && { privateKey: buffer(tls.key) }),
-            ...(tls.cert !== undefined && { certChain: buffer(tls.cert) }),
-          },
-        }),
       faultHandling: { global: once, host: () => once },
       grpcOptions: {
         // No pings of gRPC's own: the heartbeat asks after any silence, and pings are a seventh of what an idle node costs etcd.
@@ -97,8 +109,11 @@ export class Session {
         // Channels with equal options share a connection, and its backoff after a failure: a new session dials anew.
         'weft.session': ++serial,
         ...(this.#token !== undefined && { interceptors: [this.#token.interceptor] }),
+        // RFC 6066 §3 allows no address as a server name.
+        ...(isSecure && isIP(host) !== 0 && { 'grpc.ssl_target_name_override': ETCD_NAME }),
       },
     });
+    if (isSecure) useCredentials(this.#etcd, secure(typeof tls === 'function' ? tls() : tls, host));
   }
 
   /** Aborted when the connection is given up, with the CallFailure as its reason. */

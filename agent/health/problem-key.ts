@@ -25,6 +25,7 @@ export type ProblemKind =
   | 'gateway'
   | 'routed-network'
   | 'awaited-network'
+  | 'certificate'
   // The reconciler, in the scope of its target.
   | 'comparison'
   | 'conflict'

@@ -31,6 +31,8 @@ export async function follow(opened: Opened, parts: Parts, announcement: Announc
   void parts.duplicateAddresses.start();
   peers.start();
   shutdown.add('the round-trip samples', () => peers.stop());
+  const renewed = opened.identity?.follow(problems, shutdown.signal);
+  shutdown.add('the certificate', async () => await renewed);
   for (const name of settings.join)
     void joinWhenThere(name, { memberships, store, problems, log, signal: shutdown.signal });
 

@@ -17,6 +17,7 @@ import {
 } from '../api/index.js';
 import { agentMetrics, AgentReadiness, Problems, type AgentMetrics } from '../health/index.js';
 import { bootId, openFirewall, openKernel, type Kernel } from '../kernel/index.js';
+import type { NodeIdentity } from '../identity/index.js';
 import type { AgentSettings } from '../settings.js';
 import { InterfaceLoanFiles, State, type Loaded } from '../state/index.js';
 import { NodeUnderlay, type UnderlaySettings } from '../underlay/index.js';
@@ -24,6 +25,8 @@ import { Hook } from './hook.js';
 
 /** The daemon's settings, log and shutdown. */
 export interface Daemon {
+  /** Undefined where it has none: plain text, or certificates that were brought. */
+  identity: NodeIdentity | undefined;
   settings: AgentSettings;
   log: Logger;
   shutdown: Shutdown;
@@ -41,8 +44,8 @@ export interface Opened extends Daemon, Access {
   instance: string;
   /** RFC 3339. */
   startedAt: string;
-  /** TLS of the connection to the controllers; undefined: plain text. */
-  tls: Tls | undefined;
+  /** TLS of the next connection to a controller; undefined: plain text. */
+  tls: () => Tls | undefined;
   state: State;
   /** The records of the state directory. */
   loaded: Loaded;
@@ -63,7 +66,7 @@ export interface Opened extends Daemon, Access {
  * @throws WeftError FAILED_PRECONDITION where the kernel or the firewall cannot be used
  */
 export async function openAccess(
-  { settings, log, shutdown }: Daemon,
+  { settings, identity, log, shutdown }: Daemon,
   { readOnly }: { readOnly: boolean } = { readOnly: false },
 ): Promise<Access> {
   const access = readEtcdAccess(settings);
@@ -71,6 +74,7 @@ export async function openAccess(
   const store = openStore({
     endpoints: [...settings.etcd],
     prefix: settings.prefix,
+    ...(identity !== undefined && settings.etcd.every(isSecure) && { tls: () => identity.tls }),
     ...access,
     readOnly,
     log,
@@ -86,7 +90,8 @@ export async function openAccess(
 /** Settles when the node has an underlay address; at boot the agent may start before the network is up. */
 export async function open(daemon: Daemon): Promise<Opened> {
   const { settings, log, shutdown } = daemon;
-  const tls = readTls(settings);
+  const brought = readTls(settings);
+  const tls = (): Tls | undefined => brought ?? (settings.insecure ? undefined : daemon.identity?.tls);
   const state = new State(settings.stateDir);
   const loaded = state.load();
   const startedAt = new Date().toISOString();
@@ -156,6 +161,8 @@ export const startSources = ({ settings, kernel, session, ...parts }: SourcesOfS
   capabilities: () => kernel.capabilities(),
   controller: session.call,
 });
+
+const isSecure = (url: string): boolean => url.startsWith('https:');
 
 export function underlaySettings({ underlayIp, underlayIface, publicIp }: AgentSettings): UnderlaySettings {
   return {

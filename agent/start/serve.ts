@@ -37,7 +37,10 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
   });
   const session = startSession({
     controllers: settings.controller.map(({ text }) => text),
-    tls: opened.tls,
+    // Read for each connection: the certificate is renewed.
+    get tls() {
+      return opened.tls();
+    },
     hello: { node, instance: opened.instance, version },
     // What all nodes would report a controller finds by itself.
     status: () => statusOf({ ...sources, displaced: { problems: () => [] } }),

@@ -6,9 +6,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { Server } from '@grpc/grpc-js';
+import { Server, ServerCredentials } from '@grpc/grpc-js';
 
-import { serverCredentials, unary } from '../../daemon/grpc.js';
+import { unary } from '../../daemon/grpc.js';
 import type { Tls } from '../../daemon/tls.js';
 import { packageRoot } from '../../daemon/version.js';
 import { AgentServiceService, StatusServiceService } from '../../proto/gen/weft/v1/agent.js';
@@ -111,8 +111,12 @@ export class Fakes {
 
   #listen(server: Server, address: string, tls?: Tls): Promise<number> {
     this.#servers.push(server);
+    const credentials =
+      tls === undefined
+        ? ServerCredentials.createInsecure()
+        : ServerCredentials.createSsl(tls.ca, [{ cert_chain: tls.cert, private_key: tls.key }], true);
     return new Promise((resolve, reject) => {
-      server.bindAsync(address, serverCredentials(tls), (error, port) =>
+      server.bindAsync(address, credentials, (error, port) =>
         error === null ? resolve(port) : reject(error),
       );
     });

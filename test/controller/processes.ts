@@ -30,12 +30,12 @@ export class TestProcess {
   }
 }
 
-/** `weft controller`, with an environment of its own. */
+/** `weft controller`, with an environment of its own; in plain text, unless its environment says otherwise. */
 export function startController(argv: readonly string[], env: Record<string, string> = {}): TestProcess {
   const script = `import { main } from '${CONTROLLER}'; await main(process.argv.slice(1));`;
   return new TestProcess(
     spawn(process.execPath, ['--input-type=module', '-e', script, '--', ...argv], {
-      env: { PATH: process.env['PATH'] ?? '', ...env },
+      env: { PATH: process.env['PATH'] ?? '', WEFT_INSECURE: '1', ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     }),
   );

@@ -74,19 +74,32 @@ test('every folder of agent/ has an index.ts, by which the others import it', (t
       t.true(readdirSync(join(CHECKOUT, 'agent', entry.name)).includes('index.ts'), entry.name);
 });
 
-// What starts the program imports its mains for importsOf; here it is the program itself.
-test('the commands start without the schema library and without gRPC', (t) => {
+/** The files that a program loads at its start and that load one of these packages. */
+function loadingAtStart(main: string, packages: readonly string[]): { reached: number; loading: string[] } {
+  // What starts the program imports its mains for importsOf; here it is the program itself.
   const loaded = (text: string): string =>
     text.replaceAll(/^import type [^;]*;|\bimport\(|\bbin\/weft\b/gm, '');
   const texts = new Map(
     FOLDERS.flatMap((folder) => [...sources(folder)]).map((path) => [path, loaded(linesOf(path).join('\n'))]),
   );
   const imports = importsOf(texts);
-  const reached = new Set(['cli/main.ts']);
+  const reached = new Set([main]);
   for (const file of reached) for (const to of imports.get(file) ?? []) reached.add(to);
-  t.true(reached.size > 30);
-  t.deepEqual(
-    [...reached].filter((file) => /from '(zod|@grpc\/grpc-js)'/.test(texts.get(file) ?? '')),
-    [],
-  );
+  const loads = (file: string): boolean =>
+    packages.some((name) => texts.get(file)?.includes(`from '${name}'`));
+  return { reached: reached.size, loading: [...reached].filter(loads) };
+}
+
+test('the commands start without the schema library and without gRPC', (t) => {
+  const { reached, loading } = loadingAtStart('cli/main.ts', ['zod', '@grpc/grpc-js']);
+  t.true(reached > 30);
+  t.deepEqual(loading, []);
+});
+
+test('an agent and a command start without the X.509 library', (t) => {
+  for (const main of ['agent/main.ts', 'cli/main.ts']) {
+    const { reached, loading } = loadingAtStart(main, ['@peculiar/x509']);
+    t.true(reached > 30);
+    t.deepEqual(loading, [], main);
+  }
 });

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import test from 'ava';
 
 import { agentProgramWith, agentSettingsFrom } from '../../agent/settings.js';
-import { controllerProgram } from '../../controller/settings.js';
+import { controllerProgram, etcdListenOf } from '../../controller/settings.js';
 import { WeftError } from '../../core/errors.js';
 import {
   loadSettings,
@@ -91,6 +91,10 @@ test('the defaults are those of the contract', (t) => {
       tlsCa: undefined,
       tlsCert: undefined,
       tlsKey: undefined,
+      token: undefined,
+      tokenFile: undefined,
+      insecure: false,
+      hasPrefix: false,
       logLevel: 'info',
       logFormat: 'text',
       cleanup: false,
@@ -98,11 +102,14 @@ test('the defaults are those of the contract', (t) => {
       output: 'text',
     },
   );
-  const { listen, http, etcd, stateDir, etcdListen, prefix } = valuesOf(controller, []);
+  const { listen, http, etcd, stateDir, prefix, adminDir } = valuesOf(controller, []);
   t.deepEqual(
-    [listen.text, http.text, etcd, stateDir, etcdListen, prefix],
-    ['0.0.0.0:7400', '127.0.0.1:7401', undefined, '/var/lib/weft', 'http://127.0.0.1:2379', '/weft'],
+    [listen.text, http.text, etcd, stateDir, prefix, adminDir],
+    ['0.0.0.0:7400', '127.0.0.1:7401', undefined, '/var/lib/weft', '/weft', '/etc/weft/admin'],
   );
+  const nowhere = ['--state-dir', '/nowhere'];
+  t.is(etcdListenOf(valuesOf(controller, nowhere)), 'https://0.0.0.0:2379');
+  t.is(etcdListenOf(valuesOf(controller, [...nowhere, '--insecure'])), 'http://127.0.0.1:2379');
 });
 
 test('flags override the environment, which overrides the file', (t) => {
@@ -399,7 +406,11 @@ test('the controller: an embedded etcd and a named one exclude each other, and i
     /^flag --etcd-listen: is for the embedded etcd, but flag --etcd names another/,
   );
   t.regex(mistake(controller, ['--etcd-listen', 'http://etcd.example:1']), /has a name as its host/);
-  t.regex(mistake(controller, ['--etcd-listen', 'https://192.0.2.1:2379']), /needs --etcd-ca/);
+  t.regex(mistake(controller, ['--etcd-listen', 'https://192.0.2.1:2379', '--insecure']), /needs --etcd-ca/);
+  t.regex(
+    mistake(controller, ['--etcd-listen', 'http://192.0.2.1:2379', '--state-dir', '/nowhere']),
+    /is plain text, and this cluster is not to have any\nWrite https:\/\/192.0.2.1:2379, or add --insecure/,
+  );
   t.regex(
     mistake(controller, ['--etcd-username', 'weft', '--etcd-password-file', 'f']),
     /^flag --etcd-username: is for an etcd with authentication, and the embedded etcd has none/,

@@ -26,6 +26,7 @@ test('the agent says that it waits for the underlay as long as it does', async (
     for (const stop of stops.toReversed()) await stop();
   });
   const opening = open({
+    identity: undefined,
     settings: agentSettingsFrom(given.values),
     log: silentLogger,
     shutdown: {

@@ -20,9 +20,13 @@ export interface ExecOptions {
   timeoutMs?: number;
 }
 
-/** PATH without npm's folder of programs, which has an unrelated `nft`. */
+/**
+ * PATH without npm's folder of programs, which has an unrelated `nft`. weft speaks plain text in the lab, unless a test says
+ * otherwise.
+ */
 export const environment = (extra: Record<string, string> = {}): NodeJS.ProcessEnv => ({
   ...process.env,
+  WEFT_INSECURE: '1',
   PATH: (process.env['PATH'] ?? '')
     .split(':')
     .filter((folder) => !folder.endsWith('node_modules/.bin'))

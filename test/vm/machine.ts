@@ -257,7 +257,11 @@ export class Machine {
   }
 
   /** Starts a long-running program. Its output is in the lab's folder, also after the machine's end. */
-  start(name: string, argv: readonly string[], env: Record<string, string> = {}): Promise<GuestProcess> {
+  start(
+    name: string,
+    argv: readonly string[],
+    env: Record<string, string> = this.environment,
+  ): Promise<GuestProcess> {
     const file = `${this.name}-${name}.log`;
     writeFileSync(join(this.#options.lab.folder, file), `$ ${shown(argv)}\n`, { flag: 'a' });
     return new Promise((resolve, reject) => {

@@ -68,7 +68,7 @@ export class Machines {
   }
 
   get #environment(): Record<string, string> {
-    return { WEFT_CONTROLLER: this.controller };
+    return { WEFT_CONTROLLER: this.controller, WEFT_INSECURE: '1' };
   }
 
   get controller(): string {

@@ -50,13 +50,20 @@ async function assembled(t: ExecutionContext) {
   const ending = new AbortController();
   const kernel = new FakeKernel();
   const opened: Opened = {
+    identity: undefined,
     ...{ settings, log: silentLogger, state, loaded, store, problems, kernel },
     shutdown: {
       signal: ending.signal,
       add: (_name, stop) => void stops.push(stop),
       end: () => t.fail(),
     },
-    ...{ node: 'node1', instance: 'node1', startedAt: '', tls: undefined, changed: new Hook<[]>(undefined) },
+    ...{
+      node: 'node1',
+      instance: 'node1',
+      startedAt: '',
+      tls: () => undefined,
+      changed: new Hook<[]>(undefined),
+    },
     ...{ metrics: agentMetrics(), readiness: new AgentReadiness(problems) },
     underlay: { current: membership(blue).underlay, look: () => Promise.resolve() } as Opened['underlay'],
     displaced: new DisplacedNodes(store.view),

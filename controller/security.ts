@@ -1,0 +1,202 @@
+// How a controller serves: plain text, certificates that were brought, or its own certificate authority.
+//
+// A new cluster gets an authority. One that has nodes without certificates stays in plain text until `weft ca init`, which
+// serves both until every node has a certificate.
+import { createSocket } from 'node:dgram';
+import { isIP } from 'node:net';
+import { join } from 'node:path';
+
+import { failedPrecondition, messageOf } from '../core/errors.js';
+import type { CertificateInfo } from '../daemon/certificate.js';
+import { certificateInfo } from '../daemon/certificate.js';
+import type { GrpcFront } from '../daemon/grpc-front.js';
+import { IdentityFolder } from '../daemon/identity-folder.js';
+import type { Logger } from '../daemon/log.js';
+import { keepRenewed } from '../daemon/renewal.js';
+import { readTls, type ClientTls, type Tls } from '../daemon/tls.js';
+import type { ControllerStore } from '../store/etcd-store.js';
+import { Authority, hasAuthority, type AuthorityOptions } from './ca/authority.js';
+import type { EmbeddedEtcd, EtcdServing } from './embedded-etcd.js';
+import { nodesWithoutCertificate } from './identity-service.js';
+import { etcdListenOf, isAuthority, isOlder, type ControllerSettings } from './settings.js';
+
+/** While plain text is served beside TLS: between looks for nodes without a certificate. */
+const LOOK_MS = 1000;
+
+export class Security {
+  authority: Authority | undefined;
+  readonly #brought: Tls | undefined;
+  #front: GrpcFront | undefined;
+  #etcd: EmbeddedEtcd | undefined;
+
+  private constructor(
+    private readonly settings: ControllerSettings,
+    private readonly options: AuthorityOptions,
+    private readonly log: Logger,
+  ) {
+    this.#brought = readTls(settings);
+  }
+
+  /** Opens the authority where it is certain that this controller is one: a new cluster with an etcd of somebody else's is not yet. */
+  static async open(settings: ControllerSettings, ips: readonly string[], log: Logger): Promise<Security> {
+    const { stateDir, certificateTtl } = settings;
+    const options = { stateDir, lifeMs: certificateTtl.ms, ips };
+    const security = new Security(settings, options, log);
+    const isNew = settings.etcd === undefined && !isOlder(settings);
+    if (isAuthority(settings) && (hasAuthority(stateDir) || isNew)) await security.#become();
+    return security;
+  }
+
+  /** Of the gRPC server; undefined: plain text. */
+  get tls(): Tls | undefined {
+    return this.#brought ?? this.authority?.tls();
+  }
+
+  get plain(): boolean {
+    return this.tls === undefined || this.authority?.servesPlainText === true;
+  }
+
+  /** The authority's certificate ends every connection that a token holder may begin, so none is required for it. */
+  get requireCertificate(): boolean {
+    return this.#brought !== undefined;
+  }
+
+  /** How the embedded etcd serves. */
+  etcdServing(): EtcdServing {
+    const { etcdCa, etcdCert, etcdKey } = this.settings;
+    const listen = etcdListenOf(this.settings);
+    if (this.authority === undefined || etcdCa !== undefined)
+      return { listen, tls: { etcdCa, etcdCert, etcdKey } };
+    const { ca, cert, key } = this.authority.own.paths;
+    return {
+      listen: listen.replace('http:', 'https:'),
+      tls: { etcdCa: ca, etcdCert: cert, etcdKey: key },
+      plainToo: this.authority.servesPlainText,
+    };
+  }
+
+  /** Of this controller as a client of the embedded etcd, where the user names no certificates. */
+  readonly etcdTls = (): ClientTls | undefined => this.authority?.own.read().tls;
+
+  /** With an etcd of the user's: an authority where no node is there yet. @throws the signal's reason */
+  async settle(store: ControllerStore, signal: AbortSignal): Promise<void> {
+    if (!isAuthority(this.settings) || this.authority !== undefined) return;
+    await store.synced(signal);
+    if (store.view.nodes.size === 0 && this.settings.etcd !== undefined) return await this.#become();
+    this.log.warn('nodes without certificates are in this cluster: it stays in plain text', {
+      next: 'Move it to TLS with weft ca init.',
+    });
+  }
+
+  serve(front: GrpcFront, etcd: EmbeddedEtcd | undefined): void {
+    this.#front = front;
+    this.#etcd = etcd;
+  }
+
+  /** `weft ca init`. @throws WeftError FAILED_PRECONDITION */
+  async init(store: ControllerStore, signal: AbortSignal): Promise<Authority> {
+    if (this.authority !== undefined) return this.authority;
+    if (!isAuthority(this.settings))
+      throw failedPrecondition(
+        `this controller runs with ${this.settings.insecure ? '--insecure' : 'certificates that were brought (--tls-*)'}`,
+        'Start it without them first.',
+      );
+    const authority = await Authority.open(this.options);
+    authority.servesPlainText = true;
+    this.authority = authority;
+    this.#front?.replace(authority.tls());
+    this.#apply(store);
+    void this.closePlainText(store, signal);
+    return authority;
+  }
+
+  /** Ends plain text as soon as every node has a certificate. */
+  async closePlainText(store: ControllerStore, signal: AbortSignal): Promise<void> {
+    const { authority } = this;
+    if (authority?.servesPlainText !== true) return;
+    await store.synced(signal);
+    while (nodesWithoutCertificate(store).length > 0) {
+      if (signal.aborted) return;
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS).unref());
+    }
+    authority.servesPlainText = false;
+    this.#front?.servePlain(false);
+    this.#apply(store);
+    this.log.info('every node has a certificate: plain text is not served any more');
+  }
+
+  /** Keeps the controller's own certificates renewed. Settles when the signal aborts. */
+  async follow(store: ControllerStore, signal: AbortSignal): Promise<void> {
+    const { authority, log } = this;
+    if (authority === undefined) return;
+    const onFailure = (error: unknown): void =>
+      log.warn('a certificate of the controller could not be renewed', { error: messageOf(error) });
+    const admin = new IdentityFolder(join(this.settings.adminDir, authority.hash), 'client');
+    const renewAdmin = async (): Promise<void> => {
+      const issued = await authority.issue({ role: 'admin' }, admin.publicKey());
+      admin.save({ certificate: issued.certificate, authority: authority.certificate });
+      const { serial, to: expires } = issued;
+      await store.credentials.addCertificate({ serial, role: 'admin', expires });
+    };
+    try {
+      if (!admin.exists) await renewAdmin();
+    } catch (error) {
+      log.warn('the certificate with which root of this host manages the cluster could not be written', {
+        folder: this.settings.adminDir,
+        error: messageOf(error),
+        next: 'Name a directory with --admin-dir, or make a token: it needs a certificate of the role admin.',
+      });
+    }
+    const own = {
+      info: () => authority.own.read().info,
+      renew: async () => {
+        await authority.renewOwn();
+        this.#front?.replace(authority.tls());
+      },
+      onFailure,
+    };
+    await Promise.all([
+      keepRenewed(own, signal),
+      ...(admin.exists
+        ? [keepRenewed({ info: () => admin.read().info, renew: renewAdmin, onFailure }, signal)]
+        : []),
+    ]);
+  }
+
+  /** Of the server, for status and metrics. */
+  info(): CertificateInfo | undefined {
+    const { tls } = this;
+    return tls && certificateInfo(tls.cert);
+  }
+
+  async #become(): Promise<void> {
+    this.authority = await Authority.open(this.options);
+  }
+
+  /** The embedded etcd serves as the gRPC server does. */
+  #apply(store: ControllerStore): void {
+    if (this.#etcd === undefined || this.settings.etcdCa !== undefined) return;
+    this.#etcd.reconfigure(this.etcdServing());
+    store.moveTo([this.#etcd.url]);
+  }
+}
+
+/** The addresses that others are told: those of the settings, that of --listen, or that of the default route. */
+export async function advertised({ advertise, listen }: ControllerSettings): Promise<string[]> {
+  if (advertise !== undefined) return advertise.map(String);
+  if (isIP(listen.host) !== 0 && listen.host !== '0.0.0.0' && listen.host !== '::') return [listen.host];
+  return [await routedAddress()];
+}
+
+/** The address that packets to far away would have; loopback where there is no route. Nothing is sent. */
+function routedAddress(): Promise<string> {
+  const socket = createSocket('udp4');
+  return new Promise<string>((resolve) => {
+    socket.once('error', () => resolve('127.0.0.1'));
+    // RFC 5737: an address for documentation, which has no route of its own.
+    socket.connect(9, '192.0.2.1', () => resolve(socket.address().address));
+  }).finally(() => socket.close());
+}
+
+/** HOST:PORT or a URL's host. */
+export const hostOf = (ip: string): string => (isIP(ip) === 6 ? `[${ip}]` : ip);
