@@ -135,6 +135,7 @@ export const clusterStatusShape = ({ node, networks, peers, ...status }: Status)
     ...nulls(status.controller),
     version: node?.version ?? null,
     startedAt: node?.startedAt ?? null,
+    certificateExpires: node?.certificateExpires ?? null,
   },
   cluster: {
     networks: networks.map(({ name, subnet, subnet6, vni, endpoints, peers: nodes }) =>

@@ -5,7 +5,7 @@ import { hostname } from 'node:os';
 import { Server } from '@grpc/grpc-js';
 
 import { messageOf, WeftError } from '../core/errors.js';
-import { frontOf, serverOptions, stopGrpc } from '../daemon/grpc.js';
+import { frontOf, publicServerOptions, stopGrpc } from '../daemon/grpc.js';
 import { startHttp, type Readiness } from '../daemon/http.js';
 import { createLogger, type Logger } from '../daemon/log.js';
 import { settingsOrExit } from '../daemon/settings.js';
@@ -81,7 +81,7 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
   shutdown.add('the store', () => store.close());
 
   const counters = new Counters(store);
-  const sessions = new Sessions({ version, clock, log });
+  const sessions = new Sessions({ version, clock, log, nodes: store });
   const registry = new Registry({ store, counters, reports: sessions, clock });
   sessions.onReport((node) => registry.reported(node));
   const sources: Sources = {
@@ -90,22 +90,35 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
     reports: sessions,
     leaseTimes: new LeaseTimes({ store, clock, log }),
   };
-  const problems = new Problems({ store, registry, reports: sessions });
+  const problems = new Problems({
+    ...{ store, registry, reports: sessions },
+    security: () => security.problems(store),
+  });
   let leading = false;
   const isLeader = (): boolean => leading;
-  const metrics = controllerMetrics({ version, store, nodes: registry, sessions, etcd, isLeader });
+  const metrics = controllerMetrics({
+    ...{ version, store, nodes: registry, sessions, etcd, isLeader },
+    certificateExpires: () => security.info()?.to,
+  });
 
   let address = settings.listen.text;
   const rights = rightsInterceptor({
     isPlain: (peer) => front.isPlain(peer),
     isRefused: (serial) => store.credentials.isRefused(serial),
+    onUnrestricted: (serial) => security.sawUnrestricted(serial),
   });
-  const server = new Server({ ...serverOptions, interceptors: [metrics.interceptor, rights] });
+  const server = new Server({ ...publicServerOptions, interceptors: [metrics.interceptor, rights] });
   server.addService(NetworkServiceService, networkService(sources));
-  server.addService(NodeServiceService, nodeService({ store, registry, sessions }));
+  server.addService(
+    NodeServiceService,
+    nodeService({ store, registry, sessions, expel: (name) => security.expel(name, store) }),
+  );
   server.addService(EndpointServiceService, endpointService({ sources, registry, sessions }));
   server.addService(SessionServiceService, { connect: sessions.connect });
-  const identity = () => ({ name: hostname(), version, address, startedAt, etcd: urls });
+  const identity = () => ({
+    ...{ name: hostname(), version, address, startedAt, etcd: etcdUrls() },
+    certificateExpires: security.info()?.to.toISOString(),
+  });
   const etcdUrls = (): readonly string[] =>
     etcd === undefined ? urls : ips.map((ip) => withHost(security.etcdServing().listen, hostOf(ip)));
   server.addService(
@@ -116,10 +129,13 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
       init: () => security.init(store, shutdown.signal),
       servesPlainText: () => security.plain,
       address: () => `${hostOf(ips[0] ?? settings.listen.host)}:${portOf(address)}`,
-      admit: () => Promise.resolve(),
+      admit: (subject) => security.admit(subject, store),
     }),
   );
-  server.addService(StatusServiceService, statusService({ identity, sources, registry, problems, isLeader }));
+  server.addService(
+    StatusServiceService,
+    statusService({ identity, sources, registry, problems, isLeader, warnings: () => security.warnings() }),
+  );
 
   const http = await startHttp({
     listen: settings.http,
@@ -132,6 +148,7 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
   const { tls, plain, requireCertificate } = security;
   const front = frontOf(server, { tls, plain, requireCertificate });
   security.serve(front, etcd);
+  await security.enableUsers(store, shutdown.signal);
   address = await front.listen(settings.listen);
   shutdown.add('gRPC', async () => {
     sessions.close();

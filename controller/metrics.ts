@@ -21,8 +21,10 @@ export function controllerMetrics(options: {
   sessions: Sessions;
   etcd: EmbeddedEtcd | undefined;
   isLeader: () => boolean;
+  /** End of this controller's certificate; undefined without one. */
+  certificateExpires?: () => Date | undefined;
 }): ControllerMetrics {
-  const { version, store, nodes, sessions, etcd, isLeader } = options;
+  const { version, store, nodes, sessions, etcd, isLeader, certificateExpires } = options;
   const registry = new PromRegistry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
@@ -53,6 +55,11 @@ export function controllerMetrics(options: {
   gauge('weft_bad_records', 'Records in etcd that cannot be read.', () => store.view.bad.size);
   gauge('weft_sessions', 'Agents with a session with this controller.', () => sessions.count);
   gauge('weft_leader', 'Whether this controller is the elected leader.', () => (isLeader() ? 1 : 0));
+  gauge(
+    'weft_certificate_expiry_timestamp_seconds',
+    'When the certificate of this controller ends, in seconds since 1970; 0 without one.',
+    () => (certificateExpires?.()?.getTime() ?? 0) / 1000,
+  );
   gauge('weft_store_connected', 'Whether etcd answers.', () => (store.state.connected ? 1 : 0));
   gauge('weft_store_revision', 'Revision of the newest answer of etcd.', () => store.state.revision);
   const resyncs = new Counter({

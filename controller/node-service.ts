@@ -16,8 +16,13 @@ export function nodeService(options: {
   store: Store;
   registry: Registry;
   sessions: Sessions;
+  /**
+   * Refuses the node's certificates. Absent: there are none. Returns whether there were any, and what is left for a person
+   * to do.
+   */
+  expel?: (name: string) => Promise<{ had: boolean; note?: string }>;
 }): NodeServiceServer {
-  const { store, registry, sessions } = options;
+  const { store, registry, sessions, expel = () => Promise.resolve({ had: false }) } = options;
   return {
     getNode: unary(async ({ name }) => {
       await waitForSync(store);
@@ -31,12 +36,19 @@ export function nodeService(options: {
 
     deleteNode: unary(async ({ name, force }) => {
       await waitForSync(store);
-      await store.removeNode(name, { force }).catch((error: unknown) => {
-        if (!(error instanceof WeftError) || error.code !== 'NOT_FOUND') throw error;
-        throw registry.unknown(name);
-      });
+      const isThere = await store.removeNode(name, { force }).then(
+        () => true,
+        (error: unknown) => {
+          if (!(error instanceof WeftError) || error.code !== 'NOT_FOUND') throw error;
+          return false;
+        },
+      );
+      const { had, note }: { had: boolean; note?: string } = await expel(name);
+      // A node that got a certificate and never started has nothing else.
+      if (!isThere && !had) throw registry.unknown(name);
+      if (had) sessions.expel(name);
       sessions.forget(name);
-      return {};
+      return { note: note ?? undefined };
     }),
 
     watchNodes: (call) => {

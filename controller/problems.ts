@@ -18,9 +18,16 @@ export class Problems {
   readonly #registry: Registry;
   readonly #reports: ReportSource;
   readonly #displaced: DisplacedNodes;
+  readonly #security: () => Problem[];
   #overlaps: Problem[] | undefined;
 
-  constructor(options: { store: Store; registry: Registry; reports: ReportSource }) {
+  constructor(options: {
+    store: Store;
+    registry: Registry;
+    reports: ReportSource;
+    security?: () => Problem[];
+  }) {
+    this.#security = options.security ?? (() => []);
     this.#store = options.store;
     this.#registry = options.registry;
     this.#reports = options.reports;
@@ -36,6 +43,7 @@ export class Problems {
     this.#overlaps ??= [...overlappingNetworks(this.#store), ...coveredNodes(this.#store)];
     return [
       ...this.#ofStore(),
+      ...this.#security(),
       ...badRecords(this.#store),
       ...this.#overlaps,
       ...this.#displaced.problems(),

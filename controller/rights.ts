@@ -45,6 +45,8 @@ export interface Guard {
   /** Whether this connection, as the address and port of its other end, is plain text that is served. */
   isPlain: (peer: string) => boolean;
   isRefused: (serial: string) => boolean;
+  /** A certificate without a URI of weft's was used. */
+  onUnrestricted: (serial: string) => void;
 }
 
 const methodOf = (path: string): string => path.replace(/^\/weft\.v1\./, '');
@@ -75,7 +77,10 @@ export function refusalOf(
       `${describeIdentity(identity)}: its certificate ended at ${new Date(until).toISOString()}`,
       'Get a new one with a token.',
     );
-  if (identity.role === 'unrestricted') return undefined;
+  if (identity.role === 'unrestricted') {
+    guard.onUnrestricted(serial);
+    return undefined;
+  }
   if (identity.role !== 'none' && allowed.includes(identity.role)) return undefined;
   return permissionDenied(
     `${method}: ${identity.role === 'none' ? 'this certificate has no role that is known, and' : `a certificate of the role ${identity.role}`} may not do this`,

@@ -7,27 +7,34 @@ import { isIP } from 'node:net';
 import { join } from 'node:path';
 
 import { failedPrecondition, messageOf } from '../core/errors.js';
-import type { CertificateInfo } from '../daemon/certificate.js';
-import { certificateInfo } from '../daemon/certificate.js';
+import { certificateInfo, endsSoon, type CertificateInfo } from '../daemon/certificate.js';
 import type { GrpcFront } from '../daemon/grpc-front.js';
 import { IdentityFolder } from '../daemon/identity-folder.js';
 import type { Logger } from '../daemon/log.js';
+import { plainTextWarnings } from '../daemon/plain-text.js';
 import { keepRenewed } from '../daemon/renewal.js';
 import { readTls, type ClientTls, type Tls } from '../daemon/tls.js';
+import type { Problem } from '../proto/gen/weft/v1/types.js';
+import type { CertificateRecord } from '../store/credentials.js';
 import type { ControllerStore } from '../store/etcd-store.js';
-import { Authority, hasAuthority, type AuthorityOptions } from './ca/authority.js';
+import type { EtcdUser } from '../store/etcd-users.js';
+import { Authority, hasAuthority, type AuthorityOptions, type Subject } from './ca/authority.js';
 import type { EmbeddedEtcd, EtcdServing } from './embedded-etcd.js';
 import { nodesWithoutCertificate } from './identity-service.js';
 import { etcdListenOf, isAuthority, isOlder, type ControllerSettings } from './settings.js';
 
 /** While plain text is served beside TLS: between looks for nodes without a certificate. */
 const LOOK_MS = 1000;
+/** How many names a problem lists. */
+const NAMED = 10;
 
 export class Security {
   authority: Authority | undefined;
   readonly #brought: Tls | undefined;
   #front: GrpcFront | undefined;
   #etcd: EmbeddedEtcd | undefined;
+  /** Serial numbers of certificates without a role. */
+  readonly #unrestricted = new Set<string>();
 
   private constructor(
     private readonly settings: ControllerSettings,
@@ -93,6 +100,33 @@ export class Security {
     this.#etcd = etcd;
   }
 
+  /** Whether weft decides who may write what in etcd. */
+  get #hasUsers(): boolean {
+    return this.#etcd !== undefined && this.authority !== undefined && this.settings.etcdCa === undefined;
+  }
+
+  /** Turns the users of the embedded etcd on, where nobody uses it in plain text any more. @throws the signal's reason */
+  async enableUsers(store: ControllerStore, signal: AbortSignal): Promise<void> {
+    if (!this.#hasUsers || this.authority?.servesPlainText === true) return;
+    await store.synced(signal);
+    while (!signal.aborted) {
+      try {
+        await store.users.ensure(store.credentials.certificates().flatMap(userOf));
+        return await store.users.enable();
+      } catch (error) {
+        this.log.warn('the users of etcd could not be made yet', { error: messageOf(error) });
+        await new Promise((resolve) => setTimeout(resolve, LOOK_MS).unref());
+      }
+    }
+  }
+
+  /** Makes what a certificate's holder needs in etcd. */
+  async admit(subject: Subject, store: ControllerStore): Promise<void> {
+    if (!this.#hasUsers) return;
+    if (subject.role === 'node') await store.users.ensure([{ kind: 'node', name: subject.name }]);
+    if (subject.role === 'flannel') await store.users.ensure([{ kind: 'flannel', network: subject.name }]);
+  }
+
   /** `weft ca init`. @throws WeftError FAILED_PRECONDITION */
   async init(store: ControllerStore, signal: AbortSignal): Promise<Authority> {
     if (this.authority !== undefined) return this.authority;
@@ -106,7 +140,8 @@ export class Security {
     this.authority = authority;
     this.#front?.replace(authority.tls());
     this.#apply(store);
-    void this.closePlainText(store, signal);
+    void this.closePlainText(store, signal).catch(() => undefined);
+    void this.follow(store, signal);
     return authority;
   }
 
@@ -122,6 +157,7 @@ export class Security {
     authority.servesPlainText = false;
     this.#front?.servePlain(false);
     this.#apply(store);
+    await this.enableUsers(store, signal);
     this.log.info('every node has a certificate: plain text is not served any more');
   }
 
@@ -163,6 +199,75 @@ export class Security {
     ]);
   }
 
+  /** Refuses a node's certificates. Returns whether it had any, and what is left for a person to do. */
+  async expel(
+    node: string,
+    { credentials, users }: ControllerStore,
+  ): Promise<{ had: boolean; note?: string }> {
+    const had = (await credentials.refuse(node)).length > 0;
+    if (this.#hasUsers) await users.delete({ kind: 'node', name: node });
+    if (!had || this.settings.etcd === undefined) return { had };
+    const note = `etcd is not weft's own: if node ${node} has a user or a certificate of it, take them away there.`;
+    return { had, note };
+  }
+
+  /** Problems of the cluster's certificates. */
+  problems(store: ControllerStore): Problem[] {
+    if (this.settings.insecure || this.#brought !== undefined || !store.isSynced) return [];
+    const without = nodesWithoutCertificate(store);
+    const names = without.slice(0, NAMED).join(', ');
+    const more = without.length > NAMED ? ` and ${without.length - NAMED} more` : '';
+    if (this.authority === undefined)
+      return [
+        {
+          what: 'the cluster',
+          why: `is plain text: ${without.length === 0 ? 'its etcd was made so' : `it has nodes without certificates (${names}${more})`}`,
+          fix: 'Move it to TLS with weft ca init, on this host; or say that it is meant to be with --insecure.',
+        },
+      ];
+    if (!this.authority.servesPlainText) return this.#ownCertificate();
+    return [
+      {
+        what: 'the cluster',
+        why: `serves plain text beside TLS, until every node has a certificate; without: ${names}${more}`,
+        fix: 'For each of them: weft token create --node NAME, then start its agent with --token and without --insecure.',
+      },
+    ];
+  }
+
+  warnings(): Problem[] {
+    const { etcd, insecure } = this.settings;
+    const seen = [...this.#unrestricted];
+    return [
+      ...plainTextWarnings({ etcd: etcd ?? [], insecure: insecure && this.#brought === undefined }),
+      ...(seen.length === 0
+        ? []
+        : [
+            {
+              what: 'certificates without a role',
+              why: `they may do everything; used since this controller started: ${seen.slice(0, NAMED).join(', ')}`,
+              fix: 'Put a URI into the subject alternative name: weft://node/NAME, weft://admin, weft://viewer or weft://controller.',
+            },
+          ]),
+    ];
+  }
+
+  sawUnrestricted(serial: string): void {
+    if (this.#unrestricted.size < NAMED) this.#unrestricted.add(serial);
+  }
+
+  #ownCertificate(): Problem[] {
+    const info = this.info();
+    if (info === undefined || !endsSoon(info)) return [];
+    return [
+      {
+        what: 'the certificate of this controller',
+        why: `ends at ${info.to.toISOString()}, and was not renewed`,
+        fix: 'See its log, and whether the clock of this host is right.',
+      },
+    ];
+  }
+
   /** Of the server, for status and metrics. */
   info(): CertificateInfo | undefined {
     const { tls } = this;
@@ -179,6 +284,13 @@ export class Security {
     this.#etcd.reconfigure(this.etcdServing());
     store.moveTo([this.#etcd.url]);
   }
+}
+
+/** Whom a certificate makes a user of etcd. */
+function userOf({ role, name, refused }: CertificateRecord): EtcdUser[] {
+  if (refused || name === undefined) return [];
+  if (role === 'node') return [{ kind: 'node', name }];
+  return role === 'flannel' ? [{ kind: 'flannel', network: name }] : [];
 }
 
 /** The addresses that others are told: those of the settings, that of --listen, or that of the default route. */

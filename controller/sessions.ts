@@ -1,8 +1,18 @@
 // SessionService: agents' sessions, their reports, and requests to their nodes.
 import type { handleBidiStreamingCall, ServerDuplexStream } from '@grpc/grpc-js';
 
-import { aborted, deadlineExceeded, invalidArgument, unavailable, WeftError } from '../core/errors.js';
+import {
+  aborted,
+  deadlineExceeded,
+  invalidArgument,
+  permissionDenied,
+  resourceExhausted,
+  unauthenticated,
+  unavailable,
+  WeftError,
+} from '../core/errors.js';
 import { parseName } from '../core/network.js';
+import { callerOf, type Caller } from '../daemon/caller.js';
 import { parseErrorCode, toServiceError } from '../daemon/grpc.js';
 import type { Logger } from '../daemon/log.js';
 import type {
@@ -13,7 +23,7 @@ import type {
   Report,
   Request,
 } from '../proto/gen/weft/v1/session.js';
-import type { Endpoint, Status } from '../proto/gen/weft/v1/types.js';
+import { Status, type Endpoint } from '../proto/gen/weft/v1/types.js';
 import type { Clock } from './clock.js';
 import type { NodeReport, ReportSource } from './registry.js';
 
@@ -23,15 +33,36 @@ const HELLO_WITHIN_MS = 5000;
 const REPLY_WITHIN_MS = 10_000;
 /** A node carries out requests one network at a time: more than this many waiting means that it has stalled. */
 const MOST_PENDING = 256;
+/** How long a living agent may take to answer when another connection claims its name; less than an agent waits for its Hello. */
+const ALIVE_WITHIN_MS = 1500;
+/** Bytes of a report, and of all reports together of nodes that have no record in etcd. */
+const MOST_OF_REPORT = 256 * 1024;
+const MOST_WITHOUT_RECORD = 8 * 1024 * 1024;
+/** A timer holds 24 days at most; an agent that is sent away connects again. */
+const LONGEST_MS = 20 * 24 * 3_600_000;
+
+/** What a report needs of a node. */
+interface KnownNodes {
+  readonly view: { readonly nodes: ReadonlyMap<string, unknown> };
+}
+
+export interface SessionsOptions {
+  version: string;
+  clock: Clock;
+  log: Logger;
+  nodes: KnownNodes;
+}
 
 export class Sessions implements ReportSource {
   readonly #sessions = new Map<string, AgentSession>();
   /** Kept after the session has ended: when the node was last seen. */
   readonly #reports = new Map<string, NodeReport>();
-  readonly #options: { version: string; clock: Clock; log: Logger };
+  /** Sizes of the reports of nodes without a record. */
+  readonly #unrecorded = new Map<string, number>();
+  readonly #options: SessionsOptions;
   #onReport: (node: string) => void = () => undefined;
 
-  constructor(options: { version: string; clock: Clock; log: Logger }) {
+  constructor(options: SessionsOptions) {
     this.#options = options;
   }
 
@@ -53,32 +84,59 @@ export class Sessions implements ReportSource {
   }
 
   forget(node: string): void {
-    if (!this.has(node)) this.#reports.delete(node);
+    if (this.has(node)) return;
+    this.#reports.delete(node);
+    this.#unrecorded.delete(node);
+  }
+
+  /** Ends the session of a node whose certificate is refused. */
+  expel(node: string): void {
+    const refused = unauthenticated(
+      `node ${node}: its certificate is refused: the node was removed`,
+      'Join it again with a new token.',
+    );
+    this.#sessions.get(node)?.end(refused);
   }
 
   /** SessionService.Connect. */
   readonly connect: handleBidiStreamingCall<AgentMessage, ControllerMessage> = (stream) => {
     const { clock, log } = this.#options;
+    const caller = callerOf(stream.getAuthContext());
     let session: AgentSession | undefined;
+    let isOver = false;
     const cancelHello = clock.after(HELLO_WITHIN_MS, () => {
       refuse(stream, deadlineExceeded(`session: no Hello within ${HELLO_WITHIN_MS / 1000} s`));
     });
     const over = (): void => {
+      isOver = true;
       cancelHello();
       if (session === undefined) return;
       this.#leave(session);
       session = undefined;
+    };
+    const fail = (error: unknown): void => {
+      if (!(error instanceof WeftError)) log.error('a session failed', { error });
+      refuse(stream, error);
+      over();
     };
     stream.on('data', ({ message }: AgentMessage) => {
       try {
         if (session !== undefined) return this.#receive(session, message);
         if (message?.$case !== 'hello') throw invalidArgument('session: the first message was not Hello');
         cancelHello();
-        session = this.#enter(message.value, stream);
+        const hello = message.value;
+        const claimed = this.#claimed(hello, caller);
+        if (claimed === undefined) return void (session = this.#enter(hello, stream, caller));
+        // Messages wait until it is known whether the other session lives.
+        stream.pause();
+        void claimed.answers().then((lives) => {
+          if (isOver) return;
+          if (lives) return fail(inUse(claimed));
+          session = this.#enter(hello, stream, caller);
+          stream.resume();
+        });
       } catch (error) {
-        if (!(error instanceof WeftError)) log.error('a session failed', { error });
-        refuse(stream, error);
-        over();
+        fail(error);
       }
     });
     stream.on('error', over);
@@ -113,24 +171,33 @@ export class Sessions implements ReportSource {
     for (const session of this.#sessions.values()) session.end(unavailable('the controller is ending'));
   }
 
-  #enter(hello: Hello, stream: Stream): AgentSession {
-    const { version, clock, log } = this.#options;
+  /**
+   * The session of that name that must be asked whether it lives: an instance id proves nothing, a certificate does.
+   * @throws WeftError where the caller is somebody else
+   */
+  #claimed(hello: Hello, { identity }: Caller): AgentSession | undefined {
     const node = parseName(hello.node, 'hello.node');
     const instance = parseName(hello.instance, 'hello.instance');
     if (hello.version.length > 100) throw invalidArgument('hello.version: is longer than 100 characters');
-    const before = this.#sessions.get(node);
-    if (before !== undefined && before.instance !== instance) {
-      throw aborted(
-        `node ${node}: another agent of this name has a session (instance ${before.instance}, from ${before.peer})`,
-        'Give each node a name of its own with --node.',
+    if (identity.role === 'node' && identity.node !== node)
+      throw permissionDenied(
+        `node ${node}: this certificate is of node ${identity.node}`,
+        'An agent has a session under the name of its certificate alone: see --node.',
       );
-    }
+    const before = this.#sessions.get(node);
+    if (before !== undefined && before.instance !== instance) throw inUse(before);
+    return identity.role === 'node' ? undefined : before;
+  }
+
+  #enter({ node, instance, version: agent }: Hello, stream: Stream, { until }: Caller): AgentSession {
+    const { version, clock, log } = this.#options;
     // The same agent again: its earlier connection broke unnoticed.
-    before?.end(aborted(`node ${node}: its agent has opened another session`));
+    this.#sessions.get(node)?.end(aborted(`node ${node}: its agent has opened another session`));
     const session = new AgentSession(node, instance, stream, clock);
     this.#sessions.set(node, session);
+    if (until !== undefined) session.endAt(until);
     stream.write({ message: { $case: 'ack', value: { sequence: 0, version } } });
-    log.info('an agent has connected', { node, version: hello.version, peer: session.peer });
+    log.info('an agent has connected', { node, version: agent, peer: session.peer });
     this.#onReport(node);
     return session;
   }
@@ -144,6 +211,7 @@ export class Sessions implements ReportSource {
 
   #take(session: AgentSession, { sequence, status }: Report): void {
     if (status !== undefined) {
+      this.#measure(session.node, Status.encode(status).finish().length);
       const before = this.#reports.get(session.node);
       this.#reports.set(session.node, { at: this.#options.clock.now(), status });
       // Most reports are only signs of life and change nothing for those who watch nodes.
@@ -153,10 +221,27 @@ export class Sessions implements ReportSource {
     session.send({ $case: 'ack', value: { sequence, version: '' } });
   }
 
+  /** @throws WeftError RESOURCE_EXHAUSTED for what is too large to be kept */
+  #measure(node: string, size: number): void {
+    if (size > MOST_OF_REPORT)
+      throw resourceExhausted(`node ${node}: a report of ${size} bytes; at most ${MOST_OF_REPORT} are kept`);
+    if (this.#options.nodes.view.nodes.has(node)) return void this.#unrecorded.delete(node);
+    this.#unrecorded.set(node, size);
+    const total = [...this.#unrecorded.values()].reduce((sum, one) => sum + one, 0);
+    if (total <= MOST_WITHOUT_RECORD) return;
+    this.#unrecorded.delete(node);
+    throw resourceExhausted(
+      `node ${node}: is not in etcd, and there are too many reports of such nodes`,
+      'Its agent must reach etcd first.',
+    );
+  }
+
   #leave(session: AgentSession): void {
     session.end(unavailable(`node ${session.node}: the session with its agent has ended`, 'Try again.'));
     if (this.#sessions.get(session.node) !== session) return;
     this.#sessions.delete(session.node);
+    // Nobody would ever delete it.
+    if (!this.#options.nodes.view.nodes.has(session.node)) this.forget(session.node);
     this.#options.log.info('an agent has disconnected', { node: session.node });
     this.#onReport(session.node);
   }
@@ -170,6 +255,7 @@ class AgentSession {
   >();
   #nextId = 1;
   #over = false;
+  #cancelEnd: () => void = () => undefined;
 
   constructor(
     readonly node: string,
@@ -182,6 +268,28 @@ class AgentSession {
 
   send(message: NonNullable<ControllerMessage['message']>): void {
     if (!this.#over) this.stream.write({ message });
+  }
+
+  /** Ends it with the agent's certificate. @param until milliseconds since 1970 */
+  endAt(until: number): void {
+    this.#cancelEnd = this.clock.after(Math.min(until - this.clock.now(), LONGEST_MS), () =>
+      this.end(unavailable(`node ${this.node}: its certificate ended, and it must show a new one`)),
+    );
+  }
+
+  /** Whether the agent answers: a request that it does not know is answered, too. */
+  answers(): Promise<boolean> {
+    const id = this.#nextId++;
+    return new Promise((resolve) => {
+      const settle = (lives: boolean): void => {
+        cancelDeadline();
+        this.#pending.delete(id);
+        resolve(lives);
+      };
+      const cancelDeadline = this.clock.after(ALIVE_WITHIN_MS, () => settle(false));
+      this.#pending.set(id, { resolve: () => settle(true), reject: () => settle(!this.#over) });
+      this.send({ $case: 'request', value: { id, request: undefined } });
+    });
   }
 
   request(request: NonNullable<Request['request']>, signal: AbortSignal): Promise<Endpoint> {
@@ -239,10 +347,17 @@ class AgentSession {
   end(reason: WeftError): void {
     if (this.#over) return;
     this.#over = true;
+    this.#cancelEnd();
     for (const waiting of this.#pending.values()) waiting.reject(reason);
     refuse(this.stream, reason);
   }
 }
+
+const inUse = ({ node, instance, peer }: AgentSession): WeftError =>
+  aborted(
+    `node ${node}: another agent of this name has a session (instance ${instance}, from ${peer})`,
+    'Give each node a name of its own with --node.',
+  );
 
 /** The part of a report that others are shown. */
 function substance({ problems, networks }: Status): string {

@@ -2,7 +2,7 @@
 import { describeNetwork } from '../core/drivers/index.js';
 import { unary } from '../daemon/grpc.js';
 import type { StatusServiceServer } from '../proto/gen/weft/v1/agent.js';
-import type { Peer, Status, StatusNetwork } from '../proto/gen/weft/v1/types.js';
+import type { Peer, Problem, Status, StatusNetwork } from '../proto/gen/weft/v1/types.js';
 import type { Store } from '../store/store.js';
 import type { Sources } from './messages.js';
 import type { Problems } from './problems.js';
@@ -17,6 +17,8 @@ export interface ControllerIdentity {
   startedAt: string;
   /** URLs of etcd. */
   etcd: readonly string[];
+  /** RFC 3339; undefined without a certificate. */
+  certificateExpires?: string | undefined;
 }
 
 export function statusService(options: {
@@ -25,8 +27,9 @@ export function statusService(options: {
   registry: Registry;
   problems: Problems;
   isLeader: () => boolean;
+  warnings?: () => Problem[];
 }): StatusServiceServer {
-  const { identity, sources, registry, problems, isLeader } = options;
+  const { identity, sources, registry, problems, isLeader, warnings = () => [] } = options;
   const { store } = sources;
   return {
     // It answers without etcd, too: that is when people ask.
@@ -48,6 +51,7 @@ export function statusService(options: {
           stepsFailed: 0,
           driftRepaired: 0,
           capabilities: [],
+          certificateExpires: self.certificateExpires,
         },
         store: {
           state: state.connected ? 'connected' : 'disconnected',
@@ -68,7 +72,7 @@ export function statusService(options: {
         networks: networksOf(store),
         peers: peersOf(store, registry),
         problems: found,
-        warnings: [],
+        warnings: warnings(),
       };
     }),
   };

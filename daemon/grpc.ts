@@ -227,6 +227,13 @@ export const serverOptions: ServerOptions = {
   'grpc.enable_channelz': 0,
 };
 
+/** Of a server that strangers reach. */
+export const publicServerOptions: ServerOptions = {
+  ...serverOptions,
+  'grpc.max_receive_message_length': 1024 * 1024,
+  'grpc.max_concurrent_streams': 256,
+};
+
 /** The target string of a generated client for a controller's address or an agent's socket. */
 export const targetOf = (address: HostPort | { socket: string }): string =>
   'socket' in address ? `unix:${address.socket}` : `dns:${address.text}`;

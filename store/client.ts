@@ -118,6 +118,13 @@ export class EtcdClient {
     return await this.#call((etcd, options) => etcd.kv.txn(request, options));
   }
 
+  /** A call about users and roles; its answer says nothing about records. */
+  async authorize<T extends { header?: IResponseHeader }>(
+    method: (etcd: Etcd3, options: { deadline: number }) => Promise<T>,
+  ): Promise<T> {
+    return await this.#call(method, { observed: false });
+  }
+
   /** Grants an etcd lease and returns its id. @param ttl seconds */
   async grant(ttl: number): Promise<string> {
     const answer = await this.#call<ILeaseGrantResponse>(

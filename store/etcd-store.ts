@@ -3,6 +3,7 @@
 // The replica reads; each kind of write has a file of its own.
 import { campaign } from './election.js';
 import { answerClaim, claimAddress, deleteClaim, restoreClaim } from './claims.js';
+import { etcdUsersOf, type EtcdUsers } from './etcd-users.js';
 import { EtcdClient, type StoreLog } from './client.js';
 import { credentialsIn, type Credentials } from './credentials.js';
 import { deleteEndpoint, putEndpoint } from './endpoints.js';
@@ -40,6 +41,7 @@ export interface ControllerStore extends Store {
   /** From now on this etcd is reached at these URLs. */
   moveTo(endpoints: readonly string[]): void;
   readonly credentials: Credentials;
+  readonly users: EtcdUsers;
 }
 
 /** Maximum number of concurrent queries about etcd leases. */
@@ -88,6 +90,7 @@ export function openStore({
     reconnect: () => client.reconnect(),
     moveTo: (urls) => client.moveTo(urls),
     credentials: credentialsIn(context),
+    users: etcdUsersOf(context),
 
     createNetwork: async (spec) => await createNetwork(context, spec),
     checkNetwork: (spec) => checkNetwork(context, spec),

@@ -37,8 +37,12 @@ export class Keys {
     this.prefix = prefix.replace(/\/+$/, '');
   }
 
+  /** Of all networks; as all starts, with "/" at its end. */
+  networks(): string {
+    return `${this.prefix}/networks/`;
+  }
   network(name: string): string {
-    return `${this.prefix}/networks/${name}/`;
+    return `${this.networks()}${name}/`;
   }
   config(network: string): string {
     return `${this.network(network)}config`;
@@ -72,7 +76,10 @@ export class Keys {
     return `${this.node(node)}/alive`;
   }
   removal(kind: 'network' | 'node', name: string): string {
-    return `${this.prefix}/removed/${kind}s/${name}`;
+    return `${this.removals(kind)}${name}`;
+  }
+  removals(kind: 'network' | 'node'): string {
+    return `${this.prefix}/removed/${kind}s/`;
   }
   /** Written with every creation and removal of a network: if its revision is unchanged, so is the set of networks. */
   allocated(): string {
@@ -89,8 +96,11 @@ export class Keys {
     return `${this.prefix}/certificates/${serial}`;
   }
 
+  proposals(): string {
+    return `${this.prefix}/proposals/`;
+  }
   proposal(whole: IpNetwork, subnet: IpNetwork): string {
-    return `${this.prefix}/proposals/${formatSubnetKey(whole)}/${formatSubnetKey(subnet)}`;
+    return `${this.proposals()}${formatSubnetKey(whole)}/${formatSubnetKey(subnet)}`;
   }
 
   /** All keys below the prefix. */

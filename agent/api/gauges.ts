@@ -7,7 +7,8 @@ import { problemsOf, type ProblemSources } from './status.js';
 export interface GaugesOptions extends ProblemSources {
   memberships: Pick<Memberships, 'list'>;
   endpoints: Pick<Endpoints, 'list'>;
-  metrics: Pick<AgentMetrics, 'endpoints' | 'leases' | 'problems'>;
+  metrics: Pick<AgentMetrics, 'endpoints' | 'leases' | 'problems' | 'certificateExpiry'>;
+  certificateExpires?: () => Date | undefined;
 }
 
 const EVERY_MS = 1000;
@@ -22,6 +23,7 @@ export function startGauges(options: GaugesOptions): () => void {
       metrics.endpoints.set({ network: network.name }, own);
     }
     metrics.leases.set(memberships.list().length);
+    metrics.certificateExpiry.set((options.certificateExpires?.()?.getTime() ?? 0) / 1000);
     metrics.problems.set(problemsOf(options).length);
   };
   count();

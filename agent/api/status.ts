@@ -33,6 +33,8 @@ export interface StartSources extends ProblemSources {
   node: string;
   version: string;
   startedAt: string;
+  /** End of the node's certificate; undefined without one. */
+  certificateExpires: () => Date | undefined;
 }
 
 export interface StatusSources extends StartSources {
@@ -60,6 +62,7 @@ export function startStatusOf(sources: StartSources): Status {
       stepsFailed: sources.metrics.totals.failed,
       driftRepaired: sources.metrics.totals.repaired,
       capabilities: [...sources.capabilities()],
+      certificateExpires: sources.certificateExpires()?.toISOString(),
     },
     store: {
       state: store.state.connected ? 'connected' : 'disconnected',

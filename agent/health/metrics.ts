@@ -20,6 +20,7 @@ export interface AgentMetrics {
   storePending: Gauge;
   storeResyncs: Gauge;
   problems: Gauge;
+  certificateExpiry: Gauge;
   /** The kernel's counters as plain numbers, for `weft status`. */
   totals: { applied: number; failed: number; repaired: number };
 }
@@ -101,6 +102,11 @@ export function agentMetrics(): AgentMetrics {
     storeResyncs: new Gauge({
       name: 'weft_store_resyncs',
       help: 'Full listings of etcd after the first.',
+      registers,
+    }),
+    certificateExpiry: new Gauge({
+      name: 'weft_certificate_expiry_timestamp_seconds',
+      help: 'When the certificate of this node ends, in seconds since 1970; 0 without one.',
       registers,
     }),
     totals: { applied: 0, failed: 0, repaired: 0 },

@@ -26,6 +26,7 @@ export type ProblemKind =
   | 'routed-network'
   | 'awaited-network'
   | 'certificate'
+  | 'plain-text'
   // The reconciler, in the scope of its target.
   | 'comparison'
   | 'conflict'
@@ -68,6 +69,7 @@ export type ProblemKind =
 export const WARNINGS: ReadonlySet<ProblemKind> = new Set([
   'allowed-overlap',
   'containing-route',
+  'plain-text',
   'public-address',
 ]);
 

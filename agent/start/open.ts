@@ -1,6 +1,7 @@
 // Stage 1, open: opens state directory, kernel, store, HTTP and underlay.
 import { readEtcdAccess } from '../../daemon/etcd-access.js';
 import { readTls, type Tls } from '../../daemon/tls.js';
+import { plainTextWarnings } from '../../daemon/plain-text.js';
 import { startHttp } from '../../daemon/http.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Shutdown } from '../../daemon/shutdown.js';
@@ -15,7 +16,7 @@ import {
   type SessionState,
   type StartSources,
 } from '../api/index.js';
-import { agentMetrics, AgentReadiness, Problems, type AgentMetrics } from '../health/index.js';
+import { agentMetrics, AgentReadiness, NODE, Problems, type AgentMetrics } from '../health/index.js';
 import { bootId, openFirewall, openKernel, type Kernel } from '../kernel/index.js';
 import type { NodeIdentity } from '../identity/index.js';
 import type { AgentSettings } from '../settings.js';
@@ -100,6 +101,11 @@ export async function open(daemon: Daemon): Promise<Opened> {
   const changed = new Hook<[]>(undefined);
   const problems = new Problems(changed.call);
   const readiness = new AgentReadiness(problems);
+  const plain = plainTextWarnings({
+    etcd: settings.etcd,
+    insecure: settings.controller.length > 0 && tls() === undefined,
+  });
+  problems.replace(NODE, 'plain-text', new Map(plain.map((warning) => [warning.what, warning])));
   const http = await startHttp({
     listen: settings.http,
     registry: metrics.registry,
@@ -113,6 +119,7 @@ export async function open(daemon: Daemon): Promise<Opened> {
   store.subscribe((changes) => displaced.handle(changes));
   const sources = startSources({
     ...{ settings, store, problems, readiness, displaced, metrics, kernel, session, startedAt },
+    identity: daemon.identity,
   });
   const socket = await openSocket(settings.runDir, {
     status: () => startStatusOf(sources),
@@ -136,6 +143,7 @@ export async function open(daemon: Daemon): Promise<Opened> {
 type SourcesOfStart = Pick<
   Opened,
   | 'settings'
+  | 'identity'
   | 'store'
   | 'problems'
   | 'readiness'
@@ -159,6 +167,7 @@ export const startSources = ({ settings, kernel, session, ...parts }: SourcesOfS
   etcd: settings.etcd,
   firewall: kernel.firewall.kind,
   capabilities: () => kernel.capabilities(),
+  certificateExpires: () => parts.identity?.info.to,
   controller: session.call,
 });
 

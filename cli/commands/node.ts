@@ -42,8 +42,16 @@ export function nodeCommands(program: Command, action: Action): void {
     .option('--force', 'although it is up')
     .action(
       action(async ({ connect }, [name], { force = false }: { force?: boolean }): Promise<Result> => {
-        await connect.controller('NodeService', (client) => client.deleteNode, { name, force }, WRITE_MS);
-        return { value: { name }, text: () => name };
+        const { note } = await connect.controller(
+          'NodeService',
+          (client) => client.deleteNode,
+          { name, force },
+          WRITE_MS,
+        );
+        return {
+          value: { name, note: note ?? null },
+          text: () => [name, ...(note === undefined ? [] : [note])].join('\n'),
+        };
       }),
     );
 }

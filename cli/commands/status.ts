@@ -84,6 +84,9 @@ const storeText = (store: StatusStore | undefined): string | undefined =>
   store &&
   `${store.state} ${relative(store.since)}, ${store.endpoints.join(', ')}${store.pending > 0 ? `, ${store.pending} changes to tell` : ''}`;
 
+const certificateText = (node: StatusNode | undefined): string | undefined =>
+  node?.certificateExpires && `ends ${relative(node.certificateExpires)}`;
+
 const listed = (...parts: (string | undefined)[]): string => parts.filter(Boolean).join(', ');
 
 async function nodeText(status: Status): Promise<string> {
@@ -94,6 +97,7 @@ async function nodeText(status: Status): Promise<string> {
       ['Node', node && listed(node.name, node.publicIp, node.publicIp6)],
       ['Version', node?.version],
       ['Started', relative(node?.startedAt)],
+      ['Certificate', certificateText(node)],
       ['Firewall', node?.firewall],
       [
         'Kernel',
@@ -147,6 +151,7 @@ async function clusterText({ health, node, store, controller, ...status }: Statu
       ['Controller', controller && controllerText(controller)],
       ['Version', node?.version],
       ['Started', relative(node?.startedAt)],
+      ['Certificate', certificateText(node)],
       ['Store', storeText(store)],
     ]),
   ];

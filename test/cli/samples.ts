@@ -153,5 +153,5 @@ export const status: Status = {
     { node: 'c', publicIp: '192.0.2.12', state: 'down', rttMs: undefined },
   ],
   problems: [],
-  warnings: [],
+  warnings: [{ what: 'etcd at http://192.0.2.1:2379', why: 'is plain text', fix: 'Give it TLS.' }],
 };

@@ -48,7 +48,7 @@ export async function startTestController(
 ): Promise<TestController> {
   const { store = new FakeStore(), listen = '127.0.0.1:0', clock = systemClock } = options;
   const counters = new Counters(store);
-  const sessions = new Sessions({ version: '9.9.9', clock, log });
+  const sessions = new Sessions({ version: '9.9.9', clock, log, nodes: store });
   const registry = new Registry({ store, counters, reports: sessions, clock });
   sessions.onReport((name) => registry.reported(name));
   const sources = { store, counters, reports: sessions, leaseTimes: new LeaseTimes({ store, clock, log }) };

@@ -183,7 +183,7 @@ test('a request ends with its caller, with the session, and at its deadline', as
   t.regex(await cut, /^UNAVAILABLE node n1: the session with its agent has ended/);
 });
 
-test('a second agent of a name is refused while the first is connected; the same instance replaces itself', async (t) => {
+test('a second agent of a name is refused while the first is connected', async (t) => {
   const controller = await withNode(t);
   const first = agentFor(t, [controller.address]);
   await eventually('the first', () => first.state().state === 'connected');
@@ -195,15 +195,48 @@ test('a second agent of a name is refused while the first is connected; the same
   t.is(first.state().state, 'connected');
   await first.stop();
   await eventually('the second', () => second.state().state === 'connected');
-  // The same instance with a new connection, as after a break that the controller has not noticed.
-  const again = agentFor(t, [controller.address], {
-    hello: { node: 'n1', instance: 'other', version: '0.1.0' },
-  });
+  t.is(controller.sessions.count, 1);
+});
+
+test('in plain text an instance id takes no session away from an agent that answers', async (t) => {
+  const controller = await withNode(t);
+  const first = agentFor(t, [controller.address]);
+  await eventually('the first', () => first.state().state === 'connected');
+  const thief = agentFor(t, [controller.address]);
+  await eventually('the refusal', () => thief.state().error.includes('another agent of this name'));
+  t.is(first.state().state, 'connected');
+});
+
+test('a session that does not answer any more gives way to the same instance, as after a break', async (t) => {
+  const controller = await withNode(t);
+  const client = new SessionServiceClient(controller.address, ...channel(controller.address, undefined));
+  t.teardown(() => client.close());
+  const silent = client.connect();
+  silent.on('data', () => undefined).on('error', () => undefined);
+  silent.write({ message: { $case: 'hello', value: { node: 'n1', instance: 'i-n1', version: '1' } } });
+  await eventually('the silent one', () => controller.sessions.has('n1'));
+  const again = agentFor(t, [controller.address]);
   await eventually('the same again', () => again.state().state === 'connected');
-  await second.stop();
+  await eventually('its report', () => controller.registry.get('n1').state !== undefined);
+  silent.cancel();
   await new Promise((resolve) => setTimeout(resolve, 100));
   t.is(again.state().state, 'connected');
   t.is(controller.sessions.count, 1);
+});
+
+test('what is too large to be kept ends the session, and a node without a record leaves nothing behind', async (t) => {
+  const controller = await withNode(t);
+  const large = agentFor(t, [controller.address], {
+    status: () => Status.fromPartial({ problems: [{ what: 'x'.repeat(300_000), why: '', fix: '' }] }),
+  });
+  await eventually('the refusal', () => large.state().error.includes('a report of 300'));
+  t.is(controller.sessions.reportOf('n1'), undefined);
+  const ghost = agentFor(t, [controller.address], {
+    hello: { node: 'ghost', instance: 'i', version: '1' },
+  });
+  await eventually('its report', () => controller.sessions.reportOf('ghost') !== undefined);
+  await ghost.stop();
+  await eventually('nothing', () => controller.sessions.reportOf('ghost') === undefined);
 });
 
 test('a session without a valid Hello is refused', async (t) => {

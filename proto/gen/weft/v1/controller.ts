@@ -181,6 +181,8 @@ export interface DeleteNodeRequest {
 }
 
 export interface DeleteNodeResponse {
+  /** What is left for a person to do. */
+  note?: string | undefined;
 }
 
 export interface WatchNodesRequest {
@@ -1632,11 +1634,14 @@ export const DeleteNodeRequest: MessageFns<DeleteNodeRequest> = {
 };
 
 function createBaseDeleteNodeResponse(): DeleteNodeResponse {
-  return {};
+  return { note: undefined };
 }
 
 export const DeleteNodeResponse: MessageFns<DeleteNodeResponse> = {
-  encode(_: DeleteNodeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: DeleteNodeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.note !== undefined) {
+      writer.uint32(10).string(message.note);
+    }
     return writer;
   },
 
@@ -1653,6 +1658,14 @@ export const DeleteNodeResponse: MessageFns<DeleteNodeResponse> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.note = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1665,20 +1678,24 @@ export const DeleteNodeResponse: MessageFns<DeleteNodeResponse> = {
     }
   },
 
-  fromJSON(_: any): DeleteNodeResponse {
-    return {};
+  fromJSON(object: any): DeleteNodeResponse {
+    return { note: isSet(object.note) ? globalThis.String(object.note) : undefined };
   },
 
-  toJSON(_: DeleteNodeResponse): unknown {
+  toJSON(message: DeleteNodeResponse): unknown {
     const obj: any = {};
+    if (message.note !== undefined) {
+      obj.note = message.note;
+    }
     return obj;
   },
 
   create<I extends Exact<DeepPartial<DeleteNodeResponse>, I>>(base?: I): DeleteNodeResponse {
     return DeleteNodeResponse.fromPartial(base ?? ({} as any));
   },
-  fromPartial<I extends Exact<DeepPartial<DeleteNodeResponse>, I>>(_: I): DeleteNodeResponse {
+  fromPartial<I extends Exact<DeepPartial<DeleteNodeResponse>, I>>(object: I): DeleteNodeResponse {
     const message = createBaseDeleteNodeResponse();
+    message.note = object.note ?? undefined;
     return message;
   },
 };

@@ -182,6 +182,8 @@ export interface StatusNode {
   /** Repaired objects: those that were changed or deleted after weft had programmed them. */
   driftRepaired: number;
   capabilities: Capability[];
+  /** End of its certificate, RFC 3339; absent without one. */
+  certificateExpires?: string | undefined;
 }
 
 /** A feature of a node's kernel that some drivers need. */
@@ -1977,6 +1979,7 @@ function createBaseStatusNode(): StatusNode {
     stepsFailed: 0,
     driftRepaired: 0,
     capabilities: [],
+    certificateExpires: undefined,
   };
 }
 
@@ -2011,6 +2014,9 @@ export const StatusNode: MessageFns<StatusNode> = {
     }
     for (const v of message.capabilities) {
       Capability.encode(v!, writer.uint32(82).fork()).join();
+    }
+    if (message.certificateExpires !== undefined) {
+      writer.uint32(90).string(message.certificateExpires);
     }
     return writer;
   },
@@ -2108,6 +2114,14 @@ export const StatusNode: MessageFns<StatusNode> = {
             message.capabilities.push(Capability.decode(reader, reader.uint32()));
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.certificateExpires = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2158,6 +2172,11 @@ export const StatusNode: MessageFns<StatusNode> = {
       capabilities: globalThis.Array.isArray(object?.capabilities)
         ? object.capabilities.map((e: any) => Capability.fromJSON(e))
         : [],
+      certificateExpires: isSet(object.certificateExpires)
+        ? globalThis.String(object.certificateExpires)
+        : isSet(object.certificate_expires)
+        ? globalThis.String(object.certificate_expires)
+        : undefined,
     };
   },
 
@@ -2193,6 +2212,9 @@ export const StatusNode: MessageFns<StatusNode> = {
     if (message.capabilities?.length) {
       obj.capabilities = message.capabilities.map((e) => Capability.toJSON(e));
     }
+    if (message.certificateExpires !== undefined) {
+      obj.certificateExpires = message.certificateExpires;
+    }
     return obj;
   },
 
@@ -2211,6 +2233,7 @@ export const StatusNode: MessageFns<StatusNode> = {
     message.stepsFailed = object.stepsFailed ?? 0;
     message.driftRepaired = object.driftRepaired ?? 0;
     message.capabilities = object.capabilities?.map((e) => Capability.fromPartial(e)) || [];
+    message.certificateExpires = object.certificateExpires ?? undefined;
     return message;
   },
 };

@@ -1,0 +1,204 @@
+// A cluster that is secure by default, as users make it: tokens, certificates, renewal, removal.
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import test from 'ava';
+
+import { authorityHashOf } from '../../daemon/certificate.js';
+import { bare, Cluster, CONTROLLER, INFRA, INFRA_IP, type EndpointJson } from '../lab/cluster.js';
+import type { Outcome } from '../lab/exec.js';
+import { shareAmongTests } from '../lab/fresh.js';
+import { WEFT } from '../lab/lab.js';
+import type { LabProcess } from '../lab/process.js';
+
+const SECURE = { WEFT_INSECURE: '' };
+
+let lab: Cluster;
+let controller: LabProcess;
+
+interface TokenJson {
+  id: string;
+  token: string;
+  role: string;
+  node: string | null;
+  uses: number | null;
+  expires: string;
+}
+
+/** A command of root on the controller's host; nothing is in its home folder. */
+function weft(host: string, args: readonly string[], env: Record<string, string> = {}): Promise<Outcome> {
+  const own = host === INFRA ? { WEFT_CONTROLLER: '127.0.0.1:7400' } : lab.environment(host);
+  const all = { ...own, ...SECURE, WEFT_ADMIN_DIR: join(lab.folder, 'admin'), HOME: lab.folder, ...env };
+  return lab.place(host).exec([WEFT, ...args], { env: all });
+}
+
+async function json<T>(host: string, args: readonly string[], env: Record<string, string> = {}): Promise<T> {
+  const { code, stdout, stderr } = await weft(host, [...args, '-o', 'json'], env);
+  if (code !== 0) throw new Error(stderr);
+  return JSON.parse(stdout) as T;
+}
+
+const token = async (...args: string[]): Promise<string> =>
+  (await json<TokenJson>(INFRA, ['token', 'create', ...args])).token;
+
+/** Ten seconds of life: renewed between the fifth and the eighth. */
+const LIFE = ['--certificate-ttl', '10s'];
+
+async function startController(flags: readonly string[] = LIFE): Promise<void> {
+  const own = ['--state-dir', join(lab.folder, 'controller'), '--admin-dir', join(lab.folder, 'admin')];
+  controller = lab.spawn('controller', INFRA, [
+    ...['env', 'WEFT_INSECURE=', WEFT, 'controller', '--advertise', INFRA_IP, ...own],
+    ...flags,
+  ]);
+  await lab.says(controller, 'the controller is ready');
+  await lab.until('root has a certificate', async () => (await weft(INFRA, ['node', 'ls'])).code === 0);
+}
+
+function agent(host: string, flags: readonly string[]): LabProcess {
+  const { runDir, stateDir } = lab.lab.host(Number(host.slice(1)));
+  return lab.spawn(`agent-${host}`, host, [
+    ...['env', 'WEFT_INSECURE=', WEFT, 'agent', '--node', host, '--run-dir', runDir, '--state-dir', stateDir],
+    ...['--cnm-socket', 'none', '--docker', `unix://${join(lab.folder, 'no-docker.sock')}`],
+    ...['--controller', CONTROLLER, ...flags],
+  ]);
+}
+
+const ready = (host: string): Promise<boolean> =>
+  lab.until(
+    `${host} is ready`,
+    async () => (await lab.try(host, 'curl -sf http://127.0.0.1:7402/readyz')).code === 0,
+  );
+
+const identityOf = (host: string): string => join(lab.lab.host(Number(host.slice(1))).stateDir, 'identity');
+
+shareAmongTests(
+  test,
+  async () => {
+    lab = await Cluster.create(2);
+    await lab.addContainers('c1', 'c2');
+    await startController();
+    for (const host of ['h1', 'h2']) agent(host, ['--token', await token('--node', host)]);
+    await Promise.all(['h1', 'h2'].map(ready));
+  },
+  async () => {
+    await lab?.lab.down();
+  },
+);
+
+test.serial('nodes join by token, and containers reach each other', async (t) => {
+  await json(INFRA, ['network', 'create', 'blue', '--subnet', '10.100.0.0/16']);
+  const [, b] = await Promise.all(
+    (['h1', 'h2'] as const).map((host, i) =>
+      json<EndpointJson>(host, ['attach', 'blue', lab.ns(`c${i + 1}`)]),
+    ),
+  );
+  await lab.until('they reach each other', () => lab.reaches('c1', bare(b?.ip ?? '')));
+  t.deepEqual(
+    (await json<{ name: string; state: string }[]>(INFRA, ['node', 'ls'])).map((it) => [it.name, it.state]),
+    [
+      ['h1', 'up'],
+      ['h2', 'up'],
+    ],
+  );
+  const folder = identityOf('h1');
+  t.is(statSync(folder).mode & 0o777, 0o700);
+  t.deepEqual(
+    readdirSync(folder).filter((name) => name !== 'cluster.json'),
+    ['ca.crt', 'node.crt', 'node.key'],
+  );
+  // The token is neither in the process list nor in a log.
+  const listed = await lab.sh(INFRA, 'cat /proc/[0-9]*/cmdline | tr "\\0" " "');
+  t.false(/WEFT-1-[0-9a-z]{50}-/.test(listed));
+  const logs = ['agent-h1', 'agent-h2'].map((name) => lab.process(name).log()).join('\n');
+  t.false(/WEFT-1-[0-9a-z]{50}-/.test(logs.replaceAll(/^\$ .*$/gm, '')));
+});
+
+test.serial('a certificate is renewed without a token, also after the controller was away', async (t) => {
+  const read = (): string => readFileSync(join(identityOf('h1'), 'node.crt'), 'utf8');
+  const first = read();
+  await lab.until('a renewal', () => read() !== first);
+  await controller.kill();
+  const second = read();
+  await new Promise((resolve) => setTimeout(resolve, 6000));
+  t.is(read(), second);
+  await startController();
+  await lab.until('a renewal after the outage', () => read() !== second);
+  // Both were in use: the session with the old one ends with it, and comes back.
+  await lab.until('the session', async () => {
+    const { controller: session } = await json<{ controller: { state: string } }>('h1', ['status']);
+    return session.state === 'connected';
+  });
+  const metrics = await lab.sh('h1', 'curl -s http://127.0.0.1:7402/metrics');
+  const ends = Number(/^weft_certificate_expiry_timestamp_seconds (\S+)$/m.exec(metrics)?.[1]);
+  t.true(ends > Date.now() / 1000 && ends < Date.now() / 1000 + 11, `${ends}`);
+});
+
+test.serial(
+  'an agent without a way to trust its controller, and a command without a certificate',
+  async (t) => {
+    const { code, stderr } = await lab
+      .place('h2')
+      .exec(
+        [
+          WEFT,
+          'agent',
+          '--controller',
+          CONTROLLER,
+          '--state-dir',
+          join(lab.folder, 'fresh'),
+          '--etcd',
+          'http://a:1',
+        ],
+        {
+          env: SECURE,
+        },
+      );
+    t.is(code, 2);
+    for (const way of ['--token', '--tls-ca', '--insecure']) t.true(stderr.includes(way), stderr);
+
+    const nobody = await weft('h1', ['network', 'ls', '-o', 'json'], { WEFT_ADMIN_DIR: '/nowhere' });
+    t.is(nobody.code, 1);
+    t.like(JSON.parse(nobody.stdout), { error: { code: 'UNAUTHENTICATED' } });
+    t.regex(nobody.stderr, /weft login/);
+    const plain = await weft('h1', ['network', 'ls', '--insecure', '-o', 'json'], {
+      WEFT_ADMIN_DIR: '/nowhere',
+    });
+    t.is(plain.code, 1);
+  },
+);
+
+test.serial('a person logs in, and has the rights of the token', async (t) => {
+  const home = join(lab.folder, 'home');
+  const viewer = { WEFT_ADMIN_DIR: '/nowhere', HOME: home };
+  const file = join(lab.folder, 'token');
+  writeFileSync(file, `${await token('--role', 'viewer', '--uses', '1')}\n`);
+  const made = await json<{ role: string; folder: string }>(
+    'h1',
+    ['login', '--token-file', file, CONTROLLER],
+    viewer,
+  );
+  t.is(made.role, 'viewer');
+  const hash = authorityHashOf(readFileSync(join(identityOf('h1'), 'ca.crt')));
+  t.is(made.folder, join(home, '.config/weft', hash));
+  t.deepEqual(readdirSync(made.folder), ['ca.crt', 'client.crt', 'client.key']);
+  t.is((await weft('h1', ['network', 'ls'], viewer)).code, 0);
+  const refused = await weft(
+    'h1',
+    ['network', 'create', 'x', '--subnet', '10.1.0.0/16', '-o', 'json'],
+    viewer,
+  );
+  t.like(JSON.parse(refused.stdout), { error: { code: 'PERMISSION_DENIED' } });
+  const again = await weft('h1', ['login', '--token-file', file, CONTROLLER, '-o', 'json'], viewer);
+  t.like(JSON.parse(again.stdout), { error: { code: 'UNAUTHENTICATED' } });
+});
+
+test.serial('a removed node is refused, until it joins again', async (t) => {
+  const removed = await weft(INFRA, ['node', 'rm', 'h2', '--force']);
+  t.is(removed.code, 0, removed.stderr);
+  const status = await lab.until('its session is refused', async () => {
+    const found = await json<{ controller: { state: string; error: string } }>('h2', ['status']);
+    return found.controller.state === 'disconnected' ? found : undefined;
+  });
+  t.regex(status.controller.error, /is refused: the node was removed/);
+  t.true(existsSync(identityOf('h2')));
+});

@@ -1,0 +1,162 @@
+// Who may do what: over gRPC by the table of methods and roles, in the embedded etcd by its users.
+import { execFileSync } from 'node:child_process';
+
+import test from 'ava';
+
+import { startSession } from '../../../agent/api/session.js';
+import { refusalOf, RIGHTS } from '../../../controller/rights.js';
+import { identityOfSan } from '../../../core/identity.js';
+import { call, channel } from '../../../daemon/grpc.js';
+import type { IdentityFolder } from '../../../daemon/identity-folder.js';
+import { silentLogger as log } from '../../../daemon/log.js';
+import type { Tls } from '../../../daemon/tls.js';
+import { StatusServiceService } from '../../../proto/gen/weft/v1/agent.js';
+import * as controllerServices from '../../../proto/gen/weft/v1/controller.js';
+import * as identityServices from '../../../proto/gen/weft/v1/identity.js';
+import { SessionServiceService } from '../../../proto/gen/weft/v1/session.js';
+import { Status } from '../../../proto/gen/weft/v1/types.js';
+import { until } from '../../lab/wait.js';
+import { failureOf } from '../harness.js';
+import { startSecure, WITHIN, type SecureController } from './secure.js';
+
+test('the table has every method that a controller serves, and no other', (t) => {
+  const services = {
+    ...controllerServices,
+    ...identityServices,
+    StatusServiceService,
+    SessionServiceService,
+  };
+  const methods = Object.entries(services)
+    .filter(([name]) => name.endsWith('ServiceService'))
+    .flatMap(([, service]) => Object.values(service as unknown as Record<string, { path: string }>))
+    .map(({ path }) => path.replace('/weft.v1.', ''));
+  t.true(methods.length > 20);
+  t.deepEqual(Object.keys(RIGHTS).toSorted(), methods.toSorted());
+});
+
+const guard = {
+  isPlain: () => false,
+  isRefused: (serial: string) => serial === 'GONE',
+  onUnrestricted: () => undefined,
+};
+
+for (const [san, method, outcome] of [
+  ['URI:weft://node/h1', 'NetworkService/CreateNetwork', 'PERMISSION_DENIED'],
+  ['URI:weft://node/h1', 'NodeService/DeleteNode', 'PERMISSION_DENIED'],
+  ['URI:weft://node/h1', 'IdentityService/CreateToken', 'PERMISSION_DENIED'],
+  ['URI:weft://node/h1', 'SessionService/Connect', undefined],
+  ['URI:weft://viewer', 'NetworkService/ListNetworks', undefined],
+  ['URI:weft://viewer', 'NetworkService/DeleteNetwork', 'PERMISSION_DENIED'],
+  ['URI:weft://viewer', 'SessionService/Connect', 'PERMISSION_DENIED'],
+  ['URI:weft://admin', 'NetworkService/DeleteNetwork', undefined],
+  ['URI:weft://admin', 'SessionService/Connect', 'PERMISSION_DENIED'],
+  ['URI:weft://flannel/blue', 'NetworkService/ListNetworks', 'PERMISSION_DENIED'],
+  // Of weft's scheme, but none of its roles.
+  ['URI:weft://admin/x', 'NetworkService/ListNetworks', 'PERMISSION_DENIED'],
+  ['URI:weft://node/a b', 'NetworkService/ListNetworks', 'PERMISSION_DENIED'],
+  ['URI:weft://node/', 'NetworkService/ListNetworks', 'PERMISSION_DENIED'],
+  ['URI:"weft://admin"', 'NetworkService/ListNetworks', 'PERMISSION_DENIED'],
+  ['URI:weft://admin, URI:weft://node/h1', 'NetworkService/ListNetworks', 'PERMISSION_DENIED'],
+  // Of somebody else's CA, which knows no roles.
+  ['DNS:admin.example, URI:https://weft/admin', 'NetworkService/DeleteNetwork', undefined],
+  [undefined, 'NetworkService/DeleteNetwork', undefined],
+  ['URI:weft://admin', 'OtherService/Method', 'PERMISSION_DENIED'],
+] as const) {
+  test(`${san ?? 'a certificate without names'}: ${method} is ${outcome ?? 'allowed'}`, (t) => {
+    const caller = { identity: identityOfSan(san), serial: '01', until: Date.now() + 1000 };
+    t.is(refusalOf(`/weft.v1.${method}`, caller, false, guard)?.code, outcome);
+    for (const gone of [
+      { ...caller, serial: 'GONE' },
+      { ...caller, until: Date.now() - 1 },
+    ])
+      t.is(refusalOf('/weft.v1.NetworkService/ListNetworks', gone, false, guard)?.code, 'UNAUTHENTICATED');
+  });
+}
+
+test.serial('a node has a session under its own name alone, and none once it was removed', async (t) => {
+  const controller = await startSecure(t);
+  const { tls } = await controller.member('node', 'h1');
+  const open = (node: string) => {
+    const session = startSession({
+      controllers: [controller.address],
+      tls: tls as Tls,
+      hello: { node, instance: 'i', version: '1' },
+      status: () => Status.fromPartial({}),
+      handle: () => Promise.reject(new Error('nothing was expected')),
+      log,
+    });
+    t.teardown(() => session.stop());
+    return session;
+  };
+  const other = open('h2');
+  await until('the refusal', () => other.state().error.includes('this certificate is of node h1'));
+  const own = open('h1');
+  await until('its session', () => own.state().state === 'connected');
+
+  const nodes = new controllerServices.NodeServiceClient(
+    controller.address,
+    ...channel(controller.address, controller.admin),
+  );
+  t.teardown(() => nodes.close());
+  await call(nodes.deleteNode.bind(nodes), { name: 'h1', force: true }, WITHIN);
+  await until('the end of its session', () => own.state().error.includes('is refused: the node was removed'));
+  const client = controller.identity(tls);
+  t.regex(
+    await failureOf(call(client.renewCertificate.bind(client), { publicKey: '' }, WITHIN)),
+    /^UNAUTHENTICATED node h1: its certificate \(\w+\) is refused/,
+  );
+});
+
+/** etcdctl as the holder of this identity. */
+function etcdctl(controller: SecureController, folder: IdentityFolder, ...args: string[]): string {
+  const { ca, cert, key } = folder.paths;
+  try {
+    return execFileSync(
+      'etcdctl',
+      ['--endpoints', controller.etcdUrl, '--cacert', ca, '--cert', cert, '--key', key, ...args],
+      { env: { ...process.env, ETCDCTL_API: '3' }, encoding: 'utf8', stdio: 'pipe' },
+    ).trim();
+  } catch (error) {
+    return (error as { stderr: string }).stderr;
+  }
+}
+
+test.serial('in etcd a node writes what is its own, and no more', async (t) => {
+  const controller = await startSecure(t);
+  const { folder } = await controller.member('node', 'h1');
+  const viewer = await controller.member('viewer');
+  const put = (key: string, who = folder): string => etcdctl(controller, who, 'put', key, 'x');
+  for (const key of [
+    'nodes/h1',
+    'nodes/h1/alive',
+    'removed/nodes/h1',
+    'networks/blue/subnets/10.1.0.0-24',
+    'networks/blue/endpoints/aa',
+  ])
+    t.is(put(`/weft/${key}`), 'OK', key);
+  for (const key of [
+    'nodes/h1x',
+    'nodes/h2',
+    'nodes/h2/alive',
+    'removed/nodes/h2',
+    'tokens/x',
+    'certificates/x',
+    'elections/controller',
+    'other',
+  ])
+    t.regex(put(`/weft/${key}`), /permission denied/, key);
+  t.regex(put('/elsewhere'), /permission denied/);
+  t.regex(etcdctl(controller, folder, 'user', 'add', 'x:x'), /permission denied/);
+  t.regex(etcdctl(controller, folder, 'get', '/elsewhere'), /permission denied/);
+  // Neither a person's certificate nor the absence of one is a user of etcd.
+  t.not(etcdctl(controller, viewer.folder, 'get', '/weft/nodes/h1'), 'OK');
+  t.regex(put('/weft/nodes/h1', viewer.folder), /permission denied|authentication|user name/i);
+
+  const nodes = new controllerServices.NodeServiceClient(
+    controller.address,
+    ...channel(controller.address, controller.admin),
+  );
+  t.teardown(() => nodes.close());
+  await call(nodes.deleteNode.bind(nodes), { name: 'h1', force: true }, WITHIN);
+  t.not(put('/weft/nodes/h1'), 'OK');
+});
