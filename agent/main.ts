@@ -4,6 +4,7 @@
 import { join } from 'node:path';
 
 import { messageOf, WeftError } from '../core/errors.js';
+import { visible, visibleLines } from '../core/text.js';
 import { createLogger } from '../daemon/log.js';
 import type { Plugin } from '../daemon/plugin-host.js';
 import { hideSecret } from '../daemon/process-title.js';
@@ -81,9 +82,9 @@ async function runDryRun(daemon: Daemon): Promise<void> {
   const underlay = await findUnderlay(kernel, underlaySettings(settings), last);
   const { signal } = shutdown;
   const found = await dryRun({ kernel, store, stateDir, node, join, underlay, signal });
-  process.stderr.write(found.notes.map((note) => `weft agent: ${note}\n`).join(''));
+  process.stderr.write(found.notes.map((note) => `weft agent: ${visible(note)}\n`).join(''));
   // A pipe takes it later than process.exit comes.
-  await new Promise((resolve) => process.stdout.write(formatDryRun(found, settings.output), resolve));
+  await new Promise((resolve) => process.stdout.write(visibleLines(formatDryRun(found, settings.output)), resolve));
   shutdown.end('the dry run is over', found.isComplete ? 0 : 1);
 }
 

@@ -4,6 +4,7 @@
 import type Table3 from 'cli-table3';
 
 import type { WeftError } from '../core/errors.js';
+import { visible, visibleLines } from '../core/text.js';
 
 export const FORMATS = ['table', 'json', 'yaml'] as const;
 export type Format = (typeof FORMATS)[number];
@@ -15,7 +16,8 @@ export interface Result {
 }
 
 export async function print({ value, text }: Result, format: Format): Promise<void> {
-  const shown = format === 'table' ? await text() : await serialize(value, format);
+  // What others wrote into records must not reach the terminal as control sequences.
+  const shown = visibleLines(format === 'table' ? await text() : await serialize(value, format));
   if (shown !== '') process.stdout.write(shown.endsWith('\n') ? shown : `${shown}\n`);
 }
 
@@ -34,7 +36,9 @@ export async function printError(error: WeftError, format: Format, withStack: bo
   process.stderr.write(`weft: ${error.message}${next}\n`);
   if (withStack)
     process.stderr.write(
-      `${error.stack ?? ''}\n${error.cause instanceof Error ? (error.cause.stack ?? '') : ''}\n`,
+      visibleLines(
+        `${error.stack ?? ''}\n${error.cause instanceof Error ? (error.cause.stack ?? '') : ''}\n`,
+      ),
     );
   if (format === 'table') return;
   const value = {
@@ -67,7 +71,7 @@ export async function table(
     chars: { ...NO_BORDERS, 'left-mid': '', 'mid-mid': '', 'right-mid': '', middle: '  ' },
     style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
   });
-  for (const row of rows) made.push(row.map((cell) => (cell === '' ? '-' : String(cell))));
+  for (const row of rows) made.push(row.map((cell) => (cell === '' ? '-' : visible(String(cell)))));
   return trimLines(made.toString());
 }
 
@@ -77,7 +81,7 @@ export function block(
 ): string {
   const shown = pairs.filter(([, value]) => value !== undefined && value !== null && value !== '');
   const width = Math.max(...shown.map(([name]) => name.length)) + 1;
-  return shown.map(([name, value]) => `${`${name}:`.padEnd(width)} ${value}`).join('\n');
+  return shown.map(([name, value]) => `${`${name}:`.padEnd(width)} ${visible(String(value))}`).join('\n');
 }
 
 export const indent = (text: string): string => text.replace(/^(?=.)/gm, '  ');

@@ -2,6 +2,7 @@
 //
 // It carries what a person needs (cause, object, next step) and what a program needs (a code with gRPC's names); each interface
 // maps it to its own format once.
+import { visible } from './text.js';
 
 /** gRPC's canonical names, the only codes that weft's interfaces use (https://grpc.io/docs/guides/status-codes/). */
 export const ERROR_CODES = [
@@ -45,13 +46,8 @@ export class WeftError extends Error {
  * which UTF-8 cannot encode.
  */
 function oneLine(text: string): string {
-  return text
-    .replaceAll(/[ \t]*[\r\n]+[ \t]*/g, ' ')
-    .replaceAll(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, escaped)
-    .replaceAll(/\p{Surrogate}/gu, '\ufffd');
+  return visible(text.replaceAll(/[ \t]*[\r\n]+[ \t]*/g, ' ')).replaceAll(/\p{Surrogate}/gu, '\ufffd');
 }
-
-const escaped = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
 
 const raise =
   (code: ErrorCode) =>

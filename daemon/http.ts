@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 
 import type { Registry } from 'prom-client';
 
+import { visible } from '../core/text.js';
 import type { HostPort } from './kinds.js';
 import type { Logger } from './log.js';
 import { explainListenError } from './port-owner.js';
@@ -75,7 +76,7 @@ async function answer(
   if (path === '/metrics') return send(200, await registry.metrics(), registry.contentType);
   if (path === '/readyz') {
     const state = readiness();
-    return state.ready ? send(200, 'ok\n') : send(503, `${state.reason}\n`);
+    return state.ready ? send(200, 'ok\n') : send(503, `${visible(state.reason)}\n`);
   }
   return send(404, 'there are /metrics, /healthz and /readyz\n');
 }

@@ -4,6 +4,7 @@
 import winston from 'winston';
 
 import { WeftError } from '../core/errors.js';
+import { visible } from '../core/text.js';
 
 export type Fields = Readonly<Record<string, unknown>>;
 
@@ -34,10 +35,11 @@ export function createLogger(options: {
   } = options;
   const withStacks = level === 'debug';
   const line = (time: string, at: LogLevel, message: string, fields: Fields): string => {
+    // Fields hold what others wrote: nothing of it may begin a line or reach a terminal as a control sequence.
     if (format === 'json')
-      return JSON.stringify({ time, level: at, message, ...plainFields(fields, withStacks) });
+      return visible(JSON.stringify({ time, level: at, message, ...plainFields(fields, withStacks) }));
     const front = journal ? `<${PRIORITY[at]}>` : `${time} ${at.padEnd(5)} `;
-    return front + [message, ...textFields(fields, withStacks)].join('  ');
+    return visible(front + [message, ...textFields(fields, withStacks)].join('  '));
   };
   const logger = winston.createLogger({
     level,

@@ -1,4 +1,5 @@
 // Problems and warnings as text: object, cause and next step.
+import { visible } from '../../core/text.js';
 import type { Problem } from '../../proto/gen/weft/v1/types.js';
 
 export function problemLines(problems: readonly Problem[], heading = 'Problems'): string[] {
@@ -6,6 +7,8 @@ export function problemLines(problems: readonly Problem[], heading = 'Problems')
   return [
     '',
     `${heading}:`,
-    ...problems.flatMap(({ what, why, fix }) => [`  ${what}`, `    why: ${why}`, `    fix: ${fix}`]),
+    ...problems.flatMap(({ what, why, fix }) =>
+      [`  ${what}`, `    why: ${why}`, `    fix: ${fix}`].map(visible),
+    ),
   ];
 }
