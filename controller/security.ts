@@ -51,6 +51,10 @@ export class Security {
     const security = new Security(settings, options, log);
     const isNew = settings.etcd === undefined && !isOlder(settings);
     if (isAuthority(settings) && (hasAuthority(stateDir) || isNew)) await security.#become();
+    if (security.authority !== undefined && settings.etcdListen?.startsWith('http:') === true)
+      log.warn('this cluster has certificates: its etcd serves TLS, although the settings say http', {
+        next: 'Write https in --etcd-listen.',
+      });
     return security;
   }
 

@@ -102,7 +102,9 @@ export const controllerProgram: Program<typeof controllerSettings> = {
     const secure = listen.startsWith('https:');
     const where = origin('etcd-listen') ?? '--etcd-listen';
     checkEtcdListen(listen, where);
-    if (!secure && values.etcdListen !== undefined && !values.insecure && !isOlder(values)) {
+    // A cluster that was moved to TLS may still be asked to serve plain text: it serves TLS at that address.
+    const mayBePlain = values.insecure || isOlder(values) || hasAuthority(values.stateDir);
+    if (!secure && values.etcdListen !== undefined && !mayBePlain) {
       throw invalidArgument(
         `${where}: ${listen} is plain text, and this cluster is not to have any`,
         `Write ${listen.replace('http:', 'https:')}, or add --insecure on every daemon and command.`,

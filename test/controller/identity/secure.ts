@@ -16,6 +16,10 @@ import { temporaryFolder } from '../../lab/temporary-folder.js';
 import { until } from '../../lab/wait.js';
 import { startController, type TestProcess } from '../processes.js';
 
+/** What a plain controller is started with, to be moved. */
+export const PLAIN = { WEFT_INSECURE: '1' };
+export const SECURE = { WEFT_INSECURE: '' };
+
 export const WITHIN = { peer: 'the controller', deadlineMs: 10_000 };
 
 export interface SecureController {
@@ -52,7 +56,7 @@ export async function startSecure(
       ...(flags.includes('--etcd') ? [] : ['--etcd-listen', etcdUrl]),
       ...flags,
     ],
-    { WEFT_INSECURE: '' },
+    SECURE,
   );
   t.teardown(() => process.stop());
   await until('the controller is ready', () => process.output.includes('the controller is ready'), {
