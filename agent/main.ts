@@ -84,7 +84,9 @@ async function runDryRun(daemon: Daemon): Promise<void> {
   const found = await dryRun({ kernel, store, stateDir, node, join, underlay, signal });
   process.stderr.write(found.notes.map((note) => `weft agent: ${visible(note)}\n`).join(''));
   // A pipe takes it later than process.exit comes.
-  await new Promise((resolve) => process.stdout.write(visibleLines(formatDryRun(found, settings.output)), resolve));
+  await new Promise((resolve) =>
+    process.stdout.write(visibleLines(formatDryRun(found, settings.output)), resolve),
+  );
   shutdown.end('the dry run is over', found.isComplete ? 0 : 1);
 }
 

@@ -18,11 +18,13 @@ const QUIET = 1000;
 /** Milliseconds until what failed is tried again. */
 const RETRY = 200;
 
-/** The node as it was written. */
+/** Milliseconds between two times that a record is written back. */
+const REWRITE_PAUSE = 300;
+
+/** A life lease, and the revision at which the node was written with it. */
 interface Sign {
   lease: HeldLease;
   revision: number;
-  written: string;
 }
 
 export class Presence implements Announcement {
@@ -31,6 +33,8 @@ export class Presence implements Announcement {
   #lease: HeldLease | undefined;
   /** The revision of this process's last write: a forced removal after it is meant for this process. */
   #writtenAt: number | undefined;
+  /** The record as this process wrote it last. */
+  #written: { text: string; revision: number } | undefined;
   /** Removed while it ran: the node must not reappear when the removal is repeated in a restored etcd. */
   #expelled = false;
   #reported: string | undefined;
@@ -174,7 +178,8 @@ export class Presence implements Announcement {
       throw new Error('the node was written concurrently');
     }
     this.#writtenAt = Number(header.revision);
-    return { lease, revision: this.#writtenAt, written: encodeNode(node) };
+    this.#written = { text: encodeNode(node), revision: this.#writtenAt };
+    return { lease, revision: this.#writtenAt };
   }
 
   #conflict(instance: string, publicIp: string): void {
@@ -187,18 +192,28 @@ export class Presence implements Announcement {
   }
 
   /** Settles when the life key is absent: its lease ended, it was deleted by hand, or etcd came back without it. */
-  async #remain({ lease, revision, written }: Sign): Promise<void> {
+  async #remain({ lease, revision }: Sign): Promise<void> {
     const { replica, keys } = this.context;
     const { name, instance } = this.node();
     this.#lease = lease;
     // A refresh meanwhile found no lease.
-    if (encodeNode(this.node()) !== written) this.refresh();
+    if (encodeNode(this.node()) !== this.#written?.text) this.refresh();
     const signal = AbortSignal.any([this.#stop.signal, lease.lost]);
     try {
       const alive = keys.alive(name);
       // By its revision: a key written and deleted within one batch never shows up in the view.
       const gone = (): boolean => replica.includes(revision) && replica.plain(alive)?.value !== instance;
-      await replica.until(gone, signal);
+      for (;;) {
+        await replica.until(() => gone() || this.#isChanged(), signal);
+        if (gone()) break;
+        this.context.log.warn('somebody else has changed the record of this node: writing it back', {
+          node: name,
+        });
+        await this.#refreshing
+          .run(() => this.#rewrite())
+          .catch((error: unknown) => this.#debug('node not written back yet', error));
+        await sleep(REWRITE_PAUSE, undefined, { signal });
+      }
       lease.release();
     } catch {
       // The lease or the announcement ended; the next round decides.
@@ -210,10 +225,29 @@ export class Presence implements Announcement {
   async #rewrite(): Promise<void> {
     const { client, keys } = this.context;
     const node = this.node();
-    await client.txn({
-      compare: [holds(keys.alive(node.name), node.instance)],
-      success: [put(keys.node(node.name), encodeNode(node))],
-    });
+    const text = encodeNode(node);
+    const before = this.#written;
+    // The watch may be faster than the answer.
+    this.#written = undefined;
+    try {
+      const { succeeded, header } = await client.txn({
+        compare: [holds(keys.alive(node.name), node.instance)],
+        success: [put(keys.node(node.name), text)],
+      });
+      this.#written = succeeded ? { text, revision: Number(header.revision) } : before;
+    } catch (error) {
+      this.#written = before;
+      throw error;
+    }
+  }
+
+  /** Whether the record in etcd is not the one that this process wrote last. */
+  #isChanged(): boolean {
+    const { replica, keys } = this.context;
+    const written = this.#written;
+    if (written === undefined || !replica.includes(written.revision)) return false;
+    const there = replica.plain(keys.node(this.node().name));
+    return there !== undefined && there.value !== written.text;
   }
 }
 

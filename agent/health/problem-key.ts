@@ -47,6 +47,7 @@ export type ProblemKind =
   // A network of this node.
   | 'lease'
   | 'renewal'
+  | 'peer-lease'
   | 'restoration'
   | 'moved-subnet'
   | 'config'

@@ -291,9 +291,16 @@ export class Memberships {
     const touched = new Map<string, Records>();
     const claimed = new Set<string>();
     const freed = new Set<string>();
+    const add = (name: string, fresh: Records): void => {
+      const records: Records = touched.get(name) ?? new RecordMap();
+      for (const [record, objects] of fresh) records.set(record, objects);
+      if (records.size > 0) touched.set(name, records);
+    };
     for (const change of changes) {
       if (change.kind === 'network') await this.#networkChanged(change.name, change.after);
       else if (change.kind === 'removal') await this.#removalChanged(change.key);
+      else if (change.kind === 'node')
+        for (const [name, member] of this.#members) add(name, this.#peers.ofNode(member, change.name));
       if (change.kind !== 'lease' && change.kind !== 'claim') continue;
       const name = change.network;
       const member = this.#members.get(name);
@@ -303,11 +310,10 @@ export class Memberships {
         if (!this.#expelled) await this.#ownLeases.changed(member, change.subnet);
       } else if (change.after === undefined && this.#ownLeases.isDue(name)) freed.add(name);
       if (member === undefined) continue;
-      const records: Records = touched.get(name) ?? new RecordMap();
-      const fresh =
-        change.kind === 'claim' ? this.#peers.ofClaim(member, change) : this.#peers.ofLease(member, change);
-      for (const [record, objects] of fresh) records.set(record, objects);
-      if (records.size > 0) touched.set(name, records);
+      add(
+        name,
+        change.kind === 'claim' ? this.#peers.ofClaim(member, change) : this.#peers.ofLease(member, change),
+      );
     }
     for (const [name, records] of touched) {
       if (this.#members.has(name)) await this.options.reconciler.set(records);

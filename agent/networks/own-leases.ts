@@ -67,8 +67,14 @@ export class OwnLeases {
     const after = view.leases.get(name)?.get(subnet);
     const networkRemoved = view.networks.get(name) === undefined && view.removals.has(`network ${name}`);
     const state = ownLease(after, { node, instance }, networkRemoved);
-    if (state === 'present' || state === 'removed') return;
-    if (after === undefined) {
+    if (state === 'removed') return;
+    if (state === 'present') {
+      if (after === undefined || this.options.leases.isAsWritten(after, member.membership.network)) return;
+      log.warn('somebody else has changed the subnet lease of this node: writing it back', {
+        network: name,
+        publicIp: after.publicIp.toString(),
+      });
+    } else if (after === undefined) {
       log.warn('the subnet lease of this node was lost from etcd: taking it again', { network: name });
     } else {
       // The store grants a subnet only to the node with the right to it: what this node took in the gap is given up.

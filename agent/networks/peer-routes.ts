@@ -5,11 +5,13 @@
 import { IpAddress } from '../../core/address.js';
 import { compilePeer, type Membership } from '../../core/compile.js';
 import { messageOf } from '../../core/errors.js';
+import { mayOverlap, whyDisbelieved } from '../../core/lease-trust.js';
 import type { KernelObject } from '../../core/objects/index.js';
 import { claimsConflict, type Claim, type ClaimHolder } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Change, Store, StoredLease } from '../../store/store.js';
 import { claimRecord, type Claimed, type AddressClaims } from './address-claims.js';
+import { networkScope, type Problems } from '../health/index.js';
 import { LostLeases } from './lost-leases.js';
 import { type Reconciler, type RecordKey, RecordMap } from '../reconcile/index.js';
 
@@ -18,6 +20,7 @@ export interface PeerRoutesOptions {
   reconciler: Reconciler;
   claims: AddressClaims;
   log: Logger;
+  problems: Problems;
   node: string;
   instance: string;
   /** This node in the network, where it is on it. */
@@ -36,6 +39,8 @@ export class PeerRoutes {
   readonly #lost: LostLeases;
   /** Changes that are losses, decided in note(): by the time of handle() the view is another one. */
   readonly #losses = new WeakSet<Change>();
+  /** The last state of each lease that was believed: a state that is not believed does not replace it. */
+  readonly #believed = new RecordMap<StoredLease>();
 
   constructor(private readonly options: PeerRoutesOptions) {
     this.#lost = new LostLeases(() => options.store.view, options.node);
@@ -43,15 +48,8 @@ export class PeerRoutes {
 
   /** All of a network. */
   of(claimed: Claimed): Records {
-    const { membership } = claimed;
-    const { name } = membership.network;
-    const leases = [...(this.options.store.view.leases.get(name)?.values() ?? [])];
-    return new RecordMap([
-      ...leases.map(
-        (lease) => [peerRecord(name, lease.subnet.toString()), this.#peer(membership, lease)] as const,
-      ),
-      ...this.#claims(claimed),
-    ]);
+    const { name } = claimed.membership.network;
+    return new RecordMap([...this.#peersOf(claimed, this.#leasesOf(name)), ...this.#claims(claimed)]);
   }
 
   /**
@@ -69,6 +67,10 @@ export class PeerRoutes {
     const { network, subnet, before } = change;
     const record = peerRecord(network, subnet);
     this.#lost.restored(record);
+    if (change.after === undefined) {
+      this.#believed.delete(record);
+      this.options.problems.clear({ scope: networkScope(network), kind: 'peer-lease', id: subnet });
+    }
     const ms = this.#lost.retentionOf(change, batch);
     if (ms === 0 || before === undefined || this.options.member(network) === undefined) return;
     this.#losses.add(change);
@@ -101,12 +103,40 @@ export class PeerRoutes {
 
   /** The records of a change that note() has seen. */
   ofLease(claimed: Claimed, change: Extract<Change, { kind: 'lease' }>): Records {
-    const { network, subnet, after } = change;
+    const { network, subnet, before, after } = change;
     if (this.#losses.has(change)) return new RecordMap();
+    const changed = after ?? before;
+    // Whether another lease is believed may depend on this one.
+    const others = this.#leasesOf(network).filter(
+      (other) => changed !== undefined && mayOverlap(other, changed),
+    );
     // Routes of claims lead to their user's node, which the lease names.
     return new RecordMap([
+      ...this.#peersOf(claimed, others),
       [peerRecord(network, subnet), this.#peer(claimed.membership, after)],
       ...this.#claims(claimed),
+    ]);
+  }
+
+  /** The leases of a node whose record has changed: whether they are believed depends on it. */
+  ofNode(claimed: Claimed, node: string): Records {
+    const { name } = claimed.membership.network;
+    const own = this.#leasesOf(name).filter((lease) => lease.node === node);
+    return new RecordMap(own.length === 0 ? [] : [...this.#peersOf(claimed, own), ...this.#claims(claimed)]);
+  }
+
+  #leasesOf(network: string): StoredLease[] {
+    return [...(this.options.store.view.leases.get(network)?.values() ?? [])];
+  }
+
+  #peersOf(
+    claimed: Claimed,
+    leases: readonly StoredLease[],
+  ): [RecordKey, readonly KernelObject[] | undefined][] {
+    const { membership } = claimed;
+    return leases.map((lease) => [
+      peerRecord(membership.network.name, lease.subnet.toString()),
+      this.#peer(membership, lease),
     ]);
   }
 
@@ -174,7 +204,36 @@ export class PeerRoutes {
   #peer(membership: Membership, peer: StoredLease | undefined): readonly KernelObject[] | undefined {
     const isSelf =
       peer?.subnet.equals(membership.lease.subnet) === true || peer?.instance === this.options.instance;
-    return peer === undefined || isSelf ? undefined : compilePeer(membership, peer);
+    if (peer === undefined || isSelf) return undefined;
+    const believed = this.#believe(membership, peer);
+    return believed && compilePeer(membership, believed);
+  }
+
+  /** The lease, or its last state that was believed; a problem where it is another one. */
+  #believe({ network }: Membership, lease: StoredLease): StoredLease | undefined {
+    const { problems, store } = this.options;
+    const subnet = lease.subnet.toString();
+    const record = peerRecord(network.name, subnet);
+    const key = { scope: networkScope(network.name), kind: 'peer-lease', id: subnet } as const;
+    const node = lease.node === undefined ? undefined : store.view.nodes.get(lease.node);
+    const before = this.#believed.get(record);
+    const check = (it: StoredLease): string | undefined => {
+      const leases = store.view.leases.get(network.name)?.values() ?? [];
+      return whyDisbelieved(it, { network, leases, node, before });
+    };
+    const why = check(lease);
+    if (why === undefined) {
+      problems.clear(key);
+      this.#believed.set(record, lease);
+      return lease;
+    }
+    const stands = before !== undefined && check(before) === undefined;
+    problems.set(key, {
+      what: `the subnet lease ${subnet} of ${lease.node === undefined ? lease.publicIp.toString() : `node ${lease.node}`} in network ${network.name}`,
+      why: `${why}: it is not believed${stands ? ', and its earlier state counts' : ''}`,
+      fix: `If nobody meant it, delete its key in etcd, and see who may write there (${lease.publicIp.toString()}).`,
+    });
+    return stands ? before : undefined;
   }
 
   /** Removes the routes to it, and those to addresses that it claims. */

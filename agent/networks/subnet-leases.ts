@@ -82,6 +82,17 @@ export class SubnetLeases {
     return backendType === backendTypeOf(network) && isDeepStrictEqual(data, this.#data(network));
   }
 
+  /** Whether this node's lease in etcd says what the node would write now. */
+  isAsWritten(lease: Lease, network: Network): boolean {
+    const { ip, ip6 } = publicAddresses(this.options.underlay());
+    const isDual = lease.subnet6 !== undefined && ip6 !== undefined;
+    return (
+      lease.publicIp.equals(ip) &&
+      (!isDual || lease.publicIp6?.equals(ip6) === true) &&
+      this.isCurrent(lease, network)
+    );
+  }
+
   #data(network: Network): LeaseData | undefined {
     if (isBridged(network)) return undefined;
     const dual = network.subnet6 !== undefined && this.options.underlay().ip6 !== undefined;

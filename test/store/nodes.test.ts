@@ -80,6 +80,24 @@ test.serial('a node is announced, kept alive, rewritten, and down at once when i
   t.true(store.view.nodes.has('n1'), 'the record stays');
 });
 
+test.serial(
+  'a node’s record is written back within a second where somebody else has changed it',
+  async (t) => {
+    const prefix = freshPrefix();
+    const store = await storeOn(etcd, prefix);
+    const record = node('n1');
+    const announcement = store.announce(() => record, quiet);
+    await eventually(() => store.view.alive.get('n1') === record.instance, 'alive');
+    const key = `${prefix}/nodes/n1`;
+    const text = await etcd.raw.get(key).string();
+    await etcd.raw.put(key).value((text ?? '').replace('192.0.2.1', '192.0.2.66'));
+    await eventually(async () => (await etcd.raw.get(key).string()) === text, 'written back', 1000);
+    await eventually(() => store.view.nodes.get('n1')?.publicIp === '192.0.2.1', 'in the view, too');
+    t.deepEqual(store.view.nodes.get('n1'), record);
+    await announcement.stop();
+  },
+);
+
 test('a node comes back by itself: key deleted, etcd away for longer than its TTL', async (t) => {
   const prefix = freshPrefix();
   const proxy = await startProxy(etcd.port);

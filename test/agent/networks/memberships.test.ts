@@ -417,3 +417,24 @@ test('a network that is left and joined again has the subnet that it had, though
   }
   t.is(readdirSync(join(folder, 'former-subnets')).length, 256, 'so many are kept');
 });
+
+for (const [where, own, nat] of [
+  ['', '192.0.2.1', undefined],
+  [' behind NAT', '203.0.113.1', { ip: ip('203.0.113.1') }],
+] as const) {
+  test(`the lease of a node${where} is written back where somebody else has changed it`, async (t) => {
+    const { store, handled, underlay } = await remembering(t);
+    if (nat !== undefined) Object.assign(underlay, { nat });
+    const written: string[] = [];
+    store.acquire = async (request) => {
+      written.push(request.publicIp.toString());
+      return store.putLease({ ...mine, publicIp: request.publicIp });
+    };
+    store.putLease({ ...mine, publicIp: ip('192.0.2.66') });
+    await handled();
+    await until('the lease is written back', () => written.length > 0);
+    await handled();
+    t.is(store.view.leases.get('blue')?.get('10.100.1.0/24')?.publicIp.toString(), own);
+    t.deepEqual(written, [own]);
+  });
+}

@@ -1,0 +1,74 @@
+// Which leases become routes: what any node may write into etcd is not all believed.
+import test from 'ava';
+
+import type { AddressClaims, Claimed } from '../../../agent/networks/address-claims.js';
+import { PeerRoutes, type Records } from '../../../agent/networks/peer-routes.js';
+import { networkScope } from '../../../agent/health/problem-key.js';
+import { Problems } from '../../../agent/health/problems.js';
+import type { Reconciler } from '../../../agent/reconcile/reconciler.js';
+import { IpNetwork } from '../../../core/address.js';
+import { silentLogger } from '../../../daemon/log.js';
+import type { Change } from '../../../store/store.js';
+import { FakeStore } from '../../fakes/store.js';
+import { ip, lease, membership, network } from '../../kernel/samples.js';
+
+const blue = network('blue', 4097, 100, false);
+const claimed = { membership: membership(blue), granted: new Map() } as unknown as Claimed;
+const LIE = { scope: networkScope('blue'), kind: 'peer-lease', id: '10.100.2.0/24' } as const;
+
+/** Node node1 on blue, and what is routed after each change. */
+function routes() {
+  const store = new FakeStore();
+  store.putNetwork(blue);
+  const problems = new Problems();
+  const peers = new PeerRoutes({
+    ...{ store, problems, log: silentLogger, node: 'node1', instance: 'node1' },
+    reconciler: {} as Reconciler,
+    claims: { of: () => [], objects: () => [] } as unknown as AddressClaims,
+    member: () => claimed,
+  });
+  let changes: readonly Change[] = [];
+  store.subscribe((batch) => (changes = batch));
+  const hasRoute = (records: Records, via: string): boolean =>
+    [...records].some(([, objects]) => JSON.stringify(objects ?? []).includes(`"${via}"`));
+  /** What the last change asks for. */
+  const asked = (): Records => {
+    peers.note(changes);
+    const [change] = changes;
+    if (change?.kind === 'lease') return peers.ofLease(claimed, change);
+    return peers.ofNode(claimed, change?.kind === 'node' ? change.name : '');
+  };
+  const node2 = (publicIp: string): void =>
+    store.putNode({ name: 'node2', instance: 'node2', publicIp, version: '', startedAt: '' });
+  return { store, problems, peers, asked, hasRoute, node2 };
+}
+
+test('a lease that somebody else turned to another host keeps its route, and is told', (t) => {
+  const { store, problems, peers, asked, hasRoute, node2 } = routes();
+  node2('192.0.2.2');
+  store.putLease(lease(blue, 2));
+  t.true(hasRoute(asked(), '192.0.2.2'));
+  store.putLease({ ...lease(blue, 2), publicIp: ip('192.0.2.66') });
+  const after = asked();
+  t.true(hasRoute(after, '192.0.2.2'));
+  t.false(hasRoute(after, '192.0.2.66'));
+  t.regex(problems.get(LIE)?.why ?? '', /names 192\.0\.2\.66 .*its earlier state counts/);
+  t.false(hasRoute(peers.of(claimed), '192.0.2.66'));
+
+  // The node itself says so: it has moved.
+  node2('192.0.2.66');
+  t.true(hasRoute(asked(), '192.0.2.66'));
+  t.is(problems.get(LIE), undefined);
+});
+
+test('a lease within an older one gets a route when that has ended', (t) => {
+  const { store, peers, asked, hasRoute } = routes();
+  store.putLease({ ...lease(blue, 2), since: '2026-01-01T00:00:00Z' });
+  asked();
+  const subnet = IpNetwork.parse('10.100.2.128/25');
+  store.putLease({ ...lease(blue, 3), subnet, since: '2026-02-01T00:00:00Z' });
+  t.false(hasRoute(asked(), '192.0.2.3'));
+  t.false(hasRoute(peers.of(claimed), '192.0.2.3'));
+  void store.releaseLease(lease(blue, 2));
+  t.true(hasRoute(asked(), '192.0.2.3'));
+});

@@ -1,0 +1,73 @@
+// Which leases are believed.
+import test from 'ava';
+
+import { IpAddress, IpNetwork } from '../../core/address.js';
+import { mayOverlap, whyDisbelieved } from '../../core/lease-trust.js';
+import type { Lease } from '../../core/records.js';
+import { lease as sample, network } from '../kernel/samples.js';
+
+const blue = { ...network('blue', 4097, 100, false), hostPrefix: 24 };
+const lease = (subnet: string, more: Partial<Lease> = {}): Lease => ({
+  ...sample(blue, 2),
+  subnet: IpNetwork.parse(subnet),
+  ...more,
+});
+const node = { name: 'node2', publicIp: '192.0.2.2' };
+const EARLY = '2026-01-01T00:00:00Z';
+const LATE = '2026-06-01T00:00:00Z';
+
+for (const [what, given, others, why] of [
+  ['a subnet of the network', lease('10.100.2.0/24'), [], undefined],
+  ['one outside', lease('10.101.2.0/24'), [], /^is not in 10\.100\.0\.0\/16$/],
+  ['all of the network and more', lease('10.0.0.0/8'), [], /^is not in/],
+  ['a larger one', lease('10.100.2.0/23'), [], /^is larger than the \/24 that a node gets$/],
+  [
+    'one within an older one',
+    lease('10.100.2.128/25', { since: LATE }),
+    [lease('10.100.2.0/24', { since: EARLY })],
+    /^overlaps 10\.100\.2\.0\/24, an older lease$/,
+  ],
+  [
+    'an older one around a newer',
+    lease('10.100.2.0/24', { since: EARLY }),
+    [lease('10.100.2.128/25', { since: LATE })],
+    undefined,
+  ],
+  [
+    'a flanneld’s within a node’s',
+    lease('10.100.2.128/25'),
+    [lease('10.100.2.0/24', { since: EARLY })],
+    /^overlaps/,
+  ],
+  ['beside others', lease('10.100.2.0/24'), [lease('10.100.3.0/24', { since: EARLY })], undefined],
+  [
+    'an address that its node does not have',
+    lease('10.100.2.0/24', { publicIp: IpAddress.parse('192.0.2.99') }),
+    [],
+    /^names 192\.0\.2\.99 as the address of node node2, whose own record has 192\.0\.2\.2$/,
+  ],
+] as const) {
+  test(`${what}: ${why === undefined ? 'believed' : 'not'}`, (t) => {
+    const found = whyDisbelieved(given, { network: blue, leases: [given, ...others], node });
+    if (why === undefined) t.is(found, undefined);
+    else t.regex(found ?? '', why);
+  });
+}
+
+test('of a node that moves, its earlier address counts until its lease follows', (t) => {
+  const there = lease('10.100.2.0/24');
+  const moved = { name: 'node2', publicIp: '192.0.2.50' };
+  const around = { network: blue, leases: [there], node: moved };
+  t.is(whyDisbelieved(there, { ...around, before: there }), undefined);
+  t.regex(whyDisbelieved(there, around) ?? '', /^names 192\.0\.2\.2/);
+});
+
+test('without a record of its node a lease is a flanneld’s, and its address counts', (t) => {
+  const there = lease('10.100.2.0/24', { publicIp: IpAddress.parse('203.0.113.1') });
+  t.is(whyDisbelieved(there, { network: blue, leases: [there], node: undefined }), undefined);
+});
+
+test('leases of one length are never compared', (t) => {
+  t.false(mayOverlap(lease('10.100.2.0/24'), lease('10.100.2.0/24')));
+  t.true(mayOverlap(lease('10.100.2.0/24'), lease('10.100.2.0/25')));
+});
