@@ -59,16 +59,23 @@ test.serial('a cluster in plain text stays so, until weft ca init moves it', asy
   const plain = clients(undefined);
   const problems = async (tls?: ClientTls) => {
     const { status } = tls === undefined ? plain : clients(tls);
-    return (await call(status.getStatus.bind(status), {}, WITHIN)).problems.map(({ why, fix }) => `${why}\n${fix}`);
+    return (await call(status.getStatus.bind(status), {}, WITHIN)).problems.map(
+      ({ why, fix }) => `${why}\n${fix}`,
+    );
   };
-  await until('the problem', async () => (await problems()).some((text) => /\(h1\)\n.*weft ca init/.test(text)));
+  await until('the problem', async () =>
+    (await problems()).some((text) => /\(h1\)\n.*weft ca init/.test(text)),
+  );
   const { identity, networks } = plain;
   const begun = await call(identity.initAuthority.bind(identity), {}, WITHIN);
   t.deepEqual([begun.servesPlainText, begun.nodesWithout], [true, ['h1']]);
   t.true((await problems()).some((text) => /without: h1\n.*weft token create/.test(text)));
 
   // Both are served: plain text as before, also etcd's, and a token's holder by TLS.
-  await until('etcd again', async () => (await call(networks.listNetworks.bind(networks), {}, WITHIN)) !== undefined);
+  await until(
+    'etcd again',
+    async () => (await call(networks.listNetworks.bind(networks), {}, WITHIN)) !== undefined,
+  );
   await until('the node again', () => store.state.connected && store.view.alive.has('h1'));
   const { token } = await call(
     identity.createToken.bind(identity),
@@ -91,7 +98,10 @@ test.serial('a cluster in plain text stays so, until weft ca init moves it', asy
   t.teardown(() => secure.close());
   secure.announce(() => node('h1', '192.0.2.1'), { ttlSeconds: 5, onConflict: () => t.fail() });
   await until('the node, by its certificate', () => secure.view.alive.has('h1'));
-  t.deepEqual((await problems(tls)).filter((text) => text.includes('plain text')), []);
+  t.deepEqual(
+    (await problems(tls)).filter((text) => text.includes('plain text')),
+    [],
+  );
 
   // And it stays so.
   await second.stop();
