@@ -61,7 +61,8 @@ export async function cleanup(options: CleanupOptions): Promise<void> {
       { cause: storeError },
     );
   }
-  for (const name of [...STATE_FILES, 'docker', 'ports', 'wires', 'wire-places', 'resolv-conf']) {
+  const others = ['docker', 'identity', 'ports', 'wires', 'wire-places', 'resolv-conf'];
+  for (const name of [...STATE_FILES, ...others]) {
     rmSync(join(stateDir, name), { recursive: true, force: true });
   }
   const [failure] = failures;

@@ -1,10 +1,12 @@
 // `weft controller`: makes the parts, connects them, and serves.
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
+import { join } from 'node:path';
 
 import { Server } from '@grpc/grpc-js';
 
 import { messageOf, WeftError } from '../core/errors.js';
+import { AuditLog, auditInterceptor } from '../daemon/audit.js';
 import { frontOf, publicServerOptions, stopGrpc } from '../daemon/grpc.js';
 import { startHttp, type Readiness } from '../daemon/http.js';
 import { createLogger, type Logger } from '../daemon/log.js';
@@ -107,7 +109,12 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
     isRefused: (serial) => store.credentials.isRefused(serial),
     onUnrestricted: (serial) => security.sawUnrestricted(serial),
   });
-  const server = new Server({ ...publicServerOptions, interceptors: [metrics.interceptor, rights] });
+  const audit = new AuditLog(join(settings.stateDir, 'audit', 'controller.log'), log);
+  shutdown.add('the audit log', () => audit.close());
+  const server = new Server({
+    ...publicServerOptions,
+    interceptors: [metrics.interceptor, auditInterceptor(audit), rights],
+  });
   server.addService(NetworkServiceService, networkService(sources));
   server.addService(
     NodeServiceService,

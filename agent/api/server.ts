@@ -2,14 +2,17 @@
 //
 // The socket is there before the agent can do its work, for `weft status`: that is when people ask.
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { createServer, type Server as NetServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 
-import { Server, ServerCredentials, type ServiceDefinition } from '@grpc/grpc-js';
+import { experimental, Server, ServerCredentials, type ServiceDefinition } from '@grpc/grpc-js';
 
 import { failedPrecondition, invalidArgument, messageOf, unavailable } from '../../core/errors.js';
 import { parseNetworkName } from '../../core/network.js';
 import { serverOptions, stopGrpc, unary } from '../../daemon/grpc.js';
+import { auditInterceptor, type AuditLog } from '../../daemon/audit.js';
 import { answers } from '../../daemon/unix-socket.js';
+import { peerUid } from '../kernel/index.js';
 import {
   AgentServiceService,
   NameServiceService,
@@ -75,7 +78,11 @@ const SERVICES: readonly ServiceDefinition[] = [
 ];
 
 /** @throws WeftError FAILED_PRECONDITION where another agent serves there, or the socket cannot be made */
-export async function openSocket(runDir: string, starting: StartAnswers): Promise<ApiSocket> {
+export async function openSocket(
+  runDir: string,
+  starting: StartAnswers,
+  audit?: AuditLog,
+): Promise<ApiSocket> {
   const path = join(runDir, 'agent.sock');
   // sun_path of unix(7), less the terminating zero.
   if (Buffer.byteLength(path) > 107) {
@@ -101,7 +108,12 @@ export async function openSocket(runDir: string, starting: StartAnswers): Promis
   for (const service of SERVICES)
     server.addService(service, Object.fromEntries(Object.keys(service).map((name) => [name, notYet])));
   server.addService(StatusServiceService, { getStatus: unary(() => starting.status()) });
-  await listen(server, path);
+  const listener = await listen(server, path, audit);
+  const stop = async (): Promise<void> => {
+    listener.close();
+    await stopGrpc(server);
+    rmSync(path, { force: true });
+  };
   let stopped: Promise<void> | undefined;
   return {
     path,
@@ -111,7 +123,7 @@ export async function openSocket(runDir: string, starting: StartAnswers): Promis
       addServices(server, api);
       for (const mount of mounts) mount(server);
     },
-    stop: () => (stopped ??= stopGrpc(server).then(() => rmSync(path, { force: true }))),
+    stop: () => (stopped ??= stop()),
   };
 }
 
@@ -142,21 +154,47 @@ function addServices(server: Server, api: AgentApi): void {
 }
 
 /** @throws WeftError FAILED_PRECONDITION */
-async function listen(server: Server, path: string): Promise<void> {
+async function listen(server: Server, path: string, audit: AuditLog | undefined): Promise<NetServer> {
+  const listener = createServer((socket) => {
+    socket.on('error', () => undefined);
+    entranceOf(uidOf(socket)).injectConnection(socket);
+  });
+  // One for each user, whose calls are told apart by it.
+  const entrances = new Map<number, ReturnType<Server['createConnectionInjector']>>();
+  const entranceOf = (uid: number) => {
+    const known = entrances.get(uid);
+    if (known !== undefined) return known;
+    const plain = ServerCredentials.createInsecure();
+    const audited = audit && [auditInterceptor(audit, { uid })];
+    const made = server.createConnectionInjector(
+      audited === undefined ? plain : experimental.createServerCredentialsWithInterceptors(plain, audited),
+    );
+    entrances.set(uid, made);
+    return made;
+  };
   // From the start only root may connect: connecting needs write permission, and the agent's umask (main.ts) gives it to no other
   // user. A stricter umask during bind would apply to the whole process and its children.
   try {
     await new Promise<void>((resolve, reject) => {
-      server.bindAsync(`unix:${path}`, ServerCredentials.createInsecure(), (error) =>
-        error === null ? resolve() : reject(error),
-      );
+      listener.once('error', reject);
+      listener.listen(path, () => {
+        listener.off('error', reject);
+        resolve();
+      });
     });
     chmodSync(path, 0o600);
+    return listener;
   } catch (error) {
     throw failedPrecondition(`the socket ${path} cannot be made: ${messageOf(error)}`, 'Check --run-dir.', {
       cause: error,
     });
   }
+}
+
+/** Node.js has no name for the descriptor of a socket. */
+function uidOf(socket: Socket): number {
+  const { fd } = (socket as unknown as { _handle?: { fd: number } })._handle ?? { fd: -1 };
+  return fd < 0 ? -1 : peerUid(fd);
 }
 
 /** @throws WeftError INVALID_ARGUMENT */

@@ -19,3 +19,4 @@ export { openKernel } from './linux.js';
 export { bootId } from './namespaces.js';
 export { checkPrivileges } from './privileges.js';
 export { enlargeReceiveBuffer } from './socket-buffer.js';
+export { peerUid } from './peer-credentials.js';

@@ -1,4 +1,7 @@
 // Stage 1, open: opens state directory, kernel, store, HTTP and underlay.
+import { join } from 'node:path';
+
+import { AuditLog } from '../../daemon/audit.js';
 import { readEtcdAccess } from '../../daemon/etcd-access.js';
 import { readTls, type Tls } from '../../daemon/tls.js';
 import { plainTextWarnings } from '../../daemon/plain-text.js';
@@ -121,10 +124,10 @@ export async function open(daemon: Daemon): Promise<Opened> {
     ...{ settings, store, problems, readiness, displaced, metrics, kernel, session, startedAt },
     identity: daemon.identity,
   });
-  const socket = await openSocket(settings.runDir, {
-    status: () => startStatusOf(sources),
-    waiting: () => readiness.waiting(),
-  });
+  const audit = new AuditLog(join(settings.stateDir, 'audit', 'agent.log'), log);
+  shutdown.add('the audit log', () => audit.close());
+  const answers = { status: () => startStatusOf(sources), waiting: () => readiness.waiting() };
+  const socket = await openSocket(settings.runDir, answers, audit);
   shutdown.add('the socket', () => socket.stop());
   const underlay = await NodeUnderlay.find(
     { kernel, state, problems, log, settings: underlaySettings(settings) },

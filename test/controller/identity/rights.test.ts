@@ -1,5 +1,7 @@
 // Who may do what: over gRPC by the table of methods and roles, in the embedded etcd by its users.
 import { execFileSync } from 'node:child_process';
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 
 import test from 'ava';
 
@@ -100,6 +102,24 @@ test.serial('a node has a session under its own name alone, and none once it was
   t.teardown(() => nodes.close());
   await call(nodes.deleteNode.bind(nodes), { name: 'h1', force: true }, WITHIN);
   await until('the end of its session', () => own.state().error.includes('is refused: the node was removed'));
+  const entries = readFileSync(join(controller.stateDir, 'audit/controller.log'), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { method: string; code: string; actor: object; object: object });
+  const found = (method: string) => entries.find((entry) => entry.method === method);
+  t.like(found('IdentityService/RequestCertificate'), {
+    code: 'OK',
+    actor: { role: 'nobody' },
+    object: { node: 'h1' },
+  });
+  t.like(found('NodeService/DeleteNode'), { code: 'OK', actor: { role: 'admin' }, object: { name: 'h1' } });
+  t.like(found('SessionService/Connect'), {
+    code: 'PERMISSION_DENIED',
+    actor: { role: 'node', node: 'h1' },
+  });
+  t.is(statSync(join(controller.stateDir, 'audit/controller.log')).mode & 0o777, 0o600);
+  t.notRegex(JSON.stringify(entries), /WEFT-1-|PUBLIC KEY/);
+
   const client = controller.identity(tls);
   t.regex(
     await failureOf(call(client.renewCertificate.bind(client), { publicKey: '' }, WITHIN)),

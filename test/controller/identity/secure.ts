@@ -64,7 +64,7 @@ export async function startSecure(
   });
   const hash = authorityHashOf(new IdentityFolder(join(stateDir, 'ca'), 'controller').read().tls.ca);
   const adminFolder = new IdentityFolder(join(adminDir, hash), 'client');
-  await until('the certificate of root', () => adminFolder.exists);
+  await until('the certificate of root', () => adminFolder.exists && adminFolder.read().info.to > new Date());
   const admin = adminFolder.read().tls;
   const clients: IdentityServiceClient[] = [];
   t.teardown(() => clients.forEach((client) => client.close()));

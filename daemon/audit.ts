@@ -1,0 +1,128 @@
+// The audit log: who changed what, and who was refused. JSON lines, for root alone, rotated by size.
+//
+// Every call that changes something, and every one that is refused, whatever it was. Never what is secret: of a request only
+// the words that name its object.
+import { randomUUID } from 'node:crypto';
+import { closeSync, fstatSync, mkdirSync, openSync, renameSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
+
+import { ServerInterceptingCall, status, type ServerInterceptor } from '@grpc/grpc-js';
+import type { AuthContext } from '@grpc/grpc-js/build/src/auth-context.js';
+
+import { messageOf } from '../core/errors.js';
+import { visible } from '../core/text.js';
+import { callerOf } from './caller.js';
+import type { Logger } from './log.js';
+
+const MOST_BYTES = 10 * 1024 * 1024;
+const KEPT = 5;
+
+/** Methods that change nothing, by how their names begin. */
+const READS = /\/(?:Get|List|Watch|Lookup|Connect|Settle)/;
+
+/** The words of a request that name its object. */
+const NAMING = ['name', 'node', 'network', 'target', 'endpoint', 'id', 'role', 'a', 'b'] as const;
+
+export type Actor =
+  { readonly uid: number } | { readonly role: string; readonly node?: string; readonly serial?: string };
+
+export class AuditLog {
+  #file: number | undefined;
+  #size = 0;
+
+  constructor(
+    private readonly path: string,
+    private readonly log: Logger,
+    private readonly mostBytes = MOST_BYTES,
+  ) {}
+
+  write(entry: Readonly<Record<string, unknown>>): void {
+    const line = `${visible(JSON.stringify(entry))}\n`;
+    try {
+      if (this.#file !== undefined && this.#size + line.length > this.mostBytes) this.#rotate();
+      this.#file ??= this.#open();
+      this.#size += writeSync(this.#file, line);
+    } catch (error) {
+      // A full disk must not keep a daemon from its work.
+      this.log.error('the audit log cannot be written', { path: this.path, error: messageOf(error) });
+    }
+  }
+
+  close(): void {
+    if (this.#file !== undefined) closeSync(this.#file);
+    this.#file = undefined;
+  }
+
+  #open(): number {
+    mkdirSync(dirname(this.path), { recursive: true, mode: 0o700 });
+    const file = openSync(this.path, 'a', 0o600);
+    this.#size = fstatSync(file).size;
+    return file;
+  }
+
+  #rotate(): void {
+    this.close();
+    for (let n = KEPT - 1; n >= 0; n--) {
+      const from = n === 0 ? this.path : `${this.path}.${n}`;
+      try {
+        renameSync(from, `${this.path}.${n + 1}`);
+      } catch {
+        // There are not that many yet.
+      }
+    }
+  }
+}
+
+/** @param actor where the connection does not say who calls: the user of a local socket */
+export const auditInterceptor =
+  (audit: AuditLog, actor?: Actor): ServerInterceptor =>
+  ({ path }, call) => {
+    const begun = performance.now();
+    let object: Record<string, string> = {};
+    return new ServerInterceptingCall(call, {
+      start: (next) =>
+        next({
+          onReceiveMessage: (message, pass) => {
+            object = objectOf(message);
+            pass(message);
+          },
+        }),
+      sendStatus: (result, next) => {
+        const isRefused = result.code === status.PERMISSION_DENIED || result.code === status.UNAUTHENTICATED;
+        if (isRefused || !READS.test(path))
+          audit.write({
+            time: new Date().toISOString(),
+            id: randomUUID(),
+            actor: actor ?? actorOf(call.getAuthContext()),
+            ...(actor === undefined && { peer: call.getPeer() }),
+            method: path.replace(/^\/weft\.v1\./, ''),
+            object,
+            code: status[result.code],
+            ...(result.code !== status.OK && { why: result.details }),
+            ms: Math.round(performance.now() - begun),
+          });
+        next(result);
+      },
+    });
+  };
+
+function actorOf(auth: AuthContext): Actor {
+  const { identity, serial } = callerOf(auth);
+  return {
+    role: identity.role === 'unrestricted' && serial === undefined ? 'nobody' : identity.role,
+    ...(identity.role === 'node' && { node: identity.node }),
+    ...(serial !== undefined && { serial }),
+  };
+}
+
+const LONGEST = 200;
+
+function objectOf(message: unknown): Record<string, string> {
+  if (typeof message !== 'object' || message === null) return {};
+  const given = message as Record<string, unknown>;
+  const own = NAMING.flatMap((key) => {
+    const value = given[key];
+    return typeof value === 'string' && value !== '' ? [[key, value.slice(0, LONGEST)] as const] : [];
+  });
+  return { ...objectOf(given['attach']), ...Object.fromEntries(own) };
+}
