@@ -193,8 +193,8 @@ async function listen(server: Server, path: string, audit: AuditLog | undefined)
 
 /** Node.js has no name for the descriptor of a socket. */
 function uidOf(socket: Socket): number {
-  const { fd } = (socket as unknown as { _handle?: { fd: number } })._handle ?? { fd: -1 };
-  return fd < 0 ? -1 : peerUid(fd);
+  const handle = Reflect.get(socket, '_handle') as { fd: number } | null;
+  return handle === null || handle.fd < 0 ? -1 : peerUid(handle.fd);
 }
 
 /** @throws WeftError INVALID_ARGUMENT */
