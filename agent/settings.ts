@@ -57,6 +57,11 @@ export const agentSettings = {
     help: 'firewall that holds the rules',
     group: 'Node',
   }),
+  flannel: setting(kinds.choice('on', 'off'), {
+    default: 'on',
+    help: 'whether flannelds may be nodes of the networks; off: only leases that their nodes confirm count',
+    group: 'Node',
+  }),
   'subnet-ttl': setting(kinds.duration({ min: 2000, max: 365 * 24 * HOUR, wholeSeconds: true }), {
     default: '24h',
     help: 'how long a subnet stays reserved for a node that is down',

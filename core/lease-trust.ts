@@ -16,12 +16,14 @@ export interface Surroundings {
   node: Pick<NodeRecord, 'name' | 'publicIp' | 'publicIp6'> | undefined;
   /** The state of the lease that was believed before. */
   before?: Pick<Lease, 'publicIp' | 'publicIp6'> | undefined;
+  /** Whether flannelds may be nodes of the network: their leases have no node that could confirm them. */
+  flannel: boolean;
 }
 
 /** Why a lease is not believed; undefined: it is. */
 export function whyDisbelieved(
   lease: Lease,
-  { network, leases, node, before }: Surroundings,
+  { network, leases, node, before, flannel }: Surroundings,
 ): string | undefined {
   const { subnet, subnet6 } = lease;
   if (!network.subnet.contains(subnet)) return `is not in ${network.subnet.toString()}`;
@@ -30,6 +32,7 @@ export function whyDisbelieved(
   if (subnet.length < network.hostPrefix) return `is larger than the /${network.hostPrefix} that a node gets`;
   for (const other of leases)
     if (isElder(other, lease)) return `overlaps ${other.subnet.toString()}, an older lease`;
+  if (node === undefined && !flannel) return 'is of no node of weft’s, and --flannel is off';
   // A node that moves writes its record first. Until its lease follows, the address that it had counts.
   const other = node && addressNotOf(node, lease, before);
   if (node === undefined || other === undefined) return undefined;

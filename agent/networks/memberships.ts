@@ -45,6 +45,8 @@ export interface MembershipsOptions {
   underlay: () => Underlay;
   /** Whether this node has another network at the addresses of a network that it is not on. */
   keepsOut?: (network: Network) => boolean;
+  /** Whether flannelds may be nodes of its networks; absent: they may. */
+  flannel?: boolean;
   /** Milliseconds to the first retry of a subnet that could not be taken. */
   leaseRetryMs?: number;
 }

@@ -23,6 +23,8 @@ export interface PeerRoutesOptions {
   problems: Problems;
   node: string;
   instance: string;
+  /** Whether flannelds may be nodes of its networks; absent: they may. */
+  flannel?: boolean;
   /** This node in the network, where it is on it. */
   member: (network: string) => Claimed | undefined;
 }
@@ -219,7 +221,7 @@ export class PeerRoutes {
     const before = this.#believed.get(record);
     const check = (it: StoredLease): string | undefined => {
       const leases = store.view.leases.get(network.name)?.values() ?? [];
-      return whyDisbelieved(it, { network, leases, node, before });
+      return whyDisbelieved(it, { network, leases, node, before, flannel: this.options.flannel ?? true });
     };
     const why = check(lease);
     if (why === undefined) {

@@ -78,6 +78,7 @@ export function assemble(opened: Opened): Parts {
     ...{ kernel, store, reconciler, state, log, problems, node, instance },
     runDir: settings.runDir,
     servesNames: settings.dns === 'on',
+    flannel: settings.flannel === 'on',
     subnetTtlSeconds: settings.subnetTtl.seconds,
     underlay: () => underlay.current,
     keepsOut: (network) => overlaps.keepsOut(network),

@@ -48,7 +48,7 @@ for (const [what, given, others, why] of [
   ],
 ] as const) {
   test(`${what}: ${why === undefined ? 'believed' : 'not'}`, (t) => {
-    const found = whyDisbelieved(given, { network: blue, leases: [given, ...others], node });
+    const found = whyDisbelieved(given, { network: blue, leases: [given, ...others], node, flannel: true });
     if (why === undefined) t.is(found, undefined);
     else t.regex(found ?? '', why);
   });
@@ -57,14 +57,16 @@ for (const [what, given, others, why] of [
 test('of a node that moves, its earlier address counts until its lease follows', (t) => {
   const there = lease('10.100.2.0/24');
   const moved = { name: 'node2', publicIp: '192.0.2.50' };
-  const around = { network: blue, leases: [there], node: moved };
+  const around = { network: blue, leases: [there], node: moved, flannel: true };
   t.is(whyDisbelieved(there, { ...around, before: there }), undefined);
   t.regex(whyDisbelieved(there, around) ?? '', /^names 192\.0\.2\.2/);
 });
 
 test('without a record of its node a lease is a flanneld’s, and its address counts', (t) => {
   const there = lease('10.100.2.0/24', { publicIp: IpAddress.parse('203.0.113.1') });
-  t.is(whyDisbelieved(there, { network: blue, leases: [there], node: undefined }), undefined);
+  const around = { network: blue, leases: [there], node: undefined };
+  t.is(whyDisbelieved(there, { ...around, flannel: true }), undefined);
+  t.regex(whyDisbelieved(there, { ...around, flannel: false }) ?? '', /--flannel is off/);
 });
 
 test('leases of one length are never compared', (t) => {

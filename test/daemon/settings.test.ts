@@ -75,6 +75,7 @@ test('the defaults are those of the contract', (t) => {
       publicIp: undefined,
       join: [],
       firewall: 'auto',
+      flannel: 'on',
       subnetTtl: { ms: 86_400_000, seconds: 86_400, text: '24h' },
       nodeTtl: { ms: 3000, seconds: 3, text: '3s' },
       runDir: '/run/weft',

@@ -4,13 +4,13 @@ import { join } from 'node:path';
 
 import test from 'ava';
 
-import { serveApi, type AgentApi } from '../../../agent/api/server.js';
+import { openSocket, type AgentApi } from '../../../agent/api/server.js';
 import { notFound } from '../../../core/errors.js';
 import { AuditLog } from '../../../daemon/audit.js';
 import { call, channel } from '../../../daemon/grpc.js';
 import { silentLogger } from '../../../daemon/log.js';
 import { AgentServiceClient } from '../../../proto/gen/weft/v1/agent.js';
-import { Endpoint } from '../../../proto/gen/weft/v1/types.js';
+import { Endpoint, Status } from '../../../proto/gen/weft/v1/types.js';
 import { failureOf } from '../../controller/harness.js';
 import { temporaryFolder } from '../../lab/temporary-folder.js';
 
@@ -26,7 +26,9 @@ test('changes are written down with the user who asked, reading is not', async (
         ? Promise.reject(notFound('gone'))
         : Promise.resolve(Endpoint.fromPartial({ id: 'aa' })),
   } as unknown as AgentApi;
-  const served = await serveApi(join(folder, 'run'), api, [], audit);
+  const answers = { status: () => Status.create(), waiting: () => undefined };
+  const served = await openSocket(join(folder, 'run'), answers, audit);
+  served.serve(api, []);
   t.is(statSync(served.path).mode & 0o777, 0o600);
   const client = new AgentServiceClient(`unix:${served.path}`, ...channel('', undefined));
   const within = { peer: 'the agent', deadlineMs: 5000 };
