@@ -23,7 +23,7 @@ import {
   restore,
   serve,
   underlaySettings,
-  type Daemon,
+  type Launch,
 } from './start/index.js';
 import { State } from './state/index.js';
 import { findUnderlay } from './underlay/index.js';
@@ -41,12 +41,12 @@ export async function main(argv: readonly string[], plugins: readonly Plugin[] =
   process.umask(process.umask(0o077) | 0o022);
   try {
     checkPrivileges();
-    const daemon = await identify({ settings, log, shutdown });
+    const launch = { settings, log, shutdown };
     await (settings.dryRun
-      ? runDryRun(daemon)
+      ? runDryRun(launch)
       : settings.cleanup
-        ? runCleanup(daemon)
-        : run(daemon, plugins));
+        ? runCleanup(launch)
+        : run(launch, plugins));
   } catch (error) {
     if (shutdown.signal.aborted) return;
     if (settings.dryRun) {
@@ -60,21 +60,22 @@ export async function main(argv: readonly string[], plugins: readonly Plugin[] =
   }
 }
 
-async function run(daemon: Daemon, plugins: readonly Plugin[]): Promise<void> {
-  const { settings, shutdown } = daemon;
+async function run(launch: Launch, plugins: readonly Plugin[]): Promise<void> {
+  const { settings, shutdown } = launch;
   const unlock = await lockNamespace(
     `serves ${join(settings.runDir, 'agent.sock')}`,
     'A host has one agent, whatever its prefix and folders: stop that one first.',
   );
   shutdown.add('the lock', unlock);
-  const opened = await open(daemon);
+  const opened = await open(await identify(launch));
   const parts = assemble(opened);
   await restore(opened, parts);
   const announcement = await serve(opened, parts, plugins);
   await follow(opened, parts, announcement);
 }
 
-async function runDryRun(daemon: Daemon): Promise<void> {
+async function runDryRun(launch: Launch): Promise<void> {
+  const daemon = await identify(launch);
   const { settings, shutdown } = daemon;
   const { node, stateDir, join } = settings;
   const { kernel, store } = await openAccess(daemon, { readOnly: true });
@@ -90,12 +91,12 @@ async function runDryRun(daemon: Daemon): Promise<void> {
   shutdown.end('the dry run is over', found.isComplete ? 0 : 1);
 }
 
-async function runCleanup(daemon: Daemon): Promise<void> {
-  const { settings, log, shutdown } = daemon;
+async function runCleanup(launch: Launch): Promise<void> {
+  const { settings, log, shutdown } = launch;
   const { node, runDir, stateDir } = settings;
   const unlock = await lockNamespace('cleans up', 'Stop it first, then clean up.');
   shutdown.add('the lock', unlock);
-  const access = await openAccess(daemon);
+  const access = await openAccess(await identify(launch));
   await cleanup({ ...access, log, node, runDir, stateDir, signal: shutdown.signal });
   shutdown.end('cleaned up', 0);
 }

@@ -5,10 +5,10 @@ import { failedPrecondition, invalidArgument, messageOf } from '../../core/error
 import { parseToken } from '../../core/identity.js';
 import { NodeIdentity, nodeIdentityFolder } from '../identity/index.js';
 import type { AgentSettings } from '../settings.js';
-import type { Daemon } from './open.js';
+import type { Daemon, Launch } from './open.js';
 
 /** @throws WeftError where a token gives no certificate, or nothing says where etcd is; the signal's reason */
-export async function identify(daemon: Omit<Daemon, 'identity'>): Promise<Daemon> {
+export async function identify(daemon: Launch): Promise<Daemon> {
   const { settings, log, shutdown } = daemon;
   const folder = nodeIdentityFolder(settings.stateDir);
   const controllers = settings.controller.map(({ text }) => text);
@@ -29,7 +29,7 @@ export async function identify(daemon: Omit<Daemon, 'identity'>): Promise<Daemon
   };
 }
 
-function etcdOf({ settings, log }: Omit<Daemon, 'identity'>, learnt: readonly string[]): readonly string[] {
+function etcdOf({ settings, log }: Launch, learnt: readonly string[]): readonly string[] {
   const { etcd } = settings;
   const isPlain = etcd.length > 0 && etcd.every((url) => url.startsWith('http:'));
   const isSecure = learnt.length > 0 && learnt.every((url) => url.startsWith('https:'));

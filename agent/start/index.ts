@@ -2,6 +2,6 @@
 export { assemble } from './assemble.js';
 export { follow } from './follow.js';
 export { identify } from './identify.js';
-export { open, openAccess, underlaySettings, type Daemon } from './open.js';
+export { open, openAccess, underlaySettings, type Launch } from './open.js';
 export { restore } from './restore.js';
 export { serve } from './serve.js';

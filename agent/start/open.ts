@@ -28,12 +28,15 @@ import { NodeUnderlay, type UnderlaySettings } from '../underlay/index.js';
 import { Hook } from './hook.js';
 
 /** The daemon's settings, log and shutdown. */
-export interface Daemon {
-  /** Undefined where it has none: plain text, or certificates that were brought. */
-  identity: NodeIdentity | undefined;
+export interface Launch {
   settings: AgentSettings;
   log: Logger;
   shutdown: Shutdown;
+}
+
+export interface Daemon extends Launch {
+  /** Undefined where it has none: plain text, or certificates that were brought. */
+  identity: NodeIdentity | undefined;
 }
 
 /** Access to the kernel and the store, without any state of weft's. */
