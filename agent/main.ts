@@ -67,7 +67,7 @@ async function run(launch: Launch, plugins: readonly Plugin[]): Promise<void> {
     'A host has one agent, whatever its prefix and folders: stop that one first.',
   );
   shutdown.add('the lock', unlock);
-  const opened = await open(await identify(launch));
+  const opened = await open(launch);
   const parts = assemble(opened);
   await restore(opened, parts);
   const announcement = await serve(opened, parts, plugins);

@@ -8,6 +8,7 @@ export {
   endpointMessage,
   etcdAt,
   startStatusOf,
+  unidentifiedStatusOf,
   statusOf,
   type StartSources,
   type StatusSources,

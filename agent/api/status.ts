@@ -2,7 +2,7 @@
 import { containerMtu, gatewayFor, gatewayIn } from '../../core/compile.js';
 import { describeNetwork } from '../../core/drivers/index.js';
 import type { Endpoint } from '../../core/records.js';
-import type { Endpoint as EndpointMessage, Problem, Status } from '../../proto/gen/weft/v1/types.js';
+import { type Endpoint as EndpointMessage, type Problem, Status } from '../../proto/gen/weft/v1/types.js';
 import type { DisplacedNodes } from '../../store/displaced-nodes.js';
 import type { Store } from '../../store/store.js';
 import type { Endpoints, Publisher } from '../endpoints/index.js';
@@ -43,6 +43,18 @@ export interface StatusSources extends StartSources {
   publisher: Publisher;
   peers: Peers;
   publicIp: () => { ip: string; ip6?: string };
+}
+
+/** Status before the node has its certificate: etcd is not asked yet, nor the kernel. */
+export function unidentifiedStatusOf({
+  node: name,
+  version,
+  startedAt,
+  readiness,
+}: Pick<StartSources, 'node' | 'version' | 'startedAt' | 'readiness'>): Status {
+  const waiting = readiness.waiting();
+  const problems = waiting === undefined ? [] : [waiting];
+  return Status.fromPartial({ health: 'down', node: { name, version, startedAt }, problems });
 }
 
 /** Status during the start, before the node has an underlay and any network. */

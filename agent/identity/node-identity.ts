@@ -22,6 +22,8 @@ export interface NodeIdentityOptions {
   node: string;
   controllers: readonly string[];
   log: Logger;
+  /** Called with each reason why the token has not given a certificate yet. */
+  onWait?: (error: WeftError) => void;
 }
 
 const clusterSchema = z.object({ etcd: z.array(z.string()), prefix: z.string() });
@@ -149,6 +151,7 @@ async function obtain(options: NodeIdentityOptions, token: string, signal: Abort
       } catch (error) {
         const again = error instanceof WeftError && ['UNAVAILABLE', 'DEADLINE_EXCEEDED'].includes(error.code);
         if (!again) throw error;
+        options.onWait?.(error);
         log.warn('no certificate yet', { controller: address, error });
       }
     }

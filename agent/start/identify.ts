@@ -1,20 +1,39 @@
 // Before stage 1: the node's identity, and with it where etcd is.
 import { readFileSync } from 'node:fs';
 
-import { failedPrecondition, invalidArgument, messageOf } from '../../core/errors.js';
+import { failedPrecondition, invalidArgument, messageOf, type WeftError } from '../../core/errors.js';
 import { parseToken } from '../../core/identity.js';
+import type { Logger } from '../../daemon/log.js';
+import type { Shutdown } from '../../daemon/shutdown.js';
 import { NodeIdentity, nodeIdentityFolder } from '../identity/index.js';
 import type { AgentSettings } from '../settings.js';
-import type { Daemon, Launch } from './open.js';
 
-/** @throws WeftError where a token gives no certificate, or nothing says where etcd is; the signal's reason */
-export async function identify(daemon: Launch): Promise<Daemon> {
+/** The daemon's settings, log and shutdown. */
+export interface Launch {
+  settings: AgentSettings;
+  log: Logger;
+  shutdown: Shutdown;
+}
+
+export interface Daemon extends Launch {
+  /** Undefined where it has none: plain text, or certificates that were brought. */
+  identity: NodeIdentity | undefined;
+}
+
+/**
+ * @param onWait called with each reason why there is no certificate yet
+ * @throws WeftError where a token gives no certificate, or nothing says where etcd is; the signal's reason
+ */
+export async function identify(
+  daemon: Launch,
+  onWait: (error: WeftError) => void = () => undefined,
+): Promise<Daemon> {
   const { settings, log, shutdown } = daemon;
   const folder = nodeIdentityFolder(settings.stateDir);
   const controllers = settings.controller.map(({ text }) => text);
   // A dry run and a clean-up change nothing in the cluster.
   const token = settings.dryRun || settings.cleanup ? () => undefined : () => tokenIn(settings);
-  const options = { folder, controllers, log, node: settings.node };
+  const options = { folder, controllers, log, node: settings.node, onWait };
   const identity = await NodeIdentity.open(options, token, shutdown.signal);
   if (identity === undefined) return { ...daemon, identity };
   const { cluster } = identity;

@@ -6,9 +6,8 @@ import { readEtcdAccess } from '../../daemon/etcd-access.js';
 import { readTls, type Tls } from '../../daemon/tls.js';
 import { plainTextWarnings } from '../../daemon/plain-text.js';
 import { startHttp } from '../../daemon/http.js';
-import type { Logger } from '../../daemon/log.js';
-import type { Shutdown } from '../../daemon/shutdown.js';
 import { version } from '../../daemon/version.js';
+import type { Status } from '../../proto/gen/weft/v1/types.js';
 import { DisplacedNodes } from '../../store/displaced-nodes.js';
 import { openStore } from '../../store/etcd-store.js';
 import type { Store } from '../../store/store.js';
@@ -16,28 +15,17 @@ import {
   type ApiSocket,
   openSocket,
   startStatusOf,
+  unidentifiedStatusOf,
   type SessionState,
   type StartSources,
 } from '../api/index.js';
 import { agentMetrics, AgentReadiness, NODE, Problems, type AgentMetrics } from '../health/index.js';
 import { bootId, openFirewall, openKernel, type Kernel } from '../kernel/index.js';
-import type { NodeIdentity } from '../identity/index.js';
 import type { AgentSettings } from '../settings.js';
 import { InterfaceLoanFiles, State, type Loaded } from '../state/index.js';
 import { NodeUnderlay, type UnderlaySettings } from '../underlay/index.js';
 import { Hook } from './hook.js';
-
-/** The daemon's settings, log and shutdown. */
-export interface Launch {
-  settings: AgentSettings;
-  log: Logger;
-  shutdown: Shutdown;
-}
-
-export interface Daemon extends Launch {
-  /** Undefined where it has none: plain text, or certificates that were brought. */
-  identity: NodeIdentity | undefined;
-}
+import { identify, type Daemon, type Launch } from './identify.js';
 
 /** Access to the kernel and the store, without any state of weft's. */
 export interface Access {
@@ -94,44 +82,51 @@ export async function openAccess(
   return { kernel, store };
 }
 
-/** Settles when the node has an underlay address; at boot the agent may start before the network is up. */
-export async function open(daemon: Daemon): Promise<Opened> {
-  const { settings, log, shutdown } = daemon;
-  const brought = readTls(settings);
-  const tls = (): Tls | undefined => brought ?? (settings.insecure ? undefined : daemon.identity?.tls);
-  const state = new State(settings.stateDir);
+/** Settles when the node has a certificate and an underlay address; at boot the agent may start before the network is up. */
+export async function open(launch: Launch): Promise<Opened> {
+  const { log, shutdown } = launch;
+  const { node, stateDir } = launch.settings;
+  const brought = readTls(launch.settings);
+  const state = new State(stateDir);
   const loaded = state.load();
   const startedAt = new Date().toISOString();
   const metrics = agentMetrics();
-  const { kernel, store } = await openAccess(daemon);
   const changed = new Hook<[]>(undefined);
   const problems = new Problems(changed.call);
   const readiness = new AgentReadiness(problems);
-  const plain = plainTextWarnings({
-    etcd: settings.etcd,
-    insecure: settings.controller.length > 0 && tls() === undefined,
-  });
-  problems.replace(NODE, 'plain-text', new Map(plain.map((warning) => [warning.what, warning])));
   const http = await startHttp({
-    listen: settings.http,
+    listen: launch.settings.http,
     registry: metrics.registry,
     readiness: () => readiness.now(),
     log,
   });
   shutdown.add('http', () => http.stop());
-  const { node } = settings;
+  const audit = new AuditLog(join(stateDir, 'audit', 'agent.log'), log);
+  shutdown.add('the audit log', () => audit.close());
+  let status = (): Status => unidentifiedStatusOf({ node, version, startedAt, readiness });
+  const answers = { status: () => status(), waiting: () => readiness.waiting() };
+  const socket = await openSocket(launch.settings.runDir, answers, audit);
+  shutdown.add('the socket', () => socket.stop());
+  const daemon = await identify(launch, ({ message, next = 'See the log of the agent.' }) =>
+    readiness.waitsFor(() => ({ what: 'a certificate', why: message, fix: next })),
+  );
+  readiness.waitsFor(undefined);
+  const { settings, identity } = daemon;
+  const tls = (): Tls | undefined => brought ?? (settings.insecure ? undefined : identity?.tls);
+  const { kernel, store } = await openAccess(daemon);
+  const plain = plainTextWarnings({
+    etcd: settings.etcd,
+    insecure: settings.controller.length > 0 && tls() === undefined,
+  });
+  problems.replace(NODE, 'plain-text', new Map(plain.map((warning) => [warning.what, warning])));
   const session = new Hook<[], SessionState>({ state: 'none', address: '', error: '' });
   const displaced = new DisplacedNodes(store.view);
   store.subscribe((changes) => displaced.handle(changes));
   const sources = startSources({
     ...{ settings, store, problems, readiness, displaced, metrics, kernel, session, startedAt },
-    identity: daemon.identity,
+    identity,
   });
-  const audit = new AuditLog(join(settings.stateDir, 'audit', 'agent.log'), log);
-  shutdown.add('the audit log', () => audit.close());
-  const answers = { status: () => startStatusOf(sources), waiting: () => readiness.waiting() };
-  const socket = await openSocket(settings.runDir, answers, audit);
-  shutdown.add('the socket', () => socket.stop());
+  status = () => startStatusOf(sources);
   const underlay = await NodeUnderlay.find(
     { kernel, state, problems, log, settings: underlaySettings(settings) },
     shutdown.signal,
