@@ -13,6 +13,7 @@ type Asked = Partial<Omit<CreateNetworkRequest, 'subnet'>> & { subnet: string; m
 export function checkNetwork(name: string, asked: Asked): void {
   const { driver, backend, subnet, subnet6, range, gateway, allowVlan, internal, masquerade, force } = asked;
   const { hostPrefix, hostPrefix6, mtu, vni, port, vlan, parent, gatewayNode } = asked;
+  const { directRouting, backendOptions = {} } = asked;
   // What weft knows and does not serve is the controller's to refuse: another one may serve it.
   if (backend !== undefined && !isBackend(backend)) return;
   networkOf({
@@ -32,6 +33,8 @@ export function checkNetwork(name: string, asked: Asked): void {
     ...(vlan !== undefined && { vlan }),
     ...(parent !== undefined && { parent }),
     ...(gatewayNode !== undefined && { gatewayNode }),
+    ...(directRouting === true && { directRouting }),
+    ...(Object.keys(backendOptions).length > 0 && { backendOptions }),
     ...(internal !== undefined && { internal }),
     masquerade,
     ...(force !== undefined && { force }),

@@ -26,6 +26,8 @@ export const networkShape = (network: Network): object => ({
   hostPrefix6: orNull(network.hostPrefix6),
   vni: orNull(network.vni),
   port: orNull(network.port),
+  directRouting: orNull(network.directRouting),
+  encrypted: orNull(network.encrypted),
   mtu: orNull(network.mtu),
   internal: network.internal,
   masquerade: network.masquerade,

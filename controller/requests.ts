@@ -44,6 +44,8 @@ export function parseCreateNetwork(request: CreateNetworkRequest): NetworkSpec {
     ...(vlan !== undefined && { vlan }),
     ...(parent !== undefined && { parent }),
     ...(gatewayNode !== undefined && { gatewayNode }),
+    ...(request.directRouting && { directRouting: true }),
+    ...(Object.keys(request.backendOptions).length > 0 && { backendOptions: request.backendOptions }),
     internal: request.internal,
     masquerade: !request.noMasquerade,
     ...(request.force && { force: true }),

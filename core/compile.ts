@@ -5,7 +5,6 @@
 // (backends/).
 import { parseInterface } from './address.js';
 import {
-  addressingOf,
   driverOf,
   gatewayFor,
   gatewayIn,
@@ -138,7 +137,7 @@ export function compilePort(
   const { hostIp, hostPort, port, protocol } = published;
   const { network } = membership;
   // With a tunnel the client appears as this node; with a plain route it does not, and the replies would not come back here.
-  const isPlain = addressingOf(network) === 'subnets' && driverOf(network).tunnels(membership).length === 0;
+  const isPlain = driverOf(network).isPlain(network);
   const addresses = ([4, 6] as const).flatMap((family) => {
     const subnet = prefixIn(membership, family);
     if (subnet === undefined) return [];

@@ -15,6 +15,8 @@ export const endpointAlias = (network: string, name: string): string => `weft en
 
 /** The bridge of a network without a VNI. No VNI is written with a dash. */
 export const ownBridgeName = (network: string): string => fitted('wfbr-', network);
+/** A network's device of a kind without a number of its own. */
+export const ownTunnelName = (prefix: string, network: string): string => fitted(prefix, network);
 /** The bridge of all VLANs without a parent. */
 export const VLAN_BRIDGE = 'wfvlan';
 /** The bridge that a NIC becomes a port of. */

@@ -15,6 +15,8 @@ export interface Underlay {
   link: string;
   /** Prefixes reached without a router, on the links of these addresses. */
   onLink: readonly OnLink[];
+  /** The host's own routes through routers. Absent: none is known. */
+  routers?: readonly Router[];
 }
 
 /** The addresses that other nodes send to. */
@@ -26,6 +28,12 @@ export const publicAddresses = ({ ip, ip6, nat }: Underlay): { ip: IpAddress; ip
 export interface OnLink {
   link: string;
   prefix: IpNetwork;
+}
+
+/** A prefix that is behind a router. */
+export interface Router {
+  prefix: IpNetwork;
+  via: IpAddress;
 }
 
 /** The parent link of a network on this node, as it was when the node joined. */

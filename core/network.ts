@@ -100,6 +100,10 @@ export interface SubnetRange {
   last: IpNetwork;
 }
 
+/** The name of a field as a flag of the command line has it. */
+export const flagOf = (field: string): string =>
+  field.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+
 /** RFC 791: every IPv4 link carries 68 octets; RFC 8200 §5: every IPv6 link 1280. */
 export const MIN_MTU = { 4: 68, 6: 1280 } as const;
 /** The largest MTU of an Ethernet-like link of Linux. */

@@ -60,6 +60,8 @@ export function check<T>(schema: z.ZodType<T>, value: unknown): T {
     value,
   );
   const name = field === '' ? 'the value' : field;
+  if (issue.code === 'custom' && issue.params?.secret === true)
+    throw new UnreadableError(`${name}: ${lower(issue.message)}`);
   throw new UnreadableError(
     found === undefined
       ? `${name} is missing; ${lower(issue.message)}`
@@ -145,6 +147,23 @@ export const interfaceText = parsed((text) => {
   return text;
 }, 'an address with a prefix length');
 export const mac = parsed((text) => parseMac(text), 'a unicast MAC address');
+
+/** A key of Curve25519, or another of its length: 32 bytes as base64. */
+const KEY = /^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$/;
+export const publicKey = z.string({ error: 'expected a key' }).regex(KEY, {
+  error: 'expected a key of 32 bytes as base64',
+});
+/** As publicKey; empty is absent, and no error shows it. */
+export const secretKey = z.unknown().transform((value, context): string | undefined => {
+  if (value === '' || value === undefined) return undefined;
+  if (typeof value === 'string' && KEY.test(value)) return value;
+  context.addIssue({
+    code: 'custom',
+    message: 'expected a key of 32 bytes as base64',
+    params: { secret: true },
+  });
+  return z.NEVER;
+});
 
 export const text = z.string({ error: 'expected text' });
 export const word = text.min(1, { error: 'expected text that is not empty' });

@@ -11,7 +11,7 @@ import { driverOf, hasOwnGateway, isBridged, networkOf } from '../core/drivers/i
 import { alreadyExists, failedPrecondition, invalidArgument, notFound, unavailable } from '../core/errors.js';
 import { type Network, type NetworkSpec } from '../core/network.js';
 import { checkOverlap } from '../core/overlap.js';
-import { ifReadable } from '../core/parse.js';
+import { check, goObject, ifReadable, integer } from '../core/parse.js';
 import type { BadRecord } from '../core/records.js';
 import { rangeOf } from './keys.js';
 import { predates } from '../core/lost-records.js';
@@ -150,11 +150,21 @@ function checkAgainstOthers(context: Context, network: Network): void {
 function allocate(context: Context, network: Network): Network {
   if (isBridged(network)) return network;
   const served = [...context.replica.view.networks.values()].flatMap((other): OtherNetwork[] =>
-    isBridged(other) ? [] : [{ name: other.name, network: other }],
+    isBridged(other) ? [] : [{ name: other.name, network: other, ports: driverOf(other).udpPorts(other) }],
   );
-  const others = [...unserved(context)].map(({ name, backend }) => ({ name, config: backend }));
+  const others = [...unserved(context)].map(({ name, backend }) => ({
+    name,
+    config: backend,
+    ports: portsIn(backend),
+  }));
   return backendIn(network).allocate(network, [...served, ...others], randomInt);
 }
+
+/** The UDP port of a network that weft does not serve: flannel's udp has it as Port. */
+const portsIn = (backend: unknown): number[] => {
+  const port = ifReadable(() => check(goObject({ Port: integer(1, 65_535) }), backend).Port);
+  return port === undefined ? [] : [port];
+};
 
 export async function removeNetwork(
   context: Context,

@@ -19,6 +19,7 @@ import {
   type KernelLink,
   type LinkContext,
   type PortMover,
+  type PrivateKeys,
 } from './objects/index.js';
 import { otherOwner } from './ownership.js';
 
@@ -42,6 +43,7 @@ export class Application {
     private readonly inside: <T>(work: () => T) => T,
     peerFd: (link: string) => number | undefined,
     ports: PortMover | undefined,
+    privateKey: PrivateKeys,
   ) {
     this.#context = {
       bridgeIndex: (name) => {
@@ -53,6 +55,7 @@ export class Application {
     };
     this.#direct = {
       ports,
+      privateKey,
       link: (name) => this.#link(name),
       forget: (name) => void this.#links.delete(name),
       inside,
@@ -153,8 +156,9 @@ export class Application {
       if (failure !== undefined) this.#fail(step, failure);
       return;
     }
-    const link = itemKindOf(object).link?.(object) ?? '';
-    const index = this.#index(link);
+    const link = itemKindOf(object).link?.(object);
+    // Without a link: an unreachable route.
+    const index = link === undefined ? 0 : this.#index(link);
     if (index === undefined) {
       if (step.do === 'delete') return;
       throw new StepRefused('ENODEV', `link ${link} does not exist`);

@@ -3,7 +3,7 @@
 // The kernel's configuration says less: a module may be missing, and a bridge without CONFIG_BRIDGE_VLAN_FILTERING accepts the
 // setting silently and does nothing. The namespace is deleted before the probe returns.
 import { messageOf } from '../../core/errors.js';
-import type { BridgeLink, VlanLink } from '../../core/objects/index.js';
+import type { BridgeLink, VlanLink, WireguardLink } from '../../core/objects/index.js';
 import type { Capability } from './kernel.js';
 import { inNewNamespace } from './namespaces.js';
 import { NetlinkSocket } from './netlink-socket.js';
@@ -28,26 +28,29 @@ const VLAN: VlanLink = {
   vlan: 2,
 };
 
+const WIREGUARD: WireguardLink = { kind: 'link', type: 'wireguard', name: 'wfprobewg', alias: '', mtu: 1420 };
+
 /** Used where the device needs no other device below it. */
 const ALONE: LinkContext = { bridgeIndex: () => 0, peerFd: () => undefined };
 
 export function probeCapabilities(): Capability[] {
-  const answer = (filtering: string, tagging: string): Capability[] => [
+  const answer = (filtering: string, tagging: string, wireguard: string): Capability[] => [
     { name: 'bridge-vlan-filtering', available: filtering === '', why: filtering },
     { name: '802.1q', available: tagging === '', why: tagging },
+    { name: 'wireguard', available: wireguard === '', why: wireguard },
   ];
   try {
     return inNewNamespace(() => {
       const socket = new NetlinkSocket();
       try {
-        return answer(...probe(socket));
+        return answer(...probe(socket), probeWireguard(socket));
       } finally {
         socket.close();
       }
     });
   } catch (error) {
     const why = `the check failed: ${messageOf(error)}`;
-    return answer(why, why);
+    return answer(why, why, why);
   }
 }
 
@@ -69,4 +72,11 @@ function probe(socket: NetlinkSocket): [string, string] {
       ? ''
       : `the kernel has no 802.1Q (CONFIG_VLAN_8021Q, module 8021q): ${untagged.message}`,
   ];
+}
+
+function probeWireguard(socket: NetlinkSocket): string {
+  const [refused] = socket.batch([createLink(WIREGUARD, ALONE)]);
+  return refused === undefined
+    ? ''
+    : `the kernel has no WireGuard (CONFIG_WIREGUARD, module wireguard): ${refused.message}`;
 }

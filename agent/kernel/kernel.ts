@@ -84,6 +84,8 @@ export interface UnderlayLink {
   addresses: string[];
   /** What is wrong with some of them. */
   flaws?: Record<string, AddressFlaw>;
+  /** Destinations that unowned routes reach through a router on the link, default routes included. */
+  routers?: { to: string; via: string }[];
 }
 
 /**

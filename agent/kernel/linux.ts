@@ -28,6 +28,7 @@ import {
   lookUpRoute,
   type DecodedAddress,
   type LinkLookup,
+  type PrivateKeys,
 } from './objects/index.js';
 import { Pinger } from './ping.js';
 import { linksIgnoringRa } from './router-advertisements.js';
@@ -36,12 +37,15 @@ import { linksIgnoringRa } from './router-advertisements.js';
 export function openKernel({
   firewall,
   loans,
+  privateKey,
 }: {
   firewall: FirewallDriver;
   /** Storage of what links had before they became ports. */
   loans?: InterfaceLoans;
+  /** The keys of the node's WireGuard devices. Absent: it has none. */
+  privateKey?: PrivateKeys;
 }): Promise<Kernel> {
-  const node = new LinuxNamespace('node', new NetlinkSocket(), undefined, loans);
+  const node = new LinuxNamespace('node', new NetlinkSocket(), undefined, loans, privateKey);
   const nodeCookie = node.socket.cookie();
   const pinger = new Pinger();
   const watches = new Set<() => void>();
@@ -192,6 +196,14 @@ function underlayLinks(node: LinuxNamespace): UnderlayLink[] {
     const link = [...links.values()].find((one) => one.name === name);
     if (link !== undefined && !found.has(link.name))
       found.set(link.name, { name: link.name, mtu: link.mtu, running: link.running, addresses: [] });
+  }
+  for (const { body } of node.socket.dump(dumpRoutes)) {
+    const route = decodeRoute(body, lookup);
+    const link = found.get(route?.link?.name ?? '');
+    if (route === undefined || link === undefined) continue;
+    const { object, owned } = route.actual;
+    if (!owned && object.kind === 'route' && object.via !== undefined)
+      (link.routers ??= []).push({ to: object.to, via: object.via });
   }
   return [...found.values()];
 }

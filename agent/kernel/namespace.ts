@@ -18,6 +18,7 @@ import {
   getLink,
   type DecodedAddress,
   type KernelLink,
+  type PrivateKeys,
 } from './objects/index.js';
 import { actualOf, readAddresses, readLinks, readView } from './observe.js';
 
@@ -33,6 +34,8 @@ export class LinuxNamespace implements KernelNamespace {
     readonly fd?: number,
     /** In the node's namespace: what NICs had before they became ports of bridges. */
     private readonly loans?: InterfaceLoans,
+    /** In the node's namespace: the keys of its WireGuard devices. */
+    private readonly privateKey: PrivateKeys = () => undefined,
   ) {}
 
   links(): Map<number, KernelLink> {
@@ -73,7 +76,7 @@ export class LinuxNamespace implements KernelNamespace {
       const peer = peers?.get(link);
       return peer instanceof LinuxNamespace ? peer.fd : undefined;
     };
-    return new Application(this.socket, this.role, inside, peerFd, ports).run(steps);
+    return new Application(this.socket, this.role, inside, peerFd, ports, this.privateKey).run(steps);
   }
 
   announce(addresses: readonly Announcement[]): void {

@@ -173,6 +173,16 @@ export function decodeAttrs(bytes: Buffer, from = 0, wanted?: number): Attrs {
   return attrs;
 }
 
+/** The payloads of an array of attributes, whatever their types. */
+export function* decodeAttrList(bytes: Buffer = Buffer.alloc(0)): Iterable<Buffer> {
+  for (let at = 0; at + 4 <= bytes.length;) {
+    const length = bytes.readUInt16LE(at);
+    if (length < 4 || at + length > bytes.length) return;
+    yield bytes.subarray(at + 4, at + length);
+    at += align(length);
+  }
+}
+
 export function readText(bytes: Buffer): string {
   const end = bytes.indexOf(0);
   return bytes.toString('utf8', 0, end < 0 ? bytes.length : end);

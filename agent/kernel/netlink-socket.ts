@@ -27,7 +27,7 @@ import {
 } from './netlink-message.js';
 
 // include/uapi/linux/netlink.h
-const PROTOCOLS = { route: 0, netfilter: 12 } as const;
+const PROTOCOLS = { route: 0, netfilter: 12, generic: 16 } as const;
 const SOL_NETLINK = 270;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;

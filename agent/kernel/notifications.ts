@@ -164,8 +164,10 @@ class RouteEvents {
       case RTM.DELROUTE: {
         const route = decodeRoute(body, lookup);
         if (route === undefined) return;
-        if (route.isDefault) this.#underlay = true;
-        else if (!isOwnRoute(route)) this.#routes = true;
+        const { object, owned } = route.actual;
+        if (route.isDefault || (!owned && object.kind === 'route' && object.via !== undefined))
+          this.#underlay = true;
+        if (!route.isDefault && !isOwnRoute(route)) this.#routes = true;
         if (routeMatters(route, 'node')) this.#object(route.actual, type === RTM.NEWROUTE);
         return;
       }

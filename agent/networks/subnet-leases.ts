@@ -13,6 +13,7 @@ import type { Network } from '../../core/network.js';
 import type { Lease } from '../../core/records.js';
 import type { LeaseRequest, Store, StoredLease } from '../../store/store.js';
 import type { Kernel } from '../kernel/index.js';
+import type { State } from '../state/index.js';
 import { ownSubnets } from './address-claims.js';
 import { hostRoutesBeside } from './route-overlaps.js';
 
@@ -21,6 +22,7 @@ export interface SubnetLeasesOptions {
   kernel: Pick<Kernel, 'routes'>;
   node: string;
   instance: string;
+  state: Pick<State, 'keys'>;
   subnetTtlSeconds: number;
   underlay: () => Underlay;
   /** Whether containers of this node are on the network. */
@@ -96,7 +98,8 @@ export class SubnetLeases {
   #data(network: Network): LeaseData | undefined {
     if (isBridged(network)) return undefined;
     const dual = network.subnet6 !== undefined && this.options.underlay().ip6 !== undefined;
-    return leaseDataFor(network, this.options.instance, dual ? [4, 6] : [4]);
+    const { instance, state } = this.options;
+    return leaseDataFor(network, { instance, keys: state.keys.public }, dual ? [4, 6] : [4]);
   }
 
   /** The other node that holds this node's subnet, by the store; undefined: none. */

@@ -22,7 +22,7 @@ import {
 import { agentMetrics, AgentReadiness, NODE, Problems, type AgentMetrics } from '../health/index.js';
 import { bootId, openFirewall, openKernel, type Kernel } from '../kernel/index.js';
 import type { AgentSettings } from '../settings.js';
-import { InterfaceLoanFiles, State, type Loaded } from '../state/index.js';
+import { InterfaceLoanFiles, State, WireguardKeys, type Loaded } from '../state/index.js';
 import { NodeUnderlay, type UnderlaySettings } from '../underlay/index.js';
 import { Hook } from './hook.js';
 import { identify, type Daemon, type Launch } from './identify.js';
@@ -76,7 +76,12 @@ export async function openAccess(
   });
   const firewall = await openFirewall(settings.firewall, { log });
   const loans = new InterfaceLoanFiles(settings.stateDir, bootId, { readOnly });
-  const kernel = await openKernel({ firewall, loans });
+  const keys = new WireguardKeys(settings.stateDir, { readOnly });
+  const kernel = await openKernel({
+    firewall,
+    loans,
+    privateKey: (publicKey) => keys.privateKey(publicKey),
+  });
   shutdown.add('the kernel', () => kernel.close());
   shutdown.add('the store', () => store.close());
   return { kernel, store };

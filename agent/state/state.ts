@@ -8,6 +8,7 @@
 //   underlay                 the addresses that other nodes were told last
 //   reservations/ID.json     one address that is reserved for a future container
 //   former-subnets/…         the subnets that this node had of networks that it left, by the network's prefix
+//   wireguard/key            the private key of encrypted networks (wireguard-keys.ts)
 import { randomUUID } from 'node:crypto';
 import fs, { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -29,6 +30,7 @@ import {
   type FormerSubnet,
   type SavedNetwork,
 } from './records.js';
+import { WireguardKeys } from './wireguard-keys.js';
 
 /** Its id is the network's name or the endpoint's id. */
 export interface TornFile extends TornRecord {
@@ -52,6 +54,7 @@ export const STATE_FILES = [
   'underlay',
   'reservations',
   'former-subnets',
+  'wireguard',
   'instance',
 ] as const;
 
@@ -65,6 +68,7 @@ export class State {
   readonly #networks: RecordFolder<SavedNetwork>;
   readonly #endpoints: RecordFolder<Endpoint>;
   readonly #reservations: RecordFolder<Reservation>;
+  readonly keys: WireguardKeys;
   readonly #formerSubnets: RecordTable<FormerSubnet>;
 
   constructor(
@@ -72,6 +76,7 @@ export class State {
     private readonly options: FileOptions = {},
   ) {
     this.#calls = options.calls ?? fs;
+    this.keys = new WireguardKeys(directory, options);
     this.#networks = new RecordFolder({
       folder: pathIn(directory, 'networks'),
       parse: savedNetwork,

@@ -3,9 +3,9 @@
 // They are the configured addresses, or addresses of the configured interface, or at first those that the kernel itself would
 // send from. The node then stays on them: a second address, a VPN's default route or a new privacy address (RFC 8981) is no
 // reason to move every tunnel. It moves when an address is gone, or cannot be used any more and another one can.
-import { addressBits, type Family, IpNetwork, parseInterface, type IpAddress } from '../../core/address.js';
+import { addressBits, type Family, IpAddress, IpNetwork, parseInterface } from '../../core/address.js';
 import { failedPrecondition, type WeftError } from '../../core/errors.js';
-import type { OnLink, Underlay } from '../../core/compile.js';
+import type { OnLink, Router, Underlay } from '../../core/compile.js';
 import type { AddressFlaw, Kernel, UnderlayLink } from '../kernel/index.js';
 
 export interface UnderlaySettings {
@@ -150,13 +150,16 @@ function underlayAt(
   const carrier = ({ link, address }: Candidate): UnderlayLink =>
     link.loopback ? (links.find(({ name }) => name === sendsFrom(address.family)?.link) ?? link) : link;
   const carriers = [carrier(at), ...(at6 === undefined ? [] : [carrier(at6)])];
+  const carrying = [...new Set(carriers)];
+  const routers = carrying.flatMap(routersOf);
   return {
     ip: at.address,
     ...(at6 === undefined ? {} : { ip6: at6.address }),
     ...(nat === undefined ? {} : { nat }),
     mtu: Math.min(...carriers.map(({ mtu }) => mtu)),
     link: carrier(at).name,
-    onLink: [...new Set(carriers)].flatMap((link) => candidatesOf(link).filter(hasNeighbours).map(onLinkOf)),
+    onLink: carrying.flatMap((link) => candidatesOf(link).filter(hasNeighbours).map(onLinkOf)),
+    ...(routers.length === 0 ? {} : { routers }),
   };
 }
 
@@ -167,6 +170,9 @@ const onLinkOf = ({ address, length, link }: Candidate): OnLink => ({
   link: link.name,
   prefix: IpNetwork.of(address, length),
 });
+
+const routersOf = ({ routers = [] }: UnderlayLink): Router[] =>
+  routers.map(({ to, via }) => ({ prefix: IpNetwork.parse(to), via: IpAddress.parse(via) }));
 
 const listed = (links: readonly UnderlayLink[]): string =>
   links
@@ -182,10 +188,10 @@ export const sameUnderlay = (a: Underlay, b: Underlay): boolean =>
   a.ip6?.toString() === b.ip6?.toString() &&
   a.mtu === b.mtu &&
   a.link === b.link &&
-  onLinkText(a) === onLinkText(b);
+  waysText(a) === waysText(b);
 
-const onLinkText = ({ onLink }: Underlay): string =>
-  onLink
-    .map(({ link, prefix }) => `${link} ${prefix.toString()}`)
+const waysText = ({ onLink, routers = [] }: Underlay): string =>
+  [...onLink, ...routers]
+    .map((way) => `${way.prefix.toString()} ${'via' in way ? way.via.toString() : way.link}`)
     .sort()
     .join(' ');

@@ -1,13 +1,13 @@
 // weft network create | ls | inspect | rm
 import { Option, type Command } from 'commander';
 
-import { BACKEND_TYPES, MAX_VNI } from '../../core/backends/types.js';
+import { MAX_VNI } from '../../core/backends/types.js';
 import { DRIVER_NAMES } from '../../core/drivers/names.js';
 import { VLAN_IDS } from '../../core/drivers/vlan-ids.js';
 import type { CreateNetworkRequest } from '../../proto/gen/weft/v1/controller.js';
 import type { Network } from '../../proto/gen/weft/v1/types.js';
+import { addBackendOptions, backendRequest, type BackendOptions } from '../backend-options.js';
 import {
-  backend,
   integer,
   ipOf,
   name,
@@ -24,15 +24,19 @@ import { networkShape } from '../shapes.js';
 import type { Action } from '../action.js';
 import { networkChangeCommands } from './network-change.js';
 
-type CreateOptions = Omit<Partial<CreateNetworkRequest>, 'name' | 'noMasquerade' | 'subnet'> & {
-  subnet: string;
-  masquerade: boolean;
-};
+type CreateOptions = Omit<
+  Partial<CreateNetworkRequest>,
+  'name' | 'noMasquerade' | 'subnet' | 'backend' | 'directRouting' | 'backendOptions'
+> &
+  BackendOptions & {
+    subnet: string;
+    masquerade: boolean;
+  };
 
 export function networkCommands(program: Command, action: Action): void {
   const network = program.command('network').description('make, show and remove networks');
 
-  network
+  const create = network
     .command('create')
     .description('make a network that containers of all hosts can be attached to')
     .argument('<name>', 'its name: letters, digits, _ and -', newNetworkName)
@@ -43,12 +47,6 @@ export function networkCommands(program: Command, action: Action): void {
         '--driver <driver>',
         'overlay: subnets of hosts with tunnels; bridge: each host by itself, or a LAN; vlan: VLANs (802.1Q)',
       ).choices(DRIVER_NAMES),
-    )
-    .addOption(
-      new Option('--backend <backend>', 'what carries an overlay between hosts')
-        .choices(BACKEND_TYPES)
-        // Also those that weft knows and does not serve: the controller says so.
-        .argParser(backend),
     )
     .option(
       '--host-prefix <n>',
@@ -61,7 +59,11 @@ export function networkCommands(program: Command, action: Action): void {
       integer('host-prefix6', 1, 126),
     )
     .option('--vni <n>', 'VXLAN network identifier (default: a free one)', integer('vni', 1, MAX_VNI))
-    .option('--port <udp>', 'UDP port of the tunnel (default: 8472)', integer('port', 1, 65535))
+    .option(
+      '--port <udp>',
+      'UDP port of the tunnel (default: 8472, and with wireguard a free one)',
+      integer('port', 1, 65535),
+    )
     .option(
       '--mtu <n>',
       'MTU of containers (default: the underlay’s less the overhead)',
@@ -100,11 +102,13 @@ export function networkCommands(program: Command, action: Action): void {
       action(async ({ connect }, [name], options: CreateOptions): Promise<Result> => {
         // Drivers and backends are loaded by this command alone: they hold the codecs of what is in etcd, too.
         const { checkNetwork } = await import('../network-checks.js');
-        checkNetwork(name, options);
-        const { masquerade, ...rest } = options;
+        const { masquerade, encrypted: _encrypted, backendOption: _words, ...rest } = options;
+        const carrier = backendRequest(options);
+        checkNetwork(name, { ...rest, ...carrier, masquerade });
         const request = {
           ...NOTHING,
           ...rest,
+          ...carrier,
           name,
           internal: options.internal ?? false,
           noMasquerade: !masquerade,
@@ -118,6 +122,8 @@ export function networkCommands(program: Command, action: Action): void {
         return { value: networkShape(made), text: () => made.name };
       }),
     );
+
+  addBackendOptions(create);
 
   network
     .command('ls')
@@ -183,7 +189,6 @@ Examples:
 const NOTHING = {
   subnet6: undefined,
   driver: undefined,
-  backend: undefined,
   hostPrefix: undefined,
   hostPrefix6: undefined,
   vni: undefined,
@@ -226,6 +231,8 @@ async function networkBlock(network: Network): Promise<string> {
       'Subnet6',
       network.subnet6 === undefined ? undefined : `${network.subnet6}, /${network.hostPrefix6} for each node`,
     ],
+    ['Direct routing', network.directRouting === true ? 'yes' : undefined],
+    ['Encrypted', network.encrypted === true ? 'yes' : undefined],
     ['VNI', network.vni],
     ['UDP port', network.port],
     ['MTU', network.mtu ?? (network.parent === undefined ? 'as the underlay allows' : 'that of the parent')],

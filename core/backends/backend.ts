@@ -37,14 +37,25 @@ export interface OtherNetwork {
   name: string;
   /** Absent if weft does not serve it. */
   network?: OverlayNetwork;
+  /** UDP ports that it receives packets on. */
+  ports: readonly number[];
   /** The Backend object of its config, not decoded. */
   config?: unknown;
+}
+
+/** What a node publishes itself by. */
+export interface Identity {
+  instance: string;
+  /** The public keys of the node, made with the first use. */
+  keys: { current(): string; next(): string | undefined };
 }
 
 /** Fields of the API that only some backends have. */
 export interface BackendFields {
   vni?: number;
   port?: number;
+  directRouting?: boolean;
+  encrypted?: boolean;
 }
 
 export interface Backend<T extends BackendType = BackendType> {
@@ -52,12 +63,16 @@ export interface Backend<T extends BackendType = BackendType> {
   /** For help and errors, after "it". */
   readonly summary: string;
   /** The backend options that it accepts. */
-  readonly options: readonly Exclude<keyof BackendSpec, 'backend'>[];
+  readonly options: readonly Exclude<keyof BackendSpec, 'backend' | 'backendOptions'>[];
+  /** flannel's words of its Backend object that can be given beside them. */
+  readonly words: readonly string[];
   /** Bytes that it adds to a packet, by the family of the underlay. */
   readonly overhead: Readonly<Record<Family, number>>;
   /** Devices that it creates: one for each network, one of the node for all networks, or none. */
   readonly devices: 'network' | 'node' | 'none';
   readonly needs: readonly Need[];
+  /** No packet between containers may leave a node in clear, whatever fails. */
+  readonly encrypted: boolean;
 
   /** Codec of its part of flannel's Backend object, beside Type and MTU. */
   readonly config: {
@@ -69,8 +84,8 @@ export interface Backend<T extends BackendType = BackendType> {
   /** Codec of BackendData and BackendV6Data of a lease; undefined: it publishes none. */
   readonly data: DataCodec<BackendTypes[T]['data']> | undefined;
 
-  /** @throws WeftError INVALID_ARGUMENT */
-  parse(spec: BackendSpec): BackendTypes[T]['config'];
+  /** @param words the given ones, for the schema of `config`. @throws WeftError INVALID_ARGUMENT, UnreadableError */
+  parse(spec: BackendSpec, words: Readonly<Record<string, unknown>>): BackendTypes[T]['config'];
   /** Why the network cannot be created with this backend, or undefined. */
   refuses(network: OverlayNetwork<T>): string | undefined;
   /**
@@ -87,17 +102,21 @@ export interface Backend<T extends BackendType = BackendType> {
   /** @throws WeftError ALREADY_EXISTS if a node cannot be on both */
   checkBeside(network: OverlayNetwork<T>, other: OverlayNetwork): void;
 
+  /** The families of the underlay that carry packets of a family, the preferred one first. */
+  carriers(network: OverlayNetwork<T>, family: Family): readonly Family[];
   /** The bridge of the network's containers. */
   bridge(network: OverlayNetwork<T>): string;
   /** Links to other nodes, of this network alone or shared; the firewall treats them as the network's. */
   tunnels(membership: OverlayMembership<T>, families: readonly Family[]): string[];
+  /** Whether packets may go to a peer without a tunnel: its node does not take them for this node's own. */
+  isPlain(network: OverlayNetwork<T>): boolean;
   /** UDP ports that receive its packets. */
   udpPorts(network: OverlayNetwork<T>): number[];
 
   compileNetwork(membership: OverlayMembership<T>, side: Side): KernelObject[];
   compilePeer(membership: OverlayMembership<T>, remote: Remote): KernelObject[];
-  /** The route to an address or subnet at the peer. */
-  routeTo(membership: OverlayMembership<T>, remote: Remote, to: IpNetwork): KernelObject;
+  /** What leads to an address or subnet at the peer. */
+  routesTo(membership: OverlayMembership<T>, remote: Remote, to: IpNetwork): KernelObject[];
   /** Why the peer cannot be reached; undefined: the records show no reason. */
   unreachable(membership: OverlayMembership<T>, remote: Remote): string | undefined;
   /** An address of the peer's node that answers through the overlay. */
@@ -113,7 +132,7 @@ export interface DataCodec<D> {
   readonly schema: z.ZodType<D>;
   encode(data: D): object;
   /** The published data of a node: the same in every run, so that peers need no update. */
-  make(instance: string, network: OverlayNetwork, family: Family): D | undefined;
+  make(self: Identity, network: OverlayNetwork, family: Family): D | undefined;
   /** Codec for state files, and the field's name in each family. */
   readonly saved: z.ZodType<D>;
   readonly savedAs: Readonly<Record<Family, string>>;
@@ -142,3 +161,7 @@ export function routeMtu(
   const mtu = lease.mtu - overhead;
   return mtu < tunnelMtu(membership, overhead) ? { mtu } : {};
 }
+
+/** The most bytes that the backend adds to a packet of the family. */
+export const overheadOf = (backend: Backend, network: OverlayNetwork, family: Family): number =>
+  Math.max(...backend.carriers(network, family).map((carrier) => backend.overhead[carrier]));

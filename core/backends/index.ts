@@ -2,15 +2,16 @@
 import type { Family } from '../address.js';
 import type { OverlayNetwork } from '../network.js';
 import type { Lease } from '../records.js';
-import type { Backend } from './backend.js';
+import type { Backend, Identity } from './backend.js';
 import { hostGw } from './host-gw.js';
 import type { BackendType, LeaseData } from './types.js';
 import { vxlan } from './vxlan.js';
+import { wireguard } from './wireguard.js';
 
 export { BACKEND_TYPES, DEFAULT_BACKEND, isBackend, UNSERVED_BACKENDS } from './types.js';
 
 /** Total: an entry of BackendTypes without a backend here does not compile. */
-const BACKENDS = { vxlan, 'host-gw': hostGw } satisfies { [T in BackendType]: Backend<T> };
+const BACKENDS = { vxlan, 'host-gw': hostGw, wireguard } satisfies { [T in BackendType]: Backend<T> };
 
 // Each backend accepts networks of its own type only. The network's type chooses the backend, so the two always match.
 export const backendOf = (type: BackendType): Backend => BACKENDS[type];
@@ -20,13 +21,13 @@ export const backendIn = ({ backend }: Pick<OverlayNetwork, 'backend'>): Backend
 /** What a node publishes with its lease of the network; undefined if the backend needs no such data. */
 export function leaseDataFor(
   network: OverlayNetwork,
-  instance: string,
+  self: Identity,
   families: readonly Family[],
 ): LeaseData | undefined {
   const { type, data } = backendIn(network);
   if (data === undefined) return undefined;
   const ends = families.flatMap((family) => {
-    const end = data.make(instance, network, family);
+    const end = data.make(self, network, family);
     return end === undefined ? [] : [[family, end] as const];
   });
   return { type, ...Object.fromEntries(ends) };

@@ -9,20 +9,23 @@ import type { Family } from '../address.js';
 export interface BackendTypes {
   vxlan: { config: VxlanConfig; data: Vtep };
   'host-gw': { config: object; data: never };
+  wireguard: { config: WireguardConfig; data: WireguardEnd };
 }
 
 export type BackendType = keyof BackendTypes;
 
-const TYPES: Record<BackendType, true> = { vxlan: true, 'host-gw': true };
+const TYPES: Record<BackendType, true> = { vxlan: true, 'host-gw': true, wireguard: true };
 
 export const BACKEND_TYPES = Object.keys(TYPES) as BackendType[];
 
 /** For networks that name none. flannel's own default is udp in its code and vxlan in its documents. */
 export const DEFAULT_BACKEND: BackendType = 'vxlan';
 
+/** The backend that --encrypted means. */
+export const ENCRYPTED_BACKEND: BackendType = 'wireguard';
+
 /** flannel's backends that weft does not serve (pkg/backend): known by name, reported and otherwise ignored. */
 export const UNSERVED_BACKENDS: readonly string[] = [
-  'wireguard',
   'udp',
   'ipip',
   'ipsec',
@@ -47,6 +50,9 @@ export interface BackendSpec {
   backend?: BackendType;
   vni?: number;
   port?: number;
+  directRouting?: boolean;
+  /** flannel's words for what has no option of its own, with their values as text. */
+  backendOptions?: Readonly<Record<string, string>>;
 }
 
 /** RFC 7348 §5: a VNI is 24 bits; networks never get 0. */
@@ -56,6 +62,32 @@ interface VxlanConfig {
   vni: number;
   /** UDP port of the tunnel. */
   port: number;
+  /** Peers on the link are reached without the tunnel. */
+  directRouting?: true;
+}
+
+/** Which device and underlay carry each family (flannel's Mode); absent: separate, a device for each. */
+export type WireguardMode = 'auto' | 'ipv4' | 'ipv6';
+
+interface WireguardConfig {
+  /** UDP port that every node listens on; 0: a free one is to be chosen. */
+  port: number;
+  /** The same of the second device, for IPv6. */
+  port6: number;
+  mode?: WireguardMode;
+  /** Base64, the same for all peers. A secret. */
+  psk?: string;
+  /** Seconds between packets that keep a NAT open; absent: none are sent. */
+  keepalive?: number;
+}
+
+interface WireguardEnd {
+  /** Base64. */
+  publicKey: string;
+  /** Absent: the network's. */
+  port?: number;
+  /** The key that the node is about to take, so that peers take its handshakes at once. */
+  nextPublicKey?: string;
 }
 
 interface Vtep {

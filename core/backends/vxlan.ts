@@ -13,7 +13,16 @@ import { parseInteger, type OverlayNetwork } from '../network.js';
 import type { VxlanLink } from '../objects/index.js';
 import { check, flag, goObject, ifReadable, integer, mac } from '../parse.js';
 import type { Lease } from '../records.js';
-import { hostSource, routeMtu, tunnelMtu, type Backend, type OtherNetwork } from './backend.js';
+import type { OverlayMembership } from '../membership.js';
+import {
+  hostSource,
+  routeMtu,
+  tunnelMtu,
+  type Backend,
+  type OtherNetwork,
+  type Remote,
+} from './backend.js';
+import { directRoute, linkTo, ON_THE_HOSTS_LINK } from './direct.js';
 import { MAX_VNI, type LeaseData } from './types.js';
 
 type VxlanNetwork = OverlayNetwork<'vxlan'>;
@@ -47,13 +56,11 @@ export function vtepMac(instance: string, network: string, family: Family): stri
 const vtepOf = ({ data }: Lease, family: Family): Vtep | undefined =>
   data?.type === 'vxlan' ? data[family] : undefined;
 
-/**
- * DirectRouting is accepted: a flanneld with it sends plain packets to neighbours, which arrive all the same. Learning is
- * accepted: it adds FDB entries, and weft's own are permanent. GBP is refused: it changes the VXLAN header.
- */
+/** Learning is accepted: it adds FDB entries, and weft's own are permanent. GBP is refused: it changes the VXLAN header. */
 const CONFIG = goObject({
   VNI: integer(1, MAX_VNI).default(FLANNEL_VNI),
   Port: integer(0, 65535).default(0),
+  DirectRouting: flag.default(false),
   GBP: flag.default(false).refine((value) => !value, {
     error: 'weft does not speak group based policies, leave it out',
   }),
@@ -66,22 +73,28 @@ const TAKEN = goObject({ VNI: integer(1, MAX_VNI) });
 export const vxlan: Backend<'vxlan'> = {
   type: 'vxlan',
   summary: 'puts packets into UDP (RFC 7348)',
-  options: ['vni', 'port'],
+  options: ['vni', 'port', 'directRouting'],
+  words: [],
   /** Outer Ethernet, IP, UDP and VXLAN headers (RFC 7348 §4). */
   overhead: { 4: 50, 6: 70 },
   devices: 'network',
   needs: [],
+  encrypted: false,
 
   config: {
     // 0 is the kernel's default, which is flannel's too.
-    schema: CONFIG.transform(({ VNI, Port }) => ({ vni: VNI, port: Port || DEFAULT_VXLAN_PORT })),
-    encode: ({ vni, port }) => ({ VNI: vni, Port: port }),
-    saved: { vni: integer(1, MAX_VNI), port: integer(1, 65_535) },
+    schema: CONFIG.transform(({ VNI, Port, DirectRouting }) => ({
+      vni: VNI,
+      port: Port || DEFAULT_VXLAN_PORT,
+      ...(DirectRouting && { directRouting: true as const }),
+    })),
+    encode: ({ vni, port, directRouting }) => ({ VNI: vni, Port: port, DirectRouting: directRouting }),
+    saved: { vni: integer(1, MAX_VNI), port: integer(1, 65_535), directRouting: z.literal(true).optional() },
   },
   data: {
     schema: VTEP.transform(({ VNI, VtepMAC }) => ({ vni: VNI, mac: VtepMAC })),
     encode: ({ vni, mac }) => ({ VNI: vni, VtepMAC: mac }),
-    make: (instance, network, family) =>
+    make: ({ instance }, network, family) =>
       network.backend === 'vxlan'
         ? { vni: network.vni, mac: vtepMac(instance, network.name, family) }
         : undefined,
@@ -90,11 +103,13 @@ export const vxlan: Backend<'vxlan'> = {
   },
 
   /** The VNI stays 0 if a free one is to be chosen. */
-  parse: ({ vni, port }) => ({
+  parse: ({ vni, port, directRouting }) => ({
     vni: vni === undefined ? 0 : parseInteger(vni, 'vni', 1, MAX_VNI),
     port: port === undefined ? DEFAULT_VXLAN_PORT : parseInteger(port, 'port', 1, 65535),
+    ...(directRouting === true && { directRouting }),
   }),
-  refuses: () => undefined,
+  refuses: ({ internal, directRouting }) =>
+    internal && directRouting === true ? `with direct routing, ${ON_THE_HOSTS_LINK}` : undefined,
   allocate: (network, others, random) => ({ ...network, vni: chooseVni(network, others, random) }),
   settle: (network, { vni }) => (network.vni === 0 ? { ...network, vni } : network),
   checkBeside(network, other): void {
@@ -105,8 +120,10 @@ export const vxlan: Backend<'vxlan'> = {
     );
   },
 
+  carriers: (_network, family) => [family],
   bridge: ({ vni }) => bridgeName(vni),
   tunnels: ({ network }, families) => families.map((family) => vxlanName(network.vni, family)),
+  isPlain: ({ directRouting }) => directRouting === true,
   udpPorts: ({ port }) => [port],
 
   compileNetwork(membership, { family, subnet, local }) {
@@ -135,25 +152,31 @@ export const vxlan: Backend<'vxlan'> = {
     const { family, subnet, publicIp, lease } = remote;
     const vtep = vtepOf(lease, family);
     if (vtep === undefined) return [];
+    const routes = vxlan.routesTo(membership, remote, subnet);
+    if (directLink(membership, remote) !== undefined) return routes;
     const link = vxlanName(membership.network.vni, family);
     const { mac } = vtep;
     return [
       { kind: 'fdb', link, mac, dst: publicIp.toString() },
       { kind: 'neighbour', link, ip: subnet.base.toString(), mac },
-      vxlan.routeTo(membership, remote, subnet),
+      ...routes,
     ];
   },
-  routeTo(membership, remote, to) {
+  routesTo(membership, remote, to) {
     const { family, subnet } = remote;
-    return {
-      kind: 'route',
-      to: to.toString(),
-      link: vxlanName(membership.network.vni, family),
-      via: subnet.base.toString(),
-      onlink: true,
-      ...hostSource(membership, family),
-      ...routeMtu(membership, remote, vxlan.overhead[family]),
-    };
+    const direct = directLink(membership, remote);
+    if (direct !== undefined) return [directRoute(membership, remote, to, direct)];
+    return [
+      {
+        kind: 'route',
+        to: to.toString(),
+        link: vxlanName(membership.network.vni, family),
+        via: subnet.base.toString(),
+        onlink: true,
+        ...hostSource(membership, family),
+        ...routeMtu(membership, remote, vxlan.overhead[family]),
+      },
+    ];
   },
   unreachable({ network }, { family, lease }) {
     const vni = vtepOf(lease, family)?.vni;
@@ -163,12 +186,16 @@ export const vxlan: Backend<'vxlan'> = {
   probeAddress: ({ subnet }) => subnet.base,
   advice: ({ port }) => `Check that UDP port ${port} is open between the two hosts, in both directions.`,
 
-  describe: ({ vni, port }) => ({ vni, port }),
+  describe: ({ vni, port, directRouting = false }) => ({ vni, port, directRouting }),
   describeLease(lease) {
     const vtep = vtepOf(lease, 4);
     return vtep === undefined ? {} : { vtepMac: vtep.mac };
   },
 };
+
+/** With DirectRouting, the link on which the peer is a neighbour; otherwise packets to it are tunnelled. */
+const directLink = (membership: OverlayMembership<'vxlan'>, remote: Remote): string | undefined =>
+  membership.network.directRouting === true ? linkTo(membership, remote) : undefined;
 
 /** A free VNI, or the requested one if no network has it. */
 function chooseVni(

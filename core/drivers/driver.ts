@@ -120,6 +120,8 @@ export interface Driver<N extends Network = Network> {
   links(membership: Membership<N>): string[];
   /** Those of the links that lead to other nodes. */
   tunnels(membership: Membership<N>): string[];
+  /** Whether packets may reach other nodes' containers without a tunnel, under the addresses that they have. */
+  isPlain(network: N): boolean;
   /** UDP ports that receive the network's packets from other nodes. */
   udpPorts(network: N): number[];
   /** The link on which the host itself can have an address in the network. */

@@ -3,7 +3,7 @@ import type { Family, IpAddress, IpNetwork } from '../address.js';
 import { invalidArgument } from '../errors.js';
 import type { Membership } from '../membership.js';
 import type { Need } from '../needs.js';
-import type { BridgedNetwork, Network, NetworkSpec, VlanRange } from '../network.js';
+import { flagOf, type BridgedNetwork, type Network, type NetworkSpec, type VlanRange } from '../network.js';
 import type { Endpoint } from '../records.js';
 import { bridge } from './bridge.js';
 import type { Addressing, Driver, DriverOption, NetworkAt, NetworkFields } from './driver.js';
@@ -35,9 +35,8 @@ const isGiven = (spec: NetworkSpec, option: DriverOption): boolean => spec[optio
 
 function notOf(option: DriverOption, driver: DriverName): Error {
   const others = DRIVER_NAMES.filter((name) => driverNamed(name).options.includes(option));
-  const flag = option.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
   return invalidArgument(
-    `${flag}: the driver ${driver} has none`,
+    `${flagOf(option)}: the driver ${driver} has none`,
     `Leave it out, or give ${others.map((name) => `--driver ${name}`).join(' or ')}.`,
   );
 }

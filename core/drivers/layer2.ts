@@ -53,6 +53,7 @@ export const layer2 = {
     return link === undefined ? [] : [link];
   },
   tunnels: () => [],
+  isPlain: () => false,
   udpPorts: () => [],
   hostLink: () => undefined,
   probe: () => undefined,

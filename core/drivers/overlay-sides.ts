@@ -7,20 +7,29 @@ import type { Lease } from '../records.js';
 
 export const bridgeOf = ({ network }: OverlayMembership): string => backendIn(network).bridge(network);
 
-/** The parts of a lease that belong to one family. */
-function familyOf(
-  { subnet, subnet6, publicIp, publicIp6 }: Lease,
+/** A lease's subnet of one family. */
+const familyOf = ({ subnet, subnet6 }: Lease, family: Family): { subnet?: IpNetwork | undefined } =>
+  family === 4 ? { subnet } : { subnet: subnet6 };
+
+/** The peer's underlay address of a family that this node has, too. */
+function reachableAt(
+  { underlay }: OverlayMembership,
+  { publicIp, publicIp6 }: Lease,
   family: Family,
-): { subnet?: IpNetwork | undefined; publicIp?: IpAddress | undefined } {
-  return family === 4 ? { subnet, publicIp } : { subnet: subnet6, publicIp: publicIp6 };
+): IpAddress | undefined {
+  if (family === 6) return underlay.ip6 === undefined ? undefined : publicIp6;
+  return publicIp;
 }
 
 /** The families in which this node is on the network. */
 export function sidesOf({ lease, underlay, network }: OverlayMembership): Side[] {
-  const published = backendIn(network).data !== undefined;
+  const backend = backendIn(network);
+  const published = backend.data !== undefined;
   return ([4, 6] as const).flatMap((family): Side[] => {
     const { subnet } = familyOf(lease, family);
-    const local = family === 4 ? underlay.ip : underlay.ip6;
+    const [local] = backend
+      .carriers(network, family)
+      .flatMap((carrier) => (carrier === 4 ? underlay.ip : underlay.ip6) ?? []);
     const missing = published && lease.data?.[family] === undefined;
     return subnet === undefined || local === undefined || missing ? [] : [{ family, subnet, local }];
   });
@@ -40,7 +49,10 @@ export const remotesOf = (membership: OverlayMembership, peer: Lease): Remote[] 
 function remoteOf(membership: OverlayMembership, side: Side, peer: Lease): Remote | { why: string } {
   const { network } = membership;
   const { family } = side;
-  const { subnet, publicIp } = familyOf(peer, family);
+  const { subnet } = familyOf(peer, family);
+  const [publicIp] = backendIn(network)
+    .carriers(network, family)
+    .flatMap((carrier) => reachableAt(membership, peer, carrier) ?? []);
   const whole = family === 4 ? network.subnet : network.subnet6;
   const backend = backendIn(network);
   if (peer.backendType !== network.backend)

@@ -5,6 +5,7 @@ import { backendOf, BACKEND_TYPES, DEFAULT_BACKEND } from '../backends/index.js'
 import { invalidArgument } from '../errors.js';
 import {
   checkUsable,
+  flagOf,
   parseHostPrefix,
   parseMtu,
   parseNetworkName,
@@ -12,6 +13,7 @@ import {
   type NetworkSpec,
   type OverlayNetwork,
 } from '../network.js';
+import { UnreadableError } from '../parse.js';
 
 /** @throws WeftError INVALID_ARGUMENT */
 export function parseOverlay(spec: NetworkSpec): OverlayNetwork {
@@ -46,7 +48,7 @@ export function parseOverlay(spec: NetworkSpec): OverlayNetwork {
         hostPrefix6,
         range6: parseRange(spec.subnet6, hostPrefix6, undefined, undefined),
       }),
-    ...backend.parse(spec),
+    ...readable(() => backend.parse(spec, wordsIn(spec, backend))),
     ...(spec.mtu !== undefined && { mtu: parseMtu(spec.mtu, spec.subnet6 !== undefined) }),
     internal: spec.internal ?? false,
     masquerade: spec.masquerade ?? true,
@@ -64,11 +66,41 @@ export function parseOverlay(spec: NetworkSpec): OverlayNetwork {
 /** Options of other backends are refused. @throws WeftError INVALID_ARGUMENT */
 function checkOptions(spec: NetworkSpec, { type, options, summary }: Backend): void {
   for (const option of new Set(BACKEND_TYPES.flatMap((other) => backendOf(other).options))) {
-    if (spec[option] === undefined || options.includes(option)) continue;
+    if (spec[option] === undefined || spec[option] === false || options.includes(option)) continue;
     const others = BACKEND_TYPES.filter((other) => backendOf(other).options.includes(option));
     throw invalidArgument(
-      `${option}: the backend ${type} has none: it ${summary}`,
+      `${flagOf(option)}: the backend ${type} has none: it ${summary}`,
       `Leave it out, or give --backend ${others.join(' or ')}.`,
     );
+  }
+}
+
+/** The backend's words among the given options, as JSON has them. @throws WeftError INVALID_ARGUMENT */
+function wordsIn({ backendOptions = {} }: NetworkSpec, { type, words }: Backend): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(backendOptions).map(([key, text]) => {
+      const word = words.find((known) => known.toLowerCase() === key.toLowerCase());
+      if (word !== undefined) return [word, jsonOf(text)];
+      const known = words.length === 0 ? 'It has none' : `It has ${words.join(', ')}`;
+      throw invalidArgument(`backend-option: the backend ${type} has no ${key}`, `${known}.`);
+    }),
+  );
+}
+
+/** true, 25 and ["a"] are JSON; all else is text, as people write it without quotation marks. */
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+function readable<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof UnreadableError)) throw error;
+    throw invalidArgument(`backend-option: ${error.message}`, 'See docs/backends.md.', { cause: error });
   }
 }

@@ -6,8 +6,8 @@ import * as z from 'zod';
 
 import { addressBits, IpNetwork, parseInterface } from '../address.js';
 import { backendIn, backendOf, BACKEND_TYPES } from '../backends/index.js';
-import { tunnelMtu } from '../backends/backend.js';
-import { failedPrecondition } from '../errors.js';
+import { overheadOf, tunnelMtu } from '../backends/backend.js';
+import { alreadyExists, failedPrecondition } from '../errors.js';
 import { pickAddress, reservedUse, withLength } from '../ipam.js';
 import {
   BRIDGE_LINK_LOCAL,
@@ -29,7 +29,12 @@ import { noVlan } from './vlan-ids.js';
 
 export const overlay: Driver<OverlayNetwork> = {
   name: 'overlay',
-  options: ['backend', ...BACKEND_TYPES.flatMap((type) => backendOf(type).options), 'hostPrefix6'],
+  options: [
+    'backend',
+    'backendOptions',
+    ...BACKEND_TYPES.flatMap((type) => backendOf(type).options),
+    'hostPrefix6',
+  ],
   rollsBackFailedJoin: false,
   saved: z.union(
     BACKEND_TYPES.map((type) =>
@@ -66,9 +71,11 @@ export const overlay: Driver<OverlayNetwork> = {
     );
   },
   checkBeside(network, others) {
-    for (const other of others)
-      if (other.driver === 'overlay' && other.name !== network.name)
-        backendIn(network).checkBeside(network, other);
+    for (const other of others) {
+      if (other.driver !== 'overlay' || other.name === network.name) continue;
+      if (other.backend === network.backend) backendIn(network).checkBeside(network, other);
+      else checkPorts(network, other);
+    }
   },
   isSameKind: (network, other) => other.driver === 'overlay' && other.backend === network.backend,
   parent: () => undefined,
@@ -77,12 +84,15 @@ export const overlay: Driver<OverlayNetwork> = {
   vlanFor: noVlan,
 
   mtu(membership) {
-    const { overhead } = backendIn(membership.network);
-    return Math.min(...sidesOf(membership).map(({ family }) => tunnelMtu(membership, overhead[family])));
+    const { network } = membership;
+    const backend = backendIn(network);
+    return Math.min(
+      ...sidesOf(membership).map(({ family }) => tunnelMtu(membership, overheadOf(backend, network, family))),
+    );
   },
   usualMtu: (network, link) =>
     Math.min(
-      link - backendIn(network).overhead[network.subnet6 === undefined ? 4 : 6],
+      link - overheadOf(backendIn(network), network, network.subnet6 === undefined ? 4 : 6),
       network.mtu ?? Infinity,
     ),
   links: (membership) => [bridgeOf(membership), ...overlay.tunnels(membership)],
@@ -91,21 +101,26 @@ export const overlay: Driver<OverlayNetwork> = {
       membership,
       sidesOf(membership).map(({ family }) => family),
     ),
+  isPlain: (network) => backendIn(network).isPlain(network),
   udpPorts: (network) => backendIn(network).udpPorts(network),
   /** The bridge: the host needs no veth pair. */
   hostLink: (membership) => ({ name: bridgeOf(membership), mac: macOf(gatewayOf(membership.lease.subnet)) }),
   probe(membership, peer) {
     const { network } = membership;
     const backend = backendIn(network);
-    const isServed = peer.backendType === network.backend && peer.publicIp.value !== 0n;
-    if (!isServed || (backend.data !== undefined && peer.data?.[4] === undefined)) return undefined;
+    if (peer.backendType !== network.backend || peer.publicIp.value === 0n) return undefined;
     const why = unreachable(membership, peer, 4);
     return why === undefined
       ? { address: backend.probeAddress(peer), advice: backend.advice(network) }
       : { unreachable: why };
   },
 
-  describe: (network) => ({ backend: network.backend, ...backendIn(network).describe(network) }),
+  describe: (network) => ({
+    backend: network.backend,
+    directRouting: false,
+    encrypted: backendIn(network).encrypted,
+    ...backendIn(network).describe(network),
+  }),
 
   compileNetwork,
   compilePeer: (membership, peer) =>
@@ -119,7 +134,7 @@ export const overlay: Driver<OverlayNetwork> = {
     return remotesOf(membership, user)
       .filter(({ family }) => family === ip.family)
       .flatMap((remote): KernelObject[] => [
-        backendIn(membership.network).routeTo(membership, remote, whole),
+        ...backendIn(membership.network).routesTo(membership, remote, whole),
         ...(own?.contains(ip) === true
           ? [{ kind: 'proxy', link: bridgeOf(membership), ip: ip.toString() } as const]
           : []),
@@ -127,6 +142,17 @@ export const overlay: Driver<OverlayNetwork> = {
   },
   compileEndpoint,
 };
+
+/** A port receives the packets of one backend. @throws WeftError ALREADY_EXISTS */
+function checkPorts(network: OverlayNetwork, other: OverlayNetwork): void {
+  const taken = overlay.udpPorts(other);
+  const port = overlay.udpPorts(network).find((one) => taken.includes(one));
+  if (port === undefined) return;
+  throw alreadyExists(
+    `network ${network.name}: UDP port ${port} is network ${other.name}'s, of the backend ${other.backend}`,
+    'Give one of them another port (--port).',
+  );
+}
 
 function compileNetwork(membership: OverlayMembership): KernelObject[] {
   const { network, lease } = membership;

@@ -48,3 +48,9 @@ export { ipv6Enabled, sysctlKey, sysctlLink, sysctlName, type SysctlObject } fro
 export type { VethLink } from './veth.js';
 export type { VlanLink } from './vlan.js';
 export type { VxlanLink } from './vxlan.js';
+export type {
+  WireguardKeyObject,
+  WireguardLink,
+  WireguardPeerObject,
+  WireguardPrefixObject,
+} from './wireguard.js';

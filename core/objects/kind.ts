@@ -24,11 +24,15 @@ export const PHASE = {
   sysctl: 7,
   address: 8,
   proxy: 9,
-  fdb: 10,
+  tunnelKey: 10,
+  tunnelPeer: 11,
+  // A prefix moves to a new peer before the old one goes.
+  tunnelPrefix: 12,
+  fdb: 13,
   // Neighbour entries after the FDB entry of their MAC address: a replaced peer is switched at once.
-  neighbour: 11,
+  neighbour: 14,
   // Last: the kernel would send ARP requests for a gateway without a neighbour entry.
-  route: 12,
+  route: 15,
 } as const;
 
 /** Methods, not function properties: the registry hands out a kind for whatever object it was looked up by. */

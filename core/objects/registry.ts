@@ -17,9 +17,22 @@ import { sysctl, type SysctlObject } from './sysctl.js';
 import { veth } from './veth.js';
 import { vlan } from './vlan.js';
 import { vxlan } from './vxlan.js';
+import { wireguard, wireguardKey, wireguardPeer, wireguardPrefix } from './wireguard.js';
 
-const LINKS = { vxlan, bridge, vlan, veth, peer, loopback };
-const ITEMS = { address, route, neighbour, proxy, fdb, port, vlan: bridgeVlan, sysctl };
+const LINKS = { vxlan, wireguard, bridge, vlan, veth, peer, loopback };
+const ITEMS = {
+  address,
+  route,
+  neighbour,
+  proxy,
+  fdb,
+  port,
+  vlan: bridgeVlan,
+  'wireguard-key': wireguardKey,
+  'wireguard-peer': wireguardPeer,
+  'wireguard-prefix': wireguardPrefix,
+  sysctl,
+};
 
 type ObjectOf<K> = K extends ObjectKind<infer O> ? O : never;
 

@@ -14,6 +14,8 @@ export interface RouteObject {
   src?: string;
   /** Bytes; absent: the link's. */
   mtu?: number;
+  /** Packets there are refused with an ICMP error (RTN_UNREACHABLE). It has no link. */
+  unreachable?: true;
   /** The link is an unowned one that carries the underlay; every other link must be weft's. Not compared. */
   underlay?: boolean;
 }
@@ -25,16 +27,20 @@ export const DEFAULT_ROUTE = { 4: routeKey('0.0.0.0/0'), 6: routeKey('::/0') } a
 
 export const route: ItemKind<RouteObject> = {
   key: ({ to }) => routeKey(to),
-  describe: ({ to, via, link }) => `route ${to}${via === undefined ? '' : ` via ${via}`} dev ${link}`,
+  describe: ({ to, via, link, unreachable }) =>
+    unreachable === true
+      ? `unreachable route ${to}`
+      : `route ${to}${via === undefined ? '' : ` via ${via}`} dev ${link}`,
   order: () => PHASE.route,
   same: (a, b) =>
     a.link === b.link &&
     a.via === b.via &&
+    a.unreachable === b.unreachable &&
     (a.onlink ?? false) === (b.onlink ?? false) &&
     a.src === b.src &&
     a.mtu === b.mtu,
-  link: ({ link }) => link,
+  link: ({ link, unreachable }) => (unreachable === true ? undefined : link),
   onAnyLink: ({ underlay }) => underlay === true,
   // A route carries a mark of its own, and is deleted whatever link it uses.
-  guards: ({ link, underlay }, step) => (step === 'delete' || underlay === true ? [] : [link]),
+  guards: ({ link, underlay }, step) => (step === 'delete' || underlay === true || link === '' ? [] : [link]),
 };

@@ -3,7 +3,9 @@
 // Also checks that an existing network has the same subnets and options.
 import { IpNetwork } from '../../core/address.js';
 import { alreadyExists, invalidArgument } from '../../core/errors.js';
-import { parseNetworkName, type Network, type NetworkSpec } from '../../core/network.js';
+import { BACKEND_TYPES, ENCRYPTED_BACKEND, isBackend } from '../../core/backends/types.js';
+import { describeNetwork } from '../../core/drivers/index.js';
+import { flagOf, parseNetworkName, type Network, type NetworkSpec } from '../../core/network.js';
 import { notInternal, otherSubnet } from './errors.js';
 import { parseNetworkOptions, type NetworkOptions } from './options.js';
 import type { DockerNetwork, Pool } from './plugin-state.js';
@@ -50,10 +52,27 @@ export function specOf(
     ...(options.port !== undefined && { port: options.port }),
     ...(options.internal !== undefined && { internal: options.internal }),
     ...(options.masquerade !== undefined && { masquerade: options.masquerade }),
+    ...backendIn(options),
   };
 }
 
 const isForced = (...pools: (Pool | undefined)[]): boolean => pools.some((pool) => pool?.force === true);
+
+/** @throws WeftError INVALID_ARGUMENT for one that weft does not serve, or that does not encrypt */
+function backendIn({ backend, encrypted, directRouting }: DockerNetwork['options']): Partial<NetworkSpec> {
+  const named = encrypted === true ? (backend ?? ENCRYPTED_BACKEND) : backend;
+  if (named !== undefined && !isBackend(named))
+    throw invalidArgument(
+      `option weft.backend: ${named} is not served`,
+      `Give ${BACKEND_TYPES.join(' or ')}.`,
+    );
+  if (encrypted === true && named !== ENCRYPTED_BACKEND)
+    throw invalidArgument(
+      `option encrypted: the backend ${named} does not encrypt`,
+      'Leave weft.backend out.',
+    );
+  return { ...(named !== undefined && { backend: named }), ...(directRouting === true && { directRouting }) };
+}
 
 /** @throws WeftError ALREADY_EXISTS with the difference */
 export function checkSubnets(there: Network, pool: Pool, pool6: Pool | undefined): void {
@@ -90,16 +109,19 @@ export function checkOptions(
   { options }: DockerNetwork,
   { isMeant, nodes }: { isMeant: boolean; nodes: readonly string[] },
 ): void {
-  const has: NetworkOptions = { ...there };
+  const has: NetworkOptions = { ...there, ...describeNetwork(there) };
   if (options.internal === true && !there.internal) throw notInternal(there, nodes);
   if (there.internal && options.internal !== true) {
     throw alreadyExists(`network ${there.name} is internal, and Docker was not told so`, 'Add --internal.');
   }
-  for (const key of ['mtu', 'vni', 'port', 'masquerade'] as const) {
+  for (const key of [
+    ...(['mtu', 'vni', 'port', 'masquerade'] as const),
+    ...(['backend', 'encrypted', 'directRouting'] as const),
+  ]) {
     if (options[key] === undefined || options[key] === has[key]) continue;
     throw alreadyExists(
-      `network ${there.name} has ${key} ${String(has[key] ?? 'of the underlay')}, not ${String(options[key])}`,
-      `Leave weft.${key} out.`,
+      `network ${there.name} has ${flagOf(key)} ${String(has[key] ?? 'of the underlay')}, not ${String(options[key])}`,
+      `Leave weft.${flagOf(key)} out.`,
     );
   }
   if (isMeant) return;

@@ -4,6 +4,7 @@
 // error that lists the known ones.
 import { invalidArgument } from '../../core/errors.js';
 import { parseNetworkName } from '../../core/network.js';
+import { parseBackend } from '../../daemon/backend.js';
 import { didYouMean } from '../../daemon/suggest.js';
 import { LABEL } from './protocol.js';
 
@@ -21,10 +22,16 @@ export interface NetworkOptions {
   port?: number;
   internal?: boolean;
   masquerade?: boolean;
+  backend?: string;
+  encrypted?: boolean;
+  directRouting?: boolean;
 }
 
 const IPAM = ['network', 'host-prefix', 'host-prefix6', 'force'] as const;
-const NETWORK = ['network', 'mtu', 'vni', 'port', 'internal', 'masquerade'] as const;
+const NETWORK = [
+  ...['network', 'mtu', 'vni', 'port', 'internal', 'masquerade'],
+  ...['backend', 'encrypted', 'direct-routing'],
+] as const;
 
 /** @throws WeftError INVALID_ARGUMENT */
 export function parseIpamOptions(options: Readonly<Record<string, string>>): IpamOptions {
@@ -52,6 +59,10 @@ export function parseNetworkOptions(options: unknown): NetworkOptions {
     ...pick(given, 'port', (text) => ({ port: whole('port', text) })),
     ...pick(given, 'internal', (text) => ({ internal: truth('internal', text) })),
     ...pick(given, 'masquerade', (text) => ({ masquerade: truth('masquerade', text) })),
+    ...pick(given, 'backend', (text) => ({ backend: parseBackend(text) })),
+    // Docker's own overlay takes the bare word, which arrives as an empty text.
+    ...pick(given, 'encrypted', (text) => ({ encrypted: text === '' || truth('encrypted', text) })),
+    ...pick(given, 'direct-routing', (text) => ({ directRouting: truth('direct-routing', text) })),
   };
 }
 

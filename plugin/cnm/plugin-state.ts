@@ -71,6 +71,9 @@ const networkSchema = z.object({
     port: z.int().optional(),
     internal: z.boolean().optional(),
     masquerade: z.boolean().optional(),
+    backend: z.string().optional(),
+    encrypted: z.boolean().optional(),
+    directRouting: z.boolean().optional(),
   }),
   createdAt: z.string(),
 });

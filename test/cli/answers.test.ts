@@ -102,6 +102,20 @@ test.serial('weft status: exit status 1 only where health is down', async (t) =>
   }
 });
 
+/** A request of `network create` without any option. */
+const NOTHING_ASKED = {
+  ...{
+    driver: undefined,
+    backend: undefined,
+    subnet6: undefined,
+    hostPrefix: undefined,
+    hostPrefix6: undefined,
+  },
+  ...{ vni: undefined, port: undefined, mtu: undefined, internal: false, noMasquerade: false, force: false },
+  ...{ vlan: undefined, parent: undefined, range: undefined, gateway: undefined, gatewayNode: undefined },
+  ...{ allowVlan: undefined, directRouting: false, backendOptions: {} },
+};
+
 test.serial('every option of create and attach reaches the services', async (t) => {
   fakes.asked.length = 0;
   await fakes.weft(
@@ -128,6 +142,8 @@ test.serial('every option of create and attach reaches the services', async (t) 
   );
   await fakes.weft('network', 'rm', 'blue', '--force');
   await fakes.weft('endpoint', 'ls', '--network', 'blue', '--node', 'a');
+  const direct = ['network', 'create', 'red', '--subnet', '10.101.0.0/16', '--direct-routing'];
+  await fakes.weft(...direct);
   t.deepEqual(fakes.asked, [
     [
       'createNetwork',
@@ -151,12 +167,16 @@ test.serial('every option of create and attach reaches the services', async (t) 
         parent: undefined,
         range: undefined,
         vlan: undefined,
+        directRouting: false,
+        backendOptions: {},
       },
     ],
     [
       'createNetwork',
       {
         allowVlan: '200-210,300',
+        directRouting: false,
+        backendOptions: {},
         backend: undefined,
         driver: 'vlan',
         force: true,
@@ -197,6 +217,7 @@ test.serial('every option of create and attach reaches the services', async (t) 
     ],
     ['deleteNetwork', { name: 'blue', force: true }],
     ['listEndpoints', { network: 'blue', node: 'a' }],
+    ['createNetwork', { ...NOTHING_ASKED, name: 'red', subnet: '10.101.0.0/16', directRouting: true }],
   ]);
 });
 

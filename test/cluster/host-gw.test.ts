@@ -180,11 +180,49 @@ test.serial('a peer behind a router is reported and gets no route', async (t) =>
     const status = await lab.json<{ problems: { what: string; why: string }[] }>('h1', 'status');
     return status.problems.some(({ why }) => why.includes('198.51.100.9')) ? status : undefined;
   });
-  t.true(problems.some(({ why }) => /198\.51\.100\.9 is not on a link of this node \(eth0: /.test(why)));
+  const named =
+    /198\.51\.100\.9 is behind the router 192\.0\.2\.1 and is not on a link of this node \(eth0: /;
+  t.true(
+    problems.some(({ why }) => named.test(why)),
+    JSON.stringify(problems),
+  );
   t.false((await routes('h1')).some((route) => route.startsWith('10.110.200.')));
+  const { stderr } = await lab.try('h1', 'ip route get 10.110.200.5');
+  t.regex(stderr, /No route to host|unreachable/i, 'nothing goes astray');
   await lab.etcdctl('del', key);
   await lab.until('it is over', async () => {
     const { problems } = await lab.json<{ problems: unknown[] }>('h1', 'status');
     return problems.length === 0;
   });
+});
+
+test.serial('direct routing: neighbours have routes, others the tunnel, and both at once', async (t) => {
+  await lab.json('h1', ...'network create near --subnet 10.112.0.0/16 --direct-routing'.split(' '));
+  await lab.addContainers('near1', 'near2');
+  await lab.attach('h1', 'near', 'near1');
+  const there = await lab.attach('h2', 'near', 'near2');
+  const near = async (host: string): Promise<string[]> =>
+    (await lab.sh(host, 'ip route show proto 119')).split('\n').filter((line) => line.startsWith('10.112.'));
+  const [wanted] = await lab.until('the route exists', async () => {
+    const found = await near('h1');
+    return found.length === 1 ? found : undefined;
+  });
+  t.regex(wanted ?? '', new RegExp(`via ${lab.ipOf('h2')} dev eth0`));
+  t.true(await lab.reaches('near1', bare(there.ip)));
+  // This host sees the other one behind a router from here on; the other one sees a neighbour.
+  await lab.sh('h1', `ip route add ${lab.ipOf('h2')}/32 via ${lab.ipOf('h3')}`);
+  await lab.sh('h3', 'sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0');
+  await lab.until('h1 has the tunnel', async () => / dev wfvx\d+/.test((await near('h1')).join()));
+  t.regex((await near('h2')).join(), new RegExp(`via ${lab.ipOf('h1')} dev eth0`));
+  t.true(await lab.reaches('near1', bare(there.ip)), 'one side direct, the other tunnelled');
+  await lab.sh('h1', `ip route del ${lab.ipOf('h2')}/32`);
+  await lab.until('h1 has the route again', async () => (await near('h1')).join() === wanted);
+  await lab.sh(
+    'h1',
+    'ip link set eth0 down && ip link set eth0 up && ip route replace default via 192.0.2.1',
+  );
+  await lab.until('after the link, too', async () => (await near('h1')).join() === wanted);
+  t.true(await lab.reaches('near1', bare(there.ip)));
+  await lab.json('h1', 'network', 'rm', 'near', '--force');
+  for (const name of ['near1', 'near2']) await lab.removeContainer(name);
 });

@@ -167,8 +167,8 @@ const wrong: [name: string, request: Partial<CreateNetworkRequest>, message: Reg
   ['unknown driver', { driver: 'overlya' }, /^INVALID_ARGUMENT driver: "overlya" is not known/],
   [
     'flannel backend',
-    { backend: 'wireguard' },
-    /^UNIMPLEMENTED backend: "wireguard" is not served yet\nUse the backend vxlan/,
+    { backend: 'ipip' },
+    /^UNIMPLEMENTED backend: "ipip" is not served yet\nUse the backend vxlan/,
   ],
   [
     'unknown backend',

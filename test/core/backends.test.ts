@@ -13,9 +13,9 @@ import {
   containerMtu,
   type Membership,
 } from '../../core/compile.js';
-import { driverOf, isBridged, networkOf } from '../../core/drivers/index.js';
+import { describeNetwork, driverOf, isBridged, networkOf } from '../../core/drivers/index.js';
 import type { WeftError } from '../../core/errors.js';
-import type { Network } from '../../core/network.js';
+import type { Network, OverlayNetwork } from '../../core/network.js';
 import { decodeConfig, encodeConfig } from '../../store/network-codec.js';
 import { linesOf } from '../fakes/lines.js';
 import { claimOf, endpointOf, hostGw, leaseOf, membershipOf, overlay } from './records.js';
@@ -25,10 +25,8 @@ const networkWith = (backend: BackendType, name: string, third: number): Network
 
 for (const type of BACKEND_TYPES) {
   test(`${type}: a config encodes as flannel's Backend and decodes to the same`, (t) => {
-    const text = encodeConfig({
-      ...networkWith(type, 'blue', 100),
-      ...(type === 'vxlan' && { vni: 7 }),
-    });
+    const wanted = networkWith(type, 'blue', 100) as OverlayNetwork;
+    const text = encodeConfig(backendOf(type).allocate(wanted, [], () => 0));
     t.is(JSON.parse(text).Backend.Type, type);
     const read = decodeConfig('blue', text);
     t.is(isBridged(read) ? undefined : read.backend, type);
@@ -58,14 +56,35 @@ for (const type of BACKEND_TYPES) {
 
   test(`${type}: an option of another backend is refused with the reason`, (t) => {
     const { options, summary } = backendOf(type);
-    const foreign = (['vni', 'port'] as const).filter((option) => !options.includes(option));
-    t.deepEqual([...options, ...foreign].toSorted(), ['port', 'vni']);
-    for (const option of foreign) {
-      const spec = { name: 'blue', backend: type, subnet: IpNetwork.parse('10.100.0.0/16'), [option]: 9 };
+    const values = { vni: 9, port: 9, directRouting: true } as const;
+    const flags = { vni: 'vni', port: 'port', directRouting: 'direct-routing' } as const;
+    for (const option of ['vni', 'port', 'directRouting'] as const) {
+      const spec = {
+        name: 'blue',
+        backend: type,
+        subnet: IpNetwork.parse('10.100.0.0/16'),
+        [option]: values[option],
+      };
+      if (options.includes(option)) {
+        t.notThrows(() => networkOf(spec));
+        continue;
+      }
       const { message, next } = t.throws<WeftError>(() => networkOf(spec));
-      t.is(message, `${option}: the backend ${type} has none: it ${summary}`);
+      t.is(message, `${flags[option]}: the backend ${type} has none: it ${summary}`);
       t.regex(next ?? '', /Leave it out, or give --backend vxlan/);
     }
+  });
+
+  test(`${type}: a word that flannel's backend does not have is refused with those that it has`, (t) => {
+    const spec = {
+      name: 'blue',
+      backend: type,
+      subnet: IpNetwork.parse('10.100.0.0/16'),
+      backendOptions: { Colour: 'blue' },
+    };
+    const { message, next } = t.throws<WeftError>(() => networkOf(spec));
+    t.is(message, `backend-option: the backend ${type} has no Colour`);
+    for (const word of backendOf(type).words) t.true(next?.includes(word));
   });
 }
 
@@ -83,6 +102,7 @@ test('host-gw: a bridge and no device', (t) => {
   const lines = linesOf(compileNetwork(membershipOf(gw))).filter((line) => !line.startsWith('sysctl'));
   t.deepEqual(lines, [
     'link wfbr-gw bridge address 02:77:0a:6e:01:01 mtu 1500 alias "weft network gw"',
+    'route unreachable 10.110.0.0/16',
     'addr 10.110.1.1/24 dev wfbr-gw',
     'addr 169.254.53.53/32 dev wfbr-gw',
   ]);
@@ -113,6 +133,27 @@ const PEERS: {
     peer: leaseOf(gw, 2, { publicIp: IpAddress.parse('198.51.100.2') }),
     lines: [],
     why: /198\.51\.100\.2 is not on a link of this node \(eth0: 192\.0\.2\.0\/24, 2001:db8::\/64\)/,
+  },
+  {
+    what: 'behind a router that is known',
+    in: membershipOf(gw, {
+      routers: [
+        { prefix: IpNetwork.parse('0.0.0.0/0'), via: IpAddress.parse('192.0.2.254') },
+        { prefix: IpNetwork.parse('198.51.100.0/24'), via: IpAddress.parse('192.0.2.253') },
+      ],
+    }),
+    peer: leaseOf(gw, 2, { publicIp: IpAddress.parse('198.51.100.2') }),
+    lines: [],
+    why: /198\.51\.100\.2 is behind the router 192\.0\.2\.253 and is not on a link/,
+  },
+  {
+    what: 'on the link, to which a route through a router is longer than its prefix',
+    in: membershipOf(gw, {
+      routers: [{ prefix: IpNetwork.parse('192.0.2.2/32'), via: IpAddress.parse('192.0.2.253') }],
+    }),
+    peer: leaseOf(gw, 2),
+    lines: [],
+    why: /behind the router 192\.0\.2\.253/,
   },
   {
     what: 'on another link of the node',
@@ -181,6 +222,50 @@ test('host-gw: traffic to a port of another node’s container is masqueraded, s
     );
   t.deepEqual(away(gw, '10.110.2.5/24'), ['gateway']);
   t.deepEqual(away(overlay(), '10.100.2.5/24'), ['themselves']);
+});
+
+const direct = (subnet6?: string): Network =>
+  overlay({ directRouting: true, ...(subnet6 === undefined ? {} : { subnet6 }) });
+const FAR = { publicIp: IpAddress.parse('198.51.100.2') };
+
+test('vxlan with direct routing: a neighbour has a route and no tunnel, another peer the tunnel', (t) => {
+  t.deepEqual(
+    linesOf(compilePeer(membershipOf(direct('fd42:100::/48')), leaseOf(direct('fd42:100::/48'), 2))),
+    ['route 10.100.2.0/24 via 192.0.2.2 dev eth0', 'route fd42:100:0:2::/64 via 2001:db8::2 dev eth0'],
+  );
+  const tunnelled = compilePeer(membershipOf(overlay()), leaseOf(overlay(), 2, FAR));
+  t.deepEqual(compilePeer(membershipOf(direct()), leaseOf(direct(), 2, FAR)), tunnelled);
+  t.is(tunnelled.length, 3);
+  t.is(containerMtu(membershipOf(direct())), 1450, 'the tunnel is there for others');
+});
+
+test('vxlan with direct routing: a claimed address goes the way of its user', (t) => {
+  const claim = claimOf(direct(), '10.100.9.77', 'n2');
+  const routes = (peer: ReturnType<typeof leaseOf>) =>
+    linesOf(compileClaim(membershipOf(direct()), claim, peer));
+  t.deepEqual(routes(leaseOf(direct(), 2)), ['route 10.100.9.77/32 via 192.0.2.2 dev eth0']);
+  t.deepEqual(routes(leaseOf(direct(), 2, FAR)), ['route 10.100.9.77/32 via 10.100.2.0 dev wfvx4097 onlink']);
+});
+
+test('vxlan with direct routing: flannel’s word, ports masqueraded, and no internal network', (t) => {
+  const spec = {
+    name: 'blue',
+    subnet: IpNetwork.parse('10.100.0.0/16'),
+    directRouting: true,
+  } as const;
+  const network = { ...networkOf(spec), vni: 7 } as Network;
+  const text = encodeConfig(network);
+  t.is(JSON.parse(text).Backend.DirectRouting, true);
+  t.like(decodeConfig('blue', text), { directRouting: true });
+  t.like(describeNetwork(network), { backend: 'vxlan', directRouting: true, encrypted: false });
+  t.throws(() => networkOf({ ...spec, internal: true }), { message: /with direct routing, its packets/ });
+  const published = { hostIp: '0.0.0.0', hostPort: 80, port: 80, protocol: 'tcp', everywhere: true } as const;
+  const [port] = compilePort(
+    membershipOf(direct()),
+    endpointOf(direct(), '10.100.2.5/24', { node: 'n2' }),
+    published,
+  );
+  t.is(port?.clients, 'gateway');
 });
 
 test('host-gw: an internal network is refused, since its packets use the hosts’ own link', (t) => {

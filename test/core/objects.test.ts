@@ -62,6 +62,13 @@ const LINKS: { [T in LinkType]: Sample<LinkOf<T>> } = {
     others: [{ mtu: 1400 }, { mac: '02:00:00:00:04:02' }, { alias: 'x' }, { local: '192.0.2.2' }],
     remade: [{ vni: 2 }, { port: 4789 }, { local: '2001:db8::1' }],
   },
+  wireguard: {
+    object: { ...named('wfwg-blue'), type: 'wireguard' },
+    key: 'link wfwg-blue',
+    described: 'wireguard wfwg-blue',
+    order: PHASE.tunnel,
+    others: [{ mtu: 1400 }, { alias: 'x' }],
+  },
   vlan: {
     object: { ...named('wfgw100'), type: 'vlan', base: 'wfvlan', vlan: 100 },
     key: 'link wfgw100',
@@ -141,6 +148,33 @@ const ITEMS: { [K in ItemName]: Sample<ItemOf<K>> } = {
     order: PHASE.fdb,
     on: 'wfvx1',
     others: [{ dst: '192.0.2.3' }],
+  },
+  'wireguard-key': {
+    object: { kind: 'wireguard-key', link: 'wfwg-blue', publicKey: 'K1', port: 51820 },
+    key: 'key wfwg-blue',
+    described: 'key K1 port 51820 dev wfwg-blue',
+    order: PHASE.tunnelKey,
+    on: 'wfwg-blue',
+    others: [{ publicKey: 'K2' }, { port: 51822 }],
+  },
+  'wireguard-peer': {
+    object: {
+      ...{ kind: 'wireguard-peer', link: 'wfwg-blue', publicKey: 'K1', psk: 'a secret' },
+      ...{ endpoint: '192.0.2.2:51820', keepalive: 0 },
+    },
+    key: 'peer wfwg-blue K1',
+    described: 'peer K1 at 192.0.2.2:51820 dev wfwg-blue',
+    order: PHASE.tunnelPeer,
+    on: 'wfwg-blue',
+    others: [{ endpoint: '192.0.2.3:51820' }, { psk: 'another' }, { keepalive: 25 }],
+  },
+  'wireguard-prefix': {
+    object: { kind: 'wireguard-prefix', link: 'wfwg-blue', to: '10.120.2.0/24', publicKey: 'K1' },
+    key: 'prefix wfwg-blue 10.120.2.0/24',
+    described: 'prefix 10.120.2.0/24 of peer K1 dev wfwg-blue',
+    order: PHASE.tunnelPrefix,
+    on: 'wfwg-blue',
+    others: [{ publicKey: 'K2' }],
   },
   port: {
     object: { kind: 'port', link: 'eth1', master: 'wfp-eth1' },

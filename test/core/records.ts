@@ -46,6 +46,26 @@ export function overlay({
   };
 }
 
+/** A public key that tests can read: the letter repeated. */
+export const keyOf = (letter: string): string => `${letter.repeat(42)}A=`;
+
+/** An overlay of the backend wireguard; node `nN` has the N-th letter's key. */
+export function wireguard(
+  fields: { name?: string; subnet6?: string; port?: number } & Partial<
+    Pick<OverlayNetwork<'wireguard'>, 'mode' | 'psk' | 'keepalive'>
+  > = {},
+): OverlayNetwork<'wireguard'> {
+  const { name = 'wg', subnet6, port = 51820, ...rest } = fields;
+  const network = networkOf({
+    name,
+    backend: 'wireguard',
+    subnet: IpNetwork.parse('10.120.0.0/16'),
+    port,
+    ...(subnet6 === undefined ? {} : { subnet6: IpNetwork.parse(subnet6) }),
+  }) as OverlayNetwork<'wireguard'>;
+  return { ...network, ...rest };
+}
+
 /** An overlay of the backend host-gw. */
 export function hostGw({
   name = 'gw',
@@ -113,7 +133,16 @@ export function leaseOf(network: Network, n: number, fields: Partial<Lease> = {}
 }
 
 /** What the node's lease says of its VTEPs, where it has some. @param n the last byte of their MAC addresses */
-export function dataOf(network: Network, n: number, vni?: number): { data?: LeaseData<'vxlan'> } {
+export function dataOf(network: Network, n: number, vni?: number): { data?: LeaseData } {
+  if ('port6' in network) {
+    const publicKey = keyOf(String.fromCharCode(64 + n));
+    const end = (port: number): { publicKey: string; port: number } => ({ publicKey, port });
+    const six =
+      network.subnet6 === undefined
+        ? {}
+        : { 6: end(network.mode === undefined ? network.port6 : network.port) };
+    return { data: { type: 'wireguard', 4: end(network.port), ...six } };
+  }
   if (!('vni' in network)) return {};
   const vtep = (family: 4 | 6): { vni: number; mac: string } => ({
     vni: vni ?? network.vni,

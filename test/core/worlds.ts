@@ -16,7 +16,17 @@ import {
 import { linkKey, objectKey, type KernelObject } from '../../core/objects/index.js';
 import type { KernelNamespace } from '../../agent/kernel/kernel.js';
 import type { FakeKernel } from '../fakes/kernel.js';
-import { bridged, claimOf, endpointOf, hostGw, leaseOf, membershipOf, overlay } from './records.js';
+import {
+  bridged,
+  claimOf,
+  endpointOf,
+  hostGw,
+  keyOf,
+  leaseOf,
+  membershipOf,
+  overlay,
+  wireguard,
+} from './records.js';
 
 export interface World {
   /** Desired in the node's namespace. */
@@ -33,6 +43,7 @@ const COUNT = { min: 2, max: 7 };
 
 const networkShape = fc.record({
   dual: fc.boolean(),
+  direct: fc.constantFrom(false, false, true),
   vni: fc.constantFrom(4097, 5097),
   port: fc.constantFrom(8472, 8472, 4789),
   mtu: fc.constantFrom(1500, 9000),
@@ -92,6 +103,28 @@ const plainShape = fc.record({
   endpoints: fc.uniqueArray(fc.integer({ min: 2, max: 9 }), { maxLength: 3 }),
 });
 
+/** An encrypted overlay, whose peers change their keys. */
+const encryptedShape = fc.record({
+  dual: fc.boolean(),
+  mode: fc.constantFrom(undefined, undefined, 'auto', 'ipv6'),
+  psk: fc.boolean(),
+  key: fc.constantFrom('A', 'Z'),
+  peers: fc.uniqueArray(
+    fc.record({
+      n: fc.integer(COUNT),
+      key: fc.constantFrom('before', 'about to change', 'after'),
+      moved: fc.boolean(),
+    }),
+    { selector: ({ n }) => n, maxLength: 4 },
+  ),
+  claims: fc.uniqueArray(fc.record({ by: fc.integer(COUNT), last: fc.integer({ min: 100, max: 102 }) }), {
+    selector: ({ last }) => last,
+    maxLength: 3,
+  }),
+});
+
+type EncryptedShape = typeof encryptedShape extends fc.Arbitrary<infer Shape> ? Shape : never;
+
 type PlainShape = typeof plainShape extends fc.Arbitrary<infer Shape> ? Shape : never;
 
 type BridgedShape = typeof bridgedShape extends fc.Arbitrary<infer Shape> ? Shape : never;
@@ -102,6 +135,7 @@ function build(
   shapes: readonly (NetworkShape | null)[],
   lan: BridgedShape | null = null,
   plain: PlainShape | null = null,
+  encrypted: EncryptedShape | null = null,
 ): World {
   const world: World = { objects: [], containers: new Map() };
   shapes.forEach((shape, index) => {
@@ -109,7 +143,37 @@ function build(
   });
   if (lan !== null) addBridged(world, lan);
   if (plain !== null) addPlain(world, plain);
+  if (encrypted !== null) addEncrypted(world, encrypted);
   return world;
+}
+
+function addEncrypted(world: World, { dual, mode, psk, key, peers, claims }: EncryptedShape): void {
+  const network = wireguard({
+    ...(dual ? { subnet6: 'fd42:120::/48' } : {}),
+    ...(mode === undefined || (mode === 'ipv6' && !dual) ? {} : { mode }),
+    ...(psk ? { psk: keyOf('P') } : {}),
+  });
+  const ends = (publicKey: string, next?: string): { data: LeaseData } => {
+    const end = { publicKey, port: 51820, ...(next === undefined ? {} : { nextPublicKey: next }) };
+    return { data: { type: 'wireguard', 4: end, ...(dual ? { 6: end } : {}) } };
+  };
+  const membership = membershipOf(network, {}, leaseOf(network, 1, ends(keyOf(key))));
+  world.objects.push(...compileNetwork(membership));
+  const leases = new Map(
+    peers.map((peer) => {
+      const [one, two] = ['B', 'K'].map((first) =>
+        keyOf(String.fromCharCode(first.charCodeAt(0) + peer.n)),
+      ) as [string, string];
+      const data = peer.key === 'before' ? ends(one) : peer.key === 'after' ? ends(two) : ends(one, two);
+      const at = peer.moved ? { publicIp: IpAddress.parse(`198.51.100.${peer.n}`) } : {};
+      return [peer.n, leaseOf(network, peer.n, { ...data, ...at })];
+    }),
+  );
+  for (const lease of leases.values()) world.objects.push(...compilePeer(membership, lease));
+  for (const { by, last } of claims)
+    world.objects.push(
+      ...compileClaim(membership, claimOf(network, `10.120.1.${last}`, `n${by}`), leases.get(by)),
+    );
 }
 
 function addPlain(world: World, { dual, exposed, peers, claims, endpoints }: PlainShape): void {
@@ -192,6 +256,7 @@ function addNetwork(world: World, shape: NetworkShape, index: number): void {
     ...(shape.dual ? { subnet6: `fd42:${100 + index}::/48` } : {}),
     vni: shape.vni + index,
     port: shape.port,
+    ...(shape.direct ? { directRouting: true } : {}),
   });
   const dataOf = (n: number): { data: LeaseData } => {
     const vtep = (family: number): { vni: number; mac: string } => ({
@@ -263,8 +328,9 @@ export const world = (): fc.Arbitrary<World> =>
       fc.option(networkShape, { freq: 2 }),
       fc.option(bridgedShape, { freq: 2 }),
       fc.option(plainShape, { freq: 2 }),
+      fc.option(encryptedShape, { freq: 2 }),
     )
-    .map(([first, second, lan, plain]) => build([first, second], lan, plain));
+    .map(([first, second, lan, plain, encrypted]) => build([first, second], lan, plain, encrypted));
 
 /** The same set of worlds each time, for properties that at least one of them must have. */
 export const sampleWorlds = (): World[] => fc.sample(world(), { numRuns: 200, seed: 1 });

@@ -226,6 +226,7 @@ export class FakeKernel implements Kernel {
   can: Capability[] = [
     { name: 'bridge-vlan-filtering', available: true, why: '' },
     { name: '802.1q', available: true, why: '' },
+    { name: 'wireguard', available: true, why: '' },
   ];
   /** Round-trip times by address; an absent address does not answer. */
   readonly rtts = new Map<string, number>();

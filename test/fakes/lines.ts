@@ -12,6 +12,7 @@ export function lineOf(object: KernelObject): string {
       return `addr ${object.address} dev ${object.link}`;
     case 'route': {
       const to = object.to === '0.0.0.0/0' ? 'default' : object.to === '::/0' ? 'default6' : object.to;
+      if (object.unreachable === true) return `route unreachable ${to}`;
       const via = object.via === undefined ? '' : ` via ${object.via}`;
       const src = object.src === undefined ? '' : ` src ${object.src}`;
       const mtu = object.mtu === undefined ? '' : ` mtu ${object.mtu}`;
@@ -23,6 +24,15 @@ export function lineOf(object: KernelObject): string {
       return `neigh proxy ${object.ip} dev ${object.link}`;
     case 'fdb':
       return `fdb ${object.mac} dst ${object.dst} dev ${object.link}`;
+    case 'wireguard-key':
+      return `wg ${object.link} listen-port ${object.port} key of ${object.publicKey}`;
+    case 'wireguard-peer': {
+      const psk = object.psk === undefined ? '' : ' preshared-key';
+      const keepalive = object.keepalive === 0 ? '' : ` persistent-keepalive ${object.keepalive}`;
+      return `wg ${object.link} peer ${object.publicKey} endpoint ${object.endpoint ?? 'heard'}${psk}${keepalive}`;
+    }
+    case 'wireguard-prefix':
+      return `wg ${object.link} peer ${object.publicKey} allowed-ips ${object.to}`;
     case 'port':
       return `port ${object.link} master ${object.master}`;
     case 'vlan':
@@ -41,6 +51,8 @@ function linkDetails(link: LinkObject): string {
       return `vlan id ${link.vlan} link ${link.base} mtu ${link.mtu}${alias}`;
     case 'vxlan':
       return `vxlan id ${link.vni} local ${link.local} dstport ${link.port} address ${link.mac} mtu ${link.mtu}${alias}`;
+    case 'wireguard':
+      return `wireguard mtu ${link.mtu}${alias}`;
     case 'veth': {
       const peer = link.peer.name === '' ? '' : ` peer ${link.peer.name} ${link.peer.mac}`;
       const vlan = link.vlan === undefined ? '' : ` vlan ${link.vlan}`;

@@ -264,7 +264,8 @@ export class FakeSpace {
   /** @throws Errno */
   put(object: ItemObject, replace: boolean, owned: boolean): void {
     if (object.kind === 'sysctl') return this.#write(object.path, object.value);
-    const link = this.links.get(object.link);
+    const isUnreachable = object.kind === 'route' && object.unreachable === true;
+    const link = this.links.get(isUnreachable ? 'lo' : object.link);
     if (link === undefined) throw new Errno('ENODEV', `there is no link ${object.link}`);
     const key = objectKey(object);
     const found = this.items.get(key);
@@ -273,6 +274,13 @@ export class FakeSpace {
     if (object.kind === 'fdb' && (typeof link.object === 'string' || link.object.type !== 'vxlan')) {
       throw new Errno('EOPNOTSUPP', `${object.link} is no vxlan`);
     }
+    if (
+      object.kind.startsWith('wireguard-') &&
+      (typeof link.object === 'string' || link.object.type !== 'wireguard')
+    )
+      throw new Errno('EOPNOTSUPP', `${object.link} is no wireguard device`);
+    // WGPEER_F_UPDATE_ONLY.
+    if (object.kind === 'wireguard-prefix' && !this.#hasPeer(object)) return;
     if (object.kind === 'port' && !this.links.has(object.master))
       throw new Errno('ENODEV', `there is no link ${object.master}`);
     if (object.kind === 'vlan') {
@@ -281,7 +289,7 @@ export class FakeSpace {
       if (!on || !this.#tellsVlans(object.bridge))
         throw new Errno('EOPNOTSUPP', `${object.link} is no port of a bridge with VLANs`);
     }
-    if (object.kind === 'route') {
+    if (object.kind === 'route' && !isUnreachable) {
       if (!link.up) throw new Errno('ENETDOWN', `${object.link} is down`);
       if (object.via !== undefined && object.onlink !== true && !this.#onLink(object.link, object.via)) {
         throw new Errno('ENETUNREACH', 'Nexthop has invalid gateway.');
@@ -291,6 +299,13 @@ export class FakeSpace {
     }
     this.items.set(key, { object, owned });
     this.listener?.changed(key, { object, owned });
+  }
+
+  #hasPeer({ link, publicKey }: { link: string; publicKey: string }): boolean {
+    return [...this.items.values()].some(
+      ({ object }) =>
+        object.kind === 'wireguard-peer' && object.link === link && object.publicKey === publicKey,
+    );
   }
 
   #isOwn(ip: string): boolean {
@@ -324,6 +339,12 @@ export class FakeSpace {
     this.listener?.changed(key, undefined);
     // A link that is no longer a port is in no VLAN.
     if (found.kind === 'port') this.#drop(found.link, ['vlan']);
+    if (found.kind === 'wireguard-peer')
+      this.#drop(
+        found.link,
+        ['wireguard-prefix'],
+        (object) => object.kind === 'wireguard-prefix' && object.publicKey === found.publicKey,
+      );
     if (found.kind === 'address') this.#dropRoutesFrom(found.address);
     // fib_disable_ip: the last IPv4 address of a link takes its IPv4 routes with it.
     if (found.kind !== 'address' || found.address.includes(':')) return;

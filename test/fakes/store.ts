@@ -526,7 +526,11 @@ export class FakeStore implements Store {
       ? wanted
       : backendIn(wanted).allocate(
           wanted,
-          others.flatMap((other) => (isBridged(other) ? [] : [{ name: other.name, network: other }])),
+          others.flatMap((other) =>
+            isBridged(other)
+              ? []
+              : [{ name: other.name, network: other, ports: driverOf(other).udpPorts(other) }],
+          ),
           () => 0,
         );
     checkOverlap(

@@ -43,10 +43,14 @@ export function network(name: string, vni: number, third: number, dual: boolean)
   };
 }
 
+const noKeys = { current: () => '', next: () => undefined };
+
 export function lease(of: Network, node: number): Lease {
   const name = `node${node}`;
   const third = of.subnet.toString().split('.')[1];
-  const data = isBridged(of) ? undefined : leaseDataFor(of, name, of.subnet6 === undefined ? [4] : [4, 6]);
+  const data = isBridged(of)
+    ? undefined
+    : leaseDataFor(of, { instance: name, keys: noKeys }, of.subnet6 === undefined ? [4] : [4, 6]);
   return {
     network: of.name,
     subnet: net(`10.${third}.${node}.0/24`),

@@ -40,6 +40,15 @@ test('an unknown option is an error that lists the known ones', (t) => {
   t.regex(next, /Did you mean weft\.mtu\? Known are weft\.network/);
 });
 
+test('the backend by name, and encryption by Docker’s own word', (t) => {
+  t.deepEqual(parseNetworkOptions({ 'weft.backend': 'vxlan', 'weft.direct-routing': 'true' }), {
+    backend: 'vxlan',
+    directRouting: true,
+  });
+  t.deepEqual(parseNetworkOptions({ encrypted: '' }), { encrypted: true });
+  t.throws(() => parseNetworkOptions({ backend: 'carrier-pigeon' }), { message: /carrier-pigeon/ });
+});
+
 test('a port map becomes ports of the host', (t) => {
   t.deepEqual(parsePortMap([{ Proto: 6, IP: '', Port: 80, HostIP: '', HostPort: 8080, HostPortEnd: 8080 }]), [
     { hostIp: '0.0.0.0', hostPorts: { first: 8080, last: 8080 }, port: 80, protocol: 'tcp' },

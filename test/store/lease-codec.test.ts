@@ -16,13 +16,13 @@ test('a lease as flannel writes it', (t) => {
 });
 
 test('leases of other backends and reservations by hand are read, and their data kept', (t) => {
-  const wireguard = decodeLease(
+  const ipip = decodeLease(
     leaseKey('10.5.52.0-24'),
-    '{"PublicIP":"192.0.2.10","BackendType":"wireguard","BackendData":{"PublicKey":"x"}}',
+    '{"PublicIP":"192.0.2.10","BackendType":"ipip","BackendData":{"PublicKey":"x"}}',
     '7',
   );
-  t.is(wireguard.backendType, 'wireguard');
-  t.is(wireguard.data, undefined);
+  t.is(ipip.backendType, 'ipip');
+  t.is(ipip.data, undefined);
   const reservation = decodeLease(leaseKey('10.5.52.0-24'), '{}', '0');
   t.true(reservation.reservation);
   t.is(reservation.publicIp.toString(), '0.0.0.0');

@@ -57,7 +57,11 @@ export interface PortMover {
   bridgeOf(link: string): string;
 }
 
+/** The private key of a public one; undefined: this node has none. */
+export type PrivateKeys = (publicKey: string) => Buffer | undefined;
+
 export interface DirectContext {
+  privateKey: PrivateKeys;
   /** Absent in containers. */
   ports: PortMover | undefined;
   link: (name: string) => KernelLink | undefined;

@@ -1,7 +1,13 @@
 // Codecs: every kind of kernel object as the kernel has it.
 export { addressObject, decodeAddress, dumpAddresses } from './address.js';
 export { readBridgeVlans, vlanObjects } from './bridge-vlan.js';
-export { StepRefused, type DirectContext, type LinkContext, type PortMover } from './codec.js';
+export {
+  StepRefused,
+  type DirectContext,
+  type LinkContext,
+  type PortMover,
+  type PrivateKeys,
+} from './codec.js';
 export { itemCodecOf, itemCodecs, itemEvents } from './items.js';
 export { deleteLink, dumpLinks, getLink, getLinkAt, setMaster } from './link-messages.js';
 export { changeLink, createLink, decodeLink, decodeLinkName, withVlans } from './links.js';
@@ -15,5 +21,6 @@ export {
   unresolvedNeighbour,
 } from './neighbour-messages.js';
 export { isPortOfWefts, portObject } from './port.js';
+export { readWireguard } from './wireguard.js';
 export type { DecodedAddress, DecodedRoute, KernelLink, LinkLookup, View } from './readings.js';
 export { decodeLookUp, decodeRoute, dumpRoutes, isOwnRoute, lookUpRoute, routeMatters } from './route.js';

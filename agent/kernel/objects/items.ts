@@ -10,6 +10,7 @@ import { proxy } from './proxy.js';
 import type { LinkLookup } from './readings.js';
 import { route } from './route.js';
 import { sysctl } from './sysctl.js';
+import { wireguardKey, wireguardPeer, wireguardPrefix } from './wireguard.js';
 
 const CODECS: { readonly [K in ItemName]: ItemCodec<ItemOf<K>> } = {
   port,
@@ -19,6 +20,9 @@ const CODECS: { readonly [K in ItemName]: ItemCodec<ItemOf<K>> } = {
   neighbour,
   proxy,
   fdb,
+  'wireguard-key': wireguardKey,
+  'wireguard-peer': wireguardPeer,
+  'wireguard-prefix': wireguardPrefix,
   sysctl,
 };
 

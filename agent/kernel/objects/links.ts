@@ -27,9 +27,11 @@ import type { BridgeVlanEntry, KernelLink } from './readings.js';
 import { veth } from './veth.js';
 import { vlan } from './vlan.js';
 import { vxlan } from './vxlan.js';
+import { wireguard } from './wireguard.js';
 
 const CODECS: { readonly [T in LinkType]: LinkCodec<LinkOf<T>> } = {
   vxlan,
+  wireguard,
   bridge,
   vlan,
   veth,

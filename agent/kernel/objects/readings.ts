@@ -2,6 +2,7 @@
 import type { ActualObject, LinkObject } from '../../../core/objects/index.js';
 import type { AddressFlaw, NamespaceRole } from '../kernel.js';
 import type { Message, Request } from '../netlink-message.js';
+import type { WireguardDevice } from '../wireguard.js';
 
 /** A link as the kernel has it. */
 export interface KernelLink {
@@ -74,6 +75,8 @@ export interface View {
   routes: readonly DecodedRoute[];
   /** By the index of each port of a VLAN-filtering bridge, and of the bridge. */
   vlans: ReadonlyMap<number, readonly BridgeVlanEntry[]>;
+  /** weft's WireGuard devices, by index. */
+  wireguard: ReadonlyMap<number, WireguardDevice>;
   /** Sysctls to read. */
   sysctls: Iterable<string>;
   /** NICs that are ports of bridges, or were about to become one. */

@@ -24,8 +24,9 @@ const RT_SCOPE_LINK = 253;
 /** In a deletion: matches any scope. */
 const RT_SCOPE_NOWHERE = 255;
 const RTN_UNICAST = 1;
+const RTN_UNREACHABLE = 7;
 /** Blackhole, unreachable, prohibit: they drop packets, and exclude another route of the same key. */
-const RTN_NOWHERE = [6, 7, 8];
+const RTN_NOWHERE = [6, RTN_UNREACHABLE, 8];
 const RTPROT_KERNEL = 2;
 const RTPROT_RA = 9;
 const RTM_F_CLONED = 0x200;
@@ -62,21 +63,22 @@ export const route: ItemCodec<RouteObject> = {
     const { address, length } = parseInterface(object.to);
     const to = address.toString();
     // IPv6 has no route scopes.
-    const scope = object.via === undefined && address.family === 4 ? RT_SCOPE_LINK : 0;
+    const isOnLink = object.via === undefined && object.unreachable !== true;
+    const scope = isOnLink && address.family === 4 ? RT_SCOPE_LINK : 0;
     const body = Buffer.concat([
       fixed([1, address.family === 6 ? AF_INET6 : AF_INET], [1, length], [1, 0], [1, 0]),
       fixed(
         [1, RT_TABLE_MAIN],
         [1, WEFT_MARK],
         [1, how === 'delete' ? RT_SCOPE_NOWHERE : scope],
-        [1, RTN_UNICAST],
+        [1, object.unreachable === true ? RTN_UNREACHABLE : RTN_UNICAST],
       ),
       fixed([4, object.onlink === true ? RTNH_F_ONLINK : 0]),
       ...(length === 0 ? [] : [ipAttr(RTA.DST, to)]),
       ...(object.via === undefined ? [] : [ipAttr(RTA.GATEWAY, object.via)]),
       ...(object.src === undefined ? [] : [ipAttr(RTA.PREFSRC, object.src)]),
       ...(object.mtu === undefined ? [] : [nested(RTA.METRICS, u32Attr(RTAX_MTU, object.mtu))]),
-      u32Attr(RTA.OIF, index),
+      ...(object.unreachable === true ? [] : [u32Attr(RTA.OIF, index)]),
     ]);
     if (how === 'delete') return { type: RTM.DELROUTE, flags: 0, body };
     // Each link has its own route to fe80::/64; those of other links are no conflict.
@@ -117,6 +119,7 @@ export function decodeRoute(body: Buffer, links: LinkLookup): DecodedRoute | und
         kind: 'route',
         to: `${dst === undefined ? (family === 4 ? '0.0.0.0' : '::') : readIp(dst)}/${length}`,
         link: link?.name ?? '',
+        ...(type === RTN_UNREACHABLE ? { unreachable: true } : {}),
         ...(gateway === undefined ? {} : { via: readIp(gateway) }),
         ...((flags & RTNH_F_ONLINK) === 0 ? {} : { onlink: true }),
         ...(source === undefined ? {} : { src: readIp(source) }),

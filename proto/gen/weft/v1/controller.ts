@@ -115,7 +115,18 @@ export interface CreateNetworkRequest {
     | undefined;
   /** Allow the link that carries the underlay as the parent. */
   force: boolean;
-  gatewayNode?: string | undefined;
+  gatewayNode?:
+    | string
+    | undefined;
+  /** Peers on the same link are reached without the tunnel. */
+  directRouting: boolean;
+  /** Further words of flannel's Backend object, such as PersistentKeepaliveInterval. */
+  backendOptions: { [key: string]: string };
+}
+
+export interface CreateNetworkRequest_BackendOptionsEntry {
+  key: string;
+  value: string;
 }
 
 export interface GetNetworkRequest {
@@ -251,6 +262,8 @@ function createBaseCreateNetworkRequest(): CreateNetworkRequest {
     allowVlan: undefined,
     force: false,
     gatewayNode: undefined,
+    directRouting: false,
+    backendOptions: {},
   };
 }
 
@@ -313,6 +326,12 @@ export const CreateNetworkRequest: MessageFns<CreateNetworkRequest> = {
     if (message.gatewayNode !== undefined) {
       writer.uint32(154).string(message.gatewayNode);
     }
+    if (message.directRouting !== false) {
+      writer.uint32(320).bool(message.directRouting);
+    }
+    globalThis.Object.entries(message.backendOptions).forEach(([key, value]: [string, string]) => {
+      CreateNetworkRequest_BackendOptionsEntry.encode({ key: key as any, value }, writer.uint32(330).fork()).join();
+    });
     return writer;
   },
 
@@ -481,6 +500,25 @@ export const CreateNetworkRequest: MessageFns<CreateNetworkRequest> = {
             message.gatewayNode = reader.string();
             continue;
           }
+          case 40: {
+            if (tag !== 320) {
+              break;
+            }
+
+            message.directRouting = reader.bool();
+            continue;
+          }
+          case 41: {
+            if (tag !== 330) {
+              break;
+            }
+
+            const entry41 = CreateNetworkRequest_BackendOptionsEntry.decode(reader, reader.uint32());
+            if (entry41.value !== undefined) {
+              message.backendOptions[entry41.key] = entry41.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -534,6 +572,38 @@ export const CreateNetworkRequest: MessageFns<CreateNetworkRequest> = {
         : isSet(object.gateway_node)
         ? globalThis.String(object.gateway_node)
         : undefined,
+      directRouting: isSet(object.directRouting)
+        ? globalThis.Boolean(object.directRouting)
+        : isSet(object.direct_routing)
+        ? globalThis.Boolean(object.direct_routing)
+        : false,
+      backendOptions: isObject(object.backendOptions)
+        ? (globalThis.Object.entries(object.backendOptions) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : isObject(object.backend_options)
+        ? (globalThis.Object.entries(object.backend_options) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
     };
   },
 
@@ -596,6 +666,18 @@ export const CreateNetworkRequest: MessageFns<CreateNetworkRequest> = {
     if (message.gatewayNode !== undefined) {
       obj.gatewayNode = message.gatewayNode;
     }
+    if (message.directRouting !== false) {
+      obj.directRouting = message.directRouting;
+    }
+    if (message.backendOptions) {
+      const entries = globalThis.Object.entries(message.backendOptions) as [string, string][];
+      if (entries.length > 0) {
+        obj.backendOptions = {};
+        entries.forEach(([k, v]) => {
+          obj.backendOptions[k] = v;
+        });
+      }
+    }
     return obj;
   },
 
@@ -623,6 +705,105 @@ export const CreateNetworkRequest: MessageFns<CreateNetworkRequest> = {
     message.allowVlan = object.allowVlan ?? undefined;
     message.force = object.force ?? false;
     message.gatewayNode = object.gatewayNode ?? undefined;
+    message.directRouting = object.directRouting ?? false;
+    message.backendOptions = (globalThis.Object.entries(object.backendOptions ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseCreateNetworkRequest_BackendOptionsEntry(): CreateNetworkRequest_BackendOptionsEntry {
+  return { key: "", value: "" };
+}
+
+export const CreateNetworkRequest_BackendOptionsEntry: MessageFns<CreateNetworkRequest_BackendOptionsEntry> = {
+  encode(message: CreateNetworkRequest_BackendOptionsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CreateNetworkRequest_BackendOptionsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCreateNetworkRequest_BackendOptionsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CreateNetworkRequest_BackendOptionsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.String(object.value) : "",
+    };
+  },
+
+  toJSON(message: CreateNetworkRequest_BackendOptionsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== "") {
+      obj.value = message.value;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<CreateNetworkRequest_BackendOptionsEntry>, I>>(
+    base?: I,
+  ): CreateNetworkRequest_BackendOptionsEntry {
+    return CreateNetworkRequest_BackendOptionsEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<CreateNetworkRequest_BackendOptionsEntry>, I>>(
+    object: I,
+  ): CreateNetworkRequest_BackendOptionsEntry {
+    const message = createBaseCreateNetworkRequest_BackendOptionsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
     return message;
   },
 };
@@ -2918,6 +3099,10 @@ export type DeepPartial<T> = T extends Builtin ? T
 type KeysOfUnion<T> = T extends T ? keyof T : never;
 export type Exact<P, I extends P> = P extends Builtin ? P
   : P & { [K in keyof P]: Exact<P[K], I[K]> } & { [K in Exclude<keyof I, KeysOfUnion<P>>]: never };
+
+function isObject(value: any): boolean {
+  return typeof value === "object" && value !== null;
+}
 
 function isSet(value: any): boolean {
   return value !== null && value !== undefined;

@@ -70,6 +70,9 @@ export interface Network {
     | undefined;
   /** Networks that it is routed with, in both directions. */
   routes: string[];
+  /** Absent if the driver has no backend, as the following. */
+  directRouting?: boolean | undefined;
+  encrypted?: boolean | undefined;
 }
 
 /** Subnet lease of a node in a network. */
@@ -254,6 +257,8 @@ function createBaseNetwork(): Network {
     allowVlan: undefined,
     gatewayNode: undefined,
     routes: [],
+    directRouting: undefined,
+    encrypted: undefined,
   };
 }
 
@@ -321,6 +326,12 @@ export const Network: MessageFns<Network> = {
     }
     for (const v of message.routes) {
       writer.uint32(242).string(v!);
+    }
+    if (message.directRouting !== undefined) {
+      writer.uint32(320).bool(message.directRouting);
+    }
+    if (message.encrypted !== undefined) {
+      writer.uint32(328).bool(message.encrypted);
     }
     return writer;
   },
@@ -506,6 +517,22 @@ export const Network: MessageFns<Network> = {
             message.routes.push(reader.string());
             continue;
           }
+          case 40: {
+            if (tag !== 320) {
+              break;
+            }
+
+            message.directRouting = reader.bool();
+            continue;
+          }
+          case 41: {
+            if (tag !== 328) {
+              break;
+            }
+
+            message.encrypted = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -559,6 +586,12 @@ export const Network: MessageFns<Network> = {
       routes: globalThis.Array.isArray(object?.routes)
         ? object.routes.map((e: any) => globalThis.String(e))
         : [],
+      directRouting: isSet(object.directRouting)
+        ? globalThis.Boolean(object.directRouting)
+        : isSet(object.direct_routing)
+        ? globalThis.Boolean(object.direct_routing)
+        : undefined,
+      encrypted: isSet(object.encrypted) ? globalThis.Boolean(object.encrypted) : undefined,
     };
   },
 
@@ -627,6 +660,12 @@ export const Network: MessageFns<Network> = {
     if (message.routes?.length) {
       obj.routes = message.routes;
     }
+    if (message.directRouting !== undefined) {
+      obj.directRouting = message.directRouting;
+    }
+    if (message.encrypted !== undefined) {
+      obj.encrypted = message.encrypted;
+    }
     return obj;
   },
 
@@ -656,6 +695,8 @@ export const Network: MessageFns<Network> = {
     message.allowVlan = object.allowVlan ?? undefined;
     message.gatewayNode = object.gatewayNode ?? undefined;
     message.routes = object.routes?.map((e) => e) || [];
+    message.directRouting = object.directRouting ?? undefined;
+    message.encrypted = object.encrypted ?? undefined;
     return message;
   },
 };
