@@ -12,6 +12,7 @@ import {
   NodeServiceClient,
 } from '../proto/gen/weft/v1/controller.js';
 import { IdentityServiceClient } from '../proto/gen/weft/v1/identity.js';
+import { KeyServiceClient } from '../proto/gen/weft/v1/keys.js';
 import { HostServiceClient, RuntimeServiceClient } from '../proto/gen/weft/v1/runtime.js';
 
 const CLIENTS = {
@@ -19,6 +20,7 @@ const CLIENTS = {
   EndpointService: EndpointServiceClient,
   HostService: HostServiceClient,
   IdentityService: IdentityServiceClient,
+  KeyService: KeyServiceClient,
   NameService: NameServiceClient,
   NetworkService: NetworkServiceClient,
   NodeService: NodeServiceClient,

@@ -13,6 +13,7 @@ const leaseShape = (lease: Lease): object => ({
   subnet6: orNull(lease.subnet6),
   publicIp: lease.publicIp,
   vtepMac: orNull(lease.vtepMac),
+  publicKey: orNull(lease.publicKey),
   expires: orNull(lease.expires),
 });
 
@@ -112,11 +113,12 @@ export const authorityShape = (authority: Authority): object => ({
 });
 
 /** A flanneld has no name: it is null. */
-const peerShape = ({ node, publicIp, state, rttMs }: Peer): object => ({
+const peerShape = ({ node, publicIp, state, rttMs, handshakeAgeS }: Peer): object => ({
   node: node === '' ? null : node,
   publicIp,
   state,
   rttMs: orNull(rttMs),
+  handshakeAgeS: orNull(handshakeAgeS),
 });
 
 export const statusShape = (status: Status): object => ({

@@ -102,5 +102,6 @@ function peersOf({ view }: Store, registry: Registry): Peer[] {
     publicIp: view.nodes.get(node)?.publicIp ?? '',
     state: registry.isUp(node) ? 'up' : 'down',
     rttMs: undefined,
+    handshakeAgeS: undefined,
   }));
 }

@@ -5,6 +5,7 @@
 // (backends/).
 import { parseInterface } from './address.js';
 import {
+  describeNetwork,
   driverOf,
   gatewayFor,
   gatewayIn,
@@ -108,6 +109,7 @@ export function compileFirewall(memberships: Iterable<Membership>, known: Iterab
         local: ([4, 6] as const).flatMap((family) => prefixIn(membership, family) ?? []),
         internal: network.internal,
         masquerade: network.masquerade && !network.internal,
+        ...(describeNetwork(network).encrypted === true && { sealed: true }),
       },
     ];
   });

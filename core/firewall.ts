@@ -18,6 +18,8 @@ export interface FirewallNetwork {
   internal: boolean;
   /** Containers leave the overlay under the host's address. */
   masquerade: boolean;
+  /** Encrypted: packets to its prefixes leave by its own links or not at all. */
+  sealed?: boolean;
 }
 
 /** A published port of this node, in one family. */

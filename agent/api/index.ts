@@ -2,6 +2,7 @@
 export { startGauges } from './gauges.js';
 export { agentApi } from './handlers.js';
 export { mountHostEndpoint } from './host-endpoint-service.js';
+export { mountKeys } from './key-service.js';
 export { type ApiSocket, openSocket } from './server.js';
 export { startSession, type SessionState } from './session.js';
 export {

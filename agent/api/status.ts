@@ -114,9 +114,12 @@ export function statusOf(sources: StatusSources): Status {
         expires: memberships.expires(network.name)?.toISOString(),
       };
     }),
-    peers: peers
-      .list()
-      .map(({ node, publicIp, state, rttMs }) => ({ node: node ?? '', publicIp, state, rttMs })),
+    peers: peers.list().map(({ node, ...peer }) => ({
+      rttMs: undefined,
+      handshakeAgeS: undefined,
+      node: node ?? '',
+      ...peer,
+    })),
   };
 }
 

@@ -33,6 +33,7 @@ export function readOnlyKernel(kernel: Kernel): Kernel {
     routes: () => kernel.routes(),
     filteredBridges: () => kernel.filteredBridges(),
     parentLink: (name) => kernel.parentLink(name),
+    handshakes: () => kernel.handshakes(),
     capabilities: () => kernel.capabilities(),
     watch: () => () => undefined,
     ping: (ips) => Promise.resolve(ips.map(() => undefined)),

@@ -16,6 +16,7 @@ export interface AgentMetrics {
   endpoints: Gauge<'network'>;
   peers: Gauge<'network'>;
   peerRtt: Gauge<'node'>;
+  handshakeAge: Gauge<'node'>;
   storeConnected: Gauge;
   storePending: Gauge;
   storeResyncs: Gauge;
@@ -90,6 +91,12 @@ export function agentMetrics(): AgentMetrics {
     peerRtt: new Gauge({
       name: 'weft_peer_rtt_seconds',
       help: 'Last round-trip time to another node through the overlay.',
+      labelNames: ['node'],
+      registers,
+    }),
+    handshakeAge: new Gauge({
+      name: 'weft_handshake_age_seconds',
+      help: 'Time since the last WireGuard handshake with another node.',
       labelNames: ['node'],
       registers,
     }),

@@ -191,6 +191,8 @@ export interface Kernel {
   filteredBridges(): Family[];
   /** A link by its name, as a parent link; undefined where it does not exist. */
   parentLink(name: string): Promise<ParentLink | undefined>;
+  /** Times of the last WireGuard handshake, in milliseconds since the epoch, by the peer's public key. */
+  handshakes(): ReadonlyMap<string, number>;
   /** Optional capabilities of this kernel, probed in a temporary namespace. */
   capabilities(): readonly Capability[];
   /** Calls back on every change in the node's namespace until stopped. */

@@ -26,6 +26,7 @@ import {
   isOwnRoute,
   isPortOfWefts,
   lookUpRoute,
+  readWireguard,
   type DecodedAddress,
   type LinkLookup,
   type PrivateKeys,
@@ -83,6 +84,7 @@ export function openKernel({
     routes: () => Promise.resolve(routes(node)),
     filteredBridges,
     parentLink: (name) => Promise.resolve(parentLink(node, name)),
+    handshakes: () => handshakes(node),
     capabilities: () => (capabilities ??= probeCapabilities()),
     watch: (listener) => {
       const stop = watchKernel(node, listener);
@@ -122,6 +124,15 @@ function routes(node: LinuxNamespace): HostRoute[] {
       },
     ];
   });
+}
+
+/** A peer of several devices has the youngest. */
+function handshakes(node: LinuxNamespace): Map<string, number> {
+  const times = new Map<string, number>();
+  for (const { peers } of readWireguard(node.links(), (work) => work()).values())
+    for (const { publicKey, handshakeAt } of peers)
+      if (handshakeAt !== undefined) times.set(publicKey, Math.max(times.get(publicKey) ?? 0, handshakeAt));
+  return times;
 }
 
 /** Documentation/networking/ip-sysctl.rst, /proc/sys/net/bridge; the folder exists while the module is loaded. */

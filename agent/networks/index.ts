@@ -2,5 +2,6 @@
 export { ownSubnets } from './address-claims.js';
 export { Gateways } from './gateways.js';
 export { joinWhenThere } from './join-on-create.js';
+export { KeyRotation } from './key-rotation.js';
 export { checkHostRoutes, hostRoutesBeside, RouteOverlaps } from './route-overlaps.js';
 export { type MembershipListener, Memberships } from './memberships.js';

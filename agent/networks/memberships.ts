@@ -335,16 +335,23 @@ export class Memberships {
 
   /** The node's underlay addresses or MTU changed: rewrites its leases and its tunnels. */
   async underlayChanged(): Promise<void> {
-    for (const name of [...this.#members.keys()]) {
-      await this.#inTurn(name, async (member) => {
+    await this.republish();
+  }
+
+  /** Rewrites this node's leases and compiles their networks anew. @returns whether every lease was written */
+  async republish(isConcerned: (network: Network) => boolean = () => true): Promise<boolean> {
+    let isWritten = true;
+    for (const { network } of this.list().filter((membership) => isConcerned(membership.network))) {
+      await this.#inTurn(network.name, async (member) => {
         member.membership.underlay = this.options.underlay();
         // First the kernel: another MTU must not wait for etcd.
-        await this.#objects.publish(name);
+        await this.#objects.publish(network.name);
         const before = member.membership.lease;
-        await this.#ownLeases.take(member);
-        if (member.membership.lease !== before) await this.#objects.publish(name);
+        isWritten = (await this.#ownLeases.take(member)) && isWritten;
+        if (member.membership.lease !== before) await this.#objects.publish(network.name);
       });
     }
+    return isWritten;
   }
 
   /** Other networks are kept from this node by its routes than before. */

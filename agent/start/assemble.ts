@@ -13,7 +13,7 @@ import {
   Publisher,
 } from '../endpoints/index.js';
 import { bootId } from '../kernel/index.js';
-import { Gateways, Memberships, RouteOverlaps } from '../networks/index.js';
+import { Gateways, KeyRotation, Memberships, RouteOverlaps } from '../networks/index.js';
 import { Attachments, AttachmentState } from '../pipework/index.js';
 import { PluginAddresses, PluginEndpoints, PluginNetworks, SET_ASIDE } from '../plugin-host/index.js';
 import { type Look, Reconciler, type SandboxKey } from '../reconcile/index.js';
@@ -27,6 +27,7 @@ export interface Parts {
   reconciler: Reconciler;
   memberships: Memberships;
   gateways: Gateways;
+  keyRotation: KeyRotation;
   publisher: Publisher;
   addresses: Addresses;
   ports: PublishedPorts;
@@ -153,6 +154,10 @@ export function assemble(opened: Opened): Parts {
   const pluginAddresses = new PluginAddresses(forPlugins);
   const pluginEndpoints = new PluginEndpoints({ ...forPlugins, endpointPorts, attacher });
   const peers = new Peers({ store, kernel, memberships, reconciler, overlaps, metrics, problems, node });
+  const keyRotation = new KeyRotation({
+    ...{ state, memberships, store, log },
+    greet: () => peers.greet(underlay.current.link),
+  });
 
   sandboxGone.connect(({ kind, id }) => (kind === 'attachment' ? attachments : endpoints).sandboxGone(id));
   movedIn.connect((names) => pluginEndpoints.movedIn(names));
@@ -167,7 +172,17 @@ export function assemble(opened: Opened): Parts {
   keepsClaim.connect((claim) => pluginAddresses.keeps(claim));
 
   return {
-    ...{ reconciler, memberships, gateways, publisher, addresses, ports, endpoints, endpointPorts },
+    ...{
+      reconciler,
+      memberships,
+      gateways,
+      keyRotation,
+      publisher,
+      addresses,
+      ports,
+      endpoints,
+      endpointPorts,
+    },
     ...{ attacher, hostEndpoint, attachments, attachmentState, containers, dns, netnsResolvConf, peers },
     ...{ overlaps, duplicateAddresses: duplicates },
     ...{ pluginNetworks, pluginAddresses, pluginEndpoints },

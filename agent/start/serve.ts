@@ -13,6 +13,7 @@ import {
   endpointMessage,
   etcdAt,
   mountHostEndpoint,
+  mountKeys,
   startGauges,
   startSession,
   statusOf,
@@ -64,6 +65,7 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
   opened.socket.serve(api, [
     (server) => mountRuntime(server, containers, toMessage, changed.call),
     (server) => mountHostEndpoint(server, hostEndpoint, toMessage, changed.call),
+    (server) => mountKeys(server, node, parts.keyRotation, changed.call),
   ]);
   shutdown.add('the gauges', startGauges(sources));
   log.info('the agent serves', {

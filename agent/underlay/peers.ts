@@ -8,6 +8,7 @@ import type { Store, StoredLease } from '../../store/store.js';
 import type { Kernel } from '../kernel/index.js';
 import type { Memberships, RouteOverlaps } from '../networks/index.js';
 import type { Reconciler } from '../reconcile/index.js';
+import { handshakeAges } from './handshakes.js';
 import { type AgentMetrics, type Problem, type Problems, UNDERLAY } from '../health/index.js';
 
 export interface PeerState {
@@ -16,6 +17,8 @@ export interface PeerState {
   publicIp: string;
   state: 'up' | 'down' | 'unknown';
   rttMs?: number;
+  /** Seconds since the last handshake of an encrypted network. */
+  handshakeAgeS?: number;
 }
 
 export interface PeersOptions {
@@ -91,6 +94,7 @@ export class Peers {
   /** Every other node of this node's networks, once. */
   list(): PeerState[] {
     const { view } = this.options.store;
+    const ages = this.#handshakeAges();
     return [...this.#peers()].map(
       ([
         publicIp,
@@ -99,14 +103,25 @@ export class Peers {
         },
       ]): PeerState => {
         const rttMs = this.#samples.get(publicIp)?.rttMs;
+        const handshakeAgeS = ages.get(publicIp);
         const state = node === undefined ? 'unknown' : view.alive.has(node) ? 'up' : 'down';
         return {
           ...(node === undefined ? {} : { node }),
           publicIp,
           state,
           ...(rttMs === undefined ? {} : { rttMs }),
+          ...(handshakeAgeS === undefined ? {} : { handshakeAgeS }),
         };
       },
+    );
+  }
+
+  #handshakeAges(): Map<string, number> {
+    const { store, kernel, memberships } = this.options;
+    return handshakeAges(
+      memberships.list(),
+      (network) => store.view.leases.get(network)?.values() ?? [],
+      kernel,
     );
   }
 
@@ -197,6 +212,9 @@ export class Peers {
   #gauge(): void {
     const { store, memberships, metrics } = this.options;
     metrics.peers.reset();
+    metrics.handshakeAge.reset();
+    for (const { publicIp, node, handshakeAgeS } of this.list())
+      if (handshakeAgeS !== undefined) metrics.handshakeAge.set({ node: node ?? publicIp }, handshakeAgeS);
     for (const { network } of memberships.list()) {
       metrics.peers.set(
         { network: network.name },

@@ -1,4 +1,4 @@
-// weft node ls | inspect | rm
+// weft node ls | inspect | rm | rotate-key
 import type { Command } from 'commander';
 
 import type { Node } from '../../proto/gen/weft/v1/types.js';
@@ -8,9 +8,10 @@ import type { Action } from '../action.js';
 import { block, relative, table, type Result } from '../output.js';
 import { nodeShape } from '../shapes.js';
 import { problemLines } from './problems.js';
+import { rotateKeyCommand } from './rotate-key.js';
 
 export function nodeCommands(program: Command, action: Action): void {
-  const node = program.command('node').description('show and remove nodes');
+  const node = program.command('node').description('show and remove nodes, and change their keys');
 
   node
     .command('ls')
@@ -54,6 +55,8 @@ export function nodeCommands(program: Command, action: Action): void {
         };
       }),
     );
+
+  rotateKeyCommand(node, action);
 }
 
 const nodeTable = (nodes: readonly Node[]): Promise<string> =>

@@ -127,13 +127,16 @@ async function nodeText(status: Status): Promise<string> {
     );
   }
   if (status.peers.length > 0) {
+    const isEncrypted = status.peers.some((it) => it.handshakeAgeS !== undefined);
     const rows = status.peers.map((it) => [
       it.node,
       it.publicIp,
       it.state,
       it.rttMs === undefined ? '' : `${it.rttMs.toFixed(2)} ms`,
+      ...(isEncrypted ? [it.handshakeAgeS === undefined ? '' : `${Math.round(it.handshakeAgeS)} s ago`] : []),
     ]);
-    parts.push('', 'Peers:', indent(await table(['NODE', 'PUBLIC IP', 'STATE', 'RTT'], rows)));
+    const columns = ['NODE', 'PUBLIC IP', 'STATE', 'RTT', ...(isEncrypted ? ['HANDSHAKE'] : [])];
+    parts.push('', 'Peers:', indent(await table(columns, rows)));
   }
   return [...parts, ...problemLines(status.problems), ...problemLines(status.warnings, 'Warnings')].join(
     '\n',

@@ -58,6 +58,12 @@ export interface BackendFields {
   encrypted?: boolean;
 }
 
+/** Fields of the API that describe a lease. */
+export interface LeaseFields {
+  vtepMac?: string;
+  publicKey?: string;
+}
+
 export interface Backend<T extends BackendType = BackendType> {
   readonly type: T;
   /** For help and errors, after "it". */
@@ -125,7 +131,7 @@ export interface Backend<T extends BackendType = BackendType> {
   advice(network: OverlayNetwork<T>): string;
 
   describe(network: OverlayNetwork<T>): BackendFields;
-  describeLease(lease: Lease): { vtepMac?: string };
+  describeLease(lease: Lease): LeaseFields;
 }
 
 export interface DataCodec<D> {

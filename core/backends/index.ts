@@ -2,7 +2,7 @@
 import type { Family } from '../address.js';
 import type { OverlayNetwork } from '../network.js';
 import type { Lease } from '../records.js';
-import type { Backend, Identity } from './backend.js';
+import type { Backend, Identity, LeaseFields } from './backend.js';
 import { hostGw } from './host-gw.js';
 import type { BackendType, LeaseData } from './types.js';
 import { vxlan } from './vxlan.js';
@@ -46,5 +46,5 @@ export function encodeLeaseData({ data }: Lease, family: Family): object | undef
 }
 
 /** Fields of the API that describe a lease. */
-export const describeLease = (lease: Lease): { vtepMac?: string } =>
+export const describeLease = (lease: Lease): LeaseFields =>
   lease.data === undefined ? {} : backendOf(lease.data.type).describeLease(lease);

@@ -236,7 +236,10 @@ export const wireguard: Backend<'wireguard'> = {
     `Check that UDP port ${port} is open between the two hosts, in both directions, and that both have the same PSK.`,
 
   describe: ({ port }) => ({ port }),
-  describeLease: () => ({}),
+  describeLease(lease) {
+    const end = endOf(lease, 4) ?? endOf(lease, 6);
+    return end === undefined ? {} : { publicKey: end.publicKey };
+  },
 };
 
 /** Where the peer's device receives: in one device for both families the port is that of IPv4. */

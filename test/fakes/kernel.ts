@@ -228,6 +228,8 @@ export class FakeKernel implements Kernel {
     { name: '802.1q', available: true, why: '' },
     { name: 'wireguard', available: true, why: '' },
   ];
+  /** The result of `handshakes`. */
+  readonly shaken = new Map<string, number>();
   /** Round-trip times by address; an absent address does not answer. */
   readonly rtts = new Map<string, number>();
 
@@ -334,6 +336,10 @@ export class FakeKernel implements Kernel {
       throw notFound(`there is no network namespace at ${path}`, 'Is the container running?');
     const namespace = new Handle(found.space, this, path);
     return { namespace, sandbox: found.sandbox, isNode: found.space === this.#nodeSpace };
+  }
+
+  handshakes(): ReadonlyMap<string, number> {
+    return this.shaken;
   }
 
   identify(path: string): Sandbox | undefined {

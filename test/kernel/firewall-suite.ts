@@ -126,6 +126,21 @@ export function firewallSuite(driver: Driver): void {
     await subject.traffic(t);
   });
 
+  test.serial('an encrypted network is left by its tunnel alone, whatever the routes say', async (t) => {
+    // The outside stands for a node that the route of a subnet leads to in clear.
+    const prefixes = ['10.1.0.0/16', '192.0.2.1/32', 'fd00:1::/48', '2001:db8::1/128'];
+    const [, ...others] = NETWORKS;
+    await subject.firewall.ensure({ networks: [network(1, {}, prefixes), ...others] });
+    await subject.reaches(t, 'a1', 'outside');
+    await subject.reaches(t, 'host', 'outside');
+    await subject.firewall.ensure({ networks: [network(1, { sealed: true }, prefixes), ...others] });
+    await subject.isKept(t, 'a1', 'outside');
+    await subject.isKept(t, 'host', 'outside');
+    await subject.reaches(t, 'a1', 'remote1');
+    await subject.reaches(t, 'a1', 'gateway1');
+    await subject.firewall.ensure({ networks: NETWORKS });
+  });
+
   test.serial('a difference is reported without a write', async (t) => {
     // A process that has written nothing so far, as `weft agent --dry-run` is one.
     const second = await openFirewall(subject.choice);

@@ -33,7 +33,7 @@ export type Container = Exclude<Place, 'host' | `gateway${number}`>;
 /** A network whose links contain its number, as do its prefixes by default. */
 export function network(
   number: number,
-  options: Partial<Pick<FirewallNetwork, 'internal' | 'masquerade' | 'reaches'>> = {},
+  options: Partial<Pick<FirewallNetwork, 'internal' | 'masquerade' | 'reaches' | 'sealed'>> = {},
   prefixes: readonly string[] = [`10.${number}.0.0/16`, `fd00:${number}::/48`],
 ): FirewallNetwork {
   return {

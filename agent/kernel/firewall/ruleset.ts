@@ -187,6 +187,22 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
     },
   ],
   [
+    'leaving',
+    {
+      type: 'filter',
+      hook: 'postrouting',
+      prio: 0,
+      // Whatever route a packet took, the host's own included: an encrypted network is never left in clear.
+      rules: ([4, 6] as const).map((family) => {
+        const to = family === 4 ? 'ip daddr' : 'ip6 daddr';
+        return rule(
+          `${to} @sealed${family} oifname != "lo" oifname . ${to} != @own${family} drop`,
+          'encrypted networks leave by their tunnels alone',
+        );
+      }),
+    },
+  ],
+  [
     'postrouting',
     {
       type: 'nat',
@@ -233,6 +249,7 @@ export function compileRuleset({ networks, others = [], ports = new Map() }: Fir
   if (networks.length === 0) return undefined;
   const internal = networks.filter((network) => network.internal);
   const masquerading = networks.filter((network) => network.masquerade);
+  const sealed = networks.filter((network) => network.sealed).flatMap((network) => network.prefixes);
   const names = (links: readonly string[]): SetSpec => ({
     type: ['ifname'],
     interval: false,
@@ -276,6 +293,7 @@ export function compileRuleset({ networks, others = [], ports = new Map() }: Fir
     sets.set(`own${family}`, { type: ['ifname', address], interval: true, elements: new Set(own) });
     sets.set(`overlay${family}`, { type: [address], interval: true, elements: prefixes(overlays) });
     sets.set(`masq${family}`, { type: [address], interval: true, elements: prefixes(masked) });
+    sets.set(`sealed${family}`, { type: [address], interval: true, elements: prefixes(sealed) });
     sets.set(`hairpin${family}`, { type: [address, address], interval: true, elements: new Set(near) });
     sets.set(`itself${family}`, { ...plain, type: [address, address], elements: new Set() });
     sets.set(`gateway${family}`, { ...plain, type: [address], elements: new Set() });

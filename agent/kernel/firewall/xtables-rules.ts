@@ -52,6 +52,16 @@ export function compileTables(firewall: Firewall, family: Family, open = false):
       input.push(rule(`-i ${link}`, 'DROP'));
     }
   }
+  // Whatever route a packet took, the host's own included: an encrypted network is never left in clear.
+  const sealed = networks
+    .filter((network) => network.sealed)
+    .flatMap(({ prefixes, links }) =>
+      prefixesOf(prefixes).flatMap((prefix) => [
+        ...[...links, 'lo'].map((link) => rule(`-d ${prefix} -o ${link}`, 'RETURN')),
+        rule(`-d ${prefix}`, 'DROP'),
+      ]),
+    );
+  const seal = sealed.length === 0 ? [] : [rule('', 'WEFT-SEALED')];
   const masquerading = networks
     .filter((network) => network.masquerade)
     .flatMap((network) => prefixesOf(network.prefixes));
@@ -63,15 +73,17 @@ export function compileTables(firewall: Firewall, family: Family, open = false):
   const filter: WantedTable = {
     chains: new Map([
       ['WEFT-REDIRECTS', redirects],
-      ['WEFT-FORWARD', [rule('', 'WEFT-ISOLATION')]],
+      ['WEFT-FORWARD', [...seal, rule('', 'WEFT-ISOLATION')]],
       ['WEFT-INPUT', input],
       ['WEFT-ISOLATION', isolation],
       ['WEFT-OVERLAYS', overlays.map((prefix) => rule(`-d ${prefix}`, 'DROP'))],
+      ...(sealed.length === 0 ? [] : [['WEFT-SEALED', sealed] as const]),
     ]),
     jumps: [
       { from: 'FORWARD', to: 'WEFT-FORWARD', at: 'first' },
       { from: 'INPUT', to: 'WEFT-INPUT', at: 'first' },
       { from: 'OUTPUT', to: 'WEFT-REDIRECTS', at: 'first' },
+      ...(sealed.length === 0 ? [] : [{ from: 'OUTPUT', to: 'WEFT-SEALED', at: 'first' } as const]),
     ],
   };
   return {

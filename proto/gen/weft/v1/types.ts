@@ -86,7 +86,11 @@ export interface Lease {
     | string
     | undefined;
   /** RFC 3339; absent for a reservation. */
-  expires?: string | undefined;
+  expires?:
+    | string
+    | undefined;
+  /** WireGuard's, as base64; absent if the network is not encrypted. */
+  publicKey?: string | undefined;
 }
 
 export interface Publish {
@@ -154,7 +158,11 @@ export interface Peer {
   /** "up", "down" or "unknown" (a flanneld). */
   state: string;
   /** Round-trip time through the overlay; absent if unknown. */
-  rttMs?: number | undefined;
+  rttMs?:
+    | number
+    | undefined;
+  /** Seconds since the last handshake of an encrypted network; absent if there was none. */
+  handshakeAgeS?: number | undefined;
 }
 
 /** Status of one agent or controller. */
@@ -702,7 +710,15 @@ export const Network: MessageFns<Network> = {
 };
 
 function createBaseLease(): Lease {
-  return { node: undefined, subnet: "", subnet6: undefined, publicIp: "", vtepMac: undefined, expires: undefined };
+  return {
+    node: undefined,
+    subnet: "",
+    subnet6: undefined,
+    publicIp: "",
+    vtepMac: undefined,
+    expires: undefined,
+    publicKey: undefined,
+  };
 }
 
 export const Lease: MessageFns<Lease> = {
@@ -724,6 +740,9 @@ export const Lease: MessageFns<Lease> = {
     }
     if (message.expires !== undefined) {
       writer.uint32(50).string(message.expires);
+    }
+    if (message.publicKey !== undefined) {
+      writer.uint32(322).string(message.publicKey);
     }
     return writer;
   },
@@ -789,6 +808,14 @@ export const Lease: MessageFns<Lease> = {
             message.expires = reader.string();
             continue;
           }
+          case 40: {
+            if (tag !== 322) {
+              break;
+            }
+
+            message.publicKey = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -817,6 +844,11 @@ export const Lease: MessageFns<Lease> = {
         ? globalThis.String(object.vtep_mac)
         : undefined,
       expires: isSet(object.expires) ? globalThis.String(object.expires) : undefined,
+      publicKey: isSet(object.publicKey)
+        ? globalThis.String(object.publicKey)
+        : isSet(object.public_key)
+        ? globalThis.String(object.public_key)
+        : undefined,
     };
   },
 
@@ -840,6 +872,9 @@ export const Lease: MessageFns<Lease> = {
     if (message.expires !== undefined) {
       obj.expires = message.expires;
     }
+    if (message.publicKey !== undefined) {
+      obj.publicKey = message.publicKey;
+    }
     return obj;
   },
 
@@ -854,6 +889,7 @@ export const Lease: MessageFns<Lease> = {
     message.publicIp = object.publicIp ?? "";
     message.vtepMac = object.vtepMac ?? undefined;
     message.expires = object.expires ?? undefined;
+    message.publicKey = object.publicKey ?? undefined;
     return message;
   },
 };
@@ -1686,7 +1722,7 @@ export const Problem: MessageFns<Problem> = {
 };
 
 function createBasePeer(): Peer {
-  return { node: "", publicIp: "", state: "", rttMs: undefined };
+  return { node: "", publicIp: "", state: "", rttMs: undefined, handshakeAgeS: undefined };
 }
 
 export const Peer: MessageFns<Peer> = {
@@ -1702,6 +1738,9 @@ export const Peer: MessageFns<Peer> = {
     }
     if (message.rttMs !== undefined) {
       writer.uint32(33).double(message.rttMs);
+    }
+    if (message.handshakeAgeS !== undefined) {
+      writer.uint32(321).double(message.handshakeAgeS);
     }
     return writer;
   },
@@ -1751,6 +1790,14 @@ export const Peer: MessageFns<Peer> = {
             message.rttMs = reader.double();
             continue;
           }
+          case 40: {
+            if (tag !== 321) {
+              break;
+            }
+
+            message.handshakeAgeS = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1777,6 +1824,11 @@ export const Peer: MessageFns<Peer> = {
         : isSet(object.rtt_ms)
         ? globalThis.Number(object.rtt_ms)
         : undefined,
+      handshakeAgeS: isSet(object.handshakeAgeS)
+        ? globalThis.Number(object.handshakeAgeS)
+        : isSet(object.handshake_age_s)
+        ? globalThis.Number(object.handshake_age_s)
+        : undefined,
     };
   },
 
@@ -1794,6 +1846,9 @@ export const Peer: MessageFns<Peer> = {
     if (message.rttMs !== undefined) {
       obj.rttMs = floatToJson(message.rttMs);
     }
+    if (message.handshakeAgeS !== undefined) {
+      obj.handshakeAgeS = floatToJson(message.handshakeAgeS);
+    }
     return obj;
   },
 
@@ -1806,6 +1861,7 @@ export const Peer: MessageFns<Peer> = {
     message.publicIp = object.publicIp ?? "";
     message.state = object.state ?? "";
     message.rttMs = object.rttMs ?? undefined;
+    message.handshakeAgeS = object.handshakeAgeS ?? undefined;
     return message;
   },
 };
