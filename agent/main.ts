@@ -77,12 +77,13 @@ async function run(launch: Launch, plugins: readonly Plugin[]): Promise<void> {
 async function runDryRun(launch: Launch): Promise<void> {
   const daemon = await identify(launch);
   const { settings, shutdown } = daemon;
-  const { node, stateDir, join } = settings;
+  const { node, stateDir, subnetOnly } = settings;
+  const join = [...new Set([...settings.join, ...subnetOnly])];
   const { kernel, store } = await openAccess(daemon, { readOnly: true });
   const last = new State(stateDir, { readOnly: true }).underlay();
   const underlay = await findUnderlay(kernel, underlaySettings(settings), last);
   const { signal } = shutdown;
-  const found = await dryRun({ kernel, store, stateDir, node, join, underlay, signal });
+  const found = await dryRun({ kernel, store, stateDir, node, join, subnetOnly, underlay, signal });
   process.stderr.write(found.notes.map((note) => `weft agent: ${visible(note)}\n`).join(''));
   // A pipe takes it later than process.exit comes.
   await new Promise((resolve) =>

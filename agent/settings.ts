@@ -52,6 +52,11 @@ export const agentSettings = {
     help: 'networks to join at start, not at the first attach',
     group: 'Node',
   }),
+  'subnet-only': setting(kinds.orNone(kinds.networkNames), {
+    default: 'none',
+    help: 'networks to join at start whose bridge and gateway are another program’s (dockerd --bip)',
+    group: 'Node',
+  }),
   firewall: setting(kinds.choice('auto', 'nftables', 'iptables'), {
     default: 'auto',
     help: 'firewall that holds the rules',
@@ -129,11 +134,15 @@ export const agentSettings = {
   }),
 };
 
-/** `controller` and `join` may be empty, as `etcd` and `prefix` until they are learnt. */
-export type AgentSettings = Omit<Values<typeof agentSettings>, 'etcd' | 'controller' | 'join' | 'prefix'> & {
+/** `controller`, `join` and `subnetOnly` may be empty, as `etcd` and `prefix` until they are learnt. */
+export type AgentSettings = Omit<
+  Values<typeof agentSettings>,
+  'etcd' | 'controller' | 'join' | 'subnetOnly' | 'prefix'
+> & {
   readonly etcd: readonly string[];
   readonly controller: readonly kinds.HostPort[];
   readonly join: readonly string[];
+  readonly subnetOnly: readonly string[];
   readonly prefix: string;
   /** Whether the user has named the prefix. */
   readonly hasPrefix: boolean;
@@ -205,6 +214,6 @@ export function agentSettingsFrom(
   values: Values<typeof agentSettings>,
   origin: Origin = () => undefined,
 ): AgentSettings {
-  const { etcd = [], controller = [], join = [] } = values;
-  return { ...values, etcd, controller, join, hasPrefix: origin('prefix') !== undefined };
+  const { etcd = [], controller = [], join = [], subnetOnly = [] } = values;
+  return { ...values, etcd, controller, join, subnetOnly, hasPrefix: origin('prefix') !== undefined };
 }

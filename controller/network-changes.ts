@@ -1,6 +1,6 @@
 // Changes of existing networks: masquerading, and routes between two of them.
 import { failedPrecondition, invalidArgument } from '../core/errors.js';
-import { parseNetworkName, type Network as NetworkRecord } from '../core/network.js';
+import { isEncrypted, parseNetworkName, type Network as NetworkRecord } from '../core/network.js';
 import { unary } from '../daemon/grpc.js';
 import type { NetworkServiceServer } from '../proto/gen/weft/v1/controller.js';
 import type { Network } from '../proto/gen/weft/v1/types.js';
@@ -61,7 +61,14 @@ export function networkChanges(sources: Sources): Changes {
           }
         }
       } else {
-        for (const { name, internal } of [find(a), find(b)]) {
+        for (const network of [find(a), find(b)]) {
+          const { name, internal } = network;
+          if (isEncrypted(network)) {
+            throw failedPrecondition(
+              `network ${name} is encrypted: answers to another network would leave in clear`,
+              'Attach the containers to both networks, or to a third one.',
+            );
+          }
           if (!internal) continue;
           throw failedPrecondition(
             `network ${name} is internal: it reaches nothing but itself`,

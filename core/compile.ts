@@ -5,7 +5,6 @@
 // (backends/).
 import { parseInterface } from './address.js';
 import {
-  describeNetwork,
   driverOf,
   gatewayFor,
   gatewayIn,
@@ -17,7 +16,7 @@ import {
 import type { Firewall, FirewallNetwork, FirewallPort } from './firewall.js';
 import { RESOLVER_IP } from './link-names.js';
 import type { Membership } from './membership.js';
-import { areRouted, prefixesOf, type Network } from './network.js';
+import { areRouted, isEncrypted, prefixesOf, type Network } from './network.js';
 import type { KernelObject } from './objects/index.js';
 import { ANY_HOST_IP, ANY_HOST_IP6, familiesOf } from './publish.js';
 import { isHost, type Claim, type Endpoint, type Lease, type PublishedPort } from './records.js';
@@ -96,7 +95,7 @@ export function compileFirewall(memberships: Iterable<Membership>, known: Iterab
     const driver = driverOf(network);
     const links = driver.links(membership);
     // A network that the node only bridges has no rule; what the node forwards for others is filtered by their own rules.
-    if (links.length === 0) return [];
+    if (links.length === 0 && membership.subnetOnly !== true) return [];
     // Only networks that this node is on: packets to another would leave by its default route.
     const routed = mine.filter((other) => areRouted(network, other.network));
     return [
@@ -109,7 +108,7 @@ export function compileFirewall(memberships: Iterable<Membership>, known: Iterab
         local: ([4, 6] as const).flatMap((family) => prefixIn(membership, family) ?? []),
         internal: network.internal,
         masquerade: network.masquerade && !network.internal,
-        ...(describeNetwork(network).encrypted === true && { sealed: true }),
+        ...(isEncrypted(network) && { sealed: true }),
       },
     ];
   });
@@ -124,7 +123,10 @@ export function compileFirewall(memberships: Iterable<Membership>, known: Iterab
       (a, b) => a - b,
     ),
     ...(mine[0] !== undefined && { underlay: mine[0].underlay.link }),
-    bridged: mine.some((membership) => driverOf(membership.network).links(membership).length === 0)
+    bridged: mine.some(
+      (membership) =>
+        membership.subnetOnly !== true && driverOf(membership.network).links(membership).length === 0,
+    )
       ? [4, 6]
       : [],
   };

@@ -55,6 +55,8 @@ export interface Membership<N extends Network = Network> {
   underlay: Underlay;
   /** Present if the network has a parent. */
   parent?: Parent;
+  /** Bridge and gateway are another program's: Docker's own bridge, for one. No container is attached here. */
+  subnetOnly?: true;
   /** The host's own addresses on the network, and the source of its traffic. */
   exposed?: { ip?: string | undefined; ip6?: string | undefined } | undefined;
 }

@@ -3,7 +3,12 @@
 // The same checks serve `weft network create`, the gRPC services and configs written into etcd by hand.
 import { addressBits, IpNetwork, type IpAddress } from './address.js';
 import type { Manager } from './manager.js';
-import type { BackendSpec, BackendType, BackendTypes } from './backends/types.js';
+import {
+  ENCRYPTED_BACKEND,
+  type BackendSpec,
+  type BackendType,
+  type BackendTypes,
+} from './backends/types.js';
 import { invalidArgument } from './errors.js';
 
 export type Network = OverlayNetwork | BridgedNetwork;
@@ -249,9 +254,18 @@ export function checkUsable(subnet: IpNetwork, field: string): void {
 export const prefixesOf = (network: Pick<Network, 'subnet' | 'subnet6'>): IpNetwork[] =>
   network.subnet6 === undefined ? [network.subnet] : [network.subnet, network.subnet6];
 
-/** Whether two networks reach each other. An internal one reaches nothing, whatever a record allows. */
+/** Whether packets between the network's containers may leave a node only encrypted. */
+export const isEncrypted = (network: Network): boolean =>
+  'backend' in network && network.backend === ENCRYPTED_BACKEND;
+
+/**
+ * Whether two networks reach each other. An internal one reaches nothing, whatever a record allows; nor does an encrypted one:
+ * its containers' answers would take the other's tunnels.
+ */
 export const areRouted = (a: Network, b: Network): boolean =>
   a.name !== b.name &&
   !a.internal &&
   !b.internal &&
+  !isEncrypted(a) &&
+  !isEncrypted(b) &&
   (a.routes?.includes(b.name) === true || b.routes?.includes(a.name) === true);

@@ -37,6 +37,8 @@ export interface DryRunOptions {
   underlay: Underlay;
   /** Networks that are joined without a container. */
   join: readonly string[];
+  /** Networks whose bridge and gateway are another program's. */
+  subnetOnly?: readonly string[];
   signal: AbortSignal;
   /** How long etcd may take to answer. */
   storeMs?: number;
@@ -102,8 +104,9 @@ function assemble(options: DryRunOptions, answer: DryRun) {
     onUnderlay: () => undefined,
   });
   const { instance } = loaded;
+  const { subnetOnly = [] } = options;
   const overlaps = new RouteOverlaps({
-    ...{ kernel, store, problems, log },
+    ...{ kernel, store, problems, log, subnetOnly },
     memberships: () => [],
     changed: () => Promise.resolve(),
   });
@@ -114,6 +117,7 @@ function assemble(options: DryRunOptions, answer: DryRun) {
     subnetTtlSeconds: 3600,
     underlay: () => underlay,
     keepsOut: (network) => overlaps.keepsOut(network),
+    subnetOnly,
   });
   const table = new EndpointTable();
   const publisher = new Publisher({
@@ -215,7 +219,7 @@ async function takeUpRecords(parts: Parts, { node, join }: DryRunOptions, answer
   await parts.gateways.join();
   for (const name of join) {
     // One that is not there is waited for; why another cannot be joined is for the agent to say.
-    await memberships.join(name).catch((error: unknown) => {
+    await memberships.join(name, { withoutBridge: true }).catch((error: unknown) => {
       if (!(error instanceof WeftError)) throw error;
     });
   }

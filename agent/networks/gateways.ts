@@ -35,7 +35,7 @@ export class Gateways {
     const failed = new Map<string, Problem>();
     for (const { name } of wanted) {
       try {
-        await memberships.join(name);
+        await memberships.join(name, { withoutBridge: true });
       } catch (error) {
         again = true;
         failed.set(name, {

@@ -26,14 +26,14 @@ export async function joinWhenThere(
   for (let told = false; !signal.aborted; told = true) {
     try {
       await store.synced(signal);
-      await memberships.join(name);
+      await memberships.join(name, { withoutBridge: true });
       problems.clear(key);
       return;
     } catch (error) {
       if (signal.aborted) return;
       if (!told) log.warn('waiting to join a network', { network: name, error: messageOf(error) });
       problems.set(key, {
-        what: `network ${name}, which --join names`,
+        what: `network ${name}, which this node is to join at start`,
         why: messageOf(error),
         fix: nextOf(error) ?? 'It is tried again every second.',
       });

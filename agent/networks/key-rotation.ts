@@ -4,9 +4,8 @@
 // new key is published as the next one: peers take handshakes by it at once, and a change costs them one round trip.
 import { setTimeout as pause } from 'node:timers/promises';
 
-import { describeNetwork } from '../../core/drivers/index.js';
 import { unavailable } from '../../core/errors.js';
-import type { Network } from '../../core/network.js';
+import { isEncrypted } from '../../core/network.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Store } from '../../store/store.js';
 import type { State } from '../state/index.js';
@@ -24,8 +23,6 @@ export interface KeyRotationOptions {
 }
 
 const PREPARED_MS = 2000;
-
-const isEncrypted = (network: Network): boolean => describeNetwork(network).encrypted === true;
 
 export interface Rotated {
   publicKey: string;

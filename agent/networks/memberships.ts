@@ -47,6 +47,8 @@ export interface MembershipsOptions {
   keepsOut?: (network: Network) => boolean;
   /** Whether flannelds may be nodes of its networks; absent: they may. */
   flannel?: boolean;
+  /** Networks whose bridge and gateway are another program's here; absent: none. */
+  subnetOnly?: readonly string[];
   /** Milliseconds to the first retry of a subnet that could not be taken. */
   leaseRetryMs?: number;
 }
@@ -60,6 +62,8 @@ export interface JoinOptions {
   again?: boolean;
   /** Ends the wait for a subnet. */
   signal?: AbortSignal | undefined;
+  /** Not for a container: also a network whose bridge is another program's here. */
+  withoutBridge?: true;
 }
 
 /** What memberships need of the node's endpoints. */
@@ -93,7 +97,10 @@ export class Memberships {
   constructor(private readonly options: MembershipsOptions) {
     this.#claims = new AddressClaims({
       ...options,
-      refusal: (network, ip, endpoint) => this.#listener?.refusal(network, ip, endpoint),
+      refusal: (network, ip, endpoint) =>
+        this.#bridgeOf(network).subnetOnly === true
+          ? 'another program gives out the addresses of that subnet'
+          : this.#listener?.refusal(network, ip, endpoint),
     });
     this.#leases = new SubnetLeases({
       ...options,
@@ -177,6 +184,7 @@ export class Memberships {
         lease,
         underlay: this.options.underlay(),
         ...(parent === undefined ? {} : { parent }),
+        ...this.#bridgeOf(network.name),
       };
       this.#members.set(
         network.name,
@@ -228,7 +236,9 @@ export class Memberships {
    * Joins a network, if the node is not on it yet: takes a subnet and programs everything.
    * @throws WeftError NOT_FOUND, FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE; the signal's reason
    */
-  async join(name: string, { wanted, previous, again, signal }: JoinOptions = {}): Promise<Membership> {
+  async join(name: string, options: JoinOptions = {}): Promise<Membership> {
+    const { wanted, previous, again, signal } = options;
+    if (options.withoutBridge !== true && this.#bridgeOf(name).subnetOnly === true) throw noBridge(name);
     const known = this.#members.get(name);
     known?.checkPossession();
     if (known !== undefined) return hasWanted(known.membership, wanted);
@@ -255,6 +265,7 @@ export class Memberships {
         lease,
         underlay: underlay(),
         ...(parent === undefined ? {} : { parent }),
+        ...this.#bridgeOf(name),
       };
       const member = this.#member(membership, this.#claims.grantedIn(membership));
       member.save();
@@ -447,11 +458,15 @@ export class Memberships {
       if (this.#members.has(name) || this.#expelled) continue;
       const what = `network ${name}, which a network of this node's containers is routed with`;
       await attempt(this.options, { scope: NODE, kind: 'routed-network', id: name, what }, async () => {
-        await this.join(name);
+        await this.join(name, { withoutBridge: true });
       });
     }
     const names = new Set(wanted.map(({ name }) => name));
     this.options.problems.keepOnly(NODE, 'routed-network', names);
+  }
+
+  #bridgeOf(name: string): Pick<Membership, 'subnetOnly'> {
+    return this.options.subnetOnly?.includes(name) === true ? { subnetOnly: true } : {};
   }
 
   #member(membership: Membership, granted: Member['granted']): Member {
@@ -478,5 +493,12 @@ function expelled(node: string): WeftError {
   return failedPrecondition(
     `node ${node} was removed from the cluster with \`weft node rm --force\``,
     'Restart its agent to join again.',
+  );
+}
+
+function noBridge(network: string): WeftError {
+  return failedPrecondition(
+    `network ${network}: the agent of this node has --subnet-only ${network}, so its bridge is another program's`,
+    'Let that program attach the container, attach on another node, or start the agent without --subnet-only.',
   );
 }

@@ -23,16 +23,32 @@ const EVERY_MS = 10_000;
 /** Routing daemons change routes all the time, and each look lists all of the host's. */
 const SETTLE_MS = 1000;
 
-type Sources = { kernel: Pick<Kernel, 'routes'>; store: Pick<Store, 'view'> };
+type Sources = {
+  kernel: Pick<Kernel, 'routes'>;
+  store: Pick<Store, 'view'>;
+  /** Networks whose bridge is another program's here: the prefix on its link is a node's subnet. Absent: none. */
+  subnetOnly?: readonly string[];
+};
 
-const besideOf = (store: Sources['store'], network: Network, routes: readonly HostRoute[]): NetworkRoutes =>
-  routesBeside(network, routes, [...(store.view.leases.get(network.name)?.values() ?? [])]);
+function besideOf(
+  { store, subnetOnly = [] }: Omit<Sources, 'kernel'>,
+  network: Network,
+  routes: readonly HostRoute[],
+): NetworkRoutes {
+  const isBridges = ({ isLan, to }: HostRoute): boolean =>
+    isLan && to.length === (to.family === 4 ? network.hostPrefix : network.hostPrefix6);
+  return routesBeside(
+    network,
+    subnetOnly.includes(network.name) ? routes.filter((route) => !isBridges(route)) : routes,
+    [...(store.view.leases.get(network.name)?.values() ?? [])],
+  );
+}
 
 /** What the routes of this host mean to a network now. */
 export const hostRoutesBeside = async (
-  { kernel, store }: Sources,
+  sources: Sources,
   network: Network,
-): Promise<NetworkRoutes> => besideOf(store, network, await kernel.routes());
+): Promise<NetworkRoutes> => besideOf(sources, network, await sources.kernel.routes());
 
 /** @throws WeftError FAILED_PRECONDITION where the host has routes inside the network, unless it was made with --force */
 export async function checkHostRoutes(sources: Sources, network: Network): Promise<void> {
@@ -70,7 +86,7 @@ export class RouteOverlaps {
 
   /** Whether routes of this host keep it out of a network: then it has another network at these addresses. */
   keepsOut(network: Network): boolean {
-    return network.force !== true && besideOf(this.options.store, network, this.#routes).inside.length > 0;
+    return network.force !== true && besideOf(this.options, network, this.#routes).inside.length > 0;
   }
 
   /** The route of the host's that takes the packets to an address of a network, which are to go to a subnet of this length. */
@@ -83,7 +99,7 @@ export class RouteOverlaps {
     this.#routes = await kernel.routes();
     const gone = new Set(this.#inside.keys());
     for (const { network } of memberships()) {
-      const { inside, around } = besideOf(store, network, this.#routes);
+      const { inside, around } = besideOf(this.options, network, this.#routes);
       const scope = networkScope(network.name);
       const isAllowed = network.force === true;
       problems.put({ scope, kind: 'overlap' }, isAllowed ? undefined : problemOf(network, inside));

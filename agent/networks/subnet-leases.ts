@@ -24,6 +24,8 @@ export interface SubnetLeasesOptions {
   instance: string;
   state: Pick<State, 'keys'>;
   subnetTtlSeconds: number;
+  /** Networks whose bridge and gateway are another program's here; absent: none. */
+  subnetOnly?: readonly string[];
   underlay: () => Underlay;
   /** Whether containers of this node are on the network. */
   isUsed: (network: string) => boolean;

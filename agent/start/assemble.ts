@@ -12,6 +12,7 @@ import {
   PublishedPorts,
   Publisher,
 } from '../endpoints/index.js';
+import { NODE } from '../health/index.js';
 import { bootId } from '../kernel/index.js';
 import { Gateways, KeyRotation, Memberships, RouteOverlaps } from '../networks/index.js';
 import { Attachments, AttachmentState } from '../pipework/index.js';
@@ -69,8 +70,9 @@ export function assemble(opened: Opened): Parts {
     onRoutes: () => overlaps.look.soon(),
   });
   shutdown.add('the reconciler', () => reconciler.stop());
+  const subnetOnly = withoutContainers(opened);
   const overlaps = new RouteOverlaps({
-    ...{ kernel, store, problems, log },
+    ...{ kernel, store, problems, log, subnetOnly },
     memberships: () => memberships.list(),
     changed: () => memberships.routesChanged(),
   });
@@ -83,6 +85,7 @@ export function assemble(opened: Opened): Parts {
     subnetTtlSeconds: settings.subnetTtl.seconds,
     underlay: () => underlay.current,
     keepsOut: (network) => overlaps.keepsOut(network),
+    subnetOnly,
   });
   shutdown.add('the memberships', () => memberships.stop());
   const table = new EndpointTable();
@@ -187,4 +190,21 @@ export function assemble(opened: Opened): Parts {
     ...{ overlaps, duplicateAddresses: duplicates },
     ...{ pluginNetworks, pluginAddresses, pluginEndpoints },
   };
+}
+
+/** The networks of --subnet-only. One with containers of this node keeps its bridge until they are detached. */
+function withoutContainers({ settings, loaded, problems }: Opened): string[] {
+  return settings.subnetOnly.filter((name) => {
+    const isUsed = loaded.endpoints.some(({ network }) => network === name);
+    if (isUsed)
+      problems.set(
+        { scope: NODE, kind: 'subnet-only', id: name },
+        {
+          what: `network ${name}, which --subnet-only names`,
+          why: 'containers of this node are attached to it, by the bridge that weft made',
+          fix: 'Detach them and restart the agent: until then weft keeps the bridge.',
+        },
+      );
+    return !isUsed;
+  });
 }

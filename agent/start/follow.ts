@@ -33,7 +33,7 @@ export async function follow(opened: Opened, parts: Parts, announcement: Announc
   shutdown.add('the round-trip samples', () => peers.stop());
   const renewed = opened.identity?.follow(problems, shutdown.signal);
   shutdown.add('the certificate', async () => await renewed);
-  for (const name of settings.join)
+  for (const name of new Set([...settings.join, ...settings.subnetOnly]))
     void joinWhenThere(name, { memberships, store, problems, log, signal: shutdown.signal });
 
   await underlay.follow({

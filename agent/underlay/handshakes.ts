@@ -3,8 +3,8 @@
 // Nodes that exchange packets renew theirs every two minutes; an older one belongs to a peer that does not answer, or is not
 // spoken to.
 import { describeLease } from '../../core/backends/index.js';
-import { describeNetwork } from '../../core/drivers/index.js';
 import type { Membership } from '../../core/compile.js';
+import { isEncrypted } from '../../core/network.js';
 import type { Lease } from '../../core/records.js';
 import type { Kernel } from '../kernel/index.js';
 
@@ -16,7 +16,7 @@ export function handshakeAges(
   now = Date.now(),
 ): Map<string, number> {
   const ages = new Map<string, number>();
-  const encrypted = memberships.filter(({ network }) => describeNetwork(network).encrypted === true);
+  const encrypted = memberships.filter(({ network }) => isEncrypted(network));
   if (encrypted.length === 0) return ages;
   const times = kernel.handshakes();
   for (const { network } of encrypted) {

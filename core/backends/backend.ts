@@ -77,8 +77,6 @@ export interface Backend<T extends BackendType = BackendType> {
   /** Devices that it creates: one for each network, one of the node for all networks, or none. */
   readonly devices: 'network' | 'node' | 'none';
   readonly needs: readonly Need[];
-  /** No packet between containers may leave a node in clear, whatever fails. */
-  readonly encrypted: boolean;
 
   /** Codec of its part of flannel's Backend object, beside Type and MTU. */
   readonly config: {

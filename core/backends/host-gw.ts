@@ -16,7 +16,6 @@ export const hostGw: Backend<'host-gw'> = {
   overhead: { 4: 0, 6: 0 },
   devices: 'none',
   needs: [],
-  encrypted: false,
 
   config: { schema: goObject({}), encode: () => ({}), saved: {} },
   data: undefined,

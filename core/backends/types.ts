@@ -21,7 +21,7 @@ export const BACKEND_TYPES = Object.keys(TYPES) as BackendType[];
 /** For networks that name none. flannel's own default is udp in its code and vxlan in its documents. */
 export const DEFAULT_BACKEND: BackendType = 'vxlan';
 
-/** The backend that --encrypted means. */
+/** The backend that --encrypted means: no packet between containers leaves a node in clear, whatever fails. */
 export const ENCRYPTED_BACKEND: BackendType = 'wireguard';
 
 /** flannel's backends that weft does not serve (pkg/backend): known by name, reported and otherwise ignored. */

@@ -79,7 +79,6 @@ export const vxlan: Backend<'vxlan'> = {
   overhead: { 4: 50, 6: 70 },
   devices: 'network',
   needs: [],
-  encrypted: false,
 
   config: {
     // 0 is the kernel's default, which is flannel's too.

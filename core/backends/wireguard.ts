@@ -93,7 +93,6 @@ export const wireguard: Backend<'wireguard'> = {
   overhead: { 4: 60, 6: 80 },
   devices: 'network',
   needs: ['wireguard'],
-  encrypted: true,
 
   config: {
     schema: CONFIG.transform(({ ListenPort, ListenPortV6, PSK, PersistentKeepaliveInterval, Mode }) => ({

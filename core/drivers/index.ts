@@ -78,7 +78,7 @@ export function isGateway({ network, lease }: Membership): boolean {
 
 /** The gateways that this node itself has, at which its containers reach the node. */
 export function ownGateways(membership: Membership): IpAddress[] {
-  if (!isGateway(membership)) return [];
+  if (!isGateway(membership) || membership.subnetOnly === true) return [];
   return ([4, 6] as const).flatMap((family) => gatewayIn(membership, family) ?? []);
 }
 

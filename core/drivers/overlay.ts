@@ -4,7 +4,7 @@
 // IPv4 and IPv6 are sides of one network, handled by the same code.
 import * as z from 'zod';
 
-import { addressBits, IpNetwork, parseInterface } from '../address.js';
+import { addressBits, IpNetwork, parseInterface, type Family } from '../address.js';
 import { backendIn, backendOf, BACKEND_TYPES } from '../backends/index.js';
 import { overheadOf, tunnelMtu } from '../backends/backend.js';
 import { alreadyExists, failedPrecondition } from '../errors.js';
@@ -18,7 +18,7 @@ import {
   transitIfname,
 } from '../link-names.js';
 import type { OverlayMembership } from '../membership.js';
-import { prefixesOf, type OverlayNetwork } from '../network.js';
+import { isEncrypted, prefixesOf, type OverlayNetwork } from '../network.js';
 import { ipv6Enabled, type KernelObject } from '../objects/index.js';
 import { isHost, type Endpoint } from '../records.js';
 import type { CompiledEndpoint, Driver } from './driver.js';
@@ -95,7 +95,10 @@ export const overlay: Driver<OverlayNetwork> = {
       link - overheadOf(backendIn(network), network, network.subnet6 === undefined ? 4 : 6),
       network.mtu ?? Infinity,
     ),
-  links: (membership) => [bridgeOf(membership), ...overlay.tunnels(membership)],
+  links: (membership) => [
+    ...(membership.subnetOnly === true ? [] : [bridgeOf(membership)]),
+    ...overlay.tunnels(membership),
+  ],
   tunnels: (membership) =>
     backendIn(membership.network).tunnels(
       membership,
@@ -118,7 +121,7 @@ export const overlay: Driver<OverlayNetwork> = {
   describe: (network) => ({
     backend: network.backend,
     directRouting: false,
-    encrypted: backendIn(network).encrypted,
+    encrypted: isEncrypted(network),
     ...backendIn(network).describe(network),
   }),
 
@@ -135,7 +138,7 @@ export const overlay: Driver<OverlayNetwork> = {
       .filter(({ family }) => family === ip.family)
       .flatMap((remote): KernelObject[] => [
         ...backendIn(membership.network).routesTo(membership, remote, whole),
-        ...(own?.contains(ip) === true
+        ...(own?.contains(ip) === true && membership.subnetOnly !== true
           ? [{ kind: 'proxy', link: bridgeOf(membership), ip: ip.toString() } as const]
           : []),
       ]);
@@ -158,53 +161,65 @@ function compileNetwork(membership: OverlayMembership): KernelObject[] {
   const { network, lease } = membership;
   const backend = backendIn(network);
   const bridge = bridgeOf(membership);
-  const objects: KernelObject[] = [
-    {
+  const hasBridge = membership.subnetOnly !== true;
+  const objects: KernelObject[] = [];
+  if (hasBridge)
+    objects.push({
       kind: 'link',
       type: 'bridge',
       name: bridge,
       alias: networkAlias(network.name),
       mac: macOf(gatewayOf(lease.subnet)),
       mtu: overlay.mtu(membership),
-    },
-  ];
+    });
   for (const side of sidesOf(membership)) {
     const { family, subnet } = side;
-    const links = [...backend.tunnels(membership, [family]), bridge];
-    const conf = `net/ipv${family}/conf`;
-    objects.push(
-      ...backend.compileNetwork(membership, side),
-      { kind: 'address', link: bridge, address: `${gatewayOf(subnet).toString()}/${subnet.length}` },
-      ...links.map((link) => ({ kind: 'sysctl', path: `${conf}/${link}/forwarding`, value: '1' }) as const),
-    );
-    // The kernel answers for another's address after a random time of up to this (net/core/neighbour.c, pneigh_enqueue), so
-    // that the owner answers first. Nobody else answers on this bridge.
-    objects.push({ kind: 'sysctl', path: `net/ipv${family}/neigh/${bridge}/proxy_delay`, value: '0' });
-    if (family === 4) {
-      objects.push({ kind: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' });
-      for (const link of links) {
-        objects.push(
-          // 127.0.0.1:PORT of the host leads to a container only where packets of that source may leave by the link
-          // (net/ipv4/route.c, __mkroute_output); the firewall keeps containers from the other direction.
-          { kind: 'sysctl', path: `${conf}/${link}/route_localnet`, value: '1' },
-          // Replies may arrive by another network's link than the requests left by. 2 (loose): the higher of `all` and this
-          // counts, so that a strict host is not strict here.
-          { kind: 'sysctl', path: `${conf}/${link}/rp_filter`, value: '2' },
-        );
-      }
-    } else {
-      objects.push(
-        { kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' },
-        ...links.map(ipv6Enabled),
-        // Neighbour solicitations need a link-local source (RFC 4861 §7.2.2). The kernel's own would first be checked for
-        // duplicates, and for a second or two no container could be reached.
-        { kind: 'address', link: bridge, address: `${BRIDGE_LINK_LOCAL}/64` },
-        // IPv6 proxy entries answer only if this is on (net/ipv6/ndisc.c, ndisc_recv_ns).
-        { kind: 'sysctl', path: `net/ipv6/conf/${bridge}/proxy_ndp`, value: '1' },
-      );
-    }
+    const links = [...backend.tunnels(membership, [family]), ...(hasBridge ? [bridge] : [])];
+    objects.push(...backend.compileNetwork(membership, side));
+    if (hasBridge) objects.push(...gatewayObjects(bridge, subnet));
+    objects.push(...forwardingOf(family, links));
   }
   return objects;
+}
+
+/** What makes the bridge the gateway of the node's subnet. */
+function gatewayObjects(bridge: string, subnet: IpNetwork): KernelObject[] {
+  const gateway: KernelObject[] = [
+    { kind: 'address', link: bridge, address: `${gatewayOf(subnet).toString()}/${subnet.length}` },
+    // The kernel answers for another's address after a random time of up to this (net/core/neighbour.c, pneigh_enqueue), so
+    // that the owner answers first. Nobody else answers on this bridge.
+    { kind: 'sysctl', path: `net/ipv${subnet.family}/neigh/${bridge}/proxy_delay`, value: '0' },
+  ];
+  if (subnet.family === 4) return gateway;
+  return [
+    ...gateway,
+    // Neighbour solicitations need a link-local source (RFC 4861 §7.2.2). The kernel's own would first be checked for
+    // duplicates, and for a second or two no container could be reached.
+    { kind: 'address', link: bridge, address: `${BRIDGE_LINK_LOCAL}/64` },
+    // IPv6 proxy entries answer only if this is on (net/ipv6/ndisc.c, ndisc_recv_ns).
+    { kind: 'sysctl', path: `net/ipv6/conf/${bridge}/proxy_ndp`, value: '1' },
+  ];
+}
+
+/** The settings with which the links forward packets of the family. */
+function forwardingOf(family: Family, links: readonly string[]): KernelObject[] {
+  const conf = `net/ipv${family}/conf`;
+  const sysctl = (path: string, value = '1'): KernelObject => ({ kind: 'sysctl', path, value });
+  const forwarding = links.map((link) => sysctl(`${conf}/${link}/forwarding`));
+  if (family === 6)
+    return [...forwarding, sysctl('net/ipv6/conf/all/forwarding'), ...links.map(ipv6Enabled)];
+  return [
+    ...forwarding,
+    sysctl('net/ipv4/ip_forward'),
+    ...links.flatMap((link) => [
+      // 127.0.0.1:PORT of the host leads to a container only where packets of that source may leave by the link
+      // (net/ipv4/route.c, __mkroute_output); the firewall keeps containers from the other direction.
+      sysctl(`${conf}/${link}/route_localnet`),
+      // Replies may arrive by another network's link than the requests left by. 2 (loose): the higher of `all` and this
+      // counts, so that a strict host is not strict here.
+      sysctl(`${conf}/${link}/rp_filter`, '2'),
+    ]),
+  ];
 }
 
 /**

@@ -18,13 +18,14 @@ import {
   containerMtu,
   hostIfname,
   macOf,
+  ownGateways,
   type Membership,
 } from '../../core/compile.js';
 import { LINK_PREFIX, MAX_LINK_NAME, objectKey } from '../../core/objects/index.js';
 import type { Endpoint, Lease, PublishedPort } from '../../core/records.js';
 import { linesOf } from '../fakes/lines.js';
 import { address } from './arbitraries.js';
-import { claimOf, dataOf, endpointOf, leaseOf, membershipOf, overlay } from './records.js';
+import { claimOf, dataOf, endpointOf, hostGw, leaseOf, membershipOf, overlay } from './records.js';
 
 const blue = overlay();
 const dual = overlay({ subnet6: 'fd42:100::/48' });
@@ -35,9 +36,9 @@ test('a network over IPv4', (t) => {
     'link wfvx4097 vxlan id 4097 local 192.0.2.1 dstport 8472 address 02:00:00:00:04:01 mtu 1450 alias "weft network blue"',
     'addr 10.100.1.0/32 dev wfvx4097',
     'addr 10.100.1.1/24 dev wfbr4097',
+    'sysctl net/ipv4/neigh/wfbr4097/proxy_delay=0',
     'sysctl net/ipv4/conf/wfvx4097/forwarding=1',
     'sysctl net/ipv4/conf/wfbr4097/forwarding=1',
-    'sysctl net/ipv4/neigh/wfbr4097/proxy_delay=0',
     'sysctl net/ipv4/ip_forward=1',
     'sysctl net/ipv4/conf/wfvx4097/route_localnet=1',
     'sysctl net/ipv4/conf/wfvx4097/rp_filter=2',
@@ -47,15 +48,38 @@ test('a network over IPv4', (t) => {
   ]);
 });
 
+test('a network whose bridge is another program’s: the tunnel, its routes and its rules alone', (t) => {
+  const membership: Membership = { ...membershipOf(dual), subnetOnly: true };
+  const lines = linesOf(compileNetwork(membership));
+  t.deepEqual(
+    lines.filter((line) => line.includes('wfbr')),
+    [],
+  );
+  t.true(lines.includes('addr 10.100.1.0/32 dev wfvx4097'));
+  t.true(lines.includes('sysctl net/ipv4/ip_forward=1'));
+  t.deepEqual(compilePeer(membership, leaseOf(dual, 2)), compilePeer(membershipOf(dual), leaseOf(dual, 2)));
+  t.deepEqual(linesOf(compileClaim(membership, claimOf(dual, '10.100.1.77', 'n2'), leaseOf(dual, 2))), [
+    'route 10.100.1.77/32 via 10.100.2.0 dev wfvx4097 onlink',
+  ]);
+  t.deepEqual(ownGateways(membership), []);
+  const [rules] = compileFirewall([membership]).networks;
+  t.like(rules, { links: ['wfvx4097', 'wfvx6-4097'], masquerade: true });
+  const plain = { ...membershipOf(hostGw()), subnetOnly: true } as const;
+  t.deepEqual(
+    compileFirewall([plain]).networks.map(({ links, masquerade }) => [links, masquerade]),
+    [[[], true]],
+  );
+});
+
 test('a dual-stack network: a second tunnel, and the lower MTU for the containers', (t) => {
   t.deepEqual(linesOf(compileNetwork(membershipOf(dual))), [
     'link wfbr4097 bridge address 02:77:0a:64:01:01 mtu 1430 alias "weft network blue"',
     'link wfvx4097 vxlan id 4097 local 192.0.2.1 dstport 8472 address 02:00:00:00:04:01 mtu 1450 alias "weft network blue"',
     'addr 10.100.1.0/32 dev wfvx4097',
     'addr 10.100.1.1/24 dev wfbr4097',
+    'sysctl net/ipv4/neigh/wfbr4097/proxy_delay=0',
     'sysctl net/ipv4/conf/wfvx4097/forwarding=1',
     'sysctl net/ipv4/conf/wfbr4097/forwarding=1',
-    'sysctl net/ipv4/neigh/wfbr4097/proxy_delay=0',
     'sysctl net/ipv4/ip_forward=1',
     'sysctl net/ipv4/conf/wfvx4097/route_localnet=1',
     'sysctl net/ipv4/conf/wfvx4097/rp_filter=2',
@@ -64,14 +88,14 @@ test('a dual-stack network: a second tunnel, and the lower MTU for the container
     'link wfvx6-4097 vxlan id 4097 local 2001:db8::1 dstport 8472 address 02:00:00:00:06:01 mtu 1430 alias "weft network blue"',
     'addr fd42:100:0:1::/128 dev wfvx6-4097',
     'addr fd42:100:0:1::1/64 dev wfbr4097',
+    'sysctl net/ipv6/neigh/wfbr4097/proxy_delay=0',
+    'addr fe80::1/64 dev wfbr4097',
+    'sysctl net/ipv6/conf/wfbr4097/proxy_ndp=1',
     'sysctl net/ipv6/conf/wfvx6-4097/forwarding=1',
     'sysctl net/ipv6/conf/wfbr4097/forwarding=1',
-    'sysctl net/ipv6/neigh/wfbr4097/proxy_delay=0',
     'sysctl net/ipv6/conf/all/forwarding=1',
     'sysctl net/ipv6/conf/wfvx6-4097/disable_ipv6=0',
     'sysctl net/ipv6/conf/wfbr4097/disable_ipv6=0',
-    'addr fe80::1/64 dev wfbr4097',
-    'sysctl net/ipv6/conf/wfbr4097/proxy_ndp=1',
     'addr 169.254.53.53/32 dev wfbr4097',
   ]);
 });

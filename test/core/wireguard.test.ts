@@ -11,7 +11,7 @@ import {
   containerMtu,
 } from '../../core/compile.js';
 import { describeNetwork, driverOf, networkOf } from '../../core/drivers/index.js';
-import type { Network, NetworkSpec, OverlayNetwork } from '../../core/network.js';
+import { areRouted, type Network, type NetworkSpec, type OverlayNetwork } from '../../core/network.js';
 import { assume, plan } from '../../core/plan.js';
 import { describeObject, objectKey } from '../../core/objects/index.js';
 import { decodeConfig, encodeConfig } from '../../store/network-codec.js';
@@ -267,6 +267,12 @@ test('wireguard: every network gets a pair of ports of its own, and a taken one 
   t.notThrows(() => driverOf(wg).checkBeside(wg, [overlay(), wireguard({ name: 'x', port: 51830 })]));
 });
 
+test('wireguard: it is routed with no network, whatever a record says', (t) => {
+  t.true(areRouted(overlay({ name: 'a', routes: ['b'] }), overlay({ name: 'b' })));
+  t.false(areRouted(overlay({ routes: ['wg'] }), wg));
+  t.false(areRouted(wg, overlay({ routes: ['wg'] })));
+});
+
 test('wireguard: the firewall has its device as a tunnel, and its port', (t) => {
   const { networks, tunnelPorts } = compileFirewall([membershipOf(wg)]);
   t.deepEqual(networks.map(({ links, tunnels }) => [links, tunnels])[0], [
@@ -274,4 +280,5 @@ test('wireguard: the firewall has its device as a tunnel, and its port', (t) => 
     ['wfwg-wg'],
   ]);
   t.deepEqual(tunnelPorts, [51820]);
+  t.true(networks[0]?.sealed);
 });

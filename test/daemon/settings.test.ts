@@ -74,6 +74,7 @@ test('the defaults are those of the contract', (t) => {
       underlayIface: undefined,
       publicIp: undefined,
       join: [],
+      subnetOnly: [],
       firewall: 'auto',
       flannel: 'on',
       subnetTtl: { ms: 86_400_000, seconds: 86_400, text: '24h' },

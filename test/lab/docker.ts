@@ -83,7 +83,8 @@ export class DockerHost extends Host {
     await this.startDocker();
   }
 
-  async startDocker(): Promise<void> {
+  /** @param options instead of those that it was made with */
+  async startDocker(options = this.options): Promise<void> {
     const folder = this.#folder;
     // Left by a killed engine: the next one would wait for the process that has this pid now.
     for (const left of ['dockerd.pid', 'docker-run/docker/containerd/containerd.pid'])
@@ -95,7 +96,7 @@ export class DockerHost extends Host {
       // The default path of the engine's socket.
       ...['-H', 'unix:///run/docker.sock'],
       ...['--cgroup-parent', `/${this.namespace}`, '--storage-driver', 'overlay2'],
-      ...this.options,
+      ...options,
     ]);
     const dockerd = this.#dockerd;
     await until(

@@ -11,6 +11,7 @@ import { Machines } from './machines.js';
 import { overlayTests } from './overlay.js';
 import { pipeworkTests } from './pipework.js';
 import { vlanTests } from './vlan.js';
+import { wireguardTests } from './wireguard.js';
 
 let machines: Machines;
 
@@ -31,6 +32,7 @@ async function removeContainers(): Promise<void> {
 shareAmongTests(test, setUp, async () => machines?.down(), removeContainers);
 
 overlayTests(test, () => machines);
+wireguardTests(test, () => machines);
 vlanTests(test, () => machines);
 lanTests(test, () => machines);
 pipeworkTests(test, () => machines);
