@@ -31,7 +31,8 @@ async function setUp(): Promise<void> {
       host,
       `ip link add docker0 mtu ${value('FLANNEL_MTU')} type bridge && ip addr add ${gateway} dev docker0 &&
        ip link set docker0 up && ip link add ${end} mtu ${value('FLANNEL_MTU')} type veth peer name eth0 netns ${lab.ns(container)} &&
-       ip link set ${end} master docker0 up && iptables -P FORWARD DROP && iptables -A FORWARD -i docker0 -j ACCEPT`,
+       ip link set ${end} master docker0 up && iptables -P FORWARD DROP && iptables -A FORWARD -i docker0 -j ACCEPT &&
+       iptables -A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT`,
     );
     await lab.sh(
       container,
@@ -39,6 +40,7 @@ async function setUp(): Promise<void> {
     );
     addresses.set(host, addressOn(gateway));
   }
+  await lab.until('the path is there', () => lab.reaches('c-h1', addressOf('h2')));
 }
 
 const addresses = new Map<string, string>();
@@ -79,7 +81,7 @@ test.serial(
 
 test.serial('attaching there is refused with the reason; the network is no problem', async (t) => {
   await lab.addContainers('other');
-  const { code, stderr } = await lab.weft('h1', 'attach', 'plain', 'other');
+  const { code, stderr } = await lab.weft('h1', 'attach', 'plain', lab.ns('other'));
   t.is(code, 1);
   t.regex(stderr, /--subnet-only plain, so its bridge is another program's/);
   const { problems } = await lab.json<{ problems: unknown[] }>('h1', 'status');
@@ -130,8 +132,12 @@ test.serial(
 
     const pings = lab.spawn('pings', 'c-h1', ['ping', '-n', '-i', '0.1', '-w', '60', addressOf('h2')]);
     await lab.says(pings, 'icmp_seq=3 ');
-    await lab.sh('h2', 'ip link del flannel.1');
     await lab.startAgents(['h2'], ['--subnet-only', 'plain']);
+    await lab.until('the device is refused', async () => {
+      const { problems } = await lab.json<{ problems: { what: string }[] }>('h2', 'status');
+      return problems.some(({ what }) => what.includes('wfvx1'));
+    });
+    await lab.sh('h2', 'ip link del flannel.1');
     await lab.until('traffic flows', () => lab.reaches('c-h1', addressOf('h2')));
     await pings.stop();
     const seen = [...pings.log().matchAll(/icmp_seq=(\d+) ttl/g)].map((match) => Number(match[1]));

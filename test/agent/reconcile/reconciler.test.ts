@@ -26,6 +26,7 @@ import {
   routeKey,
   type KernelObject,
   type ObjectKey,
+  type VxlanLink,
 } from '../../../core/objects/index.js';
 import { describeStep } from '../../../core/plan.js';
 import { silentLogger } from '../../../daemon/log.js';
@@ -182,6 +183,22 @@ test('a step that the kernel refuses is a problem until it succeeds', async (t) 
   t.true(await there(kernel, routeKey('10.100.4.0/24')));
   await reconciler.compare('asked');
   t.deepEqual(problems.list(), []);
+});
+
+test('a link that another one keeps out is created as soon as that one goes', async (t) => {
+  const { kernel, reconciler, problems } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  const red = membership(network('red', 1, 101, false));
+  const taken: VxlanLink = {
+    ...{ kind: 'link', type: 'vxlan', name: 'flannel.1', alias: '', mac: '02:00:00:00:00:07', mtu: 1450 },
+    ...{ vni: 1, local: '192.0.2.1', port: 8472 },
+  };
+  kernel.breakByHand.addLink('flannel.1', taken);
+  await reconciler.set(new RecordMap([[{ kind: 'network', network: 'red' }, compileNetwork(red)]]));
+  t.true(problems.list().some(({ what }) => what.includes('wfvx1')));
+  kernel.breakByHand.delete(linkKey('flannel.1'));
+  await until('it is created', () => there(kernel, linkKey('wfvx1')), SOON);
+  await until('it is no problem', () => problems.list().length === 0, SOON);
 });
 
 test('a step that the kernel keeps refusing is no repair and no drift', async (t) => {
