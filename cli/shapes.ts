@@ -29,6 +29,7 @@ export const networkShape = (network: Network): object => ({
   port: orNull(network.port),
   directRouting: orNull(network.directRouting),
   encrypted: orNull(network.encrypted),
+  move: orNull(network.move),
   mtu: orNull(network.mtu),
   internal: network.internal,
   masquerade: network.masquerade,

@@ -3,6 +3,7 @@ import { needsOf } from '../core/drivers/index.js';
 import { failedPrecondition } from '../core/errors.js';
 import type { Network } from '../core/network.js';
 import type { Status } from '../proto/gen/weft/v1/types.js';
+import type { Sources } from './messages.js';
 
 /**
  * Nodes that have not reported do not count. Each node checks again when it joins.
@@ -34,4 +35,11 @@ export function checkCapability(
     `network ${network.name}: no node of this cluster can carry it (${shown.join('; ')})`,
     'Use nodes with another kernel, or another driver.',
   );
+}
+
+export function reportsOfLiving({ store, reports }: Sources): { name: string; status: Status }[] {
+  return [...store.view.alive.keys()].flatMap((name) => {
+    const report = reports.reportOf(name);
+    return report === undefined ? [] : [{ name, status: report.status }];
+  });
 }

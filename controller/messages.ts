@@ -6,6 +6,7 @@ import { areRouted } from '../core/network.js';
 import type { Endpoint as EndpointRecord, Network as NetworkRecord } from '../core/records.js';
 import type { Endpoint, Lease, Network } from '../proto/gen/weft/v1/types.js';
 import type { Store, StoredLease } from '../store/store.js';
+import { moveOf } from './backend-move.js';
 import type { LeaseTimes } from './lease-times.js';
 import type { ReportSource } from './registry.js';
 import type { Counters } from './counters.js';
@@ -40,6 +41,7 @@ export function networkMessage({ store, leaseTimes }: Sources, network: NetworkR
     internal: network.internal,
     masquerade: network.masquerade,
     ...describeNetwork(network),
+    move: moveOf(store, network),
     leases: leasesOf(store, network.name).map((lease) => leaseMessage(lease, leaseTimes)),
     endpoints: store.view.endpoints.get(network.name)?.size ?? 0,
     routes: [...store.view.networks.values()]

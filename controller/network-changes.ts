@@ -6,6 +6,8 @@ import type { NetworkServiceServer } from '../proto/gen/weft/v1/controller.js';
 import type { Network } from '../proto/gen/weft/v1/types.js';
 import type { Store } from '../store/store.js';
 import { unservedConfig } from '../store/unserved.js';
+import { moveBackend } from './backend-move.js';
+import { checkCapability, reportsOfLiving } from './capability-check.js';
 import { leasesOf, networkMessage, type Sources } from './messages.js';
 import { waitForSync } from './wait-for-sync.js';
 import { unknownNetwork } from './unknown-network.js';
@@ -27,12 +29,18 @@ export function networkChanges(sources: Sources): Changes {
   };
 
   return {
-    updateNetwork: unary(async ({ name, masquerade }) => {
-      if (masquerade === undefined) {
-        throw invalidArgument(`network ${name}: nothing is to be changed`, 'Give masquerade.');
+    updateNetwork: unary(async ({ masquerade, ...move }, { signal }) => {
+      const { name } = move;
+      if (masquerade === undefined && move.backend === undefined) {
+        throw invalidArgument(`network ${name}: nothing is to be changed`, 'Give masquerade or a backend.');
       }
       await waitForSync(store);
       const network = find(name);
+      if (move.backend !== undefined) {
+        const checks = (target: NetworkRecord): void => checkCapability(target, reportsOfLiving(sources));
+        await moveBackend(move, { store, checkCapability: checks, signal });
+      }
+      if (masquerade === undefined) return (await message(name)) ?? networkMessage(sources, network);
       if (masquerade && network.internal) {
         throw failedPrecondition(
           `network ${name} is internal: no traffic leaves it`,

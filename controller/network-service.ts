@@ -1,10 +1,10 @@
 // NetworkService: create, list, inspect, remove and watch networks.
 import { unary } from '../daemon/grpc.js';
-import { Network, type Network as NetworkMessage, type Status } from '../proto/gen/weft/v1/types.js';
+import { Network, type Network as NetworkMessage } from '../proto/gen/weft/v1/types.js';
 import type { NetworkEvent, NetworkServiceServer } from '../proto/gen/weft/v1/controller.js';
 import { networkOf } from '../core/drivers/index.js';
 import type { Change } from '../store/store.js';
-import { checkCapability } from './capability-check.js';
+import { checkCapability, reportsOfLiving } from './capability-check.js';
 import { forgetRoutes, networkChanges } from './network-changes.js';
 import { leasesOf, networkMessage, type Sources } from './messages.js';
 import { parseCreateNetwork } from './requests.js';
@@ -75,13 +75,6 @@ export function networkService(sources: Sources): NetworkServiceServer {
       });
     },
   };
-}
-
-function reportsOfLiving({ store, reports }: Sources): { name: string; status: Status }[] {
-  return [...store.view.alive.keys()].flatMap((name) => {
-    const report = reports.reportOf(name);
-    return report === undefined ? [] : [{ name, status: report.status }];
-  });
 }
 
 function networksIn(change: Change): string[] {

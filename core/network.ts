@@ -38,6 +38,11 @@ interface Common {
 
 interface Overlay extends Common {
   driver: 'overlay';
+  /**
+   * The network with another backend, while it moves from one to the other: its devices and peers are there as well, and no
+   * route leads to them.
+   */
+  beside?: OverlayNetwork;
 }
 
 /** Node subnets joined by a backend, whose own settings are part of the record. */

@@ -21,6 +21,8 @@ export interface Lease {
   backendType: string;
   /** The data that its backend publishes of the node. */
   data?: LeaseData;
+  /** The same for the backend that the network has beside, while it moves. */
+  beside?: Pick<Lease, 'backendType' | 'data'>;
   /** The owner; absent for a flanneld or a reservation by hand. */
   node?: string;
   /** The instance id of the owner. */

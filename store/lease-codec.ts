@@ -1,10 +1,22 @@
 // Subnet lease codec: flannel's lease attributes to Lease and back.
 //
 // What only weft knows (which node, which instance, since when, the MTU of its underlay) is under "Weft", which flannel ignores.
+import * as z from 'zod';
+
 import { IpAddress } from '../core/address.js';
 import { backendOf, BACKEND_TYPES, encodeLeaseData, isBackend } from '../core/backends/index.js';
 import type { BackendType, LeaseData } from '../core/backends/types.js';
-import { check, goObject, integer, ip4, ip6, parseJsonObject, text } from '../core/parse.js';
+import {
+  check,
+  goObject,
+  ifReadable,
+  integer,
+  ip4,
+  ip6,
+  isObject,
+  parseJsonObject,
+  text,
+} from '../core/parse.js';
 import type { Lease } from '../core/records.js';
 import type { ParsedKey } from './keys.js';
 import type { StoredLease } from './store.js';
@@ -21,6 +33,7 @@ const ATTRIBUTES = goObject({
     Instance: text.optional(),
     Since: text.optional(),
     MTU: integer(MIN_MTU, 65_535).optional(),
+    Beside: z.unknown().optional(),
   }).optional(),
 });
 
@@ -58,12 +71,24 @@ export function decodeLease(
     ...(attributes.Weft?.MTU !== undefined && { mtu: attributes.Weft.MTU }),
     backendType: attributes.BackendType,
     ...(data && { data }),
+    ...besideIn(attributes.Weft?.Beside),
     ...(attributes.Weft?.Node !== undefined && { node: attributes.Weft.Node }),
     ...(attributes.Weft?.Instance !== undefined && { instance: attributes.Weft.Instance }),
     ...(attributes.Weft?.Since !== undefined && { since: attributes.Weft.Since }),
     reservation: etcdLease === '0',
     etcdLease,
   };
+}
+
+/** What the node publishes for the backend beside; what cannot be read is not there. */
+function besideIn(value: unknown): Pick<Lease, 'beside'> {
+  if (!isObject(value)) return {};
+  const beside = ifReadable((): Lease['beside'] => {
+    const { BackendType: backendType } = check(goObject({ BackendType: text }), value);
+    const data = isBackend(backendType) ? dataIn(backendType, value) : undefined;
+    return { backendType, ...(data && { data }) };
+  });
+  return beside === undefined ? {} : { beside };
 }
 
 function dataIn(type: BackendType, json: Record<string, unknown>): LeaseData | undefined {
@@ -87,7 +112,19 @@ export function encodeLease(lease: Lease): string {
     BackendData: encodeLeaseData(lease, 4),
     BackendV6Data: encodeLeaseData(lease, 6),
     ...([lease.node, lease.instance, lease.mtu].some((field) => field !== undefined) && {
-      Weft: { Node: lease.node, Instance: lease.instance, Since: lease.since, MTU: lease.mtu },
+      Weft: {
+        Node: lease.node,
+        Instance: lease.instance,
+        Since: lease.since,
+        MTU: lease.mtu,
+        ...(lease.beside !== undefined && {
+          Beside: {
+            BackendType: lease.beside.backendType,
+            BackendData: encodeLeaseData(lease.beside, 4),
+            BackendV6Data: encodeLeaseData(lease.beside, 6),
+          },
+        }),
+      },
     }),
   });
 }

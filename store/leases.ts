@@ -340,6 +340,7 @@ function leaseOf(
     ...(request.mtu !== undefined && { mtu: request.mtu }),
     backendType: backendTypeOf(request.network),
     ...(request.data && { data: dual ? request.data : withoutFamily(request.data, 6) }),
+    ...(request.beside && { beside: request.beside }),
     node: request.node,
     instance: request.instance,
     since,

@@ -51,6 +51,11 @@ const BACKEND_CONFIG = new Map(
   BACKEND_TYPES.map((type) => [type, goObject({ Backend: backendOf(type).config.schema })] as const),
 );
 
+const MTU = goObject({
+  // Room for the overhead of any backend above the largest MTU of a link.
+  Backend: goObject({ MTU: integer(0, 65535 + MOST_OVERHEAD).default(0) }).optional(),
+});
+
 const CONFIG = goObject({
   EnableIPv4: flag.default(true),
   EnableIPv6: flag.default(false),
@@ -62,11 +67,6 @@ const CONFIG = goObject({
   IPv6SubnetLen: length.default(0),
   IPv6SubnetMin: ip6.optional(),
   IPv6SubnetMax: ip6.optional(),
-  Backend: goObject({
-    Type: text.default(''),
-    // Room for the overhead of any backend above the largest MTU of a link.
-    MTU: integer(0, 65535 + MOST_OVERHEAD).default(0),
-  }).optional(),
   Weft: goObject({
     Internal: flag.default(false),
     Masquerade: flag.default(true),
@@ -74,6 +74,7 @@ const CONFIG = goObject({
     Docker: flag.default(false),
     MadeBy: z.enum(MANAGERS).optional().catch(undefined),
     Routes: z.array(text).default([]),
+    Beside: z.unknown().optional(),
   }).optional(),
 });
 
@@ -94,7 +95,6 @@ export function decodeConfig(name: string, text: string): Network {
   const type = backendTypeIn(json);
   if (!isBackend(type)) return keep(decodeBridged(name, json, BRIDGED_TYPES.get(type)), value);
   const config = check(CONFIG, json);
-  const { Backend: carried = {} } = check(BACKEND_CONFIG.get(type) ?? goObject({}), json);
   if (!config.EnableIPv4) {
     throw new UnreadableError(
       'EnableIPv4: false; networks of IPv6 alone are not served, leave it out and give a Network',
@@ -126,29 +126,47 @@ export function decodeConfig(name: string, text: string): Network {
             config.IPv6SubnetMax,
           )
         : undefined;
-    const mtu = mtuOf(config.Backend?.MTU ?? 0, overheadOf(type), six !== undefined);
     const routes = config.Weft?.Routes ?? [];
-    const network = {
+    const common = {
       name,
       driver: overlay.name,
-      backend: type,
       subnet: four.subnet,
       hostPrefix: four.hostPrefix,
       range: four.range,
       ...(six && { subnet6: six.subnet, hostPrefix6: six.hostPrefix, range6: six.range }),
-      ...carried,
-      ...(mtu !== undefined && { mtu }),
       internal: config.Weft?.Internal ?? false,
       masquerade: config.Weft?.Masquerade ?? true,
       ...(config.Weft?.Force === true && { force: true }),
       ...madeBy(config.Weft),
       ...(routes.length > 0 && { routes }),
-    } as OverlayNetwork;
-    return keep(network, value);
+    };
+    const withBackend = (object: unknown): OverlayNetwork =>
+      ({ ...common, ...backendFields(object, six !== undefined) }) as OverlayNetwork;
+    const network = withBackend(fieldIn(json, 'Backend'));
+    const beside = config.Weft?.Beside;
+    return keep(beside === undefined ? network : { ...network, beside: withBackend(beside) }, value);
   } catch (error) {
     throw asUnreadable(error);
   }
 }
+
+/** What a network has of a Backend object, beside what is common to all. */
+function backendFields(object: unknown, dual: boolean): object {
+  const json = { Backend: object };
+  const type = backendTypeIn(json);
+  if (!isBackend(type)) throw new UnreadableError(`Backend.Type: "${type}" is no backend of an overlay`);
+  const { Backend: carried = {} } = check(BACKEND_CONFIG.get(type) ?? goObject({}), json);
+  const mtu = mtuOf(check(MTU, json).Backend?.MTU ?? 0, overheadOf(type), dual);
+  return { backend: type, ...carried, ...(mtu !== undefined && { mtu }) };
+}
+
+/** A field of a config, in any case, as Go's decoder finds it. */
+const fieldIn = (json: Record<string, unknown>, field: string): unknown => json[nameIn(json, field)];
+
+const nameIn = (object: Record<string, unknown>, field: string): string =>
+  Object.hasOwn(object, field)
+    ? field
+    : (Object.keys(object).findLast((key) => key.toLowerCase() === field.toLowerCase()) ?? field);
 
 function backendTypeIn(json: Record<string, unknown>): string {
   const backend = check(goObject({ Backend: goObject({ Type: text.default('') }).optional() }), json).Backend;
@@ -224,11 +242,7 @@ function encodeOverlay(network: OverlayNetwork): string {
             parseRange(network.subnet6, network.hostPrefix6, undefined, undefined),
           )),
       }),
-    Backend: {
-      Type: network.backend,
-      ...backendIn(network).config.encode(network),
-      ...(network.mtu !== undefined && { MTU: network.mtu + overheadOf(network.backend) }),
-    },
+    Backend: encodeBackend(network),
     Weft: {
       Internal: network.internal,
       Masquerade: network.masquerade,
@@ -236,9 +250,21 @@ function encodeOverlay(network: OverlayNetwork): string {
       // As in release 0.1, whose agents remove such a network, too.
       ...(network.madeBy === 'docker' ? { Docker: true } : { MadeBy: network.madeBy }),
       ...(network.routes !== undefined && { Routes: network.routes }),
+      ...(network.beside !== undefined && { Beside: encodeBackend(network.beside) }),
     },
   });
 }
+
+/** flannel's Backend object. */
+const encodeBackend = (network: OverlayNetwork): object => ({
+  Type: network.backend,
+  ...backendIn(network).config.encode(network),
+  ...(network.mtu !== undefined && { MTU: network.mtu + overheadOf(network.backend) }),
+});
+
+/** Whether two networks travel alike. */
+export const sameBackend = (a: OverlayNetwork, b: OverlayNetwork): boolean =>
+  JSON.stringify(encodeBackend(a)) === JSON.stringify(encodeBackend(b));
 
 function madeBy(weft: { Docker: boolean; MadeBy?: Manager | undefined } | undefined): { madeBy?: Manager } {
   const by = weft?.Docker === true ? 'docker' : weft?.MadeBy;
@@ -254,6 +280,8 @@ const rangeFields = (prefix: string, range: SubnetRange, usual: SubnetRange): Re
 export interface ConfigChange {
   masquerade?: boolean;
   routes?: string[];
+  /** A step of a move: another backend beside; the two change places; the one beside goes. */
+  move?: { beside: OverlayNetwork } | 'swap' | 'end';
 }
 
 /**
@@ -262,19 +290,20 @@ export interface ConfigChange {
  */
 export function editConfig(name: string, value: string, change: ConfigChange): string {
   const json = parseJsonObject(value);
-  // Go's decoder accepts keys in any case.
-  const fieldOf = (object: Record<string, unknown>, field: string): string =>
-    Object.hasOwn(object, field)
-      ? field
-      : (Object.keys(object).findLast((key) => key.toLowerCase() === field.toLowerCase()) ?? field);
-  const key = fieldOf(json, 'Weft');
+  const key = nameIn(json, 'Weft');
   const was = json[key];
   const weft = typeof was === 'object' && was !== null ? { ...(was as Record<string, unknown>) } : {};
-  if (change.masquerade !== undefined) weft[fieldOf(weft, 'Masquerade')] = change.masquerade;
+  if (change.masquerade !== undefined) weft[nameIn(weft, 'Masquerade')] = change.masquerade;
   if (change.routes !== undefined) {
-    if (change.routes.length > 0) weft[fieldOf(weft, 'Routes')] = change.routes;
-    else delete weft[fieldOf(weft, 'Routes')];
+    if (change.routes.length > 0) weft[nameIn(weft, 'Routes')] = change.routes;
+    else delete weft[nameIn(weft, 'Routes')];
   }
+  const beside = nameIn(weft, 'Beside');
+  const backend = nameIn(json, 'Backend');
+  // As they are: with the fields that weft does not know.
+  if (change.move === 'swap') [json[backend], weft[beside]] = [weft[beside], json[backend]];
+  else if (change.move === 'end') delete weft[beside];
+  else if (change.move !== undefined) weft[beside] = encodeBackend(change.move.beside);
   const edited = JSON.stringify({ ...json, [key]: weft });
   decodeConfig(name, edited);
   return edited;

@@ -3,7 +3,9 @@
 // Concurrent changes all take effect, and fields of the config that weft does not know are kept.
 import { notFound, unavailable } from '../core/errors.js';
 import type { Network } from '../core/network.js';
-import { decodeConfig, editConfig } from './network-codec.js';
+import { driverOf, isBridged } from '../core/drivers/index.js';
+import { decodeConfig, editConfig, sameBackend, type ConfigChange } from './network-codec.js';
+import { allocate } from './networks.js';
 import { UnreadableError } from '../core/parse.js';
 import type { NetworkChange } from './store.js';
 import { notServed } from './unserved.js';
@@ -20,11 +22,12 @@ export async function updateNetwork(context: Context, name: string, change: Netw
       throw notFound(`network ${name}: there is no such network`, 'See which do: weft network ls.');
     }
     const value = there.value.toString();
-    const edited = changed(name, config, value, change);
+    const edited = changed(context, name, config, value, change);
     if (edited === undefined) return decodeConfig(name, value);
     const { succeeded, header } = await client.txn({
       compare: [unchanged(config, there.mod_revision)],
-      success: [put(config, edited)],
+      // A network that is created meanwhile sees what this one takes.
+      success: [put(config, edited), ...(change.move === undefined ? [] : [put(keys.allocated(), name)])],
       failure: [],
     });
     if (!succeeded) continue;
@@ -35,7 +38,13 @@ export async function updateNetwork(context: Context, name: string, change: Netw
 }
 
 /** The new config; undefined if it equals the old one. */
-function changed(name: string, key: string, value: string, change: NetworkChange): string | undefined {
+function changed(
+  context: Context,
+  name: string,
+  key: string,
+  value: string,
+  change: NetworkChange,
+): string | undefined {
   try {
     const network = decodeConfig(name, value);
     const before = network.routes ?? [];
@@ -43,13 +52,27 @@ function changed(name: string, key: string, value: string, change: NetworkChange
     const routes = [...new Set([...before, ...(change.addRoutes ?? [])])].filter((other) => !gone.has(other));
     const masquerade = change.masquerade ?? network.masquerade;
     const sameRoutes = routes.join() === before.join();
-    if (sameRoutes && masquerade === network.masquerade) return undefined;
+    const move = moveStep(context, network, change.move);
+    if (sameRoutes && masquerade === network.masquerade && move === undefined) return undefined;
     return editConfig(name, value, {
       ...(masquerade === network.masquerade ? {} : { masquerade }),
       ...(sameRoutes ? {} : { routes }),
+      ...(move === undefined ? {} : { move }),
     });
   } catch (error) {
     if (!(error instanceof UnreadableError)) throw error;
     throw notServed(name, { key, why: error.message }, { cause: error });
   }
+}
+
+/** The step that is still to be done; undefined: it is done. @throws WeftError FAILED_PRECONDITION, ALREADY_EXISTS */
+function moveStep(context: Context, network: Network, move: NetworkChange['move']): ConfigChange['move'] {
+  if (move === undefined || isBridged(network)) return undefined;
+  const { beside } = network;
+  if (move === 'end') return beside === undefined ? undefined : 'end';
+  if ('flip' in move) return beside !== undefined && sameBackend(beside, move.flip) ? 'swap' : undefined;
+  if (beside !== undefined) return undefined;
+  const wanted = allocate(context, move.prepare);
+  driverOf(wanted).checkBeside(wanted, context.replica.view.networks.values());
+  return isBridged(wanted) ? undefined : { beside: wanted };
 }

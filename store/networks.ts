@@ -147,7 +147,7 @@ function checkAgainstOthers(context: Context, network: Network): void {
 }
 
 /** Fills in what must differ from every other network. @throws WeftError FAILED_PRECONDITION, RESOURCE_EXHAUSTED */
-function allocate(context: Context, network: Network): Network {
+export function allocate(context: Context, network: Network): Network {
   if (isBridged(network)) return network;
   const served = [...context.replica.view.networks.values()].flatMap((other): OtherNetwork[] =>
     isBridged(other) ? [] : [{ name: other.name, network: other, ports: driverOf(other).udpPorts(other) }],
@@ -160,11 +160,12 @@ function allocate(context: Context, network: Network): Network {
   return backendIn(network).allocate(network, [...served, ...others], randomInt);
 }
 
-/** The UDP port of a network that weft does not serve: flannel's udp has it as Port. */
-const portsIn = (backend: unknown): number[] => {
-  const port = ifReadable(() => check(goObject({ Port: integer(1, 65_535) }), backend).Port);
-  return port === undefined ? [] : [port];
-};
+const PORT = integer(1, 65_535).optional().catch(undefined);
+const PORTS = goObject({ Port: PORT, ListenPort: PORT, ListenPortV6: PORT });
+
+/** The UDP ports of a network that weft does not serve. */
+const portsIn = (backend: unknown): number[] =>
+  Object.values(ifReadable(() => check(PORTS, backend)) ?? {}).filter((port) => port !== undefined);
 
 export async function removeNetwork(
   context: Context,

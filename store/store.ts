@@ -4,7 +4,7 @@
 // `view` is always a consistent state, of the revision that it names. Writes go straight to etcd, in transactions.
 import type { IpAddress, IpNetwork } from '../core/address.js';
 import type { LeaseData } from '../core/backends/types.js';
-import type { NetworkSpec } from '../core/network.js';
+import type { NetworkSpec, OverlayNetwork } from '../core/network.js';
 import type {
   BadRecord,
   Claim,
@@ -72,6 +72,11 @@ export interface NetworkChange {
   /** Networks to add to or remove from those that it is routed with. */
   addRoutes?: readonly string[];
   removeRoutes?: readonly string[];
+  /**
+   * A step of a move to another backend. `prepare`: it is there beside, with its open values chosen. `flip`: the two change
+   * places, if `to` is beside. `end`: the one beside goes.
+   */
+  move?: { prepare: OverlayNetwork } | { flip: OverlayNetwork } | 'end';
 }
 
 /** A request for an address outside the node's own subnet. */
@@ -95,6 +100,8 @@ export interface LeaseRequest {
   mtu?: number;
   /** What the network's backend publishes of this node, by family. */
   data?: LeaseData;
+  /** The same for the backend that the network has beside. */
+  beside?: Lease['beside'];
   /** The node's last subnet, acquired again if possible. */
   previous?: { subnet: IpNetwork; subnet6?: IpNetwork };
   /** This subnet and no other. */

@@ -67,6 +67,7 @@ export class SubnetLeases {
       ...(dual ? { publicIp6: ip6 } : {}),
       mtu,
       ...(data === undefined ? {} : { data }),
+      ...this.#beside(network),
       ...(previous === undefined
         ? {}
         : {
@@ -82,8 +83,19 @@ export class SubnetLeases {
   }
 
   /** Whether a lease has the data that the network's backend publishes now. */
-  isCurrent({ backendType, data }: Lease, network: Network): boolean {
-    return backendType === backendTypeOf(network) && isDeepStrictEqual(data, this.#data(network));
+  isCurrent({ backendType, data, beside }: Lease, network: Network): boolean {
+    return (
+      backendType === backendTypeOf(network) &&
+      isDeepStrictEqual(data, this.#data(network)) &&
+      isDeepStrictEqual(beside, this.#beside(network).beside)
+    );
+  }
+
+  #beside(network: Network): Pick<Lease, 'beside'> {
+    const beside = isBridged(network) ? undefined : network.beside;
+    if (beside === undefined) return {};
+    const data = this.#data(beside);
+    return { beside: { backendType: beside.backend, ...(data === undefined ? {} : { data }) } };
   }
 
   /** Whether this node's lease in etcd says what the node would write now. */

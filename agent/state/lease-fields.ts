@@ -57,7 +57,8 @@ export const leaseSchema = z
 export function encodeLeaseFields(lease: Lease): object {
   return Object.fromEntries(
     Object.entries(lease).flatMap(([name, value]: [string, unknown]) =>
-      name === 'data' ? encodeData(lease) : [[name, value]],
+      // What belongs to a move is published again after a start.
+      name === 'data' ? encodeData(lease) : name === 'beside' ? [] : [[name, value]],
     ),
   );
 }

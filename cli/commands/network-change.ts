@@ -2,33 +2,60 @@
 import type { Command } from 'commander';
 
 import { invalidArgument } from '../../core/errors.js';
+import { addBackendOptions, backendRequest, type BackendOptions } from '../backend-options.js';
 import { networkName } from '../checks.js';
 import { WRITE_MS } from '../connect.js';
 import type { Action } from '../action.js';
 import type { Result } from '../output.js';
 import { networkShape } from '../shapes.js';
 
+type UpdateOptions = BackendOptions & { masquerade?: boolean; force?: boolean };
+
+const UPDATE_HELP = `
+A move to another backend costs running containers at most a moment. It goes on where it was with the same command,
+and ends with the old backend's name as long as the new one is not in use.
+
+Example:
+  weft network update blue --backend wireguard`;
+
 export function networkChangeCommands(network: Command, action: Action): void {
-  network
+  const update = network
     .command('update')
     .description('change a network; every host follows at once')
     .argument('<name>', 'its name', networkName)
     .option('--masquerade', 'containers leave it under the address of their host')
     .option('--no-masquerade', 'containers leave it under their own addresses')
+    .option('--force', 'move it although a flanneld stays behind with the old backend')
+    .addHelpText('after', UPDATE_HELP)
     .action(
-      action(async ({ connect }, [name], { masquerade }: { masquerade?: boolean }): Promise<Result> => {
-        if (masquerade === undefined) {
-          throw invalidArgument('nothing is to be changed', 'Give --masquerade or --no-masquerade.');
+      action(async ({ connect }, [name], options: UpdateOptions): Promise<Result> => {
+        const { masquerade, force = false } = options;
+        const carrier = backendRequest(options);
+        if (masquerade === undefined && carrier.backend === undefined) {
+          throw invalidArgument(
+            'nothing is to be changed',
+            'Give --masquerade, --no-masquerade or --backend.',
+          );
         }
-        const changed = await connect.controller(
-          'NetworkService',
-          (client) => client.updateNetwork,
-          { name, masquerade },
-          WRITE_MS,
-        );
-        return { value: networkShape(changed), text: () => changed.name };
+        const request = { name, masquerade, force, ...carrier };
+        let told = '';
+        for (;;) {
+          const changed = await connect.controller(
+            'NetworkService',
+            (client) => client.updateNetwork,
+            request,
+            WRITE_MS,
+          );
+          const { move } = changed;
+          if (carrier.backend === undefined || move === undefined)
+            return { value: networkShape(changed), text: () => changed.name };
+          const progress = `${changed.backend === carrier.backend ? 'in use' : 'prepared'}, waiting for ${move.waitingFor.join(', ') || 'the nodes'}`;
+          if (progress !== told) process.stderr.write(`${name}: ${carrier.backend} is ${progress}\n`);
+          told = progress;
+        }
       }),
     );
+  addBackendOptions(update);
 
   network
     .command('route')

@@ -40,7 +40,7 @@ export function withoutFamily(data: LeaseData, family: Family): LeaseData {
 }
 
 /** The lease's data of one family in its backend's format; undefined if there is none. */
-export function encodeLeaseData({ data }: Lease, family: Family): object | undefined {
+export function encodeLeaseData({ data }: Pick<Lease, 'data'>, family: Family): object | undefined {
   const end = data?.[family];
   return data === undefined || end === undefined ? undefined : backendOf(data.type).data?.encode(end);
 }

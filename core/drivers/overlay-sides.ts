@@ -7,6 +7,28 @@ import type { Lease } from '../records.js';
 
 export const bridgeOf = ({ network }: OverlayMembership): string => backendIn(network).bridge(network);
 
+/** A lease as the backend reads it: a node that moves publishes what two of them need. */
+export const leaseAs = <L extends Lease>(lease: L, backendType: string): L =>
+  lease.backendType !== backendType && lease.beside?.backendType === backendType
+    ? { ...without(lease), ...lease.beside }
+    : lease;
+
+function without<L extends Lease>({ data: _data, ...lease }: L): L {
+  return lease as L;
+}
+
+/** The membership with the own lease as its network's backend reads it. */
+export const inForce = (membership: OverlayMembership): OverlayMembership => ({
+  ...membership,
+  lease: leaseAs(membership.lease, membership.network.backend),
+});
+
+/** With the backend beside, while the network moves: its devices and peers, to which no route leads. */
+export function besideOf(membership: OverlayMembership): OverlayMembership[] {
+  const { beside: network } = membership.network;
+  return network === undefined ? [] : [inForce({ ...membership, network })];
+}
+
 /** A lease's subnet of one family. */
 const familyOf = ({ subnet, subnet6 }: Lease, family: Family): { subnet?: IpNetwork | undefined } =>
   family === 4 ? { subnet } : { subnet: subnet6 };
@@ -46,8 +68,9 @@ export const remotesOf = (membership: OverlayMembership, peer: Lease): Remote[] 
  * No peer if the lease is not one that the network's backend reaches, or if it would draw other traffic: a subnet outside
  * the network, or one that overlaps this node's own.
  */
-function remoteOf(membership: OverlayMembership, side: Side, peer: Lease): Remote | { why: string } {
+function remoteOf(membership: OverlayMembership, side: Side, lease: Lease): Remote | { why: string } {
   const { network } = membership;
+  const peer = leaseAs(lease, network.backend);
   const { family } = side;
   const { subnet } = familyOf(peer, family);
   const [publicIp] = backendIn(network)

@@ -23,7 +23,7 @@ import { ipv6Enabled, type KernelObject } from '../objects/index.js';
 import { isHost, type Endpoint } from '../records.js';
 import type { CompiledEndpoint, Driver } from './driver.js';
 import { parseOverlay } from './overlay-spec.js';
-import { bridgeOf, remotesOf, sidesOf, unreachable } from './overlay-sides.js';
+import { besideOf, bridgeOf, inForce, leaseAs, remotesOf, sidesOf, unreachable } from './overlay-sides.js';
 import { savedCommon } from './saved.js';
 import { noVlan } from './vlan-ids.js';
 
@@ -77,17 +77,21 @@ export const overlay: Driver<OverlayNetwork> = {
       else checkPorts(network, other);
     }
   },
-  isSameKind: (network, other) => other.driver === 'overlay' && other.backend === network.backend,
+  /** Another backend gives the containers' ports another bridge, and nothing else. */
+  isSameKind: (_network, other) => other.driver === 'overlay',
   parent: () => undefined,
   takesUnderlay: () => false,
   vlans: () => [],
   vlanFor: noVlan,
 
+  /** Of both backends, while the network moves: no packet is too large for either. */
   mtu(membership) {
-    const { network } = membership;
-    const backend = backendIn(network);
     return Math.min(
-      ...sidesOf(membership).map(({ family }) => tunnelMtu(membership, overheadOf(backend, network, family))),
+      ...bothOf(membership).flatMap((one) =>
+        sidesOf(one).map(({ family }) =>
+          tunnelMtu(one, overheadOf(backendIn(one.network), one.network, family)),
+        ),
+      ),
     );
   },
   usualMtu: (network, link) =>
@@ -100,16 +104,20 @@ export const overlay: Driver<OverlayNetwork> = {
     ...overlay.tunnels(membership),
   ],
   tunnels: (membership) =>
-    backendIn(membership.network).tunnels(
-      membership,
-      sidesOf(membership).map(({ family }) => family),
+    bothOf(membership).flatMap((one) =>
+      backendIn(one.network).tunnels(
+        one,
+        sidesOf(one).map(({ family }) => family),
+      ),
     ),
-  isPlain: (network) => backendIn(network).isPlain(network),
-  udpPorts: (network) => backendIn(network).udpPorts(network),
+  isPlain: (network) => withBeside(network).some((one) => backendIn(one).isPlain(one)),
+  udpPorts: (network) => withBeside(network).flatMap((one) => backendIn(one).udpPorts(one)),
   /** The bridge: the host needs no veth pair. */
   hostLink: (membership) => ({ name: bridgeOf(membership), mac: macOf(gatewayOf(membership.lease.subnet)) }),
-  probe(membership, peer) {
+  probe(moving, lease) {
+    const membership = inForce(moving);
     const { network } = membership;
+    const peer = leaseAs(lease, network.backend);
     const backend = backendIn(network);
     if (peer.backendType !== network.backend || peer.publicIp.value === 0n) return undefined;
     const why = unreachable(membership, peer, 4);
@@ -127,21 +135,20 @@ export const overlay: Driver<OverlayNetwork> = {
 
   compileNetwork,
   compilePeer: (membership, peer) =>
-    remotesOf(membership, peer).flatMap((remote) =>
-      backendIn(membership.network).compilePeer(membership, remote),
+    inBoth(membership, (one) =>
+      remotesOf(one, peer).flatMap((remote) => backendIn(one.network).compilePeer(one, remote)),
     ),
   /** A route to the peer that uses the address, and a proxy entry for the containers that look for it on their own link. */
   compileClaim(membership, { ip }, user) {
     const own = ip.family === 4 ? membership.lease.subnet : membership.lease.subnet6;
     const whole = IpNetwork.of(ip, addressBits(ip.family));
-    return remotesOf(membership, user)
-      .filter(({ family }) => family === ip.family)
-      .flatMap((remote): KernelObject[] => [
-        ...backendIn(membership.network).routesTo(membership, remote, whole),
-        ...(own?.contains(ip) === true && membership.subnetOnly !== true
-          ? [{ kind: 'proxy', link: bridgeOf(membership), ip: ip.toString() } as const]
-          : []),
-      ]);
+    const leads = inBoth(membership, (one) =>
+      remotesOf(one, user)
+        .filter(({ family }) => family === ip.family)
+        .flatMap((remote) => backendIn(one.network).routesTo(one, remote, whole)),
+    );
+    const isNeeded = leads.length > 0 && own?.contains(ip) === true && membership.subnetOnly !== true;
+    return isNeeded ? [...leads, { kind: 'proxy', link: bridgeOf(membership), ip: ip.toString() }] : leads;
   },
   compileEndpoint,
 };
@@ -157,9 +164,25 @@ function checkPorts(network: OverlayNetwork, other: OverlayNetwork): void {
   );
 }
 
+const bothOf = (membership: OverlayMembership): OverlayMembership[] => [
+  inForce(membership),
+  ...besideOf(membership),
+];
+
+const withBeside = (network: OverlayNetwork): OverlayNetwork[] =>
+  network.beside === undefined ? [network] : [network, network.beside];
+
+/** What the backend in force compiles to, and without routes what the one beside does. */
+const inBoth = (
+  membership: OverlayMembership,
+  compile: (one: OverlayMembership) => KernelObject[],
+): KernelObject[] => [
+  ...compile(inForce(membership)),
+  ...besideOf(membership).flatMap((one) => compile(one).filter(({ kind }) => kind !== 'route')),
+];
+
 function compileNetwork(membership: OverlayMembership): KernelObject[] {
   const { network, lease } = membership;
-  const backend = backendIn(network);
   const bridge = bridgeOf(membership);
   const hasBridge = membership.subnetOnly !== true;
   const objects: KernelObject[] = [];
@@ -172,12 +195,17 @@ function compileNetwork(membership: OverlayMembership): KernelObject[] {
       mac: macOf(gatewayOf(lease.subnet)),
       mtu: overlay.mtu(membership),
     });
-  for (const side of sidesOf(membership)) {
-    const { family, subnet } = side;
-    const links = [...backend.tunnels(membership, [family]), ...(hasBridge ? [bridge] : [])];
-    objects.push(...backend.compileNetwork(membership, side));
+  for (const { family, subnet } of sidesOf(inForce(membership))) {
+    objects.push(
+      ...inBoth(membership, (one) =>
+        sidesOf(one)
+          .filter((side) => side.family === family)
+          .flatMap((side) => backendIn(one.network).compileNetwork(one, side)),
+      ),
+    );
     if (hasBridge) objects.push(...gatewayObjects(bridge, subnet));
-    objects.push(...forwardingOf(family, links));
+    const tunnels = bothOf(membership).flatMap((one) => backendIn(one.network).tunnels(one, [family]));
+    objects.push(...forwardingOf(family, [...tunnels, ...(hasBridge ? [bridge] : [])]));
   }
   return objects;
 }

@@ -32,6 +32,8 @@ async function started(
   return controller;
 }
 
+const NO_MOVE = { backend: undefined, directRouting: false, backendOptions: {}, force: false };
+
 test('a network is created, shown, listed and removed', async (t) => {
   const it = await started(t);
   const green = await createNetwork(it, { name: 'green', subnet: '10.101.0.0/16' });
@@ -93,7 +95,12 @@ test('a network with an unserved config exists: no answer advises to create it, 
     ['inspect', () => getNetwork(it, 'old')],
     [
       'update',
-      () => call(it.networks.updateNetwork.bind(it.networks), { name: 'old', masquerade: false }, within),
+      () =>
+        call(
+          it.networks.updateNetwork.bind(it.networks),
+          { name: 'old', masquerade: false, ...NO_MOVE },
+          within,
+        ),
     ],
     ['route', () => route('blue', 'old')],
     ['route back', () => route('old', 'blue')],

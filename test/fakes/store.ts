@@ -12,7 +12,7 @@ import {
 } from '../../core/errors.js';
 import { backendIn } from '../../core/backends/index.js';
 import { backendTypeOf, driverOf, isBridged, networkOf } from '../../core/drivers/index.js';
-import type { NetworkSpec } from '../../core/network.js';
+import type { NetworkSpec, OverlayNetwork } from '../../core/network.js';
 import { checkOverlap } from '../../core/overlap.js';
 import {
   claimsConflict,
@@ -247,17 +247,27 @@ export class FakeStore implements Store {
     this.#requireConnection();
     const network = this.#view.networks.get(name);
     if (network === undefined) throw notFound(`network ${name}: there is no such network`);
-    const { routes: before = [], ...rest } = network;
+    const { routes: before = [] } = network;
     const routes = [...new Set([...before, ...(change.addRoutes ?? [])])].filter(
       (other) => change.removeRoutes?.includes(other) !== true,
     );
+    const moved = isBridged(network) ? network : this.#moved(network, change.move);
+    const { routes: _routes, ...backend } = moved;
     const changed: Network = {
-      ...rest,
+      ...backend,
       masquerade: change.masquerade ?? network.masquerade,
       ...(routes.length === 0 ? {} : { routes }),
     };
     this.putNetwork(changed);
     return changed;
+  }
+
+  #moved(network: OverlayNetwork, move: NetworkChange['move']): OverlayNetwork {
+    const { beside, ...alone } = network;
+    if (move === undefined) return network;
+    if (move === 'end') return alone as OverlayNetwork;
+    if ('prepare' in move) return beside === undefined ? { ...network, beside: move.prepare } : network;
+    return beside === undefined ? network : { ...beside, beside: alone as OverlayNetwork };
   }
 
   async restoreNetwork(network: Network, _own?: LeaseRequest, had?: string): Promise<boolean> {
@@ -291,6 +301,7 @@ export class FakeStore implements Store {
       instance,
       publicIp,
       ...(data === undefined ? {} : { data }),
+      ...(request.beside === undefined ? {} : { beside: request.beside }),
       backendType: backendTypeOf(network),
       reservation: own?.reservation ?? false,
       ...(publicIp6 === undefined ? {} : { publicIp6 }),

@@ -5,20 +5,13 @@ import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { agentMetrics } from '../../../agent/health/metrics.js';
-import { Problems } from '../../../agent/health/problems.js';
 import { KeyRotation } from '../../../agent/networks/key-rotation.js';
-import { Memberships } from '../../../agent/networks/memberships.js';
-import { Reconciler } from '../../../agent/reconcile/reconciler.js';
-import { State, WireguardKeys } from '../../../agent/state/index.js';
+import { WireguardKeys } from '../../../agent/state/index.js';
 import { handshakeAges } from '../../../agent/underlay/handshakes.js';
-import { describeStep } from '../../../core/plan.js';
 import { unavailable } from '../../../core/errors.js';
-import { IpAddress } from '../../../core/address.js';
 import { silentLogger } from '../../../daemon/log.js';
 import { keyOf, leaseOf, membershipOf, wireguard } from '../../core/records.js';
-import { FakeKernel } from '../../fakes/kernel.js';
-import { FakeStore } from '../../fakes/store.js';
+import { pairOn } from './pair.js';
 import { until } from '../../lab/wait.js';
 
 function folder(t: ExecutionContext): string {
@@ -87,69 +80,7 @@ test('a rotation keeps every key that a device may have, whenever it is interrup
 });
 
 const net = wireguard();
-
-/** Two nodes of an encrypted network, on one store. */
-async function pair(t: ExecutionContext) {
-  const store = new FakeStore();
-  store.putNetwork(net);
-  /** What the kernels did, in order. */
-  const log: string[] = [];
-  const nodes = await Promise.all(
-    [1, 2].map(async (n) => {
-      const name = `node${n}`;
-      const state = new State(folder(t));
-      state.load();
-      const kernel = new FakeKernel();
-      kernel.beforeApply = (steps) => {
-        for (const step of steps) {
-          const { verb, what } = describeStep(step);
-          log.push(`${name} ${verb} ${what}`);
-        }
-      };
-      const problems = new Problems();
-      const reconciler = new Reconciler({
-        ...{ kernel, problems, log: silentLogger, metrics: agentMetrics() },
-        onSandboxGone: () => undefined,
-        onUnderlay: () => undefined,
-      });
-      const memberships = new Memberships({
-        ...{ kernel, store, reconciler, problems, state, log: silentLogger, runDir: undefined },
-        ...{ node: name, instance: name, subnetTtlSeconds: 3600 },
-        underlay: () => ({ ip: IpAddress.parse(`192.0.2.${n}`), mtu: 1500, link: 'eth0', onLink: [] }),
-      });
-      memberships.listen({
-        changed: () => Promise.resolve(),
-        left: () => Promise.resolve(),
-        isUsed: () => false,
-        refusal: () => undefined,
-      });
-      let handled = Promise.resolve();
-      const unsubscribe = store.subscribe((changes) => {
-        handled = handled.then(() => memberships.handle(changes));
-      });
-      t.teardown(async () => {
-        unsubscribe();
-        await memberships.stop();
-        await reconciler.stop();
-      });
-      await reconciler.start();
-      reconciler.allowPruning();
-      await memberships.join('wg');
-      return {
-        name,
-        state,
-        kernel,
-        memberships,
-        subnet: memberships.get('wg')?.lease.subnet.toString() ?? '',
-      };
-    }),
-  );
-  const [one, two] = nodes;
-  if (one === undefined || two === undefined) throw new Error('there are two nodes');
-  const has = (node: typeof one, text: string): boolean => node.kernel.dump().includes(text);
-  await until('the nodes know each other', () => has(one, two.subnet) && has(two, one.subnet));
-  return { store, log, one, two, has };
-}
+const pair = (t: ExecutionContext) => pairOn(t, net);
 
 test('a rotation: the peer knows the key before it is used, its prefix never is without a key, the old peer goes', async (t) => {
   const { store, log, one, two, has } = await pair(t);

@@ -151,7 +151,24 @@ export interface DeleteNetworkResponse {
 export interface UpdateNetworkRequest {
   name: string;
   /** Absent: unchanged. */
-  masquerade?: boolean | undefined;
+  masquerade?:
+    | boolean
+    | undefined;
+  /**
+   * Moves the network to another backend. Each call takes the move as far as the nodes allow within some seconds; the answer
+   * says what it waits for. The backend in force ends a move that has not flipped. FAILED_PRECONDITION for a network with a
+   * flanneld, unless forced, and during a move elsewhere.
+   */
+  backend?: string | undefined;
+  directRouting: boolean;
+  backendOptions: { [key: string]: string };
+  /** Also with a flanneld, which stays with the old backend. */
+  force: boolean;
+}
+
+export interface UpdateNetworkRequest_BackendOptionsEntry {
+  key: string;
+  value: string;
 }
 
 export interface RouteNetworksRequest {
@@ -1134,7 +1151,14 @@ export const DeleteNetworkResponse: MessageFns<DeleteNetworkResponse> = {
 };
 
 function createBaseUpdateNetworkRequest(): UpdateNetworkRequest {
-  return { name: "", masquerade: undefined };
+  return {
+    name: "",
+    masquerade: undefined,
+    backend: undefined,
+    directRouting: false,
+    backendOptions: {},
+    force: false,
+  };
 }
 
 export const UpdateNetworkRequest: MessageFns<UpdateNetworkRequest> = {
@@ -1144,6 +1168,18 @@ export const UpdateNetworkRequest: MessageFns<UpdateNetworkRequest> = {
     }
     if (message.masquerade !== undefined) {
       writer.uint32(16).bool(message.masquerade);
+    }
+    if (message.backend !== undefined) {
+      writer.uint32(322).string(message.backend);
+    }
+    if (message.directRouting !== false) {
+      writer.uint32(328).bool(message.directRouting);
+    }
+    globalThis.Object.entries(message.backendOptions).forEach(([key, value]: [string, string]) => {
+      UpdateNetworkRequest_BackendOptionsEntry.encode({ key: key as any, value }, writer.uint32(338).fork()).join();
+    });
+    if (message.force !== false) {
+      writer.uint32(344).bool(message.force);
     }
     return writer;
   },
@@ -1177,6 +1213,41 @@ export const UpdateNetworkRequest: MessageFns<UpdateNetworkRequest> = {
             message.masquerade = reader.bool();
             continue;
           }
+          case 40: {
+            if (tag !== 322) {
+              break;
+            }
+
+            message.backend = reader.string();
+            continue;
+          }
+          case 41: {
+            if (tag !== 328) {
+              break;
+            }
+
+            message.directRouting = reader.bool();
+            continue;
+          }
+          case 42: {
+            if (tag !== 338) {
+              break;
+            }
+
+            const entry42 = UpdateNetworkRequest_BackendOptionsEntry.decode(reader, reader.uint32());
+            if (entry42.value !== undefined) {
+              message.backendOptions[entry42.key] = entry42.value;
+            }
+            continue;
+          }
+          case 43: {
+            if (tag !== 344) {
+              break;
+            }
+
+            message.force = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1193,6 +1264,40 @@ export const UpdateNetworkRequest: MessageFns<UpdateNetworkRequest> = {
     return {
       name: isSet(object.name) ? globalThis.String(object.name) : "",
       masquerade: isSet(object.masquerade) ? globalThis.Boolean(object.masquerade) : undefined,
+      backend: isSet(object.backend) ? globalThis.String(object.backend) : undefined,
+      directRouting: isSet(object.directRouting)
+        ? globalThis.Boolean(object.directRouting)
+        : isSet(object.direct_routing)
+        ? globalThis.Boolean(object.direct_routing)
+        : false,
+      backendOptions: isObject(object.backendOptions)
+        ? (globalThis.Object.entries(object.backendOptions) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : isObject(object.backend_options)
+        ? (globalThis.Object.entries(object.backend_options) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+      force: isSet(object.force) ? globalThis.Boolean(object.force) : false,
     };
   },
 
@@ -1204,6 +1309,24 @@ export const UpdateNetworkRequest: MessageFns<UpdateNetworkRequest> = {
     if (message.masquerade !== undefined) {
       obj.masquerade = message.masquerade;
     }
+    if (message.backend !== undefined) {
+      obj.backend = message.backend;
+    }
+    if (message.directRouting !== false) {
+      obj.directRouting = message.directRouting;
+    }
+    if (message.backendOptions) {
+      const entries = globalThis.Object.entries(message.backendOptions) as [string, string][];
+      if (entries.length > 0) {
+        obj.backendOptions = {};
+        entries.forEach(([k, v]) => {
+          obj.backendOptions[k] = v;
+        });
+      }
+    }
+    if (message.force !== false) {
+      obj.force = message.force;
+    }
     return obj;
   },
 
@@ -1214,6 +1337,107 @@ export const UpdateNetworkRequest: MessageFns<UpdateNetworkRequest> = {
     const message = createBaseUpdateNetworkRequest();
     message.name = object.name ?? "";
     message.masquerade = object.masquerade ?? undefined;
+    message.backend = object.backend ?? undefined;
+    message.directRouting = object.directRouting ?? false;
+    message.backendOptions = (globalThis.Object.entries(object.backendOptions ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.force = object.force ?? false;
+    return message;
+  },
+};
+
+function createBaseUpdateNetworkRequest_BackendOptionsEntry(): UpdateNetworkRequest_BackendOptionsEntry {
+  return { key: "", value: "" };
+}
+
+export const UpdateNetworkRequest_BackendOptionsEntry: MessageFns<UpdateNetworkRequest_BackendOptionsEntry> = {
+  encode(message: UpdateNetworkRequest_BackendOptionsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UpdateNetworkRequest_BackendOptionsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUpdateNetworkRequest_BackendOptionsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UpdateNetworkRequest_BackendOptionsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.String(object.value) : "",
+    };
+  },
+
+  toJSON(message: UpdateNetworkRequest_BackendOptionsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== "") {
+      obj.value = message.value;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<UpdateNetworkRequest_BackendOptionsEntry>, I>>(
+    base?: I,
+  ): UpdateNetworkRequest_BackendOptionsEntry {
+    return UpdateNetworkRequest_BackendOptionsEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<UpdateNetworkRequest_BackendOptionsEntry>, I>>(
+    object: I,
+  ): UpdateNetworkRequest_BackendOptionsEntry {
+    const message = createBaseUpdateNetworkRequest_BackendOptionsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
     return message;
   },
 };

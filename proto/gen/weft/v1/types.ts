@@ -72,7 +72,19 @@ export interface Network {
   routes: string[];
   /** Absent if the driver has no backend, as the following. */
   directRouting?: boolean | undefined;
-  encrypted?: boolean | undefined;
+  encrypted?:
+    | boolean
+    | undefined;
+  /** While it moves to another backend. */
+  move?: Move | undefined;
+}
+
+/** Move of a network to another backend. */
+export interface Move {
+  /** The backend that every node has beside the one in force: the next one, and after the flip the last one. */
+  beside: string;
+  /** Living nodes that have not followed yet. */
+  waitingFor: string[];
 }
 
 /** Subnet lease of a node in a network. */
@@ -267,6 +279,7 @@ function createBaseNetwork(): Network {
     routes: [],
     directRouting: undefined,
     encrypted: undefined,
+    move: undefined,
   };
 }
 
@@ -340,6 +353,9 @@ export const Network: MessageFns<Network> = {
     }
     if (message.encrypted !== undefined) {
       writer.uint32(328).bool(message.encrypted);
+    }
+    if (message.move !== undefined) {
+      Move.encode(message.move, writer.uint32(338).fork()).join();
     }
     return writer;
   },
@@ -541,6 +557,14 @@ export const Network: MessageFns<Network> = {
             message.encrypted = reader.bool();
             continue;
           }
+          case 42: {
+            if (tag !== 338) {
+              break;
+            }
+
+            message.move = Move.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -600,6 +624,7 @@ export const Network: MessageFns<Network> = {
         ? globalThis.Boolean(object.direct_routing)
         : undefined,
       encrypted: isSet(object.encrypted) ? globalThis.Boolean(object.encrypted) : undefined,
+      move: isSet(object.move) ? Move.fromJSON(object.move) : undefined,
     };
   },
 
@@ -674,6 +699,9 @@ export const Network: MessageFns<Network> = {
     if (message.encrypted !== undefined) {
       obj.encrypted = message.encrypted;
     }
+    if (message.move !== undefined) {
+      obj.move = Move.toJSON(message.move);
+    }
     return obj;
   },
 
@@ -705,6 +733,96 @@ export const Network: MessageFns<Network> = {
     message.routes = object.routes?.map((e) => e) || [];
     message.directRouting = object.directRouting ?? undefined;
     message.encrypted = object.encrypted ?? undefined;
+    message.move = (object.move !== undefined && object.move !== null) ? Move.fromPartial(object.move) : undefined;
+    return message;
+  },
+};
+
+function createBaseMove(): Move {
+  return { beside: "", waitingFor: [] };
+}
+
+export const Move: MessageFns<Move> = {
+  encode(message: Move, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.beside !== "") {
+      writer.uint32(10).string(message.beside);
+    }
+    for (const v of message.waitingFor) {
+      writer.uint32(18).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Move {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMove();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.beside = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.waitingFor.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Move {
+    return {
+      beside: isSet(object.beside) ? globalThis.String(object.beside) : "",
+      waitingFor: globalThis.Array.isArray(object?.waitingFor)
+        ? object.waitingFor.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.waiting_for)
+        ? object.waiting_for.map((e: any) => globalThis.String(e))
+        : [],
+    };
+  },
+
+  toJSON(message: Move): unknown {
+    const obj: any = {};
+    if (message.beside !== "") {
+      obj.beside = message.beside;
+    }
+    if (message.waitingFor?.length) {
+      obj.waitingFor = message.waitingFor;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Move>, I>>(base?: I): Move {
+    return Move.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Move>, I>>(object: I): Move {
+    const message = createBaseMove();
+    message.beside = object.beside ?? "";
+    message.waitingFor = object.waitingFor?.map((e) => e) || [];
     return message;
   },
 };

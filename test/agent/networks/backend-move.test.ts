@@ -1,0 +1,149 @@
+// A network that moves to another backend, between two nodes on fakes and the controller's part of it.
+import test from 'ava';
+
+import { moveBackend, moveOf, type MoveRequest } from '../../../controller/backend-move.js';
+import { compileNetwork, compilePeer, containerMtu } from '../../../core/compile.js';
+import { driverOf, isBridged } from '../../../core/drivers/index.js';
+import type { OverlayNetwork } from '../../../core/network.js';
+import { decodeConfig, editConfig, encodeConfig } from '../../../store/network-codec.js';
+import { decodeLease, encodeLease } from '../../../store/lease-codec.js';
+import { linesOf } from '../../fakes/lines.js';
+import { dataOf, hostGw, leaseOf, membershipOf, overlay, wireguard } from '../../core/records.js';
+import { until } from '../../lab/wait.js';
+import { pairOn } from './pair.js';
+
+const from = overlay({ name: 'wg', subnet: '10.120.0.0/16', vni: 7 });
+const to = wireguard();
+const during: OverlayNetwork = { ...from, beside: to };
+
+const asked = (backend: string, fields: Partial<MoveRequest> = {}): MoveRequest => ({
+  ...{ name: 'wg', backend, directRouting: false, backendOptions: {}, force: false },
+  ...fields,
+});
+const { signal } = new AbortController();
+
+test('beside: devices and peers of both backends, routes of the one in force, and an MTU that both carry', (t) => {
+  const lease = { ...leaseOf(from, 1), beside: { backendType: 'wireguard', ...dataOf(to, 1) } };
+  const membership = membershipOf(during, {}, lease);
+  t.is(containerMtu(membership), 1440);
+  const lines = linesOf(compileNetwork(membership));
+  t.true(lines.some((line) => line.startsWith('link wfvx7 vxlan')));
+  t.true(lines.some((line) => line.startsWith('link wfwg-wg wireguard')));
+  t.false(lines.some((line) => line.startsWith('route')));
+  t.deepEqual(driverOf(during).tunnels(membership), ['wfvx7', 'wfwg-wg']);
+  const peer = { ...leaseOf(from, 2), beside: { backendType: 'wireguard', ...dataOf(to, 2) } };
+  const before = linesOf(compilePeer(membership, peer));
+  t.deepEqual(
+    before.filter((line) => line.startsWith('route')),
+    ['route 10.120.2.0/24 via 10.120.2.0 dev wfvx7 onlink'],
+  );
+  t.true(before.some((line) => line.includes('wg wfwg-wg peer')));
+  // After the flip of this node, and before the peer's.
+  const flipped: OverlayNetwork = { ...to, beside: from };
+  const after = linesOf(compilePeer(membershipOf(flipped, {}, lease), peer));
+  t.deepEqual(
+    after.filter((line) => line.startsWith('route')),
+    ['route 10.120.2.0/24 dev wfwg-wg'],
+  );
+  t.true(after.some((line) => line.startsWith('fdb')));
+});
+
+test('beside in etcd: under keys that flannel ignores, with what weft does not know', (t) => {
+  const value = JSON.stringify({
+    Network: '10.120.0.0/16',
+    Backend: { Type: 'vxlan', VNI: 7, Note: 'ours' },
+    Other: 1,
+  });
+  const prepared = editConfig('wg', value, { move: { beside: to } });
+  t.like(JSON.parse(prepared), { Backend: { Type: 'vxlan' }, Weft: { Beside: { Type: 'wireguard' } } });
+  t.like(decodeConfig('wg', prepared), { backend: 'vxlan', beside: { backend: 'wireguard', port: 51820 } });
+  const flipped = editConfig('wg', prepared, { move: 'swap' });
+  t.like(JSON.parse(flipped), {
+    Backend: { Type: 'wireguard' },
+    Weft: { Beside: { Type: 'vxlan', Note: 'ours' } },
+    Other: 1,
+  });
+  const ended = decodeConfig('wg', editConfig('wg', flipped, { move: 'end' }));
+  t.is(isBridged(ended) ? undefined : ended.beside, undefined);
+  t.deepEqual({ ...decodeConfig('wg', encodeConfig({ ...during })) }, { ...during });
+  const lease = { ...leaseOf(from, 2), beside: { backendType: 'wireguard', ...dataOf(to, 2) } };
+  const text = encodeLease(lease);
+  t.like(JSON.parse(text), { BackendType: 'vxlan', Weft: { Beside: { BackendType: 'wireguard' } } });
+  const key = { kind: 'lease', network: 'wg', subnet: lease.subnet } as Parameters<typeof decodeLease>[0];
+  t.deepEqual(decodeLease(key, text, '7').beside, lease.beside);
+});
+
+test('a move: every node prepares, then flips by its routes, and nothing of the old path is left', async (t) => {
+  const { store, log, one, two, has } = await pairOn(t, from);
+  log.length = 0;
+  await moveBackend(asked('wireguard', { backendOptions: { ListenPort: '51820' } }), {
+    store,
+    checkCapability: () => undefined,
+    signal,
+  });
+  await until('the old devices are gone', () => !has(one, 'wfvx7') && !has(two, 'wfvx7'));
+  for (const [node, peer] of [[one, two] as const, [two, one] as const]) {
+    t.true(node.kernel.has(`route ${peer.subnet} dev wfwg-wg`));
+    const steps = log.filter((line) => line.startsWith(node.name));
+    const at = (text: RegExp): number => steps.findIndex((line) => text.test(line));
+    const route = new RegExp(`change route ${peer.subnet}`);
+    t.true(at(/create link wfwg-wg|create wireguard wfwg-wg/) < at(route), steps.join('\n'));
+    t.true(at(/create prefix/) < at(route), 'the peer is there before its route');
+    t.true(at(route) < at(/delete link wfvx7/), 'the old path receives until all have flipped');
+    t.is(steps.filter((line) => /delete route/.test(line)).length, 0, 'no moment without a route');
+  }
+  const network = store.view.networks.get('wg');
+  t.like(network, { backend: 'wireguard' });
+  t.is(network === undefined ? undefined : moveOf(store, network), undefined);
+});
+
+test('a move waits for a living node that has not prepared, says so, and ends with the old backend’s name', async (t) => {
+  const { store, one, has } = await pairOn(t, from);
+  const { data: _data, ...silent } = leaseOf(from, 9, { node: 'node9', instance: 'node9' });
+  store.putLease(silent);
+  store.setAlive('node9', 'node9');
+  const options = { store, checkCapability: () => undefined, signal, waitMs: 60 };
+  await moveBackend(asked('wireguard'), options);
+  const network = store.view.networks.get('wg');
+  t.like(network, { backend: 'vxlan', beside: { backend: 'wireguard' } });
+  t.deepEqual(network && moveOf(store, network), { beside: 'wireguard', waitingFor: ['node9'] });
+  await until('the node has prepared', () => has(one, 'wfwg-wg'));
+  await t.throwsAsync(moveBackend(asked('host-gw'), options), {
+    message: /moving between vxlan and wireguard/,
+  });
+  await moveBackend(asked('vxlan'), options);
+  t.like(store.view.networks.get('wg'), { backend: 'vxlan' });
+  await until('what was prepared is gone', () => !has(one, 'wfwg-wg'));
+  // One that is away does not hold it up.
+  store.setAlive('node9', undefined);
+  await moveBackend(asked('wireguard'), options);
+  t.like(store.view.networks.get('wg'), { backend: 'wireguard' });
+});
+
+test('a move is refused while a flanneld is there, and where no node can carry it', async (t) => {
+  const { store } = await pairOn(t, from);
+  const { node: _node, instance: _instance, ...flanneld } = leaseOf(from, 9);
+  store.putLease(flanneld);
+  const options = { store, checkCapability: () => undefined, signal, waitMs: 1000 };
+  await t.throwsAsync(moveBackend(asked('host-gw'), options), { message: /flanneld at 192\.0\.2\.9/ });
+  const refuse = (): never => {
+    throw new Error('no WireGuard');
+  };
+  await t.throwsAsync(
+    moveBackend(asked('wireguard', { force: true }), { ...options, checkCapability: refuse }),
+  );
+  t.like(store.view.networks.get('wg'), { backend: 'vxlan' });
+  await moveBackend(asked('host-gw', { force: true }), options);
+  t.like(store.view.networks.get('wg'), { backend: 'host-gw' });
+});
+
+test('a node that was away flips when it returns', async (t) => {
+  const { one, two, store, has } = await pairOn(t, from);
+  store.putNetwork({ ...hostGw({ name: 'wg', subnet: '10.120.0.0/16' }) });
+  await until('both have plain routes', () =>
+    [one, two].every(({ kernel }) =>
+      /route 10\.120\.\d\.0\/24 via 192\.0\.2\.\d dev eth0/.test(kernel.dump()),
+    ),
+  );
+  t.false(has(one, 'wfvx7'));
+});
