@@ -226,3 +226,41 @@ test.serial('direct routing: neighbours have routes, others the tunnel, and both
   await lab.json('h1', 'network', 'rm', 'near', '--force');
   for (const name of ['near1', 'near2']) await lab.removeContainer(name);
 });
+
+test.serial('a network with running containers moves from vxlan to host-gw, and back', async (t) => {
+  await lab.json('h1', ...'network create moving --subnet 10.113.0.0/16'.split(' '));
+  await lab.addContainers('mv1', 'mv2');
+  await lab.attach('h1', 'moving', 'mv1');
+  const there = await lab.attach('h2', 'moving', 'mv2');
+  await lab.until('they reach each other', () => lab.reaches('mv1', bare(there.ip)));
+  const pings = lab.spawn('moving', 'mv1', ['ping', '-n', '-i', '0.05', '-w', '100', bare(there.ip)]);
+  await lab.says(pings, 'icmp_seq=3 ');
+  const mtus = async (): Promise<string[]> =>
+    Promise.all(['mv1', 'mv2'].map((place) => lab.sh(place, 'cat /sys/class/net/eth0/mtu')));
+  const route = (host: string): Promise<string> =>
+    lab.sh(host, 'ip route show proto 119 | grep ^10.113. || true');
+  for (const [backend, mtu, dev] of [
+    ['host-gw', '1500', 'eth0'],
+    ['vxlan', '1450', 'wfvx'],
+  ] as const) {
+    const moved = await lab.json<NetworkJson & { move: unknown }>(
+      'h1',
+      ...['network', 'update', 'moving', '--backend', backend],
+    );
+    t.like(moved, { backend, move: null });
+    await lab.until(`the routes are ${backend}'s`, async () =>
+      (await Promise.all(['h1', 'h2'].map(route))).every((text) => text.includes(`dev ${dev}`)),
+    );
+    await lab.until('the MTU follows', async () => (await mtus()).every((one) => one.trim() === mtu));
+    t.true(await lab.reaches('mv1', bare(there.ip)));
+  }
+  await pings.stop();
+  const seen = [...pings.log().matchAll(/icmp_seq=(\d+) ttl/g)].map((match) => Number(match[1]));
+  const longest = Math.max(...seen.slice(1).map((seq, i) => (seq - (seen[i] ?? 0)) * 0.05));
+  t.true(longest <= 1, `${longest} s`);
+  t.is((await lab.json<NetworkJson>('h1', 'network', 'inspect', 'moving')).leases.length, 2);
+  const config = JSON.parse(await lab.etcdctl('get', '--print-value-only', `${PREFIX}/moving/config`));
+  t.is(config.Weft.Beside, undefined);
+  await lab.json('h1', 'network', 'rm', 'moving', '--force');
+  for (const name of ['mv1', 'mv2']) await lab.removeContainer(name);
+});

@@ -265,7 +265,7 @@ export class FakeStore implements Store {
   #moved(network: OverlayNetwork, move: NetworkChange['move']): OverlayNetwork {
     const { beside, ...alone } = network;
     if (move === undefined) return network;
-    if (move === 'end') return alone as OverlayNetwork;
+    if (move === 'end') return alone;
     if ('prepare' in move) return beside === undefined ? { ...network, beside: move.prepare } : network;
     return beside === undefined ? network : { ...beside, beside: alone as OverlayNetwork };
   }

@@ -6,7 +6,8 @@ import fc from 'fast-check';
 
 import { IpAddress, IpNetwork } from '../../core/address.js';
 import { MANAGERS, type ForeignKey, type Manager } from '../../core/manager.js';
-import { parseHostPrefix, parseRange, type Network } from '../../core/network.js';
+import { isBridged } from '../../core/drivers/index.js';
+import { parseHostPrefix, parseRange, type Network, type OverlayNetwork } from '../../core/network.js';
 import type { Claim, Endpoint, NodeRecord } from '../../core/records.js';
 import { Keys } from '../../store/keys.js';
 import { decodeLease, encodeLease } from '../../store/lease-codec.js';
@@ -125,6 +126,67 @@ test('every lease reads back the same, key and value', (t) => {
       t.deepEqual(plain(decodeLease(key, encodeLease(one), one.etcdLease)), plain(one));
     }),
     { numRuns: 300 },
+  );
+  t.pass();
+});
+
+const key = fc
+  .uint8Array({ minLength: 32, maxLength: 32 })
+  .map((bytes) => Buffer.from(bytes).toString('base64'));
+const udpPort = fc.integer({ min: 1, max: 65_535 });
+
+/** Of the backend wireguard, alone or beside vxlan, or the other way round. */
+const encrypted: fc.Arbitrary<Network> = fc
+  .record({
+    from: network,
+    port: udpPort,
+    port6: udpPort,
+    mode: fc.constantFrom(undefined, 'auto' as const, 'ipv4' as const),
+    psk: fc.option(key, { nil: undefined }),
+    keepalive: fc.option(fc.integer({ min: 1, max: 65_535 }), { nil: undefined }),
+    beside: fc.constantFrom('none', 'old', 'new'),
+  })
+  .map(({ from, port, port6, mode, psk, keepalive, beside }): Network => {
+    if (isBridged(from) || from.backend !== 'vxlan') return from;
+    const { vni: _vni, directRouting: _direct, ...common } = from;
+    const fresh: OverlayNetwork = {
+      ...common,
+      ...{ backend: 'wireguard', port, port6 },
+      ...(mode && { mode }),
+      ...(psk && { psk }),
+      ...(keepalive && { keepalive }),
+    };
+    if (beside === 'none') return fresh;
+    return beside === 'old' ? { ...fresh, beside: from } : { ...from, beside: fresh };
+  });
+
+test('every encrypted network, and every one that moves, reads back the same', (t) => {
+  fc.assert(
+    fc.property(encrypted, (one) => t.deepEqual(plain(config(encodeConfig(one))), plain(one))),
+    { numRuns: 200 },
+  );
+  t.pass();
+});
+
+const end = fc
+  .record({ publicKey: key, port: udpPort, nextPublicKey: fc.option(key, { nil: undefined }) })
+  .map(({ nextPublicKey, ...rest }) => ({ ...rest, ...(nextPublicKey && { nextPublicKey }) }));
+
+test('every lease with a key, and with two backends, reads back the same', (t) => {
+  fc.assert(
+    fc.property(lease, end, fc.option(end), fc.boolean(), (from, four, six, moves) => {
+      const data = { type: 'wireguard' as const, 4: four, ...(six && { 6: six }) };
+      const { data: old, ...rest } = from;
+      const one: StoredLease = {
+        ...rest,
+        ...{ backendType: 'wireguard', data },
+        ...(moves && { node: 'n1', beside: { backendType: 'vxlan', ...(old && { data: old }) } }),
+      };
+      const parsed = keys.parse(keys.lease('blue', one.subnet, one.subnet6));
+      if (parsed.kind !== 'lease') return t.fail();
+      t.deepEqual(plain(decodeLease(parsed, encodeLease(one), one.etcdLease)), plain(one));
+    }),
+    { numRuns: 200 },
   );
   t.pass();
 });
