@@ -41,6 +41,7 @@ const ROUTE_GROUPS = {
   IPV6_NETCONF: 25,
 } as const;
 const NFNLGRP_NFTABLES = 7;
+const ROUTERS_MS = 1000;
 
 export function watchKernel(node: LinuxNamespace, listener: (event: KernelEvent) => void): () => void {
   const emit = (event: KernelEvent): void => {
@@ -102,6 +103,7 @@ class RouteEvents {
   #underlay = false;
   #routes = false;
   #soon: NodeJS.Immediate | undefined;
+  #routers: NodeJS.Timeout | undefined;
 
   constructor(
     private readonly node: LinuxNamespace,
@@ -128,6 +130,7 @@ class RouteEvents {
 
   stop(): void {
     clearImmediate(this.#soon);
+    clearTimeout(this.#routers);
   }
 
   receive(bytes: Buffer): void {
@@ -164,16 +167,26 @@ class RouteEvents {
       case RTM.DELROUTE: {
         const route = decodeRoute(body, lookup);
         if (route === undefined) return;
-        const { object, owned } = route.actual;
-        if (route.isDefault || (!owned && object.kind === 'route' && object.via !== undefined))
-          this.#underlay = true;
-        if (!route.isDefault && !isOwnRoute(route)) this.#routes = true;
+        if (route.isDefault) this.#underlay = true;
+        else if (!isOwnRoute(route)) {
+          this.#routes = true;
+          const { object } = route.actual;
+          if (object.kind === 'route' && object.via !== undefined) this.#routerChanged();
+        }
         if (routeMatters(route, 'node')) this.#object(route.actual, type === RTM.NEWROUTE);
         return;
       }
       default:
         for (const { actual, there } of itemEvents(type, body, lookup)) this.#object(actual, there);
     }
+  }
+
+  /** A router of the host's own. A routing daemon changes many at a time: they are one event. */
+  #routerChanged(): void {
+    this.#routers ??= setTimeout(() => {
+      this.#routers = undefined;
+      this.emit({ kind: 'underlay' });
+    }, ROUTERS_MS);
   }
 
   #link(type: number, body: Buffer): void {

@@ -4,7 +4,7 @@
 // of their own.
 import type { IpAddress, IpNetwork } from '../../core/address.js';
 import { areRouted, type Network } from '../../core/network.js';
-import type { Membership, Underlay } from '../../core/compile.js';
+import { publicAddresses, type Membership, type Underlay } from '../../core/compile.js';
 import { describeStep } from '../../core/plan.js';
 import { addressingOf, driverOf } from '../../core/drivers/index.js';
 import { failedPrecondition, type WeftError } from '../../core/errors.js';
@@ -346,23 +346,38 @@ export class Memberships {
 
   /** The node's underlay addresses or MTU changed: rewrites its leases and its tunnels. */
   async underlayChanged(): Promise<void> {
-    await this.republish();
+    const { mtu } = this.options.underlay();
+    const { ip, ip6 } = publicAddresses(this.options.underlay());
+    // A router of the host's own is none of etcd's business.
+    const isSame = ({ lease }: Membership): boolean =>
+      lease.mtu === mtu &&
+      lease.publicIp.equals(ip) &&
+      (lease.subnet6 === undefined || lease.publicIp6?.toString() === ip6?.toString());
+    await this.#refresh(this.list(), isSame);
   }
 
   /** Rewrites this node's leases and compiles their networks anew. @returns whether every lease was written */
-  async republish(isConcerned: (network: Network) => boolean = () => true): Promise<boolean> {
-    let isWritten = true;
-    for (const { network } of this.list().filter((membership) => isConcerned(membership.network))) {
+  republish(isConcerned: (network: Network) => boolean): Promise<boolean> {
+    const memberships = this.list().filter(({ network }) => isConcerned(network));
+    return this.#refresh(memberships, () => false);
+  }
+
+  async #refresh(
+    memberships: readonly Membership[],
+    isWritten: (membership: Membership) => boolean,
+  ): Promise<boolean> {
+    let areAll = true;
+    for (const { network } of memberships) {
       await this.#inTurn(network.name, async (member) => {
         member.membership.underlay = this.options.underlay();
         // First the kernel: another MTU must not wait for etcd.
         await this.#objects.publish(network.name);
         const before = member.membership.lease;
-        isWritten = (await this.#ownLeases.take(member)) && isWritten;
+        if (!isWritten(member.membership)) areAll = (await this.#ownLeases.take(member)) && areAll;
         if (member.membership.lease !== before) await this.#objects.publish(network.name);
       });
     }
-    return isWritten;
+    return areAll;
   }
 
   /** Other networks are kept from this node by its routes than before. */

@@ -65,6 +65,8 @@ export async function pairOn(t: ExecutionContext, network: OverlayNetwork) {
       });
       t.teardown(async () => {
         unsubscribe();
+        // A lease that is taken after the stop would be renewed for ever.
+        await handled;
         await memberships.stop();
         await reconciler.stop();
       });
