@@ -127,21 +127,24 @@ export function decodeConfig(name: string, text: string): Network {
           )
         : undefined;
     const routes = config.Weft?.Routes ?? [];
-    const common = {
-      name,
-      driver: overlay.name,
-      subnet: four.subnet,
-      hostPrefix: four.hostPrefix,
-      range: four.range,
-      ...(six && { subnet6: six.subnet, hostPrefix6: six.hostPrefix, range6: six.range }),
-      internal: config.Weft?.Internal ?? false,
-      masquerade: config.Weft?.Masquerade ?? true,
-      ...(config.Weft?.Force === true && { force: true }),
-      ...madeBy(config.Weft),
-      ...(routes.length > 0 && { routes }),
+    const withBackend = (object: unknown): OverlayNetwork => {
+      const { backend, ...fields } = backendFields(object, six !== undefined);
+      return {
+        name,
+        driver: overlay.name,
+        backend,
+        subnet: four.subnet,
+        hostPrefix: four.hostPrefix,
+        range: four.range,
+        ...(six && { subnet6: six.subnet, hostPrefix6: six.hostPrefix, range6: six.range }),
+        ...fields,
+        internal: config.Weft?.Internal ?? false,
+        masquerade: config.Weft?.Masquerade ?? true,
+        ...(config.Weft?.Force === true && { force: true as const }),
+        ...madeBy(config.Weft),
+        ...(routes.length > 0 && { routes }),
+      } as OverlayNetwork;
     };
-    const withBackend = (object: unknown): OverlayNetwork =>
-      ({ ...common, ...backendFields(object, six !== undefined) }) as OverlayNetwork;
     const network = withBackend(fieldIn(json, 'Backend'));
     const beside = config.Weft?.Beside;
     return keep(beside === undefined ? network : { ...network, beside: withBackend(beside) }, value);
@@ -151,7 +154,7 @@ export function decodeConfig(name: string, text: string): Network {
 }
 
 /** What a network has of a Backend object, beside what is common to all. */
-function backendFields(object: unknown, dual: boolean): object {
+function backendFields(object: unknown, dual: boolean): { backend: BackendType } {
   const json = { Backend: object };
   const type = backendTypeIn(json);
   if (!isBackend(type)) throw new UnreadableError(`Backend.Type: "${type}" is no backend of an overlay`);
