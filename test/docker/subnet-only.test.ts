@@ -34,12 +34,13 @@ async function restartDocker(engine: DockerHost): Promise<void> {
     return code === 0 && stdout;
   });
   const env = (name: string): string => new RegExp(`${name}=(.*)`).exec(text)?.[1] ?? '';
+  const version = await engine.ask('version', '-f', '{{.Server.Version}}');
   await engine.dockerd.stop();
   await engine.startDocker([
     ...['--bip', env('FLANNEL_SUBNET'), '--mtu', env('FLANNEL_MTU')],
     `--ip-masq=${env('FLANNEL_IPMASQ') === 'true' ? 'false' : 'true'}`,
     // Since Docker 28 an engine drops packets to its containers that come by another link than its bridge.
-    ...((await engine.ask('version', '-f', '{{.Server.Version}}')) >= '28' ? ['--allow-direct-routing'] : []),
+    ...(Number.parseInt(version) >= 28 ? ['--allow-direct-routing'] : []),
   ]);
 }
 
