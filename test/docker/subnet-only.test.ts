@@ -19,7 +19,7 @@ async function setUp(): Promise<void> {
   await Promise.all(
     engines.map(async (engine) => {
       await restartDocker(engine);
-      await engine.ask('run', '-d', '--restart', 'always', '--name', 'c', IMAGE, 'sleep', 'infinity');
+      await engine.ask('run', '-d', '--restart', 'always', '--name', 'c1', IMAGE, 'sleep', 'infinity');
     }),
   );
 }
@@ -47,10 +47,10 @@ async function restartDocker(engine: DockerHost): Promise<void> {
 shareAmongTests(test, setUp, async () => cluster?.lab.down());
 
 const addressOf = async (engine: DockerHost): Promise<string> =>
-  engine.ask('inspect', '-f', '{{.NetworkSettings.Networks.bridge.IPAddress}}', 'c');
+  engine.ask('inspect', '-f', '{{.NetworkSettings.Networks.bridge.IPAddress}}', 'c1');
 
 async function reach(from: DockerHost, to: DockerHost): Promise<boolean> {
-  const { code } = await from.in('c', `ping -c 1 -w 5 ${await addressOf(to)}`);
+  const { code } = await from.in('c1', `ping -c 1 -w 5 ${await addressOf(to)}`);
   return code === 0;
 }
 
@@ -61,7 +61,7 @@ test.serial('containers of two engines’ own bridges reach each other', async (
   await cluster.until('they reach each other', () => reach(h1, h2));
   t.true(await reach(h2, h1));
   t.notRegex(await cluster.sh('h1', 'ip link'), /wfbr/);
-  const { code } = await h1.in('c', `ping -c 1 -w 5 ${cluster.ipOf('h2')}`);
+  const { code } = await h1.in('c1', `ping -c 1 -w 5 ${cluster.ipOf('h2')}`);
   t.is(code, 0, 'masqueraded by weft: the other host knows the network by its tunnel alone');
 });
 
