@@ -45,10 +45,8 @@ function besideOf(
 }
 
 /** What the routes of this host mean to a network now. */
-export const hostRoutesBeside = async (
-  sources: Sources,
-  network: Network,
-): Promise<NetworkRoutes> => besideOf(sources, network, await sources.kernel.routes());
+export const hostRoutesBeside = async (sources: Sources, network: Network): Promise<NetworkRoutes> =>
+  besideOf(sources, network, await sources.kernel.routes());
 
 /** @throws WeftError FAILED_PRECONDITION where the host has routes inside the network, unless it was made with --force */
 export async function checkHostRoutes(sources: Sources, network: Network): Promise<void> {

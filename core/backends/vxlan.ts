@@ -14,14 +14,7 @@ import type { VxlanLink } from '../objects/index.js';
 import { check, flag, goObject, ifReadable, integer, mac } from '../parse.js';
 import type { Lease } from '../records.js';
 import type { OverlayMembership } from '../membership.js';
-import {
-  hostSource,
-  routeMtu,
-  tunnelMtu,
-  type Backend,
-  type OtherNetwork,
-  type Remote,
-} from './backend.js';
+import { hostSource, routeMtu, tunnelMtu, type Backend, type OtherNetwork, type Remote } from './backend.js';
 import { directRoute, linkTo, ON_THE_HOSTS_LINK } from './direct.js';
 import { MAX_VNI, type LeaseData } from './types.js';
 

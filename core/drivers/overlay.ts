@@ -234,8 +234,7 @@ function forwardingOf(family: Family, links: readonly string[]): KernelObject[] 
   const conf = `net/ipv${family}/conf`;
   const sysctl = (path: string, value = '1'): KernelObject => ({ kind: 'sysctl', path, value });
   const forwarding = links.map((link) => sysctl(`${conf}/${link}/forwarding`));
-  if (family === 6)
-    return [...forwarding, sysctl('net/ipv6/conf/all/forwarding'), ...links.map(ipv6Enabled)];
+  if (family === 6) return [...forwarding, sysctl('net/ipv6/conf/all/forwarding'), ...links.map(ipv6Enabled)];
   return [
     ...forwarding,
     sysctl('net/ipv4/ip_forward'),

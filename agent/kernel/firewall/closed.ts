@@ -46,7 +46,8 @@ export function trafficOf(desired: Firewall, family: Family): Traffic[] {
   const bridges = links.filter((link) => !tunnels.includes(link));
   const fresh = { family, states: ['NEW'] } as const;
   const found: Traffic[] = [];
-  if (sources.length > 0)
+  // Another program's bridge has names that weft does not know.
+  if (sources.length > 0 && bridges.length > 0)
     found.push({
       hook: 'forward',
       words: "what weft's networks forward",

@@ -372,3 +372,12 @@ test('a table of nftables’ own: what this host sends, and ICMP', (t) => {
     [],
   );
 });
+
+test('what another program’s bridge forwards is that program’s business', (t) => {
+  const [blue] = DESIRED.networks;
+  const networks = blue === undefined ? [] : [{ ...blue, links: ['wfvx1'] }];
+  t.deepEqual(
+    problems(SHUT, ['FORWARD -i docker0 -j ACCEPT', ...ARRIVES], xtables, { ...DESIRED, networks }),
+    [],
+  );
+});

@@ -38,6 +38,19 @@ test('a network made with --force is joined in another subnet', async (t) => {
   t.deepEqual(avoid.map(String), ['10.101.1.0/24', '10.101.2.128/25']);
 });
 
+test('the prefix on another program’s bridge of a --subnet-only network is a node’s subnet', async (t) => {
+  const node = await startNode(t);
+  node.store.putNetwork(red);
+  node.kernel.hostRoutes = [
+    route('10.101.1.0/24', { link: 'docker0' }),
+    route('10.101.2.0/24', { isLan: false, via: '192.0.2.7' }),
+  ];
+  const inside = async (subnetOnly: readonly string[]): Promise<string[]> =>
+    (await hostRoutesBeside({ ...node, subnetOnly }, red)).inside.map(({ to }) => to.toString());
+  t.deepEqual(await inside(['red']), ['10.101.2.0/24']);
+  t.deepEqual(await inside(['blue']), ['10.101.1.0/24', '10.101.2.0/24']);
+});
+
 test('a membership has a problem or a warning as long as the route is there', async (t) => {
   const node = await startNode(t);
   node.store.putNetwork(red);
