@@ -83,11 +83,12 @@ export class LinuxNamespace implements KernelNamespace {
     const found = addresses.flatMap(({ link: name, ip: text }) => {
       const message = this.socket.get(getLink(name));
       if (message === undefined) return [];
-      const { index, mac, kind } = decodeLink(message.body, this.role, () => '');
+      const { index, mac, kind, ethernet } = decodeLink(message.body, this.role, () => '');
       const ip = IpAddress.parse(text);
       // The node answers for addresses that are not its own.
       const from = this.role === 'node' ? IpAddress.parse(BRIDGE_LINK_LOCAL) : ip;
-      return kind === 'vxlan' ? [] : [{ index, mac, ip, from }];
+      // Nobody on a tunnel asks who has an address.
+      return kind === 'vxlan' || !ethernet ? [] : [{ index, mac, ip, from }];
     });
     if (found.length > 0) this.#inside(() => sendAnnouncements(found));
   }
