@@ -26,9 +26,9 @@ test('a network and a peer on an empty node: links, settings, addresses, and the
   t.deepEqual(stepsFor([], [...peer, ...network]), [
     'create bridge wfbr4097',
     'create vxlan wfvx4097',
+    'create sysctl net/ipv4/neigh/wfbr4097/proxy_delay',
     'create sysctl net/ipv4/conf/wfvx4097/forwarding',
     'create sysctl net/ipv4/conf/wfbr4097/forwarding',
-    'create sysctl net/ipv4/neigh/wfbr4097/proxy_delay',
     'create sysctl net/ipv4/ip_forward',
     'create sysctl net/ipv4/conf/wfvx4097/route_localnet',
     'create sysctl net/ipv4/conf/wfvx4097/rp_filter',

@@ -35,6 +35,7 @@ test('wireguard: a device with the node’s key, and everything else of the netw
     `wg wfwg-wg listen-port 51820 key of ${keyOf('A')}`,
     'addr 10.120.1.0/32 dev wfwg-wg',
     'addr 10.120.1.1/24 dev wfbr-wg',
+    'addr 169.254.53.53/32 dev wfbr-wg',
   ]);
 });
 
