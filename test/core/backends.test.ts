@@ -122,6 +122,12 @@ const PEERS: {
     lines: ['route 10.110.2.0/24 via 192.0.2.2 dev eth0'],
   },
   {
+    what: 'whose underlay carries less',
+    in: membershipOf(gw),
+    peer: leaseOf(gw, 2, { mtu: 1400 }),
+    lines: ['route 10.110.2.0/24 via 192.0.2.2 dev eth0 mtu 1400'],
+  },
+  {
     what: 'of both families',
     in: membershipOf(dual),
     peer: leaseOf(dual, 2),

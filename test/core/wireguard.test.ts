@@ -47,6 +47,11 @@ test('wireguard: a peer is its key, its address and its subnet', (t) => {
   ]);
 });
 
+test('wireguard: a route has the MTU that a peer’s underlay leaves to the packets', (t) => {
+  const peer = leaseOf(wg, 2, { mtu: 1400 });
+  t.is(linesOf(compilePeer(membershipOf(wg), peer)).at(-1), 'route 10.120.2.0/24 dev wfwg-wg mtu 1340');
+});
+
 test('wireguard: a claimed address is taken from its user alone, with a route of its own', (t) => {
   t.deepEqual(linesOf(compileClaim(membershipOf(wg), claimOf(wg, '10.120.1.77', 'n2'), leaseOf(wg, 2))), [
     `wg wfwg-wg peer ${keyOf('B')} allowed-ips 10.120.1.77/32`,
