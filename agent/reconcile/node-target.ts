@@ -33,8 +33,6 @@ export class NodeTarget implements Target {
   obstacles: readonly Obstacle[] = [];
   /** What the comparison at work has observed. */
   #actual: Actual | undefined;
-  /** The kernel refused to create a link at the last comparison. */
-  #lacksLink = false;
 
   constructor(private readonly options: NodeTargetOptions) {
     this.drift = new Drift(options, NODE);
@@ -59,9 +57,8 @@ export class NodeTarget implements Target {
       const done = without(doable, failures);
       obstacles.push(...reportFailures(problems, NODE, failures, '', await this.#holders(failures)));
       this.obstacles = obstacles;
-      this.#lacksLink = failures.some(({ step }) => step.do === 'create-link');
       // A renamed link, deleted just now, may have held what its successor needs (a VNI).
-      const again = this.#lacksLink && done.some(deletesLink);
+      const again = failures.some(({ step }) => step.do === 'create-link') && done.some(deletesLink);
       return { repaired: repairsOf(done), again };
     } finally {
       this.#actual = undefined;
@@ -92,7 +89,8 @@ export class NodeTarget implements Target {
     // A contested object waits for the regular comparison.
     const contested = (key: string): boolean => this.drift.contested(key);
     // So may another program's: flannel's device has the VNI of the network that it shares with weft.
-    if (event.kind === 'changed' && this.#lacksLink && event.linksGone.size > 0) return true;
+    const lacksLink = this.obstacles.some(({ missing }) => missing.length > 0);
+    if (event.kind === 'changed' && lacksLink && event.linksGone.size > 0) return true;
     return event.kind === 'changed' && this.desired.concerns(event, contested, this.prune);
   }
 }

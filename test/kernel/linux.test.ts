@@ -313,7 +313,10 @@ test.serial('routes of the host are told from weft’s own, with their changes',
 test.serial('underlay links are listed', async (t) => {
   const links = await kernel.underlayLinks();
   t.deepEqual(links, [
-    { name: 'eth0', mtu: 1500, running: true, addresses: ['192.0.2.1/24', '2001:db8::1/64'] },
+    {
+      ...{ name: 'eth0', mtu: 1500, running: true, addresses: ['192.0.2.1/24', '2001:db8::1/64'] },
+      routers: [{ to: '0.0.0.0/0', via: '192.0.2.254' }],
+    },
   ]);
 });
 
