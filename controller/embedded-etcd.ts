@@ -16,6 +16,7 @@ import { errnoOf } from '../daemon/errno.js';
 import type { Logger } from '../daemon/log.js';
 import { byWhom } from '../daemon/port-owner.js';
 import { etcdAddresses, etcdArguments, etcdEnvironment, findProgram, searchPath } from './etcd-command.js';
+import { EtcdFront, type EtcdPorts } from './etcd-front.js';
 
 export interface EmbeddedEtcd {
   /** For clients on this host. */
@@ -61,8 +62,10 @@ export async function startEmbeddedEtcd(options: EmbeddedEtcdOptions): Promise<E
   const supervisor = new Supervisor({
     log: options.log,
     serving: options,
-    launch: async ({ listen, tls, plainToo = false }) =>
-      spawn(
+    launch: async ({ listen, tls, plainToo = false }) => {
+      const addresses = etcdAddresses(listen, hostname());
+      const behindFront = plainToo ? { tls: await freePort(), plain: await freePort() } : undefined;
+      const child = spawn(
         setpriv,
         // The kernel ends etcd with us, also where we are killed and cannot (prctl(2), PR_SET_PDEATHSIG).
         [
@@ -70,18 +73,36 @@ export async function startEmbeddedEtcd(options: EmbeddedEtcdOptions): Promise<E
           'TERM',
           '--',
           program,
-          ...etcdArguments({
-            ...{ dataDir, tls, plainToo },
-            addresses: etcdAddresses(listen, hostname()),
-            peerPort: await freePort(),
-          }),
+          ...etcdArguments({ dataDir, addresses, peerPort: await freePort(), tls, behindFront }),
         ],
         // A session of its own: Ctrl-C in a terminal goes to the controller alone, which stops etcd last.
         { env: etcdEnvironment(path), stdio: ['ignore', 'ignore', 'pipe'], detached: true },
-      ),
+      );
+      if (behindFront !== undefined) void leadTo(child, addresses.listen, behindFront, options.log);
+      return child;
+    },
   });
   await supervisor.start();
   return supervisor;
+}
+
+/** While this etcd runs, its address leads to its two ports. */
+async function leadTo(child: ChildProcess, listen: string, ports: EtcdPorts, log: Logger): Promise<void> {
+  const ended = new AbortController();
+  const front = new EtcdFront(ports);
+  child.once('exit', () => {
+    ended.abort();
+    front.close();
+  });
+  // Clients see the address when etcd serves, and no sooner.
+  await answers(`https://127.0.0.1:${ports.tls}`, ended.signal);
+  if (ended.signal.aborted) return;
+  try {
+    await front.listen(listen);
+  } catch (error) {
+    log.error('the embedded etcd’s address cannot be listened on', { listen, why: messageOf(error) });
+    child.kill('SIGTERM');
+  }
 }
 
 /** One life of the process. */

@@ -4,6 +4,7 @@ import { delimiter, join } from 'node:path';
 
 import { failedPrecondition } from '../core/errors.js';
 import type { EtcdTlsPaths } from '../daemon/tls.js';
+import type { EtcdPorts } from './etcd-front.js';
 
 export interface EtcdAddresses {
   /** What etcd binds to. */
@@ -32,12 +33,16 @@ export function etcdArguments(options: {
   addresses: EtcdAddresses;
   peerPort: number;
   tls: EtcdTlsPaths;
-  /** Serve plain text at the same address, too. */
-  plainToo?: boolean;
+  /** Serve plain text, too: both on these ports of 127.0.0.1, behind an EtcdFront. */
+  behindFront: EtcdPorts | undefined;
 }): string[] {
-  const { dataDir, addresses, peerPort, tls, plainToo = false } = options;
-  // etcd tells TLS from plain text by the first bytes, where both URLs have one address.
-  const both = (url: string): string => (plainToo ? `${url},${url.replace('https:', 'http:')}` : url);
+  const { dataDir, addresses, peerPort, tls, behindFront } = options;
+  const listen =
+    behindFront === undefined
+      ? addresses.listen
+      : `https://127.0.0.1:${behindFront.tls},http://127.0.0.1:${behindFront.plain}`;
+  const plain = addresses.advertise.replace('https:', 'http:');
+  const advertise = behindFront === undefined ? addresses.advertise : `${addresses.advertise},${plain}`;
   // A single member has no peers, but etcd insists on a peer address.
   const peer = `http://127.0.0.1:${peerPort}`;
   const secure =
@@ -57,8 +62,8 @@ export function etcdArguments(options: {
   return [
     '--name=weft',
     `--data-dir=${dataDir}`,
-    `--listen-client-urls=${both(addresses.listen)}`,
-    `--advertise-client-urls=${both(addresses.advertise)}`,
+    `--listen-client-urls=${listen}`,
+    `--advertise-client-urls=${advertise}`,
     `--listen-peer-urls=${peer}`,
     `--initial-advertise-peer-urls=${peer}`,
     `--initial-cluster=weft=${peer}`,

@@ -133,7 +133,7 @@ export class GrpcFront {
     const first = socket.read(1) as Buffer | null;
     if (first === null) return void socket.destroy();
     socket.unshift(first);
-    if (first[0] === HANDSHAKE && this.#tls !== undefined) {
+    if (startsTls(first) && this.#tls !== undefined) {
       // The handshake has a deadline of its own.
       this.#pending.delete(socket);
       this.#tls.emit('connection', socket);
@@ -144,6 +144,9 @@ export class GrpcFront {
     } else socket.destroy();
   }
 }
+
+/** Whether a connection that begins with these bytes is TLS. */
+export const startsTls = (bytes: Buffer): boolean => bytes[0] === HANDSHAKE;
 
 /** As grpc-js has it. */
 const peerOf = ({ remoteAddress = '', remotePort = 0 }: Socket): string => `${remoteAddress}:${remotePort}`;
