@@ -9,6 +9,7 @@ import { ping } from '../lab/traffic.js';
 
 const HOSTS = ['h1', 'h2', 'h3'];
 const PREFIX = '/weft/networks';
+const NODES = '/weft/nodes';
 
 let lab: Cluster;
 const ends = new Map<string, EndpointJson>();
@@ -173,8 +174,15 @@ test.serial('a peer behind a router is reported and gets no route', async (t) =>
   const lease = {
     PublicIP: '198.51.100.9',
     BackendType: 'host-gw',
-    Weft: { Node: 'h3', Instance: 'elsewhere' },
+    Weft: { Node: 'far', Instance: 'elsewhere' },
   };
+  const record = { instance: 'elsewhere', version: '0.1.0', publicIp: '198.51.100.9' };
+  await lab.etcdctl(
+    'put',
+    `${NODES}/far`,
+    JSON.stringify({ ...record, startedAt: new Date().toISOString() }),
+  );
+  await lab.etcdctl('put', `${NODES}/far/alive`, 'elsewhere');
   await lab.etcdctl('put', key, JSON.stringify(lease));
   const { problems } = await lab.until('status reports it', async () => {
     const status = await lab.json<{ problems: { what: string; why: string }[] }>('h1', 'status');
@@ -190,6 +198,7 @@ test.serial('a peer behind a router is reported and gets no route', async (t) =>
   const { stderr } = await lab.try('h1', 'ip route get 10.110.200.5');
   t.regex(stderr, /No route to host|unreachable/i, 'nothing goes astray');
   await lab.etcdctl('del', key);
+  await lab.etcdctl('del', '--prefix', `${NODES}/far`);
   await lab.until('it is over', async () => {
     const { problems } = await lab.json<{ problems: unknown[] }>('h1', 'status');
     return problems.length === 0;

@@ -42,7 +42,11 @@ const UNIT = {
   about: 'the parts, on fakes: no root, no network, no etcd',
   files: ['test/{agent,bundle,cli,controller,core,daemon,fakes,fuzz,lanes,plugin}/**/*.test.ts'],
   // These start a controller with an etcd.
-  except: ['test/controller/{embedded-etcd,main}.test.ts', 'test/fuzz/controller*.test.ts'],
+  except: [
+    'test/controller/{embedded-etcd,main}.test.ts',
+    'test/controller/identity/{rights,tokens,upgrade}.test.ts',
+    'test/fuzz/controller*.test.ts',
+  ],
   ava: 'once',
   concurrency: 2,
   timeout: '2m',
