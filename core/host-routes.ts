@@ -7,13 +7,15 @@ import { describeNetwork, driverOf, hasOwnGateway } from './drivers/index.js';
 import { prefixesOf, type Network } from './network.js';
 import type { Lease } from './records.js';
 
-/** A route of the main table that is no default route. */
+/** A route that is no default route. */
 export interface HostRoute {
   to: IpNetwork;
   /** Absent for one that drops packets, and for one with several next hops. */
   link?: string;
   via?: string;
-  /** The prefix of an address of the link: other hosts on the link have the rest of it. */
+  /** Absent for the main table; `local` has the host's own addresses. */
+  table?: string;
+  /** The prefix of an address of the link: other hosts on the link, or the host itself, have the rest of it. */
   isLan: boolean;
   /** weft made it, or the link that it leads to. */
   isOwn: boolean;
@@ -84,8 +86,10 @@ export const keepsOut = ({ isLan, to }: HostRoute, hostPrefix: number): boolean 
   isLan || to.length >= hostPrefix;
 
 /** As `ip route` shows it, without what does not matter here. */
-export const routeText = ({ to, via, link }: HostRoute): string =>
-  [to.toString(), via && `via ${via}`, link && `dev ${link}`].filter(Boolean).join(' ');
+export const routeText = ({ to, via, link, table }: HostRoute): string =>
+  [to.toString(), via && `via ${via}`, link && `dev ${link}`, table && `table ${table}`]
+    .filter(Boolean)
+    .join(' ');
 
 /** The first few, as text. */
 export function routesText(routes: readonly HostRoute[]): string {

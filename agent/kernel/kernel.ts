@@ -185,7 +185,10 @@ export interface Kernel {
    * their accept_ra is 1.
    */
   linksIgnoringRa(): Promise<string[]>;
-  /** Routes of the node's main table, without default routes; also those that drop packets. */
+  /**
+   * Routes of the node's tables that its rules lead to, without default routes; also those that drop packets, and to its own
+   * addresses where no route of their LAN stands for them.
+   */
   routes(): Promise<HostRoute[]>;
   /** Families whose bridged packets iptables and nftables see: br_netfilter is loaded and enabled. */
   filteredBridges(): Family[];

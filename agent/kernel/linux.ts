@@ -1,14 +1,14 @@
 // Linux implementation of the interface in kernel.ts.
 import { readFileSync } from 'node:fs';
 
-import { IpNetwork, type Family } from '../../core/address.js';
+import type { Family } from '../../core/address.js';
 import { WeftError } from '../../core/errors.js';
-import type { HostRoute } from '../../core/host-routes.js';
 import { isLanBridge } from '../../core/objects/index.js';
 import { probeCapabilities } from './capabilities.js';
 import type { Capability, FirewallDriver, Kernel, ParentLink, UnderlayLink } from './kernel.js';
 import type { InterfaceLoans } from './bridge-ports.js';
 import { flushConntrack } from './conntrack.js';
+import { readHostRoutes } from './host-routes.js';
 import { reservePort } from './port-reservation.js';
 import { closeFd } from './libc.js';
 import { LinuxNamespace } from './namespace.js';
@@ -23,7 +23,6 @@ import {
   decodeRoute,
   dumpAddresses,
   dumpRoutes,
-  isOwnRoute,
   isPortOfWefts,
   lookUpRoute,
   readWireguard,
@@ -81,7 +80,7 @@ export function openKernel({
     underlayLinks: () => Promise.resolve(underlayLinks(node)),
     sendsFrom: (family) => sendsFrom(node, family),
     linksIgnoringRa: () => Promise.resolve(linksIgnoringRa(node)),
-    routes: () => Promise.resolve(routes(node)),
+    routes: () => Promise.resolve(readHostRoutes(node)),
     filteredBridges,
     parentLink: (name) => Promise.resolve(parentLink(node, name)),
     handshakes: () => handshakes(node),
@@ -105,25 +104,6 @@ export function openKernel({
     },
   };
   return Promise.resolve(kernel);
-}
-
-function routes(node: LinuxNamespace): HostRoute[] {
-  const links = node.links();
-  const lookup: LinkLookup = { byIndex: (index) => links.get(index), marksAddresses: true, role: 'node' };
-  return node.socket.dump(dumpRoutes).flatMap(({ body }) => {
-    const route = decodeRoute(body, lookup);
-    if (route === undefined || route.isDefault || route.actual.object.kind !== 'route') return [];
-    const { to, via } = route.actual.object;
-    return [
-      {
-        to: IpNetwork.parse(to),
-        ...(route.link && { link: route.link.name }),
-        ...(via !== undefined && { via }),
-        isLan: route.isLan,
-        isOwn: isOwnRoute(route),
-      },
-    ];
-  });
 }
 
 /** A peer of several devices has the youngest. */

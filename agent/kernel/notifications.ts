@@ -16,6 +16,7 @@ import { decodeMessages, RTM } from './netlink-message.js';
 import {
   addressObject,
   decodeAddress,
+  decodeAnyRoute,
   decodeLink,
   decodeRoute,
   isOwnRoute,
@@ -35,8 +36,10 @@ const ROUTE_GROUPS = {
   NEIGH: 3,
   IPV4_IFADDR: 5,
   IPV4_ROUTE: 7,
+  IPV4_RULE: 8,
   IPV6_IFADDR: 9,
   IPV6_ROUTE: 11,
+  IPV6_RULE: 19,
   IPV4_NETCONF: 24,
   IPV6_NETCONF: 25,
 } as const;
@@ -165,17 +168,22 @@ class RouteEvents {
       }
       case RTM.NEWROUTE:
       case RTM.DELROUTE: {
+        const any = decodeAnyRoute(body, lookup);
+        if (any !== undefined && !any.isDefault && !isOwnRoute(any)) this.#routes = true;
         const route = decodeRoute(body, lookup);
         if (route === undefined) return;
         if (route.isDefault) this.#underlay = true;
         else if (!isOwnRoute(route)) {
-          this.#routes = true;
           const { object } = route.actual;
           if (object.kind === 'route' && object.via !== undefined) this.#routerChanged();
         }
         if (routeMatters(route, 'node')) this.#object(route.actual, type === RTM.NEWROUTE);
         return;
       }
+      case RTM.NEWRULE:
+      case RTM.DELRULE:
+        this.#routes = true;
+        return;
       default:
         for (const { actual, there } of itemEvents(type, body, lookup)) this.#object(actual, there);
     }

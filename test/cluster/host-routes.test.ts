@@ -53,6 +53,33 @@ test.serial(
   },
 );
 
+test.serial('an address on the loopback and a VPN with a table of its own keep a network away', async (t) => {
+  for (const [subnet, make, unmake, text] of [
+    [
+      '10.105.0.0/16',
+      'ip addr add 10.105.7.7/32 dev lo',
+      'ip addr del 10.105.7.7/32 dev lo',
+      'dev lo table local',
+    ],
+    [
+      '10.106.0.0/16',
+      `ip rule add lookup 52 priority 5270 && ip route add 10.106.0.0/17 via ${INFRA_IP} table 52`,
+      'ip rule del lookup 52 && ip route flush table 52',
+      'table 52',
+    ],
+  ] as const) {
+    await lab.json('h1', 'network', 'create', 'corp', '--subnet', subnet);
+    await lab.sh('h1', make);
+    const { code, stderr } = await lab.weft('h1', 'attach', 'corp', lab.ns('k1'));
+    t.is(code, 1);
+    t.true(stderr.includes(text), stderr);
+    await lab.sh('h1', unmake);
+    t.is((await lab.attach('h1', 'corp', 'k1')).network, 'corp');
+    await lab.weft('h1', 'detach', 'corp', lab.ns('k1'));
+    await lab.json('h1', 'network', 'rm', 'corp');
+  }
+});
+
 test.serial('with --force every host joins, in a subnet beside the LAN of its other NIC', async (t) => {
   await lab.sh(
     'h1',
@@ -80,22 +107,32 @@ test.serial('with --force every host joins, in a subnet beside the LAN of its ot
   await lab.sh('h1', 'ip link del lan0; ip route del 10.70.2.0/25 metric 50');
 });
 
-test.serial('a route that contains the network is a warning, a default route is not', async (t) => {
-  await lab.sh('h1', `ip route add 0.0.0.0/1 via ${INFRA_IP}; ip route add 10.0.0.0/8 via ${INFRA_IP}`);
-  const { health, warnings } = await lab.until('status warns of it', async () => {
-    const now = await status('h1');
-    return now.warnings.length > 0 && now;
+const AROUND = {
+  'a route': [`ip route add 10.0.0.0/8 via ${INFRA_IP}`, 'ip route del 10.0.0.0/8', /10\.0\.0\.0\/8 via/],
+  'a LAN': [
+    'ip link add lan0 type bridge && ip addr add 10.9.9.9/8 dev lan0 && ip link set lan0 up',
+    'ip link del lan0',
+    /10\.0\.0\.0\/8 dev lan0/,
+  ],
+} as const;
+
+for (const [what, [make, unmake, text]] of Object.entries(AROUND))
+  test.serial(`${what} that contains the network is a warning, a default route is not`, async (t) => {
+    await lab.sh('h1', `ip route add 0.0.0.0/1 via ${INFRA_IP}; ${make}`);
+    const { health, warnings } = await lab.until('status warns of it', async () => {
+      const now = await status('h1');
+      return now.warnings.length > 0 && now;
+    });
+    t.is(health, 'ok');
+    t.is(warnings.length, 1);
+    t.regex(warnings[0]?.why ?? '', text);
+    await lab.json('h1', 'network', 'create', 'green', '--subnet', '10.104.0.0/16');
+    t.regex((await lab.attach('h1', 'green', 'k1')).ip, /^10\.104\./, 'it refuses nothing');
+    await lab.weft('h1', 'detach', 'green', lab.ns('k1'));
+    await lab.json('h1', 'network', 'rm', 'green');
+    await lab.sh('h1', `ip route del 0.0.0.0/1; ${unmake}`);
+    await lab.until('the warning goes', async () => (await status('h1')).warnings.length === 0);
   });
-  t.is(health, 'ok');
-  t.is(warnings.length, 1);
-  t.regex(warnings[0]?.why ?? '', /10\.0\.0\.0\/8 via/);
-  await lab.json('h1', 'network', 'create', 'green', '--subnet', '10.104.0.0/16');
-  t.regex((await lab.attach('h1', 'green', 'k1')).ip, /^10\.104\./, 'it refuses nothing');
-  await lab.weft('h1', 'detach', 'green', lab.ns('k1'));
-  await lab.json('h1', 'network', 'rm', 'green');
-  await lab.sh('h1', 'ip route del 0.0.0.0/1; ip route del 10.0.0.0/8');
-  await lab.until('the warning goes', async () => (await status('h1')).warnings.length === 0);
-});
 
 test.serial(
   'a route that swallows a peer’s subnet is named as the cause, and the data path is back with its end',

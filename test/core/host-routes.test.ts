@@ -69,6 +69,11 @@ test('a subnet keeps out of LANs, and of routes that it would swallow', (t) => {
   t.deepEqual(avoid.map(String), ['10.100.16.0/20', '10.100.48.0/26', '10.100.49.0/24', 'fd42:100:0:5::/64']);
 });
 
+test('a LAN that contains the network keeps nobody out', (t) => {
+  const lan = route('10.0.0.0/8', { link: 'eth1', isLan: true });
+  t.deepEqual(routesBeside(blue, [lan], []), { inside: [], around: [lan], avoid: [] });
+});
+
 test('a default route in two halves contains nothing', (t) => {
   t.deepEqual(routesBeside(blue, [route('0.0.0.0/1'), route('128.0.0.0/1')], []).around, []);
 });
@@ -83,5 +88,9 @@ test('a network with a parent is the hosts’ LAN; one without has its addresses
 test('routes as text: the first three', (t) => {
   const all = [1, 2, 3, 4, 5].map((n) => route(`10.100.${n}.0/24`, { via: '192.0.2.254' }));
   t.is(routesText(all.slice(0, 1)), '10.100.1.0/24 via 192.0.2.254 dev eth0');
+  t.is(
+    routesText([route('10.100.1.7/32', { link: 'lo', table: 'local' })]),
+    '10.100.1.7/32 dev lo table local',
+  );
   t.regex(routesText(all), /^10\.100\.1\.0.*10\.100\.3\.0\/24 via 192\.0\.2\.254 dev eth0 and 2 more$/);
 });

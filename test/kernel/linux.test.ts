@@ -310,6 +310,40 @@ test.serial('routes of the host are told from weft’s own, with their changes',
   sh('ip route del 10.103.0.0/16; ip route del blackhole 10.104.0.0/16');
 });
 
+test.serial('routes of other tables, the host’s own addresses, and the LAN of a DHCP client', async (t) => {
+  const kinds = new Set<string>();
+  const stop = kernel.watch((event: KernelEvent) => kinds.add(event.kind));
+  // As a VPN does.
+  sh('ip route add 10.105.0.0/16 via 192.0.2.9 table 52');
+  const found = async (): Promise<Map<string, unknown>> =>
+    new Map((await kernel.routes()).map(({ to, ...rest }) => [to.toString(), rest]));
+  t.false((await found()).has('10.105.0.0/16'), 'nothing leads to the table yet');
+  await until('the notification comes', () => kinds.has('routes'), SOON);
+  kinds.clear();
+  sh('ip rule add lookup 52 priority 5270');
+  await until('the rule is told of', () => kinds.has('routes'), SOON);
+  kinds.clear();
+  sh('ip addr add 10.106.7.7/32 dev lo; ip -6 addr add fd42:106::7/128 dev lo');
+  await until('an address on the loopback is told of', () => kinds.has('routes'), SOON);
+  stop();
+  // As dhcpcd does: it makes the route of the LAN itself. A policy for answers repeats the LAN in a table of its own.
+  sh('ip addr add 10.107.1.5/24 dev eth0 noprefixroute; ip route add 10.107.1.0/24 dev eth0 proto dhcp');
+  sh('ip route add 10.108.1.0/24 dev eth0 proto static; ip route add 10.107.1.0/24 dev eth0 table 52');
+  const routes = await found();
+  const plain = { isLan: false, isOwn: false };
+  const lan = { isLan: true, isOwn: false };
+  t.deepEqual(routes.get('10.105.0.0/16'), { link: 'eth0', via: '192.0.2.9', table: '52', ...plain });
+  t.deepEqual(routes.get('10.106.7.7/32'), { link: 'lo', table: 'local', ...lan });
+  t.deepEqual(routes.get('fd42:106::7/128'), { link: 'lo', ...lan });
+  t.deepEqual(routes.get('10.107.1.0/24'), { link: 'eth0', ...lan });
+  t.deepEqual(routes.get('10.108.1.0/24'), { link: 'eth0', ...plain });
+  t.false(routes.has('10.107.1.5/32'), 'the LAN stands for it');
+  sh('ip rule del lookup 52 priority 5270; ip route flush table 52; ip route del 10.108.1.0/24');
+  sh(
+    'ip addr del 10.106.7.7/32 dev lo; ip -6 addr del fd42:106::7/128 dev lo; ip addr del 10.107.1.5/24 dev eth0',
+  );
+});
+
 test.serial('underlay links are listed', async (t) => {
   const links = await kernel.underlayLinks();
   t.deepEqual(links, [

@@ -23,4 +23,13 @@ export {
 export { isPortOfWefts, portObject } from './port.js';
 export { readWireguard } from './wireguard.js';
 export type { DecodedAddress, DecodedRoute, KernelLink, LinkLookup, View } from './readings.js';
-export { decodeLookUp, decodeRoute, dumpRoutes, isOwnRoute, lookUpRoute, routeMatters } from './route.js';
+export {
+  decodeAnyRoute,
+  decodeLookUp,
+  decodeRoute,
+  dumpRoutes,
+  isOwnRoute,
+  lookUpRoute,
+  MAIN_TABLE,
+  routeMatters,
+} from './route.js';

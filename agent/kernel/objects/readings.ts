@@ -55,9 +55,16 @@ export interface DecodedRoute {
   family: 4 | 6;
   /** From a router advertisement. */
   advertised: boolean;
-  /** The prefix of an address of the link, by the kernel or by a router advertisement. */
-  isLan: boolean;
+  /** By the kernel or by a router advertisement. */
+  connected: boolean;
   link: KernelLink | undefined;
+}
+
+export interface AnyRoute extends DecodedRoute {
+  /** Its number: 254 is main. */
+  table: number;
+  /** To an address of the host itself. */
+  isLocal: boolean;
 }
 
 export interface BridgeVlanEntry {

@@ -1,4 +1,4 @@
-// Routes of the main table as rtnetlink has them (include/uapi/linux/rtnetlink.h).
+// Routes as rtnetlink has them (include/uapi/linux/rtnetlink.h): those of the main table, and of any that a host goes by.
 import { addressBits, type Family, parseInterface } from '../../../core/address.js';
 import { isLanBridge, WEFT_MARK, type RouteObject } from '../../../core/objects/index.js';
 import type { NamespaceRole } from '../kernel.js';
@@ -15,15 +15,17 @@ import {
   type Request,
 } from '../netlink-message.js';
 import type { ItemCodec } from './codec.js';
-import type { DecodedRoute, LinkLookup } from './readings.js';
+import type { AnyRoute, DecodedRoute, LinkLookup } from './readings.js';
 
 const RTA = { DST: 1, OIF: 4, GATEWAY: 5, PRIORITY: 6, PREFSRC: 7, METRICS: 8, TABLE: 15 } as const;
 const RTAX_MTU = 2;
-const RT_TABLE_MAIN = 254;
+/** RT_TABLE_MAIN */
+export const MAIN_TABLE = 254;
 const RT_SCOPE_LINK = 253;
 /** In a deletion: matches any scope. */
 const RT_SCOPE_NOWHERE = 255;
 const RTN_UNICAST = 1;
+const RTN_LOCAL = 2;
 const RTN_UNREACHABLE = 7;
 /** Blackhole, unreachable, prohibit: they drop packets, and exclude another route of the same key. */
 const RTN_NOWHERE = [6, RTN_UNREACHABLE, 8];
@@ -68,7 +70,7 @@ export const route: ItemCodec<RouteObject> = {
     const body = Buffer.concat([
       fixed([1, address.family === 6 ? AF_INET6 : AF_INET], [1, length], [1, 0], [1, 0]),
       fixed(
-        [1, RT_TABLE_MAIN],
+        [1, MAIN_TABLE],
         [1, WEFT_MARK],
         [1, how === 'delete' ? RT_SCOPE_NOWHERE : scope],
         [1, object.unreachable === true ? RTN_UNREACHABLE : RTN_UNICAST],
@@ -90,12 +92,19 @@ export const route: ItemCodec<RouteObject> = {
 
 /** Unicast routes of the main table, and those that drop packets, which have no link. */
 export function decodeRoute(body: Buffer, links: LinkLookup): DecodedRoute | undefined {
+  const route = decodeAnyRoute(body, links);
+  return route?.table === MAIN_TABLE && !route.isLocal ? route : undefined;
+}
+
+/** Of every table; also those to the host's own addresses. */
+export function decodeAnyRoute(body: Buffer, links: LinkLookup): AnyRoute | undefined {
   const attrs = decodeAttrs(body, 12);
   const flags = body.readUInt32LE(8);
-  const table = attrs.get(RTA.TABLE)?.readUInt32LE() ?? body.readUInt8(4);
   const type = body.readUInt8(7);
-  const counts = type === RTN_UNICAST || (RTN_NOWHERE.includes(type) && body.readUInt8(5) !== RTPROT_KERNEL);
-  if (table !== RT_TABLE_MAIN || !counts || (flags & RTM_F_CLONED) !== 0) return undefined;
+  const protocol = body.readUInt8(5);
+  const hasLink = type === RTN_UNICAST || type === RTN_LOCAL;
+  const counts = hasLink || (RTN_NOWHERE.includes(type) && protocol !== RTPROT_KERNEL);
+  if (!counts || (flags & RTM_F_CLONED) !== 0) return undefined;
   const family = body.readUInt8(0) === AF_INET6 ? 6 : 4;
   const dst = attrs.get(RTA.DST);
   const gateway = attrs.get(RTA.GATEWAY);
@@ -103,18 +112,19 @@ export function decodeRoute(body: Buffer, links: LinkLookup): DecodedRoute | und
   const metrics = attrs.get(RTA.METRICS);
   const mtu = metrics === undefined ? undefined : decodeAttrs(metrics).get(RTAX_MTU)?.readUInt32LE();
   const length = body.readUInt8(1);
-  // IPv6 shows such a route on the loopback device.
-  const link = type === RTN_UNICAST ? links.byIndex(attrs.get(RTA.OIF)?.readUInt32LE() ?? 0) : undefined;
+  // IPv6 shows one that drops packets on the loopback device.
+  const link = hasLink ? links.byIndex(attrs.get(RTA.OIF)?.readUInt32LE() ?? 0) : undefined;
   return {
+    table: attrs.get(RTA.TABLE)?.readUInt32LE() ?? body.readUInt8(4),
+    isLocal: type === RTN_LOCAL,
     metric: attrs.get(RTA.PRIORITY)?.readUInt32LE() ?? 0,
     isDefault: length === 0,
     family,
-    advertised: body.readUInt8(5) === RTPROT_RA,
-    isLan:
-      link !== undefined && gateway === undefined && [RTPROT_KERNEL, RTPROT_RA].includes(body.readUInt8(5)),
+    advertised: protocol === RTPROT_RA,
+    connected: [RTPROT_KERNEL, RTPROT_RA].includes(protocol),
     link,
     actual: {
-      owned: body.readUInt8(5) === WEFT_MARK,
+      owned: protocol === WEFT_MARK,
       object: {
         kind: 'route',
         to: `${dst === undefined ? (family === 4 ? '0.0.0.0' : '::') : readIp(dst)}/${length}`,
