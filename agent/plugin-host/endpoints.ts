@@ -19,10 +19,12 @@ import type { Memberships } from '../networks/index.js';
 import { sameSandbox } from '../reconcile/index.js';
 
 /**
- * Milliseconds after a container's link was moved inside. Quick managers are done by the first, so that a moved address is
- * announced soon, and slow ones by the last.
+ * Milliseconds between looks at a container's link that was moved inside: the kernel tells of nothing in there, and an address
+ * that has moved is announced once its manager is done.
  */
-const LOOK_MS = [200, 800, 3000] as const;
+const LOOK_EVERY_MS = 100;
+/** Slow managers are done by then. */
+const LOOK_FOR_MS = 3000;
 /** After this a namespace that does not exist is not expected any more. */
 const COMES_MS = 60_000;
 /** After the endpoint was made. Its manager is done by then, and a missing object was deleted. */
@@ -42,6 +44,9 @@ export interface PluginEndpointsParts {
 }
 
 export class PluginEndpoints {
+  /** Endpoints whose link was just moved inside. */
+  readonly #looking = new Set<string>();
+
   constructor(private readonly options: PluginEndpointsParts) {}
 
   /** The endpoints as one manager's plugin sees them. */
@@ -128,16 +133,23 @@ export class PluginEndpoints {
     return now !== undefined && sameSandbox(now, endpoint.sandbox);
   }
 
-  /** A manager renames a container's link after it has moved it inside: look for it later. */
+  /** A manager renames and configures a container's link after it has moved it inside: look until it has. */
   movedIn(names: readonly string[]): void {
     for (const { id } of this.options.endpoints.list().filter(isToCome)) {
-      if (!names.includes(transitIfname(id))) continue;
-      const look = (): void => {
-        this.#lookInside(id).catch((error: unknown) => {
-          this.options.log.debug('could not look inside yet', { id, error: messageOf(error) });
-        });
-      };
-      for (const ms of LOOK_MS) setTimeout(look, ms).unref();
+      if (!names.includes(transitIfname(id)) || this.#looking.has(id)) continue;
+      this.#looking.add(id);
+      void this.#lookOften(id).finally(() => this.#looking.delete(id));
+    }
+  }
+
+  async #lookOften(id: string): Promise<void> {
+    for (let ms = 0; ms < LOOK_FOR_MS; ms += LOOK_EVERY_MS) {
+      await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS).unref());
+      const endpoint = this.options.endpoints.get(id);
+      if (endpoint === undefined || !isToCome(endpoint)) return;
+      await this.#lookInside(id).catch((error: unknown) => {
+        this.options.log.debug('could not look inside yet', { id, error: messageOf(error) });
+      });
     }
   }
 

@@ -102,13 +102,14 @@ export function checkSubnets(there: Network, pool: Pool, pool6: Pool | undefined
  * masquerading as they are; that it is internal Docker must know itself.
  * @param isMeant it was named with weft.network
  * @param nodes that are on it
+ * @returns what is taken as it is, in words: `mtu 1400`
  * @throws WeftError ALREADY_EXISTS with the difference
  */
 export function checkOptions(
   there: Network,
   { options }: DockerNetwork,
   { isMeant, nodes }: { isMeant: boolean; nodes: readonly string[] },
-): void {
+): string[] {
   const has: NetworkOptions = { ...there, ...describeNetwork(there) };
   if (options.internal === true && !there.internal) throw notInternal(there, nodes);
   if (there.internal && options.internal !== true) {
@@ -124,17 +125,17 @@ export function checkOptions(
       `Leave weft.${flagOf(key)} out.`,
     );
   }
-  if (isMeant) return;
-  const leftOut =
-    there.mtu !== undefined && options.mtu === undefined
-      ? 'mtu'
-      : !there.masquerade && options.masquerade === undefined && !there.internal
-        ? 'masquerade'
-        : undefined;
-  if (leftOut === undefined) return;
-  const option = `-o weft.${leftOut}=${String(has[leftOut])}`;
+  const leftOut = [
+    ...(there.mtu !== undefined && options.mtu === undefined ? (['mtu'] as const) : []),
+    ...(!there.masquerade && options.masquerade === undefined && !there.internal
+      ? (['masquerade'] as const)
+      : []),
+  ];
+  const shown = leftOut.map((key) => `${key} ${String(has[key])}`);
+  if (isMeant || leftOut.length === 0) return shown;
+  const flags = leftOut.map((key) => `-o weft.${key}=${String(has[key])}`).join(' ');
   throw alreadyExists(
-    `network ${there.name} has ${leftOut} ${String(has[leftOut])}, and this host's command leaves it out`,
-    `Add ${option}, as on the other hosts, or join it as it is with -o weft.network=${there.name}.`,
+    `network ${there.name} has ${shown.join(' and ')}, and this host's command leaves ${leftOut.length > 1 ? 'them' : 'it'} out`,
+    `Add ${flags}, as on the other hosts, or join it as it is with -o weft.network=${there.name}.`,
   );
 }

@@ -153,7 +153,7 @@ export class Networks {
     if (AddressSpace === ADDRESS_SPACE && pool !== undefined) return pool;
     throw invalidArgument(
       "weft's networks need weft's IPAM driver: another one would allocate the same addresses on every host",
-      howToCreate(isOfDocker(subnet) ? await this.#unused() : subnet),
+      howToCreate(this.#isOfDocker(subnet) ? await this.#unused() : subnet),
     );
   }
 
@@ -162,6 +162,14 @@ export class Networks {
     const used = await this.options.host.networks.usedPrefixes();
     const free = PROPOSALS.find((subnet) => !used.some((other) => other.overlaps(subnet)));
     return (free ?? PROPOSALS[0])?.toString() ?? '';
+  }
+
+  /** Whether a subnet is missing, or probably Docker's own choice: nobody typed it. */
+  #isOfDocker(subnet: string): boolean {
+    const prefix = IpNetwork.tryParse(subnet);
+    if (prefix === undefined || prefix.length === 0) return true;
+    const isChosen = DOCKERS.some(({ pool, length }) => length === prefix.length && pool.contains(prefix));
+    return isChosen && !this.options.host.networks.list().some((network) => network.subnet.equals(prefix));
   }
 
   #find(name: string | undefined, pool: Pool): Network | undefined {
@@ -214,7 +222,12 @@ export class Networks {
         if (there.name !== name && isMeant) throw otherName(there, name, pool);
         checkSubnets(there, pool, pool6);
         this.#checkTwin(there, record);
-        checkOptions(there, record, { isMeant, nodes: host.networks.nodes(there.name) });
+        const taken = checkOptions(there, record, { isMeant, nodes: host.networks.nodes(there.name) });
+        if (taken.length > 0)
+          host.log.warn("a network has options that this host's command leaves out", {
+            network: there.name,
+            options: taken.join(', '),
+          });
         return there;
       }
       const spec = specOf(name, record, pool, pool6);
@@ -371,13 +384,10 @@ export class Networks {
 /** Subnets that errors propose, in this order. */
 const PROPOSALS = Array.from({ length: 240 }, (_, i) => IpNetwork.parse(`10.${(i + 9) % 256}.0.0/16`));
 
-/** Where Docker's own address management takes subnets from, if nothing was asked for (libnetwork/ipamutils). */
-const DOCKERS = ['172.16.0.0/12', '192.168.0.0/16'].map((text) => IpNetwork.parse(text));
-
-/** Whether a subnet is missing, or one that Docker has probably chosen itself. */
-function isOfDocker(subnet: string): boolean {
-  const prefix = IpNetwork.tryParse(subnet);
-  return prefix === undefined || prefix.length === 0 || DOCKERS.some((own) => own.contains(prefix));
-}
+/** Where Docker's own address management takes subnets from, and their length, if nothing was asked for (libnetwork/ipamutils). */
+const DOCKERS = [
+  { pool: IpNetwork.parse('172.16.0.0/12'), length: 16 },
+  { pool: IpNetwork.parse('192.168.0.0/16'), length: 20 },
+];
 
 const problemOf = (id: string): PluginProblem => ({ plugin: PLUGIN, kind: 'plugin-network', id });

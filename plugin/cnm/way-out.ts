@@ -5,7 +5,7 @@
 import { messageOf } from '../../core/errors.js';
 import type { PluginHost } from '../../daemon/plugin-host.js';
 
-/** Shorter than the delay until the routes inside the container are read (agent/plugin-host/endpoints.ts). */
+/** Docker has set it by then: weft puts back a default route that it knows of and that is missing. */
 const WRITE_AFTER_MS = 600;
 
 export class WayOut {

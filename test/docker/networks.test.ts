@@ -239,6 +239,13 @@ test.serial('another IPAM driver and a custom gateway are refused with the reaso
     // Not the subnet of 172.16.0.0/12 that Docker has chosen itself.
     /--ipam-driver weft --subnet 10\.\d+\.0\.0\/16 NAME; in a Compose file: networks: \{NAME: \{driver: weft, ipam: \{driver: weft, config: \[\{subnet: 10\./,
   );
+  // One that Docker never chooses was typed.
+  await refused(
+    t,
+    lab.h1,
+    ['network', 'create', '-d', 'weft', '--subnet', '192.168.77.0/24', 'n'],
+    /--ipam-driver weft --subnet 192\.168\.77\.0\/24 NAME; .*\[\{subnet: 192\.168\.77\.0\/24\}\]/,
+  );
   await refused(
     t,
     lab.h1,

@@ -3,25 +3,42 @@ import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 
+import { IpNetwork } from '../../core/address.js';
+import { WeftError } from '../../core/errors.js';
 import type { PluginHost, PluginProblem } from '../../daemon/plugin-host.js';
 import { silentLogger } from '../../daemon/log.js';
 import { PluginState } from '../../plugin/cnm/plugin-state.js';
 import { Networks } from '../../plugin/cnm/network.js';
-import { ADDRESS_SPACE } from '../../plugin/cnm/protocol.js';
+import { ADDRESS_SPACE, LABEL, type CreateNetwork } from '../../plugin/cnm/protocol.js';
 import { overlay } from '../core/records.js';
 import { until } from '../lab/wait.js';
 
-test('a name that cannot be saved is a problem, and is set once it can be saved', async (t) => {
+function stateFor(t: ExecutionContext): { folder: string; state: PluginState } {
   const folder = mkdtempSync(join(tmpdir(), 'weft-plugin-'));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   const state = new PluginState(folder);
   state.load();
+  return { folder, state };
+}
+
+const putPool = (state: PluginState, subnet: string, hostSubnet: string): void =>
   state.pools.put({
-    ...{ id: 'pool', family: 4, subnet: '10.9.0.0/16', hostSubnet: '10.9.1.0/24', hostPrefix: 24 },
+    ...{ id: 'pool', family: 4, subnet, hostSubnet, hostPrefix: 24 },
     ...{ auto: false, aux: [], released: false, createdAt: new Date().toISOString() },
   });
+
+const request = (pool: string, gateway: string, space = ADDRESS_SPACE): CreateNetwork => ({
+  NetworkID: 'n1',
+  Options: {},
+  IPv4Data: [{ AddressSpace: space, Pool: pool, Gateway: gateway, AuxAddresses: {} }],
+  IPv6Data: [],
+});
+
+test('a name that cannot be saved is a problem, and is set once it can be saved', async (t) => {
+  const { folder, state } = stateFor(t);
+  putPool(state, '10.9.0.0/16', '10.9.1.0/24');
   const problems = new Map<string, string>();
   const ended = new AbortController();
   t.teardown(() => ended.abort());
@@ -43,14 +60,7 @@ test('a name that cannot be saved is a problem, and is set once it can be saved'
   let say = (_name: string): void => {};
   const name = new Promise<string>((resolve) => (say = resolve));
   const networks = new Networks({ host, state, nameOf: () => name, hasNames: () => true });
-  await networks.create({
-    NetworkID: 'n1',
-    Options: {},
-    IPv4Data: [
-      { AddressSpace: ADDRESS_SPACE, Pool: '10.9.0.0/16', Gateway: '10.9.1.1/24', AuxAddresses: {} },
-    ],
-    IPv6Data: [],
-  });
+  await networks.create(request('10.9.0.0/16', '10.9.1.1/24'));
   const records = join(folder, 'networks');
   renameSync(records, `${records}.away`);
   writeFileSync(records, '');
@@ -61,4 +71,48 @@ test('a name that cannot be saved is a problem, and is set once it can be saved'
   await until('it has its name', () => state.networks.get('n1')?.state === 'ready');
   t.is(state.networks.get('n1')?.network, 'green');
   t.is(problems.size, 0);
+});
+
+test("without weft's IPAM driver the hint keeps a subnet that was typed, and not one that Docker chose", async (t) => {
+  const { state } = stateFor(t);
+  const hint = async (subnet: string, there: readonly string[] = []): Promise<string | undefined> => {
+    const networks = {
+      list: () => there.map((subnet) => overlay({ name: 'shop', subnet })),
+      usedPrefixes: () => Promise.resolve([IpNetwork.parse('10.9.0.0/16')]),
+    };
+    const host = { log: silentLogger, networks } as unknown as PluginHost;
+    const create = new Networks({ host, state, nameOf: () => new Promise(() => {}), hasNames: () => true });
+    const refused = await t.throwsAsync(create.create(request(subnet, '', 'LocalDefault')), {
+      instanceOf: WeftError,
+    });
+    return /--subnet (\S+)/.exec(refused?.next ?? '')?.[1];
+  };
+  for (const typed of ['10.40.0.0/16', '172.28.5.0/24', '192.168.77.0/24', '172.20.0.0/14'])
+    t.is(await hint(typed), typed);
+  for (const chosen of ['172.18.0.0/16', '192.168.48.0/20']) t.is(await hint(chosen), '10.10.0.0/16');
+  t.is(await hint('172.28.0.0/16', ['172.28.0.0/16']), '172.28.0.0/16', 'a network of the other hosts');
+});
+
+test('what a host takes of a network as it is, since it named it, is logged', async (t) => {
+  const { state } = stateFor(t);
+  putPool(state, '10.9.0.0/16', '10.9.1.0/24');
+  const network = overlay({ name: 'green', subnet: '10.9.0.0/16', mtu: 1400, masquerade: false });
+  const warnings: unknown[] = [];
+  const host = {
+    log: { ...silentLogger, warn: (_words: string, fields: unknown) => warnings.push(fields) },
+    networks: {
+      list: () => [network],
+      get: () => network,
+      nodes: () => ['h1'],
+      join: () => Promise.resolve(undefined),
+    },
+  } as unknown as PluginHost;
+  const networks = new Networks({ host, state, nameOf: () => new Promise(() => {}), hasNames: () => true });
+  const asked = request('10.9.0.0/16', '10.9.1.1/24');
+  await t.throwsAsync(networks.create(asked), {
+    message: /has mtu 1400 and masquerade false, .* leaves them out/,
+  });
+  t.deepEqual(warnings, []);
+  await networks.create({ ...asked, Options: { [LABEL.generic]: { 'weft.network': 'green' } } });
+  t.deepEqual(warnings, [{ network: 'green', options: 'mtu 1400, masquerade false' }]);
 });

@@ -1,6 +1,8 @@
 // Adopting a Docker container once Docker has configured it.
 //
 // Not before Docker is done inside; and in the end also if something is missing.
+import { mock } from 'node:test';
+
 import test from 'ava';
 
 import { PluginEndpoints } from '../../../agent/plugin-host/endpoints.js';
@@ -18,6 +20,7 @@ const ID = 'e000000000000001';
 /** An endpoint whose link was moved inside and renamed, and nothing else yet. */
 function joined(options: Partial<Endpoint>): {
   host: HostEndpoints;
+  parts: PluginEndpoints;
   inside: Hands;
   now: () => Endpoint;
 } {
@@ -55,7 +58,7 @@ function joined(options: Partial<Endpoint>): {
       },
     },
   });
-  return { host: parts.of('docker'), inside, now: () => endpoint };
+  return { host: parts.of('docker'), parts, inside, now: () => endpoint };
 }
 
 /** What Docker configures inside, the same as weft would. */
@@ -89,6 +92,37 @@ test('the default route is expected as soon as it is known', async (t) => {
   await host.lookInside(ID);
   t.is(now().ifname, 'eth0');
 });
+
+test.serial(
+  'a container is adopted a tenth of a second after Docker has configured it, for three seconds',
+  async (t) => {
+    const tick = async (ms: number): Promise<void> => {
+      for (let passed = 0; passed < ms; passed += 50) {
+        mock.timers.tick(50);
+        for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
+      }
+    };
+    mock.timers.enable({ apis: ['setTimeout'] });
+    try {
+      for (const [after, isAdopted] of [
+        [50, true],
+        [1050, true],
+        [2850, true],
+        [3050, false],
+      ] as const) {
+        const { parts, inside, now } = joined({});
+        parts.movedIn([transitIfname(ID)]);
+        await tick(after);
+        t.is(now().sandbox.cookie, '');
+        for (const thing of wanted(now())) if (thing.kind !== 'link') inside.put(thing);
+        await tick(100);
+        t.is(now().ifname === 'eth0', isAdopted, `${after} ms`);
+      }
+    } finally {
+      mock.timers.reset();
+    }
+  },
+);
 
 test('an object that is missing half a minute after Join is drift and is repaired', async (t) => {
   const { host, now } = joined({ createdAt: new Date(Date.now() - 31_000).toISOString() });
