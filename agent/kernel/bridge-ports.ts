@@ -1,10 +1,11 @@
 // Makes host links ports of weft's bridges, and releases them.
 //
-// A port does not use its addresses: they and the routes move to the bridge in one stretch, so that the host loses no connection,
-// and move back on release. The earlier state is saved before anything changes, so a process that is stopped in between finds it
+// A port does not use its addresses: they and the routes move to the bridge in one stretch, with the neighbours that are known, so
+// that the host loses no connection, and move back on release. The earlier state is saved before anything changes, so a process that is stopped in between finds it
 // and starts over: every part may be repeated.
 import { readFileSync, writeFileSync } from 'node:fs';
 
+import type { Family } from '../../core/address.js';
 import { lanBridgeName } from '../../core/link-names.js';
 import { WEFT_MARK } from '../../core/objects/index.js';
 import {
@@ -19,8 +20,10 @@ import {
 import {
   decodeLink,
   dumpAddresses,
+  dumpNeighbours,
   dumpRoutes,
   getLinkAt,
+  neighboursFor,
   setMaster,
   type KernelLink,
   type PortMover,
@@ -49,6 +52,14 @@ export interface InterfaceLoans {
   put(loan: InterfaceLoan): void;
   delete(link: string): void;
 }
+
+/**
+ * rp_filter that accepts what arrives by another link than an answer would take, on links with an address (fib_validate_source in
+ * net/ipv4/fib_frontend.c). What arrives at the NIC arrives by the bridge at once, and the routes are the NIC's until they move.
+ */
+const LOOSE = '2';
+/** Milliseconds that a bridge may take to send after its first port. A worker of the kernel's sees to it, on a busy machine later. */
+const RUNS_WITHIN_MS = 100;
 
 interface Moving {
   addresses: Buffer[];
@@ -173,18 +184,35 @@ export class BridgePorts implements PortMover {
     };
     this.loans.put({ ...entry, done: false });
     this.#copySettings(link.name, bridge.name);
+    this.#set(4, bridge.name, 'rp_filter', LOOSE);
+    const isIpv4 = (body: Buffer): boolean => body.readUInt8(0) !== AF_INET6;
+    const early = all.addresses.filter(isIpv4);
+    carryOut(
+      this.socket,
+      early.flatMap((body) => addAddress(body, bridge.index, false)),
+    );
     const [refused] = this.socket.batch([setMaster(link.index, bridge.index)]);
     if (refused !== undefined) {
       // Nothing has moved.
-      if (saved === undefined) this.loans.delete(link.name);
+      if (saved === undefined) {
+        carryOut(
+          this.socket,
+          early.map((body) => deleteAddress(body, bridge.index)),
+        );
+        this.loans.delete(link.name);
+      }
       return refused;
     }
+    // Until now the host sends by the NIC; the bridge would drop what it is given too soon.
+    if (link.running) this.#waitUntilRunning(bridge.index);
     const failure = carryOut(this.socket, [
+      ...this.#neighbours(link.index, bridge.index),
       ...all.addresses.flatMap((body) => addAddress(body, bridge.index, false)),
       ...now.routes.map((body) => routeOn(body, link.index, link.index, false)),
       ...now.addresses.map((body) => deleteAddress(body, link.index)),
       ...all.routes.map((body) => routeOn(body, link.index, bridge.index, true)),
     ]);
+    this.#copySettings(link.name, bridge.name);
     if (failure === undefined) this.loans.put({ ...entry, done: true });
     return failure;
   }
@@ -210,19 +238,44 @@ export class BridgePorts implements PortMover {
     const was = new Set(original.map(addressKey));
     const addresses = [...original, ...now.addresses.filter((body) => !was.has(addressKey(body)))];
     const routes = merged(bytes(saved?.routes ?? []), now.routes, routeKey);
+    if (bridge !== undefined) this.#set(4, bridge.name, 'rp_filter', LOOSE);
+    // The host sends by the link before it is no port any more: a bridge without ports drops.
     const failure = carryOut(this.socket, [
       ...addresses.flatMap((body) => addAddress(body, link.index, was.has(addressKey(body)))),
-      ...(link.masterIndex === (bridge?.index ?? 0) ? [setMaster(link.index, 0)] : []),
       ...(bridge === undefined
         ? []
         : [
+            ...this.#neighbours(bridge.index, link.index),
             ...now.routes.map((body) => routeOn(body, bridge.index, bridge.index, false)),
-            ...now.addresses.map((body) => deleteAddress(body, bridge.index)),
           ]),
       ...routes.map((body) => routeOn(body, bridge?.index ?? 0, link.index, true)),
+      ...(link.masterIndex === (bridge?.index ?? 0) ? [setMaster(link.index, 0)] : []),
+      ...(bridge === undefined ? [] : now.addresses.map((body) => deleteAddress(body, bridge.index))),
     ]);
     if (failure === undefined) this.loans.delete(name);
     return failure;
+  }
+
+  /** What the first is to know of the second: without it the host would ask anew, and wait a second for an answer that is lost. */
+  #neighbours(from: number, to: number): Request[] {
+    return neighboursFor(
+      this.socket.dump(dumpNeighbours).map(({ body }) => body),
+      from,
+      to,
+    );
+  }
+
+  /**
+   * The kernel turns a bridge's queue on some time after its first port is up (net/core/link_watch.c), and drops packets before.
+   * This blocks the process, as the whole move does.
+   */
+  #waitUntilRunning(bridge: number): void {
+    const clock = new Int32Array(new SharedArrayBuffer(4));
+    for (let ms = 0; ms < RUNS_WITHIN_MS; ms++) {
+      const found = this.socket.get(getLinkAt(bridge));
+      if (found === undefined || decodeLink(found.body, 'node', () => '').running) return;
+      Atomics.wait(clock, 0, 0, 1);
+    }
   }
 
   /** The link under its present name, while it is still a port of that bridge. */
@@ -242,17 +295,18 @@ export class BridgePorts implements PortMover {
   }
 
   #copySettings(from: string, to: string): void {
+    for (const family of [4, 6] as const)
+      for (const setting of SETTINGS[family]) this.#set(family, to, setting, { of: from });
+  }
+
+  #set(family: Family, link: string, setting: string, value: string | { of: string }): void {
+    const path = (link: string): string => `/proc/sys/net/ipv${family}/conf/${link}/${setting}`;
     this.inside(() => {
-      for (const family of [4, 6] as const) {
-        for (const setting of SETTINGS[family]) {
-          const path = (link: string): string => `/proc/sys/net/ipv${family}/conf/${link}/${setting}`;
-          try {
-            const value = readFileSync(path(from), 'utf8').trim();
-            if (readFileSync(path(to), 'utf8').trim() !== value) writeFileSync(path(to), value);
-          } catch {
-            // Kernels differ in the settings that they have; one without IPv6 has none of that family.
-          }
-        }
+      try {
+        const wanted = typeof value === 'string' ? value : readFileSync(path(value.of), 'utf8').trim();
+        if (readFileSync(path(link), 'utf8').trim() !== wanted) writeFileSync(path(link), wanted);
+      } catch {
+        // Kernels differ in the settings that they have; one without IPv6 has none of that family.
       }
     });
   }

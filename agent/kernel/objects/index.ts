@@ -17,6 +17,7 @@ export {
   NDA,
   ndmsg,
   neighbourRequest,
+  neighboursFor,
   NUD_REACHABLE,
   unresolvedNeighbour,
 } from './neighbour-messages.js';

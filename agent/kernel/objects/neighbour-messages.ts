@@ -9,7 +9,10 @@ export const NDA = { DST: 1, LLADDR: 2, PROTOCOL: 12 } as const;
 export const NUD_PERMANENT = 0x80;
 const NUD_INCOMPLETE = 0x01;
 export const NUD_REACHABLE = 0x02;
-export const NTF = { SELF: 0x02, PROXY: 0x08 } as const;
+const NUD_STALE = 0x04;
+/** Reachable, stale, or being asked about: there is a link address that was good. */
+const NUD_KNOWN = NUD_REACHABLE | NUD_STALE | 0x08 | 0x10;
+export const NTF = { SELF: 0x02, PROXY: 0x08, ROUTER: 0x80 } as const;
 
 export const familyOf = (ip: string): number => (ip.includes(':') ? AF_INET6 : AF_INET);
 
@@ -34,6 +37,29 @@ export function unresolvedNeighbour(body: Buffer, index: number): { family: numb
 
 export const forgetNeighbour = (family: number, index: number, ip: Buffer): Request =>
   neighbourRequest(false, ndmsg(family, index, 0, 0), attr(NDA.DST, ip));
+
+/**
+ * Requests that let a link know the neighbours that another one knows. A learned one is to be confirmed (NUD_STALE): it is used at
+ * once, and asked by unicast.
+ */
+export function neighboursFor(bodies: readonly Buffer[], from: number, to: number): Request[] {
+  return bodies.flatMap((body) => {
+    const attrs = decodeAttrs(body, 12);
+    const [dst, mac] = [attrs.get(NDA.DST), attrs.get(NDA.LLADDR)];
+    const state = body.readUInt16LE(8);
+    if (body.readInt32LE(4) !== from || dst === undefined || mac === undefined) return [];
+    if ((state & (NUD_PERMANENT | NUD_KNOWN)) === 0) return [];
+    const as = (state & NUD_PERMANENT) === 0 ? NUD_STALE : NUD_PERMANENT;
+    const head = ndmsg(body.readUInt8(0), to, as, body.readUInt8(10) & NTF.ROUTER);
+    return [
+      {
+        type: RTM.NEWNEIGH,
+        flags: NLM_F.CREATE | NLM_F.EXCL,
+        body: Buffer.concat([head, attr(NDA.DST, dst), attr(NDA.LLADDR, mac)]),
+      },
+    ];
+  });
+}
 
 /** One decoded message, on a link of weft's. */
 export interface Entry {
