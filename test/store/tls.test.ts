@@ -2,10 +2,14 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import test from 'ava';
+import { Etcd3 } from 'etcd3';
 
+import { readEtcdAccess } from '../../daemon/etcd-access.js';
 import { openStore } from '../../store/etcd-store.js';
+import type { Store } from '../../store/store.js';
 import { startEtcd, temporaryFolder, type TestEtcd } from './etcd.js';
 import { eventually, recordingLog, spec } from './helpers.js';
 
@@ -102,6 +106,53 @@ test('a certificate of the CA works, watches and leases too', async (t) => {
   await announcement.stop();
   await mine.close();
   t.pass();
+});
+
+test('a user with a password over TLS works past the end of its tokens, and a wrong password is refused', async (t) => {
+  const TOKEN_TTL = 1;
+  const tls = { ca: file('ca.crt'), cert: file('server.crt'), key: file('server.key') };
+  const server = await startEtcd({
+    tls,
+    flags: ['--auth-token-ttl', String(TOKEN_TTL), '--bcrypt-cost', '4'],
+  });
+  t.teardown(() => server.stop());
+  const credentials = {
+    rootCertificate: readFileSync(file('ca.crt')),
+    certChain: readFileSync(file('client.crt')),
+    privateKey: readFileSync(file('client.key')),
+  };
+  const admin = new Etcd3({ hosts: server.url, credentials });
+  t.teardown(() => admin.close());
+  for (const name of ['root', 'weft']) {
+    await admin.auth.userAdd({ name, password: `${name}-password` });
+    await admin.auth.roleAdd({ name });
+    await admin.auth.userGrantRole({ user: name, role: name });
+  }
+  const range = { key: Buffer.from('/weft/'), range_end: Buffer.from('/weft0') };
+  await admin.auth.roleGrantPermission({ name: 'weft', perm: { permType: 'Readwrite', ...range } });
+  await admin.auth.authEnable();
+
+  const opened = (password: string): Store => {
+    const path = file(password);
+    writeFileSync(path, password);
+    const access = readEtcdAccess({
+      ...{ etcdCa: tls.ca, etcdCert: file('client.crt'), etcdKey: file('client.key') },
+      ...{ etcdUsername: 'weft', etcdPasswordFile: path },
+    });
+    const mine = openStore({ endpoints: [server.url], prefix: '/weft', log: recordingLog(), ...access });
+    t.teardown(() => mine.close());
+    return mine;
+  };
+  const [mine, other] = [opened('weft-password'), opened('weft-password')];
+  await Promise.all([mine, other].map((one) => one.synced(AbortSignal.timeout(5000))));
+  for (let life = 0; life < 2; life++) {
+    await sleep(TOKEN_TTL * 2000);
+    await other.createNetwork(spec(`life${life}`, `10.${110 + life}.0.0/16`));
+    await eventually(() => mine.view.networks.has(`life${life}`), 'the watch lives', 5000);
+  }
+  const wrong = opened('wrong');
+  await eventually(() => /no such user with this password/.test(wrong.state.error ?? ''), 'refused', 5000);
+  t.false(wrong.isSynced);
 });
 
 for (const [what, files, why] of [
