@@ -105,6 +105,36 @@ test.serial('firewalld', async (t) => {
   await everythingWorks(t);
 });
 
+test.serial(
+  'Docker on iptables-legacy is restarted: the accept is behind its chain within ten seconds',
+  async (t) => {
+    const legacy = (...rules: string[]): Promise<string> =>
+      lab.sh('h2', rules.map((rule) => `iptables-legacy -w 5 ${rule}`).join(' && '));
+    await legacy(
+      '-N DOCKER-USER',
+      '-A DOCKER-USER -j RETURN',
+      '-I FORWARD -j DOCKER-USER',
+      '-P FORWARD DROP',
+    );
+    // The kernel tells of no change there: the comparison finds it.
+    const behind = (what: string): Promise<unknown> =>
+      lab.until(
+        what,
+        async () => /-j DOCKER-USER\n-A FORWARD -j WEFT-ACCEPT\n/.test(await legacy('-S FORWARD')),
+        { timeoutMs: 12_000 },
+      );
+    await behind('the accept');
+    await everythingWorks(t);
+    await legacy('-D FORWARD -j DOCKER-USER', '-I FORWARD -o docker0 -j DROP', '-I FORWARD -j DOCKER-USER');
+    t.true(await lab.reaches('c2', bare(c1.ip)), 'further down it accepts as before');
+    await behind('it is put back');
+    await legacy('-F FORWARD', '-I FORWARD -j DOCKER-USER');
+    await behind('it is back after a flush');
+    await everythingWorks(t);
+    await legacy('-P FORWARD ACCEPT', '-D FORWARD -j DOCKER-USER', '-F DOCKER-USER', '-X DOCKER-USER');
+  },
+);
+
 // ufw is installed with what the tests need, unless the machine's own rules are kept by iptables-persistent.
 const hasUfw = existsSync('/usr/sbin/ufw');
 const withUfw = hasUfw ? test.serial : test.serial.skip;
