@@ -91,14 +91,21 @@ test.serial('a node whose address is gone moves, and its record with it', async 
   const fresh = '192.0.2.212';
   const record = async (): Promise<string> =>
     (await lab.json<{ publicIp: string }>('h1', 'node', 'inspect', 'h2')).publicIp;
-  for (const [from, to] of [
-    [ip, fresh],
-    [fresh, ip],
+  // A DHCP client has the new lease before it drops the old one, and makes the routes itself.
+  const renumbered = '192.0.2.213';
+  const dhcp = `
+    echo 1 > /proc/sys/net/ipv4/conf/eth0/promote_secondaries
+    ip addr add ${renumbered}/24 dev eth0 noprefixroute valid_lft 3600 preferred_lft 1800
+    ip route add 192.0.2.0/24 dev eth0 proto dhcp src ${renumbered} metric 100
+    ip route replace default via 192.0.2.1 dev eth0 proto dhcp src ${renumbered}; ip addr del ${fresh}/24 dev eth0`;
+  const byHand = (from: string, to: string): string =>
+    `ip addr del ${from}/24 dev eth0; ip addr add ${to}/24 dev eth0; ip route replace default via 192.0.2.1`;
+  for (const [to, change] of [
+    [fresh, byHand(ip, fresh)],
+    [renumbered, dhcp],
+    [ip, `ip route del 192.0.2.0/24 proto dhcp; ${byHand(renumbered, ip)}`],
   ] as const) {
-    await lab.sh(
-      'h2',
-      `ip addr del ${from}/24 dev eth0; ip addr add ${to}/24 dev eth0; ip route replace default via 192.0.2.1`,
-    );
+    await lab.sh('h2', change);
     await lab.until('the record of the node has the new address', async () => (await record()) === to);
     t.is((await standsOn('h2'))[0], to);
     await lab.until('traffic goes on', () => lab.reaches('c1', bare(b.ip)));
@@ -108,18 +115,21 @@ test.serial('a node whose address is gone moves, and its record with it', async 
 test.serial('behind one-to-one NAT: others are told the public address', async (t) => {
   const [inside, outside] = ['198.51.100.33', '192.0.2.133'];
   // The router, in the host itself: what arrives for the one address is the other's, and the other way round.
-  await lab.sh(
-    'h3',
-    `
-    ip link add lan0 type veth peer name lan1; ip link set lan1 up; ip link set lan0 up
-    ip addr add ${inside}/24 dev lan0; ip addr add ${outside}/24 dev eth0
+  const nat = (outside: string): string => `
     nft -f - <<'END'
+    table ip nat-of-the-site
+    delete table ip nat-of-the-site
     table ip nat-of-the-site {
       chain in { type nat hook prerouting priority dstnat; ip daddr ${outside} dnat to ${inside}; }
       chain out { type nat hook postrouting priority srcnat; oif eth0 ip saddr ${inside} snat to ${outside}; }
     }
 END
-    `,
+    `;
+  await lab.sh(
+    'h3',
+    `
+    ip link add lan0 type veth peer name lan1; ip link set lan1 up; ip link set lan0 up
+    ip addr add ${inside}/24 dev lan0; ip addr add ${outside}/24 dev eth0; ${nat(outside)}`,
   );
   await lab.startAgents(['h3'], ['--underlay-ip', inside, '--public-ip', outside]);
   await lab.json('h1', 'network', 'create', 'v4', '--subnet', '10.101.0.0/16');
@@ -128,15 +138,26 @@ END
   await lab.until('there', () => lab.reaches('c3', bare(far.ip)));
   t.true(await lab.reaches('c4', bare(near.ip)));
   t.is((await standsOn('h3'))[0], outside);
-  const { leases } = await lab.json<{ leases: { node: string; publicIp: string }[] }>(
-    'h1',
-    'network',
-    'inspect',
-    'v4',
-  );
-  t.is(leases.find(({ node }) => node === 'h3')?.publicIp, outside);
+  const leasedAt = async (): Promise<string | undefined> => {
+    type Leases = { leases: { node: string; publicIp: string }[] };
+    const { leases } = await lab.json<Leases>('h1', 'network', 'inspect', 'v4');
+    return leases.find(({ node }) => node === 'h3')?.publicIp;
+  };
+  t.is(await leasedAt(), outside);
   t.is((await lab.json<{ publicIp: string }>('h1', 'node', 'inspect', 'h3')).publicIp, outside);
   t.regex(await lab.sh('h3', 'ip -d link show type vxlan'), new RegExp(` local ${inside} `));
+
+  // The site gets another public address; the node has its network from the start.
+  await lab.process('agent-h3').stop();
+  const other = '192.0.2.134';
+  await lab.sh('h3', `ip addr add ${other}/24 dev eth0; ${nat(other)}`);
+  const flags = ['--underlay-ip', inside, '--public-ip', other, '--join', 'v4'];
+  await lab.startAgents(['h3'], flags);
+  await lab.until('there, at the new address', () => lab.reaches('c3', bare(far.ip)));
+  t.true(await lab.reaches('c4', bare(near.ip)));
+  t.is(await leasedAt(), other);
+  t.is((await standsOn('h3'))[0], other);
+  t.is((await lab.json<{ publicIp: string }>('h1', 'node', 'inspect', 'h3')).publicIp, other);
   await lab.process('agent-h3').stop();
   await lab.json('h1', 'node', 'rm', 'h3', '--force');
 });
