@@ -165,14 +165,17 @@ test.serial('the first packet to a claimed address is not delayed', async (t) =>
   const subnets = ['--subnet', '10.102.0.0/16', '--subnet6', 'fd42:102::/48'];
   await lab.json('h1', 'network', 'create', 'first', ...subnets);
   const own = await lab.attach('h2', 'first', 'm2');
-  // The kernel chooses a delay below 0.8 s at random: ten first packets tell.
+  // The kernel would choose a delay below 0.8 s at random; a busy machine delays one packet or another.
+  const took: Record<'ip' | 'ip6', number[]> = { ip: [], ip6: [] };
   for (let i = 80; i < 85; i++) {
     const [ip, ip6] = [bare(own.ip), bare(own.ip6 ?? '')].map((text) => text.replace(/[^.:]*$/, `${i}`));
     await lab.attach('h1', 'first', 'm1', '--ip', ip ?? '', '--ip6', ip6 ?? '');
-    for (const to of [ip ?? '', ip6 ?? '']) {
-      const { averageMs = Infinity, text } = await ping(lab.place('m2'), to, { count: 1 });
-      t.true(averageMs < 50, text);
+    for (const [family, to] of Object.entries({ ip, ip6 })) {
+      const { averageMs = Infinity } = await ping(lab.place('m2'), to ?? '', { count: 1 });
+      took[family as keyof typeof took].push(averageMs);
     }
     await lab.json('h1', 'detach', 'first', lab.ns('m1'));
   }
+  for (const times of Object.values(took))
+    t.true((times.toSorted((a, b) => a - b)[2] ?? Infinity) <= 5, `milliseconds: ${times.join(', ')}`);
 });

@@ -196,8 +196,26 @@ test.serial('Docker’s socket is elsewhere: a problem until it is there', async
   t.pass();
 });
 
-test.serial('etcd away: containers start, stop and communicate', async (t) => {
+test.serial('etcd away: containers start, stop, restart and communicate', async (t) => {
+  // Outside its host's own subnet: nobody could grant the address anew.
+  const ip = (await connection(lab.h2, 'far', 'blue')).Gateway.replace(/1$/, '202');
+  const fixed = ['--restart', 'always', '--network', 'blue', '--ip', ip];
+  await start(lab.h1, 'fixed', ...fixed);
+  await lab.endpoints('blue', 2);
   await lab.cluster.process('controller').stop();
+  for (let n = 1; n <= 2; n++) await lab.h1.ask('restart', '-t', '0', 'fixed');
+  await lab.h1.ask('rm', '-f', 'fixed');
+  await start(lab.h1, 'fixed', ...fixed);
+  await pings(t, lab.h2, 'far', ip);
+  await lab.h1.dockerd.kill();
+  await lab.h1.startDocker();
+  await lab.until(
+    'it runs again',
+    async () => (await lab.h1.ask('ps', '-q', '--filter', 'status=running')) !== '',
+    { timeoutMs: 30_000 },
+  );
+  t.is((await connection(lab.h1, 'fixed', 'blue')).IPAddress, ip);
+  await pings(t, lab.h2, 'far', ip);
   await start(lab.h1, 'alone', '--network', 'blue');
   await pings(t, lab.h1, 'alone', (await connection(lab.h2, 'far', 'blue')).IPAddress);
   await refused(t, lab.h1, [...CREATE, '--subnet', '10.67.0.0/16', 'n'], /etcd/);
@@ -205,7 +223,8 @@ test.serial('etcd away: containers start, stop and communicate', async (t) => {
   await start(lab.h1, 'later', '--network', 'blue');
   await lab.cluster.startController();
   await settled();
-  await lab.h1.ask('rm', '-f', 'later');
+  await pings(t, lab.h2, 'far', ip);
+  await lab.h1.ask('rm', '-f', 'later', 'fixed');
   await settled();
 });
 

@@ -58,7 +58,7 @@ test('pings that arrive every millisecond are all answered at once, with a stric
     const neighbours = known('wfp-eth1');
     t.true(
       neighbours.some((line) => line.startsWith(`${ROUTER} lladdr ${ROUTER_MAC}`)),
-      `${neighbours.join()}`,
+      neighbours.join(),
     );
     t.true(neighbours.some((line) => line.startsWith('192.0.2.77 lladdr') && line.includes('PERMANENT')));
     t.is(sh('cat /proc/sys/net/ipv4/conf/wfp-eth1/rp_filter').trim(), '1');

@@ -10,6 +10,7 @@ import type { Cluster } from './cluster.js';
 import { exec, must, type ExecOptions, type Outcome } from './exec.js';
 import { Host, type Lab } from './lab.js';
 import type { LabProcess } from './process.js';
+import { ping, type PingOptions, type PingResult } from './traffic.js';
 import { until } from './wait.js';
 
 /** Debian's own client, which matches its engine; another one may come first in PATH. */
@@ -135,6 +136,12 @@ export class DockerHost extends Host {
   /** A shell command in a container. */
   in(container: string, command: string): Promise<Outcome> {
     return this.docker('exec', container, 'sh', '-c', command);
+  }
+
+  /** The machine's own ping, in a container's network namespace. */
+  async pingFrom(container: string, to: string, options: PingOptions): Promise<PingResult> {
+    const pid = await this.ask('inspect', '-f', '{{.State.Pid}}', container);
+    return ping({ exec: (argv) => exec(['nsenter', '-t', pid, '-n', '--', ...argv]) }, to, options);
   }
 
   /** Sends the plugin a request as Docker does: raw HTTP. */

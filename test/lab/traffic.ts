@@ -23,7 +23,11 @@ export interface PingOptions {
   size?: number;
 }
 
-export async function ping(from: Namespace, to: string, options: PingOptions = {}): Promise<PingResult> {
+export async function ping(
+  from: Pick<Namespace, 'exec'>,
+  to: string,
+  options: PingOptions = {},
+): Promise<PingResult> {
   const { count = 3, intervalMs = 100, waitSeconds = 1, size } = options;
   const argv = ['ping', '-n', '-c', `${count}`, '-i', `${intervalMs / 1000}`, '-W', `${waitSeconds}`];
   if (size !== undefined) argv.push('-s', `${size}`, '-M', 'do');
