@@ -122,8 +122,8 @@ test.serial('a network that grows: the containers’ route to it is replaced at 
   t.true(await lab.reaches('c1', bare(far.ip)));
 });
 
-/** Lost pings of 10 in a second. Without an announcement a neighbour loses all of them, and those of half a minute. */
-const MAY_LOSE = 4;
+/** Lost pings of 10 in a second, on a busy machine; otherwise none. Without an announcement a neighbour loses all of them, and those of half a minute. */
+const MAY_LOSE = 2;
 
 test.serial(
   'a static address moves between hosts: its old neighbours follow, in both families',
@@ -136,10 +136,12 @@ test.serial(
       text.replace(/[^.:]*$/, '77'),
     );
     const fixed = ['--ip', ip ?? '', '--ip6', ip6 ?? ''];
+    const lost: number[] = [];
     const reached = async (when: string): Promise<void> => {
       const pings = ['n1', 'n2'].flatMap((from) =>
         [ip ?? '', ip6 ?? ''].map(async (to) => {
           const { sent, received } = await ping(lab.place(from), to, { count: 10, waitSeconds: 1 });
+          lost.push(sent - received);
           t.true(received >= sent - MAY_LOSE, `${when}: ${from} lost ${sent - received} of ${sent} to ${to}`);
         }),
       );
@@ -158,6 +160,7 @@ test.serial(
       await reached(`on ${host} ${flags.join(' ')}`);
       await lab.json(host, 'detach', 'still', lab.ns(container));
     }
+    t.log(`lost pings of 10: ${lost.join(', ')}`);
   },
 );
 
@@ -178,4 +181,5 @@ test.serial('the first packet to a claimed address is not delayed', async (t) =>
   }
   for (const times of Object.values(took))
     t.true((times.toSorted((a, b) => a - b)[2] ?? Infinity) <= 5, `milliseconds: ${times.join(', ')}`);
+  t.log(`milliseconds: ${JSON.stringify(took)}`);
 });
