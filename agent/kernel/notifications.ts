@@ -18,7 +18,7 @@ import {
   decodeAddress,
   decodeAnyRoute,
   decodeLink,
-  decodeRoute,
+  isOfMain,
   isOwnRoute,
   portObject,
   routeMatters,
@@ -168,10 +168,10 @@ class RouteEvents {
       }
       case RTM.NEWROUTE:
       case RTM.DELROUTE: {
-        const any = decodeAnyRoute(body, lookup);
-        if (any !== undefined && !any.isDefault && !isOwnRoute(any)) this.#routes = true;
-        const route = decodeRoute(body, lookup);
+        const route = decodeAnyRoute(body, lookup);
         if (route === undefined) return;
+        if (!route.isDefault && !isOwnRoute(route)) this.#routes = true;
+        if (!isOfMain(route)) return;
         if (route.isDefault) this.#underlay = true;
         else if (!isOwnRoute(route)) {
           const { object } = route.actual;

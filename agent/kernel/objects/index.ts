@@ -29,6 +29,7 @@ export {
   decodeLookUp,
   decodeRoute,
   dumpRoutes,
+  isOfMain,
   isOwnRoute,
   lookUpRoute,
   MAIN_TABLE,

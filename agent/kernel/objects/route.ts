@@ -93,8 +93,10 @@ export const route: ItemCodec<RouteObject> = {
 /** Unicast routes of the main table, and those that drop packets, which have no link. */
 export function decodeRoute(body: Buffer, links: LinkLookup): DecodedRoute | undefined {
   const route = decodeAnyRoute(body, links);
-  return route?.table === MAIN_TABLE && !route.isLocal ? route : undefined;
+  return route !== undefined && isOfMain(route) ? route : undefined;
 }
+
+export const isOfMain = ({ table, isLocal }: AnyRoute): boolean => table === MAIN_TABLE && !isLocal;
 
 /** Of every table; also those to the host's own addresses. */
 export function decodeAnyRoute(body: Buffer, links: LinkLookup): AnyRoute | undefined {
