@@ -61,7 +61,7 @@ export const containerTable = (containers: readonly Container[]): Promise<string
       it.network,
       stateOf(it),
       it.pid ?? '',
-      it.endpoints.flatMap(({ ip, ip6 }) => (ip6 === undefined ? [ip] : [ip, ip6])).join(' '),
+      it.endpoints.flatMap(({ ip, ip6 }) => [ip, ip6].filter(Boolean)).join(' '),
       relative(it.createdAt),
       shortened(it.command.join(' ')),
     ]),

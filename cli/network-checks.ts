@@ -5,9 +5,10 @@ import { IpAddress, IpNetwork } from '../core/address.js';
 import { isBackend } from '../core/backends/index.js';
 import { isDriver, networkOf } from '../core/drivers/index.js';
 import { parseVlans } from '../core/drivers/vlan-ids.js';
+import { prefixesFrom } from '../core/network.js';
 import type { CreateNetworkRequest } from '../proto/gen/weft/v1/controller.js';
 
-type Asked = Partial<Omit<CreateNetworkRequest, 'subnet'>> & { subnet: string; masquerade: boolean };
+type Asked = Partial<CreateNetworkRequest> & { masquerade: boolean };
 
 /** @throws WeftError INVALID_ARGUMENT */
 export function checkNetwork(name: string, asked: Asked): void {
@@ -18,12 +19,14 @@ export function checkNetwork(name: string, asked: Asked): void {
   if (backend !== undefined && !isBackend(backend)) return;
   networkOf({
     name,
-    subnet: IpNetwork.parse(subnet),
+    ...prefixesFrom({
+      subnet: subnet === undefined ? undefined : IpNetwork.parse(subnet),
+      subnet6: subnet6 === undefined ? undefined : IpNetwork.parse(subnet6),
+      hostPrefix,
+      hostPrefix6,
+    }),
     ...(driver !== undefined && isDriver(driver) && { driver }),
     ...(backend !== undefined && { backend }),
-    ...(subnet6 !== undefined && { subnet6: IpNetwork.parse(subnet6) }),
-    ...(hostPrefix !== undefined && { hostPrefix }),
-    ...(hostPrefix6 !== undefined && { hostPrefix6 }),
     ...(mtu !== undefined && { mtu }),
     ...(vni !== undefined && { vni }),
     ...(port !== undefined && { port }),

@@ -7,9 +7,12 @@ import type { Endpoint, Lease, Network, Node, Peer, Publish, Status } from '../p
 
 const orNull = <T>(value: T | undefined): T | null => value ?? null;
 
+/** A text that the services leave empty where there is none. */
+const textOrNull = (text: string): string | null => (text === '' ? null : text);
+
 const leaseShape = (lease: Lease): object => ({
   node: orNull(lease.node),
-  subnet: lease.subnet,
+  subnet: textOrNull(lease.subnet),
   subnet6: orNull(lease.subnet6),
   publicIp: lease.publicIp,
   vtepMac: orNull(lease.vtepMac),
@@ -21,9 +24,9 @@ export const networkShape = (network: Network): object => ({
   name: network.name,
   driver: network.driver,
   backend: orNull(network.backend),
-  subnet: network.subnet,
+  subnet: textOrNull(network.subnet),
   subnet6: orNull(network.subnet6),
-  hostPrefix: network.hostPrefix,
+  hostPrefix: network.subnet === '' ? null : network.hostPrefix,
   hostPrefix6: orNull(network.hostPrefix6),
   vni: orNull(network.vni),
   port: orNull(network.port),
@@ -61,10 +64,9 @@ export const endpointShape = (endpoint: Endpoint): object => ({
   ifname: endpoint.ifname,
   hostIfname: endpoint.hostIfname,
   mac: endpoint.mac,
-  ip: endpoint.ip,
+  ip: textOrNull(endpoint.ip),
   ip6: orNull(endpoint.ip6),
-  // A network without one has none.
-  gateway: endpoint.gateway === '' ? null : endpoint.gateway,
+  gateway: textOrNull(endpoint.gateway),
   mtu: endpoint.mtu,
   vlan: orNull(endpoint.vlan),
   aliases: endpoint.aliases,
@@ -78,9 +80,9 @@ export const openPortShape = (open: OpenPort): object => ({
   name: open.name,
   network: open.network,
   node: open.node,
-  ip: open.ip,
+  ip: textOrNull(open.ip),
   ip6: orNull(open.ip6),
-  problem: open.problem === '' ? null : open.problem,
+  problem: textOrNull(open.problem),
 });
 
 export const nodeShape = (node: Node): object => ({
@@ -127,7 +129,7 @@ export const statusShape = (status: Status): object => ({
   node: nulls(status.node),
   store: nulls(status.store),
   controller: nulls(status.controller),
-  networks: status.networks.map(nulls),
+  networks: status.networks.map((it) => ({ ...nulls(it), subnet: textOrNull(it.subnet) })),
   peers: status.peers.map(peerShape),
   problems: status.problems.map(({ what, why, fix }) => ({ what, why, fix })),
   warnings: status.warnings.map(({ what, why, fix }) => ({ what, why, fix })),
@@ -144,7 +146,7 @@ export const clusterStatusShape = ({ node, networks, peers, ...status }: Status)
   },
   cluster: {
     networks: networks.map(({ name, subnet, subnet6, vni, endpoints, peers: nodes }) =>
-      nulls({ name, subnet, subnet6, vni, endpoints, nodes }),
+      nulls({ name, subnet: textOrNull(subnet), subnet6, vni, endpoints, nodes }),
     ),
     nodes: peers.map(({ node: name, publicIp, state }) => ({ name, publicIp, state })),
   },

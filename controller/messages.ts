@@ -1,6 +1,7 @@
 // From the store's records to the services' messages.
 import { describeLease } from '../core/backends/index.js';
-import { describeNetwork, driverOf, gatewayFor } from '../core/drivers/index.js';
+import { describeNetwork, driverOf, firstGateway } from '../core/drivers/index.js';
+import { hostPrefixIn, subnetIn, textIn } from '../core/families.js';
 import { gatewayOf } from '../core/link-names.js';
 import { areRouted } from '../core/network.js';
 import type { Endpoint as EndpointRecord, Network as NetworkRecord } from '../core/records.js';
@@ -33,10 +34,10 @@ export function networkMessage({ store, leaseTimes }: Sources, network: NetworkR
   return {
     name: network.name,
     driver: network.driver,
-    subnet: network.subnet.toString(),
-    subnet6: network.subnet6?.toString(),
-    hostPrefix: network.hostPrefix,
-    hostPrefix6: network.hostPrefix6,
+    subnet: subnetIn(network, 4)?.toString() ?? '',
+    subnet6: subnetIn(network, 6)?.toString(),
+    hostPrefix: hostPrefixIn(network, 4) ?? 0,
+    hostPrefix6: hostPrefixIn(network, 6),
     mtu: network.mtu,
     internal: network.internal,
     masquerade: network.masquerade,
@@ -54,8 +55,8 @@ export function networkMessage({ store, leaseTimes }: Sources, network: NetworkR
 function leaseMessage(lease: StoredLease, leaseTimes: LeaseTimes): Lease {
   return {
     node: lease.node,
-    subnet: lease.subnet.toString(),
-    subnet6: lease.subnet6?.toString(),
+    subnet: subnetIn(lease, 4)?.toString() ?? '',
+    subnet6: subnetIn(lease, 6)?.toString(),
     publicIp: lease.publicIp.toString(),
     ...describeLease(lease),
     expires: leaseTimes.expiry(lease),
@@ -65,7 +66,7 @@ function leaseMessage(lease: StoredLease, leaseTimes: LeaseTimes): Lease {
 export function endpointMessage(sources: Sources, endpoint: EndpointRecord): Endpoint {
   const { counters, store } = sources;
   const lease = counters.leaseOf(endpoint.node, endpoint.network);
-  const { id, name, network, node, target, ifname, hostIfname, mac, ip, ip6, aliases } = endpoint;
+  const { id, name, network, node, target, ifname, hostIfname, mac, aliases } = endpoint;
   return {
     id,
     name,
@@ -75,8 +76,8 @@ export function endpointMessage(sources: Sources, endpoint: EndpointRecord): End
     ifname,
     hostIfname,
     mac,
-    ip,
-    ip6,
+    ip: textIn(endpoint, 4) ?? '',
+    ip6: textIn(endpoint, 6),
     aliases,
     gateway: gatewayText(store.view.networks.get(endpoint.network), endpoint, lease),
     mtu: mtuOf(sources, endpoint.node, store.view.networks.get(endpoint.network)),
@@ -93,7 +94,7 @@ function gatewayText(
   lease: StoredLease | undefined,
 ): string {
   if (network === undefined) return lease === undefined ? '' : gatewayOf(lease.subnet).toString();
-  return gatewayFor({ network, lease }, endpoint, 4)?.toString() ?? '';
+  return firstGateway({ network, lease }, endpoint)?.toString() ?? '';
 }
 
 /** As a node reports it, else as it follows from a usual underlay. */

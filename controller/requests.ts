@@ -5,7 +5,7 @@ import type { BackendType } from '../core/backends/types.js';
 import { DRIVER_NAMES, isDriver, networkOf, type DriverName } from '../core/drivers/index.js';
 import { parseVlan, parseVlans } from '../core/drivers/vlan-ids.js';
 import { invalidArgument, unimplemented } from '../core/errors.js';
-import { checkUsable, parseName, parseNetworkName, type NetworkSpec } from '../core/network.js';
+import { checkUsable, parseName, prefixesFrom, parseNetworkName, type NetworkSpec } from '../core/network.js';
 import { parseNewNetworkName } from '../core/run.js';
 import { parseIfname, parseTarget } from '../core/target.js';
 import { parseBackend } from '../daemon/backend.js';
@@ -19,22 +19,13 @@ export function parseCreateNetwork(request: CreateNetworkRequest): NetworkSpec {
   const name = parseNewNetworkName(request.name);
   const driver = request.driver === undefined ? undefined : parseDriver(request.driver);
   const backend = request.backend === undefined ? undefined : parseServed(request.backend);
-  const subnet = parseSubnet(request.subnet, 4, 'subnet');
+  const subnet = request.subnet === '' ? undefined : parseSubnet(request.subnet, 4, 'subnet');
   const subnet6 = request.subnet6 === undefined ? undefined : parseSubnet(request.subnet6, 6, 'subnet6');
-  if (subnet6 === undefined && hostPrefix6 !== undefined) {
-    throw invalidArgument(
-      `host-prefix6: ${hostPrefix6} is for a network with IPv6`,
-      'Give subnet6, too, or leave it out.',
-    );
-  }
   const spec: NetworkSpec = {
     name,
-    subnet,
+    ...prefixesFrom({ subnet, subnet6, hostPrefix, hostPrefix6 }),
     ...(driver !== undefined && { driver }),
     ...(backend !== undefined && { backend }),
-    ...(subnet6 !== undefined && { subnet6 }),
-    ...(hostPrefix !== undefined && { hostPrefix }),
-    ...(hostPrefix6 !== undefined && { hostPrefix6 }),
     ...(vni !== undefined && { vni }),
     ...(port !== undefined && { port }),
     ...(mtu !== undefined && { mtu }),
@@ -56,11 +47,6 @@ export function parseCreateNetwork(request: CreateNetworkRequest): NetworkSpec {
 }
 
 function parseSubnet(text: string, family: Family, field: string): IpNetwork {
-  if (text === '')
-    throw invalidArgument(
-      `${field}: not given`,
-      'Give the prefix that the containers are to have, such as 10.100.0.0/16.',
-    );
   const subnet = IpNetwork.parse(text, field);
   if (subnet.family !== family) {
     const other =

@@ -301,16 +301,17 @@ function userOf({ role, name, refused }: CertificateRecord): EtcdUser[] {
 export async function advertised({ advertise, listen }: ControllerSettings): Promise<string[]> {
   if (advertise !== undefined) return advertise.map(String);
   if (isIP(listen.host) !== 0 && listen.host !== '0.0.0.0' && listen.host !== '::') return [listen.host];
-  return [await routedAddress()];
+  // RFC 5737 and RFC 3849: addresses for documentation, which have no routes of their own.
+  const routed = (await sourceTo('udp4', '192.0.2.1')) ?? (await sourceTo('udp6', '2001:db8::1'));
+  return [routed ?? '127.0.0.1'];
 }
 
-/** The address that packets to far away would have; loopback where there is no route. Nothing is sent. */
-function routedAddress(): Promise<string> {
-  const socket = createSocket('udp4');
-  return new Promise<string>((resolve) => {
-    socket.once('error', () => resolve('127.0.0.1'));
-    // RFC 5737: an address for documentation, which has no route of its own.
-    socket.connect(9, '192.0.2.1', () => resolve(socket.address().address));
+/** The address that packets to this one would have; undefined where there is no route. Nothing is sent. */
+function sourceTo(type: 'udp4' | 'udp6', ip: string): Promise<string | undefined> {
+  const socket = createSocket(type);
+  return new Promise<string | undefined>((resolve) => {
+    socket.once('error', () => resolve(undefined));
+    socket.connect(9, ip, () => resolve(socket.address().address));
   }).finally(() => socket.close());
 }
 

@@ -1,4 +1,5 @@
 // StatusService of a controller: its own state and the cluster's.
+import { subnetIn } from '../core/families.js';
 import { describeNetwork } from '../core/drivers/index.js';
 import { unary } from '../daemon/grpc.js';
 import type { StatusServiceServer } from '../proto/gen/weft/v1/agent.js';
@@ -81,18 +82,17 @@ export function statusService(options: {
 function networksOf({ view }: Store): StatusNetwork[] {
   return [...view.networks.values()]
     .toSorted((a, b) => (a.name < b.name ? -1 : 1))
-    .map((network) => ({ network, vni: describeNetwork(network).vni }))
-    .map(({ network: { name, subnet, subnet6, mtu }, vni }) => ({
-      name,
-      vni,
-      subnet: subnet.toString(),
-      subnet6: subnet6?.toString(),
+    .map((network) => ({
+      name: network.name,
+      vni: describeNetwork(network).vni,
+      subnet: subnetIn(network, 4)?.toString() ?? '',
+      subnet6: subnetIn(network, 6)?.toString(),
       // A controller has no subnet, and so neither a gateway nor a lease of its own.
       gateway: '',
-      mtu: mtu ?? 0,
+      mtu: network.mtu ?? 0,
       expires: undefined,
-      endpoints: view.endpoints.get(name)?.size ?? 0,
-      peers: view.leases.get(name)?.size ?? 0,
+      endpoints: view.endpoints.get(network.name)?.size ?? 0,
+      peers: view.leases.get(network.name)?.size ?? 0,
     }));
 }
 

@@ -13,6 +13,7 @@ import {
   prefixIn,
   type CompiledEndpoint,
 } from './drivers/index.js';
+import { FAMILIES, textIn } from './families.js';
 import type { Firewall, FirewallNetwork, FirewallPort } from './firewall.js';
 import { RESOLVER_IP } from './link-names.js';
 import type { Membership } from './membership.js';
@@ -105,7 +106,7 @@ export function compileFirewall(memberships: Iterable<Membership>, known: Iterab
         tunnels: driver.tunnels(membership),
         prefixes: prefixesOf(network),
         reaches: routed.flatMap((other) => prefixesOf(other.network)),
-        local: ([4, 6] as const).flatMap((family) => prefixIn(membership, family) ?? []),
+        local: FAMILIES.flatMap((family) => prefixIn(membership, family) ?? []),
         internal: network.internal,
         masquerade: network.masquerade && !network.internal,
         ...(isEncrypted(network) && { sealed: true }),
@@ -142,10 +143,10 @@ export function compilePort(
   const { network } = membership;
   // With a tunnel the client appears as this node; with a plain route it does not, and the replies would not come back here.
   const isPlain = driverOf(network).isPlain(network);
-  const addresses = ([4, 6] as const).flatMap((family) => {
+  const addresses = FAMILIES.flatMap((family) => {
     const subnet = prefixIn(membership, family);
     if (subnet === undefined) return [];
-    const text = family === 4 ? endpoint.ip : endpoint.ip6;
+    const text = textIn(endpoint, family);
     return text === undefined ? [] : [{ family, subnet, ip: parseInterface(text).address }];
   });
   const families = familiesOf(

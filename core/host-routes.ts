@@ -4,6 +4,7 @@
 // a network, or lies inside it, takes the packets of its containers, or they take those of the route.
 import type { IpNetwork } from './address.js';
 import { describeNetwork, driverOf, hasOwnGateway } from './drivers/index.js';
+import { hostPrefixIn, publicIpIn, subnetIn } from './families.js';
 import { prefixesOf, type Network } from './network.js';
 import type { Lease } from './records.js';
 
@@ -66,7 +67,7 @@ export function routesBeside(
   if (driverOf(network).parent(network) !== undefined || !hasOwnGateway(network)) return NO_ROUTES;
   const beside: NetworkRoutes = { inside: [], around: [], avoid: [] };
   for (const prefix of prefixesOf(network)) {
-    const hostPrefix = (prefix.family === 4 ? network.hostPrefix : network.hostPrefix6) ?? prefix.length;
+    const hostPrefix = hostPrefixIn(network, prefix.family) ?? prefix.length;
     for (const route of routes) {
       const relation = classifyRoute(route, prefix, network, leases);
       if (relation === 'contains' && !isHalfOfAll(route.to)) beside.around.push(route);
@@ -110,9 +111,8 @@ function isFlannels({ to, link = '', via }: HostRoute, network: Network, leases:
   const { vni } = describeNetwork(network);
   if (vni !== undefined && [`flannel.${vni}`, `flannel-v6.${vni}`].includes(link)) return true;
   const isOfFlannel = link.startsWith('flannel');
-  return leases.some(({ subnet, subnet6, publicIp, publicIp6 }) => {
-    const theirs = to.family === 4 ? subnet : subnet6;
-    if (theirs?.contains(to) !== true) return false;
-    return isOfFlannel || via === (to.family === 4 ? publicIp : publicIp6)?.toString();
+  return leases.some((lease) => {
+    if (subnetIn(lease, to.family)?.contains(to) !== true) return false;
+    return isOfFlannel || via === publicIpIn(lease, to.family)?.toString();
   });
 }

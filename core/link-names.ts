@@ -49,13 +49,13 @@ export const gatewayOf = (subnet: IpNetwork): IpAddress => subnet.at(1);
 
 /** A MAC address derived from an IP address: the same each time, so that neighbours' caches stay right. */
 export function macOf(ip: IpAddress): string {
-  const low = Number(ip.value & 0xffff_ffffn);
-  const high = Number((ip.value >> 32n) & 0xffn);
+  // Of an IPv6 address a hash: the last bits of two nodes' addresses are often the same, and both may be on one bridge.
+  const bytes = ip.family === 4 ? ip.toBytes() : createHash('sha256').update(ip.toString()).digest();
   // 02: locally administered, unicast (IEEE 802 §8.2.2).
-  return `02:${hex(high ^ 0x77)}:${[24, 16, 8, 0].map((shift) => hex((low >>> shift) & 0xff)).join(':')}`;
+  return `02:77:${[...bytes.subarray(0, 4)].map(hex).join(':')}`;
 }
 
-/** Whether macOf derives such addresses from IPv4 ones. */
+/** Whether macOf derives such addresses. */
 export const isMacOfIp = (mac: string): boolean => mac.startsWith('02:77:');
 
 const hex = (byte: number): string => byte.toString(16).padStart(2, '0');

@@ -1,12 +1,15 @@
 // Membership: a network as one node takes part in it, compile's input.
 import type { IpAddress, IpNetwork } from './address.js';
 import type { BackendType } from './backends/types.js';
+import { addressIn } from './families.js';
 import type { Network, OverlayNetwork } from './network.js';
 import type { Lease } from './records.js';
 
 /** The node's place on the underlay. */
 export interface Underlay {
+  /** IPv4, or IPv6 where the node has no IPv4. */
   ip: IpAddress;
+  /** The IPv6 one beside an IPv4 one. */
   ip6?: IpAddress;
   /** What other nodes send to, where it is not these: one-to-one NAT. */
   nat?: { ip: IpAddress; ip6?: IpAddress };
@@ -20,10 +23,10 @@ export interface Underlay {
 }
 
 /** The addresses that other nodes send to. */
-export const publicAddresses = ({ ip, ip6, nat }: Underlay): { ip: IpAddress; ip6?: IpAddress } => ({
-  ip: nat?.ip ?? ip,
-  ...(ip6 === undefined ? {} : { ip6: nat?.ip6 ?? ip6 }),
-});
+export function publicAddresses({ ip, ip6, nat }: Underlay): { ip: IpAddress; ip6?: IpAddress } {
+  const shown = (own: IpAddress): IpAddress => (nat && addressIn(nat, own.family)) ?? own;
+  return { ip: shown(ip), ...(ip6 !== undefined && { ip6: shown(ip6) }) };
+}
 
 export interface OnLink {
   link: string;

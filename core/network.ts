@@ -15,7 +15,9 @@ export type Network = OverlayNetwork | BridgedNetwork;
 
 interface Common {
   name: string;
+  /** IPv4, or IPv6 where the network has no IPv4. */
   subnet: IpNetwork;
+  /** The IPv6 prefix beside an IPv4 one. */
   subnet6?: IpNetwork;
   /** Prefix length of a node's part: an overlay's subnet, a block of a shared range, or all. */
   hostPrefix: number;
@@ -82,7 +84,7 @@ export interface VlanRange {
   last: number;
 }
 
-/** The input of a network; absent fields get their defaults. */
+/** The input of a network; absent fields get their defaults. IPv6 alone is `subnet`, with `hostPrefix`. */
 export interface NetworkSpec extends BackendSpec {
   name: string;
   subnet: IpNetwork;
@@ -103,6 +105,41 @@ export interface NetworkSpec extends BackendSpec {
   range?: IpNetwork;
   gateway?: IpAddress;
   gatewayNode?: string;
+}
+
+/**
+ * The prefixes of a spec as people give them: one of each family, or one of the two.
+ * @throws WeftError INVALID_ARGUMENT
+ */
+export function prefixesFrom(given: {
+  subnet?: IpNetwork | undefined;
+  subnet6?: IpNetwork | undefined;
+  hostPrefix?: number | undefined;
+  hostPrefix6?: number | undefined;
+}): Pick<NetworkSpec, 'subnet' | 'subnet6' | 'hostPrefix' | 'hostPrefix6'> {
+  const { subnet, subnet6, hostPrefix, hostPrefix6 } = given;
+  for (const [prefix, length, six] of [
+    [subnet, hostPrefix, ''],
+    [subnet6, hostPrefix6, '6'],
+  ] as const)
+    if (prefix === undefined && length !== undefined)
+      throw invalidArgument(
+        `host-prefix${six}: the network has no IPv${six || 4} subnet`,
+        `Give one with --subnet${six}, or leave it out.`,
+      );
+  const first = subnet ?? subnet6;
+  if (first === undefined)
+    throw invalidArgument(
+      'subnet: not given',
+      'Give the prefix that the containers are to have, such as --subnet 10.100.0.0/16, --subnet6 fd42:100::/48, or both.',
+    );
+  const length = subnet === undefined ? hostPrefix6 : hostPrefix;
+  return {
+    subnet: first,
+    ...(length !== undefined && { hostPrefix: length }),
+    ...(subnet !== undefined && subnet6 !== undefined && { subnet6 }),
+    ...(subnet !== undefined && hostPrefix6 !== undefined && { hostPrefix6 }),
+  };
 }
 
 export interface SubnetRange {

@@ -11,9 +11,13 @@ import type { Network } from './network.js';
 /** A node's subnet in one network: flannel's lease. */
 export interface Lease {
   network: string;
+  /** IPv4, or IPv6 where the network has no IPv4. */
   subnet: IpNetwork;
+  /** The IPv6 one beside an IPv4 one. */
   subnet6?: IpNetwork;
+  /** Its address on the underlay: IPv4, or IPv6 where it has no IPv4. */
   publicIp: IpAddress;
+  /** The IPv6 one beside an IPv4 one. */
   publicIp6?: IpAddress;
   /** MTU of its underlay, in bytes; absent if unknown, as of a flanneld. */
   mtu?: number;
@@ -49,8 +53,9 @@ export interface Endpoint {
   ifname: string;
   hostIfname: string;
   mac: string;
-  /** With prefix length; /32 (/128) if the address is of another node's subnet. */
+  /** With prefix length; /32 (/128) if the address is of another node's subnet. IPv6 where the network has no IPv4. */
   ip: string;
+  /** The IPv6 one beside an IPv4 one. */
   ip6?: string;
   /** The address is claimed although its length does not show it: on a network whose nodes share one layer 2. */
   claimed?: boolean;

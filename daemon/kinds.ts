@@ -272,14 +272,13 @@ export const underlayIp: Kind<UnderlayAddresses> = {
   list: true,
   parse(text, where) {
     const addresses = text.split(',').map((part) => IpAddress.parse(part.trim(), where));
-    const ip = addresses.find((address) => address.family === 4);
-    const ip6 = addresses.find((address) => address.family === 6);
-    if (ip === undefined || addresses.length > 2 || (addresses.length === 2 && ip6 === undefined)) {
+    const [ip, ip6] = addresses.toSorted((a, b) => a.family - b.family);
+    if (ip === undefined || addresses.length > 2 || ip.family === ip6?.family) {
       throw refused(
         where,
         text,
-        'is not one IPv4 address, or one of each family',
-        'Write it as 192.0.2.10 or 192.0.2.10,2001:db8::10.',
+        'is not one address, or one of each family',
+        'Write it as 192.0.2.10, 2001:db8::10 or 192.0.2.10,2001:db8::10.',
       );
     }
     return ip6 === undefined ? { ip } : { ip, ip6 };

@@ -11,6 +11,7 @@ import type { IKeyValue } from 'etcd3';
 import { withDeadline } from '../core/deadline.js';
 import { IpNetwork, type IpAddress } from '../core/address.js';
 import { alreadyExists, failedPrecondition, unavailable } from '../core/errors.js';
+import { hostPrefixIn } from '../core/families.js';
 import { reservedIn } from '../core/drivers/index.js';
 import { claimsConflict, type Claim } from '../core/records.js';
 import { DisplacedNodes } from './displaced-nodes.js';
@@ -127,7 +128,7 @@ function findLessee({ keys }: Context, kvs: readonly IKeyValue[], ip: IpAddress)
 
 /** Refuses an address that every lessee of the space needs for itself. @throws WeftError FAILED_PRECONDITION */
 function checkUse({ network, ip }: ClaimRequest, leased: IpNetwork | undefined): void {
-  const hostPrefix = ip.family === 4 ? network.hostPrefix : (network.hostPrefix6 ?? 64);
+  const hostPrefix = hostPrefixIn(network, ip.family) ?? 64;
   const why = reservedIn(network, leased ?? IpNetwork.of(ip, hostPrefix), ip);
   if (why === undefined) return;
   throw failedPrecondition(`network ${network.name}: ${ip.toString()} ${why}`, 'Choose another address.');

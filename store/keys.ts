@@ -178,13 +178,17 @@ function parseRemovalKey([of, name, ...rest]: string[]): ParsedKey {
   return { kind: 'other' };
 }
 
+/** The IPv4 half of a key where the network has no IPv4: flannel's empty prefix. */
+const NO_IPV4 = '0.0.0.0-0';
+
 /**
- * The last part of a lease's key, as flannel's MakeSubnetKey writes it: `10.100.5.0-24`, and for two families
- * `10.100.5.0-24&fd42:100:0:5::-64`. The colons stay: flannel parses such a key with ([a-f\d:]+)-(\d+), and a
+ * The last part of a lease's key, as flannel's MakeSubnetKey writes it: `10.100.5.0-24`, for two families
+ * `10.100.5.0-24&fd42:100:0:5::-64`, and for IPv6 alone `0.0.0.0-0&fd42:100:0:5::-64`. The colons stay: flannel parses such a key with ([a-f\d:]+)-(\d+), and a
  * flanneld that receives an event of a key that it cannot parse forgets all its peers (watchSubnets, then Reset).
  */
 export function formatSubnetKey(subnet: IpNetwork, subnet6?: IpNetwork): string {
   const one = (network: IpNetwork): string => `${network.base.toString()}-${network.length}`;
+  if (subnet.family === 6) return `${NO_IPV4}&${one(subnet)}`;
   return subnet6 === undefined ? one(subnet) : `${one(subnet)}&${one(subnet6)}`;
 }
 
@@ -192,8 +196,10 @@ export function formatSubnetKey(subnet: IpNetwork, subnet6?: IpNetwork): string 
 export function parseSubnetKey(text: string): { subnet: IpNetwork; subnet6?: IpNetwork } {
   const [first = '', second, ...rest] = text.split('&');
   if (rest.length > 0) throw new Error(`"${text}" has more than two subnets`);
+  const subnet6 = second === undefined ? undefined : parseHalf(second, 6, text);
+  if (subnet6 !== undefined && first === NO_IPV4) return { subnet: subnet6 };
   const subnet = parseHalf(first, 4, text);
-  return second === undefined ? { subnet } : { subnet, subnet6: parseHalf(second, 6, text) };
+  return subnet6 === undefined ? { subnet } : { subnet, subnet6 };
 }
 
 function parseHalf(half: string, family: 4 | 6, whole: string): IpNetwork {

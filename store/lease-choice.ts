@@ -5,7 +5,7 @@ import { randomInt } from 'node:crypto';
 
 import { addressBits, IpNetwork } from '../core/address.js';
 import { hasHeldLonger } from '../core/lost-records.js';
-import { fitsRange, type Network, type SubnetRange } from '../core/network.js';
+import { fitsRange, prefixesOf, type Network, type SubnetRange } from '../core/network.js';
 import type { LeaseRequest, StoredLease } from './store.js';
 
 /** One lease key in etcd. */
@@ -91,8 +91,8 @@ const isGivenUp = (request: LeaseRequest, key: LeaseKey, { node, reservation }: 
   request.previous === undefined && node !== undefined && !reservation && isAvoided(request, key);
 
 /** Whether the node has another network in these subnets. */
-const isAvoided = ({ avoid = [] }: LeaseRequest, { subnet, subnet6 }: Subnets): boolean =>
-  avoid.some((other) => other.overlaps(subnet) || (subnet6 !== undefined && other.overlaps(subnet6)));
+const isAvoided = ({ avoid = [] }: LeaseRequest, subnets: Subnets): boolean =>
+  avoid.some((other) => prefixesOf(subnets).some((subnet) => other.overlaps(subnet)));
 
 function without(there: readonly LeaseKey[], some: readonly ReadLease[]): LeaseKey[] {
   const keys = new Set(some.map(({ key }) => key));
@@ -139,13 +139,11 @@ export function fits(network: Network, { subnet, subnet6 }: Subnets): boolean {
 }
 
 /** Whether no lease overlaps these subnets. */
-export function isFree({ subnet, subnet6 }: Subnets, there: readonly LeaseKey[]): boolean {
-  return !there.some(
-    (key) =>
-      key.subnet.overlaps(subnet) ||
-      (key.subnet6 !== undefined && subnet6 !== undefined && key.subnet6.overlaps(subnet6)),
-  );
-}
+export const isFree = (subnets: Subnets, there: readonly LeaseKey[]): boolean =>
+  !there.some((key) => subnetsOverlap(key, subnets));
+
+export const subnetsOverlap = (a: Subnets, b: Subnets): boolean =>
+  prefixesOf(a).some((one) => prefixesOf(b).some((other) => one.overlaps(other)));
 
 /**
  * Returns the previous subnet if it is free, otherwise a random one of the first hundred that are free and not to be avoided;
@@ -166,7 +164,7 @@ export function chooseSubnets(
     const isUsable = again !== undefined && (inUse === true || !isAvoided(request, again));
     if (isUsable && fits(network, again) && isFree(again, there)) return again;
   }
-  const free = firstFree(network.range, network.hostPrefix, [...there.map((key) => key.subnet), ...avoid]);
+  const free = firstFree(network.range, network.hostPrefix, [...there.flatMap(prefixesOf), ...avoid]);
   const subnet = pick(free, random);
   return subnet && withSixth(request, { subnet }, there, random);
 }

@@ -17,6 +17,7 @@ import {
   parseJsonObject,
   text,
 } from '../core/parse.js';
+import { publicIpIn } from '../core/families.js';
 import type { Lease } from '../core/records.js';
 import type { ParsedKey } from './keys.js';
 import type { StoredLease } from './store.js';
@@ -50,6 +51,12 @@ const DATA = new Map(
 const NO_ADDRESS = IpAddress.parse('0.0.0.0');
 
 /**
+ * PublicIP of a node that has no IPv4 address: IPv4's dummy address (RFC 7600). With 0.0.0.0 a flanneld that starts without
+ * IPv4 would take the lease for its own (flannel's findLeaseByIP).
+ */
+const DUMMY = IpAddress.parse('192.0.0.8');
+
+/**
  * @param etcdLease '0' for a key without an etcd lease, which makes it a reservation
  * @throws UnreadableError
  */
@@ -66,8 +73,7 @@ export function decodeLease(
     network: key.network,
     subnet: key.subnet,
     ...(key.subnet6 && { subnet6: key.subnet6 }),
-    publicIp: attributes.PublicIP ?? NO_ADDRESS,
-    ...(attributes.PublicIPv6 && attributes.PublicIPv6.value !== 0n && { publicIp6: attributes.PublicIPv6 }),
+    ...publicIpsIn(attributes),
     ...(attributes.Weft?.MTU !== undefined && { mtu: attributes.Weft.MTU }),
     backendType: attributes.BackendType,
     ...(data && { data }),
@@ -78,6 +84,16 @@ export function decodeLease(
     reservation: etcdLease === '0',
     etcdLease,
   };
+}
+
+function publicIpsIn({
+  PublicIP: ip,
+  PublicIPv6: ip6,
+}: z.infer<typeof ATTRIBUTES>): Pick<Lease, 'publicIp' | 'publicIp6'> {
+  const hasIpv4 = ip !== undefined && ip.value !== 0n && !ip.equals(DUMMY);
+  const hasIpv6 = ip6 !== undefined && ip6.value !== 0n;
+  if (hasIpv6 && !hasIpv4) return { publicIp: ip6 };
+  return { publicIp: hasIpv4 ? ip : NO_ADDRESS, ...(hasIpv6 && { publicIp6: ip6 }) };
 }
 
 /** What the node publishes for the backend beside; what cannot be read is not there. */
@@ -106,8 +122,8 @@ function dataIn(type: BackendType, json: Record<string, unknown>): LeaseData | u
 /** In flanneld's form, with the fields in its order. */
 export function encodeLease(lease: Lease): string {
   return JSON.stringify({
-    PublicIP: lease.publicIp.toString(),
-    PublicIPv6: lease.publicIp6?.toString() ?? null,
+    PublicIP: (publicIpIn(lease, 4) ?? DUMMY).toString(),
+    PublicIPv6: publicIpIn(lease, 6)?.toString() ?? null,
     BackendType: lease.backendType,
     BackendData: encodeLeaseData(lease, 4),
     BackendV6Data: encodeLeaseData(lease, 6),

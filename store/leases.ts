@@ -8,6 +8,7 @@ import type { IKeyValue } from 'etcd3';
 import { withoutFamily } from '../core/backends/index.js';
 import { backendTypeOf } from '../core/drivers/index.js';
 import { failedPrecondition, notFound, resourceExhausted, unavailable } from '../core/errors.js';
+import { prefixesOf } from '../core/network.js';
 import type { Lease } from '../core/records.js';
 import { rangeOf } from './keys.js';
 import { decodeLease, encodeLease } from './lease-codec.js';
@@ -17,6 +18,7 @@ import {
   fits,
   holderToYield,
   ownLeases,
+  subnetsOverlap,
   type LeaseKey,
   type OwnChoice,
   type Subnets,
@@ -266,19 +268,15 @@ async function takeNew(
   const others = rangeAt(responses, 1).flatMap((kv) =>
     kv.key.toString() === key ? [] : (readKey(keys, kv) ?? []),
   );
-  if (!others.some((other) => overlaps(other, chosen))) return lease;
+  if (!others.some((other) => subnetsOverlap(other, chosen))) return lease;
   await client.txn({ success: [remove(key)] });
   return undefined;
 }
 
-const overlaps = (a: Subnets, b: Subnets): boolean =>
-  a.subnet.overlaps(b.subnet) ||
-  (a.subnet6 !== undefined && b.subnet6 !== undefined && a.subnet6.overlaps(b.subnet6));
-
 function exhausted({ network, wanted, avoid = [] }: LeaseRequest, there: readonly LeaseKey[]): Error {
   if (wanted !== undefined) {
-    const asked = [wanted.subnet, ...(wanted.subnet6 === undefined ? [] : [wanted.subnet6])];
-    const holder = there.find((key) => asked.some((subnet) => subnet.overlaps(key.subnet)));
+    const asked = prefixesOf(wanted);
+    const holder = there.find((key) => subnetsOverlap(key, wanted));
     return failedPrecondition(
       `network ${network.name}: ${asked.join(' and ')} is not available${holder === undefined ? '' : `, ${ownerOf(holder.lease)} has it`}`,
       'Try again, or ask for another part of the network.',
@@ -330,16 +328,16 @@ function leaseOf(
   etcdLease: string,
   since: string,
 ): StoredLease {
-  const dual = subnet6 !== undefined;
+  const hasIpv6 = (subnet6 ?? subnet).family === 6;
   return {
     network: request.network.name,
     subnet,
-    ...(dual && { subnet6 }),
+    ...(subnet6 !== undefined && { subnet6 }),
     publicIp: request.publicIp,
-    ...(dual && request.publicIp6 && { publicIp6: request.publicIp6 }),
+    ...(hasIpv6 && request.publicIp6 && { publicIp6: request.publicIp6 }),
     ...(request.mtu !== undefined && { mtu: request.mtu }),
     backendType: backendTypeOf(request.network),
-    ...(request.data && { data: dual ? request.data : withoutFamily(request.data, 6) }),
+    ...(request.data && { data: hasIpv6 ? request.data : withoutFamily(request.data, 6) }),
     ...(request.beside && { beside: request.beside }),
     node: request.node,
     instance: request.instance,

@@ -95,26 +95,17 @@ export function decodeConfig(name: string, text: string): Network {
   const type = backendTypeIn(json);
   if (!isBackend(type)) return keep(decodeBridged(name, json, BRIDGED_TYPES.get(type)), value);
   const config = check(CONFIG, json);
-  if (!config.EnableIPv4) {
-    throw new UnreadableError(
-      'EnableIPv4: false; networks of IPv6 alone are not served, leave it out and give a Network',
-    );
-  }
-  if (config.Network === undefined) {
+  if (!config.EnableIPv4 && !config.EnableIPv6)
+    throw new UnreadableError('EnableIPv4: false; without EnableIPv6 the network has no addresses');
+  if (config.EnableIPv4 && config.Network === undefined)
     throw new UnreadableError('Network is missing; expected an IPv4 prefix such as 10.100.0.0/16');
-  }
+  if (config.EnableIPv6 && config.IPv6Network === undefined)
+    throw new UnreadableError('IPv6Network is missing; EnableIPv6 needs a prefix such as fd42:100::/48');
   try {
-    const four = familyOf(
-      config.Network,
-      'Network',
-      'Subnet',
-      config.SubnetLen,
-      config.SubnetMin,
-      config.SubnetMax,
-    );
-    if (config.EnableIPv6 && config.IPv6Network === undefined) {
-      throw new UnreadableError('IPv6Network is missing; EnableIPv6 needs a prefix such as fd42:100::/48');
-    }
+    const four =
+      config.EnableIPv4 && config.Network !== undefined
+        ? familyOf(config.Network, 'Network', 'Subnet', config.SubnetLen, config.SubnetMin, config.SubnetMax)
+        : undefined;
     const six =
       config.EnableIPv6 && config.IPv6Network !== undefined
         ? familyOf(
@@ -133,10 +124,8 @@ export function decodeConfig(name: string, text: string): Network {
         name,
         driver: overlay.name,
         backend,
-        subnet: four.subnet,
-        hostPrefix: four.hostPrefix,
-        range: four.range,
-        ...(six && { subnet6: six.subnet, hostPrefix6: six.hostPrefix, range6: six.range }),
+        ...(four ?? six),
+        ...(four && six && { subnet6: six.subnet, hostPrefix6: six.hostPrefix, range6: six.range }),
         ...fields,
         internal: config.Weft?.Internal ?? false,
         masquerade: config.Weft?.Masquerade ?? true,
@@ -228,23 +217,11 @@ export function encodeConfig(network: Network): string {
 }
 
 function encodeOverlay(network: OverlayNetwork): string {
-  const usual = parseRange(network.subnet, network.hostPrefix, undefined, undefined);
+  const { subnet, hostPrefix, range, subnet6, hostPrefix6, range6 } = network;
   return JSON.stringify({
-    Network: network.subnet.toString(),
-    SubnetLen: network.hostPrefix,
-    ...rangeFields('Subnet', network.range, usual),
-    ...(network.subnet6 !== undefined &&
-      network.hostPrefix6 !== undefined && {
-        EnableIPv6: true,
-        IPv6Network: network.subnet6.toString(),
-        IPv6SubnetLen: network.hostPrefix6,
-        ...(network.range6 &&
-          rangeFields(
-            'IPv6Subnet',
-            network.range6,
-            parseRange(network.subnet6, network.hostPrefix6, undefined, undefined),
-          )),
-      }),
+    ...(subnet.family === 6 && { EnableIPv4: false }),
+    ...prefixFields(subnet, hostPrefix, range),
+    ...(subnet6 && hostPrefix6 !== undefined && prefixFields(subnet6, hostPrefix6, range6)),
     Backend: encodeBackend(network),
     Weft: {
       Internal: network.internal,
@@ -272,6 +249,18 @@ export const sameBackend = (a: OverlayNetwork, b: OverlayNetwork): boolean =>
 function madeBy(weft: { Docker: boolean; MadeBy?: Manager | undefined } | undefined): { madeBy?: Manager } {
   const by = weft?.Docker === true ? 'docker' : weft?.MadeBy;
   return by === undefined ? {} : { madeBy: by };
+}
+
+/** What a config has of one family. */
+function prefixFields(subnet: IpNetwork, hostPrefix: number, range: SubnetRange | undefined): object {
+  const usual = parseRange(subnet, hostPrefix, undefined, undefined);
+  const six = subnet.family === 6 ? 'IPv6' : '';
+  return {
+    ...(six && { EnableIPv6: true }),
+    [`${six}Network`]: subnet.toString(),
+    [`${six}SubnetLen`]: hostPrefix,
+    ...(range && rangeFields(`${six}Subnet`, range, usual)),
+  };
 }
 
 const rangeFields = (prefix: string, range: SubnetRange, usual: SubnetRange): Record<string, string> => ({

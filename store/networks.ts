@@ -9,6 +9,7 @@ import { backendIn } from '../core/backends/index.js';
 import type { OtherNetwork } from '../core/backends/backend.js';
 import { driverOf, hasOwnGateway, isBridged, networkOf } from '../core/drivers/index.js';
 import { alreadyExists, failedPrecondition, invalidArgument, notFound, unavailable } from '../core/errors.js';
+import { subnetIn } from '../core/families.js';
 import { type Network, type NetworkSpec } from '../core/network.js';
 import { checkOverlap } from '../core/overlap.js';
 import { check, goObject, ifReadable, integer } from '../core/parse.js';
@@ -243,7 +244,7 @@ export async function restoreNetwork(
 
 /** @throws WeftError for an address outside the network */
 export function checkInside(network: Network, ip: IpAddress): void {
-  const prefix = ip.family === 4 ? network.subnet : network.subnet6;
+  const prefix = subnetIn(network, ip.family);
   if (prefix?.contains(ip) === true) return;
   throw invalidArgument(
     `ip: ${ip.toString()} is not an address of network ${network.name}`,

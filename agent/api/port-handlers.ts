@@ -2,7 +2,7 @@
 import { failedPrecondition, invalidArgument, notFound } from '../../core/errors.js';
 import { parseNetworkName } from '../../core/network.js';
 import { matchesFilter, parsePublishedFilter } from '../../core/publish.js';
-import { bareIp } from '../../core/address.js';
+import { bareIn } from '../../core/families.js';
 import type { Endpoint, PublishedPort } from '../../core/records.js';
 import type {
   ListPortsRequest,
@@ -87,8 +87,8 @@ const openPort = (endpoint: Endpoint, publish: PublishedPort, problem = ''): Ope
   name: endpoint.name,
   network: endpoint.network,
   node: endpoint.node,
-  ip: bareIp(endpoint.ip),
-  ip6: endpoint.ip6 === undefined ? undefined : bareIp(endpoint.ip6),
+  ip: bareIn(endpoint, 4) ?? '',
+  ip6: bareIn(endpoint, 6),
   problem,
 });
 

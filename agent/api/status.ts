@@ -1,6 +1,7 @@
 // Status of the node, for `weft status` and the controller.
-import { containerMtu, gatewayFor, gatewayIn } from '../../core/compile.js';
-import { describeNetwork } from '../../core/drivers/index.js';
+import { containerMtu } from '../../core/compile.js';
+import { textIn, subnetIn } from '../../core/families.js';
+import { describeNetwork, firstGateway } from '../../core/drivers/index.js';
 import type { Endpoint } from '../../core/records.js';
 import { type Endpoint as EndpointMessage, type Problem, Status } from '../../proto/gen/weft/v1/types.js';
 import type { DisplacedNodes } from '../../store/displaced-nodes.js';
@@ -104,9 +105,9 @@ export function statusOf(sources: StatusSources): Status {
       const { network, lease } = membership;
       return {
         name: network.name,
-        subnet: lease.subnet.toString(),
-        subnet6: lease.subnet6?.toString(),
-        gateway: gatewayIn(membership)?.toString() ?? '',
+        subnet: subnetIn(lease, 4)?.toString() ?? '',
+        subnet6: subnetIn(lease, 6)?.toString(),
+        gateway: firstGateway(membership)?.toString() ?? '',
         mtu: containerMtu(membership),
         vni: describeNetwork(network).vni,
         endpoints: endpoints.list().filter((endpoint) => endpoint.network === network.name).length,
@@ -176,9 +177,9 @@ export function endpointMessage(endpoint: Endpoint, memberships: Memberships): E
     ifname: endpoint.ifname,
     hostIfname: endpoint.hostIfname,
     mac: endpoint.mac,
-    ip: endpoint.ip,
-    ip6: endpoint.ip6,
-    gateway: (membership && gatewayFor(membership, endpoint, 4)?.toString()) ?? '',
+    ip: textIn(endpoint, 4) ?? '',
+    ip6: textIn(endpoint, 6),
+    gateway: (membership && firstGateway(membership, endpoint)?.toString()) ?? '',
     mtu: membership === undefined ? 0 : containerMtu(membership),
     vlan: endpoint.vlan,
     aliases: endpoint.aliases,

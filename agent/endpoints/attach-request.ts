@@ -6,6 +6,7 @@ import { parseVlan } from '../../core/drivers/vlan-ids.js';
 import { isHost } from '../../core/compile.js';
 import { differencesOf, type Comparison } from '../../core/differences.js';
 import { alreadyExists, failedPrecondition, invalidArgument } from '../../core/errors.js';
+import { bareIn, FAMILIES, subnetIn } from '../../core/families.js';
 import { gatewayNodeOf, hasOwnGateway } from '../../core/drivers/index.js';
 import { parseName, parseNetworkName, type Network } from '../../core/network.js';
 import {
@@ -16,7 +17,7 @@ import {
   satisfies,
   type PublishRequest,
 } from '../../core/publish.js';
-import { addressesOf, type Endpoint } from '../../core/records.js';
+import type { Endpoint } from '../../core/records.js';
 import { parseIfname } from '../../core/target.js';
 import { howToDetach } from './managers.js';
 import type { AttachRequest as AttachMessage } from '../../proto/gen/weft/v1/agent.js';
@@ -95,21 +96,21 @@ function parseFamily(text: string, family: 4 | 6, field: string): IpAddress {
 
 /** @throws WeftError INVALID_ARGUMENT if an address that is asked for is not in the network */
 export function checkAddresses(request: AttachRequest, network: Network): void {
-  if (request.ip !== undefined && !network.subnet.contains(request.ip)) {
-    throw invalidArgument(
-      `ip: ${request.ip.toString()} is outside network ${network.name}, which is ${network.subnet.toString()}`,
-      'Choose an address inside it, or leave --ip out.',
-    );
-  }
-  if (request.ip6 === undefined) return;
-  if (network.subnet6 === undefined) {
-    throw invalidArgument(`ip6: network ${network.name} has no IPv6 subnet`, 'Leave --ip6 out.');
-  }
-  if (!network.subnet6.contains(request.ip6)) {
-    throw invalidArgument(
-      `ip6: ${request.ip6.toString()} is outside network ${network.name}, which is ${network.subnet6.toString()}`,
-      'Choose an address inside it, or leave --ip6 out.',
-    );
+  for (const family of FAMILIES) {
+    const field = family === 4 ? 'ip' : 'ip6';
+    const asked = request[field];
+    if (asked === undefined) continue;
+    const whole = subnetIn(network, family);
+    if (whole === undefined)
+      throw invalidArgument(
+        `${field}: network ${network.name} has no IPv${family} subnet`,
+        `Leave --${field} out.`,
+      );
+    if (!whole.contains(asked))
+      throw invalidArgument(
+        `${field}: ${asked.toString()} is outside network ${network.name}, which is ${whole.toString()}`,
+        `Choose an address inside it, or leave --${field} out.`,
+      );
   }
 }
 
@@ -130,11 +131,10 @@ export function checkPublishable(network: Network): void {
 
 /** Accepts a repeated call with the same or fewer options. @throws WeftError ALREADY_EXISTS with the differences */
 export function checkSame(request: AttachRequest, there: Endpoint): void {
-  const [ip, ip6] = addressesOf(there);
   const fields = [
     ['name', request.name, there.name],
-    ['ip', request.ip?.toString(), ip],
-    ['ip6', request.ip6?.toString(), ip6],
+    ['ip', request.ip?.toString(), bareIn(there, 4)],
+    ['ip6', request.ip6?.toString(), bareIn(there, 6)],
     ['mac', request.mac, there.mac],
     ['ifname', request.ifname, there.ifname],
     ['vlan', request.vlan, there.vlan],

@@ -1,9 +1,10 @@
 // Attach a container to a network, and detach it.
 //
 // A container is named by the operator's TARGET, or by its manager's key. A failed attach is rolled back.
-import { parseInterface, type Family } from '../../core/address.js';
+import { parseInterface } from '../../core/address.js';
 import { hostIfname, macOf, ownGateways, type Membership } from '../../core/compile.js';
 import { gatewayFor, vlanFor } from '../../core/drivers/index.js';
+import { familiesIn, FAMILIES } from '../../core/families.js';
 import { failedPrecondition, notFound, WeftError } from '../../core/errors.js';
 import type { ForeignKey } from '../../core/manager.js';
 import { newId, type Endpoint, type Sandbox } from '../../core/records.js';
@@ -114,7 +115,7 @@ export class Attacher {
     const endpoint = this.#describe(attach, found, given);
     if (request.publish.length > 0) {
       rollback.add(() => ports.close(id));
-      const families: Family[] = endpoint.ip6 === undefined ? [4] : [4, 6];
+      const families = familiesIn(endpoint);
       endpoint.publish = await ports.reserve(endpoint, request.publish, request.everywhere, families, signal);
     }
     return establish(this.options, {
@@ -162,7 +163,7 @@ export class Attacher {
         request.defaultRoute &&
         !network.internal &&
         !inside.hasDefaultRoute &&
-        gatewayFor(membership, ofVlan, 4) !== undefined,
+        FAMILIES.some((family) => gatewayFor(membership, ofVlan, family) !== undefined),
       aliases: request.aliases,
       publish: [],
       ...(request.dns ? { dns: true as const } : {}),

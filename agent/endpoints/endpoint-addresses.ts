@@ -41,9 +41,10 @@ export async function takeAddresses(
   const take = (one: Pick<AddressRequest, 'subnet' | 'asked' | 'preferred'>): Promise<IpAddress> =>
     addresses.take({ membership, holder, ...one }, rollback, signal);
   const before = usable(membership, subnet, previous.ip);
+  const asked = subnet.family === 4 ? request.ip : request.ip6;
   const ip = await take({
     subnet,
-    ...(request.ip && { asked: request.ip }),
+    ...(asked && { asked }),
     ...(before && { preferred: before }),
   });
   if (subnet6 === undefined) return givenAs(membership, ip);

@@ -1,8 +1,8 @@
 // Publish and unpublish ports of an endpoint that exists.
 //
 // Its container keeps running.
-import type { Family } from '../../core/address.js';
 import type { Membership } from '../../core/compile.js';
+import { familiesIn } from '../../core/families.js';
 import { notFound, resourceExhausted, type WeftError } from '../../core/errors.js';
 import { MAX_PORTS, satisfies, type PublishRequest } from '../../core/publish.js';
 import type { Endpoint, PublishedPort } from '../../core/records.js';
@@ -54,7 +54,7 @@ export class EndpointPorts {
         );
       }
       const { ports, log } = this.options;
-      const container: Family[] = there.ip6 === undefined ? [4] : [4, 6];
+      const container = familiesIn(there);
       return allOrNothing(log, id, async (rollback) => {
         const made = await ports.reserve(there, fresh, everywhere, container, signal);
         rollback.add(() => ports.close(id, made));

@@ -11,6 +11,7 @@ import { compilePort, type Membership } from '../../core/compile.js';
 import { invalidArgument, messageOf, resourceExhausted } from '../../core/errors.js';
 import { firewallPortKey, type FirewallPort } from '../../core/firewall.js';
 import type { Family } from '../../core/address.js';
+import { familiesIn } from '../../core/families.js';
 import { CHOSEN_PORTS, familiesOf, formatHostPort, type PublishRequest } from '../../core/publish.js';
 import type { Endpoint, PublishedPort } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
@@ -287,7 +288,7 @@ export class PublishedPorts {
   }
 
   #bind(endpoint: Endpoint, published: PublishedPort): PortBinding {
-    const families = familiesOf(published.hostIp, endpoint.ip6 === undefined ? [4] : [4, 6]);
+    const families = familiesOf(published.hostIp, familiesIn(endpoint));
     const binding: PortBinding = { holder: endpoint, published, families, held: [], open: [] };
     this.#bindings.add(binding);
     return binding;

@@ -347,7 +347,7 @@ function claimsOf(endpoint: Endpoint): string[] {
   if (endpoint.claimed === true) return [bareIp(endpoint.ip)];
   return [endpoint.ip, endpoint.ip6 ?? ''].flatMap((text) => {
     const [ip, length] = text.split('/');
-    return ip !== undefined && (length === '32' || length === '128') ? [ip] : [];
+    return ip !== undefined && length === (ip.includes(':') ? '128' : '32') ? [ip] : [];
   });
 }
 

@@ -2,7 +2,7 @@
 //
 // It replaces records of the state directory that are torn or lost. An endpoint of this node whose container still runs is
 // restored, so that no address in use counts as free.
-import { parseInterface, IpNetwork } from '../../core/address.js';
+import { addressBits, parseInterface, IpNetwork } from '../../core/address.js';
 import type { Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Store } from '../../store/store.js';
@@ -136,7 +136,7 @@ function subnetsOf(
   };
   for (const endpoint of all) {
     if (endpoint.network !== network) continue;
-    const subnet = prefix(endpoint.ip, 32);
+    const subnet = prefix(endpoint.ip, addressBits(endpoint.ip.includes(':') ? 6 : 4));
     const subnet6 = prefix(endpoint.ip6, 128);
     if (subnet !== undefined) return { subnet, ...(subnet6 === undefined ? {} : { subnet6 }) };
   }

@@ -70,6 +70,7 @@ export function canStay(before: Network, after: Network, lease: Lease): boolean 
     fits &&
     after.hostPrefix === before.hostPrefix &&
     driverOf(after).isSameKind(after, before) &&
+    after.subnet.family === before.subnet.family &&
     (after.subnet6 === undefined) === (before.subnet6 === undefined)
   );
 }

@@ -7,6 +7,7 @@ import { areRouted, type Network } from '../../core/network.js';
 import { publicAddresses, type Membership, type Underlay } from '../../core/compile.js';
 import { describeStep } from '../../core/plan.js';
 import { addressingOf, driverOf } from '../../core/drivers/index.js';
+import { subnetIn } from '../../core/families.js';
 import { failedPrecondition, type WeftError } from '../../core/errors.js';
 import type { ClaimHolder, Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
@@ -352,7 +353,7 @@ export class Memberships {
     const isSame = ({ lease }: Membership): boolean =>
       lease.mtu === mtu &&
       lease.publicIp.equals(ip) &&
-      (lease.subnet6 === undefined || lease.publicIp6?.toString() === ip6?.toString());
+      (subnetIn(lease, 6) === undefined || lease.publicIp6?.toString() === ip6?.toString());
     await this.#refresh(this.list(), isSame);
   }
 

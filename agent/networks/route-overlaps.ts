@@ -3,6 +3,7 @@
 // A node that is on the network already keeps its data path: the route may be gone again in a moment, as a VPN's is.
 import type { IpAddress } from '../../core/address.js';
 import type { Membership } from '../../core/compile.js';
+import { hostPrefixIn } from '../../core/families.js';
 import { failedPrecondition } from '../../core/errors.js';
 import {
   routesBeside,
@@ -36,7 +37,7 @@ function besideOf(
   routes: readonly HostRoute[],
 ): NetworkRoutes {
   const isBridges = ({ isLan, to }: HostRoute): boolean =>
-    isLan && to.length === (to.family === 4 ? network.hostPrefix : network.hostPrefix6);
+    isLan && to.length === hostPrefixIn(network, to.family);
   return routesBeside(
     network,
     subnetOnly.includes(network.name) ? routes.filter((route) => !isBridges(route)) : routes,

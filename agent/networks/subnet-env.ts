@@ -3,18 +3,19 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { containerMtu, gatewayIn, prefixIn, type Membership } from '../../core/compile.js';
+import { FAMILIES, subnetIn } from '../../core/families.js';
 import type { Family } from '../../core/address.js';
 import { deleteFile, replaceFile } from '../../daemon/state-file.js';
 
 export function subnetEnv(membership: Membership): string {
   const { network } = membership;
-  const lines = [
-    `FLANNEL_NETWORK=${network.subnet.toString()}`,
-    `FLANNEL_SUBNET=${interfaceIn(membership, 4) ?? ''}`,
-  ];
-  const six = interfaceIn(membership, 6);
-  if (network.subnet6 !== undefined && six !== undefined)
-    lines.push(`FLANNEL_IPV6_NETWORK=${network.subnet6.toString()}`, `FLANNEL_IPV6_SUBNET=${six}`);
+  const lines = FAMILIES.flatMap((family) => {
+    const whole = subnetIn(network, family);
+    const own = interfaceIn(membership, family);
+    const prefix = family === 4 ? 'FLANNEL' : 'FLANNEL_IPV6';
+    if (whole === undefined || own === undefined) return [];
+    return [`${prefix}_NETWORK=${whole.toString()}`, `${prefix}_SUBNET=${own}`];
+  });
   lines.push(
     `FLANNEL_MTU=${containerMtu(membership)}`,
     `FLANNEL_IPMASQ=${network.masquerade && !network.internal}`,
@@ -26,8 +27,7 @@ export function subnetEnv(membership: Membership): string {
 function interfaceIn(membership: Membership, family: Family): string | undefined {
   const prefix = prefixIn(membership, family);
   const gateway = gatewayIn(membership, family);
-  if (gateway === undefined || prefix === undefined)
-    return (family === 4 ? membership.lease.subnet : membership.lease.subnet6)?.toString();
+  if (gateway === undefined || prefix === undefined) return subnetIn(membership.lease, family)?.toString();
   return `${gateway.toString()}/${prefix.length}`;
 }
 

@@ -4,10 +4,11 @@
 // network, with nothing in etcd.
 import { isDeepStrictEqual } from 'node:util';
 
-import { leaseDataFor } from '../../core/backends/index.js';
+import { backendIn, leaseDataFor } from '../../core/backends/index.js';
 import type { LeaseData } from '../../core/backends/types.js';
 import { type Membership, publicAddresses, type Underlay } from '../../core/compile.js';
 import { addressingOf, backendTypeOf, isBridged } from '../../core/drivers/index.js';
+import { addressIn, FAMILIES, subnetIn } from '../../core/families.js';
 import { failedPrecondition } from '../../core/errors.js';
 import type { Network } from '../../core/network.js';
 import type { Lease } from '../../core/records.js';
@@ -57,14 +58,13 @@ export class SubnetLeases {
     const { node, instance, subnetTtlSeconds, underlay, isUsed } = this.options;
     const { ip, ip6 } = publicAddresses(underlay());
     const { mtu } = underlay();
-    const dual = network.subnet6 !== undefined && ip6 !== undefined;
     const data = this.#data(network);
     return {
       network,
       node,
       instance,
       publicIp: ip,
-      ...(dual ? { publicIp6: ip6 } : {}),
+      ...(subnetIn(network, 6) !== undefined && ip6 !== undefined && { publicIp6: ip6 }),
       mtu,
       ...(data === undefined ? {} : { data }),
       ...this.#beside(network),
@@ -101,19 +101,25 @@ export class SubnetLeases {
   /** Whether this node's lease in etcd says what the node would write now. */
   isAsWritten(lease: Lease, network: Network): boolean {
     const { ip, ip6 } = publicAddresses(this.options.underlay());
-    const isDual = lease.subnet6 !== undefined && ip6 !== undefined;
+    const hasTwo = subnetIn(lease, 6) !== undefined && ip6 !== undefined;
     return (
       lease.publicIp.equals(ip) &&
-      (!isDual || lease.publicIp6?.equals(ip6) === true) &&
+      (!hasTwo || lease.publicIp6?.equals(ip6) === true) &&
       this.isCurrent(lease, network)
     );
   }
 
   #data(network: Network): LeaseData | undefined {
     if (isBridged(network)) return undefined;
-    const dual = network.subnet6 !== undefined && this.options.underlay().ip6 !== undefined;
-    const { instance, state } = this.options;
-    return leaseDataFor(network, { instance, keys: state.keys.public }, dual ? [4, 6] : [4]);
+    const { instance, state, underlay } = this.options;
+    const families = FAMILIES.filter(
+      (family) =>
+        subnetIn(network, family) !== undefined &&
+        backendIn(network)
+          .carriers(network, family)
+          .some((carrier) => addressIn(underlay(), carrier) !== undefined),
+    );
+    return leaseDataFor(network, { instance, keys: state.keys.public }, families);
   }
 
   /** The other node that holds this node's subnet, by the store; undefined: none. */

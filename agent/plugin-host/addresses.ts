@@ -2,8 +2,9 @@
 //
 // An address is reserved before its container exists; one that is set aside goes to no container. A manager sees only its own
 // reservations.
-import { bareIp, type IpAddress, type IpNetwork } from '../../core/address.js';
+import { bareIp, type IpAddress } from '../../core/address.js';
 import { alreadyExists, invalidArgument, messageOf, notFound, WeftError } from '../../core/errors.js';
+import { subnetIn } from '../../core/families.js';
 import { withLength } from '../../core/ipam.js';
 import type { Manager } from '../../core/manager.js';
 import type { Network } from '../../core/network.js';
@@ -83,7 +84,7 @@ export class PluginAddresses {
     const { memberships, addresses, publisher, state, log } = this.options;
     const { network, family, asked, within } = request;
     const membership = memberships.get(network);
-    const subnet = family === 4 ? membership?.lease.subnet : membership?.lease.subnet6;
+    const subnet = membership && subnetIn(membership.lease, family);
     if (membership === undefined || subnet === undefined) {
       throw notFound(`this node has no IPv${family} subnet in network ${network}`, 'See `weft status`.');
     }
@@ -180,7 +181,7 @@ export class PluginAddresses {
 
 /** @throws WeftError INVALID_ARGUMENT */
 function checkInside(network: Network, ip: IpAddress): void {
-  const prefix: IpNetwork | undefined = ip.family === 4 ? network.subnet : network.subnet6;
+  const prefix = subnetIn(network, ip.family);
   if (prefix?.contains(ip) === true) return;
   throw invalidArgument(
     `${ip.toString()} is not an address of network ${network.name}`,

@@ -1,7 +1,7 @@
 // Networks for plugins: list, propose a subnet, create, join and leave.
 import { randomInt } from 'node:crypto';
 
-import { addressBits, IpNetwork } from '../../core/address.js';
+import { addressBits, IpAddress, IpNetwork } from '../../core/address.js';
 import { containerMtu, gatewayOf, type Membership } from '../../core/compile.js';
 import { addressingOf } from '../../core/drivers/index.js';
 import {
@@ -98,9 +98,10 @@ export class PluginNetworks {
   async #usedPrefixes(): Promise<IpNetwork[]> {
     const { store, kernel } = this.options;
     const nodes = [...store.view.nodes.values()].flatMap(({ publicIp, publicIp6 }) =>
-      [`${publicIp}/32`, ...(publicIp6 === undefined ? [] : [`${publicIp6}/128`])].flatMap(
-        (text) => IpNetwork.tryParse(text) ?? [],
-      ),
+      [publicIp, publicIp6].flatMap((text) => {
+        const ip = text === undefined ? undefined : IpAddress.tryParse(text);
+        return ip === undefined ? [] : [IpNetwork.of(ip, addressBits(ip.family))];
+      }),
     );
     const routes = await kernel.routes();
     return [...this.#list().flatMap(prefixesOf), ...routes.map(({ to }) => to), ...nodes];
@@ -207,7 +208,7 @@ export class PluginNetworks {
 }
 
 function rangeOf(network: Network | undefined, whole: IpNetwork, hostPrefix: number): Network['range'] {
-  const known = whole.family === 4 ? network?.range : network?.range6;
+  const known = whole.family === network?.subnet.family ? network.range : network?.range6;
   return known ?? parseRange(whole, hostPrefix, undefined, undefined);
 }
 

@@ -29,7 +29,7 @@ export function duplicateAddresses({ kernel, view, node, problems, log }: Duplic
       for (const [text, flaw] of Object.entries(flaws)) {
         if (flaw !== 'duplicate') continue;
         const [ip = ''] = text.split('/');
-        const owner = others.find(({ publicIp6 }) => publicIp6 === ip)?.name;
+        const owner = others.find(({ publicIp, publicIp6 }) => [publicIp, publicIp6].includes(ip))?.name;
         if (owner !== undefined) await kernel.solicitNeighbour(link, ip);
         found.set(`${link} ${text}`, problemOf(link, text, owner));
       }

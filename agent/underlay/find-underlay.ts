@@ -4,6 +4,7 @@
 // send from. The node then stays on them: a second address, a VPN's default route or a new privacy address (RFC 8981) is no
 // reason to move every tunnel. It moves when an address is gone, or cannot be used any more and another one can.
 import { addressBits, type Family, IpAddress, IpNetwork, parseInterface } from '../../core/address.js';
+import { FAMILIES } from '../../core/families.js';
 import { failedPrecondition, type WeftError } from '../../core/errors.js';
 import type { OnLink, Router, Underlay } from '../../core/compile.js';
 import type { AddressFlaw, Kernel, UnderlayLink } from '../kernel/index.js';
@@ -53,11 +54,20 @@ export async function findUnderlay(
     throw missing(`there is no interface ${iface} with an address`, links);
   const search = { links, candidates: eligible.flatMap(candidatesOf), sendsFrom, settings, last };
   if (ips === undefined || ips.length === 0) {
-    const found = choose4(search);
-    return underlayAt(search, found, choose6(search, found.link));
+    const four = choose4(search);
+    const six = choose6(search, four?.link.name);
+    if (four !== undefined) return underlayAt(search, four, six);
+    if (six === undefined) throw noneFound(search);
+    // Its IPv4 address may come back in a moment, or come later than the IPv6 one when a host starts.
+    if (last.ip?.family === 4)
+      throw failedPrecondition(
+        `this host has no IPv4 address on the underlay any more; the node had ${last.ip.toString()}`,
+        `Give it one again. To go on with IPv6 alone, name the address: --underlay-ip ${six.address.toString()}.`,
+      );
+    return underlayAt(search, six, undefined);
   }
-  const [ip, ip6] = ([4, 6] as const).map((family) => ips.find((it) => it.family === family));
-  if (ip === undefined) throw missing('the underlay needs an IPv4 address', links);
+  const [ip, ip6] = FAMILIES.flatMap((family) => ips.find((it) => it.family === family) ?? []);
+  if (ip === undefined) throw noneFound(search);
   return underlayAt(search, given(search, ip), ip6 && given(search, ip6));
 }
 
@@ -78,44 +88,36 @@ function given(search: Search, wanted: IpAddress): Candidate {
   return found;
 }
 
-function choose4(search: Search): Candidate {
-  const { links, candidates, sendsFrom, settings } = search;
+function choose4(search: Search): Candidate | undefined {
+  const { candidates, sendsFrom, settings } = search;
   const there = candidates.filter(({ address }) => address.family === 4);
-  const by4 = sendsFrom(4);
-  const route = by4 ?? sendsFrom(6);
-  const found =
+  const link = (sendsFrom(4) ?? sendsFrom(6))?.link;
+  return (
     preferred(search, there, 4) ??
-    best(there.filter(({ link }) => settings.iface !== undefined || link.name === route?.link)) ??
+    // The addresses of other links, such as Docker's bridge, are none that other nodes reach.
+    best(there.filter((it) => settings.iface !== undefined || it.link.name === link)) ??
     // The node has nowhere else to go, and the link may come up again.
-    there.find((it) => isLast(search, it));
-  if (found !== undefined) return found;
-  const lacks4 = (where: string, who = where): WeftError =>
-    failedPrecondition(
-      `${who} has no IPv4 address, and weft needs one on the underlay, also for IPv6`,
-      `Give ${where} an IPv4 address that the other nodes reach. This host has: ${listed(links)}.`,
-    );
-  if (there.length === 0 && candidates.length > 0)
-    throw lacks4(settings.iface === undefined ? 'this host' : `interface ${settings.iface}`);
-  // The addresses of other links, such as Docker's bridge, are none that other nodes reach.
-  if (settings.iface === undefined && by4 === undefined && route !== undefined)
-    throw lacks4(`interface ${route.link}`, `interface ${route.link}, by which this host sends,`);
-  if (settings.iface !== undefined)
-    throw failedPrecondition(
-      `interface ${settings.iface} is down`,
-      `Bring it up: ip link set ${settings.iface} up.`,
-    );
-  throw missing('this host has no default route that shows which address other nodes reach', links);
+    there.find((it) => isLast(search, it))
+  );
 }
 
-function choose6(search: Search, link4: UnderlayLink): Candidate | undefined {
+/** @param link4 the link of the IPv4 address */
+function choose6(search: Search, link4: string | undefined): Candidate | undefined {
   const { candidates, sendsFrom, settings } = search;
   const there = candidates.filter(({ address }) => address.family === 6);
-  const link = sendsFrom(6)?.link ?? link4.name;
+  const link = sendsFrom(6)?.link ?? link4;
   const found =
     preferred(search, there, 6) ??
     best(there.filter((it) => settings.iface !== undefined || it.link.name === link));
   // Better an address that is about to go than none.
   return found ?? there.find((it) => isLast(search, it) && it.flaw !== 'duplicate' && it.flaw !== 'down');
+}
+
+function noneFound({ links, candidates, settings: { iface } }: Search): WeftError {
+  if (iface !== undefined && candidates.every(({ flaw }) => flaw === 'down'))
+    return failedPrecondition(`interface ${iface} is down`, `Bring it up: ip link set ${iface} up.`);
+  if (iface !== undefined) return missing(`interface ${iface} has no address that can be used`, links);
+  return missing('this host has no default route that shows which address other nodes reach', links);
 }
 
 /** The address that the node stood on last, or the one that the kernel would send from. */

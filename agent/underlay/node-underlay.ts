@@ -112,7 +112,8 @@ export class NodeUnderlay {
   }
 
   /** An IPv6 address that goes with its link comes back with it, and is the node's again. */
-  #remember({ ip, ip6 = this.#last.ip6 }: Underlay): void {
+  #remember({ ip, ip6: found }: Underlay): void {
+    const ip6 = ip.family === 6 ? undefined : (found ?? this.#last.ip6);
     this.#last = { ip, ...(ip6 === undefined ? {} : { ip6 }) };
     try {
       this.options.state.saveUnderlay(this.#last);

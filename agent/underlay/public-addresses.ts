@@ -1,21 +1,32 @@
 // Warns where --public-ip and the underlay addresses are not of the same families.
+import type { Family } from '../../core/address.js';
 import type { Underlay } from '../../core/compile.js';
+import { addressIn, FAMILIES } from '../../core/families.js';
 import type { Problem } from '../health/index.js';
 
-export function publicAddressWarning({ ip6: local, nat }: Underlay): Problem | undefined {
+export function publicAddressWarning(underlay: Underlay): Problem | undefined {
+  return FAMILIES.map((family) => warningOf(underlay, family)).find((warning) => warning !== undefined);
+}
+
+function warningOf(underlay: Underlay, family: Family): Problem | undefined {
+  const { nat } = underlay;
   if (nat === undefined) return undefined;
-  const [ip, own, given] = [nat.ip, local, nat.ip6].map((address) => address?.toString());
+  const own = addressIn(underlay, family)?.toString();
+  const given = addressIn(nat, family)?.toString();
+  const all = [nat.ip, nat.ip6].flatMap((ip) => ip?.toString() ?? []);
+  const placeholder = family === 4 ? 'IP' : 'IP6';
+  const flag = (ip: string): string => `--public-ip ${(family === 4 ? [ip, ...all] : [...all, ip]).join()}`;
   if (own !== undefined && given === undefined)
     return {
-      what: `--public-ip ${ip}`,
-      why: `it has no IPv6 address, so other nodes are told this host's own, ${own}; where they do not reach that, IPv6 of dual-stack networks does not arrive here`,
-      fix: `Give the IPv6 address that other nodes send to, too: --public-ip ${ip},IP6. Where that is ${own} itself, --public-ip ${ip},${own} says so.`,
+      what: `--public-ip ${all.join()}`,
+      why: `it has no IPv${family} address, so other nodes are told this host's own, ${own}; where they do not reach that, IPv${family} does not arrive here`,
+      fix: `Give the IPv${family} address that other nodes send to, too: ${flag(placeholder)}. Where that is ${own} itself, ${flag(own)} says so.`,
     };
   if (own === undefined && given !== undefined)
     return {
-      what: `--public-ip ${ip},${given}`,
-      why: `this host has no IPv6 address on the underlay for ${given}, so other nodes are not told it, and IPv6 of dual-stack networks does not arrive here`,
-      fix: `Give this host an IPv6 address (where --underlay-ip is set, name it there, too), or leave out ${given}.`,
+      what: `--public-ip ${all.join()}`,
+      why: `this host has no IPv${family} address on the underlay for ${given}, so other nodes are not told it, and IPv${family} does not arrive here`,
+      fix: `Give this host an IPv${family} address (where --underlay-ip is set, name it there, too), or leave out ${given}.`,
     };
   return undefined;
 }

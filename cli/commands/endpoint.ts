@@ -113,7 +113,7 @@ export const endpointBlock = (it: Endpoint): string =>
     ['Node', it.node],
     ['Target', it.target],
     ['Interface', `${it.ifname} (on the node: ${it.hostIfname})`],
-    ['IP', it.ip],
+    ['IP', it.ip || undefined],
     ['IP6', it.ip6],
     ['Gateway', it.gateway === '' ? undefined : it.gateway],
     ['VLAN', it.vlan],

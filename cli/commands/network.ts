@@ -26,10 +26,9 @@ import { networkChangeCommands } from './network-change.js';
 
 type CreateOptions = Omit<
   Partial<CreateNetworkRequest>,
-  'name' | 'noMasquerade' | 'subnet' | 'backend' | 'directRouting' | 'backendOptions'
+  'name' | 'noMasquerade' | 'backend' | 'directRouting' | 'backendOptions'
 > &
   BackendOptions & {
-    subnet: string;
     masquerade: boolean;
   };
 
@@ -40,8 +39,12 @@ export function networkCommands(program: Command, action: Action): void {
     .command('create')
     .description('make a network that containers of all hosts can be attached to')
     .argument('<name>', 'its name: letters, digits, _ and -', newNetworkName)
-    .requiredOption('--subnet <cidr>', 'its IPv4 addresses, such as 10.100.0.0/16', subnetOf(4, 'subnet'))
-    .option('--subnet6 <cidr>', 'its IPv6 addresses, such as fd42:100::/48', subnetOf(6, 'subnet6'))
+    .option('--subnet <cidr>', 'its IPv4 addresses, such as 10.100.0.0/16', subnetOf(4, 'subnet'))
+    .option(
+      '--subnet6 <cidr>',
+      'its IPv6 addresses, such as fd42:100::/48; beside --subnet, or alone',
+      subnetOf(6, 'subnet6'),
+    )
     .addOption(
       new Option(
         '--driver <driver>',
@@ -187,6 +190,7 @@ Examples:
 
 /** Fields of the request that were not asked for. */
 const NOTHING = {
+  subnet: '',
   subnet6: undefined,
   driver: undefined,
   hostPrefix: undefined,
@@ -221,7 +225,7 @@ async function networkBlock(network: Network): Promise<string> {
   const head = block([
     ['Name', network.name],
     ['Driver', network.backend === undefined ? network.driver : `${network.driver} (${network.backend})`],
-    ['Subnet', subnetText(network)],
+    ['Subnet', network.subnet === '' ? undefined : subnetText(network)],
     ['VLAN', network.vlan],
     ['Allowed VLANs', network.allowVlan],
     ['Parent', network.parent],

@@ -101,12 +101,12 @@ export function portCommands(program: Command, action: Action): void {
 const portTable = (ports: readonly OpenPort[]): Promise<string> =>
   table(
     ['HOST', 'PROTOCOL', 'ENDPOINT', 'NETWORK', 'LEADS TO', 'NODE', 'EVERYWHERE', 'PROBLEM'],
-    ports.map(({ publish, name, network, ip, node, problem }) => [
+    ports.map(({ publish, name, network, ip, ip6 = '', node, problem }) => [
       publish === undefined ? '' : formatHostPort(publish),
       publish?.protocol ?? '',
       name,
       network,
-      `${ip}:${publish?.port ?? ''}`,
+      `${ip || `[${ip6}]`}:${publish?.port ?? ''}`,
       node,
       publish?.everywhere === true ? 'yes' : 'no',
       problem,

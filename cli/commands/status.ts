@@ -113,7 +113,7 @@ async function nodeText(status: Status): Promise<string> {
   if (status.networks.length > 0) {
     const rows = status.networks.map((it) => [
       it.name,
-      it.subnet,
+      it.subnet || (it.subnet6 ?? ''),
       it.gateway,
       it.mtu,
       it.endpoints,
@@ -159,7 +159,12 @@ async function clusterText({ health, node, store, controller, ...status }: Statu
     ]),
   ];
   if (status.networks.length > 0) {
-    const rows = status.networks.map((it) => [it.name, it.subnet, it.endpoints, it.peers]);
+    const rows = status.networks.map((it) => [
+      it.name,
+      it.subnet || (it.subnet6 ?? ''),
+      it.endpoints,
+      it.peers,
+    ]);
     parts.push(
       '',
       'Networks of the cluster:',

@@ -7,6 +7,7 @@
 import type * as z from 'zod';
 
 import type { Family, IpAddress, IpNetwork } from '../address.js';
+import { textIn } from '../families.js';
 import type { OverlayMembership } from '../membership.js';
 import type { Need } from '../needs.js';
 import type { OverlayNetwork } from '../network.js';
@@ -144,7 +145,7 @@ export interface DataCodec<D> {
 
 /** The source address of the host's own packets to the network. */
 export function hostSource({ exposed }: OverlayMembership, family: Family): { src?: string } {
-  const src = family === 4 ? exposed?.ip : exposed?.ip6;
+  const src = exposed && textIn(exposed, family);
   return src === undefined ? {} : { src };
 }
 

@@ -3,6 +3,7 @@
 // Each peer is the gateway of its own subnet, so it must be on a link of this node: a router in between does not know the
 // subnets and would misroute the packets. No device, no header, the underlay's whole MTU.
 // What no peer has is unreachable, rather than sent to such a router.
+import { subnetIn } from '../families.js';
 import { ownBridgeName } from '../link-names.js';
 import { goObject } from '../parse.js';
 import type { Backend } from './backend.js';
@@ -33,7 +34,7 @@ export const hostGw: Backend<'host-gw'> = {
   udpPorts: () => [],
 
   compileNetwork: ({ network }, { family }) => {
-    const whole = family === 4 ? network.subnet : network.subnet6;
+    const whole = subnetIn(network, family);
     return whole === undefined ? [] : [nowhere(whole)];
   },
   compilePeer: (membership, remote) => hostGw.routesTo(membership, remote, remote.subnet),

@@ -8,6 +8,7 @@ import * as z from 'zod';
 
 import { addressBits, type Family } from '../address.js';
 import { alreadyExists, failedPrecondition, resourceExhausted } from '../errors.js';
+import { subnetIn } from '../families.js';
 import { networkAlias } from '../link-names.js';
 import { parseInteger, type OverlayNetwork } from '../network.js';
 import type { VxlanLink } from '../objects/index.js';
@@ -180,7 +181,7 @@ export const vxlan: Backend<'vxlan'> = {
 
   describe: ({ vni, port, directRouting = false }) => ({ vni, port, directRouting }),
   describeLease(lease) {
-    const vtep = vtepOf(lease, 4);
+    const vtep = vtepOf(lease, 4) ?? vtepOf(lease, 6);
     return vtep === undefined ? {} : { vtepMac: vtep.mac };
   },
 };
@@ -214,7 +215,7 @@ function chooseVni(
     );
   }
   const { first, last } = VNI_RANGE;
-  const short = network.subnet6 === undefined ? undefined : freeVni(first, SHORT_VNI, taken, random);
+  const short = subnetIn(network, 6) === undefined ? undefined : freeVni(first, SHORT_VNI, taken, random);
   const vni = short ?? freeVni(first, last, taken, random);
   if (vni !== undefined) return vni;
   throw resourceExhausted(

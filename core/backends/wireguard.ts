@@ -7,8 +7,9 @@ import * as z from 'zod';
 
 import { addressBits, type Family } from '../address.js';
 import { alreadyExists, resourceExhausted } from '../errors.js';
+import { subnetIn } from '../families.js';
 import { networkAlias, ownBridgeName, ownTunnelName } from '../link-names.js';
-import { parseInteger, type OverlayNetwork } from '../network.js';
+import { parseInteger, prefixesOf, type OverlayNetwork } from '../network.js';
 import type { KernelObject } from '../objects/index.js';
 import { check, goObject, integer, publicKey, secretKey } from '../parse.js';
 import type { Lease } from '../records.js';
@@ -143,8 +144,10 @@ export const wireguard: Backend<'wireguard'> = {
     const second = words['ListenPortV6'] === undefined ? 0 : config.port6;
     return { ...config, port: first, port6: second || (first && first + 1) };
   },
-  refuses: ({ mode, subnet6 }) =>
-    mode === 'ipv6' && subnet6 === undefined ? 'the mode ipv6 needs an IPv6 subnet, too' : undefined,
+  refuses: (network) =>
+    network.mode === 'ipv6' && subnetIn(network, 6) === undefined
+      ? 'the mode ipv6 needs an IPv6 subnet, too'
+      : undefined,
   allocate: (network, others) => ({ ...network, ...choosePorts(network, others) }),
   settle: (network, { port, port6 }) => (network.port === 0 ? { ...network, port, port6 } : network),
   checkBeside(network, other): void {
@@ -165,15 +168,12 @@ export const wireguard: Backend<'wireguard'> = {
   bridge: ({ name }) => ownBridgeName(name),
   tunnels: ({ network }, families) => [...new Set(families.map((family) => linkOf(network, family)))],
   isPlain: () => false,
-  udpPorts: (network) =>
-    network.mode === undefined && network.subnet6 !== undefined
-      ? [network.port, network.port6]
-      : [network.port],
+  udpPorts: (network) => [...new Set(prefixesOf(network).map(({ family }) => portOf(network, family)))],
 
   compileNetwork(membership, { family, subnet }) {
     const { network, lease } = membership;
     const end = endOf(lease, family);
-    const whole = family === 4 ? network.subnet : network.subnet6;
+    const whole = subnetIn(network, family);
     if (end === undefined || whole === undefined) return [];
     const link = linkOf(network, family);
     return [
@@ -231,10 +231,10 @@ export const wireguard: Backend<'wireguard'> = {
   },
   /** The base address of a node's subnet is its device's own. */
   probeAddress: ({ subnet }) => subnet.base,
-  advice: ({ port }) =>
-    `Check that UDP port ${port} is open between the two hosts, in both directions, and that both have the same PSK.`,
+  advice: (network) =>
+    `Check that UDP port ${portOf(network, network.subnet.family)} is open between the two hosts, in both directions, and that both have the same PSK.`,
 
-  describe: ({ port }) => ({ port }),
+  describe: (network) => ({ port: portOf(network, network.subnet.family) }),
   describeLease(lease) {
     const end = endOf(lease, 4) ?? endOf(lease, 6);
     return end === undefined ? {} : { publicKey: end.publicKey };

@@ -1,6 +1,7 @@
 // The registry of drivers, and functions for networks of any driver.
 import type { Family, IpAddress, IpNetwork } from '../address.js';
 import { invalidArgument } from '../errors.js';
+import { FAMILIES } from '../families.js';
 import type { Membership } from '../membership.js';
 import type { Need } from '../needs.js';
 import { flagOf, type BridgedNetwork, type Network, type NetworkSpec, type VlanRange } from '../network.js';
@@ -70,6 +71,10 @@ export const gatewayFor = (
   family: Family,
 ): IpAddress | undefined => driverOf(at.network).gateway(at, family, vlan);
 
+/** The gateway that people are shown: of the first family that has one. */
+export const firstGateway = (at: NetworkAt, port: Pick<Endpoint, 'vlan'> = {}): IpAddress | undefined =>
+  FAMILIES.flatMap((family) => gatewayFor(at, port, family) ?? [])[0];
+
 /** Whether the gateway is this node itself. */
 export function isGateway({ network, lease }: Membership): boolean {
   const node = gatewayNodeOf(network);
@@ -79,7 +84,7 @@ export function isGateway({ network, lease }: Membership): boolean {
 /** The gateways that this node itself has, at which its containers reach the node. */
 export function ownGateways(membership: Membership): IpAddress[] {
   if (!isGateway(membership) || membership.subnetOnly === true) return [];
-  return ([4, 6] as const).flatMap((family) => gatewayIn(membership, family) ?? []);
+  return FAMILIES.flatMap((family) => gatewayIn(membership, family) ?? []);
 }
 
 /** The on-link prefix of a container with an address of this node; undefined if the network lacks the family. */

@@ -1,7 +1,8 @@
 // The families of an overlay's membership, and its peers in each.
-import type { Family, IpAddress, IpNetwork } from '../address.js';
+import type { Family, IpAddress } from '../address.js';
 import type { Remote, Side } from '../backends/backend.js';
 import { backendIn } from '../backends/index.js';
+import { addressIn, FAMILIES, publicIpIn, subnetIn } from '../families.js';
 import type { OverlayMembership } from '../membership.js';
 import type { Lease } from '../records.js';
 
@@ -29,29 +30,19 @@ export function besideOf(membership: OverlayMembership): OverlayMembership[] {
   return network === undefined ? [] : [inForce({ ...membership, network })];
 }
 
-/** A lease's subnet of one family. */
-const familyOf = ({ subnet, subnet6 }: Lease, family: Family): { subnet?: IpNetwork | undefined } =>
-  family === 4 ? { subnet } : { subnet: subnet6 };
-
 /** The peer's underlay address of a family that this node has, too. */
-function reachableAt(
-  { underlay }: OverlayMembership,
-  { publicIp, publicIp6 }: Lease,
-  family: Family,
-): IpAddress | undefined {
-  if (family === 6) return underlay.ip6 === undefined ? undefined : publicIp6;
-  return publicIp;
-}
+const reachableAt = ({ underlay }: OverlayMembership, peer: Lease, family: Family): IpAddress | undefined =>
+  addressIn(underlay, family) === undefined ? undefined : publicIpIn(peer, family);
 
 /** The families in which this node is on the network. */
 export function sidesOf({ lease, underlay, network }: OverlayMembership): Side[] {
   const backend = backendIn(network);
   const published = backend.data !== undefined;
-  return ([4, 6] as const).flatMap((family): Side[] => {
-    const { subnet } = familyOf(lease, family);
+  return FAMILIES.flatMap((family): Side[] => {
+    const subnet = subnetIn(lease, family);
     const [local] = backend
       .carriers(network, family)
-      .flatMap((carrier) => (carrier === 4 ? underlay.ip : underlay.ip6) ?? []);
+      .flatMap((carrier) => addressIn(underlay, carrier) ?? []);
     const missing = published && lease.data?.[family] === undefined;
     return subnet === undefined || local === undefined || missing ? [] : [{ family, subnet, local }];
   });
@@ -72,11 +63,11 @@ function remoteOf(membership: OverlayMembership, side: Side, lease: Lease): Remo
   const { network } = membership;
   const peer = leaseAs(lease, network.backend);
   const { family } = side;
-  const { subnet } = familyOf(peer, family);
+  const subnet = subnetIn(peer, family);
   const [publicIp] = backendIn(network)
     .carriers(network, family)
     .flatMap((carrier) => reachableAt(membership, peer, carrier) ?? []);
-  const whole = family === 4 ? network.subnet : network.subnet6;
+  const whole = subnetIn(network, family);
   const backend = backendIn(network);
   if (peer.backendType !== network.backend)
     return { why: `its backend is "${peer.backendType}", and the network's ${network.backend}` };

@@ -1,5 +1,4 @@
 // Specs of the driver overlay: checks and defaults.
-import type { Family, IpNetwork } from '../address.js';
 import type { Backend } from '../backends/backend.js';
 import { backendOf, BACKEND_TYPES, DEFAULT_BACKEND } from '../backends/index.js';
 import { invalidArgument } from '../errors.js';
@@ -18,20 +17,17 @@ import { UnreadableError } from '../parse.js';
 /** @throws WeftError INVALID_ARGUMENT */
 export function parseOverlay(spec: NetworkSpec): OverlayNetwork {
   const name = parseNetworkName(spec.name);
-  const family = (subnet: IpNetwork, wanted: Family, field: string): void => {
-    if (subnet.family !== wanted)
-      throw invalidArgument(`${field}: ${subnet.toString()} is not an IPv${wanted} prefix`);
-    checkUsable(subnet, field);
-  };
-  family(spec.subnet, 4, 'subnet');
-  const hostPrefix = parseHostPrefix(spec.subnet, spec.hostPrefix, 'host-prefix');
-  if (spec.subnet6 === undefined && spec.hostPrefix6 !== undefined) {
-    throw invalidArgument(
-      'host-prefix6: the network has no IPv6 subnet',
-      'Give one with --subnet6, or leave it out.',
-    );
+  const six = spec.subnet.family === 6 ? '6' : '';
+  checkUsable(spec.subnet, `subnet${six}`);
+  const hostPrefix = parseHostPrefix(spec.subnet, spec.hostPrefix, `host-prefix${six}`);
+  if (spec.subnet6 !== undefined) {
+    if (spec.subnet6.family !== 6 || spec.subnet.family !== 4)
+      throw invalidArgument(
+        `subnet6: ${spec.subnet.toString()} and ${spec.subnet6.toString()} are no pair`,
+        'Give an IPv4 prefix as the subnet and an IPv6 prefix as the other, or one of the two.',
+      );
+    checkUsable(spec.subnet6, 'subnet6');
   }
-  if (spec.subnet6 !== undefined) family(spec.subnet6, 6, 'subnet6');
   const hostPrefix6 = spec.subnet6 && parseHostPrefix(spec.subnet6, spec.hostPrefix6, 'host-prefix6');
   const backend = backendOf(spec.backend ?? DEFAULT_BACKEND);
   checkOptions(spec, backend);
@@ -49,7 +45,7 @@ export function parseOverlay(spec: NetworkSpec): OverlayNetwork {
         range6: parseRange(spec.subnet6, hostPrefix6, undefined, undefined),
       }),
     ...readable(() => backend.parse(spec, wordsIn(spec, backend))),
-    ...(spec.mtu !== undefined && { mtu: parseMtu(spec.mtu, spec.subnet6 !== undefined) }),
+    ...(spec.mtu !== undefined && { mtu: parseMtu(spec.mtu, (spec.subnet6 ?? spec.subnet).family === 6) }),
     internal: spec.internal ?? false,
     masquerade: spec.masquerade ?? true,
     ...(spec.force === true && { force: true }),

@@ -8,6 +8,7 @@ import { addressBits, IpNetwork, parseInterface, type Family } from '../address.
 import { backendIn, backendOf, BACKEND_TYPES } from '../backends/index.js';
 import { overheadOf, tunnelMtu } from '../backends/backend.js';
 import { alreadyExists, failedPrecondition } from '../errors.js';
+import { addressIn, FAMILIES, subnetIn, textIn } from '../families.js';
 import { pickAddress, reservedUse, withLength } from '../ipam.js';
 import {
   BRIDGE_LINK_LOCAL,
@@ -55,20 +56,28 @@ export const overlay: Driver<OverlayNetwork> = {
   hasOwnGateway: () => true,
   gatewayNode: () => undefined,
   gateway({ lease }, family) {
-    const subnet = family === 4 ? lease?.subnet : lease?.subnet6;
+    const subnet = lease && subnetIn(lease, family);
     return subnet === undefined ? undefined : gatewayOf(subnet);
   },
-  prefix: ({ lease }, family) => (family === 4 ? lease?.subnet : lease?.subnet6),
+  prefix: ({ lease }, family) => lease && subnetIn(lease, family),
   reserved: (_network, block, ip) => reservedUse(block, ip),
   pick: (_network, block, inUse, after, within) => pickAddress(block, inUse, after, within),
   withLength: ({ lease }, ip) => withLength(ip, lease.subnet),
 
-  checkUnderlay({ name, subnet6 }, { ip6 }) {
-    if (subnet6 === undefined || ip6 !== undefined) return;
-    throw failedPrecondition(
-      `network ${name} is dual stack, and this node has no IPv6 address on the underlay`,
-      'Give the underlay interface an IPv6 address, or name both with --underlay-ip IP,IP6.',
-    );
+  checkUnderlay(network, underlay) {
+    const { name, subnet6 } = network;
+    for (const family of FAMILIES) {
+      if (subnetIn(network, family) === undefined) continue;
+      const carriers = backendIn(network).carriers(network, family);
+      const [carrier] = carriers;
+      if (carrier === undefined || carriers.some((one) => addressIn(underlay, one) !== undefined)) continue;
+      const kind = subnet6 === undefined ? `of IPv${family}` : 'dual stack';
+      const both = subnet6 === undefined ? '--underlay-ip' : 'both with --underlay-ip IP,IP6';
+      throw failedPrecondition(
+        `network ${name} is ${kind}, and this node has no IPv${carrier} address on the underlay`,
+        `Give the underlay interface an IPv${carrier} address, or name ${subnet6 === undefined ? 'it with ' : ''}${both}.`,
+      );
+    }
   },
   checkBeside(network, others) {
     for (const other of others) {
@@ -96,7 +105,7 @@ export const overlay: Driver<OverlayNetwork> = {
   },
   usualMtu: (network, link) =>
     Math.min(
-      link - overheadOf(backendIn(network), network, network.subnet6 === undefined ? 4 : 6),
+      link - overheadOf(backendIn(network), network, subnetIn(network, 6) === undefined ? 4 : 6),
       network.mtu ?? Infinity,
     ),
   links: (membership) => [
@@ -120,7 +129,7 @@ export const overlay: Driver<OverlayNetwork> = {
     const peer = leaseAs(lease, network.backend);
     const backend = backendIn(network);
     if (peer.backendType !== network.backend || peer.publicIp.value === 0n) return undefined;
-    const why = unreachable(membership, peer, 4);
+    const why = unreachable(membership, peer, peer.subnet.family);
     return why === undefined
       ? { address: backend.probeAddress(peer), advice: backend.advice(network) }
       : { unreachable: why };
@@ -140,7 +149,7 @@ export const overlay: Driver<OverlayNetwork> = {
     ),
   /** A route to the peer that uses the address, and a proxy entry for the containers that look for it on their own link. */
   compileClaim(membership, { ip }, user) {
-    const own = ip.family === 4 ? membership.lease.subnet : membership.lease.subnet6;
+    const own = subnetIn(membership.lease, ip.family);
     const whole = IpNetwork.of(ip, addressBits(ip.family));
     const leads = inBoth(membership, (one) =>
       remotesOf(one, user)
@@ -256,7 +265,7 @@ function forwardingOf(family: Family, links: readonly string[]): KernelObject[] 
 function compileHostEndpoint(membership: OverlayMembership, endpoint: Endpoint): KernelObject[] {
   const link = bridgeOf(membership);
   return sidesOf(membership).flatMap(({ family, subnet }): KernelObject[] => {
-    const text = family === 4 ? endpoint.ip : endpoint.ip6;
+    const text = textIn(endpoint, family);
     if (text === undefined) return [];
     const bits = addressBits(family);
     const ip = parseInterface(text).address.toString();
@@ -300,8 +309,8 @@ function compileEndpoint(membership: OverlayMembership, endpoint: Endpoint): Com
     { kind: 'link', type: 'peer', name: link, mac: endpoint.mac, mtu },
   ];
   for (const { family, subnet } of sidesOf(membership)) {
-    const text = family === 4 ? endpoint.ip : endpoint.ip6;
-    const whole = family === 4 ? network.subnet : network.subnet6;
+    const text = textIn(endpoint, family);
+    const whole = subnetIn(network, family);
     if (text === undefined || whole === undefined) continue;
     const { address, length } = parseInterface(text);
     const via = gatewayOf(subnet).toString();

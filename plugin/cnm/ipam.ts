@@ -4,6 +4,7 @@
 // creates the network: the host's subnet is proposed with the pool, and leased when the network is created.
 import { createHash, randomBytes } from 'node:crypto';
 
+import { hostPrefixIn, subnetIn } from '../../core/families.js';
 import { IpAddress, IpNetwork } from '../../core/address.js';
 import {
   alreadyExists,
@@ -93,7 +94,7 @@ export class Ipam {
       if (same === undefined || asked === undefined) return undefined;
       throw otherName(same, name, { subnet: asked.toString() });
     }
-    const prefix = family === 4 ? named.subnet : named.subnet6;
+    const prefix = subnetIn(named, family);
     if (prefix === undefined) {
       throw failedPrecondition(`network ${name} has no IPv6 subnet`, 'Leave --ipv6 and its subnet out.');
     }
@@ -110,7 +111,7 @@ export class Ipam {
     const { host } = this.options;
     if (asked !== undefined) return asked;
     const used = await host.networks.usedPrefixes();
-    const own = family === 4 ? existing?.subnet : existing?.subnet6;
+    const own = existing && subnetIn(existing, family);
     if (own !== undefined) {
       const here = existing === undefined ? undefined : host.networks.get(existing.name);
       // Docker treats a subnet that is routed as in use, and asks for another one without end.
@@ -290,7 +291,7 @@ function hostPrefixOf(given: IpamOptions, whole: IpNetwork, existing: Network | 
     whole.family === 4
       ? (['weft.host-prefix', given.hostPrefix] as const)
       : (['weft.host-prefix6', given.hostPrefix6] as const);
-  const has = whole.family === 4 ? existing?.hostPrefix : existing?.hostPrefix6;
+  const has = existing && hostPrefixIn(existing, whole.family);
   if (has === undefined) return parseHostPrefix(whole, asked, field);
   if (asked === undefined || asked === has) return has;
   throw alreadyExists(

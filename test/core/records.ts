@@ -7,6 +7,7 @@ import { backendTypeOf, networkOf } from '../../core/drivers/index.js';
 import {
   defaultHostPrefix,
   parseRange,
+  prefixesOf,
   type BridgedNetwork,
   type Network,
   type NetworkSpec,
@@ -51,15 +52,15 @@ export const keyOf = (letter: string): string => `${letter.repeat(42)}A=`;
 
 /** An overlay of the backend wireguard; node `nN` has the N-th letter's key. */
 export function wireguard(
-  fields: { name?: string; subnet6?: string; port?: number } & Partial<
+  fields: { name?: string; subnet?: string; subnet6?: string; port?: number } & Partial<
     Pick<OverlayNetwork<'wireguard'>, 'mode' | 'psk' | 'keepalive'>
   > = {},
 ): OverlayNetwork<'wireguard'> {
-  const { name = 'wg', subnet6, port = 51820, ...rest } = fields;
+  const { name = 'wg', subnet = '10.120.0.0/16', subnet6, port = 51820, ...rest } = fields;
   const network = networkOf({
     name,
     backend: 'wireguard',
-    subnet: IpNetwork.parse('10.120.0.0/16'),
+    subnet: IpNetwork.parse(subnet),
     port,
     ...(subnet6 === undefined ? {} : { subnet6: IpNetwork.parse(subnet6) }),
   }) as OverlayNetwork<'wireguard'>;
@@ -109,22 +110,23 @@ export function bridged(driver: 'bridge' | 'vlan', fields: BridgedFields = {}): 
   }) as BridgedNetwork;
 }
 
-/** The lease of node `nN`: its n-th subnet of the network, and 192.0.2.N and 2001:db8::N on the underlay. */
+/**
+ * The lease of node `nN`: its n-th subnet of the network, and 192.0.2.N and 2001:db8::N on the underlay. In a network of IPv6
+ * alone the underlay has no IPv4 either.
+ */
 export function leaseOf(network: Network, n: number, fields: Partial<Lease> = {}): Lease {
+  const publicIp6 = IpAddress.parse(`2001:db8::${n.toString(16)}`);
   const nth = (whole: IpNetwork, prefix: number): IpNetwork =>
     IpNetwork.of(whole.at(BigInt(n) << BigInt(addressBits(whole.family) - prefix)), prefix);
   return {
     network: network.name,
     subnet: nth(network.subnet, network.hostPrefix),
-    publicIp: IpAddress.parse(`192.0.2.${n}`),
+    publicIp: network.subnet.family === 4 ? IpAddress.parse(`192.0.2.${n}`) : publicIp6,
     backendType: backendTypeOf(network),
     ...dataOf(network, n),
     ...(network.subnet6 === undefined
       ? {}
-      : {
-          subnet6: nth(network.subnet6, network.hostPrefix6 ?? 64),
-          publicIp6: IpAddress.parse(`2001:db8::${n.toString(16)}`),
-        }),
+      : { subnet6: nth(network.subnet6, network.hostPrefix6 ?? 64), publicIp6 }),
     node: `n${n}`,
     instance: `instance-${n}`,
     reservation: false,
@@ -136,19 +138,19 @@ export function leaseOf(network: Network, n: number, fields: Partial<Lease> = {}
 export function dataOf(network: Network, n: number, vni?: number): { data?: LeaseData } {
   if ('port6' in network) {
     const publicKey = keyOf(String.fromCharCode(64 + n));
-    const end = (port: number): { publicKey: string; port: number } => ({ publicKey, port });
-    const six =
-      network.subnet6 === undefined
-        ? {}
-        : { 6: end(network.mode === undefined ? network.port6 : network.port) };
-    return { data: { type: 'wireguard', 4: end(network.port), ...six } };
+    const port = { 4: network.port, 6: network.mode === undefined ? network.port6 : network.port };
+    const ends = prefixesOf(network).map(
+      ({ family }) => [family, { publicKey, port: port[family] }] as const,
+    );
+    return { data: { type: 'wireguard', ...Object.fromEntries(ends) } };
   }
   if (!('vni' in network)) return {};
   const vtep = (family: 4 | 6): { vni: number; mac: string } => ({
     vni: vni ?? network.vni,
     mac: `02:00:00:00:0${family}:${n.toString(16).padStart(2, '0')}`,
   });
-  return { data: { type: 'vxlan', 4: vtep(4), ...(network.subnet6 === undefined ? {} : { 6: vtep(6) }) } };
+  const ends = prefixesOf(network).map(({ family }) => [family, vtep(family)] as const);
+  return { data: { type: 'vxlan', ...Object.fromEntries(ends) } };
 }
 
 /** Node n1 in the network. */
@@ -169,6 +171,20 @@ export function membershipOf(
     ...fields,
   };
   return { network, lease, underlay };
+}
+
+/** Node n1 where the underlay has no IPv4. */
+export function membershipOfIpv6(network: Network): Membership {
+  const { ip6: _second, ...underlay } = membershipOf(network).underlay;
+  return {
+    network,
+    lease: leaseOf(network, 1),
+    underlay: {
+      ...underlay,
+      ip: IpAddress.parse('2001:db8::1'),
+      onLink: [{ link: 'eth0', prefix: IpNetwork.parse('2001:db8::/64') }],
+    },
+  };
 }
 
 export function endpointOf(network: Network, ip: string, fields: Partial<Endpoint> = {}): Endpoint {

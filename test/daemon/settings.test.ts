@@ -320,7 +320,12 @@ const mistakes: [name: string, argv: string[], env: Record<string, string>, mess
     {},
     /^flag --underlay-ip and flag --underlay-iface: only one/,
   ],
-  ['IPv6 alone', [...ETCD, '--underlay-ip', '2001:db8::1'], {}, /is not one IPv4 address, or one of each/],
+  [
+    'two of a family',
+    [...ETCD, '--underlay-ip', '2001:db8::1,2001:db8::2'],
+    {},
+    /is not one address, or one of each/,
+  ],
   [
     'no address',
     [...ETCD, '--underlay-ip', '192.0.2.300'],

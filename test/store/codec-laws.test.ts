@@ -52,26 +52,25 @@ const network: fc.Arbitrary<Network> = fc
     internal: fc.boolean(),
     masquerade: fc.boolean(),
     narrow: fc.boolean(),
+    alone: fc.boolean(),
   })
-  .map(({ base, length, longer, six, vni, port, mtu, internal, masquerade, narrow }): Network => {
+  .map(({ base, length, longer, six, vni, port, mtu, internal, masquerade, narrow, alone }): Network => {
     const subnet = IpNetwork.of(base, length);
     const hostPrefix = Math.min(length + longer, 30);
     const subnet6 = six && IpNetwork.of(six.base, six.length);
     const hostPrefix6 = subnet6 && parseHostPrefix(subnet6, undefined, 'x');
     const usual = parseRange(subnet, hostPrefix, undefined, undefined);
+    const range6 = subnet6 && parseRange(subnet6, hostPrefix6 ?? 64, undefined, undefined);
+    const four = { subnet, hostPrefix, range: narrow ? { first: usual.last, last: usual.last } : usual };
+    const sixth =
+      subnet6 && hostPrefix6 !== undefined && range6 ? { subnet6, hostPrefix6, range6 } : undefined;
     return {
       name: 'blue',
       driver: 'overlay',
       backend: 'vxlan',
-      subnet,
-      hostPrefix,
-      range: narrow ? { first: usual.last, last: usual.last } : usual,
-      ...(subnet6 &&
-        hostPrefix6 !== undefined && {
-          subnet6,
-          hostPrefix6,
-          range6: parseRange(subnet6, hostPrefix6, undefined, undefined),
-        }),
+      ...(alone && sixth
+        ? { subnet: sixth.subnet6, hostPrefix: sixth.hostPrefix6, range: sixth.range6 }
+        : { ...four, ...sixth }),
       vni,
       port,
       ...(mtu !== undefined && { mtu }),
@@ -93,7 +92,8 @@ const lease: fc.Arbitrary<StoredLease> = fc
     base: ip4,
     length: fc.integer({ min: 20, max: 30 }),
     base6: fc.option(ip6, { nil: undefined }),
-    publicIp: ip4,
+    // Neither stands for an address: flannel's "none", and weft's.
+    publicIp: ip4.filter((ip) => !['0.0.0.0', '192.0.0.8'].includes(ip.toString())),
     publicIp6: fc.option(ip6, { nil: undefined }),
     mtu: fc.option(fc.integer({ min: 576, max: 65_535 }), { nil: undefined }),
     vtep: fc.option(vtep, { nil: undefined }),
@@ -101,15 +101,17 @@ const lease: fc.Arbitrary<StoredLease> = fc
     node: fc.option(word, { nil: undefined }),
     instance: fc.option(word, { nil: undefined }),
     etcdLease: fc.constantFrom('0', '7587862094812'),
+    alone: fc.boolean(),
   })
-  .map(({ base, length, base6, etcdLease, publicIp, vtep, vtep6, ...rest }) => {
+  .map(({ base, length, base6, etcdLease, publicIp, publicIp6, vtep, vtep6, alone, ...rest }) => {
     const ends = { ...(vtep && { 4: vtep }), ...(vtep6 && { 6: vtep6 }) };
     const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
     return {
       network: 'blue',
-      subnet: IpNetwork.of(base, length),
-      ...(base6 && { subnet6: IpNetwork.of(base6, 64) }),
-      publicIp,
+      ...(alone && base6
+        ? { subnet: IpNetwork.of(base6, 64) }
+        : { subnet: IpNetwork.of(base, length), ...(base6 && { subnet6: IpNetwork.of(base6, 64) }) }),
+      ...(alone && publicIp6 ? { publicIp: publicIp6 } : { publicIp, ...(publicIp6 && { publicIp6 }) }),
       backendType: 'vxlan',
       reservation: etcdLease === '0',
       etcdLease,

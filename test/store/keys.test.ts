@@ -76,6 +76,10 @@ test('subnet keys are flannel’s, and both spellings of IPv6 are read', (t) => 
   const six = IpNetwork.parse('fd00:12:13::/56');
   t.is(formatSubnetKey(four, six), '10.12.13.0-24&fd00:12:13::-56');
   t.is(formatSubnetKey(four), '10.12.13.0-24');
+  // As a flanneld with EnableIPv4 false writes it.
+  t.is(formatSubnetKey(six), '0.0.0.0-0&fd00:12:13::-56');
+  t.deepEqual(Object.keys(parseSubnetKey('0.0.0.0-0&fd00:12:13::-56')), ['subnet']);
+  t.true(parseSubnetKey('0.0.0.0-0&fd00:12:13::-56').subnet.equals(six));
   for (const text of ['10.100.5.0-24&fd42:100:0:5::-64', '10.100.5.0-24&fd42-100-0-5---64']) {
     const parsed = parseSubnetKey(text);
     t.is(parsed.subnet.toString(), '10.100.5.0/24');

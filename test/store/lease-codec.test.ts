@@ -28,6 +28,22 @@ test('leases of other backends and reservations by hand are read, and their data
   t.is(reservation.publicIp.toString(), '0.0.0.0');
 });
 
+test('a lease of IPv6 alone: a node without IPv4 publishes an address that no flanneld has', (t) => {
+  const data = '"BackendType":"vxlan","BackendV6Data":{"VNI":1,"VtepMAC":"52:54:00:12:34:56"}';
+  // flanneld's own: it writes 0.0.0.0, and takes a lease with that for its own.
+  const key = leaseKey('0.0.0.0-0&fd42:100:0:5::-64');
+  const flannels = decodeLease(key, `{"PublicIP":"0.0.0.0","PublicIPv6":"2001:db8::10",${data}}`, '77');
+  t.is(flannels.subnet.toString(), 'fd42:100:0:5::/64');
+  t.is(flannels.publicIp.toString(), '2001:db8::10');
+  t.is(flannels.publicIp6, undefined);
+  t.deepEqual(flannels.data, { type: 'vxlan', 6: { vni: 1, mac: '52:54:00:12:34:56' } });
+  const text = `{"PublicIP":"192.0.0.8","PublicIPv6":"2001:db8::10",${data}}`;
+  t.is(encodeLease(flannels), text);
+  t.deepEqual(decodeLease(key, text, '77'), flannels);
+  const both = decodeLease(key, text.replace('192.0.0.8', '192.0.2.10'), '77');
+  t.deepEqual([both.publicIp.toString(), both.publicIp6?.toString()], ['192.0.2.10', '2001:db8::10']);
+});
+
 for (const [what, text, why] of [
   ['PublicIP', '{"PublicIP":"x","BackendType":"vxlan"}', /PublicIP: "x"; expected an IPv4 address/],
   ['PublicIP of IPv6', '{"PublicIP":"2001:db8::1"}', /PublicIP: "2001:db8::1"; expected an IPv4/],

@@ -77,9 +77,14 @@ const refused: [string, string, RegExp][] = [
   ['Backend of a wrong type', '{"Network":"10.5.0.0/16","Backend":"vxlan"}', /Backend/],
   ['GBP', '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","GBP":true}}', /Backend\.GBP: true/],
   [
-    'IPv6 alone',
-    '{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00::/48","Backend":{"Type":"vxlan"}}',
-    /EnableIPv4: false/,
+    'no family',
+    '{"EnableIPv4":false,"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}',
+    /EnableIPv4: false; without EnableIPv6 the network has no addresses/,
+  ],
+  [
+    'IPv6 alone without network',
+    '{"EnableIPv4":false,"EnableIPv6":true,"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}',
+    /IPv6Network is missing/,
   ],
   ['no Network', '{"Backend":{"Type":"vxlan"}}', /Network is missing; expected an IPv4 prefix/],
   [

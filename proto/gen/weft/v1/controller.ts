@@ -79,6 +79,7 @@ export function eventTypeToJSON(object: EventType): string {
 
 export interface CreateNetworkRequest {
   name: string;
+  /** IPv4; empty: IPv6 alone. */
   subnet: string;
   subnet6?:
     | string

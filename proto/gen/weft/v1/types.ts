@@ -25,12 +25,12 @@ export interface Network {
   backend?:
     | string
     | undefined;
-  /** IPv4 prefix, such as 10.100.0.0/16. */
+  /** IPv4 prefix, such as 10.100.0.0/16; empty: the network has IPv6 alone. */
   subnet: string;
   subnet6?:
     | string
     | undefined;
-  /** Length of the IPv4 subnet that each node takes. */
+  /** Length of the IPv4 subnet that each node takes; 0 without IPv4. */
   hostPrefix: number;
   hostPrefix6?:
     | number
@@ -90,7 +90,10 @@ export interface Move {
 /** Subnet lease of a node in a network. */
 export interface Lease {
   /** Absent for flannel's flanneld and for a reservation made by hand. */
-  node?: string | undefined;
+  node?:
+    | string
+    | undefined;
+  /** IPv4; empty: the network has IPv6 alone. */
   subnet: string;
   subnet6?: string | undefined;
   publicIp: string;
@@ -125,7 +128,7 @@ export interface Endpoint {
   ifname: string;
   hostIfname: string;
   mac: string;
-  /** With prefix length. */
+  /** IPv4, with prefix length; empty: the network has IPv6 alone. */
   ip: string;
   ip6?: string | undefined;
   gateway: string;
@@ -243,6 +246,7 @@ export interface StatusController {
 
 export interface StatusNetwork {
   name: string;
+  /** IPv4; empty: the network has IPv6 alone. */
   subnet: string;
   subnet6?: string | undefined;
   gateway: string;
