@@ -4,4 +4,5 @@ export { Gateways } from './gateways.js';
 export { joinWhenThere } from './join-on-create.js';
 export { KeyRotation } from './key-rotation.js';
 export { checkHostRoutes, hostRoutesBeside, RouteOverlaps } from './route-overlaps.js';
-export { type MembershipListener, Memberships } from './memberships.js';
+export type { MembershipListener } from './membership-options.js';
+export { Memberships } from './memberships.js';

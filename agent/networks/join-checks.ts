@@ -1,12 +1,14 @@
 // Join checks: whether this node can be, or stay, on a network.
 import type { Membership, Parent, Underlay } from '../../core/compile.js';
 import { allowsVlan, driverOf } from '../../core/drivers/index.js';
-import { failedPrecondition, notFound, unavailable } from '../../core/errors.js';
+import { failedPrecondition, notFound, unavailable, type WeftError } from '../../core/errors.js';
 import { prefixesOf, type Network } from '../../core/network.js';
+import { describeStep } from '../../core/plan.js';
 import { checkOverlap } from '../../core/overlap.js';
 import type { Lease } from '../../core/records.js';
 import type { Store } from '../../store/store.js';
 import { notServed, unservedConfig } from '../../store/unserved.js';
+import type { StepFailure } from '../kernel/index.js';
 import { ownSubnets } from './address-claims.js';
 
 /** @throws WeftError NOT_FOUND, UNAVAILABLE where etcd does not answer, FAILED_PRECONDITION where its config is not served */
@@ -72,5 +74,26 @@ export function canStay(before: Network, after: Network, lease: Lease): boolean 
     driverOf(after).isSameKind(after, before) &&
     after.subnet.family === before.subnet.family &&
     (after.subnet6 === undefined) === (before.subnet6 === undefined)
+  );
+}
+
+export function expelled(node: string): WeftError {
+  return failedPrecondition(
+    `node ${node} was removed from the cluster with \`weft node rm --force\``,
+    'Restart its agent to join again.',
+  );
+}
+
+export function noBridge(network: string): WeftError {
+  return failedPrecondition(
+    `network ${network}: the agent of this node has --subnet-only ${network}, so its bridge is another program's`,
+    'Let that program attach the container, attach on another node, or start the agent without --subnet-only.',
+  );
+}
+
+export function refusedByKernel(network: string, { step, message }: StepFailure): WeftError {
+  return failedPrecondition(
+    `network ${network} cannot be made on this node: the kernel refused ${describeStep(step).what}: ${message}`,
+    'Nothing was left behind; see `weft status` for what else is wrong on this node.',
   );
 }

@@ -1,83 +1,39 @@
 // Memberships: the networks of this node, joined, held and left.
 //
-// They follow the store's changes in order. Join checks, own leases, peer routes, address claims and kernel objects have files
-// of their own.
+// They follow the store's changes in order. Join checks, own leases, peer routes, address claims, kernel objects and what
+// follows the underlay and parent links have files of their own.
 import type { IpAddress, IpNetwork } from '../../core/address.js';
-import { areRouted, type Network } from '../../core/network.js';
-import { publicAddresses, type Membership, type Underlay } from '../../core/compile.js';
-import { describeStep } from '../../core/plan.js';
+import type { Network } from '../../core/network.js';
+import type { Membership } from '../../core/compile.js';
 import { addressingOf, driverOf } from '../../core/drivers/index.js';
-import { subnetIn } from '../../core/families.js';
-import { failedPrecondition, type WeftError } from '../../core/errors.js';
 import type { ClaimHolder, Endpoint } from '../../core/records.js';
-import type { Logger } from '../../daemon/log.js';
 import { networkGone } from '../../core/lost-records.js';
-import type { Change, LeaseRequest, Store } from '../../store/store.js';
+import type { Change } from '../../store/store.js';
 import { AddressClaims } from './address-claims.js';
-import { checkJoinable, knownNetwork, sharedParent } from './join-checks.js';
+import {
+  checkJoinable,
+  expelled,
+  knownNetwork,
+  noBridge,
+  refusedByKernel,
+  sharedParent,
+} from './join-checks.js';
 import { formerSubnets, keepFormerSubnets } from './former-subnets.js';
-import type { Kernel } from '../kernel/index.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
 import { Member } from './member.js';
+import type { JoinOptions, MembershipListener, MembershipsOptions } from './membership-options.js';
 import { NetworkObjects } from './network-objects.js';
 import { OwnLeases } from './own-leases.js';
 import { findParent } from './parent-link.js';
+import { ParentLinks } from './parent-links.js';
+import { joinRoutedNetworks } from './routed-networks.js';
 import { PeerRoutes, type Records } from './peer-routes.js';
+import { Publication } from './publication.js';
 import { checkHostRoutes } from './route-overlaps.js';
-import { attempt, networkScope, NODE, NODE_REMOVED, type Problems } from '../health/index.js';
-import { type Reconciler, RecordMap } from '../reconcile/index.js';
-import type { SavedNetwork, State } from '../state/index.js';
-import { hasWanted, SubnetLeases, type PreviousSubnet } from './subnet-leases.js';
-
-export interface MembershipsOptions {
-  kernel: Kernel;
-  store: Store;
-  reconciler: Reconciler;
-  state: State;
-  log: Logger;
-  problems: Problems;
-  node: string;
-  instance: string;
-  /** Where the subnet.env files are; undefined: there are none. */
-  runDir: string | undefined;
-  /** Whether containers ask this node for names. */
-  servesNames?: boolean;
-  subnetTtlSeconds: number;
-  underlay: () => Underlay;
-  /** Whether this node has another network at the addresses of a network that it is not on. */
-  keepsOut?: (network: Network) => boolean;
-  /** Whether flannelds may be nodes of its networks; absent: they may. */
-  flannel?: boolean;
-  /** Networks whose bridge and gateway are another program's here; absent: none. */
-  subnetOnly?: readonly string[];
-  /** Milliseconds to the first retry of a subnet that could not be taken. */
-  leaseRetryMs?: number;
-}
-
-export interface JoinOptions {
-  /** This subnet and no other. */
-  wanted?: LeaseRequest['wanted'];
-  /** What the node had, where only its containers remember. */
-  previous?: PreviousSubnet;
-  /** The node was on it before: routes of the host do not keep it out. */
-  again?: boolean;
-  /** Ends the wait for a subnet. */
-  signal?: AbortSignal | undefined;
-  /** Not for a container: also a network whose bridge is another program's here. */
-  withoutBridge?: true;
-}
-
-/** What memberships need of the node's endpoints. */
-export interface MembershipListener {
-  /** The network has been compiled anew: its endpoints must be, too. */
-  changed(network: string): Promise<void>;
-  /** The node has left the network: its endpoints end. */
-  left(network: string): Promise<void>;
-  /** Whether the network has endpoints on this node, with addresses of `within` where it is given. */
-  isUsed(network: string, within?: IpNetwork): boolean;
-  /** Why an address of this node's subnet cannot be given to another node's endpoint, or undefined. */
-  refusal(network: string, ip: string, endpoint: string): string | undefined;
-}
+import { attempt, networkScope, NODE_REMOVED } from '../health/index.js';
+import { RecordMap } from '../reconcile/index.js';
+import type { SavedNetwork } from '../state/index.js';
+import { hasWanted, SubnetLeases } from './subnet-leases.js';
 
 export class Memberships {
   readonly #members = new Map<string, Member>();
@@ -87,6 +43,8 @@ export class Memberships {
   readonly #leases: SubnetLeases;
   readonly #ownLeases: OwnLeases;
   readonly #objects: NetworkObjects;
+  readonly #publication: Publication;
+  readonly #parents: ParentLinks;
   #listener: MembershipListener | undefined;
   /** This node was removed from the cluster while it was up. */
   #expelled = false;
@@ -124,6 +82,13 @@ export class Memberships {
       inTurn: (network, work) => this.#inTurn(network, work),
       publish: (network) => this.#objects.publish(network),
     });
+    const turns = {
+      members: this.#members,
+      inTurn: (network: string, work: (member: Member) => Promise<void>) => this.#inTurn(network, work),
+      publish: (network: string) => this.#objects.publish(network),
+    };
+    this.#publication = new Publication({ ...options, ...turns, take: (one) => this.#ownLeases.take(one) });
+    this.#parents = new ParentLinks({ ...options, ...turns });
   }
 
   listen(listener: MembershipListener): void {
@@ -277,10 +242,7 @@ export class Memberships {
       if (failure !== undefined) {
         await this.#leave(name, member);
         if (addressingOf(network) === 'blocks') await store.releaseLease(lease);
-        throw failedPrecondition(
-          `network ${name} cannot be made on this node: the kernel refused ${describeStep(failure.step).what}: ${failure.message}`,
-          'Nothing was left behind; see `weft status` for what else is wrong on this node.',
-        );
+        throw refusedByKernel(name, failure);
       }
       this.options.log.info('joined a network', { network: name, subnet: lease.subnet.toString() });
       return membership;
@@ -347,38 +309,12 @@ export class Memberships {
 
   /** The node's underlay addresses or MTU changed: rewrites its leases and its tunnels. */
   async underlayChanged(): Promise<void> {
-    const { mtu } = this.options.underlay();
-    const { ip, ip6 } = publicAddresses(this.options.underlay());
-    // A router of the host's own is none of etcd's business.
-    const isSame = ({ lease }: Membership): boolean =>
-      lease.mtu === mtu &&
-      lease.publicIp.equals(ip) &&
-      (subnetIn(lease, 6) === undefined || lease.publicIp6?.toString() === ip6?.toString());
-    await this.#refresh(this.list(), isSame);
+    await this.#publication.underlayChanged();
   }
 
   /** Rewrites this node's leases and compiles their networks anew. @returns whether every lease was written */
   republish(isConcerned: (network: Network) => boolean): Promise<boolean> {
-    const memberships = this.list().filter(({ network }) => isConcerned(network));
-    return this.#refresh(memberships, () => false);
-  }
-
-  async #refresh(
-    memberships: readonly Membership[],
-    isWritten: (membership: Membership) => boolean,
-  ): Promise<boolean> {
-    let areAll = true;
-    for (const { network } of memberships) {
-      await this.#inTurn(network.name, async (member) => {
-        member.membership.underlay = this.options.underlay();
-        // First the kernel: another MTU must not wait for etcd.
-        await this.#objects.publish(network.name);
-        const before = member.membership.lease;
-        if (!isWritten(member.membership)) areAll = (await this.#ownLeases.take(member)) && areAll;
-        if (member.membership.lease !== before) await this.#objects.publish(network.name);
-      });
-    }
-    return areAll;
+    return this.#publication.republish(isConcerned);
   }
 
   /** Other networks are kept from this node by its routes than before. */
@@ -387,25 +323,8 @@ export class Memberships {
   }
 
   /** A parent link may have another MTU: its containers, and the bridge between, have it too. */
-  async parentsChanged(): Promise<void> {
-    for (const [name, { membership }] of this.#members) {
-      if (membership.parent === undefined) continue;
-      const what = `the parent link of network ${name}`;
-      const otherwise = 'It is tried again when a link of this node changes.';
-      await attempt(this.options, { scope: networkScope(name), kind: 'parent', what, otherwise }, () =>
-        this.#inTurn(name, (there) => this.#followParent(name, there)),
-      );
-    }
-  }
-
-  async #followParent(name: string, member: Member): Promise<void> {
-    const { parent } = member.membership;
-    if (parent === undefined) return;
-    const mtu = (await this.options.kernel.parentLink(parent.name))?.mtu;
-    if (mtu === undefined || mtu === parent.mtu) return;
-    member.membership.parent = { ...parent, mtu };
-    member.save();
-    await this.#objects.publish(name);
+  parentsChanged(): Promise<void> {
+    return this.#parents.follow();
   }
 
   /** etcd answers, for the first time or again: writes what could not be written meanwhile, and answers claims. */
@@ -462,23 +381,15 @@ export class Memberships {
     this.options.log.info('left a network', { network: name });
   }
 
-  /**
-   * Joins the networks that networks of this node's containers are routed with. Packets take the other network's tunnels and
-   * answers this one's, so a node must be on both.
-   */
-  async followRoutes(): Promise<void> {
-    const known = [...this.options.store.view.networks.values()];
-    const used = known.filter(({ name }) => this.#isUsed(name));
-    const wanted = known.filter((other) => used.some((network) => areRouted(network, other)));
-    for (const { name } of wanted) {
-      if (this.#members.has(name) || this.#expelled) continue;
-      const what = `network ${name}, which a network of this node's containers is routed with`;
-      await attempt(this.options, { scope: NODE, kind: 'routed-network', id: name, what }, async () => {
-        await this.join(name, { withoutBridge: true });
-      });
-    }
-    const names = new Set(wanted.map(({ name }) => name));
-    this.options.problems.keepOnly(NODE, 'routed-network', names);
+  /** Joins the networks that networks of this node's containers are routed with. */
+  followRoutes(): Promise<void> {
+    const join = async (name: string): Promise<void> => void (await this.join(name, { withoutBridge: true }));
+    return joinRoutedNetworks({
+      ...this.options,
+      isUsed: (name) => this.#isUsed(name),
+      isMember: (name) => this.#members.has(name) || this.#expelled,
+      join,
+    });
   }
 
   #bridgeOf(name: string): Pick<Membership, 'subnetOnly'> {
@@ -503,18 +414,4 @@ export class Memberships {
   #isUsed(network: string, within?: IpNetwork): boolean {
     return this.#listener?.isUsed(network, within) ?? false;
   }
-}
-
-function expelled(node: string): WeftError {
-  return failedPrecondition(
-    `node ${node} was removed from the cluster with \`weft node rm --force\``,
-    'Restart its agent to join again.',
-  );
-}
-
-function noBridge(network: string): WeftError {
-  return failedPrecondition(
-    `network ${network}: the agent of this node has --subnet-only ${network}, so its bridge is another program's`,
-    'Let that program attach the container, attach on another node, or start the agent without --subnet-only.',
-  );
 }
