@@ -6,6 +6,7 @@
 // move to the backend in force ends one that has not flipped.
 import { setTimeout as pause } from 'node:timers/promises';
 
+import { backendIn } from '../core/backends/index.js';
 import { isBackend, type BackendType } from '../core/backends/types.js';
 import { isBridged, networkOf } from '../core/drivers/index.js';
 import { failedPrecondition, invalidArgument } from '../core/errors.js';
@@ -39,6 +40,8 @@ export async function moveBackend(request: MoveRequest, options: MoveOptions): P
   if (!isBackend(to))
     throw invalidArgument(`backend: "${to}" is not served`, 'See weft network create --help.');
   const before = overlayOf(store, name);
+  const there = [before, before.beside].find((one) => one?.backend === to);
+  if (there !== undefined) checkOptions(there, request);
   if (before.beside === undefined) {
     if (before.backend === to) return;
     const wanted = targetOf(before, to, request);
@@ -125,6 +128,29 @@ function targetOf(network: OverlayNetwork, backend: BackendType, request: MoveRe
   }) as OverlayNetwork;
   const { range, range6, routes } = network;
   return { ...target, range, ...(range6 && { range6 }), ...(routes && { routes }) };
+}
+
+/**
+ * Options change with the backend alone: two devices of one backend cannot stand beside each other.
+ * @throws WeftError FAILED_PRECONDITION for one that the backend does not have like this
+ */
+function checkOptions(network: OverlayNetwork, request: MoveRequest): void {
+  const wordsOf = (of: OverlayNetwork): Record<string, unknown> => ({
+    ...backendIn(of).config.encode(of),
+  });
+  const has = wordsOf(network);
+  const given = [...Object.keys(request.backendOptions), ...(request.directRouting ? ['DirectRouting'] : [])];
+  if (given.length === 0) return;
+  const wanted = Object.entries(wordsOf(targetOf(network, network.backend, request)));
+  const other = wanted.find(
+    ([word, value]) => given.some((one) => one.toLowerCase() === word.toLowerCase()) && has[word] !== value,
+  );
+  if (other === undefined) return;
+  // Not the value: a PSK is one.
+  throw failedPrecondition(
+    `network ${network.name}: ${other[0]} of its backend ${network.backend} is another one, and does not change in place`,
+    'Move the network to another backend, and back with the new option.',
+  );
 }
 
 /** @throws WeftError FAILED_PRECONDITION where a flanneld would be left behind */

@@ -120,6 +120,25 @@ test('a move waits for a living node that has not prepared, says so, and ends wi
   t.like(store.view.networks.get('wg'), { backend: 'wireguard' });
 });
 
+test('other options of the backend that a network has, or moves to, are refused and not passed over', async (t) => {
+  const { store } = await pairOn(t, from);
+  const options = { store, checkCapability: () => undefined, signal, waitMs: 1000 };
+  await t.throwsAsync(moveBackend(asked('vxlan', { directRouting: true }), options), {
+    message: 'network wg: DirectRouting of its backend vxlan is another one, and does not change in place',
+  });
+  await moveBackend(asked('vxlan'), options);
+  t.like(store.view.networks.get('wg'), { backend: 'vxlan' });
+  const psk = `${'P'.repeat(42)}A=`;
+  await moveBackend(asked('wireguard', { backendOptions: { psk } }), options);
+  t.like(store.view.networks.get('wg'), { backend: 'wireguard', psk });
+  await moveBackend(asked('wireguard', { backendOptions: { PSK: psk } }), options);
+  const error = await t.throwsAsync(
+    moveBackend(asked('wireguard', { backendOptions: { PSK: `${'Q'.repeat(42)}A=` } }), options),
+    { message: /^network wg: PSK of its backend wireguard is another one/ },
+  );
+  t.false(error.message.includes('QQ'));
+});
+
 test('a move is refused while a flanneld is there, and where no node can carry it', async (t) => {
   const { store } = await pairOn(t, from);
   const { node: _node, instance: _instance, ...flanneld } = leaseOf(from, 9);
