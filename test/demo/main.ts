@@ -43,7 +43,7 @@ async function main(argv: readonly string[]): Promise<number> {
   } else if (argv.includes('--down')) say('There are no hosts of a demo.');
   if (argv.includes('--down')) return 0;
 
-  const lab = await Cluster.create(2, argv.includes('--keep') ? DEMO_RUN : undefined);
+  const lab = await Cluster.create(2, argv.includes('--keep') ? { run: DEMO_RUN } : {});
   try {
     await demonstrate(lab);
     if (argv.includes('--keep')) invite(lab);

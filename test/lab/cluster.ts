@@ -4,7 +4,7 @@
 import { join } from 'node:path';
 
 import { exec, must, type ExecOptions, type Outcome } from './exec.js';
-import { Lab, WEFT, type Host, type Namespace } from './lab.js';
+import { Lab, WEFT, type Host, type LabOptions, type Namespace } from './lab.js';
 import type { LabProcess } from './process.js';
 import { reaches } from './traffic.js';
 import { until } from './wait.js';
@@ -40,15 +40,23 @@ export class Cluster {
   readonly #processes = new Map<string, LabProcess>();
   /** By host: its Docker socket, for the agent. */
   readonly #engines = new Map<string, readonly string[]>();
+  /** etcd and the controller as the hosts reach them. */
+  readonly #infra: { etcd: string; controller: string };
   /** The etcd endpoints of the agents. */
-  etcd = ETCD;
+  etcd: string;
 
-  private constructor(readonly lab: Lab) {
+  private constructor(
+    readonly lab: Lab,
+    private readonly ipv4: boolean,
+  ) {
+    const ip = ipv4 ? INFRA_IP : `[${lab.infra.ip6}]`;
+    this.#infra = { etcd: `http://${ip}:2379`, controller: `${ip}:7400` };
+    this.etcd = this.#infra.etcd;
     for (const place of [lab.infra, lab.outside, ...lab.hosts]) this.#places.set(place.name, place);
   }
 
-  static async create(hosts: number, run?: string): Promise<Cluster> {
-    return new Cluster(await Lab.up({ hosts, ...(run === undefined ? {} : { run }) }));
+  static async create(hosts: number, options: Pick<LabOptions, 'run' | 'ipv4'> = {}): Promise<Cluster> {
+    return new Cluster(await Lab.up({ hosts, ...options }), options.ipv4 ?? true);
   }
 
   get folder(): string {
@@ -74,8 +82,10 @@ export class Cluster {
     return this.#place(name).namespace;
   }
 
+  /** Its address on the underlay: IPv4 where that has any. */
   ipOf(host: string): string {
-    return host === INFRA ? this.lab.infra.ip : this.#host(host).ip;
+    const { ip, ip6 } = host === INFRA ? this.lab.infra : this.#host(host);
+    return this.ipv4 ? ip : ip6;
   }
 
   async addContainers(...names: readonly string[]): Promise<void> {
@@ -122,12 +132,12 @@ export class Cluster {
   }
 
   async startController(flags: readonly string[] = [], name = 'controller'): Promise<LabProcess> {
-    const listen = flags.includes('--etcd') ? [] : ['--etcd-listen', ETCD];
+    const listen = flags.includes('--etcd') ? [] : ['--etcd-listen', this.#infra.etcd];
     const started = this.spawn(name, INFRA, [
       WEFT,
       'controller',
       '--listen',
-      CONTROLLER,
+      this.#infra.controller,
       '--state-dir',
       join(this.folder, name),
       ...listen,
@@ -140,7 +150,7 @@ export class Cluster {
   agentFlags(host: string): string[] {
     const { runDir, stateDir } = this.#host(host);
     return [
-      ...['--node', host, '--etcd', this.etcd, '--controller', CONTROLLER],
+      ...['--node', host, '--etcd', this.etcd, '--controller', this.#infra.controller],
       ...['--run-dir', runDir, '--state-dir', stateDir],
       ...(this.#engines.get(host) ?? [
         '--cnm-socket',
@@ -169,9 +179,9 @@ export class Cluster {
     const peer = 'http://127.0.0.1:2380';
     const urls = [
       '--listen-client-urls',
-      ETCD,
+      this.#infra.etcd,
       '--advertise-client-urls',
-      ETCD,
+      this.#infra.etcd,
       '--listen-peer-urls',
       peer,
       '--initial-advertise-peer-urls',
@@ -213,7 +223,7 @@ export class Cluster {
   }
 
   environment(host: string): Record<string, string> {
-    return { WEFT_CONTROLLER: CONTROLLER, WEFT_AGENT: join(this.#host(host).runDir, 'agent.sock') };
+    return { WEFT_CONTROLLER: this.#infra.controller, WEFT_AGENT: join(this.#host(host).runDir, 'agent.sock') };
   }
 
   attach(host: string, network: string, container: string, ...flags: string[]): Promise<EndpointJson> {
@@ -227,6 +237,6 @@ export class Cluster {
   /** As `etcdctl`, with standard input: for a transaction. */
   etcdctlIn(input: string, ...args: string[]): Promise<string> {
     const env = { ETCDCTL_API: '3' };
-    return this.lab.infra.must(['etcdctl', '--endpoints', ETCD, ...args], { env, input });
+    return this.lab.infra.must(['etcdctl', '--endpoints', this.#infra.etcd, ...args], { env, input });
   }
 }

@@ -21,6 +21,8 @@ export interface LabOptions {
   /** The run's name; by default unique to this process. */
   run?: string;
   underlayMtu?: number;
+  /** Whether the underlay has IPv4 (default: yes). */
+  ipv4?: boolean;
 }
 
 /** Addresses on the underlay. h1 is .11 and ::11, and so on. */
@@ -58,12 +60,12 @@ export class Lab {
   }
 
   /** @throws Error where the kernel or the rights of this process do not allow it; nothing is left over */
-  static async up({ hosts, run = newRun(), underlayMtu = 1500 }: LabOptions): Promise<Lab> {
+  static async up({ hosts, run = newRun(), underlayMtu = 1500, ipv4 = true }: LabOptions): Promise<Lab> {
     const lab = new Lab(run, hosts);
     living.add(lab);
     installGuards();
     try {
-      await lab.#build(underlayMtu);
+      await lab.#build(underlayMtu, ipv4);
     } catch (error) {
       await lab.down();
       throw error;
@@ -71,7 +73,7 @@ export class Lab {
     return lab;
   }
 
-  async #build(mtu: number): Promise<void> {
+  async #build(mtu: number, ipv4: boolean): Promise<void> {
     const underlay = this.#underlay;
     const members = [this.outside, this.infra, ...this.hosts];
     await ipBatch([
@@ -90,23 +92,24 @@ export class Lab {
       ],
       underlay,
     );
-    await Promise.all(members.map((host) => this.#configure(host)));
+    await Promise.all(members.map((host) => this.#configure(host, ipv4)));
   }
 
-  async #configure(host: Host): Promise<void> {
+  async #configure(host: Host, ipv4: boolean): Promise<void> {
     const router = host === this.outside;
+    const four = [
+      `address add ${host.ip}/24 dev eth0`,
+      router ? `address add ${OUTSIDE.ip}/32 dev lo` : `route add default via ${UNDERLAY.ip(UNDERLAY.gateway)}`,
+    ];
     await ipBatch(
       [
         'link set lo up',
         'link set eth0 up',
-        `address add ${host.ip}/24 dev eth0`,
+        ...(ipv4 ? four : []),
         `address add ${host.ip6}/64 dev eth0 nodad`,
-        ...(router
-          ? [`address add ${OUTSIDE.ip}/32 dev lo`, `address add ${OUTSIDE.ip6}/128 dev lo nodad`]
-          : [
-              `route add default via ${UNDERLAY.ip(UNDERLAY.gateway)}`,
-              `route add ::/0 via ${UNDERLAY.ip6(UNDERLAY.gateway)}`,
-            ]),
+        router
+          ? `address add ${OUTSIDE.ip6}/128 dev lo nodad`
+          : `route add ::/0 via ${UNDERLAY.ip6(UNDERLAY.gateway)}`,
       ],
       host.namespace,
     );

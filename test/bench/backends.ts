@@ -1,0 +1,263 @@
+// What a path between containers costs: each backend beside flannel's, plain routes by `ip`, and the underlay.
+//
+// TCP throughput, 64-byte datagrams a second, latency, and the machine's CPU for a gigabyte; each contender has two hosts of
+// its own, so that no one's firewall is in another's way, and they are measured in turn. WEFT_BENCH_FLANNELD names a flanneld,
+// WEFT_BENCH_ROUNDS says how often (7). Only the ratios mean something, above all on a busy machine.
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { messageOf } from '../../core/errors.js';
+import { bare, Cluster, ETCD } from '../lab/cluster.js';
+import { exec } from '../lab/exec.js';
+import { CHECKOUT, type Host, type Namespace } from '../lab/lab.js';
+import { sweep } from '../lab/runs.js';
+import { ping } from '../lab/traffic.js';
+import { until } from '../lab/wait.js';
+import { median } from './usage.js';
+
+const ROUNDS = Number(process.env['WEFT_BENCH_ROUNDS'] ?? 7);
+const FLANNELD = process.env['WEFT_BENCH_FLANNELD'];
+const SECONDS = 1.5;
+const PROGRAM = join(CHECKOUT, 'build/test/bench/blast.js');
+
+/** A path from one namespace to another. */
+interface Path {
+  name: string;
+  from: Namespace;
+  to: Namespace;
+  ip: string;
+  /** The path that it is held against, and the least ratio of their throughputs. */
+  against?: { name: string; least: number };
+}
+
+interface Sample {
+  megabits: number;
+  packets: number;
+  latencyMs: number;
+  /** Seconds of all cores for a gigabyte. */
+  cpu: number;
+}
+
+interface Backend {
+  name: string;
+  config: object;
+}
+
+const BACKENDS: readonly Backend[] = [
+  { name: 'vxlan', config: { Type: 'vxlan', VNI: 4100 } },
+  { name: 'vxlan, direct', config: { Type: 'vxlan', VNI: 4101, DirectRouting: true } },
+  { name: 'host-gw', config: { Type: 'host-gw' } },
+  { name: 'wireguard', config: { Type: 'wireguard' } },
+];
+
+async function main(): Promise<number> {
+  sweep();
+  const backends = await servedBackends();
+  const kinds = FLANNELD === undefined ? 1 : 2;
+  const cluster = await Cluster.create(2 + 2 * backends.length * kinds);
+  try {
+    const paths = await makePaths(cluster, backends);
+    const samples = new Map(paths.map(({ name }) => [name, [] as Sample[]]));
+    // The first round is not counted: the kernel's caches are cold.
+    for (let round = -1; round < ROUNDS; round++)
+      for (const path of paths) {
+        const sample = await measure(path);
+        if (round >= 0) samples.get(path.name)?.push(sample);
+      }
+    return report(paths, samples);
+  } catch (error) {
+    console.error(`bench: ${messageOf(error)}\n${cluster.lab.logs()}`);
+    return 1;
+  } finally {
+    await cluster.lab.down();
+  }
+}
+
+/** Those that the machine's kernel has. */
+async function servedBackends(): Promise<Backend[]> {
+  const script = 'ip link add weft-bench type wireguard && ip link del weft-bench';
+  const { code } = await exec(['unshare', '--net', 'sh', '-c', script]);
+  if (code !== 0) console.log('  wireguard is not measured: the kernel has none');
+  return BACKENDS.filter(({ name }) => name !== 'wireguard' || code === 0);
+}
+
+async function makePaths(cluster: Cluster, backends: readonly Backend[]): Promise<Path[]> {
+  await cluster.startEtcd();
+  const hosts = [...cluster.lab.hosts];
+  const pair = (): [Host, Host] => {
+    const [a, b] = hosts.splice(0, 2);
+    if (a === undefined || b === undefined) throw new Error('too few hosts');
+    return [a, b];
+  };
+  const [h1, h2] = pair();
+  const paths: Path[] = [{ name: 'underlay', from: h1, to: h2, ip: h2.ip }, await byHand(cluster, h1, h2)];
+  for (const [i, backend] of backends.entries()) {
+    const config = JSON.stringify({
+      Network: `10.${100 + i}.0.0/16`,
+      SubnetLen: 24,
+      Backend: backend.config,
+    });
+    const flannels =
+      FLANNELD === undefined ? undefined : await ofFlannel(cluster, backend, config, pair(), FLANNELD);
+    const against =
+      backend.name === 'host-gw'
+        ? { name: 'routes by ip', least: 0.95 }
+        : flannels && { name: flannels.name, least: 1 };
+    paths.push({ ...(await ofWeft(cluster, backend, config, pair())), ...(against && { against }) });
+    if (flannels !== undefined) paths.push(flannels);
+  }
+  for (const { name, from, ip } of paths)
+    await until(`${name} is there`, async () => (await ping(from, ip, { count: 1 })).received === 1);
+  return paths;
+}
+
+async function ofWeft(
+  cluster: Cluster,
+  { name }: Backend,
+  config: string,
+  [h1, h2]: [Host, Host],
+): Promise<Path> {
+  const network = `bench-${name.replaceAll(/\W+/g, '-')}`;
+  await cluster.etcdctl('put', `/weft/networks/${network}/config`, config);
+  await cluster.startAgents([h1.name, h2.name]);
+  const ends = [`${network}-a`, `${network}-b`] as const;
+  await cluster.addContainers(...ends);
+  await cluster.attach(h1.name, network, ends[0]);
+  const { ip } = await cluster.attach(h2.name, network, ends[1]);
+  return { name: `weft ${name}`, from: cluster.place(ends[0]), to: cluster.place(ends[1]), ip: bare(ip) };
+}
+
+/** Bridges and containers by hand on the subnets of two flannelds. */
+async function ofFlannel(
+  cluster: Cluster,
+  { name }: Backend,
+  config: string,
+  [h1, h2]: [Host, Host],
+  program: string,
+): Promise<Path> {
+  const prefix = `/flannel/${name.replaceAll(/\W+/g, '-')}`;
+  await cluster.etcdctl('put', `${prefix}/config`, config);
+  const ends: { place: Namespace; ip: string }[] = [];
+  for (const host of [h1, h2]) {
+    mkdirSync(host.runDir, { recursive: true });
+    const file = join(host.runDir, 'flannel.env');
+    host.spawn('flanneld', [
+      ...[program, `--etcd-endpoints=${ETCD}`, `--etcd-prefix=${prefix}`, '--iface=eth0', '--ip-masq'],
+      `--subnet-file=${file}`,
+    ]);
+    const env = await cluster.until('flanneld has a subnet', async () => {
+      const { code, stdout } = await host.exec(['cat', file]);
+      return code === 0 && stdout;
+    });
+    const value = (field: string): string => new RegExp(`${field}=(.*)`).exec(env)?.[1] ?? '';
+    const gateway = bare(value('FLANNEL_SUBNET'));
+    ends.push(await containerOn(cluster, host, gateway, value('FLANNEL_MTU')));
+  }
+  return pathOf(`flannel ${name}`, ends);
+}
+
+/** Plain routes over the underlay, bridges and containers, as an administrator would make them. */
+async function byHand(cluster: Cluster, h1: Host, h2: Host): Promise<Path> {
+  const ends: { place: Namespace; ip: string }[] = [];
+  for (const [i, [host, other]] of [[h1, h2] as const, [h2, h1] as const].entries()) {
+    ends.push(await containerOn(cluster, host, `10.99.${i}.1`, '1500'));
+    await host.must(['ip', 'route', 'add', `10.99.${1 - i}.0/24`, 'via', other.ip]);
+  }
+  return pathOf('routes by ip', ends);
+}
+
+function pathOf(name: string, [a, b]: readonly { place: Namespace; ip: string }[]): Path {
+  if (a === undefined || b === undefined) throw new Error(`${name} has no two ends`);
+  return { name, from: a.place, to: b.place, ip: b.ip };
+}
+
+/** A container on a bridge with the gateway's address. */
+async function containerOn(
+  cluster: Cluster,
+  host: Host,
+  gateway: string,
+  mtu: string,
+): Promise<{ place: Namespace; ip: string }> {
+  const name = `c-${host.name}`;
+  await cluster.addContainers(name);
+  const ip = gateway.replace(/\.1$/, '.2');
+  await host.must([
+    ...['sh', '-ec'],
+    `ip link add br0 mtu ${mtu} type bridge; ip addr add ${gateway}/24 dev br0; ip link set br0 up
+     ip link add ve0 mtu ${mtu} type veth peer name eth0 mtu ${mtu} netns ${cluster.ns(name)}
+     ip link set ve0 master br0 up; echo 1 >/proc/sys/net/ipv4/ip_forward`,
+  ]);
+  await cluster.sh(
+    name,
+    `ip link set lo up; ip link set eth0 up; ip addr add ${ip}/24 dev eth0; ip route add default via ${gateway}`,
+  );
+  return { place: cluster.place(name), ip };
+}
+
+let port = 20_000;
+
+/** What arrives at the other end. */
+async function flow(
+  { name, from, to, ip }: Path,
+  protocol: 'tcp' | 'udp',
+): Promise<{ count: number; seconds: number }> {
+  port += 1;
+  const receiver = to.spawn(`receive-${port}`, [process.execPath, PROGRAM, 'receive', protocol, `${port}`]);
+  const said = (): string => receiver.log();
+  await until(`${name}: the receiver listens`, () => said().includes('listening'));
+  await from.must([process.execPath, PROGRAM, 'send', protocol, ip, `${port}`, `${SECONDS}`]);
+  await receiver.ended;
+  const [, count, seconds] = /"(?:bytes|packets)":(\d+),"seconds":([\d.]+)/.exec(said()) ?? [];
+  if (count === undefined) throw new Error(`${name}: nothing arrived: ${receiver.tail()}`);
+  return { count: Number(count), seconds: Number(seconds) };
+}
+
+async function measure(path: Path): Promise<Sample> {
+  const before = busySeconds();
+  const bytes = await flow(path, 'tcp');
+  const cpu = busySeconds() - before;
+  const packets = await flow(path, 'udp');
+  const { averageMs = NaN } = await ping(path.from, path.ip, { count: 100, intervalMs: 5 });
+  return {
+    megabits: (bytes.count * 8) / bytes.seconds / 1e6,
+    packets: packets.count / packets.seconds,
+    latencyMs: averageMs,
+    cpu: (cpu * 1e9) / bytes.count,
+  };
+}
+
+/** Seconds in which any core of the machine did something (proc_stat(5)). */
+function busySeconds(): number {
+  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] =
+    readFileSync('/proc/stat', 'latin1').split('\n', 1)[0]?.split(/\s+/).slice(1).map(Number) ?? [];
+  return (user + nice + system + irq + softirq) / 100;
+}
+
+function report(paths: readonly Path[], samples: ReadonlyMap<string, readonly Sample[]>): number {
+  const of = (name: string, field: keyof Sample): number =>
+    median((samples.get(name) ?? []).map((sample) => sample[field]));
+  const row = (...cells: string[]): void =>
+    console.log(`  ${cells.map((cell, i) => (i === 0 ? cell.padEnd(24) : cell.padStart(17))).join('')}`);
+  const base = 'underlay';
+  row('', 'TCP Mbit/s', '64-byte kpps', 'latency ms', 'CPU s/GB');
+  for (const { name } of paths) {
+    const cell = (field: keyof Sample, scale: number, digits: number): string =>
+      `${(of(name, field) / scale).toFixed(digits)} (${(of(name, field) / of(base, field)).toFixed(2)})`;
+    row(name, cell('megabits', 1, 0), cell('packets', 1000, 0), cell('latencyMs', 1, 3), cell('cpu', 1, 2));
+  }
+  console.log(`  In brackets: the ratio to the underlay. Medians of ${ROUNDS}.`);
+  let missed = 0;
+  for (const { name, against } of paths) {
+    if (against === undefined) continue;
+    // Of each round's pair, so that what else the machine does meanwhile is in both.
+    const [own = [], other = []] = [samples.get(name), samples.get(against.name)];
+    const ratio = median(own.map(({ megabits }, i) => megabits / (other[i]?.megabits ?? NaN)));
+    console.log(
+      `  ${name}: ${ratio.toFixed(2)} of ${against.name}'s throughput (wanted: at least ${against.least})`,
+    );
+    if (ratio < against.least) missed += 1;
+  }
+  return missed === 0 ? 0 : 1;
+}
+
+process.exitCode = await main();
