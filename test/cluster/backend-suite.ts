@@ -335,7 +335,7 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
     await lab.sh(
       'h1',
       `ip link set eth0 down && ip link set eth0 up && ip -6 address replace ${ip6}/64 dev eth0 nodad && ip -6 route replace default via 2001:db8::1
-       ${ipv4 ? '&& ip route replace default via 192.0.2.1' : ''}`,
+       ${ipv4 ? 'ip route replace default via 192.0.2.1' : ''}`,
     );
     await each(reachable);
     await lab.until('no problem is left', async () => {
