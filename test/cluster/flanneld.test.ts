@@ -35,4 +35,36 @@ if (FLANNELD === undefined) {
     );
     t.deepEqual(leases.find(({ node }) => node === null)?.publicIp, lab.ipOf('h2'));
   });
+
+  // flannel's etcd code has no IPv6 alone: its flanneld takes a subnet, and programs no peer.
+  test('IPv6 alone: a flanneld’s lease is a peer of an agent, and no flanneld takes the agent’s', async (t) => {
+    const lab = await Cluster.create(2, { ipv4: false });
+    t.teardown(() => lab.lab.down());
+    await lab.startEtcd();
+    await lab.startController(['--etcd', lab.etcd]);
+    await lab.json('h1', ...'network create six --subnet6 fd42:100::/48 --vni 5'.split(' '));
+    const flags = ['-ip-masq=false', '-iface=eth0'];
+    const { flanneld, env } = await startFlanneld(lab, 'h2', 'six', flags);
+    await lab.startAgents(['h1'], ['--join', 'six']);
+    const subnet = (env.get('FLANNEL_IPV6_SUBNET') ?? '').replace(/1\//, '/');
+    const route = new RegExp(`^${subnet} via ${bare(subnet)} dev wfvx6-5`, 'm');
+    await lab.until('the flanneld has a route', async () =>
+      route.test(await lab.sh('h1', 'ip -6 route show proto 119')),
+    );
+    t.regex(await lab.sh('h1', 'bridge fdb show dev wfvx6-5'), new RegExp(`dst ${lab.ipOf('h2')} `));
+    const leases = (): Promise<string> =>
+      lab.etcdctl('get', '--prefix', '--keys-only', '/weft/networks/six/subnets/');
+    const before = await leases();
+    // It takes the first lease with its own PublicIP, 0.0.0.0, for its own.
+    await flanneld.stop();
+    await startFlanneld(lab, 'h2', 'six', flags);
+    t.is(await leases(), before);
+    const network = await lab.json<{ leases: { node: string | null; publicIp: string }[] }>(
+      ...(['h1', 'network', 'inspect', 'six'] as const),
+    );
+    t.deepEqual(network.leases.map(({ node, publicIp }) => `${node} ${publicIp}`).toSorted(), [
+      `h1 ${lab.ipOf('h1')}`,
+      `null ${lab.ipOf('h2')}`,
+    ]);
+  });
 }

@@ -4,10 +4,11 @@
 import test from 'ava';
 
 import { Cluster } from '../lab/cluster.js';
-import { dockerHosts, IMAGE, type DockerHost } from '../lab/docker.js';
+import { dockerHosts, type DockerHost } from '../lab/docker.js';
 import { FLANNELD, NO_FLANNELD, startFlanneld } from '../lab/flanneld.js';
 import { shareAmongTests } from '../lab/fresh.js';
 import type { LabProcess } from '../lab/process.js';
+import { start } from './cluster.js';
 
 const HOSTS = ['h1', 'h2'];
 const FLAGS = ['--subnet-only', 'plain'];
@@ -28,7 +29,7 @@ async function setUp(): Promise<void> {
   await Promise.all(
     engines.map(async (engine) => {
       await restartDocker(engine);
-      await engine.ask('run', '-d', '--restart', 'always', '--name', 'c1', IMAGE, 'sleep', 'infinity');
+      await start(engine, 'c1', '--restart', 'always');
     }),
   );
 }

@@ -1,5 +1,5 @@
 // A real flanneld, where one exists: on the PATH, or named by WEFT_FLANNELD.
-import { accessSync, constants, mkdirSync } from 'node:fs';
+import { accessSync, constants, mkdirSync, rmSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
 import type { Cluster } from './cluster.js';
@@ -33,6 +33,8 @@ export async function startFlanneld(
   const folder = join(lab.folder, host, 'flannel');
   mkdirSync(folder, { recursive: true });
   const file = join(folder, 'subnet.env');
+  // Of an earlier one.
+  rmSync(file, { force: true });
   const flanneld = lab.spawn(`flanneld-${host}`, host, [
     FLANNELD ?? 'flanneld',
     ...[`-etcd-endpoints=${lab.etcd}`, `-etcd-prefix=/weft/networks/${network}`, `-subnet-file=${file}`],
