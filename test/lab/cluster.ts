@@ -223,7 +223,10 @@ export class Cluster {
   }
 
   environment(host: string): Record<string, string> {
-    return { WEFT_CONTROLLER: this.#infra.controller, WEFT_AGENT: join(this.#host(host).runDir, 'agent.sock') };
+    return {
+      WEFT_CONTROLLER: this.#infra.controller,
+      WEFT_AGENT: join(this.#host(host).runDir, 'agent.sock'),
+    };
   }
 
   attach(host: string, network: string, container: string, ...flags: string[]): Promise<EndpointJson> {

@@ -99,7 +99,9 @@ export class Lab {
     const router = host === this.outside;
     const four = [
       `address add ${host.ip}/24 dev eth0`,
-      router ? `address add ${OUTSIDE.ip}/32 dev lo` : `route add default via ${UNDERLAY.ip(UNDERLAY.gateway)}`,
+      router
+        ? `address add ${OUTSIDE.ip}/32 dev lo`
+        : `route add default via ${UNDERLAY.ip(UNDERLAY.gateway)}`,
     ];
     await ipBatch(
       [
