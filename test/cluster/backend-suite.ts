@@ -21,6 +21,8 @@ interface Backend {
   /** Its first network, and the begin of the second one's name. */
   name: string;
   flags: readonly string[];
+  /** More of its second network: ports and VNIs differ, or are shared by what tells them apart. */
+  second?: readonly string[];
   /** Of containers with IPv6, over an underlay of 1500. */
   mtu: number;
   /** Whether it can have internal networks; why not. */
@@ -32,7 +34,7 @@ interface Backend {
 const PLAIN = /the hosts' own link/;
 
 const BACKENDS: readonly Backend[] = [
-  { name: 'vx', flags: ['--backend', 'vxlan'], mtu: 1430 },
+  { name: 'vx', flags: ['--backend', 'vxlan'], second: ['--port', '4789'], mtu: 1430 },
   { name: 'near', flags: ['--backend', 'vxlan', '--direct-routing'], mtu: 1430, internal: PLAIN },
   { name: 'gw', flags: ['--backend', 'host-gw'], mtu: 1500, internal: PLAIN },
   { name: 'wg', flags: ['--encrypted'], mtu: 1420, routed: /encrypted/ },
@@ -86,10 +88,10 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
     const served = BACKENDS.filter(({ name }) => name !== 'wg' || code === 0);
     sites = await Promise.all(
       served.map(async (backend, i): Promise<Site> => {
-        const { name, flags } = backend;
+        const { name, flags, second = [] } = backend;
         const index = 120 + i;
         await lab.json('h1', ...create(name, index, ...flags));
-        await lab.json('h1', ...create(`${name}-two`, index + 10, ...flags));
+        await lab.json('h1', ...create(`${name}-two`, index + 10, ...flags, ...second));
         const [a, b, other] = await Promise.all([
           attach('h1', name, `${name}-a`, '--publish', `${8000 + i}:80`),
           attach('h2', name, `${name}-b`, '--publish', `${8100 + i}:80`),
@@ -153,6 +155,42 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
     const { code, stdout } = await lab.try(from, `curl -s --max-time 2 http://${host}:${port}/`);
     return code === 0 ? stdout.trim() : undefined;
   }
+
+  test.serial(
+    'two networks of each backend on one node, and a third that is in the way of one',
+    async (t) => {
+      const ports = new Map<string, number | null>();
+      await each(async ({ name, other, flags }) => {
+        for (const one of [name, `${name}-two`]) {
+          const network = await lab.json<{ port: number | null; vni: number | null }>(
+            'h1',
+            'network',
+            'inspect',
+            one,
+          );
+          ports.set(one, network.port);
+          if (one !== name || network.vni === null) continue;
+          const same = await lab.weft('h1', ...create('clash', 170, ...flags, '--vni', `${network.vni}`));
+          t.regex(same.stderr, new RegExp(`VNI ${network.vni} belongs to network ${name}$`, 'm'));
+        }
+        for (const family of families) {
+          const to = addressIn(other, family);
+          t.false(await lab.reaches(`${name}-a`, to), `${name} IPv${family}: networks are apart`);
+        }
+      });
+      t.like(Object.fromEntries(ports), { vx: 8472, 'vx-two': 4789, near: 8472, 'near-two': 8472, gw: null });
+      const encrypted = ports.get('wg');
+      if (encrypted === undefined) return;
+      t.not(ports.get('wg-two'), encrypted);
+      await lab.json('h1', ...create('clash', 170, '--encrypted', '--port', `${encrypted}`));
+      await lab.addContainers('clash1');
+      const { code, stderr } = await lab.weft('h1', 'attach', 'clash', lab.ns('clash1'));
+      t.is(code, 1);
+      t.regex(stderr, new RegExp(`UDP port ${encrypted} is network wg's`));
+      await lab.json('h1', 'network', 'rm', 'clash');
+      await lab.removeContainer('clash1');
+    },
+  );
 
   test.serial('the MTU is the most that the path carries, in both directions', async (t) => {
     await each(async ({ name, mtu, a, b }) => {

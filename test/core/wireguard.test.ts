@@ -143,6 +143,19 @@ test('wireguard: where a peer was heard from is left alone; another record moves
   t.true(steps.some((step) => step.do === 'put' && step.object.kind === 'wireguard-peer'));
 });
 
+test('wireguard: another MTU in a lease changes the route alone, and another port the endpoint', (t) => {
+  const steps = (before: Parameters<typeof leaseOf>[2], after: Parameters<typeof leaseOf>[2]): string[] =>
+    plan(
+      assume(compilePeer(membershipOf(wg), leaseOf(wg, 2, before))),
+      compilePeer(membershipOf(wg), leaseOf(wg, 2, after)),
+      { prune: true },
+    ).steps.map((step) => ('object' in step ? `${step.do} ${step.object.kind}` : step.do));
+  t.deepEqual(steps({ mtu: 1500 }, { mtu: 1400 }), ['put route']);
+  t.deepEqual(steps({ mtu: 1400 }, {}), ['put route']);
+  const data = { type: 'wireguard', 4: { publicKey: keyOf('B'), port: 7 } } as const;
+  t.deepEqual(steps({}, { data }), ['put wireguard-peer']);
+});
+
 const PEERS = [
   { what: 'no key', fields: { data: undefined }, why: /its lease has no data of its IPv4 tunnel/ },
   { what: 'this node’s key', fields: dataOf(wg, 1), why: /the same key as this node/ },

@@ -1,7 +1,7 @@
 // The command line of the lanes: lanes, test files, and what is passed on to ava.
 import { relative, resolve } from 'node:path';
 
-import { laneOf, LANES, lanesNamed, type Lane } from './table.js';
+import { laneOf, lanesNamed, USUAL_LANES, type Lane } from './table.js';
 
 export interface Wanted {
   /** Whole lanes, or files of them. */
@@ -36,6 +36,6 @@ export function readArguments(args: readonly string[], checkout: string): Wanted
     if (same === undefined) wanted.lanes.push({ lane, files: [file] });
     else same.files?.push(file);
   }
-  if (wanted.lanes.length === 0) wanted.lanes = LANES.map((lane) => ({ lane }));
+  if (wanted.lanes.length === 0) wanted.lanes = USUAL_LANES.map((lane) => ({ lane }));
   return wanted;
 }

@@ -5,7 +5,7 @@ import test from 'ava';
 
 import { readArguments } from './arguments.js';
 import { choose, importsOf, reaching } from './changed.js';
-import { LANES } from './table.js';
+import { USUAL_LANES } from './table.js';
 
 const SOURCES = new Map([
   ['core/plan.ts', "import { x } from './objects.js';"],
@@ -86,7 +86,7 @@ const read = (...args: string[]): unknown => {
 };
 
 test('arguments: lanes, files in the lane that they belong to, and what is ava’s', (t) => {
-  t.deepEqual(read(), [LANES.map(({ name }) => [name]), []]);
+  t.deepEqual(read(), [USUAL_LANES.map(({ name }) => [name]), []]);
   t.deepEqual(read('unit', 'faults'), [[['unit'], ['faults'], ['crowds']], []]);
   const files = ['test/core/plan.test.ts', 'test/core/run.test.ts:7,9-12', 'test/docker/ports.test.ts'];
   t.deepEqual(read(...files, '--match', '*x*', '-s'), [

@@ -4,7 +4,7 @@
 // everything, so there a table of folders chooses the lane.
 import { dirname, join, normalize } from 'node:path';
 
-import { laneOf, LANES, type Lane, type LaneName } from './table.js';
+import { laneOf, USUAL_LANES, type Lane, type LaneName } from './table.js';
 
 export interface Choice {
   lane: Lane;
@@ -74,7 +74,7 @@ export function choose(
     changed.filter((file) => file.startsWith('test/')),
     imports,
   );
-  return LANES.filter(({ node }) => node === undefined).flatMap((lane): Choice[] => {
+  return USUAL_LANES.filter(({ node }) => node === undefined).flatMap((lane): Choice[] => {
     if (whole.has(lane.name as LaneName)) return [{ lane }];
     if (lane.name === 'crowds' && whole.has('faults')) return [{ lane }];
     const which = BY_IMPORT.includes(lane.name as LaneName) ? reached : reachedByTests;

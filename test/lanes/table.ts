@@ -5,7 +5,7 @@
 // one lane.
 
 export type LaneName =
-  'check' | 'unit' | 'store' | 'kernel' | 'cluster' | 'faults' | 'crowds' | 'docker' | 'vm';
+  'check' | 'unit' | 'store' | 'kernel' | 'cluster' | 'faults' | 'crowds' | 'docker' | 'vm' | 'vm-long';
 
 /** Node.js versions that the project runs on besides the one that everything else is tested with. */
 export const OTHER_NODES = ['22', '24'] as const;
@@ -35,6 +35,8 @@ export interface Lane {
   /** In CI a file that fails is run once more by itself. Only where other programs and the clock have a say. */
   again?: true;
   node?: OtherNode;
+  /** It takes long, and runs only where it is named. */
+  named?: true;
 }
 
 const UNIT = {
@@ -179,7 +181,18 @@ export const LANES: readonly Lane[] = [
     alone: true,
     again: true,
   },
+  {
+    ...VM,
+    name: 'vm-long',
+    about: 'every backend in full on another kernel: Docker, faults and drift',
+    files: ['test/vm/long/*.test.ts'],
+    timeout: '40m',
+    named: true,
+  },
 ];
+
+/** What runs where nothing is named. */
+export const USUAL_LANES = LANES.filter(({ named }) => named !== true);
 
 /** What a name on the command line stands for. */
 export function lanesNamed(name: string, lanes: readonly Lane[] = LANES): Lane[] {

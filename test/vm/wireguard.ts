@@ -17,7 +17,7 @@ interface StatusJson {
 }
 
 /** Echoes what it gets. */
-const SERVER = `require('net').createServer((s) => s.on('error', () => {}).pipe(s)).listen(7000, '0.0.0.0', () => console.log('ready'))`;
+const SERVER = `require('net').createServer((s) => s.on('error', () => {}).pipe(s)).listen(7000, '::', () => console.log('ready'))`;
 /** One connection, a byte at a time; it ends well when the last byte is back. */
 const CLIENT = `
 const s = require('net').connect(7000, process.argv[1]);
@@ -84,6 +84,10 @@ export function wireguardTests(test: TestFn, machines: () => Machines): void {
         await machines().lab.until(`c1 reaches ${ip}`, () => one.reaches('c1', ip));
       const { peers } = await one.json<StatusJson>('status');
       t.true((peers[0]?.handshakeAgeS ?? Infinity) < 300);
+      await network(t, 'clash', '--subnet', '10.123.0.0/16', '--port', '51822');
+      const clash = await one.weft('attach', 'clash', 'c1');
+      t.is(clash.code, 1);
+      t.regex(clash.stderr, /UDP port 51822 is network wg2's/);
       const frames = await noneInClear(t, capture, '10.12');
       for (const port of [51820, 51822, 51823])
         t.true(
@@ -93,6 +97,48 @@ export function wireguardTests(test: TestFn, machines: () => Machines): void {
       t.false((await one.sh('cat /var/lib/weft/networks/*.json')).includes('PRIVATE'));
       t.is((await one.sh('stat -c %a /var/lib/weft/wireguard/key')).trim(), '600');
       await Promise.all(['wg', 'wg2'].map((name) => machines().json('network', 'rm', name, '--force')));
+    },
+  );
+
+  test.serial(
+    'wireguard: IPv6 alone, a published port, and a restart of the agent that costs no packet',
+    async (t) => {
+      const [one, two] = [machines().host(1), machines().host(2)];
+      const capture = await machines().capture(one, 0);
+      const made = await machines().json<NetworkJson>(
+        ...['network', 'create', 'wg6', '--encrypted', '--subnet6', 'fd42:122::/48'],
+      );
+      t.teardown(async () => void (await machines().weft('network', 'rm', 'wg6', '--force')));
+      t.like(made, { encrypted: true, port: 51821 });
+      await Promise.all([one.containers('c1'), two.containers('c2')]);
+      const [a, b] = await Promise.all([
+        one.json<EndpointJson>('attach', 'wg6', 'c1'),
+        two.json<EndpointJson>('attach', 'wg6', 'c2', '--publish', '8080:7000'),
+      ]);
+      t.like(a, { ip: null, mtu: 1420 });
+      const there = bare(b.ip6 ?? '');
+      await machines().lab.until('they reach each other', () => one.reaches('c1', there));
+      t.is((await one.try(`ip netns exec c1 ping -c 1 -W 20 -M do -s 1372 ${there}`)).code, 0);
+      t.is((await one.try(`ip netns exec c1 ping -c 1 -W 2 -M do -s 1373 ${there}`)).code, 1);
+
+      const server = await two.start('echo', ['ip', 'netns', 'exec', 'c2', 'node', '-e', SERVER]);
+      t.teardown(() => server.kill());
+      await machines().lab.until('the server listens', () => server.log().includes('ready'));
+      const { ip6 } = machines().lab.addressesOf(2);
+      t.is((await one.sh(`echo hello | nc -N -w 20 ${ip6} 8080`)).trim(), 'hello');
+
+      const pings = await one.start('pings', [
+        ...['ip', 'netns', 'exec', 'c1', 'ping', '-n', '-i', '0.5', '-w', '120', there],
+      ]);
+      await machines().agent(two).stop();
+      await machines().startAgent(two);
+      t.true(await one.reaches('c1', there));
+      await pings.stop();
+      const seen = [...pings.log().matchAll(/icmp_seq=(\d+) ttl/g)].map((match) => Number(match[1]));
+      t.true(seen.length > 5, pings.log());
+      t.is(Math.max(...seen.slice(1).map((seq, i) => seq - (seen[i] ?? 0))), 1, pings.log());
+      await noneInClear(t, capture, 'fd42:122:');
+      await machines().json('network', 'rm', 'wg6', '--force');
     },
   );
 

@@ -1,0 +1,48 @@
+// The tables of backends, whole, inside a machine whose kernel has WireGuard: a cluster's, Docker's, and that of IPv6 alone.
+//
+// One emulated machine has all of a test's hosts as its network namespaces. It takes half an hour, and so has a lane that
+// `npm test` does not run.
+import { join } from 'node:path';
+
+import test from 'ava';
+
+import { CHECKOUT } from '../../lab/lab.js';
+import { shareAmongTests } from '../../lab/fresh.js';
+import type { Machine } from '../machine.js';
+import { Machines } from '../machines.js';
+
+const FILES = [
+  'test/cluster/backends.test.ts',
+  'test/cluster/ipv6-alone.test.ts',
+  'test/docker/backends.test.ts',
+];
+/** How much slower whole programs are in there, with all of them on one machine. */
+const SLOWNESS = '15';
+/** Of one file; the lane's slowness counts, too. */
+const TIMEOUT_MS = 100_000;
+
+/** What an engine needs of the kernel. */
+const PREPARE = `
+  mountpoint -q /sys/fs/cgroup || mount -t cgroup2 cgroup /sys/fs/cgroup
+  for module in br_netfilter xt_conntrack xt_addrtype xt_MASQUERADE iptable_nat ip6table_nat; do modprobe $module; done; true`;
+
+let machines: Machines;
+
+async function setUp(): Promise<void> {
+  machines = await Machines.boot({ count: 1, memoryMb: 3072 });
+  await machine().sh(PREPARE);
+}
+
+const machine = (): Machine => machines.host(1);
+
+shareAmongTests(test, setUp, async () => machines?.down());
+
+for (const file of FILES)
+  test.serial(`${file} with WireGuard`, async (t) => {
+    const { code, stdout, stderr } = await machine().exec(
+      [process.execPath, join(CHECKOUT, 'node_modules/ava/entrypoints/cli.mjs'), '--timeout', '20m', file],
+      { env: { WEFT_TEST_SLOWNESS: SLOWNESS, WEFT_INSECURE: '1' }, timeoutMs: TIMEOUT_MS },
+    );
+    t.is(code, 0, `${stdout}${stderr}`);
+    t.log(stdout.trim());
+  });
