@@ -82,7 +82,10 @@ for (const dual of [false, true]) {
   test.serial(`${title}: a network with peers and a claim is created, read back, and deleted`, async (t) => {
     const of = membership(network('blue', 4097, 100, dual));
     await reach(everything(of));
-    t.regex(sh('ip -d link show wfvx4097'), /vxlan id 4097 local 192\.0\.2\.1 .*dstport 8472 nolearning/);
+    t.regex(
+      sh('ip -d link show wfvx4097'),
+      /vxlan id 4097 local 192\.0\.2\.1 .*dstport 8472 nolearning .*noudpcsum/,
+    );
     t.regex(sh('ip -d link show wfbr4097'), /alias weft network blue/);
     t.regex(sh('ip route show 10.100.2.0/24'), /via 10\.100\.2\.0 dev wfvx4097 proto 119 onlink/);
     t.regex(sh('bridge fdb show dev wfvx4097'), /dst 192\.0\.2\.2 self permanent/);

@@ -112,7 +112,8 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
       rules: [
         // Both directions of translated flows to a container: a published port, or a port that another program forwards.
         rule(
-          'iifname != @internal oifname != @internal ct status dnat accept',
+          // The cheapest match first: most packets are of no such flow.
+          'ct status dnat iifname != @internal oifname != @internal accept',
           'published ports are reached from other networks',
         ),
         rule(

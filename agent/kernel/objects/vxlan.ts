@@ -15,7 +15,7 @@ import {
 import type { LinkCodec } from './codec.js';
 import { bringUp, IFLA, ifinfo, INFO, linkInfo, setAttributes, withoutLinkLocal } from './link-messages.js';
 
-const VXLAN = { ID: 1, LOCAL: 4, LEARNING: 7, PORT: 15, LOCAL6: 17 } as const;
+const VXLAN = { ID: 1, LOCAL: 4, LEARNING: 7, PORT: 15, LOCAL6: 17, UDP_CSUM: 18 } as const;
 
 const localAttr = ({ local }: VxlanLink): Buffer =>
   ipAttr(local.includes(':') ? VXLAN.LOCAL6 : VXLAN.LOCAL, local);
@@ -46,6 +46,8 @@ export const vxlan: LinkCodec<VxlanLink> = {
       localAttr(link),
       be16Attr(VXLAN.PORT, link.port),
       u8Attr(VXLAN.LEARNING, 0),
+      // RFC 7348 §5: zero over IPv4; the packets inside have their own. It costs a fifth of the small packets.
+      u8Attr(VXLAN.UDP_CSUM, 0),
     ),
   ],
   change: (link, current, { created }) => [
