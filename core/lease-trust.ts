@@ -16,6 +16,8 @@ export interface Surroundings {
   node: Pick<NodeRecord, 'name' | 'publicIp' | 'publicIp6'> | undefined;
   /** The state of the lease that was believed before. */
   before?: Pick<Lease, 'publicIp' | 'publicIp6'> | undefined;
+  /** It was there before the network's config had its present state, which may have asked for larger subnets then. */
+  predatesConfig?: boolean;
   /** Whether flannelds may be nodes of the network: their leases have no node that could confirm them. */
   flannel: boolean;
 }
@@ -23,13 +25,14 @@ export interface Surroundings {
 /** Why a lease is not believed; undefined: it is. */
 export function whyDisbelieved(
   lease: Lease,
-  { network, leases, node, before, flannel }: Surroundings,
+  { network, leases, node, before, predatesConfig = false, flannel }: Surroundings,
 ): string | undefined {
   const { subnet, subnet6 } = lease;
   if (!network.subnet.contains(subnet)) return `is not in ${network.subnet.toString()}`;
   if (subnet6 !== undefined && network.subnet6?.contains(subnet6) !== true)
     return `${subnet6.toString()} is not in ${network.subnet6?.toString() ?? 'a network of IPv6'}`;
-  if (subnet.length < network.hostPrefix) return `is larger than the /${network.hostPrefix} that a node gets`;
+  if (subnet.length < network.hostPrefix && !predatesConfig)
+    return `is larger than the /${network.hostPrefix} that a node gets`;
   for (const other of leases)
     if (isElder(other, lease)) return `overlaps ${other.subnet.toString()}, an older lease`;
   if (node === undefined && !flannel) return 'is of no node of weft’s, and --flannel is off';

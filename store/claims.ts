@@ -13,7 +13,7 @@ import { IpNetwork, type IpAddress } from '../core/address.js';
 import { alreadyExists, failedPrecondition, unavailable } from '../core/errors.js';
 import { hostPrefixIn } from '../core/families.js';
 import { reservedIn } from '../core/drivers/index.js';
-import { claimsConflict, type Claim } from '../core/records.js';
+import { claimsConflict, type Claim, type ClaimHolder } from '../core/records.js';
 import { DisplacedNodes } from './displaced-nodes.js';
 import { decodeLease } from './lease-codec.js';
 import { ownerOf } from './leases.js';
@@ -297,17 +297,22 @@ export async function answerClaim(
   }
 }
 
-export async function restoreClaim(context: Context, claim: Claim): Promise<boolean> {
+export async function restoreClaim(context: Context, claim: Claim, from?: ClaimHolder): Promise<boolean> {
   const { client, keys } = context;
   const key = keys.claim(claim.network, claim.ip.toString());
+  const own = put(key, encodeClaim({ ...claim, state: 'granted' }));
   const { succeeded, responses } = await client.txn({
     compare: [present(keys.config(claim.network)), absent(key)],
-    success: [put(key, encodeClaim({ ...claim, state: 'granted' }))],
+    success: [own],
     failure: [get(key)],
   });
   if (succeeded) return true;
   const there = keyAt(responses, 0);
   const by = there && readClaim(context, there);
+  if (there !== undefined && from !== undefined && by?.node === from.node && by.endpoint === from.endpoint) {
+    const compare = [unchanged(key, there.mod_revision)];
+    if ((await client.txn({ compare, success: [own] })).succeeded) return true;
+  }
   if (there !== undefined && (by === undefined || claimsConflict(by, claim))) {
     throw claimed(
       context,

@@ -88,6 +88,7 @@ export function openStore({
     subscribe: (listener) => replica.subscribe(listener),
     onState: (listener) => replica.onState(listener),
     reconnect: () => client.reconnect(),
+    predatesConfig: (lease) => replica.predatesConfig(lease),
     moveTo: (urls) => client.moveTo(urls),
     credentials: credentialsIn(context),
     users: etcdUsersOf(context),
@@ -118,9 +119,9 @@ export function openStore({
       return await claimAddress(context, claim, signal);
     },
     answerClaim: async (claim, answer) => await answerClaim(context, claim, answer),
-    restoreClaim: async (claim) => {
+    restoreClaim: async (claim, from) => {
       checkName();
-      return await restoreClaim(context, claim);
+      return await restoreClaim(context, claim, from);
     },
     deleteClaim: async (network, ip, endpoint) => await deleteClaim(context, network, ip, endpoint),
 

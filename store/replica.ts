@@ -135,6 +135,16 @@ export class Replica implements Following {
     );
   }
 
+  /** Whether the key of a lease was made before its network's config was last written. */
+  predatesConfig(lease: Lease): boolean {
+    const [key, config] = [this.keyOfLease(lease), this.keys.config(lease.network)].map((it) =>
+      this.#entries.get(it),
+    );
+    return (
+      key !== undefined && config !== undefined && BigInt(key.createRevision) < BigInt(config.modRevision)
+    );
+  }
+
   /** Whether this process saw a config or node disappear, for any reason. */
   wasDeleted(key: string): boolean {
     return this.#deleted.has(key);

@@ -8,6 +8,7 @@ import type { NetworkSpec, OverlayNetwork } from '../core/network.js';
 import type {
   BadRecord,
   Claim,
+  ClaimHolder,
   Endpoint,
   Lease,
   Network,
@@ -126,6 +127,8 @@ export interface Store {
   onState(listener: (state: StoreState) => void): () => void;
   /** The machine's address or route changed: connections over the old one are dropped at once, not after a timeout. */
   reconnect(): void;
+  /** Whether the key of a lease was made before its network's config was last written. */
+  predatesConfig(lease: Lease): boolean;
 
   /**
    * Checks the network against every other one and the underlay addresses of every node, chooses a VNI, and writes it, in one
@@ -190,9 +193,10 @@ export interface Store {
   answerClaim(claim: Claim, answer: { granted: true } | { granted: false; why: string }): Promise<boolean>;
   /**
    * Writes a granted claim back after a loss. Returns whether it wrote.
+   * @param from who has overwritten it without a release, and loses it again
    * @throws WeftError ALREADY_EXISTS if another node has the address now; UNAVAILABLE
    */
-  restoreClaim(claim: Claim): Promise<boolean>;
+  restoreClaim(claim: Claim, from?: ClaimHolder): Promise<boolean>;
   deleteClaim(network: string, ip: string, endpoint: string): Promise<void>;
 
   /** Adds a name to a network, or addresses to an existing name. @throws WeftError NOT_FOUND, UNAVAILABLE */

@@ -72,6 +72,7 @@ export function readOnlyStore(
     subscribe: (listener) => store.subscribe(listener),
     onState: (listener) => store.onState(listener),
     reconnect: () => undefined,
+    predatesConfig: (lease) => store.predatesConfig(lease),
 
     createNetwork: refuse('create networks'),
     checkNetwork: (spec) => store.checkNetwork(spec),

@@ -4,7 +4,7 @@
 import { bareIp, IpAddress } from '../../core/address.js';
 import { Backoff } from '../../core/backoff.js';
 import { alreadyExists, messageOf, WeftError, type ErrorCode } from '../../core/errors.js';
-import { claimsConflict, type Claim, type Endpoint } from '../../core/records.js';
+import { claimsConflict, type Claim, type ClaimHolder, type Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import { DisplacedNodes } from '../../store/displaced-nodes.js';
 import type { Change, Store } from '../../store/store.js';
@@ -47,6 +47,8 @@ export class Publisher {
   readonly #dirty = new Map<string, Entry>();
   /** Refused by the store because another endpoint has the name or address; tried again slowly. */
   readonly #refused = new Map<string, Entry>();
+  /** Claims that others have written over this node's, by network and address. */
+  readonly #seized = new Map<string, ClaimHolder>();
   #running: Promise<void> | undefined;
   #retry: NodeJS.Timeout | undefined;
   /** Grows while etcd rejects every write; while it does not answer, the delay stays. */
@@ -183,15 +185,30 @@ export class Publisher {
       if (change.kind === 'endpoint') {
         const own = mine.get(change.id);
         if (own !== undefined && !this.#isPublished(own)) this.publish(own);
-      } else if (
-        change.kind === 'claim' &&
-        change.after === undefined &&
-        change.before?.node === this.options.node
-      ) {
+      } else if (change.kind === 'claim' && change.before?.node === this.options.node) {
         const own = mine.get(change.before.endpoint);
-        if (own !== undefined) this.publish(own);
+        if (own !== undefined) this.#claimChanged(own, change.before, change.after);
       }
     }
+  }
+
+  /** A claim of this node is not any more what it was. */
+  #claimChanged(own: Endpoint, before: Claim, after: Claim | undefined): void {
+    if (after === undefined) return this.publish(own);
+    if (before.state !== 'granted' || !claimsConflict(before, after)) return;
+    // Nobody takes a claim over that was not given back.
+    const { network, ip } = before;
+    this.options.log.warn('a claim of this node was overwritten, and is written back', {
+      ...{ network, ip: ip.toString(), endpoint: own.id, by: after.node },
+    });
+    this.#seized.set(`${network} ${ip.toString()}`, after);
+    this.publish(own);
+  }
+
+  async #restoreClaim(endpoint: Endpoint, ip: string): Promise<void> {
+    const slot = `${endpoint.network} ${ip}`;
+    await this.options.store.restoreClaim(grantedClaim(endpoint, ip), this.#seized.get(slot));
+    this.#seized.delete(slot);
   }
 
   /** Writes pending changes now: etcd answers again. */
@@ -303,7 +320,7 @@ export class Publisher {
       } else {
         // An endpoint whose claim another node has is published all the same: it runs, and must be found.
         const restored = await Promise.allSettled(
-          claimsOf(endpoint).map((ip) => store.restoreClaim(grantedClaim(endpoint, ip))),
+          claimsOf(endpoint).map((ip) => this.#restoreClaim(endpoint, ip)),
         );
         await this.#timed('put', () => store.putEndpoint(endpoint, { unique: endpoint.explicitName }));
         for (const result of restored) if (result.status === 'rejected') throw result.reason;

@@ -49,6 +49,7 @@ export type ProblemKind =
   | 'lease'
   | 'renewal'
   | 'peer-lease'
+  | 'peer-claim'
   | 'restoration'
   | 'moved-subnet'
   | 'config'

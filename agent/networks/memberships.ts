@@ -277,6 +277,10 @@ export class Memberships {
       else if (change.kind === 'removal') await this.#removalChanged(change.key);
       else if (change.kind === 'node')
         for (const [name, member] of this.#members) add(name, this.#peers.ofNode(member, change.name));
+      else if (change.kind === 'endpoint') {
+        const member = this.#members.get(change.network);
+        if (member !== undefined) add(change.network, this.#peers.ofEndpoint(member, change));
+      }
       if (change.kind !== 'lease' && change.kind !== 'claim') continue;
       const name = change.network;
       const member = this.#members.get(name);

@@ -5,9 +5,10 @@
 import { IpAddress } from '../../core/address.js';
 import { compilePeer, type Membership } from '../../core/compile.js';
 import { messageOf } from '../../core/errors.js';
+import { whyClaimDisbelieved } from '../../core/claim-trust.js';
 import { mayOverlap, whyDisbelieved } from '../../core/lease-trust.js';
 import type { KernelObject } from '../../core/objects/index.js';
-import { claimsConflict, type Claim, type ClaimHolder } from '../../core/records.js';
+import { addressesOf, claimsConflict, type Claim, type ClaimHolder } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Change, Store, StoredLease } from '../../store/store.js';
 import { claimRecord, type Claimed, type AddressClaims } from './address-claims.js';
@@ -83,6 +84,8 @@ export class PeerRoutes {
     const { network, before } = change;
     if (this.#isQuestion(change)) return;
     this.#lost.restored(claimRecord(change));
+    if (change.after === undefined)
+      this.options.problems.clear({ scope: networkScope(network), kind: 'peer-claim', id: change.ip });
     // Its user claims it again. This node knows which of its own addresses are in use.
     if (!isLost(change) || before === undefined || before.node === this.options.node) return;
     if (this.options.member(network) !== undefined) this.#retainClaim(before, LostLeases.lostMs);
@@ -199,7 +202,33 @@ export class PeerRoutes {
     );
   }
 
+  /** The claims on the addresses of an endpoint that has changed: whether they are believed depends on it. */
+  ofEndpoint(claimed: Claimed, { network, before, after }: Extract<Change, { kind: 'endpoint' }>): Records {
+    const claims = this.options.store.view.claims.get(network);
+    if (claims === undefined) return new RecordMap();
+    const ips = [before, after].flatMap((endpoint) => (endpoint === undefined ? [] : addressesOf(endpoint)));
+    const there = [...new Set(ips)].flatMap((ip) => claims.get(ip) ?? []);
+    return new RecordMap(there.map((claim) => [claimRecord(claim), this.#objects(claimed, claim)] as const));
+  }
+
   #objects(claimed: Claimed, claim: Claim): readonly KernelObject[] {
+    const { network, ip, node, endpoint } = claim;
+    const { problems, store } = this.options;
+    const key = { scope: networkScope(network), kind: 'peer-claim', id: ip.toString() } as const;
+    const why = whyClaimDisbelieved(claim, {
+      // Of its own subnet this node knows whom it has granted what.
+      leases: this.#leasesOf(network).filter((lease) => lease.node !== this.options.node),
+      endpoints: store.view.endpoints.get(network)?.values() ?? [],
+    });
+    if (why === undefined) problems.clear(key);
+    else {
+      problems.set(key, {
+        what: `address ${ip.toString()} of network ${network}, which node ${node} claims for endpoint ${endpoint}`,
+        why: `${why}: the claim is not believed`,
+        fix: 'Detach one of the two endpoints. If there is only one, see who may write to etcd.',
+      });
+      return [];
+    }
     return this.options.claims.objects(claimed, claim, this.#lost.leases(claim.network));
   }
 
@@ -221,7 +250,9 @@ export class PeerRoutes {
     const before = this.#believed.get(record);
     const check = (it: StoredLease): string | undefined => {
       const leases = store.view.leases.get(network.name)?.values() ?? [];
-      return whyDisbelieved(it, { network, leases, node, before, flannel: this.options.flannel ?? true });
+      const predatesConfig = store.predatesConfig(it);
+      const { flannel = true } = this.options;
+      return whyDisbelieved(it, { network, leases, node, before, predatesConfig, flannel });
     };
     const why = check(lease);
     if (why === undefined) {

@@ -62,6 +62,13 @@ test('of a node that moves, its earlier address counts until its lease follows',
   t.regex(whyDisbelieved(there, around) ?? '', /^names 192\.0\.2\.2/);
 });
 
+test('one that was there before the network asked for smaller ones is believed', (t) => {
+  const there = lease('10.100.2.0/23');
+  const around = { network: blue, leases: [there], node, flannel: true };
+  t.is(whyDisbelieved(there, { ...around, predatesConfig: true }), undefined);
+  t.regex(whyDisbelieved(there, { ...around, predatesConfig: false }) ?? '', /^is larger than the \/24/);
+});
+
 test('without a record of its node a lease is a flanneld’s, and its address counts', (t) => {
   const there = lease('10.100.2.0/24', { publicIp: IpAddress.parse('203.0.113.1') });
   const around = { network: blue, leases: [there], node: undefined };

@@ -16,6 +16,7 @@ import type { NetworkSpec, OverlayNetwork } from '../../core/network.js';
 import { checkOverlap } from '../../core/overlap.js';
 import {
   claimsConflict,
+  type ClaimHolder,
   type BadRecord,
   type Claim,
   type Endpoint,
@@ -61,6 +62,9 @@ export class FakeStore implements Store {
   #leading = false;
   #announced: (() => NodeRecord) | undefined;
   #nextLease = 1;
+  /** When each config was written last and each lease's key was made, in the order of writes. */
+  readonly #written = new Map<string, number>();
+  #writes = 0;
 
   constructor({ synced = true }: { synced?: boolean } = {}) {
     this.isSynced = synced;
@@ -95,12 +99,15 @@ export class FakeStore implements Store {
   }
 
   putNetwork(network: Network): void {
+    this.#written.set(network.name, ++this.#writes);
     this.#change((view) => [view.put({ kind: 'network', name: network.name, value: network })]);
   }
 
   putLease(lease: Omit<StoredLease, 'etcdLease'> & { etcdLease?: string }): StoredLease {
     const value = { etcdLease: lease.reservation ? '0' : String(this.#nextLease++), ...lease };
     const subnet = lease.subnet.toString();
+    const made = this.#view.leases.get(lease.network)?.has(subnet) === true;
+    if (!made) this.#written.set(`${lease.network} ${subnet}`, ++this.#writes);
     this.#change((view) => [view.put({ kind: 'lease', network: lease.network, subnet, value })]);
     return value;
   }
@@ -195,6 +202,10 @@ export class FakeStore implements Store {
   onState(listener: (state: StoreState) => void): () => void {
     this.#stateListeners.add(listener);
     return () => this.#stateListeners.delete(listener);
+  }
+
+  predatesConfig({ network, subnet }: Lease): boolean {
+    return (this.#written.get(`${network} ${subnet.toString()}`) ?? 0) < (this.#written.get(network) ?? 0);
   }
 
   reconnect(): void {
@@ -392,9 +403,14 @@ export class FakeStore implements Store {
     return true;
   }
 
-  async restoreClaim(claim: Claim): Promise<boolean> {
+  async restoreClaim(claim: Claim, from?: ClaimHolder): Promise<boolean> {
     this.#requireConnection();
     const there = this.#view.claims.get(claim.network)?.get(claim.ip.toString());
+    const isSeized = there !== undefined && there.node === from?.node && there.endpoint === from.endpoint;
+    if (isSeized) {
+      this.putClaim(claim);
+      return true;
+    }
     if (there !== undefined && claimsConflict(there, claim))
       throw alreadyExists(`ip: ${claim.ip.toString()} is used by ${there.endpoint}`);
     if (there !== undefined) return false;

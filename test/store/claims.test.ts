@@ -241,6 +241,14 @@ test('a claim is released by its endpoint only, and written back after a loss', 
     code: 'ALREADY_EXISTS',
   } as never);
   t.like(await stored('10.100.90.5'), { state: 'granted', endpoint: 'e1', lease: '0' });
+  // Who has overwritten it without a release loses it; somebody else does not.
+  const other = { ...claim, node: 'n3', endpoint: 'e3' };
+  await t.throwsAsync(asker.restoreClaim(other, { node: 'n2', endpoint: 'e1' }), {
+    code: 'ALREADY_EXISTS',
+  } as never);
+  t.true(await asker.restoreClaim(other, { node: 'n1', endpoint: 'e1' }));
+  t.like(await stored('10.100.90.5'), { state: 'granted', endpoint: 'e3', lease: '0' });
+  t.true(await asker.restoreClaim(claim, { node: 'n3', endpoint: 'e3' }));
   await asker.deleteClaim('blue', '10.100.90.5', 'e1');
   t.is(await stored('10.100.90.5'), undefined);
 });

@@ -61,6 +61,22 @@ test('an endpoint whose claim is another’s after etcd lost data is published, 
   t.true(isPublished(mine));
 });
 
+test('a claim that somebody has written over is written back', async (t) => {
+  const mine = sample('a1', { ip: '10.100.2.50/32' });
+  const { store, problems, publisher } = publishing(t, mine);
+  const claim = { network: 'blue', ip: ip('10.100.2.50'), state: 'granted' } as const;
+  const holder = () => store.view.claims.get('blue')?.get('10.100.2.50')?.node;
+  publisher.publish(mine);
+  await until('the claim', () => holder() === 'node1');
+  store.putClaim({ ...claim, node: 'node3', endpoint: 'e3' });
+  await until('it is this node’s again', () => holder() === 'node1', { timeoutMs: 1000 });
+  // One of all hosts is no other’s.
+  store.putClaim({ ...claim, node: 'node3', endpoint: mine.id });
+  await publisher.stop();
+  t.is(holder(), 'node3');
+  t.deepEqual(problems.list(), []);
+});
+
 test('an endpoint whose name is taken is published once the name is free', async (t) => {
   const web = sample('a1', { name: 'web', explicitName: true });
   const old = sample('b2', { name: 'web', explicitName: true, node: 'node2' });

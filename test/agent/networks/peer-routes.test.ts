@@ -9,8 +9,9 @@ import type { Reconciler } from '../../../agent/reconcile/reconciler.js';
 import { IpNetwork } from '../../../core/address.js';
 import { silentLogger } from '../../../daemon/log.js';
 import type { Change } from '../../../store/store.js';
+import type { Claim } from '../../../core/records.js';
 import { FakeStore } from '../../fakes/store.js';
-import { ip, lease, membership, network } from '../../kernel/samples.js';
+import { endpoint, ip, lease, membership, network } from '../../kernel/samples.js';
 
 const blue = network('blue', 4097, 100, false);
 const claimed = { membership: membership(blue), granted: new Map() } as unknown as Claimed;
@@ -24,7 +25,10 @@ function routes() {
   const peers = new PeerRoutes({
     ...{ store, problems, log: silentLogger, node: 'node1', instance: 'node1' },
     reconciler: {} as Reconciler,
-    claims: { of: () => [], objects: () => [] } as unknown as AddressClaims,
+    claims: {
+      of: () => [],
+      objects: (_claimed: Claimed, { node }: Claim) => [{ kind: 'route', via: node }],
+    } as unknown as AddressClaims,
     member: () => claimed,
   });
   let changes: readonly Change[] = [];
@@ -36,6 +40,8 @@ function routes() {
     peers.note(changes);
     const [change] = changes;
     if (change?.kind === 'lease') return peers.ofLease(claimed, change);
+    if (change?.kind === 'claim') return peers.ofClaim(claimed, change);
+    if (change?.kind === 'endpoint') return peers.ofEndpoint(claimed, change);
     return peers.ofNode(claimed, change?.kind === 'node' ? change.name : '');
   };
   const node2 = (publicIp: string): void =>
@@ -71,4 +77,28 @@ test('a lease within an older one gets a route when that has ended', (t) => {
   t.false(hasRoute(peers.of(claimed), '192.0.2.3'));
   void store.releaseLease(lease(blue, 2));
   t.true(hasRoute(asked(), '192.0.2.3'));
+});
+
+test('a larger lease counts if it was there before its network asked for smaller ones', (t) => {
+  const { store, asked, hasRoute } = routes();
+  const subnet = IpNetwork.parse('10.100.2.0/23');
+  store.putLease({ ...lease(blue, 2), subnet });
+  t.false(hasRoute(asked(), '192.0.2.2'));
+  store.putNetwork(blue);
+  store.putLease({ ...lease(blue, 2), subnet, mtu: 1400 });
+  t.true(hasRoute(asked(), '192.0.2.2'));
+});
+
+test('a claim on an address that an endpoint of its subnet’s node has gets no route, until it is free', (t) => {
+  const { store, problems, asked, hasRoute } = routes();
+  const key = { scope: networkScope('blue'), kind: 'peer-claim', id: '10.100.2.5' } as const;
+  const victim = endpoint(membership(blue), 'aa', 5, '/run/netns/c1', { node: 'node2', ip: '10.100.2.5/24' });
+  store.putLease(lease(blue, 2));
+  store.putRecordOf(victim);
+  store.putClaim({ network: 'blue', ip: ip('10.100.2.5'), node: 'node3', endpoint: 'bb', state: 'granted' });
+  t.false(hasRoute(asked(), 'node3'));
+  t.regex(problems.get(key)?.why ?? '', /^node node2, .* endpoint aa: the claim is not believed$/);
+  void store.deleteEndpoint('blue', 'aa');
+  t.true(hasRoute(asked(), 'node3'));
+  t.is(problems.get(key), undefined);
 });
