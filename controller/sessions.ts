@@ -13,7 +13,7 @@ import {
 } from '../core/errors.js';
 import { parseName } from '../core/network.js';
 import { callerOf, type Caller } from '../daemon/caller.js';
-import { parseErrorCode, toServiceError } from '../daemon/grpc.js';
+import { MOST_OF_REPORT, parseErrorCode, toServiceError } from '../daemon/grpc.js';
 import type { Logger } from '../daemon/log.js';
 import type {
   AgentMessage,
@@ -35,8 +35,7 @@ const REPLY_WITHIN_MS = 10_000;
 const MOST_PENDING = 256;
 /** How long a living agent may take to answer when another connection claims its name; less than an agent waits for its Hello. */
 const ALIVE_WITHIN_MS = 1500;
-/** Bytes of a report, and of all reports together of nodes that have no record in etcd. */
-const MOST_OF_REPORT = 256 * 1024;
+/** Bytes of all reports together of nodes that have no record in etcd. */
 const MOST_WITHOUT_RECORD = 8 * 1024 * 1024;
 /** A timer holds 24 days at most; an agent that is sent away connects again. */
 const LONGEST_MS = 20 * 24 * 3_600_000;

@@ -227,6 +227,9 @@ export const serverOptions: ServerOptions = {
   'grpc.enable_channelz': 0,
 };
 
+/** Bytes of a node's report: an agent sends no larger one, and a controller keeps none. */
+export const MOST_OF_REPORT = 256 * 1024;
+
 /** Of a server that strangers reach. */
 export const publicServerOptions: ServerOptions = {
   ...serverOptions,

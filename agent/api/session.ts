@@ -20,6 +20,7 @@ import {
   type Request,
 } from '../../proto/gen/weft/v1/session.js';
 import type { Endpoint, Status } from '../../proto/gen/weft/v1/types.js';
+import { reportOf } from './report.js';
 
 /** A request that a controller forwards: attach or detach. */
 export type SessionRequest = NonNullable<Request['request']>;
@@ -231,7 +232,7 @@ class Conversation {
     this.#wantsReport = this.#acknowledged < this.#sequence;
     if (this.#wantsReport) return;
     try {
-      const status = this.#options.status();
+      const status = reportOf(this.#options.status());
       this.#sequence += 1;
       this.#send({ $case: 'report', value: { sequence: this.#sequence, status } });
     } catch (error) {
