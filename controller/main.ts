@@ -7,6 +7,7 @@ import { Server } from '@grpc/grpc-js';
 
 import { messageOf, WeftError } from '../core/errors.js';
 import { AuditLog, auditInterceptor } from '../daemon/audit.js';
+import { boundsInterceptor } from '../daemon/call-bounds.js';
 import { frontOf, publicServerOptions, stopGrpc } from '../daemon/grpc.js';
 import { startHttp, type Readiness } from '../daemon/http.js';
 import { createLogger, type Logger } from '../daemon/log.js';
@@ -113,7 +114,12 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
   shutdown.add('the audit log', () => audit.close());
   const server = new Server({
     ...publicServerOptions,
-    interceptors: [metrics.interceptor, auditInterceptor(audit), rights],
+    interceptors: [
+      metrics.interceptor,
+      boundsInterceptor((peer) => front.isPlain(peer)),
+      auditInterceptor(audit),
+      rights,
+    ],
   });
   server.addService(NetworkServiceService, networkService(sources));
   server.addService(

@@ -12,13 +12,16 @@ import { explainListenError } from './port-owner.js';
 import type { Tls } from './tls.js';
 
 /** RFC 8446 §5.1: the content type of a handshake record. */
-const HANDSHAKE = 0x16;
+export const HANDSHAKE = 0x16;
 /** How long a client may take for its first byte, and then for the handshake. */
-const SILENCE_MS = 5000;
+export const SILENCE_MS = 5000;
 const HANDSHAKE_MS = 10_000;
 /** Connections of one address, and of all together: an agent and a command have one each. */
 const MOST_OF_ADDRESS = 256;
 const MOST = 4096;
+/** Connections by TLS without a certificate of the CA, which are there to ask for one. */
+const MOST_STRANGERS = 256;
+const STRANGER_MS = 30_000;
 
 export interface FrontOptions {
   /** Undefined: plain text alone. */
@@ -37,7 +40,9 @@ export class GrpcFront {
   readonly #pending = new Set<Socket>();
   /** Connections in plain text, by the address and port of their other end. */
   readonly #plain = new Map<string, Socket>();
+  readonly #secure = new Set<Socket>();
   #count = 0;
+  #strangers = 0;
   readonly #byAddress = new Map<string, number>();
   #tls: TlsServer | undefined;
 
@@ -80,6 +85,9 @@ export class GrpcFront {
       },
       (socket) => {
         socket.on('error', () => undefined);
+        if (!socket.authorized && !this.#admitStranger(socket)) return;
+        this.#secure.add(socket);
+        socket.once('close', () => this.#secure.delete(socket));
         this.#inject(socket);
       },
     );
@@ -92,6 +100,11 @@ export class GrpcFront {
     if (!plain) for (const socket of this.#plain.values()) socket.destroy();
   }
 
+  /** Ends every connection that came by TLS: it may be of a CA that is not trusted any more. */
+  disconnectTls(): void {
+    for (const socket of this.#secure) socket.destroy();
+  }
+
   /** @param peer as gRPC names it */
   isPlain(peer: string): boolean {
     return this.#plain.has(peer);
@@ -100,6 +113,20 @@ export class GrpcFront {
   close(): void {
     this.#front.close();
     for (const socket of this.#pending) socket.destroy();
+  }
+
+  #admitStranger(socket: Socket): boolean {
+    if (this.#strangers >= MOST_STRANGERS) {
+      socket.destroy();
+      return false;
+    }
+    this.#strangers += 1;
+    const over = setTimeout(() => socket.destroy(), STRANGER_MS);
+    socket.once('close', () => {
+      clearTimeout(over);
+      this.#strangers -= 1;
+    });
+    return true;
   }
 
   #accept(socket: Socket): void {
@@ -151,5 +178,6 @@ export const startsTls = (bytes: Buffer): boolean => bytes[0] === HANDSHAKE;
 /** As grpc-js has it. */
 const peerOf = ({ remoteAddress = '', remotePort = 0 }: Socket): string => `${remoteAddress}:${remotePort}`;
 
-const isLoopback = (address: string): boolean =>
+/** Of this host, by IPv4 or IPv6. */
+export const isLoopback = (address: string): boolean =>
   isIP(address) !== 0 && /^(?:::ffff:)?127\.|^::1$/.test(address);

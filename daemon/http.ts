@@ -10,6 +10,9 @@ import { explainListenError } from './port-owner.js';
 
 export type Readiness = { ready: true } | { ready: false; reason: string };
 
+/** Each may ask for the metrics, and not read them. */
+const MOST_CONNECTIONS = 64;
+
 export interface HttpServer {
   /** The bound HOST:PORT. */
   readonly address: string;
@@ -33,6 +36,7 @@ export async function startHttp(options: {
   });
   // A scraper that stalls must not keep the daemon from ending.
   server.requestTimeout = 10_000;
+  server.maxConnections = MOST_CONNECTIONS;
   await listenOn(server, listen);
   const bound = server.address();
   return {
