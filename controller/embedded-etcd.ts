@@ -36,6 +36,8 @@ export interface EtcdServing {
   tls: EtcdTlsPaths;
   /** Plain text at the same address, too. */
   plainToo?: boolean;
+  /** Common name of the only certificate that counts at the peer address; absent: any of the CA. */
+  peerName?: string;
 }
 
 export interface EmbeddedEtcdOptions extends EtcdServing {
@@ -62,7 +64,7 @@ export async function startEmbeddedEtcd(options: EmbeddedEtcdOptions): Promise<E
   const supervisor = new Supervisor({
     log: options.log,
     serving: options,
-    launch: async ({ listen, tls, plainToo = false }) => {
+    launch: async ({ listen, plainToo = false, ...serving }) => {
       const addresses = etcdAddresses(listen, hostname());
       const behindFront = plainToo ? { tls: await freePort(), plain: await freePort() } : undefined;
       const child = spawn(
@@ -73,7 +75,7 @@ export async function startEmbeddedEtcd(options: EmbeddedEtcdOptions): Promise<E
           'TERM',
           '--',
           program,
-          ...etcdArguments({ dataDir, addresses, peerPort: await freePort(), tls, behindFront }),
+          ...etcdArguments({ ...serving, dataDir, addresses, peerPort: await freePort(), behindFront }),
         ],
         // A session of its own: Ctrl-C in a terminal goes to the controller alone, which stops etcd last.
         { env: etcdEnvironment(path), stdio: ['ignore', 'ignore', 'pipe'], detached: true },
@@ -119,6 +121,8 @@ class Supervisor implements EmbeddedEtcd {
   #serving: EtcdServing;
   readonly #stopping = new AbortController();
   #run: Run | undefined;
+  /** Its next end is meant. */
+  #isPlanned = false;
   #watching: Promise<void> = Promise.resolve();
   /** The last error line of etcd: the reason, when it ends. */
   #lastWords = '';
@@ -139,6 +143,7 @@ class Supervisor implements EmbeddedEtcd {
 
   reconfigure(how: EtcdServing): void {
     this.#serving = how;
+    this.#isPlanned = true;
     this.#run?.child.kill('SIGTERM');
   }
 
@@ -206,13 +211,17 @@ class Supervisor implements EmbeddedEtcd {
       const how: string = run === undefined ? 'it could not be started' : await run.ended;
       if (signal.aborted) return;
       if (Date.now() - since > HEALTHY_AFTER_MS) backoff.reset();
-      const pauseMs = backoff.next();
-      this.#log.warn('the embedded etcd has ended and is started again', {
-        how,
-        said: this.#lastWords,
-        inMs: pauseMs,
-      });
-      await delay(pauseMs, undefined, { signal }).catch(() => undefined);
+      if (this.#isPlanned) this.#log.info('the embedded etcd is started again with other certificates');
+      else {
+        const pauseMs = backoff.next();
+        this.#log.warn('the embedded etcd has ended and is started again', {
+          how,
+          said: this.#lastWords,
+          inMs: pauseMs,
+        });
+        await delay(pauseMs, undefined, { signal }).catch(() => undefined);
+      }
+      this.#isPlanned = false;
       run = await this.#again(signal);
     }
   }

@@ -35,30 +35,38 @@ export function etcdArguments(options: {
   tls: EtcdTlsPaths;
   /** Serve plain text, too: both on these ports of 127.0.0.1, behind an EtcdFront. */
   behindFront: EtcdPorts | undefined;
+  /** Common name of the only certificate that counts at the peer address; absent: any of the CA. */
+  peerName?: string;
 }): string[] {
-  const { dataDir, addresses, peerPort, tls, behindFront } = options;
+  const { dataDir, addresses, peerPort, tls, behindFront, peerName } = options;
   const listen =
     behindFront === undefined
       ? addresses.listen
       : `https://127.0.0.1:${behindFront.tls},http://127.0.0.1:${behindFront.plain}`;
   const plain = addresses.advertise.replace('https:', 'http:');
   const advertise = behindFront === undefined ? addresses.advertise : `${addresses.advertise},${plain}`;
-  // A single member has no peers, but etcd insists on a peer address.
-  const peer = `http://127.0.0.1:${peerPort}`;
-  const secure =
+  const isSecure =
     addresses.listen.startsWith('https:') &&
     tls.etcdCa !== undefined &&
     tls.etcdCert !== undefined &&
-    tls.etcdKey !== undefined
-      ? [
-          `--cert-file=${tls.etcdCert}`,
-          `--key-file=${tls.etcdKey}`,
-          `--trusted-ca-file=${tls.etcdCa}`,
-          '--client-cert-auth',
-          // JSON over HTTP: it asks etcd by the server's own certificate.
-          '--enable-grpc-gateway=false',
-        ]
-      : [];
+    tls.etcdKey !== undefined;
+  // A single member has no peers, but etcd insists on a peer address, and asks nobody there who he is.
+  const peer = `${isSecure ? 'https' : 'http'}://127.0.0.1:${peerPort}`;
+  const secure = isSecure
+    ? [
+        `--cert-file=${tls.etcdCert}`,
+        `--key-file=${tls.etcdKey}`,
+        `--trusted-ca-file=${tls.etcdCa}`,
+        '--client-cert-auth',
+        `--peer-cert-file=${tls.etcdCert}`,
+        `--peer-key-file=${tls.etcdKey}`,
+        `--peer-trusted-ca-file=${tls.etcdCa}`,
+        '--peer-client-cert-auth',
+        ...(peerName === undefined ? [] : [`--peer-cert-allowed-cn=${peerName}`]),
+        // JSON over HTTP: it asks etcd by the server's own certificate.
+        '--enable-grpc-gateway=false',
+      ]
+    : [];
   return [
     '--name=weft',
     `--data-dir=${dataDir}`,
@@ -67,6 +75,9 @@ export function etcdArguments(options: {
     `--listen-peer-urls=${peer}`,
     `--initial-advertise-peer-urls=${peer}`,
     `--initial-cluster=weft=${peer}`,
+    // Milliseconds. It waits this long for a leader before it elects itself, and has nobody to hear from.
+    '--heartbeat-interval=20',
+    '--election-timeout=100',
     // An hour of history is more than any watch needs to catch up.
     '--auto-compaction-mode=periodic',
     '--auto-compaction-retention=1h',
