@@ -1,6 +1,6 @@
 // The certificate that a command shows: the one of the CA that the controller's address shows.
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 import { unauthenticated, unavailable } from '../core/errors.js';
 import { shownAuthority } from '../daemon/authority-probe.js';
@@ -42,18 +42,40 @@ export async function credentialsFor(address: string, trust: Trust): Promise<Cli
       'If it is meant to: --insecure, or WEFT_INSECURE=1.',
     );
   }
-  if (shown.authority === undefined)
+  const hashes = shown.authorities.map((authority) => authorityHashOf(authority));
+  const [hash] = hashes;
+  if (hash === undefined)
     throw unauthenticated(
       `the controller at ${address} uses TLS with certificates that were brought`,
       'Give --tls-ca, --tls-cert and --tls-key with a certificate of its CA.',
     );
-  const hash = authorityHashOf(shown.authority);
-  const found = [ownFolder(hash), adminFolder(hash)].find(({ exists }) => exists);
-  if (found !== undefined) return found.read().tls;
+  const candidates = hashes.flatMap((one) => [ownFolder(one), adminFolder(one)]);
+  const found = candidates.find(({ exists }) => exists);
+  if (found !== undefined) return await current(found, hash, address);
   throw unauthenticated(
     `the controller at ${address} wants a certificate of its CA (${hash}), and you have none`,
     'Get one with a token (weft token create --role admin where somebody has one, then here weft login), or give --tls-ca, --tls-cert and --tls-key.',
   );
+}
+
+/**
+ * The identity, or a new one where half of its life is over, or its CA is being replaced; a controller renews root's.
+ * @param hash of the CA that signs now
+ */
+async function current(found: IdentityFolder, hash: string, address: string): Promise<ClientTls> {
+  const { tls, info } = found.read();
+  const own = ownFolder(hash);
+  const isOwn = dirname(found.path) === dirname(own.path);
+  const isDue = found.path !== own.path || Date.now() > (info.from.getTime() + info.to.getTime()) / 2;
+  if (!isOwn || !isDue || info.to.getTime() < Date.now()) return tls;
+  try {
+    const { renew } = await import('../daemon/enrolment.js');
+    await renew(address, found, own);
+    return own.read().tls;
+  } catch {
+    // The old one is good still.
+    return tls;
+  }
 }
 
 const NEXT = 'Is `weft controller` running there? Name it with --controller or WEFT_CONTROLLER.';

@@ -113,6 +113,8 @@ export const authorityShape = (authority: Authority): object => ({
   certificate: authority.certificate,
   plainText: authority.servesPlainText,
   nodesWithout: authority.nodesWithout,
+  former: orNull(authority.former),
+  waitsFor: authority.waitsFor,
 });
 
 /** A flanneld has no name: it is null. */

@@ -26,6 +26,7 @@ import type {
 import type { ControllerStore } from '../store/etcd-store.js';
 import type { TokenRecord } from '../store/credentials.js';
 import { SUPERUSER, type Authority, type Subject } from './ca/authority.js';
+import { holdersOfFormer } from './rotation.js';
 import { waitForSync } from './wait-for-sync.js';
 
 export interface IdentityOptions {
@@ -34,6 +35,8 @@ export interface IdentityOptions {
   authority: () => Authority | undefined;
   /** Makes this controller an authority. @throws WeftError FAILED_PRECONDITION */
   init: () => Promise<Authority>;
+  /** Replaces the authority by a new one. @throws WeftError FAILED_PRECONDITION */
+  rotate: () => Promise<void>;
   servesPlainText: () => boolean;
   /** URLs of etcd for others. */
   etcd: () => readonly string[];
@@ -66,13 +69,14 @@ export function identityService(options: IdentityOptions): IdentityServiceServer
       serial: issued.serial,
       role: subject.role,
       ...name,
+      authority: issued.authority,
       expires: issued.to,
     });
     await options.admit(subject);
     log.info('issued a certificate', { role: subject.role, ...name, serial: issued.serial });
     return {
       certificate: issued.certificate,
-      authority: authority().certificate,
+      authority: authority().bundle,
       role: subject.role,
       etcd: [...options.etcd()],
       prefix: options.prefix,
@@ -81,7 +85,7 @@ export function identityService(options: IdentityOptions): IdentityServiceServer
   };
 
   const redeem = async (request: CertificateRequest): Promise<Membership> => {
-    const token = await redeemable(request, authority().hash, store);
+    const token = await redeemable(request, authority().hashes, store);
     const subject = subjectOf(token, request);
     if (subject.role === 'node') checkNodeName(subject.name, token, store);
     if (!(await credentials.useToken(token))) throw usedUp(token);
@@ -93,6 +97,8 @@ export function identityService(options: IdentityOptions): IdentityServiceServer
     hash: found.hash,
     expires: found.expires.toISOString(),
     nodesWithout: nodesWithoutCertificate(store),
+    former: found.former,
+    waitsFor: found.former === undefined ? [] : holdersOfFormer(store, found),
     servesPlainText: options.servesPlainText(),
   });
 
@@ -124,6 +130,13 @@ export function identityService(options: IdentityOptions): IdentityServiceServer
     initAuthority: unary(async () => {
       await waitForSync(store);
       return describe(await options.init());
+    }),
+
+    rotateAuthority: unary(async () => {
+      await waitForSync(store);
+      authority();
+      await requests.run(options.rotate);
+      return describe(authority());
     }),
 
     createToken: unary(async ({ role, ttlSeconds, uses, node }) => {
@@ -195,11 +208,11 @@ const usedUp = ({ id }: TokenRecord): Error =>
 /** @throws WeftError UNAUTHENTICATED where it cannot be used */
 async function redeemable(
   request: CertificateRequest,
-  hash: string,
+  authorities: readonly string[],
   { credentials }: ControllerStore,
 ): Promise<TokenRecord> {
   const { authority, secret } = parseToken(request.token, 'token');
-  if (authority !== hash)
+  if (!authorities.includes(authority))
     throw unauthenticated('token: it is of another CA', 'Make one at this controller: weft token create.');
   const found = await credentials.token(tokenId(secret));
   if (found === undefined || found.hash !== secretHash(secret))

@@ -84,7 +84,11 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
   shutdown.add('the store', () => store.close());
 
   const counters = new Counters(store);
-  const sessions = new Sessions({ version, clock, log, nodes: store });
+  const sessions = new Sessions({
+    ...{ version, clock, log, nodes: store },
+    authorities: () => security.authority?.hashes ?? [],
+  });
+  security.onAuthorities(() => sessions.authoritiesChanged());
   const registry = new Registry({ store, counters, reports: sessions, clock });
   sessions.onReport((node) => registry.reported(node));
   const sources: Sources = {
@@ -140,6 +144,7 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
       ...{ store, log, etcd: etcdUrls, prefix: settings.prefix },
       authority: () => security.authority,
       init: () => security.init(store, shutdown.signal),
+      rotate: () => security.rotate(store, shutdown.signal),
       servesPlainText: () => security.plain,
       address: () => `${hostOf(ips[0] ?? settings.listen.host)}:${portOf(address)}`,
       admit: (subject) => security.admit(subject, store),
@@ -147,7 +152,14 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
   );
   server.addService(
     StatusServiceService,
-    statusService({ identity, sources, registry, problems, isLeader, warnings: () => security.warnings() }),
+    statusService({
+      identity,
+      sources,
+      registry,
+      problems,
+      isLeader,
+      warnings: () => security.warnings(store),
+    }),
   );
 
   const http = await startHttp({
@@ -171,6 +183,7 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
   const followed = Promise.all([
     security.follow(store, shutdown.signal),
     security.closePlainText(store, shutdown.signal),
+    security.dropFormer(store, shutdown.signal),
   ]).catch((error: unknown) => {
     if (!shutdown.signal.aborted) throw error;
   });

@@ -36,6 +36,7 @@ export const RIGHTS: Readonly<Record<string, readonly Role[] | 'anyone'>> = {
   'IdentityService/IssueCertificate': MANAGERS,
   'IdentityService/GetAuthority': EVERY_ROLE,
   'IdentityService/InitAuthority': MANAGERS,
+  'IdentityService/RotateAuthority': MANAGERS,
   'IdentityService/CreateToken': MANAGERS,
   'IdentityService/ListTokens': MANAGERS,
   'IdentityService/DeleteToken': MANAGERS,

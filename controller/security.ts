@@ -4,12 +4,11 @@
 // serves both until every node has a certificate.
 import { createSocket } from 'node:dgram';
 import { isIP } from 'node:net';
-import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 
 import { failedPrecondition, messageOf } from '../core/errors.js';
 import { certificateInfo, endsSoon, type CertificateInfo } from '../daemon/certificate.js';
 import type { GrpcFront } from '../daemon/grpc-front.js';
-import { IdentityFolder } from '../daemon/identity-folder.js';
 import type { Logger } from '../daemon/log.js';
 import { plainTextWarnings } from '../daemon/plain-text.js';
 import { keepRenewed } from '../daemon/renewal.js';
@@ -18,9 +17,11 @@ import type { Problem } from '../proto/gen/weft/v1/types.js';
 import type { CertificateRecord } from '../store/credentials.js';
 import type { ControllerStore } from '../store/etcd-store.js';
 import type { EtcdUser } from '../store/etcd-users.js';
-import { Authority, hasAuthority, type AuthorityOptions, type Subject } from './ca/authority.js';
+import { Authority, hasAuthority, SUPERUSER, type AuthorityOptions, type Subject } from './ca/authority.js';
 import type { EmbeddedEtcd, EtcdServing } from './embedded-etcd.js';
 import { nodesWithoutCertificate } from './identity-service.js';
+import { keepRootIdentity, rootFolder } from './root-identity.js';
+import { holdersOfFormer, rotationWarnings } from './rotation.js';
 import { etcdListenOf, isAuthority, isOlder, type ControllerSettings } from './settings.js';
 
 /** While plain text is served beside TLS: between looks for nodes without a certificate. */
@@ -35,6 +36,8 @@ export class Security {
   #etcd: EmbeddedEtcd | undefined;
   /** Serial numbers of certificates without a role. */
   readonly #unrestricted = new Set<string>();
+  #renewals = new AbortController();
+  #onAuthorities: () => void = () => undefined;
 
   private constructor(
     private readonly settings: ControllerSettings,
@@ -83,6 +86,7 @@ export class Security {
       listen: listen.replace('http:', 'https:'),
       tls: { etcdCa: ca, etcdCert: cert, etcdKey: key },
       plainToo: this.authority.servesPlainText,
+      peerName: SUPERUSER,
     };
   }
 
@@ -156,7 +160,7 @@ export class Security {
     await store.synced(signal);
     while (nodesWithoutCertificate(store).length > 0) {
       if (signal.aborted) return;
-      await new Promise((resolve) => setTimeout(resolve, LOOK_MS).unref());
+      await delay(LOOK_MS, undefined, { signal, ref: false });
     }
     authority.servesPlainText = false;
     this.#front?.servePlain(false);
@@ -165,28 +169,66 @@ export class Security {
     this.log.info('every node has a certificate: plain text is not served any more');
   }
 
+  /** `weft ca rotate`. @throws WeftError FAILED_PRECONDITION */
+  async rotate(store: ControllerStore, signal: AbortSignal): Promise<void> {
+    const { authority } = this;
+    if (authority?.servesPlainText === true)
+      throw failedPrecondition(
+        'the cluster serves plain text beside TLS still',
+        'See weft ca show: which nodes have no certificate yet.',
+      );
+    if (authority === undefined || authority.former !== undefined) return;
+    await authority.replace();
+    this.log.info('a new certificate authority replaces the former one', {
+      authority: authority.hash,
+      former: authority.former,
+    });
+    this.#changed();
+    void this.dropFormer(store, signal).catch(() => undefined);
+  }
+
+  /** Ends the trust in a CA that was replaced, as soon as nobody needs it. @throws the signal's reason */
+  async dropFormer(store: ControllerStore, signal: AbortSignal): Promise<void> {
+    const { authority, log } = this;
+    if (authority?.former === undefined) return;
+    const { former } = authority;
+    await store.synced(signal);
+    while (holdersOfFormer(store, authority).length > 0)
+      await delay(LOOK_MS, undefined, { signal, ref: false });
+    await authority.dropFormer();
+    rootFolder(this.settings.adminDir, former).remove();
+    this.#changed();
+    // What the former CA let in.
+    this.#front?.disconnectTls();
+    this.#apply(store);
+    log.info('the former certificate authority is not trusted any more', { former });
+  }
+
+  /** Called when members must trust other CAs than before. */
+  onAuthorities(listener: () => void): void {
+    this.#onAuthorities = listener;
+  }
+
+  #changed(): void {
+    this.#front?.replace(this.authority?.tls());
+    this.#renewals.abort();
+    this.#onAuthorities();
+  }
+
   /** Keeps the controller's own certificates renewed. Settles when the signal aborts. */
   async follow(store: ControllerStore, signal: AbortSignal): Promise<void> {
-    const { authority, log } = this;
-    if (authority === undefined) return;
+    while (this.authority !== undefined && !signal.aborted) {
+      this.#renewals = new AbortController();
+      await this.#renew(store, this.authority, AbortSignal.any([signal, this.#renewals.signal]));
+    }
+  }
+
+  /** Until the signal aborts, or the CA is another one. */
+  async #renew(store: ControllerStore, authority: Authority, signal: AbortSignal): Promise<void> {
+    const { log } = this;
+    const { adminDir } = this.settings;
     const onFailure = (error: unknown): void =>
       log.warn('a certificate of the controller could not be renewed', { error: messageOf(error) });
-    const admin = new IdentityFolder(join(this.settings.adminDir, authority.hash), 'client');
-    const renewAdmin = async (): Promise<void> => {
-      const issued = await authority.issue({ role: 'admin' }, admin.publicKey());
-      admin.save({ certificate: issued.certificate, authority: authority.certificate });
-      const { serial, to: expires } = issued;
-      await store.credentials.addCertificate({ serial, role: 'admin', expires });
-    };
-    try {
-      if (!admin.exists) await renewAdmin();
-    } catch (error) {
-      log.warn('the certificate with which root of this host manages the cluster could not be written', {
-        folder: this.settings.adminDir,
-        error: messageOf(error),
-        next: 'Name a directory with --admin-dir, or make a token: it needs a certificate of the role admin.',
-      });
-    }
     const own = {
       info: () => authority.own.read().info,
       renew: async () => {
@@ -197,9 +239,7 @@ export class Security {
     };
     await Promise.all([
       keepRenewed(own, signal),
-      ...(admin.exists
-        ? [keepRenewed({ info: () => admin.read().info, renew: renewAdmin, onFailure }, signal)]
-        : []),
+      keepRootIdentity({ authority, adminDir, credentials: store.credentials, log, onFailure }, signal),
     ]);
   }
 
@@ -239,11 +279,12 @@ export class Security {
     ];
   }
 
-  warnings(): Problem[] {
+  warnings(store: ControllerStore): Problem[] {
     const { etcd, insecure } = this.settings;
     const seen = [...this.#unrestricted];
     return [
       ...plainTextWarnings({ etcd: etcd ?? [], insecure: insecure && this.#brought === undefined }),
+      ...rotationWarnings(store, this.authority),
       ...(seen.length === 0
         ? []
         : [

@@ -50,6 +50,8 @@ export interface SessionsOptions {
   clock: Clock;
   log: Logger;
   nodes: KnownNodes;
+  /** Hashes of the CAs that nodes must trust; none where this controller is no authority. */
+  authorities?: () => readonly string[];
 }
 
 export class Sessions implements ReportSource {
@@ -95,6 +97,16 @@ export class Sessions implements ReportSource {
       'Join it again with a new token.',
     );
     this.#sessions.get(node)?.end(refused);
+  }
+
+  /** Nodes must trust other CAs than before. */
+  authoritiesChanged(): void {
+    for (const session of this.#sessions.values()) this.#tellAuthorities(session);
+  }
+
+  #tellAuthorities(session: AgentSession): void {
+    const hashes = this.#options.authorities?.() ?? [];
+    if (hashes.length > 0) session.send({ $case: 'authorities', value: { hashes: [...hashes] } });
   }
 
   /** SessionService.Connect. */
@@ -196,6 +208,7 @@ export class Sessions implements ReportSource {
     this.#sessions.set(node, session);
     if (until !== undefined) session.endAt(until);
     stream.write({ message: { $case: 'ack', value: { sequence: 0, version } } });
+    this.#tellAuthorities(session);
     log.info('an agent has connected', { node, version: agent, peer: session.peer });
     this.#onReport(node);
     return session;

@@ -10,8 +10,11 @@ const TIMEOUT_MS = 5000;
 export type Shown =
   | { readonly kind: 'unreachable'; readonly why: string }
   | { readonly kind: 'plain' }
-  /** `authority`: PEM of the CA behind the server's certificate, if it shows that. Nothing of it is verified. */
-  | { readonly kind: 'tls'; readonly authority: string | undefined };
+  /**
+   * `authorities`: PEM of the CAs behind the server's certificate, from the one that signed it to the root, as far as it
+   * shows them. Several where one CA replaces another. Nothing of it is verified.
+   */
+  | { readonly kind: 'tls'; readonly authorities: readonly string[] };
 
 /** @param address HOST:PORT */
 export function shownAuthority(address: string): Promise<Shown> {
@@ -28,20 +31,21 @@ export function shownAuthority(address: string): Promise<Shown> {
     const timer = setTimeout(() => ended('no answer in time'), TIMEOUT_MS);
     socket.on('connect', () => (isConnected = true));
     socket.on('secureConnect', () => {
-      const shown = rootOf(socket.getPeerX509Certificate());
-      done({ kind: 'tls', authority: shown?.toString() });
+      done({ kind: 'tls', authorities: authoritiesOf(socket.getPeerX509Certificate()) });
     });
     socket.on('error', (error) => ended(errnoOf(error) ?? error.message));
     socket.on('close', () => ended('the connection was closed'));
   });
 }
 
-/** The last certificate of the chain that was shown, if it is a CA's. */
-function rootOf(certificate: X509Certificate | undefined): X509Certificate | undefined {
+/** The CAs of the chain that was shown. */
+function authoritiesOf(certificate: X509Certificate | undefined): string[] {
+  const found: string[] = [];
   let last = certificate;
-  while (last?.issuerCertificate !== undefined && last.issuerCertificate !== last) {
-    if (last.issuerCertificate.fingerprint256 === last.fingerprint256) break;
-    last = last.issuerCertificate;
+  for (;;) {
+    const next: X509Certificate | undefined = last?.issuerCertificate;
+    if (next?.ca !== true || next.fingerprint256 === last?.fingerprint256) return found;
+    found.push(next.toString());
+    last = next;
   }
-  return last?.ca === true ? last : undefined;
 }

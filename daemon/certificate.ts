@@ -28,11 +28,15 @@ export function authorityHashOf(authority: Buffer | string | X509Certificate): s
   return authorityHash(parsed.publicKey.export({ format: 'der', type: 'spki' }));
 }
 
+/** The certificates of a PEM file, each with a line break at its end. */
+export const certificatesOf = (bundle: Buffer | string): string[] =>
+  (bundle.toString().match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []).map(
+    (pem) => `${pem}\n`,
+  );
+
 /** Names each CA of a bundle. @throws Error where one cannot be read */
-export function authorityHashesOf(bundle: Buffer | string): string[] {
-  const pems = bundle.toString().match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
-  return pems.map((pem) => authorityHashOf(pem));
-}
+export const authorityHashesOf = (bundle: Buffer | string): string[] =>
+  certificatesOf(bundle).map((pem) => authorityHashOf(pem));
 
 /** Milliseconds before its end from which a certificate that was not renewed is a problem. */
 const WARN_MS = 7 * 24 * 3_600_000;

@@ -1,7 +1,7 @@
 // Exchanges a token for a certificate, and renews it: what an agent and a person do alike.
 //
 // The token pins the CA: what the server shows is compared with it before anything is sent. The secret goes over a connection
-// that is verified against that CA.
+// that is verified against that CA. While one CA replaces another, the server shows both, and the token is of either.
 import { failedPrecondition, unauthenticated, unavailable } from '../core/errors.js';
 import { parseToken, type Role } from '../core/identity.js';
 import { IdentityServiceClient, type Membership } from '../proto/gen/weft/v1/identity.js';
@@ -28,10 +28,9 @@ export interface Enrolment {
 export async function enrol(options: Enrolment): Promise<Membership> {
   const { address, token, node, roles } = options;
   const { authority: expected } = parseToken(token, 'token');
-  const authority = await pinnedAuthority(address, expected);
+  const tls = await pinnedAuthority(address, expected);
   const folder = options.folder(expected);
   const publicKey = folder.publicKey();
-  const tls: ClientTls = { ca: Buffer.from(authority) };
   const membership = await ask(address, tls, (client) => client.requestCertificate.bind(client), {
     ...{ token, publicKey, node },
     roles: [...roles],
@@ -40,32 +39,36 @@ export async function enrol(options: Enrolment): Promise<Membership> {
   return membership;
 }
 
-/** @throws WeftError as `enrol` */
-export async function renew(address: string, folder: IdentityFolder): Promise<Membership> {
+/** @param into where another folder gets the new certificate. @throws WeftError as `enrol` */
+export async function renew(address: string, folder: IdentityFolder, into = folder): Promise<Membership> {
   const { tls } = folder.read();
-  const publicKey = folder.publicKey();
+  const publicKey = into.publicKey();
   const membership = await ask(address, tls, (client) => client.renewCertificate.bind(client), { publicKey });
-  accept(membership, folder);
+  accept(membership, into);
   return membership;
 }
 
 /** @throws WeftError UNAUTHENTICATED where another CA is behind the address */
-async function pinnedAuthority(address: string, expected: string): Promise<string> {
+async function pinnedAuthority(address: string, expected: string): Promise<ClientTls> {
   const shown = await shownAuthority(address);
   if (shown.kind === 'unreachable')
     throw unavailable(
       `the controller at ${address} is not reached: ${shown.why}`,
       'See that it runs and that the address is right.',
     );
-  if (shown.kind === 'plain' || shown.authority === undefined)
+  const root = shown.kind === 'plain' ? undefined : shown.authorities.at(-1);
+  if (shown.kind === 'plain' || root === undefined)
     throw unavailable(
       `the controller at ${address} ${shown.kind === 'plain' ? 'answers without TLS' : 'shows no CA of its own'}, and tokens need one that is a certificate authority`,
       'Start it without --insecure and --tls-*, or see weft ca init.',
     );
-  const hash = authorityHashOf(shown.authority);
-  if (hash === expected) return shown.authority;
+  const ca = Buffer.from(root);
+  if (authorityHashOf(root) === expected) return { ca };
+  // TLS goes to the root, which nobody has vouched for: what counts is that the pinned key signed the server's certificate.
+  const [signer] = shown.authorities;
+  if (signer !== undefined && authorityHashOf(signer) === expected) return { ca, signer };
   throw unauthenticated(
-    `the controller at ${address} is of another CA (${hash}) than the token (${expected})`,
+    `the controller at ${address} is of another CA (${authorityHashOf(root)}) than the token (${expected})`,
     'Check the address. If it is right, somebody else answers there: do not use this token again.',
   );
 }

@@ -1,4 +1,5 @@
 // gRPC: errors as statuses, unary handlers and calls, TLS, keepalive, listening.
+import { X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
 
 import {
@@ -198,11 +199,19 @@ export function channel(address: string, tls: ClientTls | undefined): [ChannelCr
   if (tls === undefined) return [ChannelCredentials.createInsecure(), clientOptions];
   const host = address.replace(/:\d+$/, '').replaceAll(/[[\]]/g, '');
   const credentials = ChannelCredentials.createSsl(tls.ca, tls.key ?? null, tls.cert ?? null, {
-    checkServerIdentity: servesAs(CONTROLLER_NAME, host),
+    checkServerIdentity: (asked, certificate) =>
+      servesAs(CONTROLLER_NAME, host)(asked, certificate) ?? wrongSigner(tls.signer, certificate.raw),
   });
   // RFC 6066 §3 allows no address as a server name, and Node warns about it.
   if (isIP(host) === 0) return [credentials, clientOptions];
   return [credentials, { ...clientOptions, 'grpc.ssl_target_name_override': CONTROLLER_NAME }];
+}
+
+/** @param signer PEM of the CA that must have signed it; undefined: any @param certificate DER */
+function wrongSigner(signer: string | undefined, certificate: Buffer): Error | undefined {
+  if (signer === undefined) return undefined;
+  const isSigned = new X509Certificate(certificate).verify(new X509Certificate(signer).publicKey);
+  return isSigned ? undefined : new Error('the certificate is of another CA than the token');
 }
 
 /** A peer that stalls or vanishes silently is noticed within 8 s. */

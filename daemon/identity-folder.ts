@@ -3,7 +3,7 @@
 // The key is made once and never leaves the folder. A renewal replaces the certificate alone, by one rename, so that key and
 // certificate always belong together.
 import { createPrivateKey, createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { failedPrecondition, messageOf } from '../core/errors.js';
@@ -81,6 +81,12 @@ export class IdentityFolder {
     } catch (error) {
       throw stateError(`the certificate ${this.#cert} cannot be written`, error);
     }
+  }
+
+  /** Deletes its files, and the folder if nothing else is in it. Missing ones are no error. */
+  remove(): void {
+    for (const file of [this.#cert, this.#key, this.#ca]) rmSync(file, { force: true });
+    if (existsSync(this.path) && readdirSync(this.path).length === 0) rmdirSync(this.path);
   }
 
   #make(): void {

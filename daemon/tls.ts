@@ -20,6 +20,8 @@ export interface ClientTls {
   readonly ca: Buffer;
   readonly cert?: Buffer;
   readonly key?: Buffer;
+  /** PEM of a CA whose key must have signed the server's certificate, beside what verifies it by `ca`. */
+  readonly signer?: string;
 }
 
 export interface TlsPaths {

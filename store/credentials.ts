@@ -25,6 +25,8 @@ export interface CertificateRecord {
   readonly role: string;
   /** Of a node, or the network of a flanneld. */
   readonly name?: string;
+  /** Names the CA that signed it. */
+  readonly authority: string;
   readonly expires: Date;
   readonly refused: boolean;
 }
@@ -62,6 +64,7 @@ const tokenSchema = z.object({
 const certificateSchema = z.object({
   role: word,
   name: word.optional(),
+  authority: word.default(''),
   expires: date,
   refused: flag.default(false),
 });
@@ -123,9 +126,9 @@ export function credentialsIn(context: Context): Credentials {
       return keyAt(responses, 0) !== undefined;
     },
     certificates,
-    addCertificate: async ({ serial, role, name, expires }) => {
+    addCertificate: async ({ serial, role, name, authority, expires }) => {
       const lease = await client.grant(secondsUntil(expires));
-      const text = JSON.stringify({ role, name, expires: expires.toISOString() });
+      const text = JSON.stringify({ role, name, authority, expires: expires.toISOString() });
       const { header } = await client.txn({ success: [put(keys.certificate(serial), text, lease)] });
       await replica.reached(Number(header.revision));
     },

@@ -48,6 +48,8 @@ export interface SessionOptions {
   hello: { node: string; instance: string; version: string };
   status: () => Status;
   handle: (request: SessionRequest) => Promise<Endpoint>;
+  /** Hashes of the CAs that this node must trust. */
+  onAuthorities?: (hashes: readonly string[]) => void;
   log: Logger;
   onState?: (state: SessionState) => void;
 }
@@ -212,6 +214,7 @@ class Conversation {
 
   #receive({ message }: ControllerMessage): void {
     if (message?.$case === 'ack') return this.#acknowledge(message.value.sequence);
+    if (message?.$case === 'authorities') return this.#options.onAuthorities?.(message.value.hashes);
     if (message?.$case === 'request') void this.#carryOut(message.value);
   }
 

@@ -7,7 +7,7 @@ import * as z from 'zod';
 
 import { Backoff } from '../../core/backoff.js';
 import { failedPrecondition, messageOf, nextOf, WeftError } from '../../core/errors.js';
-import { endsSoon, type CertificateInfo } from '../../daemon/certificate.js';
+import { authorityHashesOf, endsSoon, type CertificateInfo } from '../../daemon/certificate.js';
 import type { IdentityFolder } from '../../daemon/identity-folder.js';
 import { etcdUrl } from '../../daemon/kinds.js';
 import type { Logger } from '../../daemon/log.js';
@@ -40,6 +40,8 @@ const EXPIRY = { scope: NODE, kind: 'certificate' } as const;
 export class NodeIdentity {
   #current: { tls: Tls; info: CertificateInfo };
   #lastError: string | undefined;
+  /** Hashes of the CAs that a controller has named, until a certificate was got for them. */
+  #wanted: readonly string[] | undefined;
 
   private constructor(
     private readonly options: NodeIdentityOptions,
@@ -80,6 +82,12 @@ export class NodeIdentity {
     return this.#current.info;
   }
 
+  /** Gets a new certificate, and these CAs with it, where other ones are trusted. @param hashes of CAs */
+  mustTrust(hashes: readonly string[]): void {
+    const isTrusted = authorityHashesOf(this.tls.ca).toSorted().join() === hashes.toSorted().join();
+    this.#wanted = isTrusted ? undefined : hashes;
+  }
+
   /** Keeps it renewed, and says in status where that fails. Settles when the signal aborts. */
   async follow(problems: Problems, signal: AbortSignal): Promise<void> {
     await Promise.all([
@@ -87,17 +95,19 @@ export class NodeIdentity {
         {
           info: () => this.info,
           renew: async () => await this.#renew(),
-          onFailure: (error) => {
-            const next = nextOf(error);
-            this.#lastError = `${messageOf(error)}${next === undefined ? '' : `. ${next}`}`;
-            this.options.log.debug('the certificate could not be renewed yet', { error: this.#lastError });
-          },
+          onFailure: this.#onFailure,
         },
         signal,
       ),
       this.#watch(problems, signal),
     ]);
   }
+
+  readonly #onFailure = (error: unknown): void => {
+    const next = nextOf(error);
+    this.#lastError = `${messageOf(error)}${next === undefined ? '' : `. ${next}`}`;
+    this.options.log.debug('the certificate could not be renewed yet', { error: this.#lastError });
+  };
 
   async #renew(): Promise<void> {
     const { folder, controllers, log } = this.options;
@@ -120,6 +130,12 @@ export class NodeIdentity {
 
   async #watch(problems: Problems, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
+      const wanted = this.#wanted;
+      if (wanted !== undefined)
+        await this.#renew().then(() => {
+          // Once for each change: where a controller gives others than another names, that would not end.
+          if (this.#wanted === wanted) this.#wanted = undefined;
+        }, this.#onFailure);
       const { to } = this.info;
       if (endsSoon(this.info)) {
         const over = to.getTime() <= Date.now();

@@ -43,6 +43,7 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
       return opened.tls();
     },
     hello: { node, instance: opened.instance, version },
+    onAuthorities: (hashes) => opened.identity?.mustTrust(hashes),
     // What all nodes would report a controller finds by itself.
     status: () => statusOf({ ...sources, displaced: { problems: () => [] } }),
     handle: ({ $case, value }) =>

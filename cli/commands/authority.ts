@@ -1,4 +1,4 @@
-// weft ca show | init | issue
+// weft ca show | init | rotate | issue
 import { type Command, Option } from 'commander';
 
 import { invalidArgument } from '../../core/errors.js';
@@ -38,6 +38,20 @@ export function authorityCommands(program: Command, action: Action): void {
           WRITE_MS,
         );
         return { value: authorityShape(made), text: () => [authorityText(made), '', NEXT].join('\n') };
+      }),
+    );
+
+  ca.command('rotate')
+    .description('replace the CA by a new one, while traffic and control go on')
+    .action(
+      action(async ({ connect }): Promise<Result> => {
+        const made = await connect.controller(
+          'IdentityService',
+          (client) => client.rotateAuthority,
+          {},
+          WRITE_MS,
+        );
+        return { value: authorityShape(made), text: () => [authorityText(made), '', ROTATING].join('\n') };
       }),
     );
 
@@ -82,9 +96,15 @@ export function authorityCommands(program: Command, action: Action): void {
 const NEXT =
   'Now, for each node: weft token create --node NAME, then its agent with --token in place of --insecure. Plain text ends with the last one.';
 
-function authorityText({ certificate, hash, expires, nodesWithout, servesPlainText }: Authority): string {
+const ROTATING =
+  'Nodes get their certificates by themselves: see weft ca show. Those that weft ca issue wrote are to be issued again. The former CA is dropped after the last one.';
+
+function authorityText(authority: Authority): string {
+  const { certificate, hash, expires, nodesWithout, servesPlainText, former, waitsFor } = authority;
   const head = block([
     ['CA', hash],
+    ['Replaces', former ?? ''],
+    ['Waits for', waitsFor.join(', ')],
     ['Expires', relative(expires)],
     ['Plain text', servesPlainText ? 'served, too' : 'not served'],
     ['Nodes without', nodesWithout.join(', ')],

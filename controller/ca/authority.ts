@@ -1,17 +1,23 @@
 // The certificate authority of a controller: its key, its own certificate, and those that it signs.
 //
-// Its folder, STATE-DIR/ca, is for the controller alone: ca.crt and ca.key, controller.crt and controller.key.
+// Its folder, STATE-DIR/ca, is for the controller alone: ca.crt and ca.key, controller.crt and controller.key. One CA can
+// replace another: until the former one is dropped both are trusted, and whatever the new one signs goes with its key
+// signed by the former one, so that who knows the former one alone accepts it, too.
 import { X509Certificate } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { failedPrecondition, messageOf } from '../../core/errors.js';
 import { CONTROLLER_NAME, ETCD_NAME, uriOf, type Role } from '../../core/identity.js';
-import { authorityHashOf, certificateInfo, type CertificateInfo } from '../../daemon/certificate.js';
+import {
+  authorityHashesOf,
+  authorityHashOf,
+  certificateInfo,
+  type CertificateInfo,
+} from '../../daemon/certificate.js';
 import { IdentityFolder } from '../../daemon/identity-folder.js';
-import { replaceFile, stateError } from '../../daemon/state-file.js';
 import type { Tls } from '../../daemon/tls.js';
-import { createAuthority, signCertificate, type Signer } from './x509.js';
+import { readOrMakeAuthority, replaceAuthority, type AuthorityFiles } from './authority-files.js';
+import { signCertificate } from './x509.js';
 
 /** Who a certificate is for. `superuser`: an administrator who may also use etcd. */
 export type Subject =
@@ -20,8 +26,10 @@ export type Subject =
   | { readonly role: Exclude<Role, 'node'> | 'superuser' };
 
 export interface Issued extends CertificateInfo {
-  /** PEM. */
+  /** PEM; behind it what leads from a former CA to it. */
   readonly certificate: string;
+  /** Names the CA that signed it. */
+  readonly authority: string;
 }
 
 export interface AuthorityOptions {
@@ -41,38 +49,62 @@ export const hasAuthority = (stateDir: string): boolean => existsSync(join(state
 export class Authority {
   /** The controller's own certificate, which its server, its clients and its etcd use. */
   readonly own: IdentityFolder;
-  readonly hash: string;
-  readonly expires: Date;
+  readonly #folder: string;
   readonly #marker: string;
+  #files: AuthorityFiles;
 
   private constructor(
-    private readonly signer: Signer,
+    files: AuthorityFiles,
     private readonly options: AuthorityOptions,
   ) {
-    const folder = join(options.stateDir, 'ca');
-    this.own = new IdentityFolder(folder, 'controller');
-    this.hash = authorityHashOf(signer.certificate);
-    this.expires = new Date(new X509Certificate(signer.certificate).validTo);
-    this.#marker = join(folder, 'serves-plain-text');
+    this.#files = files;
+    this.#folder = folderOf(options);
+    this.own = new IdentityFolder(this.#folder, 'controller');
+    this.#marker = join(this.#folder, 'serves-plain-text');
   }
 
   /** Reads it, or makes a new one. @throws WeftError FAILED_PRECONDITION */
   static async open(options: AuthorityOptions): Promise<Authority> {
-    const folder = join(options.stateDir, 'ca');
-    const authority = new Authority(await readOrMake(folder), options);
-    if (!authority.own.exists || isDue(authority.own.read().info)) await authority.renewOwn();
+    const authority = new Authority(await readOrMakeAuthority(folderOf(options)), options);
+    if (authority.#needsOwn()) await authority.renewOwn();
     return authority;
   }
 
   /** PEM. */
   get certificate(): string {
-    return this.signer.certificate;
+    return this.#files.signer.certificate;
+  }
+
+  get hash(): string {
+    return authorityHashOf(this.certificate);
+  }
+
+  get expires(): Date {
+    return new Date(new X509Certificate(this.certificate).validTo);
+  }
+
+  /** Names the CA that this one replaces, as long as that one is trusted, too. */
+  get former(): string | undefined {
+    const { former } = this.#files;
+    return former && authorityHashOf(former.certificate);
+  }
+
+  /** What members of the cluster trust: this CA, and behind it the former one. PEM. */
+  get bundle(): string {
+    return this.certificate + (this.#files.former?.certificate ?? '');
+  }
+
+  /** Names the CAs of the bundle. */
+  get hashes(): string[] {
+    return authorityHashesOf(this.bundle);
   }
 
   /** For servers and clients; with the CA behind it, so that who has a token sees which CA it is. */
   tls(): Tls {
     const { tls } = this.own.read();
-    return { ...tls, cert: Buffer.concat([tls.cert, tls.ca]) };
+    const { signer, former } = this.#files;
+    const root = (former ?? signer).certificate;
+    return { ...tls, cert: Buffer.concat([tls.cert, Buffer.from(root)]) };
   }
 
   /** Whether plain text is still served beside TLS, also after a restart. */
@@ -85,25 +117,50 @@ export class Authority {
     else rmSync(this.#marker, { force: true });
   }
 
+  /** Makes a new CA that replaces this one. Nothing, where that is under way. @throws WeftError FAILED_PRECONDITION */
+  async replace(): Promise<void> {
+    if (this.#files.former !== undefined) return;
+    this.#files = await replaceAuthority(this.#folder, this.#files);
+    await this.renewOwn();
+  }
+
+  /** Ends the trust in the CA that was replaced. @throws WeftError FAILED_PRECONDITION */
+  async dropFormer(): Promise<void> {
+    this.#files = { signer: this.#files.signer };
+    await this.renewOwn();
+  }
+
   async renewOwn(): Promise<void> {
     const publicKey = this.own.publicKey();
     const { certificate } = await this.issue({ role: 'controller' }, publicKey);
-    this.own.save({ certificate, authority: this.certificate });
+    this.own.save({ certificate, authority: this.bundle });
   }
 
   /** @param publicKey PEM @throws WeftError INVALID_ARGUMENT for a key that is not EC P-256 */
   async issue(subject: Subject, publicKey: string): Promise<Issued> {
     const { lifeMs, ips } = this.options;
-    const certificate = await signCertificate(this.signer, {
+    const { signer, former } = this.#files;
+    const certificate = await signCertificate(signer, {
       commonName: commonNameOf(subject),
       uri: uriOfSubject(subject),
       publicKey,
       lifeMs,
       ...(subject.role === 'controller' && { names: { dns: [CONTROLLER_NAME, ETCD_NAME], ips } }),
     });
-    return { certificate, ...certificateInfo(certificate) };
+    const authority = authorityHashOf(signer.certificate);
+    return { certificate: certificate + (former?.cross ?? ''), authority, ...certificateInfo(certificate) };
+  }
+
+  #needsOwn(): boolean {
+    if (!this.own.exists) return true;
+    const { tls, info } = this.own.read();
+    // A crash may have come between a new CA and its first certificate.
+    const isSigned = new X509Certificate(tls.cert).verify(new X509Certificate(this.certificate).publicKey);
+    return !isSigned || isDue(info);
   }
 }
+
+const folderOf = ({ stateDir }: AuthorityOptions): string => join(stateDir, 'ca');
 
 /** Half of its life is over. */
 const isDue = ({ from, to }: CertificateInfo): boolean => Date.now() > (from.getTime() + to.getTime()) / 2;
@@ -127,28 +184,5 @@ function commonNameOf(subject: Subject): string {
       return SUPERUSER;
     default:
       return `weft:${subject.role}`;
-  }
-}
-
-async function readOrMake(folder: string): Promise<Signer> {
-  const [certFile, keyFile] = [join(folder, 'ca.crt'), join(folder, 'ca.key')];
-  try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
-    chmodSync(folder, 0o700);
-    if (!existsSync(certFile)) {
-      const made = await createAuthority('weft CA');
-      // The certificate last: a folder with one is complete.
-      replaceFile(keyFile, made.key, { sync: true });
-      replaceFile(certFile, made.certificate, { sync: true });
-    }
-    return { certificate: readFileSync(certFile, 'utf8'), key: readFileSync(keyFile, 'utf8') };
-  } catch (error) {
-    if (existsSync(certFile) && !existsSync(keyFile)) {
-      throw failedPrecondition(
-        `the certificate authority in ${folder} has no key: ${messageOf(error)}`,
-        'Restore ca.key from a copy; without it no certificate can be made.',
-      );
-    }
-    throw stateError(`the certificate authority in ${folder} cannot be made or read`, error);
   }
 }

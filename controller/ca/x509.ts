@@ -47,22 +47,20 @@ function serialNumber(): string {
 }
 
 /** A key and a certificate of its own, for 20 years. */
-export async function createAuthority(commonName: string): Promise<Signer> {
+export async function createAuthority(): Promise<Signer> {
   const x509 = await library();
   const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify']);
   const certificate = await x509.X509CertificateGenerator.createSelfSigned(
     {
       serialNumber: serialNumber(),
-      name: [{ CN: [commonName] }],
+      // A name of its own, by which programs tell it from the CA that it replaces.
+      name: [{ CN: [`weft CA ${randomBytes(4).toString('hex')}`] }],
       notBefore: new Date(Date.now() - BACKDATED_MS),
       notAfter: new Date(Date.now() + AUTHORITY_LIFE_MS),
       signingAlgorithm: ALGORITHM,
       keys,
-      extensions: [
-        new x509.BasicConstraintsExtension(true, 0, true),
-        new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
-        await x509.SubjectKeyIdentifierExtension.create(keys.publicKey, false, webcrypto),
-      ],
+      // One CA below it: that which replaces it.
+      extensions: await authorityExtensions(x509, keys.publicKey, 1),
     },
     webcrypto,
   );
@@ -74,14 +72,58 @@ export async function createAuthority(commonName: string): Promise<Signer> {
   };
 }
 
+/** A certificate for the next CA's key, signed by the former one: who trusts the former one trusts the next. @returns PEM */
+export async function crossSign(former: Signer, next: string): Promise<string> {
+  const x509 = await library();
+  const [issuer, subject] = [new x509.X509Certificate(former.certificate), new x509.X509Certificate(next)];
+  const spki = createPublicKey(next).export({ format: 'der', type: 'spki' });
+  const publicKey = await webcrypto.subtle.importKey('spki', spki, ALGORITHM, true, ['verify']);
+  const certificate = await x509.X509CertificateGenerator.create(
+    {
+      serialNumber: serialNumber(),
+      subject: subject.subjectName.toJSON(),
+      issuer: issuer.subjectName.toJSON(),
+      notBefore: subject.notBefore,
+      notAfter: issuer.notAfter,
+      signingAlgorithm: ALGORITHM,
+      publicKey,
+      signingKey: await signingKeyOf(former),
+      extensions: [
+        ...(await authorityExtensions(x509, publicKey, 0)),
+        await x509.AuthorityKeyIdentifierExtension.create(issuer.publicKey, false, webcrypto),
+      ],
+    },
+    webcrypto,
+  );
+  return `${certificate.toString('pem')}\n`;
+}
+
+type Library = Awaited<ReturnType<typeof library>>;
+
+async function authorityExtensions(
+  x509: Library,
+  publicKey: webcrypto.CryptoKey,
+  authoritiesBelow: number,
+): Promise<InstanceType<Library['Extension']>[]> {
+  return [
+    new x509.BasicConstraintsExtension(true, authoritiesBelow, true),
+    new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
+    await x509.SubjectKeyIdentifierExtension.create(publicKey, false, webcrypto),
+  ];
+}
+
+function signingKeyOf({ key }: Signer): Promise<webcrypto.CryptoKey> {
+  const der = createPrivateKey(key).export({ format: 'der', type: 'pkcs8' });
+  return webcrypto.subtle.importKey('pkcs8', der, ALGORITHM, false, ['sign']);
+}
+
 /** @returns PEM. @throws WeftError INVALID_ARGUMENT for a key that is not EC P-256 */
 export async function signCertificate(signer: Signer, wanted: NewCertificate): Promise<string> {
   const spki = publicKeyOf(wanted.publicKey);
   const x509 = await library();
   const { subtle } = webcrypto;
   const publicKey = await subtle.importKey('spki', spki, ALGORITHM, true, ['verify']);
-  const der = createPrivateKey(signer.key).export({ format: 'der', type: 'pkcs8' });
-  const signingKey = await subtle.importKey('pkcs8', der, ALGORITHM, false, ['sign']);
+  const signingKey = await signingKeyOf(signer);
   const authority = new x509.X509Certificate(signer.certificate);
   const { dns = [], ips = [] } = wanted.names ?? {};
   const usages = wanted.names === undefined ? [CLIENT_AUTH] : [SERVER_AUTH, CLIENT_AUTH];

@@ -5,80 +5,33 @@ import { join } from 'node:path';
 import test from 'ava';
 
 import { authorityHashOf } from '../../daemon/certificate.js';
-import { bare, Cluster, CONTROLLER, INFRA, INFRA_IP, type EndpointJson } from '../lab/cluster.js';
-import type { Outcome } from '../lab/exec.js';
+import { bare, CONTROLLER, INFRA, type Cluster, type EndpointJson } from '../lab/cluster.js';
 import { shareAmongTests } from '../lab/fresh.js';
 import { WEFT } from '../lab/lab.js';
 import type { LabProcess } from '../lab/process.js';
+import { SecureCluster } from '../lab/secure-cluster.js';
 
-const SECURE = { WEFT_INSECURE: '' };
-
+let cluster: SecureCluster;
 let lab: Cluster;
 let controller: LabProcess;
 
-interface TokenJson {
-  id: string;
-  token: string;
-  role: string;
-  node: string | null;
-  uses: number | null;
-  expires: string;
-}
-
-/** A command of root on the controller's host; nothing is in its home folder. */
-function weft(host: string, args: readonly string[], env: Record<string, string> = {}): Promise<Outcome> {
-  const own = host === INFRA ? { WEFT_CONTROLLER: '127.0.0.1:7400' } : lab.environment(host);
-  const all = { ...own, ...SECURE, WEFT_ADMIN_DIR: join(lab.folder, 'admin'), HOME: lab.folder, ...env };
-  return lab.place(host).exec([WEFT, ...args], { env: all });
-}
-
-async function json<T>(host: string, args: readonly string[], env: Record<string, string> = {}): Promise<T> {
-  const { code, stdout, stderr } = await weft(host, [...args, '-o', 'json'], env);
-  if (code !== 0) throw new Error(stderr);
-  return JSON.parse(stdout) as T;
-}
-
-const token = async (...args: string[]): Promise<string> =>
-  (await json<TokenJson>(INFRA, ['token', 'create', ...args])).token;
+type Weft = SecureCluster['weft'];
+const weft = (...args: Parameters<Weft>): ReturnType<Weft> => cluster.weft(...args);
+const json = <T>(host: string, args: readonly string[], env?: Record<string, string>): Promise<T> =>
+  cluster.json<T>(host, args, env);
+const token = (...args: string[]): Promise<string> => cluster.token(...args);
+const identityOf = (host: string): string => cluster.identityOf(host);
 
 /** Renewed between the tenth second and the sixteenth: a controller is back before that, also on a busy machine. */
 const LIFE = ['--certificate-ttl', '20s'];
 
-async function startController(flags: readonly string[] = LIFE): Promise<void> {
-  const own = ['--state-dir', join(lab.folder, 'controller'), '--admin-dir', join(lab.folder, 'admin')];
-  controller = lab.spawn('controller', INFRA, [
-    ...['env', 'WEFT_INSECURE=', WEFT, 'controller', '--advertise', INFRA_IP, ...own],
-    ...flags,
-  ]);
-  await lab.says(controller, 'the controller is ready');
-  await lab.until('root has a certificate', async () => (await weft(INFRA, ['node', 'ls'])).code === 0);
-}
-
-function agent(host: string, flags: readonly string[]): LabProcess {
-  const { runDir, stateDir } = lab.lab.host(Number(host.slice(1)));
-  return lab.spawn(`agent-${host}`, host, [
-    ...['env', 'WEFT_INSECURE=', WEFT, 'agent', '--node', host, '--run-dir', runDir, '--state-dir', stateDir],
-    ...['--cnm-socket', 'none', '--docker', `unix://${join(lab.folder, 'no-docker.sock')}`],
-    ...['--controller', CONTROLLER, ...flags],
-  ]);
-}
-
-const ready = (host: string): Promise<boolean> =>
-  lab.until(
-    `${host} is ready`,
-    async () => (await lab.try(host, 'curl -sf http://127.0.0.1:7402/readyz')).code === 0,
-  );
-
-const identityOf = (host: string): string => join(lab.lab.host(Number(host.slice(1))).stateDir, 'identity');
-
 shareAmongTests(
   test,
   async () => {
-    lab = await Cluster.create(2);
-    await lab.addContainers('c1', 'c2');
-    await startController();
-    for (const host of ['h1', 'h2']) agent(host, ['--token', await token('--node', host)]);
-    await Promise.all(['h1', 'h2'].map(ready));
+    cluster = await SecureCluster.create(2, 'c1', 'c2');
+    ({ lab } = cluster);
+    controller = await cluster.startController(LIFE);
+    await cluster.join('h1', 'h2');
   },
   async () => {
     await lab?.lab.down();
@@ -119,7 +72,7 @@ test.serial('a certificate is renewed without a token, also after the controller
   await lab.until('a renewal', () => read() !== first, { timeoutMs: 30_000 });
   const second = read();
   await controller.kill();
-  await startController();
+  controller = await cluster.startController(LIFE);
   await lab.until('a renewal after the outage', () => read() !== second, { timeoutMs: 30_000 });
   // Both were in use: the session with the old one ends with it, and comes back.
   await lab.until('the session', async () => {
@@ -148,7 +101,7 @@ test.serial(
           'http://a:1',
         ],
         {
-          env: SECURE,
+          env: { WEFT_INSECURE: '' },
         },
       );
     t.is(code, 2);

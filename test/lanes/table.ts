@@ -46,7 +46,7 @@ const UNIT = {
   // These start a controller with an etcd.
   except: [
     'test/controller/{embedded-etcd,main}.test.ts',
-    'test/controller/identity/{rights,tokens,upgrade}.test.ts',
+    'test/{agent,controller}/identity/*.test.ts',
     'test/fuzz/controller*.test.ts',
   ],
   ava: 'once',

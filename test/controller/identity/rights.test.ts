@@ -1,5 +1,4 @@
 // Who may do what: over gRPC by the table of methods and roles, in the embedded etcd by its users.
-import { execFileSync } from 'node:child_process';
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -9,7 +8,6 @@ import { startSession } from '../../../agent/api/session.js';
 import { refusalOf, RIGHTS } from '../../../controller/rights.js';
 import { identityOfSan } from '../../../core/identity.js';
 import { call, channel } from '../../../daemon/grpc.js';
-import type { IdentityFolder } from '../../../daemon/identity-folder.js';
 import { silentLogger as log } from '../../../daemon/log.js';
 import type { Tls } from '../../../daemon/tls.js';
 import { StatusServiceService } from '../../../proto/gen/weft/v1/agent.js';
@@ -19,7 +17,7 @@ import { SessionServiceService } from '../../../proto/gen/weft/v1/session.js';
 import { Status } from '../../../proto/gen/weft/v1/types.js';
 import { until } from '../../lab/wait.js';
 import { failureOf } from '../harness.js';
-import { startSecure, WITHIN, type SecureController } from './secure.js';
+import { etcdctl, startSecure, WITHIN } from './secure.js';
 
 test('the table has every method that a controller serves, and no other', (t) => {
   const services = {
@@ -126,20 +124,6 @@ test.serial('a node has a session under its own name alone, and none once it was
     /^UNAUTHENTICATED node h1: its certificate \(\w+\) is refused/,
   );
 });
-
-/** etcdctl as the holder of this identity. */
-function etcdctl(controller: SecureController, folder: IdentityFolder, ...args: string[]): string {
-  const { ca, cert, key } = folder.paths;
-  try {
-    return execFileSync(
-      'etcdctl',
-      ['--endpoints', controller.etcdUrl, '--cacert', ca, '--cert', cert, '--key', key, ...args],
-      { env: { ...process.env, ETCDCTL_API: '3' }, encoding: 'utf8', stdio: 'pipe' },
-    ).trim();
-  } catch (error) {
-    return (error as { stderr: string }).stderr;
-  }
-}
 
 test.serial('in etcd a node writes what is its own, and no more', async (t) => {
   const controller = await startSecure(t);

@@ -88,12 +88,22 @@ export async function startSecure(
   return { process, folder, stateDir, address, http, etcdUrl, admin, identity, token, member };
 }
 
+/** etcdctl as the holder of this identity. */
+export function etcdctl({ etcdUrl }: SecureController, folder: IdentityFolder, ...args: string[]): string {
+  const { ca, cert, key } = folder.paths;
+  try {
+    return execFileSync(
+      'etcdctl',
+      ['--endpoints', etcdUrl, '--cacert', ca, '--cert', cert, '--key', key, ...args],
+      { env: { ...process.env, ETCDCTL_API: '3' }, encoding: 'utf8', stdio: 'pipe' },
+    ).trim();
+  } catch (error) {
+    return (error as { stderr: string }).stderr;
+  }
+}
+
 /** Keys and values below a start, as the controller's own certificate reads them. */
-export function etcdKeys({ stateDir, etcdUrl }: SecureController, start: string): string {
-  const { ca, cert, key } = new IdentityFolder(join(stateDir, 'ca'), 'controller').paths;
-  return execFileSync(
-    'etcdctl',
-    ['--endpoints', etcdUrl, '--cacert', ca, '--cert', cert, '--key', key, 'get', '--prefix', start],
-    { env: { ...process.env, ETCDCTL_API: '3' }, encoding: 'utf8' },
-  );
+export function etcdKeys(controller: SecureController, start: string): string {
+  const own = new IdentityFolder(join(controller.stateDir, 'ca'), 'controller');
+  return etcdctl(controller, own, 'get', '--prefix', start);
 }

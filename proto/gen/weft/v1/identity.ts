@@ -71,6 +71,9 @@ export interface GetAuthorityRequest {
 export interface InitAuthorityRequest {
 }
 
+export interface RotateAuthorityRequest {
+}
+
 export interface Authority {
   /** PEM. */
   certificate: string;
@@ -81,6 +84,12 @@ export interface Authority {
   /** Nodes that have no certificate yet. While there are any, plain text is served, too. */
   nodesWithout: string[];
   servesPlainText: boolean;
+  /** Hash of the CA that this one replaces, as long as that one is trusted, too. */
+  former?:
+    | string
+    | undefined;
+  /** Who needs the former CA still: "node h1". */
+  waitsFor: string[];
 }
 
 export interface CreateTokenRequest {
@@ -679,8 +688,68 @@ export const InitAuthorityRequest: MessageFns<InitAuthorityRequest> = {
   },
 };
 
+function createBaseRotateAuthorityRequest(): RotateAuthorityRequest {
+  return {};
+}
+
+export const RotateAuthorityRequest: MessageFns<RotateAuthorityRequest> = {
+  encode(_: RotateAuthorityRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RotateAuthorityRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRotateAuthorityRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): RotateAuthorityRequest {
+    return {};
+  },
+
+  toJSON(_: RotateAuthorityRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<RotateAuthorityRequest>, I>>(base?: I): RotateAuthorityRequest {
+    return RotateAuthorityRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RotateAuthorityRequest>, I>>(_: I): RotateAuthorityRequest {
+    const message = createBaseRotateAuthorityRequest();
+    return message;
+  },
+};
+
 function createBaseAuthority(): Authority {
-  return { certificate: "", hash: "", expires: "", nodesWithout: [], servesPlainText: false };
+  return {
+    certificate: "",
+    hash: "",
+    expires: "",
+    nodesWithout: [],
+    servesPlainText: false,
+    former: undefined,
+    waitsFor: [],
+  };
 }
 
 export const Authority: MessageFns<Authority> = {
@@ -699,6 +768,12 @@ export const Authority: MessageFns<Authority> = {
     }
     if (message.servesPlainText !== false) {
       writer.uint32(40).bool(message.servesPlainText);
+    }
+    if (message.former !== undefined) {
+      writer.uint32(50).string(message.former);
+    }
+    for (const v of message.waitsFor) {
+      writer.uint32(58).string(v!);
     }
     return writer;
   },
@@ -756,6 +831,22 @@ export const Authority: MessageFns<Authority> = {
             message.servesPlainText = reader.bool();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.former = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.waitsFor.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -783,6 +874,12 @@ export const Authority: MessageFns<Authority> = {
         : isSet(object.serves_plain_text)
         ? globalThis.Boolean(object.serves_plain_text)
         : false,
+      former: isSet(object.former) ? globalThis.String(object.former) : undefined,
+      waitsFor: globalThis.Array.isArray(object?.waitsFor)
+        ? object.waitsFor.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.waits_for)
+        ? object.waits_for.map((e: any) => globalThis.String(e))
+        : [],
     };
   },
 
@@ -803,6 +900,12 @@ export const Authority: MessageFns<Authority> = {
     if (message.servesPlainText !== false) {
       obj.servesPlainText = message.servesPlainText;
     }
+    if (message.former !== undefined) {
+      obj.former = message.former;
+    }
+    if (message.waitsFor?.length) {
+      obj.waitsFor = message.waitsFor;
+    }
     return obj;
   },
 
@@ -816,6 +919,8 @@ export const Authority: MessageFns<Authority> = {
     message.expires = object.expires ?? "";
     message.nodesWithout = object.nodesWithout?.map((e) => e) || [];
     message.servesPlainText = object.servesPlainText ?? false;
+    message.former = object.former ?? undefined;
+    message.waitsFor = object.waitsFor?.map((e) => e) || [];
     return message;
   },
 };
@@ -1398,6 +1503,20 @@ export const IdentityServiceService = {
     responseSerialize: (value: Authority): Buffer => Buffer.from(Authority.encode(value).finish()),
     responseDeserialize: (value: Buffer): Authority => Authority.decode(value),
   },
+  /**
+   * Replaces the CA by a new one; both are trusted until no node needs the former one. FAILED_PRECONDITION while plain text is
+   * served.
+   */
+  rotateAuthority: {
+    path: "/weft.v1.IdentityService/RotateAuthority" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RotateAuthorityRequest): Buffer =>
+      Buffer.from(RotateAuthorityRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RotateAuthorityRequest => RotateAuthorityRequest.decode(value),
+    responseSerialize: (value: Authority): Buffer => Buffer.from(Authority.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Authority => Authority.decode(value),
+  },
   createToken: {
     path: "/weft.v1.IdentityService/CreateToken" as const,
     requestStream: false as const,
@@ -1441,6 +1560,11 @@ export interface IdentityServiceServer extends UntypedServiceImplementation {
   getAuthority: handleUnaryCall<GetAuthorityRequest, Authority>;
   /** Makes this controller, which serves plain text, an authority: it serves both until every node has a certificate. */
   initAuthority: handleUnaryCall<InitAuthorityRequest, Authority>;
+  /**
+   * Replaces the CA by a new one; both are trusted until no node needs the former one. FAILED_PRECONDITION while plain text is
+   * served.
+   */
+  rotateAuthority: handleUnaryCall<RotateAuthorityRequest, Authority>;
   createToken: handleUnaryCall<CreateTokenRequest, Token>;
   listTokens: handleUnaryCall<ListTokensRequest, ListTokensResponse>;
   /** NOT_FOUND for an unknown id. */
@@ -1526,6 +1650,25 @@ export interface IdentityServiceClient extends Client {
   ): ClientUnaryCall;
   initAuthority(
     request: InitAuthorityRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Authority) => void,
+  ): ClientUnaryCall;
+  /**
+   * Replaces the CA by a new one; both are trusted until no node needs the former one. FAILED_PRECONDITION while plain text is
+   * served.
+   */
+  rotateAuthority(
+    request: RotateAuthorityRequest,
+    callback: (error: ServiceError | null, response: Authority) => void,
+  ): ClientUnaryCall;
+  rotateAuthority(
+    request: RotateAuthorityRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Authority) => void,
+  ): ClientUnaryCall;
+  rotateAuthority(
+    request: RotateAuthorityRequest,
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Authority) => void,

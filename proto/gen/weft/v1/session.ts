@@ -39,7 +39,10 @@ export interface AgentMessage {
 }
 
 export interface ControllerMessage {
-  message: { $case: "ack"; value: Acknowledgement } | { $case: "request"; value: Request } | undefined;
+  message: { $case: "ack"; value: Acknowledgement } | { $case: "request"; value: Request } | {
+    $case: "authorities";
+    value: Authorities;
+  } | undefined;
 }
 
 export interface Hello {
@@ -60,6 +63,12 @@ export interface Acknowledgement {
   sequence: number;
   /** The controller's version, in the answer to Hello. */
   version: string;
+}
+
+/** What a node must trust: sent at the beginning, and when it changes. A node that trusts others renews its certificate. */
+export interface Authorities {
+  /** Hashes of CAs. */
+  hashes: string[];
 }
 
 export interface Request {
@@ -216,6 +225,9 @@ export const ControllerMessage: MessageFns<ControllerMessage> = {
       case "request":
         Request.encode(message.message.value, writer.uint32(18).fork()).join();
         break;
+      case "authorities":
+        Authorities.encode(message.message.value, writer.uint32(26).fork()).join();
+        break;
     }
     return writer;
   },
@@ -249,6 +261,14 @@ export const ControllerMessage: MessageFns<ControllerMessage> = {
             message.message = { $case: "request", value: Request.decode(reader, reader.uint32()) };
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.message = { $case: "authorities", value: Authorities.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -267,6 +287,8 @@ export const ControllerMessage: MessageFns<ControllerMessage> = {
         ? { $case: "ack", value: Acknowledgement.fromJSON(object.ack) }
         : isSet(object.request)
         ? { $case: "request", value: Request.fromJSON(object.request) }
+        : isSet(object.authorities)
+        ? { $case: "authorities", value: Authorities.fromJSON(object.authorities) }
         : undefined,
     };
   },
@@ -277,6 +299,8 @@ export const ControllerMessage: MessageFns<ControllerMessage> = {
       obj.ack = Acknowledgement.toJSON(message.message.value);
     } else if (message.message?.$case === "request") {
       obj.request = Request.toJSON(message.message.value);
+    } else if (message.message?.$case === "authorities") {
+      obj.authorities = Authorities.toJSON(message.message.value);
     }
     return obj;
   },
@@ -296,6 +320,12 @@ export const ControllerMessage: MessageFns<ControllerMessage> = {
       case "request": {
         if (object.message?.value !== undefined && object.message?.value !== null) {
           message.message = { $case: "request", value: Request.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "authorities": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "authorities", value: Authorities.fromPartial(object.message.value) };
         }
         break;
       }
@@ -573,6 +603,75 @@ export const Acknowledgement: MessageFns<Acknowledgement> = {
     const message = createBaseAcknowledgement();
     message.sequence = object.sequence ?? 0;
     message.version = object.version ?? "";
+    return message;
+  },
+};
+
+function createBaseAuthorities(): Authorities {
+  return { hashes: [] };
+}
+
+export const Authorities: MessageFns<Authorities> = {
+  encode(message: Authorities, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.hashes) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Authorities {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAuthorities();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.hashes.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Authorities {
+    return {
+      hashes: globalThis.Array.isArray(object?.hashes) ? object.hashes.map((e: any) => globalThis.String(e)) : [],
+    };
+  },
+
+  toJSON(message: Authorities): unknown {
+    const obj: any = {};
+    if (message.hashes?.length) {
+      obj.hashes = message.hashes;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Authorities>, I>>(base?: I): Authorities {
+    return Authorities.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Authorities>, I>>(object: I): Authorities {
+    const message = createBaseAuthorities();
+    message.hashes = object.hashes?.map((e) => e) || [];
     return message;
   },
 };
