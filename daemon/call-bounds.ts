@@ -5,6 +5,7 @@ import { ServerInterceptingCall, type ServerInterceptor } from '@grpc/grpc-js';
 
 import { deadlineExceeded, resourceExhausted, type WeftError } from '../core/errors.js';
 import { callerOf } from './caller.js';
+import { Counts } from './counts.js';
 import { isLoopback } from './grpc-front.js';
 import { toServiceError } from './grpc.js';
 
@@ -22,8 +23,8 @@ export interface Bounds {
 export const BOUNDS: Bounds = {
   calls: 256,
   strangers: 16,
-  arriving: 32,
-  allArriving: 128,
+  arriving: 16,
+  allArriving: 64,
   arrivesMs: 10_000,
 };
 
@@ -88,21 +89,4 @@ export function boundsInterceptor(isPlain: (peer: string) => boolean, bounds = B
         }),
     });
   };
-}
-
-/** By caller. */
-class Counts {
-  all = 0;
-  readonly #of = new Map<string, number>();
-
-  of(caller: string): number {
-    return this.#of.get(caller) ?? 0;
-  }
-
-  add(caller: string, change: 1 | -1): void {
-    this.all += change;
-    const count = this.of(caller) + change;
-    if (count > 0) this.#of.set(caller, count);
-    else this.#of.delete(caller);
-  }
 }

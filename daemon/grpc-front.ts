@@ -7,6 +7,7 @@ import { createServer as createTlsServer, type Server as TlsServer } from 'node:
 
 import { ServerCredentials, type Server } from '@grpc/grpc-js';
 
+import { Counts } from './counts.js';
 import type { HostPort } from './kinds.js';
 import { explainListenError } from './port-owner.js';
 import type { Tls } from './tls.js';
@@ -21,6 +22,7 @@ const MOST_OF_ADDRESS = 256;
 const MOST = 4096;
 /** Connections by TLS without a certificate of the CA, which are there to ask for one. */
 const MOST_STRANGERS = 256;
+const MOST_STRANGERS_OF_ADDRESS = 16;
 const STRANGER_MS = 30_000;
 
 export interface FrontOptions {
@@ -41,9 +43,8 @@ export class GrpcFront {
   /** Connections in plain text, by the address and port of their other end. */
   readonly #plain = new Map<string, Socket>();
   readonly #secure = new Set<Socket>();
-  #count = 0;
-  #strangers = 0;
-  readonly #byAddress = new Map<string, number>();
+  readonly #connections = new Counts();
+  readonly #strangers = new Counts();
   #tls: TlsServer | undefined;
 
   constructor(server: Server, options: FrontOptions) {
@@ -116,15 +117,18 @@ export class GrpcFront {
   }
 
   #admitStranger(socket: Socket): boolean {
-    if (this.#strangers >= MOST_STRANGERS) {
+    const address = socket.remoteAddress ?? '';
+    // On loopback everybody is one address.
+    const most = isLoopback(address) ? MOST_STRANGERS : MOST_STRANGERS_OF_ADDRESS;
+    if (this.#strangers.of(address) >= most || this.#strangers.all >= MOST_STRANGERS) {
       socket.destroy();
       return false;
     }
-    this.#strangers += 1;
+    this.#strangers.add(address, 1);
     const over = setTimeout(() => socket.destroy(), STRANGER_MS);
     socket.once('close', () => {
       clearTimeout(over);
-      this.#strangers -= 1;
+      this.#strangers.add(address, -1);
     });
     return true;
   }
@@ -132,23 +136,18 @@ export class GrpcFront {
   #accept(socket: Socket): void {
     const address = socket.remoteAddress ?? '';
     const peer = peerOf(socket);
-    const count = this.#byAddress.get(address) ?? 0;
     // On loopback everybody is one address.
     const most = isLoopback(address) ? MOST : MOST_OF_ADDRESS;
-    if (count >= most || this.#count >= MOST) return void socket.destroy();
-    this.#byAddress.set(address, count + 1);
-    this.#count += 1;
+    if (this.#connections.of(address) >= most || this.#connections.all >= MOST) return void socket.destroy();
+    this.#connections.add(address, 1);
     this.#pending.add(socket);
     const silent = setTimeout(() => socket.destroy(), SILENCE_MS);
     socket.on('error', () => undefined);
     socket.once('close', () => {
       clearTimeout(silent);
-      this.#count -= 1;
+      this.#connections.add(address, -1);
       this.#pending.delete(socket);
       this.#plain.delete(peer);
-      const left = (this.#byAddress.get(address) ?? 1) - 1;
-      if (left > 0) this.#byAddress.set(address, left);
-      else this.#byAddress.delete(address);
     });
     socket.once('readable', () => {
       clearTimeout(silent);

@@ -243,7 +243,10 @@ export const MOST_OF_REPORT = 256 * 1024;
 export const publicServerOptions: ServerOptions = {
   ...serverOptions,
   'grpc.max_receive_message_length': 1024 * 1024,
-  'grpc.max_concurrent_streams': 256,
+  // An agent and a command have one each.
+  'grpc.max_concurrent_streams': 64,
+  // Of one connection, in MB.
+  'grpc-node.max_session_memory': 8,
 };
 
 /** The target string of a generated client for a controller's address or an agent's socket. */

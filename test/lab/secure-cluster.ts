@@ -36,11 +36,12 @@ export class SecureCluster {
     return (await this.json<{ token: string }>(INFRA, ['token', 'create', ...args])).token;
   }
 
-  async startController(flags: readonly string[] = []): Promise<LabProcess> {
+  /** @param env as NAME=VALUE */
+  async startController(flags: readonly string[] = [], env: readonly string[] = []): Promise<LabProcess> {
     const { lab } = this;
     const own = ['--state-dir', join(lab.folder, 'controller'), '--admin-dir', join(lab.folder, 'admin')];
     const started = lab.spawn('controller', INFRA, [
-      ...['env', 'WEFT_INSECURE=', WEFT, 'controller', '--advertise', INFRA_IP, ...own],
+      ...['env', 'WEFT_INSECURE=', ...env, WEFT, 'controller', '--advertise', INFRA_IP, ...own],
       ...flags,
     ]);
     await lab.says(started, 'the controller is ready');
