@@ -14,7 +14,6 @@ export interface RootIdentityOptions {
   adminDir: string;
   credentials: Credentials;
   log: Logger;
-  onFailure: (error: unknown) => void;
 }
 
 const AGAIN_MS = 1000;
@@ -22,17 +21,25 @@ const AGAIN_MS = 1000;
 export const rootFolder = (adminDir: string, authority: string): IdentityFolder =>
   new IdentityFolder(join(adminDir, authority), 'client');
 
-/** Writes it where there is none, and keeps it renewed. Settles when the signal aborts, or where it cannot be written. */
-export async function keepRootIdentity(options: RootIdentityOptions, signal: AbortSignal): Promise<void> {
-  const { authority, adminDir, credentials, log, onFailure } = options;
+/** Gets a new certificate. @throws WeftError UNAVAILABLE without etcd, FAILED_PRECONDITION where it cannot be written */
+export async function renewRootIdentity(options: RootIdentityOptions): Promise<void> {
+  const { authority, adminDir, credentials } = options;
   const folder = rootFolder(adminDir, authority.hash);
-  const renew = async (): Promise<void> => {
-    const issued = await authority.issue({ role: 'admin' }, folder.publicKey());
-    await credentials.addCertificate({
-      ...{ serial: issued.serial, role: 'admin', expires: issued.to, authority: issued.authority },
-    });
-    folder.save({ certificate: issued.certificate, authority: authority.bundle });
-  };
+  const issued = await authority.issue({ role: 'admin' }, folder.publicKey());
+  await credentials.addCertificate({
+    ...{ serial: issued.serial, role: 'admin', expires: issued.to, authority: issued.authority },
+  });
+  folder.save({ certificate: issued.certificate, authority: authority.bundle });
+}
+
+/** Writes it where there is none, and keeps it renewed. Settles when the signal aborts, or where it cannot be written. */
+export async function keepRootIdentity(
+  options: RootIdentityOptions & { onFailure: (error: unknown) => void },
+  signal: AbortSignal,
+): Promise<void> {
+  const { authority, adminDir, log, onFailure } = options;
+  const folder = rootFolder(adminDir, authority.hash);
+  const renew = (): Promise<void> => renewRootIdentity(options);
   while (!folder.exists && !signal.aborted) {
     try {
       await renew();

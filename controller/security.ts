@@ -20,7 +20,12 @@ import type { EtcdUser } from '../store/etcd-users.js';
 import { Authority, hasAuthority, SUPERUSER, type AuthorityOptions, type Subject } from './ca/authority.js';
 import type { EmbeddedEtcd, EtcdServing } from './embedded-etcd.js';
 import { nodesWithoutCertificate } from './identity-service.js';
-import { keepRootIdentity, rootFolder } from './root-identity.js';
+import {
+  keepRootIdentity,
+  renewRootIdentity,
+  rootFolder,
+  type RootIdentityOptions,
+} from './root-identity.js';
 import { holdersOfFormer, rotationWarnings } from './rotation.js';
 import { etcdListenOf, isAuthority, isOlder, type ControllerSettings } from './settings.js';
 
@@ -44,7 +49,7 @@ export class Security {
     private readonly options: AuthorityOptions,
     private readonly log: Logger,
   ) {
-    this.#brought = readTls(settings);
+    this.#brought = withAuthority(readTls(settings));
   }
 
   /** Opens the authority where it is certain that this controller is one: a new cluster with an etcd of somebody else's is not yet. */
@@ -147,6 +152,8 @@ export class Security {
     authority.servesPlainText = true;
     this.authority = authority;
     this.#front?.replace(authority.tls());
+    // Before etcd is started again: root's next command needs it. Where it cannot be written, follow() says so.
+    await renewRootIdentity(this.#root(store, authority)).catch(() => undefined);
     this.#apply(store);
     void this.closePlainText(store, signal).catch(() => undefined);
     void this.follow(store, signal);
@@ -204,6 +211,11 @@ export class Security {
     log.info('the former certificate authority is not trusted any more', { former });
   }
 
+  /** Hashes of the CAs that members of the cluster must trust: by this authority, or by another controller's. */
+  authorities({ credentials }: ControllerStore): readonly string[] {
+    return this.authority?.hashes ?? (this.#brought === undefined ? [] : credentials.authorities());
+  }
+
   /** Called when members must trust other CAs than before. */
   onAuthorities(listener: () => void): void {
     this.#onAuthorities = listener;
@@ -223,10 +235,26 @@ export class Security {
     }
   }
 
+  #root({ credentials }: ControllerStore, authority: Authority): RootIdentityOptions {
+    return { authority, adminDir: this.settings.adminDir, credentials, log: this.log };
+  }
+
+  /** For the nodes of other controllers. */
+  async #nameAuthorities(
+    { credentials }: ControllerStore,
+    { hashes }: Authority,
+    signal: AbortSignal,
+  ): Promise<void> {
+    while (!signal.aborted && credentials.authorities().join() !== hashes.join()) {
+      await credentials
+        .setAuthorities(hashes)
+        .catch(() => delay(LOOK_MS, undefined, { signal, ref: false }).catch(() => undefined));
+    }
+  }
+
   /** Until the signal aborts, or the CA is another one. */
   async #renew(store: ControllerStore, authority: Authority, signal: AbortSignal): Promise<void> {
     const { log } = this;
-    const { adminDir } = this.settings;
     const onFailure = (error: unknown): void =>
       log.warn('a certificate of the controller could not be renewed', { error: messageOf(error) });
     const own = {
@@ -239,7 +267,8 @@ export class Security {
     };
     await Promise.all([
       keepRenewed(own, signal),
-      keepRootIdentity({ authority, adminDir, credentials: store.credentials, log, onFailure }, signal),
+      this.#nameAuthorities(store, authority, signal),
+      keepRootIdentity({ ...this.#root(store, authority), onFailure }, signal),
     ]);
   }
 
@@ -257,7 +286,8 @@ export class Security {
 
   /** Problems of the cluster's certificates. */
   problems(store: ControllerStore): Problem[] {
-    if (this.settings.insecure || this.#brought !== undefined || !store.isSynced) return [];
+    if (this.#brought !== undefined) return this.#ownCertificate();
+    if (this.settings.insecure || !store.isSynced) return [];
     const without = nodesWithoutCertificate(store);
     const names = without.slice(0, NAMED).join(', ');
     const more = without.length > NAMED ? ` and ${without.length - NAMED} more` : '';
@@ -308,7 +338,10 @@ export class Security {
       {
         what: 'the certificate of this controller',
         why: `ends at ${info.to.toISOString()}, and was not renewed`,
-        fix: 'See its log, and whether the clock of this host is right.',
+        fix:
+          this.#brought === undefined
+            ? 'See its log, and whether the clock of this host is right.'
+            : 'Put a new one in its place (--tls-cert), and start the controller again.',
       },
     ];
   }
@@ -329,6 +362,12 @@ export class Security {
     this.#etcd.reconfigure(this.etcdServing());
     store.moveTo([this.#etcd.url]);
   }
+}
+
+/** What weft ca issue wrote for a further controller shows its CA, as the authority's own does. */
+function withAuthority(brought: Tls | undefined): Tls | undefined {
+  if (brought === undefined || certificateInfo(brought.cert).identity.role !== 'controller') return brought;
+  return { ...brought, cert: Buffer.concat([brought.cert, brought.ca]) };
 }
 
 /** Whom a certificate makes a user of etcd. */
