@@ -86,7 +86,7 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
   const counters = new Counters(store);
   const sessions = new Sessions({
     ...{ version, clock, log, nodes: store },
-    authorities: () => security.authority?.hashes ?? [],
+    authorities: () => security.authorities(store),
   });
   security.onAuthorities(() => sessions.authoritiesChanged());
   const registry = new Registry({ store, counters, reports: sessions, clock });

@@ -50,7 +50,7 @@ export interface SessionsOptions {
   clock: Clock;
   log: Logger;
   nodes: KnownNodes;
-  /** Hashes of the CAs that nodes must trust; none where this controller is no authority. */
+  /** Hashes of the CAs that nodes must trust; none where no controller is an authority. */
   authorities?: () => readonly string[];
 }
 
@@ -104,9 +104,12 @@ export class Sessions implements ReportSource {
     for (const session of this.#sessions.values()) this.#tellAuthorities(session);
   }
 
+  /** Once for each change: another controller may be the authority, so there is no event for it. */
   #tellAuthorities(session: AgentSession): void {
     const hashes = this.#options.authorities?.() ?? [];
-    if (hashes.length > 0) session.send({ $case: 'authorities', value: { hashes: [...hashes] } });
+    if (hashes.length === 0 || session.told === hashes.join()) return;
+    session.told = hashes.join();
+    session.send({ $case: 'authorities', value: { hashes: [...hashes] } });
   }
 
   /** SessionService.Connect. */
@@ -231,6 +234,7 @@ export class Sessions implements ReportSource {
         this.#onReport(session.node);
     }
     session.send({ $case: 'ack', value: { sequence, version: '' } });
+    this.#tellAuthorities(session);
   }
 
   /** @throws WeftError RESOURCE_EXHAUSTED for what is too large to be kept */
@@ -261,6 +265,8 @@ export class Sessions implements ReportSource {
 
 class AgentSession {
   readonly peer: string;
+  /** The hashes of CAs that its agent was told last. */
+  told = '';
   readonly #pending = new Map<
     number,
     { resolve: (endpoint: Endpoint) => void; reject: (error: Error) => void }

@@ -46,6 +46,10 @@ export interface Credentials {
   /** @throws WeftError UNAVAILABLE */
   addCertificate(certificate: Omit<CertificateRecord, 'refused'>): Promise<void>;
   isRefused(serial: string): boolean;
+  /** Hashes of the CAs that nodes must trust, as the authority has named them last. */
+  authorities(): string[];
+  /** @throws WeftError UNAVAILABLE */
+  setAuthorities(hashes: readonly string[]): Promise<void>;
   /** Refuses all certificates of a node. Returns their serial numbers. @throws WeftError UNAVAILABLE */
   refuse(node: string): Promise<string[]>;
 }
@@ -130,6 +134,16 @@ export function credentialsIn(context: Context): Credentials {
       const lease = await client.grant(secondsUntil(expires));
       const text = JSON.stringify({ role, name, authority, expires: expires.toISOString() });
       const { header } = await client.txn({ success: [put(keys.certificate(serial), text, lease)] });
+      await replica.reached(Number(header.revision));
+    },
+    authorities: () => {
+      const text = replica.plain(keys.authorities())?.value;
+      return (
+        (text === undefined ? undefined : ifReadable(() => check(z.array(word), JSON.parse(text)))) ?? []
+      );
+    },
+    setAuthorities: async (hashes) => {
+      const { header } = await client.txn({ success: [put(keys.authorities(), JSON.stringify(hashes))] });
       await replica.reached(Number(header.revision));
     },
     isRefused: (serial) => {

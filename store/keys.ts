@@ -96,6 +96,11 @@ export class Keys {
     return `${this.prefix}/certificates/${serial}`;
   }
 
+  /** Hashes of the CAs that nodes must trust, for controllers that are no authority. */
+  authorities(): string {
+    return `${this.prefix}/authorities`;
+  }
+
   proposals(): string {
     return `${this.prefix}/proposals/`;
   }

@@ -184,12 +184,30 @@ export class Publisher {
       if (refusedIn.has(where)) this.#tryRefused(RETRY_MS);
       if (change.kind === 'endpoint') {
         const own = mine.get(change.id);
-        if (own !== undefined && !this.#isPublished(own)) this.publish(own);
+        if (own !== undefined && !this.#isPublished(own)) this.#writeBack(own, change.after);
       } else if (change.kind === 'claim' && change.before?.node === this.options.node) {
         const own = mine.get(change.before.endpoint);
         if (own !== undefined) this.#claimChanged(own, change.before, change.after);
       }
     }
+  }
+
+  /** The record of an endpoint of this node is not what this node has written. */
+  #writeBack(own: Endpoint, after: Endpoint | undefined): void {
+    // Otherwise it is this node's own change that is on its way.
+    if (!this.#dirty.has(own.id))
+      this.options.log.warn(
+        'the record of an endpoint of this node is not as it was written: writing it back',
+        {
+          ...{
+            network: own.network,
+            endpoint: own.id,
+            name: own.name,
+            change: after === undefined ? 'deleted' : 'changed',
+          },
+        },
+      );
+    this.publish(own);
   }
 
   /** A claim of this node is not any more what it was. */

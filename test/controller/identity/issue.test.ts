@@ -4,10 +4,16 @@ import { join } from 'node:path';
 
 import test from 'ava';
 
+import { startSession } from '../../../agent/api/session.js';
+import { shownAuthority } from '../../../daemon/authority-probe.js';
+import { authorityHashOf } from '../../../daemon/certificate.js';
 import { call, channel } from '../../../daemon/grpc.js';
 import { IdentityFolder } from '../../../daemon/identity-folder.js';
+import { silentLogger as log } from '../../../daemon/log.js';
+import type { Tls } from '../../../daemon/tls.js';
 import { IdentityServiceClient } from '../../../proto/gen/weft/v1/identity.js';
 import { NetworkServiceClient } from '../../../proto/gen/weft/v1/controller.js';
+import { Status } from '../../../proto/gen/weft/v1/types.js';
 import { freePort } from '../../lab/free-port.js';
 import { until } from '../../lab/wait.js';
 import { startEtcd } from '../../store/etcd.js';
@@ -133,6 +139,29 @@ test.serial('a further controller serves members of the cluster, and is no autho
   const nobody = new NetworkServiceClient(address, ...channel(address, { ca: viewer.tls.ca }));
   t.teardown(() => nobody.close());
   t.regex(await failureOf(call(nobody.listNetworks.bind(nobody), {}, WITHIN)), /^UNAVAILABLE/);
+  // It shows the CA by which people and nodes know the cluster, and tells nodes of the next one.
+  const { hash } = await call(first.identity().getAuthority.bind(first.identity()), {}, WITHIN);
+  const shown = await shownAuthority(address);
+  t.deepEqual(shown.kind === 'tls' && shown.authorities.map((pem) => authorityHashOf(pem)), [hash]);
+  const told: string[] = [];
+  const session = startSession({
+    controllers: [address],
+    tls: (await first.member('node', 'h1')).tls as Tls,
+    hello: { node: 'h1', instance: 'i', version: '1' },
+    status: () => Status.fromPartial({}),
+    handle: () => Promise.reject(new Error('nothing was expected')),
+    onAuthorities: (hashes) => void told.push(hashes.join()),
+    log,
+  });
+  t.teardown(() => session.stop());
+  await until('what it trusts now', () => told.at(-1) === hash);
+  const admin = first.identity();
+  const next = await call(admin.rotateAuthority.bind(admin), {}, WITHIN);
+  await until('what it is to trust', () => {
+    session.changed();
+    return told.includes(`${next.hash},${hash}`);
+  });
+
   const identity = new IdentityServiceClient(address, ...channel(address, first.admin));
   t.teardown(() => identity.close());
   const token = { role: 'node', ttlSeconds: 60, uses: undefined, node: undefined };
