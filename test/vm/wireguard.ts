@@ -84,8 +84,9 @@ export function wireguardTests(test: TestFn, machines: () => Machines): void {
         await machines().lab.until(`c1 reaches ${ip}`, () => one.reaches('c1', ip));
       const { peers } = await one.json<StatusJson>('status');
       t.true((peers[0]?.handshakeAgeS ?? Infinity) < 300);
-      await network(t, 'clash', '--subnet', '10.123.0.0/16', '--port', '51822');
-      const clash = await one.weft('attach', 'clash', 'c1');
+      const clash = await machines().weft(
+        ...['network', 'create', 'clash', '--encrypted', '--subnet', '10.123.0.0/16', '--port', '51822'],
+      );
       t.is(clash.code, 1);
       t.regex(clash.stderr, /UDP port 51822 is network wg2's/);
       const frames = await noneInClear(t, capture, '10.12');
@@ -123,9 +124,10 @@ export function wireguardTests(test: TestFn, machines: () => Machines): void {
 
       const server = await two.start('echo', ['ip', 'netns', 'exec', 'c2', 'node', '-e', SERVER]);
       t.teardown(() => server.kill());
-      await machines().lab.until('the server listens', () => server.log().includes('ready'));
+      await machines().lab.until('the server listens', () => /^ready$/m.test(server.log()));
       const { ip6 } = machines().lab.addressesOf(2);
-      t.is((await one.sh(`echo hello | nc -N -w 20 ${ip6} 8080`)).trim(), 'hello');
+      const answer = await one.try(`echo hello | nc -v -N -w 20 ${ip6} 8080`);
+      t.is(answer.stdout.trim(), 'hello', answer.stderr);
 
       const pings = await one.start('pings', [
         ...['ip', 'netns', 'exec', 'c1', 'ping', '-n', '-i', '0.5', '-w', '120', there],
@@ -153,7 +155,7 @@ export function wireguardTests(test: TestFn, machines: () => Machines): void {
     const before = await keyOf();
     const server = await two.start('echo', ['ip', 'netns', 'exec', 'c2', 'node', '-e', SERVER]);
     t.teardown(() => server.kill());
-    await machines().lab.until('the server listens', () => server.log().includes('ready'));
+    await machines().lab.until('the server listens', () => /^ready$/m.test(server.log()));
     const capture = await machines().capture(one, 0);
     const [stream, pings, rotated] = await Promise.all([
       one.exec(['ip', 'netns', 'exec', 'c1', 'node', '-e', CLIENT, bare(b.ip)]),
