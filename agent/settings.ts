@@ -2,6 +2,7 @@
 //
 // One table makes flags, environment variables, the file's keys and --help.
 import { hostname } from 'node:os';
+import { join as pathIn } from 'node:path';
 
 import { invalidArgument } from '../core/errors.js';
 import { DOCKER, ETCD_ACCESS, GRPC_TLS, INSECURE, LOG, PREFIX } from '../daemon/common-settings.js';
@@ -87,6 +88,11 @@ export const agentSettings = {
     help: 'directory of what must survive a restart',
     group: 'Node',
   }),
+  'cni-socket': optional(kinds.orNone(kinds.path('PATH')), {
+    help: 'socket of the CNI plugin’s shim; none turns it off',
+    shownDefault: 'cni.sock in --run-dir',
+    group: 'Node',
+  }),
   docker: DOCKER,
   dns: setting(kinds.choice('on', 'off'), {
     default: 'on',
@@ -137,13 +143,15 @@ export const agentSettings = {
 /** `controller`, `join` and `subnetOnly` may be empty, as `etcd` and `prefix` until they are learnt. */
 export type AgentSettings = Omit<
   Values<typeof agentSettings>,
-  'etcd' | 'controller' | 'join' | 'subnetOnly' | 'prefix'
+  'etcd' | 'controller' | 'join' | 'subnetOnly' | 'prefix' | 'cniSocket'
 > & {
   readonly etcd: readonly string[];
   readonly controller: readonly kinds.HostPort[];
   readonly join: readonly string[];
   readonly subnetOnly: readonly string[];
   readonly prefix: string;
+  /** Absent: none. */
+  readonly cniSocket?: string | undefined;
   /** Whether the user has named the prefix. */
   readonly hasPrefix: boolean;
 };
@@ -215,5 +223,11 @@ export function agentSettingsFrom(
   origin: Origin = () => undefined,
 ): AgentSettings {
   const { etcd = [], controller = [], join = [], subnetOnly = [] } = values;
-  return { ...values, etcd, controller, join, subnetOnly, hasPrefix: origin('prefix') !== undefined };
+  const isCniOff = values.cniSocket === undefined && origin('cni-socket') !== undefined;
+  return {
+    ...values,
+    ...{ etcd, controller, join, subnetOnly },
+    cniSocket: isCniOff ? undefined : (values.cniSocket ?? pathIn(values.runDir, 'cni.sock')),
+    hasPrefix: origin('prefix') !== undefined,
+  };
 }

@@ -38,6 +38,7 @@ const NO_ENDPOINT = {
   aliases: [],
   publish: [],
   manager: null,
+  labels: {},
 };
 
 /** Output of `weft run -d`: the endpoint in its usual shape, and the container. */

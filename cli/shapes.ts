@@ -72,6 +72,7 @@ export const endpointShape = (endpoint: Endpoint): object => ({
   aliases: endpoint.aliases,
   publish: endpoint.publish.map(publishShape),
   manager: endpoint.manager ?? 'weft',
+  labels: endpoint.labels,
 });
 
 export const openPortShape = (open: OpenPort): object => ({
@@ -133,6 +134,7 @@ export const statusShape = (status: Status): object => ({
   controller: nulls(status.controller),
   networks: status.networks.map((it) => ({ ...nulls(it), subnet: textOrNull(it.subnet) })),
   peers: status.peers.map(peerShape),
+  plugins: status.plugins.map(({ manager, socket }) => ({ manager, socket })),
   problems: status.problems.map(({ what, why, fix }) => ({ what, why, fix })),
   warnings: status.warnings.map(({ what, why, fix }) => ({ what, why, fix })),
 });

@@ -84,6 +84,7 @@ export function endpointMessage(sources: Sources, endpoint: EndpointRecord): End
     vlan: endpoint.vlan,
     publish: endpoint.publish,
     manager: endpoint.manager,
+    labels: endpoint.labels ?? {},
     warnings: [],
   };
 }

@@ -74,6 +74,7 @@ export function statusService(options: {
         peers: peersOf(store, registry),
         problems: found,
         warnings: warnings(),
+        plugins: [],
       };
     }),
   };

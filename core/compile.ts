@@ -77,13 +77,19 @@ export function compileEndpoint(
   endpoint: Endpoint,
   resolver = false,
 ): CompiledEndpoint {
-  const { host, container } = driverOf(membership.network).compileEndpoint(membership, endpoint);
+  const compiled = driverOf(membership.network).compileEndpoint(membership, endpoint);
+  const { host } = compiled;
+  // Plugins that are chained after weft may give the link an address of their own (CNI's `tuning`).
+  const container = endpoint.manager === 'cni' ? compiled.container.map(withFreeMac) : compiled.container;
   if (!resolver || container.length === 0) return { host, container };
   return {
     host,
     container: [...container, { kind: 'route', to: `${RESOLVER_IP}/32`, link: endpoint.ifname }],
   };
 }
+
+const withFreeMac = (object: KernelObject): KernelObject =>
+  object.kind === 'link' && object.type === 'peer' ? { ...object, freeMac: true } : object;
 
 /**
  * The desired firewall of the networks that this node is on.

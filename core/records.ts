@@ -4,6 +4,7 @@
 import { randomBytes } from 'node:crypto';
 
 import { bareIp, type IpAddress, type IpNetwork } from './address.js';
+import type { Labels } from './labels.js';
 import type { ForeignKey, Manager } from './manager.js';
 import type { LeaseData } from './backends/types.js';
 import type { Network } from './network.js';
@@ -68,6 +69,8 @@ export interface Endpoint {
   vlan?: number;
   /** weft has written its namespace's resolv.conf. */
   dns?: true;
+  /** Absent: none. */
+  labels?: Labels;
   /** The program that attached it, and alone detaches it. */
   manager: Manager;
   /** The manager's own key; absent for weft's own endpoints, and for those of release 0.1. */

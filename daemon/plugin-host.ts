@@ -3,10 +3,12 @@
 // Agent and plugins do not import each other. The agent passes a host to each plugin, under the plugin's manager; bin/weft
 // connects the two.
 import type { IpAddress, IpNetwork } from '../core/address.js';
+import type { Labels } from '../core/labels.js';
 import type { ForeignKey, Manager } from '../core/manager.js';
 import type { Network, NetworkSpec } from '../core/network.js';
 import type { PublishRequest } from '../core/publish.js';
 import type { Endpoint } from '../core/records.js';
+import type { HttpAnswer, HttpRequest } from './http-socket.js';
 import type { Logger } from './log.js';
 import type { SettingsTable, Values } from './settings.js';
 
@@ -20,8 +22,13 @@ export interface Plugin<T extends SettingsTable = SettingsTable> {
 }
 
 export interface MountedPlugin {
+  /** The socket that it serves; absent: the agent's own, or none. */
+  readonly socket?: string | undefined;
   stop(): Promise<void>;
 }
+
+/** Handles a request on the agent's HTTP socket. A WeftError that it throws is answered as such. */
+export type HttpHandler = (request: HttpRequest) => Promise<HttpAnswer>;
 
 export interface PluginHost {
   readonly node: string;
@@ -33,6 +40,11 @@ export interface PluginHost {
   readonly networks: HostNetworks;
   readonly addresses: HostAddresses;
   readonly endpoints: HostEndpoints;
+  /**
+   * Serves POST /NAME on the agent's HTTP socket, from when all plugins are mounted.
+   * @returns whether the agent has one
+   */
+  route(name: string, handler: HttpHandler): boolean;
   /** Shown by `weft status` until it is cleared. */
   problem(about: PluginProblem, problem: { what: string; why: string; fix: string } | undefined): void;
 }
@@ -161,6 +173,19 @@ export interface SandboxRequest {
   ifname?: string;
   defaultRoute: boolean;
   publish: PublishRequest[];
+  labels?: Labels;
+}
+
+/** What a container has of an endpoint, for a manager that tells its runtime. */
+export interface ContainerView {
+  /** The link of the node that the container's link is a port of; absent: none that is weft's. */
+  bridge?: { name: string; mac?: string };
+  mtu: number;
+  gateway?: string;
+  gateway6?: string;
+  routes: { to: string; via?: string }[];
+  /** Absent: nobody answers names. */
+  dns?: { nameservers: string[]; search: string[]; options: string[] };
 }
 
 export interface HostEndpoints {
@@ -177,6 +202,13 @@ export interface HostEndpoints {
   connect(request: ConnectRequest): Promise<void>;
   /** Name of the container's link until it is moved inside. */
   transit(id: string): string;
+  /** Undefined if the node is not on its network any more. */
+  view(id: string): ContainerView | undefined;
+  /**
+   * Puts right what the container has lost of it.
+   * @returns what it lacks all the same, in words
+   */
+  repair(id: string): Promise<string[]>;
   /** The address, on the link, at which the container asks for names; undefined: it is reached by another of its endpoints. */
   resolver(id: string): string | undefined;
   /** An unknown id is no error. A reserved address stays reserved. */

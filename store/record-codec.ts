@@ -4,6 +4,7 @@
 import * as z from 'zod';
 
 import { IpAddress } from '../core/address.js';
+import { isLabelKey, isLabelValue, MAX_LABELS } from '../core/labels.js';
 import { MANAGERS, type ForeignKey, type Manager } from '../core/manager.js';
 import type { Claim, Endpoint, NodeRecord, OwnName, Removal } from '../core/records.js';
 import type { ParsedKey } from './keys.js';
@@ -70,6 +71,19 @@ export const writeManager = <T extends Pick<Endpoint, 'manager'>>(record: T): T 
   ...(record.manager === 'docker' && { door: 'docker' }),
 });
 
+/** What is no label is left out: it names a container, and must not hide it. */
+export const LABELS = z
+  .record(z.string(), z.string())
+  .transform((all) =>
+    Object.fromEntries(
+      Object.entries(all)
+        .filter(([name, value]) => isLabelKey(name) && isLabelValue(value))
+        .slice(0, MAX_LABELS),
+    ),
+  )
+  .optional()
+  .catch(undefined);
+
 /** Bytes: MAX_PORTS ports, and all the rest. */
 const MAX_ENDPOINT_BYTES = 1024 * 1024;
 
@@ -90,6 +104,7 @@ const ENDPOINT = z.object({
   publish: z.array(PUBLISHED).default([]),
   vlan: integer(1, 4094).optional(),
   dns: flag.default(false),
+  labels: LABELS,
   ...MANAGER_FIELDS,
   createdAt: text.default(''),
 });
@@ -120,7 +135,7 @@ const REMOVAL = z.object({ at: text.default(''), forced: flag.default(false) });
 
 /** @throws UnreadableError */
 export function decodeEndpoint(key: ParsedKey & { kind: 'endpoint' }, value: string): Endpoint {
-  const { ip6, vlan, claimed, dns, ...fields } = readManager(
+  const { ip6, vlan, claimed, dns, labels, ...fields } = readManager(
     check(ENDPOINT, parseJsonObject(value, MAX_ENDPOINT_BYTES)),
   );
   return {
@@ -131,6 +146,7 @@ export function decodeEndpoint(key: ParsedKey & { kind: 'endpoint' }, value: str
     ...(vlan !== undefined && { vlan }),
     ...(claimed !== undefined && { claimed }),
     ...(dns && { dns }),
+    ...(labels !== undefined && { labels }),
   };
 }
 

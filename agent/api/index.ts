@@ -1,6 +1,7 @@
 // The agent's gRPC API, its status, and its session with the controller.
 export { startGauges } from './gauges.js';
 export { agentApi } from './handlers.js';
+export { HttpRoutes } from './http-socket.js';
 export { mountHostEndpoint } from './host-endpoint-service.js';
 export { mountKeys } from './key-service.js';
 export { type ApiSocket, openSocket } from './server.js';

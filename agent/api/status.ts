@@ -3,7 +3,12 @@ import { containerMtu } from '../../core/compile.js';
 import { textIn, subnetIn } from '../../core/families.js';
 import { describeNetwork, firstGateway } from '../../core/drivers/index.js';
 import type { Endpoint } from '../../core/records.js';
-import { type Endpoint as EndpointMessage, type Problem, Status } from '../../proto/gen/weft/v1/types.js';
+import {
+  type Endpoint as EndpointMessage,
+  type Problem,
+  Status,
+  type StatusPlugin,
+} from '../../proto/gen/weft/v1/types.js';
 import type { DisplacedNodes } from '../../store/displaced-nodes.js';
 import type { Store } from '../../store/store.js';
 import type { Endpoints, Publisher } from '../endpoints/index.js';
@@ -44,6 +49,8 @@ export interface StatusSources extends StartSources {
   publisher: Publisher;
   peers: Peers;
   publicIp: () => { ip: string; ip6?: string };
+  /** The programs that this node serves; they begin after the agent's own API. */
+  plugins: readonly StatusPlugin[];
 }
 
 /** Status before the node has its certificate: etcd is not asked yet, nor the kernel. */
@@ -88,6 +95,7 @@ export function startStatusOf(sources: StartSources): Status {
     controller: { ...sources.controller(), leader: false, nodesUp: 0, nodesDown: 0 },
     networks: [],
     peers: [],
+    plugins: [],
     problems,
     warnings: sources.problems.warnings(),
   };
@@ -121,6 +129,7 @@ export function statusOf(sources: StatusSources): Status {
       node: node ?? '',
       ...peer,
     })),
+    plugins: sources.plugins.map((plugin) => ({ ...plugin })),
   };
 }
 
@@ -185,6 +194,7 @@ export function endpointMessage(endpoint: Endpoint, memberships: Memberships): E
     aliases: endpoint.aliases,
     publish: endpoint.publish,
     manager: endpoint.manager,
+    labels: endpoint.labels ?? {},
     warnings: [],
   };
 }

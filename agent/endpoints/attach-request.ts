@@ -8,6 +8,7 @@ import { differencesOf, type Comparison } from '../../core/differences.js';
 import { alreadyExists, failedPrecondition, invalidArgument } from '../../core/errors.js';
 import { bareIn, FAMILIES, subnetIn } from '../../core/families.js';
 import { gatewayNodeOf, hasOwnGateway } from '../../core/drivers/index.js';
+import type { Labels } from '../../core/labels.js';
 import { parseName, parseNetworkName, type Network } from '../../core/network.js';
 import {
   ANY_HOST_IP,
@@ -39,6 +40,7 @@ export interface AttachRequest {
   publish: PublishRequest[];
   /** Publish the ports on every node of the network. */
   everywhere: boolean;
+  labels?: Labels;
 }
 
 /** @throws WeftError INVALID_ARGUMENT with the field, the value and what is allowed */

@@ -167,6 +167,7 @@ export class Attacher {
       aliases: request.aliases,
       publish: [],
       ...(request.dns ? { dns: true as const } : {}),
+      ...(request.labels === undefined ? {} : { labels: request.labels }),
       manager: key?.manager ?? 'weft',
       ...(key === undefined ? {} : { foreignKey: key }),
       createdAt: new Date().toISOString(),

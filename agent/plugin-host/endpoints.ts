@@ -9,14 +9,15 @@ import { hostIfname, RESOLVER_IP, transitIfname } from '../../core/compile.js';
 import { messageOf } from '../../core/errors.js';
 import type { Manager } from '../../core/manager.js';
 import type { Actual } from '../../core/objects/index.js';
-import { plan } from '../../core/plan.js';
+import { describeStep, plan } from '../../core/plan.js';
 import type { Endpoint, Sandbox } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { ConnectRequest, HostEndpoints } from '../../daemon/plugin-host.js';
 import { type Attacher, type EndpointPorts, type Endpoints, isToCome } from '../endpoints/index.js';
 import type { Kernel } from '../kernel/index.js';
 import type { Memberships } from '../networks/index.js';
-import { sameSandbox } from '../reconcile/index.js';
+import { type Reconciler, sameSandbox } from '../reconcile/index.js';
+import { viewOf } from './container-view.js';
 
 /**
  * Milliseconds between looks at a container's link that was moved inside: the kernel tells of nothing in there, and an address
@@ -40,6 +41,9 @@ export interface PluginEndpointsParts {
     'list' | 'get' | 'findByKey' | 'disconnect' | 'describe' | 'resolves' | 'compile'
   >;
   attacher: Pick<Attacher, 'attach' | 'connect'>;
+  reconciler: Pick<Reconciler, 'compare'>;
+  /** Whether this node answers names. */
+  servesNames: boolean;
   endpointPorts: Pick<EndpointPorts, 'publish' | 'unpublish'>;
 }
 
@@ -66,6 +70,18 @@ export class PluginEndpoints {
           { key, signal },
         ),
       connect: (request) => this.#connect(manager, request),
+      view: (id) => {
+        const endpoint = get(id);
+        const membership = endpoint && this.options.memberships.get(endpoint.network);
+        if (endpoint === undefined || membership === undefined) return undefined;
+        const compiled = endpoints.compile(membership, endpoint);
+        return viewOf({ membership, endpoint, compiled, servesNames: this.options.servesNames });
+      },
+      repair: async (id) => {
+        if (get(id) === undefined || (await this.#missing(id)).length === 0) return [];
+        await this.options.reconciler.compare('asked');
+        return this.#missing(id);
+      },
       transit: transitIfname,
       resolver: (id) => {
         const endpoint = get(id);
@@ -114,6 +130,25 @@ export class PluginEndpoints {
 
   async #describe(id: string, about: Parameters<HostEndpoints['describe']>[1]): Promise<void> {
     await this.options.endpoints.describe(id, { ...about, ...(await this.#inside(id, about)) });
+  }
+
+  /** What the container lacks of an endpoint, in words. */
+  async #missing(id: string): Promise<string[]> {
+    const { kernel, memberships, endpoints } = this.options;
+    const endpoint = endpoints.get(id);
+    const membership = endpoint && memberships.get(endpoint.network);
+    if (endpoint === undefined || membership === undefined) return ['the endpoint'];
+    const { namespace } = await kernel.openNamespace(endpoint.sandbox.path);
+    try {
+      // Settings belong to the container, too.
+      const wanted = endpoints
+        .compile(membership, endpoint)
+        .container.filter(({ kind }) => kind !== 'sysctl');
+      const { steps, conflicts } = plan(await namespace.observe([]), wanted, { prune: false });
+      return [...steps.map((step) => describeStep(step).what), ...conflicts.map(({ why }) => why)];
+    } finally {
+      namespace.close();
+    }
   }
 
   #isAlive(endpoint: Endpoint | undefined, comesWithinMs = COMES_MS): boolean | undefined {

@@ -155,7 +155,10 @@ export function assemble(opened: Opened): Parts {
   const forPlugins = { store, kernel, memberships, addresses, endpoints, publisher, state, log, node };
   const pluginNetworks = new PluginNetworks({ ...forPlugins, instance });
   const pluginAddresses = new PluginAddresses(forPlugins);
-  const pluginEndpoints = new PluginEndpoints({ ...forPlugins, endpointPorts, attacher });
+  const pluginEndpoints = new PluginEndpoints({
+    ...{ ...forPlugins, endpointPorts, attacher, reconciler },
+    servesNames: settings.dns === 'on',
+  });
   const peers = new Peers({ store, kernel, memberships, reconciler, overlaps, metrics, problems, node });
   const keyRotation = new KeyRotation({
     ...{ state, memberships, store, log },

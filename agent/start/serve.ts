@@ -2,16 +2,19 @@
 //
 // The session with the controllers and the plugins follow.
 import { publicAddresses } from '../../core/compile.js';
+import { messageOf, nextOf } from '../../core/errors.js';
+import type { Manager } from '../../core/manager.js';
 import type { Endpoint, NodeRecord } from '../../core/records.js';
 import type { Plugin, PluginHost } from '../../daemon/plugin-host.js';
 import { ownValues } from '../../daemon/settings.js';
 import { version } from '../../daemon/version.js';
-import type { Endpoint as EndpointMessage } from '../../proto/gen/weft/v1/types.js';
+import type { Endpoint as EndpointMessage, StatusPlugin } from '../../proto/gen/weft/v1/types.js';
 import type { Announcement } from '../../store/store.js';
 import {
   agentApi,
   endpointMessage,
   etcdAt,
+  HttpRoutes,
   mountHostEndpoint,
   mountKeys,
   startGauges,
@@ -29,7 +32,8 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
   const { settings, shutdown, log, node, kernel, underlay, readiness, changed } = opened;
   const { memberships, containers, hostEndpoint } = parts;
   const announcement = announce(opened);
-  const sources = statusSources(opened, parts);
+  const serving: StatusPlugin[] = [];
+  const sources = statusSources(opened, parts, serving);
   const api = agentApi({
     ...parts,
     ...{ store: opened.store, metrics: opened.metrics },
@@ -75,7 +79,11 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
     underlay: underlay.current.ip.toString(),
     firewall: kernel.firewall.kind,
   });
-  for (const plugin of plugins) await mount(plugin, opened, parts);
+  const routes = new HttpRoutes(log);
+  const routed: Manager[] = [];
+  for (const plugin of plugins) await mount(plugin, opened, parts, { routes, routed, serving });
+  const path = await openHttp(routes, opened);
+  if (path !== undefined) serving.push(...routed.map((manager) => ({ manager, socket: path })));
   return announcement;
 }
 
@@ -103,11 +111,11 @@ function announce({ settings, store, underlay, node, instance, startedAt, ...ope
   return announcement;
 }
 
-function statusSources(opened: Opened, parts: Parts): StatusSources {
+function statusSources(opened: Opened, parts: Parts, plugins: StatusSources['plugins']): StatusSources {
   const { memberships, endpoints, publisher, peers } = parts;
   return {
     ...startSources(opened),
-    ...{ memberships, endpoints, publisher, peers },
+    ...{ memberships, endpoints, publisher, peers, plugins },
     publicIp: () => {
       const { ip, ip6 } = publicAddresses(opened.underlay.current);
       return { ip: ip.toString(), ...(ip6 === undefined ? {} : { ip6: ip6.toString() }) };
@@ -115,9 +123,23 @@ function statusSources(opened: Opened, parts: Parts): StatusSources {
   };
 }
 
-async function mount(plugin: Plugin, opened: Opened, parts: Parts): Promise<void> {
+interface Mounting {
+  routes: HttpRoutes;
+  /** The managers of plugins that have a route. */
+  routed: Manager[];
+  /** The plugins that serve somewhere, for the status. */
+  serving: StatusPlugin[];
+}
+
+async function mount(
+  plugin: Plugin,
+  opened: Opened,
+  parts: Parts,
+  { routes, routed, serving }: Mounting,
+): Promise<void> {
   const { settings, shutdown, log, node, problems } = opened;
   const { manager } = plugin;
+  const { cniSocket } = settings;
   const host: PluginHost = {
     ...{ node, log },
     signal: shutdown.signal,
@@ -125,9 +147,42 @@ async function mount(plugin: Plugin, opened: Opened, parts: Parts): Promise<void
     networks: parts.pluginNetworks.of(manager),
     addresses: parts.pluginAddresses.of(manager),
     endpoints: parts.pluginEndpoints.of(manager),
+    route: (name, handler) => {
+      if (cniSocket === undefined) return false;
+      routes.add(name, handler);
+      routed.push(manager);
+      return true;
+    },
     problem: ({ plugin, ...about }, problem) =>
       problems.put({ scope: { kind: 'plugin', plugin }, ...about }, problem),
   };
   const mounted = await plugin.mount(host, ownValues(plugin.settings, settings));
+  const { socket } = mounted;
+  if (socket !== undefined) serving.push({ manager, socket });
   shutdown.add('a plugin', () => mounted.stop());
+}
+
+/** A failure is a problem and does not stop the agent: commands and Docker do not need it. */
+async function openHttp(
+  routes: HttpRoutes,
+  { settings, shutdown, log, problems }: Opened,
+): Promise<string | undefined> {
+  const { cniSocket } = settings;
+  if (cniSocket === undefined) return undefined;
+  try {
+    const socket = await routes.open(cniSocket);
+    shutdown.add('the HTTP socket', () => socket.stop());
+    return cniSocket;
+  } catch (error) {
+    log.warn('the HTTP socket cannot be served', { socket: cniSocket, error: messageOf(error) });
+    problems.set(
+      { scope: { kind: 'plugin', plugin: 'cni' }, kind: 'plugin-socket' },
+      {
+        what: 'the socket of the CNI plugin',
+        why: messageOf(error),
+        fix: nextOf(error) ?? 'Check --cni-socket; none turns it off.',
+      },
+    );
+    return undefined;
+  }
 }

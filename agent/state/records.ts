@@ -15,7 +15,13 @@ import type { Reservation } from '../../daemon/plugin-host.js';
 import { decodeConfig, encodeConfig } from '../../store/network-codec.js';
 import { integer, interfaceText, linkName, mac } from '../../core/parse.js';
 import { leaseSchema } from './lease-fields.js';
-import { decodeEndpoint, encodeEndpoint, MANAGER_FIELDS, readManager } from '../../store/record-codec.js';
+import {
+  decodeEndpoint,
+  encodeEndpoint,
+  LABELS,
+  MANAGER_FIELDS,
+  readManager,
+} from '../../store/record-codec.js';
 
 /** A network of this node. */
 export interface SavedNetwork {
@@ -66,6 +72,7 @@ const endpointSchema = z.object({
     .default([]),
   vlan: z.number().optional(),
   dns: z.literal(true).optional(),
+  labels: LABELS,
   ...MANAGER_FIELDS,
   createdAt: z.string(),
 });

@@ -119,6 +119,13 @@ export const endpointBlock = (it: Endpoint): string =>
     ['VLAN', it.vlan],
     ['MAC', it.mac],
     ['MTU', it.mtu],
+    ['Manager', it.manager === 'weft' ? undefined : it.manager],
+    [
+      'Labels',
+      Object.entries(it.labels)
+        .map(([key, value]) => `${key}=${value}`)
+        .join(', '),
+    ],
     ['Ports', it.publish.length === 0 ? undefined : portsText(it)],
   ]);
 

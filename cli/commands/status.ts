@@ -70,6 +70,7 @@ const unreachable = ({ controllerAddress }: Connector, problems: Problem[]): Sta
   peers: [],
   problems,
   warnings: [],
+  plugins: [],
 });
 
 const capabilities = (node: StatusNode | undefined): string =>
@@ -108,6 +109,7 @@ async function nodeText(status: Status): Promise<string> {
       ['Cannot', incapabilities(node)],
       ['Store', storeText(store)],
       ['Controller', controller && listed(controller.state, controller.address)],
+      ['Serves', listed(...status.plugins.map(({ manager, socket }) => `${manager} at ${socket}`))],
     ]),
   ];
   if (status.networks.length > 0) {

@@ -9,12 +9,14 @@ export interface PeerLink {
   name: string;
   mac: string;
   mtu: number;
+  /** Another program may change the MAC address, and the change stays. */
+  freeMac?: true;
 }
 
 export const peer: LinkKind<PeerLink> = {
   ...ANY_LINK,
   order: () => PHASE.inside,
-  same: (a, b) => a.mtu === b.mtu && a.mac === b.mac,
+  same: (a, b) => a.mtu === b.mtu && (a.mac === b.mac || a.freeMac === true || b.freeMac === true),
   remade: () => false,
   guards: guardsItself,
 };

@@ -67,6 +67,7 @@ async function mount(
   upkeep.lookSoon();
   const following = events.follow();
   return {
+    socket: server === undefined ? undefined : socket,
     stop: async () => {
       await server?.stop();
       await endpoints.stop();

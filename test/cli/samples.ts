@@ -76,6 +76,7 @@ export const endpoint: Endpoint = {
   aliases: ['www'],
   publish: [],
   manager: 'weft',
+  labels: {},
   warnings: [],
 };
 
@@ -154,4 +155,5 @@ export const status: Status = {
   ],
   problems: [],
   warnings: [{ what: 'etcd at http://192.0.2.1:2379', why: 'is plain text', fix: 'Give it TLS.' }],
+  plugins: [{ manager: 'cni', socket: '/run/weft/cni.sock' }],
 };

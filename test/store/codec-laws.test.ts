@@ -234,12 +234,23 @@ test('every endpoint, claim and node reads back the same', (t) => {
         defaultRoute: fc.boolean(),
         explicitName: fc.boolean(),
         managed,
+        labels: fc.option(
+          fc.dictionary(
+            fc.stringMatching(/^[A-Za-z0-9]([A-Za-z0-9_./-]{0,20}[A-Za-z0-9])?$/),
+            fc.string({
+              unit: fc.constantFrom('a', 'Z', '0', ' ', '=', ';', '"', '{', 'é', '語'),
+              maxLength: 256,
+            }),
+          ),
+          { nil: undefined },
+        ),
       }),
-      ({ address, six, managed, ...rest }) => {
+      ({ address, six, managed, labels, ...rest }) => {
         const one: Endpoint = endpoint('blue', 'ab', {
           ...rest,
           ip: `${address.toString()}/24`,
           ...(six && { ip6: `${six.toString()}/64` }),
+          ...(labels && { labels }),
           ...managed,
         });
         t.deepEqual(

@@ -43,3 +43,20 @@ test('a foreign key is read with its own manager only', (t) => {
   t.false('foreignKey' in decode({ ...OLD, manager: 'cni', foreignKey: { manager: 'cni', network: 7 } }));
   t.is(decode({ ...OLD, manager: 'a later one' }).manager, 'docker');
 });
+
+test('what is no label is left out, and the endpoint is there all the same', (t) => {
+  const labels = {
+    a: '1',
+    '': '2',
+    '-b': '3',
+    'k8s.io/name': 'x y',
+    c: 'a\nb',
+    d: '\u202e',
+    e: 'x'.repeat(257),
+  };
+  t.deepEqual(decode({ ...OLD, labels }).labels, { a: '1', 'k8s.io/name': 'x y' });
+  t.false('labels' in decode({ ...OLD, labels: ['a'] }));
+  t.false('labels' in decode(OLD));
+  const many = Object.fromEntries(Array.from({ length: 100 }, (_, i) => [`l${i}`, '']));
+  t.is(Object.keys(decode({ ...OLD, labels: many }).labels ?? {}).length, 64);
+});

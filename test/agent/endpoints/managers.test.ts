@@ -24,7 +24,7 @@ function pluginHosts(
   const addresses = new PluginAddresses({ ...node, ...NODE });
   const endpointPorts = new EndpointPorts({ ...node, ...NODE });
   const networks = new PluginNetworks({ ...node, ...NODE });
-  const endpoints = new PluginEndpoints({ ...node, ...NODE, endpointPorts });
+  const endpoints = new PluginEndpoints({ ...node, ...NODE, endpointPorts, servesNames: true });
   return (manager) => ({
     networks: networks.of(manager),
     addresses: addresses.of(manager),

@@ -40,6 +40,8 @@ function joined(options: Partial<Endpoint>): {
     log: silentLogger,
     node: 'node1',
     memberships: { get: () => of },
+    reconciler: { compare: () => Promise.resolve() },
+    servesNames: true,
     attacher: {
       attach: () => Promise.reject(new Error('not attached here')),
       connect: () => Promise.resolve(),

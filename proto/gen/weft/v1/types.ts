@@ -140,8 +140,15 @@ export interface Endpoint {
   manager?:
     | string
     | undefined;
+  /** What its manager says of the container. */
+  labels: { [key: string]: string };
   /** In the answer to an attach: what of the network does not work on this node, with the next step. */
   warnings: string[];
+}
+
+export interface Endpoint_LabelsEntry {
+  key: string;
+  value: string;
 }
 
 export interface Node {
@@ -193,6 +200,16 @@ export interface Status {
   problems: Problem[];
   /** They never change the health. */
   warnings: Problem[];
+  /** Programs whose containers this node attaches on their request. */
+  plugins: StatusPlugin[];
+}
+
+/** A program that this node serves. */
+export interface StatusPlugin {
+  /** Manager of its endpoints: "docker", "cni". */
+  manager: string;
+  /** Where it asks. */
+  socket: string;
 }
 
 export interface StatusNode {
@@ -1175,6 +1192,7 @@ function createBaseEndpoint(): Endpoint {
     aliases: [],
     publish: [],
     manager: undefined,
+    labels: {},
     warnings: [],
   };
 }
@@ -1229,6 +1247,9 @@ export const Endpoint: MessageFns<Endpoint> = {
     if (message.manager !== undefined) {
       writer.uint32(130).string(message.manager);
     }
+    globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
+      Endpoint_LabelsEntry.encode({ key: key as any, value }, writer.uint32(138).fork()).join();
+    });
     for (const v of message.warnings) {
       writer.uint32(162).string(v!);
     }
@@ -1376,6 +1397,17 @@ export const Endpoint: MessageFns<Endpoint> = {
             message.manager = reader.string();
             continue;
           }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            const entry17 = Endpoint_LabelsEntry.decode(reader, reader.uint32());
+            if (entry17.value !== undefined) {
+              message.labels[entry17.key] = entry17.value;
+            }
+            continue;
+          }
           case 20: {
             if (tag !== 162) {
               break;
@@ -1418,7 +1450,23 @@ export const Endpoint: MessageFns<Endpoint> = {
       aliases: globalThis.Array.isArray(object?.aliases) ? object.aliases.map((e: any) => globalThis.String(e)) : [],
       publish: globalThis.Array.isArray(object?.publish) ? object.publish.map((e: any) => Publish.fromJSON(e)) : [],
       manager: isSet(object.manager) ? globalThis.String(object.manager) : undefined,
-      warnings: globalThis.Array.isArray(object?.warnings) ? object.warnings.map((e: any) => globalThis.String(e)) : [],
+      labels: isObject(object.labels)
+        ? (globalThis.Object.entries(object.labels) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+      warnings: globalThis.Array.isArray(object?.warnings)
+        ? object.warnings.map((e: any) => globalThis.String(e))
+        : [],
     };
   },
 
@@ -1472,6 +1520,15 @@ export const Endpoint: MessageFns<Endpoint> = {
     if (message.manager !== undefined) {
       obj.manager = message.manager;
     }
+    if (message.labels) {
+      const entries = globalThis.Object.entries(message.labels) as [string, string][];
+      if (entries.length > 0) {
+        obj.labels = {};
+        entries.forEach(([k, v]) => {
+          obj.labels[k] = v;
+        });
+      }
+    }
     if (message.warnings?.length) {
       obj.warnings = message.warnings;
     }
@@ -1499,7 +1556,101 @@ export const Endpoint: MessageFns<Endpoint> = {
     message.aliases = object.aliases?.map((e) => e) || [];
     message.publish = object.publish?.map((e) => Publish.fromPartial(e)) || [];
     message.manager = object.manager ?? undefined;
+    message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
     message.warnings = object.warnings?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseEndpoint_LabelsEntry(): Endpoint_LabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const Endpoint_LabelsEntry: MessageFns<Endpoint_LabelsEntry> = {
+  encode(message: Endpoint_LabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Endpoint_LabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEndpoint_LabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Endpoint_LabelsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.String(object.value) : "",
+    };
+  },
+
+  toJSON(message: Endpoint_LabelsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== "") {
+      obj.value = message.value;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Endpoint_LabelsEntry>, I>>(base?: I): Endpoint_LabelsEntry {
+    return Endpoint_LabelsEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Endpoint_LabelsEntry>, I>>(object: I): Endpoint_LabelsEntry {
+    const message = createBaseEndpoint_LabelsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
     return message;
   },
 };
@@ -1998,6 +2149,7 @@ function createBaseStatus(): Status {
     peers: [],
     problems: [],
     warnings: [],
+    plugins: [],
   };
 }
 
@@ -2026,6 +2178,9 @@ export const Status: MessageFns<Status> = {
     }
     for (const v of message.warnings) {
       Problem.encode(v!, writer.uint32(66).fork()).join();
+    }
+    for (const v of message.plugins) {
+      StatusPlugin.encode(v!, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -2107,6 +2262,14 @@ export const Status: MessageFns<Status> = {
             message.warnings.push(Problem.decode(reader, reader.uint32()));
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.plugins.push(StatusPlugin.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2131,6 +2294,9 @@ export const Status: MessageFns<Status> = {
       peers: globalThis.Array.isArray(object?.peers) ? object.peers.map((e: any) => Peer.fromJSON(e)) : [],
       problems: globalThis.Array.isArray(object?.problems) ? object.problems.map((e: any) => Problem.fromJSON(e)) : [],
       warnings: globalThis.Array.isArray(object?.warnings) ? object.warnings.map((e: any) => Problem.fromJSON(e)) : [],
+      plugins: globalThis.Array.isArray(object?.plugins)
+        ? object.plugins.map((e: any) => StatusPlugin.fromJSON(e))
+        : [],
     };
   },
 
@@ -2160,6 +2326,9 @@ export const Status: MessageFns<Status> = {
     if (message.warnings?.length) {
       obj.warnings = message.warnings.map((e) => Problem.toJSON(e));
     }
+    if (message.plugins?.length) {
+      obj.plugins = message.plugins.map((e) => StatusPlugin.toJSON(e));
+    }
     return obj;
   },
 
@@ -2182,6 +2351,92 @@ export const Status: MessageFns<Status> = {
     message.peers = object.peers?.map((e) => Peer.fromPartial(e)) || [];
     message.problems = object.problems?.map((e) => Problem.fromPartial(e)) || [];
     message.warnings = object.warnings?.map((e) => Problem.fromPartial(e)) || [];
+    message.plugins = object.plugins?.map((e) => StatusPlugin.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseStatusPlugin(): StatusPlugin {
+  return { manager: "", socket: "" };
+}
+
+export const StatusPlugin: MessageFns<StatusPlugin> = {
+  encode(message: StatusPlugin, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.manager !== "") {
+      writer.uint32(10).string(message.manager);
+    }
+    if (message.socket !== "") {
+      writer.uint32(18).string(message.socket);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StatusPlugin {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStatusPlugin();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.manager = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.socket = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StatusPlugin {
+    return {
+      manager: isSet(object.manager) ? globalThis.String(object.manager) : "",
+      socket: isSet(object.socket) ? globalThis.String(object.socket) : "",
+    };
+  },
+
+  toJSON(message: StatusPlugin): unknown {
+    const obj: any = {};
+    if (message.manager !== "") {
+      obj.manager = message.manager;
+    }
+    if (message.socket !== "") {
+      obj.socket = message.socket;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<StatusPlugin>, I>>(base?: I): StatusPlugin {
+    return StatusPlugin.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StatusPlugin>, I>>(object: I): StatusPlugin {
+    const message = createBaseStatusPlugin();
+    message.manager = object.manager ?? "";
+    message.socket = object.socket ?? "";
     return message;
   },
 };
@@ -3099,6 +3354,10 @@ function longToNumber(int64: { toString(): string }): number {
     throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
   }
   return num;
+}
+
+function isObject(value: any): boolean {
+  return typeof value === "object" && value !== null;
 }
 
 function isSet(value: any): boolean {
