@@ -7,7 +7,7 @@ import type { Labels } from '../core/labels.js';
 import type { ForeignKey, Manager } from '../core/manager.js';
 import type { Network, NetworkSpec } from '../core/network.js';
 import type { PublishRequest } from '../core/publish.js';
-import type { Endpoint } from '../core/records.js';
+import type { Endpoint, Sandbox } from '../core/records.js';
 import type { HttpAnswer, HttpRequest } from './http-socket.js';
 import type { Logger } from './log.js';
 import type { SettingsTable, Values } from './settings.js';
@@ -67,6 +67,8 @@ export interface NodeSubnets {
   gateway6?: IpAddress;
   /** Of its containers. */
   mtu: number;
+  /** Bridge and gateway are another program's here (--subnet-only). */
+  subnetOnly: boolean;
 }
 
 export interface Subnets {
@@ -101,8 +103,12 @@ export interface HostNetworks {
   check(spec: NetworkSpec): Promise<Network>;
   /** Creates it under the manager's name. @throws WeftError */
   create(spec: NetworkSpec): Promise<Network>;
-  /** Takes exactly this subnet, unless the node has it. @throws WeftError */
-  join(name: string, wanted: Subnets): Promise<NodeSubnets>;
+  /**
+   * Joins it, unless the node is on it; whose bridge it is does not matter.
+   * @param wanted exactly this subnet
+   * @throws WeftError
+   */
+  join(name: string, wanted?: Subnets): Promise<NodeSubnets>;
   /**
    * Releases the subnet, unless endpoints of other managers use the network here. A network that this manager made is deleted
    * with its last node. @throws WeftError UNAVAILABLE; then nothing was changed
@@ -118,6 +124,9 @@ export interface Reservation {
   manager: Manager;
   /** With the prefix length for the container. */
   ip: string;
+  /** The manager's key, and the container, of an address that goes to no endpoint of weft's. */
+  foreignKey?: ForeignKey;
+  sandbox?: Sandbox;
   /** RFC 3339. */
   createdAt: string;
 }
@@ -132,7 +141,12 @@ export interface HostAddresses {
     family: 4 | 6;
     asked?: IpAddress;
     within?: IpNetwork;
+    key?: ForeignKey;
+    /** Path of the container's namespace; NOT_FOUND if there is none. */
+    sandbox?: string;
   }): Promise<Reservation>;
+  /** Whether the container's namespace exists; undefined if it cannot be looked at now. */
+  isAlive(reservation: Reservation): boolean | undefined;
   /** An address that is not reserved is no error. */
   release(network: string, ip: string): void;
   /**

@@ -8,13 +8,15 @@ import { subnetIn } from '../../core/families.js';
 import { withLength } from '../../core/ipam.js';
 import type { Manager } from '../../core/manager.js';
 import type { Network } from '../../core/network.js';
-import { newId, type Claim } from '../../core/records.js';
+import { newId, type Claim, type Sandbox } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { HostAddresses, Reservation } from '../../daemon/plugin-host.js';
 import { allOrNothing } from '../../daemon/rollback.js';
 import type { Change, Store } from '../../store/store.js';
 import { ownsAddresses, type Addresses, type Endpoints, type Publisher } from '../endpoints/index.js';
+import type { Kernel } from '../kernel/index.js';
 import type { Memberships } from '../networks/index.js';
+import { isGone } from '../reconcile/index.js';
 import type { State } from '../state/index.js';
 
 export interface PluginAddressesOptions {
@@ -24,6 +26,7 @@ export interface PluginAddressesOptions {
   endpoints: Endpoints;
   publisher: Publisher;
   state: State;
+  kernel: Pick<Kernel, 'identify'>;
   log: Logger;
   node: string;
 }
@@ -70,6 +73,7 @@ export class PluginAddresses {
         const reservation = find(network, ip);
         if (reservation !== undefined) this.#release(reservation, ip);
       },
+      isAlive: (reservation) => this.#isAlive(reservation),
       setAside: (network, ip) => this.#setAside(network, ip),
       giveBack: (network, ip) => this.#giveBack(network, ip),
     };
@@ -80,9 +84,15 @@ export class PluginAddresses {
     return holder === undefined ? undefined : this.#byId.get(holder);
   }
 
+  #isAlive({ sandbox }: Reservation): boolean | undefined {
+    if (sandbox === undefined) return undefined;
+    return !isGone(this.options.kernel, sandbox);
+  }
+
   async #reserve(manager: Manager, request: Parameters<HostAddresses['reserve']>[0]): Promise<Reservation> {
     const { memberships, addresses, publisher, state, log } = this.options;
-    const { network, family, asked, within } = request;
+    const { network, family, asked, within, key } = request;
+    const sandbox = request.sandbox === undefined ? undefined : this.#sandboxAt(request.sandbox);
     const membership = memberships.get(network);
     const subnet = membership && subnetIn(membership.lease, family);
     if (membership === undefined || subnet === undefined) {
@@ -101,11 +111,22 @@ export class PluginAddresses {
         rollback,
       );
       const createdAt = new Date().toISOString();
-      const reservation = { id, network, manager, ip: withLength(ip, subnet), createdAt };
+      const reservation = {
+        ...{ id, network, manager, ip: withLength(ip, subnet), createdAt },
+        ...(key && { foreignKey: key }),
+        ...(sandbox && { sandbox }),
+      };
       state.saveReservation(reservation);
       this.#byId.set(id, reservation);
       return reservation;
     });
+  }
+
+  /** @throws WeftError NOT_FOUND */
+  #sandboxAt(path: string): Sandbox {
+    const sandbox = this.options.kernel.identify(path);
+    if (sandbox !== undefined) return sandbox;
+    throw notFound(`there is no network namespace ${path}`, 'See whether the container still runs.');
   }
 
   #release({ id, network, ip: text }: Reservation, ip: string): void {

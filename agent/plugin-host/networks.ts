@@ -176,10 +176,12 @@ export class PluginNetworks {
       .map(({ to }) => to);
   }
 
-  async #join(name: string, wanted: Subnets): Promise<NodeSubnets> {
+  async #join(name: string, wanted: Subnets | undefined): Promise<NodeSubnets> {
     const network = this.#list().find((other) => other.name === name);
     if (network !== undefined) checkServed(network);
-    return subnetsOf(await this.options.memberships.join(name, { wanted }));
+    // Without an endpoint no container is on the bridge.
+    const how = wanted === undefined ? ({ withoutBridge: true } as const) : { wanted };
+    return subnetsOf(await this.options.memberships.join(name, how));
   }
 
   async #leave(manager: Manager, name: string): Promise<void> {
@@ -223,5 +225,6 @@ function subnetsOf(membership: Membership): NodeSubnets {
     gateway: gatewayOf(lease.subnet),
     ...(lease.subnet6 !== undefined && { subnet6: lease.subnet6, gateway6: gatewayOf(lease.subnet6) }),
     mtu: containerMtu(membership),
+    subnetOnly: membership.subnetOnly === true,
   };
 }

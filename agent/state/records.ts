@@ -113,9 +113,12 @@ const reservationSchema = z.object({
   ip: interfaceText,
   // Release 0.1 has only Docker's.
   manager: z.enum(MANAGERS).default('docker'),
+  foreignKey: MANAGER_FIELDS.foreignKey,
+  sandbox: z.object({ path: z.string(), cookie: z.string(), bootId: z.string() }).optional(),
   createdAt: z.string(),
 });
-export const savedReservation = (value: unknown): Reservation => reservationSchema.parse(value);
+export const savedReservation = (value: unknown): Reservation =>
+  withoutUndefined(reservationSchema.parse(value)) as Reservation;
 
 // zod sets absent optional keys to `undefined`; the records leave such keys out.
 export function savedNetwork(value: unknown): SavedNetwork {

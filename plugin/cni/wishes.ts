@@ -1,0 +1,225 @@
+// What a runtime wishes for a container: ports, addresses, names, labels.
+//
+// From `runtimeConfig`, of which only the capabilities come that the configuration declares, and from CNI_ARGS.
+import * as z from 'zod';
+
+import { IpAddress, IpNetwork, parseMac } from '../../core/address.js';
+import { isLabelKey, isLabelValue, MAX_LABELS, type Labels } from '../../core/labels.js';
+import { parseName } from '../../core/network.js';
+import { ANY_HOST_IP, MAX_PORTS, type PublishRequest } from '../../core/publish.js';
+import { CniError, CODE } from './errors.js';
+import type { CniRequest } from './request.js';
+
+export interface Wishes {
+  name: string;
+  aliases: string[];
+  ip?: IpAddress;
+  ip6?: IpAddress;
+  mac?: string;
+  publish: PublishRequest[];
+  labels: Labels;
+  /** Name servers that the runtime sets. */
+  dns?: { nameservers: string[]; search: string[]; options: string[] };
+  /** Addresses must be of these. */
+  ranges: Range[];
+}
+
+export interface Range {
+  subnet: IpNetwork;
+  /** It names addresses inside the subnet, and weft gives any. */
+  isPart: boolean;
+}
+
+const text = z.string({ error: 'expected a text' });
+const port = z.int().min(0).max(65_535);
+const texts = z
+  .array(text)
+  .nullish()
+  .transform((value) => value ?? []);
+const portMapping = z.object({
+  hostport: port.nullish(),
+  containerport: port.min(1),
+  protocol: text.nullish(),
+  hostip: text.nullish(),
+});
+const range = z.object({
+  subnet: text,
+  rangestart: text.nullish(),
+  rangeend: text.nullish(),
+  gateway: text.nullish(),
+});
+const dns = z.object({ servers: texts, searches: texts, options: texts });
+
+/** What a runtime asks of addresses, for an endpoint or for another plugin. */
+export type AddressWishes = Pick<Wishes, 'ip' | 'ip6' | 'ranges'>;
+
+type Given = ReadonlyMap<string, unknown>;
+
+const givenIn = ({ conf }: CniRequest): Given =>
+  new Map(Object.entries(conf.runtimeConfig ?? {}).map(([key, value]) => [key.toLowerCase(), value]));
+
+function get<T>(given: Given, name: string, schema: z.ZodType<T>): T | undefined {
+  const value = given.get(name.toLowerCase());
+  return value === undefined || value === null ? undefined : read(name, schema, value);
+}
+
+/** @throws CniError */
+export function addressWishesOf(request: CniRequest): AddressWishes {
+  const given = givenIn(request);
+  const asked = [request.args.get('IP') ?? '', ...(get(given, 'ips', texts) ?? [])].filter(Boolean);
+  const ranges = get(given, 'ipRanges', z.union([z.array(z.array(range)), z.array(range)])) ?? [];
+  return { ...addressesOf(asked), ranges: ranges.flat().map(rangeOf) };
+}
+
+/** @throws CniError */
+export function wishesOf(request: CniRequest): Wishes {
+  const given = givenIn(request);
+  if (hasLimit(given.get('bandwidth'))) {
+    throw new CniError(
+      CODE.config,
+      'runtimeConfig.bandwidth: weft limits no bandwidth',
+      'Leave the capability out of weft’s object, and chain CNI’s plugin bandwidth after it.',
+    );
+  }
+  const mac = get(given, 'mac', text) || request.args.get('MAC') || request.conf.ifMac;
+  const wanted = get(given, 'dns', dns);
+  return {
+    ...addressWishesOf(request),
+    name: nameOf(request),
+    aliases: aliasesOf(given.get('aliases'), request.conf.name),
+    ...(mac !== undefined && { mac: wrong('mac', () => parseMac(mac)) }),
+    publish: publishOf(get(given, 'portMappings', z.array(portMapping)) ?? []),
+    labels: labelsOf(request),
+    ...(wanted !== undefined &&
+      wanted.servers.length > 0 && {
+        dns: { nameservers: wanted.servers, search: wanted.searches, options: wanted.options },
+      }),
+  };
+}
+
+function read<T>(name: string, schema: z.ZodType<T>, value: unknown): T {
+  const parsed = schema.safeParse(lowerKeys(value));
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  const path = [name, ...(issue?.path.map(String) ?? [])].join('.').slice(0, 100);
+  throw new CniError(CODE.config, `runtimeConfig.${path}: ${issue?.message ?? ''}`);
+}
+
+/** Capabilities are objects of few levels; what is deeper is none. */
+function lowerKeys(value: unknown, depth = 4): unknown {
+  if (depth === 0 || typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) return value.map((one) => lowerKeys(one, depth - 1));
+  return Object.fromEntries(
+    Object.entries(value).map(([key, inner]) => [key.toLowerCase(), lowerKeys(inner, depth - 1)]),
+  );
+}
+
+const hasLimit = (value: unknown): boolean =>
+  typeof value === 'object' &&
+  value !== null &&
+  Object.values(value).some((number) => typeof number === 'number' && number > 0);
+
+/** A list, or from podman a list by the network's name. */
+function aliasesOf(value: unknown, network: string): string[] {
+  if (value === undefined || value === null) return [];
+  const isMap = typeof value === 'object' && !Array.isArray(value);
+  const list = isMap ? (Object.entries(value).find(([key]) => key === network)?.[1] as unknown) : value;
+  return read('aliases', texts, list).map((alias) => wrong('aliases', () => parseName(alias, 'alias')));
+}
+
+function addressesOf(asked: readonly string[]): Pick<Wishes, 'ip' | 'ip6'> {
+  const found: { ip?: IpAddress; ip6?: IpAddress } = {};
+  for (const word of asked) {
+    // With a prefix length or without: weft's networks have their own.
+    const ip = wrong('ips', () => IpAddress.parse(word.split('/')[0] ?? '', 'ips'));
+    const field = ip.family === 4 ? 'ip' : 'ip6';
+    if (found[field] !== undefined && !found[field].equals(ip)) {
+      throw new CniError(
+        CODE.config,
+        `two IPv${ip.family} addresses are asked for, ${found[field].toString()} and ${ip.toString()}`,
+        'A container has one address of a family on a network.',
+      );
+    }
+    found[field] = ip;
+  }
+  return found;
+}
+
+function publishOf(mappings: readonly z.output<typeof portMapping>[]): PublishRequest[] {
+  const publish = mappings.flatMap(({ hostport, containerport, protocol, hostip }): PublishRequest[] => {
+    // A container's port that is told, not published.
+    if (!hostport) return [];
+    const name = (protocol || 'tcp').toLowerCase();
+    if (name !== 'tcp' && name !== 'udp') {
+      throw new CniError(
+        CODE.config,
+        `port ${containerport} has protocol ${name.slice(0, 16)}, which weft does not publish`,
+        'Publish tcp or udp.',
+      );
+    }
+    return [
+      {
+        hostIp: hostip
+          ? wrong('portMappings', () => IpAddress.parse(hostip, 'hostIP')).toString()
+          : ANY_HOST_IP,
+        hostPorts: { first: hostport, last: hostport },
+        port: containerport,
+        protocol: name,
+      },
+    ];
+  });
+  if (publish.length > MAX_PORTS) {
+    throw new CniError(
+      CODE.config,
+      `${publish.length} ports are too many for one container`,
+      `At most ${MAX_PORTS} are allowed.`,
+    );
+  }
+  return publish;
+}
+
+function rangeOf({ subnet, rangestart, rangeend }: z.output<typeof range>): Range {
+  return {
+    subnet: wrong('ipRanges', () => IpNetwork.parse(subnet, 'subnet')),
+    isPart: Boolean(rangestart) || Boolean(rangeend),
+  };
+}
+
+/** Arguments that say what people call the container, the best first. */
+const NAMES = ['K8S_POD_NAME', 'NERDCTL_CNI_DHCP_HOSTNAME', 'NOMAD_JOB_ID'] as const;
+
+function nameOf({ args, id }: CniRequest): string {
+  const named = NAMES.map((key) => args.get(key) ?? '').find(isName);
+  return named ?? id.containerId.slice(0, 63).replace(/[_.-]+$/, '');
+}
+
+function isName(word: string): boolean {
+  try {
+    parseName(word);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** What the runtime tells of the container. The id of a pod's container is the container's id. */
+function labelsOf({ id, args, runtime }: CniRequest): Labels {
+  const told = [...args].filter(
+    ([key]) => /^(?:K8S|NOMAD)_/.test(key) && key !== 'K8S_POD_INFRA_CONTAINER_ID',
+  );
+  return Object.fromEntries(
+    [['cni.runtime', runtime], ['cni.network', id.network], ['cni.container', id.containerId], ...told]
+      .filter(([key = '', value = '']) => value !== '' && isLabelKey(key) && isLabelValue(value))
+      .slice(0, MAX_LABELS),
+  );
+}
+
+function wrong<T>(field: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    throw new CniError(CODE.config, `${field}: ${error instanceof Error ? error.message : ''}`, '', {
+      cause: error,
+    });
+  }
+}
