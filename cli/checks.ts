@@ -11,7 +11,7 @@ import { parseNewNetworkName } from '../core/run.js';
 import { parseIfname, parseTarget } from '../core/target.js';
 import { parsePublish, parsePublishedFilter } from '../core/publish.js';
 import { parseBackend } from '../daemon/backend.js';
-import { duration, hostPort } from '../daemon/kinds.js';
+import { duration, hostPort, path } from '../daemon/kinds.js';
 
 /** For commander: the error names the option itself. */
 const checked =
@@ -64,6 +64,12 @@ export const vlansOf = checked((text) => formatVlans(parseVlans(text)));
 export const backend = checked(parseBackend);
 export const mac = checked((text) => parseMac(text));
 export const networkName = checked(parseNetworkName);
+/** Collects a repeated option. */
+export const networkNames = (text: string, before: string[] = []): string[] => [
+  ...before,
+  checked(parseNetworkName)(text),
+];
+export const absolutePath = checked((text) => path('PATH').parse(text, 'path'));
 export const newNetworkName = checked(parseNewNetworkName);
 export const name = (field = 'name'): ((text: string) => string) => checked((text) => parseName(text, field));
 
