@@ -8,7 +8,7 @@ import type { Endpoint, PublishedPort } from '../../core/records.js';
 import type { Kernel, PortReservation } from '../kernel/index.js';
 
 /** The endpoint that has a port. */
-export type PortHolder = Pick<Endpoint, 'id' | 'name' | 'network' | 'node'>;
+export type PortHolder = Pick<Endpoint, 'id' | 'name' | 'network' | 'node' | 'manager'>;
 
 export interface PortBinding {
   holder: PortHolder;

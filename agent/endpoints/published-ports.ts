@@ -24,6 +24,7 @@ import { ingressPorts, portConflict } from './port-conflicts.js';
 import { endpointScope, type Problems } from '../health/index.js';
 import type { Reconciler } from '../reconcile/index.js';
 import { holdPort, PortBindings, textOf, type PortBinding, type PortHolder } from './port-bindings.js';
+import { holdsPorts } from './managers.js';
 import { inUse, taken } from './port-owner.js';
 
 export interface PortsOptions {
@@ -112,7 +113,7 @@ export class PublishedPorts {
         if (count === 1) throw taken(published, { by: ` by ${nameOf(conflict, this.options.node)}` });
         continue;
       }
-      const held = holdPort(this.options.kernel, published, families);
+      const held = this.#hold(holder, published, families);
       if (typeof held === 'object') {
         const binding: PortBinding = { holder, published, families, held, open: [] };
         this.#bindings.add(binding);
@@ -130,6 +131,16 @@ export class PublishedPorts {
       `none of the ports ${range.first} to ${range.last}/${protocol} of node ${this.options.node} is free`,
       'Give another range, or close a port: weft port ls shows which are published.',
     );
+  }
+
+  #hold(
+    holder: PortHolder,
+    published: PublishedPort,
+    families: readonly Family[],
+  ): ReturnType<typeof holdPort> {
+    return holdsPorts(holder)
+      ? [{ release: () => undefined }]
+      : holdPort(this.options.kernel, published, families);
   }
 
   /** The endpoint that has this port, or one that overlaps it. */
@@ -308,7 +319,7 @@ export class PublishedPorts {
     let why: string;
     let next: string | undefined;
     try {
-      const held = holdPort(this.options.kernel, published, binding.families);
+      const held = this.#hold(holder, published, binding.families);
       if (typeof held === 'object') {
         binding.held = held;
         return this.#setProblem(binding, undefined);

@@ -2,14 +2,14 @@
 //
 // An attachment is an endpoint under the key (network's configuration, container, interface), which the agent keeps: DEL needs
 // nothing else, at any time and any number of times. Calls about one attachment run one after the other.
-import { alreadyExists, notFound, WeftError } from '../../core/errors.js';
+import { WeftError } from '../../core/errors.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
-import type { Endpoint } from '../../core/records.js';
 import type { PluginHost } from '../../daemon/plugin-host.js';
+import { attachSandbox, queueOf } from '../attach-sandbox.js';
 import { CniError, CODE } from './errors.js';
 import type { CniRequest } from './request.js';
 import { resultOf } from './result.js';
-import { checkRanges, isUnlisted, keyOf, networkOf, queueOf, status } from './network.js';
+import { checkRanges, isUnlisted, keyOf, networkOf, status } from './network.js';
 import { wishesOf } from './wishes.js';
 
 export class Attachments {
@@ -19,50 +19,29 @@ export class Attachments {
 
   /** @throws CniError, WeftError, or the signal's reason; then the container has nothing of it */
   add(request: CniRequest, signal: AbortSignal): Promise<object> {
-    return this.#locks.run(queueOf(request.id), () => this.#add(request, signal));
+    return this.#locks.run(queueOf(keyOf(request.id)), () => this.#add(request, signal));
   }
 
   async #add(request: CniRequest, signal: AbortSignal): Promise<object> {
-    const { endpoints } = this.host;
     const { conf, id, netns } = request;
-    signal.throwIfAborted();
     const network = networkOf(request);
     const wishes = wishesOf(request);
-    const key = keyOf(id);
-    // Its DEL was lost: the container of that id has another namespace now.
-    const left = endpoints.find(key);
-    if (left !== undefined && endpoints.isAlive(left.id) === false) await endpoints.disconnect(left.id);
-    const before = endpoints.find(key)?.id;
     const { ranges, dns: _dns, ...asked } = wishes;
-    const endpoint = await this.#attach(
-      {
-        ...{ key, network, sandbox: netns, ifname: id.ifname, ...asked },
-        defaultRoute: conf.defaultRoute ?? true,
-      },
-      signal,
-    );
     try {
-      if (endpoint.id !== before) checkAlone(endpoint, endpoints.list());
-      checkRanges(ranges, this.host.networks.get(network));
-      const view = endpoints.view(endpoint.id);
-      if (view === undefined) throw notFound(`this node is not on network ${network} any more`);
-      // Whoever asked will not hear of it, and may ask again.
-      signal.throwIfAborted();
-      return resultOf(request, endpoint, view, wishes);
+      return await attachSandbox(
+        this.host,
+        {
+          ...{ key: keyOf(id), network, sandbox: netns, ifname: id.ifname, ...asked },
+          defaultRoute: conf.defaultRoute ?? true,
+        },
+        signal,
+        (endpoint, view) => {
+          checkRanges(ranges, this.host.networks.get(network));
+          return resultOf(request, endpoint, view, wishes);
+        },
+      );
     } catch (error) {
-      if (endpoint.id !== before) await endpoints.disconnect(endpoint.id);
-      throw error;
-    }
-  }
-
-  async #attach(
-    request: Parameters<PluginHost['endpoints']['attach']>[0],
-    signal: AbortSignal,
-  ): Promise<Endpoint> {
-    try {
-      return await this.host.endpoints.attach(request, signal);
-    } catch (error) {
-      const isKnown = this.host.networks.list().some(({ name }) => name === request.network);
+      const isKnown = this.host.networks.list().some(({ name }) => name === network);
       if (isKnown && error instanceof WeftError && error.code === 'NOT_FOUND')
         throw new CniError(CODE.namespace, error.message, error.next, { cause: error });
       throw error;
@@ -71,7 +50,7 @@ export class Attachments {
 
   /** An attachment that does not exist is no error. @throws WeftError if it cannot be removed now */
   delete({ id }: CniRequest): Promise<void> {
-    return this.#locks.run(queueOf(id), async () => {
+    return this.#locks.run(queueOf(keyOf(id)), async () => {
       const endpoint = this.host.endpoints.find(keyOf(id));
       if (endpoint !== undefined) await this.host.endpoints.disconnect(endpoint.id);
     });
@@ -79,7 +58,7 @@ export class Attachments {
 
   /** Puts right what it can. @throws CniError if the container lacks something all the same */
   check(request: CniRequest): Promise<void> {
-    return this.#locks.run(queueOf(request.id), async () => {
+    return this.#locks.run(queueOf(keyOf(request.id)), async () => {
       const { endpoints } = this.host;
       const { id, conf } = request;
       const endpoint = endpoints.find(keyOf(id));
@@ -115,17 +94,4 @@ export class Attachments {
     for (const { id, foreignKey } of endpoints.list())
       if (isUnlisted(conf, foreignKey) && endpoints.isAlive(id) === false) await endpoints.disconnect(id);
   }
-}
-
-/** The routes of two interfaces would be the same. */
-function checkAlone(endpoint: Endpoint, all: readonly Endpoint[]): void {
-  const { network, sandbox, id } = endpoint;
-  const twin = all.find(
-    (one) => one.id !== id && one.network === network && one.sandbox.cookie === sandbox.cookie,
-  );
-  if (twin === undefined) return;
-  throw alreadyExists(
-    `the container is on network ${network} already, by ${twin.ifname}`,
-    'Use another network for the second interface.',
-  );
 }

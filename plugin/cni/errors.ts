@@ -55,10 +55,15 @@ export interface ErrorBody {
 /** The error as the shim prints it. @param version of the request */
 export function errorBody(error: unknown, version: string): ErrorBody {
   if (error instanceof CniError)
-    return { cniVersion: version, code: error.code, msg: error.message, details: error.details };
+    return { cniVersion: version, code: error.code, msg: short(error.message), details: error.details };
   const [code, details] =
     error instanceof WeftError
       ? [CODES[error.code] ?? CODE.internal, error.next]
       : [CODE.internal, undefined];
-  return { cniVersion: version, code, msg: messageOf(error), details: details ?? '' };
+  return { cniVersion: version, code, msg: short(messageOf(error)), details: details ?? '' };
+}
+
+/** A message repeats what was given, which may be anything, and runtimes show all of it. */
+function short(text: string): string {
+  return text.length <= 500 ? text : `${text.slice(0, 499).replace(/\p{Surrogate}$/u, '')}…`;
 }

@@ -6,8 +6,9 @@ import { parseInterface } from '../../core/address.js';
 import { failedPrecondition, messageOf, notFound } from '../../core/errors.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
 import type { NodeSubnets, PluginHost, Reservation } from '../../daemon/plugin-host.js';
+import { queueOf } from '../attach-sandbox.js';
 import { CniError, CODE } from './errors.js';
-import { checkRanges, isUnlisted, keyOf, networkOf, queueOf, status } from './network.js';
+import { checkRanges, isUnlisted, keyOf, networkOf, status } from './network.js';
 import type { AttachmentId, CniRequest } from './request.js';
 import { addressWishesOf } from './wishes.js';
 
@@ -28,7 +29,7 @@ export class Ipam {
 
   /** @throws CniError, WeftError; then nothing is reserved */
   add(request: CniRequest, signal: AbortSignal): Promise<object> {
-    return this.#locks.run(queueOf(request.id), async () => {
+    return this.#locks.run(queueOf(keyOf(request.id)), async () => {
       signal.throwIfAborted();
       const { networks, addresses } = this.host;
       const { id, conf, netns } = request;
@@ -66,7 +67,7 @@ export class Ipam {
 
   /** Addresses that are not reserved are no error. */
   delete({ id }: CniRequest): Promise<void> {
-    return this.#locks.run(queueOf(id), () => {
+    return this.#locks.run(queueOf(keyOf(id)), () => {
       for (const one of this.#of(id)) this.#release(one);
       return Promise.resolve();
     });

@@ -3,6 +3,7 @@ import { messageOf, nextOf, notFound } from '../../core/errors.js';
 import type { ForeignKey } from '../../core/manager.js';
 import { parseNetworkName } from '../../core/network.js';
 import type { NodeSubnets, PluginHost } from '../../daemon/plugin-host.js';
+import type { InterfaceKey } from '../attach-sandbox.js';
 import { CniError, CODE } from './errors.js';
 import type { AttachmentId, CniRequest, Conf } from './request.js';
 import type { Range } from './wishes.js';
@@ -10,11 +11,7 @@ import type { Range } from './wishes.js';
 /** Milliseconds that STATUS waits for the list of networks. */
 const KNOWN_MS = 2000;
 
-export const keyOf = (id: AttachmentId): ForeignKey => ({ manager: 'cni', ...id });
-
-/** Calls about one attachment run one after the other. */
-export const queueOf = ({ network, containerId, ifname }: AttachmentId): string =>
-  JSON.stringify([network, containerId, ifname]);
+export const keyOf = (id: AttachmentId): InterfaceKey => ({ manager: 'cni', ...id });
 
 /** weft's network. @throws CniError, WeftError */
 export function networkOf({ conf }: CniRequest): string {

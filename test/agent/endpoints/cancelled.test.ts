@@ -81,7 +81,7 @@ test('ports that are published for a cancelled call are closed', async (t) => {
   const node = await startNode(t);
   const { id } = await attached(node, 'c1');
   const gaveUp = AbortSignal.abort(GIVEN_UP);
-  const holder = { id, name: 'c1', network: 'blue', node: 'n1' };
+  const holder = { id, name: 'c1', network: 'blue', node: 'n1', manager: 'weft' } as const;
   const reserve = node.ports.reserve(holder, parsePublish('8080-8090:80-90'), false, [4], gaveUp);
   await t.throwsAsync(reserve, { is: GIVEN_UP });
   t.deepEqual([...node.ports.list()], []);

@@ -9,6 +9,7 @@ import { PluginEndpoints } from '../../../agent/plugin-host/endpoints.js';
 import { PluginNetworks } from '../../../agent/plugin-host/networks.js';
 import { IpAddress } from '../../../core/address.js';
 import type { WeftError } from '../../../core/errors.js';
+import { DEFAULT_ROUTE } from '../../../core/objects/index.js';
 import type { ForeignKey, Manager } from '../../../core/manager.js';
 import { silentLogger } from '../../../daemon/log.js';
 import type { PluginHost, SandboxRequest } from '../../../daemon/plugin-host.js';
@@ -110,6 +111,78 @@ test('a plugin sees only its manager’s endpoints and reservations', async (t) 
   t.like(cni.addresses.find('blue', ip), { id: reserved.id, manager: 'cni' });
   cni.addresses.release('blue', ip);
   t.deepEqual(cni.addresses.list(), []);
+});
+
+test('ports of a CNI container are opened, and left to its runtime to hold', async (t) => {
+  const publish: SandboxRequest['publish'] = [
+    { hostIp: '0.0.0.0', hostPorts: { first: 8080, last: 8080 }, port: 80, protocol: 'tcp' },
+  ];
+  const before = await startNode(t);
+  before.kernel.addContainer(path('c1'));
+  // podman listens there once the network is set up, and another runtime may do so before.
+  before.kernel.boundPorts.add('tcp 0.0.0.0 8080');
+  await pluginHosts(before)('cni').endpoints.attach({ ...add('c1'), publish }, signal);
+  t.is(before.ports.list().length, 1);
+  await t.throwsAsync(attached(before, 'c2', { publish }), { message: /8080/ }, 'weft’s own have one owner');
+  const { kernel, store, stateDir } = before;
+  await before.stop();
+  const node = await startNode(t, { kernel, store, stateDir });
+  t.deepEqual(
+    node.ports.list().map(({ problem }) => problem),
+    [undefined],
+  );
+});
+
+test('labels are kept', async (t) => {
+  const node = await startNode(t);
+  node.kernel.addContainer(path('c1'));
+  const labels = { 'cni.runtime': 'podman', K8S_POD_NAME: 'web' };
+  const { id } = await pluginHosts(node)('cni').endpoints.attach({ ...add('c1'), labels }, signal);
+  await until('it is published', () => node.store.view.endpoints.get('blue')?.get(id));
+  t.deepEqual(node.store.view.endpoints.get('blue')?.get(id)?.labels, labels);
+  const { kernel, store, stateDir } = node;
+  await node.stop();
+  const again = await startNode(t, { kernel, store, stateDir });
+  t.deepEqual(again.endpoints.get(id)?.labels, labels);
+});
+
+test('what a chained plugin changes stays, and what a container lost is put right when it is checked', async (t) => {
+  const node = await startNode(t);
+  const cni = pluginHosts(node)('cni').endpoints;
+  const inside = node.kernel.addContainer(path('c1'));
+  const { id } = await cni.attach(add('c1'), signal);
+  t.deepEqual(await cni.repair(id), []);
+  inside.changeLink('eth0', { mac: '02:00:00:00:00:99' });
+  t.deepEqual(await cni.repair(id), []);
+  const steps = node.kernel.applied.length;
+  await node.reconciler.compare('asked');
+  t.is(node.kernel.applied.length, steps, 'its MAC address stays');
+  inside.delete(DEFAULT_ROUTE[4]);
+  t.deepEqual(await cni.repair(id), []);
+  t.true(node.kernel.has('route default via 10.100.1.1 dev eth0', path('c1')));
+  const view = cni.view(id);
+  t.like(view, { gateway: '10.100.1.1', mtu: 1450, dns: { search: ['blue.weft'] } });
+  t.true(view?.routes.some(({ to, via }) => to === '0.0.0.0/0' && via === '10.100.1.1'));
+});
+
+test('an address for another program’s container is kept until that is gone, also after a restart', async (t) => {
+  const before = await startNode(t);
+  await before.memberships.join('blue');
+  before.kernel.addContainer(path('c1'));
+  const reserve = { network: 'blue', family: 4, key: cniKey('eth0'), sandbox: path('c1') } as const;
+  const made = await pluginHosts(before)('cni').addresses.reserve(reserve);
+  await t.throwsAsync(pluginHosts(before)('cni').addresses.reserve({ ...reserve, sandbox: path('never') }), {
+    message: /no network namespace/,
+  });
+  const { kernel, store, stateDir } = before;
+  await before.stop();
+  const node = await startNode(t, { kernel, store, stateDir });
+  const reservations = node.state.load().reservations;
+  t.deepEqual(reservations, [made]);
+  const { addresses } = pluginHosts(node)('cni');
+  t.true(addresses.isAlive(made));
+  node.kernel.vanish(path('c1'));
+  t.false(addresses.isAlive(made));
 });
 
 test('a node stays on a network while another manager has endpoints on it', async (t) => {

@@ -165,7 +165,7 @@ test.serial('the ports of a node are open until it is gone, and again when it is
   t.is(led.size, 0, 'its address is another’s');
   t.deepEqual([...kernel.boundPorts], []);
   const request = { hostIp: '0.0.0.0', hostPorts: { first: 8080, last: 8080 }, port: 80 };
-  const mine = { id: 'b'.repeat(32), name: 'mine', network: 'blue', node: 'node1' };
+  const mine = { id: 'b'.repeat(32), name: 'mine', network: 'blue', node: 'node1', manager: 'weft' } as const;
   const made = await ports.reserve(mine, [{ ...request, protocol: 'tcp' }], true, [4]);
   t.is(made.length, 1, 'its port is free');
   await ports.close(mine.id);
