@@ -72,6 +72,8 @@ if [ "$mode" = --test ]; then
   # A real Docker engine, which the tests start by themselves, and the one program that their images are made of.
   wanted="$wanted dockerd:docker.io containerd:containerd runc:runc busybox:busybox-static"
   wanted="$wanted docker-compose:docker-compose"
+  # A real CNI runtime, and CNI's own plugins to chain with.
+  wanted="$wanted podman:podman /usr/lib/cni/bridge:containernetworking-plugins"
   # Firewalls of hosts, which the tests start in namespaces of their own.
   wanted="$wanted firewalld:firewalld dbus-daemon:dbus-daemon"
   # ufw would take these away, which are the owner's.
@@ -110,6 +112,9 @@ if [ -n "$(missing)" ]; then
     case " ${packages[*]} " in *' containerd '* | *' docker.io '*) disable containerd containerd.service ;; esac
     case " ${packages[*]} " in *' firewalld '*) disable firewalld firewalld.service ;; esac
     case " ${packages[*]} " in *' ufw '*) disable ufw ufw.service ;; esac
+    case " ${packages[*]} " in
+      *' podman '*) disable podman podman.service podman.socket podman-restart.service podman-auto-update.timer podman-auto-update.service ;;
+    esac
     [ -n "$had_bus" ] || disable dbus dbus.service dbus.socket
     allow_services
     done_
@@ -138,6 +143,7 @@ extra() {
 }
 if [ "$mode" = --test ]; then
   extra 'another kernel for its tests' scripts/vm-kernel.sh
+  extra "CNI's own client" scripts/cnitool.sh
 fi
 
 built=build/.weft-built

@@ -1,14 +1,15 @@
 // Docker hosts in a lab, each with a dockerd of its own.
 //
-// The mount and UTS namespaces are the host's own, so that /run, /etc/docker and the plugin sockets are, too. All files are in
-// the run's folder or in the host's namespaces, containers are in cgroups named after the run, and everything ends with the run,
-// however that ends. Entered with nsenter, because `ip netns exec` mounts a /sys of its own that lacks the cgroups.
+// The mount and UTS namespaces are the host's own (own-run.ts), so that /etc/docker and the plugin sockets are, too. All files
+// are in the run's folder or in the host's namespaces, containers are in cgroups named after the run, and everything ends with
+// the run, however that ends.
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import type { Cluster } from './cluster.js';
 import { exec, must, type ExecOptions, type Outcome } from './exec.js';
-import { Host, type Lab } from './lab.js';
+import type { Lab } from './lab.js';
+import { OwnRunHost } from './own-run.js';
 import type { LabProcess } from './process.js';
 import { ping, type PingOptions, type PingResult } from './traffic.js';
 import { until } from './wait.js';
@@ -20,8 +21,7 @@ export const IMAGE = 'busybox';
 export const PLUGIN_SOCKET = '/run/docker/plugins/weft.sock';
 
 /** A host of the lab, entered as the processes on it see it: with its own /run. */
-export class DockerHost extends Host {
-  #holder: LabProcess | undefined;
+export class DockerHost extends OwnRunHost {
   #dockerd: LabProcess | undefined;
   #starts = 0;
 
@@ -34,13 +34,9 @@ export class DockerHost extends Host {
     super(lab, name, number);
   }
 
-  get #folder(): string {
-    return join(this.lab.folder, this.name);
-  }
-
   /** Its engine's socket, on the machine. */
   get engine(): string {
-    return join(this.#folder, 'docker.sock');
+    return join(this.folder, 'docker.sock');
   }
 
   get dockerd(): LabProcess {
@@ -48,47 +44,24 @@ export class DockerHost extends Host {
     return this.#dockerd;
   }
 
-  override inside(argv: readonly string[]): string[] {
-    return ['nsenter', '-t', String(this.#holder?.pid ?? 0), '-m', '-n', '-u', '--', ...argv];
-  }
-
   async up(): Promise<void> {
-    const folder = this.#folder;
-    const ready = join(folder, 'ready');
-    for (const part of ['docker-data', 'docker-run', 'docker-etc', 'docker-var'])
-      mkdirSync(join(folder, part), { recursive: true });
-    // On a tmpfs overlay2 works with any disk; it ends with the namespace.
-    const script = [
-      `hostname ${this.namespace}`,
-      `mount -t tmpfs weft-docker ${folder}/docker-data`,
-      // The machine's own mount, which Docker would still find in the list of mounts.
-      '{ while umount -R -l /run/netns 2>/dev/null; do :; done; }',
-      // Shared, as under systemd: later mounts reach the containers.
-      `mount --bind ${folder}/docker-run /run && mount --make-rshared /run`,
-      // State of a weft that runs here in a container: /var/lib/weft is this host's.
-      `mount --bind ${folder}/docker-var /var/lib`,
-      'mkdir -p /run/docker/plugins /run/lock /etc/docker',
-      `mount --bind ${folder}/docker-etc /etc/docker`,
-      `touch ${ready}`,
-      'exec sleep infinity',
-    ].join(' && ');
+    const { folder } = this;
+    for (const part of ['docker-data', 'docker-etc']) mkdirSync(join(folder, part), { recursive: true });
     mkdirSync('/etc/docker', { recursive: true });
-    this.#holder = this.lab.spawn(`${this.name}-holder`, [
-      ...['nsenter', `--net=/run/netns/${this.namespace}`, 'unshare', '-m', '-u', '--propagation', 'private'],
-      ...['sh', '-c', script],
+    await this.hold([
+      // On a tmpfs overlay2 works with any disk; it ends with the namespace.
+      `mount -t tmpfs weft-docker ${folder}/docker-data`,
+      'mkdir -p /run/docker/plugins /etc/docker',
+      `mount --bind ${folder}/docker-etc /etc/docker`,
     ]);
-    const holder = this.#holder;
-    await until(`${this.name} has a /run of its own`, () => existsSync(ready), {
-      context: () => holder.tail(),
-    });
     await this.startDocker();
   }
 
   /** @param options instead of those that it was made with */
   async startDocker(options = this.options): Promise<void> {
-    const folder = this.#folder;
+    const { folder } = this;
     // Left by a killed engine: the next one would wait for the process that has this pid now.
-    for (const left of ['dockerd.pid', 'docker-run/docker/containerd/containerd.pid'])
+    for (const left of ['dockerd.pid', 'own-run/docker/containerd/containerd.pid'])
       rmSync(join(folder, left), { force: true });
     this.#dockerd = this.spawn(`dockerd${++this.#starts}`, [
       'dockerd',

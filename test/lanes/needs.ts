@@ -10,13 +10,17 @@ import type { Lane, Need, OtherNode } from './table.js';
 export const otherNode = (checkout: string, version: OtherNode): string =>
   join(checkout, `node_modules/.cache/weft-node/node_modules/node-${version}/bin/node`);
 
-/** An engine needs cgroups that can be written, and overlayfs on a tmpfs. */
-const ENGINE = `
-  unshare -m --propagation private sh -c '
-    mount -t tmpfs t /mnt && cd /mnt && mkdir l u w m && mount -t overlay o -o lowerdir=l,upperdir=u,workdir=w m' || exit
+/** Containers need cgroups that can be written. */
+const CGROUPS = `
   group=/sys/fs/cgroup/weft-probe.$$
   [ ! -d /sys/fs/cgroup/pids ] || group=/sys/fs/cgroup/pids/weft-probe.$$
   mkdir "$group" && rmdir "$group"`;
+
+/** An engine also needs overlayfs on a tmpfs. */
+const ENGINE = `
+  unshare -m --propagation private sh -c '
+    mount -t tmpfs t /mnt && cd /mnt && mkdir l u w m && mount -t overlay o -o lowerdir=l,upperdir=u,workdir=w m' || exit
+  ${CGROUPS}`;
 
 /** Answers why a need is not met here; asks the machine once for each. */
 export class Machine {
@@ -65,6 +69,12 @@ export class Machine {
         );
       case 'dockerd':
         return has('dockerd') ? why(ENGINE, "Docker's engine does not run here") : 'there is no dockerd';
+      case 'podman':
+        return has('podman') && has('/usr/lib/cni/bridge')
+          ? why(CGROUPS, 'containers do not run here')
+          : 'there is no podman with CNI’s plugins (Debian: podman, containernetworking-plugins)';
+      case 'cnitool':
+        return why('bash scripts/cnitool.sh --check', '', this.checkout);
       case 'other-kernel':
         return why('bash scripts/vm-kernel.sh --check', '', this.checkout);
       case 'node-22':

@@ -5,13 +5,25 @@
 // one lane.
 
 export type LaneName =
-  'check' | 'unit' | 'store' | 'kernel' | 'cluster' | 'faults' | 'crowds' | 'docker' | 'vm' | 'vm-long';
+  | 'check'
+  | 'unit'
+  | 'store'
+  | 'kernel'
+  | 'cluster'
+  | 'faults'
+  | 'crowds'
+  | 'docker'
+  | 'cni'
+  | 'cnitool'
+  | 'vm'
+  | 'vm-long';
 
 /** Node.js versions that the project runs on besides the one that everything else is tested with. */
 export const OTHER_NODES = ['22', '24'] as const;
 export type OtherNode = (typeof OTHER_NODES)[number];
 
-export type Need = 'root' | 'etcd' | 'vxlan' | 'dockerd' | 'other-kernel' | `node-${OtherNode}`;
+export type Need =
+  'root' | 'etcd' | 'vxlan' | 'dockerd' | 'podman' | 'cnitool' | 'other-kernel' | `node-${OtherNode}`;
 
 export interface Lane {
   name: LaneName | `${LaneName}@${OtherNode}`;
@@ -94,6 +106,31 @@ const DOCKER = {
   again: true,
 } as const satisfies Lane;
 
+const CNITOOL = {
+  name: 'cnitool',
+  about: 'CNI’s own client, and CNI’s own plugins beside weft’s',
+  files: ['test/cni/cnitool.test.ts'],
+  ava: 'per file',
+  concurrency: 1,
+  timeout: '3m',
+  needs: ['root', 'etcd', 'vxlan', 'cnitool'],
+  load: 0.7,
+  again: true,
+} as const satisfies Lane;
+
+const CNI = {
+  name: 'cni',
+  about: 'real container runtimes on two hosts of a lab, by CNI',
+  files: ['test/cni/*.test.ts'],
+  except: CNITOOL.files,
+  ava: 'per file',
+  concurrency: 2,
+  timeout: '5m',
+  needs: ['root', 'etcd', 'vxlan', 'podman'],
+  load: 0.7,
+  again: true,
+} as const satisfies Lane;
+
 /** The unit lane once more. Random input does not depend on the version, and is a third of the work: a quarter of it here. */
 const unitWith = (node: OtherNode): Lane => ({
   ...UNIT,
@@ -135,6 +172,8 @@ export const LANES: readonly Lane[] = [
   VM,
   unitWith('22'),
   DOCKER,
+  CNI,
+  CNITOOL,
   unitWith('24'),
   {
     name: 'store',

@@ -1,0 +1,126 @@
+// Debian's podman with its CNI backend on two hosts: what its users do, on networks of weft's.
+import test from 'ava';
+
+import { bare, Cluster, type EndpointJson } from '../lab/cluster.js';
+import { shareAmongTests } from '../lab/fresh.js';
+import { podmanHosts, type PodmanHost } from '../lab/podman.js';
+
+let lab: Cluster;
+let h1: PodmanHost;
+let h2: PodmanHost;
+
+interface Endpoint extends EndpointJson {
+  manager: string;
+  aliases: string[];
+  labels: Record<string, string>;
+}
+
+shareAmongTests(
+  test,
+  async () => {
+    lab = await Cluster.create(2);
+    const [hosts] = await Promise.all([podmanHosts(lab, ['h1', 'h2']), lab.startController()]);
+    [h1, h2] = hosts as [PodmanHost, PodmanHost];
+    await lab.startAgents(['h1', 'h2']);
+    await lab.json('h1', 'network', 'create', 'blue', '--subnet', '10.100.0.0/16');
+    await lab.json('h1', 'network', 'create', 'red', '--subnet', '10.101.0.0/16');
+    for (const host of [h1, h2]) await host.install(lab, 'blue', 'red');
+  },
+  async () => {
+    for (const host of [h1, h2]) await host?.podman('rm', '-f', '-a', '-t', '0');
+    await lab?.lab.down();
+  },
+  async (t) => {
+    for (const host of [h1, h2]) await host.ask('rm', '-f', '-a', '-t', '0');
+    t.deepEqual(await listed(0), []);
+    for (const host of ['h1', 'h2']) t.notRegex(await lab.sh(host, 'ip -br link'), /wfep/, host);
+  },
+);
+
+/** Waits until the cluster has heard of so many. */
+const listed = (count: number): Promise<Endpoint[]> =>
+  lab.until(`${count} endpoints are listed`, async () => {
+    const all = await lab.json<Endpoint[]>('h1', 'endpoint', 'ls');
+    return all.length === count && all.toSorted((a, b) => a.name.localeCompare(b.name));
+  });
+
+test.serial('containers of two hosts: addresses, names, aliases, ports', async (t) => {
+  await h1.start('web', '--network', 'blue', '--network-alias', 'www', '-p', '8080:80');
+  await h2.start('db', '--network', 'blue');
+  const [db, web] = await listed(2);
+  t.is(await h1.addressOf('web', 'blue'), bare(web?.ip ?? ''));
+  t.is(await h2.addressOf('db', 'blue'), bare(db?.ip ?? ''));
+  t.like(web, { name: 'web', node: 'h1', manager: 'cni' });
+  t.true(web?.aliases.includes('www'));
+  t.like(web?.labels, { 'cni.runtime': 'podman', 'cni.network': 'blue', K8S_POD_NAME: 'web' });
+  await lab.until(
+    'web reaches db',
+    async () => (await h1.in('web', `ping -c 1 -w 2 ${bare(db?.ip ?? '')}`)).code === 0,
+  );
+  // podman writes the name server and the search domain of the result.
+  for (const name of ['web', 'www', 'web.blue.weft']) {
+    const { stdout } = await h2.in('db', `nslookup ${name}`);
+    t.true(stdout.includes(bare(web?.ip ?? '')), `${name}: ${stdout}`);
+  }
+  t.is((await h1.in('web', 'echo hello >/index.html && httpd -p 80 -h /')).code, 0);
+  const page = 'curl -sf --max-time 5 http://192.0.2.11:8080/';
+  t.is(await lab.sh('h2', page), 'hello\n');
+  t.is(await lab.sh('infra', page), 'hello\n');
+  t.is((await h2.in('db', 'wget -q -O - http://192.0.2.11:8080/')).stdout, 'hello\n');
+});
+
+test.serial(
+  'an address and a MAC of the user’s choice; what is taken is refused and leaves nothing',
+  async (t) => {
+    await h1.start('one', '--network', 'blue');
+    const wanted = (await h1.addressOf('one', 'blue')).replace(/\d+$/, '77');
+    await h1.start('two', '--network', 'blue', '--ip', wanted, '--mac-address', '02:00:00:00:00:2a');
+    t.is(await h1.addressOf('two', 'blue'), wanted);
+    t.is((await h1.in('two', 'cat /sys/class/net/eth0/address')).stdout, '02:00:00:00:00:2a\n');
+    const { code, stderr } = await h1.podman(
+      ...['run', '--rm', '--cgroup-parent', `/${h1.namespace}`, '--network', 'blue', '--ip', wanted],
+      ...['localhost/busybox', 'true'],
+    );
+    t.not(code, 0);
+    t.regex(stderr, /is in use by two/);
+    t.is((await listed(2)).length, 2);
+  },
+);
+
+test.serial('two networks, connect and disconnect', async (t) => {
+  // podman asks for the port on each of them.
+  await h1.start('both', '--network', 'blue', '--network', 'red', '-p', '8081:81');
+  await h2.start('peer', '--network', 'red');
+  const red = await h2.addressOf('peer', 'red');
+  await lab.until('both reaches peer', async () => (await h1.in('both', `ping -c 1 -w 2 ${red}`)).code === 0);
+  t.is((await h1.in('both', 'ip route | grep -c ^default')).stdout, '1\n');
+  t.is((await listed(3)).flatMap(({ publish }) => publish).length, 1);
+  await h1.ask('network', 'disconnect', 'red', 'both');
+  await listed(2);
+  t.not((await h1.in('both', `ping -c 1 -w 2 ${red}`)).code, 0);
+  await h1.ask('network', 'connect', 'red', 'both');
+  await listed(3);
+  await lab.until(
+    'both reaches peer again',
+    async () => (await h1.in('both', `ping -c 1 -w 2 ${red}`)).code === 0,
+  );
+});
+
+test.serial('restart, kill -9, and a stop that the agent does not hear of', async (t) => {
+  await h1.start('again', '--network', 'blue');
+  await h1.ask('restart', '-t', '0', 'again');
+  const [again] = await listed(1);
+  t.is(await h1.addressOf('again', 'blue'), bare(again?.ip ?? ''));
+  t.is((await h1.in('again', `ping -c 1 -w 5 ${again?.gateway ?? ''}`)).code, 0);
+  await h1.ask('kill', '-s', 'KILL', 'again');
+  await listed(0);
+  await h1.ask('start', 'again');
+  await listed(1);
+  await lab.process('agent-h1').kill();
+  await h1.podman('stop', '-t', '0', 'again');
+  await lab.startAgents(['h1']);
+  await listed(0);
+  await h1.ask('start', 'again');
+  const [last] = await listed(1);
+  t.is(await h1.addressOf('again', 'blue'), bare(last?.ip ?? ''));
+});
