@@ -4,7 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { messageOf, WeftError } from '../core/errors.js';
 import { checkTls } from '../daemon/tls.js';
 import { version } from '../daemon/version.js';
-import { cniCommands } from './commands/cni.js';
+import { cniCommands, netavarkCommands } from './commands/cni.js';
 import { askedAsTheLineWould, COMPLETE, completionCommands } from './commands/completion.js';
 import { dnsCommands } from './commands/dns.js';
 import { containerCommands } from './commands/container.js';
@@ -109,6 +109,7 @@ export function buildProgram(): Command {
   tokenCommands(program, action);
   authorityCommands(program, action);
   cniCommands(program, action);
+  netavarkCommands(program, action);
   completionCommands(program, action);
   // bin/weft starts the daemons; they are listed here for help and completion.
   program.command('agent').description('the daemon of a node (weft agent --help)');

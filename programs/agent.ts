@@ -2,6 +2,7 @@
 import { main } from '../agent/main.js';
 import { cni } from '../plugin/cni/index.js';
 import { cnm } from '../plugin/cnm/index.js';
+import { netavark } from '../plugin/netavark/index.js';
 
 /** @param argv the words behind `weft agent` */
-export const run = (argv: readonly string[]): Promise<void> => main(argv, [cnm, cni]);
+export const run = (argv: readonly string[]): Promise<void> => main(argv, [cnm, cni, netavark]);

@@ -1,15 +1,18 @@
-// weft cni install | uninstall | ls: the CNI plugin's files on this host. Asks nobody.
+// weft cni, weft netavark: install | uninstall | ls, the plugins' files on this host. They ask nobody.
 import { Option, type Command } from 'commander';
 
 import { absolutePath, networkNames } from '../checks.js';
 import {
   DEFAULT_SOCKET,
   installCni,
+  installNetavark,
   listCni,
+  listNetavark,
   uninstallCni,
-  type CniFile,
+  uninstallNetavark,
   type CniFolders,
-} from '../cni-files.js';
+  type PluginFile,
+} from '../plugin-files.js';
 import type { Action } from '../action.js';
 import { printWarning, table, type Result } from '../output.js';
 
@@ -41,6 +44,37 @@ export function cniCommands(program: Command, action: Action): void {
     .action(action((_context, _words, folders: CniFolders) => Promise.resolve(shown(listCni(folders)))));
 }
 
+export function netavarkCommands(program: Command, action: Action): void {
+  const netavark = program.command('netavark').description('the plugin for podman 4.5 and later (netavark)');
+  const withDir = (command: Command): Command =>
+    command.addOption(
+      new Option('--dir <dir>', 'where podman looks for plugins (netavark_plugin_dirs)')
+        .argParser(absolutePath)
+        .default('/usr/local/libexec/netavark'),
+    );
+
+  withDir(netavark.command('install'))
+    .description('put the plugin in its place: podman network create -d weft')
+    .option('--socket <path>', 'the agent’s --cni-socket', absolutePath, DEFAULT_SOCKET)
+    .action(
+      action((_context, _words, { dir, socket }: { dir: string; socket: string }) =>
+        Promise.resolve(shown(installNetavark(dir, socket))),
+      ),
+    );
+
+  withDir(netavark.command('uninstall'))
+    .description('delete what `weft netavark install` made; other files stay')
+    .action(
+      action((_context, _words, { dir }: { dir: string }) => Promise.resolve(shown(uninstallNetavark(dir)))),
+    );
+
+  withDir(netavark.command('ls').alias('list'))
+    .description('list what `weft netavark install` made')
+    .action(
+      action((_context, _words, { dir }: { dir: string }) => Promise.resolve(shown(listNetavark(dir)))),
+    );
+}
+
 const withFolders = (command: Command): Command =>
   command
     .addOption(
@@ -54,7 +88,7 @@ const withFolders = (command: Command): Command =>
         .default('/etc/cni/net.d'),
     );
 
-const shown = (files: readonly CniFile[]): Result => ({
+const shown = (files: readonly PluginFile[]): Result => ({
   value: files,
   text: () =>
     table(

@@ -98,11 +98,11 @@ export function versionIn(body: string): string {
 export function parseRequest(body: string): CniRequest {
   const form = new URLSearchParams(body);
   const value = (name: string): string => form.get(name) ?? '';
-  const command = COMMANDS.find((known) => known === value('CNI_COMMAND'));
+  const command = COMMANDS.find((known) => known === value('command'));
   if (command === undefined) {
     throw new CniError(
       CODE.environment,
-      `CNI_COMMAND is "${shown(value('CNI_COMMAND'))}"`,
+      `CNI_COMMAND is "${shown(value('command'))}"`,
       `It is one of ${COMMANDS.join(', ')}, VERSION.`,
     );
   }
@@ -117,16 +117,16 @@ export function parseRequest(body: string): CniRequest {
     );
   }
   const hasContainer = command !== 'STATUS' && command !== 'GC';
-  const netns = value('CNI_NETNS');
+  const netns = value('netns');
   if (command === 'ADD' || command === 'CHECK') checkPath(netns);
   return {
     ...{ command, version, conf, netns },
     id: {
       network: conf.name,
-      containerId: hasContainer ? containerIdOf(value('CNI_CONTAINERID')) : '',
-      ifname: hasContainer ? ifnameOf(value('CNI_IFNAME')) : '',
+      containerId: hasContainer ? containerIdOf(value('id')) : '',
+      ifname: hasContainer ? ifnameOf(value('ifname')) : '',
     },
-    args: parseArgs(value('CNI_ARGS')),
+    args: parseArgs(value('args')),
     runtime: value('runtime'),
   };
 }

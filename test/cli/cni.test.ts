@@ -14,9 +14,18 @@ import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { installCni, listCni, uninstallCni, type CniFile } from '../../cli/cni-files.js';
+import {
+  installCni,
+  installNetavark,
+  listCni,
+  listNetavark,
+  uninstallCni,
+  uninstallNetavark,
+  type PluginFile,
+} from '../../cli/plugin-files.js';
 import type { WeftError } from '../../core/errors.js';
 import { SHIM } from '../lab/cni.js';
+import { exec } from '../lab/exec.js';
 import { run } from './fakes.js';
 
 function folders(t: ExecutionContext): { binDir: string; confDir: string } {
@@ -25,7 +34,7 @@ function folders(t: ExecutionContext): { binDir: string; confDir: string } {
   return { binDir: join(root, 'opt/cni/bin'), confDir: join(root, 'etc/cni/net.d') };
 }
 
-const states = (files: readonly CniFile[]): (string | null)[][] =>
+const states = (files: readonly PluginFile[]): (string | null)[][] =>
   files.map(({ network, state }) => [network, state]);
 
 test('install, again, and uninstall', (t) => {
@@ -114,9 +123,28 @@ test('the commands say what they did, and need no daemon', async (t) => {
     { path: join(confDir, 'blue.conflist'), network: 'blue', state: 'made' },
   ]);
   const gone = await run(['cni', 'uninstall', ...where], {});
-  t.is((JSON.parse(gone.stdout) as CniFile[]).length, 2);
+  t.is((JSON.parse(gone.stdout) as PluginFile[]).length, 2);
   writeFileSync(join(binDir, 'weft'), 'other');
   const refused = await run(['cni', 'install', ...where], {});
   t.is(refused.code, 1);
   t.like(JSON.parse(refused.stdout), { error: { code: 'ALREADY_EXISTS' } });
+});
+
+test('netavark’s plugin, also with another socket, and never in the place of another’s', async (t) => {
+  const { binDir: dir } = folders(t);
+  t.deepEqual(states(installNetavark(dir)), [[null, 'made']]);
+  t.deepEqual(states(installNetavark(dir)), [[null, 'unchanged']]);
+  const odd = "/run/it's here/cni.sock";
+  t.deepEqual(states(installNetavark(dir, odd)), [[null, 'made']]);
+  const path = join(dir, 'weft');
+  const { stdout } = await exec(['sh', path, 'create'], { input: '{}' });
+  t.regex(stdout, /does not answer at the socket that is configured/);
+  t.regex(readFileSync(path, 'utf8'), /^default_socket='.*s here\/cni.sock'$/m);
+  t.deepEqual(states(listNetavark(dir)), [[null, 'unchanged']]);
+  t.deepEqual(states(uninstallNetavark(dir)), [[null, 'deleted']]);
+  writeFileSync(path, '#!/bin/sh\n');
+  t.throws(() => installNetavark(dir), { message: /has not made it/ });
+  t.deepEqual(listNetavark(dir), []);
+  const refused = await run(['netavark', 'install', '--dir', dir], {});
+  t.is(refused.code, 1);
 });

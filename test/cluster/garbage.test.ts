@@ -1,6 +1,6 @@
 // Garbage at every socket of a real agent with a container attached.
 //
-// Its gRPC socket, its HTTP, Docker's plugin socket, and a state directory with one spoilt place in every file. The agent
+// Its gRPC socket, its HTTP, the sockets of its plugins, and a state directory with one spoilt place in every file. The agent
 // answers with readable errors, stays up, and keeps what it has. The generators and attacks are in test/fuzz; WEFT_FUZZ=N
 // sends N times as much.
 import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -25,6 +25,7 @@ import {
 } from '../fuzz/grpc-attack.js';
 import { attackHttp, holdConnections, SLOW_HTTP } from '../fuzz/http-attack.js';
 import { methodsOf } from '../fuzz/messages.js';
+import { CNI_CONF, CNI_ENVIRONMENT, cniForm } from '../fuzz/cni-requests.js';
 import { idOf, NAMED, PLUGIN_REQUESTS } from '../fuzz/plugin-requests.js';
 import { bare, Cluster, type EndpointJson } from '../lab/cluster.js';
 import { shareAmongTests } from '../lab/fresh.js';
@@ -234,6 +235,54 @@ test.serial('Docker’s plugin socket: every request gets a JSON answer, and no 
   t.deepEqual(held(), before);
   await keepsItsContainer(t);
 });
+
+test.serial(
+  'the socket of CNI’s and podman’s plugins: every request gets one JSON, and nothing is left',
+  async (t) => {
+    t.timeout(patience(120));
+    const socket = join(lab.folder, 'h1/run/cni.sock');
+    const client = new PluginClient(socket);
+      const conf = { ...CNI_CONF, name: 'red', network: 'red', ipam: null, runtimeConfig: null };
+    const environment = { ...CNI_ENVIRONMENT, netns: `/run/netns/${lab.ns('c2')}`, args: '' };
+    // The first one takes the node onto the network.
+  for (const command of ['ADD', 'DEL']) {
+    const { status } = await client.ask('cni', cniForm({ ...environment, command }, JSON.stringify(conf)));
+    t.is(status, 200);
+  }
+  const before = held();
+  const near = fc.oneof(
+      spoilt(conf).map((each) => JSON.stringify(each) ?? ''),
+      text,
+    );
+    let refusals = 0;
+    await fc.assert(
+      fc.asyncProperty(
+        near,
+        fc.constantFrom('ADD', 'DEL', 'CHECK', 'STATUS', 'GC', 'create', 'setup', 'teardown'),
+        async (sent, command) => {
+          const route = /^[A-Z]/.test(command) ? 'cni' : 'netavark';
+          const { status, body } = await client.ask(route, cniForm({ ...environment, command }, sent));
+          if (status !== 200) {
+            refusals++;
+            const said = String(body['msg'] ?? body['error']);
+            t.is(unclear(said), undefined, `${command} ${sent.slice(0, 500)}: ${said.slice(0, 500)}`);
+          } else if (command === 'ADD')
+            await client.ask('cni', cniForm({ ...environment, command: 'DEL' }, sent));
+        },
+      ),
+      { numRuns: times(300), includeErrorInReport: true },
+    );
+    t.true(refusals > 50, `${refusals} were refused`);
+    t.is((await client.ask('attach')).status, 404);
+    await attackHttp({ socket }, times(100));
+    await holdConnections({ socket }, 100, SLOW_HTTP.replace('GET', 'POST'), async () => {
+      const sent = cniForm({ command: 'STATUS' }, JSON.stringify({ ...conf, cniVersion: '1.1.0' }));
+      t.is((await client.ask('cni', sent)).status, 200);
+    });
+    t.deepEqual(held(), before);
+    await keepsItsContainer(t);
+  },
+);
 
 test.serial('a state directory with one spoilt place in every file', async (t) => {
   t.timeout(patience(120));

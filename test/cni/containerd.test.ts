@@ -52,6 +52,7 @@ class ContainerdHost extends CniHost {
   run(name: string, detach: boolean, ...command: string[]): string[] {
     return [
       ...['run', ...(detach ? ['-d'] : ['--rm']), '--cni', '--cgroup', `/${this.namespace}/${name}`],
+      ...['--env', 'PATH=/bin'],
       ...['--rootfs', join(this.lab.folder, 'image'), name, ...command],
     ];
   }

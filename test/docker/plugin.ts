@@ -36,7 +36,7 @@ export class PluginClient {
             resolve({
               status: response.statusCode ?? 0,
               headers: response.headers,
-              body: JSON.parse(got) as Answer['body'],
+              body: JSON.parse(got === '' ? '{}' : got) as Answer['body'],
             }),
           );
         },

@@ -1,11 +1,11 @@
 // A CNI request that is right, in all its parts: a seed for the fuzzer.
 
 export const CNI_ENVIRONMENT = {
-  CNI_COMMAND: 'ADD',
-  CNI_CONTAINERID: 'c0ffee',
-  CNI_NETNS: '/run/netns/c1',
-  CNI_IFNAME: 'eth0',
-  CNI_ARGS: 'IgnoreUnknown=1;K8S_POD_NAME=web;IP=10.100.5.9;MAC=02:00:00:00:00:2a;NOMAD_META={"a":"b=c"}',
+  command: 'ADD',
+  id: 'c0ffee',
+  netns: '/run/netns/c1',
+  ifname: 'eth0',
+  args: 'IgnoreUnknown=1;K8S_POD_NAME=web;IP=10.100.5.9;MAC=02:00:00:00:00:2a;NOMAD_META={"a":"b=c"}',
   runtime: 'podman',
 } as const;
 

@@ -16,7 +16,7 @@ import { CHECKOUT } from '../lab/lab.js';
 import { endpoint as sample, membership, network } from '../kernel/samples.js';
 
 const ENVIRONMENT = {
-  ...{ CNI_COMMAND: 'ADD', CNI_CONTAINERID: 'c0ffee', CNI_NETNS: '/run/netns/c1', CNI_IFNAME: 'eth0' },
+  ...{ command: 'ADD', id: 'c0ffee', netns: '/run/netns/c1', ifname: 'eth0' },
 };
 
 const requestOf = (conf: object = {}, environment: Record<string, string> = {}): CniRequest =>
@@ -27,8 +27,7 @@ const requestOf = (conf: object = {}, environment: Record<string, string> = {}):
     ),
   );
 
-const wishes = (runtimeConfig: object, args = ''): Wishes =>
-  wishesOf(requestOf({ runtimeConfig }, { CNI_ARGS: args }));
+const wishes = (runtimeConfig: object, args = ''): Wishes => wishesOf(requestOf({ runtimeConfig }, { args }));
 
 function refusal(make: () => unknown): { code: number; msg: string } {
   try {
@@ -92,7 +91,7 @@ test('the name is the pod’s, the job’s or nerdctl’s, else the container’
 test('labels are what the runtime tells of the container', (t) => {
   const request = requestOf(
     {},
-    { CNI_ARGS: 'K8S_POD_UID=1;NOMAD_META={"a":"b=c"};IP=;X=1;K8S_BAD=a\tb', runtime: 'podman' },
+    { args: 'K8S_POD_UID=1;NOMAD_META={"a":"b=c"};IP=;X=1;K8S_BAD=a\tb', runtime: 'podman' },
   );
   t.deepEqual(wishesOf(request).labels, {
     'cni.runtime': 'podman',
@@ -109,12 +108,12 @@ test('bandwidth and other protocols are refused with what to do; a limit of noth
 });
 
 test('a DEL is read whatever its version and without a namespace; an ADD is not', (t) => {
-  const environment = { CNI_COMMAND: 'DEL', CNI_NETNS: '' };
+  const environment = { command: 'DEL', netns: '' };
   t.like(requestOf({ cniVersion: '0.1.0', prevResult: null }, environment), { command: 'DEL' });
   t.is(refusal(() => requestOf({ cniVersion: '0.1.0' })).code, 1);
   t.is(refusal(() => requestOf({ cniVersion: undefined })).code, 1);
-  t.is(refusal(() => requestOf({}, { CNI_NETNS: '' })).code, 4);
-  t.is(refusal(() => requestOf({}, { CNI_IFNAME: 'much-too-long-a-name' })).code, 4);
+  t.is(refusal(() => requestOf({}, { netns: '' })).code, 4);
+  t.is(refusal(() => requestOf({}, { ifname: 'much-too-long-a-name' })).code, 4);
   t.is(refusal(() => requestOf({ name: undefined })).code, 7);
 });
 
@@ -173,5 +172,16 @@ test('the shim says its version by itself, and it is that of the package', async
     input: '{"cniVersion":"1.1.0"}',
   });
   t.like(JSON.parse(asked.stdout), { supportedVersions: ['0.4.0', '1.0.0', '1.1.0'] });
-  t.true(readFileSync(join(CHECKOUT, 'bin/weft-cni'), 'utf8').startsWith('#!/bin/sh\n'));
+  const other = await exec(['sh', join(CHECKOUT, 'bin/weft-netavark'), 'info']);
+  t.deepEqual(JSON.parse(other.stdout), { version, api_version: '1.0.0' });
+});
+
+test('what both shims need is the same in both', (t) => {
+  const [cni, netavark] = ['weft-cni', 'weft-netavark'].map((name) => {
+    const text = readFileSync(join(CHECKOUT, 'bin', name), 'utf8');
+    t.true(text.startsWith('#!/bin/sh\n'));
+    return /^# --- from here[^]*^# --- the same up to here/m.exec(text)?.[0];
+  });
+  t.true((cni?.length ?? 0) > 1000);
+  t.is(cni, netavark);
 });

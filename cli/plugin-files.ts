@@ -1,4 +1,4 @@
-// Files of the CNI plugin on this host: the shim, and a configuration for each network.
+// Files of the plugins for other programs on this host: shims, and for CNI a configuration for each network.
 //
 // Only what carries weft's mark is replaced or deleted; a configuration that was edited since stays as it is.
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
@@ -14,16 +14,20 @@ export interface CniFolders {
   confDir: string;
 }
 
-export interface CniFile {
+export interface PluginFile {
   path: string;
-  /** weft's network; null for the shim. */
+  /** weft's network; null for a shim. */
   network: string | null;
   state: 'made' | 'unchanged' | 'edited' | 'old' | 'deleted';
 }
 
-/** The shim's name is the plugin's type. */
+/** The shim's name is the plugin's type for CNI, and the driver for podman. */
 const SHIM = 'weft';
-const SHIM_MARK = '#!/bin/sh\n# The CNI plugin of weft:';
+const MARKS = {
+  cni: '#!/bin/sh\n# The CNI plugin of weft:',
+  netavark: '#!/bin/sh\n# The netavark plugin of weft:',
+};
+type Kind = keyof typeof MARKS;
 const CONF_MARK = 'weft cni install';
 const SUFFIX = '.conflist';
 /** The agent's socket where neither the configuration nor the environment names one. */
@@ -34,19 +38,40 @@ export function installCni(
   { binDir, confDir }: CniFolders,
   networks: readonly string[],
   socket = DEFAULT_SOCKET,
-): CniFile[] {
-  const wanted = [
-    { path: join(binDir, SHIM), network: null, text: ownShim(), mode: 0o755, owner: isShim },
+): PluginFile[] {
+  return install([
+    { path: join(binDir, SHIM), network: null, text: ownShim('cni'), mode: 0o755, isOwn: isShim('cni') },
     ...networks.map((network) => ({
       path: join(confDir, `${network}${SUFFIX}`),
-      ...{ network, text: confOf(network, socket), mode: 0o644, owner: isConf },
+      ...{ network, text: confOf(network, socket), mode: 0o644, isOwn: isConf },
     })),
-  ].map((file) => ({ ...file, there: readIfThere(file.path) }));
-  for (const { path, there, owner } of wanted) {
-    if (there === undefined || owner(there)) continue;
+  ]);
+}
+
+/** podman passes no configuration to the shim: another socket is written into it. @throws WeftError ALREADY_EXISTS */
+export const installNetavark = (dir: string, socket = DEFAULT_SOCKET): PluginFile[] =>
+  install([
+    {
+      ...{ path: join(dir, SHIM), network: null, text: ownShim('netavark', socket), mode: 0o755 },
+      isOwn: isShim('netavark'),
+    },
+  ]);
+
+interface Wanted {
+  path: string;
+  network: string | null;
+  text: string;
+  mode: number;
+  isOwn: (text: string) => boolean;
+}
+
+function install(files: readonly Wanted[]): PluginFile[] {
+  const wanted = files.map((file) => ({ ...file, there: readIfThere(file.path) }));
+  for (const { path, there, isOwn } of wanted) {
+    if (there === undefined || isOwn(there)) continue;
     throw alreadyExists(
       `${path} is there, and weft has not made it`,
-      'Move it away, or name another folder with --bin-dir or --conf-dir.',
+      'Move it away, or name another folder (see --help).',
     );
   }
   return wanted.map(({ path, network, text, mode, there }) => {
@@ -57,34 +82,54 @@ export function installCni(
   });
 }
 
-export function listCni({ binDir, confDir }: CniFolders): CniFile[] {
-  const shim = join(binDir, SHIM);
-  const there = readIfThere(shim);
-  const isOwn = there !== undefined && isShim(there);
-  return [
-    ...(isOwn
-      ? [{ path: shim, network: null, state: there === ownShim() ? 'unchanged' : 'old' } as const]
-      : []),
-    ...namesIn(confDir).flatMap((name): CniFile[] => {
-      const path = join(confDir, name);
-      const text = name.endsWith(SUFFIX) ? readIfThere(path) : undefined;
-      if (text === undefined || !isConf(text)) return [];
-      const { network, socket } = settingsIn(text);
-      return [{ path, network, state: text === confOf(network, socket) ? 'unchanged' : 'edited' }];
-    }),
-  ];
+export const listCni = ({ binDir, confDir }: CniFolders): PluginFile[] => [
+  ...listShim('cni', binDir),
+  ...namesIn(confDir).flatMap((name): PluginFile[] => {
+    const path = join(confDir, name);
+    const text = name.endsWith(SUFFIX) ? readIfThere(path) : undefined;
+    if (text === undefined || !isConf(text)) return [];
+    const { network, socket } = settingsIn(text);
+    return [{ path, network, state: text === confOf(network, socket) ? 'unchanged' : 'edited' }];
+  }),
+];
+
+export const listNetavark = (dir: string): PluginFile[] => listShim('netavark', dir);
+
+function listShim(kind: Kind, folder: string): PluginFile[] {
+  const path = join(folder, SHIM);
+  const text = readIfThere(path);
+  if (text === undefined || !isShim(kind)(text)) return [];
+  // With whichever socket.
+  const isSame = text.replace(SOCKET_LINE, () => `default_socket=${DEFAULT_SOCKET}`) === ownShim(kind);
+  return [{ path, network: null, state: isSame ? 'unchanged' : 'old' }];
 }
 
 /** Deletes what weft made, edited or not; what is not there is no error. */
-export function uninstallCni(folders: CniFolders): CniFile[] {
-  return listCni(folders).map((file) => {
+export const uninstallCni = (folders: CniFolders): PluginFile[] => deleted(listCni(folders));
+export const uninstallNetavark = (dir: string): PluginFile[] => deleted(listNetavark(dir));
+
+const deleted = (files: readonly PluginFile[]): PluginFile[] =>
+  files.map((file) => {
     rmSync(file.path, { force: true });
     return { ...file, state: 'deleted' };
   });
-}
 
-const ownShim = (): string => readFileSync(join(packageRoot, 'bin/weft-cni'), 'utf8');
-const isShim = (text: string): boolean => text.startsWith(SHIM_MARK);
+const SOCKET_LINE = /^default_socket=(.*)$/m;
+
+const ownShim = (kind: Kind, socket = DEFAULT_SOCKET): string =>
+  readFileSync(join(packageRoot, `bin/weft-${kind}`), 'utf8').replace(
+    SOCKET_LINE,
+    () => `default_socket=${quoted(socket)}`,
+  );
+
+/** As the shell reads it. */
+const quoted = (word: string): string =>
+  /^[A-Za-z0-9/_.:@+-]*$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+
+const isShim =
+  (kind: Kind) =>
+  (text: string): boolean =>
+    text.startsWith(MARKS[kind]);
 
 /** Bandwidth is not among them: weft limits none. */
 const CAPABILITIES = { portMappings: true, ips: true, mac: true, aliases: true, dns: true };
@@ -164,7 +209,7 @@ function write(path: string, text: string, mode: number): void {
   } catch (error) {
     throw failedPrecondition(
       `${path} cannot be written: ${messageOf(error)}`,
-      'Run it as root, or name another folder with --bin-dir or --conf-dir.',
+      'Run it as root, or name another folder (see --help).',
       { cause: error },
     );
   }
