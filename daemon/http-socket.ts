@@ -1,6 +1,6 @@
 // HTTP/1.1 on a unix socket, for root alone: POST /NAME, text in, JSON out.
 //
-// For programs that start often and should start little: curl asks in a few milliseconds what a gRPC client takes a hundred for.
+// For programs that start often and should start little: a shell script asks in a few milliseconds what a gRPC client takes a hundred for.
 // What a request means and how an error is told is its server's (Docker's plugin, the agent's own socket).
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';

@@ -1,6 +1,6 @@
 // The agent's HTTP socket, beside gRPC: for programs of this host that start for every container.
 //
-// A shell script asks it with curl in a few milliseconds. Whatever serves programs there adds a route (POST /NAME) before the
+// A shell script asks it in a few milliseconds. Whatever serves programs there adds a route (POST /NAME) before the
 // socket opens: plugins do (CNI). An answer is JSON; an error is {"error":{"code","message","next"}} with status 400, and 500 for
 // a fault in weft.
 import { messageOf, WeftError } from '../../core/errors.js';

@@ -7,7 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 
 import { bare, Cluster, type EndpointJson } from '../lab/cluster.js';
 import { CniRuntime, SHIM, type CniResult } from '../lab/cni.js';
-import { environment } from '../lab/exec.js';
+import { environment, exec } from '../lab/exec.js';
 import { shareAmongTests } from '../lab/fresh.js';
 
 let lab: Cluster;
@@ -224,6 +224,15 @@ test.serial('an ADD that fails says why, in one JSON, and leaves nothing', async
   const noAgent = { ...call, conf: { socket: join(lab.folder, 'none.sock') } };
   t.like(await h1.refused(noAgent), { code: 11, cniVersion: '1.0.0' });
   t.like(await h1.refused({ ...noAgent, command: 'STATUS' }), { code: 50 });
+  // As in the user namespace of a rootless runtime.
+  const nobody = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups', 'sh', SHIM];
+  const { code, stdout } = await exec(lab.place('h1').inside(nobody), {
+    env: h1.environment(call),
+    input: JSON.stringify(h1.conf()),
+  });
+  t.is(code, 1);
+  t.like(JSON.parse(stdout), { code: 11 });
+  t.regex(stdout, /only root may ask.*weft attach/);
 });
 
 test.serial('ADDs of one container at once, on two networks', async (t) => {
@@ -302,15 +311,20 @@ test.serial('the agent restarts, a DEL is lost, a container vanishes: nothing st
   await h1.done({ command: 'GC' });
   t.true(await lab.reaches('c1', after.ips[0]?.gateway ?? ''));
   await h1.done({ command: 'STATUS' });
+  const { plugins } = await lab.json<{ plugins: object[] }>('h1', 'status');
+  t.deepEqual(
+    plugins,
+    ['cni', 'netavark'].map((manager) => ({ manager, socket: h1.socket })),
+  );
   t.like(await h1.refused({ command: 'STATUS', conf: { network: 'nowhere' } }), { code: 50 });
   await h1.done({ command: 'DEL', ...call });
   t.deepEqual(readdirSync(join(lab.lab.host(1).stateDir, 'endpoints')), []);
 });
 
-test.serial('curl, perl and node ask alike', async (t) => {
+test.serial('perl, curl and node ask alike', async (t) => {
   const tools = join(lab.folder, 'tools');
   const answers: CniResult[] = [];
-  for (const tool of ['curl', 'perl', 'node']) {
+  for (const tool of ['perl', 'curl', 'node']) {
     const folder = join(tools, tool);
     const path = await lab.sh('h1', `command -v ${tool}`);
     await lab.sh('h1', `mkdir -p ${folder} && ln -s ${path.trim()} $(command -v cat) ${folder}/`);

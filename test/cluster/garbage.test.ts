@@ -242,15 +242,15 @@ test.serial(
     t.timeout(patience(120));
     const socket = join(lab.folder, 'h1/run/cni.sock');
     const client = new PluginClient(socket);
-      const conf = { ...CNI_CONF, name: 'red', network: 'red', ipam: null, runtimeConfig: null };
+    const conf = { ...CNI_CONF, name: 'red', network: 'red', ipam: null, runtimeConfig: null };
     const environment = { ...CNI_ENVIRONMENT, netns: `/run/netns/${lab.ns('c2')}`, args: '' };
     // The first one takes the node onto the network.
-  for (const command of ['ADD', 'DEL']) {
-    const { status } = await client.ask('cni', cniForm({ ...environment, command }, JSON.stringify(conf)));
-    t.is(status, 200);
-  }
-  const before = held();
-  const near = fc.oneof(
+    for (const command of ['ADD', 'DEL']) {
+      const { status } = await client.ask('cni', cniForm({ ...environment, command }, JSON.stringify(conf)));
+      t.is(status, 200);
+    }
+    const before = held();
+    const near = fc.oneof(
       spoilt(conf).map((each) => JSON.stringify(each) ?? ''),
       text,
     );
