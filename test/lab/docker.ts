@@ -178,7 +178,7 @@ export async function makeImage(lab: Lab): Promise<string> {
   await must([
     'sh',
     '-c',
-    `cp /bin/busybox ${root}/bin/ && for a in $(busybox --list); do [ $a = busybox ] || ln -s busybox ${root}/bin/$a; done && tar -C ${root} -cf ${tar} .`,
+    `cp /bin/busybox ${root}/bin/ && for a in $(busybox --list); do [ $a = busybox ] || ln -sf busybox ${root}/bin/$a; done && tar -C ${root} -cf ${tar} .`,
   ]);
   return tar;
 }

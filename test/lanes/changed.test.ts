@@ -87,6 +87,7 @@ const read = (...args: string[]): unknown => {
 
 test('arguments: lanes, files in the lane that they belong to, and what is ava’s', (t) => {
   t.deepEqual(read(), [USUAL_LANES.map(({ name }) => [name]), []]);
+  t.deepEqual(read('podman'), [[['podman']], []]);
   t.deepEqual(read('unit', 'faults'), [[['unit'], ['faults'], ['crowds']], []]);
   const files = ['test/core/plan.test.ts', 'test/core/run.test.ts:7,9-12', 'test/docker/ports.test.ts'];
   t.deepEqual(read(...files, '--match', '*x*', '-s'), [

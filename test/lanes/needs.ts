@@ -75,6 +75,11 @@ export class Machine {
           : 'there is no podman with CNI’s plugins (Debian: podman, containernetworking-plugins)';
       case 'cnitool':
         return why('bash scripts/cnitool.sh --check', '', this.checkout);
+      case 'podman5':
+        return (
+          why('bash scripts/podman5.sh --check', '', this.checkout) ??
+          why(CGROUPS, 'containers do not run here')
+        );
       case 'other-kernel':
         return why('bash scripts/vm-kernel.sh --check', '', this.checkout);
       case 'node-22':

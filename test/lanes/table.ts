@@ -15,6 +15,7 @@ export type LaneName =
   | 'docker'
   | 'cni'
   | 'cnitool'
+  | 'podman'
   | 'vm'
   | 'vm-long';
 
@@ -23,7 +24,15 @@ export const OTHER_NODES = ['22', '24'] as const;
 export type OtherNode = (typeof OTHER_NODES)[number];
 
 export type Need =
-  'root' | 'etcd' | 'vxlan' | 'dockerd' | 'podman' | 'cnitool' | 'other-kernel' | `node-${OtherNode}`;
+  | 'root'
+  | 'etcd'
+  | 'vxlan'
+  | 'dockerd'
+  | 'podman'
+  | 'cnitool'
+  | 'podman5'
+  | 'other-kernel'
+  | `node-${OtherNode}`;
 
 export interface Lane {
   name: LaneName | `${LaneName}@${OtherNode}`;
@@ -126,9 +135,22 @@ const CNI = {
   ava: 'per file',
   concurrency: 2,
   timeout: '5m',
-  needs: ['root', 'etcd', 'vxlan', 'podman'],
+  needs: ['root', 'etcd', 'vxlan', 'podman', 'dockerd'],
   load: 0.7,
   again: true,
+} as const satisfies Lane;
+
+const PODMAN = {
+  name: 'podman',
+  about: 'podman 5 with netavark, in a root of Debian 13',
+  files: ['test/podman5/*.test.ts'],
+  ava: 'per file',
+  concurrency: 1,
+  timeout: '5m',
+  needs: ['root', 'etcd', 'vxlan', 'podman5'],
+  load: 0.7,
+  again: true,
+  named: true,
 } as const satisfies Lane;
 
 /** The unit lane once more. Random input does not depend on the version, and is a third of the work: a quarter of it here. */
@@ -174,6 +196,7 @@ export const LANES: readonly Lane[] = [
   DOCKER,
   CNI,
   CNITOOL,
+  PODMAN,
   unitWith('24'),
   {
     name: 'store',
