@@ -3,6 +3,7 @@
 // An address of the node's subnet, unique in the cluster, reserved under the attachment's key until DEL, or until the container
 // is gone. The interface and its routes are the other plugin's.
 import { parseInterface } from '../../core/address.js';
+import { FAMILIES, subnetIn } from '../../core/families.js';
 import { failedPrecondition, messageOf, notFound } from '../../core/errors.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
 import type { NodeSubnets, PluginHost, Reservation } from '../../daemon/plugin-host.js';
@@ -43,17 +44,12 @@ export class Ipam {
       if (isSame) return resultOf(request, before, node);
       for (const one of before) this.#release(one);
       try {
-        for (const [family, asked] of [
-          [4, ip],
-          [6, ip6],
-        ] as const) {
-          if (family === 6 && node.subnet6 === undefined) continue;
+        for (const family of FAMILIES) {
+          if (subnetIn(node, family) === undefined) continue;
+          const asked = family === 4 ? ip : ip6;
           await addresses.reserve({
-            network,
-            family,
+            ...{ network, family, key: keyOf(id), sandbox: netns },
             ...(asked && { asked }),
-            key: keyOf(id),
-            sandbox: netns,
           });
         }
         signal.throwIfAborted();
@@ -143,18 +139,17 @@ function resultOf(
 ): object {
   if (reserved.length === 0) throw notFound(`this node is not on network ${node.network.name} any more`);
   const sides = reserved.map(({ ip }) => {
-    const isSix = parseInterface(ip).address.family === 6;
-    const [gateway, own, whole] = isSix
-      ? [node.gateway6, node.subnet6, node.network.subnet6]
-      : [node.gateway, node.subnet, node.network.subnet];
+    const { family } = parseInterface(ip).address;
+    const [own, whole] = [subnetIn(node, family), subnetIn(node.network, family)];
+    const gateway = [node.gateway, node.gateway6].find((one) => one?.family === family);
     const via = gateway?.toString() ?? '';
     const isWhole = own !== undefined && whole?.equals(own) === true;
     const hasDefault = !node.network.internal && (conf.defaultRoute ?? true);
     return {
-      ip: { ...(version === '0.4.0' && { version: isSix ? '6' : '4' }), address: ip, gateway: via },
+      ip: { ...(version === '0.4.0' && { version: String(family) }), address: ip, gateway: via },
       routes: [
         ...(isWhole || whole === undefined ? [] : [{ dst: whole.toString(), gw: via }]),
-        ...(hasDefault ? [{ dst: isSix ? '::/0' : '0.0.0.0/0', gw: via }] : []),
+        ...(hasDefault ? [{ dst: family === 6 ? '::/0' : '0.0.0.0/0', gw: via }] : []),
       ],
     };
   });

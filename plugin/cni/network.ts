@@ -1,5 +1,6 @@
 // What attachments and addresses have in common: weft's network, keys, STATUS, and which are valid.
 import { messageOf, nextOf, notFound } from '../../core/errors.js';
+import { subnetIn } from '../../core/families.js';
 import type { ForeignKey } from '../../core/manager.js';
 import { parseNetworkName } from '../../core/network.js';
 import type { NodeSubnets, PluginHost } from '../../daemon/plugin-host.js';
@@ -55,7 +56,7 @@ export function isUnlisted(conf: Conf, key: ForeignKey | undefined): boolean {
 /** weft gives out any address of the node's subnet: a range that has all of it is kept, any other cannot be. */
 export function checkRanges(ranges: readonly Range[], node: NodeSubnets | undefined): void {
   for (const { subnet, isPart } of ranges) {
-    const own = subnet.family === 4 ? node?.subnet : node?.subnet6;
+    const own = node && subnetIn(node, subnet.family);
     if (own !== undefined && !isPart && subnet.contains(own)) continue;
     throw new CniError(
       CODE.config,

@@ -1,7 +1,7 @@
 // The answer to ADD, in the order that plugins chained after weft rely on.
 //
 // The bridge first (`firewall`), then the node's end of the pair, without a sandbox (`bandwidth`), then the container's link.
-import { parseInterface } from '../../core/address.js';
+import { familiesIn, textIn } from '../../core/families.js';
 import type { Endpoint } from '../../core/records.js';
 import type { ContainerView } from '../../daemon/plugin-host.js';
 import type { CniRequest } from './request.js';
@@ -23,21 +23,15 @@ export function resultOf(
       ...(version === '1.1.0' && { mtu: view.mtu }),
     },
   ];
-  const ips = [
-    [endpoint.ip, view.gateway],
-    [endpoint.ip6, view.gateway6],
-  ].flatMap(([address, gateway]) =>
-    address === undefined
-      ? []
-      : [
-          {
-            ...(version === '0.4.0' && { version: String(parseInterface(address).address.family) }),
-            address,
-            ...(gateway !== undefined && { gateway }),
-            interface: interfaces.length - 1,
-          },
-        ],
-  );
+  const ips = familiesIn(endpoint).map((family) => {
+    const gateway = family === 4 ? view.gateway : view.gateway6;
+    return {
+      ...(version === '0.4.0' && { version: String(family) }),
+      address: textIn(endpoint, family),
+      ...(gateway !== undefined && { gateway }),
+      interface: interfaces.length - 1,
+    };
+  });
   return {
     cniVersion: version,
     interfaces,

@@ -1,8 +1,9 @@
 // netavark plugin: podman 4.5 and later on weft's networks.
 //
 // podman starts a shim (bin/weft-netavark), which asks here by HTTP. An error is {"error": TEXT}, which podman shows.
-import { parseInterface, IpNetwork } from '../../core/address.js';
+import { IpNetwork } from '../../core/address.js';
 import { alreadyExists, invalidArgument, messageOf, nextOf, notFound, WeftError } from '../../core/errors.js';
+import { FAMILIES, familiesIn, subnetIn, textIn } from '../../core/families.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
 import { isLabelValue } from '../../core/labels.js';
 import { parseNetworkName, type Network } from '../../core/network.js';
@@ -89,7 +90,7 @@ async function create({ networks }: PluginHost, asked: PodmanNetwork): Promise<o
     // weft gives out the addresses: without this podman would, the same ones on every host.
     ipam_options: { driver: 'weft' },
     internal: network.internal,
-    ipv6_enabled: network.subnet6 !== undefined,
+    ipv6_enabled: subnetIn(network, 6) !== undefined,
     subnets: [network.subnet, network.subnet6].flatMap((subnet) =>
       subnet === undefined ? [] : [{ subnet: subnet.toString() }],
     ),
@@ -108,7 +109,7 @@ async function make(
   { internal = false, options }: PodmanNetwork,
   prefixes: readonly IpNetwork[],
 ): Promise<Network> {
-  const [subnet, subnet6] = ([4, 6] as const).map((family) => prefixes.find((one) => one.family === family));
+  const [subnet, subnet6] = FAMILIES.flatMap((family) => prefixes.find((one) => one.family === family) ?? []);
   if (subnet === undefined) {
     throw notFound(
       `there is no network ${name}`,
@@ -125,10 +126,10 @@ async function make(
 
 function checkSame(there: Network, { internal }: PodmanNetwork, prefixes: readonly IpNetwork[]): void {
   for (const prefix of prefixes) {
-    const has = prefix.family === 4 ? there.subnet : there.subnet6;
+    const has = subnetIn(there, prefix.family);
     if (has?.equals(prefix) === true) continue;
     throw alreadyExists(
-      `network ${there.name} is ${has?.toString() ?? 'without IPv6'}, not ${prefix.toString()}`,
+      `network ${there.name} is ${has?.toString() ?? `without IPv${prefix.family}`}, not ${prefix.toString()}`,
       'Leave --subnet out to use it, or choose another name.',
     );
   }
@@ -175,13 +176,9 @@ async function setup(
 
 /** netavark's StatusBlock. */
 function statusOf(endpoint: Endpoint, { gateway, gateway6, dns }: ContainerView): object {
-  const subnets = [
-    [endpoint.ip, gateway],
-    [endpoint.ip6, gateway6],
-  ].flatMap(([address, via]) => {
-    if (address === undefined) return [];
-    const { address: ip, length } = parseInterface(address);
-    return [{ ipnet: `${ip.toString()}/${length}`, ...(via !== undefined && { gateway: via }) }];
+  const subnets = familiesIn(endpoint).map((family) => {
+    const via = family === 4 ? gateway : gateway6;
+    return { ipnet: textIn(endpoint, family), ...(via !== undefined && { gateway: via }) };
   });
   return {
     dns_server_ips: dns?.nameservers ?? [],

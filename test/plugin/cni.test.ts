@@ -156,6 +156,14 @@ test('a result has bridge, pair and link in this order, and each version its fie
   }
 });
 
+test('a container of a network without IPv4 has the gateway of its family', (t) => {
+  const six = { ...endpoint, ip: 'fd42::5/64' };
+  const { gateway: _, ...rest } = view;
+  t.like(resultOf(requestOf({ cniVersion: '0.4.0' }), six, { ...rest, gateway6: 'fd42::1' }, {}), {
+    ips: [{ version: '6', address: 'fd42::5/64', gateway: 'fd42::1', interface: 2 }],
+  });
+});
+
 test('name servers are the runtime’s, else the configuration’s, else weft’s', (t) => {
   const own = { nameservers: ['192.0.2.53'], search: [], options: [] };
   const conf = requestOf({ dns: { nameservers: ['192.0.2.54'] } });
