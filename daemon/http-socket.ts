@@ -4,6 +4,7 @@
 // What a request means and how an error is told is its server's (Docker's plugin, the agent's own socket).
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { dirname } from 'node:path';
 
 import { failedPrecondition, messageOf } from '../core/errors.js';
@@ -22,6 +23,8 @@ export interface HttpRequest {
   /** The path without its slashes and its query. */
   name: string;
   body: string;
+  /** The caller's connection. */
+  socket: Socket;
   /** Aborted if the caller goes away before it is answered. */
   signal: AbortSignal;
 }
@@ -30,6 +33,15 @@ export interface HttpAnswer {
   status: number;
   /** Absent: no content. */
   body?: object;
+  /** What the caller wanted to change, for the audit log; absent: nothing. */
+  change?: Change;
+}
+
+export interface Change {
+  method: string;
+  object: Readonly<Record<string, string>>;
+  /** Why it was not changed. */
+  why?: string;
 }
 
 export interface HttpSocketOptions {
@@ -110,7 +122,8 @@ async function handle(
   let answer: HttpAnswer;
   try {
     const body = await read(request);
-    answer = await options.answer({ method: request.method ?? '', name, body, signal: gone.signal });
+    const { method = '', socket } = request;
+    answer = await options.answer({ method, name, body, socket, signal: gone.signal });
   } catch (error) {
     if (request.destroyed && !request.complete) return;
     answer = options.failed(name, error);

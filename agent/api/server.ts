@@ -192,7 +192,7 @@ async function listen(server: Server, path: string, audit: AuditLog | undefined)
 }
 
 /** Node.js has no name for the descriptor of a socket. */
-function uidOf(socket: Socket): number {
+export function uidOf(socket: Socket): number {
   const handle = Reflect.get(socket, '_handle') as { fd: number } | null;
   return handle === null || handle.fd < 0 ? -1 : peerUid(handle.fd);
 }

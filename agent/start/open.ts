@@ -50,6 +50,7 @@ export interface Opened extends Daemon, Access {
   displaced: DisplacedNodes;
   underlay: NodeUnderlay;
   socket: ApiSocket;
+  audit: AuditLog;
   /** The state of the session with the controllers. */
   session: Hook<[], SessionState>;
   /** Something that a report to the controller shows has changed. */
@@ -141,7 +142,7 @@ export async function open(launch: Launch): Promise<Opened> {
   readiness.waitsFor(undefined);
   return {
     ...daemon,
-    ...{ node, instance: loaded.instance, startedAt, tls, socket, session },
+    ...{ node, instance: loaded.instance, startedAt, tls, socket, audit, session },
     ...{ state, loaded, metrics, kernel, store, problems, readiness, displaced, underlay, changed },
   };
 }

@@ -79,7 +79,7 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
     underlay: underlay.current.ip.toString(),
     firewall: kernel.firewall.kind,
   });
-  const routes = new HttpRoutes(log);
+  const routes = new HttpRoutes(log, opened.audit);
   const routed: Manager[] = [];
   for (const plugin of plugins) await mount(plugin, opened, parts, { routes, routed, serving });
   const path = await openHttp(routes, opened);

@@ -3,7 +3,7 @@
 // Runtimes start a shim (bin/weft-cni), which asks here by HTTP: environment and configuration in, the runtime's answer out.
 // Status 200 is success; the shim prints what it gets.
 import { messageOf, WeftError } from '../../core/errors.js';
-import type { HttpAnswer, HttpRequest } from '../../daemon/http-socket.js';
+import type { Change, HttpAnswer, HttpRequest } from '../../daemon/http-socket.js';
 import type { MountedPlugin, Plugin, PluginHost } from '../../daemon/plugin-host.js';
 import { Attachments } from './attachments.js';
 import { CniError, CODE, errorBody } from './errors.js';
@@ -38,20 +38,29 @@ async function answer(
   const began = performance.now();
   const late = AbortSignal.timeout(ANSWER_MS);
   let about: object = {};
+  let change: Change | undefined;
   try {
     const request = parseRequest(body);
     about = { command: request.command, ...request.id };
+    change = changeOf(request);
     const result = await run(partOf(request), request, AbortSignal.any([signal, late]));
     log.debug('a CNI runtime asked', { ...about, ms: Math.round((performance.now() - began) * 100) / 100 });
-    return { status: 200, ...(result !== undefined && { body: result }) };
+    return { status: 200, ...(result !== undefined && { body: result }), ...(change && { change }) };
   } catch (error) {
     const told = late.aborted ? tooLate() : error;
     log.warn('a request of a CNI runtime failed', { ...about, error: messageOf(told) });
     const isExpected = told instanceof WeftError || told instanceof CniError || signal.aborted;
     if (!isExpected) log.error('a fault in weft', { ...about, error });
-    return { status: 400, body: errorBody(told, versionIn(body)) };
+    const failure = errorBody(told, versionIn(body));
+    return { status: 400, body: failure, ...(change && { change: { ...change, why: failure.msg } }) };
   }
 }
+
+/** A change that the call asks for: CHECK repairs what is there already. */
+const changeOf = ({ command, id }: CniRequest): Change | undefined =>
+  command === 'CHECK' || command === 'STATUS'
+    ? undefined
+    : { method: `cni ${command}`, object: { network: id.network, id: id.containerId, ifname: id.ifname } };
 
 const tooLate = (): CniError =>
   new CniError(

@@ -8,7 +8,7 @@ import { KeyedMutex } from '../../core/keyed-mutex.js';
 import { isLabelValue } from '../../core/labels.js';
 import { parseNetworkName, type Network } from '../../core/network.js';
 import type { Endpoint } from '../../core/records.js';
-import type { HttpAnswer, HttpRequest } from '../../daemon/http-socket.js';
+import type { Change, HttpAnswer, HttpRequest } from '../../daemon/http-socket.js';
 import type { ContainerView, MountedPlugin, Plugin, PluginHost } from '../../daemon/plugin-host.js';
 import { attachSandbox, queueOf, type InterfaceKey } from '../attach-sandbox.js';
 import { parseRequest, type Container, type NetavarkRequest, type PodmanNetwork } from './request.js';
@@ -34,10 +34,12 @@ async function answer(
   { body, signal }: HttpRequest,
 ): Promise<HttpAnswer> {
   const late = AbortSignal.timeout(ANSWER_MS);
+  let change: Change | undefined;
   try {
     const request = parseRequest(body);
+    change = changeOf(request);
     const result = await run(host, locks, request, AbortSignal.any([signal, late]));
-    return { status: 200, ...(result !== undefined && { body: result }) };
+    return { status: 200, ...(result !== undefined && { body: result }), change };
   } catch (error) {
     const next = nextOf(error);
     const told = late.aborted ? `it could not be done within ${ANSWER_MS / 1000} seconds` : messageOf(error);
@@ -45,9 +47,17 @@ async function answer(
     if (!(error instanceof WeftError) && !late.aborted && !signal.aborted)
       host.log.error('a fault in weft', { error });
     const text = next === undefined ? told : `${told.replace(/[.]$/, '')}. ${next}`;
-    return { status: 400, body: { error: text } };
+    return { status: 400, body: { error: text }, ...(change && { change: { ...change, why: text } }) };
   }
 }
+
+const changeOf = (request: NetavarkRequest): Change => ({
+  method: `netavark ${request.command}`,
+  object: {
+    network: request.network.name,
+    ...(request.command !== 'create' && { id: request.container.id, ifname: request.container.ifname }),
+  },
+});
 
 async function run(
   host: PluginHost,

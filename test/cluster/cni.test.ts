@@ -1,6 +1,6 @@
 // Containers attached by CNI on two hosts: the shim, started as libcni starts it, and the agent behind it.
 import { spawn } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
@@ -107,6 +107,8 @@ test.serial(
     t.is((await h1.refused({ command: 'CHECK', ...held, conf: { prevResult: other } })).code, 103);
     t.is((await h1.refused({ command: 'CHECK', ...one, id: 'unknown' })).code, 3);
 
+    const audit = readFileSync(join(lab.lab.host(1).stateDir, 'audit/agent.log'), 'utf8');
+    t.regex(audit, /"actor":\{"uid":0\},"method":"cni ADD","object":\{"network":"blue","id":"c0ffee01"/);
     // A detach by another way than it came is refused.
     const { code, stderr } = await lab.weft('h1', 'detach', 'blue', lab.ns('c1'));
     t.is(code, 1);

@@ -29,7 +29,12 @@ function ask(socketPath: string, path: string, body = '', method = 'POST'): Prom
 
 test('routes answer by themselves, and errors have code, cause and next step', async (t) => {
   const path = join(temporaryFolder(t, 'weft-http-'), 'run/cni.sock');
-  const routes = new HttpRoutes(silentLogger);
+  const written: Readonly<Record<string, unknown>>[] = [];
+  const routes = new HttpRoutes(silentLogger, { write: (entry) => written.push(entry) });
+  const change = { method: 'cni ADD', object: { network: 'blue' } };
+  routes.add('change', ({ body: why }) =>
+    Promise.resolve({ status: 200, change: { ...change, ...(why !== '' && { why }) } }),
+  );
   routes.add('echo', ({ body }) => Promise.resolve({ status: 200, body: { body } }));
   routes.add('empty', () => Promise.resolve({ status: 200 }));
   routes.add('wrong', () => Promise.reject(notFound('there is no blue', 'Create it.')));
@@ -49,9 +54,15 @@ test('routes answer by themselves, and errors have code, cause and next step', a
   ] as const) {
     const { status, text } = await ask(path, where, '', method);
     t.is(status, 404);
-    t.regex(text, /POST to \/echo, \/empty, \/wrong, \/broken/);
+    t.regex(text, /POST to \/change, \/echo, \/empty, \/wrong, \/broken/);
   }
   t.regex((await ask(path, '/echo', 'x'.repeat(5 << 20))).text, /too long/);
+  t.deepEqual(written, [], 'nothing was to be changed');
+  await ask(path, '/change');
+  await ask(path, '/change', 'no address is free');
+  const actor = { uid: process.getuid?.() };
+  t.like(written[0], { actor, ...change, code: 'OK' });
+  t.like(written[1], { actor, ...change, code: 'FAILED', why: 'no address is free' });
   const second = await t.throwsAsync<WeftError>(new HttpRoutes(silentLogger).open(path));
   t.regex(second?.message ?? '', /another program serves/);
   t.regex(second?.next ?? '', /--cni-socket/);

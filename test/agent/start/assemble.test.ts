@@ -69,6 +69,7 @@ async function assembled(t: ExecutionContext) {
     displaced: new DisplacedNodes(store.view),
     session: new Hook<[], SessionState>({ state: 'none', address: '', error: '' }),
     socket: {} as Opened['socket'],
+    audit: {} as Opened['audit'],
   };
   const parts = assemble(opened);
   await parts.memberships.restore([{ network: blue, lease: lease(blue, 1), granted: [] }]);
