@@ -65,6 +65,7 @@ test('the defaults are those of the contract', (t) => {
   t.deepEqual(
     { ...values, ...ownValues(cnm.settings, values), node: undefined, etcd: undefined },
     {
+      cniSocket: '/run/weft/cni.sock',
       cnmSocket: '/run/docker/plugins/weft.sock',
       node: undefined,
       etcd: undefined,
