@@ -468,3 +468,14 @@ test('a mistake ends the process with 2 and a message on stderr; help ends it wi
   t.is(help.code, 0);
   t.true(help.stdout.startsWith('Usage: weft agent [flags]'));
 });
+
+test('the CNI socket is in the run directory, where it is named, or nowhere', (t) => {
+  const socketOf = (...flags: string[]): string | undefined => {
+    const loaded = loadSettings(agent, [...ETCD, ...flags], {});
+    if (loaded.kind === 'help') throw new Error('help was shown');
+    return agentSettingsFrom(loaded.values, loaded.origin).cniSocket;
+  };
+  t.is(socketOf('--run-dir=/run/other'), '/run/other/cni.sock');
+  t.is(socketOf('--cni-socket=/run/cni.sock'), '/run/cni.sock');
+  t.is(socketOf('--cni-socket=none'), undefined);
+});
