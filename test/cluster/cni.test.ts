@@ -1,14 +1,16 @@
 // Containers attached by CNI on two hosts: the shim, started as libcni starts it, and the agent behind it.
 import { spawn } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { chmodSync, chownSync, readdirSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
 
 import { bare, Cluster, type EndpointJson } from '../lab/cluster.js';
-import { CniRuntime, SHIM, type CniResult } from '../lab/cni.js';
-import { environment, exec } from '../lab/exec.js';
+import { CniRuntime, SHIM, type CniCall, type CniResult } from '../lab/cni.js';
+import { environment, exec, type Outcome } from '../lab/exec.js';
 import { shareAmongTests } from '../lab/fresh.js';
+import { temporaryFolder } from '../lab/temporary-folder.js';
 
 let lab: Cluster;
 const h1 = new CniRuntime(() => lab, 'h1');
@@ -226,16 +228,26 @@ test.serial('an ADD that fails says why, in one JSON, and leaves nothing', async
   const noAgent = { ...call, conf: { socket: join(lab.folder, 'none.sock') } };
   t.like(await h1.refused(noAgent), { code: 11, cniVersion: '1.0.0' });
   t.like(await h1.refused({ ...noAgent, command: 'STATUS' }), { code: 50 });
-  // As in the user namespace of a rootless runtime.
-  const nobody = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups', 'sh', SHIM];
-  const { code, stdout } = await exec(lab.place('h1').inside(nobody), {
-    env: h1.environment(call),
-    input: JSON.stringify(h1.conf()),
-  });
+  const { code, stdout } = await asNobody(t, call);
   t.is(code, 1);
   t.like(JSON.parse(stdout), { code: 11 });
   t.regex(stdout, /only root may ask.*weft attach/);
 });
+
+/** Asks as a rootless runtime does: its root may not write to a socket of another user. */
+async function asNobody(t: ExecutionContext, call: CniCall): Promise<Outcome> {
+  const socket = join(temporaryFolder(t, 'weft-cni-'), 'cni.sock');
+  const server = createServer();
+  t.teardown(() => server.close());
+  await new Promise<void>((resolve) => server.listen(socket, resolve));
+  chmodSync(socket, 0o600);
+  chownSync(socket, 65_534, 65_534);
+  const powerless = ['setpriv', '--bounding-set', '-all', '--inh-caps', '-all', 'sh', SHIM];
+  return exec(lab.place('h1').inside(powerless), {
+    env: h1.environment(call),
+    input: JSON.stringify(h1.conf({ socket })),
+  });
+}
 
 test.serial('ADDs of one container at once, on two networks', async (t) => {
   const red = { name: 'red', network: 'red' };

@@ -97,7 +97,7 @@ test.serial('two networks, connect and disconnect', async (t) => {
   t.is((await listed(3)).flatMap(({ publish }) => publish).length, 1);
   await h1.ask('network', 'disconnect', 'red', 'both');
   await listed(2);
-  t.not((await h1.in('both', `ping -c 1 -w 2 ${red}`)).code, 0);
+  t.not((await h1.in('both', `ping -c 1 -W 1 ${red}`)).code, 0);
   await h1.ask('network', 'connect', 'red', 'both');
   await listed(3);
   await lab.until(
