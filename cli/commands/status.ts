@@ -20,17 +20,21 @@ import { problemLines } from './problems.js';
 
 export function statusCommand(program: Command, action: Action): void {
   const command = program.command('status');
-  command.description('how this node, its networks and its peers are, and what is wrong').action(
-    action(async ({ connect }): Promise<Result> => {
-      connect.checkController();
-      const isNamed = command.getOptionValueSource('agent') !== 'default';
-      const { status, isCluster } = await ask(connect, isNamed || existsSync(connect.agentPath));
-      if (status.health === 'down') process.exitCode = 1;
-      return isCluster
-        ? { value: clusterStatusShape(status), text: () => clusterText(status) }
-        : { value: statusShape(status), text: () => nodeText(status) };
-    }),
-  );
+  command
+    .description('how this node, its networks and its peers are, and what is wrong')
+    .option('-q, --quiet', 'print nothing: the exit status is 0 while things are ok or degraded, else 1')
+    .action(
+      action(async ({ connect }, _words, { quiet }: { quiet?: true }): Promise<Result | undefined> => {
+        connect.checkController();
+        const isNamed = command.getOptionValueSource('agent') !== 'default';
+        const { status, isCluster } = await ask(connect, isNamed || existsSync(connect.agentPath));
+        if (status.health === 'down') process.exitCode = 1;
+        if (quiet === true) return undefined;
+        return isCluster
+          ? { value: clusterStatusShape(status), text: () => clusterText(status) }
+          : { value: statusShape(status), text: () => nodeText(status) };
+      }),
+    );
 }
 
 /** @param isNode whether this host has an agent, or should have: then the node is down where it does not answer */

@@ -168,6 +168,12 @@ test('a host without an agent, such as a controller’s own, is as well as the c
   t.deepEqual([code, health], hasAgent ? [1, 'down'] : [0, 'degraded']);
 });
 
+test('status -q prints nothing: the exit status says it', async (t) => {
+  const [good, bad] = await Promise.all([fakes.weft('status', '-q'), run(['status', '-q'], UNREACHABLE)]);
+  t.deepEqual([good.code, good.stdout, good.stderr], [0, '', '']);
+  t.deepEqual([bad.code, bad.stdout, bad.stderr], [1, '', '']);
+});
+
 test('mutual TLS: a client with a certificate of the CA is served, one without is refused', async (t) => {
   const ca = new TestCa();
   const secure = new Fakes();
