@@ -41,10 +41,14 @@ export interface IdentityOptions {
   /** URLs of etcd for others. */
   etcd: () => readonly string[];
   prefix: string;
+  /** Whether etcd is this controller's own, and ends with it. */
+  hasOwnEtcd: boolean;
   /** HOST:PORT of this controller for others. */
   address: () => string;
   /** Called before a certificate for a node is handed out. */
   admit: (subject: Subject) => Promise<void>;
+  /** Refuses a node's certificates, and ends its session. */
+  expel: (node: string) => Promise<void>;
   log: Logger;
 }
 
@@ -87,6 +91,7 @@ export function identityService(options: IdentityOptions): IdentityServiceServer
   const redeem = async (request: CertificateRequest): Promise<Membership> => {
     const token = await redeemable(request, authority().hashes, store);
     const subject = subjectOf(token, request);
+    checkFurther(subject.role, options.hasOwnEtcd);
     if (subject.role === 'node') checkNodeName(subject.name, token, store);
     if (!(await credentials.useToken(token))) throw usedUp(token);
     return await issue(subject, request.publicKey);
@@ -115,6 +120,16 @@ export function identityService(options: IdentityOptions): IdentityServiceServer
       unary(async ({ publicKey }: { publicKey: string }) => {
         await waitForSync(store);
         return await issue(renewedSubject(call), publicKey);
+      })(call, callback),
+
+    surrenderCertificate: (call, callback) =>
+      unary(async () => {
+        await waitForSync(store);
+        const { identity } = callerOf(call.getAuthContext());
+        if (identity.role !== 'node')
+          throw failedPrecondition(`${describeIdentity(identity)}: only a node leaves by its certificate`);
+        await options.expel(identity.node);
+        return {};
       })(call, callback),
 
     issueCertificate: unary(async (request) => {
@@ -148,6 +163,7 @@ export function identityService(options: IdentityOptions): IdentityServiceServer
       if (node !== undefined && role !== 'node')
         throw invalidArgument(`node: is for a token of the role node, not ${role}`, 'Leave it out.');
       if (node !== undefined) checkNotSuperuser(parseName(node, 'node'));
+      checkFurther(role, options.hasOwnEtcd);
       await waitForSync(store);
       const token = newToken(authority().hash);
       const record: TokenRecord = {
@@ -265,6 +281,15 @@ function checkNotSuperuser(name: string): void {
   throw invalidArgument(
     `node: "${name}" is the name of etcd’s superuser`,
     'Choose another name with --node.',
+  );
+}
+
+/** @throws WeftError FAILED_PRECONDITION for a further controller of a cluster whose etcd is the first one's own */
+function checkFurther(role: Subject['role'], hasOwnEtcd: boolean): void {
+  if (role !== 'controller' || !hasOwnEtcd) return;
+  throw failedPrecondition(
+    'a further controller: the only etcd of this cluster is the first controller’s own, and ends with it',
+    'Further controllers need an etcd of yours (--etcd on each controller).',
   );
 }
 

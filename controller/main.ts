@@ -35,6 +35,7 @@ import type { Sources } from './messages.js';
 import { controllerMetrics } from './metrics.js';
 import { networkService } from './network-service.js';
 import { nodeService } from './node-service.js';
+import { writeNodeToken } from './node-token.js';
 import { Problems } from './problems.js';
 import { Registry } from './registry.js';
 import { rightsInterceptor } from './rights.js';
@@ -141,13 +142,17 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
   server.addService(
     IdentityServiceService,
     identityService({
-      ...{ store, log, etcd: etcdUrls, prefix: settings.prefix },
+      ...{ store, log, etcd: etcdUrls, prefix: settings.prefix, hasOwnEtcd: etcd !== undefined },
       authority: () => security.authority,
       init: () => security.init(store, shutdown.signal),
       rotate: () => security.rotate(store, shutdown.signal),
       servesPlainText: () => security.plain,
       address: () => `${hostOf(ips[0] ?? settings.listen.host)}:${portOf(address)}`,
       admit: (subject) => security.admit(subject, store),
+      expel: async (name) => {
+        await security.expel(name, store);
+        sessions.expel(name);
+      },
     }),
   );
   server.addService(
@@ -180,6 +185,11 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
     await stopGrpc(server, 500);
   });
 
+  const { nodeToken } = settings;
+  if (nodeToken !== undefined && security.authority !== undefined) {
+    const { credentials } = store;
+    await writeNodeToken({ path: nodeToken, authority: security.authority.hash, credentials, log });
+  }
   const followed = Promise.all([
     security.follow(store, shutdown.signal),
     security.closePlainText(store, shutdown.signal),

@@ -33,6 +33,7 @@ export const RIGHTS: Readonly<Record<string, readonly Role[] | 'anyone'>> = {
   'SessionService/Connect': ['node'],
   'IdentityService/RequestCertificate': 'anyone',
   'IdentityService/RenewCertificate': EVERY_ROLE,
+  'IdentityService/SurrenderCertificate': ['node'],
   'IdentityService/IssueCertificate': MANAGERS,
   'IdentityService/GetAuthority': EVERY_ROLE,
   'IdentityService/InitAuthority': MANAGERS,

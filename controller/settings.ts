@@ -56,6 +56,11 @@ export const controllerSettings = {
     help: 'life of a certificate; it is renewed after 50 to 80 % of it',
     group: 'Certificate authority',
   }),
+  'node-token': optional(kinds.path('FILE'), {
+    help: 'a token for one node is written there, for the agent of this host (its --token-file)',
+    shownDefault: 'none',
+    group: 'Certificate authority',
+  }),
   ...LOG,
 };
 

@@ -1,18 +1,13 @@
 // The node's certificate: got with a token at the first start, renewed without one, and what was learnt with it.
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-
-import * as z from 'zod';
 
 import { Backoff } from '../../core/backoff.js';
 import { failedPrecondition, messageOf, nextOf, WeftError } from '../../core/errors.js';
 import { authorityHashesOf, endsSoon, type CertificateInfo } from '../../daemon/certificate.js';
+import { readCluster, saveCluster, type Cluster } from '../../daemon/cluster-file.js';
 import type { IdentityFolder } from '../../daemon/identity-folder.js';
-import { etcdUrl } from '../../daemon/kinds.js';
 import type { Logger } from '../../daemon/log.js';
 import { keepRenewed } from '../../daemon/renewal.js';
-import { replaceFile } from '../../daemon/state-file.js';
 import type { Tls } from '../../daemon/tls.js';
 import type { Membership } from '../../proto/gen/weft/v1/identity.js';
 import { NODE, type Problems } from '../health/index.js';
@@ -25,11 +20,6 @@ export interface NodeIdentityOptions {
   /** Called with each reason why the token has not given a certificate yet. */
   onWait?: (error: WeftError) => void;
 }
-
-const clusterSchema = z.object({ etcd: z.array(z.string()), prefix: z.string() });
-
-/** What a controller has told of the cluster. */
-type Cluster = z.infer<typeof clusterSchema>;
 
 const BACKOFF = { firstMs: 500, lastMs: 10_000 } as const;
 /** Between looks at how long the certificate still lives. */
@@ -64,12 +54,12 @@ export class NodeIdentity {
    */
   static async open(
     options: NodeIdentityOptions,
-    readToken: () => string | undefined,
+    readToken: () => Promise<string | undefined> | undefined,
     signal: AbortSignal,
   ): Promise<NodeIdentity | undefined> {
     const { folder } = options;
     const isUsable = folder.exists && folder.read().info.to.getTime() > Date.now();
-    const token = isUsable ? undefined : readToken();
+    const token = isUsable ? undefined : await readToken();
     if (token !== undefined) saveCluster(folder, await obtain(options, token, signal));
     return folder.exists ? new NodeIdentity(options, readCluster(folder)) : undefined;
   }
@@ -172,21 +162,5 @@ async function obtain(options: NodeIdentityOptions, token: string, signal: Abort
       }
     }
     await delay(backoff.next(), undefined, { signal });
-  }
-}
-
-const clusterFile = (folder: IdentityFolder): string => join(folder.path, 'cluster.json');
-
-function saveCluster(folder: IdentityFolder, { etcd, prefix }: Membership): void {
-  // The controller is trusted; a URL of another form would end the agent at each start.
-  const urls = etcd.map((url) => etcdUrl.parse(url, 'the controller'));
-  replaceFile(clusterFile(folder), `${JSON.stringify({ etcd: urls, prefix })}\n`, { sync: true });
-}
-
-function readCluster(folder: IdentityFolder): Cluster | undefined {
-  try {
-    return clusterSchema.parse(JSON.parse(readFileSync(clusterFile(folder), 'utf8')));
-  } catch {
-    return undefined;
   }
 }

@@ -1,12 +1,23 @@
 // Before stage 1: the node's identity, and with it where etcd is.
 import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 
-import { failedPrecondition, invalidArgument, messageOf, type WeftError } from '../../core/errors.js';
+import {
+  failedPrecondition,
+  invalidArgument,
+  messageOf,
+  unavailable,
+  type WeftError,
+} from '../../core/errors.js';
 import { parseToken } from '../../core/identity.js';
+import { errnoOf } from '../../daemon/errno.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Shutdown } from '../../daemon/shutdown.js';
 import { NodeIdentity, nodeIdentityFolder } from '../identity/index.js';
 import type { AgentSettings } from '../settings.js';
+
+/** Between looks for the file of a token, in milliseconds. */
+const LOOK_MS = 250;
 
 /** The daemon's settings, log and shutdown. */
 export interface Launch {
@@ -32,7 +43,7 @@ export async function identify(
   const folder = nodeIdentityFolder(settings.stateDir);
   const controllers = settings.controller.map(({ text }) => text);
   // A dry run and a clean-up change nothing in the cluster.
-  const token = settings.dryRun || settings.cleanup ? () => undefined : () => tokenIn(settings);
+  const token = settings.dryRun || settings.cleanup ? () => undefined : () => tokenIn(daemon, onWait);
   const options = { folder, controllers, log, node: settings.node, onWait };
   const identity = await NodeIdentity.open(options, token, shutdown.signal);
   if (identity === undefined) return { ...daemon, identity };
@@ -65,17 +76,40 @@ function etcdOf({ settings, log }: Launch, learnt: readonly string[]): readonly 
   throw failedPrecondition('nothing says where etcd is', 'Give --etcd https://HOST:2379.');
 }
 
-/** @throws WeftError INVALID_ARGUMENT for a file that cannot be used */
-function tokenIn({ token, tokenFile }: AgentSettings): string | undefined {
+/**
+ * The token of the settings. A file that is not there yet is waited for: the controller of this host may be about to write it.
+ * @throws WeftError INVALID_ARGUMENT for a file that cannot be used; the signal's reason
+ */
+async function tokenIn(
+  { settings: { token, tokenFile }, log, shutdown: { signal } }: Launch,
+  onWait: (error: WeftError) => void,
+): Promise<string | undefined> {
   if (tokenFile === undefined) return token;
-  let text: string;
+  let isTold = false;
+  for (;;) {
+    const text = readIfThere(tokenFile);
+    if (text !== undefined) {
+      parseToken(text, '--token-file');
+      return text.trim();
+    }
+    const missing = unavailable(
+      `--token-file: ${tokenFile}: there is no such file yet`,
+      'Put a token there: weft token create, where somebody is an administrator.',
+    );
+    onWait(missing);
+    if (!isTold) log.warn('no certificate yet', { error: missing });
+    isTold = true;
+    await delay(LOOK_MS, undefined, { signal });
+  }
+}
+
+function readIfThere(path: string): string | undefined {
   try {
-    text = readFileSync(tokenFile, 'utf8').trim();
+    return readFileSync(path, 'utf8');
   } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined;
     throw invalidArgument(`--token-file: ${messageOf(error)}`, 'Name a file that can be read.', {
       cause: error,
     });
   }
-  parseToken(text, '--token-file');
-  return text;
 }

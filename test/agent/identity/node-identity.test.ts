@@ -38,7 +38,7 @@ test.serial('a token is used once; then the stored identity counts, with what wa
   const options = optionsOf(controller);
   t.is(await NodeIdentity.open(options, never, signal), undefined);
   const token = await controller.token({ uses: 1 });
-  const first = await NodeIdentity.open(options, () => token, signal);
+  const first = await NodeIdentity.open(options, () => Promise.resolve(token), signal);
   t.deepEqual(first?.info.identity, { role: 'node', node: 'h1' });
   t.deepEqual(first?.cluster, { etcd: [controller.etcdUrl], prefix: '/weft' });
   const again = await NodeIdentity.open(options, never, signal);
@@ -58,7 +58,7 @@ test.serial('a token is used once; then the stored identity counts, with what wa
 test.serial('a certificate is renewed without a token, also after the controller was away', async (t) => {
   const controller = await startSecure(t, ['--certificate-ttl', '10s']);
   const token = await controller.token();
-  const identity = await NodeIdentity.open(optionsOf(controller), () => token, signal);
+  const identity = await NodeIdentity.open(optionsOf(controller), () => Promise.resolve(token), signal);
   const problems = following(t, identity);
   const serial = (): string => identity?.info.serial ?? '';
   const first = serial();
@@ -83,6 +83,6 @@ test.serial('a certificate is renewed without a token, also after the controller
     ports: [ports[0] ?? 0, ports[1] ?? 0, ports[2] ?? 0],
   });
   const fresh = await back.token({ node: 'h1' });
-  const renewed = await NodeIdentity.open(optionsOf(back), () => fresh, signal);
+  const renewed = await NodeIdentity.open(optionsOf(back), () => Promise.resolve(fresh), signal);
   t.true((renewed?.info.to.getTime() ?? 0) > Date.now() + 30_000);
 });

@@ -43,6 +43,12 @@ export interface RenewalRequest {
   publicKey: string;
 }
 
+export interface SurrenderRequest {
+}
+
+export interface SurrenderResponse {
+}
+
 export interface IssueRequest {
   /** "flannel", "admin" or "controller". */
   role: string;
@@ -326,6 +332,110 @@ export const RenewalRequest: MessageFns<RenewalRequest> = {
   fromPartial<I extends Exact<DeepPartial<RenewalRequest>, I>>(object: I): RenewalRequest {
     const message = createBaseRenewalRequest();
     message.publicKey = object.publicKey ?? "";
+    return message;
+  },
+};
+
+function createBaseSurrenderRequest(): SurrenderRequest {
+  return {};
+}
+
+export const SurrenderRequest: MessageFns<SurrenderRequest> = {
+  encode(_: SurrenderRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SurrenderRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSurrenderRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): SurrenderRequest {
+    return {};
+  },
+
+  toJSON(_: SurrenderRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<SurrenderRequest>, I>>(base?: I): SurrenderRequest {
+    return SurrenderRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<SurrenderRequest>, I>>(_: I): SurrenderRequest {
+    const message = createBaseSurrenderRequest();
+    return message;
+  },
+};
+
+function createBaseSurrenderResponse(): SurrenderResponse {
+  return {};
+}
+
+export const SurrenderResponse: MessageFns<SurrenderResponse> = {
+  encode(_: SurrenderResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SurrenderResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSurrenderResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): SurrenderResponse {
+    return {};
+  },
+
+  toJSON(_: SurrenderResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<SurrenderResponse>, I>>(base?: I): SurrenderResponse {
+    return SurrenderResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<SurrenderResponse>, I>>(_: I): SurrenderResponse {
+    const message = createBaseSurrenderResponse();
     return message;
   },
 };
@@ -1474,6 +1584,16 @@ export const IdentityServiceService = {
     responseSerialize: (value: Membership): Buffer => Buffer.from(Membership.encode(value).finish()),
     responseDeserialize: (value: Buffer): Membership => Membership.decode(value),
   },
+  /** A node leaves: its certificates are refused from now on, and its name is free. */
+  surrenderCertificate: {
+    path: "/weft.v1.IdentityService/SurrenderCertificate" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: SurrenderRequest): Buffer => Buffer.from(SurrenderRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SurrenderRequest => SurrenderRequest.decode(value),
+    responseSerialize: (value: SurrenderResponse): Buffer => Buffer.from(SurrenderResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): SurrenderResponse => SurrenderResponse.decode(value),
+  },
   /** A certificate for a flanneld, an administrator's etcdctl or a further controller. */
   issueCertificate: {
     path: "/weft.v1.IdentityService/IssueCertificate" as const,
@@ -1555,6 +1675,8 @@ export interface IdentityServiceServer extends UntypedServiceImplementation {
   requestCertificate: handleUnaryCall<CertificateRequest, Membership>;
   /** A new certificate for the caller's own name and role. */
   renewCertificate: handleUnaryCall<RenewalRequest, Membership>;
+  /** A node leaves: its certificates are refused from now on, and its name is free. */
+  surrenderCertificate: handleUnaryCall<SurrenderRequest, SurrenderResponse>;
   /** A certificate for a flanneld, an administrator's etcdctl or a further controller. */
   issueCertificate: handleUnaryCall<IssueRequest, Membership>;
   getAuthority: handleUnaryCall<GetAuthorityRequest, Authority>;
@@ -1606,6 +1728,22 @@ export interface IdentityServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Membership) => void,
+  ): ClientUnaryCall;
+  /** A node leaves: its certificates are refused from now on, and its name is free. */
+  surrenderCertificate(
+    request: SurrenderRequest,
+    callback: (error: ServiceError | null, response: SurrenderResponse) => void,
+  ): ClientUnaryCall;
+  surrenderCertificate(
+    request: SurrenderRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: SurrenderResponse) => void,
+  ): ClientUnaryCall;
+  surrenderCertificate(
+    request: SurrenderRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: SurrenderResponse) => void,
   ): ClientUnaryCall;
   /** A certificate for a flanneld, an administrator's etcdctl or a further controller. */
   issueCertificate(
