@@ -11,7 +11,7 @@ import { parseNewNetworkName } from '../core/run.js';
 import { parseIfname, parseTarget } from '../core/target.js';
 import { parsePublish, parsePublishedFilter } from '../core/publish.js';
 import { parseBackend } from '../daemon/backend.js';
-import { duration, hostPort, path } from '../daemon/kinds.js';
+import { addresses, duration, hostPort, path } from '../daemon/kinds.js';
 
 /** For commander: the error names the option itself. */
 const checked =
@@ -81,6 +81,9 @@ export const ipList = (text: string, before: string[] = []): string[] => [
   ...before,
   checked((word) => parseNameAddress(word).toString())(text),
 ];
+
+/** Addresses with commas between them. */
+export const addressList = checked((text) => addresses.parse(text, 'advertise').map(String));
 
 export const lookupName = checked((text) => {
   const labels = text.replace(/\.$/, '').split('.');

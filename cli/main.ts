@@ -11,6 +11,7 @@ import { containerCommands } from './commands/container.js';
 import { endpointCommands } from './commands/endpoint.js';
 import { exposeCommands } from './commands/expose.js';
 import { authorityCommands } from './commands/authority.js';
+import { setupCommands } from './commands/setup.js';
 import { tokenCommands } from './commands/token.js';
 import { helpCommands } from './commands/help.js';
 import { networkCommands } from './commands/network.js';
@@ -106,6 +107,7 @@ export function buildProgram(): Command {
   runCommand(program, action);
   containerCommands(program, action);
   exposeCommands(program, action);
+  setupCommands(program, action);
   tokenCommands(program, action);
   authorityCommands(program, action);
   cniCommands(program, action);

@@ -105,7 +105,7 @@ export function tokenCommands(program: Command, action: Action): void {
 }
 
 /** @throws WeftError INVALID_ARGUMENT */
-function tokenOf({ token, tokenFile }: { token?: string; tokenFile?: string }): string {
+export function tokenOf({ token, tokenFile }: { token?: string; tokenFile?: string }): string {
   const text = token ?? (tokenFile === undefined ? process.env['WEFT_TOKEN'] : readToken(tokenFile));
   hideSecret(token);
   if (text === undefined)
@@ -125,15 +125,20 @@ function readToken(path: string): string {
 }
 
 function tokenText({ token, role, controller, node }: Token): string {
-  return [`Token:  ${token}`, '', `Use it:  ${commandFor(role, token, controller, node)}`].join('\n');
+  const lines = [`Token:  ${token}`, '', `Use it:  ${commandFor(role, token, controller, node)}`];
+  // On hosts whose daemons somebody else starts.
+  if (role === 'node')
+    lines.push(`   or:  weft agent --token ${token} --controller ${controller}${named(node)}`);
+  return lines.join('\n');
 }
 
 function commandFor(role: string, token: string, controller: string, node: string | undefined): string {
+  if (role === 'node') return `weft join ${controller} --token ${token}${named(node)}`;
   if (role === 'controller') return `weft join ${controller} --token ${token} --role controller`;
-  if (role !== 'node') return `weft login --token ${token} ${controller}`;
-  const named = node === undefined ? '' : ` --node ${node}`;
-  return `weft agent --token ${token} --controller ${controller}${named}`;
+  return `weft login --token ${token} ${controller}`;
 }
+
+const named = (node: string | undefined): string => (node === undefined ? '' : ` --node ${node}`);
 
 const tokenTable = (tokens: readonly Token[]): Promise<string> =>
   table(

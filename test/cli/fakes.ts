@@ -17,9 +17,10 @@ import {
   NetworkServiceService,
   NodeServiceService,
 } from '../../proto/gen/weft/v1/controller.js';
+import { IdentityServiceService } from '../../proto/gen/weft/v1/identity.js';
 import { Container, RuntimeServiceService } from '../../proto/gen/weft/v1/runtime.js';
 import type { Status } from '../../proto/gen/weft/v1/types.js';
-import { endpoint, network, node, status } from './samples.js';
+import { endpoint, network, node, status, token } from './samples.js';
 
 export const WEFT = join(packageRoot, 'bin', 'weft');
 
@@ -68,6 +69,7 @@ export class Fakes {
       watchEndpoints: () => undefined,
     });
     controller.addService(StatusServiceService, { getStatus: this.#answer('controllerStatus', status) });
+    controller.addService(IdentityServiceService, { createToken: this.#answer('createToken', token) });
     const agent = new Server();
     agent.addService(AgentServiceService, {
       attach: unary((request) => {

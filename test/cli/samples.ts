@@ -1,5 +1,17 @@
 // The fakes' answers, and the JSON that the contract documents for them.
+import { formatToken, newToken } from '../../core/identity.js';
+import type { Token } from '../../proto/gen/weft/v1/identity.js';
 import type { Endpoint, Network, Node, Status } from '../../proto/gen/weft/v1/types.js';
+
+export const token: Token = {
+  id: '0123456789ab',
+  token: formatToken(newToken('a'.repeat(50))),
+  role: 'node',
+  node: undefined,
+  uses: undefined,
+  expires: '2026-12-01T00:00:00.000Z',
+  controller: '192.0.2.10:7400',
+};
 
 export const network: Network = {
   name: 'blue',

@@ -1,0 +1,71 @@
+// Waits until a daemon is ready, and says on standard error what it waits for.
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { messageOf, unavailable } from '../../core/errors.js';
+import { visible } from '../../core/text.js';
+import type { Systemd } from './systemd.js';
+import type { Unit } from './units.js';
+
+export const say = (text: string): void => void process.stderr.write(`weft: ${visible(text)}\n`);
+
+const LOOK_MS = 200;
+/** A reason that lasts as long is shown. */
+const PATIENCE_MS = 2000;
+const ASK_MS = 2000;
+
+export interface Awaited {
+  unit: Unit;
+  /** HOST:PORT of /readyz. */
+  http: string;
+  systemd: Systemd;
+  /** Milliseconds. */
+  withinMs: number;
+}
+
+/** @throws WeftError UNAVAILABLE with what the daemon said last */
+export async function untilReady({ unit, http, systemd, withinMs }: Awaited): Promise<void> {
+  const began = performance.now();
+  say(`${unit} is started`);
+  let told = '';
+  let [reason, since] = ['', began];
+  for (;;) {
+    const now = await whyNotReady(http);
+    const took = performance.now() - began;
+    if (now === undefined) return say(`${unit} is ready after ${(took / 1000).toFixed(1)} s`);
+    if (now !== reason) [reason, since] = [now, performance.now()];
+    if (took > withinMs) break;
+    if (reason !== told && performance.now() - since > PATIENCE_MS) {
+      told = reason;
+      say(`${unit}: ${(await systemd.failureOf(unit)) ?? reason}`);
+    }
+    await delay(LOOK_MS);
+  }
+  throw unavailable(
+    `${unit} is not ready after ${withinMs / 1000} s: ${(await systemd.failureOf(unit)) ?? reason}`,
+    `See journalctl --unit ${unit}. Then repeat this command; weft leave undoes it.`,
+  );
+}
+
+/** Undefined: it is ready. */
+async function whyNotReady(http: string): Promise<string | undefined> {
+  try {
+    const answer = await fetch(`http://${http}/readyz`, { signal: AbortSignal.timeout(ASK_MS) });
+    return answer.ok ? undefined : (await answer.text()).trim();
+  } catch (error) {
+    const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
+    return `http://${http}/readyz does not answer: ${messageOf(cause)}`;
+  }
+}
+
+/** Repeats a call that cannot succeed yet. @throws the last error, after the time */
+export async function eventually<T>(work: () => Promise<T>, withinMs: number): Promise<T> {
+  const until = performance.now() + withinMs;
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      if (performance.now() > until) throw error;
+      await delay(LOOK_MS);
+    }
+  }
+}
