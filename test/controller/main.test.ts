@@ -46,8 +46,18 @@ async function start(
 ): Promise<Running> {
   const [address, http] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`];
   const etcd = 'etcd' in where ? where.etcd : where.etcdUrl;
-  const store = 'etcd' in where ? ['--etcd', etcd] : ['--state-dir', where.stateDir, '--etcd-listen', etcd];
-  const process = startController(['--listen', address, '--http', http, ...store, ...more]);
+  const stateDir = 'etcd' in where ? temporaryFolder(t, 'weft-controller-') : where.stateDir;
+  const store = 'etcd' in where ? ['--etcd', etcd] : ['--etcd-listen', etcd];
+  const process = startController([
+    '--listen',
+    address,
+    '--http',
+    http,
+    '--state-dir',
+    stateDir,
+    ...store,
+    ...more,
+  ]);
   t.teardown(() => process.stop());
   await eventually('ready', () => process.output.includes('the controller is ready')).catch(() => {
     throw new Error(process.output);
