@@ -42,11 +42,11 @@ async function joinAsNode(address: string, token: string, options: JoinOptions):
   };
   const text = settingsText('agent', 'join', { ...settings, 'token-file': TOKEN_FILE });
   const files: SetupFile[] = [{ path: AGENT_YAML, text, settings }, ...host.units(['weft-agent'])];
+  const folder = new IdentityFolder(host.files.at(`${AGENT_STATE}/identity`), 'node');
+  const has = isMember(folder, token, node);
   await host.files.check(files);
 
   // Before anything is written or started: what is wrong with the token is said here, not in the log of a service.
-  const folder = new IdentityFolder(host.files.at(`${AGENT_STATE}/identity`), 'node');
-  const has = isMember(folder, token, node);
   const isNew = systemd !== undefined && !has;
   if (isNew) await enrolAs('node', { address, token, node, folder });
   else if (!has)

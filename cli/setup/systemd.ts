@@ -32,7 +32,7 @@ export class Systemd {
 
   /** Starts it now and at each boot. @throws WeftError FAILED_PRECONDITION */
   async enable(unit: Unit): Promise<void> {
-    await this.#call('enable', '--now', '--quiet', `${unit}.service`);
+    await this.#call('enable', '--now', `${unit}.service`);
   }
 
   /** @throws WeftError FAILED_PRECONDITION */
@@ -42,7 +42,7 @@ export class Systemd {
 
   /** Stops it, now and at each boot. @throws WeftError FAILED_PRECONDITION */
   async disable(unit: Unit): Promise<void> {
-    await this.#call('disable', '--now', '--quiet', `${unit}.service`);
+    await this.#call('disable', '--now', `${unit}.service`);
   }
 
   /** Deletes its state and runtime directories. @throws WeftError FAILED_PRECONDITION */

@@ -1,6 +1,7 @@
 // The systemd units: those of deploy/, with the paths of this weft and its Node.js.
 import { readFileSync, realpathSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 
 import { packageRoot } from '../../daemon/version.js';
 import type { SetupFile } from './files.js';
@@ -20,23 +21,28 @@ export const programWords = (): [node: string, script: string] => [
 ];
 
 /** @param more lines for the section Service */
-export function unitFile(unit: Unit, more: readonly string[] = []): SetupFile {
+export function unitFile(unit: Unit, more: readonly string[] = [], program = programWords()): SetupFile {
   const text = readFileSync(join(packageRoot, 'deploy', `${unit}.service`), 'utf8');
-  const [node, script] = programWords();
-  const program = [node, script].map(quoted).join(' ');
+  const [node, script] = program;
+  const root = dirname(dirname(script));
   return {
     path: `${UNIT_FOLDER}/${unit}.service`,
     text: text
-      .replace(`ExecStart=${PLACE} `, () => `ExecStart=${program} `)
-      .replaceAll(/^Documentation=.*$/gm, () => `Documentation=file://${encodeURI(packageRoot)}/README.md`)
+      .replace(`ExecStart=${PLACE} `, () => `ExecStart=${quoted(node)} ${quoted(script)} `)
+      .replace(
+        /^Documentation=.*$/m,
+        () => `Documentation=${specifiers(pathToFileURL(`${root}/README.md`).href)}`,
+      )
       .replace(/^\[Service\]$/m, () => ['[Service]', ...more].join('\n'))
-      .replace(/^ProtectHome=yes$/m, () => protectHome([node, realpathSync(packageRoot)]).join('\n')),
+      .replace(/^ProtectHome=yes$/m, () => protectHome([node, root]).join('\n')),
   };
 }
 
-/** A word of ExecStart= (systemd.service(5)): specifiers and variables are not meant. */
+const specifiers = (text: string): string => text.replaceAll('%', '%%');
+
+/** A word as systemd.syntax(7) and systemd.service(5) read it: specifiers and variables are not meant. */
 function quoted(word: string): string {
-  const plain = word.replaceAll('%', '%%').replaceAll('$', '$$$$');
+  const plain = specifiers(word).replaceAll('$', '$$$$');
   return /^[\w@%+=:,./$-]+$/.test(plain) ? plain : `"${plain.replaceAll(/["\\]/g, String.raw`\$&`)}"`;
 }
 

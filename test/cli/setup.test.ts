@@ -16,6 +16,7 @@ import { dirname, join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
 
+import { unitFile } from '../../cli/setup/units.js';
 import { formatToken, newToken } from '../../core/identity.js';
 import { Fakes, run, WEFT, type Ran } from './fakes.js';
 import { token as sample } from './samples.js';
@@ -94,6 +95,23 @@ function succeeded(t: ExecutionContext, { code, stderr }: Ran): void {
   t.is(code, 0, stderr);
 }
 
+test('a unit has the words of the program, and sees it where it is in a home folder', (t) => {
+  const agent = unitFile('weft-agent', [], ['/usr/bin/node', '/opt/we ft/100%/bin/weft']).text;
+  t.regex(agent, /^ExecStart=\/usr\/bin\/node "\/opt\/we ft\/100%%\/bin\/weft" agent$/m);
+  t.regex(agent, /^Documentation=file:\/\/\/opt\/we%%20ft\/100%%25\/README\.md$/m);
+  const controller = (node: string, script: string): string[] =>
+    unitFile('weft-controller', ['LoadCredential=a:/b'], [node, script])
+      .text.split('\n')
+      .filter((line) => /^(ProtectHome|BindReadOnlyPaths|LoadCredential)=/.test(line));
+  t.deepEqual(controller('/usr/bin/node', '/opt/weft/bin/weft'), ['LoadCredential=a:/b', 'ProtectHome=yes']);
+  t.deepEqual(controller('/root/.nvm/bin/node', '/tmp/weft/bin/weft'), [
+    'LoadCredential=a:/b',
+    'ProtectHome=tmpfs',
+    'BindReadOnlyPaths=/root/.nvm/bin/node',
+    'BindReadOnlyPaths=/tmp/weft',
+  ]);
+});
+
 test('init --no-start writes settings and units, says what to run, and may be repeated', async (t) => {
   const host = new TestHost();
   const first = await host.weft('init', '--no-start', '--advertise', '192.0.2.10,2001:db8::10');
@@ -146,8 +164,8 @@ test('init starts both daemons, awaits them, and prints the next command; what i
   });
   t.deepEqual(host.called, [
     'daemon-reload',
-    'enable --now --quiet weft-controller.service',
-    'enable --now --quiet weft-agent.service',
+    'enable --now weft-controller.service',
+    'enable --now weft-agent.service',
   ]);
   for (const unit of ['weft-controller', 'weft-agent'])
     t.regex(made.stderr, new RegExp(`^weft: ${unit} is ready after`, 'm'));
@@ -157,8 +175,8 @@ test('init starts both daemons, awaits them, and prints the next command; what i
 
   succeeded(t, await host.weft('leave'));
   t.deepEqual(host.called.slice(3), [
-    'disable --now --quiet weft-agent.service',
-    'disable --now --quiet weft-controller.service',
+    'disable --now weft-agent.service',
+    'disable --now weft-controller.service',
     'clean --what=all weft-controller.service',
     'clean --what=all weft-agent.service',
     'daemon-reload',

@@ -27,6 +27,7 @@ const BY_FOLDER: readonly { path: RegExp; lanes: readonly LaneName[] }[] = [
   { path: /^plugin\/cni\//, lanes: ['cni', 'cnitool', 'cluster'] },
   { path: /^bin\/weft-cni$/, lanes: ['cni', 'cnitool'] },
   { path: /^(plugin\/netavark\/|bin\/weft-netavark$)/, lanes: ['podman', 'cluster'] },
+  { path: /^(deploy|cli\/setup)\//, lanes: ['cluster', 'vm'] },
   { path: /^(Dockerfile|docker-compose\.yml|\.dockerignore)$/, lanes: ['docker'] },
   { path: /^scripts\/vm-kernel\.sh$/, lanes: ['vm'] },
   { path: /^(package(-lock)?\.json|tsconfig\.json)$/, lanes: ['unit', 'store', 'kernel', 'cluster'] },

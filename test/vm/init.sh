@@ -22,15 +22,18 @@ fi
 b=/vm/bin/busybox
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 $b mount -t tmpfs run /run
-# Nor anything of a weft that runs on the host itself.
-for folder in /var/lib/weft /etc/weft; do
-  $b mkdir -p "$folder"
-  $b mount -t tmpfs weft "$folder"
-done
+# Nor anything of a weft that runs on the host itself: what is deleted here is hidden by the layer in memory.
+$b rm -rf /var/lib/weft* /var/lib/private/weft* /etc/weft /etc/systemd/system/weft-* /etc/systemd/system/*.wants/weft-*
 $b mkdir -p /dev/pts /dev/shm
 $b mount -t devpts pts /dev/pts
 $b mount -t tmpfs shm /dev/shm
-for word in $($b cat /proc/cmdline); do case $word in weft.name=*) name=${word#*=} ;; esac; done
+systemd=
+for word in $($b cat /proc/cmdline); do
+  case $word in
+    weft.name=*) name=${word#*=} ;;
+    weft.systemd=*) systemd=${word#*=} ;;
+  esac
+done
 # Written by the host: node, program, modules, ip, ip6, gateway, gateway6.
 . "/vm/share/$name.env"
 # Not kmod, which a small Debian has not.
@@ -44,6 +47,27 @@ $b ip addr add "$ip/24" dev eth0
 $b ip -6 addr add "$ip6/64" dev eth0 nodad 2>/dev/null || $b ip -6 addr add "$ip6/64" dev eth0
 $b ip route add default via "$gateway"
 $b ip -6 route add default via "$gateway6"
+if [ -n "$systemd" ]; then
+  # The program is a service of a target of its own, without the services that the host has enabled.
+  $b mkdir -p /run/systemd/system
+  {
+    echo '[Unit]'
+    echo 'AllowIsolate=yes'
+    echo 'Requires=basic.target weft-test.service'
+    echo 'After=basic.target'
+  } >/run/systemd/system/weft-test.target
+  {
+    echo '[Service]'
+    echo "ExecStart=\"$node\" \"$program\""
+    echo "Environment=PATH=$PATH HOME=$HOME"
+    echo "StandardOutput=append:/vm/share/$name.guest.log"
+    echo "StandardError=append:/vm/share/$name.guest.log"
+  } >/run/systemd/system/weft-test.service
+  # It would take the machine for a container, and its words for somebody else's.
+  $b rm -f /.dockerenv
+  [ -s /etc/machine-id ] || echo 00000000000000000000000000000001 >/etc/machine-id
+  exec "$systemd"
+fi
 # A shell that waits here takes over and reaps what others leave behind.
 "$node" "$program" </dev/null >"/vm/share/$name.guest.log" 2>&1
 echo "the guest's program ended: $?"

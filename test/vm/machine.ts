@@ -31,7 +31,19 @@ export interface MachineOptions {
   gateway: string;
   gateway6: string;
   memoryMb: number;
+  /** The path of the systemd that is its first program; without it a shell is. */
+  systemd?: string;
 }
+
+/** What systemd is not to do: the host's own services, its disks, and questions on the console. */
+const SYSTEMD_WORDS = [
+  ...['systemd.unit=weft-test.target', 'systemd.firstboot=no', 'fstab=no', 'rd.systemd.gpt_auto=no'],
+  ...['systemd.gpt_auto=no', 'systemd.show_status=no', 'systemd.unified_cgroup_hierarchy=1'],
+  // Slow here, and of no use: this machine's devices are there.
+  ...['systemd-udevd', 'systemd-udev-trigger', 'systemd-hwdb-update', 'systemd-timesyncd'].map(
+    (name) => `systemd.mask=${name}.service`,
+  ),
+];
 
 type Omitted<T> = T extends Call ? Omit<T, 'id' | 'cwd'> : never;
 
@@ -105,7 +117,9 @@ export class Machine {
   }
 
   #command(socket: string): string[] {
-    const { lab, name, bridges, memoryMb } = this.#options;
+    const { lab, name, bridges, memoryMb, systemd } = this.#options;
+    const words =
+      systemd === undefined ? [] : [`weft.systemd=${systemd}`, `systemd.hostname=${name}`, ...SYSTEMD_WORDS];
     const nics = bridges.flatMap((_bridge, nic) => [
       '-netdev',
       `tap,id=net${nic},ifname=${this.tap(nic)},script=no,downscript=no`,
@@ -117,7 +131,8 @@ export class Machine {
       ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-monitor', 'none'],
       ...['-kernel', join(KERNEL, 'vmlinux'), '-initrd', join(KERNEL, 'initrd')],
       // Mitigations against other tenants cost an emulated machine half its speed, and it has no tenants.
-      ...['-append', `console=ttyS0 panic=-1 quiet mitigations=off nokaslr weft.name=${name}`],
+      '-append',
+      ['console=ttyS0 panic=-1 quiet mitigations=off nokaslr', `weft.name=${name}`, ...words].join(' '),
       ...['-serial', `file:${join(lab.folder, `${name}.console`)}`],
       ...['-fsdev', 'local,id=host,path=/,security_model=none,readonly=on,multidevs=remap'],
       ...['-device', 'virtio-9p-pci,fsdev=host,mount_tag=host'],

@@ -16,6 +16,10 @@ export interface MachinesOptions {
   /** Segments beside the underlay: the first is every machine's eth1, and so on. The interfaces are down. */
   segments?: readonly string[];
   memoryMb?: number;
+  /** Hosts of the lab beside them, which come first. */
+  beside?: number;
+  /** As `MachineOptions` has it. */
+  systemd?: string;
 }
 
 export class Machines {
@@ -25,11 +29,11 @@ export class Machines {
   private constructor(readonly lab: Lab) {}
 
   /** @throws Error where they do not come up; nothing is left over */
-  static async boot({ count, segments = [], memoryMb = 1024 }: MachinesOptions): Promise<Machines> {
+  static async boot(options: MachinesOptions): Promise<Machines> {
     await Machine.check();
-    const machines = new Machines(await Lab.up({ hosts: 0 }));
+    const machines = new Machines(await Lab.up({ hosts: options.beside ?? 0 }));
     try {
-      await machines.#boot(count, segments, memoryMb);
+      await machines.#boot(options);
     } catch (error) {
       await machines.down();
       throw error;
@@ -37,7 +41,8 @@ export class Machines {
     return machines;
   }
 
-  async #boot(count: number, segments: readonly string[], memoryMb: number): Promise<void> {
+  async #boot({ count, segments = [], memoryMb = 1024, systemd }: MachinesOptions): Promise<void> {
+    const first = this.lab.hosts.length + 1;
     await ipBatch(
       segments.flatMap((name) => [
         // A bridge that snooped multicast would lose the first neighbour solicitations.
@@ -51,11 +56,12 @@ export class Machines {
         Machine.boot({
           lab: this.lab,
           segment: this.#segment,
-          name: `h${i + 1}`,
-          number: i + 1,
+          name: `h${first + i}`,
+          number: first + i,
           bridges: ['br0', ...segments],
-          ...this.lab.addressesOf(i + 1),
+          ...this.lab.addressesOf(first + i),
           memoryMb,
+          ...(systemd !== undefined && { systemd }),
         }),
       ),
     );
@@ -81,7 +87,7 @@ export class Machines {
 
   /** The machine of this number; h1 is 1. */
   host(number: number): Machine {
-    const found = this.#all[number - 1];
+    const found = this.#all.find(({ name }) => name === `h${number}`);
     if (found === undefined) throw new Error(`there are ${this.#all.length} machines, no h${number}`);
     return found;
   }
