@@ -1,12 +1,12 @@
 // The demonstration: two hosts, a controller, a network, and traffic across.
 //
-// An embedded etcd, two agents, a container on each host, and the objects by which they reach each other. It exits with 0 only
+// A controller that is a certificate authority, an embedded etcd, two agents that join by token, a container on each host, and the objects by which they reach each other. It exits with 0 only
 // if they really did.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { messageOf } from '../../core/errors.js';
-import { bare, Cluster, INFRA_IP, type EndpointJson } from '../lab/cluster.js';
+import { bare, Cluster, CONTROLLER, INFRA_IP, type EndpointJson } from '../lab/cluster.js';
 import { WEFT } from '../lab/lab.js';
 import { DEMO_RUN, isKept, namespacesOf, removeRun, sweep } from '../lab/runs.js';
 import { transfer } from '../lab/traffic.js';
@@ -17,6 +17,8 @@ npm run demo -- --down   removes them
 `;
 
 const HOSTS = ['h1', 'h2'] as const;
+/** Of the run; a test of the demo has another. */
+const RUN = process.env['WEFT_DEMO_RUN'] ?? DEMO_RUN;
 const BYTES = 64 * 1024 * 1024;
 
 const say = (text = ''): void => void process.stdout.write(`${text}\n`);
@@ -35,18 +37,18 @@ async function main(argv: readonly string[]): Promise<number> {
     return 0;
   }
   sweep();
-  const there = isKept(DEMO_RUN) || namespacesOf(DEMO_RUN).length > 0;
+  const there = isKept(RUN) || namespacesOf(RUN).length > 0;
   if (there) {
-    const left = removeRun(DEMO_RUN);
+    const left = removeRun(RUN);
     if (left.length > 0) throw new Error(`could not be removed: ${left.join(', ')}`);
     say('Removed the hosts of an earlier demo.');
   } else if (argv.includes('--down')) say('There are no hosts of a demo.');
   if (argv.includes('--down')) return 0;
 
-  const lab = await Cluster.create(2, argv.includes('--keep') ? { run: DEMO_RUN } : {});
+  const lab = await Cluster.create(2, { ...(argv.includes('--keep') && { run: RUN }), secure: true });
   try {
-    await demonstrate(lab);
-    if (argv.includes('--keep')) invite(lab);
+    const far = await demonstrate(lab);
+    if (argv.includes('--keep')) invite(lab, far);
     else await lab.lab.down();
     return 0;
   } catch (error) {
@@ -56,12 +58,14 @@ async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-async function demonstrate(lab: Cluster): Promise<void> {
-  heading('Two hosts, an embedded etcd, a controller, two agents');
+/** Returns the container of h2. */
+async function demonstrate(lab: Cluster): Promise<EndpointJson> {
+  heading('Two hosts, an embedded etcd, a controller, two agents that join by token');
   await lab.startController();
   await lab.startAgents(HOSTS);
-  say(`  infra  ${INFRA_IP}   etcd and weft controller`);
-  for (const n of [1, 2]) say(`  h${n}     ${lab.ipOf(`h${n}`)}  weft agent`);
+  say(`  infra  ${INFRA_IP}   weft controller, the certificate authority, with an etcd of its own`);
+  for (const n of [1, 2])
+    say(`  h${n}     ${lab.ipOf(`h${n}`)}  weft agent --token WEFT-1-… --controller ${CONTROLLER}`);
 
   heading('A network, and a container on each host');
   const made = await lab.weft('h1', 'network', 'create', 'blue', '--subnet', '10.100.0.0/16');
@@ -117,6 +121,7 @@ async function demonstrate(lab: Cluster): Promise<void> {
   say(status.stdout.trimEnd().replace(/^/gm, '  '));
   if (status.code !== 0) throw new Error('the status is not good');
   say('\nThe containers reached each other. Every packet and every byte arrived.');
+  return b;
 }
 
 function picture(a: EndpointJson, b: EndpointJson): void {
@@ -152,23 +157,37 @@ async function attachTimes(lab: Cluster): Promise<string> {
   return lines.join('\n');
 }
 
-function invite(lab: Cluster): void {
+/** What it prints are lines of a shell. @param far the container of h2 */
+function invite(lab: Cluster, far: EndpointJson): void {
+  const { run } = lab.lab;
   const wrapper = join(lab.folder, 'weft');
-  const env = `WEFT_CONTROLLER=${INFRA_IP}:7400 WEFT_AGENT=${lab.folder}/$host/run/agent.sock`;
+  const env = Object.entries(lab.environment('h1')).map(
+    ([name, value]) => `${name}=${value.replace(`${lab.folder}/h1/`, `${lab.folder}/$host/`)}`,
+  );
   writeFileSync(
     wrapper,
-    `#!/bin/sh\n# weft on one of the demo's hosts: ${wrapper} h1 status\nhost=$1; shift\nexec ip netns exec ${lab.lab.run}-$host env ${env} ${WEFT} "$@"\n`,
+    `#!/bin/sh
+# weft on one of the demo's hosts: ${wrapper} h1 status
+host=$1; shift
+exec ip netns exec ${run}-$host env ${env.join(' ')} ${WEFT} "$@"
+`,
     { mode: 0o755 },
   );
   lab.lab.keep();
   heading('The hosts stay up. Try');
+  const down = RUN === DEMO_RUN ? '' : `WEFT_DEMO_RUN=${RUN} `;
   for (const line of [
     `${wrapper} h1 status`,
+    `${wrapper} h1 node ls`,
     `${wrapper} h1 network inspect blue`,
-    `ip netns add demo-c5 && ${wrapper} h2 attach blue demo-c5 --name db`,
-    `ip netns exec ${lab.lab.run}-c1 ping -c 3 ADDRESS`,
-    `ip netns exec ${lab.lab.run}-h1 ip link del $(ip -n ${lab.lab.run}-h1 -br link show type vxlan | cut -d' ' -f1)     and see it come back`,
-    'npm run demo -- --down                          removes everything',
+    `ip netns add ${run}-c5 && ${wrapper} h2 attach blue ${run}-c5 --name db`,
+    `ip netns exec ${run}-c1 ping -c 3 ${bare(far.ip)}`,
+    '# the tunnel of h1 is deleted, and is there again',
+    `ip -n ${run}-h1 link del $(ip -n ${run}-h1 -br link show type vxlan | cut -d' ' -f1)`,
+    `ip netns exec ${run}-c1 ping -c 3 ${bare(far.ip)}`,
+    ...HOSTS.map((host) => `# the agent of ${host} has pid ${lab.process(`agent-${host}`).pid}`),
+    '# removes everything',
+    `${down}npm run demo -- --down`,
   ]) {
     say(`  ${line}`);
   }

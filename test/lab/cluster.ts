@@ -44,19 +44,26 @@ export class Cluster {
   readonly #infra: { etcd: string; controller: string };
   /** The etcd endpoints of the agents. */
   etcd: string;
+  /** By which the agents join, where the cluster has certificates. */
+  #token = '';
 
   private constructor(
     readonly lab: Lab,
     private readonly ipv4: boolean,
+    /** With certificates, as users have it, and not in plain text. */
+    private readonly secure: boolean,
   ) {
     const ip = ipv4 ? INFRA_IP : `[${lab.infra.ip6}]`;
-    this.#infra = { etcd: `http://${ip}:2379`, controller: `${ip}:7400` };
+    this.#infra = { etcd: `${secure ? 'https' : 'http'}://${ip}:2379`, controller: `${ip}:7400` };
     this.etcd = this.#infra.etcd;
     for (const place of [lab.infra, lab.outside, ...lab.hosts]) this.#places.set(place.name, place);
   }
 
-  static async create(hosts: number, options: Pick<LabOptions, 'run' | 'ipv4'> = {}): Promise<Cluster> {
-    return new Cluster(await Lab.up({ hosts, ...options }), options.ipv4 ?? true);
+  static async create(
+    hosts: number,
+    { secure = false, ...options }: Pick<LabOptions, 'run' | 'ipv4'> & { secure?: boolean } = {},
+  ): Promise<Cluster> {
+    return new Cluster(await Lab.up({ hosts, ...options }), options.ipv4 ?? true, secure);
   }
 
   get folder(): string {
@@ -120,7 +127,7 @@ export class Cluster {
   }
 
   spawn(name: string, where: string, argv: readonly string[]): LabProcess {
-    const started = this.lab.spawn(name, this.#place(where).inside(argv));
+    const started = this.lab.spawn(name, this.#place(where).inside(argv), this.#trust);
     this.#processes.set(name, started);
     return started;
   }
@@ -133,6 +140,7 @@ export class Cluster {
 
   async startController(flags: readonly string[] = [], name = 'controller'): Promise<LabProcess> {
     const listen = flags.includes('--etcd') ? [] : ['--etcd-listen', this.#infra.etcd];
+    const admin = this.secure ? ['--admin-dir', this.#adminDir] : [];
     const started = this.spawn(name, INFRA, [
       WEFT,
       'controller',
@@ -141,16 +149,33 @@ export class Cluster {
       '--state-dir',
       join(this.folder, name),
       ...listen,
+      ...admin,
       ...flags,
     ]);
     await this.says(started, 'the controller is ready');
+    if (this.secure)
+      // The certificate of root is there a moment later.
+      this.#token = await this.until('a token', async () => {
+        const { token } = await this.json<{ token: string }>('h1', 'token', 'create');
+        return token;
+      });
     return started;
+  }
+
+  get #adminDir(): string {
+    return join(this.folder, 'admin');
+  }
+
+  /** Environment of daemons and commands. */
+  get #trust(): Record<string, string> {
+    return this.secure ? { WEFT_INSECURE: '', WEFT_ADMIN_DIR: this.#adminDir } : {};
   }
 
   agentFlags(host: string): string[] {
     const { runDir, stateDir } = this.#host(host);
     return [
-      ...['--node', host, '--etcd', this.etcd, '--controller', this.#infra.controller],
+      ...['--node', host, '--controller', this.#infra.controller],
+      ...(this.secure ? ['--token', this.#token] : ['--etcd', this.etcd]),
       ...['--run-dir', runDir, '--state-dir', stateDir],
       ...(this.#engines.get(host) ?? [
         '--cnm-socket',
@@ -223,10 +248,8 @@ export class Cluster {
   }
 
   environment(host: string): Record<string, string> {
-    return {
-      WEFT_CONTROLLER: this.#infra.controller,
-      WEFT_AGENT: join(this.#host(host).runDir, 'agent.sock'),
-    };
+    const agent = join(this.#host(host).runDir, 'agent.sock');
+    return { WEFT_CONTROLLER: this.#infra.controller, WEFT_AGENT: agent, ...this.#trust };
   }
 
   attach(host: string, network: string, container: string, ...flags: string[]): Promise<EndpointJson> {

@@ -44,9 +44,13 @@ export function claimRun(run: string): string {
   return folder;
 }
 
-/** From now on only `removeRun` by name removes it; no sweep does. */
+/**
+ * From now on only `removeRun` by name removes it; no sweep does. A run that has the pid of another process in its name is that
+ * one's from now on.
+ */
 export function keepRun(run: string): void {
-  writeFileSync(join(folderOf(run), 'owner'), KEPT);
+  const pid = Number(RUN.exec(run)?.[1] ?? process.pid);
+  writeFileSync(join(folderOf(run), 'owner'), pid === process.pid ? KEPT : (identityOf(pid) ?? ''));
 }
 
 export function isKept(run: string): boolean {
