@@ -40,7 +40,7 @@ async function makeBase(): Promise<string> {
   const npm = dirname(dirname(realpathSync((await must(['sh', '-c', 'command -v npm'])).trim())));
   const script = `set -e
     ln -s /run ${root}/var/run
-    cp /bin/busybox ${root}/bin/ && for a in $(busybox --list); do [ $a = busybox ] || ln -s busybox ${root}/bin/$a; done
+    cp /bin/busybox ${root}/bin/ && for a in $(busybox --list); do [ $a = busybox ] || [ $a = setpriv ] || ln -s busybox ${root}/bin/$a; done
     echo 'root:x:0:0:root:/root:/bin/sh' >${root}/etc/passwd
     copy() { mkdir -p ${root}$(dirname $1) && [ -e ${root}$1 ] || cp -L $1 ${root}$1; }
     with() { copy $1; ldd $1 | grep -o '/[^ ]*' | while read -r lib; do copy $lib; done; }
@@ -48,7 +48,7 @@ async function makeBase(): Promise<string> {
     mkdir -p ${root}/usr/lib/node_modules && cp -a ${npm} ${root}/usr/lib/node_modules/npm
     ln -s /usr/lib/node_modules/npm/bin/npm-cli.js ${root}/usr/bin/npm
     ln -s /bin/env ${root}/usr/bin/env
-    for program in nft iptables ip6tables iptables-restore ip6tables-restore iptables-save ip6tables-save etcd; do
+    for program in nft iptables ip6tables iptables-restore ip6tables-restore iptables-save ip6tables-save etcd setpriv; do
       path=$(command -v $program) && with $(readlink -f $path) && [ -e ${root}/usr/bin/$program ] || ln -s $(readlink -f $path) ${root}/usr/bin/$program
     done
     for modules in /usr/lib/*-linux-gnu/xtables; do [ ! -d $modules ] || { mkdir -p ${root}$modules && cp -L $modules/*.so ${root}$modules/; }; done
@@ -72,10 +72,16 @@ function compose(host: DockerHost, env: Record<string, string>, ...args: string[
   });
 }
 
-const healthy = async (host: DockerHost): Promise<boolean> =>
-  (await host.exec(['curl', '-sf', 'http://127.0.0.1:7402/readyz'])).code === 0;
+/** As Docker sees it by the file's own health check. */
+const healthy = async (host: DockerHost, container = 'weft_agent_1'): Promise<boolean> =>
+  (await host.ask('inspect', '--format', '{{.State.Health.Status}}', container)) === 'healthy';
 
-/** What both hosts' administrators do: the first host has everything, the second an agent. */
+/** `weft` in the controller's container, which has an administrator's certificate. */
+async function weft<T>(...args: string[]): Promise<T> {
+  return JSON.parse(await h1.ask('exec', 'weft_controller_1', 'weft', ...args, '-o', 'json')) as T;
+}
+
+/** What both hosts' administrators do: the first host has everything, the second an agent and a token. */
 async function setUp(): Promise<void> {
   lab = await Lab.up({ hosts: 2 });
   [h1, h2] = [new DockerHost(lab, 'h1', 11), new DockerHost(lab, 'h2', 12)];
@@ -87,10 +93,12 @@ async function setUp(): Promise<void> {
   await compose(h1, {}, 'up', '-d');
   await lab.until('the agent of the first host is ready', () => healthy(h1), { timeoutMs: 60_000 });
 
-  const weft = join(lab.folder, 'weft.tar');
-  await h1.ask('save', '-o', weft, 'weft');
-  await h2.ask('load', '-i', weft);
-  await compose(h2, { WEFT_FIRST_HOST: h1.ip }, 'up', '-d', '--no-build', 'agent');
+  const archive = join(lab.folder, 'weft.tar');
+  await h1.ask('save', '-o', archive, 'weft');
+  await h2.ask('load', '-i', archive);
+  const { token } = await weft<{ token: string }>('token', 'create', '--uses', '1');
+  const env = { WEFT_FIRST_HOST: h1.ip, WEFT_TOKEN: token };
+  await compose(h2, env, 'up', '-d', '--no-build', 'agent');
   await lab.until('the agent of the second host is ready', () => healthy(h2), { timeoutMs: 60_000 });
 }
 
@@ -100,7 +108,6 @@ test.serial('the compose file brings up a cluster on one host and an agent on an
   t.deepEqual((await h1.ask('ps', '--format', '{{.Names}}')).split('\n').toSorted(), [
     'weft_agent_1',
     'weft_controller_1',
-    'weft_etcd_1',
   ]);
   const agent = await h1.inspect<{
     HostConfig: { Privileged: boolean; CapAdd: string[]; CapDrop: string[] };
@@ -108,6 +115,18 @@ test.serial('the compose file brings up a cluster on one host and an agent on an
   t.false(agent.HostConfig.Privileged);
   t.deepEqual(agent.HostConfig.CapDrop, ['ALL']);
   t.is(await h2.ask('ps', '--format', '{{.Names}}'), 'weft_agent_1');
+  t.true(await healthy(h1, 'weft_controller_1'));
+  // The token that the controller wrote was for one node.
+  const used = await weft<{ uses: number | null }[]>('token', 'ls');
+  t.deepEqual(
+    used.map(({ uses }) => uses),
+    [0, 0],
+  );
+  // Who has no certificate of this cluster gets nothing, of the controller or of etcd.
+  const stranger = await h2.docker('exec', 'weft_agent_1', 'weft', 'node', 'ls');
+  t.not(stranger.code, 0);
+  t.regex(stranger.stderr, /wants a certificate of its CA/);
+  t.not((await h2.exec(['curl', '-sk', `https://${h1.ip}:2379/version`])).code, 0);
 });
 
 test.serial('containers of both hosts share a network, with names, ports and routes', async (t) => {
