@@ -39,10 +39,11 @@ export interface MachineOptions {
 const SYSTEMD_WORDS = [
   ...['systemd.unit=weft-test.target', 'systemd.firstboot=no', 'fstab=no', 'rd.systemd.gpt_auto=no'],
   ...['systemd.gpt_auto=no', 'systemd.show_status=no', 'systemd.unified_cgroup_hierarchy=1'],
-  // Slow here, and of no use: this machine's devices are there.
+  // Slow here, and of no use: this machine's devices are there, and its files are the host's.
   ...['systemd-udevd', 'systemd-udev-trigger', 'systemd-hwdb-update', 'systemd-timesyncd'].map(
     (name) => `systemd.mask=${name}.service`,
   ),
+  ...['systemd.mask=systemd-tmpfiles-setup.service', 'systemd.mask=timers.target'],
 ];
 
 type Omitted<T> = T extends Call ? Omit<T, 'id' | 'cwd'> : never;

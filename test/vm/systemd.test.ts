@@ -51,13 +51,10 @@ test.serial('init makes a cluster, which another host joins as printed; leave un
   const far = JSON.parse(await beside.run(`weft attach blue pid:${container.pid} -o json`)) as EndpointJson;
   await machines.lab.until('they reach each other', () => host.reaches('c1', bare(far.ip)));
 
-  // Killed, they come back by themselves.
-  await host.sh('systemctl kill -s KILL weft-agent weft-controller');
-  await machines.lab.until('both are ready again', async () => {
-    const { code } = await host.try(
-      'curl -sf http://127.0.0.1:7401/readyz && curl -sf http://127.0.0.1:7402/readyz',
-    );
-    return code === 0;
+  // Killed, it comes back, with what it had.
+  await host.sh('systemctl kill -s KILL weft-controller');
+  await machines.lab.until('the controller is ready again', async () => {
+    return (await host.try('curl -sf http://127.0.0.1:7401/readyz')).code === 0;
   });
   await beside.run('weft leave', { timeoutMs: 60_000 });
   await json(host, 'leave');
