@@ -1,9 +1,10 @@
-// Who comes in and who goes: the token for the controller's own host, a node that leaves, further controllers.
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+// Who comes in and who goes: the token for the controller's own host, a node that leaves, further controllers, a person of two clusters.
+import { cpSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import test from 'ava';
 
+import { credentialsFor, ownFolder } from '../../../cli/identity.js';
 import { IdentityFolder } from '../../../daemon/identity-folder.js';
 import { enrol } from '../../../daemon/enrolment.js';
 import { call } from '../../../daemon/grpc.js';
@@ -89,4 +90,22 @@ test.serial('a further controller needs an etcd that is not the first one’s ow
     ...{ roles: ['controller'], folder: () => own },
   });
   t.deepEqual([made.role, made.etcd], ['controller', [listen]]);
+});
+
+test.serial('a command shows the certificate of the CA that the address shows', async (t) => {
+  const [first, second] = [await startSecure(t), await startSecure(t)];
+  const [admins, home] = [temporaryFolder(t, 'weft-admins-'), temporaryFolder(t, 'weft-home-')];
+  for (const { folder } of [first, second]) cpSync(join(folder, 'admin'), admins, { recursive: true });
+  process.env['WEFT_ADMIN_DIR'] = admins;
+  process.env['HOME'] = home;
+  const plain = { tlsCa: undefined, tlsCert: undefined, tlsKey: undefined, insecure: false };
+  for (const { address, admin } of [first, second])
+    t.deepEqual((await credentialsFor(address, plain))?.cert, admin.cert);
+  // One's own comes before root's.
+  const token = await second.token({ role: 'viewer' });
+  await enrol({ address: second.address, token, node: '', roles: ['viewer'], folder: ownFolder });
+  const [mine] = readdirSync(join(home, '.config/weft'));
+  const cert = readFileSync(join(home, '.config/weft', mine ?? '', 'client.crt'));
+  t.deepEqual((await credentialsFor(second.address, plain))?.cert, cert);
+  t.deepEqual((await credentialsFor(first.address, plain))?.cert, first.admin.cert);
 });
