@@ -22,38 +22,39 @@ export interface Awaited {
   withinMs: number;
 }
 
-/** @throws WeftError UNAVAILABLE with what the daemon said last */
+/** @throws WeftError UNAVAILABLE with the reason, as the daemon gave it */
 export async function untilReady({ unit, http, systemd, withinMs }: Awaited): Promise<void> {
   const began = performance.now();
   say(`${unit} is started`);
   let told = '';
   let [reason, since] = ['', began];
   for (;;) {
-    const now = await whyNotReady(http);
+    const answer = await askReady(http);
     const took = performance.now() - began;
-    if (now === undefined) return say(`${unit} is ready after ${(took / 1000).toFixed(1)} s`);
+    if (answer === 'ready') return say(`${unit} is ready after ${(took / 1000).toFixed(1)} s`);
+    const failure = 'reason' in answer ? undefined : await systemd.failureOf(unit);
+    const now = 'reason' in answer ? answer.reason : (failure?.why ?? (reason || answer.silence));
     if (now !== reason) [reason, since] = [now, performance.now()];
-    if (took > withinMs) break;
+    if (took > withinMs || failure?.isFinal === true) break;
     if (reason !== told && performance.now() - since > PATIENCE_MS) {
       told = reason;
-      say(`${unit}: ${(await systemd.failureOf(unit)) ?? reason}`);
+      say(`${unit}: ${reason}`);
     }
     await delay(LOOK_MS);
   }
   throw unavailable(
-    `${unit} is not ready after ${withinMs / 1000} s: ${(await systemd.failureOf(unit)) ?? reason}`,
+    `${unit} is not ready: ${reason}`,
     `See journalctl --unit ${unit}. Then repeat this command; weft leave undoes it.`,
   );
 }
 
-/** Undefined: it is ready. */
-async function whyNotReady(http: string): Promise<string | undefined> {
+async function askReady(http: string): Promise<'ready' | { reason: string } | { silence: string }> {
   try {
     const answer = await fetch(`http://${http}/readyz`, { signal: AbortSignal.timeout(ASK_MS) });
-    return answer.ok ? undefined : (await answer.text()).trim();
+    return answer.ok ? 'ready' : { reason: (await answer.text()).trim() };
   } catch (error) {
     const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
-    return `http://${http}/readyz does not answer: ${messageOf(cause)}`;
+    return { silence: `http://${http}/readyz does not answer: ${messageOf(cause)}` };
   }
 }
 

@@ -1,4 +1,5 @@
 // `weft join`: this host becomes a node of a cluster, or a further controller of it.
+import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 
 import { alreadyExists, failedPrecondition } from '../../core/errors.js';
@@ -6,6 +7,7 @@ import { formatToken, parseToken } from '../../core/identity.js';
 import { authorityHashesOf } from '../../daemon/certificate.js';
 import { readCluster, saveCluster, type Cluster } from '../../daemon/cluster-file.js';
 import { IdentityFolder } from '../../daemon/identity-folder.js';
+import { replaceFile, stateError } from '../../daemon/state-file.js';
 import type { Result } from '../output.js';
 import type { SetupFile } from './files.js';
 import { say } from './health.js';
@@ -21,6 +23,7 @@ export interface JoinOptions extends SetupOptions {
 
 const TOKEN_FILE = '/etc/weft/token';
 const CONTROLLER_IDENTITY = '/etc/weft/controller';
+const CHAIN = 'chain.crt';
 /** Where systemd shows a unit what it may read with LoadCredential= (systemd.exec(5)). */
 const CREDENTIALS = '/run/credentials/weft-controller.service';
 
@@ -75,14 +78,16 @@ async function joinAsController(address: string, token: string, options: JoinOpt
   host.mustBe('join');
   const folder = new IdentityFolder(host.files.at(CONTROLLER_IDENTITY), 'controller');
   // A controller has no setting for a token, so that it has its certificate from here in any case.
-  if (!isMember(folder, token)) await enrolAs('controller', { address, token, node: '', folder });
+  const isNew = !isMember(folder, token);
+  if (isNew) await enrolAs('controller', { address, token, node: '', folder });
   const cluster = readCluster(folder);
   if (cluster === undefined)
     throw failedPrecondition(
       `${folder.path} has a certificate, and nothing that says where etcd is`,
       'Move that folder away, and join again with a new token.',
     );
-  const named = ['ca.crt', 'controller.crt', 'controller.key'];
+  writeChain(folder);
+  const named = ['ca.crt', CHAIN, 'controller.key'];
   const inUnit = options.start && host.systemd === undefined ? CONTROLLER_IDENTITY : CREDENTIALS;
   const settings = controllerSettings(
     cluster,
@@ -95,6 +100,8 @@ async function joinAsController(address: string, token: string, options: JoinOpt
     ...host.units(['weft-controller'], credentials),
   ]);
   if (host.systemd === undefined) return notStarted(host, 'weft-controller', written, options);
+  if (isNew && (await host.systemd.isActive('weft-controller')))
+    await host.systemd.restart('weft-controller');
   await host.start(host.systemd, 'weft-controller');
   const { to } = folder.read().info;
   return {
@@ -102,6 +109,15 @@ async function joinAsController(address: string, token: string, options: JoinOpt
     text: () =>
       `This host has a further controller of the cluster of ${address}. Its certificate ends at ${to.toISOString()}: join again with a new token before.`,
   };
+}
+
+/** The certificate with its CA behind it: commands see which CA it is of, and choose theirs. */
+function writeChain({ path, paths: { ca, cert } }: IdentityFolder): void {
+  try {
+    replaceFile(`${path}/${CHAIN}`, readFileSync(cert, 'utf8') + readFileSync(ca, 'utf8'), { sync: true });
+  } catch (error) {
+    throw stateError(`the certificate ${path}/${CHAIN} cannot be written`, error);
+  }
 }
 
 const controllerSettings = (

@@ -5,6 +5,7 @@ import { execFile } from 'node:child_process';
 import { lstatSync, rmSync } from 'node:fs';
 
 import { failedPrecondition, messageOf, unavailable } from '../../core/errors.js';
+import { shownAuthority } from '../../daemon/authority-probe.js';
 import { IdentityFolder } from '../../daemon/identity-folder.js';
 import type { ClientTls } from '../../daemon/tls.js';
 import { connectorFor, READ_MS, WRITE_MS } from '../connect.js';
@@ -39,6 +40,7 @@ export async function leave(options: LeaveOptions): Promise<Result> {
     if (units.includes('weft-controller')) await systemd.disable('weft-controller');
     for (const unit of units) await systemd.clean(unit);
   }
+  if (kind === 'init' && options.root === '/') await checkStopped(host);
   for (const path of [`${AGENT_STATE}/identity`, CONTROLLER_STATE, '/etc/weft/controller'])
     rmSync(files.at(path), { recursive: true, force: true });
   if (isLink(files.at(ADMIN_LINK))) rmSync(files.at(ADMIN_LINK));
@@ -75,6 +77,16 @@ async function checkAlone(host: SetupHost, options: LeaveOptions): Promise<void>
   throw failedPrecondition(
     `this host has the cluster's controller, etcd and CA, and ${others.length} other nodes are in it: ${named}`,
     `Let them leave first (weft leave on each). ${force}`,
+  );
+}
+
+/** @throws WeftError FAILED_PRECONDITION where somebody runs the controller by hand */
+async function checkStopped(host: SetupHost): Promise<void> {
+  const address = await host.controllerAddress();
+  if ((await shownAuthority(address)).kind === 'unreachable') return;
+  throw failedPrecondition(
+    `the controller of this host still runs, at ${address}`,
+    'Stop it. Then: weft leave --force',
   );
 }
 

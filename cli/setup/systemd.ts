@@ -11,6 +11,12 @@ interface Ran {
   stderr: string;
 }
 
+export interface Failure {
+  why: string;
+  /** systemd does not start it again. */
+  isFinal: boolean;
+}
+
 /** systemctl(1), is-system-running: systemd is installed, and something else is process 1. */
 const AWAY = new Set(['offline', 'unknown']);
 
@@ -54,16 +60,20 @@ export class Systemd {
     return (await run('systemctl', ['is-active', '--quiet', `${unit}.service`])).code === 0;
   }
 
-  /** Why the unit does not run: the last line of its log. Undefined while it runs, and where it has said nothing. */
-  async failureOf(unit: Unit): Promise<string | undefined> {
+  /** Why the unit does not run, by its log. Undefined while it runs. */
+  async failureOf(unit: Unit): Promise<Failure | undefined> {
     const { stdout } = await run('systemctl', ['show', '--property=SubState', '--value', `${unit}.service`]);
-    if (!['auto-restart', 'failed'].includes(stdout.trim())) return undefined;
+    const state = stdout.trim();
+    if (state !== 'auto-restart' && state !== 'failed') return undefined;
     const log = await run('journalctl', [
       ...['--unit', `${unit}.service`, '--lines=20', '--output=cat', '--no-pager', '--quiet'],
       // weft's own words, without systemd's about it.
       '_TRANSPORT=stdout',
     ]);
-    return log.stdout.trim().split('\n').at(-1) || `it is ${stdout.trim()}`;
+    const lines = log.stdout.trim().split('\n');
+    // A daemon's last words begin so; the next step may be behind them.
+    const why = lines.findLast((line) => /^weft \w+: |^the \w+ cannot go on/.test(line)) ?? lines.at(-1);
+    return { why: why === undefined || why === '' ? `it is ${state}` : why, isFinal: state === 'failed' };
   }
 
   async #call(...args: string[]): Promise<void> {

@@ -44,17 +44,18 @@ class TestHost {
   readonly #bin = mkdtempSync(join(folder, 'bin-'));
   readonly #record = join(this.#bin, 'record');
 
-  /** @param state as `systemctl is-system-running` prints it */
-  constructor(state = 'running') {
+  /** @param state as `systemctl is-system-running` prints it @param unit the state of each unit, and its log */
+  constructor(state = 'running', unit: { state: string; log: string } = { state: 'running', log: '' }) {
     const script = `#!/bin/sh
 case $1 in
   is-system-running) echo ${state}; [ ${state} = running ] ;;
   is-active) exit 3 ;;
-  show) echo running ;;
+  show) echo ${unit.state} ;;
   *) echo "$*" >>${this.#record} ;;
 esac
 `;
     writeFileSync(join(this.#bin, 'systemctl'), script, { mode: 0o755 });
+    writeFileSync(join(this.#bin, 'journalctl'), `#!/bin/sh\nprintf '${unit.log}'\n`, { mode: 0o755 });
   }
 
   weft(...args: string[]): Promise<Ran> {
@@ -246,4 +247,14 @@ test('a token that cannot be used is told before anything is written or started'
   t.false(wrong.stderr.includes('x-secret'));
   t.regex(insecure.stderr, /--insecure/);
   t.regex(misplaced.stderr, /--node: is for the role node/);
+});
+
+test('a daemon that does not start: its own words, and what to do', async (t) => {
+  const log = 'weft controller: /etc/weft/controller.yaml: bogus at line 1: not known\\nKnown are: listen\\n';
+  const host = new TestHost('running', { state: 'failed', log });
+  host.write('/etc/weft/controller.yaml', 'bogus: 1\nhttp: 127.0.0.1:1\netcd: http://192.0.2.9:2379\n');
+  const ran = await host.weft('init', '-o', 'json');
+  t.is(ran.code, 1);
+  t.like(JSON.parse(ran.stdout), { error: { code: 'UNAVAILABLE' } });
+  t.regex(ran.stderr, /weft-controller is not ready: .*bogus at line 1: not known\n.*journalctl.*weft leave/);
 });

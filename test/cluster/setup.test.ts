@@ -1,6 +1,8 @@
 // A cluster in two commands: `weft init` and `weft join` as printed, and `weft leave`.
 //
 // The hosts have a systemctl that starts what the units say; real systemd is in test/vm.
+import { join } from 'node:path';
+
 import test from 'ava';
 
 import { bare, type EndpointJson } from '../lab/cluster.js';
@@ -12,8 +14,6 @@ import { ServiceHost } from '../lab/service-host.js';
 let lab: Lab;
 let h1: ServiceHost;
 let h2: ServiceHost;
-/** What `weft init` printed for the other hosts. */
-let next: string;
 
 async function json<T>(host: ServiceHost, line: string): Promise<T> {
   return JSON.parse(await host.run(`weft ${line} -o json`, { timeoutMs: 60_000 })) as T;
@@ -26,20 +26,26 @@ const nodes = async (): Promise<string[]> =>
 const files = (host: ServiceHost): Promise<string> =>
   host.run('find /etc/weft /etc/systemd/system/weft-* -type f -exec sha256sum {} +; cat /run/units/*.pid');
 
+/** The cluster of both, also where an earlier test has left it. Returns what the two commands printed. */
+async function bothUp(): Promise<{ next: string; joined: string }> {
+  const made = await json<{ next: string[] }>(h1, `init --advertise ${h1.ip}`);
+  const next = made.next[0] ?? '';
+  return { next, joined: await h2.run(next) };
+}
+
 shareAmongTests(
   test,
   async () => {
     lab = await Lab.up({ hosts: 2 });
     [h1, h2] = await Promise.all([ServiceHost.up(lab, 1), ServiceHost.up(lab, 2)]);
-    const made = await json<{ controller: string; next: string[] }>(h1, `init --advertise ${h1.ip}`);
-    next = made.next[0] ?? '';
   },
   async () => lab?.down(),
 );
 
 test.serial('the printed command makes another host a node, and both may be repeated', async (t) => {
+  const { next, joined } = await bothUp();
   t.regex(next, new RegExp(`^weft join ${h1.ip}:7400 --token WEFT-1-`));
-  t.regex(await h2.run(next), /^This host is node h2 of the cluster of 192\.0\.2\.11:7400\./);
+  t.regex(joined, /^This host is node h2 of the cluster of 192\.0\.2\.11:7400\./);
   t.deepEqual(await nodes(), ['h1 up', 'h2 up']);
   const before = await Promise.all([files(h1), files(h2)]);
   await h1.run(`weft init --advertise ${h1.ip}`);
@@ -63,7 +69,7 @@ test.serial('the printed command makes another host a node, and both may be repe
 });
 
 test.serial('what is wrong with a token, a name or a host is said by join itself', async (t) => {
-  if ((await nodes()).length < 2) await h2.run(next);
+  await bothUp();
   const once = await json<{ token: string }>(h1, 'token create --node other');
   for (const [line, words] of [
     [`join ${h1.ip}:7400 --token ${once.token} --node third`, /this host is node h2, and not third/],
@@ -78,7 +84,7 @@ test.serial('what is wrong with a token, a name or a host is said by join itself
 });
 
 test.serial('leave takes a node out without a trace, and it may come back', async (t) => {
-  if ((await nodes()).length < 2) await h2.run(next);
+  const { next } = await bothUp();
   const refused = await h1.sh('weft leave');
   t.is(refused.code, 1);
   t.regex(refused.stderr, /has the cluster's controller, etcd and CA, and 1 other nodes are in it: h2/);
@@ -101,6 +107,43 @@ test.serial('leave takes a node out without a trace, and it may come back', asyn
     '',
   );
   t.is(await h1.run(`ss -Hltn 'sport = 2379 or sport = 7400'`), '');
-  // The hosts are as they were: what the next test asks of them is made anew.
-  next = (await json<{ next: string[] }>(h1, `init --advertise ${h1.ip}`)).next[0] ?? '';
+});
+
+test.serial('leave does not take away the state of a controller that it may not stop', async (t) => {
+  await h1.run(`weft init --advertise ${h1.ip}`);
+  await h1.run('systemctl disable --now weft-agent.service');
+  const refused = await h1.sh('weft leave --no-start', { timeoutMs: 60_000 });
+  t.is(refused.code, 1);
+  t.regex(refused.stderr, /the controller of this host still runs, at 127\.0\.0\.1:7400\n/);
+  t.deepEqual(await nodes(), []);
+  await h1.run('weft leave --force', { timeoutMs: 60_000 });
+  t.is(await h1.run('ls -d /etc/weft /var/lib/weft* 2>/dev/null; true'), '');
+});
+
+test.serial('a further controller joins where etcd is not the first one’s own', async (t) => {
+  await Promise.all([h1, h2].map((host) => host.run('weft leave --force', { timeoutMs: 60_000 })));
+  const etcd = `http://${lab.infra.ip}:2379`;
+  const peer = 'http://127.0.0.1:2380';
+  lab.infra.spawn('etcd', [
+    ...['etcd', '--data-dir', join(lab.folder, 'etcd'), '--name', 'e', '--initial-cluster', `e=${peer}`],
+    ...['--listen-client-urls', etcd, '--advertise-client-urls', etcd],
+    ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
+  ]);
+  // Settings of one's own come first, and stay.
+  const own = `etcd: ${etcd}\n`;
+  await h1.run(`mkdir -p /etc/weft && printf '${own}' >/etc/weft/controller.yaml`);
+  await h1.run('weft init', { timeoutMs: 60_000 });
+  t.is(await h1.run('cat /etc/weft/controller.yaml'), own);
+  const { token } = await json<{ token: string }>(h1, 'token create --role controller --uses 1');
+  for (const _ of ['first', 'repeated'])
+    await h2.run(`weft join ${h1.ip}:7400 --token ${token} --role controller`, { timeoutMs: 60_000 });
+  t.is((await h2.sh('systemd-analyze verify --man=no /etc/systemd/system/weft-*.service')).stderr, '');
+  // Root of the first host is an administrator there, too: the CA is the same.
+  const seen = await json<{ name: string }[]>(h1, `node ls --controller ${h2.ip}:7400`);
+  t.deepEqual(
+    seen.map(({ name }) => name),
+    ['h1'],
+  );
+  await Promise.all([h1, h2].map((host) => host.run('weft leave --force', { timeoutMs: 60_000 })));
+  t.is(await h2.run('ls -d /etc/weft /var/lib/weft* 2>/dev/null; true'), '');
 });

@@ -18,7 +18,9 @@ value() { sed -n "s/^$1=//p" $file | sed 's|%S|/var/lib|g'; }
 alive() { [ -e $pid ] && grep -qs '^State:[[:space:]]*[RSDT]' /proc/$(cat $pid)/status; }
 start() {
   if alive; then return; fi
-  mkdir -p /run/units
+  credentials=/run/credentials/$unit.service
+  mkdir -p /run/units $credentials
+  for one in $(value LoadCredential); do cp "\${one#*:}" "$credentials/\${one%%:*}"; done
   setsid env $(value Environment) $(value ExecStart) >>/run/units/$unit.log 2>&1 </dev/null &
   echo $! >$pid
   after=$(value ExecStartPost)

@@ -14,6 +14,7 @@ import type { Skipped } from './report.js';
 import { LaneRun, type LateJobs, type RunOptions } from './run.js';
 import { changedPaths, sourceFiles, testFiles } from './sources.js';
 import { filesOf, LANES } from './table.js';
+import { newPlaces, usualPlaces } from './usual-places.js';
 
 /** This file runs from build/test/lanes. */
 const CHECKOUT = join(dirname(fileURLToPath(import.meta.url)), '../../..');
@@ -112,9 +113,12 @@ async function main(args: readonly string[]): Promise<number> {
     });
   }
   sweepAndTell();
+  const before = usualPlaces();
   const good = await run.all();
   sweepAndTell();
-  return code ?? (good ? 0 : 1);
+  const left = newPlaces(before);
+  if (left.length > 0) process.stderr.write(`weft: a test left ${left.join(', ')}\n`);
+  return code ?? (good && left.length === 0 ? 0 : 1);
 }
 
 /** Removes what killed runs left, of this and of earlier calls. */
