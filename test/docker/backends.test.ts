@@ -1,6 +1,7 @@
 // Docker's networks on every backend that the machine's kernel has: one table, all at once.
 import test from 'ava';
 
+import { RESOLVER_IP } from '../../core/link-names.js';
 import { exec } from '../lab/exec.js';
 import { shareAmongTests } from '../lab/fresh.js';
 import { connection, CREATE, DockerCluster, refused, start } from './cluster.js';
@@ -26,7 +27,7 @@ async function setUp(): Promise<void> {
   for (const [i, { name, options }] of sites().entries()) {
     await lab.createOnBoth('--subnet', `10.${30 + i}.0.0/16`, ...options, name);
     await Promise.all([
-      start(lab.h1, `${name}-a`, '--network', name),
+      start(lab.h1, `${name}-a`, '--network', name, '--dns', RESOLVER_IP),
       start(lab.h2, `${name}-b`, '--network', name, '-p', `${8000 + i}:80`),
     ]);
     await lab.h2.ask('exec', '-d', `${name}-b`, 'sh', '-c', 'while :; do echo hello | nc -l -p 80; done');
