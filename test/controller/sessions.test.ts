@@ -226,11 +226,21 @@ test('a session that does not answer any more gives way to the same instance, as
 
 test('what is too large to be kept ends the session, and a node without a record leaves nothing behind', async (t) => {
   const controller = await withNode(t);
-  const large = agentFor(t, [controller.address], {
-    status: () => Status.fromPartial({ problems: [{ what: 'x'.repeat(300_000), why: '', fix: '' }] }),
-  });
-  await eventually('the refusal', () => large.state().error.includes('a report of 300'));
+  const large = Status.fromPartial({ problems: [{ what: 'x'.repeat(300_000), why: '', fix: '' }] });
+  const client = new SessionServiceClient(controller.address, ...channel(controller.address, undefined));
+  const stream = client.connect();
+  let refusal = '';
+  stream.on('error', ({ message }) => (refusal = message));
+  stream.on('data', () => undefined);
+  stream.write({ message: { $case: 'hello', value: { node: 'n1', instance: 'i-n1', version: '' } } });
+  stream.write({ message: { $case: 'report', value: { sequence: 1, status: large } } });
+  await eventually('the refusal', () => refusal.includes('a report of 300'));
+  client.close();
   t.is(controller.sessions.reportOf('n1'), undefined);
+  // An agent cuts its own.
+  const agent = agentFor(t, [controller.address], { status: () => large });
+  await eventually('what is left', () => controller.sessions.reportOf('n1') !== undefined);
+  t.is(agent.state().state, 'connected');
   const ghost = agentFor(t, [controller.address], {
     hello: { node: 'ghost', instance: 'i', version: '1' },
   });
