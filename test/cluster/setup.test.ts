@@ -30,7 +30,7 @@ const files = (host: ServiceHost): Promise<string> =>
 async function bothUp(): Promise<{ next: string; joined: string }> {
   const made = await json<{ next: string[] }>(h1, `init --advertise ${h1.ip}`);
   const next = made.next[0] ?? '';
-  return { next, joined: await h2.run(next) };
+  return { next, joined: await h2.run(next, { timeoutMs: 60_000 }) };
 }
 
 shareAmongTests(
