@@ -73,7 +73,7 @@ test.serial('each finds and reaches the three others', async (t) => {
       t.true(found.stdout.includes(bare(ip)), `${from} asks for ${name}: ${found.stdout}`);
       await lab.until(
         `${from} reaches ${name}`,
-        async () => (await run(`ping -c 1 -w 2 ${bare(ip)}`)).code === 0,
+        async () => (await run(`ping -c 1 -W 1 ${bare(ip)}`)).code === 0,
       );
     }
   }

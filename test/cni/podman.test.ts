@@ -55,7 +55,7 @@ test.serial('containers of two hosts: addresses, names, aliases, ports', async (
   t.like(web?.labels, { 'cni.runtime': 'podman', 'cni.network': 'blue', K8S_POD_NAME: 'web' });
   await lab.until(
     'web reaches db',
-    async () => (await h1.in('web', `ping -c 1 -w 2 ${bare(db?.ip ?? '')}`)).code === 0,
+    async () => (await h1.in('web', `ping -c 1 -W 1 ${bare(db?.ip ?? '')}`)).code === 0,
   );
   // podman writes the name server and the search domain of the result.
   for (const name of ['web', 'www', 'web.blue.weft']) {
@@ -92,7 +92,7 @@ test.serial('two networks, connect and disconnect', async (t) => {
   await h1.start('both', '--network', 'blue', '--network', 'red', '-p', '8081:81');
   await h2.start('peer', '--network', 'red');
   const red = await h2.addressOf('peer', 'red');
-  await lab.until('both reaches peer', async () => (await h1.in('both', `ping -c 1 -w 2 ${red}`)).code === 0);
+  await lab.until('both reaches peer', async () => (await h1.in('both', `ping -c 1 -W 1 ${red}`)).code === 0);
   t.is((await h1.in('both', 'ip route | grep -c ^default')).stdout, '1\n');
   t.is((await listed(3)).flatMap(({ publish }) => publish).length, 1);
   await h1.ask('network', 'disconnect', 'red', 'both');
@@ -102,7 +102,7 @@ test.serial('two networks, connect and disconnect', async (t) => {
   await listed(3);
   await lab.until(
     'both reaches peer again',
-    async () => (await h1.in('both', `ping -c 1 -w 2 ${red}`)).code === 0,
+    async () => (await h1.in('both', `ping -c 1 -W 1 ${red}`)).code === 0,
   );
 });
 
