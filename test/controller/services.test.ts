@@ -155,7 +155,7 @@ const wrong: [name: string, request: Partial<CreateNetworkRequest>, message: Reg
   [
     'host prefix6 alone',
     { hostPrefix6: 64 },
-    /^INVALID_ARGUMENT host-prefix6: 64 is for a network with IPv6/,
+    /^INVALID_ARGUMENT host-prefix6: the network has no IPv6 subnet\n.*--subnet6/,
   ],
   ['VNI 0', { vni: 0 }, /^INVALID_ARGUMENT vni: 0 is out of range\nGive a whole number from 1 to 16777215\./],
   ['VNI too large', { vni: 16_777_216 }, /^INVALID_ARGUMENT vni: 16777216 is out of range/],
