@@ -111,16 +111,20 @@ export class StoreFollower {
   #followState(): () => void {
     const { store, metrics, memberships, publisher, changed } = this.options;
     let { connected } = store.state;
+    // What the first list is handled for is done then; its own connection comes up a little later.
+    let wasLost = false;
     return store.onState((now) => {
       metrics.storeConnected.set(now.connected ? 1 : 0);
       metrics.storeResyncs.set(now.resyncs);
       if (now.connected && !connected && store.isSynced) {
         publisher.kick();
-        this.next('the new connection', async () => {
-          await memberships.reconnected();
-          publisher.resync();
-        });
+        if (wasLost)
+          this.next('the new connection', async () => {
+            await memberships.reconnected();
+            publisher.resync();
+          });
       }
+      wasLost = !now.connected && store.isSynced;
       connected = now.connected;
       changed();
     });

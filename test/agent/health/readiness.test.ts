@@ -7,7 +7,7 @@ import { networkScope } from '../../../agent/health/problem-key.js';
 import { Problems } from '../../../agent/health/problems.js';
 import { AgentReadiness, FIRST_LIST, NAME_CONFLICT, NODE_REMOVED } from '../../../agent/health/readiness.js';
 import { problemsOf } from '../../../agent/api/status.js';
-import { StoreFollower } from '../../../agent/start/store-follower.js';
+import { StoreFollower, type StoreFollowerOptions } from '../../../agent/start/store-follower.js';
 import { unavailable } from '../../../core/errors.js';
 import { silentLogger } from '../../../daemon/log.js';
 import { DisplacedNodes } from '../../../store/displaced-nodes.js';
@@ -41,21 +41,19 @@ test('a node that was removed, or whose name is taken, is not ready', (t) => {
 
 const nothing = (): Promise<void> => Promise.resolve();
 
-test('the work after the first list is retried until it succeeds', async (t) => {
-  const store = new FakeStore({ synced: false });
-  const problems = new Problems();
-  const readiness = new AgentReadiness(problems);
-  readiness.waitsFor(() => ({ what: 'etcd', why: 'it has not answered yet', fix: 'Start it.' }));
-  let times = 0;
-  let handled = 0;
-  let works = false;
-  const follower = new StoreFollower(
+/** A follower whose parts do nothing but what is given. */
+const follow = (
+  given: Pick<StoreFollowerOptions, 'store' | 'problems'> & {
+    memberships: Partial<StoreFollowerOptions['memberships']>;
+  },
+  first: () => Promise<void>,
+): StoreFollower =>
+  new StoreFollower(
     {
-      store,
-      problems,
+      ...given,
       memberships: {
-        handle: () => Promise.resolve(void handled++),
-        ...{ note: () => undefined, reconnected: nothing },
+        ...{ handle: nothing, note: () => undefined, reconnected: nothing },
+        ...given.memberships,
       },
       gateways: { handle: nothing },
       ports: { handle: nothing },
@@ -70,12 +68,43 @@ test('the work after the first list is retried until it succeeds', async (t) => 
       changed: () => undefined,
       retryMs: 20,
     },
-    async () => {
-      times++;
-      if (!works) throw unavailable('etcd went away');
-      readiness.begins();
-    },
+    first,
   );
+
+test('only a connection that comes after a lost one repeats what the first list is handled for', async (t) => {
+  const store = new FakeStore({ synced: false });
+  let [first, again] = [0, 0];
+  const memberships = { reconnected: () => Promise.resolve(void again++) };
+  const follower = follow({ store, problems: new Problems(), memberships }, () =>
+    Promise.resolve(void first++),
+  );
+  t.teardown(() => follower.stop());
+  store.setConnected(false);
+  store.sync();
+  await until('the first list is handled', () => first > 0, SOON);
+  store.setConnected(true);
+  await new Promise((resolve) => setImmediate(resolve));
+  t.is(again, 0);
+  store.setConnected(false);
+  store.setConnected(true);
+  await until('the new connection is handled', () => again > 0, SOON);
+  t.deepEqual([first, again], [1, 1]);
+});
+
+test('the work after the first list is retried until it succeeds', async (t) => {
+  const store = new FakeStore({ synced: false });
+  const problems = new Problems();
+  const readiness = new AgentReadiness(problems);
+  readiness.waitsFor(() => ({ what: 'etcd', why: 'it has not answered yet', fix: 'Start it.' }));
+  let times = 0;
+  let handled = 0;
+  let works = false;
+  const memberships = { handle: () => Promise.resolve(void handled++) };
+  const follower = follow({ store, problems, memberships }, async () => {
+    times++;
+    if (!works) throw unavailable('etcd went away');
+    readiness.begins();
+  });
   t.teardown(() => follower.stop());
   t.deepEqual(readiness.now(), {
     ready: false,
