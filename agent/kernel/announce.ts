@@ -5,7 +5,7 @@
 // switches the port. Neighbours that remember nothing learn nothing from them.
 import { IpAddress } from '../../core/address.js';
 import { checksum } from './internet-checksum.js';
-import { closeFd, openSocket, sendTo } from './libc.js';
+import { closeAside, openSocket, sendTo } from './libc.js';
 
 /** An address, and the link whose link address answers for it. */
 export interface AnnouncedAddress {
@@ -39,7 +39,7 @@ export function sendAnnouncements(addresses: readonly AnnouncedAddress[]): void 
       sendTo(fd, frame, linkAddress(index, protocol));
     }
   } finally {
-    closeFd(fd);
+    closeAside(fd);
   }
 }
 

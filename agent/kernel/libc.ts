@@ -110,6 +110,11 @@ export function closeFd(fd: number): void {
   c.close(fd);
 }
 
+/** `closeFd` on another thread: the kernel waits for an RCU grace period, up to tens of milliseconds, for a packet socket. */
+export function closeAside(fd: number): void {
+  c.close.async(fd, () => undefined);
+}
+
 export function setOption(fd: number, level: number, name: number, value: number | Buffer): void {
   const bytes = typeof value === 'number' ? u32(value) : value;
   checked('setsockopt', c.setsockopt(fd, level, name, bytes, bytes.length) as number);

@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { messageOf } from '../../core/errors.js';
+import { RESOLVER_IP } from '../../core/link-names.js';
 import { Cluster } from '../lab/cluster.js';
 import { environment, ipBatch } from '../lab/exec.js';
 import { sweep } from '../lab/runs.js';
@@ -153,6 +154,7 @@ function byHand(host: string, container: string, n: number): Batch[] {
         `address add ${ip}/${BY_HAND.length} dev eth0`,
         `route add ${BY_HAND.network} via ${BY_HAND.gateway}`,
         `route add default via ${BY_HAND.gateway}`,
+        `route add ${RESOLVER_IP} dev eth0`,
       ],
     },
   ];
@@ -192,7 +194,7 @@ async function verify(cluster: Cluster): Promise<void> {
     const routes = await place.must(['ip', '-o', 'route']);
     const links = await place.must(['ip', '-o', 'link']);
     const lines = routes.trim().split('\n').length;
-    if (lines !== 3 || !links.includes(`mtu ${MTU}`) || !/lo: <LOOPBACK,UP/.test(links)) {
+    if (lines !== 4 || !links.includes(`mtu ${MTU}`) || !/lo: <LOOPBACK,UP/.test(links)) {
       throw new Error(`namespace ${place.namespace} is not set up as the others:\n${routes}${links}`);
     }
   }

@@ -4,6 +4,7 @@ import { container, sh } from './private.js';
 import test from 'ava';
 
 import type { KernelNamespace } from '../../agent/kernel/kernel.js';
+import { closeFd, openSocket } from '../../agent/kernel/libc.js';
 import { openKernel } from '../../agent/kernel/linux.js';
 import { compileEndpoint, compileNetwork, macOf } from '../../core/compile.js';
 import type { KernelObject } from '../../core/objects/index.js';
@@ -70,4 +71,25 @@ test('a neighbour follows the node and a container, and learns of no address tha
     ]),
   );
   for (const namespace of opened) namespace.close();
+});
+
+test('an announcement does not wait until the kernel has closed its socket', async (t) => {
+  sh('ip link add wfbr1 type bridge; ip link set wfbr1 up');
+  const kernel = await openKernel({ firewall: noFirewall });
+  t.teardown(() => kernel.close());
+  const AF_PACKET = 17;
+  const sockets = (): number => sh('cat /proc/net/packet').trim().split('\n').length - 1;
+  const before = sockets();
+  const fastest = (work: () => void): number =>
+    Math.min(
+      ...Array.from({ length: 5 }, () => {
+        const began = performance.now();
+        work();
+        return performance.now() - began;
+      }),
+    );
+  const closing = fastest(() => closeFd(openSocket(AF_PACKET, 0)));
+  const announcing = fastest(() => kernel.node.announce([{ link: 'wfbr1', ip: '10.100.1.1' }]));
+  t.true(announcing < closing, `${announcing} ms and ${closing} ms`);
+  await until('its socket is closed', () => sockets() === before, { everyMs: 5 });
 });
