@@ -117,6 +117,11 @@ function noneFound({ links, candidates, settings: { iface } }: Search): WeftErro
   if (iface !== undefined && candidates.every(({ flaw }) => flaw === 'down'))
     return failedPrecondition(`interface ${iface} is down`, `Bring it up: ip link set ${iface} up.`);
   if (iface !== undefined) return missing(`interface ${iface} has no address that can be used`, links);
+  if (candidates.length === 0)
+    return failedPrecondition(
+      'this host has no address that other nodes reach',
+      `Give an interface of it one. This host has: ${listed(links)}.`,
+    );
   return missing('this host has no default route that shows which address other nodes reach', links);
 }
 

@@ -224,7 +224,12 @@ test('what cannot be used is refused with what helps', async (t) => {
     /--underlay-ip/,
   );
   await refused(t, { links: [ETH0] }, /no default route/, /--underlay-ip or --underlay-iface.*192\.0\.2\.1/);
-  await refused(t, { links: [] }, /no default route/, /no interface with an address/);
+  await refused(
+    t,
+    { links: [] },
+    /^this host has no address that other nodes reach$/,
+    /^Give .*no interface with an address/,
+  );
   await refused(t, { links: [ETH0], settings: { iface: 'eth9' } }, /no interface eth9/, /eth0/);
   await refused(t, { links: [DOWN], settings: { iface: 'eth0' } }, /^interface eth0 is down$/, /set eth0 up/);
   await refused(t, { links: [DOWN] }, /no default route/, /--underlay-iface/);
