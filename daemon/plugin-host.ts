@@ -149,6 +149,8 @@ export interface HostAddresses {
   isAlive(reservation: Reservation): boolean | undefined;
   /** An address that is not reserved is no error. */
   release(network: string, ip: string): void;
+  /** Settles when other nodes can have an address that was released; at once where etcd does not answer. */
+  released(network: string, ip: string): Promise<void>;
   /**
    * Keeps an address from every container of the cluster; several hosts may set the same one aside.
    * @throws WeftError ALREADY_EXISTS, FAILED_PRECONDITION if a container has it

@@ -2,6 +2,8 @@
 //
 // An address is reserved before its container exists; one that is set aside goes to no container. A manager sees only its own
 // reservations.
+import { setTimeout as delay } from 'node:timers/promises';
+
 import { bareIp, type IpAddress } from '../../core/address.js';
 import { alreadyExists, invalidArgument, messageOf, notFound, WeftError } from '../../core/errors.js';
 import { subnetIn } from '../../core/families.js';
@@ -33,6 +35,9 @@ export interface PluginAddressesOptions {
 
 /** Holder, in claims, of an address that no container may have; hosts that set aside the same address share it. */
 export const SET_ASIDE = 'aux';
+
+/** How long a release waits for etcd. */
+const RELEASED_MS = 1000;
 
 export class PluginAddresses {
   readonly #byId = new Map<string, Reservation>();
@@ -73,6 +78,7 @@ export class PluginAddresses {
         const reservation = find(network, ip);
         if (reservation !== undefined) this.#release(reservation, ip);
       },
+      released: (network, ip) => this.#released(network, ip),
       isAlive: (reservation) => this.#isAlive(reservation),
       setAside: (network, ip) => this.#setAside(network, ip),
       giveBack: (network, ip) => this.#giveBack(network, ip),
@@ -189,6 +195,17 @@ export class PluginAddresses {
       );
     }
     await store.restoreClaim({ network, ip, node, endpoint: SET_ASIDE, state: 'granted' });
+  }
+
+  /** etcd may be slow to say that it is away: Docker does not wait for it. */
+  async #released(network: string, ip: string): Promise<void> {
+    const enough = new AbortController();
+    const released = this.options.publisher.claimReleased(network, ip);
+    await Promise.race([
+      released,
+      delay(RELEASED_MS, undefined, { signal: enough.signal }).catch(() => undefined),
+    ]);
+    enough.abort();
   }
 
   async #giveBack(network: string, ip: IpAddress): Promise<void> {

@@ -258,7 +258,10 @@ export class Ipam {
     // Docker deletes an endpoint before it releases its address. An endpoint that has the address now is another container's:
     // this release is late.
     const isUsed = state.endpointsOf(pool.network ?? '').some((endpoint) => isAddressOf(endpoint, ip));
-    if (!isUsed) host.addresses.release(name, ip);
+    if (isUsed) return {};
+    host.addresses.release(name, ip);
+    // Once `docker rm` has ended, another host can be given the address.
+    await host.addresses.released(name, ip);
     return {};
   }
 
