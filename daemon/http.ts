@@ -10,8 +10,10 @@ import { explainListenError } from './port-owner.js';
 
 export type Readiness = { ready: true } | { ready: false; reason: string };
 
-/** Each may ask for the metrics, and not read them. */
-const MOST_CONNECTIONS = 64;
+/** Enough that those who hold connections, each for as long as a request may take, do not shut out who asks for /readyz. */
+const MOST_CONNECTIONS = 1024;
+/** Answers under way at once: each may be the metrics, for a client that does not read them. */
+const MOST_ANSWERS = 64;
 
 export interface HttpServer {
   /** The bound HOST:PORT. */
@@ -27,7 +29,11 @@ export async function startHttp(options: {
   log: Logger;
 }): Promise<HttpServer> {
   const { listen, registry, readiness, log } = options;
+  let answers = 0;
   const server = createServer((request, response) => {
+    if (answers >= MOST_ANSWERS) return void response.writeHead(503, { Connection: 'close' }).end();
+    answers += 1;
+    response.once('close', () => (answers -= 1));
     answer(request, response, registry, readiness).catch((error: unknown) => {
       log.warn('an HTTP request failed', { path: request.url, error });
       if (!response.headersSent) response.writeHead(500);
@@ -36,6 +42,8 @@ export async function startHttp(options: {
   });
   // A scraper that stalls must not keep the daemon from ending.
   server.requestTimeout = 10_000;
+  server.headersTimeout = 10_000;
+  server.timeout = 30_000;
   server.maxConnections = MOST_CONNECTIONS;
   await listenOn(server, listen);
   const bound = server.address();
