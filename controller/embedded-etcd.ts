@@ -10,6 +10,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { Backoff } from '../core/backoff.js';
+import { withDeadline } from '../core/deadline.js';
 import { failedPrecondition, messageOf } from '../core/errors.js';
 import type { EtcdTlsPaths } from '../daemon/tls.js';
 import { errnoOf } from '../daemon/errno.js';
@@ -24,8 +25,8 @@ export interface EmbeddedEtcd {
   readonly pid: number | undefined;
   /** How often it was restarted. */
   readonly restarts: number;
-  /** Ends it and starts it again with these. */
-  reconfigure(how: EtcdServing): void;
+  /** Ends it and starts it again with these. Settles when it serves again, or has not for too long. */
+  reconfigure(how: EtcdServing): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -141,10 +142,13 @@ class Supervisor implements EmbeddedEtcd {
     return etcdAddresses(this.#serving.listen, hostname()).client;
   }
 
-  reconfigure(how: EtcdServing): void {
+  async reconfigure(how: EtcdServing): Promise<void> {
     this.#serving = how;
     this.#isPlanned = true;
-    this.#run?.child.kill('SIGTERM');
+    const before = this.#run;
+    before?.child.kill('SIGTERM');
+    await before?.ended;
+    await withDeadline(this.#stopping.signal, START_WITHIN_MS, (signal) => answers(this.url, signal));
   }
 
   get pid(): number | undefined {

@@ -31,6 +31,8 @@ import { etcdListenOf, isAuthority, isOlder, type ControllerSettings } from './s
 
 /** While plain text is served beside TLS: between looks for nodes without a certificate. */
 const LOOK_MS = 1000;
+/** How long the store may take to connect again to an etcd that was started again. */
+const CONNECTED_MS = 10_000;
 /** How many names a problem lists. */
 const NAMED = 10;
 
@@ -154,7 +156,8 @@ export class Security {
     this.#front?.replace(authority.tls());
     // Before etcd is started again: root's next command needs it. Where it cannot be written, follow() says so.
     await renewRootIdentity(this.#root(store, authority)).catch(() => undefined);
-    this.#apply(store);
+    // Root's next command finds an etcd that serves.
+    await this.#apply(store, signal);
     void this.closePlainText(store, signal).catch(() => undefined);
     void this.follow(store, signal);
     return authority;
@@ -171,7 +174,7 @@ export class Security {
     }
     authority.servesPlainText = false;
     this.#front?.servePlain(false);
-    this.#apply(store);
+    await this.#apply(store, signal);
     await this.enableUsers(store, signal);
     this.log.info('every node has a certificate: plain text is not served any more');
   }
@@ -207,7 +210,7 @@ export class Security {
     this.#changed();
     // What the former CA let in.
     this.#front?.disconnectTls();
-    this.#apply(store);
+    await this.#apply(store, signal);
     log.info('the former certificate authority is not trusted any more', { former });
   }
 
@@ -357,10 +360,14 @@ export class Security {
   }
 
   /** The embedded etcd serves as the gRPC server does. */
-  #apply(store: ControllerStore): void {
+  async #apply(store: ControllerStore, signal: AbortSignal): Promise<void> {
     if (this.#etcd === undefined || this.settings.etcdCa !== undefined) return;
-    this.#etcd.reconfigure(this.etcdServing());
+    const again = this.#etcd.reconfigure(this.etcdServing());
     store.moveTo([this.#etcd.url]);
+    await again;
+    const until = performance.now() + CONNECTED_MS;
+    while (!store.state.connected && performance.now() < until)
+      await delay(50, undefined, { signal, ref: false });
   }
 }
 
