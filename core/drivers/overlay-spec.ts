@@ -28,6 +28,11 @@ export function parseOverlay(spec: NetworkSpec): OverlayNetwork {
       );
     checkUsable(spec.subnet6, 'subnet6');
   }
+  if (spec.subnet6 === undefined && spec.hostPrefix6 !== undefined)
+    throw invalidArgument(
+      `host-prefix6: ${spec.hostPrefix6} is for a network with a subnet of each family`,
+      'Give --subnet6, or leave it out.',
+    );
   const hostPrefix6 = spec.subnet6 && parseHostPrefix(spec.subnet6, spec.hostPrefix6, 'host-prefix6');
   const backend = backendOf(spec.backend ?? DEFAULT_BACKEND);
   checkOptions(spec, backend);

@@ -101,7 +101,8 @@ test('a conflict names the other network', async (t) => {
   await refused(['red', '10.101.0.0/16', { hostPrefix6: 64 }], 'INVALID_ARGUMENT', /host-prefix6/);
   await refused(['r.ed', '10.101.0.0/16'], 'INVALID_ARGUMENT', /r\.ed/);
   await refused(['red', '127.0.0.0/16'], 'INVALID_ARGUMENT', /reserved/);
-  await refused(['red', 'fd00::/48'], 'INVALID_ARGUMENT', /not an IPv4 prefix/);
+  const both = IpNetwork.parse('fd00:1::/48');
+  await refused(['red', 'fd00::/48', { subnet6: both }], 'INVALID_ARGUMENT', /are no pair/);
   await refused(
     ['blue', '10.100.0.0/16', { vni: 7777 }],
     'ALREADY_EXISTS',
