@@ -25,7 +25,9 @@ export function askUdp<T>(
     const socket = createSocket(isIPv6(ip.split('%')[0] ?? '') ? 'udp6' : 'udp4');
     const finish = (act: () => void): void => {
       signal.removeEventListener('abort', aborted);
-      socket.removeAllListeners();
+      // Not those of Node's own: without them a socket that is closed before it is bound stays open.
+      socket.removeAllListeners('message');
+      socket.off('error', fail).off('connect', send);
       // Late errors (ICMP) of a closing socket do not matter.
       socket.on('error', () => undefined);
       try {
@@ -37,6 +39,10 @@ export function askUdp<T>(
     };
     const fail = (error: Error): void => finish(() => reject(error));
     const aborted = (): void => fail(signal.reason as Error);
+    const send = (): void =>
+      socket.send(message, (error) => {
+        if (error !== null) fail(error);
+      });
     if (signal.aborted) return aborted();
     signal.addEventListener('abort', aborted, { once: true });
     socket.on('error', fail);
@@ -45,11 +51,7 @@ export function askUdp<T>(
       if (taken !== undefined) finish(() => resolve(taken));
     });
     // A callback given to connect would receive its failure (no route) in place of 'error'.
-    socket.once('connect', () => {
-      socket.send(message, (error) => {
-        if (error !== null) fail(error);
-      });
-    });
+    socket.once('connect', send);
     socket.connect(port, ip);
   });
 }

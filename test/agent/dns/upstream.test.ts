@@ -15,6 +15,7 @@ import { Upstream, type UpstreamServer } from '../../../agent/dns/upstream.js';
 import { Problems } from '../../../agent/health/problems.js';
 import { WeftError } from '../../../core/errors.js';
 import { freePort } from '../../lab/free-port.js';
+import { until } from '../../lab/wait.js';
 
 type Behaviour = (query: Buffer, send: (answer: Buffer) => void) => void;
 
@@ -398,4 +399,16 @@ test('--dns-server accepts valid servers and names the fault in invalid ones', (
     const error = t.throws(() => parseDnsServer(text, 'flag --dns-server'), { instanceOf: WeftError }, text);
     t.true(error?.message.startsWith(`flag --dns-server: "${text}"`));
   }
+});
+
+test.serial('a query that is given up in its first moment leaves no socket', async (t) => {
+  const sockets = (): number =>
+    process.getActiveResourcesInfo().filter((resource) => resource === 'UDPWrap').length;
+  const server = await FakeServer.start(t, silent);
+  const { upstream } = upstreamOf(t, server.address);
+  const before = sockets();
+  const asked = upstream.forward(ask('www.example'), 'udp', false);
+  upstream.stop();
+  t.is((await asked).result, 'failed');
+  await until('its socket is closed', () => sockets() <= before);
 });
