@@ -41,6 +41,8 @@ test('every lane has a script, which prepares what it needs', (t) => {
 
 test('a file is found in its lane, and none outside', (t) => {
   t.is(laneOf('test/agent/dns/names.test.ts')?.name, 'unit');
+  t.is(laneOf('test/fuzz/settings.test.ts')?.name, 'fuzz');
+  t.is(laneOf('test/fuzz/controller.test.ts')?.name, 'store');
   t.is(laneOf('test/controller/main.test.ts')?.name, 'store');
   t.is(laneOf('test/cluster/basics.test.ts')?.name, 'cluster');
   t.is(laneOf('test/cluster/faults/etcd.test.ts')?.name, 'faults');
