@@ -182,13 +182,19 @@ export class Dns {
   /** The client at an address: a container of this node, or a host on one of its networks. Undefined: REFUSED. */
   clientAt(text: string): Client | undefined {
     const own = this.#ownByIp.get(text);
-    if (own !== undefined) return { networks: this.networksOf(own), external: false };
+    if (own !== undefined) return this.#client(this.networksOf(own), false);
     const ip = plainAddress(text);
     if (ip === undefined) return undefined;
     const membership = this.options.memberships
       .list()
       .find(({ network }) => prefixesOf(network).some((prefix) => prefix.contains(ip)));
-    return membership && { networks: [membership.network.name], external: true };
+    return membership && this.#client([membership.network.name], true);
+  }
+
+  #client(networks: readonly string[], external: boolean): Client {
+    const isInternal = (name: string): boolean =>
+      this.options.memberships.get(name)?.network.internal === true;
+    return { networks, external, isolated: networks.every(isInternal) };
   }
 
   /** Every network of a container: this endpoint's first, then in the order of attachment. */

@@ -23,6 +23,8 @@ export interface Client {
   networks: readonly string[];
   /** Not a container of this node: the host, or a container or program of another node. */
   external: boolean;
+  /** Only on internal networks: nothing of it leaves the host, a query neither. */
+  isolated: boolean;
 }
 
 /** Results of a query. */
@@ -112,7 +114,11 @@ export class Responder {
     }
     if (this.options.upstream.isProbe(question.name)) return refusal(question, RCODE.REFUSED);
     const known = this.#knownOf(question, place);
-    if (known === undefined) return this.#forward(question, place.client, transport);
+    if (known === undefined) {
+      if (!place.client.isolated) return this.#forward(question, place.client, transport, ip);
+      this.options.onResult('refused');
+      return refusal(question, RCODE.REFUSED);
+    }
     if (!memorable) {
       this.options.onResult(known.result);
       return respond(question, turned(known), transport);
@@ -127,8 +133,13 @@ export class Responder {
     return this.#again(asked, question.id);
   }
 
-  async #forward(question: Question, { external }: Client, transport: Transport): Promise<Buffer> {
-    const { response, result } = await this.options.upstream.forward(question, transport, external);
+  async #forward(
+    question: Question,
+    { external }: Client,
+    transport: Transport,
+    ip: string,
+  ): Promise<Buffer> {
+    const { response, result } = await this.options.upstream.forward(question, transport, external, ip);
     this.options.onResult(result);
     return response;
   }

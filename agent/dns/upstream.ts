@@ -12,8 +12,6 @@ import { DNS, type Problems } from '../health/index.js';
 import { askTcp, askUdp, shownServer, type ServerAddress } from './exchange.js';
 import {
   canonicalQuestion,
-  EDNS_UDP_BYTES,
-  HEADER_BYTES,
   isTruncated,
   RCODE,
   rcodeOf,
@@ -22,6 +20,7 @@ import {
   type Transport,
 } from './message.js';
 import { DOMAIN } from './resolv-conf.js';
+import { keyOfQuestion, queryOf } from './upstream-query.js';
 import { answerWith, readResponse, type Response } from './response.js';
 
 /** A server for every name, or for one domain and its subdomains. */
@@ -60,6 +59,8 @@ const LOOP_MS = 60_000;
 const CACHE_SIZE = 4096;
 /** Limit of open queries; further ones fail at once rather than late. */
 const MAX_OPEN = 512;
+/** Of one client, so that one that asks without end leaves most of them to the others. */
+const MAX_OPEN_OF_CLIENT = 64;
 
 /** An open query. */
 interface Open {
@@ -79,6 +80,8 @@ interface Kept {
 export class Upstream {
   readonly #cache = new Map<string, Kept>();
   readonly #open = new Map<string, Open>();
+  /** How many of them each client has begun, by its address. */
+  readonly #openOf = new Map<string, number>();
   /** Servers that are asked last, and until when. */
   readonly #unresponsive = new Map<string, number>();
   /** Servers that are not asked, and until when. */
@@ -127,8 +130,14 @@ export class Upstream {
   /**
    * Forwards a query of a client. Always returns a response; the worst is SERVFAIL.
    * @param external whether the client is not a container of this node: it may then be a server that forwards to weft
+   * @param client its address; absent: its open queries are not bounded
    */
-  async forward(question: Question, transport: Transport, external: boolean): Promise<Forwarded> {
+  async forward(
+    question: Question,
+    transport: Transport,
+    external: boolean,
+    client?: string,
+  ): Promise<Forwarded> {
     const canonical = canonicalQuestion(question.bytes);
     const key = keyOfQuestion(question, canonical);
     const kept = this.#kept(key);
@@ -148,6 +157,7 @@ export class Upstream {
     try {
       if (open === undefined) {
         if (this.#open.size >= MAX_OPEN) throw new Error('too many queries are open');
+        this.#count(client, 1);
         const asked = new Set<string>();
         const { controller, signal, end } = this.#limited(GIVE_UP_MS);
         const answer = this.#ask(question, canonical, transport, asked, signal);
@@ -156,6 +166,7 @@ export class Upstream {
         // Cached or failed: the next query starts anew.
         const done = (): void => {
           this.#open.delete(openKey);
+          this.#count(client, -1);
           controller.abort(new Error('another server has answered'));
           end();
         };
@@ -172,6 +183,15 @@ export class Upstream {
     } catch {
       return { response: refusal(question, RCODE.SERVFAIL), result: 'failed' };
     }
+  }
+
+  /** @throws Error where the client has its share of the open queries */
+  #count(client: string | undefined, change: 1 | -1): void {
+    if (client === undefined) return;
+    const open = (this.#openOf.get(client) ?? 0) + change;
+    if (open > MAX_OPEN_OF_CLIENT) throw new Error('too many queries of this client are open');
+    if (open > 0) this.#openOf.set(client, open);
+    else this.#openOf.delete(client);
   }
 
   /** Whether a name is that of a probe; then the probed server forwards to weft. */
@@ -313,36 +333,6 @@ class RefusedAnswer extends Error {
 
 const keyOf = ({ ip, port }: ServerAddress): string => `${ip} ${port}`;
 const isBelow = (name: string, domain: string): boolean => name === domain || name.endsWith(`.${domain}`);
-
-/** The cache key: everything that the response depends on. */
-function keyOfQuestion({ flags, edns }: Question, canonical: Buffer): string {
-  const bits = `${(flags & 0x0010) === 0 ? '' : 'c'}${edns === undefined ? '' : 'e'}${edns?.dnssecOk === true ? 'd' : ''}`;
-  return `${bits} ${canonical.toString('latin1')}`;
-}
-
-/** The query as weft sends it: always with RD, with EDNS if the client uses it, without its options. */
-function queryOf(id: number, { flags, edns }: Question, canonical: Buffer): Buffer {
-  const header = Buffer.alloc(HEADER_BYTES);
-  header.writeUInt16BE(id, 0);
-  header.writeUInt16BE(0x0100 | (flags & 0x0010), 2);
-  header.writeUInt16BE(1, 4);
-  if (edns === undefined) return Buffer.concat([header, canonical]);
-  header.writeUInt16BE(1, 10);
-  const opt = Buffer.from([
-    0,
-    0,
-    41,
-    EDNS_UDP_BYTES >> 8,
-    EDNS_UDP_BYTES & 0xff,
-    0,
-    0,
-    edns.dnssecOk ? 0x80 : 0,
-    0,
-    0,
-    0,
-  ]);
-  return Buffer.concat([header, canonical, opt]);
-}
 
 /**
  * The first success. The next server is tried when one fails, or beside it when it has not answered for a while.

@@ -21,7 +21,7 @@ function responderOf(): Responder {
     world: { table, healthOf: () => 'up', isOverlay: () => false },
     upstream: new Upstream({ servers: () => [], isOwn: () => false, problems: new Problems() }),
     generation: () => table.generation,
-    clientAt: () => ({ networks: ['blue'], external: false }),
+    clientAt: () => ({ networks: ['blue'], external: false, isolated: false }),
     onResult: () => undefined,
   });
 }
