@@ -63,6 +63,16 @@ export const agentSettings = {
     help: 'firewall that holds the rules',
     group: 'Node',
   }),
+  'max-connections': optional(kinds.wholeNumber({ min: 1, max: 16_777_216 }), {
+    help: 'connections that one container may have open outside its network',
+    shownDefault: 'any number',
+    group: 'Node',
+  }),
+  'close-etcd': setting(kinds.choice('on', 'off'), {
+    default: 'off',
+    help: 'whether containers are kept from the etcd of --etcd; a controller’s own always is',
+    group: 'Node',
+  }),
   flannel: setting(kinds.choice('on', 'off'), {
     default: 'on',
     help: 'whether flannelds may be nodes of the networks; off: only leases that their nodes confirm count',

@@ -5,7 +5,7 @@ import { invalidArgument } from '../core/errors.js';
 import { ANY_HOST_IP, ANY_HOST_IP6, parsePublish } from '../core/publish.js';
 import type { AttachRequest } from '../proto/gen/weft/v1/agent.js';
 import { VLAN_IDS } from '../core/drivers/vlan-ids.js';
-import { ifname, integer, ipOf, mac, name, names, publishes } from './checks.js';
+import { ifname, integer, ipOf, mac, name, names, prefixes, publishes } from './checks.js';
 
 export interface AttachOptions {
   name?: string;
@@ -19,6 +19,7 @@ export interface AttachOptions {
   dns?: boolean;
   publish?: string[];
   everywhere?: boolean;
+  allowedAddress?: string[];
 }
 
 export function addAttachOptions(command: Command): Command {
@@ -41,6 +42,11 @@ export function addAttachOptions(command: Command): Command {
       '--vlan <id>',
       'another VLAN of the same bridge, where the network allows it',
       integer('vlan', VLAN_IDS.first, VLAN_IDS.last),
+    )
+    .option(
+      '--allowed-address <cidr>',
+      'further addresses that it may send from, such as a router’s networks; may be repeated',
+      prefixes,
     );
 }
 
@@ -74,5 +80,6 @@ export function attachRequestOf(network: string, target: string, options: Attach
     publishEverywhere: options.everywhere ?? false,
     vlan: options.vlan,
     dns: options.dns ?? false,
+    allowedAddresses: options.allowedAddress ?? [],
   };
 }

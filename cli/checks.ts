@@ -2,6 +2,7 @@
 import { InvalidArgumentError } from 'commander';
 
 import { IpAddress, IpNetwork, parseMac, type Family } from '../core/address.js';
+import { parseAllowedAddress } from '../core/allowed-address.js';
 import { parseParent } from '../core/drivers/layer2-spec.js';
 import { formatVlans, parseVlans } from '../core/drivers/vlan-ids.js';
 import { invalidArgument, WeftError } from '../core/errors.js';
@@ -114,6 +115,20 @@ const publishedSpec = checked((text) => {
   parsePublishedFilter(text);
   return text;
 });
+
+export const prefixes = (text: string, before: string[] = []): string[] => [...before, allowedPrefix(text)];
+const allowedPrefix = checked(parseAllowedAddress);
+
+/** The same, or none. */
+export const prefixesOrNone = (text: string, before: string[] = []): string[] =>
+  text === 'none' ? before : prefixes(text, before);
+
+/** A setting that is on or off. */
+export const onOff = (field: string): ((text: string) => boolean) =>
+  checked((text) => {
+    if (text === 'on' || text === 'off') return text === 'on';
+    throw invalidArgument(`${field}: "${text}" is neither on nor off`, 'Give on or off.');
+  });
 
 export const ifname = checked(parseIfname);
 export const target = checked((text) => {

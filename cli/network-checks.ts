@@ -14,7 +14,7 @@ type Asked = Partial<CreateNetworkRequest> & { masquerade: boolean };
 export function checkNetwork(name: string, asked: Asked): void {
   const { driver, backend, subnet, subnet6, range, gateway, allowVlan, internal, masquerade, force } = asked;
   const { hostPrefix, hostPrefix6, mtu, vni, port, vlan, parent, gatewayNode } = asked;
-  const { directRouting, backendOptions = {} } = asked;
+  const { directRouting, backendOptions = {}, portSecurity, directAccess } = asked;
   // What weft knows and does not serve is the controller's to refuse: another one may serve it.
   if (backend !== undefined && !isBackend(backend)) return;
   networkOf({
@@ -40,6 +40,8 @@ export function checkNetwork(name: string, asked: Asked): void {
     ...(Object.keys(backendOptions).length > 0 && { backendOptions }),
     ...(internal !== undefined && { internal }),
     masquerade,
+    ...(portSecurity !== undefined && { portSecurity }),
+    ...(directAccess !== undefined && { directAccess }),
     ...(force !== undefined && { force }),
   });
 }

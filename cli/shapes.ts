@@ -36,6 +36,8 @@ export const networkShape = (network: Network): object => ({
   mtu: orNull(network.mtu),
   internal: network.internal,
   masquerade: network.masquerade,
+  portSecurity: network.portSecurity,
+  directAccess: network.directAccess,
   vlan: orNull(network.vlan),
   parent: orNull(network.parent),
   gateway: orNull(network.gateway),
@@ -71,6 +73,8 @@ export const endpointShape = (endpoint: Endpoint): object => ({
   vlan: orNull(endpoint.vlan),
   aliases: endpoint.aliases,
   publish: endpoint.publish.map(publishShape),
+  allowedAddresses: endpoint.allowedAddresses,
+  drops: endpoint.drops.map(({ reason, packets }) => ({ reason, packets })),
   manager: endpoint.manager ?? 'weft',
   labels: endpoint.labels,
 });

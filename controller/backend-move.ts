@@ -10,7 +10,7 @@ import { backendIn } from '../core/backends/index.js';
 import { isBackend, type BackendType } from '../core/backends/types.js';
 import { isBridged, networkOf } from '../core/drivers/index.js';
 import { failedPrecondition, invalidArgument } from '../core/errors.js';
-import type { Network, OverlayNetwork } from '../core/network.js';
+import { securityOf, type Network, type OverlayNetwork } from '../core/network.js';
 import type { UpdateNetworkRequest } from '../proto/gen/weft/v1/controller.js';
 import type { Move } from '../proto/gen/weft/v1/types.js';
 import type { Store, StoredLease } from '../store/store.js';
@@ -123,6 +123,7 @@ function targetOf(network: OverlayNetwork, backend: BackendType, request: MoveRe
     ...(hostPrefix6 !== undefined && { hostPrefix6 }),
     ...(mtu !== undefined && { mtu }),
     ...(madeBy !== undefined && { madeBy }),
+    ...securityOf(network),
     ...(request.directRouting && { directRouting: true }),
     ...(Object.keys(request.backendOptions).length > 0 && { backendOptions: request.backendOptions }),
   }) as OverlayNetwork;

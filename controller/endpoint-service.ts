@@ -1,4 +1,5 @@
 // EndpointService: list, watch and inspect endpoints; attach and detach through a node's session.
+import { parseAllowed } from '../core/allowed-address.js';
 import { failedPrecondition, invalidArgument, notFound, unavailable } from '../core/errors.js';
 import type { Endpoint as EndpointRecord } from '../core/records.js';
 import { unary } from '../daemon/grpc.js';
@@ -13,6 +14,9 @@ import { checkAttach } from './requests.js';
 import type { Sessions } from './sessions.js';
 import { waitForSync } from './wait-for-sync.js';
 import { DELETE, PUT, serveWatch, SYNCED } from './watch.js';
+
+/** Milliseconds to wait for a node's counters. */
+const DROPS_MS = 1000;
 
 /** How many matches an error about an ambiguous word names. */
 const NAMED = 5;
@@ -34,6 +38,17 @@ export function endpointService(options: {
     );
   };
 
+  /** What only its node knows; none where the node does not answer soon. */
+  const dropsOf = async ({ id, node }: EndpointRecord, signal: AbortSignal): Promise<Endpoint['drops']> => {
+    if (!sessions.has(node)) return [];
+    const soon = AbortSignal.any([signal, AbortSignal.timeout(DROPS_MS)]);
+    try {
+      return (await sessions.request(node, { $case: 'inspect', value: { id } }, soon)).drops;
+    } catch {
+      return [];
+    }
+  };
+
   return {
     createEndpoint: unary(async ({ node, attach }, { signal }) => {
       if (node === '')
@@ -47,9 +62,19 @@ export function endpointService(options: {
       return sessions.request(node, { $case: 'attach', value: attach }, signal);
     }),
 
-    getEndpoint: unary(async ({ id }) => {
+    getEndpoint: unary(async ({ id }, { signal }) => {
       await waitForSync(store);
-      return endpointMessage(sources, findEndpoint(store, id));
+      const found = findEndpoint(store, id);
+      const message = endpointMessage(sources, found);
+      return { ...message, drops: await dropsOf(found, signal) };
+    }),
+
+    updateEndpoint: unary(async ({ id, allowedAddresses }, { signal }) => {
+      parseAllowed(allowedAddresses);
+      await waitForSync(store);
+      const { id: whole, node } = findEndpoint(store, id);
+      requireReachable(node);
+      return sessions.request(node, { $case: 'update', value: { id: whole, allowedAddresses } }, signal);
     }),
 
     listEndpoints: unary(async (filter) => {

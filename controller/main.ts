@@ -88,6 +88,10 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
   const sessions = new Sessions({
     ...{ version, clock, log, nodes: store },
     authorities: () => security.authorities(store),
+    control: () => [
+      ...ips.map((ip) => `${hostOf(ip)}:${portOf(address)}`),
+      ...(etcd === undefined ? [] : etcdUrls().map((url) => new URL(url).host)),
+    ],
   });
   security.onAuthorities(() => sessions.authoritiesChanged());
   const registry = new Registry({ store, counters, reports: sessions, clock });

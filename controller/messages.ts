@@ -3,7 +3,7 @@ import { describeLease } from '../core/backends/index.js';
 import { describeNetwork, driverOf, firstGateway } from '../core/drivers/index.js';
 import { hostPrefixIn, subnetIn, textIn } from '../core/families.js';
 import { gatewayOf } from '../core/link-names.js';
-import { areRouted } from '../core/network.js';
+import { areRouted, hasDirectAccess } from '../core/network.js';
 import type { Endpoint as EndpointRecord, Network as NetworkRecord } from '../core/records.js';
 import type { Endpoint, Lease, Network } from '../proto/gen/weft/v1/types.js';
 import type { Store, StoredLease } from '../store/store.js';
@@ -41,6 +41,8 @@ export function networkMessage({ store, leaseTimes }: Sources, network: NetworkR
     mtu: network.mtu,
     internal: network.internal,
     masquerade: network.masquerade,
+    portSecurity: network.portSecurity !== false,
+    directAccess: hasDirectAccess(network),
     ...describeNetwork(network),
     move: moveOf(store, network),
     leases: leasesOf(store, network.name).map((lease) => leaseMessage(lease, leaseTimes)),
@@ -79,6 +81,8 @@ export function endpointMessage(sources: Sources, endpoint: EndpointRecord): End
     ip: textIn(endpoint, 4) ?? '',
     ip6: textIn(endpoint, 6),
     aliases,
+    allowedAddresses: endpoint.allowedAddresses ?? [],
+    drops: [],
     gateway: gatewayText(store.view.networks.get(endpoint.network), endpoint, lease),
     mtu: mtuOf(sources, endpoint.node, store.view.networks.get(endpoint.network)),
     vlan: endpoint.vlan,

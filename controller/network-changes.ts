@@ -29,10 +29,19 @@ export function networkChanges(sources: Sources): Changes {
   };
 
   return {
-    updateNetwork: unary(async ({ masquerade, ...move }, { signal }) => {
+    updateNetwork: unary(async ({ masquerade, portSecurity, directAccess, ...move }, { signal }) => {
       const { name } = move;
-      if (masquerade === undefined && move.backend === undefined) {
-        throw invalidArgument(`network ${name}: nothing is to be changed`, 'Give masquerade or a backend.');
+      const fields = {
+        ...(masquerade !== undefined && { masquerade }),
+        ...(portSecurity !== undefined && { portSecurity }),
+        ...(directAccess !== undefined && { directAccess }),
+      };
+      const hasFields = Object.keys(fields).length > 0;
+      if (!hasFields && move.backend === undefined) {
+        throw invalidArgument(
+          `network ${name}: nothing is to be changed`,
+          'Give masquerade, port security, direct access or a backend.',
+        );
       }
       await waitForSync(store);
       const network = find(name);
@@ -40,14 +49,20 @@ export function networkChanges(sources: Sources): Changes {
         const checks = (target: NetworkRecord): void => checkCapability(target, reportsOfLiving(sources));
         await moveBackend(move, { store, checkCapability: checks, signal });
       }
-      if (masquerade === undefined) return (await message(name)) ?? networkMessage(sources, network);
-      if (masquerade && network.internal) {
+      if (!hasFields) return (await message(name)) ?? networkMessage(sources, network);
+      if (masquerade === true && network.internal) {
         throw failedPrecondition(
           `network ${name} is internal: no traffic leaves it`,
           'Create another network for containers that need the outside.',
         );
       }
-      const changed = await store.updateNetwork(name, { masquerade });
+      if (directAccess === true && network.internal) {
+        throw failedPrecondition(
+          `network ${name} is internal: nothing outside reaches it`,
+          'Create another network for containers that are to be reached.',
+        );
+      }
+      const changed = await store.updateNetwork(name, fields);
       return (await message(name)) ?? networkMessage(sources, changed);
     }),
 

@@ -1,4 +1,5 @@
 // Requests of people, parsed and checked: an error names the field, its value and what is allowed.
+import { parseAllowed } from '../core/allowed-address.js';
 import { IpAddress, IpNetwork, parseMac, type Family } from '../core/address.js';
 import { BACKEND_TYPES, isBackend } from '../core/backends/index.js';
 import type { BackendType } from '../core/backends/types.js';
@@ -39,6 +40,8 @@ export function parseCreateNetwork(request: CreateNetworkRequest): NetworkSpec {
     ...(Object.keys(request.backendOptions).length > 0 && { backendOptions: request.backendOptions }),
     internal: request.internal,
     masquerade: !request.noMasquerade,
+    ...(request.portSecurity !== undefined && { portSecurity: request.portSecurity }),
+    ...(request.directAccess !== undefined && { directAccess: request.directAccess }),
     ...(request.force && { force: true }),
   };
   // Whole, so that what does not fit together is told here.
@@ -83,6 +86,7 @@ export function checkAttach(request: AttachRequest): void {
   parseTarget(request.target);
   if (request.name !== undefined) parseName(request.name, 'name');
   for (const alias of request.aliases) parseName(alias, 'alias');
+  parseAllowed(request.allowedAddresses);
   if (request.ip !== undefined) checkFamily(IpAddress.parse(request.ip, 'ip'), 4, 'ip');
   if (request.ip6 !== undefined) checkFamily(IpAddress.parse(request.ip6, 'ip6'), 6, 'ip6');
   if (request.mac !== undefined) parseMac(request.mac);

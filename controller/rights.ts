@@ -27,6 +27,7 @@ export const RIGHTS: Readonly<Record<string, readonly Role[] | 'anyone'>> = {
   'EndpointService/CreateEndpoint': MANAGERS,
   'EndpointService/GetEndpoint': EVERY_ROLE,
   'EndpointService/ListEndpoints': EVERY_ROLE,
+  'EndpointService/UpdateEndpoint': MANAGERS,
   'EndpointService/DeleteEndpoint': MANAGERS,
   'EndpointService/WatchEndpoints': EVERY_ROLE,
   'StatusService/GetStatus': EVERY_ROLE,

@@ -52,6 +52,8 @@ export interface SessionsOptions {
   nodes: KnownNodes;
   /** Hashes of the CAs that nodes must trust; none where no controller is an authority. */
   authorities?: () => readonly string[];
+  /** HOST:PORT of what containers must not reach. */
+  control?: () => readonly string[];
 }
 
 export class Sessions implements ReportSource {
@@ -204,13 +206,13 @@ export class Sessions implements ReportSource {
   }
 
   #enter({ node, instance, version: agent }: Hello, stream: Stream, { until }: Caller): AgentSession {
-    const { version, clock, log } = this.#options;
+    const { version, clock, log, control = () => [] } = this.#options;
     // The same agent again: its earlier connection broke unnoticed.
     this.#sessions.get(node)?.end(aborted(`node ${node}: its agent has opened another session`));
     const session = new AgentSession(node, instance, stream, clock);
     this.#sessions.set(node, session);
     if (until !== undefined) session.endAt(until);
-    stream.write({ message: { $case: 'ack', value: { sequence: 0, version } } });
+    stream.write({ message: { $case: 'ack', value: { sequence: 0, version, control: [...control()] } } });
     this.#tellAuthorities(session);
     log.info('an agent has connected', { node, version: agent, peer: session.peer });
     this.#onReport(node);
@@ -233,7 +235,7 @@ export class Sessions implements ReportSource {
       if (before === undefined || substance(before.status) !== substance(status))
         this.#onReport(session.node);
     }
-    session.send({ $case: 'ack', value: { sequence, version: '' } });
+    session.send({ $case: 'ack', value: { sequence, version: '', control: [] } });
     this.#tellAuthorities(session);
   }
 

@@ -10,14 +10,15 @@ import {
   gatewayIn,
   hasOwnGateway,
   isGateway,
+  ownGateways,
   prefixIn,
   type CompiledEndpoint,
 } from './drivers/index.js';
 import { FAMILIES, textIn } from './families.js';
 import type { Firewall, FirewallNetwork, FirewallPort } from './firewall.js';
-import { RESOLVER_IP } from './link-names.js';
+import { BRIDGE_LINK_LOCAL, RESOLVER_IP } from './link-names.js';
 import type { Membership } from './membership.js';
-import { areRouted, isEncrypted, prefixesOf, type Network } from './network.js';
+import { areRouted, hasDirectAccess, isEncrypted, prefixesOf, type Network } from './network.js';
 import type { KernelObject } from './objects/index.js';
 import { ANY_HOST_IP, ANY_HOST_IP6, familiesOf } from './publish.js';
 import { isHost, type Claim, type Endpoint, type Lease, type PublishedPort } from './records.js';
@@ -116,11 +117,13 @@ export function compileFirewall(memberships: Iterable<Membership>, known: Iterab
         internal: network.internal,
         masquerade: network.masquerade && !network.internal,
         ...(isEncrypted(network) && { sealed: true }),
+        ...(hasDirectAccess(network) && { directAccess: true }),
       },
     ];
   });
+  const all = [...known];
   // A network without a gateway of the nodes counts as outside, like any other destination.
-  const others = [...known].filter(
+  const others = all.filter(
     (other) => hasOwnGateway(other) && !mine.some(({ network }) => network.name === other.name),
   );
   return {
@@ -129,6 +132,15 @@ export function compileFirewall(memberships: Iterable<Membership>, known: Iterab
     tunnelPorts: [...new Set(mine.flatMap(({ network }) => driverOf(network).udpPorts(network)))].toSorted(
       (a, b) => a - b,
     ),
+    backendPorts: [
+      ...new Set(
+        [...all, ...mine.map(({ network }) => network)].flatMap((one) => driverOf(one).udpPorts(one)),
+      ),
+    ].toSorted((a, b) => a - b),
+    vnis: mine.flatMap(({ network }) => driverOf(network).vnis(network)),
+    own: [
+      ...new Set([RESOLVER_IP, BRIDGE_LINK_LOCAL, ...mine.flatMap((one) => ownGateways(one).map(String))]),
+    ],
     ...(mine[0] !== undefined && { underlay: mine[0].underlay.link }),
     bridged: mine.some(
       (membership) =>

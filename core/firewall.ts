@@ -20,6 +20,16 @@ export interface FirewallNetwork {
   masquerade: boolean;
   /** Encrypted: packets to its prefixes leave by its own links or not at all. */
   sealed?: boolean;
+  /** The LAN and other bridges reach its containers by all ports, not only by those that are published. */
+  directAccess?: boolean;
+}
+
+/** Where a controller or etcd serves. */
+export interface ControlAddress {
+  ip: string;
+  port: number;
+  /** The address is this node's: the port is closed at every address of the node. */
+  here: boolean;
 }
 
 /** A published port of this node, in one family. */
@@ -39,6 +49,50 @@ export interface FirewallPort {
   clients: 'themselves' | 'gateway' | 'itself';
 }
 
+/** A container's port on the node: the host's end of its veth pair. */
+export interface ContainerPort {
+  link: string;
+  /** What the container may send there; absent: anything (`--port-security off`). */
+  bounds?: PortBounds;
+}
+
+export interface PortBounds {
+  mac: string;
+  /** The addresses of all its endpoints: answers may leave by another link than the question came by. */
+  ips: readonly string[];
+  /** Further sources (`--allowed-address`), as prefixes. */
+  allowed: readonly IpNetwork[];
+  /** Any IPv6 source: routers of a LAN give its addresses. */
+  anyIp6?: true;
+  /** The port is on a LAN: protocols beside IP and ARP, and tagged frames, pass. */
+  lan?: true;
+}
+
+/** Another node of a network. */
+export interface FirewallMember {
+  /** What it sends from, and is reached at. */
+  addresses: readonly string[];
+  /** The VXLAN networks that it may send packets of. */
+  vnis: readonly Vni[];
+  /** Packets that come from it without a tunnel. */
+  plain: readonly { from: IpNetwork; to: IpNetwork }[];
+}
+
+export interface Vni {
+  /** UDP port. */
+  port: number;
+  vni: number;
+}
+
+/** What changes all day, each at its own cost. */
+export type FirewallItem = FirewallPort | ContainerPort | FirewallMember;
+
+/** What of the desired rules is added and removed. */
+export interface FirewallChange {
+  added: readonly FirewallItem[];
+  removed: readonly FirewallItem[];
+}
+
 /** The key of a port; two ports with the same key lead to the same container port. */
 export const firewallPortKey = ({ hostIp, hostPort, protocol, ip, port, clients }: FirewallPort): string =>
   `${protocol} ${hostIp ?? '*'} ${hostPort} ${ip} ${port} ${clients}`;
@@ -56,8 +110,22 @@ export interface Firewall {
   others?: IpNetwork[];
   /** By firewallPortKey. */
   ports?: ReadonlyMap<string, FirewallPort>;
-  /** The records are not complete yet: open ports stay open, though no record has been read for them. */
-  keepPorts?: boolean;
+  /** By link. */
+  containers?: ReadonlyMap<string, ContainerPort>;
+  /** Other nodes, by a key of their own. */
+  members?: ReadonlyMap<string, FirewallMember>;
+  /** The records are not complete yet: what is open or bound stays so, though no record has been read for it. */
+  keepItems?: boolean;
+  /** Addresses of this node in its networks, which no container may have. */
+  own?: readonly string[];
+  /** UDP ports of every known network's tunnels: containers reach no node by them. */
+  backendPorts?: readonly number[];
+  /** The VXLAN networks of this node: who sends their packets must be a member. */
+  vnis?: readonly Vni[];
+  /** What containers do not reach: the controllers', and an embedded etcd's. */
+  control?: readonly ControlAddress[];
+  /** New connections of a container beyond so many open ones are dropped. */
+  maxConnections?: number;
   /** UDP ports of the tunnels. */
   tunnelPorts?: number[];
   /** The link that they arrive at. */

@@ -34,6 +34,10 @@ interface Common {
   force?: boolean;
   /** Created by a plugin: it is deleted with its last node. */
   madeBy?: Manager;
+  /** Its containers may send with any address. Absent: only with their own. */
+  portSecurity?: false;
+  /** Whether what is not published is reached from outside. Absent: as its containers' addresses are seen outside, or not. */
+  directAccess?: boolean;
   /** Networks that it may reach, and that may reach it; it is enough if one of two names the other. */
   routes?: string[];
 }
@@ -95,6 +99,8 @@ export interface NetworkSpec extends BackendSpec {
   internal?: boolean;
   masquerade?: boolean;
   force?: boolean;
+  portSecurity?: boolean;
+  directAccess?: boolean;
   /** Created by a plugin: it is deleted with its last node. */
   madeBy?: Manager;
   /** Absent: overlay. The fields below belong to the other two. */
@@ -295,6 +301,19 @@ export function checkUsable(subnet: IpNetwork, field: string): void {
 
 export const prefixesOf = (network: Pick<Network, 'subnet' | 'subnet6'>): IpNetwork[] =>
   network.subnet6 === undefined ? [network.subnet] : [network.subnet, network.subnet6];
+
+/** The optional fields of a record that say who may send what to whom. */
+export const securityOf = ({
+  portSecurity,
+  directAccess,
+}: Pick<NetworkSpec, 'portSecurity' | 'directAccess'>): Pick<Common, 'portSecurity' | 'directAccess'> => ({
+  ...(portSecurity === false && { portSecurity }),
+  ...(directAccess !== undefined && { directAccess }),
+});
+
+/** Whether the LAN and other bridges reach what a network's containers do not publish. */
+export const hasDirectAccess = ({ directAccess, masquerade, internal }: Network): boolean =>
+  !internal && (directAccess ?? !masquerade);
 
 /** Whether packets between the network's containers may leave a node only encrypted. */
 export const isEncrypted = (network: Network): boolean =>

@@ -146,6 +146,10 @@ export const interfaceText = parsed((text) => {
   parseInterface(text);
   return text;
 }, 'an address with a prefix length');
+export const prefixText = parsed(
+  (text) => IpNetwork.parse(text).toString(),
+  'a prefix such as 10.100.7.0/28',
+);
 export const mac = parsed((text) => parseMac(text), 'a unicast MAC address');
 
 /** A key of Curve25519, or another of its length: 32 bytes as base64. */

@@ -63,6 +63,8 @@ export interface Endpoint {
   /** Whether it carries the container's default route. */
   defaultRoute: boolean;
   aliases: string[];
+  /** Prefixes that it may send from beside its addresses: of a router, or an address that moves. */
+  allowedAddresses?: string[];
   /** Published ports of the node. */
   publish: PublishedPort[];
   /** The VLAN of its port; only on networks of the vlan driver. */
@@ -138,6 +140,9 @@ export interface NodeRecord {
   instance: string;
   publicIp: string;
   publicIp6?: string;
+  /** What it sends from, where NAT makes its public address of it. */
+  underlayIp?: string;
+  underlayIp6?: string;
   version: string;
   /** Start of this run of the agent, RFC 3339. */
   startedAt: string;

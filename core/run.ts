@@ -51,6 +51,7 @@ export type RestartPolicy = (typeof RESTART_POLICIES)[number];
 /** Options of an attach. */
 export interface AttachWords {
   aliases: readonly string[];
+  allowedAddresses: readonly string[];
   ip?: string | undefined;
   ip6?: string | undefined;
   mac?: string | undefined;
@@ -97,6 +98,7 @@ function refuseAttachWords(network: string, attach: AttachWords): void {
     attach.noDefaultRoute ? '--no-default-route' : '',
     attach.dns ? '--dns' : '',
     attach.vlan === undefined ? '' : '--vlan',
+    attach.allowedAddresses.length > 0 ? '--allowed-address' : '',
   ].filter((option) => option !== '');
   if (given.length === 0) return;
   throw invalidArgument(

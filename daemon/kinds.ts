@@ -195,6 +195,19 @@ function shown(ms: number): string {
   return `${ms}ms`;
 }
 
+export function wholeNumber({ min, max }: { min: number; max: number }): Kind<number> {
+  return kind('N', (text, where) => {
+    const value = /^\d{1,10}$/.test(text) ? Number(text) : NaN;
+    if (value >= min && value <= max) return value;
+    throw refused(
+      where,
+      text,
+      'is not a number that is allowed',
+      `Give a whole number from ${min} to ${max}.`,
+    );
+  });
+}
+
 export function choice<const T extends string>(...words: readonly T[]): Kind<T> {
   return kind(words.join('|'), (text, where) => {
     const found = words.find((word) => word === text);

@@ -171,6 +171,7 @@ export interface ConnectRequest {
   /** With prefix length. */
   ip: string;
   ip6?: string;
+  allowedAddresses?: readonly string[];
   /** Path that the namespace will have. */
   sandbox: string;
 }

@@ -5,6 +5,6 @@ cd "$(dirname "$0")/.."
 bash scripts/prepare.sh --test
 trap 'node build/test/lab/sweep.js' EXIT
 status=0
-[ $# -gt 0 ] || set -- attach names ports docker cni start backends
+[ $# -gt 0 ] || set -- attach names ports docker cni start security backends
 for bench in "$@"; do node "build/test/bench/$bench.js" || status=1; done
 exit "$status"

@@ -11,7 +11,7 @@ import {
 } from '../core/drivers/index.js';
 import { parseVlans, VLAN_IDS } from '../core/drivers/vlan-ids.js';
 import { WeftError } from '../core/errors.js';
-import type { BridgedNetwork, Network } from '../core/network.js';
+import { securityOf, type BridgedNetwork, type Network } from '../core/network.js';
 import { check, cidr4, cidr6, flag, goObject, integer, ip4, text, UnreadableError } from '../core/parse.js';
 
 /** Backend types of the drivers without a backend. */
@@ -37,6 +37,8 @@ const BRIDGED = goObject({
     Gateway: ip4.optional(),
     GatewayNode: text.optional(),
     Force: flag.default(false),
+    PortSecurity: flag.default(true),
+    DirectAccess: flag.optional(),
     Routes: z.array(text).default([]),
   }).optional(),
 });
@@ -56,6 +58,7 @@ export function decodeBridged(
       internal: Weft?.Internal ?? false,
       masquerade: Weft?.Masquerade ?? true,
       force: Weft?.Force ?? false,
+      ...securityIn(Weft),
       ...(SubnetLen !== 0 && { hostPrefix: SubnetLen }),
       ...(subnet6 && { subnet6 }),
       ...(Backend.MTU !== 0 && { mtu: Backend.MTU }),
@@ -72,6 +75,20 @@ export function decodeBridged(
     throw asUnreadable(error);
   }
 }
+
+/** What a config says of who may send what to whom. */
+export const securityIn = (
+  weft: { PortSecurity: boolean; DirectAccess?: boolean | undefined } | undefined,
+): ReturnType<typeof securityOf> =>
+  securityOf({
+    ...(weft?.PortSecurity === false && { portSecurity: false }),
+    ...(weft?.DirectAccess !== undefined && { directAccess: weft.DirectAccess }),
+  });
+
+export const securityFields = ({ portSecurity, directAccess }: Network): object => ({
+  ...(portSecurity === false && { PortSecurity: false }),
+  ...(directAccess !== undefined && { DirectAccess: directAccess }),
+});
 
 /** Wraps an error of core as an error of the config. */
 export function asUnreadable(error: unknown): unknown {
@@ -99,6 +116,7 @@ export function encodeBridged(network: BridgedNetwork): string {
       ...(gateway !== undefined && { Gateway: gateway }),
       ...(gatewayNode !== undefined && { GatewayNode: gatewayNode }),
       ...(network.force && { Force: true }),
+      ...securityFields(network),
       ...(network.routes !== undefined && { Routes: network.routes }),
     },
   });

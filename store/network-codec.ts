@@ -35,7 +35,14 @@ import {
   UnreadableError,
   ifReadable,
 } from '../core/parse.js';
-import { asUnreadable, BRIDGED_TYPES, decodeBridged, encodeBridged } from './bridged-codec.js';
+import {
+  asUnreadable,
+  BRIDGED_TYPES,
+  decodeBridged,
+  encodeBridged,
+  securityFields,
+  securityIn,
+} from './bridged-codec.js';
 
 const length = integer(0, 128);
 
@@ -73,6 +80,8 @@ const CONFIG = goObject({
     Force: flag.default(false),
     Docker: flag.default(false),
     MadeBy: z.enum(MANAGERS).optional().catch(undefined),
+    PortSecurity: flag.default(true),
+    DirectAccess: flag.optional(),
     Routes: z.array(text).default([]),
     Beside: z.unknown().optional(),
   }).optional(),
@@ -131,6 +140,7 @@ export function decodeConfig(name: string, text: string): Network {
         masquerade: config.Weft?.Masquerade ?? true,
         ...(config.Weft?.Force === true && { force: true as const }),
         ...madeBy(config.Weft),
+        ...securityIn(config.Weft),
         ...(routes.length > 0 && { routes }),
       } as OverlayNetwork;
     };
@@ -227,6 +237,7 @@ function encodeOverlay(network: OverlayNetwork): string {
       Internal: network.internal,
       Masquerade: network.masquerade,
       ...(network.force === true && { Force: true }),
+      ...securityFields(network),
       // As in release 0.1, whose agents remove such a network, too.
       ...(network.madeBy === 'docker' ? { Docker: true } : { MadeBy: network.madeBy }),
       ...(network.routes !== undefined && { Routes: network.routes }),
@@ -271,6 +282,8 @@ const rangeFields = (prefix: string, range: SubnetRange, usual: SubnetRange): Re
 /** What can be changed of an existing network. */
 export interface ConfigChange {
   masquerade?: boolean;
+  portSecurity?: boolean;
+  directAccess?: boolean;
   routes?: string[];
   /** A step of a move: another backend beside; the two change places; the one beside goes. */
   move?: { beside: OverlayNetwork } | 'swap' | 'end';
@@ -286,6 +299,8 @@ export function editConfig(name: string, value: string, change: ConfigChange): s
   const was = json[key];
   const weft = typeof was === 'object' && was !== null ? { ...(was as Record<string, unknown>) } : {};
   if (change.masquerade !== undefined) weft[nameIn(weft, 'Masquerade')] = change.masquerade;
+  if (change.portSecurity !== undefined) weft[nameIn(weft, 'PortSecurity')] = change.portSecurity;
+  if (change.directAccess !== undefined) weft[nameIn(weft, 'DirectAccess')] = change.directAccess;
   if (change.routes !== undefined) {
     if (change.routes.length > 0) weft[nameIn(weft, 'Routes')] = change.routes;
     else delete weft[nameIn(weft, 'Routes')];

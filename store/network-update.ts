@@ -53,9 +53,13 @@ function changed(
     const masquerade = change.masquerade ?? network.masquerade;
     const sameRoutes = routes.join() === before.join();
     const move = moveStep(context, network, change.move);
-    if (sameRoutes && masquerade === network.masquerade && move === undefined) return undefined;
-    return editConfig(name, value, {
+    const fields = {
       ...(masquerade === network.masquerade ? {} : { masquerade }),
+      ...changedSecurity(network, change),
+    };
+    if (sameRoutes && Object.keys(fields).length === 0 && move === undefined) return undefined;
+    return editConfig(name, value, {
+      ...fields,
       ...(sameRoutes ? {} : { routes }),
       ...(move === undefined ? {} : { move }),
     });
@@ -63,6 +67,17 @@ function changed(
     if (!(error instanceof UnreadableError)) throw error;
     throw notServed(name, { key, why: error.message }, { cause: error });
   }
+}
+
+function changedSecurity(
+  network: Network,
+  { portSecurity, directAccess }: NetworkChange,
+): Pick<ConfigChange, 'portSecurity' | 'directAccess'> {
+  const isSecured = network.portSecurity !== false;
+  return {
+    ...(portSecurity === undefined || portSecurity === isSecured ? {} : { portSecurity }),
+    ...(directAccess === undefined || directAccess === network.directAccess ? {} : { directAccess }),
+  };
 }
 
 /** The step that is still to be done; undefined: it is done. @throws WeftError FAILED_PRECONDITION, ALREADY_EXISTS */

@@ -13,6 +13,7 @@ import {
   flag,
   integer,
   interfaceText,
+  prefixText,
   ip,
   linkName,
   mac,
@@ -101,6 +102,7 @@ const ENDPOINT = z.object({
   claimed: flag.optional(),
   defaultRoute: flag.default(false),
   aliases: z.array(text).default([]),
+  allowedAddresses: z.array(prefixText).optional(),
   publish: z.array(PUBLISHED).default([]),
   vlan: integer(1, 4094).optional(),
   dns: flag.default(false),
@@ -120,6 +122,8 @@ const NODE = z.object({
   instance: word,
   publicIp: ip,
   publicIp6: ip.optional(),
+  underlayIp: ip.optional(),
+  underlayIp6: ip.optional(),
   version: text.default(''),
   startedAt: text.default(''),
 });
@@ -135,7 +139,7 @@ const REMOVAL = z.object({ at: text.default(''), forced: flag.default(false) });
 
 /** @throws UnreadableError */
 export function decodeEndpoint(key: ParsedKey & { kind: 'endpoint' }, value: string): Endpoint {
-  const { ip6, vlan, claimed, dns, labels, ...fields } = readManager(
+  const { ip6, vlan, claimed, dns, labels, allowedAddresses, ...fields } = readManager(
     check(ENDPOINT, parseJsonObject(value, MAX_ENDPOINT_BYTES)),
   );
   return {
@@ -147,6 +151,7 @@ export function decodeEndpoint(key: ParsedKey & { kind: 'endpoint' }, value: str
     ...(claimed !== undefined && { claimed }),
     ...(dns && { dns }),
     ...(labels !== undefined && { labels }),
+    ...(allowedAddresses !== undefined && { allowedAddresses }),
   };
 }
 
@@ -175,12 +180,14 @@ export function encodeOwnName({ ips, createdAt }: OwnName): string {
 
 /** @throws UnreadableError */
 export function decodeNode(name: string, value: string): NodeRecord {
-  const { publicIp, publicIp6, ...fields } = check(NODE, parseJsonObject(value));
+  const { publicIp, publicIp6, underlayIp, underlayIp6, ...fields } = check(NODE, parseJsonObject(value));
   return {
     name,
     ...fields,
     publicIp: publicIp.toString(),
     ...(publicIp6 && { publicIp6: publicIp6.toString() }),
+    ...(underlayIp && { underlayIp: underlayIp.toString() }),
+    ...(underlayIp6 && { underlayIp6: underlayIp6.toString() }),
   };
 }
 

@@ -70,6 +70,8 @@ export interface StoreState {
 /** What can be changed of a network. */
 export interface NetworkChange {
   masquerade?: boolean;
+  portSecurity?: boolean;
+  directAccess?: boolean;
   /** Networks to add to or remove from those that it is routed with. */
   addRoutes?: readonly string[];
   removeRoutes?: readonly string[];

@@ -1,7 +1,10 @@
 // Handlers of the agent's API.
 //
 // They are the same for its socket and for requests that the controller forwards.
+import { parseAllowed } from '../../core/allowed-address.js';
 import { driverOf } from '../../core/drivers/index.js';
+import { notFound } from '../../core/errors.js';
+import type { Endpoint } from '../../core/records.js';
 import type { Store } from '../../store/store.js';
 import { parseDetach, type AgentApi } from './server.js';
 import {
@@ -12,6 +15,7 @@ import {
   type PublishedPorts,
 } from '../endpoints/index.js';
 import { type Dns, nameApi } from '../dns/index.js';
+import type { Kernel } from '../kernel/index.js';
 import type { Memberships } from '../networks/index.js';
 import type { AgentMetrics } from '../health/index.js';
 import type { Reconciler } from '../reconcile/index.js';
@@ -29,6 +33,7 @@ export interface AgentApiOptions {
   store: Store;
   memberships: Memberships;
   reconciler: Pick<Reconciler, 'obstacles' | 'lacks'>;
+  kernel: { readonly firewall: Pick<Kernel['firewall'], 'losses'> };
   attacher: Attacher;
   endpoints: Endpoints;
   endpointPorts: EndpointPorts;
@@ -43,7 +48,19 @@ export interface AgentApiOptions {
 }
 
 export function agentApi(options: AgentApiOptions): AgentApi {
-  const { store, memberships, attacher, containers, attachments, dns, metrics, status, changed } = options;
+  const {
+    store,
+    memberships,
+    endpoints,
+    kernel,
+    attacher,
+    containers,
+    attachments,
+    dns,
+    metrics,
+    status,
+    changed,
+  } = options;
   return {
     attach: async (message, signal) => {
       const end = metrics.attachSeconds.startTimer();
@@ -66,6 +83,16 @@ export function agentApi(options: AgentApiOptions): AgentApi {
       changed();
       return endpointMessage(endpoint, memberships);
     },
+    updateEndpoint: async ({ id, allowedAddresses }) => {
+      await endpoints.describe(id, { allowedAddresses: parseAllowed(allowedAddresses) });
+      changed();
+      return endpointMessage(found(endpoints, id), memberships);
+    },
+    inspectEndpoint: (message) => {
+      const endpoint = found(endpoints, message.id);
+      const drops = kernel.firewall.losses(endpoint.hostIfname);
+      return Promise.resolve({ ...endpointMessage(endpoint, memberships), drops: [...drops] });
+    },
     pipework: async (message, signal) =>
       attachmentMessage(await attachments.attach(parsePipeworkAttach(message), signal)),
     pipeworkDetach: async (message, signal) =>
@@ -74,6 +101,13 @@ export function agentApi(options: AgentApiOptions): AgentApi {
     names: nameApi({ dns, store, networks: () => memberships.list().map(({ network }) => network.name) }),
     ...portApi(options),
   };
+}
+
+/** @throws WeftError NOT_FOUND */
+function found(endpoints: Endpoints, id: string): Endpoint {
+  const endpoint = endpoints.get(id);
+  if (endpoint !== undefined) return endpoint;
+  throw notFound(`endpoint ${id}: it is not on this node any more`, 'See weft endpoint ls.');
 }
 
 /** What of a network does not work on this node although a container is attached to it, and the next step. */

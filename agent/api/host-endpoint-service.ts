@@ -44,5 +44,6 @@ function parseExpose({ network, name, aliases, ip, ip6 }: ExposeRequest): Attach
     publishEverywhere: false,
     vlan: undefined,
     dns: false,
+    allowedAddresses: [],
   });
 }

@@ -1,4 +1,5 @@
 // The agent's gRPC API, its status, and its session with the controller.
+export { handleRequest } from './forwarded.js';
 export { startGauges } from './gauges.js';
 export { agentApi } from './handlers.js';
 export { HttpRoutes } from './http-socket.js';

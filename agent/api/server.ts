@@ -19,6 +19,7 @@ import {
   StatusServiceService,
   type AttachRequest,
   type DetachRequest,
+  type InspectEndpointRequest,
   type PipeworkDetachRequest,
   type PipeworkRequest,
   type PipeworkAttachment,
@@ -28,6 +29,7 @@ import {
   type PublishPortsResponse,
   type UnpublishPortsRequest,
   type UnpublishPortsResponse,
+  type UpdateEndpointRequest,
 } from '../../proto/gen/weft/v1/agent.js';
 import type { NameApi } from '../dns/index.js';
 import { HostServiceService, RuntimeServiceService } from '../../proto/gen/weft/v1/runtime.js';
@@ -41,6 +43,8 @@ import type { Problem } from '../health/index.js';
 export interface AgentApi {
   attach(request: AttachRequest, signal: AbortSignal): Promise<Endpoint>;
   detach(request: DetachRequest, signal: AbortSignal): Promise<Endpoint>;
+  updateEndpoint(request: UpdateEndpointRequest): Promise<Endpoint>;
+  inspectEndpoint(request: InspectEndpointRequest): Promise<Endpoint>;
   pipework(request: PipeworkRequest, signal: AbortSignal): Promise<PipeworkAttachment>;
   pipeworkDetach(request: PipeworkDetachRequest, signal: AbortSignal): Promise<PipeworkAttachment>;
   status(): Promise<Status>;

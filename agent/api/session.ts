@@ -14,6 +14,7 @@ import type { Logger } from '../../daemon/log.js';
 import type { Tls } from '../../daemon/tls.js';
 import {
   SessionServiceClient,
+  type Acknowledgement,
   type AgentMessage,
   type ControllerMessage,
   type Reply,
@@ -51,6 +52,8 @@ export interface SessionOptions {
   /** Hashes of the CAs that this node must trust. */
   onAuthorities?: (hashes: readonly string[]) => void;
   log: Logger;
+  /** Called with what a controller says that containers must not reach, HOST:PORT. */
+  onControl?: (addresses: readonly string[]) => void;
   onState?: (state: SessionState) => void;
 }
 
@@ -213,13 +216,14 @@ class Conversation {
   }
 
   #receive({ message }: ControllerMessage): void {
-    if (message?.$case === 'ack') return this.#acknowledge(message.value.sequence);
+    if (message?.$case === 'ack') return this.#acknowledge(message.value);
     if (message?.$case === 'authorities') return this.#options.onAuthorities?.(message.value.hashes);
     if (message?.$case === 'request') void this.#carryOut(message.value);
   }
 
-  #acknowledge(sequence: number): void {
+  #acknowledge({ sequence, control }: Acknowledgement): void {
     if (!this.accepted) {
+      this.#options.onControl?.(control);
       this.accepted = true;
       this.#onAccepted();
       this.#heartbeat = setInterval(() => this.#report(), REPORT_EVERY_MS);

@@ -192,6 +192,8 @@ export function endpointMessage(endpoint: Endpoint, memberships: Memberships): E
     mtu: membership === undefined ? 0 : containerMtu(membership),
     vlan: endpoint.vlan,
     aliases: endpoint.aliases,
+    allowedAddresses: endpoint.allowedAddresses ?? [],
+    drops: [],
     publish: endpoint.publish,
     manager: endpoint.manager,
     labels: endpoint.labels ?? {},

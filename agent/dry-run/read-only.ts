@@ -14,9 +14,12 @@ export function readOnlyKernel(kernel: Kernel): Kernel {
     node: readOnlyNamespace(kernel.node),
     firewall: {
       kind: kernel.firewall.kind,
+      noBridge: kernel.firewall.noBridge,
       difference: (desired) => kernel.firewall.difference(desired),
       ensure: () => Promise.resolve(nothing),
-      changePorts: () => Promise.resolve(nothing),
+      changeItems: () => Promise.resolve(nothing),
+      drops: () => [],
+      losses: () => [],
       remove: () => Promise.resolve(),
       close: () => undefined,
     },

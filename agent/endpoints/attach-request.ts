@@ -19,6 +19,7 @@ import {
   type PublishRequest,
 } from '../../core/publish.js';
 import type { Endpoint } from '../../core/records.js';
+import { parseAllowed } from '../../core/allowed-address.js';
 import { parseIfname } from '../../core/target.js';
 import { howToDetach } from './managers.js';
 import type { AttachRequest as AttachMessage } from '../../proto/gen/weft/v1/agent.js';
@@ -41,6 +42,8 @@ export interface AttachRequest {
   /** Publish the ports on every node of the network. */
   everywhere: boolean;
   labels?: Labels;
+  /** Prefixes that it may send from beside its own addresses. */
+  allowedAddresses?: readonly string[];
 }
 
 /** @throws WeftError INVALID_ARGUMENT with the field, the value and what is allowed */
@@ -57,6 +60,7 @@ export function parseAttach(message: AttachMessage): AttachRequest {
     defaultRoute: !message.noDefaultRoute,
     ...(message.vlan === undefined ? {} : { vlan: parseVlan(message.vlan) }),
     dns: message.dns,
+    ...(message.allowedAddresses.length > 0 && { allowedAddresses: parseAllowed(message.allowedAddresses) }),
     ...parsePublishes(message.publish, message.publishEverywhere),
   };
 }
@@ -148,6 +152,9 @@ export function checkSame(request: AttachRequest, there: Endpoint): void {
       there.publish.some((published) => satisfies(published, asked, request.everywhere))
         ? undefined
         : `${request.everywhere ? 'everywhere, ' : ''}port ${asked.port}/${asked.protocol} is not published so`,
+    ),
+    ...(request.allowedAddresses ?? []).map((prefix) =>
+      there.allowedAddresses?.includes(prefix) === true ? undefined : `allowed address ${prefix} is new`,
     ),
     !request.defaultRoute && there.defaultRoute ? 'it carries the default route' : undefined,
     request.dns && there.dns !== true ? 'its resolv.conf is not weft’s' : undefined,

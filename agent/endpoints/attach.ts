@@ -165,6 +165,7 @@ export class Attacher {
         !inside.hasDefaultRoute &&
         FAMILIES.some((family) => gatewayFor(membership, ofVlan, family) !== undefined),
       aliases: request.aliases,
+      ...(request.allowedAddresses !== undefined && { allowedAddresses: [...request.allowedAddresses] }),
       publish: [],
       ...(request.dns ? { dns: true as const } : {}),
       ...(request.labels === undefined ? {} : { labels: request.labels }),

@@ -52,3 +52,14 @@ const textOf = (key: ForeignKey): string =>
       ? [key.manager, key.network, key.endpoint]
       : [key.manager, key.network, key.containerId, key.ifname],
   );
+
+/** Whether the container's namespace does not exist yet. */
+export const isToCome = (endpoint: Endpoint): boolean => endpoint.sandbox.cookie === '';
+
+/**
+ * Whether two endpoints are of one container. Before there is a namespace its path is all that is known; later a path may lead
+ * to another container than before.
+ */
+export const inOneSandbox = (a: Endpoint, b: Endpoint): boolean =>
+  a.id !== b.id &&
+  (isToCome(a) || isToCome(b) ? a.sandbox.path === b.sandbox.path : sameSandbox(a.sandbox, b.sandbox));

@@ -17,13 +17,14 @@ import { addressesOf, type Endpoint, type Sandbox } from '../../core/records.js'
 import type { Logger } from '../../daemon/log.js';
 import type { Addresses } from './addresses.js';
 import { type MembershipListener, type Memberships, ownSubnets } from '../networks/index.js';
-import { EndpointTable } from './endpoint-table.js';
+import { EndpointTable, inOneSandbox, isToCome } from './endpoint-table.js';
 import { ownsAddresses, queueOf } from './managers.js';
+import { PortSecurity } from './port-security.js';
 import type { EndpointResolvConf } from './resolv-conf.js';
 import type { PublishedPorts } from './published-ports.js';
 import { type Attempt, attempt, endpointScope, type Problems } from '../health/index.js';
 import type { Publisher } from './publisher.js';
-import { type Reconciler, sameSandbox, type SandboxKey, type SandboxRecord } from '../reconcile/index.js';
+import { type Reconciler, type SandboxKey, type SandboxRecord } from '../reconcile/index.js';
 import type { State } from '../state/index.js';
 
 export interface EndpointsOptions {
@@ -53,10 +54,12 @@ const removalOf = (endpoint: Endpoint): Pick<Attempt, 'scope' | 'kind' | 'what'>
 
 export class Endpoints implements MembershipListener {
   readonly #table: EndpointTable;
+  readonly #portSecurity: PortSecurity;
   readonly #locks = new KeyedMutex();
 
   constructor(private readonly options: EndpointsOptions) {
     this.#table = options.table ?? new EndpointTable();
+    this.#portSecurity = new PortSecurity({ ...options, current: () => this.list() });
   }
 
   list(): Endpoint[] {
@@ -204,11 +207,22 @@ export class Endpoints implements MembershipListener {
       if (this.#isCurrent(endpoint)) await this.options.memberships.expose(endpoint.network, endpoint);
       return;
     }
+    await this.bind(endpoint);
     if (isToCome(endpoint)) await this.options.reconciler.set([[record, host]]);
     else await this.options.reconciler.adopt(record, host, insideOf(endpoint, container));
     // Meanwhile it may have been removed, or its ports changed.
     if (endpoint.publish.length > 0 && this.#isCurrent(endpoint))
       await this.options.ports.restore(membership, endpoint);
+  }
+
+  /** Binds the ports of its container. @throws WeftError with the firewall's error */
+  bind(endpoint: Endpoint): Promise<void> {
+    return this.#portSecurity.bind(endpoint);
+  }
+
+  /** Ends what was bound of an endpoint that is gone. */
+  async release(endpoint: Endpoint): Promise<void> {
+    await this.#portSecurity.release(endpoint).catch(this.#late(endpoint));
   }
 
   /** Sets the desired state, so that the change does not count as drift. */
@@ -289,6 +303,7 @@ export class Endpoints implements MembershipListener {
     // Routes first: the kernel deletes routes whose source address is deleted.
     if (isHost(endpoint)) await memberships.expose(endpoint.network, undefined).catch(this.#late(endpoint));
     await reconciler.detach(recordOf(endpoint)).catch(this.#late(endpoint));
+    await this.release(endpoint);
     if (ownsAddresses(endpoint))
       for (const ip of addressesOf(endpoint)) addresses.free(endpoint.network, ip, endpoint.id);
     publisher.withdraw(endpoint);
@@ -330,17 +345,6 @@ export class Endpoints implements MembershipListener {
     }
   }
 }
-
-/** Whether the container's namespace does not exist yet. */
-export const isToCome = (endpoint: Endpoint): boolean => endpoint.sandbox.cookie === '';
-
-/**
- * Whether two endpoints are of one container. Before there is a namespace its path is all that is known; later a path may lead
- * to another container than before.
- */
-const inOneSandbox = (a: Endpoint, b: Endpoint): boolean =>
-  a.id !== b.id &&
-  (isToCome(a) || isToCome(b) ? a.sandbox.path === b.sandbox.path : sameSandbox(a.sandbox, b.sandbox));
 
 export const insideOf = (endpoint: Endpoint, objects: SandboxRecord['objects']): SandboxRecord => ({
   sandbox: endpoint.sandbox,

@@ -11,7 +11,7 @@ import type { Publisher } from './publisher.js';
 import type { Reconciler } from '../reconcile/index.js';
 
 export interface EstablishParts {
-  endpoints: Pick<Endpoints, 'put' | 'compile'>;
+  endpoints: Pick<Endpoints, 'put' | 'compile' | 'bind' | 'release'>;
   publisher: Pick<Publisher, 'reserveName' | 'withdraw'>;
   reconciler: Pick<Reconciler, 'detach'>;
 }
@@ -36,6 +36,8 @@ export async function establish(
     await publisher.reserveName(endpoint);
   }
   signal?.throwIfAborted();
+  rollback.add(() => endpoints.release(endpoint));
+  await endpoints.bind(endpoint);
   rollback.add(() => reconciler.detach(recordOf(endpoint)));
   await program(endpoints.compile(membership, endpoint));
   // Last: from here on the endpoint is published, and outlives this process.

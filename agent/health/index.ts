@@ -1,6 +1,6 @@
 // Health of the agent: problems, metrics, readiness.
 export { attempt, type Attempt } from './attempt.js';
-export { type AgentMetrics, agentMetrics } from './metrics.js';
+export { type AgentMetrics, agentMetrics, countDrops } from './metrics.js';
 export {
   DNS,
   endpointScope,

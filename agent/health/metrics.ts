@@ -120,3 +120,21 @@ export function agentMetrics(): AgentMetrics {
     problems: new Gauge({ name: 'weft_problems', help: 'Problems that `weft status` lists.', registers }),
   };
 }
+
+/** Counts what the firewall has dropped, read whenever the metrics are. The kernel's counters begin anew with its rules. */
+export function countDrops(
+  registry: Registry,
+  read: () => readonly { reason: string; packets: number }[],
+): void {
+  const counter = new Counter({
+    name: 'weft_dropped_packets_total',
+    help: 'Packets dropped of containers, and of machines that are no members, by reason.',
+    labelNames: ['reason'],
+    registers: [],
+    collect() {
+      this.reset();
+      for (const { reason, packets } of read()) this.inc({ reason }, packets);
+    },
+  });
+  registry.registerMetric(counter);
+}

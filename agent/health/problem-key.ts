@@ -42,6 +42,7 @@ export type ProblemKind =
   | 'public-address'
   // The firewall.
   | 'rules'
+  | 'port-security'
   // DNS.
   | 'listener'
   | 'forwarding-loop'
@@ -73,6 +74,7 @@ export const WARNINGS: ReadonlySet<ProblemKind> = new Set([
   'allowed-overlap',
   'containing-route',
   'plain-text',
+  'port-security',
   'public-address',
 ]);
 

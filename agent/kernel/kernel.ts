@@ -3,7 +3,7 @@
 // linux.ts implements it; tests of the logic run against a small fake that keeps the same contract.
 import type { Need } from '../../core/needs.js';
 import type { Family } from '../../core/address.js';
-import type { Firewall, FirewallPort } from '../../core/firewall.js';
+import type { Firewall, FirewallItem, FirewallPort } from '../../core/firewall.js';
 import type { HostRoute } from '../../core/host-routes.js';
 import type { Actual, ObjectKey } from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
@@ -125,8 +125,12 @@ export interface FirewallReport {
   problems: { what: string; why: string; fix: string }[];
 }
 
+export type FirewallDrops = readonly { reason: string; packets: number }[];
+
 export interface FirewallDriver {
   readonly kind: 'nftables' | 'iptables';
+  /** Why it does not judge what containers send (ContainerPort), nor count it; absent: it does. */
+  readonly noBridge?: string | undefined;
   /**
    * What ensure would put right, in words: `X was missing`, `X is not wanted`, or what is wrong with X. Writes nothing.
    * @throws WeftError FAILED_PRECONDITION where the rules cannot be read
@@ -135,14 +139,18 @@ export interface FirewallDriver {
   /** Compares and, where anything differs, replaces weft's own rules in one transaction. */
   ensure(desired: Firewall): Promise<FirewallReport>;
   /**
-   * As ensure, where only these ports were added and removed since the last call; costs only those ports, as long as no other
+   * As ensure, where only these items were added and removed since the last call; costs only those, as long as no other
    * program has changed the rules.
    */
-  changePorts(
+  changeItems(
     desired: Firewall,
-    added: readonly FirewallPort[],
-    removed: readonly FirewallPort[],
+    added: readonly FirewallItem[],
+    removed: readonly FirewallItem[],
   ): Promise<FirewallReport>;
+  /** Packets dropped of containers and of machines that are no members, by reason. @throws WeftError */
+  drops(): FirewallDrops;
+  /** Packets dropped of the container behind a link of the node, by reason. @throws WeftError */
+  losses(link: string): FirewallDrops;
   /** Deletes every rule, chain and table of weft's. */
   remove(): Promise<void>;
   close(): void;

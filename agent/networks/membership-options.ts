@@ -1,6 +1,7 @@
 // What memberships are given, and what they need of the node's endpoints.
 import type { IpNetwork } from '../../core/address.js';
 import type { Underlay } from '../../core/compile.js';
+import type { ControlAddress } from '../../core/firewall.js';
 import type { Network } from '../../core/network.js';
 import type { Logger } from '../../daemon/log.js';
 import type { LeaseRequest, Store } from '../../store/store.js';
@@ -31,6 +32,10 @@ export interface MembershipsOptions {
   flannel?: boolean;
   /** Networks whose bridge and gateway are another program's here; absent: none. */
   subnetOnly?: readonly string[];
+  /** What containers must not reach; absent: nothing. */
+  control?: () => readonly ControlAddress[];
+  /** Connections that a container may have; absent: any number. */
+  maxConnections?: number | undefined;
   /** Milliseconds to the first retry of a subnet that could not be taken. */
   leaseRetryMs?: number;
 }

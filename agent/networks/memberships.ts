@@ -68,6 +68,7 @@ export class Memberships {
     this.#peers = new PeerRoutes({
       ...options,
       claims: this.#claims,
+      dropped: () => this.#objects.setMembers(),
       member: (network) => this.#members.get(network),
     });
     this.#objects = new NetworkObjects({
@@ -298,6 +299,8 @@ export class Memberships {
     for (const [name, records] of touched) {
       if (this.#members.has(name)) await this.options.reconciler.set(records);
     }
+    if (changes.some(({ kind }) => kind === 'lease' || kind === 'node' || kind === 'network'))
+      await this.#objects.setMembers();
     for (const name of claimed) await this.#answerClaims(name);
     for (const name of freed) await this.#ownLeases.reacquire(name);
     if (changes.some(({ kind }) => kind === 'network')) {
@@ -323,6 +326,11 @@ export class Memberships {
 
   /** Other networks are kept from this node by its routes than before. */
   async routesChanged(): Promise<void> {
+    await this.#objects.setFirewall();
+  }
+
+  /** Controllers or etcd have other addresses than before. */
+  async controlChanged(): Promise<void> {
     await this.#objects.setFirewall();
   }
 

@@ -1,7 +1,9 @@
 // Kernel objects of this node's networks: links, peer routes, firewall, subnet.env.
 import { compileFirewall, compileNetwork } from '../../core/compile.js';
+import type { ControlAddress, FirewallMember } from '../../core/firewall.js';
 import type { Network } from '../../core/network.js';
 import type { KernelObject } from '../../core/objects/index.js';
+import { compileMember, compileNode, compileOwnBridge, compileStranger } from '../../core/port-security.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Store } from '../../store/store.js';
 import { attempt, networkScope, type Problems } from '../health/index.js';
@@ -22,6 +24,9 @@ export interface NetworkObjectsOptions {
   servesNames?: boolean;
   peers: PeerRoutes;
   members: ReadonlyMap<string, Member>;
+  /** What containers must not reach. */
+  control?: () => readonly ControlAddress[];
+  maxConnections?: number | undefined;
   /** Whether this node has another network at the addresses of a network that it is not on. */
   keepsOut?: (network: Network) => boolean;
   /** The network has been compiled anew: its endpoints must be, too. */
@@ -41,12 +46,14 @@ export class NetworkObjects {
     const { reconciler, members, peers, changed } = this.options;
     const member = members.get(name);
     if (member === undefined) return [];
-    const firewall = this.setFirewall();
+    const firewall = [this.setFirewall()];
     const records: Records = new RecordMap<readonly KernelObject[] | undefined>([
       [{ kind: 'network', network: name }, compileNetwork(member.membership)],
       ...peers.of(member),
     ]);
-    const [failures] = await Promise.all([reconciler.set(records), firewall]);
+    // What the peers' leases are believed to be is known from here on.
+    firewall.push(this.setMembers());
+    const [failures] = await Promise.all([reconciler.set(records), ...firewall]);
     await changed(name);
     await this.#writeEnv(name, member);
     return failures;
@@ -76,14 +83,45 @@ export class NetworkObjects {
     const records = reconciler.recordsOf(name).filter(({ kind }) => kind !== 'endpoint');
     await reconciler.set(records.map((record) => [record, undefined] as const));
     await this.setFirewall();
+    await this.setMembers();
+  }
+
+  /** Tells the firewall who the other nodes are. */
+  setMembers(): Promise<void> {
+    const { reconciler, store, members, peers } = this.options;
+    const { nodes, leases } = store.view;
+    const mine = [...members.values()].map(({ membership }) => membership);
+    const found = new Map<string, FirewallMember>();
+    for (const node of nodes.values()) found.set(`node ${node.name}`, compileNode(node));
+    for (const [network, all] of leases) {
+      if (members.has(network)) continue;
+      for (const lease of all.values())
+        found.set(`lease ${network} ${lease.subnet.toString()}`, compileStranger(lease));
+    }
+    for (const membership of mine) {
+      const { name } = membership.network;
+      for (const lease of peers.standing(name)) {
+        const node = lease.node === undefined ? undefined : nodes.get(lease.node);
+        const key = `lease ${name} ${lease.subnet.toString()}`;
+        found.set(key, compileMember(membership, lease, node, mine));
+      }
+      if (membership.subnetOnly === true) found.set(`own ${name}`, compileOwnBridge(membership, mine));
+    }
+    return reconciler.setMembers(found);
   }
 
   setFirewall(): Promise<void> {
     const { reconciler, store, members, servesNames = false, keepsOut = () => false } = this.options;
+    const { control = () => [], maxConnections } = this.options;
     const memberships = [...members.values()].map(({ membership }) => membership);
     const known = [...store.view.networks.values()].filter(
       (network) => members.has(network.name) || !keepsOut(network),
     );
-    return reconciler.setFirewall({ ...compileFirewall(memberships, known), names: servesNames });
+    return reconciler.setFirewall({
+      ...compileFirewall(memberships, known),
+      names: servesNames,
+      control: control(),
+      ...(maxConnections !== undefined && { maxConnections }),
+    });
   }
 }

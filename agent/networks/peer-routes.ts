@@ -8,7 +8,7 @@ import { messageOf } from '../../core/errors.js';
 import { whyClaimDisbelieved } from '../../core/claim-trust.js';
 import { mayOverlap, whyDisbelieved } from '../../core/lease-trust.js';
 import type { KernelObject } from '../../core/objects/index.js';
-import { addressesOf, claimsConflict, type Claim, type ClaimHolder } from '../../core/records.js';
+import { addressesOf, claimsConflict, type Claim, type ClaimHolder, type Lease } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Change, Store, StoredLease } from '../../store/store.js';
 import { claimRecord, type Claimed, type AddressClaims } from './address-claims.js';
@@ -26,6 +26,8 @@ export interface PeerRoutesOptions {
   instance: string;
   /** Whether flannelds may be nodes of its networks; absent: they may. */
   flannel?: boolean;
+  /** Called when a retained record has gone. */
+  dropped?: () => Promise<void>;
   /** This node in the network, where it is on it. */
   member: (network: string) => Claimed | undefined;
 }
@@ -185,6 +187,12 @@ export class PeerRoutes {
     return undefined;
   }
 
+  /** The leases of other nodes that count, those that etcd has lost included. */
+  standing(network: string): Lease[] {
+    const believed = [...this.#believed].flatMap(([, lease]) => (lease.network === network ? [lease] : []));
+    return [...this.#lost.leases(network), ...believed];
+  }
+
   /** A tombstone of the node has come: what was retained of it goes. */
   nodeRemoved(node: string): void {
     this.#lost.nodeRemoved(node);
@@ -274,10 +282,13 @@ export class PeerRoutes {
     const claimed = this.options.member(network);
     if (claimed === undefined) return;
     const gone: Records = new RecordMap([[record, undefined], ...this.#claims(claimed)]);
-    this.options.reconciler.set(gone).catch((error: unknown) => {
-      // It is in no record any more: the next comparison removes it.
-      this.options.log.warn('what led to a peer is not gone yet', { ...record, error: messageOf(error) });
-    });
+    this.options.reconciler
+      .set(gone)
+      .then(this.options.dropped)
+      .catch((error: unknown) => {
+        // It is in no record any more: the next comparison removes it.
+        this.options.log.warn('what led to a peer is not gone yet', { ...record, error: messageOf(error) });
+      });
   }
 }
 

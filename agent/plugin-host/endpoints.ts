@@ -121,6 +121,9 @@ export class PluginEndpoints {
       ...(ip6 !== undefined && { ip6 }),
       defaultRoute: false,
       aliases: [],
+      ...(request.allowedAddresses !== undefined && {
+        allowedAddresses: [...request.allowedAddresses],
+      }),
       publish: [],
       manager,
       foreignKey: key,

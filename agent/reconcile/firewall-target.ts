@@ -4,7 +4,15 @@
 // Ports open and close by the thousand, each at its own cost. Calls must not overlap.
 import type { Family } from '../../core/address.js';
 import { messageOf } from '../../core/errors.js';
-import { firewallPortKey, type Firewall, type FirewallPort } from '../../core/firewall.js';
+import {
+  firewallPortKey,
+  type ContainerPort,
+  type Firewall,
+  type FirewallChange,
+  type FirewallItem,
+  type FirewallMember,
+  type FirewallPort,
+} from '../../core/firewall.js';
 import { FIREWALL, type Problem, type Problems } from '../health/index.js';
 import type { FirewallReport, Kernel, KernelEvent } from '../kernel/index.js';
 import { Drift, type DriftOptions, type Repair } from './drift.js';
@@ -15,6 +23,8 @@ export interface FirewallTargetOptions extends DriftOptions {
   problems: Problems;
 }
 
+const NO_PORT_SECURITY = { scope: FIREWALL, kind: 'port-security' } as const;
+
 /** Drift counts all rules as one object: one flush deletes them all. */
 const RULES = 'rules';
 
@@ -23,8 +33,11 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
   /** The desired rules without the ports. */
   rules: Firewall = { networks: [] };
   /** Ports that an earlier run opened stay until the records are complete. */
-  keepPorts = true;
+  keepItems = true;
   readonly #ports = new Map<string, FirewallPort>();
+  /** By link. */
+  readonly #containers = new Map<string, ContainerPort>();
+  readonly #members = new Map<string, FirewallMember>();
 
   constructor(private readonly options: FirewallTargetOptions) {
     this.drift = new Drift(options, FIREWALL);
@@ -37,7 +50,14 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
   }
 
   plan(bridged: readonly Family[]): Firewall {
-    return { ...this.rules, ports: this.#ports, keepPorts: this.keepPorts, bridged: [...bridged] };
+    return {
+      ...this.rules,
+      ports: this.#ports,
+      containers: this.#containers,
+      members: this.#members,
+      keepItems: this.keepItems,
+      bridged: [...bridged],
+    };
   }
 
   async apply(rules: Firewall): Promise<Applied> {
@@ -88,20 +108,83 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
    * @throws WeftError with the firewall's error
    */
   async changePorts(added: readonly FirewallPort[], closed: readonly FirewallPort[]): Promise<void> {
-    const { kernel } = this.options;
+    await this.change({ added, removed: closed });
+    this.options.kernel.flushConntrack(added, closed);
+  }
+
+  /** Sets what containers may send on these ports, and ends what was set of others. */
+  noteContainers(ports: readonly ContainerPort[], gone: readonly string[]): Noted {
+    return note(this.#containers, [
+      ...ports.map((port) => [port.link, port] as const),
+      ...gone.map((link) => [link, undefined] as const),
+    ]);
+  }
+
+  /** Sets the other nodes. */
+  noteMembers(members: ReadonlyMap<string, FirewallMember>): Noted {
+    const gone = [...this.#members.keys()].filter((key) => !members.has(key));
+    return note(this.#members, [...members, ...gone.map((key) => [key, undefined] as const)]);
+  }
+
+  /** Applies changes that were noted, at their own cost. @throws WeftError with the firewall's error */
+  async change({ added, removed }: FirewallChange): Promise<void> {
     const rules = this.plan(await this.observe());
-    this.drift.note(this.#report(await kernel.firewall.changePorts(rules, added, closed)));
-    kernel.flushConntrack(added, closed);
+    const report = await this.options.kernel.firewall.changeItems(rules, added, removed);
+    this.drift.note(this.#report(report));
   }
 
   #report({ repaired, problems }: FirewallReport): Repair[] {
     this.#setProblems(problems);
+    this.#warn();
     if (repaired.length === 0) return [];
     return [{ key: RULES, found: repaired, what: `the ${this.options.kernel.firewall.kind} rules` }];
+  }
+
+  /** What the firewall does not do, while somebody relies on it. */
+  #warn(): void {
+    const { problems, kernel } = this.options;
+    const { noBridge, kind } = kernel.firewall;
+    const isWanted = [...this.#containers.values()].some(({ bounds }) => bounds !== undefined);
+    if (noBridge === undefined || !isWanted) return problems.clear(NO_PORT_SECURITY);
+    problems.set(NO_PORT_SECURITY, {
+      what: 'port security',
+      why: `containers can send with addresses that are not theirs: ${noBridge}`,
+      fix:
+        kind === 'iptables'
+          ? 'Use nftables (apt-get install nftables, and --firewall auto); or say that it is not wanted: weft network update NAME --port-security off.'
+          : 'Use a kernel with nf_tables for bridges (NF_TABLES_BRIDGE); or say that it is not wanted: weft network update NAME --port-security off.',
+    });
   }
 
   #setProblems(problems: readonly Problem[]): void {
     const byWhat = new Map(problems.map((problem) => [problem.what, problem]));
     this.options.problems.replace(FIREWALL, 'rules', byWhat);
   }
+}
+
+/** Items that were noted: the change, and how to take it back. */
+export interface Noted extends FirewallChange {
+  rollback: () => void;
+}
+
+function note<T extends FirewallItem>(
+  items: Map<string, T>,
+  changes: readonly (readonly [string, T | undefined])[],
+): Noted {
+  const before = new Map<string, T | undefined>();
+  const added: T[] = [];
+  for (const [key, item] of changes) {
+    const there = items.get(key);
+    if (item === there || (item !== undefined && JSON.stringify(item) === JSON.stringify(there))) continue;
+    before.set(key, there);
+    if (item !== undefined) added.push(item);
+    put(items, key, item);
+  }
+  const removed = [...before.values()].filter((item) => item !== undefined);
+  return { added, removed, rollback: () => before.forEach((item, key) => put(items, key, item)) };
+}
+
+function put<T>(items: Map<string, T>, key: string, item: T | undefined): void {
+  if (item === undefined) items.delete(key);
+  else items.set(key, item);
 }

@@ -7,7 +7,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 
 import { messageOf } from '../../core/errors.js';
-import type { Firewall, FirewallPort } from '../../core/firewall.js';
+import type { ContainerPort, Firewall, FirewallMember, FirewallPort } from '../../core/firewall.js';
 import { Mutex } from '../../core/keyed-mutex.js';
 import { TRANSIT_PREFIX, type Actual, type KernelObject, type ObjectKey } from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
@@ -22,7 +22,7 @@ import {
   type SandboxRecord,
   stepsInside,
 } from './container-target.js';
-import { FirewallTarget } from './firewall-target.js';
+import { FirewallTarget, type Noted } from './firewall-target.js';
 import { attachError } from './kernel-errors.js';
 import { NodeTarget } from './node-target.js';
 import { preview, type Preview } from './preview.js';
@@ -99,7 +99,7 @@ export class Reconciler {
   /** The records are complete: from now on undesired objects with weft's mark are deleted. */
   allowPruning(): void {
     this.#node.prune = true;
-    this.#firewall.keepPorts = false;
+    this.#firewall.keepItems = false;
   }
 
   /**
@@ -151,7 +151,7 @@ export class Reconciler {
     return this.#node.desired.recordsOf(network);
   }
 
-  /** Sets the desired firewall rules but for the ports, which changePorts sets. */
+  /** Sets the desired firewall rules but for the items: ports, containers and other nodes. */
   async setFirewall(firewall: Firewall): Promise<void> {
     await this.#lock.run(async () => {
       this.#firewall.rules = firewall;
@@ -171,6 +171,33 @@ export class Reconciler {
         await this.#firewall.changePorts(added, closed);
       } catch (error) {
         rollback();
+        this.#compareSoon();
+        throw error;
+      }
+    });
+  }
+
+  /**
+   * Sets what containers may send on these ports of the node, and ends what was set of others (by link). Before start() it is
+   * only noted. @throws WeftError with the firewall's error; then nothing has changed
+   */
+  changeContainers(ports: readonly ContainerPort[], gone: readonly string[] = []): Promise<void> {
+    return this.#changeItems(() => this.#firewall.noteContainers(ports, gone));
+  }
+
+  /** Sets the other nodes. Before start() it is only noted. @throws WeftError as changeContainers */
+  setMembers(members: ReadonlyMap<string, FirewallMember>): Promise<void> {
+    return this.#changeItems(() => this.#firewall.noteMembers(members));
+  }
+
+  async #changeItems(note: () => Noted): Promise<void> {
+    await this.#lock.run(async () => {
+      const noted = note();
+      if (!this.#started || noted.added.length + noted.removed.length === 0) return;
+      try {
+        await this.#firewall.change(noted);
+      } catch (error) {
+        noted.rollback();
         this.#compareSoon();
         throw error;
       }

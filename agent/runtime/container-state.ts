@@ -30,6 +30,7 @@ const attachRequest = z.object({
   publishEverywhere: z.boolean().default(false),
   vlan: z.int().optional(),
   dns: z.boolean(),
+  allowedAddresses: z.array(z.string()).default([]),
 }) satisfies z.ZodType<AttachRequest>;
 
 const recordSchema = z.object({

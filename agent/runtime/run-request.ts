@@ -61,6 +61,7 @@ const NOTHING: AttachRequest = {
   target: '',
   name: undefined,
   aliases: [],
+  allowedAddresses: [],
   ip: undefined,
   ip6: undefined,
   mac: undefined,

@@ -14,7 +14,8 @@ import {
 } from '../endpoints/index.js';
 import { NODE } from '../health/index.js';
 import { bootId } from '../kernel/index.js';
-import { Gateways, KeyRotation, Memberships, RouteOverlaps } from '../networks/index.js';
+import { ControlAddresses, Gateways, KeyRotation, Memberships, RouteOverlaps } from '../networks/index.js';
+import type { HostPort } from '../../daemon/kinds.js';
 import { Attachments, AttachmentState } from '../pipework/index.js';
 import { PluginAddresses, PluginEndpoints, PluginNetworks, SET_ASIDE } from '../plugin-host/index.js';
 import { type Look, Reconciler, type SandboxKey } from '../reconcile/index.js';
@@ -27,6 +28,7 @@ import type { Opened } from './open.js';
 export interface Parts {
   reconciler: Reconciler;
   memberships: Memberships;
+  control: ControlAddresses;
   gateways: Gateways;
   keyRotation: KeyRotation;
   publisher: Publisher;
@@ -84,9 +86,17 @@ export function assemble(opened: Opened): Parts {
     flannel: settings.flannel === 'on',
     subnetTtlSeconds: settings.subnetTtl.seconds,
     underlay: () => underlay.current,
+    control: () => control.current,
+    maxConnections: settings.maxConnections,
     keepsOut: (network) => overlaps.keepsOut(network),
     subnetOnly,
   });
+  const control: ControlAddresses = new ControlAddresses({
+    configured: [...settings.controller, ...(settings.closeEtcd === 'on' ? settings.etcd.map(placeOf) : [])],
+    log,
+    changed: () => memberships.controlChanged(),
+  });
+  shutdown.add('the addresses of controllers', () => control.stop());
   shutdown.add('the memberships', () => memberships.stop());
   const table = new EndpointTable();
   const publisher = new Publisher({
@@ -190,9 +200,18 @@ export function assemble(opened: Opened): Parts {
       endpointPorts,
     },
     ...{ attacher, hostEndpoint, attachments, attachmentState, containers, dns, netnsResolvConf, peers },
-    ...{ overlaps, duplicateAddresses: duplicates },
+    ...{ overlaps, control, duplicateAddresses: duplicates },
     ...{ pluginNetworks, pluginAddresses, pluginEndpoints },
   };
+}
+
+/** Where an etcd of a URL serves. */
+function placeOf(url: string): HostPort {
+  const { hostname, port, protocol } = new URL(url);
+  const host = hostname.replace(/^\[|\]$/g, '');
+  // As etcd's clients do.
+  const usual = protocol === 'https:' ? 443 : 80;
+  return { host, port: port === '' ? usual : Number(port), text: url };
 }
 
 /** The networks of --subnet-only. One with containers of this node keeps its bridge until they are detached. */

@@ -28,6 +28,7 @@ export async function follow(opened: Opened, parts: Parts, announcement: Announc
   const advertisements = routerAdvertisements({ kernel, problems, log, forwards });
   void advertisements.start();
   shutdown.add('looking for links that ignore router advertisements', () => advertisements.stop());
+  await parts.control.start();
   void parts.duplicateAddresses.start();
   peers.start();
   shutdown.add('the round-trip samples', () => peers.stop());

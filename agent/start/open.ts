@@ -19,7 +19,14 @@ import {
   type SessionState,
   type StartSources,
 } from '../api/index.js';
-import { agentMetrics, AgentReadiness, NODE, Problems, type AgentMetrics } from '../health/index.js';
+import {
+  agentMetrics,
+  AgentReadiness,
+  countDrops,
+  NODE,
+  Problems,
+  type AgentMetrics,
+} from '../health/index.js';
 import { bootId, openFirewall, openKernel, type Kernel } from '../kernel/index.js';
 import type { AgentSettings } from '../settings.js';
 import { InterfaceLoanFiles, State, WireguardKeys, type Loaded } from '../state/index.js';
@@ -125,6 +132,7 @@ export async function open(launch: Launch): Promise<Opened> {
     insecure: settings.controller.length > 0 && tls() === undefined,
   });
   problems.replace(NODE, 'plain-text', new Map(plain.map((warning) => [warning.what, warning])));
+  countDrops(metrics.registry, () => kernel.firewall.drops());
   const session = new Hook<[], SessionState>({ state: 'none', address: '', error: '' });
   const displaced = new DisplacedNodes(store.view);
   store.subscribe((changes) => displaced.handle(changes));

@@ -15,6 +15,7 @@ import {
   endpointMessage,
   etcdAt,
   HttpRoutes,
+  handleRequest,
   mountHostEndpoint,
   mountKeys,
   startGauges,
@@ -36,7 +37,7 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
   const sources = statusSources(opened, parts, serving);
   const api = agentApi({
     ...parts,
-    ...{ store: opened.store, metrics: opened.metrics },
+    ...{ store: opened.store, metrics: opened.metrics, kernel },
     status: () => Promise.resolve(statusOf(sources)),
     changed: changed.call,
   });
@@ -50,8 +51,8 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
     onAuthorities: (hashes) => opened.identity?.mustTrust(hashes),
     // What all nodes would report a controller finds by itself.
     status: () => statusOf({ ...sources, displaced: { problems: () => [] } }),
-    handle: ({ $case, value }) =>
-      $case === 'attach' ? api.attach(value, shutdown.signal) : api.detach(value, shutdown.signal),
+    onControl: (addresses) => void parts.control.told(addresses),
+    handle: (request) => handleRequest(request, api, shutdown.signal),
     log,
   });
   opened.session.connect(() => session.state());
@@ -90,10 +91,15 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
 function announce({ settings, store, underlay, node, instance, startedAt, ...opened }: Opened): Announcement {
   const { log, problems, shutdown } = opened;
   const record = (): NodeRecord => {
-    const { ip, ip6 } = publicAddresses(underlay.current);
+    const here = underlay.current;
+    const { ip, ip6 } = publicAddresses(here);
     return {
       ...{ name: node, instance, version, startedAt, publicIp: ip.toString() },
       ...(ip6 === undefined ? {} : { publicIp6: ip6.toString() }),
+      ...(here.ip.equals(ip) ? {} : { underlayIp: here.ip.toString() }),
+      ...(here.ip6 === undefined || ip6?.equals(here.ip6) === true
+        ? {}
+        : { underlayIp6: here.ip6.toString() }),
     };
   };
   const announcement = store.announce(record, {

@@ -59,6 +59,7 @@ const endpointSchema = z.object({
   claimed: z.boolean().optional(),
   defaultRoute: z.boolean(),
   aliases: z.array(z.string()),
+  allowedAddresses: z.array(z.string()).optional(),
   publish: z
     .array(
       z.object({

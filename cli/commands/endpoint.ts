@@ -1,10 +1,11 @@
 // weft endpoint ls | inspect, weft attach, weft detach
 import type { Command } from 'commander';
 
+import { invalidArgument } from '../../core/errors.js';
 import { formatPublished } from '../../core/publish.js';
 import type { Endpoint } from '../../proto/gen/weft/v1/types.js';
 import { addAttachOptions, attachRequestOf, type AttachOptions } from '../attach-options.js';
-import { name, networkName, target } from '../checks.js';
+import { name, networkName, prefixesOrNone, target } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
 import type { Action } from '../action.js';
 import { block, printWarning, table, type Result } from '../output.js';
@@ -51,6 +52,31 @@ export function endpointCommands(program: Command, action: Action): void {
         );
         return { value: endpointShape(found), text: () => endpointBlock(found) };
       }),
+    );
+
+  endpoint
+    .command('update')
+    .description('change an attached container; its node must be up')
+    .argument('<id>', 'its id, the beginning of it, or a name that only one has')
+    .option(
+      '--allowed-address <cidr>',
+      'further addresses that it may send from, in place of those it has; none for no others; may be repeated',
+      prefixesOrNone,
+    )
+    .action(
+      action(
+        async ({ connect }, [id], { allowedAddress }: { allowedAddress?: string[] }): Promise<Result> => {
+          if (allowedAddress === undefined)
+            throw invalidArgument('nothing is to be changed', 'Give --allowed-address.');
+          const changed = await connect.controller(
+            'EndpointService',
+            (client) => client.updateEndpoint,
+            { id, allowedAddresses: allowedAddress },
+            WRITE_MS,
+          );
+          return { value: endpointShape(changed), text: () => endpointBlock(changed) };
+        },
+      ),
     );
 
   const attach = program
@@ -126,6 +152,8 @@ export const endpointBlock = (it: Endpoint): string =>
         .map(([key, value]) => `${key}=${value}`)
         .join(', '),
     ],
+    ['Allowed addresses', it.allowedAddresses.join(', ') || undefined],
+    ['Dropped', it.drops.map(({ reason, packets }) => `${packets} (${reason})`).join(', ') || undefined],
     ['Ports', it.publish.length === 0 ? undefined : portsText(it)],
   ]);
 

@@ -3,13 +3,18 @@ import type { Command } from 'commander';
 
 import { invalidArgument } from '../../core/errors.js';
 import { addBackendOptions, backendRequest, type BackendOptions } from '../backend-options.js';
-import { networkName } from '../checks.js';
+import { networkName, onOff } from '../checks.js';
 import { WRITE_MS } from '../connect.js';
 import type { Action } from '../action.js';
 import type { Result } from '../output.js';
 import { networkShape } from '../shapes.js';
 
-type UpdateOptions = BackendOptions & { masquerade?: boolean; force?: boolean };
+type UpdateOptions = BackendOptions & {
+  masquerade?: boolean;
+  portSecurity?: boolean;
+  directAccess?: boolean;
+  force?: boolean;
+};
 
 const UPDATE_HELP = `
 A move to another backend costs running containers at most a moment. It goes on where it was with the same command,
@@ -25,19 +30,30 @@ export function networkChangeCommands(network: Command, action: Action): void {
     .argument('<name>', 'its name', networkName)
     .option('--masquerade', 'containers leave it under the address of their host')
     .option('--no-masquerade', 'containers leave it under their own addresses')
+    .option(
+      '--port-security <on|off>',
+      'whether containers send with their own addresses alone',
+      onOff('port-security'),
+    )
+    .option(
+      '--direct-access <on|off>',
+      'whether the LAN and other bridges reach what is not published',
+      onOff('direct-access'),
+    )
     .option('--force', 'move it although a flanneld stays behind with the old backend')
     .addHelpText('after', UPDATE_HELP)
     .action(
       action(async ({ connect }, [name], options: UpdateOptions): Promise<Result> => {
-        const { masquerade, force = false } = options;
+        const { masquerade, portSecurity, directAccess, force = false } = options;
         const carrier = backendRequest(options);
-        if (masquerade === undefined && carrier.backend === undefined) {
+        const asked = [masquerade, portSecurity, directAccess, carrier.backend];
+        if (asked.every((it) => it === undefined)) {
           throw invalidArgument(
             'nothing is to be changed',
-            'Give --masquerade, --no-masquerade or --backend.',
+            'Give --masquerade, --no-masquerade, --port-security, --direct-access or --backend.',
           );
         }
-        const request = { name, masquerade, force, ...carrier };
+        const request = { name, masquerade, portSecurity, directAccess, force, ...carrier };
         let told = '';
         for (;;) {
           const changed = await connect.controller(

@@ -17,6 +17,7 @@ import {
   rangeOf,
   subnetOf,
   vlansOf,
+  onOff,
 } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
 import { block, indent, relative, table, type Result } from '../output.js';
@@ -74,6 +75,16 @@ export function networkCommands(program: Command, action: Action): void {
     )
     .option('--internal', 'nothing outside reaches it, and it reaches nothing outside')
     .option('--no-masquerade', 'containers leave it under their own addresses')
+    .option(
+      '--port-security <on|off>',
+      'whether containers send with their own addresses alone (default: on)',
+      onOff('port-security'),
+    )
+    .option(
+      '--direct-access <on|off>',
+      'whether the LAN and other bridges reach what is not published (default: on with --no-masquerade, else off)',
+      onOff('direct-access'),
+    )
     .option(
       '--vlan <id>',
       'the VLAN of a network of the driver vlan',
@@ -242,6 +253,8 @@ async function networkBlock(network: Network): Promise<string> {
     ['MTU', network.mtu ?? (network.parent === undefined ? 'as the underlay allows' : 'that of the parent')],
     ['Internal', network.internal ? 'yes' : 'no'],
     ['Masquerade', network.masquerade ? 'yes' : 'no'],
+    ['Port security', network.portSecurity ? 'on' : 'off'],
+    ['Direct access', network.directAccess ? 'on' : 'off'],
     ['Routed with', network.routes.length === 0 ? undefined : network.routes.join(', ')],
     ['Endpoints', network.endpoints],
   ]);

@@ -8,6 +8,7 @@ import type * as z from 'zod';
 
 import type { Family, IpAddress, IpNetwork } from '../address.js';
 import { textIn } from '../families.js';
+import type { Vni } from '../firewall.js';
 import type { OverlayMembership } from '../membership.js';
 import type { Need } from '../needs.js';
 import type { OverlayNetwork } from '../network.js';
@@ -115,6 +116,8 @@ export interface Backend<T extends BackendType = BackendType> {
   tunnels(membership: OverlayMembership<T>, families: readonly Family[]): string[];
   /** Whether packets may go to a peer without a tunnel: its node does not take them for this node's own. */
   isPlain(network: OverlayNetwork<T>): boolean;
+  /** Of VXLAN: who sends the network's packets is told by nothing but their source address. */
+  vnis(network: OverlayNetwork<T>): Vni[];
   /** UDP ports that receive its packets. */
   udpPorts(network: OverlayNetwork<T>): number[];
 

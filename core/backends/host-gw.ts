@@ -31,6 +31,7 @@ export const hostGw: Backend<'host-gw'> = {
   bridge: ({ name }) => ownBridgeName(name),
   tunnels: () => [],
   isPlain: () => true,
+  vnis: () => [],
   udpPorts: () => [],
 
   compileNetwork: ({ network }, { family }) => {

@@ -117,6 +117,7 @@ export const vxlan: Backend<'vxlan'> = {
   bridge: ({ vni }) => bridgeName(vni),
   tunnels: ({ network }, families) => families.map((family) => vxlanName(network.vni, family)),
   isPlain: ({ directRouting }) => directRouting === true,
+  vnis: ({ port, vni }) => [{ port, vni }],
   udpPorts: ({ port }) => [port],
 
   compileNetwork(membership, { family, subnet, local }) {

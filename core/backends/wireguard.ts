@@ -168,6 +168,7 @@ export const wireguard: Backend<'wireguard'> = {
   bridge: ({ name }) => ownBridgeName(name),
   tunnels: ({ network }, families) => [...new Set(families.map((family) => linkOf(network, family)))],
   isPlain: () => false,
+  vnis: () => [],
   udpPorts: (network) => [...new Set(prefixesOf(network).map(({ family }) => portOf(network, family)))],
 
   compileNetwork(membership, { family, subnet }) {

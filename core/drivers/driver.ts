@@ -6,6 +6,7 @@ import type * as z from 'zod';
 
 import type { Family, IpAddress, IpNetwork } from '../address.js';
 import type { BackendFields } from '../backends/backend.js';
+import type { Vni } from '../firewall.js';
 import type { Membership, Underlay } from '../membership.js';
 import type { Need } from '../needs.js';
 import type { Network, NetworkSpec, VlanRange } from '../network.js';
@@ -56,6 +57,8 @@ export type DriverOption = Exclude<
   | 'mtu'
   | 'internal'
   | 'masquerade'
+  | 'portSecurity'
+  | 'directAccess'
   | 'force'
   | 'madeBy'
 >;
@@ -122,6 +125,8 @@ export interface Driver<N extends Network = Network> {
   tunnels(membership: Membership<N>): string[];
   /** Whether packets may reach other nodes' containers without a tunnel, under the addresses that they have. */
   isPlain(network: N): boolean;
+  /** The VNIs of its VXLAN tunnels, and their UDP ports. */
+  vnis(network: N): Vni[];
   /** UDP ports that receive the network's packets from other nodes. */
   udpPorts(network: N): number[];
   /** The link on which the host itself can have an address in the network. */

@@ -5,7 +5,14 @@
 // addresses.
 import { addressBits, IpNetwork, type IpAddress } from '../address.js';
 import { invalidArgument } from '../errors.js';
-import { checkUsable, parseMtu, parseNetworkName, type BridgeNetwork, type NetworkSpec } from '../network.js';
+import {
+  checkUsable,
+  parseMtu,
+  parseNetworkName,
+  securityOf,
+  type BridgeNetwork,
+  type NetworkSpec,
+} from '../network.js';
 import { isLinkName, LINK_PREFIX, MAX_LINK_NAME } from '../objects/index.js';
 
 /** @throws WeftError INVALID_ARGUMENT */
@@ -79,6 +86,7 @@ export function layer2Of(spec: NetworkSpec, usualPool: IpNetwork | undefined, ha
     }),
     internal: spec.internal ?? false,
     force: spec.force ?? false,
+    ...securityOf(spec),
     ...(parent !== undefined && { parent }),
     ...(pool !== undefined && { pool }),
     ...(gateway !== undefined && { gateway }),

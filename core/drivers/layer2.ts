@@ -55,6 +55,7 @@ export const layer2 = {
   tunnels: () => [],
   isPlain: () => false,
   udpPorts: () => [],
+  vnis: () => [],
   hostLink: () => undefined,
   probe: () => undefined,
 

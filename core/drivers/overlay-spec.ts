@@ -9,6 +9,7 @@ import {
   parseMtu,
   parseNetworkName,
   parseRange,
+  securityOf,
   type NetworkSpec,
   type OverlayNetwork,
 } from '../network.js';
@@ -54,6 +55,7 @@ export function parseOverlay(spec: NetworkSpec): OverlayNetwork {
     internal: spec.internal ?? false,
     masquerade: spec.masquerade ?? true,
     ...(spec.force === true && { force: true }),
+    ...securityOf(spec),
     ...(spec.madeBy !== undefined && { madeBy: spec.madeBy }),
   } as OverlayNetwork;
   const why = backend.refuses(network);

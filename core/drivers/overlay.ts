@@ -120,6 +120,7 @@ export const overlay: Driver<OverlayNetwork> = {
       ),
     ),
   isPlain: (network) => withBeside(network).some((one) => backendIn(one).isPlain(one)),
+  vnis: (network) => withBeside(network).flatMap((one) => backendIn(one).vnis(one)),
   udpPorts: (network) => withBeside(network).flatMap((one) => backendIn(one).udpPorts(one)),
   /** The bridge: the host needs no veth pair. */
   hostLink: (membership) => ({ name: bridgeOf(membership), mac: macOf(gatewayOf(membership.lease.subnet)) }),

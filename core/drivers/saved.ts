@@ -26,6 +26,8 @@ export const savedCommon = {
   internal: z.boolean(),
   masquerade: z.boolean(),
   force: z.boolean().optional(),
+  portSecurity: z.literal(false).optional(),
+  directAccess: z.boolean().optional(),
   /** Release 0.1 writes it for what Docker made. */
   docker: z.boolean().optional(),
   madeBy: z.enum(MANAGERS).optional(),

@@ -9,6 +9,7 @@ import { KeyedMutex } from '../../core/keyed-mutex.js';
 import type { NodeSubnets, PluginHost } from '../../daemon/plugin-host.js';
 import type { DockerEndpoint, PluginState } from './plugin-state.js';
 import type { Networks } from './network.js';
+import { parseAllowedAddresses } from './options.js';
 import { parsePortMap } from './port-map.js';
 import { LABEL, type CreateEndpoint, type External, type Join } from './protocol.js';
 import { WayOut } from './way-out.js';
@@ -46,13 +47,17 @@ export class DockerEndpoints {
     return this.#locks.run(request.EndpointID, () => this.#create(network, request));
   }
 
-  async #create(network: string, { NetworkID, EndpointID, Interface }: CreateEndpoint): Promise<object> {
+  async #create(
+    network: string,
+    { NetworkID, EndpointID, Interface, Options }: CreateEndpoint,
+  ): Promise<object> {
     const { state } = this.options;
     const there = state.endpoints.get(EndpointID);
     if (there !== undefined) return answerOf(there, Interface.MacAddress);
     if (Interface.Address === '') {
       throw invalidArgument('an endpoint of weft needs an IPv4 address', 'Use weft as the IPAM driver, too.');
     }
+    const allowedAddresses = parseAllowedAddresses(Options);
     const mac = Interface.MacAddress === '' ? undefined : parseMac(Interface.MacAddress);
     const { id, ip } = await this.#reserved(network, Interface.Address);
     const ip6 =
@@ -63,6 +68,7 @@ export class DockerEndpoints {
       endpoint: id,
       ip,
       ...(ip6 !== undefined && { ip6 }),
+      ...(allowedAddresses !== undefined && { allowedAddresses }),
       mac: mac ?? macOf(parseInterface(ip).address),
       named: false,
       createdAt: new Date().toISOString(),
@@ -104,6 +110,7 @@ export class DockerEndpoints {
         mac: record.mac,
         ip: record.ip,
         ...(record.ip6 !== undefined && { ip6: record.ip6 }),
+        ...(record.allowedAddresses !== undefined && { allowedAddresses: record.allowedAddresses }),
         sandbox: SandboxKey,
       });
       if (record.named) state.endpoints.put({ ...record, named: false });

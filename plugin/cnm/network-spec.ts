@@ -5,7 +5,13 @@ import { IpNetwork } from '../../core/address.js';
 import { alreadyExists, invalidArgument } from '../../core/errors.js';
 import { BACKEND_TYPES, ENCRYPTED_BACKEND, isBackend } from '../../core/backends/types.js';
 import { describeNetwork } from '../../core/drivers/index.js';
-import { flagOf, parseNetworkName, type Network, type NetworkSpec } from '../../core/network.js';
+import {
+  flagOf,
+  hasDirectAccess,
+  parseNetworkName,
+  type Network,
+  type NetworkSpec,
+} from '../../core/network.js';
 import { notInternal, otherSubnet } from './errors.js';
 import { parseNetworkOptions, type NetworkOptions } from './options.js';
 import type { DockerNetwork, Pool } from './plugin-state.js';
@@ -52,6 +58,8 @@ export function specOf(
     ...(options.port !== undefined && { port: options.port }),
     ...(options.internal !== undefined && { internal: options.internal }),
     ...(options.masquerade !== undefined && { masquerade: options.masquerade }),
+    ...(options.portSecurity !== undefined && { portSecurity: options.portSecurity }),
+    ...(options.directAccess !== undefined && { directAccess: options.directAccess }),
     ...backendIn(options),
   };
 }
@@ -110,14 +118,19 @@ export function checkOptions(
   { options }: DockerNetwork,
   { isMeant, nodes }: { isMeant: boolean; nodes: readonly string[] },
 ): string[] {
-  const has: NetworkOptions = { ...there, ...describeNetwork(there) };
+  const has: NetworkOptions = {
+    ...there,
+    ...describeNetwork(there),
+    portSecurity: there.portSecurity !== false,
+    directAccess: hasDirectAccess(there),
+  };
   if (options.internal === true && !there.internal) throw notInternal(there, nodes);
   if (there.internal && options.internal !== true) {
     throw alreadyExists(`network ${there.name} is internal, and Docker was not told so`, 'Add --internal.');
   }
   for (const key of [
     ...(['mtu', 'vni', 'port', 'masquerade'] as const),
-    ...(['backend', 'encrypted', 'directRouting'] as const),
+    ...(['backend', 'encrypted', 'directRouting', 'portSecurity', 'directAccess'] as const),
   ]) {
     if (options[key] === undefined || options[key] === has[key]) continue;
     throw alreadyExists(

@@ -2,6 +2,7 @@
 //
 // --ipam-opt is for addresses, -o for the network. Each is accepted with weft's prefix and without it; an unknown one is an
 // error that lists the known ones.
+import { parseAllowed } from '../../core/allowed-address.js';
 import { invalidArgument } from '../../core/errors.js';
 import { parseNetworkName } from '../../core/network.js';
 import { parseBackend } from '../../daemon/backend.js';
@@ -25,12 +26,14 @@ export interface NetworkOptions {
   backend?: string;
   encrypted?: boolean;
   directRouting?: boolean;
+  portSecurity?: boolean;
+  directAccess?: boolean;
 }
 
 const IPAM = ['network', 'host-prefix', 'host-prefix6', 'force'] as const;
 const NETWORK = [
   ...['network', 'mtu', 'vni', 'port', 'internal', 'masquerade'],
-  ...['backend', 'encrypted', 'direct-routing'],
+  ...['backend', 'encrypted', 'direct-routing', 'port-security', 'direct-access'],
 ] as const;
 
 /** @throws WeftError INVALID_ARGUMENT */
@@ -63,6 +66,8 @@ export function parseNetworkOptions(options: unknown): NetworkOptions {
     // Docker's own overlay takes the bare word, which arrives as an empty text.
     ...pick(given, 'encrypted', (text) => ({ encrypted: text === '' || truth('encrypted', text) })),
     ...pick(given, 'direct-routing', (text) => ({ directRouting: truth('direct-routing', text) })),
+    ...pick(given, 'port-security', (text) => ({ portSecurity: onOff('port-security', text) })),
+    ...pick(given, 'direct-access', (text) => ({ directAccess: onOff('direct-access', text) })),
   };
 }
 
@@ -126,4 +131,15 @@ function truth(name: string, text: string): boolean {
   if (/^(1|t|true)$/i.test(text)) return true;
   if (/^(0|f|false)$/i.test(text)) return false;
   throw invalidArgument(`option weft.${name}: "${text}" is neither true nor false`);
+}
+
+/** As `weft network create` takes it, or as Docker's own options are. */
+const onOff = (name: string, text: string): boolean => text === 'on' || (text !== 'off' && truth(name, text));
+
+const ALLOWED_ADDRESS = 'weft.allowed-address';
+
+/** --driver-opt of an endpoint: prefixes, separated by commas. @throws WeftError INVALID_ARGUMENT */
+export function parseAllowedAddresses(options: Readonly<Record<string, unknown>>): string[] | undefined {
+  const text = options[ALLOWED_ADDRESS];
+  return text === undefined ? undefined : parseAllowed(wordOf(ALLOWED_ADDRESS, text).split(','));
 }

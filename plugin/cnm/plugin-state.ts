@@ -74,6 +74,8 @@ const networkSchema = z.object({
     backend: z.string().optional(),
     encrypted: z.boolean().optional(),
     directRouting: z.boolean().optional(),
+    portSecurity: z.boolean().optional(),
+    directAccess: z.boolean().optional(),
   }),
   createdAt: z.string(),
 });
@@ -87,6 +89,7 @@ const endpointSchema = z.object({
   endpoint: z.string(),
   ip: withLength,
   ip6: withLength.optional(),
+  allowedAddresses: z.array(z.string()).optional(),
   mac,
   /** Its container's name is known. */
   named: z.boolean(),

@@ -19,6 +19,7 @@ process.on('message', (target: string) => {
     publish: [],
     dns: false,
     publishEverywhere: false,
+    allowedAddresses: [],
   };
   const began = performance.now();
   client.attach(

@@ -114,6 +114,7 @@ const NOTHING_ASKED = {
   ...{ vni: undefined, port: undefined, mtu: undefined, internal: false, noMasquerade: false, force: false },
   ...{ vlan: undefined, parent: undefined, range: undefined, gateway: undefined, gatewayNode: undefined },
   ...{ allowVlan: undefined, directRouting: false, backendOptions: {} },
+  ...{ portSecurity: undefined, directAccess: undefined },
 };
 
 test.serial('every option of create and attach reaches the services', async (t) => {
@@ -122,7 +123,7 @@ test.serial('every option of create and attach reaches the services', async (t) 
     ...'network create blue --subnet 10.100.0.0/16 --subnet6 fd42:100::/48 --host-prefix 25 --host-prefix6 80'.split(
       ' ',
     ),
-    ...'--vni 5000 --port 4789 --mtu 1400 --driver overlay --backend vxlan --internal --no-masquerade'.split(
+    ...'--vni 5000 --port 4789 --mtu 1400 --driver overlay --backend vxlan --internal --no-masquerade --port-security off --direct-access on'.split(
       ' ',
     ),
   );
@@ -136,7 +137,7 @@ test.serial('every option of create and attach reaches the services', async (t) 
   );
   await fakes.weft(
     ...'attach blue pid:4711 --name web --alias www --alias w3 --ip 10.100.5.9 --ip6 fd42:100::9'.split(' '),
-    ...'--mac 02-00-00-00-00-2A --ifname net7 --no-default-route --publish 8080:80 --publish 53:53/udp --everywhere'.split(
+    ...'--mac 02-00-00-00-00-2A --ifname net7 --no-default-route --publish 8080:80 --publish 53:53/udp --everywhere --allowed-address 10.100.7.200 --allowed-address fd42:200::/64'.split(
       ' ',
     ),
   );
@@ -169,12 +170,16 @@ test.serial('every option of create and attach reaches the services', async (t) 
         vlan: undefined,
         directRouting: false,
         backendOptions: {},
+        portSecurity: false,
+        directAccess: true,
       },
     ],
     [
       'createNetwork',
       {
         allowVlan: '200-210,300',
+        portSecurity: undefined,
+        directAccess: undefined,
         directRouting: false,
         backendOptions: {},
         backend: undefined,
@@ -204,6 +209,7 @@ test.serial('every option of create and attach reaches the services', async (t) 
         target: 'pid:4711',
         name: 'web',
         aliases: ['www', 'w3'],
+        allowedAddresses: ['10.100.7.200/32', 'fd42:200::/64'],
         publish: ['8080:80', '53:53/udp'],
         publishEverywhere: true,
         vlan: undefined,

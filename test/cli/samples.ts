@@ -26,6 +26,8 @@ export const network: Network = {
   mtu: undefined,
   internal: false,
   masquerade: true,
+  portSecurity: true,
+  directAccess: false,
   vlan: undefined,
   parent: undefined,
   gateway: undefined,
@@ -90,6 +92,8 @@ export const endpoint: Endpoint = {
   manager: 'weft',
   labels: {},
   warnings: [],
+  allowedAddresses: [],
+  drops: [],
 };
 
 const { warnings: _warnings, ...shown } = endpoint;

@@ -100,8 +100,9 @@ test('attach and detach are forwarded, and the agent’s answer is returned', as
   agentFor(t, [controller.address], {
     handle: async (request) => {
       requests.push(request);
-      if (request.value.target === 'gone') throw failedPrecondition('target: gone has ended', 'Start it.');
-      if (request.value.target === 'fault') throw new TypeError('x is undefined');
+      const target = 'target' in request.value ? request.value.target : '';
+      if (target === 'gone') throw failedPrecondition('target: gone has ended', 'Start it.');
+      if (target === 'fault') throw new TypeError('x is undefined');
       return Endpoint.fromPartial({ id: 'aa', name: 'c1', ip: '10.100.5.2/24' });
     },
   });

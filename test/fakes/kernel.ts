@@ -8,6 +8,7 @@ import type {
   Announcement,
   Capability,
   FirewallDriver,
+  FirewallDrops,
   FirewallReport,
   PortReservation,
   Kernel,
@@ -117,8 +118,8 @@ export class FakeFirewall implements FirewallDriver {
 
   async difference(desired: Firewall): Promise<string[]> {
     await Promise.resolve();
-    const { keepPorts: _kept, ...rules } = this.rules ?? { networks: [] };
-    const { keepPorts: _keep, ...wanted } = desired;
+    const { keepItems: _kept, ...rules } = this.rules ?? { networks: [] };
+    const { keepItems: _keep, ...wanted } = desired;
     if (this.rules !== undefined && isDeepStrictEqual(rules, wanted)) return [];
     return [this.rules === undefined ? 'the table of weft was missing' : 'the rules of weft: changed'];
   }
@@ -133,8 +134,23 @@ export class FakeFirewall implements FirewallDriver {
     return { repaired, problems: this.problems };
   }
 
-  changePorts(desired: Firewall): Promise<FirewallReport> {
-    return this.ensure(desired);
+  /** Items come and go without a repair. */
+  async changeItems(desired: Firewall): Promise<FirewallReport> {
+    if (this.rules === undefined) return this.ensure(desired);
+    await this.beforeEnsure?.();
+    const failure = this.#failures.shift();
+    if (failure !== undefined) throw failure;
+    this.writes++;
+    this.rules = structuredCloneOf(desired);
+    return { repaired: [], problems: this.problems };
+  }
+
+  drops(): FirewallDrops {
+    return [];
+  }
+
+  losses(): FirewallDrops {
+    return [];
   }
 
   async remove(): Promise<void> {
@@ -149,6 +165,8 @@ export class FakeFirewall implements FirewallDriver {
 const structuredCloneOf = (rules: Firewall): Firewall => ({
   ...rules,
   ...(rules.ports === undefined ? {} : { ports: new Map(rules.ports) }),
+  ...(rules.containers === undefined ? {} : { containers: new Map(rules.containers) }),
+  ...(rules.members === undefined ? {} : { members: new Map(rules.members) }),
   networks: rules.networks.map((network) => ({
     ...network,
     links: [...network.links],

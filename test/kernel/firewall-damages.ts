@@ -12,7 +12,7 @@ export const UNOWNED = `table inet others {
 
 export function damages(driver: Driver): [string, string, RegExp][] {
   if (driver === 'nftables') {
-    const first = `$(nft -a list chain inet weft forward | sed -n 's/.*# handle //p' | sed -n 3p)`;
+    const first = `$(nft -a list chain inet weft forward | grep 'do not reach each' | sed -n 's/.*# handle //p' | sed -n 1p)`;
     return [
       [
         'the whole ruleset is flushed',
@@ -40,7 +40,7 @@ export function damages(driver: Driver): [string, string, RegExp][] {
       ],
       [
         'a rule is changed and keeps its comment',
-        `c=$(nft list chain inet weft forward | sed -n 's/.*comment //p' | sed -n 2p); nft "replace rule inet weft forward handle ${first} accept comment $c"`,
+        `c=$(nft list chain inet weft forward | grep 'do not reach each' | sed -n 's/.*comment //p' | sed -n 1p); nft "replace rule inet weft forward handle ${first} accept comment $c"`,
         /was changed/,
       ],
       [

@@ -102,7 +102,7 @@ export function portSuite(subject: Subject): void {
     await subject.firewall.ensure(desired(PORTS));
     const before = await subject.ours();
     const more = portTo('a2', 7105, { clients: 'gateway' });
-    await subject.firewall.changePorts(desired([...PORTS, ...more]), more, []);
+    await subject.firewall.changeItems(desired([...PORTS, ...more]), more, []);
     await reaches(t, 'outside', 'host', 7105, 'gateway2');
     t.deepEqual(await subject.firewall.ensure(desired([...PORTS, ...more])), NOTHING_DONE);
     const [first, ...others] = PORTS;
@@ -110,11 +110,11 @@ export function portSuite(subject: Subject): void {
     const after = [...others.filter(({ hostPort }) => hostPort !== 7100), ...moved];
     const gone = [...portTo('a1', 7100), ...more];
     t.truthy(first);
-    await subject.firewall.changePorts(desired(after), moved, gone);
+    await subject.firewall.changeItems(desired(after), moved, gone);
     await reaches(t, 'outside', 'host', 7100, 'outside');
     await isKept(t, 'outside', 'host', 7105);
     t.deepEqual(await subject.firewall.ensure(desired(after)), NOTHING_DONE);
-    await subject.firewall.changePorts(desired(PORTS), portTo('a1', 7100), moved);
+    await subject.firewall.changeItems(desired(PORTS), portTo('a1', 7100), moved);
     t.deepEqual(await subject.firewall.ensure(desired(PORTS)), NOTHING_DONE);
     const lines = (text: string): string[] =>
       text
@@ -127,8 +127,8 @@ export function portSuite(subject: Subject): void {
   test.serial('an element that two ports need stays as long as one of them does', async (t) => {
     await subject.firewall.ensure(desired(PORTS));
     const second = portTo('b1', 7106, { clients: 'gateway' });
-    await subject.firewall.changePorts(desired([...PORTS, ...second]), second, []);
-    await subject.firewall.changePorts(desired(PORTS), [], second);
+    await subject.firewall.changeItems(desired([...PORTS, ...second]), second, []);
+    await subject.firewall.changeItems(desired(PORTS), [], second);
     await reaches(t, 'outside', 'host', 7103, 'gateway1');
     t.deepEqual(await subject.firewall.ensure(desired(PORTS)), NOTHING_DONE);
   });
@@ -161,7 +161,7 @@ export function portSuite(subject: Subject): void {
       subject.driver === 'nftables' ? 'nft flush map inet weft port4' : 'iptables -t nat -F WEFT-PORTS',
     );
     const more = portTo('a2', 7107);
-    const { repaired } = await subject.firewall.changePorts(desired([...PORTS, ...more]), more, []);
+    const { repaired } = await subject.firewall.changeItems(desired([...PORTS, ...more]), more, []);
     t.true(repaired.length > 0);
     await reaches(t, 'outside', 'host', 7100, 'outside');
     await reaches(t, 'outside', 'host', 7107, 'outside');
@@ -175,9 +175,9 @@ export function portSuite(subject: Subject): void {
     const second = await openFirewall(subject.choice);
     // The agent restarts, and knows of one port only.
     const known = portTo('a1', 7100);
-    t.deepEqual((await second.ensure(desired(known, { keepPorts: true }))).repaired, []);
+    t.deepEqual((await second.ensure(desired(known, { keepItems: true }))).repaired, []);
     await reaches(t, 'outside', 'host', 7101, 'outside');
-    t.deepEqual((await second.ensure(desired(PORTS, { keepPorts: true }))).repaired, []);
+    t.deepEqual((await second.ensure(desired(PORTS, { keepItems: true }))).repaired, []);
     await traffic(t);
     t.deepEqual((await second.ensure(desired(PORTS))).repaired, []);
     t.is((await subject.ours()).length, before.length);
@@ -351,7 +351,7 @@ export function portSuite(subject: Subject): void {
     const many = Array.from({ length: 1000 }, (_, i) => portTo('a1', 20_000 + i)).flat();
     const timed = async (ports: readonly FirewallPort[], added: readonly FirewallPort[]): Promise<number> => {
       const start = performance.now();
-      await subject.firewall.changePorts(desired(ports), added, []);
+      await subject.firewall.changeItems(desired(ports), added, []);
       return performance.now() - start;
     };
     await subject.firewall.ensure(desired([]));

@@ -10,6 +10,7 @@ import { openFirewall } from '../../agent/kernel/firewall/index.js';
 import { IpAddress, IpNetwork } from '../../core/address.js';
 import type { FirewallNetwork } from '../../core/firewall.js';
 import { RESOLVER_IP } from '../../core/link-names.js';
+import { closedSuite } from './firewall-closed.js';
 import { damages, UNOWNED } from './firewall-damages.js';
 import { forwardSuite } from './firewall-forward.js';
 import { portSuite } from './firewall-ports.js';
@@ -176,6 +177,7 @@ export function firewallSuite(driver: Driver): void {
     await subject.firewall.ensure({ networks: NETWORKS });
   });
 
+  closedSuite(subject);
   forwardSuite(subject);
   portSuite(subject);
 

@@ -33,7 +33,9 @@ export type Container = Exclude<Place, 'host' | `gateway${number}`>;
 /** A network whose links contain its number, as do its prefixes by default. */
 export function network(
   number: number,
-  options: Partial<Pick<FirewallNetwork, 'internal' | 'masquerade' | 'reaches' | 'sealed'>> = {},
+  options: Partial<
+    Pick<FirewallNetwork, 'internal' | 'masquerade' | 'reaches' | 'sealed' | 'directAccess'>
+  > = {},
   prefixes: readonly string[] = [`10.${number}.0.0/16`, `fd00:${number}::/48`],
 ): FirewallNetwork {
   return {
@@ -46,6 +48,7 @@ export function network(
     prefixes: prefixes.map((text) => IpNetwork.parse(text)),
     internal: false,
     masquerade: true,
+    directAccess: true,
     ...options,
   };
 }

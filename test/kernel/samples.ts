@@ -11,7 +11,9 @@ export const noFirewall: FirewallDriver = {
   kind: 'nftables',
   difference: () => Promise.resolve([]),
   ensure: () => Promise.resolve({ repaired: [], problems: [] }),
-  changePorts: () => Promise.resolve({ repaired: [], problems: [] }),
+  changeItems: () => Promise.resolve({ repaired: [], problems: [] }),
+  drops: () => [],
+  losses: () => [],
   remove: () => Promise.resolve(),
   close: () => undefined,
 };

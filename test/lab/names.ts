@@ -95,6 +95,7 @@ export function agentOf(
           noDefaultRoute: false,
           publish: [],
           publishEverywhere: false,
+          allowedAddresses: [],
           dns: false,
         },
         ...none,

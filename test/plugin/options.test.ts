@@ -1,7 +1,7 @@
 // Parsing options of `docker network create` and Docker's port maps.
 import test from 'ava';
 
-import { parseIpamOptions, parseNetworkOptions } from '../../plugin/cnm/options.js';
+import { parseIpamOptions, parseAllowedAddresses, parseNetworkOptions } from '../../plugin/cnm/options.js';
 import { parsePortMap } from '../../plugin/cnm/port-map.js';
 import { parseRequest, createNetwork } from '../../plugin/cnm/protocol.js';
 
@@ -17,8 +17,13 @@ test('options are accepted with weft’s prefix and without it', (t) => {
       'weft.internal': 'true',
       masquerade: '0',
       'weft.port': '4789',
+      'weft.port-security': 'off',
+      'direct-access': 'on',
     }),
-    { mtu: 1400, vni: 5000, internal: true, masquerade: false, port: 4789 },
+    {
+      ...{ mtu: 1400, vni: 5000, internal: true, masquerade: false, port: 4789 },
+      ...{ portSecurity: false, directAccess: true },
+    },
   );
   t.deepEqual(parseNetworkOptions({ 'com.docker.network.driver.mtu': '1400' }), { mtu: 1400 });
   t.deepEqual(parseNetworkOptions(undefined), {});
@@ -88,4 +93,13 @@ test('null and absent mean the same in a request', (t) => {
     ),
     least,
   );
+});
+
+test('allowed addresses of an endpoint are prefixes, separated by commas', (t) => {
+  t.is(parseAllowedAddresses({ 'com.docker.network.portmap': [] }), undefined);
+  t.deepEqual(parseAllowedAddresses({ 'weft.allowed-address': '10.9.7.200,10.8.0.0/16' }), [
+    '10.9.7.200/32',
+    '10.8.0.0/16',
+  ]);
+  t.throws(() => parseAllowedAddresses({ 'weft.allowed-address': 'web' }), { message: /allowed-address/ });
 });

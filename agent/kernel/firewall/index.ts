@@ -1,9 +1,11 @@
 // Opens the firewall: selects one of the two drivers.
 import { IpNetwork, type Family } from '../../../core/address.js';
+import type { Firewall } from '../../../core/firewall.js';
 import { failedPrecondition, messageOf } from '../../../core/errors.js';
 import { IptablesFirewall } from './iptables.js';
 import { Nftables } from './libnftables.js';
-import { NftablesFirewall, probeNftables } from './nftables.js';
+import { compileBridgeRuleset } from './bridge-ruleset.js';
+import { lacksBridge, NftablesFirewall, probeNftables } from './nftables.js';
 import { compileRuleset } from './ruleset.js';
 import type { FirewallLog, NodeFirewallDriver } from './types.js';
 import { findDefaultXtables, type Xtables } from './xtables.js';
@@ -21,11 +23,15 @@ export async function openFirewall(
   choice: FirewallChoice,
   options: { log?: FirewallLog } = {},
 ): Promise<NodeFirewallDriver> {
-  if (choice === 'nftables') return new NftablesFirewall(openNftables(), options.log);
+  const byNftables = (): NodeFirewallDriver => {
+    const nft = openNftables();
+    return new NftablesFirewall(nft, options.log, lacksBridge(nft, compileBridgeRuleset(SAMPLE)));
+  };
+  if (choice === 'nftables') return byNftables();
   if (choice === 'iptables') return openIptables(options.log);
   let reason: unknown;
   try {
-    return new NftablesFirewall(openNftables(), options.log);
+    return byNftables();
   } catch (error) {
     reason = error;
   }
@@ -41,8 +47,8 @@ export async function openFirewall(
   }
 }
 
-/** A sample network that uses every feature of weft's table, for the capability check. */
-const SAMPLE = compileRuleset({
+/** A sample network that uses every feature of weft's tables, for the capability check. */
+const SAMPLE: Firewall = {
   networks: [
     {
       name: 'sample',
@@ -58,12 +64,26 @@ const SAMPLE = compileRuleset({
     ['4', { hostPort: 80, protocol: 'tcp', ip: '192.0.2.2', port: 80, clients: 'gateway' }],
     ['6', { hostPort: 80, protocol: 'udp', ip: '2001:db8::2', port: 80, clients: 'itself' }],
   ]),
-});
+  containers: new Map([
+    [
+      'wfsample',
+      {
+        link: 'wfsample',
+        bounds: {
+          mac: '02:00:00:00:00:01',
+          ips: ['192.0.2.2', '2001:db8::2'],
+          allowed: [IpNetwork.parse('192.0.2.0/28'), IpNetwork.parse('2001:db8::/80')],
+        },
+      },
+    ],
+  ]),
+  maxConnections: 1,
+};
 
 function openNftables(): Nftables {
   const nft = new Nftables();
   try {
-    probeNftables(nft, SAMPLE);
+    probeNftables(nft, compileRuleset(SAMPLE));
     return nft;
   } catch (error) {
     nft.close();

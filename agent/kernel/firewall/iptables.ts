@@ -3,7 +3,8 @@
 // It writes chains of its own, WEFT-…, by one iptables-restore for each table, and compares them with the output of iptables-save.
 import type { Family } from '../../../core/address.js';
 import { failedPrecondition, messageOf } from '../../../core/errors.js';
-import type { Firewall, FirewallPort } from '../../../core/firewall.js';
+import type { Firewall, FirewallItem } from '../../../core/firewall.js';
+import type { FirewallDrops } from '../kernel.js';
 import { Mutex } from '../../../core/keyed-mutex.js';
 import { AcceptKeeper } from './accept.js';
 import { closedProblems, type Finding } from './closed.js';
@@ -11,7 +12,6 @@ import { nftClosed, xtablesClosed } from './closed-tables.js';
 import { forwardedFamilies, wantedAccept, withAccept } from './forward.js';
 import { RulesetProbe } from './ruleset-probe.js';
 import type { Nftables } from './libnftables.js';
-import { TABLE } from './ruleset.js';
 import { sortWords, type FirewallLog, type NodeFirewallDriver, type DriverReport } from './types.js';
 import { cleanEveryXtables, leftover, otherOwners } from './xtables-clean.js';
 import { NOTHING, OWN_PREFIX, planTable, type WantedTable } from './xtables-plan.js';
@@ -32,6 +32,7 @@ interface Placed {
 
 export class IptablesFirewall implements NodeFirewallDriver {
   readonly kind = 'iptables';
+  readonly noBridge = 'iptables sees neither what a bridge forwards nor the network of a tunnel’s packet';
   readonly #commands: ReadonlyMap<Family, Xtables>;
   readonly #variant: Variant;
   readonly #probe = new RulesetProbe();
@@ -43,6 +44,8 @@ export class IptablesFirewall implements NodeFirewallDriver {
   readonly #nft: Nftables | undefined;
   /** With what nf_tables drops. */
   #settled: { generation: number; desired: string; closed: Finding[] } | undefined;
+  /** The problems of the last comparison. */
+  #last: DriverReport['problems'] | undefined;
   #swept = false;
 
   constructor(commands: ReadonlyMap<Family, Xtables>, nft: Nftables | undefined, log?: FirewallLog) {
@@ -55,7 +58,7 @@ export class IptablesFirewall implements NodeFirewallDriver {
   difference(desired: Firewall): Promise<string[]> {
     return this.#mutex.run(async () => {
       const families = forwardedFamilies(desired);
-      const words = this.#hasTable() ? [`table ${TABLE} is not wanted`] : [];
+      const words = this.#nftTables().map((table) => `table ${table} is not wanted`);
       const others = await otherOwners({ nft: this.#probe.generation() !== undefined, keep: this.#variant });
       words.push(...others.map(({ name }) => `rules of weft in ${name} are not wanted`));
       for (const family of FAMILIES) {
@@ -88,19 +91,35 @@ export class IptablesFirewall implements NodeFirewallDriver {
   }
 
   /** Writes the rules as a whole: the commands have no smaller operation that would be faster. */
-  changePorts(
+  changeItems(
     desired: Firewall,
-    _added: readonly FirewallPort[],
-    _removed: readonly FirewallPort[],
+    added: readonly FirewallItem[],
+    removed: readonly FirewallItem[],
   ): Promise<DriverReport> {
+    // There are no rules of a container's port.
+    const isNone = [...added, ...removed].every((item) => 'link' in item);
+    if (isNone && this.#last !== undefined)
+      return Promise.resolve({ repaired: [], applied: [], problems: this.#last });
     return this.ensure(desired);
+  }
+
+  drops(): FirewallDrops {
+    return [];
+  }
+
+  losses(): FirewallDrops {
+    return [];
   }
 
   async #ensure(desired: Firewall): Promise<DriverReport> {
     const report: DriverReport = { repaired: [], applied: [], problems: [] };
     if (!this.#swept) await this.#sweep(report);
     const families = forwardedFamilies(desired);
-    const key = JSON.stringify({ ...desired, ports: [...(desired.ports?.keys() ?? [])] });
+    const key = JSON.stringify({
+      ...desired,
+      ports: [...(desired.ports?.keys() ?? [])],
+      members: [...(desired.members?.values() ?? [])],
+    });
     // iptables-nft writes nf_tables, whose generation shows whether anything has changed; iptables-legacy has no such sign.
     const generation = this.#probe.generation();
     const settled =
@@ -125,6 +144,7 @@ export class IptablesFirewall implements NodeFirewallDriver {
         quiet && generation !== undefined ? { generation, desired: key, closed: closed.nft } : undefined;
     }
     report.problems.push(...closedProblems([...closed.nft, ...closed.legacy]));
+    this.#last = report.problems;
     return report;
   }
 
@@ -195,7 +215,7 @@ export class IptablesFirewall implements NodeFirewallDriver {
       if (isOptional) return undefined;
       throw error;
     }
-    const kept = desired.keepPorts === true ? saved.get('nat') : undefined;
+    const kept = desired.keepItems === true ? saved.get('nat') : undefined;
     const nat = kept?.has(PORTS_CHAIN) === true ? keepingPorts(desired, family, kept) : wanted?.nat;
     const tables = wanted === undefined || nat === undefined ? undefined : { nat, filter: wanted.filter };
     const accept = forwards ? wantedAccept(saved.get('filter')) : undefined;
@@ -237,7 +257,7 @@ export class IptablesFirewall implements NodeFirewallDriver {
 
   /** Deletes the leftovers of an agent with nftables, or with the other iptables variant. */
   async #sweep(report: DriverReport): Promise<void> {
-    if (this.#removeTable()) report.applied.push(`nftables: table ${TABLE} removed`);
+    for (const table of this.#removeTables()) report.applied.push(`nftables: table ${table} removed`);
     const { removed, failures } = await cleanEveryXtables({
       nft: this.#probe.generation() !== undefined,
       keep: this.#variant,
@@ -247,22 +267,25 @@ export class IptablesFirewall implements NodeFirewallDriver {
     this.#swept = true;
   }
 
-  /** Of an agent with nftables. */
-  #hasTable(): boolean {
-    return this.#nft !== undefined && this.#probe.tableFlags('inet', 'weft') !== undefined;
+  /** Those of an agent with nftables. */
+  #nftTables(): string[] {
+    const isThere = (family: string): boolean => this.#probe.tableFlags(family, 'weft') !== undefined;
+    return this.#nft === undefined
+      ? []
+      : ['inet', 'bridge'].filter(isThere).map((family) => `${family} weft`);
   }
 
-  #removeTable(): boolean {
-    if (!this.#hasTable()) return false;
-    this.#nft?.run(`delete table ${TABLE}\n`);
-    return true;
+  #removeTables(): string[] {
+    const tables = this.#nftTables();
+    this.#nft?.run(tables.map((table) => `delete table ${table}\n`).join(''));
+    return tables;
   }
 
   remove(): Promise<void> {
     return this.#mutex.run(async () => {
       this.#settled = undefined;
       this.#placed.clear();
-      this.#removeTable();
+      this.#removeTables();
       const { failures } = await cleanEveryXtables({ nft: this.#probe.generation() !== undefined });
       if (failures.length > 0)
         throw failedPrecondition(`firewall: rules could not be removed: ${failures.join('; ')}`);

@@ -15,6 +15,7 @@ export interface NftObject {
   chain?: NftChain;
   set?: NftSet;
   map?: NftMap;
+  counter?: NftCounter;
   rule?: NftRule;
   metainfo?: { version?: string };
   [kind: string]: unknown;
@@ -40,6 +41,13 @@ export interface NftSet extends NftNamed {
   table: string;
   type: unknown;
   elem?: unknown[];
+  size?: number;
+  timeout?: number;
+  stmt?: unknown;
+}
+
+export interface NftCounter extends NftNamed {
+  packets?: number;
 }
 
 export interface NftMap extends NftSet {

@@ -1,7 +1,8 @@
 // weft's nftables table as the kernel has it, and its differences.
 import { IpNetwork } from '../../../core/address.js';
+import { ITEM_SETS } from './elements.js';
 import type { NftMap, NftObject, NftSet } from './libnftables.js';
-import { PORT_SETS, TABLE, type Ruleset } from './ruleset.js';
+import type { ElementChange, Ruleset, TableName } from './rules.js';
 
 /** weft's table as the kernel has it. */
 export interface Listing {
@@ -9,6 +10,7 @@ export interface Listing {
   structure: string;
   chains: ReadonlyMap<string, { base: string; comments: string[] }>;
   sets: ReadonlyMap<string, { type: string; elements: ReadonlySet<string> }>;
+  counters: ReadonlySet<string>;
   /** Descriptions of what weft never puts into its table. */
   odd: string[];
 }
@@ -18,28 +20,32 @@ export interface Difference {
   words: string[];
   /** Whether it takes more than adding and deleting elements. */
   structural: boolean;
-  elements: { set: string; add: string[]; remove: string[] }[];
+  elements: ElementChange[];
 }
 
-/** @param objects output of `list table inet weft` */
-export function parseListing(objects: readonly NftObject[]): Listing {
+/** @param objects output of `list table …` */
+export function parseListing(table: TableName, objects: readonly NftObject[]): Listing {
   const chains = new Map<string, { base: string; comments: string[] }>();
   const sets = new Map<string, { type: string; elements: ReadonlySet<string> }>();
+  const counters = new Set<string>();
   const odd: string[] = [];
   const structure: unknown[] = [];
   for (const object of objects) {
     const [kind = '', value] = Object.entries(object)[0] ?? [];
     if (kind === 'metainfo') continue;
-    structure.push([kind, { ...(value as object), handle: undefined, elem: undefined }]);
+    // What changes with every packet is no part of it.
+    const volatile = { handle: undefined, elem: undefined, packets: undefined, bytes: undefined };
+    structure.push([kind, { ...(value as object), ...volatile }]);
     if (object.table !== undefined) continue;
-    if (object.chain !== undefined) {
+    if (object.counter !== undefined) counters.add(object.counter.name);
+    else if (object.chain !== undefined) {
       const { name, type, hook, prio, policy } = object.chain;
       chains.set(name, { base: baseOf(type, hook, prio, policy), comments: [] });
     } else if (object.rule !== undefined) {
       chains.get(object.rule.chain)?.comments.push(object.rule.comment ?? '');
     } else if (object.set !== undefined) {
       const elements = new Set<string>();
-      for (const element of object.set.elem ?? []) {
+      for (const element of isDynamic(object.set) ? [] : (object.set.elem ?? [])) {
         const text = elementText(object.set, element);
         if (text === undefined) odd.push(`set ${object.set.name}: an element that weft does not write`);
         else elements.add(text);
@@ -55,16 +61,31 @@ export function parseListing(objects: readonly NftObject[]): Listing {
       }
       sets.set(map.name, { type: `${typesOf(map).join(' . ')} : ${dataOf(map).join(' . ')}`, elements });
     } else {
-      odd.push(`table ${TABLE}: a ${kind} that weft did not make`);
+      odd.push(`table ${table}: a ${kind} that weft did not make`);
     }
   }
-  return { structure: JSON.stringify(structure), chains, sets, odd };
+  return { structure: JSON.stringify(structure), chains, sets, counters, odd };
 }
 
 const baseOf = (type = '', hook = '', prio = 0, policy = ''): string => `${type} ${hook} ${prio} ${policy}`;
 
-const typesOf = (set: NftSet): string[] =>
-  Array.isArray(set.type) ? set.type.map(String) : [String(set.type)];
+const typesOf = ({ type }: NftSet): string[] => (Array.isArray(type) ? type : [type]).flatMap(typeOf);
+
+/** A part of a set's type: nft before 1.1.2 prints its name, later ones the expression that it is the type of. */
+function typeOf(part: unknown): string[] {
+  if (!isRecord(part)) return [String(part)];
+  if (part['typeof'] !== undefined) return typeOf(part['typeof']);
+  if (Array.isArray(part['concat'])) return (part['concat'] as unknown[]).flatMap(typeOf);
+  const { payload, meta } = part as { payload?: { protocol?: string; base?: string }; meta?: unknown };
+  if (meta !== undefined) return ['ifname'];
+  if (payload?.base !== undefined) return ['integer'];
+  const known: Record<string, string> = { udp: 'inet_service', ip: 'ipv4_addr', ip6: 'ipv6_addr' };
+  return [known[payload?.protocol ?? ''] ?? 'unknown'];
+}
+
+/** The kernel fills it: weft's own elements have no statements. */
+const isDynamic = ({ stmt, size, timeout }: NftSet): boolean =>
+  stmt !== undefined || size !== undefined || timeout !== undefined;
 
 /** A map's value type: nft 1.0.6 prints it as text, later ones as a list. */
 const dataOf = ({ map }: NftMap): string[] =>
@@ -92,6 +113,7 @@ function concatenation(types: readonly string[], element: unknown, interval: boo
 }
 
 function partText(type: string, part: unknown, interval: boolean): string | undefined {
+  if (type === 'integer') return integerText(part);
   if (type === 'inet_service') return typeof part === 'number' ? `${part}` : undefined;
   if (typeof part === 'string') {
     if (type === 'ifname') return `"${part}"`;
@@ -105,6 +127,20 @@ function partText(type: string, part: unknown, interval: boolean): string | unde
     return prefixText(String(part['prefix']['addr']), Number(part['prefix']['len']));
   if (Array.isArray(part['range'])) return part['range'].map(String).join('-');
   return undefined;
+}
+
+/** Raw bytes of a packet: a number where it fits one, else in hexadecimal digits. */
+function integerText(part: unknown): string | undefined {
+  if (isRecord(part) && Array.isArray(part['range'])) {
+    const ends = part['range'].map(integerText);
+    return ends.includes(undefined) ? undefined : ends.join('-');
+  }
+  if (typeof part !== 'number' && typeof part !== 'string') return undefined;
+  try {
+    return `0x${BigInt(part).toString(16)}`;
+  } catch {
+    return undefined;
+  }
 }
 
 function prefixText(address: string, length: number): string {
@@ -123,22 +159,24 @@ const isRecord = (value: unknown): value is Record<string, unknown> =>
  * @param asWritten the structure as read back after weft wrote the rules, where known
  */
 export function compare(
+  table: TableName,
   listing: Listing | undefined,
   wanted: Ruleset | undefined,
   asWritten: string | undefined,
 ): Difference {
   if (listing === undefined || wanted === undefined) {
     if (listing === wanted) return { words: [], structural: false, elements: [] };
-    const words = [listing === undefined ? `table ${TABLE} was missing` : `table ${TABLE} is not wanted`];
+    const words = [`table ${table} ${listing === undefined ? 'was missing' : 'is not wanted'}`];
     return { words, structural: true, elements: [] };
   }
   const structural = listing.structure === asWritten ? [...listing.odd] : structuralWords(listing, wanted);
   if (structural.length === 0 && asWritten !== undefined && listing.structure !== asWritten) {
-    structural.push(`table ${TABLE}: a rule, chain or set was changed`);
+    structural.push(`table ${table}: a rule, chain or set was changed`);
   }
   const elements: Difference['elements'] = [];
   const words = [...structural];
-  for (const [set, { elements: want }] of wanted.sets) {
+  for (const [set, { elements: want, dynamic }] of wanted.sets) {
+    if (dynamic !== undefined) continue;
     const have = listing.sets.get(set)?.elements;
     if (have === undefined) continue;
     const add = [...want].filter((element) => !have.has(element));
@@ -150,10 +188,10 @@ export function compare(
   return { words, structural: structural.length > 0, elements };
 }
 
-/** The wanted table with further open ports: their records may still be arriving. */
-export function keepingPorts(wanted: Ruleset, listing: Listing): Ruleset {
+/** The wanted table with further items: their records may still be arriving. */
+export function keepingItems(wanted: Ruleset, listing: Listing): Ruleset {
   const sets = new Map(wanted.sets);
-  for (const name of PORT_SETS) {
+  for (const name of ITEM_SETS) {
     const set = wanted.sets.get(name);
     const have = listing.sets.get(name)?.elements;
     if (set === undefined || have === undefined) continue;
@@ -161,7 +199,7 @@ export function keepingPorts(wanted: Ruleset, listing: Listing): Ruleset {
     const kept = [...have].filter((element) => !keys.has(keyOf(element)));
     sets.set(name, { ...set, elements: new Set([...set.elements, ...kept]) });
   }
-  return { sets, chains: wanted.chains };
+  return { ...wanted, sets };
 }
 
 /** The key of a map's element, without its value. */
@@ -190,6 +228,10 @@ function structuralWords(listing: Listing, wanted: Ruleset): string[] {
     if (have === undefined) words.push(`set ${name} was missing`);
     else if (have.type !== types) words.push(`set ${name}: type was changed`);
   }
+  for (const name of wanted.counters)
+    if (!listing.counters.has(name)) words.push(`counter ${name} was missing`);
+  for (const name of listing.counters)
+    if (!wanted.counters.includes(name)) words.push(`counter ${name} is not wanted`);
   for (const name of listing.chains.keys())
     if (!wanted.chains.has(name)) words.push(`chain ${name} is not wanted`);
   for (const name of listing.sets.keys()) if (!wanted.sets.has(name)) words.push(`set ${name} is not wanted`);
@@ -202,18 +244,4 @@ function listed(elements: readonly string[]): string {
   return elements.length > shown.length
     ? `${shown.join(', ')} and ${elements.length - shown.length} more`
     : shown.join(', ');
-}
-
-/** Commands that correct the elements, in one transaction; deletions first, to make room for additions. */
-export function renderElements(elements: Difference['elements']): string {
-  const commands = (
-    verb: 'delete' | 'add',
-    of: (difference: Difference['elements'][number]) => string[],
-  ): string[] =>
-    elements.flatMap((difference) =>
-      of(difference).length === 0
-        ? []
-        : [`${verb} element ${TABLE} ${difference.set} { ${of(difference).join(', ')} }`],
-    );
-  return `${[...commands('delete', ({ remove }) => remove), ...commands('add', ({ add }) => add)].join('\n')}\n`;
 }

@@ -1,35 +1,30 @@
-// Firewall driver for nftables: one table, `inet weft`.
+// Firewall driver for nftables: the tables `inet weft` and `bridge weft`.
 //
 // It is written through libnftables in this process. Without drift a comparison starts no process, and where the ruleset
 // generation has not changed it lists nothing.
 import type { Family } from '../../../core/address.js';
 import { failedPrecondition, messageOf } from '../../../core/errors.js';
-import type { Firewall, FirewallPort } from '../../../core/firewall.js';
+import type { Firewall, FirewallItem } from '../../../core/firewall.js';
 import { Mutex } from '../../../core/keyed-mutex.js';
 import { AcceptKeeper } from './accept.js';
 import { closedProblems, type Finding } from './closed.js';
 import { mayClose, nftClosed, xtablesClosed } from './closed-tables.js';
 import { forwardedFamilies, readFilter } from './forward.js';
+import { compileBridgeRuleset } from './bridge-ruleset.js';
+import { countedDrops, countedLosses } from './drops.js';
+import { elementsOf, type Element } from './elements.js';
 import { RulesetProbe } from './ruleset-probe.js';
 import { type Nftables, type NftObject } from './libnftables.js';
-import {
-  compare,
-  keepingPorts,
-  parseListing,
-  renderElements,
-  type Difference,
-  type Listing,
-} from './listing.js';
-import { compileRuleset, portElements, renderReplacement, TABLE, type Ruleset } from './ruleset.js';
-import { sortWords, type FirewallLog, type NodeFirewallDriver, type DriverReport } from './types.js';
+import { NftTable } from './nft-table.js';
+import { renderReplacement, type ElementChange, type Ruleset } from './rules.js';
+import { compileRuleset } from './ruleset.js';
+import type { FirewallLog, NodeFirewallDriver, DriverReport } from './types.js';
 import { cleanEveryXtables, cleanXtables, hasOwnChain, leftover } from './xtables-clean.js';
 import { legacyTables, type SavedTable } from './xtables.js';
 
 const FAMILIES = [4, 6] as const;
 /** The one chain that this driver has in the tables of the iptables family. */
 const EXPECTED_CHAINS = ['WEFT-ACCEPT'];
-
-const FLAGGED = `table ${TABLE}: flags that weft does not set`;
 
 /** The result of a comparison that found no difference. */
 interface Settled {
@@ -40,33 +35,40 @@ interface Settled {
   closed: Finding[];
 }
 
-/** A desired state and the table that it compiles to. */
+/** A desired state and the tables that it compiles to. */
 interface DesiredRules {
   key: string;
-  /** Key of everything but the ports. */
+  /** Key of everything but the items. */
   base: string;
-  ruleset: Ruleset | undefined;
+  inet: Ruleset | undefined;
+  bridge: Ruleset | undefined;
 }
 
 export class NftablesFirewall implements NodeFirewallDriver {
   readonly kind = 'nftables';
   readonly #nft: Nftables;
   readonly #probe = new RulesetProbe();
+  readonly #inet: NftTable;
+  /** Undefined where the kernel has no nf_tables for bridges. */
+  readonly #bridge: NftTable | undefined;
   readonly #accept = new AcceptKeeper();
   readonly #mutex = new Mutex();
-  readonly #log: FirewallLog | undefined;
   #settled: Settled | undefined;
-  /** What was last applied, to tell drift from change. */
+  /** What was last applied. */
   #placed: DesiredRules | undefined;
-  /** The ruleset generation at which the table last matched what was applied. */
+  /** The ruleset generation at which the tables last matched what was applied. */
   #known: number | undefined;
-  /** The table's structure as read back after it was written. */
-  #asWritten: string | undefined;
   #sweptLegacy = false;
 
-  constructor(nft: Nftables, log?: FirewallLog) {
+  /** @param noBridge why the kernel does not take the table of the bridge family */
+  constructor(
+    nft: Nftables,
+    log?: FirewallLog,
+    readonly noBridge?: string,
+  ) {
     this.#nft = nft;
-    this.#log = log;
+    this.#inet = new NftTable('inet weft', nft, this.#probe, log);
+    this.#bridge = noBridge === undefined ? new NftTable('bridge weft', nft, this.#probe, log) : undefined;
   }
 
   difference(desired: Firewall): Promise<string[]> {
@@ -98,27 +100,21 @@ export class NftablesFirewall implements NodeFirewallDriver {
   }
 
   #tableDifference(desired: Firewall): string[] {
-    // Before the table is listed: libnftables ends the process over flags that it does not know (see Nftables.listTable).
-    if (this.#hasFlags()) return [FLAGGED];
-    const listing = this.#list();
-    const compiled = compileRuleset(desired);
-    const isKept = desired.keepPorts === true && listing !== undefined && compiled !== undefined;
-    const wanted = isKept ? keepingPorts(compiled, listing) : compiled;
-    return compare(listing, wanted, this.#asWritten).words;
-  }
-
-  #hasFlags(): boolean {
-    return (this.#probe.tableFlags('inet', 'weft') ?? 0) !== 0;
+    const keep = desired.keepItems === true;
+    return [
+      ...this.#inet.difference(compileRuleset(desired), keep),
+      ...(this.#bridge?.difference(compileBridgeRuleset(desired), keep) ?? []),
+    ];
   }
 
   ensure(desired: Firewall): Promise<DriverReport> {
     return this.#mutex.run(() => this.#ensure(desired));
   }
 
-  changePorts(
+  changeItems(
     desired: Firewall,
-    added: readonly FirewallPort[],
-    removed: readonly FirewallPort[],
+    added: readonly FirewallItem[],
+    removed: readonly FirewallItem[],
   ): Promise<DriverReport> {
     return this.#mutex.run(() =>
       this.#changeElements(desired, added, removed)
@@ -127,32 +123,36 @@ export class NftablesFirewall implements NodeFirewallDriver {
     );
   }
 
-  /** Returns false where the table may have changed: then all of it must be compared. */
+  drops(): ReturnType<typeof countedDrops> {
+    return countedDrops(this.#nft, [this.#inet, this.#bridge]);
+  }
+
+  losses(link: string): ReturnType<typeof countedLosses> {
+    return this.#bridge?.isThere === true ? countedLosses(this.#nft, link) : [];
+  }
+
+  /** Returns false where a table may have changed: then all of it must be compared. */
   #changeElements(
     desired: Firewall,
-    added: readonly FirewallPort[],
-    removed: readonly FirewallPort[],
+    added: readonly FirewallItem[],
+    removed: readonly FirewallItem[],
   ): boolean {
     const generation = this.#probe.generation();
     const placed = this.#placed;
-    if (generation === undefined || generation !== this.#known || placed?.ruleset === undefined) return false;
+    if (generation === undefined || generation !== this.#known || placed?.inet === undefined) return false;
     const base = baseKey(desired);
     if (placed.base !== base) return false;
-    const { sets } = placed.ruleset;
-    const changes = elementChanges(desired, added, removed, sets);
-    try {
-      if (changes.length > 0) this.#nft.run(renderElements(changes));
-    } catch (error) {
-      this.#log?.debug('elements rejected, comparing everything', { error: messageOf(error) });
-      return false;
+    let writes = 0;
+    for (const table of [this.#inet, this.#bridge]) {
+      if (table === undefined) continue;
+      const changes = elementChanges(desired, added, removed, table);
+      if (changes.length === 0) continue;
+      if (table.ruleset === undefined || !table.change(changes)) return false;
+      writes++;
     }
-    for (const { set, add, remove } of changes) {
-      for (const element of remove) sets.get(set)?.elements.delete(element);
-      for (const element of add) sets.get(set)?.elements.add(element);
-    }
-    placed.key = base + portsKey(desired);
+    placed.key = base + itemsKey(desired);
     const settled = this.#settled?.generation === generation;
-    const after = generation + (changes.length > 0 ? 1 : 0);
+    const after = generation + writes;
     // If another program has written at the same time, the next comparison detects it.
     this.#known = this.#probe.generation() === after ? after : undefined;
     if (this.#settled !== undefined && settled && this.#known !== undefined) {
@@ -164,7 +164,7 @@ export class NftablesFirewall implements NodeFirewallDriver {
   async #ensure(desired: Firewall): Promise<DriverReport> {
     const families = forwardedFamilies(desired);
     const base = baseKey(desired);
-    const key = base + portsKey(desired);
+    const key = base + itemsKey(desired);
     const generation = this.#probe.generation();
     const report: DriverReport = { repaired: [], applied: [], problems: [] };
     const closed: Finding[] = [];
@@ -177,10 +177,12 @@ export class NftablesFirewall implements NodeFirewallDriver {
     } else {
       this.#settled = undefined;
       const rules =
-        this.#placed?.key === key ? this.#placed : { key, base, ruleset: compileRuleset(desired) };
+        this.#placed?.key === key
+          ? this.#placed
+          : { key, base, inet: compileRuleset(desired), bridge: compileBridgeRuleset(desired) };
       // Read once: what is written from here on changes no chain that matters below.
       const chains = this.#nft.list('list chains');
-      this.#ensureTable(rules, desired.keepPorts === true, report);
+      this.#ensureTables(rules, desired.keepItems === true, report);
       const seen = await this.#ensureAccepted(families, chains, report);
       const quiet = report.repaired.length + report.applied.length + report.problems.length === 0;
       if (families.length > 0) closed.push(...(await this.#closedChains(families, chains, seen, desired)));
@@ -193,55 +195,17 @@ export class NftablesFirewall implements NodeFirewallDriver {
     return report;
   }
 
-  #ensureTable(rules: DesiredRules, keepPorts: boolean, report: DriverReport): void {
-    this.#unflag(report);
+  #ensureTables(rules: DesiredRules, keepItems: boolean, report: DriverReport): void {
     const generation = this.#probe.generation();
-    const listing = this.#list();
-    if (keepPorts && listing !== undefined && rules.ruleset !== undefined) {
-      rules.ruleset = keepingPorts(rules.ruleset, listing);
-    }
-    const difference = compare(listing, rules.ruleset, this.#asWritten);
-    const drift =
-      this.#placed === undefined ? [] : compare(listing, this.#placed.ruleset, this.#asWritten).words;
     this.#known = undefined;
-    if (difference.words.length > 0) {
-      this.#write(difference, rules.ruleset);
-      this.#log?.debug('nftables written', { differences: difference.words });
-    }
+    const writes =
+      this.#inet.ensure(rules.inet, keepItems, report) +
+      (this.#bridge?.ensure(rules.bridge, keepItems, report) ?? 0);
     this.#placed = rules;
     if (generation !== undefined) {
-      const after = generation + (difference.words.length > 0 ? 1 : 0);
+      const after = generation + writes;
       this.#known = this.#probe.generation() === after ? after : undefined;
     }
-    const { repaired, applied } = sortWords(difference.words, drift);
-    report.repaired.push(...repaired);
-    report.applied.push(...applied);
-  }
-
-  /** Flags such as dormant. They are cleared before anything else: the table's contents are worth keeping. */
-  #unflag(report: DriverReport): void {
-    if (!this.#hasFlags()) return;
-    this.#nft.run(`add table ${TABLE}\n`);
-    report.repaired.push(FLAGGED);
-  }
-
-  #write(difference: Difference, wanted: Ruleset | undefined): void {
-    if (!difference.structural) {
-      try {
-        this.#nft.run(renderElements(difference.elements));
-        return;
-      } catch {
-        // Some kernels reject deleting an interval and adding an overlapping one within one transaction.
-      }
-    }
-    this.#nft.run(renderReplacement(wanted));
-    this.#asWritten = wanted === undefined ? undefined : this.#list()?.structure;
-  }
-
-  #list(): Listing | undefined {
-    return this.#probe.tableFlags('inet', 'weft') === undefined
-      ? undefined
-      : parseListing(this.#nft.listTable('inet', 'weft'));
   }
 
   /**
@@ -326,8 +290,8 @@ export class NftablesFirewall implements NodeFirewallDriver {
       this.#settled = undefined;
       this.#placed = undefined;
       this.#known = undefined;
-      this.#asWritten = undefined;
-      if (this.#probe.tableFlags('inet', 'weft') !== undefined) this.#nft.run(`delete table ${TABLE}\n`);
+      this.#inet.remove();
+      this.#bridge?.remove();
       const nft = hasOwnChain(xtablesChains(this.#nft.list('list chains')));
       const { failures } = await cleanEveryXtables({ nft });
       if (failures.length > 0)
@@ -343,30 +307,43 @@ export class NftablesFirewall implements NodeFirewallDriver {
 
 const baseKey = (desired: Firewall): string => JSON.stringify({ ...desired, ports: undefined });
 
-const portsKey = ({ ports }: Firewall): string => [...(ports?.keys() ?? [])].join();
+const itemsKey = ({ ports, containers, members }: Firewall): string => {
+  const all = [...(containers?.values() ?? []), ...(members?.values() ?? [])].map(textOf);
+  return [...(ports?.keys() ?? []), ...all].join();
+};
 
-/** The set changes for these ports; an element that another port needs stays. */
+/** Of items, which never change. */
+const texts = new WeakMap<FirewallItem, string>();
+
+function textOf(item: FirewallItem): string {
+  let text = texts.get(item);
+  if (text === undefined) texts.set(item, (text = JSON.stringify(item)));
+  return text;
+}
+
+/** The set changes of one table for these items; an element that another item needs stays. */
 function elementChanges(
   desired: Firewall,
-  added: readonly FirewallPort[],
-  removed: readonly FirewallPort[],
-  sets: Ruleset['sets'],
-): Difference['elements'] {
-  const bySet = new Map<string, Difference['elements'][number]>();
-  const changeOf = (set: string): Difference['elements'][number] => {
+  added: readonly FirewallItem[],
+  removed: readonly FirewallItem[],
+  { name, ruleset }: NftTable,
+): ElementChange[] {
+  const bySet = new Map<string, ElementChange>();
+  const changeOf = (set: string): ElementChange => {
     const change = bySet.get(set) ?? { set, add: [], remove: [] };
     bySet.set(set, change);
     return change;
   };
-  const has = (set: string, element: string): boolean => sets.get(set)?.elements.has(element) === true;
-  for (const { set, element } of removed.flatMap(portElements)) {
-    const needed = (port: FirewallPort): boolean =>
-      portElements(port).some((other) => other.set === set && other.element === element);
-    // Elements of maps belong to one port each.
-    const shared = !element.includes(' : ') && [...(desired.ports?.values() ?? [])].some(needed);
-    if (!shared && has(set, element)) changeOf(set).remove.push(element);
-  }
-  for (const { set, element } of added.flatMap(portElements)) {
+  const ofTable = (items: Iterable<FirewallItem>): Element[] =>
+    [...items].flatMap(elementsOf).filter(({ table }) => table === name);
+  const has = (set: string, element: string): boolean =>
+    ruleset?.sets.get(set)?.elements.has(element) === true;
+  const gone = ofTable(removed).filter(({ set, element }) => has(set, element));
+  // Elements of maps belong to one port each.
+  const mayBeShared = gone.some(({ element }) => !element.includes(' : '));
+  const needed = new Set(mayBeShared ? ofTable(itemsOf(desired)).map(keyOf) : []);
+  for (const one of gone) if (!needed.has(keyOf(one))) changeOf(one.set).remove.push(one.element);
+  for (const { set, element } of ofTable(added)) {
     if (!has(set, element) || changeOf(set).remove.includes(element)) changeOf(set).add.push(element);
   }
   for (const change of bySet.values()) {
@@ -374,6 +351,12 @@ function elementChanges(
     change.remove = [...new Set(change.remove)];
   }
   return [...bySet.values()].filter(({ add, remove }) => add.length + remove.length > 0);
+}
+
+const keyOf = ({ set, element }: Element): string => `${set} ${element}`;
+
+function* itemsOf({ ports, containers, members }: Firewall): Iterable<FirewallItem> {
+  for (const items of [ports, containers, members]) if (items !== undefined) yield* items.values();
 }
 
 const xtablesChains = (chains: readonly NftObject[]): string[] =>
@@ -394,5 +377,15 @@ function add(report: DriverReport, more: Pick<DriverReport, 'repaired' | 'applie
 
 /** Checks without changing anything that this kernel supports weft's table. @throws WeftError FAILED_PRECONDITION */
 export function probeNftables(nft: Nftables, sample: Ruleset | undefined): void {
-  nft.check(renderReplacement(sample));
+  nft.check(renderReplacement('inet weft', sample));
+}
+
+/** The same for the table of the bridge family. @returns why not; undefined: it does */
+export function lacksBridge(nft: Nftables, sample: Ruleset | undefined): string | undefined {
+  try {
+    nft.check(renderReplacement('bridge weft', sample));
+    return undefined;
+  } catch (error) {
+    return messageOf(error);
+  }
 }

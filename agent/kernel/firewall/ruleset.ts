@@ -1,40 +1,21 @@
-// weft's nftables table: compiled from the desired state, and its text.
+// weft's nftables table of the IP families: compiled from the desired state.
 //
 // Pure functions. The rules refer to sets, so that another network adds only elements.
-import { createHash } from 'node:crypto';
-
-import { IpNetwork } from '../../../core/address.js';
-import type { Firewall, FirewallPort } from '../../../core/firewall.js';
+import { IpAddress, type IpNetwork } from '../../../core/address.js';
+import type { Firewall } from '../../../core/firewall.js';
 import { RESOLVER_IP } from '../../../core/link-names.js';
-
-export const TABLE = 'inet weft';
-
-interface SetSpec {
-  /** The parts of a concatenation, by nft's names. */
-  type: readonly string[];
-  interval: boolean;
-  /** Of a map: the parts of its values. */
-  data?: readonly string[];
-  /** In nft's syntax: `"wfbr1" . 10.1.0.0/16`, `tcp . 8080 : 10.1.0.2 . 80`. */
-  elements: Set<string>;
-}
-
-interface ChainSpec {
-  type: 'filter' | 'nat';
-  hook: 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting';
-  prio: number;
-  rules: readonly { text: string; comment: string }[];
-}
-
-export interface Ruleset {
-  sets: ReadonlyMap<string, SetSpec>;
-  chains: ReadonlyMap<string, ChainSpec>;
-}
-
-/** A rule whose comment identifies its text: listings of different versions print the same rule differently. */
-function rule(text: string, why: string): { text: string; comment: string } {
-  return { text, comment: `${why} (${createHash('sha256').update(text).digest('hex').slice(0, 8)})` };
-}
+import { outermost } from '../../../core/prefixes.js';
+import { elementsOf, VNI_BYTES, vniElement } from './elements.js';
+import {
+  counterName,
+  dropRule,
+  dynamicSet,
+  HOST_REASONS,
+  rule,
+  type ChainSpec,
+  type Ruleset,
+  type SetSpec,
+} from './rules.js';
 
 /** Translation of published ports: by address and port of the host first, then by the port alone. */
 const PORT_RULES = ([4, 6] as const).flatMap((family) => {
@@ -78,6 +59,16 @@ const CLIENT_RULES = [
   }),
 ];
 
+const IP = { 4: 'ip', 6: 'ip6' } as const;
+
+/** Where containers come from: weft's links, or, without a tunnel or by another program's bridge, others. */
+const BACKEND_RULES = ([4, 6] as const).flatMap((family) =>
+  [
+    { to: 'by a link of weft', from: 'iifname @links' },
+    { to: 'by another link', from: `${IP[family]} saddr @overlay${family}` },
+  ].map((way) => ({ family, ip: IP[family], ...way })),
+);
+
 const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
   [
     'prerouting',
@@ -110,6 +101,20 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
       hook: 'forward',
       prio: 0,
       rules: [
+        ...BACKEND_RULES.flatMap(({ family, to, from, ip }) => [
+          dropRule(
+            `${from} udp dport @backends ${ip} daddr @nodes${family}`,
+            'tunnel',
+            `${to}: containers do not speak to the nodes' tunnels`,
+          ),
+        ]),
+        ...([4, 6] as const).map((family) =>
+          dropRule(
+            `iifname @links ${IP[family]} daddr . tcp dport @control${family}`,
+            'control',
+            'containers do not reach controllers and etcd',
+          ),
+        ),
         // Both directions of translated flows to a container: a published port, or a port that another program forwards.
         rule(
           // The cheapest match first: most packets are of no such flow.
@@ -134,6 +139,15 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
           'oifname @internal iifname . oifname != @inside drop',
           'nothing outside reaches internal networks',
         ),
+        // What the network's own links, and members without a tunnel, did not bring.
+        ...([4, 6] as const).map((family) => {
+          const [from, to] = [`${IP[family]} saddr`, `${IP[family]} daddr`];
+          return dropRule(
+            `iifname != @links ${to} @closed${family} ct state new ct status & dnat == 0 ${from} . ${to} != @plain${family}`,
+            'direct',
+            'what is not published is not reached from outside',
+          );
+        }),
       ],
     },
   ],
@@ -144,9 +158,28 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
       hook: 'input',
       prio: 0,
       rules: [
+        dropRule(
+          'iifname @links udp dport @backends',
+          'tunnel',
+          "containers do not speak to the nodes' tunnels",
+        ),
+        ...([4, 6] as const).flatMap((family) => [
+          dropRule(
+            `${IP[family]} saddr @overlay${family} udp dport @backends`,
+            'tunnel',
+            "containers do not speak to the nodes' tunnels",
+          ),
+          // Of other programs' VNIs on the port weft knows nothing.
+          dropRule(
+            `${VNI_BYTES} @vnis ${VNI_BYTES} . ${IP[family]} saddr != @vteps${family}`,
+            'tunnel',
+            'only members send packets of their networks',
+          ),
+        ]),
         rule('iifname != @links accept', 'not from a container'),
         // Replies to what the host itself began, whatever address of its own it used.
         rule('ct state established,related accept', 'answers to the host'),
+        dropRule('tcp dport @control_here', 'control', 'containers do not reach controllers and etcd'),
         // route_localnet, which 127.0.0.1:PORT needs, would expose the host's loopback to the containers.
         rule('ip daddr 127.0.0.0/8 drop', "containers do not reach the host's loopback"),
         rule(
@@ -230,23 +263,9 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
 
 const quoted = (link: string): string => `"${link}"`;
 
-/** The prefixes that no other one contains: interval sets reject overlaps, and hand-made networks may overlap. */
-function outermost(prefixes: readonly IpNetwork[]): IpNetwork[] {
-  const sorted = prefixes.toSorted((a, b) => a.length - b.length || Number(a.base.value - b.base.value));
-  // Overlapping prefixes always contain each other; the shorter ones come first, so one lookup for each length suffices.
-  const kept = new Map<string, IpNetwork>();
-  const lengths = [...new Set(sorted.map((prefix) => prefix.length))];
-  for (const prefix of sorted) {
-    const inside = lengths.some(
-      (length) => length <= prefix.length && kept.has(IpNetwork.of(prefix.base, length).toString()),
-    );
-    if (!inside) kept.set(prefix.toString(), prefix);
-  }
-  return [...kept.values()];
-}
-
 /** Undefined without networks: then no table is wanted either. */
-export function compileRuleset({ networks, others = [], ports = new Map() }: Firewall): Ruleset | undefined {
+export function compileRuleset(desired: Firewall): Ruleset | undefined {
+  const { networks, others = [], ports = new Map(), members = new Map() } = desired;
   if (networks.length === 0) return undefined;
   const internal = networks.filter((network) => network.internal);
   const masquerading = networks.filter((network) => network.masquerade);
@@ -301,49 +320,62 @@ export function compileRuleset({ networks, others = [], ports = new Map() }: Fir
     sets.set(`port${family}`, { ...plain, type: key, data, elements: new Set() });
     sets.set(`addr${family}`, { ...plain, type: [address, ...key], data, elements: new Set() });
   }
-  for (const port of ports.values()) {
-    for (const { set, element } of portElements(port)) sets.get(set)?.elements.add(element);
+  addSecurity(sets, desired);
+  for (const item of [...ports.values(), ...members.values()]) {
+    for (const { set, element } of elementsOf(item)) sets.get(set)?.elements.add(element);
   }
-  return { sets, chains: CHAINS };
+  return { sets, chains: chainsWith(desired.maxConnections), counters: HOST_REASONS.map(counterName) };
 }
 
-/** Sets whose elements come only from ports. */
-export const PORT_SETS: ReadonlySet<string> = new Set(
-  [4, 6].flatMap((family) => [`itself${family}`, `gateway${family}`, `port${family}`, `addr${family}`]),
-);
-
-/** The elements of a published port: one in a map, and one in a set where its clients need the gateway's address. */
-export function portElements(port: FirewallPort): { set: string; element: string }[] {
-  const { hostIp, hostPort, protocol, ip } = port;
-  const family = ip.includes(':') ? 6 : 4;
-  const key = `${protocol} . ${hostPort} : ${ip} . ${port.port}`;
-  const elements = [
-    hostIp === undefined
-      ? { set: `port${family}`, element: key }
-      : { set: `addr${family}`, element: `${hostIp} . ${key}` },
-  ];
-  if (port.clients === 'gateway') elements.push({ set: `gateway${family}`, element: ip });
-  if (port.clients === 'itself') elements.push({ set: `itself${family}`, element: `${ip} . ${ip}` });
-  return elements;
+/** The sets of what containers and machines beside the host may not reach; other nodes are items. */
+function addSecurity(
+  sets: Map<string, SetSpec>,
+  { networks, backendPorts = [], vnis = [], control = [] }: Firewall,
+): void {
+  const plain = (type: readonly string[], elements: readonly string[] = []): SetSpec => ({
+    type,
+    interval: false,
+    elements: new Set(elements),
+  });
+  sets.set('backends', plain(['inet_service'], backendPorts.map(String)));
+  sets.set('vnis', { ...plain(['inet_service', 'integer'], vnis.map(vniElement)), typeOf: VNI_BYTES });
+  sets.set(
+    'control_here',
+    plain(
+      ['inet_service'],
+      control.flatMap(({ here, port }) => (here ? [`${port}`] : [])),
+    ),
+  );
+  const closed = networks
+    .filter(({ directAccess = false }) => !directAccess)
+    .flatMap(({ prefixes }) => prefixes);
+  for (const family of [4, 6] as const) {
+    const address = family === 4 ? 'ipv4_addr' : 'ipv6_addr';
+    const isOfFamily = (one: { family: number }): boolean => one.family === family;
+    const away = control.flatMap(({ ip, port }) =>
+      isOfFamily(IpAddress.parse(ip)) ? [`${ip} . ${port}`] : [],
+    );
+    const closedPrefixes = outermost(closed.filter(isOfFamily)).map(String);
+    sets.set(`control${family}`, plain([address, 'inet_service'], away));
+    sets.set(`closed${family}`, { ...plain([address], closedPrefixes), interval: true });
+    sets.set(`plain${family}`, { ...plain([address, address]), interval: true });
+    sets.set(`nodes${family}`, plain([address]));
+    sets.set(`vteps${family}`, {
+      ...plain(['inet_service', 'integer', address]),
+      typeOf: `${VNI_BYTES} . ${IP[family]} saddr`,
+    });
+  }
+  sets.set('connections', dynamicSet(['ipv4_addr'], ['flags dynamic']));
 }
 
-/** Commands that replace any existing table with this one, in one transaction. */
-export function renderReplacement(ruleset: Ruleset | undefined): string {
-  const lines = [`table ${TABLE}`, `delete table ${TABLE}`];
-  if (ruleset === undefined) return `${lines.join('\n')}\n`;
-  lines.push(`table ${TABLE} {`);
-  for (const [name, { type, interval, data, elements }] of ruleset.sets) {
-    if (data === undefined) lines.push(`set ${name} {`, `type ${type.join(' . ')}`);
-    else lines.push(`map ${name} {`, `type ${type.join(' . ')} : ${data.join(' . ')}`);
-    if (interval) lines.push('flags interval');
-    if (elements.size > 0) lines.push(`elements = { ${[...elements].join(', ')} }`);
-    lines.push('}');
-  }
-  for (const [name, { type, hook, prio, rules }] of ruleset.chains) {
-    lines.push(`chain ${name} {`, `type ${type} hook ${hook} priority ${prio}; policy accept`);
-    for (const { text, comment } of rules) lines.push(`${text} comment "${comment}"`);
-    lines.push('}');
-  }
-  lines.push('}');
-  return `${lines.join('\n')}\n`;
+/** @param connections that a container may have open; undefined: any number */
+function chainsWith(connections: number | undefined): Ruleset['chains'] {
+  const forward = CHAINS.get('forward');
+  if (connections === undefined || forward === undefined) return CHAINS;
+  const limit = dropRule(
+    `iifname @links ct state new add @connections { ip saddr ct count over ${connections} }`,
+    'connections',
+    'more connections than a container may have',
+  );
+  return new Map([...CHAINS, ['forward', { ...forward, rules: [limit, ...forward.rules] }]]);
 }

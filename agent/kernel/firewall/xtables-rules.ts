@@ -61,6 +61,7 @@ export function compileTables(firewall: Firewall, family: Family, open = false):
         rule(`-d ${prefix}`, 'DROP'),
       ]),
     );
+  const closed = closedRules(firewall, family);
   const seal = sealed.length === 0 ? [] : [rule('', 'WEFT-SEALED')];
   const masquerading = networks
     .filter((network) => network.masquerade)
@@ -73,8 +74,9 @@ export function compileTables(firewall: Firewall, family: Family, open = false):
   const filter: WantedTable = {
     chains: new Map([
       ['WEFT-REDIRECTS', redirects],
-      ['WEFT-FORWARD', [...seal, rule('', 'WEFT-ISOLATION')]],
-      ['WEFT-INPUT', input],
+      ['WEFT-FORWARD', [...seal, ...closed.forward, rule('', 'WEFT-ISOLATION')]],
+      ['WEFT-INPUT', [...closed.input, ...input]],
+      ...closed.chains,
       ['WEFT-ISOLATION', isolation],
       ['WEFT-OVERLAYS', overlays.map((prefix) => rule(`-d ${prefix}`, 'DROP'))],
       ...(sealed.length === 0 ? [] : [['WEFT-SEALED', sealed] as const]),
@@ -90,6 +92,62 @@ export function compileTables(firewall: Firewall, family: Family, open = false):
     filter,
     nat: compileNat(firewall, family, masquerading, [...overlays, ...multicast], open),
     optional,
+  };
+}
+
+/**
+ * What containers, and machines beside the host, may not reach: see ruleset.ts. Who sends a tunnel's packets, iptables does not
+ * tell for each VNI, and it sees no frames between ports of a bridge.
+ */
+function closedRules(
+  { networks, members = new Map(), backendPorts = [], control = [] }: Firewall,
+  family: Family,
+): { forward: string[]; input: string[]; chains: (readonly [string, string[]])[] } {
+  const isOfFamily = (ip: string): boolean => ip.includes(':') === (family === 6);
+  const bits = family === 4 ? 32 : 128;
+  const links = networks.flatMap((network) => network.links);
+  const all = [...members.values()];
+  const nodes = [...new Set(all.flatMap(({ addresses }) => addresses))].filter(isOfFamily).toSorted();
+  const fromEach = (match: (link: string) => string, target: string): string[] =>
+    links.map((link) => rule(match(link), target));
+  const tcp = (port: number): string => `-p tcp -m tcp --dport ${port}`;
+  const udp = (port: number): string => `-p udp -m udp --dport ${port}`;
+  const away = control.filter(({ ip }) => isOfFamily(ip));
+  const here = [...new Set(control.flatMap((one) => (one.here ? [one.port] : [])))];
+  const prefixes = networks
+    .filter(({ directAccess = false }) => !directAccess)
+    .flatMap((network) => network.prefixes)
+    .filter((prefix) => prefix.family === family);
+  const plain = all.flatMap((member) => member.plain).filter(({ from }) => from.family === family);
+  const direct =
+    prefixes.length === 0
+      ? []
+      : [
+          ...fromEach((link) => `-i ${link}`, 'RETURN'),
+          rule('-m conntrack --ctstate DNAT', 'RETURN'),
+          ...plain.map(({ from, to }) => rule(`-s ${from.toString()} -d ${to.toString()}`, 'RETURN')),
+          rule('', 'DROP'),
+        ];
+  return {
+    forward: [
+      ...(nodes.length === 0
+        ? []
+        : backendPorts.flatMap((port) => fromEach((link) => `-i ${link} ${udp(port)}`, 'WEFT-NODES'))),
+      ...away.flatMap(({ ip, port }) =>
+        fromEach((link) => `-d ${ip}/${bits} -i ${link} ${tcp(port)}`, 'DROP'),
+      ),
+      ...prefixes.map((prefix) => rule(`-d ${prefix.toString()} -m conntrack --ctstate NEW`, 'WEFT-DIRECT')),
+    ],
+    input: [
+      ...backendPorts.flatMap((port) => fromEach((link) => `-i ${link} ${udp(port)}`, 'DROP')),
+      ...here.flatMap((port) => fromEach((link) => `-i ${link} ${tcp(port)}`, 'DROP')),
+    ],
+    chains: [
+      ...(nodes.length === 0
+        ? []
+        : [['WEFT-NODES', nodes.map((ip) => rule(`-d ${ip}/${bits}`, 'DROP'))] as const]),
+      ...(direct.length === 0 ? [] : [['WEFT-DIRECT', direct] as const]),
+    ],
   };
 }
 

@@ -6,12 +6,12 @@ import { decode, encode } from 'dns-packet';
 import test from 'ava';
 
 import { NameTable } from '../../../agent/dns/names.js';
-import { Responder } from '../../../agent/dns/responder.js';
+import { Responder, type Client } from '../../../agent/dns/responder.js';
 import { Upstream } from '../../../agent/dns/upstream.js';
 import { Problems } from '../../../agent/health/problems.js';
 import { IpAddress } from '../../../core/address.js';
 
-function responderOf(): Responder {
+function responderOf(client: Partial<Client> = {}): Responder {
   const table = new NameTable();
   table.put('db', {
     ...{ network: 'blue', name: 'db', names: ['db'], origin: { kind: 'own' } },
@@ -21,7 +21,7 @@ function responderOf(): Responder {
     world: { table, healthOf: () => 'up', isOverlay: () => false },
     upstream: new Upstream({ servers: () => [], isOwn: () => false, problems: new Problems() }),
     generation: () => table.generation,
-    clientAt: () => ({ networks: ['blue'], external: false, isolated: false }),
+    clientAt: () => ({ networks: ['blue'], external: false, isolated: false, ...client }),
     onResult: () => undefined,
   });
 }
@@ -70,4 +70,18 @@ test('a client cannot fill the memory with long messages', (t) => {
   const grown = (used() - before) / 1024 / 1024;
   t.true(grown < 10, `${grown.toFixed()} MiB for 1,000 questions`);
   t.true(Buffer.isBuffer(responder.handle(asked(1), '10.100.1.9', 'udp')));
+});
+
+test('a client of internal networks alone gets names of weft’s, and no others are asked for', async (t) => {
+  const query = (name: string): Buffer =>
+    encode({ type: 'query', id: 7, flags: 0x0100, questions: [{ type: 'A', name }] });
+  const rcodes = async (isolated: boolean): Promise<number[]> => {
+    const responder = responderOf({ isolated });
+    const rcode = async (name: string): Promise<number> =>
+      ((await responder.handle(query(name), '10.100.1.9', 'udp'))?.[3] ?? 0) & 0xf;
+    return [await rcode('db'), await rcode('outside.example')];
+  };
+  // There is no server here: SERVFAIL shows that one would have been asked (RFC 1035 §4.1.1).
+  t.deepEqual(await rcodes(false), [0, 2]);
+  t.deepEqual(await rcodes(true), [0, 5]);
 });

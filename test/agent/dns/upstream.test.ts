@@ -412,3 +412,22 @@ test.serial('a query that is given up in its first moment leaves no socket', asy
   t.is((await asked).result, 'failed');
   await until('its socket is closed', () => sockets() <= before);
 });
+
+test('a client has a share of the open queries, and leaves the others to its neighbours', async (t) => {
+  const server = await FakeServer.start(t, silent);
+  const { upstream } = upstreamOf(t, server.address);
+  const many = Array.from({ length: 80 }, (_, i) =>
+    upstream.forward(ask(`n${i}.example`), 'udp', false, '10.100.1.2'),
+  );
+  t.is(upstream.open, 64);
+  const refused = await Promise.all(many.slice(64));
+  t.true(refused.every(({ result }) => result === 'failed'));
+  const other = upstream.forward(ask('other.example'), 'udp', false, '10.100.1.3');
+  t.is(upstream.open, 65);
+  upstream.stop();
+  await Promise.all([...many, other]);
+  // Its share is free again.
+  void upstream.forward(ask('later.example'), 'udp', false, '10.100.1.2');
+  t.is(upstream.open, 1);
+  upstream.stop();
+});

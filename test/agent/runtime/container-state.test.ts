@@ -25,6 +25,7 @@ const record: ContainerRecord = {
         publish: ['80:80'],
         publishEverywhere: false,
         dns: false,
+        allowedAddresses: [],
       },
       endpoint: 'fedcba9876543210',
       ip: '10.100.5.2/24',

@@ -44,12 +44,20 @@ function withManagers(files: ReturnType<typeof contents>): ReturnType<typeof con
       const record = value as { door?: string; network: { docker?: boolean } };
       if (name.startsWith('endpoints/')) return [name, { ...record, manager: record.door ?? 'weft' }];
       if (name.startsWith('reservations/')) return [name, { ...record, manager: 'docker' }];
+      if (name.startsWith('containers/')) return [name, { ...record, attachments: withAllowed(value) }];
       if (!name.startsWith('networks/') || record.network.docker !== true) return [name, value];
       const { docker: _docker, ...network } = record.network;
       return [name, { ...record, network: { ...network, madeBy: 'docker' } }];
     }),
   );
 }
+
+/** The attachments of a container's file, which say of each that nothing else is allowed. */
+const withAllowed = (value: unknown): object[] =>
+  (value as { attachments: { request: object }[] }).attachments.map((one) => ({
+    ...one,
+    request: { ...one.request, allowedAddresses: [] },
+  }));
 
 /** The content of each file by path, but for the lease id of etcd, which no reader ever used. */
 function contents(folder: string): Record<string, unknown> {

@@ -51,6 +51,19 @@ export interface AttachRequest {
   dns: boolean;
   /** Publish the ports on every node of the network. */
   publishEverywhere: boolean;
+  /** Prefixes that it may send from beside its own addresses. */
+  allowedAddresses: string[];
+}
+
+export interface UpdateEndpointRequest {
+  /** The whole id, or its beginning, or a name that only one endpoint has. */
+  id: string;
+  /** In place of those that it has. */
+  allowedAddresses: string[];
+}
+
+export interface InspectEndpointRequest {
+  id: string;
 }
 
 export interface DetachRequest {
@@ -252,6 +265,7 @@ function createBaseAttachRequest(): AttachRequest {
     vlan: undefined,
     dns: false,
     publishEverywhere: false,
+    allowedAddresses: [],
   };
 }
 
@@ -295,6 +309,9 @@ export const AttachRequest: MessageFns<AttachRequest> = {
     }
     if (message.publishEverywhere !== false) {
       writer.uint32(160).bool(message.publishEverywhere);
+    }
+    for (const v of message.allowedAddresses) {
+      writer.uint32(402).string(v!);
     }
     return writer;
   },
@@ -416,6 +433,14 @@ export const AttachRequest: MessageFns<AttachRequest> = {
             message.publishEverywhere = reader.bool();
             continue;
           }
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.allowedAddresses.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -451,6 +476,11 @@ export const AttachRequest: MessageFns<AttachRequest> = {
         : isSet(object.publish_everywhere)
         ? globalThis.Boolean(object.publish_everywhere)
         : false,
+      allowedAddresses: globalThis.Array.isArray(object?.allowedAddresses)
+        ? object.allowedAddresses.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.allowed_addresses)
+        ? object.allowed_addresses.map((e: any) => globalThis.String(e))
+        : [],
     };
   },
 
@@ -495,6 +525,9 @@ export const AttachRequest: MessageFns<AttachRequest> = {
     if (message.publishEverywhere !== false) {
       obj.publishEverywhere = message.publishEverywhere;
     }
+    if (message.allowedAddresses?.length) {
+      obj.allowedAddresses = message.allowedAddresses;
+    }
     return obj;
   },
 
@@ -516,6 +549,163 @@ export const AttachRequest: MessageFns<AttachRequest> = {
     message.vlan = object.vlan ?? undefined;
     message.dns = object.dns ?? false;
     message.publishEverywhere = object.publishEverywhere ?? false;
+    message.allowedAddresses = object.allowedAddresses?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseUpdateEndpointRequest(): UpdateEndpointRequest {
+  return { id: "", allowedAddresses: [] };
+}
+
+export const UpdateEndpointRequest: MessageFns<UpdateEndpointRequest> = {
+  encode(message: UpdateEndpointRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    for (const v of message.allowedAddresses) {
+      writer.uint32(18).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UpdateEndpointRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUpdateEndpointRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.allowedAddresses.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UpdateEndpointRequest {
+    return {
+      id: isSet(object.id) ? globalThis.String(object.id) : "",
+      allowedAddresses: globalThis.Array.isArray(object?.allowedAddresses)
+        ? object.allowedAddresses.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.allowed_addresses)
+        ? object.allowed_addresses.map((e: any) => globalThis.String(e))
+        : [],
+    };
+  },
+
+  toJSON(message: UpdateEndpointRequest): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    if (message.allowedAddresses?.length) {
+      obj.allowedAddresses = message.allowedAddresses;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<UpdateEndpointRequest>, I>>(base?: I): UpdateEndpointRequest {
+    return UpdateEndpointRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<UpdateEndpointRequest>, I>>(object: I): UpdateEndpointRequest {
+    const message = createBaseUpdateEndpointRequest();
+    message.id = object.id ?? "";
+    message.allowedAddresses = object.allowedAddresses?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseInspectEndpointRequest(): InspectEndpointRequest {
+  return { id: "" };
+}
+
+export const InspectEndpointRequest: MessageFns<InspectEndpointRequest> = {
+  encode(message: InspectEndpointRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): InspectEndpointRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseInspectEndpointRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): InspectEndpointRequest {
+    return { id: isSet(object.id) ? globalThis.String(object.id) : "" };
+  },
+
+  toJSON(message: InspectEndpointRequest): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<InspectEndpointRequest>, I>>(base?: I): InspectEndpointRequest {
+    return InspectEndpointRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<InspectEndpointRequest>, I>>(object: I): InspectEndpointRequest {
+    const message = createBaseInspectEndpointRequest();
+    message.id = object.id ?? "";
     return message;
   },
 };

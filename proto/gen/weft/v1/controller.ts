@@ -20,7 +20,7 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { AttachRequest } from "./agent.js";
+import { AttachRequest, UpdateEndpointRequest } from "./agent.js";
 import { Endpoint, Network, Node } from "./types.js";
 
 export const protobufPackage = "weft.v1";
@@ -123,6 +123,12 @@ export interface CreateNetworkRequest {
   directRouting: boolean;
   /** Further words of flannel's Backend object, such as PersistentKeepaliveInterval. */
   backendOptions: { [key: string]: string };
+  /** Absent: on. */
+  portSecurity?:
+    | boolean
+    | undefined;
+  /** Absent: on where containers leave under their own addresses, else off. */
+  directAccess?: boolean | undefined;
 }
 
 export interface CreateNetworkRequest_BackendOptionsEntry {
@@ -165,6 +171,8 @@ export interface UpdateNetworkRequest {
   backendOptions: { [key: string]: string };
   /** Also with a flanneld, which stays with the old backend. */
   force: boolean;
+  portSecurity?: boolean | undefined;
+  directAccess?: boolean | undefined;
 }
 
 export interface UpdateNetworkRequest_BackendOptionsEntry {
@@ -282,6 +290,8 @@ function createBaseCreateNetworkRequest(): CreateNetworkRequest {
     gatewayNode: undefined,
     directRouting: false,
     backendOptions: {},
+    portSecurity: undefined,
+    directAccess: undefined,
   };
 }
 
@@ -350,6 +360,12 @@ export const CreateNetworkRequest: MessageFns<CreateNetworkRequest> = {
     globalThis.Object.entries(message.backendOptions).forEach(([key, value]: [string, string]) => {
       CreateNetworkRequest_BackendOptionsEntry.encode({ key: key as any, value }, writer.uint32(330).fork()).join();
     });
+    if (message.portSecurity !== undefined) {
+      writer.uint32(400).bool(message.portSecurity);
+    }
+    if (message.directAccess !== undefined) {
+      writer.uint32(408).bool(message.directAccess);
+    }
     return writer;
   },
 
@@ -537,6 +553,22 @@ export const CreateNetworkRequest: MessageFns<CreateNetworkRequest> = {
             }
             continue;
           }
+          case 50: {
+            if (tag !== 400) {
+              break;
+            }
+
+            message.portSecurity = reader.bool();
+            continue;
+          }
+          case 51: {
+            if (tag !== 408) {
+              break;
+            }
+
+            message.directAccess = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -622,6 +654,16 @@ export const CreateNetworkRequest: MessageFns<CreateNetworkRequest> = {
           {},
         )
         : {},
+      portSecurity: isSet(object.portSecurity)
+        ? globalThis.Boolean(object.portSecurity)
+        : isSet(object.port_security)
+        ? globalThis.Boolean(object.port_security)
+        : undefined,
+      directAccess: isSet(object.directAccess)
+        ? globalThis.Boolean(object.directAccess)
+        : isSet(object.direct_access)
+        ? globalThis.Boolean(object.direct_access)
+        : undefined,
     };
   },
 
@@ -696,6 +738,12 @@ export const CreateNetworkRequest: MessageFns<CreateNetworkRequest> = {
         });
       }
     }
+    if (message.portSecurity !== undefined) {
+      obj.portSecurity = message.portSecurity;
+    }
+    if (message.directAccess !== undefined) {
+      obj.directAccess = message.directAccess;
+    }
     return obj;
   },
 
@@ -733,6 +781,8 @@ export const CreateNetworkRequest: MessageFns<CreateNetworkRequest> = {
       },
       {},
     );
+    message.portSecurity = object.portSecurity ?? undefined;
+    message.directAccess = object.directAccess ?? undefined;
     return message;
   },
 };
@@ -1159,6 +1209,8 @@ function createBaseUpdateNetworkRequest(): UpdateNetworkRequest {
     directRouting: false,
     backendOptions: {},
     force: false,
+    portSecurity: undefined,
+    directAccess: undefined,
   };
 }
 
@@ -1181,6 +1233,12 @@ export const UpdateNetworkRequest: MessageFns<UpdateNetworkRequest> = {
     });
     if (message.force !== false) {
       writer.uint32(344).bool(message.force);
+    }
+    if (message.portSecurity !== undefined) {
+      writer.uint32(400).bool(message.portSecurity);
+    }
+    if (message.directAccess !== undefined) {
+      writer.uint32(408).bool(message.directAccess);
     }
     return writer;
   },
@@ -1249,6 +1307,22 @@ export const UpdateNetworkRequest: MessageFns<UpdateNetworkRequest> = {
             message.force = reader.bool();
             continue;
           }
+          case 50: {
+            if (tag !== 400) {
+              break;
+            }
+
+            message.portSecurity = reader.bool();
+            continue;
+          }
+          case 51: {
+            if (tag !== 408) {
+              break;
+            }
+
+            message.directAccess = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1299,6 +1373,16 @@ export const UpdateNetworkRequest: MessageFns<UpdateNetworkRequest> = {
         )
         : {},
       force: isSet(object.force) ? globalThis.Boolean(object.force) : false,
+      portSecurity: isSet(object.portSecurity)
+        ? globalThis.Boolean(object.portSecurity)
+        : isSet(object.port_security)
+        ? globalThis.Boolean(object.port_security)
+        : undefined,
+      directAccess: isSet(object.directAccess)
+        ? globalThis.Boolean(object.directAccess)
+        : isSet(object.direct_access)
+        ? globalThis.Boolean(object.direct_access)
+        : undefined,
     };
   },
 
@@ -1328,6 +1412,12 @@ export const UpdateNetworkRequest: MessageFns<UpdateNetworkRequest> = {
     if (message.force !== false) {
       obj.force = message.force;
     }
+    if (message.portSecurity !== undefined) {
+      obj.portSecurity = message.portSecurity;
+    }
+    if (message.directAccess !== undefined) {
+      obj.directAccess = message.directAccess;
+    }
     return obj;
   },
 
@@ -1350,6 +1440,8 @@ export const UpdateNetworkRequest: MessageFns<UpdateNetworkRequest> = {
       {},
     );
     message.force = object.force ?? false;
+    message.portSecurity = object.portSecurity ?? undefined;
+    message.directAccess = object.directAccess ?? undefined;
     return message;
   },
 };
@@ -3198,7 +3290,17 @@ export const EndpointServiceService = {
       Buffer.from(ListEndpointsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListEndpointsResponse => ListEndpointsResponse.decode(value),
   },
-  /** Forwarded likewise. */
+  /** Forwarded likewise, as is DeleteEndpoint. */
+  updateEndpoint: {
+    path: "/weft.v1.EndpointService/UpdateEndpoint" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: UpdateEndpointRequest): Buffer =>
+      Buffer.from(UpdateEndpointRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): UpdateEndpointRequest => UpdateEndpointRequest.decode(value),
+    responseSerialize: (value: Endpoint): Buffer => Buffer.from(Endpoint.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Endpoint => Endpoint.decode(value),
+  },
   deleteEndpoint: {
     path: "/weft.v1.EndpointService/DeleteEndpoint" as const,
     requestStream: false as const,
@@ -3227,7 +3329,8 @@ export interface EndpointServiceServer extends UntypedServiceImplementation {
   createEndpoint: handleUnaryCall<CreateEndpointRequest, Endpoint>;
   getEndpoint: handleUnaryCall<GetEndpointRequest, Endpoint>;
   listEndpoints: handleUnaryCall<ListEndpointsRequest, ListEndpointsResponse>;
-  /** Forwarded likewise. */
+  /** Forwarded likewise, as is DeleteEndpoint. */
+  updateEndpoint: handleUnaryCall<UpdateEndpointRequest, Endpoint>;
   deleteEndpoint: handleUnaryCall<DeleteEndpointRequest, DeleteEndpointResponse>;
   watchEndpoints: handleServerStreamingCall<WatchEndpointsRequest, EndpointEvent>;
 }
@@ -3279,7 +3382,22 @@ export interface EndpointServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListEndpointsResponse) => void,
   ): ClientUnaryCall;
-  /** Forwarded likewise. */
+  /** Forwarded likewise, as is DeleteEndpoint. */
+  updateEndpoint(
+    request: UpdateEndpointRequest,
+    callback: (error: ServiceError | null, response: Endpoint) => void,
+  ): ClientUnaryCall;
+  updateEndpoint(
+    request: UpdateEndpointRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Endpoint) => void,
+  ): ClientUnaryCall;
+  updateEndpoint(
+    request: UpdateEndpointRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Endpoint) => void,
+  ): ClientUnaryCall;
   deleteEndpoint(
     request: DeleteEndpointRequest,
     callback: (error: ServiceError | null, response: DeleteEndpointResponse) => void,

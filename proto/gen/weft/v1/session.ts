@@ -17,7 +17,7 @@ import {
   type Metadata,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { AttachRequest, DetachRequest } from "./agent.js";
+import { AttachRequest, DetachRequest, InspectEndpointRequest, UpdateEndpointRequest } from "./agent.js";
 import { Endpoint, Status } from "./types.js";
 
 export const protobufPackage = "weft.v1";
@@ -63,6 +63,8 @@ export interface Acknowledgement {
   sequence: number;
   /** The controller's version, in the answer to Hello. */
   version: string;
+  /** In the answer to Hello: HOST:PORT of what containers must not reach, the controller itself and an etcd of its own. */
+  control: string[];
 }
 
 /** What a node must trust: sent at the beginning, and when it changes. A node that trusts others renews its certificate. */
@@ -73,7 +75,12 @@ export interface Authorities {
 
 export interface Request {
   id: number;
-  request: { $case: "attach"; value: AttachRequest } | { $case: "detach"; value: DetachRequest } | undefined;
+  request:
+    | { $case: "attach"; value: AttachRequest }
+    | { $case: "detach"; value: DetachRequest }
+    | { $case: "update"; value: UpdateEndpointRequest }
+    | { $case: "inspect"; value: InspectEndpointRequest }
+    | undefined;
 }
 
 export interface Reply {
@@ -523,7 +530,7 @@ export const Report: MessageFns<Report> = {
 };
 
 function createBaseAcknowledgement(): Acknowledgement {
-  return { sequence: 0, version: "" };
+  return { sequence: 0, version: "", control: [] };
 }
 
 export const Acknowledgement: MessageFns<Acknowledgement> = {
@@ -533,6 +540,9 @@ export const Acknowledgement: MessageFns<Acknowledgement> = {
     }
     if (message.version !== "") {
       writer.uint32(18).string(message.version);
+    }
+    for (const v of message.control) {
+      writer.uint32(402).string(v!);
     }
     return writer;
   },
@@ -566,6 +576,14 @@ export const Acknowledgement: MessageFns<Acknowledgement> = {
             message.version = reader.string();
             continue;
           }
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.control.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -582,6 +600,7 @@ export const Acknowledgement: MessageFns<Acknowledgement> = {
     return {
       sequence: isSet(object.sequence) ? globalThis.Number(object.sequence) : 0,
       version: isSet(object.version) ? globalThis.String(object.version) : "",
+      control: globalThis.Array.isArray(object?.control) ? object.control.map((e: any) => globalThis.String(e)) : [],
     };
   },
 
@@ -593,6 +612,9 @@ export const Acknowledgement: MessageFns<Acknowledgement> = {
     if (message.version !== "") {
       obj.version = message.version;
     }
+    if (message.control?.length) {
+      obj.control = message.control;
+    }
     return obj;
   },
 
@@ -603,6 +625,7 @@ export const Acknowledgement: MessageFns<Acknowledgement> = {
     const message = createBaseAcknowledgement();
     message.sequence = object.sequence ?? 0;
     message.version = object.version ?? "";
+    message.control = object.control?.map((e) => e) || [];
     return message;
   },
 };
@@ -692,6 +715,12 @@ export const Request: MessageFns<Request> = {
       case "detach":
         DetachRequest.encode(message.request.value, writer.uint32(26).fork()).join();
         break;
+      case "update":
+        UpdateEndpointRequest.encode(message.request.value, writer.uint32(402).fork()).join();
+        break;
+      case "inspect":
+        InspectEndpointRequest.encode(message.request.value, writer.uint32(410).fork()).join();
+        break;
     }
     return writer;
   },
@@ -733,6 +762,22 @@ export const Request: MessageFns<Request> = {
             message.request = { $case: "detach", value: DetachRequest.decode(reader, reader.uint32()) };
             continue;
           }
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.request = { $case: "update", value: UpdateEndpointRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 51: {
+            if (tag !== 410) {
+              break;
+            }
+
+            message.request = { $case: "inspect", value: InspectEndpointRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -752,6 +797,10 @@ export const Request: MessageFns<Request> = {
         ? { $case: "attach", value: AttachRequest.fromJSON(object.attach) }
         : isSet(object.detach)
         ? { $case: "detach", value: DetachRequest.fromJSON(object.detach) }
+        : isSet(object.update)
+        ? { $case: "update", value: UpdateEndpointRequest.fromJSON(object.update) }
+        : isSet(object.inspect)
+        ? { $case: "inspect", value: InspectEndpointRequest.fromJSON(object.inspect) }
         : undefined,
     };
   },
@@ -765,6 +814,10 @@ export const Request: MessageFns<Request> = {
       obj.attach = AttachRequest.toJSON(message.request.value);
     } else if (message.request?.$case === "detach") {
       obj.detach = DetachRequest.toJSON(message.request.value);
+    } else if (message.request?.$case === "update") {
+      obj.update = UpdateEndpointRequest.toJSON(message.request.value);
+    } else if (message.request?.$case === "inspect") {
+      obj.inspect = InspectEndpointRequest.toJSON(message.request.value);
     }
     return obj;
   },
@@ -785,6 +838,18 @@ export const Request: MessageFns<Request> = {
       case "detach": {
         if (object.request?.value !== undefined && object.request?.value !== null) {
           message.request = { $case: "detach", value: DetachRequest.fromPartial(object.request.value) };
+        }
+        break;
+      }
+      case "update": {
+        if (object.request?.value !== undefined && object.request?.value !== null) {
+          message.request = { $case: "update", value: UpdateEndpointRequest.fromPartial(object.request.value) };
+        }
+        break;
+      }
+      case "inspect": {
+        if (object.request?.value !== undefined && object.request?.value !== null) {
+          message.request = { $case: "inspect", value: InspectEndpointRequest.fromPartial(object.request.value) };
         }
         break;
       }

@@ -76,7 +76,13 @@ export interface Network {
     | boolean
     | undefined;
   /** While it moves to another backend. */
-  move?: Move | undefined;
+  move?:
+    | Move
+    | undefined;
+  /** Containers send only with their own addresses. */
+  portSecurity: boolean;
+  /** The LAN and other bridges reach what is not published. */
+  directAccess: boolean;
 }
 
 /** Move of a network to another backend. */
@@ -144,11 +150,21 @@ export interface Endpoint {
   labels: { [key: string]: string };
   /** In the answer to an attach: what of the network does not work on this node, with the next step. */
   warnings: string[];
+  /** Prefixes that it may send from beside its own addresses. */
+  allowedAddresses: string[];
+  /** What its node dropped of what it sent. */
+  drops: Drops[];
 }
 
 export interface Endpoint_LabelsEntry {
   key: string;
   value: string;
+}
+
+/** Dropped packets, by reason. */
+export interface Drops {
+  reason: string;
+  packets: number;
 }
 
 export interface Node {
@@ -301,6 +317,8 @@ function createBaseNetwork(): Network {
     directRouting: undefined,
     encrypted: undefined,
     move: undefined,
+    portSecurity: false,
+    directAccess: false,
   };
 }
 
@@ -377,6 +395,12 @@ export const Network: MessageFns<Network> = {
     }
     if (message.move !== undefined) {
       Move.encode(message.move, writer.uint32(338).fork()).join();
+    }
+    if (message.portSecurity !== false) {
+      writer.uint32(400).bool(message.portSecurity);
+    }
+    if (message.directAccess !== false) {
+      writer.uint32(408).bool(message.directAccess);
     }
     return writer;
   },
@@ -586,6 +610,22 @@ export const Network: MessageFns<Network> = {
             message.move = Move.decode(reader, reader.uint32());
             continue;
           }
+          case 50: {
+            if (tag !== 400) {
+              break;
+            }
+
+            message.portSecurity = reader.bool();
+            continue;
+          }
+          case 51: {
+            if (tag !== 408) {
+              break;
+            }
+
+            message.directAccess = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -646,6 +686,16 @@ export const Network: MessageFns<Network> = {
         : undefined,
       encrypted: isSet(object.encrypted) ? globalThis.Boolean(object.encrypted) : undefined,
       move: isSet(object.move) ? Move.fromJSON(object.move) : undefined,
+      portSecurity: isSet(object.portSecurity)
+        ? globalThis.Boolean(object.portSecurity)
+        : isSet(object.port_security)
+        ? globalThis.Boolean(object.port_security)
+        : false,
+      directAccess: isSet(object.directAccess)
+        ? globalThis.Boolean(object.directAccess)
+        : isSet(object.direct_access)
+        ? globalThis.Boolean(object.direct_access)
+        : false,
     };
   },
 
@@ -723,6 +773,12 @@ export const Network: MessageFns<Network> = {
     if (message.move !== undefined) {
       obj.move = Move.toJSON(message.move);
     }
+    if (message.portSecurity !== false) {
+      obj.portSecurity = message.portSecurity;
+    }
+    if (message.directAccess !== false) {
+      obj.directAccess = message.directAccess;
+    }
     return obj;
   },
 
@@ -755,6 +811,8 @@ export const Network: MessageFns<Network> = {
     message.directRouting = object.directRouting ?? undefined;
     message.encrypted = object.encrypted ?? undefined;
     message.move = (object.move !== undefined && object.move !== null) ? Move.fromPartial(object.move) : undefined;
+    message.portSecurity = object.portSecurity ?? false;
+    message.directAccess = object.directAccess ?? false;
     return message;
   },
 };
@@ -1194,6 +1252,8 @@ function createBaseEndpoint(): Endpoint {
     manager: undefined,
     labels: {},
     warnings: [],
+    allowedAddresses: [],
+    drops: [],
   };
 }
 
@@ -1252,6 +1312,12 @@ export const Endpoint: MessageFns<Endpoint> = {
     });
     for (const v of message.warnings) {
       writer.uint32(162).string(v!);
+    }
+    for (const v of message.allowedAddresses) {
+      writer.uint32(402).string(v!);
+    }
+    for (const v of message.drops) {
+      Drops.encode(v!, writer.uint32(410).fork()).join();
     }
     return writer;
   },
@@ -1416,6 +1482,22 @@ export const Endpoint: MessageFns<Endpoint> = {
             message.warnings.push(reader.string());
             continue;
           }
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.allowedAddresses.push(reader.string());
+            continue;
+          }
+          case 51: {
+            if (tag !== 410) {
+              break;
+            }
+
+            message.drops.push(Drops.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1466,6 +1548,14 @@ export const Endpoint: MessageFns<Endpoint> = {
         : {},
       warnings: globalThis.Array.isArray(object?.warnings)
         ? object.warnings.map((e: any) => globalThis.String(e))
+        : [],
+      allowedAddresses: globalThis.Array.isArray(object?.allowedAddresses)
+        ? object.allowedAddresses.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.allowed_addresses)
+        ? object.allowed_addresses.map((e: any) => globalThis.String(e))
+        : [],
+      drops: globalThis.Array.isArray(object?.drops)
+        ? object.drops.map((e: any) => Drops.fromJSON(e))
         : [],
     };
   },
@@ -1532,6 +1622,12 @@ export const Endpoint: MessageFns<Endpoint> = {
     if (message.warnings?.length) {
       obj.warnings = message.warnings;
     }
+    if (message.allowedAddresses?.length) {
+      obj.allowedAddresses = message.allowedAddresses;
+    }
+    if (message.drops?.length) {
+      obj.drops = message.drops.map((e) => Drops.toJSON(e));
+    }
     return obj;
   },
 
@@ -1566,6 +1662,8 @@ export const Endpoint: MessageFns<Endpoint> = {
       {},
     );
     message.warnings = object.warnings?.map((e) => e) || [];
+    message.allowedAddresses = object.allowedAddresses?.map((e) => e) || [];
+    message.drops = object.drops?.map((e) => Drops.fromPartial(e)) || [];
     return message;
   },
 };
@@ -1651,6 +1749,91 @@ export const Endpoint_LabelsEntry: MessageFns<Endpoint_LabelsEntry> = {
     const message = createBaseEndpoint_LabelsEntry();
     message.key = object.key ?? "";
     message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseDrops(): Drops {
+  return { reason: "", packets: 0 };
+}
+
+export const Drops: MessageFns<Drops> = {
+  encode(message: Drops, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.reason !== "") {
+      writer.uint32(10).string(message.reason);
+    }
+    if (message.packets !== 0) {
+      writer.uint32(16).uint64(message.packets);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Drops {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrops();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.packets = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Drops {
+    return {
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+      packets: isSet(object.packets) ? globalThis.Number(object.packets) : 0,
+    };
+  },
+
+  toJSON(message: Drops): unknown {
+    const obj: any = {};
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    if (message.packets !== 0) {
+      obj.packets = Math.round(message.packets);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Drops>, I>>(base?: I): Drops {
+    return Drops.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Drops>, I>>(object: I): Drops {
+    const message = createBaseDrops();
+    message.reason = object.reason ?? "";
+    message.packets = object.packets ?? 0;
     return message;
   },
 };

@@ -1,0 +1,98 @@
+// Set elements of published ports, containers' ports and other nodes: one more costs its own elements alone.
+import { addressBits, IpAddress, type IpNetwork } from '../../../core/address.js';
+import type {
+  ContainerPort,
+  FirewallItem,
+  FirewallMember,
+  FirewallPort,
+  Vni,
+} from '../../../core/firewall.js';
+import type { TableName } from './rules.js';
+
+export interface Element {
+  table: TableName;
+  set: string;
+  element: string;
+}
+
+/** Sets whose elements come only from items. */
+export const ITEM_SETS: ReadonlySet<string> = new Set([
+  ...['containers', 'bound', 'macs', 'lan', 'any6', 'targets', 'allowed_targets'],
+  ...[4, 6].flatMap((family) =>
+    ['itself', 'gateway', 'port', 'addr', 'source', 'allowed', 'nodes', 'vteps', 'plain'].map(
+      (name) => `${name}${family}`,
+    ),
+  ),
+]);
+
+/** Every element of an item, in all tables. */
+export function elementsOf(item: FirewallItem): Element[] {
+  if ('hostPort' in item) return portElements(item).map((one) => ({ table: 'inet weft', ...one }));
+  if ('link' in item) return containerElements(item).map((one) => ({ table: 'bridge weft', ...one }));
+  return memberElements(item).map((one) => ({ table: 'inet weft', ...one }));
+}
+
+type SetElement = Omit<Element, 'table'>;
+
+/** The elements of a published port: one in a map, and one in a set where its clients need the gateway's address. */
+function portElements(port: FirewallPort): SetElement[] {
+  const { hostIp, hostPort, protocol, ip } = port;
+  const family = familyOf(ip);
+  const key = `${protocol} . ${hostPort} : ${ip} . ${port.port}`;
+  const elements = [
+    hostIp === undefined
+      ? { set: `port${family}`, element: key }
+      : { set: `addr${family}`, element: `${hostIp} . ${key}` },
+  ];
+  if (port.clients === 'gateway') elements.push({ set: `gateway${family}`, element: ip });
+  if (port.clients === 'itself') elements.push({ set: `itself${family}`, element: `${ip} . ${ip}` });
+  return elements;
+}
+
+function containerElements({ link, bounds }: ContainerPort): SetElement[] {
+  const port = `"${link}"`;
+  if (bounds === undefined) return [{ set: 'containers', element: port }];
+  const { mac, ips, allowed, anyIp6 = false, lan = false } = bounds;
+  return [
+    ...['containers', 'bound', ...(anyIp6 ? ['any6'] : []), ...(lan ? ['lan'] : [])].map((set) => ({
+      set,
+      element: port,
+    })),
+    { set: 'macs', element: `${port} . ${mac}` },
+    ...ips.flatMap((ip) => [
+      { set: `source${familyOf(ip)}`, element: `${port} . ${mac} . ${ip}` },
+      ...(familyOf(ip) === 4 ? [] : [{ set: 'targets', element: `${port} . ${bytes(IpAddress.parse(ip))}` }]),
+    ]),
+    ...allowed.flatMap((prefix) => [
+      { set: `allowed${prefix.family}`, element: `${port} . ${prefix.toString()}` },
+      ...(prefix.family === 4 ? [] : [{ set: 'allowed_targets', element: `${port} . ${range(prefix)}` }]),
+    ]),
+  ];
+}
+
+function memberElements({ addresses, vnis, plain }: FirewallMember): SetElement[] {
+  return [
+    ...addresses.flatMap((ip) => [
+      { set: `nodes${familyOf(ip)}`, element: ip },
+      ...vnis.map((one) => ({ set: `vteps${familyOf(ip)}`, element: `${vniElement(one)} . ${ip}` })),
+    ]),
+    ...plain.map(({ from, to }) => ({
+      set: `plain${from.family}`,
+      element: `${from.toString()} . ${to.toString()}`,
+    })),
+  ];
+}
+
+/** Port and VNI of a VXLAN network. RFC 7348 §5: the VNI is in the three bytes after the first four of the header. */
+export const VNI_BYTES = 'udp dport . @th,96,24';
+export const vniElement = ({ port, vni }: Vni): string => `${port} . 0x${vni.toString(16)}`;
+
+/** An address as nft writes raw bytes of a packet. */
+export const bytes = (ip: IpAddress): string => `0x${ip.value.toString(16)}`;
+
+const range = (prefix: IpNetwork): string =>
+  prefix.length === addressBits(prefix.family)
+    ? bytes(prefix.base)
+    : `${bytes(prefix.base)}-${bytes(prefix.last)}`;
+
+const familyOf = (ip: string): 4 | 6 => (ip.includes(':') ? 6 : 4);

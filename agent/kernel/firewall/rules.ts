@@ -1,0 +1,115 @@
+// The parts of weft's nftables tables: sets, chains, rules, counters; and their text.
+import { createHash } from 'node:crypto';
+
+export interface SetSpec {
+  /** The parts of a concatenation, by nft's names. */
+  type: readonly string[];
+  /** The expression whose type it has, where nft has no name for a part: raw bytes of a packet. */
+  typeOf?: string;
+  interval: boolean;
+  /** Of a map: the parts of its values. */
+  data?: readonly string[];
+  /** In nft's syntax: `"wfbr1" . 10.1.0.0/16`, `tcp . 8080 : 10.1.0.2 . 80`. */
+  elements: Set<string>;
+  /** The kernel adds the elements, one for each key that a rule meets; further lines of the set's definition. */
+  dynamic?: readonly string[];
+}
+
+export interface ChainSpec {
+  type: 'filter' | 'nat';
+  hook: 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting';
+  prio: number;
+  rules: readonly Rule[];
+}
+
+export interface Rule {
+  text: string;
+  comment: string;
+}
+
+export interface Ruleset {
+  sets: ReadonlyMap<string, SetSpec>;
+  chains: ReadonlyMap<string, ChainSpec>;
+  /** Names of counters that rules refer to. */
+  counters: readonly string[];
+}
+
+/** nft's family and name of a table of weft's. */
+export type TableName = 'inet weft' | 'bridge weft';
+
+/** A rule whose comment identifies its text: listings of different versions print the same rule differently. */
+export function rule(text: string, why: string): Rule {
+  return { text, comment: `${why} (${createHash('sha256').update(text).digest('hex').slice(0, 8)})` };
+}
+
+/** Why packets are dropped, as in the counters. */
+export type BridgeReason = 'mac' | 'arp' | 'address' | 'neighbour' | 'router' | 'dhcp' | 'frame' | 'dns';
+export type HostReason = 'tunnel' | 'control' | 'direct' | 'connections';
+export type DropReason = BridgeReason | HostReason;
+
+export const BRIDGE_REASONS: readonly BridgeReason[] = [
+  'mac',
+  'arp',
+  'address',
+  'neighbour',
+  'router',
+  'dhcp',
+  'frame',
+  'dns',
+];
+export const HOST_REASONS: readonly HostReason[] = ['tunnel', 'control', 'direct', 'connections'];
+
+export const counterName = (reason: DropReason): string => `drop_${reason}`;
+/** The set that counts what was dropped of each container's port. */
+export const lossSet = (reason: BridgeReason): string => `loss_${reason}`;
+
+/** A rule that drops, and counts by reason. */
+export const dropRule = (match: string, reason: HostReason, why: string): Rule =>
+  rule(`${match} counter name ${counterName(reason)} drop`, why);
+
+/** A set that the kernel fills. Its size bounds what a container can make the kernel remember. */
+export const dynamicSet = (type: readonly string[], lines: readonly string[]): SetSpec => ({
+  type,
+  interval: false,
+  elements: new Set(),
+  dynamic: ['size 65535', ...lines],
+});
+
+/** Commands that replace any existing table with this one, in one transaction. */
+export function renderReplacement(table: TableName, ruleset: Ruleset | undefined): string {
+  const lines = [`table ${table}`, `delete table ${table}`];
+  if (ruleset === undefined) return `${lines.join('\n')}\n`;
+  lines.push(`table ${table} {`);
+  for (const name of ruleset.counters) lines.push(`counter ${name} {`, '}');
+  for (const [name, { type, typeOf, interval, data, elements, dynamic = [] }] of ruleset.sets) {
+    if (data !== undefined) lines.push(`map ${name} {`, `type ${type.join(' . ')} : ${data.join(' . ')}`);
+    else lines.push(`set ${name} {`, typeOf === undefined ? `type ${type.join(' . ')}` : `typeof ${typeOf}`);
+    if (interval) lines.push('flags interval');
+    lines.push(...dynamic);
+    if (elements.size > 0) lines.push(`elements = { ${[...elements].join(', ')} }`);
+    lines.push('}');
+  }
+  for (const [name, { type, hook, prio, rules }] of ruleset.chains) {
+    lines.push(`chain ${name} {`, `type ${type} hook ${hook} priority ${prio}; policy accept`);
+    for (const { text, comment } of rules) lines.push(`${text} comment "${comment}"`);
+    lines.push('}');
+  }
+  lines.push('}');
+  return `${lines.join('\n')}\n`;
+}
+
+/** Changes of one set's elements. */
+export interface ElementChange {
+  set: string;
+  add: string[];
+  remove: string[];
+}
+
+/** Commands that correct the elements, in one transaction; deletions first, to make room for additions. */
+export function renderElements(table: TableName, elements: readonly ElementChange[]): string {
+  const commands = (verb: 'delete' | 'add', of: (change: ElementChange) => string[]): string[] =>
+    elements.flatMap((change) =>
+      of(change).length === 0 ? [] : [`${verb} element ${table} ${change.set} { ${of(change).join(', ')} }`],
+    );
+  return `${[...commands('delete', ({ remove }) => remove), ...commands('add', ({ add }) => add)].join('\n')}\n`;
+}

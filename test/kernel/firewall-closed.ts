@@ -1,0 +1,130 @@
+// What containers, and machines beside the host, do not reach: for every firewall driver.
+import test from 'ava';
+
+import { IpNetwork } from '../../core/address.js';
+import type { Firewall, FirewallMember, FirewallPort } from '../../core/firewall.js';
+import { until } from '../lab/wait.js';
+import type { Subject } from './firewall-subject.js';
+import { ADDRESSES, network, PORT, sh, type Container } from './firewall-world.js';
+
+const CLOSED = [network(1, { directAccess: false }), network(2, { directAccess: false })];
+const [outside, outside6] = ADDRESSES.outside;
+
+const member = (about: Partial<FirewallMember>): FirewallMember => ({
+  ...{ addresses: [outside, outside6], vnis: [], plain: [] },
+  ...about,
+});
+
+export function closedSuite(subject: Subject): void {
+  const ensure = (more: Partial<Firewall> = {}): Promise<unknown> =>
+    subject.firewall.ensure({ networks: CLOSED, ...more });
+
+  test.serial('what is not published is not reached from outside; answers come in', async (t) => {
+    await ensure();
+    await subject.isKept(t, 'outside', 'a1');
+    await subject.isKept(t, 'outside', 'remote1');
+    await subject.reaches(t, 'a1', 'outside', 'host');
+    await subject.reaches(t, 'remote1', 'a1');
+    await subject.reaches(t, 'host', 'a1', 'gateway1');
+    const port: FirewallPort = {
+      ...{ hostPort: 7001, protocol: 'tcp', ip: ADDRESSES.a1[0], port: PORT, clients: 'themselves' },
+    };
+    await ensure({ ports: new Map([['one', port]]) });
+    t.is(await subject.world.connect('outside', 'host', 4, { port: 7001 }), outside);
+    await ensure();
+  });
+
+  test.serial('members without a tunnel reach the network that they are on', async (t) => {
+    const plain = [
+      [`${outside}/32`, '10.1.0.0/16'],
+      [`${outside6}/128`, 'fd00:1::/48'],
+    ].map(([from = '', to = '']) => ({ from: IpNetwork.parse(from), to: IpNetwork.parse(to) }));
+    await ensure({ members: new Map([['h2', member({ plain })]]) });
+    await subject.reaches(t, 'outside', 'a1');
+    await subject.isKept(t, 'outside', 'a2');
+    await ensure();
+    await subject.isKept(t, 'outside', 'a1');
+  });
+
+  test.serial(
+    'controllers are closed to containers, at every address of the node that has one',
+    async (t) => {
+      const away = [outside, outside6].map((ip) => ({ ip, port: PORT, here: false }));
+      await ensure({ control: away });
+      await subject.isKept(t, 'a1', 'outside');
+      await subject.reaches(t, 'host', 'outside');
+      await subject.reaches(t, 'a1', 'host');
+      await ensure({ control: [{ ip: '127.0.0.1', port: PORT, here: true }] });
+      for (const to of ['host', 'gateway1'] as const) await subject.isKept(t, 'a1', to);
+      await subject.isKept(t, 'remote1', 'gateway1');
+      await subject.reaches(t, 'outside', 'host');
+      await subject.reaches(t, 'a1', 'outside', 'host');
+      await ensure();
+      await subject.reaches(t, 'a1', 'host');
+    },
+  );
+
+  test.serial('the tunnels’ ports of nodes are closed to containers, and other hosts’ are not', async (t) => {
+    /** Whether a datagram to the port arrives at the outside. */
+    const arrives = async (from: Container): Promise<boolean> => {
+      const heard = subject.world.run('outside', `sh -c 'timeout 1 nc -u -l -p 8472 || true'`);
+      await subject.world.run(
+        from,
+        `sh -c 'for i in 1 2 3; do echo word | nc -u -q 0 ${outside} 8472; sleep 0.2; done'`,
+      );
+      return (await heard).includes('word');
+    };
+    await ensure({ backendPorts: [8472] });
+    t.true(await arrives('a1'));
+    await ensure({ backendPorts: [8472], members: new Map([['h2', member({})]]) });
+    t.false(await arrives('a1'));
+    await ensure();
+  });
+
+  if (subject.choice !== 'nftables') return;
+
+  test.serial(
+    'only members send packets of this node’s VXLAN networks; other VNIs are let through',
+    async (t) => {
+      const [host] = ADDRESSES.host;
+      const vnis = [{ port: 8472, vni: 4097 }];
+      const packet = (vni: number): string =>
+        [8, 0, 0, 0, vni >> 16, (vni >> 8) & 255, vni & 255, 0]
+          .map((byte) => `\\${byte.toString(8).padStart(3, '0')}`)
+          .join('');
+      const heard = async (vni: number): Promise<boolean> => {
+        const listening = sh('timeout 1 nc -u -l -p 8472 | od -An -tx1 || true');
+        await subject.world.run(
+          'outside',
+          `sh -c 'for i in 1 2 3; do printf "${packet(vni)}" | nc -u -q 0 ${host} 8472; sleep 0.2; done'`,
+        );
+        return (await listening).trim() !== '';
+      };
+      await ensure({ vnis });
+      t.false(await heard(4097));
+      t.true(await heard(4098));
+      await ensure({ vnis, members: new Map([['h2', member({ vnis })]]) });
+      t.true(await heard(4097));
+      await ensure();
+    },
+  );
+
+  test.serial('a container has so many connections, where that is set', async (t) => {
+    await ensure({ maxConnections: 1 });
+    const node = (program: string): string =>
+      `sh -c "timeout 3 ${process.execPath} -e \\"${program}\\" || true"`;
+    const server = subject.world.run('outside', node(`require('net').createServer(() => {}).listen(7100)`));
+    const open = node(
+      `const f = () => require('net').connect(7100, '${outside}').on('error', () => setTimeout(f, 50)); f()`,
+    );
+    const held = subject.world.run('a1', open);
+    await until('the connection is there', async () =>
+      /ESTABLISHED.*dport=7100 /.test(await sh('cat /proc/net/nf_conntrack')),
+    );
+    t.is(await subject.world.connect('a1', 'outside', 4, { patient: false }), undefined);
+    t.is(await subject.world.connect('b1', 'outside', 4), ADDRESSES.host[0]);
+    await Promise.all([server, held]);
+    await ensure();
+    t.is(await subject.world.connect('a1', 'outside', 4), ADDRESSES.host[0]);
+  });
+}

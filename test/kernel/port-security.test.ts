@@ -1,0 +1,288 @@
+// Port security: which frames of a container pass its port, with real frames.
+//
+// A bridge with one container; a table of the test's own, behind weft's, notes what passes.
+import { container } from './private.js';
+
+import { join } from 'node:path';
+
+import test, { type ExecutionContext } from 'ava';
+
+import { openFirewall, type NodeFirewallDriver } from '../../agent/kernel/firewall/index.js';
+import { IpNetwork } from '../../core/address.js';
+import type { ContainerPort, Firewall } from '../../core/firewall.js';
+import { shareAmongTests } from '../lab/fresh.js';
+import { advertisement, arp, ethernet, routerAdvertisement, tagged, udpFrame, vxlan } from '../lab/frames.js';
+import { CHECKOUT } from '../lab/lab.js';
+import { sh } from './firewall-world.js';
+
+const LINK = 'wfepa';
+const MAC = '02:77:0a:01:00:02';
+const OTHER_MAC = '02:77:0a:01:00:03';
+const IP = '10.1.0.2';
+const IP6 = 'fd00:1::2';
+const GATEWAY = '10.1.0.1';
+const GATEWAY6 = 'fd00:1::1';
+const NEIGHBOUR = '10.1.0.3';
+const NEIGHBOUR6 = 'fd00:1::3';
+const OWN = ['169.254.53.53', 'fe80::1', GATEWAY, GATEWAY6];
+
+const PORT: ContainerPort & { bounds: object } = {
+  link: LINK,
+  // 10.9.0.2 is its address on another network.
+  bounds: { mac: MAC, ips: [IP, IP6, '10.9.0.2'], allowed: [] },
+};
+
+let firewall: NodeFirewallDriver;
+let inside: { pid: number; end(): Promise<void> };
+
+const desired = (...ports: ContainerPort[]): Firewall => ({
+  networks: [
+    {
+      name: 'blue',
+      links: ['wfbr1'],
+      prefixes: [IpNetwork.parse('10.1.0.0/16'), IpNetwork.parse('fd00:1::/48')],
+      internal: false,
+      masquerade: true,
+    },
+  ],
+  containers: new Map(ports.map((port) => [port.link, port])),
+  own: OWN,
+});
+
+async function setUp(): Promise<void> {
+  inside = await container();
+  await sh(`ip link add wfbr1 type bridge && ip link set wfbr1 up
+    ip link add ${LINK} type veth peer name eth0 address ${MAC} netns ${inside.pid}
+    echo 1 >/proc/sys/net/ipv6/conf/${LINK}/disable_ipv6; echo 1 >/proc/sys/net/ipv6/conf/wfbr1/disable_ipv6
+    ip link set ${LINK} master wfbr1 up
+    nsenter --net=/proc/${inside.pid}/ns/net sh -c 'sysctl -qw net.ipv6.conf.all.disable_ipv6=1; ip link set eth0 up'
+    nft -f - <<'END'
+      table bridge probe {
+        set seen { type ether_addr; size 1000; flags dynamic; }
+        chain passed { type filter hook prerouting priority 0; iifname "${LINK}" update @seen { ether daddr }; }
+      }
+END`);
+  firewall = await openFirewall('nftables');
+}
+
+async function tearDown(): Promise<void> {
+  firewall?.close();
+  await sh('nft flush ruleset; ip link del wfbr1 2>/dev/null || true');
+  await inside?.end();
+}
+
+shareAmongTests(test, setUp, tearDown);
+
+/** By name: a frame to a MAC address, by which the probe knows it again. */
+type Frames = Record<string, (to: string) => Buffer>;
+
+/** Sends frames from the container. @param frames as words of a shell */
+async function forge(frames: string): Promise<void> {
+  const program = join(CHECKOUT, 'build/test/lab/forge.js');
+  await sh(`nsenter --net=/proc/${inside.pid}/ns/net ${process.execPath} ${program} eth0 ${frames}`);
+}
+
+/** Sends each frame and returns the names of those that passed. */
+async function passing(frames: Frames): Promise<string[]> {
+  await sh('nft flush set bridge probe seen');
+  const all = Object.entries(frames).map(([name, make], i) => {
+    const to = `02:aa:00:00:00:${i.toString(16).padStart(2, '0')}`;
+    return { name, to, hex: make(to).toString('hex') };
+  });
+  await forge(all.map(({ hex }) => hex).join(' '));
+  const seen = await sh('nft list set bridge probe seen');
+  return all.filter(({ to }) => seen.includes(to)).map(({ name }) => name);
+}
+
+const from = (to: string, mac = MAC): { from: string; to: string } => ({ from: mac, to });
+const datagram = (source: string, target: string, ports: [number, number] = [1000, 1001]) => ({
+  ...{ from: source, to: target, fromPort: ports[0], toPort: ports[1] },
+  payload: Buffer.from('x'),
+});
+
+const OWN_FRAMES: Frames = {
+  'its address': (to) => udpFrame(from(to), datagram(IP, NEIGHBOUR)),
+  'its address of another network': (to) => udpFrame(from(to), datagram('10.9.0.2', '198.51.100.1')),
+  'its IPv6 address': (to) => udpFrame(from(to), datagram(IP6, NEIGHBOUR6)),
+  'its address in ARP': (to) => arp(from(to), { mac: MAC, ip: IP }, NEIGHBOUR),
+  'an ARP probe': (to) => arp(from(to), { mac: MAC, ip: '0.0.0.0' }, IP),
+  'its address in ND': (to) => advertisement(from(to), { from: IP6, to: NEIGHBOUR6 }, IP6),
+  'link-local on the link': (to) => udpFrame(from(to), datagram('169.254.7.7', '169.254.7.8')),
+  'link-local in ARP': (to) => arp(from(to), { mac: MAC, ip: '169.254.7.7' }, '169.254.7.8'),
+  'link-local IPv6': (to) => udpFrame(from(to), datagram('fe80::7', 'fe80::8')),
+  'link-local in ND': (to) => advertisement(from(to), { from: 'fe80::7', to: 'fe80::8' }, 'fe80::7'),
+  'asking for an address by DHCP': (to) =>
+    udpFrame(from(to), datagram('0.0.0.0', '255.255.255.255', [68, 67])),
+  'a nested overlay': (to) =>
+    udpFrame(from(to), {
+      ...{ from: IP, to: NEIGHBOUR, fromPort: 1000, toPort: 8472 },
+      payload: vxlan(4097, ethernet(from(to), 0x88b5, Buffer.alloc(46))),
+    }),
+};
+
+/** By reason of the drop. */
+const FORGED: Record<string, Frames> = {
+  mac: { 'a neighbour’s MAC address': (to) => udpFrame(from(to, OTHER_MAC), datagram(IP, NEIGHBOUR)) },
+  address: {
+    'a neighbour’s address': (to) => udpFrame(from(to), datagram(NEIGHBOUR, IP)),
+    'the gateway’s address': (to) => udpFrame(from(to), datagram(GATEWAY, NEIGHBOUR)),
+    'any address': (to) => udpFrame(from(to), datagram('192.0.2.77', '198.51.100.1')),
+    'a neighbour’s IPv6 address': (to) => udpFrame(from(to), datagram(NEIGHBOUR6, IP6)),
+    'the gateway’s IPv6 address': (to) => udpFrame(from(to), datagram(GATEWAY6, NEIGHBOUR6)),
+    'the gateway’s link-local address': (to) => udpFrame(from(to), datagram('fe80::1', NEIGHBOUR6)),
+    'the name server’s address': (to) => udpFrame(from(to), datagram('169.254.53.53', '169.254.7.7')),
+    'link-local beyond the link': (to) => udpFrame(from(to), datagram('169.254.7.7', '198.51.100.1')),
+  },
+  arp: {
+    'the gateway in ARP': (to) => arp(from(to), { mac: MAC, ip: GATEWAY }, NEIGHBOUR),
+    'a neighbour in ARP': (to) => arp(from(to), { mac: MAC, ip: NEIGHBOUR }, GATEWAY),
+    'a neighbour’s MAC address in ARP': (to) => arp(from(to), { mac: OTHER_MAC, ip: IP }, GATEWAY),
+    'the name server in ARP': (to) => arp(from(to), { mac: MAC, ip: '169.254.53.53' }, NEIGHBOUR),
+  },
+  neighbour: {
+    'a neighbour in ND': (to) => advertisement(from(to), { from: IP6, to: GATEWAY6 }, NEIGHBOUR6),
+    'the gateway in ND': (to) => advertisement(from(to), { from: IP6, to: NEIGHBOUR6 }, GATEWAY6),
+    'the gateway’s link-local address in ND': (to) =>
+      advertisement(from(to), { from: 'fe80::7', to: NEIGHBOUR6 }, 'fe80::1'),
+  },
+  router: { 'a router': (to) => routerAdvertisement(from(to), { from: 'fe80::7', to: 'ff02::1' }) },
+  dhcp: {
+    'a DHCP server': (to) => udpFrame(from(to), datagram(IP, '255.255.255.255', [67, 68])),
+    'a DHCPv6 server': (to) => udpFrame(from(to), datagram('fe80::7', 'fe80::8', [547, 546])),
+  },
+  frame: {
+    'the gateway behind a priority tag': (to) =>
+      tagged(arp(from(to), { mac: MAC, ip: GATEWAY }, NEIGHBOUR), 0),
+    'a VLAN': (to) => tagged(udpFrame(from(to), datagram(IP, NEIGHBOUR)), 7),
+    'another protocol': (to) => ethernet(from(to), 0x88b5, Buffer.alloc(46)),
+  },
+};
+
+const ALL_FORGED: Frames = Object.assign({}, ...Object.values(FORGED)) as Frames;
+
+test.serial('without port security every frame passes', async (t) => {
+  await firewall.ensure(desired({ link: LINK }));
+  const all = { ...OWN_FRAMES, ...ALL_FORGED };
+  t.deepEqual(await passing(all), Object.keys(all));
+});
+
+test.serial('a container speaks as itself, and as nobody else; what it tries is counted', async (t) => {
+  await firewall.ensure(desired(PORT));
+  const before = new Map(firewall.losses(LINK).map(({ reason, packets }) => [reason, packets]));
+  t.deepEqual(await passing(OWN_FRAMES), Object.keys(OWN_FRAMES));
+  for (const [reason, frames] of Object.entries(FORGED)) {
+    t.deepEqual(await passing(frames), [], reason);
+    const counted = firewall.losses(LINK).find((one) => one.reason === reason)?.packets;
+    t.is(counted, (before.get(reason) ?? 0) + Object.keys(frames).length, reason);
+    t.is(firewall.drops().find((one) => one.reason === reason)?.packets, counted, reason);
+  }
+  t.deepEqual(firewall.losses('wfepb'), []);
+});
+
+test.serial('allowed addresses open the port for these, and not for the gateway’s', async (t) => {
+  const allowed = ['10.1.0.0/24', 'fd00:1::/64'].map((text) => IpNetwork.parse(text));
+  await firewall.ensure(desired({ ...PORT, bounds: { ...PORT.bounds, allowed } }));
+  const names = [
+    'a neighbour’s address',
+    'a neighbour’s IPv6 address',
+    'a neighbour in ARP',
+    'a neighbour in ND',
+  ];
+  t.deepEqual((await passing(ALL_FORGED)).toSorted(), names.toSorted());
+});
+
+test.serial('on a LAN, IPv6 is bound by the MAC address alone, and VLANs pass', async (t) => {
+  await firewall.ensure(desired({ ...PORT, bounds: { ...PORT.bounds, anyIp6: true, lan: true } }));
+  const names = ['a neighbour’s IPv6 address', 'a neighbour in ND', 'a VLAN', 'another protocol'];
+  t.deepEqual((await passing(ALL_FORGED)).toSorted(), names.toSorted());
+});
+
+test.serial('a container sends the node a thousand queries a second, port security or not', async (t) => {
+  const query: Frames = { 'a query': (to) => udpFrame(from(to), datagram(IP, GATEWAY, [1000, 53])) };
+  const elsewhere: Frames = {
+    'a query': (to) => udpFrame(from(to), datagram(IP, '198.51.100.1', [1000, 53])),
+  };
+  for (const port of [PORT, { link: LINK }]) {
+    await firewall.ensure(desired(port));
+    t.deepEqual(await passing(query), ['a query']);
+    const flood = async (make: Frames): Promise<void> => {
+      const frame = make['a query']?.('02:aa:00:00:00:00').toString('hex') ?? '';
+      await forge(`'${frame}*3000'`);
+    };
+    const lost = (): number => firewall.losses(LINK).find(({ reason }) => reason === 'dns')?.packets ?? 0;
+    await flood(elsewhere);
+    t.is(lost(), 0);
+    await flood(query);
+    t.true(lost() > 500, `${lost()}`);
+    await sh('nft flush set bridge weft loss_dns; nft flush set bridge weft queries');
+  }
+});
+
+/** weft's table without what it has counted. */
+const ours = async (): Promise<string> =>
+  (await sh('nft -s list table bridge weft')).replaceAll(/^\s*elements = \{ "wfepa" counter \}\n/gm, '');
+
+const DAMAGES: [string, string, RegExp][] = [
+  ['the table is deleted', 'nft delete table bridge weft', /table bridge weft was missing/],
+  [
+    'a rule is deleted',
+    `nft delete rule bridge weft ports handle $(nft -a list chain bridge weft ports | grep 'a MAC address that is not' | sed -n 's/.*# handle //p' | sed -n 1p)`,
+    /chain ports: rule "a MAC address/,
+  ],
+  ['a rule is added', 'nft insert rule bridge weft ports accept', /rules that weft did not add/],
+  [
+    'an element is deleted',
+    `nft delete element bridge weft bound '{ "${LINK}" }'`,
+    /set bound: wfepa missing/,
+  ],
+  [
+    'an address is added',
+    `nft add element bridge weft source4 '{ "${LINK}" . ${MAC} . ${NEIGHBOUR} }'`,
+    /set source4: wfepa \. 02:77:0a:01:00:02 \. 10\.1\.0\.3 not wanted/,
+  ],
+];
+
+test.serial('damage by hand is repaired, and counted as drift', async (t: ExecutionContext) => {
+  const allowed = [IpNetwork.parse('10.5.0.0/24'), IpNetwork.parse('fd00:5::/64')];
+  const wanted = desired({ ...PORT, bounds: { ...PORT.bounds, allowed } });
+  await firewall.ensure(wanted);
+  for (const [what, command, words] of DAMAGES) {
+    const before = await ours();
+    await sh(command);
+    const { repaired, applied } = await firewall.ensure(wanted);
+    t.regex(repaired.join('\n'), words, what);
+    t.deepEqual(applied, [], what);
+    t.is(await ours(), before, what);
+  }
+  t.deepEqual(await firewall.ensure(wanted), { repaired: [], applied: [], problems: [] });
+});
+
+test.serial(
+  'one container more is elements; a restart finds no drift; the last one leaves none',
+  async (t) => {
+    const second: ContainerPort = {
+      link: 'wfepb',
+      bounds: { mac: OTHER_MAC, ips: [NEIGHBOUR, IP], allowed: [] },
+    };
+    await firewall.ensure(desired(PORT));
+    const before = await ours();
+    const more = await firewall.changeItems(desired(PORT, second), [second], []);
+    t.deepEqual([more.repaired, more.applied], [[], []]);
+    const between = await ours();
+    t.regex(between, /wfepb/);
+    t.deepEqual(await firewall.ensure(desired(PORT, second)), { repaired: [], applied: [], problems: [] });
+    const again = await openFirewall('nftables');
+    t.deepEqual(await again.ensure(desired(PORT, second)), { repaired: [], applied: [], problems: [] });
+    // Before its records are read nothing is unbound.
+    t.deepEqual(await again.ensure({ ...desired(), keepItems: true }), {
+      repaired: [],
+      applied: [],
+      problems: [],
+    });
+    again.close();
+    await firewall.changeItems(desired(PORT), [], [second]);
+    t.is(await ours(), before);
+    await firewall.remove();
+    t.false((await sh('nft list tables')).includes('weft'));
+  },
+);
