@@ -137,7 +137,6 @@ export class FakeFirewall implements FirewallDriver {
   /** Items come and go without a repair. */
   async changeItems(desired: Firewall): Promise<FirewallReport> {
     if (this.rules === undefined) return this.ensure(desired);
-    await this.beforeEnsure?.();
     const failure = this.#failures.shift();
     if (failure !== undefined) throw failure;
     this.writes++;
