@@ -426,8 +426,13 @@ test('a client has a share of the open queries, and leaves the others to its nei
   t.is(upstream.open, 65);
   upstream.stop();
   await Promise.all([...many, other]);
-  // Its share is free again.
-  void upstream.forward(ask('later.example'), 'udp', false, '10.100.1.2');
-  t.is(upstream.open, 1);
-  upstream.stop();
+});
+
+test('a client whose queries are answered has its share again', async (t) => {
+  const server = await FakeServer.start(t, answering('198.51.100.1'));
+  const { upstream } = upstreamOf(t, server.address);
+  for (let i = 0; i < 70; i++) {
+    const { result } = await upstream.forward(ask(`n${i}.example`), 'udp', false, '10.100.1.2');
+    t.is(result, 'forwarded');
+  }
 });
