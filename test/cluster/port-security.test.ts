@@ -97,6 +97,8 @@ test.serial(
   'a container poses as nobody: neighbours, the bridge and the host believe none of it',
   async (t) => {
     const [own, near, host] = [mac('bad'), mac('near'), await bridgeMac('h1', 'blue')];
+    // A bridge forwards for a new port a moment after its link is up: what is counted below is sent once.
+    for (const to of ['near', 'far']) await lab.until(`${to} is reached`, () => lab.reaches('bad', ip(to)));
     const bridge = `wfbr${await vni('blue')}`;
     const claim = (to: string, sender: string, target: string): Buffer =>
       arp({ from: own, to }, { mac: own, ip: sender }, target);
