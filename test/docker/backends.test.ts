@@ -17,7 +17,7 @@ let lab: DockerCluster;
 let hasWireguard = false;
 const sites = (): (typeof BACKENDS)[number][] => BACKENDS.filter(({ name }) => name !== 'wg' || hasWireguard);
 
-/** On each network a container of h1, and one of h2 that publishes a port and answers on it. */
+/** On each network a container of h1, and one of h2 that publishes a port and echoes on it. */
 async function setUp(): Promise<void> {
   lab = await DockerCluster.up();
   const { code } = await exec(
@@ -30,7 +30,11 @@ async function setUp(): Promise<void> {
       start(lab.h1, `${name}-a`, '--network', name, '--dns', RESOLVER_IP),
       start(lab.h2, `${name}-b`, '--network', name, '-p', `${8000 + i}:80`),
     ]);
-    await lab.h2.ask('exec', '-d', `${name}-b`, 'sh', '-c', 'while :; do echo hello | nc -l -p 80; done');
+    // It listens on: one that is started for each connection would refuse the next while it starts.
+    await lab.h2.ask('exec', '-d', `${name}-b`, 'nc', '-ll', '-p', '80', '-e', 'cat');
+    await lab.until(`${name}-b listens`, async () =>
+      (await lab.h2.in(`${name}-b`, 'netstat -ltn')).stdout.includes(':80 '),
+    );
   }
 }
 
@@ -56,7 +60,7 @@ test.serial('published ports', async (t) => {
   for (const [i, { name }] of sites().entries())
     for (const from of ['outside', 'h1'])
       t.regex(
-        await lab.cluster.sh(from, `echo | nc -w 3 ${lab.cluster.ipOf('h2')} ${8000 + i}`),
+        await lab.cluster.sh(from, `echo hello | nc -N -w 3 ${lab.cluster.ipOf('h2')} ${8000 + i}`),
         /hello/,
         `${name} from ${from}`,
       );
