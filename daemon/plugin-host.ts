@@ -233,7 +233,7 @@ export interface HostEndpoints {
   /** Saves what is learnt later. */
   describe(
     id: string,
-    about: Partial<Pick<Endpoint, 'name' | 'target' | 'aliases' | 'defaultRoute'>>,
+    about: Partial<Pick<Endpoint, 'name' | 'target' | 'aliases' | 'defaultRoute' | 'mac'>>,
   ): Promise<void>;
   /**
    * Opens these ports of the node for it, all or none.

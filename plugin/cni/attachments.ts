@@ -6,6 +6,7 @@ import { WeftError } from '../../core/errors.js';
 import { KeyedMutex } from '../../core/keyed-mutex.js';
 import type { PluginHost } from '../../daemon/plugin-host.js';
 import { attachSandbox, queueOf } from '../attach-sandbox.js';
+import type { ChainedMac } from './chained-mac.js';
 import { CniError, CODE } from './errors.js';
 import type { CniRequest } from './request.js';
 import { resultOf } from './result.js';
@@ -15,7 +16,10 @@ import { wishesOf } from './wishes.js';
 export class Attachments {
   readonly #locks = new KeyedMutex();
 
-  constructor(private readonly host: PluginHost) {}
+  constructor(
+    private readonly host: PluginHost,
+    private readonly chainedMac: ChainedMac,
+  ) {}
 
   /** @throws CniError, WeftError, or the signal's reason; then the container has nothing of it */
   add(request: CniRequest, signal: AbortSignal): Promise<object> {
@@ -37,6 +41,7 @@ export class Attachments {
         signal,
         (endpoint, view) => {
           checkRanges(ranges, this.host.networks.get(network));
+          void this.chainedMac.follow(endpoint);
           return resultOf(request, endpoint, view, wishes);
         },
       );
@@ -78,6 +83,7 @@ export class Attachments {
           'Start the container again.',
         );
       }
+      await this.chainedMac.take(endpoint, conf.prevResult);
       const missing = await endpoints.repair(endpoint.id);
       if (missing.length === 0) return;
       throw new CniError(CODE.refused, `${what} lacks ${missing.join(', ')}`, 'See weft status.');

@@ -6,6 +6,7 @@ import { messageOf, WeftError } from '../../core/errors.js';
 import type { Change, HttpAnswer, HttpRequest } from '../../daemon/http-socket.js';
 import type { MountedPlugin, Plugin, PluginHost } from '../../daemon/plugin-host.js';
 import { Attachments } from './attachments.js';
+import { ChainedMac } from './chained-mac.js';
 import { CniError, CODE, errorBody } from './errors.js';
 import { Ipam } from './ipam.js';
 import { parseRequest, versionIn, type CniRequest } from './request.js';
@@ -17,14 +18,17 @@ const ANSWER_MS = 30_000;
 
 function mount(host: PluginHost): Promise<MountedPlugin> {
   const ipam = new Ipam(host);
-  const attachments = new Attachments(host);
+  const chainedMac = new ChainedMac(host);
+  const attachments = new Attachments(host, chainedMac);
   // Another plugin's configuration, which asks for addresses alone.
   const partOf = ({ conf }: CniRequest): Ipam | Attachments =>
     conf.ipam?.type === 'weft' && conf.type !== 'weft' ? ipam : attachments;
   host.route('cni', (request) => answer(host, partOf, request));
+  void chainedMac.resume();
   return Promise.resolve({
     stop: () => {
       ipam.stop();
+      chainedMac.stop();
       return Promise.resolve();
     },
   });

@@ -47,6 +47,12 @@ const text = z.string({ error: 'expected a text' });
 const nothing = <T extends z.ZodType>(inner: T) => inner.nullish().transform((value) => value ?? undefined);
 const address = z.object({ address: text.optional() });
 
+/** Of the whole chain of plugins. */
+export const RESULT = z.object({
+  ips: nothing(z.array(address)),
+  interfaces: nothing(z.array(z.object({ name: nothing(text), mac: nothing(text), sandbox: nothing(text) }))),
+});
+
 const confSchema = z.object({
   cniVersion: nothing(text),
   name: text.regex(NAME, 'expected a network’s name: letters, digits, _ . and -').max(MAX_NAME),
@@ -67,7 +73,7 @@ const confSchema = z.object({
     }),
   ),
   runtimeConfig: nothing(z.record(z.string(), z.unknown(), { error: 'expected an object' })),
-  prevResult: nothing(z.object({ ips: nothing(z.array(address)) })),
+  prevResult: nothing(RESULT),
   'cni.dev/valid-attachments': nothing(z.array(z.object({ containerID: text, ifname: text }))),
   'cni.dev/attachments': nothing(z.array(z.object({ containerID: text, ifname: text }))),
 });

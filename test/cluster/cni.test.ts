@@ -122,6 +122,36 @@ test.serial(
   },
 );
 
+test.serial(
+  'a MAC address that a chained plugin set counts once the runtime says so; one that the container set does not',
+  async (t) => {
+    const call = { id: 'm', container: 'c1' };
+    const made = await h1.add(call);
+    const gateway = made.ips[0]?.gateway ?? '';
+    const reached = (): Promise<boolean> => lab.reaches('c1', gateway);
+    const set = (mac: string): Promise<string> => lab.sh('c1', `ip link set dev eth0 address ${mac}`);
+    const told = (mac: string): Promise<void> => {
+      const interfaces = made.interfaces.map((one) => (one.name === 'eth0' ? { ...one, mac } : one));
+      return h1.done({ command: 'CHECK', ...call, conf: { prevResult: { ...made, interfaces } } });
+    };
+    await lab.until('it reaches the gateway', reached);
+    await set('02:00:00:00:00:66');
+    t.false(await reached());
+    await told('02:00:00:00:00:66');
+    await lab.until('with what the chain set', reached);
+    t.like(
+      await lab.until('it is listed', async () => {
+        const [one] = await endpoints();
+        return one?.mac === '02:00:00:00:00:66' && one;
+      }),
+      { ifname: 'eth0' },
+    );
+    await set('02:00:00:00:00:67');
+    t.false(await reached());
+    await h1.done({ command: 'DEL', ...call });
+  },
+);
+
 test.serial('every version is answered in its own form, and another one refused', async (t) => {
   const call = { id: 'v', container: 'c1' };
   for (const version of ['0.4.0', '1.0.0', '1.1.0']) {

@@ -124,7 +124,12 @@ test.serial('chained: CNI’s tuning, portmap and firewall come after weft', asy
   t.is((await within(h1, 'cat /sys/class/net/eth0/address')).stdout, '02:00:00:00:00:55\n');
   t.is((await within(h1, 'cat /proc/sys/net/ipv4/conf/all/log_martians')).stdout, '1\n');
   t.regex(await h1.must(['iptables', '-t', 'nat', '-S']), /8081/);
-  t.is((await within(h1, `ping -c 1 -W 2 ${made.ips[0]?.gateway ?? ''}`)).code, 0);
+  const gateway = `ping -c 1 -W 2 ${made.ips[0]?.gateway ?? ''}`;
+  t.is((await within(h1, gateway)).code, 0);
+  // Only the plugin's address counts, and none that the container gives itself.
+  await within(h1, 'ip link set dev eth0 address 02:00:00:00:00:56');
+  t.not((await within(h1, gateway)).code, 0);
+  await within(h1, 'ip link set dev eth0 address 02:00:00:00:00:55');
   // (portmap of Debian 12 looks for an IPv6 rule of ports that it has, and finds none.)
   await done(h1, 'check chain /run/netns/a', { CAP_ARGS: '{}' });
   await done(h1, 'del chain /run/netns/a', asked);
