@@ -3,7 +3,7 @@
 // IPv4 and IPv6 are handled alike. The union over all records is the desired state of a node; one changed record costs its
 // own objects and nothing else. A network's records compile through its driver (drivers/) and an overlay's backend
 // (backends/).
-import { parseInterface } from './address.js';
+import { IpAddress, parseInterface, type IpNetwork } from './address.js';
 import {
   driverOf,
   gatewayFor,
@@ -72,14 +72,20 @@ export function compileClaim(membership: Membership, claim: Claim, user: Lease |
   return driverOf(membership.network).compileClaim(membership, claim, user);
 }
 
-/** @param resolver whether its container reaches RESOLVER_IP by it */
+/**
+ * @param resolver whether its container reaches RESOLVER_IP by it
+ * @param shared addresses that other containers of the node may have, too: the node asks who has them
+ */
 export function compileEndpoint(
   membership: Membership,
   endpoint: Endpoint,
   resolver = false,
+  shared: readonly IpNetwork[] = [],
 ): CompiledEndpoint {
   const compiled = driverOf(membership.network).compileEndpoint(membership, endpoint);
-  const { host } = compiled;
+  const isShared = (object: KernelObject): boolean =>
+    object.kind === 'neighbour' && shared.some((prefix) => prefix.contains(IpAddress.parse(object.ip)));
+  const host = compiled.host.filter((object) => !isShared(object));
   // Plugins that are chained after weft may give the link an address of their own (CNI's `tuning`).
   const container = endpoint.manager === 'cni' ? compiled.container.map(withFreeMac) : compiled.container;
   if (!resolver || container.length === 0) return { host, container };

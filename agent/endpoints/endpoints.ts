@@ -169,7 +169,8 @@ export class Endpoints implements MembershipListener {
   }
 
   compile(membership: Membership, endpoint: Endpoint): CompiledEndpoint {
-    return compileEndpoint(membership, endpoint, this.resolves(endpoint));
+    const shared = this.#portSecurity.sharedWith(endpoint);
+    return compileEndpoint(membership, endpoint, this.resolves(endpoint), shared);
   }
 
   /**
@@ -195,6 +196,19 @@ export class Endpoints implements MembershipListener {
     await this.inTurn(next, async (there) => {
       if (there !== undefined) await this.#adopt(there);
     });
+  }
+
+  /** Whether these are the only ones with their addresses has changed. Not awaited: each has its own turn. */
+  #followShared(endpoints: readonly Endpoint[]): void {
+    for (const one of endpoints)
+      void this.inTurn(one, async (there) => {
+        if (there !== undefined) await this.#reprogram(there);
+      }).catch((error: unknown) =>
+        this.options.log.warn('a neighbour entry could not be changed', {
+          endpoint: one.name,
+          error: messageOf(error),
+        }),
+      );
   }
 
   async #adopt(endpoint: Endpoint): Promise<void> {
@@ -264,7 +278,9 @@ export class Endpoints implements MembershipListener {
     if (!this.#table.has(id) && this.options.memberships.get(network) === undefined)
       throw notFound(`this node is not on network ${network} any more`, 'See `weft network ls`.');
     this.options.state.saveEndpoint(endpoint);
+    const before = this.#table.get(id);
     this.#table.set(endpoint);
+    this.#followShared(this.#portSecurity.sharers(endpoint, before));
     setImmediate(() => {
       if (this.#table.get(endpoint.id) !== endpoint) return;
       this.options.onChange?.(endpoint, true);
@@ -307,6 +323,7 @@ export class Endpoints implements MembershipListener {
     if (ownsAddresses(endpoint))
       for (const ip of addressesOf(endpoint)) addresses.free(endpoint.network, ip, endpoint.id);
     publisher.withdraw(endpoint);
+    this.#followShared(this.#portSecurity.sharers({ ...endpoint, allowedAddresses: [] }, endpoint));
     memberships.endpointGone(endpoint.network);
     // Whether this one had the route cannot be asked any more where its network was left. Not awaited: endpoints of one
     // container change in turn, and this is the turn of the one that goes.

@@ -1,10 +1,11 @@
 // Port security of this node's containers, for the firewall.
 //
 // What a container may send on one port depends on its other endpoints: answers may leave by another link.
+import { IpAddress, IpNetwork } from '../../core/address.js';
 import { isHost, type Membership } from '../../core/compile.js';
 import { compileContainerPort } from '../../core/port-security.js';
 import type { ContainerPort } from '../../core/firewall.js';
-import type { Endpoint } from '../../core/records.js';
+import { addressesOf, type Endpoint } from '../../core/records.js';
 import type { Reconciler } from '../reconcile/index.js';
 import { inOneSandbox } from './endpoint-table.js';
 
@@ -34,6 +35,29 @@ export class PortSecurity {
     await this.options.reconciler.changeContainers(others, [endpoint.hostIfname]);
   }
 
+  /** What other containers of its network may send from, too. */
+  sharedWith(endpoint: Endpoint): IpNetwork[] {
+    return this.options
+      .current()
+      .filter(({ id, network }) => id !== endpoint.id && network === endpoint.network)
+      .flatMap(allowedOf);
+  }
+
+  /** The other endpoints whose addresses it may have now, or could before. */
+  sharers(endpoint: Endpoint, before?: Endpoint): Endpoint[] {
+    const [was, is] = [before, endpoint].map((one) => one?.allowedAddresses ?? []);
+    if (JSON.stringify(was) === JSON.stringify(is)) return [];
+    const prefixes = [endpoint, ...(before === undefined ? [] : [before])].flatMap(allowedOf);
+    return this.options
+      .current()
+      .filter(
+        (one) =>
+          one.id !== endpoint.id &&
+          one.network === endpoint.network &&
+          addressesOf(one).some((ip) => prefixes.some((prefix) => prefix.contains(IpAddress.parse(ip)))),
+      );
+  }
+
   #others(endpoint: Endpoint): Endpoint[] {
     return this.options.current().filter((other) => !isHost(other) && inOneSandbox(other, endpoint));
   }
@@ -45,3 +69,6 @@ export class PortSecurity {
     });
   }
 }
+
+const allowedOf = ({ allowedAddresses = [] }: Endpoint): IpNetwork[] =>
+  allowedAddresses.map((text) => IpNetwork.parse(text));

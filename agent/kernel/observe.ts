@@ -7,6 +7,7 @@ import {
   type ObjectKey,
 } from '../../core/objects/index.js';
 import type { NamespaceRole } from './kernel.js';
+import type { Message, Request } from './netlink-message.js';
 import type { NetlinkSocket } from './netlink-socket.js';
 import {
   decodeAddress,
@@ -52,7 +53,13 @@ export function readView({
   const addresses = readAddresses(socket, lookup);
   // The kernel marks addresses of its own making (IFAPROT_KERNEL_LO and others), where it keeps marks at all.
   if (addresses.length > 0) lookup.marksAddresses = addresses.some((address) => address.hasProtocol);
-  const dump: View['dump'] = (request) => socket.dump(request);
+  const dumps = new Map<Request, Message[]>();
+  // Several kinds read one table.
+  const dump: View['dump'] = (request) => {
+    const known = dumps.get(request) ?? socket.dump(request);
+    dumps.set(request, known);
+    return known;
+  };
   return {
     ...source,
     links,

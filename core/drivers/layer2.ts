@@ -6,7 +6,7 @@
 //   vlan                      wfvlan with VLANs, shared by all such networks   each node by itself
 //   either, parent a NIC      wfp-NIC, the NIC a port of it                    the LAN, or 802.1Q on it
 //   either, parent a bridge   that bridge, as it is
-import type { Family, IpAddress, IpNetwork } from '../address.js';
+import { parseInterface, type Family, type IpAddress, type IpNetwork } from '../address.js';
 import { failedPrecondition, resourceExhausted } from '../errors.js';
 import {
   BRIDGE_LINK_LOCAL,
@@ -25,6 +25,7 @@ import type { BridgedNetwork, Network } from '../network.js';
 import { ipv6Enabled, type BridgeLink, type KernelObject } from '../objects/index.js';
 import type { Endpoint } from '../records.js';
 import type { CompiledEndpoint, Driver, NetworkFields } from './driver.js';
+import { knownNeighbour, knownPort } from './known.js';
 
 type Layer2Membership = Membership<BridgedNetwork>;
 
@@ -253,6 +254,8 @@ function compileEndpoint(membership: Layer2Membership, endpoint: Endpoint): Comp
   const link = endpoint.ifname;
   const own = vlanOf(network);
   const vlan = own === undefined ? undefined : (endpoint.vlan ?? own);
+  // On a LAN the node is one of many, and the addresses are not weft's alone.
+  const gatewayLink = parent === undefined && vlan === own ? gatewayLinkOf(membership) : undefined;
   const host: KernelObject[] = [
     {
       kind: 'link',
@@ -266,6 +269,7 @@ function compileEndpoint(membership: Layer2Membership, endpoint: Endpoint): Comp
       ...(endpoint.publish.length === 0 ? {} : { hairpin: true }),
       peer: { name: link, mac: endpoint.mac },
     },
+    ...knownPort(network, endpoint, bridge),
   ];
   if (vlan !== undefined && parent !== undefined && !parent.isBridge)
     host.push({ kind: 'vlan', link: parent.name, bridge, vlan });
@@ -278,6 +282,8 @@ function compileEndpoint(membership: Layer2Membership, endpoint: Endpoint): Comp
     if (address === undefined) continue;
     if (family === 6) container.push(ipv6Enabled(link));
     container.push({ kind: 'address', link, address });
+    if (gatewayLink !== undefined)
+      host.push(...knownNeighbour(network, endpoint, gatewayLink, parseInterface(address).address));
     const via = vlan === own ? gatewayIn(network, family) : undefined;
     if (via === undefined || !endpoint.defaultRoute) continue;
     container.push({ kind: 'route', to: family === 4 ? '0.0.0.0/0' : '::/0', link, via: via.toString() });

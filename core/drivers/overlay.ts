@@ -23,6 +23,7 @@ import { isEncrypted, prefixesOf, type OverlayNetwork } from '../network.js';
 import { ipv6Enabled, type KernelObject } from '../objects/index.js';
 import { isHost, type Endpoint } from '../records.js';
 import type { CompiledEndpoint, Driver } from './driver.js';
+import { knownNeighbour, knownPort } from './known.js';
 import { parseOverlay } from './overlay-spec.js';
 import { besideOf, bridgeOf, inForce, leaseAs, remotesOf, sidesOf, unreachable } from './overlay-sides.js';
 import { savedCommon } from './saved.js';
@@ -304,6 +305,7 @@ function compileEndpoint(membership: OverlayMembership, endpoint: Endpoint): Com
         ? { name: link, mac: endpoint.mac }
         : { name: transitIfname(endpoint.id), mac: endpoint.mac, onNode: true },
     },
+    ...knownPort(network, endpoint, bridge),
   ];
   const container: KernelObject[] = [
     { kind: 'link', type: 'loopback', name: 'lo' },
@@ -317,6 +319,7 @@ function compileEndpoint(membership: OverlayMembership, endpoint: Endpoint): Com
     const via = gatewayOf(subnet).toString();
     if (family === 6) container.push(ipv6Enabled(link));
     container.push({ kind: 'address', link, address: text });
+    host.push(...knownNeighbour(network, endpoint, bridge, address));
     if (length === addressBits(family)) {
       // No prefix of its own link contains the gateway, so the gateway's route comes first.
       container.push({ kind: 'route', to: `${via}/${addressBits(family)}`, link });

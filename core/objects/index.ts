@@ -21,6 +21,7 @@ export {
 export { neighbourKey, type NeighbourObject } from './neighbour.js';
 export type { PeerLink } from './peer.js';
 export { portKey, type PortObject } from './port.js';
+export type { PortMacObject } from './port-mac.js';
 export type { ProxyObject } from './proxy.js';
 export {
   describeObject,

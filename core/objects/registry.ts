@@ -11,6 +11,7 @@ import { loopback } from './loopback.js';
 import { neighbour } from './neighbour.js';
 import { peer } from './peer.js';
 import { port } from './port.js';
+import { portMac } from './port-mac.js';
 import { proxy } from './proxy.js';
 import { route } from './route.js';
 import { sysctl, type SysctlObject } from './sysctl.js';
@@ -26,6 +27,7 @@ const ITEMS = {
   neighbour,
   proxy,
   fdb,
+  'port-mac': portMac,
   port,
   vlan: bridgeVlan,
   'wireguard-key': wireguardKey,

@@ -118,6 +118,21 @@ test.serial(
   },
 );
 
+test.serial('members pass by the addresses of their leases, and no other machine of the link', async (t) => {
+  const target = bare(ends.get('h1')?.ip ?? '');
+  const direct = (word: string): Promise<unknown> =>
+    lab.json('h1', 'network', 'update', 'gw', '--direct-access', word);
+  await lab.sh('outside', `ip route replace 10.110.0.0/16 via ${lab.ipOf('h1')}`);
+  for (const from of ['c2', 'h2']) t.true(await lab.reaches(from, target), from);
+  t.false(await lab.reaches('outside', target));
+  await direct('on');
+  await lab.until('it is open', () => lab.reaches('outside', target));
+  await direct('off');
+  await lab.until('it is closed', async () => !(await lab.reaches('outside', target)));
+  t.true(await lab.reaches('c3', target));
+  await lab.sh('outside', 'ip route del 10.110.0.0/16');
+});
+
 test.serial('leases are flannel’s host-gw leases, without data', async (t) => {
   const { leases } = await lab.json<NetworkJson>('h1', 'network', 'inspect', 'gw');
   t.deepEqual(

@@ -79,6 +79,37 @@ test.serial(
   },
 );
 
+test.serial('its bridge is the network; the LAN and other bridges are outside', async (t) => {
+  // Nothing but weft's rules is in the way.
+  await lab.sh('h1', 'iptables -A FORWARD -j ACCEPT');
+  await lab.addContainers('alien');
+  await lab.sh(
+    'h1',
+    `ip link add docker1 type bridge && ip addr add 172.30.0.1/24 dev docker1 && ip link set docker1 up &&
+     ip link add ve-alien type veth peer name eth0 netns ${lab.ns('alien')} && ip link set ve-alien master docker1 up`,
+  );
+  await lab.sh(
+    'alien',
+    'ip link set eth0 up; ip addr add 172.30.0.2/24 dev eth0; ip route add default via 172.30.0.1',
+  );
+  await lab.sh('outside', `ip route replace 10.5.0.0/16 via ${lab.ipOf('h1')}`);
+  await lab.until('the bridge is up', () => lab.reaches('alien', '172.30.0.1'));
+  for (const from of ['outside', 'alien'])
+    for (const to of HOSTS) t.false(await lab.reaches(from, addressOf(to)), `${from} to ${to}`);
+  t.true(await lab.reaches('c-h1', addressOf('h2')));
+  t.true(await lab.reaches('c-h2', addressOf('h1')));
+  const direct = (word: string): Promise<unknown> =>
+    lab.json('h1', 'network', 'update', 'plain', '--direct-access', word);
+  await direct('on');
+  for (const from of ['outside', 'alien'])
+    await lab.until(`${from} is let in`, () => lab.reaches(from, addressOf('h1')));
+  await direct('off');
+  await lab.until('it is closed again', async () => !(await lab.reaches('outside', addressOf('h1'))));
+  await lab.sh('h1', 'iptables -D FORWARD -j ACCEPT; ip link del docker1');
+  await lab.sh('outside', 'ip route del 10.5.0.0/16');
+  await lab.removeContainer('alien');
+});
+
 test.serial('attaching there is refused with the reason; the network is no problem', async (t) => {
   await lab.addContainers('other');
   const { code, stderr } = await lab.weft('h1', 'attach', 'plain', lab.ns('other'));

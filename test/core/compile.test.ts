@@ -291,6 +291,8 @@ test('an endpoint', (t) => {
   const { host, container } = compileEndpoint(membershipOf(blue), endpoint);
   t.deepEqual(linesOf(host), [
     'link wfep0123456789a veth master wfbr4097 mtu 1450 peer eth0 02:77:0a:64:01:02 alias "weft endpoint c1 of blue"',
+    'fdb 02:77:0a:64:01:02 dev wfep0123456789a master wfbr4097 sticky',
+    'neigh 10.100.1.2 lladdr 02:77:0a:64:01:02 dev wfbr4097',
   ]);
   t.deepEqual(linesOf(container), [
     'link lo loopback',
@@ -343,11 +345,27 @@ test('an endpoint of both families, second on its container, without the default
   ]);
 });
 
+test('a node learns nothing that it knows of a container, but where others may have the address', (t) => {
+  const endpoint = endpointOf(dual, '10.100.1.2/24', { ip6: 'fd42:100:0:1::2/64' });
+  const known = (network: typeof dual, ...shared: string[]): string[] => {
+    const prefixes = shared.map((text) => IpNetwork.parse(text));
+    return linesOf(compileEndpoint(membershipOf(network), endpoint, false, prefixes).host)
+      .filter((line) => /^(?:fdb|neigh) /.test(line))
+      .map((line) => line.split(' ', 2).join(' '));
+  };
+  const fdb = `fdb ${endpoint.mac}`;
+  t.deepEqual(known(dual), [fdb, 'neigh 10.100.1.2', 'neigh fd42:100:0:1::2']);
+  t.deepEqual(known(dual, '10.100.1.0/28', '10.100.9.9/32'), [fdb, 'neigh fd42:100:0:1::2']);
+  t.deepEqual(known({ ...dual, portSecurity: false }), []);
+});
+
 test('an endpoint with an address of another subnet: the route to the gateway comes first', (t) => {
   const endpoint = endpointOf(dual, '10.100.7.9/32', { id: '0123456789abcdef', ip6: 'fd42:100:0:7::9/128' });
   const { host, container } = compileEndpoint(membershipOf(dual), endpoint);
-  t.deepEqual(linesOf(host).slice(1), [
+  t.deepEqual(linesOf(host).slice(2), [
+    'neigh 10.100.7.9 lladdr 02:77:0a:64:07:09 dev wfbr4097',
     'route 10.100.7.9/32 dev wfbr4097',
+    'neigh fd42:100:0:7::9 lladdr 02:77:0a:64:07:09 dev wfbr4097',
     'route fd42:100:0:7::9/128 dev wfbr4097',
   ]);
   t.deepEqual(linesOf(container).slice(2), [

@@ -149,6 +149,15 @@ const ITEMS: { [K in ItemName]: Sample<ItemOf<K>> } = {
     on: 'wfvx1',
     others: [{ dst: '192.0.2.3' }],
   },
+  'port-mac': {
+    object: { kind: 'port-mac', link: 'wfepc1', bridge: 'wfbr1', mac },
+    key: `port-mac wfepc1 ${mac}`,
+    described: `fdb ${mac} dev wfepc1 master sticky static`,
+    order: PHASE.fdb,
+    on: 'wfepc1',
+    bridge: 'wfbr1',
+    others: [{ bridge: 'wfbr2' }],
+  },
   'wireguard-key': {
     object: { kind: 'wireguard-key', link: 'wfwg-blue', publicKey: 'K1', port: 51820 },
     key: 'key wfwg-blue',

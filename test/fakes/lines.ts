@@ -24,6 +24,8 @@ export function lineOf(object: KernelObject): string {
       return `neigh proxy ${object.ip} dev ${object.link}`;
     case 'fdb':
       return `fdb ${object.mac} dst ${object.dst} dev ${object.link}`;
+    case 'port-mac':
+      return `fdb ${object.mac} dev ${object.link} master ${object.bridge} sticky`;
     case 'wireguard-key':
       return `wg ${object.link} listen-port ${object.port} key of ${object.publicKey}`;
     case 'wireguard-peer': {

@@ -222,6 +222,9 @@ export class FakeSpace {
       // neigh_changeaddr: a new MAC address makes the kernel forget the link's neighbours, permanent ones too.
       if ('mac' in before && 'mac' in link.object && before.mac !== link.object.mac)
         this.#drop(name, ['neighbour']);
+      // br_del_if: a port that leaves its bridge takes its entries along.
+      if (before.type === 'veth' && 'master' in link.object && before.master !== link.object.master)
+        this.#drop(name, ['port-mac']);
     }
     if (link.up && !up) {
       this.#drop(name, ['route', 'neighbour', 'proxy']);
@@ -274,6 +277,11 @@ export class FakeSpace {
     if (object.kind === 'fdb' && (typeof link.object === 'string' || link.object.type !== 'vxlan')) {
       throw new Errno('EOPNOTSUPP', `${object.link} is no vxlan`);
     }
+    if (
+      object.kind === 'port-mac' &&
+      (typeof link.object === 'string' || link.object.type !== 'veth' || link.object.master !== object.bridge)
+    )
+      throw new Errno('EINVAL', `${object.link} is no port of ${object.bridge}`);
     if (
       object.kind.startsWith('wireguard-') &&
       (typeof link.object === 'string' || link.object.type !== 'wireguard')

@@ -6,6 +6,7 @@ import type { ItemCodec, ItemEvent } from './codec.js';
 import { fdb } from './fdb.js';
 import { neighbour } from './neighbour.js';
 import { port } from './port.js';
+import { portMac } from './port-mac.js';
 import { proxy } from './proxy.js';
 import type { LinkLookup } from './readings.js';
 import { route } from './route.js';
@@ -20,6 +21,7 @@ const CODECS: { readonly [K in ItemName]: ItemCodec<ItemOf<K>> } = {
   neighbour,
   proxy,
   fdb,
+  'port-mac': portMac,
   'wireguard-key': wireguardKey,
   'wireguard-peer': wireguardPeer,
   'wireguard-prefix': wireguardPrefix,
