@@ -364,18 +364,20 @@ function addSecurity(
       ...plain(['inet_service', 'integer', address]),
       typeOf: `${VNI_BYTES} . ${IP[family]} saddr`,
     });
+    sets.set(`connections${family}`, dynamicSet([address], ['flags dynamic']));
   }
-  sets.set('connections', dynamicSet(['ipv4_addr'], ['flags dynamic']));
 }
 
 /** @param connections that a container may have open; undefined: any number */
 function chainsWith(connections: number | undefined): Ruleset['chains'] {
   const forward = CHAINS.get('forward');
   if (connections === undefined || forward === undefined) return CHAINS;
-  const limit = dropRule(
-    `iifname @links ct state new add @connections { ip saddr ct count over ${connections} }`,
-    'connections',
-    'more connections than a container may have',
+  const limits = ([4, 6] as const).map((family) =>
+    dropRule(
+      `iifname @links ct state new add @connections${family} { ${IP[family]} saddr ct count over ${connections} }`,
+      'connections',
+      'more connections than a container may have',
+    ),
   );
-  return new Map([...CHAINS, ['forward', { ...forward, rules: [limit, ...forward.rules] }]]);
+  return new Map([...CHAINS, ['forward', { ...forward, rules: [...limits, ...forward.rules] }]]);
 }

@@ -100,7 +100,7 @@ export function compileTables(firewall: Firewall, family: Family, open = false):
  * tell for each VNI, and it sees no frames between ports of a bridge.
  */
 function closedRules(
-  { networks, members = new Map(), backendPorts = [], control = [] }: Firewall,
+  { networks, members = new Map(), backendPorts = [], control = [], maxConnections }: Firewall,
   family: Family,
 ): { forward: string[]; input: string[]; chains: (readonly [string, string[]])[] } {
   const isOfFamily = (ip: string): boolean => ip.includes(':') === (family === 6);
@@ -128,8 +128,10 @@ function closedRules(
           ...plain.map(({ from, to }) => rule(`-s ${from.toString()} -d ${to.toString()}`, 'RETURN')),
           rule('', 'DROP'),
         ];
+  const limit = `-m conntrack --ctstate NEW -m connlimit --connlimit-above ${maxConnections} --connlimit-mask ${bits} --connlimit-saddr`;
   return {
     forward: [
+      ...(maxConnections === undefined ? [] : fromEach((link) => `-i ${link} ${limit}`, 'DROP')),
       ...(nodes.length === 0
         ? []
         : backendPorts.flatMap((port) => fromEach((link) => `-i ${link} ${udp(port)}`, 'WEFT-NODES'))),
