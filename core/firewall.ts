@@ -3,6 +3,9 @@
 // agent/kernel expresses it as rules, once for nftables and once for iptables.
 import type { Family, IpNetwork } from './address.js';
 
+/** DNS queries of one container, a second and at once: a page has dozens of names, a flood 18,000 a second. */
+export const QUERY_LIMIT = { rate: 1000, burst: 2000 };
+
 export interface FirewallNetwork {
   name: string;
   /** The links that receive the network's packets: its bridge and its tunnels. */

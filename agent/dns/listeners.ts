@@ -14,6 +14,7 @@ import { enlargeReceiveBuffer } from '../kernel/index.js';
 import { DNS, type Problem, type ProblemKey, type Problems } from '../health/index.js';
 import { framed } from './exchange.js';
 import type { Transport } from './message.js';
+import { QUERY_WAIT_MS, QueryRate } from './query-rate.js';
 
 export type Handler = (
   message: Buffer,
@@ -50,6 +51,7 @@ interface Place {
 export class Listeners {
   readonly #places = new Map<string, Place>();
   readonly #connections = new Map<Connection, string>();
+  readonly #rate = new QueryRate();
   #retry: NodeJS.Timeout | undefined;
   #stopped = false;
   /** One attempt after the other. */
@@ -213,14 +215,26 @@ export class Listeners {
       return;
     }
     this.#connections.set(connection, ip);
-    connection.on('close', () => this.#connections.delete(connection));
+    let tooFast: NodeJS.Timeout | undefined;
+    connection.on('close', () => {
+      clearTimeout(tooFast);
+      this.#connections.delete(connection);
+    });
     connection.setTimeout(IDLE_MS, () => connection.destroy());
     let waiting: Buffer = Buffer.alloc(0);
     let open = 0;
     const work = (): void => {
-      while (waiting.length >= 2 && open < MAX_PIPELINED) {
+      while (waiting.length >= 2 && open < MAX_PIPELINED && tooFast === undefined) {
         const end = 2 + waiting.readUInt16BE(0);
         if (waiting.length < end) break;
+        if (!this.#rate.take(ip)) {
+          tooFast = setTimeout(() => {
+            tooFast = undefined;
+            connection.resume();
+            work();
+          }, QUERY_WAIT_MS);
+          break;
+        }
         const message = Buffer.from(waiting.subarray(2, end));
         waiting = waiting.subarray(end);
         open++;
@@ -231,11 +245,11 @@ export class Listeners {
           else if (connection.writable) connection.write(framed(answer));
           // No answers are buffered for a client that keeps sending and does not read.
           if (connection.writableLength > MAX_UNREAD_BYTES) connection.destroy();
-          connection.resume();
+          if (tooFast === undefined) connection.resume();
           work();
         });
       }
-      if (open >= MAX_PIPELINED) connection.pause();
+      if (open >= MAX_PIPELINED || tooFast !== undefined) connection.pause();
     };
     connection.on('data', (chunk: Buffer) => {
       waiting = waiting.length === 0 ? chunk : Buffer.concat([waiting, chunk]);

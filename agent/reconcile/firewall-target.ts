@@ -148,7 +148,7 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
     if (noBridge === undefined || !isWanted) return problems.clear(NO_PORT_SECURITY);
     problems.set(NO_PORT_SECURITY, {
       what: 'port security',
-      why: `containers can send with addresses that are not theirs: ${noBridge}`,
+      why: `containers can send with addresses that are not theirs, and any number of DNS queries: ${noBridge}`,
       fix:
         kind === 'iptables'
           ? 'Use nftables (apt-get install nftables, and --firewall auto); or say that it is not wanted: weft network update NAME --port-security off.'

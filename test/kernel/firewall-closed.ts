@@ -114,6 +114,20 @@ export function closedSuite(subject: Subject): void {
 
   if (subject.choice !== 'nftables') return;
 
+  test.serial('containers of other nodes send this one a thousand queries a second', async (t) => {
+    await ensure();
+    const lost = (): number => subject.firewall.drops().find(({ reason }) => reason === 'dns')?.packets ?? 0;
+    for (const [type, to] of [
+      ['udp4', ADDRESSES.gateway1[0]],
+      ['udp6', ADDRESSES.gateway1[1]],
+    ] as const) {
+      const known = lost();
+      const program = `const s = require('dgram').createSocket('${type}').on('error', () => {}); s.connect(53, '${to}', () => { for (let i = 0; i < 5000; i++) s.send('x'); s.close(); })`;
+      await subject.world.run('remote1', `${process.execPath} -e "${program}"`);
+      t.true(lost() - known > 1000, `${type}: ${lost() - known}`);
+    }
+  });
+
   test.serial(
     'only members send packets of this node’s VXLAN networks; other VNIs are let through',
     async (t) => {

@@ -11,7 +11,18 @@ import { openFirewall, type NodeFirewallDriver } from '../../agent/kernel/firewa
 import { IpNetwork } from '../../core/address.js';
 import type { ContainerPort, Firewall } from '../../core/firewall.js';
 import { shareAmongTests } from '../lab/fresh.js';
-import { advertisement, arp, ethernet, routerAdvertisement, tagged, udpFrame, vxlan } from '../lab/frames.js';
+import {
+  advertisement,
+  arp,
+  behindOptions,
+  ethernet,
+  redirect,
+  routerAdvertisement,
+  tagged,
+  tcpFrame,
+  udpFrame,
+  vxlan,
+} from '../lab/frames.js';
 import { CHECKOUT } from '../lab/lab.js';
 import { sh } from './firewall-world.js';
 
@@ -142,10 +153,17 @@ const FORGED: Record<string, Frames> = {
   neighbour: {
     'a neighbour in ND': (to) => advertisement(from(to), { from: IP6, to: GATEWAY6 }, NEIGHBOUR6),
     'the gateway in ND': (to) => advertisement(from(to), { from: IP6, to: NEIGHBOUR6 }, GATEWAY6),
+    'the gateway in ND behind options': (to) =>
+      behindOptions(advertisement(from(to), { from: IP6, to: NEIGHBOUR6 }, GATEWAY6)),
     'the gateway’s link-local address in ND': (to) =>
       advertisement(from(to), { from: 'fe80::7', to: NEIGHBOUR6 }, 'fe80::1'),
   },
-  router: { 'a router': (to) => routerAdvertisement(from(to), { from: 'fe80::7', to: 'ff02::1' }) },
+  router: {
+    'a router': (to) => routerAdvertisement(from(to), { from: 'fe80::7', to: 'ff02::1' }),
+    'a router behind options': (to) =>
+      behindOptions(routerAdvertisement(from(to), { from: 'fe80::7', to: 'ff02::1' })),
+    'a redirect': (to) => redirect(from(to), { from: 'fe80::7', to: NEIGHBOUR6 }, IP6),
+  },
   dhcp: {
     'a DHCP server': (to) => udpFrame(from(to), datagram(IP, '255.255.255.255', [67, 68])),
     'a DHCPv6 server': (to) => udpFrame(from(to), datagram('fe80::7', 'fe80::8', [547, 546])),
@@ -202,6 +220,10 @@ test.serial('a container sends the node a thousand queries a second, port securi
   const elsewhere: Frames = {
     'a query': (to) => udpFrame(from(to), datagram(IP, '198.51.100.1', [1000, 53])),
   };
+  const segment = (to: string, flags: number): Buffer =>
+    tcpFrame(from(to), { from: IP, to: GATEWAY, fromPort: 1000, toPort: 53, flags });
+  const connection: Frames = { 'a query': (to) => segment(to, 2) };
+  const established: Frames = { 'a query': (to) => segment(to, 16) };
   for (const port of [PORT, { link: LINK }]) {
     await firewall.ensure(desired(port));
     t.deepEqual(await passing(query), ['a query']);
@@ -210,11 +232,13 @@ test.serial('a container sends the node a thousand queries a second, port securi
       await forge(`'${frame}*3000'`);
     };
     const lost = (): number => firewall.losses(LINK).find(({ reason }) => reason === 'dns')?.packets ?? 0;
-    await flood(elsewhere);
+    for (const make of [elsewhere, established]) await flood(make);
     t.is(lost(), 0);
-    await flood(query);
-    t.true(lost() > 500, `${lost()}`);
-    await sh('nft flush set bridge weft loss_dns; nft flush set bridge weft queries');
+    for (const make of [query, connection]) {
+      await flood(make);
+      t.true(lost() > 500, `${lost()}`);
+      await sh('nft flush set bridge weft loss_dns; nft flush set bridge weft queries');
+    }
   }
 });
 

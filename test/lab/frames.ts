@@ -44,18 +44,37 @@ interface Datagram extends Ends {
 /** Between IP addresses; the checksum of UDP is left out over IPv4 (RFC 768), and a real one over IPv6. */
 export function udp({ from, to, fromPort, toPort, payload }: Datagram): { type: number; packet: Buffer } {
   const body = Buffer.concat([u16(fromPort, toPort, 8 + payload.length, 0), payload]);
-  if (from.includes(':')) {
-    body.writeUInt16BE(pseudoChecksum(from, to, 17, body), 6);
-    return { type: 0x86dd, packet: ipv6({ from, to }, 17, body) };
-  }
+  if (!from.includes(':')) return { type: 0x0800, packet: ipv4({ from, to }, 17, body) };
+  body.writeUInt16BE(pseudoChecksum(from, to, 17, body), 6);
+  return { type: 0x86dd, packet: ipv6({ from, to }, 17, body) };
+}
+
+function ipv4({ from, to }: Ends, next: number, body: Buffer): Buffer {
   const header = Buffer.concat([
     Buffer.from([0x45, 0]),
     u16(20 + body.length, 1, 0),
-    Buffer.from([64, 17]),
+    Buffer.from([64, next]),
     ...[u16(0), ip(from), ip(to)],
   ]);
   header.writeUInt16BE(checksum(header), 10);
-  return { type: 0x0800, packet: Buffer.concat([header, body]) };
+  return Buffer.concat([header, body]);
+}
+
+/** A segment without data over IPv4 (RFC 9293 §3.1). @param flags SYN is 2, ACK 16 */
+export function tcpFrame(
+  ends: Ends,
+  { from, to, fromPort, toPort, flags }: Omit<Datagram, 'payload'> & { flags: number },
+): Buffer {
+  const segment = Buffer.concat([
+    u16(fromPort, toPort),
+    u32(1),
+    u32(0),
+    Buffer.from([0x50, flags]),
+    u16(1024, 0, 0),
+  ]);
+  const pseudo = Buffer.concat([ip(from), ip(to), u16(6, segment.length)]);
+  segment.writeUInt16BE(checksum(Buffer.concat([pseudo, segment])), 16);
+  return ethernet(ends, 0x0800, ipv4({ from, to }, 6, segment));
 }
 
 export const udpFrame = (ends: Ends, datagram: Datagram): Buffer => {
@@ -87,6 +106,19 @@ export const advertisement = (ends: Ends, packet: Ends, target: string): Buffer 
 /** A router advertisement of a default router (RFC 4861 §4.2). */
 export const routerAdvertisement = (ends: Ends, packet: Ends): Buffer =>
   icmp6(ends, packet, Buffer.concat([u16(134 << 8, 0, 64 << 8, 1800), u32(0), u32(0)]));
+
+/** An IPv6 frame with hop-by-hop options before what it carries (RFC 8200 §4.3). */
+export function behindOptions(frame: Buffer): Buffer {
+  const [header, payload] = [Buffer.from(frame.subarray(0, 54)), frame.subarray(54)];
+  const options = Buffer.from([header[20] ?? 0, 0, 1, 4, 0, 0, 0, 0]);
+  header.writeUInt16BE(payload.length + options.length, 18);
+  header[20] = 0;
+  return Buffer.concat([header, options, payload]);
+}
+
+/** A redirect of what goes to `target` (RFC 4861 §4.5). */
+export const redirect = (ends: Ends, packet: Ends, target: string): Buffer =>
+  icmp6(ends, packet, Buffer.concat([u16(137 << 8, 0), u32(0), ip(packet.from), ip(target)]));
 
 /** The payload of a datagram to a VTEP (RFC 7348 §5). */
 export const vxlan = (vni: number, frame: Buffer): Buffer =>

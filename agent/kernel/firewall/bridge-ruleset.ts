@@ -6,19 +6,20 @@ import { IpAddress } from '../../../core/address.js';
 import type { Firewall } from '../../../core/firewall.js';
 import { bytes, elementsOf } from './elements.js';
 import {
+  askers,
   BRIDGE_REASONS,
   counterName,
   dynamicSet,
   lossSet,
+  QUERIES,
   rule,
+  TOO_MANY_QUERIES,
   type BridgeReason,
   type Rule,
   type Ruleset,
   type SetSpec,
 } from './rules.js';
 
-/** DNS queries of one container, a second and at once: a page has dozens of names, a flood 18,000 a second. */
-const QUERIES = { rate: 1000, burst: 2000 };
 
 const drop = (match: string, reason: BridgeReason, why: string): Rule =>
   rule(`${match} counter name ${counterName(reason)} update @${lossSet(reason)} { iifname } drop`, why);
@@ -35,11 +36,13 @@ const RULES: readonly Rule[] = [
     'its own address',
   ),
   rule('iifname != @containers accept', 'not from a container'),
-  ...(['ip daddr @own4', 'ip6 daddr @own6'] as const).map((to) =>
-    drop(
-      `${to} udp dport 53 update @queries { iifname limit rate over ${QUERIES.rate}/second burst ${QUERIES.burst} packets }`,
-      'dns',
-      'more DNS queries than a container may send',
+  ...(['ip daddr @own4', 'ip6 daddr @own6'] as const).flatMap((to) =>
+    QUERIES.map((query) =>
+      drop(
+        `${to} ${query} update @queries { iifname ${TOO_MANY_QUERIES} }`,
+        'dns',
+        'more DNS queries than a container may send',
+      ),
     ),
   ),
   rule('iifname != @bound accept', 'no port security'),
@@ -123,7 +126,7 @@ export function compileBridgeRuleset({
     ['own4', plain({ type: ['ipv4_addr'] })],
     ['own6', plain({ type: ['ipv6_addr'] })],
     ['own_targets', plain({ type: ['integer'], typeOf: '@th,64,128' })],
-    ['queries', dynamicSet(['ifname'], ['flags dynamic,timeout', 'timeout 1m'])],
+    ['queries', askers('ifname')],
     ...BRIDGE_REASONS.map(
       (reason) => [lossSet(reason), dynamicSet(['ifname'], ['flags dynamic', 'counter'])] as const,
     ),

@@ -9,10 +9,12 @@ export function countedDrops(nft: Nftables, tables: readonly (NftTable | undefin
   const counters = tables.flatMap((table) =>
     table?.isThere === true ? nft.list(`list counters table ${table.name}`) : [],
   );
-  const byName = new Map(
-    counters.flatMap(({ counter }) => (counter === undefined ? [] : [[counter.name, counter.packets ?? 0]])),
-  );
-  return [...BRIDGE_REASONS, ...HOST_REASONS].flatMap((reason) => {
+  const byName = new Map<string, number>();
+  for (const { counter } of counters) {
+    if (counter === undefined) continue;
+    byName.set(counter.name, (byName.get(counter.name) ?? 0) + (counter.packets ?? 0));
+  }
+  return [...new Set([...BRIDGE_REASONS, ...HOST_REASONS])].flatMap((reason) => {
     const packets = byName.get(counterName(reason));
     return packets === undefined ? [] : [{ reason, packets }];
   });

@@ -1,6 +1,8 @@
 // The parts of weft's nftables tables: sets, chains, rules, counters; and their text.
 import { createHash } from 'node:crypto';
 
+import { QUERY_LIMIT } from '../../../core/firewall.js';
+
 export interface SetSpec {
   /** The parts of a concatenation, by nft's names. */
   type: readonly string[];
@@ -44,7 +46,7 @@ export function rule(text: string, why: string): Rule {
 
 /** Why packets are dropped, as in the counters. */
 export type BridgeReason = 'mac' | 'arp' | 'address' | 'neighbour' | 'router' | 'dhcp' | 'frame' | 'dns';
-export type HostReason = 'tunnel' | 'control' | 'direct' | 'connections';
+export type HostReason = 'tunnel' | 'control' | 'direct' | 'dns' | 'connections';
 export type DropReason = BridgeReason | HostReason;
 
 export const BRIDGE_REASONS: readonly BridgeReason[] = [
@@ -57,7 +59,7 @@ export const BRIDGE_REASONS: readonly BridgeReason[] = [
   'frame',
   'dns',
 ];
-export const HOST_REASONS: readonly HostReason[] = ['tunnel', 'control', 'direct', 'connections'];
+export const HOST_REASONS: readonly HostReason[] = ['tunnel', 'control', 'direct', 'dns', 'connections'];
 
 export const counterName = (reason: DropReason): string => `drop_${reason}`;
 /** The set that counts what was dropped of each container's port. */
@@ -66,6 +68,13 @@ export const lossSet = (reason: BridgeReason): string => `loss_${reason}`;
 /** A rule that drops, and counts by reason. */
 export const dropRule = (match: string, reason: HostReason, why: string): Rule =>
   rule(`${match} counter name ${counterName(reason)} drop`, why);
+
+/** What counts as a query: a datagram, or a connection, by which the name server itself counts the queries. */
+export const QUERIES = ['udp dport 53', 'tcp dport 53 tcp flags & (syn | ack) == syn'] as const;
+/** More of them than one client may send. */
+export const TOO_MANY_QUERIES = `limit rate over ${QUERY_LIMIT.rate}/second burst ${QUERY_LIMIT.burst} packets`;
+/** A set of clients; who is quiet is forgotten. */
+export const askers = (type: string): SetSpec => dynamicSet([type], ['flags dynamic,timeout', 'timeout 1m']);
 
 /** A set that the kernel fills. Its size bounds what a container can make the kernel remember. */
 export const dynamicSet = (type: readonly string[], lines: readonly string[]): SetSpec => ({

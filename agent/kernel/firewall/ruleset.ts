@@ -7,11 +7,14 @@ import { RESOLVER_IP } from '../../../core/link-names.js';
 import { outermost } from '../../../core/prefixes.js';
 import { elementsOf, VNI_BYTES, vniElement } from './elements.js';
 import {
+  askers,
   counterName,
   dropRule,
   dynamicSet,
   HOST_REASONS,
+  QUERIES,
   rule,
+  TOO_MANY_QUERIES,
   type ChainSpec,
   type Ruleset,
   type SetSpec,
@@ -176,6 +179,16 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
             'only members send packets of their networks',
           ),
         ]),
+        // Of containers of other nodes: the bridge counts those of this one.
+        ...([4, 6] as const).flatMap((family) =>
+          QUERIES.map((query) =>
+            dropRule(
+              `iifname != "lo" ${IP[family]} saddr @overlay${family} ${query} update @queries${family} { ${IP[family]} saddr ${TOO_MANY_QUERIES} }`,
+              'dns',
+              'more DNS queries than a container may send',
+            ),
+          ),
+        ),
         rule('iifname != @links accept', 'not from a container'),
         // Replies to what the host itself began, whatever address of its own it used.
         rule('ct state established,related accept', 'answers to the host'),
@@ -364,6 +377,7 @@ function addSecurity(
       ...plain(['inet_service', 'integer', address]),
       typeOf: `${VNI_BYTES} . ${IP[family]} saddr`,
     });
+    sets.set(`queries${family}`, askers(address));
     sets.set(`connections${family}`, dynamicSet([address], ['flags dynamic']));
   }
 }
