@@ -15,6 +15,7 @@ import {
   advertisement,
   arp,
   behindOptions,
+  dhcpAnswer,
   ethernet,
   redirect,
   routerAdvertisement,
@@ -66,6 +67,8 @@ async function setUp(): Promise<void> {
     ip link add ${LINK} type veth peer name eth0 address ${MAC} netns ${inside.pid}
     echo 1 >/proc/sys/net/ipv6/conf/${LINK}/disable_ipv6; echo 1 >/proc/sys/net/ipv6/conf/wfbr1/disable_ipv6
     ip link set ${LINK} master wfbr1 up
+    ip link add uplink type veth peer name cable && ip link set uplink master wfbr1 up && ip link set cable up
+    for i in uplink cable; do echo 1 >/proc/sys/net/ipv6/conf/$i/disable_ipv6; done
     nsenter --net=/proc/${inside.pid}/ns/net sh -c 'sysctl -qw net.ipv6.conf.all.disable_ipv6=1; ip link set eth0 up'
     nft -f - <<'END'
       table bridge probe {
@@ -78,7 +81,7 @@ END`);
 
 async function tearDown(): Promise<void> {
   firewall?.close();
-  await sh('nft flush ruleset; ip link del wfbr1 2>/dev/null || true');
+  await sh('nft flush ruleset; ip link del wfbr1 2>/dev/null; ip link del uplink 2>/dev/null || true');
   await inside?.end();
 }
 
@@ -213,6 +216,37 @@ test.serial('on a LAN, IPv6 is bound by the MAC address alone, and VLANs pass', 
   await firewall.ensure(desired({ ...PORT, bounds: { ...PORT.bounds, anyIp6: true, lan: true } }));
   const names = ['a neighbour’s IPv6 address', 'a neighbour in ND', 'a VLAN', 'another protocol'];
   t.deepEqual((await passing(ALL_FORGED)).toSorted(), names.toSorted());
+});
+
+test.serial('a LAN gives a container an address by DHCP; no container gives one', async (t) => {
+  const leased = '10.1.0.99';
+  const frames: Frames = {
+    'in IP': (to) => udpFrame(from(to), datagram(leased, NEIGHBOUR)),
+    'in ARP': (to) => arp(from(to), { mac: MAC, ip: leased }, NEIGHBOUR),
+    'to the server': (to) => udpFrame(from(to), datagram(leased, NEIGHBOUR, [68, 67])),
+  };
+  const lan: ContainerPort = { ...PORT, bounds: { ...PORT.bounds, lan: true } };
+  const answer = (ip: string): string =>
+    dhcpAnswer({ from: '02:bb:00:00:00:01', to: MAC }, '10.1.0.4', { mac: MAC, ip }).toString('hex');
+  const answered = (hex: string): Promise<string> =>
+    sh(`${process.execPath} ${join(CHECKOUT, 'build/test/lab/forge.js')} cable ${hex}`);
+
+  await firewall.ensure(desired(lan));
+  t.deepEqual(await passing(frames), ['to the server'], 'an address that was given before can be renewed');
+  // Another container, with port security off, answers as a server would.
+  await firewall.ensure(desired(lan, { link: 'uplink' }));
+  await answered(answer(leased));
+  t.deepEqual(await passing(frames), ['to the server']);
+  await firewall.ensure(desired(lan));
+  await answered(answer(leased));
+  t.deepEqual(await passing(frames), Object.keys(frames));
+  t.deepEqual(await passing({ another: (to) => udpFrame(from(to), datagram('10.1.0.98', NEIGHBOUR)) }), []);
+  await answered(answer(GATEWAY));
+  t.deepEqual(await passing(ALL_FORGED).then((all) => all.filter((name) => name.includes('gateway'))), []);
+  t.deepEqual((await firewall.ensure(desired(lan))).repaired, [], 'what a LAN gives is no drift');
+  await firewall.ensure(desired(PORT));
+  t.deepEqual(await passing(frames), [], 'a network of weft’s own gives no addresses so');
+  await sh('nft flush set bridge weft leased');
 });
 
 test.serial('a container sends the node a thousand queries a second, port security or not', async (t) => {

@@ -77,6 +77,17 @@ export function tcpFrame(
   return ethernet(ends, 0x0800, ipv4({ from, to }, 6, segment));
 }
 
+/** What a DHCP server answers: the client of this MAC address has this address (RFC 2131 §2). */
+export function dhcpAnswer(ends: Ends, server: string, client: { mac: string; ip: string }): Buffer {
+  const payload = Buffer.alloc(240);
+  Buffer.from([2, 1, 6, 0]).copy(payload);
+  ip(client.ip).copy(payload, 16);
+  macBytes(client.mac).copy(payload, 28);
+  Buffer.from([0x63, 0x82, 0x53, 0x63]).copy(payload, 236);
+  const ack = Buffer.concat([payload, Buffer.from([53, 1, 5, 255])]);
+  return udpFrame(ends, { from: server, to: client.ip, fromPort: 67, toPort: 68, payload: ack });
+}
+
 export const udpFrame = (ends: Ends, datagram: Datagram): Buffer => {
   const { type, packet } = udp(datagram);
   return ethernet(ends, type, packet);

@@ -20,6 +20,10 @@ import {
   type SetSpec,
 } from './rules.js';
 
+/** MAC and IP address of a sender, as raw bytes: what an answer of DHCP has can be looked up by no other type. */
+const SENDER = { ip: '@ll,48,48 . @nh,96,32', arp: '@ll,48,48 . @nh,112,32' };
+/** RFC 2131 §2, behind the 8 bytes of UDP: the client's MAC address at 28, its new IP address at 16. */
+const LEASE = { mac: '@th,288,48', ip: '@th,192,32' };
 
 const drop = (match: string, reason: BridgeReason, why: string): Rule =>
   rule(`${match} counter name ${counterName(reason)} update @${lossSet(reason)} { iifname } drop`, why);
@@ -34,6 +38,10 @@ const RULES: readonly Rule[] = [
   rule(
     'ether type ip6 iifname . ether saddr . ip6 saddr @source6 meta l4proto { tcp, udp } th dport != { 53, 546 } accept',
     'its own address',
+  ),
+  rule(
+    `iifname != @containers udp sport 67 udp dport 68 ${LEASE.ip} != 0 update @leased { ${LEASE.mac} . ${LEASE.ip} }`,
+    'an address that a LAN gives by DHCP',
   ),
   rule('iifname != @containers accept', 'not from a container'),
   ...(['ip daddr @own4', 'ip6 daddr @own6'] as const).flatMap((to) =>
@@ -56,6 +64,9 @@ const RULES: readonly Rule[] = [
   drop('udp sport . udp dport { 67 . 68, 547 . 546 }', 'dhcp', 'DHCP offers'),
   rule('iifname . ether saddr . ip saddr @source4 accept', 'its own address'),
   rule('ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept', 'asks for an address by DHCP'),
+  // After this table was written anew, too, which forgets what was given.
+  rule('iifname @lan udp sport 68 udp dport 67 accept', 'asks a LAN to go on with its address'),
+  rule(`ether type ip iifname @lan ${SENDER.ip} @leased accept`, 'an address that a LAN gave'),
   // RFC 3927 §2.7: not forwarded.
   rule(
     'ip saddr 169.254.0.0/16 ip daddr { 169.254.0.0/16, 224.0.0.0/4, 255.255.255.255 } accept',
@@ -69,6 +80,7 @@ const RULES: readonly Rule[] = [
   rule('ether type arp iifname . arp saddr ether . arp saddr ip @source4 accept', 'its own address'),
   // RFC 5227 §2.1: a probe.
   rule('ether type arp arp saddr ip { 0.0.0.0, 169.254.0.0/16 } accept', 'a probe, or link-local'),
+  rule(`ether type arp iifname @lan ${SENDER.arp} @leased accept`, 'an address that a LAN gave'),
   rule('ether type arp iifname . arp saddr ip @allowed4 accept', 'an allowed address'),
   drop('ether type arp', 'arp', 'an address that is not its own'),
 
@@ -127,6 +139,14 @@ export function compileBridgeRuleset({
     ['own6', plain({ type: ['ipv6_addr'] })],
     ['own_targets', plain({ type: ['integer'], typeOf: '@th,64,128' })],
     ['queries', askers('ifname')],
+    // A lease is renewed at half of its time (RFC 2131 §4.4.5): this is for those of up to two months.
+    [
+      'leased',
+      {
+        ...dynamicSet(['integer', 'integer'], ['flags dynamic,timeout', 'timeout 30d']),
+        typeOf: SENDER.ip,
+      },
+    ],
     ...BRIDGE_REASONS.map(
       (reason) => [lossSet(reason), dynamicSet(['ifname'], ['flags dynamic', 'counter'])] as const,
     ),
