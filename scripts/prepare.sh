@@ -29,7 +29,7 @@ quietly() {
 # A lock on a folder leaves no file behind.
 lock() { flock -n 9 || { echo 'Waiting for another preparation to end …'; flock 9; }; }
 
-# Debian's etcd-server, docker.io, firewalld and ufw start a service at installation, and have it started at every boot; weft
+# Debian's etcd-server, docker.io, firewalld, keepalived and ufw start a service at installation, and have it started at every boot; weft
 # and its tests start their own.
 policy=/usr/sbin/policy-rc.d
 aside=$policy.before-weft
@@ -80,6 +80,8 @@ if [ "$mode" = --test ]; then
   wanted="$wanted firewalld:firewalld dbus-daemon:dbus-daemon"
   # ufw would take these away, which are the owner's.
   dpkg -s iptables-persistent >/dev/null 2>&1 || dpkg -s netfilter-persistent >/dev/null 2>&1 || wanted="$wanted ufw:ufw"
+  # Moves an address between containers.
+  wanted="$wanted keepalived:keepalived"
   # For the tests on another kernel, which is one of this architecture.
   if [ "$(uname -m)" = x86_64 ]; then
     wanted="$wanted qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio xz:xz-utils tcpdump:tcpdump"
@@ -113,6 +115,7 @@ if [ -n "$(missing)" ]; then
     case " ${packages[*]} " in *' docker.io '*) disable docker docker.service docker.socket ;; esac
     case " ${packages[*]} " in *' containerd '* | *' docker.io '*) disable containerd containerd.service ;; esac
     case " ${packages[*]} " in *' firewalld '*) disable firewalld firewalld.service ;; esac
+    case " ${packages[*]} " in *' keepalived '*) disable keepalived keepalived.service ;; esac
     case " ${packages[*]} " in *' ufw '*) disable ufw ufw.service ;; esac
     case " ${packages[*]} " in
       *' podman '*) disable podman podman.service podman.socket podman-restart.service podman-auto-update.timer podman-auto-update.service ;;
