@@ -167,8 +167,14 @@ test.serial(
     t.false(listener.log().includes('10.101.99.9'));
 
     const nested = await listen(t, 'far', 8472);
-    await send(ip('far'));
-    await hears(nested, ip('bad'));
+    await until(
+      'an overlay between containers passes',
+      async () => {
+        await send(ip('far'));
+        return nested.log().includes(`from ${ip('bad')}\n`);
+      },
+      { context: () => nested.tail() },
+    );
 
     // A machine beside the hosts, which is no member: weft's networks are closed to it, other VNIs are none of weft's business.
     const outsider = lab.spawn(`outsider-${++count}`, 'outside', [

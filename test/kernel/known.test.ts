@@ -8,7 +8,7 @@ import test from 'ava';
 import type { Kernel } from '../../agent/kernel/kernel.js';
 import { openKernel } from '../../agent/kernel/linux.js';
 import { compileEndpoint, compileNetwork } from '../../core/compile.js';
-import { sysctlPaths, type KernelObject, type VethLink } from '../../core/objects/index.js';
+import { sysctlPaths, type KernelObject } from '../../core/objects/index.js';
 import { plan } from '../../core/plan.js';
 import type { Endpoint } from '../../core/records.js';
 import { arp, BROADCAST } from '../lab/frames.js';
@@ -113,18 +113,3 @@ test.serial(
     t.is(sh('ip neigh show dev wfbr4097 nud permanent').trim(), '');
   },
 );
-
-test.serial('a port of a bridge with VLANs has the address in its VLAN', async (t) => {
-  const [{ hostIfname: name, mac }] = endpoints;
-  const veth = compileEndpoint(OF, endpoints[0]).host.find((object) => object.kind === 'link') as VethLink;
-  const common = { kind: 'link', mtu: 1500 } as const;
-  await reach([
-    { ...common, type: 'bridge', name: 'wfvlan', alias: 'weft VLANs', mac: '02:77:00:00:00:01', vlans: true },
-    { ...veth, mtu: 1500, master: 'wfvlan', vlan: 100 },
-    { kind: 'port-mac', link: name, bridge: 'wfvlan', mac },
-  ]);
-  t.regex(
-    sh(`bridge fdb show br wfvlan`),
-    new RegExp(`${mac} dev ${name} vlan 100 sticky master wfvlan static`),
-  );
-});

@@ -56,6 +56,9 @@ export function vlanTests(test: TestFn, machines: () => Machines): void {
     const ports = await host.sh('bridge vlan show');
     t.regex(ports, /wfep\S+\s+100 PVID Egress Untagged/);
     t.regex(ports, /wfep\S+\s+200 PVID Egress Untagged/);
+    const known = await host.sh('bridge fdb show br wfvlan');
+    for (const vlan of [100, 200])
+      t.is(known.match(new RegExp(` dev wfep\\S+ vlan ${vlan} .*sticky.* static$`, 'gm'))?.length, 2, known);
     await remove('v100', 'v200');
   });
 
