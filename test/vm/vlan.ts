@@ -104,7 +104,7 @@ export function vlanTests(test: TestFn, machines: () => Machines): void {
       await one.json<{ drops: { reason: string; packets: number }[] }>('endpoint', 'inspect', a.id)
     ).drops;
     t.true(
-      lost.some(({ reason, packets }) => reason === 'arp' && packets > 0),
+      lost.some(({ reason, packets }) => reason === 'address' && packets > 0),
       JSON.stringify(lost),
     );
     // A DHCP server of the VLAN gives it another address.
