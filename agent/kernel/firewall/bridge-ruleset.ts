@@ -105,6 +105,11 @@ const RULES: readonly Rule[] = [
   drop('iifname @bound', 'frame', 'another protocol'),
 ];
 
+const CHAINS: Ruleset['chains'] = new Map([
+  // Before dstnat of the bridge family, and so before what other programs do with frames.
+  ['ports', { type: 'filter', hook: 'prerouting', prio: -310, rules: RULES }],
+]);
+
 const port = (...more: string[]): Pick<SetSpec, 'type'> => ({ type: ['ifname', ...more] });
 
 /** Undefined where no container can be there: then no table is wanted either. */
@@ -160,10 +165,7 @@ export function compileBridgeRuleset({
     for (const { set, element } of elementsOf(one)) sets.get(set)?.elements.add(element);
   return {
     sets,
-    chains: new Map([
-      // Before dstnat of the bridge family, and so before what other programs do with frames.
-      ['ports', { type: 'filter', hook: 'prerouting', prio: -310, rules: RULES }],
-    ]),
+    chains: CHAINS,
     counters: BRIDGE_REASONS.map(counterName),
   };
 }

@@ -15,6 +15,12 @@ export interface Listing {
   odd: string[];
 }
 
+/** What a table was after it was written. */
+export interface AsWritten {
+  structure: string;
+  chains: Ruleset['chains'];
+}
+
 export interface Difference {
   /** For people; empty where nothing differs. */
   words: string[];
@@ -156,21 +162,23 @@ const isRecord = (value: unknown): value is Record<string, unknown> =>
 
 /**
  * The changes from the listing to the wanted table.
- * @param asWritten the structure as read back after weft wrote the rules, where known
+ * @param asWritten where known, the structure as read back after weft wrote the rules, and what it wrote
  */
 export function compare(
   table: TableName,
   listing: Listing | undefined,
   wanted: Ruleset | undefined,
-  asWritten: string | undefined,
+  asWritten: AsWritten | undefined,
 ): Difference {
   if (listing === undefined || wanted === undefined) {
     if (listing === wanted) return { words: [], structural: false, elements: [] };
     const words = [`table ${table} ${listing === undefined ? 'was missing' : 'is not wanted'}`];
     return { words, structural: true, elements: [] };
   }
-  const structural = listing.structure === asWritten ? [...listing.odd] : structuralWords(listing, wanted);
-  if (structural.length === 0 && asWritten !== undefined && listing.structure !== asWritten) {
+  const isAsWritten = listing.structure === asWritten?.structure;
+  const structural =
+    isAsWritten && asWritten.chains === wanted.chains ? [...listing.odd] : structuralWords(listing, wanted);
+  if (structural.length === 0 && asWritten !== undefined && !isAsWritten) {
     structural.push(`table ${table}: a rule, chain or set was changed`);
   }
   const elements: Difference['elements'] = [];

@@ -1,7 +1,14 @@
 // One nftables table of weft's: compared with the kernel's, and written in one transaction.
 import { messageOf } from '../../../core/errors.js';
 import type { Nftables } from './libnftables.js';
-import { compare, keepingItems, parseListing, type Difference, type Listing } from './listing.js';
+import {
+  compare,
+  keepingItems,
+  parseListing,
+  type AsWritten,
+  type Difference,
+  type Listing,
+} from './listing.js';
 import {
   renderElements,
   renderReplacement,
@@ -16,7 +23,7 @@ export class NftTable {
   /** What was last applied, to tell drift from change; undefined before the first time. */
   #placed: { ruleset: Ruleset | undefined } | undefined;
   /** The table's structure as read back after it was written. */
-  #asWritten: string | undefined;
+  #asWritten: AsWritten | undefined;
 
   constructor(
     readonly name: TableName,
@@ -109,7 +116,9 @@ export class NftTable {
       }
     }
     this.nft.run(renderReplacement(this.name, wanted));
-    this.#asWritten = wanted === undefined ? undefined : this.#list()?.structure;
+    const structure = this.#list()?.structure;
+    this.#asWritten =
+      wanted === undefined || structure === undefined ? undefined : { structure, chains: wanted.chains };
   }
 
   #list(): Listing | undefined {

@@ -382,8 +382,13 @@ function addSecurity(
   }
 }
 
+/** The same for the same number: see compare in listing.ts. */
+const bounded = new Map<number | undefined, Ruleset['chains']>();
+
 /** @param connections that a container may have open; undefined: any number */
 function chainsWith(connections: number | undefined): Ruleset['chains'] {
+  const known = bounded.get(connections);
+  if (known !== undefined) return known;
   const forward = CHAINS.get('forward');
   if (connections === undefined || forward === undefined) return CHAINS;
   const limits = ([4, 6] as const).map((family) =>
@@ -393,5 +398,7 @@ function chainsWith(connections: number | undefined): Ruleset['chains'] {
       'more connections than a container may have',
     ),
   );
-  return new Map([...CHAINS, ['forward', { ...forward, rules: [...limits, ...forward.rules] }]]);
+  const chains = new Map([...CHAINS, ['forward', { ...forward, rules: [...limits, ...forward.rules] }]]);
+  bounded.set(connections, chains);
+  return chains;
 }
