@@ -22,6 +22,7 @@ import {
   NodeServiceService,
 } from '../proto/gen/weft/v1/controller.js';
 import { IdentityServiceService } from '../proto/gen/weft/v1/identity.js';
+import { RecordServiceService } from '../proto/gen/weft/v1/record.js';
 import { SessionServiceService } from '../proto/gen/weft/v1/session.js';
 import { openStore } from '../store/etcd-store.js';
 import type { Store } from '../store/store.js';
@@ -37,6 +38,7 @@ import { networkService } from './network-service.js';
 import { nodeService } from './node-service.js';
 import { writeNodeToken } from './node-token.js';
 import { Problems } from './problems.js';
+import { recordService } from './record-service.js';
 import { Registry } from './registry.js';
 import { rightsInterceptor } from './rights.js';
 import { advertised, hostOf, Security } from './security.js';
@@ -92,16 +94,17 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
       ...ips.map((ip) => `${hostOf(ip)}:${portOf(address)}`),
       ...(etcd === undefined ? [] : etcdUrls().map((url) => new URL(url).host)),
     ],
+    entered: (caller) => security.recall(caller, store),
   });
   security.onAuthorities(() => sessions.authoritiesChanged());
   const registry = new Registry({ store, counters, reports: sessions, clock });
   sessions.onReport((node) => registry.reported(node));
-  const sources: Sources = {
+  const sources = {
     store,
     counters,
     reports: sessions,
     leaseTimes: new LeaseTimes({ store, clock, log }),
-  };
+  } satisfies Sources;
   const problems = new Problems({
     ...{ store, registry, reports: sessions },
     security: () => security.problems(store),
@@ -137,6 +140,7 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
   );
   server.addService(EndpointServiceService, endpointService({ sources, registry, sessions }));
   server.addService(SessionServiceService, { connect: sessions.connect });
+  server.addService(RecordServiceService, recordService(sources));
   const identity = () => ({
     ...{ name: hostname(), version, address, startedAt, etcd: etcdUrls() },
     certificateExpires: security.info()?.to.toISOString(),

@@ -7,19 +7,22 @@ import { isIP } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { failedPrecondition, messageOf } from '../core/errors.js';
+import type { Caller } from '../daemon/caller.js';
 import { certificateInfo, endsSoon, type CertificateInfo } from '../daemon/certificate.js';
 import type { GrpcFront } from '../daemon/grpc-front.js';
 import type { Logger } from '../daemon/log.js';
 import { plainTextWarnings } from '../daemon/plain-text.js';
 import { keepRenewed } from '../daemon/renewal.js';
-import { readTls, type ClientTls, type Tls } from '../daemon/tls.js';
+import type { ClientTls, Tls } from '../daemon/tls.js';
 import type { Problem } from '../proto/gen/weft/v1/types.js';
 import type { CertificateRecord } from '../store/credentials.js';
 import type { ControllerStore } from '../store/etcd-store.js';
 import type { EtcdUser } from '../store/etcd-users.js';
+import { BroughtCertificate } from './brought-certificate.js';
 import { Authority, hasAuthority, SUPERUSER, type AuthorityOptions, type Subject } from './ca/authority.js';
 import type { EmbeddedEtcd, EtcdServing } from './embedded-etcd.js';
 import { nodesWithoutCertificate } from './identity-service.js';
+import { NetworkRights } from './network-rights.js';
 import {
   keepRootIdentity,
   renewRootIdentity,
@@ -38,11 +41,13 @@ const NAMED = 10;
 
 export class Security {
   authority: Authority | undefined;
-  readonly #brought: Tls | undefined;
+  readonly #brought: BroughtCertificate | undefined;
   #front: GrpcFront | undefined;
   #etcd: EmbeddedEtcd | undefined;
   /** Serial numbers of certificates without a role. */
   readonly #unrestricted = new Set<string>();
+  /** Where weft decides who may write what in etcd. */
+  #rights: NetworkRights | undefined;
   #renewals = new AbortController();
   #onAuthorities: () => void = () => undefined;
 
@@ -51,7 +56,7 @@ export class Security {
     private readonly options: AuthorityOptions,
     private readonly log: Logger,
   ) {
-    this.#brought = withAuthority(readTls(settings));
+    this.#brought = BroughtCertificate.of(settings);
   }
 
   /** Opens the authority where it is certain that this controller is one: a new cluster with an etcd of somebody else's is not yet. */
@@ -70,7 +75,7 @@ export class Security {
 
   /** Of the gRPC server; undefined: plain text. */
   get tls(): Tls | undefined {
-    return this.#brought ?? this.authority?.tls();
+    return this.#brought?.tls ?? this.authority?.tls();
   }
 
   get plain(): boolean {
@@ -120,13 +125,38 @@ export class Security {
     return this.#etcd !== undefined && this.authority !== undefined && this.settings.etcdCa === undefined;
   }
 
+  /** A node's certificate that etcd has forgotten with its past is recorded again, and the node's user made. */
+  recall({ identity, serial, until }: Caller, store: ControllerStore): void {
+    const { authority, log } = this;
+    if (authority === undefined || identity.role !== 'node' || serial === undefined || until === undefined)
+      return;
+    if (store.credentials.isKnown(serial)) return;
+    const { node: name } = identity;
+    const record = { serial, role: 'node', name, expires: new Date(until) } as const;
+    // Which of two CAs signed it is forgotten: the former one is trusted until it is certain that nobody needs it.
+    void store.credentials
+      .addCertificate({ ...record, authority: authority.former ?? authority.hash })
+      .then(() => this.admit({ role: 'node', name }, store))
+      .then(
+        () => log.warn('a certificate that etcd had forgotten was recorded again', { node: name, serial }),
+        (error: unknown) =>
+          log.warn('a certificate that etcd has forgotten could not be recorded', {
+            ...{ node: name, serial },
+            error: messageOf(error),
+          }),
+      );
+  }
+
   /** Turns the users of the embedded etcd on, where nobody uses it in plain text any more. @throws the signal's reason */
   async enableUsers(store: ControllerStore, signal: AbortSignal): Promise<void> {
-    if (!this.#hasUsers || this.authority?.servesPlainText === true) return;
+    if (!this.#hasUsers || this.authority === undefined || this.authority.servesPlainText) return;
     await store.synced(signal);
+    this.#rights ??= new NetworkRights(store, this.log);
+    store.sealRemovals(this.authority.sealingKey());
     while (!signal.aborted) {
       try {
         await store.users.ensure(store.credentials.certificates().flatMap(userOf));
+        await this.#rights?.settle();
         return await store.users.enable();
       } catch (error) {
         this.log.warn('the users of etcd could not be made yet', { error: messageOf(error) });
@@ -232,6 +262,14 @@ export class Security {
 
   /** Keeps the controller's own certificates renewed. Settles when the signal aborts. */
   async follow(store: ControllerStore, signal: AbortSignal): Promise<void> {
+    await this.#brought?.follow(
+      {
+        authorities: () => store.credentials.authorities(),
+        replace: () => this.#front?.replace(this.tls),
+        log: this.log,
+      },
+      signal,
+    );
     while (this.authority !== undefined && !signal.aborted) {
       this.#renewals = new AbortController();
       await this.#renew(store, this.authority, AbortSignal.any([signal, this.#renewals.signal]));
@@ -342,9 +380,9 @@ export class Security {
         what: 'the certificate of this controller',
         why: `ends at ${info.to.toISOString()}, and was not renewed`,
         fix:
-          this.#brought === undefined
-            ? 'See its log, and whether the clock of this host is right.'
-            : 'Put a new one in its place (--tls-cert), and start the controller again.',
+          this.#brought?.isRenewed === false
+            ? 'Put a new one in its place (--tls-cert), and start the controller again; or let it be renewed (--authority).'
+            : 'See its log, and whether the clock of this host is right.',
       },
     ];
   }
@@ -369,12 +407,6 @@ export class Security {
     while (!store.state.connected && performance.now() < until)
       await delay(50, undefined, { signal, ref: false });
   }
-}
-
-/** What weft ca issue wrote for a further controller shows its CA, as the authority's own does. */
-function withAuthority(brought: Tls | undefined): Tls | undefined {
-  if (brought === undefined || certificateInfo(brought.cert).identity.role !== 'controller') return brought;
-  return { ...brought, cert: Buffer.concat([brought.cert, brought.ca]) };
 }
 
 /** Whom a certificate makes a user of etcd. */

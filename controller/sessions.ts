@@ -54,6 +54,8 @@ export interface SessionsOptions {
   authorities?: () => readonly string[];
   /** HOST:PORT of what containers must not reach. */
   control?: () => readonly string[];
+  /** A session has begun. */
+  entered?: (caller: Caller) => void;
 }
 
 export class Sessions implements ReportSource {
@@ -205,8 +207,9 @@ export class Sessions implements ReportSource {
     return identity.role === 'node' ? undefined : before;
   }
 
-  #enter({ node, instance, version: agent }: Hello, stream: Stream, { until }: Caller): AgentSession {
+  #enter({ node, instance, version: agent }: Hello, stream: Stream, caller: Caller): AgentSession {
     const { version, clock, log, control = () => [] } = this.#options;
+    const { until } = caller;
     // The same agent again: its earlier connection broke unnoticed.
     this.#sessions.get(node)?.end(aborted(`node ${node}: its agent has opened another session`));
     const session = new AgentSession(node, instance, stream, clock);
@@ -215,6 +218,7 @@ export class Sessions implements ReportSource {
     stream.write({ message: { $case: 'ack', value: { sequence: 0, version, control: [...control()] } } });
     this.#tellAuthorities(session);
     log.info('an agent has connected', { node, version: agent, peer: session.peer });
+    this.#options.entered?.(caller);
     this.#onReport(node);
     return session;
   }

@@ -45,6 +45,11 @@ export const controllerSettings = {
   }),
   ...ETCD_ACCESS,
   ...GRPC_TLS,
+  authority: optional(kinds.hostPort({ listen: false }), {
+    help: 'the controller that is the certificate authority, and renews --tls-cert',
+    shownDefault: 'none: it is not renewed',
+    group: 'TLS between weft’s parts',
+  }),
   insecure: INSECURE,
   'admin-dir': setting(kinds.path('DIR'), {
     default: '/etc/weft/admin',
@@ -86,6 +91,11 @@ export const controllerProgram: Program<typeof controllerSettings> = {
   settings: controllerSettings,
   check(values, origin) {
     checkTls(values, origin);
+    if (values.authority !== undefined && values.tlsCert === undefined)
+      throw invalidArgument(
+        `${origin('authority') ?? '--authority'}: renews the certificate of --tls-cert, and there is none`,
+        'Set --tls-ca, --tls-cert and --tls-key, or leave it out.',
+      );
     if (values.etcd !== undefined) {
       if (origin('etcd-listen') !== undefined) {
         throw invalidArgument(

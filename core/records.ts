@@ -156,6 +156,8 @@ export interface Removal {
   at: string;
   /** Of a node: it was removed although it was up, and must not come back by itself. */
   forced: boolean;
+  /** Of a network: what a controller that keeps nodes from removing networks knows its own removal by. */
+  proof?: string;
 }
 
 /** A name that a user added to a network, for any addresses. */

@@ -41,7 +41,11 @@ export async function enrol(options: Enrolment): Promise<Membership> {
 
 /** @param into where another folder gets the new certificate. @throws WeftError as `enrol` */
 export async function renew(address: string, folder: IdentityFolder, into = folder): Promise<Membership> {
-  const { tls } = folder.read();
+  return await renewWith(address, folder.read().tls, into);
+}
+
+/** @param tls of the certificate that is renewed @param into gets the new one @throws WeftError as `enrol` */
+export async function renewWith(address: string, tls: ClientTls, into: IdentityFolder): Promise<Membership> {
   const publicKey = into.publicKey();
   const membership = await ask(address, tls, (client) => client.renewCertificate.bind(client), { publicKey });
   accept(membership, into);

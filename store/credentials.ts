@@ -45,6 +45,8 @@ export interface Credentials {
   certificates(): CertificateRecord[];
   /** @throws WeftError UNAVAILABLE */
   addCertificate(certificate: Omit<CertificateRecord, 'refused'>): Promise<void>;
+  /** Whether etcd has a record of this certificate. */
+  isKnown(serial: string): boolean;
   isRefused(serial: string): boolean;
   /** Hashes of the CAs that nodes must trust, as the authority has named them last. */
   authorities(): string[];
@@ -146,6 +148,7 @@ export function credentialsIn(context: Context): Credentials {
       const { header } = await client.txn({ success: [put(keys.authorities(), JSON.stringify(hashes))] });
       await replica.reached(Number(header.revision));
     },
+    isKnown: (serial) => replica.plain(keys.certificate(serial)) !== undefined,
     isRefused: (serial) => {
       const text = replica.plain(keys.certificate(serial))?.value;
       return text !== undefined && decodeCertificate(serial, text)?.refused === true;

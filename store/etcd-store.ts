@@ -1,6 +1,8 @@
 // The store on a real etcd, assembled from its parts.
 //
 // The replica reads; each kind of write has a file of its own.
+import { createHmac } from 'node:crypto';
+
 import { campaign } from './election.js';
 import { answerClaim, claimAddress, deleteClaim, restoreClaim } from './claims.js';
 import { etcdUsersOf, type EtcdUsers } from './etcd-users.js';
@@ -11,6 +13,8 @@ import { Keys } from './keys.js';
 import { releaseLease, renewLease } from './lease-renewal.js';
 import { acquireLease } from './leases.js';
 import { checkNetwork, createNetwork, removeNetwork, restoreNetwork } from './networks.js';
+import { orAsk, type NetworkWriter } from './network-writer.js';
+import { networkWriterOf } from './node-requests.js';
 import { addName, removeName } from './own-names.js';
 import { updateNetwork } from './network-update.js';
 import { removeNode } from './nodes.js';
@@ -32,6 +36,8 @@ export interface StoreOptions extends EtcdAccess {
   log: StoreLog;
   /** Nothing is written but what is asked for: tombstones are left as they are. Absent: false. */
   readOnly?: boolean;
+  /** Writes what makes and removes networks, where etcd refuses it to this process. */
+  writer?: NetworkWriter;
   /** The current time, for records only; waits use a monotonic clock. */
   clock?: { now(): Date };
 }
@@ -42,6 +48,12 @@ export interface ControllerStore extends Store {
   moveTo(endpoints: readonly string[]): void;
   readonly credentials: Credentials;
   readonly users: EtcdUsers;
+  /** What this node may have written, written for it; undefined: somebody who may write anything. */
+  writerFor(node: string | undefined): NetworkWriter;
+  /** @param listener called before the config of a network is written by this process. @throws WeftError */
+  beforeConfig(listener: (network: string) => Promise<void>): void;
+  /** Tombstones of networks carry a code by this key from now on, by which their removal can be repeated for a node. */
+  sealRemovals(key: Buffer): void;
 }
 
 /** Maximum number of concurrent queries about etcd leases. */
@@ -57,6 +69,7 @@ export function openStore({
   log,
   clock,
   readOnly = false,
+  writer,
   ...access
 }: StoreOptions): ControllerStore {
   const now = (): Date => clock?.now() ?? new Date();
@@ -65,7 +78,7 @@ export function openStore({
     replica.connected(false, error),
   );
   const replica = new Replica(client, keys, log, now);
-  const context: Context = { client, replica, keys, log, now };
+  const context: Context = { client, replica, keys, log, now, writer };
   const presences = new Set<Presence>();
   const closed = new AbortController();
   if (!readOnly) {
@@ -92,10 +105,21 @@ export function openStore({
     moveTo: (urls) => client.moveTo(urls),
     credentials: credentialsIn(context),
     users: etcdUsersOf(context),
+    writerFor: (node) => networkWriterOf(context, node),
+    beforeConfig: (listener) => void (context.beforeConfig = listener),
+    sealRemovals: (key) =>
+      void (context.seal = (text) => createHmac('sha256', key).update(text).digest('base64url')),
 
     createNetwork: async (spec) => await createNetwork(context, spec),
     checkNetwork: (spec) => checkNetwork(context, spec),
-    removeNetwork: async (name, options) => await removeNetwork(context, name, options),
+    removeNetwork: async (name, options) =>
+      await orAsk(
+        () => removeNetwork(context, name, options),
+        // Nothing else of a removal is a node's to ask for.
+        options.unleased === true && !options.force && writer !== undefined
+          ? () => writer.removeUnused(name)
+          : undefined,
+      ),
     updateNetwork: async (name, change) => await updateNetwork(context, name, change),
     restoreNetwork: async (network, own, had) => await restoreNetwork(context, network, own, had),
 

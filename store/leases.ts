@@ -7,7 +7,7 @@ import type { IKeyValue } from 'etcd3';
 
 import { withoutFamily } from '../core/backends/index.js';
 import { backendTypeOf } from '../core/drivers/index.js';
-import { failedPrecondition, notFound, resourceExhausted, unavailable } from '../core/errors.js';
+import { failedPrecondition, notFound, resourceExhausted, unavailable, WeftError } from '../core/errors.js';
 import { prefixesOf } from '../core/network.js';
 import type { Lease } from '../core/records.js';
 import { rangeOf } from './keys.js';
@@ -50,6 +50,13 @@ const PATIENCE = 10_000;
 const FORMER_LIFE = 5000;
 const FORMER_LIFE_LOOK = 200;
 
+/** Milliseconds until nodes may write in a network whose config was written by hand: a controller lets them in when it sees it. */
+const ADMITTED_WITHIN = 2000;
+const ADMITTED_LOOK = 50;
+
+const isDenied = (error: unknown): boolean =>
+  error instanceof WeftError && error.code === 'PERMISSION_DENIED';
+
 export async function acquireLease(
   context: Context,
   request: LeaseRequest,
@@ -68,7 +75,10 @@ export async function acquireLease(
         await sleep(FORMER_LIFE_LOOK, undefined, { signal });
         continue;
       }
-      taken = await takeOne(context, request, there, etcdLease);
+      taken = await takeOne(context, request, there, etcdLease).catch((error: unknown) => {
+        if (!isDenied(error) || performance.now() - began > ADMITTED_WITHIN) throw error;
+        return sleep(ADMITTED_LOOK, undefined, { signal });
+      });
       if (taken !== undefined) return taken;
     }
   } finally {
@@ -347,15 +357,17 @@ function leaseOf(
   };
 }
 
+/** In place of an etcd lease that is granted when the key is written. */
+const NOT_YET = '';
+
 /** The previous subnet of a node as a lease, and the key to write it to; undefined if the node had none. */
 export function previousLease(
   context: Context,
   request: LeaseRequest,
-  etcdLease: string,
 ): { key: string; value: string } | undefined {
   const { network, previous } = request;
   if (previous === undefined || !fits(network, previous)) return undefined;
-  const lease = leaseOf(request, previous, etcdLease, startOf(context, request, previous));
+  const lease = leaseOf(request, previous, NOT_YET, startOf(context, request, previous));
   return {
     key: context.keys.lease(network.name, previous.subnet, previous.subnet6),
     value: encodeLease(lease),

@@ -19,6 +19,8 @@ import { predates } from '../core/lost-records.js';
 import { decodeConfig, encodeConfig, occupiedBy, type Occupied } from './network-codec.js';
 import { addressesOf, encodeRemoval } from './record-codec.js';
 import { previousLease } from './leases.js';
+import { orAsk, type LostNetwork } from './network-writer.js';
+import { proofOf } from './removal-proof.js';
 import { notServed, unservedConfig } from './unserved.js';
 import type { LeaseRequest } from './store.js';
 import {
@@ -41,6 +43,12 @@ export const REMOVAL_TTL = 24 * 3600;
 /** Milliseconds that a creator retries against other creators before it gives up. */
 const PATIENCE = 10_000;
 
+/** In place of etcd's answer: a controller has written it. */
+const ASKED = 'asked';
+
+/** Milliseconds until the view has what a controller has written. */
+const SEEN_WITHIN = 1000;
+
 export function checkNetwork(context: Context, spec: NetworkSpec): Network {
   const network = networkOf(spec);
   const twin = context.replica.view.networks.get(network.name);
@@ -51,8 +59,12 @@ export function checkNetwork(context: Context, spec: NetworkSpec): Network {
 }
 
 export async function createNetwork(context: Context, spec: NetworkSpec): Promise<Network> {
-  const { client, replica, keys } = context;
-  const wanted = networkOf(spec);
+  return await createNetworkOf(context, networkOf(spec));
+}
+
+/** @throws as Store.createNetwork */
+export async function createNetworkOf(context: Context, wanted: Network): Promise<Network> {
+  const { client, replica, keys, writer } = context;
   const { name } = wanted;
   const config = keys.config(name);
   const giveUp = performance.now() + PATIENCE;
@@ -71,11 +83,23 @@ export async function createNetwork(context: Context, spec: NetworkSpec): Promis
     const network = allocate(context, wanted);
     checkAgainstOthers(context, network);
     const tombstone = keys.removal('network', name);
-    const { succeeded, responses, header } = await client.txn({
-      compare: [absent(config), unchanged(keys.allocated(), seen)],
-      success: [put(config, encodeConfig(network)), put(keys.allocated(), name), remove(tombstone)],
-      failure: [get(config), get(keys.allocated())],
-    });
+    await context.beforeConfig?.(name);
+    const answer = await orAsk(
+      () =>
+        client.txn({
+          compare: [absent(config), unchanged(keys.allocated(), seen)],
+          success: [put(config, encodeConfig(network)), put(keys.allocated(), name), remove(tombstone)],
+          failure: [get(config), get(keys.allocated())],
+        }),
+      writer && (() => writer.create(name, encodeConfig(network)).then(() => ASKED)),
+    );
+    if (typeof answer === 'string') {
+      await replica
+        .until(() => replica.view.networks.has(name), AbortSignal.timeout(SEEN_WITHIN))
+        .catch(() => undefined);
+      return replica.view.networks.get(name) ?? network;
+    }
+    const { succeeded, responses, header } = answer;
     if (succeeded) {
       await replica.reached(Number(header.revision));
       return replica.view.networks.get(name) ?? network;
@@ -174,24 +198,31 @@ export async function removeNetwork(
   { force, unleased = false }: { force: boolean; unleased?: boolean },
 ): Promise<void> {
   const { client, replica, keys } = context;
+  const removal = { kind: 'network', name, at: context.now().toISOString(), forced: force } as const;
+  const proof = await proofOf(context, removal);
   const etcdLease = await client.grant(REMOVAL_TTL);
-  const tombstone = encodeRemoval({ kind: 'network', name, at: context.now().toISOString(), forced: force });
-  const { succeeded, responses, header } = await client.txn({
-    compare: [
-      present(keys.config(name)),
-      ...(force ? [] : [noneOf(keys.endpoints(name))]),
-      ...(unleased ? [noneOf(keys.subnets(name))] : []),
-    ],
-    success: [
-      removeAll(keys.network(name)),
-      put(keys.removal('network', name), tombstone, etcdLease),
-      put(keys.allocated(), name),
-    ],
-    failure: [
-      get(keys.config(name)),
-      { request_range: { ...rangeOf(keys.endpoints(name)), count_only: true } },
-    ],
-  });
+  const tombstone = encodeRemoval({ ...removal, ...(proof !== undefined && { proof }) });
+  const { succeeded, responses, header } = await client
+    .txn({
+      compare: [
+        present(keys.config(name)),
+        ...(force ? [] : [noneOf(keys.endpoints(name))]),
+        ...(unleased ? [noneOf(keys.subnets(name))] : []),
+      ],
+      success: [
+        removeAll(keys.network(name)),
+        put(keys.removal('network', name), tombstone, etcdLease),
+        put(keys.allocated(), name),
+      ],
+      failure: [
+        get(keys.config(name)),
+        { request_range: { ...rangeOf(keys.endpoints(name)), count_only: true } },
+      ],
+    })
+    .catch((error: unknown) => {
+      client.revoke(etcdLease);
+      throw error;
+    });
   if (succeeded) {
     await replica.reached(Number(header.revision));
     return;
@@ -214,30 +245,46 @@ export async function restoreNetwork(
   own?: LeaseRequest,
   had?: string,
 ): Promise<boolean> {
-  const { client, replica, keys } = context;
+  const { replica, keys, writer } = context;
   const { name } = network;
   const tombstone = keys.removal('network', name);
   const removal = replica.view.removals.get(`network ${name}`);
-  const old =
+  const superseded =
     removal !== undefined && predates(removal, had)
-      ? replica.plain(tombstone)?.modRevision
+      ? replica.plain(tombstone)?.modRevision.toString()
       : replica.superseded(tombstone);
-  if (old !== undefined)
-    await client.txn({ compare: [unchanged(tombstone, old)], success: [remove(tombstone)] });
+  const lease = own && previousLease(context, own);
+  const lost: LostNetwork = {
+    ...{ name, config: encodeConfig(network) },
+    ...(own !== undefined && lease !== undefined && { lease: { ...lease, ttlSeconds: own.ttlSeconds } }),
+    ...(superseded !== undefined && { superseded }),
+  };
+  return await orAsk(() => writeBack(context, lost), writer && (() => writer.restore(lost)));
+}
+
+/** Returns whether it wrote. */
+export async function writeBack(context: Context, lost: LostNetwork): Promise<boolean> {
+  const { client, keys } = context;
+  const { name, config, lease, superseded } = lost;
+  const tombstone = keys.removal('network', name);
+  await context.beforeConfig?.(name);
+  if (superseded !== undefined)
+    await client.txn({ compare: [unchanged(tombstone, superseded)], success: [remove(tombstone)] });
   const compare = [absent(keys.config(name)), absent(tombstone)];
-  const success = [put(keys.config(name), encodeConfig(network)), put(keys.allocated(), name)];
-  if (own !== undefined) {
-    const etcdLease = await client.grant(own.ttlSeconds);
-    const lease = previousLease(context, own, etcdLease);
-    const { succeeded } =
-      lease === undefined
-        ? { succeeded: false }
-        : await client.txn({
-            compare: [...compare, absent(lease.key)],
-            success: [...success, put(lease.key, lease.value, etcdLease)],
-          });
-    if (succeeded) return true;
-    client.revoke(etcdLease);
+  const success = [put(keys.config(name), config), put(keys.allocated(), name)];
+  if (lease !== undefined) {
+    const etcdLease = await client.grant(lease.ttlSeconds);
+    let written = false;
+    try {
+      const { succeeded } = await client.txn({
+        compare: [...compare, absent(lease.key)],
+        success: [...success, put(lease.key, lease.value, etcdLease)],
+      });
+      written = succeeded;
+    } finally {
+      if (!written) client.revoke(etcdLease);
+    }
+    if (written) return true;
   }
   return (await client.txn({ compare, success })).succeeded;
 }

@@ -135,7 +135,11 @@ const OWN_NAME = z.object({
   createdAt: text.default(''),
 });
 
-const REMOVAL = z.object({ at: text.default(''), forced: flag.default(false) });
+const REMOVAL = z.object({
+  at: text.default(''),
+  forced: flag.default(false),
+  proof: text.optional().catch(undefined),
+});
 
 /** @throws UnreadableError */
 export function decodeEndpoint(key: ParsedKey & { kind: 'endpoint' }, value: string): Endpoint {
@@ -197,11 +201,12 @@ export function encodeNode({ name: _name, ...fields }: NodeRecord): string {
 
 /** @throws UnreadableError */
 export function decodeRemoval(kind: Removal['kind'], name: string, value: string): Removal {
-  return { kind, name, ...check(REMOVAL, parseJsonObject(value)) };
+  const { proof, ...removal } = check(REMOVAL, parseJsonObject(value));
+  return { kind, name, ...removal, ...(proof !== undefined && { proof }) };
 }
 
-export function encodeRemoval({ at, forced }: Removal): string {
-  return JSON.stringify({ at, forced });
+export function encodeRemoval({ at, forced, proof }: Removal): string {
+  return JSON.stringify({ at, forced, proof });
 }
 
 /** The instance that holds a node's life lease. @throws UnreadableError */

@@ -9,6 +9,7 @@ import { messageOf, WeftError } from '../core/errors.js';
 import { REMOVAL_TTL } from './networks.js';
 import { removeBelongings } from './nodes.js';
 import { encodeRemoval } from './record-codec.js';
+import { orAsk } from './network-writer.js';
 import type { LostRemoval } from './tombstones.js';
 import { absent, get, keyAt, put, remove, removeAll, unchanged, type Context } from './transaction.js';
 
@@ -62,44 +63,65 @@ export async function forget(
 }
 
 /** `settled`: nothing is left to do. */
-async function settle(
+async function settle(context: Context, lost: LostRemoval): Promise<'settled' | 'open'> {
+  const { writer } = context;
+  const { kind, name } = lost.removal;
+  const isSettled = await orAsk(
+    () => repeatRemoval(context, lost),
+    kind === 'network' && writer !== undefined
+      ? () => writer.removeAgain(name, encodeRemoval(lost.removal))
+      : undefined,
+  );
+  return isSettled ? 'settled' : 'open';
+}
+
+/** Returns whether nothing is left to do. */
+export async function repeatRemoval(
   context: Context,
   { removal, key, revision }: LostRemoval,
-): Promise<'settled' | 'open'> {
+): Promise<boolean> {
   const { client, keys, log, now } = context;
   const { kind, name } = removal;
   const age = (now().getTime() - Date.parse(removal.at)) / 1000;
   const left = Math.round(REMOVAL_TTL - (age > 0 ? age : 0));
-  if (!(left > 0)) return 'settled';
+  if (!(left > 0)) return true;
   const tombstone = keys.removal(kind, name);
   const etcdLease = await client.grant(left);
   const mark = put(tombstone, encodeRemoval(removal), etcdLease);
-  const gone = await client.txn({ compare: [absent(tombstone), absent(key)], success: [mark] });
-  if (gone.succeeded) return 'settled';
-  const again =
-    revision !== undefined &&
-    (await client.txn({
-      compare: [
-        absent(tombstone),
-        unchanged(key, revision),
-        ...(kind === 'node' ? [absent(keys.alive(name))] : []),
-      ],
-      success: [
-        ...(kind === 'node' ? [remove(key)] : [removeAll(keys.network(name)), put(keys.allocated(), name)]),
-        mark,
-      ],
-    }));
-  if (again === false || !again.succeeded) {
-    client.revoke(etcdLease);
+  let isMarked = false;
+  let removedAt: string | undefined;
+  try {
+    const gone = await client.txn({ compare: [absent(tombstone), absent(key)], success: [mark] });
+    isMarked = gone.succeeded;
+    if (!isMarked && revision !== undefined) {
+      const again = await client.txn({
+        compare: [
+          absent(tombstone),
+          unchanged(key, revision),
+          ...(kind === 'node' ? [absent(keys.alive(name))] : []),
+        ],
+        success: [
+          ...(kind === 'node' ? [remove(key)] : [removeAll(keys.network(name)), put(keys.allocated(), name)]),
+          mark,
+        ],
+      });
+      isMarked = again.succeeded;
+      if (isMarked) removedAt = again.header.revision;
+    }
+  } finally {
+    if (!isMarked) client.revoke(etcdLease);
+  }
+  if (!isMarked) {
     // It was written back by another process, or the record was created anew; a node's life lease may still have to end.
     const { responses } = await client.txn({ success: [get(tombstone), get(key)] });
     const same = keyAt(responses, 1)?.mod_revision === revision;
-    return keyAt(responses, 0) !== undefined || !same ? 'settled' : 'open';
+    return keyAt(responses, 0) !== undefined || !same;
   }
+  if (removedAt === undefined) return true;
   log.warn('a removed record came back with an older copy of etcd and was removed again', {
     kind,
     name,
   });
-  if (kind === 'node') await removeBelongings(context, name, Number(again.header.revision));
-  return 'settled';
+  if (kind === 'node') await removeBelongings(context, name, Number(removedAt));
+  return true;
 }

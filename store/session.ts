@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ChannelCredentials } from '@grpc/grpc-js';
 import { Etcd3, type IOptions, type IResponseHeader } from 'etcd3';
 
+import { messageOf } from '../core/errors.js';
 import { ETCD_NAME, servesAs } from '../core/identity.js';
 import { CallFailure, failureOf } from './failures.js';
 import { type EtcdUser, Token } from './password.js';
@@ -71,6 +72,21 @@ function secure(tls: TlsFiles | undefined, host: string): ChannelCredentials {
 function useCredentials(etcd: Etcd3, credentials: ChannelCredentials): void {
   const { pool } = etcd as unknown as { pool: { hosts: { channelCredentials: ChannelCredentials }[] } };
   for (const host of pool.hosts) host.channelCredentials = credentials;
+}
+
+/** etcd's answer to a call during which its users or roles were changed. It checks that before it does anything. */
+const OLDER = /revision in header is old|revision of auth store is old/;
+/** A role that is made is several changes. */
+const MOST_CHANGES = 10;
+
+async function unlessOlder<T>(call: () => Promise<T>): Promise<T> {
+  for (let changes = 0; ; changes++) {
+    try {
+      return await call();
+    } catch (error) {
+      if (changes === MOST_CHANGES || !OLDER.test(messageOf(error))) throw error;
+    }
+  }
 }
 
 let serial = 0;
@@ -200,7 +216,7 @@ export class Session {
   /** Makes a call with the user's token, and once more with a new one where the first has ended. */
   async #allowed<T>(call: () => Promise<T>): Promise<T> {
     const token = this.#token;
-    if (token === undefined) return await call();
+    if (token === undefined) return await unlessOlder(call);
     if (!token.isKnown) await token.renew();
     try {
       return await call();

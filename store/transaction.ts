@@ -3,6 +3,7 @@ import type { ICompare, IKeyValue, IRequestOp, IResponseOp } from 'etcd3';
 
 import type { EtcdClient, StoreLog } from './client.js';
 import { rangeOf, type Keys } from './keys.js';
+import type { NetworkWriter } from './network-writer.js';
 import type { Replica } from './replica.js';
 
 /** What every writer of the store works with. */
@@ -12,6 +13,12 @@ export interface Context {
   keys: Keys;
   log: StoreLog;
   now: () => Date;
+  /** Writes what makes and removes networks, where etcd refuses it to this process. */
+  writer?: NetworkWriter | undefined;
+  /** Called before the config of this network is written. @throws WeftError */
+  beforeConfig?: ((network: string) => Promise<void>) | undefined;
+  /** An authentication code by a key of this controller's; undefined: it has none. */
+  seal?: ((text: string) => string) | undefined;
 }
 
 export const put = (key: string, value: string, etcdLease = '0'): IRequestOp => ({

@@ -13,6 +13,7 @@ import { openStore } from '../../store/etcd-store.js';
 import type { Store } from '../../store/store.js';
 import {
   type ApiSocket,
+  networkWriter,
   openSocket,
   startStatusOf,
   unidentifiedStatusOf,
@@ -69,10 +70,12 @@ export interface Opened extends Daemon, Access {
  * @throws WeftError FAILED_PRECONDITION where the kernel or the firewall cannot be used
  */
 export async function openAccess(
-  { settings, identity, log, shutdown }: Daemon,
+  daemon: Daemon,
   { readOnly }: { readOnly: boolean } = { readOnly: false },
 ): Promise<Access> {
+  const { settings, identity, log, shutdown } = daemon;
   const access = readEtcdAccess(settings);
+  const controllers = settings.controller.map(({ text }) => text);
   // First, and given a moment to send: etcd answers while the firewall is probed, which takes tens of milliseconds.
   const store = openStore({
     endpoints: [...settings.etcd],
@@ -80,6 +83,7 @@ export async function openAccess(
     ...(identity !== undefined && settings.etcd.every(isSecure) && { tls: () => identity.tls }),
     ...access,
     readOnly,
+    writer: networkWriter(controllers, controllerTls(daemon)),
     log,
   });
   const firewall = await openFirewall(settings.firewall, { log });
@@ -99,7 +103,8 @@ export async function openAccess(
 export async function open(launch: Launch): Promise<Opened> {
   const { log, shutdown } = launch;
   const { node, stateDir } = launch.settings;
-  const brought = readTls(launch.settings);
+  // Wrong files end the agent at once.
+  readTls(launch.settings);
   const state = new State(stateDir);
   const loaded = state.load();
   const startedAt = new Date().toISOString();
@@ -124,8 +129,8 @@ export async function open(launch: Launch): Promise<Opened> {
     readiness.waitsFor(() => ({ what: 'a certificate', why: message, fix: next })),
   );
   readiness.waitsFor(undefined);
-  const { settings, identity } = daemon;
-  const tls = (): Tls | undefined => brought ?? (settings.insecure ? undefined : identity?.tls);
+  const { settings } = daemon;
+  const tls = controllerTls(daemon);
   const { kernel, store } = await openAccess(daemon);
   const plain = plainTextWarnings({
     etcd: settings.etcd,
@@ -138,7 +143,7 @@ export async function open(launch: Launch): Promise<Opened> {
   store.subscribe((changes) => displaced.handle(changes));
   const sources = startSources({
     ...{ settings, store, problems, readiness, displaced, metrics, kernel, session, startedAt },
-    identity,
+    identity: daemon.identity,
   });
   status = () => startStatusOf(sources);
   const underlay = await NodeUnderlay.find(
@@ -153,6 +158,12 @@ export async function open(launch: Launch): Promise<Opened> {
     ...{ node, instance: loaded.instance, startedAt, tls, socket, audit, session },
     ...{ state, loaded, metrics, kernel, store, problems, readiness, displaced, underlay, changed },
   };
+}
+
+/** Of the next connection to a controller: a node's own certificate is renewed. */
+function controllerTls({ settings, identity }: Daemon): () => Tls | undefined {
+  const brought = readTls(settings);
+  return () => brought ?? (settings.insecure ? undefined : identity?.tls);
 }
 
 type SourcesOfStart = Pick<

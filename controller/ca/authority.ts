@@ -3,7 +3,7 @@
 // Its folder, STATE-DIR/ca, is for the controller alone: ca.crt and ca.key, controller.crt and controller.key. One CA can
 // replace another: until the former one is dropped both are trusted, and whatever the new one signs goes with its key
 // signed by the former one, so that who knows the former one alone accepts it, too.
-import { X509Certificate } from 'node:crypto';
+import { hkdfSync, X509Certificate } from 'node:crypto';
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -105,6 +105,12 @@ export class Authority {
     const { signer, former } = this.#files;
     const root = (former ?? signer).certificate;
     return { ...tls, cert: Buffer.concat([tls.cert, Buffer.from(root)]) };
+  }
+
+  /** A secret of this controller's alone, which outlives its certificates and its CA. */
+  sealingKey(): Buffer {
+    const { key } = this.own.read().tls;
+    return Buffer.from(hkdfSync('sha256', key, '', 'weft: removals of networks', 32));
   }
 
   /** Whether plain text is still served beside TLS, also after a restart. */

@@ -13,6 +13,7 @@ import type { Tls } from '../../../daemon/tls.js';
 import { StatusServiceService } from '../../../proto/gen/weft/v1/agent.js';
 import * as controllerServices from '../../../proto/gen/weft/v1/controller.js';
 import * as identityServices from '../../../proto/gen/weft/v1/identity.js';
+import { RecordServiceService } from '../../../proto/gen/weft/v1/record.js';
 import { SessionServiceService } from '../../../proto/gen/weft/v1/session.js';
 import { Status } from '../../../proto/gen/weft/v1/types.js';
 import { until } from '../../lab/wait.js';
@@ -25,6 +26,7 @@ test('the table has every method that a controller serves, and no other', (t) =>
     ...identityServices,
     StatusServiceService,
     SessionServiceService,
+    RecordServiceService,
   };
   const methods = Object.entries(services)
     .filter(([name]) => name.endsWith('ServiceService'))
@@ -50,6 +52,8 @@ for (const [san, method, outcome] of [
   ['URI:weft://viewer', 'SessionService/Connect', 'PERMISSION_DENIED'],
   ['URI:weft://admin', 'NetworkService/DeleteNetwork', undefined],
   ['URI:weft://admin', 'SessionService/Connect', 'PERMISSION_DENIED'],
+  ['URI:weft://node/h1', 'RecordService/RestoreNetwork', undefined],
+  ['URI:weft://viewer', 'RecordService/RestoreNetwork', 'PERMISSION_DENIED'],
   ['URI:weft://flannel/blue', 'NetworkService/ListNetworks', 'PERMISSION_DENIED'],
   // Of weft's scheme, but none of its roles.
   ['URI:weft://admin/x', 'NetworkService/ListNetworks', 'PERMISSION_DENIED'],
@@ -130,13 +134,7 @@ test.serial('in etcd a node writes what is its own, and no more', async (t) => {
   const { folder } = await controller.member('node', 'h1');
   const viewer = await controller.member('viewer');
   const put = (key: string, who = folder): string => etcdctl(controller, who, 'put', key, 'x');
-  for (const key of [
-    'nodes/h1',
-    'nodes/h1/alive',
-    'removed/nodes/h1',
-    'networks/blue/subnets/10.1.0.0-24',
-    'networks/blue/endpoints/aa',
-  ])
+  for (const key of ['nodes/h1', 'nodes/h1/alive', 'removed/nodes/h1', 'proposals/10.1.0.0-16/10.1.5.0-24'])
     t.is(put(`/weft/${key}`), 'OK', key);
   for (const key of [
     'nodes/h1x',

@@ -32,6 +32,8 @@ export interface SecureController {
   etcdUrl: string;
   /** The identity that the controller has written for root. */
   admin: ClientTls;
+  /** The controller's own identity: etcd's superuser. */
+  authority(): IdentityFolder;
   identity(tls?: ClientTls): IdentityServiceClient;
   token(request?: Partial<CreateTokenRequest>): Promise<string>;
   /** A certificate of this role; of a node of this name. */
@@ -85,7 +87,8 @@ export async function startSecure(
     await enrol({ address, token: given, node, roles: [role], folder: () => own });
     return { tls: own.read().tls, folder: own };
   };
-  return { process, folder, stateDir, address, http, etcdUrl, admin, identity, token, member };
+  const authority = (): IdentityFolder => new IdentityFolder(join(stateDir, 'ca'), 'controller');
+  return { process, folder, stateDir, address, http, etcdUrl, admin, authority, identity, token, member };
 }
 
 /** etcdctl as the holder of this identity. */
@@ -104,6 +107,5 @@ export function etcdctl({ etcdUrl }: SecureController, folder: IdentityFolder, .
 
 /** Keys and values below a start, as the controller's own certificate reads them. */
 export function etcdKeys(controller: SecureController, start: string): string {
-  const own = new IdentityFolder(join(controller.stateDir, 'ca'), 'controller');
-  return etcdctl(controller, own, 'get', '--prefix', start);
+  return etcdctl(controller, controller.authority(), 'get', '--prefix', start);
 }
