@@ -1,4 +1,6 @@
 // Checks of arguments and options, before any call. The services check again, for other callers.
+import { resolve } from 'node:path';
+
 import { InvalidArgumentError } from 'commander';
 
 import { IpAddress, IpNetwork, parseMac, type Family } from '../core/address.js';
@@ -12,7 +14,7 @@ import { parseNewNetworkName } from '../core/run.js';
 import { parseIfname, parseTarget } from '../core/target.js';
 import { parsePublish, parsePublishedFilter } from '../core/publish.js';
 import { parseBackend } from '../daemon/backend.js';
-import { addresses, duration, hostPort, path } from '../daemon/kinds.js';
+import { addresses, duration, etcdUrls, hostPort, path } from '../daemon/kinds.js';
 
 /** For commander: the error names the option itself. */
 const checked =
@@ -71,6 +73,9 @@ export const networkNames = (text: string, before: string[] = []): string[] => [
   checked(parseNetworkName)(text),
 ];
 export const absolutePath = checked((text) => path('PATH').parse(text, 'path'));
+/** Of a file, for a daemon that runs elsewhere. */
+export const filePath = (text: string): string => resolve(text);
+export const etcdList = checked((text) => [...etcdUrls.parse(text, 'etcd')]);
 export const newNetworkName = checked(parseNewNetworkName);
 export const name = (field = 'name'): ((text: string) => string) => checked((text) => parseName(text, field));
 

@@ -3,7 +3,7 @@ import { type Command, Option } from 'commander';
 
 import { invalidArgument } from '../../core/errors.js';
 import type { Action } from '../action.js';
-import { addressList, controllerOf, integer, name as nameOf } from '../checks.js';
+import { addressList, controllerOf, etcdList, filePath, integer, name as nameOf } from '../checks.js';
 import type { Result } from '../output.js';
 import type { InitOptions } from '../setup/init.js';
 import type { JoinOptions } from '../setup/join.js';
@@ -18,12 +18,19 @@ export function setupCommands(program: Command, action: Action): void {
       '--advertise <ip>',
       'address of this host that others are told (several: with commas)',
       addressList,
-    );
+    )
+    .option('--etcd <url>', 'an etcd of yours in place of one on this host (several: with commas)', etcdList)
+    .option('--etcd-ca <file>', 'CA that its certificate is of', filePath)
+    .option('--etcd-cert <file>', 'certificate to show to it', filePath)
+    .option('--etcd-key <file>', 'its private key', filePath)
+    .option('--etcd-username <name>', 'user of an etcd with authentication')
+    .option('--etcd-password-file <file>', 'file with the user’s password', filePath);
   common(init, 'write the files and start nothing').action(
     action(async ({ connect }, _words, options: InitOptions): Promise<Result> => {
       checkSecure(options);
+      const { checkExternalEtcd, init: run } = await import('../setup/init.js');
+      checkExternalEtcd(options);
       connect.asking();
-      const { init: run } = await import('../setup/init.js');
       return await run(options);
     }),
   );

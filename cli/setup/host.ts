@@ -20,6 +20,8 @@ export interface SetupOptions extends GlobalOptions {
 /** The agent's --state-dir and the controller's, as the units have them. */
 export const AGENT_STATE = '/var/lib/weft';
 export const CONTROLLER_STATE = '/var/lib/weft-controller';
+/** Where systemd shows the controller's unit what it may read with LoadCredential= (systemd.exec(5)). */
+export const CREDENTIALS = '/run/credentials/weft-controller.service';
 /** By which commands find the certificate of root on the controller's host. */
 export const ADMIN_LINK = '/etc/weft/admin';
 
@@ -65,9 +67,14 @@ export class SetupHost {
     return daemons.map((unit) => (unit === 'weft-agent' ? 'weft agent' : `weft controller ${state}`));
   }
 
+  /** Whether units are of use: not where there is no systemd to start them. */
+  get hasUnits(): boolean {
+    return !this.options.start || this.systemd !== undefined;
+  }
+
   /** The units, where they are of use. @param more lines for the controller's */
   units(daemons: readonly Unit[], more: readonly string[] = []): SetupFile[] {
-    if (this.options.start && this.systemd === undefined) return [];
+    if (!this.hasUnits) return [];
     return daemons.map((unit) => unitFile(unit, unit === 'weft-controller' ? more : []));
   }
 

@@ -11,7 +11,7 @@ import { replaceFile, stateError } from '../../daemon/state-file.js';
 import type { Result } from '../output.js';
 import type { SetupFile } from './files.js';
 import { say } from './health.js';
-import { AGENT_STATE, SetupHost, type SetupOptions } from './host.js';
+import { AGENT_STATE, CREDENTIALS, SetupHost, type SetupOptions } from './host.js';
 import { AGENT_YAML, CONTROLLER_YAML, settingsText, type Settings } from './settings.js';
 import type { Unit } from './units.js';
 
@@ -24,8 +24,6 @@ export interface JoinOptions extends SetupOptions {
 const TOKEN_FILE = '/etc/weft/token';
 const CONTROLLER_IDENTITY = '/etc/weft/controller';
 const CHAIN = 'chain.crt';
-/** Where systemd shows a unit what it may read with LoadCredential= (systemd.exec(5)). */
-const CREDENTIALS = '/run/credentials/weft-controller.service';
 
 /** @param address HOST:PORT of a controller @param token as `weft token create` printed it */
 export function join(address: string, token: string, options: JoinOptions): Promise<Result> {
@@ -88,8 +86,9 @@ async function joinAsController(address: string, token: string, options: JoinOpt
     );
   writeChain(folder);
   const named = ['ca.crt', CHAIN, 'controller.key'];
-  const inUnit = options.start && host.systemd === undefined ? CONTROLLER_IDENTITY : CREDENTIALS;
+  const inUnit = host.hasUnits ? CREDENTIALS : CONTROLLER_IDENTITY;
   const settings = controllerSettings(
+    address,
     cluster,
     named.map((name) => `${inUnit}/${name}`),
   );
@@ -107,7 +106,7 @@ async function joinAsController(address: string, token: string, options: JoinOpt
   return {
     value: { controller: address, node: null, expires: to.toISOString(), files: written, next: [] },
     text: () =>
-      `This host has a further controller of the cluster of ${address}. Its certificate ends at ${to.toISOString()}: join again with a new token before.`,
+      `This host has a further controller of the cluster of ${address}, which renews its certificate before that ends (${to.toISOString()}).`,
   };
 }
 
@@ -121,12 +120,13 @@ function writeChain({ path, paths: { ca, cert } }: IdentityFolder): void {
 }
 
 const controllerSettings = (
+  authority: string,
   { etcd, prefix }: Cluster,
   [ca = '', cert = '', key = '']: readonly string[],
 ): Settings => ({
   etcd,
   ...(prefix !== '/weft' && { prefix }),
-  ...{ 'tls-ca': ca, 'tls-cert': cert, 'tls-key': key },
+  ...{ 'tls-ca': ca, 'tls-cert': cert, 'tls-key': key, authority },
 });
 
 function notStarted(host: SetupHost, unit: Unit, files: string[], { start }: JoinOptions): Result {

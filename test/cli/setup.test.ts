@@ -18,6 +18,7 @@ import test, { type ExecutionContext } from 'ava';
 
 import { unitFile } from '../../cli/setup/units.js';
 import { formatToken, newToken } from '../../core/identity.js';
+import { TestCa } from '../daemon/certificates.js';
 import { Fakes, run, WEFT, type Ran } from './fakes.js';
 import { token as sample } from './samples.js';
 
@@ -147,6 +148,56 @@ test('init --no-start writes settings and units, says what to run, and may be re
   const again = await host.weft('leave', '--no-start');
   succeeded(t, again);
   t.regex(again.stdout, /nothing to undo/);
+});
+
+test('init takes an etcd of the user’s: both daemons are told, the controller’s unit shows the files', async (t) => {
+  const host = new TestHost();
+  const made = new TestCa();
+  t.teardown(() => made.remove());
+  const { ca } = made;
+  const { cert, key } = made.issue('weft');
+  const urls = ['https://192.0.2.21:2379', 'https://192.0.2.22:2379'];
+  const password = join(folder, 'password');
+  writeFileSync(password, 'secret\n');
+  const flags = [
+    ...['--etcd', urls.join(','), '--etcd-ca', ca, '--etcd-cert', cert, '--etcd-key', key],
+    ...['--etcd-username', 'weft', '--etcd-password-file', password],
+  ];
+  const first = await host.weft('init', '--no-start', ...flags);
+  succeeded(t, first);
+  t.notRegex(first.stdout, /single point of failure/);
+  const files = { 'etcd-ca': ca, 'etcd-cert': cert, 'etcd-key': key, 'etcd-password-file': password };
+  const common = ['etcd: [https://192.0.2.21:2379, https://192.0.2.22:2379]', 'etcd-username: weft'];
+  const [controller, agent, unit] = [
+    '/etc/weft/controller.yaml',
+    '/etc/weft/agent.yaml',
+    `${UNITS}/weft-controller.service`,
+  ].map((path) => host.read(path).split('\n'));
+  for (const line of common) t.true(controller?.includes(line) === true && agent?.includes(line), line);
+  for (const [name, path] of Object.entries(files)) {
+    t.true(controller?.includes(`${name}: /run/credentials/weft-controller.service/${name}`), name);
+    t.true(agent?.includes(`${name}: ${path}`), name);
+    t.true(unit?.includes(`LoadCredential=${name}:${path}`), name);
+  }
+  t.false(host.read('/etc/weft/controller.yaml').includes('secret'));
+  succeeded(t, await host.weft('init', '--no-start', ...flags));
+
+  // Where no unit is of use the controller is root's, and reads them itself.
+  const plain = new TestHost('offline');
+  succeeded(t, await plain.weft('init', ...flags));
+  t.true(plain.read('/etc/weft/controller.yaml').includes(`etcd-key: ${key}\n`));
+  const refusals = await Promise.all([
+    host.weft('init', '--etcd-ca', ca),
+    host.weft('init', '--etcd', 'https://192.0.2.21:2379'),
+    host.weft('init', '--etcd', 'https://192.0.2.21:2379', '--etcd-ca', ca, '--etcd-cert', cert),
+    host.weft('init', '--etcd', 'nonsense'),
+    host.weft('init', '--etcd', 'http://192.0.2.21:2379', '--etcd-username', 'weft'),
+  ]);
+  t.deepEqual(
+    refusals.map(({ code }) => code),
+    [2, 2, 2, 2, 2],
+  );
+  t.regex(refusals[0].stderr, /--etcd-ca: is for an etcd of yours, and none is named\n *Name it with --etcd/);
 });
 
 test('init starts both daemons, awaits them, and prints the next command; what is there stays', async (t) => {

@@ -57,6 +57,45 @@ test('a lease is written as flanneld writes it, under an etcd lease of its own',
   t.truthy(prefix);
 });
 
+test('whether a lease is from before its network’s config was last written', async (t) => {
+  const { store, network, prefix, key, value } = await setUp();
+  const take = (node: number, subnet: string) =>
+    store.acquireLease(request(network, node, { ...previous(subnet), ttlSeconds: 60 }));
+  const seen = async (subnet: string) => {
+    const found = () => store.view.leases.get('blue')?.get(subnet);
+    await eventually(() => found() !== undefined, `${subnet} is in the view`);
+    return found() as StoredLease;
+  };
+  const first = await take(1, '10.100.5.0/24');
+  t.false(store.predatesConfig(await seen('10.100.5.0/24')));
+  await store.updateNetwork('blue', { masquerade: false });
+  t.true(store.predatesConfig(first));
+  // A renewal writes the key anew, and a node that gives its subnet back and takes it again has it under the new config.
+  const renewed = await store.renewLease(first, 120);
+  await eventually(
+    () => store.view.leases.get('blue')?.get('10.100.5.0/24')?.etcdLease === renewed.etcdLease,
+    'renewed',
+  );
+  t.true(store.predatesConfig(renewed));
+  const second = await take(2, '10.100.6.0/24');
+  t.false(store.predatesConfig(await seen('10.100.6.0/24')));
+  await store.releaseLease(renewed);
+  await eventually(() => store.view.leases.get('blue')?.has('10.100.5.0/24') !== true, 'released');
+  t.false(store.predatesConfig(renewed), 'there is no such key');
+  await take(1, '10.100.5.0/24');
+  t.false(store.predatesConfig(await seen('10.100.5.0/24')));
+
+  // By hand, and of a flanneld: its key has the other spelling of the same subnet, or a node that weft does not know.
+  const config = `${prefix}/networks/blue/config`;
+  const text = (await etcd.raw.get(config).string()) ?? '';
+  await etcd.raw.put(config).value(text.replace('"SubnetLen":24', '"SubnetLen":25'));
+  await eventually(() => store.view.networks.get('blue')?.hostPrefix === 25, 'the config is read');
+  t.true(store.predatesConfig(second));
+  const flannel = { ...(await value('10.100.6.0-24')), Weft: undefined };
+  await etcd.raw.put(key('10.100.7.0-25')).value(JSON.stringify(flannel));
+  t.false(store.predatesConfig(await seen('10.100.7.0/25')));
+});
+
 test('dual stack: one key for both families', async (t) => {
   const { store, network, all, value } = await setUp({ subnet6: IpNetwork.parse('fd42:100::/48') });
   const asked = {

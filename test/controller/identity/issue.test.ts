@@ -6,7 +6,7 @@ import test from 'ava';
 
 import { startSession } from '../../../agent/api/session.js';
 import { shownAuthority } from '../../../daemon/authority-probe.js';
-import { authorityHashOf } from '../../../daemon/certificate.js';
+import { authorityHashesOf, authorityHashOf } from '../../../daemon/certificate.js';
 import { call, channel } from '../../../daemon/grpc.js';
 import { IdentityFolder } from '../../../daemon/identity-folder.js';
 import { silentLogger as log } from '../../../daemon/log.js';
@@ -170,3 +170,64 @@ test.serial('a further controller serves members of the cluster, and is no autho
     /^FAILED_PRECONDITION this controller is no certificate authority\nAsk the controller that is one/,
   );
 });
+
+test.serial(
+  'a further controller renews its certificate at the authority, and goes on after the first ends',
+  async (t) => {
+    const etcd = await startEtcd();
+    t.teardown(() => etcd.stop());
+    const first = await startSecure(t, ['--etcd', etcd.url, '--certificate-ttl', '10s']);
+    const issued = await issue(first, 'controller');
+    const { ca, cert, key } = issued.paths;
+    const ends = issued.read().info.to.getTime();
+    const address = `127.0.0.1:${await freePort()}`;
+    const start = async () => {
+      const controller = startController(
+        [
+          ...['--etcd', etcd.url, '--listen', address, '--http', `127.0.0.1:${await freePort()}`],
+          ...[
+            '--state-dir',
+            join(first.folder, 'second'),
+            '--tls-ca',
+            ca,
+            '--tls-cert',
+            cert,
+            '--tls-key',
+            key,
+          ],
+          ...['--authority', first.address],
+        ],
+        SECURE,
+      );
+      t.teardown(() => controller.stop());
+      await until('it is ready', () => controller.output.includes('the controller is ready'), {
+        context: () => controller.output,
+      });
+      return controller;
+    };
+    const second = await start();
+    const renewed = new IdentityFolder(join(first.folder, 'second', 'identity'), 'controller');
+    await until('a renewal', () => renewed.exists && renewed.read().info.to.getTime() > ends);
+    t.is(renewed.read().info.identity.role, 'controller');
+    // With the first one over it serves with the next, also when it starts.
+    await until('the end of the first', () => Date.now() > ends, { timeoutMs: 15_000 });
+    const serves = () =>
+      until('it serves', async () => {
+        const viewer = await first.member('viewer');
+        const networks = new NetworkServiceClient(address, ...channel(address, viewer.tls));
+        try {
+          return (await call(networks.listNetworks.bind(networks), {}, WITHIN)).networks.length === 0;
+        } finally {
+          networks.close();
+        }
+      });
+    await serves();
+    await second.stop();
+    await start();
+    await serves();
+    const hashes = () => authorityHashesOf(renewed.read().tls.ca).toSorted().join();
+    // It is of the CA that replaces this one, too.
+    const next = await call(first.identity().rotateAuthority.bind(first.identity()), {}, WITHIN);
+    await until('the CA that replaces this one', () => hashes().includes(next.hash));
+  },
+);
