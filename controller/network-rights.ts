@@ -59,7 +59,8 @@ export class NetworkRights {
   }
 
   async #openOne(name: string): Promise<void> {
-    if (this.#open === undefined || this.#open.has(name)) return;
+    if (this.#open?.has(name) === true) return;
+    // Also after a comparison that is under way, which may not have seen this network.
     await this.#changes.run(async () => {
       if (this.#open === undefined || this.#open.has(name)) return;
       await this.store.users.openNetwork(name);

@@ -8,6 +8,7 @@ import type { Tls } from '../../daemon/tls.js';
 import { StatusServiceClient, StatusServiceService } from '../../proto/gen/weft/v1/agent.js';
 import * as controller from '../../proto/gen/weft/v1/controller.js';
 import * as identity from '../../proto/gen/weft/v1/identity.js';
+import * as record from '../../proto/gen/weft/v1/record.js';
 import * as session from '../../proto/gen/weft/v1/session.js';
 import { startController, type TestProcess } from '../controller/processes.js';
 import { startEtcd, temporaryFolder } from '../store/etcd.js';
@@ -60,7 +61,7 @@ export async function startTarget(flags: readonly string[] = [], tls?: Tls): Pro
         session.AgentMessage.encode({ message: { $case: 'hello', value: hello } }).finish(),
       ],
     ]),
-    methods: methodsOf(controller, identity, session, { StatusServiceService }),
+    methods: methodsOf(controller, identity, record, session, { StatusServiceService }),
     words: ['blue', 'red', 'h1', '10.101.0.0/16', 'fd42:1::/48', 'overlay', 'bridge', 'vlan', 'eth0', 'PUT'],
     alive: async () => {
       if (daemon.child.exitCode !== null)
