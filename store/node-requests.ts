@@ -1,6 +1,6 @@
 // What a controller writes for nodes: configs of networks that are not there, and removals that harm no other node.
 import { isRemovedOne } from '../core/lost-records.js';
-import { failedPrecondition, invalidArgument, permissionDenied } from '../core/errors.js';
+import { failedPrecondition, invalidArgument, notFound, permissionDenied } from '../core/errors.js';
 import { UnreadableError } from '../core/parse.js';
 import type { Network, Removal } from '../core/records.js';
 import { decodeLease } from './lease-codec.js';
@@ -23,7 +23,9 @@ export function networkWriterOf(context: Context, node?: string): NetworkWriter 
     },
     removeUnused: async (name) => {
       const network = context.replica.view.networks.get(name);
-      if (network !== undefined && network.madeBy === undefined)
+      // One that cannot be read is somebody else's, a flannel network for one.
+      if (network === undefined) throw notFound(`network ${name}: there is none that weft serves`);
+      if (network.madeBy === undefined)
         throw failedPrecondition(
           `network ${name}: no plugin made it, so it stays when its last node leaves`,
           `Remove it where somebody is an administrator: weft network rm ${name}.`,

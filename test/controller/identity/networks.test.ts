@@ -148,6 +148,11 @@ test.serial('a plugin of a node makes a network, and removes it with the last no
   });
 
   t.regex(await failureOf(remove('blue')), /^FAILED_PRECONDITION network blue: no plugin made it/);
+  const odd = '{"Network":"10.105.0.0/16","Backend":{"Type":"extension"}}';
+  const root = one.controller.authority();
+  t.is(etcdctl(one.controller, root, 'put', '/weft/networks/odd/config', odd), 'OK');
+  t.regex(await failureOf(remove('odd')), /^NOT_FOUND network odd/);
+  t.is(valueOf('/weft/networks/odd/config'), odd);
   t.is(etcd('put', '/weft/networks/red/subnets/10.104.5.0-24', LEASE('h2')), 'OK');
   t.regex(await failureOf(remove('red')), /^FAILED_PRECONDITION network red: other nodes have a subnet/);
   // A node can delete the lease of another, and not what that one reports.
