@@ -5,7 +5,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { join } from 'node:path';
 
-import { messageOf } from '../core/errors.js';
+import { messageOf, WeftError } from '../core/errors.js';
 import { authorityHashesOf, certificateInfo, type CertificateInfo } from '../daemon/certificate.js';
 import { renewWith } from '../daemon/enrolment.js';
 import { IdentityFolder } from '../daemon/identity-folder.js';
@@ -25,26 +25,30 @@ export interface Following {
 }
 
 export class BroughtCertificate {
-  readonly #folder: IdentityFolder;
   #current: Tls;
 
   private constructor(
     given: Tls,
-    stateDir: string,
+    private readonly folder: IdentityFolder,
     /** HOST:PORT. */
     private readonly authority: string | undefined,
   ) {
-    this.#folder = new IdentityFolder(join(stateDir, 'identity'), 'controller');
     this.#current = given;
-    if (authority === undefined || !this.#folder.exists) return;
-    const renewed = this.#folder.read();
-    if (renewed.info.to > certificateInfo(given.cert).to) this.#current = renewed.tls;
   }
 
   /** Undefined where no certificate was given. @throws WeftError INVALID_ARGUMENT, FAILED_PRECONDITION */
   static of(settings: ControllerSettings): BroughtCertificate | undefined {
-    const given = readTls(settings);
-    return given && new BroughtCertificate(given, settings.stateDir, settings.authority?.text);
+    const authority = settings.authority?.text;
+    const folder = new IdentityFolder(join(settings.stateDir, 'identity'), 'controller');
+    const renewed = authority !== undefined && folder.exists ? folder.read() : undefined;
+    if (renewed === undefined || renewed.info.to < new Date()) {
+      const given = readTls(settings);
+      return given && new BroughtCertificate(given, folder, authority);
+    }
+    // What was given has ended by now, or is of somebody who has joined again.
+    const given = ifUsable(() => readTls(settings));
+    const isLater = given !== undefined && certificateInfo(given.cert).to > renewed.info.to;
+    return new BroughtCertificate(isLater ? given : renewed.tls, folder, authority);
   }
 
   /** One of weft's for a further controller shows its CA, as the authority's own does. */
@@ -67,8 +71,8 @@ export class BroughtCertificate {
     const { authority } = this;
     if (authority === undefined) return;
     const renew = async (): Promise<void> => {
-      await renewWith(authority, this.#current, this.#folder);
-      this.#current = this.#folder.read().tls;
+      await renewWith(authority, this.#current, this.folder);
+      this.#current = this.folder.read().tls;
       log.info('renewed the certificate', { serial: this.info.serial, until: this.info.to.toISOString() });
       replace();
     };
@@ -85,5 +89,14 @@ export class BroughtCertificate {
       }
     };
     await Promise.all([keepRenewed({ info: () => this.info, renew, onFailure }, signal), trust()]);
+  }
+}
+
+function ifUsable<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof WeftError) return undefined;
+    throw error;
   }
 }

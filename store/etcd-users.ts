@@ -70,6 +70,12 @@ export function etcdUsersOf({ client, keys }: Context): EtcdUsers {
     call((auth, options) => auth.userGrantRole({ user, role }, options));
   const grant = (name: string, range: KeyRange, permType: 'Read' | 'Readwrite'): Promise<unknown> =>
     call((auth, options) => auth.roleGrantPermission({ name, perm: { permType, ...range } }, options));
+  /** In the etcd that was compared last. */
+  let isNodesRoleMade = false;
+  const makeNodesRole = async (there: readonly string[]): Promise<void> => {
+    if (!there.includes(NODES)) await addRole(NODES);
+    isNodesRoleMade = true;
+  };
   const addUser = async (name: string, rolesOfIt: readonly string[]): Promise<void> => {
     await call((auth, options) => auth.userAdd({ name, options: { no_password: true } }, options));
     for (const role of rolesOfIt) await grantRole(name, role);
@@ -93,7 +99,7 @@ export function etcdUsersOf({ client, keys }: Context): EtcdUsers {
     ensure: async (wanted) => {
       if (wanted.length === 0) return;
       const [haveUsers, haveRoles] = [new Set(await users()), new Set(await roles())];
-      if (!haveRoles.has(NODES)) await addRole(NODES);
+      await makeNodesRole([...haveRoles]);
       for (const user of wanted) {
         const [name, role] = [nameOf(user), roleOf(user)];
         if (haveUsers.has(name) && haveRoles.has(role)) continue;
@@ -112,7 +118,7 @@ export function etcdUsersOf({ client, keys }: Context): EtcdUsers {
       if ((await roles()).includes(role)) await call((auth, options) => auth.roleDelete({ role }, options));
     },
     openNetworks: async () => {
-      if (!(await roles()).includes(NODES)) return [];
+      await makeNodesRole(await roles());
       const { perm } = await call((auth, options) => auth.roleGet({ role: NODES }, options));
       const granted = new Set((perm ?? []).map(({ key }) => key.toString()));
       const start = keys.networks();
@@ -122,7 +128,7 @@ export function etcdUsersOf({ client, keys }: Context): EtcdUsers {
         .filter((name) => besideConfig(name).every(({ key }) => granted.has(key.toString())));
     },
     openNetwork: async (name) => {
-      if (!(await roles()).includes(NODES)) await addRole(NODES);
+      if (!isNodesRoleMade) await makeNodesRole(await roles());
       for (const range of besideConfig(name)) await grant(NODES, range, 'Readwrite');
     },
     closeNetwork: async (name) => {

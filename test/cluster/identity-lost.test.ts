@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { bare, INFRA, type Cluster, type EndpointJson } from '../lab/cluster.js';
+import { bare, INFRA, INFRA_IP, type Cluster, type EndpointJson } from '../lab/cluster.js';
 import { shareAmongTests } from '../lab/fresh.js';
 import { Meter, monotonic } from '../lab/meter.js';
 import type { LabProcess } from '../lab/process.js';
@@ -23,7 +23,7 @@ async function etcdctl(folder: string, name: string, ...args: string[]): Promise
   const [ca, cert, key] = ['ca.crt', `${name}.crt`, `${name}.key`].map((file) => join(folder, file));
   const { stdout, stderr } = await lab.try(
     INFRA,
-    `ETCDCTL_API=3 etcdctl --endpoints https://127.0.0.1:2379 --cacert ${ca} --cert ${cert} --key ${key} ${args.join(' ')}`,
+    `ETCDCTL_API=3 etcdctl --endpoints https://${INFRA_IP}:2379 --cacert ${ca} --cert ${cert} --key ${key} ${args.join(' ')}`,
   );
   return (stdout + stderr).trim();
 }

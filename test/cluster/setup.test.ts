@@ -129,14 +129,13 @@ test.serial('a further controller joins where etcd is not the first one’s own'
     ...['--listen-client-urls', etcd, '--advertise-client-urls', etcd],
     ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
   ]);
-  // Settings of one's own come first, and stay.
-  const own = `etcd: ${etcd}\n`;
-  await h1.run(`mkdir -p /etc/weft && printf '${own}' >/etc/weft/controller.yaml`);
-  await h1.run('weft init', { timeoutMs: 60_000 });
-  t.is(await h1.run('cat /etc/weft/controller.yaml'), own);
+  await h1.run(`weft init --etcd ${etcd}`, { timeoutMs: 60_000 });
+  t.true((await h1.run('cat /etc/weft/controller.yaml')).includes(`\netcd: [${etcd}]\n`));
+  t.is(await h1.run(`ss -Hltn 'sport = 2379'`), '');
   const { token } = await json<{ token: string }>(h1, 'token create --role controller --uses 1');
   for (const _ of ['first', 'repeated'])
     await h2.run(`weft join ${h1.ip}:7400 --token ${token} --role controller`, { timeoutMs: 60_000 });
+  t.true((await h2.run('cat /etc/weft/controller.yaml')).includes(`\nauthority: ${h1.ip}:7400\n`));
   t.is((await h2.sh('systemd-analyze verify --man=no /etc/systemd/system/weft-*.service')).stderr, '');
   // Root of the first host is an administrator there, too: the CA is the same.
   const seen = await json<{ name: string }[]>(h1, `node ls --controller ${h2.ip}:7400`);
