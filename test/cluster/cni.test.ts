@@ -152,6 +152,22 @@ test.serial(
   },
 );
 
+test.serial('a name that is taken fails no ADD, and stands for all that have it', async (t) => {
+  const taken = await lab.attach('h1', 'blue', 'c4', '--name', 'web');
+  const args = 'K8S_POD_NAME=web';
+  const ips = [bare(taken.ip)];
+  const others = [[h1, 'c1'] as const, [h2, 'c2'] as const, [h1, 'c3'] as const];
+  for (const [host, id] of others) ips.push(ipOf(await host.add({ id, container: id, args })));
+  t.deepEqual(
+    (await listed(4)).map(({ name }) => name),
+    ips.map(() => 'web'),
+  );
+  const answer = await lab.sh('c1', 'dig +short +timeout=2 @169.254.53.53 web.blue.weft');
+  t.deepEqual(answer.trim().split('\n').toSorted(), ips.toSorted());
+  for (const [host, id] of others) await host.done({ command: 'DEL', id });
+  await lab.weft('h1', 'detach', 'blue', lab.ns('c4'));
+});
+
 test.serial('every version is answered in its own form, and another one refused', async (t) => {
   const call = { id: 'v', container: 'c1' };
   for (const version of ['0.4.0', '1.0.0', '1.1.0']) {
@@ -255,6 +271,9 @@ test.serial('an ADD that fails says why, in one JSON, and leaves nothing', async
   }
   const gone = await h1.refused({ ...call, env: { CNI_NETNS: '/run/netns/never' } });
   t.is(gone.code, 8, gone.msg);
+  const huge = await h1.refused({ ...call, conf: { junk: 'x'.repeat(5 << 20) } });
+  t.like(huge, { code: 999, cniVersion: '1.0.0' });
+  t.regex(huge.msg, /too long: \d+ bytes/);
   const noAgent = { ...call, conf: { socket: join(lab.folder, 'none.sock') } };
   t.like(await h1.refused(noAgent), { code: 11, cniVersion: '1.0.0' });
   t.like(await h1.refused({ ...noAgent, command: 'STATUS' }), { code: 50 });

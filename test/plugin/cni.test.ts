@@ -184,6 +184,27 @@ test('the shim says its version by itself, and it is that of the package', async
   t.deepEqual(JSON.parse(other.stdout), { version, api_version: '1.0.0' });
 });
 
+test('the shim finds the socket in a configuration of any length', async (t) => {
+  const portMappings = Array.from({ length: 2000 }, (_, n) => ({
+    hostPort: n,
+    containerPort: n,
+    hostIP: '',
+  }));
+  const conf = {
+    cniVersion: '1.1.0',
+    name: 'socket',
+    runtimeConfig: { portMappings },
+    socket: '/none/x.sock',
+  };
+  const { stdout } = await exec(['sh', SHIM], {
+    env: { CNI_COMMAND: 'ADD', WEFT_CNI_SOCKET: '' },
+    input: JSON.stringify(conf),
+    timeoutMs: 5000,
+  });
+  t.like(JSON.parse(stdout), { cniVersion: '1.1.0', code: 11 });
+  t.regex(stdout, /at \/none\/x\.sock"/);
+});
+
 test('what both shims need is the same in both', (t) => {
   const [cni, netavark] = ['weft-cni', 'weft-netavark'].map((name) => {
     const text = readFileSync(join(CHECKOUT, 'bin', name), 'utf8');
