@@ -180,9 +180,12 @@ export function parseNetworkName(text: string): string {
   return text;
 }
 
-/** Checks the name of a node, endpoint or alias, in Docker's grammar. @throws WeftError INVALID_ARGUMENT */
+/** Whether it can be the name of a node, endpoint or alias: Docker's grammar. */
+export const isName = (text: string): boolean => NAME.test(text);
+
+/** @throws WeftError INVALID_ARGUMENT */
 export function parseName(text: string, field = 'name'): string {
-  if (!NAME.test(text)) {
+  if (!isName(text)) {
     throw invalidArgument(
       `${field}: "${text}" is not a valid name`,
       'Use letters, digits, _ . and -, beginning with a letter or digit, at most 128 characters.',

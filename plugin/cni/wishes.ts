@@ -5,18 +5,13 @@ import * as z from 'zod';
 
 import { IpAddress, IpNetwork, parseMac } from '../../core/address.js';
 import { isLabelKey, isLabelValue, MAX_LABELS, type Labels } from '../../core/labels.js';
-import { parseName } from '../../core/network.js';
+import { isName, parseName } from '../../core/network.js';
 import { ANY_HOST_IP, MAX_PORTS, type PublishRequest } from '../../core/publish.js';
+import type { ContainerWishes } from '../attach-sandbox.js';
 import { CniError, CODE } from './errors.js';
 import type { CniRequest } from './request.js';
 
-export interface Wishes {
-  name: string;
-  aliases: string[];
-  ip?: IpAddress;
-  ip6?: IpAddress;
-  mac?: string;
-  publish: PublishRequest[];
+export interface Wishes extends ContainerWishes {
   labels: Labels;
   /** Name servers that the runtime sets. */
   dns?: { nameservers: string[]; search: string[]; options: string[] };
@@ -191,15 +186,6 @@ const NAMES = ['K8S_POD_NAME', 'NERDCTL_CNI_DHCP_HOSTNAME', 'NOMAD_JOB_ID'] as c
 function nameOf({ args, id }: CniRequest): string {
   const named = NAMES.map((key) => args.get(key) ?? '').find(isName);
   return named ?? id.containerId.slice(0, 63).replace(/[_.-]+$/, '');
-}
-
-function isName(word: string): boolean {
-  try {
-    parseName(word);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** What the runtime tells of the container. The id of a pod's container is the container's id. */

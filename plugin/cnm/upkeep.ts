@@ -5,7 +5,7 @@
 // object is removed when it is absent in two comparisons.
 import { IpAddress } from '../../core/address.js';
 import { messageOf } from '../../core/errors.js';
-import { parseName } from '../../core/network.js';
+import { isName } from '../../core/network.js';
 import type { PluginHost } from '../../daemon/plugin-host.js';
 import type { DockerEvents } from './docker-events.js';
 import type { DockerEndpoints } from './endpoint.js';
@@ -187,14 +187,5 @@ export class Upkeep {
     } catch (error) {
       host.log.debug('could not learn a container’s name yet', { container, error: messageOf(error) });
     }
-  }
-}
-
-function isName(text: string): boolean {
-  try {
-    parseName(text);
-    return true;
-  } catch {
-    return false;
   }
 }

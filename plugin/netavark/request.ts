@@ -5,9 +5,10 @@ import * as z from 'zod';
 
 import { IpAddress, parseMac } from '../../core/address.js';
 import { invalidArgument } from '../../core/errors.js';
-import { parseName } from '../../core/network.js';
+import { isName } from '../../core/network.js';
 import { ANY_HOST_IP, MAX_PORTS, type PublishRequest } from '../../core/publish.js';
 import { parseIfname } from '../../core/target.js';
+import type { ContainerWishes } from '../attach-sandbox.js';
 
 const text = z.string({ error: 'expected a text' });
 const orEmpty = text.nullish().transform((value) => value ?? '');
@@ -58,15 +59,9 @@ export type NetavarkRequest =
   | { command: 'create'; network: PodmanNetwork }
   | { command: 'setup' | 'teardown'; network: PodmanNetwork; netns: string; container: Container };
 
-export interface Container {
+export interface Container extends ContainerWishes {
   id: string;
   ifname: string;
-  name: string;
-  aliases: string[];
-  ip?: IpAddress;
-  ip6?: IpAddress;
-  mac?: string;
-  publish: PublishRequest[];
   runtime: string;
 }
 
@@ -153,13 +148,4 @@ function publishOf(mappings: readonly Mapping[]): PublishRequest[] {
     );
   }
   return publish.filter(({ hostPorts }) => hostPorts?.first !== 0);
-}
-
-function isName(word: string): boolean {
-  try {
-    parseName(word);
-    return true;
-  } catch {
-    return false;
-  }
 }
