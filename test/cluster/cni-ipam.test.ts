@@ -7,6 +7,7 @@ import test from 'ava';
 import { bare, Cluster } from '../lab/cluster.js';
 import { CniRuntime, type CniResult } from '../lab/cni.js';
 import { shareAmongTests } from '../lab/fresh.js';
+import { reboot } from '../lab/reboot.js';
 
 let lab: Cluster;
 const h1 = new CniRuntime(() => lab, 'h1');
@@ -98,3 +99,15 @@ test.serial(
     await h1.done({ command: 'DEL', ...macvlan, id: 'o' });
   },
 );
+
+test.serial('a restart of the host: no container has its address any more', async (t) => {
+  const macvlan = under('macvlan', 'blue');
+  await h1.add({ ...macvlan, id: 'm', container: 'c1' });
+  await lab.process('agent-h1').kill();
+  await lab.removeContainer('c1');
+  await lab.addContainers('c1');
+  await reboot(lab, 'h1');
+  await lab.startAgents(['h1'], ['--subnet-only', 'green']);
+  await h1.done({ command: 'GC', ...macvlan });
+  t.deepEqual(readdirSync(join(lab.lab.host(1).stateDir, 'reservations')), []);
+});

@@ -13,6 +13,7 @@ import { exec } from '../lab/exec.js';
 import { shareAmongTests } from '../lab/fresh.js';
 import { WEFT } from '../lab/lab.js';
 import type { LabProcess } from '../lab/process.js';
+import { reboot } from '../lab/reboot.js';
 
 let lab: Cluster;
 let etcd: LabProcess;
@@ -182,25 +183,12 @@ test.serial('after a reboot --restart always starts again; a container without i
     'etcd knows',
     async () => (await lab.json<EndpointJson[]>('h1', 'endpoint', 'ls', '--node', 'h1')).length === 3,
   );
-  // What a reboot is to an agent: no process, namespace or link exists, /run is empty, and the boot id that
-  // its files name is another than the kernel's.
   await lab.process('agent-h1').kill();
   for (const path of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
     if (readText(`/proc/${path}/mountinfo`).includes(` ${lab.folder}/h1/run/`))
       process.kill(Number(path), 'SIGKILL');
   }
-  await lab.sh(
-    'h1',
-    'for l in $(ip -br link | grep -o "^wf[a-z0-9-]*"); do ip link del $l || :; done; nft flush ruleset',
-  );
-  rmSync(join(lab.folder, 'h1', 'run', 'containers'), { recursive: true });
-  for (const folder of ['containers', 'endpoints']) {
-    const path = join(lab.folder, 'h1', 'state', folder);
-    for (const name of readdirSync(path).filter((name) => name.endsWith('.json'))) {
-      const text = readText(join(path, name));
-      writeFileSync(join(path, name), text.replaceAll(/"bootId":"[^"]*"/g, '"bootId":"another-boot"'));
-    }
-  }
+  await reboot(lab, 'h1');
   await lab.startAgents(['h1']);
   const back = await lab.until('it runs again', async () => {
     const it = await one('steady');

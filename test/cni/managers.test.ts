@@ -5,7 +5,7 @@ import { bare, Cluster, type EndpointJson } from '../lab/cluster.js';
 import { CniRuntime } from '../lab/cni.js';
 import { dockerHosts, IMAGE as DOCKER_IMAGE, type DockerHost } from '../lab/docker.js';
 import type { Outcome } from '../lab/exec.js';
-import { podmanHosts, type PodmanHost } from '../lab/podman.js';
+import { PodmanHost, podmanHosts } from '../lab/podman.js';
 import { shareAmongTests } from '../lab/fresh.js';
 
 let lab: Cluster;
@@ -19,7 +19,7 @@ shareAmongTests(
     lab = await Cluster.create(2);
     // One after the other: they make the same image.
     const [first] = await dockerHosts(lab, ['h1']);
-    const [second] = await podmanHosts(lab, ['h2']);
+    const [second] = await podmanHosts(lab, ['h2'], PodmanHost);
     await lab.startController();
     if (first === undefined || second === undefined) throw new Error('the lab has fewer than two hosts');
     docker = first;

@@ -17,6 +17,11 @@ export class CniHost extends OwnRunHost {
     return join(this.folder, 'net.d');
   }
 
+  /** The agent's --cni-socket. */
+  get socket(): string {
+    return join(this.runDir, 'cni.sock');
+  }
+
   async up(): Promise<void> {
     for (const part of [this.binDir, this.confDir]) mkdirSync(part, { recursive: true });
     await this.hold([]);
@@ -26,7 +31,7 @@ export class CniHost extends OwnRunHost {
   async install(cluster: Cluster, ...networks: string[]): Promise<void> {
     const { code, stdout, stderr } = await cluster.weft(
       ...([this.name, 'cni', 'install', '--bin-dir', this.binDir, '--conf-dir', this.confDir] as const),
-      ...['--socket', join(this.runDir, 'cni.sock')],
+      ...['--socket', this.socket],
       ...networks.flatMap((network) => ['--network', network]),
     );
     if (code !== 0) throw new Error(`weft cni install: ${stdout}${stderr}`);
@@ -46,6 +51,7 @@ export async function cniHosts<T extends CniHost>(
       await host.up();
       cluster.dockerHost(name, host, [
         ...['--cnm-socket', 'none', '--docker', `unix://${join(cluster.folder, 'no-docker.sock')}`],
+        ...['--cni-socket', host.socket],
       ]);
       return host;
     }),

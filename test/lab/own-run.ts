@@ -16,6 +16,11 @@ export class OwnRunHost extends Host {
     return join(this.lab.folder, this.name);
   }
 
+  /** Its /run, on the machine. */
+  protected get ownRun(): string {
+    return join(this.folder, 'own-run');
+  }
+
   override inside(argv: readonly string[]): string[] {
     return ['nsenter', '-t', String(this.#holder?.pid ?? 0), '-m', '-n', '-u', '--', ...argv];
   }
