@@ -139,16 +139,19 @@ elif ! cmp -s package-lock.json "$stamp"; then
   done_
 fi
 
-# extra WHAT SCRIPT: that a machine cannot have it (no Debian, no network) is no reason to run no test; those that need it are
+# extra WHAT SCRIPT…: that a machine cannot have it (no Debian, no network) is no reason to run no test; those that need it are
 # named at the end.
 extra() {
-  bash "$2" --check >/dev/null && return
-  step "Fetching $1"
-  if bash "$2" >"$log" 2>&1 </dev/null; then done_; else printf 'not here: %s\n' "$(tail -n 1 "$log")"; fi
+  local what=$1
+  shift
+  bash "$@" --check >/dev/null && return
+  step "Fetching $what"
+  if bash "$@" >"$log" 2>&1 </dev/null; then done_; else printf 'not here: %s\n' "$(tail -n 1 "$log")"; fi
 }
 if [ "$mode" = --test ]; then
   extra 'another kernel for its tests' scripts/vm-kernel.sh
-  extra "CNI's own client" scripts/cnitool.sh
+  extra "CNI's own client" scripts/cni-client.sh cnitool
+  extra "the client of Kubernetes' runtimes" scripts/cni-client.sh crictl
 fi
 
 built=build/.weft-built

@@ -74,7 +74,8 @@ export class Machine {
           ? why(CGROUPS, 'containers do not run here')
           : 'there is no podman with CNI’s plugins (Debian: podman, containernetworking-plugins)';
       case 'cnitool':
-        return why('bash scripts/cnitool.sh --check', '', this.checkout);
+      case 'crictl':
+        return why(`bash scripts/cni-client.sh ${need} --check`, '', this.checkout);
       case 'podman5':
         return (
           why('bash scripts/podman5.sh --check', '', this.checkout) ??

@@ -16,6 +16,7 @@ export type LaneName =
   | 'docker'
   | 'cni'
   | 'cnitool'
+  | 'crictl'
   | 'podman'
   | 'vm'
   | 'vm-long';
@@ -31,6 +32,7 @@ export type Need =
   | 'dockerd'
   | 'podman'
   | 'cnitool'
+  | 'crictl'
   | 'podman5'
   | 'other-kernel'
   | `node-${OtherNode}`;
@@ -134,11 +136,23 @@ const CNITOOL = {
   again: true,
 } as const satisfies Lane;
 
+const CRICTL = {
+  name: 'crictl',
+  about: 'Kubernetes’ pods on containerd, by its own client',
+  files: ['test/cni/crictl.test.ts'],
+  ava: 'per file',
+  concurrency: 1,
+  timeout: '3m',
+  needs: ['root', 'etcd', 'vxlan', 'podman', 'crictl'],
+  load: 0.7,
+  again: true,
+} as const satisfies Lane;
+
 const CNI = {
   name: 'cni',
   about: 'real container runtimes on two hosts of a lab, by CNI',
   files: ['test/cni/*.test.ts'],
-  except: CNITOOL.files,
+  except: [...CNITOOL.files, ...CRICTL.files],
   ava: 'per file',
   concurrency: 2,
   timeout: '5m',
@@ -202,6 +216,7 @@ export const LANES: readonly Lane[] = [
   DOCKER,
   CNI,
   CNITOOL,
+  CRICTL,
   PODMAN,
   unitWith('24'),
   {
