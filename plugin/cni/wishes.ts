@@ -58,7 +58,7 @@ function get<T>(given: Given, name: string, schema: z.ZodType<T>): T | undefined
   return value === undefined || value === null ? undefined : read(name, schema, value);
 }
 
-/** @throws CniError */
+/** @throws CniError, WeftError */
 export function addressWishesOf(request: CniRequest): AddressWishes {
   const given = givenIn(request);
   const asked = [request.args.get('IP') ?? '', ...(get(given, 'ips', texts) ?? [])].filter(Boolean);
@@ -66,7 +66,7 @@ export function addressWishesOf(request: CniRequest): AddressWishes {
   return { ...addressesOf(asked), ranges: ranges.flat().map(rangeOf) };
 }
 
-/** @throws CniError */
+/** @throws CniError, WeftError */
 export function wishesOf(request: CniRequest): Wishes {
   const given = givenIn(request);
   if (hasLimit(given.get('bandwidth'))) {
@@ -82,7 +82,7 @@ export function wishesOf(request: CniRequest): Wishes {
     ...addressWishesOf(request),
     name: nameOf(request),
     aliases: aliasesOf(given.get('aliases'), request.conf.name),
-    ...(mac !== undefined && { mac: wrong('mac', () => parseMac(mac)) }),
+    ...(mac !== undefined && { mac: parseMac(mac) }),
     publish: publishOf(get(given, 'portMappings', z.array(portMapping)) ?? []),
     labels: labelsOf(request),
     ...(wanted !== undefined &&
@@ -119,14 +119,14 @@ function aliasesOf(value: unknown, network: string): string[] {
   if (value === undefined || value === null) return [];
   const isMap = typeof value === 'object' && !Array.isArray(value);
   const list = isMap ? (Object.entries(value).find(([key]) => key === network)?.[1] as unknown) : value;
-  return read('aliases', texts, list).map((alias) => wrong('aliases', () => parseName(alias, 'alias')));
+  return read('aliases', texts, list).map((alias) => parseName(alias, 'alias'));
 }
 
 function addressesOf(asked: readonly string[]): Pick<Wishes, 'ip' | 'ip6'> {
   const found: { ip?: IpAddress; ip6?: IpAddress } = {};
   for (const word of asked) {
     // With a prefix length or without: weft's networks have their own.
-    const ip = wrong('ips', () => IpAddress.parse(word.split('/')[0] ?? '', 'ips'));
+    const ip = IpAddress.parse(word.split('/')[0] ?? '', 'ips');
     const field = ip.family === 4 ? 'ip' : 'ip6';
     if (found[field] !== undefined && !found[field].equals(ip)) {
       throw new CniError(
@@ -154,9 +154,7 @@ function publishOf(mappings: readonly z.output<typeof portMapping>[]): PublishRe
     }
     return [
       {
-        hostIp: hostip
-          ? wrong('portMappings', () => IpAddress.parse(hostip, 'hostIP')).toString()
-          : ANY_HOST_IP,
+        hostIp: hostip ? IpAddress.parse(hostip, 'portMappings.hostIP').toString() : ANY_HOST_IP,
         hostPorts: { first: hostport, last: hostport },
         port: containerport,
         protocol: name,
@@ -175,7 +173,7 @@ function publishOf(mappings: readonly z.output<typeof portMapping>[]): PublishRe
 
 function rangeOf({ subnet, rangestart, rangeend }: z.output<typeof range>): Range {
   return {
-    subnet: wrong('ipRanges', () => IpNetwork.parse(subnet, 'subnet')),
+    subnet: IpNetwork.parse(subnet, 'ipRanges.subnet'),
     isPart: Boolean(rangestart) || Boolean(rangeend),
   };
 }
@@ -198,14 +196,4 @@ function labelsOf({ id, args, runtime }: CniRequest): Labels {
       .filter(([key = '', value = '']) => value !== '' && isLabelKey(key) && isLabelValue(value))
       .slice(0, MAX_LABELS),
   );
-}
-
-function wrong<T>(field: string, parse: () => T): T {
-  try {
-    return parse();
-  } catch (error) {
-    throw new CniError(CODE.config, `${field}: ${error instanceof Error ? error.message : ''}`, '', {
-      cause: error,
-    });
-  }
 }

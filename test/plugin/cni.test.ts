@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import test from 'ava';
 
 import { version } from '../../daemon/version.js';
-import { errorBody, CniError } from '../../plugin/cni/errors.js';
+import { errorBody, type ErrorBody } from '../../plugin/cni/errors.js';
 import { parseRequest, versionIn, type CniRequest } from '../../plugin/cni/request.js';
 import { resultOf } from '../../plugin/cni/result.js';
 import { wishesOf, type Wishes } from '../../plugin/cni/wishes.js';
@@ -29,12 +29,11 @@ const requestOf = (conf: object = {}, environment: Record<string, string> = {}):
 
 const wishes = (runtimeConfig: object, args = ''): Wishes => wishesOf(requestOf({ runtimeConfig }, { args }));
 
-function refusal(make: () => unknown): { code: number; msg: string } {
+function refusal(make: () => unknown): ErrorBody {
   try {
     make();
   } catch (error) {
-    if (error instanceof CniError) return errorBody(error, '1.0.0');
-    throw error;
+    return errorBody(error, '1.0.0');
   }
   throw new Error('it was not refused');
 }
@@ -71,6 +70,13 @@ test('addresses come as capability or as arguments, once for each family', (t) =
   t.is(wishesOf(requestOf({ ifMac: '02:00:00:00:00:2c' })).mac, '02:00:00:00:00:2c');
   t.regex(refusal(() => wishes({ ips: ['10.100.5.9', '10.100.5.8'] })).msg, /two IPv4/);
   t.is(refusal(() => wishes({ ips: ['next'] })).code, 7);
+  t.deepEqual(
+    refusal(() => wishes({ mac: 'zz' })),
+    {
+      ...{ cniVersion: '1.0.0', code: 7, msg: 'mac: "zz" is not a MAC address' },
+      details: 'Write it as 02:00:00:00:00:2a.',
+    },
+  );
 });
 
 test('aliases are a list, or podman’s list by network', (t) => {
