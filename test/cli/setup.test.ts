@@ -13,12 +13,14 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 
 import test, { type ExecutionContext } from 'ava';
 
 import { unitFile } from '../../cli/setup/units.js';
 import { formatToken, newToken } from '../../core/identity.js';
 import { TestCa } from '../daemon/certificates.js';
+import { exec } from '../lab/exec.js';
 import { Fakes, run, WEFT, type Ran } from './fakes.js';
 import { token as sample } from './samples.js';
 
@@ -112,6 +114,25 @@ test('a unit has the words of the program, and sees it where it is in a home fol
     'BindReadOnlyPaths=/root/.nvm/bin/node',
     'BindReadOnlyPaths=/tmp/weft',
   ]);
+});
+
+test('what comes after the agent’s unit finds the socket of the plugins, and waits for no agent that has ended', async (t) => {
+  const unit = unitFile('weft-agent').text;
+  t.regex(unit, /^Before=docker\.service podman-restart\.service$/m);
+  const script = /^ExecStartPost=\/bin\/sh -c '(.*)'$/m.exec(unit)?.[1] ?? '';
+  t.true(script.includes('/run/weft/cni.sock'));
+  const socket = join(folder, 'cni.sock');
+  const shell = script.replaceAll('$$', '$').replace('/run/weft/cni.sock', socket);
+  const waiting = exec(['sh', '-c', shell], { env: { MAINPID: String(process.pid) } });
+  t.is(await Promise.race([waiting, delay(300, 'it waits')]), 'it waits');
+  const server = createServer();
+  t.teardown(() => server.close());
+  server.listen(socket);
+  t.is((await waiting).code, 0);
+  const ended = script.replaceAll('$$', '$').replace('/run/weft/cni.sock', `${socket}.none`);
+  const started = performance.now();
+  t.is((await exec(['sh', '-c', ended], { env: { MAINPID: '2147483647' } })).code, 0);
+  t.true(performance.now() - started < 4000);
 });
 
 test('init --no-start writes settings and units, says what to run, and may be repeated', async (t) => {
