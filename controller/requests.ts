@@ -6,7 +6,14 @@ import type { BackendType } from '../core/backends/types.js';
 import { DRIVER_NAMES, isDriver, networkOf, type DriverName } from '../core/drivers/index.js';
 import { parseVlan, parseVlans } from '../core/drivers/vlan-ids.js';
 import { invalidArgument, unimplemented } from '../core/errors.js';
-import { checkUsable, parseName, prefixesFrom, parseNetworkName, type NetworkSpec } from '../core/network.js';
+import {
+  checkUsable,
+  parseAliases,
+  parseName,
+  prefixesFrom,
+  parseNetworkName,
+  type NetworkSpec,
+} from '../core/network.js';
 import { parseNewNetworkName } from '../core/run.js';
 import { parseIfname, parseTarget } from '../core/target.js';
 import { parseBackend } from '../daemon/backend.js';
@@ -85,7 +92,7 @@ export function checkAttach(request: AttachRequest): void {
   parseNetworkName(request.network);
   parseTarget(request.target);
   if (request.name !== undefined) parseName(request.name, 'name');
-  for (const alias of request.aliases) parseName(alias, 'alias');
+  parseAliases(request.aliases);
   parseAllowed(request.allowedAddresses);
   if (request.ip !== undefined) checkFamily(IpAddress.parse(request.ip, 'ip'), 4, 'ip');
   if (request.ip6 !== undefined) checkFamily(IpAddress.parse(request.ip6, 'ip6'), 6, 'ip6');

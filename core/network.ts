@@ -194,6 +194,20 @@ export function parseName(text: string, field = 'name'): string {
   return text;
 }
 
+/** Of one endpoint, whose record has room for so many of the longest. */
+export const MAX_ALIASES = 256;
+
+/** @throws WeftError INVALID_ARGUMENT */
+export function parseAliases(texts: readonly string[]): string[] {
+  if (texts.length > MAX_ALIASES) {
+    throw invalidArgument(
+      `${texts.length} aliases are too many for one container`,
+      `At most ${MAX_ALIASES} are allowed.`,
+    );
+  }
+  return texts.map((text) => parseName(text, 'alias'));
+}
+
 /** @throws WeftError INVALID_ARGUMENT */
 export function parseInteger(value: number, field: string, min: number, max: number): number {
   if (!Number.isInteger(value) || value < min || value > max) {

@@ -10,11 +10,6 @@ import type { ContainerView, PluginHost, SandboxRequest } from '../daemon/plugin
 /** A key of a container's interface. */
 export type InterfaceKey = Extract<ForeignKey, { containerId: string }>;
 
-/** What a runtime asks for, for one container. */
-export interface ContainerWishes extends Pick<SandboxRequest, 'aliases' | 'ip' | 'ip6' | 'mac' | 'publish'> {
-  name: string;
-}
-
 /** Calls about one interface run one after the other. */
 export const queueOf = ({ network, containerId, ifname }: InterfaceKey): string =>
   JSON.stringify([network, containerId, ifname]);

@@ -9,7 +9,7 @@ import { alreadyExists, failedPrecondition, invalidArgument } from '../../core/e
 import { bareIn, FAMILIES, subnetIn } from '../../core/families.js';
 import { gatewayNodeOf, hasOwnGateway } from '../../core/drivers/index.js';
 import type { Labels } from '../../core/labels.js';
-import { parseName, parseNetworkName, type Network } from '../../core/network.js';
+import { parseAliases, parseName, parseNetworkName, type Network } from '../../core/network.js';
 import {
   ANY_HOST_IP,
   ANY_HOST_IP6,
@@ -52,7 +52,7 @@ export function parseAttach(message: AttachMessage): AttachRequest {
     network: parseNetworkName(message.network),
     target: message.target,
     ...(message.name === undefined ? {} : { name: parseName(message.name) }),
-    aliases: message.aliases.map((alias) => parseName(alias, 'alias')),
+    aliases: parseAliases(message.aliases),
     ...(message.ip === undefined ? {} : { ip: parseFamily(message.ip, 4, 'ip') }),
     ...(message.ip6 === undefined ? {} : { ip6: parseFamily(message.ip6, 6, 'ip6') }),
     ...(message.mac === undefined ? {} : { mac: parseMac(message.mac) }),

@@ -3,11 +3,10 @@
 // From `runtimeConfig`, of which only the capabilities come that the configuration declares, and from CNI_ARGS.
 import * as z from 'zod';
 
-import { IpAddress, IpNetwork, parseMac } from '../../core/address.js';
+import { IpNetwork, parseMac } from '../../core/address.js';
 import { isLabelKey, isLabelValue, MAX_LABELS, type Labels } from '../../core/labels.js';
-import { isName, parseName } from '../../core/network.js';
-import { ANY_HOST_IP, MAX_PORTS, type PublishRequest } from '../../core/publish.js';
-import type { ContainerWishes } from '../attach-sandbox.js';
+import { isName, parseAliases } from '../../core/network.js';
+import { parseAddresses, parsePorts, type ContainerWishes } from '../container-wishes.js';
 import { CniError, CODE } from './errors.js';
 import type { CniRequest } from './request.js';
 
@@ -63,7 +62,7 @@ export function addressWishesOf(request: CniRequest): AddressWishes {
   const given = givenIn(request);
   const asked = [request.args.get('IP') ?? '', ...(get(given, 'ips', texts) ?? [])].filter(Boolean);
   const ranges = get(given, 'ipRanges', z.union([z.array(z.array(range)), z.array(range)])) ?? [];
-  return { ...addressesOf(asked), ranges: ranges.flat().map(rangeOf) };
+  return { ...parseAddresses(asked, 'ips'), ranges: ranges.flat().map(rangeOf) };
 }
 
 /** @throws CniError, WeftError */
@@ -83,7 +82,15 @@ export function wishesOf(request: CniRequest): Wishes {
     name: nameOf(request),
     aliases: aliasesOf(given.get('aliases'), request.conf.name),
     ...(mac !== undefined && { mac: parseMac(mac) }),
-    publish: publishOf(get(given, 'portMappings', z.array(portMapping)) ?? []),
+    publish: parsePorts(
+      (get(given, 'portMappings', z.array(portMapping)) ?? []).map((mapping) => ({
+        hostIp: mapping.hostip ?? '',
+        hostPort: mapping.hostport ?? 0,
+        port: mapping.containerport,
+        protocol: mapping.protocol ?? '',
+      })),
+      'portMappings.hostIP',
+    ),
     labels: labelsOf(request),
     ...(wanted !== undefined &&
       wanted.servers.length > 0 && {
@@ -119,56 +126,7 @@ function aliasesOf(value: unknown, network: string): string[] {
   if (value === undefined || value === null) return [];
   const isMap = typeof value === 'object' && !Array.isArray(value);
   const list = isMap ? (Object.entries(value).find(([key]) => key === network)?.[1] as unknown) : value;
-  return read('aliases', texts, list).map((alias) => parseName(alias, 'alias'));
-}
-
-function addressesOf(asked: readonly string[]): Pick<Wishes, 'ip' | 'ip6'> {
-  const found: { ip?: IpAddress; ip6?: IpAddress } = {};
-  for (const word of asked) {
-    // With a prefix length or without: weft's networks have their own.
-    const ip = IpAddress.parse(word.split('/')[0] ?? '', 'ips');
-    const field = ip.family === 4 ? 'ip' : 'ip6';
-    if (found[field] !== undefined && !found[field].equals(ip)) {
-      throw new CniError(
-        CODE.config,
-        `two IPv${ip.family} addresses are asked for, ${found[field].toString()} and ${ip.toString()}`,
-        'A container has one address of a family on a network.',
-      );
-    }
-    found[field] = ip;
-  }
-  return found;
-}
-
-function publishOf(mappings: readonly z.output<typeof portMapping>[]): PublishRequest[] {
-  const publish = mappings.flatMap(({ hostport, containerport, protocol, hostip }): PublishRequest[] => {
-    // A container's port that is told, not published.
-    if (!hostport) return [];
-    const name = (protocol || 'tcp').toLowerCase();
-    if (name !== 'tcp' && name !== 'udp') {
-      throw new CniError(
-        CODE.config,
-        `port ${containerport} has protocol ${name.slice(0, 16)}, which weft does not publish`,
-        'Publish tcp or udp.',
-      );
-    }
-    return [
-      {
-        hostIp: hostip ? IpAddress.parse(hostip, 'portMappings.hostIP').toString() : ANY_HOST_IP,
-        hostPorts: { first: hostport, last: hostport },
-        port: containerport,
-        protocol: name,
-      },
-    ];
-  });
-  if (publish.length > MAX_PORTS) {
-    throw new CniError(
-      CODE.config,
-      `${publish.length} ports are too many for one container`,
-      `At most ${MAX_PORTS} are allowed.`,
-    );
-  }
-  return publish;
+  return parseAliases(read('aliases', texts, list));
 }
 
 function rangeOf({ subnet, rangestart, rangeend }: z.output<typeof range>): Range {

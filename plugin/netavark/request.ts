@@ -3,12 +3,12 @@
 // The shim sends the command, the namespace and podman's JSON as a form.
 import * as z from 'zod';
 
-import { IpAddress, parseMac } from '../../core/address.js';
+import { parseMac } from '../../core/address.js';
 import { invalidArgument } from '../../core/errors.js';
-import { isName } from '../../core/network.js';
-import { ANY_HOST_IP, MAX_PORTS, type PublishRequest } from '../../core/publish.js';
+import { isName, parseAliases } from '../../core/network.js';
+import type { PublishRequest } from '../../core/publish.js';
 import { parseIfname } from '../../core/target.js';
-import type { ContainerWishes } from '../attach-sandbox.js';
+import { checkPorts, parseAddresses, parsePorts, type ContainerWishes } from '../container-wishes.js';
 
 const text = z.string({ error: 'expected a text' });
 const orEmpty = text.nullish().transform((value) => value ?? '');
@@ -84,8 +84,8 @@ export function parseRequest(body: string): NetavarkRequest {
       id: asked.container_id,
       ifname: parseIfname(options.interface_name),
       name,
-      aliases: (options.aliases ?? []).filter(isName),
-      ...addressesOf(options.static_ips ?? []),
+      aliases: parseAliases((options.aliases ?? []).filter(isName)),
+      ...parseAddresses(options.static_ips ?? [], 'static_ips'),
       ...(options.static_mac !== undefined &&
         options.static_mac !== '' && { mac: parseMac(options.static_mac) }),
       publish: command === 'setup' ? publishOf(asked.port_mappings ?? []) : [],
@@ -110,42 +110,29 @@ function read<T>(schema: z.ZodType<T>, text: string): T {
   throw invalidArgument(`netavark: ${field === '' ? '' : `${field}: `}${issue?.message ?? ''}`);
 }
 
-function addressesOf(asked: readonly string[]): Pick<Container, 'ip' | 'ip6'> {
-  const found: { ip?: IpAddress; ip6?: IpAddress } = {};
-  for (const word of asked) {
-    const ip = IpAddress.parse(word, 'static_ips');
-    found[ip.family === 4 ? 'ip' : 'ip6'] = ip;
-  }
-  return found;
-}
-
 type Mapping = NonNullable<z.output<typeof setupSchema>['port_mappings']>[number];
 
 function publishOf(mappings: readonly Mapping[]): PublishRequest[] {
-  const publish = mappings.flatMap(({ container_port, host_port, host_ip, protocol, range }) =>
-    (protocol === '' ? 'tcp' : protocol).split(',').flatMap((name) =>
-      Array.from({ length: Math.max(1, range ?? 1) }, (_, i): PublishRequest => {
-        if (name !== 'tcp' && name !== 'udp') {
-          throw invalidArgument(
-            `port ${container_port} has protocol ${name.slice(0, 16)}, which weft does not publish`,
-            'Publish tcp or udp.',
-          );
-        }
-        return {
-          hostIp: host_ip === '' ? ANY_HOST_IP : IpAddress.parse(host_ip, 'host_ip').toString(),
-          hostPorts: { first: host_port + i, last: host_port + i },
-          port: container_port + i,
-          protocol: name,
-        };
-      }),
+  const counted = mappings.map(({ range, protocol, ...rest }) => ({
+    ...rest,
+    range: Math.max(1, range ?? 1),
+    protocols: protocol.split(','),
+  }));
+  // Few words can stand for very many ports.
+  checkPorts(counted.reduce((sum, { range, protocols }) => sum + range * protocols.length, 0));
+  const all = counted.flatMap(({ container_port, host_port, host_ip: hostIp, protocols, range }) =>
+    protocols.flatMap((protocol) =>
+      Array.from({ length: range }, (_, n) => ({
+        ...{ hostIp, protocol, port: container_port + n },
+        hostPort: host_port === 0 ? 0 : host_port + n,
+      })),
     ),
   );
-  const isTooHigh = publish.some(({ port: to, hostPorts }) => to > 65_535 || (hostPorts?.last ?? 0) > 65_535);
-  if (isTooHigh || publish.length > MAX_PORTS) {
+  const tooHigh = all.find(({ port, hostPort }) => port > 65_535 || hostPort > 65_535);
+  if (tooHigh !== undefined)
     throw invalidArgument(
-      'the ports are too many or too high',
-      `At most ${MAX_PORTS} ports up to 65535 are allowed.`,
+      `port_mappings: the port ${Math.max(tooHigh.port, tooHigh.hostPort)} is too high`,
+      'Ports end with 65535.',
     );
-  }
-  return publish.filter(({ hostPorts }) => hostPorts?.first !== 0);
+  return parsePorts(all, 'host_ip');
 }

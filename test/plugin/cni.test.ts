@@ -83,6 +83,8 @@ test('aliases are a list, or podman’s list by network', (t) => {
   t.deepEqual(wishes({ aliases: ['db', 'c0ffee'] }).aliases, ['db', 'c0ffee']);
   t.deepEqual(wishes({ aliases: { blue: ['db'], Other: ['x'] } }).aliases, ['db']);
   t.deepEqual(wishes({ aliases: null }).aliases, []);
+  const many = Array.from({ length: 257 }, (_, n) => `a${n}`);
+  t.is(refusal(() => wishes({ aliases: many })).code, 7);
 });
 
 test('the name is the pod’s, the job’s or nerdctl’s, else the container’s id', (t) => {
