@@ -62,11 +62,15 @@ const add = async (
   host: CniHost,
   network: string,
   environment?: Record<string, string>,
+  container = 'a',
 ): Promise<CniResult> =>
-  JSON.parse(await done(host, `add ${network} /run/netns/a`, environment)) as CniResult;
+  JSON.parse(await done(host, `add ${network} /run/netns/${container}`, environment)) as CniResult;
 
 const within = (host: CniHost, command: string): Promise<Outcome> =>
   host.exec(['ip', 'netns', 'exec', 'a', 'sh', '-c', command]);
+
+/** Another plugin's configuration does not name the socket. */
+const environment = (host: CniHost): Record<string, string> => ({ WEFT_CNI_SOCKET: host.socket });
 
 const conflist = (host: CniHost, name: string, ...plugins: object[]): void =>
   writeFileSync(
@@ -104,23 +108,32 @@ test.serial('add, check, status, gc and del, in the newest version that both kno
   await done(h2, 'del blue /run/netns/a', { CNI_IFNAME: 'net0' });
 });
 
-test.serial('chained: CNI’s tuning, portmap and firewall come after weft', async (t) => {
+test.serial('chained: CNI’s bandwidth, tuning, portmap and firewall come after weft', async (t) => {
   conflist(
     h1,
     'chain',
-    { type: 'weft', network: 'blue', socket: join(h1.runDir, 'cni.sock') },
+    { type: 'weft', network: 'blue', socket: h1.socket },
+    { type: 'bandwidth', capabilities: { bandwidth: true } },
     { type: 'tuning', capabilities: { mac: true }, sysctl: { 'net.ipv4.conf.all.log_martians': '1' } },
     { type: 'portmap', capabilities: { portMappings: true }, snat: true },
     { type: 'firewall', backend: 'iptables' },
   );
+  const bandwidth = {
+    ingressRate: 1_000_000,
+    ingressBurst: 80_000,
+    egressRate: 1_000_000,
+    egressBurst: 80_000,
+  };
   const asked = {
     CAP_ARGS: JSON.stringify({
+      bandwidth,
       mac: '02:00:00:00:00:55',
       portMappings: [{ hostPort: 8081, containerPort: 80, protocol: 'tcp' }],
     }),
   };
   const made = await add(h1, 'chain', asked);
-  t.is(made.interfaces.length, 3);
+  // The last is of the bandwidth plugin, for what the container sends.
+  t.is(made.interfaces.length, 4);
   t.is((await within(h1, 'cat /sys/class/net/eth0/address')).stdout, '02:00:00:00:00:55\n');
   t.is((await within(h1, 'cat /proc/sys/net/ipv4/conf/all/log_martians')).stdout, '1\n');
   t.regex(await h1.must(['iptables', '-t', 'nat', '-S']), /8081/);
@@ -130,10 +143,17 @@ test.serial('chained: CNI’s tuning, portmap and firewall come after weft', asy
   await within(h1, 'ip link set dev eth0 address 02:00:00:00:00:56');
   t.not((await within(h1, gateway)).code, 0);
   await within(h1, 'ip link set dev eth0 address 02:00:00:00:00:55');
-  // (portmap of Debian 12 looks for an IPv6 rule of ports that it has, and finds none.)
-  await done(h1, 'check chain /run/netns/a', { CAP_ARGS: '{}' });
+  const limits = (): Promise<string> => h1.must(['tc', '-s', 'qdisc']);
+  t.regex(await limits(), new RegExp(`qdisc tbf .* dev ${made.interfaces[1]?.name ?? 'none'} .* rate 1Mbit`));
+  // More at once than the burst: both directions hold some of it back.
+  await h1.must(['ping', '-f', '-c', '100', '-s', '1400', bare(made.ips[0]?.address ?? '')]);
+  const held = (await limits()).split(/^qdisc /m).filter((one) => /^tbf[^]* overlimits [1-9]/.test(one));
+  t.is(held.length, 2, await limits());
+  // (portmap of Debian 12 looks for an IPv6 rule of ports that it has, and finds none; bandwidth without its limits crashes.)
+  await done(h1, 'check chain /run/netns/a', { CAP_ARGS: JSON.stringify({ bandwidth }) });
   await done(h1, 'del chain /run/netns/a', asked);
   t.notRegex(await h1.must(['iptables', '-t', 'nat', '-S']), /8081/);
+  t.notRegex(await limits(), /tbf/);
 });
 
 test.serial('as the IPAM of CNI’s bridge, whose containers of two hosts reach each other', async (t) => {
@@ -142,9 +162,6 @@ test.serial('as the IPAM of CNI’s bridge, whose containers of two hosts reach 
       ...{ type: 'bridge', bridge: 'cni0', isGateway: true, ipMasq: false },
       ipam: { type: 'weft', network: 'green' },
     });
-  const environment = (host: CniHost): Record<string, string> => ({
-    WEFT_CNI_SOCKET: join(host.runDir, 'cni.sock'),
-  });
   const one = await add(h1, 'green', environment(h1));
   const two = await add(h2, 'green', environment(h2));
   t.regex(await h1.must(['ip', '-br', 'addr', 'show', 'cni0']), new RegExp(one.ips[0]?.gateway ?? 'none'));
@@ -153,4 +170,15 @@ test.serial('as the IPAM of CNI’s bridge, whose containers of two hosts reach 
   await done(h1, 'check green /run/netns/a', environment(h1));
   for (const host of [h1, h2]) await done(host, 'del green /run/netns/a', environment(host));
   t.deepEqual(await listed(), []);
+});
+
+test.serial('as the IPAM of CNI’s macvlan', async (t) => {
+  const ipam = { type: 'weft', network: 'blue' };
+  conflist(h1, 'lan', { type: 'macvlan', master: 'eth0', mode: 'bridge', ipam });
+  const one = await add(h1, 'lan', environment(h1));
+  const two = await add(h1, 'lan', environment(h1), 'b');
+  t.not(one.ips[0]?.address, two.ips[0]?.address);
+  t.regex((await within(h1, 'ip -d link show eth0')).stdout, /macvlan/);
+  t.is((await within(h1, `ping -c 1 -w 5 ${bare(two.ips[0]?.address ?? '')}`)).code, 0);
+  for (const container of ['a', 'b']) await done(h1, `del lan /run/netns/${container}`, environment(h1));
 });
