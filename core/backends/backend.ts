@@ -112,7 +112,7 @@ export interface Backend<T extends BackendType = BackendType> {
   carriers(network: OverlayNetwork<T>, family: Family): readonly Family[];
   /** The bridge of the network's containers. */
   bridge(network: OverlayNetwork<T>): string;
-  /** Links to other nodes, of this network alone or shared; the firewall treats them as the network's. */
+  /** Links to other nodes, of this network alone: the firewall accepts what goes from one link of a network to another. */
   tunnels(membership: OverlayMembership<T>, families: readonly Family[]): string[];
   /** Whether packets may go to a peer without a tunnel: its node does not take them for this node's own. */
   isPlain(network: OverlayNetwork<T>): boolean;

@@ -142,6 +142,24 @@ export function firewallSuite(driver: Driver): void {
     await subject.firewall.ensure({ networks: NETWORKS });
   });
 
+  if (driver === 'nftables')
+    test.serial(
+      'packets inside one network are judged by one rule, and without encryption pass no seal',
+      async (t) => {
+        await subject.firewall.ensure({ networks: NETWORKS });
+        t.notRegex(await sh('nft list table inet weft'), /chain leaving/);
+        await sh('nft add rule inet weft forward counter comment last');
+        const passed = async (): Promise<number> =>
+          Number(/counter packets (\d+) .*"last"/.exec(await sh('nft list chain inet weft forward'))?.[1]);
+        await subject.reaches(t, 'a1', 'remote1');
+        await subject.reaches(t, 'a3', 'remote3');
+        t.is(await passed(), 0);
+        await subject.reaches(t, 'a1', 'outside');
+        t.true((await passed()) > 0);
+        await subject.firewall.ensure({ networks: NETWORKS });
+      },
+    );
+
   test.serial('a difference is reported without a write', async (t) => {
     // A process that has written nothing so far, as `weft agent --dry-run` is one.
     const second = await openFirewall(subject.choice);

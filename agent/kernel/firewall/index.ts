@@ -58,6 +58,7 @@ const SAMPLE: Firewall = {
       local: [IpNetwork.parse('192.0.2.0/28'), IpNetwork.parse('2001:db8::/80')],
       internal: true,
       masquerade: true,
+      sealed: true,
     },
   ],
   ports: new Map([

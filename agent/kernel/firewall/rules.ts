@@ -24,9 +24,14 @@ export interface ChainSpec {
   rules: readonly Rule[];
 }
 
+/** What not every node has: networks with tunnels, internal and encrypted ones, and such that others do not reach. */
+export type Feature = 'tunnels' | 'internal' | 'sealed' | 'apart';
+
 export interface Rule {
   text: string;
   comment: string;
+  /** It is there only with this: most packets pass every rule. */
+  only?: Feature;
 }
 
 export interface Ruleset {
@@ -40,8 +45,9 @@ export interface Ruleset {
 export type TableName = 'inet weft' | 'bridge weft';
 
 /** A rule whose comment identifies its text: listings of different versions print the same rule differently. */
-export function rule(text: string, why: string): Rule {
-  return { text, comment: `${why} (${createHash('sha256').update(text).digest('hex').slice(0, 8)})` };
+export function rule(text: string, why: string, only?: Feature): Rule {
+  const comment = `${why} (${createHash('sha256').update(text).digest('hex').slice(0, 8)})`;
+  return { text, comment, ...(only && { only }) };
 }
 
 /** Why packets are dropped, as in the counters. */

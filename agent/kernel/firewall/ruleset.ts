@@ -16,6 +16,8 @@ import {
   rule,
   TOO_MANY_QUERIES,
   type ChainSpec,
+  type Feature,
+  type Rule,
   type Ruleset,
   type SetSpec,
 } from './rules.js';
@@ -106,18 +108,20 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
       rules: [
         ...BACKEND_RULES.flatMap(({ family, to, from, ip }) => [
           dropRule(
-            `${from} udp dport @backends ${ip} daddr @nodes${family}`,
+            `udp dport @backends ${from} ${ip} daddr @nodes${family}`,
             'tunnel',
             `${to}: containers do not speak to the nodes' tunnels`,
           ),
         ]),
         ...([4, 6] as const).map((family) =>
           dropRule(
-            `iifname @links ${IP[family]} daddr . tcp dport @control${family}`,
+            `${IP[family]} daddr . tcp dport @control${family} iifname @links`,
             'control',
             'containers do not reach controllers and etcd',
           ),
         ),
+        // Nearly all packets are judged here, by one lookup: none of the rules below is for them.
+        rule('iifname . oifname @inside accept', 'inside one network', 'tunnels'),
         // Both directions of translated flows to a container: a published port, or a port that another program forwards.
         rule(
           // The cheapest match first: most packets are of no such flow.
@@ -125,22 +129,26 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
           'published ports are reached from other networks',
         ),
         rule(
-          'iifname @links ip daddr @overlay4 iifname . ip daddr != @own4 drop',
+          'ip daddr @apart4 iifname @links iifname . ip daddr != @own4 drop',
           'networks do not reach each other',
+          'apart',
         ),
         rule(
-          'iifname @links ip6 daddr @overlay6 iifname . ip6 daddr != @own6 drop',
+          'ip6 daddr @apart6 iifname @links iifname . ip6 daddr != @own6 drop',
           'networks do not reach each other',
+          'apart',
         ),
         // By link and not by address: with br_netfilter, multicast and neighbour discovery between the containers of
         // one bridge pass this chain as well, and must be accepted.
         rule(
           'iifname @internal iifname . oifname != @inside drop',
           'internal networks reach nothing outside',
+          'internal',
         ),
         rule(
           'oifname @internal iifname . oifname != @inside drop',
           'nothing outside reaches internal networks',
+          'internal',
         ),
         // What the network's own links, and members without a tunnel, did not bring.
         ...([4, 6] as const).map((family) => {
@@ -162,13 +170,13 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
       prio: 0,
       rules: [
         dropRule(
-          'iifname @links udp dport @backends',
+          'udp dport @backends iifname @links',
           'tunnel',
           "containers do not speak to the nodes' tunnels",
         ),
         ...([4, 6] as const).flatMap((family) => [
           dropRule(
-            `${IP[family]} saddr @overlay${family} udp dport @backends`,
+            `udp dport @backends ${IP[family]} saddr @overlay${family}`,
             'tunnel',
             "containers do not speak to the nodes' tunnels",
           ),
@@ -206,11 +214,13 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
         rule(
           `iifname @internal ip daddr != { 224.0.0.0/4, ${RESOLVER_IP} } iifname . ip daddr != @own4 drop`,
           'internal networks reach the host at their gateway only',
+          'internal',
         ),
         // RFC 4861: neighbour discovery uses link-local and multicast addresses.
         rule(
           'iifname @internal ip6 daddr != { fe80::/10, ff00::/8 } iifname . ip6 daddr != @own6 drop',
           'internal networks reach the host at their gateway only',
+          'internal',
         ),
       ],
     },
@@ -225,9 +235,10 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
       // for it on the link. It would do so for five minutes, wherever
       // the address has gone meanwhile. The setting send_redirects is of no use: that of `all` counts, too.
       rules: [
-        rule('oifname @links icmp type redirect drop', 'addresses may move: packets keep to the gateway'),
+        // Every packet of a tunnel passes here: the type is cheaper to read than the link.
+        rule('icmp type redirect oifname @links drop', 'addresses may move: packets keep to the gateway'),
         rule(
-          'oifname @links icmpv6 type nd-redirect drop',
+          'icmpv6 type nd-redirect oifname @links drop',
           'addresses may move: packets keep to the gateway',
         ),
       ],
@@ -245,6 +256,7 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
         return rule(
           `${to} @sealed${family} oifname != "lo" oifname . ${to} != @own${family} drop`,
           'encrypted networks leave by their tunnels alone',
+          'sealed',
         );
       }),
     },
@@ -283,6 +295,9 @@ export function compileRuleset(desired: Firewall): Ruleset | undefined {
   const internal = networks.filter((network) => network.internal);
   const masquerading = networks.filter((network) => network.masquerade);
   const sealed = networks.filter((network) => network.sealed).flatMap((network) => network.prefixes);
+  const overlays = [...networks.flatMap((network) => network.prefixes), ...others];
+  // The only network of a node reaches all of itself: looking its links up with the address is what costs most.
+  const apart = networks.length > 1 ? overlays : others;
   const names = (links: readonly string[]): SetSpec => ({
     type: ['ifname'],
     interval: false,
@@ -298,7 +313,7 @@ export function compileRuleset(desired: Firewall): Ruleset | undefined {
         type: ['ifname', 'ifname'],
         interval: false,
         elements: new Set(
-          internal.flatMap(({ links }) =>
+          networks.flatMap(({ links }) =>
             links.flatMap((a) => links.map((b) => `${quoted(a)} . ${quoted(b)}`)),
           ),
         ),
@@ -318,13 +333,13 @@ export function compileRuleset(desired: Firewall): Ruleset | undefined {
     const near = outer(networks.flatMap(({ local = [] }) => local)).map(
       (prefix) => `${prefix.toString()} . ${prefix.toString()}`,
     );
-    const overlays = [...networks.flatMap((network) => network.prefixes), ...others];
     const masked = masquerading.flatMap((network) => network.prefixes);
     const key = ['inet_proto', 'inet_service'];
     const data = [address, 'inet_service'];
     const plain = { interval: false, elements: new Set<string>() };
     sets.set(`own${family}`, { type: ['ifname', address], interval: true, elements: new Set(own) });
     sets.set(`overlay${family}`, { type: [address], interval: true, elements: prefixes(overlays) });
+    sets.set(`apart${family}`, { type: [address], interval: true, elements: prefixes(apart) });
     sets.set(`masq${family}`, { type: [address], interval: true, elements: prefixes(masked) });
     sets.set(`sealed${family}`, { type: [address], interval: true, elements: prefixes(sealed) });
     sets.set(`hairpin${family}`, { type: [address, address], interval: true, elements: new Set(near) });
@@ -337,7 +352,17 @@ export function compileRuleset(desired: Firewall): Ruleset | undefined {
   for (const item of [...ports.values(), ...members.values()]) {
     for (const { set, element } of elementsOf(item)) sets.get(set)?.elements.add(element);
   }
-  return { sets, chains: chainsWith(desired.maxConnections), counters: HOST_REASONS.map(counterName) };
+  const features: Features = {
+    tunnels: networks.some(({ tunnels = [] }) => tunnels.length > 0),
+    internal: internal.length > 0,
+    sealed: sealed.length > 0,
+    apart: apart.length > 0,
+  };
+  return {
+    sets,
+    chains: chainsWith(features, desired.maxConnections),
+    counters: HOST_REASONS.map(counterName),
+  };
 }
 
 /** The sets of what containers and machines beside the host may not reach; other nodes are items. */
@@ -382,23 +407,37 @@ function addSecurity(
   }
 }
 
-/** The same for the same number: see compare in listing.ts. */
-const bounded = new Map<number | undefined, Ruleset['chains']>();
+type Features = Readonly<Record<Feature, boolean>>;
 
-/** @param connections that a container may have open; undefined: any number */
-function chainsWith(connections: number | undefined): Ruleset['chains'] {
-  const known = bounded.get(connections);
-  if (known !== undefined) return known;
-  const forward = CHAINS.get('forward');
-  if (connections === undefined || forward === undefined) return CHAINS;
-  const limits = ([4, 6] as const).map((family) =>
+/** The same for the same arguments: see compare in listing.ts. */
+const known = new Map<string, Ruleset['chains']>();
+
+/**
+ * The chains with the rules that are needed. One that only accepts is not.
+ * @param connections that a container may have open; undefined: any number
+ */
+function chainsWith(features: Features, connections: number | undefined): Ruleset['chains'] {
+  const key = JSON.stringify([features, connections]);
+  const chains = known.get(key) ?? new Map(neededChains(features, connections));
+  known.set(key, chains);
+  return chains;
+}
+
+function neededChains(features: Features, connections: number | undefined): [string, ChainSpec][] {
+  const isNeeded = ({ only }: Rule): boolean => only === undefined || features[only];
+  return [...CHAINS]
+    .map(([name, spec]): [string, ChainSpec] => {
+      const limits = name === 'forward' && connections !== undefined ? connectionLimits(connections) : [];
+      return [name, { ...spec, rules: [...limits, ...spec.rules.filter(isNeeded)] }];
+    })
+    .filter(([, { rules }]) => rules.some(({ text }) => !text.endsWith('accept')));
+}
+
+const connectionLimits = (connections: number): Rule[] =>
+  ([4, 6] as const).map((family) =>
     dropRule(
       `iifname @links ct state new add @connections${family} { ${IP[family]} saddr ct count over ${connections} }`,
       'connections',
       'more connections than a container may have',
     ),
   );
-  const chains = new Map([...CHAINS, ['forward', { ...forward, rules: [...limits, ...forward.rules] }]]);
-  bounded.set(connections, chains);
-  return chains;
-}
