@@ -61,6 +61,7 @@ const SAMPLE: Firewall = {
       sealed: true,
     },
   ],
+  others: [IpNetwork.parse('198.51.100.0/24'), IpNetwork.parse('2001:db8:1::/64')],
   ports: new Map([
     ['4', { hostPort: 80, protocol: 'tcp', ip: '192.0.2.2', port: 80, clients: 'gateway' }],
     ['6', { hostPort: 80, protocol: 'udp', ip: '2001:db8::2', port: 80, clients: 'itself' }],
