@@ -12,6 +12,7 @@ import { shareAmongTests } from '../lab/fresh.js';
 import { CHECKOUT } from '../lab/lab.js';
 import { dig } from '../lab/names.js';
 import { ping } from '../lab/traffic.js';
+import { slowness } from '../lab/wait.js';
 
 /** Bytes of an IP header and of ICMP's. */
 const HEADERS = { 4: 28, 6: 48 } as const;
@@ -21,6 +22,8 @@ interface Backend {
   /** Its first network, and the begin of the second one's name. */
   name: string;
   flags: readonly string[];
+  /** Another one and itself, as a move has them. */
+  moves: readonly (readonly string[])[];
   /** More of its second network: ports and VNIs differ, or are shared by what tells them apart. */
   second?: readonly string[];
   /** Of containers with IPv6, over an underlay of 1500. */
@@ -33,14 +36,22 @@ interface Backend {
 
 const PLAIN = /the hosts' own link/;
 
+const VXLAN = ['--backend', 'vxlan'];
+const DIRECT = [...VXLAN, '--direct-routing'];
+const PLAIN_ROUTES = ['--backend', 'host-gw'];
+const WIREGUARD = ['--backend', 'wireguard'];
+
 const BACKENDS: readonly Backend[] = [
-  { name: 'vx', flags: ['--backend', 'vxlan'], second: ['--port', '4789'], mtu: 1430 },
-  { name: 'near', flags: ['--backend', 'vxlan', '--direct-routing'], mtu: 1430, internal: PLAIN },
-  { name: 'gw', flags: ['--backend', 'host-gw'], mtu: 1500, internal: PLAIN },
-  { name: 'wg', flags: ['--encrypted'], mtu: 1420, routed: /encrypted/ },
+  { name: 'vx', flags: VXLAN, moves: [PLAIN_ROUTES, VXLAN], second: ['--port', '4789'], mtu: 1430 },
+  { name: 'near', flags: DIRECT, moves: [PLAIN_ROUTES, DIRECT], mtu: 1430, internal: PLAIN },
+  { name: 'gw', flags: PLAIN_ROUTES, moves: [VXLAN, PLAIN_ROUTES], mtu: 1500, internal: PLAIN },
+  { name: 'wg', flags: ['--encrypted'], moves: [VXLAN, WIREGUARD], mtu: 1420, routed: /encrypted/ },
 ];
 
 const HOSTS = ['h1', 'h2'];
+
+/** Between pings. */
+const INTERVAL_S = 0.05;
 
 /** A backend in the cluster: `a` is on h1 and `b` on h2, `other` on h2 in the second network. */
 interface Site extends Backend {
@@ -126,7 +137,7 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
     const family = families[0] ?? 6;
     const running = await Promise.all(
       sites.map(async ({ name, b }) => {
-        const argv = ['ping', '-n', '-i', '0.05', '-w', '100', addressIn(b, family)];
+        const argv = ['ping', '-n', '-i', `${INTERVAL_S}`, '-w', '100', addressIn(b, family)];
         const pings = lab.spawn(`pings-${t.title.length}-${name}`, `${name}-a`, argv);
         await lab.says(pings, 'icmp_seq=3 ');
         return { name, pings };
@@ -377,6 +388,29 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
       return problems.length === 0;
     });
     t.pass();
+  });
+
+  test.serial('a move to another backend, and back, costs a pair at most a second', async (t) => {
+    const lost = await losses(t, async () => {
+      for (const move of [0, 1])
+        await each(async ({ name, moves }) => {
+          const moved = await lab.json<{ move: unknown }>(
+            'h1',
+            ...['network', 'update', name, ...(moves[move] ?? [])],
+          );
+          t.is(moved.move, null, name);
+        });
+      await each(reachable);
+    });
+    for (const [name, count] of lost)
+      t.true(count * INTERVAL_S <= Math.min(slowness, 10), `${name}: ${count} in a row`);
+    await each(async ({ name, mtu }) => {
+      await lab.until(
+        `${name}: the MTU is what it was`,
+        async () => (await lab.sh(`${name}-a`, 'cat /sys/class/net/eth0/mtu')).trim() === `${mtu}`,
+      );
+    });
+    await noProblems(t);
   });
 
   return { lab: () => lab };

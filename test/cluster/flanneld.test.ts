@@ -1,10 +1,19 @@
 // A real flanneld and a weft agent as nodes of one overlay, where a flanneld exists.
 import test from 'ava';
 
-import { bare, Cluster, ETCD } from '../lab/cluster.js';
+import { bare, Cluster } from '../lab/cluster.js';
+import { exec } from '../lab/exec.js';
 import { FLANNELD, NO_FLANNELD, startFlanneld } from '../lab/flanneld.js';
 
-const title = 'a flanneld and an agent carry one overlay';
+const title = 'flannelds and an agent carry one overlay of each backend';
+
+/** Networks, and the route to a peer of each. */
+const NETWORKS = [
+  { name: 'vx', flags: [], mtu: 1450, route: /dev wfvx/ },
+  { name: 'near', flags: ['--direct-routing'], mtu: 1450, route: /via 192\.0\.2\.\d+ dev eth0/ },
+  { name: 'gw', flags: ['--backend', 'host-gw'], mtu: 1500, route: /via 192\.0\.2\.\d+ dev eth0/ },
+  { name: 'wg', flags: ['--encrypted'], mtu: 1440, route: /dev wfwg-wg/ },
+];
 
 if (FLANNELD === undefined) {
   test.skip(`${title} (${NO_FLANNELD})`, () => undefined);
@@ -12,28 +21,37 @@ if (FLANNELD === undefined) {
   test(title, async (t) => {
     const lab = await Cluster.create(2);
     t.teardown(() => lab.lab.down());
-    await lab.addContainers('c1');
-    await lab.startEtcd();
-    await lab.startController(['--etcd', ETCD]);
-    await lab.json('h1', 'network', 'create', 'blue', '--subnet', '10.100.0.0/16');
+    await lab.startController();
     await lab.startAgents(['h1']);
-    const { env } = await startFlanneld(lab, 'h2', 'blue', ['-ip-masq=false']);
-    const gateway = bare(env.get('FLANNEL_SUBNET') ?? '');
-    // As Docker does with --bip: an address of the subnet on the host.
-    await lab.sh(
-      'h2',
-      `ip link add docker0 type bridge; ip addr add ${gateway}/24 dev docker0; ip link set docker0 up`,
+    const { code } = await exec(lab.place('outside').inside(['ip', 'link', 'add', 'type', 'wireguard']));
+    const served = NETWORKS.filter(({ name }) => name !== 'wg' || code === 0);
+    await Promise.all(
+      served.map(async ({ name, flags, mtu, route }, i) => {
+        await lab.json('h1', 'network', 'create', name, '--subnet', `10.${100 + i}.0.0/16`, ...flags);
+        const { env } = await startFlanneld(lab, 'h2', name, ['-ip-masq=false', '-iface=eth0']);
+        const gateway = env.get('FLANNEL_SUBNET') ?? '';
+        // As Docker does with --bip: an address of the subnet on the host.
+        await lab.sh('h2', `ip link add br-${name} type bridge; ip addr add ${gateway} dev br-${name}`);
+        await lab.sh('h2', `ip link set br-${name} up`);
+        await lab.addContainers(`c-${name}`);
+        const end = await lab.attach('h1', name, `c-${name}`);
+        t.is(end.mtu, mtu, name);
+        await lab.until(`${name}: the container reaches the flanneld’s subnet`, () =>
+          lab.reaches(`c-${name}`, bare(gateway)),
+        );
+        await lab.until(`${name}: and is reached from it`, () => lab.reaches('h2', bare(end.ip)));
+        const prefix = gateway.replace(/\.1\//, '.0/');
+        t.regex(await lab.sh('h1', `ip route show ${prefix}`), route, name);
+        const { leases } = await lab.json<{ leases: { node: string | null; publicIp: string }[] }>(
+          ...(['h1', 'network', 'inspect', name] as const),
+        );
+        t.is(leases.find(({ node }) => node === null)?.publicIp, lab.ipOf('h2'), name);
+      }),
     );
-    const end = await lab.attach('h1', 'blue', 'c1');
-    await lab.until('the container reaches the flanneld’s subnet', () => lab.reaches('c1', gateway));
-    await lab.until('and is reached from it', () => lab.reaches('h2', bare(end.ip)));
-    const { leases } = await lab.json<{ leases: { node: string | null; publicIp: string }[] }>(
-      'h1',
-      'network',
-      'inspect',
-      'blue',
-    );
-    t.deepEqual(leases.find(({ node }) => node === null)?.publicIp, lab.ipOf('h2'));
+    // It reads its config once.
+    const move = await lab.weft('h1', 'network', 'update', 'gw', '--backend', 'vxlan');
+    t.is(move.code, 1);
+    t.regex(move.stderr, new RegExp(`the flanneld at ${lab.ipOf('h2')} reads its config once[^]*--force`));
   });
 
   // flannel's etcd code has no IPv6 alone: its flanneld takes a subnet, and programs no peer.

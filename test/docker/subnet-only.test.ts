@@ -41,7 +41,7 @@ async function startOld(): Promise<void> {
 
 /** As a unit of dockerd does with the variables of the file. */
 async function restartDocker(engine: DockerHost): Promise<void> {
-  const file = engine.name === OLD ? 'flannel/subnet.env' : 'run/subnets/plain.env';
+  const file = engine.name === OLD ? 'flannel/plain.env' : 'run/subnets/plain.env';
   const text = await cluster.until('the env file is there', async () => {
     const { code, stdout } = await cluster.try(engine.name, `cat ${cluster.folder}/${engine.name}/${file}`);
     return code === 0 && stdout;

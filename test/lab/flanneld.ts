@@ -23,7 +23,7 @@ function find(): string | undefined {
   });
 }
 
-/** Starts it as a node of a network of weft's. @returns the process, and the variables of its env file once it has a subnet */
+/** Starts it as a node of a network of weft's; a host may have one for each network. @returns the process, and the variables of its env file once it has a subnet */
 export async function startFlanneld(
   lab: Cluster,
   host: string,
@@ -32,11 +32,12 @@ export async function startFlanneld(
 ): Promise<{ flanneld: LabProcess; env: Map<string, string> }> {
   const folder = join(lab.folder, host, 'flannel');
   mkdirSync(folder, { recursive: true });
-  const file = join(folder, 'subnet.env');
+  const file = join(folder, `${network}.env`);
   // Of an earlier one.
   rmSync(file, { force: true });
-  const flanneld = lab.spawn(`flanneld-${host}`, host, [
-    FLANNELD ?? 'flanneld',
+  const flanneld = lab.spawn(`flanneld-${host}-${network}`, host, [
+    // Of WireGuard; elsewhere it would be the whole machine's.
+    ...['env', `WIREGUARD_KEY_FILE=${join(folder, `${network}.key`)}`, FLANNELD ?? 'flanneld'],
     ...[`-etcd-endpoints=${lab.etcd}`, `-etcd-prefix=/weft/networks/${network}`, `-subnet-file=${file}`],
     ...flags,
   ]);

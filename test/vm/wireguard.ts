@@ -1,9 +1,12 @@
 // An encrypted network between two virtual machines: Debian's kernel has WireGuard.
 //
 // What is on the cable, a rotation of the key under traffic, and that nothing leaves in clear when devices and routes are gone.
+import { join } from 'node:path';
+
 import type { ExecutionContext, TestFn } from 'ava';
 
 import { bare, type EndpointJson } from '../lab/cluster.js';
+import { CHECKOUT } from '../lab/lab.js';
 import type { Capture } from './capture.js';
 import type { Machines } from './machines.js';
 
@@ -15,6 +18,15 @@ interface NetworkJson {
 interface StatusJson {
   peers: { handshakeAgeS: number | null }[];
 }
+
+/** A key as `wg genpsk` makes it. */
+const PSK = Buffer.alloc(32, 'secret').toString('base64');
+
+/** Prints the keys of the peers of a host with one encrypted network. */
+const PEERS = `
+const { WireguardSocket } = await import('${join(CHECKOUT, 'build/agent/kernel/wireguard.js')}');
+console.log(new WireguardSocket().device('wfwg-wg').peers.map((peer) => peer.publicKey).join());
+process.exit(0);`;
 
 /** Echoes what it gets. */
 const SERVER = `require('net').createServer((s) => s.on('error', () => {}).pipe(s)).listen(7000, '::', () => console.log('ready'))`;
@@ -67,6 +79,8 @@ export function wireguardTests(test: TestFn, machines: () => Machines): void {
         '10.120.0.0/16',
         '--backend-option',
         'PersistentKeepaliveInterval=5',
+        '--backend-option',
+        `PSK=${PSK}`,
       );
       const second = await network(t, 'wg2', '--subnet', '10.121.0.0/16', '--subnet6', 'fd42:121::/48');
       t.like(first, { encrypted: true, port: 51820 });
@@ -95,7 +109,17 @@ export function wireguardTests(test: TestFn, machines: () => Machines): void {
           frames.some((frame) => frame.includes(`.${port}: UDP`)),
           `${port}`,
         );
-      t.false((await one.sh('cat /var/lib/weft/networks/*.json')).includes('PRIVATE'));
+      const [key, metrics] = [
+        (await one.sh('cat /var/lib/weft/wireguard/key')).trim(),
+        await one.sh('curl -s http://127.0.0.1:7402/metrics'),
+      ];
+      t.regex(metrics, /^weft_handshake_age_seconds\{[^}]*node="h2"[^}]*\} \d/m);
+      const shown = [
+        ...[metrics, JSON.stringify([first, peers]), machines().agent(one).log()],
+        await one.sh('cat /proc/[0-9]*/cmdline | tr "\\0" " "'),
+        JSON.stringify(await machines().json('network', 'inspect', 'wg')),
+      ].join('\n');
+      for (const secret of [key, PSK]) t.false(shown.includes(secret));
       t.is((await one.sh('stat -c %a /var/lib/weft/wireguard/key')).trim(), '600');
       await Promise.all(['wg', 'wg2'].map((name) => machines().json('network', 'rm', name, '--force')));
     },
@@ -168,6 +192,10 @@ export function wireguardTests(test: TestFn, machines: () => Machines): void {
     t.true(Math.max(0, ...gaps) * 0.5 < 10, pings.stdout);
     t.not(rotated.publicKey, before);
     t.is(await keyOf(), rotated.publicKey);
+    await machines().lab.until(
+      'the peer has the new key alone',
+      async () => (await two.sh(`node --input-type=module -e "${PEERS}"`)).trim() === rotated.publicKey,
+    );
     await noneInClear(t, capture, '10.120.');
     await machines().json('network', 'rm', 'wg', '--force');
   });

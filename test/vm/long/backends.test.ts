@@ -1,4 +1,5 @@
-// The tables of backends, whole, inside a machine whose kernel has WireGuard: a cluster's, Docker's, and that of IPv6 alone.
+// The tables of backends, whole, inside a machine whose kernel has WireGuard: a cluster's, Docker's, that of IPv6 alone, and
+// where there is a flanneld, an overlay of each backend with it.
 //
 // One emulated machine has all of a test's hosts as its network namespaces. It takes half an hour, and so has a lane that
 // `npm test` does not run.
@@ -7,6 +8,7 @@ import { join } from 'node:path';
 import test from 'ava';
 
 import { CHECKOUT } from '../../lab/lab.js';
+import { FLANNELD } from '../../lab/flanneld.js';
 import { shareAmongTests } from '../../lab/fresh.js';
 import type { Machine } from '../machine.js';
 import { Machines } from '../machines.js';
@@ -15,7 +17,9 @@ const FILES = [
   'test/cluster/backends.test.ts',
   'test/cluster/ipv6-alone.test.ts',
   'test/docker/backends.test.ts',
+  ...(FLANNELD === undefined ? [] : ['test/cluster/flanneld.test.ts']),
 ];
+const ENVIRONMENT = FLANNELD === undefined ? {} : { WEFT_FLANNELD: FLANNELD };
 /** How much slower whole programs are in there, with all of them on one machine. */
 const SLOWNESS = '15';
 /** Of one file; the lane's slowness counts, too. */
@@ -41,7 +45,7 @@ for (const file of FILES)
   test.serial(`${file} with WireGuard`, async (t) => {
     const { code, stdout, stderr } = await machine().exec(
       [process.execPath, join(CHECKOUT, 'node_modules/ava/entrypoints/cli.mjs'), '--timeout', '20m', file],
-      { env: { WEFT_TEST_SLOWNESS: SLOWNESS, WEFT_INSECURE: '1' }, timeoutMs: TIMEOUT_MS },
+      { env: { ...ENVIRONMENT, WEFT_TEST_SLOWNESS: SLOWNESS, WEFT_INSECURE: '1' }, timeoutMs: TIMEOUT_MS },
     );
     t.is(code, 0, `${stdout}${stderr}`);
     t.log(stdout.trim());
