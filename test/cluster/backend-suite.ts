@@ -410,7 +410,10 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
         async () => (await lab.sh(`${name}-a`, 'cat /sys/class/net/eth0/mtu')).trim() === `${mtu}`,
       );
     });
-    await noProblems(t);
+    await lab.until('no problem is left', async () => {
+      const { problems } = await lab.json<{ problems: unknown[] }>('h1', 'status');
+      return problems.length === 0;
+    });
   });
 
   return { lab: () => lab };
