@@ -146,7 +146,7 @@ export function wireguardTests(test: TestFn, machines: () => Machines): void {
       t.is((await one.try(`ip netns exec c1 ping -c 1 -W 20 -M do -s 1372 ${there}`)).code, 0);
       t.is((await one.try(`ip netns exec c1 ping -c 1 -W 2 -M do -s 1373 ${there}`)).code, 1);
 
-      const server = await two.start('echo', ['ip', 'netns', 'exec', 'c2', 'node', '-e', SERVER]);
+      const server = await two.start('echo-in-rotation', ['ip', 'netns', 'exec', 'c2', 'node', '-e', SERVER]);
       t.teardown(() => server.kill());
       await machines().lab.until('the server listens', () => /^ready$/m.test(server.log()));
       const { ip6 } = machines().lab.addressesOf(2);
@@ -177,7 +177,7 @@ export function wireguardTests(test: TestFn, machines: () => Machines): void {
         ({ node }) => node === 'h1',
       )?.publicKey;
     const before = await keyOf();
-    const server = await two.start('echo', ['ip', 'netns', 'exec', 'c2', 'node', '-e', SERVER]);
+    const server = await two.start('echo-of-wg6', ['ip', 'netns', 'exec', 'c2', 'node', '-e', SERVER]);
     t.teardown(() => server.kill());
     await machines().lab.until('the server listens', () => /^ready$/m.test(server.log()));
     const capture = await machines().capture(one, 0);
