@@ -83,8 +83,11 @@ export const overlay: Driver<OverlayNetwork> = {
   checkBeside(network, others) {
     for (const other of others) {
       if (other.driver !== 'overlay' || other.name === network.name) continue;
-      if (other.backend === network.backend) backendIn(network).checkBeside(network, other);
-      else checkPorts(network, other);
+      // Also of what they move to or from: two networks of one backend may share a port.
+      for (const one of withBeside(network))
+        for (const its of withBeside(other))
+          if (one.backend === its.backend) backendIn(one).checkBeside(one, its);
+          else checkPorts(one, its);
     }
   },
   /** Another backend gives the containers' ports another bridge, and nothing else. */
@@ -166,8 +169,10 @@ export const overlay: Driver<OverlayNetwork> = {
 
 /** A port receives the packets of one backend. @throws WeftError ALREADY_EXISTS */
 function checkPorts(network: OverlayNetwork, other: OverlayNetwork): void {
-  const taken = overlay.udpPorts(other);
-  const port = overlay.udpPorts(network).find((one) => taken.includes(one));
+  const taken = backendIn(other).udpPorts(other);
+  const port = backendIn(network)
+    .udpPorts(network)
+    .find((one) => taken.includes(one));
   if (port === undefined) return;
   throw alreadyExists(
     `network ${network.name}: UDP port ${port} is network ${other.name}'s, of the backend ${other.backend}`,

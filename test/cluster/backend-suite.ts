@@ -410,10 +410,12 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
         async () => (await lab.sh(`${name}-a`, 'cat /sys/class/net/eth0/mtu')).trim() === `${mtu}`,
       );
     });
-    await lab.until('no problem is left', async () => {
-      const { problems } = await lab.json<{ problems: unknown[] }>('h1', 'status');
+    let problems: unknown[] = [];
+    const look = async (): Promise<boolean> => {
+      ({ problems } = await lab.json<{ problems: unknown[] }>('h1', 'status'));
       return problems.length === 0;
-    });
+    };
+    await lab.until('no problem is left', look, { context: () => JSON.stringify(problems) });
   });
 
   return { lab: () => lab };

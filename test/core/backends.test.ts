@@ -18,7 +18,7 @@ import type { WeftError } from '../../core/errors.js';
 import type { Network, OverlayNetwork } from '../../core/network.js';
 import { decodeConfig, encodeConfig } from '../../store/network-codec.js';
 import { linesOf } from '../fakes/lines.js';
-import { claimOf, endpointOf, hostGw, leaseOf, membershipOf, overlay } from './records.js';
+import { claimOf, endpointOf, hostGw, leaseOf, membershipOf, overlay, wireguard } from './records.js';
 
 const networkWith = (backend: BackendType, name: string, third: number): Network =>
   networkOf({ name, backend, subnet: IpNetwork.parse(`10.${third}.0.0/16`) });
@@ -284,4 +284,17 @@ test('host-gw: an internal network is refused, since its packets use the hostsâ€
   t.throws(() => networkOf(spec), {
     message: /cannot have host-gw: its packets arrive by the hosts' own link/,
   });
+});
+
+test('networks that move at the same time share a VXLAN port, and a port of what is beside is taken', (t) => {
+  const [first, second] = ['first', 'second'].map((name, i) => ({
+    ...hostGw({ name }),
+    beside: overlay({ name, vni: 100 + i }),
+  }));
+  if (first === undefined || second === undefined) return t.fail();
+  const { checkBeside } = driverOf(first);
+  t.notThrows(() => checkBeside(first, [second, overlay({ name: 'third', vni: 102 })]));
+  t.throws(() => checkBeside(first, [overlay({ name: 'third', vni: 100 })]), { message: /VNI 100/ });
+  const encrypted = wireguard({ name: 'encrypted', port: 8472 });
+  t.throws(() => checkBeside(first, [encrypted]), { message: /UDP port 8472 is network encrypted's/ });
 });
