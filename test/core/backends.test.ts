@@ -292,9 +292,9 @@ test('networks that move at the same time share a VXLAN port, and a port of what
     beside: overlay({ name, vni: 100 + i }),
   }));
   if (first === undefined || second === undefined) return t.fail();
-  const { checkBeside } = driverOf(first);
-  t.notThrows(() => checkBeside(first, [second, overlay({ name: 'third', vni: 102 })]));
-  t.throws(() => checkBeside(first, [overlay({ name: 'third', vni: 100 })]), { message: /VNI 100/ });
+  const driver = driverOf(first);
+  t.notThrows(() => driver.checkBeside(first, [second, overlay({ name: 'third', vni: 102 })]));
+  t.throws(() => driver.checkBeside(first, [overlay({ name: 'third', vni: 100 })]), { message: /VNI 100/ });
   const encrypted = wireguard({ name: 'encrypted', port: 8472 });
-  t.throws(() => checkBeside(first, [encrypted]), { message: /UDP port 8472 is network encrypted's/ });
+  t.throws(() => driver.checkBeside(first, [encrypted]), { message: /UDP port 8472 is network encrypted's/ });
 });
