@@ -164,6 +164,13 @@ export class Application {
       throw new StepRefused('ENODEV', `link ${link} does not exist`);
     }
     const how = step.do === 'delete' ? 'delete' : step.replace ? 'replace' : 'create';
+    // IPv6 refuses a gateway that it reaches by another link, which the route itself leads to until it is replaced
+    // (net/ipv6/route.c, ip6_route_check_nh_onlink).
+    if (how === 'replace' && object.kind === 'route' && object.onlink === true && object.to.includes(':'))
+      this.#add(
+        step,
+        codec.request({ kind: 'route', to: object.to, link: '', unreachable: true }, 0, 'delete'),
+      );
     this.#add(step, codec.request(object, index, how));
   }
 
