@@ -78,6 +78,8 @@ test('the defaults are those of the contract', (t) => {
       subnetOnly: [],
       firewall: 'auto',
       flannel: 'on',
+      closeEtcd: 'off',
+      maxConnections: undefined,
       subnetTtl: { ms: 86_400_000, seconds: 86_400, text: '24h' },
       nodeTtl: { ms: 3000, seconds: 3, text: '3s' },
       runDir: '/run/weft',

@@ -1,6 +1,6 @@
 // weft's rules as iptables chains, for hosts without nftables.
 //
-// The same meaning as ruleset.ts, as lists of rules for each network, so that iptables alone suffices.
+// The same meaning as chains.ts, as lists of rules for each network, so that iptables alone suffices.
 import { createHash } from 'node:crypto';
 
 import type { Family, IpNetwork } from '../../../core/address.js';
@@ -32,7 +32,7 @@ export function compileTables(firewall: Firewall, family: Family, open = false):
   const input: string[] = [rule('-m conntrack --ctstate RELATED,ESTABLISHED', 'RETURN')];
   for (const { links, internal } of networks) {
     if (!internal) continue;
-    // By link and not by address: see ruleset.ts.
+    // By link and not by address: see chains.ts.
     for (const from of links) for (const to of links) isolation.push(rule(`-i ${from} -o ${to}`, 'RETURN'));
     for (const link of links) isolation.push(rule(`-i ${link}`, 'DROP'), rule(`-o ${link}`, 'DROP'));
   }
@@ -66,7 +66,7 @@ export function compileTables(firewall: Firewall, family: Family, open = false):
   const masquerading = networks
     .filter((network) => network.masquerade)
     .flatMap((network) => prefixesOf(network.prefixes));
-  // See ruleset.ts, chain redirects.
+  // See chains.ts, chain redirects.
   const redirect = family === 4 ? '-p icmp -m icmp --icmp-type 5' : '-p ipv6-icmp -m icmp6 --icmpv6-type 137';
   const redirects = networks.flatMap(({ links }) =>
     links.map((link) => rule(`-o ${link} ${redirect}`, 'DROP')),
@@ -96,7 +96,7 @@ export function compileTables(firewall: Firewall, family: Family, open = false):
 }
 
 /**
- * What containers, and machines beside the host, may not reach: see ruleset.ts. Who sends a tunnel's packets, iptables does not
+ * What containers, and machines beside the host, may not reach: see chains.ts. Who sends a tunnel's packets, iptables does not
  * tell for each VNI, and it sees no frames between ports of a bridge.
  */
 function closedRules(
