@@ -61,7 +61,7 @@ const ip6 = (name: string): string => bare(endpoint(name).ip6 ?? '');
 
 /** A command in an attacker, with the machine's programs. */
 const inside = async (name: string, command: string): Promise<string> => {
-  const { code, stdout, stderr } = await lab.h1.in(name, `PATH=/usr/sbin:/usr/bin; ${command}`);
+  const { code, stdout, stderr } = await lab.h1.in(name, `PATH=/usr/bin:/usr/sbin; ${command}`);
   if (code !== 0) throw new Error(`${name}: ${command}: exit ${code}\n${stdout}${stderr}`);
   return stdout;
 };
@@ -94,12 +94,20 @@ async function neighbours(name: string): Promise<string> {
 
 const bridge = async (): Promise<string> => `wfbr${(await lab.network('blue')).vni}`;
 
+/** The MAC address of the bridge, by netlink: /sys in the engine's mount namespace is of other links. */
+async function bridgeMac(): Promise<string> {
+  const [link] = JSON.parse(await lab.h1.must(['ip', '-j', 'link', 'show', await bridge()])) as [
+    { address: string },
+  ];
+  return link.address;
+}
+
 /** Frames that no container may send, by the reason of their drop. */
 async function forged(name: string): Promise<Record<string, Buffer[]>> {
   const own = endpoint(name).mac;
   const near = endpoint('near').mac;
   const { Gateway, IPv6Gateway } = await connection(lab.h1, name, 'blue');
-  const host = (await lab.h1.must(['cat', `/sys/class/net/${await bridge()}/address`])).trim();
+  const host = await bridgeMac();
   const datagram = (from: string, to: string, ports: [number, number] = [1111, 9999]) => ({
     ...{ from, to, fromPort: ports[0], toPort: ports[1], payload: Buffer.from('forged') },
   });
@@ -157,7 +165,7 @@ for (const { name } of ATTACKERS) {
     const { Gateway } = await connection(lab.h1, name, 'blue');
     const before = await dropped('tunnel');
     const targets = [lab.cluster.ipOf('h1'), lab.cluster.ipOf('h2'), Gateway];
-    for (const to of targets) await inside(name, `echo x | nc -u -q 0 -w 1 ${to} 8472`);
+    for (const to of targets) await inside(name, `echo x | nc.openbsd -u -q 0 -w 1 ${to} 8472`);
     t.is(await dropped('tunnel'), before + targets.length);
     const [, port = ''] = CONTROLLER.split(':');
     for (const to of [port, '2379']) t.false(await connects(name, INFRA_IP, to), `port ${to}`);
@@ -166,7 +174,7 @@ for (const { name } of ATTACKERS) {
 }
 
 const connects = async (from: string, to: string, port: string): Promise<boolean> =>
-  (await lab.h1.in(from, `/usr/bin/nc -z -w 1 ${to} ${port}`)).code === 0;
+  (await lab.h1.in(from, `/usr/bin/nc.openbsd -z -w 1 ${to} ${port}`)).code === 0;
 
 test.serial('links and addresses that a container with all capabilities makes carry nothing', async (t) => {
   const { Gateway } = await connection(lab.h1, 'mighty', 'blue');
@@ -190,7 +198,7 @@ test.serial('links and addresses that a container with all capabilities makes ca
 async function keepsItsGateway(t: ExecutionContext): Promise<void> {
   const { Gateway } = await connection(lab.h1, 'near', 'blue');
   await pings(t, lab.h1, 'near', Gateway);
-  const host = (await lab.h1.must(['cat', `/sys/class/net/${await bridge()}/address`])).trim();
+  const host = await bridgeMac();
   t.regex(await neighbours('near'), new RegExp(`^${Gateway.replaceAll('.', '\\.')} .*${host}`, 'm'));
 }
 
