@@ -177,6 +177,11 @@ test.serial('Docker’s socket is elsewhere: a problem until it is there', async
     await lab.cluster.process('agent-h2').stop();
     lab.cluster.dockerHost('h2', lab.h2, ['--cnm-socket', PLUGIN_SOCKET, '--docker', `unix://${engine}`]);
     await lab.cluster.startAgents(['h2']);
+    // What needs its consent is refused until then.
+    await lab.until('the other node knows that it is back', async () => {
+      const { peers } = await lab.cluster.json<{ peers: { state: string }[] }>('h1', 'status');
+      return peers.every(({ state }) => state === 'up');
+    });
   };
   const named = async (): Promise<boolean> => {
     const { problems } = await lab.cluster.json<{ problems: { why: string }[] }>('h2', 'status');
