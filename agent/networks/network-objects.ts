@@ -46,14 +46,13 @@ export class NetworkObjects {
     const { reconciler, members, peers, changed } = this.options;
     const member = members.get(name);
     if (member === undefined) return [];
-    const firewall = [this.setFirewall()];
     const records: Records = new RecordMap<readonly KernelObject[] | undefined>([
       [{ kind: 'network', network: name }, compileNetwork(member.membership)],
       ...peers.of(member),
     ]);
     // What the peers' leases are believed to be is known from here on.
-    firewall.push(this.setMembers());
-    const [failures] = await Promise.all([reconciler.set(records), ...firewall]);
+    const firewall = this.setFirewall();
+    const [failures] = await Promise.all([reconciler.set(records), firewall]);
     await changed(name);
     await this.#writeEnv(name, member);
     return failures;
@@ -83,12 +82,15 @@ export class NetworkObjects {
     const records = reconciler.recordsOf(name).filter(({ kind }) => kind !== 'endpoint');
     await reconciler.set(records.map((record) => [record, undefined] as const));
     await this.setFirewall();
-    await this.setMembers();
   }
 
   /** Tells the firewall who the other nodes are. */
   setMembers(): Promise<void> {
-    const { reconciler, store, members, peers } = this.options;
+    return this.options.reconciler.setMembers(this.#others());
+  }
+
+  #others(): Map<string, FirewallMember> {
+    const { store, members, peers } = this.options;
     const { nodes, leases } = store.view;
     const mine = [...members.values()].map(({ membership }) => membership);
     const found = new Map<string, FirewallMember>();
@@ -107,9 +109,10 @@ export class NetworkObjects {
       }
       if (membership.subnetOnly === true) found.set(`own ${name}`, compileOwnBridge(membership, mine));
     }
-    return reconciler.setMembers(found);
+    return found;
   }
 
+  /** Tells the firewall of the networks, and who the other nodes are. */
   setFirewall(): Promise<void> {
     const { reconciler, store, members, servesNames = false, keepsOut = () => false } = this.options;
     const { control = () => [], maxConnections } = this.options;
@@ -117,11 +120,12 @@ export class NetworkObjects {
     const known = [...store.view.networks.values()].filter(
       (network) => members.has(network.name) || !keepsOut(network),
     );
-    return reconciler.setFirewall({
+    const rules = {
       ...compileFirewall(memberships, known),
       names: servesNames,
       control: control(),
       ...(maxConnections !== undefined && { maxConnections }),
-    });
+    };
+    return reconciler.setFirewall(rules, this.#others());
   }
 }

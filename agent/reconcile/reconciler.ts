@@ -151,10 +151,14 @@ export class Reconciler {
     return this.#node.desired.recordsOf(network);
   }
 
-  /** Sets the desired firewall rules but for the items: ports, containers and other nodes. */
-  async setFirewall(firewall: Firewall): Promise<void> {
+  /**
+   * Sets the desired firewall rules and the other nodes, which rules of a network depend on: in one transaction, as packets of
+   * a network without its members are dropped. Ports and containers have calls of their own.
+   */
+  async setFirewall(firewall: Firewall, members: ReadonlyMap<string, FirewallMember>): Promise<void> {
     await this.#lock.run(async () => {
       this.#firewall.rules = firewall;
+      this.#firewall.noteMembers(members);
       if (this.#started) await this.#reconcile(this.#firewall);
     });
   }
