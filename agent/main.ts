@@ -13,6 +13,7 @@ import { installShutdown } from '../daemon/shutdown.js';
 import { cleanup } from './cleanup.js';
 import { dryRun, formatDryRun } from './dry-run/index.js';
 import { checkPrivileges, lockNamespace } from './kernel/index.js';
+import { configuredControl } from './networks/index.js';
 import { agentProgramWith, agentSettingsFrom } from './settings.js';
 import {
   assemble,
@@ -83,7 +84,12 @@ async function runDryRun(launch: Launch): Promise<void> {
   const last = new State(stateDir, { readOnly: true }).underlay();
   const underlay = await findUnderlay(kernel, underlaySettings(settings), last);
   const { signal } = shutdown;
-  const found = await dryRun({ kernel, store, stateDir, node, join, subnetOnly, underlay, signal });
+  const found = await dryRun({
+    ...{ kernel, store, stateDir, node, join, subnetOnly, underlay, signal },
+    control: configuredControl(settings),
+    maxConnections: settings.maxConnections,
+    servesNames: settings.dns === 'on',
+  });
   process.stderr.write(found.notes.map((note) => `weft agent: ${visible(note)}\n`).join(''));
   // A pipe takes it later than process.exit comes.
   await new Promise((resolve) =>

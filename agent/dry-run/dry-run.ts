@@ -8,6 +8,7 @@ import { describeObject, type KernelObject } from '../../core/objects/index.js';
 import { describeStep, type Conflict, type Step } from '../../core/plan.js';
 import type { Sandbox } from '../../core/records.js';
 import { withDeadline } from '../../core/deadline.js';
+import type { HostPort } from '../../daemon/kinds.js';
 import { silentLogger as log } from '../../daemon/log.js';
 import type { Store } from '../../store/store.js';
 import {
@@ -23,7 +24,7 @@ import {
 } from '../endpoints/index.js';
 import { agentMetrics, Problems } from '../health/index.js';
 import type { Kernel } from '../kernel/index.js';
-import { Gateways, Memberships, RouteOverlaps } from '../networks/index.js';
+import { ControlAddresses, Gateways, Memberships, RouteOverlaps } from '../networks/index.js';
 import { Attachments, AttachmentState } from '../pipework/index.js';
 import { isGone, type Preview, Reconciler, type SandboxKey } from '../reconcile/index.js';
 import { State } from '../state/index.js';
@@ -39,6 +40,11 @@ export interface DryRunOptions {
   join: readonly string[];
   /** Networks whose bridge and gateway are another program's. */
   subnetOnly?: readonly string[];
+  /** Controllers and etcd that containers do not reach, by the settings. */
+  control?: readonly HostPort[];
+  /** Connections that a container may have open; undefined: any number. */
+  maxConnections?: number | undefined;
+  servesNames?: boolean;
   signal: AbortSignal;
   /** How long etcd may take to answer. */
   storeMs?: number;
@@ -67,6 +73,7 @@ export async function dryRun(options: DryRunOptions): Promise<DryRun> {
   const answer: DryRun = { steps: [], notes: [], isComplete: true };
   const parts = assemble(options, answer);
   try {
+    await parts.control.look();
     await restore(parts, answer);
     try {
       await withDeadline(signal, storeMs, (until) => store.synced(until));
@@ -105,17 +112,24 @@ function assemble(options: DryRunOptions, answer: DryRun) {
   });
   const { instance } = loaded;
   const { subnetOnly = [] } = options;
+  const control = new ControlAddresses({
+    ...{ configured: options.control ?? [], told: state.control(), log },
+    changed: () => memberships.controlChanged(),
+  });
   const overlaps = new RouteOverlaps({
     ...{ kernel, store, problems, log, subnetOnly },
     memberships: () => [],
     changed: () => Promise.resolve(),
   });
-  const memberships = new Memberships({
+  const memberships: Memberships = new Memberships({
     ...{ kernel, store, reconciler, state, log, problems, node, instance },
     runDir: undefined,
     // Nothing is renewed by the time that this is over.
     subnetTtlSeconds: 3600,
     underlay: () => underlay,
+    control: () => control.current,
+    maxConnections: options.maxConnections,
+    ...(options.servesNames !== undefined && { servesNames: options.servesNames }),
     keepsOut: (network) => overlaps.keepsOut(network),
     subnetOnly,
   });
@@ -151,7 +165,7 @@ function assemble(options: DryRunOptions, answer: DryRun) {
   const gateways = new Gateways({ store, memberships, problems, node });
   return {
     ...{ kernel, store, loaded, problems, reconciler, memberships, endpoints, addresses, ports },
-    ...{ attachments, attachmentState, gateways, overlaps },
+    ...{ attachments, attachmentState, gateways, overlaps, control },
     targetOf: ({ kind, id }: SandboxKey): string | undefined =>
       kind === 'endpoint'
         ? endpoints.get(id)?.target

@@ -1,5 +1,5 @@
 // Networks of this node: memberships, subnet leases, peer routes, address claims.
-export { ControlAddresses } from './control-addresses.js';
+export { configuredControl, ControlAddresses } from './control-addresses.js';
 export { ownSubnets } from './address-claims.js';
 export { Gateways } from './gateways.js';
 export { joinWhenThere } from './join-on-create.js';

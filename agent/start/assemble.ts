@@ -14,8 +14,14 @@ import {
 } from '../endpoints/index.js';
 import { NODE } from '../health/index.js';
 import { bootId } from '../kernel/index.js';
-import { ControlAddresses, Gateways, KeyRotation, Memberships, RouteOverlaps } from '../networks/index.js';
-import type { HostPort } from '../../daemon/kinds.js';
+import {
+  configuredControl,
+  ControlAddresses,
+  Gateways,
+  KeyRotation,
+  Memberships,
+  RouteOverlaps,
+} from '../networks/index.js';
 import { Attachments, AttachmentState } from '../pipework/index.js';
 import { PluginAddresses, PluginEndpoints, PluginNetworks, SET_ASIDE } from '../plugin-host/index.js';
 import { type Look, Reconciler, type SandboxKey } from '../reconcile/index.js';
@@ -92,7 +98,9 @@ export function assemble(opened: Opened): Parts {
     subnetOnly,
   });
   const control: ControlAddresses = new ControlAddresses({
-    configured: [...settings.controller, ...(settings.closeEtcd === 'on' ? settings.etcd.map(placeOf) : [])],
+    configured: configuredControl(settings),
+    told: state.control(),
+    save: (addresses) => state.saveControl(addresses),
     log,
     changed: () => memberships.controlChanged(),
   });
@@ -203,15 +211,6 @@ export function assemble(opened: Opened): Parts {
     ...{ overlaps, control, duplicateAddresses: duplicates },
     ...{ pluginNetworks, pluginAddresses, pluginEndpoints },
   };
-}
-
-/** Where an etcd of a URL serves. */
-function placeOf(url: string): HostPort {
-  const { hostname, port, protocol } = new URL(url);
-  const host = hostname.replace(/^\[|\]$/g, '');
-  // As etcd's clients do.
-  const usual = protocol === 'https:' ? 443 : 80;
-  return { host, port: port === '' ? usual : Number(port), text: url };
 }
 
 /** The networks of --subnet-only. One with containers of this node keeps its bridge until they are detached. */

@@ -6,6 +6,7 @@
 //   networks/NETWORK.json    config, lease and granted claims, as records; the config also as etcd had it
 //   endpoints/ID.json        one endpoint
 //   underlay                 the addresses that other nodes were told last
+//   control                  HOST:PORT of controllers and etcd, as a controller said last
 //   reservations/ID.json     one address that is reserved for a future container
 //   former-subnets/…         the subnets that this node had of networks that it left, by the network's prefix
 //   wireguard/key            the private key of encrypted networks (wireguard-keys.ts)
@@ -52,6 +53,7 @@ export const STATE_FILES = [
   'networks',
   'endpoints',
   'underlay',
+  'control',
   'reservations',
   'former-subnets',
   'wireguard',
@@ -164,6 +166,18 @@ export class State {
     const found = wordsOf(pathIn(this.directory, 'underlay')).map((word) => IpAddress.tryParse(word));
     const [ip, ip6] = ([4, 6] as const).map((family) => found.find((it) => it?.family === family));
     return { ...(ip === undefined ? {} : { ip }), ...(ip6 === undefined ? {} : { ip6 }) };
+  }
+
+  /** HOST:PORT of controllers and etcd, as far as they can be read. */
+  control(): string[] {
+    return wordsOf(pathIn(this.directory, 'control')).filter((word) => word !== '');
+  }
+
+  /** @throws Error of the system call that failed */
+  saveControl(addresses: readonly string[]): void {
+    const path = pathIn(this.directory, 'control');
+    const text = addresses.map((one) => `${one}\n`).join('');
+    if ((textOf(path) ?? '') !== text) replaceFile(path, text, { sync: false, calls: this.#calls });
   }
 
   /** @throws Error of the system call that failed */
