@@ -44,6 +44,8 @@ async function everything(f: Fault): Promise<string> {
       // Chosen by the kernel: link-local addresses, and the MAC address of the host end of a veth pair.
       .replaceAll(/fe80::(?!1\/)[0-9a-f:]+\/64/g, '')
       .replaceAll(/(wfep\S+\s+\S+\s+)[0-9a-f:]{17}/g, '$1')
+      // What the kernel counts of each container's packets.
+      .replaceAll(/^\tset (?:loss|queries|connections)\w* \{\n(?:\t\t.*\n)*\t\}\n/gm, '')
       // A connected route that weft has restored carries weft's protocol number.
       .replaceAll(/proto (?:kernel|119) /g, '')
       .replaceAll(/ +/g, ' ')
