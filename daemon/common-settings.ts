@@ -1,5 +1,5 @@
 // Settings that several programs share: both daemons, or the agent and a plugin.
-import { choice, engineUrl, file, keyPrefix, toggle, word } from './kinds.js';
+import { apiUrl, choice, engineUrl, file, keyPrefix, toggle, word } from './kinds.js';
 import { optional, setting } from './settings.js';
 
 export const PREFIX = setting(keyPrefix, {
@@ -12,6 +12,12 @@ export const DOCKER = setting(engineUrl, {
   default: 'unix:///run/docker.sock',
   help: 'Docker engine that TARGET docker:NAME refers to',
   group: 'Node',
+});
+
+export const GCE_ENDPOINT = optional(apiUrl, {
+  help: 'where Google’s Compute API serves',
+  shownDefault: 'https://compute.googleapis.com',
+  group: 'Cluster',
 });
 
 export const ETCD_ACCESS = {

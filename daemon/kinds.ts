@@ -154,6 +154,15 @@ export const etcdUrl: Kind<string> = kind('URL', (text, where) => {
   return `${url.protocol}//${url.hostname}:${port}`;
 });
 
+/** The URL of an API, without a / at its end. */
+export const apiUrl: Kind<string> = kind('URL', (text, where) => {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const isPlain = url?.username === '' && url.password === '' && url.search === '' && url.hash === '';
+  if (url === undefined || !isPlain || !/^https?:$/.test(url.protocol))
+    throw refused(where, text, 'is not the URL of an API', 'Write it as https://compute.example.');
+  return url.href.replace(/\/$/, '');
+});
+
 export const etcdUrls: Kind<readonly string[]> = listOf(etcdUrl);
 
 export const ENGINE_EXAMPLE = 'Write it as unix:///run/docker.sock or tcp://192.0.2.10:2375.';

@@ -1,6 +1,7 @@
 // Subnet lease codec: flannel's lease attributes to Lease and back.
 //
-// What only weft knows (which node, which instance, since when, the MTU of its underlay) is under "Weft", which flannel ignores.
+// What only weft knows (which node, which instance, since when, the MTU of its underlay, the type of a backend of which flannel
+// writes none) is under "Weft", which flannel ignores.
 import * as z from 'zod';
 
 import { IpAddress } from '../core/address.js';
@@ -33,6 +34,7 @@ const ATTRIBUTES = goObject({
     Node: text.optional(),
     Instance: text.optional(),
     Since: text.optional(),
+    BackendType: text.optional(),
     MTU: integer(MIN_MTU, 65_535).optional(),
     Beside: z.unknown().optional(),
   }).optional(),
@@ -68,14 +70,15 @@ export function decodeLease(
   const json = parseJsonObject(value);
   const attributes = check(ATTRIBUTES, json);
   // Data of backends that weft does not serve (a WireGuard key) is ignored.
-  const data = isBackend(attributes.BackendType) ? dataIn(attributes.BackendType, json) : undefined;
+  const backendType = attributes.BackendType || (attributes.Weft?.BackendType ?? '');
+  const data = isBackend(backendType) ? dataIn(backendType, json) : undefined;
   return {
     network: key.network,
     subnet: key.subnet,
     ...(key.subnet6 && { subnet6: key.subnet6 }),
     ...publicIpsIn(attributes),
     ...(attributes.Weft?.MTU !== undefined && { mtu: attributes.Weft.MTU }),
-    backendType: attributes.BackendType,
+    backendType,
     ...(data && { data }),
     ...besideIn(attributes.Weft?.Beside),
     ...(attributes.Weft?.Node !== undefined && { node: attributes.Weft.Node }),
@@ -121,10 +124,11 @@ function dataIn(type: BackendType, json: Record<string, unknown>): LeaseData | u
 
 /** In flanneld's form, with the fields in its order. */
 export function encodeLease(lease: Lease): string {
+  const untyped = isBackend(lease.backendType) && backendOf(lease.backendType).untypedLeases === true;
   return JSON.stringify({
     PublicIP: (publicIpIn(lease, 4) ?? DUMMY).toString(),
     PublicIPv6: publicIpIn(lease, 6)?.toString() ?? null,
-    BackendType: lease.backendType,
+    BackendType: untyped ? undefined : lease.backendType,
     BackendData: encodeLeaseData(lease, 4),
     BackendV6Data: encodeLeaseData(lease, 6),
     ...([lease.node, lease.instance, lease.mtu].some((field) => field !== undefined) && {
@@ -133,6 +137,7 @@ export function encodeLease(lease: Lease): string {
         Instance: lease.instance,
         Since: lease.since,
         MTU: lease.mtu,
+        ...(untyped && { BackendType: lease.backendType }),
         ...(lease.beside !== undefined && {
           Beside: {
             BackendType: lease.beside.backendType,

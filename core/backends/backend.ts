@@ -14,7 +14,7 @@ import type { Need } from '../needs.js';
 import type { OverlayNetwork } from '../network.js';
 import type { KernelObject } from '../objects/index.js';
 import type { Lease } from '../records.js';
-import type { BackendSpec, BackendType, BackendTypes } from './types.js';
+import type { BackendSpec, BackendType, BackendTypes, CloudName } from './types.js';
 
 /** This node's end of the overlay in one family. */
 export interface Side {
@@ -79,6 +79,10 @@ export interface Backend<T extends BackendType = BackendType> {
   /** Devices that it creates: one for each network, one of the node for all networks, or none. */
   readonly devices: 'network' | 'node' | 'none';
   readonly needs: readonly Need[];
+  /** The cloud whose routes carry its packets, and the tables that a network names. Absent: none does. */
+  readonly cloud?: { readonly name: CloudName; tables(network: OverlayNetwork<T>): readonly string[] };
+  /** As flannel, it writes no BackendType into leases. Absent: it does. */
+  readonly untypedLeases?: true;
 
   /** Codec of its part of flannel's Backend object, beside Type and MTU. */
   readonly config: {

@@ -2,7 +2,9 @@
 import type { Family } from '../address.js';
 import type { OverlayNetwork } from '../network.js';
 import type { Lease } from '../records.js';
+import { awsVpc } from './aws-vpc.js';
 import type { Backend, Identity, LeaseFields } from './backend.js';
+import { gce } from './gce.js';
 import { hostGw } from './host-gw.js';
 import type { BackendType, LeaseData } from './types.js';
 import { vxlan } from './vxlan.js';
@@ -11,12 +13,21 @@ import { wireguard } from './wireguard.js';
 export { BACKEND_TYPES, DEFAULT_BACKEND, isBackend, UNSERVED_BACKENDS } from './types.js';
 
 /** Total: an entry of BackendTypes without a backend here does not compile. */
-const BACKENDS = { vxlan, 'host-gw': hostGw, wireguard } satisfies { [T in BackendType]: Backend<T> };
+const BACKENDS = { vxlan, 'host-gw': hostGw, wireguard, 'aws-vpc': awsVpc, gce } satisfies {
+  [T in BackendType]: Backend<T>;
+};
 
 // Each backend accepts networks of its own type only. The network's type chooses the backend, so the two always match.
 export const backendOf = (type: BackendType): Backend => BACKENDS[type];
 
 export const backendIn = ({ backend }: Pick<OverlayNetwork, 'backend'>): Backend => backendOf(backend);
+
+/** Whether a lease is of the network's backend. Where flannel writes no BackendType, a lease without one may be. */
+export const isOfBackend = (
+  { backendType }: Pick<Lease, 'backendType'>,
+  network: Pick<OverlayNetwork, 'backend'>,
+): boolean =>
+  backendType === network.backend || (backendType === '' && backendIn(network).untypedLeases === true);
 
 /** What a node publishes with its lease of the network; undefined if the backend needs no such data. */
 export function leaseDataFor(

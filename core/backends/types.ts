@@ -10,11 +10,19 @@ export interface BackendTypes {
   vxlan: { config: VxlanConfig; data: Vtep };
   'host-gw': { config: object; data: never };
   wireguard: { config: WireguardConfig; data: WireguardEnd };
+  'aws-vpc': { config: AwsVpcConfig; data: never };
+  gce: { config: object; data: never };
 }
 
 export type BackendType = keyof BackendTypes;
 
-const TYPES: Record<BackendType, true> = { vxlan: true, 'host-gw': true, wireguard: true };
+const TYPES: Record<BackendType, true> = {
+  vxlan: true,
+  'host-gw': true,
+  wireguard: true,
+  'aws-vpc': true,
+  gce: true,
+};
 
 export const BACKEND_TYPES = Object.keys(TYPES) as BackendType[];
 
@@ -31,8 +39,6 @@ export const UNSERVED_BACKENDS: readonly string[] = [
   'ipsec',
   'extension',
   'alloc',
-  'aws-vpc',
-  'gce',
   'ali-vpc',
   'tencent-vpc',
 ];
@@ -88,6 +94,14 @@ interface WireguardEnd {
   port?: number;
   /** The key that the node is about to take, so that peers take its handshakes at once. */
   nextPublicKey?: string;
+}
+
+/** The clouds whose route tables weft writes. */
+export type CloudName = 'aws' | 'gce';
+
+interface AwsVpcConfig {
+  /** Ids of the route tables; absent: the one of each node's subnet. */
+  routeTables?: string[];
 }
 
 interface Vtep {

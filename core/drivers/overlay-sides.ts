@@ -1,7 +1,7 @@
 // The families of an overlay's membership, and its peers in each.
 import type { Family, IpAddress } from '../address.js';
 import type { Remote, Side } from '../backends/backend.js';
-import { backendIn } from '../backends/index.js';
+import { backendIn, isOfBackend } from '../backends/index.js';
 import { addressIn, FAMILIES, publicIpIn, subnetIn } from '../families.js';
 import type { OverlayMembership } from '../membership.js';
 import type { Lease } from '../records.js';
@@ -69,7 +69,7 @@ function remoteOf(membership: OverlayMembership, side: Side, lease: Lease): Remo
     .flatMap((carrier) => reachableAt(membership, peer, carrier) ?? []);
   const whole = subnetIn(network, family);
   const backend = backendIn(network);
-  if (peer.backendType !== network.backend)
+  if (!isOfBackend(peer, network))
     return { why: `its backend is "${peer.backendType}", and the network's ${network.backend}` };
   if (subnet === undefined || publicIp === undefined) return { why: `it has no IPv${family} there` };
   if (whole?.contains(subnet) !== true)

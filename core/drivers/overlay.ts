@@ -5,7 +5,7 @@
 import * as z from 'zod';
 
 import { addressBits, IpNetwork, parseInterface, type Family } from '../address.js';
-import { backendIn, backendOf, BACKEND_TYPES } from '../backends/index.js';
+import { backendIn, backendOf, BACKEND_TYPES, isOfBackend } from '../backends/index.js';
 import { overheadOf, tunnelMtu } from '../backends/backend.js';
 import { alreadyExists, failedPrecondition } from '../errors.js';
 import { addressIn, FAMILIES, subnetIn, textIn } from '../families.js';
@@ -133,7 +133,7 @@ export const overlay: Driver<OverlayNetwork> = {
     const { network } = membership;
     const peer = leaseAs(lease, network.backend);
     const backend = backendIn(network);
-    if (peer.backendType !== network.backend || peer.publicIp.value === 0n) return undefined;
+    if (!isOfBackend(peer, network) || peer.publicIp.value === 0n) return undefined;
     const why = unreachable(membership, peer, peer.subnet.family);
     return why === undefined
       ? { address: backend.probeAddress(peer), advice: backend.advice(network) }

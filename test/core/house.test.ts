@@ -11,6 +11,7 @@ const FOLDERS = [
   'agent',
   'bundle',
   'cli',
+  'cloud',
   'controller',
   'core',
   'daemon',

@@ -10,7 +10,7 @@ import { BACKEND_TYPES, UNSERVED_BACKENDS } from '../../core/backends/index.js';
 import { DRIVER_NAMES } from '../../core/drivers/index.js';
 import { CHECKOUT } from '../lab/lab.js';
 
-const FOLDERS = ['agent', 'bin', 'cli', 'controller', 'core', 'daemon', 'plugin', 'store'];
+const FOLDERS = ['agent', 'bin', 'cli', 'cloud', 'controller', 'core', 'daemon', 'plugin', 'store'];
 
 const alternatives = (names: readonly string[]): string => names.map((name) => `['"]${name}['"]`).join('|');
 const backend = alternatives([...BACKEND_TYPES, ...UNSERVED_BACKENDS]);

@@ -7,6 +7,7 @@ const FOLDERS = [
   'agent',
   'bundle',
   'cli',
+  'cloud',
   'controller',
   'core',
   'daemon',

@@ -18,6 +18,7 @@ export type LaneName =
   | 'cnitool'
   | 'crictl'
   | 'podman'
+  | 'clouds'
   | 'vm'
   | 'vm-long';
 
@@ -34,6 +35,7 @@ export type Need =
   | 'cnitool'
   | 'crictl'
   | 'podman5'
+  | 'moto'
   | 'other-kernel'
   | `node-${OtherNode}`;
 
@@ -66,7 +68,7 @@ export interface Lane {
 const UNIT = {
   name: 'unit',
   about: 'the parts, on fakes: no root, no network, no etcd',
-  files: ['test/{agent,bundle,cli,controller,core,daemon,fakes,lanes,plugin}/**/*.test.ts'],
+  files: ['test/{agent,bundle,cli,cloud,controller,core,daemon,fakes,lanes,plugin}/**/*.test.ts'],
   // These start a controller with an etcd.
   except: ['test/controller/{embedded-etcd,main}.test.ts', 'test/{agent,controller}/identity/*.test.ts'],
   ava: 'once',
@@ -174,6 +176,19 @@ const PODMAN = {
   named: true,
 } as const satisfies Lane;
 
+const CLOUDS = {
+  name: 'clouds',
+  about: 'the route tables of clouds: AWS by moto, Google Cloud by a stand-in',
+  files: ['test/clouds/*.test.ts'],
+  ava: 'per file',
+  concurrency: 1,
+  timeout: '5m',
+  needs: ['root', 'etcd', 'vxlan', 'moto'],
+  load: 0.7,
+  again: true,
+  named: true,
+} as const satisfies Lane;
+
 const unitWith = (node: OtherNode): Lane => ({
   ...UNIT,
   name: `unit@${node}`,
@@ -218,6 +233,7 @@ export const LANES: readonly Lane[] = [
   CNITOOL,
   CRICTL,
   PODMAN,
+  CLOUDS,
   unitWith('24'),
   {
     name: 'store',
