@@ -5,7 +5,15 @@ import { hostname } from 'node:os';
 import { join as pathIn } from 'node:path';
 
 import { invalidArgument } from '../core/errors.js';
-import { DOCKER, ETCD_ACCESS, GRPC_TLS, INSECURE, LOG, PREFIX } from '../daemon/common-settings.js';
+import {
+  DOCKER,
+  ETCD_ACCESS,
+  GCE_ENDPOINT,
+  GRPC_TLS,
+  INSECURE,
+  LOG,
+  PREFIX,
+} from '../daemon/common-settings.js';
 import * as kinds from '../daemon/kinds.js';
 import type { Plugin } from '../daemon/plugin-host.js';
 import { dnsServers } from './dns/index.js';
@@ -34,6 +42,7 @@ export const agentSettings = {
     shownDefault: 'none',
     group: 'Cluster',
   }),
+  'gce-endpoint': GCE_ENDPOINT,
   'underlay-ip': optional(kinds.underlayIp, {
     help: 'addresses of this host that it sends from',
     shownDefault: 'at first what the kernel sends from by the default route, then the same',

@@ -60,6 +60,7 @@ export type ProblemKind =
   | 'overlap'
   | 'allowed-overlap'
   | 'containing-route'
+  | 'cloud-routes'
   // An endpoint, an attachment, a container.
   | 'removal'
   | 'recovery'

@@ -1,6 +1,8 @@
 // Kernel objects of this node's networks: links, peer routes, firewall, subnet.env.
+import { compileCloud } from '../../core/cloud.js';
 import { compileFirewall, compileNetwork } from '../../core/compile.js';
 import type { ControlAddress, FirewallMember } from '../../core/firewall.js';
+import type { IpAddress } from '../../core/address.js';
 import type { Network } from '../../core/network.js';
 import type { KernelObject } from '../../core/objects/index.js';
 import { compileMember, compileNode, compileOwnBridge, compileStranger } from '../../core/port-security.js';
@@ -16,6 +18,7 @@ import { deleteSubnetEnv, writeSubnetEnv } from './subnet-env.js';
 export interface NetworkObjectsOptions {
   reconciler: Reconciler;
   store: Pick<Store, 'view'>;
+  node: string;
   problems: Problems;
   log: Logger;
   /** Where subnets/NETWORK.env is written; undefined: not at all. */
@@ -46,6 +49,7 @@ export class NetworkObjects {
     const { reconciler, members, peers, changed } = this.options;
     const member = members.get(name);
     if (member === undefined) return [];
+    this.setCloud();
     const records: Records = new RecordMap<readonly KernelObject[] | undefined>([
       [{ kind: 'network', network: name }, compileNetwork(member.membership)],
       ...peers.of(member),
@@ -80,6 +84,7 @@ export class NetworkObjects {
     problems.clearScope(networkScope(name));
     // An endpoint that could not be removed keeps its own record.
     const records = reconciler.recordsOf(name).filter(({ kind }) => kind !== 'endpoint');
+    this.setCloud();
     await reconciler.set(records.map((record) => [record, undefined] as const));
     await this.setFirewall();
   }
@@ -110,6 +115,21 @@ export class NetworkObjects {
       if (membership.subnetOnly === true) found.set(`own ${name}`, compileOwnBridge(membership, mine));
     }
     return found;
+  }
+
+  /** What leads to this node in the route tables of clouds. */
+  setCloud(): void {
+    const { reconciler, store, members, node } = this.options;
+    const claimed = (network: string): IpAddress[] =>
+      [...(store.view.claims.get(network)?.values() ?? [])].flatMap((claim) =>
+        claim.node === node && claim.state === 'granted' ? [claim.ip] : [],
+      );
+    reconciler.setCloud(
+      compileCloud(
+        [...members.values()].map(({ membership }) => membership),
+        claimed,
+      ),
+    );
   }
 
   /** Tells the firewall of the networks, and who the other nodes are. */

@@ -6,6 +6,7 @@
 //   set(record) ──delta──▶ steps ──▶ kernel          compare() ──observe──▶ plan ──apply──▶ every target
 import { setImmediate as turn } from 'node:timers/promises';
 
+import type { CloudMember } from '../../core/cloud.js';
 import { messageOf } from '../../core/errors.js';
 import type { ContainerPort, Firewall, FirewallMember, FirewallPort } from '../../core/firewall.js';
 import { Mutex } from '../../core/keyed-mutex.js';
@@ -16,6 +17,7 @@ import { type AgentMetrics, NODE, type Problem, type Problems } from '../health/
 import type { Kernel, KernelEvent, KernelNamespace, StepFailure } from '../kernel/index.js';
 import { Announcer } from './announcements.js';
 import { applySteps, createdLinks, deletesLink, inOrder } from './apply-steps.js';
+import { CloudTarget, type CloudTargetOptions } from './cloud-target.js';
 import {
   type ContainerTarget,
   ContainerTargets,
@@ -24,6 +26,7 @@ import {
 } from './container-target.js';
 import { FirewallTarget, type Noted } from './firewall-target.js';
 import { attachError } from './kernel-errors.js';
+import { Look } from './look.js';
 import { NodeTarget } from './node-target.js';
 import { preview, type Preview } from './preview.js';
 import type { RecordKey, SandboxKey } from './record-key.js';
@@ -44,12 +47,16 @@ export interface ReconcilerOptions {
   /** A route changed that is not weft's. */
   onRoutes?: () => void;
   compareEveryMs?: number;
+  clouds?: CloudTargetOptions['clouds'];
 }
 
 /** Records with the objects that they compile to; undefined: the record is deleted. */
 export type RecordChanges = Iterable<readonly [RecordKey, readonly KernelObject[] | undefined]>;
 
 const COMPARISON = { scope: NODE, kind: 'comparison' } as const;
+
+/** A cloud tells of no change, and counts what it is asked. */
+const CLOUD_MS = 60_000;
 
 /** Notification losses within this time of each other make one line in the log. */
 const ONE_LOSS_MS = 60_000;
@@ -60,6 +67,8 @@ export class Reconciler {
   readonly #node: NodeTarget;
   readonly #containers: ContainerTargets;
   readonly #firewall: FirewallTarget;
+  readonly #cloud: CloudTarget;
+  readonly #cloudLook: Look;
   readonly #announcer: Announcer;
   #started = false;
   #stopped = false;
@@ -75,6 +84,12 @@ export class Reconciler {
     this.#announcer = new Announcer(options.log);
     this.#node = new NodeTarget({ ...options, containers: this.#containers, announcer: this.#announcer });
     this.#firewall = new FirewallTarget(options);
+    const soon = (): void => this.#cloudLook.soon();
+    this.#cloud = new CloudTarget({ ...options, onChanged: soon });
+    this.#cloudLook = new Look(
+      { what: 'the routes of a cloud', everyMs: CLOUD_MS, log: options.log },
+      async () => void (await this.#reconcile(this.#cloud)),
+    );
   }
 
   /** Makes the first comparison; from then on every change is applied at once. */
@@ -84,6 +99,7 @@ export class Reconciler {
     await this.compare('start');
     const every = this.options.compareEveryMs ?? 10_000;
     this.#tick = setInterval(() => void this.compare('interval'), every);
+    void this.#cloudLook.start();
   }
 
   async stop(): Promise<void> {
@@ -93,6 +109,7 @@ export class Reconciler {
     this.#rules.stop();
     this.#announcer.stop();
     this.#unwatch?.();
+    await this.#cloudLook.stop();
     await this.#lock.idle();
   }
 
@@ -100,6 +117,8 @@ export class Reconciler {
   allowPruning(): void {
     this.#node.prune = true;
     this.#firewall.keepItems = false;
+    this.#cloud.prune = true;
+    if (this.#started) this.#cloudLook.soon();
   }
 
   /**
@@ -161,6 +180,11 @@ export class Reconciler {
       this.#firewall.noteMembers(members);
       if (this.#started) await this.#reconcile(this.#firewall);
     });
+  }
+
+  /** Sets the desired routes of clouds. They are written in their own time. */
+  setCloud(members: readonly CloudMember[]): void {
+    if (this.#cloud.set(members) && this.#started) this.#cloudLook.soon();
   }
 
   /**

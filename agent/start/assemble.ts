@@ -76,6 +76,7 @@ export function assemble(opened: Opened): Parts {
     onMovedIn: movedIn.call,
     onUnderlay: linksChanged.call,
     onRoutes: () => overlaps.look.soon(),
+    clouds: (name) => opened.clouds.get(name),
   });
   shutdown.add('the reconciler', () => reconciler.stop());
   const subnetOnly = withoutContainers(opened);

@@ -1,6 +1,7 @@
 // Stage 1, open: opens state directory, kernel, store, HTTP and underlay.
 import { join } from 'node:path';
 
+import { Clouds } from '../../cloud/index.js';
 import { AuditLog } from '../../daemon/audit.js';
 import { readEtcdAccess } from '../../daemon/etcd-access.js';
 import { readTls, type Tls } from '../../daemon/tls.js';
@@ -59,6 +60,7 @@ export interface Opened extends Daemon, Access {
   underlay: NodeUnderlay;
   socket: ApiSocket;
   audit: AuditLog;
+  clouds: Clouds;
   /** The state of the session with the controllers. */
   session: Hook<[], SessionState>;
   /** Something that a report to the controller shows has changed. */
@@ -153,9 +155,11 @@ export async function open(launch: Launch): Promise<Opened> {
       readiness.waitsFor(() => ({ what: 'the underlay', why: message, fix: next })),
   );
   readiness.waitsFor(undefined);
+  const { gceEndpoint } = settings;
+  const clouds = new Clouds({ signal: shutdown.signal, environment: process.env, gceEndpoint });
   return {
     ...daemon,
-    ...{ node, instance: loaded.instance, startedAt, tls, socket, audit, session },
+    ...{ node, instance: loaded.instance, startedAt, tls, socket, audit, session, clouds },
     ...{ state, loaded, metrics, kernel, store, problems, readiness, displaced, underlay, changed },
   };
 }

@@ -70,6 +70,7 @@ async function assembled(t: ExecutionContext) {
     session: new Hook<[], SessionState>({ state: 'none', address: '', error: '' }),
     socket: {} as Opened['socket'],
     audit: {} as Opened['audit'],
+    clouds: {} as Opened['clouds'],
   };
   const parts = assemble(opened);
   await parts.memberships.restore([{ network: blue, lease: lease(blue, 1), granted: [] }]);

@@ -1,0 +1,152 @@
+// A cloud's route tables as a target: what of them leads to this node.
+//
+// Each node writes its own routes and no other's. A call takes a second or fails for minutes, so that this target is compared
+// beside the node's and not in turn with it: nothing on the node waits for a cloud.
+import {
+  describeCloudStep,
+  planCloud,
+  type CloudMember,
+  type CloudPlan,
+  type CloudTable,
+} from '../../core/cloud.js';
+import type { CloudName } from '../../core/backends/types.js';
+import { messageOf, nextOf, WeftError } from '../../core/errors.js';
+import type { Logger } from '../../daemon/log.js';
+import type { CloudApi } from '../../cloud/index.js';
+import { networkScope, type Problems } from '../health/index.js';
+import { Drift, type DriftOptions, type Repair } from './drift.js';
+import type { Applied, Target } from './target.js';
+
+export interface CloudTargetOptions extends DriftOptions {
+  problems: Problems;
+  log: Pick<Logger, 'info'>;
+  /** Absent: the agent is in no cloud. */
+  clouds?: ((name: CloudName) => CloudApi) | undefined;
+  /** A table has changed while it was looked at: it is to be compared once more. */
+  onChanged: () => void;
+}
+
+interface Seen {
+  member: CloudMember;
+  /** This node as a next hop. */
+  hop: string;
+  tables: CloudTable[];
+}
+
+type Planned = Seen & CloudPlan;
+
+const keyOf = ({ cloud, name }: CloudMember): string => `${cloud} ${name}`;
+
+export class CloudTarget implements Target<readonly Seen[], readonly Planned[]> {
+  readonly drift: Drift;
+  /** Routes that lead here and that no record wants are deleted: the records are complete. */
+  prune = false;
+  #members = new Map<string, CloudMember>();
+  /** Networks that the node has left, until their routes are gone. */
+  readonly #left = new Map<string, CloudMember>();
+  /** Networks whose routes were as they should be: a difference from then on is drift. */
+  readonly #settled = new Set<string>();
+
+  constructor(private readonly options: CloudTargetOptions) {
+    this.drift = new Drift(options, { kind: 'node' });
+  }
+
+  /** @returns whether there is anything to compare */
+  set(members: readonly CloudMember[]): boolean {
+    const before = this.#members;
+    this.#members = new Map(members.map((member) => [keyOf(member), member]));
+    for (const [key, member] of before)
+      if (!this.#members.has(key)) this.#left.set(key, { ...member, routes: [] });
+    for (const [key, member] of this.#members) {
+      this.#left.delete(key);
+      if (!sameMember(before.get(key), member)) this.#settled.delete(key);
+    }
+    return this.#members.size + this.#left.size > 0;
+  }
+
+  async observe(): Promise<readonly Seen[] | undefined> {
+    const { clouds } = this.options;
+    if (clouds === undefined) return undefined;
+    const seen: Seen[] = [];
+    for (const member of [...this.#members.values(), ...this.#left.values()]) {
+      const api = clouds(member.cloud);
+      try {
+        const hop = await api.hop(member);
+        seen.push({ member, hop, tables: await api.tables(member, 'own', member.ip) });
+      } catch (error) {
+        this.#failed(member, error);
+      }
+    }
+    return seen;
+  }
+
+  plan(actual: readonly Seen[]): readonly Planned[] {
+    return actual.map((seen) => {
+      // It may have changed since it was looked at: what is desired now counts.
+      const key = keyOf(seen.member);
+      const member = this.#members.get(key) ?? this.#left.get(key) ?? seen.member;
+      return { ...seen, member, ...planCloud(seen.tables, member, seen.hop, this.prune) };
+    });
+  }
+
+  async apply(plan: readonly Planned[]): Promise<Applied> {
+    const repaired: Repair[] = [];
+    for (const one of plan) repaired.push(...(await this.#applyOne(one)));
+    return { repaired, again: false };
+  }
+
+  async #applyOne({ member, steps, conflicts }: Planned): Promise<Repair[]> {
+    const { clouds, log, onChanged } = this.options;
+    const key = keyOf(member);
+    const found: Repair[] = [];
+    try {
+      for (const step of steps) {
+        await clouds?.(member.cloud).apply(step);
+        const what = describeCloudStep(step);
+        log.info('changed a route of the cloud', { network: member.name, what });
+        if (this.#settled.has(key))
+          found.push({ key: what, found: [what], what: `the routes of network ${member.name}` });
+      }
+    } catch (error) {
+      if (error instanceof WeftError && error.code === 'ABORTED') onChanged();
+      else this.#failed(member, error);
+      return found;
+    }
+    const [conflict] = conflicts;
+    if (conflict === undefined) this.#succeeded(member);
+    else
+      this.options.problems.set(
+        { scope: networkScope(member.name), kind: 'cloud-routes' },
+        {
+          what: `the route of network ${member.name} to this node`,
+          why: `${conflict.table} has a route to ${conflict.to.toString()} that leads to ${conflict.hop}, and weft did not make it`,
+          fix: 'Delete that route, or create the network again with another prefix.',
+        },
+      );
+    return found;
+  }
+
+  #succeeded(member: CloudMember): void {
+    const key = keyOf(member);
+    this.options.problems.clear({ scope: networkScope(member.name), kind: 'cloud-routes' });
+    if (this.prune) this.#left.delete(key);
+    if (this.#members.has(key)) this.#settled.add(key);
+  }
+
+  #failed(member: CloudMember, error: unknown): void {
+    this.options.problems.set(
+      { scope: networkScope(member.name), kind: 'cloud-routes' },
+      {
+        what: `the routes of network ${member.name} to this node`,
+        why: messageOf(error),
+        fix: nextOf(error) ?? 'It is tried again every minute; see the log of the agent.',
+      },
+    );
+  }
+}
+
+const sameMember = (a: CloudMember | undefined, b: CloudMember): boolean =>
+  a !== undefined &&
+  a.ip.equals(b.ip) &&
+  a.routes.join(' ') === b.routes.join(' ') &&
+  a.tables.join(' ') === b.tables.join(' ');
