@@ -5,6 +5,7 @@ import { join } from 'node:path';
 
 import { Server } from '@grpc/grpc-js';
 
+import { Clouds } from '../cloud/index.js';
 import { messageOf, WeftError } from '../core/errors.js';
 import { AuditLog, auditInterceptor } from '../daemon/audit.js';
 import { boundsInterceptor } from '../daemon/call-bounds.js';
@@ -28,6 +29,7 @@ import { openStore } from '../store/etcd-store.js';
 import type { Store } from '../store/store.js';
 import { cleanUp } from './cleanup.js';
 import { systemClock as clock } from './clock.js';
+import { CloudRoutes } from './cloud-routes.js';
 import { startEmbeddedEtcd } from './embedded-etcd.js';
 import { endpointService } from './endpoint-service.js';
 import { identityService } from './identity-service.js';
@@ -116,6 +118,13 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
     certificateExpires: () => security.info()?.to,
   });
 
+  const { gceEndpoint } = settings;
+  const cloudRoutes = new CloudRoutes({
+    clouds: new Clouds({ signal: shutdown.signal, environment: process.env, gceEndpoint }),
+    onRemoved: () => metrics.cleanedUp.inc(),
+    ...{ store, log },
+  });
+
   let address = settings.listen.text;
   const rights = rightsInterceptor({
     isPlain: (peer) => front.isPlain(peer),
@@ -171,7 +180,7 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
       registry,
       problems,
       isLeader,
-      warnings: () => security.warnings(store),
+      warnings: () => [...security.warnings(store), ...cloudRoutes.warnings()],
     }),
   );
 
@@ -210,7 +219,10 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
   const lead = async (signal: AbortSignal): Promise<void> => {
     leading = true;
     try {
-      await cleanUp({ store, log, signal, onRemoved: (count) => metrics.cleanedUp.inc(count) });
+      await Promise.all([
+        cleanUp({ store, log, signal, onRemoved: (count) => metrics.cleanedUp.inc(count) }),
+        cloudRoutes.lead(signal),
+      ]);
     } finally {
       leading = false;
     }

@@ -4,7 +4,7 @@ import { isIP } from 'node:net';
 import { join } from 'node:path';
 
 import { invalidArgument } from '../core/errors.js';
-import { ETCD_ACCESS, GRPC_TLS, INSECURE, LOG, PREFIX } from '../daemon/common-settings.js';
+import { ETCD_ACCESS, GCE_ENDPOINT, GRPC_TLS, INSECURE, LOG, PREFIX } from '../daemon/common-settings.js';
 import * as kinds from '../daemon/kinds.js';
 import { optional, setting, type Program, type Values } from '../daemon/settings.js';
 import { checkEtcdAccess } from '../daemon/etcd-access.js';
@@ -33,6 +33,7 @@ export const controllerSettings = {
     group: 'Cluster',
   }),
   prefix: PREFIX,
+  'gce-endpoint': GCE_ENDPOINT,
   'state-dir': setting(kinds.path('DIR'), {
     default: '/var/lib/weft',
     help: 'the embedded etcd’s data is in DIR/etcd, the certificate authority in DIR/ca',
