@@ -81,6 +81,8 @@ export class Machine {
           why('bash scripts/podman5.sh --check', '', this.checkout) ??
           why(CGROUPS, 'containers do not run here')
         );
+      case 'moto':
+        return why('bash scripts/moto.sh --check', '', this.checkout);
       case 'other-kernel':
         return why('bash scripts/vm-kernel.sh --check', '', this.checkout);
       case 'node-22':

@@ -1,0 +1,216 @@
+// The backend aws-vpc on three instances: moto is AWS, and the underlay's router the VPC's.
+import test from 'ava';
+
+import { Aws, ROLE, text } from '../lab/aws.js';
+import { bare, Cluster, ETCD, type EndpointJson } from '../lab/cluster.js';
+import { shareAmongTests } from '../lab/fresh.js';
+
+const HOSTS = ['h1', 'h2', 'h3'];
+
+let lab: Cluster;
+let aws: Aws;
+const ends = new Map<string, EndpointJson>();
+
+interface Status {
+  problems: { what: string; why: string; fix: string }[];
+  warnings: { what: string; why: string; fix: string }[];
+}
+
+/** The network `sky`, with c1 on h1, c2 on h2 and c3 on h3. */
+async function setUp(): Promise<void> {
+  lab = await Cluster.create(HOSTS.length);
+  aws = await Aws.start(lab, HOSTS);
+  await lab.addContainers('c1', 'c2', 'c3');
+  await lab.startEtcd();
+  await lab.startController(['--etcd', ETCD]);
+  await lab.startAgents(HOSTS);
+  await lab.json('h1', ...'network create sky --subnet 10.110.0.0/16 --backend aws-vpc'.split(' '));
+  await Promise.all(HOSTS.map(async (host, i) => ends.set(host, await lab.attach(host, 'sky', `c${i + 1}`))));
+  await routesAre(wanted());
+  await aws.forward();
+}
+
+shareAmongTests(test, setUp, async () => lab?.lab.down());
+
+const subnetOf = (host: string): string => `${bare(ends.get(host)?.gateway ?? '').replace(/\.1$/, '.0')}/24`;
+
+const wanted = (): string[] => HOSTS.map((host) => `${subnetOf(host)} ${host}`).toSorted();
+
+const routesAre = (routes: readonly string[]): Promise<true> =>
+  lab.until(
+    `the tables have ${routes.join(', ') || 'no route'}`,
+    async () => (await aws.shown()).join() === routes.join(),
+    { timeoutMs: 90_000 },
+  );
+
+const problemsOf = async (host: string): Promise<string> =>
+  JSON.stringify((await lab.json<Status>(host, 'status')).problems);
+
+test.serial('containers reach each other by the tables of the VPC, with the whole MTU', async (t) => {
+  for (const [i] of HOSTS.entries())
+    for (const [host, { ip, mtu }] of ends) {
+      t.is(mtu, 1500);
+      await lab.until(`c${i + 1} reaches ${host}`, () => lab.reaches(`c${i + 1}`, bare(ip)));
+    }
+  await lab.sh('c1', `ping -c 1 -W 2 -M do -s 1472 ${bare(ends.get('h2')?.ip ?? '')}`);
+  const { stdout } = await lab.try('h1', 'ip route show proto 119');
+  t.regex(stdout, new RegExp(`${subnetOf('h2')} via 192.0.2.1 dev eth0`));
+  t.regex(stdout, /unreachable 10\.110\.0\.0\/16/);
+  t.regex(await lab.sh('h1', 'cat /run/netns/none 2>/dev/null; ip -d link'), /wfbr-sky/);
+  t.is(await problemsOf('h1'), '[]');
+});
+
+test.serial('leases are flannel’s: they have no BackendType', async (t) => {
+  const lines = await lab.etcdctl('get', '--prefix', '--print-value-only', '/weft/networks/sky/subnets/');
+  for (const line of lines.split('\n').filter((one) => one !== '')) {
+    const lease = JSON.parse(line);
+    t.deepEqual(Object.keys(lease).toSorted(), ['PublicIP', 'PublicIPv6', 'Weft']);
+  }
+  const config = JSON.parse(await lab.etcdctl('get', '--print-value-only', '/weft/networks/sky/config'));
+  t.deepEqual(config.Backend, { Type: 'aws-vpc' });
+});
+
+test.serial('the source/destination check is off', async (t) => {
+  for (const host of HOSTS) {
+    const answer = await aws.call('DescribeNetworkInterfaces', {
+      'NetworkInterfaceId.1': aws.machine(host).interface,
+    });
+    t.is(text(answer['networkInterfaceSet']?.item?.[0], 'sourceDestCheck'), 'false', host);
+  }
+});
+
+test.serial('no secret is in a log, in etcd or in the status', async (t) => {
+  const texts = [
+    ...HOSTS.map((host) => lab.process(`agent-${host}`).log()),
+    lab.process('controller').log(),
+    await lab.etcdctl('get', '--prefix', '/weft/'),
+    await lab.sh('h1', `cat /proc/${lab.process('agent-h1').pid}/cmdline`),
+  ];
+  for (const one of texts)
+    for (const secret of [ROLE.secretAccessKey, ROLE.token]) t.false(one.includes(secret));
+});
+
+test.serial('a restart of an agent changes no route, and a packet is not lost', async (t) => {
+  const before = await aws.routes();
+  await lab.process('agent-h2').stop();
+  t.true(await lab.reaches('c1', bare(ends.get('h2')?.ip ?? '')));
+  await lab.startAgents(['h2']);
+  await lab.until('it has looked', async () => (await problemsOf('h2')) === '[]');
+  t.deepEqual(await aws.routes(), before);
+  t.notRegex(lab.process('agent-h2').log().split('$ ').at(-1) ?? '', /changed a route/);
+});
+
+test.serial('a route that was taken away or led elsewhere is put right within a minute', async (t) => {
+  const table = await aws.mainTable();
+  await aws.call('DeleteRoute', { RouteTableId: table, DestinationCidrBlock: subnetOf('h1') });
+  await aws.call('ReplaceRoute', {
+    ...{ RouteTableId: table, DestinationCidrBlock: subnetOf('h2') },
+    NetworkInterfaceId: aws.machine('h3').interface,
+  });
+  await routesAre(wanted());
+  t.regex(lab.process('agent-h1').log(), /changed a route of the cloud.*create route/);
+  t.regex(lab.process('agent-h2').log(), /changed a route of the cloud.*replace route/);
+});
+
+test.serial('an address of another node’s subnet has a route of its own, which goes with it', async (t) => {
+  const ip = `${bare(ends.get('h2')?.gateway ?? '').replace(/\.1$/, '')}.200`;
+  await lab.addContainers('guest');
+  await lab.attach('h1', 'sky', 'guest', '--ip', ip);
+  await routesAre([...wanted(), `${ip}/32 h1`].toSorted());
+  await aws.forward();
+  await lab.until(
+    'it is reached',
+    async () => (await lab.reaches('c3', ip)) && (await lab.reaches('c2', ip)),
+  );
+  await lab.weft('h1', 'detach', 'sky', lab.ns('guest'));
+  await routesAre(wanted());
+  await aws.forward();
+  t.pass();
+});
+
+test.serial('the route of a node that is gone is deleted by the leader, also by the next one', async (t) => {
+  // A second controller takes over when the first ends.
+  const second = lab.spawn('controller-2', 'infra', [
+    ...[`${process.cwd()}/bin/weft`, 'controller', '--etcd', ETCD, '--listen', '192.0.2.2:7500'],
+    ...['--http', '127.0.0.1:7501', '--state-dir', `${lab.folder}/controller-2`, '--insecure'],
+  ]);
+  await lab.says(second, 'the controller is ready');
+  // A dead machine: nothing of its own deletes its route.
+  await lab.process('agent-h3').kill();
+  await lab.until('it is down', async () => (await lab.weft('h1', 'node', 'rm', 'h3', '--force')).code === 0);
+  await lab.process('controller').stop();
+  await lab.says(second, 'leading');
+  await routesAre(wanted().filter((route) => !route.endsWith('h3')));
+  t.regex(second.log(), /deleted a route of the cloud to a node that is gone/);
+  t.true(await lab.reaches('c1', bare(ends.get('h2')?.ip ?? '')), 'the others stay');
+  await second.stop();
+});
+
+test.serial('several tables, and what is not the network’s stays', async (t) => {
+  const { routeTable } = await aws.call('CreateRouteTable', { VpcId: aws.vpc });
+  const extra = text(routeTable, 'routeTableId');
+  const main = await aws.mainTable();
+  const { internetGateway } = await aws.call('CreateInternetGateway', {});
+  const gateway = text(internetGateway, 'internetGatewayId');
+  await aws.call('AttachInternetGateway', { InternetGatewayId: gateway, VpcId: aws.vpc });
+  // Of another program: of another length, and to a gateway.
+  const strangers = [
+    ['10.111.64.0/20', { NetworkInterfaceId: aws.machine('h2').interface }],
+    ['10.111.200.0/24', { GatewayId: gateway }],
+  ] as const;
+  for (const [to, hop] of strangers)
+    await aws.call('CreateRoute', { RouteTableId: extra, DestinationCidrBlock: to, ...hop });
+  await lab.startController(['--etcd', ETCD]);
+  const option = `RouteTableID=["${main}","${extra}"]`;
+  await lab.json(
+    'h1',
+    ...[
+      'network',
+      'create',
+      'both',
+      '--subnet',
+      '10.111.0.0/16',
+      '--backend',
+      'aws-vpc',
+      '--backend-option',
+      option,
+    ],
+  );
+  const config = JSON.parse(await lab.etcdctl('get', '--print-value-only', '/weft/networks/both/config'));
+  t.deepEqual(config.Backend, { Type: 'aws-vpc', RouteTableID: [main, extra] });
+  await lab.addContainers('both1');
+  const end = await lab.attach('h1', 'both', 'both1');
+  const subnet = `${bare(end.gateway).replace(/\.1$/, '.0')}/24`;
+  const tables = async (): Promise<string[]> =>
+    (await aws.routes()).filter(({ to }) => to === subnet).map(({ table }) => table);
+  await lab.until('both tables have it', async () => (await tables()).length === 2);
+  await lab.json('h1', 'network', 'rm', 'both', '--force');
+  await lab.until('both tables are without', async () => (await tables()).length === 0, {
+    timeoutMs: 90_000,
+  });
+  const left = (await aws.routes()).filter(({ table }) => table === extra).map(({ to }) => to);
+  t.deepEqual(left, strangers.map(([to]) => to).toSorted());
+  t.is(await problemsOf('h1'), '[]');
+});
+
+test.serial(
+  'a network of the VPC’s own addresses, and a wrong table: a problem that says what to do',
+  async (t) => {
+    await lab.json(
+      'h1',
+      ...'network create wrong --subnet 10.112.0.0/16 --backend aws-vpc --backend-option RouteTableID=rtb-0123456789abcdef0'.split(
+        ' ',
+      ),
+    );
+    await lab.addContainers('wrong1');
+    await lab.attach('h1', 'wrong', 'wrong1');
+    await lab.until('it is named', async () =>
+      /ec2:DescribeRouteTables of rtb-0123456789abcdef0 \(InvalidRouteTableID\.NotFound\).*eu-west-1.*AWS_REGION/.test(
+        await problemsOf('h1'),
+      ),
+    );
+    await lab.json('h1', 'network', 'rm', 'wrong', '--force');
+    await lab.until('and goes with the network', async () => !(await problemsOf('h1')).includes('wrong'));
+    t.pass();
+  },
+);
